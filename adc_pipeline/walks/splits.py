@@ -1,0 +1,38 @@
+"""Which split a conversation belongs to: a fixed hash of its id, and nothing else.
+
+The hash is MD5 of ``split:CONVERSATION``; its first eight hexadecimal digits, read as a fraction of
+16**8, are compared with the cumulative shares. A conversation is therefore in the same split in both
+datasets, in every rebuild, and in any larger corpus that contains it.
+"""
+
+import hashlib
+from typing import Literal, get_args
+
+Split = Literal["train", "validation", "test"]
+SPLITS: tuple[Split, ...] = get_args(Split)
+Shares = tuple[int, int, int]
+DEFAULT_SHARES: Shares = (90, 5, 5)
+
+
+def _bounds(shares: Shares) -> tuple[str, str]:
+    """Hexadecimal bounds below which a digest is train, and train or validation."""
+    train, validation, _ = shares
+    return format(16**8 * train // 100, "09x"), format(16**8 * (train + validation) // 100, "09x")
+
+
+def split_of(conversation_id: str, shares: Shares = DEFAULT_SHARES) -> Split:
+    """The split of a conversation; `shares` are whole per cents for train, validation and test."""
+    digest = hashlib.md5(f"split:{conversation_id}".encode(), usedforsecurity=False).hexdigest()
+    train, validation = _bounds(shares)
+    place = "0" + digest[:8]
+    return "train" if place < train else "validation" if place < validation else "test"
+
+
+def split_sql(conversation_id: str, shares: Shares = DEFAULT_SHARES) -> str:
+    """The same as a SQL expression over a column name."""
+    train, validation = _bounds(shares)
+    place = f"'0' || left(md5('split:' || {conversation_id}), 8)"
+    return (
+        f"(CASE WHEN {place} < '{train}' THEN 'train'"
+        f" WHEN {place} < '{validation}' THEN 'validation' ELSE 'test' END)"
+    )
