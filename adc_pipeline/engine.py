@@ -39,8 +39,7 @@ class Engine:
                 connection.execute("SET memory_limit = $1", [self.memory_limit])
             except duckdb.Error as error:
                 raise PipelineError(
-                    f"memory_limit is {self.memory_limit!r}, which DuckDB does not understand:"
-                    " write it like 4GB."
+                    f"memory_limit is {self.memory_limit!r}, which DuckDB does not understand: write it like 4GB."
                 ) from error
             connection.execute("SET temp_directory = $1", [str(spill)])
             try:

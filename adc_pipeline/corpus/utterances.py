@@ -12,7 +12,6 @@ that an otherwise sound utterance was lost with.
 """
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -255,9 +254,7 @@ def read_json(path: Path) -> dict:
     try:
         content = json.loads(path.read_bytes())
     except ValueError as error:
-        raise PipelineError(
-            f"{path} is not whole JSON, so the copy is incomplete: fetch the corpus again."
-        ) from error
+        raise PipelineError(f"{path} is not whole JSON, so the copy is incomplete: fetch the corpus again.") from error
     return content if isinstance(content, dict) else {}
 
 
@@ -270,11 +267,15 @@ def conversations_table(corpus: Path) -> "pa.Table":
     """Title and subreddit of every conversation; older corpora put them beside `meta` rather than in it."""
     import pyarrow as pa
 
-    def rows() -> Iterator[tuple[str, str | None, str | None]]:
-        for conversation, entry in read_json(corpus / "conversations.json").items():
-            meta = entry.get("meta", entry) if isinstance(entry, dict) else {}
-            title, subreddit = (meta.get(key) for key in ("title", "subreddit")) if isinstance(meta, dict) else (None, None)
-            yield conversation, title if isinstance(title, str) else None, subreddit if isinstance(subreddit, str) else None
+    def told(entry: object) -> tuple[str | None, ...]:
+        meta = entry.get("meta", entry) if isinstance(entry, dict) else None
+        values = (meta.get(key) for key in ("title", "subreddit")) if isinstance(meta, dict) else (None, None)
+        return tuple(value if isinstance(value, str) else None for value in values)
 
-    columns = list(zip(*rows(), strict=True)) or [[], [], []]
-    return pa.table(dict(zip(("id", "title", "subreddit"), (pa.array(column, pa.string()) for column in columns), strict=True)))
+    rows = [(conversation, *told(entry)) for conversation, entry in read_json(corpus / "conversations.json").items()]
+    schema = pa.schema([(name, pa.string()) for name in ("id", "title", "subreddit")])
+    return (
+        pa.Table.from_arrays([pa.array(column, pa.string()) for column in zip(*rows, strict=True)], schema=schema)
+        if rows
+        else schema.empty_table()
+    )

@@ -17,9 +17,7 @@ from adc_pipeline.engine import Engine
 class RankingSettings:
     """Settings of the asset `ranked_replies`; each filter drops a reply with its subtree."""
 
-    deleted: bool = field(
-        default=True, metadata={"description": "Drop replies whose text is [deleted] or [removed]."}
-    )
+    deleted: bool = field(default=True, metadata={"description": "Drop replies whose text is [deleted] or [removed]."})
     empty: bool = field(default=True, metadata={"description": "Drop replies without text."})
     speakers: tuple[str, ...] = field(
         default=("AutoModerator",), metadata={"description": "Drop replies of these speakers."}
@@ -30,9 +28,7 @@ class RankingSettings:
     score_hidden: bool = field(
         default=True, metadata={"description": "Drop replies whose score the source marks as hidden."}
     )
-    min_score: int | None = field(
-        default=None, metadata={"description": "Drop replies with a lower score than this."}
-    )
+    min_score: int | None = field(default=None, metadata={"description": "Drop replies with a lower score than this."})
     min_score_gap: int | None = field(
         default=None,
         metadata={

@@ -52,22 +52,25 @@ class WalkSettings:
 
 
 CHOICES: dict[WalkKind, str] = {
-    "top-2": f"""
+    "top-2": """
         CREATE TABLE choices AS
         SELECT walk, parent_position AS parent, position AS next, 1 AS accepted,
-            CASE WHEN siblings > 1 AND {coin_sql("top-2", "walk", "reply_to")} THEN 2 ELSE 1 END AS shown
+            CASE WHEN siblings > 1 AND {coin} THEN 2 ELSE 1 END AS shown
         FROM ranked CROSS JOIN range($walks) AS drawn (walk) WHERE rank = 1
     """,
-    "random-walk": f"""
+    "random-walk": """
         CREATE TABLE choices AS
         SELECT walk, parent, arg_min(position, rank) AS next, min(rank) AS accepted, min(rank) AS shown
         FROM (
             SELECT walk, parent_position AS parent, position, rank
             FROM ranked CROSS JOIN range($walks) AS drawn (walk)
-            WHERE rank = siblings OR NOT {coin_sql("random-walk", "walk", "id")}
+            WHERE rank = siblings OR NOT {coin}
         ) GROUP BY walk, parent
     """,
 }
+
+# The utterance whose coin decides: the one whose replies are chosen from, or each reply.
+FLIPPED: dict[WalkKind, str] = {"top-2": "reply_to", "random-walk": "id"}
 
 PATH = """
 CREATE TABLE path AS
@@ -169,7 +172,8 @@ def write_walks(
         connection.execute("SET VARIABLE seed = $1", [settings.seed])
         path = {"path": str(ranked / "ranked_replies.parquet")}
         connection.execute("CREATE TABLE ranked AS FROM read_parquet($path)", path)
-        connection.execute(CHOICES[kind], {"walks": settings.walks_per_conversation})
+        choices = CHOICES[kind].format(coin=coin_sql(kind, "walk", FLIPPED[kind]))
+        connection.execute(choices, {"walks": settings.walks_per_conversation})
         connection.execute(PATH)
         connection.execute(TURNS)
         train, validation, test = settings.shares

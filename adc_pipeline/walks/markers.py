@@ -31,9 +31,7 @@ class Markers:
 
 FORMATS: dict[FormatName, Markers] = {
     "default": Markers("<background>", "<rejected>", "<accepted>"),
-    "released": Markers(
-        "<BACKGROUND_INDEX_TOKEN>", "<REJECTED_UTTERANCE>", "<SELECTED_UTTERANCE>"
-    ),
+    "released": Markers("<BACKGROUND_INDEX_TOKEN>", "<REJECTED_UTTERANCE>", "<SELECTED_UTTERANCE>"),
 }
 
 

@@ -51,9 +51,7 @@ FROM (
 """
 
 
-def create_rendered(
-    connection: "DuckDBPyConnection", utterances: Path, format: FormatName, speakers: Speakers
-) -> None:
+def create_rendered(connection: "DuckDBPyConnection", utterances: Path, format: FormatName, speakers: Speakers) -> None:
     """Create the view `rendered` over the folder `utterances`, one row an utterance.
 
     Columns: `position`, `id`, `conversation_id`, `source`, `is_root`, `speaker` (null where the setting

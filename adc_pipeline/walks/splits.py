@@ -33,6 +33,5 @@ def split_sql(conversation_id: str, shares: Shares = DEFAULT_SHARES) -> str:
     train, validation = _bounds(shares)
     place = f"'0' || left(md5('split:' || {conversation_id}), 8)"
     return (
-        f"(CASE WHEN {place} < '{train}' THEN 'train'"
-        f" WHEN {place} < '{validation}' THEN 'validation' ELSE 'test' END)"
+        f"(CASE WHEN {place} < '{train}' THEN 'train' WHEN {place} < '{validation}' THEN 'validation' ELSE 'test' END)"
     )

@@ -1,0 +1,188 @@
+"""Where artefacts live: whole or not at all, named by their content.
+
+Every asset writes into a folder aside. When it is done, the folder is named by the digest of its content
+and moved to `ADC_HOME/store/ASSET/DIGEST`, and the asset's place (`ADC_HOME/datasets/top-2`, say) is a
+symbolic link that is switched over in one step. A reader therefore sees the old version or the new one,
+never a half; and an older version stays where lineage can find it. What a killed run left aside is swept
+away by the next run of the same asset, which knows by a file lock that nobody is writing there.
+
+The digest is the first 32 hexadecimal digits of SHA-256 over the lines `SHA-256  PATH` of the artefact's
+files, sorted by path: `sha256sum` and a text editor can check it. Hashing costs about 1 s a gigabyte.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from adc_pipeline.errors import PipelineError
+
+PLACES = {
+    "raw_corpus": "corpus/raw",
+    "utterances": "corpus/utterances",
+    "ranked_replies": "ranking/ranked_replies",
+    "top_2": "datasets/top-2",
+    "random_walk": "datasets/random-walk",
+    "base_model": "models/base",
+    "top_2_model": "models/top-2",
+    "random_walk_model": "models/random-walk",
+    "top_2_evaluation": "evaluations/top-2",
+    "random_walk_evaluation": "evaluations/random-walk",
+    "comparison": "evaluations/comparison",
+}
+
+# Beside the content, not part of it: these tell of the making (times, addresses) and differ between
+# two runs that made the same thing.
+UNHASHED = {"artefact.json", "files.json", "README.md", "training.json"}
+
+
+@dataclass(frozen=True)
+class Artefact:
+    """A finished artefact: where it is, what it is made of and how it was made."""
+
+    name: str
+    path: Path
+    digest: str
+    settings: dict[str, Any] = field(default_factory=dict)
+    inputs: dict[str, str] = field(default_factory=dict)
+    counts: dict[str, float] = field(default_factory=dict)
+    code_version: str = ""
+
+
+def file_digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def folder_digest(folder: Path) -> str:
+    """The digest of all files below `folder` but those that tell of its making."""
+    lines = sorted(
+        (str(path.relative_to(folder)), file_digest(path))
+        for path in folder.rglob("*")
+        if path.is_file() and path.name not in UNHASHED
+    )
+    return combined_digest(lines)
+
+
+def combined_digest(files: Iterable[tuple[str, str]]) -> str:
+    """The digest of pairs (path, SHA-256), sorted by path."""
+    text = "".join(f"{digest}  {name}\n" for name, digest in files)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+class Store:
+    """The artefacts below one `ADC_HOME`."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+
+    @classmethod
+    def from_environment(cls) -> "Store":
+        return cls(Path(os.environ.get("ADC_HOME") or ".adc").expanduser().absolute())
+
+    def place(self, name: str) -> Path:
+        return self.home / PLACES[name]
+
+    def current(self, name: str) -> Artefact:
+        """The artefact that is in place; PipelineError where there is none yet."""
+        return self._read(name, self.place(name))
+
+    def version(self, name: str, digest: str) -> Artefact:
+        """The version of an artefact that has this digest."""
+        return self._read(name, self.home / "store" / name / digest)
+
+    def _read(self, name: str, path: Path) -> Artefact:
+        try:
+            manifest = json.loads((path / "artefact.json").read_text())
+        except FileNotFoundError as error:
+            raise PipelineError(f"There is no {name} at {path}: materialize the asset {name} first.") from error
+        return Artefact(path=path.resolve(), **manifest)
+
+    def check_writable(self, free: int = 1 << 28) -> None:
+        """Raise PipelineError unless `ADC_HOME` can be written to and has `free` bytes left."""
+        try:
+            self.home.mkdir(parents=True, exist_ok=True)
+            probe = self.home / f".probe-{os.getpid()}"
+            probe.write_bytes(b"probe")
+            probe.unlink()
+        except OSError as error:
+            raise PipelineError(
+                f"ADC_HOME = {self.home} cannot be written to ({error.strerror}): point ADC_HOME to a folder that can."
+            ) from error
+        left = shutil.disk_usage(self.home).free
+        if left < free:
+            raise PipelineError(
+                f"ADC_HOME = {self.home} has {left >> 20} MiB left and at least {free >> 20} are needed: make"
+                " room or point ADC_HOME to another disk."
+            )
+
+    @contextmanager
+    def aside(self, name: str) -> Iterator[Path]:
+        """An empty folder to write the next version of an artefact into; removed when the block ends."""
+        shelf = self.home / "store" / name
+        shelf.mkdir(parents=True, exist_ok=True)
+        for left in shelf.glob(".making-*"):
+            with _lock(left) as free:
+                if free:
+                    shutil.rmtree(left, ignore_errors=True)
+        folder = shelf / f".making-{os.getpid()}-{os.urandom(4).hex()}"
+        folder.mkdir()
+        try:
+            with _lock(folder):
+                yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def put(self, folder: Path, artefact: Artefact) -> Artefact:
+        """Move a folder written aside to the place of its digest and make it the current version."""
+        manifest = {key: value for key, value in asdict(artefact).items() if key != "path"}
+        (folder / "artefact.json").write_text(json.dumps(manifest, indent=2, sort_keys=True) + "\n")
+        version = folder.parent / artefact.digest
+        if version.exists():
+            # The same content was made before; only what tells of the making is new, and where a link leads.
+            for path in folder.iterdir():
+                if path.name in UNHASHED or path.is_symlink():
+                    path.replace(version / path.name)
+        else:
+            folder.rename(version)
+        place = self.place(artefact.name)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        link = place.with_name(f".{place.name}-{os.getpid()}")
+        link.unlink(missing_ok=True)
+        link.symlink_to(os.path.relpath(version, place.parent))
+        link.replace(place)
+        return Artefact(**{**asdict(artefact), "path": version})
+
+
+@contextmanager
+def _lock(folder: Path) -> Iterator[bool]:
+    """Hold the lock on a folder for the block; yields whether it was to be had."""
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except FileNotFoundError:
+        yield False
+        return
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield True
+    except BlockingIOError:
+        yield False
+    finally:
+        os.close(handle)
+
+
+def flattened(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings with dotted names, as MLflow's parameters want them."""
+    flat: dict[str, Any] = {}
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            flat |= flattened(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat

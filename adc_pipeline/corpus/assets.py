@@ -1,0 +1,80 @@
+"""Dagster's view of the corpus: the assets `raw_corpus` and `utterances`, and that no utterance vanished."""
+
+import os
+from typing import Any
+
+import dagster as dg
+
+from adc_pipeline.code_version import code_version
+from adc_pipeline.corpus.source import (
+    SAMPLE,
+    CorpusSettings,
+    check_source,
+    check_unchanged,
+    fetch,
+    record_files,
+)
+from adc_pipeline.corpus.utterances import UtteranceSettings, write_utterances
+from adc_pipeline.distributions import distributions
+from adc_pipeline.preview import preview
+from adc_pipeline.resources import Workspace
+from adc_pipeline.run_config import SettingsConfig
+from adc_pipeline.training.settings import BaseModelSettings
+
+
+@dg.asset(group_name="corpus", kinds={"convokit"}, code_version=code_version("corpus"))
+def raw_corpus(
+    context: dg.AssetExecutionContext, config: SettingsConfig[CorpusSettings], workspace: Workspace
+) -> dg.MaterializeResult:
+    """A corpus of conversations in ConvoKit's format: generated, on disk, or downloaded by name.
+
+    The first asset of a run also looks ahead: what the later ones need and can be known now (the base
+    model's name, ADC_HOME, MLflow) is checked before anything expensive begins.
+    """
+    corpus = config.settings().corpus or os.environ.get("ADC_CORPUS") or SAMPLE
+    with workspace.materializing(context, config.model_copy(update={"corpus": corpus})) as making:
+        check_source(corpus)
+        if "base_model" in {node.name for node in context.job_def.nodes}:
+            from adc_pipeline.training.model import check_base_model
+
+            ops: Any = context.run.run_config.get("ops", {})
+            chosen = ops.get("base_model", {}).get("config", {})
+            check_base_model(SettingsConfig[BaseModelSettings](**chosen).settings())
+        context.log.info(f"Fetching the corpus {corpus}")
+        folder = making.folder / "corpus"
+        fetch(making.settings, workspace.store.home / "downloads", folder)
+        digest = record_files(folder, making.folder / "files.json")
+        making.metadata["corpus"] = corpus
+        making.count({"bytes": sum(path.stat().st_size for path in folder.iterdir() if path.is_file())})
+        making.finish(digest)
+    return making.result()
+
+
+@dg.asset(group_name="corpus", deps=[raw_corpus], kinds={"duckdb"}, code_version=code_version("corpus"))
+def utterances(
+    context: dg.AssetExecutionContext, config: SettingsConfig[UtteranceSettings], workspace: Workspace
+) -> dg.MaterializeResult:
+    """Every utterance that takes part, one row each; the rest lies beside it with a reason, in `set_aside`."""
+    with workspace.materializing(context, config) as making:
+        source = making.input("raw_corpus").path
+        check_unchanged(source / "corpus", source / "files.json")
+        counts = write_utterances(source / "corpus", making.folder, making.settings, workspace.engine)
+        making.count(counts)
+        table = making.folder / "utterances.parquet"
+        making.metadata["preview"] = preview(table, ("id", "conversation_id", "reply_to", "speaker", "score", "text"))
+        making.show(
+            "distributions",
+            distributions(table, {"score": "score", "characters of text": "length(text)"}),
+        )
+    return making.result()
+
+
+@dg.asset_check(asset=utterances, blocking=True)
+def nothing_lost(workspace: Workspace) -> dg.AssetCheckResult:
+    """Every utterance read takes part or is set aside with a reason."""
+    counts = workspace.store.current("utterances").counts
+    reasons = sum(number for name, number in counts.items() if name.startswith("set_aside."))
+    return dg.AssetCheckResult(
+        passed=counts["read"] == counts["taking_part"] + reasons and reasons == counts["set_aside"],
+        metadata=counts,
+    )

@@ -1,0 +1,42 @@
+"""Dagster's view of the ranking: the asset `ranked_replies`, and that its counts add up with the corpus'."""
+
+import dagster as dg
+
+from adc_pipeline.code_version import code_version
+from adc_pipeline.corpus.assets import utterances
+from adc_pipeline.distributions import distributions
+from adc_pipeline.preview import preview
+from adc_pipeline.ranking.ranked_replies import RankingSettings, write_ranked_replies
+from adc_pipeline.resources import Workspace
+from adc_pipeline.run_config import SettingsConfig
+
+
+@dg.asset(group_name="ranking", deps=[utterances], kinds={"duckdb"}, code_version=code_version("ranking"))
+def ranked_replies(
+    context: dg.AssetExecutionContext, config: SettingsConfig[RankingSettings], workspace: Workspace
+) -> dg.MaterializeResult:
+    """The replies that pass the filters, each with its rank among its siblings."""
+    with workspace.materializing(context, config) as making:
+        source = making.input("utterances").path
+        making.count(write_ranked_replies(source, making.folder, making.settings, workspace.engine))
+        table = making.folder / "ranked_replies.parquet"
+        making.metadata["preview"] = preview(
+            table, ("id", "reply_to", "score", "timestamp", "rank", "siblings", "depth")
+        )
+        panels = {"score": "score", "siblings": "siblings", "depth": "depth"}
+        making.show("distributions", distributions(table, panels))
+    return making.result()
+
+
+@dg.asset_check(asset=ranked_replies, blocking=True)
+def counts_add_up(workspace: Workspace) -> dg.AssetCheckResult:
+    """Every utterance read is either ranked, a root, dropped by a filter, or set aside with a reason."""
+    read = workspace.store.current("utterances").counts
+    ranked = workspace.store.current("ranked_replies").counts
+    parts = {
+        "ranked": ranked["ranked"],
+        "roots": read["roots"],
+        "dropped": ranked["dropped"],
+        "set_aside": read["set_aside"],
+    }
+    return dg.AssetCheckResult(passed=read["read"] == sum(parts.values()), metadata={"read": read["read"], **parts})

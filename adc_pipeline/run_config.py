@@ -1,0 +1,66 @@
+"""A stage's settings as Dagster run configuration.
+
+The stages declare their settings as plain dataclasses, because the training runs where Dagster is not
+installed. This turns such a dataclass into the `Config` that the launchpad shows, with its descriptions
+and defaults, so that a setting is written down once.
+"""
+
+from dataclasses import fields, is_dataclass
+from functools import cache
+from typing import Any, ClassVar, Generic, TypeVar, get_args, get_origin, get_type_hints
+
+import dagster as dg
+from pydantic import Field, create_model
+
+S = TypeVar("S")
+
+
+class SettingsConfig(dg.Config, Generic[S]):
+    """Run configuration with the fields of a settings dataclass: `SettingsConfig[RankingSettings]`."""
+
+    settings_type: ClassVar[type]
+
+    def __class_getitem__(cls, settings: Any) -> Any:
+        return (
+            config_for(settings)
+            if isinstance(settings, type) and is_dataclass(settings)
+            else super().__class_getitem__(settings)
+        )
+
+    def settings(self) -> S:
+        """The dataclass; its own checks run here."""
+        values = {name: getattr(self, name) for name in type(self).model_fields}
+        tuples = {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
+        made: S = self.settings_type(**values | tuples)
+        return made
+
+
+@cache
+def config_for(settings: type[S]) -> type[SettingsConfig[S]]:
+    """The configuration class of a settings dataclass."""
+    hints = get_type_hints(settings)
+    declared: dict[str, Any] = {
+        field.name: (
+            _as_list(hints[field.name]),
+            Field(
+                default=list(field.default) if isinstance(field.default, tuple) else field.default,
+                description=field.metadata.get("description"),
+            ),
+        )
+        for field in fields(settings)  # type: ignore[arg-type]
+    }
+    made = create_model(
+        settings.__name__.replace("Settings", "Config"),
+        __base__=SettingsConfig,
+        __doc__=settings.__doc__,
+        **declared,
+    )
+    made.settings_type = settings
+    return made
+
+
+def _as_list(annotation: Any) -> Any:
+    """Dagster's configuration has lists where the dataclasses have tuples."""
+    if get_origin(annotation) is tuple:
+        return list[get_args(annotation)[0]]  # type: ignore[misc]
+    return annotation

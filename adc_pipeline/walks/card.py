@@ -1,0 +1,186 @@
+"""The dataset card: README.md in a dataset's folder, in the Hugging Face Hub's format.
+
+What a reader of the dataset has to know stands in it: the layout of a walk, the settings, what the filters
+dropped, where it comes from, and what its scores do not mean. The Hub and `datasets.load_dataset` read the
+part between the dashes.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+
+from adc_pipeline.artefacts import Artefact, flattened
+from adc_pipeline.corpus.source import SAMPLE
+from adc_pipeline.walks.coins import WalkKind
+from adc_pipeline.walks.datasets import WalkSettings, split_file
+from adc_pipeline.walks.markers import FORMATS
+from adc_pipeline.walks.splits import SPLITS
+
+SUMMARIES: dict[WalkKind, str] = {
+    "top-2": (
+        "At each step of a walk, with probability 2/3 and where there are two replies or more, the second-best"
+        " reply stands first, rejected, and then the best, accepted; otherwise only the best. A model trained on"
+        " it sees a rejected text followed by a better one."
+    ),
+    "random-walk": (
+        "At each step the replies are taken from the best down, and a fair coin rejects or accepts each; the last"
+        " one is always accepted. The verdicts know nothing of the text, so that a model trained on it can learn"
+        " what a rejection does to the direction of a conversation, but not what makes a reply better."
+    ),
+}
+
+TURN_FEATURES = {
+    "utterance_id": "string",
+    "speaker": "string",
+    "verdict": "string",
+    "score": "int64",
+    "rank": "int64",
+    "siblings": "int64",
+    "start": "int64",
+    "end": "int64",
+}
+
+BODY = """
+# {kind} walks from {source}
+
+{summary}
+
+## A walk
+
+One row is one walk down a conversation, written as one text: the root's part, closed by `{background}`, then
+turns, each closed by `{rejected}` or `{accepted}`. Nothing stands between turns. `text[start:end]` of a turn
+is its text, in Unicode code points; its marker begins at `end`. `rank` counts from 1, the best of `siblings`.
+
+| split | walks |
+| --- | ---: |
+{splits}
+
+{counts[turns]:,} turns, of which {counts[turns.accepted]:,} accepted and {counts[turns.rejected]:,} rejected,
+in {counts[conversations]:,} conversations.
+A conversation is always in the same split: the split is a hash of its id.
+
+## How it was made
+
+| setting | value |
+| --- | --- |
+{settings}
+
+| what happened to the utterances | number |
+| --- | ---: |
+{fates}
+
+{ranking_note}
+
+## Provenance
+
+| artefact | digest |
+| --- | --- |
+{digests}
+
+## What to bear in mind
+
+- A score is not a judgement of quality alone. Replies that came earlier were seen by more people, popular
+  places give higher scores, and a score is a snapshot that went on changing.
+- Deleted and removed replies are missing from the rankings, and with them whatever made people remove them.
+- {ownership}
+
+## References
+
+- Laskin et al. 2022, *In-context Reinforcement Learning with Algorithm Distillation*.
+- Korbak et al. 2023, *Pretraining Language Models with Human Preferences*.
+- The public datasets this layout follows: `dmayhem93/top-2-reddit-corpus-small` and
+  `dmayhem93/random-walk-reddit-corpus-small`.
+"""
+
+OWNERSHIP = {
+    True: "The conversations are generated: nobody wrote them, and they are free to use under the MIT licence.",
+    False: "The texts belong to the people who wrote them; their licence is that of the corpus, not of this pipeline.",
+}
+
+RANKING_NOTES = {
+    "score": "Every sibling group is ranked by score; ties go to the earlier reply, then to the smaller id.",
+    "released": (
+        "As in the public datasets, only the replies to the root are ranked by score; deeper replies are taken in"
+        " the corpus' own order, unranked."
+    ),
+}
+
+
+def write_card(
+    kind: WalkKind,
+    dataset: Path,
+    settings: WalkSettings,
+    counts: Mapping[str, float],
+    corpus: Artefact,
+    utterances: Artefact,
+    ranked: Artefact,
+) -> None:
+    """Write `README.md` into the dataset's folder; the artefacts are those it was made from."""
+    import yaml
+
+    markers = FORMATS[settings.format]
+    name = corpus.settings["corpus"]
+    digests = {made.name: f"`{made.digest}`" for made in (corpus, utterances, ranked)}
+    body = BODY.format(
+        kind=kind,
+        source=Path(name).name,
+        summary=SUMMARIES[kind],
+        background=markers.background,
+        accepted=markers.accepted,
+        rejected=markers.rejected,
+        splits=_rows({split: f"{counts[f'walks.{split}']:,}" for split in SPLITS}),
+        counts=counts,
+        settings=_rows(
+            flattened({"utterances": utterances.settings, "ranked_replies": ranked.settings, kind: asdict(settings)})
+        ),
+        fates=_rows({what: f"{number:,}" for what, number in (utterances.counts | ranked.counts).items()}),
+        ranking_note=RANKING_NOTES[ranked.settings["order"]],
+        digests=_rows(digests),
+        ownership=OWNERSHIP[name == SAMPLE],
+    )
+    head = yaml.safe_dump(_metadata(kind, dataset, name), sort_keys=False, allow_unicode=True)
+    (dataset / "README.md").write_text(f"---\n{head}---\n{body}", encoding="utf-8")
+
+
+def _metadata(kind: WalkKind, dataset: Path, corpus: str) -> dict[str, object]:
+    """What the Hub and `datasets` read: files, features, and rows and bytes of each split."""
+    import pyarrow.parquet as pq
+
+    files = {split: dataset / split_file(split) for split in SPLITS}
+    contents = {split: pq.read_metadata(path) for split, path in files.items()}
+    sizes = {
+        split: sum(content.row_group(group).total_byte_size for group in range(content.num_row_groups))
+        for split, content in contents.items()
+    }
+    turn = [{"name": name, "dtype": dtype} for name, dtype in TURN_FEATURES.items()]
+    return {
+        "pretty_name": f"{kind} walks",
+        "license": "mit" if corpus == SAMPLE else "other",
+        "language": ["en"] if corpus == SAMPLE else [],
+        "task_categories": ["text-generation"],
+        "tags": ["human-preferences", "in-context-reinforcement-learning", "conversations"],
+        "configs": [
+            {
+                "config_name": "default",
+                "data_files": [{"split": split, "path": split_file(split)} for split in SPLITS],
+            }
+        ],
+        "dataset_info": {
+            "features": [
+                {"name": "text", "dtype": "string"},
+                {"name": "conversation_id", "dtype": "string"},
+                {"name": "walk", "dtype": "int64"},
+                {"name": "source", "dtype": "string"},
+                {"name": "turns", "list": turn},
+            ],
+            "splits": [
+                {"name": split, "num_bytes": sizes[split], "num_examples": contents[split].num_rows} for split in SPLITS
+            ],
+            "download_size": sum(path.stat().st_size for path in files.values()),
+            "dataset_size": sum(sizes.values()),
+        },
+    }
+
+
+def _rows(cells: Mapping[str, object]) -> str:
+    return "\n".join(f"| {name} | {value} |" for name, value in cells.items())

@@ -1,0 +1,75 @@
+"""Checks that every walk of a dataset obeys the grammar, read back from its files.
+
+A walk is a background, the background marker, then turns that follow one another without a gap, each
+closed by the marker of its verdict. The check walks the recorded offsets from one end of the text to the
+other and looks for the markers where they must stand; in the default format it also counts them, so that
+none stands anywhere else.
+"""
+
+from pathlib import Path
+
+from adc_pipeline.walks.markers import FORMATS, FormatName
+
+VIOLATIONS = """
+WITH turns AS (
+    SELECT rowid AS walk, text, unnest(turns) AS turn, generate_subscripts(turns, 1) AS place
+    FROM (SELECT row_number() OVER () AS rowid, text, turns FROM read_parquet($files))
+), placed AS (
+    SELECT walk, text, place, turn.verdict AS verdict, turn."end" AS "end",
+        turn.start - coalesce(length(turn.speaker) + 1, 0) AS start,
+        CASE turn.verdict WHEN 'accepted' THEN $accepted WHEN 'rejected' THEN $rejected END AS marker
+    FROM turns
+), linked AS (
+    SELECT *, lag("end" + length(marker)) OVER (PARTITION BY walk ORDER BY place) AS previous,
+        lead(place) OVER (PARTITION BY walk ORDER BY place) IS NULL AS last,
+        count(*) OVER (PARTITION BY walk) AS turns
+    FROM placed
+)
+SELECT count(DISTINCT walk) FROM linked
+WHERE marker IS NULL
+    OR substr(text, "end" + 1, length(marker)) <> marker
+    OR start > "end"
+    OR (place = 1 AND substr(text, start + 1 - length($background), length($background)) <> $background)
+    OR (place > 1 AND start <> previous)
+    OR (last AND "end" + length(marker) <> length(text))
+    OR (last AND verdict <> 'accepted')
+    OR ($counted AND len(regexp_extract_all(text, $any)) <> turns + 1)
+"""
+
+SHARED = """
+SELECT count(*) FROM (
+    SELECT conversation_id FROM (
+        SELECT DISTINCT conversation_id, filename FROM read_parquet($files, filename = true)
+    ) GROUP BY conversation_id HAVING count(*) > 1
+)
+"""
+
+
+def grammar_violations(dataset: Path, format: FormatName) -> int:
+    """How many walks of a dataset's folder break the grammar."""
+    import re
+
+    import duckdb
+
+    markers = FORMATS[format]
+    row = duckdb.execute(
+        VIOLATIONS,
+        {
+            "files": str(dataset / "data" / "*.parquet"),
+            "background": markers.background,
+            "accepted": markers.accepted,
+            "rejected": markers.rejected,
+            # In `released`, texts keep the marker strings that users wrote themselves.
+            "counted": format == "default",
+            "any": "|".join(re.escape(marker) for marker in markers.strings()),
+        },
+    ).fetchone()
+    return row[0] if row else 0
+
+
+def conversations_in_two_splits(dataset: Path) -> int:
+    """How many conversations of a dataset's folder stand in more than one split."""
+    import duckdb
+
+    row = duckdb.execute(SHARED, {"files": str(dataset / "data" / "*.parquet")}).fetchone()
+    return row[0] if row else 0
