@@ -60,10 +60,9 @@ class Materialization(Generic[S]):
     def show(self, name: str, figure: "Figure") -> None:
         """A picture for MLflow and Dagster."""
         self.run.figure(figure, name)
-        picture = io.BytesIO()
-        figure.savefig(picture, format="png")
-        encoded = base64.b64encode(picture.getvalue()).decode()
-        self.metadata[name] = dg.MetadataValue.md(f"![{name}](data:image/png;base64,{encoded})")
+        png = io.BytesIO()
+        figure.savefig(png, format="png")
+        self.metadata[name] = picture(png.getvalue(), name)
 
     def finish(self, digest: str | None = None) -> Artefact:
         """Put the folder in place and log it; `digest` where the content lies outside the folder."""
@@ -143,6 +142,11 @@ class Workspace(dg.ConfigurableResource):
                 f"The disk of ADC_HOME = {self.store.home} is full: make room, or point ADC_HOME to another disk.",
                 allow_retries=False,
             ) from error
+
+
+def picture(png: bytes, name: str) -> dg.MarkdownMetadataValue:
+    """A picture that Dagster's pages show in place."""
+    return dg.MetadataValue.md(f"![{name}](data:image/png;base64,{base64.b64encode(png).decode()})")
 
 
 def is_disk_full(error: BaseException) -> bool:

@@ -35,11 +35,13 @@ def raw_corpus(
     with workspace.materializing(context, config.model_copy(update={"corpus": corpus})) as making:
         check_source(corpus)
         if "base_model" in {node.name for node in context.job_def.nodes}:
-            from adc_pipeline.training.model import check_base_model
-
             ops: Any = context.run.run_config.get("ops", {})
-            chosen = ops.get("base_model", {}).get("config", {})
-            check_base_model(SettingsConfig[BaseModelSettings](**chosen).settings())
+            chosen = SettingsConfig[BaseModelSettings](**ops.get("base_model", {}).get("config", {}))
+            if chosen.settings().name != "small":
+                # Imports torch, which the small model does not need yet.
+                from adc_pipeline.training.model import check_base_model
+
+                check_base_model(chosen.settings())
         context.log.info(f"Fetching the corpus {corpus}")
         folder = making.folder / "corpus"
         fetch(making.settings, workspace.store.home / "downloads", folder)

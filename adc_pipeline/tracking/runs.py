@@ -91,7 +91,7 @@ class Tracking:
         client = self.client()
         experiment = self.experiment(client)
         made = client.create_run(experiment, run_name=asset, tags={ASSET: asset, **tags})
-        run = Run(client, made.info.run_id, self.run_address(experiment, made.info.run_id))
+        run = Run(client, made.info.run_id, self.run_address(experiment, made.info.run_id), self.uri)
         started = time.monotonic()
         try:
             run.parameters(flattened(settings))
@@ -110,6 +110,7 @@ class Run:
     client: "MlflowClient"
     id: str
     address: str
+    tracking_uri: str
 
     def parameters(self, values: Mapping[str, Any]) -> None:
         from mlflow.entities import Param

@@ -1,0 +1,111 @@
+"""Dagster's view of the evaluation: one for each model, and the comparison of both with their base."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+
+from adc_pipeline.code_version import code_version
+from adc_pipeline.corpus.assets import utterances
+from adc_pipeline.evaluation.settings import EvaluationSettings
+from adc_pipeline.ranking.assets import ranked_replies
+from adc_pipeline.resources import Materialization, Workspace, picture
+from adc_pipeline.run_config import SettingsConfig
+from adc_pipeline.training.assets import base_model, random_walk_model, top_2_model
+from adc_pipeline.walks.assets import random_walk, top_2
+from adc_pipeline.walks.coins import WalkKind
+
+EVALUATED: dict[WalkKind, tuple[dg.AssetsDefinition, dg.AssetsDefinition]] = {
+    "top-2": (top_2, top_2_model),
+    "random-walk": (random_walk, random_walk_model),
+}
+
+
+def evaluation_asset(kind: WalkKind) -> dg.AssetsDefinition:
+    """The asset of one model's evaluation on the test split."""
+    dataset, model = EVALUATED[kind]
+    dataset_name, model_name = dataset.key.to_user_string(), model.key.to_user_string()
+
+    @dg.asset(
+        name=f"{dataset_name}_evaluation",
+        description=f"What the {kind} model learned, on test conversations, next to its base model.",
+        group_name="evaluation",
+        deps=[model, base_model, dataset, utterances, ranked_replies],
+        kinds={"pytorch", "mlflow"},
+        code_version=code_version("evaluation"),
+    )
+    def evaluation(
+        context: dg.AssetExecutionContext, config: SettingsConfig[EvaluationSettings], workspace: Workspace
+    ) -> dg.MaterializeResult:
+        from adc_pipeline.evaluation.evaluation import evaluate
+
+        with workspace.materializing(context, config) as making:
+            walks, tuned, base = (making.input(name) for name in (dataset_name, model_name, "base_model"))
+            result = evaluate(
+                model=tuned.path,
+                base=base.path,
+                dataset=walks.path,
+                utterances=making.input("utterances").path,
+                ranked=making.input("ranked_replies").path,
+                out=making.folder,
+                settings=making.settings,
+                speakers=walks.settings["speakers"],
+                progress=lambda what, done, total: context.log.info(f"{what}: {done} of {total}"),
+            )
+            publish(making, result.metrics(), making.folder / "report.md")
+        return making.result()
+
+    return evaluation
+
+
+top_2_evaluation = evaluation_asset("top-2")
+random_walk_evaluation = evaluation_asset("random-walk")
+
+
+@dg.asset(
+    group_name="evaluation",
+    deps=[top_2_evaluation, random_walk_evaluation],
+    kinds={"mlflow"},
+    code_version=code_version("evaluation"),
+)
+def comparison(
+    context: dg.AssetExecutionContext, config: SettingsConfig[EvaluationSettings], workspace: Workspace
+) -> dg.MaterializeResult:
+    """Both models and their base side by side, paired where they answered the same cases."""
+    from adc_pipeline.evaluation.comparison import compare
+
+    with workspace.materializing(context, config) as making:
+        folders = {kind: making.input(f"{kind.replace('-', '_')}_evaluation").path for kind in EVALUATED}
+        result = compare(folders, making.folder, making.settings)
+        publish(making, result.metrics(), making.folder / "comparison.md")
+    return making.result()
+
+
+def publish(making: Materialization[Any], metrics: dict[str, float | None], report: Path) -> None:
+    """Figures, report and plots for MLflow and Dagster."""
+    known = {name: value for name, value in metrics.items() if value is not None}
+    making.run.metrics(known)
+    making.run.files(making.folder)
+    making.metadata["report"] = dg.MetadataValue.md(report.read_text(encoding="utf-8"))
+    for plot in sorted(making.folder.glob("*.png")):
+        making.metadata[plot.stem] = picture(plot.read_bytes(), plot.stem)
+
+
+def perplexity_check(asset: dg.AssetsDefinition) -> dg.AssetChecksDefinition:
+    name = asset.key.to_user_string()
+
+    @dg.asset_check(asset=asset, name="learned_something", blocking=True)
+    def learned_something(workspace: Workspace) -> dg.AssetCheckResult:
+        """Held-out perplexity is finite and below the untrained model's."""
+        from adc_pipeline.evaluation.evaluation import Evaluation
+
+        result = Evaluation.read(workspace.store.current(name).path)
+        ours, base = result.model["perplexity"].value, result.base["perplexity"].value
+        passed = ours is not None and base is not None and math.isfinite(ours) and ours < base
+        return dg.AssetCheckResult(passed=passed, metadata={"perplexity": ours, "base.perplexity": base})
+
+    return learned_something
+
+
+checks = [perplexity_check(asset) for asset in (top_2_evaluation, random_walk_evaluation)]

@@ -1,0 +1,123 @@
+"""Dagster's view of the training: the base model, and a fine-tune of it on each dataset.
+
+The fine-tune runs as a child process (`accelerate launch -m adc_pipeline.training`), since only a process
+of its own can be several, on several GPUs or machines, and gives all its memory back.
+"""
+
+import json
+from pathlib import Path
+
+import dagster as dg
+
+from adc_pipeline.artefacts import Artefact
+from adc_pipeline.code_version import code_version
+from adc_pipeline.corpus.assets import utterances
+from adc_pipeline.errors import PipelineError
+from adc_pipeline.resources import Workspace
+from adc_pipeline.run_config import SettingsConfig
+from adc_pipeline.tracking.models import register_model
+from adc_pipeline.tracking.relay import relayed
+from adc_pipeline.training.figures import training_curves
+from adc_pipeline.training.launch import launch_command
+from adc_pipeline.training.settings import BaseModelSettings, TrainingJob, TrainingSettings
+from adc_pipeline.walks.assets import random_walk, top_2
+from adc_pipeline.walks.coins import WalkKind
+from adc_pipeline.walks.markers import FORMATS
+from adc_pipeline.walks.texts import training_texts
+
+
+@dg.asset(
+    group_name="training",
+    deps=[utterances, top_2],
+    kinds={"huggingface", "pytorch"},
+    code_version=code_version("training"),
+)
+def base_model(
+    context: dg.AssetExecutionContext, config: SettingsConfig[BaseModelSettings], workspace: Workspace
+) -> dg.MaterializeResult:
+    """What both fine-tunes start from and are compared with: a named model or a small new one, with markers.
+
+    It takes the markers, the speakers and the split from top-2's settings.
+    """
+    from adc_pipeline.training.model import prepare_base_model
+
+    with workspace.materializing(context, config) as making:
+        read, walks = making.input("utterances"), making.input("top_2")
+        texts = training_texts(read.path, walks.settings, making.folder / "spill", workspace.engine)
+        model = making.folder / "model"
+        facts = prepare_base_model(making.settings, FORMATS[walks.settings["format"]], texts, model)
+        lift(model)
+        making.count({name: fact for name, fact in facts.items() if isinstance(fact, int | float)})
+        making.metadata |= {name: str(fact) for name, fact in facts.items() if isinstance(fact, str)}
+    return making.result()
+
+
+def model_asset(kind: WalkKind, dataset: dg.AssetsDefinition) -> dg.AssetsDefinition:
+    """The asset of a model fine-tuned on one dataset, and registered with MLflow as `adc-KIND`."""
+    source = dataset.key.to_user_string()
+
+    @dg.asset(
+        name=f"{source}_model",
+        description=f"The base model fine-tuned on {kind} walks, registered as adc-{kind}.",
+        group_name="training",
+        deps=[dataset, base_model],
+        kinds={"pytorch", "huggingface", "mlflow"},
+        code_version=code_version("training"),
+    )
+    def model(
+        context: dg.AssetExecutionContext,
+        config: SettingsConfig[TrainingSettings],
+        workspace: Workspace,
+        pipes: dg.PipesSubprocessClient,
+    ) -> dg.MaterializeResult:
+        with workspace.materializing(context, config) as making:
+            walks, base = making.input(source), making.input("base_model")
+            check_same_markers(walks, workspace.store.version("top_2", base.inputs["top_2"]))
+            output, work = making.folder / "model", workspace.store.home / "work" / making.name
+            work.mkdir(parents=True, exist_ok=True)
+            job = work / "job.json"
+            job.write_text(TrainingJob(making.settings, walks.path, base.path, output, work).to_json())
+            with relayed(work / "metrics.jsonl", making.run):
+                run_training(context, pipes, job)
+            lift(output)
+            facts = json.loads((making.folder / "training.json").read_text())
+            making.count({name: fact for name, fact in facts.items() if isinstance(fact, int | float)})
+            making.show("training", training_curves(work / "metrics.jsonl"))
+            registered = register_model(making.run, making.folder, f"adc-{kind}")
+            making.metadata |= registered
+            making.finish()
+        return making.result()
+
+    return model
+
+
+def run_training(context: dg.AssetExecutionContext, pipes: dg.PipesSubprocessClient, job: Path) -> None:
+    """Run the training process to its end; a fault it has a sentence for is raised with that sentence."""
+    try:
+        pipes.run(context=context, command=launch_command(job))
+    except Exception as error:
+        failure = job.with_name("failure.txt")
+        if failure.exists():
+            raise PipelineError(failure.read_text().strip()) from error
+        raise
+
+
+def lift(folder: Path) -> None:
+    """Move the files of a folder one up, to where a reader of the artefact looks for them."""
+    for path in folder.iterdir():
+        path.rename(folder.parent / path.name)
+    folder.rmdir()
+
+
+def check_same_markers(walks: Artefact, tokenized_for: Artefact) -> None:
+    """Raise PipelineError if a dataset spells its markers otherwise than the base model's tokenizer."""
+    ours, theirs = walks.settings["format"], tokenized_for.settings["format"]
+    if ours != theirs:
+        raise PipelineError(
+            f"{walks.name} has the markers of format {ours} and top_2, from which the base model has its own, those"
+            f" of {theirs}: give both the same setting format and materialize them again."
+        )
+
+
+top_2_model = model_asset("top-2", top_2)
+random_walk_model = model_asset("random-walk", random_walk)

@@ -1,0 +1,25 @@
+"""The course of a training as a picture: loss, learning rate and speed over the steps."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+PANELS = {"loss": "loss (nats a token)", "learning_rate": "learning rate", "tokens_per_second": "tokens a second"}
+
+
+def training_curves(metrics: Path) -> "Figure":
+    """A panel for each of `PANELS` over the lines of a `metrics.jsonl`."""
+    from matplotlib.figure import Figure
+
+    lines = [json.loads(line) for line in metrics.read_text().splitlines()]
+    figure = Figure(figsize=(3.2 * len(PANELS), 2.4), layout="constrained", dpi=90)
+    for panel, (name, label) in zip(figure.subplots(1, len(PANELS)), PANELS.items(), strict=True):
+        known = [line for line in lines if name in line]
+        panel.plot([line["step"] for line in known], [line[name] for line in known], color="#0072B2")
+        panel.set_xlabel("step")
+        panel.set_title(label, fontsize=9)
+        panel.spines[["top", "right"]].set_visible(False)
+    return figure

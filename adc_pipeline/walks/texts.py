@@ -1,0 +1,26 @@
+"""The texts that a tokenizer may be trained on: utterances of the training split, as walks spell them."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from adc_pipeline.engine import Engine
+from adc_pipeline.walks.rendering import create_rendered
+from adc_pipeline.walks.splits import split_sql
+
+
+def training_texts(utterances: Path, walks: dict[str, Any], spill: Path, engine: Engine) -> Iterator[str]:
+    """The segments of the training split of the folder `utterances`, in an order that only ids decide.
+
+    `walks` are the settings of the dataset whose split, speakers and format they shall share.
+    """
+    train, validation, test = walks["shares"]
+    with engine.connect(spill) as connection:
+        create_rendered(connection, utterances, walks["format"], walks["speakers"])
+        split = split_sql("conversation_id", (train, validation, test))
+        rows = connection.execute(
+            f"SELECT segment FROM rendered WHERE {split} = 'train' ORDER BY md5(id)"  # noqa: S608
+        )
+        while batch := rows.fetchmany(10_000):
+            for (segment,) in batch:
+                yield segment
