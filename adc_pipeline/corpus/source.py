@@ -110,17 +110,19 @@ def download(name: str, downloads: Path) -> Path:
 
     downloads.mkdir(parents=True, exist_ok=True)
     try:
-        return Path(convokit.download(name, data_dir=str(downloads))).resolve()
+        folder = Path(convokit.download(name, data_dir=str(downloads))).resolve()
     except (KeyError, IndexError) as error:
         raise PipelineError(
             f"ConvoKit knows no corpus {name}: give the setting corpus (or ADC_CORPUS) one of its names, such as"
             " reddit-corpus-small, or a path."
         ) from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
         raise PipelineError(
             f"The corpus {name} could not be downloaded ({type(error).__name__}): check the name and the network,"
             " or give the setting corpus (or ADC_CORPUS) the path of a ConvoKit folder on disk."
         ) from error
+    check_source(str(folder))
+    return folder
 
 
 def record_files(corpus: Path, record: Path) -> str:

@@ -1,5 +1,6 @@
 """Dagster's view of the evaluation: one for each model, and the comparison of both with their base."""
 
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from adc_pipeline.evaluation.settings import EvaluationSettings
 from adc_pipeline.ranking.assets import ranked_replies
 from adc_pipeline.resources import Materialization, Workspace, picture
 from adc_pipeline.run_config import SettingsConfig
+from adc_pipeline.tracking.models import REGISTERED
 from adc_pipeline.training.assets import base_model, random_walk_model, top_2_model
 from adc_pipeline.walks.assets import random_walk, top_2
 from adc_pipeline.walks.coins import WalkKind
@@ -53,7 +55,8 @@ def evaluation_asset(kind: WalkKind) -> dg.AssetsDefinition:
                 speakers=walks.settings["speakers"],
                 progress=lambda what, done, total: context.log.info(f"{what}: {done} of {total}"),
             )
-            publish(making, result.metrics(), making.folder / "report.md")
+            registered = json.loads((tuned.path / REGISTERED).read_text())
+            publish(making, result.metrics(), making.folder / "report.md", registered["logged_model_id"])
         return making.result()
 
     return evaluation
@@ -82,10 +85,11 @@ def comparison(
     return making.result()
 
 
-def publish(making: Materialization[Any], metrics: dict[str, float | None], report: Path) -> None:
-    """Figures, report and plots for MLflow and Dagster."""
-    known = {name: value for name, value in metrics.items() if value is not None}
-    making.run.metrics(known)
+def publish(
+    making: Materialization[Any], metrics: dict[str, float | None], report: Path, model: str | None = None
+) -> None:
+    """Figures, report and plots for MLflow and Dagster; `model` is the logged model that they are about."""
+    making.run.metrics({name: value for name, value in metrics.items() if value is not None}, model=model)
     making.run.files(making.folder)
     making.metadata["report"] = dg.MetadataValue.md(report.read_text(encoding="utf-8"))
     for plot in sorted(making.folder.glob("*.png")):

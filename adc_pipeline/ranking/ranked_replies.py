@@ -131,8 +131,11 @@ COPY (
 ) TO $path (FORMAT parquet, COMPRESSION zstd)
 """
 
-# What counts as blank around a text, as in Python's str.strip for the characters that occur.
-BLANK = " \t\n\r\x0b\x0c\xa0\u200b\u2028\u2029\u3000"
+# What counts as blank around a text: as in Python's str.strip, and the zero-width space.
+BLANK = (
+    " \t\n\r\x0b\x0c\x1c\x1d\x1e\x1f\x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009"
+    "\u200a\u200b\u2028\u2029\u202f\u205f\u3000"
+)
 
 
 def write_ranked_replies(

@@ -10,6 +10,8 @@ from typing import Any
 
 from adc_pipeline.tracking.runs import Run
 
+# Beside the weights: under which name, version and id MLflow knows them.
+REGISTERED = "registered.json"
 REQUIREMENTS = ("torch", "transformers", "accelerate")
 
 

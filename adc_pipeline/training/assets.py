@@ -15,7 +15,7 @@ from adc_pipeline.corpus.assets import utterances
 from adc_pipeline.errors import PipelineError
 from adc_pipeline.resources import Workspace
 from adc_pipeline.run_config import SettingsConfig
-from adc_pipeline.tracking.models import register_model
+from adc_pipeline.tracking.models import REGISTERED, register_model
 from adc_pipeline.tracking.relay import relayed
 from adc_pipeline.training.figures import training_curves
 from adc_pipeline.training.launch import launch_command
@@ -84,8 +84,8 @@ def model_asset(kind: WalkKind, dataset: dg.AssetsDefinition) -> dg.AssetsDefini
             making.count({name: fact for name, fact in facts.items() if isinstance(fact, int | float)})
             making.show("training", training_curves(work / "metrics.jsonl"))
             registered = register_model(making.run, making.folder, f"adc-{kind}")
+            (making.folder / REGISTERED).write_text(json.dumps(registered) + "\n")
             making.metadata |= registered
-            making.finish()
         return making.result()
 
     return model

@@ -2,7 +2,11 @@
 
 import json
 import zipfile
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
@@ -23,6 +27,7 @@ def corpus(tmp_path: Path) -> Path:
     folder.mkdir()
     (folder / "utterances.jsonl").write_text("".join(json.dumps(line) + "\n" for line in LINES))
     (folder / "conversations.json").write_text(json.dumps({"r": {"meta": {"title": "hello"}}}))
+    (folder / "index.json").write_text(json.dumps({"version": 1}))
     return folder
 
 
@@ -81,6 +86,52 @@ def test_without_a_network_a_corpus_by_name_is_refused(tmp_path: Path, monkeypat
     monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
     with pytest.raises(PipelineError, match="could not be downloaded"):
         fetch(CorpusSettings("reddit-corpus-small"), tmp_path / "downloads", tmp_path / "corpus")
+
+
+class Collection(SimpleHTTPRequestHandler):
+    """A folder served without a word on the terminal."""
+
+    def log_message(self, *_: object) -> None: ...
+
+
+@pytest.fixture
+def collection(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """ConvoKit's collection with one corpus in it, on this machine."""
+    import convokit.util
+
+    served = tmp_path / "served"
+    served.mkdir()
+    zipped(corpus, served / "tiny-corpus.zip", "tiny-corpus/")
+    (served / "broken-corpus.zip").write_bytes(b"PK")
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Collection, directory=str(served))) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        names = ("tiny-corpus", "broken-corpus")
+        config = {
+            "cur_version": dict.fromkeys((*names, "subreddit"), 1),
+            "DatasetURLs": {name: f"http://127.0.0.1:{server.server_port}/{name}.zip" for name in names},
+            "ModelURLS": {},
+        }
+        (served / "config.json").write_text(json.dumps(config))
+        ask, local = convokit.util.requests.get, f"http://127.0.0.1:{server.server_port}/config.json"
+        monkeypatch.setattr(convokit.util.requests, "get", lambda _: ask(local))
+        monkeypatch.setenv("HOME", str(tmp_path))
+        yield
+        server.shutdown()
+
+
+def test_a_corpus_is_downloaded_by_name(collection: None, corpus: Path, tmp_path: Path) -> None:
+    for out in ("first", "again"):
+        fetch(CorpusSettings("tiny-corpus"), tmp_path / "downloads", tmp_path / out)
+        assert (tmp_path / out / "utterances.jsonl").read_bytes() == (corpus / "utterances.jsonl").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [("no-such-corpus", "ConvoKit knows no corpus"), ("broken-corpus", "could not be downloaded")],
+)
+def test_a_name_that_gives_no_corpus_is_refused(collection: None, tmp_path: Path, name: str, sentence: str) -> None:
+    with pytest.raises(PipelineError, match=sentence):
+        fetch(CorpusSettings(name), tmp_path / "downloads", tmp_path / "corpus")
 
 
 @pytest.mark.parametrize("file", ["utterances.jsonl", "conversations.json"])
