@@ -1,0 +1,436 @@
+"""The slow, obvious reference of ranking and of both walks, over `convokit.Corpus`.
+
+It reads from top to bottom like the specification: which utterances take part, how siblings are ranked,
+which way a walk goes, how it is written down, and at the end what the published generator does. Nothing
+is shared with the pipeline but the settings' classes; markers, coins and splits are written out again.
+Every utterance climbs to its root on its own, which is quadratic in the depth of a thread and plain to
+see: of 13,720 utterances (24 deep), loading takes 1.2 s of CPU and both walks 0.5.
+
+What ConvoKit itself loses cannot be asked of it. Of several rows with one id it keeps the last, so
+duplicates are tested without the oracle; and on loading it moves a reply into the conversation of the
+utterance it answers, so conversation ids and titles are taken from the files.
+"""
+
+import hashlib
+import json
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+if TYPE_CHECKING:
+    import convokit
+
+    from adc_pipeline.ranking.ranked_replies import RankingSettings
+    from adc_pipeline.walks.datasets import WalkSettings
+
+Kind = Literal["top-2", "random-walk"]
+Row = dict[str, Any]
+
+MARKERS = {
+    "default": {"background": "<background>", "rejected": "<rejected>", "accepted": "<accepted>"},
+    "released": {
+        "background": "<BACKGROUND_INDEX_TOKEN>",
+        "rejected": "<REJECTED_UTTERANCE>",
+        "accepted": "<SELECTED_UTTERANCE>",
+    },
+}
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """One post or comment; `timestamp` in seconds, `position` its line in the source, from 0."""
+
+    id: str
+    conversation_id: str
+    reply_to: str | None
+    speaker: str
+    text: str
+    timestamp: int
+    score: int | None
+    position: int
+    title: str
+    source: str
+    stickied: bool
+    score_hidden: bool
+
+
+class Fault(NamedTuple):
+    """Why an utterance is not used, and which ancestor of it is to blame (None: it is itself)."""
+
+    reason: str
+    because_of: str | None
+
+
+# --- Reading ------------------------------------------------------------------------------------------
+
+
+def load(directory: Path) -> list[Utterance]:
+    """The utterances of a ConvoKit directory, in the order of the file."""
+    import convokit
+
+    corpus = convokit.Corpus(filename=str(directory))
+    conversation_ids = {}
+    for line in (directory / "utterances.jsonl").read_text("utf-8").split("\n"):
+        if line:
+            row = json.loads(line)
+            conversation_ids[row["id"]] = row.get("conversation_id", row.get("root"))
+    conversations = json.loads((directory / "conversations.json").read_text("utf-8"))
+    name = corpus.meta.get("name") or directory.name
+
+    utterances = []
+    for position, utterance in enumerate(corpus.iter_utterances()):
+        conversation_id = conversation_ids[utterance.id]
+        conversation = conversations.get(conversation_id, {})
+        conversation = conversation.get("meta", conversation)
+        utterances.append(
+            Utterance(
+                id=utterance.id,
+                conversation_id=conversation_id,
+                reply_to=utterance.reply_to,
+                speaker=utterance.speaker.id,
+                text=utterance.text,
+                timestamp=utterance.timestamp,
+                score=utterance.meta.get("score"),
+                position=position,
+                title=conversation.get("title") or "",
+                source=conversation.get("subreddit") or utterance.meta.get("subreddit") or name,
+                stickied=bool(utterance.meta.get("stickied")),
+                score_hidden=bool(utterance.meta.get("score_hidden")),
+            )
+        )
+    return utterances
+
+
+# --- Who takes part -----------------------------------------------------------------------------------
+
+
+def by_conversation(utterances: Iterable[Utterance]) -> dict[str, dict[str, Utterance]]:
+    """Conversation id -> utterance id -> utterance."""
+    conversations: dict[str, dict[str, Utterance]] = defaultdict(dict)
+    for utterance in utterances:
+        conversations[utterance.conversation_id][utterance.id] = utterance
+    return conversations
+
+
+def root_of(conversation: dict[str, Utterance], adopt_roots: bool = True) -> Utterance | None:
+    """The utterance without `reply_to`; in an excerpt, the only one whose parent lies outside."""
+    first = [u for u in conversation.values() if u.reply_to is None]
+    if first:
+        named = [u for u in first if u.id == u.conversation_id]
+        return named[0] if named else min(first, key=lambda u: (u.timestamp, u.id))
+    adopted = [u for u in conversation.values() if u.reply_to not in conversation]
+    return adopted[0] if adopt_roots and len(adopted) == 1 else None
+
+
+def ancestors(utterance: Utterance, conversation: dict[str, Utterance]) -> Iterator[Utterance]:
+    """Parent, parent's parent and so on inside the conversation; a loop is gone round once."""
+    seen = {utterance.id}
+    parent = conversation.get(utterance.reply_to or "")
+    while parent is not None:
+        yield parent
+        if parent.id in seen:
+            return
+        seen.add(parent.id)
+        parent = conversation.get(parent.reply_to or "")
+
+
+def set_aside(utterances: list[Utterance], adopt_roots: bool = True) -> dict[str, Fault]:
+    """Utterance id -> fault, for all that cannot be reached from their conversation's root."""
+    everywhere = {u.id for u in utterances}
+    faults: dict[str, Fault] = {}
+    for conversation in by_conversation(utterances).values():
+        root = root_of(conversation, adopt_roots)
+        own: dict[str, str] = {}
+        for utterance in conversation.values():
+            if utterance is root:
+                continue
+            if utterance.reply_to is None:
+                own[utterance.id] = "second_root"
+            elif utterance.score is None:
+                own[utterance.id] = "no_score"
+            elif utterance.reply_to not in everywhere:
+                own[utterance.id] = "missing_parent"
+            elif utterance.reply_to not in conversation:
+                own[utterance.id] = "other_conversation"
+        lost = with_subtrees(own, conversation)
+        for utterance in conversation.values():
+            # Nobody is to blame for a loop: it and what hangs below it lead neither to the root nor astray.
+            if utterance.id not in lost and root not in [utterance, *ancestors(utterance, conversation)]:
+                lost[utterance.id] = Fault("loop", None)
+        faults |= lost
+    return faults
+
+
+def with_subtrees(own: dict[str, str], conversation: dict[str, Utterance]) -> dict[str, Fault]:
+    """Add, to utterances at fault themselves, those below them: the nearest ancestor is to blame."""
+    faults = {}
+    for utterance in conversation.values():
+        if utterance.id in own:
+            faults[utterance.id] = Fault(own[utterance.id], None)
+            continue
+        for ancestor in ancestors(utterance, conversation):
+            if ancestor.id in own:
+                faults[utterance.id] = Fault(own[ancestor.id], ancestor.id)
+                break
+    return faults
+
+
+# --- Ranking ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Roots, replies by parent id (best first), what was dropped and what was set aside."""
+
+    roots: list[Utterance]
+    replies: dict[str, list[Utterance]]
+    dropped: dict[str, Fault]
+    set_aside: dict[str, Fault]
+    taking_part: dict[str, Utterance]
+
+
+def stripped(text: str) -> str:
+    """Without white space at either end, and without the zero-width space that Reddit's editors leave."""
+    return text.strip("\u200b" + "".join(char for char in text if char.isspace()))
+
+
+def filtered(reply: Utterance, settings: "RankingSettings") -> str | None:
+    """The first filter that drops this reply."""
+    assert reply.score is not None
+    if settings.deleted and stripped(reply.text) in ("[deleted]", "[removed]"):
+        return "deleted"
+    if settings.empty and not stripped(reply.text):
+        return "empty"
+    if reply.speaker in settings.speakers:
+        return "speaker"
+    if settings.stickied and reply.stickied:
+        return "stickied"
+    if settings.score_hidden and reply.score_hidden:
+        return "score_hidden"
+    if settings.min_score is not None and reply.score < settings.min_score:
+        return "min_score"
+    return None
+
+
+def ranked(siblings: list[Utterance], root: Utterance, order: str) -> list[Utterance]:
+    """Siblings, best first."""
+    if order == "score":
+        return sorted(siblings, key=lambda u: (-(u.score or 0), u.timestamp, u.id))
+    if siblings[0].reply_to == root.id:
+        return sorted(siblings, key=lambda u: (-(u.score or 0), u.position))
+    return sorted(siblings, key=lambda u: u.position)
+
+
+def rank(utterances: list[Utterance], settings: "RankingSettings", adopt_roots: bool = True) -> Ranking:
+    """Rank the siblings of every conversation; an utterance that is dropped takes its subtree along."""
+    aside = set_aside(utterances, adopt_roots)
+    ranking = Ranking([], {}, {}, aside, {u.id: u for u in utterances if u.id not in aside})
+    for conversation in by_conversation(ranking.taking_part.values()).values():
+        root = root_of(conversation)
+        assert root is not None
+        ranking.roots.append(root)
+
+        replies = [u for u in conversation.values() if u is not root]
+        own = {u.id: reason for u in replies if (reason := filtered(u, settings))}
+        for siblings in sibling_groups(u for u in replies if u.id not in own):
+            if settings.min_score_gap is not None and gap(siblings) < settings.min_score_gap:
+                own |= dict.fromkeys([u.id for u in siblings], "min_score_gap")
+
+        dropped = with_subtrees(own, conversation)
+        ranking.dropped.update(dropped)
+        for siblings in sibling_groups(u for u in replies if u.id not in dropped):
+            ranking.replies[siblings[0].reply_to or ""] = ranked(siblings, root, settings.order)
+    return ranking
+
+
+def sibling_groups(replies: Iterable[Utterance]) -> list[list[Utterance]]:
+    """The replies, those to the same utterance together."""
+    groups = defaultdict(list)
+    for reply in replies:
+        groups[reply.reply_to].append(reply)
+    return list(groups.values())
+
+
+def gap(siblings: list[Utterance]) -> float:
+    """By how much the best score leads the second; a single reply has no gap that could be too small."""
+    scores = sorted((u.score or 0 for u in siblings), reverse=True)
+    return scores[0] - scores[1] if len(scores) > 1 else math.inf
+
+
+# --- The two walks ------------------------------------------------------------------------------------
+
+
+def coin(seed: int, kind: Kind, walk: int, utterance_id: str) -> bool:
+    """MD5 of ``SEED:KIND:WALK:UTTERANCE`` as a number, below a half (random-walk) or two thirds."""
+    digest = hashlib.md5(f"{seed}:{kind}:{walk}:{utterance_id}".encode()).hexdigest()
+    numerator, denominator = (1, 2) if kind == "random-walk" else (2, 3)
+    return int(digest, 16) < 16**32 * numerator // denominator
+
+
+class Turn(NamedTuple):
+    """One sibling on the way down."""
+
+    utterance: Utterance
+    verdict: str
+    rank: int
+    siblings: int
+
+
+def walk_down(root: Utterance, replies: dict[str, list[Utterance]], kind: Kind, seed: int, walk: int) -> list[Turn]:
+    """The turns of one walk, from the root's replies to an utterance without replies."""
+    turns = []
+    current = root
+    while siblings := replies.get(current.id, []):
+        shown = (top_2 if kind == "top-2" else random_walk)(current, siblings, seed, walk)
+        turns += [
+            Turn(u, "accepted" if u is shown[-1] else "rejected", siblings.index(u) + 1, len(siblings)) for u in shown
+        ]
+        current = shown[-1]
+    return turns
+
+
+def top_2(current: Utterance, siblings: list[Utterance], seed: int, walk: int) -> list[Utterance]:
+    """The best reply, two times in three after the second-best; the last one shown is accepted."""
+    if len(siblings) > 1 and coin(seed, "top-2", walk, current.id):
+        return [siblings[1], siblings[0]]
+    return [siblings[0]]
+
+
+def random_walk(current: Utterance, siblings: list[Utterance], seed: int, walk: int) -> list[Utterance]:
+    """Siblings in rank order up to the first that its coin does not reject, or else the last."""
+    shown = []
+    for sibling in siblings:
+        shown.append(sibling)
+        if not coin(seed, "random-walk", walk, sibling.id):
+            break
+    return shown
+
+
+# --- Writing a walk down ------------------------------------------------------------------------------
+
+
+def neutral(text: str, format: str) -> str:
+    """The text with ‹word› where a user wrote a marker; the released format leaves texts alone."""
+    if format == "released":
+        return text
+    for marker in MARKERS[format].values():
+        text = text.replace(marker, f"‹{marker[1:-1]}›")
+    return text
+
+
+def pseudonyms(root: Utterance, conversation: Iterable[Utterance]) -> dict[str, str]:
+    """user1 is the root's speaker; the others follow by their first utterance that takes part."""
+    speakers = [u.speaker for u in sorted(conversation, key=lambda u: (u.timestamp, u.id))]
+    return {speaker: f"user{n}" for n, speaker in enumerate(dict.fromkeys([root.speaker, *speakers]), 1)}
+
+
+def written(
+    root: Utterance,
+    turns: list[Turn],
+    walk: int,
+    conversation: dict[str, Utterance],
+    settings: "WalkSettings",
+) -> Row:
+    """One record of a dataset; `conversation` holds what takes part in it."""
+    markers = MARKERS[settings.format]
+    names = pseudonyms(root, conversation.values())
+
+    def speaker_of(utterance: Utterance) -> str | None:
+        if settings.speakers == "none":
+            return None
+        if settings.speakers == "pseudonyms":
+            return names[utterance.speaker]
+        return neutral(utterance.speaker, settings.format)
+
+    def speaker_line(utterance: Utterance) -> str:
+        speaker = speaker_of(utterance)
+        return "" if speaker is None else speaker + "\n"
+
+    text = speaker_line(root) + neutral(root.title, settings.format) + "\n"
+    text += neutral(root.text, settings.format) + markers["background"]
+    records = []
+    for utterance, verdict, place, siblings in turns:
+        text += speaker_line(utterance)
+        start = len(text)
+        text += neutral(utterance.text, settings.format)
+        records.append(
+            {
+                "utterance_id": utterance.id,
+                "speaker": speaker_of(utterance),
+                "verdict": verdict,
+                "score": utterance.score,
+                "rank": place,
+                "siblings": siblings,
+                "start": start,
+                "end": len(text),
+            }
+        )
+        text += markers[verdict]
+    return {
+        "text": text,
+        "conversation_id": root.conversation_id,
+        "walk": walk,
+        "source": root.source,
+        "turns": records,
+    }
+
+
+def split(conversation_id: str, shares: tuple[int, ...]) -> str:
+    """The first 32 bits of MD5 of ``split:CONVERSATION``, as a share of all that there are."""
+    place = int(hashlib.md5(f"split:{conversation_id}".encode()).hexdigest()[:8], 16)
+    train, validation, _ = shares
+    if place < 16**8 * train // 100:
+        return "train"
+    return "validation" if place < 16**8 * (train + validation) // 100 else "test"
+
+
+def walks(kind: Kind, ranking: Ranking, settings: "WalkSettings") -> dict[tuple[str, int], Row]:
+    """(conversation id, walk number) -> record, for every conversation with a reply left."""
+    conversations = by_conversation(ranking.taking_part.values())
+    records = {}
+    for root in ranking.roots:
+        conversation = conversations[root.conversation_id]
+        for walk in range(settings.walks_per_conversation):
+            turns = walk_down(root, ranking.replies, kind, settings.seed, walk)
+            if turns:
+                records[root.conversation_id, walk] = written(root, turns, walk, conversation, settings)
+    return records
+
+
+# --- What the published generator does ----------------------------------------------------------------
+
+
+def published_walk(conversation: "convokit.Conversation", kind: Kind, seed: int) -> str | None:
+    """The text that the public datasets' generator makes of a conversation, with our coins for its dice.
+
+    Only the replies to the root are put in order, by score, and Python's sort leaves ties in the corpus'
+    order; every later group is taken as it comes. None where there is no root or no reply to it.
+    """
+    markers = MARKERS["released"]
+    replies = defaultdict(list)
+    root = None
+    for utterance in conversation.iter_utterances():
+        if utterance.reply_to is None:
+            root = utterance
+        else:
+            replies[utterance.reply_to].append(utterance)
+    if root is None or not replies[root.id]:
+        return None
+
+    text = f"{root.speaker.id}\n{conversation.meta['title']}\n{root.text}{markers['background']}"
+    current, siblings = root, sorted(replies[root.id], key=lambda u: u.meta["score"], reverse=True)
+    while siblings:
+        if kind == "top-2":
+            pair = len(siblings) > 1 and coin(seed, kind, 0, current.id)
+            rejected, accepted = ([siblings[1]] if pair else []), siblings[0]
+        else:
+            coins = [coin(seed, kind, 0, u.id) for u in siblings[:-1]] + [False]
+            rejected, accepted = siblings[: coins.index(False)], siblings[coins.index(False)]
+        for utterance in rejected:
+            text += f"{utterance.speaker.id}\n{utterance.text}{markers['rejected']}"
+        text += f"{accepted.speaker.id}\n{accepted.text}{markers['accepted']}"
+        current, siblings = accepted, replies[accepted.id]
+    return text

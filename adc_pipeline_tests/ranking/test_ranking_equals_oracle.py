@@ -1,0 +1,246 @@
+"""Who takes part, who is dropped and in which order siblings stand: DuckDB against the oracle.
+
+First a few threads checked by hand, which document the oracle; then DuckDB against it on generated
+trees. 15 s of CPU, nearly all of it 60 generated corpora at some 0.2 s each.
+"""
+
+from collections import Counter
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import duckdb
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from adc_pipeline.corpus.utterances import UtteranceSettings, write_utterances
+from adc_pipeline.ranking.ranked_replies import RankingSettings, write_ranked_replies
+from adc_pipeline_tests import oracle, trees
+from adc_pipeline_tests.oracle import Fault
+
+EVERYTHING = RankingSettings(deleted=False, empty=False, speakers=(), stickied=False, score_hidden=False)
+
+
+def utterance(
+    id: str,
+    reply_to: str | None,
+    score: int | None = 1,
+    timestamp: int = 0,
+    text: str = "words",
+    speaker: str = "ann",
+    conversation_id: str = "r",
+    position: int = 0,
+) -> oracle.Utterance:
+    return oracle.Utterance(
+        id=id,
+        conversation_id=conversation_id,
+        reply_to=reply_to,
+        speaker=speaker,
+        text=text,
+        timestamp=timestamp,
+        score=score,
+        position=position,
+        title="Title",
+        source="here",
+        stickied=False,
+        score_hidden=False,
+    )
+
+
+def ids(ranking: oracle.Ranking) -> dict[str, list[str]]:
+    return {parent: [u.id for u in siblings] for parent, siblings in ranking.replies.items()}
+
+
+# --- By hand ------------------------------------------------------------------------------------------
+
+
+def test_siblings_stand_by_score_then_time_then_id() -> None:
+    thread = [
+        utterance("r", None),
+        utterance("d", "r", score=2, timestamp=5),
+        utterance("b", "r", score=2, timestamp=4),
+        utterance("c", "r", score=-3, timestamp=1),
+        utterance("a", "r", score=2, timestamp=5),
+        utterance("e", "r", score=9, timestamp=9),
+        utterance("f", "c", score=0),
+    ]
+    assert ids(oracle.rank(thread, RankingSettings())) == {"r": ["e", "b", "a", "d", "c"], "c": ["f"]}
+
+
+def test_released_order_ranks_the_replies_to_the_root_only() -> None:
+    thread = [
+        utterance("r", None),
+        utterance("z", "r", score=1, timestamp=9, position=1),
+        utterance("y", "r", score=1, timestamp=8, position=2),
+        utterance("x", "r", score=5, position=3),
+        utterance("w", "x", score=1, position=4),
+        utterance("v", "x", score=7, position=5),
+    ]
+    ranking = oracle.rank(thread, RankingSettings(order="released"))
+    assert ids(ranking) == {"r": ["x", "z", "y"], "x": ["w", "v"]}
+
+
+def test_a_dropped_reply_takes_its_subtree_with_it() -> None:
+    thread = [
+        utterance("r", None, text=""),
+        utterance("a", "r", text=" [deleted] "),
+        utterance("b", "a"),
+        utterance("c", "b", speaker="AutoModerator", text=""),
+        utterance("d", "c"),
+        utterance("e", "r", speaker="AutoModerator"),
+    ]
+    ranking = oracle.rank(thread, RankingSettings())
+    assert ranking.replies == {}
+    assert ranking.dropped == {
+        "a": Fault("deleted", None),
+        "b": Fault("deleted", "a"),
+        "c": Fault("empty", None),
+        "d": Fault("empty", "c"),
+        "e": Fault("speaker", None),
+    }
+
+
+def test_a_sibling_group_with_too_small_a_gap_goes_as_a_whole() -> None:
+    thread = [
+        utterance("r", None),
+        utterance("a", "r", score=9),
+        utterance("b", "r", score=6),
+        utterance("c", "a", score=5),
+        utterance("d", "a", score=3),
+        utterance("e", "d", score=1),
+        utterance("f", "b", score=-9),
+        utterance("g", "f", score=9, text=""),
+        utterance("h", "f", score=4),
+        utterance("i", "f", score=0),
+    ]
+    ranking = oracle.rank(thread, RankingSettings(min_score_gap=3))
+    assert ids(ranking) == {"r": ["a", "b"], "b": ["f"], "f": ["h", "i"]}
+    gap = "min_score_gap"
+    assert ranking.dropped == {
+        "c": Fault(gap, None),
+        "d": Fault(gap, None),
+        "e": Fault(gap, "d"),
+        "g": Fault("empty", None),
+    }
+
+
+def test_what_cannot_be_reached_from_the_root_is_set_aside() -> None:
+    thread = [
+        utterance("r", None, score=None),
+        utterance("a", "r"),
+        utterance("b", "gone"),
+        utterance("c", "b", score=None),
+        utterance("d", "c"),
+        utterance("e", "f"),
+        utterance("f", "e"),
+        utterance("g", "f"),
+        utterance("h", "h"),
+        utterance("i", None),
+        utterance("j", "i"),
+        utterance("k", "elsewhere"),
+        utterance("elsewhere", None, conversation_id="elsewhere"),
+    ]
+    assert oracle.set_aside(thread) == {
+        "b": Fault("missing_parent", None),
+        "c": Fault("no_score", None),
+        "d": Fault("no_score", "c"),
+        "e": Fault("loop", None),
+        "f": Fault("loop", None),
+        "g": Fault("loop", None),
+        "h": Fault("loop", None),
+        "i": Fault("second_root", None),
+        "j": Fault("second_root", "i"),
+        "k": Fault("other_conversation", None),
+    }
+
+
+def test_an_excerpt_has_the_one_utterance_whose_parent_lies_outside_as_its_root() -> None:
+    excerpt = [utterance("a", "gone"), utterance("b", "a")]
+    assert oracle.root_of({u.id: u for u in excerpt}) is excerpt[0]
+    assert oracle.set_aside(excerpt) == {}
+    assert set(oracle.set_aside(excerpt, adopt_roots=False)) == {"a", "b"}
+    two = [*excerpt, utterance("c", "gone")]
+    assert oracle.set_aside(two) == {
+        "a": Fault("missing_parent", None),
+        "b": Fault("missing_parent", "a"),
+        "c": Fault("missing_parent", None),
+    }
+
+
+def test_of_two_utterances_without_reply_to_the_one_named_like_the_conversation_is_the_root() -> None:
+    early, named = utterance("a", None, timestamp=1), utterance("r", None, timestamp=2)
+    assert oracle.root_of({"a": early, "r": named}) is named
+    other = utterance("b", None, timestamp=1)
+    assert oracle.root_of({"b": other, "a": early}) is early
+
+
+# --- DuckDB against the oracle ------------------------------------------------------------------------
+
+
+ranking_settings = st.builds(
+    RankingSettings,
+    deleted=st.booleans(),
+    empty=st.booleans(),
+    speakers=st.sampled_from([(), ("AutoModerator",), ("ann", "x<rejected>y", "nobody", "7")]),
+    stickied=st.booleans(),
+    score_hidden=st.booleans(),
+    min_score=st.sampled_from([None, None, 0, 2]),
+    min_score_gap=st.none(),
+    order=st.sampled_from(["score", "released"]),
+) | st.builds(RankingSettings, min_score_gap=st.sampled_from([0, 1, 2, 5]), min_score=st.sampled_from([None, 0]))
+
+
+def rows(path: Path, columns: str) -> list[tuple]:
+    return duckdb.read_parquet(str(path)).project(columns).fetchall()
+
+
+def assert_equal(folder: Path, utterances: list[oracle.Utterance], ranking: oracle.Ranking) -> None:
+    """The four Parquet files under `folder` say what the oracle says."""
+    taking_part = rows(folder / "utterances.parquet", "id, is_root, position, text, speaker, score")
+    assert [row[2] for row in taking_part] == sorted(row[2] for row in taking_part)
+    roots = {root.id for root in ranking.roots}
+    assert taking_part == [
+        (u.id, u.id in roots, u.position, u.text, u.speaker, u.score) for u in ranking.taking_part.values()
+    ]
+    assert {
+        id: (conversation, position, Fault(reason, because_of))
+        for id, conversation, position, reason, because_of in rows(folder / "set_aside.parquet", "*")
+    } == {
+        u.id: (u.conversation_id, u.position, ranking.set_aside[u.id]) for u in utterances if u.id in ranking.set_aside
+    }
+    assert {
+        id: (conversation, Fault(reason, because_of))
+        for id, conversation, reason, because_of in rows(folder / "dropped.parquet", "*")
+    } == {id: (ranking.taking_part[id].conversation_id, fault) for id, fault in ranking.dropped.items()}
+    assert set(rows(folder / "ranked_replies.parquet", "id, reply_to, score, rank, siblings")) == {
+        (u.id, parent, u.score, rank, len(siblings))
+        for parent, siblings in ranking.replies.items()
+        for rank, u in enumerate(siblings, 1)
+    }
+
+
+def reasons(faults: dict[str, Fault], prefix: str) -> dict[str, int]:
+    return dict(Counter(f"{prefix}.{fault.reason}" for fault in faults.values()))
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@given(corpus=trees.corpora(), ranking=ranking_settings, adopt_roots=st.sampled_from([True, True, False]))
+def test_ranking_equals_the_oracle_on_generated_trees(
+    corpus: trees.Corpus, ranking: RankingSettings, adopt_roots: bool
+) -> None:
+    with TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        directory = corpus.write(folder / "corpus")
+        (folder / "out").mkdir()
+        read = write_utterances(directory, folder / "out", UtteranceSettings(adopt_roots, max_set_aside=1.0))
+        counts = write_ranked_replies(folder / "out", folder / "out", ranking)
+
+        utterances = oracle.load(directory)
+        expected = oracle.rank(utterances, ranking, adopt_roots)
+        assert_equal(folder / "out", utterances, expected)
+
+        assert read["read"] == len(corpus.rows)
+        assert read["read"] == read["taking_part"] + read["set_aside"]
+        assert counts["replies"] == counts["ranked"] + counts["dropped"]
+        assert read["read"] == (counts["ranked"] + counts["dropped"] + len(expected.roots) + read["set_aside"])
+        found = {key: n for key, n in (read | counts).items() if key.startswith(("set_aside.", "dropped."))}
+        assert found == reasons(expected.set_aside, "set_aside") | reasons(expected.dropped, "dropped")
