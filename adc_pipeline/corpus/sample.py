@@ -1,0 +1,471 @@
+"""The sample corpus: invented forum threads in ConvoKit's format, in which better answers score higher.
+
+It exists so that the whole pipeline can be tried, and can be seen to work, without any data: a model of
+less than a million parameters must learn from it, in well under a minute on two CPU cores, what the two
+datasets teach. Each thread asks about a thing that fails, and every reply is made in three steps:
+
+    latent quality (0 to 4)  ->  wording of about that quality  ->  score (quality + luck, times the crowd)
+
+A good reply names a cause, gives a reason and a step; a poor one is vague, empty or rude, and not always
+short. What a model can learn beyond that is who answers whom: siblings share a hidden noun and a tool that
+their parent does not tell (so a sibling in the context helps to predict the next), and a reply takes up
+the noun that its parent named (so siblings of a turn and replies to it can be told apart).
+
+Up to four per cent each of what real corpora contain is mixed in: deleted and removed replies, moderator
+notes, hidden scores, link posts, threads without replies, missing parents, markup, emoji, marker strings.
+
+The only randomness is `random.Random(seed).random()`, whose stream Python promises to keep, and integers
+made of it; the files are ASCII. The same seed therefore gives the same bytes everywhere. Writing the
+default of 4,000 threads (36,967 utterances for seed 0, 12 MB) takes 0.6 s.
+"""
+
+import json
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, TypeVar
+
+Role = Literal["advice", "report"]
+T = TypeVar("T")
+
+# What each subreddit talks about: things and how they fail; causes, how those fail and what one does to them;
+# what one does it with. One fault and one action a noun keep every sentence sensible whichever nouns meet in it.
+THINGS: dict[str, str] = {
+    "fixitbench": "kettle drips, lamp flickers, toaster smokes, radio crackles, fan rattles, clock stops, "
+    "mixer stalls, heater hums, iron spits, doorbell buzzes",
+    "bikelane": "brake squeals, saddle tilts, wheel wobbles, pedal clicks, bell rattles, gear skips, "
+    "basket swings, fork creaks, dynamo hums, mudguard scrapes",
+    "gardenshed": "basil wilts, tomato splits, fern browns, rose droops, hedge thins, lawn yellows, "
+    "lemon shrinks, lily leans, pumpkin stalls, lavender fades",
+    "breadtable": "crust cracks, crumb tightens, loaf bursts, bagel wrinkles, brioche collapses, bun flattens, "
+    "scone crumbles, baguette bends, pie leaks, tart shrinks",
+}
+CAUSES: dict[str, str] = {
+    "fixitbench": "fuse blows swap, plug burns clean, switch sticks loosen, spring jams stretch, "
+    "seal leaks replace, motor stutters cool, belt slips tighten, filter clogs rinse, dial drifts align, "
+    "cable frays wrap, valve blocks open, screw turns fasten",
+    "bikelane": "chain rusts scrub, spoke pings tighten, axle bends centre, rim rubs sand, bearing grinds pack, "
+    "cable frays wrap, bolt turns fasten, pad wears swap, tube hisses patch, hub sticks loosen, "
+    "clamp slips adjust, spring jams stretch",
+    "gardenshed": "soil hardens loosen, compost smells turn, hose kinks patch, pot floods drain, "
+    "trellis bends fasten, gutter clogs rinse, mulch moulds spread, root rots trim, pump stutters clean, "
+    "frame warps cover, drain blocks open, bed sinks fill",
+    "breadtable": "dough spreads fold, starter sinks feed, oven burns cool, stone sweats dust, yeast sticks warm, "
+    "flour clumps sift, butter melts chill, glaze peels thin, tin warps line, filling leaks bind, "
+    "sponge dries soak, knife slips wrap",
+}
+TOOLS: dict[str, str] = {
+    "fixitbench": "vinegar, soap, tape, glue, oil, wax, gloves, tweezers, sandpaper, cotton, chalk, pliers",
+    "bikelane": "grease, talc, pliers, rags, soap, tape, wax, string, foil, cork, sandpaper, oil",
+    "gardenshed": "ash, sand, gravel, straw, string, netting, gloves, shears, bark, coffee, water, chalk",
+    "breadtable": "milk, honey, salt, cream, water, semolina, paper, ice, malt, rye, foil, sugar",
+}
+SPEAKERS = """oats, rook, wren, fig, lark, otto, zinc, dune, gull, kelp, moss, pip, sable, quill, tansy, umber, birch,
+    clove, ember, flint, hazel, jasper, linen, maple, nettle, olive, pebble, reed, saffron, thistle, vesper, willow,
+    yarrow, bramble, cobalt"""
+
+# Wordings by role and quality. {p} is the noun that the parent named and {pf} how it fails; {n} is the noun
+# that siblings share, {f} how it fails and, for a cause, {a} what to do ({A} at the start of a sentence);
+# {t} is the tool that siblings share; {x} is a thing from another subreddit. Lengths overlap between
+# qualities, so that length alone does not tell them apart.
+WORDINGS: dict[Role, tuple[tuple[str, ...], ...]] = {
+    "advice": (
+        (
+            "Just throw the {p} out.",
+            "Nobody needs this. Stop asking about the {p} every single week.",
+            "Who cares. Use the search, this was asked a hundred times before.",
+            "Off topic, but does anyone here want to buy my old {x}?",
+            "Sounds like your own fault. Read the manual next time, genius.",
+            "What a boring thread. I would rather talk about my {x}.",
+            "lol",
+        ),
+        (
+            "Same here, and I have no idea why.",
+            "Following, I want to know this too.",
+            "My {p} does that as well. I gave up on it long ago.",
+            "It depends. There are so many things that it could be, who knows.",
+            "No idea, sorry. My {p} never did that, or I never noticed.",
+            "Strange. I hope that someone else can say more about the {p}.",
+        ),
+        (
+            "Maybe the {n}? I did something with {t} once.",
+            "Could be the {n}, could be something else.",
+            "Hard to say. I guess the {n}, but I never had a {p} like that.",
+            "Someone told me that it is the {n}. Perhaps with {t}?",
+            "I think I read about the {n} here, and something with {t}.",
+        ),
+        (
+            "{A} the {n} with {t}. That helped my {p}.",
+            "I would {a} the {n} first, best with {t}.",
+            "Probably the {n}, it often {f}. Try it with {t}.",
+            "It was the {n} for me. I had to {a} it with {t}.",
+        ),
+        (
+            "Check the {n} first. If it {f}, the {p} {pf} too. {A} it with {t}.",
+            "Most likely the {n}: when it {f}, the {p} {pf}. {A} it with {t}.",
+            "The {n} {f}, so the {p} {pf}. {A} it with {t}.",
+            "{A} the {n} with {t}. The {p} {pf} because the {n} {f}.",
+        ),
+    ),
+    "report": (
+        (
+            "Wrong. It is never the {p}.",
+            "You clearly know nothing about the {p}, so why do you even answer?",
+            "Worst advice of the week. Go away and take the {p} with you.",
+            "Nobody asked you. I would rather listen to my {x}.",
+            "Nonsense.",
+        ),
+        (
+            "Okay.",
+            "Hm, the {p}, really?",
+            "I will see. Did not have time for the {p} yet.",
+            "Too much work for me, I think I will leave it as it is.",
+            "I always forget what to do with the {p}. Someone should write this down.",
+        ),
+        (
+            "The {p} is a bit better. Maybe it is the {n} now.",
+            "Not sure about the {p}. Did you mean the {n}, or with {t}?",
+            "Will look at the {p} some day, then perhaps at the {n}.",
+            "I did something to the {p} with {t}. I guess the {n} is next.",
+        ),
+        (
+            "That fixed the {p}. Now the {n} {f}, with {t} or without.",
+            "The {p} is fine again. But the {n} {f}.",
+            "Did the {p} as you said. Now the {n}, is that done with {t}?",
+            "The {p} works. Can I treat the {n} with {t} as well?",
+        ),
+        (
+            "Thanks, the {p} is fine now. Only the {n} {f}, even with {t}.",
+            "Great tip, the {p} works. One more thing: the {n} {f}. I tried it with {t}.",
+            "Thank you! The {p} was it. Since then the {n} {f}. Should I go on with {t}?",
+            "That was clear, thank you. The {p} is fine. The {n} {f}, is that also done with {t}?",
+        ),
+    ),
+}
+# Small talk before and after, by quality.
+OPENERS: tuple[tuple[str, ...], ...] = (
+    ("Ugh.", "Not this again.", "Seriously?", "I stopped reading there."),
+    ("Oh no.", "Hm.", "Huh.", "Well."),
+    ("Hm.", "Just a guess.", "I am new here.", "Well."),
+    ("Hi!", "Had that too.", "Easy one.", "Happens a lot."),
+    ("Hi!", "Welcome!", "Good question.", "Had that too."),
+)
+CLOSERS: tuple[tuple[str, ...], ...] = (
+    ("Whatever.", "I have better things to do today.", "Bye.", "This place was better last year, all of it."),
+    ("Anyway.", "It has been a long week here.", "Sorry that I cannot help.", "Tell me if you find out."),
+    ("But I am not sure.", "Or not.", "Ask someone who knows.", "No promises."),
+    ("Good luck!", "Works for me.", "Cheap and quick.", "Takes no time."),
+    ("Good luck!", "Hope it helps.", "Tell us how it went.", "Works every time."),
+)
+# How a reply begins where a thread has gone past its first advice and first report: stages 3, 4, 5, and 6 on.
+# With advice and report alternating unnamed, what follows a marker is a parity (of the turn's role and its
+# verdict), and a two-layer model was still at chance with it after 500,000 tokens.
+AGAIN: tuple[tuple[str, ...], ...] = (
+    ("As for the {p}:", "About the {p}:", "Then, for the {p}:"),
+    ("Update on the {p}:", "Back to the {p}:", "Two days later:"),
+    ("Last try for the {p}:", "If the {p} is next:", "Still the {p}?"),
+    ("Final word on the {p}:", "A month later:", "So much for the {p}:"),
+)
+TITLES = ("My {p} {pf}", "Why the {p} {pf}", "Help, the {p} {pf}", "The {p} again")
+QUESTIONS = ("What can I try?", "Where do I start?", "Any ideas?", "Is that normal?")
+# What the world adds to a text, by kind; each is appended to about one reply in a hundred or fewer.
+UNICODE = ("🙂", "Greetings from Málaga!", "The café owner taught me that.", "Naïve question, I know 😅")
+MARKUP = ("Salt &amp; patience.", "See the guide -&gt; page 2.", "**Edit:** typo.")
+MARKERS = ("Can a mod mark this <accepted>?", "My last tip was <rejected>.", "More <background> please.")
+
+FIRST_POST = 1_600_000_000  # seconds: September 2020
+QUALITIES = (16, 17, 19, 24, 24)  # per cent of the replies that are of quality 0, 1, 2, 3, 4
+SLIPS = (0, 0, 0, 0, 0, 0, 0, 0, 1, -1)  # how far the wording misses the quality, equally often each
+
+
+@dataclass(frozen=True)
+class Noun:
+    name: str
+    fault: str
+    action: str = ""
+
+
+def words(table: str) -> list[str]:
+    return [word.strip() for word in table.split(",")]
+
+
+def nouns(table: str) -> list[Noun]:
+    return [Noun(*entry.split()) for entry in words(table)]
+
+
+class Subreddit:
+    """A subreddit's vocabulary; `strangers` are the things of the others."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.things = nouns(THINGS[name])
+        self.causes = nouns(CAUSES[name])
+        self.tools = words(TOOLS[name])
+        self.strangers = [noun for other in THINGS if other != name for noun in nouns(THINGS[other])]
+
+
+@dataclass
+class Utterance:
+    """An utterance as it is made; `noun` is what replies to it take up, `level` how good it reads.
+
+    `stage` counts how far the talk has come: 0 the question, 1 advice, 2 a report, 3 advice on that.
+    """
+
+    id: str
+    reply_to: str | None
+    speaker: str
+    text: str
+    timestamp: int
+    score: int
+    depth: int
+    top_level: str | None
+    noun: Noun
+    level: int
+    stage: int
+    stickied: bool = False
+    score_hidden: bool = False
+
+
+class Dice:
+    """Choices made of the one stream of `random.Random.random` that is the same in every Python."""
+
+    def __init__(self, seed: int) -> None:
+        self._random = random.Random(seed).random
+
+    def below(self, bound: int) -> int:
+        return int(self._random() * bound)
+
+    def chance(self, per_mille: int) -> bool:
+        return self.below(1000) < per_mille
+
+    def pick(self, options: Sequence[T]) -> T:
+        return options[self.below(len(options))]
+
+    def weighted(self, weights: Sequence[int]) -> int:
+        """An index, as often as its weight; the weights add up to 100."""
+        place = self.below(100)
+        index = 0
+        while place >= weights[index]:
+            place -= weights[index]
+            index += 1
+        return index
+
+
+@dataclass
+class Thread:
+    """One conversation while it grows."""
+
+    number: int
+    subreddit: Subreddit
+    dice: Dice
+    speakers: list[str]
+    title: str = ""
+    utterances: list[Utterance] = field(default_factory=list)
+
+    @property
+    def id(self) -> str:
+        return f"t{self.number:05d}"
+
+    def grow(self) -> None:
+        dice = self.dice
+        noun = dice.pick(self.subreddit.things)
+        self.title = dice.pick(TITLES).format(p=noun.name, pf=noun.fault)
+        link_post = dice.chance(25)
+        root = Utterance(
+            id=self.id,
+            reply_to=None,
+            speaker=dice.pick(self.speakers),
+            text="" if link_post else f"The {noun.name} {noun.fault}. {dice.pick(QUESTIONS)}",
+            timestamp=FIRST_POST + 1800 * self.number + dice.below(1800),
+            score=1 + dice.below(60),
+            depth=0,
+            top_level=None,
+            noun=noun,
+            level=4,
+            stage=0,
+        )
+        self.utterances.append(root)
+        if dice.chance(30):
+            return
+        crowd = 2 + dice.below(6) * dice.below(6)
+        deep = self.number % 1000 == 7
+        open_ends = [(root, 1 + dice.weighted((8, 27, 30, 22, 13)))]
+        while open_ends:
+            parent, count = open_ends.pop(0)
+            group = self.replies(parent, count, crowd)
+            best = max(group, key=lambda reply: reply.score)
+            for reply in group:
+                if (deep and reply is best and reply.depth < 16) or dice.chance(self.openness(reply)):
+                    open_ends.append((reply, 1 + dice.weighted((15, 50, 35))))
+        if dice.chance(40):
+            self.utterances.append(self.moderator_note(root))
+        self.utterances.sort(key=lambda utterance: (utterance.timestamp, utterance.id))
+
+    def openness(self, reply: Utterance) -> int:
+        """How often (per mille) a reply is replied to: the better it is and the shallower, the more."""
+        return (60, 100, 300, 520, 600)[reply.level] * 4 // (3 + reply.depth)
+
+    def replies(self, parent: Utterance, count: int, crowd: int) -> list[Utterance]:
+        """`count` siblings under `parent`, which share a noun and a tool that the parent does not tell."""
+        dice = self.dice
+        # Nobody goes on from a reply that told nothing; one says in its stead what its siblings say.
+        stage = parent.stage + (parent.level >= 2)
+        role: Role = "advice" if stage % 2 else "report"
+        shared = dice.pick(self.subreddit.causes if role == "advice" else self.subreddit.things)
+        tool = dice.pick(self.subreddit.tools)
+        group = []
+        for _ in range(count):
+            quality = dice.weighted(QUALITIES)
+            if count == 1:
+                # A good answer leaves nothing to add. If only replies were poorer than the best of many, the
+                # random walk, which always accepts an only reply, would teach that poor replies are accepted.
+                quality = max(quality, dice.weighted(QUALITIES))
+            level = min(4, max(0, quality + dice.pick(SLIPS)))
+            text = self.wording(role, stage, level).format(
+                p=parent.noun.name,
+                pf=parent.noun.fault,
+                n=shared.name,
+                f=shared.fault,
+                a=shared.action,
+                A=shared.action.capitalize(),
+                t=tool,
+                x=dice.pick(self.subreddit.strangers).name,
+            )
+            appeal = 4 * quality + dice.below(7) + dice.below(7) - 6
+            number = len(self.utterances)
+            identity = f"{self.id}c{number:03d}"
+            reply = Utterance(
+                id=identity,
+                reply_to=parent.id,
+                speaker=dice.pick(self.speakers),
+                text=text,
+                timestamp=parent.timestamp + 60 + dice.below(60) * dice.below(60) * dice.below(12),
+                score=1 + appeal * crowd // 12,
+                depth=parent.depth + 1,
+                top_level=parent.top_level or identity,
+                noun=shared if level >= 2 else parent.noun,
+                level=level,
+                stage=stage,
+            )
+            self.disturb(reply)
+            self.utterances.append(reply)
+            group.append(reply)
+        return group
+
+    def wording(self, role: Role, stage: int, level: int) -> str:
+        dice = self.dice
+        # Manners do not always match what is said.
+        manner = dice.below(5) if dice.chance(100) else level
+        parts = [dice.pick(WORDINGS[role][level])]
+        if stage > 2:
+            parts.insert(0, dice.pick(AGAIN[min(stage, 6) - 3]))
+        elif dice.chance(300):
+            parts.insert(0, dice.pick(OPENERS[manner]))
+        if dice.chance(450 - 80 * manner):
+            parts.append(dice.pick(CLOSERS[manner]))
+        return " ".join(parts)
+
+    def disturb(self, reply: Utterance) -> None:
+        """What happens to some replies in the world, whatever their quality."""
+        dice = self.dice
+        if dice.chance(10):
+            reply.text += " " + dice.pick(UNICODE)
+        if dice.chance(10):
+            reply.text += " " + dice.pick(MARKUP)
+        if dice.chance(5):
+            reply.text += " " + dice.pick(MARKERS)
+        fate = dice.below(1000)
+        if fate < 10:
+            reply.text, reply.speaker = "[deleted]", "[deleted]"
+        elif fate < 20:
+            reply.text = "[removed]"
+        elif fate < 30:
+            reply.reply_to = f"{self.id}gone{fate}"
+        elif fate < 35:
+            reply.score_hidden = True
+        elif fate < 38:
+            reply.stickied = True
+
+    def moderator_note(self, root: Utterance) -> Utterance:
+        identity = f"{self.id}note"
+        return Utterance(
+            id=identity,
+            reply_to=root.id,
+            speaker="AutoModerator",
+            text=f"Welcome to r/{self.subreddit.name}. Please be kind and stay on topic.",
+            timestamp=root.timestamp + 1,
+            score=1,
+            depth=1,
+            top_level=identity,
+            noun=root.noun,
+            level=1,
+            stage=1,
+            stickied=True,
+        )
+
+    def utterance_lines(self) -> list[str]:
+        return [
+            json.dumps(
+                {
+                    "id": utterance.id,
+                    "conversation_id": self.id,
+                    "text": utterance.text,
+                    "speaker": utterance.speaker,
+                    "reply_to": utterance.reply_to,
+                    "timestamp": utterance.timestamp,
+                    "meta": {
+                        "score": utterance.score,
+                        "top_level_comment": utterance.top_level,
+                        "subreddit": self.subreddit.name,
+                        "stickied": utterance.stickied,
+                        "score_hidden": utterance.score_hidden,
+                    },
+                    "vectors": [],
+                }
+            )
+            for utterance in self.utterances
+        ]
+
+    def meta(self) -> dict[str, str | int]:
+        comments = len(self.utterances) - 1
+        return {"title": self.title, "subreddit": self.subreddit.name, "num_comments": comments}
+
+
+def write_sample(folder: Path, *, conversations: int = 4000, seed: int = 0) -> None:
+    """Write a ConvoKit corpus of `conversations` threads into `folder`, which exists and is empty."""
+    dice = Dice(seed)
+    subreddits = [Subreddit(name) for name in sorted(THINGS)]
+    pool = words(SPEAKERS)
+    threads = [Thread(number, dice.pick(subreddits), dice, pool) for number in range(conversations)]
+    for thread in threads:
+        thread.grow()
+    speakers = sorted({utterance.speaker for thread in threads for utterance in thread.utterances})
+
+    lines = [line for thread in threads for line in thread.utterance_lines()]
+    (folder / "utterances.jsonl").write_bytes("".join(line + "\n" for line in lines).encode("ascii"))
+    index = {
+        "utterances-index": {
+            "score": ["<class 'int'>"],
+            "top_level_comment": ["<class 'str'>"],
+            "subreddit": ["<class 'str'>"],
+            "stickied": ["<class 'bool'>"],
+            "score_hidden": ["<class 'bool'>"],
+        },
+        "speakers-index": {},
+        "conversations-index": {
+            "title": ["<class 'str'>"],
+            "subreddit": ["<class 'str'>"],
+            "num_comments": ["<class 'int'>"],
+        },
+        "overall-index": {"name": ["<class 'str'>"]},
+        "version": 1,
+        "vectors": [],
+    }
+    for name, content in (
+        ("conversations", {thread.id: {"meta": thread.meta(), "vectors": []} for thread in threads}),
+        ("speakers", {speaker: {"meta": {}, "vectors": []} for speaker in speakers}),
+        ("corpus", {"name": "sample"}),
+        ("index", index),
+    ):
+        (folder / f"{name}.json").write_bytes(json.dumps(content).encode("ascii"))
