@@ -79,7 +79,7 @@ def comparison(
     from adc_pipeline.evaluation.comparison import compare
 
     with workspace.materializing(context, config) as making:
-        folders = {kind: making.input(f"{kind.replace('-', '_')}_evaluation").path for kind in EVALUATED}
+        folders: dict[str, Path] = {kind: making.input(f"{kind.replace('-', '_')}_evaluation").path for kind in EVALUATED}
         result = compare(folders, making.folder, making.settings)
         publish(making, result.metrics(), making.folder / "comparison.md")
     return making.result()

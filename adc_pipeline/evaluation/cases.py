@@ -1,0 +1,338 @@
+"""Which cases a model is asked about, read from the test split's conversations and from no other.
+
+The dataset's own test file says which conversations those are. DuckDB pairs siblings and finds turns to
+steer, set-based and in a fixed hash order where a cap applies; Python then only strings contexts
+together. Every case refers to queries by number, and equal queries are one: the context of a sibling
+group, a steering test and a walk is mostly the same text. Cost: about 0.1 s for the sample's 175 conversations
+of 1,189 replies.
+"""
+
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from adc_pipeline.engine import Engine
+from adc_pipeline.errors import PipelineError
+from adc_pipeline.evaluation.scoring import Query
+from adc_pipeline.evaluation.settings import EvaluationSettings
+from adc_pipeline.training.tokens import segments
+from adc_pipeline.walks.datasets import split_file
+from adc_pipeline.walks.markers import FORMATS, FormatName, Verdict
+from adc_pipeline.walks.rendering import Speakers, create_rendered
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Siblings of one parent, the better one with the higher score; arrays of one entry a pair."""
+
+    conversation: Ints  # number of the conversation
+    case: NDArray[np.str_]  # BETTER>WORSE, utterance ids
+    better: Ints  # query: the better reply after its accepted ancestors
+    worse: Ints
+    better_bytes: Ints  # UTF-8 length of the reply's text
+    worse_bytes: Ints
+    gap: Ints  # difference of the scores
+    within_hour: Bools  # written at most an hour apart
+    later_doubled: Bools  # the better one written later, at least twice the score, both at least 2
+
+
+@dataclass(frozen=True)
+class Steerings:
+    """A turn X with a sibling s and a reply r; arrays of one entry an X."""
+
+    conversation: Ints
+    case: NDArray[np.str_]  # utterance id of X
+    sibling_if_rejected: Ints  # query: s after X rejected
+    sibling_if_accepted: Ints
+    reply_if_rejected: Ints
+    reply_if_accepted: Ints
+
+
+@dataclass(frozen=True)
+class Turns:
+    """The turns of the walks; arrays of one entry a turn."""
+
+    conversation: Ints
+    case: NDArray[np.str_]  # WALK/utterance id
+    turn: Ints  # query: the turn after everything before it in the walk
+    bytes: Ints  # UTF-8 length of the turn's segment
+    accepted: Bools
+
+
+@dataclass(frozen=True)
+class Improvements:
+    """Accepted turns with k rejected siblings before them; arrays of one entry a turn."""
+
+    conversation: Ints
+    case: NDArray[np.str_]  # WALK/utterance id
+    left_in: Ints  # query: the turn with the rejected siblings in its context
+    taken_out: Ints  # query: the turn without them
+    bytes: Ints  # UTF-8 length of the turn's segment
+    k: Ints
+
+
+CaseSet = TypeVar("CaseSet", Pairs, Steerings, Turns, Improvements)
+QUERY_FIELDS = {
+    Pairs: ("better", "worse"),
+    Steerings: ("sibling_if_rejected", "sibling_if_accepted", "reply_if_rejected", "reply_if_accepted"),
+    Turns: ("turn",),
+    Improvements: ("left_in", "taken_out"),
+}
+
+
+@dataclass(frozen=True)
+class Cases:
+    """All cases, the queries that they refer to, and how many conversations they were taken from."""
+
+    conversations: list[str]
+    test_conversations: int
+    queries: list[Query]
+    ask_text: Bools  # (queries,) whether the segment's own log-probability is needed
+    pairs: Pairs
+    steerings: Steerings
+    turns: Turns
+    improvements: Improvements
+
+
+def keep(cases: CaseSet, wanted: Bools) -> CaseSet:
+    """The cases for which `wanted`."""
+    return dataclasses.replace(cases, **{f.name: getattr(cases, f.name)[wanted] for f in dataclasses.fields(cases)})
+
+
+def answered(cases: CaseSet, fits: Bools) -> CaseSet:
+    """The cases all of whose queries have an answer."""
+    return keep(cases, np.all([fits[getattr(cases, name)] for name in QUERY_FIELDS[type(cases)]], axis=0))
+
+
+CHOSEN = """
+CREATE TABLE chosen AS
+SELECT conversation_id, (row_number() OVER (ORDER BY md5(conversation_id), conversation_id) - 1) AS number
+FROM (SELECT DISTINCT conversation_id FROM read_parquet($test))
+"""
+
+REPLIES = """
+CREATE TABLE replies AS
+SELECT r.id, r.reply_to, r.score, r.timestamp, r.rank, c.number AS conversation,
+    u.segment, strlen(u.text) AS bytes
+FROM read_parquet($ranked) AS r JOIN chosen AS c USING (conversation_id) JOIN rendered AS u USING (position)
+WHERE c.number < $most
+"""
+
+ROOTS = """
+SELECT c.number, u.id, u.segment FROM rendered AS u JOIN chosen AS c USING (conversation_id)
+WHERE u.is_root AND c.number < $most
+"""
+
+PAIRS = """
+WITH best AS (
+    SELECT *, dense_rank() OVER (PARTITION BY conversation ORDER BY md5(reply_to), reply_to) AS place
+    FROM (SELECT *, count(*) OVER (PARTITION BY reply_to) AS shown FROM replies WHERE rank <= $siblings)
+    WHERE shown > 1
+)
+SELECT a.conversation, a.id AS better, b.id AS worse, a.bytes AS better_bytes, b.bytes AS worse_bytes,
+    a.score - b.score AS gap, abs(a.timestamp - b.timestamp) <= 3600 AS within_hour,
+    a.timestamp > b.timestamp AND a.score >= 2 * b.score AND b.score >= 2 AS later_doubled
+FROM best AS a JOIN best AS b ON a.reply_to = b.reply_to AND a.score > b.score
+WHERE a.place <= $groups
+ORDER BY a.conversation, a.reply_to, a.rank, a.id, b.rank, b.id
+"""
+
+# The best-ranked sibling other than X, and the best-ranked reply to X.
+STEERINGS = """
+WITH steerable AS (
+    SELECT x.conversation, x.id, s.id AS sibling, r.id AS reply,
+        row_number() OVER (PARTITION BY x.conversation ORDER BY md5(x.id), x.id) AS place
+    FROM replies AS x
+    JOIN replies AS s ON s.reply_to = x.reply_to AND s.rank = CASE x.rank WHEN 1 THEN 2 ELSE 1 END
+    JOIN replies AS r ON r.reply_to = x.id AND r.rank = 1
+)
+SELECT conversation, id, sibling, reply FROM steerable WHERE place <= $steering ORDER BY conversation, id
+"""
+
+WALKS = """
+SELECT c.number, w.walk, w.text, w.turns
+FROM read_parquet($test) AS w JOIN chosen AS c USING (conversation_id)
+WHERE c.number < $most ORDER BY c.number, w.walk
+"""
+
+
+class Conversations:
+    """The trees of the chosen conversations, from which contexts are strung together."""
+
+    def __init__(self, connection: "DuckDBPyConnection", most: int) -> None:
+        self.background: dict[int, str] = {}
+        self.segment: dict[str, str] = {}
+        self.parent: dict[str, str] = {}
+        for number, _, segment in connection.execute(ROOTS, {"most": most}).fetchall():
+            self.background[number] = segment
+        for id, reply_to, segment in connection.execute("SELECT id, reply_to, segment FROM replies").fetchall():
+            self.segment[id], self.parent[id] = segment, reply_to
+
+    def ancestors(self, id: str) -> tuple[tuple[str, Verdict], ...]:
+        """The turns above a reply, top first, all accepted."""
+        turns: list[tuple[str, Verdict]] = []
+        while (id := self.parent[id]) in self.parent:
+            turns.append((self.segment[id], "accepted"))
+        return tuple(reversed(turns))
+
+
+class QueryNumbers:
+    """Numbers queries from 0; equal queries have one number."""
+
+    def __init__(self) -> None:
+        self.number_of: dict[Query, int] = {}
+        self.asked: set[int] = set()
+
+    def verdict_after(self, query: Query) -> int:
+        return self.number_of.setdefault(query, len(self.number_of))
+
+    def text_of(self, query: Query) -> int:
+        """The same, where the segment's own log-probability is needed."""
+        number = self.verdict_after(query)
+        self.asked.add(number)
+        return number
+
+
+def table(kind: type[CaseSet], rows: Iterator[tuple[Any, ...]]) -> CaseSet:
+    """Rows as the columns of a case set, also where there are none."""
+    columns = list(zip(*rows, strict=True)) or [()] * len(dataclasses.fields(kind))
+    types = {"case": np.str_, "accepted": np.bool_, "within_hour": np.bool_, "later_doubled": np.bool_}
+    names = [f.name for f in dataclasses.fields(kind)]
+    return kind(
+        **{name: np.array(column, dtype=types.get(name, np.int64)) for name, column in zip(names, columns, strict=True)}
+    )
+
+
+def pairs(
+    connection: "DuckDBPyConnection", trees: Conversations, numbers: QueryNumbers, settings: EvaluationSettings
+) -> Pairs:
+    def rows() -> Iterator[tuple[Any, ...]]:
+        caps = {"siblings": settings.max_siblings, "groups": settings.max_groups}
+        for conversation, better, worse, *rest in connection.execute(PAIRS, caps).fetchall():
+            context = (trees.background[conversation], trees.ancestors(better))
+            queries = [numbers.verdict_after(Query(*context, trees.segment[id])) for id in (better, worse)]
+            yield (conversation, f"{better}>{worse}", *queries, *rest)
+
+    return table(Pairs, rows())
+
+
+def steerings(
+    connection: "DuckDBPyConnection", trees: Conversations, numbers: QueryNumbers, settings: EvaluationSettings
+) -> Steerings:
+    verdicts: tuple[Verdict, Verdict] = ("rejected", "accepted")
+
+    def rows() -> Iterator[tuple[Any, ...]]:
+        caps = {"steering": settings.max_steering}
+        for conversation, turn, sibling, reply in connection.execute(STEERINGS, caps).fetchall():
+            above, segment = trees.ancestors(turn), trees.segment[turn]
+            queries = [
+                numbers.text_of(
+                    Query(trees.background[conversation], (*above, (segment, verdict)), trees.segment[next])
+                )
+                for next in (sibling, reply)
+                for verdict in verdicts
+            ]
+            yield (conversation, turn, *queries)
+
+    return table(Steerings, rows())
+
+
+@dataclass(frozen=True)
+class Walk:
+    """A walk taken apart at its offsets."""
+
+    conversation: int
+    number: int
+    background: str
+    ids: list[str]
+    turns: tuple[tuple[str, Verdict], ...]
+
+
+def walks(connection: "DuckDBPyConnection", test: Path, most: int, format: FormatName) -> Iterator[Walk]:
+    markers = FORMATS[format]
+    for number, walk, text, turns in connection.execute(WALKS, {"test": str(test), "most": most}).fetchall():
+        background, *spelt = segments({"text": text, "turns": turns}, markers)
+        verdicts = (turn["verdict"] for turn in turns)
+        ids = [turn["utterance_id"] for turn in turns]
+        yield Walk(number, walk, background, ids, tuple(zip(spelt, verdicts, strict=True)))
+
+
+def turns(all_walks: list[Walk], numbers: QueryNumbers) -> Turns:
+    def rows() -> Iterator[tuple[Any, ...]]:
+        for walk in all_walks:
+            for place, (id, (segment, verdict)) in enumerate(zip(walk.ids, walk.turns, strict=True)):
+                query = numbers.text_of(Query(walk.background, walk.turns[:place], segment))
+                size = len(segment.encode())
+                yield (walk.conversation, f"{walk.number}/{id}", query, size, verdict == "accepted")
+
+    return table(Turns, rows())
+
+
+def improvements(all_walks: list[Walk], numbers: QueryNumbers) -> Improvements:
+    def rows() -> Iterator[tuple[Any, ...]]:
+        for walk in all_walks:
+            k = 0
+            for place, (id, (segment, verdict)) in enumerate(zip(walk.ids, walk.turns, strict=True)):
+                if verdict == "accepted" and k:
+                    queries = [
+                        numbers.text_of(Query(walk.background, walk.turns[:end], segment)) for end in (place, place - k)
+                    ]
+                    yield (walk.conversation, f"{walk.number}/{id}", *queries, len(segment.encode()), k)
+                k = k + 1 if verdict == "rejected" else 0
+
+    return table(Improvements, rows())
+
+
+def read_cases(
+    dataset: Path,
+    utterances: Path,
+    ranked: Path,
+    format: FormatName,
+    speakers: Speakers,
+    settings: EvaluationSettings,
+    spill: Path,
+    engine: Engine | None = None,
+) -> Cases:
+    """The cases of a dataset's test conversations, in the spelling of the dataset.
+
+    `dataset`, `utterances` and `ranked` are the folders that those stages wrote; `format` and `speakers`
+    are the dataset's; `spill` is a folder for what memory does not hold. Raises PipelineError where the
+    walks of `dataset` are spelt otherwise.
+    """
+    test = dataset / split_file("test")
+    most = settings.max_conversations
+    numbers = QueryNumbers()
+    with (engine or Engine()).connect(spill) as connection:
+        create_rendered(connection, utterances, format, speakers)
+        connection.execute(CHOSEN, {"test": str(test)})
+        connection.execute(REPLIES, {"ranked": str(ranked / "ranked_replies.parquet"), "most": most})
+        chosen = connection.execute("SELECT conversation_id FROM chosen ORDER BY number").fetchall()
+        trees = Conversations(connection, most)
+        all_walks = list(walks(connection, test, most, format))
+        for walk in all_walks:
+            if walk.background != trees.background[walk.conversation]:
+                raise PipelineError(
+                    f"The dataset {dataset} was not written from these utterances with format {format} and"
+                    f" speakers {speakers}: evaluate the model on the dataset that it was trained on."
+                )
+        sets = (
+            pairs(connection, trees, numbers, settings),
+            steerings(connection, trees, numbers, settings),
+            turns(all_walks, numbers),
+            improvements(all_walks, numbers),
+        )
+    ask_text = np.zeros(len(numbers.number_of), dtype=bool)
+    ask_text[list(numbers.asked)] = True
+    ids = [id for (id,) in chosen]
+    return Cases(ids[:most], len(ids), list(numbers.number_of), ask_text, *sets)

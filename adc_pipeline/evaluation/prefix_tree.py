@@ -1,0 +1,124 @@
+"""Packing: many token paths that share prefixes become few rows in which every prefix stands once.
+
+A path is a list of pieces (background, segment, marker, segment, …), a piece a list of token ids. Sorted,
+the paths of one conversation are the depth-first order of their tree; a row takes as many as fit, and a
+row that starts in the middle of a tree repeats only the path to there. In a row a token sees its own
+ancestors and nothing else. Cost: 0.08 s for the sample's 2,200 queries, which become 52,000 tokens rather
+than 157,000; and a boolean matrix of the row's length squared.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Ints = NDArray[np.int64]
+Path = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One forward pass over `length` tokens, and where in it the queries' last pieces stand."""
+
+    tokens: Ints  # (length,) token ids
+    positions: Ints  # (length,) distance from the path's first token
+    follows: Ints  # (length,) place in the row of the token that each one continues; -1 for a path's first
+    sees: NDArray[np.bool_]  # (length, length) whether the token of a line may look at that of a column
+    queries: Ints  # (queries,) which paths these are
+    starts: Ints  # (queries,) first place of the path's last piece
+    ends: Ints  # (queries,) place after its last token
+    lasts: Ints  # (queries,) place of the path's last token
+
+
+@dataclass
+class Node:
+    """A piece at its place in a row's tree."""
+
+    piece: int
+    parent: int
+    start: int
+    end: int
+    last: int
+    position: int
+
+
+class GrowingRow:
+    """A row that takes paths in sorted order."""
+
+    def __init__(self, pieces: Sequence[Ints]) -> None:
+        self.pieces = pieces
+        self.nodes: list[Node] = []
+        self.trail: list[int] = []  # nodes of the path added last
+        self.length = 0
+        self.queries: list[int] = []
+        self.ends_at: list[int] = []
+
+    def shared(self, path: Path) -> int:
+        """How many pieces `path` has in common with the path added last."""
+        count = 0
+        for node, piece in zip(self.trail, path, strict=False):
+            if self.nodes[node].piece != piece:
+                break
+            count += 1
+        return count
+
+    def growth(self, path: Path) -> int:
+        """How many tokens longer the row would be with `path`."""
+        return sum(len(self.pieces[piece]) for piece in path[self.shared(path) :])
+
+    def add(self, query: int, path: Path) -> None:
+        del self.trail[self.shared(path) :]
+        for piece in path[len(self.trail) :]:
+            size = len(self.pieces[piece])
+            parent = self.trail[-1] if self.trail else -1
+            above = self.nodes[parent] if self.trail else Node(-1, -1, 0, 0, -1, 0)
+            start, end = self.length, self.length + size
+            last = end - 1 if size else above.last
+            self.nodes.append(Node(piece, parent, start, end, last, above.position + above.end - above.start))
+            self.trail.append(len(self.nodes) - 1)
+            self.length = end
+        self.queries.append(query)
+        self.ends_at.append(self.trail[-1])
+
+    def finished(self) -> Row:
+        sizes = np.array([node.end - node.start for node in self.nodes])
+        starts = np.array([node.start for node in self.nodes])
+        node_of = np.repeat(np.arange(len(self.nodes)), sizes)
+        place = np.arange(self.length)
+        offset = place - starts[node_of]
+        above = np.array([self.nodes[node.parent].last if node.parent >= 0 else -1 for node in self.nodes])
+        ancestors = np.eye(len(self.nodes), dtype=bool)
+        for index, node in enumerate(self.nodes):
+            if node.parent >= 0:
+                ancestors[index] |= ancestors[node.parent]
+        ends_at = [self.nodes[index] for index in self.ends_at]
+        return Row(
+            tokens=np.concatenate([self.pieces[node.piece] for node in self.nodes]),
+            positions=np.array([node.position for node in self.nodes])[node_of] + offset,
+            follows=np.where(offset > 0, place - 1, above[node_of]),
+            sees=ancestors[node_of][:, node_of] & (place[:, None] >= place),
+            queries=np.array(self.queries),
+            starts=np.array([node.start for node in ends_at]),
+            ends=np.array([node.end for node in ends_at]),
+            lasts=np.array([node.last for node in ends_at]),
+        )
+
+
+def packed(paths: Sequence[Path], pieces: Sequence[Ints], row_tokens: int) -> Iterator[Row]:
+    """Rows of at most `row_tokens` tokens, or twice their first path's where that is more.
+
+    Every path is in exactly one row. `row_tokens` 0 gives every path a row of its own. Longer rows repeat
+    fewer prefixes, but attention over a row is quadratic; twice a path leaves room for those beside it.
+    """
+    row, limit = GrowingRow(pieces), 0
+    for query in sorted(range(len(paths)), key=paths.__getitem__):
+        path = paths[query]
+        if row.queries and row.length + row.growth(path) > limit:
+            yield row.finished()
+            row = GrowingRow(pieces)
+        row.add(query, path)
+        if len(row.queries) == 1:
+            limit = max(row_tokens, 2 * row.length) if row_tokens else 0
+    if row.queries:
+        yield row.finished()

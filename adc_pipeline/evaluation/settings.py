@@ -1,0 +1,44 @@
+"""How a model is evaluated: caps that keep a large corpus affordable, and what is drawn at random.
+
+The caps choose by a fixed hash order, so that two models, and the base model, are asked about the same
+cases; what they left out is counted in the report.
+"""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class EvaluationSettings:
+    """Settings of the evaluation assets."""
+
+    max_conversations: int = field(
+        default=500,
+        metadata={"description": "Test conversations that are evaluated; of more, a fixed choice by hash."},
+    )
+    max_groups: int = field(
+        default=20,
+        metadata={"description": "Sibling groups of a conversation that preference accuracy looks at."},
+    )
+    max_siblings: int = field(
+        default=5, metadata={"description": "Best-ranked siblings of a group that are compared in pairs."}
+    )
+    max_steering: int = field(
+        default=4, metadata={"description": "Turns of a conversation that steering is tested on."}
+    )
+    max_context_tokens: int = field(
+        default=1024,
+        metadata={"description": "Longest context in tokens; a model with a shorter one keeps its own."},
+    )
+    row_tokens: int = field(
+        default=512,
+        metadata={
+            "description": "Tokens scored in one forward pass (more where contexts are long); only speed depends on it."
+        },
+    )
+    draws: int = field(default=2000, metadata={"description": "Bootstrap resamples of the conversations."})
+    samples: int = field(default=16, metadata={"description": "Contexts for which continuations are sampled."})
+    max_new_tokens: int = field(default=64, metadata={"description": "Longest sampled continuation in tokens."})
+    temperature: float = field(
+        default=0.8, metadata={"description": "Sampling temperature; 0 takes the likeliest token."}
+    )
+    seed: int = field(default=0, metadata={"description": "Seed of the bootstrap and of the samples."})

@@ -1,0 +1,193 @@
+"""Cases as DuckDB finds them equal those of a slow, obvious search, on generated trees and on the sample."""
+
+import hashlib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, given, settings
+
+from adc_pipeline.corpus.utterances import UtteranceSettings, write_utterances
+from adc_pipeline.errors import PipelineError
+from adc_pipeline.evaluation.cases import Cases, read_cases
+from adc_pipeline.evaluation.scoring import Query
+from adc_pipeline.evaluation.settings import EvaluationSettings
+from adc_pipeline.ranking.ranked_replies import write_ranked_replies
+from adc_pipeline.walks.datasets import WalkSettings, write_walks
+from adc_pipeline.walks.markers import Verdict
+from adc_pipeline.walks.splits import split_of
+from adc_pipeline_tests import trees
+from adc_pipeline_tests.evaluation.conftest import Stages, run_stages
+
+VERDICTS: tuple[Verdict, Verdict] = ("rejected", "accepted")
+CAPS = EvaluationSettings(max_siblings=3, max_groups=2, max_steering=2)
+
+
+def md5(text: str) -> tuple[str, str]:
+    return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest(), text
+
+
+def neutral(text: str) -> str:
+    for marker in ("<background>", "<rejected>", "<accepted>"):
+        text = text.replace(marker, f"‹{marker[1:-1]}›")
+    return text
+
+
+@dataclass
+class Search:
+    """Every case of the test conversations, found by looking at everything."""
+
+    pairs: set[Any]
+    steerings: set[Any]
+    turns: list[Any]
+    improvements: list[Any]
+
+
+def search(stages: Stages, caps: EvaluationSettings) -> Search:
+    utterances = {row["id"]: row for row in pq.read_table(stages.utterances / "utterances.parquet").to_pylist()}
+    walks = pq.read_table(stages.dataset / "data/test-00000-of-00001.parquet").to_pylist()
+    chosen = sorted({walk["conversation_id"] for walk in walks}, key=md5)[: caps.max_conversations]
+    ranked = [
+        {**utterances[row["id"]], **row}
+        for row in pq.read_table(stages.ranked / "ranked_replies.parquet").to_pylist()
+        if row["conversation_id"] in chosen
+    ]
+    replies = {row["id"]: row for row in ranked}
+
+    def segment(row: Any) -> str:
+        return neutral(row["speaker"]) + "\n" + neutral(row["text"])
+
+    def background(conversation: str) -> str:
+        root = next(u for u in utterances.values() if u["conversation_id"] == conversation and u["is_root"])
+        return "\n".join(neutral(part) for part in (root["speaker"], root["title"] or "", root["text"]))
+
+    def above(row: Any) -> tuple[tuple[str, Verdict], ...]:
+        parent = replies.get(row["reply_to"])
+        return () if parent is None else (*above(parent), (segment(parent), "accepted"))
+
+    def children(id: str) -> list[Any]:
+        return sorted((row for row in ranked if row["reply_to"] == id), key=lambda row: row["rank"])
+
+    found = Search(set(), set(), [], [])
+    for conversation in chosen:
+        start = background(conversation)
+        inside = [row for row in ranked if row["conversation_id"] == conversation]
+        groups = sorted({row["reply_to"] for row in inside if len(children(row["reply_to"])) > 1}, key=md5)
+        for parent in groups[: caps.max_groups]:
+            best = children(parent)[: caps.max_siblings]
+            for a in best:
+                for b in best:
+                    if a["score"] > b["score"]:
+                        found.pairs.add(
+                            (
+                                f"{a['id']}>{b['id']}",
+                                Query(start, above(a), segment(a)),
+                                Query(start, above(b), segment(b)),
+                                len(neutral(a["text"]).encode()),
+                                len(neutral(b["text"]).encode()),
+                                a["score"] - b["score"],
+                                abs(a["timestamp"] - b["timestamp"]) <= 3600,
+                                a["timestamp"] > b["timestamp"] and a["score"] >= 2 * b["score"] and b["score"] >= 2,
+                            )
+                        )
+        steerable = [row for row in inside if len(children(row["reply_to"])) > 1 and children(row["id"])]
+        for x in sorted(steerable, key=lambda row: md5(row["id"]))[: caps.max_steering]:
+            sibling = next(row for row in children(x["reply_to"]) if row["id"] != x["id"])
+            queries = [
+                Query(start, (*above(x), (segment(x), verdict)), segment(next_turn))
+                for next_turn in (sibling, children(x["id"])[0])
+                for verdict in VERDICTS
+            ]
+            found.steerings.add((x["id"], *queries))
+
+    # Texts are neutralised, so that cutting at the marker strings gives the parts back.
+    for walk in sorted(walks, key=lambda walk: walk["conversation_id"]):
+        if walk["conversation_id"] not in chosen:
+            continue
+        start, rest = walk["text"].split("<background>")
+        parts = re.findall(r"(.*?)<(accepted|rejected)>", rest, re.DOTALL)
+        for place, ((text, verdict), turn) in enumerate(zip(parts, walk["turns"], strict=True)):
+            before = tuple(parts[:place])
+            case = f"{walk['walk']}/{turn['utterance_id']}"
+            query = Query(start, before, text)
+            found.turns.append((case, query, len(text.encode()), verdict == "accepted"))
+            k = 0
+            while k < place and parts[place - 1 - k][1] == "rejected":
+                k += 1
+            if verdict == "accepted" and k:
+                without = Query(start, before[: place - k], text)
+                found.improvements.append((case, query, without, len(text.encode()), k))
+    return found
+
+
+def resolved(cases: Cases) -> Search:
+    """The same as text, from the numbers in the case sets."""
+
+    def rows(case_set: Any, queries: tuple[str, ...], others: tuple[str, ...]) -> list[Any]:
+        columns = [[str(case) for case in case_set.case]]
+        columns += [[cases.queries[number] for number in getattr(case_set, name)] for name in queries]
+        columns += [getattr(case_set, name).tolist() for name in others]
+        return list(zip(*columns, strict=True))
+
+    figures = ("better_bytes", "worse_bytes", "gap", "within_hour", "later_doubled")
+    pairs = rows(cases.pairs, ("better", "worse"), figures)
+    names = ("sibling_if_rejected", "sibling_if_accepted", "reply_if_rejected", "reply_if_accepted")
+    steerings = rows(cases.steerings, names, ())
+    turns = rows(cases.turns, ("turn",), ("bytes", "accepted"))
+    improvements = rows(cases.improvements, ("left_in", "taken_out"), ("bytes", "k"))
+    assert len(pairs) == len(set(pairs))
+    assert len(steerings) == len(set(steerings))
+    return Search(set(pairs), set(steerings), turns, improvements)
+
+
+def assert_equal(stages: Stages, spill: Path, caps: EvaluationSettings) -> Search:
+    cases = read_cases(stages.dataset, stages.utterances, stages.ranked, "default", "names", caps, spill)
+    found, expected = resolved(cases), search(stages, caps)
+    assert found.pairs == expected.pairs
+    assert found.steerings == expected.steerings
+    assert sorted(found.turns) == sorted(expected.turns)
+    assert sorted(found.improvements) == sorted(expected.improvements)
+    assert len(cases.queries) == len(set(cases.queries))
+    asked = {cases.queries[number] for number in cases.ask_text.nonzero()[0]}
+    texts = {query for row in expected.turns + expected.improvements for query in row if isinstance(query, Query)}
+    assert asked == texts | {query for row in expected.steerings for query in row[1:]}
+    return expected
+
+
+@given(trees.corpora(faults=()))
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+def test_cases_of_generated_trees_equal_the_search(corpus: trees.Corpus) -> None:
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        stages = Stages(*(folder / stage for stage in ("utterances", "ranked", "dataset")))
+        for path in (stages.utterances, stages.ranked, stages.dataset):
+            path.mkdir()
+        write_utterances(corpus.write(folder / "corpus"), stages.utterances, UtteranceSettings(max_set_aside=1))
+        write_ranked_replies(stages.utterances, stages.ranked)
+        walk = WalkSettings(shares=(0, 0, 100), walks_per_conversation=2)
+        write_walks("random-walk", stages.utterances, stages.ranked, stages.dataset, walk)
+        assert_equal(stages, folder / "spill", CAPS)
+
+
+@pytest.mark.parametrize("caps", [EvaluationSettings(), EvaluationSettings(max_conversations=7)])
+def test_cases_of_the_sample_corpus_equal_the_search(stages: Stages, tmp_path: Path, caps: EvaluationSettings) -> None:
+    found = assert_equal(stages, tmp_path / "spill", caps)
+    assert min(len(found.pairs), len(found.steerings), len(found.turns), len(found.improvements)) > 3
+
+
+def test_only_test_conversations_are_read(corpus: Path, tmp_path: Path) -> None:
+    shares = (40, 10, 50)
+    stages = run_stages(corpus, tmp_path, kind="top-2", shares=shares)
+    cases = read_cases(stages.dataset, stages.utterances, stages.ranked, "default", "names", CAPS, tmp_path / "spill")
+    ids = pq.read_table(stages.ranked / "ranked_replies.parquet")["conversation_id"].to_pylist()
+    assert set(cases.conversations) == {id for id in ids if split_of(id, shares) == "test"}
+    assert 5 < len(cases.conversations) < len(set(ids))
+
+
+def test_another_spelling_than_the_datasets_is_refused(stages: Stages, tmp_path: Path) -> None:
+    with pytest.raises(PipelineError, match="speakers none"):
+        read_cases(stages.dataset, stages.utterances, stages.ranked, "default", "none", CAPS, tmp_path / "spill")

@@ -1,0 +1,108 @@
+"""Measures on cases made by hand, whose answers are known."""
+
+import math
+
+import numpy as np
+import pytest
+
+from adc_pipeline.evaluation import measures
+from adc_pipeline.evaluation.cases import Improvements, Pairs, Steerings, Turns
+from adc_pipeline.evaluation.measures import Measured
+
+BETTER_BYTES, WORSE_BYTES = np.array([10, 5, 7, 30]), np.array([4, 9, 7, 1])
+PAIRS = Pairs(
+    conversation=np.array([0, 0, 1, 2]),
+    case=np.array(["a>b", "a>c", "d>e", "f>g"]),
+    better=np.array([0, 0, 2, 4]),
+    worse=np.array([1, 3, 5, 6]),
+    better_bytes=BETTER_BYTES,
+    worse_bytes=WORSE_BYTES,
+    gap=np.array([1, 3, 4, 100]),
+    within_hour=np.array([True, False, True, False]),
+    later_doubled=np.array([False] * 4),
+)
+
+
+def values(measured: list[Measured]) -> dict[str, tuple[float | None, int]]:
+    estimates = {each.name: each.estimate(draws=100, seed=0) for each in measured}
+    return {name: (estimate.value, estimate.cases) for name, estimate in estimates.items()}
+
+
+def test_a_scorer_of_length_gets_what_length_alone_gets() -> None:
+    """3 of 4: one longer better reply loses, one tie counts half."""
+    length = measures.preference_accuracy(PAIRS, BETTER_BYTES, WORSE_BYTES)
+    assert values(length)["preference_accuracy"] == (2.5 / 4, 4)
+    scorer = measures.preference_accuracy(PAIRS, 0.01 * BETTER_BYTES - 7, 0.01 * WORSE_BYTES - 7)
+    assert values(scorer) == values(length)
+
+
+def test_a_perfect_scorer_gets_one_its_opposite_zero_a_constant_one_half() -> None:
+    for better, worse, expected in ((1.0, -1.0, 1.0), (-1.0, 1.0, 0.0), (2.0, 2.0, 0.5), (2.0, 2.0 + 1e-6, 0.5)):
+        measured = measures.preference_accuracy(PAIRS, np.full(4, better), np.full(4, worse))
+        assert values(measured)["preference_accuracy"] == (expected, 4)
+
+
+def test_readings_of_preference_accuracy_take_their_pairs_only() -> None:
+    measured = values(measures.preference_accuracy(PAIRS, BETTER_BYTES, WORSE_BYTES))
+    assert measured["preference_accuracy.within_hour"] == (0.75, 2)
+    assert measured["preference_accuracy.later_doubled"] == (None, 0)
+    gaps = {name.rsplit(".", 1)[1]: found for name, found in measured.items() if ".gap" in name}
+    assert gaps == {
+        "gap1": (1.0, 1),
+        "gap2-3": (0.0, 1),
+        "gap4-7": (0.5, 1),
+        "gap8-15": (None, 0),
+        "gap16plus": (1.0, 1),
+    }
+
+
+def test_steering_compares_what_a_rejection_does_to_a_sibling_and_to_a_reply() -> None:
+    steerings = Steerings(
+        conversation=np.array([0, 1, 2]),
+        case=np.array(["x", "y", "z"]),
+        sibling_if_rejected=np.array([0, 4, 8]),
+        sibling_if_accepted=np.array([1, 5, 9]),
+        reply_if_rejected=np.array([2, 6, 10]),
+        reply_if_accepted=np.array([3, 7, 11]),
+    )
+    # x: the sibling gains 5 by the rejection, the reply loses 5. y: both gain 1. z: the reply gains more.
+    nats = -np.array([10.0, 15, 12, 7, 3, 4, 8, 9, 5, 6, 2, 9])
+    measured = measures.steering(steerings, nats)
+    assert measured.value.tolist() == [1, 0.5, 0]
+
+
+def test_bits_per_byte_and_perplexity_by_verdict() -> None:
+    turns = Turns(
+        conversation=np.array([0, 0, 1]),
+        case=np.array(["0/a", "0/b", "0/c"]),
+        turn=np.array([2, 1, 0]),
+        bytes=np.array([4, 8, 2]),
+        accepted=np.array([True, False, True]),
+    )
+    bits = np.array([6.0, 8.0, 12.0])
+    measured = values(measures.bits_per_byte(turns, -bits * math.log(2), np.array([3, 2, 3])))
+    assert measured["bits_per_byte"] == (pytest.approx(26 / 14), 3)
+    assert measured["bits_per_byte.accepted"] == (pytest.approx(18 / 6), 2)
+    assert measured["bits_per_byte.rejected"] == (pytest.approx(8 / 8), 1)
+    assert measured["perplexity"] == (pytest.approx(2 ** (26 / 8)), 3)
+    assert measured["perplexity.accepted"] == (pytest.approx(2 ** (18 / 6)), 2)
+
+
+def test_in_context_improvement_is_negative_where_rejected_siblings_help() -> None:
+    improvements = Improvements(
+        conversation=np.array([0, 1, 2]),
+        case=np.array(["0/a", "0/b", "0/c"]),
+        left_in=np.array([0, 2, 4]),
+        taken_out=np.array([1, 3, 5]),
+        bytes=np.array([10, 10, 20]),
+        k=np.array([1, 2, 7]),
+    )
+    bits = np.array([20.0, 25, 30, 20, 40, 60])
+    measured = values(measures.in_context_improvement(improvements, -bits * math.log(2)))
+    assert measured == {
+        "in_context_improvement": (pytest.approx((-5 + 10 - 20) / 40), 3),
+        "in_context_improvement.k1": (pytest.approx(-0.5), 1),
+        "in_context_improvement.k2": (pytest.approx(1.0), 1),
+        "in_context_improvement.k3": (None, 0),
+        "in_context_improvement.k4plus": (pytest.approx(-1.0), 1),
+    }
