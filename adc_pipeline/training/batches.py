@@ -1,0 +1,149 @@
+"""Batches: pieces of walks laid out in rows, with what each place predicts and what that counts.
+
+Everything is indexing into the split's flat arrays, without a Python loop over pieces: 0.2 ms for 2,048
+tokens.
+"""
+
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from adc_pipeline.training.dataset import ACCEPTED, BACKGROUND, REJECTED, TokenizedSplit, load_split
+from adc_pipeline.training.objectives import WEIGHTS
+from adc_pipeline.training.packing import Pieces, RowOrder, Rows, cut_into_pieces
+from adc_pipeline.training.settings import TrainingSettings
+
+NOTHING = 3
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one forward pass is given: arrays, or tensors, of (rows, row length).
+
+    Place i predicts `targets[i]`, the next token of the same piece. `input_ids`, `position_ids` and
+    `targets` are int64; `weights` float32, 0 where nothing is predicted or nothing is to be learned;
+    `parts` int64 says what the target belongs to: BACKGROUND, REJECTED, ACCEPTED, or NOTHING where
+    nothing is predicted. `lengths` are those of the pieces, one row after another.
+    """
+
+    input_ids: Any
+    position_ids: Any
+    targets: Any
+    weights: Any
+    parts: Any
+    lengths: list[int]
+
+    def to(self, device: torch.device) -> "Batch":
+        """The same as tensors on a device."""
+        tensors: dict[str, Any] = {
+            field.name: torch.from_numpy(getattr(self, field.name)).to(device, non_blocking=True)
+            for field in fields(self)
+            if field.name != "lengths"
+        }
+        return replace(self, **tensors)
+
+
+def build_batch(split: TokenizedSplit, pieces: Pieces, rows: Rows, row: int, weights: np.ndarray) -> Batch:
+    """Lay pieces out in rows; `weights` has one float32 a token of the split.
+
+    Positions restart at 0 in each piece, and in the padding at a row's end, which thereby is a sequence
+    of its own. The first token of a piece is predicted by nothing and has no loss.
+    """
+    prefix = pieces.prefix_end[rows.piece] - pieces.prefix_start[rows.piece]
+    body = pieces.body_end[rows.piece] - pieces.body_start[rows.piece]
+    lengths = prefix + body
+    total = int(lengths.sum())
+    first = np.cumsum(lengths) - lengths
+    within = np.arange(total) - np.repeat(first, lengths)
+    in_body = within >= np.repeat(prefix, lengths)
+    source = within + np.where(
+        in_body,
+        np.repeat(pieces.body_start[rows.piece] - prefix, lengths),
+        np.repeat(pieces.prefix_start[rows.piece], lengths),
+    )
+    row_of_piece = np.repeat(np.arange(len(rows)), np.diff(rows.start))
+    row_first = np.concatenate([[0], np.cumsum(lengths)])[rows.start[:-1]]
+    place = within + np.repeat(first - row_first[row_of_piece] + row_of_piece * row, lengths)
+
+    ids = split.ids[source]
+    if split.bos is not None:
+        # Only where a background lost its beginning does this change anything, and there the model is
+        # used to seeing the beginning of a text first.
+        ids[first] = split.bos
+    turn = split.turn[source]
+    turn_first = np.repeat(split.turn_start[pieces.walk[rows.piece]], lengths)
+    verdict = np.where(split.accepted[turn_first + np.maximum(turn, 0)], ACCEPTED, REJECTED)
+
+    shape = (len(rows), row)
+    input_ids = np.zeros(shape, dtype=np.int64)
+    position_ids = np.zeros(shape, dtype=np.int64)
+    targets = np.zeros(shape, dtype=np.int64)
+    placed_weights = np.zeros(shape, dtype=np.float32)
+    parts = np.full(shape, NOTHING, dtype=np.int64)
+    filled = np.bincount(row_of_piece, weights=lengths, minlength=len(rows)).astype(np.int64)
+    columns = np.arange(row)
+    np.subtract(columns, filled[:, None], out=position_ids, where=columns >= filled[:, None])
+    input_ids.ravel()[place] = ids
+    position_ids.ravel()[place] = within
+    predicted = np.flatnonzero(within > 0)
+    before = place[predicted] - 1
+    targets.ravel()[before] = ids[predicted]
+    placed_weights.ravel()[before] = weights[source[predicted]] * in_body[predicted]
+    learned = predicted[in_body[predicted]]
+    parts.ravel()[place[learned] - 1] = np.where(turn[learned] < 0, BACKGROUND, verdict[learned])
+    return Batch(input_ids, position_ids, targets, placed_weights, parts, lengths.tolist())
+
+
+class PackedSplit:
+    """A tokenized split in the order and the layout in which a run sees it.
+
+    With `apart`, attention keeps the pieces of a row apart by their lengths: rows are as long as a
+    forward pass is allowed to be, one is a pass, and none is padded. Otherwise rows have
+    `sequence_length` tokens, of which the last few may be padding.
+    """
+
+    def __init__(self, folder: Path, settings: TrainingSettings, processes: int, apart: bool) -> None:
+        self.split = load_split(folder)
+        self.apart = apart
+        self.row = settings.sequence_length
+        if apart:
+            self.row = max(self.row, min(settings.tokens_per_forward, settings.tokens_per_step // processes))
+        self.rows_per_pass = 1 if apart else max(1, settings.tokens_per_forward // self.row)
+        self.pieces = cut_into_pieces(self.split, settings.sequence_length)
+        self.order = RowOrder(self.pieces, self.row, settings.seed)
+        self.weights = WEIGHTS[settings.objective](self.split)
+
+    def passes(self, rows: Rows) -> list[Batch]:
+        """The forward passes over some rows."""
+        passes = []
+        for begin in range(0, len(rows), self.rows_per_pass):
+            part = rows.take(np.arange(begin, min(begin + self.rows_per_pass, len(rows))))
+            row = self.tokens(part) if self.apart else self.row
+            passes.append(build_batch(self.split, self.pieces, part, row, self.weights))
+        return passes
+
+    def tokens(self, rows: Rows) -> int:
+        return int(self.order.lengths[rows.piece].sum())
+
+    def conversations(self, rows: Rows) -> list[str]:
+        """The conversations that some rows come from, for a person to look up."""
+        walks = self.pieces.walk[rows.piece]
+        return sorted({self.split.conversation_ids[walk] for walk in walks.tolist()})
+
+    @property
+    def fill(self) -> float:
+        """The share of the places in a forward pass that are not padding."""
+        return 1.0 if self.apart else self.order.fill
+
+    def facts(self) -> dict[str, float]:
+        return {
+            "walks": self.split.walks,
+            "tokens": len(self.split.ids),
+            **self.pieces.counts,
+            "rows": self.order.rows_per_epoch,
+            "row_length": self.row,
+            "fill": round(self.fill, 4),
+        }

@@ -1,0 +1,236 @@
+"""The training loop, from the job to the folder of the fine-tuned model.
+
+Accelerate brings devices, mixed precision and processes; the loop is our own because a packed step has
+to be normalised over all its tokens, resumed to the bit and started quickly (transformers' Trainer alone
+takes seconds to import). Losses stay on the device until an interval ends, so that a GPU is never waited
+for in between.
+"""
+
+import importlib.metadata
+import json
+import math
+import os
+import resource
+import sys
+import time
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from adc_pipeline.errors import PipelineError
+from adc_pipeline.training.atomic import written_aside
+from adc_pipeline.training.attention import attends_apart
+from adc_pipeline.training.batches import Batch, PackedSplit
+from adc_pipeline.training.checkpoint import claim, drop_other_layouts, fingerprint, load_checkpoint, save_checkpoint
+from adc_pipeline.training.dataset import tokenize_split
+from adc_pipeline.training.interval import Interval, PartLosses
+from adc_pipeline.training.model import TokenLosses, check_context, check_packing, load_model
+from adc_pipeline.training.objectives import weighted_loss
+from adc_pipeline.training.optimization import adamw, learning_rate
+from adc_pipeline.training.progress import Progress, duration
+from adc_pipeline.training.settings import TrainingJob, TrainingSettings
+from adc_pipeline.training.tokens import MarkerTokenizer
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+
+def train(job: TrainingJob) -> dict[str, Any]:
+    """Run a job, or go on with it; returns the facts that `training.json` in the output holds.
+
+    Raises PipelineError for an empty training split, rows longer than the model's context, a model that
+    cannot keep packed walks apart, and a loss that is no longer a number.
+    """
+    from accelerate import Accelerator
+    from accelerate.utils import set_seed
+
+    accelerator = Accelerator()
+    _use_all_cores(accelerator)
+    settings, main, processes = job.settings, accelerator.is_main_process, accelerator.num_processes
+    tokenizer = MarkerTokenizer.load(job.base_model)
+    base = load_model(job.base_model)
+    check_context(base, settings.sequence_length)
+    apart = accelerator.device.type == "cpu" and attends_apart(base)
+    if not apart:
+        check_packing(base)
+
+    anew = main and _prepare_work(job, tokenizer)
+    accelerator.wait_for_everyone()
+    data = PackedSplit(job.work / "tokens" / "train", settings, processes, apart)
+    held_out = PackedSplit(job.work / "tokens" / "validation", settings, processes, apart)
+    if not data.split.walks:
+        raise PipelineError(f"The training split of {job.dataset} is empty; use a larger corpus or fewer filters.")
+    rows_per_step = max(1, round(settings.tokens_per_step / data.row / processes)) * processes
+    total = settings.max_steps or math.ceil(settings.epochs * data.order.rows_per_epoch / rows_per_step)
+
+    set_seed(settings.seed, device_specific=True)
+    base.to(accelerator.device).train()
+    model, optimizer = accelerator.prepare(TokenLosses(base), adamw(base, settings))
+    layout = [data.row, rows_per_step]
+    if main:
+        drop_other_layouts(job.work, layout)
+    accelerator.wait_for_everyone()
+    position = load_checkpoint(accelerator, job.work)
+    first, tokens, seconds = position["step"], position["tokens"], position["seconds"]
+    figures: dict[str, float] = position["figures"]
+
+    with Progress(job.work, first, total, main) as progress:
+        if anew:
+            progress.say(f"{job.work} was another job's (other settings, data or base model): starting anew.")
+        if first:
+            progress.say(f"Going on after step {first} of {total}.")
+        progress.say(
+            f"{data.split.walks:,} walks, {len(data.split.ids):,} tokens: {total} steps of {rows_per_step} x {data.row}"
+            f" tokens, {data.fill:.1%} of them filled, on {_device_name(accelerator)}."
+        )
+        interval = Interval(accelerator.device)
+        for step in range(first + 1, total + 1):
+            rows = data.order.rows((step - 1) * rows_per_step, step * rows_per_step)
+            passes = data.passes(rows.take(np.arange(accelerator.process_index, rows_per_step, processes)))
+            rate = learning_rate(settings, step, total)
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            _update(accelerator, model, optimizer, passes, apart, settings.max_grad_norm, interval)
+            interval.tokens += data.tokens(rows)
+            progress.stepped()
+
+            last = step == total
+            save = last or (settings.checkpoint_every and step % settings.checkpoint_every == 0)
+            validate = last or (settings.validate_every and step % settings.validate_every == 0)
+            if not (save or validate or step % settings.log_every == 0):
+                continue
+            _stop_if_broken(interval.losses(accelerator), step, rows_per_step, data)
+            figures = {**interval.figures(accelerator), "learning_rate": rate}
+            tokens, seconds = tokens + interval.tokens, seconds + interval.seconds
+            if validate and held_out.split.walks:
+                figures |= _validation(accelerator, model, held_out, settings)
+            progress.report({"step": step, "time": time.time(), "memory_bytes": _memory(accelerator), **figures})
+            if save:
+                position = {"step": step, "layout": layout, "tokens": tokens, "seconds": seconds, "figures": figures}
+                save_checkpoint(accelerator, job.work, position, settings.keep_checkpoints)
+            interval = Interval(accelerator.device)
+
+        facts = {
+            "steps": total,
+            "tokens": tokens,
+            "seconds": round(seconds, 3),
+            "tokens_per_second": round(tokens / seconds, 1),
+            "tokens_per_step": round(tokens / total, 1),
+            "parameters": sum(parameter.numel() for parameter in base.parameters()),
+            "train": data.facts(),
+            "validation": held_out.facts(),
+            "final": figures,
+            "memory_bytes": _memory(accelerator),
+            "device": _device_name(accelerator),
+            "processes": processes,
+            "mixed_precision": accelerator.mixed_precision,
+            "versions": _versions(),
+        }
+        if main:
+            with written_aside(job.output) as partial:
+                accelerator.unwrap_model(model).model.save_pretrained(partial)
+                tokenizer.tokenizer.save_pretrained(partial)
+                (partial / "training.json").write_text(json.dumps(facts, indent=2) + "\n")
+        progress.say(f"{total} steps, {tokens:,} tokens in {duration(seconds)}: {job.output} is written.")
+    accelerator.end_training()
+    return facts
+
+
+def _prepare_work(job: TrainingJob, tokenizer: MarkerTokenizer) -> bool:
+    """Tokenize what is not tokenized yet; whether another job's work had to be cleared away."""
+    anew = claim(job.work, fingerprint(job))
+    for split in ("train", "validation"):
+        folder = job.work / "tokens" / split
+        if not folder.exists():
+            tokenize_split(tokenizer, job.dataset, split, folder)
+    return anew
+
+
+def _update(
+    accelerator: "Accelerator",
+    model: torch.nn.Module,
+    optimizer: torch.optim.Optimizer,
+    passes: list[Batch],
+    apart: bool,
+    max_grad_norm: float,
+    interval: Interval,
+) -> None:
+    """One step: as many forward and backward passes as the memory asks for, then one update."""
+    processes = accelerator.num_processes
+    total = float(sum(batch.weights.sum() for batch in passes))
+    if processes > 1:
+        total = float(accelerator.reduce(torch.tensor(total, device=accelerator.device), "sum"))
+    step_loss = torch.zeros((), device=accelerator.device)
+    for number, batch in enumerate(passes, start=1):
+        batch = batch.to(accelerator.device)
+        # Processes exchange gradients once a step, with the last pass.
+        with nullcontext() if number == len(passes) else accelerator.no_sync(model):
+            losses = model(batch, apart)
+            loss = weighted_loss(losses, batch.weights, total)
+            # Data parallelism averages the processes' gradients; here they are parts of one sum.
+            accelerator.backward(loss * processes)
+        step_loss += loss.detach()
+        interval.parts.add(losses, batch.parts)
+    gradient_norm = accelerator.clip_grad_norm_(model.parameters(), max_grad_norm)
+    optimizer.step()
+    optimizer.zero_grad()
+    interval.add(step_loss, gradient_norm)
+
+
+def _stop_if_broken(losses: list[float], step: int, rows_per_step: int, data: PackedSplit) -> None:
+    """Raise PipelineError for the first of the last len(losses) steps whose loss is not a number."""
+    for number, loss in enumerate(losses, start=step - len(losses) + 1):
+        if not math.isfinite(loss):
+            rows = data.order.rows((number - 1) * rows_per_step, number * rows_per_step)
+            conversations = data.conversations(rows)
+            named = ", ".join(conversations[:20]) + (", ..." if len(conversations) > 20 else "")
+            raise PipelineError(
+                f"The loss became {loss} in step {number} (conversations {named}); lower `learning_rate`, raise"
+                " `warmup`, or look at these conversations."
+            )
+
+
+def _validation(
+    accelerator: "Accelerator", model: torch.nn.Module, held_out: PackedSplit, settings: TrainingSettings
+) -> dict[str, float]:
+    """The loss of each part on the first `validation_tokens` of the validation split, the same each time."""
+    wanted = math.ceil(settings.validation_tokens / held_out.row)
+    rows = held_out.order.rows(0, min(wanted, held_out.order.rows_per_epoch))
+    mine = rows.take(np.arange(accelerator.process_index, len(rows), accelerator.num_processes))
+    parts = PartLosses(accelerator.device)
+    # Without the wrapper that exchanges buffers, because processes may have different numbers of rows.
+    unwrapped = accelerator.unwrap_model(model).eval()
+    with torch.no_grad():
+        for batch in held_out.passes(mine):
+            batch = batch.to(accelerator.device)
+            parts.add(unwrapped(batch, held_out.apart), batch.parts)
+    unwrapped.train()
+    return parts.means(accelerator, "validation_loss")
+
+
+def _use_all_cores(accelerator: "Accelerator") -> None:
+    """Undo the launcher's choice of threads: it counts physical cores, or sets one."""
+    if accelerator.device.type == "cpu" and hasattr(os, "sched_getaffinity"):
+        processes_here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // processes_here))
+
+
+def _memory(accelerator: "Accelerator") -> int:
+    """Most bytes held so far: of the GPU where there is one, else of the process."""
+    if accelerator.device.type == "cuda":
+        return torch.cuda.max_memory_allocated()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _device_name(accelerator: "Accelerator") -> str:
+    if accelerator.device.type == "cuda":
+        return torch.cuda.get_device_name()
+    return f"{accelerator.device.type}, {torch.get_num_threads()} threads"
+
+
+def _versions() -> dict[str, str]:
+    packages = ("torch", "transformers", "accelerate", "tokenizers", "numpy", "pyarrow")
+    return {package: importlib.metadata.version(package) for package in packages}

@@ -1,0 +1,224 @@
+"""The base model, which both fine-tunes start from and evaluation compares with, and its loss a token.
+
+A small Llama with a tokenizer of its own, or any causal language model that transformers can load
+without running somebody else's code. Markers become tokens whose embeddings begin at the mean of the
+old ones (Hewitt 2021, https://nlp.stanford.edu/~johnhew/vocab-expansion.html): a new row then neither
+dominates nor vanishes in the softmax. Making the small one takes about 1 s beside its imports.
+"""
+
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from adc_pipeline.errors import PipelineError
+from adc_pipeline.training.atomic import written_aside
+from adc_pipeline.training.batches import Batch
+from adc_pipeline.training.objectives import CrossEntropy
+from adc_pipeline.training.settings import BaseModelSettings
+from adc_pipeline.training.tokenizer import add_markers, train_tokenizer
+from adc_pipeline.walks.markers import Markers
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+# Matrix units want the vocabulary in multiples of this where the embeddings have to grow anyway.
+MULTIPLE = 64
+
+
+class TokenLosses(torch.nn.Module):
+    """A causal model that returns the loss of each token in place of its logits.
+
+    The loss is computed inside the module that Accelerate wraps, so that neither mixed precision nor data
+    parallelism turns a whole batch of logits into float32.
+    """
+
+    def __init__(self, model: "PreTrainedModel") -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, batch: Batch, apart: bool) -> torch.Tensor:
+        """float32 of (rows, row length).
+
+        With `apart`, the model attends by the pieces' lengths (see `attention`). Otherwise, and without
+        an attention mask, transformers reads from the positions where a sequence begins and masks the
+        rest of the row.
+        """
+        lengths = {"walk_lengths": batch.lengths} if apart else {}
+        found = self.model(input_ids=batch.input_ids, position_ids=batch.position_ids, use_cache=False, **lengths)
+        losses: torch.Tensor = CrossEntropy.apply(found.logits.flatten(0, 1), batch.targets.flatten())
+        return losses.view(batch.targets.shape)
+
+
+def check_base_model(settings: BaseModelSettings) -> None:
+    """Raise PipelineError where the base model cannot be had, at the price of reading its configuration."""
+    if settings.name != "small":
+        _configuration(settings)
+
+
+def prepare_base_model(
+    settings: BaseModelSettings, markers: Markers, texts: Iterable[str], out: Path
+) -> dict[str, Any]:
+    """Write the folder `out`: model and tokenizer, markers included; returns facts about them.
+
+    `texts` are the texts that a small model's tokenizer is trained on; a named model ignores them.
+    """
+    if settings.name == "small":
+        model, tokenizer = _small(settings, markers, texts)
+        commit = None
+    else:
+        model, tokenizer, commit = _named(settings)
+        _widen(model, tokenizer, markers)
+    with written_aside(out) as partial:
+        model.save_pretrained(partial)
+        tokenizer.save_pretrained(partial)
+    return {
+        **asdict(settings),
+        "commit": commit,
+        "architecture": type(model).__name__,
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "vocabulary_size": len(tokenizer),
+        "embedding_rows": _embedding_rows(model),
+    }
+
+
+def load_model(folder: Path) -> "PreTrainedModel":
+    """The model of a folder that `prepare_base_model` or a fine-tune wrote, in float32."""
+    from transformers import AutoModelForCausalLM
+
+    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
+    return model
+
+
+def check_context(model: "PreTrainedModel", row: int) -> None:
+    """Raise PipelineError where rows of `row` tokens are longer than the sequences the model was made for."""
+    context = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    if context is not None and row > context:
+        raise PipelineError(
+            f"`sequence_length` {row} is longer than the {context} tokens of the base model's context; lower it or"
+            " choose another base model."
+        )
+
+
+def check_packing(model: "PreTrainedModel") -> None:
+    """Raise PipelineError where the model lets one packed sequence see another; two tiny forward passes.
+
+    It is the model that turns positions into a mask; some architectures (recurrent ones among them) do
+    not, and would learn from a stranger's conversation without any error.
+    """
+    ids = torch.arange(8).remainder(model.config.get_text_config().vocab_size)[None]
+    positions = torch.tensor([[0, 1, 2, 3, 0, 1, 2, 3]])
+    training = model.training
+    model.eval()
+    with torch.no_grad():
+        try:
+            packed = model(input_ids=ids, position_ids=positions, use_cache=False).logits[:, 4:]
+            alone = model(input_ids=ids[:, 4:], position_ids=positions[:, 4:], use_cache=False).logits
+            same = torch.allclose(packed, alone, atol=1e-3, rtol=1e-3)
+        except TypeError:
+            same = False
+    model.train(training)
+    if not same:
+        raise PipelineError(
+            f"The base model, a {type(model).__name__}, cannot keep packed walks apart by their"
+            " positions; choose a base model of another architecture."
+        )
+
+
+def _small(
+    settings: BaseModelSettings, markers: Markers, texts: Iterable[str]
+) -> tuple["PreTrainedModel", "PreTrainedTokenizerBase"]:
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    tokenizer = train_tokenizer(texts, settings.vocabulary, settings.context)
+    add_markers(tokenizer, markers)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=settings.width,
+        intermediate_size=4 * settings.width,
+        num_hidden_layers=settings.layers,
+        num_attention_heads=settings.heads,
+        max_position_embeddings=settings.context,
+        tie_word_embeddings=True,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.seed)
+        return LlamaForCausalLM(config), tokenizer
+
+
+def _named(
+    settings: BaseModelSettings,
+) -> tuple["PreTrainedModel", "PreTrainedTokenizerBase", str | None]:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    config = _configuration(settings)
+    try:
+        # Configuration, weights and tokenizer of one and the same commit, even while the branch moves on.
+        commit = getattr(config, "_commit_hash", None)
+        where = {"revision": commit or settings.revision or "main", "trust_remote_code": False}
+        tokenizer = AutoTokenizer.from_pretrained(settings.name, **where)
+        model = AutoModelForCausalLM.from_pretrained(settings.name, dtype=torch.float32, **where)
+    except (OSError, ValueError, ImportError) as error:
+        raise _unusable(settings, error) from error
+    return model, tokenizer, commit
+
+
+def _configuration(settings: BaseModelSettings) -> "PreTrainedConfig":
+    from transformers import AutoConfig
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    folder = Path(settings.name).expanduser()
+    if not folder.is_dir() and (settings.name[:1] in ("/", ".", "~") or settings.name.count("/") > 1):
+        raise PipelineError(
+            f"The base model's `name` {settings.name!r} is a path where no folder is; give the folder of a model, a"
+            " Hub name, or `small`."
+        )
+    try:
+        config = AutoConfig.from_pretrained(
+            settings.name, revision=settings.revision or "main", trust_remote_code=False
+        )
+    except (OSError, ValueError, ImportError) as error:
+        raise _unusable(settings, error) from error
+    if config.model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        raise PipelineError(
+            f"The base model's `name` {settings.name!r} is a {config.model_type} model, which is not a causal language"
+            " model; choose one that is."
+        )
+    return config
+
+
+def _unusable(settings: BaseModelSettings, error: Exception) -> PipelineError:
+    reason = str(error).strip().split("\n")[0].rstrip(".")
+    return PipelineError(
+        f"The base model's `name` {settings.name!r} (revision {settings.revision or 'main'}) cannot be loaded"
+        f" ({reason}); check the spelling and the network, or set it to a local folder or to `small`."
+    )
+
+
+def _widen(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", markers: Markers) -> None:
+    """Add the markers to the tokenizer and give the tokens that are new the mean embedding.
+
+    A padded vocabulary already has rows for them, which were never trained; otherwise the embeddings
+    grow to the next multiple of `MULTIPLE`.
+    """
+    old = len(tokenizer)
+    if not add_markers(tokenizer, markers):
+        return
+    if len(tokenizer) > _embedding_rows(model):
+        model.resize_token_embeddings(len(tokenizer), pad_to_multiple_of=MULTIPLE, mean_resizing=False)
+    head = model.get_output_embeddings()
+    with torch.no_grad():
+        tables = [model.get_input_embeddings().weight, head.weight]
+        if getattr(head, "bias", None) is not None:
+            tables.append(head.bias)
+        # Tied embeddings are one tensor; its mean is over old rows only, so doing it twice is the same.
+        for table in tables:
+            table[old:] = table[:old].mean(dim=0)
+
+
+def _embedding_rows(model: "PreTrainedModel") -> int:
+    return next(model.get_input_embeddings().parameters()).shape[0]

@@ -1,0 +1,176 @@
+"""Packing: whole walks side by side in rows of equal length, so that no compute goes into padding.
+
+Best-fit decreasing within shuffled buffers: the fullest row that still has room takes the next shorter
+piece. On walks of real length it fills 98 to 99.9 % of the tokens, at about 1 µs a piece. Attention
+never crosses pieces, because positions restart in each (see `model.TokenLosses`). A walk longer than a
+row is cut at turn boundaries and keeps its background in front of every piece; the repeated tokens are
+context and carry no loss.
+
+Which rows a step learns from is a pure function of (seed, step): nothing has to be stored to go on.
+"""
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+
+from adc_pipeline.training.dataset import TokenizedSplit
+
+# Pieces packed together: more fills better, fewer mixes better and plans sooner.
+BUFFER = 4096
+
+
+@dataclass(frozen=True, eq=False)
+class Pieces:
+    """Runs of tokens that are attended to as one sequence, none longer than a row.
+
+    Piece p of walk `walk[p]` is the tokens prefix_start:prefix_end (repeated context, often empty), then
+    body_start:body_end, as int64 places in the split's arrays. The counts say what cutting did.
+    """
+
+    walk: np.ndarray
+    prefix_start: np.ndarray
+    prefix_end: np.ndarray
+    body_start: np.ndarray
+    body_end: np.ndarray
+    counts: dict[str, int] = field(kw_only=True)
+
+    @property
+    def lengths(self) -> np.ndarray:
+        return (self.prefix_end - self.prefix_start) + (self.body_end - self.body_start)
+
+
+def cut_into_pieces(split: TokenizedSplit, row: int) -> Pieces:
+    """Cut walks into pieces of at most `row` tokens; walks that fit stay whole.
+
+    A longer walk is cut where a turn ends, and inside a turn only where that turn alone has no room
+    behind the background. A background that leaves less than half a row keeps its end.
+    """
+    whole: list[tuple[int, int, int, int, int]] = []
+    counts = {"walks_cut": 0, "turns_cut": 0, "backgrounds_cut": 0, "background_tokens_left_out": 0}
+    lengths = np.diff(split.walk_start)
+    for walk in np.flatnonzero(lengths > row).tolist():
+        begin, end = split.walk_start[walk : walk + 2].tolist()
+        boundaries = [*(np.flatnonzero(np.diff(split.turn[begin:end])) + 1 + begin).tolist(), end]
+        background = boundaries[0]
+        prefix = max(begin, background - row // 2)
+        counts["walks_cut"] += 1
+        counts["backgrounds_cut"] += prefix > begin
+        counts["background_tokens_left_out"] += prefix - begin
+        room = row - (background - prefix)
+        # The first piece holds the background as its body: there it carries loss.
+        body, reached = prefix, background
+        limit = prefix + row
+        for turn_end in boundaries[1:]:
+            turn_begin = reached
+            if turn_end > limit and turn_end - turn_begin <= room and turn_begin > max(body, background):
+                whole.append(_piece(walk, prefix, background, body, turn_begin))
+                body, limit = turn_begin, turn_begin + room
+            counts["turns_cut"] += turn_end > limit
+            while turn_end > limit:
+                whole.append(_piece(walk, prefix, background, body, limit))
+                body, limit = limit, limit + room
+            reached = turn_end
+        whole.append(_piece(walk, prefix, background, body, end))
+    short = np.flatnonzero(lengths <= row)
+    starts = split.walk_start[short]
+    uncut = np.stack([short, starts, starts, starts, split.walk_start[short + 1]], axis=1)
+    table = np.concatenate([uncut, np.array(whole, dtype=np.int64).reshape(-1, 5)])
+    columns = [np.ascontiguousarray(column) for column in table.T]
+    return Pieces(*columns, counts={**counts, "pieces": len(table)})
+
+
+def _piece(walk: int, prefix: int, background: int, body: int, end: int) -> tuple[int, int, int, int, int]:
+    return (walk, prefix, prefix if body == prefix else background, body, end)
+
+
+class Rows(NamedTuple):
+    """Rows of pieces: row r holds the pieces `piece[start[r]:start[r+1]]`, side by side."""
+
+    piece: np.ndarray
+    start: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.start) - 1
+
+    def take(self, numbers: np.ndarray) -> "Rows":
+        """Some of the rows, in the order given."""
+        counts = np.diff(self.start)[numbers]
+        start = np.concatenate([[0], np.cumsum(counts)])
+        return Rows(self.piece[ranges(self.start[numbers], counts)], start)
+
+
+def pack(lengths: np.ndarray, row: int, seed: int, epoch: int) -> Rows:
+    """Every piece once, in rows of at most `row` tokens, in an order that depends on seed and epoch only."""
+    random = np.random.default_rng([seed, epoch])
+    shuffled = random.permutation(len(lengths))
+    rows: list[list[int]] = []
+    for begin in range(0, len(shuffled), BUFFER):
+        buffer = shuffled[begin : begin + BUFFER]
+        rows += _best_fit(buffer[np.argsort(-lengths[buffer], kind="stable")].tolist(), lengths, row)
+    order = random.permutation(len(rows))
+    counts = np.array([len(rows[number]) for number in order], dtype=np.int64)
+    pieces = [piece for number in order for piece in rows[number]]
+    return Rows(np.array(pieces, dtype=np.int64), np.concatenate([[0], np.cumsum(counts)]))
+
+
+def _best_fit(pieces: list[int], lengths: np.ndarray, row: int) -> list[list[int]]:
+    rows: list[list[int]] = []
+    open_rows: dict[int, list[int]] = {}
+    # Bit r is set while some row has room for exactly r more tokens, so that the tightest fit is one shift
+    # and the lowest bit that is left.
+    rooms = 0
+    for piece, length in zip(pieces, lengths[pieces].tolist(), strict=True):
+        fitting = rooms >> length
+        if fitting:
+            room = length + (fitting & -fitting).bit_length() - 1
+            number = open_rows[room].pop()
+            rows[number].append(piece)
+            if not open_rows[room]:
+                rooms ^= 1 << room
+        else:
+            room, number = row, len(rows)
+            rows.append([piece])
+        left = room - length
+        if left:
+            open_rows.setdefault(left, []).append(number)
+            rooms |= 1 << left
+    return rows
+
+
+class RowOrder:
+    """The endless sequence of rows: epoch 0's, then epoch 1's, each packed and shuffled anew.
+
+    Steps do not stop at the end of an epoch, so that every step is full. An epoch of a million pieces is
+    planned in about 2 s.
+    """
+
+    def __init__(self, pieces: Pieces, row: int, seed: int) -> None:
+        self.lengths, self.row, self.seed = pieces.lengths, row, seed
+        self._epoch, self._first, self._rows = 0, 0, pack(self.lengths, row, seed, 0)
+        self.rows_per_epoch = len(self._rows)
+        self.fill = float(self.lengths.sum() / (self.rows_per_epoch * row)) if self.rows_per_epoch else 1.0
+
+    def rows(self, begin: int, end: int) -> Rows:
+        """Rows begin:end of the sequence. Going back is allowed and plans again from epoch 0."""
+        if begin < self._first:
+            self._epoch, self._first, self._rows = 0, 0, pack(self.lengths, self.row, self.seed, 0)
+        found = []
+        while True:
+            last = self._first + len(self._rows)
+            if begin < last:
+                found.append(self._rows.take(np.arange(begin, min(end, last)) - self._first))
+                begin = min(end, last)
+            if begin == end:
+                break
+            self._epoch, self._first = self._epoch + 1, last
+            self._rows = pack(self.lengths, self.row, self.seed, self._epoch)
+        counts = np.concatenate([np.diff(rows.start) for rows in found])
+        pieces = np.concatenate([rows.piece for rows in found])
+        return Rows(pieces, np.concatenate([[0], np.cumsum(counts)]))
+
+
+def ranges(starts: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """The integers starts[i] : starts[i] + counts[i], one run after another."""
+    first = np.cumsum(counts) - counts
+    return np.arange(int(counts.sum())) + np.repeat(starts - first, counts)

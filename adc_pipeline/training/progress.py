@@ -1,0 +1,102 @@
+"""What a person, a log and MLflow see of a running fine-tune.
+
+On a terminal a bar; elsewhere one line an interval, in Dagster's log where Dagster started the process.
+Figures go to `metrics.jsonl`, one JSON object an interval, flushed at once, so that the parent process
+can relay them while the training runs. Only the main process of the run reports.
+"""
+
+import json
+import os
+import sys
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+
+class Progress:
+    """A context manager around the steps first_step + 1 ... total; `main` says whether to report at all."""
+
+    def __init__(self, work: Path, first_step: int, total: int, main: bool) -> None:
+        self.first_step, self.total, self.main = first_step, total, main
+        self._path = work / "metrics.jsonl"
+        self._stack = ExitStack()
+        self._log: Any = None
+        self._bar: Any = None
+        self._began = time.perf_counter()
+
+    def __enter__(self) -> Self:
+        if not self.main:
+            return self
+        cut_after(self._path, self.first_step)
+        self._metrics = self._stack.enter_context(self._path.open("a"))
+        if "DAGSTER_PIPES_CONTEXT" in os.environ:
+            from dagster_pipes import open_dagster_pipes
+
+            self._log = self._stack.enter_context(open_dagster_pipes()).log
+        elif sys.stderr.isatty():
+            from tqdm import tqdm
+
+            self._bar = self._stack.enter_context(
+                tqdm(total=self.total, initial=self.first_step, unit="step", dynamic_ncols=True)
+            )
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    def say(self, line: str) -> None:
+        """One line for people."""
+        if not self.main:
+            return
+        if self._log:
+            self._log.info(line)
+        elif self._bar is not None:
+            self._bar.write(line)
+        else:
+            print(line, flush=True)
+
+    def stepped(self) -> None:
+        """Move the bar, where there is one."""
+        if self._bar is not None:
+            self._bar.update()
+
+    def report(self, figures: dict[str, float]) -> None:
+        """Record the figures of an interval; `step`, `loss` and `tokens_per_second` are shown."""
+        if not self.main:
+            return
+        json.dump(figures, self._metrics)
+        self._metrics.write("\n")
+        self._metrics.flush()
+        step = int(figures["step"])
+        if self._bar is not None:
+            self._bar.set_postfix_str(f"loss {figures['loss']:.3f}, {figures['tokens_per_second']:,.0f} tokens/s")
+        else:
+            left = (time.perf_counter() - self._began) / (step - self.first_step) * (self.total - step)
+            self.say(
+                f"step {step}/{self.total}: loss {figures['loss']:.3f},"
+                f" {figures['tokens_per_second']:,.0f} tokens/s, {duration(left)} left"
+            )
+
+
+def cut_after(path: Path, step: int) -> None:
+    """Drop the lines of a metrics file that come after `step`, and a last line cut off by a kill."""
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text().splitlines(keepends=True):
+        if not line.endswith("\n") or json.loads(line)["step"] > step:
+            break
+        kept.append(line)
+    path.write_text("".join(kept))
+
+
+def duration(seconds: float) -> str:
+    """A length of time as a person says it: `45 s`, `12 min`, `3 h 20 min`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"

@@ -1,0 +1,149 @@
+"""What a fine-tune is told: the base model, the training, and the job that joins them with places.
+
+Plain frozen dataclasses, so that the same objects serve Dagster's run configuration (each
+field carries its description), the JSON file that `accelerate launch` hands to the child process, and a
+notebook. Values that cannot work are refused where they are made, before any model is loaded.
+"""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, get_args
+
+from adc_pipeline.errors import PipelineError
+
+Objective = Literal["mle"]
+
+
+@dataclass(frozen=True)
+class BaseModelSettings:
+    """Where the weights come from that fine-tuning starts at; the same for both datasets."""
+
+    name: str = field(
+        default="small", metadata={"description": "`small` builds a Llama here; otherwise a Hub name or a local folder"}
+    )
+    revision: str | None = field(
+        default=None, metadata={"description": "branch, tag or commit of a Hub model; recorded as a commit"}
+    )
+    layers: int = field(default=2, metadata={"description": "`small` only: number of transformer blocks"})
+    width: int = field(
+        default=128, metadata={"description": "`small` only: size of the hidden states, a multiple of heads"}
+    )
+    heads: int = field(default=4, metadata={"description": "`small` only: number of attention heads"})
+    vocabulary: int = field(
+        default=2048, metadata={"description": "`small` only: most tokens in the tokenizer, markers included"}
+    )
+    context: int = field(default=2048, metadata={"description": "`small` only: longest sequence in tokens"})
+    seed: int = field(default=0, metadata={"description": "`small` only: seed of the initial weights"})
+
+    def __post_init__(self) -> None:
+        if self.name != "small":
+            return
+        for name in ("layers", "width", "heads", "context"):
+            if getattr(self, name) < 1:
+                raise PipelineError(f"`{name}` of the base model is {getattr(self, name)}; use 1 or more.")
+        if self.width % (2 * self.heads):
+            raise PipelineError(
+                f"`width` {self.width} of the base model is not a multiple of 2 x `heads` ({self.heads}), which"
+                " rotary positions need; change one of the two."
+            )
+        if self.vocabulary < 260:
+            raise PipelineError(
+                f"`vocabulary` {self.vocabulary} of the base model is too small: 256 bytes, the end of text and"
+                " three markers need 260 tokens."
+            )
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """How the weights move. A step is one update of the weights."""
+
+    objective: Objective = field(default="mle", metadata={"description": "what the loss is taken over"})
+    sequence_length: int = field(default=1024, metadata={"description": "longest piece of a walk, in tokens"})
+    tokens_per_step: int = field(
+        default=2048, metadata={"description": "tokens, over all processes, that one step learns from"}
+    )
+    tokens_per_forward: int = field(
+        default=8192, metadata={"description": "most tokens in one forward pass on a device; sets its memory"}
+    )
+    epochs: float = field(default=1.0, metadata={"description": "passes over the training split"})
+    max_steps: int | None = field(default=None, metadata={"description": "number of steps, in place of `epochs`"})
+    learning_rate: float = field(default=3e-3, metadata={"description": "peak; 1e-5 to 1e-4 for a pretrained model"})
+    warmup: float = field(default=0.05, metadata={"description": "share of the steps in which the learning rate rises"})
+    weight_decay: float = field(
+        default=0.1, metadata={"description": "of the matrices; norms and biases are not decayed"}
+    )
+    max_grad_norm: float = field(default=1.0, metadata={"description": "gradients are scaled down to this norm"})
+    seed: int = field(default=0, metadata={"description": "of the data order and of dropout"})
+    checkpoint_every: int = field(default=200, metadata={"description": "steps between checkpoints; 0 for none"})
+    keep_checkpoints: int = field(default=2, metadata={"description": "checkpoints that stay on disk"})
+    log_every: int = field(default=10, metadata={"description": "steps between two log lines and metrics"})
+    validate_every: int = field(
+        default=100, metadata={"description": "steps between validation losses; 0 for the end only"}
+    )
+    validation_tokens: int = field(
+        default=16384, metadata={"description": "tokens of the validation split that are looked at"}
+    )
+
+    def __post_init__(self) -> None:
+        if self.objective not in get_args(Objective):
+            raise PipelineError(
+                f"`objective` {self.objective!r} is not known; use one of {', '.join(get_args(Objective))}."
+            )
+        for name, least in _LEAST.items():
+            value = getattr(self, name)
+            if value is not None and not value >= least:
+                raise PipelineError(f"`{name}` of the training is {value}; use {least} or more.")
+        for name in ("epochs", "learning_rate", "max_grad_norm"):
+            if not getattr(self, name) > 0:
+                raise PipelineError(f"`{name}` of the training is {getattr(self, name)}; use more than 0.")
+        if self.tokens_per_step < self.sequence_length:
+            raise PipelineError(
+                f"`tokens_per_step` {self.tokens_per_step} is less than one row (`sequence_length`"
+                f" {self.sequence_length}); raise the one or lower the other."
+            )
+
+
+_LEAST: Mapping[str, float] = {
+    "sequence_length": 16,
+    "max_steps": 1,
+    "warmup": 0,
+    "weight_decay": 0,
+    "checkpoint_every": 0,
+    "keep_checkpoints": 1,
+    "log_every": 1,
+    "validate_every": 0,
+    "validation_tokens": 1,
+}
+
+
+@dataclass(frozen=True)
+class TrainingJob:
+    """One fine-tune, whole: what `python -m adc_pipeline.training JOB.json` is given.
+
+    `dataset` and `base_model` are folders that are read, `output` is the model folder that is written,
+    `work` keeps checkpoints, tokens and `metrics.jsonl` between a run and its rerun. With several
+    machines, `work` must be on storage that all of them see.
+    """
+
+    settings: TrainingSettings
+    dataset: Path
+    base_model: Path
+    output: Path
+    work: Path
+
+    def to_json(self) -> str:
+        return json.dumps(dataclasses.asdict(self), default=str, indent=2)
+
+    @classmethod
+    def from_json(cls, text: str) -> "TrainingJob":
+        try:
+            values = json.loads(text)
+            places = {name: Path(values.pop(name)) for name in ("dataset", "base_model", "output", "work")}
+            return cls(settings=TrainingSettings(**values.pop("settings")), **places, **values)
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise PipelineError(
+                f"The training job is not what TrainingJob.to_json writes ({error}); write it with that."
+            ) from error

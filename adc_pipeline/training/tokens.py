@@ -1,0 +1,135 @@
+"""From a walk to token ids, such that a marker id means a verdict and nothing else.
+
+The segments of a walk (background, turns) are known from the record's offsets. Each is tokenized by
+itself as plain text, and the marker ids are put between them: no text, whatever its author typed, yields
+a marker or another special token, and every token belongs to exactly one turn by construction. The price
+is that no token spans the end of a segment, where a marker stands anyway.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from adc_pipeline.errors import PipelineError
+from adc_pipeline.walks.markers import FORMATS, Markers, Verdict
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+# Walks tokenized in one call: enough for the tokenizer's threads, little enough to hold.
+BATCH = 512
+
+
+@dataclass(frozen=True, eq=False)
+class TokenizedWalk:
+    """One walk: `ids` (int32, tokens) and the index of the `turn` each token belongs to (int32, tokens).
+
+    A turn's tokens are its speaker line, its text and its marker; -1 is the background, its marker and
+    the beginning of the text included. The end of the text belongs to the last turn.
+    """
+
+    ids: np.ndarray
+    turn: np.ndarray
+    verdicts: tuple[Verdict, ...]
+    scores: tuple[int, ...]
+    conversation_id: str
+
+
+class MarkerTokenizer:
+    """A tokenizer whose marker ids come from our markers only, never from a text.
+
+    Raises PipelineError where the tokenizer holds no format's markers. Of two formats the one added last
+    counts: a model fine-tuned on one and prepared again for the other speaks the newer.
+    """
+
+    def __init__(self, tokenizer: "PreTrainedTokenizerBase") -> None:
+        self.tokenizer = tokenizer
+        added = {str(token): number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
+        held = [markers for markers in FORMATS.values() if all(text in added for text in markers.strings())]
+        if not held:
+            raise PipelineError(
+                f"The tokenizer in {tokenizer.name_or_path or 'the model folder'} has no markers; start from a"
+                " folder that prepare_base_model wrote."
+            )
+        self.markers: Markers = max(held, key=lambda markers: added[markers.accepted])
+        self.background_id: int = added[self.markers.background]
+        self.rejected_id: int = added[self.markers.rejected]
+        self.accepted_id: int = added[self.markers.accepted]
+        bos, eos, unknown = tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.unk_token_id
+        first = tokenizer("a")["input_ids"][:1]
+        self.bos_ids: list[int] = first if bos is not None and first == [bos] else []
+        self.eos_ids: list[int] = [] if eos is None else [eos]
+        # An unknown character is content, unless the same id also ends a text, as in GPT-2.
+        self._special = (set(added.values()) | set(tokenizer.all_special_ids)) - ({unknown} - {bos, eos})
+
+    @classmethod
+    def load(cls, folder: Path) -> "MarkerTokenizer":
+        """The tokenizer of a model folder."""
+        from transformers import AutoTokenizer
+
+        return cls(AutoTokenizer.from_pretrained(folder, local_files_only=True))
+
+    def ids(self, texts: Sequence[str]) -> list[list[int]]:
+        """One list of ids a text, taken as plain text; never any special id."""
+        encoded: list[list[int]]
+        if self.tokenizer.is_fast:
+            # Straight to the Rust tokenizer: the wrapper's conversions take as long as the tokenization.
+            backend = self.tokenizer.backend_tokenizer
+            backend.encode_special_tokens = True
+            backend.no_truncation()
+            backend.no_padding()
+            encoded = [found.ids for found in backend.encode_batch_fast(texts, add_special_tokens=False)]
+        else:
+            encoded = self.tokenizer(list(texts), add_special_tokens=False, split_special_tokens=True)["input_ids"]
+        # Some vocabularies hold a special token's string as an ordinary piece too; it cannot be said then.
+        return [
+            found if self._special.isdisjoint(found) else [one for one in found if one not in self._special]
+            for found in encoded
+        ]
+
+    def marker_id(self, verdict: Verdict) -> int:
+        return self.accepted_id if verdict == "accepted" else self.rejected_id
+
+
+def encode_walks(tokenizer: MarkerTokenizer, walks: Iterable[Mapping[str, Any]]) -> Iterator[TokenizedWalk]:
+    """Tokenize rows of a dataset (`text`, `turns`, `conversation_id`), in their order, `BATCH` at a time.
+
+    A walk is bos + background + its marker + (turn + its marker) ... + eos, bos and eos being what the
+    tokenizer has of them.
+    """
+    rows = iter(walks)
+    while batch := list(islice(rows, BATCH)):
+        texts: list[str] = []
+        for walk in batch:
+            texts += segments(walk, tokenizer.markers)
+        encoded = iter(tokenizer.ids(texts))
+        for walk in batch:
+            verdicts = tuple(turn["verdict"] for turn in walk["turns"])
+            ids = [*tokenizer.bos_ids, *next(encoded), tokenizer.background_id]
+            lengths = [len(ids)]
+            for verdict in verdicts:
+                before = len(ids)
+                ids += next(encoded)
+                ids.append(tokenizer.marker_id(verdict))
+                lengths.append(len(ids) - before)
+            ids += tokenizer.eos_ids
+            lengths[-1] += len(tokenizer.eos_ids)
+            yield TokenizedWalk(
+                ids=np.array(ids, dtype=np.int32),
+                turn=np.repeat(np.arange(-1, len(verdicts), dtype=np.int32), lengths),
+                verdicts=verdicts,
+                scores=tuple(turn["score"] for turn in walk["turns"]),
+                conversation_id=walk["conversation_id"],
+            )
+
+
+def segments(walk: Mapping[str, Any], markers: Markers) -> list[str]:
+    """The background and each turn with its speaker line, without the markers, by the record's offsets."""
+    text = walk["text"]
+    starts = [turn["start"] - (0 if turn["speaker"] is None else len(turn["speaker"]) + 1) for turn in walk["turns"]]
+    background = text[: starts[0] - len(markers.background)]
+    return [background, *(text[start : turn["end"]] for start, turn in zip(starts, walk["turns"], strict=True))]

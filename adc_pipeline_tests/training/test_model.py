@@ -1,0 +1,114 @@
+"""The base model's folder: loads plainly, knows the markers, begins them at the mean."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, BertConfig, GPTJConfig
+
+from adc_pipeline.artefacts import folder_digest
+from adc_pipeline.errors import PipelineError
+from adc_pipeline.training.model import MULTIPLE, check_base_model, prepare_base_model
+from adc_pipeline.training.settings import BaseModelSettings
+from adc_pipeline.walks.markers import FORMATS
+from adc_pipeline_tests.training.conftest import TEXTS
+
+MARKERS = FORMATS["default"]
+
+
+def test_the_small_model_is_the_same_each_time(small_model: Path, tmp_path: Path) -> None:
+    settings = BaseModelSettings(layers=1, width=32, heads=2, vocabulary=300, context=256)
+    torch.manual_seed(1)
+    facts = prepare_base_model(settings, MARKERS, iter(TEXTS), tmp_path / "again")
+    assert folder_digest(tmp_path / "again") == folder_digest(small_model)
+    assert facts["vocabulary_size"] == facts["embedding_rows"] == 300
+    assert facts["parameters"] == AutoModelForCausalLM.from_pretrained(small_model).num_parameters()
+
+
+def test_markers_are_special_tokens_of_the_folder(small_model: Path, gpt2: Path) -> None:
+    for folder in (small_model, gpt2):
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        size = len(tokenizer)
+        assert tokenizer("a<rejected>b<accepted>")["input_ids"][-1] == size - 1
+        assert tokenizer.convert_tokens_to_ids([*MARKERS.strings()]) == [size - 3, size - 2, size - 1]
+        assert tokenizer.decode([size - 1], skip_special_tokens=True) == ""
+
+
+def test_tied_embeddings_grow_and_begin_at_the_mean(plain_gpt2: Path, gpt2: Path) -> None:
+    old, new = AutoModelForCausalLM.from_pretrained(plain_gpt2), AutoModelForCausalLM.from_pretrained(gpt2)
+    before, after = (model.get_parameter("transformer.wte.weight") for model in (old, new))
+    assert after.shape[0] % MULTIPLE == 0
+    assert new.get_output_embeddings().weight is after
+    assert torch.equal(after[: len(before)], before)
+    torch.testing.assert_close(after[len(before) :], before.mean(dim=0).expand(len(after) - len(before), -1))
+
+
+@pytest.mark.parametrize("padded", [0, 1, 40])
+def test_untied_embeddings_and_biases_begin_at_the_mean(plain_gpt2: Path, tmp_path: Path, padded: int) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(plain_gpt2)
+    known = len(tokenizer)
+    torch.manual_seed(0)
+    config = GPTJConfig(vocab_size=known + padded, n_positions=64, n_embd=32, n_layer=1, n_head=2, rotary_dim=8)
+    old = AutoModelForCausalLM.from_config(config)
+    with torch.no_grad():
+        old.lm_head.bias.normal_()
+    old.save_pretrained(tmp_path / "old")
+    tokenizer.save_pretrained(tmp_path / "old")
+    settings = BaseModelSettings(name=str(tmp_path / "old"))
+    check_base_model(settings)
+    facts = prepare_base_model(settings, MARKERS, [], tmp_path / "new")
+    new = AutoModelForCausalLM.from_pretrained(tmp_path / "new")
+    assert facts["embedding_rows"] == (known + padded if padded >= 3 else -(-(known + 3) // MULTIPLE) * MULTIPLE)
+    for name in ("transformer.wte.weight", "lm_head.weight", "lm_head.bias"):
+        before, after = old.get_parameter(name), new.get_parameter(name)
+        assert len(after) == facts["embedding_rows"]
+        torch.testing.assert_close(after[:known], before[:known])
+        mean = before[:known].mean(dim=0)
+        torch.testing.assert_close(after[known : known + 3], mean.expand_as(after[known : known + 3]))
+
+
+def test_a_prepared_folder_can_be_prepared_again(gpt2: Path, tmp_path: Path) -> None:
+    prepare_base_model(BaseModelSettings(name=str(gpt2)), MARKERS, [], tmp_path / "again")
+    again, once = (AutoModelForCausalLM.from_pretrained(folder) for folder in (tmp_path / "again", gpt2))
+    for name, tensor in once.state_dict().items():
+        assert torch.equal(again.state_dict()[name], tensor)
+
+
+def test_a_marker_with_another_meaning_is_refused(plain_gpt2: Path, tmp_path: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(plain_gpt2)
+    tokenizer.add_tokens(["<accepted>"])
+    AutoModelForCausalLM.from_pretrained(plain_gpt2).save_pretrained(tmp_path / "taken")
+    tokenizer.save_pretrained(tmp_path / "taken")
+    with pytest.raises(PipelineError, match="already has '<accepted>' as an ordinary token"):
+        prepare_base_model(BaseModelSettings(name=str(tmp_path / "taken")), MARKERS, [], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_path_without_a_model_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(PipelineError, match="is a path where no folder is"):
+        check_base_model(BaseModelSettings(name=str(tmp_path / "nothing")))
+    with pytest.raises(PipelineError, match="cannot be loaded"):
+        check_base_model(BaseModelSettings(name=str(tmp_path)))
+
+
+def test_a_model_that_is_not_causal_is_refused(tmp_path: Path) -> None:
+    BertConfig().save_pretrained(tmp_path / "bert")
+    check_base_model(BaseModelSettings())
+    config = json.loads((tmp_path / "bert" / "config.json").read_text())
+    (tmp_path / "bert" / "config.json").write_text(json.dumps({**config, "model_type": "vit"}))
+    with pytest.raises(PipelineError, match="not a causal language model"):
+        check_base_model(BaseModelSettings(name=str(tmp_path / "bert")))
+
+
+def test_an_unknown_name_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Offline mode is what a machine without a network comes to, without the waiting.
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(PipelineError, match=r"'nobody/no-such-model' .* cannot be loaded"):
+        check_base_model(BaseModelSettings(name="nobody/no-such-model"))
+
+
+@pytest.mark.parametrize("wrong", [{"width": 100}, {"vocabulary": 100}, {"layers": 0}])
+def test_impossible_sizes_are_refused(wrong: dict[str, int]) -> None:
+    with pytest.raises(PipelineError, match=f"`{next(iter(wrong))}`"):
+        BaseModelSettings(**wrong)  # type: ignore[arg-type]
