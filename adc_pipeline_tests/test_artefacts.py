@@ -1,5 +1,6 @@
 """Artefacts are whole or not there, and named by their content."""
 
+import contextlib
 import hashlib
 from pathlib import Path
 
@@ -39,7 +40,7 @@ def test_the_same_content_is_kept_once(tmp_path: Path) -> None:
 
 def test_nothing_is_in_place_after_a_failure(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    with pytest.raises(RuntimeError), store.aside("utterances") as folder:
+    with contextlib.suppress(RuntimeError), store.aside("utterances") as folder:
         (folder / "data.txt").write_text("half")
         raise RuntimeError
     with pytest.raises(PipelineError, match="materialize the asset utterances first"):
@@ -69,7 +70,7 @@ def test_the_digest_can_be_recomputed_with_sha256sum(tmp_path: Path) -> None:
 
 def test_a_home_that_cannot_be_written_is_refused_in_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(PipelineError, match="ADC_HOME = .* cannot be written to"):
+    with pytest.raises(PipelineError, match=r"ADC_HOME = .* cannot be written to"):
         Store(tmp_path / "file").check_writable()
 
 

@@ -23,6 +23,9 @@ EVALUATED: dict[WalkKind, tuple[dg.AssetsDefinition, dg.AssetsDefinition]] = {
     "random-walk": (random_walk, random_walk_model),
 }
 
+# What Dagster plots over the materializations.
+HEADLINES = ("preference_accuracy", "steering", "in_context_improvement", "perplexity", "bits_per_byte")
+
 
 def evaluation_asset(kind: WalkKind) -> dg.AssetsDefinition:
     """The asset of one model's evaluation on the test split."""
@@ -79,7 +82,10 @@ def comparison(
     from adc_pipeline.evaluation.comparison import compare
 
     with workspace.materializing(context, config) as making:
-        folders: dict[str, Path] = {kind: making.input(f"{kind.replace('-', '_')}_evaluation").path for kind in EVALUATED}
+        names: dict[str, str] = {
+            kind: f"{dataset.key.to_user_string()}_evaluation" for kind, (dataset, _) in EVALUATED.items()
+        }
+        folders = {kind: making.input(name).path for kind, name in names.items()}
         result = compare(folders, making.folder, making.settings)
         publish(making, result.metrics(), making.folder / "comparison.md")
     return making.result()
@@ -89,7 +95,9 @@ def publish(
     making: Materialization[Any], metrics: dict[str, float | None], report: Path, model: str | None = None
 ) -> None:
     """Figures, report and plots for MLflow and Dagster; `model` is the logged model that they are about."""
-    making.run.metrics({name: value for name, value in metrics.items() if value is not None}, model=model)
+    known = {name: value for name, value in metrics.items() if value is not None}
+    making.run.metrics(known, model=model)
+    making.metadata |= {name: known[name] for name in HEADLINES if name in known}
     making.run.files(making.folder)
     making.metadata["report"] = dg.MetadataValue.md(report.read_text(encoding="utf-8"))
     for plot in sorted(making.folder.glob("*.png")):

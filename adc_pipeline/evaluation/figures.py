@@ -143,7 +143,7 @@ def draw(out: Path, series: Series) -> list[Path]:
     from matplotlib.figure import Figure
 
     for name, plot in PLOTS.items():
-        figure = Figure(figsize=(8.5, 4), layout="constrained", dpi=150)
+        figure = Figure(figsize=(8.5, 4), layout="constrained", dpi=110)
         FigureCanvasAgg(figure)
         plot(figure, series)
         legend(figure)

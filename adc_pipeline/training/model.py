@@ -137,7 +137,8 @@ def _small(
     config = LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=settings.width,
-        intermediate_size=4 * settings.width,
+        # A gated block of 8/3 has the parameters of a plain one of 4; multiples of 64 suit the kernels.
+        intermediate_size=max(64, 64 * round(8 * settings.width / 3 / 64)),
         num_hidden_layers=settings.layers,
         num_attention_heads=settings.heads,
         max_position_embeddings=settings.context,
@@ -147,7 +148,9 @@ def _small(
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
-        return LlamaForCausalLM(config), tokenizer
+        model = LlamaForCausalLM(config)
+    _start_at_mean(model, len(tokenizer) - len(markers.strings()))
+    return model, tokenizer
 
 
 def _named(
@@ -210,6 +213,11 @@ def _widen(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", marke
         return
     if len(tokenizer) > _embedding_rows(model):
         model.resize_token_embeddings(len(tokenizer), pad_to_multiple_of=MULTIPLE, mean_resizing=False)
+    _start_at_mean(model, old)
+
+
+def _start_at_mean(model: "PreTrainedModel", old: int) -> None:
+    """Give the tokens from number `old` on the mean embedding: no marker is likelier than another at first."""
     head = model.get_output_embeddings()
     with torch.no_grad():
         tables = [model.get_input_embeddings().weight, head.weight]

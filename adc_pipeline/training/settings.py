@@ -61,27 +61,27 @@ class TrainingSettings:
     """How the weights move. A step is one update of the weights."""
 
     objective: Objective = field(default="mle", metadata={"description": "what the loss is taken over"})
-    sequence_length: int = field(default=1024, metadata={"description": "longest piece of a walk, in tokens"})
+    sequence_length: int = field(default=512, metadata={"description": "longest piece of a walk, in tokens"})
     tokens_per_step: int = field(
-        default=2048, metadata={"description": "tokens, over all processes, that one step learns from"}
+        default=512, metadata={"description": "tokens, over all processes, that one step learns from"}
     )
     tokens_per_forward: int = field(
         default=8192, metadata={"description": "most tokens in one forward pass on a device; sets its memory"}
     )
-    epochs: float = field(default=1.0, metadata={"description": "passes over the training split"})
+    epochs: float = field(default=2.0, metadata={"description": "passes over the training split"})
     max_steps: int | None = field(default=None, metadata={"description": "number of steps, in place of `epochs`"})
-    learning_rate: float = field(default=3e-3, metadata={"description": "peak; 1e-5 to 1e-4 for a pretrained model"})
+    learning_rate: float = field(default=4e-3, metadata={"description": "peak; 1e-5 to 1e-4 for a pretrained model"})
     warmup: float = field(default=0.05, metadata={"description": "share of the steps in which the learning rate rises"})
     weight_decay: float = field(
-        default=0.1, metadata={"description": "of the matrices; norms and biases are not decayed"}
+        default=0.01, metadata={"description": "of the matrices; norms and biases are not decayed"}
     )
     max_grad_norm: float = field(default=1.0, metadata={"description": "gradients are scaled down to this norm"})
     seed: int = field(default=0, metadata={"description": "of the data order and of dropout"})
-    checkpoint_every: int = field(default=200, metadata={"description": "steps between checkpoints; 0 for none"})
+    checkpoint_every: int = field(default=250, metadata={"description": "steps between checkpoints; 0 for none"})
     keep_checkpoints: int = field(default=2, metadata={"description": "checkpoints that stay on disk"})
-    log_every: int = field(default=10, metadata={"description": "steps between two log lines and metrics"})
+    log_every: int = field(default=50, metadata={"description": "steps between two log lines and metrics"})
     validate_every: int = field(
-        default=100, metadata={"description": "steps between validation losses; 0 for the end only"}
+        default=500, metadata={"description": "steps between validation losses; 0 for the end only"}
     )
     validation_tokens: int = field(
         default=16384, metadata={"description": "tokens of the validation split that are looked at"}

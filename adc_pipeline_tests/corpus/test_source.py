@@ -14,7 +14,7 @@ from adc_pipeline.corpus.source import CorpusSettings, check_source, check_uncha
 from adc_pipeline.corpus.utterances import UtteranceSettings, write_utterances
 from adc_pipeline.errors import PipelineError
 
-LINES = [
+LINES: list[dict[str, object]] = [
     {"id": "r", "conversation_id": "r", "reply_to": None, "speaker": "ann", "text": "post", "timestamp": 1},
     {"id": "a", "conversation_id": "r", "reply_to": "r", "speaker": "bob", "text": "yes", "timestamp": 2,
      "meta": {"score": 3}},

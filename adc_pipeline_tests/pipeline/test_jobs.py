@@ -81,7 +81,8 @@ def test_materializations_show_what_a_person_wants_to_see(run: dg.ExecuteInProce
         materialization = event.step_materialization_data.materialization
         made = Store(home).current(materialization.asset_key.to_user_string())
         assert materialization.metadata["digest"].value == made.digest
-        assert materialization.metadata["mlflow_run_id"].value in str(materialization.metadata["mlflow_run"].value)
+        run_id, address = (materialization.metadata[name].value for name in ("mlflow_run_id", "mlflow_run"))
+        assert str(address).endswith(f"/runs/{run_id}")
         assert materialization.tags is not None
         assert materialization.tags["dagster/data_version"] == made.digest
 

@@ -1,0 +1,84 @@
+"""What Dagster is shown: the graph, the jobs and the settings, so that a change of them is seen in review."""
+
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Literal, get_args
+
+import dagster as dg
+import pytest
+import yaml
+
+from adc_pipeline.artefacts import PLACES
+from adc_pipeline.definitions import defs
+from adc_pipeline.errors import PipelineError
+from adc_pipeline.ranking.ranked_replies import RankingSettings
+from adc_pipeline.run_config import SettingsConfig
+from adc_pipeline.walks.datasets import WalkSettings
+
+PACKAGE = Path(__file__).parents[2] / "adc_pipeline"
+
+UPSTREAM = {
+    "raw_corpus": set(),
+    "utterances": {"raw_corpus"},
+    "ranked_replies": {"utterances"},
+    "top_2": {"utterances", "ranked_replies"},
+    "random_walk": {"utterances", "ranked_replies"},
+    "base_model": {"utterances", "top_2"},
+    "top_2_model": {"top_2", "base_model"},
+    "random_walk_model": {"random_walk", "base_model"},
+    "top_2_evaluation": {"top_2_model", "base_model", "top_2", "utterances", "ranked_replies"},
+    "random_walk_evaluation": {"random_walk_model", "base_model", "random_walk", "utterances", "ranked_replies"},
+    "comparison": {"top_2_evaluation", "random_walk_evaluation"},
+}
+
+
+def names(keys: Iterable[dg.AssetKey]) -> set[str]:
+    return {key.to_user_string() for key in keys}
+
+
+def test_the_asset_graph() -> None:
+    graph = defs.resolve_asset_graph()
+    assert {key.to_user_string(): names(graph.get(key).parent_keys) for key in graph.get_all_asset_keys()} == UPSTREAM
+    assert set(PLACES) == set(UPSTREAM)
+
+
+def test_the_jobs() -> None:
+    graph = {job: names(defs.resolve_job_def(job).asset_layer.selected_asset_keys) for job in ("adc", "datasets")}
+    assert graph["adc"] == set(UPSTREAM)
+    assert graph["datasets"] == {"raw_corpus", "utterances", "ranked_replies", "top_2", "random_walk"}
+
+
+@pytest.mark.parametrize("preset", sorted((PACKAGE / "presets").glob("*.yaml")), ids=lambda path: path.stem)
+def test_a_preset_is_valid_run_configuration(preset: Path) -> None:
+    assert dg.validate_run_config(defs.resolve_job_def("adc"), yaml.safe_load(preset.read_text()))
+
+
+def test_settings_have_defaults_and_descriptions_in_the_launchpad() -> None:
+    fields = SettingsConfig[RankingSettings].to_config_schema().as_field().config_type.fields  # type: ignore[attr-defined]
+    assert all(field.description and not field.is_required for field in fields.values())
+    assert SettingsConfig[RankingSettings]().settings() == RankingSettings()
+
+
+def test_run_configuration_becomes_settings() -> None:
+    config = SettingsConfig[WalkSettings].model_validate({"shares": [80, 10, 10], "format": "released"})
+    assert config.settings() == WalkSettings(shares=(80, 10, 10), format="released")
+    wrong = SettingsConfig[WalkSettings].model_validate({"shares": [80, 10, 5]})
+    with pytest.raises(PipelineError, match="add up to 100"):
+        wrong.settings()
+
+
+def test_dagster_is_imported_only_where_assets_and_resources_are_declared() -> None:
+    declaring = {"definitions.py", "resources.py", "run_config.py", "preview.py"}
+    importing = {path.name for path in PACKAGE.rglob("*.py") if "import dagster as dg" in path.read_text()}
+    assert importing == declaring | {"assets.py"}
+
+
+Heavy = Literal["torch", "transformers", "datasets", "mlflow", "convokit", "matplotlib", "duckdb", "pandas"]
+
+
+def test_loading_the_definitions_imports_nothing_heavy() -> None:
+    code = "import sys, adc_pipeline.definitions; print(' '.join(sys.modules))"
+    loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
+    assert not set(get_args(Heavy)) & set(loaded)
