@@ -3,6 +3,8 @@
 dagster job execute -m adc_pipeline.definitions -j adc
 """
 
+import os
+
 import dagster as dg
 
 from adc_pipeline.corpus import assets as corpus
@@ -13,6 +15,9 @@ from adc_pipeline.training import assets as training
 from adc_pipeline.walks import assets as walks
 
 DATASETS = dg.AssetSelection.groups("corpus", "ranking", "walks")
+
+# The evaluation runs in this process; why this, stands in `training/__main__.py`.
+os.environ.setdefault("GOMP_SPINCOUNT", "5000")
 
 adc = dg.define_asset_job("adc", description="Everything, from the raw corpus to the comparison of both models.")
 datasets = dg.define_asset_job(

@@ -17,6 +17,7 @@ from adc_pipeline.resources import Workspace
 from adc_pipeline.run_config import SettingsConfig
 from adc_pipeline.tracking.models import REGISTERED, register_model
 from adc_pipeline.tracking.relay import relayed
+from adc_pipeline.training.checkpoint import claim, fingerprint
 from adc_pipeline.training.figures import training_curves
 from adc_pipeline.training.launch import launch_command
 from adc_pipeline.training.settings import BaseModelSettings, TrainingJob, TrainingSettings
@@ -74,11 +75,13 @@ def model_asset(kind: WalkKind, dataset: dg.AssetsDefinition) -> dg.AssetsDefini
             walks, base = making.input(source), making.input("base_model")
             check_same_markers(walks, workspace.store.version("top_2", base.inputs["top_2"]))
             output, work = making.folder / "model", workspace.store.home / "work" / making.name
-            work.mkdir(parents=True, exist_ok=True)
-            job = work / "job.json"
-            job.write_text(TrainingJob(making.settings, walks.path, base.path, output, work).to_json())
+            job = TrainingJob(making.settings, walks.path, base.path, output, work)
+            # Before anything is relayed, so that no figure of another job is.
+            if claim(work, fingerprint(job)):
+                context.log.info("Settings, data or base model have changed: starting anew.")
+            (work / "job.json").write_text(job.to_json())
             with relayed(work / "metrics.jsonl", making.run):
-                run_training(context, pipes, job)
+                run_training(context, pipes, work / "job.json")
             lift(output)
             facts = json.loads((making.folder / "training.json").read_text())
             making.count({name: fact for name, fact in facts.items() if isinstance(fact, int | float)})

@@ -1,6 +1,6 @@
 """Batches: pieces of walks laid out in rows, with what each place predicts and what that counts.
 
-Everything is indexing into the split's flat arrays, without a Python loop over pieces: 0.2 ms for 2,048
+Everything is indexing into the split's flat arrays, without a Python loop over pieces: 0.25 ms for 2,048
 tokens.
 """
 

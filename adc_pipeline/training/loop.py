@@ -46,7 +46,8 @@ def train(job: TrainingJob) -> dict[str, Any]:
     from accelerate import Accelerator
     from accelerate.utils import set_seed
 
-    accelerator = Accelerator()
+    # Said outright, several processes without GPUs find one another too; Accelerate would take them for loners.
+    accelerator = Accelerator(cpu=not torch.accelerator.is_available())
     _use_all_cores(accelerator)
     settings, main, processes = job.settings, accelerator.is_main_process, accelerator.num_processes
     tokenizer = MarkerTokenizer.load(job.base_model)
@@ -85,6 +86,12 @@ def train(job: TrainingJob) -> dict[str, Any]:
             f"{data.split.walks:,} walks, {len(data.split.ids):,} tokens: {total} steps of {rows_per_step} x {data.row}"
             f" tokens, {data.fill:.1%} of them filled, on {_device_name(accelerator)}."
         )
+        if data.pieces.counts["walks_cut"]:
+            progress.say(
+                f"{data.pieces.counts['walks_cut']:,} walks are longer than `sequence_length`"
+                f" {settings.sequence_length} and were cut; {data.pieces.counts['background_tokens_left_out']:,} tokens"
+                " of overlong backgrounds are left out."
+            )
         interval = Interval(accelerator.device)
         for step in range(first + 1, total + 1):
             rows = data.order.rows((step - 1) * rows_per_step, step * rows_per_step)

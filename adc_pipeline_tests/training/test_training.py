@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -37,6 +38,16 @@ for name in ("pydantic", "dagster", "dagster_pipes", "mlflow", "duckdb", "datase
 sys.argv = ["adc_pipeline.training", sys.argv[1]]
 runpy.run_module("adc_pipeline.training", run_name="__main__", alter_sys=True)
 """
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_core() -> Iterator[None]:
+    """Models of this size gain nothing from a second core, and lose much where it has something else to do."""
+    cores, threads = os.sched_getaffinity(0), torch.get_num_threads()
+    os.sched_setaffinity(0, {max(cores)})
+    yield
+    os.sched_setaffinity(0, cores)
+    torch.set_num_threads(threads)
 
 
 def job_in(folder: Path, dataset: Path, model: Path, settings: TrainingSettings = SETTINGS) -> TrainingJob:
