@@ -16,7 +16,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -95,14 +95,19 @@ class Store:
 
     def version(self, name: str, digest: str) -> Artefact:
         """The version of an artefact that has this digest."""
-        return self._read(name, self.home / "store" / name / digest)
+        return self._read(name, self.version_path(name, digest))
+
+    def version_path(self, name: str, digest: str) -> Path:
+        return self.home / "store" / name / digest
 
     def _read(self, name: str, path: Path) -> Artefact:
+        # Resolved first: the link may be switched over between two looks at it.
+        path = path.resolve()
         try:
             manifest = json.loads((path / "artefact.json").read_text())
         except FileNotFoundError as error:
             raise PipelineError(f"There is no {name} at {path}: materialize the asset {name} first.") from error
-        return Artefact(path=path.resolve(), **manifest)
+        return Artefact(path=path, **manifest)
 
     def check_writable(self, free: int = 1 << 28) -> None:
         """Raise PipelineError unless `ADC_HOME` can be written to and has `free` bytes left."""
@@ -127,30 +132,28 @@ class Store:
         """An empty folder to write the next version of an artefact into; removed when the block ends."""
         shelf = self.home / "store" / name
         shelf.mkdir(parents=True, exist_ok=True)
-        for left in shelf.glob(".making-*"):
-            with _lock(left) as free:
-                if free:
-                    shutil.rmtree(left, ignore_errors=True)
         folder = shelf / f".making-{os.getpid()}-{os.urandom(4).hex()}"
-        folder.mkdir()
-        try:
-            with _lock(folder):
-                yield folder
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
+        with ExitStack() as held:
+            with locked(shelf, wait=True):
+                for left in shelf.glob(".making-*"):
+                    with locked(left) as free:
+                        if free:
+                            shutil.rmtree(left, ignore_errors=True)
+                folder.mkdir()
+                held.callback(shutil.rmtree, folder, ignore_errors=True)
+                held.enter_context(locked(folder))
+            yield folder
 
     def put(self, folder: Path, artefact: Artefact) -> Artefact:
         """Move a folder written aside to the place of its digest and make it the current version."""
         manifest = {key: value for key, value in asdict(artefact).items() if key != "path"}
         (folder / "artefact.json").write_text(json.dumps(manifest, indent=2, sort_keys=True) + "\n")
-        version = folder.parent / artefact.digest
-        if version.exists():
-            # The same content was made before; only what tells of the making is new, and where a link leads.
-            for path in folder.iterdir():
-                if path.name in UNHASHED or path.is_symlink():
-                    path.replace(version / path.name)
-        else:
-            folder.rename(version)
+        version = self.version_path(artefact.name, artefact.digest)
+        with locked(version.parent, wait=True):
+            if version.exists():
+                _renew(version, folder)
+            else:
+                folder.rename(version)
         place = self.place(artefact.name)
         place.parent.mkdir(parents=True, exist_ok=True)
         link = place.with_name(f".{place.name}-{os.getpid()}")
@@ -160,19 +163,36 @@ class Store:
         return Artefact(**{**asdict(artefact), "path": version})
 
 
+def _renew(version: Path, folder: Path) -> None:
+    """Bring what tells of the making, and where links lead, from a folder with the same content."""
+    for path in folder.iterdir():
+        old = version / path.name
+        if path.name in UNHASHED or path.is_symlink() or old.is_symlink():
+            if old.is_dir() and not old.is_symlink():
+                shutil.rmtree(old)
+            else:
+                old.unlink(missing_ok=True)
+            path.rename(old)
+
+
 @contextmanager
-def _lock(folder: Path) -> Iterator[bool]:
-    """Hold the lock on a folder for the block; yields whether it was to be had."""
+def locked(folder: Path, wait: bool = False) -> Iterator[bool]:
+    """Hold the lock on a folder for the block; yields whether it was to be had, which `wait` makes sure of.
+
+    The operating system lets go of it when the process ends, however it ends.
+    """
     try:
         handle = os.open(folder, os.O_RDONLY)
     except FileNotFoundError:
         yield False
         return
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield True
-    except BlockingIOError:
-        yield False
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            held = True
+        except BlockingIOError:
+            held = False
+        yield held
     finally:
         os.close(handle)
 

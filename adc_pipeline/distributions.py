@@ -8,27 +8,29 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from adc_pipeline.engine import Engine
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+COUNT = """
+SELECT ({expression})::DOUBLE AS value, count(*) AS number FROM read_parquet($1)
+GROUP BY value HAVING value IS NOT NULL
+"""
 COLOUR = "#0072B2"
 
 
-def distributions(parquet: Path | str, columns: Mapping[str, str], where: str = "true") -> "Figure":
+def distributions(parquet: Path, columns: Mapping[str, str], engine: Engine) -> "Figure":
     """A histogram of each SQL expression in `columns` (label: expression) over a Parquet file or pattern."""
-    import duckdb
     import numpy as np
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(3.2 * len(columns), 2.4), layout="constrained", dpi=90)
     axes = figure.subplots(1, len(columns), squeeze=False)[0]
     for panel, (label, expression) in zip(axes, columns.items(), strict=True):
-        rows = duckdb.execute(
-            f"SELECT ({expression})::DOUBLE AS value, count(*) FROM read_parquet($1)"  # noqa: S608
-            f" WHERE {where} GROUP BY value HAVING value IS NOT NULL",
-            [str(parquet)],
-        ).fetchnumpy()
-        values, counts = rows["value"], rows["count_star()"]
+        with engine.connect() as connection:
+            rows = connection.execute(COUNT.format(expression=expression), [str(parquet)]).fetchnumpy()
+        values, counts = rows["value"], rows["number"]
         panel.set_xlabel(label)
         panel.set_yscale("log")
         panel.spines[["top", "right"]].set_visible(False)

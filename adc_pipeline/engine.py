@@ -4,11 +4,12 @@ A connection lives in memory and spills to a folder beside the output when `memo
 that a stage needs disk rather than luck. Opening one costs about 10 ms.
 """
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from adc_pipeline.errors import PipelineError
 
@@ -26,23 +27,35 @@ class Engine:
     )
 
     @contextmanager
-    def connect(self, spill: Path) -> Iterator["DuckDBPyConnection"]:
-        """A connection that spills to the folder `spill`, which is removed afterwards."""
+    def connect(self, spill: Path | None = None) -> Iterator["DuckDBPyConnection"]:
+        """A connection of its own that spills to the folder `spill`, which is removed afterwards."""
         import shutil
+        import tempfile
 
         import duckdb
 
+        spill = spill or Path(tempfile.gettempdir()) / f"adc-spill-{os.getpid()}"
+
         with duckdb.connect() as connection:
-            if self.threads:
-                connection.execute("SET threads = $1", [self.threads])
             try:
+                if self.threads:
+                    connection.execute("SET threads = $1", [self.threads])
                 connection.execute("SET memory_limit = $1", [self.memory_limit])
             except duckdb.Error as error:
                 raise PipelineError(
-                    f"memory_limit is {self.memory_limit!r}, which DuckDB does not understand: write it like 4GB."
+                    f"DuckDB does not take threads = {self.threads} with memory_limit = {self.memory_limit!r}: give the"
+                    " workspace a whole number of threads, 0 for every core, and a limit like 4GB."
                 ) from error
             connection.execute("SET temp_directory = $1", [str(spill)])
             try:
                 yield connection
             finally:
                 shutil.rmtree(spill, ignore_errors=True)
+
+
+def only_row(connection: "DuckDBPyConnection", query: str, parameters: object = None) -> dict[str, Any]:
+    """The one row of a query, by column name; the result is fetched to its end."""
+    result = connection.execute(query, parameters)
+    names = [column[0] for column in result.description]
+    ((*values,),) = result.fetchall()
+    return dict(zip(names, values, strict=True))

@@ -2,15 +2,14 @@
 
 `materializing` is the frame of each asset: it checks that ADC_HOME and MLflow are there, opens a folder
 aside and an MLflow run, and, if the block ends well, hashes the folder, logs it as the run's output, puts
-it in place and tells Dagster. If the block raises, nothing of it is in place and the MLflow run is FAILED.
+it in place and tells Dagster. If any of this raises, nothing is in place and the MLflow run is FAILED.
 """
 
 import base64
-import errno
 import io
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -19,7 +18,7 @@ from pydantic import Field
 
 from adc_pipeline.artefacts import Artefact, Store, folder_digest
 from adc_pipeline.engine import Engine
-from adc_pipeline.errors import PipelineError
+from adc_pipeline.errors import PipelineError, is_disk_full
 from adc_pipeline.run_config import SettingsConfig
 from adc_pipeline.tracking.runs import Run, Tracking
 
@@ -44,9 +43,9 @@ class Materialization(Generic[S]):
     metadata: dict[str, Any] = field(default_factory=dict)
     data_version: str = ""
 
-    def input(self, name: str) -> Artefact:
-        """The current version of an artefact upstream, recorded as read."""
-        artefact = self.store.current(name)
+    def input(self, name: str, digest: str | None = None) -> Artefact:
+        """An artefact upstream, recorded as read: the current version, or the one with this digest."""
+        artefact = self.store.version(name, digest) if digest else self.store.current(name)
         self.inputs[name] = artefact.digest
         self.run.artefact(artefact, "input")
         return artefact
@@ -75,8 +74,8 @@ class Materialization(Generic[S]):
             counts=self.counts,
             code_version=self.code_version,
         )
+        self.run.artefact(replace(made, path=self.store.version_path(made.name, made.digest)), "output")
         placed = self.store.put(self.folder, made)
-        self.run.artefact(placed, "output")
         self.data_version = placed.digest
         self.metadata |= {
             "digest": placed.digest,
@@ -147,7 +146,3 @@ class Workspace(dg.ConfigurableResource):
 def picture(png: bytes, name: str) -> dg.MarkdownMetadataValue:
     """A picture that Dagster's pages show in place."""
     return dg.MetadataValue.md(f"![{name}](data:image/png;base64,{base64.b64encode(png).decode()})")
-
-
-def is_disk_full(error: BaseException) -> bool:
-    return getattr(error, "errno", None) == errno.ENOSPC or "No space left on device" in str(error)

@@ -77,3 +77,20 @@ def test_a_home_that_cannot_be_written_is_refused_in_one_sentence(tmp_path: Path
 def test_a_full_disk_is_refused_in_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(PipelineError, match="make room"):
         Store(tmp_path).check_writable(free=1 << 60)
+
+
+def test_the_same_content_as_a_link_and_as_a_folder(tmp_path: Path) -> None:
+    store = Store(tmp_path / "home")
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "data.txt").write_text("a")
+    for linked in (True, False, True):
+        with store.aside("raw_corpus") as folder:
+            if linked:
+                (folder / "corpus").symlink_to(outside)
+            else:
+                (folder / "corpus").mkdir()
+                (folder / "corpus" / "data.txt").write_text("a")
+            made = store.put(folder, Artefact("raw_corpus", folder, "0" * 32))
+        assert (made.path / "corpus").is_symlink() == linked
+        assert (made.path / "corpus" / "data.txt").read_text() == "a"

@@ -16,10 +16,10 @@ from adc_pipeline.corpus.source import (
 )
 from adc_pipeline.corpus.utterances import UtteranceSettings, write_utterances
 from adc_pipeline.distributions import distributions
+from adc_pipeline.look_ahead import check_settings
 from adc_pipeline.preview import preview
 from adc_pipeline.resources import Workspace
 from adc_pipeline.run_config import SettingsConfig
-from adc_pipeline.training.settings import BaseModelSettings
 
 
 @dg.asset(group_name="corpus", kinds={"convokit"}, code_version=code_version("corpus"))
@@ -34,14 +34,9 @@ def raw_corpus(
     corpus = config.settings().corpus or os.environ.get("ADC_CORPUS") or SAMPLE
     with workspace.materializing(context, config.model_copy(update={"corpus": corpus})) as making:
         check_source(corpus)
-        if "base_model" in {node.name for node in context.job_def.nodes}:
-            ops: Any = context.run.run_config.get("ops", {})
-            chosen = SettingsConfig[BaseModelSettings](**ops.get("base_model", {}).get("config", {}))
-            if chosen.settings().name != "small":
-                # Imports torch, which the small model does not need yet.
-                from adc_pipeline.training.model import check_base_model
-
-                check_base_model(chosen.settings())
+        ops: Any = context.run.run_config.get("ops", {})
+        configured = {name: op.get("config", {}) for name, op in ops.items()}
+        check_settings({node.name for node in context.job_def.nodes}, configured)
         context.log.info(f"Fetching the corpus {corpus}")
         folder = making.folder / "corpus"
         fetch(making.settings, workspace.store.home / "downloads", folder)
@@ -66,7 +61,7 @@ def utterances(
         making.metadata["preview"] = preview(table, ("id", "conversation_id", "reply_to", "speaker", "score", "text"))
         making.show(
             "distributions",
-            distributions(table, {"score": "score", "characters of text": "length(text)"}),
+            distributions(table, {"score": "score", "characters of text": "length(text)"}, workspace.engine),
         )
     return making.result()
 

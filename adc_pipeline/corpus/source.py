@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from adc_pipeline.artefacts import combined_digest, file_digest
-from adc_pipeline.errors import PipelineError
+from adc_pipeline.errors import PipelineError, is_disk_full
 
 SAMPLE = "sample"
 # What ConvoKit writes; whatever else lies in the folder is not the corpus.
@@ -92,7 +92,9 @@ def unzip(archive: Path, out: Path) -> None:
                         " trust it, and give the setting corpus another."
                     )
             content.extractall(aside)
-    except (zipfile.BadZipFile, EOFError, OSError) as error:
+    except (zipfile.BadZipFile, EOFError, OSError, RuntimeError, NotImplementedError) as error:
+        if is_disk_full(error):
+            raise
         raise PipelineError(f"The zip {archive} could not be unpacked ({error}): fetch it again.") from error
     found = sorted(aside.rglob("utterances.jsonl"))
     if len(found) != 1:
@@ -117,6 +119,8 @@ def download(name: str, downloads: Path) -> Path:
             " reddit-corpus-small, or a path."
         ) from error
     except (OSError, ValueError, zipfile.BadZipFile) as error:
+        if is_disk_full(error):
+            raise
         raise PipelineError(
             f"The corpus {name} could not be downloaded ({type(error).__name__}): check the name and the network,"
             " or give the setting corpus (or ADC_CORPUS) the path of a ConvoKit folder on disk."

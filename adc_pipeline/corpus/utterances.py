@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from adc_pipeline.engine import Engine
+from adc_pipeline.engine import Engine, only_row
 from adc_pipeline.errors import PipelineError
 
 if TYPE_CHECKING:
@@ -206,9 +206,7 @@ def write_utterances(
 
 def count(connection: "DuckDBPyConnection") -> dict[str, int]:
     """The counts of this stage, with one `set_aside.REASON` for each reason that occurred."""
-    totals = connection.execute(COUNTS)
-    names = [column[0] for column in totals.description]
-    counts = dict(zip(names, totals.fetchone() or (), strict=True))
+    counts = only_row(connection, COUNTS)
     reasons = connection.execute("SELECT reason, count(*) FROM set_aside GROUP BY ALL ORDER BY ALL")
     return counts | {f"set_aside.{reason}": number for reason, number in reasons.fetchall()}
 

@@ -46,13 +46,15 @@ def evaluation_asset(kind: WalkKind) -> dg.AssetsDefinition:
         from adc_pipeline.evaluation.evaluation import evaluate
 
         with workspace.materializing(context, config) as making:
-            walks, tuned, base = (making.input(name) for name in (dataset_name, model_name, "base_model"))
+            # The model's own dataset and base, and that dataset's own utterances and ranks.
+            tuned = making.input(model_name)
+            walks, base = (making.input(name, tuned.inputs[name]) for name in (dataset_name, "base_model"))
             result = evaluate(
                 model=tuned.path,
                 base=base.path,
                 dataset=walks.path,
-                utterances=making.input("utterances").path,
-                ranked=making.input("ranked_replies").path,
+                utterances=making.input("utterances", walks.inputs["utterances"]).path,
+                ranked=making.input("ranked_replies", walks.inputs["ranked_replies"]).path,
                 out=making.folder,
                 settings=making.settings,
                 speakers=walks.settings["speakers"],

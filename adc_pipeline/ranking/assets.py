@@ -24,15 +24,15 @@ def ranked_replies(
             table, ("id", "reply_to", "score", "timestamp", "rank", "siblings", "depth")
         )
         panels = {"score": "score", "siblings": "siblings", "depth": "depth"}
-        making.show("distributions", distributions(table, panels))
+        making.show("distributions", distributions(table, panels, workspace.engine))
     return making.result()
 
 
 @dg.asset_check(asset=ranked_replies, blocking=True)
 def counts_add_up(workspace: Workspace) -> dg.AssetCheckResult:
     """Every utterance read is either ranked, a root, dropped by a filter, or set aside with a reason."""
-    read = workspace.store.current("utterances").counts
-    ranked = workspace.store.current("ranked_replies").counts
+    made = workspace.store.current("ranked_replies")
+    ranked, read = made.counts, workspace.store.version("utterances", made.inputs["utterances"]).counts
     parts = {
         "ranked": ranked["ranked"],
         "roots": read["roots"],

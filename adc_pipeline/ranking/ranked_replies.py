@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from adc_pipeline.engine import Engine
+from adc_pipeline.engine import Engine, only_row
 
 
 @dataclass(frozen=True)
@@ -166,8 +166,6 @@ def write_ranked_replies(
         path = {"path": str(out / "ranked_replies.parquet")}
         connection.execute(RANKED, source | path | {"order": settings.order})
         connection.execute(WRITE_DROPPED, {"path": str(out / "dropped.parquet")})
-        totals = connection.execute(COUNTS)
-        names = [column[0] for column in totals.description]
-        counts = dict(zip(names, totals.fetchone() or (), strict=True))
+        counts = only_row(connection, COUNTS)
         reasons = connection.execute("SELECT reason, count(*) FROM dropped GROUP BY ALL ORDER BY ALL")
         return counts | {f"dropped.{reason}": number for reason, number in reasons.fetchall()}

@@ -2,7 +2,7 @@
 
 The training knows nothing of MLflow: it appends JSON lines to a file, and this follows the file from a
 thread. A tracking server that is away therefore never stops the training, and what it missed is sent when
-it is back, at the latest when the block ends.
+it is back. If it is still away when the block ends, the file has what it missed, and a warning is logged.
 """
 
 import json
@@ -23,12 +23,15 @@ def relayed(metrics: Path, run: Run) -> Iterator[None]:
     relay = _Relay(metrics, run)
     done = threading.Event()
 
+    def send() -> None:
+        try:
+            relay.send()
+        except Exception as error:
+            logging.getLogger(__name__).warning("MLflow did not take metrics (%s)", type(error).__name__)
+
     def follow() -> None:
         while not done.wait(SECONDS):
-            try:
-                relay.send()
-            except Exception as error:
-                logging.getLogger(__name__).warning("MLflow did not take metrics, trying again: %s", error)
+            send()
 
     thread = threading.Thread(target=follow, daemon=True)
     thread.start()
@@ -37,7 +40,7 @@ def relayed(metrics: Path, run: Run) -> Iterator[None]:
     finally:
         done.set()
         thread.join()
-        relay.send()
+        send()
 
 
 class _Relay:

@@ -1,14 +1,14 @@
 """Every materialization as an MLflow run: settings, inputs and outputs by digest, counts, timings, plots.
 
-The MLflow client is used directly, without the global active run, so that several stages may run in one
-process. Creating the database on first use costs about 4 s, a run about 0.2 s.
+The MLflow client is used directly, so that several stages may run in one process; only logging a model
+needs MLflow's global active run (`models.py`). Creating the database on first use costs about 4 s, a run about 0.2 s.
 """
 
 import json
 import os
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,7 +37,7 @@ class Tracking:
         """`MLFLOW_TRACKING_URI`, or sqlite and a folder of artifacts below `home`."""
         uri = os.environ.get("MLFLOW_TRACKING_URI")
         if uri:
-            return cls(uri)
+            return cls(without_secrets(uri))
         return cls(f"sqlite:///{home / 'mlflow.db'}", (home / "mlflow-artifacts").as_uri())
 
     def client(self) -> "MlflowClient":
@@ -67,12 +67,12 @@ class Tracking:
         return found.experiment_id
 
     def check(self) -> None:
-        """Raise PipelineError, within seconds, if nothing answers at the tracking address."""
+        """Raise PipelineError if nothing answers at the tracking address; for a server, within seconds."""
         try:
             if self.uri.startswith(("http://", "https://")):
                 import requests
 
-                requests.get(f"{self.uri.rstrip('/')}/health", timeout=5).raise_for_status()
+                requests.get(f"{self.uri.rstrip('/')}/health", timeout=5)
             self.experiment(self.client())
         except Exception as error:
             raise PipelineError(
@@ -83,7 +83,7 @@ class Tracking:
     def run_address(self, experiment: str, run: str) -> str:
         """Where the run stands in MLflow's pages; a database has them wherever `mlflow ui` serves it."""
         base = self.uri.rstrip("/") if self.uri.startswith("http") else "http://127.0.0.1:5000"
-        return f"{without_password(base)}/#/experiments/{experiment}/runs/{run}"
+        return f"{base}/#/experiments/{experiment}/runs/{run}"
 
     @contextmanager
     def run(self, asset: str, settings: Mapping[str, Any], tags: Mapping[str, str]) -> Iterator["Run"]:
@@ -98,7 +98,9 @@ class Tracking:
             yield run
             run.metrics({"seconds": time.monotonic() - started})
         except BaseException:
-            client.set_terminated(run.id, "FAILED")
+            # What went wrong first is what the user has to read.
+            with suppress(Exception):
+                client.set_terminated(run.id, "FAILED")
             raise
         client.set_terminated(run.id, "FINISHED")
 
@@ -115,7 +117,8 @@ class Run:
     def parameters(self, values: Mapping[str, Any]) -> None:
         from mlflow.entities import Param
 
-        self.client.log_batch(self.id, params=[Param(key, str(value)) for key, value in values.items()])
+        # MLflow takes 6,000 characters; the artefact's manifest has the whole value.
+        self.client.log_batch(self.id, params=[Param(key, str(value)[:6000]) for key, value in values.items()])
 
     def metrics(self, values: Mapping[str, float], step: int = 0, model: str | None = None) -> None:
         """Log numbers; `model` is the id of the logged model that they also describe."""
@@ -148,8 +151,25 @@ class Run:
         self.client.log_artifacts(self.id, str(folder))
 
 
+def without_secrets(address: str) -> str:
+    """A server's address without the user and password in it, which go where MLflow looks for them.
+
+    MLflow prints addresses, and puts them into errors, as they are.
+    """
+    from urllib.parse import unquote, urlsplit, urlunsplit
+
+    parts = urlsplit(address)
+    if not address.startswith("http") or "@" not in parts.netloc:
+        return address
+    user, _, host = parts.netloc.rpartition("@")
+    name, _, password = user.partition(":")
+    os.environ["MLFLOW_TRACKING_USERNAME"] = unquote(name)
+    os.environ["MLFLOW_TRACKING_PASSWORD"] = unquote(password)
+    return urlunsplit(parts._replace(netloc=host))
+
+
 def without_password(address: str) -> str:
-    """An address as it may stand in a log."""
+    """A database's address as it may stand in a sentence."""
     from urllib.parse import urlsplit, urlunsplit
 
     parts = urlsplit(address)

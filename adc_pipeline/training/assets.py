@@ -9,7 +9,7 @@ from pathlib import Path
 
 import dagster as dg
 
-from adc_pipeline.artefacts import Artefact
+from adc_pipeline.artefacts import Artefact, locked
 from adc_pipeline.code_version import code_version
 from adc_pipeline.corpus.assets import utterances
 from adc_pipeline.errors import PipelineError
@@ -43,7 +43,8 @@ def base_model(
     from adc_pipeline.training.model import prepare_base_model
 
     with workspace.materializing(context, config) as making:
-        read, walks = making.input("utterances"), making.input("top_2")
+        walks = making.input("top_2")
+        read = making.input("utterances", walks.inputs["utterances"])
         texts = training_texts(read.path, walks.settings, making.folder / "spill", workspace.engine)
         model = making.folder / "model"
         facts = prepare_base_model(making.settings, FORMATS[walks.settings["format"]], texts, model)
@@ -76,12 +77,19 @@ def model_asset(kind: WalkKind, dataset: dg.AssetsDefinition) -> dg.AssetsDefini
             check_same_markers(walks, workspace.store.version("top_2", base.inputs["top_2"]))
             output, work = making.folder / "model", workspace.store.home / "work" / making.name
             job = TrainingJob(making.settings, walks.path, base.path, output, work)
-            # Before anything is relayed, so that no figure of another job is.
-            if claim(work, fingerprint(job)):
-                context.log.info("Settings, data or base model have changed: starting anew.")
-            (work / "job.json").write_text(job.to_json())
-            with relayed(work / "metrics.jsonl", making.run):
-                run_training(context, pipes, work / "job.json")
+            work.mkdir(parents=True, exist_ok=True)
+            with locked(work) as free:
+                if not free:
+                    raise PipelineError(
+                        f"Another run is training {making.name} in ADC_HOME = {workspace.store.home}: wait for it to"
+                        " end, or give this run an ADC_HOME of its own."
+                    )
+                # Before anything is relayed, so that no figure of another job is.
+                if claim(work, fingerprint(job)):
+                    context.log.info("Settings, data or base model have changed: starting anew.")
+                (work / "job.json").write_text(job.to_json())
+                with relayed(work / "metrics.jsonl", making.run):
+                    run_training(context, pipes, work / "job.json", making.settings.accelerate_config)
             lift(output)
             facts = json.loads((making.folder / "training.json").read_text())
             making.count({name: fact for name, fact in facts.items() if isinstance(fact, int | float)})
@@ -94,10 +102,12 @@ def model_asset(kind: WalkKind, dataset: dg.AssetsDefinition) -> dg.AssetsDefini
     return model
 
 
-def run_training(context: dg.AssetExecutionContext, pipes: dg.PipesSubprocessClient, job: Path) -> None:
+def run_training(
+    context: dg.AssetExecutionContext, pipes: dg.PipesSubprocessClient, job: Path, accelerate_config: str
+) -> None:
     """Run the training process to its end; a fault it has a sentence for is raised with that sentence."""
     try:
-        pipes.run(context=context, command=launch_command(job))
+        pipes.run(context=context, command=launch_command(job, accelerate_config))
     except Exception as error:
         failure = job.with_name("failure.txt")
         if failure.exists():

@@ -6,10 +6,10 @@ from pathlib import Path
 PRESETS = Path(__file__).parent.parent / "presets" / "accelerate"
 
 
-def launch_command(job: Path, accelerate_config: Path | None = None) -> list[str]:
+def launch_command(job: Path, accelerate_config: str = "") -> list[str]:
     """The command that runs the training job in the JSON file `job`.
 
-    Without a configuration file it takes `gpu.yaml` where CUDA sees a GPU, and `cpu.yaml` otherwise.
+    Without an accelerate configuration file it takes `gpu.yaml` where CUDA sees a GPU, and `cpu.yaml` otherwise.
     """
     import torch
 

@@ -77,6 +77,9 @@ class TrainingSettings:
     )
     max_grad_norm: float = field(default=1.0, metadata={"description": "gradients are scaled down to this norm"})
     seed: int = field(default=0, metadata={"description": "of the data order and of dropout"})
+    accelerate_config: str = field(
+        default="", metadata={"description": "configuration file of accelerate; empty takes one GPU, or the CPU"}
+    )
     checkpoint_every: int = field(default=250, metadata={"description": "steps between checkpoints; 0 for none"})
     keep_checkpoints: int = field(default=2, metadata={"description": "checkpoints that stay on disk"})
     log_every: int = field(default=50, metadata={"description": "steps between two log lines and metrics"})

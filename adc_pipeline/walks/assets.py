@@ -35,7 +35,9 @@ def walk_asset(kind: WalkKind) -> dg.AssetsDefinition:
         context: dg.AssetExecutionContext, config: SettingsConfig[WalkSettings], workspace: Workspace
     ) -> dg.MaterializeResult:
         with workspace.materializing(context, config) as making:
-            read, ranked = making.input("utterances"), making.input("ranked_replies")
+            ranked = making.input("ranked_replies")
+            # Not the current ones: those that the ranks are of.
+            read = making.input("utterances", ranked.inputs["utterances"])
             making.count(write_walks(kind, read.path, ranked.path, making.folder, making.settings, workspace.engine))
             corpus = workspace.store.version("raw_corpus", read.inputs["raw_corpus"])
             write_card(kind, making.folder, making.settings, making.counts, corpus, read, ranked)
@@ -45,7 +47,7 @@ def walk_asset(kind: WalkKind) -> dg.AssetsDefinition:
                 "turns of a walk": "len(turns)",
                 "rejected turns": "len(list_filter(turns, lambda turn: turn.verdict = 'rejected'))",
             }
-            making.show("distributions", distributions(making.folder / "data" / "*.parquet", panels))
+            making.show("distributions", distributions(making.folder / "data" / "*.parquet", panels, workspace.engine))
         return making.result()
 
     return walks
@@ -59,13 +61,13 @@ def walk_checks(asset: dg.AssetsDefinition) -> list[dg.AssetChecksDefinition]:
     def marker_grammar(workspace: Workspace) -> dg.AssetCheckResult:
         """Every walk's text obeys the marker grammar."""
         made = workspace.store.current(name)
-        broken = grammar_violations(made.path, made.settings["format"])
+        broken = grammar_violations(made.path, made.settings["format"], workspace.engine)
         return dg.AssetCheckResult(passed=broken == 0, metadata={"walks": made.counts["walks"], "broken": broken})
 
     @dg.asset_check(asset=asset, name="splits_apart", blocking=True)
     def splits_apart(workspace: Workspace) -> dg.AssetCheckResult:
         """No conversation stands in two splits."""
-        shared = conversations_in_two_splits(workspace.store.current(name).path)
+        shared = conversations_in_two_splits(workspace.store.current(name).path, workspace.engine)
         return dg.AssetCheckResult(passed=shared == 0, metadata={"shared": shared})
 
     return [marker_grammar, splits_apart]

@@ -81,7 +81,7 @@ A conversation is always in the same split: the split is a hash of its id.
 
 - A score is not a judgement of quality alone. Replies that came earlier were seen by more people, popular
   places give higher scores, and a score is a snapshot that went on changing.
-- Deleted and removed replies are missing from the rankings, and with them whatever made people remove them.
+- {deleted}
 - {ownership}
 
 ## References
@@ -91,6 +91,11 @@ A conversation is always in the same split: the split is a hash of its id.
 - The public datasets this layout follows: `dmayhem93/top-2-reddit-corpus-small` and
   `dmayhem93/random-walk-reddit-corpus-small`.
 """
+
+DELETED = {
+    True: "Deleted and removed replies are missing, with what hung below them and whatever made people remove them.",
+    False: "Deleted and removed replies stand in the walks as `[deleted]` and `[removed]`, ranked like any other.",
+}
 
 OWNERSHIP = {
     True: "The conversations are generated: nobody wrote them, and they are free to use under the MIT licence.",
@@ -136,6 +141,7 @@ def write_card(
         fates=_rows({what: f"{number:,}" for what, number in (utterances.counts | ranked.counts).items()}),
         ranking_note=RANKING_NOTES[ranked.settings["order"]],
         digests=_rows(digests),
+        deleted=DELETED[ranked.settings["deleted"]],
         ownership=OWNERSHIP[name == SAMPLE],
     )
     head = yaml.safe_dump(_metadata(kind, dataset, name), sort_keys=False, allow_unicode=True)
@@ -176,7 +182,7 @@ def _metadata(kind: WalkKind, dataset: Path, corpus: str) -> dict[str, object]:
                 {"name": "turns", "list": turn},
             ],
             "splits": [
-                {"name": split, "num_bytes": sizes[split], "num_examples": contents[split].num_rows} for split in SPLITS
+                {"name": split, "num_bytes": sizes[split], "num_examples": contents[split].num_rows} for split in filled
             ],
             "download_size": sum(path.stat().st_size for path in files.values()),
             "dataset_size": sum(sizes.values()),

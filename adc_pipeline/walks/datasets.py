@@ -13,7 +13,7 @@ of threads reaches the bytes.
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from adc_pipeline.engine import Engine
+from adc_pipeline.engine import Engine, only_row
 from adc_pipeline.errors import PipelineError
 from adc_pipeline.walks.coins import WalkKind, coin_sql
 from adc_pipeline.walks.markers import FormatName
@@ -180,6 +180,4 @@ def write_walks(
         connection.execute(WALKS.format(split=split_sql("u.conversation_id", (train, validation, test))))
         for split in SPLITS:
             connection.execute(WRITE, {"split": split, "path": str(out / split_file(split))})
-        totals = connection.execute(COUNTS)
-        names = [column[0] for column in totals.description]
-        return dict(zip(names, totals.fetchone() or (), strict=True))
+        return only_row(connection, COUNTS)

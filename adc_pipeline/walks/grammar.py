@@ -8,6 +8,7 @@ none stands anywhere else.
 
 from pathlib import Path
 
+from adc_pipeline.engine import Engine, only_row
 from adc_pipeline.walks.markers import FORMATS, FormatName
 
 VIOLATIONS = """
@@ -25,7 +26,7 @@ WITH turns AS (
         count(*) OVER (PARTITION BY walk) AS turns
     FROM placed
 )
-SELECT count(DISTINCT walk) FROM linked
+SELECT count(DISTINCT walk) AS broken FROM linked
 WHERE marker IS NULL
     OR substr(text, "end" + 1, length(marker)) <> marker
     OR start > "end"
@@ -37,7 +38,7 @@ WHERE marker IS NULL
 """
 
 SHARED = """
-SELECT count(*) FROM (
+SELECT count(*) AS shared FROM (
     SELECT conversation_id FROM (
         SELECT DISTINCT conversation_id, filename FROM read_parquet($files, filename = true)
     ) GROUP BY conversation_id HAVING count(*) > 1
@@ -45,31 +46,25 @@ SELECT count(*) FROM (
 """
 
 
-def grammar_violations(dataset: Path, format: FormatName) -> int:
+def grammar_violations(dataset: Path, format: FormatName, engine: Engine) -> int:
     """How many walks of a dataset's folder break the grammar."""
     import re
 
-    import duckdb
-
     markers = FORMATS[format]
-    row = duckdb.execute(
-        VIOLATIONS,
-        {
-            "files": str(dataset / "data" / "*.parquet"),
-            "background": markers.background,
-            "accepted": markers.accepted,
-            "rejected": markers.rejected,
-            # In `released`, texts keep the marker strings that users wrote themselves.
-            "counted": format == "default",
-            "any": "|".join(re.escape(marker) for marker in markers.strings()),
-        },
-    ).fetchone()
-    return row[0] if row else 0
+    parameters = {
+        "files": str(dataset / "data" / "*.parquet"),
+        "background": markers.background,
+        "accepted": markers.accepted,
+        "rejected": markers.rejected,
+        # In `released`, texts keep the marker strings that users wrote themselves.
+        "counted": format == "default",
+        "any": "|".join(re.escape(marker) for marker in markers.strings()),
+    }
+    with engine.connect() as connection:
+        return int(only_row(connection, VIOLATIONS, parameters)["broken"])
 
 
-def conversations_in_two_splits(dataset: Path) -> int:
+def conversations_in_two_splits(dataset: Path, engine: Engine) -> int:
     """How many conversations of a dataset's folder stand in more than one split."""
-    import duckdb
-
-    row = duckdb.execute(SHARED, {"files": str(dataset / "data" / "*.parquet")}).fetchone()
-    return row[0] if row else 0
+    with engine.connect() as connection:
+        return int(only_row(connection, SHARED, {"files": str(dataset / "data" / "*.parquet")})["shared"])
