@@ -7,7 +7,7 @@ never a half; and an older version stays where lineage can find it. What a kille
 away by the next run of the same asset, which knows by a file lock that nobody is writing there.
 
 The digest is the first 32 hexadecimal digits of SHA-256 over the lines `SHA-256  PATH` of the artefact's
-files, sorted by path: `sha256sum` and a text editor can check it. Hashing costs about 1 s a gigabyte.
+files, sorted by path: `sha256sum` and a text editor can check it.
 """
 
 import fcntl

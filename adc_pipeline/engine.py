@@ -1,7 +1,7 @@
 """How DuckDB runs: threads and memory, the only two settings that never change a result.
 
 A connection lives in memory and spills to a folder beside the output when `memory_limit` is reached, so
-that a stage needs disk rather than luck. Opening one costs about 10 ms.
+that a stage needs disk rather than luck.
 """
 
 import os

@@ -3,8 +3,7 @@
 DuckDB reads the JSON lines itself. `convokit.Corpus` would need about 5 KB of memory an utterance and a
 hundred times the time; what it knows of the format (the spellings of a key over the years) is in the one
 statement that reads. After that everything works on `position`, the place in the source, because
-integers join several times faster than ids. Cost: about 0.9 µs an utterance on two cores, of which the
-JSON takes two thirds.
+integers join faster than ids. Cost: 0.1 s for 5,085 utterances, 0.8 s for 13,720 with DuckDB's import.
 
 An utterance takes part if it can be reached from its conversation's root by `reply_to` inside that
 conversation. What cannot goes to `set_aside.parquet` with one reason; `because_of` names the ancestor

@@ -2,8 +2,7 @@
 
 Every filter is a setting and is counted by its reason; a dropped reply takes its subtree with it, and
 `dropped.parquet` names both, the subtree with `because_of` set to the dropped reply. Filters come before
-ranks, so that a rank never has a gap. Cost: about 0.6 µs an utterance on two cores, nearly all of it the
-one sort by (parent, score, timestamp, id).
+ranks, so that a rank never has a gap. Cost: 0.15 s for 13,720 utterances.
 """
 
 from dataclasses import dataclass, field

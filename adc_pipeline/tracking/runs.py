@@ -1,7 +1,7 @@
 """Every materialization as an MLflow run: settings, inputs and outputs by digest, counts, timings, plots.
 
 The MLflow client is used directly, so that several stages may run in one process; only logging a model
-needs MLflow's global active run (`models.py`). Creating the database on first use costs about 4 s, a run about 0.2 s.
+needs MLflow's global active run (`models.py`). Creating the database on first use costs about 6 s, a run about 0.2 s.
 """
 
 import json

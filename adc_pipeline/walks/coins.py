@@ -3,7 +3,7 @@
 A coin is MD5, written in hexadecimal, of the UTF-8 text ``SEED:KIND:WALK:UTTERANCE`` (for example
 ``0:top-2:0:abc``), compared as a string with a threshold: it comes up if the digest is smaller. MD5 and
 its hexadecimal form are fixed for good and are at hand in every language and engine, so that a walk is
-the same wherever it is drawn; a coin costs about 0.3 µs in DuckDB. No secret depends on it.
+the same wherever it is drawn. No secret depends on it.
 
 - random-walk: the coin of a *sibling* comes up with probability 1/2 and rejects it.
 - top-2: the coin of an *utterance with two or more replies* comes up with probability 2/3 and shows its

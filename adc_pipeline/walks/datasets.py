@@ -4,7 +4,7 @@ Both walks are one set-based computation. For every sibling group the coins deci
 is accepted, and down to which rank replies are shown (random-walk: down to the accepted one; top-2: the
 best, and with it the second where its coin says so). A walk is then the path from the root along the
 accepted replies, and its turns are the shown replies of each group on the path, the accepted one last.
-Cost: about 1 µs an utterance on two cores for a dataset, a third of it hashing coins.
+Cost: 0.2 s a dataset for 13,720 utterances.
 
 Rows are ordered by a hash of the conversation id, so that neither the order of the source nor the number
 of threads reaches the bytes.
