@@ -111,6 +111,11 @@ class Store:
 
     def check_writable(self, free: int = 1 << 28) -> None:
         """Raise PipelineError unless `ADC_HOME` can be written to and has `free` bytes left."""
+        if set("*?[") & set(str(self.home)):
+            raise PipelineError(
+                f"ADC_HOME = {self.home} contains one of * ? [, which DuckDB takes for patterns: point ADC_HOME to a"
+                " folder without."
+            )
         try:
             self.home.mkdir(parents=True, exist_ok=True)
             probe = self.home / f".probe-{os.getpid()}"
@@ -143,6 +148,24 @@ class Store:
                 held.callback(shutil.rmtree, folder, ignore_errors=True)
                 held.enter_context(locked(folder))
             yield folder
+
+    @contextmanager
+    def kept(self, name: str, key: str) -> Iterator[Path]:
+        """A folder whose content outlives the block if it raises, for the next one with the same `key`.
+
+        What other keys of the same asset have left is removed, unless somebody works there.
+        """
+        folder = self.home / "work" / name / key
+        folder.mkdir(parents=True, exist_ok=True)
+        with locked(folder, wait=True):
+            folder.mkdir(exist_ok=True)
+            for left in folder.parent.iterdir():
+                if left != folder:
+                    with locked(left) as free:
+                        if free:
+                            shutil.rmtree(left, ignore_errors=True)
+            yield folder
+            shutil.rmtree(folder)
 
     def put(self, folder: Path, artefact: Artefact) -> Artefact:
         """Move a folder written aside to the place of its digest and make it the current version."""

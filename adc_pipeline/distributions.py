@@ -4,8 +4,7 @@ Counting happens in DuckDB, value by value, so that a picture of ten million sco
 numbers. Colours and line weights hold in print and for colour-blind readers.
 """
 
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from adc_pipeline.engine import Engine
@@ -20,8 +19,8 @@ GROUP BY value HAVING value IS NOT NULL
 COLOUR = "#0072B2"
 
 
-def distributions(parquet: Path, columns: Mapping[str, str], engine: Engine) -> "Figure":
-    """A histogram of each SQL expression in `columns` (label: expression) over a Parquet file or pattern."""
+def distributions(files: Sequence[str], columns: Mapping[str, str], engine: Engine) -> "Figure":
+    """A histogram of each SQL expression in `columns` (label: expression) over Parquet files."""
     import numpy as np
     from matplotlib.figure import Figure
 
@@ -29,7 +28,7 @@ def distributions(parquet: Path, columns: Mapping[str, str], engine: Engine) -> 
     axes = figure.subplots(1, len(columns), squeeze=False)[0]
     for panel, (label, expression) in zip(axes, columns.items(), strict=True):
         with engine.connect() as connection:
-            rows = connection.execute(COUNT.format(expression=expression), [str(parquet)]).fetchnumpy()
+            rows = connection.execute(COUNT.format(expression=expression), [list(files)]).fetchnumpy()
         values, counts = rows["value"], rows["number"]
         panel.set_xlabel(label)
         panel.set_yscale("log")

@@ -1,14 +1,17 @@
-"""How DuckDB runs: threads and memory, the only two settings that never change a result.
+"""How DuckDB runs: threads and memory, the only two settings that never change a result, and who hears of it.
 
 A connection lives in memory and spills to a folder beside the output when `memory_limit` is reached, so
-that a stage needs disk rather than luck.
+that a stage needs disk rather than luck. What DuckDB takes beyond its limit (buffers of the JSON reader,
+the Python process) is below 1 GB.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Event, Thread
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from adc_pipeline.errors import PipelineError
@@ -16,15 +19,29 @@ from adc_pipeline.errors import PipelineError
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
+Report = Callable[[str], None]
+
+MEMORY_LIMIT = "3GB"
+SECONDS_BETWEEN_REPORTS = 5.0
+
+# How the tables between the stages are written. Trying a dictionary for every column of distinct values, and
+# a stronger compression, would together take as long as parsing the JSON lines does.
+PARQUET = "FORMAT parquet, PARQUET_VERSION v2, COMPRESSION snappy, DICTIONARY_SIZE_LIMIT 1000"
+
+
+def unheard(_: str) -> None:
+    """The report that nobody listens to."""
+
 
 @dataclass(frozen=True)
 class Engine:
-    """Settings of a DuckDB connection."""
+    """Settings of a DuckDB connection; `report` is told, every five seconds, how far a statement is."""
 
     threads: int = field(default=0, metadata={"description": "Threads of DuckDB; 0 takes every core."})
     memory_limit: str = field(
-        default="4GB", metadata={"description": "Memory DuckDB may take before it spills to disk."}
+        default=MEMORY_LIMIT, metadata={"description": "Memory DuckDB may take before it spills to disk."}
     )
+    report: Report = unheard
 
     @contextmanager
     def connect(self, spill: Path | None = None) -> Iterator["DuckDBPyConnection"]:
@@ -47,10 +64,47 @@ class Engine:
                     " workspace a whole number of threads, 0 for every core, and a limit like 4GB."
                 ) from error
             connection.execute("SET temp_directory = $1", [str(spill)])
+            connection.execute("SET enable_progress_bar = true; SET enable_progress_bar_print = false")
             try:
                 yield connection
             finally:
                 shutil.rmtree(spill, ignore_errors=True)
+
+    def run(self, connection: "DuckDBPyConnection", doing: str, statement: str, parameters: object = None) -> None:
+        """Execute one statement; `doing` says what it does, for the report of a long one."""
+        with self._reporting(doing, connection):
+            connection.execute(statement, parameters)
+
+    def write(
+        self,
+        connection: "DuckDBPyConnection",
+        doing: str,
+        query: str,
+        path: Path,
+        parameters: Mapping[str, object] | None = None,
+        options: str = PARQUET,
+    ) -> None:
+        """Write the rows of a query to a Parquet file, in their order."""
+        self.run(connection, doing, f"COPY ({query}) TO $path ({options})", {"path": str(path), **(parameters or {})})
+
+    @contextmanager
+    def _reporting(self, doing: str, connection: "DuckDBPyConnection") -> Iterator[None]:
+        began, done = monotonic(), Event()
+
+        def watch() -> None:
+            while not done.wait(SECONDS_BETWEEN_REPORTS):
+                share = connection.query_progress()
+                self.report(f"{doing}: {share:.0f} %" if share >= 0 else f"{doing}: {monotonic() - began:.0f} s")
+
+        watcher = Thread(target=watch, daemon=True)
+        watcher.start()
+        try:
+            yield
+        finally:
+            done.set()
+            watcher.join()
+        if monotonic() - began > SECONDS_BETWEEN_REPORTS:
+            self.report(f"{doing}: done in {monotonic() - began:.0f} s")
 
 
 def only_row(connection: "DuckDBPyConnection", query: str, parameters: object = None) -> dict[str, Any]:
@@ -59,3 +113,8 @@ def only_row(connection: "DuckDBPyConnection", query: str, parameters: object = 
     names = [column[0] for column in result.description]
     ((*values,),) = result.fetchall()
     return dict(zip(names, values, strict=True))
+
+
+def counts_by(connection: "DuckDBPyConnection", query: str, parameters: object = None) -> dict[str, int]:
+    """A query of names and numbers as a dictionary, in the order of the names."""
+    return dict(sorted(connection.execute(query, parameters).fetchall()))

@@ -7,7 +7,7 @@ exists, is seen here, before hours of work.
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from adc_pipeline.corpus.utterances import UtteranceSettings
+from adc_pipeline.corpus.settings import UtteranceSettings
 from adc_pipeline.evaluation.settings import EvaluationSettings
 from adc_pipeline.ranking.ranked_replies import RankingSettings
 from adc_pipeline.training.settings import BaseModelSettings, TrainingSettings

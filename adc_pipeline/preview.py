@@ -1,7 +1,6 @@
 """The first rows of a Parquet file as a table that Dagster shows."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -9,11 +8,11 @@ import dagster as dg
 ROWS, WIDTH = 8, 80
 
 
-def preview(parquet: Path, columns: Sequence[str]) -> dg.TableMetadataValue:
-    """The first rows of these columns, long texts cut."""
+def preview(files: Sequence[str], columns: Sequence[str]) -> dg.TableMetadataValue:
+    """The first rows of these columns of the first file, long texts cut."""
     import pyarrow.parquet as pq
 
-    batch = next(pq.ParquetFile(parquet).iter_batches(ROWS, columns=list(columns)), None)
+    batch = next(pq.ParquetFile(files[0]).iter_batches(ROWS, columns=list(columns)), None)
     rows = batch.to_pylist() if batch is not None else []
     records = [dg.TableRecord({name: _cut(row[name]) for name in columns}) for row in rows]
     schema = dg.TableSchema([dg.TableColumn(name) for name in columns])

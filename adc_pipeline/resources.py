@@ -6,7 +6,9 @@ it in place and tells Dagster. If any of this raises, nothing is in place and th
 """
 
 import base64
+import hashlib
 import io
+import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
@@ -17,7 +19,7 @@ import dagster as dg
 from pydantic import Field
 
 from adc_pipeline.artefacts import Artefact, Store, folder_digest
-from adc_pipeline.engine import Engine
+from adc_pipeline.engine import MEMORY_LIMIT, Engine
 from adc_pipeline.errors import PipelineError, is_disk_full
 from adc_pipeline.run_config import SettingsConfig
 from adc_pipeline.tracking.runs import Run, Tracking
@@ -38,6 +40,7 @@ class Materialization(Generic[S]):
     store: Store
     run: Run
     code_version: str
+    engine: Engine
     inputs: dict[str, str] = field(default_factory=dict)
     counts: dict[str, float] = field(default_factory=dict)
     metadata: dict[str, Any] = field(default_factory=dict)
@@ -49,6 +52,14 @@ class Materialization(Generic[S]):
         self.inputs[name] = artefact.digest
         self.run.artefact(artefact, "input")
         return artefact
+
+    @contextmanager
+    def unfinished(self) -> Iterator[Path]:
+        """A folder for parts of the work that the next run need not do again, if it is the same work."""
+        work = {"inputs": self.inputs, "settings": asdict(self.settings), "code": self.code_version}  # type: ignore[call-overload]
+        key = hashlib.sha256(json.dumps(work, sort_keys=True).encode()).hexdigest()[:16]
+        with self.store.kept(self.name, key) as folder:
+            yield folder
 
     def count(self, counts: Mapping[str, float]) -> None:
         """Counts for the manifest, MLflow and Dagster alike."""
@@ -93,7 +104,7 @@ class Workspace(dg.ConfigurableResource):
     """Where the pipeline writes and tracks (from the environment), and how DuckDB runs."""
 
     threads: int = Field(default=0, description="Threads of DuckDB; 0 takes every core.")
-    memory_limit: str = Field(default="4GB", description="Memory DuckDB may take before it spills to disk.")
+    memory_limit: str = Field(default=MEMORY_LIMIT, description="Memory DuckDB may take before it spills to disk.")
 
     @property
     def engine(self) -> Engine:
@@ -128,7 +139,8 @@ class Workspace(dg.ConfigurableResource):
                 self.store.aside(name) as folder,
                 self.tracking.run(name, asdict(settings), tags) as run,  # type: ignore[call-overload]
             ):
-                making = Materialization(name, settings, folder, self.store, run, code_version)
+                engine = replace(self.engine, report=context.log.info)
+                making = Materialization(name, settings, folder, self.store, run, code_version, engine)
                 yield making
                 if not making.data_version:
                     making.finish()

@@ -5,7 +5,8 @@ installed. This turns such a dataclass into the `Config` that the launchpad show
 and defaults, so that a setting is written down once.
 """
 
-from dataclasses import fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
+from dataclasses import Field as DataclassField
 from functools import cache
 from typing import Any, ClassVar, Generic, TypeVar, get_args, get_origin, get_type_hints
 
@@ -42,10 +43,7 @@ def config_for(settings: type[S]) -> type[SettingsConfig[S]]:
     declared: dict[str, Any] = {
         field.name: (
             _as_list(hints[field.name]),
-            Field(
-                default=list(field.default) if isinstance(field.default, tuple) else field.default,
-                description=field.metadata.get("description"),
-            ),
+            Field(default=_default(field), description=field.metadata.get("description")),
         )
         for field in fields(settings)  # type: ignore[arg-type]
     }
@@ -57,6 +55,12 @@ def config_for(settings: type[S]) -> type[SettingsConfig[S]]:
     )
     made.settings_type = settings
     return made
+
+
+def _default(field: "DataclassField[Any]") -> Any:
+    """Dagster's configuration has lists where the dataclasses have tuples."""
+    default = field.default if field.default_factory is MISSING else field.default_factory()
+    return list(default) if isinstance(default, tuple) else default
 
 
 def _as_list(annotation: Any) -> Any:

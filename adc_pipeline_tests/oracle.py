@@ -14,6 +14,7 @@ utterance it answers, so conversation ids and titles are taken from the files.
 import hashlib
 import json
 import math
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -67,8 +68,14 @@ class Fault(NamedTuple):
 # --- Reading ------------------------------------------------------------------------------------------
 
 
+def decoded(text: str) -> str:
+    """The text with each of five HTML entities replaced by its character, in one pass."""
+    entities = {"&lt;": "<", "&gt;": ">", "&quot;": '"', "&#39;": "'", "&amp;": "&"}
+    return re.sub("|".join(entities), lambda entity: entities[entity[0]], text)
+
+
 def load(directory: Path) -> list[Utterance]:
-    """The utterances of a ConvoKit directory, in the order of the file."""
+    """The utterances of a ConvoKit directory, in the order of the file, their HTML entities decoded."""
     import convokit
 
     corpus = convokit.Corpus(filename=str(directory))
@@ -91,11 +98,11 @@ def load(directory: Path) -> list[Utterance]:
                 conversation_id=conversation_id,
                 reply_to=utterance.reply_to,
                 speaker=utterance.speaker.id,
-                text=utterance.text,
+                text=decoded(utterance.text),
                 timestamp=utterance.timestamp,
                 score=utterance.meta.get("score"),
                 position=position,
-                title=conversation.get("title") or "",
+                title=decoded(conversation.get("title") or ""),
                 source=conversation.get("subreddit") or utterance.meta.get("subreddit") or name,
                 stickied=bool(utterance.meta.get("stickied")),
                 score_hidden=bool(utterance.meta.get("score_hidden")),

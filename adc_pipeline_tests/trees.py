@@ -51,6 +51,8 @@ NASTY_TEXTS = [
     '{"a": [1, null]}',
     "nul\0nul",
     "\ufeffbom \u200bzero width",
+    "&gt; quoted &amp;gt; &amp;amp; &quot;&#39;&lt;rejected&gt;",
+    "a &lt b && &amp;#39; &AMP; &nbsp;",
 ]
 SPEAKERS = [
     "ann",

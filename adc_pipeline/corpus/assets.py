@@ -6,6 +6,7 @@ from typing import Any
 import dagster as dg
 
 from adc_pipeline.code_version import code_version
+from adc_pipeline.corpus.settings import UtteranceSettings
 from adc_pipeline.corpus.source import (
     SAMPLE,
     CorpusSettings,
@@ -13,36 +14,41 @@ from adc_pipeline.corpus.source import (
     check_unchanged,
     fetch,
     record_files,
+    recorded,
 )
-from adc_pipeline.corpus.utterances import UtteranceSettings, write_utterances
+from adc_pipeline.corpus.tables import READ
+from adc_pipeline.corpus.utterances import write_utterances
+from adc_pipeline.database import write_database
 from adc_pipeline.distributions import distributions
 from adc_pipeline.look_ahead import check_settings
 from adc_pipeline.preview import preview
 from adc_pipeline.resources import Workspace
 from adc_pipeline.run_config import SettingsConfig
+from adc_pipeline.shards import parts
 
 
 @dg.asset(group_name="corpus", kinds={"convokit"}, code_version=code_version("corpus"))
 def raw_corpus(
     context: dg.AssetExecutionContext, config: SettingsConfig[CorpusSettings], workspace: Workspace
 ) -> dg.MaterializeResult:
-    """A corpus of conversations in ConvoKit's format: generated, on disk, or downloaded by name.
+    """A corpus of conversations, as ConvoKit folders, Reddit dumps or tables: generated, on disk, or downloaded.
 
     The first asset of a run also looks ahead: what the later ones need and can be known now (the base
     model's name, ADC_HOME, MLflow) is checked before anything expensive begins.
     """
     corpus = config.settings().corpus or os.environ.get("ADC_CORPUS") or SAMPLE
     with workspace.materializing(context, config.model_copy(update={"corpus": corpus})) as making:
-        check_source(corpus)
+        check_source(making.settings)
         ops: Any = context.run.run_config.get("ops", {})
         configured = {name: op.get("config", {}) for name, op in ops.items()}
         check_settings({node.name for node in context.job_def.nodes}, configured)
         context.log.info(f"Fetching the corpus {corpus}")
         folder = making.folder / "corpus"
-        fetch(making.settings, workspace.store.home / "downloads", folder)
+        fetch(making.settings, workspace.store.home / "downloads", folder, context.log.info)
         digest = record_files(folder, making.folder / "files.json")
         making.metadata["corpus"] = corpus
-        making.count({"bytes": sum(path.stat().st_size for path in folder.iterdir() if path.is_file())})
+        files = [path for part in folder.iterdir() for path in recorded(part)]
+        making.count({"bytes": sum(path.stat().st_size for path in files), "parts": len(list(folder.iterdir()))})
         making.finish(digest)
     return making.result()
 
@@ -51,18 +57,21 @@ def raw_corpus(
 def utterances(
     context: dg.AssetExecutionContext, config: SettingsConfig[UtteranceSettings], workspace: Workspace
 ) -> dg.MaterializeResult:
-    """Every utterance that takes part, one row each; the rest lies beside it with a reason, in `set_aside`."""
+    """Every utterance read, and its place in its conversation; why others have none, says `set_aside`."""
     with workspace.materializing(context, config) as making:
-        source = making.input("raw_corpus").path
-        check_unchanged(source / "corpus", source / "files.json")
-        counts = write_utterances(source / "corpus", making.folder, making.settings, workspace.engine)
-        making.count(counts)
-        table = making.folder / "utterances.parquet"
-        making.metadata["preview"] = preview(table, ("id", "conversation_id", "reply_to", "speaker", "score", "text"))
-        making.show(
-            "distributions",
-            distributions(table, {"score": "score", "characters of text": "length(text)"}, workspace.engine),
-        )
+        corpus = making.input("raw_corpus")
+        check_unchanged(corpus.path / "corpus", corpus.path / "files.json")
+        source = CorpusSettings(**corpus.settings)
+        with making.unfinished() as work:
+            making.count(
+                write_utterances(corpus.path / "corpus", making.folder, making.settings, making.engine, source, work)
+            )
+        files = parts(making.folder, READ)
+        making.metadata["preview"] = preview(files, ("id", "conversation_id", "reply_to", "speaker", "score", "text"))
+        panels = {"score": "score", "characters of text": "length(text)"}
+        making.show("distributions", distributions(files, panels, making.engine))
+        making.finish()
+        write_database(workspace.store)
     return making.result()
 
 

@@ -1,21 +1,34 @@
-"""Where a raw corpus comes from: the sample, a folder or zip on disk, or ConvoKit's collection by name.
+"""Where a raw corpus comes from: the sample, folders, zips and files on disk, or ConvoKit's collection by name.
 
-What is already a folder is linked, not copied, since a corpus may be as large as the disk; its digest says
-whether it is still the same. ConvoKit itself downloads (`convokit.download`), into `ADC_HOME/downloads`.
+Whatever it is becomes one folder of parts, named 00, 01 and on in the order in which they are read: each a
+ConvoKit folder, a dump or a table. What lies on disk is linked, not copied, since a corpus may be as large
+as the disk; its digest says whether it is still the same, wherever it lies.
 """
 
 import json
+import re
 import shutil
 import zipfile
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from adc_pipeline.artefacts import combined_digest, file_digest
+from adc_pipeline.corpus.download import download
+from adc_pipeline.corpus.formats import Format, recognise, unfit
+from adc_pipeline.engine import Report, unheard
 from adc_pipeline.errors import PipelineError, is_disk_full
 
 SAMPLE = "sample"
-# What ConvoKit writes; whatever else lies in the folder is not the corpus.
+# What ConvoKit writes; whatever else lies in its folder is not the corpus.
 FILES = ("conversations.json", "corpus.json", "index.json", "speakers.json", "users.json", "utterances.jsonl")
+# Which files of a folder are looked into. What they are, their content says.
+DATA = re.compile(r"(?i)(R[SC]_[^.]*|.*\.(zst|gz|jsonl|ndjson|csv|tsv|parquet))")
+ORDER = ("convokit", "submissions", "comments", "table")
+
+# Makes one part at the path it is given, which does not exist yet.
+Make = Callable[[Path], None]
 
 
 @dataclass(frozen=True)
@@ -25,9 +38,18 @@ class CorpusSettings:
     corpus: str = field(
         default="",
         metadata={
-            "description": "sample, a path to a ConvoKit folder or zip, or a ConvoKit name such as"
-            " reddit-corpus-small; empty takes ADC_CORPUS, or sample."
+            "description": "sample; a path to a ConvoKit folder or zip, a Reddit dump (.zst, .gz, .jsonl, .ndjson), a"
+            " folder of dumps, a Parquet or CSV file; or a ConvoKit name such as reddit-corpus-small. Several are"
+            " separated by commas. Empty takes ADC_CORPUS, or sample."
         },
+    )
+    format: Format = field(
+        default="auto",
+        metadata={"description": "What the corpus is: auto looks into it; convokit, dump and table override that."},
+    )
+    columns: dict[str, str] = field(
+        default_factory=dict,
+        metadata={"description": "For a table: our column to the file's where they differ, such as {text: body}."},
     )
     sample_conversations: int = field(
         default=0, metadata={"description": "Conversations in the generated sample; 0 takes its own default."}
@@ -35,49 +57,98 @@ class CorpusSettings:
     sample_seed: int = field(default=0, metadata={"description": "Seed of the generated sample."})
 
 
-def is_path(corpus: str) -> bool:
-    """Whether the setting means a place on disk rather than a name."""
-    return corpus.startswith((".", "~", "/")) or "/" in corpus or "\\" in corpus or corpus.endswith(".zip")
+def sources(corpus: str) -> list[str]:
+    """What the setting `corpus` names: one path, if there is such, or else what its commas separate."""
+    if corpus and Path(corpus).expanduser().exists():
+        return [corpus]
+    named = [source.strip() for source in corpus.split(",") if source.strip()]
+    if not named or len(set(named)) < len(named):
+        raise PipelineError(
+            f"The setting corpus (or ADC_CORPUS) is {corpus!r}, which names nothing, or one thing twice: name each"
+            " source once."
+        )
+    return named
 
 
-def check_source(corpus: str) -> None:
+def is_path(source: str) -> bool:
+    """Whether a source means a place on disk rather than a name."""
+    named_as_file = source.endswith(".zip") or (DATA.fullmatch(source) is not None)
+    return source.startswith((".", "~", "/")) or "/" in source or "\\" in source or named_as_file
+
+
+def check_source(settings: CorpusSettings) -> None:
     """Raise PipelineError for a corpus on disk that cannot be one, before anything is made of it."""
-    path = Path(corpus).expanduser()
-    if corpus == SAMPLE:
-        return
-    if not path.exists():
-        if is_path(corpus):
+    for source in sources(settings.corpus):
+        path = Path(source).expanduser()
+        if source == SAMPLE:
+            continue
+        if path.exists():
+            for file in [] if zipfile.is_zipfile(path) else files_of(path, settings.format):
+                if recognise(file, settings.format) == "table":
+                    from adc_pipeline.corpus.readers.tables import check_columns
+
+                    check_columns(file, settings.columns)
+        elif is_path(source):
             raise PipelineError(
-                f"The corpus {corpus} does not exist: give the setting corpus (or ADC_CORPUS) the path of a"
-                " ConvoKit folder or zip."
+                f"The corpus {source} does not exist: give the setting corpus (or ADC_CORPUS) the path of a"
+                " ConvoKit folder or zip, a dump or a table."
             )
-    elif path.is_dir() and not (path / "utterances.jsonl").is_file():
+
+
+def fetch(settings: CorpusSettings, downloads: Path, out: Path, report: Report = unheard) -> None:
+    """Bring the corpus to the folder `out`, which does not exist yet, as parts named 00, 01 and on.
+
+    A part is a folder made here, or a link to what is on disk or in `downloads`. `report` hears what is
+    downloaded, and what in a folder is left out. Raises PipelineError for what cannot be a corpus.
+    """
+    makes = [make for source in sources(settings.corpus) for make in parts_of(source, settings, downloads, report)]
+    out.mkdir()
+    for number, make in enumerate(makes):
+        make(out / f"{number:0{max(2, len(str(len(makes) - 1)))}}")
+
+
+def parts_of(source: str, settings: CorpusSettings, downloads: Path, report: Report) -> list[Make]:
+    """How to make the parts of one source, in reading order."""
+    path = Path(source).expanduser()
+    if source == SAMPLE:
+        return [partial(generate, settings)]
+    if not path.exists():
+        # Every name is fetched before the first part is made, so that a rerun finds those that came.
+        return [partial(link, download(source, downloads, report))]
+    if zipfile.is_zipfile(path):
+        return [partial(unzip, path)]
+    return [partial(link, file) for file in files_of(path, settings.format, report)]
+
+
+def generate(settings: CorpusSettings, out: Path) -> None:
+    from adc_pipeline.corpus.sample import write_sample
+
+    out.mkdir()
+    size = {"conversations": settings.sample_conversations} if settings.sample_conversations else {}
+    write_sample(out, seed=settings.sample_seed, **size)
+
+
+def link(path: Path, out: Path) -> None:
+    out.symlink_to(path.resolve())
+
+
+def files_of(path: Path, wanted: Format, report: Report = unheard) -> list[Path]:
+    """The path itself, or the dumps and tables in a folder: submissions before comments, then by name."""
+    if path.is_file() and path.suffix.lower() == ".zip":
         raise PipelineError(
-            f"The folder {corpus} holds no utterances.jsonl, so it is not a ConvoKit corpus: give the setting"
-            " corpus (or ADC_CORPUS) the folder that does."
+            f"The file {path} is not a whole zip archive: fetch it again, or give the setting corpus (or"
+            " ADC_CORPUS) another."
         )
-    elif path.is_file() and not zipfile.is_zipfile(path):
-        raise PipelineError(
-            f"The file {corpus} is not a whole zip archive: fetch it again, or give the setting corpus (or"
-            " ADC_CORPUS) a ConvoKit folder or zip."
-        )
-
-
-def fetch(settings: CorpusSettings, downloads: Path, out: Path) -> None:
-    """Bring the corpus to `out`, which does not exist yet: a folder made here, or a link to one on disk."""
-    path = Path(settings.corpus).expanduser()
-    if settings.corpus == SAMPLE:
-        from adc_pipeline.corpus.sample import write_sample
-
-        out.mkdir()
-        size = {"conversations": settings.sample_conversations} if settings.sample_conversations else {}
-        write_sample(out, seed=settings.sample_seed, **size)
-    elif path.is_dir():
-        out.symlink_to(path.resolve())
-    elif path.is_file():
-        unzip(path, out)
-    else:
-        out.symlink_to(download(settings.corpus, downloads))
+    if not path.is_dir() or wanted == "convokit" or (wanted == "auto" and (path / "utterances.jsonl").is_file()):
+        recognise(path, wanted)
+        return [path]
+    below = [file for file in sorted(path.rglob("*")) if file.is_file() and not file.name.startswith(".")]
+    data = [file for file in below if DATA.fullmatch(file.name)]
+    if not data:
+        raise unfit(path, "is neither a ConvoKit corpus, which has utterances.jsonl, nor a folder of dumps or tables")
+    if left_out := [str(file.relative_to(path)) for file in below if file not in data]:
+        report(f"In {path}, no part of the corpus: {', '.join(left_out[:20])}{' …' * (len(left_out) > 20)}")
+    return sorted(data, key=lambda file: (ORDER.index(recognise(file, wanted)), file.name, file))
 
 
 def unzip(archive: Path, out: Path) -> None:
@@ -106,49 +177,28 @@ def unzip(archive: Path, out: Path) -> None:
     shutil.rmtree(aside, ignore_errors=True)
 
 
-def download(name: str, downloads: Path) -> Path:
-    """The folder of the corpus `name` after `convokit.download`, which takes what is already there."""
-    import convokit
-
-    downloads.mkdir(parents=True, exist_ok=True)
-    try:
-        folder = Path(convokit.download(name, data_dir=str(downloads))).resolve()
-    except (KeyError, IndexError) as error:
-        raise PipelineError(
-            f"ConvoKit knows no corpus {name}: give the setting corpus (or ADC_CORPUS) one of its names, such as"
-            " reddit-corpus-small, or a path."
-        ) from error
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
-        if is_disk_full(error):
-            raise
-        raise PipelineError(
-            f"The corpus {name} could not be downloaded ({type(error).__name__}): check the name and the network,"
-            " or give the setting corpus (or ADC_CORPUS) the path of a ConvoKit folder on disk."
-        ) from error
-    check_source(str(folder))
-    return folder
-
-
 def record_files(corpus: Path, record: Path) -> str:
-    """Write size, time and SHA-256 of each file of the corpus to `record`; returns the corpus' digest."""
-    files = {
-        name: _stamp(corpus / name) | {"sha256": file_digest(corpus / name)}
-        for name in FILES
-        if (corpus / name).is_file()
-    }
+    """Write size, time and SHA-256 of each file of the parts in `corpus` to `record`; returns the corpus' digest."""
+    paths = [path for part in sorted(corpus.iterdir()) for path in recorded(part)]
+    files = {str(path.relative_to(corpus)): _stamp(path) | {"sha256": file_digest(path)} for path in paths}
     record.write_text(json.dumps(files, indent=2) + "\n")
     return combined_digest((name, str(entry["sha256"])) for name, entry in files.items())
 
 
+def recorded(part: Path) -> list[Path]:
+    """The files of a part that are read: those of ConvoKit in a folder, or else the file itself."""
+    return [part / name for name in FILES if (part / name).is_file()] if part.is_dir() else [part]
+
+
 def check_unchanged(corpus: Path, record: Path) -> None:
-    """Raise PipelineError if a corpus that is linked, not kept here, is no longer what `record_files` saw."""
-    if not corpus.is_symlink():
-        return
+    """Raise PipelineError if a part that is linked, not kept here, is no longer what `record_files` saw."""
     for name, seen in json.loads(record.read_text()).items():
         path = corpus / name
+        if not (corpus / Path(name).parts[0]).is_symlink():
+            continue
         if not path.is_file() or any(seen[key] != value for key, value in _stamp(path).items()):
             raise PipelineError(
-                f"{path} has changed since the corpus was taken in: materialize the asset raw_corpus again."
+                f"{path.resolve()} has changed since the corpus was taken in: materialize the asset raw_corpus again."
             )
 
 

@@ -20,6 +20,8 @@ from adc_pipeline.engine import Engine
 from adc_pipeline.errors import PipelineError
 from adc_pipeline.evaluation.scoring import Query
 from adc_pipeline.evaluation.settings import EvaluationSettings
+from adc_pipeline.ranking.ranked_replies import RANKED_REPLIES
+from adc_pipeline.shards import parts
 from adc_pipeline.training.tokens import segments
 from adc_pipeline.walks.datasets import split_file
 from adc_pipeline.walks.markers import FORMATS, FormatName, Verdict
@@ -125,13 +127,13 @@ REPLIES = """
 CREATE TABLE replies AS
 SELECT r.id, r.reply_to, r.score, r.timestamp, r.rank, c.number AS conversation,
     u.segment, strlen(u.text) AS bytes
-FROM read_parquet($ranked) AS r JOIN chosen AS c USING (conversation_id) JOIN rendered AS u USING (position)
+FROM read_parquet($ranked) AS r JOIN chosen AS c USING (conversation_id) JOIN rendered_replies AS u USING (position)
 WHERE c.number < $most
 """
 
 ROOTS = """
-SELECT c.number, u.id, u.segment FROM rendered AS u JOIN chosen AS c USING (conversation_id)
-WHERE u.is_root AND c.number < $most
+SELECT c.number, u.id, u.segment FROM rendered_roots AS u JOIN chosen AS c USING (conversation_id)
+WHERE c.number < $most
 """
 
 PAIRS = """
@@ -316,7 +318,7 @@ def read_cases(
     with (engine or Engine()).connect(spill) as connection:
         create_rendered(connection, utterances, format, speakers)
         connection.execute(CHOSEN, {"test": str(test)})
-        connection.execute(REPLIES, {"ranked": str(ranked / "ranked_replies.parquet"), "most": most})
+        connection.execute(REPLIES, {"ranked": parts(ranked, RANKED_REPLIES), "most": most})
         chosen = connection.execute("SELECT conversation_id FROM chosen ORDER BY number").fetchall()
         trees = Conversations(connection, most)
         all_walks = list(walks(connection, test, most, format))

@@ -4,11 +4,13 @@ import dagster as dg
 
 from adc_pipeline.code_version import code_version
 from adc_pipeline.corpus.assets import utterances
+from adc_pipeline.database import write_database
 from adc_pipeline.distributions import distributions
 from adc_pipeline.preview import preview
-from adc_pipeline.ranking.ranked_replies import RankingSettings, write_ranked_replies
+from adc_pipeline.ranking.ranked_replies import RANKED_REPLIES, RankingSettings, write_ranked_replies
 from adc_pipeline.resources import Workspace
 from adc_pipeline.run_config import SettingsConfig
+from adc_pipeline.shards import parts
 
 
 @dg.asset(group_name="ranking", deps=[utterances], kinds={"duckdb"}, code_version=code_version("ranking"))
@@ -18,13 +20,16 @@ def ranked_replies(
     """The replies that pass the filters, each with its rank among its siblings."""
     with workspace.materializing(context, config) as making:
         source = making.input("utterances").path
-        making.count(write_ranked_replies(source, making.folder, making.settings, workspace.engine))
-        table = making.folder / "ranked_replies.parquet"
+        with making.unfinished() as work:
+            making.count(write_ranked_replies(source, making.folder, making.settings, making.engine, work))
+        files = parts(making.folder, RANKED_REPLIES)
         making.metadata["preview"] = preview(
-            table, ("id", "reply_to", "score", "timestamp", "rank", "siblings", "depth")
+            files, ("id", "reply_to", "score", "timestamp", "rank", "siblings", "depth")
         )
         panels = {"score": "score", "siblings": "siblings", "depth": "depth"}
-        making.show("distributions", distributions(table, panels, workspace.engine))
+        making.show("distributions", distributions(files, panels, making.engine))
+        making.finish()
+        write_database(workspace.store)
     return making.result()
 
 

@@ -9,7 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from adc_pipeline.engine import Engine, only_row
+from adc_pipeline.corpus.tables import create_read_rows, create_tree
+from adc_pipeline.engine import Engine, counts_by, only_row
+from adc_pipeline.shards import Counts, map_shards, shards_of, work_folder
+
+Order = Literal["score", "released"]
+RANKED_REPLIES, DROPPED_REPLIES = "ranked_replies.parquet", "dropped.parquet"
 
 
 @dataclass(frozen=True)
@@ -27,6 +32,10 @@ class RankingSettings:
     score_hidden: bool = field(
         default=True, metadata={"description": "Drop replies whose score the source marks as hidden."}
     )
+    distinguished: bool = field(
+        default=False,
+        metadata={"description": "Drop replies that speak officially, as a moderator or an administrator."},
+    )
     min_score: int | None = field(default=None, metadata={"description": "Drop replies with a lower score than this."})
     min_score_gap: int | None = field(
         default=None,
@@ -34,7 +43,7 @@ class RankingSettings:
             "description": "Drop the replies to an utterance, all of them, where the best leads the second by less."
         },
     )
-    order: Literal["score", "released"] = field(
+    order: Order = field(
         default="score",
         metadata={
             "description": "score ranks every sibling group by score; released ranks only the replies to the"
@@ -43,18 +52,27 @@ class RankingSettings:
     )
 
 
+STRIPPED = """
+CREATE MACRO stripped(content) AS
+CASE WHEN content IN ('[deleted]', '[removed]', '') THEN content
+     WHEN content < '!' OR content > '~' OR starts_with(content, '[') THEN trim(content, getvariable('blank')) END
+"""
+
+# To strip every text would take longer than to read them all. Most that are blank or a sign for a deleted one
+# are so to the letter, and the others begin with something that is no visible ASCII character but a bracket.
 REPLIES = """
 CREATE TABLE replies AS
-SELECT position, parent_position AS parent, id, conversation_id, score, timestamp,
+SELECT position, t.parent_position AS parent, t.depth, r.id, r.score, r.timestamp,
     CASE
-        WHEN $deleted AND trim(text, $blank) IN ('[deleted]', '[removed]') THEN 'deleted'
-        WHEN $empty AND trim(text, $blank) = '' THEN 'empty'
-        WHEN list_contains($speakers, speaker) THEN 'speaker'
-        WHEN $stickied AND stickied THEN 'stickied'
-        WHEN $score_hidden AND score_hidden THEN 'score_hidden'
-        WHEN score < $min_score THEN 'min_score'
+        WHEN $deleted AND stripped(r.text) IN ('[deleted]', '[removed]') THEN 'deleted'
+        WHEN $empty AND stripped(r.text) = '' THEN 'empty'
+        WHEN list_contains($speakers, r.speaker) THEN 'speaker'
+        WHEN $stickied AND r.stickied THEN 'stickied'
+        WHEN $score_hidden AND r.score_hidden THEN 'score_hidden'
+        WHEN $distinguished AND r.distinguished IS NOT NULL THEN 'distinguished'
+        WHEN r.score < $min_score THEN 'min_score'
     END AS reason
-FROM read_parquet($utterances) WHERE NOT is_root
+FROM read_rows AS r JOIN (FROM tree WHERE depth > 0) AS t USING (position)
 """
 
 # A gap exists only between two; a single reply has none to be too small.
@@ -81,53 +99,39 @@ WITH RECURSIVE offenders AS (
 SELECT * FROM lost
 """
 
-DEPTHS = """
-CREATE TABLE kept AS
-WITH RECURSIVE sound AS (
-    SELECT position, parent FROM replies ANTI JOIN dropped USING (position)
-), down AS (
-    SELECT position, 1::BIGINT AS depth FROM sound SEMI JOIN (
-        SELECT position FROM read_parquet($utterances) WHERE is_root
-    ) AS root ON root.position = sound.parent
-    UNION ALL
-    SELECT sound.position, down.depth + 1 FROM down JOIN sound ON sound.parent = down.position
+# Equal scores go to the earlier, then to the smaller id; `released` knows positions only. One window, also
+# for the count, is one sort.
+RANKED = """
+CREATE TABLE ranked AS
+SELECT position, parent, depth, row_number() OVER siblings AS rank, count(*) OVER siblings AS siblings
+FROM replies ANTI JOIN dropped USING (position)
+WINDOW siblings AS (
+    PARTITION BY parent ORDER BY {order} ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING
 )
-SELECT * FROM down
+"""
+ORDERS: dict[Order, str] = {
+    "score": "score DESC, timestamp, id",
+    "released": "CASE WHEN depth = 1 THEN score END DESC, position",
+}
+
+RANKED_ROWS = """
+SELECT r.id, r.conversation_id, r.reply_to, r.score, r.timestamp, position, ranked.rank, ranked.siblings,
+    ranked.depth, ranked.parent AS parent_position
+FROM read_rows AS r JOIN ranked USING (position)
 """
 
-# Equal scores go to the earlier, then to the smaller id; `released` knows positions only.
-RANKED = """
-COPY (
-    SELECT r.id, r.conversation_id, u.id AS reply_to, r.score, r.timestamp, r.position,
-        row_number() OVER siblings AS rank,
-        count(*) OVER (PARTITION BY r.parent) AS siblings,
-        kept.depth, r.parent AS parent_position
-    FROM replies AS r JOIN kept USING (position)
-    JOIN (SELECT position, id FROM read_parquet($utterances)) AS u ON u.position = r.parent
-    WINDOW siblings AS (
-        PARTITION BY r.parent
-        ORDER BY CASE WHEN $order = 'score' OR kept.depth = 1 THEN r.score END DESC,
-            CASE WHEN $order = 'score' THEN r.timestamp END,
-            CASE WHEN $order = 'score' THEN r.id END,
-            r.position
-    )
-    ORDER BY r.position
-) TO $path (FORMAT parquet, COMPRESSION zstd)
+DROPPED_ROWS = """
+SELECT r.id, r.conversation_id, d.position, d.reason, because.id AS because_of
+FROM dropped AS d JOIN (SELECT position, id, conversation_id FROM read_rows) AS r USING (position)
+LEFT JOIN replies AS because ON because.position = d.because_of
+ORDER BY d.position
 """
 
 COUNTS = """
 SELECT (SELECT count(*) FROM replies) AS replies,
-    (SELECT count(*) FROM kept) AS ranked,
+    (SELECT count(*) FROM ranked) AS ranked,
     (SELECT count(*) FROM dropped) AS dropped,
-    (SELECT count(DISTINCT parent) FROM kept JOIN replies USING (position)) AS sibling_groups
-"""
-
-WRITE_DROPPED = """
-COPY (
-    SELECT r.id, r.conversation_id, d.reason, b.id AS because_of
-    FROM dropped AS d JOIN replies AS r USING (position) LEFT JOIN replies AS b ON b.position = d.because_of
-    ORDER BY d.position
-) TO $path (FORMAT parquet, COMPRESSION zstd)
+    (SELECT count(*) FROM ranked WHERE rank = 1) AS sibling_groups
 """
 
 # What counts as blank around a text: as in Python's str.strip, and the zero-width space.
@@ -138,33 +142,52 @@ BLANK = (
 
 
 def write_ranked_replies(
-    utterances: Path, out: Path, settings: RankingSettings | None = None, engine: Engine | None = None
-) -> dict[str, int]:
-    """Filter and rank the replies of the folder `utterances`, and write two Parquet files into the folder `out`.
+    utterances: Path,
+    out: Path,
+    settings: RankingSettings | None = None,
+    engine: Engine | None = None,
+    work: Path | None = None,
+) -> Counts:
+    """Filter and rank the replies of the artefact `utterances`, shard by shard, into the folder `out`.
 
-    `ranked_replies.parquet` holds the replies that stay with `rank` (1 is best), `siblings` (how many are
-    ranked together) and `depth` (1 answers the root); `dropped.parquet` the others. Returns the counts:
+    See `rank_shard` for the files of a shard. `work` keeps finished shards until all are. Returns the counts:
     `replies` = `ranked` + `dropped`, the latter also by reason.
     """
     settings, engine = settings or RankingSettings(), engine or Engine()
-    source = {"utterances": str(utterances / "utterances.parquet")}
+    out.mkdir(parents=True, exist_ok=True)
+
+    def make(name: str, folder: Path) -> Counts:
+        return rank_shard(utterances / name, folder, settings, engine)
+
+    with work_folder(work, out) as finished:
+        return map_shards([shard.name for shard in shards_of(utterances)], make, out, finished, engine.report)
+
+
+def rank_shard(utterances: Path, out: Path, settings: RankingSettings, engine: Engine) -> Counts:
+    """Filter and rank the replies of one shard and write two Parquet files into the folder `out`.
+
+    `ranked_replies.parquet` holds the replies that stay, in the order of the source, with `rank` (1 is best),
+    `siblings` (how many are ranked together) and `depth` (1 answers the root); `dropped.parquet` the others.
+    """
     filters = {
         "deleted": settings.deleted,
         "empty": settings.empty,
         "speakers": list(settings.speakers),
         "stickied": settings.stickied,
         "score_hidden": settings.score_hidden,
+        "distinguished": settings.distinguished,
         "min_score": settings.min_score,
-        "blank": BLANK,
     }
-    with engine.connect(spill=out / "spill") as connection:
-        connection.execute(REPLIES, source | filters)
+    with engine.connect(out / "spill") as connection:
+        create_read_rows(connection, utterances)
+        create_tree(connection, utterances)
+        connection.execute("SET VARIABLE blank = $1", [BLANK])
+        connection.execute(STRIPPED)
+        engine.run(connection, "filtering replies", REPLIES, filters)
         connection.execute(GAPS, {"min_score_gap": settings.min_score_gap})
         connection.execute(DROPPED)
-        connection.execute(DEPTHS, source)
-        path = {"path": str(out / "ranked_replies.parquet")}
-        connection.execute(RANKED, source | path | {"order": settings.order})
-        connection.execute(WRITE_DROPPED, {"path": str(out / "dropped.parquet")})
-        counts = only_row(connection, COUNTS)
-        reasons = connection.execute("SELECT reason, count(*) FROM dropped GROUP BY ALL ORDER BY ALL")
-        return counts | {f"dropped.{reason}": number for reason, number in reasons.fetchall()}
+        engine.run(connection, "ranking replies", RANKED.format(order=ORDERS[settings.order]))
+        engine.write(connection, "writing ranked replies", RANKED_ROWS, out / RANKED_REPLIES)
+        engine.write(connection, "writing dropped replies", DROPPED_ROWS, out / DROPPED_REPLIES)
+        reasons = counts_by(connection, "SELECT reason, count(*) FROM dropped GROUP BY ALL")
+        return only_row(connection, COUNTS) | {f"dropped.{reason}": number for reason, number in reasons.items()}

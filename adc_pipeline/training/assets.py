@@ -45,7 +45,7 @@ def base_model(
     with workspace.materializing(context, config) as making:
         walks = making.input("top_2")
         read = making.input("utterances", walks.inputs["utterances"])
-        texts = training_texts(read.path, walks.settings, making.folder / "spill", workspace.engine)
+        texts = training_texts(read.path, walks.settings, making.folder / "spill", making.engine)
         model = making.folder / "model"
         facts = prepare_base_model(making.settings, FORMATS[walks.settings["format"]], texts, model)
         lift(model)

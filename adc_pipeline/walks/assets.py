@@ -4,6 +4,7 @@ import dagster as dg
 
 from adc_pipeline.code_version import code_version
 from adc_pipeline.corpus.assets import utterances
+from adc_pipeline.database import write_database
 from adc_pipeline.distributions import distributions
 from adc_pipeline.ranking.assets import ranked_replies
 from adc_pipeline.resources import Workspace
@@ -13,6 +14,7 @@ from adc_pipeline.walks.coins import WalkKind
 from adc_pipeline.walks.datasets import WalkSettings, split_file, write_walks
 from adc_pipeline.walks.grammar import conversations_in_two_splits, grammar_violations
 from adc_pipeline.walks.picture import walks_as_markdown
+from adc_pipeline.walks.splits import SPLITS
 
 DESCRIPTIONS: dict[WalkKind, str] = {
     "top-2": "Walks that show the second-best reply, rejected, before the best, accepted (two times in three).",
@@ -38,7 +40,10 @@ def walk_asset(kind: WalkKind) -> dg.AssetsDefinition:
             ranked = making.input("ranked_replies")
             # Not the current ones: those that the ranks are of.
             read = making.input("utterances", ranked.inputs["utterances"])
-            making.count(write_walks(kind, read.path, ranked.path, making.folder, making.settings, workspace.engine))
+            with making.unfinished() as work:
+                making.count(
+                    write_walks(kind, read.path, ranked.path, making.folder, making.settings, making.engine, work)
+                )
             corpus = workspace.store.version("raw_corpus", read.inputs["raw_corpus"])
             write_card(kind, making.folder, making.settings, making.counts, corpus, read, ranked)
             making.metadata["preview"] = dg.MetadataValue.md(walks_as_markdown(making.folder / split_file("train")))
@@ -47,7 +52,10 @@ def walk_asset(kind: WalkKind) -> dg.AssetsDefinition:
                 "turns of a walk": "len(turns)",
                 "rejected turns": "len(list_filter(turns, lambda turn: turn.verdict = 'rejected'))",
             }
-            making.show("distributions", distributions(making.folder / "data" / "*.parquet", panels, workspace.engine))
+            files = [str(making.folder / split_file(split)) for split in SPLITS]
+            making.show("distributions", distributions(files, panels, making.engine))
+            making.finish()
+            write_database(workspace.store)
         return making.result()
 
     return walks

@@ -15,6 +15,8 @@ from pathlib import Path
 
 from adc_pipeline.engine import Engine, only_row
 from adc_pipeline.errors import PipelineError
+from adc_pipeline.ranking.ranked_replies import RANKED_REPLIES
+from adc_pipeline.shards import Counts, map_shards, shards_of, work_folder
 from adc_pipeline.walks.coins import WalkKind, coin_sql
 from adc_pipeline.walks.markers import FormatName
 from adc_pipeline.walks.rendering import Speakers, create_rendered
@@ -54,13 +56,12 @@ class WalkSettings:
 CHOICES: dict[WalkKind, str] = {
     "top-2": """
         CREATE TABLE choices AS
-        SELECT walk, parent_position AS parent, position AS next, 1 AS accepted,
-            CASE WHEN siblings > 1 AND {coin} THEN 2 ELSE 1 END AS shown
+        SELECT walk, parent_position AS parent, position AS next, reply_to, siblings, 1 AS accepted
         FROM ranked CROSS JOIN range($walks) AS drawn (walk) WHERE rank = 1
     """,
     "random-walk": """
         CREATE TABLE choices AS
-        SELECT walk, parent, arg_min(position, rank) AS next, min(rank) AS accepted, min(rank) AS shown
+        SELECT walk, parent, arg_min(position, rank) AS next, min(rank) AS accepted
         FROM (
             SELECT walk, parent_position AS parent, position, rank
             FROM ranked CROSS JOIN range($walks) AS drawn (walk)
@@ -72,77 +73,93 @@ CHOICES: dict[WalkKind, str] = {
 # The utterance whose coin decides: the one whose replies are chosen from, or each reply.
 FLIPPED: dict[WalkKind, str] = {"top-2": "reply_to", "random-walk": "id"}
 
+# Down to which rank replies are shown. In top-2 the coin does not decide the way down, so it is flipped only
+# on the way.
+SHOWN: dict[WalkKind, str] = {
+    "top-2": "CASE WHEN siblings > 1 AND {coin} THEN 2 ELSE 1 END",
+    "random-walk": "accepted",
+}
+
 PATH = """
 CREATE TABLE path AS
 WITH RECURSIVE path AS (
-    SELECT choices.*, root.position AS root, 1 AS step
-    FROM choices JOIN rendered AS root ON root.position = choices.parent AND root.is_root
+    SELECT choices.*, root_position AS root, 1 AS step
+    FROM choices JOIN conversations ON conversations.root_position = choices.parent
     UNION ALL
     SELECT choices.*, path.root, path.step + 1
     FROM path JOIN choices ON choices.parent = path.next AND choices.walk = path.walk
 )
-SELECT * FROM path
+SELECT walk, root, step, parent, accepted, {shown} AS shown FROM path
 """
 
 TURNS = """
 CREATE TABLE turns AS
 SELECT path.root, path.walk, path.step, r.id, r.score, r.rank, r.siblings, r.position,
     CASE WHEN r.rank = path.accepted THEN 'accepted' ELSE 'rejected' END AS verdict,
-    row_number() OVER (
-        PARTITION BY path.root, path.walk ORDER BY path.step, r.rank = path.accepted, r.rank
-    ) AS place
+    -- In the order of the text: step by step, the accepted reply of a step last.
+    path.step * 2 + (r.rank = path.accepted)::BIGINT AS stage
 FROM path JOIN ranked AS r ON r.parent_position = path.parent AND r.rank <= path.shown
 """
 
-# `ends` counts the characters up to and including a turn's marker, the background's before them.
+# `ends` counts the characters up to and including a turn's marker, the background's before them. Turns are
+# collected in any order and then sorted by it: an aggregate that sorts takes four times as long.
 WALKS = """
 CREATE TABLE walks AS
 WITH spelt AS (
     SELECT turns.* EXCLUDE (marker), u.speaker, length(u.text) AS characters, u.segment || marker AS segment,
-        length(marker) AS marker
+        length(marker) AS marker, u.altered
     FROM (
         SELECT *, CASE verdict WHEN 'accepted' THEN getvariable('accepted')
                                ELSE getvariable('rejected') END AS marker
         FROM turns
-    ) AS turns JOIN rendered AS u USING (position)
+    ) AS turns JOIN rendered_replies AS u USING (position)
 ), placed AS (
-    SELECT *, sum(length(segment)) OVER (PARTITION BY root, walk ORDER BY place) AS ends FROM spelt
+    SELECT *, sum(length(segment)) OVER (PARTITION BY root, walk ORDER BY stage, rank) AS ends FROM spelt
 ), joined AS (
-    SELECT root, walk, string_agg(segment, '' ORDER BY place) AS segments,
-        list((id, speaker, verdict, score, rank, siblings, ends - marker - characters, ends - marker)
-            ORDER BY place) AS turns
+    SELECT root, walk, count_if(altered) AS altered, list_sort(list({{
+        ends: ends, id: id, speaker: speaker, verdict: verdict, score: score, rank: rank, siblings: siblings,
+        start: ends - marker - characters, stop: ends - marker, segment: segment}})) AS turns
     FROM placed GROUP BY root, walk
 )
 SELECT {split} AS split, md5(u.conversation_id) AS shuffle,
-    u.segment || getvariable('background') || segments AS text, u.conversation_id, joined.walk, u.source,
+    u.segment || getvariable('background')
+        || array_to_string(list_transform(turns, lambda turn: turn.segment), '') AS text,
+    u.conversation_id, joined.walk, u.source,
     list_transform(turns, lambda turn: {{
-        utterance_id: turn[1], speaker: turn[2], verdict: turn[3], score: turn[4], rank: turn[5],
-        siblings: turn[6], start: turn[7]::BIGINT + head, "end": turn[8]::BIGINT + head}}) AS turns
-FROM (SELECT *, length(segment) + length(getvariable('background')) AS head FROM rendered WHERE is_root) AS u
+        utterance_id: turn.id, speaker: turn.speaker, verdict: turn.verdict, score: turn.score, rank: turn.rank,
+        siblings: turn.siblings, start: turn.start::BIGINT + head, "end": turn.stop::BIGINT + head}}) AS turns,
+    joined.altered + u.altered::BIGINT AS altered
+FROM (SELECT *, length(segment) + length(getvariable('background')) AS head FROM rendered_roots) AS u
 JOIN joined ON joined.root = u.position
 """
 
-WRITE = """
-COPY (
-    SELECT text, conversation_id, walk, source, turns FROM walks WHERE split = $split
-    ORDER BY shuffle, conversation_id, walk
-) TO $path (FORMAT parquet, COMPRESSION zstd)
-"""
+# The files that people take away: as every reader knows them, and small.
+PUBLISHED = "FORMAT parquet, COMPRESSION zstd"
+
+# Every column may be null, which none is. DuckDB would otherwise declare so only where it happens to know of no
+# null, and the same rows would have other bytes.
+COLUMNS = ", ".join(
+    f"if(walk >= 0, {name}, NULL) AS {name}" for name in ("text", "conversation_id", "walk", "source", "turns")
+)
+
+WALK_ROWS = f"""
+SELECT {COLUMNS} FROM (FROM walks WHERE split = $split ORDER BY shuffle, conversation_id, walk)
+"""  # noqa: S608
+
+# The shards of a dataset follow one another in the order of its rows.
+ALL_ROWS = f"SELECT {COLUMNS} FROM read_parquet($files)"  # noqa: S608
 
 COUNTS = """
 SELECT (SELECT count(*) FROM walks) AS walks,
     (SELECT count(*) FROM walks WHERE split = 'train') AS "walks.train",
     (SELECT count(*) FROM walks WHERE split = 'validation') AS "walks.validation",
     (SELECT count(*) FROM walks WHERE split = 'test') AS "walks.test",
-    (SELECT count(DISTINCT conversation_id) FROM walks) AS conversations,
+    (SELECT count(DISTINCT root) FROM path) AS conversations,
     (SELECT count(*) FROM turns) AS turns,
     (SELECT count(*) FROM turns WHERE verdict = 'accepted') AS "turns.accepted",
     (SELECT count(*) FROM turns WHERE verdict = 'rejected') AS "turns.rejected",
-    (SELECT count(*) FROM rendered WHERE is_root)
-        - (SELECT count(DISTINCT conversation_id) FROM walks) AS conversations_without_replies,
-    (SELECT count(*) FROM read_parquet(getvariable('utterances'))
-        WHERE neutral(text) <> text OR neutral(speaker) <> speaker OR neutral(title) <> title
-    ) AS texts_with_markers_neutralised
+    (SELECT count(*) FROM conversations) - (SELECT count(DISTINCT root) FROM path) AS conversations_without_replies,
+    (SELECT coalesce(sum(altered), 0)::BIGINT FROM walks) AS texts_with_markers_neutralised
 """
 
 
@@ -158,26 +175,51 @@ def write_walks(
     out: Path,
     settings: WalkSettings | None = None,
     engine: Engine | None = None,
-) -> dict[str, int]:
-    """Write the walks of the folders `utterances` and `ranked` as `out/data/SPLIT-00000-of-00001.parquet`.
+    work: Path | None = None,
+) -> Counts:
+    """Write the walks of the artefacts `utterances` and `ranked` as `out/data/SPLIT-00000-of-00001.parquet`.
 
     One row a walk: `text`, `conversation_id`, `walk`, `source`, and `turns`, a list of {`utterance_id`,
     `speaker`, `verdict`, `score`, `rank`, `siblings`, `start`, `end`}, where `text[start:end]` is the
-    turn's text and the marker follows at `end`. Returns counts of walks, turns and conversations.
+    turn's text and the marker follows at `end`. `work` keeps finished shards until all are. Returns counts of
+    walks, turns and conversations.
     """
     settings, engine = settings or WalkSettings(), engine or Engine()
     (out / "data").mkdir(parents=True, exist_ok=True)
-    with engine.connect(spill=out / "spill") as connection:
+    names = [shard.name for shard in shards_of(ranked)]
+
+    def make(name: str, folder: Path) -> Counts:
+        return walk_shard(kind, utterances / name, ranked / name, folder, settings, engine)
+
+    with work_folder(work, out) as finished, engine.connect(out / "spill") as connection:
+        counts = map_shards(names, make, finished, finished / "shards", engine.report)
+        for split in SPLITS:
+            files, file = [finished / name / f"{split}.parquet" for name in names], out / split_file(split)
+            if len(files) == 1:
+                files[0].rename(file)
+            else:
+                paths = {"files": [str(path) for path in files]}
+                engine.write(connection, f"joining the shards of {split}", ALL_ROWS, file, paths, PUBLISHED)
+    return counts
+
+
+def walk_shard(
+    kind: WalkKind, utterances: Path, ranked: Path, out: Path, settings: WalkSettings, engine: Engine
+) -> Counts:
+    """Write the walks of one shard as `out/SPLIT.parquet`, in the order that they have in the dataset."""
+    with engine.connect(out / "spill") as connection:
         create_rendered(connection, utterances, settings.format, settings.speakers)
         connection.execute("SET VARIABLE seed = $1", [settings.seed])
-        path = {"path": str(ranked / "ranked_replies.parquet")}
-        connection.execute("CREATE TABLE ranked AS FROM read_parquet($path)", path)
-        choices = CHOICES[kind].format(coin=coin_sql(kind, "walk", FLIPPED[kind]))
-        connection.execute(choices, {"walks": settings.walks_per_conversation})
-        connection.execute(PATH)
-        connection.execute(TURNS)
+        connection.read_parquet(str(ranked / RANKED_REPLIES)).create_view("ranked")
+        coin = coin_sql(kind, "walk", FLIPPED[kind])
+        choices = CHOICES[kind].format(coin=coin)
+        engine.run(connection, "flipping coins", choices, {"walks": settings.walks_per_conversation})
+        engine.run(connection, "walking down", PATH.format(shown=SHOWN[kind].format(coin=coin)))
+        engine.run(connection, "collecting turns", TURNS)
         train, validation, test = settings.shares
-        connection.execute(WALKS.format(split=split_sql("u.conversation_id", (train, validation, test))))
-        for split in SPLITS:
-            connection.execute(WRITE, {"split": split, "path": str(out / split_file(split))})
+        split = split_sql("u.conversation_id", (train, validation, test))
+        engine.run(connection, "writing texts", WALKS.format(split=split))
+        for name in SPLITS:
+            path = out / f"{name}.parquet"
+            engine.write(connection, f"writing {name}", WALK_ROWS, path, {"split": name}, PUBLISHED)
         return only_row(connection, COUNTS)

@@ -1,12 +1,13 @@
-"""How an utterance is spelt inside a walk: the view `rendered`, shared by the walks and the evaluation.
+"""How an utterance is spelt inside a walk: two views, shared by the walks, the tokenizer and the evaluation.
 
-A reply is `speaker\\ntext`, a root `speaker\\ntitle\\ntext`; the view also keeps speaker and text apart.
-It is a view and not a table, so that only the utterances a query really uses are spelt out.
+A reply is `speaker\\ntext`, a root `speaker\\ntitle\\ntext`; the views also keep speaker and text apart.
+They are views and not tables, so that only the utterances a query really uses are spelt out.
 """
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from adc_pipeline.corpus.tables import create_utterances
 from adc_pipeline.walks.markers import FORMATS, FormatName, neutralised
 
 if TYPE_CHECKING:
@@ -14,11 +15,12 @@ if TYPE_CHECKING:
 
 Speakers = Literal["names", "pseudonyms", "none"]
 
+# Hardly any text has an angle bracket, and looking for one costs a fraction of three replacements.
 NEUTRAL = """
-CREATE MACRO neutral(content) AS replace(replace(replace(content,
+CREATE MACRO neutral(content) AS CASE WHEN contains(content, '<') THEN replace(replace(replace(content,
     getvariable('background'), getvariable('neutral_background')),
     getvariable('rejected'), getvariable('neutral_rejected')),
-    getvariable('accepted'), getvariable('neutral_accepted'))
+    getvariable('accepted'), getvariable('neutral_accepted')) ELSE content END
 """
 
 # The published generator leaves texts as they are, so its format does too.
@@ -30,7 +32,7 @@ CREATE TABLE pseudonyms AS
 SELECT conversation_id, speaker, 'user' || row_number() OVER (
     PARTITION BY conversation_id ORDER BY NOT bool_or(is_root), min((timestamp, id))
 ) AS pseudonym
-FROM read_parquet(getvariable('utterances')) GROUP BY conversation_id, speaker
+FROM utterances GROUP BY conversation_id, speaker
 """
 
 SPEAKER: dict[Speakers, str] = {
@@ -39,34 +41,49 @@ SPEAKER: dict[Speakers, str] = {
     "none": "NULL::VARCHAR",
 }
 
-RENDERED = """
-CREATE VIEW rendered AS
-SELECT position, id, conversation_id, source, is_root, speaker, text,
-    concat(speaker || chr(10), CASE WHEN is_root THEN title || chr(10) END, text) AS segment
+# Of the two, the replies need no look at the tree.
+RENDERED_REPLIES = """
+CREATE VIEW rendered_replies AS
+SELECT *, concat(speaker || chr(10), text) AS segment
 FROM (
-    SELECT position, id, conversation_id, source, is_root, {speaker} AS speaker,
-        neutral(coalesce(title, '')) AS title, neutral(text) AS text
-    FROM read_parquet(getvariable('utterances')) {join}
+    SELECT position, id, conversation_id, {speaker} AS speaker, neutral(text) AS text, {altered} AS altered
+    FROM read_rows {join}
 )
 """
 
+RENDERED_ROOTS = """
+CREATE VIEW rendered_roots AS
+SELECT *, concat(speaker || chr(10), title || chr(10), text) AS segment
+FROM (
+    SELECT position, id, conversation_id, c.source, {speaker} AS speaker, neutral(coalesce(c.title, '')) AS title,
+        neutral(text) AS text, {altered} OR coalesce(neutral(c.title) <> c.title, false) AS altered
+    FROM (SELECT position, id, speaker, text FROM read_rows) AS r
+    JOIN conversations AS c ON c.root_position = r.position {join}
+)
+"""
+ALTERED = "(neutral(text) <> text OR neutral(speaker) <> speaker)"
+
 
 def create_rendered(connection: "DuckDBPyConnection", utterances: Path, format: FormatName, speakers: Speakers) -> None:
-    """Create the view `rendered` over the folder `utterances`, one row an utterance.
+    """Create the views `rendered_replies` and `rendered_roots` over the folder `utterances` or one of its shards.
 
-    Columns: `position`, `id`, `conversation_id`, `source`, `is_root`, `speaker` (null where the setting
-    speakers is none), `text`, and `segment`, all of it as it stands in a walk. The marker strings are left
-    behind as the variables `background`, `rejected` and `accepted` of the connection.
+    Columns: `position`, `id`, `conversation_id`, `speaker` (null where the setting speakers is none), `text`,
+    `segment`, all of it as it stands in a walk, and `altered`, whether a marker string was neutralised in it;
+    of roots also `source` and `title`. `rendered_replies` is for positions that the caller knows to be replies
+    that take part. The marker strings are left behind as the variables `background`, `rejected` and `accepted`
+    of the connection.
     """
+    create_utterances(connection, utterances)
     markers = FORMATS[format]
     names = ("background", "rejected", "accepted")
     variables = {name: getattr(markers, name) for name in names}
     variables |= {f"neutral_{name}": neutralised(variables[name]) for name in names}
-    for name, value in (variables | {"utterances": str(utterances / "utterances.parquet")}).items():
+    for name, value in variables.items():
         connection.execute(f"SET VARIABLE {name} = $1", [value])
     connection.execute(AS_IT_IS if format == "released" else NEUTRAL)
     join = ""
     if speakers == "pseudonyms":
         connection.execute(PSEUDONYMS)
         join = "JOIN pseudonyms USING (conversation_id, speaker)"
-    connection.execute(RENDERED.format(speaker=SPEAKER[speakers], join=join))
+    for view in (RENDERED_REPLIES, RENDERED_ROOTS):
+        connection.execute(view.format(speaker=SPEAKER[speakers], altered=ALTERED, join=join))

@@ -19,7 +19,13 @@ def training_texts(utterances: Path, walks: dict[str, Any], spill: Path, engine:
         create_rendered(connection, utterances, walks["format"], walks["speakers"])
         split = split_sql("conversation_id", (train, validation, test))
         rows = connection.execute(
-            f"SELECT segment FROM rendered WHERE {split} = 'train' ORDER BY md5(id)"  # noqa: S608
+            f"""
+            SELECT segment FROM (
+                SELECT id, conversation_id, segment FROM rendered_roots UNION ALL
+                SELECT id, conversation_id, segment FROM rendered_replies SEMI JOIN (
+                    FROM tree WHERE depth > 0) AS t USING (position)
+            ) WHERE {split} = 'train' ORDER BY md5(id)
+            """  # noqa: S608
         )
         while batch := rows.fetchmany(10_000):
             for (segment,) in batch:

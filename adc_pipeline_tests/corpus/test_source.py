@@ -1,17 +1,15 @@
 """Where corpora come from, and what is refused before anything is made of it."""
 
 import json
+import shutil
 import zipfile
-from collections.abc import Iterator
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 
 import pytest
 
-from adc_pipeline.corpus.source import CorpusSettings, check_source, check_unchanged, fetch, record_files
-from adc_pipeline.corpus.utterances import UtteranceSettings, write_utterances
+from adc_pipeline.corpus.settings import UtteranceSettings
+from adc_pipeline.corpus.source import CorpusSettings, check_source, check_unchanged, fetch, record_files, sources
+from adc_pipeline.corpus.utterances import write_utterances
 from adc_pipeline.errors import PipelineError
 
 LINES: list[dict[str, object]] = [
@@ -51,87 +49,131 @@ def test_a_folder_is_linked_and_a_change_of_it_is_noticed(corpus: Path, tmp_path
 @pytest.mark.parametrize("prefix", ["", "some-corpus/", "some/deeper/"])
 def test_a_zip_is_unpacked_wherever_the_corpus_lies_in_it(corpus: Path, tmp_path: Path, prefix: str) -> None:
     archive = zipped(corpus, tmp_path / "corpus.zip", prefix)
-    check_source(str(archive))
+    check_source(CorpusSettings(str(archive)))
     fetch(CorpusSettings(str(archive)), tmp_path, tmp_path / "unpacked")
-    assert (tmp_path / "unpacked" / "utterances.jsonl").read_bytes() == (corpus / "utterances.jsonl").read_bytes()
-    assert not (tmp_path / "unzipped").exists()
+    assert (tmp_path / "unpacked" / "00" / "utterances.jsonl").read_bytes() == (
+        corpus / "utterances.jsonl"
+    ).read_bytes()
+    assert [path.name for path in (tmp_path / "unpacked").iterdir()] == ["00"]
 
 
 def test_a_zip_that_would_leave_its_folder_is_refused(corpus: Path, tmp_path: Path) -> None:
     archive = zipped(corpus, tmp_path / "corpus.zip", "../outside/")
     with pytest.raises(PipelineError, match="outside its folder"):
-        fetch(CorpusSettings(str(archive)), tmp_path, tmp_path / "unpacked" / "corpus")
-    assert not (tmp_path / "outside").exists()
+        fetch(CorpusSettings(str(archive)), tmp_path, tmp_path / "unpacked")
+    assert not list(tmp_path.rglob("outside*"))
 
 
 def test_a_zip_cut_off_is_refused(corpus: Path, tmp_path: Path) -> None:
     archive = zipped(corpus, tmp_path / "corpus.zip")
     archive.write_bytes(archive.read_bytes()[:-40])
     with pytest.raises(PipelineError, match="not a whole zip"):
-        check_source(str(archive))
+        check_source(CorpusSettings(str(archive)))
 
 
-@pytest.mark.parametrize("name", ["/nowhere/at/all", "./missing", "missing.zip", "~/not/there"])
-def test_a_path_that_is_not_there_is_refused(name: str) -> None:
-    with pytest.raises(PipelineError, match="does not exist"):
-        check_source(name)
-
-
-def test_a_folder_that_is_no_corpus_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(PipelineError, match="not a ConvoKit corpus"):
-        check_source(str(tmp_path))
-
-
-def test_without_a_network_a_corpus_by_name_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
-    with pytest.raises(PipelineError, match="could not be downloaded"):
-        fetch(CorpusSettings("reddit-corpus-small"), tmp_path / "downloads", tmp_path / "corpus")
-
-
-class Collection(SimpleHTTPRequestHandler):
-    """A folder served without a word on the terminal."""
-
-    def log_message(self, *_: object) -> None: ...
+def dump(path: Path, **columns: object) -> Path:
+    path.write_text(json.dumps({"id": "r", "created_utc": 1} | columns) + "\n")
+    return path
 
 
 @pytest.fixture
-def collection(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """ConvoKit's collection with one corpus in it, on this machine."""
-    import convokit.util
-
-    served = tmp_path / "served"
-    served.mkdir()
-    zipped(corpus, served / "tiny-corpus.zip", "tiny-corpus/")
-    (served / "broken-corpus.zip").write_bytes(b"PK")
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Collection, directory=str(served))) as server:
-        Thread(target=server.serve_forever, daemon=True).start()
-        names = ("tiny-corpus", "broken-corpus")
-        config = {
-            "cur_version": dict.fromkeys((*names, "subreddit"), 1),
-            "DatasetURLs": {name: f"http://127.0.0.1:{server.server_port}/{name}.zip" for name in names},
-            "ModelURLS": {},
-        }
-        (served / "config.json").write_text(json.dumps(config))
-        ask, local = convokit.util.requests.get, f"http://127.0.0.1:{server.server_port}/config.json"
-        monkeypatch.setattr(convokit.util.requests, "get", lambda _: ask(local))
-        monkeypatch.setenv("HOME", str(tmp_path))
-        yield
-        server.shutdown()
+def dumped(tmp_path: Path) -> Path:
+    """A folder of dumps whose names say nothing of their order."""
+    folder = tmp_path / "dumped"
+    (folder / "later").mkdir(parents=True)
+    dump(folder / "a.jsonl", body="yes", link_id="t3_r", parent_id="t3_r")
+    dump(folder / "z.ndjson", title="post", selftext="")
+    dump(folder / "later" / "RS_2018-10", title="post", selftext="")
+    (folder / "table.csv").write_text("id,conversation_id,reply_to,text,score\n")
+    (folder / "README.txt").write_text("where it is from")
+    (folder / ".hidden.zst").write_text("")
+    return folder
 
 
-def test_a_corpus_is_downloaded_by_name(collection: None, corpus: Path, tmp_path: Path) -> None:
-    for out in ("first", "again"):
-        fetch(CorpusSettings("tiny-corpus"), tmp_path / "downloads", tmp_path / out)
-        assert (tmp_path / out / "utterances.jsonl").read_bytes() == (corpus / "utterances.jsonl").read_bytes()
+def test_a_folder_of_dumps_is_one_part_a_file_with_submissions_before_comments(dumped: Path, tmp_path: Path) -> None:
+    said: list[str] = []
+    check_source(CorpusSettings(str(dumped)))
+    fetch(CorpusSettings(str(dumped)), tmp_path, tmp_path / "out", said.append)
+    parts = sorted((tmp_path / "out").iterdir())
+    assert [part.name for part in parts] == ["00", "01", "02", "03"]
+    assert [part.resolve().name for part in parts] == ["RS_2018-10", "z.ndjson", "a.jsonl", "table.csv"]
+    assert said == [f"In {dumped}, no part of the corpus: README.txt"]
 
 
-@pytest.mark.parametrize(
-    ("name", "sentence"),
-    [("no-such-corpus", "ConvoKit knows no corpus"), ("broken-corpus", "could not be downloaded")],
-)
-def test_a_name_that_gives_no_corpus_is_refused(collection: None, tmp_path: Path, name: str, sentence: str) -> None:
-    with pytest.raises(PipelineError, match=sentence):
-        fetch(CorpusSettings(name), tmp_path / "downloads", tmp_path / "corpus")
+def test_several_sources_are_parts_in_the_order_given(corpus: Path, dumped: Path, tmp_path: Path) -> None:
+    archive = zipped(corpus, tmp_path / "corpus.zip")
+    settings = CorpusSettings(f"{dumped / 'a.jsonl'}, sample ,{archive},{corpus}", sample_conversations=3)
+    check_source(settings)
+    fetch(settings, tmp_path, tmp_path / "out")
+    assert [part.is_dir() for part in sorted((tmp_path / "out").iterdir())] == [False, True, True, True]
+    assert [part.is_symlink() for part in sorted((tmp_path / "out").iterdir())] == [True, False, False, True]
+
+
+def test_a_path_with_a_comma_is_one_path(corpus: Path, tmp_path: Path) -> None:
+    renamed = corpus.rename(tmp_path / "this, that")
+    assert sources(str(renamed)) == [str(renamed)]
+    assert sources("sample, some-corpus") == ["sample", "some-corpus"]
+
+
+@pytest.mark.parametrize("corpus", ["", " , ", "sample,sample"])
+def test_a_source_named_twice_or_not_at_all_is_refused(corpus: str) -> None:
+    with pytest.raises(PipelineError, match="name each source once"):
+        sources(corpus)
+
+
+def test_more_parts_than_a_hundred_stay_in_order(tmp_path: Path) -> None:
+    folder = tmp_path / "many"
+    folder.mkdir()
+    for number in range(101):
+        dump(folder / f"{number:03}.jsonl", title="post")
+    fetch(CorpusSettings(str(folder)), tmp_path, tmp_path / "out")
+    parts = sorted((tmp_path / "out").iterdir())
+    assert [part.resolve().stem for part in parts] == [f"{number:03}" for number in range(101)]
+
+
+def test_the_digest_is_the_same_wherever_the_corpus_lies(dumped: Path, corpus: Path, tmp_path: Path) -> None:
+    digests = set()
+    for place in ("here", "there"):
+        moved = [shutil.copytree(folder, tmp_path / place / folder.name) for folder in (dumped, corpus)]
+        out = tmp_path / place / "out"
+        fetch(CorpusSettings(",".join(map(str, moved))), tmp_path, out)
+        digests.add(record_files(out, tmp_path / place / "files.json"))
+        check_unchanged(out, tmp_path / place / "files.json")
+    assert len(digests) == 1
+    assert list(json.loads((tmp_path / "here" / "files.json").read_text()))[3:5] == ["03", "04/conversations.json"]
+    dump(tmp_path / "here" / "dumped" / "a.jsonl", body="no", link_id="t3_r")
+    with pytest.raises(PipelineError, match="has changed"):
+        check_unchanged(tmp_path / "here" / "out", tmp_path / "here" / "files.json")
+
+
+@pytest.mark.parametrize("content", ["", "just text", "PK"])
+def test_a_file_in_a_folder_that_cannot_be_read_is_refused_by_name(dumped: Path, content: str) -> None:
+    (dumped / "odd.jsonl").write_text(content)
+    with pytest.raises(PipelineError, match=r"odd\.jsonl"):
+        check_source(CorpusSettings(str(dumped)))
+
+
+def test_a_table_without_its_columns_is_refused_before_anything_is_made(dumped: Path) -> None:
+    with pytest.raises(PipelineError, match="has no column body"):
+        check_source(CorpusSettings(str(dumped / "table.csv"), columns={"text": "body"}))
+
+
+def test_the_setting_format_overrides_what_a_folder_looks_like(corpus: Path, tmp_path: Path) -> None:
+    with pytest.raises(PipelineError, match="without utterances"):
+        check_source(CorpusSettings(str(tmp_path), format="convokit"))
+    fetch(CorpusSettings(str(corpus), format="dump"), tmp_path, tmp_path / "out")
+    assert (tmp_path / "out" / "00").resolve() == corpus / "utterances.jsonl"
+
+
+@pytest.mark.parametrize("name", ["/nowhere/at/all", "./missing", "missing.zip", "~/not/there", "RC_2018-09.zst"])
+def test_a_path_that_is_not_there_is_refused(name: str) -> None:
+    with pytest.raises(PipelineError, match="does not exist"):
+        check_source(CorpusSettings(name))
+
+
+def test_a_folder_that_is_no_corpus_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(PipelineError, match="neither a ConvoKit corpus"):
+        check_source(CorpusSettings(str(tmp_path)))
 
 
 @pytest.mark.parametrize("file", ["utterances.jsonl", "conversations.json"])
@@ -139,7 +181,7 @@ def test_a_file_cut_off_in_the_middle_is_refused(corpus: Path, tmp_path: Path, f
     (corpus / file).write_bytes((corpus / file).read_bytes()[:-9])
     out = tmp_path / "out"
     out.mkdir()
-    with pytest.raises(PipelineError, match="fetch the corpus again"):
+    with pytest.raises(PipelineError, match=r"fetch (it|the corpus) again"):
         write_utterances(corpus, out)
     assert list(out.iterdir()) == []
 
@@ -154,8 +196,9 @@ def test_more_set_aside_than_allowed_fails_with_the_reasons(corpus: Path, tmp_pa
     with (corpus / "utterances.jsonl").open("a") as file:
         file.write(json.dumps(LINES[1] | {"id": "b", "reply_to": "gone"}) + "\n")
     with pytest.raises(PipelineError, match=r"1 of 3 .* \(1 missing_parent\).* max_set_aside"):
-        write_utterances(corpus, tmp_path)
-    assert write_utterances(corpus, tmp_path, UtteranceSettings(max_set_aside=0.5))["set_aside.missing_parent"] == 1
+        write_utterances(corpus, tmp_path / "refused")
+    counts = write_utterances(corpus, tmp_path / "allowed", UtteranceSettings(max_set_aside=0.5))
+    assert counts["set_aside.missing_parent"] == 1
 
 
 def test_an_empty_corpus_is_refused(corpus: Path, tmp_path: Path) -> None:

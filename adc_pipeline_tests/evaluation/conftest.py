@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import pyarrow.parquet as pq
 import pytest
 
 from adc_pipeline.corpus.sample import write_sample
@@ -14,6 +13,7 @@ from adc_pipeline.evaluation.settings import EvaluationSettings
 from adc_pipeline.ranking.ranked_replies import write_ranked_replies
 from adc_pipeline.walks.datasets import WalkSettings, write_walks
 from adc_pipeline.walks.markers import FORMATS
+from adc_pipeline_tests.stages import read_utterances
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -71,7 +71,7 @@ def tokenizer(stages: Stages) -> "PreTrainedTokenizerBase":
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    bpe.train_from_iterator(pq.read_table(stages.utterances / "utterances.parquet")["text"].to_pylist(), trainer)
+    bpe.train_from_iterator([text for (text,) in read_utterances(stages.utterances, "text")], trainer)
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=bpe, eos_token="<|end|>")
     tokenizer.add_special_tokens({"additional_special_tokens": list(FORMATS["default"].strings())})
     return tokenizer

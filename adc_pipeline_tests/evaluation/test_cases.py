@@ -11,7 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from adc_pipeline.corpus.utterances import UtteranceSettings, write_utterances
+from adc_pipeline.corpus.settings import UtteranceSettings
+from adc_pipeline.corpus.utterances import write_utterances
 from adc_pipeline.errors import PipelineError
 from adc_pipeline.evaluation.cases import Cases, read_cases
 from adc_pipeline.evaluation.scoring import Query
@@ -22,6 +23,7 @@ from adc_pipeline.walks.markers import Verdict
 from adc_pipeline.walks.splits import split_of
 from adc_pipeline_tests import trees
 from adc_pipeline_tests.evaluation.conftest import Stages, run_stages
+from adc_pipeline_tests.stages import read, read_records, utterance_records
 
 VERDICTS: tuple[Verdict, Verdict] = ("rejected", "accepted")
 CAPS = EvaluationSettings(max_siblings=3, max_groups=2, max_steering=2)
@@ -48,12 +50,12 @@ class Search:
 
 
 def search(stages: Stages, caps: EvaluationSettings) -> Search:
-    utterances = {row["id"]: row for row in pq.read_table(stages.utterances / "utterances.parquet").to_pylist()}
+    utterances = {row["id"]: row for row in utterance_records(stages.utterances)}
     walks = pq.read_table(stages.dataset / "data/test-00000-of-00001.parquet").to_pylist()
     chosen = sorted({walk["conversation_id"] for walk in walks}, key=md5)[: caps.max_conversations]
     ranked = [
         {**utterances[row["id"]], **row}
-        for row in pq.read_table(stages.ranked / "ranked_replies.parquet").to_pylist()
+        for row in read_records(stages.ranked, "ranked_replies.parquet")
         if row["conversation_id"] in chosen
     ]
     replies = {row["id"]: row for row in ranked}
@@ -183,7 +185,7 @@ def test_only_test_conversations_are_read(corpus: Path, tmp_path: Path) -> None:
     shares = (40, 10, 50)
     stages = run_stages(corpus, tmp_path, kind="top-2", shares=shares)
     cases = read_cases(stages.dataset, stages.utterances, stages.ranked, "default", "names", CAPS, tmp_path / "spill")
-    ids = pq.read_table(stages.ranked / "ranked_replies.parquet")["conversation_id"].to_pylist()
+    ids = [id for (id,) in read(stages.ranked, "ranked_replies.parquet", "conversation_id")]
     assert set(cases.conversations) == {id for id in ids if split_of(id, shares) == "test"}
     assert 5 < len(cases.conversations) < len(set(ids))
 

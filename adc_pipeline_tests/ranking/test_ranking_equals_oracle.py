@@ -8,14 +8,15 @@ from collections import Counter
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import duckdb
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from adc_pipeline.corpus.utterances import UtteranceSettings, write_utterances
+from adc_pipeline.corpus.settings import UtteranceSettings
+from adc_pipeline.corpus.utterances import write_utterances
 from adc_pipeline.ranking.ranked_replies import RankingSettings, write_ranked_replies
 from adc_pipeline_tests import oracle, trees
 from adc_pipeline_tests.oracle import Fault
+from adc_pipeline_tests.stages import read, read_utterances
 
 EVERYTHING = RankingSettings(deleted=False, empty=False, speakers=(), stickied=False, score_hidden=False)
 
@@ -189,29 +190,29 @@ ranking_settings = st.builds(
 ) | st.builds(RankingSettings, min_score_gap=st.sampled_from([0, 1, 2, 5]), min_score=st.sampled_from([None, 0]))
 
 
-def rows(path: Path, columns: str) -> list[tuple]:
-    return duckdb.read_parquet(str(path)).project(columns).fetchall()
-
-
 def assert_equal(folder: Path, utterances: list[oracle.Utterance], ranking: oracle.Ranking) -> None:
-    """The four Parquet files under `folder` say what the oracle says."""
-    taking_part = rows(folder / "utterances.parquet", "id, is_root, position, text, speaker, score")
-    assert [row[2] for row in taking_part] == sorted(row[2] for row in taking_part)
+    """The tables of both stages in `folder` say what the oracle says."""
+    utterances_folder, ranked_folder = folder / "utterances", folder / "ranked"
+    taking_part = read_utterances(utterances_folder, "id, is_root, position, text, speaker, score")
     roots = {root.id for root in ranking.roots}
     assert taking_part == [
         (u.id, u.id in roots, u.position, u.text, u.speaker, u.score) for u in ranking.taking_part.values()
     ]
     assert {
         id: (conversation, position, Fault(reason, because_of))
-        for id, conversation, position, reason, because_of in rows(folder / "set_aside.parquet", "*")
+        for id, conversation, position, reason, because_of in read(
+            utterances_folder, "set_aside.parquet", "id, conversation_id, position, reason, because_of"
+        )
     } == {
         u.id: (u.conversation_id, u.position, ranking.set_aside[u.id]) for u in utterances if u.id in ranking.set_aside
     }
     assert {
         id: (conversation, Fault(reason, because_of))
-        for id, conversation, reason, because_of in rows(folder / "dropped.parquet", "*")
+        for id, conversation, reason, because_of in read(
+            ranked_folder, "dropped.parquet", "id, conversation_id, reason, because_of"
+        )
     } == {id: (ranking.taking_part[id].conversation_id, fault) for id, fault in ranking.dropped.items()}
-    assert set(rows(folder / "ranked_replies.parquet", "id, reply_to, score, rank, siblings")) == {
+    assert set(read(ranked_folder, "ranked_replies.parquet", "id, reply_to, score, rank, siblings")) == {
         (u.id, parent, u.score, rank, len(siblings))
         for parent, siblings in ranking.replies.items()
         for rank, u in enumerate(siblings, 1)
@@ -223,24 +224,30 @@ def reasons(faults: dict[str, Fault], prefix: str) -> dict[str, int]:
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
-@given(corpus=trees.corpora(), ranking=ranking_settings, adopt_roots=st.sampled_from([True, True, False]))
+@given(
+    corpus=trees.corpora(),
+    ranking=ranking_settings,
+    adopt_roots=st.sampled_from([True, True, False]),
+    shards=st.sampled_from([1, 1, 2, 5]),
+)
 def test_ranking_equals_the_oracle_on_generated_trees(
-    corpus: trees.Corpus, ranking: RankingSettings, adopt_roots: bool
+    corpus: trees.Corpus, ranking: RankingSettings, adopt_roots: bool, shards: int
 ) -> None:
     with TemporaryDirectory() as temporary:
         folder = Path(temporary)
         directory = corpus.write(folder / "corpus")
-        (folder / "out").mkdir()
-        read = write_utterances(directory, folder / "out", UtteranceSettings(adopt_roots, max_set_aside=1.0))
-        counts = write_ranked_replies(folder / "out", folder / "out", ranking)
+        settings = UtteranceSettings(adopt_roots, max_set_aside=1.0, shards=shards)
+        read_counts = write_utterances(directory, folder / "utterances", settings)
+        counts = write_ranked_replies(folder / "utterances", folder / "ranked", ranking)
 
         utterances = oracle.load(directory)
         expected = oracle.rank(utterances, ranking, adopt_roots)
-        assert_equal(folder / "out", utterances, expected)
+        assert_equal(folder, utterances, expected)
 
-        assert read["read"] == len(corpus.rows)
-        assert read["read"] == read["taking_part"] + read["set_aside"]
+        assert read_counts["read"] == len(corpus.rows)
+        assert read_counts["read"] == read_counts["taking_part"] + read_counts["set_aside"]
         assert counts["replies"] == counts["ranked"] + counts["dropped"]
-        assert read["read"] == (counts["ranked"] + counts["dropped"] + len(expected.roots) + read["set_aside"])
-        found = {key: n for key, n in (read | counts).items() if key.startswith(("set_aside.", "dropped."))}
+        parts = counts["ranked"], counts["dropped"], len(expected.roots), read_counts["set_aside"]
+        assert read_counts["read"] == sum(parts)
+        found = {key: n for key, n in (read_counts | counts).items() if key.startswith(("set_aside.", "dropped."))}
         assert found == reasons(expected.set_aside, "set_aside") | reasons(expected.dropped, "dropped")

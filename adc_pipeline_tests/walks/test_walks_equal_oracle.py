@@ -18,7 +18,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from adc_pipeline.corpus.sample import write_sample
-from adc_pipeline.corpus.utterances import UtteranceSettings, write_utterances
+from adc_pipeline.corpus.settings import UtteranceSettings
+from adc_pipeline.corpus.utterances import write_utterances
 from adc_pipeline.engine import Engine
 from adc_pipeline.ranking.ranked_replies import RankingSettings, write_ranked_replies
 from adc_pipeline.walks.datasets import WalkSettings, write_walks
@@ -152,11 +153,13 @@ def run_to_ranking(
     ranking: RankingSettings | None = None,
     adopt_roots: bool = True,
     engine: Engine | None = None,
+    decode_entities: bool = True,
+    shards: int = 1,
 ) -> Path:
     """The ConvoKit corpus in `directory` up to ranked replies, everything in the folder `out`."""
-    out.mkdir()
-    write_utterances(directory, out, UtteranceSettings(adopt_roots, max_set_aside=1.0), engine)
-    write_ranked_replies(out, out, ranking, engine)
+    settings = UtteranceSettings(adopt_roots, max_set_aside=1.0, decode_entities=decode_entities, shards=shards)
+    write_utterances(directory, out / "utterances", settings, engine)
+    write_ranked_replies(out / "utterances", out / "ranked", ranking, engine)
     return out
 
 
@@ -167,7 +170,7 @@ def dataset_files(folder: Path) -> list[Path]:
 def make_dataset(kind: Kind, ranked: Path, walk: WalkSettings, engine: Engine | None = None) -> Path:
     out = ranked / kind
     out.mkdir(exist_ok=True)
-    write_walks(kind, ranked, ranked, out, walk, engine)
+    write_walks(kind, ranked / "utterances", ranked / "ranked", out, walk, engine)
     return out
 
 
@@ -205,14 +208,20 @@ walk_settings = st.builds(
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
-@given(corpus=trees.corpora(), ranking=ranking_settings, walk=walk_settings)
-def test_walks_equal_the_oracle_on_generated_trees(
-    corpus: trees.Corpus, ranking: RankingSettings, walk: WalkSettings
+@given(corpus=trees.corpora(), ranking=ranking_settings, walk=walk_settings, shards=st.sampled_from([2, 5]))
+def test_walks_equal_the_oracle_on_generated_trees_whatever_the_number_of_shards(
+    corpus: trees.Corpus, ranking: RankingSettings, walk: WalkSettings, shards: int
 ) -> None:
     with TemporaryDirectory() as temporary:
         directory = corpus.write(Path(temporary) / "corpus")
         ranked = run_to_ranking(directory, Path(temporary) / "ranked", ranking)
         assert_walks_equal(ranked, oracle.rank(oracle.load(directory), ranking), walk)
+        sharded = run_to_ranking(directory, Path(temporary) / "sharded", ranking, shards=shards)
+        for kind in KINDS:
+            for one, other in zip(
+                dataset_files(ranked / kind), dataset_files(make_dataset(kind, sharded, walk)), strict=True
+            ):
+                assert one.read_bytes() == other.read_bytes()
 
 
 def test_walks_equal_the_oracle_in_a_long_chain_and_under_a_wide_post(tmp_path: Path) -> None:
@@ -275,7 +284,7 @@ def published(directory: Path, kind: Kind, seed: int) -> dict[tuple[str, int], s
 
 
 def assert_released_is_published(directory: Path, ranked: Path, seed: int) -> None:
-    run_to_ranking(directory, ranked, RELEASED_RANKING, adopt_roots=False)
+    run_to_ranking(directory, ranked, RELEASED_RANKING, adopt_roots=False, decode_entities=False)
     for kind in KINDS:
         walk = WalkSettings(seed=seed, format="released")
         dataset = read_dataset(make_dataset(kind, ranked, walk), walk.shares)
@@ -302,9 +311,11 @@ def test_released_is_what_the_published_generator_makes_of_whole_corpora(directo
 # --- The same bytes -----------------------------------------------------------------------------------
 
 
-def digests(directory: Path, ranked: Path, engine: Engine | None = None, released: bool = False) -> Iterator[str]:
+def digests(
+    directory: Path, ranked: Path, engine: Engine | None = None, released: bool = False, shards: int = 1
+) -> Iterator[str]:
     ranking, walk = (RELEASED_RANKING, RELEASED) if released else (RankingSettings(), WalkSettings())
-    run_to_ranking(directory, ranked, ranking, engine=engine)
+    run_to_ranking(directory, ranked, ranking, engine=engine, shards=shards)
     for kind in KINDS:
         for path in dataset_files(make_dataset(kind, ranked, walk, engine)):
             yield hashlib.sha256(path.read_bytes()).hexdigest()
@@ -339,6 +350,12 @@ def test_threads_and_the_order_of_the_rows_do_not_change_a_byte(large_sample: Pa
 def test_released_has_the_same_bytes_for_one_and_two_threads(large_sample: Path, tmp_path: Path) -> None:
     one = list(digests(large_sample, tmp_path / "one", Engine(threads=1), released=True))
     assert list(digests(large_sample, tmp_path / "two", Engine(threads=2), released=True)) == one
+
+
+@pytest.mark.parametrize("shards", [2, 7])
+def test_the_number_of_shards_does_not_change_a_byte(large_sample: Path, tmp_path: Path, shards: int) -> None:
+    one = list(digests(large_sample, tmp_path / "one"))
+    assert list(digests(large_sample, tmp_path / "sharded", shards=shards)) == one
 
 
 def test_a_second_run_makes_the_same_bytes(sample: Path, tmp_path: Path) -> None:

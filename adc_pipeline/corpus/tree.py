@@ -1,0 +1,160 @@
+"""Which rows of a shard take part, and where each stands in its conversation; why the others do not.
+
+An utterance takes part if it can be reached from its conversation's root by `reply_to` inside that
+conversation. Only ids and numbers are looked at, never the text. Ids are joined once; after that
+everything works on `position`, because integers join faster.
+
+What cannot take part goes to `set_aside.parquet` with one reason; `because_of` names the ancestor that an
+otherwise sound utterance was lost with.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from adc_pipeline.corpus.tables import CONVERSATIONS, SET_ASIDE, TREE, create_read_rows
+from adc_pipeline.engine import Engine, only_row
+from adc_pipeline.shards import Counts
+
+if TYPE_CHECKING:
+    pass
+
+KEYS = """
+CREATE TABLE keys AS
+SELECT position, id, conversation_id, reply_to, timestamp, score FROM read_rows ANTI JOIN doubled USING (position)
+WHERE id IS NOT NULL AND conversation_id IS NOT NULL
+"""
+
+# A line from which nothing could be read arrives with every column null.
+UNREADABLE = """
+CREATE TABLE offenders AS
+SELECT position, CASE WHEN conversation_id IS NULL AND text = '' AND speaker = '' THEN 'malformed'
+                      WHEN id IS NULL THEN 'no_id' ELSE 'no_conversation' END AS reason
+FROM read_rows WHERE id IS NULL OR conversation_id IS NULL
+UNION ALL
+SELECT position, 'duplicate_id' FROM doubled SEMI JOIN read_rows USING (position)
+"""
+
+LINK = """
+CREATE TABLE linked AS
+SELECT r.position, p.position AS parent, r.reply_to IS NULL AS head, r.score IS NULL AS unscored,
+    r.reply_to IS NOT NULL AND p.position IS NULL AS orphan,
+    coalesce(p.conversation_id <> r.conversation_id, false) AS stray
+FROM keys AS r LEFT JOIN keys AS p ON p.id = r.reply_to
+"""
+
+ROOTS = """
+CREATE TABLE roots AS
+WITH heads AS (
+    SELECT *, row_number() OVER (
+        PARTITION BY conversation_id ORDER BY id <> conversation_id, timestamp, id
+    ) AS place
+    FROM keys WHERE reply_to IS NULL
+)
+SELECT position, conversation_id, id, false AS adopted FROM heads WHERE place = 1
+UNION ALL
+SELECT any_value(position), conversation_id, any_value(id), true
+FROM keys SEMI JOIN (FROM linked WHERE orphan OR stray) AS outside USING (position)
+    ANTI JOIN heads USING (conversation_id)
+WHERE $adopt_roots
+GROUP BY conversation_id HAVING count(*) = 1
+"""
+
+UNFIT = """
+INSERT INTO offenders
+SELECT position, CASE WHEN head THEN 'second_root' WHEN unscored THEN 'no_score'
+                      WHEN orphan THEN 'missing_parent' ELSE 'other_conversation' END
+FROM (FROM linked WHERE head OR unscored OR orphan OR stray) AS unfit ANTI JOIN roots USING (position)
+"""
+
+# Neither a root nor an offender, so each hangs from exactly one other.
+CHILDREN = """
+CREATE TABLE children AS
+SELECT position, parent FROM linked ANTI JOIN roots USING (position)
+WHERE NOT (head OR unscored OR orphan OR stray)
+"""
+
+REACH = """
+CREATE TABLE reached AS
+WITH RECURSIVE down AS (
+    SELECT position, 0 AS depth FROM roots
+    UNION ALL
+    SELECT children.position, down.depth + 1 FROM down JOIN children ON children.parent = down.position
+)
+SELECT * FROM down
+"""
+
+# In the order of `linked`, which is the source's.
+PLACED = """
+CREATE TABLE placed AS
+SELECT position, parent, depth FROM linked LEFT JOIN reached USING (position)
+"""
+
+# What neither a root nor an offender leads to hangs in a loop, or below one.
+LOST = """
+CREATE TABLE set_aside AS
+WITH RECURSIVE missing AS (
+    SELECT position, parent FROM placed ANTI JOIN offenders USING (position) WHERE depth IS NULL
+), lost AS (
+    SELECT position, reason, NULL::BIGINT AS because_of FROM offenders
+    UNION ALL
+    SELECT missing.position, lost.reason, coalesce(lost.because_of, lost.position)
+    FROM lost JOIN missing ON missing.parent = lost.position
+)
+SELECT * FROM lost
+UNION ALL
+SELECT position, 'loop', NULL FROM missing ANTI JOIN lost USING (position)
+"""
+
+TREE_ROWS = """
+SELECT position, CASE WHEN depth > 0 THEN parent END AS parent_position, depth
+FROM placed WHERE depth IS NOT NULL
+"""
+
+CONVERSATION_ROWS = """
+SELECT roots.conversation_id, roots.position AS root_position, roots.id AS root_id,
+    coalesce(told.title, r.title) AS title, coalesce(told.source, r.source) AS source, roots.adopted
+FROM roots JOIN (SELECT position, title, source FROM read_rows) AS r USING (position)
+LEFT JOIN titles AS told USING (conversation_id)
+ORDER BY roots.position
+"""
+
+SET_ASIDE_ROWS = """
+SELECT r.id, r.conversation_id, s.position, s.reason, because.id AS because_of, r.reply_to
+FROM set_aside AS s JOIN (SELECT position, id, conversation_id, reply_to FROM read_rows) AS r USING (position)
+LEFT JOIN (SELECT position, id FROM read_rows) AS because ON because.position = s.because_of
+ORDER BY s.position
+"""
+
+COUNTS = """
+SELECT (SELECT count(*) FROM read_rows) AS read,
+    (SELECT count(*) FROM reached) AS taking_part,
+    (SELECT count(*) FROM roots) AS roots,
+    (SELECT count(*) FROM roots WHERE adopted) AS adopted_roots,
+    (SELECT count(*) FROM set_aside) AS set_aside
+"""
+
+
+def write_tree(rows: Path, doubled: Path, titles: Path, out: Path, adopt_roots: bool, engine: Engine) -> Counts:
+    """Write the tree of the shard `rows` into the folder `out`: three Parquet files, see `corpus.tables`.
+
+    `doubled` names the positions that stay behind because another row has their id, `titles` what ConvoKit
+    says of conversations. A parent that is in no row of this shard counts as missing. Returns the counts:
+    `read` = `taking_part` + `set_aside`.
+    """
+    with engine.connect(out / "spill") as connection:
+        create_read_rows(connection, rows)
+        connection.read_parquet(str(doubled)).create_view("doubled")
+        connection.read_parquet(str(titles)).create_view("titles")
+        engine.run(connection, "reading the ids", KEYS)
+        connection.execute(UNREADABLE)
+        engine.run(connection, "finding the parent of every reply", LINK)
+        connection.execute(ROOTS, {"adopt_roots": adopt_roots})
+        connection.execute(UNFIT)
+        connection.execute(CHILDREN)
+        engine.run(connection, "going down from the roots", REACH)
+        engine.run(connection, "placing every reply", PLACED)
+        connection.execute(LOST)
+        engine.write(connection, "writing the tree", TREE_ROWS, out / TREE)
+        engine.write(connection, "writing the conversations", CONVERSATION_ROWS, out / CONVERSATIONS)
+        engine.write(connection, "writing what is set aside", SET_ASIDE_ROWS, out / SET_ASIDE)
+        return only_row(connection, COUNTS)

@@ -1,0 +1,204 @@
+"""Reddit's dumps become the same rows as ConvoKit's corpora, and nothing in them stops the reading."""
+
+import gzip
+import json
+import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+import zstandard
+
+from adc_pipeline.corpus.readers import dumps, lines
+from adc_pipeline.corpus.readers.rows import COLUMNS, MACROS
+from adc_pipeline.errors import PipelineError
+
+SUBMISSION = {
+    "id": "p1", "author": "ann", "title": "Why?", "selftext": "it hums", "subreddit": "fixit", "created_utc": 100,
+    "score": 7, "stickied": False, "distinguished": None, "hide_score": False, "edited": 1.5, "gilded": 0,
+}  # fmt: skip
+COMMENT = {
+    "id": "c1", "link_id": "t3_p1", "parent_id": "t3_p1", "author": "bob", "body": "the fuse", "subreddit": "fixit",
+    "created_utc": "101", "score": "3", "score_hidden": True, "stickied": "false", "distinguished": "moderator",
+}  # fmt: skip
+
+
+def line(value: object) -> bytes:
+    return json.dumps(value).encode() + b"\n"
+
+
+def long_window(content: bytes) -> bytes:
+    """As the dumps are packed: a window of 2 GiB, and the length of the content not told."""
+    parameters = zstandard.ZstdCompressionParameters(window_log=31)
+    packer = zstandard.ZstdCompressor(compression_params=parameters).compressobj()
+    return packer.compress(content) + packer.flush()
+
+
+def read(path: Path, unpack: bool = False) -> list[dict[str, Any]]:
+    found: list[tuple[Any, ...]] = []
+    with duckdb.connect() as connection:
+        connection.execute(MACROS)
+        for rows in dumps.rows(path, connection, path.parent / "scratch", unpack=unpack):
+            result = connection.execute(rows.sql, rows.parameters)
+            assert [column[0] for column in result.description] == list(COLUMNS)
+            assert [str(column[1]) for column in result.description] == list(COLUMNS.values())
+            found += result.fetchall()
+    assert list((path.parent / "scratch").glob("*")) == []
+    return [dict(zip(COLUMNS, row, strict=True)) for row in found]
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress, long_window, zstandard.compress])
+def test_submissions_and_comments_are_rows_of_one_shape(tmp_path: Path, pack: Callable[[bytes], bytes]) -> None:
+    path = tmp_path / "dump"
+    path.write_bytes(pack(line(SUBMISSION) + line(COMMENT)))
+    assert [list(row.values()) for row in read(path)] == [
+        ["p1", "p1", None, "ann", "it hums", 100, 7, False, False, None, "Why?", "fixit"],
+        ["c1", "p1", "p1", "bob", "the fuse", 101, 3, False, True, "moderator", None, "fixit"],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("given", "column", "value"),
+    [
+        ({"parent_id": "t1_c0"}, "reply_to", "c0"),
+        ({"parent_id": 41785179015}, "reply_to", "j71teh3"),
+        ({"parent_id": None}, "reply_to", "p1"),
+        ({"parent_id": "t1_123"}, "reply_to", "123"),
+        ({"parent_id": ""}, "reply_to", "p1"),
+        ({"link_id": None, "parent_id": "t1_c0"}, "conversation_id", None),
+        ({"link_id": None, "parent_id": None}, "conversation_id", None),
+        ({"link_id": "p1"}, "conversation_id", "p1"),
+        ({"created_utc": 100.0}, "timestamp", 100),
+        ({"created_utc": "soon"}, "timestamp", None),
+        ({"score": None}, "score", None),
+        ({"score": "7.5"}, "score", None),
+        ({"score": {"ups": 7}}, "score", None),
+        ({"stickied": 1}, "stickied", True),
+        ({"stickied": None}, "stickied", None),
+        ({"stickied": "perhaps"}, "stickied", None),
+        ({"body": "[deleted]"}, "text", "[deleted]"),
+        ({"body": "a\x00b"}, "text", "a\x00b"),
+        ({"id": "t1_c1"}, "id", "c1"),
+    ],
+)
+def test_odd_values_of_a_comment_are_read_as_meant_or_as_nothing(
+    tmp_path: Path, given: dict[str, object], column: str, value: object
+) -> None:
+    path = tmp_path / "RC"
+    path.write_bytes(line(COMMENT | given))
+    assert read(path)[0][column] == value
+
+
+@pytest.mark.parametrize("unpack", [False, True])
+def test_every_line_that_cannot_be_read_is_a_row_of_nulls(tmp_path: Path, unpack: bool) -> None:
+    path = tmp_path / "RC"
+    broken = [b"{bad}", b'"text"', b"[1]", b"null", b'{"id": "\xff"}', b'{"id": "\\ud800"}', b'{"id": "\x00"}']
+    path.write_bytes(line(COMMENT) + b"\n".join(broken) + b"\n\n\n" + line(SUBMISSION).rstrip())
+    rows = read(path, unpack)
+    assert [row["id"] for row in rows] == ["c1", *[None] * len(broken), "p1"]
+    assert all(value is None for row in rows[1:-1] for value in row.values())
+
+
+def test_a_line_too_long_for_duckdb_is_replaced_and_counted(tmp_path: Path) -> None:
+    path = tmp_path / "RC"
+    long = line(COMMENT | {"body": "x" * (40 << 20)})
+    path.write_bytes(line(COMMENT) + long + line(SUBMISSION))
+    with pytest.raises(duckdb.Error) as caught:
+        read(path)
+    assert lines.is_too_long(caught.value)
+    assert [row["id"] for row in read(path, unpack=True)] == ["c1", None, "p1"]
+    path.write_bytes(zstandard.compress(long + line(SUBMISSION) + long.rstrip()))
+    assert [row["id"] for row in read(path)] == [None, "p1", None]
+
+
+@pytest.mark.parametrize("size", [lines.LINE - 1, lines.LINE])
+def test_a_line_of_the_greatest_length_is_read_wherever_it_lies(tmp_path: Path, size: int) -> None:
+    path = tmp_path / "RC"
+    empty = len(line(COMMENT | {"body": ""}))
+    long = line(COMMENT | {"body": "x" * (size - empty)})
+    path.write_bytes(line(SUBMISSION) * 99_999 + long + line(SUBMISSION))
+    rows = read(path, unpack=True)
+    assert [len(rows), len(rows[-2]["text"])] == [100_001, size - empty]
+
+
+@pytest.mark.parametrize("cut", [1, 9, 200])
+@pytest.mark.parametrize("pack", [bytes, gzip.compress, long_window])
+def test_a_dump_cut_off_in_the_middle_is_refused(tmp_path: Path, pack: Callable[[bytes], bytes], cut: int) -> None:
+    path = tmp_path / "dump"
+    content = b"".join(line(COMMENT | {"id": f"c{number}"}) for number in range(400)).rstrip()
+    path.write_bytes(pack(content)[:-cut])
+    with pytest.raises(PipelineError, match=r"ends in the middle.* fetch it again"):
+        read(path)
+    with pytest.raises(PipelineError, match=r"ends in the middle.* fetch it again"):
+        read(path, unpack=True)
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, zstandard.compress])
+def test_a_damaged_dump_is_refused(tmp_path: Path, pack: Callable[[bytes], bytes]) -> None:
+    path = tmp_path / "dump"
+    packed = pack(b"".join(line(COMMENT | {"id": f"c{number}"}) for number in range(400)))
+    path.write_bytes(packed[:20] + b"\xff" * 30 + packed[50:])
+    with pytest.raises(PipelineError, match=r"(is damaged|ends in the middle).*fetch it again"):
+        read(path)
+    path.write_bytes(packed + b"what is this")
+    with pytest.raises(PipelineError, match=r"(is damaged|ends in the middle).*fetch it again"):
+        read(path)
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, zstandard.compress])
+def test_packed_pieces_one_behind_the_other_are_one_dump(tmp_path: Path, pack: Callable[[bytes], bytes]) -> None:
+    path = tmp_path / "dump"
+    half = len(line(COMMENT)) // 2
+    skipped = b"\x50\x2a\x4d\x18\x03\x00\x00\x00abc" if pack is zstandard.compress else b""
+    path.write_bytes(
+        skipped + pack(line(SUBMISSION) + line(COMMENT)[:half]) + pack(b"") + skipped + pack(line(COMMENT)[half:])
+    )
+    assert [row["id"] for row in read(path)] == ["p1", "c1"]
+
+
+@pytest.fixture
+def small_chunks(monkeypatch: pytest.MonkeyPatch) -> int:
+    monkeypatch.setattr(lines, "CHUNK", 1 << 20)
+    monkeypatch.setattr(lines, "BLOCK", 1 << 16)
+    return (1 << 20) + (1 << 16)
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress, long_window])
+def test_neither_memory_nor_disk_grow_with_the_file(
+    tmp_path: Path, small_chunks: int, pack: Callable[[bytes], bytes]
+) -> None:
+    path, scratch = tmp_path / "dump", tmp_path / "scratch"
+    content = b"".join(line(COMMENT | {"id": f"c{number}"}) for number in range(60_000))
+    path.write_bytes(pack(content))
+    tracemalloc.start()
+    seen = []
+    for chunk in lines.chunks(path, scratch):
+        lying = list(scratch.rglob("*.jsonl"))
+        assert len(lying) <= 2
+        assert chunk.stat().st_size <= small_chunks
+        assert chunk.read_bytes().endswith(b"\n")
+        seen.append(chunk.stat().st_size)
+    assert tracemalloc.get_traced_memory()[1] < 8 << 20 < len(content)
+    tracemalloc.stop()
+    assert len(seen) > 5
+    assert sum(seen) == len(content)
+
+
+def test_a_reading_given_up_leaves_nothing_behind(tmp_path: Path, small_chunks: int) -> None:
+    path = tmp_path / "dump"
+    path.write_bytes(line(COMMENT) * 30_000)
+    chunks = lines.chunks(path, tmp_path / "scratch")
+    next(chunks)
+    chunks.close()
+    assert list((tmp_path / "scratch").iterdir()) == []
+
+
+def test_a_long_reading_says_how_far_it_is(tmp_path: Path, small_chunks: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lines, "SECONDS_BETWEEN_REPORTS", 0)
+    path = tmp_path / "RC_2018-09"
+    path.write_bytes(line(COMMENT) * 30_000)
+    said: list[str] = []
+    list(lines.chunks(path, tmp_path / "scratch", said.append))
+    assert said[-1] == f"RC_2018-09: {path.stat().st_size / 1e6:.0f} of {path.stat().st_size / 1e6:.0f} MB read"

@@ -1,0 +1,103 @@
+"""What a source is, is told from what is in it."""
+
+import gzip
+import json
+from pathlib import Path
+
+import pytest
+import zstandard
+
+from adc_pipeline.corpus.formats import Format, recognise
+from adc_pipeline.errors import PipelineError
+
+COMMENT = {"id": "c", "link_id": "t3_p", "parent_id": "t3_p", "body": "yes"}
+SUBMISSION = {"id": "p", "title": "why", "selftext": ""}
+
+
+def line(value: object) -> bytes:
+    return json.dumps(value).encode() + b"\n"
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress, zstandard.compress])
+@pytest.mark.parametrize(("value", "kind"), [(COMMENT, "comments"), (SUBMISSION, "submissions")])
+def test_a_dump_is_told_by_its_keys_whatever_its_name_and_packing(
+    tmp_path: Path, pack: type[bytes], value: dict[str, str], kind: str
+) -> None:
+    path = tmp_path / "RS_or_RC"
+    path.write_bytes(pack(b"\n{broken\n\xff\n[1]\n" + line(value)))
+    assert recognise(path) == kind
+
+
+def test_an_object_longer_than_a_block_is_recognised(tmp_path: Path) -> None:
+    path = tmp_path / "long.jsonl"
+    path.write_bytes(line(COMMENT | {"body": "x" * (3 << 20)}))
+    assert recognise(path) == "comments"
+
+
+def test_a_folder_with_utterances_is_a_convokit_corpus(tmp_path: Path) -> None:
+    (tmp_path / "utterances.jsonl").write_text("")
+    assert recognise(tmp_path) == "convokit"
+
+
+@pytest.mark.parametrize("header", ["id,conversation_id,text", "\ufeffid;text", "id\ttext"])
+def test_a_file_with_a_header_is_a_table(tmp_path: Path, header: str) -> None:
+    path = tmp_path / "some.txt"
+    path.write_text(header + "\n1,2,3\n")
+    assert recognise(path) == "table"
+
+
+def test_a_parquet_file_is_a_table(tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    pq.write_table(pa.table({"id": ["a"]}), tmp_path / "some.data")
+    assert recognise(tmp_path / "some.data") == "table"
+    with pytest.raises(PipelineError, match="is a Parquet file and not a dump"):
+        recognise(tmp_path / "some.data", "dump")
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b"", "is empty"),
+        (b"\n \n", "is empty"),
+        (b"{\n  'pretty': 1\n}\n", "none of its first lines is a JSON object"),
+        (b"[1, 2]\n", "none of its first lines is a JSON object"),
+        (b"just text\n", "neither JSON lines nor"),
+        (b"BZh91AY&SY\x00\xff,\xfe\n", "neither JSON lines nor"),
+        ("id,text".encode("utf-16"), "neither JSON lines nor"),
+        (line({"id": "a", "conversation_id": "a", "text": ""}), "give the folder"),
+        (line({"name": 1, "age": 2}), "the keys age, name, which no known dump has"),
+        (b"[" * 100_000 + b"\n", "none of its first lines"),
+    ],
+)
+def test_what_cannot_be_a_corpus_is_refused(tmp_path: Path, content: bytes, sentence: str) -> None:
+    path = tmp_path / "unknown"
+    path.write_bytes(content)
+    with pytest.raises(PipelineError, match=sentence) as caught:
+        recognise(path)
+    assert "setting corpus" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "content", "kind"),
+    [
+        ("table", line(COMMENT), "table"),
+        ("dump", b"id,text\n", "submissions"),
+        ("dump", line(COMMENT), "comments"),
+    ],
+)
+def test_a_setting_overrides_what_is_in_it(tmp_path: Path, wanted: Format, content: bytes, kind: str) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(content)
+    assert recognise(path, wanted) == kind
+
+
+def test_a_lone_file_or_a_folder_of_another_kind_is_no_convokit_corpus(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(line(COMMENT))
+    with pytest.raises(PipelineError, match="is one file"):
+        recognise(tmp_path / "file", "convokit")
+    with pytest.raises(PipelineError, match="without utterances"):
+        recognise(tmp_path, "convokit")
+    with pytest.raises(PipelineError, match="The setting format is 'parquet'"):
+        recognise(tmp_path, "parquet")  # type: ignore[arg-type]
