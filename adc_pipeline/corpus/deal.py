@@ -5,6 +5,7 @@ the number of a row is its position. Dealing the rows out to several shards read
 shard, which takes about as long again.
 """
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,7 +20,6 @@ from adc_pipeline.errors import PipelineError, is_disk_full
 from adc_pipeline.shards import shard_names, shard_sql
 
 if TYPE_CHECKING:
-    import pyarrow as pa
     from duckdb import DuckDBPyConnection
 
 TITLES = "titles.parquet"
@@ -56,8 +56,11 @@ FROM read_parquet($rows, file_row_number = true) WHERE shard = $shard
 
 # A conversation may be named by several corpora, or twice by one: the last word holds.
 TITLE_ROWS = """
-SELECT conversation_id, decoded(arg_max(title, place)) AS title, arg_max(source, place) AS source
-FROM told GROUP BY conversation_id
+SELECT told[1] AS conversation_id, decoded(arg_max(told[2], told[4]::BIGINT)) AS title,
+    arg_max(told[3], told[4]::BIGINT) AS source
+FROM read_json($lines, format = 'newline_delimited', records = false, ignore_errors = true,
+    columns = {told: 'VARCHAR[]'})
+WHERE told IS NOT NULL GROUP BY told[1]
 """
 
 
@@ -151,32 +154,10 @@ def split(piece: Path, files: list[Path], first: int, connection: "DuckDBPyConne
 
 
 def write_titles(corpora: list[Path], path: Path, connection: "DuckDBPyConnection", engine: Engine) -> None:
-    """Write what ConvoKit corpora say of their conversations, streamed through DuckDB to a Parquet file."""
-    from itertools import islice
-
-    import pyarrow as pa
-
-    names = ("conversation_id", "title", "source")
-    schema = pa.schema([*((name, pa.string()) for name in names), ("place", pa.int64())])
-
-    refused: list[PipelineError] = []
-
-    def entries() -> Iterator[tuple[str, str | None, str | None]]:
-        try:
-            for corpus in corpora:
-                yield from convokit.titles(corpus)
-        except PipelineError as error:
-            refused.append(error)
-
-    def batches() -> Iterator["pa.RecordBatch"]:
-        told, place = entries(), 0
-        while batch := list(islice(told, 50_000)):
-            columns = [pa.array(column, pa.string()) for column in zip(*batch, strict=True)]
-            yield pa.record_batch([*columns, pa.array(range(place, place + len(batch)))], schema)
-            place += len(batch)
-
-    connection.register("told", pa.RecordBatchReader.from_batches(schema, batches()))
-    engine.write(connection, "reading the titles", TITLE_ROWS, path)
-    # On its way through DuckDB it would have become another error.
-    if refused:
-        raise refused[0]
+    """Write what ConvoKit corpora say of their conversations to a Parquet file, by way of JSON lines."""
+    spoken = path.with_suffix(".jsonl")
+    with spoken.open("w", encoding="ascii") as file:
+        for place, told in enumerate(title for corpus in corpora for title in convokit.titles(corpus)):
+            file.write(json.dumps((*told, place)) + "\n")
+    engine.write(connection, "reading the titles", TITLE_ROWS, path, {"lines": str(spoken)})
+    spoken.unlink()

@@ -6,6 +6,7 @@ row read, in the order of the source; `tree.parquet`, where each row that takes 
 place in the tree, a few bytes a row, lies beside it. What is in no tree is in `set_aside.parquet`.
 """
 
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,19 +35,21 @@ def create_read_rows(connection: "DuckDBPyConnection", folder: Path) -> None:
 
     Where rows were not dealt out to several shards the position is not stored, since it is the row's number.
     """
-    import pyarrow.parquet as pq
-
     files = parts(folder, READ)
     rows = connection.read_parquet(files, file_row_number=True)
     if "position" in rows.columns:
         columns = "* EXCLUDE (file_row_number)"
     else:
-        begins = [0]
-        for file in files[:-1]:
-            begins.append(begins[-1] + pq.read_metadata(file).num_rows)
-        begin = f"{begins}[file_index + 1] + " if len(files) > 1 else ""
+        begin = f"{first_positions(files)}[file_index::BIGINT + 1] + " if len(files) > 1 else ""
         columns = f"{begin}file_row_number AS position, * EXCLUDE (file_row_number)"
     rows.project(columns).create_view("read_rows")
+
+
+def first_positions(files: list[str]) -> list[int]:
+    """The position of each file's first row."""
+    import pyarrow.parquet as pq
+
+    return [0, *accumulate(pq.read_metadata(file).num_rows for file in files[:-1])]
 
 
 def create_tree(connection: "DuckDBPyConnection", folder: Path) -> None:

@@ -77,10 +77,17 @@ A conversation is always in the same split: the split is a hash of its id.
 | --- | --- |
 {digests}
 
+A digest is a hash of an artefact's files. MLflow keeps the run that made each, with its settings and its inputs.
+
 ## What to bear in mind
 
-- A score is not a judgement of quality alone. Replies that came earlier were seen by more people, popular
-  places give higher scores, and a score is a snapshot that went on changing.
+- **Visibility.** A score is not a judgement of quality alone: a reply that stands higher is seen, and scored, by
+  more people, and what is popular already gains more. Popular places give higher scores, so that scores
+  compare within a group of siblings only.
+- **Time.** Replies that came earlier had longer to gather votes, and a score is a snapshot of one moment. Whoever
+  measures a preference should look at replies written at about the same time as well.
+- **Who speaks.** The people of a forum are not people at large, and those who vote are fewer still. What they
+  reward may be agreement or a joke, and nobody has checked the texts for truth, offence or private facts.
 - {deleted}
 - {ownership}
 
@@ -163,9 +170,13 @@ def _metadata(kind: WalkKind, dataset: Path, corpus: str) -> dict[str, object]:
     turn = [{"name": name, "dtype": dtype} for name, dtype in TURN_FEATURES.items()]
     return {
         "pretty_name": f"{kind} walks",
-        "license": "mit" if corpus == SAMPLE else "other",
+        **({"license": "mit"} if corpus == SAMPLE else {"license": "other", "license_name": "that-of-the-source"}),
         "language": ["en"] if corpus == SAMPLE else [],
         "task_categories": ["text-generation"],
+        "annotations_creators": ["machine-generated" if corpus == SAMPLE else "found"],
+        "language_creators": ["machine-generated" if corpus == SAMPLE else "found"],
+        "source_datasets": ["original"],
+        "size_categories": [size_category(sum(content.num_rows for content in contents.values()))],
         "tags": ["human-preferences", "in-context-reinforcement-learning", "conversations"],
         "configs": [
             {
@@ -188,6 +199,12 @@ def _metadata(kind: WalkKind, dataset: Path, corpus: str) -> dict[str, object]:
             "dataset_size": sum(sizes.values()),
         },
     }
+
+
+def size_category(rows: int) -> str:
+    """The Hub's word for so many rows: n<1K, 1K<n<10K and on, up to n>1T."""
+    names = ["n<1K", "1K<n<10K", "10K<n<100K", "100K<n<1M", "1M<n<10M", "10M<n<100M", "100M<n<1B"]
+    return next((name for power, name in enumerate(names, 3) if rows < 10**power), "1B<n<10B")
 
 
 def _rows(cells: Mapping[str, object]) -> str:

@@ -4,10 +4,14 @@ Thread sizes follow a power law (exponent 1.25, cut at 20,000), one post in ten 
 about 30 utterances, between the 36 of `reddit-corpus-small` and the 10 of a small subreddit. Four replies in
 ten answer the post, the others mostly a recent reply. Texts are invented words of the frequencies of a
 language, 150 characters in the mean; ids and metadata are as long as the real ones. Five replies in a
-hundred are deleted, three carry HTML entities, and one post in three has a moderators' reply at its top.
+hundred are deleted, three carry HTML entities, two in a thousand answer an utterance that is not there, and
+one post in three has a moderators' reply at its top.
 
-Everything is a hash of the row's number: the same corpus every time. Ten million utterances (5.3 GB) take
-50 s on 2 cores.
+The other shapes are nothing but what is hard: chains of 20,000 replies, posts with 200,000 replies,
+conversations of one reply. Nothing is deleted there, so that the walks are as long as they can be.
+
+Everything is a hash of the row's number: the same corpus every time. Ten million utterances (5.2 GB) take
+27 to 42 s on 2 cores.
 """
 
 import json
@@ -72,11 +76,11 @@ COPY (
     ), named AS (
         SELECT *, lower(to_base(40000000000 + n, 36)) AS id, lower(to_base(40000000000 + first, 36)) AS post,
             lower(to_base(40000000000 + first + parent, 36)) AS answers, uniform(n, 'length') AS length,
-            k = 1 AND c % 3 = 0 AS moderators
+            {disturbed} AND k = 1 AND c % 3 = 0 AS moderators, {disturbed} AND k > 0 AS disturbed
         FROM answering
     )
     SELECT id, post AS conversation_id,
-        CASE WHEN k > 0 AND uniform(n, 'deleted') < 0.05 THEN '[deleted]' ELSE concat(
+        CASE WHEN disturbed AND uniform(n, 'deleted') < 0.05 THEN '[deleted]' ELSE concat(
             a.spelt, CASE WHEN length < 0.6 THEN b.spelt END, CASE WHEN length < 0.35 THEN d.spelt || e.spelt END,
             CASE WHEN length < 0.03 THEN '&gt; x &amp;amp; y' END) END AS text,
         CASE WHEN moderators THEN 'AutoModerator'
@@ -88,7 +92,8 @@ COPY (
             subreddit: 'sub' || c % 100, stickied: moderators,
             permalink: '/r/sub' || c % 100 || '/comments/' || post || '/a_title/' || id || '/',
             author_flair_text: ''}} AS meta,
-        answers AS "reply-to", 1536000000 + n // 40 + k * 7 AS timestamp, [] AS vectors
+        CASE WHEN disturbed AND uniform(n, 'missing') < 0.002 THEN 'gone' ELSE answers END AS "reply-to",
+        1536000000 + n // 40 + k * 7 AS timestamp, [] AS vectors
     FROM named JOIN sentences AS a ON a.sentence = hash(n, 'a') % 262144
         JOIN sentences AS b ON b.sentence = hash(n, 'b') % 262144
         JOIN sentences AS d ON d.sentence = hash(n, 'd') % 262144
@@ -108,20 +113,24 @@ def write_corpus(folder: Path, utterances: int, shape: Shape = "reddit") -> int:
 
     with duckdb.connect() as connection:
         connection.execute("SET temp_directory = $1", [str(folder / "spill")])
+        connection.execute("SET enable_progress_bar = false")
         connection.execute(UNIFORM)
         for statement in (WORDS, SENTENCES):
             connection.execute(statement)
         connection.execute(CONVERSATIONS.format(size=SIZES[shape]), {"n": utterances})
         path = {"path": str(folder / "utterances.jsonl")}
-        connection.execute(UTTERANCES.format(parent=PARENTS[shape]), path)
+        connection.execute(UTTERANCES.format(parent=PARENTS[shape], disturbed=shape == "reddit"), path)
         number = 0
         with (folder / "conversations.json").open("w") as file:
             for number, (conversation, title, subreddit) in enumerate(rows(connection), 1):
                 entry = {"meta": {"title": title, "subreddit": subreddit, "num_comments": 5, "domain": "self"}}
                 file.write(f"{',' if number > 1 else '{'}{json.dumps(conversation)}: {json.dumps(entry)}")
             file.write("}")
-    for name in ("corpus.json", "speakers.json", "index.json"):
-        (folder / name).write_text("{}")
+    (folder / "corpus.json").write_text("{}")
+    (folder / "speakers.json").write_text("{}")
+    # Last, so that it stands for a corpus that is whole.
+    parts = ("utterances", "conversations", "speakers", "overall")
+    (folder / "index.json").write_text(json.dumps({f"{part}-index": {} for part in parts} | {"version": 1}))
     return number
 
 

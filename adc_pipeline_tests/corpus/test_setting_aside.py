@@ -1,19 +1,29 @@
-"""What cannot take part is set aside with a reason, is counted, can be read, and never vanishes. 4 s of CPU."""
+"""What cannot take part is set aside with a reason, is counted, can be read, and never vanishes.
 
+First each reason by hand, then the lines that the world sends, each alone and all together, then the same
+in one shard and in three. COST s of CPU.
+"""
+
+import hashlib
 import json
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
 
 from adc_pipeline.corpus.settings import UtteranceSettings
 from adc_pipeline.corpus.utterances import write_utterances
 from adc_pipeline.errors import PipelineError
+from adc_pipeline_tests import trees
 from adc_pipeline_tests.stages import read as tables
-from adc_pipeline_tests.stages import read_utterances
+from adc_pipeline_tests.stages import read_utterances, utterance_records
 from adc_pipeline_tests.trees import Corpus, Row
 
-Line = dict[str, Any] | str
+Line = dict[str, Any] | str | bytes
 SetAside = dict[int, tuple[str, str | None]]
 
 
@@ -24,6 +34,11 @@ def row(id: str, reply_to: str | None, conversation_id: str = "r", score: Any = 
 SOUND = [row("r", None), row("a", "r"), row("b", "a")]
 
 
+def spelt(line: Line) -> bytes:
+    """A line as it stands in the file, without its end."""
+    return line if isinstance(line, bytes) else (line if isinstance(line, str) else json.dumps(line)).encode()
+
+
 def read(
     folder: Path, rows: list[Row], settings: UtteranceSettings | None = None, lines: list[Line] | None = None
 ) -> tuple[dict[str, int], list[str], SetAside]:
@@ -32,14 +47,16 @@ def read(
     `lines` are appended to the file as they are.
     """
     directory = Corpus(rows, {"r": {"title": "Title"}}).write(folder / "corpus")
-    with (directory / "utterances.jsonl").open("a", encoding="utf-8") as file:
-        file.writelines((line if isinstance(line, str) else json.dumps(line)) + "\n" for line in lines or [])
+    appended = [spelt(line) for line in lines or []]
+    with (directory / "utterances.jsonl").open("ab") as file:
+        file.writelines(line + b"\n" for line in appended)
     out = folder / "out"
     counts = write_utterances(directory, out, settings or UtteranceSettings(max_set_aside=1.0))
     ids = read_utterances(out, "id")
     found = tables(out, "set_aside.parquet", "position, reason, because_of")
 
-    assert counts["read"] == len(rows) + len(lines or []) == counts["taking_part"] + counts["set_aside"]
+    filled = len(rows) + sum(bool(line.strip()) for line in appended)
+    assert counts["read"] == filled == counts["taking_part"] + counts["set_aside"]
     assert counts["taking_part"] == len(ids)
     reasons = [reason for _, reason, _ in found]
     assert {key: n for key, n in counts.items() if key.startswith("set_aside.")} == {
@@ -151,3 +168,206 @@ def test_a_file_that_is_cut_off_ends_the_run(tmp_path: Path) -> None:
     lines.write_bytes(lines.read_bytes()[:-20])
     with pytest.raises(PipelineError, match=r"utterances\.jsonl.* incomplete"):
         write_utterances(directory, tmp_path)
+
+
+# --- As the world sends them --------------------------------------------------------------------------
+
+
+def reply(id: str, **changes: Any) -> dict[str, Any]:
+    """A sound reply to the root as a line of ConvoKit, with some keys changed."""
+    return {"id": id, "conversation_id": "r", "reply-to": "r", "speaker": "ann", "text": "TEXT", "timestamp": 1,
+            "meta": {"score": 1}} | changes  # fmt: skip
+
+
+def without(key: str) -> dict[str, Any]:
+    return {name: value for name, value in reply(f"no {key}").items() if name != key}
+
+
+def text_as(id: str, literal: bytes) -> bytes:
+    """A reply whose text is spelt so in the file."""
+    return spelt(reply(id)).replace(b'"TEXT"', literal)
+
+
+# Where a line goes: to the rows set aside, for a reason, or into a conversation, with text, timestamp and score.
+Fate = str | tuple[str, int | None, int]
+SOUND_FATE: Fate = ("TEXT", 1, 1)
+MB = 10**6
+
+# A text that is a number, an object or a list is kept, spelt as JSON; null is no text.
+WORLD: dict[str, tuple[Line, Fate]] = {
+    "malformed JSON": ('{"id": "malformed JSON", "text', "malformed"),
+    "two objects": (spelt(reply("two objects")) * 2, "malformed"),
+    "invalid UTF-8": (text_as("invalid UTF-8", b'"caf\xe9"'), "malformed"),
+    "half of a surrogate pair": (text_as("half of a surrogate pair", rb'"a\ud800b"'), "malformed"),
+    "a NUL byte": (text_as("a NUL byte", b'"a\0b"'), "malformed"),
+    "an escaped NUL": (reply("an escaped NUL", text="a\0b"), ("a\0b", 1, 1)),
+    "a block of NUL bytes": (bytes(4096), "malformed"),
+    "a long block of NUL bytes": (bytes(5 * MB), "malformed"),
+    "NUL bytes before an object": (bytes(512) + spelt(reply("NUL bytes before an object")), "malformed"),
+    "a carriage return": (spelt(reply("a carriage return")) + b"\r", SOUND_FATE),
+    "a text of 10 MB": (reply("a text of 10 MB", text="x" * 10 * MB), ("x" * 10 * MB, 1, 1)),
+    "a text of a number": (text_as("a text of a number", b"7"), ("7", 1, 1)),
+    "a text of an object": (text_as("a text of an object", b'{"a": [1, null]}'), ('{"a":[1,null]}', 1, 1)),
+    "a text of null": (text_as("a text of null", b"null"), ("", 1, 1)),
+    "no text": (without("text"), ("", 1, 1)),
+    "no meta": (without("meta"), "no_score"),
+    "a meta of a string": (reply("a meta of a string", meta="score"), "no_score"),
+    "a meta of null": (reply("a meta of null", meta=None), "no_score"),
+    "a time spelt as a string": (reply("a time spelt as a string", timestamp="1600000000"), ("TEXT", 1600000000, 1)),
+    "a time with a fraction": (reply("a time with a fraction", timestamp=1600000000.9), ("TEXT", 1600000000, 1)),
+    "no timestamp": (without("timestamp"), ("TEXT", None, 1)),
+    "a time of words": (reply("a time of words", timestamp="yesterday"), ("TEXT", None, 1)),
+    "a score beyond 32 bits": (reply("a score beyond 32 bits", meta={"score": -(2**40)}), ("TEXT", 1, -(2**40))),
+    "the largest score": (reply("the largest score", meta={"score": 2**63 - 1}), ("TEXT", 1, 2**63 - 1)),
+    "a score beyond 64 bits": (reply("a score beyond 64 bits", meta={"score": 2**63}), "no_score"),
+    "a score of 7.0": (reply("a score of 7.0", meta={"score": 7.0}), ("TEXT", 1, 7)),
+    'a score of "7"': (reply('a score of "7"', meta={"score": "7"}), ("TEXT", 1, 7)),
+    "a score of 1.5": (reply("a score of 1.5", meta={"score": 1.5}), "no_score"),
+    "a score of NaN": (reply("a score of NaN", meta={"score": float("nan")}), "no_score"),
+    "a score of null": (reply("a score of null", meta={"score": None}), "no_score"),
+    "an id of 100,000 characters": (reply("ü" * 100_000), SOUND_FATE),
+}
+ALIVE = {name: (line, fate) for name, (line, fate) in WORLD.items() if not isinstance(fate, str)}
+IDS = {name: "ü" * 100_000 if name.startswith("an id") else name for name in WORLD}
+
+
+@pytest.mark.parametrize("name", WORLD)
+def test_a_line_of_the_world_takes_part_or_is_set_aside_and_stops_nothing(name: str, tmp_path: Path) -> None:
+    line, fate = WORLD[name]
+    _, ids, aside = read(tmp_path, SOUND, lines=[line, reply("after")])
+    assert ids[-1] == "after"
+    if isinstance(fate, str):
+        assert aside == {3: (fate, None)}
+    else:
+        assert aside == {}
+        where = "id NOT IN ('r', 'a', 'b', 'after')"
+        assert read_utterances(tmp_path / "out", "id, text, timestamp, score", where) == [(IDS[name], *fate)]
+
+
+@pytest.mark.parametrize("shards", [1, 3])
+def test_all_of_them_together_have_the_same_fates(shards: int, tmp_path: Path) -> None:
+    settings = UtteranceSettings(max_set_aside=1.0, shards=shards)
+    _, ids, aside = read(tmp_path, SOUND, settings, [line for line, _ in WORLD.values()])
+    fates = dict(enumerate((fate for _, fate in WORLD.values()), 3))
+    assert aside == {position: (fate, None) for position, fate in fates.items() if isinstance(fate, str)}
+    assert ids[3:] == [IDS[name] for name in ALIVE]
+    found = read_utterances(tmp_path / "out", "text, timestamp, score", "position > 2")
+    assert found == [fate for _, fate in ALIVE.values()]
+
+
+def test_blank_lines_are_no_rows_and_take_no_position(tmp_path: Path) -> None:
+    counts, ids, _ = read(tmp_path, SOUND, lines=[b"", b"   ", b"\t\r", reply("x"), b"", b""])
+    assert counts["read"] == 4
+    assert read_utterances(tmp_path / "out", "position", "id = 'x'") == [(3,)]
+    assert ids == ["r", "a", "b", "x"]
+
+
+@pytest.mark.parametrize("shards", [1, 3])
+def test_a_line_longer_than_duckdb_reads_is_set_aside_and_those_around_it_are_whole(
+    shards: int, tmp_path: Path
+) -> None:
+    """Up to 16 MiB all is read, up to 32 it depends on the place in the file, beyond that nothing is."""
+    long = reply("long", text="x" * 10 * MB)
+    lines: list[Line] = [long, reply("too long", text="x" * 40 * MB), reply("below", **{"reply-to": "too long"}),
+                         reply("after")]  # fmt: skip
+    settings = UtteranceSettings(max_set_aside=1.0, shards=shards)
+    _, ids, aside = read(tmp_path, SOUND, settings, lines)
+    assert ids == ["r", "a", "b", "long", "after"]
+    assert aside == {4: ("malformed", None), 5: ("missing_parent", None)}
+    assert read_utterances(tmp_path / "out", "length(text)", "id = 'long'") == [(10 * MB,)]
+
+
+ENTITIES = "&lt;b&gt; &amp;amp; &quot;&#39; &amp;lt; &nbsp; &lt"
+DECODED = "<b> &amp; \"' &lt; &nbsp; &lt"
+
+
+@pytest.mark.parametrize(("decode", "expected"), [(True, DECODED), (False, ENTITIES)])
+@pytest.mark.parametrize("shards", [1, 3])
+def test_entities_are_decoded_once_in_texts_and_titles_or_not_at_all(
+    decode: bool, expected: str, shards: int, tmp_path: Path
+) -> None:
+    root, child = row("r", None), row("a", "r")
+    root.text = child.text = ENTITIES
+    directory = Corpus([root, child], {"r": {"title": ENTITIES}}).write(tmp_path / "corpus")
+    write_utterances(directory, tmp_path / "out", UtteranceSettings(decode_entities=decode, shards=shards))
+    assert read_utterances(tmp_path / "out", "text, title") == [(expected, expected), (expected, None)]
+
+
+def test_a_root_without_a_title_takes_part(tmp_path: Path) -> None:
+    _, ids, aside = read(tmp_path, [*SOUND, row("s", None, "s"), row("t", "s", "s")])
+    assert (ids, aside) == (["r", "a", "b", "s", "t"], {})
+    assert read_utterances(tmp_path / "out", "id, title", "is_root") == [("r", "Title"), ("s", None)]
+
+
+# --- In several shards --------------------------------------------------------------------------------
+
+
+def shard_of(conversation_id: str, shards: int = 3) -> int:
+    return int(hashlib.md5(conversation_id.encode()).hexdigest()[:8], 16) * shards >> 32
+
+
+# One conversation for each of three shards; a root's id is its conversation's.
+HERE, THERE, ELSEWHERE = ({shard_of(name): name for name in "mnopqrstu"}[shard] for shard in range(3))
+ROOTS = [row(name, None, name) for name in (HERE, THERE, ELSEWHERE)]
+
+
+@pytest.mark.parametrize("shards", [1, 3])
+@pytest.mark.parametrize("same", [True, False], ids=["the same", "another"])
+@pytest.mark.parametrize("conversation", [HERE, THERE], ids=["same conversation", "other conversation"])
+def test_of_two_rows_with_one_id_one_takes_part_wherever_they_lie(
+    shards: int, same: bool, conversation: str, tmp_path: Path
+) -> None:
+    second = row("x", conversation, conversation, timestamp=0 if same else 1)
+    settings = UtteranceSettings(max_set_aside=1.0, shards=shards)
+    first = row("x", HERE, HERE)
+    rows = [*ROOTS, second, first, row("below", "x", HERE)]
+    _, ids, aside = read(tmp_path, rows, settings)
+    assert sorted(ids) == sorted([HERE, THERE, ELSEWHERE, "x", "below"])
+    assert list(aside.values()) == [("duplicate_id", None)]
+    # The same row twice: either may go. Another one: the later goes, although it was read first.
+    if not same:
+        assert list(aside) == [3]
+    kept = read_utterances(tmp_path / "out", "conversation_id, timestamp", "id = 'x'")
+    assert kept == [(HERE, 0)]
+
+
+@pytest.mark.parametrize("shards", [1, 3])
+def test_a_parent_in_another_conversation_is_known_as_such_in_whichever_shard(shards: int, tmp_path: Path) -> None:
+    rows = [*ROOTS, row("there", THERE, THERE), row("x", "there", HERE), row("y", "x", HERE), row("z", "y", HERE),
+            row("gone", "nowhere", HERE), row("w", "gone", HERE)]  # fmt: skip
+    _, ids, aside = read(tmp_path, rows, UtteranceSettings(max_set_aside=1.0, shards=shards))
+    assert ids == [HERE, THERE, ELSEWHERE, "there"]
+    assert aside == {
+        4: ("other_conversation", None),
+        5: ("other_conversation", "x"),
+        6: ("other_conversation", "x"),
+        7: ("missing_parent", None),
+        8: ("missing_parent", "gone"),
+    }
+
+
+@st.composite
+def corpora_with_copies(draw: st.DrawFn) -> Corpus:
+    """A corpus with faults, in which some rows come twice, the same or in another conversation."""
+    corpus = draw(trees.corpora())
+    for original in draw(st.lists(st.sampled_from(corpus.rows), max_size=3)):
+        conversation_id = draw(st.sampled_from([original.conversation_id, corpus.rows[0].conversation_id]))
+        copy = Row(**{**vars(original), "conversation_id": conversation_id, "timestamp": draw(st.integers(0, 2**33))})
+        corpus.rows.insert(draw(st.integers(0, len(corpus.rows))), copy)
+    return corpus
+
+
+@given(corpora_with_copies())
+@hypothesis_settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+def test_nothing_depends_on_the_number_of_shards(corpus: Corpus) -> None:
+    with TemporaryDirectory() as folder:
+        directory = corpus.write(Path(folder) / "corpus")
+        found = []
+        for shards in (1, 3):
+            out = Path(folder) / str(shards)
+            counts = write_utterances(directory, out, UtteranceSettings(max_set_aside=1.0, shards=shards))
+            assert counts["read"] == len(corpus.rows) == counts["taking_part"] + counts["set_aside"]
+            columns = "id, conversation_id, reply_to, position, reason, because_of"
+            found.append((counts, tables(out, "set_aside.parquet", columns), utterance_records(out)))
+        assert len(found[0][1]) == found[0][0]["set_aside"]
+        assert found[0] == found[1]

@@ -65,17 +65,13 @@ def titles(corpus: Path) -> Iterator[tuple[str, str | None, str | None]]:
         return
     for conversation, entry in entries(path):
         meta = entry.get("meta", entry) if isinstance(entry, dict) else None
-        if isinstance(meta, dict) and valid(conversation):
-            yield conversation, text_or_none(meta.get("title")), text_or_none(meta.get("subreddit"))
-
-
-def text_or_none(value: object) -> str | None:
-    return value if isinstance(value, str) and valid(value) else None
-
-
-def valid(text: str) -> bool:
-    """Whether a text can be written as UTF-8, which half of a surrogate pair cannot."""
-    return text.isascii() or not any("\ud800" <= character <= "\udfff" for character in text)
+        if isinstance(meta, dict):
+            title, subreddit = meta.get("title"), meta.get("subreddit")
+            yield (
+                conversation,
+                title if isinstance(title, str) else None,
+                subreddit if isinstance(subreddit, str) else None,
+            )
 
 
 # What stands between two values of the object: its beginning, or a comma; then a key and its colon.

@@ -1,0 +1,315 @@
+"""How fast the data path is, from JSON lines to both datasets, beside what it could be and what it replaces.
+
+    python -m adc_pipeline_tests.benchmarks.data --utterances 10000000
+
+It writes a corpus that is shaped like Reddit (`reddit_shape`), and in processes of their own
+
+1. lets DuckDB count its lines, and read the fields that the pipeline needs: the floor;
+2. runs the stages `utterances`, `ranked_replies`, `top_2` and `random_walk`;
+3. runs the tests' oracle, plain Python over `convokit.Corpus`, and the stages again, both on a corpus of
+   `--sample` utterances: what a user would otherwise run.
+
+Everything is printed as Markdown. `--shapes` measures the hard shapes instead, `--zst` a dump packed by
+zstandard. The corpus is read once before anything is timed, so that no figure is that of a cold disk.
+"""
+
+import argparse
+import json
+import os
+import platform
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from adc_pipeline_tests.benchmarks.reddit_shape import Shape, write_corpus
+
+FIELDS = ("id", "conversation_id", "reply_to", "speaker", "text", "timestamp", "score", "stickied", "source")
+
+
+def cpu_seconds() -> float:
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime
+
+
+@contextmanager
+def measured(what: str, **more: Any) -> Iterator[dict[str, Any]]:
+    """Print, as a line of JSON, how long the block takes; what the block adds is printed with it."""
+    wall, cpu = perf_counter(), cpu_seconds()
+    yield more
+    seconds, used = perf_counter() - wall, cpu_seconds() - cpu
+    # Kilobytes on Linux.
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    print(json.dumps({"what": what, "seconds": seconds, "cpu": used, "peak": peak, **more}), flush=True)
+
+
+def run_floor(corpus: Path, threads: int, memory: str) -> None:
+    import duckdb
+
+    from adc_pipeline.corpus.readers import convokit
+    from adc_pipeline.corpus.readers.rows import MACROS
+
+    (rows,) = convokit.rows(corpus, corpus / "scratch")
+    with duckdb.connect() as connection:
+        connection.execute("SET threads = $1", [threads])
+        connection.execute("SET memory_limit = $1", [memory])
+        connection.execute(MACROS)
+        lines = str(corpus / convokit.LINES)
+        with measured("count the lines"):
+            count = "SELECT count(*) FROM read_json($lines, format = 'newline_delimited', columns = {id: 'VARCHAR'})"
+            connection.execute(count, {"lines": lines}).fetchall()
+        with measured("read the fields"):
+            greatest = ", ".join(f"max({name})" for name in FIELDS)
+            connection.execute(f"SELECT {greatest} FROM ({rows.sql})", rows.parameters).fetchall()  # noqa: S608
+
+
+def run_stages(corpus: Path, out: Path, threads: int, memory: str, shards: int) -> None:
+    from adc_pipeline.corpus.settings import UtteranceSettings
+    from adc_pipeline.corpus.utterances import write_utterances
+    from adc_pipeline.engine import Engine
+    from adc_pipeline.ranking.ranked_replies import write_ranked_replies
+    from adc_pipeline.walks.datasets import write_walks
+
+    engine = Engine(threads, memory, lambda sentence: print(sentence, file=sys.stderr))
+    with measured("utterances") as more:
+        more |= write_utterances(corpus, out / "utterances", UtteranceSettings(shards=shards), engine)
+    with measured("ranked_replies") as more:
+        more |= write_ranked_replies(out / "utterances", out / "ranked", engine=engine)
+    for kind in ("top-2", "random-walk"):
+        with measured(kind) as more:
+            more |= write_walks(kind, out / "utterances", out / "ranked", out / kind, engine=engine)
+
+
+def run_oracle(corpus: Path) -> None:
+    from adc_pipeline.ranking.ranked_replies import RankingSettings
+    from adc_pipeline.walks.datasets import WalkSettings
+    from adc_pipeline_tests import oracle
+
+    with measured("oracle") as more:
+        utterances = oracle.load(corpus)
+        ranking = oracle.rank(utterances, RankingSettings())
+        more["walks"] = sum(len(oracle.walks(kind, ranking, WalkSettings())) for kind in ("top-2", "random-walk"))
+
+
+def child(*arguments: str) -> tuple[float, list[dict[str, Any]]]:
+    """This module in a process of its own: seconds with its start-up, and what it measured."""
+    began = perf_counter()
+    command = [sys.executable, "-m", "adc_pipeline_tests.benchmarks.data", *arguments]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    return perf_counter() - began, [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+
+
+def read_once(corpus: Path) -> None:
+    for path in corpus.iterdir():
+        with path.open("rb") as file:
+            while file.read(1 << 24):
+                pass
+
+
+def table(head: list[str], rows: list[list[str]]) -> str:
+    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+
+
+class Bench:
+    """One setting of the machine, and the folder that corpora and datasets are written to."""
+
+    def __init__(self, folder: Path, threads: int, memory: str, shards: int) -> None:
+        self.folder, self.cores = folder, threads
+        self.machine = [f"--threads={threads}", f"--memory={memory}", f"--shards={shards}"]
+
+    def corpus(self, utterances: int, shape: Shape = "reddit") -> Path:
+        corpus = self.folder / f"{shape}-{utterances}"
+        if not (corpus / "index.json").exists():
+            corpus.mkdir(parents=True, exist_ok=True)
+            print(f"Writing {utterances:,} utterances", file=sys.stderr)
+            write_corpus(corpus, utterances, shape)
+        read_once(corpus)
+        return corpus
+
+    def stages(self, corpus: Path) -> tuple[float, list[dict[str, Any]]]:
+        out = self.folder / "out"
+        shutil.rmtree(out, ignore_errors=True)
+        seconds, stages = child("--run=stages", f"--corpus={corpus}", f"--out={out}", *self.machine)
+        shutil.rmtree(out)
+        return seconds, stages
+
+    def speed(self, utterances: int) -> float:
+        """The main table; returns seconds an utterance."""
+        corpus = self.corpus(utterances)
+        size = (corpus / "utterances.jsonl").stat().st_size
+        _, floor = child("--run=floor", f"--corpus={corpus}", *self.machine)
+        _, stages = self.stages(corpus)
+        read = stages[0]["read"]
+        seconds, cpu = (sum(stage[what] for stage in stages) for what in ("seconds", "cpu"))
+        rows = [
+            [
+                stage["what"],
+                f"{stage['seconds']:.1f}",
+                f"{stage['cpu']:.1f}",
+                f"{read / stage['seconds'] / self.cores:,.0f}",
+                f"{size / stage['seconds'] / 1e6:,.0f}",
+                f"{stage['peak'] / 2**30:.1f}",
+            ]
+            for stage in [
+                *floor,
+                *stages,
+                {"what": "**all stages**", "seconds": seconds, "cpu": cpu, "peak": max(s["peak"] for s in stages)},
+            ]
+        ]
+        head = ["step", "seconds", "CPU seconds", "utterances/s per core", "MB of JSON/s", "peak memory, GiB"]
+        print(f"{read:,} utterances, {size / 1e9:.2f} GB of JSON lines, {stages[0]['roots']:,} conversations\n")
+        print(table(head, rows))
+        counting, reading = (seconds / step["seconds"] for step in floor)
+        print(f"All stages take {counting:.1f} times as long as counting the lines, {reading:.1f} times as long as")
+        print("reading their fields.\n")
+        return seconds / read
+
+    def beside_the_oracle(self, utterances: int) -> None:
+        corpus = self.corpus(utterances)
+        ours, stages = self.stages(corpus)
+        theirs, _ = child("--run=oracle", f"--corpus={corpus}", *self.machine)
+        read = stages[0]["read"]
+        rows = [[what, f"{s:.1f}", f"{read / s:,.0f}"] for what, s in (("pipeline", ours), ("oracle", theirs))]
+        print(f"{read:,} utterances, start-up included\n")
+        print(table(["", "seconds", "utterances/s"], rows))
+        print(f"The pipeline is {theirs / ours:.0f} times as fast as the oracle.\n")
+
+    def shapes(self, utterances: int) -> None:
+        sizes: dict[Shape, int] = {
+            "reddit": utterances,
+            "chain": utterances,
+            "wide": utterances,
+            "pairs": 2 * utterances,
+        }
+        rows, usual = [], 0.0
+        for shape, size in sizes.items():
+            _, stages = self.stages(self.corpus(size, shape))
+            each = sum(stage["seconds"] for stage in stages) / stages[0]["read"]
+            usual = usual or each
+            parts = [f"{stage['seconds']:.1f}" for stage in stages]
+            rows.append([shape, f"{stages[0]['read']:,}", *parts, f"{each * 1e6:.1f}", f"{each / usual:.2f}"])
+        head = [
+            "shape",
+            "utterances",
+            "utterances s",
+            "ranked s",
+            "top-2 s",
+            "random-walk s",
+            "µs an utterance",
+            "ratio",
+        ]
+        print(table(head, rows))
+
+    def growth(self, sizes: list[int]) -> None:
+        first = 0.0
+        for size in sizes:
+            each = self.speed(size)
+            first = first or each
+            print(f"{each * 1e6:.2f} µs an utterance, {each / first - 1:+.0%} against {sizes[0]:,} utterances.\n")
+
+    def packed(self, utterances: int) -> None:
+        """A dump in zstandard's longest window, beside the same dump unpacked."""
+        import zstandard
+
+        plain = self.folder / "dump" / f"dump-{utterances}.jsonl"
+        if not plain.exists():
+            plain.parent.mkdir(exist_ok=True)
+            write_dump(self.corpus(utterances), plain)
+        packed = plain.with_suffix(".zst")
+        if not packed.exists():
+            settings = zstandard.ZstdCompressionParameters.from_level(3, window_log=31, enable_ldm=True)
+            with plain.open("rb") as source, packed.open("wb") as target:
+                zstandard.ZstdCompressor(compression_params=settings).copy_stream(source, target)
+        rows = []
+        for dump in (plain, packed):
+            _, stages = self.stages(dump)
+            taken = stages[0]
+            rows.append(
+                [
+                    dump.suffix,
+                    f"{dump.stat().st_size / 1e9:.2f}",
+                    f"{taken['seconds']:.1f}",
+                    f"{taken['peak'] / 2**30:.1f}",
+                ]
+            )
+        print(table(["dump", "GB", "seconds of utterances", "peak memory, GiB"], rows))
+
+
+def write_dump(corpus: Path, path: Path) -> None:
+    """The utterances of a ConvoKit corpus as a dump of Reddit has them."""
+    import duckdb
+
+    duckdb.execute(
+        """
+        COPY (
+            SELECT id, speaker AS author, meta.score AS score, meta.subreddit AS subreddit, timestamp AS created_utc,
+                meta.stickied AS stickied, CASE WHEN "reply-to" IS NULL THEN 'A title' END AS title,
+                CASE WHEN "reply-to" IS NULL THEN text END AS selftext,
+                CASE WHEN "reply-to" IS NOT NULL THEN text END AS body,
+                CASE WHEN "reply-to" IS NOT NULL THEN 't3_' || conversation_id END AS link_id,
+                CASE "reply-to" WHEN NULL THEN NULL WHEN conversation_id THEN 't3_' || "reply-to"
+                    ELSE 't1_' || "reply-to" END AS parent_id
+            FROM read_json($lines, format = 'newline_delimited', columns = {id: 'VARCHAR', speaker: 'VARCHAR',
+                meta: 'STRUCT(score BIGINT, subreddit VARCHAR, stickied BOOLEAN)', timestamp: 'BIGINT', text: 'VARCHAR',
+                "reply-to": 'VARCHAR', conversation_id: 'VARCHAR'})
+        ) TO $path (FORMAT json)
+        """,
+        {"lines": str(corpus / "utterances.jsonl"), "path": str(path)},
+    )
+
+
+def about_this_machine(cores: int) -> str:
+    from importlib.metadata import version
+
+    models = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+    cpu = models[0].split(":")[1].strip() if models else platform.machine()
+    packages = ", ".join(f"{name} {version(name)}" for name in ("duckdb", "pyarrow", "convokit", "zstandard"))
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return (
+        f"{cores} of {os.cpu_count()} cores of {cpu}, {memory:.0f} GiB; Python {platform.python_version()}, {packages}."
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--utterances", type=int, nargs="+", default=[1_000_000], help="several show the growth")
+    parser.add_argument("--sample", type=int, default=300_000, help="utterances for the oracle; 0 leaves it out")
+    parser.add_argument("--shapes", action="store_true", help="the hard shapes instead")
+    parser.add_argument("--zst", action="store_true", help="a packed dump instead")
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--memory", default="3GB", help="DuckDB's memory_limit")
+    parser.add_argument("--shards", type=int, default=1)
+    parser.add_argument("--folder", type=Path, help="keeps the corpora for the next time")
+    parser.add_argument("--run", choices=["floor", "stages", "oracle"], help=argparse.SUPPRESS)
+    parser.add_argument("--corpus", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--out", type=Path, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.run == "floor":
+        return run_floor(given.corpus, given.threads, given.memory)
+    if given.run == "stages":
+        return run_stages(given.corpus, given.out, given.threads, given.memory, given.shards)
+    if given.run == "oracle":
+        return run_oracle(given.corpus)
+    print(about_this_machine(given.threads) + "\n", flush=True)
+    with tempfile.TemporaryDirectory() as temporary:
+        bench = Bench(given.folder or Path(temporary), given.threads, given.memory, given.shards)
+        if given.shapes:
+            bench.shapes(given.utterances[0])
+        elif given.zst:
+            bench.packed(given.utterances[0])
+        else:
+            bench.growth(given.utterances)
+            if given.sample:
+                bench.beside_the_oracle(given.sample)
+    return None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,88 @@
+"""How DuckDB runs: who hears of a long statement, what settings are refused, and that order is kept.
+
+COST s of CPU. No time is asserted, only that sentences come.
+"""
+
+import re
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from adc_pipeline import engine
+from adc_pipeline.engine import Engine
+from adc_pipeline.errors import PipelineError
+
+# A few tenths of a second, more on a slow machine; never below the interval set here.
+LONG = "SELECT max(md5(range::VARCHAR)) FROM range(2_000_000)"
+
+
+def test_a_long_statement_is_reported_by_name_until_it_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "SECONDS_BETWEEN_REPORTS", 0.02)
+    said: list[str] = []
+    reporting = Engine(threads=1, report=said.append)
+    with reporting.connect() as connection:
+        reporting.run(connection, "counting", LONG)
+    *underway, last = said
+    assert underway
+    assert all(re.fullmatch(r"counting: \d+ (%|s)", sentence) for sentence in underway)
+    assert re.fullmatch(r"counting: done in \d+ s", last)
+
+
+def test_of_a_short_statement_nothing_is_said() -> None:
+    said: list[str] = []
+    reporting = Engine(report=said.append)
+    with reporting.connect() as connection:
+        reporting.run(connection, "counting", "SELECT 1")
+    assert said == []
+
+
+def test_a_statement_that_fails_is_not_reported_any_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "SECONDS_BETWEEN_REPORTS", 0.02)
+    said: list[str] = []
+    reporting = Engine(threads=1, report=said.append)
+    with reporting.connect() as connection, pytest.raises(duckdb.Error):
+        reporting.run(connection, "failing", f"SELECT error(found) FROM ({LONG.replace('FROM', 'AS found FROM')})")
+    assert said
+    assert not any("done" in sentence for sentence in said)
+
+
+@pytest.mark.parametrize(
+    ("threads", "memory_limit"), [(-1, "1GB"), (1, "lots"), (1, "-1GB"), (1, ""), (1, "3 Gigawatts")]
+)
+def test_impossible_settings_are_refused_in_one_sentence(threads: int, memory_limit: str) -> None:
+    with (
+        pytest.raises(PipelineError, match=rf"threads = {threads} with memory_limit = '{memory_limit}'"),
+        Engine(threads, memory_limit).connect(),
+    ):
+        pass
+
+
+def test_threads_and_memory_reach_duckdb(tmp_path: Path) -> None:
+    with Engine(3, "123MiB").connect(tmp_path / "spill") as connection:
+        query = "SELECT current_setting('threads'), current_setting('memory_limit')"
+        assert connection.execute(query).fetchall() == [(3, "123.0 MiB")]
+
+
+def test_what_was_spilled_is_gone_afterwards_even_after_a_failure(tmp_path: Path) -> None:
+    spill = tmp_path / "spill"
+    with pytest.raises(RuntimeError), Engine(1, "40MB").connect(spill) as connection:
+        connection.execute("CREATE TABLE much AS SELECT md5(range::VARCHAR) AS one FROM range(1_000_000)")
+        assert list(spill.iterdir())
+        raise RuntimeError
+    assert not spill.exists()
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+def test_rows_are_written_in_the_order_of_their_query(threads: int, tmp_path: Path) -> None:
+    """More rows than a row group has, so that several threads write."""
+    writing = Engine(threads)
+    with writing.connect(tmp_path / "spill") as connection:
+        query = "SELECT (range * 7919) % 500_009 AS number FROM range($rows)"
+        writing.write(connection, "writing", query, tmp_path / "rows.parquet", {"rows": 400_000})
+        ordered = "SELECT range AS number FROM range($rows) ORDER BY hash(range)"
+        writing.write(connection, "writing", ordered, tmp_path / "ordered.parquet", {"rows": 400_000})
+        expected = [number for (number,) in connection.execute(ordered, {"rows": 400_000}).fetchall()]
+    found = {name: duckdb.read_parquet(str(tmp_path / f"{name}.parquet")).fetchall() for name in ("rows", "ordered")}
+    assert [number for (number,) in found["rows"]] == [n * 7919 % 500_009 for n in range(400_000)]
+    assert [number for (number,) in found["ordered"]] == expected

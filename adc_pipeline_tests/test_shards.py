@@ -1,0 +1,225 @@
+"""Shards: where a conversation lies, and that what is finished is made once and nothing half-made is seen.
+
+COST s of CPU.
+"""
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+import duckdb
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from adc_pipeline.corpus import utterances
+from adc_pipeline.corpus.sample import write_sample
+from adc_pipeline.corpus.settings import UtteranceSettings
+from adc_pipeline.corpus.utterances import write_utterances
+from adc_pipeline.engine import Engine, unheard
+from adc_pipeline.shards import Counts, map_shards, parts, shard_names, shard_sql, shards_of, whole, work_folder
+from adc_pipeline_tests.stages import read, utterance_records
+
+ids = st.lists(st.text(st.characters(codec="utf-8"), max_size=8), min_size=1, max_size=50)
+THREE = UtteranceSettings(max_set_aside=1.0, shards=3)
+
+
+class Killed(BaseException):
+    """What no part of the pipeline catches, as when the process is killed."""
+
+
+def shard_of(conversation_id: str, shards: int) -> int:
+    """As the module says: MD5 read as a fraction of all there are, times the number of shards."""
+    return int(hashlib.md5(conversation_id.encode()).hexdigest()[:8], 16) * shards >> 32
+
+
+def in_duckdb(conversation_ids: list[str], shards: int) -> list[int]:
+    with duckdb.connect() as connection:
+        rows = connection.execute(
+            f"SELECT {shard_sql('id', shards)} FROM (SELECT unnest($ids) AS id)",  # noqa: S608
+            {"ids": conversation_ids},
+        ).fetchall()
+    return [shard for (shard,) in rows]
+
+
+# --- Which shard --------------------------------------------------------------------------------------
+
+
+def test_the_shard_of_a_conversation_is_known_by_heart() -> None:
+    """Written down, so that no change of the hash goes unnoticed."""
+    assert in_duckdb(["a", "b", "c", "", "é"], 10) == KNOWN
+
+
+@given(ids, st.sampled_from([1, 2, 3, 7, 1000, 99_999]))
+def test_the_shard_of_a_conversation_is_the_documented_hash(ids: list[str], shards: int) -> None:
+    found = in_duckdb(ids, shards)
+    assert found == [shard_of(id, shards) for id in ids]
+    assert all(0 <= shard < shards for shard in found)
+
+
+@given(ids, st.integers(1, 300), st.integers(1, 300))
+def test_conversations_of_one_shard_stay_together_where_it_is_cut_finer(ids: list[str], few: int, times: int) -> None:
+    fine = in_duckdb(ids, few * times)
+    assert [shard // times for shard in fine] == in_duckdb(ids, few)
+
+
+@given(ids, st.integers(1, 300))
+def test_shards_follow_one_another_in_the_order_of_the_hash(ids: list[str], shards: int) -> None:
+    ordered = sorted(ids, key=lambda id: hashlib.md5(id.encode()).hexdigest())
+    found = in_duckdb(ordered, shards)
+    assert found == sorted(found)
+
+
+# --- Made once, and whole -----------------------------------------------------------------------------
+
+
+def test_a_finished_shard_is_not_made_again_after_the_next_one_failed(tmp_path: Path) -> None:
+    made: list[str] = []
+    said: list[str] = []
+    names, out, work = shard_names(3), tmp_path / "out", tmp_path / "work"
+    out.mkdir()
+
+    def make(name: str, folder: Path) -> Counts:
+        made.append(name)
+        (folder / "data").write_text("half")
+        if made == names[:2]:
+            raise Killed
+        (folder / "data").write_text(name)
+        return {"rows": 10 ** names.index(name), f"rows.{name}": 1}
+
+    with pytest.raises(Killed):
+        map_shards(names, make, out, work, said.append)
+    assert made == names[:2]
+    assert shards_of(out) == []
+    assert shards_of(work) == [work / names[0]]
+
+    counts = map_shards(names, make, out, work, said.append)
+    assert made == [names[0], names[1], names[1], names[2]]
+    assert counts == {"rows": 111} | {f"rows.{name}": 1 for name in names}
+    assert [(path.name, (path / "data").read_text()) for path in shards_of(out)] == [(name, name) for name in names]
+    assert list(work.iterdir()) == [work / f".{names[1]}"] or list(work.iterdir()) == []
+    assert [line for line in said if "before" in line] == ["shard 1 of 3 was finished before"]
+
+
+def test_what_is_half_made_is_swept_before_it_is_made_again(tmp_path: Path) -> None:
+    def fail(folder: Path) -> None:
+        (folder / "left").write_text("half")
+        raise Killed
+
+    with pytest.raises(Killed):
+        whole(tmp_path / "made", fail)
+    assert not (tmp_path / "made").exists()
+
+    seen: list[list[Path]] = []
+
+    def make(folder: Path) -> None:
+        seen.append(list(folder.iterdir()))
+        assert not (tmp_path / "made").exists()
+
+    assert whole(tmp_path / "made", make) == whole(tmp_path / "made", make) == tmp_path / "made"
+    assert seen == [[]]
+
+
+def test_shards_of_an_older_output_are_replaced(tmp_path: Path) -> None:
+    (old := tmp_path / "out" / shard_names(1)[0]).mkdir(parents=True)
+    (old / "old").write_text("")
+    map_shards(shard_names(1), lambda name, folder: {}, tmp_path / "out", tmp_path / "work", unheard)
+    assert [path.name for path in old.iterdir()] == ["counts.json"]
+
+
+def test_a_work_folder_of_ones_own_is_kept_and_another_is_gone(tmp_path: Path) -> None:
+    for work in (tmp_path / "mine", None):
+        with pytest.raises(Killed), work_folder(work, tmp_path / "out") as folder:
+            (folder / "file").write_text("")
+            raise Killed
+    assert (tmp_path / "mine" / "file").exists()
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_parts_are_those_of_a_shard_or_of_all_shards_in_their_order(tmp_path: Path) -> None:
+    for name in reversed(shard_names(2)):
+        for number in (1, 0):
+            (tmp_path / name).mkdir(exist_ok=True)
+            (tmp_path / name / f"a-{number}").write_text("")
+    paths = [tmp_path / name / f"a-{number}" for name in shard_names(2) for number in (0, 1)]
+    assert parts(tmp_path, "a-*") == [str(path) for path in paths]
+    assert parts(tmp_path / shard_names(2)[1], "a-*") == [str(path) for path in paths[2:]]
+
+
+# --- With a corpus ------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    corpus: Path = tmp_path_factory.mktemp("sample")
+    write_sample(corpus, conversations=60)
+    return corpus
+
+
+@pytest.fixture(scope="module")
+def undisturbed(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Counts, Path]:
+    out = tmp_path_factory.mktemp("undisturbed")
+    return write_utterances(sample, out, THREE), out
+
+
+def test_every_row_lies_in_the_shard_of_its_conversation(undisturbed: tuple[Counts, Path]) -> None:
+    out = undisturbed[1]
+    assert [shard.name for shard in shards_of(out)] == shard_names(3)
+    for number, shard in enumerate(shards_of(out)):
+        found = {id for (id,) in read(shard, "utterances-*.parquet", "conversation_id")}
+        assert found
+        assert {shard_of(id, 3) for id in found} == {number}
+
+
+def test_counts_of_the_shards_add_up(undisturbed: tuple[Counts, Path]) -> None:
+    counts, out = undisturbed
+    shards = [json.loads((shard / "counts.json").read_text()) for shard in shards_of(out)]
+    for name in ("read", "taking_part", "roots", "set_aside"):
+        assert counts[name] == sum(shard[name] for shard in shards)
+    assert counts["read"] == len(utterance_records(out)) + counts["set_aside"]
+
+
+def test_a_killed_run_goes_on_without_reading_the_source_again(
+    sample: Path, undisturbed: tuple[Counts, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    corpus, work = tmp_path / "corpus", tmp_path / "work"
+    shutil.copytree(sample, corpus)
+    write_tree, trees = utterances.write_tree, list[str]()
+
+    def recorded(rows: Path, doubled: Path, titles: Path, out: Path, adopt_roots: bool, engine: Engine) -> Counts:
+        trees.append(rows.name)
+        if trees == shard_names(3)[:2]:
+            raise Killed
+        return write_tree(rows, doubled, titles, out, adopt_roots, engine)
+
+    monkeypatch.setattr(utterances, "write_tree", recorded)
+    with pytest.raises(Killed):
+        write_utterances(corpus, tmp_path / "killed", THREE, work=work)
+    assert list((tmp_path / "killed").iterdir()) == []
+
+    shutil.rmtree(corpus)
+    counts = write_utterances(corpus, tmp_path / "out", THREE, work=work)
+    first, second, third = shard_names(3)
+    assert trees == [first, second, second, third]
+    assert counts == undisturbed[0]
+    assert utterance_records(tmp_path / "out") == utterance_records(undisturbed[1])
+
+
+def test_a_run_killed_while_it_reads_begins_anew(
+    sample: Path, undisturbed: tuple[Counts, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deal, dealt = utterances.deal, list[Path]()
+
+    def half(*arguments: object) -> None:
+        dealt.append(sample)
+        deal(*arguments)  # type: ignore[arg-type]
+        if len(dealt) == 1:
+            raise Killed
+
+    monkeypatch.setattr(utterances, "deal", half)
+    with pytest.raises(Killed):
+        write_utterances(sample, tmp_path / "killed", THREE, work=tmp_path / "work")
+    counts = write_utterances(sample, tmp_path / "out", THREE, work=tmp_path / "work")
+    assert len(dealt) == 2
+    assert counts == undisturbed[0]
