@@ -48,7 +48,7 @@ def in_duckdb(conversation_ids: list[str], shards: int) -> list[int]:
 
 def test_the_shard_of_a_conversation_is_known_by_heart() -> None:
     """Written down, so that no change of the hash goes unnoticed."""
-    assert in_duckdb(["a", "b", "c", "", "é"], 10) == KNOWN
+    assert in_duckdb(["a", "b", "c", "", "é"], 10) == [0, 5, 2, 8, 4]
 
 
 @given(ids, st.sampled_from([1, 2, 3, 7, 1000, 99_999]))

@@ -1,0 +1,158 @@
+"""`adc.duckdb`: every table of the data stages answers, and whoever has it open is left alone. COST s of CPU."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from adc_pipeline.artefacts import Artefact, Store, folder_digest
+from adc_pipeline.corpus.sample import write_sample
+from adc_pipeline.corpus.settings import UtteranceSettings
+from adc_pipeline.corpus.utterances import write_utterances
+from adc_pipeline.database import DATABASE, write_database
+from adc_pipeline.ranking.ranked_replies import write_ranked_replies
+from adc_pipeline.shards import Counts
+from adc_pipeline.walks.datasets import write_walks
+
+VIEWS = {
+    "read_rows", "tree", "conversations", "utterances", "set_aside", "ranked_replies", "dropped", "top_2", "random_walk",
+}  # fmt: skip
+
+# A reader in a process of its own: counts, waits for a line, counts again.
+READER = """
+import sys, duckdb
+with duckdb.connect(sys.argv[1], read_only=True) as connection:
+    for _ in range(2):
+        print(*connection.execute("SELECT count(*) FROM utterances").fetchone(), flush=True)
+        sys.stdin.readline()
+"""
+
+
+def put(store: Store, name: str, folder: Path, counts: Counts) -> Counts:
+    store.put(folder, Artefact(name, folder, folder_digest(folder), counts=dict(counts)))
+    return counts
+
+
+def put_utterances(store: Store, conversations: int, shards: int = 1) -> Counts:
+    """The sample, with two utterances that cannot take part."""
+    with store.aside("utterances") as folder:
+        corpus = store.home / f"sample-{conversations}-{shards}"
+        corpus.mkdir()
+        write_sample(corpus, conversations=conversations)
+        stray = {"id": "stray", "conversation_id": "stray?", "reply_to": None, "speaker": "ann", "text": ""}
+        with (corpus / "utterances.jsonl").open("a") as file:
+            for id in ("gone-1", "gone-2"):
+                file.write(json.dumps(stray | {"id": id, "reply_to": "nowhere", "meta": {"score": 1}}) + "\n")
+        counts = write_utterances(corpus, folder, UtteranceSettings(max_set_aside=1.0, shards=shards))
+        return put(store, "utterances", folder, counts)
+
+
+@pytest.fixture(scope="module", params=[1, 3])
+def home(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, dict[str, Counts]]:
+    """Everything up to both datasets in place, in one shard and in three, and the database over it."""
+    store = Store(tmp_path_factory.mktemp("home"))
+    counts = {"utterances": put_utterances(store, 60, request.param)}
+    utterances, ranked = store.place("utterances"), store.place("ranked_replies")
+    with store.aside("ranked_replies") as folder:
+        counts["ranked_replies"] = put(store, "ranked_replies", folder, write_ranked_replies(utterances, folder))
+    for name in ("top_2", "random_walk"):
+        with store.aside(name) as folder:
+            kind = "top-2" if name == "top_2" else "random-walk"
+            counts[name] = put(store, name, folder, write_walks(kind, utterances, ranked, folder))  # type: ignore[arg-type]
+    write_database(store)
+    return store, counts
+
+
+@pytest.fixture
+def connection(home: tuple[Store, dict[str, Counts]]) -> Iterator[duckdb.DuckDBPyConnection]:
+    with duckdb.connect(str(home[0].home / DATABASE), read_only=True) as connection:
+        yield connection
+
+
+def count(connection: duckdb.DuckDBPyConnection, table: str) -> int:
+    return len(connection.table(table))
+
+
+def views(path: Path) -> set[str]:
+    with duckdb.connect(str(path), read_only=True) as connection:
+        found = connection.execute("SELECT view_name FROM duckdb_views() WHERE NOT internal").fetchall()
+    return {name for (name,) in found}
+
+
+def test_every_view_answers_with_as_many_rows_as_were_counted(
+    home: tuple[Store, dict[str, Counts]], connection: duckdb.DuckDBPyConnection
+) -> None:
+    counts = home[1]
+    assert views(home[0].home / DATABASE) == VIEWS
+    read, ranked = counts["utterances"], counts["ranked_replies"]
+    assert {view: count(connection, view) for view in VIEWS} == {
+        "read_rows": read["read"],
+        "tree": read["taking_part"],
+        "utterances": read["taking_part"],
+        "conversations": read["roots"],
+        "set_aside": read["set_aside"],
+        "ranked_replies": ranked["ranked"],
+        "dropped": ranked["dropped"],
+        "top_2": counts["top_2"]["walks"],
+        "random_walk": counts["random_walk"]["walks"],
+    }
+
+
+def test_what_was_read_either_takes_part_or_is_set_aside(
+    home: tuple[Store, dict[str, Counts]], connection: duckdb.DuckDBPyConnection
+) -> None:
+    both = "SELECT position FROM utterances UNION ALL SELECT position FROM set_aside ORDER BY position"
+    positions = [position for (position,) in connection.execute(both).fetchall()]
+    assert positions == list(range(home[1]["utterances"]["read"]))
+    aside = connection.execute("SELECT id, reason FROM set_aside").fetchall()
+    assert aside == [("gone-1", "missing_parent"), ("gone-2", "missing_parent")]
+
+
+@pytest.mark.parametrize("name", ["top_2", "random_walk"])
+def test_walks_say_which_split_they_are_of(
+    name: str, home: tuple[Store, dict[str, Counts]], connection: duckdb.DuckDBPyConnection
+) -> None:
+    found = connection.execute(f"SELECT split, count(*) FROM {name} GROUP BY split").fetchall()  # noqa: S608
+    counts = home[1][name]
+    expected = {split: counts[f"walks.{split}"] for split in ("train", "validation", "test")}
+    assert dict(found) == {split: walks for split, walks in expected.items() if walks}
+    assert connection.table(name).columns[:2] == ["split", "text"]
+
+
+def test_where_nothing_is_in_place_the_database_is_empty(tmp_path: Path) -> None:
+    write_database(Store(tmp_path))
+    assert views(tmp_path / DATABASE) == set()
+    assert [path.name for path in tmp_path.iterdir()] == [DATABASE]
+
+
+def test_what_is_not_there_yet_has_no_view(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    put_utterances(store, 20)
+    write_database(store)
+    assert views(tmp_path / DATABASE) == {"read_rows", "tree", "conversations", "utterances", "set_aside"}
+
+
+def test_a_reader_is_not_disturbed_and_does_not_disturb(tmp_path: Path) -> None:
+    store, path = Store(tmp_path), tmp_path / DATABASE
+    before = put_utterances(store, 20)["taking_part"]
+    write_database(store)
+    with subprocess.Popen(
+        [sys.executable, "-c", READER, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as reader:
+        assert reader.stdin
+        assert reader.stdout
+        assert int(reader.stdout.readline()) == before
+        after = put_utterances(store, 30)["taking_part"]
+        write_database(store)
+        with duckdb.connect(str(path), read_only=True) as connection:
+            assert count(connection, "utterances") == after > before
+        reader.stdin.write("\n\n")
+        reader.stdin.flush()
+        # It has no data, only where the data lies: the old one shows the new artefact, too.
+        assert int(reader.stdout.readline()) == after
+    assert reader.returncode == 0
+    assert not list(tmp_path.glob(f".{DATABASE}*"))
