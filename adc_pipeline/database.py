@@ -2,8 +2,9 @@
 
     duckdb .adc/adc.duckdb          # or: duckdb -ui .adc/adc.duckdb
 
-It holds no data, only where the data lies, so it is small and always shows the current artefacts. It is
-written anew beside the old file and then renamed: whoever has it open goes on looking, and stops nobody.
+It holds no data, only where the data lies, so it is small and shows the current artefacts. It is written anew
+beside the old file and then renamed: whoever has it open stops nobody, and goes on looking unless the
+number of shards has changed.
 """
 
 import os

@@ -10,6 +10,7 @@ knows which stage it is, so that another engine can take its place.
 """
 
 import json
+import os
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -48,7 +49,7 @@ def map_shards(
 ) -> Counts:
     """Call `make(NAME, folder)` for every shard and bring the folders to `out`; returns the counts, added up.
 
-    `work` keeps finished shards from one call to the next, until all are finished.
+    `work` keeps finished shards from one call to the next; whoever owns it removes it when the stage is done.
     """
     counts: Counter[str] = Counter()
     for number, name in enumerate(names, 1):
@@ -58,8 +59,17 @@ def map_shards(
         counts.update(json.loads((made / COUNTS).read_text()))
     for name in names:
         shutil.rmtree(out / name, ignore_errors=True)
-        (work / name).rename(out / name)
+        shutil.copytree(work / name, out / name, copy_function=bring)
     return dict(counts)
+
+
+def bring(path: Path | str, to: Path | str) -> None:
+    """Have a file at a second place, too: what is finished stays finished until the whole stage is."""
+    try:
+        os.link(path, to)
+    except OSError:
+        # Not every file system has links.
+        shutil.copyfile(path, to)
 
 
 def write_counts(folder: Path, counts: Counts) -> None:

@@ -1,6 +1,5 @@
-"""`adc.duckdb`: every table of the data stages answers, and whoever has it open is left alone. COST s of CPU."""
+"""`adc.duckdb`: every table of the data stages answers, and whoever has it open is left alone. 4 s of CPU."""
 
-import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -19,7 +18,8 @@ from adc_pipeline.shards import Counts
 from adc_pipeline.walks.datasets import write_walks
 
 VIEWS = {
-    "read_rows", "tree", "conversations", "utterances", "set_aside", "ranked_replies", "dropped", "top_2", "random_walk",
+    "read_rows", "tree", "conversations", "utterances", "set_aside", "ranked_replies", "dropped", "top_2",
+    "random_walk",
 }  # fmt: skip
 
 # A reader in a process of its own: counts, waits for a line, counts again.
@@ -38,15 +38,11 @@ def put(store: Store, name: str, folder: Path, counts: Counts) -> Counts:
 
 
 def put_utterances(store: Store, conversations: int, shards: int = 1) -> Counts:
-    """The sample, with two utterances that cannot take part."""
+    """The sample, of which some utterances cannot take part."""
     with store.aside("utterances") as folder:
         corpus = store.home / f"sample-{conversations}-{shards}"
         corpus.mkdir()
         write_sample(corpus, conversations=conversations)
-        stray = {"id": "stray", "conversation_id": "stray?", "reply_to": None, "speaker": "ann", "text": ""}
-        with (corpus / "utterances.jsonl").open("a") as file:
-            for id in ("gone-1", "gone-2"):
-                file.write(json.dumps(stray | {"id": id, "reply_to": "nowhere", "meta": {"score": 1}}) + "\n")
         counts = write_utterances(corpus, folder, UtteranceSettings(max_set_aside=1.0, shards=shards))
         return put(store, "utterances", folder, counts)
 
@@ -108,8 +104,9 @@ def test_what_was_read_either_takes_part_or_is_set_aside(
     both = "SELECT position FROM utterances UNION ALL SELECT position FROM set_aside ORDER BY position"
     positions = [position for (position,) in connection.execute(both).fetchall()]
     assert positions == list(range(home[1]["utterances"]["read"]))
-    aside = connection.execute("SELECT id, reason FROM set_aside").fetchall()
-    assert aside == [("gone-1", "missing_parent"), ("gone-2", "missing_parent")]
+    reasons = connection.execute("SELECT reason, count(*) FROM set_aside GROUP BY reason").fetchall()
+    assert reasons
+    assert all(home[1]["utterances"][f"set_aside.{reason}"] == number for reason, number in reasons)
 
 
 @pytest.mark.parametrize("name", ["top_2", "random_walk"])

@@ -1,6 +1,6 @@
 """Shards: where a conversation lies, and that what is finished is made once and nothing half-made is seen.
 
-COST s of CPU.
+7 s of CPU.
 """
 
 import hashlib
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import duckdb
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adc_pipeline.corpus import utterances
@@ -51,6 +51,7 @@ def test_the_shard_of_a_conversation_is_known_by_heart() -> None:
     assert in_duckdb(["a", "b", "c", "", "é"], 10) == [0, 5, 2, 8, 4]
 
 
+@settings(max_examples=30, deadline=None)
 @given(ids, st.sampled_from([1, 2, 3, 7, 1000, 99_999]))
 def test_the_shard_of_a_conversation_is_the_documented_hash(ids: list[str], shards: int) -> None:
     found = in_duckdb(ids, shards)
@@ -58,12 +59,14 @@ def test_the_shard_of_a_conversation_is_the_documented_hash(ids: list[str], shar
     assert all(0 <= shard < shards for shard in found)
 
 
+@settings(max_examples=30, deadline=None)
 @given(ids, st.integers(1, 300), st.integers(1, 300))
 def test_conversations_of_one_shard_stay_together_where_it_is_cut_finer(ids: list[str], few: int, times: int) -> None:
     fine = in_duckdb(ids, few * times)
     assert [shard // times for shard in fine] == in_duckdb(ids, few)
 
 
+@settings(max_examples=30, deadline=None)
 @given(ids, st.integers(1, 300))
 def test_shards_follow_one_another_in_the_order_of_the_hash(ids: list[str], shards: int) -> None:
     ordered = sorted(ids, key=lambda id: hashlib.md5(id.encode()).hexdigest())
@@ -98,7 +101,8 @@ def test_a_finished_shard_is_not_made_again_after_the_next_one_failed(tmp_path: 
     assert made == [names[0], names[1], names[1], names[2]]
     assert counts == {"rows": 111} | {f"rows.{name}": 1 for name in names}
     assert [(path.name, (path / "data").read_text()) for path in shards_of(out)] == [(name, name) for name in names]
-    assert list(work.iterdir()) == [work / f".{names[1]}"] or list(work.iterdir()) == []
+    # They stay, in case the stage fails behind them.
+    assert [path.name for path in shards_of(work)] == names
     assert [line for line in said if "before" in line] == ["shard 1 of 3 was finished before"]
 
 
@@ -130,7 +134,7 @@ def test_shards_of_an_older_output_are_replaced(tmp_path: Path) -> None:
 
 def test_a_work_folder_of_ones_own_is_kept_and_another_is_gone(tmp_path: Path) -> None:
     for work in (tmp_path / "mine", None):
-        with pytest.raises(Killed), work_folder(work, tmp_path / "out") as folder:
+        with pytest.raises(Killed), work_folder(work, tmp_path / "out") as folder:  # noqa: PT012
             (folder / "file").write_text("")
             raise Killed
     assert (tmp_path / "mine" / "file").exists()
@@ -223,3 +227,16 @@ def test_a_run_killed_while_it_reads_begins_anew(
     counts = write_utterances(sample, tmp_path / "out", THREE, work=tmp_path / "work")
     assert len(dealt) == 2
     assert counts == undisturbed[0]
+
+
+@pytest.mark.parametrize("shards", [1, 3])
+def test_positions_run_on_from_one_part_of_the_source_to_the_next(shards: int, tmp_path: Path) -> None:
+    ids = [f"{part}-{number}" for part in range(3) for number in range(4)]
+    for part in range(3):
+        (corpus := tmp_path / "corpus" / f"{part:02}").mkdir(parents=True)
+        lines = [{"id": id, "conversation_id": id, "reply_to": None} for id in ids if id[0] == str(part)]
+        (corpus / "utterances.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    counts = write_utterances(tmp_path / "corpus", tmp_path / "out", UtteranceSettings(shards=shards))
+    assert counts["read"] == counts["roots"] == 12
+    found = [(one["position"], one["id"]) for one in utterance_records(tmp_path / "out")]
+    assert found == list(enumerate(ids))

@@ -121,7 +121,7 @@ def pieces(
                         f"{path.resolve()}, which the setting corpus names, could not be read ({said}): fetch it again,"
                         " or correct the setting format."
                     ) from error
-                engine.report(f"{name} has a line longer than {lines.DIRECT >> 20} MiB: unpacking it to read on")
+                engine.report(f"{name} has a line longer than {lines.LINE >> 20} MiB: unpacking it to read on")
 
 
 def rows_of(

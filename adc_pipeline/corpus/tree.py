@@ -29,7 +29,7 @@ UNREADABLE = """
 CREATE TABLE offenders AS
 SELECT position, CASE WHEN conversation_id IS NULL AND text = '' AND speaker = '' THEN 'malformed'
                       WHEN id IS NULL THEN 'no_id' ELSE 'no_conversation' END AS reason
-FROM read_rows WHERE id IS NULL OR conversation_id IS NULL
+FROM read_rows ANTI JOIN doubled USING (position) WHERE id IS NULL OR conversation_id IS NULL
 UNION ALL
 SELECT position, 'duplicate_id' FROM doubled SEMI JOIN read_rows USING (position)
 """

@@ -15,13 +15,14 @@ from adc_pipeline.corpus.tables import READ, SET_ASIDE, create_read_rows
 from adc_pipeline.corpus.tree import write_tree
 from adc_pipeline.engine import Engine, counts_by
 from adc_pipeline.errors import PipelineError
-from adc_pipeline.shards import Counts, map_shards, parts, shard_names, whole, work_folder
+from adc_pipeline.shards import Counts, bring, map_shards, parts, shard_names, whole, work_folder
 
 # Which of several rows with one id stays must not depend on the order in which they were read.
 DOUBLED = """
 SELECT position FROM (
     SELECT position, row_number() OVER (
-        PARTITION BY id ORDER BY timestamp, score DESC, conversation_id, reply_to, speaker, text, position
+        PARTITION BY id ORDER BY conversation_id IS NULL, timestamp, score DESC, conversation_id, reply_to, speaker,
+            text, position
     ) AS copy
     FROM read_rows SEMI JOIN (SELECT id FROM read_rows GROUP BY id HAVING count(*) > 1) AS doubled USING (id)
 ) WHERE copy > 1 ORDER BY position
@@ -73,7 +74,7 @@ def write_utterances(
         counts = map_shards(names, make, out, finished / "trees", engine.report)
         for name in names:
             for path in (rows / name).glob(READ):
-                path.rename(out / name / path.name)
+                bring(path, out / name / path.name)
     counts |= write_set_aside(out, engine)
     refuse_too_many_set_aside(counts, settings.max_set_aside)
     return counts

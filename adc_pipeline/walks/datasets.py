@@ -16,7 +16,7 @@ from pathlib import Path
 from adc_pipeline.engine import Engine, only_row
 from adc_pipeline.errors import PipelineError
 from adc_pipeline.ranking.ranked_replies import RANKED_REPLIES
-from adc_pipeline.shards import Counts, map_shards, shards_of, work_folder
+from adc_pipeline.shards import Counts, bring, map_shards, shards_of, work_folder
 from adc_pipeline.walks.coins import WalkKind, coin_sql
 from adc_pipeline.walks.markers import FormatName
 from adc_pipeline.walks.rendering import Speakers, create_rendered
@@ -196,7 +196,7 @@ def write_walks(
         for split in SPLITS:
             files, file = [finished / name / f"{split}.parquet" for name in names], out / split_file(split)
             if len(files) == 1:
-                files[0].rename(file)
+                bring(files[0], file)
             else:
                 paths = {"files": [str(path) for path in files]}
                 engine.write(connection, f"joining the shards of {split}", ALL_ROWS, file, paths, PUBLISHED)

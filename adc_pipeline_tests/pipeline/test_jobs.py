@@ -1,5 +1,7 @@
 """The jobs themselves, through Dagster, with a real MLflow store and really trained models."""
 
+import csv
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,6 +11,7 @@ import pytest
 
 from adc_pipeline.artefacts import PLACES, Store, folder_digest
 from adc_pipeline.definitions import defs
+from adc_pipeline.shards import shards_of
 from adc_pipeline.tracking.lineage import Node, model_lineage
 from adc_pipeline.tracking.runs import DIGEST, Tracking
 
@@ -158,6 +161,77 @@ def test_the_datasets_job_imports_no_torch(tmp_path: Path) -> None:
         "assert 'torch' not in sys.modules and 'transformers' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, env={"ADC_HOME": str(tmp_path), "PATH": "/usr/bin:/bin"})
+
+
+def digests(home: Path, config: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """Those of both datasets after the job `datasets` in a home of its own."""
+    home.mkdir()
+    monkeypatch.setenv("ADC_HOME", str(home))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    assert execute("datasets", {"ops": config}, home).success
+    return {name: Store(home).current(name).digest for name in ("top_2", "random_walk")}
+
+
+def test_the_datasets_are_the_same_whatever_the_number_of_shards(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config: dict[str, Any] = {"raw_corpus": {"config": {"corpus": "sample", "sample_conversations": 300}}}
+    one = digests(tmp_path / "one", config, monkeypatch)
+    three = digests(tmp_path / "three", config | {"utterances": {"config": {"shards": 3}}}, monkeypatch)
+    assert one == three
+    for asset in ("utterances", "ranked_replies"):
+        assert len(shards_of(Store(tmp_path / "three").place(asset))) == 3
+        counts = [Store(tmp_path / home).current(asset).counts for home in ("one", "three")]
+        assert counts[0] == counts[1]
+    # Nothing is left of what a killed run would go on with.
+    assert [path for path in (tmp_path / "three" / "work").rglob("*") if path.is_file()] == []
+
+
+def write_dump(folder: Path) -> None:
+    """Two submissions and their comments in two files, as Pushshift names and spells them."""
+    folder.mkdir()
+    submissions = [
+        {"id": id, "author": "ann", "title": "Why?", "selftext": "", "created_utc": 1, "score": 1, "subreddit": "fixit"}
+        for id in ("p1", "p2")
+    ]
+    comments = [
+        {"id": f"c{number}", "link_id": f"t3_p{1 + number % 2}", "parent_id": f"t3_p{1 + number % 2}", "author": "bob",
+         "body": f"reply &lt;{number}&gt;", "created_utc": str(number), "score": number, "subreddit": "fixit"}
+        for number in range(6)
+    ]  # fmt: skip
+    for name, rows in (("RS_2018-09", submissions), ("RC_2018-09", comments)):
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def write_table(path: Path) -> None:
+    """The same conversations as a table with other names; an empty cell is a root's parent."""
+    roots = [(id, id, "", "ann", "", 1, 1, "Why?", "fixit") for id in ("p1", "p2")]
+    replies = [
+        (f"c{number}", f"p{1 + number % 2}", f"p{1 + number % 2}", "bob", f"reply <{number}>", number, number, "",
+         "fixit")
+        for number in range(6)
+    ]  # fmt: skip
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["id", "thread", "parent", "who", "body", "timestamp", "ups", "title", "source"])
+        writer.writerows([*roots, *replies])
+
+
+def test_a_dump_and_a_table_of_the_same_conversations_give_the_same_datasets(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_dump(tmp_path / "dumps")
+    write_table(tmp_path / "table.csv")
+    columns = {"conversation_id": "thread", "reply_to": "parent", "speaker": "who", "text": "body", "score": "ups"}
+    dump = {"raw_corpus": {"config": {"corpus": str(tmp_path / "dumps")}}, "utterances": {"config": {"shards": 2}}}
+    table = {"raw_corpus": {"config": {"corpus": str(tmp_path / "table.csv"), "columns": columns}}}
+    from_dump = digests(tmp_path / "from dump", dump, monkeypatch)
+    from_table = digests(tmp_path / "from table", table, monkeypatch)
+    counts = [Store(tmp_path / home).current("utterances").counts for home in ("from dump", "from table")]
+    assert counts[0] == counts[1]
+    assert {"read": 8, "taking_part": 8, "roots": 2}.items() <= counts[0].items()
+    assert from_dump == from_table
+    assert Store(tmp_path / "from dump").current("top_2").counts["walks"] == 2
 
 
 @pytest.mark.parametrize(

@@ -1,17 +1,29 @@
-"""Every token belongs to its turn, and a marker id means a verdict."""
+"""Every token belongs to its turn, and a marker id means a verdict, whatever a user typed. 5 s of CPU."""
 
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import duckdb
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from transformers import AutoTokenizer, PreTrainedTokenizerFast
+from transformers import AddedToken, AutoTokenizer, PreTrainedTokenizerFast
 
+from adc_pipeline.corpus.utterances import write_utterances
 from adc_pipeline.errors import PipelineError
-from adc_pipeline.training.tokens import MarkerTokenizer, encode_walks
-from adc_pipeline.walks.markers import FORMATS
-from adc_pipeline_tests.training.walks import walk
+from adc_pipeline.ranking.ranked_replies import RankingSettings, write_ranked_replies
+from adc_pipeline.training.tokenizer import add_markers, train_tokenizer
+from adc_pipeline.training.tokens import MarkerTokenizer, TokenizedWalk, encode_walks
+from adc_pipeline.walks.coins import WalkKind
+from adc_pipeline.walks.datasets import WalkSettings, write_walks
+from adc_pipeline.walks.markers import FORMATS, FormatName
+from adc_pipeline.walks.rendering import create_rendered
+from adc_pipeline_tests.stages import utterance_records
+from adc_pipeline_tests.training.walks import WORDS, walk
+from adc_pipeline_tests.trees import NASTY_TEXTS, Corpus, Row
 
 FORGED = [
     *FORMATS["default"].strings(),
@@ -110,3 +122,155 @@ def test_a_beginning_that_the_tokenizer_writes_is_kept(plain_gpt2: Any) -> None:
 def test_a_tokenizer_without_markers_is_refused(plain_gpt2: Any) -> None:
     with pytest.raises(PipelineError, match="has no markers"):
         MarkerTokenizer.load(plain_gpt2)
+
+
+# --- What users write, from the corpus to the ids -----------------------------------------------------
+
+# As models of the world have them: bare words in brackets, and tokens that swallow the blanks around them.
+UNUSUAL = ["<s>", "</s>", "[INST]", "[/INST]", "<|im_start|>", "<|im_end|>", " <pad>", "<mask>", "<<SYS>>", "[CLS]"]
+LOOK_ALIKES = [
+    "<Accepted>",
+    "< accepted >",
+    "<accepted",
+    "accepted>",
+    "<accep<rejected>ted>",
+    "<<accepted>>",
+    "<acce\u200bpted>",
+    "＜accepted＞",
+    "‹accepted›",
+    "&lt;accepted&gt;",
+    "&amp;lt;accepted&amp;gt;",
+    "\u003caccepted\u003e",
+    "<|endoftext|",
+    "[INST",
+    "Ġ<pad>",
+]
+
+
+def unusual(format: FormatName) -> MarkerTokenizer:
+    """A tokenizer with special tokens of many models, of which it writes one before each text."""
+    from tokenizers import processors
+
+    trained = train_tokenizer([" ".join(WORDS)] * 20, 303, 128)
+    trained.add_special_tokens(
+        {
+            "bos_token": "<s>",
+            "pad_token": AddedToken(" <pad>", lstrip=True, rstrip=True),
+            "mask_token": AddedToken("<mask>", lstrip=True, normalized=True),
+            "additional_special_tokens": [one for one in UNUSUAL if one not in ("<s>", " <pad>", "<mask>")],
+        }
+    )
+    trained.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A", special_tokens=[("<s>", trained.bos_token_id)]
+    )
+    add_markers(trained, FORMATS[format])
+    return MarkerTokenizer(trained)
+
+
+@pytest.fixture(scope="module", params=FORMATS)
+def marked(request: pytest.FixtureRequest) -> MarkerTokenizer:
+    return unusual(request.param)
+
+
+def special_strings(tokenizer: MarkerTokenizer) -> list[str]:
+    """Every special token that the tokenizer knows."""
+    inner = tokenizer.tokenizer
+    return sorted({*inner.all_special_tokens, *(str(token) for token in inner.added_tokens_decoder.values())})
+
+
+def format_of(tokenizer: MarkerTokenizer) -> FormatName:
+    (name,) = (name for name, markers in FORMATS.items() if markers == tokenizer.markers)
+    return name
+
+
+def assert_nothing_forged(tokenizer: MarkerTokenizer, encoded: TokenizedWalk) -> None:
+    """Special ids stand where the walk's own structure puts them, in this order, and nowhere else."""
+    inner = tokenizer.tokenizer
+    special = {*inner.all_special_ids, *inner.added_tokens_decoder} - {inner.unk_token_id}
+    special |= {*tokenizer.bos_ids, *tokenizer.eos_ids}
+    ids, turns = encoded.ids.tolist(), encoded.turn.tolist()
+    ends = [place for place, turn in enumerate(turns) if place + 1 == len(turns) or turns[place + 1] != turn]
+    if tokenizer.eos_ids:
+        assert ids[ends[-1]] == tokenizer.eos_ids[0]
+        ends[-1] -= 1
+    verdicts = [tokenizer.background_id, *(tokenizer.marker_id(verdict) for verdict in encoded.verdicts)]
+    assert [ids[place] for place in ends] == verdicts
+    assert [one for one in ids if one in special] == [*tokenizer.bos_ids, *verdicts, *tokenizer.eos_ids]
+    assert ids[: len(tokenizer.bos_ids)] == tokenizer.bos_ids
+
+
+def typed(tokenizer: MarkerTokenizer) -> list[str]:
+    """What somebody may type who knows the tokenizer: its special tokens, their halves, and what looks like them."""
+    specials = special_strings(tokenizer)
+    halves = [half for one in specials for half in (one[: len(one) // 2], one[len(one) // 2 :], one[:-1], one[1:])]
+    return [*specials, *halves, *LOOK_ALIKES, *(marker for markers in FORMATS.values() for marker in markers.strings())]
+
+
+def corpus_of(texts: list[str]) -> Corpus:
+    """One conversation whose utterances all say such things, in texts, titles and names of speakers."""
+    rows = [Row("r", "r", None, texts[0] or "ann", texts[-1], 0, {"score": 1})]
+    for number, text in enumerate(texts):
+        parent = "r" if number < 3 else f"u{number - 3}"
+        speaker = texts[-number - 1] or "bob"
+        rows.append(Row(f"u{number}", "r", parent, speaker, text, number, {"score": number % 5}))
+    return Corpus(rows, {"r": {"title": " ".join(texts[:5]) or "Title"}})
+
+
+@pytest.fixture(scope="module")
+def neutral(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[FormatName, duckdb.DuckDBPyConnection]]:
+    """For each format a connection with DuckDB's `neutral`, as the walks use it."""
+    folder = tmp_path_factory.mktemp("neutral")
+    write_utterances(corpus_of(["a"]).write(folder / "corpus"), folder / "out")
+    with duckdb.connect() as default, duckdb.connect() as released:
+        create_rendered(default, folder / "out", "default", "names")
+        create_rendered(released, folder / "out", "released", "names")
+        yield {"default": default, "released": released}
+
+
+@given(st.data())
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_no_text_forges_a_verdict_or_any_other_special_token(
+    marked: MarkerTokenizer, neutral: dict[FormatName, duckdb.DuckDBPyConnection], data: st.DataObject
+) -> None:
+    pieces = st.one_of(st.sampled_from(typed(marked)), st.sampled_from(NASTY_TEXTS), st.text(max_size=3))
+    texts = st.lists(pieces, max_size=6).map("".join)
+    drawn = data.draw(st.lists(st.tuples(texts, texts, verdict), min_size=1, max_size=5))
+    background = data.draw(texts)
+    connection, format = neutral[format_of(marked)], format_of(marked)
+
+    def spelt(text: str) -> str:
+        ((found,),) = connection.execute("SELECT neutral($1)", [text]).fetchall()
+        assert isinstance(found, str)
+        if format == "default":
+            assert not any(marker in found for marker in FORMATS["default"].strings())
+        else:
+            assert found == text
+        return found
+
+    turns = [(spelt(speaker), spelt(text), verdict) for speaker, text, verdict in drawn]
+    (encoded,) = encode_walks(marked, [walk(spelt(background), turns, markers=marked.markers)])
+    assert_nothing_forged(marked, encoded)
+
+
+@pytest.mark.parametrize("kind", ["top-2", "random-walk"])
+def test_a_corpus_of_special_tokens_has_verdicts_only_where_turns_end(
+    marked: MarkerTokenizer, kind: WalkKind, tmp_path: Path
+) -> None:
+    texts = [text for text in typed(marked) if text.strip()]
+    write_utterances(corpus_of(texts).write(tmp_path / "corpus"), tmp_path / "utterances")
+    write_ranked_replies(tmp_path / "utterances", tmp_path / "ranked", RankingSettings(speakers=()))
+    walking = WalkSettings(format=format_of(marked), walks_per_conversation=20)
+    counts = write_walks(kind, tmp_path / "utterances", tmp_path / "ranked", tmp_path / "walks", walking)
+    rows = [row for file in (tmp_path / "walks" / "data").iterdir() for row in pq.read_table(file).to_pylist()]
+    assert len(rows) == counts["walks"] == 20
+    assert len(utterance_records(tmp_path / "utterances")) == len(texts) + 1
+    for row, encoded in zip(rows, encode_walks(marked, rows), strict=True):
+        assert [*encoded.verdicts] == [turn["verdict"] for turn in row["turns"]]
+        assert_nothing_forged(marked, encoded)
+
+
+def test_a_text_of_special_tokens_is_content_and_can_be_read_back(marked: MarkerTokenizer) -> None:
+    """Nothing is lost on the way: each is spelt out in ordinary tokens."""
+    for text in special_strings(marked):
+        (ids,) = marked.ids([f"a{text}b"])
+        assert marked.tokenizer.decode(ids) == f"a{text}b"

@@ -24,7 +24,7 @@ SELECT id, coalesce(conversation_id, root) AS conversation_id, coalesce(reply_to
     coalesce(speaker, "user") AS speaker, text, seconds(timestamp) AS timestamp, whole(meta.score) AS score,
     try_cast(meta.stickied AS BOOLEAN) AS stickied, try_cast(meta.score_hidden AS BOOLEAN) AS score_hidden,
     meta.distinguished AS distinguished, NULL::VARCHAR AS title, meta.subreddit AS source
-FROM read_json($lines, format = 'newline_delimited', ignore_errors = true, maximum_object_size = $longest, columns = {
+FROM read_json($lines, format = 'newline_delimited', ignore_errors = true, columns = {
     id: 'VARCHAR', conversation_id: 'VARCHAR', root: 'VARCHAR', reply_to: 'VARCHAR', "reply-to": 'VARCHAR',
     speaker: 'VARCHAR', "user": 'VARCHAR', text: 'VARCHAR', timestamp: 'VARCHAR',
     meta: 'STRUCT(score VARCHAR, stickied VARCHAR, score_hidden VARCHAR, distinguished VARCHAR, subreddit VARCHAR)'})
@@ -38,12 +38,12 @@ def rows(corpus: Path, scratch: Path, report: Report = unheard, unpack: bool = F
     (`lines.is_too_long`). Raises PipelineError for a file that is cut off.
     """
     path = corpus / LINES
-    if unpack:
+    if unpack or lines.has_mark(path):
         for chunk in lines.chunks(path, scratch, report):
-            yield Rows(READ, {"lines": str(chunk), "longest": lines.LINE})
+            yield Rows(READ, {"lines": str(chunk)})
     else:
         lines.check_end(path)
-        yield Rows(READ, {"lines": str(path), "longest": lines.DIRECT})
+        yield Rows(READ, {"lines": str(path)})
 
 
 def corpus_name(corpus: Path) -> str:

@@ -40,8 +40,7 @@ SELECT bare(id) AS id, CASE WHEN is_comment THEN bare(link_id) ELSE bare(id) END
     distinguished, CASE WHEN NOT is_comment THEN title END AS title, subreddit AS source
 FROM (
     SELECT *, link_id IS NOT NULL OR parent_id IS NOT NULL OR body IS NOT NULL AS is_comment
-    FROM read_json($lines, format = 'newline_delimited', compression = 'none', ignore_errors = true,
-        maximum_object_size = $longest, columns = {
+    FROM read_json($lines, format = 'newline_delimited', compression = 'none', ignore_errors = true, columns = {
         id: 'VARCHAR', link_id: 'VARCHAR', parent_id: 'VARCHAR', author: 'VARCHAR', body: 'VARCHAR',
         selftext: 'VARCHAR', title: 'VARCHAR', subreddit: 'VARCHAR', created_utc: 'VARCHAR', score: 'VARCHAR',
         stickied: 'VARCHAR', score_hidden: 'VARCHAR', hide_score: 'VARCHAR', distinguished: 'VARCHAR'})
@@ -59,9 +58,9 @@ def rows(
     PipelineError for a file that is damaged or cut off.
     """
     connection.execute(BARE)
-    if unpack or lines.packing(path) != "none":
+    if unpack or lines.packing(path) != "none" or lines.has_mark(path):
         for chunk in lines.chunks(path, scratch, report):
-            yield Rows(READ, {"lines": str(chunk), "longest": lines.LINE})
+            yield Rows(READ, {"lines": str(chunk)})
     else:
         lines.check_end(path)
-        yield Rows(READ, {"lines": str(path), "longest": lines.DIRECT})
+        yield Rows(READ, {"lines": str(path)})

@@ -26,9 +26,10 @@ BLOCK = MIB
 # A few bytes of zstd can stand for 128 KiB, so this bounds what one call may unpack (to 512 MiB at the worst).
 PACKED_BLOCK = 16 << 10
 WINDOW = 1 << 31
-# What DuckDB promises to read (its maximum_object_size). Beyond it, a line's place in the file decides. Where a
-# file is read as it lies, smaller buffers take a tenth less time, and hardly a file has such a line.
-LINE, DIRECT = 16 * MIB, 4 * MIB
+# What DuckDB promises to read (its maximum_object_size). Beyond it, a line's place in the file decides.
+LINE = 16 * MIB
+# What some programs write in front of UTF-8, and DuckDB takes for a part of the first line.
+MARK = b"\xef\xbb\xbf"
 # DuckDB reads this as a row from which nothing could be read.
 UNREADABLE_LINE = b"null\n"
 
@@ -43,6 +44,12 @@ def packing(path: Path) -> Packing:
     if magic == b"\x28\xb5\x2f\xfd" or (magic[1:] == b"\x2a\x4d\x18" and 0x50 <= magic[0] <= 0x5F):
         return "zstd"
     return "gzip" if magic[:2] == b"\x1f\x8b" else "none"
+
+
+def has_mark(path: Path) -> bool:
+    """Whether a plain file begins with a byte order mark, which `chunks` leaves out."""
+    with path.open("rb") as file:
+        return file.read(len(MARK)) == MARK
 
 
 def chunks(path: Path, scratch: Path, report: Report = unheard) -> Generator[Path, None, None]:
@@ -112,7 +119,8 @@ def blocks(file: BinaryIO, path: Path) -> Iterator[bytes]:
 
     unpacked = {"zstd": _from_zstd, "gzip": _from_gzip, "none": _as_it_is}[packing(path)](file, path)
     try:
-        for block in unpacked:
+        for number, found in enumerate(filter(None, unpacked)):
+            block = found.removeprefix(MARK) if not number else found
             for start in range(0, len(block), BLOCK):
                 yield block[start : start + BLOCK]
     except EOFError as error:
