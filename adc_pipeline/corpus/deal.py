@@ -5,7 +5,6 @@ the number of a row is its position. Dealing the rows out to several shards read
 shard, which takes about as long again.
 """
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -56,11 +55,8 @@ FROM read_parquet($rows, file_row_number = true) WHERE shard = $shard
 
 # A conversation may be named by several corpora, or twice by one: the last word holds.
 TITLE_ROWS = """
-SELECT told[1] AS conversation_id, decoded(arg_max(told[2], told[4]::BIGINT)) AS title,
-    arg_max(told[3], told[4]::BIGINT) AS source
-FROM read_json($lines, format = 'newline_delimited', records = false, ignore_errors = true,
-    columns = {told: 'VARCHAR[]'})
-WHERE told IS NOT NULL GROUP BY told[1]
+SELECT conversation_id, decoded(arg_max(title, place)) AS title, arg_max(source, place) AS source
+FROM ({titles}) GROUP BY conversation_id
 """
 
 
@@ -156,8 +152,7 @@ def split(piece: Path, files: list[Path], first: int, connection: "DuckDBPyConne
 def write_titles(corpora: list[Path], path: Path, connection: "DuckDBPyConnection", engine: Engine) -> None:
     """Write what ConvoKit corpora say of their conversations to a Parquet file, by way of JSON lines."""
     spoken = path.with_suffix(".jsonl")
-    with spoken.open("w", encoding="ascii") as file:
-        for place, told in enumerate(title for corpus in corpora for title in convokit.titles(corpus)):
-            file.write(json.dumps((*told, place)) + "\n")
-    engine.write(connection, "reading the titles", TITLE_ROWS, path, {"lines": str(spoken)})
+    convokit.write_conversations(corpora, spoken)
+    query = TITLE_ROWS.format(titles=convokit.TITLES)
+    engine.write(connection, "reading the titles", query, path, {"lines": str(spoken)})
     spoken.unlink()

@@ -134,7 +134,7 @@ JOIN joined ON joined.root = u.position
 """
 
 # The files that people take away: as every reader knows them, and small.
-PUBLISHED = "FORMAT parquet, COMPRESSION zstd"
+PUBLISHED = "FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 1"
 
 # Every column may be null, which none is. DuckDB would otherwise declare so only where it happens to know of no
 # null, and the same rows would have other bytes.

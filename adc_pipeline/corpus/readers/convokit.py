@@ -7,7 +7,7 @@ is read entry by entry, so that its size is no matter either.
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from adc_pipeline.corpus.readers import lines
@@ -58,20 +58,27 @@ def corpus_name(corpus: Path) -> str:
     return name if isinstance(name, str) and name else corpus.resolve().name
 
 
-def titles(corpus: Path) -> Iterator[tuple[str, str | None, str | None]]:
-    """Id, title and subreddit of every conversation; older corpora put them beside `meta` rather than in it."""
-    path = corpus / "conversations.json"
-    if not path.exists():
-        return
-    for conversation, entry in entries(path):
-        meta = entry.get("meta", entry) if isinstance(entry, dict) else None
-        if isinstance(meta, dict):
-            title, subreddit = meta.get("title"), meta.get("subreddit")
-            yield (
-                conversation,
-                title if isinstance(title, str) else None,
-                subreddit if isinstance(subreddit, str) else None,
-            )
+# Title and subreddit of a conversation; older corpora put them beside `meta` rather than in it.
+TITLES = """
+SELECT id AS conversation_id, coalesce(entry.meta.title, entry.title) AS title,
+    coalesce(entry.meta.subreddit, entry.subreddit) AS source, place
+FROM read_json($lines, format = 'newline_delimited', ignore_errors = true, columns = {
+    id: 'VARCHAR', place: 'BIGINT',
+    entry: 'STRUCT(title VARCHAR, subreddit VARCHAR, meta STRUCT(title VARCHAR, subreddit VARCHAR))'})
+WHERE id IS NOT NULL
+"""
+
+
+def write_conversations(corpora: Iterable[Path], lines: Path) -> None:
+    """Write what corpora say of their conversations as JSON lines, for `TITLES` to read; the spelling stays."""
+    place = 0
+    with lines.open("w", encoding="utf-8") as file:
+        for path in (corpus / "conversations.json" for corpus in corpora):
+            for key, entry in entries(path) if path.exists() else ():
+                # Between values only: inside a string it would be escaped.
+                line = entry.replace("\n", " ").replace("\r", " ")
+                file.write(f'{{"id": {key}, "place": {place}, "entry": {line}}}\n')
+                place += 1
 
 
 # What stands between two values of the object: its beginning, or a comma; then a key and its colon.
@@ -80,8 +87,12 @@ DELIMITERS = tuple(" \t\r\n,}")
 END = re.compile(r"\s*(?:\{\s*)?\}\s*\Z")
 
 
-def entries(path: Path, step: int = 1 << 22) -> Iterator[tuple[str, object]]:
-    """The entries of a file that holds one JSON object, of which `step` characters or one entry are in memory."""
+def entries(path: Path, step: int = 1 << 22) -> Iterator[tuple[str, str]]:
+    """The keys and values, as they are spelt, of a file that holds one JSON object.
+
+    `step` characters of it are in memory, or one value if that is longer. Raises PipelineError where the file is
+    not whole.
+    """
     decode = json.JSONDecoder().raw_decode
     with path.open(encoding="utf-8", errors="replace") as file:
         text, place = "", 0
@@ -89,12 +100,12 @@ def entries(path: Path, step: int = 1 << 22) -> Iterator[tuple[str, object]]:
             key = KEY.match(text, place)
             if key:
                 try:
-                    value, end = decode(text, key.end())
+                    _, end = decode(text, key.end())
                 except ValueError:
                     end = len(text)
                 # A value is whole where something follows it: 1 may yet become 12.
                 if text[end : end + 1] in DELIMITERS:
-                    yield json.loads(key[1]) if "\\" in key[1] else key[1][1:-1], value
+                    yield key[1], text[key.end() : end]
                     place = end
                     continue
             read = file.read(max(step, len(text) - place))
