@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from adc_pipeline.training.dataset import ACCEPTED, BACKGROUND, REJECTED, TokenizedSplit, load_split
-from adc_pipeline.training.objectives import WEIGHTS
+from adc_pipeline.training.objectives import WEIGHTS, TurnWeights
 from adc_pipeline.training.packing import Pieces, RowOrder, Rows, cut_into_pieces
 from adc_pipeline.training.settings import TrainingSettings
 
@@ -25,6 +25,7 @@ class Batch:
 
     Place i predicts `targets[i]`, the next token of the same piece. `input_ids`, `position_ids` and
     `targets` are int64; `weights` float32, 0 where nothing is predicted or nothing is to be learned;
+    `unlikely` bool, where the target is to become unlikely, or None where that is nowhere so;
     `parts` int64 says what the target belongs to: BACKGROUND, REJECTED, ACCEPTED, or NOTHING where
     nothing is predicted. `lengths` are those of the pieces, one row after another.
     """
@@ -35,19 +36,22 @@ class Batch:
     weights: Any
     parts: Any
     lengths: list[int]
+    unlikely: Any = None
 
     def to(self, device: torch.device) -> "Batch":
         """The same as tensors on a device."""
         tensors: dict[str, Any] = {
             field.name: torch.from_numpy(getattr(self, field.name)).to(device, non_blocking=True)
             for field in fields(self)
-            if field.name != "lengths"
+            if field.name != "lengths" and getattr(self, field.name) is not None
         }
         return replace(self, **tensors)
 
 
-def build_batch(split: TokenizedSplit, pieces: Pieces, rows: Rows, row: int, weights: np.ndarray) -> Batch:
-    """Lay pieces out in rows; `weights` has one float32 a token of the split.
+def build_batch(
+    split: TokenizedSplit, pieces: Pieces, rows: Rows, row: int, turn_weights: TurnWeights | None = None
+) -> Batch:
+    """Lay pieces out in rows; without `turn_weights` every token counts 1.
 
     Positions restart at 0 in each piece, and in the padding at a row's end, which thereby is a sequence
     of its own. The first token of a piece is predicted by nothing and has no loss.
@@ -75,13 +79,14 @@ def build_batch(split: TokenizedSplit, pieces: Pieces, rows: Rows, row: int, wei
         ids[first] = split.bos
     turn = split.turn[source]
     turn_first = np.repeat(split.turn_start[pieces.walk[rows.piece]], lengths)
-    verdict = np.where(split.accepted[turn_first + np.maximum(turn, 0)], ACCEPTED, REJECTED)
+    own_turn = turn_first + np.maximum(turn, 0)
+    verdict = np.where(split.accepted[own_turn], ACCEPTED, REJECTED)
 
     shape = (len(rows), row)
     input_ids = np.zeros(shape, dtype=np.int64)
     position_ids = np.zeros(shape, dtype=np.int64)
     targets = np.zeros(shape, dtype=np.int64)
-    placed_weights = np.zeros(shape, dtype=np.float32)
+    weights = np.zeros(shape, dtype=np.float32)
     parts = np.full(shape, NOTHING, dtype=np.int64)
     filled = np.bincount(row_of_piece, weights=lengths, minlength=len(rows)).astype(np.int64)
     columns = np.arange(row)
@@ -89,12 +94,23 @@ def build_batch(split: TokenizedSplit, pieces: Pieces, rows: Rows, row: int, wei
     input_ids.ravel()[place] = ids
     position_ids.ravel()[place] = within
     predicted = np.flatnonzero(within > 0)
-    before = place[predicted] - 1
-    targets.ravel()[before] = ids[predicted]
-    placed_weights.ravel()[before] = weights[source[predicted]] * in_body[predicted]
+    targets.ravel()[place[predicted] - 1] = ids[predicted]
     learned = predicted[in_body[predicted]]
-    parts.ravel()[place[learned] - 1] = np.where(turn[learned] < 0, BACKGROUND, verdict[learned])
-    return Batch(input_ids, position_ids, targets, placed_weights, parts, lengths.tolist())
+    target = place[learned] - 1
+    parts.ravel()[target] = np.where(turn[learned] < 0, BACKGROUND, verdict[learned])
+    unlikely = None
+    if turn_weights is None:
+        weights.ravel()[target] = 1
+    else:
+        control = np.zeros(len(learned), dtype=np.bool_)
+        for one in split.control_ids:
+            control |= ids[learned] == one
+        found, found_unlikely = turn_weights.of_tokens(own_turn[learned], turn[learned] < 0, control)
+        weights.ravel()[target] = found
+        if found_unlikely is not None:
+            unlikely = np.zeros(shape, dtype=np.bool_)
+            unlikely.ravel()[target] = found_unlikely
+    return Batch(input_ids, position_ids, targets, weights, parts, lengths.tolist(), unlikely)
 
 
 class PackedSplit:
@@ -114,7 +130,7 @@ class PackedSplit:
         self.rows_per_pass = 1 if apart else max(1, settings.tokens_per_forward // self.row)
         self.pieces = cut_into_pieces(self.split, settings.sequence_length)
         self.order = RowOrder(self.pieces, self.row, settings.seed)
-        self.weights = WEIGHTS[settings.objective](self.split)
+        self.turn_weights = WEIGHTS[settings.objective](self.split, settings)
 
     def passes(self, rows: Rows) -> list[Batch]:
         """The forward passes over some rows."""
@@ -122,7 +138,7 @@ class PackedSplit:
         for begin in range(0, len(rows), self.rows_per_pass):
             part = rows.take(np.arange(begin, min(begin + self.rows_per_pass, len(rows))))
             row = self.tokens(part) if self.apart else self.row
-            passes.append(build_batch(self.split, self.pieces, part, row, self.weights))
+            passes.append(build_batch(self.split, self.pieces, part, row, self.turn_weights))
         return passes
 
     def tokens(self, rows: Rows) -> int:
@@ -142,6 +158,7 @@ class PackedSplit:
         return {
             "walks": self.split.walks,
             "tokens": len(self.split.ids),
+            **self.split.counts,
             **self.pieces.counts,
             "rows": self.order.rows_per_epoch,
             "row_length": self.row,

@@ -26,6 +26,7 @@ _WITHOUT_EFFECT = (
     "log_every",
     "validate_every",
     "validation_tokens",
+    "max_loss_jump",
 )
 
 
@@ -56,16 +57,24 @@ def checkpoints(work: Path) -> list[Path]:
 
 
 def save_checkpoint(accelerator: "Accelerator", work: Path, position: dict[str, Any], keep: int) -> None:
-    """Save the state and its `position` (JSON, with `step`), and remove all but the newest `keep`."""
+    """Save the state and its `position` (JSON, with `step`), and remove all but the newest `keep`.
+
+    Where that fails, as on a full disk, what was written is removed and the checkpoints before it stay.
+    """
     folder = work / "checkpoints" / f"step-{position['step']:09d}"
     partial = folder.with_suffix(".partial")
     if accelerator.is_main_process:
         shutil.rmtree(partial, ignore_errors=True)
     accelerator.wait_for_everyone()
-    accelerator.save_state(str(partial), safe_serialization=False)
-    accelerator.wait_for_everyone()
+    try:
+        accelerator.save_state(str(partial), safe_serialization=False)
+        accelerator.wait_for_everyone()
+        if accelerator.is_main_process:
+            (partial / "position.json").write_text(json.dumps(position))
+    except (OSError, RuntimeError):
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
     if accelerator.is_main_process:
-        (partial / "position.json").write_text(json.dumps(position))
         shutil.rmtree(folder, ignore_errors=True)
         partial.rename(folder)
         for old in checkpoints(work)[:-keep]:

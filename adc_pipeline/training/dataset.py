@@ -7,7 +7,7 @@ does not grow with the dataset. Four bytes a token for its id, four for its turn
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -15,13 +15,14 @@ from typing import Any
 import numpy as np
 
 from adc_pipeline.errors import PipelineError
+from adc_pipeline.training.arrangement import Arrangement
 from adc_pipeline.training.atomic import written_aside
 from adc_pipeline.training.tokens import BATCH, MarkerTokenizer, encode_walks
 
 BACKGROUND, REJECTED, ACCEPTED = 0, 1, 2
 PARTS = ("background", "rejected", "accepted")
 
-_COLUMNS = ["text", "conversation_id", "turns"]
+_COLUMNS = ["text", "conversation_id", "walk", "turns"]
 _ARRAYS = {
     "ids": np.int32,
     "turn": np.int32,
@@ -38,7 +39,8 @@ class TokenizedSplit:
 
     `ids` int32 and `turn` int32 (index within the walk, -1 for the background), one a token; `walk_start`
     and `turn_start` int64, one a walk and one more; `accepted` bool and `score` int64, one a turn;
-    `conversation_ids`, one a walk; `bos`, the id that every walk begins with, or None.
+    `conversation_ids`, one a walk; `bos`, the id that every walk begins with, or None; `control_ids`, ids
+    that no text holds (see `MarkerTokenizer`); `counts`, what the arrangement of the turns left out.
     """
 
     ids: np.ndarray
@@ -49,6 +51,8 @@ class TokenizedSplit:
     score: np.ndarray
     conversation_ids: list[str]
     bos: int | None
+    control_ids: list[int] = field(default_factory=list)
+    counts: dict[str, int] = field(default_factory=dict)
 
     @property
     def walks(self) -> int:
@@ -56,7 +60,7 @@ class TokenizedSplit:
 
 
 def read_walks(dataset: Path, split: str) -> Iterator[dict[str, Any]]:
-    """The rows of a split in file order, `text`, `conversation_id` and `turns` only."""
+    """The rows of a split in file order, without the columns that a training does not need."""
     import pyarrow.parquet as pq
 
     files = sorted((dataset / "data").glob(f"{split}-*.parquet"))
@@ -68,16 +72,26 @@ def read_walks(dataset: Path, split: str) -> Iterator[dict[str, Any]]:
                 yield from batch.to_pylist()
 
 
-def tokenize_split(tokenizer: MarkerTokenizer, dataset: Path, split: str, folder: Path) -> None:
-    """Tokenize a split of `dataset` into `folder`, whole or not at all."""
+def tokenize_split(
+    tokenizer: MarkerTokenizer, dataset: Path, split: str, folder: Path, arranged: Arrangement | None = None
+) -> None:
+    """Tokenize a split of `dataset` into `folder`, whole or not at all, its turns as `arranged`."""
     with written_aside(folder) as partial:
         files = {name: (partial / f"{name}.bin").open("wb") for name in _ARRAYS}
         np.zeros(1, dtype=np.int64).tofile(files["walk_start"])
         np.zeros(1, dtype=np.int64).tofile(files["turn_start"])
         tokens = turns = 0
         conversation_ids = []
-        walks = encode_walks(tokenizer, read_walks(dataset, split))
-        while batch := list(islice(walks, BATCH)):
+        counts = {"turns_left_out": 0, "walks_left_out": 0, "markers_dropped": 0}
+        walks = encode_walks(tokenizer, read_walks(dataset, split), arranged)
+        while encoded := list(islice(walks, BATCH)):
+            # Without a turn there is no verdict, and nothing to learn.
+            batch = [walk for walk in encoded if walk.verdicts]
+            counts["walks_left_out"] += len(encoded) - len(batch)
+            counts["turns_left_out"] += sum(walk.turns_left_out for walk in encoded)
+            counts["markers_dropped"] += sum(walk.markers_dropped for walk in encoded)
+            if not batch:
+                continue
             walk_start = tokens + np.cumsum([len(walk.ids) for walk in batch])
             turn_start = turns + np.cumsum([len(walk.verdicts) for walk in batch])
             tokens, turns = int(walk_start[-1]), int(turn_start[-1])
@@ -94,7 +108,12 @@ def tokenize_split(tokenizer: MarkerTokenizer, dataset: Path, split: str, folder
             conversation_ids += [walk.conversation_id for walk in batch]
         for file in files.values():
             file.close()
-        rest = {"conversation_ids": conversation_ids, "bos": next(iter(tokenizer.bos_ids), None)}
+        rest = {
+            "conversation_ids": conversation_ids,
+            "bos": next(iter(tokenizer.bos_ids), None),
+            "control_ids": tokenizer.control_ids,
+            "counts": counts,
+        }
         (partial / "walks.json").write_text(json.dumps(rest))
 
 

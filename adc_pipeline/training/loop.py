@@ -14,23 +14,26 @@ import resource
 import sys
 import time
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from adc_pipeline.errors import PipelineError
+from adc_pipeline.training.arrangement import arrangement, arrangement_facts
 from adc_pipeline.training.atomic import written_aside
 from adc_pipeline.training.attention import attends_apart
 from adc_pipeline.training.batches import Batch, PackedSplit
 from adc_pipeline.training.checkpoint import claim, drop_other_layouts, fingerprint, load_checkpoint, save_checkpoint
 from adc_pipeline.training.dataset import tokenize_split
 from adc_pipeline.training.interval import Interval, PartLosses
+from adc_pipeline.training.losses import weighted_loss
 from adc_pipeline.training.model import TokenLosses, check_context, check_packing, load_model
-from adc_pipeline.training.objectives import weighted_loss
 from adc_pipeline.training.optimization import adamw, learning_rate
 from adc_pipeline.training.progress import Progress, duration
 from adc_pipeline.training.settings import TrainingJob, TrainingSettings
+from adc_pipeline.training.stopping import LossWatch, StopSignal, told_plainly
 from adc_pipeline.training.tokens import MarkerTokenizer
 
 if TYPE_CHECKING:
@@ -41,8 +44,14 @@ def train(job: TrainingJob) -> dict[str, Any]:
     """Run a job, or go on with it; returns the facts that `training.json` in the output holds.
 
     Raises PipelineError for an empty training split, rows longer than the model's context, a model that
-    cannot keep packed walks apart, and a loss that is no longer a number.
+    cannot keep packed walks apart, a loss that is no longer a number or jumps, too little memory or disk, and,
+    after a checkpoint, for SIGTERM.
     """
+    with told_plainly(job):
+        return _train(job)
+
+
+def _train(job: TrainingJob) -> dict[str, Any]:
     from accelerate import Accelerator
     from accelerate.utils import set_seed
 
@@ -60,7 +69,8 @@ def train(job: TrainingJob) -> dict[str, Any]:
     anew = main and _prepare_work(job, tokenizer)
     accelerator.wait_for_everyone()
     data = PackedSplit(job.work / "tokens" / "train", settings, processes, apart)
-    held_out = PackedSplit(job.work / "tokens" / "validation", settings, processes, apart)
+    # The likelihood of every token, whatever the objective, so that runs can be compared.
+    held_out = PackedSplit(job.work / "tokens" / "validation", replace(settings, objective="mle"), processes, apart)
     if not data.split.walks:
         raise PipelineError(f"The training split of {job.dataset} is empty; use a larger corpus or fewer filters.")
     rows_per_step = max(1, round(settings.tokens_per_step / data.row / processes)) * processes
@@ -77,7 +87,9 @@ def train(job: TrainingJob) -> dict[str, Any]:
     first, tokens, seconds = position["step"], position["tokens"], position["seconds"]
     figures: dict[str, float] = position["figures"]
 
-    with Progress(job.work, first, total, main) as progress:
+    watch = LossWatch(settings.max_loss_jump, position.get("recent_losses", ()))
+
+    with Progress(job.work, first, total, main) as progress, StopSignal() as stop:
         if anew:
             progress.say(f"{job.work} was another job's (other settings, data or base model): starting anew.")
         if first:
@@ -99,16 +111,16 @@ def train(job: TrainingJob) -> dict[str, Any]:
             rate = learning_rate(settings, step, total)
             for group in optimizer.param_groups:
                 group["lr"] = rate
-            _update(accelerator, model, optimizer, passes, apart, settings.max_grad_norm, interval)
+            asked = _update(accelerator, model, optimizer, passes, apart, settings.max_grad_norm, interval, stop.asked)
             interval.tokens += data.tokens(rows)
             progress.stepped()
 
             last = step == total
-            save = last or (settings.checkpoint_every and step % settings.checkpoint_every == 0)
+            save = last or asked or (settings.checkpoint_every and step % settings.checkpoint_every == 0)
             validate = last or (settings.validate_every and step % settings.validate_every == 0)
             if not (save or validate or step % settings.log_every == 0):
                 continue
-            _stop_if_broken(interval.losses(accelerator), step, rows_per_step, data)
+            _stop_if_broken(watch, interval.losses(accelerator), step, rows_per_step, data)
             figures = {**interval.figures(accelerator), "learning_rate": rate}
             tokens, seconds = tokens + interval.tokens, seconds + interval.seconds
             if validate and held_out.split.walks:
@@ -116,10 +128,17 @@ def train(job: TrainingJob) -> dict[str, Any]:
             progress.report({"step": step, "time": time.time(), "memory_bytes": _memory(accelerator), **figures})
             if save:
                 position = {"step": step, "layout": layout, "tokens": tokens, "seconds": seconds, "figures": figures}
+                position["recent_losses"] = list(watch.recent)
                 save_checkpoint(accelerator, job.work, position, settings.keep_checkpoints)
+            if asked and not last:
+                raise PipelineError(
+                    f"Stopped by SIGTERM after step {step} of {total}, which is saved in `work` {job.work}; run the"
+                    " same job again to go on from there."
+                )
             interval = Interval(accelerator.device)
 
         facts = {
+            **arrangement_facts(settings),
             "steps": total,
             "tokens": tokens,
             "seconds": round(seconds, 3),
@@ -151,7 +170,7 @@ def _prepare_work(job: TrainingJob, tokenizer: MarkerTokenizer) -> bool:
     for split in ("train", "validation"):
         folder = job.work / "tokens" / split
         if not folder.exists():
-            tokenize_split(tokenizer, job.dataset, split, folder)
+            tokenize_split(tokenizer, job.dataset, split, folder, arrangement(job.settings))
     return anew
 
 
@@ -163,12 +182,20 @@ def _update(
     apart: bool,
     max_grad_norm: float,
     interval: Interval,
-) -> None:
-    """One step: as many forward and backward passes as the memory asks for, then one update."""
+    asked: bool,
+) -> bool:
+    """One step: as many forward and backward passes as the memory asks for, then one update.
+
+    Returns whether any process was `asked` to stop, so that all of them stop after the same step.
+    """
     processes = accelerator.num_processes
     total = float(sum(batch.weights.sum() for batch in passes))
     if processes > 1:
-        total = float(accelerator.reduce(torch.tensor(total, device=accelerator.device), "sum"))
+        both = torch.tensor([total, float(asked)], device=accelerator.device)
+        total, asking = accelerator.reduce(both, "sum").tolist()
+        asked = asking > 0
+    # Nothing but a long rejected turn may have fallen into a step; nothing is learned then.
+    total = total or 1.0
     step_loss = torch.zeros((), device=accelerator.device)
     for number, batch in enumerate(passes, start=1):
         batch = batch.to(accelerator.device)
@@ -184,17 +211,18 @@ def _update(
     optimizer.step()
     optimizer.zero_grad()
     interval.add(step_loss, gradient_norm)
+    return asked
 
 
-def _stop_if_broken(losses: list[float], step: int, rows_per_step: int, data: PackedSplit) -> None:
-    """Raise PipelineError for the first of the last len(losses) steps whose loss is not a number."""
+def _stop_if_broken(watch: LossWatch, losses: list[float], step: int, rows_per_step: int, data: PackedSplit) -> None:
+    """Raise PipelineError for the first of the last len(losses) steps whose loss the watch finds wrong."""
     for number, loss in enumerate(losses, start=step - len(losses) + 1):
-        if not math.isfinite(loss):
+        if fault := watch.fault(loss):
             rows = data.order.rows((number - 1) * rows_per_step, number * rows_per_step)
             conversations = data.conversations(rows)
             named = ", ".join(conversations[:20]) + (", ..." if len(conversations) > 20 else "")
             raise PipelineError(
-                f"The loss became {loss} in step {number} (conversations {named}); lower `learning_rate`, raise"
+                f"The loss {fault} in step {number} (conversations {named}); lower `learning_rate`, raise"
                 " `warmup`, or look at these conversations."
             )
 

@@ -16,13 +16,13 @@ import torch
 from adc_pipeline.errors import PipelineError
 from adc_pipeline.training.atomic import written_aside
 from adc_pipeline.training.batches import Batch
-from adc_pipeline.training.objectives import CrossEntropy
+from adc_pipeline.training.losses import CrossEntropy, Unlikelihood
 from adc_pipeline.training.settings import BaseModelSettings
-from adc_pipeline.training.tokenizer import add_markers, train_tokenizer
+from adc_pipeline.training.tokenizer import add_markers, marker_ids, train_tokenizer
 from adc_pipeline.walks.markers import Markers
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 # Matrix units want the vocabulary in multiples of this where the embeddings have to grow anyway.
 MULTIPLE = 64
@@ -40,7 +40,7 @@ class TokenLosses(torch.nn.Module):
         self.model = model
 
     def forward(self, batch: Batch, apart: bool) -> torch.Tensor:
-        """float32 of (rows, row length).
+        """float32 of (rows, row length): -log p of each target, or -log(1 - p) where the batch says so.
 
         With `apart`, the model attends by the pieces' lengths (see `attention`). Otherwise, and without
         an attention mask, transformers reads from the positions where a sequence begins and masks the
@@ -48,14 +48,19 @@ class TokenLosses(torch.nn.Module):
         """
         lengths = {"walk_lengths": batch.lengths} if apart else {}
         found = self.model(input_ids=batch.input_ids, position_ids=batch.position_ids, use_cache=False, **lengths)
-        losses: torch.Tensor = CrossEntropy.apply(found.logits.flatten(0, 1), batch.targets.flatten())
+        logits, targets = found.logits.flatten(0, 1), batch.targets.flatten()
+        losses: torch.Tensor
+        if batch.unlikely is None:
+            losses = CrossEntropy.apply(logits, targets)
+        else:
+            losses = Unlikelihood.apply(logits, targets, batch.unlikely.flatten())
         return losses.view(batch.targets.shape)
 
 
 def check_base_model(settings: BaseModelSettings) -> None:
     """Raise PipelineError where the base model cannot be had, at the price of reading its configuration."""
     if settings.name != "small":
-        _configuration(settings)
+        _commit(settings)
 
 
 def prepare_base_model(
@@ -152,7 +157,8 @@ def _small(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         model = LlamaForCausalLM(config)
-    _start_at_mean(model, len(tokenizer) - len(markers.strings()))
+    ids = marker_ids(tokenizer, markers)
+    _start_at_mean(model, min(ids), ids)
     return model, tokenizer
 
 
@@ -161,21 +167,35 @@ def _named(
 ) -> tuple["PreTrainedModel", "PreTrainedTokenizerBase", str | None]:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    config = _configuration(settings)
+    commit = _commit(settings)
     try:
         # Configuration, weights and tokenizer of one and the same commit, even while the branch moves on.
-        commit = getattr(config, "_commit_hash", None)
         where = {"revision": commit or settings.revision or "main", "trust_remote_code": False}
         tokenizer = AutoTokenizer.from_pretrained(settings.name, **where)
         model = AutoModelForCausalLM.from_pretrained(settings.name, dtype=torch.float32, **where)
     except (OSError, ValueError, ImportError) as error:
         raise _unusable(settings, error) from error
+    if _looks_ahead(model):
+        raise PipelineError(
+            f"The base model's `name` {settings.name!r} is a {type(model).__name__} that sees the tokens it is to"
+            " predict; choose a causal language model."
+        )
     return model, tokenizer, commit
 
 
-def _configuration(settings: BaseModelSettings) -> "PreTrainedConfig":
+def _looks_ahead(model: "PreTrainedModel") -> bool:
+    """Whether the logits depend on later tokens, as those of an encoder do that transformers loads as well."""
+    ids = torch.arange(8).remainder(model.config.get_text_config().vocab_size)[None]
+    with torch.no_grad():
+        one, other = (model(input_ids=text).logits[:, :4] for text in (ids, torch.cat([ids[:, :4], ids[:, :4]], 1)))
+    return not torch.allclose(one, other, atol=1e-4, rtol=1e-4)
+
+
+def _commit(settings: BaseModelSettings) -> str | None:
+    """The commit that a Hub model's revision stands for now, None for a folder; refuses what cannot serve."""
     from transformers import AutoConfig
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+    from transformers.utils.hub import cached_file, extract_commit_hash
 
     folder = Path(settings.name).expanduser()
     if not folder.is_dir() and (settings.name[:1] in ("/", ".", "~") or settings.name.count("/") > 1):
@@ -184,9 +204,10 @@ def _configuration(settings: BaseModelSettings) -> "PreTrainedConfig":
             " Hub name, or `small`."
         )
     try:
-        config = AutoConfig.from_pretrained(
-            settings.name, revision=settings.revision or "main", trust_remote_code=False
-        )
+        revision = settings.revision or "main"
+        # The configuration does not say where it came from; the place in the cache does.
+        commit: str | None = extract_commit_hash(cached_file(settings.name, "config.json", revision=revision), None)
+        config = AutoConfig.from_pretrained(settings.name, revision=commit or revision, trust_remote_code=False)
     except (OSError, ValueError, ImportError) as error:
         raise _unusable(settings, error) from error
     if config.model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
@@ -194,7 +215,7 @@ def _configuration(settings: BaseModelSettings) -> "PreTrainedConfig":
             f"The base model's `name` {settings.name!r} is a {config.model_type} model, which is not a causal language"
             " model; choose one that is."
         )
-    return config
+    return commit
 
 
 def _unusable(settings: BaseModelSettings, error: Exception) -> PipelineError:
@@ -206,21 +227,23 @@ def _unusable(settings: BaseModelSettings, error: Exception) -> PipelineError:
 
 
 def _widen(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", markers: Markers) -> None:
-    """Add the markers to the tokenizer and give the tokens that are new the mean embedding.
+    """Add the markers to the tokenizer and give their rows, and those that are new, the mean embedding.
 
-    A padded vocabulary already has rows for them, which were never trained; otherwise the embeddings
-    grow to the next multiple of `MULTIPLE`.
+    A padded vocabulary already has rows for them, which stood for no token; otherwise the embeddings grow
+    to the next multiple of `MULTIPLE`. The padding that is left keeps its weights: it has learnt to be unlikely.
     """
-    old = len(tokenizer)
     if not add_markers(tokenizer, markers):
         return
-    if len(tokenizer) > _embedding_rows(model):
-        model.resize_token_embeddings(len(tokenizer), pad_to_multiple_of=MULTIPLE, mean_resizing=False)
-    _start_at_mean(model, old)
+    ids = marker_ids(tokenizer, markers)
+    rows = _embedding_rows(model)
+    if max(ids) >= rows:
+        model.resize_token_embeddings(max(ids) + 1, pad_to_multiple_of=MULTIPLE, mean_resizing=False)
+    # Some tokenizers have more tokens than their model has rows; what had none begins at the mean as well.
+    _start_at_mean(model, min(rows, *ids), [*ids, *range(rows, _embedding_rows(model))])
 
 
-def _start_at_mean(model: "PreTrainedModel", old: int) -> None:
-    """Give the tokens from number `old` on the mean embedding: no marker is likelier than another at first."""
+def _start_at_mean(model: "PreTrainedModel", old: int, new: list[int]) -> None:
+    """Give the rows `new` the mean of the first `old`: no marker is likelier than another at first."""
     head = model.get_output_embeddings()
     with torch.no_grad():
         tables = [model.get_input_embeddings().weight, head.weight]
@@ -228,7 +251,7 @@ def _start_at_mean(model: "PreTrainedModel", old: int) -> None:
             tables.append(head.bias)
         # Tied embeddings are one tensor; its mean is over old rows only, so doing it twice is the same.
         for table in tables:
-            table[old:] = table[:old].mean(dim=0)
+            table[new] = table[:old].mean(dim=0)
 
 
 def _embedding_rows(model: "PreTrainedModel") -> int:

@@ -14,7 +14,7 @@ from typing import Literal, get_args
 
 from adc_pipeline.errors import PipelineError
 
-Objective = Literal["mle"]
+Objective = Literal["mle", "accepted-only", "filtering", "conditional", "unlikelihood", "rwr", "awr"]
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,23 @@ class BaseModelSettings:
 class TrainingSettings:
     """How the weights move. A step is one update of the weights."""
 
-    objective: Objective = field(default="mle", metadata={"description": "what the loss is taken over"})
+    objective: Objective = field(
+        default="mle",
+        metadata={
+            "description": "what is learned of a walk: mle (all of it), accepted-only, filtering, conditional (markers"
+            " before their turns: no preference accuracy, calibration or steering), unlikelihood, rwr or awr"
+        },
+    )
+    alpha: float = field(
+        default=1.0, metadata={"description": "`unlikelihood` only: weight of the tokens of rejected turns"}
+    )
+    beta: float = field(
+        default=1.0, metadata={"description": "`rwr` and `awr` only: the smaller, the more a high score counts"}
+    )
+    max_weight: float = field(default=20.0, metadata={"description": "`rwr` and `awr` only: most that a token counts"})
+    dropped_markers: float = field(
+        default=0.1, metadata={"description": "`conditional` only: share of the turns that have no marker"}
+    )
     sequence_length: int = field(default=512, metadata={"description": "longest piece of a walk, in tokens"})
     tokens_per_step: int = field(
         default=512, metadata={"description": "tokens, over all processes, that one step learns from"}
@@ -76,7 +92,13 @@ class TrainingSettings:
         default=0.01, metadata={"description": "of the matrices; norms and biases are not decayed"}
     )
     max_grad_norm: float = field(default=1.0, metadata={"description": "gradients are scaled down to this norm"})
-    seed: int = field(default=0, metadata={"description": "of the data order and of dropout"})
+    max_loss_jump: float = field(
+        default=10.0,
+        metadata={"description": "a loss of so many times the running median stops the training; 0 for never"},
+    )
+    seed: int = field(
+        default=0, metadata={"description": "of the data order, of dropout and of the markers that are dropped"}
+    )
     accelerate_config: str = field(
         default="", metadata={"description": "configuration file of accelerate; empty takes one GPU, or the CPU"}
     )
@@ -99,9 +121,11 @@ class TrainingSettings:
             value = getattr(self, name)
             if value is not None and not value >= least:
                 raise PipelineError(f"`{name}` of the training is {value}; use {least} or more.")
-        for name in ("epochs", "learning_rate", "max_grad_norm"):
+        for name in ("epochs", "learning_rate", "max_grad_norm", "beta", "max_weight"):
             if not getattr(self, name) > 0:
                 raise PipelineError(f"`{name}` of the training is {getattr(self, name)}; use more than 0.")
+        if self.dropped_markers > 1:
+            raise PipelineError(f"`dropped_markers` of the training is {self.dropped_markers}, a share; use 0 to 1.")
         if self.tokens_per_step < self.sequence_length:
             raise PipelineError(
                 f"`tokens_per_step` {self.tokens_per_step} is less than one row (`sequence_length`"
@@ -110,6 +134,9 @@ class TrainingSettings:
 
 
 _LEAST: Mapping[str, float] = {
+    "alpha": 0,
+    "dropped_markers": 0,
+    "max_loss_jump": 0,
     "sequence_length": 16,
     "max_steps": 1,
     "warmup": 0,

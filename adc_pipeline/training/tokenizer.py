@@ -55,20 +55,47 @@ def _first_characters(texts: Iterable[str], most: int) -> Iterator[str]:
 def add_markers(tokenizer: "PreTrainedTokenizerBase", markers: Markers) -> int:
     """Add background, rejected and accepted as special tokens, in this order; returns how many were new.
 
-    Raises PipelineError where the tokenizer already uses one of the strings as an ordinary token.
+    Raises PipelineError where the tokenizer already has one of the strings, as an ordinary token or as a
+    special one that is not ours, or where it would give a marker the number of another token.
     """
     from transformers import AddedToken
 
-    added = tokenizer.added_tokens_decoder
     vocabulary = tokenizer.get_vocab()
-    for marker in markers.strings():
-        known = vocabulary.get(marker)
-        if known is not None and not (known in added and added[known].special):
-            raise PipelineError(
-                f"The base model's tokenizer already has {marker!r} as an ordinary token; choose another"
-                " `format` of the walks or another base model."
-            )
-    return tokenizer.add_tokens(
+    if taken := [marker for marker in markers.strings() if marker in vocabulary]:
+        if _ours(tokenizer, markers):
+            return 0
+        special = tokenizer.added_tokens_decoder.get(vocabulary[taken[0]])
+        kind = "a special token of another meaning" if special is not None and special.special else "an ordinary token"
+        raise PipelineError(
+            f"The base model's tokenizer already has {taken[0]!r} as {kind}; choose another `format` of the walks or"
+            " another base model."
+        )
+    added = tokenizer.add_tokens(
         [AddedToken(marker, special=True, normalized=False) for marker in markers.strings()],
         special_tokens=True,
+    )
+    # A vocabulary with gaps has numbers above its size, from which the next free one is counted.
+    if not set(vocabulary.values()).isdisjoint(marker_ids(tokenizer, markers)):
+        raise PipelineError(
+            "The numbers of the base model's tokens have gaps, so that a marker would get the number of another"
+            " token; choose another base model."
+        )
+    return added
+
+
+def marker_ids(tokenizer: "PreTrainedTokenizerBase", markers: Markers) -> list[int]:
+    """The numbers of background, rejected and accepted, which `add_markers` added."""
+    vocabulary = tokenizer.get_vocab()
+    return [vocabulary[marker] for marker in markers.strings()]
+
+
+def _ours(tokenizer: "PreTrainedTokenizerBase", markers: Markers) -> bool:
+    """Whether the markers are as `add_markers` leaves them: special, nothing else, one after another."""
+    ids = [tokenizer.get_vocab().get(marker, -1) for marker in markers.strings()]
+    named = {getattr(tokenizer, name) for name in ("bos_token", "eos_token", "unk_token", "pad_token")}
+    added = tokenizer.added_tokens_decoder
+    return (
+        all(one in added and added[one].special for one in ids)
+        and ids == [*range(ids[0], ids[0] + len(ids))]
+        and named.isdisjoint(markers.strings())
     )

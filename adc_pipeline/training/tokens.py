@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from adc_pipeline.errors import PipelineError
+from adc_pipeline.training.arrangement import Arrangement
 from adc_pipeline.walks.markers import FORMATS, Markers, Verdict
 
 if TYPE_CHECKING:
@@ -29,8 +30,9 @@ BATCH = 512
 class TokenizedWalk:
     """One walk: `ids` (int32, tokens) and the index of the `turn` each token belongs to (int32, tokens).
 
-    A turn's tokens are its speaker line, its text and its marker; -1 is the background, its marker and
-    the beginning of the text included. The end of the text belongs to the last turn.
+    A turn's tokens are its speaker line, its text and its marker, wherever that stands; -1 is the
+    background, its marker and the beginning of the text included. The end of the text belongs to the last
+    turn. Verdicts and scores are those of the turns that are there; what the arrangement left out is counted.
     """
 
     ids: np.ndarray
@@ -38,6 +40,8 @@ class TokenizedWalk:
     verdicts: tuple[Verdict, ...]
     scores: tuple[int, ...]
     conversation_id: str
+    turns_left_out: int = 0
+    markers_dropped: int = 0
 
 
 class MarkerTokenizer:
@@ -92,16 +96,26 @@ class MarkerTokenizer:
             for found in encoded
         ]
 
+    @property
+    def control_ids(self) -> list[int]:
+        """Ids that stand for no text in a turn: its marker, and the end of the text."""
+        return [self.rejected_id, self.accepted_id, *self.eos_ids]
+
     def marker_id(self, verdict: Verdict) -> int:
         return self.accepted_id if verdict == "accepted" else self.rejected_id
 
 
-def encode_walks(tokenizer: MarkerTokenizer, walks: Iterable[Mapping[str, Any]]) -> Iterator[TokenizedWalk]:
-    """Tokenize rows of a dataset (`text`, `turns`, `conversation_id`), in their order, `BATCH` at a time.
+def encode_walks(
+    tokenizer: MarkerTokenizer, walks: Iterable[Mapping[str, Any]], arranged: Arrangement | None = None
+) -> Iterator[TokenizedWalk]:
+    """Tokenize rows of a dataset (`text`, `turns`, `conversation_id`, `walk`), in their order, `BATCH` at a time.
 
     A walk is bos + background + its marker + (turn + its marker) ... + eos, bos and eos being what the
-    tokenizer has of them.
+    tokenizer has of them, and the turns being `arranged`, plainly by default. A walk of which no turn is
+    left is yielded without any.
     """
+    arranged = arranged or Arrangement()
+    (line_break,) = tokenizer.ids(["\n"])
     rows = iter(walks)
     while batch := list(islice(rows, BATCH)):
         texts: list[str] = []
@@ -109,22 +123,33 @@ def encode_walks(tokenizer: MarkerTokenizer, walks: Iterable[Mapping[str, Any]])
             texts += segments(walk, tokenizer.markers)
         encoded = iter(tokenizer.ids(texts))
         for walk in batch:
-            verdicts = tuple(turn["verdict"] for turn in walk["turns"])
             ids = [*tokenizer.bos_ids, *next(encoded), tokenizer.background_id]
-            lengths = [len(ids)]
-            for verdict in verdicts:
+            lengths, kept, dropped = [len(ids)], [], 0
+            for turn in walk["turns"]:
+                text, marker = next(encoded), [tokenizer.marker_id(turn["verdict"])]
+                if arranged.rejected_left_out and turn["verdict"] == "rejected":
+                    continue
                 before = len(ids)
-                ids += next(encoded)
-                ids.append(tokenizer.marker_id(verdict))
+                if arranged.markers_first:
+                    if arranged.drops(walk["conversation_id"], walk["walk"], turn["utterance_id"]):
+                        marker = line_break
+                        dropped += 1
+                    ids += marker + text
+                else:
+                    ids += text
+                    ids += marker
                 lengths.append(len(ids) - before)
+                kept.append(turn)
             ids += tokenizer.eos_ids
             lengths[-1] += len(tokenizer.eos_ids)
             yield TokenizedWalk(
                 ids=np.array(ids, dtype=np.int32),
-                turn=np.repeat(np.arange(-1, len(verdicts), dtype=np.int32), lengths),
-                verdicts=verdicts,
-                scores=tuple(turn["score"] for turn in walk["turns"]),
+                turn=np.repeat(np.arange(-1, len(kept), dtype=np.int32), lengths),
+                verdicts=tuple(turn["verdict"] for turn in kept),
+                scores=tuple(turn["score"] for turn in kept),
                 conversation_id=walk["conversation_id"],
+                turns_left_out=len(walk["turns"]) - len(kept),
+                markers_dropped=dropped,
             )
 
 

@@ -1,142 +1,302 @@
-"""The loss, against figures made by hand, against PyTorch's, and packed against alone."""
+"""What each objective makes tokens count, by hand and on the sample corpus, and what a model learns by it."""
 
+import json
 import math
-from copy import deepcopy
+from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 import torch
-from transformers import (
-    AutoModelForCausalLM,
-    GPT2Config,
-    GPTNeoXConfig,
-    LlamaConfig,
-    MambaConfig,
-    PreTrainedConfig,
-    Qwen2Config,
+from hypothesis import given
+from hypothesis import strategies as st
+
+from adc_pipeline.corpus.sample import write_sample
+from adc_pipeline.training.batches import NOTHING, PackedSplit
+from adc_pipeline.training.checkpoint import fingerprint
+from adc_pipeline.training.dataset import ACCEPTED, REJECTED, TokenizedSplit, load_split, read_walks, tokenize_split
+from adc_pipeline.training.loop import train
+from adc_pipeline.training.losses import weighted_loss
+from adc_pipeline.training.model import TokenLosses, load_model, prepare_base_model
+from adc_pipeline.training.objectives import WEIGHTS, TurnWeights
+from adc_pipeline.training.rewards import advantages, rewards
+from adc_pipeline.training.settings import BaseModelSettings, Objective, TrainingJob, TrainingSettings
+from adc_pipeline.training.tokens import MarkerTokenizer
+from adc_pipeline.walks.markers import FORMATS
+from adc_pipeline_tests.evaluation.conftest import run_stages
+from adc_pipeline_tests.training.test_packing import split_of
+from adc_pipeline_tests.training.walks import walk, write_dataset
+
+SETTINGS = TrainingSettings(
+    sequence_length=128, tokens_per_step=512, max_steps=60, log_every=10, checkpoint_every=0, learning_rate=1e-2
 )
 
-from adc_pipeline.errors import PipelineError
-from adc_pipeline.training import objectives
-from adc_pipeline.training.attention import attends_apart
-from adc_pipeline.training.batches import build_batch
-from adc_pipeline.training.model import TokenLosses, check_packing
-from adc_pipeline.training.objectives import CrossEntropy, every_token, weighted_loss
-from adc_pipeline.training.packing import cut_into_pieces, pack
-from adc_pipeline_tests.training.test_packing import split_of
 
-SIZE: dict[str, Any] = {"vocab_size": 200, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
-CONFIGURATIONS = {
-    "llama": LlamaConfig(**SIZE, intermediate_size=64),
-    "gpt2": GPT2Config(vocab_size=200, n_embd=32, n_layer=2, n_head=2),
-    "gpt_neox": GPTNeoXConfig(**SIZE, intermediate_size=64),
-    "qwen2": Qwen2Config(**SIZE, intermediate_size=64, num_key_value_heads=2),
-}
+def weights_of(objective: Objective, split: TokenizedSplit, **settings: Any) -> TurnWeights:
+    found = WEIGHTS[objective](split, TrainingSettings(objective=objective, **settings))
+    assert found is not None
+    assert found.text.dtype == found.controls.dtype == np.float32
+    return found
 
 
-def test_mle_by_hand() -> None:
-    # Three places over three tokens; the second does not count.
-    logits = torch.tensor([[0.0, math.log(2), 0.0], [5.0, -1.0, 3.0], [math.log(6), 0.0, 0.0]])
-    losses = CrossEntropy.apply(logits, torch.tensor([1, 2, 1]))
-    loss = weighted_loss(losses, torch.tensor([1.0, 0.0, 1.0]), 2.0)
-    # p = 2/4 in the first place, 1/8 in the third.
-    assert loss.item() == pytest.approx((math.log(2) + math.log(8)) / 2, rel=1e-6)
+def scored(*walks: list[tuple[str, int]]) -> TokenizedSplit:
+    """A split of walks whose turns have these verdicts (`a` or `r`) and scores, and two tokens each."""
+    split = split_of([[2] * (len(turns) + 1) for turns in walks])
+    every = [turn for turns in walks for turn in turns]
+    accepted = np.array([verdict == "a" for verdict, _ in every], dtype=bool)
+    return replace(split, accepted=accepted, score=np.array([score for _, score in every], dtype=np.int64))
 
 
-def test_mle_counts_every_token() -> None:
-    assert every_token(split_of([[3, 4]])).tolist() == [1.0] * 7
+# --- By hand ------------------------------------------------------------------------------------------
+
+SPLIT = scored([("r", 0), ("a", 3)], [("a", 0), ("r", -3), ("r", 3), ("a", 3)])
 
 
-@pytest.mark.parametrize("chunk", [1, 200, 450, 1 << 20])
-def test_cross_entropy_is_the_textbook_one(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(objectives.CHUNK, "cpu", chunk)
+@pytest.mark.parametrize("objective", ["mle", "filtering", "conditional"])
+def test_every_token_counts(objective: Objective) -> None:
+    assert WEIGHTS[objective](SPLIT, SETTINGS) is None
+
+
+def test_only_accepted_text_counts() -> None:
+    found = weights_of("accepted-only", SPLIT)
+    assert found.text.tolist() == [0, 1, 1, 0, 0, 1]
+    assert found.controls.tolist() == [1] * 6
+    assert found.unlikely is None
+
+
+def test_rejected_text_becomes_unlikely() -> None:
+    found = weights_of("unlikelihood", SPLIT, alpha=0.25)
+    assert found.text.tolist() == [0.25, 1, 1, 0.25, 0.25, 1]
+    assert found.controls.tolist() == [1] * 6
+    assert found.unlikely is not None
+    assert found.unlikely.tolist() == [True, False, False, True, True, False]
+
+
+def test_rewards_by_hand() -> None:
+    # log1p gives 0, 1, 0, -1, 1, 1 in units of log 4: a mean of 1/3, and a variance of 4/6 - 1/9 = 5/9.
+    expected = [(value - 1 / 3) / math.sqrt(5 / 9) for value in (0, 1, 0, -1, 1, 1)]
+    assert rewards(SPLIT).tolist() == pytest.approx(expected)
+    found = weights_of("rwr", SPLIT, beta=2.0, max_weight=1.5)
+    assert found.text.tolist() == pytest.approx([min(math.exp(reward / 2), 1.5) for reward in expected])
+    assert found.controls.tolist() == found.text.tolist()
+
+
+def test_advantages_by_hand() -> None:
+    # Siblings: the first walk's two; in the second the last three, and nobody known for the first.
+    one = 1 / math.sqrt(5 / 9)
+    first = rewards(SPLIT)[2]
+    expected = [-one, one, first, -2 * one, one, one]
+    assert advantages(SPLIT).tolist() == pytest.approx(expected)
+    found = weights_of("awr", SPLIT, max_weight=3.0)
+    assert found.text.tolist() == pytest.approx([min(math.exp(value), 3.0) for value in expected])
+
+
+@pytest.mark.parametrize("objective", ["rwr", "awr"])
+def test_scores_that_are_all_the_same_make_it_mle(objective: Objective) -> None:
+    assert weights_of(objective, scored([("r", 7), ("a", 7)])).text.tolist() == [1, 1]
+    assert weights_of(objective, scored([("a", 7)])).text.tolist() == [1]
+
+
+def test_no_score_is_too_large_to_weigh() -> None:
+    found = weights_of("rwr", scored([("r", -(2**62)), ("a", 2**62)]), beta=1e-3, max_weight=20.0)
+    assert found.text.tolist() == pytest.approx([0, 20])
+
+
+turn = st.tuples(st.sampled_from("ar"), st.integers(-(10**6), 10**6))
+
+
+@given(walks=st.lists(st.lists(turn, min_size=1, max_size=6), min_size=1, max_size=6))
+def test_advantages_are_what_a_plain_loop_finds(walks: list[list[tuple[str, int]]]) -> None:
+    split = scored(*walks)
+    reward = iter(rewards(split))
+    expected: list[float] = []
+    for turns in walks:
+        group: list[float] = []
+        for number, (verdict, _) in enumerate(turns):
+            group.append(next(reward))
+            if verdict == "a" or number + 1 == len(turns):
+                for place, own in enumerate(group):
+                    others = group[:place] + group[place + 1 :]
+                    expected.append(own - (sum(others) / len(others) if others else 0))
+                group = []
+    assert advantages(split).tolist() == pytest.approx(expected, abs=1e-9)
+
+
+# --- On the sample corpus -----------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """top-2 walks of the sample corpus."""
+    folder = tmp_path_factory.mktemp("sample")
+    (folder / "corpus").mkdir()
+    write_sample(folder / "corpus", conversations=250)
+    return run_stages(folder / "corpus", folder, "top-2", (80, 20, 0)).dataset
+
+
+@pytest.fixture(scope="module")
+def base(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("base") / "model"
+    texts = [walk["text"] for walk in read_walks(sample, "train")]
+    settings = BaseModelSettings(layers=1, width=32, heads=2, vocabulary=400, context=128)
+    prepare_base_model(settings, FORMATS["default"], texts, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def tokens(sample: Path, base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tokens") / "train"
+    tokenize_split(MarkerTokenizer.load(base), sample, "train", folder)
+    return folder
+
+
+class Given(torch.nn.Module):
+    """A model whose logits are its parameters."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.logits = torch.nn.Parameter(torch.randn(shape))
+
+    def forward(self, **_: Any) -> SimpleNamespace:
+        return SimpleNamespace(logits=self.logits)
+
+
+@pytest.mark.parametrize("objective", ["mle", "accepted-only", "unlikelihood"])
+def test_rejected_text_pulls_as_the_objective_says(objective: Objective, tokens: Path, base: Path) -> None:
+    """The sign of the gradient of each target's own logit, in rows with walks that had to be cut."""
+    marked = MarkerTokenizer.load(base)
+    settings = replace(SETTINGS, objective=objective, sequence_length=32)
+    packed = PackedSplit(tokens, settings, 1, apart=False)
+    assert packed.pieces.counts["walks_cut"]
     torch.manual_seed(0)
-    logits = (torch.randn(17, 200) * 20).requires_grad_()
-    reference = logits.detach().double().requires_grad_()
-    targets, weights = torch.randint(0, 200, (17,)), torch.rand(17)
-    losses = CrossEntropy.apply(logits, targets)
-    expected = -torch.log_softmax(reference, dim=-1)[torch.arange(17), targets]
-    torch.testing.assert_close(losses.double(), expected, rtol=1e-5, atol=1e-5)
-    (losses * weights).sum().backward()
-    (expected * weights).sum().backward()
-    assert logits.grad is not None
-    assert reference.grad is not None
-    torch.testing.assert_close(logits.grad.double(), reference.grad, rtol=1e-4, atol=1e-6)
+    for built in packed.passes(packed.order.rows(0, 8)):
+        batch = built.to(torch.device("cpu"))
+        model = Given((*batch.targets.shape, len(marked.tokenizer)))
+        losses = TokenLosses(model)(batch, False)  # type: ignore[arg-type]
+        weighted_loss(losses, batch.weights, float(batch.weights.sum())).backward()
+        assert model.logits.grad is not None
+        pull = -model.logits.grad.gather(-1, batch.targets[..., None])[..., 0].sign()
+        rejected = (batch.parts == REJECTED) & ~torch.isin(batch.targets, torch.tensor(marked.control_ids))
+        predicted = batch.parts != NOTHING
+        assert rejected.any()
+        assert (batch.parts == ACCEPTED).any()
+        assert (pull[predicted & ~rejected] == 1).all()
+        assert (pull[rejected] == {"mle": 1, "accepted-only": 0, "unlikelihood": -1}[objective]).all()
+        assert (model.logits.grad[~predicted] == 0).all()
+        if objective == "accepted-only":
+            assert (model.logits.grad[rejected] == 0).all()
 
 
-@pytest.mark.parametrize("attention", ["sdpa", "eager", "apart"])
-@pytest.mark.parametrize("name", CONFIGURATIONS)
-def test_a_walk_has_the_same_loss_packed_and_alone(name: str, attention: str) -> None:
-    torch.manual_seed(0)
-    apart = attention == "apart"
-    model = AutoModelForCausalLM.from_config(deepcopy(CONFIGURATIONS[name])).eval()
-    split = split_of([[3, 5, 2], [2, 6], [4, 1, 1, 1], [9, 9]])
-    pieces = cut_into_pieces(split, 32)
-    rows = pack(pieces.lengths, 32, 0, 0)
-    assert len(rows) == 2
-    expected = []
-    with torch.no_grad():
-        for piece in rows.piece:
-            begin, end = pieces.body_start[piece], pieces.body_end[piece]
-            ids = torch.from_numpy(split.ids[begin:end].astype(np.int64))[None]
-            found = torch.log_softmax(model(input_ids=ids).logits[0, :-1], dim=-1)
-            expected += (-found.gather(-1, ids[0, 1:, None])[:, 0]).tolist()
-
-    if apart:
-        assert attends_apart(model)
-        every_row = [rows.take(np.array([number])) for number in range(len(rows))]
-        batches = [
-            build_batch(split, pieces, row, int(pieces.lengths[row.piece].sum()), every_token(split))
-            for row in every_row
-        ]
-    else:
-        model.set_attn_implementation(attention)
-        check_packing(model)
-        batches = [build_batch(split, pieces, rows, 32, every_token(split))]
-    losses = []
-    for batch in (batch.to(torch.device("cpu")) for batch in batches):
-        losses += TokenLosses(model)(batch, apart)[batch.weights > 0].tolist()
-    assert losses == pytest.approx(expected, abs=2e-5)
-
-
-def test_attention_with_a_window_is_left_to_the_mask() -> None:
-    window = Qwen2Config(
-        **SIZE,
-        intermediate_size=64,
-        num_key_value_heads=2,
-        use_sliding_window=True,
-        sliding_window=4,
-        max_window_layers=0,
-    )
-    model = AutoModelForCausalLM.from_config(window)
-    before = model.config._attn_implementation
-    assert not attends_apart(model)
-    assert model.config._attn_implementation == before
-    check_packing(model)
-
-
-@pytest.mark.parametrize("name", ["llama", "gpt2"])
-def test_gradients_are_the_same_apart_and_masked(name: str) -> None:
-    torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config(deepcopy(CONFIGURATIONS[name])).eval()
-    split = split_of([[3, 5, 2], [2, 6], [4, 1, 1, 1]])
-    pieces = cut_into_pieces(split, 32)
-    batch = build_batch(split, pieces, pack(pieces.lengths, 32, 0, 0), 32, every_token(split))
+@pytest.mark.parametrize("objective", ["accepted-only", "unlikelihood", "rwr", "awr"])
+def test_the_division_into_passes_does_not_change_the_step(objective: Objective, tokens: Path, base: Path) -> None:
+    model = TokenLosses(load_model(base))
     gradients = []
-    for apart in (False, True):
-        if apart:
-            assert attends_apart(model)
-        tensors = replace(batch.to(torch.device("cpu")), lengths=[*batch.lengths, 32 - sum(batch.lengths)])
-        weighted_loss(TokenLosses(model)(tensors, apart), tensors.weights, 1.0).backward()
-        gradients.append({name: one.grad.clone() for name, one in model.named_parameters() if one.grad is not None})
+    for at_once in (64, 256):
+        settings = replace(SETTINGS, objective=objective, sequence_length=64, tokens_per_forward=at_once, alpha=3.0)
+        packed = PackedSplit(tokens, settings, 1, apart=False)
+        batches = [built.to(torch.device("cpu")) for built in packed.passes(packed.order.rows(0, 8))]
+        assert len(batches) == 512 // at_once
+        total = float(sum(batch.weights.sum() for batch in batches))
+        for batch in batches:
+            weighted_loss(model(batch, False), batch.weights, total).backward()
+        gradients.append([one.grad.clone() for one in model.parameters() if one.grad is not None])
         model.zero_grad()
-    for parameter, gradient in gradients[0].items():
-        torch.testing.assert_close(gradient, gradients[1][parameter], rtol=1e-4, atol=1e-4)
+    for one, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
 
 
-def test_a_model_that_cannot_keep_walks_apart_is_refused() -> None:
-    config: PreTrainedConfig = MambaConfig(vocab_size=50, hidden_size=16, num_hidden_layers=1, state_size=4)
-    with pytest.raises(PipelineError, match="cannot keep packed walks apart"):
-        check_packing(AutoModelForCausalLM.from_config(config))
+@pytest.mark.parametrize("objective", ["rwr", "awr"])
+def test_better_scored_turns_count_more(objective: Objective, tokens: Path) -> None:
+    split = load_split(tokens)
+    weights = weights_of(objective, split).text
+    value = rewards(split) if objective == "rwr" else advantages(split)
+    assert (np.diff(weights[np.argsort(value)]) >= 0).all()
+    assert weights.max() > 2 * weights.min()
+    assert weights.max() <= 20
+    # top-2 rejects the second-best.
+    assert weights[split.accepted].mean() > weights[~split.accepted].mean()
+
+
+def test_a_step_without_anything_to_learn_teaches_nothing(base: Path, tmp_path: Path) -> None:
+    # The second piece of this walk is nothing but the inside of a rejected turn.
+    long = walk("b", [("s", "word " * 60, "rejected"), ("s", "t", "accepted")])
+    job = TrainingJob(
+        replace(SETTINGS, objective="accepted-only", sequence_length=16, tokens_per_step=16, log_every=1, max_steps=12),
+        write_dataset(tmp_path / "d", train=[long]),
+        base,
+        tmp_path / "output",
+        tmp_path / "work",
+    )
+    train(job)
+    losses = [json.loads(line)["loss"] for line in (job.work / "metrics.jsonl").read_text().splitlines()]
+    assert 0 in losses
+    assert all(math.isfinite(loss) for loss in losses)
+
+
+@pytest.fixture(scope="module")
+def trained(sample: Path, base: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, dict[str, Any]]]:
+    """The facts of a fine-tune with each objective."""
+    threads = torch.get_num_threads()
+    facts = {}
+    for objective in get_args(Objective):
+        folder = tmp_path_factory.mktemp(objective)
+        job = TrainingJob(replace(SETTINGS, objective=objective), sample, base, folder / "output", folder / "work")
+        facts[objective] = train(job)
+        assert json.loads((job.output / "training.json").read_text()) == facts[objective]
+    yield facts
+    torch.set_num_threads(threads)
+
+
+def test_each_objective_learns(trained: dict[str, dict[str, Any]]) -> None:
+    for objective, facts in trained.items():
+        assert facts["final"]["validation_loss_accepted"] < math.log(400) - 1.5, objective
+
+
+def test_rejected_text_is_as_likely_as_the_objective_wants_it(trained: dict[str, dict[str, Any]]) -> None:
+    """The validation loss is the likelihood of every token, whatever the objective."""
+    lost = {objective: facts["final"].get("validation_loss_rejected") for objective, facts in trained.items()}
+    assert lost["filtering"] is None
+    assert lost["accepted-only"] > lost["mle"] + 0.05
+    assert lost["unlikelihood"] > lost["mle"] + 0.05
+
+
+def test_unlikelihood_unlearns_what_is_always_rejected(base: Path, tmp_path: Path) -> None:
+    same = [
+        walk("b", [("s", "one two three", "rejected"), ("s", "four five six", "accepted")], f"c{n}") for n in range(9)
+    ]
+    dataset = write_dataset(tmp_path / "d", train=same, validation=same[:1])
+    lost = {}
+    for objective in get_args(Objective):
+        if objective in ("mle", "accepted-only", "unlikelihood"):
+            settings = replace(SETTINGS, objective=objective)
+            job = TrainingJob(settings, dataset, base, tmp_path / objective, tmp_path / f"{objective}-work")
+            final = train(job)["final"]
+            lost[objective] = final["validation_loss_rejected"]
+            assert final["validation_loss_accepted"] < 0.1
+    assert lost["mle"] < 0.1
+    assert lost["accepted-only"] > lost["mle"] + 1
+    assert lost["unlikelihood"] > lost["accepted-only"] + 1
+
+
+def test_the_facts_say_where_markers_stand(trained: dict[str, dict[str, Any]]) -> None:
+    for objective, facts in trained.items():
+        assert facts["objective"] == objective
+        assert facts["markers"] == ("before" if objective == "conditional" else "after")
+        without = {"filtering", "conditional"}
+        assert bool(facts["measures_without_meaning"]) == (objective in without)
+        assert bool(facts["train"]["turns_left_out"]) == (objective == "filtering")
+        assert bool(facts["train"]["markers_dropped"]) == (objective == "conditional")
+        assert facts["train"]["walks_left_out"] == 0
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"objective": "rwr"}, {"alpha": 0.5}, {"beta": 0.5}, {"max_weight": 5.0}, {"dropped_markers": 0.2}],
+)
+def test_another_objective_is_another_job(other: dict[str, Any], sample: Path, base: Path, tmp_path: Path) -> None:
+    job = TrainingJob(SETTINGS, sample, base, tmp_path / "output", tmp_path / "work")
+    assert fingerprint(job) == fingerprint(replace(job))
+    assert fingerprint(job) != fingerprint(replace(job, settings=replace(SETTINGS, **other)))

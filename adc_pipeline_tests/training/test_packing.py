@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from adc_pipeline.training.batches import NOTHING, build_batch
 from adc_pipeline.training.dataset import ACCEPTED, BACKGROUND, REJECTED, TokenizedSplit, load_split, tokenize_split
+from adc_pipeline.training.objectives import TurnWeights
 from adc_pipeline.training.packing import RowOrder, Rows, cut_into_pieces, pack
 from adc_pipeline.training.tokens import MarkerTokenizer
 
@@ -29,6 +30,7 @@ def split_of(walks: list[list[int]], bos: int | None = None) -> TokenizedSplit:
         score=np.zeros(sum(turns), dtype=np.int64),
         conversation_ids=[f"c{number}" for number in range(len(walks))],
         bos=bos,
+        control_ids=[*range(104, 104 + len(flat), 5)],
     )
 
 
@@ -107,12 +109,20 @@ def _row_lists(rows: Rows) -> list[list[int]]:
     return [rows.piece[a:b].tolist() for a, b in zip(rows.start, rows.start[1:], strict=False)]
 
 
-@given(split=splits, bos=st.sampled_from([None, 1]))
-def test_a_batch_is_what_a_plain_loop_lays_out(split: TokenizedSplit, bos: int | None) -> None:
+def some_weights(split: TokenizedSplit) -> TurnWeights:
+    """Every turn counts something else, its text and its controls too; every other turn is to become unlikely."""
+    numbers = np.arange(len(split.accepted), dtype=np.float32)
+    return TurnWeights(text=2 + numbers, controls=-2 - numbers, unlikely=~split.accepted)
+
+
+@given(split=splits, bos=st.sampled_from([None, 1]), plain=st.booleans())
+def test_a_batch_is_what_a_plain_loop_lays_out(split: TokenizedSplit, bos: int | None, plain: bool) -> None:
+    """Every token maps to its turn's weight, also where long walks are cut."""
     pieces = cut_into_pieces(split, ROW)
-    weights = np.arange(1, len(split.ids) + 1, dtype=np.float32)
+    weights = None if plain else some_weights(split)
     rows = pack(pieces.lengths, ROW, 0, 0)
     batch = build_batch(TokenizedSplit(**{**vars(split), "bos": bos}), pieces, rows, ROW, weights)
+    assert (batch.unlikely is None) == plain
     for row, members in enumerate(_row_lists(rows)):
         at = 0
         for piece in members:
@@ -127,9 +137,13 @@ def test_a_batch_is_what_a_plain_loop_lays_out(split: TokenizedSplit, bos: int |
                 here = (row, at + number - 1)
                 assert batch.targets[here] == ids[number]
                 counted = number >= len(prefix)
-                assert batch.weights[here] == (weights[place] if counted else 0)
                 turn = split.turn[place]
-                accepted = split.accepted[split.turn_start[pieces.walk[piece]] + max(turn, 0)]
+                own = split.turn_start[pieces.walk[piece]] + max(turn, 0)
+                accepted, control = split.accepted[own], split.ids[place] in split.control_ids
+                weight = 1 if plain or turn < 0 else -2 - own if control else 2 + own
+                assert batch.weights[here] == (weight if counted else 0)
+                if not plain:
+                    assert batch.unlikely[here] == (counted and turn >= 0 and not accepted and not control)
                 part = BACKGROUND if turn < 0 else ACCEPTED if accepted else REJECTED
                 assert batch.parts[here] == (part if counted else NOTHING)
             at += len(ids)

@@ -15,6 +15,7 @@ from transformers import AddedToken, AutoTokenizer, PreTrainedTokenizerFast
 from adc_pipeline.corpus.utterances import write_utterances
 from adc_pipeline.errors import PipelineError
 from adc_pipeline.ranking.ranked_replies import RankingSettings, write_ranked_replies
+from adc_pipeline.training.arrangement import Arrangement
 from adc_pipeline.training.tokenizer import add_markers, train_tokenizer
 from adc_pipeline.training.tokens import MarkerTokenizer, TokenizedWalk, encode_walks
 from adc_pipeline.walks.coins import WalkKind
@@ -83,6 +84,63 @@ def test_special_ids_are_ours_only(tokenizer: MarkerTokenizer, record: dict[str,
     assert ids.count(tokenizer.background_id) == 1
     assert ids.count(tokenizer.eos_ids[0]) == 1
     assert ids[-1] == tokenizer.eos_ids[0]
+
+
+@given(record=walks)
+def test_filtered_walks_are_as_if_nobody_had_said_the_rejected(
+    tokenizer: MarkerTokenizer, record: dict[str, Any]
+) -> None:
+    (whole,) = encode_walks(tokenizer, [record])
+    (encoded,) = encode_walks(tokenizer, [record], Arrangement(rejected_left_out=True))
+    stays = [number for number, verdict in enumerate(whole.verdicts) if verdict == "accepted"]
+    assert [*encoded.verdicts] == ["accepted"] * len(stays)
+    assert [*encoded.scores] == [whole.scores[number] for number in stays]
+    assert encoded.turns_left_out == len(record["turns"]) - len(stays)
+    ends = len(tokenizer.eos_ids)
+    kept = np.isin(whole.turn, [-1, *stays])
+    kept[len(kept) - ends :] = True
+    assert encoded.ids.tolist() == whole.ids[kept].tolist()
+    of_turn = whole.turn[: len(kept) - ends][kept[: len(kept) - ends]]
+    assert encoded.turn[: len(of_turn)].tolist() == [-1 if one < 0 else stays.index(one) for one in of_turn]
+    assert tokenizer.rejected_id not in encoded.ids
+
+
+@given(record=walks, share=st.sampled_from([0.0, 0.5, 1.0]))
+def test_conditional_walks_have_the_marker_first(
+    tokenizer: MarkerTokenizer, record: dict[str, Any], share: float
+) -> None:
+    (plain,) = encode_walks(tokenizer, [record])
+    arranged = Arrangement(markers_first=True, dropped_markers=share)
+    (encoded,) = encode_walks(tokenizer, [record], arranged)
+    (line_break,) = tokenizer.ids(["\n"])
+    ends = len(tokenizer.eos_ids)
+    assert encoded.ids[encoded.turn == -1].tolist() == plain.ids[plain.turn == -1].tolist()
+    dropped = 0
+    for number, one in enumerate(record["turns"]):
+        last = ends if number == len(record["turns"]) - 1 else 0
+        then, now = (walk.ids[walk.turn == number].tolist() for walk in (plain, encoded))
+        end = then[len(then) - last :]
+        *text, marker = then[: len(then) - last]
+        if arranged.drops(record["conversation_id"], record["walk"], one["utterance_id"]):
+            assert now == [*line_break, *text, *end]
+            dropped += 1
+        else:
+            assert now == [marker, *text, *end]
+    assert encoded.markers_dropped == dropped
+    assert share not in (0.0, 1.0) or dropped == share * len(record["turns"])
+    assert encoded.verdicts == plain.verdicts
+
+
+def test_the_share_of_markers_that_is_dropped() -> None:
+    def dropped(share: float, seed: int) -> set[tuple[int, int]]:
+        arranged = Arrangement(markers_first=True, dropped_markers=share, seed=seed)
+        return {(walk, turn) for walk in range(100) for turn in range(50) if arranged.drops("c", walk, f"u{turn}")}
+
+    assert len(dropped(0.1, 0)) / 5000 == pytest.approx(0.1, abs=0.02)
+    assert dropped(0.1, 0) < dropped(0.2, 0)
+    assert dropped(0.1, 0) != dropped(0.1, 1)
+    # The same on every machine and for good.
+    assert dropped(0.001, 0) == {(3, 31), (58, 27)}
 
 
 def test_texts_do_not_influence_one_another(tokenizer: MarkerTokenizer) -> None:

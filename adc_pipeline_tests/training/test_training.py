@@ -234,6 +234,10 @@ def test_a_loss_that_is_no_number_stops_the_run(small_model: Path, dataset: Path
         ({"learning_rate": 0.0}, "`learning_rate`"),
         ({"tokens_per_step": 100}, "`tokens_per_step` 100 is less than one row"),
         ({"keep_checkpoints": 0}, "`keep_checkpoints`"),
+        ({"alpha": -1.0}, "`alpha`"),
+        ({"beta": 0.0}, "`beta`"),
+        ({"max_weight": math.nan}, "`max_weight`"),
+        ({"dropped_markers": 1.5}, "`dropped_markers` of the training is 1.5, a share"),
     ],
 )
 def test_settings_that_cannot_work_are_refused(wrong: dict[str, object], said: str) -> None:

@@ -1,0 +1,97 @@
+"""What stops a training before its end: a signal, a loss that went wrong, a machine that is too small.
+
+Each ends it with one sentence. A training that was asked to stop saves a checkpoint first; one whose loss
+went wrong does not, since that checkpoint would hold the fault.
+"""
+
+import math
+import signal
+import statistics
+import threading
+from collections import deque
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from types import FrameType, TracebackType
+from typing import Any, Self
+
+import torch
+
+from adc_pipeline.errors import PipelineError, is_disk_full
+from adc_pipeline.training.settings import TrainingJob
+
+# Steps that the running median is taken over, and the fewest that say anything.
+WINDOW, FEWEST = 100, 10
+
+
+class StopSignal:
+    """A context in which SIGTERM sets `asked` in place of ending the process at once.
+
+    Clusters and container runtimes send it some seconds before they take the machine away. Outside the
+    main thread, where Python allows no handlers, it changes nothing.
+    """
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._before: Any = None
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            self._before = signal.signal(signal.SIGTERM, self._ask)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._before is not None:
+            signal.signal(signal.SIGTERM, self._before)
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        self.asked = True
+
+
+class LossWatch:
+    """Tells a loss that is no number, or is more than `most` times the median of the last `WINDOW` steps.
+
+    With `most` 0 no jump is too large. A median below 1 counts as 1: to a model that knows its texts by
+    heart every other text is a jump, and not a fault. `recent` are the losses to go on from.
+    """
+
+    def __init__(self, most: float, recent: Iterable[float] = ()) -> None:
+        self.most = most
+        self.recent = deque(recent, maxlen=WINDOW)
+
+    def fault(self, loss: float) -> str | None:
+        """What is wrong with the loss of the next step, as a part of a sentence; None if nothing is."""
+        if not math.isfinite(loss):
+            return f"became {loss}"
+        if self.most and len(self.recent) >= FEWEST:
+            median = statistics.median(self.recent)
+            if loss > self.most * max(median, 1.0):
+                return f"jumped to {loss:.4g} from a median of {median:.4g}, beyond `max_loss_jump` {self.most:g},"
+        self.recent.append(loss)
+        return None
+
+
+@contextmanager
+def told_plainly(job: TrainingJob) -> Iterator[None]:
+    """Raise PipelineError in place of what PyTorch and the system say of too little memory or disk."""
+    try:
+        yield
+    except (RuntimeError, OSError, MemoryError) as error:
+        settings = job.settings
+        if _is_out_of_memory(error):
+            raise PipelineError(
+                f"The training ran out of memory (`tokens_per_forward` {settings.tokens_per_forward}, `sequence_length`"
+                f" {settings.sequence_length}); lower the one, then the other, or take a smaller base model."
+            ) from error
+        if is_disk_full(error) or "PytorchStreamWriter failed writing" in str(error):
+            raise PipelineError(
+                f"The disk is full (`work` {job.work}, `output` {job.output}, `keep_checkpoints`"
+                f" {settings.keep_checkpoints}); make room and run it again, which goes on from the last checkpoint."
+            ) from error
+        raise
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    # On a CPU PyTorch has no class of its own for it.
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "DefaultCPUAllocator" in str(error)

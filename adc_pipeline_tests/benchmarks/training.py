@@ -1,0 +1,233 @@
+"""How fast the training is, beside what else one would use, on walks of real lengths.
+
+    python -m adc_pipeline_tests.benchmarks.training
+
+In one run, on the same walks and the same model:
+
+1. tokenization, in tokens a second, streamed to disk;
+2. the training loop (`training.loop.train`), logging, clipping and checkpoints included;
+3. a bare loop of forward pass, backward pass and step over the same packed batches, made beforehand;
+4. transformers' `Trainer` on padded batches of as many useful tokens.
+
+2 to 4 are run in turns, `--rounds` times, and the best round of each counts. Only tokens of walks count, never
+padding. On a GPU the model FLOPs utilization is printed, too: 6 N + 6 L d T per token, for N parameters
+and causal attention over T tokens in L layers of width d, over `--peak` FLOP/s (989e12 for an H200 in bfloat16).
+It needs torch, transformers, accelerate, tokenizers, numpy and pyarrow, and nothing else of the project's.
+"""
+
+import argparse
+import itertools
+import json
+import random
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from adc_pipeline.training.attention import attends_apart
+from adc_pipeline.training.batches import PackedSplit
+from adc_pipeline.training.dataset import load_split, tokenize_split
+from adc_pipeline.training.loop import train
+from adc_pipeline.training.losses import weighted_loss
+from adc_pipeline.training.model import TokenLosses, load_model, prepare_base_model
+from adc_pipeline.training.optimization import adamw
+from adc_pipeline.training.settings import BaseModelSettings, TrainingJob, TrainingSettings
+from adc_pipeline.training.tokens import MarkerTokenizer
+from adc_pipeline.walks.markers import FORMATS
+from adc_pipeline_tests.training.walks import walk, write_dataset
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+def invented_words(number: int) -> list[str]:
+    draw = random.Random(0)
+    return ["".join(draw.choices("etaoinshrdlucmfwypvbgk", k=draw.randint(2, 9))) for _ in range(number)]
+
+
+def invented_walk(number: int, words: list[str]) -> dict[str, Any]:
+    """A walk with the lengths of Reddit's: 3.5 turns in the mean, texts of 25 words with a long tail."""
+    draw = random.Random(number)
+
+    def text() -> str:
+        size = max(1, min(400, int(draw.lognormvariate(2.8, 0.9))))
+        return " ".join(words[int(len(words) * draw.random() ** 3)] for _ in range(size))
+
+    turns = [("user", text(), "rejected" if draw.random() < 0.3 else "accepted")]
+    while draw.random() < 0.7:
+        turns.append(("user", text(), "rejected" if draw.random() < 0.3 else "accepted"))
+    return walk(f"op\n{text()}\n{text()}", turns, f"c{number}")
+
+
+class Bench:
+    """One model and one dataset, and the ways to train the one on the other."""
+
+    def __init__(self, folder: Path, given: argparse.Namespace) -> None:
+        words = invented_words(20_000)
+        walks = [invented_walk(number, words) for number in range(given.walks)]
+        self.folder = folder
+        self.dataset = write_dataset(folder / "dataset", train=walks)
+        self.base = folder / "base"
+        model = BaseModelSettings(
+            layers=given.layers, width=given.width, heads=given.heads, vocabulary=given.vocabulary, context=4096
+        )
+        prepare_base_model(model, FORMATS["default"], (one["text"] for one in walks), self.base)
+        self.settings = TrainingSettings(
+            sequence_length=given.sequence_length,
+            tokens_per_step=given.tokens_per_step,
+            tokens_per_forward=given.tokens_per_forward,
+            max_steps=given.steps,
+            validate_every=0,
+            checkpoint_every=0,
+            log_every=10,
+        )
+        self.tokens = folder / "tokens"
+
+    def tokenization(self) -> float:
+        tokenizer = MarkerTokenizer.load(self.base)
+        began = time.perf_counter()
+        tokenize_split(tokenizer, self.dataset, "train", self.tokens)
+        return len(load_split(self.tokens).ids) / (time.perf_counter() - began)
+
+    def loop(self) -> float:
+        """The project's own, whole."""
+        with tempfile.TemporaryDirectory(dir=self.folder) as out:
+            job = TrainingJob(self.settings, self.dataset, self.base, Path(out) / "model", Path(out) / "work")
+            with redirect_stdout(sys.stderr):
+                facts = train(job)
+        return float(facts["tokens_per_second"])
+
+    def bare_loop(self) -> float:
+        model, device = self.model()
+        apart = device.type == "cpu" and attends_apart(model)
+        data = PackedSplit(self.tokens, self.settings, 1, apart)
+        rows_per_step = max(1, round(self.settings.tokens_per_step / data.row))
+        steps = [
+            data.order.rows(n * rows_per_step, (n + 1) * rows_per_step) for n in range(self.settings.max_steps or 1)
+        ]
+        batches = [(data.tokens(rows), [batch.to(device) for batch in data.passes(rows)]) for rows in steps]
+        losses, optimizer = TokenLosses(model), adamw(model, self.settings)
+        began = time.perf_counter()
+        for _, passes in batches:
+            total = float(sum(batch.weights.sum() for batch in passes))
+            for batch in passes:
+                with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+                    found = losses(batch, apart)
+                weighted_loss(found, batch.weights, total).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+        wait_for(device)
+        return sum(tokens for tokens, _ in batches) / (time.perf_counter() - began)
+
+    def trainer(self) -> float:
+        """Transformers' own, with padded batches that hold as many useful tokens in the mean."""
+        from transformers import Trainer, TrainerCallback, TrainingArguments
+
+        split, most = load_split(self.tokens), self.settings.sequence_length
+        starts = split.walk_start.tolist()
+        walks = [split.ids[begin : min(end, begin + most)].tolist() for begin, end in itertools.pairwise(starts)]
+        mean = float(np.mean([len(ids) for ids in walks]))
+        model, device = self.model()
+        pad = model.config.eos_token_id
+        learned: list[int] = []
+
+        def collate(batch: list[dict[str, list[int]]]) -> dict[str, torch.Tensor]:
+            longest = max(len(one["input_ids"]) for one in batch)
+            learned.append(sum(len(one["input_ids"]) for one in batch))
+            ids = torch.tensor([one["input_ids"] + [pad] * (longest - len(one["input_ids"])) for one in batch])
+            mask = torch.tensor([[1] * len(o["input_ids"]) + [0] * (longest - len(o["input_ids"])) for o in batch])
+            return {"input_ids": ids, "attention_mask": mask, "labels": ids.masked_fill(mask == 0, -100)}
+
+        class Clock(TrainerCallback):
+            def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+                self.began = getattr(self, "began", time.perf_counter())
+
+        with tempfile.TemporaryDirectory(dir=self.folder) as out:
+            arguments = TrainingArguments(
+                output_dir=out,
+                per_device_train_batch_size=max(1, round(self.settings.tokens_per_step / mean)),
+                max_steps=self.settings.max_steps or 1,
+                learning_rate=self.settings.learning_rate,
+                save_strategy="no",
+                report_to=[],
+                logging_steps=10,
+                disable_tqdm=True,
+                bf16=device.type == "cuda",
+                use_cpu=device.type == "cpu",
+            )
+            clock = Clock()
+            dataset: Any = [{"input_ids": ids} for ids in walks]
+            trainer = Trainer(model, arguments, train_dataset=dataset, data_collator=collate, callbacks=[clock])
+            with redirect_stdout(sys.stderr):
+                trainer.train()
+            wait_for(device)
+            # The loader reads one batch ahead, which is not learned from.
+            return sum(learned[: arguments.max_steps]) / (time.perf_counter() - clock.began)
+
+    def model(self) -> tuple["PreTrainedModel", torch.device]:
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        model = load_model(self.base)
+        model.to(device).train()  # type: ignore[arg-type]
+        return model, device
+
+
+def wait_for(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+
+
+def flops_per_token(model: "PreTrainedModel", sequence: int) -> float:
+    """Of the forward and backward pass: 6 a parameter, and causal attention (Chowdhery et al. 2022, appendix B)."""
+    config = model.config
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    return 6.0 * parameters + 6.0 * config.num_hidden_layers * config.hidden_size * sequence
+
+
+def rounds(number: int, ways: dict[str, Callable[[], float]]) -> Iterator[tuple[str, float]]:
+    best = dict.fromkeys(ways, 0.0)
+    for _ in range(number):
+        for name, way in ways.items():
+            best[name] = max(best[name], way())
+    yield from best.items()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name, default in {
+        "walks": 4000,
+        "steps": 60,
+        "rounds": 2,
+        "layers": 2,
+        "width": 128,
+        "heads": 4,
+        "vocabulary": 2048,
+        "sequence-length": 512,
+        "tokens-per-step": 4096,
+        "tokens-per-forward": 8192,
+    }.items():
+        parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--peak", type=float, default=989e12, help="FLOP/s of the GPU")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        bench = Bench(Path(folder), given)
+        print(json.dumps(vars(given)) + "\n")
+        print(f"Tokenization: {bench.tokenization():,.0f} tokens/s\n", flush=True)
+        ways = {"training loop": bench.loop, "bare loop": bench.bare_loop, "Trainer, padded": bench.trainer}
+        found = dict(rounds(given.rounds, ways))
+        print("| | useful tokens/s | the training loop against it |\n| --- | ---: | ---: |")
+        for name, speed in found.items():
+            print(f"| {name} | {speed:,.0f} | {found['training loop'] / speed:.2f} |")
+        model, device = bench.model()
+        if device.type == "cuda":
+            used = found["training loop"] * flops_per_token(model, given.sequence_length) / given.peak
+            print(f"\nModel FLOPs utilization {used:.1%}, {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB at most.")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,200 @@
+"""The losses, against figures made by hand, against PyTorch's, and packed against alone."""
+
+import math
+from copy import deepcopy
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from transformers import (
+    AutoModelForCausalLM,
+    GPT2Config,
+    GPTNeoXConfig,
+    LlamaConfig,
+    MambaConfig,
+    PreTrainedConfig,
+    Qwen2Config,
+)
+
+from adc_pipeline.errors import PipelineError
+from adc_pipeline.training import losses as losses_module
+from adc_pipeline.training.attention import attends_apart
+from adc_pipeline.training.batches import build_batch
+from adc_pipeline.training.losses import CrossEntropy, Unlikelihood, weighted_loss
+from adc_pipeline.training.model import TokenLosses, check_packing
+from adc_pipeline.training.packing import cut_into_pieces, pack
+from adc_pipeline_tests.training.test_packing import split_of
+
+SIZE: dict[str, Any] = {"vocab_size": 200, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+CONFIGURATIONS = {
+    "llama": LlamaConfig(**SIZE, intermediate_size=64),
+    "gpt2": GPT2Config(vocab_size=200, n_embd=32, n_layer=2, n_head=2),
+    "gpt_neox": GPTNeoXConfig(**SIZE, intermediate_size=64),
+    "qwen2": Qwen2Config(**SIZE, intermediate_size=64, num_key_value_heads=2),
+}
+
+
+def test_mle_by_hand() -> None:
+    # Three places over three tokens; the second does not count.
+    logits = torch.tensor([[0.0, math.log(2), 0.0], [5.0, -1.0, 3.0], [math.log(6), 0.0, 0.0]])
+    losses = CrossEntropy.apply(logits, torch.tensor([1, 2, 1]))
+    loss = weighted_loss(losses, torch.tensor([1.0, 0.0, 1.0]), 2.0)
+    # p = 2/4 in the first place, 1/8 in the third.
+    assert loss.item() == pytest.approx((math.log(2) + math.log(8)) / 2, rel=1e-6)
+
+
+@pytest.mark.parametrize("chunk", [1, 200, 450, 1 << 20])
+def test_cross_entropy_is_the_textbook_one(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(losses_module.CHUNK, "cpu", chunk)
+    torch.manual_seed(0)
+    logits = (torch.randn(17, 200) * 20).requires_grad_()
+    reference = logits.detach().double().requires_grad_()
+    targets, weights = torch.randint(0, 200, (17,)), torch.rand(17)
+    losses = CrossEntropy.apply(logits, targets)
+    expected = -torch.log_softmax(reference, dim=-1)[torch.arange(17), targets]
+    torch.testing.assert_close(losses.double(), expected, rtol=1e-5, atol=1e-5)
+    (losses * weights).sum().backward()
+    (expected * weights).sum().backward()
+    assert logits.grad is not None
+    assert reference.grad is not None
+    torch.testing.assert_close(logits.grad.double(), reference.grad, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager", "apart"])
+@pytest.mark.parametrize("name", CONFIGURATIONS)
+def test_a_walk_has_the_same_loss_packed_and_alone(name: str, attention: str) -> None:
+    torch.manual_seed(0)
+    apart = attention == "apart"
+    model = AutoModelForCausalLM.from_config(deepcopy(CONFIGURATIONS[name])).eval()
+    split = split_of([[3, 5, 2], [2, 6], [4, 1, 1, 1], [9, 9]])
+    pieces = cut_into_pieces(split, 32)
+    rows = pack(pieces.lengths, 32, 0, 0)
+    assert len(rows) == 2
+    expected = []
+    with torch.no_grad():
+        for piece in rows.piece:
+            begin, end = pieces.body_start[piece], pieces.body_end[piece]
+            ids = torch.from_numpy(split.ids[begin:end].astype(np.int64))[None]
+            found = torch.log_softmax(model(input_ids=ids).logits[0, :-1], dim=-1)
+            expected += (-found.gather(-1, ids[0, 1:, None])[:, 0]).tolist()
+
+    if apart:
+        assert attends_apart(model)
+        every_row = [rows.take(np.array([number])) for number in range(len(rows))]
+        batches = [build_batch(split, pieces, row, int(pieces.lengths[row.piece].sum())) for row in every_row]
+    else:
+        model.set_attn_implementation(attention)
+        check_packing(model)
+        batches = [build_batch(split, pieces, rows, 32)]
+    losses = []
+    for batch in (batch.to(torch.device("cpu")) for batch in batches):
+        losses += TokenLosses(model)(batch, apart)[batch.weights > 0].tolist()
+    assert losses == pytest.approx(expected, abs=2e-5)
+
+
+def test_attention_with_a_window_is_left_to_the_mask() -> None:
+    window = Qwen2Config(
+        **SIZE,
+        intermediate_size=64,
+        num_key_value_heads=2,
+        use_sliding_window=True,
+        sliding_window=4,
+        max_window_layers=0,
+    )
+    model = AutoModelForCausalLM.from_config(window)
+    before = model.config._attn_implementation
+    assert not attends_apart(model)
+    assert model.config._attn_implementation == before
+    check_packing(model)
+
+
+@pytest.mark.parametrize("name", ["llama", "gpt2"])
+def test_gradients_are_the_same_apart_and_masked(name: str) -> None:
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(deepcopy(CONFIGURATIONS[name])).eval()
+    split = split_of([[3, 5, 2], [2, 6], [4, 1, 1, 1]])
+    pieces = cut_into_pieces(split, 32)
+    batch = build_batch(split, pieces, pack(pieces.lengths, 32, 0, 0), 32)
+    gradients = []
+    for apart in (False, True):
+        if apart:
+            assert attends_apart(model)
+        tensors = replace(batch.to(torch.device("cpu")), lengths=[*batch.lengths, 32 - sum(batch.lengths)])
+        weighted_loss(TokenLosses(model)(tensors, apart), tensors.weights, 1.0).backward()
+        gradients.append({name: one.grad.clone() for name, one in model.named_parameters() if one.grad is not None})
+        model.zero_grad()
+    for parameter, gradient in gradients[0].items():
+        torch.testing.assert_close(gradient, gradients[1][parameter], rtol=1e-4, atol=1e-4)
+
+
+def test_a_model_that_cannot_keep_walks_apart_is_refused() -> None:
+    config: PreTrainedConfig = MambaConfig(vocab_size=50, hidden_size=16, num_hidden_layers=1, state_size=4)
+    with pytest.raises(PipelineError, match="cannot keep packed walks apart"):
+        check_packing(AutoModelForCausalLM.from_config(config))
+
+
+def test_unlikelihood_by_hand() -> None:
+    # p = 2/4 in the first place, which is to become unlikely, and 1/8 in the second.
+    logits = torch.tensor([[0.0, math.log(2), 0.0], [math.log(6), 0.0, 0.0]])
+    losses = Unlikelihood.apply(logits, torch.tensor([1, 1]), torch.tensor([True, False]))
+    assert losses.tolist() == pytest.approx([math.log(2), math.log(8)], rel=1e-6)
+    alpha = 3.0
+    loss = weighted_loss(losses, torch.tensor([alpha, 1.0]), alpha + 1.0)
+    assert loss.item() == pytest.approx((3 * math.log(2) + math.log(8)) / 4, rel=1e-6)
+
+
+@pytest.mark.parametrize("chunk", [1, 14, 1 << 20])
+def test_gradients_are_those_of_finite_differences(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(losses_module.CHUNK, "cpu", chunk)
+    torch.manual_seed(0)
+    logits = torch.randn(6, 7, dtype=torch.float64, requires_grad=True)
+    targets, unlikely = torch.randint(0, 7, (6,)), torch.tensor([True, False] * 3)
+    assert torch.autograd.gradcheck(lambda given: CrossEntropy.apply(given, targets), (logits,))
+    assert torch.autograd.gradcheck(lambda given: Unlikelihood.apply(given, targets, unlikely), (logits,))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("chunk", [1, 450, 1 << 20])
+def test_unlikelihood_is_the_textbook_one(chunk: int, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(losses_module.CHUNK, "cpu", chunk)
+    torch.manual_seed(0)
+    logits = (torch.randn(60, 200) * 5).to(dtype).requires_grad_()
+    reference = logits.detach().double().requires_grad_()
+    targets, weights, unlikely = torch.randint(0, 200, (60,)), torch.rand(60), torch.rand(60) < 0.5
+    losses = Unlikelihood.apply(logits, targets, unlikely)
+    p = torch.softmax(reference, dim=-1)[torch.arange(60), targets]
+    expected = -torch.where(unlikely, 1 - p, p).log()
+    torch.testing.assert_close(losses.double(), expected, rtol=1e-5, atol=1e-6)
+    (losses * weights).sum().backward()
+    (expected * weights).sum().backward()
+    assert logits.grad is not None
+    assert reference.grad is not None
+    near = 1e-4 if dtype == torch.float32 else 1e-2
+    torch.testing.assert_close(logits.grad.double(), reference.grad, rtol=near, atol=1e-6)
+
+
+def test_unlikelihood_without_rejected_tokens_is_likelihood() -> None:
+    torch.manual_seed(0)
+    logits, targets = torch.randn(9, 30), torch.randint(0, 30, (9,))
+    nowhere = torch.zeros(9, dtype=torch.bool)
+    torch.testing.assert_close(Unlikelihood.apply(logits, targets, nowhere), CrossEntropy.apply(logits, targets))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("height", [40.0, 1000.0, -1000.0])
+def test_unlikelihood_is_finite_where_p_is_one_or_nothing(height: float, dtype: torch.dtype) -> None:
+    # By the textbook, 1 - p is 0 in float32 for the first two, and the loss infinite.
+    logits = torch.zeros(2, 4, dtype=dtype)
+    logits[:, 2] = height
+    logits.requires_grad_()
+    losses = Unlikelihood.apply(logits, torch.tensor([2, 2]), torch.tensor([True, False]))
+    margin = height - math.log(3)
+    assert losses.tolist() == pytest.approx([max(margin, 0.0), max(-margin, 0.0)], rel=1e-5)
+    losses.sum().backward()
+    assert logits.grad is not None
+    slope = [1.0, 0.0] if height > 0 else [0.0, -1.0]
+    near = 1e-5 if dtype == torch.float32 else 1e-2
+    for row, steep in zip(logits.grad.float(), slope, strict=True):
+        torch.testing.assert_close(row, steep * torch.tensor([-1 / 3, -1 / 3, 1, -1 / 3]), rtol=near, atol=1e-6)

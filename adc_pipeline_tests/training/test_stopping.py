@@ -1,0 +1,167 @@
+"""What stops a training says so in one sentence and leaves a checkpoint to go on from."""
+
+import errno
+import json
+import math
+import os
+import signal
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from accelerate import Accelerator
+
+from adc_pipeline.errors import PipelineError
+from adc_pipeline.training import loop
+from adc_pipeline.training.checkpoint import checkpoints
+from adc_pipeline.training.interval import Interval
+from adc_pipeline.training.loop import train
+from adc_pipeline.training.settings import TrainingSettings
+from adc_pipeline.training.stopping import FEWEST, LossWatch
+from adc_pipeline_tests.training.test_training import job_in, metrics, weights
+
+SETTINGS = TrainingSettings(
+    sequence_length=64, tokens_per_step=256, max_steps=12, log_every=5, checkpoint_every=5, validate_every=0
+)
+
+
+@pytest.fixture(autouse=True)
+def threads_stay(request: pytest.FixtureRequest) -> Any:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def at_step(number: int, act: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Call `act` in the middle of a step."""
+    add, steps = Interval.add, iter(range(1, 1000))
+
+    def added(self: Interval, loss: torch.Tensor, gradient_norm: torch.Tensor) -> None:
+        add(self, act(loss) if next(steps) == number else loss, gradient_norm)
+
+    monkeypatch.setattr(Interval, "add", added)
+
+
+def test_sigterm_saves_and_the_rerun_goes_on(
+    gpt2: Path, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = job_in(tmp_path / "whole", dataset, gpt2, SETTINGS)
+    train(whole)
+    job = job_in(tmp_path / "stopped", dataset, gpt2, SETTINGS)
+    before = signal.getsignal(signal.SIGTERM)
+
+    def told(loss: torch.Tensor) -> torch.Tensor:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return loss
+
+    with monkeypatch.context() as patch:
+        at_step(6, told, patch)
+        # The signal came after step 6 had looked, so step 7 is the last.
+        with pytest.raises(PipelineError, match="Stopped by SIGTERM after step 7 of 12, which is saved"):
+            train(job)
+    assert signal.getsignal(signal.SIGTERM) == before
+    assert checkpoints(job.work)[-1].name == "step-000000007"
+    assert not job.output.exists()
+    train(job)
+    for name, tensor in weights(whole.output).items():
+        assert torch.equal(tensor, weights(job.output)[name]), name
+    assert [line["step"] for line in metrics(job)] == [5, 7, 10, 12]
+
+
+def test_a_loss_that_jumps_stops_the_run(
+    small_model: Path, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_step(FEWEST + 1, lambda loss: loss * 11, monkeypatch)
+    job = job_in(tmp_path, dataset, small_model, SETTINGS)
+    said = r"The loss jumped to \d+\.\d+ from a median of \d\.\d+, beyond `max_loss_jump` 10, in step 11 \(conv.* c\d+"
+    with pytest.raises(PipelineError, match=said):
+        train(job)
+    assert checkpoints(job.work)[-1].name == "step-000000010"
+    assert len(json.loads((checkpoints(job.work)[-1] / "position.json").read_text())["recent_losses"]) == 10
+
+
+def test_no_jump_is_too_large_where_none_is_asked_for(
+    small_model: Path, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_step(FEWEST + 1, lambda loss: loss * 1000, monkeypatch)
+    train(job_in(tmp_path, dataset, small_model, replace(SETTINGS, max_loss_jump=0.0)))
+
+
+def test_what_the_watch_minds() -> None:
+    watch = LossWatch(3.0)
+    assert [watch.fault(loss) for loss in [9.0, 1.0, 90.0, *[2.0] * 7]] == [None] * 10
+    assert watch.fault(6.0) is None
+    assert watch.fault(6.1) == "jumped to 6.1 from a median of 2, beyond `max_loss_jump` 3,"
+    assert watch.fault(math.inf) == "became inf"
+    assert LossWatch(3.0, [0.01] * 10).fault(2.9) is None
+    assert LossWatch(0.0, [2.0] * 10).fault(1e9) is None
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB."),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:121] . DefaultCPUAllocator: can't allocate memory"),
+        MemoryError(),
+    ],
+)
+def test_too_little_memory_names_the_settings(
+    error: Exception, small_model: Path, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(loop, "_update", fails)
+    with pytest.raises(PipelineError, match=r"out of memory .`tokens_per_forward` 8192, `sequence_length` 64.; lower"):
+        train(job_in(tmp_path, dataset, small_model, SETTINGS))
+
+
+def test_pytorch_says_of_too_little_memory_what_is_looked_for() -> None:
+    with pytest.raises(RuntimeError, match="DefaultCPUAllocator"):
+        torch.empty(1 << 60)
+
+
+def test_another_error_is_left_as_it_is(
+    small_model: Path, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: Any) -> None:
+        raise RuntimeError("shapes do not match")
+
+    monkeypatch.setattr(loop, "_update", fails)
+    with pytest.raises(RuntimeError, match="shapes do not match"):
+        train(job_in(tmp_path, dataset, small_model, SETTINGS))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        RuntimeError("[enforce fail at inline_container.cc:815] . PytorchStreamWriter failed writing file data/0"),
+    ],
+)
+def test_a_full_disk_leaves_the_last_good_checkpoint(
+    error: Exception, small_model: Path, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = replace(SETTINGS, keep_checkpoints=1)
+    whole = job_in(tmp_path / "whole", dataset, small_model, settings)
+    train(whole)
+    job = job_in(tmp_path / "full", dataset, small_model, settings)
+    save = Accelerator.save_state
+
+    def saves(self: Accelerator, folder: str, **options: Any) -> str:
+        if "000000010" in folder:
+            Path(folder).mkdir()
+            (Path(folder) / "half").write_text("written")
+            raise error
+        return save(self, folder, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Accelerator, "save_state", saves)
+        with pytest.raises(PipelineError, match=r"The disk is full .*make room and run it again"):
+            train(job)
+    assert [path.name for path in (job.work / "checkpoints").iterdir()] == ["step-000000005"]
+    train(job)
+    for name, tensor in weights(whole.output).items():
+        assert torch.equal(tensor, weights(job.output)[name]), name
