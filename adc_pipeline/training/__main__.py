@@ -6,12 +6,24 @@ sentence, on the error stream and in `failure.txt` in the work folder.
 """
 
 import argparse
+import ctypes
 import os
+import signal
 import sys
 from pathlib import Path
 
 from adc_pipeline.errors import PipelineError
 from adc_pipeline.training.settings import TrainingJob
+
+
+def end_with_the_launcher() -> None:
+    """Have SIGTERM sent here when `accelerate launch` ends: it does not pass on the one that it gets itself.
+
+    A run that is stopped in the orchestrator would otherwise leave a training behind. Linux only.
+    """
+    if sys.platform == "linux" and "ACCELERATE_MIXED_PRECISION" in os.environ:
+        set_parent_death_signal = 1
+        ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGTERM)
 
 
 def main() -> int:
@@ -22,6 +34,7 @@ def main() -> int:
     except (PipelineError, OSError) as error:
         print(error, file=sys.stderr)
         return 2
+    end_with_the_launcher()
     # OpenMP's threads wait for one another in a busy loop, by default for some milliseconds, so that anything
     # else that runs on the same cores makes a step take up to 6 times as long. With some 100 microseconds it is
     # twice as long, and no slower on an idle machine. Read when torch is loaded.

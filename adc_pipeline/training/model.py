@@ -162,6 +162,12 @@ def _small(
     return model, tokenizer
 
 
+def _place(settings: BaseModelSettings) -> str:
+    """Where transformers is to look: a folder, whose path may begin with ~, or a Hub name."""
+    folder = Path(settings.name).expanduser()
+    return str(folder) if folder.is_dir() else settings.name
+
+
 def _named(
     settings: BaseModelSettings,
 ) -> tuple["PreTrainedModel", "PreTrainedTokenizerBase", str | None]:
@@ -171,8 +177,8 @@ def _named(
     try:
         # Configuration, weights and tokenizer of one and the same commit, even while the branch moves on.
         where = {"revision": commit or settings.revision or "main", "trust_remote_code": False}
-        tokenizer = AutoTokenizer.from_pretrained(settings.name, **where)
-        model = AutoModelForCausalLM.from_pretrained(settings.name, dtype=torch.float32, **where)
+        tokenizer = AutoTokenizer.from_pretrained(_place(settings), **where)
+        model = AutoModelForCausalLM.from_pretrained(_place(settings), dtype=torch.float32, **where)
     except (OSError, ValueError, ImportError) as error:
         raise _unusable(settings, error) from error
     if _looks_ahead(model):
@@ -206,8 +212,8 @@ def _commit(settings: BaseModelSettings) -> str | None:
     try:
         revision = settings.revision or "main"
         # The configuration does not say where it came from; the place in the cache does.
-        commit: str | None = extract_commit_hash(cached_file(settings.name, "config.json", revision=revision), None)
-        config = AutoConfig.from_pretrained(settings.name, revision=commit or revision, trust_remote_code=False)
+        commit: str | None = extract_commit_hash(cached_file(_place(settings), "config.json", revision=revision), None)
+        config = AutoConfig.from_pretrained(_place(settings), revision=commit or revision, trust_remote_code=False)
     except (OSError, ValueError, ImportError) as error:
         raise _unusable(settings, error) from error
     if config.model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:

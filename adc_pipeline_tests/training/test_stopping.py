@@ -5,6 +5,10 @@ import json
 import math
 import os
 import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +21,7 @@ from adc_pipeline.errors import PipelineError
 from adc_pipeline.training import loop
 from adc_pipeline.training.checkpoint import checkpoints
 from adc_pipeline.training.interval import Interval
+from adc_pipeline.training.launch import PRESETS, launch_command
 from adc_pipeline.training.loop import train
 from adc_pipeline.training.settings import TrainingSettings
 from adc_pipeline.training.stopping import FEWEST, LossWatch
@@ -165,3 +170,25 @@ def test_a_full_disk_leaves_the_last_good_checkpoint(
     train(job)
     for name, tensor in weights(whole.output).items():
         assert torch.equal(tensor, weights(job.output)[name]), name
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process that its parent has ended")
+def test_a_training_whose_launcher_is_ended_saves_and_stops(small_model: Path, dataset: Path, tmp_path: Path) -> None:
+    job = job_in(tmp_path, dataset, small_model, replace(SETTINGS, max_steps=100_000, checkpoint_every=0, log_every=1))
+    job.work.mkdir(parents=True)
+    path = tmp_path / "job.json"
+    path.write_text(job.to_json())
+    with subprocess.Popen(launch_command(path, str(PRESETS / "cpu.yaml"))) as launcher:
+        wait_until(lambda: bool((job.work / "metrics.jsonl").exists() and metrics(job)))
+        launcher.terminate()
+    wait_until((job.work / "failure.txt").exists)
+    assert "Stopped by SIGTERM after step" in (job.work / "failure.txt").read_text()
+    assert checkpoints(job.work)
+
+
+def wait_until(done: Callable[[], bool]) -> None:
+    for _ in range(600):
+        if done():
+            return
+        time.sleep(0.1)
+    pytest.fail("Nothing happened within a minute.")
