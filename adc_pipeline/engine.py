@@ -33,6 +33,24 @@ def unheard(_: str) -> None:
     """The report that nobody listens to."""
 
 
+@contextmanager
+def reporting(progress: Callable[[], str], report: Report) -> Iterator[None]:
+    """Tell `report` every five seconds, from a thread of its own, what `progress` says while the block runs."""
+    done = Event()
+
+    def watch() -> None:
+        while not done.wait(SECONDS_BETWEEN_REPORTS):
+            report(progress())
+
+    watcher = Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        done.set()
+        watcher.join()
+
+
 @dataclass(frozen=True)
 class Engine:
     """Settings of a DuckDB connection; `report` is told, every five seconds, how far a statement is."""
@@ -89,20 +107,14 @@ class Engine:
 
     @contextmanager
     def _reporting(self, doing: str, connection: "DuckDBPyConnection") -> Iterator[None]:
-        began, done = monotonic(), Event()
+        began = monotonic()
 
-        def watch() -> None:
-            while not done.wait(SECONDS_BETWEEN_REPORTS):
-                share = connection.query_progress()
-                self.report(f"{doing}: {share:.0f} %" if share >= 0 else f"{doing}: {monotonic() - began:.0f} s")
+        def progress() -> str:
+            share = connection.query_progress()
+            return f"{doing}: {share:.0f} %" if share >= 0 else f"{doing}: {monotonic() - began:.0f} s"
 
-        watcher = Thread(target=watch, daemon=True)
-        watcher.start()
-        try:
+        with reporting(progress, self.report):
             yield
-        finally:
-            done.set()
-            watcher.join()
         if monotonic() - began > SECONDS_BETWEEN_REPORTS:
             self.report(f"{doing}: done in {monotonic() - began:.0f} s")
 

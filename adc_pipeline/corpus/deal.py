@@ -65,7 +65,7 @@ def deal(corpus: Path, out: Path, source: CorpusSettings, settings: UtteranceSet
     names = shard_names(settings.shards)
     for name in names:
         (out / name).mkdir()
-    parts = parts_of(corpus, source)
+    parts = recognised(corpus, source)
     with engine.connect(out / "spill") as connection:
         connection.execute(MACROS)
         connection.execute(DECODED if settings.decode_entities else AS_IT_IS)
@@ -79,7 +79,7 @@ def deal(corpus: Path, out: Path, source: CorpusSettings, settings: UtteranceSet
         write_titles([path for path, kind in parts if kind == "convokit"], out / TITLES, connection, engine)
 
 
-def parts_of(corpus: Path, source: CorpusSettings) -> list[tuple[Path, Kind]]:
+def recognised(corpus: Path, source: CorpusSettings) -> list[tuple[Path, Kind]]:
     """The parts of what `corpus.source.fetch` brought, in their order, or the one that `corpus` is itself."""
     alone = corpus.is_file() or (corpus / convokit.LINES).is_file()
     return [(path, recognise(path, source.format)) for path in ([corpus] if alone else sorted(corpus.iterdir()))]

@@ -13,11 +13,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import mkdtemp
-from threading import Event, Thread
 from time import time
 from typing import Any
 
-from adc_pipeline.engine import SECONDS_BETWEEN_REPORTS, Report, unheard
+from adc_pipeline.engine import Report, reporting, unheard
 from adc_pipeline.errors import PipelineError, is_disk_full
 
 LINES = "utterances.jsonl"
@@ -94,7 +93,7 @@ class Sizes(urllib.request.BaseHandler):
 @contextmanager
 def telling(name: str, folder: Path, report: Report) -> Iterator[None]:
     """Tell `report` every few seconds how much of the corpus has come to `folder`."""
-    sizes, done = Sizes(), Event()
+    sizes = Sizes()
     urllib.request.install_opener(urllib.request.build_opener(sizes))
 
     def progress() -> str:
@@ -103,18 +102,11 @@ def telling(name: str, folder: Path, report: Report) -> Iterator[None]:
         of = f" of {sizes.total / 1e6:,.1f} MB" if sizes.total else " MB"
         return f"{name}: {come / 1e6:,.1f}{of} downloaded"
 
-    def watch() -> None:
-        while not done.wait(SECONDS_BETWEEN_REPORTS):
-            report(progress())
-
-    watcher = Thread(target=watch, daemon=True)
-    watcher.start()
     try:
-        yield
+        with reporting(progress, report):
+            yield
         report(progress())
     finally:
-        done.set()
-        watcher.join()
         urllib.request.install_opener(urllib.request.build_opener())
 
 

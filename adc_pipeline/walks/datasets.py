@@ -94,7 +94,7 @@ SELECT walk, root, step, parent, accepted, {shown} AS shown FROM path
 
 TURNS = """
 CREATE TABLE turns AS
-SELECT path.root, path.walk, path.step, r.id, r.score, r.rank, r.siblings, r.position,
+SELECT path.root, path.walk, r.id, r.score, r.rank, r.siblings, r.position,
     CASE WHEN r.rank = path.accepted THEN 'accepted' ELSE 'rejected' END AS verdict,
     -- In the order of the text: step by step, the accepted reply of a step last.
     path.step * 2 + (r.rank = path.accepted)::BIGINT AS stage

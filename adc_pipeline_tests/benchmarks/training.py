@@ -22,7 +22,7 @@ import random
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -189,12 +189,13 @@ def flops_per_token(model: "PreTrainedModel", sequence: int) -> float:
     return 6.0 * parameters + 6.0 * config.num_hidden_layers * config.hidden_size * sequence
 
 
-def rounds(number: int, ways: dict[str, Callable[[], float]]) -> Iterator[tuple[str, float]]:
+def best_of(number: int, ways: dict[str, Callable[[], float]]) -> dict[str, float]:
+    """The best of so many rounds of each way, the ways taking turns."""
     best = dict.fromkeys(ways, 0.0)
     for _ in range(number):
         for name, way in ways.items():
             best[name] = max(best[name], way())
-    yield from best.items()
+    return best
 
 
 def main() -> None:
@@ -219,7 +220,7 @@ def main() -> None:
         print(json.dumps(vars(given)) + "\n")
         print(f"Tokenization: {bench.tokenization():,.0f} tokens/s\n", flush=True)
         ways = {"training loop": bench.loop, "bare loop": bench.bare_loop, "Trainer, padded": bench.trainer}
-        found = dict(rounds(given.rounds, ways))
+        found = best_of(given.rounds, ways)
         print("| | useful tokens/s | the training loop against it |\n| --- | ---: | ---: |")
         for name, speed in found.items():
             print(f"| {name} | {speed:,.0f} | {found['training loop'] / speed:.2f} |")
