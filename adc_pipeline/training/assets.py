@@ -17,6 +17,7 @@ from adc_pipeline.resources import Workspace
 from adc_pipeline.run_config import SettingsConfig
 from adc_pipeline.tracking.models import REGISTERED, register_model
 from adc_pipeline.tracking.relay import relayed
+from adc_pipeline.tracking.system import system_metrics
 from adc_pipeline.training.checkpoint import claim, fingerprint
 from adc_pipeline.training.figures import training_curves
 from adc_pipeline.training.launch import launch_command
@@ -88,7 +89,7 @@ def model_asset(kind: WalkKind, dataset: dg.AssetsDefinition) -> dg.AssetsDefini
                 if claim(work, fingerprint(job)):
                     context.log.info("Settings, data or base model have changed: starting anew.")
                 (work / "job.json").write_text(job.to_json())
-                with relayed(work / "metrics.jsonl", making.run):
+                with system_metrics(making.run), relayed(work / "metrics.jsonl", making.run):
                     run_training(context, pipes, work / "job.json", making.settings.accelerate_config)
             lift(output)
             facts = json.loads((making.folder / "training.json").read_text())

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from adc_pipeline.training.attention import Spans
 from adc_pipeline.training.dataset import ACCEPTED, BACKGROUND, REJECTED, TokenizedSplit, load_split
 from adc_pipeline.training.objectives import WEIGHTS, TurnWeights
 from adc_pipeline.training.packing import Pieces, RowOrder, Rows, cut_into_pieces
@@ -27,7 +28,8 @@ class Batch:
     `targets` are int64; `weights` float32, 0 where nothing is predicted or nothing is to be learned;
     `unlikely` bool, where the target is to become unlikely, or None where that is nowhere so;
     `parts` int64 says what the target belongs to: BACKGROUND, REJECTED, ACCEPTED, or NOTHING where
-    nothing is predicted. `lengths` are those of the pieces, one row after another.
+    nothing is predicted. `walks` are the pieces, and the padding, of a single row whose attention is to keep
+    them apart; None where the positions have to.
     """
 
     input_ids: Any
@@ -35,26 +37,40 @@ class Batch:
     targets: Any
     weights: Any
     parts: Any
-    lengths: list[int]
     unlikely: Any = None
+    walks: Spans | None = None
 
     def to(self, device: torch.device) -> "Batch":
         """The same as tensors on a device."""
         tensors: dict[str, Any] = {
-            field.name: torch.from_numpy(getattr(self, field.name)).to(device, non_blocking=True)
+            field.name: _on(device, getattr(self, field.name))
             for field in fields(self)
-            if field.name != "lengths" and getattr(self, field.name) is not None
+            if field.name != "walks" and getattr(self, field.name) is not None
         }
-        return replace(self, **tensors)
+        return replace(self, **tensors, walks=self.walks and self.walks.to(device))
+
+
+def _on(device: torch.device, array: np.ndarray) -> torch.Tensor:
+    tensor = torch.from_numpy(array)
+    if device.type == "cuda":
+        # From ordinary memory a copy would wait until the GPU has done what it was given before.
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=True)
 
 
 def build_batch(
-    split: TokenizedSplit, pieces: Pieces, rows: Rows, row: int, turn_weights: TurnWeights | None = None
+    split: TokenizedSplit,
+    pieces: Pieces,
+    rows: Rows,
+    row: int,
+    turn_weights: TurnWeights | None = None,
+    apart: bool = False,
 ) -> Batch:
     """Lay pieces out in rows; without `turn_weights` every token counts 1.
 
-    Positions restart at 0 in each piece, and in the padding at a row's end, which thereby is a sequence
-    of its own. The first token of a piece is predicted by nothing and has no loss.
+    Positions restart at 0 in each piece, and in the padding at a row's end, which thereby is a sequence of
+    its own, or several where it is longer than a piece may be. The first token of a piece is predicted by
+    nothing and has no loss. With `apart`, which takes a single row, the batch says where pieces begin.
     """
     prefix = pieces.prefix_end[rows.piece] - pieces.prefix_start[rows.piece]
     body = pieces.body_end[rows.piece] - pieces.body_start[rows.piece]
@@ -90,7 +106,9 @@ def build_batch(
     parts = np.full(shape, NOTHING, dtype=np.int64)
     filled = np.bincount(row_of_piece, weights=lengths, minlength=len(rows)).astype(np.int64)
     columns = np.arange(row)
-    np.subtract(columns, filled[:, None], out=position_ids, where=columns >= filled[:, None])
+    padding = columns >= filled[:, None]
+    np.subtract(columns, filled[:, None], out=position_ids, where=padding)
+    np.remainder(position_ids, pieces.most, out=position_ids, where=padding)
     input_ids.ravel()[place] = ids
     position_ids.ravel()[place] = within
     predicted = np.flatnonzero(within > 0)
@@ -110,20 +128,28 @@ def build_batch(
         if found_unlikely is not None:
             unlikely = np.zeros(shape, dtype=np.bool_)
             unlikely.ravel()[target] = found_unlikely
-    return Batch(input_ids, position_ids, targets, weights, parts, lengths.tolist(), unlikely)
+    walks = None
+    if apart:
+        whole, rest = divmod(row - total, pieces.most)
+        walks = Spans.of([*lengths.tolist(), *[pieces.most] * whole, *[rest] * (rest > 0)], pieces.most)
+    return Batch(input_ids, position_ids, targets, weights, parts, unlikely, walks)
 
 
 class PackedSplit:
     """A tokenized split in the order and the layout in which a run sees it.
 
     With `apart`, attention keeps the pieces of a row apart by their lengths: rows are as long as a
-    forward pass is allowed to be, one is a pass, and none is padded. Otherwise rows have
-    `sequence_length` tokens, of which the last few may be padding.
+    forward pass is allowed to be, and one is a pass. None is padded, unless `fixed_shape` asks for it, as GPUs do,
+    which plan for a shape once. Otherwise rows have `sequence_length` tokens, of which the last few may be
+    padding.
     """
 
-    def __init__(self, folder: Path, settings: TrainingSettings, processes: int, apart: bool) -> None:
+    def __init__(
+        self, folder: Path, settings: TrainingSettings, processes: int, apart: bool, fixed_shape: bool = False
+    ) -> None:
         self.split = load_split(folder)
         self.apart = apart
+        self.padded = fixed_shape or not apart
         self.row = settings.sequence_length
         if apart:
             self.row = max(self.row, min(settings.tokens_per_forward, settings.tokens_per_step // processes))
@@ -137,8 +163,8 @@ class PackedSplit:
         passes = []
         for begin in range(0, len(rows), self.rows_per_pass):
             part = rows.take(np.arange(begin, min(begin + self.rows_per_pass, len(rows))))
-            row = self.tokens(part) if self.apart else self.row
-            passes.append(build_batch(self.split, self.pieces, part, row, self.turn_weights))
+            row = self.row if self.padded else self.tokens(part)
+            passes.append(build_batch(self.split, self.pieces, part, row, self.turn_weights, self.apart))
         return passes
 
     def tokens(self, rows: Rows) -> int:
@@ -152,7 +178,13 @@ class PackedSplit:
     @property
     def fill(self) -> float:
         """The share of the places in a forward pass that are not padding."""
-        return 1.0 if self.apart else self.order.fill
+        return self.order.fill if self.padded else 1.0
+
+    @property
+    def attended(self) -> float:
+        """The mean over tokens of the length of the piece that they stand in."""
+        lengths = self.order.lengths.astype(np.float64)
+        return float((lengths**2).sum() / lengths.sum())
 
     def facts(self) -> dict[str, float]:
         return {

@@ -17,6 +17,7 @@ from adc_pipeline.artefacts import folder_digest
 from adc_pipeline.training.settings import TrainingJob
 
 if TYPE_CHECKING:
+    import torch
     from accelerate import Accelerator
 
 # How often something is written down or looked at does not change the weights.
@@ -27,6 +28,9 @@ _WITHOUT_EFFECT = (
     "validate_every",
     "validation_tokens",
     "max_loss_jump",
+    # The same sums in another order.
+    "gradient_checkpointing",
+    "compile",
 )
 
 
@@ -91,10 +95,23 @@ def drop_other_layouts(work: Path, layout: list[int]) -> None:
             shutil.rmtree(folder)
 
 
-def load_checkpoint(accelerator: "Accelerator", work: Path) -> dict[str, Any]:
-    """Restore the newest checkpoint and return its position; the beginning where there is none."""
+def keep_trained_weights_only(accelerator: "Accelerator", model: "torch.nn.Module") -> None:
+    """Leave frozen weights out of the checkpoints to come; `load_checkpoint` is to be told."""
+    trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+    def drop_others(models: list["torch.nn.Module"], weights: list[dict[str, Any]], folder: str) -> None:
+        weights[:] = [{name: one for name, one in state.items() if name in trained} for state in weights]
+
+    accelerator.register_save_state_pre_hook(drop_others)
+
+
+def load_checkpoint(accelerator: "Accelerator", work: Path, in_part: bool = False) -> dict[str, Any]:
+    """Restore the newest checkpoint and return its position; the beginning where there is none.
+
+    With `in_part`, the checkpoint holds some of the weights, and the others stay as they are.
+    """
     found = checkpoints(work)
     if not found:
         return {"step": 0, "tokens": 0, "seconds": 0.0, "figures": {}}
-    accelerator.load_state(str(found[-1]))
+    accelerator.load_state(str(found[-1]), **({"strict": False} if in_part else {}))
     return dict(json.loads((found[-1] / "position.json").read_text()))

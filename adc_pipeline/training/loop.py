@@ -7,11 +7,7 @@ for in between.
 """
 
 import importlib.metadata
-import json
 import math
-import os
-import resource
-import sys
 import time
 from contextlib import nullcontext
 from dataclasses import replace
@@ -21,20 +17,37 @@ import numpy as np
 import torch
 
 from adc_pipeline.errors import PipelineError
+from adc_pipeline.training import devices
+from adc_pipeline.training.adapters import add_adapters
 from adc_pipeline.training.arrangement import arrangement, arrangement_facts
-from adc_pipeline.training.atomic import written_aside
 from adc_pipeline.training.attention import attends_apart
-from adc_pipeline.training.batches import Batch, PackedSplit
-from adc_pipeline.training.checkpoint import claim, drop_other_layouts, fingerprint, load_checkpoint, save_checkpoint
+from adc_pipeline.training.batches import NOTHING, Batch, PackedSplit
+from adc_pipeline.training.checkpoint import (
+    claim,
+    drop_other_layouts,
+    fingerprint,
+    keep_trained_weights_only,
+    load_checkpoint,
+    save_checkpoint,
+)
 from adc_pipeline.training.dataset import tokenize_split
+from adc_pipeline.training.export import export_model
 from adc_pipeline.training.interval import Interval, PartLosses
 from adc_pipeline.training.losses import weighted_loss
-from adc_pipeline.training.model import TokenLosses, check_context, check_packing, load_model
+from adc_pipeline.training.model import (
+    TokenLosses,
+    check_backgrounds,
+    check_context,
+    check_packing,
+    compile_blocks,
+    load_model,
+)
 from adc_pipeline.training.optimization import adamw, learning_rate
 from adc_pipeline.training.progress import Progress, duration
 from adc_pipeline.training.settings import TrainingJob, TrainingSettings
 from adc_pipeline.training.stopping import LossWatch, StopSignal, told_plainly
 from adc_pipeline.training.tokens import MarkerTokenizer
+from adc_pipeline.training.utilization import flops_per_token, peak_flops
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -52,38 +65,55 @@ def train(job: TrainingJob) -> dict[str, Any]:
 
 
 def _train(job: TrainingJob) -> dict[str, Any]:
-    from accelerate import Accelerator
     from accelerate.utils import set_seed
 
-    # Said outright, several processes without GPUs find one another too; Accelerate would take them for loners.
-    accelerator = Accelerator(cpu=not torch.accelerator.is_available())
-    _use_all_cores(accelerator)
+    accelerator = devices.start()
     settings, main, processes = job.settings, accelerator.is_main_process, accelerator.num_processes
+    on_cpu, sharded = accelerator.device.type == "cpu", devices.shards_weights(accelerator)
     tokenizer = MarkerTokenizer.load(job.base_model)
     base = load_model(job.base_model)
     check_context(base, settings.sequence_length)
-    apart = accelerator.device.type == "cpu" and attends_apart(base)
+    if not sharded:
+        base.to(accelerator.device)
+    # On a CPU walks are of lengths that a compiled model would be compiled for, one by one.
+    apart = not (on_cpu and settings.compile) and attends_apart(base)
     if not apart:
         check_packing(base)
 
     anew = main and _prepare_work(job, tokenizer)
     accelerator.wait_for_everyone()
-    data = PackedSplit(job.work / "tokens" / "train", settings, processes, apart)
+    data = PackedSplit(job.work / "tokens" / "train", settings, processes, apart, fixed_shape=not on_cpu)
     # The likelihood of every token, whatever the objective, so that runs can be compared.
-    held_out = PackedSplit(job.work / "tokens" / "validation", replace(settings, objective="mle"), processes, apart)
+    likelihood = replace(settings, objective="mle")
+    held_out = PackedSplit(job.work / "tokens" / "validation", likelihood, processes, apart, fixed_shape=not on_cpu)
     if not data.split.walks:
         raise PipelineError(f"The training split of {job.dataset} is empty; use a larger corpus or fewer filters.")
+    check_backgrounds(base, data.split)
     rows_per_step = max(1, round(settings.tokens_per_step / data.row / processes)) * processes
     total = settings.max_steps or math.ceil(settings.epochs * data.order.rows_per_epoch / rows_per_step)
 
+    # The same on every process, which FSDP and data parallelism expect of what LoRA draws at random.
+    set_seed(settings.seed)
+    parameters = base.num_parameters()
+    if settings.lora_rank:
+        add_adapters(base, settings, tokenizer.marker_ids)
+    if settings.gradient_checkpointing:
+        base.gradient_checkpointing_enable({"use_reentrant": False})
+    if settings.compile:
+        compile_blocks(base)
+    trained_parameters, flops = base.num_parameters(only_trainable=True), flops_per_token(base, data.attended)
+    peak = None if on_cpu else peak_flops(devices.device_name(accelerator))
     set_seed(settings.seed, device_specific=True)
-    base.to(accelerator.device).train()
-    model, optimizer = accelerator.prepare(TokenLosses(base), adamw(base, settings))
+    model, optimizer = accelerator.prepare(TokenLosses(base.train()), adamw(base, settings))
+    # Frozen weights are the base model's, which is on disk.
+    in_part = bool(settings.lora_rank) and not sharded
+    if in_part:
+        keep_trained_weights_only(accelerator, model)
     layout = [data.row, rows_per_step]
     if main:
         drop_other_layouts(job.work, layout)
     accelerator.wait_for_everyone()
-    position = load_checkpoint(accelerator, job.work)
+    position = load_checkpoint(accelerator, job.work, in_part)
     first, tokens, seconds = position["step"], position["tokens"], position["seconds"]
     figures: dict[str, float] = position["figures"]
 
@@ -96,7 +126,7 @@ def _train(job: TrainingJob) -> dict[str, Any]:
             progress.say(f"Going on after step {first} of {total}.")
         progress.say(
             f"{data.split.walks:,} walks, {len(data.split.ids):,} tokens: {total} steps of {rows_per_step} x {data.row}"
-            f" tokens, {data.fill:.1%} of them filled, on {_device_name(accelerator)}."
+            f" tokens, {data.fill:.1%} of them filled, on {devices.device_name(accelerator)}."
         )
         if data.pieces.counts["walks_cut"]:
             progress.say(
@@ -111,21 +141,24 @@ def _train(job: TrainingJob) -> dict[str, Any]:
             rate = learning_rate(settings, step, total)
             for group in optimizer.param_groups:
                 group["lr"] = rate
-            asked = _update(accelerator, model, optimizer, passes, apart, settings.max_grad_norm, interval, stop.asked)
+            asked = _update(accelerator, model, optimizer, passes, settings.max_grad_norm, interval, stop.asked)
             interval.tokens += data.tokens(rows)
             progress.stepped()
 
             last = step == total
-            save = last or asked or (settings.checkpoint_every and step % settings.checkpoint_every == 0)
+            save = asked or (settings.checkpoint_every and (last or step % settings.checkpoint_every == 0))
             validate = last or (settings.validate_every and step % settings.validate_every == 0)
             if not (save or validate or step % settings.log_every == 0):
                 continue
             _stop_if_broken(watch, interval.losses(accelerator), step, rows_per_step, data)
             figures = {**interval.figures(accelerator), "learning_rate": rate}
+            if peak is not None:
+                figures["mfu"] = figures["tokens_per_second"] * flops / (peak * processes)
             tokens, seconds = tokens + interval.tokens, seconds + interval.seconds
             if validate and held_out.split.walks:
                 figures |= _validation(accelerator, model, held_out, settings)
-            progress.report({"step": step, "time": time.time(), "memory_bytes": _memory(accelerator), **figures})
+            memory = devices.memory_bytes(accelerator)
+            progress.report({"step": step, "time": time.time(), "memory_bytes": memory, **figures})
             if save:
                 position = {"step": step, "layout": layout, "tokens": tokens, "seconds": seconds, "figures": figures}
                 position["recent_losses"] = list(watch.recent)
@@ -144,21 +177,18 @@ def _train(job: TrainingJob) -> dict[str, Any]:
             "seconds": round(seconds, 3),
             "tokens_per_second": round(tokens / seconds, 1),
             "tokens_per_step": round(tokens / total, 1),
-            "parameters": sum(parameter.numel() for parameter in base.parameters()),
+            "parameters": parameters,
+            "trained_parameters": trained_parameters,
             "train": data.facts(),
             "validation": held_out.facts(),
             "final": figures,
-            "memory_bytes": _memory(accelerator),
-            "device": _device_name(accelerator),
+            "memory_bytes": devices.memory_bytes(accelerator),
+            "device": devices.device_name(accelerator),
             "processes": processes,
             "mixed_precision": accelerator.mixed_precision,
             "versions": _versions(),
         }
-        if main:
-            with written_aside(job.output) as partial:
-                accelerator.unwrap_model(model).model.save_pretrained(partial)
-                tokenizer.tokenizer.save_pretrained(partial)
-                (partial / "training.json").write_text(json.dumps(facts, indent=2) + "\n")
+        export_model(accelerator, model, tokenizer, job, facts)
         progress.say(f"{total} steps, {tokens:,} tokens in {duration(seconds)}: {job.output} is written.")
     accelerator.end_training()
     return facts
@@ -179,7 +209,6 @@ def _update(
     model: torch.nn.Module,
     optimizer: torch.optim.Optimizer,
     passes: list[Batch],
-    apart: bool,
     max_grad_norm: float,
     interval: Interval,
     asked: bool,
@@ -201,7 +230,7 @@ def _update(
         batch = batch.to(accelerator.device)
         # Processes exchange gradients once a step, with the last pass.
         with nullcontext() if number == len(passes) else accelerator.no_sync(model):
-            losses = model(batch, apart)
+            losses = model(batch)
             loss = weighted_loss(losses, batch.weights, total)
             # Data parallelism averages the processes' gradients; here they are parts of one sum.
             accelerator.backward(loss * processes)
@@ -233,37 +262,21 @@ def _validation(
     """The loss of each part on the first `validation_tokens` of the validation split, the same each time."""
     wanted = math.ceil(settings.validation_tokens / held_out.row)
     rows = held_out.order.rows(0, min(wanted, held_out.order.rows_per_epoch))
-    mine = rows.take(np.arange(accelerator.process_index, len(rows), accelerator.num_processes))
+    processes = accelerator.num_processes
+    # Every process goes through the model equally often, since with FSDP they do so together. Those that
+    # would have nothing left take a row again, which does not count.
+    mine = np.arange(accelerator.process_index, math.ceil(len(rows) / processes) * processes, processes)
+    passes = held_out.passes(rows.take(mine % len(rows)))
+    if mine[-1] >= len(rows):
+        passes[-1].parts[-1] = NOTHING
     parts = PartLosses(accelerator.device)
-    # Without the wrapper that exchanges buffers, because processes may have different numbers of rows.
-    unwrapped = accelerator.unwrap_model(model).eval()
+    model.eval()
     with torch.no_grad():
-        for batch in held_out.passes(mine):
+        for batch in passes:
             batch = batch.to(accelerator.device)
-            parts.add(unwrapped(batch, held_out.apart), batch.parts)
-    unwrapped.train()
+            parts.add(model(batch), batch.parts)
+    model.train()
     return parts.means(accelerator, "validation_loss")
-
-
-def _use_all_cores(accelerator: "Accelerator") -> None:
-    """Undo the launcher's choice of threads: it counts physical cores, or sets one."""
-    if accelerator.device.type == "cpu" and hasattr(os, "sched_getaffinity"):
-        processes_here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // processes_here))
-
-
-def _memory(accelerator: "Accelerator") -> int:
-    """Most bytes held so far: of the GPU where there is one, else of the process."""
-    if accelerator.device.type == "cuda":
-        return torch.cuda.max_memory_allocated()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
-
-
-def _device_name(accelerator: "Accelerator") -> str:
-    if accelerator.device.type == "cuda":
-        return torch.cuda.get_device_name()
-    return f"{accelerator.device.type}, {torch.get_num_threads()} threads"
 
 
 def _versions() -> dict[str, str]:

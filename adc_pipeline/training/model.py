@@ -11,11 +11,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from adc_pipeline.errors import PipelineError
 from adc_pipeline.training.atomic import written_aside
 from adc_pipeline.training.batches import Batch
+from adc_pipeline.training.dataset import TokenizedSplit
 from adc_pipeline.training.losses import CrossEntropy, Unlikelihood
 from adc_pipeline.training.settings import BaseModelSettings
 from adc_pipeline.training.tokenizer import add_markers, marker_ids, train_tokenizer
@@ -39,15 +41,15 @@ class TokenLosses(torch.nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, batch: Batch, apart: bool) -> torch.Tensor:
+    def forward(self, batch: Batch) -> torch.Tensor:
         """float32 of (rows, row length): -log p of each target, or -log(1 - p) where the batch says so.
 
-        With `apart`, the model attends by the pieces' lengths (see `attention`). Otherwise, and without
+        Where the batch names its walks, the model attends by them (see `attention`). Otherwise, and without
         an attention mask, transformers reads from the positions where a sequence begins and masks the
         rest of the row.
         """
-        lengths = {"walk_lengths": batch.lengths} if apart else {}
-        found = self.model(input_ids=batch.input_ids, position_ids=batch.position_ids, use_cache=False, **lengths)
+        apart = {} if batch.walks is None else {"walks": batch.walks}
+        found = self.model(input_ids=batch.input_ids, position_ids=batch.position_ids, use_cache=False, **apart)
         logits, targets = found.logits.flatten(0, 1), batch.targets.flatten()
         losses: torch.Tensor
         if batch.unlikely is None:
@@ -55,6 +57,18 @@ class TokenLosses(torch.nn.Module):
         else:
             losses = Unlikelihood.apply(logits, targets, batch.unlikely.flatten())
         return losses.view(batch.targets.shape)
+
+    # What Accelerate asks of a model whose weights FSDP is to spread, to choose what is gathered at a time.
+
+    @property
+    def _no_split_modules(self) -> Any:
+        return self.model._no_split_modules
+
+    def get_input_embeddings(self) -> torch.nn.Module:
+        return self.model.get_input_embeddings()
+
+    def get_output_embeddings(self) -> torch.nn.Module:
+        return self.model.get_output_embeddings()
 
 
 def check_base_model(settings: BaseModelSettings) -> None:
@@ -97,14 +111,45 @@ def load_model(folder: Path) -> "PreTrainedModel":
     return model
 
 
+def compile_blocks(model: "PreTrainedModel") -> None:
+    """Compile each transformer block, which are all alike, rather than the whole: once instead of L times."""
+    blocks = set(model._no_split_modules or ())
+    for module in model.modules():
+        if type(module).__name__ in blocks:
+            module.compile()
+
+
 def check_context(model: "PreTrainedModel", row: int) -> None:
     """Raise PipelineError where rows of `row` tokens are longer than the sequences the model was made for."""
-    context = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    context = context_length(model)
     if context is not None and row > context:
         raise PipelineError(
             f"`sequence_length` {row} is longer than the {context} tokens of the base model's context; lower it or"
             " choose another base model."
         )
+
+
+def check_backgrounds(model: "PreTrainedModel", split: TokenizedSplit) -> None:
+    """Raise PipelineError where the model's context, half of which is the turns', holds few whole backgrounds."""
+    context = context_length(model)
+    if context is None or not split.walks:
+        return
+    lengths = np.add.reduceat(split.turn < 0, split.walk_start[:-1], dtype=np.int64)
+    too_long = float((lengths > context // 2).mean())
+    if too_long > 0.5:
+        raise PipelineError(
+            f"The base model's context of {context} tokens is too short: the backgrounds of {too_long:.0%} of the walks"
+            " take more than half of it; choose a base model with a longer context."
+        )
+
+
+def context_length(model: "PreTrainedModel") -> int | None:
+    """The most tokens the model was made for, where its configuration says so."""
+    config = model.config.get_text_config()
+    for name in ("max_position_embeddings", "max_seq_len", "max_target_positions"):
+        if isinstance(found := getattr(config, name, None), int):
+            return found
+    return None
 
 
 def check_packing(model: "PreTrainedModel") -> None:

@@ -25,7 +25,8 @@ class Pieces:
     """Runs of tokens that are attended to as one sequence.
 
     Piece p of walk `walk[p]` is the tokens prefix_start:prefix_end (repeated context, often empty), then
-    body_start:body_end, as int64 places in the split's arrays. The counts say what cutting did.
+    body_start:body_end, as int64 places in the split's arrays; none has more than `most` tokens. The counts
+    say what cutting did.
     """
 
     walk: np.ndarray
@@ -33,6 +34,7 @@ class Pieces:
     prefix_end: np.ndarray
     body_start: np.ndarray
     body_end: np.ndarray
+    most: int = field(kw_only=True)
     counts: dict[str, int] = field(kw_only=True)
 
     @property
@@ -77,7 +79,7 @@ def cut_into_pieces(split: TokenizedSplit, most: int) -> Pieces:
     uncut = np.stack([short, starts, starts, starts, split.walk_start[short + 1]], axis=1)
     table = np.concatenate([uncut, np.array(cut, dtype=np.int64).reshape(-1, 5)])
     columns = [np.ascontiguousarray(column) for column in table.T]
-    return Pieces(*columns, counts={**counts, "pieces": len(table)})
+    return Pieces(*columns, most=most, counts={**counts, "pieces": len(table)})
 
 
 def _piece(walk: int, prefix: int, background: int, body: int, end: int) -> tuple[int, int, int, int, int]:

@@ -96,6 +96,19 @@ class TrainingSettings:
         default=10.0,
         metadata={"description": "a loss of so many times the running median stops the training; 0 for never"},
     )
+    lora_rank: int = field(
+        default=0,
+        metadata={"description": "of the LoRA adapters that are trained in place of all weights; 0 trains all weights"},
+    )
+    lora_alpha: float = field(default=16.0, metadata={"description": "adapters count lora_alpha / lora_rank"})
+    lora_dropout: float = field(default=0.0, metadata={"description": "dropout in front of the adapters"})
+    gradient_checkpointing: bool = field(
+        default=False, metadata={"description": "compute activations twice: much less memory, a third more time"}
+    )
+    compile: bool = field(
+        default=False,
+        metadata={"description": "compile the model's blocks (torch.compile): later start, more speed"},
+    )
     seed: int = field(
         default=0, metadata={"description": "of the data order, of dropout and of the markers that are dropped"}
     )
@@ -121,11 +134,12 @@ class TrainingSettings:
             value = getattr(self, name)
             if value is not None and not value >= least:
                 raise PipelineError(f"`{name}` of the training is {value}; use {least} or more.")
-        for name in ("epochs", "learning_rate", "max_grad_norm", "beta", "max_weight"):
+        for name in ("epochs", "learning_rate", "max_grad_norm", "beta", "max_weight", "lora_alpha"):
             if not getattr(self, name) > 0:
                 raise PipelineError(f"`{name}` of the training is {getattr(self, name)}; use more than 0.")
-        if self.dropped_markers > 1:
-            raise PipelineError(f"`dropped_markers` of the training is {self.dropped_markers}, a share; use 0 to 1.")
+        for name in ("dropped_markers", "lora_dropout"):
+            if getattr(self, name) > 1:
+                raise PipelineError(f"`{name}` of the training is {getattr(self, name)}, a share; use 0 to 1.")
         if self.tokens_per_step < self.sequence_length:
             raise PipelineError(
                 f"`tokens_per_step` {self.tokens_per_step} is less than one row (`sequence_length`"
@@ -137,6 +151,8 @@ _LEAST: Mapping[str, float] = {
     "alpha": 0,
     "dropped_markers": 0,
     "max_loss_jump": 0,
+    "lora_rank": 0,
+    "lora_dropout": 0,
     "sequence_length": 16,
     "max_steps": 1,
     "warmup": 0,

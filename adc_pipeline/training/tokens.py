@@ -101,6 +101,10 @@ class MarkerTokenizer:
         """Ids that stand for no text in a turn: its marker, and the end of the text."""
         return [self.rejected_id, self.accepted_id, *self.eos_ids]
 
+    @property
+    def marker_ids(self) -> list[int]:
+        return [self.background_id, self.rejected_id, self.accepted_id]
+
     def marker_id(self, verdict: Verdict) -> int:
         return self.accepted_id if verdict == "accepted" else self.rejected_id
 

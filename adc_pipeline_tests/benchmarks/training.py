@@ -118,7 +118,7 @@ class Bench:
             total = float(sum(batch.weights.sum() for batch in passes))
             for batch in passes:
                 with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-                    found = losses(batch, apart)
+                    found = losses(batch)
                 weighted_loss(found, batch.weights, total).backward()
             optimizer.step()
             optimizer.zero_grad()

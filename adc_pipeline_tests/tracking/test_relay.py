@@ -1,6 +1,7 @@
 """Metrics reach MLflow whatever happens to the file or to the server in between."""
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 
 from adc_pipeline.tracking.relay import relayed
 from adc_pipeline.tracking.runs import Run, Tracking
+from adc_pipeline.tracking.system import system_metrics
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +52,14 @@ def test_a_training_that_never_wrote_a_line_is_no_error(run: Run, tmp_path: Path
     with relayed(tmp_path / "metrics.jsonl", run):
         pass
     assert losses(run) == []
+
+
+def test_the_load_of_the_machine_is_recorded(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.1")
+    with system_metrics(run):
+        while "system/cpu_utilization_percentage" not in (known := run.client.get_run(run.id).data.metrics):
+            time.sleep(0.1)
+    assert known["system/system_memory_usage_megabytes"] > 0
 
 
 def test_a_run_that_fails_is_marked_so_and_keeps_its_settings(tracking: Tracking) -> None:

@@ -6,7 +6,7 @@ weights are wide, so that a walk that saw another one in its row would show.
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -280,6 +280,30 @@ def test_a_fine_tune_runs_and_loads_plainly(prepared: Prepared, dataset: Path, t
         before.rejected_id,
         before.accepted_id,
     )
+
+
+def test_adapters_are_merged_on_export(prepared: Prepared, dataset: Path, tmp_path: Path) -> None:
+    settings = replace(SETTINGS, lora_rank=2, learning_rate=1e-2)
+    facts = train(TrainingJob(settings, dataset, prepared.folder, tmp_path / "output", tmp_path / "work"))
+    old, new = load_model(prepared.folder), load_model(tmp_path / "output")
+    assert type(new) is type(old)
+    assert facts["trained_parameters"] < facts["parameters"] == old.num_parameters()
+    markers = MarkerTokenizer.load(prepared.folder).marker_ids
+    tables = {id(model.get_input_embeddings().weight): model.get_input_embeddings() for model in (old, new)}
+    tables |= {id(model.get_output_embeddings().weight): model.get_output_embeddings() for model in (old, new)}
+    names = [name for name, module in new.named_modules() if id(getattr(module, "weight", None)) in tables]
+    assert names
+    for name, parameter in old.named_parameters():
+        trained = new.get_parameter(name)
+        if name.rpartition(".")[0] in names:
+            if name.endswith("weight"):
+                changed = (trained != parameter).any(dim=1).nonzero()[:, 0].tolist()
+                assert changed == sorted(markers), name
+                assert not torch.equal(trained[markers[1]], trained[markers[2]])
+        elif parameter.ndim == 1:
+            assert torch.equal(trained, parameter), name
+        else:
+            assert not torch.equal(trained, parameter) or "position" in name or "wpe" in name, name
 
 
 def test_rows_beyond_the_context_are_refused(prepared: Prepared, dataset: Path, tmp_path: Path) -> None:

@@ -1,8 +1,9 @@
 """The losses, against figures made by hand, against PyTorch's, and packed against alone."""
 
+import inspect
 import math
 from copy import deepcopy
-from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from transformers import (
 
 from adc_pipeline.errors import PipelineError
 from adc_pipeline.training import losses as losses_module
-from adc_pipeline.training.attention import attends_apart
+from adc_pipeline.training.attention import Spans, attends_apart, in_one_kernel
 from adc_pipeline.training.batches import build_batch
 from adc_pipeline.training.losses import CrossEntropy, Unlikelihood, weighted_loss
 from adc_pipeline.training.model import TokenLosses, check_packing
@@ -83,15 +84,59 @@ def test_a_walk_has_the_same_loss_packed_and_alone(name: str, attention: str) ->
     if apart:
         assert attends_apart(model)
         every_row = [rows.take(np.array([number])) for number in range(len(rows))]
-        batches = [build_batch(split, pieces, row, int(pieces.lengths[row.piece].sum())) for row in every_row]
+        # One row without padding, one with more of it than a piece may have.
+        batches = [
+            build_batch(split, pieces, row, int(pieces.lengths[row.piece].sum()) + padding, apart=True)
+            for row, padding in zip(every_row, (0, 40), strict=True)
+        ]
     else:
         model.set_attn_implementation(attention)
         check_packing(model)
         batches = [build_batch(split, pieces, rows, 32)]
     losses = []
     for batch in (batch.to(torch.device("cpu")) for batch in batches):
-        losses += TokenLosses(model)(batch, apart)[batch.weights > 0].tolist()
+        losses += TokenLosses(model)(batch)[batch.weights > 0].tolist()
     assert losses == pytest.approx(expected, abs=2e-5)
+
+
+def textbook(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float) -> torch.Tensor:
+    """Causal attention of one walk, query by query, for (tokens, heads, width) and as many heads or fewer."""
+    heads, shared = query.shape[1], query.shape[1] // key.shape[1]
+    found = torch.zeros_like(query)
+    for head in range(heads):
+        for place in range(len(query)):
+            keys, values = key[: place + 1, head // shared], value[: place + 1, head // shared]
+            found[place, head] = torch.softmax(keys @ query[place, head] * scale, 0) @ values
+    return found
+
+
+@pytest.mark.parametrize("key_heads", [4, 2])
+def test_the_kernel_for_gpus_is_given_what_it_asks_for(key_heads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The kernel itself runs on GPUs only. What stands for it here has its signature and is its description.
+    from torch.nn.attention import varlen
+
+    def kernel(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *rest: Any, **named: Any) -> torch.Tensor:
+        given = signature(query, key, value, *rest, **named).arguments
+        assert given["window_size"] == (-1, 0)
+        assert given.get("enable_gqa", False) == (query.shape[1] != key.shape[1])
+        assert given["cu_seq_q"].dtype == torch.int32
+        starts = given["cu_seq_q"].tolist()
+        assert starts == given["cu_seq_k"].tolist()
+        assert max(end - begin for begin, end in pairwise(starts)) <= given["max_q"] == given["max_k"]
+        walks = [slice(begin, end) for begin, end in pairwise(starts)]
+        return torch.cat([textbook(query[one], key[one], value[one], given["scale"]) for one in walks])
+
+    signature = inspect.signature(varlen.varlen_attn).bind
+    monkeypatch.setattr(varlen, "varlen_attn", kernel)
+    torch.manual_seed(0)
+    attention: Any = torch.nn.functional.scaled_dot_product_attention
+    query, key, value = (torch.randn(1, heads, 9, 8) for heads in (4, key_heads, key_heads))
+    found = in_one_kernel(query, key, value, Spans.of([2, 1, 6], 7), 0.3)
+    for begin, end in ((0, 2), (2, 3), (3, 9)):
+        # (1, heads, tokens, width) for PyTorch's, (1, tokens, heads, width) for transformers.
+        walk = (part[:, :, begin:end] for part in (query, key, value))
+        expected = attention(*walk, is_causal=True, scale=0.3, enable_gqa=True)
+        torch.testing.assert_close(found[:, begin:end], expected.transpose(1, 2))
 
 
 def test_attention_with_a_window_is_left_to_the_mask() -> None:
@@ -116,13 +161,13 @@ def test_gradients_are_the_same_apart_and_masked(name: str) -> None:
     model = AutoModelForCausalLM.from_config(deepcopy(CONFIGURATIONS[name])).eval()
     split = split_of([[3, 5, 2], [2, 6], [4, 1, 1, 1]])
     pieces = cut_into_pieces(split, 32)
-    batch = build_batch(split, pieces, pack(pieces.lengths, 32, 0, 0), 32)
+    rows = pack(pieces.lengths, 32, 0, 0)
     gradients = []
     for apart in (False, True):
         if apart:
             assert attends_apart(model)
-        tensors = replace(batch.to(torch.device("cpu")), lengths=[*batch.lengths, 32 - sum(batch.lengths)])
-        weighted_loss(TokenLosses(model)(tensors, apart), tensors.weights, 1.0).backward()
+        tensors = build_batch(split, pieces, rows, 32, apart=apart).to(torch.device("cpu"))
+        weighted_loss(TokenLosses(model)(tensors), tensors.weights, 1.0).backward()
         gradients.append({name: one.grad.clone() for name, one in model.named_parameters() if one.grad is not None})
         model.zero_grad()
     for parameter, gradient in gradients[0].items():

@@ -175,7 +175,7 @@ def test_rejected_text_pulls_as_the_objective_says(objective: Objective, tokens:
     for built in packed.passes(packed.order.rows(0, 8)):
         batch = built.to(torch.device("cpu"))
         model = Given((*batch.targets.shape, len(marked.tokenizer)))
-        losses = TokenLosses(model)(batch, False)  # type: ignore[arg-type]
+        losses = TokenLosses(model)(batch)  # type: ignore[arg-type]
         weighted_loss(losses, batch.weights, float(batch.weights.sum())).backward()
         assert model.logits.grad is not None
         pull = -model.logits.grad.gather(-1, batch.targets[..., None])[..., 0].sign()
@@ -201,7 +201,7 @@ def test_the_division_into_passes_does_not_change_the_step(objective: Objective,
         assert len(batches) == 512 // at_once
         total = float(sum(batch.weights.sum() for batch in batches))
         for batch in batches:
-            weighted_loss(model(batch, False), batch.weights, total).backward()
+            weighted_loss(model(batch), batch.weights, total).backward()
         gradients.append([one.grad.clone() for one in model.parameters() if one.grad is not None])
         model.zero_grad()
     for one, other in zip(*gradients, strict=True):

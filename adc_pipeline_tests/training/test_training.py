@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -154,6 +155,42 @@ def _environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name not in hidden}
 
 
+def test_adapters_go_on_from_a_checkpoint_that_holds_little_else(
+    small_model: Path, dataset: Path, tmp_path: Path
+) -> None:
+    settings = replace(SETTINGS, max_steps=12, checkpoint_every=6, lora_rank=2, lora_dropout=0.1)
+    job = job_in(tmp_path, dataset, small_model, settings)
+    train(job)
+    whole = weights(job.output)
+    first, last = sorted((job.work / "checkpoints").iterdir())
+    held = torch.load(first / "pytorch_model.bin")
+    assert all("lora_" in name or "trainable_tokens" in name for name in held)
+    assert sum(one.numel() for one in held.values()) < 0.2 * sum(one.numel() for one in whole.values())
+    # As if it had been killed after the first checkpoint.
+    for lost in (last, job.output):
+        lost.rename(tmp_path / lost.name)
+    train(job)
+    for name, tensor in whole.items():
+        assert torch.equal(tensor, weights(job.output)[name]), name
+
+
+@pytest.mark.parametrize("way", [{"gradient_checkpointing": True}, {"compile": True}])
+def test_ways_to_compute_the_same(
+    way: dict[str, Any], small_model: Path, dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plain = replace(SETTINGS, max_steps=4, tokens_per_forward=64, log_every=1, checkpoint_every=2)
+    jobs = [job_in(tmp_path / "plain", dataset, small_model, plain)]
+    jobs.append(job_in(tmp_path / "way", dataset, small_model, replace(plain, **way)))
+    for job in jobs:
+        train(job)
+    for ours, theirs in zip(*map(metrics, jobs), strict=True):
+        assert ours["loss"] == pytest.approx(theirs["loss"], rel=1e-4)
+    # Memory that turned out to be too small is no reason to begin again.
+    capsys.readouterr()
+    train(replace(jobs[0], settings=replace(plain, **way)))
+    assert "Going on after step 4 of 4" in capsys.readouterr().out
+
+
 def test_another_job_starts_anew(
     small_model: Path, dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -211,6 +248,16 @@ def test_a_training_split_without_validation_is_enough(small_model: Path, tmp_pa
 def test_rows_longer_than_the_context_are_refused(gpt2: Path, dataset: Path, tmp_path: Path) -> None:
     with pytest.raises(PipelineError, match="`sequence_length` 256 is longer than the 128 tokens"):
         train(job_in(tmp_path, dataset, gpt2, replace(SETTINGS, sequence_length=256)))
+
+
+def test_a_context_that_most_backgrounds_fill_is_refused(gpt2: Path, tmp_path: Path) -> None:
+    # A context of 128 tokens; of each word of a background one token is left at least.
+    long = walk("op\n" + "reply tree " * 70, [("s", "t", "accepted")])
+    dataset = write_dataset(tmp_path / "long", train=[long, long, random_walk(0)])
+    with pytest.raises(PipelineError, match=r"context of 128 tokens is too short: the backgrounds of 67% of the walks"):
+        train(job_in(tmp_path, dataset, gpt2))
+    few = write_dataset(tmp_path / "few", train=[long, random_walk(0), random_walk(1)])
+    train(job_in(tmp_path / "few", few, gpt2, replace(SETTINGS, max_steps=1)))
 
 
 def test_a_loss_that_is_no_number_stops_the_run(small_model: Path, dataset: Path, tmp_path: Path) -> None:

@@ -1,0 +1,45 @@
+"""The folder of the fine-tuned model: plain weights, tokenizer, and `training.json` with the facts."""
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from adc_pipeline.training.adapters import merged
+from adc_pipeline.training.atomic import written_aside
+from adc_pipeline.training.model import load_model
+from adc_pipeline.training.settings import TrainingJob
+from adc_pipeline.training.tokens import MarkerTokenizer
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+# What TokenLosses puts before the names of the model's weights.
+PREFIX = "model."
+
+
+def export_model(
+    accelerator: "Accelerator",
+    model: torch.nn.Module,
+    tokenizer: MarkerTokenizer,
+    job: TrainingJob,
+    facts: dict[str, Any],
+) -> None:
+    """Write `job.output`, whole or not at all; called by every process, since FSDP gathers the weights from all.
+
+    The weights go into the base model, read again on the CPU: whatever devices, shards, adapters and compiled
+    blocks were used, what is saved is a plain model. That takes as long as reading it and as much memory again.
+    """
+    gathered = accelerator.get_state_dict(model)
+    if accelerator.is_main_process:
+        weights = {name.removeprefix(PREFIX): tensor for name, tensor in gathered.items()}
+        plain = load_model(job.base_model)
+        if job.settings.lora_rank:
+            plain = merged(plain, job.settings, tokenizer.marker_ids, weights)
+        else:
+            plain.load_state_dict(weights)
+        with written_aside(job.output) as partial:
+            plain.save_pretrained(partial)
+            tokenizer.tokenizer.save_pretrained(partial)
+            (partial / "training.json").write_text(json.dumps(facts, indent=2) + "\n")
+    accelerator.wait_for_everyone()

@@ -1,0 +1,48 @@
+"""Model FLOPs utilization: the operations that the model's mathematics needs, over what the GPU could do.
+
+After Chowdhery et al. 2022, *PaLM*, appendix B: what is computed twice to save memory does not count, nor
+does padding. Attention counts what is attended to within a walk, not the pairs of a whole row.
+"""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+# Dense bfloat16 FLOP/s by a part of the device's name, from the makers' data sheets; the first that fits.
+PEAKS = {
+    "B200": 2250e12,
+    "H200": 989e12,
+    "H100 PCIe": 756e12,
+    "H100": 989e12,
+    "A100": 312e12,
+    "L40S": 362e12,
+    "L4": 121e12,
+    "RTX 4090": 165e12,
+}
+
+
+def peak_flops(device: str) -> float | None:
+    """FLOP/s of one device in bfloat16; None where it is not known."""
+    return next((peak for name, peak in PEAKS.items() if name in device), None)
+
+
+def flops_per_token(model: "PreTrainedModel", attended: float) -> float:
+    """FLOP of the forward and backward pass for one token.
+
+    6 for a weight that is trained and 4 for one that is frozen (whose own gradient nobody needs), except in
+    an input embedding that is not also the output's, which is looked up; and 6 L w T for causal attention of
+    total width w in L layers, where T = `attended` is the mean over tokens of the length of their walk.
+    """
+    config = model.config.get_text_config()
+    embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
+    looked_up = set() if head is None or head.weight is embedding.weight else {id(embedding.weight)}
+    weights = sum(
+        (6 if parameter.requires_grad else 4) * parameter.numel()
+        for parameter in model.parameters()
+        if id(parameter) not in looked_up
+    )
+    width = config.hidden_size
+    if getattr(config, "head_dim", None):
+        width = config.num_attention_heads * config.head_dim
+    return float(weights + 6 * config.num_hidden_layers * width * attended)
