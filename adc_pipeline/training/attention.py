@@ -89,7 +89,7 @@ def in_one_kernel(
     # From (1, heads, tokens, width) to the (tokens, heads, width) of the kernel.
     queries, keys, values = (part[0].transpose(0, 1) for part in (query, key, value))
     # Not every release knows the argument, and of one that does not know it, only models without are served.
-    shared = {"enable_gqa": True} if key.shape[1] != query.shape[1] else {}
+    shared: dict[str, Any] = {"enable_gqa": True} if key.shape[1] != query.shape[1] else {}
     found: Any = varlen_attn(
         queries,
         keys,

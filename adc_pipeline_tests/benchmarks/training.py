@@ -9,9 +9,16 @@ In one run, on the same walks and the same model:
 3. a bare loop of forward pass, backward pass and step over the same packed batches, made beforehand;
 4. transformers' `Trainer` on padded batches of as many useful tokens.
 
-2 to 4 are run in turns, `--rounds` times, and the best round of each counts. Only tokens of walks count, never
-padding. On a GPU the model FLOPs utilization is printed, too: 6 N + 6 L d T per token, for N parameters
-and causal attention over T tokens in L layers of width d, over `--peak` FLOP/s (989e12 for an H200 in bfloat16).
+2 to 4 are run in turns, `--rounds` times, and the best round of each counts; `--ways loop` runs 2 alone. Only
+tokens of walks count, never padding. On a GPU the model FLOPs utilization is printed, too (see
+`adc_pipeline.training.utilization`). The time that a GPU waits for data shows as the loop against the bare
+loop, whose batches are on the GPU before it starts. For instance, on a GPU:
+
+    python -m adc_pipeline_tests.benchmarks.training --model gpt-neox-1.4b --sequence-length 2048 \\
+        --tokens-per-step 65536 --tokens-per-forward 16384 --walks 40000 --steps 30 --compile
+    python -m adc_pipeline_tests.benchmarks.training --model gpt-j-6b --sequence-length 2048 --ways loop \\
+        --tokens-per-step 65536 --tokens-per-forward 8192 --walks 40000 --steps 12 --gradient-checkpointing
+
 It needs torch, transformers, accelerate, tokenizers, numpy and pyarrow, and nothing else of the project's.
 """
 
@@ -39,11 +46,45 @@ from adc_pipeline.training.model import TokenLosses, load_model, prepare_base_mo
 from adc_pipeline.training.optimization import adamw
 from adc_pipeline.training.settings import BaseModelSettings, TrainingJob, TrainingSettings
 from adc_pipeline.training.tokens import MarkerTokenizer
+from adc_pipeline.training.utilization import flops_per_token, peak_flops
 from adc_pipeline.walks.markers import FORMATS
 from adc_pipeline_tests.training.walks import walk, write_dataset
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+
+# What models of these sizes are made of; their weights are random here.
+CONFIGURATIONS: dict[str, dict[str, Any]] = {
+    "smollm2-135m": {
+        "model_type": "llama",
+        "hidden_size": 576,
+        "intermediate_size": 1536,
+        "num_hidden_layers": 30,
+        "num_attention_heads": 9,
+        "num_key_value_heads": 3,
+        "vocab_size": 49152,
+        "max_position_embeddings": 8192,
+        "tie_word_embeddings": True,
+    },
+    "pythia-160m": {
+        "model_type": "gpt_neox",
+        "hidden_size": 768,
+        "intermediate_size": 3072,
+        "num_hidden_layers": 12,
+        "num_attention_heads": 12,
+        "vocab_size": 50304,
+    },
+    "gpt-neox-1.4b": {
+        "model_type": "gpt_neox",
+        "hidden_size": 2048,
+        "intermediate_size": 8192,
+        "num_hidden_layers": 24,
+        "num_attention_heads": 16,
+        "vocab_size": 50304,
+    },
+    "gpt-j-6b": {"model_type": "gptj", "vocab_size": 50400},
+}
 
 
 def invented_words(number: int) -> list[str]:
@@ -78,10 +119,15 @@ class Bench:
             layers=given.layers, width=given.width, heads=given.heads, vocabulary=given.vocabulary, context=4096
         )
         prepare_base_model(model, FORMATS["default"], (one["text"] for one in walks), self.base)
+        if given.model != "small":
+            write_random_model(given.model, self.base)
         self.settings = TrainingSettings(
             sequence_length=given.sequence_length,
             tokens_per_step=given.tokens_per_step,
             tokens_per_forward=given.tokens_per_forward,
+            gradient_checkpointing=given.gradient_checkpointing,
+            compile=given.compile,
+            learning_rate=1e-4,
             max_steps=given.steps,
             validate_every=0,
             checkpoint_every=0,
@@ -101,12 +147,12 @@ class Bench:
             job = TrainingJob(self.settings, self.dataset, self.base, Path(out) / "model", Path(out) / "work")
             with redirect_stdout(sys.stderr):
                 facts = train(job)
+        self.memory_bytes = facts["memory_bytes"]
         return float(facts["tokens_per_second"])
 
     def bare_loop(self) -> float:
         model, device = self.model()
-        apart = device.type == "cpu" and attends_apart(model)
-        data = PackedSplit(self.tokens, self.settings, 1, apart)
+        data = self.data(model, device)
         rows_per_step = max(1, round(self.settings.tokens_per_step / data.row))
         steps = [
             data.order.rows(n * rows_per_step, (n + 1) * rows_per_step) for n in range(self.settings.max_steps or 1)
@@ -124,6 +170,11 @@ class Bench:
             optimizer.zero_grad()
         wait_for(device)
         return sum(tokens for tokens, _ in batches) / (time.perf_counter() - began)
+
+    def data(self, model: "PreTrainedModel", device: torch.device) -> PackedSplit:
+        on_cpu = device.type == "cpu"
+        apart = not (on_cpu and self.settings.compile) and attends_apart(model)
+        return PackedSplit(self.tokens, self.settings, 1, apart, fixed_shape=not on_cpu)
 
     def trainer(self) -> float:
         """Transformers' own, with padded batches that hold as many useful tokens in the mean."""
@@ -159,6 +210,8 @@ class Bench:
                 logging_steps=10,
                 disable_tqdm=True,
                 bf16=device.type == "cuda",
+                gradient_checkpointing=self.settings.gradient_checkpointing,
+                torch_compile=self.settings.compile,
                 use_cpu=device.type == "cpu",
             )
             clock = Clock()
@@ -174,6 +227,8 @@ class Bench:
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         model = load_model(self.base)
         model.to(device).train()  # type: ignore[arg-type]
+        if self.settings.gradient_checkpointing:
+            model.gradient_checkpointing_enable({"use_reentrant": False})
         return model, device
 
 
@@ -182,11 +237,13 @@ def wait_for(device: torch.device) -> None:
         torch.cuda.synchronize()
 
 
-def flops_per_token(model: "PreTrainedModel", sequence: int) -> float:
-    """Of the forward and backward pass: 6 a parameter, and causal attention (Chowdhery et al. 2022, appendix B)."""
-    config = model.config
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    return 6.0 * parameters + 6.0 * config.num_hidden_layers * config.hidden_size * sequence
+def write_random_model(name: str, folder: Path) -> None:
+    """Put a model of the configuration `name` in place of the one in `folder`, whose tokenizer stays."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    with torch.device(device):
+        AutoModelForCausalLM.from_config(AutoConfig.for_model(**CONFIGURATIONS[name])).save_pretrained(folder)
 
 
 def best_of(number: int, ways: dict[str, Callable[[], float]]) -> dict[str, float]:
@@ -213,21 +270,25 @@ def main() -> None:
         "tokens-per-forward": 8192,
     }.items():
         parser.add_argument(f"--{name}", type=int, default=default)
-    parser.add_argument("--peak", type=float, default=989e12, help="FLOP/s of the GPU")
+    parser.add_argument("--model", choices=["small", *CONFIGURATIONS], default="small")
+    parser.add_argument("--ways", choices=["all", "loop"], default="all")
+    parser.add_argument("--gradient-checkpointing", action="store_true")
+    parser.add_argument("--compile", action="store_true")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(Path(folder), given)
         print(json.dumps(vars(given)) + "\n")
         print(f"Tokenization: {bench.tokenization():,.0f} tokens/s\n", flush=True)
         ways = {"training loop": bench.loop, "bare loop": bench.bare_loop, "Trainer, padded": bench.trainer}
-        found = best_of(given.rounds, ways)
+        found = best_of(given.rounds, ways if given.ways == "all" else {"training loop": bench.loop})
         print("| | useful tokens/s | the training loop against it |\n| --- | ---: | ---: |")
         for name, speed in found.items():
             print(f"| {name} | {speed:,.0f} | {found['training loop'] / speed:.2f} |")
-        model, device = bench.model()
-        if device.type == "cuda":
-            used = found["training loop"] * flops_per_token(model, given.sequence_length) / given.peak
-            print(f"\nModel FLOPs utilization {used:.1%}, {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB at most.")
+        if torch.cuda.is_available() and (peak := peak_flops(torch.cuda.get_device_name())):
+            model, device = bench.model()
+            needed = flops_per_token(model, bench.data(model, device).attended)
+            used = found["training loop"] * needed / peak
+            print(f"\nModel FLOPs utilization {used:.1%}, {bench.memory_bytes / 2**30:.1f} GiB at most.")
 
 
 if __name__ == "__main__":
