@@ -70,6 +70,11 @@ def _train(job: TrainingJob) -> dict[str, Any]:
     accelerator = devices.start()
     settings, main, processes = job.settings, accelerator.is_main_process, accelerator.num_processes
     on_cpu, sharded = accelerator.device.type == "cpu", devices.shards_weights(accelerator)
+    if sharded and settings.lora_rank:
+        raise PipelineError(
+            f"`lora_rank` {settings.lora_rank} does not go with weights that FSDP spreads over processes; set it to 0, or"
+            " choose another `accelerate_config`, such as multi_gpu.yaml."
+        )
     tokenizer = MarkerTokenizer.load(job.base_model)
     base = load_model(job.base_model)
     check_context(base, settings.sequence_length)
@@ -106,7 +111,7 @@ def _train(job: TrainingJob) -> dict[str, Any]:
     set_seed(settings.seed, device_specific=True)
     model, optimizer = accelerator.prepare(TokenLosses(base.train()), adamw(base, settings))
     # Frozen weights are the base model's, which is on disk.
-    in_part = bool(settings.lora_rank) and not sharded
+    in_part = bool(settings.lora_rank)
     if in_part:
         keep_trained_weights_only(accelerator, model)
     layout = [data.row, rows_per_step]

@@ -145,8 +145,10 @@ def test_sharded_weights_and_checkpoints(alone: TrainingJob, tmp_path: Path) -> 
 
 
 def test_a_fault_in_several_processes_is_one_sentence(alone: TrainingJob, tmp_path: Path) -> None:
-    job = job_in(tmp_path, alone.dataset, alone.base_model, replace(SETTINGS, sequence_length=512, tokens_per_step=512))
-    process = launch(job, "multi_gpu.yaml", "--main_process_port", free_port())
+    script = tmp_path / "fsdp_on_a_cpu.py"
+    script.write_text(FSDP_ON_A_CPU)
+    job = job_in(tmp_path, alone.dataset, alone.base_model, replace(SETTINGS, lora_rank=2))
+    process = launch(job, "fsdp.yaml", "--main_process_port", free_port(), script=script)
     process.communicate(timeout=300)
     assert process.returncode != 0
-    assert (job.work / "failure.txt").read_text().startswith("`sequence_length` 512 is longer than the 256 tokens")
+    assert (job.work / "failure.txt").read_text().startswith("`lora_rank` 2 does not go with weights that FSDP spreads")
