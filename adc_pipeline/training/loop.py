@@ -72,8 +72,8 @@ def _train(job: TrainingJob) -> dict[str, Any]:
     on_cpu, sharded = accelerator.device.type == "cpu", devices.shards_weights(accelerator)
     if sharded and settings.lora_rank:
         raise PipelineError(
-            f"`lora_rank` {settings.lora_rank} does not go with weights that FSDP spreads over processes; set it to 0, or"
-            " choose another `accelerate_config`, such as multi_gpu.yaml."
+            f"`lora_rank` {settings.lora_rank} does not go with weights that FSDP spreads over processes; set it to 0,"
+            " or choose another `accelerate_config`, such as multi_gpu.yaml."
         )
     tokenizer = MarkerTokenizer.load(job.base_model)
     base = load_model(job.base_model)
