@@ -1,6 +1,6 @@
-"""Fine-tune as a process of its own: `accelerate launch --config_file FILE -m adc_pipeline.training JOB.json`.
+"""Fine-tune as a process of its own: `python -m adc_pipeline.training JOB.json` on one device.
 
-`python -m adc_pipeline.training JOB.json` does the same on one device, 3 to 5 s sooner. JOB.json is what
+On several, `accelerate launch --config_file FILE -m adc_pipeline.training JOB.json`. JOB.json is what
 `TrainingJob.to_json` writes. A fault that the user can mend ends the process with code 2 and one
 sentence, on the error stream and in `failure.txt` in the work folder.
 """
@@ -17,11 +17,12 @@ from adc_pipeline.training.settings import TrainingJob
 
 
 def end_with_the_launcher() -> None:
-    """Have SIGTERM sent here when `accelerate launch` ends: it does not pass on the one that it gets itself.
+    """Have SIGTERM sent here when `accelerate launch` or Dagster's step ends, which do not pass on what ends them.
 
     A run that is stopped in the orchestrator would otherwise leave a training behind. Linux only.
     """
-    if sys.platform == "linux" and "ACCELERATE_MIXED_PRECISION" in os.environ:
+    launched = {"ACCELERATE_MIXED_PRECISION", "DAGSTER_PIPES_CONTEXT"} & os.environ.keys()
+    if sys.platform == "linux" and launched:
         set_parent_death_signal = 1
         ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGTERM)
 

@@ -1,7 +1,7 @@
 """Dagster's view of the training: the base model, and a fine-tune of it on each dataset.
 
-The fine-tune runs as a child process (`accelerate launch -m adc_pipeline.training`), since only a process
-of its own can be several, on several GPUs or machines, and gives all its memory back.
+The fine-tune runs as a child process (`adc_pipeline.training`), since only a process of its own can be several,
+through `accelerate launch`, on several GPUs or machines, and gives all its memory back.
 """
 
 import json

@@ -77,6 +77,14 @@ class TrainingSettings:
     dropped_markers: float = field(
         default=0.1, metadata={"description": "`conditional` only: share of the turns that have no marker"}
     )
+    markers: Literal["kept", "stripped"] = field(
+        default="kept",
+        metadata={"description": "stripped writes a line break in place of every verdict marker: an ablation"},
+    )
+    verdicts: Literal["true", "shuffled"] = field(
+        default="true",
+        metadata={"description": "shuffled exchanges the verdicts of a walk's turns among them: a control"},
+    )
     sequence_length: int = field(default=512, metadata={"description": "longest piece of a walk, in tokens"})
     tokens_per_step: int = field(
         default=512, metadata={"description": "tokens, over all processes, that one step learns from"}
@@ -113,7 +121,7 @@ class TrainingSettings:
         default=0, metadata={"description": "of the data order, of dropout and of the markers that are dropped"}
     )
     accelerate_config: str = field(
-        default="", metadata={"description": "configuration file of accelerate; empty takes one GPU, or the CPU"}
+        default="", metadata={"description": "configuration file of accelerate, for several devices; empty takes one"}
     )
     checkpoint_every: int = field(default=250, metadata={"description": "steps between checkpoints; 0 for none"})
     keep_checkpoints: int = field(default=2, metadata={"description": "checkpoints that stay on disk"})
@@ -129,6 +137,14 @@ class TrainingSettings:
         if self.objective not in get_args(Objective):
             raise PipelineError(
                 f"`objective` {self.objective!r} is not known; use one of {', '.join(get_args(Objective))}."
+            )
+        for name, known in (("markers", ("kept", "stripped")), ("verdicts", ("true", "shuffled"))):
+            if getattr(self, name) not in known:
+                raise PipelineError(f"`{name}` {getattr(self, name)!r} is not known; use one of {', '.join(known)}.")
+        if self.objective == "conditional" and self.markers == "stripped":
+            raise PipelineError(
+                "`objective` conditional learns from the markers that `markers` stripped takes away; change one of the"
+                " two."
             )
         for name, least in _LEAST.items():
             value = getattr(self, name)

@@ -129,28 +129,30 @@ def encode_walks(
         for walk in batch:
             ids = [*tokenizer.bos_ids, *next(encoded), tokenizer.background_id]
             lengths, kept, dropped = [len(ids)], [], 0
-            for turn in walk["turns"]:
-                text, marker = next(encoded), [tokenizer.marker_id(turn["verdict"])]
-                if arranged.rejected_left_out and turn["verdict"] == "rejected":
+            for turn, verdict in zip(walk["turns"], arranged.verdicts(walk), strict=True):
+                text, marker = next(encoded), [tokenizer.marker_id(verdict)]
+                if arranged.rejected_left_out and verdict == "rejected":
                     continue
                 before = len(ids)
+                if arranged.dropped_markers and arranged.drops(
+                    walk["conversation_id"], walk["walk"], turn["utterance_id"]
+                ):
+                    marker = line_break
+                    dropped += 1
                 if arranged.markers_first:
-                    if arranged.drops(walk["conversation_id"], walk["walk"], turn["utterance_id"]):
-                        marker = line_break
-                        dropped += 1
                     ids += marker + text
                 else:
                     ids += text
                     ids += marker
                 lengths.append(len(ids) - before)
-                kept.append(turn)
+                kept.append((turn, verdict))
             ids += tokenizer.eos_ids
             lengths[-1] += len(tokenizer.eos_ids)
             yield TokenizedWalk(
                 ids=np.array(ids, dtype=np.int32),
                 turn=np.repeat(np.arange(-1, len(kept), dtype=np.int32), lengths),
-                verdicts=tuple(turn["verdict"] for turn in kept),
-                scores=tuple(turn["score"] for turn in kept),
+                verdicts=tuple(verdict for _, verdict in kept),
+                scores=tuple(turn["score"] for turn, _ in kept),
                 conversation_id=walk["conversation_id"],
                 turns_left_out=len(walk["turns"]) - len(kept),
                 markers_dropped=dropped,

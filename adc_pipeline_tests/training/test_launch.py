@@ -15,11 +15,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from adc_pipeline.training.launch import PRESETS
 from adc_pipeline.training.loop import train
 from adc_pipeline.training.settings import TrainingJob, TrainingSettings
 
 # Rows of 64 whatever the number of processes, so that a step has the same ones.
+from adc_pipeline_tests.training.presets import PRESETS
+
 SETTINGS = TrainingSettings(
     sequence_length=64,
     tokens_per_step=256,

@@ -21,10 +21,11 @@ from adc_pipeline.errors import PipelineError
 from adc_pipeline.training import loop
 from adc_pipeline.training.checkpoint import checkpoints
 from adc_pipeline.training.interval import Interval
-from adc_pipeline.training.launch import PRESETS, launch_command
+from adc_pipeline.training.launch import launch_command
 from adc_pipeline.training.loop import train
 from adc_pipeline.training.settings import TrainingSettings
 from adc_pipeline.training.stopping import FEWEST, LossWatch
+from adc_pipeline_tests.training.presets import PRESETS
 from adc_pipeline_tests.training.test_training import job_in, metrics, weights
 
 SETTINGS = TrainingSettings(

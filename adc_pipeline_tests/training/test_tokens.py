@@ -131,6 +131,37 @@ def test_conditional_walks_have_the_marker_first(
     assert encoded.verdicts == plain.verdicts
 
 
+@given(record=walks)
+def test_stripped_walks_have_line_breaks_for_markers(tokenizer: MarkerTokenizer, record: dict[str, Any]) -> None:
+    (plain,) = encode_walks(tokenizer, [record])
+    (encoded,) = encode_walks(tokenizer, [record], Arrangement(dropped_markers=1.0))
+    (line_break,) = tokenizer.ids(["\n"])
+    spelt = {tokenizer.rejected_id: line_break, tokenizer.accepted_id: line_break}
+    expected = [one for token in plain.ids.tolist() for one in spelt.get(token, [token])]
+    assert encoded.ids.tolist() == expected
+    assert encoded.verdicts == plain.verdicts
+
+
+@given(record=walks, seed=st.integers(0, 3))
+def test_shuffled_verdicts_are_those_of_the_walk(tokenizer: MarkerTokenizer, record: dict[str, Any], seed: int) -> None:
+    (plain,) = encode_walks(tokenizer, [record])
+    (encoded,) = encode_walks(tokenizer, [record], Arrangement(verdicts_shuffled=True, seed=seed))
+    markers = [tokenizer.rejected_id, tokenizer.accepted_id]
+    assert sorted(encoded.verdicts) == sorted(plain.verdicts)
+    assert encoded.ids[~np.isin(encoded.ids, markers)].tolist() == plain.ids[~np.isin(plain.ids, markers)].tolist()
+    written = ["rejected" if one == markers[0] else "accepted" for one in encoded.ids if one in markers]
+    assert written == [*encoded.verdicts]
+
+
+def test_shuffled_verdicts_know_nothing_of_their_turns() -> None:
+    turns = [(None, "text", "accepted" if number % 2 else "rejected") for number in range(6)]
+    arranged = Arrangement(verdicts_shuffled=True)
+    found = [arranged.verdicts(walk("b", turns, f"c{number}")) for number in range(2000)]
+    shares = np.mean([[one == "accepted" for one in verdicts] for verdicts in found], axis=0)
+    assert shares == pytest.approx(np.full(6, 0.5), abs=0.05)
+    assert found != [Arrangement(verdicts_shuffled=True, seed=1).verdicts(walk("b", turns, "c0"))] * 2000
+
+
 def test_the_share_of_markers_that_is_dropped() -> None:
     def dropped(share: float, seed: int) -> set[tuple[int, int]]:
         arranged = Arrangement(markers_first=True, dropped_markers=share, seed=seed)

@@ -17,18 +17,17 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen2Config
 
-import adc_pipeline
 from adc_pipeline.errors import PipelineError
 from adc_pipeline.training.loop import train
 from adc_pipeline.training.model import prepare_base_model
 from adc_pipeline.training.settings import BaseModelSettings, TrainingJob, TrainingSettings
 from adc_pipeline.walks.markers import FORMATS
+from adc_pipeline_tests.training.presets import PRESETS
 from adc_pipeline_tests.training.walks import random_walk, walk, write_dataset
 
 SETTINGS = TrainingSettings(
     sequence_length=64, tokens_per_step=256, max_steps=30, log_every=7, checkpoint_every=10, validate_every=20
 )
-PRESETS = Path(adc_pipeline.__file__).parent / "presets" / "accelerate"
 
 # What a bare GPU machine lacks; None in sys.modules is a package that is not installed.
 WITHOUT = """
@@ -281,6 +280,10 @@ def test_a_loss_that_is_no_number_stops_the_run(small_model: Path, dataset: Path
         ({"learning_rate": 0.0}, "`learning_rate`"),
         ({"tokens_per_step": 100}, "`tokens_per_step` 100 is less than one row"),
         ({"keep_checkpoints": 0}, "`keep_checkpoints`"),
+        ({"markers": "none"}, "`markers` 'none' is not known; use one of kept, stripped"),
+        ({"verdicts": "random"}, "`verdicts` 'random' is not known"),
+        ({"objective": "conditional", "markers": "stripped"}, "`objective` conditional learns from the markers"),
+        ({"lora_dropout": 2.0}, "`lora_dropout` of the training is 2.0, a share"),
         ({"alpha": -1.0}, "`alpha`"),
         ({"beta": 0.0}, "`beta`"),
         ({"max_weight": math.nan}, "`max_weight`"),
