@@ -35,6 +35,8 @@ PLACES = {
     "top_2_evaluation": "evaluations/top-2",
     "random_walk_evaluation": "evaluations/random-walk",
     "comparison": "evaluations/comparison",
+    "study_cell": "study/cells",
+    "study": "study/result",
 }
 
 # Beside the content, not part of it: these tell of the making (times, addresses) and differ between
@@ -87,7 +89,9 @@ class Store:
         return cls(Path(os.environ.get("ADC_HOME") or ".adc").expanduser().absolute())
 
     def place(self, name: str) -> Path:
-        return self.home / PLACES[name]
+        """Where the current version is found; that of a partition, `ASSET/PARTITION`, below its asset's place."""
+        asset, _, partition = name.partition("/")
+        return self.home / PLACES[asset] / partition
 
     def current(self, name: str) -> Artefact:
         """The artefact that is in place; PipelineError where there is none yet."""

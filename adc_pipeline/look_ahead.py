@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from adc_pipeline.corpus.settings import UtteranceSettings
-from adc_pipeline.evaluation.settings import EvaluationSettings
+from adc_pipeline.evaluation.settings import ComparisonSettings, EvaluationSettings
 from adc_pipeline.ranking.ranked_replies import RankingSettings
 from adc_pipeline.training.settings import BaseModelSettings, TrainingSettings
 from adc_pipeline.walks.datasets import WalkSettings
@@ -23,6 +23,7 @@ SETTINGS: Mapping[str, type] = {
     "random_walk_model": TrainingSettings,
     "top_2_evaluation": EvaluationSettings,
     "random_walk_evaluation": EvaluationSettings,
+    "comparison": ComparisonSettings,
 }
 
 

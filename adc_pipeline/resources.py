@@ -120,15 +120,15 @@ class Workspace(dg.ConfigurableResource):
 
     @contextmanager
     def materializing(
-        self, context: dg.AssetExecutionContext, config: SettingsConfig[S]
+        self, context: dg.AssetExecutionContext, config: SettingsConfig[S], name: str = ""
     ) -> Iterator[Materialization[S]]:
-        """The frame of an asset; see the module."""
-        name = context.asset_key.to_user_string()
+        """The frame of an asset; see the module. A partition gives its artefact a `name` of its own."""
+        name = name or context.asset_key.to_user_string()
         code_version = context.assets_def.code_versions_by_key[context.asset_key] or ""
         tags = {
             "dagster.run_id": context.run.run_id,
             "dagster.job": context.run.job_name,
-            "dagster.asset_key": name,
+            "dagster.asset_key": context.asset_key.to_user_string(),
             "adc.code_version": code_version,
         }
         try:

@@ -2,14 +2,15 @@
 
 import json
 import math
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import dagster as dg
 
+from adc_pipeline.artefacts import Artefact, flattened
 from adc_pipeline.code_version import code_version
 from adc_pipeline.corpus.assets import utterances
-from adc_pipeline.evaluation.settings import EvaluationSettings
+from adc_pipeline.evaluation.settings import ComparisonSettings, EvaluationSettings
 from adc_pipeline.ranking.assets import ranked_replies
 from adc_pipeline.resources import Materialization, Workspace, picture
 from adc_pipeline.run_config import SettingsConfig
@@ -24,7 +25,14 @@ EVALUATED: dict[WalkKind, tuple[dg.AssetsDefinition, dg.AssetsDefinition]] = {
 }
 
 # What Dagster plots over the materializations.
-HEADLINES = ("preference_accuracy", "steering", "in_context_improvement", "perplexity", "bits_per_byte")
+HEADLINES = (
+    "preference_accuracy",
+    "steering",
+    "in_context_improvement",
+    "verdict_calibration.brier",
+    "perplexity",
+    "bits_per_byte",
+)
 
 
 def evaluation_asset(kind: WalkKind) -> dg.AssetsDefinition:
@@ -44,24 +52,33 @@ def evaluation_asset(kind: WalkKind) -> dg.AssetsDefinition:
         context: dg.AssetExecutionContext, config: SettingsConfig[EvaluationSettings], workspace: Workspace
     ) -> dg.MaterializeResult:
         from adc_pipeline.evaluation.evaluation import evaluate
+        from adc_pipeline.evaluation.report import headline_table
 
         with workspace.materializing(context, config) as making:
             # The model's own dataset and base, and that dataset's own utterances and ranks.
             tuned = making.input(model_name)
             walks, base = (making.input(name, tuned.inputs[name]) for name in (dataset_name, "base_model"))
+            read = making.input("utterances", walks.inputs["utterances"])
+            ranked = making.input("ranked_replies", walks.inputs["ranked_replies"])
+            corpus = workspace.store.version("raw_corpus", read.inputs["raw_corpus"])
+            # Of the training, so that MLflow can compare evaluations by what was trained.
+            trained = {"dataset": kind, "base_model": base.settings["name"]}
+            trained |= {name: tuned.settings[name] for name in ("objective", "seed")}
+            making.run.parameters(trained)
             result = evaluate(
                 model=tuned.path,
                 base=base.path,
                 dataset=walks.path,
-                utterances=making.input("utterances", walks.inputs["utterances"]).path,
-                ranked=making.input("ranked_replies", walks.inputs["ranked_replies"]).path,
+                utterances=read.path,
+                ranked=ranked.path,
                 out=making.folder,
                 settings=making.settings,
                 speakers=walks.settings["speakers"],
                 progress=lambda what, done, total: context.log.info(f"{what}: {done} of {total}"),
+                provenance=provenance(trained, [tuned, base, walks, ranked, read, corpus]),
             )
             registered = json.loads((tuned.path / REGISTERED).read_text())
-            publish(making, result.metrics(), making.folder / "report.md", registered["logged_model_id"])
+            publish(making, result.metrics(), headline_table(result).markdown(), registered["logged_model_id"])
         return making.result()
 
     return evaluation
@@ -78,10 +95,11 @@ random_walk_evaluation = evaluation_asset("random-walk")
     code_version=code_version("evaluation"),
 )
 def comparison(
-    context: dg.AssetExecutionContext, config: SettingsConfig[EvaluationSettings], workspace: Workspace
+    context: dg.AssetExecutionContext, config: SettingsConfig[ComparisonSettings], workspace: Workspace
 ) -> dg.MaterializeResult:
     """Both models and their base side by side, paired where they answered the same cases."""
     from adc_pipeline.evaluation.comparison import compare
+    from adc_pipeline.evaluation.report import comparison_table
 
     with workspace.materializing(context, config) as making:
         names: dict[str, str] = {
@@ -89,19 +107,29 @@ def comparison(
         }
         folders = {kind: making.input(name).path for kind, name in names.items()}
         result = compare(folders, making.folder, making.settings)
-        publish(making, result.metrics(), making.folder / "comparison.md")
+        publish(making, result.metrics(), comparison_table(result).markdown())
     return making.result()
 
 
+def provenance(trained: Mapping[str, Any], artefacts: Sequence[Artefact]) -> dict[str, str]:
+    """What was trained, and the digest and settings of everything that it and its evaluation came from."""
+    told = {name: str(value) for name, value in trained.items()}
+    for artefact in artefacts:
+        told[f"{artefact.name}: digest"] = artefact.digest
+        told |= {f"{artefact.name}: {name}": str(value) for name, value in flattened(artefact.settings).items()}
+    return told
+
+
 def publish(
-    making: Materialization[Any], metrics: dict[str, float | None], report: Path, model: str | None = None
+    making: Materialization[Any], metrics: dict[str, float | None], table: str, model: str | None = None
 ) -> None:
     """Figures, report and plots for MLflow and Dagster; `model` is the logged model that they are about."""
     known = {name: value for name, value in metrics.items() if value is not None}
     making.run.metrics(known, model=model)
     making.metadata |= {name: known[name] for name in HEADLINES if name in known}
     making.run.files(making.folder)
-    making.metadata["report"] = dg.MetadataValue.md(report.read_text(encoding="utf-8"))
+    making.metadata["figures"] = dg.MetadataValue.md(table)
+    making.metadata["report"] = dg.MetadataValue.path(str(making.store.place(making.name) / "report.html"))
     for plot in sorted(making.folder.glob("*.png")):
         making.metadata[plot.stem] = picture(plot.read_bytes(), plot.stem)
 

@@ -100,6 +100,7 @@ class Cases:
     conversations: list[str]
     test_conversations: int
     queries: list[Query]
+    told: list[Verdict] | None  # (queries,) the segment's own verdict, where the model reads it beforehand
     ask_text: Bools  # (queries,) whether the segment's own log-probability is needed
     pairs: Pairs
     steerings: Steerings
@@ -190,18 +191,18 @@ class Conversations:
 
 
 class QueryNumbers:
-    """Numbers queries from 0; equal queries have one number."""
+    """Numbers queries from 0; equal queries, of segments that were told alike, have one number."""
 
     def __init__(self) -> None:
-        self.number_of: dict[Query, int] = {}
+        self.number_of: dict[tuple[Query, Verdict | None], int] = {}
         self.asked: set[int] = set()
 
-    def verdict_after(self, query: Query) -> int:
-        return self.number_of.setdefault(query, len(self.number_of))
+    def verdict_after(self, query: Query, told: Verdict | None = None) -> int:
+        return self.number_of.setdefault((query, told), len(self.number_of))
 
-    def text_of(self, query: Query) -> int:
+    def text_of(self, query: Query, told: Verdict | None = None) -> int:
         """The same, where the segment's own log-probability is needed."""
-        number = self.verdict_after(query)
+        number = self.verdict_after(query, told)
         self.asked.add(number)
         return number
 
@@ -270,26 +271,26 @@ def walks(connection: "DuckDBPyConnection", test: Path, most: int, format: Forma
         yield Walk(number, walk, background, ids, tuple(zip(spelt, verdicts, strict=True)))
 
 
-def turns(all_walks: list[Walk], numbers: QueryNumbers) -> Turns:
+def turns(all_walks: list[Walk], numbers: QueryNumbers, told: bool) -> Turns:
     def rows() -> Iterator[tuple[Any, ...]]:
         for walk in all_walks:
             for place, (id, (segment, verdict)) in enumerate(zip(walk.ids, walk.turns, strict=True)):
-                query = numbers.text_of(Query(walk.background, walk.turns[:place], segment))
+                asked = Query(walk.background, walk.turns[:place], segment)
+                query = numbers.text_of(asked, verdict if told else None)
                 size = len(segment.encode())
                 yield (walk.conversation, f"{walk.number}/{id}", query, size, verdict == "accepted")
 
     return table(Turns, rows())
 
 
-def improvements(all_walks: list[Walk], numbers: QueryNumbers) -> Improvements:
+def improvements(all_walks: list[Walk], numbers: QueryNumbers, told: bool) -> Improvements:
     def rows() -> Iterator[tuple[Any, ...]]:
         for walk in all_walks:
             k = 0
             for place, (id, (segment, verdict)) in enumerate(zip(walk.ids, walk.turns, strict=True)):
                 if verdict == "accepted" and k:
-                    queries = [
-                        numbers.text_of(Query(walk.background, walk.turns[:end], segment)) for end in (place, place - k)
-                    ]
+                    asked = [Query(walk.background, walk.turns[:end], segment) for end in (place, place - k)]
+                    queries = [numbers.text_of(query, verdict if told else None) for query in asked]
                     yield (walk.conversation, f"{walk.number}/{id}", *queries, len(segment.encode()), k)
                 k = k + 1 if verdict == "rejected" else 0
 
@@ -305,13 +306,17 @@ def read_cases(
     settings: EvaluationSettings,
     spill: Path,
     engine: Engine | None = None,
+    markers: str = "after",
 ) -> Cases:
     """The cases of a dataset's test conversations, in the spelling of the dataset.
 
     `dataset`, `utterances` and `ranked` are the folders that those stages wrote; `format` and `speakers`
-    are the dataset's; `spill` is a folder for what memory does not hold. Raises PipelineError where the
-    walks of `dataset` are spelt otherwise.
+    are the dataset's; `spill` is a folder for what memory does not hold. `markers` says where the model saw them
+    (see `learned.py`): `before` their turns, segments come with their verdict; and unless `after`, there are
+    no pairs and no steerings, which ask for a verdict behind a turn. Raises PipelineError where the walks of
+    `dataset` are spelt otherwise.
     """
+    told, read_after = markers == "before", markers == "after"
     test = dataset / split_file("test")
     most = settings.max_conversations
     numbers = QueryNumbers()
@@ -329,12 +334,13 @@ def read_cases(
                     f" speakers {speakers}: evaluate the model on the dataset that it was trained on."
                 )
         sets = (
-            pairs(connection, trees, numbers, settings),
-            steerings(connection, trees, numbers, settings),
-            turns(all_walks, numbers),
-            improvements(all_walks, numbers),
+            pairs(connection, trees, numbers, settings) if read_after else table(Pairs, iter(())),
+            steerings(connection, trees, numbers, settings) if read_after else table(Steerings, iter(())),
+            turns(all_walks, numbers, told),
+            improvements(all_walks, numbers, told),
         )
     ask_text = np.zeros(len(numbers.number_of), dtype=bool)
     ask_text[list(numbers.asked)] = True
     ids = [id for (id,) in chosen]
-    return Cases(ids[:most], len(ids), list(numbers.number_of), ask_text, *sets)
+    verdicts = [verdict for _, verdict in numbers.number_of if verdict is not None] if told else None
+    return Cases(ids[:most], len(ids), [query for query, _ in numbers.number_of], verdicts, ask_text, *sets)

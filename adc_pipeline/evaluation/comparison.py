@@ -1,8 +1,9 @@
-"""Several evaluations side by side, as a table, as flat figures, and as plots.
+"""Several evaluations side by side, as a page, as flat figures, and as plots.
 
-Preference accuracy and steering ask every model about the same cases of the same conversations, so their
-differences are paired: case by case, with the bootstrap over conversations. The measures over walks
-(bits per byte, in-context improvement) rest on each dataset's own walks and are only shown side by side.
+Two models that were asked about the same cases are compared case by case, with the interval and the test
+over conversations. Preference accuracy and steering ask every model about the same cases of the same
+conversations. The measures over walks rest on each dataset's own walks, and are paired between models of one
+dataset only: which turns two datasets have in common, their verdicts decide.
 """
 
 import json
@@ -13,20 +14,18 @@ from pathlib import Path
 
 import numpy as np
 
-from adc_pipeline.evaluation.bootstrap import Estimate, ratio_estimate
+from adc_pipeline.evaluation.bootstrap import Difference, holm, paired_difference
 from adc_pipeline.evaluation.evaluation import Evaluation
 from adc_pipeline.evaluation.figures import draw
-from adc_pipeline.evaluation.report import estimates_table, figure, table
-from adc_pipeline.evaluation.settings import EvaluationSettings
+from adc_pipeline.evaluation.report import comparison_page
+from adc_pipeline.evaluation.settings import ComparisonSettings
 
+# By measure, all readings of it. Not perplexity, whose logarithm bits per byte are.
 PAIRED = ("preference_accuracy", "steering")
+PAIRED_OF_ONE_DATASET = ("in_context_improvement", "verdict_calibration")
+PAIRED_IF_TOLD_ALIKE = ("bits_per_byte",)
 
-READING = """\
-Every figure has its 95 % interval, a bootstrap over conversations; one that rests on fewer than about twenty
-of them is too narrow. In top-2 the verdict follows the
-ranking, so preference accuracy is what it teaches. In random-walk the verdict is a coin that knows nothing
-of the text: its preference accuracy belongs near or below chance, and steering is what it can teach.
-"""
+Pair = tuple[str, str]
 
 
 @dataclass(frozen=True)
@@ -34,58 +33,83 @@ class Comparison:
     """The evaluations by name, and the paired differences (first minus second) by pair and measure."""
 
     evaluations: Mapping[str, Evaluation]
-    differences: Mapping[tuple[str, str], Mapping[str, Estimate]]
+    differences: Mapping[Pair, Mapping[str, Difference]]
+
+    def corrected(self) -> dict[tuple[Pair, str], float]:
+        """The p-values of all differences, corrected for being tested together."""
+        return holm(
+            {
+                (pair, measure): difference.p
+                for pair, found in self.differences.items()
+                for measure, difference in found.items()
+                if difference.p is not None
+            }
+        )
 
     def metrics(self) -> dict[str, float | None]:
-        """Flat: NAME.METRIC for every metric of every evaluation, and FIRST_minus_SECOND.MEASURE."""
-        flat = {
-            f"{name}.{metric}": value
-            for name, evaluation in self.evaluations.items()
-            for metric, value in evaluation.metrics().items()
-        }
-        for (first, second), estimates in self.differences.items():
-            for measure, estimate in estimates.items():
-                figures = asdict(estimate)
-                of = f"{first}_minus_{second}.{measure}"
+        """Flat: NAME.MEASURE for every estimate of every evaluation's model and NAME.base.MEASURE of its base,
+        and FIRST_minus_SECOND.MEASURE with its interval, what it rests on, p and p_holm.
+        """
+        flat: dict[str, float | None] = {}
+        for name, evaluation in self.evaluations.items():
+            flat |= {f"{name}.{measure}": estimate.value for measure, estimate in evaluation.model.items()}
+            flat |= {f"{name}.base.{measure}": estimate.value for measure, estimate in evaluation.base.items()}
+        corrected = self.corrected()
+        for pair, found in self.differences.items():
+            for measure, difference in found.items():
+                figures = asdict(difference)
+                of = f"{pair[0]}_minus_{pair[1]}.{measure}"
                 flat[of] = figures.pop("value")
                 flat |= {f"{of}.{key}": value for key, value in figures.items()}
+                flat[f"{of}.p_holm"] = corrected.get((pair, measure))
         return flat
 
 
-def paired_differences(first: Path, second: Path, settings: EvaluationSettings) -> dict[str, Estimate]:
-    """Differences over the cases that both evaluation folders have, by measure.
+def paired_differences(first: Path, second: Path, settings: ComparisonSettings | None = None) -> dict[str, Difference]:
+    """Differences (first minus second) over the cases that two folders of `evaluate` share, by measure.
 
-    A folder's own name for a case is the conversation and the utterances, so equal names are equal cases.
+    A folder's own name for a case is its conversation and its utterances, so equal names are equal cases.
+    The measures over walks are compared where both folders are about one and the same test split, and bits
+    per byte only where a turn's verdict was told before the turn to both models or to neither. The p-values
+    are those of single tests: correct all that are made together with `bootstrap.holm`.
     """
     import pyarrow.parquet
 
-    values: list[dict[tuple[str, str, str], float]] = []
+    settings = settings or ComparisonSettings()
+    names = ["measure", "conversation_id", "case", "model", "weight"]
+    found: list[dict[tuple[str, str, str], tuple[float, float]]] = []
     for folder in (first, second):
-        columns = pyarrow.parquet.read_table(folder / "cases.parquet").to_pydict()
-        keys = zip(columns["measure"], columns["conversation_id"], columns["case"], strict=True)
-        values.append(dict(zip(keys, columns["model"], strict=True)))
-    ours, theirs = values
-    shared: dict[str, list[tuple[str, float]]] = {}
-    for key, value in ours.items():
+        columns = pyarrow.parquet.read_table(folder / "cases.parquet", columns=names).to_pydict()
+        keys = zip(*(columns[name] for name in names[:3]), strict=True)
+        found.append(dict(zip(keys, zip(columns["model"], columns["weight"], strict=True), strict=True)))
+    ours, theirs = found
+    one, other = Evaluation.read(first), Evaluation.read(second)
+    paired: tuple[str, ...] = PAIRED
+    if one.test_split == other.test_split:
+        paired += PAIRED_OF_ONE_DATASET
+        if one.markers == other.markers:
+            paired += PAIRED_IF_TOLD_ALIKE
+    shared: dict[str, list[tuple[str, float, float, float]]] = {}
+    for key, (value, weight) in ours.items():
         measure, conversation, _ = key
-        if key in theirs and measure.split(".")[0] in PAIRED:
-            shared.setdefault(measure, []).append((conversation, value - theirs[key]))
+        if key in theirs and measure.split(".")[0] in paired:
+            shared.setdefault(measure, []).append((conversation, value, theirs[key][0], weight))
     differences = {}
     for measure, cases in shared.items():
-        conversations, apart = zip(*cases, strict=True)
+        conversations, *columns_of = zip(*cases, strict=True)
         number = np.unique(np.array(conversations), return_inverse=True)[1].astype(np.int64)
-        differences[measure] = ratio_estimate(
-            np.array(apart), np.ones(len(apart)), number, settings.draws, settings.seed
+        ours_of, theirs_of, weights = (np.array(column) for column in columns_of)
+        differences[measure] = paired_difference(
+            ours_of, theirs_of, weights, number, settings.draws, settings.draw_seed
         )
     return differences
 
 
-def compare(evaluations: Mapping[str, Path], out: Path, settings: EvaluationSettings | None = None) -> Comparison:
+def compare(evaluations: Mapping[str, Path], out: Path, settings: ComparisonSettings | None = None) -> Comparison:
     """Compare the folders that `evaluate` wrote, by the names they shall have.
 
-    `out` is an empty folder and receives `comparison.md`, `comparison.json` and the plots.
+    `out` is an empty folder and receives `report.html`, `comparison.json` and the plots.
     """
-    settings = settings or EvaluationSettings()
     read = {name: Evaluation.read(folder) for name, folder in evaluations.items()}
     differences = {
         (first, second): paired_differences(evaluations[first], evaluations[second], settings)
@@ -94,33 +118,14 @@ def compare(evaluations: Mapping[str, Path], out: Path, settings: EvaluationSett
     comparison = Comparison(read, differences)
     text = json.dumps(comparison.metrics(), indent=1, allow_nan=False)
     (out / "comparison.json").write_text(text + "\n")
-    (out / "comparison.md").write_text(report(comparison), encoding="utf-8")
-    first = next(iter(read.values()))
+    length = next((each.length for each in read.values() if each.length), {})
     # Over walks, the base has figures on every dataset's own cases; the plots show those with most cases.
+    everywhere = [dict(each.base) for each in read.values()]
     base = {
-        measure: max((each.base[measure] for each in read.values()), key=lambda estimate: estimate.cases)
-        for measure in first.base
+        measure: max((each[measure] for each in everywhere if measure in each), key=lambda estimate: estimate.cases)
+        for measure in dict.fromkeys(measure for each in everywhere for measure in each)
     }
     models = {name: each.model for name, each in read.items()}
-    draw(out, {"base model": base, **models, "length alone": first.length})
+    plots = draw(out, {"base model": base, **models, "length alone": length})
+    (out / "report.html").write_text(comparison_page(comparison, plots), encoding="utf-8")
     return comparison
-
-
-def report(comparison: Comparison) -> str:
-    """The side-by-side table and the paired differences."""
-    read = comparison.evaluations
-    columns = {name: each.model for name, each in read.items()}
-    columns |= {f"base of {name}": each.base for name, each in read.items()}
-    columns["length alone"] = next(iter(read.values())).length
-    parts = ["# Comparison\n", READING, estimates_table(columns, list(read))]
-    for (first, second), estimates in comparison.differences.items():
-        rows = [
-            [measure, figure(estimate), f"{estimate.cases:,}", f"{estimate.conversations:,}"]
-            for measure, estimate in estimates.items()
-        ]
-        parts += [
-            f"## {first} minus {second}\n",
-            "The same cases, paired.\n",
-            table(["measure", "difference", "cases", "conversations"], rows),
-        ]
-    return "\n".join(parts)

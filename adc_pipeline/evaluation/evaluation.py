@@ -1,84 +1,100 @@
 """A model folder and its base, asked about the same test cases: figures, cases, samples, report, plots.
 
 Everything is written into a folder that the caller has made, and that nobody reads before the caller
-renames it. On the sample corpus (175 test conversations, 2,200 queries, 0.6 million parameters) all of it
-takes about 6.5 s of one core after the imports: 2.4 s of scoring for each of the two models, 0.8 s of plots,
-0.3 s of samples, 0.1 s of bootstrap.
+renames it. On the sample corpus (169 test conversations, 2,400 queries, 0.6 million parameters) all of it
+takes about 6.5 s of one core after the imports: 1.8 s of scoring for each of the two models,
+1.9 s of plots, 0.3 s of samples, 0.5 s of intervals and tests.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from adc_pipeline.artefacts import file_digest
 from adc_pipeline.evaluation import measures
-from adc_pipeline.evaluation.bootstrap import Estimate
+from adc_pipeline.evaluation.bootstrap import Difference, Estimate
 from adc_pipeline.evaluation.cases import Cases, answered, read_cases
 from adc_pipeline.evaluation.figures import draw
+from adc_pipeline.evaluation.learned import Learned
 from adc_pipeline.evaluation.measures import Measured
-from adc_pipeline.evaluation.report import escaped, estimates_table, table
-from adc_pipeline.evaluation.samples import Sample, sample, sample_figures, write_samples
+from adc_pipeline.evaluation.report import evaluation_page
+from adc_pipeline.evaluation.samples import sample, sample_figures, write_samples
 from adc_pipeline.evaluation.scoring import Progress, Scorer
 from adc_pipeline.evaluation.settings import EvaluationSettings
+from adc_pipeline.walks.datasets import split_file
 from adc_pipeline.walks.markers import FORMATS
 from adc_pipeline.walks.rendering import Speakers
 
 Estimates = dict[str, Estimate]
 
+# What a model is tested against its base in, all at once: one reading of each thing that it may have learned.
+TESTED = (
+    "preference_accuracy",
+    "preference_accuracy.within_hour",
+    "preference_accuracy.later_doubled",
+    "steering",
+    "in_context_improvement",
+    "verdict_calibration.brier",
+    "bits_per_byte.accepted",
+    "bits_per_byte.rejected",
+)
+
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What is known of one model: estimates by measure, for it and for what it is compared with."""
+    """What is known of one model: estimates by measure, for it and for what it is compared with.
+
+    `left_out` says of measures and of samples why they would mean nothing for this model.
+    """
 
     model: Estimates
     base: Estimates
     length: Estimates  # preference accuracy of the reply length alone
-    counts: Mapping[str, float | None]  # conversations and queries, and the figures of the samples
+    constant: Estimates  # calibration of the share of accepted turns, whatever the turn
+    minus_base: dict[str, Difference]  # model minus base, paired, for the measures `TESTED`
+    counts: Mapping[str, float | None]  # conversations and queries, lengths, and the figures of the samples
+    test_split: str  # SHA-256 of the walks that bits per byte, improvement and calibration rest on
+    objective: str
+    markers: str  # where they stand: `after` their turns, `before` them, or `none`
+    left_out: Mapping[str, str]
 
     def metrics(self) -> dict[str, float | None]:
         """Flat, under the same names for every model; None where no case says anything.
 
         NAME, NAME.low, NAME.high, NAME.cases and NAME.conversations for the model; the first three also
-        with `base.` and `length.` before them, over the same cases.
+        with `base.`, `length.` or `constant.` before them; with `minus_base.`, and then NAME.p too, which
+        is not corrected for several tests.
         """
         flat: dict[str, float | None] = dict(self.counts)
-        for prefix, estimates in (("", self.model), ("base.", self.base), ("length.", self.length)):
-            for name, estimate in estimates.items():
+        for prefix, found in (
+            ("", self.model),
+            ("base.", self.base),
+            ("length.", self.length),
+            ("constant.", self.constant),
+            ("minus_base.", self.minus_base),
+        ):
+            for name, estimate in found.items():
                 figures = asdict(estimate)
                 flat[prefix + name] = figures.pop("value")
                 flat |= {
                     f"{prefix}{name}.{key}": figure
                     for key, figure in figures.items()
-                    if not prefix or key in ("low", "high")
+                    if not prefix or key in ("low", "high", "p")
                 }
         return flat
 
     @classmethod
     def read(cls, folder: Path) -> "Evaluation":
         """What `evaluate` wrote into `folder`."""
-        flat: dict[str, Any] = json.loads((folder / "metrics.json").read_bytes())
-        names = [name.removesuffix(".cases") for name in flat if name.endswith(".cases")]
-
-        def estimates(prefix: str) -> Estimates:
-            return {
-                name: Estimate(
-                    flat.pop(prefix + name),
-                    flat.pop(f"{prefix}{name}.low"),
-                    flat.pop(f"{prefix}{name}.high"),
-                    flat[f"{name}.cases"],
-                    flat[f"{name}.conversations"],
-                )
-                for name in names
-                if prefix + name in flat
-            }
-
-        model, base, length = (estimates(prefix) for prefix in ("", "base.", "length."))
-        of_cases = {f"{name}.{kind}" for name in names for kind in ("cases", "conversations")}
-        counts = {name: value for name, value in flat.items() if name not in of_cases}
-        return cls(model, base, length, counts)
+        kept: dict[str, Any] = json.loads((folder / "evaluation.json").read_bytes())
+        for name in ("model", "base", "length", "constant"):
+            kept[name] = {measure: Estimate(**figures) for measure, figures in kept[name].items()}
+        kept["minus_base"] = {measure: Difference(**figures) for measure, figures in kept["minus_base"].items()}
+        return cls(**kept)
 
 
 def evaluate(
@@ -91,22 +107,28 @@ def evaluate(
     settings: EvaluationSettings | None = None,
     speakers: Speakers = "names",
     progress: Progress | None = None,
+    provenance: Mapping[str, str] | None = None,
 ) -> Evaluation:
     """Evaluate the Hugging Face folder `model` against `base` on the test split of `dataset`.
 
     `dataset`, `utterances` and `ranked` are the folders that those stages wrote, `speakers` is the
-    dataset's setting; `out` is an empty folder and receives `metrics.json`, `cases.parquet`,
-    `samples.parquet`, `report.md` and the plots. `progress` is called with what is being done, how much
-    of it is done, and how much there is.
+    dataset's setting; `out` is an empty folder and receives `evaluation.json`, `metrics.json`,
+    `cases.parquet`, `samples.parquet`, `report.html` and the plots. What the model learned from, and so how
+    its texts are laid out and which measures mean nothing, stands in its `training.json`. `progress` is
+    called with what is being done, how much of it is done, and how much there is. `provenance` says in the
+    report where model and data come from, as names and values.
     """
     settings = settings or EvaluationSettings()
+    learned = Learned.read(model)
     scorer = Scorer.load(model, settings)
     format = next(name for name, markers in FORMATS.items() if markers == scorer.tokenizer.markers)
-    cases = read_cases(dataset, utterances, ranked, format, speakers, settings, out / "spill")
-    scores = scorer.score(cases.queries, cases.ask_text, progress, "model")
-    samples = sample(scorer, cases, settings)
+    cases = read_cases(dataset, utterances, ranked, format, speakers, settings, out / "spill", markers=learned.markers)
+    marked = learned.markers != "none"
+    scores = scorer.score(cases.queries, cases.ask_text, progress, "model", cases.told, marked)
+    samples = [] if "samples" in learned.left_out else sample(scorer, cases, settings)
+    samples = [one for one in samples if f"samples.{one.verdict}" not in learned.left_out]
     scorer = Scorer.load(base, settings)
-    base_scores = scorer.score(cases.queries, cases.ask_text, progress, "base model")
+    base_scores = scorer.score(cases.queries, cases.ask_text, progress, "base model", cases.told, marked)
     fits = scores.fits & base_scores.fits
     sets = (
         answered(cases.pairs, fits),
@@ -114,63 +136,67 @@ def evaluate(
         answered(cases.turns, fits),
         answered(cases.improvements, fits),
     )
-    model_measures = measures.all_measures(sets, scores)
-    base_measures = measures.all_measures(sets, base_scores)
-    length_measures = measures.preference_accuracy(sets[0], sets[0].better_bytes, sets[0].worse_bytes)
-
-    def estimates(measured: list[Measured]) -> Estimates:
-        return {each.name: each.estimate(settings.draws, settings.seed) for each in measured}
-
+    turns = sets[2]
+    scored = {"model": scores, "base": base_scores}
+    series = {who: learned.meaningful(measures.all_measures(sets, each)) for who, each in scored.items()}
+    series["length"] = learned.meaningful(
+        measures.preference_accuracy(sets[0], sets[0].better_bytes, sets[0].worse_bytes)
+    )
+    series["constant"] = learned.meaningful([measures.constant_brier_score(turns)])
+    curves = {
+        who: learned.meaningful(measures.reliability(turns, measures.p_accepted(each.log_odds[turns.turn])))
+        for who, each in scored.items()
+    }
     counts = {
         "conversations.test": cases.test_conversations,
         "conversations.evaluated": len(cases.conversations),
         "queries": len(cases.queries),
         "queries.left_out": int((~fits).sum()),
         "queries.cut": int((scores.cut | base_scores.cut)[fits].sum()),
+        "bytes.accepted": mean(turns.bytes[turns.accepted]),
+        "bytes.rejected": mean(turns.bytes[~turns.accepted]),
     }
     evaluation = Evaluation(
-        estimates(model_measures),
-        estimates(base_measures),
-        estimates(length_measures),
-        counts | sample_figures(samples),
+        **estimates(series, curves, settings),
+        minus_base={
+            ours.name: measures.difference(ours, theirs, settings.draws, settings.draw_seed)
+            for ours, theirs in zip(series["model"], series["base"], strict=True)
+            if ours.name in TESTED
+        },
+        counts=counts | sample_figures(samples),
+        test_split=file_digest(dataset / split_file("test")),
+        objective=learned.objective,
+        markers=learned.markers,
+        left_out=learned.left_out,
     )
+    (out / "evaluation.json").write_text(json.dumps(asdict(evaluation), indent=1, allow_nan=False) + "\n")
     (out / "metrics.json").write_text(json.dumps(evaluation.metrics(), indent=1, allow_nan=False) + "\n")
-    write_cases(out / "cases.parquet", cases, model_measures, base_measures, length_measures)
+    write_cases(out / "cases.parquet", cases, series["model"], series["base"], series["length"])
     write_samples(out / "samples.parquet", samples)
-    (out / "report.md").write_text(report(evaluation, samples), encoding="utf-8")
-    draw(out, {"base model": evaluation.base, "model": evaluation.model, "length alone": evaluation.length})
+    plots = draw(out, {"base model": evaluation.base, "model": evaluation.model, "length alone": evaluation.length})
+    page = evaluation_page(evaluation, samples, plots, provenance or {})
+    (out / "report.html").write_text(page, encoding="utf-8")
     return evaluation
 
 
-def report(evaluation: Evaluation, samples: list[Sample]) -> str:
-    """The figures, what they rest on, and the samples, for a person to read."""
-    counts = evaluation.counts
-    figures = {"model": evaluation.model, "base model": evaluation.base, "length alone": evaluation.length}
-    shown = ("prompt", "verdict", "continuation", "ended", "words", "distinct_1", "distinct_2", "valid")
-    rows = [[cell(getattr(sample, name)) for name in shown] for sample in samples]
-    return "\n".join(
-        [
-            "# Evaluation\n",
-            f"{counts['conversations.evaluated']:,} of the {counts['conversations.test']:,} conversations of the"
-            " test split. Every figure has its 95 % interval, a bootstrap over conversations; one that rests on"
-            " fewer than about twenty of them is too narrow.\n",
-            estimates_table(figures, ["model"]),
-            "Bits per byte and perplexity are of a turn's segment: speaker line and text, without the marker."
-            " In-context improvement is bits per byte of accepted turns with the rejected siblings before them,"
-            " minus without; negative is improvement."
-            f" Of {counts['queries']:,} questions to a model, {counts['queries.cut']:,} had a context too long for"
-            " it and saw the start of the background and the nearest turns;"
-            f" {counts['queries.left_out']:,} had a reply too long for it and are left out.\n",
-            "## Samples\n",
-            table(shown, rows) if samples else "No test conversation to sample from.\n",
-        ]
-    )
+def mean(values: np.ndarray) -> float | None:
+    return float(values.mean()) if len(values) else None
 
 
-def cell(value: str | bool | int | float | None) -> str:
-    if isinstance(value, float):
-        return f"{value:.2f}"
-    return "–" if value is None else escaped(str(value))
+def estimates(
+    series: Mapping[str, Sequence[Measured]], curves: Mapping[str, Sequence[Measured]], settings: EvaluationSettings
+) -> dict[str, Estimates]:
+    """Estimates by series and measure; the series of one measure, which share its cases, on the same resamples."""
+    found: dict[str, Estimates] = {who: {} for who in series}
+    for name in dict.fromkeys(each.name for measured in series.values() for each in measured):
+        same = {who: each for who, measured in series.items() for each in measured if each.name == name}
+        together = measures.estimates(list(same.values()), settings.draws, settings.draw_seed)
+        for who, estimate in zip(same, together, strict=True):
+            found[who][name] = estimate
+    for who, measured in curves.items():
+        for each in measured:
+            (found[who][each.name],) = measures.estimates([each], settings.draws, settings.draw_seed)
+    return found
 
 
 def write_cases(path: Path, cases: Cases, model: list[Measured], base: list[Measured], length: list[Measured]) -> None:

@@ -6,12 +6,13 @@ What a model is compared with (the base model, reply length) goes through the sa
 scores, over the same cases.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from adc_pipeline.evaluation.bootstrap import Estimate, ratio_estimate
+from adc_pipeline.evaluation.bootstrap import Difference, Estimate, paired_difference, ratio_estimates
 from adc_pipeline.evaluation.cases import Improvements, Pairs, Steerings, Turns
 from adc_pipeline.evaluation.scoring import Scores
 
@@ -28,6 +29,10 @@ TIE = 1e-4
 GAP_BINS = {"gap1": 1, "gap2-3": 2, "gap4-7": 4, "gap8-15": 8, "gap16plus": 16}
 K_BINS = {"k1": 1, "k2": 2, "k3": 3, "k4plus": 4}
 
+# Bins of the reliability curve, and what its figures are called.
+BINS = 10
+RELIABILITY = "verdict_calibration"
+
 
 @dataclass(frozen=True)
 class Measured:
@@ -40,13 +45,23 @@ class Measured:
     weight: Floats
     exponential: bool = False
 
-    def estimate(self, draws: int, seed: int) -> Estimate:
-        """With its 95 % bootstrap interval over conversations; see `bootstrap.py`."""
-        ratio = ratio_estimate(self.value, self.weight, self.conversation, draws, seed)
-        if not self.exponential or ratio.value is None:
-            return ratio
-        low, high = (None if bound is None else float(np.exp(bound)) for bound in (ratio.low, ratio.high))
-        return Estimate(float(np.exp(ratio.value)), low, high, ratio.cases, ratio.conversations)
+
+def estimates(same: Sequence[Measured], draws: int, seed: int) -> list[Estimate]:
+    """The estimates of one measure for several scorers over the same cases, on the same resamples."""
+    values, weights = np.stack([each.value for each in same]), np.stack([each.weight for each in same])
+    found = ratio_estimates(values, weights, same[0].conversation, draws, seed)
+    return [exponentiated(each) if of.exponential else each for each, of in zip(found, same, strict=True)]
+
+
+def exponentiated(estimate: Estimate) -> Estimate:
+    figures = (estimate.value, estimate.low, estimate.high)
+    value, low, high = (None if figure is None else float(np.exp(figure)) for figure in figures)
+    return Estimate(value, low, high, estimate.cases, estimate.conversations)
+
+
+def difference(first: Measured, second: Measured, draws: int, seed: int) -> Difference:
+    """First minus second, paired; of a measure that is not a perplexity (bits per byte say the same)."""
+    return paired_difference(first.value, second.value, first.weight, first.conversation, draws, seed)
 
 
 def wins(first: Floats | Ints, second: Floats | Ints) -> Floats:
@@ -140,12 +155,55 @@ def in_context_improvement(improvements: Improvements, log_probability: Floats) 
     ]
 
 
+def p_accepted(log_odds: Floats) -> Floats:
+    """P(accepted) among the two verdicts."""
+    return 1 / (1 + np.exp(-np.clip(log_odds, -500, 500)))
+
+
+def brier_score(turns: Turns, probability: Floats) -> Measured:
+    """Mean of (P(accepted) − 1 or 0)² over the turns of the walks; `probability` is (turns,).
+
+    Brier 1950, *Verification of forecasts expressed in terms of probability*. 0 is perfect.
+    """
+    value = (probability - turns.accepted) ** 2
+    return Measured("verdict_calibration.brier", turns.conversation, turns.case, value, np.ones(len(value)))
+
+
+def constant_brier_score(turns: Turns) -> Measured:
+    """What the best constant gets: the share of accepted turns, whatever the turn."""
+    share = turns.accepted.mean() if len(turns.accepted) else 0.5
+    return brier_score(turns, np.full(len(turns.accepted), share))
+
+
+def reliability(turns: Turns, probability: Floats) -> list[Measured]:
+    """By tenths of P(accepted): what was predicted in the mean, and the share that was accepted.
+
+    A calibrated model's two figures agree in every bin. Bins are of equal width; which turns lie in one
+    depends on the model (Murphy and Winkler 1977, *Reliability of subjective probability forecasts*).
+    """
+    place = np.minimum((probability * BINS).astype(np.int64), BINS - 1)
+    measured = []
+    for bin in range(BINS):
+        chosen = place == bin
+        of = (turns.conversation[chosen], turns.case[chosen])
+        ones = np.ones(int(chosen.sum()))
+        measured += [
+            Measured(f"{RELIABILITY}.predicted.bin{bin}", *of, probability[chosen], ones),
+            Measured(f"{RELIABILITY}.accepted.bin{bin}", *of, turns.accepted[chosen].astype(float), ones),
+        ]
+    return measured
+
+
 def all_measures(cases_of: tuple[Pairs, Steerings, Turns, Improvements], scores: Scores) -> list[Measured]:
-    """Every measure of one model, in the order of the report."""
+    """Every measure of one model but the reliability curve, whose cases differ between models.
+
+    In the order of the report.
+    """
     pairs, steerings, turns, improvements = cases_of
     return [
         *preference_accuracy(pairs, scores.log_odds[pairs.better], scores.log_odds[pairs.worse]),
         steering(steerings, scores.log_probability),
         *in_context_improvement(improvements, scores.log_probability),
+        brier_score(turns, p_accepted(scores.log_odds[turns.turn])),
         *bits_per_byte(turns, scores.log_probability, scores.tokens),
     ]

@@ -3,8 +3,8 @@
 A path is a list of pieces (background, segment, marker, segment, …), a piece a list of token ids. Sorted,
 the paths of one conversation are the depth-first order of their tree; a row takes as many as fit, and a
 row that starts in the middle of a tree repeats only the path to there. In a row a token sees its own
-ancestors and nothing else. Cost: 0.08 s for the sample's 2,200 queries, which become 52,000 tokens rather
-than 157,000; and a boolean matrix of the row's length squared.
+ancestors and nothing else; since a token's descendants follow it without a gap, one number a token says
+who sees it. Cost: 0.03 s for the sample's 2,400 queries, which become 59,000 tokens rather than 183,000.
 """
 
 from collections.abc import Iterator, Sequence
@@ -24,7 +24,7 @@ class Row:
     tokens: Ints  # (length,) token ids
     positions: Ints  # (length,) distance from the path's first token
     follows: Ints  # (length,) place in the row of the token that each one continues; -1 for a path's first
-    sees: NDArray[np.bool_]  # (length, length) whether the token of a line may look at that of a column
+    reach: Ints  # (length,) token j is seen by the tokens from j up to, and without, reach[j]: its descendants
     queries: Ints  # (queries,) which paths these are
     starts: Ints  # (queries,) first place of the path's last piece
     ends: Ints  # (queries,) place after its last token
@@ -82,22 +82,22 @@ class GrowingRow:
         self.ends_at.append(self.trail[-1])
 
     def finished(self) -> Row:
-        sizes = np.array([node.end - node.start for node in self.nodes])
         starts = np.array([node.start for node in self.nodes])
-        node_of = np.repeat(np.arange(len(self.nodes)), sizes)
+        ends = np.array([node.end for node in self.nodes])
+        node_of = np.repeat(np.arange(len(self.nodes)), ends - starts)
         place = np.arange(self.length)
         offset = place - starts[node_of]
         above = np.array([self.nodes[node.parent].last if node.parent >= 0 else -1 for node in self.nodes])
-        ancestors = np.eye(len(self.nodes), dtype=bool)
-        for index, node in enumerate(self.nodes):
-            if node.parent >= 0:
-                ancestors[index] |= ancestors[node.parent]
+        reach = ends.copy()
+        for index in range(len(self.nodes) - 1, 0, -1):
+            if (parent := self.nodes[index].parent) >= 0:
+                reach[parent] = max(reach[parent], reach[index])
         ends_at = [self.nodes[index] for index in self.ends_at]
         return Row(
             tokens=np.concatenate([self.pieces[node.piece] for node in self.nodes]),
             positions=np.array([node.position for node in self.nodes])[node_of] + offset,
             follows=np.where(offset > 0, place - 1, above[node_of]),
-            sees=ancestors[node_of][:, node_of] & (place[:, None] >= place),
+            reach=reach[node_of],
             queries=np.array(self.queries),
             starts=np.array([node.start for node in ends_at]),
             ends=np.array([node.end for node in ends_at]),
@@ -109,7 +109,7 @@ def packed(paths: Sequence[Path], pieces: Sequence[Ints], row_tokens: int) -> It
     """Rows of at most `row_tokens` tokens, or twice their first path's where that is more.
 
     Every path is in exactly one row. `row_tokens` 0 gives every path a row of its own. Longer rows repeat
-    fewer prefixes, but attention over a row is quadratic; twice a path leaves room for those beside it.
+    fewer prefixes; twice a path leaves room for those beside it.
     """
     row, limit = GrowingRow(pieces), 0
     for query in sorted(range(len(paths)), key=paths.__getitem__):

@@ -8,7 +8,7 @@ verdicts, 64 tokens: about 0.3 s with the small model on two cores.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 from adc_pipeline.evaluation.cases import Cases
 from adc_pipeline.evaluation.scoring import Query, Scorer, encoded
@@ -60,6 +60,8 @@ def sample(scorer: Scorer, cases: Cases, settings: EvaluationSettings) -> list[S
     """Two continuations, after `rejected` and after `accepted`, for each of `settings.samples` contexts."""
     import torch
 
+    from adc_pipeline.generation.decoding import Sampling, continuations, stop_ids
+
     tokenizer = scorer.tokenizer
     contexts = sampled_contexts(cases, settings.samples)
     room = scorer.context_tokens - settings.max_new_tokens - 1
@@ -74,43 +76,14 @@ def sample(scorer: Scorer, cases: Cases, settings: EvaluationSettings) -> list[S
     if not asked:
         return []
     with torch.random.fork_rng():
-        torch.manual_seed(settings.seed)
-        continuations = generate(scorer, [ids for *_, ids in asked], settings)
+        torch.manual_seed(settings.draw_seed)
+        # Of all tokens, and not held to the grammar: whether the model keeps it is one of the figures.
+        sampling = Sampling(settings.temperature, top_p=1.0, max_new_tokens=settings.max_new_tokens)
+        drawn = continuations(scorer.model, [ids for *_, ids in asked], stop_ids(tokenizer), sampling)
     return [
         judged(scorer, conversation, query, verdict, ids)
-        for (conversation, query, verdict, _), ids in zip(asked, continuations, strict=True)
+        for (conversation, query, verdict, _), ids in zip(asked, drawn, strict=True)
     ]
-
-
-def generate(scorer: Scorer, prompts: list[list[int]], settings: EvaluationSettings) -> list[list[int]]:
-    """New tokens after each prompt, up to and including the first marker or end of text."""
-    import torch
-    from transformers import GenerationConfig
-
-    tokenizer = scorer.tokenizer
-    stops = [tokenizer.accepted_id, tokenizer.rejected_id, tokenizer.background_id, *tokenizer.eos_ids]
-    width = max(map(len, prompts))
-    # Padding stands on the left and is masked, so that any id may stand there.
-    ids = torch.tensor([[stops[0]] * (width - len(prompt)) + prompt for prompt in prompts])
-    mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts])
-    draw: dict[str, Any] = {"do_sample": False}
-    if settings.temperature:
-        draw = {"do_sample": True, "temperature": settings.temperature, "top_k": 0, "top_p": 1.0}
-    with torch.inference_mode():
-        output = scorer.model.generate(
-            ids.to(scorer.device),
-            attention_mask=mask.to(scorer.device),
-            generation_config=GenerationConfig(
-                min_new_tokens=1,
-                max_new_tokens=settings.max_new_tokens,
-                eos_token_id=stops,
-                pad_token_id=stops[0],
-                **draw,
-            ),
-        )
-    continuations = output[:, width:].tolist()
-    ends = [next((at for at, id in enumerate(ids, 1) if id in stops), len(ids)) for ids in continuations]
-    return [ids[:end] for ids, end in zip(continuations, ends, strict=True)]
 
 
 def judged(scorer: Scorer, conversation: str, query: Query, verdict: Verdict, ids: list[int]) -> Sample:

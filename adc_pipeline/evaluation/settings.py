@@ -1,10 +1,13 @@
 """How a model is evaluated: caps that keep a large corpus affordable, and what is drawn at random.
 
 The caps choose by a fixed hash order, so that two models, and the base model, are asked about the same
-cases; what they left out is counted in the report.
+cases; what they left out is counted in the report. The seed is not called `seed`, which among a run's
+parameters is the training's.
 """
 
 from dataclasses import dataclass, field
+
+from adc_pipeline.errors import PipelineError
 
 
 @dataclass(frozen=True)
@@ -30,15 +33,39 @@ class EvaluationSettings:
         metadata={"description": "Longest context in tokens; a model with a shorter one keeps its own."},
     )
     row_tokens: int = field(
-        default=512,
+        default=2048,
         metadata={
-            "description": "Tokens scored in one forward pass (more where contexts are long); only speed depends on it."
+            "description": "Tokens scored in one forward pass (more where contexts are long); only speed and memory"
+            " depend on it."
         },
     )
-    draws: int = field(default=2000, metadata={"description": "Bootstrap resamples of the conversations."})
+    draws: int = field(
+        default=10_000, metadata={"description": "Resamples of the conversations, and sign flips of the tests."}
+    )
     samples: int = field(default=16, metadata={"description": "Contexts for which continuations are sampled."})
     max_new_tokens: int = field(default=64, metadata={"description": "Longest sampled continuation in tokens."})
     temperature: float = field(
         default=0.8, metadata={"description": "Sampling temperature; 0 takes the likeliest token."}
     )
-    seed: int = field(default=0, metadata={"description": "Seed of the bootstrap and of the samples."})
+    draw_seed: int = field(default=0, metadata={"description": "Seed of the bootstrap, the tests and the samples."})
+
+    def __post_init__(self) -> None:
+        check_draws(self.draws)
+
+
+@dataclass(frozen=True)
+class ComparisonSettings:
+    """Settings of the asset `comparison`."""
+
+    draws: int = field(
+        default=10_000, metadata={"description": "Resamples of the conversations, and sign flips of the tests."}
+    )
+    draw_seed: int = field(default=0, metadata={"description": "Seed of the bootstrap and of the tests."})
+
+    def __post_init__(self) -> None:
+        check_draws(self.draws)
+
+
+def check_draws(draws: int) -> None:
+    if draws < 1:
+        raise PipelineError(f"`draws` of the evaluation is {draws}; use 1 or more, 10000 for a result to be shown.")

@@ -13,7 +13,7 @@ from adc_pipeline.artefacts import Artefact, locked
 from adc_pipeline.code_version import code_version
 from adc_pipeline.corpus.assets import utterances
 from adc_pipeline.errors import PipelineError
-from adc_pipeline.resources import Workspace
+from adc_pipeline.resources import Materialization, Workspace
 from adc_pipeline.run_config import SettingsConfig
 from adc_pipeline.tracking.models import REGISTERED, register_model
 from adc_pipeline.tracking.relay import relayed
@@ -77,30 +77,39 @@ def model_asset(kind: WalkKind, dataset: dg.AssetsDefinition) -> dg.AssetsDefini
             walks, base = making.input(source), making.input("base_model")
             check_same_markers(walks, workspace.store.version("top_2", base.inputs["top_2"]))
             output, work = making.folder / "model", workspace.store.home / "work" / making.name
-            job = TrainingJob(making.settings, walks.path, base.path, output, work)
-            work.mkdir(parents=True, exist_ok=True)
-            with locked(work) as free:
-                if not free:
-                    raise PipelineError(
-                        f"Another run is training {making.name} in ADC_HOME = {workspace.store.home}: wait for it to"
-                        " end, or give this run an ADC_HOME of its own."
-                    )
-                # Before anything is relayed, so that no figure of another job is.
-                if claim(work, fingerprint(job)):
-                    context.log.info("Settings, data or base model have changed: starting anew.")
-                (work / "job.json").write_text(job.to_json())
-                with system_metrics(making.run), relayed(work / "metrics.jsonl", making.run):
-                    run_training(context, pipes, work / "job.json", making.settings.accelerate_config)
+            fine_tune(context, pipes, making, TrainingJob(making.settings, walks.path, base.path, output, work))
             lift(output)
             facts = json.loads((making.folder / "training.json").read_text())
             making.count({name: fact for name, fact in facts.items() if isinstance(fact, int | float)})
-            making.show("training", training_curves(work / "metrics.jsonl"))
             registered = register_model(making.run, making.folder, f"adc-{kind}")
             (making.folder / REGISTERED).write_text(json.dumps(registered) + "\n")
             making.metadata |= registered
         return making.result()
 
     return model
+
+
+def fine_tune(
+    context: dg.AssetExecutionContext,
+    pipes: dg.PipesSubprocessClient,
+    making: Materialization[TrainingSettings],
+    job: TrainingJob,
+) -> None:
+    """Run a training job to its end, or go on with it; its figures and the machine's load go to MLflow meanwhile."""
+    job.work.mkdir(parents=True, exist_ok=True)
+    with locked(job.work) as free:
+        if not free:
+            raise PipelineError(
+                f"Another run is training {making.name} in ADC_HOME = {making.store.home}: wait for it to end, or give"
+                " this run an ADC_HOME of its own."
+            )
+        # Before anything is relayed, so that no figure of another job is.
+        if claim(job.work, fingerprint(job)):
+            context.log.info("Settings, data or base model have changed: starting anew.")
+        (job.work / "job.json").write_text(job.to_json())
+        with system_metrics(making.run), relayed(job.work / "metrics.jsonl", making.run):
+            run_training(context, pipes, job.work / "job.json", making.settings.accelerate_config)
+        making.show("training", training_curves(job.work / "metrics.jsonl"))
 
 
 def run_training(

@@ -1,16 +1,19 @@
 """An evaluation and a comparison from folder to folder, with a real model of random weights."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow.parquet as pq
 import pytest
 
-from adc_pipeline.evaluation.comparison import compare
-from adc_pipeline.evaluation.evaluation import Evaluation, evaluate
+from adc_pipeline.evaluation.comparison import compare, paired_differences
+from adc_pipeline.evaluation.evaluation import TESTED, Evaluation, evaluate
 from adc_pipeline.evaluation.figures import PLOTS
-from adc_pipeline.evaluation.settings import EvaluationSettings
+from adc_pipeline.evaluation.settings import ComparisonSettings, EvaluationSettings
+from adc_pipeline.training.arrangement import arrangement_facts
+from adc_pipeline.training.settings import TrainingSettings
 from adc_pipeline.walks.markers import FORMATS
 from adc_pipeline_tests.evaluation.conftest import Stages, run_stages
 
@@ -20,6 +23,8 @@ if TYPE_CHECKING:
 Evaluated = tuple[Path, Evaluation, list[tuple[str, int, int]]]
 
 SETTINGS = EvaluationSettings(draws=200, samples=4, max_new_tokens=24)
+COMPARED = ComparisonSettings(draws=200)
+PROVENANCE = {"model": "a model", "raw_corpus: corpus": "sample"}
 
 
 def strictly_parsed(path: Path) -> dict[str, Any]:
@@ -59,6 +64,7 @@ def evaluated(
         out,
         SETTINGS,
         progress=lambda *progress: seen.append(progress),
+        provenance=PROVENANCE,
     )
     return out, evaluation, seen
 
@@ -96,8 +102,10 @@ def test_what_people_look_at_is_there(evaluated: Evaluated) -> None:
     out, evaluation, _ = evaluated
     for name in PLOTS:
         assert (out / name).read_bytes().startswith(b"\x89PNG")
-    report = (out / "report.md").read_text()
-    assert f"{evaluation.model['steering'].value:.4g} [" in report
+    report = (out / "report.html").read_text()
+    assert f"{evaluation.model['steering'].value:.3f} [" in report
+    assert "raw_corpus: corpus" in report
+    assert report.count('<img src="data:image/png;base64,') == len(PLOTS)
     samples = pq.read_table(out / "samples.parquet").to_pylist()
     assert len(samples) == 2 * SETTINGS.samples
     assert [sample["verdict"] for sample in samples[:2]] == ["rejected", "accepted"]
@@ -116,7 +124,8 @@ def test_a_second_run_gives_the_same_bytes(
     tmp_path: Path,
 ) -> None:
     out, _, _ = evaluated
-    evaluate(model_folder, base_folder, stages.dataset, stages.utterances, stages.ranked, tmp_path, SETTINGS)
+    folders = (model_folder, base_folder, stages.dataset, stages.utterances, stages.ranked, tmp_path)
+    evaluate(*folders, SETTINGS, provenance=PROVENANCE)
     names = sorted(path.name for path in out.iterdir())
     assert names == sorted(path.name for path in tmp_path.iterdir())
     assert [name for name in names if (out / name).read_bytes() != (tmp_path / name).read_bytes()] == []
@@ -136,12 +145,12 @@ def test_without_test_conversations_every_figure_says_that_there_are_no_cases(
     assert metrics.keys() == evaluated[1].metrics().keys()
     assert {value for name, value in metrics.items() if name.endswith(".cases")} == {0}
     assert evaluation.model["preference_accuracy"].value is None
-    assert "no cases" in (out / "report.md").read_text()
+    assert "no cases" in (out / "report.html").read_text()
     assert pq.read_table(out / "samples.parquet").num_rows == 0
     assert pq.read_table(out / "cases.parquet").num_rows == 0
     compared = tmp_path / "compared"
     compared.mkdir()
-    comparison = compare({"full": evaluated[0], "empty": out}, compared, SETTINGS)
+    comparison = compare({"full": evaluated[0], "empty": out}, compared, COMPARED)
     assert comparison.differences == {("full", "empty"): {}}
 
 
@@ -158,20 +167,69 @@ def test_a_comparison_pairs_the_cases_that_two_models_share(
     swapped.mkdir()
     out.mkdir()
     evaluate(base_folder, model_folder, stages.dataset, stages.utterances, stages.ranked, swapped, SETTINGS)
-    comparison = compare({"first": first, "swapped": swapped}, out, SETTINGS)
+    comparison = compare({"first": first, "swapped": swapped}, out, COMPARED)
     differences = comparison.differences["first", "swapped"]
-    assert {"preference_accuracy", "steering"} <= differences.keys()
-    assert all(name.split(".")[0] in ("preference_accuracy", "steering") for name in differences)
+    assert differences.keys() >= set(TESTED)
     for name, difference in differences.items():
         ours, theirs = evaluation.model[name], evaluation.base[name]
         assert ours.value is not None
         assert theirs.value is not None
         assert difference.value == pytest.approx(ours.value - theirs.value)
         assert difference.cases == ours.cases
+        if name in TESTED:
+            assert evaluation.minus_base[name].value == pytest.approx(difference.value)
+            assert evaluation.minus_base[name].p is not None
     metrics = strictly_parsed(out / "comparison.json")
     assert metrics == comparison.metrics()
     assert metrics["swapped.base.steering"] == evaluation.model["steering"].value
     assert "first_minus_swapped.steering.low" in metrics
-    table = (out / "comparison.md").read_text()
-    assert "## first minus swapped" in table
+    assert metrics["first_minus_swapped.steering.p_holm"] >= metrics["first_minus_swapped.steering.p"]
+    assert "first minus swapped" in (out / "report.html").read_text()
     assert all((out / name).exists() for name in PLOTS)
+
+
+def trained_by(settings: TrainingSettings, folder: Path, to: Path) -> Path:
+    """The model as a training with these settings would have left it."""
+    shutil.copytree(folder, to)
+    facts = arrangement_facts(settings)
+    (to / "training.json").write_text(json.dumps(facts))
+    return to
+
+
+@pytest.mark.parametrize("way", ["conditional", "filtering", "stripped"])
+def test_what_means_nothing_for_a_model_is_left_out_with_the_reason(
+    way: Any, evaluated: Evaluated, model_folder: Path, base_folder: Path, stages: Stages, tmp_path: Path
+) -> None:
+    settings = TrainingSettings(markers="stripped") if way == "stripped" else TrainingSettings(objective=way)
+    model, out, compared = trained_by(settings, model_folder, tmp_path / "model"), tmp_path / "out", tmp_path / "both"
+    out.mkdir()
+    compared.mkdir()
+    evaluation = evaluate(model, base_folder, stages.dataset, stages.utterances, stages.ranked, out, SETTINGS)
+    left = {name.split(".")[0] for who in (evaluation.model, evaluation.base, evaluation.length) for name in who}
+    assert left == {"bits_per_byte", "perplexity", "in_context_improvement"}
+    assert evaluation.model["in_context_improvement"].cases == evaluated[1].model["in_context_improvement"].cases
+    assert not [name for name in evaluation.metrics() if "steering" in name or "preference" in name]
+    page = (out / "report.html").read_text()
+    for measure in ("preference_accuracy", "verdict_calibration", "steering"):
+        assert f"Left out: {measure}, because" in page
+    plots = {"headline.png", "in_context_improvement.png", "bits_per_byte.png"}
+    assert {path.name for path in out.glob("*.png")} == plots
+    verdicts = {sample["verdict"] for sample in pq.read_table(out / "samples.parquet").to_pylist()}
+    assert verdicts == ({"accepted"} if way == "filtering" else set())
+    differences = compare({"mle": evaluated[0], way: out}, compared, COMPARED).differences["mle", way]
+    families = {name.split(".")[0] for name in differences}
+    # A model that is told the verdicts beforehand knows more of a turn than one that is not, and one that is told
+    # none at all knows less.
+    alike = {"in_context_improvement"}
+    assert families == ({*alike, "bits_per_byte"} if way == "filtering" else alike)
+
+
+def test_measures_over_walks_are_not_compared_between_datasets(
+    evaluated: Evaluated, corpus: Path, model_folder: Path, base_folder: Path, tmp_path: Path
+) -> None:
+    stages, out = run_stages(corpus, tmp_path / "stages", kind="top-2"), tmp_path / "out"
+    out.mkdir()
+    evaluate(model_folder, base_folder, stages.dataset, stages.utterances, stages.ranked, out, SETTINGS)
+    differences = paired_differences(evaluated[0], out, COMPARED)
+    assert {name.split(".")[0] for name in differences} == {"preference_accuracy", "steering"}
+    assert {difference.value for difference in differences.values()} == {0.0}

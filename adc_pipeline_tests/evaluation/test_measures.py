@@ -24,7 +24,7 @@ PAIRS = Pairs(
 
 
 def values(measured: list[Measured]) -> dict[str, tuple[float | None, int]]:
-    estimates = {each.name: each.estimate(draws=100, seed=0) for each in measured}
+    estimates = {each.name: measures.estimates([each], draws=100, seed=0)[0] for each in measured}
     return {name: (estimate.value, estimate.cases) for name, estimate in estimates.items()}
 
 
@@ -106,3 +106,40 @@ def test_in_context_improvement_is_negative_where_rejected_siblings_help() -> No
         "in_context_improvement.k3": (None, 0),
         "in_context_improvement.k4plus": (pytest.approx(-1.0), 1),
     }
+
+
+CALIBRATED = Turns(
+    conversation=np.array([0, 0, 1, 1, 2]),
+    case=np.array(["0/a", "0/b", "0/c", "0/d", "0/e"]),
+    turn=np.array([0, 1, 2, 3, 4]),
+    bytes=np.ones(5, dtype=np.int64),
+    accepted=np.array([True, False, True, True, False]),
+)
+
+
+def test_the_brier_score_is_the_mean_squared_error_and_the_best_constant_is_the_share() -> None:
+    probability = np.array([1.0, 0.0, 0.5, 0.8, 0.4])
+    found = values([measures.brier_score(CALIBRATED, probability)])
+    assert found == {"verdict_calibration.brier": (pytest.approx((0 + 0 + 0.25 + 0.04 + 0.16) / 5), 5)}
+    constant = values([measures.constant_brier_score(CALIBRATED)])["verdict_calibration.brier"][0]
+    assert constant is not None
+    assert constant == pytest.approx(0.6 * 0.4)
+    others = [
+        values([measures.brier_score(CALIBRATED, np.full(5, share))])["verdict_calibration.brier"][0]
+        for share in (0.0, 0.5, 0.59, 0.61, 1.0)
+    ]
+    assert all(constant < other for other in others if other is not None)
+
+
+def test_reliability_bins_by_tenths_and_the_last_has_one_in_it() -> None:
+    found = values(measures.reliability(CALIBRATED, np.array([1.0, 0.05, 0.93, 0.1, 0.0])))
+    assert found["verdict_calibration.predicted.bin9"] == (pytest.approx((1 + 0.93) / 2), 2)
+    assert found["verdict_calibration.accepted.bin9"] == (1.0, 2)
+    assert found["verdict_calibration.accepted.bin0"] == (0.0, 2)
+    assert found["verdict_calibration.accepted.bin1"] == (1.0, 1)
+    assert found["verdict_calibration.predicted.bin5"] == (None, 0)
+
+
+def test_p_accepted_is_the_logistic_function_without_overflow() -> None:
+    found = measures.p_accepted(np.array([0.0, math.log(3), -1e6, 1e6]))
+    assert found.tolist() == [0.5, pytest.approx(0.75), pytest.approx(0, abs=1e-200), 1.0]

@@ -7,35 +7,20 @@ import pytest
 
 from adc_pipeline.errors import PipelineError
 from adc_pipeline.evaluation import measures
-from adc_pipeline.evaluation.cases import Cases, keep
+from adc_pipeline.evaluation.cases import Cases, keep, read_cases
 from adc_pipeline.evaluation.prefix_tree import packed
 from adc_pipeline.evaluation.scoring import Query, Scorer, encoded
 from adc_pipeline.evaluation.settings import EvaluationSettings
-from adc_pipeline.training.tokens import MarkerTokenizer
+from adc_pipeline.training.arrangement import Arrangement
+from adc_pipeline.training.dataset import read_walks
+from adc_pipeline.training.tokens import encode_walks
+from adc_pipeline_tests.evaluation.conftest import Stages
+from adc_pipeline_tests.evaluation.reference import by_hand, context_ids, reference
 
 
 @pytest.fixture(scope="module")
 def scorer(model_folder: Path) -> Scorer:
     return Scorer.load(model_folder, EvaluationSettings())
-
-
-def by_hand(scorer: Scorer, context: list[int], segment: list[int]) -> tuple[float, float]:
-    """Log-probability and log-odds with one plain forward pass over one sequence."""
-    import torch
-
-    with torch.inference_mode():
-        logits = scorer.model(torch.tensor([context + segment])).logits[0].log_softmax(-1)
-    places = range(len(context) - 1, len(context) + len(segment) - 1)
-    text = sum(logits[place, id].item() for place, id in zip(places, segment, strict=True))
-    tokenizer = scorer.tokenizer
-    return text, (logits[-1, tokenizer.accepted_id] - logits[-1, tokenizer.rejected_id]).item()
-
-
-def context_ids(tokenizer: MarkerTokenizer, query: Query) -> list[int]:
-    ids = [*tokenizer.bos_ids, *tokenizer.ids([query.background])[0], tokenizer.background_id]
-    for text, verdict in query.turns:
-        ids += [*tokenizer.ids([text])[0], tokenizer.marker_id(verdict)]
-    return ids
 
 
 def test_scores_equal_one_sequence_at_a_time(scorer: Scorer, cases: Cases) -> None:
@@ -44,13 +29,104 @@ def test_scores_equal_one_sequence_at_a_time(scorer: Scorer, cases: Cases) -> No
     scores = scorer.score(queries, np.ones(150, dtype=bool))
     assert scores.fits.all()
     assert not scores.cut.any()
-    expected = []
-    for query in queries:
-        segment = scorer.tokenizer.ids([query.segment])[0]
-        expected.append(by_hand(scorer, context_ids(scorer.tokenizer, query), segment))
+    expected = [reference(scorer.model, scorer.tokenizer, query) for query in queries]
     assert np.array(expected) == pytest.approx(np.stack([scores.log_probability, scores.log_odds], axis=1), abs=1e-4)
     assert np.ptp(scores.log_odds) > 1
     assert scores.tokens.tolist() == [len(scorer.tokenizer.ids([query.segment])[0]) for query in queries]
+
+
+def test_a_token_reaches_its_descendants_and_nothing_else(scorer: Scorer, cases: Cases) -> None:
+    """Followed link by link: a token sees another if one leads up to it."""
+    what = encoded(cases.queries[:80], scorer.tokenizer, scorer.context_tokens)
+    for row in packed(what.paths, what.pieces, 300):
+        sees = np.eye(len(row.tokens), dtype=bool)
+        for place, before in enumerate(row.follows):
+            if before >= 0:
+                sees[place] |= sees[before]
+        places = np.arange(len(row.tokens))
+        assert np.array_equal(sees, (places <= places[:, None]) & (places[:, None] < row.reach))
+        assert row.positions.tolist() == (sees.sum(axis=1) - 1).tolist()
+
+
+@pytest.mark.parametrize("row_tokens", [64, 300, 5000])
+def test_the_length_of_a_row_changes_nothing(model_folder: Path, cases: Cases, row_tokens: int) -> None:
+    """Rows of less than a block, of some blocks, and of many conversations."""
+    asked = np.ones(200, dtype=bool)
+    one, other = (
+        Scorer.load(model_folder, EvaluationSettings(row_tokens=tokens)).score(cases.queries[:200], asked)
+        for tokens in (row_tokens, 1000)
+    )
+    assert one.log_probability == pytest.approx(other.log_probability, abs=1e-4)
+    assert one.log_odds == pytest.approx(other.log_odds, abs=1e-4)
+
+
+def test_a_model_of_windows_is_scored_in_trees_where_the_window_holds_the_context(scorer: Scorer, cases: Cases) -> None:
+    from transformers import MistralConfig, MistralForCausalLM
+
+    for window, in_trees in ((600, True), (40, False)):
+        config = MistralConfig(
+            vocab_size=scorer.model.config.vocab_size, hidden_size=32, intermediate_size=64, num_hidden_layers=2,
+            num_attention_heads=4, num_key_value_heads=2, sliding_window=window, initializer_range=0.3,
+            max_position_embeddings=512,
+        )  # fmt: skip
+        mistral = Scorer(MistralForCausalLM(config), scorer.tokenizer, EvaluationSettings())
+        assert (mistral.row_tokens > 0) == in_trees
+        scores = mistral.score(cases.queries[:40], np.ones(40, dtype=bool))
+        expected = [reference(mistral.model, mistral.tokenizer, query) for query in cases.queries[:40]]
+        found = np.stack([scores.log_probability, scores.log_odds], axis=1)
+        assert np.array(expected) == pytest.approx(found, abs=1e-4)
+
+
+def test_scoring_leaves_the_models_own_attention_behind(scorer: Scorer, cases: Cases) -> None:
+    before = scorer.model.config._attn_implementation
+    scorer.score(cases.queries[:5], np.ones(5, dtype=bool))
+    assert scorer.model.config._attn_implementation == before
+
+
+def test_stripped_markers_are_laid_out_as_the_training_lays_them_out(
+    stages: Stages, scorer: Scorer, tmp_path: Path
+) -> None:
+    spill, caps = tmp_path / "spill", EvaluationSettings()
+    cases = read_cases(
+        stages.dataset, stages.utterances, stages.ranked, "default", "names", caps, spill, markers="none"
+    )
+    assert cases.told is None
+    assert len(cases.pairs.case) == len(cases.steerings.case) == 0
+    what = encoded(cases.queries, scorer.tokenizer, 10_000, marked=False)
+    paths = {tuple(int(id) for piece in path for id in what.pieces[piece]) for path in what.paths}
+    arranged = encode_walks(scorer.tokenizer, read_walks(stages.dataset, "test"), Arrangement(dropped_markers=1.0))
+    # Without what follows the last turn, of which nothing is asked.
+    ends = 1 + len(scorer.tokenizer.eos_ids)
+    wholes = {tuple(walk.ids[: len(walk.ids) - ends].tolist()) for walk in arranged}
+    assert len(wholes) > 20
+    assert wholes <= paths
+
+
+def test_markers_first_are_laid_out_as_the_training_lays_them_out(
+    stages: Stages, scorer: Scorer, tmp_path: Path
+) -> None:
+    """The last turn's path is the walk as the objective `conditional` learns it, without its end."""
+    caps = EvaluationSettings()
+    told = read_cases(
+        stages.dataset, stages.utterances, stages.ranked, "default", "names", caps, tmp_path / "spill", markers="before"
+    )
+    assert told.told is not None
+    assert len(told.pairs.case) == len(told.steerings.case) == 0
+    tokenizer = scorer.tokenizer
+    what = encoded(told.queries, tokenizer, 10_000, told.told)
+    paths = {tuple(int(id) for piece in path for id in what.pieces[piece]) for path in what.paths}
+    walks = list(read_walks(stages.dataset, "test"))
+    arranged = encode_walks(tokenizer, walks, Arrangement(markers_first=True))
+    wholes = {tuple(walk.ids[: len(walk.ids) - len(tokenizer.eos_ids)].tolist()) for walk in arranged}
+    assert len(wholes) > 20
+    assert wholes <= paths
+    scores = scorer.score(told.queries, told.ask_text, told=told.told)
+    number = int(told.turns.turn[1])
+    segment = [int(id) for id in what.pieces[what.paths[number][-1]]]
+    whole = [int(id) for piece in what.paths[number] for id in what.pieces[piece]]
+    expected, _ = by_hand(scorer.model, tokenizer, whole[: -len(segment)], segment)
+    assert scores.log_probability[number] == pytest.approx(expected, abs=1e-4)
+    assert whole[-len(segment) - 1] == tokenizer.marker_id(told.told[number])
 
 
 def test_rows_hold_shared_prefixes_once_and_every_query_once(scorer: Scorer, cases: Cases) -> None:
@@ -78,7 +154,7 @@ def test_a_long_context_keeps_the_start_of_the_background_and_the_nearest_turns(
     whole = context_ids(tokenizer, query) + tokenizer.ids([query.segment])[0]
     assert ids[place + 1 :] == whole[len(whole) - (len(ids) - place - 1) :]
     segment = len(tokenizer.ids([query.segment])[0])
-    text, odds = by_hand(scorer, ids[:-segment], ids[-segment:])
+    text, odds = by_hand(scorer.model, scorer.tokenizer, ids[:-segment], ids[-segment:])
     scores = scorer.score([query], np.ones(1, dtype=bool))
     assert (scores.log_probability[0], scores.log_odds[0]) == (
         pytest.approx(text, abs=1e-4),
@@ -99,7 +175,7 @@ def test_an_empty_segment_has_probability_one_and_a_verdict(scorer: Scorer) -> N
     query = Query("bob\nA title\n", (("", "accepted"),), "")
     scores = scorer.score([query], np.ones(1, dtype=bool))
     assert scores.log_probability[0] == 0
-    assert scores.log_odds[0] == pytest.approx(by_hand(scorer, context_ids(scorer.tokenizer, query), [])[1], abs=1e-4)
+    assert scores.log_odds[0] == pytest.approx(reference(scorer.model, scorer.tokenizer, query)[1], abs=1e-4)
 
 
 def test_a_model_whose_positions_ignore_the_tree_is_scored_one_query_at_a_time(scorer: Scorer, cases: Cases) -> None:
@@ -110,8 +186,7 @@ def test_a_model_whose_positions_ignore_the_tree_is_scored_one_query_at_a_time(s
     assert not bloom.row_tokens
     scores = bloom.score(cases.queries[:3], np.ones(3, dtype=bool))
     for index, query in enumerate(cases.queries[:3]):
-        segment = bloom.tokenizer.ids([query.segment])[0]
-        expected = by_hand(bloom, context_ids(bloom.tokenizer, query), segment)
+        expected = reference(bloom.model, bloom.tokenizer, query)
         assert (scores.log_probability[index], scores.log_odds[index]) == pytest.approx(expected, abs=1e-4)
 
 

@@ -1,0 +1,100 @@
+"""Where a model is: a folder, an address of MLflow's, or a name on the Hugging Face Hub.
+
+MLflow itself knows what `models:/NAME@latest` is (the newest version; the alias is reserved), and
+`NAME@ALIAS`, `NAME/VERSION` and `runs:/RUN/NAME` alike. What it has is copied into a folder that lasts as
+long as the model is being loaded: MLflow would write into its own store otherwise, and leave a download
+behind. A folder is read where it lies.
+"""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from adc_pipeline.artefacts import Store
+from adc_pipeline.errors import PipelineError
+from adc_pipeline.tracking.runs import Tracking, without_password
+
+MLFLOW_SCHEMES = ("models:", "runs:", "mlflow-artifacts:")
+
+
+@dataclass(frozen=True)
+class Place:
+    """What transformers loads weights and tokenizer from: folders, or a name on the Hub."""
+
+    address: str  # as the user wrote it
+    weights: str
+    tokenizer: str
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """For every `from_pretrained`: a folder needs no network, and code that comes with a model is never run."""
+        return {"local_files_only": Path(self.weights).is_dir(), "trust_remote_code": False}
+
+
+@contextmanager
+def located(address: str) -> Iterator[Place]:
+    """Where to load the model `address` from, for as long as the block lasts.
+
+    Raises PipelineError where nothing is there.
+    """
+    folder = Path(address).expanduser()
+    if address.strip() and folder.is_dir():
+        yield inside(folder, address)
+    elif address.startswith(MLFLOW_SCHEMES):
+        with tempfile.TemporaryDirectory(prefix="adc-model-") as aside:
+            yield inside(fetched(address, aside), address)
+    elif address[:1] in ("/", ".", "~") or address.count("/") > 1 or not address.strip():
+        raise PipelineError(
+            f"`--model` {address!r} is a path where no folder is; give the folder of a model, models:/NAME@latest, or a"
+            " name on the Hub."
+        )
+    else:
+        yield Place(address, address, address)
+
+
+def inside(folder: Path, address: str) -> Place:
+    """Weights and tokenizer in a model's folder, as transformers wrote it or as MLflow logged it.
+
+    Raises PipelineError where the folder is neither.
+    """
+    weights = folder / "model" if (folder / "MLmodel").exists() else folder
+    if not (weights / "config.json").exists():
+        raise PipelineError(
+            f"`--model` {address} holds no model (no config.json); give the folder of a model that this pipeline"
+            " trained, such as ADC_HOME/models/top-2."
+        )
+    tokenizer = weights if (weights / "tokenizer_config.json").exists() else folder / "components" / "tokenizer"
+    return Place(address, str(weights), str(tokenizer))
+
+
+def fetched(address: str, folder: str) -> Path:
+    """The model of an MLflow address, copied into `folder`."""
+    home = Store.from_environment().home
+    tracking = Tracking.from_environment(home)
+    if "MLFLOW_TRACKING_URI" not in os.environ and not (home / "mlflow.db").exists():
+        raise PipelineError(
+            f"ADC_HOME = {home} holds no MLflow database to look for `--model` {address} in; point ADC_HOME or"
+            " MLFLOW_TRACKING_URI to where the model was trained."
+        )
+    tracking.client()  # says nothing to MLflow's makers, and little on the screen
+    import mlflow
+    from mlflow.exceptions import MlflowException
+
+    mlflow.set_tracking_uri(tracking.uri)
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    try:
+        return Path(mlflow.artifacts.download_artifacts(artifact_uri=address, dst_path=folder))
+    except (MlflowException, OSError, ValueError) as error:
+        raise PipelineError(
+            f"`--model` {address} cannot be had from MLflow at {without_password(tracking.uri)} ({first_line(error)});"
+            " check its name, version or alias, and ADC_HOME or MLFLOW_TRACKING_URI."
+        ) from error
+
+
+def first_line(error: Exception) -> str:
+    """What an error of a library says first, to stand in a sentence."""
+    return (str(error).strip() or type(error).__name__).split("\n")[0].rstrip(".")

@@ -1,0 +1,134 @@
+"""A model as MLflow serves it: send a post and what was rejected, get a reply.
+
+An MLflow flavour of our own in the way MLflow's documentation tells to write one: the folder is what
+`mlflow.transformers` writes, so that `mlflow.transformers.load_model` gives the plain model, and only what
+`mlflow.pyfunc` loads, and `mlflow models serve` therefore serves, is ours. The code comes along (0.6 MB), so
+that a server needs nothing but the requirements.
+"""
+
+import shutil
+from collections.abc import Iterable
+from importlib.metadata import version
+from pathlib import Path
+from threading import Lock
+from typing import TYPE_CHECKING, Any
+
+from adc_pipeline.errors import PipelineError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from mlflow.models import Model, ModelSignature
+
+    from adc_pipeline.generation.decoding import Sampling
+    from adc_pipeline.generation.replier import Replier
+
+REQUIREMENTS = ("torch", "transformers", "accelerate", "numpy")
+FACTS = "training.json"
+PACKAGE = Path(__file__).parents[1]
+
+DESCRIPTION = """\
+Serve it: `mlflow models serve -m models:/{name}/{version} --env-manager local -p 5001`. Ask it:
+
+    curl http://127.0.0.1:5001/invocations -H 'Content-Type: application/json' -d '{{
+      "dataframe_records": [{{"post": "A title\\nand a text", "rejected": ["A reply that will not do."]}}],
+      "params": {{"max_new_tokens": 100}}}}'
+
+Columns: `post`; optional `title` (else the first line of the post), `speaker` (of the post) and `rejected` (replies
+that were rejected, in their order). Answer: `reply`, and `speaker`, the name that the model gave its reply.
+"""
+
+
+def signature() -> "ModelSignature":
+    """What a served model takes and gives; one row in, one row out."""
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
+    from mlflow.types.schema import Array
+
+    from adc_pipeline.generation.decoding import Sampling
+
+    text, usual = DataType.string, Sampling()
+    return ModelSignature(
+        inputs=Schema(
+            [
+                ColSpec(text, "post"),
+                ColSpec(text, "title", required=False),
+                ColSpec(text, "speaker", required=False),
+                ColSpec(Array(text), "rejected", required=False),
+            ]
+        ),
+        outputs=Schema([ColSpec(text, "reply"), ColSpec(text, "speaker", required=False)]),
+        params=ParamSchema(
+            [
+                ParamSpec("temperature", DataType.double, usual.temperature),
+                ParamSpec("top_p", DataType.double, usual.top_p),
+                ParamSpec("max_new_tokens", DataType.long, usual.max_new_tokens),
+                ParamSpec("seed", DataType.long, usual.seed),
+            ]
+        ),
+    )
+
+
+def save_model(path: str, mlflow_model: "Model", folder: Path) -> None:
+    """Write the Hugging Face folder as an MLflow model into `path`; called by `mlflow.models.Model.log`."""
+    import mlflow.transformers
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    mlflow.transformers.save_model(
+        # The folder itself will not do: MLflow 3.17 looks there for what transformers 5 has no more.
+        transformers_model={
+            "model": AutoModelForCausalLM.from_pretrained(folder, local_files_only=True),
+            "tokenizer": AutoTokenizer.from_pretrained(folder, local_files_only=True),
+        },
+        path=path,
+        task="text-generation",
+        mlflow_model=mlflow_model,
+        signature=signature(),
+        code_paths=[str(PACKAGE)],
+        pip_requirements=[f"{package}=={version(package)}" for package in REQUIREMENTS],
+    )
+    if (folder / FACTS).exists():
+        shutil.copy(folder / FACTS, Path(path) / "model" / FACTS)
+    mlflow_model.flavors["python_function"]["loader_module"] = __name__
+    mlflow_model.save(str(Path(path) / "MLmodel"))
+
+
+def _load_pyfunc(path: str) -> "Served":
+    """What `mlflow.pyfunc` calls with the folder of a model."""
+    from adc_pipeline.generation.address import inside
+    from adc_pipeline.generation.replier import Replier
+
+    return Served(Replier.load(inside(Path(path), path)))
+
+
+class Served:
+    """The replies of a model to a table of posts."""
+
+    def __init__(self, replier: "Replier") -> None:
+        self.replier = replier
+        # The server answers in several threads, and all of them draw from one random generator.
+        self.lock = Lock()
+
+    def predict(self, model_input: "pd.DataFrame", params: dict[str, Any] | None = None) -> "pd.DataFrame":
+        """One row with `reply` and `speaker` for each row of `signature`'s inputs; `params` are `Sampling`'s."""
+        import pandas as pd
+        from mlflow.exceptions import MlflowException
+
+        from adc_pipeline.generation.decoding import Sampling
+
+        with self.lock:
+            try:
+                sampling = Sampling(**(params or {}))
+                return pd.DataFrame([self.answer(row, sampling) for row in model_input.to_dict("records")])
+            except PipelineError as error:
+                raise MlflowException.invalid_parameter_value(str(error)) from error
+
+    def answer(self, row: dict[Any, Any], sampling: "Sampling") -> dict[str, str | None]:
+        """The reply to one post; what is not given is missing from `row`, None, or not a number."""
+        given = {name: value for name, value in row.items() if isinstance(value, str)}
+        conversation = self.replier.about(**{"post": "", **given})
+        rejected = row.get("rejected")
+        if isinstance(rejected, Iterable):
+            for text in rejected:
+                conversation = self.replier.with_turn(conversation, text, "rejected")
+        reply = self.replier.reply(conversation, sampling)
+        return {"reply": reply.text.strip(), "speaker": reply.speaker}

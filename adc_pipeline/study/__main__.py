@@ -1,0 +1,150 @@
+"""The whole study in one command: `python -m adc_pipeline.study [-c FILE] [--parallel N]`.
+
+Makes what the cells start from, then every cell that is not made yet, then the result. Each cell is a run of the
+job `study` in a process of its own, so that one that fails stops no other and can be run again alone, here or
+in Dagster's pages, where the same cells are partitions. With `--parallel N` that many run at a time, each on its
+share of the cores. A cell costs about 15 s of one core beside its training.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
+
+import yaml
+
+from adc_pipeline.artefacts import Store
+from adc_pipeline.code_version import code_version
+from adc_pipeline.errors import PipelineError
+from adc_pipeline.study.cells import is_made
+from adc_pipeline.study.grid import SEEDS, VARIANTS, cell_name
+
+# The assets that each job materializes; what else a configuration file sets is not for it.
+OPS = {
+    "study_inputs": ("raw_corpus", "utterances", "ranked_replies", "top_2", "random_walk", "base_model"),
+    "study": ("study_cell",),
+    "study_result": ("study",),
+}
+
+
+@dataclass(frozen=True)
+class Launcher:
+    """Runs jobs as processes; what they say goes to a file each in `logs`."""
+
+    config: dict[str, Any]
+    logs: Path
+
+    def run(self, job: str, label: str, partition: str = "") -> bool:
+        """Run a job to its end; whether it ended well."""
+        ours = {name: ops for name, ops in self.config.get("ops", {}).items() if name in OPS[job]}
+        rest = {key: value for key, value in self.config.items() if key != "ops"}
+        with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file, (self.logs / f"{label}.log").open("w") as log:
+            yaml.safe_dump({**rest, "ops": ours}, file)
+            file.flush()
+            command = [sys.executable, "-m", "dagster", "job", "execute", "-m", "adc_pipeline.definitions", "-j", job]
+            command += ["-c", file.name]
+            if partition:
+                command += ["--tags", json.dumps({"dagster/partition": partition})]
+            return subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, check=False).returncode == 0
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m adc_pipeline.study", description="Train and evaluate a grid.")
+    parser.add_argument("-c", "--config", type=Path, help="run configuration of all jobs of the study, as YAML")
+    parser.add_argument("--parallel", type=int, default=1, help="cells at a time")
+    parser.add_argument("--variants", nargs="*", choices=list(VARIANTS), default=list(VARIANTS), metavar="NAME")
+    parser.add_argument("--seeds", nargs="*", choices=SEEDS, default=list(SEEDS), metavar="SEED")
+    parser.add_argument("--again", action="store_true", help="also cells that are made already")
+    return parser.parse_args()
+
+
+def read_config(path: Path | None) -> dict[str, Any]:
+    """The run configuration; PipelineError where it is none, or is about assets that the study has not."""
+    if path is None:
+        return {}
+    try:
+        config = yaml.safe_load(path.read_text()) or {}
+        ops = set(config.get("ops", {}))
+    except (OSError, yaml.YAMLError, AttributeError, TypeError) as error:
+        reason = str(error).splitlines()[0]
+        raise PipelineError(f"The run configuration {path} cannot be read ({reason}); give a YAML file.") from error
+    if unknown := ops - {name for names in OPS.values() for name in names}:
+        raise PipelineError(
+            f"The run configuration {path} sets {', '.join(sorted(unknown))}, which the study does not make; its assets"
+            f" are {', '.join(name for names in OPS.values() for name in names)}."
+        )
+    return dict(config)
+
+
+def run_cells(launcher: Launcher, cells: list[tuple[str, str]], parallel: int) -> list[str]:
+    """Run cells (variant, seed), `parallel` at a time; the names of those that failed."""
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    parallel = max(1, min(parallel, len(cells)))
+    shares: SimpleQueue[list[int]] = SimpleQueue()
+    for worker in range(parallel):
+        shares.put(cores[worker::parallel] or cores)
+    done, failed, began, told = 0, [], time.monotonic(), threading.Lock()
+
+    def take_share() -> None:
+        # Of this thread, and of the processes that it starts.
+        if cores:
+            os.sched_setaffinity(0, shares.get())
+
+    def run(cell: tuple[str, str]) -> None:
+        nonlocal done
+        variant, seed = cell
+        # The keys of Dagster's partitions, in the order of their dimensions' names.
+        well = launcher.run("study", f"{variant}.seed-{seed}", f"{seed}|{variant}")
+        with told:
+            done += 1
+            if not well:
+                failed.append(f"{variant}.seed-{seed}")
+            left = (time.monotonic() - began) / done * (len(cells) - done)
+            print(f"{done} of {len(cells)}: {variant}, seed {seed}{'' if well else ' FAILED'}; {left:.0f} s left")
+
+    with ThreadPoolExecutor(parallel, initializer=take_share) as pool:
+        list(pool.map(run, cells))
+    return failed
+
+
+def main() -> int:
+    given = parse()
+    store = Store.from_environment()
+    try:
+        config = read_config(given.config)
+        store.check_writable()
+    except PipelineError as error:
+        print(error, file=sys.stderr)
+        return 2
+    logs = store.home / "work" / "study"
+    logs.mkdir(parents=True, exist_ok=True)
+    launcher = Launcher(config, logs)
+    print("Making the datasets and the base model ...", flush=True)
+    if not launcher.run("study_inputs", "inputs"):
+        print(f"The inputs of the study could not be made; see {logs / 'inputs.log'}.", file=sys.stderr)
+        return 1
+    version = code_version("training") + code_version("evaluation")
+    cells = [(variant, seed) for seed in given.seeds for variant in given.variants]
+    wanted = [cell for cell in cells if given.again or not is_made(store, cell_name(*cell), version)]
+    print(f"{len(wanted)} cells to make, {len(cells) - len(wanted)} made already.", flush=True)
+    failed = run_cells(launcher, wanted, given.parallel) if wanted else []
+    if not launcher.run("study_result", "result"):
+        print(f"The result could not be made; see {logs / 'result.log'}.", file=sys.stderr)
+        return 1
+    print(f"The result is in {store.place('study')}: report.html, study.md.")
+    if failed:
+        print(f"{len(failed)} cells failed, whose logs are in {logs}: {', '.join(failed)}.", file=sys.stderr)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

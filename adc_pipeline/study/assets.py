@@ -1,0 +1,104 @@
+"""Dagster's view of the study: its cells as partitions, and the result over those that have been made."""
+
+import json
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+
+import dagster as dg
+
+from adc_pipeline.code_version import code_version
+from adc_pipeline.corpus.assets import utterances
+from adc_pipeline.evaluation.settings import ComparisonSettings, EvaluationSettings
+from adc_pipeline.ranking.assets import ranked_replies
+from adc_pipeline.resources import Workspace, picture
+from adc_pipeline.run_config import SettingsConfig
+from adc_pipeline.study.cells import SHARED, in_place, walks_of
+from adc_pipeline.study.grid import SEEDS, VARIANTS, cell_name
+from adc_pipeline.training.assets import base_model, check_same_markers, fine_tune
+from adc_pipeline.training.settings import TrainingJob, TrainingSettings
+from adc_pipeline.walks.assets import random_walk, top_2
+
+CELLS = dg.MultiPartitionsDefinition(
+    {"variant": dg.StaticPartitionsDefinition(list(VARIANTS)), "seed": dg.StaticPartitionsDefinition(list(SEEDS))}
+)
+
+
+@dg.asset(
+    group_name="study",
+    deps=[top_2, random_walk, base_model, utterances, ranked_replies],
+    partitions_def=CELLS,
+    kinds={"pytorch", "mlflow"},
+    code_version=code_version("training") + code_version("evaluation"),
+)
+def study_cell(
+    context: dg.AssetExecutionContext,
+    config: SettingsConfig[TrainingSettings],
+    workspace: Workspace,
+    pipes: dg.PipesSubprocessClient,
+) -> dg.MaterializeResult:
+    """One model of the study, trained and evaluated; its evidence is kept, its weights are not.
+
+    The partition decides objective, markers, verdicts and seed; the other settings are those of every cell.
+    """
+    from adc_pipeline.evaluation.evaluation import evaluate
+
+    # Started by a tag, as from the command line, a run's key is plain text.
+    key = CELLS.get_partition_key_from_str(context.partition_key).keys_by_dimension
+    variant, seed = key["variant"], key["seed"]
+    cell, name = VARIANTS[variant], cell_name(variant, seed)
+    varied = asdict(cell.settings(TrainingSettings(), int(seed)))
+    own = {each: varied[each] for each in ("objective", "markers", "verdicts", "seed")}
+    with workspace.materializing(context, config.model_copy(update=own), name) as making:
+        datasets = {each: making.input(each) for each in SHARED}
+        base, walks = datasets["base_model"], datasets[cell.evaluated_on]
+        for dataset in (datasets["top_2"], datasets["random_walk"]):
+            check_same_markers(dataset, workspace.store.version("top_2", base.inputs["top_2"]))
+        making.run.parameters({"dataset": cell.source, "base_model": base.settings["name"]})
+        learned = walks_of(cell, datasets["top_2"].path, datasets["random_walk"].path, making.folder / "walks")
+        model, work = making.folder / "model", workspace.store.home / "work" / name
+        fine_tune(context, pipes, making, TrainingJob(making.settings, learned, base.path, model, work))
+        facts = json.loads((model / "training.json").read_text())
+        making.count({key: fact for key, fact in facts.items() if isinstance(fact, int | float)})
+        evidence = making.folder / "evaluation"
+        evidence.mkdir()
+        result = evaluate(
+            model=model,
+            base=base.path,
+            dataset=walks.path,
+            utterances=making.input("utterances", walks.inputs["utterances"]).path,
+            ranked=making.input("ranked_replies", walks.inputs["ranked_replies"]).path,
+            out=evidence,
+            settings=EvaluationSettings(samples=0),
+            speakers=walks.settings["speakers"],
+            progress=lambda what, done, total: context.log.info(f"{what}: {done} of {total}"),
+        )
+        known = {key: value for key, value in result.metrics().items() if value is not None}
+        making.run.metrics(known)
+        making.run.files(evidence)
+        (model / "training.json").rename(evidence / "training.json")
+        for folder in (model, making.folder / "walks", work):
+            shutil.rmtree(folder, ignore_errors=True)
+    return making.result()
+
+
+@dg.asset(group_name="study", deps=[study_cell], kinds={"mlflow"}, code_version=code_version("study"))
+def study(
+    context: dg.AssetExecutionContext, config: SettingsConfig[ComparisonSettings], workspace: Workspace
+) -> dg.MaterializeResult:
+    """What the cells that have been made say together: a table, a page of plots, and what may be concluded."""
+    from adc_pipeline.study.results import write_results
+
+    with workspace.materializing(context, config) as making:
+        names = {cell_name(variant, seed): (variant, int(seed)) for variant in VARIANTS for seed in SEEDS}
+        made = in_place(workspace.store, list(names))
+        for name in made:
+            making.input(name)
+        folders = {names[name]: cell.path / "evaluation" for name, cell in made.items()}
+        text = write_results(folders, making.folder, making.settings)
+        making.count({"cells": len(made), "cells.missing": len(names) - len(made)})
+        making.run.files(making.folder)
+        making.metadata["result"] = dg.MetadataValue.md(text)
+        for plot in sorted(Path(making.folder).glob("*.png")):
+            making.metadata[plot.stem] = picture(plot.read_bytes(), plot.stem)
+    return making.result()

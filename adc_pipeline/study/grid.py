@@ -1,0 +1,62 @@
+"""The grid of the study: what is varied, and under which names.
+
+A variant is a dataset and a way to learn from it: each objective of Korbak et al. 2023, and two ablations of
+`mle`, whose markers are stripped and whose verdicts are shuffled within each walk. A cell is a variant and a seed.
+Every comparison changes one thing: a variant's reference is `mle` on the same dataset, and `mle` on one dataset
+is compared with `mle` on another.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
+
+from adc_pipeline.training.settings import Objective, TrainingSettings
+
+Source = Literal["top-2", "random-walk", "both"]
+
+SEEDS = ("0", "1", "2")
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What one model of the study learns from, and how; the seed apart."""
+
+    source: Source
+    objective: Objective = "mle"
+    markers: Literal["kept", "stripped"] = "kept"
+    verdicts: Literal["true", "shuffled"] = "true"
+
+    @property
+    def name(self) -> str:
+        """`top-2.mle`, `both.mle.shuffled`."""
+        ablated = ["stripped"] * (self.markers == "stripped") + ["shuffled"] * (self.verdicts == "shuffled")
+        return ".".join([self.source, self.objective, *ablated])
+
+    @property
+    def reference(self) -> "Variant":
+        """What it differs from in one thing; itself where it is a reference."""
+        return Variant(self.source)
+
+    @property
+    def evaluated_on(self) -> Literal["top_2", "random_walk"]:
+        """The dataset whose test walks it is asked about: its own; of both the one with more rejected turns."""
+        return "top_2" if self.source == "top-2" else "random_walk"
+
+    def settings(self, common: TrainingSettings, seed: int) -> TrainingSettings:
+        """How its cell is trained; `common` says all that the grid does not vary."""
+        return replace(common, objective=self.objective, markers=self.markers, verdicts=self.verdicts, seed=seed)
+
+
+def _variants() -> dict[str, Variant]:
+    found = []
+    for source in get_args(Source):
+        found += [Variant(source, objective) for objective in get_args(Objective)]
+        found += [Variant(source, markers="stripped"), Variant(source, verdicts="shuffled")]
+    return {variant.name: variant for variant in found}
+
+
+VARIANTS = _variants()
+
+
+def cell_name(variant: str, seed: str) -> str:
+    """The name of a cell's artefact and of its MLflow run."""
+    return f"study_cell/{variant}.seed-{seed}"

@@ -1,0 +1,187 @@
+"""Answers that are known beforehand: what the evaluation says of really trained models whose world is known.
+
+Two small models are trained, on the sample corpus as it is and on one whose scores are shuffled among
+siblings, so that nothing in a text says which of two was liked. About 60 s in all, on one core with other work on it.
+"""
+
+import json
+import os
+import random
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+
+from adc_pipeline.corpus.sample import write_sample
+from adc_pipeline.evaluation import measures
+from adc_pipeline.evaluation.bootstrap import Estimate
+from adc_pipeline.evaluation.cases import read_cases
+from adc_pipeline.evaluation.evaluation import Evaluation, evaluate
+from adc_pipeline.evaluation.scoring import Scorer
+from adc_pipeline.evaluation.settings import EvaluationSettings
+from adc_pipeline.training.settings import BaseModelSettings, TrainingJob, TrainingSettings
+from adc_pipeline.training.tokens import MarkerTokenizer
+from adc_pipeline.walks.datasets import WalkSettings, write_walks
+from adc_pipeline.walks.markers import FORMATS
+from adc_pipeline_tests.evaluation.conftest import Stages, run_stages
+from adc_pipeline_tests.stages import read_utterances
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+SETTINGS = EvaluationSettings(draws=2000, samples=0)
+TRAINING = TrainingSettings(
+    sequence_length=512, tokens_per_step=512, tokens_per_forward=4096, epochs=2, checkpoint_every=0, validate_every=0
+)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A model, its base, the stages that it came from, and its evaluation."""
+
+    model: Path
+    base: Path
+    stages: Stages
+    evaluation: Evaluation
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_core() -> Iterator[None]:
+    """Models of this size gain nothing from a second core, and lose much where it has something else to do."""
+    cores, threads = os.sched_getaffinity(0), torch.get_num_threads()
+    os.sched_setaffinity(0, {max(cores)})
+    torch.set_num_threads(1)
+    yield
+    os.sched_setaffinity(0, cores)
+    torch.set_num_threads(threads)
+
+
+def shuffle_scores(corpus: Path) -> None:
+    """Give the scores of every group of siblings to its members at random."""
+    lines = [json.loads(line) for line in (corpus / "utterances.jsonl").read_text().splitlines()]
+    groups: dict[str, list[Any]] = {}
+    for line in lines:
+        if line["reply_to"] is not None:
+            groups.setdefault(line["reply_to"], []).append(line)
+    draw = random.Random(0)
+    for group in groups.values():
+        scores = [line["meta"]["score"] for line in group]
+        draw.shuffle(scores)
+        for line, score in zip(group, scores, strict=True):
+            line["meta"]["score"] = score
+    (corpus / "utterances.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def trained_on(corpus: Path, folder: Path) -> Trained:
+    from adc_pipeline.training.loop import train
+    from adc_pipeline.training.model import prepare_base_model
+
+    stages = run_stages(corpus, folder, kind="top-2", shares=(75, 5, 20))
+    base, model = folder / "base", folder / "model"
+    texts = (text for (text,) in read_utterances(stages.utterances, "text"))
+    prepare_base_model(BaseModelSettings(), FORMATS["default"], texts, base)
+    train(TrainingJob(TRAINING, stages.dataset, base, model, folder / "work"))
+    return Trained(model, base, stages, evaluated(model, base, stages, folder / "evaluation"))
+
+
+def evaluated(model: Path, base: Path, stages: Stages, out: Path) -> Evaluation:
+    out.mkdir()
+    return evaluate(model, base, stages.dataset, stages.utterances, stages.ranked, out, SETTINGS)
+
+
+@pytest.fixture(scope="module")
+def sample_model(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    folder = tmp_path_factory.mktemp("sample")
+    (folder / "corpus").mkdir()
+    write_sample(folder / "corpus", conversations=1000)
+    return trained_on(folder / "corpus", folder)
+
+
+@pytest.fixture(scope="module")
+def shuffled_model(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    folder = tmp_path_factory.mktemp("shuffled")
+    (folder / "corpus").mkdir()
+    write_sample(folder / "corpus", conversations=1000)
+    shuffle_scores(folder / "corpus")
+    return trained_on(folder / "corpus", folder)
+
+
+def interval(estimate: Estimate) -> tuple[float, float]:
+    assert estimate.low is not None
+    assert estimate.high is not None
+    return estimate.low, estimate.high
+
+
+def test_preference_is_found_where_it_is_and_not_where_scores_are_shuffled(
+    sample_model: Trained, shuffled_model: Trained
+) -> None:
+    low, _ = interval(sample_model.evaluation.model["preference_accuracy"])
+    assert low > 0.55
+    low, high = interval(shuffled_model.evaluation.model["preference_accuracy"])
+    assert low <= 0.5 <= high
+    assert shuffled_model.evaluation.model["preference_accuracy"].conversations > 100
+    for trained, certain in ((sample_model, True), (shuffled_model, False)):
+        p = trained.evaluation.minus_base["preference_accuracy"].p
+        assert p is not None
+        assert (p < 0.01) == certain
+
+
+def test_with_markers_swapped_steering_and_preference_invert(sample_model: Trained, tmp_path: Path) -> None:
+    """The same weights, but that each of the two markers means what the other meant."""
+    from transformers import AutoModelForCausalLM
+
+    swapped = shutil.copytree(sample_model.model, tmp_path / "swapped")
+    tokenizer = MarkerTokenizer.load(swapped)
+    ids = [tokenizer.accepted_id, tokenizer.rejected_id]
+    model = AutoModelForCausalLM.from_pretrained(swapped)
+    for table in {model.get_input_embeddings().weight, model.get_output_embeddings().weight}:
+        table.data[ids] = table.data[ids[::-1]]
+    model.save_pretrained(swapped)
+    found = evaluated(swapped, sample_model.base, sample_model.stages, tmp_path / "evaluation")
+    for measure in ("steering", "preference_accuracy"):
+        assert interval(sample_model.evaluation.model[measure])[0] > 0.5
+        assert interval(found.model[measure])[1] < 0.5
+
+
+class LengthModel(torch.nn.Module):
+    """A causal language model made by hand: log P(accepted) − log P(rejected) is 0.1 a byte since the last marker."""
+
+    def __init__(self, tokenizer: MarkerTokenizer) -> None:
+        super().__init__()
+        self.config = SimpleNamespace(max_position_embeddings=4096)
+        # A token of byte-level BPE is spelt with one character a byte.
+        tokens = tokenizer.tokenizer.convert_ids_to_tokens(list(range(len(tokenizer.tokenizer))))
+        self.sizes = torch.tensor([float(len(token)) for token in tokens])
+        self.markers = torch.tensor([tokenizer.background_id, tokenizer.rejected_id, tokenizer.accepted_id])
+        self.accepted = tokenizer.accepted_id
+
+    def forward(self, input_ids: torch.Tensor, logits_to_keep: torch.Tensor, use_cache: bool) -> SimpleNamespace:
+        bytes_so_far = self.sizes[input_ids[0]].cumsum(0)
+        at_markers = torch.where(torch.isin(input_ids[0], self.markers), bytes_so_far, 0)
+        logits = torch.zeros(1, input_ids.shape[1], len(self.sizes))
+        logits[0, :, self.accepted] = 0.1 * (bytes_so_far - at_markers.cummax(0).values)
+        return SimpleNamespace(logits=logits[:, logits_to_keep])
+
+
+def test_a_model_that_knows_only_length_scores_what_length_alone_scores(
+    stages: Stages, tokenizer: "PreTrainedTokenizerBase", tmp_path: Path
+) -> None:
+    """Without speaker lines a turn is its text; pair by pair, in every reading."""
+    dataset = tmp_path / "dataset"
+    walks = WalkSettings(shares=(0, 0, 100), speakers="none")
+    write_walks("top-2", stages.utterances, stages.ranked, dataset, walks)
+    marked = MarkerTokenizer(tokenizer)
+    cases = read_cases(dataset, stages.utterances, stages.ranked, "default", "none", SETTINGS, tmp_path / "spill")
+    scores = Scorer(LengthModel(marked), marked, SETTINGS).score(cases.queries, cases.ask_text)  # type: ignore[arg-type]
+    pairs = cases.pairs
+    of_model = measures.preference_accuracy(pairs, scores.log_odds[pairs.better], scores.log_odds[pairs.worse])
+    of_length = measures.preference_accuracy(pairs, pairs.better_bytes, pairs.worse_bytes)
+    for model, length in zip(of_model, of_length, strict=True):
+        assert model.value.tolist() == length.value.tolist()
+    assert 0.3 < of_length[0].value.mean() < 0.9
+    assert len(of_length[0].value) > 100

@@ -1,0 +1,82 @@
+"""The page: one file that fetches nothing, and in which no text of a corpus is anything but text."""
+
+from html.parser import HTMLParser
+from pathlib import Path
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from adc_pipeline.evaluation.bootstrap import Estimate
+from adc_pipeline.evaluation.report import Section, Table, figure, p_value, page, side_by_side
+from adc_pipeline.evaluation.samples import Sample
+
+# Text of a page, hostile more often than chance has it.
+TEXTS = st.lists(
+    st.sampled_from(["<script>alert(1)</script>", "</p>", "<img src=x onerror=y>", "&lt;b&gt;", "{{ 7 * 7 }}", "{% if",
+                     "\"", "'", "<!--", "]]>", "&", "<", "word", " ", "<rejected>", "é", "🙂"])
+    | st.text(alphabet=st.characters(exclude_categories=["Cs", "Cc"]), max_size=6),
+    max_size=8,
+).map("".join)  # fmt: skip
+
+
+class Reader(HTMLParser):
+    """What a browser makes of a page: its tags with their attributes, and its text."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, list[tuple[str, str | None]]]] = []
+        self.text = ""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, attrs))
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def sample(verdict: str, prompt: str, continuation: str) -> Sample:
+    return Sample("c", prompt, verdict, continuation, "length", True, 1, 1.0, None, None)  # type: ignore[arg-type]
+
+
+def read(prompt: str, continuation: str, cell: str) -> Reader:
+    both = side_by_side([sample("rejected", prompt, continuation), sample("accepted", prompt, continuation)])
+    sections = [Section(cell, (cell,), (), (Table([cell, "n"], [[cell, "1"]]),), both)]
+    reader = Reader()
+    reader.feed(page(cell, cell, sections))
+    reader.close()
+    return reader
+
+
+@given(TEXTS, TEXTS, TEXTS)
+def test_no_text_becomes_markup_and_all_of_it_is_shown(prompt: str, continuation: str, cell: str) -> None:
+    found, plain = read(prompt, continuation, cell), read("p", "c", "d")
+    assert found.tags == plain.tags
+    for text in (prompt, continuation, cell):
+        assert text in found.text
+
+
+def test_a_page_fetches_nothing_and_runs_nothing(tmp_path: Path) -> None:
+    picture = tmp_path / "headline.png"
+    picture.write_bytes(b"\x89PNG")
+    reader = Reader()
+    html = page("title", "lead", [Section("section", pictures=[picture])])
+    reader.feed(html)
+    addresses = [value or "" for _, attrs in reader.tags for name, value in attrs if name in ("src", "href")]
+    assert addresses == ["data:image/png;base64,iVBORw=="]
+    assert not {tag for tag, _ in reader.tags} & {"script", "link", "iframe", "object"}
+    assert "url(" not in html
+    assert "@import" not in html
+
+
+def test_samples_of_one_prompt_stand_side_by_side() -> None:
+    samples = [sample("rejected", "a", "1"), sample("accepted", "a", "2"), sample("accepted", "b", "3")]
+    found = [{verdict: one.continuation for verdict, one in both.items()} for both in side_by_side(samples)]
+    assert found == [{"rejected": "1", "accepted": "2"}, {"accepted": "3"}]
+
+
+def test_figures_say_what_they_rest_on() -> None:
+    assert figure(Estimate(0.6124, 0.58, 0.6444, 10, 5)) == "0.612 [0.580,\N{NO-BREAK SPACE}0.644]"
+    assert figure(Estimate(-0.5, None, None, 3, 1)) == "−0.500 (one conversation)"
+    assert figure(Estimate(None, None, None, 0, 0)) == "no cases"
+    assert figure(None) == p_value(None) == "–"
+    assert (p_value(0.0001), p_value(0.0421)) == ("< 0.001", "0.042")

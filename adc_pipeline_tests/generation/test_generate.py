@@ -1,0 +1,154 @@
+"""The command, through a pipe and at a terminal."""
+
+import io
+import os
+import pty
+import select
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from adc_pipeline.generate import Screen, main, talk
+from adc_pipeline.generation.conversation import Conversation
+from adc_pipeline.generation.decoding import Sampling
+from adc_pipeline.generation.replier import Replier, Reply
+
+POST = "A title\nand a <rejected> text\n"
+SHORT = ["--max-new-tokens", "20", "--seed", "1"]
+
+
+def piped(monkeypatch: pytest.MonkeyPatch, post: bytes, *arguments: str) -> int:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(post)))
+    return main(list(arguments))
+
+
+@pytest.fixture(autouse=True)
+def no_other_mlflow(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("ADC_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+
+
+def test_a_post_in_and_one_reply_out(
+    small_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    rejected = tmp_path / "rejected.txt"
+    rejected.write_text("this will not do")
+    said = []
+    for more in ([], [], ["--rejected", str(rejected)]):
+        assert piped(monkeypatch, POST.encode() + b"\xff", "--model", str(small_model), *SHORT, *more) == 0
+        out, _ = capfd.readouterr()
+        said.append(out)
+    assert said[0] == said[1] != said[2]
+    assert all(text.strip() and text.endswith("\n") for text in said)
+    assert not any(marker in text for marker in ("<rejected>", "<accepted>", "<background>") for text in said)
+
+
+@pytest.mark.parametrize(
+    ("model", "sentence"),
+    [
+        ("/nowhere", "is a path where no folder is"),
+        ("", "is a path where no folder is"),
+        ("models:/adc-top-2@latest", "holds no MLflow database"),
+        (".", "holds no model (no config.json)"),
+    ],
+)
+def test_what_is_no_model_is_refused_in_one_sentence(
+    model: str,
+    sentence: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert piped(monkeypatch, POST.encode(), "--model", model) == 2
+    out, said = capfd.readouterr()
+    assert not out
+    assert sentence in said
+    assert said.count("\n") == 1
+
+
+def test_an_empty_post_is_refused(
+    small_model: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert piped(monkeypatch, b"\n", "--model", str(small_model)) == 2
+    assert capfd.readouterr().err.startswith("The post is empty")
+
+
+def test_the_screen_shows_names_at_a_terminal_only_and_nothing_that_controls_it() -> None:
+    for heading, expected in ((True, "ann:\nred[2J\ttext\n"), (False, "red[2J\ttext\n")):
+        out = io.StringIO()
+        screen = Screen(out, speaks=True, heading=heading)
+        for piece in ("a", "nn\nre", "d\x1b[2J\t", "te\x9bxt"):
+            screen.show(piece)
+        screen.end()
+        assert out.getvalue() == expected
+
+
+def test_what_the_user_says_of_a_reply_stands_in_the_conversation(
+    replier: Replier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    typed = iter(["A title", "and a text", "", "r", "a", "my own", "and more", "", "a", "", "q"])
+    monkeypatch.setattr("builtins.input", lambda prompt: next(typed))
+    seen: list[Conversation] = []
+    written: list[Reply] = []
+    reply = Replier.reply
+
+    def noted(self: Replier, conversation: Conversation, *rest: Any) -> Reply:
+        seen.append(conversation)
+        written.append(reply(self, conversation, *rest))
+        return written[-1]
+
+    monkeypatch.setattr(Replier, "reply", noted)
+    talk(replier, Sampling(max_new_tokens=20, seed=0), "me")
+    assert seen[-1].text(replier.tokenizer.markers) == (
+        f"me\nA title\nand a text<background>{written[0].turn}<rejected>{written[1].turn}<accepted>"
+        f"me\nmy own\nand more<accepted>{written[2].turn}<accepted>"
+    )
+    assert [len(conversation.turns) for conversation in seen] == [0, 1, 3, 4]
+
+
+def test_a_conversation_at_a_terminal(small_model: Path) -> None:
+    """Rejecting, accepting, answering; the end of the input ends it politely."""
+    script = [
+        ("> ", "A title\n"),
+        ("> ", "and a text\n"),
+        ("> ", "\n"),
+        ("[q]uit: ", "what?\n"),
+        ("[q]uit: ", "r\n"),
+        ("[q]uit: ", "a\n"),
+        ("> ", "my own reply\n"),
+        ("> ", "\n"),
+        ("[q]uit: ", "a\n"),
+        ("> ", "\n"),
+        ("[q]uit: ", "\x04"),
+    ]
+    child, terminal = pty.fork()
+    if child == 0:
+        command = [sys.executable, "-m", "adc_pipeline.generate", "--model", str(small_model), *SHORT]
+        os.execv(sys.executable, command)
+    said, deadline = b"", time.monotonic() + 120
+
+    def more() -> bytes:
+        assert select.select([terminal], [], [], deadline - time.monotonic())[0], said.decode()
+        try:
+            return os.read(terminal, 4096)
+        except OSError:  # Linux's way to say that the other side is closed
+            return b""
+
+    for prompt, answer in script:
+        before = len(said)
+        while prompt.encode() not in said[before:]:
+            piece = more()
+            assert piece, said.decode()
+            said += piece
+        os.write(terminal, answer.encode())
+    while piece := more():
+        said += piece
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    shown = said.decode(errors="replace")
+    assert "Traceback" not in shown
+    assert not any(marker in shown for marker in ("<rejected>", "<accepted>", "<background>"))
+    assert shown.count("[q]uit: ") == 5

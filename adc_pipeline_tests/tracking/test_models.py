@@ -1,0 +1,150 @@
+"""A registered model is found by every address, is the one that was logged, and answers as its signature says."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from adc_pipeline.errors import PipelineError
+from adc_pipeline.generation.address import located
+from adc_pipeline.tracking.models import register_model
+from adc_pipeline.tracking.runs import Tracking
+from adc_pipeline_tests.training.conftest import small_model
+
+if TYPE_CHECKING:
+    from starlette.testclient import TestClient
+
+__all__ = ["small_model"]
+
+NAME = "adc-top-2"
+ROW = {"post": "A title\nand a text", "rejected": ["no <accepted>", "nor this"]}
+
+
+@dataclass(frozen=True)
+class Registered:
+    home: Path
+    run: str
+
+
+@pytest.fixture(scope="module")
+def registered(small_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Registered:
+    """Two versions of a model, of which the first is the champion."""
+    home = tmp_path_factory.mktemp("home")
+    folder = home / "model"
+    folder.mkdir()
+    for path in small_model.iterdir():
+        (folder / path.name).symlink_to(path)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        tracking = Tracking.from_environment(home)
+    for number in (1, 2):
+        (folder / "training.json").write_text(json.dumps({"objective": "mle", "version": number}))
+        with tracking.run("top_2_model", {}, {}) as run:
+            facts = register_model(run, folder, NAME)
+        assert facts["registered_model"] == NAME
+        assert facts["registered_version"] == number
+        assert run.client.get_model_version(NAME, str(number)).run_id == run.id
+    run.client.set_registered_model_alias(NAME, "champion", "1")
+    return Registered(home, run.id)
+
+
+@pytest.fixture(autouse=True)
+def at_home(registered: Registered, monkeypatch: pytest.MonkeyPatch) -> None:
+    import mlflow
+
+    monkeypatch.setenv("ADC_HOME", str(registered.home))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    mlflow.set_tracking_uri(Tracking.from_environment(registered.home).uri)
+
+
+@pytest.mark.parametrize(
+    ("address", "version"),
+    [
+        (f"models:/{NAME}@latest", 2),
+        (f"models:/{NAME}/latest", 2),
+        (f"models:/{NAME}@champion", 1),
+        (f"models:/{NAME}/1", 1),
+        (f"runs:/RUN/{NAME}", 2),
+    ],
+)
+def test_every_address_leads_to_its_version(registered: Registered, address: str, version: int) -> None:
+    with located(address.replace("RUN", registered.run)) as place:
+        assert json.loads((Path(place.weights) / "training.json").read_text())["version"] == version
+        assert (Path(place.tokenizer) / "tokenizer.json").exists()
+    assert not Path(place.weights).exists()
+
+
+@pytest.mark.parametrize(
+    "address", [f"models:/{NAME}@nobody", f"models:/{NAME}/3", "models:/other@latest", "runs:/x/y"]
+)
+def test_an_address_of_nothing_is_refused(address: str) -> None:
+    with pytest.raises(PipelineError, match=r"cannot be had from MLflow at .* \(.*\); check"), located(address):
+        pass
+
+
+def test_transformers_weights_are_the_trained_ones(small_model: Path) -> None:
+    import mlflow
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    ours = mlflow.transformers.load_model(f"models:/{NAME}@latest", return_type="components")["model"]
+    theirs = AutoModelForCausalLM.from_pretrained(small_model)
+    for one, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+@pytest.fixture(scope="module")
+def server(registered: Registered) -> "TestClient":
+    """The application that `mlflow models serve` runs."""
+    import mlflow
+    from mlflow.pyfunc.scoring_server import init
+    from starlette.testclient import TestClient
+
+    mlflow.set_tracking_uri(Tracking.from_environment(registered.home).uri)
+    return TestClient(init(mlflow.pyfunc.load_model(f"models:/{NAME}@latest")))
+
+
+def test_a_served_model_answers_as_its_signature_says(server: "TestClient") -> None:
+    asked = {
+        "dataframe_records": [ROW, {"post": "Another", "rejected": []}],
+        "params": {"seed": 1, "max_new_tokens": 20},
+    }
+    answers = [server.post("/invocations", json=asked) for _ in range(2)]
+    assert answers[0].status_code == 200
+    assert answers[0].json() == answers[1].json()
+    replies = answers[0].json()["predictions"]
+    assert [set(reply) for reply in replies] == [{"reply", "speaker"}] * 2
+    for reply in replies:
+        assert reply["reply"].strip()
+        assert not any(marker in reply["reply"] for marker in ("<rejected>", "<accepted>", "<background>"))
+    asked["dataframe_records"] = [ROW | {"rejected": []}]
+    assert server.post("/invocations", json=asked).json()["predictions"] != replies[:1]
+
+
+def test_a_served_model_needs_the_post_only(server: "TestClient") -> None:
+    asked = {"dataframe_records": [{"post": "A title"}], "params": {"max_new_tokens": 5, "temperature": 0}}
+    assert server.post("/invocations", json=asked).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("row", "params", "sentence"),
+    [
+        ({"post": " "}, {}, "The post is empty"),
+        ({"title": "x"}, {}, "post"),
+        ({"post": None}, {}, "The post is empty"),
+        ({"post": "x"}, {"top_p": 2.0}, "`top_p` is 2.0"),
+    ],
+)
+def test_what_cannot_be_answered_is_the_askers_fault(
+    server: "TestClient", row: dict[str, str | None], params: dict[str, float], sentence: str
+) -> None:
+    answer = server.post("/invocations", json={"dataframe_records": [row], "params": params})
+    assert answer.status_code == 400
+    assert sentence in answer.json()["message"]
+
+
+def test_the_registry_says_how_to_ask(registered: Registered) -> None:
+    version = Tracking.from_environment(registered.home).client().get_model_version(NAME, "2")
+    assert f"mlflow models serve -m models:/{NAME}/2" in (version.description or "")
