@@ -6,15 +6,17 @@ takes about 6.5 s of one core after the imports: 1.8 s of scoring for each of th
 1.9 s of plots, 0.3 s of samples, 0.5 s of intervals and tests.
 """
 
+import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from adc_pipeline.artefacts import file_digest
+from adc_pipeline.artefacts import file_digest, folder_digest
 from adc_pipeline.evaluation import measures
 from adc_pipeline.evaluation.bootstrap import Difference, Estimate
 from adc_pipeline.evaluation.cases import Cases, answered, read_cases
@@ -23,7 +25,7 @@ from adc_pipeline.evaluation.learned import Learned
 from adc_pipeline.evaluation.measures import Measured
 from adc_pipeline.evaluation.report import evaluation_page
 from adc_pipeline.evaluation.samples import sample, sample_figures, write_samples
-from adc_pipeline.evaluation.scoring import Progress, Scorer
+from adc_pipeline.evaluation.scoring import Progress, Scorer, Scores
 from adc_pipeline.evaluation.settings import EvaluationSettings
 from adc_pipeline.walks.datasets import split_file
 from adc_pipeline.walks.markers import FORMATS
@@ -108,6 +110,7 @@ def evaluate(
     speakers: Speakers = "names",
     progress: Progress | None = None,
     provenance: Mapping[str, str] | None = None,
+    remembered: Path | None = None,
 ) -> Evaluation:
     """Evaluate the Hugging Face folder `model` against `base` on the test split of `dataset`.
 
@@ -116,7 +119,8 @@ def evaluate(
     `cases.parquet`, `samples.parquet`, `report.html` and the plots. What the model learned from, and so how
     its texts are laid out and which measures mean nothing, stands in its `training.json`. `progress` is
     called with what is being done, how much of it is done, and how much there is. `provenance` says in the
-    report where model and data come from, as names and values.
+    report where model and data come from, as names and values. `remembered` is a folder in which the base
+    model's answers are kept for the next evaluation that asks it the same.
     """
     settings = settings or EvaluationSettings()
     learned = Learned.read(model)
@@ -127,8 +131,13 @@ def evaluate(
     scores = scorer.score(cases.queries, cases.ask_text, progress, "model", cases.told, marked)
     samples = [] if "samples" in learned.left_out else sample(scorer, cases, settings)
     samples = [one for one in samples if f"samples.{one.verdict}" not in learned.left_out]
-    scorer = Scorer.load(base, settings)
-    base_scores = scorer.score(cases.queries, cases.ask_text, progress, "base model", cases.told, marked)
+
+    def ask_base() -> Scores:
+        scorer = Scorer.load(base, settings)
+        return scorer.score(cases.queries, cases.ask_text, progress, "base model", cases.told, marked)
+
+    asked = (folder_digest(base), settings.max_context_tokens, cases.queries, cases.told, marked)
+    base_scores = recalled(remembered, asked, ask_base)
     fits = scores.fits & base_scores.fits
     sets = (
         answered(cases.pairs, fits),
@@ -177,6 +186,22 @@ def evaluate(
     page = evaluation_page(evaluation, samples, plots, provenance or {})
     (out / "report.html").write_text(page, encoding="utf-8")
     return evaluation
+
+
+def recalled(folder: Path | None, asked: object, ask: Callable[[], Scores]) -> Scores:
+    """The answers to what is `asked`, from `folder` if they are there, else from `ask` and kept there."""
+    if folder is None:
+        return ask()
+    path = folder / f"{hashlib.sha256(repr(asked).encode()).hexdigest()}.npz"
+    if path.exists():
+        with np.load(path) as kept:
+            return Scores(**kept)
+    scores = ask()
+    folder.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f"{path.stem}-{os.getpid()}.partial.npz")
+    np.savez(aside, **{each.name: getattr(scores, each.name) for each in fields(scores)})
+    aside.rename(path)
+    return scores
 
 
 def mean(values: np.ndarray) -> float | None:

@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from adc_pipeline.errors import PipelineError
 from adc_pipeline.evaluation.prefix_tree import Path, Row, packed
 from adc_pipeline.evaluation.settings import EvaluationSettings
+from adc_pipeline.generation.conversation import fitted
 from adc_pipeline.walks.markers import Verdict
 
 if TYPE_CHECKING:
@@ -123,14 +124,9 @@ def encoded(
         if room < min(whole, SHORTEST_BACKGROUND):
             paths.append(())
             continue
-        kept = min(whole, max(room // 2, room - sum(sizes)))
-        room -= kept
-        nearest = len(turns)
-        while nearest and sizes[nearest - 1] <= room:
-            nearest -= 1
-            room -= sizes[nearest]
+        kept, nearest = fitted(whole, sizes, room)
         cut[index] = kept < whole or nearest > 0
-        start = background(query.background, min(whole, kept + room))
+        start = background(query.background, kept)
         near = [turn if told is None else turn[::-1] for turn in turns[nearest:]]
         paths.append((start, *(piece for turn in near for piece in turn), *ending))
     return Encoded(paths, pieces, cut)

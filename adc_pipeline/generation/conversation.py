@@ -65,7 +65,7 @@ def fitted(background: int, turns: Sequence[int], room: int) -> tuple[int, int]:
     """How much of a long context stays: tokens of the background, and the number of the first turn that does.
 
     The sizes are in tokens, markers included. The start of the background and the nearest turns stay: half of
-    the room for the background, or what the turns leave of it. As `evaluation.scoring.encoded` cuts.
+    the room for the background, or what the turns leave of it.
     """
     kept = min(background, max(room // 2, room - sum(turns)))
     left, nearest = room - kept, len(turns)

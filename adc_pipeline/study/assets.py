@@ -72,6 +72,7 @@ def study_cell(
             settings=EvaluationSettings(samples=0),
             speakers=walks.settings["speakers"],
             progress=lambda what, done, total: context.log.info(f"{what}: {done} of {total}"),
+            remembered=workspace.store.home / "work" / "study_cell" / "base_scores",
         )
         known = {key: value for key, value in result.metrics().items() if value is not None}
         making.run.metrics(known)

@@ -80,6 +80,9 @@ def model_asset(kind: WalkKind, dataset: dg.AssetsDefinition) -> dg.AssetsDefini
             fine_tune(context, pipes, making, TrainingJob(making.settings, walks.path, base.path, output, work))
             lift(output)
             facts = json.loads((making.folder / "training.json").read_text())
+            # How posts are spelt, which whoever talks with the model has to know.
+            facts["speakers"] = walks.settings["speakers"]
+            (making.folder / "training.json").write_text(json.dumps(facts, indent=2) + "\n")
             making.count({name: fact for name, fact in facts.items() if isinstance(fact, int | float)})
             registered = register_model(making.run, making.folder, f"adc-{kind}")
             (making.folder / REGISTERED).write_text(json.dumps(registered) + "\n")

@@ -224,6 +224,30 @@ def test_what_means_nothing_for_a_model_is_left_out_with_the_reason(
     assert families == ({*alike, "bits_per_byte"} if way == "filtering" else alike)
 
 
+def test_the_base_is_asked_the_same_only_once(
+    evaluated: Evaluated, model_folder: Path, base_folder: Path, stages: Stages, tmp_path: Path
+) -> None:
+    remembered, told = tmp_path / "remembered", []
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+        evaluation = evaluate(
+            *(model_folder, base_folder, stages.dataset, stages.utterances, stages.ranked, tmp_path / name, SETTINGS),
+            progress=lambda what, done, total: told.append(what),
+            remembered=remembered,
+        )
+        assert evaluation.metrics() == evaluated[1].metrics()
+    assert told.count("base model") == 1
+    (kept,) = remembered.iterdir()
+    # Another base model is asked anew.
+    (tmp_path / "third").mkdir()
+    evaluate(
+        *(base_folder, model_folder, stages.dataset, stages.utterances, stages.ranked, tmp_path / "third", SETTINGS),
+        remembered=remembered,
+    )
+    assert len(list(remembered.iterdir())) == 2
+    assert kept.exists()
+
+
 def test_measures_over_walks_are_not_compared_between_datasets(
     evaluated: Evaluated, corpus: Path, model_folder: Path, base_folder: Path, tmp_path: Path
 ) -> None:

@@ -15,6 +15,7 @@ from adc_pipeline.definitions import defs
 from adc_pipeline.errors import PipelineError
 from adc_pipeline.ranking.ranked_replies import RankingSettings
 from adc_pipeline.run_config import SettingsConfig
+from adc_pipeline.study.__main__ import OPS
 from adc_pipeline.walks.datasets import WalkSettings
 
 PACKAGE = Path(__file__).parents[2] / "adc_pipeline"
@@ -31,6 +32,15 @@ UPSTREAM = {
     "top_2_evaluation": {"top_2_model", "base_model", "top_2", "utterances", "ranked_replies"},
     "random_walk_evaluation": {"random_walk_model", "base_model", "random_walk", "utterances", "ranked_replies"},
     "comparison": {"top_2_evaluation", "random_walk_evaluation"},
+    "study_cell": {"top_2", "random_walk", "base_model", "utterances", "ranked_replies"},
+    "study": {"study_cell"},
+}
+JOBS = {
+    "datasets": {"raw_corpus", "utterances", "ranked_replies", "top_2", "random_walk"},
+    "study_inputs": {"raw_corpus", "utterances", "ranked_replies", "top_2", "random_walk", "base_model"},
+    "study": {"study_cell"},
+    "study_result": {"study"},
+    "adc": set(UPSTREAM) - {"study_cell", "study"},
 }
 
 
@@ -44,10 +54,13 @@ def test_the_asset_graph() -> None:
     assert set(PLACES) == set(UPSTREAM)
 
 
-def test_the_jobs() -> None:
-    graph = {job: names(defs.resolve_job_def(job).asset_layer.selected_asset_keys) for job in ("adc", "datasets")}
-    assert graph["adc"] == set(UPSTREAM)
-    assert graph["datasets"] == {"raw_corpus", "utterances", "ranked_replies", "top_2", "random_walk"}
+@pytest.mark.parametrize("job", JOBS)
+def test_the_jobs(job: str) -> None:
+    assert names(defs.resolve_job_def(job).asset_layer.selected_asset_keys) == JOBS[job]
+
+
+def test_the_study_knows_what_its_jobs_make() -> None:
+    assert {job: set(made) for job, made in OPS.items()} == {job: JOBS[job] for job in OPS}
 
 
 @pytest.mark.parametrize("preset", sorted((PACKAGE / "presets").glob("*.yaml")), ids=lambda path: path.stem)

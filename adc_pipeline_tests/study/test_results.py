@@ -1,0 +1,132 @@
+"""The study's arithmetic on cases made by hand: means over seeds, paired tests, one correction, honest sentences."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from adc_pipeline.evaluation.bootstrap import holm, paired_difference
+from adc_pipeline.evaluation.settings import ComparisonSettings
+from adc_pipeline.study.conclusions import conclusions
+from adc_pipeline.study.results import BASE, MEASURES, Test, read_study, write_results
+
+SETTINGS = ComparisonSettings(draws=400)
+CONVERSATIONS = 40
+
+
+def write_cell(folder: Path, share: float, seed: int, measures: tuple[str, ...] = ("preference_accuracy",)) -> Path:
+    """Three cases in each conversation, won with the probability `share`; the base model is at chance by ties."""
+    random = np.random.default_rng([seed, int(share * 100)])
+    rows: list[dict[str, Any]] = []
+    for measure in measures:
+        for conversation in range(CONVERSATIONS):
+            for case in range(3):
+                won = float(random.random() < share)
+                rows.append(
+                    {
+                        "measure": measure,
+                        "conversation_id": f"c{conversation}",
+                        "case": f"{case}",
+                        "weight": 1.0,
+                        "model": won,
+                        "base": 0.5,
+                        "length": None,
+                    }
+                )
+    folder.mkdir(parents=True)
+    schema = pa.schema(
+        {name: pa.string() for name in ("measure", "conversation_id", "case")}
+        | {name: pa.float64() for name in ("weight", "model", "base", "length")}
+    )
+    pq.write_table(pa.Table.from_pylist(rows, schema=schema), folder / "cases.parquet")
+    return folder
+
+
+def cells(folder: Path, shares: dict[str, float], seeds: int = 2) -> dict[tuple[str, int], Path]:
+    return {
+        (name, seed): write_cell(folder / name / str(seed), share, seed)
+        for name, share in shares.items()
+        for seed in range(seeds)
+    }
+
+
+def answers(folder: Path) -> np.ndarray:
+    table = pq.read_table(folder / "cases.parquet").to_pylist()
+    return np.array([row["model"] for row in sorted(table, key=lambda row: (row["conversation_id"], row["case"]))])
+
+
+def test_seeds_are_averaged_case_by_case_and_differences_are_paired(tmp_path: Path) -> None:
+    made = cells(tmp_path, {"top-2.mle": 0.8, "top-2.awr": 0.6, "random-walk.mle": 0.5})
+    study = read_study(made, SETTINGS)
+    mean = {name: (answers(made[name, 0]) + answers(made[name, 1])) / 2 for name in study.estimates}
+    for name, values in mean.items():
+        assert study.estimates[name]["preference_accuracy"].value == pytest.approx(values.mean())
+        assert study.base[name]["preference_accuracy"].value == 0.5
+        seeds = [answers(made[name, seed]).mean() for seed in (0, 1)]
+        assert study.by_seed[name]["preference_accuracy"] == pytest.approx(seeds)
+    conversation = np.repeat(np.arange(CONVERSATIONS), 3)
+    weight = np.ones(len(conversation))
+    compared = {
+        ("top-2.mle", BASE),
+        ("top-2.awr", BASE),
+        ("random-walk.mle", BASE),
+        ("top-2.awr", "top-2.mle"),
+        ("top-2.mle", "random-walk.mle"),
+    }
+    assert {(test.first, test.second) for test in study.tests} == compared
+    for test, found in study.tests.items():
+        other = np.full(len(weight), 0.5) if test.second == BASE else mean[test.second]
+        expected = paired_difference(mean[test.first], other, weight, conversation, SETTINGS.draws, SETTINGS.draw_seed)
+        assert found == expected
+    assert study.corrected == holm({test: found.p for test, found in study.tests.items() if found.p is not None})
+
+
+def test_what_is_there_is_said_and_what_is_not_is_not(tmp_path: Path) -> None:
+    strong = {"top-2.mle": 0.9, "top-2.mle.shuffled": 0.5, "top-2.filtering": 0.9}
+    made = cells(tmp_path, strong)
+    made["top-2.filtering", 0], made["top-2.filtering", 1] = made["top-2.mle", 0], made["top-2.mle", 1]
+    said = conclusions(read_study(made, SETTINGS))
+    assert any(one.startswith("top-2.mle: preference accuracy is above chance, 0.9") for one in said)
+    assert any(one.startswith("top-2.mle.shuffled differs from top-2.mle: preference_accuracy −0.") for one in said)
+    assert "Not shown to differ from what they are compared with, in any measure: top-2.filtering." in said
+
+
+@pytest.mark.parametrize("share", [0.5])
+def test_a_null_result_is_reported_as_one(share: float, tmp_path: Path) -> None:
+    study = read_study(cells(tmp_path, {"top-2.mle": share, "random-walk.mle": share}), SETTINGS)
+    said = conclusions(study)
+    assert sum("was not shown to differ from chance" in one for one in said) == 2
+    assert not any(" differs from " in one for one in said)
+
+
+def test_models_that_were_told_more_are_not_compared_by_bits(tmp_path: Path) -> None:
+    measures = ("in_context_improvement", "bits_per_byte.accepted")
+    made = {(name, 0): write_cell(tmp_path / name, 0.5, 0, measures) for name in ("top-2.mle", "top-2.conditional")}
+    tests = read_study(made, SETTINGS).tests
+    assert Test("top-2.conditional", "top-2.mle", "in_context_improvement") in tests
+    assert Test("top-2.conditional", "top-2.mle", "bits_per_byte.accepted") not in tests
+    assert Test("top-2.conditional", BASE, "bits_per_byte.accepted") in tests
+
+
+def test_the_result_is_one_page_one_table_and_figures_for_machines(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    text = write_results(cells(tmp_path, {"top-2.mle": 0.8, "both.mle": 0.5}), out, SETTINGS)
+    assert (out / "study.md").read_text() == text
+    assert "4 cells: 2 of the grid's 27 variants." in text
+    figures = json.loads((out / "study.json").read_text())
+    assert figures["top-2.mle.preference_accuracy"] > 0.6
+    assert figures["top-2.mle_minus_both.mle.preference_accuracy.p_holm"] < 0.05
+    page = (out / "report.html").read_text()
+    assert "data:image/png;base64," in page
+    assert "top-2.mle − both.mle" in page
+    assert (out / "study.png").stat().st_size > 5000
+    assert set(MEASURES) > {"preference_accuracy"}
+
+
+def test_no_cell_at_all_is_no_error(tmp_path: Path) -> None:
+    assert "0 cells" in write_results({}, tmp_path, SETTINGS)
