@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from adc_pipeline.engine import Engine
+from adc_pipeline.palette import SINGLE
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -16,7 +17,6 @@ COUNT = """
 SELECT ({expression})::DOUBLE AS value, count(*) AS number FROM read_parquet($1)
 GROUP BY value HAVING value IS NOT NULL
 """
-COLOUR = "#0072B2"
 
 
 def distributions(files: Sequence[str], columns: Mapping[str, str], engine: Engine) -> "Figure":
@@ -42,7 +42,7 @@ def distributions(files: Sequence[str], columns: Mapping[str, str], engine: Engi
         bins = min(40, max(1, int(np.ptp(values)) + 1))
         heights, edges = np.histogram(scaled, bins=bins, weights=counts)
         edges = np.sinh(edges) if long_tailed else edges
-        panel.stairs(heights, edges, fill=True, color=COLOUR)
+        panel.stairs(heights, edges, fill=True, color=SINGLE)
         if long_tailed:
             panel.set_xscale("symlog", linthresh=10)
     axes[0].set_ylabel("count")

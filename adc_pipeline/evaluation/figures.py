@@ -1,8 +1,7 @@
 """Plots of estimates, side by side: what `evaluation` draws of a model and its base, and `comparison` of all.
 
-Readable in print and by colour-blind people: colours of Okabe and Ito 2008 (*Color Universal Design*),
-each with a marker shape of its own, intervals as bars, chance and zero as dashed lines. A measure without
-cases leaves a gap; a plot of measures that no series has is not drawn. Cost: about 1.9 s for the five, and
+Intervals are bars, chance and zero are dashed lines. A measure without cases leaves a
+gap; a plot of measures that no series has is not drawn. Cost: about 1.9 s for the five, and
 0.5 s to import matplotlib.
 """
 
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from adc_pipeline.evaluation.bootstrap import Estimate
 from adc_pipeline.evaluation.measures import BINS, GAP_BINS, K_BINS, RELIABILITY
+from adc_pipeline.palette import COLOURS, SHAPES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 # Label of a series, and its estimates by the names of the measures.
 Series = Mapping[str, Mapping[str, Estimate]]
 
-COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-SHAPES = ("o", "s", "^", "D", "v", "P", "X")
 # Title, what a model that knows nothing gets, and unit.
 HEADLINE = {
     "preference_accuracy": ("Preference accuracy", 0.5, "share of cases"),

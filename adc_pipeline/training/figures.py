@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from adc_pipeline.palette import SINGLE
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -18,7 +20,7 @@ def training_curves(metrics: Path) -> "Figure":
     figure = Figure(figsize=(3.2 * len(PANELS), 2.4), layout="constrained", dpi=90)
     for panel, (name, label) in zip(figure.subplots(1, len(PANELS)), PANELS.items(), strict=True):
         known = [line for line in lines if name in line]
-        panel.plot([line["step"] for line in known], [line[name] for line in known], color="#0072B2")
+        panel.plot([line["step"] for line in known], [line[name] for line in known], color=SINGLE)
         panel.set_xlabel("step")
         panel.set_title(label, fontsize=9)
         panel.spines[["top", "right"]].set_visible(False)

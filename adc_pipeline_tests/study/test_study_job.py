@@ -1,0 +1,113 @@
+"""A cell and the result through Dagster and MLflow, and what the command refuses. 40 s of one core."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+import yaml
+
+from adc_pipeline.artefacts import Store
+from adc_pipeline.definitions import defs
+from adc_pipeline.errors import PipelineError
+from adc_pipeline.evaluation.evaluation import Evaluation
+from adc_pipeline.study.__main__ import read_config
+from adc_pipeline.study.assets import study_cell
+from adc_pipeline.study.cells import is_made, walks_of
+from adc_pipeline.study.grid import VARIANTS, cell_name
+from adc_pipeline.tracking.runs import Tracking
+from adc_pipeline.training.dataset import read_walks
+
+CONFIG: dict[str, Any] = {
+    "study_inputs": {
+        "raw_corpus": {"corpus": "sample", "sample_conversations": 200},
+        "base_model": {"layers": 1, "width": 32, "heads": 2, "vocabulary": 400},
+    },
+    "study": {"study_cell": {"max_steps": 5, "sequence_length": 128, "tokens_per_step": 512}},
+    "study_result": {"study": {"draws": 100}},
+}
+VARIANT = "both.mle.shuffled"
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    home: Path = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ADC_HOME", str(home))
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        yield home
+
+
+@pytest.fixture(scope="module")
+def made(home: Path) -> Path:
+    """The jobs of the study, with one cell of it."""
+    (home / "dagster").mkdir()
+    instance = dg.DagsterInstance.local_temp(str(home / "dagster"))
+    for job, settings in CONFIG.items():
+        ops = {"ops": {name: {"config": config} for name, config in settings.items()}}
+        key = f"2|{VARIANT}" if job == "study" else None
+        assert defs.resolve_job_def(job).execute_in_process(ops, instance=instance, partition_key=key).success
+    return home
+
+
+def test_a_cell_keeps_its_evidence_and_not_its_weights(made: Path) -> None:
+    cell = Store(made).current(cell_name(VARIANT, "2"))
+    assert not list(cell.path.rglob("*.safetensors"))
+    varied = {name: cell.settings[name] for name in ("objective", "markers", "verdicts", "seed", "max_steps")}
+    assert varied == {"objective": "mle", "markers": "kept", "verdicts": "shuffled", "seed": 2, "max_steps": 5}
+    evaluation = Evaluation.read(cell.path / "evaluation")
+    assert evaluation.model["steering"].cases > 0
+    assert not (made / "work" / cell_name(VARIANT, "2")).exists()
+
+
+def test_a_cell_is_a_run_that_mlflow_can_compare(made: Path) -> None:
+    client = Tracking.from_environment(made).client()
+    experiment = Tracking.from_environment(made).experiment(client)
+    (run,) = client.search_runs([experiment], f"tags.`adc.asset` = '{cell_name(VARIANT, '2')}'")
+    told = {name: run.data.params[name] for name in ("dataset", "objective", "verdicts", "seed", "base_model")}
+    assert told == {"dataset": "both", "objective": "mle", "verdicts": "shuffled", "seed": "2", "base_model": "small"}
+    assert {"steering", "preference_accuracy", "loss"} <= set(run.data.metrics)
+    assert run.inputs is not None
+    read = {(entry.dataset.name, entry.tags[0].value) for entry in run.inputs.dataset_inputs}
+    assert {("top_2", "input"), ("random_walk", "input"), ("base_model", "input")} <= read
+
+
+def test_a_made_cell_is_left_out_until_its_code_or_its_inputs_change(made: Path, home: Path) -> None:
+    store, name = Store(made), cell_name(VARIANT, "2")
+    version = study_cell.code_versions_by_key[study_cell.key]
+    assert version is not None
+    assert is_made(store, name, version)
+    assert not is_made(store, name, "another")
+    assert not is_made(store, cell_name("top-2.mle", "2"), version)
+
+
+def test_the_result_is_of_the_cells_that_were_made(made: Path) -> None:
+    result = Store(made).current("study")
+    assert result.counts == {"cells": 1, "cells.missing": 80}
+    assert set(result.inputs) == {cell_name(VARIANT, "2")}
+    assert VARIANT in (result.path / "study.md").read_text()
+
+
+def test_both_datasets_are_learned_from_together(made: Path, tmp_path: Path) -> None:
+    store = Store(made)
+    paths = [store.current(name).path for name in ("top_2", "random_walk")]
+    both = walks_of(VARIANTS["both.mle"], paths[0], paths[1], tmp_path / "both")
+    for split in ("train", "validation"):
+        apart = [walk["text"] for path in paths for walk in read_walks(path, split)]
+        assert sorted(walk["text"] for walk in read_walks(both, split)) == sorted(apart)
+    assert walks_of(VARIANTS["top-2.mle"], paths[0], paths[1], tmp_path / "one") == paths[0]
+
+
+def test_a_run_configuration_for_something_else_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    assert read_config(None) == {}
+    file.write_text(yaml.safe_dump({"ops": {"top_2_model": {"config": {}}}}))
+    with pytest.raises(PipelineError, match="sets top_2_model, which the study does not make"):
+        read_config(file)
+    for broken in ("a: [", "- a", "ops: 3"):
+        file.write_text(broken)
+        with pytest.raises(PipelineError, match="cannot be read"):
+            read_config(file)
+    with pytest.raises(PipelineError, match="cannot be read"):
+        read_config(tmp_path / "missing.yaml")
