@@ -5,10 +5,11 @@ where the p-value, corrected for all tests of the study, is below 0.05. Otherwis
 was not shown, which is not that there is nothing.
 """
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from adc_pipeline.evaluation.report import figure, p_value
-from adc_pipeline.study.grid import VARIANTS, Variant
+from adc_pipeline.study.grid import BASE, VARIANTS, Variant
 
 if TYPE_CHECKING:
     from adc_pipeline.study.results import Study, Test
@@ -54,15 +55,17 @@ def _in_context(study: "Study", name: str) -> str:
         verdict = "leaving rejected replies in the context makes the accepted one harder to predict"
     else:
         verdict = "rejected replies in the context were not shown to help or to hurt"
-    of_markers = [
-        f"{p_value(study.corrected[test])} against {test.second if test.first == name else test.first}"
-        for test in study.corrected
-        if test.measure == "in_context_improvement"
-        and name in test[:2]
-        and any(VARIANTS[one].markers == "stripped" for one in test[:2] if one in VARIANTS)
-    ]
-    beside = f" Whether the markers have a part in it: p {of_markers[0]}." if of_markers else ""
+    against = [("the base model", p_against(study, name, BASE, "in_context_improvement"))]
+    stripped = replace(VARIANTS[name], markers="stripped").name
+    against.append((stripped, p_against(study, stripped, name, "in_context_improvement")))
+    known = [f"p {p_value(p)} against {other}" for other, p in against if p is not None]
+    beside = f" Corrected for all tests, {', '.join(known)}." if known else ""
     return f"{name}: {verdict}, {figure(estimate)} bits per byte.{beside}"
+
+
+def p_against(study: "Study", first: str, second: str, measure: str) -> float | None:
+    """The corrected p-value of a test of the study; None where it was not made."""
+    return next((p for test, p in study.corrected.items() if test == (first, second, measure)), None)
 
 
 def _differences(study: "Study") -> list[str]:

@@ -18,7 +18,7 @@ from adc_pipeline.evaluation.bootstrap import Difference, Estimate, holm, paired
 from adc_pipeline.evaluation.report import INTERVALS, MEANINGS, Section, Table, figure, p_value, page
 from adc_pipeline.evaluation.settings import ComparisonSettings
 from adc_pipeline.study.conclusions import conclusions
-from adc_pipeline.study.grid import VARIANTS
+from adc_pipeline.study.grid import BASE, VARIANTS
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -32,7 +32,6 @@ MEASURES: Mapping[str, float | None] = {
 }
 # Any two models are asked about these cases; the others are those of a dataset's walks.
 OF_EVERY_DATASET = ("preference_accuracy", "steering")
-BASE = "base model"
 
 
 class Test(NamedTuple):
@@ -173,7 +172,7 @@ def write_results(
 
     read = read_study(folders, settings or ComparisonSettings())
     said = conclusions(read)
-    tables = {"Figures": figures_table(read), "Differences": differences_table(read)}
+    tables = {"Figures": figures_table(read), "Seeds": seeds_table(read), "Differences": differences_table(read)}
     made = f"{len(folders)} cells: {len(read.seeds)} of the grid's {len(VARIANTS)} variants."
     text = "\n".join(
         [
@@ -196,35 +195,32 @@ def write_results(
 
 
 def figures_table(study: Study) -> Table:
-    """One row a variant: the mean over its seeds, its interval, and the range of the seeds."""
-    rows = []
-    for name, found in study.estimates.items():
-        cells = [name, str(len(study.seeds[name]))]
-        for measure in MEASURES:
-            cells.append(figure(found.get(measure)))
-            values = study.by_seed[name].get(measure, [])
-            cells.append(f"{min(values):.3f} to {max(values):.3f}".replace("-", "−") if len(values) > 1 else "–")
-        rows.append(cells)
-    for name, found in study.base.items():
-        if VARIANTS[name].reference.name == name:
-            cells = [f"base model, cases of {name}", "–"]
-            for measure in MEASURES:
-                cells += [figure(found.get(measure)), "–"]
-            rows.append(cells)
-    header = ["variant", "seeds"]
-    for measure in MEASURES:
-        header += [measure, "seeds from, to"]
-    rests = {
-        estimate.conversations
-        for found in study.estimates.values()
-        for estimate in found.values()
-        if estimate.conversations
-    }
+    """One row a variant: the mean over its seeds with its interval; then the base model."""
+    rows = [
+        [name, str(len(study.seeds[name])), *(figure(found.get(measure)) for measure in MEASURES)]
+        for name, found in study.estimates.items()
+    ]
+    rows += [
+        [f"{BASE}, cases of {name}", "–", *(figure(found.get(measure)) for measure in MEASURES)]
+        for name, found in study.base.items()
+        if VARIANTS[name].reference.name == name
+    ]
+    rests = {each.conversations for found in study.estimates.values() for each in found.values()} - {0}
     caption = (
         f"Means over the seeds; intervals over {min(rests, default=0):,} to {max(rests, default=0):,} conversations."
         " A dash is a measure that means nothing for the variant."
     )
-    return Table(header, rows, caption)
+    return Table(["variant", "seeds", *MEASURES], rows, caption)
+
+
+def seeds_table(study: Study) -> Table:
+    """One row a variant: what each seed gave."""
+
+    def given(values: Sequence[float]) -> str:
+        return ", ".join(f"{value:.3f}".replace("-", "−") for value in values) or "–"
+
+    rows = [[name, *(given(found.get(measure, ())) for measure in MEASURES)] for name, found in study.by_seed.items()]
+    return Table(["variant", *MEASURES], rows, "What each seed gave, in the order of the seeds.")
 
 
 def differences_table(study: Study) -> Table:

@@ -12,7 +12,8 @@ import pytest
 from adc_pipeline.evaluation.bootstrap import holm, paired_difference
 from adc_pipeline.evaluation.settings import ComparisonSettings
 from adc_pipeline.study.conclusions import conclusions
-from adc_pipeline.study.results import BASE, MEASURES, Test, read_study, write_results
+from adc_pipeline.study.grid import BASE
+from adc_pipeline.study.results import MEASURES, Test, read_study, write_results
 
 SETTINGS = ComparisonSettings(draws=400)
 CONVERSATIONS = 40
@@ -101,6 +102,20 @@ def test_a_null_result_is_reported_as_one(share: float, tmp_path: Path) -> None:
     said = conclusions(study)
     assert sum("was not shown to differ from chance" in one for one in said) == 2
     assert not any(" differs from " in one for one in said)
+
+
+def test_what_rejected_replies_do_is_said_beside_what_they_do_without_markers(tmp_path: Path) -> None:
+    # Of each case the difference with and without them; ours is lower, and so is that of the stripped model.
+    made = {
+        (name, 0): write_cell(tmp_path / name, share, 0, ("in_context_improvement",))
+        for name, share in {"top-2.mle": 0.1, "top-2.mle.stripped": 0.1}.items()
+    }
+    study = read_study(made, SETTINGS)
+    (said,) = [one for one in conclusions(study) if one.startswith("top-2.mle: ")]
+    p = [study.corrected[Test("top-2.mle", BASE, "in_context_improvement")]]
+    p.append(study.corrected[Test("top-2.mle.stripped", "top-2.mle", "in_context_improvement")])
+    shown = ["< 0.001" if one < 0.001 else f"{one:.3f}" for one in p]
+    assert f"p {shown[0]} against the base model, p {shown[1]} against top-2.mle.stripped." in said
 
 
 def test_models_that_were_told_more_are_not_compared_by_bits(tmp_path: Path) -> None:
