@@ -80,8 +80,10 @@ def _train(job: TrainingJob) -> dict[str, Any]:
     check_context(base, settings.sequence_length)
     if not sharded:
         base.to(accelerator.device)
-    # On a CPU walks are of lengths that a compiled model would be compiled for, one by one.
-    apart = not (on_cpu and settings.compile) and attends_apart(base)
+    # On a CPU walks are of lengths that a compiled model would be compiled for, one by one; weights that FSDP is
+    # to spread over GPUs are not there yet, where it would have to be tried.
+    untried = settings.compile if on_cpu else sharded
+    apart = not untried and attends_apart(base)
     if not apart:
         check_packing(base)
 
@@ -129,16 +131,7 @@ def _train(job: TrainingJob) -> dict[str, Any]:
             progress.say(f"{job.work} was another job's (other settings, data or base model): starting anew.")
         if first:
             progress.say(f"Going on after step {first} of {total}.")
-        progress.say(
-            f"{data.split.walks:,} walks, {len(data.split.ids):,} tokens: {total} steps of {rows_per_step} x {data.row}"
-            f" tokens, {data.fill:.1%} of them filled, on {devices.device_name(accelerator)}."
-        )
-        if data.pieces.counts["walks_cut"]:
-            progress.say(
-                f"{data.pieces.counts['walks_cut']:,} walks are longer than `sequence_length`"
-                f" {settings.sequence_length} and were cut; {data.pieces.counts['background_tokens_left_out']:,} tokens"
-                " of overlong backgrounds are left out."
-            )
+        _announce(progress, data, settings, f"{total} steps of {rows_per_step}", devices.device_name(accelerator))
         interval = Interval(accelerator.device)
         for step in range(first + 1, total + 1):
             rows = data.order.rows((step - 1) * rows_per_step, step * rows_per_step)
@@ -197,6 +190,20 @@ def _train(job: TrainingJob) -> dict[str, Any]:
         progress.say(f"{total} steps, {tokens:,} tokens in {duration(seconds)}: {job.output} is written.")
     accelerator.end_training()
     return facts
+
+
+def _announce(progress: Progress, data: PackedSplit, settings: TrainingSettings, steps: str, device: str) -> None:
+    """What a person wants to know before the first step."""
+    progress.say(
+        f"{data.split.walks:,} walks, {len(data.split.ids):,} tokens: {steps} x {data.row} tokens, {data.fill:.1%} of"
+        f" them filled, on {device}."
+    )
+    counts = data.pieces.counts
+    if counts["walks_cut"]:
+        progress.say(
+            f"{counts['walks_cut']:,} walks are longer than `sequence_length` {settings.sequence_length} and were cut;"
+            f" {counts['background_tokens_left_out']:,} tokens of overlong backgrounds are left out."
+        )
 
 
 def _prepare_work(job: TrainingJob, tokenizer: MarkerTokenizer) -> bool:
