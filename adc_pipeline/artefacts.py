@@ -35,13 +35,17 @@ PLACES = {
     "top_2_evaluation": "evaluations/top-2",
     "random_walk_evaluation": "evaluations/random-walk",
     "comparison": "evaluations/comparison",
+    "top_2_champion": "champions/top-2",
+    "random_walk_champion": "champions/random-walk",
     "study_cell": "study/cells",
     "study": "study/result",
 }
 
+# Which run of MLflow made an artefact, and of what outside ADC_HOME.
+MAKING = "making.json"
 # Beside the content, not part of it: these tell of the making (times, addresses) and differ between
 # two runs that made the same thing.
-UNHASHED = {"artefact.json", "files.json", "README.md", "registered.json", "training.json"}
+UNHASHED = {"artefact.json", "files.json", MAKING, "README.md", "registered.json", "training.json"}
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,15 @@ class Artefact:
     inputs: dict[str, str] = field(default_factory=dict)
     counts: dict[str, float] = field(default_factory=dict)
     code_version: str = ""
+
+
+def read_making(made: Artefact) -> dict[str, Any]:
+    """What is noted of an artefact's making; empty for one from before this was noted."""
+    try:
+        noted: dict[str, Any] = json.loads((made.path / MAKING).read_text())
+    except FileNotFoundError:
+        return {"run": "", "address": "", "outside": {}}
+    return noted
 
 
 def file_digest(path: Path) -> str:
@@ -103,6 +116,55 @@ class Store:
 
     def version_path(self, name: str, digest: str) -> Path:
         return self.home / "store" / name / digest
+
+    def versions(self) -> Iterator[Artefact]:
+        """Every version in the store of every artefact, those of partitions included."""
+        for pattern in ("*/*/artefact.json", "*/*/*/artefact.json"):
+            for manifest in sorted((self.home / "store").glob(pattern)):
+                if not manifest.parent.name.startswith("."):
+                    name = manifest.parent.parent.relative_to(self.home / "store").as_posix()
+                    yield self._read(name, manifest.parent)
+
+    def is_in_place(self, artefact: Artefact) -> bool:
+        try:
+            return self.place(artefact.name).resolve() == artefact.path.resolve()
+        except KeyError:
+            # Of an asset that is no more.
+            return False
+
+    def made_at(self, artefact: Artefact) -> float:
+        """When this version was made, or made again, last; seconds since 1970."""
+        return (artefact.path / "artefact.json").stat().st_mtime
+
+    def size(self, artefact: Artefact) -> int:
+        """Bytes of its files, without what it links to."""
+        return sum(path.lstat().st_size for path in artefact.path.rglob("*") if not path.is_dir())
+
+    def in_the_making(self) -> list[str]:
+        """The artefacts that somebody is writing at this moment."""
+        found = []
+        for pattern in ("*/.making-*", "*/*/.making-*"):
+            for folder in sorted((self.home / "store").glob(pattern)):
+                with locked(folder) as free:
+                    if not free and folder.exists():
+                        found.append(folder.parent.relative_to(self.home / "store").as_posix())
+        return found
+
+    def remove(self, name: str, digest: str, seen: float) -> bool:
+        """Remove a version, unless it is in place or `made_at` is no longer what was `seen`; whether it went."""
+        version = self.version_path(name, digest)
+        aside = version.with_name(f".making-removed-{digest}-{os.getpid()}")
+        with locked(version.parent, wait=True):
+            try:
+                artefact = self._read(name, version)
+            except PipelineError:
+                return False
+            if self.is_in_place(artefact) or self.made_at(artefact) != seen:
+                return False
+            version.rename(aside)
+        # Should this be cut short, the next `aside` sweeps up.
+        shutil.rmtree(aside, ignore_errors=True)
+        return True
 
     def _read(self, name: str, path: Path) -> Artefact:
         # Resolved first: the link may be switched over between two looks at it.

@@ -9,6 +9,7 @@ from typing import Any
 
 from adc_pipeline.corpus.settings import UtteranceSettings
 from adc_pipeline.evaluation.settings import ComparisonSettings, EvaluationSettings
+from adc_pipeline.promotion.settings import PromotionSettings
 from adc_pipeline.ranking.ranked_replies import RankingSettings
 from adc_pipeline.training.settings import BaseModelSettings, TrainingSettings
 from adc_pipeline.walks.datasets import WalkSettings
@@ -24,6 +25,8 @@ SETTINGS: Mapping[str, type] = {
     "top_2_evaluation": EvaluationSettings,
     "random_walk_evaluation": EvaluationSettings,
     "comparison": ComparisonSettings,
+    "top_2_champion": PromotionSettings,
+    "random_walk_champion": PromotionSettings,
 }
 
 

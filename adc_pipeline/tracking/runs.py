@@ -80,6 +80,22 @@ class Tracking:
                 f" ({type(error).__name__}): start it, or unset the variable to use a database in ADC_HOME."
             ) from error
 
+    def has_run(self, run: str) -> bool:
+        """Whether a run is there that has finished and was not deleted since; PipelineError if nothing answers."""
+        from mlflow.exceptions import MlflowException
+
+        self.check()
+        try:
+            found = self.client().get_run(run)
+        except MlflowException:
+            return False
+        return bool(found.info.lifecycle_stage == "active" and found.info.status == "FINISHED")
+
+    @property
+    def shown(self) -> str:
+        """The address as it may stand in a sentence."""
+        return without_password(self.uri)
+
     def run_address(self, experiment: str, run: str) -> str:
         """Where the run stands in MLflow's pages; a database has them wherever `mlflow ui` serves it."""
         base = self.uri.rstrip("/") if self.uri.startswith("http") else "http://127.0.0.1:5000"

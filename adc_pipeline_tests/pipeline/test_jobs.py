@@ -9,7 +9,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from adc_pipeline.artefacts import PLACES, Store, folder_digest
+from adc_pipeline.artefacts import Store, folder_digest
 from adc_pipeline.definitions import defs
 from adc_pipeline.shards import shards_of
 from adc_pipeline.tracking.lineage import Node, model_lineage
@@ -26,6 +26,7 @@ ADC: dict[str, Any] = {
         "random_walk_evaluation": {"config": {"draws": 200, "samples": 2}},
     }
 }
+MADE = [key.to_user_string() for key in defs.resolve_job_def("adc").asset_layer.selected_asset_keys]
 MODELS = {"top_2_model": "adc-top-2", "random_walk_model": "adc-random-walk"}
 
 
@@ -65,7 +66,7 @@ def test_every_asset_is_in_its_place_under_the_digest_of_its_content(
 ) -> None:
     assert run.success
     store = Store(home)
-    for name in PLACES:
+    for name in MADE:
         made = store.current(name)
         assert made.path.name == made.digest
         if name != "raw_corpus":
@@ -118,7 +119,7 @@ def test_every_materialization_is_a_finished_mlflow_run_with_digests(
     tracking = Tracking.from_environment(home)
     client = tracking.client()
     runs = {made.info.run_name: made for made in client.search_runs([tracking.experiment(client)])}
-    assert set(runs) == set(PLACES)
+    assert set(runs) == set(MADE)
     for name, made in runs.items():
         assert made.info.status == "FINISHED"
         assert made.data.tags[DIGEST] == Store(home).current(name).digest
@@ -279,11 +280,3 @@ def test_a_home_that_is_not_writable_ends_the_run_at_its_first_step(
     step, message = failure(execute("datasets", {}, tmp_path))
     assert step == "raw_corpus"
     assert "cannot be written to" in message
-
-
-def test_the_schedule_is_off_and_rebuilds_everything() -> None:
-    (schedule,) = defs.schedules or ()
-    assert isinstance(schedule, dg.ScheduleDefinition)
-    assert schedule.name == "weekly"
-    assert schedule.job_name == "adc"
-    assert schedule.default_status == dg.DefaultScheduleStatus.STOPPED

@@ -1,0 +1,122 @@
+"""Dagster's view of the promotion: for each dataset's model, whether the newest version becomes the champion.
+
+A blocking asset check that fails ends a run before it comes here. Where an asset is materialized alone, the last
+results of the checks above it, as Dagster knows them, decide.
+"""
+
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import dagster as dg
+
+from adc_pipeline.code_version import code_version
+from adc_pipeline.corpus import assets as corpus
+from adc_pipeline.errors import PipelineError
+from adc_pipeline.evaluation import assets as evaluation
+from adc_pipeline.promotion.settings import METRICS, PromotionSettings
+from adc_pipeline.ranking import assets as ranking
+from adc_pipeline.resources import Workspace
+from adc_pipeline.run_config import SettingsConfig
+from adc_pipeline.tracking.lineage import Node, Records
+from adc_pipeline.tracking.models import REGISTERED
+from adc_pipeline.walks import assets as walks
+from adc_pipeline.walks.coins import WalkKind
+
+if TYPE_CHECKING:
+    from mlflow.entities.model_registry import ModelVersion
+
+CHECKS = [*dg.load_asset_checks_from_modules([corpus, ranking]), *walks.checks, *evaluation.checks]
+EVALUATIONS: dict[WalkKind, dg.AssetsDefinition] = {
+    "top-2": evaluation.top_2_evaluation,
+    "random-walk": evaluation.random_walk_evaluation,
+}
+
+
+def champion_asset(kind: WalkKind) -> dg.AssetsDefinition:
+    """The asset of the decision whether the alias `champion` of `adc-KIND` moves to the newest version."""
+    model = evaluation.EVALUATED[kind][1]
+    model_name, evaluation_name = model.key.to_user_string(), EVALUATIONS[kind].key.to_user_string()
+
+    @dg.asset(
+        name=model_name.replace("_model", "_champion"),
+        description=f"Whether the newest version of adc-{kind} becomes champion, by which figures, and what changed.",
+        group_name="promotion",
+        deps=[model, EVALUATIONS[kind]],
+        kinds={"mlflow"},
+        code_version=code_version("promotion"),
+    )
+    def champion(
+        context: dg.AssetExecutionContext, config: SettingsConfig[PromotionSettings], workspace: Workspace
+    ) -> dg.MaterializeResult:
+        from adc_pipeline.promotion.changes import what_changed
+        from adc_pipeline.promotion.decision import Evaluated, decide
+        from adc_pipeline.promotion.registry import candidate, evaluated, previous, record
+        from adc_pipeline.promotion.registry import champion as current_champion
+
+        metric = config.model_copy(update={"metric": config.settings().metric or METRICS[kind]})
+        with workspace.materializing(context, metric) as making:
+            ours = making.input(evaluation_name)
+            tuned = making.input(model_name, ours.inputs[model_name])
+            registered = json.loads((tuned.path / REGISTERED).read_text())
+            records = Records([making.run.client])
+            name = registered["registered_model"]
+            version, lineage = candidate(records, name, registered["registered_version"], tuned)
+            tree = records.maker(ours.name, ours.digest)
+            old = current_champion(records, name)
+            decision = decide(
+                Evaluated(str(version.version), ours.path, ours.settings["max_context_tokens"]),
+                evaluated(records, workspace.store, old, ours.name) if old else None,
+                failed_checks(context.instance, tree),
+                making.settings,
+            )
+            # A champion keeps the figures by which it became one.
+            if decision.verdict != "champion already":
+                record(records, version, lineage, ours.digest, decision)
+            context.log.info(decision.reason)
+            before = previous(records, version)
+            changed = "### What changed\n\nThis is the first version.\n"
+            if before:
+                last = last_evaluation(records, before, ours.name)
+                since = f"version {before.version} of {name}"
+                changed = (
+                    what_changed(last, tree, since) if isinstance(last, Node) else f"### Since {since}\n\n{last}\n"
+                )
+            told = asdict(decision) | {"model": name, "promoted": decision.promoted}
+            (making.folder / "decision.json").write_text(json.dumps(told, indent=1) + "\n")
+            (making.folder / "changes.md").write_text(changed)
+            making.run.files(making.folder)
+            making.count({"version": int(version.version), "promoted": int(decision.promoted)} | decision.figures())
+            making.metadata |= {
+                "decision": dg.MetadataValue.md(decision.reason),
+                "changes": dg.MetadataValue.md(changed),
+                "champion": decision.version if decision.promoted else str(old.version) if old else "none",
+            }
+        return making.result()
+
+    return champion
+
+
+def last_evaluation(records: Records, version: "ModelVersion", asset: str) -> Node | str:
+    """The tree of a version's newest evaluation, or of the version where it has none; else why there is neither."""
+    try:
+        model = records.above_version(version)
+    except PipelineError as error:
+        return str(error)
+    return next(iter(records.evaluations(asset, model)), model)
+
+
+def failed_checks(instance: dg.DagsterInstance, tree: Node) -> list[str]:
+    """The checks of the assets in a tree whose last result, where Dagster knows one, was a failure."""
+    assets = {node.asset for node in tree.walk()}
+    keys = [key for check in CHECKS for key in check.check_keys if key.asset_key.to_user_string() in assets]
+    last = instance.event_log_storage.get_latest_asset_check_execution_by_key(keys)
+    return sorted(
+        f"{key.name} of {key.asset_key.to_user_string()}"
+        for key, record in last.items()
+        if record.status.value in ("FAILED", "EXECUTION_FAILED")
+    )
+
+
+top_2_champion = champion_asset("top-2")
+random_walk_champion = champion_asset("random-walk")

@@ -1,0 +1,191 @@
+"""A rebuild makes again what has changed, and nothing else; what it takes over it says, and Dagster knows."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from adc_pipeline import code_version as versions
+from adc_pipeline.artefacts import Store, folder_digest
+from adc_pipeline.corpus.sample import write_sample
+from adc_pipeline.definitions import defs
+from adc_pipeline.tracking.runs import Tracking
+
+DATASETS = ("raw_corpus", "utterances", "ranked_replies", "top_2", "random_walk")
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("corpus")
+    write_sample(folder, seed=0, conversations=60)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def first(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An ADC_HOME in which both datasets were made once."""
+    home = tmp_path_factory.mktemp("first")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ADC_HOME", str(home))
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        assert run_datasets(corpus) == only(*DATASETS)
+    return home
+
+
+@pytest.fixture
+def home(first: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of it, to do something to."""
+    monkeypatch.setenv("ADC_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    return shutil.copytree(first, tmp_path / "home", symlinks=True)
+
+
+def run_datasets(corpus: Path, tags: dict[str, str] | None = None, **config: Any) -> dict[str, bool]:
+    """Run the job `datasets`; gives which of its assets were made, and not only taken over."""
+    settings = {"raw_corpus": {"corpus": str(corpus)}} | config
+    ops = {"ops": {name: {"config": values} for name, values in settings.items()}}
+    with dg.DagsterInstance.ephemeral() as instance:
+        result = defs.resolve_job_def("datasets").execute_in_process(ops, instance=instance, tags=tags)
+    assert len(result.get_asset_check_evaluations()) == 6
+    assert all(check.passed for check in result.get_asset_check_evaluations())
+    made = {}
+    for event in result.get_asset_materialization_events():
+        told = event.step_materialization_data.materialization
+        current = Store.from_environment().current(told.asset_key.to_user_string())
+        assert told.metadata["digest"].value == current.digest
+        assert (told.tags or {})["dagster/data_version"] == current.digest
+        made[current.name] = not told.metadata["unchanged"].value
+    return made
+
+
+def digests(home: Path) -> dict[str, str]:
+    return {name: Store(home).current(name).digest for name in DATASETS}
+
+
+def mlflow_runs(home: Path) -> int:
+    tracking = Tracking.from_environment(home)
+    client = tracking.client()
+    return len(client.search_runs([tracking.experiment(client)]))
+
+
+def only(*names: str) -> dict[str, bool]:
+    return {name: name in names for name in DATASETS}
+
+
+def test_nothing_new_makes_nothing_and_says_so(home: Path, corpus: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    before = {path: path.lstat().st_mtime_ns for path in home.glob("store/*/*/**/*")}
+    capfd.readouterr()
+    assert run_datasets(corpus) == only()
+    said = capfd.readouterr().err
+    assert "Nothing new: all 5 assets of this run are unchanged." in said
+    assert said.count("is unchanged: inputs, settings and code are those of") == 5
+    assert {path: path.lstat().st_mtime_ns for path in home.glob("store/*/*/**/*")} == before
+    assert mlflow_runs(home) == 5
+
+
+def test_a_setting_makes_its_asset_anew_and_what_comes_out_otherwise(home: Path, corpus: Path) -> None:
+    assert run_datasets(corpus, top_2={"seed": 1}) == only("top_2")
+    assert run_datasets(corpus, top_2={"seed": 1}) == only()
+
+
+def test_the_tag_again_makes_everything_and_the_same(home: Path, corpus: Path) -> None:
+    before = digests(home)
+    assert run_datasets(corpus, {"adc/again": "true"}) == only(*DATASETS)
+    assert digests(home) == before
+    assert mlflow_runs(home) == 10
+
+
+def test_a_touched_file_changes_nothing_further_and_a_changed_one_does(home: Path, corpus: Path) -> None:
+    lines = corpus / "utterances.jsonl"
+    content, stat = lines.read_text(), lines.stat()
+    os.utime(lines)
+    # Read again, and found to be the same: what is made of it stays.
+    assert run_datasets(corpus) == only("raw_corpus")
+    lines.write_text(content.replace("?", "!"))
+    try:
+        assert run_datasets(corpus) == only(*DATASETS)
+    finally:
+        # As the other tests know it.
+        lines.write_text(content)
+        os.utime(lines, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+
+
+def test_what_mlflow_does_not_know_is_made_again(home: Path, corpus: Path) -> None:
+    tracking = Tracking.from_environment(home)
+    client = tracking.client()
+    (run,) = client.search_runs([tracking.experiment(client)], "tags.`adc.asset` = 'ranked_replies'")
+    client.delete_run(run.info.run_id)
+    assert run_datasets(corpus) == only("ranked_replies")
+
+
+def test_a_version_of_the_code_is_that_of_what_the_stage_uses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = shutil.copytree(versions.PACKAGE, tmp_path / versions.PACKAGE.name)
+    around = {package / path.relative_to(versions.PACKAGE) for path in versions.AROUND}
+    monkeypatch.setattr(versions, "PACKAGE", package)
+    monkeypatch.setattr(versions, "AROUND", around)
+
+    def now() -> dict[str, str]:
+        versions.code_version.cache_clear()
+        versions.imported.cache_clear()
+        return {
+            stage: versions.code_version(stage) for stage in ("corpus", "ranking", "walks", "training", "evaluation")
+        }
+
+    before = now()
+
+    def changed(file: str) -> set[str]:
+        path = package / file
+        text = path.read_text()
+        path.write_text(f"{text}\n# changed\n")
+        after = now()
+        path.write_text(text)
+        return {stage for stage, version in after.items() if version != before[stage]}
+
+    try:
+        assert now() == before
+        assert changed("ranking/assets.py") == {"ranking"}
+        assert changed("ranking/ranked_replies.py") == {"ranking", "walks", "evaluation"}
+        # A registered model is served by this code, which training imports inside a function.
+        assert changed("generation/serving.py") == {"training", "evaluation"}
+        assert changed("evaluation/report.html") == {"evaluation"}
+        assert changed("errors.py") == set(before)
+        assert changed("resources.py") == set()
+    finally:
+        versions.code_version.cache_clear()
+        versions.imported.cache_clear()
+
+
+@pytest.mark.parametrize("moment", ["before it is in place", "before its run has ended"])
+def test_a_killed_run_leaves_nothing_that_the_next_one_takes_for_whole(home: Path, corpus: Path, moment: str) -> None:
+    """SIGKILL at the two worst moments of the third asset; that at random ones, `drills/kills.py` tries."""
+    expected = digests(home)
+    for folder in ("store", "corpus", "ranking", "datasets"):
+        shutil.rmtree(home / folder)
+    method = {"before it is in place": "Store.put", "before its run has ended": "Run.metrics"}[moment]
+    # The numbers of a run are its counts and then its seconds.
+    number = {"Store.put": 3, "Run.metrics": 6}[method]
+    code = (
+        "import os, signal, sys\n"
+        "from adc_pipeline.artefacts import Store\n"
+        "from adc_pipeline.tracking.runs import Run\n"
+        "from adc_pipeline_tests.pipeline.test_skipping import *\n"
+        f"real, calls = {method}, []\n"
+        "def killing(*given, **named):\n"
+        "    calls.append(given)\n"
+        f"    if len(calls) == {number}: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    return real(*given, **named)\n"
+        f"{method} = killing\n"
+        "run_datasets(Path(sys.argv[1]))\n"
+    )
+    killed = subprocess.run([sys.executable, "-c", code, str(corpus)], capture_output=True, check=False)
+    assert killed.returncode == -9, killed.stderr
+    # The third artefact is in place or not, but its run has not ended, so it is not taken over.
+    assert run_datasets(corpus) == only("ranked_replies", "top_2", "random_walk")
+    assert digests(home) == expected
+    assert all(folder_digest(Store(home).current(name).path) == expected[name] for name in DATASETS[1:])
+    assert not list(home.glob("store/*/.making-*"))

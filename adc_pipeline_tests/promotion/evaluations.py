@@ -1,0 +1,60 @@
+"""Evaluation folders with given answers: what `evaluate` writes, for one measure and a few conversations."""
+
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+
+from adc_pipeline.evaluation.bootstrap import Estimate, paired_difference
+from adc_pipeline.evaluation.evaluation import Evaluation
+
+DRAWS = 400
+
+
+def write_evaluation(
+    folder: Path,
+    answers: dict[str, float],
+    base: float = 0.5,
+    metric: str = "preference_accuracy",
+    perplexity: tuple[float, float] = (2.0, 3.0),
+    test_split: str = "a test split",
+    markers: str = "after",
+    left_out: dict[str, str] | None = None,
+) -> Path:
+    """`answers` by conversation, one case each of weight 1; the base answers `base` to all."""
+    folder.mkdir(parents=True, exist_ok=True)
+    ours, theirs = np.array(list(answers.values()), dtype=float), np.full(len(answers), base)
+    difference = paired_difference(ours, theirs, np.ones(len(ours)), np.arange(len(ours)), DRAWS, 0)
+    known = Estimate(perplexity[0], None, None, 1, 1)
+    evaluation = Evaluation(
+        model={"perplexity": known},
+        base={"perplexity": replace(known, value=perplexity[1])},
+        length={},
+        constant={},
+        minus_base={metric: difference},
+        counts={},
+        test_split=test_split,
+        objective="mle",
+        markers=markers,
+        left_out=left_out or {},
+    )
+    (folder / "evaluation.json").write_text(json.dumps(asdict(evaluation)))
+    columns = {
+        "measure": [metric] * len(answers),
+        "conversation_id": list(answers),
+        "case": [f"case of {conversation}" for conversation in answers],
+        "weight": [1.0] * len(answers),
+        "model": ours,
+        "base": theirs,
+    }
+    pyarrow.parquet.write_table(pa.table(columns), folder / "cases.parquet")
+    return folder
+
+
+def answers(share: float, start: int = 0, conversations: int = 40) -> dict[str, float]:
+    """Right in this share of conversations numbered from `start`, evenly spread."""
+    right = [int((number + 1) * share) > int(number * share) for number in range(conversations)]
+    return {f"c{start + number}": float(each) for number, each in enumerate(right)}

@@ -1,0 +1,192 @@
+"""The assets: week after week, the alias moves or stays, and the version says why."""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from adc_pipeline.artefacts import Artefact, folder_digest
+from adc_pipeline.promotion.assets import top_2_champion
+from adc_pipeline.promotion.changes import what_changed
+from adc_pipeline.resources import Workspace
+from adc_pipeline.tracking.lineage import Node
+from adc_pipeline_tests.promotion.evaluations import DRAWS, answers, write_evaluation
+from adc_pipeline_tests.tracking.history import Chain, History, chain, empty_database, history
+
+__all__ = ["empty_database", "history"]
+
+NAME = "adc-top-2"
+
+
+@dataclass
+class Weeks:
+    """Weekly runs up to an evaluation with given answers, and then the real asset `top_2_champion`."""
+
+    history: History
+    instance: dg.DagsterInstance
+
+    def run(self, what: str, share: float, **config: Any) -> dict[str, Any]:
+        """A week whose model answers right in this share; the metadata of the decision."""
+        made = self.trained(what)
+        self.evaluated(made, share)
+        return self.decide(**config)
+
+    def trained(self, what: str) -> Chain:
+        made = chain(self.history, what)
+        version = self.history.register(made.model)
+        facts = {"registered_model": NAME, "registered_version": int(version)}
+        (self.history.store.place("top_2_model") / "registered.json").write_text(json.dumps(facts))
+        return made
+
+    def evaluated(self, made: Chain, share: float) -> Artefact:
+        store, inputs = self.history.store, (made.model, made.dataset, made.base)
+        with store.aside("top_2_evaluation") as folder, self.history.tracking.run("top_2_evaluation", {}, {}) as run:
+            for artefact in inputs:
+                run.artefact(artefact, "input")
+            run.metrics({"preference_accuracy": share, "preference_accuracy.low": share - 0.1,
+                         "preference_accuracy.high": share + 0.1})  # fmt: skip
+            write_evaluation(folder, answers(share))
+            digests = {artefact.name: artefact.digest for artefact in inputs}
+            evaluation = Artefact(
+                "top_2_evaluation", folder, folder_digest(folder), {"max_context_tokens": 1024}, digests
+            )
+            return self.history.put(run, folder, evaluation)
+
+    def decide(self, **config: Any) -> dict[str, Any]:
+        result = dg.materialize(
+            [top_2_champion],
+            resources={"workspace": Workspace()},
+            run_config={"ops": {"top_2_champion": {"config": {"draws": DRAWS, **config}}}},
+            instance=self.instance,
+        )
+        (event,) = result.get_asset_materialization_events()
+        return {key: each.value for key, each in event.materialization.metadata.items()}
+
+    def aliases(self) -> dict[str, str]:
+        return {key: str(value) for key, value in self.history.client.get_registered_model(NAME).aliases.items()}
+
+    def tags(self, version: int) -> dict[str, str]:
+        return dict(self.history.client.get_model_version(NAME, str(version)).tags)
+
+
+@pytest.fixture
+def weeks(history: History) -> Weeks:
+    return Weeks(history, dg.DagsterInstance.ephemeral())
+
+
+def test_the_alias_moves_to_better_versions_only_and_each_version_says_why(weeks: Weeks) -> None:
+    client = weeks.history.client
+    assert weeks.run("no better than its base", 0.5)["champion"] == "none"
+    assert weeks.aliases() == {}
+    assert weeks.run("first", 0.8)["champion"] == "2"
+    assert weeks.aliases() == {"champion": "2"}
+    told = weeks.run("worse", 0.6)
+    assert told["champion"] == "2"
+    assert weeks.aliases() == {"champion": "2"}
+    assert str(client.get_model_version_by_alias(NAME, "latest").version) == "3"
+    assert weeks.run("better", 1.0)["champion"] == "4"
+    assert weeks.aliases() == {"champion": "4"}
+    assert [weeks.tags(version)["adc.promotion"] for version in (1, 2, 3, 4)] == [
+        "not better", "promoted", "not better", "promoted",
+    ]  # fmt: skip
+    tags = weeks.tags(3)
+    assert tags["adc.promotion.metric"] == "preference_accuracy"
+    assert tags["adc.promotion.against"] == "version 2"
+    assert float(tags["adc.promotion.difference"]) == pytest.approx(-0.2)
+    assert float(tags["adc.promotion.low"]) < -0.2 < float(tags["adc.promotion.high"]) < 0
+    assert float(tags["adc.promotion.cases"]) == 40
+    assert tags["adc.promotion.reason"] == told["decision"]
+    described = client.get_model_version(NAME, "3").description
+    assert described is not None
+    assert described.endswith(f"## Promotion\n\n{told['decision']}\n")
+    assert "since version 2 of adc-top-2" in str(told["changes"])
+    assert "| preference_accuracy | 0.8000 [0.7000, 0.9000] | 0.6000 [0.5000, 0.7000] |" in str(told["changes"])
+    decision = json.loads((weeks.history.store.place("top_2_champion") / "decision.json").read_text())
+    assert (decision["verdict"], decision["version"], decision["promoted"]) == ("promoted", "4", True)
+
+
+def test_deciding_again_changes_nothing_for_a_champion(weeks: Weeks) -> None:
+    weeks.run("first", 0.8)
+    before = weeks.tags(1)
+    assert "champion already" in weeks.decide()["decision"]
+    assert weeks.tags(1) == before
+
+
+def test_a_new_decision_takes_the_place_of_the_old(weeks: Weeks) -> None:
+    weeks.run("first", 0.8)
+    weeks.run("second", 1.0, metric="steering")
+    assert weeks.tags(2)["adc.promotion"] == "not compared"
+    assert "adc.promotion.low" not in weeks.tags(2)
+    weeks.decide()
+    assert weeks.tags(2)["adc.promotion"] == "promoted"
+    weeks.history.client.set_registered_model_alias(NAME, "champion", "1")
+    weeks.decide(metric="steering")
+    assert "adc.promotion.low" not in weeks.tags(2)
+    described = weeks.history.client.get_model_version(NAME, "2").description
+    assert described is not None
+    assert described.count("## Promotion") == 1
+
+
+def test_an_evaluation_that_is_gone_leaves_the_champion(weeks: Weeks) -> None:
+    weeks.run("first", 0.8)
+    gone = weeks.history.store.current("top_2_evaluation")
+    made = weeks.trained("second")
+    weeks.evaluated(made, 1.0)
+    weeks.history.store.remove(gone.name, gone.digest, weeks.history.store.made_at(gone))
+    assert f"the evaluation of version 1 ({gone.digest}) is no longer in" in weeks.decide()["decision"]
+    assert weeks.aliases() == {"champion": "1"}
+    # Not even where MLflow has forgotten it as well.
+    weeks.history.purge(gone)
+    assert "no finished evaluation of version 1" in weeks.decide()["decision"]
+
+
+def test_a_check_that_failed_before_keeps_a_version_from_promotion(weeks: Weeks) -> None:
+    made = weeks.trained("first")
+    weeks.evaluated(made, 1.0)
+
+    @dg.asset
+    def utterances() -> None: ...
+
+    @dg.asset_check(asset=utterances)
+    def nothing_lost() -> dg.AssetCheckResult:
+        return dg.AssetCheckResult(passed=False)
+
+    assert dg.materialize([utterances, nothing_lost], instance=weeks.instance).success
+    assert "failed the checks nothing_lost of utterances; there is still no champion" in weeks.decide()["decision"]
+    assert weeks.aliases() == {}
+
+
+def test_a_model_of_another_registry_is_refused(weeks: Weeks) -> None:
+    weeks.run("first", 0.8)
+    made = weeks.trained("second")
+    weeks.evaluated(made, 1.0)
+    facts = {"registered_model": NAME, "registered_version": 1}
+    (weeks.history.store.place("top_2_model") / "registered.json").write_text(json.dumps(facts))
+    with pytest.raises(dg.Failure, match="registered on another tracking server"):
+        weeks.decide()
+
+
+def test_what_changed_names_settings_code_digests_and_counts() -> None:
+    def tree(digest: str, seed: str, code: str, walks: float) -> Node:
+        corpus = Node("raw_corpus", "c" * 32, "r", {"adc.code_version": "1"})
+        counts = {"walks": walks, "seconds": walks}
+        return Node("top_2", digest, "r", {"adc.code_version": code}, [corpus], [], {"seed": seed}, counts)
+
+    old = tree("a" * 32, "0", "1", 10)
+    assert "Nothing: the same" in what_changed(old, old, "version 1")
+    assert what_changed(old, tree("b" * 32, "1", "2", 12), "version 1").splitlines()[4:] == [
+        "| top_2 | digest | `aaaaaaaaaaaa` | `bbbbbbbbbbbb` |",
+        "| top_2 | code | `1` | `2` |",
+        "| top_2 | setting `seed` | `0` | `1` |",
+        "| top_2 | count walks | 10 | 12 (+2) |",
+    ]
+
+
+def test_the_decision_is_a_file_of_the_store(weeks: Weeks) -> None:
+    weeks.run("first", 0.8)
+    made = weeks.history.store.current("top_2_champion")
+    assert made.inputs.keys() == {"top_2_evaluation", "top_2_model"}
+    assert made.counts["promoted"] == 1
+    assert (made.path / "changes.md").read_text() == "### What changed\n\nThis is the first version.\n"

@@ -1,0 +1,155 @@
+"""The champion changes only for a version that is better, on the same cases, beyond the interval."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from adc_pipeline.errors import PipelineError
+from adc_pipeline.promotion.decision import Decision, Evaluated, decide
+from adc_pipeline.promotion.settings import DIRECTIONS, METRICS, PromotionSettings
+from adc_pipeline_tests.promotion.evaluations import DRAWS, answers, write_evaluation
+
+ACCURACY = PromotionSettings("preference_accuracy", DRAWS)
+CONTEXT = 1024
+
+
+def against(
+    folder: Path, new: dict[str, float], old: dict[str, float] | None, settings: PromotionSettings = ACCURACY
+) -> Decision:
+    """The decision about version 2 with these answers, where version 1 with those is champion."""
+    ours = write_evaluation(folder / "new", new, metric=settings.metric)
+    champion = None
+    if old is not None:
+        champion = Evaluated("1", write_evaluation(folder / "old", old, metric=settings.metric), CONTEXT)
+    return decide(Evaluated("2", ours, CONTEXT), champion, [], settings)
+
+
+@pytest.mark.parametrize(("new", "promoted"), [(1.0, True), (0.8, True), (0.5, False), (0.55, False), (0.1, False)])
+def test_better_is_better_beyond_the_interval(tmp_path: Path, new: float, promoted: bool) -> None:
+    for old in (answers(0.5), None):
+        # The base model answers ½ everywhere.
+        decision = against(tmp_path, answers(new), old)
+        assert decision.promoted == promoted
+        assert decision.figures()["difference"] == pytest.approx(new - 0.5)
+        assert decision.against == ("version 1" if old else "the base model")
+        assert ("becomes champion" in decision.reason) == promoted
+        assert f"{new - 0.5:+.4f} (95 % interval" in decision.reason
+
+
+@pytest.mark.parametrize("metric", [name for name, direction in DIRECTIONS.items() if direction < 0])
+def test_less_is_better_where_it_is(tmp_path: Path, metric: str) -> None:
+    settings = PromotionSettings(metric, DRAWS)
+    assert against(tmp_path, answers(0.1), answers(0.6), settings).promoted
+    assert not against(tmp_path, answers(0.6), answers(0.1), settings).promoted
+
+
+cases = st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=2, max_size=20)
+
+
+@hypothesis_settings(deadline=None, max_examples=40)
+@given(cases)
+def test_by_an_obvious_bootstrap(tmp_path_factory: pytest.TempPathFactory, pairs: list[tuple[float, float]]) -> None:
+    folder: Path = tmp_path_factory.mktemp("evaluations")
+    new, old = ({f"c{number:02}": pair[which] for number, pair in enumerate(pairs)} for which in (0, 1))
+    decision, other_way = against(folder, new, old), against(folder, old, new)
+    apart = np.array([ours - theirs for ours, theirs in pairs])
+    rng = np.random.default_rng(0)
+    means = [apart[rng.integers(len(apart), size=len(apart))].mean() for _ in range(DRAWS)]
+    low, high = np.percentile(means, [2.5, 97.5])
+    assert decision.difference is not None
+    assert decision.difference.low == pytest.approx(low)
+    assert decision.difference.high == pytest.approx(high)
+    if abs(low) > 1e-9:
+        assert decision.promoted == (low > 0)
+    assert not (decision.promoted and other_way.promoted)
+
+
+def test_only_cases_that_both_answered_count(tmp_path: Path) -> None:
+    shared_new, shared_old = answers(0.5), answers(0.5)
+    easy = answers(1.0, start=100, conversations=200)
+    decision = against(tmp_path, shared_new | easy, shared_old | answers(0.0, start=400))
+    assert decision.verdict == "not better"
+    assert decision.figures()["cases"] == len(shared_new)
+    assert decision.figures()["difference"] == 0
+
+
+def test_other_cases_cannot_be_compared(tmp_path: Path) -> None:
+    decision = against(tmp_path, answers(1.0), answers(0.0, start=100))
+    assert decision.verdict == "not compared"
+    assert "share none of its cases; version 1 stays champion" in decision.reason
+    assert not decision.figures()
+
+
+@pytest.mark.parametrize(
+    ("different", "metric", "context", "sentence"),
+    [
+        ({"test_split": "another"}, "bits_per_byte.accepted", CONTEXT, "other test splits"),
+        ({"markers": "before"}, "bits_per_byte.accepted", CONTEXT, "told a verdict before its turn"),
+        ({}, "preference_accuracy", 512, "`max_context_tokens` 512 and 1024"),
+        (
+            {"metric": "bits_per_byte", "left_out": {"steering": "it saw no rejected turn"}},
+            "steering",
+            CONTEXT,
+            "the evaluation of version 2 leaves it out, since it saw no rejected turn",
+        ),
+    ],
+)
+def test_what_cannot_be_compared_is_not_promoted(
+    tmp_path: Path, different: dict[str, str], metric: str, context: int, sentence: str
+) -> None:
+    settings = PromotionSettings(metric, DRAWS)
+    old = write_evaluation(tmp_path / "old", answers(0.5), metric=metric)
+    new = write_evaluation(tmp_path / "new", answers(1.0), **{"metric": metric, **different})  # type: ignore[arg-type]
+    decision = decide(Evaluated("2", new, context), Evaluated("1", old, CONTEXT), [], settings)
+    assert decision.verdict == "not compared"
+    assert sentence in decision.reason
+    assert decision.reason.endswith("version 1 stays champion.")
+
+
+def test_a_champion_whose_evaluation_is_gone_stays(tmp_path: Path) -> None:
+    new = write_evaluation(tmp_path, answers(1.0))
+    champion = Evaluated("1", None, missing="the evaluation of version 1 is no longer there")
+    decision = decide(Evaluated("2", new, CONTEXT), champion, [], ACCURACY)
+    assert decision.verdict == "not compared"
+    assert "no longer there; version 1 stays champion" in decision.reason
+
+
+def test_one_conversation_is_no_evidence(tmp_path: Path) -> None:
+    decision = against(tmp_path, {"c": 1.0}, {"c": 0.0})
+    assert decision.verdict == "not compared"
+    assert "fewer than two conversations" in decision.reason
+
+
+@pytest.mark.parametrize(
+    ("failed", "perplexity", "named"),
+    [
+        (["nothing_lost of utterances"], (2.0, 3.0), "nothing_lost of utterances"),
+        ([], (3.0, 3.0), "learned_something"),
+        ([], (float("inf"), 3.0), "learned_something"),
+    ],
+)
+def test_a_failed_check_decides_alone(
+    tmp_path: Path, failed: list[str], perplexity: tuple[float, float], named: str
+) -> None:
+    new = write_evaluation(tmp_path / "new", answers(1.0), perplexity=perplexity)
+    old = Evaluated("1", write_evaluation(tmp_path / "old", answers(0.0)), CONTEXT)
+    for champion, stays in ((old, "version 1 stays champion"), (None, "there is still no champion")):
+        decision = decide(Evaluated("2", new, CONTEXT), champion, failed, ACCURACY)
+        assert decision.verdict == "check failed"
+        assert named in decision.reason
+        assert stays in decision.reason
+
+
+def test_the_champion_is_not_compared_with_itself(tmp_path: Path) -> None:
+    new = Evaluated("1", write_evaluation(tmp_path, answers(1.0)), CONTEXT)
+    assert decide(new, new, [], ACCURACY).verdict == "champion already"
+
+
+def test_the_metric_is_one_that_can_be_paired() -> None:
+    assert set(METRICS.values()) <= set(DIRECTIONS)
+    with pytest.raises(PipelineError, match=r"`metric` of the promotion is 'perplexity'; use one of"):
+        PromotionSettings("perplexity")

@@ -1,0 +1,190 @@
+"""What is old goes; what is in place, young, new or above anything kept stays, to the byte."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from adc_pipeline.artefacts import Artefact, Store, folder_digest
+from adc_pipeline.errors import PipelineError
+from adc_pipeline.resources import Workspace
+from adc_pipeline.retention.assets import prune as prune_job
+from adc_pipeline.retention.pruning import DAY, Plan, plan, prune
+from adc_pipeline.retention.settings import RetentionSettings
+from adc_pipeline.tracking.lineage import Records
+from adc_pipeline_tests.tracking.history import Chain, History, chain, empty_database, evaluated, history, new_history
+
+__all__ = ["empty_database", "history"]
+
+NOTHING_YOUNG = RetentionSettings(keep_versions=1, keep_days=0, delete=True)
+
+
+def pruned(history: History, settings: RetentionSettings = NOTHING_YOUNG) -> set[tuple[str, str]]:
+    return set(prune(history.store, planned(history, settings)))
+
+
+def planned(history: History, settings: RetentionSettings = NOTHING_YOUNG) -> Plan:
+    return plan(history.store, Records([history.client]), settings)
+
+
+def keys(made: Chain) -> set[tuple[str, str]]:
+    return {(each.name, each.digest) for each in made.all}
+
+
+def left(history: History) -> set[tuple[str, str]]:
+    return {(made.name, made.digest) for made in history.store.versions()}
+
+
+def test_what_a_registered_model_needs_is_never_touched(history: History) -> None:
+    weeks = [chain(history, what) for what in "abcd"]
+    history.register(weeks[0].model)
+    evaluation = evaluated(history, weeks[0])
+    history.make("top_2_evaluation", "in place")
+    before = {path: path.read_bytes() for made in weeks[0].all for path in made.path.rglob("*") if path.is_file()}
+    assert pruned(history) == keys(weeks[1]) | keys(weeks[2])
+    assert keys(weeks[0]) | keys(weeks[3]) | {(evaluation.name, evaluation.digest)} <= left(history)
+    assert before == {path: path.read_bytes() for path in before}
+    # After its version is deleted, nothing needs it any more.
+    history.client.delete_model_version("adc-top-2", "1")
+    assert pruned(history) == keys(weeks[0]) | {(evaluation.name, evaluation.digest)}
+    assert keys(weeks[3]) <= left(history)
+
+
+@pytest.mark.parametrize("lost", ["model", "dataset"])
+def test_a_lineage_that_mlflow_lost_is_followed_on_disk(history: History, lost: str) -> None:
+    weeks = [chain(history, what) for what in "abc"]
+    version = history.register(weeks[0].model)
+    facts = {"registered_model": "adc-top-2", "registered_version": int(version)}
+    (weeks[0].model.path / "registered.json").write_text(json.dumps(facts))
+    history.purge(getattr(weeks[0], lost))
+    assert pruned(history) == keys(weeks[1])
+
+
+def test_nothing_goes_while_the_lineage_of_a_version_is_unknown(history: History) -> None:
+    weeks = [chain(history, what) for what in "abc"]
+    history.register(weeks[0].model)
+    history.purge(weeks[0].model)
+    with pytest.raises(PipelineError, match=r"not known what adc-top-2/1 needs: .* delete that version"):
+        planned(history)
+    history.client.delete_model_version("adc-top-2", "1")
+    assert pruned(history) == keys(weeks[0]) | keys(weeks[1])
+
+
+def test_nothing_goes_while_an_artefact_in_between_is_unknown(history: History) -> None:
+    weeks = [chain(history, what) for what in "ab"]
+    history.register(weeks[0].model)
+    history.purge(weeks[0].utterances)
+    utterances = weeks[0].utterances
+    history.store.remove(utterances.name, utterances.digest, history.store.made_at(utterances))
+    with pytest.raises(PipelineError, match=rf"of utterances {utterances.digest}, no MLflow run"):
+        planned(history)
+
+
+def test_another_projects_models_are_no_hindrance(history: History) -> None:
+    weeks = [chain(history, what) for what in "ab"]
+    client = history.client
+    client.create_registered_model("theirs")
+    client.create_model_version("theirs", "s3://somewhere")
+    client.create_model_version("theirs", "s3://somewhere", client.create_run("0").info.run_id)
+    assert pruned(history) == keys(weeks[0])
+
+
+def test_nothing_goes_while_something_is_made(history: History) -> None:
+    chain(history)
+    with (
+        history.store.aside("study_cell/one"),
+        pytest.raises(PipelineError, match=r"study_cell/one in ADC_HOME = .* is being made"),
+    ):
+        planned(history)
+    planned(history)
+
+
+def test_what_was_made_again_or_put_in_place_since_the_plan_stays(history: History) -> None:
+    corpora = [history.make("raw_corpus", what) for what in "abcd"]
+    decided = planned(history)
+    assert set(decided.going) == {(made.name, made.digest) for made in corpora[:3]}
+    history.make("raw_corpus", "a")
+    os.utime(corpora[0].path / "artefact.json", ns=(0, 0))  # and if the clock was set back meanwhile
+    history.make("raw_corpus", "b")
+    assert prune(history.store, decided) == [("raw_corpus", corpora[2].digest)]
+    assert not list((history.store.home / "store").rglob(".making-*"))
+
+
+Made = tuple[str, int, list[int], float]
+stores: st.SearchStrategy[list[Made]] = st.lists(
+    st.tuples(
+        st.sampled_from(["raw_corpus", "utterances", "top_2", "study_cell/one"]),
+        st.integers(0, 3),
+        st.lists(st.integers(0, 20), max_size=2),
+        st.floats(0, 10),
+    ),
+    max_size=14,
+)
+
+
+@hypothesis_settings(deadline=None, max_examples=30)
+@given(stores, st.integers(1, 3), st.floats(0, 8))
+def test_by_an_obvious_set_of_rules(
+    tmp_path_factory: pytest.TempPathFactory, empty_database: Path, made: list[Made], versions: int, days: float
+) -> None:
+    home: Path = tmp_path_factory.mktemp("home")
+    history = new_history(home, empty_database)
+    store, now = history.store, 1e9
+    artefacts: dict[tuple[str, str], Artefact] = {}
+    in_place: dict[str, tuple[str, str]] = {}
+    ages: dict[tuple[str, str], float] = {}
+    for name, content, above, age in made:
+        known = list(artefacts.values())
+        inputs = {known[i % len(known)].name: known[i % len(known)].digest for i in above if known}
+        artefact = put(store, name, str(content), inputs, now - age * DAY)
+        key = (name, artefact.digest)
+        artefacts[key], ages[key], in_place[name] = artefact, age, key
+    decided = plan(store, Records([history.client]), RetentionSettings(versions, days), now)
+    keep = set(in_place.values())
+    for name in in_place:
+        own = sorted((key for key in artefacts if key[0] == name), key=lambda key: (ages[key], key))
+        keep |= set(own[:versions]) | {key for key in own if ages[key] < days}
+    while True:
+        above_them = {pair for key in keep if key in artefacts for pair in artefacts[key].inputs.items()}
+        if above_them <= keep:
+            break
+        keep |= above_them
+    assert set(decided.kept) == keep & artefacts.keys()
+    assert set(decided.going) == artefacts.keys() - keep
+    assert set(prune(store, decided)) == set(decided.going)
+    assert {(each.name, each.digest) for each in store.versions()} == set(decided.kept)
+
+
+def put(store: Store, name: str, content: str, inputs: dict[str, str], at: float) -> Artefact:
+    with store.aside(name) as folder:
+        (folder / "content").write_text(name + content)
+        artefact = Artefact(name, folder, folder_digest(folder), inputs=inputs)
+        made = store.put(folder, artefact)
+    os.utime(made.path / "artefact.json", (at, at))
+    return made
+
+
+@pytest.mark.parametrize("wrong", [{"keep_versions": 0}, {"keep_days": -1.0}, {"keep_days": float("nan")}])
+def test_wrong_settings_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(PipelineError, match=f"`{next(iter(wrong))}` of the retention"):
+        RetentionSettings(**wrong)
+
+
+def test_the_job_removes_only_if_told_to(history: History) -> None:
+    weeks = [chain(history, what) for what in "ab"]
+    both = left(history)
+    for delete, remains in ((False, both), (True, keys(weeks[1]))):
+        config = {"keep_versions": 1, "keep_days": 0.0, "delete": delete}
+        result = prune_job.execute_in_process(
+            run_config={"ops": {"prune_store": {"config": config}}}, resources={"workspace": Workspace()}
+        )
+        assert result.success
+        assert left(history) == remains
+    with history.store.aside("top_2"), pytest.raises(dg.Failure, match="is being made"):
+        prune_job.execute_in_process(resources={"workspace": Workspace()})
