@@ -38,7 +38,7 @@ PLACES = {
     "top_2_champion": "champions/top-2",
     "random_walk_champion": "champions/random-walk",
     "study_cell": "study/cells",
-    "study": "study/result",
+    "study_table": "study/result",
 }
 
 # Which run of MLflow made an artefact, and of what outside ADC_HOME.

@@ -3,24 +3,31 @@
 `materializing` is the frame of each asset: it checks that ADC_HOME and MLflow are there, opens a folder
 aside and an MLflow run, and, if the block ends well, hashes the folder, logs it as the run's output, puts
 it in place and tells Dagster. If any of this raises, nothing is in place and the MLflow run is FAILED.
+
+An asset names its inputs and then asks `unchanged`: where what is in place was made of the same inputs by the
+same settings and code, it is taken over, without an MLflow run of its own, and Dagster is told the data version
+it knows. And it makes only what it has claimed: two runs on one ADC_HOME do not make the same asset at once.
 """
 
 import base64
 import hashlib
 import io
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import dagster as dg
-from pydantic import Field
+from pydantic import Field, PrivateAttr
 
-from adc_pipeline.artefacts import Artefact, Store, folder_digest
+from adc_pipeline.artefacts import MAKING, Artefact, Store, folder_digest, read_making
+from adc_pipeline.claims import Claims
 from adc_pipeline.engine import MEMORY_LIMIT, Engine
-from adc_pipeline.errors import PipelineError, is_disk_full
+from adc_pipeline.errors import PipelineError, UnreachableError, is_disk_full
+from adc_pipeline.processes import this_process
 from adc_pipeline.run_config import SettingsConfig
 from adc_pipeline.tracking.runs import Run, Tracking
 
@@ -28,6 +35,11 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 S = TypeVar("S")
+
+# A tag of a Dagster run: `true` makes every asset of it anew.
+AGAIN = "adc/again"
+# A tag that each run sets itself: which process it is, for whoever wants to know whether it still runs.
+PROCESS = "adc/process"
 
 
 @dataclass
@@ -38,20 +50,89 @@ class Materialization(Generic[S]):
     settings: S
     folder: Path
     store: Store
-    run: Run
+    tracking: Tracking
+    open_run: Callable[[], Run]
     code_version: str
     engine: Engine
+    again: bool = False
     inputs: dict[str, str] = field(default_factory=dict)
+    outside: dict[str, Any] = field(default_factory=dict)
     counts: dict[str, float] = field(default_factory=dict)
     metadata: dict[str, Any] = field(default_factory=dict)
     data_version: str = ""
+    read: list[Artefact] = field(default_factory=list)
+    opened: Run | None = None
+
+    @property
+    def run(self) -> Run:
+        """The MLflow run, which begins when it is first needed: what turns out to be unchanged has none."""
+        if self.opened is None:
+            self.opened = self.open_run()
+            for artefact in self.read:
+                self.opened.artefact(artefact, "input")
+        return self.opened
 
     def input(self, name: str, digest: str | None = None) -> Artefact:
         """An artefact upstream, recorded as read: the current version, or the one with this digest."""
         artefact = self.store.version(name, digest) if digest else self.store.current(name)
         self.inputs[name] = artefact.digest
-        self.run.artefact(artefact, "input")
+        self.read.append(artefact)
+        if self.opened is not None:
+            self.opened.artefact(artefact, "input")
         return artefact
+
+    def unchanged(self, outside: Mapping[str, Any] | None = None) -> bool:
+        """Whether what is in place was made of the inputs named so far, by these settings and this code.
+
+        It is taken over then, and there is nothing left to do but to return the result. `outside` stands for
+        what is read from outside ADC_HOME (JSON; None for what cannot be known now). Says which it is, and if
+        not, why. MLflow has to know the run that made the artefact
+        still, and importing it is most of the cost.
+        """
+        self.outside = dict(outside or {})
+        reasons = self._changes()
+        if reasons:
+            self.engine.report(f"{self.name} is made anew: {', '.join(reasons)}.")
+            # From here on the work has a run, which fails if it does.
+            self.run  # noqa: B018
+            return False
+        made = self.store.current(self.name)
+        self.engine.report(f"{self.name} is unchanged: inputs, settings and code are those of {made.digest}.")
+        self.inputs, self.counts, self.data_version = made.inputs, made.counts, made.digest
+        making = read_making(made)
+        self.metadata |= made.counts | self._whereabouts(made, making["run"], making["address"]) | {"unchanged": True}
+        return True
+
+    def _changes(self) -> list[str]:
+        """What keeps the artefact in place from being the one that is asked for."""
+        if self.again:
+            return [f"the tag {AGAIN} asks for it"]
+        try:
+            made = self.store.current(self.name)
+        except PipelineError:
+            return ["there is none yet"]
+        reasons = [
+            *differing("setting", made.settings, json.loads(json.dumps(asdict(self.settings)))),  # type: ignore[call-overload]
+            *differing("input", made.inputs, self.inputs),
+        ]
+        if made.code_version != self.code_version:
+            reasons.append("its code has changed")
+        making = read_making(made)
+        # What cannot be known now counts as what it was.
+        unknown = {name: making["outside"].get(name) for name, value in self.outside.items() if value is None}
+        if self.outside | unknown != making["outside"]:
+            reasons.append("what it is read from has changed")
+        if not reasons and not self.tracking.has_run(making["run"]):
+            reasons.append(f"MLflow at {self.tracking.shown} has no run that made it")
+        return reasons
+
+    def _whereabouts(self, made: Artefact, run: str, address: str) -> dict[str, Any]:
+        return {
+            "digest": made.digest,
+            "path": dg.MetadataValue.path(str(self.store.place(self.name))),
+            "mlflow_run": dg.MetadataValue.url(address),
+            "mlflow_run_id": run,
+        }
 
     @contextmanager
     def unfinished(self) -> Iterator[Path]:
@@ -86,18 +167,20 @@ class Materialization(Generic[S]):
             code_version=self.code_version,
         )
         self.run.artefact(replace(made, path=self.store.version_path(made.name, made.digest)), "output")
+        noted = {"run": self.run.id, "address": self.run.address, "outside": self.outside}
+        (self.folder / MAKING).write_text(json.dumps(noted, indent=2) + "\n")
         placed = self.store.put(self.folder, made)
         self.data_version = placed.digest
-        self.metadata |= {
-            "digest": placed.digest,
-            "path": dg.MetadataValue.path(str(self.store.place(self.name))),
-            "mlflow_run": dg.MetadataValue.url(self.run.address),
-            "mlflow_run_id": self.run.id,
-        }
+        self.metadata |= self._whereabouts(placed, self.run.id, self.run.address) | {"unchanged": False}
         return placed
 
     def result(self) -> dg.MaterializeResult:
         return dg.MaterializeResult(metadata=self.metadata, data_version=dg.DataVersion(self.data_version))
+
+
+def differing(what: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Each name under which two mappings do not say the same, as a reason."""
+    return [f"{what} {name} has changed" for name in sorted({*before, *now}) if before.get(name) != now.get(name)]
 
 
 class Workspace(dg.ConfigurableResource):
@@ -105,6 +188,29 @@ class Workspace(dg.ConfigurableResource):
 
     threads: int = Field(default=0, description="Threads of DuckDB; 0 takes every core.")
     memory_limit: str = Field(default=MEMORY_LIMIT, description="Memory DuckDB may take before it spills to disk.")
+    wait_seconds: float = Field(
+        default=60.0,
+        description="How long to wait for another run that makes the same asset in the same ADC_HOME, before this one"
+        " is refused.",
+    )
+    _held: ExitStack = PrivateAttr(default_factory=ExitStack)
+    _claims: Claims | None = PrivateAttr(default=None)
+    _made: dict[str, bool] = PrivateAttr(default_factory=dict)
+
+    def setup_for_execution(self, context: dg.InitResourceContext) -> None:
+        """Say which process the run is, and be ready to claim what it makes until it ends."""
+        run, instance = context.run, context.instance
+        if run is None or instance is None:
+            return
+        if instance.get_run_by_id(run.run_id):
+            instance.add_run_tags(run.run_id, {PROCESS: this_process()})
+        holder = f"{run.job_name}, run {run.run_id}, process {os.getpid()}"
+        self._claims = self._held.enter_context(Claims(self.store.home / "claims", holder))
+
+    def teardown_after_execution(self, context: dg.InitResourceContext) -> None:
+        self._held.close()
+        if self._made and all(self._made.values()) and context.log:
+            context.log.info(f"Nothing new: all {len(self._made)} assets of this run are unchanged.")
 
     @property
     def engine(self) -> Engine:
@@ -131,21 +237,28 @@ class Workspace(dg.ConfigurableResource):
             "dagster.asset_key": context.asset_key.to_user_string(),
             "adc.code_version": code_version,
         }
+        again = context.run.tags.get(AGAIN, "").lower() in ("1", "true", "yes")
         try:
             settings = config.settings()
             self.store.check_writable()
-            self.tracking.check()
-            with (
-                self.store.aside(name) as folder,
-                self.tracking.run(name, asdict(settings), tags) as run,  # type: ignore[call-overload]
-            ):
+            if self._claims is not None:
+                self._claims.take(name, self.wait_seconds, context.log.info)
+            with ExitStack() as opened, self.store.aside(name) as folder:
+
+                def open_run() -> Run:
+                    self.tracking.check()
+                    return opened.enter_context(self.tracking.run(name, asdict(settings), tags))  # type: ignore[call-overload]
+
                 engine = replace(self.engine, report=context.log.info)
-                making = Materialization(name, settings, folder, self.store, run, code_version, engine)
+                making = Materialization(
+                    name, settings, folder, self.store, self.tracking, open_run, code_version, engine, again
+                )
                 yield making
                 if not making.data_version:
                     making.finish()
+            self._made[name] = making.opened is None
         except PipelineError as error:
-            raise dg.Failure(str(error), allow_retries=False) from error
+            raise dg.Failure(str(error), allow_retries=isinstance(error, UnreachableError)) from error
         except Exception as error:
             if not is_disk_full(error):
                 raise

@@ -12,7 +12,9 @@ from adc_pipeline.corpus.source import (
     CorpusSettings,
     check_source,
     check_unchanged,
+    download_all,
     fetch,
+    observed,
     record_files,
     recorded,
 )
@@ -26,8 +28,11 @@ from adc_pipeline.resources import Workspace
 from adc_pipeline.run_config import SettingsConfig
 from adc_pipeline.shards import parts
 
+# A download is the one thing here that may go well a minute later: attempts after 5, 10 and 20 s.
+RETRIES = dg.RetryPolicy(max_retries=3, delay=5, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS)
 
-@dg.asset(group_name="corpus", kinds={"convokit"}, code_version=code_version("corpus"))
+
+@dg.asset(group_name="corpus", kinds={"convokit"}, code_version=code_version("corpus"), retry_policy=RETRIES)
 def raw_corpus(
     context: dg.AssetExecutionContext, config: SettingsConfig[CorpusSettings], workspace: Workspace
 ) -> dg.MaterializeResult:
@@ -42,11 +47,16 @@ def raw_corpus(
         ops: Any = context.run.run_config.get("ops", {})
         configured = {name: op.get("config", {}) for name, op in ops.items()}
         check_settings({node.name for node in context.job_def.nodes}, configured)
+        making.metadata["corpus"] = corpus
+        downloads = workspace.store.home / "downloads"
+        downloaded = download_all(making.settings, downloads, context.log.info)
+        if making.unchanged(observed(making.settings, downloads)):
+            return making.result()
         context.log.info(f"Fetching the corpus {corpus}")
         folder = making.folder / "corpus"
-        fetch(making.settings, workspace.store.home / "downloads", folder, context.log.info)
-        digest = record_files(folder, making.folder / "files.json")
-        making.metadata["corpus"] = corpus
+        fetch(making.settings, downloaded, folder, context.log.info)
+        before = workspace.store.place("raw_corpus")
+        digest = record_files(folder, making.folder / "files.json", before / "corpus" if before.exists() else None)
         files = [path for part in folder.iterdir() for path in recorded(part)]
         making.count({"bytes": sum(path.stat().st_size for path in files), "parts": len(list(folder.iterdir()))})
         making.finish(digest)
@@ -61,6 +71,8 @@ def utterances(
     with workspace.materializing(context, config) as making:
         corpus = making.input("raw_corpus")
         check_unchanged(corpus.path / "corpus", corpus.path / "files.json")
+        if making.unchanged():
+            return making.result()
         source = CorpusSettings(**corpus.settings)
         with making.unfinished() as work:
             making.count(

@@ -9,13 +9,14 @@ import json
 import re
 import shutil
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from adc_pipeline.artefacts import combined_digest, file_digest
-from adc_pipeline.corpus.download import download
+from adc_pipeline.corpus.download import download, held_version
 from adc_pipeline.corpus.formats import Format, recognise, unfit
 from adc_pipeline.engine import Report, unheard
 from adc_pipeline.errors import PipelineError, is_disk_full
@@ -70,20 +71,40 @@ def sources(corpus: str) -> list[str]:
     return named
 
 
+def names(settings: CorpusSettings) -> list[str]:
+    """Those of the sources that ConvoKit is asked for."""
+    return [
+        source
+        for source in sources(settings.corpus)
+        if source != SAMPLE and not Path(source).expanduser().exists() and not is_path(source)
+    ]
+
+
+def download_all(settings: CorpusSettings, downloads: Path, report: Report = unheard) -> dict[str, Path]:
+    """The folder of each corpus that ConvoKit is asked for, by name.
+
+    Comes before the first part is made, so that a rerun finds those that came.
+    """
+    return {name: download(name, downloads, report) for name in names(settings)}
+
+
 def is_path(source: str) -> bool:
     """Whether a source means a place on disk rather than a name."""
     named_as_file = source.endswith(".zip") or (DATA.fullmatch(source) is not None)
     return source.startswith((".", "~", "/")) or "/" in source or "\\" in source or named_as_file
 
 
-def check_source(settings: CorpusSettings) -> None:
-    """Raise PipelineError for a corpus on disk that cannot be one, before anything is made of it."""
+def check_source(settings: CorpusSettings, contents: bool = True) -> None:
+    """Raise PipelineError for a corpus on disk that cannot be one, before anything is made of it.
+
+    Without `contents`, only for one that is not there.
+    """
     for source in sources(settings.corpus):
         path = Path(source).expanduser()
         if source == SAMPLE:
             continue
         if path.exists():
-            for file in [] if zipfile.is_zipfile(path) else files_of(path, settings.format):
+            for file in [] if not contents or zipfile.is_zipfile(path) else files_of(path, settings.format):
                 if recognise(file, settings.format) == "table":
                     from adc_pipeline.corpus.readers.tables import check_columns
 
@@ -95,26 +116,25 @@ def check_source(settings: CorpusSettings) -> None:
             )
 
 
-def fetch(settings: CorpusSettings, downloads: Path, out: Path, report: Report = unheard) -> None:
+def fetch(settings: CorpusSettings, downloaded: Mapping[str, Path], out: Path, report: Report = unheard) -> None:
     """Bring the corpus to the folder `out`, which does not exist yet, as parts named 00, 01 and on.
 
-    A part is a folder made here, or a link to what is on disk or in `downloads`. `report` hears what is
-    downloaded, and what in a folder is left out. Raises PipelineError for what cannot be a corpus.
+    A part is a folder made here, or a link to what is on disk or has been `downloaded`, by name. `report` hears
+    what in a folder is left out. Raises PipelineError for what cannot be a corpus.
     """
-    makes = [make for source in sources(settings.corpus) for make in parts_of(source, settings, downloads, report)]
+    makes = [make for source in sources(settings.corpus) for make in parts_of(source, settings, downloaded, report)]
     out.mkdir()
     for number, make in enumerate(makes):
         make(out / f"{number:0{max(2, len(str(len(makes) - 1)))}}")
 
 
-def parts_of(source: str, settings: CorpusSettings, downloads: Path, report: Report) -> list[Make]:
+def parts_of(source: str, settings: CorpusSettings, downloaded: Mapping[str, Path], report: Report) -> list[Make]:
     """How to make the parts of one source, in reading order."""
     path = Path(source).expanduser()
     if source == SAMPLE:
         return [partial(generate, settings)]
     if not path.exists():
-        # Every name is fetched before the first part is made, so that a rerun finds those that came.
-        return [partial(link, download(source, downloads, report))]
+        return [partial(link, downloaded[source])]
     if zipfile.is_zipfile(path):
         return [partial(unzip, path)]
     return [partial(link, file) for file in files_of(path, settings.format, report)]
@@ -177,12 +197,52 @@ def unzip(archive: Path, out: Path) -> None:
     shutil.rmtree(aside, ignore_errors=True)
 
 
-def record_files(corpus: Path, record: Path) -> str:
-    """Write size, time and SHA-256 of each file of the parts in `corpus` to `record`; returns the corpus' digest."""
-    paths = [path for part in sorted(corpus.iterdir()) for path in recorded(part)]
-    files = {str(path.relative_to(corpus)): _stamp(path) | {"sha256": file_digest(path)} for path in paths}
+def observed(settings: CorpusSettings, downloads: Path) -> dict[str, Any]:
+    """What the corpus is made of as far as a look at the disk tells, a corpus that changed being observed otherwise.
+
+    Size and time of each file on disk, which for a folder of dumps are all that lie in it now, and the version of
+    each corpus in `downloads`. Reads no content.
+    """
+    seen: dict[str, Any] = {}
+    for source in sources(settings.corpus):
+        path = Path(source).expanduser()
+        if source in names(settings):
+            seen[source] = held_version(source, downloads)
+        elif source != SAMPLE and path.exists():
+            seen |= {str(file.resolve()): _stamp(file) for file in observed_files(path, settings.format)}
+    return seen
+
+
+def observed_files(path: Path, wanted: Format) -> list[Path]:
+    """The files that a change of the corpus at this path would show in."""
+    if not path.is_dir():
+        return [path]
+    if wanted == "convokit" or (wanted == "auto" and (path / "utterances.jsonl").is_file()):
+        return recorded(path)
+    return [file for file in sorted(path.rglob("*")) if file.is_file() and DATA.fullmatch(file.name)]
+
+
+def record_files(corpus: Path, record: Path, before: Path | None = None) -> str:
+    """Write size, time and SHA-256 of each file of the parts in `corpus` to `record`; returns the corpus' digest.
+
+    A linked file that is in the record beside the corpus `before` with the same size and time is not read again.
+    """
+    known = {} if before is None else _linked(before)
+    files: dict[str, dict[str, Any]] = {}
+    for path in (path for part in sorted(corpus.iterdir()) for path in recorded(part)):
+        stamp, last = _stamp(path), known.get(path.resolve(), {})
+        same = last.items() >= stamp.items()
+        files[str(path.relative_to(corpus))] = stamp | {"sha256": last["sha256"] if same else file_digest(path)}
     record.write_text(json.dumps(files, indent=2) + "\n")
     return combined_digest((name, str(entry["sha256"])) for name, entry in files.items())
+
+
+def _linked(corpus: Path) -> dict[Path, dict[str, Any]]:
+    """What is recorded of the linked parts of a corpus that was taken in, by where their files are."""
+    files: dict[str, dict[str, Any]] = json.loads((corpus.parent / "files.json").read_text())
+    return {
+        (corpus / name).resolve(): entry for name, entry in files.items() if (corpus / Path(name).parts[0]).is_symlink()
+    }
 
 
 def recorded(part: Path) -> list[Path]:

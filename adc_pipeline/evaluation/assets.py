@@ -51,15 +51,17 @@ def evaluation_asset(kind: WalkKind) -> dg.AssetsDefinition:
     def evaluation(
         context: dg.AssetExecutionContext, config: SettingsConfig[EvaluationSettings], workspace: Workspace
     ) -> dg.MaterializeResult:
-        from adc_pipeline.evaluation.evaluation import evaluate
-        from adc_pipeline.evaluation.report import headline_table
-
         with workspace.materializing(context, config) as making:
             # The model's own dataset and base, and that dataset's own utterances and ranks.
             tuned = making.input(model_name)
             walks, base = (making.input(name, tuned.inputs[name]) for name in (dataset_name, "base_model"))
             read = making.input("utterances", walks.inputs["utterances"])
             ranked = making.input("ranked_replies", walks.inputs["ranked_replies"])
+            if making.unchanged():
+                return making.result()
+            from adc_pipeline.evaluation.evaluation import evaluate
+            from adc_pipeline.evaluation.report import headline_table
+
             corpus = workspace.store.version("raw_corpus", read.inputs["raw_corpus"])
             # Of the training, so that MLflow can compare evaluations by what was trained.
             trained = {"dataset": kind, "base_model": base.settings["name"]}
@@ -106,6 +108,8 @@ def comparison(
             kind: f"{dataset.key.to_user_string()}_evaluation" for kind, (dataset, _) in EVALUATED.items()
         }
         folders = {kind: making.input(name).path for kind, name in names.items()}
+        if making.unchanged():
+            return making.result()
         result = compare(folders, making.folder, making.settings)
         publish(making, result.metrics(), comparison_table(result).markdown())
     return making.result()

@@ -20,6 +20,8 @@ def ranked_replies(
     """The replies that pass the filters, each with its rank among its siblings."""
     with workspace.materializing(context, config) as making:
         source = making.input("utterances").path
+        if making.unchanged():
+            return making.result()
         with making.unfinished() as work:
             making.count(write_ranked_replies(source, making.folder, making.settings, making.engine, work))
         files = parts(making.folder, RANKED_REPLIES)

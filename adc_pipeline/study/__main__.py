@@ -32,7 +32,7 @@ from adc_pipeline.study.grid import SEEDS, VARIANTS, cell_name
 OPS = {
     "study_inputs": ("raw_corpus", "utterances", "ranked_replies", "top_2", "random_walk", "base_model"),
     "study": ("study_cell",),
-    "study_result": ("study",),
+    "study_result": ("study_table",),
 }
 
 
@@ -140,7 +140,7 @@ def main() -> int:
     if not launcher.run("study_result", "result"):
         print(f"The result could not be made; see {logs / 'result.log'}.", file=sys.stderr)
         return 1
-    print(f"The result is in {store.place('study')}: report.html, study.md.")
+    print(f"The result is in {store.place('study_table')}: report.html, study.md.")
     if failed:
         print(f"{len(failed)} cells failed, whose logs are in {logs}: {', '.join(failed)}.", file=sys.stderr)
     return 1 if failed else 0

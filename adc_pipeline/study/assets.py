@@ -15,7 +15,7 @@ from adc_pipeline.resources import Workspace, picture
 from adc_pipeline.run_config import SettingsConfig
 from adc_pipeline.study.cells import SHARED, in_place, walks_of
 from adc_pipeline.study.grid import SEEDS, VARIANTS, cell_name
-from adc_pipeline.training.assets import base_model, check_same_markers, fine_tune
+from adc_pipeline.training.assets import TRAINING_POOL, base_model, check_same_markers, fine_tune
 from adc_pipeline.training.settings import TrainingJob, TrainingSettings
 from adc_pipeline.walks.assets import random_walk, top_2
 
@@ -29,6 +29,7 @@ CELLS = dg.MultiPartitionsDefinition(
     deps=[top_2, random_walk, base_model, utterances, ranked_replies],
     partitions_def=CELLS,
     kinds={"pytorch", "mlflow"},
+    pool=TRAINING_POOL,
     code_version=code_version("training") + code_version("evaluation"),
 )
 def study_cell(
@@ -84,7 +85,7 @@ def study_cell(
 
 
 @dg.asset(group_name="study", deps=[study_cell], kinds={"mlflow"}, code_version=code_version("study"))
-def study(
+def study_table(
     context: dg.AssetExecutionContext, config: SettingsConfig[ComparisonSettings], workspace: Workspace
 ) -> dg.MaterializeResult:
     """What the cells that have been made say together: a table, a page of plots, and what may be concluded."""

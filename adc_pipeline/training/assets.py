@@ -11,7 +11,7 @@ import dagster as dg
 
 from adc_pipeline.artefacts import Artefact, locked
 from adc_pipeline.code_version import code_version
-from adc_pipeline.corpus.assets import utterances
+from adc_pipeline.corpus.assets import RETRIES, utterances
 from adc_pipeline.errors import PipelineError
 from adc_pipeline.resources import Materialization, Workspace
 from adc_pipeline.run_config import SettingsConfig
@@ -21,11 +21,15 @@ from adc_pipeline.tracking.system import system_metrics
 from adc_pipeline.training.checkpoint import claim, fingerprint
 from adc_pipeline.training.figures import training_curves
 from adc_pipeline.training.launch import launch_command
+from adc_pipeline.training.origin import origin
 from adc_pipeline.training.settings import BaseModelSettings, TrainingJob, TrainingSettings
 from adc_pipeline.walks.assets import random_walk, top_2
 from adc_pipeline.walks.coins import WalkKind
 from adc_pipeline.walks.markers import FORMATS
 from adc_pipeline.walks.texts import training_texts
+
+# One training at a time, since two would share a GPU's memory: a pool of Dagster, whose limit is in dagster.yaml.
+TRAINING_POOL = "training"
 
 
 @dg.asset(
@@ -33,6 +37,7 @@ from adc_pipeline.walks.texts import training_texts
     deps=[utterances, top_2],
     kinds={"huggingface", "pytorch"},
     code_version=code_version("training"),
+    retry_policy=RETRIES,
 )
 def base_model(
     context: dg.AssetExecutionContext, config: SettingsConfig[BaseModelSettings], workspace: Workspace
@@ -41,11 +46,13 @@ def base_model(
 
     It takes the markers, the speakers and the split from top-2's settings.
     """
-    from adc_pipeline.training.model import prepare_base_model
-
     with workspace.materializing(context, config) as making:
         walks = making.input("top_2")
         read = making.input("utterances", walks.inputs["utterances"])
+        if making.unchanged(origin(making.settings)):
+            return making.result()
+        from adc_pipeline.training.model import prepare_base_model
+
         texts = training_texts(read.path, walks.settings, making.folder / "spill", making.engine)
         model = making.folder / "model"
         facts = prepare_base_model(making.settings, FORMATS[walks.settings["format"]], texts, model)
@@ -66,6 +73,7 @@ def model_asset(kind: WalkKind, dataset: dg.AssetsDefinition) -> dg.AssetsDefini
         deps=[dataset, base_model],
         kinds={"pytorch", "huggingface", "mlflow"},
         code_version=code_version("training"),
+        pool=TRAINING_POOL,
     )
     def model(
         context: dg.AssetExecutionContext,
@@ -75,6 +83,8 @@ def model_asset(kind: WalkKind, dataset: dg.AssetsDefinition) -> dg.AssetsDefini
     ) -> dg.MaterializeResult:
         with workspace.materializing(context, config) as making:
             walks, base = making.input(source), making.input("base_model")
+            if making.unchanged():
+                return making.result()
             check_same_markers(walks, workspace.store.version("top_2", base.inputs["top_2"]))
             output, work = making.folder / "model", workspace.store.home / "work" / making.name
             fine_tune(context, pipes, making, TrainingJob(making.settings, walks.path, base.path, output, work))

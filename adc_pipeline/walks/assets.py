@@ -40,6 +40,8 @@ def walk_asset(kind: WalkKind) -> dg.AssetsDefinition:
             ranked = making.input("ranked_replies")
             # Not the current ones: those that the ranks are of.
             read = making.input("utterances", ranked.inputs["utterances"])
+            if making.unchanged():
+                return making.result()
             with making.unfinished() as work:
                 making.count(
                     write_walks(kind, read.path, ranked.path, making.folder, making.settings, making.engine, work)

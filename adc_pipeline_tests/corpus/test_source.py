@@ -1,6 +1,7 @@
 """Where corpora come from, and what is refused before anything is made of it."""
 
 import json
+import os
 import shutil
 import zipfile
 from pathlib import Path
@@ -37,7 +38,7 @@ def zipped(corpus: Path, archive: Path, prefix: str = "some-corpus/") -> Path:
 
 
 def test_a_folder_is_linked_and_a_change_of_it_is_noticed(corpus: Path, tmp_path: Path) -> None:
-    fetch(CorpusSettings(str(corpus)), tmp_path, tmp_path / "linked")
+    fetch(CorpusSettings(str(corpus)), {}, tmp_path / "linked")
     digest = record_files(tmp_path / "linked", tmp_path / "files.json")
     check_unchanged(tmp_path / "linked", tmp_path / "files.json")
     (corpus / "utterances.jsonl").write_text("")
@@ -46,11 +47,34 @@ def test_a_folder_is_linked_and_a_change_of_it_is_noticed(corpus: Path, tmp_path
         check_unchanged(tmp_path / "linked", tmp_path / "files.json")
 
 
+def test_a_linked_file_is_read_again_only_if_size_or_time_differ(tmp_path: Path) -> None:
+    folder = tmp_path / "dumped"
+    folder.mkdir()
+    kept = dump(folder / "RC_2018-09", body="yes", link_id="t3_r", parent_id="t3_r")
+    settings = CorpusSettings(str(folder))
+    (tmp_path / "first").mkdir()
+    fetch(settings, {}, tmp_path / "first" / "corpus")
+    record_files(tmp_path / "first" / "corpus", tmp_path / "first" / "files.json")
+    # The same size and time, other content: seen only by reading.
+    stat = kept.stat()
+    kept.write_text(kept.read_text().replace("yes", "not"))
+    os.utime(kept, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    # One more before it, so that it has another name among the parts.
+    dump(folder / "RC_2018-08", body="no", link_id="t3_r", parent_id="t3_r")
+    fetch(settings, {}, tmp_path / "later")
+    record_files(tmp_path / "later", tmp_path / "files.json", tmp_path / "first" / "corpus")
+    before, after = (json.loads(file.read_text()) for file in (tmp_path / "first/files.json", tmp_path / "files.json"))
+    assert after["01"] == before["00"]
+    os.utime(kept)
+    record_files(tmp_path / "later", tmp_path / "files.json", tmp_path / "first" / "corpus")
+    assert json.loads((tmp_path / "files.json").read_text())["01"]["sha256"] != before["00"]["sha256"]
+
+
 @pytest.mark.parametrize("prefix", ["", "some-corpus/", "some/deeper/"])
 def test_a_zip_is_unpacked_wherever_the_corpus_lies_in_it(corpus: Path, tmp_path: Path, prefix: str) -> None:
     archive = zipped(corpus, tmp_path / "corpus.zip", prefix)
     check_source(CorpusSettings(str(archive)))
-    fetch(CorpusSettings(str(archive)), tmp_path, tmp_path / "unpacked")
+    fetch(CorpusSettings(str(archive)), {}, tmp_path / "unpacked")
     assert (tmp_path / "unpacked" / "00" / "utterances.jsonl").read_bytes() == (
         corpus / "utterances.jsonl"
     ).read_bytes()
@@ -60,7 +84,7 @@ def test_a_zip_is_unpacked_wherever_the_corpus_lies_in_it(corpus: Path, tmp_path
 def test_a_zip_that_would_leave_its_folder_is_refused(corpus: Path, tmp_path: Path) -> None:
     archive = zipped(corpus, tmp_path / "corpus.zip", "../outside/")
     with pytest.raises(PipelineError, match="outside its folder"):
-        fetch(CorpusSettings(str(archive)), tmp_path, tmp_path / "unpacked")
+        fetch(CorpusSettings(str(archive)), {}, tmp_path / "unpacked")
     assert not list(tmp_path.rglob("outside*"))
 
 
@@ -93,7 +117,7 @@ def dumped(tmp_path: Path) -> Path:
 def test_a_folder_of_dumps_is_one_part_a_file_with_submissions_before_comments(dumped: Path, tmp_path: Path) -> None:
     said: list[str] = []
     check_source(CorpusSettings(str(dumped)))
-    fetch(CorpusSettings(str(dumped)), tmp_path, tmp_path / "out", said.append)
+    fetch(CorpusSettings(str(dumped)), {}, tmp_path / "out", said.append)
     parts = sorted((tmp_path / "out").iterdir())
     assert [part.name for part in parts] == ["00", "01", "02", "03"]
     assert [part.resolve().name for part in parts] == ["RS_2018-10", "z.ndjson", "a.jsonl", "table.csv"]
@@ -104,7 +128,7 @@ def test_several_sources_are_parts_in_the_order_given(corpus: Path, dumped: Path
     archive = zipped(corpus, tmp_path / "corpus.zip")
     settings = CorpusSettings(f"{dumped / 'a.jsonl'}, sample ,{archive},{corpus}", sample_conversations=3)
     check_source(settings)
-    fetch(settings, tmp_path, tmp_path / "out")
+    fetch(settings, {}, tmp_path / "out")
     assert [part.is_dir() for part in sorted((tmp_path / "out").iterdir())] == [False, True, True, True]
     assert [part.is_symlink() for part in sorted((tmp_path / "out").iterdir())] == [True, False, False, True]
 
@@ -126,7 +150,7 @@ def test_more_parts_than_a_hundred_stay_in_order(tmp_path: Path) -> None:
     folder.mkdir()
     for number in range(101):
         dump(folder / f"{number:03}.jsonl", title="post")
-    fetch(CorpusSettings(str(folder)), tmp_path, tmp_path / "out")
+    fetch(CorpusSettings(str(folder)), {}, tmp_path / "out")
     parts = sorted((tmp_path / "out").iterdir())
     assert [part.resolve().stem for part in parts] == [f"{number:03}" for number in range(101)]
 
@@ -136,7 +160,7 @@ def test_the_digest_is_the_same_wherever_the_corpus_lies(dumped: Path, corpus: P
     for place in ("here", "there"):
         moved = [shutil.copytree(folder, tmp_path / place / folder.name) for folder in (dumped, corpus)]
         out = tmp_path / place / "out"
-        fetch(CorpusSettings(",".join(map(str, moved))), tmp_path, out)
+        fetch(CorpusSettings(",".join(map(str, moved))), {}, out)
         digests.add(record_files(out, tmp_path / place / "files.json"))
         check_unchanged(out, tmp_path / place / "files.json")
     assert len(digests) == 1
@@ -161,7 +185,7 @@ def test_a_table_without_its_columns_is_refused_before_anything_is_made(dumped: 
 def test_the_setting_format_overrides_what_a_folder_looks_like(corpus: Path, tmp_path: Path) -> None:
     with pytest.raises(PipelineError, match="without utterances"):
         check_source(CorpusSettings(str(tmp_path), format="convokit"))
-    fetch(CorpusSettings(str(corpus), format="dump"), tmp_path, tmp_path / "out")
+    fetch(CorpusSettings(str(corpus), format="dump"), {}, tmp_path / "out")
     assert (tmp_path / "out" / "00").resolve() == corpus / "utterances.jsonl"
 
 

@@ -35,14 +35,14 @@ UPSTREAM = {
     "top_2_champion": {"top_2_model", "top_2_evaluation"},
     "random_walk_champion": {"random_walk_model", "random_walk_evaluation"},
     "study_cell": {"top_2", "random_walk", "base_model", "utterances", "ranked_replies"},
-    "study": {"study_cell"},
+    "study_table": {"study_cell"},
 }
 JOBS = {
     "datasets": {"raw_corpus", "utterances", "ranked_replies", "top_2", "random_walk"},
     "study_inputs": {"raw_corpus", "utterances", "ranked_replies", "top_2", "random_walk", "base_model"},
     "study": {"study_cell"},
-    "study_result": {"study"},
-    "adc": set(UPSTREAM) - {"study_cell", "study"},
+    "study_result": {"study_table"},
+    "adc": set(UPSTREAM) - {"study_cell", "study_table"},
 }
 
 

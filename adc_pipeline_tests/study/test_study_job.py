@@ -25,7 +25,7 @@ CONFIG: dict[str, Any] = {
         "base_model": {"layers": 1, "width": 32, "heads": 2, "vocabulary": 400},
     },
     "study": {"study_cell": {"max_steps": 5, "sequence_length": 128, "tokens_per_step": 512}},
-    "study_result": {"study": {"draws": 100}},
+    "study_result": {"study_table": {"draws": 100}},
 }
 VARIANT = "both.mle.shuffled"
 
@@ -83,7 +83,7 @@ def test_a_made_cell_is_left_out_until_its_code_or_its_inputs_change(made: Path,
 
 
 def test_the_result_is_of_the_cells_that_were_made(made: Path) -> None:
-    result = Store(made).current("study")
+    result = Store(made).current("study_table")
     assert result.counts == {"cells": 1, "cells.missing": 80}
     assert set(result.inputs) == {cell_name(VARIANT, "2")}
     assert VARIANT in (result.path / "study.md").read_text()

@@ -1,0 +1,39 @@
+# One image for the code location, Dagster's webserver and daemon, and the MLflow server.
+#   docker build .                            torch for CPUs
+#   docker build --build-arg TORCH=cuda .     torch for NVIDIA GPUs
+# What changes most comes last: a change of the code makes a layer of a megabyte or so.
+FROM python:3.11-slim-bookworm
+
+ENV PATH=/opt/venv/bin:$PATH \
+    PIP_DISABLE_PIP_VERSION_CHECK=1 \
+    PIP_NO_CACHE_DIR=1 \
+    PYTHONUNBUFFERED=1
+
+RUN groupadd --gid 10001 adc \
+    && useradd --uid 10001 --gid adc --home-dir /state --no-create-home --shell /usr/sbin/nologin adc \
+    && install --directory --owner adc --group adc /state /logs /artifacts \
+    && python3 -m venv /opt/venv
+
+ARG TORCH=cpu
+COPY deploy/torch-${TORCH}.lock /tmp/torch.lock
+RUN pip install --no-deps --requirement /tmp/torch.lock
+
+COPY deploy/requirements.lock /tmp/
+RUN pip install --no-deps --require-hashes --requirement /tmp/requirements.lock && pip check
+
+WORKDIR /opt/adc
+COPY adc_pipeline adc_pipeline
+COPY deploy/run_launcher.py deploy/
+COPY deploy/dagster.yaml deploy/workspace.yaml /opt/dagster/
+COPY --chmod=755 deploy/entry.sh /usr/local/bin/adc-entry
+
+ENV ADC_HOME=/state \
+    DAGSTER_HOME=/opt/dagster \
+    HOME=/state \
+    PYTHONPATH=/opt/adc
+USER adc
+# A code location by itself; docker-compose.yml says how the other services start.
+ENTRYPOINT ["adc-entry"]
+CMD ["dagster", "api", "grpc", "--host", "0.0.0.0", "--port", "4000", "--module-name", "adc_pipeline.definitions"]
+EXPOSE 4000
+HEALTHCHECK --interval=30s --timeout=15s --start-period=120s CMD ["dagster", "api", "grpc-health-check", "--port", "4000"]

@@ -1,0 +1,69 @@
+"""The sensors: a changed corpus starts a rebuild, and what is made of what changed is made again. Off at first."""
+
+import os
+from dataclasses import replace
+
+import dagster as dg
+
+from adc_pipeline.artefacts import Store
+from adc_pipeline.automation.jobs import STUDY, WRITES, adc, datasets
+from adc_pipeline.automation.settings import read_automation, read_run_config
+from adc_pipeline.automation.watch import Watch, look
+from adc_pipeline.corpus.source import SAMPLE, CorpusSettings
+from adc_pipeline.errors import PipelineError
+
+SECONDS_BETWEEN_LOOKS = 60
+
+
+@dg.sensor(
+    jobs=[adc, datasets],
+    minimum_interval_seconds=SECONDS_BETWEEN_LOOKS,
+    default_status=dg.DefaultSensorStatus.STOPPED,
+    description="Rebuilds when the corpus has changed: a file, a new dump in a folder, a version of ConvoKit's.",
+)
+def changed_corpus(context: dg.SensorEvaluationContext) -> dg.SensorResult:
+    store = Store.from_environment()
+    watch = Watch.from_cursor(context.cursor)
+    try:
+        settings = read_automation(store.home)
+        assert context.repository_def is not None
+        assets = {node.name for node in context.repository_def.get_job(settings.rebuild).nodes}
+        config = read_run_config(store.home, settings, assets)
+        corpus = CorpusSettings(**config.get("ops", {}).get("raw_corpus", {}).get("config", {}))
+    except (PipelineError, TypeError, AttributeError) as error:
+        return dg.SensorResult(skip_reason=str(error), cursor=watch.cursor())
+    corpus = replace(corpus, corpus=corpus.corpus or os.environ.get("ADC_CORPUS") or SAMPLE)
+    found = look(watch, corpus, store)
+    if found.skip:
+        return dg.SensorResult(skip_reason=found.skip, cursor=found.watch.cursor())
+    request = dg.RunRequest(
+        run_key=found.watch.key, job_name=settings.rebuild, run_config=config, tags={"adc/cause": "changed corpus"}
+    )
+    return dg.SensorResult(run_requests=[request], cursor=found.watch.cursor())
+
+
+# An asset is made again when the content of something it is made of has changed, or its code has, and all that it
+# is made of has passed its checks. A rebuild that gave the same content changes no data version and starts nothing.
+CHANGED: dg.AutomationCondition = (
+    dg.AutomationCondition.any_deps_match(
+        dg.AutomationCondition.data_version_changed() | dg.AutomationCondition.will_be_requested()
+    )
+    | dg.AutomationCondition.code_version_changed()
+    | dg.AutomationCondition.newly_missing()
+)
+STALE = (
+    CHANGED.since_last_handled()
+    & ~dg.AutomationCondition.any_deps_missing()
+    & ~dg.AutomationCondition.any_deps_in_progress()
+    & ~dg.AutomationCondition.in_progress()
+    & dg.AutomationCondition.all_deps_blocking_checks_passed()
+).with_label("stale")
+
+stale_assets = dg.AutomationConditionSensorDefinition(
+    "stale_assets",
+    target=dg.AssetSelection.all() - STUDY,
+    default_status=dg.DefaultSensorStatus.STOPPED,
+    run_tags=WRITES,
+    description="Makes again what was made of something that has changed since.",
+)
+sensors = [changed_corpus, stale_assets]

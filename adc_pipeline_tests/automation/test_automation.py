@@ -1,0 +1,152 @@
+"""Schedules, sensors and the queue as Dagster sees them: off at first, in the time zone and with the runs set."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import dagster as dg
+import pytest
+import yaml
+from dagster._core.instance.config import dagster_instance_config
+from dagster._core.launcher.base import WorkerStatus
+
+from adc_pipeline.automation.launcher import WatchfulRunLauncher
+from adc_pipeline.automation.schedules import schedule
+from adc_pipeline.automation.sensors import changed_corpus
+from adc_pipeline.automation.settings import AutomationSettings, read_automation, read_run_config
+from adc_pipeline.definitions import defs
+from adc_pipeline.errors import PipelineError
+from adc_pipeline.resources import PROCESS
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("ADC_HOME", str(tmp_path))
+    monkeypatch.delenv("ADC_CORPUS", raising=False)
+    return tmp_path
+
+
+def test_the_definitions_load_as_a_whole() -> None:
+    dg.Definitions.validate_loadable(defs)
+
+
+def test_everything_that_runs_by_itself_is_off() -> None:
+    repository = defs.get_repository_def()
+    assert {each.name: each.job_name for each in repository.schedule_defs} == {"weekly": "adc", "nightly": "datasets"}
+    assert all(each.default_status == dg.DefaultScheduleStatus.STOPPED for each in repository.schedule_defs)
+    assert {each.name for each in repository.sensor_defs} == {"changed_corpus", "stale_assets"}
+    assert all(each.default_status == dg.DefaultSensorStatus.STOPPED for each in repository.sensor_defs)
+
+
+def test_every_asset_but_the_studys_goes_stale_and_overdue() -> None:
+    for spec in defs.resolve_all_asset_specs():
+        ours = spec.group_name != "study"
+        assert (spec.freshness_policy is not None) == ours
+        assert (spec.automation_condition is not None) == (ours and spec.key != dg.AssetKey("raw_corpus"))
+
+
+def test_trainings_share_a_pool_and_network_stages_try_again() -> None:
+    nodes = {node.name: node for node in defs.resolve_job_def("adc").nodes_in_topological_order}
+    pools = {name for name, node in nodes.items() if node.definition.pools}
+    assert pools == {"top_2_model", "random_walk_model"}
+    assert defs.resolve_job_def("study").get_node_named("study_cell").definition.pools == {"training"}
+    trying = {name for name, node in nodes.items() if getattr(node.definition, "retry_policy", None)}
+    assert trying == {"raw_corpus", "base_model"}
+
+
+def test_the_file_sets_hours_zone_and_run_configuration(home: Path) -> None:
+    assert read_automation(home) == AutomationSettings()
+    (home / "automation.yaml").write_text("time_zone: Europe/Berlin\nrun_config: run.yaml\n")
+    run = {"ops": {"raw_corpus": {"config": {"corpus": "sample"}}, "base_model": {"config": {"layers": 1}}}}
+    (home / "run.yaml").write_text(yaml.safe_dump(run | {"resources": {"workspace": {"config": {"threads": 1}}}}))
+    settings = read_automation(home)
+    assert settings.time_zone == "Europe/Berlin"
+    config = read_run_config(home, settings, {"raw_corpus", "utterances"})
+    assert set(config["ops"]) == {"raw_corpus"}
+    assert config["resources"] == {"workspace": {"config": {"threads": 1}}}
+    nightly = schedule("nightly", "datasets", settings.nightly, settings.time_zone, "")
+    assert nightly.execution_timezone == "Europe/Berlin"
+    with dg.build_schedule_context(repository_def=defs.get_repository_def()) as context:
+        (request,) = nightly.evaluate_tick(context).run_requests or ()
+    assert dg.validate_run_config(defs.resolve_job_def("datasets"), request.run_config)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("time_zone: Mars/Olympus", "which is no time zone"),
+        ("rebuild: everything", "give one of adc, datasets"),
+        ("timezone: UTC", "sets timezone"),
+        ("weekly: 3", "each a text"),
+        ("- weekly", "no mapping"),
+        ("weekly: [", "give a YAML file"),
+    ],
+)
+def test_a_wrong_file_is_refused_with_a_sentence(home: Path, text: str, sentence: str) -> None:
+    (home / "automation.yaml").write_text(text)
+    with pytest.raises(PipelineError, match=sentence):
+        read_automation(home)
+
+
+def tick(cursor: str | None) -> dg.SensorResult:
+    with dg.build_sensor_context(cursor=cursor, repository_def=defs.get_repository_def()) as context:
+        result = changed_corpus(context)
+    assert isinstance(result, dg.SensorResult)
+    return result
+
+
+def test_the_sensor_asks_for_the_job_that_is_set_with_the_configuration_that_is_set(home: Path) -> None:
+    (home / "automation.yaml").write_text("rebuild: datasets\nrun_config: run.yaml\n")
+    (home / "run.yaml").write_text("ops: {raw_corpus: {config: {sample_seed: 3}}, base_model: {config: {layers: 1}}}")
+    first = tick(None)
+    assert first.skip_reason
+    (request,) = tick(first.cursor).run_requests or ()
+    assert request.job_name == "datasets"
+    assert request.run_config == {"ops": {"raw_corpus": {"config": {"sample_seed": 3}}}}
+
+
+@pytest.mark.parametrize("text", ["rebuild: nothing", "run_config: gone.yaml", "run_config: odd.yaml"])
+def test_the_sensor_says_what_is_wrong_and_does_not_fail(home: Path, text: str) -> None:
+    (home / "automation.yaml").write_text(text)
+    (home / "odd.yaml").write_text("ops: {raw_corpus: {config: {corpsu: sample}}}")
+    result = tick(None)
+    assert result.skip_reason
+    assert not result.run_requests
+
+
+def test_the_queue_takes_one_writer_and_one_training_at_a_time() -> None:
+    config, _ = dagster_instance_config(str(ROOT))
+    runs = config["concurrency"]["runs"]
+    assert {"key": "adc/writes", "value": "places", "limit": 1} in runs["tag_concurrency_limits"]
+    assert config["concurrency"]["pools"] == {"granularity": "run", "default_limit": 1}
+    for job in ("adc", "datasets", "study_inputs"):
+        assert defs.resolve_job_def(job).tags["adc/writes"] == "places"
+
+
+def test_a_run_whose_process_was_killed_is_found_out(home: Path) -> None:
+    """Through Dagster: a run of its own process sets the tag, is killed, and the launcher says so."""
+    (home / "dagster").mkdir()
+    code = (
+        "import os, signal, sys, dagster as dg\n"
+        "from adc_pipeline.definitions import defs\n"
+        "from adc_pipeline.artefacts import Store\n"
+        "Store.put = lambda *_: (print('here', flush=True), sys.stdin.read())\n"
+        f"instance = dg.DagsterInstance.local_temp({str(home / 'dagster')!r})\n"
+        "config = {'ops': {'raw_corpus': {'config': {'sample_conversations': 5}}}}\n"
+        "defs.resolve_job_def('datasets').execute_in_process(config, instance=instance)\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "here\n"
+    launcher = WatchfulRunLauncher()
+    with dg.DagsterInstance.local_temp(str(home / "dagster")) as instance:
+        (run,) = instance.get_runs()
+        assert str(process.pid) in run.tags[PROCESS]
+        assert launcher.check_run_worker_health(run).status == WorkerStatus.RUNNING
+        os.kill(process.pid, signal.SIGKILL)
+        process.communicate()
+        assert launcher.check_run_worker_health(run).status == WorkerStatus.FAILED

@@ -1,0 +1,186 @@
+"""The compose file is valid by the compose specification, and keeps what docs/deployment.md promises.
+
+That the deployment runs is shown by `deploy/proof`, which needs a container engine; here the files are read. 2 s.
+"""
+
+import copy
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from compose_spec import PyCompose
+
+from deploy.proof import compose
+from deploy.proof.engines import Podman, dotenv, seconds
+
+ROOT = Path(__file__).parents[2]
+BASE, GPU = ROOT / "docker-compose.yml", ROOT / "docker-compose.gpu.yml"
+
+
+def project(*files: Path, **variables: str) -> dict[str, Any]:
+    return compose.read(files or [BASE], variables)
+
+
+def services() -> list[Any]:
+    return [pytest.param(service, id=name) for name, service in project()["services"].items()]
+
+
+def validated(document: Mapping[str, Any]) -> None:
+    """ValueError unless the document is what the compose specification allows."""
+    PyCompose.from_yaml(yaml.safe_dump(document))
+
+
+@pytest.mark.parametrize("files", [[BASE], [BASE, GPU]], ids=["base", "gpu"])
+def test_the_files_are_valid_by_the_compose_specification(files: list[Path]) -> None:
+    validated(project(*files))
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        (("restrat",), "always"),
+        (("restart",), "sometimes"),
+        (("healthcheck", "interval"), "5 parsecs"),
+        (("healthcheck", "retries"), "many"),
+        (("depends_on", "mlflow", "condition"), "healthy"),
+        (("deploy", "resources", "limits", "memory"), "plenty"),
+        (("read_only",), "perhaps"),
+    ],
+)
+def test_what_the_specification_does_not_know_is_refused(place: tuple[str, ...], value: str) -> None:
+    broken = copy.deepcopy(project())
+    at = broken["services"]["code"]
+    for key in place[:-1]:
+        at = at[key]
+    at[place[-1]] = value
+    with pytest.raises(ValueError, match=r"\w"):
+        validated(broken)
+
+
+@pytest.mark.parametrize("service", services())
+def test_every_service_is_watched_started_again_and_limited(service: dict[str, Any]) -> None:
+    check = service["healthcheck"]
+    assert check["test"][0] == "CMD"
+    assert seconds(check["timeout"]) <= seconds(check["interval"])
+    assert seconds(check["start_interval"]) < seconds(check["interval"]), "a start must not wait for the interval"
+    assert service["restart"] == "unless-stopped"
+    assert set(service["deploy"]["resources"]["limits"]) == {"cpus", "memory", "pids"}
+    assert set(service["logging"]["options"]) == {"max-size", "max-file"}, "logs must not fill the disk"
+
+
+@pytest.mark.parametrize("service", services())
+def test_no_service_has_more_rights_than_it_needs(service: dict[str, Any]) -> None:
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert not service.keys() & {"privileged", "network_mode", "pid", "ipc", "devices", "user"}
+    assert not any("docker.sock" in volume for volume in service.get("volumes", []))
+
+
+def test_every_service_waits_for_health_and_the_databases_come_first() -> None:
+    conditions = [how for service in project()["services"].values() for how in service.get("depends_on", {}).values()]
+    assert conditions
+    assert all(how == {"condition": "service_healthy"} for how in conditions)
+    order = compose.start_order(project())
+    assert order[0] == "postgres"
+    # The daemon brings Dagster's tables up to date, the server MLflow's: who reads them starts later.
+    assert order.index("daemon") < order.index("webserver")
+    assert order.index("mlflow") < order.index("code")
+
+
+def test_ports_are_published_on_the_loopback_interface_unless_asked_otherwise() -> None:
+    def ports(**variables: str) -> list[str]:
+        found = project(**variables)["services"].values()
+        return sorted(port for service in found for port in service.get("ports", []))
+
+    assert ports() == ["127.0.0.1:3000:3000", "127.0.0.1:5000:5000"]
+    assert ports(ADC_BIND="0.0.0.0", MLFLOW_PORT="5001") == ["0.0.0.0:3000:3000", "0.0.0.0:5001:5000"]
+
+
+def test_the_database_is_reached_by_the_services_alone() -> None:
+    spec = project()
+    assert spec["networks"]["database"] == {"internal": True}
+    assert spec["services"]["postgres"]["networks"] == ["database"]
+    assert "ports" not in spec["services"]["postgres"]
+
+
+def test_no_file_holds_a_secret() -> None:
+    assert dotenv(ROOT / ".env.example") == {}
+    secret = re.compile(r"PASSWORD|SECRET|TOKEN|KEY", re.IGNORECASE)
+    for name, service in project()["services"].items():
+        for key, value in service["environment"].items():
+            if secret.search(key) and key not in ("POSTGRES_PASSWORD_FILE", "SECRET_OWNER"):
+                assert value == "", f"{name}: {key}"
+    for path in [BASE, GPU, ROOT / "Dockerfile", *(ROOT / "deploy").glob("*.*")]:
+        # An address with a password in it: scheme://user:password@host.
+        assert not re.search(r"://[^/\s:@]+:[^/\s@]+@", path.read_text()), path
+
+
+def test_a_secret_that_is_given_reaches_only_whom_it_concerns() -> None:
+    given = project(POSTGRES_PASSWORD="p-1", AWS_SECRET_ACCESS_KEY="s-2")["services"]
+    having = {
+        value: [name for name, service in given.items() if value in service["environment"].values()]
+        for value in ("p-1", "s-2")
+    }
+    assert having == {"p-1": ["postgres"], "s-2": ["mlflow"]}
+
+
+def test_the_example_lists_every_setting_and_no_other() -> None:
+    documented = set(re.findall(r"^#([A-Z0-9_]+)=", (ROOT / ".env.example").read_text(), re.MULTILINE))
+    assert documented == {match["name"] for match in compose.VARIABLE.finditer(BASE.read_text()) if match["name"]}
+
+
+def test_every_service_of_the_image_builds_it_and_the_gpu_is_the_code_locations() -> None:
+    plain, gpu = project()["services"], project(BASE, GPU)["services"]
+    assert {service["image"] for name, service in plain.items() if name != "postgres"} == {"adc-pipeline:cpu"}
+    changed = {name for name in plain if plain[name] != gpu[name]}
+    assert changed == {"code"}
+    assert gpu["code"]["build"]["args"] == {"TORCH": "cuda"}
+    assert gpu["code"]["deploy"]["resources"]["limits"] == plain["code"]["deploy"]["resources"]["limits"]
+    for service in gpu.values():
+        if "build" in service:
+            assert (ROOT / "deploy" / f"torch-{service['build']['args']['TORCH']}.lock").exists()
+
+
+def test_the_proof_translates_every_key_for_podman_or_says_that_it_cannot() -> None:
+    engine = Podman("podman", "p", [BASE], [])
+    for name, service in engine.spec["services"].items():
+        command = engine.run_command(name, service)
+        assert "--cap-drop=ALL" in command
+        assert f"--memory={service['deploy']['resources']['limits']['memory']}".lower() in command
+        assert command.index(service["image"]) == len(command) - len(service.get("command", [])) - 1
+    with pytest.raises(ValueError, match="privileged"):
+        engine.run_command("code", {**engine.spec["services"]["code"], "privileged": True})
+    with pytest.raises(ValueError, match="resource limits"):
+        engine.run_command("code", project(BASE, GPU)["services"]["code"])
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("${A}", "1"),
+        ("${A:-2}", "1"),
+        ("${B:-2}", "2"),
+        ("${EMPTY:-2}", "2"),
+        ("${B}", ""),
+        ("$${A}", "${A}"),
+        ("x:${A}/${B:-y}", "x:1/y"),
+    ],
+)
+def test_variables_are_put_in_as_the_specification_says(text: str, expected: str) -> None:
+    assert compose.interpolated({"k": [text]}, {"A": "1", "EMPTY": ""}) == {"k": [expected]}
+
+
+@pytest.mark.parametrize("text", ["$A", "${A?needed}", "${A", "100$"])
+def test_other_spellings_of_variables_are_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"\$"):
+        compose.interpolated(text, {"A": "1"})
+
+
+def test_services_that_wait_for_each_other_are_refused() -> None:
+    circle: dict[str, Any] = {"services": {"a": {"depends_on": {"b": {}}}, "b": {"depends_on": {"a": {}}}}}
+    with pytest.raises(ValueError, match="a -> b -> a"):
+        compose.start_order(circle)

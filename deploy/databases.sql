@@ -1,0 +1,2 @@
+-- Run once, when the volume is empty; PostgreSQL's image makes the first database (dagster) itself.
+CREATE DATABASE mlflow;
