@@ -1,7 +1,8 @@
 """What the cells say together: one table, one page of plots, and what may be concluded of them.
 
-The seeds of a variant answer the same cases; what is compared is the mean of their answers to each case, so
-that a difference is paired by case, and its interval and test are over conversations. Every p-value of the
+The seeds of a variant answer the same cases; what is compared is the mean of their answers to each case, over the
+seeds that both variants have, since seeds differ by more than many variants do. A difference is thereby
+paired by case, and its interval and test are over conversations. Every p-value of the
 study is corrected by Holm's method for all the tests in it. The conclusions are sentences made from the figures:
 where an interval includes chance, they say that nothing was shown.
 """
@@ -125,9 +126,10 @@ FROM cases WHERE variant = $1 AND measure = $2
 GROUP BY conversation, conversation_id, "case" ORDER BY conversation_id, "case"
 """
 _PAIRED = """
-SELECT ours.conversation, ours.value, theirs.value AS other, ours.weight
-FROM means AS ours JOIN means AS theirs USING (measure, conversation_id, "case")
-WHERE ours.variant = $1 AND theirs.variant = $2 AND measure = $3 ORDER BY conversation_id, "case"
+SELECT ours.conversation, avg(ours.model) AS value, avg(theirs.model) AS other, avg(ours.weight) AS weight
+FROM cases AS ours JOIN cases AS theirs USING (seed, measure, conversation_id, "case")
+WHERE ours.variant = $1 AND theirs.variant = $2 AND measure = $3
+GROUP BY ours.conversation, conversation_id, "case" ORDER BY conversation_id, "case"
 """
 _BY_SEED = """
 SELECT sum(model) / sum(weight) FROM cases WHERE variant = $1 AND measure = $2 GROUP BY seed ORDER BY seed
@@ -135,7 +137,7 @@ SELECT sum(model) / sum(weight) FROM cases WHERE variant = $1 AND measure = $2 G
 
 
 def _read_cases(connection: "DuckDBPyConnection", folders: Mapping[tuple[str, int], Path]) -> None:
-    """The tables `cases`, one row a case and cell, and `means`, one row a case and variant."""
+    """The table `cases`, one row a case and cell."""
     connection.execute(
         "CREATE TABLE read (variant VARCHAR, seed INTEGER, measure VARCHAR, conversation_id VARCHAR,"
         ' "case" VARCHAR, weight DOUBLE, model DOUBLE, base DOUBLE)'
@@ -148,11 +150,6 @@ def _read_cases(connection: "DuckDBPyConnection", folders: Mapping[tuple[str, in
         )
     connection.execute(
         "CREATE TABLE cases AS SELECT *, dense_rank() OVER (ORDER BY conversation_id) AS conversation FROM read"
-    )
-    connection.execute(
-        "CREATE TABLE means AS SELECT variant, measure, any_value(conversation) AS conversation, conversation_id,"
-        ' "case", avg(model) AS value, avg(weight) AS weight FROM cases'
-        ' GROUP BY variant, measure, conversation_id, "case"'
     )
 
 

@@ -86,6 +86,17 @@ def test_seeds_are_averaged_case_by_case_and_differences_are_paired(tmp_path: Pa
     assert study.corrected == holm({test: found.p for test, found in study.tests.items() if found.p is not None})
 
 
+def test_only_seeds_that_both_variants_have_are_compared(tmp_path: Path) -> None:
+    made = cells(tmp_path, {"top-2.mle": 0.8, "top-2.awr": 0.6})
+    del made["top-2.awr", 1]
+    study = read_study(made, SETTINGS)
+    apart = answers(made["top-2.awr", 0]) - answers(made["top-2.mle", 0])
+    assert study.tests[Test("top-2.awr", "top-2.mle", "preference_accuracy")].value == pytest.approx(apart.mean())
+    made["top-2.awr", 1] = made.pop(("top-2.awr", 0))
+    del made["top-2.mle", 1]
+    assert Test("top-2.awr", "top-2.mle", "preference_accuracy") not in read_study(made, SETTINGS).tests
+
+
 def test_what_is_there_is_said_and_what_is_not_is_not(tmp_path: Path) -> None:
     strong = {"top-2.mle": 0.9, "top-2.mle.shuffled": 0.5, "top-2.filtering": 0.9}
     made = cells(tmp_path, strong)
