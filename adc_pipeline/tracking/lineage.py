@@ -65,10 +65,10 @@ class Node:
         return next((node for node in self.walk() if node.asset == asset), None)
 
 
-def model_lineage(client: "MlflowClient", model: str, version: str) -> Node:
-    """The tree above version `version` of the registered model `model`."""
+def model_lineage(client: "MlflowClient", model: str, version: str | int) -> Node:
+    """The tree above version `version` of the registered model `model`; MLflow itself gives numbers or texts."""
     records = Records([client])
-    return records.above_version(records.version(model, version))
+    return records.above_version(records.version(model, str(version)))
 
 
 class Records:
