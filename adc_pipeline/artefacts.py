@@ -23,6 +23,9 @@ from typing import Any
 
 from adc_pipeline.errors import PipelineError
 
+# A tag of a Dagster run: `true` makes every asset of it anew, whether or not anything has changed.
+AGAIN = "adc/again"
+
 PLACES = {
     "raw_corpus": "corpus/raw",
     "utterances": "corpus/utterances",
@@ -59,6 +62,20 @@ class Artefact:
     inputs: dict[str, str] = field(default_factory=dict)
     counts: dict[str, float] = field(default_factory=dict)
     code_version: str = ""
+
+
+def differences(made: Artefact, settings: Mapping[str, Any], inputs: Mapping[str, str], code_version: str) -> list[str]:
+    """What an artefact was made of that is not what it would be made of now, each in a few words."""
+    found = [
+        *differing("setting", made.settings, json.loads(json.dumps(settings))),
+        *differing("input", made.inputs, inputs),
+    ]
+    return found if made.code_version == code_version else [*found, "its code has changed"]
+
+
+def differing(what: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Each name under which two mappings do not say the same, as a reason."""
+    return [f"{what} {name} has changed" for name in sorted({*before, *now}) if before.get(name) != now.get(name)]
 
 
 def read_making(made: Artefact) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import dagster as dg
 from pydantic import Field, PrivateAttr
 
-from adc_pipeline.artefacts import MAKING, Artefact, Store, folder_digest, read_making
+from adc_pipeline.artefacts import AGAIN, MAKING, Artefact, Store, differences, folder_digest, read_making
 from adc_pipeline.claims import Claims
 from adc_pipeline.engine import MEMORY_LIMIT, Engine
 from adc_pipeline.errors import PipelineError, UnreachableError, is_disk_full
@@ -36,8 +36,6 @@ if TYPE_CHECKING:
 
 S = TypeVar("S")
 
-# A tag of a Dagster run: `true` makes every asset of it anew.
-AGAIN = "adc/again"
 # A tag that each run sets itself: which process it is, for whoever wants to know whether it still runs.
 PROCESS = "adc/process"
 
@@ -111,12 +109,7 @@ class Materialization(Generic[S]):
             made = self.store.current(self.name)
         except PipelineError:
             return ["there is none yet"]
-        reasons = [
-            *differing("setting", made.settings, json.loads(json.dumps(asdict(self.settings)))),  # type: ignore[call-overload]
-            *differing("input", made.inputs, self.inputs),
-        ]
-        if made.code_version != self.code_version:
-            reasons.append("its code has changed")
+        reasons = differences(made, asdict(self.settings), self.inputs, self.code_version)  # type: ignore[call-overload]
         making = read_making(made)
         # What cannot be known now counts as what it was.
         unknown = {name: making["outside"].get(name) for name, value in self.outside.items() if value is None}
@@ -176,11 +169,6 @@ class Materialization(Generic[S]):
 
     def result(self) -> dg.MaterializeResult:
         return dg.MaterializeResult(metadata=self.metadata, data_version=dg.DataVersion(self.data_version))
-
-
-def differing(what: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Each name under which two mappings do not say the same, as a reason."""
-    return [f"{what} {name} has changed" for name in sorted({*before, *now}) if before.get(name) != now.get(name)]
 
 
 class Workspace(dg.ConfigurableResource):

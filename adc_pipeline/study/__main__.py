@@ -14,6 +14,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,11 +23,11 @@ from typing import Any
 
 import yaml
 
-from adc_pipeline.artefacts import Store
-from adc_pipeline.code_version import code_version
+from adc_pipeline.artefacts import AGAIN, Store
 from adc_pipeline.errors import PipelineError
 from adc_pipeline.study.cells import is_made
-from adc_pipeline.study.grid import SEEDS, VARIANTS, cell_name
+from adc_pipeline.study.grid import SEEDS, VARIANTS
+from adc_pipeline.training.settings import TrainingSettings
 
 # The assets that each job materializes; what else a configuration file sets is not for it.
 OPS = {
@@ -43,7 +44,7 @@ class Launcher:
     config: dict[str, Any]
     logs: Path
 
-    def run(self, job: str, label: str, partition: str = "") -> bool:
+    def run(self, job: str, label: str, tags: Mapping[str, str] | None = None) -> bool:
         """Run a job to its end; whether it ended well."""
         ours = {name: ops for name, ops in self.config.get("ops", {}).items() if name in OPS[job]}
         rest = {key: value for key, value in self.config.items() if key != "ops"}
@@ -52,8 +53,8 @@ class Launcher:
             file.flush()
             command = [sys.executable, "-m", "dagster", "job", "execute", "-m", "adc_pipeline.definitions", "-j", job]
             command += ["-c", file.name]
-            if partition:
-                command += ["--tags", json.dumps({"dagster/partition": partition})]
+            if tags:
+                command += ["--tags", json.dumps(tags)]
             return subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, check=False).returncode == 0
 
 
@@ -85,7 +86,15 @@ def read_config(path: Path | None) -> dict[str, Any]:
     return dict(config)
 
 
-def run_cells(launcher: Launcher, cells: list[tuple[str, str]], parallel: int) -> list[str]:
+def settings_of_cells(config: dict[str, Any]) -> TrainingSettings:
+    """What a run configuration says of every cell's training; PipelineError where that cannot work."""
+    try:
+        return TrainingSettings(**config.get("ops", {}).get("study_cell", {}).get("config", {}))
+    except (AttributeError, TypeError) as error:
+        raise PipelineError(f"The run configuration of study_cell is not one of a training: {error}.") from error
+
+
+def run_cells(launcher: Launcher, cells: list[tuple[str, str]], parallel: int, again: bool) -> list[str]:
     """Run cells (variant, seed), `parallel` at a time; the names of those that failed."""
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
     parallel = max(1, min(parallel, len(cells)))
@@ -103,7 +112,8 @@ def run_cells(launcher: Launcher, cells: list[tuple[str, str]], parallel: int) -
         nonlocal done
         variant, seed = cell
         # The keys of Dagster's partitions, in the order of their dimensions' names.
-        well = launcher.run("study", f"{variant}.seed-{seed}", f"{seed}|{variant}")
+        tags = {"dagster/partition": f"{seed}|{variant}", AGAIN: str(again).lower()}
+        well = launcher.run("study", f"{variant}.seed-{seed}", tags)
         with told:
             done += 1
             if not well:
@@ -121,6 +131,7 @@ def main() -> int:
     store = Store.from_environment()
     try:
         config = read_config(given.config)
+        common = settings_of_cells(config)
         store.check_writable()
     except PipelineError as error:
         print(error, file=sys.stderr)
@@ -132,11 +143,11 @@ def main() -> int:
     if not launcher.run("study_inputs", "inputs"):
         print(f"The inputs of the study could not be made; see {logs / 'inputs.log'}.", file=sys.stderr)
         return 1
-    version = code_version("training") + code_version("evaluation")
     cells = [(variant, seed) for seed in given.seeds for variant in given.variants]
-    wanted = [cell for cell in cells if given.again or not is_made(store, cell_name(*cell), version)]
+    made = [cell for cell in cells if is_made(store, VARIANTS[cell[0]], int(cell[1]), common)]
+    wanted = [cell for cell in cells if given.again or cell not in made]
     print(f"{len(wanted)} cells to make, {len(cells) - len(wanted)} made already.", flush=True)
-    failed = run_cells(launcher, wanted, given.parallel) if wanted else []
+    failed = run_cells(launcher, wanted, given.parallel, given.again) if wanted else []
     if not launcher.run("study_result", "result"):
         print(f"The result could not be made; see {logs / 'result.log'}.", file=sys.stderr)
         return 1

@@ -13,7 +13,7 @@ from adc_pipeline.evaluation.settings import ComparisonSettings, EvaluationSetti
 from adc_pipeline.ranking.assets import ranked_replies
 from adc_pipeline.resources import Workspace, picture
 from adc_pipeline.run_config import SettingsConfig
-from adc_pipeline.study.cells import SHARED, in_place, walks_of
+from adc_pipeline.study.cells import CODE_VERSION, in_place, inputs_of, walks_of
 from adc_pipeline.study.grid import SEEDS, VARIANTS, cell_name
 from adc_pipeline.training.assets import TRAINING_POOL, base_model, check_same_markers, fine_tune
 from adc_pipeline.training.settings import TrainingJob, TrainingSettings
@@ -30,7 +30,7 @@ CELLS = dg.MultiPartitionsDefinition(
     partitions_def=CELLS,
     kinds={"pytorch", "mlflow"},
     pool=TRAINING_POOL,
-    code_version=code_version("training") + code_version("evaluation"),
+    code_version=CODE_VERSION,
 )
 def study_cell(
     context: dg.AssetExecutionContext,
@@ -51,12 +51,16 @@ def study_cell(
     varied = asdict(cell.settings(TrainingSettings(), int(seed)))
     own = {each: varied[each] for each in ("objective", "markers", "verdicts", "seed")}
     with workspace.materializing(context, config.model_copy(update=own), name) as making:
-        datasets = {each: making.input(each) for each in SHARED}
-        base, walks = datasets["base_model"], datasets[cell.evaluated_on]
-        for dataset in (datasets["top_2"], datasets["random_walk"]):
+        read = inputs_of(workspace.store, cell)
+        for each, artefact in read.items():
+            making.input(each, artefact.digest)
+        if making.unchanged():
+            return making.result()
+        base, walks = read["base_model"], read[cell.evaluated_on]
+        for dataset in (read["top_2"], read["random_walk"]):
             check_same_markers(dataset, workspace.store.version("top_2", base.inputs["top_2"]))
         making.run.parameters({"dataset": cell.source, "base_model": base.settings["name"]})
-        learned = walks_of(cell, datasets["top_2"].path, datasets["random_walk"].path, making.folder / "walks")
+        learned = walks_of(cell, read["top_2"].path, read["random_walk"].path, making.folder / "walks")
         model, work = making.folder / "model", workspace.store.home / "work" / name
         fine_tune(context, pipes, making, TrainingJob(making.settings, learned, base.path, model, work))
         facts = json.loads((model / "training.json").read_text())
@@ -67,8 +71,8 @@ def study_cell(
             model=model,
             base=base.path,
             dataset=walks.path,
-            utterances=making.input("utterances", walks.inputs["utterances"]).path,
-            ranked=making.input("ranked_replies", walks.inputs["ranked_replies"]).path,
+            utterances=read["utterances"].path,
+            ranked=read["ranked_replies"].path,
             out=evidence,
             settings=EvaluationSettings(samples=0),
             speakers=walks.settings["speakers"],
@@ -96,6 +100,8 @@ def study_table(
         made = in_place(workspace.store, list(names))
         for name in made:
             making.input(name)
+        if making.unchanged():
+            return making.result()
         folders = {names[name]: cell.path / "evaluation" for name, cell in made.items()}
         text = write_results(folders, making.folder, making.settings)
         making.count({"cells": len(made), "cells.missing": len(names) - len(made)})

@@ -1,14 +1,24 @@
 """A cell of the study: the walks that it is trained on, and whether it has been made already."""
 
 import os
+from dataclasses import asdict
 from pathlib import Path
 
-from adc_pipeline.artefacts import Artefact, Store
+from adc_pipeline.artefacts import Artefact, Store, differences
+from adc_pipeline.code_version import code_version
 from adc_pipeline.errors import PipelineError
-from adc_pipeline.study.grid import Variant
+from adc_pipeline.study.grid import Variant, cell_name
+from adc_pipeline.training.settings import TrainingSettings
 
-# What every cell starts from.
-SHARED = ("top_2", "random_walk", "base_model")
+# Of all that a cell runs.
+CODE_VERSION = code_version("training") + code_version("evaluation")
+
+
+def inputs_of(store: Store, variant: Variant) -> dict[str, Artefact]:
+    """What a cell is made of, as it is in place now; PipelineError where there is none yet."""
+    inputs = {name: store.current(name) for name in ("top_2", "random_walk", "base_model")}
+    walks = inputs[variant.evaluated_on]
+    return inputs | {name: store.version(name, walks.inputs[name]) for name in ("utterances", "ranked_replies")}
 
 
 def walks_of(variant: Variant, top_2: Path, random_walk: Path, out: Path) -> Path:
@@ -23,14 +33,14 @@ def walks_of(variant: Variant, top_2: Path, random_walk: Path, out: Path) -> Pat
     return out
 
 
-def is_made(store: Store, name: str, code_version: str) -> bool:
-    """Whether a cell is in place that was made by this code from what is in place now."""
+def is_made(store: Store, variant: Variant, seed: int, common: TrainingSettings) -> bool:
+    """Whether a cell is in place that was made with these settings, by this code, of what is in place now."""
     try:
-        made = store.current(name)
-        shared = {each: store.current(each).digest for each in SHARED}
+        made = store.current(cell_name(variant.name, str(seed)))
+        inputs = {name: artefact.digest for name, artefact in inputs_of(store, variant).items()}
     except PipelineError:
         return False
-    return made.code_version == code_version and shared.items() <= made.inputs.items()
+    return not differences(made, asdict(variant.settings(common, seed)), inputs, CODE_VERSION)
 
 
 def in_place(store: Store, names: list[str]) -> dict[str, Artefact]:

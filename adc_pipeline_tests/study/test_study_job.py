@@ -1,6 +1,7 @@
 """A cell and the result through Dagster and MLflow, and what the command refuses. 40 s of one core."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,12 @@ from adc_pipeline.artefacts import Store
 from adc_pipeline.definitions import defs
 from adc_pipeline.errors import PipelineError
 from adc_pipeline.evaluation.evaluation import Evaluation
-from adc_pipeline.study.__main__ import read_config
-from adc_pipeline.study.assets import study_cell
+from adc_pipeline.study.__main__ import read_config, settings_of_cells
 from adc_pipeline.study.cells import is_made, walks_of
 from adc_pipeline.study.grid import VARIANTS, cell_name
 from adc_pipeline.tracking.runs import Tracking
 from adc_pipeline.training.dataset import read_walks
+from adc_pipeline.training.settings import TrainingSettings
 
 CONFIG: dict[str, Any] = {
     "study_inputs": {
@@ -43,12 +44,16 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def made(home: Path) -> Path:
     """The jobs of the study, with one cell of it."""
     (home / "dagster").mkdir()
-    instance = dg.DagsterInstance.local_temp(str(home / "dagster"))
-    for job, settings in CONFIG.items():
-        ops = {"ops": {name: {"config": config} for name, config in settings.items()}}
-        key = f"2|{VARIANT}" if job == "study" else None
-        assert defs.resolve_job_def(job).execute_in_process(ops, instance=instance, partition_key=key).success
+    for job in CONFIG:
+        assert run_job(home, job).success
     return home
+
+
+def run_job(home: Path, job: str) -> dg.ExecuteInProcessResult:
+    ops = {"ops": {name: {"config": config} for name, config in CONFIG[job].items()}}
+    key = f"2|{VARIANT}" if job == "study" else None
+    instance = dg.DagsterInstance.local_temp(str(home / "dagster"))
+    return defs.resolve_job_def(job).execute_in_process(ops, instance=instance, partition_key=key)
 
 
 def test_a_cell_keeps_its_evidence_and_not_its_weights(made: Path) -> None:
@@ -73,13 +78,24 @@ def test_a_cell_is_a_run_that_mlflow_can_compare(made: Path) -> None:
     assert {("top_2", "input"), ("random_walk", "input"), ("base_model", "input")} <= read
 
 
-def test_a_made_cell_is_left_out_until_its_code_or_its_inputs_change(made: Path, home: Path) -> None:
-    store, name = Store(made), cell_name(VARIANT, "2")
-    version = study_cell.code_versions_by_key[study_cell.key]
-    assert version is not None
-    assert is_made(store, name, version)
-    assert not is_made(store, name, "another")
-    assert not is_made(store, cell_name("top-2.mle", "2"), version)
+def test_a_made_cell_is_left_out_until_its_code_or_its_settings_change(
+    made: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, common = Store(made), TrainingSettings(**CONFIG["study"]["study_cell"])
+    assert is_made(store, VARIANTS[VARIANT], 2, common)
+    assert not is_made(store, VARIANTS[VARIANT], 2, replace(common, learning_rate=1e-5))
+    assert not is_made(store, VARIANTS[VARIANT], 1, common)
+    assert not is_made(store, VARIANTS["top-2.mle"], 2, common)
+    monkeypatch.setattr("adc_pipeline.study.cells.CODE_VERSION", "another")
+    assert not is_made(store, VARIANTS[VARIANT], 2, common)
+
+
+def test_a_made_cell_and_its_result_are_taken_over(made: Path, home: Path) -> None:
+    before = Store(made).current(cell_name(VARIANT, "2"))
+    for job in ("study", "study_result"):
+        (event,) = run_job(home, job).get_asset_materialization_events()
+        assert event.materialization.metadata["unchanged"].value is True
+    assert Store(made).made_at(Store(made).current(before.name)) == Store(made).made_at(before)
 
 
 def test_the_result_is_of_the_cells_that_were_made(made: Path) -> None:
@@ -111,3 +127,14 @@ def test_a_run_configuration_for_something_else_is_refused(tmp_path: Path) -> No
             read_config(file)
     with pytest.raises(PipelineError, match="cannot be read"):
         read_config(tmp_path / "missing.yaml")
+
+
+def test_settings_of_the_cells_that_are_none_are_refused() -> None:
+    def said(config: Any) -> TrainingSettings:
+        return settings_of_cells({"ops": {"study_cell": {"config": config}}})
+
+    assert settings_of_cells({}) == TrainingSettings()
+    assert said({"epochs": 3.0}).epochs == 3.0
+    for wrong in ({"epochz": 3.0}, [1], {"learning_rate": "fast"}):
+        with pytest.raises(PipelineError):
+            said(wrong)
