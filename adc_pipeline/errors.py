@@ -1,6 +1,7 @@
 """The one error that a user is meant to read, and the one that every writer may meet."""
 
 import errno
+import socket
 
 
 class PipelineError(Exception):
@@ -9,6 +10,17 @@ class PipelineError(Exception):
 
 class UnreachableError(PipelineError):
     """A fault of the network, which may be gone in a minute: the one kind that is worth another attempt."""
+
+
+def is_network_fault(error: BaseException) -> bool:
+    """Whether an error comes from a connection that failed, or from a server that cannot answer at the moment."""
+    cause: BaseException | None = error
+    while cause is not None:
+        status = getattr(getattr(cause, "response", None), "status_code", 0)
+        if isinstance(cause, socket.gaierror | ConnectionError | TimeoutError) or status == 429 or status >= 500:
+            return True
+        cause = cause.__cause__ or cause.__context__
+    return False
 
 
 def is_disk_full(error: BaseException) -> bool:

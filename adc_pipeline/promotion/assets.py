@@ -26,6 +26,10 @@ from adc_pipeline.walks.coins import WalkKind
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
+    from adc_pipeline.promotion.decision import Evaluated
+
+# In the artefact's folder.
+DECISION = "decision.json"
 CHECKS = [*dg.load_asset_checks_from_modules([corpus, ranking]), *walks.checks, *evaluation.checks]
 EVALUATIONS: dict[WalkKind, dg.AssetsDefinition] = {
     "top-2": evaluation.top_2_evaluation,
@@ -59,15 +63,21 @@ def champion_asset(kind: WalkKind) -> dg.AssetsDefinition:
             ours = making.input(evaluation_name)
             tuned = making.input(model_name, ours.inputs[model_name])
             registered = json.loads((tuned.path / REGISTERED).read_text())
-            records = Records([making.run.client])
+            workspace.tracking.check()
+            records = Records([workspace.tracking.client()])
             name = registered["registered_model"]
             version, lineage = candidate(records, name, registered["registered_version"], tuned)
             tree = records.maker(ours.name, ours.digest)
-            old = current_champion(records, name)
+            old, failed = current_champion(records, name), failed_checks(context.instance, tree)
+            against = evaluated(records, workspace.store, old, ours.name) if old else None
+            if making.unchanged({"champion": figures_of(against), "failed_checks": failed}):
+                decided = json.loads((workspace.store.current(making.name).path / DECISION).read_text())
+                making.metadata |= {"decision": dg.MetadataValue.md(decided["reason"]), "champion": decided["champion"]}
+                return making.result()
             decision = decide(
                 Evaluated(str(version.version), ours.path, ours.settings["max_context_tokens"]),
-                evaluated(records, workspace.store, old, ours.name) if old else None,
-                failed_checks(context.instance, tree),
+                against,
+                failed,
                 making.settings,
             )
             # A champion keeps the figures by which it became one.
@@ -82,19 +92,30 @@ def champion_asset(kind: WalkKind) -> dg.AssetsDefinition:
                 changed = (
                     what_changed(last, tree, since) if isinstance(last, Node) else f"### Since {since}\n\n{last}\n"
                 )
-            told = asdict(decision) | {"model": name, "promoted": decision.promoted}
-            (making.folder / "decision.json").write_text(json.dumps(told, indent=1) + "\n")
+            stands = decision.version if decision.promoted else str(old.version) if old else "none"
+            if decision.promoted:
+                # The next run finds the champion that this one leaves.
+                making.outside["champion"] = figures_of(Evaluated(decision.version, ours.path))
+            told = asdict(decision) | {"model": name, "promoted": decision.promoted, "champion": stands}
+            (making.folder / DECISION).write_text(json.dumps(told, indent=1) + "\n")
             (making.folder / "changes.md").write_text(changed)
             making.run.files(making.folder)
             making.count({"version": int(version.version), "promoted": int(decision.promoted)} | decision.figures())
             making.metadata |= {
                 "decision": dg.MetadataValue.md(decision.reason),
                 "changes": dg.MetadataValue.md(changed),
-                "champion": decision.version if decision.promoted else str(old.version) if old else "none",
+                "champion": stands,
             }
         return making.result()
 
     return champion
+
+
+def figures_of(champion: "Evaluated | None") -> list[str]:
+    """What a decision compares with: a version, and the digest of its evaluation or why there is none."""
+    if champion is None:
+        return []
+    return [champion.version, champion.evaluation.name if champion.evaluation else champion.missing]
 
 
 def last_evaluation(records: Records, version: "ModelVersion", asset: str) -> Node | str:

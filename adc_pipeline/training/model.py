@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from adc_pipeline.errors import PipelineError
+from adc_pipeline.errors import PipelineError, UnreachableError, is_network_fault
 from adc_pipeline.training.atomic import written_aside
 from adc_pipeline.training.batches import Batch
 from adc_pipeline.training.dataset import TokenizedSplit
@@ -271,7 +271,8 @@ def _commit(settings: BaseModelSettings) -> str | None:
 
 def _unusable(settings: BaseModelSettings, error: Exception) -> PipelineError:
     reason = str(error).strip().split("\n")[0].rstrip(".")
-    return PipelineError(
+    kind = UnreachableError if is_network_fault(error) else PipelineError
+    return kind(
         f"The base model's `name` {settings.name!r} (revision {settings.revision or 'main'}) cannot be loaded"
         f" ({reason}); check the spelling and the network, or set it to a local folder or to `small`."
     )

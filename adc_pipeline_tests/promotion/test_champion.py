@@ -110,8 +110,19 @@ def test_the_alias_moves_to_better_versions_only_and_each_version_says_why(weeks
 def test_deciding_again_changes_nothing_for_a_champion(weeks: Weeks) -> None:
     weeks.run("first", 0.8)
     before = weeks.tags(1)
-    assert "champion already" in weeks.decide()["decision"]
+    assert "champion already" in weeks.decide(draws=DRAWS + 1)["decision"]
     assert weeks.tags(1) == before
+
+
+def test_what_was_decided_stands_until_the_champion_is_another(weeks: Weeks) -> None:
+    first = weeks.run("first", 0.8)
+    again = weeks.decide()
+    assert again["unchanged"] is True
+    assert (again["champion"], again["decision"]) == ("1", first["decision"])
+    weeks.run("second, as good", 0.8)
+    weeks.history.client.set_registered_model_alias(NAME, "champion", "2")
+    assert weeks.decide()["unchanged"] is False
+    assert weeks.decide()["unchanged"] is True
 
 
 def test_a_new_decision_takes_the_place_of_the_old(weeks: Weeks) -> None:

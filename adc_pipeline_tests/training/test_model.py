@@ -1,6 +1,8 @@
 """The base model's folder: loads plainly, knows the markers, begins them at the mean."""
 
 import json
+import socket
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -8,7 +10,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, BertConfig, GPTJConfig
 
 from adc_pipeline.artefacts import folder_digest
-from adc_pipeline.errors import PipelineError
+from adc_pipeline.errors import PipelineError, UnreachableError
 from adc_pipeline.training.model import MULTIPLE, check_base_model, prepare_base_model
 from adc_pipeline.training.settings import BaseModelSettings
 from adc_pipeline.walks.markers import FORMATS
@@ -106,6 +108,27 @@ def test_an_unknown_name_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(PipelineError, match=r"'nobody/no-such-model' .* cannot be loaded"):
         check_base_model(BaseModelSettings(name="nobody/no-such-model"))
+
+
+def test_a_hub_that_cannot_be_reached_is_worth_another_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
+    def ask(*_: object, **__: object) -> None:
+        with socket.socket() as closed:
+            closed.bind(("127.0.0.1", 0))
+            try:
+                urllib.request.urlopen(f"http://127.0.0.1:{closed.getsockname()[1]}")
+            except OSError as error:
+                raise OSError("We couldn't connect") from error
+
+    monkeypatch.setattr("transformers.utils.hub.cached_file", ask)
+    with pytest.raises(UnreachableError, match="couldn't connect"):
+        check_base_model(BaseModelSettings(name="somebody/some-model"))
+
+
+def test_a_name_that_is_unknown_is_not_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(PipelineError) as raised:
+        check_base_model(BaseModelSettings(name="nobody/no-such-model"))
+    assert not isinstance(raised.value, UnreachableError)
 
 
 @pytest.mark.parametrize("wrong", [{"width": 100}, {"vocabulary": 100}, {"layers": 0}])
