@@ -50,6 +50,7 @@ class Materialization(Generic[S]):
     store: Store
     tracking: Tracking
     open_run: Callable[[], Run]
+    shown_of: Callable[[Artefact], Mapping[str, Any]]
     code_version: str
     engine: Engine
     again: bool = False
@@ -98,7 +99,8 @@ class Materialization(Generic[S]):
         self.engine.report(f"{self.name} is unchanged: inputs, settings and code are those of {made.digest}.")
         self.inputs, self.counts, self.data_version = made.inputs, made.counts, made.digest
         making = read_making(made)
-        self.metadata |= made.counts | self._whereabouts(made, making["run"], making["address"]) | {"unchanged": True}
+        self.metadata |= {**self.shown_of(made), **made.counts}
+        self.metadata |= self._whereabouts(made, making["run"], making["address"]) | {"unchanged": True}
         return True
 
     def _changes(self) -> list[str]:
@@ -237,9 +239,17 @@ class Workspace(dg.ConfigurableResource):
                     self.tracking.check()
                     return opened.enter_context(self.tracking.run(name, asdict(settings), tags))  # type: ignore[call-overload]
 
-                engine = replace(self.engine, report=context.log.info)
                 making = Materialization(
-                    name, settings, folder, self.store, self.tracking, open_run, code_version, engine, again
+                    name=name,
+                    settings=settings,
+                    folder=folder,
+                    store=self.store,
+                    tracking=self.tracking,
+                    open_run=open_run,
+                    shown_of=lambda made: shown_of(context, made),
+                    code_version=code_version,
+                    engine=replace(self.engine, report=context.log.info),
+                    again=again,
                 )
                 yield making
                 if not making.data_version:
@@ -254,6 +264,20 @@ class Workspace(dg.ConfigurableResource):
                 f"The disk of ADC_HOME = {self.store.home} is full: make room, or point ADC_HOME to another disk.",
                 allow_retries=False,
             ) from error
+
+
+def shown_of(context: dg.AssetExecutionContext, made: Artefact) -> Mapping[str, Any]:
+    """What Dagster shows of an artefact, pictures included: the metadata of its last materialization, if it knows one.
+
+    Without it the page of an asset that was taken over would lose all that people look at.
+    """
+    partitions = [context.partition_key] if context.has_partition_key else None
+    wanted = dg.AssetRecordsFilter(context.asset_key, asset_partitions=partitions)
+    for record in context.instance.fetch_materializations(wanted, limit=1).records:
+        last = record.asset_materialization
+        if last is not None and "digest" in last.metadata and last.metadata["digest"].value == made.digest:
+            return last.metadata
+    return {}
 
 
 def picture(png: bytes, name: str) -> dg.MarkdownMetadataValue:

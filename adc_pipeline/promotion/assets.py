@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
     from adc_pipeline.promotion.decision import Evaluated
 
-# In the artefact's folder.
-DECISION = "decision.json"
 CHECKS = [*dg.load_asset_checks_from_modules([corpus, ranking]), *walks.checks, *evaluation.checks]
 EVALUATIONS: dict[WalkKind, dg.AssetsDefinition] = {
     "top-2": evaluation.top_2_evaluation,
@@ -71,8 +69,6 @@ def champion_asset(kind: WalkKind) -> dg.AssetsDefinition:
             old, failed = current_champion(records, name), failed_checks(context.instance, tree)
             against = evaluated(records, workspace.store, old, ours.name) if old else None
             if making.unchanged({"champion": figures_of(against), "failed_checks": failed}):
-                decided = json.loads((workspace.store.current(making.name).path / DECISION).read_text())
-                making.metadata |= {"decision": dg.MetadataValue.md(decided["reason"]), "champion": decided["champion"]}
                 return making.result()
             decision = decide(
                 Evaluated(str(version.version), ours.path, ours.settings["max_context_tokens"]),
@@ -96,8 +92,8 @@ def champion_asset(kind: WalkKind) -> dg.AssetsDefinition:
             if decision.promoted:
                 # The next run finds the champion that this one leaves.
                 making.outside["champion"] = figures_of(Evaluated(decision.version, ours.path))
-            told = asdict(decision) | {"model": name, "promoted": decision.promoted, "champion": stands}
-            (making.folder / DECISION).write_text(json.dumps(told, indent=1) + "\n")
+            told = asdict(decision) | {"model": name, "promoted": decision.promoted}
+            (making.folder / "decision.json").write_text(json.dumps(told, indent=1) + "\n")
             (making.folder / "changes.md").write_text(changed)
             making.run.files(making.folder)
             making.count({"version": int(version.version), "promoted": int(decision.promoted)} | decision.figures())
