@@ -1,4 +1,4 @@
-"""The schedules: everything every week, the datasets every night. Off until somebody turns them on.
+"""The schedules: everything every week, the datasets every night, old artefacts. Off until somebody turns them on.
 
 The time zone and the hours are read when Dagster loads the code, the run configuration at each tick.
 """
@@ -36,4 +36,11 @@ weekly = schedule(
 nightly = schedule(
     "nightly", "datasets", settings.nightly, settings.time_zone, "Rebuilds the datasets, at four unless set."
 )
-schedules = [weekly, nightly]
+prune_weekly = schedule(
+    "prune_weekly",
+    "prune",
+    settings.prune,
+    settings.time_zone,
+    "Says which old artefacts are to go, Monday at six unless set; removes them if `delete` is set.",
+)
+schedules = [weekly, nightly, prune_weekly]

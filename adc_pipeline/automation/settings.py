@@ -23,10 +23,11 @@ REBUILDS = ("adc", "datasets")
 class AutomationSettings:
     """What `automation.yaml` may set."""
 
-    time_zone: str = field(default="UTC", metadata={"description": "Of both schedules, such as Europe/Berlin."})
+    time_zone: str = field(default="UTC", metadata={"description": "Of all schedules, such as Europe/Berlin."})
     weekly: str = field(default="0 3 * * 1", metadata={"description": "When everything is rebuilt, as for cron."})
     # After the hours that daylight saving skips or repeats.
     nightly: str = field(default="0 4 * * *", metadata={"description": "When the datasets are rebuilt, as for cron."})
+    prune: str = field(default="0 6 * * 1", metadata={"description": "When old artefacts are looked for, as for cron."})
     rebuild: str = field(
         default="adc", metadata={"description": "The job that a changed corpus starts: adc (everything) or datasets."}
     )

@@ -31,14 +31,18 @@ class Tracking:
 
     uri: str
     artifacts: str | None = None
+    pages: str = ""
 
     @classmethod
     def from_environment(cls, home: Path) -> "Tracking":
-        """`MLFLOW_TRACKING_URI`, or sqlite and a folder of artifacts below `home`."""
-        uri = os.environ.get("MLFLOW_TRACKING_URI")
+        """`MLFLOW_TRACKING_URI`, or sqlite and a folder of artifacts below `home`.
+
+        `ADC_MLFLOW_PAGES` is where people open MLflow's pages, if that is another address than the pipeline's.
+        """
+        uri, pages = os.environ.get("MLFLOW_TRACKING_URI"), os.environ.get("ADC_MLFLOW_PAGES", "")
         if uri:
-            return cls(without_secrets(uri))
-        return cls(f"sqlite:///{home / 'mlflow.db'}", (home / "mlflow-artifacts").as_uri())
+            return cls(without_secrets(uri), pages=pages)
+        return cls(f"sqlite:///{home / 'mlflow.db'}", (home / "mlflow-artifacts").as_uri(), pages)
 
     def client(self) -> "MlflowClient":
         # MLflow reports usage to its makers unless told otherwise; a pipeline has no business doing so.
@@ -98,8 +102,8 @@ class Tracking:
 
     def run_address(self, experiment: str, run: str) -> str:
         """Where the run stands in MLflow's pages; a database has them wherever `mlflow ui` serves it."""
-        base = self.uri.rstrip("/") if self.uri.startswith("http") else "http://127.0.0.1:5000"
-        return f"{base}/#/experiments/{experiment}/runs/{run}"
+        base = self.pages or (self.uri if self.uri.startswith("http") else "http://127.0.0.1:5000")
+        return f"{base.rstrip('/')}/#/experiments/{experiment}/runs/{run}"
 
     @contextmanager
     def run(self, asset: str, settings: Mapping[str, Any], tags: Mapping[str, str]) -> Iterator["Run"]:
@@ -109,6 +113,11 @@ class Tracking:
         made = client.create_run(experiment, run_name=asset, tags={ASSET: asset, **tags})
         run = Run(client, made.info.run_id, self.run_address(experiment, made.info.run_id), self.uri)
         started = time.monotonic()
+
+        def end() -> int:
+            # Not the time of day, by which a run would last a day, or less than nothing, after a jump of the clock.
+            return int(made.info.start_time + (time.monotonic() - started) * 1000)
+
         try:
             run.parameters(flattened(settings))
             yield run
@@ -116,9 +125,9 @@ class Tracking:
         except BaseException:
             # What went wrong first is what the user has to read.
             with suppress(Exception):
-                client.set_terminated(run.id, "FAILED")
+                client.set_terminated(run.id, "FAILED", end())
             raise
-        client.set_terminated(run.id, "FINISHED")
+        client.set_terminated(run.id, "FINISHED", end())
 
 
 @dataclass(frozen=True)

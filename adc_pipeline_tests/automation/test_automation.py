@@ -36,7 +36,8 @@ def test_the_definitions_load_as_a_whole() -> None:
 
 def test_everything_that_runs_by_itself_is_off() -> None:
     repository = defs.get_repository_def()
-    assert {each.name: each.job_name for each in repository.schedule_defs} == {"weekly": "adc", "nightly": "datasets"}
+    jobs = {"weekly": "adc", "nightly": "datasets", "prune_weekly": "prune"}
+    assert {each.name: each.job_name for each in repository.schedule_defs} == jobs
     assert all(each.default_status == dg.DefaultScheduleStatus.STOPPED for each in repository.schedule_defs)
     assert {each.name for each in repository.sensor_defs} == {"changed_corpus", "stale_assets"}
     assert all(each.default_status == dg.DefaultSensorStatus.STOPPED for each in repository.sensor_defs)
@@ -61,18 +62,21 @@ def test_trainings_share_a_pool_and_network_stages_try_again() -> None:
 def test_the_file_sets_hours_zone_and_run_configuration(home: Path) -> None:
     assert read_automation(home) == AutomationSettings()
     (home / "automation.yaml").write_text("time_zone: Europe/Berlin\nrun_config: run.yaml\n")
-    run = {"ops": {"raw_corpus": {"config": {"corpus": "sample"}}, "base_model": {"config": {"layers": 1}}}}
+    ops = {"raw_corpus": {"corpus": "sample"}, "base_model": {"layers": 1}, "prune_store": {"delete": True}}
+    run = {"ops": {name: {"config": config} for name, config in ops.items()}}
     (home / "run.yaml").write_text(yaml.safe_dump(run | {"resources": {"workspace": {"config": {"threads": 1}}}}))
     settings = read_automation(home)
     assert settings.time_zone == "Europe/Berlin"
     config = read_run_config(home, settings, {"raw_corpus", "utterances"})
     assert set(config["ops"]) == {"raw_corpus"}
     assert config["resources"] == {"workspace": {"config": {"threads": 1}}}
-    nightly = schedule("nightly", "datasets", settings.nightly, settings.time_zone, "")
-    assert nightly.execution_timezone == "Europe/Berlin"
-    with dg.build_schedule_context(repository_def=defs.get_repository_def()) as context:
-        (request,) = nightly.evaluate_tick(context).run_requests or ()
-    assert dg.validate_run_config(defs.resolve_job_def("datasets"), request.run_config)
+    for job, cron, told in (("datasets", settings.nightly, "raw_corpus"), ("prune", settings.prune, "prune_store")):
+        timed = schedule("timed", job, cron, settings.time_zone, "")
+        assert timed.execution_timezone == "Europe/Berlin"
+        with dg.build_schedule_context(repository_def=defs.get_repository_def()) as context:
+            (request,) = timed.evaluate_tick(context).run_requests or ()
+        assert request.run_config["ops"] == {told: {"config": ops[told]}}
+        assert dg.validate_run_config(defs.resolve_job_def(job), request.run_config)
 
 
 @pytest.mark.parametrize(

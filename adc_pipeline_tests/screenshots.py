@@ -1,0 +1,162 @@
+"""The pictures of the README: what people see in Dagster's pages and in MLflow's, made by using them.
+
+    python -m adc_pipeline_tests.screenshots docs
+
+It starts `dagster dev` and `mlflow ui` on 127.0.0.1 over an ADC_HOME in which the job `adc` has run (the working
+directory's `.adc`, or what ADC_HOME says), starts a materialization of the datasets from Dagster's launchpad with
+a preset, waits for it, and compares the two newest evaluations in MLflow. It needs a Chromium on the PATH and
+`playwright` from the extra `dev`, and takes about 2 minutes.
+"""
+
+import argparse
+import json
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from adc_pipeline.artefacts import Store
+from adc_pipeline.tracking.runs import ASSET, Tracking
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+PRESET = Path(__file__).parents[1] / "adc_pipeline" / "presets" / "released.yaml"
+LOCATION = "adc_pipeline.definitions"
+# Of the metadata of an evaluation, and of the metrics of its MLflow run.
+PICTURE = "headline"
+METRICS = ("preference_accuracy", "steering", "in_context_improvement")
+CHROMIUM = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+@contextmanager
+def served(command: list[str], address: str, log: Path) -> Iterator[str]:
+    """A server for as long as the block lasts, from when it answers at `address`."""
+    with log.open("w") as said, subprocess.Popen(command, stdout=said, stderr=subprocess.STDOUT) as process:
+        try:
+            for _ in range(300):
+                try:
+                    with urllib.request.urlopen(address, timeout=2):
+                        break
+                except OSError:
+                    time.sleep(1)
+            else:
+                raise RuntimeError(f"{command[0]} does not answer at {address}; see {log}.")
+            yield address
+        finally:
+            process.terminate()
+            process.wait(30)
+
+
+def shot(page: "Page", out: Path, name: str) -> None:
+    page.screenshot(path=str(out / f"{name}.png"))
+    print(f"{out / name}.png", flush=True)
+
+
+def dagster_pictures(page: "Page", address: str, out: Path) -> None:
+    page.goto(f"{address}/locations/{LOCATION}/jobs/datasets/playground")
+    page.wait_for_selector(".CodeMirror", timeout=60_000)
+    page.evaluate("text => document.querySelector('.CodeMirror').CodeMirror.setValue(text)", PRESET.read_text())
+    page.get_by_text("No errors").wait_for()
+    shot(page, out, "dagster-launchpad")
+    page.get_by_role("button", name="Launch Run").click()
+    page.wait_for_url("**/runs/**", timeout=60_000)
+    page.get_by_text("Success", exact=True).first.wait_for(timeout=300_000)
+    page.wait_for_timeout(3_000)
+    shot(page, out, "dagster-run")
+    page.goto(f"{address}/asset-groups")
+    page.get_by_text("promotion").first.wait_for()
+    page.wait_for_timeout(3_000)
+    page.keyboard.press("Alt+e")
+    page.wait_for_timeout(3_000)
+    # The groups are open now, and on a fresh visit the graph fits its window.
+    page.reload()
+    page.get_by_text("comparison").first.wait_for()
+    page.wait_for_timeout(5_000)
+    shot(page, out, "asset-graph")
+    page.goto(f"{address}/assets/top_2_evaluation")
+    row = page.get_by_role("row").filter(has_text=PICTURE)
+    row.get_by_text("[Show Markdown]").click(timeout=60_000)
+    page.wait_for_timeout(2_000)
+    shot(page, out, "dagster-asset")
+
+
+def newest_evaluations(home: Path) -> tuple[str, list[str]]:
+    """The experiment's id, and the newest finished run of each model's evaluation."""
+    tracking = Tracking.from_environment(home)
+    client = tracking.client()
+    experiment = tracking.experiment(client)
+    found = []
+    for asset in ("top_2_evaluation", "random_walk_evaluation"):
+        wanted = f"tags.`{ASSET}` = '{asset}' AND attributes.status = 'FINISHED'"
+        runs = client.search_runs([experiment], wanted, order_by=["attributes.start_time DESC"], max_results=1)
+        found += [run.info.run_id for run in runs]
+    return experiment, found
+
+
+def mlflow_picture(page: "Page", address: str, home: Path, out: Path) -> None:
+    experiment, runs = newest_evaluations(home)
+    query = f"runs={quote(json.dumps(runs))}&experiments={quote(json.dumps([experiment]))}"
+    page.goto(f"{address}/#/compare-runs?{query}")
+    page.get_by_text("Parallel Coordinates Plot").wait_for(timeout=60_000)
+    page.wait_for_timeout(2_000)
+    page.get_by_role("button", name="Close").click()
+    page.get_by_text("Model training").click()
+    metrics = page.locator("input[role=combobox]").nth(1)
+    metrics.click()
+    # The metric that MLflow begins with is the first of the alphabet.
+    page.keyboard.press("Backspace")
+    for metric in METRICS:
+        metrics.fill(metric)
+        page.wait_for_timeout(500)
+        page.keyboard.press("Enter")
+    page.keyboard.press("Escape")
+    page.wait_for_timeout(3_000)
+    shot(page, out, "mlflow-comparison")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", type=Path, help="folder for the pictures")
+    parser.add_argument("--only", choices=["dagster", "mlflow"], help="one of the two")
+    given = parser.parse_args()
+    from playwright.sync_api import sync_playwright
+
+    home = Store.from_environment().home
+    given.out.mkdir(parents=True, exist_ok=True)
+    python, bound = [sys.executable, "-m"], ["--host", "127.0.0.1", "--port"]
+    with ExitStack() as stack:
+        browser = stack.enter_context(sync_playwright()).chromium.launch(
+            executable_path=shutil.which("chromium") or shutil.which("google-chrome"), args=CHROMIUM
+        )
+        stack.callback(browser.close)
+        page = browser.new_page(viewport={"width": 1440, "height": 900})
+        if given.only != "mlflow":
+            port = free_port()
+            command = [*python, "dagster", "dev", "-m", LOCATION, *bound, str(port)]
+            address = stack.enter_context(served(command, f"http://127.0.0.1:{port}", home / "dagster-dev.log"))
+            dagster_pictures(page, address, given.out)
+        if given.only != "dagster":
+            port = free_port()
+            uri = Tracking.from_environment(home).uri
+            command = [*python, "mlflow", "ui", "--workers", "1", "--backend-store-uri", uri, *bound, str(port)]
+            address = stack.enter_context(served(command, f"http://127.0.0.1:{port}", home / "mlflow-ui.log"))
+            mlflow_picture(page, address, home, given.out)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
