@@ -45,11 +45,9 @@ class Learned:
         objective, markers = facts.get("objective", "mle"), facts.get("markers", "after")
         reason = STRIPPED if markers == "none" else REASONS.get(objective, f"the training says so of {objective}")
         left_out = dict.fromkeys(facts.get("measures_without_meaning", ()), reason)
-        if markers == "before":
-            left_out["samples"] = "the sampler writes a verdict after its turn, where this model does not look for it"
-        elif markers == "none":
+        if markers == "none":
             left_out["samples"] = reason
-        elif "steering" in left_out:
+        elif markers == "after" and "steering" in left_out:
             left_out["samples.rejected"] = reason
         return cls(objective, markers, left_out)
 

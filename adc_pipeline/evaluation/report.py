@@ -65,7 +65,7 @@ READING = (
 )
 TOLD = (
     "This model, and the base model with it, reads each turn's verdict before the turn, so that bits per byte are of a"
-    " turn given its verdict."
+    " turn given its verdict, and a sample is a turn that it was asked for by its verdict."
 )
 
 

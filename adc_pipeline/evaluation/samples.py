@@ -2,7 +2,8 @@
 
 A table to be read by people, with the few figures that help them to read it. All continuations are
 generated as one batch with the key-value cache, are at least one token long (most conversations end after
-an accepted turn, and an empty line says nothing), and end at the first marker. Cost: 16 contexts, two
+an accepted turn, and an empty line says nothing), and end at the first marker. A model that reads a verdict
+before its turn (`conditional`) is asked for a turn of that verdict, after one that was accepted. Cost: 16 contexts, two
 verdicts, 64 tokens: about 0.3 s with the small model on two cores.
 """
 
@@ -23,7 +24,7 @@ PROMPT_TAIL = 400
 
 @dataclass(frozen=True)
 class Sample:
-    """A continuation after `prompt`, whose last turn got `verdict`."""
+    """A continuation after `prompt` and the marker of `verdict`, which most models read as the prompt's last turn's."""
 
     conversation_id: str
     prompt: str  # the end of the context, without markers
@@ -65,7 +66,8 @@ def sample(scorer: Scorer, cases: Cases, settings: EvaluationSettings) -> list[S
     tokenizer = scorer.tokenizer
     contexts = sampled_contexts(cases, settings.samples)
     room = scorer.context_tokens - settings.max_new_tokens - 1
-    what = encoded([query for _, query in contexts], tokenizer, room)
+    told: list[Verdict] | None = None if cases.told is None else ["accepted"] * len(contexts)
+    what = encoded([query for _, query in contexts], tokenizer, room, told)
     verdicts: tuple[Verdict, Verdict] = ("rejected", "accepted")
     asked = [
         (conversation, query, verdict, [*(id for piece in path for id in what.pieces[piece]), marker])

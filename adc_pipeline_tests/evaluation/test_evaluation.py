@@ -1,18 +1,22 @@
 """An evaluation and a comparison from folder to folder, with a real model of random weights."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow.parquet as pq
 import pytest
+from transformers import AutoTokenizer
 
 from adc_pipeline.evaluation.comparison import compare, paired_differences
 from adc_pipeline.evaluation.evaluation import TESTED, Evaluation, evaluate
 from adc_pipeline.evaluation.figures import PLOTS
 from adc_pipeline.evaluation.settings import ComparisonSettings, EvaluationSettings
+from adc_pipeline.generation.decoding import continuations as drawn
 from adc_pipeline.training.arrangement import arrangement_facts
+from adc_pipeline.training.dataset import read_walks
 from adc_pipeline.training.settings import TrainingSettings
 from adc_pipeline.walks.markers import FORMATS
 from adc_pipeline_tests.evaluation.conftest import Stages, run_stages
@@ -215,7 +219,7 @@ def test_what_means_nothing_for_a_model_is_left_out_with_the_reason(
     plots = {"headline.png", "in_context_improvement.png", "bits_per_byte.png"}
     assert {path.name for path in out.glob("*.png")} == plots
     verdicts = {sample["verdict"] for sample in pq.read_table(out / "samples.parquet").to_pylist()}
-    assert verdicts == ({"accepted"} if way == "filtering" else set())
+    assert verdicts == {"conditional": {"accepted", "rejected"}, "filtering": {"accepted"}, "stripped": set()}[way]
     differences = compare({"mle": evaluated[0], way: out}, compared, COMPARED).differences["mle", way]
     families = {name.split(".")[0] for name in differences}
     # A model that is told the verdicts beforehand knows more of a turn than one that is not, and one that is told
@@ -224,19 +228,46 @@ def test_what_means_nothing_for_a_model_is_left_out_with_the_reason(
     assert families == ({*alike, "bits_per_byte"} if way == "filtering" else alike)
 
 
+def test_a_model_that_reads_verdicts_beforehand_is_asked_for_turns_by_their_verdict(
+    model_folder: Path, base_folder: Path, stages: Stages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, out = (
+        trained_by(TrainingSettings(objective="conditional"), model_folder, tmp_path / "model"),
+        tmp_path / "out",
+    )
+    out.mkdir()
+    prompts: list[str] = []
+
+    def noted(_: Any, asked: list[list[int]], *rest: Any) -> list[list[int]]:
+        prompts.extend(AutoTokenizer.from_pretrained(model).batch_decode(asked))
+        return drawn(_, asked, *rest)
+
+    monkeypatch.setattr("adc_pipeline.generation.decoding.continuations", noted)
+    evaluate(model, base_folder, stages.dataset, stages.utterances, stages.ranked, out, SETTINGS)
+    texts = [walk["text"] for walk in read_walks(stages.dataset, "test")]
+    assert len(prompts) == 2 * SETTINGS.samples
+    for number, prompt in enumerate(prompts):
+        background, _, turns = prompt.partition("<background>")
+        nothing, told, turn, asked_for, end = re.split("(<accepted>|<rejected>)", turns)
+        assert (nothing, told, end) == ("", "<accepted>", "")
+        assert asked_for == ("<rejected>", "<accepted>")[number % 2]
+        assert any(text.startswith(f"{background}<background>{turn}<") for text in texts)
+
+
 def test_the_base_is_asked_the_same_only_once(
     evaluated: Evaluated, model_folder: Path, base_folder: Path, stages: Stages, tmp_path: Path
 ) -> None:
-    remembered, told = tmp_path / "remembered", []
+    remembered = tmp_path / "remembered"
     for name in ("first", "second"):
+        told: set[str] = set()
         (tmp_path / name).mkdir()
         evaluation = evaluate(
             *(model_folder, base_folder, stages.dataset, stages.utterances, stages.ranked, tmp_path / name, SETTINGS),
-            progress=lambda what, done, total: told.append(what),
+            progress=lambda what, done, total, told=told: told.add(what),  # type: ignore[misc]
             remembered=remembered,
         )
         assert evaluation.metrics() == evaluated[1].metrics()
-    assert told.count("base model") == 1
+        assert told == ({"model", "base model"} if name == "first" else {"model"})
     (kept,) = remembered.iterdir()
     # Another base model is asked anew.
     (tmp_path / "third").mkdir()
