@@ -116,12 +116,11 @@ def content_digest(asset: str, path: Path) -> str:
     """The digest that an artefact's folder has now."""
     if asset != "raw_corpus":
         return folder_digest(path)
-    from adc_pipeline.corpus.source import recorded
+    from adc_pipeline.corpus.source import files_taken
 
     # Not the folder's own: what is linked lies elsewhere, and only what is read counts.
     corpus = path / "corpus"
-    files = [file for part in sorted(corpus.iterdir()) for file in recorded(part)]
-    return combined_digest((str(file.relative_to(corpus)), file_digest(file)) for file in files)
+    return combined_digest((str(file.relative_to(corpus)), file_digest(file)) for file in files_taken(corpus))
 
 
 def changed_files(path: Path) -> str:

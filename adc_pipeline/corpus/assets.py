@@ -14,9 +14,9 @@ from adc_pipeline.corpus.source import (
     check_unchanged,
     download_all,
     fetch,
+    files_taken,
     observed,
     record_files,
-    recorded,
 )
 from adc_pipeline.corpus.tables import READ
 from adc_pipeline.corpus.utterances import write_utterances
@@ -57,7 +57,7 @@ def raw_corpus(
         fetch(making.settings, downloaded, folder, context.log.info)
         before = workspace.store.place("raw_corpus")
         digest = record_files(folder, making.folder / "files.json", before / "corpus" if before.exists() else None)
-        files = [path for part in folder.iterdir() for path in recorded(part)]
+        files = files_taken(folder)
         making.count({"bytes": sum(path.stat().st_size for path in files), "parts": len(list(folder.iterdir()))})
         making.finish(digest)
     return making.result()

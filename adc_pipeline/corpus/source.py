@@ -229,7 +229,7 @@ def record_files(corpus: Path, record: Path, before: Path | None = None) -> str:
     """
     known = {} if before is None else _linked(before)
     files: dict[str, dict[str, Any]] = {}
-    for path in (path for part in sorted(corpus.iterdir()) for path in recorded(part)):
+    for path in files_taken(corpus):
         stamp, last = _stamp(path), known.get(path.resolve(), {})
         same = last.items() >= stamp.items()
         files[str(path.relative_to(corpus))] = stamp | {"sha256": last["sha256"] if same else file_digest(path)}
@@ -243,6 +243,11 @@ def _linked(corpus: Path) -> dict[Path, dict[str, Any]]:
     return {
         (corpus / name).resolve(): entry for name, entry in files.items() if (corpus / Path(name).parts[0]).is_symlink()
     }
+
+
+def files_taken(corpus: Path) -> list[Path]:
+    """All files of a corpus that are read, whose digests are the corpus'; in the order of its parts."""
+    return [path for part in sorted(corpus.iterdir()) for path in recorded(part)]
 
 
 def recorded(part: Path) -> list[Path]:

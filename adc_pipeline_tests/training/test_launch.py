@@ -4,7 +4,6 @@ What several processes learn is what one learns from the same rows.
 """
 
 import json
-import os
 import socket
 import subprocess
 import sys
@@ -17,10 +16,9 @@ from safetensors.torch import load_file
 
 from adc_pipeline.training.loop import train
 from adc_pipeline.training.settings import TrainingJob, TrainingSettings
+from adc_pipeline_tests.training.processes import PRESETS, environment
 
 # Rows of 64 whatever the number of processes, so that a step has the same ones.
-from adc_pipeline_tests.training.presets import PRESETS
-
 SETTINGS = TrainingSettings(
     sequence_length=64,
     tokens_per_step=256,
@@ -53,12 +51,9 @@ def launch(job: TrainingJob, config: str, *flags: str, script: Path | None = Non
     what = ["-m", "adc_pipeline.training"] if script is None else [str(script)]
     # Computed in full, so that figures can be compared; the files' bfloat16 is for GPUs.
     command = [*launcher, "--mixed_precision", "no", *what, str(file)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=_environment())
-
-
-def _environment() -> dict[str, str]:
-    hidden = ("DAGSTER_PIPES_CONTEXT", "DAGSTER_PIPES_MESSAGES")
-    return {name: value for name, value in os.environ.items() if name not in hidden} | {"OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment(OMP_NUM_THREADS="1")
+    )
 
 
 def finished(process: "subprocess.Popen[str]") -> str:

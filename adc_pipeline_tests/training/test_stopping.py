@@ -25,7 +25,7 @@ from adc_pipeline.training.launch import launch_command
 from adc_pipeline.training.loop import train
 from adc_pipeline.training.settings import TrainingSettings
 from adc_pipeline.training.stopping import FEWEST, LossWatch
-from adc_pipeline_tests.training.presets import PRESETS
+from adc_pipeline_tests.training.processes import PRESETS
 from adc_pipeline_tests.training.test_training import job_in, metrics, weights
 
 SETTINGS = TrainingSettings(

@@ -22,7 +22,7 @@ from adc_pipeline.training.loop import train
 from adc_pipeline.training.model import prepare_base_model
 from adc_pipeline.training.settings import BaseModelSettings, TrainingJob, TrainingSettings
 from adc_pipeline.walks.markers import FORMATS
-from adc_pipeline_tests.training.presets import PRESETS
+from adc_pipeline_tests.training.processes import PRESETS, environment
 from adc_pipeline_tests.training.walks import random_walk, walk, write_dataset
 
 SETTINGS = TrainingSettings(
@@ -125,7 +125,7 @@ def test_killed_and_run_again_is_as_if_never_killed(gpt2: Path, dataset: Path, t
     job.work.mkdir(parents=True)
     file = job.work / "job.json"
     file.write_text(job.to_json())
-    process = subprocess.Popen([sys.executable, "-c", WITHOUT, str(file)], env=_environment())
+    process = subprocess.Popen([sys.executable, "-c", WITHOUT, str(file)], env=environment())
     while not list(job.work.glob("checkpoints/step-*[0-9]")):
         assert process.poll() is None
         time.sleep(0.005)
@@ -136,7 +136,7 @@ def test_killed_and_run_again_is_as_if_never_killed(gpt2: Path, dataset: Path, t
     command = ["-m", "accelerate.commands.launch", "--config_file", str(PRESETS / "cpu.yaml")]
     rerun = subprocess.run(
         [sys.executable, *command, "-m", "adc_pipeline.training", str(file)],
-        env=_environment(),
+        env=environment(),
         capture_output=True,
         text=True,
         check=True,
@@ -147,11 +147,6 @@ def test_killed_and_run_again_is_as_if_never_killed(gpt2: Path, dataset: Path, t
     ours, theirs = metrics(whole), metrics(job)
     assert [line["step"] for line in ours] == [line["step"] for line in theirs]
     assert [line["loss"] for line in ours] == [line["loss"] for line in theirs]
-
-
-def _environment() -> dict[str, str]:
-    hidden = ("DAGSTER_PIPES_CONTEXT", "DAGSTER_PIPES_MESSAGES")
-    return {name: value for name, value in os.environ.items() if name not in hidden}
 
 
 def test_adapters_go_on_from_a_checkpoint_that_holds_little_else(
