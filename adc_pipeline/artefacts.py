@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from adc_pipeline.errors import PipelineError
+from adc_pipeline.errors import PipelineError, is_disk_full
 
 # A tag of a Dagster run: `true` makes every asset of it anew, whether or not anything has changed.
 AGAIN = "adc/again"
@@ -202,9 +202,16 @@ class Store:
         try:
             self.home.mkdir(parents=True, exist_ok=True)
             probe = self.home / f".probe-{os.getpid()}"
-            probe.write_bytes(b"probe")
-            probe.unlink()
+            try:
+                probe.write_bytes(b"probe")
+            finally:
+                # On a full disk it is there as well, and empty.
+                probe.unlink(missing_ok=True)
         except OSError as error:
+            if is_disk_full(error):
+                raise PipelineError(
+                    f"The disk of ADC_HOME = {self.home} is full: make room, or point ADC_HOME to another disk."
+                ) from error
             raise PipelineError(
                 f"ADC_HOME = {self.home} cannot be written to ({error.strerror}): point ADC_HOME to a folder that can."
             ) from error

@@ -153,3 +153,12 @@ def test_a_reader_is_not_disturbed_and_does_not_disturb(tmp_path: Path) -> None:
         assert int(reader.stdout.readline()) == after
     assert reader.returncode == 0
     assert not list(tmp_path.glob(f".{DATABASE}*"))
+
+
+def test_a_database_that_a_killed_run_was_writing_is_cleared_away(tmp_path: Path) -> None:
+    for name in (f".{DATABASE}-new", f".{DATABASE}-new.wal"):
+        (tmp_path / name).write_bytes(b"half")
+    write_database(Store(tmp_path))
+    assert [path.name for path in tmp_path.iterdir()] == [DATABASE]
+    with duckdb.connect(str(tmp_path / DATABASE), read_only=True) as connection:
+        assert connection.sql("SHOW TABLES").fetchall() == []

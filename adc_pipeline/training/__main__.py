@@ -10,6 +10,7 @@ import ctypes
 import os
 import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from adc_pipeline.errors import PipelineError
@@ -51,8 +52,10 @@ def main() -> int:
     try:
         train(job)
     except PipelineError as error:
-        job.work.mkdir(parents=True, exist_ok=True)
-        failure.write_text(f"{error}\n")
+        # On a full disk not even this may fit; whoever launched the training can see that for itself.
+        with suppress(OSError):
+            job.work.mkdir(parents=True, exist_ok=True)
+            failure.write_text(f"{error}\n")
         print(error, file=sys.stderr)
         return 2
     return 0

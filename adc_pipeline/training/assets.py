@@ -5,6 +5,7 @@ through `accelerate launch`, on several GPUs or machines, and gives all its memo
 """
 
 import json
+import shutil
 from pathlib import Path
 
 import dagster as dg
@@ -30,6 +31,8 @@ from adc_pipeline.walks.texts import training_texts
 
 # One training at a time, since two would share a GPU's memory: a pool of Dagster, whose limit is in dagster.yaml.
 TRAINING_POOL = "training"
+# Bytes: what a sentence needs, with what the system rounds it up to.
+NO_ROOM = 64 << 10
 
 
 @dg.asset(
@@ -133,8 +136,14 @@ def run_training(
         pipes.run(context=context, command=launch_command(job, accelerate_config))
     except Exception as error:
         failure = job.with_name("failure.txt")
-        if failure.exists():
-            raise PipelineError(failure.read_text().strip()) from error
+        if said := failure.read_text().strip() if failure.exists() else "":
+            raise PipelineError(said) from error
+        if shutil.disk_usage(job.parent).free < NO_ROOM:
+            # Not even the sentence could be written.
+            raise PipelineError(
+                f"The disk of ADC_HOME is full, where {job.parent} lies: make room and run it again, which goes on from"
+                " the last checkpoint."
+            ) from error
         raise
 
 

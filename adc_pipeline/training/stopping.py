@@ -84,10 +84,11 @@ def told_plainly(job: TrainingJob) -> Iterator[None]:
                 f"The training ran out of memory (`tokens_per_forward` {settings.tokens_per_forward}, `sequence_length`"
                 f" {settings.sequence_length}); lower the one, then the other, or take a smaller base model."
             ) from error
-        if is_disk_full(error) or "PytorchStreamWriter failed writing" in str(error):
+        if is_disk_full(error) or _is_cut_short(error):
             raise PipelineError(
-                f"The disk is full (`work` {job.work}, `output` {job.output}, `keep_checkpoints`"
-                f" {settings.keep_checkpoints}); make room and run it again, which goes on from the last checkpoint."
+                f"The disk is full (`work` {job.work}, `output` {job.output}, both in ADC_HOME where the pipeline"
+                f" trains; `keep_checkpoints` {settings.keep_checkpoints}); make room and run it again, which goes on"
+                " from the last checkpoint."
             ) from error
         raise
 
@@ -95,3 +96,8 @@ def told_plainly(job: TrainingJob) -> Iterator[None]:
 def _is_out_of_memory(error: BaseException) -> bool:
     # On a CPU PyTorch has no class of its own for it.
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or "DefaultCPUAllocator" in str(error)
+
+
+def _is_cut_short(error: BaseException) -> bool:
+    """Whether PyTorch could not write all of a file: on a full disk it says one of these, and not why."""
+    return any(words in str(error) for words in ("PytorchStreamWriter", "unexpected pos", "iostream error"))

@@ -207,7 +207,8 @@ class Queued(Local):
             kill(family[:1] if alone else family)
             daemon.wait()
             what = "alone" if alone else f"with the {len(family) - 1} processes below it"
-            seen.struck(f"daemon killed {what} after {moment:.1f} s, the run {status}")
+            tell = seen.tell if status in ENDED else seen.struck
+            tell(f"daemon killed {what} after {moment:.1f} s, the run {status}")
             seen.look(ground.home)
             time.sleep(1)
             ending.enter_context(removed_at_end(ground.daemon()))

@@ -145,6 +145,8 @@ def test_another_error_is_left_as_it_is(
     [
         OSError(errno.ENOSPC, "No space left on device"),
         RuntimeError("[enforce fail at inline_container.cc:815] . PytorchStreamWriter failed writing file data/0"),
+        RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 173632 vs 173524"),
+        RuntimeError("basic_ios::clear: iostream error"),
     ],
 )
 def test_a_full_disk_leaves_the_last_good_checkpoint(
