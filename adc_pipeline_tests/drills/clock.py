@@ -34,6 +34,7 @@ from adc_pipeline_tests.drills.jobs import (
     MODULE,
     SECONDS_FOR_A_RUN,
     Ground,
+    end_as_a_whole,
     removed_at_end,
     stepping_or_gone,
     trainings,
@@ -219,6 +220,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m adc_pipeline_tests.drills.clock", description=__doc__)
     parser.add_argument("--part", choices=("run", "schedule"), help="only this; both if not given")
     given = parser.parse_args()
+    end_as_a_whole()
     compiler = shutil.which("cc")
     if compiler is None:
         print("There is no C compiler (apt-get install gcc), so the clock cannot be made to jump.")

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from adc_pipeline_tests.drills.checks import MADE, check, damage, digests
-from adc_pipeline_tests.drills.jobs import SECONDS_FOR_A_RUN, Ground, removed_at_end, write_config
+from adc_pipeline_tests.drills.jobs import SECONDS_FOR_A_RUN, Ground, end_as_a_whole, removed_at_end, write_config
 from adc_pipeline_tests.drills.servers import mlflow_server
 
 # In the order in which a run comes to them: a later one must not have been made by the run that fails at an earlier.
@@ -123,6 +123,7 @@ def main() -> int:
     parser.add_argument("--tracking", choices=("home", "server"), help="where MLflow's store is; both if not given")
     parser.add_argument("--namespace", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
+    end_as_a_whole()
     if not given.namespace:
         # A mount that is seen by this process and those below it alone; -r makes do without being root.
         return subprocess.run(

@@ -240,6 +240,12 @@ def kill(processes: Iterable[psutil.Process]) -> None:
     psutil.wait_procs(killed, timeout=30)
 
 
+def end_as_a_whole() -> None:
+    """Let SIGTERM, and Ctrl+C also in the background, end the drill with all that it has started."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+
+
 @contextmanager
 def removed_at_end(process: subprocess.Popen[bytes]) -> Iterator[subprocess.Popen[bytes]]:
     """A process that does not outlive the block, nor does anything that it has started by then."""

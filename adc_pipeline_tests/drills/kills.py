@@ -44,6 +44,7 @@ from adc_pipeline_tests.drills.jobs import (
     SETTINGS,
     Ground,
     below,
+    end_as_a_whole,
     gone,
     kill,
     last_step,
@@ -310,6 +311,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="of the targets and moments")
     parser.add_argument("--keep", type=Path, help="an empty or new folder in which the failed rounds stay")
     given = parser.parse_args()
+    end_as_a_whole()
     programs = postgres_programs()
     targets = [given.target] if given.target else [each for each in TARGETS if each != "database" or programs]
     if programs is None:

@@ -24,6 +24,7 @@ from adc_pipeline_tests.drills.checks import damage
 from adc_pipeline_tests.drills.jobs import (
     SECONDS_FOR_A_RUN,
     Ground,
+    end_as_a_whole,
     free_port,
     removed_at_end,
     wait_for,
@@ -139,6 +140,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=60, help="for which the server is away")
     parser.add_argument("--steps", type=int, default=6000, help="of the training, which must take longer than that")
     given = parser.parse_args()
+    end_as_a_whole()
     with tempfile.TemporaryDirectory(prefix="adc-outage-") as name:
         wrong = in_the_middle(Path(name), given.seconds, given.steps) + at_the_start(Path(name))
     for each in wrong:
