@@ -19,6 +19,8 @@ def this_process() -> str:
 
 def has_ended(name: str) -> bool:
     """Whether the process of this name has certainly ended: it was on this machine, and is not there any more."""
+    if name.count(" ") != 3:
+        return False
     host, when, number, start = name.split(" ")
     if host != socket.gethostname() or "?" in (when, start):
         return False

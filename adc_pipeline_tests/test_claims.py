@@ -73,6 +73,7 @@ def test_a_process_is_known_to_have_ended_only_when_it_has() -> None:
     assert has_ended(of_other + "1"), "another process by the same number"
     assert has_ended(f"{host} an-earlier-boot {number} {start}")
     assert not has_ended(f"elsewhere {boot} {other.pid} 1"), "of another machine nothing is known"
+    assert not has_ended("")
     assert not has_ended(f"{host} ? {number} 1"), "nor where there is no /proc"
     other.communicate()
     assert has_ended(of_other + start)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from adc_pipeline.artefacts import Artefact, flattened
 from adc_pipeline.errors import PipelineError
+from adc_pipeline.processes import has_ended, this_process
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 EXPERIMENT = "adc"
 # Tags by which lineage finds its way; `tracking/lineage.py` reads what is written here.
 ASSET, DIGEST = "adc.asset", "adc.digest"
+# Which process a run is, so that the next one can tell that it was killed.
+PROCESS = "adc.process"
 
 
 @dataclass(frozen=True)
@@ -110,7 +113,8 @@ class Tracking:
         """An MLflow run for the materialization of `asset`; FAILED if the block raises."""
         client = self.client()
         experiment = self.experiment(client)
-        made = client.create_run(experiment, run_name=asset, tags={ASSET: asset, **tags})
+        end_abandoned(client, experiment, asset)
+        made = client.create_run(experiment, run_name=asset, tags={ASSET: asset, PROCESS: this_process(), **tags})
         run = Run(client, made.info.run_id, self.run_address(experiment, made.info.run_id), self.uri)
         started = time.monotonic()
 
@@ -128,6 +132,14 @@ class Tracking:
                 client.set_terminated(run.id, "FAILED", end())
             raise
         client.set_terminated(run.id, "FINISHED", end())
+
+
+def end_abandoned(client: "MlflowClient", experiment: str, asset: str) -> None:
+    """Mark those runs of an asset as KILLED whose process is gone: nobody else will, and they would run for ever."""
+    running = f"tags.`{ASSET}` = '{asset}' AND attributes.status = 'RUNNING'"
+    for run in client.search_runs([experiment], running):
+        if has_ended(run.data.tags.get(PROCESS, "")):
+            client.set_terminated(run.info.run_id, "KILLED")
 
 
 @dataclass(frozen=True)

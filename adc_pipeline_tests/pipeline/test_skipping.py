@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -67,10 +68,10 @@ def digests(home: Path) -> dict[str, str]:
     return {name: Store(home).current(name).digest for name in DATASETS}
 
 
-def mlflow_runs(home: Path) -> int:
+def mlflow_runs(home: Path) -> list[Any]:
     tracking = Tracking.from_environment(home)
     client = tracking.client()
-    return len(client.search_runs([tracking.experiment(client)]))
+    return list(client.search_runs([tracking.experiment(client)]))
 
 
 def only(*names: str) -> dict[str, bool]:
@@ -85,7 +86,7 @@ def test_nothing_new_makes_nothing_and_says_so(home: Path, corpus: Path, capfd: 
     assert "Nothing new: all 5 assets of this run are unchanged." in said
     assert said.count("is unchanged: inputs, settings and code are those of") == 5
     assert {path: path.lstat().st_mtime_ns for path in home.glob("store/*/*/**/*")} == before
-    assert mlflow_runs(home) == 5
+    assert len(mlflow_runs(home)) == 5
 
 
 def test_a_setting_makes_its_asset_anew_and_what_comes_out_otherwise(home: Path, corpus: Path) -> None:
@@ -97,7 +98,7 @@ def test_the_tag_again_makes_everything_and_the_same(home: Path, corpus: Path) -
     before = digests(home)
     assert run_datasets(corpus, {"adc/again": "true"}) == only(*DATASETS)
     assert digests(home) == before
-    assert mlflow_runs(home) == 10
+    assert len(mlflow_runs(home)) == 10
 
 
 def test_a_touched_file_changes_nothing_further_and_a_changed_one_does(home: Path, corpus: Path) -> None:
@@ -189,3 +190,6 @@ def test_a_killed_run_leaves_nothing_that_the_next_one_takes_for_whole(home: Pat
     assert digests(home) == expected
     assert all(folder_digest(Store(home).current(name).path) == expected[name] for name in DATASETS[1:])
     assert not list(home.glob("store/*/.making-*"))
+    # Five of the home as it was copied, two and a half of the killed one, three of the last.
+    statuses = Counter(run.info.status for run in mlflow_runs(home))
+    assert statuses == {"FINISHED": 10, "KILLED": 1}
