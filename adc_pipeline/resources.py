@@ -38,6 +38,9 @@ S = TypeVar("S")
 
 # A tag that each run sets itself: which process it is, for whoever wants to know whether it still runs.
 PROCESS = "adc/process"
+# Seconds after which what the network refused is asked for again. Not a retry policy of the assets, which would try
+# every error again, Ctrl+C too, and end in "Exceeded max_retries" where the sentence belongs.
+ATTEMPTS_AFTER = (5, 10, 20)
 
 
 @dataclass
@@ -256,7 +259,11 @@ class Workspace(dg.ConfigurableResource):
                     making.finish()
             self._made[name] = making.opened is None
         except PipelineError as error:
-            raise dg.Failure(str(error), allow_retries=isinstance(error, UnreachableError)) from error
+            tried = context.retry_number
+            if isinstance(error, UnreachableError) and tried < len(ATTEMPTS_AFTER):
+                context.log.warning(f"{error} Tried again in {ATTEMPTS_AFTER[tried]} s.")
+                raise dg.RetryRequested(len(ATTEMPTS_AFTER), ATTEMPTS_AFTER[tried]) from error
+            raise dg.Failure(str(error), allow_retries=False) from error
         except Exception as error:
             if not is_disk_full(error):
                 raise

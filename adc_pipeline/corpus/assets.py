@@ -28,11 +28,8 @@ from adc_pipeline.resources import Workspace
 from adc_pipeline.run_config import SettingsConfig
 from adc_pipeline.shards import parts
 
-# A download is the one thing here that may go well a minute later: attempts after 5, 10 and 20 s.
-RETRIES = dg.RetryPolicy(max_retries=3, delay=5, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS)
 
-
-@dg.asset(group_name="corpus", kinds={"convokit"}, code_version=code_version("corpus"), retry_policy=RETRIES)
+@dg.asset(group_name="corpus", kinds={"convokit"}, code_version=code_version("corpus"))
 def raw_corpus(
     context: dg.AssetExecutionContext, config: SettingsConfig[CorpusSettings], workspace: Workspace
 ) -> dg.MaterializeResult:

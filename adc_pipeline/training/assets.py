@@ -12,7 +12,7 @@ import dagster as dg
 
 from adc_pipeline.artefacts import Artefact, locked
 from adc_pipeline.code_version import code_version
-from adc_pipeline.corpus.assets import RETRIES, utterances
+from adc_pipeline.corpus.assets import utterances
 from adc_pipeline.errors import PipelineError
 from adc_pipeline.resources import Materialization, Workspace
 from adc_pipeline.run_config import SettingsConfig
@@ -40,7 +40,6 @@ NO_ROOM = 64 << 10
     deps=[utterances, top_2],
     kinds={"huggingface", "pytorch"},
     code_version=code_version("training"),
-    retry_policy=RETRIES,
 )
 def base_model(
     context: dg.AssetExecutionContext, config: SettingsConfig[BaseModelSettings], workspace: Workspace

@@ -50,13 +50,11 @@ def test_every_asset_but_the_studys_goes_stale_and_overdue() -> None:
         assert (spec.automation_condition is not None) == (ours and spec.key != dg.AssetKey("raw_corpus"))
 
 
-def test_trainings_share_a_pool_and_network_stages_try_again() -> None:
+def test_trainings_share_a_pool() -> None:
     nodes = {node.name: node for node in defs.resolve_job_def("adc").nodes_in_topological_order}
     pools = {name for name, node in nodes.items() if node.definition.pools}
     assert pools == {"top_2_model", "random_walk_model"}
     assert defs.resolve_job_def("study").get_node_named("study_cell").definition.pools == {"training"}
-    trying = {name for name, node in nodes.items() if getattr(node.definition, "retry_policy", None)}
-    assert trying == {"raw_corpus", "base_model"}
 
 
 def test_the_file_sets_hours_zone_and_run_configuration(home: Path) -> None:

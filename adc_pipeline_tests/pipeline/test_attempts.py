@@ -1,0 +1,71 @@
+"""What the network refused is asked for again, a few times and with growing pauses; nothing else is."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from adc_pipeline import resources
+from adc_pipeline.corpus import assets
+from adc_pipeline.definitions import defs
+from adc_pipeline.errors import PipelineError, UnreachableError
+
+Attempts = Callable[[list[Exception]], tuple[dg.ExecuteInProcessResult, int]]
+
+
+@pytest.fixture
+def attempts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Attempts:
+    """Runs `raw_corpus` while its download fails with these errors, one an attempt; gives how often it was tried."""
+    monkeypatch.setenv("ADC_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setattr(resources, "ATTEMPTS_AFTER", (0, 0, 0))
+    download_all = assets.download_all
+
+    def run(errors: list[Exception]) -> tuple[dg.ExecuteInProcessResult, int]:
+        tried = 0
+
+        def failing(*given: object) -> Mapping[str, Path]:
+            nonlocal tried
+            tried += 1
+            if tried <= len(errors):
+                raise errors[tried - 1]
+            return download_all(*given)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(assets, "download_all", failing)
+        config = {"ops": {"raw_corpus": {"config": {"corpus": "sample", "sample_conversations": 20}}}}
+        job = defs.resolve_job_def("datasets")
+        instance = dg.DagsterInstance.local_temp(str(tmp_path))
+        found = job.execute_in_process(
+            config, instance=instance, raise_on_error=False, asset_selection=[dg.AssetKey("raw_corpus")]
+        )
+        return found, tried
+
+    return run
+
+
+def sentence(result: dg.ExecuteInProcessResult) -> str:
+    (event,) = [event for event in result.all_events if event.is_step_failure]
+    error = event.step_failure_data.error
+    assert error is not None
+    return error.message
+
+
+def test_a_network_that_comes_back_is_waited_for(attempts: Attempts) -> None:
+    result, tried = attempts([UnreachableError("No network.")] * 3)
+    assert result.success
+    assert tried == 4
+    assert len(result.get_asset_materialization_events()) == 1
+
+
+def test_one_that_stays_away_ends_the_run_with_its_sentence(attempts: Attempts) -> None:
+    result, tried = attempts([UnreachableError("No network.")] * 9)
+    assert tried == 4
+    assert sentence(result).strip().endswith("No network.")
+
+
+@pytest.mark.parametrize("error", [PipelineError("No such corpus."), KeyError("a fault of ours")])
+def test_nothing_else_is_tried_again(attempts: Attempts, error: Exception) -> None:
+    result, tried = attempts([error])
+    assert not result.success
+    assert tried == 1
