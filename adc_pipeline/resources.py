@@ -38,6 +38,8 @@ S = TypeVar("S")
 
 # A tag that each run sets itself: which process it is, for whoever wants to know whether it still runs.
 PROCESS = "adc/process"
+# Pixels that a dialog of Dagster's pages has room for; it cuts off what is wider.
+WIDEST = 1000
 # Seconds after which what the network refused is asked for again. Not a retry policy of the assets, which would try
 # every error again, Ctrl+C too, and end in "Exceeded max_retries" where the sentence belongs.
 ATTEMPTS_AFTER = (5, 10, 20)
@@ -288,5 +290,11 @@ def shown_of(context: dg.AssetExecutionContext, made: Artefact) -> Mapping[str, 
 
 
 def picture(png: bytes, name: str) -> dg.MarkdownMetadataValue:
-    """A picture that Dagster's pages show in place."""
-    return dg.MetadataValue.md(f"![{name}](data:image/png;base64,{base64.b64encode(png).decode()})")
+    """A picture that Dagster's pages show in place, no wider than they do."""
+    from PIL import Image
+
+    small = io.BytesIO()
+    with Image.open(io.BytesIO(png)) as image:
+        image.thumbnail((WIDEST, image.height))
+        image.save(small, "png", optimize=True)
+    return dg.MetadataValue.md(f"![{name}](data:image/png;base64,{base64.b64encode(small.getvalue()).decode()})")

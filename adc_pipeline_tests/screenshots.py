@@ -5,7 +5,7 @@
 It starts `dagster dev` and `mlflow ui` on 127.0.0.1 over an ADC_HOME in which the job `adc` has run (the working
 directory's `.adc`, or what ADC_HOME says), starts a materialization of the datasets from Dagster's launchpad with
 a preset, waits for it, and compares the two newest evaluations in MLflow. It needs a Chromium on the PATH and
-`playwright` from the extra `dev`, and takes about 2 minutes.
+`playwright` from the extra `pictures`, and takes about 2 minutes.
 """
 
 import argparse
@@ -26,13 +26,14 @@ from adc_pipeline.artefacts import Store
 from adc_pipeline.tracking.runs import ASSET, Tracking
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page
+    from playwright.sync_api import Page, ViewportSize
 
 PRESET = Path(__file__).parents[1] / "adc_pipeline" / "presets" / "released.yaml"
 LOCATION = "adc_pipeline.definitions"
 # Of the metadata of an evaluation, and of the metrics of its MLflow run.
 PICTURE = "headline"
 METRICS = ("preference_accuracy", "steering", "in_context_improvement")
+VIEWPORT: "ViewportSize" = {"width": 1440, "height": 900}
 CHROMIUM = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
 
 
@@ -67,31 +68,40 @@ def shot(page: "Page", out: Path, name: str) -> None:
 
 
 def dagster_pictures(page: "Page", address: str, out: Path) -> None:
+    page.goto(f"{address}/assets/top_2_evaluation")
+    row = page.get_by_role("row").filter(has_text=PICTURE)
+    row.get_by_text("[Show Markdown]").click(timeout=60_000)
+    page.wait_for_timeout(2_000)
+    shot(page, out, "dagster-asset")
+    page.set_viewport_size({"width": 1440, "height": 1080})
+    page.goto(f"{address}/asset-groups")
+    page.get_by_text("promotion").first.wait_for()
+    page.wait_for_timeout(3_000)
+    page.get_by_role("button", name="Hide navigation").click()
+    page.keyboard.press("Alt+e")
+    page.wait_for_timeout(3_000)
+    # The groups are open now, and on a fresh visit the graph is as wide as its window; its top is drawn into view.
+    page.reload()
+    page.get_by_text("comparison").first.wait_for()
+    page.wait_for_timeout(5_000)
+    page.mouse.move(420, 300)
+    page.mouse.down()
+    page.mouse.move(420, 500, steps=10)
+    page.mouse.up()
+    page.wait_for_timeout(2_000)
+    shot(page, out, "asset-graph")
+    page.set_viewport_size(VIEWPORT)
     page.goto(f"{address}/locations/{LOCATION}/jobs/datasets/playground")
     page.wait_for_selector(".CodeMirror", timeout=60_000)
     page.evaluate("text => document.querySelector('.CodeMirror').CodeMirror.setValue(text)", PRESET.read_text())
     page.get_by_text("No errors").wait_for()
+    page.wait_for_timeout(2_000)
     shot(page, out, "dagster-launchpad")
     page.get_by_role("button", name="Launch Run").click()
     page.wait_for_url("**/runs/**", timeout=60_000)
     page.get_by_text("Success", exact=True).first.wait_for(timeout=300_000)
     page.wait_for_timeout(3_000)
     shot(page, out, "dagster-run")
-    page.goto(f"{address}/asset-groups")
-    page.get_by_text("promotion").first.wait_for()
-    page.wait_for_timeout(3_000)
-    page.keyboard.press("Alt+e")
-    page.wait_for_timeout(3_000)
-    # The groups are open now, and on a fresh visit the graph fits its window.
-    page.reload()
-    page.get_by_text("comparison").first.wait_for()
-    page.wait_for_timeout(5_000)
-    shot(page, out, "asset-graph")
-    page.goto(f"{address}/assets/top_2_evaluation")
-    row = page.get_by_role("row").filter(has_text=PICTURE)
-    row.get_by_text("[Show Markdown]").click(timeout=60_000)
-    page.wait_for_timeout(2_000)
-    shot(page, out, "dagster-asset")
 
 
 def newest_evaluations(home: Path) -> tuple[str, list[str]]:
@@ -143,7 +153,7 @@ def main() -> int:
             executable_path=shutil.which("chromium") or shutil.which("google-chrome"), args=CHROMIUM
         )
         stack.callback(browser.close)
-        page = browser.new_page(viewport={"width": 1440, "height": 900})
+        page = browser.new_page(viewport=VIEWPORT)
         if given.only != "mlflow":
             port = free_port()
             command = [*python, "dagster", "dev", "-m", LOCATION, *bound, str(port)]

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from adc_pipeline.artefacts import file_digest, folder_digest
+from adc_pipeline.code_version import code_version
 from adc_pipeline.evaluation import measures
 from adc_pipeline.evaluation.bootstrap import Difference, Estimate
 from adc_pipeline.evaluation.cases import Cases, answered, read_cases
@@ -136,14 +137,18 @@ def evaluate(
         scorer = Scorer.load(base, settings)
         return scorer.score(cases.queries, cases.ask_text, progress, "base model", cases.told, marked)
 
-    asked = (folder_digest(base), settings.max_context_tokens, cases.queries, cases.told, marked)
-    base_scores = recalled(remembered, asked, ask_base)
+    asked = (code_version("evaluation"), folder_digest(base), settings.max_context_tokens, cases.queries, cases.told)
+    base_scores = recalled(remembered, (*asked, marked, cases.ask_text.tobytes()), ask_base)
     fits = scores.fits & base_scores.fits
+    cut = scores.cut | base_scores.cut
+    # A turn that the context had no room for steers nothing, and rejected replies that crowd out what else was said
+    # are not all that differs.
+    sees_turn = (scores.turns > 0) & (base_scores.turns > 0)
     sets = (
         answered(cases.pairs, fits),
-        answered(cases.steerings, fits),
+        answered(cases.steerings, fits & sees_turn),
         answered(cases.turns, fits),
-        answered(cases.improvements, fits),
+        answered(cases.improvements, fits & ~cut),
     )
     turns = sets[2]
     scored = {"model": scores, "base": base_scores}
@@ -161,10 +166,16 @@ def evaluate(
         "conversations.evaluated": len(cases.conversations),
         "queries": len(cases.queries),
         "queries.left_out": int((~fits).sum()),
-        "queries.cut": int((scores.cut | base_scores.cut)[fits].sum()),
+        "queries.cut": int(cut[fits].sum()),
         "bytes.accepted": mean(turns.bytes[turns.accepted]),
         "bytes.rejected": mean(turns.bytes[~turns.accepted]),
     }
+    for name, every, kept in (
+        ("steering", cases.steerings, sets[1]),
+        ("in_context_improvement", cases.improvements, sets[3]),
+    ):
+        if name not in learned.left_out:
+            counts[f"{name}.left_out"] = len(every.case) - len(kept.case)
     evaluation = Evaluation(
         **estimates(series, curves, settings),
         minus_base={

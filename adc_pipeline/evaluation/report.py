@@ -223,6 +223,11 @@ def evaluation_page(
         f" saw the start of the background and the nearest turns; {counts['queries.left_out']:,} had a reply too long"
         " for it and are left out."
     )
+    no_room = [
+        f"Of {measure} {counts[name]:,} cases are left out, since their context had no room for what they are about."
+        for measure in ("steering", "in_context_improvement")
+        if (name := f"{measure}.left_out") in counts
+    ]
     columns = {
         "model": evaluation.model,
         "base model": evaluation.base,
@@ -231,7 +236,7 @@ def evaluation_page(
     }
     sections = [
         Section("Headline", (INTERVALS, *told, *missing(evaluation)), plots[:1], (headline_table(evaluation),)),
-        Section("How to read this", (*MEANINGS, READING, seen)),
+        Section("How to read this", (*MEANINGS, READING, seen, *no_room)),
         Section("Plots", (), plots[1:]),
         Section("Lengths", (), (), (lengths_table(counts),)),
         Section(

@@ -62,7 +62,7 @@ class Scores:
     `log_probability` is the sum over the segment's tokens in nats, 0 where it was not asked for;
     `log_odds` is log P(accepted) − log P(rejected) right after the segment. Where `fits` is false the
     segment is longer than the model's context and all else is 0; where `cut` is true it saw a part of
-    its context only.
+    its context only, of the turns in it the `turns` nearest.
     """
 
     log_probability: Floats
@@ -70,6 +70,7 @@ class Scores:
     log_odds: Floats
     fits: Bools
     cut: Bools
+    turns: Ints
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,7 @@ class Encoded:
     paths: list[Path]
     pieces: list[Ints]
     cut: Bools
+    turns: Ints  # of each query's context, how many are in its path
 
 
 def encoded(
@@ -114,6 +116,7 @@ def encoded(
 
     paths: list[Path] = []
     cut = np.zeros(len(queries), dtype=bool)
+    seen = np.zeros(len(queries), dtype=np.int64)
     for index, query in enumerate(queries):
         segment = piece_of[query.segment]
         turns = [(piece_of[text], marker_of[verdict]) for text, verdict in query.turns]
@@ -126,10 +129,11 @@ def encoded(
             continue
         kept, nearest = fitted(whole, sizes, room)
         cut[index] = kept < whole or nearest > 0
+        seen[index] = len(turns) - nearest
         start = background(query.background, kept)
         near = [turn if told is None else turn[::-1] for turn in turns[nearest:]]
         paths.append((start, *(piece for turn in near for piece in turn), *ending))
-    return Encoded(paths, pieces, cut)
+    return Encoded(paths, pieces, cut, seen)
 
 
 class Scorer:
@@ -235,7 +239,7 @@ class Scorer:
                 " training diverged: lower `learning_rate` and train it again."
             )
         tokens = np.array([len(what.pieces[path[-1]]) if path else 0 for path in what.paths], dtype=np.int64)
-        return Scores(log_probability, tokens, log_odds, fits, what.cut)
+        return Scores(log_probability, tokens, log_odds, fits, what.cut, what.turns)
 
     def answers(self, row: Row, ask_text: Bools, in_trees: bool) -> tuple[Floats, Floats]:
         """Log-probability and log-odds of the queries of one row, alongside `row.queries`.

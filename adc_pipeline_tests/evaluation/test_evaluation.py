@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from transformers import AutoTokenizer
 
+from adc_pipeline.evaluation.cases import QUERY_FIELDS, Cases
 from adc_pipeline.evaluation.comparison import compare, paired_differences
 from adc_pipeline.evaluation.evaluation import TESTED, Evaluation, evaluate
 from adc_pipeline.evaluation.figures import PLOTS
@@ -18,6 +20,7 @@ from adc_pipeline.generation.decoding import continuations as drawn
 from adc_pipeline.training.arrangement import arrangement_facts
 from adc_pipeline.training.dataset import read_walks
 from adc_pipeline.training.settings import TrainingSettings
+from adc_pipeline.training.tokens import MarkerTokenizer
 from adc_pipeline.walks.markers import FORMATS
 from adc_pipeline_tests.evaluation.conftest import Stages, run_stages
 
@@ -118,6 +121,42 @@ def test_what_people_look_at_is_there(evaluated: Evaluated) -> None:
         assert sample["words"] == len(sample["continuation"].split())
         assert not any(marker in sample["continuation"] for marker in FORMATS["default"].strings())
         assert sample["valid"] == (sample["ended"] in ("accepted", "rejected", "length"))
+
+
+def test_no_case_counts_whose_context_had_no_room_for_what_it_is_about(
+    model_folder: Path, base_folder: Path, stages: Stages, cases: Cases, tmp_path: Path
+) -> None:
+    room = 96
+    settings = replace(SETTINGS, max_context_tokens=room, samples=0)
+    folders = (model_folder, base_folder, stages.dataset, stages.utterances, stages.ranked, tmp_path)
+    counts = evaluate(*folders, settings).counts
+    tokenizer = MarkerTokenizer.load(model_folder)
+    rows = pq.read_table(tmp_path / "cases.parquet").to_pylist()
+
+    def size(*texts: str) -> int:
+        """Of texts of which each but the last ends in a marker."""
+        return len(tokenizer.bos_ids) + sum(len(ids) for ids in tokenizer.ids(list(texts))) + len(texts) - 1
+
+    def fit(number: int, whole: bool) -> bool:
+        background, turns, segment = cases.queries[number]
+        # The background has half of what a reply leaves, or less where it is short.
+        least = [background, *(text for text, _ in turns)] if whole else [turns[-1][0]]
+        room_left = room - size(segment)
+        return size(*least, "") <= (room_left if whole else room_left - min(room_left // 2, size(background, "")))
+
+    for name, kind, whole in (
+        ("steering", cases.steerings, False),
+        ("in_context_improvement", cases.improvements, True),
+    ):
+        of = {row["case"] for row in rows if row["measure"] == name}
+        queries = QUERY_FIELDS[type(kind)]
+        assert of == {
+            str(case)
+            for index, case in enumerate(kind.case)
+            if all(fit(int(getattr(kind, query)[index]), whole) for query in queries)
+        }
+        assert 0 < len(of) < len(kind.case)
+        assert counts[f"{name}.left_out"] == len(kind.case) - len(of)
 
 
 def test_a_second_run_gives_the_same_bytes(
