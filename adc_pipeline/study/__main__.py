@@ -25,7 +25,7 @@ import yaml
 
 from adc_pipeline.artefacts import AGAIN, Store
 from adc_pipeline.errors import PipelineError
-from adc_pipeline.study.cells import is_made
+from adc_pipeline.study.cells import inputs_of, is_made
 from adc_pipeline.study.grid import SEEDS, VARIANTS
 from adc_pipeline.training.settings import TrainingSettings
 
@@ -119,7 +119,8 @@ def run_cells(launcher: Launcher, cells: list[tuple[str, str]], parallel: int, a
             if not well:
                 failed.append(f"{variant}.seed-{seed}")
             left = (time.monotonic() - began) / done * (len(cells) - done)
-            print(f"{done} of {len(cells)}: {variant}, seed {seed}{'' if well else ' FAILED'}; {left:.0f} s left")
+            outcome = "" if well else " FAILED"
+            print(f"{done} of {len(cells)}: {variant}, seed {seed}{outcome}; {left:.0f} s left", flush=True)
 
     with ThreadPoolExecutor(parallel, initializer=take_share) as pool:
         list(pool.map(run, cells))
@@ -142,6 +143,12 @@ def main() -> int:
     print("Making the datasets and the base model ...", flush=True)
     if not launcher.run("study_inputs", "inputs"):
         print(f"The inputs of the study could not be made; see {logs / 'inputs.log'}.", file=sys.stderr)
+        return 1
+    try:
+        # Here once, and not in the log of every cell.
+        inputs_of(store, VARIANTS["both.mle"])
+    except PipelineError as error:
+        print(error, file=sys.stderr)
         return 1
     cells = [(variant, seed) for seed in given.seeds for variant in given.variants]
     made = [cell for cell in cells if is_made(store, VARIANTS[cell[0]], int(cell[1]), common)]

@@ -15,10 +15,33 @@ CODE_VERSION = code_version("training") + code_version("evaluation")
 
 
 def inputs_of(store: Store, variant: Variant) -> dict[str, Artefact]:
-    """What a cell is made of, as it is in place now; PipelineError where there is none yet."""
+    """What a cell is made of, as it is in place now.
+
+    PipelineError where there is none yet, or where the two datasets are not of the same split of the same corpus.
+    """
     inputs = {name: store.current(name) for name in ("top_2", "random_walk", "base_model")}
+    check_same_split(inputs["top_2"], inputs["random_walk"])
     walks = inputs[variant.evaluated_on]
     return inputs | {name: store.version(name, walks.inputs[name]) for name in ("utterances", "ranked_replies")}
+
+
+def check_same_split(top_2: Artefact, random_walk: Artefact) -> None:
+    """Raise PipelineError unless a conversation is in the same split of both datasets.
+
+    Else `both` would learn from conversations that it is asked about, and two datasets be compared on others.
+    """
+    ours, theirs = top_2.settings["shares"], random_walk.settings["shares"]
+    if ours != theirs:
+        raise PipelineError(
+            f"top_2 has the setting `shares` {ours} and random_walk {theirs}, so that one trains on what the other is"
+            " tested on: give both the same `shares` and materialize them again."
+        )
+    for name in ("utterances", "ranked_replies"):
+        if top_2.inputs[name] != random_walk.inputs[name]:
+            raise PipelineError(
+                f"top_2 was made of `{name}` {top_2.inputs[name]} and random_walk of {random_walk.inputs[name]}:"
+                " materialize both again, of the same."
+            )
 
 
 def walks_of(variant: Variant, top_2: Path, random_walk: Path, out: Path) -> Path:

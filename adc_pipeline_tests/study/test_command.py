@@ -1,0 +1,62 @@
+"""The command around the cells: what it refuses before any is made, and its progress. No job is run."""
+
+import io
+import sys
+from pathlib import Path
+
+import pytest
+
+from adc_pipeline.artefacts import Store
+from adc_pipeline.study.__main__ import Launcher, main, run_cells
+from adc_pipeline_tests.study.test_cells import put_walks, store
+
+__all__ = ["store"]
+
+
+@pytest.fixture
+def launched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The jobs that the command would have run."""
+    labels: list[str] = []
+
+    def run(self: Launcher, job: str, label: str, tags: object = None) -> bool:
+        labels.append(label)
+        return True
+
+    monkeypatch.setattr(Launcher, "run", run)
+    return labels
+
+
+def test_inputs_that_no_cell_can_be_made_of_end_it_with_the_sentence(
+    store: Store, launched: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    put_walks(store, "random_walk", store.current("random_walk").inputs, shares=(90, 5, 5))
+    monkeypatch.setenv("ADC_HOME", str(store.home))
+    monkeypatch.setattr(sys, "argv", ["study"])
+    assert main() == 1
+    said = capsys.readouterr().err
+    assert said.startswith("top_2 has the setting `shares`")
+    assert said.count("\n") == 1
+    assert launched == ["inputs"]
+
+
+def test_the_progress_of_a_cell_is_seen_when_it_ends(
+    launched: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Also through a pipe, which Python writes to in large pieces otherwise."""
+    pipe = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BufferedWriter(Unbuffered(pipe))))
+    assert run_cells(Launcher({}, tmp_path), [("top-2.mle", "0")], parallel=1, again=False) == []
+    assert pipe.getvalue().startswith(b"1 of 1: top-2.mle, seed 0; ")
+
+
+class Unbuffered(io.RawIOBase):
+    """What is written has arrived."""
+
+    def __init__(self, to: io.BytesIO) -> None:
+        self.to = to
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: object) -> int:
+        return self.to.write(data)  # type: ignore[arg-type]
