@@ -13,8 +13,8 @@ from adc_pipeline.evaluation.settings import ComparisonSettings, EvaluationSetti
 from adc_pipeline.ranking.assets import ranked_replies
 from adc_pipeline.resources import Workspace, picture
 from adc_pipeline.run_config import SettingsConfig
-from adc_pipeline.study.cells import CODE_VERSION, in_place, inputs_of, walks_of
-from adc_pipeline.study.grid import SEEDS, VARIANTS, cell_name
+from adc_pipeline.study.cells import CODE_VERSION, comparable, inputs_of, walks_of
+from adc_pipeline.study.grid import SEEDS, VARIANTS, VARIED, cell_name
 from adc_pipeline.training.assets import TRAINING_POOL, base_model, check_same_markers, fine_tune
 from adc_pipeline.training.settings import TrainingJob, TrainingSettings
 from adc_pipeline.walks.assets import random_walk, top_2
@@ -49,7 +49,7 @@ def study_cell(
     variant, seed = key["variant"], key["seed"]
     cell, name = VARIANTS[variant], cell_name(variant, seed)
     varied = asdict(cell.settings(TrainingSettings(), int(seed)))
-    own = {each: varied[each] for each in ("objective", "markers", "verdicts", "seed")}
+    own = {each: varied[each] for each in VARIED}
     with workspace.materializing(context, config.model_copy(update=own), name) as making:
         read = inputs_of(workspace.store, cell)
         for each, artefact in read.items():
@@ -97,14 +97,16 @@ def study_table(
 
     with workspace.materializing(context, config) as making:
         names = {cell_name(variant, seed): (variant, int(seed)) for variant in VARIANTS for seed in SEEDS}
-        made = in_place(workspace.store, list(names))
+        made, left_out = comparable(workspace.store, names)
         for name in made:
             making.input(name)
-        if making.unchanged():
+        # No inputs, and said in the result.
+        if making.unchanged({"left_out": left_out}):
             return making.result()
         folders = {names[name]: cell.path / "evaluation" for name, cell in made.items()}
-        text = write_results(folders, making.folder, making.settings)
-        making.count({"cells": len(made), "cells.missing": len(names) - len(made)})
+        text = write_results(folders, making.folder, making.settings, left_out)
+        missing = len(names) - len(made) - len(left_out)
+        making.count({"cells": len(made), "cells.missing": missing, "cells.left_out": len(left_out)})
         making.run.files(making.folder)
         making.metadata["result"] = dg.MetadataValue.md(text)
         for plot in sorted(Path(making.folder).glob("*.png")):

@@ -1,13 +1,15 @@
-"""A cell of the study: the walks that it is trained on, and whether it has been made already."""
+"""A cell of the study: the walks that it is trained on, whether it has been made already, and what it stands beside."""
 
 import os
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
-from adc_pipeline.artefacts import Artefact, Store, differences
+from adc_pipeline.artefacts import Artefact, Store, differences, differing
 from adc_pipeline.code_version import code_version
 from adc_pipeline.errors import PipelineError
-from adc_pipeline.study.grid import Variant, cell_name
+from adc_pipeline.study.grid import VARIANTS, VARIED, Variant, cell_name
 from adc_pipeline.training.settings import TrainingSettings
 
 # Of all that a cell runs.
@@ -66,12 +68,32 @@ def is_made(store: Store, variant: Variant, seed: int, common: TrainingSettings)
     return not differences(made, asdict(variant.settings(common, seed)), inputs, CODE_VERSION)
 
 
-def in_place(store: Store, names: list[str]) -> dict[str, Artefact]:
-    """Those of the cells that have been made, by name."""
-    found = {}
-    for name in names:
+def comparable(store: Store, names: Mapping[str, tuple[str, int]]) -> tuple[dict[str, Artefact], dict[str, str]]:
+    """The cells that may stand side by side, and of every other that has been made, why it may not; both by name.
+
+    `names` says of each its variant and seed. They were made by this code of what is in place now, with the same
+    settings apart from those that the grid varies; where settings differ, those of the cell that was made last count.
+    """
+    fit, left_out = {}, {}
+    for name, (variant, _) in names.items():
         try:
-            found[name] = store.current(name)
+            made = store.current(name)
         except PipelineError:
             continue
-    return found
+        inputs = {each: artefact.digest for each, artefact in inputs_of(store, VARIANTS[variant]).items()}
+        if reasons := differences(made, made.settings, inputs, CODE_VERSION):
+            left_out[name] = ", ".join(reasons)
+        else:
+            fit[name] = made
+    if fit:
+        counts = shared_settings(max(fit.values(), key=store.made_at))
+        for name, made in list(fit.items()):
+            if others := differing("setting", shared_settings(made), counts):
+                left_out[name] = ", ".join(others)
+                del fit[name]
+    return fit, left_out
+
+
+def shared_settings(cell: Artefact) -> dict[str, Any]:
+    """The settings of a cell that the grid does not vary."""
+    return {name: value for name, value in cell.settings.items() if name not in VARIED}

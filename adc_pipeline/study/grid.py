@@ -14,6 +14,8 @@ from adc_pipeline.training.settings import Objective, TrainingSettings
 Source = Literal["top-2", "random-walk", "both"]
 
 SEEDS = ("0", "1", "2")
+# The settings that the grid decides.
+VARIED = ("objective", "markers", "verdicts", "seed")
 # What is said of the model that every cell starts from.
 BASE = "base model"
 

@@ -158,12 +158,15 @@ def _columns(connection: "DuckDBPyConnection", query: str, parameters: Sequence[
 
 
 def write_results(
-    folders: Mapping[tuple[str, int], Path], out: Path, settings: ComparisonSettings | None = None
+    folders: Mapping[tuple[str, int], Path],
+    out: Path,
+    settings: ComparisonSettings | None = None,
+    left_out: Mapping[str, str] | None = None,
 ) -> str:
     """Write `study.md`, `study.json`, `study.png` and `report.html` into the folder `out`; returns the Markdown.
 
     `folders` are those that `evaluate` wrote, by variant and seed; cells that have not been made are missed in
-    the text and nowhere else.
+    the text and nowhere else. `left_out` says of cells that have been made why they are not among them.
     """
     from adc_pipeline.study.figures import draw_study
 
@@ -171,9 +174,10 @@ def write_results(
     said = conclusions(read)
     tables = {"Figures": figures_table(read), "Seeds": seeds_table(read), "Differences": differences_table(read)}
     made = f"{len(folders)} cells: {len(read.seeds)} of the grid's {len(VARIANTS)} variants."
+    others = not_among_them(left_out or {})
     text = "\n".join(
         [
-            f"{made}\n",
+            *(f"{sentence}\n" for sentence in (made, *others)),
             *(f"- {sentence}" for sentence in said),
             "",
             *(f"**{title}**\n\n{table.caption}\n\n{table.markdown()}" for title, table in tables.items()),
@@ -183,12 +187,25 @@ def write_results(
     (out / "study.json").write_text(json.dumps(_flat(read), indent=1, allow_nan=False) + "\n")
     plot = draw_study(read, out / "study.png")
     sections = [
-        Section("What may be concluded, and what may not", said, (plot,)),
+        Section("What may be concluded, and what may not", (*others, *said), (plot,)),
         *(Section(title, (table.caption,), (), (table,)) for title, table in tables.items()),
         Section("How to read this", (INTERVALS, *MEANINGS)),
     ]
     (out / "report.html").write_text(page("Study", made, sections), encoding="utf-8")
     return text
+
+
+def not_among_them(left_out: Mapping[str, str]) -> list[str]:
+    """A sentence for each reason for which cells that have been made are left out."""
+    names: dict[str, list[str]] = {}
+    for name, reason in left_out.items():
+        names.setdefault(reason, []).append(name)
+    said = [
+        f"Left out, since {reason}: {len(of)} cell{'s' * (len(of) > 1)}, {', '.join(of)}."
+        for reason, of in names.items()
+    ]
+    rule = "Compared are cells that this code made of what is in place now, with the settings of the one made last."
+    return [rule, *said] if said else []
 
 
 def figures_table(study: Study) -> Table:

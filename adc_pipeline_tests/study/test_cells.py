@@ -1,5 +1,7 @@
 """Which artefacts a cell may be made of, and which cells may stand side by side. No model is trained."""
 
+import itertools
+import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -8,8 +10,9 @@ import pytest
 
 from adc_pipeline.artefacts import Artefact, Store, combined_digest
 from adc_pipeline.errors import PipelineError
-from adc_pipeline.study.cells import inputs_of
-from adc_pipeline.study.grid import VARIANTS
+from adc_pipeline.study.cells import CODE_VERSION, comparable, inputs_of
+from adc_pipeline.study.grid import VARIANTS, cell_name
+from adc_pipeline.training.settings import TrainingSettings
 from adc_pipeline.walks.datasets import WalkSettings
 
 SHARES = (80, 10, 10)
@@ -59,3 +62,53 @@ def test_datasets_of_other_corpora_are_refused_by_the_inputs_name(store: Store, 
     put_walks(store, "random_walk", store.current("random_walk").inputs | {name: other.digest})
     with pytest.raises(PipelineError, match=f"^top_2 was made of `{name}` .* and random_walk of {other.digest}"):
         inputs_of(store, VARIANTS["both.mle"])
+
+
+NAMES = {cell_name(variant, "0"): (variant, 0) for variant in ("top-2.mle", "top-2.awr", "both.mle")}
+FIRST, SECOND, THIRD = NAMES
+# Every cell is made later than the one before.
+SECONDS = itertools.count()
+
+
+def put_cells(store: Store, **settings: Any) -> None:
+    for name, (variant, seed) in NAMES.items():
+        put_cell(store, name, VARIANTS[variant].settings(TrainingSettings(**settings), seed))
+
+
+def put_cell(store: Store, name: str, settings: TrainingSettings, code_version: str = CODE_VERSION) -> None:
+    inputs = {each: read.digest for each, read in inputs_of(store, VARIANTS[NAMES[name][0]]).items()}
+    made = put(store, name, asdict(settings), inputs, code_version=code_version)
+    os.utime(made.path / "artefact.json", (next(SECONDS),) * 2)
+
+
+def test_cells_that_differ_in_what_the_grid_varies_stand_side_by_side(store: Store) -> None:
+    put_cells(store)
+    made, left_out = comparable(store, NAMES | {cell_name("top-2.rwr", "0"): ("top-2.rwr", 0)})
+    assert (set(made), left_out) == (set(NAMES), {})
+
+
+def test_a_cell_of_another_dataset_is_left_out_by_name(store: Store) -> None:
+    put_cells(store)
+    put(store, "random_walk", {**store.current("random_walk").settings, "seed": 1}, store.current("top_2").inputs)
+    made, left_out = comparable(store, NAMES)
+    # A cell depends on both datasets, also where it learns from one.
+    assert (set(made), set(left_out)) == (set(), set(NAMES))
+    put_cell(store, THIRD, VARIANTS["both.mle"].settings(TrainingSettings(), 0))
+    made, left_out = comparable(store, NAMES)
+    assert (set(made), left_out) == ({THIRD}, dict.fromkeys([FIRST, SECOND], "input random_walk has changed"))
+
+
+def test_a_cell_of_other_code_is_left_out_by_name(store: Store) -> None:
+    put_cells(store)
+    put_cell(store, THIRD, VARIANTS["both.mle"].settings(TrainingSettings(epochs=9.0), 0), "another")
+    made, left_out = comparable(store, NAMES)
+    # The newest that counts is the newest of those that could stand there.
+    assert (set(made), left_out) == ({FIRST, SECOND}, {THIRD: "its code has changed"})
+
+
+def test_of_cells_with_other_settings_those_of_the_newest_count(store: Store) -> None:
+    put_cells(store)
+    put_cell(store, SECOND, VARIANTS["top-2.awr"].settings(TrainingSettings(learning_rate=1e-5, epochs=1.0), 0))
+    made, left_out = comparable(store, NAMES)
+    reason = "setting epochs has changed, setting learning_rate has changed"
+    assert (set(made), left_out) == ({SECOND}, dict.fromkeys([FIRST, THIRD], reason))

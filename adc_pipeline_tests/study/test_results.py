@@ -154,5 +154,17 @@ def test_the_result_is_one_page_one_table_and_figures_for_machines(tmp_path: Pat
     assert set(MEASURES) > {"preference_accuracy"}
 
 
+def test_cells_that_are_left_out_are_counted_and_named(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    left_out = {"a": "its code has changed", "b": "input top_2 has changed", "c": "its code has changed"}
+    text = write_results(cells(tmp_path, {"top-2.mle": 0.8}), out, SETTINGS, left_out)
+    for shown in (text, (out / "report.html").read_text()):
+        assert "with the settings of the one made last." in shown
+        assert "Left out, since its code has changed: 2 cells, a, c." in shown
+        assert "Left out, since input top_2 has changed: 1 cell, b." in shown
+    assert "Left out" not in write_results({}, tmp_path, SETTINGS)
+
+
 def test_no_cell_at_all_is_no_error(tmp_path: Path) -> None:
     assert "0 cells" in write_results({}, tmp_path, SETTINGS)
