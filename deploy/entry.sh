@@ -10,6 +10,10 @@ if [ -r "${POSTGRES_PASSWORD_FILE:-}" ]; then
 fi
 case "$*" in
 "dagster-daemon run"*) dagster instance migrate ;;
-"mlflow server"*) mlflow db upgrade "$MLFLOW_BACKEND_STORE_URI" ;;
+"mlflow server"*)
+    # A browser's origin has no slash at its end, an address may have one.
+    export MLFLOW_SERVER_CORS_ALLOWED_ORIGINS="${MLFLOW_SERVER_CORS_ALLOWED_ORIGINS%/}"
+    mlflow db upgrade "$MLFLOW_BACKEND_STORE_URI"
+    ;;
 esac
 exec "$@"

@@ -12,11 +12,14 @@ from typing import Any
 import pytest
 import yaml
 from compose_spec import PyCompose
+from mlflow.server.security_utils import should_block_cors_request
 
 from deploy.proof import compose
+from deploy.proof.__main__ import PUBLISHED, SETTINGS
 from deploy.proof.engines import Podman, dotenv, seconds
 
 ROOT = Path(__file__).parents[2]
+ORIGINS = "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS"
 BASE, GPU = ROOT / "docker-compose.yml", ROOT / "docker-compose.gpu.yml"
 
 
@@ -100,6 +103,24 @@ def test_ports_are_published_on_the_loopback_interface_unless_asked_otherwise() 
     assert ports(ADC_BIND="0.0.0.0", MLFLOW_PORT="5001") == ["0.0.0.0:3000:3000", "0.0.0.0:5001:5000"]
 
 
+def test_mlflow_answers_its_own_pages_where_they_are_published_and_no_others() -> None:
+    def origins(**variables: str) -> list[str]:
+        spec = project(**variables)["services"]
+        assert spec["code"]["environment"]["ADC_MLFLOW_PAGES"] == spec["mlflow"]["environment"][ORIGINS]
+        return [str(spec["mlflow"]["environment"][ORIGINS])]
+
+    assert origins() == ["http://127.0.0.1:5000"]
+    assert origins(MLFLOW_PORT="5001") == ["http://127.0.0.1:5001"]
+    for value in SETTINGS.values():
+        assert value in (ROOT / "docs" / "deployment.md").read_text(), "the proof sets what the page says"
+    published = f"https://{PUBLISHED}"
+    assert should_block_cors_request(published, "POST", origins())
+    assert not should_block_cors_request(published, "POST", origins(**SETTINGS))
+    assert should_block_cors_request("https://elsewhere.example.org", "POST", origins(**SETTINGS))
+    (hosts,) = [word for word in project(**SETTINGS)["services"]["mlflow"]["command"] if "--allowed-hosts=" in word]
+    assert hosts.endswith(f",{PUBLISHED}")
+
+
 def test_the_database_is_reached_by_the_services_alone() -> None:
     spec = project()
     assert spec["networks"]["database"] == {"internal": True}
@@ -130,7 +151,7 @@ def test_a_secret_that_is_given_reaches_only_whom_it_concerns() -> None:
 
 def test_the_example_lists_every_setting_and_no_other() -> None:
     documented = set(re.findall(r"^#([A-Z0-9_]+)=", (ROOT / ".env.example").read_text(), re.MULTILINE))
-    assert documented == {match["name"] for match in compose.VARIABLE.finditer(BASE.read_text()) if match["name"]}
+    assert documented == set(re.findall(r"\$\{(\w+)", BASE.read_text()))
 
 
 def test_every_service_of_the_image_builds_it_and_the_gpu_is_the_code_locations() -> None:
@@ -168,6 +189,8 @@ def test_the_proof_translates_every_key_for_podman_or_says_that_it_cannot() -> N
         ("${B}", ""),
         ("$${A}", "${A}"),
         ("x:${A}/${B:-y}", "x:1/y"),
+        ("${B:-x:${A}/${C:-y}}", "x:1/y"),
+        ("${A:-x:${B}}", "1"),
     ],
 )
 def test_variables_are_put_in_as_the_specification_says(text: str, expected: str) -> None:

@@ -94,13 +94,21 @@ def test_who_owns_a_database_brings_it_up_to_date_before_it_starts(tmp_path: Pat
     spec = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
 
     def started(service: str) -> list[str]:
-        uri = spec[service]["environment"].get("MLFLOW_BACKEND_STORE_URI", "")
-        out = entry(*spec[service]["command"], PATH_FIRST=str(tmp_path), MLFLOW_BACKEND_STORE_URI=uri)
+        out = entry(*spec[service]["command"], PATH_FIRST=str(tmp_path), **spec[service]["environment"])
         return [" ".join(line.split()[:3]) for line in out.splitlines()]
 
     assert started("daemon") == ["dagster instance migrate", "dagster-daemon run --workspace"]
     assert started("mlflow") == ["mlflow db upgrade", "mlflow server --host=0.0.0.0"]
     assert started("webserver") == ["dagster-webserver --host 0.0.0.0"]
+
+
+def test_an_address_with_a_slash_at_its_end_is_an_origin_without_one(tmp_path: Path) -> None:
+    program = tmp_path / "mlflow"
+    program.write_text('#!/bin/sh\necho "$MLFLOW_SERVER_CORS_ALLOWED_ORIGINS"\n')
+    program.chmod(0o755)
+    given = {"MLFLOW_SERVER_CORS_ALLOWED_ORIGINS": "https://mlflow.example.org/", "MLFLOW_BACKEND_STORE_URI": "x"}
+    shown = entry("mlflow", "server", PATH_FIRST=str(tmp_path), **given)
+    assert set(shown.split()) == {"https://mlflow.example.org"}
 
 
 @dg.job

@@ -36,6 +36,9 @@ query ($id: ID!) {
 }"""
 RUNS = "{ runsOrError { ... on Runs { results { runId status tags { key value } } } } }"
 ENDED = {"SUCCESS", "FAILURE", "CANCELED"}
+# The name that docs/deployment.md publishes MLflow by, and what it says to set for it.
+PUBLISHED = "mlflow.example.org"
+SETTINGS = {"MLFLOW_ALLOWED_HOSTS": f",{PUBLISHED}", "ADC_MLFLOW_PAGES": f"https://{PUBLISHED}"}
 
 
 class Pages:
@@ -88,6 +91,17 @@ class Pages:
             f"{api}/runs/search", {"experiment_ids": [experiment], "filter": f"tags.`dagster.run_id` = '{run}'"}
         )
         return list(found.get("runs", []))
+
+    def searched(self, host: str, origin: str) -> int:
+        """How MLflow answers a search of its runs by a page of `origin` that reaches it, through a proxy, as `host`."""
+        headers = {"Content-Type": "application/json", "Host": host, "Origin": origin}
+        url = f"{self.mlflow}/ajax-api/2.0/mlflow/runs/search"
+        body = json.dumps({"experiment_ids": ["0"], "max_results": 1}).encode()
+        try:
+            with urllib.request.urlopen(urllib.request.Request(url, body, headers), timeout=60) as answer:
+                return int(answer.status)
+        except urllib.error.HTTPError as error:
+            return error.code
 
     def files(self, tracked: list[dict[str, Any]]) -> dict[str, int]:
         """The size of every file at the top of these runs' artifacts, fetched through the server."""
@@ -203,6 +217,16 @@ def prove(engine: Engine, *, build: bool) -> None:
         saw(f"{len(tracked)} runs: {', '.join(sorted(run['info']['run_name'] for run in tracked))}")
         saw(f"{len(files)} files of {sum(files.values())} bytes fetched")
 
+    with step("Search MLflow as its own pages do behind a proxy") as saw:
+        for host, origin, expected in [
+            (PUBLISHED, f"https://{PUBLISHED}", 200),
+            (PUBLISHED, "https://elsewhere.example.org", 403),
+            ("elsewhere.example.org", f"https://{PUBLISHED}", 403),
+        ]:
+            status = pages.searched(host, origin)
+            expect(status == expected, f"MLflow answers {expected} to {origin} at {host}: {status}")
+        saw(f"{PUBLISHED} may, other names and pages of other addresses may not")
+
     with step("Kill the code location in the middle of a run") as saw:
         lost = pages.launch("datasets")
         pages.wait(lost, {"STARTED"})
@@ -255,6 +279,7 @@ def main() -> None:
     arguments = parser.parse_args()
 
     os.chdir(ROOT)
+    os.environ.update(SETTINGS)
     kind = {"docker": Docker, "podman": Podman}[arguments.engine]
     engine = kind(arguments.engine, arguments.project, [Path("docker-compose.yml")], arguments.build_option)
     started = time.monotonic()

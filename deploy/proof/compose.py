@@ -11,7 +11,9 @@ from typing import Any
 
 import yaml
 
-VARIABLE = re.compile(r"\$(?:(?P<escaped>\$)|\{(?P<name>[A-Za-z_]\w*)(?::-(?P<default>[^{}$]*))?\}|(?P<unknown>.?))")
+# A default may itself hold variables, one level deep.
+DEFAULT = r"(?P<default>(?:[^{}$]|\$\{[^{}]*\})*)"
+VARIABLE = re.compile(r"\$(?:(?P<escaped>\$)|\{(?P<name>[A-Za-z_]\w*)(?::-" + DEFAULT + r")?\}|(?P<unknown>.?))")
 
 
 def interpolated(value: Any, variables: Mapping[str, str]) -> Any:
@@ -22,7 +24,7 @@ def interpolated(value: Any, variables: Mapping[str, str]) -> Any:
             return "$"
         if match["name"] is None:
             raise ValueError(f"{match.string!r} has a $ that is neither $$, ${{NAME}} nor ${{NAME:-default}}")
-        return variables.get(match["name"]) or match["default"] or ""
+        return variables.get(match["name"]) or str(interpolated(match["default"] or "", variables))
 
     if isinstance(value, str):
         return VARIABLE.sub(replacement, value)
