@@ -223,8 +223,8 @@ def prove(engine: Engine, *, build: bool) -> None:
             (PUBLISHED, "https://elsewhere.example.org", 403),
             ("elsewhere.example.org", f"https://{PUBLISHED}", 403),
         ]:
-            status = pages.searched(host, origin)
-            expect(status == expected, f"MLflow answers {expected} to {origin} at {host}: {status}")
+            answered = pages.searched(host, origin)
+            expect(answered == expected, f"MLflow answers {expected} to {origin} at {host}: {answered}")
         saw(f"{PUBLISHED} may, other names and pages of other addresses may not")
 
     with step("Kill the code location in the middle of a run") as saw:
