@@ -4,6 +4,10 @@
 # this version first. Others wait for those two to be healthy (docker-compose.yml), so that nobody sees a table
 # half made.
 set -eu
+# What nobody set arrives empty from the compose file, and an empty endpoint is an error to boto3, not Amazon's own.
+for name in MLFLOW_S3_ENDPOINT_URL AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY; do
+    [ -n "$(printenv "$name")" ] || unset "$name"
+done
 if [ -r "${POSTGRES_PASSWORD_FILE:-}" ]; then
     PGPASSWORD=$(cat "$POSTGRES_PASSWORD_FILE")
     export PGPASSWORD

@@ -19,6 +19,7 @@ from dagster._core.storage.tags import GRPC_INFO_TAG
 from dagster._core.test_utils import instance_for_test
 from packaging.requirements import Requirement
 
+from deploy.proof import compose
 from deploy.run_launcher import WatchedRunLauncher
 
 ROOT = Path(__file__).parents[2]
@@ -84,6 +85,22 @@ def test_the_password_comes_from_its_file_into_the_environment(tmp_path: Path) -
     secret.write_text("it's a $ecret")
     assert entry("sh", "-c", 'printf %s "$PGPASSWORD"', POSTGRES_PASSWORD_FILE=str(secret)) == "it's a $ecret"
     assert entry("sh", "-c", 'printf %s "${PGPASSWORD-none}"') == "none"
+
+
+def test_what_nobody_set_is_not_there_and_what_is_set_stays(tmp_path: Path) -> None:
+    spec = compose.read([ROOT / "docker-compose.yml"], {})["services"]
+    empty = {
+        key
+        for service in spec.values()
+        if "build" in service
+        for key, value in service["environment"].items()
+        if not value
+    }
+    assert "MLFLOW_S3_ENDPOINT_URL" in empty
+    for name in empty:
+        show = ["sh", "-c", f'printf %s "${{{name}-unset}}"']
+        assert entry(*show, **{name: ""}) == "unset"
+        assert entry(*show, **{name: "https://s3.example.org"}) == "https://s3.example.org"
 
 
 def test_who_owns_a_database_brings_it_up_to_date_before_it_starts(tmp_path: Path) -> None:
