@@ -121,6 +121,10 @@ def test_mlflow_answers_its_own_pages_where_they_are_published_and_no_others() -
     assert hosts.endswith(f",{PUBLISHED}")
 
 
+def test_a_new_container_of_the_code_has_the_name_of_the_old_one() -> None:
+    assert project()["services"]["code"]["hostname"] == "code"
+
+
 def test_the_database_is_reached_by_the_services_alone() -> None:
     spec = project()
     assert spec["networks"]["database"] == {"internal": True}

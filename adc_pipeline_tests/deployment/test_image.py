@@ -15,6 +15,7 @@ import pytest
 import yaml
 from dagster import DagsterInstance, DagsterRun
 from dagster._core.launcher import WorkerStatus
+from dagster._core.run_coordinator import QueuedRunCoordinator
 from dagster._core.storage.tags import GRPC_INFO_TAG
 from dagster._core.test_utils import instance_for_test
 from packaging.requirements import Requirement
@@ -183,8 +184,13 @@ def test_a_run_that_its_server_does_not_know_is_gone_and_a_silent_server_is_aske
         assert watched.check_run_worker_health(run).status == WorkerStatus.RUNNING
 
 
-def test_the_deployments_settings_of_dagster_are_ones_it_knows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DAGSTER_MAX_CONCURRENT_RUNS", "1")
+def test_the_deployment_has_the_limits_of_a_laptop() -> None:
+    laptop, deployment = (yaml.safe_load((at / "dagster.yaml").read_text()) for at in (ROOT, DEPLOY))
+    for section in ("concurrency", "freshness"):
+        assert deployment[section] == laptop[section]
+
+
+def test_the_deployments_settings_of_dagster_are_ones_it_knows() -> None:
     settings = yaml.safe_load((DEPLOY / "dagster.yaml").read_text())
     # PostgreSQL is not here; everything else is taken as it stands.
     assert settings.pop("storage")["postgres"]["postgres_url"].startswith("postgresql+psycopg2://")
@@ -193,6 +199,8 @@ def test_the_deployments_settings_of_dagster_are_ones_it_knows(monkeypatch: pyte
         assert isinstance(instance.run_launcher, WatchedRunLauncher)
         assert instance.run_monitoring_enabled
         assert instance.run_retries_enabled
-        queue = instance.get_concurrency_config().run_queue_config
-        assert queue is not None
-        assert queue.max_concurrent_runs == 1
+        assert isinstance(instance.run_coordinator, QueuedRunCoordinator)
+        limits = instance.get_concurrency_config()
+        assert limits.run_queue_config is not None
+        assert limits.run_queue_config.tag_concurrency_limits == [{"key": "adc/writes", "value": "places", "limit": 1}]
+        assert limits.pool_config.default_pool_limit == 1

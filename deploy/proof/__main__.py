@@ -31,7 +31,7 @@ mutation ($job: String!) {
 RUN = """
 query ($id: ID!) {
   runOrError(runId: $id) {
-    __typename ... on Run { status eventConnection { events { __typename } } }
+    __typename ... on Run { status startTime endTime eventConnection { events { __typename } } }
   }
 }"""
 RUNS = "{ runsOrError { ... on Runs { results { runId status tags { key value } } } } }"
@@ -71,6 +71,11 @@ class Pages:
             if status in ENDED or time.monotonic() > deadline:
                 raise RuntimeError(f"Run {run} is {status}, not {' or '.join(sorted(wanted))}")
             time.sleep(0.5)
+
+    def span(self, run: str) -> tuple[float, float]:
+        """When a run that has ended began and ended, in seconds."""
+        found = self.graphql(RUN, id=run)["runOrError"]
+        return float(found["startTime"]), float(found["endTime"])
 
     def runs(self) -> dict[str, str]:
         """The status of every run that Dagster knows."""
@@ -253,18 +258,24 @@ def prove(engine: Engine, *, build: bool) -> None:
             saw("history, runs and artifacts are as they were")
 
     with step("Take everything down, and start it again: tables are brought up to date, volumes are kept") as saw:
+        asked = ("python", "-c", "import socket; print(socket.gethostname())")
+        name = engine.execute("code", *asked)
         engine.down()
         engine.up()
+        expect(engine.execute("code", *asked) == name, "a new container of the code has the name of the old one")
         expect(pages.runs() == known, "Dagster's history survived")
         expect(pages.files(pages.tracked(first)) == files, "MLflow's runs and artifacts survived")
         datasets = engine.execute("code", "sh", "-c", "ls /state/datasets").split()
         expect(set(datasets) >= {"top-2", "random-walk"}, f"the datasets survived: {datasets}")
         saw(f"{len(known)} Dagster runs, {len(tracked)} MLflow runs of the first, both datasets")
 
-    with step("Launch once more") as saw:
-        last = pages.launch("datasets")
-        pages.wait(last, {"SUCCESS"})
-        saw(f"run {last} succeeded")
+    with step("Launch two at once that write the same places") as saw:
+        last = [pages.launch("datasets") for _ in range(2)]
+        for run in last:
+            pages.wait(run, {"SUCCESS"})
+        one, other = sorted(pages.span(run) for run in last)
+        expect(one[1] <= other[0], f"one waits in the queue until the other has ended: {one}, {other}")
+        saw(f"runs {' and '.join(last)} succeeded, one after the other")
 
 
 def main() -> None:

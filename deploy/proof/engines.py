@@ -237,6 +237,7 @@ OPTIONS: dict[str, Callable[[Any], list[str]]] = {
     "entrypoint": lambda words: [f"--entrypoint={json.dumps(words)}"],
     "environment": lambda pairs: [f"--env={key}={value}" for key, value in pairs.items()],
     "healthcheck": lambda check: list(health_options(check)),
+    "hostname": lambda name: [f"--hostname={name}"],
     "init": lambda wanted: ["--init"] if wanted else [],
     "logging": lambda log: [f"--log-driver={log['driver']}", f"--log-opt=max-size={log['options']['max-size']}"],
     "ports": lambda ports: [f"--publish={port}" for port in ports],
