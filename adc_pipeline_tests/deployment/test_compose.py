@@ -183,6 +183,27 @@ def test_the_proof_translates_every_key_for_podman_or_says_that_it_cannot() -> N
         engine.run_command("code", project(BASE, GPU)["services"]["code"])
 
 
+def test_no_secret_stands_on_podmans_command_line_and_yet_it_arrives(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("POSTGRES_PASSWORD", "p-1")
+    podman = tmp_path / "podman"
+    podman.write_text('#!/bin/sh\nprintf "%s\\n" "$*" "$POSTGRES_PASSWORD" "$HOME" >"$0.saw"\n')
+    podman.chmod(0o755)
+    engine = Podman(str(podman), "p", [BASE], [])
+    # The compose file's, not what podman would find in our own environment anyway.
+    monkeypatch.delenv("POSTGRES_PASSWORD")
+    monkeypatch.setenv("HOME", "/ours")
+    service = engine.spec["services"]["postgres"]
+    engine.start("postgres", {**service, "environment": {**service["environment"], "HOME": "/theirs"}})
+    command, password, home = (tmp_path / "podman.saw").read_text().splitlines()
+    assert "--env=POSTGRES_PASSWORD " in command
+    assert "p-1" not in command
+    assert password == "p-1"
+    assert "--env=HOME=/theirs " in command
+    assert home == "/ours"
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [

@@ -19,6 +19,8 @@ from typing import Any
 from deploy.proof import compose
 
 ROOT = Path(__file__).parents[2]
+# What means something to podman itself, and so cannot be a container's alone in its environment.
+PODMANS = {"HOME", "PATH"}
 UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 
 
@@ -51,9 +53,17 @@ class Engine:
     def container(self, service: str) -> str:
         return f"{self.project}-{service}-1"
 
-    def call(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    def call(
+        self, *arguments: str, check: bool = True, environment: Mapping[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
         """Run the engine's command line in the repository; RuntimeError with its last words if it fails."""
-        done = subprocess.run([self.binary, *arguments], cwd=ROOT, text=True, capture_output=True)
+        done = subprocess.run(
+            [self.binary, *arguments],
+            cwd=ROOT,
+            text=True,
+            capture_output=True,
+            env={**os.environ, **(environment or {})},
+        )
         if check and done.returncode:
             shown = " ".join([self.binary, *arguments])
             raise RuntimeError(f"{shown[:300]} ended with {done.returncode}:\n{(done.stdout + done.stderr)[-4000:]}")
@@ -150,7 +160,7 @@ class Podman(Engine):
                     raise ValueError(f"{name} waits for {dependency} in a way that is not translated: {how}")
                 self.wait_healthy(dependency)
             if self.call("container", "exists", self.container(name), check=False).returncode:
-                self.call(*self.run_command(name, service))
+                self.start(name, service)
         for name in self.spec["services"]:
             self.wait_healthy(name)
 
@@ -169,6 +179,11 @@ class Podman(Engine):
 
     def named(self, name: str) -> str:
         return f"{self.project}_{name}"
+
+    def start(self, name: str, service: Mapping[str, Any]) -> None:
+        """Make and start a service's container; its variables are in podman's environment, where `--env=NAME` looks."""
+        own = {key: value for key, value in service["environment"].items() if key not in PODMANS}
+        self.call(*self.run_command(name, service), environment=own)
 
     def run_command(self, name: str, service: Mapping[str, Any]) -> list[str]:
         """`podman run ...` for a service of the compose file; ValueError for a key that is not translated."""
@@ -210,6 +225,12 @@ def dotenv(file: Path) -> dict[str, str]:
     return dict(line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
 
 
+def environment_options(variables: Mapping[str, str]) -> Iterator[str]:
+    # By name: every user of the machine can read the values on a command line, and some are secrets.
+    for key, value in variables.items():
+        yield f"--env={key}={value}" if key in PODMANS else f"--env={key}"
+
+
 def health_options(check: Mapping[str, Any]) -> Iterator[str]:
     # How often it is asked while starting is up to `wait_healthy`, podman 4 has no option for it.
     known = {"interval", "timeout", "retries", "start_period", "start_interval", "test"}
@@ -235,7 +256,7 @@ OPTIONS: dict[str, Callable[[Any], list[str]]] = {
     "cap_drop": lambda names: [f"--cap-drop={name}" for name in names],
     "deploy": lambda deploy: list(resource_options(deploy)),
     "entrypoint": lambda words: [f"--entrypoint={json.dumps(words)}"],
-    "environment": lambda pairs: [f"--env={key}={value}" for key, value in pairs.items()],
+    "environment": lambda variables: list(environment_options(variables)),
     "healthcheck": lambda check: list(health_options(check)),
     "hostname": lambda name: [f"--hostname={name}"],
     "init": lambda wanted: ["--init"] if wanted else [],
