@@ -236,7 +236,7 @@ class Store:
                             shutil.rmtree(left, ignore_errors=True)
                 folder.mkdir()
                 held.callback(shutil.rmtree, folder, ignore_errors=True)
-                held.enter_context(locked(folder))
+                held.enter_context(locked(folder, wait=True))
             yield folder
 
     @contextmanager
@@ -277,15 +277,19 @@ class Store:
 
 
 def _renew(version: Path, folder: Path) -> None:
-    """Bring what tells of the making, and where links lead, from a folder with the same content."""
-    for path in folder.iterdir():
-        old = version / path.name
-        if path.name in UNHASHED or path.is_symlink() or old.is_symlink():
-            if old.is_dir() and not old.is_symlink():
-                shutil.rmtree(old)
-            else:
-                old.unlink(missing_ok=True)
-            path.rename(old)
+    """Bring what tells of the making, and where links lead, from a folder with the same content.
+
+    Each is replaced in one step, the manifest last, so that a reader finds the old one or the new one.
+    """
+    found = ((path, version / path.relative_to(folder)) for path in folder.rglob("*"))
+    new = [(path, old) for path, old in found if path.name in UNHASHED or path.is_symlink() or old.is_symlink()]
+    for path, old in sorted(new, key=lambda pair: pair[0] == folder / "artefact.json"):
+        # A link became a folder, which moves whole, or the other way round.
+        if old.is_dir() and not old.is_symlink():
+            shutil.rmtree(old)
+        elif path.is_dir() and not path.is_symlink():
+            old.unlink()
+        path.replace(old)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import threading
 from pathlib import Path
 
 import pytest
@@ -94,3 +95,36 @@ def test_the_same_content_as_a_link_and_as_a_folder(tmp_path: Path) -> None:
             made = store.put(folder, Artefact("raw_corpus", folder, "0" * 32))
         assert (made.path / "corpus").is_symlink() == linked
         assert (made.path / "corpus" / "data.txt").read_text() == "a"
+
+
+def test_links_at_any_depth_lead_where_the_newest_making_found_them(tmp_path: Path) -> None:
+    store = Store(tmp_path / "home")
+    for place in ("here", "there"):
+        (tmp_path / place).mkdir()
+        (tmp_path / place / "data.txt").write_text("a")
+        with store.aside("raw_corpus") as folder:
+            (folder / "corpus").mkdir()
+            (folder / "corpus" / "00").symlink_to(tmp_path / place)
+            made = store.put(folder, Artefact("raw_corpus", folder, "0" * 32))
+        assert (made.path / "corpus" / "00").readlink() == tmp_path / place
+
+
+def test_a_reader_finds_the_artefact_at_every_moment_of_its_being_made_again(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    made, over = make(store, "a"), threading.Event()
+    wrong: list[Exception] = []
+
+    def read() -> None:
+        while not over.is_set():
+            try:
+                assert store.current("utterances") == made
+            except Exception as error:
+                wrong.append(error)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    for _ in range(100):
+        make(store, "a")
+    over.set()
+    reader.join()
+    assert wrong == []
