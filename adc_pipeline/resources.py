@@ -256,6 +256,8 @@ class Workspace(dg.ConfigurableResource):
                     engine=replace(self.engine, report=context.log.info),
                     again=again,
                 )
+                # Until it is known to be otherwise, and also where it fails.
+                self._made[name] = False
                 yield making
                 if not making.data_version:
                     making.finish()

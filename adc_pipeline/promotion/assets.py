@@ -66,7 +66,7 @@ def champion_asset(kind: WalkKind) -> dg.AssetsDefinition:
             name = registered["registered_model"]
             version, lineage = candidate(records, name, registered["registered_version"], tuned)
             tree = records.maker(ours.name, ours.digest)
-            old, failed = current_champion(records, name), failed_checks(context.instance, tree)
+            old, failed = current_champion(records, name), failed_checks(context.instance, tree, context.run.run_id)
             against = evaluated(records, workspace.store, old, ours.name) if old else None
             if making.unchanged({"champion": figures_of(against), "failed_checks": failed}):
                 return making.result()
@@ -123,15 +123,18 @@ def last_evaluation(records: Records, version: "ModelVersion", asset: str) -> No
     return next(iter(records.evaluations(asset, model)), model)
 
 
-def failed_checks(instance: dg.DagsterInstance, tree: Node) -> list[str]:
-    """The checks of the assets in a tree whose last result, where Dagster knows one, was a failure."""
+def failed_checks(instance: dg.DagsterInstance, tree: Node, run: str) -> list[str]:
+    """The checks of the assets in a tree whose last result, where Dagster knows one, was a failure.
+
+    A check that an earlier run was to make and that has no result raised an error, or was killed.
+    """
     assets = {node.asset for node in tree.walk()}
     keys = [key for check in CHECKS for key in check.check_keys if key.asset_key.to_user_string() in assets]
     last = instance.event_log_storage.get_latest_asset_check_execution_by_key(keys)
     return sorted(
         f"{key.name} of {key.asset_key.to_user_string()}"
         for key, record in last.items()
-        if record.status.value in ("FAILED", "EXECUTION_FAILED")
+        if record.status.value == "FAILED" or (record.status.value == "PLANNED" and record.run_id != run)
     )
 
 

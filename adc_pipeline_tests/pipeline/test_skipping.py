@@ -15,6 +15,7 @@ from adc_pipeline import code_version as versions
 from adc_pipeline.artefacts import Store, folder_digest
 from adc_pipeline.corpus.sample import write_sample
 from adc_pipeline.definitions import defs
+from adc_pipeline.errors import PipelineError
 from adc_pipeline.tracking.runs import Tracking
 
 DATASETS = ("raw_corpus", "utterances", "ranked_replies", "top_2", "random_walk")
@@ -87,6 +88,18 @@ def test_nothing_new_makes_nothing_and_says_so(home: Path, corpus: Path, capfd: 
     assert said.count("is unchanged: inputs, settings and code are those of") == 5
     assert {path: path.lstat().st_mtime_ns for path in home.glob("store/*/*/**/*")} == before
     assert len(mlflow_runs(home)) == 5
+
+
+def test_a_run_that_fails_does_not_say_that_nothing_is_new(
+    home: Path, corpus: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise PipelineError("No walk today.")
+
+    monkeypatch.setattr("adc_pipeline.walks.assets.write_walks", fail)
+    with pytest.raises(dg.Failure, match="No walk today"):
+        run_datasets(corpus, top_2={"seed": 2})
+    assert "Nothing new" not in capfd.readouterr().err
 
 
 def test_a_setting_makes_its_asset_anew_and_what_comes_out_otherwise(home: Path, corpus: Path) -> None:

@@ -169,6 +169,22 @@ def test_a_check_that_failed_before_keeps_a_version_from_promotion(weeks: Weeks)
     assert weeks.aliases() == {}
 
 
+def test_a_check_that_never_gave_a_result_keeps_a_version_from_promotion(weeks: Weeks) -> None:
+    made = weeks.trained("first")
+    weeks.evaluated(made, 1.0)
+
+    @dg.asset
+    def utterances() -> None: ...
+
+    @dg.asset_check(asset=utterances)
+    def nothing_lost() -> dg.AssetCheckResult:
+        raise OSError
+
+    assert not dg.materialize([utterances, nothing_lost], instance=weeks.instance, raise_on_error=False).success
+    assert "failed the checks nothing_lost of utterances; there is still no champion" in weeks.decide()["decision"]
+    assert weeks.aliases() == {}
+
+
 def test_a_model_of_another_registry_is_refused(weeks: Weeks) -> None:
     weeks.run("first", 0.8)
     made = weeks.trained("second")
