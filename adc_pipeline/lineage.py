@@ -63,10 +63,15 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     return given
 
 
-def records(addresses: Sequence[str], home: Path) -> Records:
+def servers(addresses: Sequence[str], home: Path) -> list[Tracking]:
     """The tracking servers at these addresses, or the pipeline's own; PipelineError where no database is."""
-    from_environment = Tracking.from_environment(home)
-    trackings = [Tracking(without_secrets(address)) for address in addresses] or [from_environment]
+    secrets = {urlsplit(address).netloc.rpartition("@")[0] for address in addresses if address.startswith("http")}
+    if len(secrets) > 1:
+        raise PipelineError(
+            "The servers given by `--tracking-uri` have different passwords, of which MLflow would send one to all:"
+            " ask one server at a time."
+        )
+    trackings = [Tracking(without_secrets(address)) for address in addresses] or [Tracking.from_environment(home)]
     for tracking in trackings:
         path = tracking.uri.removeprefix("sqlite:///")
         # MLflow would make an empty one.
@@ -78,7 +83,7 @@ def records(addresses: Sequence[str], home: Path) -> Records:
     # Otherwise a server that is away is waited for, for minutes.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
-    return Records([tracking.client() for tracking in trackings])
+    return trackings
 
 
 def wanted(records: Records, artefact: str | None, start: str | None) -> list[Node]:
@@ -234,15 +239,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def ask(given: argparse.Namespace, store: Store) -> list[Node]:
     """The trees; PipelineError where MLflow cannot be asked or has no answer."""
-    asked = records(given.tracking_uri or [], store.home)
+    asked = servers(given.tracking_uri or [], store.home)
     from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
 
     try:
-        return wanted(asked, given.artefact, given.start)
-    except MlflowException as error:
+        return wanted(Records([each.client() for each in asked]), given.artefact, given.start)
+    except (MlflowException, SQLAlchemyError, ImportError) as error:
         said = "nothing answers" if "Max retries exceeded" in str(error) else str(error).split("\n")[0].rstrip(".")
         raise PipelineError(
-            f"MLflow at {asked.addresses} could not be asked ({said}): start it, or give another `--tracking-uri`."
+            f"MLflow at {', '.join(each.shown for each in asked)} could not be asked ({said}): start it, or give"
+            " another `--tracking-uri`."
         ) from error
 
 

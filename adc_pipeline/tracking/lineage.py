@@ -132,7 +132,7 @@ class Records:
         renamed, names = set(), set()
         for version in self.versions():
             names.add(version.name)
-            if version.name not in renamed and self._logged_as(version) == model:
+            if version.name not in renamed and self.logged_as(version) == model:
                 renamed.add(version.name)
         where = without_password(self.registry.tracking_uri)
         if renamed:
@@ -145,7 +145,8 @@ class Records:
             " check the name, `--tracking-uri` and ADC_HOME."
         )
 
-    def _logged_as(self, version: "ModelVersion") -> str:
+    def logged_as(self, version: "ModelVersion") -> str:
+        """The name of the model that a version was registered from, whatever it is called now; "" if none is known."""
         from mlflow.exceptions import MlflowException
 
         scheme, _, logged = (version.source or "").partition("models:/")
@@ -317,6 +318,8 @@ class Records:
             note = f"its MLflow run is deleted; until it is purged, `mlflow runs restore --run-id {info.run_id}` helps"
         elif info.status != "FINISHED":
             note = f"its MLflow run is {info.status}: it was cut short after the artefact was made"
+        if DIGEST not in tags:
+            note = f"its MLflow run is {info.status} and names no digest: it ended before the artefact was in place"
         node = Node(
             asset=tags[ASSET],
             digest=tags.get(DIGEST, ""),

@@ -23,6 +23,8 @@ def register_model(run: Run, folder: Path, name: str) -> dict[str, Any]:
     mlflow.set_tracking_uri(run.tracking_uri)
     with mlflow.start_run(run_id=run.id):
         logged = Model.log(None, serving, registered_model_name=name, name=name, folder=folder)
+    # MLflow has ended the run with the block, and its artefact is still to be put in place.
+    run.client.update_run(run.id, "RUNNING")
     number = int(logged.registered_model_version or 0)
     run.client.update_model_version(name, str(number), serving.DESCRIPTION.format(name=name, version=number))
     return {"registered_model": name, "registered_version": number, "logged_model_id": logged.model_id}

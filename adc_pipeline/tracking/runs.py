@@ -76,11 +76,18 @@ class Tracking:
     def check(self) -> None:
         """Raise PipelineError if nothing answers at the tracking address; for a server, within seconds."""
         try:
+            client = self.client()
             if self.uri.startswith(("http://", "https://")):
-                import requests
+                from mlflow.utils.credentials import get_default_host_creds
+                from mlflow.utils.rest_utils import http_request
 
-                requests.get(f"{self.uri.rstrip('/')}/health", timeout=5)
-            self.experiment(self.client())
+                # Once, where the client would try for minutes; a server's /health says nothing of its database.
+                place, asked = get_default_host_creds(self.uri), {"experiment_name": EXPERIMENT}
+                path = "/api/2.0/mlflow/experiments/get-by-name"
+                answer = http_request(place, path, "GET", max_retries=0, timeout=5, params=asked)
+                if answer.status_code != 404:
+                    answer.raise_for_status()
+            self.experiment(client)
         except Exception as error:
             raise PipelineError(
                 f"MLflow does not answer at MLFLOW_TRACKING_URI = {without_password(self.uri)}"
@@ -88,14 +95,19 @@ class Tracking:
             ) from error
 
     def has_run(self, run: str) -> bool:
-        """Whether a run is there that has finished and was not deleted since; PipelineError if nothing answers."""
+        """Whether a run is there that has finished and was not deleted since; PipelineError if MLflow cannot say."""
         from mlflow.exceptions import MlflowException
 
         self.check()
         try:
             found = self.client().get_run(run)
-        except MlflowException:
-            return False
+        except MlflowException as error:
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                return False
+            raise PipelineError(
+                f"MLflow at {self.shown} could not be asked for the run {run} ({error.error_code}): see its server's"
+                " log."
+            ) from error
         return bool(found.info.lifecycle_stage == "active" and found.info.status == "FINISHED")
 
     @property

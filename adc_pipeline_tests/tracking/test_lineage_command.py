@@ -132,6 +132,22 @@ def test_what_is_not_there_is_said_in_a_sentence(
     assert sentence in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("address", ["foo://somewhere", "nosuchdatabase://user@host/name"])
+def test_an_address_that_mlflow_does_not_know_is_refused(
+    history: History, capsys: pytest.CaptureFixture[str], address: str
+) -> None:
+    assert main([MODEL, "--tracking-uri", address]) == 2
+    assert "could not be asked" in capsys.readouterr().err
+
+
+def test_no_server_is_sent_the_password_of_another(history: History, capsys: pytest.CaptureFixture[str]) -> None:
+    servers = ["http://alice:one@127.0.0.1:9", "http://bob:two@127.0.0.1:9"]
+    assert main([MODEL, "--tracking-uri", servers[0], "--tracking-uri", servers[1]]) == 2
+    said = capsys.readouterr().err
+    assert "ask one server at a time" in said
+    assert not {"one@", "two@", "alice", "bob"} & set(said.split())
+
+
 def test_a_server_that_is_away_is_said_to_be(
     history: History, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

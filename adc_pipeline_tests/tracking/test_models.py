@@ -43,6 +43,8 @@ def registered(small_model: Path, tmp_path_factory: pytest.TempPathFactory) -> R
         (folder / "training.json").write_text(json.dumps({"objective": "mle", "version": number}))
         with tracking.run("top_2_model", {}, {}) as run:
             facts = register_model(run, folder, NAME)
+            # Its artefact is still to be put in place.
+            assert run.client.get_run(run.id).info.status == "RUNNING"
         assert facts["registered_model"] == NAME
         assert facts["registered_version"] == number
         assert run.client.get_model_version(NAME, str(number)).run_id == run.id

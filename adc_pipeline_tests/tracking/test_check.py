@@ -1,0 +1,48 @@
+"""Whether MLflow can be used is known within seconds, also where its server answers and its database does not."""
+
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import pytest
+
+from adc_pipeline.errors import PipelineError
+from adc_pipeline.tracking.runs import Tracking
+
+
+@pytest.fixture
+def asked() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def address(asked: list[str]) -> Iterator[str]:
+    """A server that is well, by its own word, and fails at everything else."""
+
+    class Failing(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_response(200 if self.path == "/health" else 500)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None: ...
+
+    with HTTPServer(("127.0.0.1", 0), Failing) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def test_a_server_without_its_database_is_refused_at_once(address: str, asked: list[str]) -> None:
+    with pytest.raises(PipelineError, match=f"MLflow does not answer at MLFLOW_TRACKING_URI = {address} "):
+        Tracking(address).check()
+    assert len(asked) == 1
+
+
+def test_what_a_run_is_cannot_be_told_without_an_answer(address: str) -> None:
+    with pytest.raises(PipelineError, match="MLflow does not answer"):
+        Tracking(address).has_run("0" * 32)
