@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from adc_pipeline.artefacts import Store, read_making
-from adc_pipeline.corpus.download import published_version
+from adc_pipeline.corpus.download import published_versions
 from adc_pipeline.corpus.source import CorpusSettings, check_source, names, observed
 from adc_pipeline.errors import PipelineError
 
@@ -56,9 +56,9 @@ def look(watch: Watch, settings: CorpusSettings, store: Store) -> Look:
     try:
         check_source(settings, contents=False)
         seen = observed(settings, store.home / "downloads")
-    except (PipelineError, OSError) as error:
+    except (PipelineError, OSError, TypeError) as error:
         return Look(watch, str(error))
-    asked = {name: published_version(name) for name in names(settings)}
+    asked = published_versions(names(settings))
     versions = {name: watch.versions.get(name) if version is None else version for name, version in asked.items()}
     silent = [name for name, version in asked.items() if version is None]
     seen |= {name: version for name, version in versions.items() if version is not None}

@@ -11,7 +11,7 @@ ConvoKit prints the size of a download only, so the progress is read from the di
 import shutil
 import urllib.request
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import mkdtemp
@@ -36,7 +36,7 @@ def download(name: str, downloads: Path, report: Report = unheard) -> Path:
     `report` hears how far it is. Raises PipelineError for a name that ConvoKit does not know, and UnreachableError
     where the download fails; a second call begins that corpus anew and finds those that were finished.
     """
-    newest = published_version(name)
+    newest = published_versions([name])[name]
     here = held(name, downloads)
     if here is not None:
         folder, version = here
@@ -88,17 +88,25 @@ def held_version(name: str, downloads: Path) -> int | None:
     return found[1] if found else None
 
 
-def published_version(name: str) -> int | None:
-    """The version of a corpus that ConvoKit offers now; None where it does not say, or cannot be asked."""
+def published_versions(names: Collection[str]) -> dict[str, int | None]:
+    """The version of each corpus that ConvoKit offers now; None where it does not say, or cannot be asked."""
     import requests
 
+    if not names:
+        return {}
     try:
-        versions = requests.get(CONFIGURATION, timeout=SECONDS_FOR_CONFIGURATION).json()["cur_version"]
+        versions = dict(requests.get(CONFIGURATION, timeout=SECONDS_FOR_CONFIGURATION).json()["cur_version"])
+    except (requests.RequestException, ValueError, KeyError, TypeError):
+        versions = {}
+    found: dict[str, int | None] = {}
+    for name in names:
         # One version stands for all corpora of a family.
         family = next((family for family in FAMILIES if name.startswith(f"{family}-")), name.lower())
-        return int(versions.get(name, versions[family]))
-    except (requests.RequestException, ValueError, KeyError, TypeError, AttributeError):
-        return None
+        try:
+            found[name] = int(versions[name] if name in versions else versions[family])
+        except (KeyError, ValueError, TypeError):
+            found[name] = None
+    return found
 
 
 def fetch(name: str, folder: Path) -> None:

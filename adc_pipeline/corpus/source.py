@@ -6,6 +6,7 @@ as the disk; its digest says whether it is still the same, wherever it lies.
 """
 
 import json
+import os
 import re
 import shutil
 import zipfile
@@ -58,9 +59,14 @@ class CorpusSettings:
     sample_seed: int = field(default=0, metadata={"description": "Seed of the generated sample."})
 
 
+def on_disk(source: str) -> Path:
+    """Where a source would lie if it is a path. Ask `os.path.exists` for it, which no length of a name upsets."""
+    return Path(os.path.expanduser(source))
+
+
 def sources(corpus: str) -> list[str]:
     """What the setting `corpus` names: one path, if there is such, or else what its commas separate."""
-    if corpus and Path(corpus).expanduser().exists():
+    if corpus and os.path.exists(on_disk(corpus)):
         return [corpus]
     named = [source.strip() for source in corpus.split(",") if source.strip()]
     if not named or len(set(named)) < len(named):
@@ -76,7 +82,7 @@ def names(settings: CorpusSettings) -> list[str]:
     return [
         source
         for source in sources(settings.corpus)
-        if source != SAMPLE and not Path(source).expanduser().exists() and not is_path(source)
+        if source != SAMPLE and not os.path.exists(on_disk(source)) and not is_path(source)
     ]
 
 
@@ -100,10 +106,10 @@ def check_source(settings: CorpusSettings, contents: bool = True) -> None:
     Without `contents`, only for one that is not there.
     """
     for source in sources(settings.corpus):
-        path = Path(source).expanduser()
+        path = on_disk(source)
         if source == SAMPLE:
             continue
-        if path.exists():
+        if os.path.exists(path):
             for file in [] if not contents or zipfile.is_zipfile(path) else files_of(path, settings.format):
                 if recognise(file, settings.format) == "table":
                     from adc_pipeline.corpus.readers.tables import check_columns
@@ -130,10 +136,10 @@ def fetch(settings: CorpusSettings, downloaded: Mapping[str, Path], out: Path, r
 
 def parts_of(source: str, settings: CorpusSettings, downloaded: Mapping[str, Path], report: Report) -> list[Make]:
     """How to make the parts of one source, in reading order."""
-    path = Path(source).expanduser()
+    path = on_disk(source)
     if source == SAMPLE:
         return [partial(generate, settings)]
-    if not path.exists():
+    if not os.path.exists(path):
         return [partial(link, downloaded[source])]
     if zipfile.is_zipfile(path):
         return [partial(unzip, path)]
@@ -205,10 +211,10 @@ def observed(settings: CorpusSettings, downloads: Path) -> dict[str, Any]:
     """
     seen: dict[str, Any] = {}
     for source in sources(settings.corpus):
-        path = Path(source).expanduser()
+        path = on_disk(source)
         if source in names(settings):
             seen[source] = held_version(source, downloads)
-        elif source != SAMPLE and path.exists():
+        elif source != SAMPLE and os.path.exists(path):
             seen |= {str(file.resolve()): _stamp(file) for file in observed_files(path, settings.format)}
     return seen
 

@@ -121,7 +121,7 @@ def test_a_newer_version_of_convokits_asks_for_a_run_and_silence_for_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     published: dict[str, Any] = {"version": 1}
-    monkeypatch.setattr(watching, "published_version", lambda _: published["version"])
+    monkeypatch.setattr(watching, "published_versions", lambda names: dict.fromkeys(names, published["version"]))
     watcher = Watcher(CorpusSettings("some-corpus"), tmp_path / "home")
     assert len(watcher.looks()) == 1
     published["version"] = None
@@ -135,7 +135,7 @@ def test_a_newer_version_of_convokits_asks_for_a_run_and_silence_for_none(
 
 def test_without_a_network_no_version_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
-    assert download.published_version("reddit-corpus-small") is None
+    assert download.published_versions(["reddit-corpus-small"]) == {"reddit-corpus-small": None}
 
 
 def test_a_cursor_of_another_release_begins_anew() -> None:

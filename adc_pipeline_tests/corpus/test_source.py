@@ -9,7 +9,16 @@ from pathlib import Path
 import pytest
 
 from adc_pipeline.corpus.settings import UtteranceSettings
-from adc_pipeline.corpus.source import CorpusSettings, check_source, check_unchanged, fetch, record_files, sources
+from adc_pipeline.corpus.source import (
+    CorpusSettings,
+    check_source,
+    check_unchanged,
+    fetch,
+    is_path,
+    names,
+    record_files,
+    sources,
+)
 from adc_pipeline.corpus.utterances import write_utterances
 from adc_pipeline.errors import PipelineError
 
@@ -68,6 +77,15 @@ def test_a_linked_file_is_read_again_only_if_size_or_time_differ(tmp_path: Path)
     os.utime(kept)
     record_files(tmp_path / "later", tmp_path / "files.json", tmp_path / "first" / "corpus")
     assert json.loads((tmp_path / "files.json").read_text())["01"]["sha256"] != before["00"]["sha256"]
+
+
+def test_a_list_longer_than_any_file_name_is_a_list() -> None:
+    many = [f"subreddit-{number:03}" for number in range(30)]
+    assert names(CorpusSettings(",".join(many))) == many
+    check_source(CorpusSettings(",".join([*many, "x" * 300])))
+    assert is_path("~nobody-of-this-name/corpus")
+    with pytest.raises(PipelineError, match="does not exist"):
+        check_source(CorpusSettings("~nobody-of-this-name/corpus"))
 
 
 @pytest.mark.parametrize("prefix", ["", "some-corpus/", "some/deeper/"])
