@@ -32,7 +32,8 @@ def prune_store(
         context.log.info(f"{did} {name} {digest} ({plan.bytes[name, digest] >> 20} MiB)")
     freed = sum(plan.bytes[key] for key in gone) if settings.delete else plan.freed
     context.log.info(
-        f"{len(plan.going)} versions {'went' if settings.delete else 'would go'} ({freed >> 20} MiB),"
+        f"{len(gone) if settings.delete else len(plan.going)} versions {'went' if settings.delete else 'would go'}"
+        f" ({freed >> 20} MiB),"
         f" {len(plan.kept)} stay.{'' if settings.delete else ' Set `delete` to true to remove them.'}"
     )
     context.add_output_metadata(

@@ -23,7 +23,8 @@ from adc_pipeline.tracking.models import REGISTERED
 from adc_pipeline.tracking.runs import ASSET
 
 DAY = 86_400.0
-# A version under one of these names is this pipeline's, even if its run is gone; what `training/assets.py` registers.
+# A version that has, or had, one of these names is this pipeline's, even if its run is gone; `training/assets.py`
+# registers them.
 MODELS = ("adc-top-2", "adc-random-walk")
 
 Key = tuple[str, str]  # name and digest
@@ -108,7 +109,7 @@ def registered(records: Records, versions: Mapping[Key, Artefact]) -> dict[Key, 
         except PipelineError as error:
             if name in folders:
                 needed[folders[name]] = f"is registered as {name}"
-            elif version.name in MODELS or ASSET in version.tags:
+            elif {version.name, records.logged_as(version)} & set(MODELS) or ASSET in version.tags:
                 raise PipelineError(
                     f"Nothing was removed, since it is not known what {name} needs: {error} Or delete that version from"
                     " the registry."
