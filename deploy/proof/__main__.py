@@ -39,6 +39,9 @@ ENDED = {"SUCCESS", "FAILURE", "CANCELED"}
 # The name that docs/deployment.md publishes MLflow by, and what it says to set for it.
 PUBLISHED = "mlflow.example.org"
 SETTINGS = {"MLFLOW_ALLOWED_HOSTS": f",{PUBLISHED}", "ADC_MLFLOW_PAGES": f"https://{PUBLISHED}"}
+# How docs/deployment.md says that both databases are copied and put back.
+COPY = "for name in dagster mlflow; do pg_dump -U adc --create --clean --if-exists $name || exit 1; done"
+LOAD = "psql -q -U adc -d postgres -v ON_ERROR_STOP=1 -o /dev/null"
 
 
 class Pages:
@@ -268,6 +271,17 @@ def prove(engine: Engine, *, build: bool) -> None:
         datasets = engine.execute("code", "sh", "-c", "ls /state/datasets").split()
         expect(set(datasets) >= {"top-2", "random-walk"}, f"the datasets survived: {datasets}")
         saw(f"{len(known)} Dagster runs, {len(tracked)} MLflow runs of the first, both datasets")
+
+    with step("Copy the databases, lose their volume, and put them back") as saw:
+        copied = engine.execute("postgres", "sh", "-c", COPY)
+        engine.down()
+        engine.remove_volume("postgres")
+        engine.up("postgres")
+        engine.execute("postgres", *LOAD.split(), input=copied)
+        engine.up()
+        expect(pages.runs() == known, "Dagster's history was put back")
+        expect(pages.files(pages.tracked(first)) == files, "MLflow's runs were put back")
+        saw(f"{len(known)} Dagster runs and {len(tracked)} MLflow runs of the first, from {len(copied)} bytes")
 
     with step("Launch two at once that write the same places") as saw:
         last = [pages.launch("datasets") for _ in range(2)]

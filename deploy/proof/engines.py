@@ -39,8 +39,8 @@ class Engine:
         """Make the images that the services build."""
         raise NotImplementedError
 
-    def up(self) -> None:
-        """Start what does not run, in order, and return when all are healthy."""
+    def up(self, *services: str) -> None:
+        """Start what does not run of some services that need no others, or of all; return when they are healthy."""
         raise NotImplementedError
 
     def down(self, *, volumes: bool = False) -> None:
@@ -53,8 +53,19 @@ class Engine:
     def container(self, service: str) -> str:
         return f"{self.project}-{service}-1"
 
+    def named(self, name: str) -> str:
+        """A volume's or network's name on the machine, the same by both."""
+        return f"{self.project}_{name}"
+
+    def remove_volume(self, name: str) -> None:
+        self.call("volume", "rm", self.named(name))
+
     def call(
-        self, *arguments: str, check: bool = True, environment: Mapping[str, str] | None = None
+        self,
+        *arguments: str,
+        check: bool = True,
+        environment: Mapping[str, str] | None = None,
+        input: str | None = None,
     ) -> subprocess.CompletedProcess[str]:
         """Run the engine's command line in the repository; RuntimeError with its last words if it fails."""
         done = subprocess.run(
@@ -63,16 +74,19 @@ class Engine:
             text=True,
             capture_output=True,
             env={**os.environ, **(environment or {})},
+            input=input,
         )
         if check and done.returncode:
             shown = " ".join([self.binary, *arguments])
             raise RuntimeError(f"{shown[:300]} ended with {done.returncode}:\n{(done.stdout + done.stderr)[-4000:]}")
         return done
 
-    def execute(self, service: str, *command: str, user: str | None = None, check: bool = True) -> str:
-        """What a command prints that is run inside a service's container."""
-        who = ["--user", user] if user else []
-        return self.call("exec", *who, self.container(service), *command, check=check).stdout
+    def execute(
+        self, service: str, *command: str, user: str | None = None, check: bool = True, input: str | None = None
+    ) -> str:
+        """What a command prints that is run inside a service's container, and reads `input`."""
+        options = [*(["--user", user] if user else []), *(["--interactive"] if input is not None else [])]
+        return self.call("exec", *options, self.container(service), *command, check=check, input=input).stdout
 
     def inspect(self, service: str) -> dict[str, Any]:
         found: list[dict[str, Any]] = json.loads(self.call("inspect", self.container(service)).stdout)
@@ -118,8 +132,8 @@ class Docker(Engine):
     def build(self) -> None:
         self.compose("build", *self.build_options)
 
-    def up(self) -> None:
-        self.compose("up", "--detach", "--no-build", "--wait")
+    def up(self, *services: str) -> None:
+        self.compose("up", "--detach", "--no-build", "--wait", *services)
 
     def down(self, *, volumes: bool = False) -> None:
         self.compose("down", *(["--volumes"] if volumes else []))
@@ -149,11 +163,12 @@ class Podman(Engine):
                 *(*arguments, *self.build_options, service["build"]["context"]),
             )
 
-    def up(self) -> None:
+    def up(self, *services: str) -> None:
         for name, settings in self.spec["networks"].items():
             if self.call("network", "exists", self.named(name), check=False).returncode:
                 self.call("network", "create", *(["--internal"] if settings.get("internal") else []), self.named(name))
-        for name in compose.start_order(self.spec):
+        wanted = [name for name in compose.start_order(self.spec) if name in services or not services]
+        for name in wanted:
             service = self.spec["services"][name]
             for dependency, how in service.get("depends_on", {}).items():
                 if how != {"condition": "service_healthy"}:
@@ -161,7 +176,7 @@ class Podman(Engine):
                 self.wait_healthy(dependency)
             if self.call("container", "exists", self.container(name), check=False).returncode:
                 self.start(name, service)
-        for name in self.spec["services"]:
+        for name in wanted:
             self.wait_healthy(name)
 
     def down(self, *, volumes: bool = False) -> None:
@@ -176,9 +191,6 @@ class Podman(Engine):
 
     def healthy(self, service: str) -> bool:
         return self.call("healthcheck", "run", self.container(service), check=False).returncode == 0
-
-    def named(self, name: str) -> str:
-        return f"{self.project}_{name}"
 
     def start(self, name: str, service: Mapping[str, Any]) -> None:
         """Make and start a service's container; its variables are in podman's environment, where `--env=NAME` looks."""
