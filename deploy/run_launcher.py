@@ -14,6 +14,7 @@ from dagster import DagsterRun
 from dagster._core.errors import DagsterUserCodeUnreachableError
 from dagster._core.launcher import CheckRunHealthResult, WorkerStatus
 from dagster._core.launcher.default_run_launcher import DefaultRunLauncher
+from dagster._core.storage.tags import GRPC_INFO_TAG
 from dagster._grpc.types import CanCancelExecutionRequest, CanCancelExecutionResult
 from dagster._serdes import deserialize_value
 
@@ -32,10 +33,16 @@ class WatchedRunLauncher(DefaultRunLauncher):
         """RUNNING if the server has the run's process, NOT_FOUND if it answers and has not.
 
         A server that does not answer may be busy, or about to be restarted: RUNNING, and the next poll asks again.
+        A run of `dagster job execute` is no server's, and its process cannot be seen from here: RUNNING, since one that
+        lives must not be failed and started a second time.
         """
+        if GRPC_INFO_TAG not in run.tags:
+            return CheckRunHealthResult(
+                WorkerStatus.RUNNING, "The run is a command's, of which no server can be asked."
+            )
         client: DagsterGrpcClient | None = self._get_grpc_client_for_termination(run.run_id)
         if client is None:
-            return CheckRunHealthResult(WorkerStatus.NOT_FOUND, "The run has ended, or was never given to a server.")
+            return CheckRunHealthResult(WorkerStatus.NOT_FOUND, "The run has ended.")
         try:
             reply = client.can_cancel_execution(CanCancelExecutionRequest(run_id=run.run_id), timeout=10)
         except DagsterUserCodeUnreachableError:

@@ -179,6 +179,9 @@ def test_a_run_that_its_server_does_not_know_is_gone_and_a_silent_server_is_aske
         run = started_run(instance, port)
         # As after the container was started again: the server answers, and has no such process.
         assert watched.check_run_worker_health(run).status == WorkerStatus.NOT_FOUND
+        # `docker compose exec code dagster job execute`: no server's, and perhaps alive.
+        command = instance.add_run(DagsterRun(job_name="nothing", status=dg.DagsterRunStatus.STARTED))
+        assert watched.check_run_worker_health(command).status == WorkerStatus.RUNNING
         process.kill()
         process.wait()
         assert watched.check_run_worker_health(run).status == WorkerStatus.RUNNING
