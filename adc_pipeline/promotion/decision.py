@@ -3,7 +3,7 @@
 The new version and the champion answered test cases in their own evaluations; the cases that both answered are
 compared one by one, and the 95 % interval of the difference has to lie wholly on the better side of zero. Who is not
 compared is not promoted, with the reason. Where there is no champion yet, the base model is the one to beat, which
-the evaluation has tested already. Costs what one paired comparison costs, about 0.5 s for 500 conversations.
+the evaluation has tested already. Costs what one paired comparison costs, 0.4 s for 980 cases of 169 conversations.
 """
 
 import math

@@ -7,7 +7,7 @@ Where the lineage of a registered version cannot be known, nothing is removed at
 their files are not touched (`mlflow gc` is for those), nor is anything outside of `ADC_HOME/store`.
 
 A version is renamed aside before it is removed, so that no reader finds a half, and what a killed pruning left is
-swept with what killed runs leave. Cost: 0.2 s for each registered version, after 4 s for importing MLflow.
+swept with what killed runs leave. Cost: 0.13 s of one core for each registered version, after importing MLflow.
 """
 
 import json

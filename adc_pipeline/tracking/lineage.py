@@ -3,8 +3,8 @@
 Nothing but MLflow clients is used. A run names what it read by asset and digest, and what it made likewise; the
 maker of an input is the newest finished run that made this digest before the reader began. A run that was deleted
 is still read, one that was purged (`mlflow gc`) leaves a node that says so. Several tracking servers are asked in
-turn; the registry is the first one's. The cost is one search an artefact: 0.2 s for the tree of a model, after 4 s
-for importing MLflow.
+turn; the registry is the first one's. The cost is one search an artefact: 0.1 s of one core for the tree of a model
+in sqlite, after importing MLflow.
 """
 
 import json
