@@ -1,19 +1,21 @@
 """What may be concluded of a study, and what may not: sentences made from its figures.
 
-A figure is said to differ from chance where its 95 % interval excludes it, and two models are said to differ
-where the p-value, corrected for all tests of the study, is below 0.05. Otherwise the sentence says that this
-was not shown, which is not that there is nothing.
+A figure is said to differ from chance, and two models from one another, where the p-value, corrected for all tests of
+the study, is below 0.05. Otherwise the sentence says that this was not shown, which is not that there is nothing. An
+interval beside it is that of the figure alone.
 """
 
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from adc_pipeline.evaluation.report import figure, p_value
-from adc_pipeline.study.grid import BASE, VARIANTS, Variant
+from adc_pipeline.study.grid import BASE, CHANCE, VARIANTS, Variant
 
 if TYPE_CHECKING:
     from adc_pipeline.study.results import Study, Test
 
+# A corrected p-value below this is said to show something.
+LEVEL = 0.05
 # Fewer conversations than these make an interval too narrow.
 FEW = 20
 
@@ -32,35 +34,39 @@ def conclusions(study: "Study") -> list[str]:
 
 
 def _against_chance(study: "Study", name: str, measure: str) -> str:
-    estimate = study.estimates[name].get(measure)
-    if estimate is None or estimate.value is None or estimate.low is None or estimate.high is None:
+    estimate, p = study.estimates[name].get(measure), p_against(study, name, CHANCE, measure)
+    if estimate is None or estimate.value is None or p is None:
         return ""
     what = measure.replace("_", " ")
-    if estimate.low > 0.5:
-        verdict = f"{what} is above chance"
-    elif estimate.high < 0.5:
-        verdict = f"{what} is below chance"
-    else:
+    if p >= LEVEL:
         verdict = f"{what} was not shown to differ from chance"
-    return f"{name}: {verdict}, {figure(estimate)} on {estimate.conversations:,} conversations."
+    else:
+        verdict = f"{what} is {'above' if estimate.value > 0.5 else 'below'} chance"
+    return (
+        f"{name}: {verdict}, {figure(estimate)} on {estimate.conversations:,} conversations (p {p_value(p)}, corrected"
+        " for all tests)."
+    )
 
 
 def _in_context(study: "Study", name: str) -> str:
-    estimate = study.estimates[name].get("in_context_improvement")
-    if estimate is None or estimate.value is None or estimate.low is None or estimate.high is None:
+    measure = "in_context_improvement"
+    estimate, p = study.estimates[name].get(measure), p_against(study, name, CHANCE, measure)
+    if estimate is None or estimate.value is None or p is None:
         return ""
-    if estimate.high < 0:
-        verdict = "leaving rejected replies in the context helps to predict the accepted one"
-    elif estimate.low > 0:
-        verdict = "leaving rejected replies in the context makes the accepted one harder to predict"
-    else:
+    if p >= LEVEL:
         verdict = "rejected replies in the context were not shown to help or to hurt"
-    against = [("the base model", p_against(study, name, BASE, "in_context_improvement"))]
+    elif estimate.value < 0:
+        verdict = "leaving rejected replies in the context helps to predict the accepted one"
+    else:
+        verdict = "leaving rejected replies in the context makes the accepted one harder to predict"
     stripped = replace(VARIANTS[name], markers="stripped").name
-    against.append((stripped, p_against(study, stripped, name, "in_context_improvement")))
-    known = [f"p {p_value(p)} against {other}" for other, p in against if p is not None]
-    beside = f" Corrected for all tests, {', '.join(known)}." if known else ""
-    return f"{name}: {verdict}, {figure(estimate)} bits per byte.{beside}"
+    against = [
+        ("no difference", p),
+        ("the base model", p_against(study, name, BASE, measure)),
+        (stripped, p_against(study, stripped, name, measure)),
+    ]
+    known = ", ".join(f"p {p_value(one)} against {other}" for other, one in against if one is not None)
+    return f"{name}: {verdict}, {figure(estimate)} bits per byte. Corrected for all tests, {known}."
 
 
 def p_against(study: "Study", first: str, second: str, measure: str) -> float | None:
@@ -73,7 +79,7 @@ def _differences(study: "Study") -> list[str]:
     between = {test: p for test, p in study.corrected.items() if test.second in VARIANTS}
     shown: dict[str, list[Test]] = {}
     for test, p in between.items():
-        if p < 0.05:
+        if p < LEVEL:
             shown.setdefault(test.first, []).append(test)
     said = [
         f"{first} differs from {', '.join(dict.fromkeys(test.second for test in tests))}: "

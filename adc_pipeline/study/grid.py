@@ -18,6 +18,8 @@ SEEDS = ("0", "1", "2")
 VARIED = ("objective", "markers", "verdicts", "seed")
 # What is said of the model that every cell starts from.
 BASE = "base model"
+# And of what a model gets that has learned nothing, where that is known.
+CHANCE = "chance"
 
 
 @dataclass(frozen=True)

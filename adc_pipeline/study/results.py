@@ -3,8 +3,8 @@
 The seeds of a variant answer the same cases; what is compared is the mean of their answers to each case, over the
 seeds that both variants have, since seeds differ by more than many variants do. A difference is thereby
 paired by case, and its interval and test are over conversations. Every p-value of the
-study is corrected by Holm's method for all the tests in it. The conclusions are sentences made from the figures:
-where an interval includes chance, they say that nothing was shown.
+study, those against chance among them, is corrected by Holm's method for all the tests in it. The conclusions are
+sentences made from the figures: where a corrected p-value is not below 0.05, they say that nothing was shown.
 """
 
 import json
@@ -19,7 +19,7 @@ from adc_pipeline.evaluation.bootstrap import Difference, Estimate, holm, paired
 from adc_pipeline.evaluation.report import INTERVALS, MEANINGS, Section, Table, figure, p_value, page
 from adc_pipeline.evaluation.settings import ComparisonSettings
 from adc_pipeline.study.conclusions import conclusions
-from adc_pipeline.study.grid import BASE, VARIANTS
+from adc_pipeline.study.grid import BASE, CHANCE, VARIANTS
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -36,7 +36,7 @@ OF_EVERY_DATASET = ("preference_accuracy", "steering")
 
 
 class Test(NamedTuple):
-    """`first` minus `second` in one measure; both are variants, or the second is the base model."""
+    """`first` minus `second` in one measure; both are variants, or the second is the base model or chance."""
 
     first: str
     second: str
@@ -82,8 +82,10 @@ def read_study(folders: Mapping[tuple[str, int], Path], settings: ComparisonSett
             }
         tests = {}
         for test in _tests(estimates):
-            if test.second == BASE:
+            if test.second in (BASE, CHANCE):
                 cases = _columns(connection, _MEANS, [test.first, test.measure])
+                if test.second == CHANCE:
+                    cases["other"] = MEASURES[test.measure] * cases["weight"]
             else:
                 cases = _columns(connection, _PAIRED, list(test))
             if len(cases["value"]):
@@ -100,7 +102,10 @@ def read_study(folders: Mapping[tuple[str, int], Path], settings: ComparisonSett
 
 
 def _tests(estimates: Mapping[str, Mapping[str, Estimate]]) -> Iterable[Test]:
-    """Each variant against the base model and against its reference, and the references against one another."""
+    """Each variant against the base model and against its reference, and the references against one another.
+
+    The references also against chance, of which the conclusions speak: every further test would cost all others power.
+    """
     for name, found in estimates.items():
         for measure in found:
             yield Test(name, BASE, measure)
@@ -114,6 +119,9 @@ def _tests(estimates: Mapping[str, Mapping[str, Estimate]]) -> Iterable[Test]:
                     yield Test(name, reference, measure)
     references = [name for name in estimates if VARIANTS[name].reference.name == name]
     for place, first in enumerate(references):
+        for measure, chance in MEASURES.items():
+            if chance is not None and measure in estimates[first]:
+                yield Test(first, CHANCE, measure)
         for second in references[place + 1 :]:
             for measure in OF_EVERY_DATASET:
                 if measure in estimates[first] and measure in estimates[second]:

@@ -12,7 +12,7 @@ import pytest
 from adc_pipeline.evaluation.bootstrap import holm, paired_difference
 from adc_pipeline.evaluation.settings import ComparisonSettings
 from adc_pipeline.study.conclusions import conclusions
-from adc_pipeline.study.grid import BASE
+from adc_pipeline.study.grid import BASE, CHANCE
 from adc_pipeline.study.results import MEASURES, Test, read_study, write_results
 
 SETTINGS = ComparisonSettings(draws=400)
@@ -72,6 +72,8 @@ def test_seeds_are_averaged_case_by_case_and_differences_are_paired(tmp_path: Pa
     conversation = np.repeat(np.arange(CONVERSATIONS), 3)
     weight = np.ones(len(conversation))
     compared = {
+        ("top-2.mle", CHANCE),
+        ("random-walk.mle", CHANCE),
         ("top-2.mle", BASE),
         ("top-2.awr", BASE),
         ("random-walk.mle", BASE),
@@ -80,7 +82,7 @@ def test_seeds_are_averaged_case_by_case_and_differences_are_paired(tmp_path: Pa
     }
     assert {(test.first, test.second) for test in study.tests} == compared
     for test, found in study.tests.items():
-        other = np.full(len(weight), 0.5) if test.second == BASE else mean[test.second]
+        other = np.full(len(weight), 0.5) if test.second in (BASE, CHANCE) else mean[test.second]
         expected = paired_difference(mean[test.first], other, weight, conversation, SETTINGS.draws, SETTINGS.draw_seed)
         assert found == expected
     assert study.corrected == holm({test: found.p for test, found in study.tests.items() if found.p is not None})
@@ -101,10 +103,44 @@ def test_what_is_there_is_said_and_what_is_not_is_not(tmp_path: Path) -> None:
     strong = {"top-2.mle": 0.9, "top-2.mle.shuffled": 0.5, "top-2.filtering": 0.9}
     made = cells(tmp_path, strong)
     made["top-2.filtering", 0], made["top-2.filtering", 1] = made["top-2.mle", 0], made["top-2.mle", 1]
-    said = conclusions(read_study(made, SETTINGS))
-    assert any(one.startswith("top-2.mle: preference accuracy is above chance, 0.9") for one in said)
+    study = read_study(made, SETTINGS)
+    said = conclusions(study)
+    (against_chance,) = [one for one in said if one.startswith("top-2.mle: preference accuracy is above chance, 0.9")]
+    p = study.corrected[Test("top-2.mle", CHANCE, "preference_accuracy")]
+    assert against_chance.endswith(f" on 40 conversations (p {p:.3f}, corrected for all tests).")
     assert any(one.startswith("top-2.mle.shuffled differs from top-2.mle: preference_accuracy −0.") for one in said)
     assert "Not shown to differ from what they are compared with, in any measure: top-2.filtering." in said
+
+
+def test_an_interval_that_excludes_chance_shows_nothing_by_itself(tmp_path: Path) -> None:
+    """One in twenty does where nothing was learned: what is said, the p-value corrected for all tests decides."""
+    names = ["top-2.mle", "top-2.awr", "top-2.rwr", "top-2.unlikelihood", "top-2.accepted-only"]
+    study = read_study(cells(tmp_path, dict.fromkeys(names, 0.5) | {"top-2.mle": 0.64}), SETTINGS)
+    estimate = study.estimates["top-2.mle"]["preference_accuracy"]
+    test = Test("top-2.mle", CHANCE, "preference_accuracy")
+    alone, corrected = study.tests[test].p, study.corrected[test]
+    assert estimate.low is not None
+    assert estimate.low > 0.5
+    assert alone is not None
+    assert alone < 0.05 < corrected
+    (said,) = [one for one in conclusions(study) if one.startswith("top-2.mle: preference accuracy")]
+    assert "was not shown to differ from chance" in said
+    assert f"(p {corrected:.3f}, corrected for all tests)" in said
+
+
+@pytest.mark.parametrize(("share", "helps"), [(-0.9, True), (0.9, False)])
+def test_in_context_improvement_is_tested_against_none(share: float, helps: bool, tmp_path: Path) -> None:
+    folder = write_cell(tmp_path / "cell", abs(share), 0, ("in_context_improvement",))
+    table = pq.read_table(folder / "cases.parquet").to_pylist()
+    won = pa.array([row["model"] * np.sign(share) for row in table])
+    columns = pq.read_table(folder / "cases.parquet")
+    pq.write_table(columns.set_column(columns.column_names.index("model"), "model", won), folder / "cases.parquet")
+    study = read_study({("top-2.mle", 0): folder}, SETTINGS)
+    test = study.tests[Test("top-2.mle", CHANCE, "in_context_improvement")]
+    assert test.value == pytest.approx(study.estimates["top-2.mle"]["in_context_improvement"].value)
+    (said,) = [one for one in conclusions(study) if one.startswith("top-2.mle: ")]
+    assert ("helps to predict" in said) == helps
+    assert ("makes the accepted one harder to predict" in said) != helps
 
 
 @pytest.mark.parametrize("share", [0.5])
@@ -123,10 +159,13 @@ def test_what_rejected_replies_do_is_said_beside_what_they_do_without_markers(tm
     }
     study = read_study(made, SETTINGS)
     (said,) = [one for one in conclusions(study) if one.startswith("top-2.mle: ")]
-    p = [study.corrected[Test("top-2.mle", BASE, "in_context_improvement")]]
+    p = [study.corrected[Test("top-2.mle", second, "in_context_improvement")] for second in (CHANCE, BASE)]
     p.append(study.corrected[Test("top-2.mle.stripped", "top-2.mle", "in_context_improvement")])
     shown = ["< 0.001" if one < 0.001 else f"{one:.3f}" for one in p]
-    assert f"p {shown[0]} against the base model, p {shown[1]} against top-2.mle.stripped." in said
+    assert (
+        f"p {shown[0]} against no difference, p {shown[1]} against the base model, p {shown[2]} against"
+        " top-2.mle.stripped."
+    ) in said
 
 
 def test_models_that_were_told_more_are_not_compared_by_bits(tmp_path: Path) -> None:
