@@ -19,9 +19,6 @@ if TYPE_CHECKING:
     from adc_pipeline.generation.decoding import Sampling
     from adc_pipeline.generation.replier import Replier, Reply
 
-# Nothing that a text holds may move the cursor or change a terminal's settings.
-CONTROL = dict.fromkeys([*range(9), *range(11, 32), *range(127, 160)])
-
 
 def parser() -> argparse.ArgumentParser:
     """The command's options; what they do not give, `Sampling` does."""
@@ -78,7 +75,7 @@ class Screen:
         self.write("\n")
 
     def write(self, text: str) -> None:
-        self.out.write(text.translate(CONTROL))
+        self.out.write(text)
         self.out.flush()
 
 
@@ -120,6 +117,9 @@ def asked_lines() -> list[str]:
 
 def main(arguments: list[str] | None = None) -> int:
     options = parser().parse_args(arguments)
+    if sys.stdin is None or sys.stdout is None:
+        print("Standard input or output is closed; give the post by a file or a pipe.", file=sys.stderr)
+        return 2
     at_terminal = sys.stdin.isatty()
     for stream in (sys.stdin, sys.stdout):
         # A text is UTF-8 whatever the locale, and a byte that is not must not end the conversation.

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 
 def neutral(text: str, markers: Markers) -> str:
-    """`text` with its marker strings neutralised, as long as before."""
+    """`text` with its marker strings neutralised, as long as before; what no encoding knows becomes a `?`."""
+    text = text.encode(errors="replace").decode()
     for marker in markers.strings():
         text = text.replace(marker, neutralised(marker))
     return text

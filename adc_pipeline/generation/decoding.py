@@ -20,6 +20,10 @@ from adc_pipeline.training.tokens import MarkerTokenizer
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+# No text may move the cursor or change a terminal's settings, nor hide a marker string behind what is not seen.
+CONTROL = dict.fromkeys([*range(9), *range(11, 32), *range(127, 160)])
+# Below this, numbers of 32 bits tell the likeliest token from the others no longer by drawing.
+COLDEST = 1e-6
 # What stands for bytes that are no character yet.
 UNFINISHED = "\ufffd"
 
@@ -43,7 +47,7 @@ class Sampling:
 
     def options(self) -> dict[str, Any]:
         """The same in transformers' words."""
-        if not self.temperature:
+        if self.temperature < COLDEST:
             return {"do_sample": False}
         return {"do_sample": True, "temperature": self.temperature, "top_k": 0, "top_p": self.top_p}
 
@@ -100,7 +104,7 @@ def forbidden_ids(tokenizer: MarkerTokenizer, rows: int) -> list[int]:
 
 @dataclass
 class Spelling:
-    """How ids become the text of a turn: whole characters, no special token, no marker string."""
+    """How ids become the text of a turn: whole characters, no special token, no control character, no marker string."""
 
     tokenizer: MarkerTokenizer
     speaks: bool  # whether a turn begins with its speaker's line
@@ -109,7 +113,7 @@ class Spelling:
         decoded = self.tokenizer.tokenizer.decode(
             list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False
         )
-        return neutral(str(decoded), self.tokenizer.markers)
+        return neutral(str(decoded).translate(CONTROL), self.tokenizer.markers)
 
     def parts(self, text: str) -> tuple[str | None, str]:
         """Speaker and text of a turn; what has no line break is all text."""

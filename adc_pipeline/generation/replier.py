@@ -80,6 +80,7 @@ class Replier:
     @classmethod
     def load(cls, place: Place) -> "Replier":
         """Raises PipelineError where there is no causal language model with our markers."""
+        from safetensors import SafetensorError
         from transformers import AutoModelForCausalLM, AutoTokenizer
         from transformers.utils.hub import cached_file
         from transformers.utils.logging import disable_progress_bar
@@ -103,7 +104,7 @@ class Replier:
                     " rejected and its replies have no end; name a model that was trained with markers."
                 )
             model = AutoModelForCausalLM.from_pretrained(place.weights, **place.options)
-        except (OSError, ValueError, ImportError) as error:
+        except (OSError, ValueError, ImportError, SafetensorError) as error:
             raise PipelineError(
                 f"`--model` {place.address} cannot be loaded ({first_line(error)}); check the spelling and the network,"
                 " or give the folder of a model."

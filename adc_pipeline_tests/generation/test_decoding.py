@@ -1,5 +1,7 @@
 """What is drawn obeys the grammar, and what is shown is whole characters and no marker."""
 
+import unicodedata
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -32,8 +34,10 @@ def streamed(tokenizer: MarkerTokenizer, ids: list[int]) -> list[str]:
 @given(data=st.data())
 @settings(max_examples=150, deadline=None)
 def test_the_pieces_of_a_stream_are_the_text(tokenizer: MarkerTokenizer, data: st.DataObject) -> None:
-    """Of any tokens at all, half characters and the tokens of marker strings among them."""
-    texts = st.sampled_from(["<rejected>", "<reje", "<", "é", "🜂🜃", "word", "<background>", "\n"])
+    """Of any tokens at all, half characters, control characters and the tokens of marker strings among them."""
+    texts = st.sampled_from(
+        ["<rejected>", "\x01", "\x1b[2J", "ected>\x9b", "<reje", "<", "é", "🜂🜃", "word", "<background>", "\n"]
+    )
     some = st.one_of(
         st.lists(st.integers(0, len(tokenizer.tokenizer) - 1), max_size=6),
         texts.map(lambda text: tokenizer.ids([text])[0]),
@@ -41,6 +45,7 @@ def test_the_pieces_of_a_stream_are_the_text(tokenizer: MarkerTokenizer, data: s
     ids = [id for part in data.draw(st.lists(some, max_size=6)) for id in part]
     pieces = streamed(tokenizer, ids)
     decoded = str(tokenizer.tokenizer.decode(ids, skip_special_tokens=True))
+    decoded = "".join(each for each in decoded if each in "\t\n" or unicodedata.category(each) != "Cc")
     for marker in tokenizer.markers.strings():
         decoded = decoded.replace(marker, f"‹{marker[1:-1]}›")
     assert "".join(pieces) == decoded
@@ -91,6 +96,15 @@ def test_a_batch_continues_each_prompt_as_if_it_were_alone(replier: Replier) -> 
                     break
         expected.append(ids[len(prompt) :])
     assert continuations(model, prompts, stops, Sampling(temperature=0, max_new_tokens=12)) == expected
+
+
+def test_a_temperature_next_to_nothing_takes_the_likeliest(replier: Replier) -> None:
+    stops, prompt = stop_ids(replier.tokenizer), replier.tokenizer.ids(["a walk"])[0]
+    likeliest, cold = (
+        continuations(replier.model, [prompt], stops, Sampling(temperature=temperature, max_new_tokens=8))
+        for temperature in (0, 1e-40)
+    )
+    assert cold == likeliest
 
 
 @pytest.mark.parametrize("setting", [{"temperature": -1}, {"top_p": 0}, {"top_p": 1.1}, {"max_new_tokens": 0}])

@@ -77,11 +77,20 @@ def test_an_empty_post_is_refused(
     assert capfd.readouterr().err.startswith("The post is empty")
 
 
-def test_the_screen_shows_names_at_a_terminal_only_and_nothing_that_controls_it() -> None:
-    for heading, expected in ((True, "ann:\nred[2J\ttext\n"), (False, "red[2J\ttext\n")):
+@pytest.mark.parametrize("closed", ["stdin", "stdout"])
+def test_a_closed_stream_is_said_to_be(
+    closed: str, small_model: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, closed, None)
+    assert main(["--model", str(small_model)]) == 2
+    assert capfd.readouterr().err.startswith("Standard input or output is closed")
+
+
+def test_the_screen_shows_names_at_a_terminal_only() -> None:
+    for heading, expected in ((True, "ann:\nred\ttext\n"), (False, "red\ttext\n")):
         out = io.StringIO()
         screen = Screen(out, speaks=True, heading=heading)
-        for piece in ("a", "nn\nre", "d\x1b[2J\t", "te\x9bxt"):
+        for piece in ("a", "nn\nre", "d\t", "te", "xt"):
             screen.show(piece)
         screen.end()
         assert out.getvalue() == expected

@@ -1,5 +1,6 @@
 """A model answers posts: within its context, within the grammar, and laid out as it was trained."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -117,6 +118,21 @@ def test_a_model_without_markers_is_refused_by_name(small_model: Path, tmp_path:
     (tmp_path / "config.json").symlink_to(small_model / "config.json")
     with pytest.raises(PipelineError, match=r"THERE has no markers; name a model that this pipeline trained"):
         Replier.load(inside(tmp_path, "THERE"))
+
+
+def test_a_folder_with_weights_cut_off_is_refused(small_model: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "m"
+    shutil.copytree(small_model, folder)
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(PipelineError, match="cannot be loaded"):
+        Replier.load(inside(folder, str(folder)))
+
+
+def test_what_no_encoding_knows_is_taken_all_the_same(replier: Replier) -> None:
+    conversation = replier.about("A title\nand \ud800 a text", speaker="\udcff")
+    assert conversation.background == "?\nA title\nand ? a text"
+    assert replier.reply(replier.with_turn(conversation, "no \udfff", "rejected"), WILD).text
 
 
 def test_a_folder_with_broken_weights_is_refused(small_model: Path, tmp_path: Path) -> None:
