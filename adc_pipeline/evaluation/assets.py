@@ -1,7 +1,6 @@
 """Dagster's view of the evaluation: one for each model, and the comparison of both with their base."""
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -143,13 +142,21 @@ def perplexity_check(asset: dg.AssetsDefinition) -> dg.AssetChecksDefinition:
 
     @dg.asset_check(asset=asset, name="learned_something", blocking=True)
     def learned_something(workspace: Workspace) -> dg.AssetCheckResult:
-        """Held-out perplexity is finite and below the untrained model's."""
+        """Held-out perplexity is finite and below the base model's."""
         from adc_pipeline.evaluation.evaluation import Evaluation
 
         result = Evaluation.read(workspace.store.current(name).path)
         ours, base = result.model["perplexity"].value, result.base["perplexity"].value
-        passed = ours is not None and base is not None and math.isfinite(ours) and ours < base
-        return dg.AssetCheckResult(passed=passed, metadata={"perplexity": ours, "base.perplexity": base})
+        why = None
+        if ours is None or base is None:
+            why = "No conversation of the test split could be asked about: give it a larger share (`shares`)."
+        elif not result.learned_something():
+            why = (
+                f"Held-out perplexity is {ours:,.2f}, not below the base model's {base:,.2f}: train longer, or slower."
+            )
+        return dg.AssetCheckResult(
+            passed=why is None, description=why, metadata={"perplexity": ours, "base.perplexity": base}
+        )
 
     return learned_something
 

@@ -14,9 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
-from adc_pipeline.evaluation.bootstrap import Difference, holm, paired_difference
+from adc_pipeline.evaluation.bootstrap import Difference, Estimate, holm, paired_difference
 from adc_pipeline.evaluation.evaluation import Evaluation
 from adc_pipeline.evaluation.figures import draw
+from adc_pipeline.evaluation.learned import told_alike
 from adc_pipeline.evaluation.report import comparison_page
 from adc_pipeline.evaluation.settings import ComparisonSettings
 
@@ -87,7 +88,7 @@ def paired_differences(first: Path, second: Path, settings: ComparisonSettings |
     paired: tuple[str, ...] = PAIRED
     if one.test_split == other.test_split:
         paired += PAIRED_OF_ONE_DATASET
-        if one.markers == other.markers:
+        if told_alike(one.markers, other.markers):
             paired += PAIRED_IF_TOLD_ALIKE
     shared: dict[str, list[tuple[str, float, float, float]]] = {}
     for key, (value, weight) in ours.items():
@@ -119,13 +120,9 @@ def compare(evaluations: Mapping[str, Path], out: Path, settings: ComparisonSett
     text = json.dumps(comparison.metrics(), indent=1, allow_nan=False)
     (out / "comparison.json").write_text(text + "\n")
     length = next((each.length for each in read.values() if each.length), {})
-    # Over walks, the base has figures on every dataset's own cases; the plots show those with most cases.
-    everywhere = [dict(each.base) for each in read.values()]
-    base = {
-        measure: max((each[measure] for each in everywhere if measure in each), key=lambda estimate: estimate.cases)
-        for measure in dict.fromkeys(measure for each in everywhere for measure in each)
-    }
-    models = {name: each.model for name, each in read.items()}
-    plots = draw(out, {"base model": base, **models, "length alone": length})
+    series: dict[str, Mapping[str, Estimate]] = {name: each.model for name, each in read.items()}
+    # Each model's own, since the measures over walks are of each dataset's own cases.
+    series |= {f"base of {name}": each.base for name, each in read.items()}
+    plots = draw(out, {**series, "length alone": length})
     (out / "report.html").write_text(comparison_page(comparison, plots), encoding="utf-8")
     return comparison

@@ -3,14 +3,16 @@
 Everything is written into a folder that the caller has made, and that nobody reads before the caller
 renames it. On the sample corpus (169 test conversations, 2,400 queries, 0.6 million parameters) all of it
 takes about 6.5 s of one core after the imports: 1.8 s of scoring for each of the two models,
-1.9 s of plots, 0.3 s of samples, 0.5 s of intervals and tests.
+1.9 s of plots, 0.3 s of samples of each, 0.5 s of intervals and tests.
 """
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,7 @@ from adc_pipeline.evaluation.figures import draw
 from adc_pipeline.evaluation.learned import Learned
 from adc_pipeline.evaluation.measures import Measured
 from adc_pipeline.evaluation.report import evaluation_page
-from adc_pipeline.evaluation.samples import sample, sample_figures, write_samples
+from adc_pipeline.evaluation.samples import Sample, sample, sample_figures, write_samples
 from adc_pipeline.evaluation.scoring import Progress, Scorer, Scores
 from adc_pipeline.evaluation.settings import EvaluationSettings
 from adc_pipeline.walks.datasets import split_file
@@ -90,6 +92,11 @@ class Evaluation:
                 }
         return flat
 
+    def learned_something(self) -> bool:
+        """Whether held-out perplexity is finite and below the base model's; not so where nothing was held out."""
+        ours, base = self.model["perplexity"].value, self.base["perplexity"].value
+        return ours is not None and base is not None and math.isfinite(ours) and ours < base
+
     @classmethod
     def read(cls, folder: Path) -> "Evaluation":
         """What `evaluate` wrote into `folder`."""
@@ -130,12 +137,14 @@ def evaluate(
     cases = read_cases(dataset, utterances, ranked, format, speakers, settings, out / "spill", markers=learned.markers)
     marked = learned.markers != "none"
     scores = scorer.score(cases.queries, cases.ask_text, progress, "model", cases.told, marked)
-    samples = [] if "samples" in learned.left_out else sample(scorer, cases, settings)
+    base_scorer = cache(lambda: Scorer.load(base, settings))
+    samples: list[Sample] = []
+    if settings.samples and "samples" not in learned.left_out:
+        samples = sample(scorer, cases, settings, "model") + sample(base_scorer(), cases, settings, "base model")
     samples = [one for one in samples if f"samples.{one.verdict}" not in learned.left_out]
 
     def ask_base() -> Scores:
-        scorer = Scorer.load(base, settings)
-        return scorer.score(cases.queries, cases.ask_text, progress, "base model", cases.told, marked)
+        return base_scorer().score(cases.queries, cases.ask_text, progress, "base model", cases.told, marked)
 
     asked = (code_version("evaluation"), folder_digest(base), settings.max_context_tokens, cases.queries, cases.told)
     base_scores = recalled(remembered, (*asked, marked, cases.ask_text.tobytes()), ask_base)

@@ -7,7 +7,7 @@ gap; a plot of measures that no series has is not drawn. Cost: about 1.9 s for t
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from adc_pipeline.evaluation.bootstrap import Estimate
 from adc_pipeline.evaluation.measures import BINS, GAP_BINS, K_BINS, RELIABILITY
@@ -86,10 +86,13 @@ def level(axes: "Axes", value: float, label: str) -> None:
 
 
 def legend(figure: "Figure") -> None:
-    """One legend below the plot, with the series of its first panel, which has all of them."""
-    handles, labels = figure.axes[0].get_legend_handles_labels()
-    columns = min(len(labels), 5)
-    figure.legend(handles, labels, loc="outside lower center", ncols=columns, columnspacing=1.2, frameon=False)
+    """One legend below the plot, with the series of all its panels, of which each may lack some."""
+    shown: dict[str, Any] = {}
+    for axes in figure.axes:
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+            shown.setdefault(label, handle)
+    columns = min(len(shown), 4)
+    figure.legend(shown.values(), shown, loc="outside lower center", ncols=columns, columnspacing=1.2, frameon=False)
 
 
 def with_cases(series: Series, measure: str, label: str) -> str:

@@ -27,6 +27,15 @@ REASONS = {
 STRIPPED = "the model was trained on texts in which a line break stands in place of every marker"
 
 
+def told_alike(one: str, other: str) -> bool:
+    """Whether bits per byte of two models may be compared, by where their markers stand.
+
+    One that reads a turn's own verdict before the turn has been told more about it. A model without any markers is
+    compared with one that reads them after their turns: what the markers of earlier turns are worth is the question.
+    """
+    return (one == "before") == (other == "before")
+
+
 @dataclass(frozen=True)
 class Learned:
     """The objective, where its markers stand, and by measure why it is left out."""

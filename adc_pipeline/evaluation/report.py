@@ -183,11 +183,12 @@ def lengths_table(counts: Mapping[str, float | None]) -> Table:
     """How long held-out turns are, and how long and varied what the model writes."""
 
     def row(label: str, of: str) -> list[str]:
-        values = [counts.get(of.format(verdict)) for verdict in ("rejected", "accepted")]
+        names = [prefix + of.format(verdict) for prefix in ("", "base.") for verdict in ("rejected", "accepted")]
+        values = [counts.get(name) for name in names]
         return [label, *("–" if value is None else f"{value:,.2f}" for value in values)]
 
     return Table(
-        ["mean", "rejected", "accepted"],
+        ["mean", "rejected", "accepted", "base model, rejected", "base model, accepted"],
         [
             row("bytes of a held-out turn with this verdict", "bytes.{}"),
             row("words of a sample after this verdict", "samples.{}.words"),
@@ -200,10 +201,11 @@ def lengths_table(counts: Mapping[str, float | None]) -> Table:
 
 
 def side_by_side(samples: "Sequence[Sample]") -> "list[dict[str, Sample]]":
-    """Samples of one prompt together, by verdict."""
+    """Samples of one prompt together, by what stands above each."""
     together: dict[tuple[str, str], dict[str, Sample]] = {}
     for sample in samples:
-        together.setdefault((sample.conversation_id, sample.prompt), {})[sample.verdict] = sample
+        above = ("base model, " if sample.writer == "base model" else "") + f"after {sample.verdict}"
+        together.setdefault((sample.conversation_id, sample.prompt), {})[above] = sample
     return list(together.values())
 
 
@@ -252,7 +254,7 @@ def evaluation_page(
         f"{counts['conversations.evaluated']:,} of the {counts['conversations.test']:,} conversations of the test"
         f" split; objective {evaluation.objective}."
     )
-    return page(" ".join(["Evaluation", provenance.get("model", "")]).strip(), lead, sections)
+    return page(" of ".join(["Evaluation", *filter(None, [provenance.get("dataset")])]), lead, sections)
 
 
 def differences_table(comparison: "Comparison", pair: tuple[str, str]) -> Table:

@@ -4,10 +4,11 @@ A table to be read by people, with the few figures that help them to read it. Al
 generated as one batch with the key-value cache, are at least one token long (most conversations end after
 an accepted turn, and an empty line says nothing), and end at the first marker. A model that reads a verdict
 before its turn (`conditional`) is asked for a turn of that verdict, after one that was accepted. Cost: 16 contexts, two
-verdicts, 64 tokens: about 0.3 s with the small model on two cores.
+verdicts, 64 tokens: about 0.3 s for each of two small models on two cores.
 """
 
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -17,7 +18,10 @@ from adc_pipeline.evaluation.settings import EvaluationSettings
 from adc_pipeline.walks.markers import Verdict
 
 End = Literal["accepted", "rejected", "background", "end", "length"]
+Writer = Literal["model", "base model"]
 
+# What the names of a writer's figures begin with.
+PREFIX: dict[Writer, str] = {"model": "", "base model": "base."}
 # Characters of the context's end that the table shows.
 PROMPT_TAIL = 400
 
@@ -29,6 +33,7 @@ class Sample:
     conversation_id: str
     prompt: str  # the end of the context, without markers
     verdict: Verdict
+    writer: Writer
     continuation: str  # without the marker that ended it
     ended: End  # by which marker, by the end of the text, or by the length that was allowed
     valid: bool  # no marker or other special token stands where the grammar of a walk has none
@@ -57,7 +62,7 @@ def sampled_contexts(cases: Cases, most: int) -> list[tuple[str, Query]]:
     return [(cases.conversations[number], query) for number, query in list(contexts.items())[:most]]
 
 
-def sample(scorer: Scorer, cases: Cases, settings: EvaluationSettings) -> list[Sample]:
+def sample(scorer: Scorer, cases: Cases, settings: EvaluationSettings, writer: Writer) -> list[Sample]:
     """Two continuations, after `rejected` and after `accepted`, for each of `settings.samples` contexts."""
     import torch
 
@@ -82,14 +87,20 @@ def sample(scorer: Scorer, cases: Cases, settings: EvaluationSettings) -> list[S
         # Of all tokens, and not held to the grammar: whether the model keeps it is one of the figures.
         sampling = Sampling(settings.temperature, top_p=1.0, max_new_tokens=settings.max_new_tokens)
         drawn = continuations(scorer.model, [ids for *_, ids in asked], stop_ids(tokenizer), sampling)
+    # Where markers stand before turns, the last turn is ended by the end of the text.
+    ends: set[End] = {"accepted", "rejected", "length"}
+    if told is not None:
+        ends.add("end")
     return [
-        judged(scorer, conversation, query, verdict, ids)
+        judged(scorer, conversation, query, verdict, writer, ids, ends)
         for (conversation, query, verdict, _), ids in zip(asked, drawn, strict=True)
     ]
 
 
-def judged(scorer: Scorer, conversation: str, query: Query, verdict: Verdict, ids: list[int]) -> Sample:
-    """A continuation of token ids as a row of the table."""
+def judged(
+    scorer: Scorer, conversation: str, query: Query, verdict: Verdict, writer: Writer, ids: list[int], ends: set[End]
+) -> Sample:
+    """A continuation of token ids as a row of the table; `ends` are those that a turn may have."""
     tokenizer = scorer.tokenizer
     meanings: dict[int, End] = {
         tokenizer.accepted_id: "accepted",
@@ -106,10 +117,10 @@ def judged(scorer: Scorer, conversation: str, query: Query, verdict: Verdict, id
         conversation_id=conversation,
         prompt="\n\n".join([query.background, *(turn for turn, _ in query.turns), query.segment])[-PROMPT_TAIL:],
         verdict=verdict,
+        writer=writer,
         continuation=continuation,
         ended=ended,
-        valid=ended in ("accepted", "rejected", "length")
-        and not set(content) & set(tokenizer.tokenizer.all_special_ids),
+        valid=ended in ends and not set(content) & set(tokenizer.tokenizer.all_special_ids),
         words=len(words),
         distinct_1=distinct(words, 1),
         distinct_2=distinct(words, 2),
@@ -118,13 +129,15 @@ def judged(scorer: Scorer, conversation: str, query: Query, verdict: Verdict, id
 
 
 def sample_figures(samples: list[Sample]) -> dict[str, float | None]:
-    """Means over the samples after each verdict, as `samples.VERDICT.FIGURE`; None without samples."""
+    """Means over the samples after each verdict, as `samples.VERDICT.FIGURE`, and those of the base model with `base.`
+    before them; None without samples.
+    """
     figures: dict[str, float | None] = {}
-    for verdict in get_args(Verdict):
+    for writer, verdict in product(get_args(Writer), get_args(Verdict)):
+        of = [sample for sample in samples if (sample.writer, sample.verdict) == (writer, verdict)]
         for name in ("words", "distinct_1", "distinct_2", "repetition", "valid"):
-            values = [getattr(sample, name) for sample in samples if sample.verdict == verdict]
-            known = [float(value) for value in values if value is not None]
-            figures[f"samples.{verdict}.{name}"] = sum(known) / len(known) if known else None
+            known = [float(value) for sample in of if (value := getattr(sample, name)) is not None]
+            figures[PREFIX[writer] + f"samples.{verdict}.{name}"] = sum(known) / len(known) if known else None
     return figures
 
 

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,7 +32,7 @@ Evaluated = tuple[Path, Evaluation, list[tuple[str, int, int]]]
 
 SETTINGS = EvaluationSettings(draws=200, samples=4, max_new_tokens=24)
 COMPARED = ComparisonSettings(draws=200)
-PROVENANCE = {"model": "a model", "raw_corpus: corpus": "sample"}
+PROVENANCE = {"dataset": "random-walk", "raw_corpus: corpus": "sample"}
 
 
 def strictly_parsed(path: Path) -> dict[str, Any]:
@@ -114,7 +115,11 @@ def test_what_people_look_at_is_there(evaluated: Evaluated) -> None:
     assert "raw_corpus: corpus" in report
     assert report.count('<img src="data:image/png;base64,') == len(PLOTS)
     samples = pq.read_table(out / "samples.parquet").to_pylist()
-    assert len(samples) == 2 * SETTINGS.samples
+    assert len(samples) == 4 * SETTINGS.samples
+    assert "<title>Evaluation of random-walk</title>" in report
+    assert Counter(sample["writer"] for sample in samples) == dict.fromkeys(("model", "base model"), len(samples) // 2)
+    of = {name for name in evaluation.metrics() if name.endswith("rejected.valid")}
+    assert of == {"samples.rejected.valid", "base.samples.rejected.valid"}
     assert [sample["verdict"] for sample in samples[:2]] == ["rejected", "accepted"]
     assert samples[0]["prompt"] == samples[1]["prompt"]
     for sample in samples:
@@ -261,10 +266,9 @@ def test_what_means_nothing_for_a_model_is_left_out_with_the_reason(
     assert verdicts == {"conditional": {"accepted", "rejected"}, "filtering": {"accepted"}, "stripped": set()}[way]
     differences = compare({"mle": evaluated[0], way: out}, compared, COMPARED).differences["mle", way]
     families = {name.split(".")[0] for name in differences}
-    # A model that is told the verdicts beforehand knows more of a turn than one that is not, and one that is told
-    # none at all knows less.
+    # A model that is told a turn's verdict before it knows more of the turn than one that is not.
     alike = {"in_context_improvement"}
-    assert families == ({*alike, "bits_per_byte"} if way == "filtering" else alike)
+    assert families == (alike if way == "conditional" else {*alike, "bits_per_byte"})
 
 
 def test_a_model_that_reads_verdicts_beforehand_is_asked_for_turns_by_their_verdict(
@@ -284,7 +288,11 @@ def test_a_model_that_reads_verdicts_beforehand_is_asked_for_turns_by_their_verd
     monkeypatch.setattr("adc_pipeline.generation.decoding.continuations", noted)
     evaluate(model, base_folder, stages.dataset, stages.utterances, stages.ranked, out, SETTINGS)
     texts = [walk["text"] for walk in read_walks(stages.dataset, "test")]
-    assert len(prompts) == 2 * SETTINGS.samples
+    assert len(prompts) == 4 * SETTINGS.samples
+    assert prompts[: len(prompts) // 2] == prompts[len(prompts) // 2 :]
+    ends = {"accepted", "rejected", "length", "end"}
+    for sample in pq.read_table(out / "samples.parquet").to_pylist():
+        assert sample["valid"] == (sample["ended"] in ends)
     for number, prompt in enumerate(prompts):
         background, _, turns = prompt.partition("<background>")
         nothing, told, turn, asked_for, end = re.split("(<accepted>|<rejected>)", turns)

@@ -34,8 +34,8 @@ class Reader(HTMLParser):
         self.text += data
 
 
-def sample(verdict: str, prompt: str, continuation: str) -> Sample:
-    return Sample("c", prompt, verdict, continuation, "length", True, 1, 1.0, None, None)  # type: ignore[arg-type]
+def sample(verdict: str, prompt: str, continuation: str, writer: str = "model") -> Sample:
+    return Sample("c", prompt, verdict, writer, continuation, "length", True, 1, 1.0, None, None)  # type: ignore[arg-type]
 
 
 def read(prompt: str, continuation: str, cell: str) -> Reader:
@@ -70,8 +70,12 @@ def test_a_page_fetches_nothing_and_runs_nothing(tmp_path: Path) -> None:
 
 def test_samples_of_one_prompt_stand_side_by_side() -> None:
     samples = [sample("rejected", "a", "1"), sample("accepted", "a", "2"), sample("accepted", "b", "3")]
-    found = [{verdict: one.continuation for verdict, one in both.items()} for both in side_by_side(samples)]
-    assert found == [{"rejected": "1", "accepted": "2"}, {"accepted": "3"}]
+    samples += [sample("rejected", "a", "4", "base model")]
+    found = [{above: one.continuation for above, one in together.items()} for together in side_by_side(samples)]
+    assert found == [
+        {"after rejected": "1", "after accepted": "2", "base model, after rejected": "4"},
+        {"after accepted": "3"},
+    ]
 
 
 def test_figures_say_what_they_rest_on() -> None:
