@@ -1,7 +1,9 @@
 """Dagster's view of the evaluation: one for each model, and the comparison of both with their base."""
 
 import json
+import platform
 from collections.abc import Mapping, Sequence
+from importlib.metadata import version
 from typing import Any
 
 import dagster as dg
@@ -79,7 +81,7 @@ def evaluation_asset(kind: WalkKind) -> dg.AssetsDefinition:
                 provenance=provenance(trained, [tuned, base, walks, ranked, read, corpus]),
             )
             registered = json.loads((tuned.path / REGISTERED).read_text())
-            publish(making, result.metrics(), headline_table(result).markdown(), registered["logged_model_id"])
+            publish(making, result.metrics(), headline_table(result).markdown(), model=registered["logged_model_id"])
         return making.result()
 
     return evaluation
@@ -115,25 +117,34 @@ def comparison(
 
 
 def provenance(trained: Mapping[str, Any], artefacts: Sequence[Artefact]) -> dict[str, str]:
-    """What was trained, and the digest and settings of everything that it and its evaluation came from."""
+    """What was trained, the digest and settings of all that it and its evaluation came from, and what computed it."""
     told = {name: str(value) for name, value in trained.items()}
     for artefact in artefacts:
         told[f"{artefact.name}: digest"] = artefact.digest
         told |= {f"{artefact.name}: {name}": str(value) for name, value in flattened(artefact.settings).items()}
-    return told
+    told["version of Python"] = platform.python_version()
+    return told | {f"version of {name}": version(name) for name in ("torch", "transformers", "duckdb")}
 
 
 def publish(
-    making: Materialization[Any], metrics: dict[str, float | None], table: str, model: str | None = None
+    making: Materialization[Any],
+    metrics: dict[str, float | None],
+    table: str,
+    below: str = "",
+    model: str | None = None,
 ) -> None:
-    """Figures, report and plots for MLflow and Dagster; `model` is the logged model that they are about."""
+    """Figures, report and plots for MLflow and Dagster.
+
+    The report lies `below` the artefact's own folder; `model` is the logged model that the figures are about.
+    """
+    folder = making.folder / below
     known = {name: value for name, value in metrics.items() if value is not None}
     making.run.metrics(known, model=model)
     making.metadata |= {name: known[name] for name in HEADLINES if name in known}
-    making.run.files(making.folder)
+    making.run.files(folder)
     making.metadata["figures"] = dg.MetadataValue.md(table)
-    making.metadata["report"] = dg.MetadataValue.path(str(making.store.place(making.name) / "report.html"))
-    for plot in sorted(making.folder.glob("*.png")):
+    making.metadata["report"] = dg.MetadataValue.path(str(making.store.place(making.name) / below / "report.html"))
+    for plot in sorted(folder.glob("*.png")):
         making.metadata[plot.stem] = picture(plot.read_bytes(), plot.stem)
 
 

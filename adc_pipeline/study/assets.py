@@ -2,18 +2,21 @@
 
 import json
 import shutil
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
 import dagster as dg
 
+from adc_pipeline.artefacts import Artefact, Store
 from adc_pipeline.code_version import code_version
 from adc_pipeline.corpus.assets import utterances
+from adc_pipeline.evaluation.assets import provenance, publish
 from adc_pipeline.evaluation.settings import ComparisonSettings, EvaluationSettings
 from adc_pipeline.ranking.assets import ranked_replies
 from adc_pipeline.resources import Workspace, picture
 from adc_pipeline.run_config import SettingsConfig
-from adc_pipeline.study.cells import CODE_VERSION, comparable, inputs_of, walks_of
+from adc_pipeline.study.cells import CODE_VERSION, comparable, inputs_of, shared_settings, walks_of
 from adc_pipeline.study.grid import SEEDS, VARIANTS, VARIED, cell_name
 from adc_pipeline.training.assets import TRAINING_POOL, base_model, check_same_markers, fine_tune
 from adc_pipeline.training.settings import TrainingJob, TrainingSettings
@@ -43,6 +46,7 @@ def study_cell(
     The partition decides objective, markers, verdicts and seed; the other settings are those of every cell.
     """
     from adc_pipeline.evaluation.evaluation import evaluate
+    from adc_pipeline.evaluation.report import headline_table
 
     # Started by a tag, as from the command line, a run's key is plain text.
     key = CELLS.get_partition_key_from_str(context.partition_key).keys_by_dimension
@@ -59,7 +63,8 @@ def study_cell(
         base, walks = read["base_model"], read[cell.evaluated_on]
         for dataset in (read["top_2"], read["random_walk"]):
             check_same_markers(dataset, workspace.store.version("top_2", base.inputs["top_2"]))
-        making.run.parameters({"dataset": cell.source, "base_model": base.settings["name"]})
+        trained = {"dataset": cell.source, "base_model": base.settings["name"]}
+        making.run.parameters(trained)
         learned = walks_of(cell, read["top_2"].path, read["random_walk"].path, making.folder / "walks")
         model, work = making.folder / "model", workspace.store.home / "work" / name
         fine_tune(context, pipes, making, TrainingJob(making.settings, learned, base.path, model, work))
@@ -74,14 +79,13 @@ def study_cell(
             utterances=read["utterances"].path,
             ranked=read["ranked_replies"].path,
             out=evidence,
-            settings=EvaluationSettings(samples=0),
+            settings=EvaluationSettings(),
             speakers=walks.settings["speakers"],
             progress=lambda what, done, total: context.log.info(f"{what}: {done} of {total}"),
+            provenance=provenance(trained | own, origins(workspace.store, read)),
             remembered=workspace.store.home / "work" / "study_cell" / "base_scores",
         )
-        known = {key: value for key, value in result.metrics().items() if value is not None}
-        making.run.metrics(known)
-        making.run.files(evidence)
+        publish(making, result.metrics(), headline_table(result).markdown(), evidence.name)
         (model / "training.json").rename(evidence / "training.json")
         for folder in (model, making.folder / "walks", work):
             shutil.rmtree(folder, ignore_errors=True)
@@ -104,7 +108,12 @@ def study_table(
         if making.unchanged({"left_out": left_out}):
             return making.result()
         folders = {names[name]: cell.path / "evaluation" for name, cell in made.items()}
-        text = write_results(folders, making.folder, making.settings, left_out)
+        told: dict[str, str] = {}
+        for cell in list(made.values())[:1]:
+            shared = {f"every cell: {key}": value for key, value in shared_settings(cell).items()}
+            read = {key: workspace.store.version(key, digest) for key, digest in cell.inputs.items()}
+            told = provenance(shared, origins(workspace.store, read))
+        text = write_results(folders, making.folder, making.settings, left_out, told)
         missing = len(names) - len(made) - len(left_out)
         making.count({"cells": len(made), "cells.missing": missing, "cells.left_out": len(left_out)})
         making.run.files(making.folder)
@@ -112,3 +121,8 @@ def study_table(
         for plot in sorted(Path(making.folder).glob("*.png")):
             making.metadata[plot.stem] = picture(plot.read_bytes(), plot.stem)
     return making.result()
+
+
+def origins(store: Store, read: Mapping[str, Artefact]) -> list[Artefact]:
+    """What a cell is made of, and the corpus behind it."""
+    return [*read.values(), store.version("raw_corpus", read["utterances"].inputs["raw_corpus"])]

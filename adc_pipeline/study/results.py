@@ -170,11 +170,13 @@ def write_results(
     out: Path,
     settings: ComparisonSettings | None = None,
     left_out: Mapping[str, str] | None = None,
+    provenance: Mapping[str, str] | None = None,
 ) -> str:
     """Write `study.md`, `study.json`, `study.png` and `report.html` into the folder `out`; returns the Markdown.
 
     `folders` are those that `evaluate` wrote, by variant and seed; cells that have not been made are missed in
-    the text and nowhere else. `left_out` says of cells that have been made why they are not among them.
+    the text and nowhere else. `left_out` says of cells that have been made why they are not among them; `provenance`
+    where all cells come from, as names and values.
     """
     from adc_pipeline.study.figures import draw_study
 
@@ -199,6 +201,8 @@ def write_results(
         *(Section(title, (table.caption,), (), (table,)) for title, table in tables.items()),
         Section("How to read this", (INTERVALS, *MEANINGS)),
     ]
+    if provenance:
+        sections.append(Section("Provenance", (), (), (Table(["what", "value"], list(provenance.items())),)))
     (out / "report.html").write_text(page("Study", made, sections), encoding="utf-8")
     return text
 

@@ -63,6 +63,9 @@ def test_a_cell_keeps_its_evidence_and_not_its_weights(made: Path) -> None:
     assert varied == {"objective": "mle", "markers": "kept", "verdicts": "shuffled", "seed": 2, "max_steps": 5}
     evaluation = Evaluation.read(cell.path / "evaluation")
     assert evaluation.model["steering"].cases > 0
+    page = (cell.path / "evaluation" / "report.html").read_text()
+    assert "<title>Evaluation of both</title>" in page
+    assert Store(made).current("raw_corpus").digest in page
     assert not (made / "work" / cell_name(VARIANT, "2")).exists()
 
 
@@ -92,11 +95,16 @@ def test_a_made_cell_is_left_out_until_its_code_or_its_settings_change(
 
 def test_a_made_cell_and_its_result_are_taken_over(made: Path, home: Path) -> None:
     before = Store(made).current(cell_name(VARIANT, "2"))
-    for job, shown in (("study", {"training", "steps"}), ("study_result", {"result", "study"})):
+    for job, shown in (("study", {"training", "steps", "headline", "report"}), ("study_result", {"result", "study"})):
         (event,) = run_job(home, job).get_asset_materialization_events()
         assert event.materialization.metadata["unchanged"].value is True
         # What people look at stays on the asset's page.
         assert shown <= event.materialization.metadata.keys()
+    page = (Store(made).current("study_table").path / "report.html").read_text()
+    for name in ("raw_corpus", "top_2", "base_model"):
+        assert Store(made).current(name).digest in page
+    assert "every cell: max_steps" in page
+    assert "version of torch" in page
     assert Store(made).made_at(Store(made).current(before.name)) == Store(made).made_at(before)
 
 
