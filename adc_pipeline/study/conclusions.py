@@ -101,8 +101,8 @@ def _limits(study: "Study") -> str:
     seeds = {len(found) for found in study.seeds.values()}
     said = (
         "What this does not show: that another corpus, another base model or a longer training would give the same."
-        f" Each variant was trained from {' or '.join(map(str, sorted(seeds)))} seeds; intervals and tests are over"
-        " conversations and take the seeds as they are."
+        f" Seeds of a variant: {' or '.join(map(str, sorted(seeds)))}; intervals and tests are over conversations and"
+        " take the seeds as they are."
     )
     if fewest < FEW:
         said += f" Some figures rest on {fewest} conversations, too few for their intervals to be trusted."
