@@ -9,6 +9,7 @@ is compared with `mle` on another.
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
+from adc_pipeline.training.arrangement import arrangement_facts
 from adc_pipeline.training.settings import Objective, TrainingSettings
 
 Source = Literal["top-2", "random-walk", "both"]
@@ -46,6 +47,11 @@ class Variant:
     def evaluated_on(self) -> Literal["top_2", "random_walk"]:
         """The dataset whose test walks it is asked about: its own; of both the one with more rejected turns."""
         return "top_2" if self.source == "top-2" else "random_walk"
+
+    @property
+    def markers_stand(self) -> str:
+        """Where its model has its markers: `after` its turns, `before` them, or `none`."""
+        return str(arrangement_facts(self.settings(TrainingSettings(), 0))["markers"])
 
     def settings(self, common: TrainingSettings, seed: int) -> TrainingSettings:
         """How its cell is trained; `common` says all that the grid does not vary."""

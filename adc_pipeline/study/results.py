@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from adc_pipeline.evaluation.bootstrap import Difference, Estimate, holm, paired_difference, ratio_estimates
+from adc_pipeline.evaluation.learned import told_alike
 from adc_pipeline.evaluation.report import INTERVALS, MEANINGS, Section, Table, figure, p_value, page
 from adc_pipeline.evaluation.settings import ComparisonSettings
 from adc_pipeline.study.conclusions import conclusions
@@ -111,11 +112,10 @@ def _tests(estimates: Mapping[str, Mapping[str, Estimate]]) -> Iterable[Test]:
             yield Test(name, BASE, measure)
         variant = VARIANTS[name]
         reference = variant.reference.name
-        # A model that reads a turn's verdict beforehand has been told more about the turn.
-        told = variant.objective == "conditional"
+        alike = told_alike(variant.markers_stand, variant.reference.markers_stand)
         if reference != name and reference in estimates:
             for measure in found:
-                if measure in estimates[reference] and not (told and measure.startswith("bits_per_byte")):
+                if measure in estimates[reference] and (alike or not measure.startswith("bits_per_byte")):
                     yield Test(name, reference, measure)
     references = [name for name in estimates if VARIANTS[name].reference.name == name]
     for place, first in enumerate(references):

@@ -32,3 +32,9 @@ def test_a_cell_keeps_what_the_grid_does_not_vary() -> None:
     settings = Variant("both", "awr").settings(common, 2)
     assert (settings.objective, settings.seed, settings.learning_rate) == ("awr", 2, 1e-3)
     assert Variant("top-2", verdicts="shuffled").settings(common, 0).verdicts == "shuffled"
+
+
+def test_a_variant_knows_where_its_markers_stand() -> None:
+    stand = {name: variant.markers_stand for name, variant in VARIANTS.items() if variant.markers_stand != "after"}
+    before = {f"{source}.conditional": "before" for source in get_args(Source)}
+    assert stand == before | {f"{source}.mle.stripped": "none" for source in get_args(Source)}

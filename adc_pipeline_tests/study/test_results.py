@@ -170,8 +170,10 @@ def test_what_rejected_replies_do_is_said_beside_what_they_do_without_markers(tm
 
 def test_models_that_were_told_more_are_not_compared_by_bits(tmp_path: Path) -> None:
     measures = ("in_context_improvement", "bits_per_byte.accepted")
-    made = {(name, 0): write_cell(tmp_path / name, 0.5, 0, measures) for name in ("top-2.mle", "top-2.conditional")}
-    tests = read_study(made, SETTINGS).tests
+    names = ("top-2.mle", "top-2.conditional", "top-2.mle.stripped")
+    tests = read_study({(name, 0): write_cell(tmp_path / name, 0.5, 0, measures) for name in names}, SETTINGS).tests
+    # Neither of these was told a turn's verdict before it.
+    assert Test("top-2.mle.stripped", "top-2.mle", "bits_per_byte.accepted") in tests
     assert Test("top-2.conditional", "top-2.mle", "in_context_improvement") in tests
     assert Test("top-2.conditional", "top-2.mle", "bits_per_byte.accepted") not in tests
     assert Test("top-2.conditional", BASE, "bits_per_byte.accepted") in tests
