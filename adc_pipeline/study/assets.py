@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -108,11 +108,7 @@ def study_table(
         if making.unchanged({"left_out": left_out}):
             return making.result()
         folders = {names[name]: cell.path / "evaluation" for name, cell in made.items()}
-        told: dict[str, str] = {}
-        for cell in list(made.values())[:1]:
-            shared = {f"every cell: {key}": value for key, value in shared_settings(cell).items()}
-            read = {key: workspace.store.version(key, digest) for key, digest in cell.inputs.items()}
-            told = provenance(shared, origins(workspace.store, read))
+        told = provenance_of(workspace.store, list(made.values())) if made else {}
         text = write_results(folders, making.folder, making.settings, left_out, told)
         missing = len(names) - len(made) - len(left_out)
         making.count({"cells": len(made), "cells.missing": missing, "cells.left_out": len(left_out)})
@@ -126,3 +122,16 @@ def study_table(
 def origins(store: Store, read: Mapping[str, Artefact]) -> list[Artefact]:
     """What a cell is made of, and the corpus behind it."""
     return [*read.values(), store.version("raw_corpus", read["utterances"].inputs["raw_corpus"])]
+
+
+def provenance_of(store: Store, cells: Sequence[Artefact]) -> dict[str, str]:
+    """What all cells have in common, their seeds, and the libraries that they, not this table, were made with."""
+    shared = {f"every cell: {key}": value for key, value in shared_settings(cells[0]).items()}
+    seeds = ", ".join(map(str, sorted({cell.settings["seed"] for cell in cells})))
+    read = {key: store.version(key, digest) for key, digest in cells[0].inputs.items()}
+    facts = [json.loads((cell.path / "evaluation" / "training.json").read_text()) for cell in cells]
+    versions = {
+        f"version of {name}": ", ".join(sorted({each["versions"][name] for each in facts}))
+        for name in facts[0]["versions"]
+    }
+    return provenance({"seeds": seeds} | shared, origins(store, read)) | versions

@@ -104,6 +104,7 @@ def test_a_made_cell_and_its_result_are_taken_over(made: Path, home: Path) -> No
     for name in ("raw_corpus", "top_2", "base_model"):
         assert Store(made).current(name).digest in page
     assert "every cell: max_steps" in page
+    assert "<td>seeds</td><td>2</td>" in page
     assert "version of torch" in page
     assert Store(made).made_at(Store(made).current(before.name)) == Store(made).made_at(before)
 
