@@ -1,0 +1,47 @@
+"""What the check of an evaluation says when it does not pass."""
+
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from adc_pipeline.artefacts import Artefact, Store
+from adc_pipeline.evaluation.assets import perplexity_check, top_2_evaluation
+from adc_pipeline.evaluation.bootstrap import Estimate
+from adc_pipeline.evaluation.evaluation import Evaluation
+from adc_pipeline.resources import Workspace
+from adc_pipeline_tests.promotion.evaluations import write_evaluation
+
+
+def checked(home: Path, monkeypatch: pytest.MonkeyPatch, ours: float | None, base: float | None) -> dg.AssetCheckResult:
+    """The check of an evaluation in place with these perplexities."""
+    monkeypatch.setenv("ADC_HOME", str(home))
+    store = Store(home)
+    with store.aside("top_2_evaluation") as folder:
+        evaluation = Evaluation.read(write_evaluation(folder, {"c": 1.0}))
+        found = [{"perplexity": Estimate(value, None, None, 0, 0)} for value in (ours, base)]
+        evaluation = replace(evaluation, model=found[0], base=found[1])
+        (folder / "evaluation.json").write_text(json.dumps(asdict(evaluation)))
+        store.put(folder, Artefact("top_2_evaluation", folder, "0" * 32))
+    result = perplexity_check(top_2_evaluation)(workspace=Workspace())
+    assert isinstance(result, dg.AssetCheckResult)
+    return result
+
+
+@pytest.mark.parametrize(
+    ("ours", "base", "sentence"),
+    [
+        (2.0, 3.0, None),
+        (3.0, 3.0, "Held-out perplexity is 3.00, not below the base model's 3.00"),
+        (float("inf"), 3.0, "Held-out perplexity is inf, not below"),
+        (None, None, "No conversation of the test split could be asked about: give it a larger share (`shares`)."),
+    ],
+)
+def test_it_says_why_it_failed(
+    ours: float | None, base: float | None, sentence: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result = checked(tmp_path, monkeypatch, ours, base)
+    assert result.passed == (sentence is None)
+    assert (result.description or "").startswith(sentence or "")
