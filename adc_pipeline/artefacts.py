@@ -284,6 +284,9 @@ def _renew(version: Path, folder: Path) -> None:
     found = ((path, version / path.relative_to(folder)) for path in folder.rglob("*"))
     new = [(path, old) for path, old in found if path.name in UNHASHED or path.is_symlink() or old.is_symlink()]
     for path, old in sorted(new, key=lambda pair: pair[0] == folder / "artefact.json"):
+        # With a folder that took the place of a link, all that lies in it has moved.
+        if not os.path.lexists(path):
+            continue
         # A link became a folder, which moves whole, or the other way round.
         if old.is_dir() and not old.is_symlink():
             shutil.rmtree(old)

@@ -92,6 +92,7 @@ def test_the_same_content_as_a_link_and_as_a_folder(tmp_path: Path) -> None:
             else:
                 (folder / "corpus").mkdir()
                 (folder / "corpus" / "data.txt").write_text("a")
+                (folder / "corpus" / "README.md").write_text("of no account")
             made = store.put(folder, Artefact("raw_corpus", folder, "0" * 32))
         assert (made.path / "corpus").is_symlink() == linked
         assert (made.path / "corpus" / "data.txt").read_text() == "a"
