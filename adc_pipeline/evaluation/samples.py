@@ -87,12 +87,12 @@ def sample(scorer: Scorer, cases: Cases, settings: EvaluationSettings, writer: W
         # Of all tokens, and not held to the grammar: whether the model keeps it is one of the figures.
         sampling = Sampling(settings.temperature, top_p=1.0, max_new_tokens=settings.max_new_tokens)
         drawn = continuations(scorer.model, [ids for *_, ids in asked], stop_ids(tokenizer), sampling)
-    # Where markers stand before turns, the last turn is ended by the end of the text.
-    ends: set[End] = {"accepted", "rejected", "length"}
+    ends: dict[Verdict, set[End]] = {verdict: {"accepted", "rejected", "length"} for verdict in verdicts}
     if told is not None:
-        ends.add("end")
+        # Where markers stand before turns, the end of the text ends a walk's last turn, which is an accepted one.
+        ends["accepted"].add("end")
     return [
-        judged(scorer, conversation, query, verdict, writer, ids, ends)
+        judged(scorer, conversation, query, verdict, writer, ids, ends[verdict])
         for (conversation, query, verdict, _), ids in zip(asked, drawn, strict=True)
     ]
 

@@ -280,19 +280,21 @@ def test_a_model_that_reads_verdicts_beforehand_is_asked_for_turns_by_their_verd
     )
     out.mkdir()
     prompts: list[str] = []
+    tokenizer = AutoTokenizer.from_pretrained(model)
 
     def noted(_: Any, asked: list[list[int]], *rest: Any) -> list[list[int]]:
-        prompts.extend(AutoTokenizer.from_pretrained(model).batch_decode(asked))
-        return drawn(_, asked, *rest)
+        prompts.extend(tokenizer.batch_decode(asked))
+        return [[*ids[:-1], tokenizer.eos_token_id] for ids in drawn(_, asked, *rest)]
 
     monkeypatch.setattr("adc_pipeline.generation.decoding.continuations", noted)
     evaluate(model, base_folder, stages.dataset, stages.utterances, stages.ranked, out, SETTINGS)
     texts = [walk["text"] for walk in read_walks(stages.dataset, "test")]
     assert len(prompts) == 4 * SETTINGS.samples
     assert prompts[: len(prompts) // 2] == prompts[len(prompts) // 2 :]
-    ends = {"accepted", "rejected", "length", "end"}
     for sample in pq.read_table(out / "samples.parquet").to_pylist():
-        assert sample["valid"] == (sample["ended"] in ends)
+        # Every walk ends with an accepted turn.
+        assert sample["ended"] == "end"
+        assert sample["valid"] == (sample["verdict"] == "accepted")
     for number, prompt in enumerate(prompts):
         background, _, turns = prompt.partition("<background>")
         nothing, told, turn, asked_for, end = re.split("(<accepted>|<rejected>)", turns)
