@@ -111,7 +111,7 @@ def paired(new: Evaluated, champion: Evaluated, settings: PromotionSettings) -> 
         if settings.metric.split(".")[0] in evaluation.left_out:
             return None, f"the evaluation of version {version} leaves it out, since {reason_of(evaluation, settings)}"
     if not told_alike(ours.markers, theirs.markers):
-        return None, "one was told a verdict before its turn and the other after it"
+        return None, "one was told a verdict before its turn and the other was not"
     if ours.test_split != theirs.test_split:
         return None, "they were evaluated on other test splits and share none of its cases"
     return None, "they share none of its cases"
