@@ -222,9 +222,14 @@ def pairs(
 ) -> Pairs:
     def rows() -> Iterator[tuple[Any, ...]]:
         caps = {"siblings": settings.max_siblings, "groups": settings.max_groups}
-        for conversation, better, worse, *rest in connection.execute(PAIRS, caps).fetchall():
+        found = connection.execute(PAIRS, caps).fetchall()
+        groups: dict[str, dict[str, None]] = {}
+        for _, better, worse, *_ in found:
+            groups.setdefault(trees.parent[better], {}).update({better: None, worse: None})
+        for conversation, better, worse, *rest in found:
             context = (trees.background[conversation], trees.ancestors(better))
-            queries = [numbers.verdict_after(Query(*context, trees.segment[id])) for id in (better, worse)]
+            siblings = tuple(trees.segment[id] for id in groups[trees.parent[better]])
+            queries = [numbers.verdict_after(Query(*context, trees.segment[id], siblings)) for id in (better, worse)]
             yield (conversation, f"{better}>{worse}", *queries, *rest)
 
     return table(Pairs, rows())

@@ -11,7 +11,7 @@ import json
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -132,6 +132,8 @@ def evaluate(
     """
     settings = settings or EvaluationSettings()
     learned = Learned.read(model)
+    if learned.longest_piece is not None:
+        settings = replace(settings, max_context_tokens=min(settings.max_context_tokens, learned.longest_piece))
     scorer = Scorer.load(model, settings)
     format = next(name for name, markers in FORMATS.items() if markers == scorer.tokenizer.markers)
     cases = read_cases(dataset, utterances, ranked, format, speakers, settings, out / "spill", markers=learned.markers)
@@ -173,6 +175,7 @@ def evaluate(
     counts = {
         "conversations.test": cases.test_conversations,
         "conversations.evaluated": len(cases.conversations),
+        "context_tokens": scorer.context_tokens,
         "queries": len(cases.queries),
         "queries.left_out": int((~fits).sum()),
         "queries.cut": int(cut[fits].sum()),

@@ -4,8 +4,12 @@ A model that read a verdict before its turn (`conditional`) is shown texts laid 
 verdict included: bits per byte are then of a turn given its verdict, and in-context improvement compares
 two such figures. After a turn it expects the next turn's marker, so nothing can be read there. A model that
 never met a rejected turn (`filtering`) is asked about the same texts as every other model, rejected turns
-included: how little these help it is what its in-context improvement is the control for. A model whose
-markers were stripped is shown texts without any, and asked about nothing that a marker tells.
+included: its in-context improvement says what these, and a marker that it has never met either, are worth to it
+when it was not taught to use them. A model whose markers were stripped is shown texts without any, and asked
+about nothing that a marker tells.
+
+Nor is a model asked further from the start of a text than the longest piece that it was trained on: at the places
+behind it, it knows nothing, and in-context improvement, whose one side is always the longer, would measure that.
 
 A figure without meaning is neither written nor drawn; the report gives the reason in its place.
 """
@@ -38,11 +42,12 @@ def told_alike(one: str, other: str) -> bool:
 
 @dataclass(frozen=True)
 class Learned:
-    """The objective, where its markers stand, and by measure why it is left out."""
+    """The objective, where its markers stand, by measure why it is left out, and the longest piece in tokens."""
 
     objective: str = "mle"
     markers: Literal["after", "before", "none"] = "after"
     left_out: Mapping[str, str] = field(default_factory=dict)
+    longest_piece: int | None = None
 
     @classmethod
     def read(cls, model: Path) -> "Learned":
@@ -58,7 +63,7 @@ class Learned:
             left_out["samples"] = reason
         elif markers == "after" and "steering" in left_out:
             left_out["samples.rejected"] = reason
-        return cls(objective, markers, left_out)
+        return cls(objective, markers, left_out, facts.get("train", {}).get("sequence_length"))
 
     def meaningful(self, measured: Sequence[Measured]) -> list[Measured]:
         """Without the measures that mean nothing; `a.b` is a reading of the measure `a`."""

@@ -68,6 +68,11 @@ TOLD = (
     " turn given its verdict, and a sample is a turn that it was asked for by its verdict."
 )
 
+OTHER_WALKS = (
+    "In-context improvement, calibration, bits per byte and perplexity are of the turns of each dataset's own walks, so"
+    " that two datasets are not to be compared by them; preference accuracy and steering ask both the same."
+)
+
 
 @dataclass(frozen=True)
 class Table:
@@ -289,6 +294,8 @@ def comparison_page(comparison: "Comparison", plots: Sequence[Path]) -> str:
     read = comparison.evaluations
     left_out = [f"{name}: {sentence}" for name, each in read.items() for sentence in missing(each)]
     told = [f"{name}: {TOLD}" for name, each in read.items() if each.markers == "before"]
+    if len({each.test_split for each in read.values()}) > 1:
+        told.append(OTHER_WALKS)
     sections = [
         Section("Headline", (INTERVALS, READING, *told, *left_out), plots[:1], (comparison_table(comparison),)),
         *(

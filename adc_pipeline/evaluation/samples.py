@@ -55,7 +55,7 @@ def sampled_contexts(cases: Cases, most: int) -> list[tuple[str, Query]]:
     """
     contexts: dict[int, Query] = {}
     for conversation, steered in zip(cases.steerings.conversation, cases.steerings.sibling_if_rejected, strict=True):
-        background, (*above, (turn, _)), _ = cases.queries[steered]
+        background, (*above, (turn, _)), *_ = cases.queries[steered]
         contexts.setdefault(int(conversation), Query(background, tuple(above), turn))
     for conversation, turn in zip(cases.turns.conversation, cases.turns.turn, strict=True):
         contexts.setdefault(int(conversation), cases.queries[turn])

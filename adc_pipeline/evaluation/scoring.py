@@ -48,11 +48,15 @@ SECONDS_BETWEEN_REPORTS = 2.0
 
 
 class Query(NamedTuple):
-    """A segment after a background and turns, all as they stand in a walk's text, without the markers."""
+    """A segment after a background and turns, all as they stand in a walk's text, without the markers.
+
+    `siblings` are the segments that it is compared with, itself among them: all are asked about after one context.
+    """
 
     background: str
     turns: tuple[tuple[str, Verdict], ...]
     segment: str
+    siblings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -95,9 +99,10 @@ def encoded(
     With `told`, markers stand before their turns, and each query's segment comes after the verdict in `told`.
     Unless `marked`, a line break stands in place of every marker.
     A longer context keeps the start of its background and its nearest turns: half of the room to the
-    background, or what the turns leave of it.
+    background, or what the turns leave of it. Siblings have the room that the longest of them leaves, of those that
+    fit at all.
     """
-    texts = dict.fromkeys(text for q in queries for text in (*(turn for turn, _ in q.turns), q.segment))
+    texts = dict.fromkeys(text for q in queries for text in (*(turn for turn, _ in q.turns), q.segment, *q.siblings))
     backgrounds = dict.fromkeys(q.background for q in queries)
     pieces = [np.array(ids, dtype=np.int64) for ids in tokenizer.ids(list(texts))]
     piece_of = {text: index for index, text in enumerate(texts)}
@@ -118,15 +123,17 @@ def encoded(
     cut = np.zeros(len(queries), dtype=bool)
     seen = np.zeros(len(queries), dtype=np.int64)
     for index, query in enumerate(queries):
-        segment = piece_of[query.segment]
+        segment, siblings = piece_of[query.segment], [piece_of[text] for text in query.siblings]
         turns = [(piece_of[text], marker_of[verdict]) for text, verdict in query.turns]
         sizes = [len(pieces[turn]) + 1 for turn, _ in turns]
         whole = len(tokenizer.bos_ids) + len(ids_of[query.background]) + 1
         ending = (segment,) if told is None else (marker_of[told[index]], segment)
-        room = context_tokens - sum(len(pieces[piece]) for piece in ending)
-        if room < min(whole, SHORTEST_BACKGROUND):
+        rooms = {piece: context_tokens - len(pieces[piece]) - len(ending) + 1 for piece in (segment, *siblings)}
+        least = min(whole, SHORTEST_BACKGROUND)
+        if rooms[segment] < least:
             paths.append(())
             continue
+        room = min(left for left in rooms.values() if left >= least)
         kept, nearest = fitted(whole, sizes, room)
         cut[index] = kept < whole or nearest > 0
         seen[index] = len(turns) - nearest

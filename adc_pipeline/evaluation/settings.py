@@ -30,7 +30,10 @@ class EvaluationSettings:
     )
     max_context_tokens: int = field(
         default=1024,
-        metadata={"description": "Longest context in tokens; a model with a shorter one keeps its own."},
+        metadata={
+            "description": "Longest text that is asked about, in tokens; never more than the model can read, nor than"
+            " the `sequence_length` of its training."
+        },
     )
     row_tokens: int = field(
         default=2048,

@@ -70,6 +70,8 @@ def continuations(
     All prompts are one batch with the key-value cache; a `streamer` takes one prompt only. Draws from
     torch's global generator.
     """
+    # What is not set below would be taken from here: a repetition penalty, say, that the base model came with.
+    model.generation_config = GenerationConfig()
     width = max(map(len, prompts))
     # Padding stands on the left and is masked, so that any id may stand there.
     ids = torch.tensor([[stops[0]] * (width - len(prompt)) + prompt for prompt in prompts])

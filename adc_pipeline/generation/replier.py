@@ -1,7 +1,7 @@
 """A model that answers posts: loaded from wherever it is, and asked for one reply at a time.
 
 What it was trained with, `training.json` beside its weights says: the objective (which decides how a
-conversation is laid out), the length of its rows, and whether its dataset names speakers. A model without
+conversation is laid out), the longest piece of a walk, and whether its dataset names speakers. A model without
 that file is taken for one of the default settings. Each reply reads its conversation anew: keeping the
 key-value cache between replies would save 15 ms for 300 tokens of the small model, and does not work for
 models that forget (sliding windows, state spaces).
@@ -71,8 +71,8 @@ class Replier:
         )
         self.spelling = Spelling(tokenizer, speaks=training.get("speakers") != "none")
         longest = getattr(model.config.get_text_config(), "max_position_embeddings", None) or UNKNOWN_CONTEXT
-        # Beyond the rows of its training, a model has never seen a marker that far from another.
-        seen = training.get("train", {}).get("row_length") or UNKNOWN_CONTEXT
+        # Further than the longest piece of a walk in its training, a model has never looked back.
+        seen = training.get("train", {}).get("sequence_length") or UNKNOWN_CONTEXT
         self.context_tokens: int = min(longest, seen)
         rows = next(model.get_input_embeddings().parameters()).shape[0]
         self.forbidden = forbidden_ids(tokenizer, rows)

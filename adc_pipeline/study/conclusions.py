@@ -104,6 +104,11 @@ def _limits(study: "Study") -> str:
         f" Seeds of a variant: {' or '.join(map(str, sorted(seeds)))}; intervals and tests are over conversations and"
         " take the seeds as they are."
     )
+    if (floor := len(study.corrected) / (1 + study.draws)) >= LEVEL:
+        said += (
+            f" With {study.draws:,} `draws` no p-value can be below {floor:.3f} when corrected for"
+            f" {len(study.corrected):,} tests, so that nothing can be shown: raise `draws` of study_table."
+        )
     if fewest < FEW:
         said += f" Some figures rest on {fewest} conversations, too few for their intervals to be trusted."
     return said

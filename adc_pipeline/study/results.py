@@ -54,6 +54,7 @@ class Study:
     base: Mapping[str, Mapping[str, Estimate]]
     tests: Mapping[Test, Difference]
     corrected: Mapping[Test, float]
+    draws: int  # of signs, so that no p-value is below 1 / (1 + draws)
 
 
 def read_study(folders: Mapping[tuple[str, int], Path], settings: ComparisonSettings) -> Study:
@@ -99,7 +100,7 @@ def read_study(folders: Mapping[tuple[str, int], Path], settings: ComparisonSett
                     settings.draw_seed,
                 )
     known = {test: difference.p for test, difference in tests.items() if difference.p is not None}
-    return Study(seeds, estimates, by_seed, base, tests, holm(known))
+    return Study(seeds, estimates, by_seed, base, tests, holm(known), settings.draws)
 
 
 def _tests(estimates: Mapping[str, Mapping[str, Estimate]]) -> Iterable[Test]:
@@ -236,6 +237,15 @@ def figures_table(study: Study) -> Table:
         f"Means over the seeds; intervals over {min(rests, default=0):,} to {max(rests, default=0):,} conversations."
         " A dash is a measure that means nothing for the variant."
     )
+    if len({VARIANTS[name].evaluated_on for name in study.estimates}) > 1:
+        caption += (
+            " In-context improvement and bits per byte are of top-2's turns for the variants of top-2, and of"
+            " random-walk's for the others: they are not compared."
+        )
+    if told := [name for name in study.estimates if VARIANTS[name].markers_stand == "before"]:
+        caption += (
+            f" Told the verdict before the turn, so that their bits per byte are not compared: {', '.join(told)}."
+        )
     return Table(["variant", "seeds", *MEASURES], rows, caption)
 
 

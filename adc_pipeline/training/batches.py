@@ -194,5 +194,6 @@ class PackedSplit:
             **self.pieces.counts,
             "rows": self.order.rows_per_epoch,
             "row_length": self.row,
+            "sequence_length": self.pieces.most,
             "fill": round(self.fill, 4),
         }

@@ -22,7 +22,7 @@ import torch
 
 from adc_pipeline.corpus.sample import write_sample
 from adc_pipeline.evaluation.cases import read_cases
-from adc_pipeline.evaluation.scoring import Scorer
+from adc_pipeline.evaluation.scoring import Query, Scorer
 from adc_pipeline.evaluation.settings import EvaluationSettings
 from adc_pipeline.training.model import prepare_base_model
 from adc_pipeline.training.settings import BaseModelSettings
@@ -54,11 +54,17 @@ def main() -> None:
             stages.dataset, stages.utterances, stages.ranked, "default", "names", settings, folder / "spill"
         )
         scorer = Scorer.load(base, settings)
-        queries, asked = cases.queries, cases.queries[:: given.share]
+        # What is asked of siblings is often asked of a walk's turns too; here the same question counts once.
+        asks: dict[Query, bool] = {}
+        for query, text in zip(cases.queries, cases.ask_text, strict=True):
+            question = query._replace(siblings=())
+            asks[question] = asks.get(question, False) or bool(text)
+        queries, ask_text = list(asks), np.array(list(asks.values()))
+        asked = queries[:: given.share]
         seconds: dict[str, list[float]] = {"scorer": [], "reference": []}
         for _ in range(given.rounds):
             start = time.perf_counter()
-            scores = scorer.score(queries, cases.ask_text)
+            scores = scorer.score(queries, ask_text)
             seconds["scorer"].append((time.perf_counter() - start) / len(queries))
             start = time.perf_counter()
             expected = [reference(scorer.model, scorer.tokenizer, query) for query in asked]
@@ -66,7 +72,7 @@ def main() -> None:
     text, odds = (np.array(column) for column in zip(*expected, strict=True))
     apart = max(
         np.abs(scores.log_odds[:: given.share] - odds).max(),
-        np.abs((scores.log_probability[:: given.share] - text)[cases.ask_text[:: given.share]]).max(),
+        np.abs((scores.log_probability[:: given.share] - text)[ask_text[:: given.share]]).max(),
     )
     best = {who: min(each) for who, each in seconds.items()}
     print(f"{len(queries):,} queries, {given.threads} threads, {scorer.device}; largest difference {apart:.1e}")

@@ -81,21 +81,21 @@ def search(stages: Stages, caps: EvaluationSettings) -> Search:
         groups = sorted({row["reply_to"] for row in inside if len(children(row["reply_to"])) > 1}, key=md5)
         for parent in groups[: caps.max_groups]:
             best = children(parent)[: caps.max_siblings]
-            for a in best:
-                for b in best:
-                    if a["score"] > b["score"]:
-                        found.pairs.add(
-                            (
-                                f"{a['id']}>{b['id']}",
-                                Query(start, above(a), segment(a)),
-                                Query(start, above(b), segment(b)),
-                                len(neutral(a["text"]).encode()),
-                                len(neutral(b["text"]).encode()),
-                                a["score"] - b["score"],
-                                abs(a["timestamp"] - b["timestamp"]) <= 3600,
-                                a["timestamp"] > b["timestamp"] and a["score"] >= 2 * b["score"] and b["score"] >= 2,
-                            )
-                        )
+            compared = [(a, b) for a in best for b in best if a["score"] > b["score"]]
+            siblings = tuple({row["id"]: segment(row) for both in compared for row in both}.values())
+            for a, b in compared:
+                found.pairs.add(
+                    (
+                        f"{a['id']}>{b['id']}",
+                        Query(start, above(a), segment(a), siblings),
+                        Query(start, above(b), segment(b), siblings),
+                        len(neutral(a["text"]).encode()),
+                        len(neutral(b["text"]).encode()),
+                        a["score"] - b["score"],
+                        abs(a["timestamp"] - b["timestamp"]) <= 3600,
+                        a["timestamp"] > b["timestamp"] and a["score"] >= 2 * b["score"] and b["score"] >= 2,
+                    )
+                )
         steerable = [row for row in inside if len(children(row["reply_to"])) > 1 and children(row["id"])]
         for x in sorted(steerable, key=lambda row: md5(row["id"]))[: caps.max_steering]:
             sibling = next(row for row in children(x["reply_to"]) if row["id"] != x["id"])

@@ -16,6 +16,7 @@ from adc_pipeline.evaluation.cases import QUERY_FIELDS, Cases
 from adc_pipeline.evaluation.comparison import compare, paired_differences
 from adc_pipeline.evaluation.evaluation import TESTED, Evaluation, evaluate
 from adc_pipeline.evaluation.figures import PLOTS
+from adc_pipeline.evaluation.scoring import encoded
 from adc_pipeline.evaluation.settings import ComparisonSettings, EvaluationSettings
 from adc_pipeline.generation.decoding import continuations as drawn
 from adc_pipeline.training.arrangement import arrangement_facts
@@ -143,7 +144,7 @@ def test_no_case_counts_whose_context_had_no_room_for_what_it_is_about(
         return len(tokenizer.bos_ids) + sum(len(ids) for ids in tokenizer.ids(list(texts))) + len(texts) - 1
 
     def fit(number: int, whole: bool) -> bool:
-        background, turns, segment = cases.queries[number]
+        background, turns, segment, *_ = cases.queries[number]
         # The background has half of what a reply leaves, or less where it is short.
         least = [background, *(text for text, _ in turns)] if whole else [turns[-1][0]]
         room_left = room - size(segment)
@@ -162,6 +163,41 @@ def test_no_case_counts_whose_context_had_no_room_for_what_it_is_about(
         }
         assert 0 < len(of) < len(kind.case)
         assert counts[f"{name}.left_out"] == len(kind.case) - len(of)
+
+
+def test_no_model_is_asked_further_than_it_was_trained(
+    model_folder: Path, base_folder: Path, stages: Stages, tmp_path: Path
+) -> None:
+    """Nor its base, which answers the same questions: as if the setting had been the training's own."""
+    model = tmp_path / "model"
+    shutil.copytree(model_folder, model)
+    (model / "training.json").write_text(json.dumps({"train": {"sequence_length": 96, "row_length": 4096}}))
+    found = []
+    for name, folder, room in (("trained", model, 1024), ("set", model_folder, 96), ("less", model, 64)):
+        (tmp_path / name).mkdir()
+        settings = replace(SETTINGS, max_context_tokens=room, samples=0)
+        folders = (folder, base_folder, stages.dataset, stages.utterances, stages.ranked, tmp_path / name)
+        found.append(evaluate(*folders, settings))
+    trained, as_set, less = found
+    assert trained == as_set
+    assert trained.counts["context_tokens"] == 96
+    assert less.counts["context_tokens"] == 64
+
+
+def test_siblings_are_compared_after_one_context(
+    model_folder: Path, base_folder: Path, stages: Stages, cases: Cases, tmp_path: Path
+) -> None:
+    settings = replace(SETTINGS, max_context_tokens=96, samples=0)
+    folders = (model_folder, base_folder, stages.dataset, stages.utterances, stages.ranked, tmp_path)
+    evaluate(*folders, settings)
+    rows = pq.read_table(tmp_path / "cases.parquet").to_pylist()
+    kept = {row["case"] for row in rows if row["measure"] == "preference_accuracy"}
+    what = encoded(cases.queries, MarkerTokenizer.load(model_folder), 96)
+    pairs = zip(cases.pairs.case, cases.pairs.better, cases.pairs.worse, strict=True)
+    contexts = {str(case): (what.paths[better][:-1], what.paths[worse][:-1]) for case, better, worse in pairs}
+    assert kept == {case for case, (one, other) in contexts.items() if one and other}
+    assert all(one == other for one, other in (contexts[case] for case in kept))
+    assert what.cut[cases.pairs.better].sum() > 10
 
 
 def test_a_second_run_gives_the_same_bytes(

@@ -171,6 +171,22 @@ def test_a_segment_longer_than_the_context_is_left_out(model_folder: Path) -> No
     assert scores.log_probability[1] < 0
 
 
+def test_siblings_are_asked_after_one_context_whatever_their_length(model_folder: Path) -> None:
+    """The longest of those that fit decides, so that none has seen more than another."""
+    tokenizer = Scorer.load(model_folder, EvaluationSettings()).tokenizer
+    turns = tuple((f"ann\nturn number {number}", "accepted") for number in range(10))
+    segments = ("cy\nYes.", "cy\nNo, and here is why not.", "cy\n" + "word " * 10, "cy\n" + "word " * 60)
+    queries = [Query("bob\nA title\n" + "background " * 30, turns, each, segments) for each in segments]  # type: ignore[arg-type]
+
+    def contexts(asked: list[Query]) -> list[list[int]]:
+        what = encoded(asked, tokenizer, 40)
+        return [[int(id) for piece in path[:-1] for id in what.pieces[piece]] for path in what.paths]
+
+    alone = contexts([query._replace(siblings=()) for query in queries])
+    assert alone[0] != alone[2] != []
+    assert contexts(queries) == [alone[2], alone[2], alone[2], []]
+
+
 def test_an_empty_segment_has_probability_one_and_a_verdict(scorer: Scorer) -> None:
     query = Query("bob\nA title\n", (("", "accepted"),), "")
     scores = scorer.score([query], np.ones(1, dtype=bool))

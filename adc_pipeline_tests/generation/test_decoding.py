@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from transformers import GenerationConfig
 
 from adc_pipeline.errors import PipelineError
 from adc_pipeline.generation.decoding import (
@@ -51,6 +52,14 @@ def test_the_pieces_of_a_stream_are_the_text(tokenizer: MarkerTokenizer, data: s
     assert "".join(pieces) == decoded
     assert all(pieces)
     assert not any(marker in "".join(pieces) for marker in tokenizer.markers.strings())
+
+
+def test_what_the_base_model_came_with_does_not_shape_what_is_drawn(replier: Replier) -> None:
+    prompt, stops = replier.tokenizer.ids(["A title"])[0], stop_ids(replier.tokenizer)
+    likeliest = Sampling(temperature=0, max_new_tokens=12)
+    usual = continuations(replier.model, [prompt], stops, likeliest)
+    replier.model.generation_config = GenerationConfig(repetition_penalty=9.0, num_beams=3)
+    assert continuations(replier.model, [prompt], stops, likeliest) == usual
 
 
 def test_a_character_of_several_tokens_comes_whole(tokenizer: MarkerTokenizer) -> None:

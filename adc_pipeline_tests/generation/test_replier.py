@@ -80,7 +80,7 @@ def test_a_long_conversation_stays_within_the_context(replier: Replier, prompts:
 
 
 def test_a_conditional_model_is_asked_by_the_marker(small_model: Path, tmp_path: Path) -> None:
-    facts = {"objective": "conditional", "markers": "before", "train": {"row_length": 64}}
+    facts = {"objective": "conditional", "markers": "before", "train": {"sequence_length": 64, "row_length": 256}}
     replier = trained_with(small_model, tmp_path / "m", **facts)
     assert replier.arranged.markers_first
     assert replier.context_tokens == 64

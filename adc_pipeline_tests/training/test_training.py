@@ -109,7 +109,7 @@ def test_the_division_into_passes_does_not_change_the_step(plain_gpt2: Path, dat
         facts = train(job)
         results.append([(line["loss"], line["grad_norm"]) for line in metrics(job)])
     assert facts["train"]["fill"] < 0.95
-    assert facts["train"]["row_length"] == 64
+    assert facts["train"]["row_length"] == facts["train"]["sequence_length"] == 64
     for one, other in zip(*results, strict=True):
         assert one == pytest.approx(other, rel=1e-5)
 
