@@ -10,7 +10,7 @@ import dagster as dg
 
 from adc_pipeline.automation.jobs import jobs
 from adc_pipeline.automation.schedules import schedules
-from adc_pipeline.automation.sensors import STALE, sensors
+from adc_pipeline.automation.sensors import STALE, sensors, stale_assets
 from adc_pipeline.corpus import assets as corpus
 from adc_pipeline.evaluation import assets as evaluation
 from adc_pipeline.promotion import assets as promotion
@@ -33,7 +33,7 @@ def kept_up(spec: dg.AssetSpec) -> dg.AssetSpec:
     if spec.group_name == "study":
         return spec
     # The corpus is made of nothing here: whether it is stale, the sensor of the corpus says.
-    condition = STALE if spec.deps else None
+    condition = STALE if spec.deps and stale_assets in sensors else None
     return spec.replace_attributes(automation_condition=condition, freshness_policy=EVERY_WEEK)
 
 

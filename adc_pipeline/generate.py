@@ -40,7 +40,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--temperature", type=float, help="0 takes the likeliest token (default: 0.8)")
     made.add_argument("--top-p", type=float, help="draw from the likeliest tokens of this share (default: 0.95)")
     made.add_argument(
-        "--max-new-tokens", type=int, help="longest reply, at most half of the model's context (default: 200)"
+        "--max-new-tokens", type=int, help="longest reply, at most half of what the model reads at once (default: 200)"
     )
     made.add_argument("--seed", type=int, help="the same replies for the same seed and input (default: none)")
     return made

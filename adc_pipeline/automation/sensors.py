@@ -7,7 +7,7 @@ import dagster as dg
 
 from adc_pipeline.artefacts import Store
 from adc_pipeline.automation.jobs import STUDY, WRITES, adc, datasets
-from adc_pipeline.automation.settings import read_automation, read_run_config
+from adc_pipeline.automation.settings import AutomationSettings, read_automation, read_run_config
 from adc_pipeline.automation.watch import Watch, look
 from adc_pipeline.corpus.source import SAMPLE, CorpusSettings
 from adc_pipeline.errors import PipelineError
@@ -66,4 +66,15 @@ stale_assets = dg.AutomationConditionSensorDefinition(
     run_tags=WRITES,
     description="Makes again what was made of something that has changed since.",
 )
-sensors = [changed_corpus, stale_assets]
+
+
+def sensors_for(settings: AutomationSettings) -> list[dg.SensorDefinition]:
+    """The sensors of an ADC_HOME.
+
+    Dagster gives the runs of `stale_assets` no configuration. Where schedules have one, they and that sensor would
+    make everything anew in turns, the one by what is set and the other by the defaults; so there is no such sensor.
+    """
+    return [changed_corpus] if settings.run_config else [changed_corpus, stale_assets]
+
+
+sensors = sensors_for(read_automation(Store.from_environment().home))

@@ -50,6 +50,18 @@ def test_every_asset_but_the_studys_goes_stale_and_overdue() -> None:
         assert (spec.automation_condition is not None) == (ours and spec.key != dg.AssetKey("raw_corpus"))
 
 
+def test_what_is_stale_is_not_made_by_other_settings_than_the_schedules(home: Path) -> None:
+    """Dagster gives such runs no configuration, so that there are none where one is set."""
+    (home / "automation.yaml").write_text("run_config: run.yaml\n")
+    code = (
+        "from adc_pipeline.definitions import defs\n"
+        "print([each.name for each in defs.get_repository_def().sensor_defs])\n"
+        "print({spec.automation_condition for spec in defs.resolve_all_asset_specs()})\n"
+    )
+    said = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert said.splitlines() == ["['changed_corpus']", "{None}"]
+
+
 def test_trainings_share_a_pool() -> None:
     nodes = {node.name: node for node in defs.resolve_job_def("adc").nodes_in_topological_order}
     pools = {name for name, node in nodes.items() if node.definition.pools}
