@@ -143,12 +143,12 @@ def test_no_file_holds_a_secret() -> None:
 
 
 def test_a_secret_that_is_given_reaches_only_whom_it_concerns() -> None:
-    given = project(POSTGRES_PASSWORD="p-1", AWS_SECRET_ACCESS_KEY="s-2")["services"]
+    given = project(POSTGRES_PASSWORD="p-1", AWS_SECRET_ACCESS_KEY="s-2", HF_TOKEN="t-3")["services"]
     having = {
         value: [name for name, service in given.items() if value in service["environment"].values()]
-        for value in ("p-1", "s-2")
+        for value in ("p-1", "s-2", "t-3")
     }
-    assert having == {"p-1": ["postgres"], "s-2": ["mlflow"]}
+    assert having == {"p-1": ["postgres"], "s-2": ["mlflow"], "t-3": ["code"]}
 
 
 def test_the_example_lists_every_setting_and_no_other() -> None:
