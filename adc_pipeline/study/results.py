@@ -244,7 +244,8 @@ def figures_table(study: Study) -> Table:
         )
     if told := [name for name in study.estimates if VARIANTS[name].markers_stand == "before"]:
         caption += (
-            f" Told the verdict before the turn, so that their bits per byte are not compared: {', '.join(told)}."
+            f" Bits per byte of {', '.join(told)} are of turns whose verdict was told before, and are not compared with"
+            " those of others."
         )
     return Table(["variant", "seeds", *MEASURES], rows, caption)
 

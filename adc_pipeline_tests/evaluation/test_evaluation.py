@@ -373,3 +373,9 @@ def test_measures_over_walks_are_not_compared_between_datasets(
     differences = paired_differences(evaluated[0], out, COMPARED)
     assert {name.split(".")[0] for name in differences} == {"preference_accuracy", "steering"}
     assert {difference.value for difference in differences.values()} == {0.0}
+    alike, other = tmp_path / "alike", tmp_path / "other"
+    for folder, second in ((alike, evaluated[0]), (other, out)):
+        folder.mkdir()
+        compare({"one": evaluated[0], "two": second}, folder, COMPARED)
+    assert "of each dataset&#39;s own walks" in (other / "report.html").read_text()
+    assert "of each dataset&#39;s own walks" not in (alike / "report.html").read_text()

@@ -11,9 +11,10 @@ import pytest
 
 from adc_pipeline.evaluation.bootstrap import holm, paired_difference
 from adc_pipeline.evaluation.settings import ComparisonSettings
+from adc_pipeline.study import results
 from adc_pipeline.study.conclusions import conclusions
 from adc_pipeline.study.grid import BASE, CHANCE
-from adc_pipeline.study.results import MEASURES, Test, read_study, write_results
+from adc_pipeline.study.results import MEASURES, figures_table, read_study, write_results
 
 SETTINGS = ComparisonSettings(draws=400)
 CONVERSATIONS = 40
@@ -93,10 +94,12 @@ def test_only_seeds_that_both_variants_have_are_compared(tmp_path: Path) -> None
     del made["top-2.awr", 1]
     study = read_study(made, SETTINGS)
     apart = answers(made["top-2.awr", 0]) - answers(made["top-2.mle", 0])
-    assert study.tests[Test("top-2.awr", "top-2.mle", "preference_accuracy")].value == pytest.approx(apart.mean())
+    assert study.tests[results.Test("top-2.awr", "top-2.mle", "preference_accuracy")].value == pytest.approx(
+        apart.mean()
+    )
     made["top-2.awr", 1] = made.pop(("top-2.awr", 0))
     del made["top-2.mle", 1]
-    assert Test("top-2.awr", "top-2.mle", "preference_accuracy") not in read_study(made, SETTINGS).tests
+    assert results.Test("top-2.awr", "top-2.mle", "preference_accuracy") not in read_study(made, SETTINGS).tests
 
 
 def test_what_is_there_is_said_and_what_is_not_is_not(tmp_path: Path) -> None:
@@ -106,7 +109,7 @@ def test_what_is_there_is_said_and_what_is_not_is_not(tmp_path: Path) -> None:
     study = read_study(made, SETTINGS)
     said = conclusions(study)
     (against_chance,) = [one for one in said if one.startswith("top-2.mle: preference accuracy is above chance, 0.9")]
-    p = study.corrected[Test("top-2.mle", CHANCE, "preference_accuracy")]
+    p = study.corrected[results.Test("top-2.mle", CHANCE, "preference_accuracy")]
     assert against_chance.endswith(f" on 40 conversations (p {p:.3f}, corrected for all tests).")
     assert any(one.startswith("top-2.mle.shuffled differs from top-2.mle: preference_accuracy −0.") for one in said)
     assert "Not shown to differ from what they are compared with, in any measure: top-2.filtering." in said
@@ -117,7 +120,7 @@ def test_an_interval_that_excludes_chance_shows_nothing_by_itself(tmp_path: Path
     names = ["top-2.mle", "top-2.awr", "top-2.rwr", "top-2.unlikelihood", "top-2.accepted-only"]
     study = read_study(cells(tmp_path, dict.fromkeys(names, 0.5) | {"top-2.mle": 0.64}), SETTINGS)
     estimate = study.estimates["top-2.mle"]["preference_accuracy"]
-    test = Test("top-2.mle", CHANCE, "preference_accuracy")
+    test = results.Test("top-2.mle", CHANCE, "preference_accuracy")
     alone, corrected = study.tests[test].p, study.corrected[test]
     assert estimate.low is not None
     assert estimate.low > 0.5
@@ -136,7 +139,7 @@ def test_in_context_improvement_is_tested_against_none(share: float, helps: bool
     columns = pq.read_table(folder / "cases.parquet")
     pq.write_table(columns.set_column(columns.column_names.index("model"), "model", won), folder / "cases.parquet")
     study = read_study({("top-2.mle", 0): folder}, SETTINGS)
-    test = study.tests[Test("top-2.mle", CHANCE, "in_context_improvement")]
+    test = study.tests[results.Test("top-2.mle", CHANCE, "in_context_improvement")]
     assert test.value == pytest.approx(study.estimates["top-2.mle"]["in_context_improvement"].value)
     (said,) = [one for one in conclusions(study) if one.startswith("top-2.mle: ")]
     assert ("helps to predict" in said) == helps
@@ -159,8 +162,8 @@ def test_what_rejected_replies_do_is_said_beside_what_they_do_without_markers(tm
     }
     study = read_study(made, SETTINGS)
     (said,) = [one for one in conclusions(study) if one.startswith("top-2.mle: ")]
-    p = [study.corrected[Test("top-2.mle", second, "in_context_improvement")] for second in (CHANCE, BASE)]
-    p.append(study.corrected[Test("top-2.mle.stripped", "top-2.mle", "in_context_improvement")])
+    p = [study.corrected[results.Test("top-2.mle", second, "in_context_improvement")] for second in (CHANCE, BASE)]
+    p.append(study.corrected[results.Test("top-2.mle.stripped", "top-2.mle", "in_context_improvement")])
     shown = ["< 0.001" if one < 0.001 else f"{one:.3f}" for one in p]
     assert (
         f"p {shown[0]} against no difference, p {shown[1]} against the base model, p {shown[2]} against"
@@ -173,10 +176,34 @@ def test_models_that_were_told_more_are_not_compared_by_bits(tmp_path: Path) -> 
     names = ("top-2.mle", "top-2.conditional", "top-2.mle.stripped")
     tests = read_study({(name, 0): write_cell(tmp_path / name, 0.5, 0, measures) for name in names}, SETTINGS).tests
     # Neither of these was told a turn's verdict before it.
-    assert Test("top-2.mle.stripped", "top-2.mle", "bits_per_byte.accepted") in tests
-    assert Test("top-2.conditional", "top-2.mle", "in_context_improvement") in tests
-    assert Test("top-2.conditional", "top-2.mle", "bits_per_byte.accepted") not in tests
-    assert Test("top-2.conditional", BASE, "bits_per_byte.accepted") in tests
+    assert results.Test("top-2.mle.stripped", "top-2.mle", "bits_per_byte.accepted") in tests
+    assert results.Test("top-2.conditional", "top-2.mle", "in_context_improvement") in tests
+    assert results.Test("top-2.conditional", "top-2.mle", "bits_per_byte.accepted") not in tests
+    assert results.Test("top-2.conditional", BASE, "bits_per_byte.accepted") in tests
+
+
+def test_the_table_says_which_of_its_figures_are_not_compared(tmp_path: Path) -> None:
+    def caption(*names: str) -> str:
+        made = {(name, 0): tmp_path / name for name in names}
+        for folder in made.values():
+            if not folder.exists():
+                write_cell(folder, 0.5, 0, ("bits_per_byte.accepted",))
+        return figures_table(read_study(made, SETTINGS)).caption
+
+    assert "not compared" not in caption("top-2.mle", "top-2.awr")
+    assert "of top-2's turns for the variants of top-2" in caption("top-2.mle", "both.mle")
+    assert "Bits per byte of both.conditional are of turns whose verdict was told before" in caption(
+        "both.mle", "both.conditional"
+    )
+
+
+@pytest.mark.parametrize("draws", [30, 400])
+def test_too_few_draws_to_show_anything_are_said(tmp_path: Path, draws: int) -> None:
+    study = read_study(cells(tmp_path, {"top-2.mle": 1.0}), ComparisonSettings(draws=draws))
+    assert len(study.corrected) == 2
+    *_, limits = conclusions(study)
+    assert ("so that nothing can be shown: raise `draws` of study_table." in limits) == (draws == 30)
+    assert any("was not shown to differ from chance" in one for one in conclusions(study)) == (draws == 30)
 
 
 def test_the_result_is_one_page_one_table_and_figures_for_machines(tmp_path: Path) -> None:
