@@ -4,6 +4,7 @@ import errno
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,7 +24,7 @@ from adc_pipeline.training.checkpoint import checkpoints
 from adc_pipeline.training.interval import Interval
 from adc_pipeline.training.launch import launch_command
 from adc_pipeline.training.loop import train
-from adc_pipeline.training.settings import TrainingSettings
+from adc_pipeline.training.settings import TrainingJob, TrainingSettings
 from adc_pipeline.training.stopping import FEWEST, LossWatch
 from adc_pipeline_tests.training.processes import PRESETS
 from adc_pipeline_tests.training.test_training import job_in, metrics, weights
@@ -74,6 +75,20 @@ def test_sigterm_saves_and_the_rerun_goes_on(
     for name, tensor in weights(whole.output).items():
         assert torch.equal(tensor, weights(job.output)[name]), name
     assert [line["step"] for line in metrics(job)] == [5, 7, 10, 12]
+
+
+def test_what_was_trained_elsewhere_is_taken_over(gpt2: Path, dataset: Path, tmp_path: Path) -> None:
+    """As docs/training.md says it: data and base model are copied there, the work folder back."""
+    here, there = tmp_path / "here", tmp_path / "there"
+    for name, folder in (("dataset", dataset), ("base", gpt2)):
+        shutil.copytree(folder, there / name)
+    copied = TrainingJob.from_json(job_in(there, there / "dataset", there / "base", SETTINGS).to_json())
+    train(copied)
+    shutil.copytree(copied.work, here / "work")
+    job = job_in(here, dataset, gpt2, SETTINGS)
+    train(job)
+    assert metrics(job) == metrics(copied)
+    assert (job.output / "model.safetensors").read_bytes() == (copied.output / "model.safetensors").read_bytes()
 
 
 def test_a_loss_that_jumps_stops_the_run(
