@@ -3,7 +3,7 @@
 Makes what the cells start from, then every cell that is not made yet, then the result. Each cell is a run of the
 job `study` in a process of its own, so that one that fails stops no other and can be run again alone, here or
 in Dagster's pages, where the same cells are partitions. With `--parallel N` that many run at a time, each on its
-share of the cores. A cell costs about 15 s of one core beside its training.
+share of the cores. A cell costs about 15 s of one core beside its training and its evaluation.
 """
 
 import argparse
