@@ -5,7 +5,7 @@
 # half made.
 set -eu
 # What nobody set arrives empty from the compose file, and an empty endpoint is an error to boto3, not Amazon's own.
-for name in MLFLOW_S3_ENDPOINT_URL AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY; do
+for name in MLFLOW_S3_ENDPOINT_URL AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY HF_TOKEN; do
     [ -n "$(printenv "$name")" ] || unset "$name"
 done
 if [ -r "${POSTGRES_PASSWORD_FILE:-}" ]; then
