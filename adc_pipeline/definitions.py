@@ -8,18 +8,18 @@ from datetime import timedelta
 
 import dagster as dg
 
-from adc_pipeline.automation.jobs import jobs
-from adc_pipeline.automation.schedules import schedules
-from adc_pipeline.automation.sensors import STALE, sensors, stale_assets
-from adc_pipeline.corpus import assets as corpus
-from adc_pipeline.evaluation import assets as evaluation
-from adc_pipeline.promotion import assets as promotion
-from adc_pipeline.ranking import assets as ranking
-from adc_pipeline.resources import Workspace
-from adc_pipeline.retention.assets import prune
-from adc_pipeline.study import assets as study_stage
-from adc_pipeline.training import assets as training
-from adc_pipeline.walks import assets as walks
+from adc_pipeline.defs import champions as promotion
+from adc_pipeline.defs import corpus as corpus
+from adc_pipeline.defs import evaluation as evaluation
+from adc_pipeline.defs import ranking as ranking
+from adc_pipeline.defs import study as study_stage
+from adc_pipeline.defs import training as training
+from adc_pipeline.defs import walks as walks
+from adc_pipeline.defs.jobs import jobs
+from adc_pipeline.defs.pruning import prune
+from adc_pipeline.defs.schedules import schedules
+from adc_pipeline.defs.sensors import STALE, sensors, stale_assets
+from adc_pipeline.defs.workspace import Workspace
 
 # The evaluation runs in this process; why this, stands in `training/__main__.py`.
 os.environ.setdefault("GOMP_SPINCOUNT", "5000")

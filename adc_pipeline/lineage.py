@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from adc_pipeline.artefacts import Store, combined_digest, file_digest, folder_digest
-from adc_pipeline.errors import PipelineError
+from adc_pipeline.core.artefacts import Store, combined_digest, file_digest, folder_digest
+from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.tracking.lineage import Node, Records
 from adc_pipeline.tracking.runs import Tracking, without_secrets
 

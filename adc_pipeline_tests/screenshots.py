@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from adc_pipeline.artefacts import Store
+from adc_pipeline.core.artefacts import Store
 from adc_pipeline.tracking.runs import ASSET, Tracking
 
 if TYPE_CHECKING:

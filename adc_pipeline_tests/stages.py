@@ -5,8 +5,8 @@ from typing import Any
 
 import duckdb
 
+from adc_pipeline.core.shards import parts
 from adc_pipeline.corpus.tables import create_utterances
-from adc_pipeline.shards import parts
 
 
 def read(folder: Path, pattern: str, columns: str = "*") -> list[tuple[Any, ...]]:

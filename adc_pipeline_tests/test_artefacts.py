@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from adc_pipeline.artefacts import Artefact, Store, folder_digest
-from adc_pipeline.errors import PipelineError
+from adc_pipeline.core.artefacts import Artefact, Store, folder_digest
+from adc_pipeline.core.errors import PipelineError
 
 
 def make(store: Store, content: str, name: str = "utterances") -> Artefact:

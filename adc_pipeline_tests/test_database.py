@@ -8,13 +8,13 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from adc_pipeline.artefacts import Artefact, Store, folder_digest
+from adc_pipeline.core.artefacts import Artefact, Store, folder_digest
+from adc_pipeline.core.shards import Counts
 from adc_pipeline.corpus.sample import write_sample
 from adc_pipeline.corpus.settings import UtteranceSettings
 from adc_pipeline.corpus.utterances import write_utterances
-from adc_pipeline.database import DATABASE, write_database
+from adc_pipeline.defs.database import DATABASE, write_database
 from adc_pipeline.ranking.ranked_replies import write_ranked_replies
-from adc_pipeline.shards import Counts
 from adc_pipeline.walks.datasets import write_walks
 
 VIEWS = {

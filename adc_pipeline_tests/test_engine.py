@@ -9,9 +9,9 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from adc_pipeline import engine
-from adc_pipeline.engine import Engine
-from adc_pipeline.errors import PipelineError
+from adc_pipeline.core import engine
+from adc_pipeline.core.engine import Engine
+from adc_pipeline.core.errors import PipelineError
 
 # A few tenths of a second, more on a slow machine; never below the interval set here.
 LONG = "SELECT max(md5(range::VARCHAR)) FROM range(2_000_000)"

@@ -13,12 +13,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from adc_pipeline.core.engine import Engine, unheard
+from adc_pipeline.core.shards import Counts, map_shards, parts, shard_names, shard_sql, shards_of, whole, work_folder
 from adc_pipeline.corpus import utterances
 from adc_pipeline.corpus.sample import write_sample
 from adc_pipeline.corpus.settings import UtteranceSettings
 from adc_pipeline.corpus.utterances import write_utterances
-from adc_pipeline.engine import Engine, unheard
-from adc_pipeline.shards import Counts, map_shards, parts, shard_names, shard_sql, shards_of, whole, work_folder
 from adc_pipeline_tests.stages import read, utterance_records
 
 ids = st.lists(st.text(st.characters(codec="utf-8"), max_size=8), min_size=1, max_size=50)

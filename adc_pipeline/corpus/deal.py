@@ -9,14 +9,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from adc_pipeline.core.engine import Engine
+from adc_pipeline.core.errors import PipelineError, is_disk_full
+from adc_pipeline.core.shards import shard_names, shard_sql
 from adc_pipeline.corpus.formats import Kind, recognise
 from adc_pipeline.corpus.readers import convokit, dumps, lines, tables
 from adc_pipeline.corpus.readers.rows import COLUMNS, MACROS, Rows
 from adc_pipeline.corpus.settings import UtteranceSettings
 from adc_pipeline.corpus.source import CorpusSettings
-from adc_pipeline.engine import Engine
-from adc_pipeline.errors import PipelineError, is_disk_full
-from adc_pipeline.shards import shard_names, shard_sql
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection

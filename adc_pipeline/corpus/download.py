@@ -17,9 +17,9 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
 
-from adc_pipeline.artefacts import locked
-from adc_pipeline.engine import Report, reporting, unheard
-from adc_pipeline.errors import PipelineError, UnreachableError, is_disk_full
+from adc_pipeline.core.artefacts import locked
+from adc_pipeline.core.engine import Report, reporting, unheard
+from adc_pipeline.core.errors import PipelineError, UnreachableError, is_disk_full
 
 LINES = "utterances.jsonl"
 # Beside the corpus, not part of it: the version that was published when it was fetched.

@@ -10,8 +10,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Literal, get_args
 
+from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.corpus.readers import lines
-from adc_pipeline.errors import PipelineError
 
 Format = Literal["auto", "convokit", "dump", "table"]
 Kind = Literal["convokit", "submissions", "comments", "table"]

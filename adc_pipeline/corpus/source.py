@@ -16,11 +16,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from adc_pipeline.artefacts import combined_digest, file_digest
+from adc_pipeline.core.artefacts import combined_digest, file_digest
+from adc_pipeline.core.engine import Report, unheard
+from adc_pipeline.core.errors import PipelineError, is_disk_full
 from adc_pipeline.corpus.download import download, held_version
 from adc_pipeline.corpus.formats import Format, recognise, unfit
-from adc_pipeline.engine import Report, unheard
-from adc_pipeline.errors import PipelineError, is_disk_full
 
 SAMPLE = "sample"
 # What ConvoKit writes; whatever else lies in its folder is not the corpus.

@@ -10,7 +10,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from adc_pipeline.shards import parts
+from adc_pipeline.core.shards import parts
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection

@@ -11,9 +11,9 @@ otherwise sound utterance was lost with.
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from adc_pipeline.core.engine import Engine, only_row
+from adc_pipeline.core.shards import Counts
 from adc_pipeline.corpus.tables import CONVERSATIONS, SET_ASIDE, TREE, create_read_rows
-from adc_pipeline.engine import Engine, only_row
-from adc_pipeline.shards import Counts
 
 if TYPE_CHECKING:
     pass

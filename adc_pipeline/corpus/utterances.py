@@ -8,14 +8,14 @@ taken over by the next.
 from collections.abc import Mapping
 from pathlib import Path
 
+from adc_pipeline.core.engine import Engine, counts_by
+from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.core.shards import Counts, bring, map_shards, parts, shard_names, whole, work_folder
 from adc_pipeline.corpus.deal import TITLES, deal
 from adc_pipeline.corpus.settings import UtteranceSettings
 from adc_pipeline.corpus.source import CorpusSettings
 from adc_pipeline.corpus.tables import READ, SET_ASIDE, create_read_rows
 from adc_pipeline.corpus.tree import write_tree
-from adc_pipeline.engine import Engine, counts_by
-from adc_pipeline.errors import PipelineError
-from adc_pipeline.shards import Counts, bring, map_shards, parts, shard_names, whole, work_folder
 
 # Which of several rows with one id stays must not depend on the order in which they were read.
 DOUBLED = """

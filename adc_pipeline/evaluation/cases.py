@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from adc_pipeline.engine import Engine
-from adc_pipeline.errors import PipelineError
+from adc_pipeline.core.engine import Engine
+from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.core.shards import parts
 from adc_pipeline.evaluation.scoring import Query
 from adc_pipeline.evaluation.settings import EvaluationSettings
 from adc_pipeline.ranking.ranked_replies import RANKED_REPLIES
-from adc_pipeline.shards import parts
 from adc_pipeline.training.tokens import segments
 from adc_pipeline.walks.datasets import split_file
 from adc_pipeline.walks.markers import FORMATS, FormatName, Verdict

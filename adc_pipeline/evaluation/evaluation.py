@@ -18,8 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from adc_pipeline.artefacts import file_digest, folder_digest
-from adc_pipeline.code_version import code_version
+from adc_pipeline.core.artefacts import file_digest, folder_digest
+from adc_pipeline.core.code_version import code_version
 from adc_pipeline.evaluation import measures
 from adc_pipeline.evaluation.bootstrap import Difference, Estimate
 from adc_pipeline.evaluation.cases import Cases, answered, read_cases

@@ -9,9 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from adc_pipeline.core.palette import COLOURS, SHAPES
 from adc_pipeline.evaluation.bootstrap import Estimate
 from adc_pipeline.evaluation.measures import BINS, GAP_BINS, K_BINS, RELIABILITY
-from adc_pipeline.palette import COLOURS, SHAPES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

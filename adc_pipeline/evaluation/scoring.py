@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from adc_pipeline.errors import PipelineError
+from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.evaluation.prefix_tree import Path, Row, packed
 from adc_pipeline.evaluation.settings import EvaluationSettings
 from adc_pipeline.generation.conversation import fitted

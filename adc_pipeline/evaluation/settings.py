@@ -7,7 +7,7 @@ parameters is the training's.
 
 from dataclasses import dataclass, field
 
-from adc_pipeline.errors import PipelineError
+from adc_pipeline.core.errors import PipelineError
 
 
 @dataclass(frozen=True)

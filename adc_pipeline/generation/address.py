@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from adc_pipeline.artefacts import Store
-from adc_pipeline.errors import PipelineError
+from adc_pipeline.core.artefacts import Store
+from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.tracking.runs import Tracking, without_password
 
 MLFLOW_SCHEMES = ("models:", "runs:", "mlflow-artifacts:")

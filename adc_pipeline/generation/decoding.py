@@ -13,7 +13,7 @@ import torch
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 from transformers.generation.streamers import BaseStreamer
 
-from adc_pipeline.errors import PipelineError
+from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.generation.conversation import neutral
 from adc_pipeline.training.tokens import MarkerTokenizer
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
-from adc_pipeline.errors import PipelineError
+from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.generation.address import Place, first_line
 from adc_pipeline.generation.conversation import Conversation, prompt_ids, utterance
 from adc_pipeline.generation.decoding import (

@@ -13,7 +13,7 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
-from adc_pipeline.errors import PipelineError
+from adc_pipeline.core.errors import PipelineError
 
 if TYPE_CHECKING:
     import pandas as pd

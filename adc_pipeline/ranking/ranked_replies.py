@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from adc_pipeline.core.engine import Engine, counts_by, only_row
+from adc_pipeline.core.shards import Counts, map_shards, shards_of, work_folder
 from adc_pipeline.corpus.tables import create_read_rows, create_tree
-from adc_pipeline.engine import Engine, counts_by, only_row
-from adc_pipeline.shards import Counts, map_shards, shards_of, work_folder
 
 Order = Literal["score", "released"]
 RANKED_REPLIES, DROPPED_REPLIES = "ranked_replies.parquet", "dropped.parquet"

@@ -23,8 +23,8 @@ from typing import Any
 
 import yaml
 
-from adc_pipeline.artefacts import AGAIN, Store
-from adc_pipeline.errors import PipelineError
+from adc_pipeline.core.artefacts import AGAIN, Store
+from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.study.cells import inputs_of, is_made
 from adc_pipeline.study.grid import SEEDS, VARIANTS
 from adc_pipeline.training.settings import TrainingSettings

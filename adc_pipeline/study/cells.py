@@ -6,9 +6,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from adc_pipeline.artefacts import Artefact, Store, differences, differing
-from adc_pipeline.code_version import code_version
-from adc_pipeline.errors import PipelineError
+from adc_pipeline.core.artefacts import Artefact, Store, differences, differing
+from adc_pipeline.core.code_version import code_version
+from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.study.grid import VARIANTS, VARIED, Variant, cell_name
 from adc_pipeline.training.settings import TrainingSettings
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from adc_pipeline.palette import COLOURS, SHAPES
+from adc_pipeline.core.palette import COLOURS, SHAPES
 from adc_pipeline.study.grid import VARIANTS
 
 if TYPE_CHECKING:

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adc_pipeline.artefacts import Artefact, flattened
-from adc_pipeline.errors import PipelineError
-from adc_pipeline.processes import has_ended, this_process
+from adc_pipeline.core.artefacts import Artefact, flattened
+from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.core.processes import has_ended, this_process
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -13,7 +13,7 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-from adc_pipeline.errors import PipelineError
+from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.training.settings import TrainingJob
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from adc_pipeline.errors import PipelineError
+from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.training.settings import TrainingSettings
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adc_pipeline.artefacts import folder_digest
+from adc_pipeline.core.artefacts import folder_digest
 from adc_pipeline.training.settings import TrainingJob
 
 if TYPE_CHECKING:

@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from adc_pipeline.errors import PipelineError
+from adc_pipeline.core.atomic import written_aside
+from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.training.arrangement import Arrangement
-from adc_pipeline.training.atomic import written_aside
 from adc_pipeline.training.tokens import BATCH, MarkerTokenizer, encode_walks
 
 BACKGROUND, REJECTED, ACCEPTED = 0, 1, 2

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from adc_pipeline.core.atomic import written_aside
 from adc_pipeline.training.adapters import merged
-from adc_pipeline.training.atomic import written_aside
 from adc_pipeline.training.model import load_model
 from adc_pipeline.training.settings import TrainingJob
 from adc_pipeline.training.tokens import MarkerTokenizer

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from adc_pipeline.palette import SINGLE
+from adc_pipeline.core.palette import SINGLE
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from adc_pipeline.errors import PipelineError
+from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.training import devices
 from adc_pipeline.training.adapters import add_adapters
 from adc_pipeline.training.arrangement import arrangement, arrangement_facts

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from adc_pipeline.errors import PipelineError, UnreachableError, is_network_fault
-from adc_pipeline.training.atomic import written_aside
+from adc_pipeline.core.atomic import written_aside
+from adc_pipeline.core.errors import PipelineError, UnreachableError, is_network_fault
 from adc_pipeline.training.batches import Batch
 from adc_pipeline.training.dataset import TokenizedSplit
 from adc_pipeline.training.losses import CrossEntropy, Unlikelihood

@@ -16,7 +16,7 @@ from typing import Any, Self
 
 import torch
 
-from adc_pipeline.errors import PipelineError, is_disk_full
+from adc_pipeline.core.errors import PipelineError, is_disk_full
 from adc_pipeline.training.settings import TrainingJob
 
 # Steps that the running median is taken over, and the fewest that say anything.

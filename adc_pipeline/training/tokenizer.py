@@ -8,7 +8,7 @@ was encoded. Training on 3 MB of text takes about 1 s on 2 cores; more than the 
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from adc_pipeline.errors import PipelineError
+from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.walks.markers import Markers
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from adc_pipeline.errors import PipelineError
+from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.training.arrangement import Arrangement
 from adc_pipeline.walks.markers import FORMATS, Markers, Verdict
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
-from adc_pipeline.artefacts import Artefact, flattened
+from adc_pipeline.core.artefacts import Artefact, flattened
 from adc_pipeline.corpus.source import SAMPLE
 from adc_pipeline.walks.coins import WalkKind
 from adc_pipeline.walks.datasets import WalkSettings, split_file

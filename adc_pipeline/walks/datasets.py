@@ -13,10 +13,10 @@ of threads reaches the bytes.
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from adc_pipeline.engine import Engine, only_row
-from adc_pipeline.errors import PipelineError
+from adc_pipeline.core.engine import Engine, only_row
+from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.core.shards import Counts, bring, map_shards, shards_of, work_folder
 from adc_pipeline.ranking.ranked_replies import RANKED_REPLIES
-from adc_pipeline.shards import Counts, bring, map_shards, shards_of, work_folder
 from adc_pipeline.walks.coins import WalkKind, coin_sql
 from adc_pipeline.walks.markers import FormatName
 from adc_pipeline.walks.rendering import Speakers, create_rendered

@@ -8,7 +8,7 @@ none stands anywhere else.
 
 from pathlib import Path
 
-from adc_pipeline.engine import Engine, only_row
+from adc_pipeline.core.engine import Engine, only_row
 from adc_pipeline.walks.markers import FORMATS, FormatName
 
 VIOLATIONS = """

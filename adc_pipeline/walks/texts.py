@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from adc_pipeline.engine import Engine
+from adc_pipeline.core.engine import Engine
 from adc_pipeline.walks.rendering import create_rendered
 from adc_pipeline.walks.splits import split_sql
 

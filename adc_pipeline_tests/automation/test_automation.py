@@ -12,13 +12,13 @@ import yaml
 from dagster._core.instance.config import dagster_instance_config
 from dagster._core.launcher.base import WorkerStatus
 
-from adc_pipeline.automation.launcher import WatchfulRunLauncher
-from adc_pipeline.automation.schedules import schedule
-from adc_pipeline.automation.sensors import changed_corpus
-from adc_pipeline.automation.settings import AutomationSettings, read_automation, read_run_config
+from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.definitions import defs
-from adc_pipeline.errors import PipelineError
-from adc_pipeline.resources import PROCESS
+from adc_pipeline.defs.automation import AutomationSettings, read_automation, read_run_config
+from adc_pipeline.defs.launcher import WatchfulRunLauncher
+from adc_pipeline.defs.schedules import schedule
+from adc_pipeline.defs.sensors import changed_corpus
+from adc_pipeline.defs.workspace import PROCESS
 
 ROOT = Path(__file__).parents[2]
 
@@ -147,7 +147,7 @@ def test_a_run_whose_process_was_killed_is_found_out(home: Path) -> None:
     code = (
         "import os, signal, sys, dagster as dg\n"
         "from adc_pipeline.definitions import defs\n"
-        "from adc_pipeline.artefacts import Store\n"
+        "from adc_pipeline.core.artefacts import Store\n"
         "Store.put = lambda *_: (print('here', flush=True), sys.stdin.read())\n"
         f"instance = dg.DagsterInstance.local_temp({str(home / 'dagster')!r})\n"
         "config = {'ops': {'raw_corpus': {'config': {'sample_conversations': 5}}}}\n"

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from adc_pipeline.artefacts import Artefact, Store
-from adc_pipeline.automation import watch as watching
-from adc_pipeline.automation.watch import Watch, look
+from adc_pipeline.core.artefacts import Artefact, Store
 from adc_pipeline.corpus import download
+from adc_pipeline.corpus import watch as watching
 from adc_pipeline.corpus.source import CorpusSettings, observed
+from adc_pipeline.corpus.watch import Watch, look
 
 LINE = '{"id": "r", "body": "yes", "link_id": "t3_r", "parent_id": "t3_r", "created_utc": 1}\n'
 

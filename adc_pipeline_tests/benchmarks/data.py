@@ -76,9 +76,9 @@ def run_floor(corpus: Path, threads: int, memory: str) -> None:
 
 
 def run_stages(corpus: Path, out: Path, threads: int, memory: str, shards: int) -> None:
+    from adc_pipeline.core.engine import Engine
     from adc_pipeline.corpus.settings import UtteranceSettings
     from adc_pipeline.corpus.utterances import write_utterances
-    from adc_pipeline.engine import Engine
     from adc_pipeline.ranking.ranked_replies import write_ranked_replies
     from adc_pipeline.walks.datasets import write_walks
 

@@ -11,9 +11,9 @@ import duckdb
 import pytest
 import zstandard
 
+from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.corpus.readers import dumps, lines
 from adc_pipeline.corpus.readers.rows import COLUMNS, MACROS
-from adc_pipeline.errors import PipelineError
 
 SUBMISSION = {
     "id": "p1", "author": "ann", "title": "Why?", "selftext": "it hums", "subreddit": "fixit", "created_utc": 100,

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import zstandard
 
+from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.corpus.formats import Format, recognise
-from adc_pipeline.errors import PipelineError
 
 COMMENT = {"id": "c", "link_id": "t3_p", "parent_id": "t3_p", "body": "yes"}
 SUBMISSION = {"id": "p", "title": "why", "selftext": ""}

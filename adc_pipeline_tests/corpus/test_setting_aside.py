@@ -15,9 +15,9 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.corpus.settings import UtteranceSettings
 from adc_pipeline.corpus.utterances import write_utterances
-from adc_pipeline.errors import PipelineError
 from adc_pipeline_tests import trees
 from adc_pipeline_tests.stages import read as tables
 from adc_pipeline_tests.stages import read_utterances, utterance_records

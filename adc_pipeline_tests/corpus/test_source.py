@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.corpus.settings import UtteranceSettings
 from adc_pipeline.corpus.source import (
     CorpusSettings,
@@ -20,7 +21,6 @@ from adc_pipeline.corpus.source import (
     sources,
 )
 from adc_pipeline.corpus.utterances import write_utterances
-from adc_pipeline.errors import PipelineError
 
 LINES: list[dict[str, object]] = [
     {"id": "r", "conversation_id": "r", "reply_to": None, "speaker": "ann", "text": "post", "timestamp": 1},

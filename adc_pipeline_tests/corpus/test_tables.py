@@ -12,10 +12,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.corpus.readers import convokit, dumps, tables
 from adc_pipeline.corpus.readers.rows import COLUMNS, MACROS
 from adc_pipeline.corpus.sample import write_sample
-from adc_pipeline.errors import PipelineError
 
 HEADER = "id,conversation_id,reply_to,text,score,timestamp,speaker\n"
 EMPTY = dict.fromkeys(COLUMNS)

@@ -4,9 +4,9 @@ import json
 import os
 from pathlib import Path
 
-from adc_pipeline.artefacts import Store, file_digest, folder_digest
-from adc_pipeline.errors import PipelineError
-from adc_pipeline.tracking.models import REGISTERED
+from adc_pipeline.core.artefacts import Store, file_digest, folder_digest
+from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.generation.registration import REGISTERED
 from adc_pipeline.tracking.runs import DIGEST, Tracking
 
 # In the order in which they are made; the same bytes from the same corpus and settings.

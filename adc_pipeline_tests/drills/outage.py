@@ -19,7 +19,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from adc_pipeline.artefacts import MAKING, Store
+from adc_pipeline.core.artefacts import MAKING, Store
 from adc_pipeline_tests.drills.checks import damage
 from adc_pipeline_tests.drills.jobs import (
     SECONDS_FOR_A_RUN,

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from adc_pipeline.artefacts import Artefact, Store, folder_digest
-from adc_pipeline.tracking.models import REGISTERED
+from adc_pipeline.core.artefacts import Artefact, Store, folder_digest
+from adc_pipeline.generation.registration import REGISTERED
 from adc_pipeline_tests.drills.checks import MADE, damage, digests, left_behind
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from adc_pipeline.errors import PipelineError
+from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.evaluation import measures
 from adc_pipeline.evaluation.cases import Cases, keep, read_cases
 from adc_pipeline.evaluation.prefix_tree import packed

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from adc_pipeline.errors import PipelineError
+from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.generation.address import inside
 from adc_pipeline.generation.decoding import Sampling
 from adc_pipeline.generation.replier import Replier

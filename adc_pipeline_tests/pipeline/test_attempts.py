@@ -6,10 +6,10 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from adc_pipeline import resources
-from adc_pipeline.corpus import assets
+from adc_pipeline.core.errors import PipelineError, UnreachableError
 from adc_pipeline.definitions import defs
-from adc_pipeline.errors import PipelineError, UnreachableError
+from adc_pipeline.defs import corpus as assets
+from adc_pipeline.defs import workspace as resources
 
 Attempts = Callable[[list[Exception]], tuple[dg.ExecuteInProcessResult, int]]
 

@@ -10,11 +10,11 @@ import dagster as dg
 import pytest
 import yaml
 
-from adc_pipeline.artefacts import PLACES
+from adc_pipeline.core.artefacts import PLACES
+from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.definitions import defs
-from adc_pipeline.errors import PipelineError
+from adc_pipeline.defs.run_config import SettingsConfig
 from adc_pipeline.ranking.ranked_replies import RankingSettings
-from adc_pipeline.run_config import SettingsConfig
 from adc_pipeline.study.__main__ import OPS
 from adc_pipeline.walks.datasets import WalkSettings
 

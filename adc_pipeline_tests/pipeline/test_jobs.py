@@ -9,9 +9,9 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from adc_pipeline.artefacts import Store, folder_digest
+from adc_pipeline.core.artefacts import Store, folder_digest
+from adc_pipeline.core.shards import shards_of
 from adc_pipeline.definitions import defs
-from adc_pipeline.shards import shards_of
 from adc_pipeline.tracking.lineage import Node, model_lineage
 from adc_pipeline.tracking.runs import DIGEST, Tracking
 

@@ -11,11 +11,11 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from adc_pipeline import code_version as versions
-from adc_pipeline.artefacts import Store, folder_digest
+from adc_pipeline.core import code_version as versions
+from adc_pipeline.core.artefacts import Store, folder_digest
+from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.corpus.sample import write_sample
 from adc_pipeline.definitions import defs
-from adc_pipeline.errors import PipelineError
 from adc_pipeline.tracking.runs import Tracking
 
 DATASETS = ("raw_corpus", "utterances", "ranked_replies", "top_2", "random_walk")
@@ -96,7 +96,7 @@ def test_a_run_that_fails_does_not_say_that_nothing_is_new(
     def fail(*_: object) -> None:
         raise PipelineError("No walk today.")
 
-    monkeypatch.setattr("adc_pipeline.walks.assets.write_walks", fail)
+    monkeypatch.setattr("adc_pipeline.defs.walks.write_walks", fail)
     with pytest.raises(dg.Failure, match="No walk today"):
         run_datasets(corpus, top_2={"seed": 2})
     assert "Nothing new" not in capfd.readouterr().err
@@ -185,7 +185,7 @@ def test_a_killed_run_leaves_nothing_that_the_next_one_takes_for_whole(home: Pat
     number = {"Store.put": 3, "Run.metrics": 6}[method]
     code = (
         "import os, signal, sys\n"
-        "from adc_pipeline.artefacts import Store\n"
+        "from adc_pipeline.core.artefacts import Store\n"
         "from adc_pipeline.tracking.runs import Run\n"
         "from adc_pipeline_tests.pipeline.test_skipping import *\n"
         f"real, calls = {method}, []\n"

@@ -7,10 +7,10 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from adc_pipeline.artefacts import Artefact, folder_digest
-from adc_pipeline.promotion.assets import top_2_champion
-from adc_pipeline.promotion.changes import what_changed
-from adc_pipeline.resources import Workspace
+from adc_pipeline.core.artefacts import Artefact, folder_digest
+from adc_pipeline.defs.champions import top_2_champion
+from adc_pipeline.defs.workspace import Workspace
+from adc_pipeline.lifecycle.changes import what_changed
 from adc_pipeline.tracking.lineage import Node
 from adc_pipeline_tests.promotion.evaluations import DRAWS, answers, write_evaluation
 from adc_pipeline_tests.tracking.history import Chain, History, chain, empty_database, history

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from adc_pipeline.errors import PipelineError
-from adc_pipeline.promotion.decision import Decision, Evaluated, decide
-from adc_pipeline.promotion.settings import DIRECTIONS, METRICS, PromotionSettings
+from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.lifecycle.decision import Decision, Evaluated, decide
+from adc_pipeline.lifecycle.promotion_settings import DIRECTIONS, METRICS, PromotionSettings
 from adc_pipeline_tests.promotion.evaluations import DRAWS, answers, write_evaluation
 
 ACCURACY = PromotionSettings("preference_accuracy", DRAWS)

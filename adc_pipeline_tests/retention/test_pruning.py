@@ -11,12 +11,12 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from adc_pipeline.artefacts import Artefact, Store, folder_digest
-from adc_pipeline.errors import PipelineError
-from adc_pipeline.resources import Workspace
-from adc_pipeline.retention.assets import prune as prune_job
-from adc_pipeline.retention.pruning import DAY, Plan, plan, prune
-from adc_pipeline.retention.settings import RetentionSettings
+from adc_pipeline.core.artefacts import Artefact, Store, folder_digest
+from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.defs.pruning import prune as prune_job
+from adc_pipeline.defs.workspace import Workspace
+from adc_pipeline.lifecycle.pruning import DAY, Plan, plan, prune
+from adc_pipeline.lifecycle.retention_settings import RetentionSettings
 from adc_pipeline.tracking.lineage import Records
 from adc_pipeline_tests.tracking.history import Chain, History, chain, empty_database, evaluated, history, new_history
 

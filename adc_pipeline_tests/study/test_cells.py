@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from adc_pipeline.artefacts import Artefact, Store, combined_digest
-from adc_pipeline.errors import PipelineError
+from adc_pipeline.core.artefacts import Artefact, Store, combined_digest
+from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.study.cells import CODE_VERSION, comparable, inputs_of
 from adc_pipeline.study.grid import VARIANTS, cell_name
 from adc_pipeline.training.settings import TrainingSettings

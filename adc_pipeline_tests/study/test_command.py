@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from adc_pipeline.artefacts import Store
+from adc_pipeline.core.artefacts import Store
 from adc_pipeline.study.__main__ import Launcher, main, run_cells
 from adc_pipeline_tests.study.test_cells import put_walks, store
 

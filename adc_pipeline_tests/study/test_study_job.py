@@ -9,9 +9,9 @@ import dagster as dg
 import pytest
 import yaml
 
-from adc_pipeline.artefacts import Store
+from adc_pipeline.core.artefacts import Store
+from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.definitions import defs
-from adc_pipeline.errors import PipelineError
 from adc_pipeline.evaluation.evaluation import Evaluation
 from adc_pipeline.study.__main__ import read_config, settings_of_cells
 from adc_pipeline.study.cells import is_made, walks_of

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from adc_pipeline.artefacts import Artefact, Store, folder_digest
+from adc_pipeline.core.artefacts import Artefact, Store, folder_digest
 from adc_pipeline.tracking.runs import Run, Tracking
 
 if TYPE_CHECKING:

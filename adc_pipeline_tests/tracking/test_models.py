@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from adc_pipeline.errors import PipelineError
+from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.generation.address import located
-from adc_pipeline.tracking.models import register_model
+from adc_pipeline.generation.registration import register_model
 from adc_pipeline.tracking.runs import Tracking
 from adc_pipeline_tests.training.conftest import small_model
 

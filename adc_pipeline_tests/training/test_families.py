@@ -23,7 +23,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from adc_pipeline.errors import PipelineError
+from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.training.attention import attends_apart
 from adc_pipeline.training.loop import train
 from adc_pipeline.training.model import MULTIPLE, check_packing, load_model, prepare_base_model

@@ -19,7 +19,7 @@ from transformers import (
     Qwen2Config,
 )
 
-from adc_pipeline.errors import PipelineError
+from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.training import losses as losses_module
 from adc_pipeline.training.attention import Spans, attends_apart, in_one_kernel
 from adc_pipeline.training.batches import build_batch

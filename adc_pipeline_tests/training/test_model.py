@@ -9,8 +9,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, BertConfig, GPTJConfig
 
-from adc_pipeline.artefacts import folder_digest
-from adc_pipeline.errors import PipelineError, UnreachableError
+from adc_pipeline.core.artefacts import folder_digest
+from adc_pipeline.core.errors import PipelineError, UnreachableError
 from adc_pipeline.training.model import MULTIPLE, check_base_model, prepare_base_model
 from adc_pipeline.training.settings import BaseModelSettings
 from adc_pipeline.walks.markers import FORMATS

@@ -18,7 +18,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from adc_pipeline.errors import PipelineError
+from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.training import loop
 from adc_pipeline.training.checkpoint import checkpoints
 from adc_pipeline.training.interval import Interval

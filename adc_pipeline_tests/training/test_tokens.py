@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from transformers import AddedToken, AutoTokenizer, PreTrainedTokenizerFast
 
+from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.corpus.utterances import write_utterances
-from adc_pipeline.errors import PipelineError
 from adc_pipeline.ranking.ranked_replies import RankingSettings, write_ranked_replies
 from adc_pipeline.training.arrangement import Arrangement
 from adc_pipeline.training.tokenizer import add_markers, train_tokenizer

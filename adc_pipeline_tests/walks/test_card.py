@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from datasets import load_dataset
 
-from adc_pipeline.artefacts import Artefact
+from adc_pipeline.core.artefacts import Artefact
 from adc_pipeline.corpus.utterances import write_utterances
 from adc_pipeline.ranking.ranked_replies import RankingSettings, write_ranked_replies
 from adc_pipeline.walks.card import write_card

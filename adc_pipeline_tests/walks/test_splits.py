@@ -8,8 +8,8 @@ import duckdb
 import pyarrow.parquet as pq
 import pytest
 
+from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.corpus.sample import write_sample
-from adc_pipeline.errors import PipelineError
 from adc_pipeline.walks.datasets import WalkSettings
 from adc_pipeline.walks.splits import DEFAULT_SHARES, SPLITS, Shares, split_of, split_sql
 from adc_pipeline_tests import oracle, trees

@@ -17,10 +17,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from adc_pipeline.core.engine import Engine
 from adc_pipeline.corpus.sample import write_sample
 from adc_pipeline.corpus.settings import UtteranceSettings
 from adc_pipeline.corpus.utterances import write_utterances
-from adc_pipeline.engine import Engine
 from adc_pipeline.ranking.ranked_replies import RankingSettings, write_ranked_replies
 from adc_pipeline.walks.datasets import WalkSettings, write_walks
 from adc_pipeline.walks.splits import SPLITS

@@ -10,10 +10,10 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from adc_pipeline.core.engine import Report, unheard
+from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.corpus.readers import lines
 from adc_pipeline.corpus.readers.rows import Rows
-from adc_pipeline.engine import Report, unheard
-from adc_pipeline.errors import PipelineError
 
 LINES = "utterances.jsonl"
 

@@ -14,9 +14,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from adc_pipeline.core.engine import Report, unheard
 from adc_pipeline.corpus.readers import lines
 from adc_pipeline.corpus.readers.rows import Rows
-from adc_pipeline.engine import Report, unheard
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection

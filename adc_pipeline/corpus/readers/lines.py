@@ -17,8 +17,8 @@ from tempfile import mkdtemp
 from time import monotonic
 from typing import BinaryIO, Literal
 
-from adc_pipeline.engine import SECONDS_BETWEEN_REPORTS, Report, unheard
-from adc_pipeline.errors import PipelineError
+from adc_pipeline.core.engine import SECONDS_BETWEEN_REPORTS, Report, unheard
+from adc_pipeline.core.errors import PipelineError
 
 MIB = 1 << 20
 CHUNK = 256 * MIB

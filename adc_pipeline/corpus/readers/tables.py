@@ -11,11 +11,11 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from adc_pipeline.core.engine import Report, unheard
+from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.corpus import formats
 from adc_pipeline.corpus.readers import lines
 from adc_pipeline.corpus.readers.rows import COLUMNS, Rows
-from adc_pipeline.engine import Report, unheard
-from adc_pipeline.errors import PipelineError
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection, DuckDBPyRelation

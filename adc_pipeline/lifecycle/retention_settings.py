@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from adc_pipeline.errors import PipelineError
+from adc_pipeline.core.errors import PipelineError
 
 
 @dataclass(frozen=True)

@@ -8,16 +8,16 @@ from typing import Any
 
 import dagster as dg
 
-from adc_pipeline.artefacts import Artefact, flattened
-from adc_pipeline.code_version import code_version
-from adc_pipeline.corpus.assets import utterances
+from adc_pipeline.core.artefacts import Artefact, flattened
+from adc_pipeline.core.code_version import code_version
+from adc_pipeline.defs.corpus import utterances
+from adc_pipeline.defs.ranking import ranked_replies
+from adc_pipeline.defs.run_config import SettingsConfig
+from adc_pipeline.defs.training import base_model, random_walk_model, top_2_model
+from adc_pipeline.defs.walks import random_walk, top_2
+from adc_pipeline.defs.workspace import Materialization, Workspace, picture
 from adc_pipeline.evaluation.settings import ComparisonSettings, EvaluationSettings
-from adc_pipeline.ranking.assets import ranked_replies
-from adc_pipeline.resources import Materialization, Workspace, picture
-from adc_pipeline.run_config import SettingsConfig
-from adc_pipeline.tracking.models import REGISTERED
-from adc_pipeline.training.assets import base_model, random_walk_model, top_2_model
-from adc_pipeline.walks.assets import random_walk, top_2
+from adc_pipeline.generation.registration import REGISTERED
 from adc_pipeline.walks.coins import WalkKind
 
 EVALUATED: dict[WalkKind, tuple[dg.AssetsDefinition, dg.AssetsDefinition]] = {

@@ -9,10 +9,10 @@ number of shards has changed.
 
 from typing import TYPE_CHECKING
 
-from adc_pipeline.artefacts import Store, locked
+from adc_pipeline.core.artefacts import Store, locked
+from adc_pipeline.core.shards import parts
 from adc_pipeline.corpus.tables import SET_ASIDE, create_utterances
 from adc_pipeline.ranking.ranked_replies import DROPPED_REPLIES, RANKED_REPLIES
-from adc_pipeline.shards import parts
 from adc_pipeline.walks.datasets import split_file
 from adc_pipeline.walks.splits import SPLITS
 

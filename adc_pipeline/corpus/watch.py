@@ -12,10 +12,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from adc_pipeline.artefacts import Store, read_making
+from adc_pipeline.core.artefacts import Store, read_making
+from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.corpus.download import published_versions
 from adc_pipeline.corpus.source import CorpusSettings, check_source, names, observed
-from adc_pipeline.errors import PipelineError
 
 
 @dataclass(frozen=True)

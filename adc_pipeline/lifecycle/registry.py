@@ -6,9 +6,9 @@ alias `latest` is MLflow's own and always means the newest version.
 
 from typing import TYPE_CHECKING
 
-from adc_pipeline.artefacts import Artefact, Store
-from adc_pipeline.errors import PipelineError
-from adc_pipeline.promotion.decision import Decision, Evaluated
+from adc_pipeline.core.artefacts import Artefact, Store
+from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.lifecycle.decision import Decision, Evaluated
 from adc_pipeline.tracking.lineage import Node, Records
 from adc_pipeline.tracking.runs import ASSET, DIGEST
 

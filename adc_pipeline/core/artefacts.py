@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from adc_pipeline.errors import PipelineError, is_disk_full
+from adc_pipeline.core.errors import PipelineError, is_disk_full
 
 # A tag of a Dagster run: `true` makes every asset of it anew, whether or not anything has changed.
 AGAIN = "adc/again"

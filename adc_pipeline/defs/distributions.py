@@ -7,8 +7,8 @@ numbers. Colours and line weights hold in print and for colour-blind readers.
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from adc_pipeline.engine import Engine
-from adc_pipeline.palette import SINGLE
+from adc_pipeline.core.engine import Engine
+from adc_pipeline.core.palette import SINGLE
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

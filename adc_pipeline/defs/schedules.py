@@ -5,8 +5,8 @@ The time zone and the hours are read when Dagster loads the code, the run config
 
 import dagster as dg
 
-from adc_pipeline.artefacts import Store
-from adc_pipeline.automation.settings import read_automation, read_run_config
+from adc_pipeline.core.artefacts import Store
+from adc_pipeline.defs.automation import read_automation, read_run_config
 
 
 def schedule(name: str, job: str, cron: str, zone: str, says: str) -> dg.ScheduleDefinition:

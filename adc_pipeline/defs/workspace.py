@@ -23,12 +23,12 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import dagster as dg
 from pydantic import Field, PrivateAttr
 
-from adc_pipeline.artefacts import AGAIN, MAKING, Artefact, Store, differences, folder_digest, read_making
-from adc_pipeline.claims import Claims
-from adc_pipeline.engine import MEMORY_LIMIT, Engine
-from adc_pipeline.errors import PipelineError, UnreachableError, is_disk_full
-from adc_pipeline.processes import this_process
-from adc_pipeline.run_config import SettingsConfig
+from adc_pipeline.core.artefacts import AGAIN, MAKING, Artefact, Store, differences, folder_digest, read_making
+from adc_pipeline.core.claims import Claims
+from adc_pipeline.core.engine import MEMORY_LIMIT, Engine
+from adc_pipeline.core.errors import PipelineError, UnreachableError, is_disk_full
+from adc_pipeline.core.processes import this_process
+from adc_pipeline.defs.run_config import SettingsConfig
 from adc_pipeline.tracking.runs import Run, Tracking
 
 if TYPE_CHECKING:

@@ -12,13 +12,10 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
-PACKAGE = Path(__file__).parent
+PACKAGE = Path(__file__).parents[1]
 # What stands around the stages and decides nothing that they make: another stage's declarations, what Dagster is
 # told, and what is shown of a result.
-AROUND = {
-    *(PACKAGE / f"{name}.py" for name in ("code_version", "database", "definitions", "distributions", "look_ahead")),
-    *(PACKAGE / f"{name}.py" for name in ("preview", "resources", "run_config")),
-}
+AROUND = {*(PACKAGE / "defs").glob("*.py"), PACKAGE / "definitions.py", PACKAGE / "core" / "code_version.py"}
 
 
 @cache
@@ -36,7 +33,7 @@ def files_of_stage(stage: str) -> set[Path]:
     left = list(found)
     while left:
         for path in imported(left.pop()):
-            if path not in found and path not in AROUND and path.name != "assets.py":
+            if path not in found and path not in AROUND:
                 found.add(path)
                 left.append(path)
     return found

@@ -10,13 +10,14 @@ from pathlib import Path
 
 import dagster as dg
 
-from adc_pipeline.artefacts import Artefact, locked
-from adc_pipeline.code_version import code_version
-from adc_pipeline.corpus.assets import utterances
-from adc_pipeline.errors import PipelineError
-from adc_pipeline.resources import Materialization, Workspace
-from adc_pipeline.run_config import SettingsConfig
-from adc_pipeline.tracking.models import REGISTERED, register_model
+from adc_pipeline.core.artefacts import Artefact, locked
+from adc_pipeline.core.code_version import code_version
+from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.defs.corpus import utterances
+from adc_pipeline.defs.run_config import SettingsConfig
+from adc_pipeline.defs.walks import random_walk, top_2
+from adc_pipeline.defs.workspace import Materialization, Workspace
+from adc_pipeline.generation.registration import REGISTERED, register_model
 from adc_pipeline.tracking.relay import relayed
 from adc_pipeline.tracking.system import system_metrics
 from adc_pipeline.training.checkpoint import claim, fingerprint
@@ -24,7 +25,6 @@ from adc_pipeline.training.figures import training_curves
 from adc_pipeline.training.launch import launch_command
 from adc_pipeline.training.origin import origin
 from adc_pipeline.training.settings import BaseModelSettings, TrainingJob, TrainingSettings
-from adc_pipeline.walks.assets import random_walk, top_2
 from adc_pipeline.walks.coins import WalkKind
 from adc_pipeline.walks.markers import FORMATS
 from adc_pipeline.walks.texts import training_texts

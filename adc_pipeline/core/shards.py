@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from adc_pipeline.engine import Report
+from adc_pipeline.core.engine import Report
 
 COUNTS = "counts.json"
 Counts = dict[str, int]

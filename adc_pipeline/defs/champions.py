@@ -10,23 +10,23 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from adc_pipeline.code_version import code_version
-from adc_pipeline.corpus import assets as corpus
-from adc_pipeline.errors import PipelineError
-from adc_pipeline.evaluation import assets as evaluation
-from adc_pipeline.promotion.settings import METRICS, PromotionSettings
-from adc_pipeline.ranking import assets as ranking
-from adc_pipeline.resources import Workspace
-from adc_pipeline.run_config import SettingsConfig
+from adc_pipeline.core.code_version import code_version
+from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.defs import corpus as corpus
+from adc_pipeline.defs import evaluation as evaluation
+from adc_pipeline.defs import ranking as ranking
+from adc_pipeline.defs import walks as walks
+from adc_pipeline.defs.run_config import SettingsConfig
+from adc_pipeline.defs.workspace import Workspace
+from adc_pipeline.generation.registration import REGISTERED
+from adc_pipeline.lifecycle.promotion_settings import METRICS, PromotionSettings
 from adc_pipeline.tracking.lineage import Node, Records
-from adc_pipeline.tracking.models import REGISTERED
-from adc_pipeline.walks import assets as walks
 from adc_pipeline.walks.coins import WalkKind
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
-    from adc_pipeline.promotion.decision import Evaluated
+    from adc_pipeline.lifecycle.decision import Evaluated
 
 CHECKS = [*dg.load_asset_checks_from_modules([corpus, ranking]), *walks.checks, *evaluation.checks]
 EVALUATIONS: dict[WalkKind, dg.AssetsDefinition] = {
@@ -51,10 +51,10 @@ def champion_asset(kind: WalkKind) -> dg.AssetsDefinition:
     def champion(
         context: dg.AssetExecutionContext, config: SettingsConfig[PromotionSettings], workspace: Workspace
     ) -> dg.MaterializeResult:
-        from adc_pipeline.promotion.changes import what_changed
-        from adc_pipeline.promotion.decision import Evaluated, decide
-        from adc_pipeline.promotion.registry import candidate, evaluated, previous, record
-        from adc_pipeline.promotion.registry import champion as current_champion
+        from adc_pipeline.lifecycle.changes import what_changed
+        from adc_pipeline.lifecycle.decision import Evaluated, decide
+        from adc_pipeline.lifecycle.registry import candidate, evaluated, previous, record
+        from adc_pipeline.lifecycle.registry import champion as current_champion
 
         metric = config.model_copy(update={"metric": config.settings().metric or METRICS[kind]})
         with workspace.materializing(context, metric) as making:

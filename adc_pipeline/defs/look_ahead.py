@@ -9,7 +9,7 @@ from typing import Any
 
 from adc_pipeline.corpus.settings import UtteranceSettings
 from adc_pipeline.evaluation.settings import ComparisonSettings, EvaluationSettings
-from adc_pipeline.promotion.settings import PromotionSettings
+from adc_pipeline.lifecycle.promotion_settings import PromotionSettings
 from adc_pipeline.ranking.ranked_replies import RankingSettings
 from adc_pipeline.training.settings import BaseModelSettings, TrainingSettings
 from adc_pipeline.walks.datasets import WalkSettings

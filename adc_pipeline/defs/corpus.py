@@ -5,7 +5,8 @@ from typing import Any
 
 import dagster as dg
 
-from adc_pipeline.code_version import code_version
+from adc_pipeline.core.code_version import code_version
+from adc_pipeline.core.shards import parts
 from adc_pipeline.corpus.settings import UtteranceSettings
 from adc_pipeline.corpus.source import (
     SAMPLE,
@@ -20,13 +21,12 @@ from adc_pipeline.corpus.source import (
 )
 from adc_pipeline.corpus.tables import READ
 from adc_pipeline.corpus.utterances import write_utterances
-from adc_pipeline.database import write_database
-from adc_pipeline.distributions import distributions
-from adc_pipeline.look_ahead import check_settings
-from adc_pipeline.preview import preview
-from adc_pipeline.resources import Workspace
-from adc_pipeline.run_config import SettingsConfig
-from adc_pipeline.shards import parts
+from adc_pipeline.defs.database import write_database
+from adc_pipeline.defs.distributions import distributions
+from adc_pipeline.defs.look_ahead import check_settings
+from adc_pipeline.defs.preview import preview
+from adc_pipeline.defs.run_config import SettingsConfig
+from adc_pipeline.defs.workspace import Workspace
 
 
 @dg.asset(group_name="corpus", kinds={"convokit"}, code_version=code_version("corpus"))

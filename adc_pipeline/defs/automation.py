@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import yaml
 
-from adc_pipeline.errors import PipelineError
+from adc_pipeline.core.errors import PipelineError
 
 FILE = "automation.yaml"
 REBUILDS = ("adc", "datasets")

@@ -8,19 +8,19 @@ from pathlib import Path
 
 import dagster as dg
 
-from adc_pipeline.artefacts import Artefact, Store
-from adc_pipeline.code_version import code_version
-from adc_pipeline.corpus.assets import utterances
-from adc_pipeline.evaluation.assets import provenance, publish
+from adc_pipeline.core.artefacts import Artefact, Store
+from adc_pipeline.core.code_version import code_version
+from adc_pipeline.defs.corpus import utterances
+from adc_pipeline.defs.evaluation import provenance, publish
+from adc_pipeline.defs.ranking import ranked_replies
+from adc_pipeline.defs.run_config import SettingsConfig
+from adc_pipeline.defs.training import TRAINING_POOL, base_model, check_same_markers, fine_tune
+from adc_pipeline.defs.walks import random_walk, top_2
+from adc_pipeline.defs.workspace import Workspace, picture
 from adc_pipeline.evaluation.settings import ComparisonSettings, EvaluationSettings
-from adc_pipeline.ranking.assets import ranked_replies
-from adc_pipeline.resources import Workspace, picture
-from adc_pipeline.run_config import SettingsConfig
 from adc_pipeline.study.cells import CODE_VERSION, comparable, inputs_of, shared_settings, walks_of
 from adc_pipeline.study.grid import SEEDS, VARIANTS, VARIED, cell_name
-from adc_pipeline.training.assets import TRAINING_POOL, base_model, check_same_markers, fine_tune
 from adc_pipeline.training.settings import TrainingJob, TrainingSettings
-from adc_pipeline.walks.assets import random_walk, top_2
 
 CELLS = dg.MultiPartitionsDefinition(
     {"variant": dg.StaticPartitionsDefinition(list(VARIANTS)), "seed": dg.StaticPartitionsDefinition(list(SEEDS))}

@@ -15,11 +15,11 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from adc_pipeline.artefacts import Artefact, Store
-from adc_pipeline.errors import PipelineError
-from adc_pipeline.retention.settings import RetentionSettings
+from adc_pipeline.core.artefacts import Artefact, Store
+from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.generation.registration import REGISTERED
+from adc_pipeline.lifecycle.retention_settings import RetentionSettings
 from adc_pipeline.tracking.lineage import Records
-from adc_pipeline.tracking.models import REGISTERED
 from adc_pipeline.tracking.runs import ASSET
 
 DAY = 86_400.0

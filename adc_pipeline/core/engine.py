@@ -14,7 +14,7 @@ from threading import Event, Thread
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from adc_pipeline.errors import PipelineError
+from adc_pipeline.core.errors import PipelineError
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection

@@ -2,13 +2,13 @@
 
 import dagster as dg
 
-from adc_pipeline.code_version import code_version
-from adc_pipeline.corpus.assets import utterances
-from adc_pipeline.database import write_database
-from adc_pipeline.distributions import distributions
-from adc_pipeline.ranking.assets import ranked_replies
-from adc_pipeline.resources import Workspace
-from adc_pipeline.run_config import SettingsConfig
+from adc_pipeline.core.code_version import code_version
+from adc_pipeline.defs.corpus import utterances
+from adc_pipeline.defs.database import write_database
+from adc_pipeline.defs.distributions import distributions
+from adc_pipeline.defs.ranking import ranked_replies
+from adc_pipeline.defs.run_config import SettingsConfig
+from adc_pipeline.defs.workspace import Workspace
 from adc_pipeline.walks.card import write_card
 from adc_pipeline.walks.coins import WalkKind
 from adc_pipeline.walks.datasets import WalkSettings, split_file, write_walks

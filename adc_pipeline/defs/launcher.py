@@ -9,8 +9,8 @@ from dagster._core.launcher import DefaultRunLauncher
 from dagster._core.launcher.base import CheckRunHealthResult, WorkerStatus
 from dagster._core.storage.dagster_run import DagsterRun
 
-from adc_pipeline.processes import has_ended
-from adc_pipeline.resources import PROCESS
+from adc_pipeline.core.processes import has_ended
+from adc_pipeline.defs.workspace import PROCESS
 
 
 class WatchfulRunLauncher(DefaultRunLauncher):

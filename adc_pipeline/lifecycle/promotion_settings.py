@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from adc_pipeline.errors import PipelineError
+from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.evaluation.settings import check_draws
 from adc_pipeline.walks.coins import WalkKind
 

@@ -2,15 +2,15 @@
 
 import dagster as dg
 
-from adc_pipeline.code_version import code_version
-from adc_pipeline.corpus.assets import utterances
-from adc_pipeline.database import write_database
-from adc_pipeline.distributions import distributions
-from adc_pipeline.preview import preview
+from adc_pipeline.core.code_version import code_version
+from adc_pipeline.core.shards import parts
+from adc_pipeline.defs.corpus import utterances
+from adc_pipeline.defs.database import write_database
+from adc_pipeline.defs.distributions import distributions
+from adc_pipeline.defs.preview import preview
+from adc_pipeline.defs.run_config import SettingsConfig
+from adc_pipeline.defs.workspace import Workspace
 from adc_pipeline.ranking.ranked_replies import RANKED_REPLIES, RankingSettings, write_ranked_replies
-from adc_pipeline.resources import Workspace
-from adc_pipeline.run_config import SettingsConfig
-from adc_pipeline.shards import parts
 
 
 @dg.asset(group_name="ranking", deps=[utterances], kinds={"duckdb"}, code_version=code_version("ranking"))

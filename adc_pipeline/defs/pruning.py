@@ -5,10 +5,10 @@ dagster job execute -m adc_pipeline.definitions -j prune
 
 import dagster as dg
 
-from adc_pipeline.errors import PipelineError
-from adc_pipeline.resources import Workspace
-from adc_pipeline.retention.settings import RetentionSettings
-from adc_pipeline.run_config import SettingsConfig
+from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.defs.run_config import SettingsConfig
+from adc_pipeline.defs.workspace import Workspace
+from adc_pipeline.lifecycle.retention_settings import RetentionSettings
 from adc_pipeline.tracking.lineage import Records
 
 
@@ -17,7 +17,7 @@ def prune_store(
     context: dg.OpExecutionContext, config: SettingsConfig[RetentionSettings], workspace: Workspace
 ) -> None:
     """Old versions of artefacts go, but nothing that is in place or that a registered model was made from."""
-    from adc_pipeline.retention import pruning
+    from adc_pipeline.lifecycle import pruning
 
     try:
         settings = config.settings()

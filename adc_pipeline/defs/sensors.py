@@ -5,12 +5,12 @@ from dataclasses import replace
 
 import dagster as dg
 
-from adc_pipeline.artefacts import Store
-from adc_pipeline.automation.jobs import STUDY, WRITES, adc, datasets
-from adc_pipeline.automation.settings import AutomationSettings, read_automation, read_run_config
-from adc_pipeline.automation.watch import Watch, look
+from adc_pipeline.core.artefacts import Store
+from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.corpus.source import SAMPLE, CorpusSettings
-from adc_pipeline.errors import PipelineError
+from adc_pipeline.corpus.watch import Watch, look
+from adc_pipeline.defs.automation import AutomationSettings, read_automation, read_run_config
+from adc_pipeline.defs.jobs import STUDY, WRITES, adc, datasets
 
 SECONDS_BETWEEN_LOOKS = 60
 
