@@ -18,7 +18,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from adc_pipeline.core.artefacts import Store, combined_digest, file_digest, folder_digest
-from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.core.errors import PipelineError, first_line
 from adc_pipeline.tracking.lineage import Node, Records
 from adc_pipeline.tracking.runs import Tracking, without_secrets
 
@@ -246,7 +246,7 @@ def ask(given: argparse.Namespace, store: Store) -> list[Node]:
     try:
         return wanted(Records([each.client() for each in asked]), given.artefact, given.start)
     except (MlflowException, SQLAlchemyError, ImportError) as error:
-        said = "nothing answers" if "Max retries exceeded" in str(error) else str(error).split("\n")[0].rstrip(".")
+        said = "nothing answers" if "Max retries exceeded" in str(error) else first_line(error)
         raise PipelineError(
             f"MLflow at {', '.join(each.shown for each in asked)} could not be asked ({said}): start it, or give"
             " another `--tracking-uri`."

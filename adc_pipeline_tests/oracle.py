@@ -24,8 +24,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 if TYPE_CHECKING:
     import convokit
 
-    from adc_pipeline.ranking.ranked_replies import RankingSettings
-    from adc_pipeline.walks.datasets import WalkSettings
+    from adc_pipeline.ranking.settings import RankingSettings
+    from adc_pipeline.walks.settings import WalkSettings
 
 Kind = Literal["top-2", "random-walk"]
 Row = dict[str, Any]

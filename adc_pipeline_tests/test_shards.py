@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adc_pipeline.core.engine import Engine, unheard
+from adc_pipeline.core.engine import Engine, no_report
 from adc_pipeline.core.shards import Counts, map_shards, parts, shard_names, shard_sql, shards_of, whole, work_folder
 from adc_pipeline.corpus import utterances
 from adc_pipeline.corpus.sample import write_sample
@@ -128,7 +128,7 @@ def test_what_is_half_made_is_swept_before_it_is_made_again(tmp_path: Path) -> N
 def test_shards_of_an_older_output_are_replaced(tmp_path: Path) -> None:
     (old := tmp_path / "out" / shard_names(1)[0]).mkdir(parents=True)
     (old / "old").write_text("")
-    map_shards(shard_names(1), lambda name, folder: {}, tmp_path / "out", tmp_path / "work", unheard)
+    map_shards(shard_names(1), lambda name, folder: {}, tmp_path / "out", tmp_path / "work", no_report)
     assert [path.name for path in old.iterdir()] == ["counts.json"]
 
 

@@ -8,13 +8,14 @@ the Python process) is below 1 GB.
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Event, Thread
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.core.settings import setting
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -29,8 +30,8 @@ SECONDS_BETWEEN_REPORTS = 5.0
 PARQUET = "FORMAT parquet, PARQUET_VERSION v2, COMPRESSION snappy, DICTIONARY_SIZE_LIMIT 1000"
 
 
-def unheard(_: str) -> None:
-    """The report that nobody listens to."""
+def no_report(_: str) -> None:
+    """Ignore progress reports; the default."""
 
 
 @contextmanager
@@ -55,11 +56,9 @@ def reporting(progress: Callable[[], str], report: Report) -> Iterator[None]:
 class Engine:
     """Settings of a DuckDB connection; `report` is told, every five seconds, how far a statement is."""
 
-    threads: int = field(default=0, metadata={"description": "Threads of DuckDB; 0 takes every core."})
-    memory_limit: str = field(
-        default=MEMORY_LIMIT, metadata={"description": "Memory DuckDB may take before it spills to disk."}
-    )
-    report: Report = unheard
+    threads: int = setting(0, "Threads of DuckDB; 0 takes every core.")
+    memory_limit: str = setting(MEMORY_LIMIT, "Memory DuckDB may take before it spills to disk.")
+    report: Report = no_report
 
     @contextmanager
     def connect(self, spill: Path | None = None) -> Iterator["DuckDBPyConnection"]:

@@ -23,6 +23,11 @@ def is_network_fault(error: BaseException) -> bool:
     return False
 
 
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message without its full stop, or the error's type if it has none."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+
+
 def is_disk_full(error: BaseException) -> bool:
     """Whether the operating system, DuckDB or SQLite says that there is no room left."""
     said = str(error)

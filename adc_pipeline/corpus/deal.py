@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adc_pipeline.core.engine import Engine
-from adc_pipeline.core.errors import PipelineError, is_disk_full
+from adc_pipeline.core.errors import PipelineError, first_line, is_disk_full
 from adc_pipeline.core.shards import shard_names, shard_sql
 from adc_pipeline.corpus.formats import Kind, recognise
 from adc_pipeline.corpus.readers import convokit, dumps, lines, tables
 from adc_pipeline.corpus.readers.rows import COLUMNS, MACROS, Rows
-from adc_pipeline.corpus.settings import UtteranceSettings
-from adc_pipeline.corpus.source import CorpusSettings
+from adc_pipeline.corpus.settings import CorpusSettings, UtteranceSettings
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -112,7 +111,7 @@ def pieces(
                 if unpack or not lines.is_too_long(error):
                     if is_disk_full(error) or isinstance(error, duckdb.OutOfMemoryException):
                         raise
-                    said = str(error).splitlines()[0]
+                    said = first_line(error)
                     raise PipelineError(
                         f"{path.resolve()}, which the setting corpus names, could not be read ({said}): fetch it again,"
                         " or correct the setting format."

@@ -18,7 +18,7 @@ from tempfile import mkdtemp
 from typing import Any
 
 from adc_pipeline.core.artefacts import locked
-from adc_pipeline.core.engine import Report, reporting, unheard
+from adc_pipeline.core.engine import Report, no_report, reporting
 from adc_pipeline.core.errors import PipelineError, UnreachableError, is_disk_full
 
 LINES = "utterances.jsonl"
@@ -30,7 +30,7 @@ SECONDS_FOR_CONFIGURATION = 10.0
 FAMILIES = ("subreddit", "wikiconv", "supreme")
 
 
-def download(name: str, downloads: Path, report: Report = unheard) -> Path:
+def download(name: str, downloads: Path, report: Report = no_report) -> Path:
     """The folder of the corpus `name` below `downloads`, fetched if it, or a newer version of it, is not there.
 
     `report` hears how far it is. Raises PipelineError for a name that ConvoKit does not know, and UnreachableError

@@ -11,16 +11,16 @@ import re
 import shutil
 import zipfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from adc_pipeline.core.artefacts import combined_digest, file_digest
-from adc_pipeline.core.engine import Report, unheard
+from adc_pipeline.core.engine import Report, no_report
 from adc_pipeline.core.errors import PipelineError, is_disk_full
 from adc_pipeline.corpus.download import download, held_version
 from adc_pipeline.corpus.formats import Format, recognise, unfit
+from adc_pipeline.corpus.settings import CorpusSettings
 
 SAMPLE = "sample"
 # What ConvoKit writes; whatever else lies in its folder is not the corpus.
@@ -31,32 +31,6 @@ ORDER = ("convokit", "submissions", "comments", "table")
 
 # Makes one part at the path it is given, which does not exist yet.
 Make = Callable[[Path], None]
-
-
-@dataclass(frozen=True)
-class CorpusSettings:
-    """Settings of the asset `raw_corpus`."""
-
-    corpus: str = field(
-        default="",
-        metadata={
-            "description": "sample; a path to a ConvoKit folder or zip, a Reddit dump (.zst, .gz, .jsonl, .ndjson), a"
-            " folder of dumps, a Parquet or CSV file; or a ConvoKit name such as reddit-corpus-small. Several are"
-            " separated by commas. Empty takes ADC_CORPUS, or sample."
-        },
-    )
-    format: Format = field(
-        default="auto",
-        metadata={"description": "What the corpus is: auto looks into it; convokit, dump and table override that."},
-    )
-    columns: dict[str, str] = field(
-        default_factory=dict,
-        metadata={"description": "For a table: our column to the file's where they differ, such as {text: body}."},
-    )
-    sample_conversations: int = field(
-        default=0, metadata={"description": "Conversations in the generated sample; 0 takes its own default."}
-    )
-    sample_seed: int = field(default=0, metadata={"description": "Seed of the generated sample."})
 
 
 def on_disk(source: str) -> Path:
@@ -86,7 +60,7 @@ def names(settings: CorpusSettings) -> list[str]:
     ]
 
 
-def download_all(settings: CorpusSettings, downloads: Path, report: Report = unheard) -> dict[str, Path]:
+def download_all(settings: CorpusSettings, downloads: Path, report: Report = no_report) -> dict[str, Path]:
     """The folder of each corpus that ConvoKit is asked for, by name.
 
     Comes before the first part is made, so that a rerun finds those that came.
@@ -122,7 +96,7 @@ def check_source(settings: CorpusSettings, contents: bool = True) -> None:
             )
 
 
-def fetch(settings: CorpusSettings, downloaded: Mapping[str, Path], out: Path, report: Report = unheard) -> None:
+def fetch(settings: CorpusSettings, downloaded: Mapping[str, Path], out: Path, report: Report = no_report) -> None:
     """Bring the corpus to the folder `out`, which does not exist yet, as parts named 00, 01 and on.
 
     A part is a folder made here, or a link to what is on disk or has been `downloaded`, by name. `report` hears
@@ -158,7 +132,7 @@ def link(path: Path, out: Path) -> None:
     out.symlink_to(path.resolve())
 
 
-def files_of(path: Path, wanted: Format, report: Report = unheard) -> list[Path]:
+def files_of(path: Path, wanted: Format, report: Report = no_report) -> list[Path]:
     """The path itself, or the dumps and tables in a folder: submissions before comments, then by name."""
     if path.is_file() and path.suffix.lower() == ".zip":
         raise PipelineError(

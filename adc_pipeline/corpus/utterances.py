@@ -12,8 +12,7 @@ from adc_pipeline.core.engine import Engine, counts_by
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.core.shards import Counts, bring, map_shards, parts, shard_names, whole, work_folder
 from adc_pipeline.corpus.deal import TITLES, deal
-from adc_pipeline.corpus.settings import UtteranceSettings
-from adc_pipeline.corpus.source import CorpusSettings
+from adc_pipeline.corpus.settings import CorpusSettings, UtteranceSettings
 from adc_pipeline.corpus.tables import READ, SET_ASIDE, create_read_rows
 from adc_pipeline.corpus.tree import write_tree
 

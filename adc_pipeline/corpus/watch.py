@@ -15,7 +15,8 @@ from typing import Any
 from adc_pipeline.core.artefacts import Store, read_making
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.corpus.download import published_versions
-from adc_pipeline.corpus.source import CorpusSettings, check_source, names, observed
+from adc_pipeline.corpus.settings import CorpusSettings
+from adc_pipeline.corpus.source import check_source, names, observed
 
 
 @dataclass(frozen=True)

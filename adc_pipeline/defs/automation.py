@@ -6,14 +6,15 @@ configuration that schedules and sensor start their runs with, which the command
 """
 
 from collections.abc import Collection
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import yaml
 
-from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.core.errors import PipelineError, first_line
+from adc_pipeline.core.settings import setting
 
 FILE = "automation.yaml"
 REBUILDS = ("adc", "datasets")
@@ -23,17 +24,13 @@ REBUILDS = ("adc", "datasets")
 class AutomationSettings:
     """What `automation.yaml` may set."""
 
-    time_zone: str = field(default="UTC", metadata={"description": "Of all schedules, such as Europe/Berlin."})
-    weekly: str = field(default="0 3 * * 1", metadata={"description": "When everything is rebuilt, as for cron."})
+    time_zone: str = setting("UTC", "Of all schedules, such as Europe/Berlin.")
+    weekly: str = setting("0 3 * * 1", "When everything is rebuilt, as for cron.")
     # After the hours that daylight saving skips or repeats.
-    nightly: str = field(default="0 4 * * *", metadata={"description": "When the datasets are rebuilt, as for cron."})
-    prune: str = field(default="0 6 * * 1", metadata={"description": "When old artefacts are looked for, as for cron."})
-    rebuild: str = field(
-        default="adc", metadata={"description": "The job that a changed corpus starts: adc (everything) or datasets."}
-    )
-    run_config: str = field(
-        default="", metadata={"description": "A run configuration file; a relative path starts at ADC_HOME."}
-    )
+    nightly: str = setting("0 4 * * *", "When the datasets are rebuilt, as for cron.")
+    prune: str = setting("0 6 * * 1", "When old artefacts are looked for, as for cron.")
+    rebuild: str = setting("adc", "The job that a changed corpus starts: adc (everything) or datasets.")
+    run_config: str = setting("", "A run configuration file; a relative path starts at ADC_HOME.")
 
     def __post_init__(self) -> None:
         try:
@@ -76,7 +73,7 @@ def read_mapping(path: Path) -> dict[str, Any]:
     try:
         values = yaml.safe_load(path.read_text()) or {}
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise PipelineError(f"{path} cannot be read ({str(error).splitlines()[0]}): give a YAML file.") from error
+        raise PipelineError(f"{path} cannot be read ({first_line(error)}): give a YAML file.") from error
     if not isinstance(values, dict):
         raise PipelineError(f"{path} is no mapping of names to values: write one `name: value` a line.")
     return values

@@ -19,7 +19,7 @@ from adc_pipeline.defs import walks as walks
 from adc_pipeline.defs.run_config import SettingsConfig
 from adc_pipeline.defs.workspace import Workspace
 from adc_pipeline.generation.registration import REGISTERED
-from adc_pipeline.lifecycle.promotion_settings import METRICS, PromotionSettings
+from adc_pipeline.lifecycle.settings import METRICS, PromotionSettings
 from adc_pipeline.tracking.lineage import Node, Records
 from adc_pipeline.walks.coins import WalkKind
 

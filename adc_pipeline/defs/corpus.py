@@ -7,10 +7,9 @@ import dagster as dg
 
 from adc_pipeline.core.code_version import code_version
 from adc_pipeline.core.shards import parts
-from adc_pipeline.corpus.settings import UtteranceSettings
+from adc_pipeline.corpus.settings import CorpusSettings, UtteranceSettings
 from adc_pipeline.corpus.source import (
     SAMPLE,
-    CorpusSettings,
     check_source,
     check_unchanged,
     download_all,

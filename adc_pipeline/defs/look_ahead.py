@@ -9,10 +9,10 @@ from typing import Any
 
 from adc_pipeline.corpus.settings import UtteranceSettings
 from adc_pipeline.evaluation.settings import ComparisonSettings, EvaluationSettings
-from adc_pipeline.lifecycle.promotion_settings import PromotionSettings
-from adc_pipeline.ranking.ranked_replies import RankingSettings
+from adc_pipeline.lifecycle.settings import PromotionSettings
+from adc_pipeline.ranking.settings import RankingSettings
 from adc_pipeline.training.settings import BaseModelSettings, TrainingSettings
-from adc_pipeline.walks.datasets import WalkSettings
+from adc_pipeline.walks.settings import WalkSettings
 
 SETTINGS: Mapping[str, type] = {
     "utterances": UtteranceSettings,

@@ -8,7 +8,7 @@ import dagster as dg
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.defs.run_config import SettingsConfig
 from adc_pipeline.defs.workspace import Workspace
-from adc_pipeline.lifecycle.retention_settings import RetentionSettings
+from adc_pipeline.lifecycle.settings import RetentionSettings
 from adc_pipeline.tracking.lineage import Records
 
 

@@ -10,7 +10,8 @@ from adc_pipeline.defs.distributions import distributions
 from adc_pipeline.defs.preview import preview
 from adc_pipeline.defs.run_config import SettingsConfig
 from adc_pipeline.defs.workspace import Workspace
-from adc_pipeline.ranking.ranked_replies import RANKED_REPLIES, RankingSettings, write_ranked_replies
+from adc_pipeline.ranking.ranked_replies import RANKED_REPLIES, write_ranked_replies
+from adc_pipeline.ranking.settings import RankingSettings
 
 
 @dg.asset(group_name="ranking", deps=[utterances], kinds={"duckdb"}, code_version=code_version("ranking"))

@@ -7,7 +7,8 @@ import dagster as dg
 
 from adc_pipeline.core.artefacts import Store
 from adc_pipeline.core.errors import PipelineError
-from adc_pipeline.corpus.source import SAMPLE, CorpusSettings
+from adc_pipeline.corpus.settings import CorpusSettings
+from adc_pipeline.corpus.source import SAMPLE
 from adc_pipeline.corpus.watch import Watch, look
 from adc_pipeline.defs.automation import AutomationSettings, read_automation, read_run_config
 from adc_pipeline.defs.jobs import STUDY, WRITES, adc, datasets

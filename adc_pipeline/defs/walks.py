@@ -11,9 +11,10 @@ from adc_pipeline.defs.run_config import SettingsConfig
 from adc_pipeline.defs.workspace import Workspace
 from adc_pipeline.walks.card import write_card
 from adc_pipeline.walks.coins import WalkKind
-from adc_pipeline.walks.datasets import WalkSettings, split_file, write_walks
+from adc_pipeline.walks.datasets import split_file, write_walks
 from adc_pipeline.walks.grammar import conversations_in_two_splits, grammar_violations
 from adc_pipeline.walks.picture import walks_as_markdown
+from adc_pipeline.walks.settings import WalkSettings
 from adc_pipeline.walks.splits import SPLITS
 
 DESCRIPTIONS: dict[WalkKind, str] = {

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from adc_pipeline.core.artefacts import Store
-from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.core.errors import PipelineError, first_line
 from adc_pipeline.tracking.runs import Tracking, without_password
 
 MLFLOW_SCHEMES = ("models:", "runs:", "mlflow-artifacts:")
@@ -93,8 +93,3 @@ def fetched(address: str, folder: str) -> Path:
             f"`--model` {address} cannot be had from MLflow at {without_password(tracking.uri)} ({first_line(error)});"
             " check its name, version or alias, and ADC_HOME or MLFLOW_TRACKING_URI."
         ) from error
-
-
-def first_line(error: Exception) -> str:
-    """What an error of a library says first, to stand in a sentence."""
-    return (str(error).strip() or type(error).__name__).split("\n")[0].rstrip(".")

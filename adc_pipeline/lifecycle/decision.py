@@ -15,7 +15,7 @@ from adc_pipeline.evaluation.comparison import paired_differences
 from adc_pipeline.evaluation.evaluation import Evaluation
 from adc_pipeline.evaluation.learned import told_alike
 from adc_pipeline.evaluation.settings import ComparisonSettings
-from adc_pipeline.lifecycle.promotion_settings import DIRECTIONS, PromotionSettings
+from adc_pipeline.lifecycle.settings import DIRECTIONS, PromotionSettings
 
 Verdict = Literal["promoted", "not better", "not compared", "check failed", "champion already"]
 

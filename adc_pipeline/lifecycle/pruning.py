@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from adc_pipeline.core.artefacts import Artefact, Store
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.generation.registration import REGISTERED
-from adc_pipeline.lifecycle.retention_settings import RetentionSettings
+from adc_pipeline.lifecycle.settings import RetentionSettings
 from adc_pipeline.tracking.lineage import Records
 from adc_pipeline.tracking.runs import ASSET
 

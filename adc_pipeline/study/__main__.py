@@ -24,7 +24,7 @@ from typing import Any
 import yaml
 
 from adc_pipeline.core.artefacts import AGAIN, Store
-from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.core.errors import PipelineError, first_line
 from adc_pipeline.study.cells import inputs_of, is_made
 from adc_pipeline.study.grid import SEEDS, VARIANTS
 from adc_pipeline.training.settings import TrainingSettings
@@ -76,7 +76,7 @@ def read_config(path: Path | None) -> dict[str, Any]:
         config = yaml.safe_load(path.read_text()) or {}
         ops = set(config.get("ops", {}))
     except (OSError, yaml.YAMLError, AttributeError, TypeError) as error:
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         raise PipelineError(f"The run configuration {path} cannot be read ({reason}); give a YAML file.") from error
     if unknown := ops - {name for names in OPS.values() for name in names}:
         raise PipelineError(

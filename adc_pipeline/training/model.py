@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from adc_pipeline.core.atomic import written_aside
-from adc_pipeline.core.errors import PipelineError, UnreachableError, is_network_fault
+from adc_pipeline.core.errors import PipelineError, UnreachableError, first_line, is_network_fault
 from adc_pipeline.training.batches import Batch
 from adc_pipeline.training.dataset import TokenizedSplit
 from adc_pipeline.training.losses import CrossEntropy, Unlikelihood
@@ -270,7 +270,7 @@ def _commit(settings: BaseModelSettings) -> str | None:
 
 
 def _unusable(settings: BaseModelSettings, error: Exception) -> PipelineError:
-    reason = str(error).strip().split("\n")[0].rstrip(".")
+    reason = first_line(error)
     kind = UnreachableError if is_network_fault(error) else PipelineError
     return kind(
         f"The base model's `name` {settings.name!r} (revision {settings.revision or 'main'}) cannot be loaded"

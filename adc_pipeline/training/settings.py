@@ -8,11 +8,12 @@ notebook. Values that cannot work are refused where they are made, before any mo
 import dataclasses
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
 from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.core.settings import setting
 
 Objective = Literal["mle", "accepted-only", "filtering", "conditional", "unlikelihood", "rwr", "awr"]
 
@@ -21,22 +22,14 @@ Objective = Literal["mle", "accepted-only", "filtering", "conditional", "unlikel
 class BaseModelSettings:
     """Where the weights come from that fine-tuning starts at; the same for both datasets."""
 
-    name: str = field(
-        default="small", metadata={"description": "`small` builds a Llama here; otherwise a Hub name or a local folder"}
-    )
-    revision: str | None = field(
-        default=None, metadata={"description": "branch, tag or commit of a Hub model; recorded as a commit"}
-    )
-    layers: int = field(default=2, metadata={"description": "`small` only: number of transformer blocks"})
-    width: int = field(
-        default=128, metadata={"description": "`small` only: size of the hidden states, a multiple of heads"}
-    )
-    heads: int = field(default=4, metadata={"description": "`small` only: number of attention heads"})
-    vocabulary: int = field(
-        default=2048, metadata={"description": "`small` only: most tokens in the tokenizer, markers included"}
-    )
-    context: int = field(default=2048, metadata={"description": "`small` only: longest sequence in tokens"})
-    seed: int = field(default=0, metadata={"description": "`small` only: seed of the initial weights"})
+    name: str = setting("small", "`small` builds a Llama here; otherwise a Hub name or a local folder")
+    revision: str | None = setting(None, "branch, tag or commit of a Hub model; recorded as a commit")
+    layers: int = setting(2, "`small` only: number of transformer blocks")
+    width: int = setting(128, "`small` only: size of the hidden states, a multiple of heads")
+    heads: int = setting(4, "`small` only: number of attention heads")
+    vocabulary: int = setting(2048, "`small` only: most tokens in the tokenizer, markers included")
+    context: int = setting(2048, "`small` only: longest sequence in tokens")
+    seed: int = setting(0, "`small` only: seed of the initial weights")
 
     def __post_init__(self) -> None:
         if self.name != "small":
@@ -60,78 +53,43 @@ class BaseModelSettings:
 class TrainingSettings:
     """How the weights move. A step is one update of the weights."""
 
-    objective: Objective = field(
-        default="mle",
-        metadata={
-            "description": "what is learned of a walk: mle (all of it), accepted-only, filtering, conditional (markers"
-            " before their turns: no preference accuracy, calibration or steering), unlikelihood, rwr or awr"
-        },
+    objective: Objective = setting(
+        "mle",
+        "what is learned of a walk: mle (all of it), accepted-only, filtering, conditional (markers"
+        " before their turns: no preference accuracy, calibration or steering), unlikelihood, rwr or awr",
     )
-    alpha: float = field(
-        default=1.0, metadata={"description": "`unlikelihood` only: weight of the tokens of rejected turns"}
+    alpha: float = setting(1.0, "`unlikelihood` only: weight of the tokens of rejected turns")
+    beta: float = setting(1.0, "`rwr` and `awr` only: the smaller, the more a high score counts")
+    max_weight: float = setting(20.0, "`rwr` and `awr` only: most that a token counts")
+    dropped_markers: float = setting(0.1, "`conditional` only: share of the turns that have no marker")
+    markers: Literal["kept", "stripped"] = setting(
+        "kept", "stripped writes a line break in place of every verdict marker: an ablation"
     )
-    beta: float = field(
-        default=1.0, metadata={"description": "`rwr` and `awr` only: the smaller, the more a high score counts"}
+    verdicts: Literal["true", "shuffled"] = setting(
+        "true", "shuffled exchanges the verdicts of a walk's turns among them: a control"
     )
-    max_weight: float = field(default=20.0, metadata={"description": "`rwr` and `awr` only: most that a token counts"})
-    dropped_markers: float = field(
-        default=0.1, metadata={"description": "`conditional` only: share of the turns that have no marker"}
-    )
-    markers: Literal["kept", "stripped"] = field(
-        default="kept",
-        metadata={"description": "stripped writes a line break in place of every verdict marker: an ablation"},
-    )
-    verdicts: Literal["true", "shuffled"] = field(
-        default="true",
-        metadata={"description": "shuffled exchanges the verdicts of a walk's turns among them: a control"},
-    )
-    sequence_length: int = field(default=512, metadata={"description": "longest piece of a walk, in tokens"})
-    tokens_per_step: int = field(
-        default=512, metadata={"description": "tokens, over all processes, that one step learns from"}
-    )
-    tokens_per_forward: int = field(
-        default=8192, metadata={"description": "most tokens in one forward pass on a device; sets its memory"}
-    )
-    epochs: float = field(default=2.0, metadata={"description": "passes over the training split"})
-    max_steps: int | None = field(default=None, metadata={"description": "number of steps, in place of `epochs`"})
-    learning_rate: float = field(default=4e-3, metadata={"description": "peak; 1e-5 to 1e-4 for a pretrained model"})
-    warmup: float = field(default=0.05, metadata={"description": "share of the steps in which the learning rate rises"})
-    weight_decay: float = field(
-        default=0.01, metadata={"description": "of the matrices; norms and biases are not decayed"}
-    )
-    max_grad_norm: float = field(default=1.0, metadata={"description": "gradients are scaled down to this norm"})
-    max_loss_jump: float = field(
-        default=10.0,
-        metadata={"description": "a loss of so many times the running median stops the training; 0 for never"},
-    )
-    lora_rank: int = field(
-        default=0,
-        metadata={"description": "of the LoRA adapters that are trained in place of all weights; 0 trains all weights"},
-    )
-    lora_alpha: float = field(default=16.0, metadata={"description": "adapters count lora_alpha / lora_rank"})
-    lora_dropout: float = field(default=0.0, metadata={"description": "dropout in front of the adapters"})
-    gradient_checkpointing: bool = field(
-        default=False, metadata={"description": "compute activations twice: much less memory, a third more time"}
-    )
-    compile: bool = field(
-        default=False,
-        metadata={"description": "compile the model's blocks (torch.compile): later start, more speed"},
-    )
-    seed: int = field(
-        default=0, metadata={"description": "of the data order, of dropout and of the markers that are dropped"}
-    )
-    accelerate_config: str = field(
-        default="", metadata={"description": "configuration file of accelerate, for several devices; empty takes one"}
-    )
-    checkpoint_every: int = field(default=250, metadata={"description": "steps between checkpoints; 0 for none"})
-    keep_checkpoints: int = field(default=2, metadata={"description": "checkpoints that stay on disk"})
-    log_every: int = field(default=50, metadata={"description": "steps between two log lines and metrics"})
-    validate_every: int = field(
-        default=500, metadata={"description": "steps between validation losses; 0 for the end only"}
-    )
-    validation_tokens: int = field(
-        default=16384, metadata={"description": "tokens of the validation split that are looked at"}
-    )
+    sequence_length: int = setting(512, "longest piece of a walk, in tokens")
+    tokens_per_step: int = setting(512, "tokens, over all processes, that one step learns from")
+    tokens_per_forward: int = setting(8192, "most tokens in one forward pass on a device; sets its memory")
+    epochs: float = setting(2.0, "passes over the training split")
+    max_steps: int | None = setting(None, "number of steps, in place of `epochs`")
+    learning_rate: float = setting(4e-3, "peak; 1e-5 to 1e-4 for a pretrained model")
+    warmup: float = setting(0.05, "share of the steps in which the learning rate rises")
+    weight_decay: float = setting(0.01, "of the matrices; norms and biases are not decayed")
+    max_grad_norm: float = setting(1.0, "gradients are scaled down to this norm")
+    max_loss_jump: float = setting(10.0, "a loss of so many times the running median stops the training; 0 for never")
+    lora_rank: int = setting(0, "of the LoRA adapters that are trained in place of all weights; 0 trains all weights")
+    lora_alpha: float = setting(16.0, "adapters count lora_alpha / lora_rank")
+    lora_dropout: float = setting(0.0, "dropout in front of the adapters")
+    gradient_checkpointing: bool = setting(False, "compute activations twice: much less memory, a third more time")
+    compile: bool = setting(False, "compile the model's blocks (torch.compile): later start, more speed")
+    seed: int = setting(0, "of the data order, of dropout and of the markers that are dropped")
+    accelerate_config: str = setting("", "configuration file of accelerate, for several devices; empty takes one")
+    checkpoint_every: int = setting(250, "steps between checkpoints; 0 for none")
+    keep_checkpoints: int = setting(2, "checkpoints that stay on disk")
+    log_every: int = setting(50, "steps between two log lines and metrics")
+    validate_every: int = setting(500, "steps between validation losses; 0 for the end only")
+    validation_tokens: int = setting(16384, "tokens of the validation split that are looked at")
 
     def __post_init__(self) -> None:
         if self.objective not in get_args(Objective):

@@ -12,8 +12,9 @@ from pathlib import Path
 from adc_pipeline.core.artefacts import Artefact, flattened
 from adc_pipeline.corpus.source import SAMPLE
 from adc_pipeline.walks.coins import WalkKind
-from adc_pipeline.walks.datasets import WalkSettings, split_file
+from adc_pipeline.walks.datasets import split_file
 from adc_pipeline.walks.markers import FORMATS
+from adc_pipeline.walks.settings import WalkSettings
 from adc_pipeline.walks.splits import SPLITS
 
 SUMMARIES: dict[WalkKind, str] = {

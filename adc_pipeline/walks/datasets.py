@@ -10,48 +10,15 @@ Rows are ordered by a hash of the conversation id, so that neither the order of 
 of threads reaches the bytes.
 """
 
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from adc_pipeline.core.engine import Engine, only_row
-from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.core.shards import Counts, bring, map_shards, shards_of, work_folder
 from adc_pipeline.ranking.ranked_replies import RANKED_REPLIES
 from adc_pipeline.walks.coins import WalkKind, coin_sql
-from adc_pipeline.walks.markers import FormatName
-from adc_pipeline.walks.rendering import Speakers, create_rendered
-from adc_pipeline.walks.splits import DEFAULT_SHARES, SPLITS, Split, split_sql
-
-
-@dataclass(frozen=True)
-class WalkSettings:
-    """Settings of the assets `top_2` and `random_walk`."""
-
-    seed: int = field(default=0, metadata={"description": "Seed of the coins."})
-    walks_per_conversation: int = field(
-        default=1, metadata={"description": "Walks drawn from each conversation, with numbers from 0."}
-    )
-    format: FormatName = field(
-        default="default", metadata={"description": "Spelling of the markers: default or released."}
-    )
-    speakers: Speakers = field(
-        default="names",
-        metadata={"description": "What stands for a speaker: names, pseudonyms (user1, user2, …) or none."},
-    )
-    shares: tuple[int, ...] = field(
-        default=DEFAULT_SHARES,
-        metadata={"description": "Per cent of the conversations in train, validation and test."},
-    )
-
-    def __post_init__(self) -> None:
-        if len(self.shares) != 3 or sum(self.shares) != 100 or min(self.shares) < 0:
-            raise PipelineError(
-                f"shares is {list(self.shares)}: give three whole per cents for train, validation and test"
-                " that add up to 100."
-            )
-        if self.walks_per_conversation < 1:
-            raise PipelineError("walks_per_conversation must be at least 1.")
-
+from adc_pipeline.walks.rendering import create_rendered
+from adc_pipeline.walks.settings import WalkSettings
+from adc_pipeline.walks.splits import SPLITS, Split, split_sql
 
 CHOICES: dict[WalkKind, str] = {
     "top-2": """

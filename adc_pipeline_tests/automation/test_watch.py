@@ -11,7 +11,8 @@ import pytest
 from adc_pipeline.core.artefacts import Artefact, Store
 from adc_pipeline.corpus import download
 from adc_pipeline.corpus import watch as watching
-from adc_pipeline.corpus.source import CorpusSettings, observed
+from adc_pipeline.corpus.settings import CorpusSettings
+from adc_pipeline.corpus.source import observed
 from adc_pipeline.corpus.watch import Watch, look
 
 LINE = '{"id": "r", "body": "yes", "link_id": "t3_r", "parent_id": "t3_r", "created_utc": 1}\n'

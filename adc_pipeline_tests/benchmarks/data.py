@@ -93,8 +93,8 @@ def run_stages(corpus: Path, out: Path, threads: int, memory: str, shards: int) 
 
 
 def run_oracle(corpus: Path) -> None:
-    from adc_pipeline.ranking.ranked_replies import RankingSettings
-    from adc_pipeline.walks.datasets import WalkSettings
+    from adc_pipeline.ranking.settings import RankingSettings
+    from adc_pipeline.walks.settings import WalkSettings
     from adc_pipeline_tests import oracle
 
     with measured("oracle") as more:

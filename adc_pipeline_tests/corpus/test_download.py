@@ -15,7 +15,8 @@ import pytest
 from adc_pipeline.core.artefacts import locked
 from adc_pipeline.core.errors import PipelineError, UnreachableError
 from adc_pipeline.corpus import download
-from adc_pipeline.corpus.source import CorpusSettings, download_all, fetch
+from adc_pipeline.corpus.settings import CorpusSettings
+from adc_pipeline.corpus.source import download_all, fetch
 
 LINES = '{"id": "r", "conversation_id": "r", "reply_to": null, "speaker": "ann", "text": "post", "timestamp": 1}\n'
 NAMES = ("tiny-corpus", "other-corpus", "broken-corpus", "empty-corpus", "cut-off-corpus")

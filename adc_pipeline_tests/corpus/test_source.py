@@ -9,9 +9,8 @@ from pathlib import Path
 import pytest
 
 from adc_pipeline.core.errors import PipelineError
-from adc_pipeline.corpus.settings import UtteranceSettings
+from adc_pipeline.corpus.settings import CorpusSettings, UtteranceSettings
 from adc_pipeline.corpus.source import (
-    CorpusSettings,
     check_source,
     check_unchanged,
     fetch,

@@ -11,8 +11,9 @@ from adc_pipeline.corpus.utterances import write_utterances
 from adc_pipeline.evaluation.cases import Cases, read_cases
 from adc_pipeline.evaluation.settings import EvaluationSettings
 from adc_pipeline.ranking.ranked_replies import write_ranked_replies
-from adc_pipeline.walks.datasets import WalkSettings, write_walks
+from adc_pipeline.walks.datasets import write_walks
 from adc_pipeline.walks.markers import FORMATS
+from adc_pipeline.walks.settings import WalkSettings
 from adc_pipeline_tests.stages import read_utterances
 
 if TYPE_CHECKING:

@@ -18,8 +18,9 @@ from adc_pipeline.evaluation.cases import Cases, read_cases
 from adc_pipeline.evaluation.scoring import Query
 from adc_pipeline.evaluation.settings import EvaluationSettings
 from adc_pipeline.ranking.ranked_replies import write_ranked_replies
-from adc_pipeline.walks.datasets import WalkSettings, write_walks
+from adc_pipeline.walks.datasets import write_walks
 from adc_pipeline.walks.markers import Verdict
+from adc_pipeline.walks.settings import WalkSettings
 from adc_pipeline.walks.splits import split_of
 from adc_pipeline_tests import trees
 from adc_pipeline_tests.evaluation.conftest import Stages, run_stages

@@ -26,8 +26,9 @@ from adc_pipeline.evaluation.scoring import Scorer
 from adc_pipeline.evaluation.settings import EvaluationSettings
 from adc_pipeline.training.settings import BaseModelSettings, TrainingJob, TrainingSettings
 from adc_pipeline.training.tokens import MarkerTokenizer
-from adc_pipeline.walks.datasets import WalkSettings, write_walks
+from adc_pipeline.walks.datasets import write_walks
 from adc_pipeline.walks.markers import FORMATS
+from adc_pipeline.walks.settings import WalkSettings
 from adc_pipeline_tests.evaluation.conftest import Stages, run_stages
 from adc_pipeline_tests.stages import read_utterances
 

@@ -14,9 +14,9 @@ from adc_pipeline.core.artefacts import PLACES
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.definitions import defs
 from adc_pipeline.defs.run_config import SettingsConfig
-from adc_pipeline.ranking.ranked_replies import RankingSettings
+from adc_pipeline.ranking.settings import RankingSettings
 from adc_pipeline.study.__main__ import OPS
-from adc_pipeline.walks.datasets import WalkSettings
+from adc_pipeline.walks.settings import WalkSettings
 
 PACKAGE = Path(__file__).parents[2] / "adc_pipeline"
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.lifecycle.decision import Decision, Evaluated, decide
-from adc_pipeline.lifecycle.promotion_settings import DIRECTIONS, METRICS, PromotionSettings
+from adc_pipeline.lifecycle.settings import DIRECTIONS, METRICS, PromotionSettings
 from adc_pipeline_tests.promotion.evaluations import DRAWS, answers, write_evaluation
 
 ACCURACY = PromotionSettings("preference_accuracy", DRAWS)

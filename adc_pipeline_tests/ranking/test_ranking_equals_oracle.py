@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from adc_pipeline.corpus.settings import UtteranceSettings
 from adc_pipeline.corpus.utterances import write_utterances
-from adc_pipeline.ranking.ranked_replies import RankingSettings, write_ranked_replies
+from adc_pipeline.ranking.ranked_replies import write_ranked_replies
+from adc_pipeline.ranking.settings import RankingSettings
 from adc_pipeline_tests import oracle, trees
 from adc_pipeline_tests.oracle import Fault
 from adc_pipeline_tests.stages import read, read_utterances

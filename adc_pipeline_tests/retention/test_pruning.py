@@ -16,7 +16,7 @@ from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.defs.pruning import prune as prune_job
 from adc_pipeline.defs.workspace import Workspace
 from adc_pipeline.lifecycle.pruning import DAY, Plan, plan, prune
-from adc_pipeline.lifecycle.retention_settings import RetentionSettings
+from adc_pipeline.lifecycle.settings import RetentionSettings
 from adc_pipeline.tracking.lineage import Records
 from adc_pipeline_tests.tracking.history import Chain, History, chain, empty_database, evaluated, history, new_history
 

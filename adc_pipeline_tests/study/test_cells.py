@@ -13,7 +13,7 @@ from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.study.cells import CODE_VERSION, comparable, inputs_of
 from adc_pipeline.study.grid import VARIANTS, cell_name
 from adc_pipeline.training.settings import TrainingSettings
-from adc_pipeline.walks.datasets import WalkSettings
+from adc_pipeline.walks.settings import WalkSettings
 
 SHARES = (80, 10, 10)
 

@@ -14,14 +14,16 @@ from transformers import AddedToken, AutoTokenizer, PreTrainedTokenizerFast
 
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.corpus.utterances import write_utterances
-from adc_pipeline.ranking.ranked_replies import RankingSettings, write_ranked_replies
+from adc_pipeline.ranking.ranked_replies import write_ranked_replies
+from adc_pipeline.ranking.settings import RankingSettings
 from adc_pipeline.training.arrangement import Arrangement
 from adc_pipeline.training.tokenizer import add_markers, train_tokenizer
 from adc_pipeline.training.tokens import MarkerTokenizer, TokenizedWalk, encode_walks
 from adc_pipeline.walks.coins import WalkKind
-from adc_pipeline.walks.datasets import WalkSettings, write_walks
+from adc_pipeline.walks.datasets import write_walks
 from adc_pipeline.walks.markers import FORMATS, FormatName
 from adc_pipeline.walks.rendering import create_rendered
+from adc_pipeline.walks.settings import WalkSettings
 from adc_pipeline_tests.stages import utterance_records
 from adc_pipeline_tests.training.walks import WORDS, walk
 from adc_pipeline_tests.trees import NASTY_TEXTS, Corpus, Row

@@ -8,9 +8,11 @@ from datasets import load_dataset
 
 from adc_pipeline.core.artefacts import Artefact
 from adc_pipeline.corpus.utterances import write_utterances
-from adc_pipeline.ranking.ranked_replies import RankingSettings, write_ranked_replies
+from adc_pipeline.ranking.ranked_replies import write_ranked_replies
+from adc_pipeline.ranking.settings import RankingSettings
 from adc_pipeline.walks.card import write_card
-from adc_pipeline.walks.datasets import WalkSettings, write_walks
+from adc_pipeline.walks.datasets import write_walks
+from adc_pipeline.walks.settings import WalkSettings
 
 
 @pytest.mark.parametrize(("shares", "splits"), [((100, 0, 0), ["train"]), ((0, 0, 100), ["test"])])

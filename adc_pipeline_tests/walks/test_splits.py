@@ -10,7 +10,7 @@ import pytest
 
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.corpus.sample import write_sample
-from adc_pipeline.walks.datasets import WalkSettings
+from adc_pipeline.walks.settings import WalkSettings
 from adc_pipeline.walks.splits import DEFAULT_SHARES, SPLITS, Shares, split_of, split_sql
 from adc_pipeline_tests import oracle, trees
 from adc_pipeline_tests.walks.test_walks_equal_oracle import KINDS, dataset_files, make_dataset, run_to_ranking

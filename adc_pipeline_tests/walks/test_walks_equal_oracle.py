@@ -21,8 +21,10 @@ from adc_pipeline.core.engine import Engine
 from adc_pipeline.corpus.sample import write_sample
 from adc_pipeline.corpus.settings import UtteranceSettings
 from adc_pipeline.corpus.utterances import write_utterances
-from adc_pipeline.ranking.ranked_replies import RankingSettings, write_ranked_replies
-from adc_pipeline.walks.datasets import WalkSettings, write_walks
+from adc_pipeline.ranking.ranked_replies import write_ranked_replies
+from adc_pipeline.ranking.settings import RankingSettings
+from adc_pipeline.walks.datasets import write_walks
+from adc_pipeline.walks.settings import WalkSettings
 from adc_pipeline.walks.splits import SPLITS
 from adc_pipeline_tests import oracle, trees
 from adc_pipeline_tests.oracle import Kind, Row, Utterance

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from adc_pipeline.core.engine import Report, unheard
+from adc_pipeline.core.engine import Report, no_report
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.corpus.readers import lines
 from adc_pipeline.corpus.readers.rows import Rows
@@ -31,7 +31,7 @@ FROM read_json($lines, format = 'newline_delimited', ignore_errors = true, colum
 """
 
 
-def rows(corpus: Path, scratch: Path, report: Report = unheard, unpack: bool = False) -> Iterator[Rows]:
+def rows(corpus: Path, scratch: Path, report: Report = no_report, unpack: bool = False) -> Iterator[Rows]:
     """The utterances of a corpus, in its order; run each to its end before asking for the next.
 
     With `unpack` they go through `readers.lines`, which replaces the lines that DuckDB finds too long

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from adc_pipeline.core.engine import Report, unheard
+from adc_pipeline.core.engine import Report, no_report
 from adc_pipeline.corpus.readers import lines
 from adc_pipeline.corpus.readers.rows import Rows
 
@@ -49,7 +49,7 @@ FROM (
 
 
 def rows(
-    path: Path, connection: "DuckDBPyConnection", scratch: Path, report: Report = unheard, unpack: bool = False
+    path: Path, connection: "DuckDBPyConnection", scratch: Path, report: Report = no_report, unpack: bool = False
 ) -> Iterator[Rows]:
     """The rows of one dump, in its order; run each to its end before asking for the next.
 

@@ -17,7 +17,7 @@ from tempfile import mkdtemp
 from time import monotonic
 from typing import BinaryIO, Literal
 
-from adc_pipeline.core.engine import SECONDS_BETWEEN_REPORTS, Report, unheard
+from adc_pipeline.core.engine import SECONDS_BETWEEN_REPORTS, Report, no_report
 from adc_pipeline.core.errors import PipelineError
 
 MIB = 1 << 20
@@ -52,7 +52,7 @@ def has_mark(path: Path) -> bool:
         return file.read(len(MARK)) == MARK
 
 
-def chunks(path: Path, scratch: Path, report: Report = unheard) -> Generator[Path, None, None]:
+def chunks(path: Path, scratch: Path, report: Report = no_report) -> Generator[Path, None, None]:
     """The lines of `path` as plain files in the folder `scratch`, each deleted when the next is asked for.
 
     A line beyond `LINE` bytes is replaced by one that cannot be read, so that it is counted. `report` hears

@@ -11,8 +11,8 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from adc_pipeline.core.engine import Report, unheard
-from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.core.engine import Report, no_report
+from adc_pipeline.core.errors import PipelineError, first_line
 from adc_pipeline.corpus import formats
 from adc_pipeline.corpus.readers import lines
 from adc_pipeline.corpus.readers.rows import COLUMNS, Rows
@@ -50,7 +50,7 @@ NUMBERS = count()
 
 
 def rows(
-    path: Path, columns: Mapping[str, str], connection: "DuckDBPyConnection", report: Report = unheard
+    path: Path, columns: Mapping[str, str], connection: "DuckDBPyConnection", report: Report = no_report
 ) -> Iterator[Rows]:
     """The rows of one table in its order, and at the end one of nulls for each line that did not fit.
 
@@ -175,7 +175,3 @@ def expression(name: str, kind: str) -> str:
         return "TRY(CAST(floor(epoch(timestamp)) AS BIGINT))"
     spelt = (SPELT_ID if name in IDS else SPELT).get(kind, "CAST({name} AS VARCHAR)").format(name=name)
     return FINISHED.get(name, "{spelt}").format(spelt=spelt)
-
-
-def first_line(error: Exception) -> str:
-    return str(error).splitlines()[0]
