@@ -9,9 +9,12 @@ import shutil
 import sys
 from collections.abc import Collection
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from adc_pipeline.core.artefacts import Store
-from adc_pipeline.evaluation.bootstrap import Estimate
+
+if TYPE_CHECKING:
+    from adc_pipeline.evaluation.bootstrap import Estimate
 
 # Measure, its label, and the value of a model that has learned nothing.
 MEASURES = (
@@ -59,7 +62,7 @@ def figures(store: Store) -> list[str]:
     return ["Figures on held-out conversations, with 95 % intervals:", *table]
 
 
-def interval(estimate: Estimate | None) -> str:
+def interval(estimate: "Estimate | None") -> str:
     """Return `0.612 [0.580, 0.644]`, or why there is no such figure."""
     if estimate is None:
         return "not measured"
