@@ -25,6 +25,7 @@ from adc_pipeline.walks.settings import WalkSettings
 
 PACKAGE = Path(__file__).parents[2] / "adc_pipeline"
 
+
 @pytest.fixture(scope="module")
 def repository() -> dg.RepositoryDefinition:
     return defs.get_repository_def()
