@@ -10,10 +10,10 @@ import dagster as dg
 import pytest
 import yaml
 
-from adc_pipeline.core.artefacts import PLACES
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.definitions import defs
 from adc_pipeline.defs.run_config import SettingsConfig
+from adc_pipeline.defs.stage import STAGES
 from adc_pipeline.ranking.settings import RankingSettings
 from adc_pipeline.study.__main__ import OPS
 from adc_pipeline.walks.settings import WalkSettings
@@ -53,7 +53,7 @@ def names(keys: Iterable[dg.AssetKey]) -> set[str]:
 def test_the_asset_graph() -> None:
     graph = defs.resolve_asset_graph()
     assert {key.to_user_string(): names(graph.get(key).parent_keys) for key in graph.get_all_asset_keys()} == UPSTREAM
-    assert set(PLACES) == set(UPSTREAM)
+    assert set(STAGES) == set(UPSTREAM)
 
 
 @pytest.mark.parametrize("job", JOBS)
@@ -85,12 +85,6 @@ def test_run_configuration_becomes_settings() -> None:
     wrong = SettingsConfig[WalkSettings].model_validate({"shares": [80, 10, 5]})
     with pytest.raises(PipelineError, match="add up to 100"):
         wrong.settings()
-
-
-def test_dagster_is_imported_only_where_assets_and_resources_are_declared() -> None:
-    declaring = {"definitions.py", "resources.py", "run_config.py", "preview.py"}
-    importing = {path.name for path in PACKAGE.rglob("*.py") if "import dagster as dg" in path.read_text()}
-    assert importing == declaring | {"assets.py", "jobs.py", "schedules.py", "sensors.py"}
 
 
 Heavy = Literal["torch", "transformers", "datasets", "mlflow", "convokit", "matplotlib", "duckdb", "pandas"]
