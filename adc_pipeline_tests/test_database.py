@@ -58,7 +58,7 @@ def home(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     for name in ("top_2", "random_walk"):
         with store.aside(name) as folder:
             kind = "top-2" if name == "top_2" else "random-walk"
-            counts[name] = put(store, name, folder, write_walks(kind, utterances, ranked, folder))  # type: ignore[arg-type]
+            counts[name] = put(store, name, folder, write_walks(kind, utterances, ranked, folder))
     write_database(store)
     return store, counts
 

@@ -19,17 +19,17 @@ AROUND = {*(PACKAGE / "defs").glob("*.py"), PACKAGE / "definitions.py", PACKAGE 
 
 
 @cache
-def code_version(stage: str) -> str:
+def code_version(*modules: str) -> str:
     """The first twelve hexadecimal digits of SHA-256 over a stage's files and those of ours that they import."""
     digest = hashlib.sha256()
-    for path in sorted(files_of_stage(stage)):
+    for path in sorted(files_of_stage(modules)):
         digest.update(path.relative_to(PACKAGE).as_posix().encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()[:12]
 
 
-def files_of_stage(stage: str) -> set[Path]:
+def files_of_stage(modules: tuple[str, ...]) -> set[Path]:
     """The files of a stage's folder, page templates included, and what they import of this package."""
-    found = {path for path in (PACKAGE / stage).rglob("*") if path.suffix in (".py", ".html")}
+    found = {PACKAGE.parent.joinpath(*name.split(".")).with_suffix(".py") for name in modules}
     left = list(found)
     while left:
         for path in imported(left.pop()):

@@ -9,26 +9,14 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
-from adc_pipeline.core.artefacts import Artefact, flattened
+from adc_pipeline.core.artefacts import Artefact
+from adc_pipeline.core.settings import flattened
 from adc_pipeline.corpus.source import SAMPLE
-from adc_pipeline.walks.coins import WalkKind
 from adc_pipeline.walks.datasets import split_file
+from adc_pipeline.walks.kinds import KINDS
 from adc_pipeline.walks.markers import FORMATS
 from adc_pipeline.walks.settings import WalkSettings
 from adc_pipeline.walks.splits import SPLITS
-
-SUMMARIES: dict[WalkKind, str] = {
-    "top-2": (
-        "At each step of a walk, with probability 2/3 and where there are two replies or more, the second-best"
-        " reply stands first, rejected, and then the best, accepted; otherwise only the best. A model trained on"
-        " it sees a rejected text followed by a better one."
-    ),
-    "random-walk": (
-        "At each step the replies are taken from the best down, and a fair coin rejects or accepts each; the last"
-        " one is always accepted. The verdicts know nothing of the text, so that a model trained on it can learn"
-        " what a rejection does to the direction of a conversation, but not what makes a reply better."
-    ),
-}
 
 TURN_FEATURES = {
     "utterance_id": "string",
@@ -120,7 +108,7 @@ RANKING_NOTES = {
 
 
 def write_card(
-    kind: WalkKind,
+    kind: str,
     dataset: Path,
     settings: WalkSettings,
     counts: Mapping[str, float],
@@ -137,7 +125,7 @@ def write_card(
     body = BODY.format(
         kind=kind,
         source=Path(name).name,
-        summary=SUMMARIES[kind],
+        summary=KINDS[kind].summary,
         background=markers.background,
         accepted=markers.accepted,
         rejected=markers.rejected,
@@ -156,7 +144,7 @@ def write_card(
     (dataset / "README.md").write_text(f"---\n{head}---\n{body}", encoding="utf-8")
 
 
-def _metadata(kind: WalkKind, dataset: Path, corpus: str) -> dict[str, object]:
+def _metadata(kind: str, dataset: Path, corpus: str) -> dict[str, object]:
     """What the Hub and `datasets` read: files, features, and rows and bytes of each split."""
     import pyarrow.parquet as pq
 

@@ -8,7 +8,7 @@ import dagster as dg
 import pytest
 
 from adc_pipeline.core.artefacts import Artefact, Store
-from adc_pipeline.defs.evaluation import perplexity_check, top_2_evaluation
+from adc_pipeline.defs.evaluation import evaluations, perplexity_check
 from adc_pipeline.defs.workspace import Workspace
 from adc_pipeline.evaluation.bootstrap import Estimate
 from adc_pipeline.evaluation.evaluation import Evaluation
@@ -25,7 +25,7 @@ def checked(home: Path, monkeypatch: pytest.MonkeyPatch, ours: float | None, bas
         evaluation = replace(evaluation, model=found[0], base=found[1])
         (folder / "evaluation.json").write_text(json.dumps(asdict(evaluation)))
         store.put(folder, Artefact("top_2_evaluation", folder, "0" * 32))
-    result = perplexity_check(top_2_evaluation)(workspace=Workspace())
+    result = perplexity_check(evaluations[0])(workspace=Workspace())
     assert isinstance(result, dg.AssetCheckResult)
     return result
 

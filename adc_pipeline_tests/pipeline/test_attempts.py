@@ -9,7 +9,7 @@ import pytest
 from adc_pipeline.core.errors import PipelineError, UnreachableError
 from adc_pipeline.definitions import defs
 from adc_pipeline.defs import corpus as assets
-from adc_pipeline.defs import workspace as resources
+from adc_pipeline.defs import frame
 
 Attempts = Callable[[list[Exception]], tuple[dg.ExecuteInProcessResult, int]]
 
@@ -19,7 +19,7 @@ def attempts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Attempts:
     """Runs `raw_corpus` while its download fails with these errors, one an attempt; gives how often it was tried."""
     monkeypatch.setenv("ADC_HOME", str(tmp_path / "home"))
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    monkeypatch.setattr(resources, "ATTEMPTS_AFTER", (0, 0, 0))
+    monkeypatch.setattr(frame, "SECONDS_BEFORE_RETRY", (0, 0, 0))
     download_all = assets.download_all
 
     def run(errors: list[Exception]) -> tuple[dg.ExecuteInProcessResult, int]:

@@ -2,21 +2,22 @@
 
 import functools
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pytest
 
 from adc_pipeline.defs import code_references, ranking
-from adc_pipeline.defs.code_references import linked, source_url, web_address, with_code_references
+from adc_pipeline.defs.code_references import published_source, source_link, web_address
+from adc_pipeline.defs.stage import STAGES
 
-pytestmark = pytest.mark.filterwarnings("ignore::dagster.BetaWarning")
+RANKING = STAGES["ranked_replies"].make
 
 
-def reference(asset: dg.AssetsDefinition) -> dg.UrlCodeReference | dg.LocalFileCodeReference:
-    """Return the only link of an asset."""
-    (spec,) = asset.specs
-    (found,) = spec.metadata["dagster/code_references"].code_references
+def link(function: Callable[..., Any]) -> dg.UrlCodeReference | dg.LocalFileCodeReference:
+    (found,) = source_link(function)["dagster/code_references"].code_references
     return found
 
 
@@ -26,31 +27,37 @@ def git(folder: Path, *command: str) -> str:
     return run.stdout.strip()
 
 
-def line_of(file: str, number: int | None) -> str:
+def line_of(file: str | Path, number: int | None) -> str:
     return Path(file).read_text().splitlines()[(number or 0) - 1]
 
 
-def test_a_local_link_names_the_file_and_the_line_of_the_asset() -> None:
-    found = reference(linked(ranking.ranked_replies, None))
+@pytest.fixture
+def published_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[str | None], None]:
+    return lambda root: monkeypatch.setattr(code_references, "published_source", lambda folder: root)
+
+
+def test_a_local_link_names_file_and_line(published_at: Callable[[str | None], None]) -> None:
+    published_at(None)
+    found = link(RANKING)
     assert isinstance(found, dg.LocalFileCodeReference)
     assert found.file_path == ranking.__file__
-    assert line_of(found.file_path, found.line_number).startswith("@dg.asset")
+    assert line_of(found.file_path, found.line_number).startswith(f"def {RANKING.__name__}(")
 
 
-def test_a_link_leads_to_the_wrapped_function() -> None:
-    def framed(function: "functools._Wrapped[..., None, ..., None]") -> dg.AssetsDefinition:
-        @functools.wraps(function)
-        def frame() -> None:
-            function()
-
-        return dg.asset(frame)
-
-    def declared() -> None: ...
-
-    found = reference(linked(framed(declared), None))  # type: ignore[arg-type]
+def test_a_link_leads_to_a_wrapped_function(published_at: Callable[[str | None], None]) -> None:
+    published_at(None)
+    found = link(functools.wraps(RANKING)(lambda: None))
     assert isinstance(found, dg.LocalFileCodeReference)
-    assert found.file_path == __file__
-    assert line_of(__file__, found.line_number).strip() == "def declared() -> None: ..."
+    assert found.file_path == ranking.__file__
+
+
+def test_a_published_link_names_file_and_line(published_at: Callable[[str | None], None]) -> None:
+    root = "https://github.com/owner/project/tree/0123abc"
+    published_at(root)
+    found = link(RANKING)
+    assert isinstance(found, dg.UrlCodeReference)
+    file, line = found.url.removeprefix(f"{root}/").split("#L")
+    assert line_of(Path(ranking.__file__).parents[2] / file, int(line)).startswith(f"def {RANKING.__name__}(")
 
 
 @pytest.mark.parametrize(
@@ -71,24 +78,30 @@ def test_another_remote_has_no_web_address(remote: str) -> None:
     assert web_address(remote) is None
 
 
-def test_a_published_clone_links_to_its_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("remote", "prefix"),
+    [
+        ("git@github.com:owner/project.git", "https://github.com/owner/project/tree/"),
+        ("git@gitlab.example.org:group/project.git", "https://gitlab.example.org/group/project/-/tree/"),
+        ("/srv/git/project.git", None),
+    ],
+)
+def test_a_clone_is_published_at_its_commit(remote: str, prefix: str | None, tmp_path: Path) -> None:
     git(tmp_path, "init", "--quiet")
     git(tmp_path, "commit", "--quiet", "--allow-empty", "--message", "First")
-    assert source_url(tmp_path) is None
-    git(tmp_path, "remote", "add", "origin", "git@gitlab.example.org:group/project.git")
-    root = f"https://gitlab.example.org/group/project/-/tree/{git(tmp_path, 'rev-parse', 'HEAD')}"
-    assert source_url(tmp_path) == root
-
-    monkeypatch.setattr(code_references, "source_url", lambda folder: root)
-    found = reference(with_code_references([ranking.ranked_replies])[0])
-    assert isinstance(found, dg.UrlCodeReference)
-    file, line = found.url.removeprefix(f"{root}/adc_pipeline/").split("#L")
-    assert line_of(str(Path(ranking.__file__).parents[1] / file), int(line)).startswith("@dg.asset")
+    git(tmp_path, "remote", "add", "origin", remote)
+    assert published_source(tmp_path) == (prefix and prefix + git(tmp_path, "rev-parse", "HEAD"))
 
 
-def test_a_folder_inside_another_repository_is_not_its_source(tmp_path: Path) -> None:
+def test_a_clone_without_a_remote_is_not_published(tmp_path: Path) -> None:
     git(tmp_path, "init", "--quiet")
+    assert published_source(tmp_path) is None
+
+
+def test_a_folder_inside_another_repository_is_not_published_there(tmp_path: Path) -> None:
+    git(tmp_path, "init", "--quiet")
+    git(tmp_path, "commit", "--quiet", "--allow-empty", "--message", "First")
     git(tmp_path, "remote", "add", "origin", "https://github.com/somebody/else.git")
     installed = tmp_path / ".venv" / "site-packages"
     installed.mkdir(parents=True)
-    assert source_url(installed) is None
+    assert published_source(installed) is None

@@ -15,10 +15,10 @@ import pytest
 import yaml
 from syrupy.assertion import SnapshotAssertion
 
-from adc_pipeline.core.artefacts import PLACES
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.definitions import defs
 from adc_pipeline.defs.run_config import SettingsConfig
+from adc_pipeline.defs.stage import STAGES
 from adc_pipeline.ranking.settings import RankingSettings
 from adc_pipeline.study.__main__ import OPS
 from adc_pipeline.walks.settings import WalkSettings
@@ -57,7 +57,7 @@ def test_assets(snapshot: SnapshotAssertion) -> None:
         for node in [graph.get(key)]
     }
     assert as_yaml(assets) == snapshot
-    assert set(PLACES) == set(assets)
+    assert set(STAGES) == set(assets)
 
 
 def test_checks(snapshot: SnapshotAssertion) -> None:

@@ -84,8 +84,8 @@ def test_nothing_new_makes_nothing_and_says_so(home: Path, corpus: Path, capfd: 
     capfd.readouterr()
     assert run_datasets(corpus) == only()
     said = capfd.readouterr().err
-    assert "Nothing new: all 5 assets of this run are unchanged." in said
-    assert said.count("is unchanged: inputs, settings and code are those of") == 5
+    assert "Nothing new: all 5 assets of this run are up to date." in said
+    assert said.count("is up to date: inputs, settings and code are those of") == 5
     assert {path: path.lstat().st_mtime_ns for path in home.glob("store/*/*/**/*")} == before
     assert len(mlflow_runs(home)) == 5
 

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.lifecycle.decision import Decision, Evaluated, decide
-from adc_pipeline.lifecycle.settings import DIRECTIONS, METRICS, PromotionSettings
+from adc_pipeline.lifecycle.settings import DIRECTIONS, PromotionSettings
+from adc_pipeline.walks.kinds import KINDS
 from adc_pipeline_tests.promotion.evaluations import DRAWS, answers, write_evaluation
 
 ACCURACY = PromotionSettings("preference_accuracy", DRAWS)
@@ -150,6 +151,6 @@ def test_the_champion_is_not_compared_with_itself(tmp_path: Path) -> None:
 
 
 def test_the_metric_is_one_that_can_be_paired() -> None:
-    assert set(METRICS.values()) <= set(DIRECTIONS)
+    assert {kind.promoted_by for kind in KINDS.values()} <= set(DIRECTIONS)
     with pytest.raises(PipelineError, match=r"`metric` of the promotion is 'perplexity'; use one of"):
         PromotionSettings("perplexity")

@@ -19,7 +19,6 @@ from adc_pipeline.ranking.settings import RankingSettings
 from adc_pipeline.training.arrangement import Arrangement
 from adc_pipeline.training.tokenizer import add_markers, train_tokenizer
 from adc_pipeline.training.tokens import MarkerTokenizer, TokenizedWalk, encode_walks
-from adc_pipeline.walks.coins import WalkKind
 from adc_pipeline.walks.datasets import write_walks
 from adc_pipeline.walks.markers import FORMATS, FormatName
 from adc_pipeline.walks.rendering import create_rendered
@@ -345,7 +344,7 @@ def test_no_text_forges_a_verdict_or_any_other_special_token(
 
 @pytest.mark.parametrize("kind", ["top-2", "random-walk"])
 def test_a_corpus_of_special_tokens_has_verdicts_only_where_turns_end(
-    marked: MarkerTokenizer, kind: WalkKind, tmp_path: Path
+    marked: MarkerTokenizer, kind: str, tmp_path: Path
 ) -> None:
     texts = [text for text in typed(marked) if text.strip()]
     write_utterances(corpus_of(texts).write(tmp_path / "corpus"), tmp_path / "utterances")
