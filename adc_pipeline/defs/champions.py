@@ -46,7 +46,7 @@ def champion_asset(kind: WalkKind) -> dg.AssetsDefinition:
         group_name="promotion",
         deps=[model, EVALUATIONS[kind]],
         kinds={"mlflow"},
-        code_version=code_version("promotion"),
+        code_version=code_version("adc_pipeline.defs.champions"),
     )
     def champion(
         context: dg.AssetExecutionContext, config: SettingsConfig[PromotionSettings], workspace: Workspace

@@ -28,7 +28,7 @@ from adc_pipeline.defs.run_config import SettingsConfig
 from adc_pipeline.defs.workspace import Workspace
 
 
-@dg.asset(group_name="corpus", kinds={"convokit"}, code_version=code_version("corpus"))
+@dg.asset(group_name="corpus", kinds={"convokit"}, code_version=code_version("adc_pipeline.defs.corpus"))
 def raw_corpus(
     context: dg.AssetExecutionContext, config: SettingsConfig[CorpusSettings], workspace: Workspace
 ) -> dg.MaterializeResult:
@@ -59,7 +59,9 @@ def raw_corpus(
     return making.result()
 
 
-@dg.asset(group_name="corpus", deps=[raw_corpus], kinds={"duckdb"}, code_version=code_version("corpus"))
+@dg.asset(
+    group_name="corpus", deps=[raw_corpus], kinds={"duckdb"}, code_version=code_version("adc_pipeline.defs.corpus")
+)
 def utterances(
     context: dg.AssetExecutionContext, config: SettingsConfig[UtteranceSettings], workspace: Workspace
 ) -> dg.MaterializeResult:

@@ -47,7 +47,7 @@ def evaluation_asset(kind: WalkKind) -> dg.AssetsDefinition:
         group_name="evaluation",
         deps=[model, base_model, dataset, utterances, ranked_replies],
         kinds={"pytorch", "mlflow"},
-        code_version=code_version("evaluation"),
+        code_version=code_version("adc_pipeline.defs.evaluation"),
     )
     def evaluation(
         context: dg.AssetExecutionContext, config: SettingsConfig[EvaluationSettings], workspace: Workspace
@@ -95,7 +95,7 @@ random_walk_evaluation = evaluation_asset("random-walk")
     group_name="evaluation",
     deps=[top_2_evaluation, random_walk_evaluation],
     kinds={"mlflow"},
-    code_version=code_version("evaluation"),
+    code_version=code_version("adc_pipeline.defs.evaluation"),
 )
 def comparison(
     context: dg.AssetExecutionContext, config: SettingsConfig[ComparisonSettings], workspace: Workspace

@@ -14,7 +14,9 @@ from adc_pipeline.ranking.ranked_replies import RANKED_REPLIES, write_ranked_rep
 from adc_pipeline.ranking.settings import RankingSettings
 
 
-@dg.asset(group_name="ranking", deps=[utterances], kinds={"duckdb"}, code_version=code_version("ranking"))
+@dg.asset(
+    group_name="ranking", deps=[utterances], kinds={"duckdb"}, code_version=code_version("adc_pipeline.defs.ranking")
+)
 def ranked_replies(
     context: dg.AssetExecutionContext, config: SettingsConfig[RankingSettings], workspace: Workspace
 ) -> dg.MaterializeResult:

@@ -92,7 +92,7 @@ def study_cell(
     return making.result()
 
 
-@dg.asset(group_name="study", deps=[study_cell], kinds={"mlflow"}, code_version=code_version("study"))
+@dg.asset(group_name="study", deps=[study_cell], kinds={"mlflow"}, code_version=code_version("adc_pipeline.defs.study"))
 def study_table(
     context: dg.AssetExecutionContext, config: SettingsConfig[ComparisonSettings], workspace: Workspace
 ) -> dg.MaterializeResult:

@@ -39,7 +39,7 @@ NO_ROOM = 64 << 10
     group_name="training",
     deps=[utterances, top_2],
     kinds={"huggingface", "pytorch"},
-    code_version=code_version("training"),
+    code_version=code_version("adc_pipeline.defs.training", "adc_pipeline.training.__main__"),
 )
 def base_model(
     context: dg.AssetExecutionContext, config: SettingsConfig[BaseModelSettings], workspace: Workspace
@@ -74,7 +74,7 @@ def model_asset(kind: WalkKind, dataset: dg.AssetsDefinition) -> dg.AssetsDefini
         group_name="training",
         deps=[dataset, base_model],
         kinds={"pytorch", "huggingface", "mlflow"},
-        code_version=code_version("training"),
+        code_version=code_version("adc_pipeline.defs.training", "adc_pipeline.training.__main__"),
         pool=TRAINING_POOL,
     )
     def model(

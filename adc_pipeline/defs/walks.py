@@ -32,7 +32,7 @@ def walk_asset(kind: WalkKind) -> dg.AssetsDefinition:
         group_name="walks",
         deps=[utterances, ranked_replies],
         kinds={"duckdb", "huggingface"},
-        code_version=code_version("walks"),
+        code_version=code_version("adc_pipeline.defs.walks"),
     )
     def walks(
         context: dg.AssetExecutionContext, config: SettingsConfig[WalkSettings], workspace: Workspace

@@ -13,7 +13,7 @@ from adc_pipeline.study.grid import VARIANTS, VARIED, Variant, cell_name
 from adc_pipeline.training.settings import TrainingSettings
 
 # Of all that a cell runs.
-CODE_VERSION = code_version("training") + code_version("evaluation")
+CODE_VERSION = code_version("adc_pipeline.defs.study", "adc_pipeline.training.__main__")
 
 
 def inputs_of(store: Store, variant: Variant) -> dict[str, Artefact]:
