@@ -18,7 +18,7 @@ from typing import Any
 from adc_pipeline.core.artefacts import combined_digest, file_digest
 from adc_pipeline.core.engine import Report, no_report
 from adc_pipeline.core.errors import PipelineError, is_disk_full
-from adc_pipeline.corpus.download import download, held_version
+from adc_pipeline.corpus.download import download, held, held_version
 from adc_pipeline.corpus.formats import Format, recognise, unfit
 from adc_pipeline.corpus.settings import CorpusSettings
 
@@ -66,6 +66,12 @@ def download_all(settings: CorpusSettings, downloads: Path, report: Report = no_
     Comes before the first part is made, so that a rerun finds those that came.
     """
     return {name: download(name, downloads, report) for name in names(settings)}
+
+
+def downloaded(settings: CorpusSettings, downloads: Path) -> dict[str, Path]:
+    """Return the newest folder of each named corpus that `download_all` has brought, without asking the network."""
+    found = {name: held(name, downloads) for name in names(settings)}
+    return {name: here[0].resolve() for name, here in found.items() if here is not None}
 
 
 def is_path(source: str) -> bool:

@@ -14,6 +14,7 @@ from adc_pipeline.corpus.source import (
     check_source,
     check_unchanged,
     download_all,
+    downloaded,
     fetch,
     files_taken,
     observed,
@@ -58,7 +59,7 @@ def make_raw_corpus(making: Making[CorpusSettings]) -> None:
     making.metadata["corpus"] = settings.corpus
     making.report(f"Fetching the corpus {settings.corpus}")
     folder = making.folder / "corpus"
-    fetch(settings, download_all(settings, store.home / "downloads", making.report), folder, making.report)
+    fetch(settings, downloaded(settings, store.home / "downloads"), folder, making.report)
     before = store.place("raw_corpus") / "corpus"
     # What is linked lies elsewhere and may be large, so the digest is that of a record of its files.
     making.digest = record_files(folder, making.folder / RECORD, before if before.exists() else None)
@@ -76,7 +77,7 @@ raw_corpus = declare(
         " MLflow.",
         settings=CorpusSettings,
         make=make_raw_corpus,
-        code=("adc_pipeline.defs.corpus",),
+        code=(__name__,),
         kinds=("convokit",),
         unhashed=(RECORD,),
         complete=with_corpus,
@@ -118,7 +119,7 @@ utterances = declare(
         description="Every utterance read, and its place in its conversation; `set_aside` has the rest, with reasons.",
         settings=UtteranceSettings,
         make=make_utterances,
-        code=("adc_pipeline.defs.corpus",),
+        code=(__name__,),
         inputs=("raw_corpus",),
         kinds=("duckdb",),
         view=view_utterances,

@@ -65,7 +65,7 @@ def evaluation_stage(kind: WalkKind) -> Stage[EvaluationSettings]:
         description=f"What the {kind.name} model learned, on test conversations, next to its base model.",
         settings=EvaluationSettings,
         make=make,
-        code=("adc_pipeline.defs.evaluation",),
+        code=(__name__,),
         # The model's own dataset and base, and that dataset's own utterances and ranks.
         inputs=(kind.model, kind.dataset, "base_model", "ranked_replies", "utterances"),
         kinds=("pytorch", "mlflow"),
@@ -147,7 +147,7 @@ comparison = declare(
         description="All models and their base side by side, paired where they answered the same cases.",
         settings=ComparisonSettings,
         make=make_comparison,
-        code=("adc_pipeline.defs.evaluation",),
+        code=(__name__,),
         inputs=tuple(kind.evaluation for kind in KINDS.values()),
         kinds=("mlflow",),
     )

@@ -115,7 +115,7 @@ def champion_stage(kind: WalkKind) -> Stage[PromotionSettings]:
         " changed since the version before.",
         settings=PromotionSettings,
         make=make,
-        code=("adc_pipeline.defs.lifecycle",),
+        code=(__name__,),
         inputs=(kind.evaluation, kind.model),
         kinds=("mlflow",),
         complete=complete,

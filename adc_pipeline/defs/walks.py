@@ -54,7 +54,7 @@ def walk_stage(kind: WalkKind) -> Stage[WalkSettings]:
         description=kind.description,
         settings=WalkSettings,
         make=make,
-        code=("adc_pipeline.defs.walks",),
+        code=(__name__,),
         inputs=("ranked_replies", "utterances"),
         kinds=("duckdb", "huggingface"),
         unhashed=("README.md",),

@@ -148,7 +148,7 @@ def evaluate(
     def ask_base() -> Scores:
         return base_scorer().score(cases.queries, cases.ask_text, progress, "base model", cases.told, marked)
 
-    asked = (code_version("evaluation"), folder_digest(base), settings.max_context_tokens, cases.queries, cases.told)
+    asked = (code_version(__name__), folder_digest(base), settings.max_context_tokens, cases.queries, cases.told)
     base_scores = recalled(remembered, (*asked, marked, cases.ask_text.tobytes()), ask_base)
     fits = scores.fits & base_scores.fits
     cut = scores.cut | base_scores.cut

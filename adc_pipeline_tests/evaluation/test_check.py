@@ -36,7 +36,7 @@ def checked(home: Path, monkeypatch: pytest.MonkeyPatch, ours: float | None, bas
         (2.0, 3.0, None),
         (3.0, 3.0, "Held-out perplexity is 3.00, not below the base model's 3.00"),
         (float("inf"), 3.0, "Held-out perplexity is inf, not below"),
-        (None, None, "No conversation of the test split could be asked about: give it a larger share (`shares`)."),
+        (None, None, "No conversation of the test split could be evaluated: give it a larger share (`shares`)."),
     ],
 )
 def test_it_says_why_it_failed(

@@ -8,7 +8,7 @@ import dagster as dg
 import pytest
 
 from adc_pipeline.core.artefacts import Artefact, folder_digest
-from adc_pipeline.defs.champions import top_2_champion
+from adc_pipeline.defs.lifecycle import champions
 from adc_pipeline.defs.workspace import Workspace
 from adc_pipeline.lifecycle.changes import what_changed
 from adc_pipeline.tracking.lineage import Node
@@ -56,7 +56,7 @@ class Weeks:
 
     def decide(self, **config: Any) -> dict[str, Any]:
         result = dg.materialize(
-            [top_2_champion],
+            [champions[0]],
             resources={"workspace": Workspace()},
             run_config={"ops": {"top_2_champion": {"config": {"draws": DRAWS, **config}}}},
             instance=self.instance,
