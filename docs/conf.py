@@ -22,14 +22,20 @@ copyright = "the authors of adc_pipeline, MIT licence"
 release = version = installed("adc-pipeline")
 
 extensions = ["myst_parser", "sphinx_copybutton", "adc_reference"]
-exclude_patterns = ["_build", "_extensions"]
+exclude_patterns = ["_build", "_extensions", "_static"]
 # Headings get GitHub's anchors, so that the links also work where the Markdown is read without the site.
 myst_heading_anchors = 3
-myst_enable_extensions = ["deflist", "smartquotes"]
+# Quotation marks and entities in code stay as they are.
+smartquotes = False
 nitpicky = True
+
+# Blocks without a language are commands and their output.
+highlight_language = "text"
 
 html_theme = "furo"
 html_title = "adc_pipeline"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
 html_copy_source = False
 html_show_sphinx = False
 copybutton_exclude = ".linenos, .gp, .go"
