@@ -23,29 +23,36 @@ from adc_pipeline.corpus.utterances import write_utterances
 from adc_pipeline.definitions import defs
 from adc_pipeline.defs.automation import AutomationSettings
 from adc_pipeline.defs.database import write_database
+from adc_pipeline.defs.stage import STAGES
 from adc_pipeline.ranking.ranked_replies import write_ranked_replies
-from adc_pipeline.walks.coins import WalkKind
 from adc_pipeline.walks.datasets import write_walks
+from adc_pipeline.walks.kinds import KINDS
 from adc_pipeline_tests.docs.pages import PAGES, ROOT, Block, blocks, words
 
-KINDS: dict[str, WalkKind] = {"top_2": "top-2", "random_walk": "random-walk"}
 PYTHON = blocks("python")
 
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A working directory in whose `.adc` the datasets of a small sample are."""
-    folder = tmp_path_factory.mktemp("work")
-    store = Store(folder / ".adc")
-    corpus, places = folder / "sample", {name: store.place(name) for name in ("utterances", "ranked_replies", *KINDS)}
+    work = tmp_path_factory.mktemp("work")
+    store = Store(work / ".adc")
+
+    def place(name: str) -> Path:
+        folder, current = store.home / STAGES[name].place, store.place(name)
+        current.parent.mkdir(parents=True)
+        current.symlink_to(folder)
+        return folder
+
+    corpus, utterances, ranked = work / "sample", place("utterances"), place("ranked_replies")
     corpus.mkdir()
     write_sample(corpus, conversations=120)
-    write_utterances(corpus, places["utterances"])
-    write_ranked_replies(places["utterances"], places["ranked_replies"])
-    for name, kind in KINDS.items():
-        write_walks(kind, places["utterances"], places["ranked_replies"], places[name])
+    write_utterances(corpus, utterances)
+    write_ranked_replies(utterances, ranked)
+    for kind in KINDS.values():
+        write_walks(kind.name, utterances, ranked, place(kind.dataset))
     write_database(store)
-    return folder
+    return work
 
 
 @pytest.mark.parametrize("block", [block for block in PYTHON if not block.needs], ids=str)

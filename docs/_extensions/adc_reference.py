@@ -195,9 +195,9 @@ def automation() -> tuple[list[str], list[list[str]], list[int]]:
 
 
 def places() -> tuple[list[str], list[list[str]], list[int]]:
-    from adc_pipeline.core.artefacts import PLACES
-
-    rows = [[f"`{place}`", f"`{name}`"] for name, place in PLACES.items()]
+    assert definitions()
+    stages = load("adc_pipeline.defs.stage.STAGES")
+    rows = sorted([f"`{stage.place}`", f"`{name}`"] for name, stage in stages.items())
     return ["place in ADC_HOME", "asset"], rows, [50, 50]
 
 
