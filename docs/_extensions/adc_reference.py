@@ -132,7 +132,8 @@ def help_of(module: str, arguments: tuple[str, ...]) -> str:
     done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=ROOT, check=False)
     if done.returncode or not done.stdout.strip():
         raise ExtensionError(f"{' '.join(command)} failed: {done.stderr}")
-    return done.stdout.strip()
+    # The installed command, as readers call it.
+    return done.stdout.strip().replace("python -m adc_pipeline ", "adc ")
 
 
 class Command(SphinxDirective):
