@@ -60,25 +60,28 @@ def evaluation_asset(kind: WalkKind) -> dg.AssetsDefinition:
             ranked = making.input("ranked_replies", walks.inputs["ranked_replies"])
             if making.unchanged():
                 return making.result()
-            from adc_pipeline.evaluation.evaluation import evaluate
-            from adc_pipeline.evaluation.report import headline_table
+            from adc_pipeline.evaluation.evaluate import EvaluationJob, evaluate
+            from adc_pipeline.evaluation.tables import headline_table
 
             corpus = workspace.store.version("raw_corpus", read.inputs["raw_corpus"])
             # Of the training, so that MLflow can compare evaluations by what was trained.
             trained = {"dataset": kind, "base_model": base.settings["name"]}
             trained |= {name: tuned.settings[name] for name in ("objective", "seed")}
             making.run.parameters(trained)
-            result = evaluate(
+            job = EvaluationJob(
                 model=tuned.path,
                 base=base.path,
                 dataset=walks.path,
                 utterances=read.path,
                 ranked=ranked.path,
-                out=making.folder,
-                settings=making.settings,
                 speakers=walks.settings["speakers"],
-                progress=lambda what, done, total: context.log.info(f"{what}: {done} of {total}"),
                 provenance=provenance(trained, [tuned, base, walks, ranked, read, corpus]),
+            )
+            result = evaluate(
+                job,
+                making.folder,
+                making.settings,
+                progress=lambda what, done, total: context.log.info(f"{what}: {done} of {total}"),
             )
             registered = json.loads((tuned.path / REGISTERED).read_text())
             publish(making, result.metrics(), headline_table(result).markdown(), model=registered["logged_model_id"])
@@ -101,8 +104,8 @@ def comparison(
     context: dg.AssetExecutionContext, config: SettingsConfig[ComparisonSettings], workspace: Workspace
 ) -> dg.MaterializeResult:
     """Both models and their base side by side, paired where they answered the same cases."""
-    from adc_pipeline.evaluation.comparison import compare
-    from adc_pipeline.evaluation.report import comparison_table
+    from adc_pipeline.evaluation.compare import compare
+    from adc_pipeline.evaluation.tables import comparison_table
 
     with workspace.materializing(context, config) as making:
         names: dict[str, str] = {

@@ -45,8 +45,8 @@ def study_cell(
 
     The partition decides objective, markers, verdicts and seed; the other settings are those of every cell.
     """
-    from adc_pipeline.evaluation.evaluation import evaluate
-    from adc_pipeline.evaluation.report import headline_table
+    from adc_pipeline.evaluation.evaluate import EvaluationJob, evaluate
+    from adc_pipeline.evaluation.tables import headline_table
 
     # Started by a tag, as from the command line, a run's key is plain text.
     key = CELLS.get_partition_key_from_str(context.partition_key).keys_by_dimension
@@ -72,18 +72,21 @@ def study_cell(
         making.count({key: fact for key, fact in facts.items() if isinstance(fact, int | float)})
         evidence = making.folder / "evaluation"
         evidence.mkdir()
-        result = evaluate(
+        job = EvaluationJob(
             model=model,
             base=base.path,
             dataset=walks.path,
             utterances=read["utterances"].path,
             ranked=read["ranked_replies"].path,
-            out=evidence,
-            settings=EvaluationSettings(),
             speakers=walks.settings["speakers"],
-            progress=lambda what, done, total: context.log.info(f"{what}: {done} of {total}"),
             provenance=provenance(trained | own, origins(workspace.store, read)),
-            remembered=workspace.store.home / "work" / "study_cell" / "base_scores",
+            score_cache=workspace.store.home / "work" / "study_cell" / "base_scores",
+        )
+        result = evaluate(
+            job,
+            evidence,
+            EvaluationSettings(),
+            progress=lambda what, done, total: context.log.info(f"{what}: {done} of {total}"),
         )
         publish(making, result.metrics(), headline_table(result).markdown(), evidence.name)
         (model / "training.json").rename(evidence / "training.json")
@@ -97,7 +100,7 @@ def study_table(
     context: dg.AssetExecutionContext, config: SettingsConfig[ComparisonSettings], workspace: Workspace
 ) -> dg.MaterializeResult:
     """What the cells that have been made say together: a table, a page of plots, and what may be concluded."""
-    from adc_pipeline.study.results import write_results
+    from adc_pipeline.study.page import write_results
 
     with workspace.materializing(context, config) as making:
         names = {cell_name(variant, seed): (variant, int(seed)) for variant in VARIANTS for seed in SEEDS}

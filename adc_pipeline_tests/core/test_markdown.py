@@ -14,8 +14,8 @@ from adc_pipeline.core.markdown import Markdown, code, escape, one_line, table
 PARSER = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"])
 
 HOSTILE = [
-    "a | b", "a \\| b", "\\", "line\nbreak", "line\r\nbreak", "\u2028", "<script>alert(1)</script>", "<img src=x onerror=y>",
-    "</td></table>", "<!--", "&lt;b&gt;", "&amp;", "&#60;", "[text](javascript:alert(1))", "![x](http://a/b.png)",
+    "a | b", "a \\| b", "\\", "line\nbreak", "line\r\nbreak", "\u2028", "<script>alert(1)</script>",
+    "<img src=x onerror=y>", "</td></table>", "<!--", "&lt;b&gt;", "&amp;", "&#60;", "[text](javascript:alert(1))", "![x](http://a/b.png)",
     "[a][b]", "[a]: http://b", "<http://a.b>", "**bold**", "__init__", "_x_", "a_b_c", "~~struck~~", "`code`", "``",
     "$x$", "\x1b[31mred", "\x00", "\x9b", "\u202eabc", "\ud800", "| --- |", "---", "# heading", "- item", "1. item", "",
 ]  # fmt: skip
