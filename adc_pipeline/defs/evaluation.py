@@ -33,8 +33,8 @@ def evaluation_stage(kind: WalkKind) -> Stage[EvaluationSettings]:
     """Return the stage of one model's evaluation on the test split."""
 
     def make(making: Making[EvaluationSettings]) -> None:
-        from adc_pipeline.evaluation.evaluation import evaluate
-        from adc_pipeline.evaluation.report import headline_table
+        from adc_pipeline.evaluation.evaluate import EvaluationJob, evaluate
+        from adc_pipeline.evaluation.tables import headline_table
 
         tuned, walks = making.inputs[kind.model], making.inputs[kind.dataset]
         base, ranked, utterances = (making.inputs[name] for name in ("base_model", "ranked_replies", "utterances"))
@@ -43,18 +43,16 @@ def evaluation_stage(kind: WalkKind) -> Stage[EvaluationSettings]:
         trained = {"dataset": kind.name, "base_model": base.settings["name"]}
         trained |= {name: tuned.settings[name] for name in ("objective", "seed")}
         making.run.parameters(trained)
-        result = evaluate(
+        job = EvaluationJob(
             model=tuned.path,
             base=base.path,
             dataset=walks.path,
             utterances=utterances.path,
             ranked=ranked.path,
-            out=making.folder,
-            settings=making.settings,
             speakers=walks.settings["speakers"],
-            progress=lambda what, done, total: making.report(f"{what}: {done} of {total}"),
             provenance=provenance(trained, [tuned, base, walks, ranked, utterances, corpus]),
         )
+        result = evaluate(job, making.folder, making.settings, making.progress)
         registered = json.loads((tuned.path / REGISTERED).read_text())
         publish(making, result.metrics(), headline_table(result).markdown(), model=registered["logged_model_id"])
 
@@ -73,8 +71,8 @@ def evaluation_stage(kind: WalkKind) -> Stage[EvaluationSettings]:
 
 
 def make_comparison(making: Making[ComparisonSettings]) -> None:
-    from adc_pipeline.evaluation.comparison import compare
-    from adc_pipeline.evaluation.report import comparison_table
+    from adc_pipeline.evaluation.compare import compare
+    from adc_pipeline.evaluation.tables import comparison_table
 
     folders = {kind.name: making.inputs[kind.evaluation].path for kind in KINDS.values()}
     result = compare(folders, making.folder, making.settings)

@@ -14,7 +14,7 @@ from adc_pipeline.training.settings import TrainingSettings
 from adc_pipeline.walks.kinds import KINDS, RANDOM_WALK, TOP_2
 
 # What decides a cell; how results are shown does not.
-CODE = ("adc_pipeline.training.__main__", "adc_pipeline.evaluation.evaluation")
+CODE = ("adc_pipeline.training.__main__", "adc_pipeline.evaluation.evaluate")
 CODE_VERSION = code_version(*CODE)
 # Both published datasets, whatever a cell learns from, so that all cells are comparable.
 PUBLISHED = (TOP_2, RANDOM_WALK)
