@@ -7,17 +7,9 @@ import dagster as dg
 
 from adc_pipeline.core.code_version import code_version
 from adc_pipeline.core.shards import parts
+from adc_pipeline.corpus.recorded_files import check_unchanged, corpus_files, record_files
 from adc_pipeline.corpus.settings import CorpusSettings, UtteranceSettings
-from adc_pipeline.corpus.source import (
-    SAMPLE,
-    check_source,
-    check_unchanged,
-    download_all,
-    fetch,
-    files_taken,
-    observed,
-    record_files,
-)
+from adc_pipeline.corpus.source import SAMPLE, check_source, corpus_state, download_all, fetch
 from adc_pipeline.corpus.tables import READ
 from adc_pipeline.corpus.utterances import write_utterances
 from adc_pipeline.defs.database import write_database
@@ -46,14 +38,14 @@ def raw_corpus(
         making.metadata["corpus"] = corpus
         downloads = workspace.store.home / "downloads"
         downloaded = download_all(making.settings, downloads, context.log.info)
-        if making.unchanged(observed(making.settings, downloads)):
+        if making.unchanged(corpus_state(making.settings, downloads)):
             return making.result()
         context.log.info(f"Fetching the corpus {corpus}")
         folder = making.folder / "corpus"
         fetch(making.settings, downloaded, folder, context.log.info)
         before = workspace.store.place("raw_corpus")
         digest = record_files(folder, making.folder / "files.json", before / "corpus" if before.exists() else None)
-        files = files_taken(folder)
+        files = corpus_files(folder)
         making.count({"bytes": sum(path.stat().st_size for path in files), "parts": len(list(folder.iterdir()))})
         making.finish(digest)
     return making.result()
