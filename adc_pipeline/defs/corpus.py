@@ -8,25 +8,17 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from adc_pipeline.core.shards import parts
+from adc_pipeline.corpus.recorded_files import check_unchanged, corpus_files, record_files
 from adc_pipeline.corpus.settings import CorpusSettings, UtteranceSettings
-from adc_pipeline.corpus.source import (
-    SAMPLE,
-    check_source,
-    check_unchanged,
-    download_all,
-    downloaded,
-    fetch,
-    files_taken,
-    observed,
-    record_files,
-)
+from adc_pipeline.corpus.source import SAMPLE, check_source, corpus_state, download_all, downloaded, fetch
 from adc_pipeline.corpus.tables import READ, SET_ASIDE, create_utterances
 from adc_pipeline.corpus.utterances import write_utterances
+from adc_pipeline.defs.asset import declare
 from adc_pipeline.defs.distributions import distributions
 from adc_pipeline.defs.look_ahead import check_settings
 from adc_pipeline.defs.making import Making, Request
 from adc_pipeline.defs.preview import preview
-from adc_pipeline.defs.stage import Stage, declare
+from adc_pipeline.defs.stage import Stage
 from adc_pipeline.defs.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -51,7 +43,7 @@ def observe_corpus(request: Request[CorpusSettings]) -> Mapping[str, Any]:
     check_settings({node.name for node in context.job_def.nodes}, configured)
     downloads = request.store.home / "downloads"
     download_all(request.settings, downloads, request.report)
-    return observed(request.settings, downloads)
+    return corpus_state(request.settings, downloads)
 
 
 def make_raw_corpus(making: Making[CorpusSettings]) -> None:
@@ -63,7 +55,7 @@ def make_raw_corpus(making: Making[CorpusSettings]) -> None:
     before = store.place("raw_corpus") / "corpus"
     # What is linked lies elsewhere and may be large, so the digest is that of a record of its files.
     making.digest = record_files(folder, making.folder / RECORD, before if before.exists() else None)
-    files = files_taken(folder)
+    files = corpus_files(folder)
     making.count({"bytes": sum(path.stat().st_size for path in files), "parts": len(list(folder.iterdir()))})
 
 

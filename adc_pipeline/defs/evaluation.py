@@ -10,9 +10,10 @@ import dagster as dg
 
 from adc_pipeline.core.artefacts import Artefact
 from adc_pipeline.core.settings import flattened
+from adc_pipeline.defs.asset import declare
 from adc_pipeline.defs.making import Making
 from adc_pipeline.defs.pictures import picture
-from adc_pipeline.defs.stage import Stage, declare
+from adc_pipeline.defs.stage import Stage
 from adc_pipeline.defs.workspace import Workspace
 from adc_pipeline.evaluation.settings import ComparisonSettings, EvaluationSettings
 from adc_pipeline.generation.registration import REGISTERED

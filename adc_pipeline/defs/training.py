@@ -10,8 +10,9 @@ import dagster as dg
 
 from adc_pipeline.core.artefacts import Artefact, locked
 from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.defs.asset import declare
 from adc_pipeline.defs.making import Making, Request
-from adc_pipeline.defs.stage import Stage, declare
+from adc_pipeline.defs.stage import Stage
 from adc_pipeline.generation.registration import REGISTERED, register_model
 from adc_pipeline.tracking.relay import relayed
 from adc_pipeline.tracking.system import system_metrics
