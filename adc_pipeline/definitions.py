@@ -9,10 +9,10 @@ from datetime import timedelta
 import dagster as dg
 
 from adc_pipeline.defs import lifecycle, study
+from adc_pipeline.defs.asset import ASSETS
 from adc_pipeline.defs.jobs import jobs
 from adc_pipeline.defs.schedules import schedules
 from adc_pipeline.defs.sensors import STALE, sensors, stale_assets
-from adc_pipeline.defs.stage import ASSETS
 from adc_pipeline.defs.workspace import Workspace
 
 # The evaluation runs in this process; `training/__main__.py` explains the value.

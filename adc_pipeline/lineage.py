@@ -121,11 +121,11 @@ def content_digest(asset: str, path: Path) -> str:
     """The digest that an artefact's folder has now."""
     if asset != "raw_corpus":
         return folder_digest(path)
-    from adc_pipeline.corpus.source import files_taken
+    from adc_pipeline.corpus.recorded_files import corpus_files
 
     # Not the folder's own: what is linked lies elsewhere, and only what is read counts.
     corpus = path / "corpus"
-    return combined_digest((str(file.relative_to(corpus)), file_digest(file)) for file in files_taken(corpus))
+    return combined_digest((str(file.relative_to(corpus)), file_digest(file)) for file in corpus_files(corpus))
 
 
 def changed_files(path: Path) -> str:

@@ -315,11 +315,11 @@ class Store:
         """Move a temporary folder to the path of its digest, make it the current version, and return it."""
         version = self.version_path(artefact.name, artefact.digest)
         made = replace(artefact, path=folder)
-        write_manifest(made)
         with locked(version.parent, wait=True):
             if version.exists():
-                self._renew(version, made)
+                made = self._renew(version, made)
             else:
+                write_manifest(made)
                 folder.rename(version)
                 sync(version.parent)
             point(self.place(artefact.name), version)
@@ -330,17 +330,26 @@ class Store:
                 point(place, self.place(artefact.name))
         return replace(made, path=version)
 
-    def _renew(self, version: Path, made: Artefact) -> None:
-        """Update a version from a temporary folder with the same content.
+    def _renew(self, version: Path, made: Artefact) -> Artefact:
+        """Update a version from a temporary folder with the same content; return what its manifest says now.
 
         Replaces the files that describe the making, links, and files that are damaged, each by a rename, the manifest
         last, so that a reader finds the old or the new one.
         """
         folder = made.path
         try:
-            damaged = set(damage(self._read(made.name, version)))
+            before = self._read(made.name, version)
         except PipelineError:
-            damaged = set(made.files)
+            before = replace(made, files={})
+        damaged = {*damage(before), *(made.files.keys() - before.files.keys())}
+        # A file that stays keeps its time.
+        intact = {
+            name: entry
+            for name, entry in before.files.items()
+            if name in made.files and name not in damaged and os.path.basename(name) not in made.unhashed
+        }
+        made = replace(made, files={**made.files, **intact})
+        write_manifest(made)
         found = ((path, version / path.relative_to(folder)) for path in folder.rglob("*"))
         new = [
             (path, old)
@@ -361,6 +370,7 @@ class Store:
                 old.unlink()
             old.parent.mkdir(parents=True, exist_ok=True)
             path.replace(old)
+        return made
 
 
 def write_manifest(made: Artefact) -> None:

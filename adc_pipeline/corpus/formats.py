@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.corpus.packings import BLOCK, blocks
 from adc_pipeline.corpus.readers import lines
 
 Format = Literal["auto", "convokit", "dump", "table"]
@@ -77,7 +78,7 @@ def first_lines(path: Path) -> Iterator[bytes]:
     """The first lines of a file, unpacked; the last of a shorter file as it is, whole or not."""
     rest = b""
     with path.open("rb") as file:
-        for block in islice(lines.blocks(file, path), 0, max(1, lines.LINE // lines.BLOCK)):
+        for block in islice(blocks(file, path), 0, max(1, lines.LINE // BLOCK)):
             *whole, rest = (rest + block).split(b"\n")
             yield from whole[:LINES_LOOKED_AT]
             if whole:

@@ -8,24 +8,17 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from adc_pipeline.core.shards import parts
+from adc_pipeline.corpus.recorded_files import check_unchanged, corpus_files, record_files
 from adc_pipeline.corpus.settings import CorpusSettings, UtteranceSettings
-from adc_pipeline.corpus.source import (
-    SAMPLE,
-    check_source,
-    check_unchanged,
-    download_all,
-    fetch,
-    files_taken,
-    observed,
-    record_files,
-)
+from adc_pipeline.corpus.source import SAMPLE, check_source, corpus_state, download_all, downloaded, fetch
 from adc_pipeline.corpus.tables import READ, SET_ASIDE, create_utterances
 from adc_pipeline.corpus.utterances import write_utterances
+from adc_pipeline.defs.asset import declare
 from adc_pipeline.defs.distributions import distributions
 from adc_pipeline.defs.look_ahead import check_settings
 from adc_pipeline.defs.making import Making, Request
 from adc_pipeline.defs.preview import preview
-from adc_pipeline.defs.stage import Stage, declare
+from adc_pipeline.defs.stage import Stage
 from adc_pipeline.defs.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -50,7 +43,7 @@ def observe_corpus(request: Request[CorpusSettings]) -> Mapping[str, Any]:
     check_settings({node.name for node in context.job_def.nodes}, configured)
     downloads = request.store.home / "downloads"
     download_all(request.settings, downloads, request.report)
-    return observed(request.settings, downloads)
+    return corpus_state(request.settings, downloads)
 
 
 def make_raw_corpus(making: Making[CorpusSettings]) -> None:
@@ -58,11 +51,11 @@ def make_raw_corpus(making: Making[CorpusSettings]) -> None:
     making.metadata["corpus"] = settings.corpus
     making.report(f"Fetching the corpus {settings.corpus}")
     folder = making.folder / "corpus"
-    fetch(settings, download_all(settings, store.home / "downloads", making.report), folder, making.report)
+    fetch(settings, downloaded(settings, store.home / "downloads"), folder, making.report)
     before = store.place("raw_corpus") / "corpus"
     # What is linked lies elsewhere and may be large, so the digest is that of a record of its files.
     making.digest = record_files(folder, making.folder / RECORD, before if before.exists() else None)
-    files = files_taken(folder)
+    files = corpus_files(folder)
     making.count({"bytes": sum(path.stat().st_size for path in files), "parts": len(list(folder.iterdir()))})
 
 
@@ -76,7 +69,7 @@ raw_corpus = declare(
         " MLflow.",
         settings=CorpusSettings,
         make=make_raw_corpus,
-        code=("adc_pipeline.defs.corpus",),
+        code=(__name__,),
         kinds=("convokit",),
         unhashed=(RECORD,),
         complete=with_corpus,
@@ -118,7 +111,7 @@ utterances = declare(
         description="Every utterance read, and its place in its conversation; `set_aside` has the rest, with reasons.",
         settings=UtteranceSettings,
         make=make_utterances,
-        code=("adc_pipeline.defs.corpus",),
+        code=(__name__,),
         inputs=("raw_corpus",),
         kinds=("duckdb",),
         view=view_utterances,

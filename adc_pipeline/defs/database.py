@@ -9,6 +9,7 @@ old file and renamed: a process that has it open is not disturbed.
 from typing import TYPE_CHECKING
 
 from adc_pipeline.core.artefacts import Store, locked
+from adc_pipeline.defs.stage import STAGES
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -33,8 +34,6 @@ def write_database(store: Store) -> None:
 
 def create_views(connection: "DuckDBPyConnection", store: Store) -> None:
     """Create the views of every stage that has some and a current artefact."""
-    from adc_pipeline.defs.stage import STAGES
-
     for stage in STAGES.values():
         if stage.view and store.place(stage.name).exists():
             stage.view(connection, store.place(stage.name))

@@ -10,9 +10,10 @@ import dagster as dg
 
 from adc_pipeline.core.artefacts import Artefact
 from adc_pipeline.core.settings import flattened
+from adc_pipeline.defs.asset import declare
 from adc_pipeline.defs.making import Making
 from adc_pipeline.defs.pictures import picture
-from adc_pipeline.defs.stage import Stage, declare
+from adc_pipeline.defs.stage import Stage
 from adc_pipeline.defs.workspace import Workspace
 from adc_pipeline.evaluation.settings import ComparisonSettings, EvaluationSettings
 from adc_pipeline.generation.registration import REGISTERED
@@ -33,8 +34,8 @@ def evaluation_stage(kind: WalkKind) -> Stage[EvaluationSettings]:
     """Return the stage of one model's evaluation on the test split."""
 
     def make(making: Making[EvaluationSettings]) -> None:
-        from adc_pipeline.evaluation.evaluation import evaluate
-        from adc_pipeline.evaluation.report import headline_table
+        from adc_pipeline.evaluation.evaluate import EvaluationJob, evaluate
+        from adc_pipeline.evaluation.tables import headline_table
 
         tuned, walks = making.inputs[kind.model], making.inputs[kind.dataset]
         base, ranked, utterances = (making.inputs[name] for name in ("base_model", "ranked_replies", "utterances"))
@@ -43,18 +44,16 @@ def evaluation_stage(kind: WalkKind) -> Stage[EvaluationSettings]:
         trained = {"dataset": kind.name, "base_model": base.settings["name"]}
         trained |= {name: tuned.settings[name] for name in ("objective", "seed")}
         making.run.parameters(trained)
-        result = evaluate(
+        job = EvaluationJob(
             model=tuned.path,
             base=base.path,
             dataset=walks.path,
             utterances=utterances.path,
             ranked=ranked.path,
-            out=making.folder,
-            settings=making.settings,
             speakers=walks.settings["speakers"],
-            progress=lambda what, done, total: making.report(f"{what}: {done} of {total}"),
             provenance=provenance(trained, [tuned, base, walks, ranked, utterances, corpus]),
         )
+        result = evaluate(job, making.folder, making.settings, making.progress)
         registered = json.loads((tuned.path / REGISTERED).read_text())
         publish(making, result.metrics(), headline_table(result).markdown(), model=registered["logged_model_id"])
 
@@ -65,7 +64,7 @@ def evaluation_stage(kind: WalkKind) -> Stage[EvaluationSettings]:
         description=f"What the {kind.name} model learned, on test conversations, next to its base model.",
         settings=EvaluationSettings,
         make=make,
-        code=("adc_pipeline.defs.evaluation",),
+        code=(__name__,),
         # The model's own dataset and base, and that dataset's own utterances and ranks.
         inputs=(kind.model, kind.dataset, "base_model", "ranked_replies", "utterances"),
         kinds=("pytorch", "mlflow"),
@@ -73,8 +72,8 @@ def evaluation_stage(kind: WalkKind) -> Stage[EvaluationSettings]:
 
 
 def make_comparison(making: Making[ComparisonSettings]) -> None:
-    from adc_pipeline.evaluation.comparison import compare
-    from adc_pipeline.evaluation.report import comparison_table
+    from adc_pipeline.evaluation.compare import compare
+    from adc_pipeline.evaluation.tables import comparison_table
 
     folders = {kind.name: making.inputs[kind.evaluation].path for kind in KINDS.values()}
     result = compare(folders, making.folder, making.settings)
@@ -147,7 +146,7 @@ comparison = declare(
         description="All models and their base side by side, paired where they answered the same cases.",
         settings=ComparisonSettings,
         make=make_comparison,
-        code=("adc_pipeline.defs.evaluation",),
+        code=(__name__,),
         inputs=tuple(kind.evaluation for kind in KINDS.values()),
         kinds=("mlflow",),
     )

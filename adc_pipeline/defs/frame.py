@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import dagster as dg
 
@@ -29,10 +29,8 @@ from adc_pipeline.core.errors import PipelineError, UnreachableError, is_disk_fu
 from adc_pipeline.defs.database import write_database
 from adc_pipeline.defs.making import Making, Request
 from adc_pipeline.defs.run_config import SettingsConfig
+from adc_pipeline.defs.stage import Stage
 from adc_pipeline.defs.workspace import Workspace
-
-if TYPE_CHECKING:
-    from adc_pipeline.defs.stage import Stage
 
 # Seconds before another attempt at what the network refused. Dagster's own retry policy would retry every error, Ctrl+C
 # included, and end in "Exceeded max_retries" instead of the error's sentence.
@@ -40,7 +38,7 @@ SECONDS_BEFORE_RETRY = (5, 10, 20)
 
 
 def materialize(
-    stage: "Stage[Any]", context: dg.AssetExecutionContext, config: SettingsConfig[Any], workspace: Workspace
+    stage: Stage[Any], context: dg.AssetExecutionContext, config: SettingsConfig[Any], workspace: Workspace
 ) -> dg.MaterializeResult:
     """Make an asset's artefact, or reuse the current one if it is up to date."""
     with errors_as_sentences(context, workspace):
@@ -70,7 +68,7 @@ def materialize(
 
 
 def requested(
-    stage: "Stage[Any]", context: dg.AssetExecutionContext, config: SettingsConfig[Any], workspace: Workspace
+    stage: Stage[Any], context: dg.AssetExecutionContext, config: SettingsConfig[Any], workspace: Workspace
 ) -> Request[Any]:
     """Check settings and ADC_HOME, lock the asset until the run ends, and find its inputs."""
     settings = config.settings()
@@ -126,7 +124,7 @@ def reasons_to_make(request: Request[Any], outside: Mapping[str, Any]) -> list[s
     return reasons
 
 
-def make(stage: "Stage[Any]", request: Request[Any], outside: dict[str, Any]) -> tuple[Artefact, dict[str, Any]]:
+def make(stage: Stage[Any], request: Request[Any], outside: dict[str, Any]) -> tuple[Artefact, dict[str, Any]]:
     """Run the stage's function and put the result in place; return the artefact and what Dagster shows."""
     context, tracking = request.context, request.tracking
     tags = {

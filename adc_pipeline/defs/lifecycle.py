@@ -16,9 +16,10 @@ import dagster as dg
 from adc_pipeline.core.artefacts import Artefact
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.defs import corpus, evaluation, ranking, walks
+from adc_pipeline.defs.asset import declare
 from adc_pipeline.defs.making import Making, Request
 from adc_pipeline.defs.run_config import SettingsConfig
-from adc_pipeline.defs.stage import Stage, declare
+from adc_pipeline.defs.stage import Stage
 from adc_pipeline.defs.workspace import Workspace
 from adc_pipeline.generation.registration import REGISTERED
 from adc_pipeline.lifecycle.settings import PromotionSettings, RetentionSettings
@@ -115,7 +116,7 @@ def champion_stage(kind: WalkKind) -> Stage[PromotionSettings]:
         " changed since the version before.",
         settings=PromotionSettings,
         make=make,
-        code=("adc_pipeline.defs.lifecycle",),
+        code=(__name__,),
         inputs=(kind.evaluation, kind.model),
         kinds=("mlflow",),
         complete=complete,

@@ -83,6 +83,10 @@ class Making(Generic[S]):
         """Write a line to the run's log."""
         self.request.report(message)
 
+    def progress(self, what: str, done: int, total: int) -> None:
+        """Write to the run's log how much of a step is done."""
+        self.report(f"{what}: {done} of {total}")
+
     def count(self, counts: Mapping[str, float]) -> None:
         """Record counts in the manifest, in MLflow and in Dagster."""
         self.counts |= counts

@@ -5,10 +5,11 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from adc_pipeline.core.shards import parts
+from adc_pipeline.defs.asset import declare
 from adc_pipeline.defs.distributions import distributions
 from adc_pipeline.defs.making import Making
 from adc_pipeline.defs.preview import preview
-from adc_pipeline.defs.stage import Stage, declare
+from adc_pipeline.defs.stage import Stage
 from adc_pipeline.defs.workspace import Workspace
 from adc_pipeline.ranking.ranked_replies import DROPPED_REPLIES, RANKED_REPLIES, write_ranked_replies
 from adc_pipeline.ranking.settings import RankingSettings
@@ -43,7 +44,7 @@ ranked_replies = declare(
         description="The replies that pass the filters, each with its rank among its siblings.",
         settings=RankingSettings,
         make=make_ranked_replies,
-        code=("adc_pipeline.defs.ranking",),
+        code=(__name__,),
         inputs=("utterances",),
         kinds=("duckdb",),
         view=view_ranked_replies,

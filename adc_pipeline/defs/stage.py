@@ -1,8 +1,8 @@
 """Declare an asset once.
 
-`declare(Stage(...))` makes the Dagster asset and registers the stage in `STAGES`. Everything that has to know an asset
-reads it there: the frame (`frame.py`), the check of settings at a run's start (`look_ahead.py`), the views of
-`adc.duckdb` (`database.py`), the definitions, the study and the lineage. A stage's own work is a plain function of a
+`asset.declare(Stage(...))` makes the Dagster asset and registers the stage in `STAGES`. Everything that has to know an
+asset reads it there: the frame (`frame.py`), the check of settings at a run's start (`look_ahead.py`), the views of
+`adc.duckdb` (`database.py`), the definitions and the documentation. A stage's own work is a plain function of a
 `Making`; what stands around it (lock, temporary folder, MLflow run, cache check, metadata) is the frame's.
 """
 
@@ -14,11 +14,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import dagster as dg
 
 from adc_pipeline.core.artefacts import Artefact, Store
-from adc_pipeline.core.code_version import code_version
-from adc_pipeline.defs.frame import materialize
 from adc_pipeline.defs.making import Making, Request
-from adc_pipeline.defs.run_config import SettingsConfig
-from adc_pipeline.defs.workspace import Workspace
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -69,29 +65,5 @@ class Stage(Generic[S]):
         return self.choose(store) if self.choose else store.inputs(self.inputs)
 
 
+# Every declared stage, by name.
 STAGES: dict[str, Stage[Any]] = {}
-ASSETS: dict[str, dg.AssetsDefinition] = {}
-
-
-def declare(stage: Stage[S]) -> dg.AssetsDefinition:
-    """Register a stage and return its asset."""
-
-    @dg.asset(
-        name=stage.name,
-        description=stage.description,
-        group_name=stage.group,
-        deps=list(stage.inputs),
-        kinds=set(stage.kinds),
-        code_version=code_version(*stage.code),
-        pool=stage.pool,
-        partitions_def=stage.partitions,
-    )
-    def asset(
-        context: dg.AssetExecutionContext,
-        config: SettingsConfig[stage.settings],  # type: ignore[name-defined]
-        workspace: Workspace,
-    ) -> dg.MaterializeResult:
-        return materialize(stage, context, config, workspace)
-
-    STAGES[stage.name], ASSETS[stage.name] = stage, asset
-    return asset

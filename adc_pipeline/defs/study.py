@@ -10,10 +10,11 @@ from typing import Any
 import dagster as dg
 
 from adc_pipeline.core.artefacts import Artefact, Store
+from adc_pipeline.defs.asset import declare
 from adc_pipeline.defs.evaluation import provenance, publish
 from adc_pipeline.defs.making import Making, Request
 from adc_pipeline.defs.pictures import picture
-from adc_pipeline.defs.stage import Stage, declare
+from adc_pipeline.defs.stage import Stage
 from adc_pipeline.defs.training import TRAINING_POOL, check_same_markers, fine_tune
 from adc_pipeline.evaluation.settings import ComparisonSettings, EvaluationSettings
 from adc_pipeline.study.cells import CODE, INPUTS, comparable, inputs_of, shared_settings, walks_of
@@ -45,8 +46,8 @@ def cell_settings(settings: TrainingSettings, context: dg.AssetExecutionContext)
 
 
 def make_cell(making: Making[TrainingSettings]) -> None:
-    from adc_pipeline.evaluation.evaluation import evaluate
-    from adc_pipeline.evaluation.report import headline_table
+    from adc_pipeline.evaluation.evaluate import EvaluationJob, evaluate
+    from adc_pipeline.evaluation.tables import headline_table
 
     variant, _ = cell_of(making.request.context.partition_key)
     read, name = making.inputs, making.request.name
@@ -65,19 +66,17 @@ def make_cell(making: Making[TrainingSettings]) -> None:
     evidence = making.folder / "evaluation"
     evidence.mkdir()
     settings = asdict(making.settings)
-    result = evaluate(
+    job = EvaluationJob(
         model=model,
         base=base.path,
         dataset=walks.path,
         utterances=read["utterances"].path,
         ranked=read["ranked_replies"].path,
-        out=evidence,
-        settings=EvaluationSettings(),
         speakers=walks.settings["speakers"],
-        progress=lambda what, done, total: making.report(f"{what}: {done} of {total}"),
         provenance=provenance(trained | {each: settings[each] for each in VARIED}, origins(making.store, read)),
-        remembered=making.store.home / "work" / "study_cell" / "base_scores",
+        score_cache=making.store.home / "work" / "study_cell" / "base_scores",
     )
+    result = evaluate(job, evidence, EvaluationSettings(), making.progress)
     publish(making, result.metrics(), headline_table(result).markdown(), evidence.name)
     (model / "training.json").rename(evidence / "training.json")
     for folder in (model, making.folder / "walks", work):
@@ -118,7 +117,7 @@ def excluded_cells(request: Request[ComparisonSettings]) -> Mapping[str, Any]:
 
 
 def make_table(making: Making[ComparisonSettings]) -> None:
-    from adc_pipeline.study.results import write_results
+    from adc_pipeline.study.page import write_results
 
     made, left_out = making.inputs, making.outside["left_out"]
     folders = {NAMES[name]: cell.path / "evaluation" for name, cell in made.items()}
@@ -140,7 +139,7 @@ study_table = declare(
         description="What the cells that have been made show together: a table, a page of plots, and conclusions.",
         settings=ComparisonSettings,
         make=make_table,
-        code=CODE,
+        code=(__name__,),
         inputs=("study_cell",),
         kinds=("mlflow",),
         choose=comparable_cells,

@@ -10,8 +10,9 @@ import dagster as dg
 
 from adc_pipeline.core.artefacts import Artefact, locked
 from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.defs.asset import declare
 from adc_pipeline.defs.making import Making, Request
-from adc_pipeline.defs.stage import Stage, declare
+from adc_pipeline.defs.stage import Stage
 from adc_pipeline.generation.registration import REGISTERED, register_model
 from adc_pipeline.tracking.relay import relayed
 from adc_pipeline.tracking.system import system_metrics
@@ -65,7 +66,7 @@ base_model = declare(
         " markers. It takes the markers, the speakers and the split from top-2's settings.",
         settings=BaseModelSettings,
         make=make_base_model,
-        code=("adc_pipeline.defs.training", TRAINING_CODE),
+        code=(__name__, TRAINING_CODE),
         inputs=(TOP_2.dataset, "utterances"),
         kinds=("huggingface", "pytorch"),
         outside=base_model_source,
@@ -99,7 +100,7 @@ def model_stage(kind: WalkKind) -> Stage[TrainingSettings]:
         description=f"The base model fine-tuned on {kind.name} walks, registered as {kind.registered}.",
         settings=TrainingSettings,
         make=make,
-        code=("adc_pipeline.defs.training", TRAINING_CODE),
+        code=(__name__, TRAINING_CODE),
         inputs=(kind.dataset, "base_model"),
         kinds=("pytorch", "huggingface", "mlflow"),
         unhashed=(REGISTERED, "training.json"),

@@ -4,9 +4,10 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
+from adc_pipeline.defs.asset import declare
 from adc_pipeline.defs.distributions import distributions
 from adc_pipeline.defs.making import Making
-from adc_pipeline.defs.stage import Stage, declare
+from adc_pipeline.defs.stage import Stage
 from adc_pipeline.defs.workspace import Workspace
 from adc_pipeline.walks.card import write_card
 from adc_pipeline.walks.datasets import split_file, write_walks
@@ -54,7 +55,7 @@ def walk_stage(kind: WalkKind) -> Stage[WalkSettings]:
         description=kind.description,
         settings=WalkSettings,
         make=make,
-        code=("adc_pipeline.defs.walks",),
+        code=(__name__,),
         inputs=("ranked_replies", "utterances"),
         kinds=("duckdb", "huggingface"),
         unhashed=("README.md",),

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 from adc_pipeline.core.artefacts import Artefact, Store
 from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.core.markdown import code, table
 from adc_pipeline.generation.registration import REGISTERED
 from adc_pipeline.lifecycle.settings import RetentionSettings
 from adc_pipeline.tracking.lineage import Records
@@ -143,9 +144,9 @@ def by_registered_version(versions: Iterable[Artefact]) -> dict[str, Key]:
 
 
 def markdown(plan: Plan, gone: Iterable[Key]) -> str:
-    """A table of every version: removed, to go, or kept and why."""
+    """Return a table of all versions: removed, to be removed, or kept with the reason."""
     removed = set(gone)
-    said = {key: "removed" if key in removed else "to go" for key in sorted(plan.going)}
-    said |= {key: f"kept: {why}" for key, why in sorted(plan.kept.items())}
-    rows = [f"| {name} | `{digest}` | {plan.bytes[name, digest]:,} | {what} |" for (name, digest), what in said.items()]
-    return "\n".join(["| artefact | digest | bytes | |", "| --- | --- | ---: | --- |", *rows])
+    status = {key: "removed" if key in removed else "to go" for key in sorted(plan.going)}
+    status |= {key: f"kept: {reason}" for key, reason in sorted(plan.kept.items())}
+    rows = [(name, code(digest), f"{plan.bytes[name, digest]:,}", what) for (name, digest), what in status.items()]
+    return table(["artefact", "digest", "bytes", ""], rows, right=[2])

@@ -13,8 +13,8 @@ from adc_pipeline.study.grid import BOTH, VARIED, Variant, cell_name
 from adc_pipeline.training.settings import TrainingSettings
 from adc_pipeline.walks.kinds import KINDS, RANDOM_WALK, TOP_2
 
-# The modules that make a cell; the training runs as a process, so no import leads to it.
-CODE = ("adc_pipeline.defs.study", "adc_pipeline.training.__main__")
+# What decides a cell; how results are shown does not.
+CODE = ("adc_pipeline.training.__main__", "adc_pipeline.evaluation.evaluate")
 CODE_VERSION = code_version(*CODE)
 # Both published datasets, whatever a cell learns from, so that all cells are comparable.
 PUBLISHED = (TOP_2, RANDOM_WALK)

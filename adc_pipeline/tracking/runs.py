@@ -4,7 +4,6 @@ The MLflow client is used directly, so that several stages may run in one proces
 needs MLflow's global active run (`models.py`). Creating the database on first use costs about 6 s, a run about 0.2 s.
 """
 
-import io
 import json
 import os
 import tempfile
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from adc_pipeline.core.artefacts import Artefact
 from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.core.picture import png
 from adc_pipeline.core.processes import has_ended, this_process
 from adc_pipeline.core.settings import flattened
 
@@ -198,13 +198,12 @@ class Run:
 
     def figure(self, figure: "Figure", name: str) -> bytes:
         """Log a figure as a PNG and return it; rendering takes a second or so, so it is done once."""
-        png = io.BytesIO()
-        figure.savefig(png, format="png")
+        image = png(figure)
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / f"{name}.png"
-            file.write_bytes(png.getvalue())
+            file.write_bytes(image)
             self.client.log_artifact(self.id, str(file))
-        return png.getvalue()
+        return image
 
     def files(self, folder: Path) -> None:
         self.client.log_artifacts(self.id, str(folder))

@@ -11,7 +11,7 @@ of threads reaches the bytes.
 from pathlib import Path
 
 from adc_pipeline.core.engine import Engine, only_row
-from adc_pipeline.core.shards import Counts, bring, map_shards, shards_of, work_folder
+from adc_pipeline.core.shards import Counts, link_or_copy, map_shards, shards_of, work_folder
 from adc_pipeline.ranking.ranked_replies import RANKED_REPLIES
 from adc_pipeline.walks.coins import coin_sql, digest_sql
 from adc_pipeline.walks.kinds import KINDS, WalkKind
@@ -137,7 +137,7 @@ def write_walks(
         for split in SPLITS:
             files, file = [finished / name / f"{split}.parquet" for name in names], out / split_file(split)
             if len(files) == 1:
-                bring(files[0], file)
+                link_or_copy(files[0], file)
             else:
                 paths = {"files": [str(path) for path in files]}
                 engine.write(connection, f"joining the shards of {split}", ALL_ROWS, file, paths, PUBLISHED)

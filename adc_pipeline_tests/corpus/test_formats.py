@@ -64,7 +64,7 @@ def test_a_parquet_file_is_a_table(tmp_path: Path) -> None:
         (b"{\n  'pretty': 1\n}\n", "none of its first lines is a JSON object"),
         (b"[1, 2]\n", "none of its first lines is a JSON object"),
         (b"just text\n", "neither JSON lines nor"),
-        (b"BZh91AY&SY\x00\xff,\xfe\n", "neither JSON lines nor"),
+        (b"BZh91AY&SY\x00\xff,\xfe\n", "ends in the middle"),
         ("id,text".encode("utf-16"), "neither JSON lines nor"),
         (line({"id": "a", "conversation_id": "a", "text": ""}), "give the folder"),
         (line({"name": 1, "age": 2}), "the keys age, name, which no known dump has"),

@@ -9,16 +9,9 @@ from pathlib import Path
 import pytest
 
 from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.corpus.recorded_files import check_unchanged, record_files
 from adc_pipeline.corpus.settings import CorpusSettings, UtteranceSettings
-from adc_pipeline.corpus.source import (
-    check_source,
-    check_unchanged,
-    fetch,
-    is_path,
-    names,
-    record_files,
-    sources,
-)
+from adc_pipeline.corpus.source import check_source, convokit_names, fetch, is_path, sources
 from adc_pipeline.corpus.utterances import write_utterances
 
 LINES: list[dict[str, object]] = [
@@ -80,7 +73,7 @@ def test_a_linked_file_is_read_again_only_if_size_or_time_differ(tmp_path: Path)
 
 def test_a_list_longer_than_any_file_name_is_a_list() -> None:
     many = [f"subreddit-{number:03}" for number in range(30)]
-    assert names(CorpusSettings(",".join(many))) == many
+    assert convokit_names(CorpusSettings(",".join(many))) == many
     check_source(CorpusSettings(",".join([*many, "x" * 300])))
     assert is_path("~nobody-of-this-name/corpus")
     with pytest.raises(PipelineError, match="does not exist"):

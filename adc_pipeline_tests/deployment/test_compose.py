@@ -1,4 +1,4 @@
-"""The compose file is valid by the compose specification, and keeps what docs/deployment.md promises.
+"""The compose file is valid by the compose specification, and keeps what docs/how-to/deploy.md promises.
 
 That the deployment runs is shown by `deploy/proof`, which needs a container engine; here the files are read. 2 s.
 """

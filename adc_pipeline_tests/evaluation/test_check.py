@@ -10,7 +10,7 @@ import pytest
 from adc_pipeline.core.artefacts import Artefact, Store
 from adc_pipeline.defs.evaluation import evaluations, perplexity_check
 from adc_pipeline.defs.workspace import Workspace
-from adc_pipeline.evaluation.bootstrap import Estimate
+from adc_pipeline.evaluation.estimate import Estimate
 from adc_pipeline.evaluation.evaluation import Evaluation
 from adc_pipeline_tests.promotion.evaluations import write_evaluation
 
@@ -36,7 +36,7 @@ def checked(home: Path, monkeypatch: pytest.MonkeyPatch, ours: float | None, bas
         (2.0, 3.0, None),
         (3.0, 3.0, "Held-out perplexity is 3.00, not below the base model's 3.00"),
         (float("inf"), 3.0, "Held-out perplexity is inf, not below"),
-        (None, None, "No conversation of the test split could be asked about: give it a larger share (`shares`)."),
+        (None, None, "No conversation of the test split could be evaluated: give it a larger share (`shares`)."),
     ],
 )
 def test_it_says_why_it_failed(

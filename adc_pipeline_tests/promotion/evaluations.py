@@ -8,8 +8,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 
-from adc_pipeline.evaluation.bootstrap import Estimate, paired_difference
+from adc_pipeline.evaluation.estimate import Estimate
 from adc_pipeline.evaluation.evaluation import Evaluation
+from adc_pipeline.evaluation.significance import paired_difference
 
 DRAWS = 400
 

@@ -8,8 +8,9 @@ import dagster as dg
 import pytest
 
 from adc_pipeline.core.artefacts import Artefact, folder_digest
-from adc_pipeline.defs.champions import top_2_champion
+from adc_pipeline.defs.lifecycle import champions
 from adc_pipeline.defs.workspace import Workspace
+from adc_pipeline.evaluation.formatting import interval
 from adc_pipeline.lifecycle.changes import what_changed
 from adc_pipeline.tracking.lineage import Node
 from adc_pipeline_tests.promotion.evaluations import DRAWS, answers, write_evaluation
@@ -56,7 +57,7 @@ class Weeks:
 
     def decide(self, **config: Any) -> dict[str, Any]:
         result = dg.materialize(
-            [top_2_champion],
+            [champions[0]],
             resources={"workspace": Workspace()},
             run_config={"ops": {"top_2_champion": {"config": {"draws": DRAWS, **config}}}},
             instance=self.instance,
@@ -102,7 +103,8 @@ def test_the_alias_moves_to_better_versions_only_and_each_version_says_why(weeks
     assert described is not None
     assert described.endswith(f"## Promotion\n\n{told['decision']}\n")
     assert "since version 2 of adc-top-2" in str(told["changes"])
-    assert "| preference_accuracy | 0.8000 [0.7000, 0.9000] | 0.6000 [0.5000, 0.7000] |" in str(told["changes"])
+    row = f"| preference_accuracy | 0.8000 {interval(0.7, 0.9)} | 0.6000 {interval(0.5, 0.7)} |"
+    assert row in str(told["changes"])
     decision = json.loads((weeks.history.store.place("top_2_champion") / "decision.json").read_text())
     assert (decision["verdict"], decision["version"], decision["promoted"]) == ("promoted", "4", True)
 
@@ -197,6 +199,14 @@ def test_what_changed_names_settings_code_digests_and_counts() -> None:
         "| top_2 | setting `seed` | `0` | `1` |",
         "| top_2 | count walks | 10 | 12 (+2) |",
     ]
+
+
+def test_a_hostile_setting_stays_in_its_cell() -> None:
+    def tree(corpus: str) -> Node:
+        return Node("raw_corpus", corpus[:1] * 32, "r", {}, [], [], {"corpus": corpus})
+
+    *_, row = what_changed(tree("a"), tree("b|<img src=x>\n| `x"), "version 1").splitlines()
+    assert row == r"| raw_corpus | setting `corpus` | `a` | b\|&lt;img src=x&gt; \| \`x |"
 
 
 def test_the_decision_is_a_file_of_the_store(weeks: Weeks) -> None:

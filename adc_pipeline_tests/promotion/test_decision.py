@@ -9,6 +9,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.evaluation.formatting import number
 from adc_pipeline.lifecycle.decision import Decision, Evaluated, decide
 from adc_pipeline.lifecycle.settings import DIRECTIONS, PromotionSettings
 from adc_pipeline.walks.kinds import KINDS
@@ -38,7 +39,7 @@ def test_better_is_better_beyond_the_interval(tmp_path: Path, new: float, promot
         assert decision.figures()["difference"] == pytest.approx(new - 0.5)
         assert decision.against == ("version 1" if old else "the base model")
         assert ("becomes champion" in decision.reason) == promoted
-        assert f"{new - 0.5:+.4f} (95 % interval" in decision.reason
+        assert f"is {number(new - 0.5, sign=True)} (95 % interval" in decision.reason
 
 
 @pytest.mark.parametrize("metric", [name for name, direction in DIRECTIONS.items() if direction < 0])
@@ -89,13 +90,13 @@ def test_other_cases_cannot_be_compared(tmp_path: Path) -> None:
     ("different", "metric", "context", "sentence"),
     [
         ({"test_split": "another"}, "bits_per_byte.accepted", CONTEXT, "other test splits"),
-        ({"markers": "before"}, "bits_per_byte.accepted", CONTEXT, "told a verdict before its turn"),
+        ({"markers": "before"}, "bits_per_byte.accepted", CONTEXT, "reads a verdict before its turn"),
         ({}, "preference_accuracy", 512, "`max_context_tokens` 512 and 1024"),
         (
             {"metric": "bits_per_byte", "left_out": {"steering": "it saw no rejected turn"}},
             "steering",
             CONTEXT,
-            "the evaluation of version 2 leaves it out, since it saw no rejected turn",
+            "the evaluation of version 2 excludes it, because it saw no rejected turn",
         ),
     ],
 )

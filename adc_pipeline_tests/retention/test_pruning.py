@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from adc_pipeline.core.artefacts import Artefact, Store, folder_digest
 from adc_pipeline.core.errors import PipelineError
-from adc_pipeline.defs.pruning import prune as prune_job
+from adc_pipeline.defs.lifecycle import prune as prune_job
 from adc_pipeline.defs.workspace import Workspace
 from adc_pipeline.lifecycle.pruning import DAY, Plan, plan, prune
 from adc_pipeline.lifecycle.settings import RetentionSettings

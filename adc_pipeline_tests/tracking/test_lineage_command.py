@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from adc_pipeline.core.artefacts import Artefact
+from adc_pipeline.corpus.recorded_files import record_files
 from adc_pipeline.corpus.settings import CorpusSettings
-from adc_pipeline.corpus.source import fetch, record_files
+from adc_pipeline.corpus.source import fetch
 from adc_pipeline.lineage import main
 from adc_pipeline_tests.tracking.history import Chain, History, chain, empty_database, history
 

@@ -78,7 +78,7 @@ def test_sigterm_saves_and_the_rerun_goes_on(
 
 
 def test_what_was_trained_elsewhere_is_taken_over(gpt2: Path, dataset: Path, tmp_path: Path) -> None:
-    """As docs/training.md says it: data and base model are copied there, the work folder back."""
+    """As docs/how-to/fine-tune.md says it: data and base model are copied there, the work folder back."""
     here, there = tmp_path / "here", tmp_path / "there"
     for name, folder in (("dataset", dataset), ("base", gpt2)):
         shutil.copytree(folder, there / name)

@@ -1,4 +1,4 @@
-"""The study's arithmetic on cases made by hand: means over seeds, paired tests, one correction, honest sentences."""
+"""The study on hand-made cases: means over seeds, paired tests, one correction, and the conclusions drawn."""
 
 import json
 from pathlib import Path
@@ -9,19 +9,21 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from adc_pipeline.evaluation.bootstrap import holm, paired_difference
 from adc_pipeline.evaluation.settings import ComparisonSettings
-from adc_pipeline.study import results
+from adc_pipeline.evaluation.significance import holm, paired_difference
+from adc_pipeline.study import statistics
 from adc_pipeline.study.conclusions import conclusions
 from adc_pipeline.study.grid import BASE, CHANCE
-from adc_pipeline.study.results import MEASURES, figures_table, read_study, write_results
+from adc_pipeline.study.page import write_results
+from adc_pipeline.study.statistics import MEASURES, read_study
+from adc_pipeline.study.tables import figures_table
 
 SETTINGS = ComparisonSettings(draws=400)
 CONVERSATIONS = 40
 
 
 def write_cell(folder: Path, share: float, seed: int, measures: tuple[str, ...] = ("preference_accuracy",)) -> Path:
-    """Three cases in each conversation, won with the probability `share`; the base model is at chance by ties."""
+    """Write three cases for each conversation, won with the probability `share`; the base model ties in all of them."""
     random = np.random.default_rng([seed, int(share * 100)])
     rows: list[dict[str, Any]] = []
     for measure in measures:
@@ -94,25 +96,29 @@ def test_only_seeds_that_both_variants_have_are_compared(tmp_path: Path) -> None
     del made["top-2.awr", 1]
     study = read_study(made, SETTINGS)
     apart = answers(made["top-2.awr", 0]) - answers(made["top-2.mle", 0])
-    assert study.tests[results.Test("top-2.awr", "top-2.mle", "preference_accuracy")].value == pytest.approx(
+    assert study.tests[statistics.Test("top-2.awr", "top-2.mle", "preference_accuracy")].value == pytest.approx(
         apart.mean()
     )
     made["top-2.awr", 1] = made.pop(("top-2.awr", 0))
     del made["top-2.mle", 1]
-    assert results.Test("top-2.awr", "top-2.mle", "preference_accuracy") not in read_study(made, SETTINGS).tests
+    assert statistics.Test("top-2.awr", "top-2.mle", "preference_accuracy") not in read_study(made, SETTINGS).tests
 
 
-def test_what_is_there_is_said_and_what_is_not_is_not(tmp_path: Path) -> None:
+def test_conclusions_state_what_was_shown_and_what_was_not(tmp_path: Path) -> None:
     strong = {"top-2.mle": 0.9, "top-2.mle.shuffled": 0.5, "top-2.filtering": 0.9}
     made = cells(tmp_path, strong)
     made["top-2.filtering", 0], made["top-2.filtering", 1] = made["top-2.mle", 0], made["top-2.mle", 1]
     study = read_study(made, SETTINGS)
-    said = conclusions(study)
-    (against_chance,) = [one for one in said if one.startswith("top-2.mle: preference accuracy is above chance, 0.9")]
-    p = study.corrected[results.Test("top-2.mle", CHANCE, "preference_accuracy")]
+    sentences = conclusions(study)
+    (against_chance,) = [
+        each for each in sentences if each.startswith("top-2.mle: preference accuracy is above chance, 0.9")
+    ]
+    p = study.corrected[statistics.Test("top-2.mle", CHANCE, "preference_accuracy")]
     assert against_chance.endswith(f" on 40 conversations (p {p:.3f}, corrected for all tests).")
-    assert any(one.startswith("top-2.mle.shuffled differs from top-2.mle: preference_accuracy −0.") for one in said)
-    assert "Not shown to differ from what they are compared with, in any measure: top-2.filtering." in said
+    assert any(
+        each.startswith("top-2.mle.shuffled differs from top-2.mle: preference_accuracy −0.") for each in sentences
+    )
+    assert "Not shown to differ from what they are compared with, in any measure: top-2.filtering." in sentences
 
 
 def test_an_interval_that_excludes_chance_shows_nothing_by_itself(tmp_path: Path) -> None:
@@ -120,15 +126,15 @@ def test_an_interval_that_excludes_chance_shows_nothing_by_itself(tmp_path: Path
     names = ["top-2.mle", "top-2.awr", "top-2.rwr", "top-2.unlikelihood", "top-2.accepted-only"]
     study = read_study(cells(tmp_path, dict.fromkeys(names, 0.5) | {"top-2.mle": 0.64}), SETTINGS)
     estimate = study.estimates["top-2.mle"]["preference_accuracy"]
-    test = results.Test("top-2.mle", CHANCE, "preference_accuracy")
+    test = statistics.Test("top-2.mle", CHANCE, "preference_accuracy")
     alone, corrected = study.tests[test].p, study.corrected[test]
     assert estimate.low is not None
     assert estimate.low > 0.5
     assert alone is not None
     assert alone < 0.05 < corrected
-    (said,) = [one for one in conclusions(study) if one.startswith("top-2.mle: preference accuracy")]
-    assert "was not shown to differ from chance" in said
-    assert f"(p {corrected:.3f}, corrected for all tests)" in said
+    (sentence,) = [each for each in conclusions(study) if each.startswith("top-2.mle: preference accuracy")]
+    assert "was not shown to differ from chance" in sentence
+    assert f"(p {corrected:.3f}, corrected for all tests)" in sentence
 
 
 @pytest.mark.parametrize(("share", "helps"), [(-0.9, True), (0.9, False)])
@@ -139,50 +145,49 @@ def test_in_context_improvement_is_tested_against_none(share: float, helps: bool
     columns = pq.read_table(folder / "cases.parquet")
     pq.write_table(columns.set_column(columns.column_names.index("model"), "model", won), folder / "cases.parquet")
     study = read_study({("top-2.mle", 0): folder}, SETTINGS)
-    test = study.tests[results.Test("top-2.mle", CHANCE, "in_context_improvement")]
+    test = study.tests[statistics.Test("top-2.mle", CHANCE, "in_context_improvement")]
     assert test.value == pytest.approx(study.estimates["top-2.mle"]["in_context_improvement"].value)
-    (said,) = [one for one in conclusions(study) if one.startswith("top-2.mle: ")]
-    assert ("helps to predict" in said) == helps
-    assert ("makes the accepted one harder to predict" in said) != helps
+    (sentence,) = [each for each in conclusions(study) if each.startswith("top-2.mle: ")]
+    assert ("help to predict" in sentence) == helps
+    assert ("make the accepted one harder to predict" in sentence) != helps
 
 
 @pytest.mark.parametrize("share", [0.5])
 def test_a_null_result_is_reported_as_one(share: float, tmp_path: Path) -> None:
     study = read_study(cells(tmp_path, {"top-2.mle": share, "random-walk.mle": share}), SETTINGS)
-    said = conclusions(study)
-    assert sum("was not shown to differ from chance" in one for one in said) == 2
-    assert not any(" differs from " in one for one in said)
+    sentences = conclusions(study)
+    assert sum("was not shown to differ from chance" in each for each in sentences) == 2
+    assert not any(" differs from " in each for each in sentences)
 
 
-def test_what_rejected_replies_do_is_said_beside_what_they_do_without_markers(tmp_path: Path) -> None:
-    # Of each case the difference with and without them; ours is lower, and so is that of the stripped model.
+def test_the_effect_of_rejected_replies_stands_beside_their_effect_without_markers(tmp_path: Path) -> None:
     made = {
         (name, 0): write_cell(tmp_path / name, share, 0, ("in_context_improvement",))
         for name, share in {"top-2.mle": 0.1, "top-2.mle.stripped": 0.1}.items()
     }
     study = read_study(made, SETTINGS)
-    (said,) = [one for one in conclusions(study) if one.startswith("top-2.mle: ")]
-    p = [study.corrected[results.Test("top-2.mle", second, "in_context_improvement")] for second in (CHANCE, BASE)]
-    p.append(study.corrected[results.Test("top-2.mle.stripped", "top-2.mle", "in_context_improvement")])
+    (sentence,) = [each for each in conclusions(study) if each.startswith("top-2.mle: ")]
+    p = [study.corrected[statistics.Test("top-2.mle", second, "in_context_improvement")] for second in (CHANCE, BASE)]
+    p.append(study.corrected[statistics.Test("top-2.mle.stripped", "top-2.mle", "in_context_improvement")])
     shown = ["< 0.001" if one < 0.001 else f"{one:.3f}" for one in p]
     assert (
         f"p {shown[0]} against no difference, p {shown[1]} against the base model, p {shown[2]} against"
         " top-2.mle.stripped."
-    ) in said
+    ) in sentence
 
 
-def test_models_that_were_told_more_are_not_compared_by_bits(tmp_path: Path) -> None:
+def test_models_that_read_verdicts_first_are_not_compared_by_bits(tmp_path: Path) -> None:
     measures = ("in_context_improvement", "bits_per_byte.accepted")
     names = ("top-2.mle", "top-2.conditional", "top-2.mle.stripped")
     tests = read_study({(name, 0): write_cell(tmp_path / name, 0.5, 0, measures) for name in names}, SETTINGS).tests
-    # Neither of these was told a turn's verdict before it.
-    assert results.Test("top-2.mle.stripped", "top-2.mle", "bits_per_byte.accepted") in tests
-    assert results.Test("top-2.conditional", "top-2.mle", "in_context_improvement") in tests
-    assert results.Test("top-2.conditional", "top-2.mle", "bits_per_byte.accepted") not in tests
-    assert results.Test("top-2.conditional", BASE, "bits_per_byte.accepted") in tests
+    # Neither of these reads a turn's verdict before the turn.
+    assert statistics.Test("top-2.mle.stripped", "top-2.mle", "bits_per_byte.accepted") in tests
+    assert statistics.Test("top-2.conditional", "top-2.mle", "in_context_improvement") in tests
+    assert statistics.Test("top-2.conditional", "top-2.mle", "bits_per_byte.accepted") not in tests
+    assert statistics.Test("top-2.conditional", BASE, "bits_per_byte.accepted") in tests
 
 
-def test_the_table_says_which_of_its_figures_are_not_compared(tmp_path: Path) -> None:
+def test_the_table_states_which_of_its_figures_do_not_compare(tmp_path: Path) -> None:
     def caption(*names: str) -> str:
         made = {(name, 0): tmp_path / name for name in names}
         for folder in made.values():
@@ -190,23 +195,25 @@ def test_the_table_says_which_of_its_figures_are_not_compared(tmp_path: Path) ->
                 write_cell(folder, 0.5, 0, ("bits_per_byte.accepted",))
         return figures_table(read_study(made, SETTINGS)).caption
 
-    assert "not compared" not in caption("top-2.mle", "top-2.awr")
-    assert "of top-2's turns for the variants of top-2" in caption("top-2.mle", "both.mle")
-    assert "Bits per byte of both.conditional are of turns whose verdict was told before" in caption(
+    assert "not compare" not in caption("top-2.mle", "top-2.awr")
+    assert "(top_2 for top-2; random_walk for random-walk and both) and do not compare across datasets." in caption(
+        "top-2.mle", "random-walk.mle", "both.mle"
+    )
+    assert "Bits per byte of both.conditional are of turns whose verdict stands before them" in caption(
         "both.mle", "both.conditional"
     )
 
 
 @pytest.mark.parametrize("draws", [30, 400])
-def test_too_few_draws_to_show_anything_are_said(tmp_path: Path, draws: int) -> None:
+def test_too_few_draws_to_show_anything_are_noted(tmp_path: Path, draws: int) -> None:
     study = read_study(cells(tmp_path, {"top-2.mle": 1.0}), ComparisonSettings(draws=draws))
     assert len(study.corrected) == 2
     *_, limits = conclusions(study)
     assert ("so that nothing can be shown: raise `draws` of study_table." in limits) == (draws == 30)
-    assert any("was not shown to differ from chance" in one for one in conclusions(study)) == (draws == 30)
+    assert any("was not shown to differ from chance" in each for each in conclusions(study)) == (draws == 30)
 
 
-def test_the_result_is_one_page_one_table_and_figures_for_machines(tmp_path: Path) -> None:
+def test_the_result_is_a_page_a_text_a_picture_and_flat_figures(tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()
     text = write_results(cells(tmp_path, {"top-2.mle": 0.8, "both.mle": 0.5}), out, SETTINGS)
@@ -222,16 +229,16 @@ def test_the_result_is_one_page_one_table_and_figures_for_machines(tmp_path: Pat
     assert set(MEASURES) > {"preference_accuracy"}
 
 
-def test_cells_that_are_left_out_are_counted_and_named(tmp_path: Path) -> None:
+def test_excluded_cells_are_counted_and_named(tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()
-    left_out = {"a": "its code has changed", "b": "input top_2 has changed", "c": "its code has changed"}
-    text = write_results(cells(tmp_path, {"top-2.mle": 0.8}), out, SETTINGS, left_out)
+    excluded = {"a": "its code has changed", "b": "input top_2 has changed", "c": "its code has changed"}
+    text = write_results(cells(tmp_path, {"top-2.mle": 0.8}), out, SETTINGS, excluded)
     for shown in (text, (out / "report.html").read_text()):
-        assert "with the settings of the one made last." in shown
-        assert "Left out, since its code has changed: 2 cells, a, c." in shown
-        assert "Left out, since input top_2 has changed: 1 cell, b." in shown
-    assert "Left out" not in write_results({}, tmp_path, SETTINGS)
+        assert "have the settings of the newest one." in shown
+        assert "Excluded, because its code has changed: 2 cells, a, c." in shown
+        assert "Excluded, because input top_2 has changed: 1 cell, b." in shown
+    assert "Excluded" not in write_results({}, tmp_path, SETTINGS)
 
 
 def test_no_cell_at_all_is_no_error(tmp_path: Path) -> None:
