@@ -128,6 +128,7 @@ def test_plots_report_and_samples_are_written(evaluated: Evaluated) -> None:
         assert sample["valid"] == (sample["ended"] in ("accepted", "rejected", "length"))
 
 
+@pytest.mark.slow
 def test_no_case_counts_whose_context_had_no_room_for_what_it_is_about(
     model_folder: Path, base_folder: Path, stages: Stages, cases: Cases, tmp_path: Path
 ) -> None:
@@ -196,6 +197,7 @@ def test_siblings_are_compared_after_one_context(
     assert what.cut[cases.pairs.better].sum() > 10
 
 
+@pytest.mark.slow
 def test_a_second_run_gives_the_same_bytes(
     evaluated: Evaluated,
     model_folder: Path,
@@ -233,6 +235,7 @@ def test_without_test_conversations_every_figure_has_no_cases(
     assert comparison.differences == {("full", "empty"): {}}
 
 
+@pytest.mark.slow
 def test_a_comparison_pairs_the_cases_that_two_models_share(
     evaluated: Evaluated,
     model_folder: Path,
@@ -357,6 +360,7 @@ def test_the_scores_of_a_base_model_are_cached(
     assert entry.exists()
 
 
+@pytest.mark.slow
 def test_measures_over_walks_are_not_compared_between_datasets(
     evaluated: Evaluated, corpus: Path, model_folder: Path, base_folder: Path, tmp_path: Path
 ) -> None:

@@ -282,6 +282,7 @@ def test_a_fine_tune_runs_and_loads_plainly(prepared: Prepared, dataset: Path, t
     )
 
 
+@pytest.mark.slow
 def test_adapters_are_merged_on_export(prepared: Prepared, dataset: Path, tmp_path: Path) -> None:
     settings = replace(SETTINGS, lora_rank=2, learning_rate=1e-2)
     facts = train(TrainingJob(settings, dataset, prepared.folder, tmp_path / "output", tmp_path / "work"))
