@@ -13,7 +13,7 @@ from adc_pipeline.definitions import defs
 from adc_pipeline.defs.run_config import SettingsConfig
 from adc_pipeline.defs.stage import STAGES
 from adc_pipeline.evaluation.cases import Improvements, Pairs, Steerings, Turns, table
-from adc_pipeline.evaluation.measures import all_measures, reliability
+from adc_pipeline.evaluation.measures import CaseSets, all_measures, reliability
 from adc_pipeline.evaluation.scoring import Scores
 from adc_pipeline_tests.docs.pages import DOCS, ROOT
 
@@ -54,7 +54,7 @@ def test_all_measures_are_in_the_reference() -> None:
     page = (REFERENCE / "metrics.md").read_text()
     floats, ints, bools = np.zeros(0), np.zeros(0, np.int64), np.zeros(0, np.bool_)
     turns = table(Turns, iter(()))
-    sets = (table(Pairs, iter(())), table(Steerings, iter(())), turns, table(Improvements, iter(())))
+    sets = CaseSets(table(Pairs, iter(())), table(Steerings, iter(())), turns, table(Improvements, iter(())))
     measured = all_measures(sets, Scores(floats, ints, floats, bools, bools, ints)) + reliability(turns, floats)
     names = [each.name for each in measured]
     assert len(names) > 30
