@@ -48,7 +48,7 @@ PLACES = {
 MAKING = "making.json"
 # Beside the content, not part of it: these tell of the making (times, addresses) and differ between
 # two runs that made the same thing.
-UNHASHED = {"artefact.json", "files.json", MAKING, "README.md", "registered.json", "training.json"}
+UNHASHED = {"artefact.json", "files.json", "parts.json", MAKING, "README.md", "registered.json", "training.json"}
 
 
 @dataclass(frozen=True)
