@@ -97,7 +97,8 @@ def zip_members(opened: zipfile.ZipFile, archive: Path, left_out: dict[str, str]
 
 
 def tar_members(file: BinaryIO, archive: Path, left_out: dict[str, str]) -> Iterator[Member]:
-    with tarfile.open(fileobj=cast(BinaryIO, Unpacked(file, archive)), mode="r|") as opened:
+    unpacked = Unpacked(file, archive)
+    with tarfile.open(fileobj=cast(BinaryIO, unpacked), mode="r|") as opened:
         for info in opened:
             check_inside(archive, info.name)
             if info.isdir():
@@ -107,6 +108,9 @@ def tar_members(file: BinaryIO, archive: Path, left_out: dict[str, str]) -> Iter
                 left_out[info.name] = "is a link or a special file in an archive"
                 continue
             yield Member(str(PurePosixPath(info.name)), info.size, partial(_same, content))
+    # Where it is packed, only its end says that it is complete.
+    for _ in unpacked.blocks:
+        pass
 
 
 class Unpacked:

@@ -13,6 +13,7 @@ from adc_pipeline.walks.card import write_card
 from adc_pipeline.walks.coins import WalkKind
 from adc_pipeline.walks.datasets import split_file, write_walks
 from adc_pipeline.walks.grammar import conversations_in_two_splits, grammar_violations
+from adc_pipeline.walks.no_walks import refuse_no_walks
 from adc_pipeline.walks.picture import walks_as_markdown
 from adc_pipeline.walks.settings import WalkSettings
 from adc_pipeline.walks.splits import SPLITS
@@ -47,6 +48,7 @@ def walk_asset(kind: WalkKind) -> dg.AssetsDefinition:
                 making.count(
                     write_walks(kind, read.path, ranked.path, making.folder, making.settings, making.engine, work)
                 )
+            refuse_no_walks(making.counts, read.counts, ranked.counts)
             corpus = workspace.store.version("raw_corpus", read.inputs["raw_corpus"])
             write_card(kind, making.folder, making.settings, making.counts, corpus, read, ranked)
             making.metadata["preview"] = dg.MetadataValue.md(walks_as_markdown(making.folder / split_file("train")))
