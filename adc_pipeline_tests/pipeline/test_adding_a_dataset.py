@@ -87,5 +87,5 @@ def test_a_kind_is_declared_in_one_file_and_is_everywhere(tmp_path: Path) -> Non
     assert "# best-only walks" in (made.path / "README.md").read_text()
     with duckdb.connect(str(home / "adc.duckdb"), read_only=True) as connection:
         assert len(connection.table("best_only")) == made.counts["walks"]
-    texts = [duckdb.read_parquet(str(made.path / split_file(split))) for split in ("train", "validation", "test")]  # type: ignore[arg-type]
+    texts = [duckdb.read_parquet(str(made.path / split_file(split))) for split in ("train", "validation", "test")]
     assert sum(len(table) for table in texts) == made.counts["walks"]
