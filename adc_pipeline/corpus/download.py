@@ -18,7 +18,8 @@ from typing import Any
 from adc_pipeline.core.artefacts import locked
 from adc_pipeline.core.engine import Report, no_report, reporting
 from adc_pipeline.core.errors import PipelineError, UnreachableError, is_disk_full
-from adc_pipeline.corpus.archives import LINES, unzip
+from adc_pipeline.corpus.archives import unpack
+from adc_pipeline.corpus.recorded_files import UTTERANCES
 
 # A file beside the corpus that holds the version published at the time of the download.
 VERSION = ".version"
@@ -59,21 +60,28 @@ def download(name: str, downloads: Path, report: Report = no_report) -> Path:
             stack.enter_context(locked(attempt))
         archive = attempt / f"{name}.zip"
         transfer(name, corpus_address(name, configuration), archive, report)
-        unzip(archive, attempt / name)
+        unpack(archive, attempt / name)
+        found = list((attempt / name).rglob(UTTERANCES))
+        if len(found) != 1:
+            raise PipelineError(
+                f"The archive of {name} in ConvoKit's collection holds {len(found)} files named {UTTERANCES}, and a"
+                " corpus has one: give the setting corpus (or ADC_CORPUS) the name of a corpus, such as"
+                " reddit-corpus-small."
+            )
         if published is not None:
-            (attempt / name / VERSION).write_text(f"{published}\n")
+            (found[0].parent / VERSION).write_text(f"{published}\n")
         try:
-            (attempt / name).rename(target)
+            found[0].parent.rename(target)
         except OSError:
             # Another run may have finished the same download first.
-            if not (target / LINES).is_file():
+            if not (target / UTTERANCES).is_file():
                 raise
     return target.resolve()
 
 
 def newest_download(name: str, downloads: Path) -> tuple[Path, int | None] | None:
     """Return the folder and the version (None if unrecorded) of the newest complete download of a corpus."""
-    folders = [folder for folder in (downloads / name, *downloads.glob(f"{name}@*")) if (folder / LINES).is_file()]
+    folders = [folder for folder in (downloads / name, *downloads.glob(f"{name}@*")) if (folder / UTTERANCES).is_file()]
     files = {folder: (folder / VERSION) for folder in folders}
     versions = {folder: int(file.read_text()) if file.is_file() else None for folder, file in files.items()}
     newest = max(versions, key=lambda folder: versions[folder] or 0, default=None)

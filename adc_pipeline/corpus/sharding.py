@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 from adc_pipeline.core.engine import Engine
 from adc_pipeline.core.errors import PipelineError, first_line, is_disk_full
 from adc_pipeline.core.shards import shard_names, shard_sql
-from adc_pipeline.corpus.formats import Kind, recognise
-from adc_pipeline.corpus.readers import convokit, dumps, lines, tables
+from adc_pipeline.corpus.parts import Part, list_parts
+from adc_pipeline.corpus.readers import convokit, dumps, fields, lines, tables
 from adc_pipeline.corpus.readers.rows import COLUMNS, MACROS, Rows
+from adc_pipeline.corpus.recorded_files import unchanged_while_read
 from adc_pipeline.corpus.settings import CorpusSettings, UtteranceSettings
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def shard_rows(corpus: Path, out: Path, source: CorpusSettings, settings: Uttera
     for name in names:
         (out / name).mkdir()
     parts = list_parts(corpus, source)
-    with engine.connect(out / "spill") as connection:
+    with unchanged_while_read(corpus), engine.connect(out / "spill") as connection:
         connection.execute(MACROS)
         connection.execute(DECODE_ENTITIES if settings.decode_entities else KEEP_ENTITIES)
         position, piece = 0, out / "piece.parquet"
@@ -75,17 +76,12 @@ def shard_rows(corpus: Path, out: Path, source: CorpusSettings, settings: Uttera
                 piece.rename(out / names[0] / file)
             else:
                 position += split_piece(piece, [out / name / file for name in names], position, connection, engine)
-        write_titles([path for path, kind in parts if kind == "convokit"], out / TITLES, connection, engine)
-
-
-def list_parts(corpus: Path, source: CorpusSettings) -> list[tuple[Path, Kind]]:
-    """Return the parts that `corpus.source.fetch` wrote, in order, with their kinds; or the single part `corpus`."""
-    single = corpus.is_file() or (corpus / convokit.LINES).is_file()
-    return [(path, recognise(path, source.format)) for path in ([corpus] if single else sorted(corpus.iterdir()))]
+        corpora = [part.path for part in parts if part.what.kind == "convokit"]
+        write_titles(corpora, out / TITLES, connection, engine)
 
 
 def write_pieces(
-    parts: list[tuple[Path, Kind]],
+    parts: list[Part],
     source: CorpusSettings,
     shards: int,
     connection: "DuckDBPyConnection",
@@ -96,11 +92,11 @@ def write_pieces(
     import duckdb
 
     selected = SELECTED if shards == 1 else f"{SELECTED}, {SHARD.format(shard=shard_sql('conversation_id', shards))}"
-    for path, kind in parts:
-        name = convokit.corpus_name(path) if kind == "convokit" else path.resolve().name.split(".")[0]
+    for part in parts:
+        name = convokit.corpus_name(part.path, part.name) if part.what.kind == "convokit" else part.name
         for unpack in (False, True):
             try:
-                for rows in read_part(path, kind, source, connection, piece.with_name("scratch"), engine, unpack):
+                for rows in read_part(part, source, connection, piece.with_name("scratch"), engine, unpack):
                     query = FINISHED_ROWS.format(selected=selected, rows=rows.sql)
                     parameters = rows.parameters | {"source": name}
                     engine.write(connection, f"reading {name}", query, piece, parameters, PARQUET_OPTIONS)
@@ -112,27 +108,25 @@ def write_pieces(
                     if is_disk_full(error) or isinstance(error, duckdb.OutOfMemoryException):
                         raise
                     raise PipelineError(
-                        f"{path.resolve()}, which the setting corpus names, could not be read ({first_line(error)}):"
-                        " fetch it again, or correct the setting format."
+                        f"{part.path.resolve()}, which the setting corpus names, could not be read"
+                        f" ({first_line(error)}): fetch it again, or correct the setting format."
                     ) from error
                 engine.report(f"{name} has a line longer than {lines.LINE >> 20} MiB: unpacking it to read on")
 
 
 def read_part(
-    path: Path,
-    kind: Kind,
-    source: CorpusSettings,
-    connection: "DuckDBPyConnection",
-    scratch: Path,
-    engine: Engine,
-    unpack: bool,
+    part: Part, source: CorpusSettings, connection: "DuckDBPyConnection", scratch: Path, engine: Engine, unpack: bool
 ) -> Iterator[Rows]:
     """Return the rows of one part; set `unpack` for a file with lines that are too long for DuckDB."""
-    if kind == "convokit":
-        return convokit.rows(path, scratch, engine.report, unpack)
-    if kind == "table":
-        return tables.rows(path, source.columns, connection, engine.report)
-    return dumps.rows(path, connection, scratch, engine.report, unpack)
+    match part.what.kind, part.what.container:
+        case "convokit", _:
+            return convokit.rows(part.path, scratch, engine.report, unpack)
+        case "submissions" | "comments", "lines":
+            return dumps.rows(part.path, connection, scratch, engine.report, unpack)
+        case "table", "csv" | "parquet":
+            return tables.rows(part.path, source.columns, connection, engine.report)
+        case _:
+            return fields.rows(part.path, part.what, source.columns, connection, scratch, engine.report)
 
 
 def split_piece(piece: Path, files: list[Path], first: int, connection: "DuckDBPyConnection", engine: Engine) -> int:

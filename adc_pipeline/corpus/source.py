@@ -1,12 +1,12 @@
 """What the setting `corpus` names: the sample, paths on disk, or names of ConvoKit's collection.
 
 `fetch` turns each source into parts in one folder, named 00, 01 and on in the order in which they are read: a part
-is a ConvoKit folder, a dump or a table. Files on disk are linked, not copied, since a corpus may be as large as the
-disk.
+is a ConvoKit folder, a dump, a table or a file of another known layout. Files on disk are linked, not copied, since a
+corpus may be as large as the disk; archives are unpacked.
 """
 
 import os
-import zipfile
+import shutil
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -14,22 +14,22 @@ from typing import Any
 
 from adc_pipeline.core.engine import Report, no_report
 from adc_pipeline.core.errors import PipelineError
-from adc_pipeline.corpus.archives import unzip
+from adc_pipeline.core.named_files import access_problem
+from adc_pipeline.corpus.archives import check_archive, unpack
 from adc_pipeline.corpus.download import download, downloaded_version, newest_download
-from adc_pipeline.corpus.folders import DATA, data_files, watched_files
-from adc_pipeline.corpus.formats import recognise
-from adc_pipeline.corpus.recorded_files import file_stamp
+from adc_pipeline.corpus.folders import DATA, DataFile, Listing, list_data, watched_files
+from adc_pipeline.corpus.formats import known_fields
+from adc_pipeline.corpus.parts import NewPart, write_parts
+from adc_pipeline.corpus.recorded_files import STACK_EXCHANGE_FILES, file_stamp
 from adc_pipeline.corpus.settings import CorpusSettings
 
 SAMPLE = "sample"
-
-# Creates one part at the path it is given, which does not exist yet.
-CreatePart = Callable[[Path], None]
+UNPACKED = ".unpacked"
 
 
 def sources(corpus: str) -> list[str]:
     """Split the setting `corpus` into its sources: one existing path, or names separated by commas."""
-    if corpus and os.path.exists(source_path(corpus)):
+    if corpus and exists(corpus):
         return [corpus]
     named = [source.strip() for source in corpus.split(",") if source.strip()]
     if not named or len(set(named)) < len(named):
@@ -41,42 +41,56 @@ def sources(corpus: str) -> list[str]:
 
 
 def source_path(source: str) -> Path:
-    """Return a source as a path. Test it with `os.path.exists`, which accepts names of any length."""
+    """Return a source as a path."""
     return Path(os.path.expanduser(source))
+
+
+def exists(source: str) -> bool:
+    """Return whether a source is something on disk; a link that leads nowhere is. Accepts names of any length."""
+    return os.path.lexists(source_path(source))
 
 
 def is_path(source: str) -> bool:
     """Return whether a source means a path on disk rather than a name of ConvoKit's collection."""
-    named_as_file = source.endswith(".zip") or (DATA.fullmatch(source) is not None)
-    return source.startswith((".", "~", "/")) or "/" in source or "\\" in source or named_as_file
+    return source.startswith((".", "~", "/")) or "/" in source or "\\" in source or DATA.fullmatch(source) is not None
 
 
 def convokit_names(settings: CorpusSettings) -> list[str]:
     """Return the sources that are downloaded from ConvoKit's collection."""
     return [
-        source
-        for source in sources(settings.corpus)
-        if source != SAMPLE and not os.path.exists(source_path(source)) and not is_path(source)
+        source for source in sources(settings.corpus) if source != SAMPLE and not exists(source) and not is_path(source)
     ]
 
 
 def check_source(settings: CorpusSettings, contents: bool = True) -> None:
     """Raise PipelineError for a source on disk that is missing or, with `contents`, cannot be read as a corpus."""
+    names = convokit_names(settings)
     for source in sources(settings.corpus):
         path = source_path(source)
-        if source == SAMPLE:
+        if source == SAMPLE or source in names:
             continue
-        if os.path.exists(path):
-            for file in [] if not contents or zipfile.is_zipfile(path) else data_files(path, settings.format):
-                if recognise(file, settings.format) == "table":
-                    from adc_pipeline.corpus.readers.tables import check_columns
-
-                    check_columns(file, settings.columns)
-        elif is_path(source):
+        try:
+            path.stat()
+        except (OSError, ValueError) as error:
             raise PipelineError(
-                f"The corpus {source} does not exist: give the setting corpus (or ADC_CORPUS) the path of a"
-                " ConvoKit folder or zip, a dump or a table."
-            )
+                f"The corpus {source} {access_problem(path, error).partition(':')[0]}: give the setting corpus (or"
+                " ADC_CORPUS) the path of a ConvoKit folder or zip, a dump or a table."
+            ) from error
+        for file in list_data(path, settings.format, settings.columns).files if contents else []:
+            check_data(file, settings)
+
+
+def check_data(file: DataFile, settings: CorpusSettings) -> None:
+    """Raise PipelineError for an archive that cannot be unpacked, and for a table without the columns it needs."""
+    if file.what.kind == "archive":
+        check_archive(file.paths[0])
+    elif file.what.kind == "table":
+        from adc_pipeline.corpus.readers.tables import check_columns, mapped
+
+        if file.what.container in ("csv", "parquet"):
+            check_columns(file.paths[0], settings.columns)
+        else:
+            mapped(file.paths[0], sorted(known_fields(file.paths[0], file.what.container)), settings.columns)
 
 
 def download_all(settings: CorpusSettings, downloads: Path, report: Report = no_report) -> dict[str, Path]:
@@ -96,27 +110,60 @@ def downloaded(settings: CorpusSettings, downloads: Path) -> dict[str, Path]:
 def fetch(settings: CorpusSettings, downloaded: Mapping[str, Path], out: Path, report: Report = no_report) -> None:
     """Create the folder `out`, which does not exist yet, with the parts of the corpus, named 00, 01 and on.
 
-    A part is created in `out`, or is a link to files on disk or in `downloaded` (folders by name). `report`
-    receives the names of files that are left out. Raises PipelineError for a source that is no corpus.
+    A part is created in `out`, or is a link to files on disk or in `downloaded` (folders by name). What is left out
+    of the sources is recorded beside `out` (`corpus.parts`) and goes to `report`. Raises PipelineError for a source
+    that is no corpus.
     """
-    parts = [part for source in sources(settings.corpus) for part in source_parts(source, settings, downloaded, report)]
     out.mkdir()
-    for number, create in enumerate(parts):
-        create(out / f"{number:0{max(2, len(str(len(parts) - 1)))}}")
+    unpacked = out.with_name(UNPACKED)
+    parts: list[NewPart] = []
+    left_out: dict[str, str] = {}
+    links: dict[str, str] = {}
+    for source in sources(settings.corpus):
+        if source == SAMPLE:
+            parts.append(NewPart(partial(generate, settings), SAMPLE, source))
+        elif source in downloaded:
+            parts.append(NewPart(partial(link, downloaded[source]), source, source))
+        else:
+            listing = list_all(source_path(source), unpacked / str(len(parts)), settings)
+            for file in listing.files:
+                put = os.replace if file.paths[0].is_relative_to(unpacked) else link
+                site = f"{source}/{file.site}" if file.site else source
+                parts.append(NewPart(partial(place, file, put), file.name, site))
+            name = source_path(source).name
+            left_out |= {f"{name}/{path}": reason for path, reason in listing.left_out.items()}
+            links |= {f"{name}/{path}": target for path, target in listing.links.items()}
+    width = max(2, len(str(len(parts) - 1)))
+    for number, part in enumerate(parts):
+        part.create(out / f"{number:0{width}}")
+    shutil.rmtree(unpacked, ignore_errors=True)
+    write_parts(out, parts, left_out, links)
+    for path, reason in left_out.items():
+        report(f"Left out: {path} {reason}")
+    for path, target in links.items():
+        report(f"Read through a link: {path} leads to {target}")
 
 
-def source_parts(
-    source: str, settings: CorpusSettings, downloaded: Mapping[str, Path], report: Report
-) -> list[CreatePart]:
-    """Return the functions that create the parts of one source, in reading order."""
-    path = source_path(source)
-    if source == SAMPLE:
-        return [partial(generate, settings)]
-    if not os.path.exists(path):
-        return [partial(link, downloaded[source])]
-    if zipfile.is_zipfile(path):
-        return [partial(unzip, path)]
-    return [partial(link, file) for file in data_files(path, settings.format, report)]
+def list_all(path: Path, unpacked: Path, settings: CorpusSettings) -> Listing:
+    """Return the data at a path in reading order, that of archives included, which are unpacked below `unpacked`."""
+    listing = list_data(path, settings.format, settings.columns)
+    archives = [file.paths[0] for file in listing.files if file.what.kind == "archive"]
+    listing.files = [file for file in listing.files if file.what.kind != "archive"]
+    for number, archive in enumerate(archives):
+        folder = unpacked / str(number) / archive.name.split(".")[0]
+        left_out = unpack(archive, folder, settings.format, settings.columns)
+        try:
+            inner = list_data(folder, settings.format, settings.columns)
+            for file in inner.files:
+                check_data(file, settings)
+        except PipelineError as error:
+            # Name what the person knows.
+            raise PipelineError(str(error).replace(str(folder), str(archive))) from error
+        listing.files += inner.files
+        prefix = "" if archive == path else f"{archive.name}/"
+        listing.left_out |= {f"{prefix}{name}": why for name, why in (left_out | inner.left_out).items()}
+    listing.files.sort(key=lambda file: file.reading_order)
+    return listing
 
 
 def generate(settings: CorpusSettings, out: Path) -> None:
@@ -127,21 +174,33 @@ def generate(settings: CorpusSettings, out: Path) -> None:
     write_sample(out, seed=settings.sample_seed, **size)
 
 
+def place(file: DataFile, put: Callable[[Path, Path], object], out: Path) -> None:
+    """Put a file or folder at `out`, or the posts and comments of a Stack Exchange site into a folder there."""
+    if not file.is_site:
+        put(file.paths[0], out)
+        return
+    out.mkdir()
+    for path, name in zip(file.paths, STACK_EXCHANGE_FILES, strict=False):
+        put(path, out / name)
+
+
 def link(path: Path, out: Path) -> None:
     out.symlink_to(path.resolve())
 
 
 def corpus_state(settings: CorpusSettings, downloads: Path) -> dict[str, Any]:
-    """Return what identifies the current state of the sources, without reading any content.
+    """Return what identifies the current state of the sources, without reading their content.
 
     Size and time of each file on disk, including new files in a folder of dumps, and the version of each corpus in
     `downloads`. Two equal states mean that the corpus has not changed.
     """
     state: dict[str, Any] = {}
+    names = convokit_names(settings)
     for source in sources(settings.corpus):
         path = source_path(source)
-        if source in convokit_names(settings):
+        if source in names:
             state[source] = downloaded_version(source, downloads)
-        elif source != SAMPLE and os.path.exists(path):
-            state |= {str(file.resolve()): file_stamp(file) for file in watched_files(path, settings.format)}
+        elif source != SAMPLE and path.exists():
+            files = watched_files(path, settings.format, settings.columns)
+            state |= {str(file.resolve()): file_stamp(file) for file in files}
     return state

@@ -5,6 +5,7 @@ from typing import TypeVar
 import dagster as dg
 
 from adc_pipeline.core.code_version import code_version
+from adc_pipeline.defs.code_references import source_link
 from adc_pipeline.defs.frame import materialize
 from adc_pipeline.defs.run_config import SettingsConfig
 from adc_pipeline.defs.stage import STAGES, Stage
@@ -28,6 +29,7 @@ def declare(stage: Stage[S]) -> dg.AssetsDefinition:
         code_version=code_version(*stage.code),
         pool=stage.pool,
         partitions_def=stage.partitions,
+        metadata=source_link(stage.make),
     )
     def asset(
         context: dg.AssetExecutionContext,

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
+from adc_pipeline.core.markdown import table
 from adc_pipeline.core.shards import parts
-from adc_pipeline.corpus.recorded_files import check_unchanged, corpus_files, record_files
+from adc_pipeline.corpus.parts import read_record
+from adc_pipeline.corpus.recorded_files import FILES, PARTS, check_unchanged, corpus_files, record_files
 from adc_pipeline.corpus.settings import CorpusSettings, UtteranceSettings
 from adc_pipeline.corpus.source import SAMPLE, check_source, corpus_state, download_all, downloaded, fetch
 from adc_pipeline.corpus.tables import READ, SET_ASIDE, create_utterances
@@ -25,8 +27,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from duckdb import DuckDBPyConnection
-
-RECORD = "files.json"
 
 
 def with_corpus(settings: CorpusSettings, context: dg.AssetExecutionContext) -> CorpusSettings:
@@ -54,9 +54,19 @@ def make_raw_corpus(making: Making[CorpusSettings]) -> None:
     fetch(settings, downloaded(settings, store.home / "downloads"), folder, making.report)
     before = store.place("raw_corpus") / "corpus"
     # What is linked lies elsewhere and may be large, so the digest is that of a record of its files.
-    making.digest = record_files(folder, making.folder / RECORD, before if before.exists() else None)
+    making.digest = record_files(folder, making.folder / FILES, before if before.exists() else None)
     files = corpus_files(folder)
-    making.count({"bytes": sum(path.stat().st_size for path in files), "parts": len(list(folder.iterdir()))})
+    record = read_record(folder)
+    making.count(
+        {
+            "bytes": sum(path.stat().st_size for path in files),
+            "parts": len(list(folder.iterdir())),
+            "files_left_out": len(record["left_out"]),
+        }
+    )
+    for shown in ("left_out", "links"):
+        if record[shown]:
+            making.metadata[shown] = dg.MetadataValue.md(table(["file", ""], record[shown].items()))
 
 
 raw_corpus = declare(
@@ -71,7 +81,7 @@ raw_corpus = declare(
         make=make_raw_corpus,
         code=(__name__,),
         kinds=("convokit",),
-        unhashed=(RECORD,),
+        unhashed=(FILES, PARTS),
         complete=with_corpus,
         outside=observe_corpus,
     )
@@ -81,7 +91,7 @@ raw_corpus = declare(
 def check_corpus(request: Request[UtteranceSettings]) -> Mapping[str, Any]:
     """Refuse a corpus whose linked files have changed since it was taken in."""
     corpus = request.inputs["raw_corpus"].path
-    check_unchanged(corpus / "corpus", corpus / RECORD)
+    check_unchanged(corpus / "corpus", corpus / FILES)
     return {}
 
 

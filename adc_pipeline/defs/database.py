@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 DATABASE = "adc.duckdb"
+# The oldest format, which every DuckDB since 1.0 opens; the default format needs the newest.
+STORAGE_VERSION = "v1.0.0"
 
 
 def write_database(store: Store) -> None:
@@ -27,7 +29,11 @@ def write_database(store: Store) -> None:
     with locked(store.home, wait=True):
         for left in (new, new.with_name(f"{new.name}.wal")):
             left.unlink(missing_ok=True)
-        with duckdb.connect(str(new)) as connection:
+        with duckdb.connect() as connection:
+            # A path cannot be a parameter of ATTACH.
+            quoted = str(new).replace("'", "''")
+            connection.execute(f"ATTACH '{quoted}' AS adc (STORAGE_VERSION '{STORAGE_VERSION}')")
+            connection.execute("USE adc")
             create_views(connection, store)
         new.replace(path)
 

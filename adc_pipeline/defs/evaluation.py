@@ -15,6 +15,7 @@ from adc_pipeline.defs.making import Making
 from adc_pipeline.defs.pictures import picture
 from adc_pipeline.defs.stage import Stage
 from adc_pipeline.defs.workspace import Workspace
+from adc_pipeline.evaluation.formatting import number
 from adc_pipeline.evaluation.settings import ComparisonSettings, EvaluationSettings
 from adc_pipeline.generation.registration import REGISTERED
 from adc_pipeline.walks.kinds import KINDS, WalkKind
@@ -127,9 +128,8 @@ def perplexity_check(asset: dg.AssetsDefinition) -> dg.AssetChecksDefinition:
         if ours is None or base is None:
             why = "No conversation of the test split could be evaluated: give it a larger share (`shares`)."
         elif not result.learned_something():
-            why = (
-                f"Held-out perplexity is {ours:,.2f}, not below the base model's {base:,.2f}: train longer, or slower."
-            )
+            why = f"Held-out perplexity is {number(ours)}, not below the base model's {number(base)}:"
+            why += " train longer, or slower."
         return dg.AssetCheckResult(
             passed=why is None, description=why, metadata={"perplexity": ours, "base.perplexity": base}
         )

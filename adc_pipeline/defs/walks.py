@@ -13,6 +13,7 @@ from adc_pipeline.walks.card import write_card
 from adc_pipeline.walks.datasets import split_file, write_walks
 from adc_pipeline.walks.grammar import conversations_in_two_splits, grammar_violations
 from adc_pipeline.walks.kinds import KINDS, WalkKind
+from adc_pipeline.walks.no_walks import refuse_no_walks
 from adc_pipeline.walks.picture import walks_as_markdown
 from adc_pipeline.walks.settings import WalkSettings
 from adc_pipeline.walks.splits import SPLITS
@@ -37,6 +38,7 @@ def walk_stage(kind: WalkKind) -> Stage[WalkSettings]:
         folder, settings, engine = making.folder, making.settings, making.engine
         with making.unfinished() as work:
             making.count(write_walks(kind.name, utterances.path, ranked.path, folder, settings, engine, work))
+        refuse_no_walks(making.counts, utterances.counts, ranked.counts)
         corpus = making.store.version("raw_corpus", utterances.inputs["raw_corpus"])
         write_card(kind.name, folder, settings, making.counts, corpus, utterances, ranked)
         making.metadata["preview"] = dg.MetadataValue.md(walks_as_markdown(folder / split_file("train")))

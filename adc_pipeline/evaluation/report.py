@@ -14,6 +14,7 @@ from adc_pipeline.evaluation.tables import (
     headline_table,
     lengths_table,
 )
+from adc_pipeline.walks.kinds import KINDS
 
 if TYPE_CHECKING:
     from adc_pipeline.evaluation.samples import Sample
@@ -32,14 +33,7 @@ MEANINGS = (
     "Verdict calibration: the Brier score of P(accepted) among the two verdicts, after each turn of the dataset's own"
     " walks; 0 is perfect. Its constant is the share of accepted turns, whatever the turn.",
 )
-# By dataset: what its verdicts can teach. A dataset without a sentence has none in the reports.
-READING = {
-    "top-2": "In top-2 the verdict follows the ranking, so preference accuracy is what it teaches.",
-    "random-walk": (
-        "In random-walk the verdict is a coin that knows nothing of the text: its preference accuracy belongs near or"
-        " below chance, and steering is what it can teach."
-    ),
-}
+READING = " ".join(kind.reading for kind in KINDS.values())
 VERDICT_FIRST = (
     "This model and its base model read each turn's verdict before the turn. Bits per byte are therefore of a turn"
     " given its verdict, and a sample is a turn requested by its verdict."
@@ -80,8 +74,7 @@ def coverage(counts: Mapping[str, float | None]) -> list[str]:
     for measure in ("steering", "in_context_improvement"):
         if (name := f"{measure}.left_out") in counts:
             sentences.append(
-                f"Of {measure}, {counts[name]:,} cases are excluded because the turns that they are about did not fit"
-                " into the context."
+                f"Of {measure}, {counts[name]:,} cases are excluded because what they compare did not fit into the context."
             )
     return sentences
 
@@ -106,7 +99,7 @@ def evaluation_page(
             headline,
             (headline_table(evaluation),),
         ),
-        Section("How to read this", (*MEANINGS, " ".join(READING.values()), *coverage(counts))),
+        Section("How to read this", (*MEANINGS, READING, *coverage(counts))),
         Section("Plots", pictures=plots),
         Section("Lengths", tables=[lengths_table(counts)]),
         Section("Samples", () if samples else ("There are no samples.",), samples=samples_by_prompt(samples)),
@@ -128,9 +121,8 @@ def comparison_page(comparison: Comparison, plots: Mapping[Path, str]) -> str:
         notes.append(DATASETS_DIFFER)
     notes += [f"{name}: {sentence}" for name, each in evaluations.items() for sentence in excluded_measures(each)]
     headline, plots = split_headline(plots)
-    reading = " ".join(READING.values())
     sections = [
-        Section("Headline", (INTERVALS, reading, *notes), headline, (comparison_table(comparison),)),
+        Section("Headline", (INTERVALS, READING, *notes), headline, (comparison_table(comparison),)),
         *(
             Section(
                 f"{first} minus {second}",

@@ -21,7 +21,8 @@ class WalkKind:
     row a walk and sibling group. `shown` is the WHERE or QUALIFY clause that keeps the replies that a walk shows, and
     `order` the expression that puts them in the order of the text, the accepted one last. `flipped` names the column
     whose id is hashed into the coin, and `threshold` the smallest digest at which the coin does not come up.
-    `promoted_by` is the figure that decides about a new champion: what the kind teaches.
+    `promoted_by` is the figure that decides about a new champion: what the kind teaches. `reading` states in the
+    reports what the kind can teach.
     """
 
     name: str
@@ -33,6 +34,7 @@ class WalkKind:
     flipped: str
     threshold: str
     promoted_by: str
+    reading: str
 
     @property
     def dataset(self) -> str:
@@ -76,6 +78,7 @@ TOP_2 = WalkKind(
     # 16**32 * 2/3, rounded down
     threshold="a" * 32,
     promoted_by="preference_accuracy",
+    reading="In top-2 the verdict follows the ranking, so preference accuracy is what it teaches.",
 )
 
 RANDOM_WALK = WalkKind(
@@ -100,6 +103,10 @@ RANDOM_WALK = WalkKind(
     # 16**32 / 2
     threshold="8" + "0" * 31,
     promoted_by="steering",
+    reading=(
+        "In random-walk the verdict is a coin that is independent of the text: its preference accuracy belongs near or"
+        " below chance, and steering is what it can teach."
+    ),
 )
 
 KINDS: Mapping[str, WalkKind] = {kind.name: kind for kind in (TOP_2, RANDOM_WALK)}

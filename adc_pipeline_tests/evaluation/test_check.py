@@ -1,4 +1,4 @@
-"""What the check of an evaluation says when it does not pass."""
+"""The check `learned_something` states why it failed."""
 
 import json
 from dataclasses import asdict, replace
@@ -16,7 +16,7 @@ from adc_pipeline_tests.promotion.evaluations import write_evaluation
 
 
 def checked(home: Path, monkeypatch: pytest.MonkeyPatch, ours: float | None, base: float | None) -> dg.AssetCheckResult:
-    """The check of an evaluation in place with these perplexities."""
+    """Run the check on an evaluation with these perplexities."""
     monkeypatch.setenv("ADC_HOME", str(home))
     store = Store(home)
     with store.aside("top_2_evaluation") as folder:
@@ -35,12 +35,12 @@ def checked(home: Path, monkeypatch: pytest.MonkeyPatch, ours: float | None, bas
     ("ours", "base", "sentence"),
     [
         (2.0, 3.0, None),
-        (3.0, 3.0, "Held-out perplexity is 3.00, not below the base model's 3.00"),
+        (3.0, 3.0, "Held-out perplexity is 3.000, not below the base model's 3.000"),
         (float("inf"), 3.0, "Held-out perplexity is inf, not below"),
         (None, None, "No conversation of the test split could be evaluated: give it a larger share (`shares`)."),
     ],
 )
-def test_it_says_why_it_failed(
+def test_a_failed_check_states_the_reason(
     ours: float | None, base: float | None, sentence: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     result = checked(tmp_path, monkeypatch, ours, base)

@@ -1,4 +1,4 @@
-"""The champion changes only for a version that is better, on the same cases, beyond the interval."""
+"""The champion changes only for a version whose whole interval is better, on the same cases."""
 
 from pathlib import Path
 
@@ -22,7 +22,7 @@ CONTEXT = 1024
 def against(
     folder: Path, new: dict[str, float], old: dict[str, float] | None, settings: PromotionSettings = ACCURACY
 ) -> Decision:
-    """The decision about version 2 with these answers, where version 1 with those is champion."""
+    """Decide on version 2 with the answers `new`; version 1 with the answers `old` is champion."""
     ours = write_evaluation(folder / "new", new, metric=settings.metric)
     champion = None
     if old is not None:

@@ -196,7 +196,7 @@ def test_the_table_states_which_of_its_figures_do_not_compare(tmp_path: Path) ->
         return figures_table(read_study(made, SETTINGS)).caption
 
     assert "not compare" not in caption("top-2.mle", "top-2.awr")
-    assert "(top_2 for top-2; random_walk for random-walk and both) and do not compare across datasets." in caption(
+    assert "(top-2 for top-2; random-walk for random-walk and both) and do not compare across datasets." in caption(
         "top-2.mle", "random-walk.mle", "both.mle"
     )
     assert "Bits per byte of both.conditional are of turns whose verdict stands before them" in caption(

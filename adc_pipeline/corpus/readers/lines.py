@@ -8,7 +8,7 @@ file's length.
 
 import json
 import shutil
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from tempfile import mkdtemp
@@ -32,7 +32,13 @@ def has_mark(path: Path) -> bool:
         return file.read(len(MARK)) == MARK
 
 
-def chunks(path: Path, scratch: Path, report: Report = no_report) -> Generator[Path, None, None]:
+# Yields whole lines, with their ends, out of an open file that lies at a path.
+ReadLines = Callable[[BinaryIO, Path], Iterator[bytes]]
+
+
+def chunks(
+    path: Path, scratch: Path, report: Report = no_report, read: ReadLines | None = None
+) -> Generator[Path, None, None]:
     """The lines of `path` as plain files in the folder `scratch`, each deleted when the next is asked for.
 
     A line beyond `LINE` bytes is replaced by one that cannot be read, so that it is counted. `report` hears
@@ -42,7 +48,7 @@ def chunks(path: Path, scratch: Path, report: Report = no_report) -> Generator[P
     folder = Path(mkdtemp(prefix="lines-", dir=scratch))
     try:
         with ThreadPoolExecutor(1) as ahead:
-            written = _written(path, folder, report)
+            written = _written(path, folder, report, read or whole_lines)
             coming = ahead.submit(next, written, None)
             while chunk := coming.result():
                 coming = ahead.submit(next, written, None)
@@ -52,10 +58,10 @@ def chunks(path: Path, scratch: Path, report: Report = no_report) -> Generator[P
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _written(path: Path, folder: Path, report: Report) -> Iterator[Path]:
+def _written(path: Path, folder: Path, report: Report, read: ReadLines) -> Iterator[Path]:
     total, number, told = path.stat().st_size, 0, monotonic()
     with path.open("rb") as file:
-        lines = whole_lines(file, path)
+        lines = read(file, path)
         more = next(lines, None)
         while more is not None:
             chunk = folder / f"{number:05}.jsonl"
