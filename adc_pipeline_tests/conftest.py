@@ -5,12 +5,17 @@ from collections import defaultdict
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 # As for the pipeline itself (`training/__main__.py`); read when torch is loaded.
 os.environ.setdefault("GOMP_SPINCOUNT", "5000")
 # Several processes of tests share the cores: without this each of them, and what it starts, would take all.
 WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
 os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // WORKERS)))
+
+# How long an example takes says more about the machine than about the code. In CI the examples are always the same.
+settings.register_profile("adc", settings.get_profile("ci" if "CI" in os.environ else "default"), deadline=None)
+settings.load_profile("adc")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

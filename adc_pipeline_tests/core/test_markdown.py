@@ -44,6 +44,7 @@ def shown(cell: Token, kind: str = "text") -> str:
     return "".join(child.content for child in cell.children or ())
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(VALUES, VALUES), max_size=3), VALUES)
 @example([(value, value) for value in HOSTILE], "|")
 def test_a_cell_shows_its_value_and_is_nothing_but_text(rows: list[tuple[str, str]], name: str) -> None:

@@ -102,6 +102,7 @@ def test_ports_are_published_on_the_loopback_interface_unless_asked_otherwise() 
     assert ports(ADC_BIND="0.0.0.0", MLFLOW_PORT="5001") == ["0.0.0.0:3000:3000", "0.0.0.0:5001:5000"]
 
 
+@pytest.mark.slow
 def test_mlflow_answers_its_own_pages_where_they_are_published_and_no_others() -> None:
     def origins(**variables: str) -> list[str]:
         spec = project(**variables)["services"]
