@@ -20,6 +20,7 @@ from dagster._core.storage.tags import GRPC_INFO_TAG
 from dagster._core.test_utils import instance_for_test
 from packaging.requirements import Requirement
 
+from adc_pipeline_tests.constraints import constraints
 from deploy.proof import compose
 from deploy.run_launcher import WatchedRunLauncher
 
@@ -48,6 +49,13 @@ def test_both_builds_of_torch_are_of_one_version_and_share_the_other_packages() 
     assert cpu["torch"] == f"{cuda['torch']}+cpu"
     assert "torch" not in rest
     assert {name: cuda[name] for name in cuda if name in rest} == {name: rest[name] for name in cuda if name in rest}
+
+
+@pytest.mark.parametrize("name", ["requirements.lock", "torch-cpu.lock", "torch-cuda.lock"])
+def test_the_image_has_the_versions_that_the_tests_run_with(name: str) -> None:
+    pins = constraints()
+    tested = {package: version.split("+")[0] for package, version in locked(name).items() if package in pins}
+    assert tested == {package: pins[package] for package in tested}
 
 
 @pytest.mark.parametrize("name", ["requirements.lock", "torch-cuda.lock"])
