@@ -13,6 +13,8 @@ from adc_pipeline.generation.registration import register_model
 from adc_pipeline.tracking.runs import Tracking
 from adc_pipeline_tests.training.conftest import small_model
 
+pytestmark = pytest.mark.slow
+
 if TYPE_CHECKING:
     from starlette.testclient import TestClient
 
