@@ -4,6 +4,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 from hypothesis import given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from adc_pipeline.evaluation.page import Section, Table, page
@@ -47,6 +48,7 @@ def read(prompt: str, continuation: str, cell: str) -> Reader:
     return reader
 
 
+@hypothesis_settings(deadline=None)
 @given(TEXTS, TEXTS, TEXTS)
 def test_no_text_becomes_markup_and_all_of_it_is_shown(prompt: str, continuation: str, cell: str) -> None:
     found, plain = read(prompt, continuation, cell), read("p", "c", "d")
