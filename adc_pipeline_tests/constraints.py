@@ -27,10 +27,10 @@ HEADER = """\
 
 
 def requirements() -> Iterator[Requirement]:
-    """Yield what `pyproject.toml` asks for, extras included."""
+    """Yield what `pyproject.toml` asks for, extras included, but for the project itself with one of its extras."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     for asked in (project["dependencies"], *project["optional-dependencies"].values()):
-        yield from map(Requirement, asked)
+        yield from (each for each in map(Requirement, asked) if each.name != project["name"])
 
 
 def installed() -> dict[str, str]:

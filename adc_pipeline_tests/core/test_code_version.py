@@ -171,6 +171,7 @@ def test_a_root_that_does_not_exist_is_an_error(package: Path) -> None:
         version(package, "tiny.walk")
 
 
+@pytest.mark.slow
 def test_the_version_of_a_stage_is_that_of_the_code_that_it_uses(tmp_path: Path) -> None:
     original = versions.SOURCES.files["adc_pipeline"].parent
     package = shutil.copytree(original, tmp_path / original.name, ignore=shutil.ignore_patterns("__pycache__"))

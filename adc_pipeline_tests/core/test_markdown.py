@@ -45,6 +45,7 @@ def shown(cell: Token, kind: str = "text") -> str:
     return "".join(child.content for child in cell.children or ())
 
 
+@pytest.mark.slow
 @hypothesis_settings(deadline=None)
 @given(st.lists(st.tuples(VALUES, VALUES), max_size=3), VALUES)
 @example([(value, value) for value in HOSTILE], "|")
@@ -55,6 +56,7 @@ def test_a_cell_shows_its_value_and_is_nothing_but_text(rows: list[tuple[str, st
     assert [[shown(cell) for cell in row] for row in found] == [[one_line(v).strip() for v in row] for row in expected]
 
 
+@pytest.mark.slow
 @hypothesis_settings(deadline=None)
 @given(VALUES)
 @example("a`b")
@@ -65,6 +67,7 @@ def test_a_code_span_shows_its_value(value: str) -> None:
     assert shown(cell, kind).strip() == one_line(value).strip()
 
 
+@pytest.mark.slow
 @hypothesis_settings(deadline=None)
 @given(VALUES)
 def test_no_control_character_and_no_line_break_is_left(value: str) -> None:

@@ -17,6 +17,8 @@ from adc_pipeline.evaluation.measures import CaseSets, all_measures, reliability
 from adc_pipeline.evaluation.scoring import Scores
 from adc_pipeline_tests.docs.pages import DOCS, ROOT
 
+pytestmark = pytest.mark.slow
+
 REFERENCE = DOCS / "reference"
 
 

@@ -30,6 +30,7 @@ def checked(home: Path, monkeypatch: pytest.MonkeyPatch, ours: float | None, bas
     return result
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("ours", "base", "sentence"),
     [

@@ -128,6 +128,7 @@ def test_plots_report_and_samples_are_written(evaluated: Evaluated) -> None:
         assert sample["valid"] == (sample["ended"] in ("accepted", "rejected", "length"))
 
 
+@pytest.mark.slow
 def test_no_case_counts_whose_context_had_no_room_for_what_it_is_about(
     model_folder: Path, base_folder: Path, stages: Stages, cases: Cases, tmp_path: Path
 ) -> None:
@@ -163,6 +164,7 @@ def test_no_case_counts_whose_context_had_no_room_for_what_it_is_about(
         assert counts[f"{name}.left_out"] == len(kind.case) - len(of)
 
 
+@pytest.mark.slow
 def test_no_context_is_longer_than_the_model_was_trained_on(
     model_folder: Path, base_folder: Path, stages: Stages, tmp_path: Path
 ) -> None:
@@ -181,6 +183,7 @@ def test_no_context_is_longer_than_the_model_was_trained_on(
     assert less.counts["context_tokens"] == 64
 
 
+@pytest.mark.slow
 def test_siblings_are_compared_after_one_context(
     model_folder: Path, base_folder: Path, stages: Stages, cases: Cases, tmp_path: Path
 ) -> None:
@@ -196,6 +199,7 @@ def test_siblings_are_compared_after_one_context(
     assert what.cut[cases.pairs.better].sum() > 10
 
 
+@pytest.mark.slow
 def test_a_second_run_gives_the_same_bytes(
     evaluated: Evaluated,
     model_folder: Path,
@@ -210,6 +214,7 @@ def test_a_second_run_gives_the_same_bytes(
     assert [name for name in names if (out / name).read_bytes() != (tmp_path / name).read_bytes()] == []
 
 
+@pytest.mark.slow
 def test_without_test_conversations_every_figure_has_no_cases(
     evaluated: Evaluated,
     corpus: Path,
@@ -233,6 +238,7 @@ def test_without_test_conversations_every_figure_has_no_cases(
     assert comparison.differences == {("full", "empty"): {}}
 
 
+@pytest.mark.slow
 def test_a_comparison_pairs_the_cases_that_two_models_share(
     evaluated: Evaluated,
     model_folder: Path,
@@ -275,6 +281,7 @@ def trained_by(settings: TrainingSettings, folder: Path, to: Path) -> Path:
     return to
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["conditional", "filtering", "stripped"])
 def test_a_measure_that_does_not_apply_is_excluded_with_the_reason(
     way: Any, evaluated: Evaluated, model_folder: Path, base_folder: Path, stages: Stages, tmp_path: Path
@@ -302,6 +309,7 @@ def test_a_measure_that_does_not_apply_is_excluded_with_the_reason(
     assert families == (always if way == "conditional" else {*always, "bits_per_byte"})
 
 
+@pytest.mark.slow
 def test_a_model_that_reads_verdicts_before_turns_is_prompted_with_them(
     model_folder: Path, base_folder: Path, stages: Stages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -334,6 +342,7 @@ def test_a_model_that_reads_verdicts_before_turns_is_prompted_with_them(
         assert any(text.startswith(f"{background}<background>{turn}<") for text in texts)
 
 
+@pytest.mark.slow
 def test_the_scores_of_a_base_model_are_cached(
     evaluated: Evaluated, model_folder: Path, base_folder: Path, stages: Stages, tmp_path: Path
 ) -> None:
@@ -357,6 +366,7 @@ def test_the_scores_of_a_base_model_are_cached(
     assert entry.exists()
 
 
+@pytest.mark.slow
 def test_measures_over_walks_are_not_compared_between_datasets(
     evaluated: Evaluated, corpus: Path, model_folder: Path, base_folder: Path, tmp_path: Path
 ) -> None:

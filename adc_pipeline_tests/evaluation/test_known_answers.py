@@ -33,6 +33,8 @@ from adc_pipeline.walks.settings import WalkSettings
 from adc_pipeline_tests.evaluation.conftest import Stages, run_stages
 from adc_pipeline_tests.stages import read_utterances
 
+pytestmark = pytest.mark.slow
+
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 

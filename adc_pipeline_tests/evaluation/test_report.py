@@ -3,6 +3,7 @@
 from html.parser import HTMLParser
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
@@ -48,6 +49,7 @@ def read(prompt: str, continuation: str, cell: str) -> Reader:
     return reader
 
 
+@pytest.mark.slow
 @hypothesis_settings(deadline=None)
 @given(TEXTS, TEXTS, TEXTS)
 def test_no_text_becomes_markup_and_all_of_it_is_shown(prompt: str, continuation: str, cell: str) -> None:

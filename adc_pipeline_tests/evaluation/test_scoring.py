@@ -206,6 +206,7 @@ def test_a_model_whose_positions_ignore_the_tree_is_scored_one_query_at_a_time(s
         assert (scores.log_probability[index], scores.log_odds[index]) == pytest.approx(expected, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_swapping_the_marker_ids_inverts_preference_and_steering(model_folder: Path, cases: Cases) -> None:
     """Exactly so where no other marker stands in the context, which both swaps would change alike."""
     queries = cases.queries

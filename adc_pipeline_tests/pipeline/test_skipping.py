@@ -17,6 +17,8 @@ from adc_pipeline.corpus.sample import write_sample
 from adc_pipeline.definitions import defs
 from adc_pipeline.tracking.runs import Tracking
 
+pytestmark = pytest.mark.slow
+
 DATASETS = ("raw_corpus", "utterances", "ranked_replies", "top_2", "random_walk")
 
 

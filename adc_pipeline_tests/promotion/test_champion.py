@@ -14,9 +14,11 @@ from adc_pipeline.evaluation.formatting import interval
 from adc_pipeline.lifecycle.changes import what_changed
 from adc_pipeline.tracking.lineage import Node
 from adc_pipeline_tests.promotion.evaluations import DRAWS, answers, write_evaluation
-from adc_pipeline_tests.tracking.history import Chain, History, chain, empty_database, history
+from adc_pipeline_tests.tracking.history import Chain, History, chain, history
 
-__all__ = ["empty_database", "history"]
+pytestmark = pytest.mark.slow
+
+__all__ = ["history"]
 
 NAME = "adc-top-2"
 

@@ -52,6 +52,7 @@ def test_less_is_better_where_it_is(tmp_path: Path, metric: str) -> None:
 cases = st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=2, max_size=20)
 
 
+@pytest.mark.slow
 @hypothesis_settings(deadline=None, max_examples=40)
 @given(cases)
 def test_by_an_obvious_bootstrap(tmp_path_factory: pytest.TempPathFactory, pairs: list[tuple[float, float]]) -> None:

@@ -21,6 +21,8 @@ from adc_pipeline.training.dataset import read_walks
 from adc_pipeline.training.settings import TrainingSettings
 from adc_pipeline.walks.kinds import KINDS
 
+pytestmark = pytest.mark.slow
+
 CONFIG: dict[str, Any] = {
     "study_inputs": {
         "raw_corpus": {"corpus": "sample", "sample_conversations": 200},

@@ -115,6 +115,7 @@ def some_weights(split: TokenizedSplit) -> TurnWeights:
     return TurnWeights(text=2 + numbers, controls=-2 - numbers, unlikely=~split.accepted)
 
 
+@pytest.mark.slow
 @given(split=splits, bos=st.sampled_from([None, 1]), plain=st.booleans())
 def test_a_batch_is_what_a_plain_loop_lays_out(split: TokenizedSplit, bos: int | None, plain: bool) -> None:
     """Every token maps to its turn's weight, also where long walks are cut."""

@@ -317,6 +317,7 @@ def neutral(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[FormatNam
         yield {"default": default, "released": released}
 
 
+@pytest.mark.slow
 @given(st.data())
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_no_text_forges_a_verdict_or_any_other_special_token(
