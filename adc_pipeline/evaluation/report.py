@@ -74,7 +74,8 @@ def coverage(counts: Mapping[str, float | None]) -> list[str]:
     for measure in ("steering", "in_context_improvement"):
         if (name := f"{measure}.left_out") in counts:
             sentences.append(
-                f"Of {measure}, {counts[name]:,} cases are excluded because what they compare did not fit into the context."
+                f"Of {measure}, {counts[name]:,} cases are excluded because what they compare did not fit into the"
+                " context."
             )
     return sentences
 

@@ -1,7 +1,7 @@
 """Write the dataset card: `README.md` in a dataset's folder, in the Hugging Face Hub's format.
 
-The card states the layout of a walk, the settings, what the filters dropped, where the dataset comes from, and what its
-scores do not mean. The Hub and `datasets.load_dataset` read the YAML at its head.
+The card documents the layout of a walk, the settings, the counts of dropped utterances, the provenance and the
+limitations of the scores. The Hub and `datasets.load_dataset` read the YAML metadata at its head.
 """
 
 from collections.abc import Mapping
@@ -36,9 +36,9 @@ BODY = """
 
 ## A walk
 
-One row is one walk down a conversation, written as one text: the root's part, closed by `{background}`, then
-turns, each closed by `{rejected}` or `{accepted}`. Nothing stands between turns. `text[start:end]` of a turn
-is its text, in Unicode code points; its marker begins at `end`. `rank` counts from 1, the best of `siblings`.
+Each row is one walk down a conversation, written as one text: the root's part, closed by `{background}`, then
+turns, each closed by `{rejected}` or `{accepted}`, with nothing between turns. `text[start:end]` is a turn's text, in
+Unicode code points; the turn's marker begins at `end`. `rank` counts from 1, the best of `siblings`.
 
 {splits}
 {counts[turns]:,} turns, of which {counts[turns.accepted]:,} accepted and {counts[turns.rejected]:,} rejected,
@@ -54,16 +54,17 @@ A conversation is always in the same split: the split is a hash of its id.
 ## Provenance
 
 {digests}
-A digest is a hash of an artefact's files. MLflow has the run that made each, with its settings and its inputs.
+A digest is a content hash of an artefact's files. MLflow has the run that made each artefact, with its settings and
+inputs.
 
 ## Limitations
 
 - **Visibility.** A score does not measure quality alone: more people see and score a reply that is shown higher, and
-  popular replies gain more votes. Popular places give higher scores, so scores compare only within a group of siblings.
+  popular replies gain more votes. Scores are higher in popular forums, so compare them only between siblings.
 - **Time.** Earlier replies had more time to gather votes, and a score is a snapshot of one moment. To measure a
-  preference, also look at replies written at about the same time.
-- **Population.** The people of a forum do not represent people at large, and only some of them vote. They may reward
-  agreement or a joke, and nobody has checked the texts for truth, offence or private facts.
+  preference, also compare replies written at about the same time.
+- **Population.** A forum's members do not represent people at large, and only some of them vote. They may reward
+  agreement or a joke. Nobody has checked the texts for truth, offensive language or private data.
 - {deleted}
 - {ownership}
 
@@ -76,8 +77,8 @@ A digest is a hash of an artefact's files. MLflow has the run that made each, wi
 """
 
 DELETED = {
-    True: "Deleted and removed replies are missing, with the replies below them.",
-    False: "Deleted and removed replies are in the walks as `[deleted]` and `[removed]`, ranked like any other.",
+    True: "Deleted and removed replies are excluded, with the replies below them.",
+    False: "Deleted and removed replies are included as `[deleted]` and `[removed]`, ranked like any other.",
 }
 
 OWNERSHIP = {
@@ -88,8 +89,8 @@ OWNERSHIP = {
 RANKING_NOTES = {
     "score": "Every sibling group is ranked by score; ties go to the earlier reply, then to the smaller id.",
     "released": (
-        "As in the public datasets, only the replies to the root are ranked by score; deeper replies are taken in"
-        " the corpus' own order, unranked."
+        "As in the public datasets, only the replies to the root are ranked by score; deeper replies keep the corpus'"
+        " own order, unranked."
     ),
 }
 
@@ -103,7 +104,7 @@ def write_card(
     utterances: Artefact,
     ranked: Artefact,
 ) -> None:
-    """Write `README.md` into the dataset's folder; the artefacts are those that the dataset was made from."""
+    """Write `README.md` into the folder `dataset`; the three artefacts are the ones that the dataset was made from."""
     import yaml
 
     markers = FORMATS[settings.format]
@@ -136,12 +137,12 @@ def write_card(
 
 
 def _metadata(kind: str, dataset: Path, corpus: str) -> dict[str, object]:
-    """Return what the Hub and `datasets` read: files, features, and rows and bytes of each split."""
+    """Return the card's YAML metadata: licence, files, features, and rows and bytes of each split."""
     import pyarrow.parquet as pq
 
     files = {split: dataset / split_file(split) for split in SPLITS}
     contents = {split: pq.read_metadata(path) for split, path in files.items()}
-    # `datasets` refuses a split without rows.
+    # `datasets` fails on a split without rows.
     filled = [split for split in SPLITS if contents[split].num_rows]
     sizes = {
         split: sum(content.row_group(group).total_byte_size for group in range(content.num_row_groups))

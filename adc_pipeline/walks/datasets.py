@@ -1,11 +1,11 @@
-"""From ranked replies to a dataset of walks, in Parquet, as `datasets.load_dataset` finds it.
+"""Make a dataset of walks from ranked replies: Parquet files that `datasets.load_dataset` finds.
 
-All kinds of walks are one set-based computation. In every sibling group the coins decide which reply is accepted and
+All kinds of walks share one set-based computation. In every sibling group the coins decide which reply is accepted and
 which replies are shown (`kinds.py`). A walk is the path from the root along the accepted replies; its turns are the
-shown replies of each group on the path, the accepted one last. Cost: 0.2 s a dataset for 13,720 utterances.
+shown replies of each group on the path, the accepted one last. Cost: 0.2 s per dataset for 13,720 utterances.
 
-Rows are ordered by a hash of the conversation id, so that neither the order of the source nor the number
-of threads reaches the bytes.
+Rows are ordered by a hash of the conversation id, so that the bytes depend neither on the order of the source nor on
+the number of threads.
 """
 
 from pathlib import Path
@@ -42,8 +42,9 @@ FROM path JOIN ranked AS r ON r.parent_position = path.parent
 {shown}
 """
 
-# `ends` counts the characters up to and including a turn's marker, the background's before them. Turns are
-# collected in any order and then sorted by it: an aggregate that sorts takes four times as long.
+# `ends` counts a walk's characters from the first turn up to and including the turn's marker; `head` counts those of
+# the background. Turns are collected in any order and then sorted by `ends`: an ordered aggregate takes four times as
+# long.
 WALKS = """
 CREATE TABLE walks AS
 WITH spelt AS (
@@ -74,11 +75,11 @@ FROM (SELECT *, length(segment) + length(getvariable('background')) AS head FROM
 JOIN joined ON joined.root = u.position
 """
 
-# The files that people take away: as every reader knows them, and small.
+# The published files: readable by every Parquet reader, and small.
 PUBLISHED = "FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 1"
 
-# Every column may be null, which none is. DuckDB would otherwise declare so only where it happens to know of no
-# null, and the same rows would have other bytes.
+# Makes every column nullable, although no value is null. DuckDB would otherwise declare a column as required only where
+# its statistics show no null, and the same rows would give different bytes.
 COLUMNS = ", ".join(
     f"if(walk >= 0, {name}, NULL) AS {name}" for name in ("text", "conversation_id", "walk", "source", "turns")
 )
@@ -87,7 +88,7 @@ WALK_ROWS = f"""
 SELECT {COLUMNS} FROM (FROM walks WHERE split = $split ORDER BY shuffle, conversation_id, walk)
 """  # noqa: S608
 
-# The shards of a dataset follow one another in the order of its rows.
+# Shards are concatenated, since their order is the order of the rows.
 ALL_ROWS = f"SELECT {COLUMNS} FROM read_parquet($files)"  # noqa: S608
 
 COUNTS = """
@@ -105,7 +106,7 @@ SELECT (SELECT count(*) FROM walks) AS walks,
 
 
 def split_file(split: Split) -> str:
-    """Where a split lies inside a dataset's folder."""
+    """Return the path of a split inside a dataset's folder."""
     return f"data/{split}-00000-of-00001.parquet"
 
 
@@ -118,12 +119,12 @@ def write_walks(
     engine: Engine | None = None,
     work: Path | None = None,
 ) -> Counts:
-    """Write the walks of a kind, by name, as `out/data/SPLIT-00000-of-00001.parquet`; return counts.
+    """Write the walks of a kind, by name, as `out/data/SPLIT-00000-of-00001.parquet`.
 
-    One row a walk: `text`, `conversation_id`, `walk`, `source`, and `turns`, a list of {`utterance_id`,
+    Each row is a walk: `text`, `conversation_id`, `walk`, `source`, and `turns`, a list of {`utterance_id`,
     `speaker`, `verdict`, `score`, `rank`, `siblings`, `start`, `end`}, where `text[start:end]` is the
-    turn's text and the marker follows at `end`. `work` keeps finished shards until all are. Returns counts of
-    walks, turns and conversations.
+    turn's text and the marker follows at `end`. The folder `work` keeps finished shards until all are finished.
+    Return counts of walks, turns and conversations.
     """
     settings, engine = settings or WalkSettings(), engine or Engine()
     (out / "data").mkdir(parents=True, exist_ok=True)
@@ -147,7 +148,7 @@ def write_walks(
 def walk_shard(
     kind: WalkKind, utterances: Path, ranked: Path, out: Path, settings: WalkSettings, engine: Engine
 ) -> Counts:
-    """Write the walks of one shard as `out/SPLIT.parquet`, in the order that they have in the dataset."""
+    """Write the walks of one shard as `out/SPLIT.parquet`, in the order of the dataset; return counts."""
     with engine.connect(out / "spill") as connection:
         create_rendered(connection, utterances, settings.format, settings.speakers)
         connection.execute("SET VARIABLE seed = $1", [settings.seed])

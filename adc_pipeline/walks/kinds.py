@@ -1,12 +1,13 @@
 """The kinds of walks, each declared once.
 
-A kind is three choices over ranked siblings: which reply is accepted, which replies are shown, and in what order. Each
-is a SQL fragment; `datasets.py` puts them into the statements that all kinds share. Everything downstream (assets,
-models, evaluations, champions, the comparison, the study) loops over `KINDS`, so that a new kind is one entry here.
+A kind makes three choices over ranked siblings: which reply is accepted, which replies are shown, and in what order.
+Each choice is a SQL fragment; `datasets.py` inserts the fragments into the statements that all kinds share. Everything
+downstream (assets, models, evaluations, champions, the comparison, the study) loops over `KINDS`, so that a new kind is
+one entry here.
 
-Columns that a fragment can use: of `ranked` and its alias `r`, `position`, `parent_position`, `reply_to` (the id of
-what is answered), `id`, `rank`, `siblings`; of `path`, `accepted` (the rank of the accepted reply). `{coin}` stands for
-the kind's coin of the utterance in `flipped`, and `{digest}` for the hash of that coin.
+Columns that a fragment can use: of `ranked` and its alias `r`, `position`, `parent_position`, `reply_to` (the parent's
+id), `id`, `rank`, `siblings`; of `path`, `accepted` (the rank of the accepted reply). `{coin}` stands for the kind's
+coin of the utterance in `flipped`, and `{digest}` for the digest of that coin.
 """
 
 from collections.abc import Mapping
@@ -15,14 +16,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class WalkKind:
-    """A kind of walk: how it is drawn, and how people read of it.
+    """A kind of walk: how it is drawn, and how cards, assets and reports describe it.
 
-    `choices` is a query of `walk`, `parent`, `next` (the position of the accepted reply) and `accepted` (its rank), one
-    row a walk and sibling group. `shown` is the WHERE or QUALIFY clause that keeps the replies that a walk shows, and
-    `order` the expression that puts them in the order of the text, the accepted one last. `flipped` names the column
-    whose id is hashed into the coin, and `threshold` the smallest digest at which the coin does not come up.
-    `promoted_by` is the figure that decides about a new champion: what the kind teaches. `reading` states in the
-    reports what the kind can teach.
+    `description` is the asset's, `summary` the dataset card's. `choices` is a query of `walk`, `parent`, `next` (the
+    position of the accepted reply) and `accepted` (its rank), with one row for each walk and sibling group. `shown` is
+    the WHERE or QUALIFY clause that keeps the replies that a walk shows, and `order` the expression that sorts them as
+    in the text, the accepted one last. `flipped` names the column whose id is hashed into the coin, and `threshold` the
+    smallest digest at which the coin does not come up. `promoted_by` is the metric that decides whether a new version
+    becomes the champion. `reading` explains in the reports what the kind can teach, so that no figure is misread.
     """
 
     name: str
@@ -38,7 +39,7 @@ class WalkKind:
 
     @property
     def dataset(self) -> str:
-        """The asset of the dataset; the others are named after it."""
+        """The dataset's asset, such as `top_2`; the names of the other assets are derived from it."""
         return self.name.replace("-", "_")
 
     @property
@@ -55,23 +56,23 @@ class WalkKind:
 
     @property
     def registered(self) -> str:
-        """The name in MLflow's registry."""
+        """The model's name in MLflow's registry, such as `adc-top-2`."""
         return f"adc-{self.name}"
 
 
 TOP_2 = WalkKind(
     name="top-2",
-    description="Walks that show the second-best reply, rejected, before the best, accepted (two times in three).",
+    description="Walks that, two times in three, show the second-best reply, rejected, before the best, accepted.",
     summary=(
         "At each step of a walk, with probability 2/3 and where there are two or more replies, the second-best reply"
-        " stands first, rejected, and then the best, accepted; otherwise only the best. A model trained on it sees a"
-        " rejected text followed by a better one."
+        " comes first, rejected, and then the best, accepted; otherwise only the best. A model trained on these walks"
+        " sees rejected texts followed by better ones."
     ),
     choices="""
         SELECT walk, parent_position AS parent, position AS next, 1 AS accepted
         FROM ranked CROSS JOIN range($walks) AS drawn (walk) WHERE rank = 1
     """,
-    # The coin does not decide the way down, so it is flipped on the way only.
+    # The coin does not decide the path, so it is flipped only for utterances on the path.
     shown="WHERE r.rank = 1 OR (r.rank = 2 AND {coin})",
     order="-r.rank",
     flipped="reply_to",
@@ -85,9 +86,9 @@ RANDOM_WALK = WalkKind(
     name="random-walk",
     description="Walks that flip a coin at each reply, best first: reject it, or accept it and go down.",
     summary=(
-        "At each step the replies are taken from the best down, and a fair coin rejects or accepts each; the last one"
-        " is always accepted. The verdicts are independent of the text, so a model trained on it can learn what a"
-        " rejection does to the direction of a conversation, but not what makes a reply better."
+        "At each step of a walk, replies are taken from the best down, and a fair coin rejects or accepts each; the"
+        " last one is always accepted. The verdicts are independent of the text, so a model trained on these walks can"
+        " learn how a rejection changes the direction of a conversation, but not what makes a reply better."
     ),
     choices="""
         SELECT walk, parent, arg_min(position, rank) AS next, min(rank) AS accepted

@@ -1,4 +1,4 @@
-"""Show walks as Markdown: one line a turn, the verdict as a sign and a word, never as a colour alone."""
+"""Format walks as Markdown, one line per turn, with the verdict as a sign and a word, never as a colour alone."""
 
 from pathlib import Path
 from typing import Any

@@ -4,6 +4,7 @@ import unicodedata
 
 import pytest
 from hypothesis import example, given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
@@ -45,6 +46,7 @@ def shown(cell: Token, kind: str = "text") -> str:
 
 
 @pytest.mark.slow
+@hypothesis_settings(deadline=None)
 @given(st.lists(st.tuples(VALUES, VALUES), max_size=3), VALUES)
 @example([(value, value) for value in HOSTILE], "|")
 def test_a_cell_shows_its_value_and_is_nothing_but_text(rows: list[tuple[str, str]], name: str) -> None:
@@ -54,6 +56,8 @@ def test_a_cell_shows_its_value_and_is_nothing_but_text(rows: list[tuple[str, st
     assert [[shown(cell) for cell in row] for row in found] == [[one_line(v).strip() for v in row] for row in expected]
 
 
+@pytest.mark.slow
+@hypothesis_settings(deadline=None)
 @given(VALUES)
 @example("a`b")
 @example("a|b")
@@ -63,6 +67,8 @@ def test_a_code_span_shows_its_value(value: str) -> None:
     assert shown(cell, kind).strip() == one_line(value).strip()
 
 
+@pytest.mark.slow
+@hypothesis_settings(deadline=None)
 @given(VALUES)
 def test_no_control_character_and_no_line_break_is_left(value: str) -> None:
     for text in (one_line(value), escape(value), code(value), table(["x"], [[value]]).replace("\n", " ")):

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from adc_pipeline.evaluation.page import Section, Table, page
@@ -49,6 +50,7 @@ def read(prompt: str, continuation: str, cell: str) -> Reader:
 
 
 @pytest.mark.slow
+@hypothesis_settings(deadline=None)
 @given(TEXTS, TEXTS, TEXTS)
 def test_no_text_becomes_markup_and_all_of_it_is_shown(prompt: str, continuation: str, cell: str) -> None:
     found, plain = read(prompt, continuation, cell), read("p", "c", "d")
