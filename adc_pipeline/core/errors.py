@@ -1,19 +1,19 @@
-"""The one error that a user is meant to read, and the one that every writer may meet."""
+"""The errors that are written for users, and functions that recognise common causes of other errors."""
 
 import errno
 import socket
 
 
 class PipelineError(Exception):
-    """One sentence: what is wrong, which setting it comes from, and what to do about it."""
+    """An error whose message is one sentence: what is wrong, which setting is the cause, and what to do."""
 
 
 class UnreachableError(PipelineError):
-    """A fault of the network, which may be gone in a minute: the one kind that is worth another attempt."""
+    """A network fault, which may be temporary; the only error that is retried."""
 
 
 def is_network_fault(error: BaseException) -> bool:
-    """Whether an error comes from a connection that failed, or from a server that cannot answer at the moment."""
+    """Return whether an error or one of its causes is a failed connection, or a server's status 429 or 5xx."""
     cause: BaseException | None = error
     while cause is not None:
         status = getattr(getattr(cause, "response", None), "status_code", 0)
@@ -29,7 +29,7 @@ def first_line(error: BaseException) -> str:
 
 
 def is_disk_full(error: BaseException) -> bool:
-    """Whether the operating system, DuckDB or SQLite says that there is no room left."""
-    said = str(error)
-    full = "No space left on device" in said or "disk is full" in said
+    """Return whether the operating system, DuckDB or SQLite reports that the disk is full."""
+    message = str(error)
+    full = "No space left on device" in message or "disk is full" in message
     return full or getattr(error, "errno", None) == errno.ENOSPC
