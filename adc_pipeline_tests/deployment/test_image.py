@@ -21,6 +21,7 @@ from dagster._core.test_utils import instance_for_test
 from packaging.requirements import Requirement
 
 from adc_pipeline.defs.launcher import WatchfulRunLauncher
+from adc_pipeline_tests.constraints import constraints
 from deploy.proof import compose
 
 ROOT = Path(__file__).parents[2]
@@ -48,6 +49,13 @@ def test_both_builds_of_torch_are_of_one_version_and_share_the_other_packages() 
     assert cpu["torch"] == f"{cuda['torch']}+cpu"
     assert "torch" not in rest
     assert {name: cuda[name] for name in cuda if name in rest} == {name: rest[name] for name in cuda if name in rest}
+
+
+@pytest.mark.parametrize("name", ["requirements.lock", "torch-cpu.lock", "torch-cuda.lock"])
+def test_the_image_has_the_versions_that_the_tests_run_with(name: str) -> None:
+    pins = constraints()
+    tested = {package: version.split("+")[0] for package, version in locked(name).items() if package in pins}
+    assert tested == {package: pins[package] for package in tested}
 
 
 @pytest.mark.parametrize("name", ["requirements.lock", "torch-cuda.lock"])
@@ -166,6 +174,7 @@ def started_run(instance: DagsterInstance, port: int) -> DagsterRun:
     return instance.add_run(run)
 
 
+@pytest.mark.slow
 def test_a_run_that_its_server_does_not_know_is_gone_and_a_silent_server_is_asked_again(
     server: tuple[subprocess.Popen[bytes], int],
 ) -> None:

@@ -13,7 +13,7 @@ from adc_pipeline.evaluation.scoring import Query, Scorer, encoded
 from adc_pipeline.evaluation.settings import EvaluationSettings
 from adc_pipeline.training.arrangement import Arrangement
 from adc_pipeline.training.dataset import read_walks
-from adc_pipeline.training.tokens import encode_walks
+from adc_pipeline.training.layout import encode_walks
 from adc_pipeline_tests.evaluation.conftest import Stages
 from adc_pipeline_tests.evaluation.reference import by_hand, context_ids, reference
 
@@ -149,7 +149,7 @@ def test_a_long_context_keeps_the_start_of_the_background_and_the_nearest_turns(
     assert 30 < len(ids) <= 40
     assert what.cut.all()
     place = ids.index(tokenizer.background_id)
-    assert ids[:place] == [*tokenizer.bos_ids, *tokenizer.ids([query.background])[0]][:place]
+    assert ids[:place] == [*tokenizer.prefix_ids, *tokenizer.ids([query.background])[0]][:place]
     assert place >= 15
     whole = context_ids(tokenizer, query) + tokenizer.ids([query.segment])[0]
     assert ids[place + 1 :] == whole[len(whole) - (len(ids) - place - 1) :]
@@ -206,6 +206,7 @@ def test_a_model_whose_positions_ignore_the_tree_is_scored_one_query_at_a_time(s
         assert (scores.log_probability[index], scores.log_odds[index]) == pytest.approx(expected, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_swapping_the_marker_ids_inverts_preference_and_steering(model_folder: Path, cases: Cases) -> None:
     """Exactly so where no other marker stands in the context, which both swaps would change alike."""
     queries = cases.queries

@@ -13,6 +13,8 @@ from adc_pipeline.generation.registration import register_model
 from adc_pipeline.tracking.runs import Tracking
 from adc_pipeline_tests.training.conftest import small_model
 
+pytestmark = pytest.mark.slow
+
 if TYPE_CHECKING:
     from starlette.testclient import TestClient
 
@@ -61,6 +63,7 @@ def at_home(registered: Registered, monkeypatch: pytest.MonkeyPatch) -> None:
     mlflow.set_tracking_uri(Tracking.from_environment(registered.home).uri)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("address", "version"),
     [
@@ -82,7 +85,7 @@ def test_every_address_leads_to_its_version(registered: Registered, address: str
     "address", [f"models:/{NAME}@nobody", f"models:/{NAME}/3", "models:/other@latest", "runs:/x/y"]
 )
 def test_an_address_of_nothing_is_refused(address: str) -> None:
-    with pytest.raises(PipelineError, match=r"cannot be had from MLflow at .* \(.*\); check"), located(address):
+    with pytest.raises(PipelineError, match=r"cannot be loaded from MLflow at .* \(.*\); check"), located(address):
         pass
 
 
