@@ -48,6 +48,7 @@ def test_a_token_reaches_its_descendants_and_nothing_else(scorer: Scorer, cases:
         assert row.positions.tolist() == (sees.sum(axis=1) - 1).tolist()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("row_tokens", [64, 300, 5000])
 def test_the_length_of_a_row_changes_nothing(model_folder: Path, cases: Cases, row_tokens: int) -> None:
     """Rows of less than a block, of some blocks, and of many conversations."""
