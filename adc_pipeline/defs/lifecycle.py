@@ -186,11 +186,11 @@ def prune_store(
         gone = pruning.prune(store, plan) if settings.delete else []
     except PipelineError as error:
         raise dg.Failure(str(error), allow_retries=False) from error
-    for name, digest in plan.going:
+    for name, digest in plan.to_remove:
         did = "Removed" if (name, digest) in gone else "Not removed" if settings.delete else "Would remove"
         context.log.info(f"{did} {name} {digest} ({plan.bytes[name, digest] >> 20} MiB)")
     freed = sum(plan.bytes[key] for key in gone) if settings.delete else plan.freed
-    number, verb = (len(gone), "removed") if settings.delete else (len(plan.going), "would be removed")
+    number, verb = (len(gone), "removed") if settings.delete else (len(plan.to_remove), "would be removed")
     hint = "" if settings.delete else " Set `delete` to true to remove them."
     context.log.info(f"{number} versions {verb} ({freed >> 20} MiB), {len(plan.kept)} stay.{hint}")
     context.add_output_metadata(

@@ -13,7 +13,7 @@ from adc_pipeline.evaluation.scoring import Query, Scorer, encoded
 from adc_pipeline.evaluation.settings import EvaluationSettings
 from adc_pipeline.training.arrangement import Arrangement
 from adc_pipeline.training.dataset import read_walks
-from adc_pipeline.training.tokens import encode_walks
+from adc_pipeline.training.layout import encode_walks
 from adc_pipeline_tests.evaluation.conftest import Stages
 from adc_pipeline_tests.evaluation.reference import by_hand, context_ids, reference
 
@@ -150,7 +150,7 @@ def test_a_long_context_keeps_the_start_of_the_background_and_the_nearest_turns(
     assert 30 < len(ids) <= 40
     assert what.cut.all()
     place = ids.index(tokenizer.background_id)
-    assert ids[:place] == [*tokenizer.bos_ids, *tokenizer.ids([query.background])[0]][:place]
+    assert ids[:place] == [*tokenizer.prefix_ids, *tokenizer.ids([query.background])[0]][:place]
     assert place >= 15
     whole = context_ids(tokenizer, query) + tokenizer.ids([query.segment])[0]
     assert ids[place + 1 :] == whole[len(whole) - (len(ids) - place - 1) :]
