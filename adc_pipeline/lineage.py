@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from adc_pipeline.core.artefacts import Store, combined_digest, file_digest, folder_digest
+from adc_pipeline.core.artefacts import Store, file_digest, folder_digest
 from adc_pipeline.core.errors import PipelineError, first_line
 from adc_pipeline.tracking.lineage import Node, Records
 from adc_pipeline.tracking.runs import Tracking, without_secrets
@@ -121,11 +121,10 @@ def content_digest(asset: str, path: Path) -> str:
     """The digest that an artefact's folder has now."""
     if asset != "raw_corpus":
         return folder_digest(path)
-    from adc_pipeline.corpus.source import files_taken
+    from adc_pipeline.corpus.recorded_files import corpus_digest
 
     # Not the folder's own: what is linked lies elsewhere, and only what is read counts.
-    corpus = path / "corpus"
-    return combined_digest((str(file.relative_to(corpus)), file_digest(file)) for file in files_taken(corpus))
+    return corpus_digest(path / "corpus")
 
 
 def changed_files(path: Path) -> str:

@@ -19,7 +19,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     import convokit
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from adc_pipeline.ranking.settings import RankingSettings
     from adc_pipeline.walks.settings import WalkSettings
 
-Kind = Literal["top-2", "random-walk"]
+Kind = str
 Row = dict[str, Any]
 
 MARKERS = {

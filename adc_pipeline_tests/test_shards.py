@@ -1,4 +1,4 @@
-"""Shards: where a conversation lies, and that what is finished is made once and nothing half-made is seen.
+"""Shards: where a conversation lies, and that a finished shard is built once and never seen half-built.
 
 7 s of CPU.
 """
@@ -14,7 +14,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adc_pipeline.core.engine import Engine, no_report
-from adc_pipeline.core.shards import Counts, map_shards, parts, shard_names, shard_sql, shards_of, whole, work_folder
+from adc_pipeline.core.shards import (
+    Counts,
+    build_once,
+    map_shards,
+    parts,
+    shard_names,
+    shard_sql,
+    shards_of,
+    work_folder,
+)
 from adc_pipeline.corpus import utterances
 from adc_pipeline.corpus.sample import write_sample
 from adc_pipeline.corpus.settings import UtteranceSettings
@@ -59,6 +68,7 @@ def test_the_shard_of_a_conversation_is_the_documented_hash(ids: list[str], shar
     assert all(0 <= shard < shards for shard in found)
 
 
+@pytest.mark.slow
 @settings(max_examples=30, deadline=None)
 @given(ids, st.integers(1, 300), st.integers(1, 300))
 def test_conversations_of_one_shard_stay_together_where_it_is_cut_finer(ids: list[str], few: int, times: int) -> None:
@@ -74,7 +84,7 @@ def test_shards_follow_one_another_in_the_order_of_the_hash(ids: list[str], shar
     assert found == sorted(found)
 
 
-# --- Made once, and whole -----------------------------------------------------------------------------
+# --- Built once, never half-built ---------------------------------------------------------------------
 
 
 def test_a_finished_shard_is_not_made_again_after_the_next_one_failed(tmp_path: Path) -> None:
@@ -112,7 +122,7 @@ def test_what_is_half_made_is_swept_before_it_is_made_again(tmp_path: Path) -> N
         raise Killed
 
     with pytest.raises(Killed):
-        whole(tmp_path / "made", fail)
+        build_once(tmp_path / "made", fail)
     assert not (tmp_path / "made").exists()
 
     seen: list[list[Path]] = []
@@ -121,7 +131,7 @@ def test_what_is_half_made_is_swept_before_it_is_made_again(tmp_path: Path) -> N
         seen.append(list(folder.iterdir()))
         assert not (tmp_path / "made").exists()
 
-    assert whole(tmp_path / "made", make) == whole(tmp_path / "made", make) == tmp_path / "made"
+    assert build_once(tmp_path / "made", make) == build_once(tmp_path / "made", make) == tmp_path / "made"
     assert seen == [[]]
 
 
@@ -213,19 +223,19 @@ def test_a_killed_run_goes_on_without_reading_the_source_again(
 def test_a_run_killed_while_it_reads_begins_anew(
     sample: Path, undisturbed: tuple[Counts, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    deal, dealt = utterances.deal, list[Path]()
+    shard_rows, made = utterances.shard_rows, list[Path]()
 
     def half(*arguments: object) -> None:
-        dealt.append(sample)
-        deal(*arguments)  # type: ignore[arg-type]
-        if len(dealt) == 1:
+        made.append(sample)
+        shard_rows(*arguments)  # type: ignore[arg-type]
+        if len(made) == 1:
             raise Killed
 
-    monkeypatch.setattr(utterances, "deal", half)
+    monkeypatch.setattr(utterances, "shard_rows", half)
     with pytest.raises(Killed):
         write_utterances(sample, tmp_path / "killed", THREE, work=tmp_path / "work")
     counts = write_utterances(sample, tmp_path / "out", THREE, work=tmp_path / "work")
-    assert len(dealt) == 2
+    assert len(made) == 2
     assert counts == undisturbed[0]
 
 

@@ -5,7 +5,14 @@ import socket
 
 
 class PipelineError(Exception):
-    """One sentence: what is wrong, which setting it comes from, and what to do about it."""
+    """One sentence: what is wrong, which setting it comes from, and what to do about it.
+
+    Names of files and values from outside may hold control characters, which would steer a terminal: they are
+    escaped here, so that no caller has to think of it.
+    """
+
+    def __init__(self, sentence: str) -> None:
+        super().__init__(printable(sentence))
 
 
 class UnreachableError(PipelineError):
@@ -21,6 +28,13 @@ def is_network_fault(error: BaseException) -> bool:
             return True
         cause = cause.__cause__ or cause.__context__
     return False
+
+
+def printable(text: str) -> str:
+    """Return a text with each control character, line break and broken code point spelled as an escape."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text)
 
 
 def first_line(error: BaseException) -> str:

@@ -1,18 +1,16 @@
-"""A corpus of ConvoKit's collection by name, through `convokit.download`, whole or not at all.
+"""Download a corpus of ConvoKit's collection by its name; a corpus appears in `downloads` complete or not at all.
 
-ConvoKit unpacks where it is told to, and remembers in the home directory what it has fetched and where; a
-download that was killed, or deleted since, would mislead it. So each attempt gets a folder of its own, and
-the corpus moves to `downloads/NAME` in one step when it is whole; a later version to `downloads/NAME@VERSION`
-beside it, since what was made of the earlier one still links there. Which version is published, ConvoKit's
-configuration says (one request, 10 s at most); without a network, the newest that is here is taken.
-ConvoKit prints the size of a download only, so the progress is read from the disk.
+ConvoKit's configuration (one request, 10 s at most) gives the address and the published version of each corpus.
+`convokit.download` itself is not used: it keeps a registry in the home directory that a killed or deleted download
+leaves wrong, and reports no progress. Each attempt writes into a temporary folder and renames it to
+`downloads/NAME`; a newer version goes to `downloads/NAME@VERSION`, since artefacts of the earlier version link
+there. Without a network, the newest downloaded version is used.
 """
 
 import shutil
-import urllib.request
 import zipfile
-from collections.abc import Collection, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Collection, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
@@ -20,151 +18,173 @@ from typing import Any
 from adc_pipeline.core.artefacts import locked
 from adc_pipeline.core.engine import Report, no_report, reporting
 from adc_pipeline.core.errors import PipelineError, UnreachableError, is_disk_full
+from adc_pipeline.corpus.archives import unpack
+from adc_pipeline.corpus.recorded_files import UTTERANCES
 
-LINES = "utterances.jsonl"
-# Beside the corpus, not part of it: the version that was published when it was fetched.
+# A file beside the corpus that holds the version published at the time of the download.
 VERSION = ".version"
-# Where `convokit.download` looks as well.
+# The address that `convokit.download` reads, too.
 CONFIGURATION = "https://raw.githubusercontent.com/CornellNLP/ConvoKit/master/download_config.json"
 SECONDS_FOR_CONFIGURATION = 10.0
+# Connect and read; a download may take as long as it makes progress.
+SECONDS_WITHOUT_DATA = 60.0
+BLOCK = 1 << 20
+# Many corpora of one kind share one version and are not listed by name.
 FAMILIES = ("subreddit", "wikiconv", "supreme")
 
 
 def download(name: str, downloads: Path, report: Report = no_report) -> Path:
-    """The folder of the corpus `name` below `downloads`, fetched if it, or a newer version of it, is not there.
+    """Return the folder of the corpus `name` below `downloads`; download it if it or its newest version is missing.
 
-    `report` hears how far it is. Raises PipelineError for a name that ConvoKit does not know, and UnreachableError
-    where the download fails; a second call begins that corpus anew and finds those that were finished.
+    `report` receives the progress. Raises PipelineError for a name that ConvoKit does not know, and
+    UnreachableError where the download fails.
     """
-    newest = published_versions([name])[name]
-    here = held(name, downloads)
-    if here is not None:
-        folder, version = here
-        if version is None and newest is not None:
-            # From before versions were noted: what is published now is the oldest it can be told from.
-            (folder / VERSION).write_text(f"{newest}\n")
-        if newest is None or version is None or version >= newest:
+    configuration = read_configuration()
+    published = published_version(name, configuration)
+    existing = newest_download(name, downloads)
+    if existing is not None:
+        folder, version = existing
+        if version is None and published is not None:
+            # A download without a recorded version counts as the version that is published now.
+            (folder / VERSION).write_text(f"{published}\n")
+        if published is None or version is None or version >= published:
             return folder.resolve()
-        report(f"{name}: version {newest} is published, and version {version} is here.")
+        report(f"{name}: version {published} is published, and version {version} is here.")
     downloads.mkdir(parents=True, exist_ok=True)
-    target = downloads / (name if here is None else f"{name}@{newest}")
-    with ExitStack() as held_open:
+    target = downloads / (name if existing is None else f"{name}@{published}")
+    with ExitStack() as stack:
         with locked(downloads, wait=True):
             remove_abandoned(downloads)
             attempt = Path(mkdtemp(prefix=f".{name}-", dir=downloads))
-            held_open.callback(shutil.rmtree, attempt, ignore_errors=True)
-            held_open.enter_context(locked(attempt))
-        with telling(name, attempt, report):
-            fetch(name, attempt)
-        found = sorted(attempt.rglob(LINES))
+            stack.callback(shutil.rmtree, attempt, ignore_errors=True)
+            stack.enter_context(locked(attempt))
+        archive = attempt / f"{name}.zip"
+        transfer(name, corpus_address(name, configuration), archive, report)
+        unpack(archive, attempt / name)
+        found = list((attempt / name).rglob(UTTERANCES))
         if len(found) != 1:
             raise PipelineError(
-                f"What ConvoKit has by the name {name} holds {len(found)} files named {LINES}, and a corpus has one:"
-                " give the setting corpus (or ADC_CORPUS) the name of a corpus, such as reddit-corpus-small."
+                f"The archive of {name} in ConvoKit's collection holds {len(found)} files named {UTTERANCES}, and a"
+                " corpus has one: give the setting corpus (or ADC_CORPUS) the name of a corpus, such as"
+                " reddit-corpus-small."
             )
-        if newest is not None:
-            (found[0].parent / VERSION).write_text(f"{newest}\n")
+        if published is not None:
+            (found[0].parent / VERSION).write_text(f"{published}\n")
         try:
             found[0].parent.rename(target)
         except OSError:
-            # Another run may have been faster.
-            if not (target / LINES).is_file():
+            # Another run may have finished the same download first.
+            if not (target / UTTERANCES).is_file():
                 raise
     return target.resolve()
 
 
-def held(name: str, downloads: Path) -> tuple[Path, int | None] | None:
-    """The newest of the versions of a corpus that are whole in `downloads`, and which it is, if that was noted."""
-    folders = [folder for folder in (downloads / name, *downloads.glob(f"{name}@*")) if (folder / LINES).is_file()]
-    versions = {folder: (folder / VERSION) for folder in folders}
-    read = {folder: int(file.read_text()) if file.is_file() else None for folder, file in versions.items()}
-    newest = max(read, key=lambda folder: read[folder] or 0, default=None)
-    return None if newest is None else (newest, read[newest])
+def newest_download(name: str, downloads: Path) -> tuple[Path, int | None] | None:
+    """Return the folder and the version (None if unrecorded) of the newest complete download of a corpus."""
+    folders = [folder for folder in (downloads / name, *downloads.glob(f"{name}@*")) if (folder / UTTERANCES).is_file()]
+    files = {folder: (folder / VERSION) for folder in folders}
+    versions = {folder: int(file.read_text()) if file.is_file() else None for folder, file in files.items()}
+    newest = max(versions, key=lambda folder: versions[folder] or 0, default=None)
+    return None if newest is None else (newest, versions[newest])
 
 
-def held_version(name: str, downloads: Path) -> int | None:
-    """The version of a corpus that is in `downloads`; None where there is none, or it is not known."""
-    found = held(name, downloads)
+def downloaded_version(name: str, downloads: Path) -> int | None:
+    """Return the version of a corpus in `downloads`; None if there is none or its version is unrecorded."""
+    found = newest_download(name, downloads)
     return found[1] if found else None
 
 
-def published_versions(names: Collection[str]) -> dict[str, int | None]:
-    """The version of each corpus that ConvoKit offers now; None where it does not say, or cannot be asked."""
+def read_configuration() -> dict[str, Any]:
+    """Return ConvoKit's configuration of addresses and versions; empty if it cannot be fetched."""
     import requests
 
-    if not names:
+    try:
+        configuration = requests.get(CONFIGURATION, timeout=SECONDS_FOR_CONFIGURATION).json()
+    except (requests.RequestException, ValueError):
         return {}
+    return configuration if isinstance(configuration, dict) else {}
+
+
+def published_versions(names: Collection[str]) -> dict[str, int | None]:
+    """Return the published version of each corpus; None where ConvoKit does not state it or cannot be reached."""
+    configuration = read_configuration() if names else {}
+    return {name: published_version(name, configuration) for name in names}
+
+
+def published_version(name: str, configuration: Mapping[str, Any]) -> int | None:
+    family = next((family for family in FAMILIES if name.startswith(f"{family}-")), name.lower())
     try:
-        versions = dict(requests.get(CONFIGURATION, timeout=SECONDS_FOR_CONFIGURATION).json()["cur_version"])
-    except (requests.RequestException, ValueError, KeyError, TypeError):
-        versions = {}
-    found: dict[str, int | None] = {}
-    for name in names:
-        # One version stands for all corpora of a family.
-        family = next((family for family in FAMILIES if name.startswith(f"{family}-")), name.lower())
-        try:
-            found[name] = int(versions[name] if name in versions else versions[family])
-        except (KeyError, ValueError, TypeError):
-            found[name] = None
-    return found
+        versions = configuration["cur_version"]
+        return int(versions[name] if name in versions else versions[family])
+    except (KeyError, ValueError, TypeError):
+        return None
 
 
-def fetch(name: str, folder: Path) -> None:
-    import convokit
+def corpus_address(name: str, configuration: Mapping[str, Any]) -> str:
+    """Return the address of a corpus; raises PipelineError for an unknown name, UnreachableError without network."""
+    from convokit import util
 
     try:
-        convokit.download(name, verbose=False, data_dir=str(folder))
-    except (KeyError, IndexError) as error:
+        match name.split("-", maxsplit=2):
+            case ["subreddit", *rest] if rest:
+                address = util.get_subreddit_info("-".join(rest))
+            case ["wikiconv", language, *year]:
+                address = util._get_wikiconv_year_info(language, *year)
+            case ["supreme", year]:
+                address = util._get_supreme_info(year)
+            case _:
+                if not configuration:
+                    raise unreachable(name, "no configuration")
+                address = configuration.get("DatasetURLs", {}).get(name.lower())
+    except OSError as error:
+        raise unreachable(name, type(error).__name__) from error
+    if not isinstance(address, str) or not address:
         raise PipelineError(
             f"ConvoKit knows no corpus {name}: give the setting corpus (or ADC_CORPUS) one of its names, such as"
             " reddit-corpus-small, or a path."
-        ) from error
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
-        if is_disk_full(error):
-            raise
-        raise UnreachableError(
-            f"The corpus {name} could not be downloaded ({type(error).__name__}): check the name and the network,"
-            " or give the setting corpus (or ADC_CORPUS) the path of a ConvoKit folder on disk."
-        ) from error
+        )
+    return address
 
 
-class Sizes(urllib.request.BaseHandler):
-    """Notes how long the answers are that `urllib` gets; the longest is the corpus."""
+def transfer(name: str, address: str, archive: Path, report: Report) -> None:
+    """Write the file at `address` to `archive`; raises UnreachableError if it does not arrive complete."""
+    import requests
 
-    def __init__(self) -> None:
-        self.total = 0
-
-    def http_response(self, request: urllib.request.Request, response: Any) -> Any:
-        length = response.headers.get("Content-Length") or ""
-        if length.isdecimal():
-            self.total = max(self.total, int(length))
-        return response
-
-    https_response = http_response
-
-
-@contextmanager
-def telling(name: str, folder: Path, report: Report) -> Iterator[None]:
-    """Tell `report` every few seconds how much of the corpus has come to `folder`."""
-    sizes = Sizes()
-    urllib.request.install_opener(urllib.request.build_opener(sizes))
+    total = received = 0
 
     def progress() -> str:
-        archives = [path for path in folder.iterdir() if path.is_file()]
-        come = sum(path.stat().st_size for path in archives)
-        of = f" of {sizes.total / 1e6:,.1f} MB" if sizes.total else " MB"
-        return f"{name}: {come / 1e6:,.1f}{of} downloaded"
+        of = f" of {total / 1e6:,.1f}" if total else ""
+        return f"{name}: {received / 1e6:,.1f}{of} MB downloaded"
 
     try:
-        with reporting(progress, report):
-            yield
-        report(progress())
-    finally:
-        urllib.request.install_opener(urllib.request.build_opener())
+        with (
+            requests.get(address, stream=True, timeout=SECONDS_WITHOUT_DATA) as response,
+            archive.open("wb") as file,
+            reporting(progress, report),
+        ):
+            response.raise_for_status()
+            total = int(response.headers.get("Content-Length", 0))
+            for block in response.iter_content(BLOCK):
+                file.write(block)
+                received += len(block)
+    except (requests.RequestException, OSError, ValueError) as error:
+        if is_disk_full(error):
+            raise
+        raise unreachable(name, type(error).__name__) from error
+    if received < total or not zipfile.is_zipfile(archive):
+        raise unreachable(name, "the file is incomplete")
+    report(progress())
+
+
+def unreachable(name: str, reason: str) -> UnreachableError:
+    return UnreachableError(
+        f"The corpus {name} could not be downloaded ({reason}): check the name and the network, or give the setting"
+        " corpus (or ADC_CORPUS) the path of a ConvoKit folder on disk."
+    )
 
 
 def remove_abandoned(downloads: Path) -> None:
-    """Remove what killed attempts have left: nobody holds their lock any more."""
+    """Remove the folders of killed attempts, which nobody has locked."""
     for attempt in downloads.glob(".*-*"):
         with locked(attempt) as free:
             if free:

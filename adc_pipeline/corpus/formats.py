@@ -1,83 +1,208 @@
-"""What a file or folder is, told from its content: a ConvoKit corpus, a dump of Reddit, a table, or none of them.
+"""Recognise what a file or folder is from its content: a ConvoKit corpus, a dump of Reddit, a table, a known layout.
 
-Names are not trusted: a dump is a dump whether it is called RC_2018-09.zst or comments.txt. The first lines
-are unpacked (a megabyte, or as much as the first object is long) and the rest is left alone.
+Names are not trusted: a dump is a dump whether it is called RC_2018-09.zst or comments.txt. Only the first bytes are
+read and unpacked (a megabyte, or as much as the first line is long). What a file is and what is done about it is
+decided in three tables: `first_bytes.SIGNATURES` (container), `layouts.LAYOUTS` (fields), and the setting `columns`.
 """
 
+import csv
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Literal, get_args
 
 from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.core.named_files import check_file
+from adc_pipeline.corpus.first_bytes import Signature, signature
+from adc_pipeline.corpus.layouts import REDDIT, STACK_EXCHANGE_POSTS, Layout, find_layout
+from adc_pipeline.corpus.packings import BLOCK, blocks, packing
 from adc_pipeline.corpus.readers import lines
+from adc_pipeline.corpus.recorded_files import STACK_EXCHANGE_FILES, UTTERANCES
 
 Format = Literal["auto", "convokit", "dump", "table"]
-Kind = Literal["convokit", "submissions", "comments", "table"]
+Kind = Literal["convokit", "submissions", "comments", "table", "layout", "archive"]
+Container = Literal["folder", "lines", "csv", "parquet", "arrow", "xml", "zip", "tar"]
 
 LINES_LOOKED_AT = 1000
-PARQUET_MAGIC = b"PAR1"
 DELIMITERS = (",", "\t", ";", "|")
+# Without one of these a table holds no ranked conversations.
+NEEDED = ("id", "conversation_id", "reply_to", "text", "score")
 
 
-def recognise(path: Path, wanted: Format = "auto") -> Kind:
-    """What `path` is; `wanted`, the setting `format`, overrides what its content says.
+@dataclass(frozen=True)
+class Recognised:
+    """What a path is: how it is read (`kind`, `layout`), and what it comes in (`container`)."""
 
-    Raises PipelineError for what cannot be a corpus. A folder is a ConvoKit corpus or nothing here: the
-    files of a folder of dumps are asked for one by one.
+    kind: Kind
+    container: Container
+    layout: Layout | None = None
+    # Whether the content tells that it holds utterances; a text with a comma in its first line may be a table or not.
+    certain: bool = True
+
+    @property
+    def has_roots(self) -> bool:
+        return self.kind == "submissions" or (self.layout is not None and self.layout.has_roots)
+
+
+def recognise(path: Path, wanted: Format = "auto", columns: Mapping[str, str] | None = None) -> Recognised:
+    """Return what `path` is. The settings `format` (here `wanted`) and `columns` take precedence over the content.
+
+    Raises PipelineError for what cannot be a corpus, with what it is and what to do. A folder is a ConvoKit corpus or
+    nothing here: `folders` looks into folders of other files.
     """
     if wanted not in get_args(Format):
         raise PipelineError(f"The setting format is {wanted!r}: give one of {', '.join(get_args(Format))}.")
     if path.is_dir():
-        if wanted in ("auto", "convokit") and (path / "utterances.jsonl").is_file():
-            return "convokit"
-        raise unfit(path, "is a folder without utterances.jsonl")
+        if wanted in ("auto", "convokit") and (path / UTTERANCES).is_file():
+            return Recognised("convokit", "folder")
+        if wanted == "auto" and (path / STACK_EXCHANGE_FILES[0]).is_file():
+            return Recognised("layout", "folder", STACK_EXCHANGE_POSTS)
+        raise unfit(path, f"is a folder without {UTTERANCES}")
+    check_file(path, "corpus")
     if wanted == "convokit":
         raise unfit(path, "is one file, and a ConvoKit corpus is a folder or a zip of one")
-    if wanted == "table" or is_parquet(path):
-        if wanted == "dump":
-            raise unfit(path, "is a Parquet file and not a dump")
-        return "table"
+    found = content(path)
+    if found.advice:
+        raise refused(path, f"is {found.what}: {found.advice}")
+    if found.container in ("zip", "tar"):
+        return Recognised("archive", found.container)
+    if found.container in ("parquet", "arrow") and packing(path) != "none":
+        raise refused(path, f"is {found.what} that is packed once more: unpack it first")
+    if found.container in ("parquet", "arrow"):
+        return of_columns(path, found.container, schema_fields(path, found.container), wanted, columns or {})
+    if found.container == "xml":
+        return of_columns(path, "xml", xml_fields(path), wanted, columns or {})
+    return of_text(path, wanted, columns or {})
+
+
+def of_text(path: Path, wanted: Format, columns: Mapping[str, str]) -> Recognised:
+    """Return what a file of text is: JSON lines, a CSV file, or neither, which raises PipelineError."""
     first = [line for line in first_lines(path) if line.strip()]
-    found = next(filter(None, map(keys, first)), None)
-    if wanted == "dump":
-        return kind_of_dump(found or set()) or "submissions"
-    if found:
-        kind = kind_of_dump(found)
-        if kind:
-            return kind
-        if {"conversation_id", "root", "reply_to", "reply-to"} & found:
-            raise unfit(
-                path, "holds the lines of a ConvoKit corpus alone: give the folder, with them as utterances.jsonl"
-            )
-        raise unfit(path, f"holds JSON objects with the keys {', '.join(sorted(found)[:12])}, which no known dump has")
+    records = [found for found in map(keys, first) if found]
+    if records or wanted == "dump":
+        return of_records(path, records, wanted, columns)
     if not first:
         raise unfit(path, "is empty")
-    if first[0].lstrip()[:1] in (b"{", b"["):
-        raise unfit(path, "begins like JSON, but none of its first lines is a JSON object")
-    if delimiter(first[0]):
-        return "table"
+    start = first[0].lstrip()[:1]
+    if start == b"[":
+        raise refused(
+            path,
+            "begins a JSON array, and none of its first lines is a JSON object: write one object a line (JSON lines)",
+        )
+    if start == b"{":
+        raise refused(
+            path,
+            "begins like JSON, but none of its first lines is a JSON object: write one object a line (JSON lines)",
+        )
+    separator = delimiter(first[0])
+    if separator:
+        return of_columns(path, "csv", header_fields(first[0], separator), wanted, columns)
+    if wanted == "table":
+        return Recognised("table", "csv")
     raise unfit(path, "is neither JSON lines nor a Parquet or CSV file")
 
 
-def unfit(path: Path, what: str) -> PipelineError:
-    return PipelineError(
+def of_records(path: Path, records: list[set[str]], wanted: Format, columns: Mapping[str, str]) -> Recognised:
+    """Return what JSON lines with these keys are."""
+    every = set().union(*records)
+    if wanted == "table" or (wanted == "auto" and is_mapped(every, columns)):
+        return Recognised("table", "lines")
+    reddit = find_layout(records, REDDIT)
+    known = None if wanted == "dump" or reddit else find_layout(records)
+    if wanted == "dump" or reddit:
+        return Recognised("submissions" if reddit is None or reddit.has_roots else "comments", "lines")
+    if known:
+        return of_layout(path, "lines", known)
+    if {"conversation_id", "root", "reply_to", "reply-to"} & every:
+        raise unfit(path, f"holds the lines of a ConvoKit corpus alone: give the folder, with them as {UTTERANCES}")
+    raise refused(path, f"holds JSON objects with the keys {names(every)}, which no known layout has: {MAP_THEM}")
+
+
+def of_columns(
+    path: Path, container: Container, fields: set[str], wanted: Format, columns: Mapping[str, str]
+) -> Recognised:
+    """Return what a table with these columns is: our own or mapped, Reddit's, another known layout, or unknown."""
+    if wanted == "table" or is_mapped(fields, columns):
+        return Recognised("table", container)
+    reddit = find_layout([fields], REDDIT)
+    if reddit:
+        return Recognised("submissions" if reddit.has_roots else "comments", container)
+    if wanted == "dump":
+        raise unfit(path, f"is a {container.capitalize()} file and not a dump")
+    known = find_layout([fields])
+    if known:
+        return of_layout(path, container, known)
+    if container == "xml":
+        raise refused(path, f"is an XML file with the fields {names(fields)}, which no known layout has: {MAP_THEM}")
+    # `check_columns` names what it lacks.
+    return Recognised("table", container, certain=False)
+
+
+def of_layout(path: Path, container: Container, layout: Layout) -> Recognised:
+    if layout.refused:
+        raise refused(path, layout.refused, layout.companion)
+    return Recognised("layout", container, layout)
+
+
+MAP_THEM = (
+    "if each is one utterance, map them by the setting columns, such as {text: body}; or give the setting corpus (or"
+    " ADC_CORPUS) a ConvoKit corpus, a dump of Reddit or another known layout"
+)
+
+
+def is_mapped(fields: set[str], columns: Mapping[str, str]) -> bool:
+    """Return whether a record has all that a table needs, by our names or by those of the setting `columns`."""
+    wanted = {columns.get(name, name) for name in NEEDED} | set(columns.values())
+    return wanted <= fields
+
+
+def names(found: set[str]) -> str:
+    """Return the first twelve of some keys as text; nested ones are left to their parents."""
+    return ", ".join(sorted(name for name in found if "." not in name)[:12])
+
+
+class UnfitError(PipelineError):
+    """A file that can be opened and is no corpus; `reason` says what it is, as the end of a sentence.
+
+    A `companion` often lies beside a corpus, and is no reason to doubt it.
+    """
+
+    def __init__(self, sentence: str, reason: str = "", companion: bool = False) -> None:
+        super().__init__(sentence)
+        self.reason, self.companion = reason, companion
+
+
+def unfit(path: Path, what: str) -> UnfitError:
+    """Return the error for a path that is no corpus, where a look at it does not tell what to do."""
+    return UnfitError(
         f"{path} {what}: give the setting corpus (or ADC_CORPUS) a ConvoKit corpus, a dump of Reddit or a table, or"
-        " say what it is by the setting format."
+        " say what it is by the setting format.",
+        what,
     )
 
 
-def is_parquet(path: Path) -> bool:
+def refused(path: Path, what: str, companion: bool = False) -> UnfitError:
+    """Return the error for a path of a known kind; `what` names it and, behind a colon, what to do."""
+    return UnfitError(f"{path}, which the setting corpus names, {what}.", what.partition(":")[0], companion)
+
+
+def content(path: Path) -> Signature:
+    """Return the entry of `first_bytes` for a file's unpacked content."""
     with path.open("rb") as file:
-        return file.read(4) == PARQUET_MAGIC
+        return signature(next(blocks(file, path), b""))
+
+
+def is_parquet(path: Path) -> bool:
+    return content(path).container == "parquet"
 
 
 def first_lines(path: Path) -> Iterator[bytes]:
-    """The first lines of a file, unpacked; the last of a shorter file as it is, whole or not."""
+    """Yield the first lines of a file, unpacked; the last line of a shorter file as it is, complete or not."""
     rest = b""
     with path.open("rb") as file:
-        for block in islice(lines.blocks(file, path), 0, max(1, lines.LINE // lines.BLOCK)):
+        for block in islice(blocks(file, path), 0, max(1, lines.LINE // BLOCK)):
             *whole, rest = (rest + block).split(b"\n")
             yield from whole[:LINES_LOOKED_AT]
             if whole:
@@ -86,22 +211,61 @@ def first_lines(path: Path) -> Iterator[bytes]:
 
 
 def keys(line: bytes) -> set[str]:
-    """The keys of the JSON object in a line; none where there is no such object."""
+    """Return the keys of the JSON object in a line, and those of the objects in it, dotted; none if it is no object."""
     try:
         value = json.loads(line.decode(errors="replace"))
     except (ValueError, RecursionError):
         return set()
-    return set(value) if isinstance(value, dict) else set()
+    if not isinstance(value, dict):
+        return set()
+    nested = {f"{outer}.{inner}" for outer, found in value.items() if isinstance(found, dict) for inner in found}
+    return set(value) | nested
 
 
-def kind_of_dump(found: set[str]) -> Kind | None:
-    if {"link_id", "body"} & found and "id" in found:
-        return "comments"
-    return "submissions" if {"selftext", "title"} & found and "id" in found else None
+def known_fields(path: Path, container: Container) -> set[str]:
+    """Return the fields of a file's records as far as its beginning tells, dotted where nested."""
+    match container:
+        case "lines":
+            return set().union(*map(keys, first_lines(path)))
+        case "parquet" | "arrow":
+            return schema_fields(path, container)
+        case "xml":
+            return xml_fields(path)
+        case _:
+            first = next((line for line in first_lines(path) if line.strip()), b"")
+            return header_fields(first, delimiter(first) or ",")
+
+
+def schema_fields(path: Path, container: Container) -> set[str]:
+    """Return the columns of a Parquet or Arrow file, and those of the structures in it, dotted."""
+    import pyarrow as pa
+
+    from adc_pipeline.corpus.readers.arrow import read_schema
+
+    schema = read_schema(path, container)
+    nested = {
+        f"{field.name}.{inner.name}" for field in schema if pa.types.is_struct(field.type) for inner in field.type
+    }
+    return set(schema.names) | nested
+
+
+def xml_fields(path: Path) -> set[str]:
+    """Return the attributes of the first rows of an XML file."""
+    from adc_pipeline.corpus.readers.xml import first_records
+
+    return set().union(*first_records(path))
+
+
+def header_fields(header: bytes, separator: str) -> set[str]:
+    """Return the columns that the header of a CSV file names."""
+    try:
+        return set(next(csv.reader([header.decode("utf-8-sig").rstrip("\r")], delimiter=separator), []))
+    except (ValueError, csv.Error):
+        return set()
 
 
 def delimiter(header: bytes) -> str | None:
-    """What separates the columns of a CSV file, from its header; None where nothing does."""
+    """Return what separates the columns of a CSV file, from its header; None if nothing does."""
     try:
         text = header.decode("utf-8-sig")
     except ValueError:

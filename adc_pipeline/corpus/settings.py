@@ -17,34 +17,32 @@ class CorpusSettings:
         " folder of dumps, a Parquet or CSV file; or a ConvoKit name such as reddit-corpus-small. Several are"
         " separated by commas. Empty takes ADC_CORPUS, or sample.",
     )
-    format: Format = setting("auto", "What the corpus is: auto looks into it; convokit, dump and table override that.")
+    format: Format = setting("auto", "Format of the corpus; auto detects it from the content.")
     columns: dict[str, str] = field(
         default_factory=dict,
-        metadata={"description": "For a table: our column to the file's where they differ, such as {text: body}."},
+        metadata={"description": "Column mapping of a table: utterance field to column name, such as {text: body}."},
     )
-    sample_conversations: int = setting(0, "Conversations in the generated sample; 0 takes its own default.")
+    sample_conversations: int = setting(0, "Conversations in the generated sample; 0 is its own default.")
     sample_seed: int = setting(0, "Seed of the generated sample.")
 
 
 @dataclass(frozen=True)
 class UtteranceSettings:
-    """How a raw corpus is read, and how much of it may be left aside."""
+    """Settings of the asset `utterances`."""
 
     adopt_roots: bool = setting(
         True,
-        "Where a conversation starts in the middle and exactly one utterance has its"
-        " parent outside it, take that one as the root.",
+        "Where a conversation has no root and exactly one of its utterances has a parent outside it, use that one as"
+        " the root.",
     )
-    max_set_aside: float = setting(
-        0.05, "The largest share of utterances that may be set aside before the stage fails."
-    )
+    max_set_aside: float = setting(0.05, "Largest share of utterances that may be set aside; the stage fails above it.")
     decode_entities: bool = setting(
-        True, "Turn &lt; &gt; &quot; &#39; &amp; in texts and titles into < > \" ' &, once."
+        True, "Decode &lt; &gt; &quot; &#39; &amp; in texts and titles to < > \" ' &, once."
     )
     shards: int = setting(
         1,
-        "Parts in which the corpus is worked on, one after the other, each remembered when it is"
-        " done; 1 up to some 30 million utterances. The datasets are the same whatever the number.",
+        "Number of shards, processed one after the other and reused by a rerun; 1 is enough up to some 30 million"
+        " utterances. The datasets do not depend on it.",
     )
 
     def __post_init__(self) -> None:

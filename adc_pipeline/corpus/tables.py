@@ -1,9 +1,9 @@
-"""The tables that the stage `utterances` writes, as DuckDB views over one shard or over all of them.
+"""DuckDB views over the tables of the stage `utterances`, of one shard or of all shards.
 
-A shard's folder holds three files: `utterances-00000.parquet` (and on, one a part of the source), every
-row read, in the order of the source; `tree.parquet`, where each row that takes part stands; and
-`conversations.parquet`, one row a root. Text is written once, as it is read, and never moved again: the
-place in the tree, a few bytes a row, lies beside it. What is in no tree is in `set_aside.parquet`.
+A shard's folder holds `utterances-00000.parquet` and on, one file a part of the source, with every row read, in the
+order of the source; `tree.parquet`, one row an utterance that takes part; `conversations.parquet`, one row a root; and
+`set_aside.parquet` for the rest. Text is written once, when it is read, and never rewritten: the tree is a separate
+file with a few bytes a row.
 """
 
 from itertools import accumulate
@@ -31,9 +31,9 @@ FROM read_rows AS r JOIN tree AS t USING (position) LEFT JOIN conversations AS c
 
 
 def create_read_rows(connection: "DuckDBPyConnection", folder: Path) -> None:
-    """The view `read_rows`: every row read, with its `position`, its place in the source.
+    """Create the view `read_rows`: every row read, with its `position` in the source.
 
-    Where rows were not dealt out to several shards the position is not stored, since it is the row's number.
+    With a single shard, positions are not stored, since they are the row numbers.
     """
     files = parts(folder, READ)
     rows = connection.read_parquet(files, file_row_number=True)
@@ -46,20 +46,20 @@ def create_read_rows(connection: "DuckDBPyConnection", folder: Path) -> None:
 
 
 def first_positions(files: list[str]) -> list[int]:
-    """The position of each file's first row."""
+    """Return the position of each file's first row."""
     import pyarrow.parquet as pq
 
     return [0, *accumulate(pq.read_metadata(file).num_rows for file in files[:-1])]
 
 
 def create_tree(connection: "DuckDBPyConnection", folder: Path) -> None:
-    """The views `tree` (position, parent_position, depth) and `conversations`."""
+    """Create the views `tree` (position, parent_position, depth) and `conversations`."""
     connection.read_parquet(parts(folder, TREE)).create_view("tree")
     connection.read_parquet(parts(folder, CONVERSATIONS)).create_view("conversations")
 
 
 def create_utterances(connection: "DuckDBPyConnection", folder: Path) -> None:
-    """The view `utterances`: every utterance that takes part, with its place in its conversation.
+    """Create the view `utterances`: every utterance that takes part, with its place in its conversation.
 
     Columns: `id`, `conversation_id`, `reply_to`, `speaker`, `text`, `timestamp` (seconds), `score`,
     `position`, `title` (of a root), `source`, `stickied`, `score_hidden`, `distinguished`, `is_root`,

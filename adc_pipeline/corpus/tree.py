@@ -1,37 +1,33 @@
-"""Which rows of a shard take part, and where each stands in its conversation; why the others do not.
+"""Build the tree of each conversation in a shard, and give every other row the reason why it is set aside.
 
-An utterance takes part if it can be reached from its conversation's root by `reply_to` inside that
-conversation. Only ids and numbers are looked at, never the text. Ids are joined once; after that
-everything works on `position`, because integers join faster.
+An utterance takes part if it can be reached from its conversation's root by `reply_to` inside that conversation. This
+module reads ids and numbers only, never the text. Ids are joined once; all later joins use `position`, since integers
+join faster.
 
-What cannot take part goes to `set_aside.parquet` with one reason; `because_of` names the ancestor that an
-otherwise sound utterance was lost with.
+`set_aside.parquet` holds one row with one reason for each utterance that does not take part. `because_of` names the
+ancestor with the fault where the utterance itself has none.
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from adc_pipeline.core.engine import Engine, only_row
 from adc_pipeline.core.shards import Counts
 from adc_pipeline.corpus.tables import CONVERSATIONS, SET_ASIDE, TREE, create_read_rows
 
-if TYPE_CHECKING:
-    pass
-
 KEYS = """
 CREATE TABLE keys AS
-SELECT position, id, conversation_id, reply_to, timestamp, score FROM read_rows ANTI JOIN doubled USING (position)
+SELECT position, id, conversation_id, reply_to, timestamp, score FROM read_rows ANTI JOIN duplicates USING (position)
 WHERE id IS NOT NULL AND conversation_id IS NOT NULL
 """
 
-# A line from which nothing could be read arrives with every column null.
+# A line that could not be parsed has null in every column.
 UNREADABLE = """
 CREATE TABLE offenders AS
 SELECT position, CASE WHEN conversation_id IS NULL AND text = '' AND speaker = '' THEN 'malformed'
                       WHEN id IS NULL THEN 'no_id' ELSE 'no_conversation' END AS reason
-FROM read_rows ANTI JOIN doubled USING (position) WHERE id IS NULL OR conversation_id IS NULL
+FROM read_rows ANTI JOIN duplicates USING (position) WHERE id IS NULL OR conversation_id IS NULL
 UNION ALL
-SELECT position, 'duplicate_id' FROM doubled SEMI JOIN read_rows USING (position)
+SELECT position, 'duplicate_id' FROM duplicates SEMI JOIN read_rows USING (position)
 """
 
 LINK = """
@@ -66,14 +62,14 @@ SELECT position, CASE WHEN head THEN 'second_root' WHEN unscored THEN 'no_score'
 FROM (FROM linked WHERE head OR unscored OR orphan OR stray) AS unfit ANTI JOIN roots USING (position)
 """
 
-# Neither a root nor an offender, so each hangs from exactly one other.
+# Neither a root nor an offender: each has exactly one parent.
 CHILDREN = """
 CREATE TABLE children AS
 SELECT position, parent FROM linked ANTI JOIN roots USING (position)
 WHERE NOT (head OR unscored OR orphan OR stray)
 """
 
-REACH = """
+REACHED = """
 CREATE TABLE reached AS
 WITH RECURSIVE down AS (
     SELECT position, 0 AS depth FROM roots
@@ -83,14 +79,14 @@ WITH RECURSIVE down AS (
 SELECT * FROM down
 """
 
-# In the order of `linked`, which is the source's.
+# Keeps the order of `linked`, which is that of the source.
 PLACED = """
 CREATE TABLE placed AS
 SELECT position, parent, depth FROM linked LEFT JOIN reached USING (position)
 """
 
-# What neither a root nor an offender leads to hangs in a loop, or below one.
-LOST = """
+# Rows that neither a root nor an offender leads to are in a loop, or below one.
+SET_ASIDE_TABLE = """
 CREATE TABLE set_aside AS
 WITH RECURSIVE missing AS (
     SELECT position, parent FROM placed ANTI JOIN offenders USING (position) WHERE depth IS NULL
@@ -112,9 +108,9 @@ FROM placed WHERE depth IS NOT NULL
 
 CONVERSATION_ROWS = """
 SELECT roots.conversation_id, roots.position AS root_position, roots.id AS root_id,
-    coalesce(told.title, r.title) AS title, coalesce(told.source, r.source) AS source, roots.adopted
+    coalesce(listed.title, r.title) AS title, coalesce(listed.source, r.source) AS source, roots.adopted
 FROM roots JOIN (SELECT position, title, source FROM read_rows) AS r USING (position)
-LEFT JOIN titles AS told USING (conversation_id)
+LEFT JOIN titles AS listed USING (conversation_id)
 ORDER BY roots.position
 """
 
@@ -134,16 +130,15 @@ SELECT (SELECT count(*) FROM read_rows) AS read,
 """
 
 
-def write_tree(rows: Path, doubled: Path, titles: Path, out: Path, adopt_roots: bool, engine: Engine) -> Counts:
+def write_tree(rows: Path, duplicates: Path, titles: Path, out: Path, adopt_roots: bool, engine: Engine) -> Counts:
     """Write the tree of the shard `rows` into the folder `out`: three Parquet files, see `corpus.tables`.
 
-    `doubled` names the positions that stay behind because another row has their id, `titles` what ConvoKit
-    says of conversations. A parent that is in no row of this shard counts as missing. Returns the counts:
-    `read` = `taking_part` + `set_aside`.
+    `duplicates` is a file of positions whose id another row has; `titles` a file of ConvoKit's titles. A parent that
+    is not in this shard counts as missing. Return the counts: `read` = `taking_part` + `set_aside`.
     """
     with engine.connect(out / "spill") as connection:
         create_read_rows(connection, rows)
-        connection.read_parquet(str(doubled)).create_view("doubled")
+        connection.read_parquet(str(duplicates)).create_view("duplicates")
         connection.read_parquet(str(titles)).create_view("titles")
         engine.run(connection, "reading the ids", KEYS)
         connection.execute(UNREADABLE)
@@ -151,10 +146,10 @@ def write_tree(rows: Path, doubled: Path, titles: Path, out: Path, adopt_roots: 
         connection.execute(ROOTS, {"adopt_roots": adopt_roots})
         connection.execute(UNFIT)
         connection.execute(CHILDREN)
-        engine.run(connection, "going down from the roots", REACH)
-        engine.run(connection, "placing every reply", PLACED)
-        connection.execute(LOST)
+        engine.run(connection, "reaching replies from the roots", REACHED)
+        engine.run(connection, "computing depths", PLACED)
+        connection.execute(SET_ASIDE_TABLE)
         engine.write(connection, "writing the tree", TREE_ROWS, out / TREE)
         engine.write(connection, "writing the conversations", CONVERSATION_ROWS, out / CONVERSATIONS)
-        engine.write(connection, "writing what is set aside", SET_ASIDE_ROWS, out / SET_ASIDE)
+        engine.write(connection, "writing rows set aside", SET_ASIDE_ROWS, out / SET_ASIDE)
         return only_row(connection, COUNTS)

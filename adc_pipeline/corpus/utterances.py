@@ -1,8 +1,8 @@
-"""From a raw corpus to `utterances`: every row read, its place in its conversation, and why the rest has none.
+"""The stage `utterances`: read a raw corpus, place each row in its conversation, or set it aside with a reason.
 
-Three steps: the source is dealt out to shards (`corpus.deal`), rows that share an id are found among all of
-them, and each shard's rows are linked to a tree (`corpus.tree`). What a killed run has finished of these is
-taken over by the next.
+Three steps: write the rows of the source, partitioned into shards (`corpus.sharding`); find rows with the same id, in
+all shards; and build the tree of each shard (`corpus.tree`). A rerun reuses the steps and shards that an interrupted
+run finished.
 """
 
 from collections.abc import Mapping
@@ -10,37 +10,38 @@ from pathlib import Path
 
 from adc_pipeline.core.engine import Engine, counts_by
 from adc_pipeline.core.errors import PipelineError
-from adc_pipeline.core.shards import Counts, bring, map_shards, parts, shard_names, whole, work_folder
-from adc_pipeline.corpus.deal import TITLES, deal
+from adc_pipeline.core.shards import Counts, build_once, link_or_copy, map_shards, parts, shard_names, work_folder
 from adc_pipeline.corpus.settings import CorpusSettings, UtteranceSettings
+from adc_pipeline.corpus.sharding import TITLES, shard_rows
 from adc_pipeline.corpus.tables import READ, SET_ASIDE, create_read_rows
 from adc_pipeline.corpus.tree import write_tree
 
-# Which of several rows with one id stays must not depend on the order in which they were read.
-DOUBLED = """
+# Which of several rows with one id stays does not depend on the order in which they were read.
+DUPLICATES = """
 SELECT position FROM (
     SELECT position, row_number() OVER (
         PARTITION BY id ORDER BY conversation_id IS NULL, timestamp, score DESC, conversation_id, reply_to, speaker,
             text, position
     ) AS copy
-    FROM read_rows SEMI JOIN (SELECT id FROM read_rows GROUP BY id HAVING count(*) > 1) AS doubled USING (id)
+    FROM read_rows SEMI JOIN (SELECT id FROM read_rows GROUP BY id HAVING count(*) > 1) AS repeated USING (id)
 ) WHERE copy > 1 ORDER BY position
 """
 
-# A shard knows its own rows only: a parent that it calls missing may stand in another conversation elsewhere.
-ABROAD = """
-CREATE TABLE abroad AS
-SELECT aside.id FROM aside JOIN (SELECT DISTINCT id FROM read_rows SEMI JOIN (
-    SELECT reply_to AS id FROM aside WHERE reason = 'missing_parent' AND because_of IS NULL
-) AS wanted USING (id)) AS there ON there.id = aside.reply_to
-WHERE aside.reason = 'missing_parent' AND aside.because_of IS NULL
+# A shard sees its own rows only. A parent that is missing in one shard may be in another conversation of another shard.
+PARENT_IN_OTHER_SHARD = """
+CREATE TABLE parent_in_other_shard AS
+SELECT excluded.id FROM excluded JOIN (SELECT DISTINCT id FROM read_rows SEMI JOIN (
+    SELECT reply_to AS id FROM excluded WHERE reason = 'missing_parent' AND because_of IS NULL
+) AS wanted USING (id)) AS there ON there.id = excluded.reply_to
+WHERE excluded.reason = 'missing_parent' AND excluded.because_of IS NULL
 """
 
 SET_ASIDE_ROWS = """
 SELECT id, conversation_id, reply_to, position, CASE
-    WHEN reason = 'missing_parent' AND coalesce(because_of, id) IN (FROM abroad) THEN 'other_conversation'
-    ELSE reason END AS reason, because_of
-FROM aside ORDER BY position
+        WHEN reason = 'missing_parent' AND coalesce(because_of, id) IN (FROM parent_in_other_shard)
+            THEN 'other_conversation'
+        ELSE reason END AS reason, because_of
+FROM excluded ORDER BY position
 """
 
 
@@ -54,46 +55,46 @@ def write_utterances(
 ) -> Counts:
     """Read the raw corpus `corpus` and write the tables of `corpus.tables` into the folder `out`.
 
-    `corpus` is what `corpus.source.fetch` brought, or one ConvoKit folder, dump or table; `source` holds its
-    format and columns where they are not to be recognised. `work` keeps what is finished until all is. Returns
-    the counts: `read` = `taking_part` + `set_aside`, the latter also by reason. Raises PipelineError for a
-    corpus that is cut off or empty, and where more than `max_set_aside` is set aside.
+    `corpus` is a folder that `corpus.source.fetch` wrote, or one ConvoKit folder, dump or table; `source` overrides
+    the detected format and maps columns. `work` keeps finished steps for a rerun. Return the counts: `read` =
+    `taking_part` + `set_aside`, the latter also by reason. Raise PipelineError for a corpus that is truncated or
+    empty, and where a larger share than `max_set_aside` is set aside.
     """
     settings, engine, source = settings or UtteranceSettings(), engine or Engine(), source or CorpusSettings()
     out.mkdir(parents=True, exist_ok=True)
     names = shard_names(settings.shards)
     with work_folder(work, out) as finished:
-        rows = whole(finished / "rows", lambda folder: deal(corpus, folder, source, settings, engine))
-        doubled = finished / "doubled.parquet"
-        write_doubled(rows, doubled, engine)
+        rows = build_once(finished / "rows", lambda folder: shard_rows(corpus, folder, source, settings, engine))
+        duplicates = finished / "duplicates.parquet"
+        write_duplicates(rows, duplicates, engine)
 
         def make(name: str, folder: Path) -> Counts:
-            return write_tree(rows / name, doubled, rows / TITLES, folder, settings.adopt_roots, engine)
+            return write_tree(rows / name, duplicates, rows / TITLES, folder, settings.adopt_roots, engine)
 
         counts = map_shards(names, make, out, finished / "trees", engine.report)
         for name in names:
             for path in (rows / name).glob(READ):
-                bring(path, out / name / path.name)
+                link_or_copy(path, out / name / path.name)
     counts |= write_set_aside(out, engine)
     refuse_too_many_set_aside(counts, settings.max_set_aside)
     return counts
 
 
-def write_doubled(rows: Path, path: Path, engine: Engine) -> None:
-    """The positions of all rows but one of those that share an id, in whichever shards they lie."""
+def write_duplicates(rows: Path, path: Path, engine: Engine) -> None:
+    """Write the positions of rows whose id another row has, except the one row of each id that stays."""
     with engine.connect(path.with_suffix(".spill")) as connection:
         create_read_rows(connection, rows)
-        engine.write(connection, "looking for ids that occur twice", DOUBLED, path)
+        engine.write(connection, "finding duplicate ids", DUPLICATES, path)
 
 
 def write_set_aside(out: Path, engine: Engine) -> Counts:
-    """One `set_aside.parquet` out of the shards'; returns the counts by reason."""
+    """Merge the `set_aside.parquet` of all shards into one; return the counts by reason."""
     files = parts(out, SET_ASIDE)
     with engine.connect(out / "spill") as connection:
-        connection.execute("CREATE TABLE aside AS FROM read_parquet($files)", {"files": files})
+        connection.execute("CREATE TABLE excluded AS FROM read_parquet($files)", {"files": files})
         create_read_rows(connection, out)
-        connection.execute(ABROAD)
-        engine.write(connection, "writing what is set aside", SET_ASIDE_ROWS, out / SET_ASIDE)
+        connection.execute(PARENT_IN_OTHER_SHARD)
+        engine.write(connection, "writing rows set aside", SET_ASIDE_ROWS, out / SET_ASIDE)
         for file in files:
             Path(file).unlink()
         found = counts_by(

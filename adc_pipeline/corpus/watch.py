@@ -1,9 +1,8 @@
-"""Whether the corpus has changed: what the sensor asks at each tick, and what it remembers until the next.
+"""Detect a changed corpus, for the sensor that starts rebuilds: compare the corpus at each tick with the last one.
 
-Two looks at a corpus are compared by what differs cheaply (`corpus.source.observed`, and the versions that ConvoKit
-publishes), never by times of the clock, which may jump. A change counts once two looks in a row have seen the same,
-so that a dump that is still being copied starts nothing; and what was asked for once is not asked for again, even
-if that run failed, until the corpus changes again.
+The comparison uses file sizes and times, the recorded versions and the versions that ConvoKit publishes, never the
+clock, which may jump. A change counts once two ticks in a row have seen the same state, so that a dump that is still
+being copied starts nothing. Each change requests one run; if that run fails, only the next change requests another.
 """
 
 import hashlib
@@ -16,16 +15,16 @@ from adc_pipeline.core.artefacts import Store, read_making
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.corpus.download import published_versions
 from adc_pipeline.corpus.settings import CorpusSettings
-from adc_pipeline.corpus.source import check_source, names, observed
+from adc_pipeline.corpus.source import check_source, convokit_names, corpus_state
 
 
 @dataclass(frozen=True)
 class Watch:
-    """What is remembered between two looks; `handled` is what the last run that was asked for was to take in."""
+    """The sensor's cursor: the state at the last tick, and the state that the last requested run was to read."""
 
     last: str = ""
     handled: str = ""
-    # Of the runs asked for so far, so that a corpus that changes back is a change as well.
+    # Chained over all requested runs, so that a corpus that changes back requests a run, too.
     key: str = ""
     versions: dict[str, int | None] = field(default_factory=dict)
 
@@ -34,7 +33,7 @@ class Watch:
         try:
             return cls(**json.loads(cursor or "{}"))
         except (ValueError, TypeError):
-            # Of an earlier release: begin anew.
+            # Written by another release.
             return cls()
 
     def cursor(self) -> str:
@@ -42,46 +41,47 @@ class Watch:
 
 
 @dataclass(frozen=True)
-class Look:
-    """What a look has found: a reason to do nothing, or none, and what to remember."""
+class Tick:
+    """The result of one comparison: the new cursor, and the reason to request no run (empty: request one)."""
 
     watch: Watch
     skip: str = ""
 
 
-def look(watch: Watch, settings: CorpusSettings, store: Store) -> Look:
-    """Look at the corpus once more; a run is to be asked for, by the key in the new watch, where `skip` is empty.
+def check_for_change(watch: Watch, settings: CorpusSettings, store: Store) -> Tick:
+    """Compare the corpus with the last tick; where `skip` is empty, request a run with the key of the new cursor.
 
-    Never raises for a corpus that is missing or cannot be asked about: that is a reason to do nothing.
+    A corpus that is missing or cannot be read is a reason to request nothing, never an error.
     """
     try:
         check_source(settings, contents=False)
-        seen = observed(settings, store.home / "downloads")
+        state = corpus_state(settings, store.home / "downloads")
     except (PipelineError, OSError, TypeError) as error:
-        return Look(watch, str(error))
-    asked = published_versions(names(settings))
-    versions = {name: watch.versions.get(name) if version is None else version for name, version in asked.items()}
-    silent = [name for name, version in asked.items() if version is None]
-    seen |= {name: version for name, version in versions.items() if version is not None}
-    now = digest({"settings": asdict(settings), "seen": seen})
+        return Tick(watch, str(error))
+    published = published_versions(convokit_names(settings))
+    versions = {name: watch.versions.get(name) if version is None else version for name, version in published.items()}
+    unknown = [name for name, version in published.items() if version is None]
+    state |= {name: version for name, version in versions.items() if version is not None}
+    now = digest({"settings": asdict(settings), "seen": state})
     watch = replace(watch, versions=versions)
-    if now == watch.handled or is_taken_in(settings, seen, store):
-        unasked = f" ConvoKit did not say which version of {', '.join(silent)} it publishes." if silent else ""
-        return Look(replace(watch, last=now, handled=now), f"The corpus {settings.corpus} has not changed.{unasked}")
+    if now == watch.handled or is_current(settings, state, store):
+        note = f" ConvoKit did not say which version of {', '.join(unknown)} it publishes." if unknown else ""
+        return Tick(replace(watch, last=now, handled=now), f"The corpus {settings.corpus} has not changed.{note}")
     if now != watch.last:
-        return Look(
-            replace(watch, last=now), f"The corpus {settings.corpus} has changed: the next look tells if it is whole."
+        return Tick(
+            replace(watch, last=now),
+            f"The corpus {settings.corpus} has changed: the next tick checks whether it is still changing.",
         )
-    return Look(replace(watch, handled=now, key=digest([watch.key, now])))
+    return Tick(replace(watch, handled=now, key=digest([watch.key, now])))
 
 
-def is_taken_in(settings: CorpusSettings, seen: Mapping[str, Any], store: Store) -> bool:
-    """Whether the raw corpus in place was made of just this."""
+def is_current(settings: CorpusSettings, state: Mapping[str, Any], store: Store) -> bool:
+    """Return whether the current raw corpus was made from this state of the sources, by the same settings."""
     try:
         made = store.current("raw_corpus")
     except PipelineError:
         return False
-    return made.settings == json.loads(json.dumps(asdict(settings))) and read_making(made)["outside"] == dict(seen)
+    return made.settings == json.loads(json.dumps(asdict(settings))) and read_making(made)["outside"] == dict(state)
 
 
 def digest(value: Any) -> str:

@@ -9,7 +9,7 @@ from adc_pipeline.core.artefacts import Store
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.corpus.settings import CorpusSettings
 from adc_pipeline.corpus.source import SAMPLE
-from adc_pipeline.corpus.watch import Watch, look
+from adc_pipeline.corpus.watch import Watch, check_for_change
 from adc_pipeline.defs.automation import AutomationSettings, read_automation, read_run_config
 from adc_pipeline.defs.jobs import STUDY, WRITES, adc, datasets
 
@@ -34,7 +34,7 @@ def changed_corpus(context: dg.SensorEvaluationContext) -> dg.SensorResult:
     except (PipelineError, TypeError, AttributeError) as error:
         return dg.SensorResult(skip_reason=str(error), cursor=watch.cursor())
     corpus = replace(corpus, corpus=corpus.corpus or os.environ.get("ADC_CORPUS") or SAMPLE)
-    found = look(watch, corpus, store)
+    found = check_for_change(watch, corpus, store)
     if found.skip:
         return dg.SensorResult(skip_reason=found.skip, cursor=found.watch.cursor())
     request = dg.RunRequest(

@@ -17,15 +17,17 @@ from dataclasses import dataclass
 
 from adc_pipeline.core.artefacts import Artefact, Store
 from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.core.markdown import code, table
 from adc_pipeline.generation.registration import REGISTERED
 from adc_pipeline.lifecycle.settings import RetentionSettings
 from adc_pipeline.tracking.lineage import Records
 from adc_pipeline.tracking.runs import ASSET
+from adc_pipeline.walks.kinds import KINDS
 
 DAY = 86_400.0
-# A version that has, or had, one of these names is this pipeline's, even if its run is gone; `training/assets.py`
-# registers them.
-MODELS = ("adc-top-2", "adc-random-walk")
+# A version that has, or had, one of these names belongs to this pipeline, even if its run is gone.
+MODELS = {kind.registered for kind in KINDS.values()}
+EVALUATIONS = {kind.model: kind.evaluation for kind in KINDS.values()}
 
 Key = tuple[str, str]  # name and digest
 
@@ -49,7 +51,7 @@ def plan(store: Store, records: Records, settings: RetentionSettings, now: float
     Raises PipelineError while something is being made, and where it cannot be known what a registered model needs.
     """
     now = time.time() if now is None else now
-    if making := store.in_the_making():
+    if making := store.being_written():
         raise PipelineError(
             f"{', '.join(making)} in ADC_HOME = {store.home} is being made: run the job prune when that run has ended."
         )
@@ -62,7 +64,7 @@ def plan(store: Store, records: Records, settings: RetentionSettings, now: float
     for name in sorted({name for name, _ in versions}):
         own = sorted((key for key in versions if key[0] == name), key=lambda key: (-times[key], key))
         for place, key in enumerate(own):
-            if store.is_in_place(versions[key]):
+            if store.is_current(versions[key]):
                 reasons.setdefault(key, "is in place")
             elif place < settings.keep_versions:
                 reasons.setdefault(key, f"is among the newest {settings.keep_versions}")
@@ -109,14 +111,15 @@ def registered(records: Records, versions: Mapping[Key, Artefact]) -> dict[Key, 
         except PipelineError as error:
             if name in folders:
                 needed[folders[name]] = f"is registered as {name}"
-            elif {version.name, records.logged_as(version)} & set(MODELS) or ASSET in version.tags:
+            elif {version.name, records.logged_as(version)} & MODELS or ASSET in version.tags:
                 raise PipelineError(
                     f"Nothing was removed, since it is not known what {name} needs: {error} Or delete that version from"
                     " the registry."
                 ) from error
             continue
         model = trees[0]
-        trees += records.evaluations(model.asset.replace("_model", "_evaluation"), model)
+        if model.asset in EVALUATIONS:
+            trees += records.evaluations(EVALUATIONS[model.asset], model)
         for tree in trees:
             for node in tree.walk():
                 key = (node.asset, node.digest)
@@ -141,9 +144,9 @@ def by_registered_version(versions: Iterable[Artefact]) -> dict[str, Key]:
 
 
 def markdown(plan: Plan, gone: Iterable[Key]) -> str:
-    """A table of every version: removed, to go, or kept and why."""
+    """Return a table of all versions: removed, to be removed, or kept with the reason."""
     removed = set(gone)
-    said = {key: "removed" if key in removed else "to go" for key in sorted(plan.going)}
-    said |= {key: f"kept: {why}" for key, why in sorted(plan.kept.items())}
-    rows = [f"| {name} | `{digest}` | {plan.bytes[name, digest]:,} | {what} |" for (name, digest), what in said.items()]
-    return "\n".join(["| artefact | digest | bytes | |", "| --- | --- | ---: | --- |", *rows])
+    status = {key: "removed" if key in removed else "to go" for key in sorted(plan.going)}
+    status |= {key: f"kept: {reason}" for key, reason in sorted(plan.kept.items())}
+    rows = [(name, code(digest), f"{plan.bytes[name, digest]:,}", what) for (name, digest), what in status.items()]
+    return table(["artefact", "digest", "bytes", ""], rows, right=[2])

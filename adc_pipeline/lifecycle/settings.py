@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.core.settings import setting
 from adc_pipeline.evaluation.settings import check_draws
-from adc_pipeline.walks.coins import WalkKind
 
 # Whether more is better (1) or less (-1), for what every model is tested against its base in. Bits per byte of
 # rejected turns are not among them: some objectives are meant to raise those.
@@ -18,8 +17,6 @@ DIRECTIONS = {
     "verdict_calibration.brier": -1,
     "bits_per_byte.accepted": -1,
 }
-# What each dataset teaches.
-METRICS: dict[WalkKind, str] = {"top-2": "preference_accuracy", "random-walk": "steering"}
 
 
 @dataclass(frozen=True)
@@ -28,8 +25,8 @@ class PromotionSettings:
 
     metric: str = setting(
         "",
-        f"Figure that has to be better: one of {', '.join(DIRECTIONS)}. Empty takes"
-        " preference_accuracy for top-2 and steering for random-walk.",
+        f"Figure that has to be better: one of {', '.join(DIRECTIONS)}. Empty takes what"
+        " the dataset teaches: preference_accuracy for top-2, steering for random-walk.",
     )
     draws: int = setting(10_000, "Resamples of the conversations, and sign flips of the test.")
     draw_seed: int = setting(0, "Seed of the bootstrap and of the test.")

@@ -17,13 +17,13 @@ class RankingSettings:
     speakers: tuple[str, ...] = setting(("AutoModerator",), "Drop replies of these speakers.")
     stickied: bool = setting(True, "Drop stickied replies, whose score is not comparable.")
     score_hidden: bool = setting(True, "Drop replies whose score the source marks as hidden.")
-    distinguished: bool = setting(False, "Drop replies that speak officially, as a moderator or an administrator.")
+    distinguished: bool = setting(False, "Drop replies distinguished as those of a moderator or an administrator.")
     min_score: int | None = setting(None, "Drop replies with a lower score than this.")
     min_score_gap: int | None = setting(
-        None, "Drop the replies to an utterance, all of them, where the best leads the second by less."
+        None, "Drop all replies to an utterance where the best score leads the second by less than this."
     )
     order: Order = setting(
         "score",
-        "score ranks every sibling group by score; released ranks only the replies to the"
-        " root, by score, and takes deeper ones in the corpus' own order, as the public datasets do.",
+        "score ranks every sibling group by score; released ranks only the replies to the root and leaves deeper"
+        " replies in the order of the corpus, as the public datasets do.",
     )

@@ -25,13 +25,13 @@ import yaml
 
 from adc_pipeline.core.artefacts import AGAIN, Store
 from adc_pipeline.core.errors import PipelineError, first_line
-from adc_pipeline.study.cells import inputs_of, is_made
+from adc_pipeline.study.cells import INPUTS, inputs_of, is_made
 from adc_pipeline.study.grid import SEEDS, VARIANTS
 from adc_pipeline.training.settings import TrainingSettings
 
 # The assets that each job materializes; what else a configuration file sets is not for it.
 OPS = {
-    "study_inputs": ("raw_corpus", "utterances", "ranked_replies", "top_2", "random_walk", "base_model"),
+    "study_inputs": ("raw_corpus", *INPUTS),
     "study": ("study_cell",),
     "study_result": ("study_table",),
 }
@@ -146,7 +146,7 @@ def main() -> int:
         return 1
     try:
         # Here once, and not in the log of every cell.
-        inputs_of(store, VARIANTS["both.mle"])
+        inputs_of(store)
     except PipelineError as error:
         print(error, file=sys.stderr)
         return 1

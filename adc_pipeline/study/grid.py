@@ -11,8 +11,11 @@ from typing import Literal, get_args
 
 from adc_pipeline.training.arrangement import arrangement_facts
 from adc_pipeline.training.settings import Objective, TrainingSettings
+from adc_pipeline.walks.kinds import KINDS, RANDOM_WALK
 
-Source = Literal["top-2", "random-walk", "both"]
+BOTH = "both"
+# What a variant learns from: one dataset, or the two published ones together.
+SOURCES = (*KINDS, BOTH)
 
 SEEDS = ("0", "1", "2")
 # The settings that the grid decides.
@@ -27,7 +30,7 @@ CHANCE = "chance"
 class Variant:
     """What one model of the study learns from, and how; the seed apart."""
 
-    source: Source
+    source: str
     objective: Objective = "mle"
     markers: Literal["kept", "stripped"] = "kept"
     verdicts: Literal["true", "shuffled"] = "true"
@@ -44,9 +47,9 @@ class Variant:
         return Variant(self.source)
 
     @property
-    def evaluated_on(self) -> Literal["top_2", "random_walk"]:
-        """The dataset whose test walks it is asked about: its own; of both the one with more rejected turns."""
-        return "top_2" if self.source == "top-2" else "random_walk"
+    def evaluated_on(self) -> str:
+        """The kind whose test walks it is evaluated on: its own; for `both` the one with more rejected turns."""
+        return RANDOM_WALK.name if self.source == BOTH else self.source
 
     @property
     def markers_stand(self) -> str:
@@ -60,7 +63,7 @@ class Variant:
 
 def _variants() -> dict[str, Variant]:
     found = []
-    for source in get_args(Source):
+    for source in SOURCES:
         found += [Variant(source, objective) for objective in get_args(Objective)]
         found += [Variant(source, markers="stripped"), Variant(source, verdicts="shuffled")]
     return {variant.name: variant for variant in found}

@@ -6,6 +6,7 @@ needs MLflow's global active run (`models.py`). Creating the database on first u
 
 import json
 import os
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -13,9 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adc_pipeline.core.artefacts import Artefact, flattened
+from adc_pipeline.core.artefacts import Artefact
 from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.core.picture import png
 from adc_pipeline.core.processes import has_ended, this_process
+from adc_pipeline.core.settings import flattened
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -193,8 +196,14 @@ class Run:
         if context == "output":
             self.client.set_tag(self.id, DIGEST, artefact.digest)
 
-    def figure(self, figure: "Figure", name: str) -> None:
-        self.client.log_figure(self.id, figure, f"{name}.png")
+    def figure(self, figure: "Figure", name: str) -> bytes:
+        """Log a figure as a PNG and return it; rendering takes a second or so, so it is done once."""
+        image = png(figure)
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / f"{name}.png"
+            file.write_bytes(image)
+            self.client.log_artifact(self.id, str(file))
+        return image
 
     def files(self, folder: Path) -> None:
         self.client.log_artifacts(self.id, str(folder))

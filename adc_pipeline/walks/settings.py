@@ -11,7 +11,7 @@ from adc_pipeline.walks.splits import DEFAULT_SHARES
 
 @dataclass(frozen=True)
 class WalkSettings:
-    """Settings of the assets `top_2` and `random_walk`."""
+    """Settings of a dataset of walks."""
 
     seed: int = setting(0, "Seed of the coins.")
     walks_per_conversation: int = setting(1, "Walks drawn from each conversation, with numbers from 0.")

@@ -50,6 +50,7 @@ def test_every_asset_but_the_studys_goes_stale_and_overdue() -> None:
         assert (spec.automation_condition is not None) == (ours and spec.key != dg.AssetKey("raw_corpus"))
 
 
+@pytest.mark.slow
 def test_what_is_stale_is_not_made_by_other_settings_than_the_schedules(home: Path) -> None:
     """Dagster gives such runs no configuration, so that there are none where one is set."""
     (home / "automation.yaml").write_text("run_config: run.yaml\n")
@@ -141,6 +142,7 @@ def test_the_queue_takes_one_writer_and_one_training_at_a_time() -> None:
         assert defs.resolve_job_def(job).tags["adc/writes"] == "places"
 
 
+@pytest.mark.slow
 def test_a_run_whose_process_was_killed_is_found_out(home: Path) -> None:
     """Through Dagster: a run of its own process sets the tag, is killed, and the launcher says so."""
     (home / "dagster").mkdir()

@@ -12,8 +12,8 @@ from adc_pipeline.core.artefacts import Artefact, Store
 from adc_pipeline.corpus import download
 from adc_pipeline.corpus import watch as watching
 from adc_pipeline.corpus.settings import CorpusSettings
-from adc_pipeline.corpus.source import observed
-from adc_pipeline.corpus.watch import Watch, look
+from adc_pipeline.corpus.source import corpus_state
+from adc_pipeline.corpus.watch import Watch, check_for_change
 
 LINE = '{"id": "r", "body": "yes", "link_id": "t3_r", "parent_id": "t3_r", "created_utc": 1}\n'
 
@@ -27,7 +27,7 @@ class Watcher:
     def looks(self, number: int = 4) -> list[str]:
         keys = []
         for _ in range(number):
-            found = look(Watch.from_cursor(self.cursor), self.settings, self.store)
+            found = check_for_change(Watch.from_cursor(self.cursor), self.settings, self.store)
             self.cursor, self.said = found.watch.cursor(), found.skip
             if not found.skip:
                 keys.append(found.watch.key)
@@ -89,7 +89,7 @@ def test_a_dump_that_still_grows_asks_for_nothing_yet(watcher: Watcher, dumps: P
     for length in range(2, 6):
         (dumps / "RC_2018-09.jsonl").write_text(LINE * length)
         assert watcher.looks(1) == []
-        assert "the next look" in watcher.said
+        assert "the next tick" in watcher.said
     assert len(watcher.looks()) == 1
 
 
@@ -105,7 +105,7 @@ def test_what_was_taken_in_already_asks_for_nothing(dumps: Path, tmp_path: Path)
     settings = CorpusSettings(str(dumps))
     watcher = Watcher(settings, tmp_path / "home")
     with watcher.store.aside("raw_corpus") as folder:
-        seen = observed(settings, tmp_path / "home" / "downloads")
+        seen = corpus_state(settings, tmp_path / "home" / "downloads")
         (folder / "making.json").write_text(json.dumps({"run": "1", "address": "", "outside": seen}))
         watcher.store.put(folder, Artefact("raw_corpus", folder, "d", settings=json.loads(json.dumps(vars(settings)))))
     assert watcher.looks() == []
@@ -147,5 +147,5 @@ def test_a_cursor_of_another_release_begins_anew() -> None:
 
 def test_a_corpus_in_convokits_format_is_watched_by_what_is_read_of_it(dumps: Path, tmp_path: Path) -> None:
     shutil.copy(dumps / "RC_2018-09.jsonl", dumps / "utterances.jsonl")
-    seen = observed(CorpusSettings(str(dumps)), tmp_path)
+    seen = corpus_state(CorpusSettings(str(dumps)), tmp_path)
     assert [Path(path).name for path in seen] == ["utterances.jsonl"]

@@ -66,8 +66,7 @@ def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]
             "ModelURLS": {},
         }
         (served / "config.json").write_text(json.dumps(config))
-        ask = convokit.util.requests.get
-        monkeypatch.setattr(convokit.util.requests, "get", lambda _, **how: ask(f"{address}/config.json", **how))
+        monkeypatch.setattr(download, "CONFIGURATION", f"{address}/config.json")
         monkeypatch.setattr(convokit.util, "get_subreddit_info", lambda _: f"{address}/subreddit.corpus.zip")
         monkeypatch.setenv("HOME", str(tmp_path))
         yield requested
@@ -140,7 +139,7 @@ def test_a_newer_version_is_fetched_beside_the_one_that_is_here(asked: list[str]
     newer = download.download(name, downloads)
     assert (newer / "utterances.jsonl").read_text() == LINES * 2
     assert (first / "utterances.jsonl").read_text() == LINES, "what was made of it still links there"
-    assert download.held_version(name, downloads) == 2
+    assert download.downloaded_version(name, downloads) == 2
     (served / "config.json").write_text("not JSON: as without a network")
     assert download.download(name, downloads) == newer
 
@@ -150,9 +149,9 @@ def test_a_download_from_before_versions_were_noted_is_taken_for_what_is_publish
 ) -> None:
     folder = download.download("tiny-corpus", tmp_path / "downloads")
     (folder / ".version").unlink()
-    assert download.held_version("tiny-corpus", tmp_path / "downloads") is None
+    assert download.downloaded_version("tiny-corpus", tmp_path / "downloads") is None
     assert download.download("tiny-corpus", tmp_path / "downloads") == folder
-    assert download.held_version("tiny-corpus", tmp_path / "downloads") == 1
+    assert download.downloaded_version("tiny-corpus", tmp_path / "downloads") == 1
     assert len([path for path in asked if path.endswith(".zip")]) == 1
 
 

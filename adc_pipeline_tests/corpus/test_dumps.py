@@ -1,7 +1,10 @@
 """Reddit's dumps become the same rows as ConvoKit's corpora, and nothing in them stops the reading."""
 
+import bz2
 import gzip
 import json
+import lzma
+import struct
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +15,7 @@ import pytest
 import zstandard
 
 from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.corpus import packings
 from adc_pipeline.corpus.readers import dumps, lines
 from adc_pipeline.corpus.readers.rows import COLUMNS, MACROS
 
@@ -36,6 +40,33 @@ def long_window(content: bytes) -> bytes:
     return packer.compress(content) + packer.flush()
 
 
+def xz(content: bytes) -> bytes:
+    # The default would need a dictionary of 8 MB.
+    return lzma.compress(content, preset=0)
+
+
+def lzma_alone(content: bytes) -> bytes:
+    """As xz packed before its format of today."""
+    return lzma.compress(content, format=lzma.FORMAT_ALONE)
+
+
+def zst_blocks(content: bytes, rows: int = 100) -> bytes:
+    """As Arctic Shift publishes its dumps: blocks of rows, each packed alone."""
+    packed, lines = b"", content.split(b"\n")
+    lines = lines if lines[-1] else lines[:-1]
+    for start in range(0, len(lines), rows):
+        places, data = b"", b""
+        for row in lines[start : start + rows]:
+            places += struct.pack("<II", len(data), len(row))
+            data += row
+        block = zstandard.compress(struct.pack("<I", len(places) // 8) + places + data)
+        packed += struct.pack("<I", len(block)) + block
+    return packed
+
+
+PACKINGS = [bytes, gzip.compress, long_window, bz2.compress, xz, zst_blocks]
+
+
 def read(path: Path, unpack: bool = False) -> list[dict[str, Any]]:
     found: list[tuple[Any, ...]] = []
     with duckdb.connect() as connection:
@@ -49,7 +80,9 @@ def read(path: Path, unpack: bool = False) -> list[dict[str, Any]]:
     return [dict(zip(COLUMNS, row, strict=True)) for row in found]
 
 
-@pytest.mark.parametrize("pack", [bytes, gzip.compress, long_window, zstandard.compress])
+@pytest.mark.parametrize(
+    "pack", [bytes, gzip.compress, long_window, zstandard.compress, bz2.compress, lzma.compress, lzma_alone, zst_blocks]
+)
 def test_submissions_and_comments_are_rows_of_one_shape(tmp_path: Path, pack: Callable[[bytes], bytes]) -> None:
     path = tmp_path / "dump"
     path.write_bytes(pack(line(SUBMISSION) + line(COMMENT)))
@@ -101,6 +134,7 @@ def test_every_line_that_cannot_be_read_is_a_row_of_nulls(tmp_path: Path, unpack
     assert all(value is None for row in rows[1:-1] for value in row.values())
 
 
+@pytest.mark.slow
 def test_a_line_too_long_for_duckdb_is_replaced_and_counted(tmp_path: Path) -> None:
     path = tmp_path / "RC"
     long = line(COMMENT | {"body": "x" * (40 << 20)})
@@ -113,6 +147,7 @@ def test_a_line_too_long_for_duckdb_is_replaced_and_counted(tmp_path: Path) -> N
     assert [row["id"] for row in read(path)] == [None, "p1", None]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [lines.LINE - 1, lines.LINE])
 def test_a_line_of_the_greatest_length_is_read_wherever_it_lies(tmp_path: Path, size: int) -> None:
     path = tmp_path / "RC"
@@ -124,7 +159,7 @@ def test_a_line_of_the_greatest_length_is_read_wherever_it_lies(tmp_path: Path, 
 
 
 @pytest.mark.parametrize("cut", [1, 9, 200])
-@pytest.mark.parametrize("pack", [bytes, gzip.compress, long_window])
+@pytest.mark.parametrize("pack", PACKINGS)
 def test_a_dump_cut_off_in_the_middle_is_refused(tmp_path: Path, pack: Callable[[bytes], bytes], cut: int) -> None:
     path = tmp_path / "dump"
     content = b"".join(line(COMMENT | {"id": f"c{number}"}) for number in range(400)).rstrip()
@@ -135,7 +170,7 @@ def test_a_dump_cut_off_in_the_middle_is_refused(tmp_path: Path, pack: Callable[
         read(path, unpack=True)
 
 
-@pytest.mark.parametrize("pack", [gzip.compress, zstandard.compress])
+@pytest.mark.parametrize("pack", [gzip.compress, zstandard.compress, bz2.compress, lzma.compress])
 def test_a_damaged_dump_is_refused(tmp_path: Path, pack: Callable[[bytes], bytes]) -> None:
     path = tmp_path / "dump"
     packed = pack(b"".join(line(COMMENT | {"id": f"c{number}"}) for number in range(400)))
@@ -147,7 +182,7 @@ def test_a_damaged_dump_is_refused(tmp_path: Path, pack: Callable[[bytes], bytes
         read(path)
 
 
-@pytest.mark.parametrize("pack", [gzip.compress, zstandard.compress])
+@pytest.mark.parametrize("pack", [gzip.compress, zstandard.compress, bz2.compress, lzma.compress])
 def test_packed_pieces_one_behind_the_other_are_one_dump(tmp_path: Path, pack: Callable[[bytes], bytes]) -> None:
     path = tmp_path / "dump"
     half = len(line(COMMENT)) // 2
@@ -161,11 +196,12 @@ def test_packed_pieces_one_behind_the_other_are_one_dump(tmp_path: Path, pack: C
 @pytest.fixture
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> int:
     monkeypatch.setattr(lines, "CHUNK", 1 << 20)
-    monkeypatch.setattr(lines, "BLOCK", 1 << 16)
+    monkeypatch.setattr(packings, "BLOCK", 1 << 16)
     return (1 << 20) + (1 << 16)
 
 
-@pytest.mark.parametrize("pack", [bytes, gzip.compress, long_window])
+@pytest.mark.slow
+@pytest.mark.parametrize("pack", PACKINGS)
 def test_neither_memory_nor_disk_grow_with_the_file(
     tmp_path: Path, small_chunks: int, pack: Callable[[bytes], bytes]
 ) -> None:

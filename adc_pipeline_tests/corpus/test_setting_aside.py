@@ -262,6 +262,7 @@ def test_blank_lines_are_no_rows_and_take_no_position(tmp_path: Path) -> None:
     assert ids == ["r", "a", "b", "x"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shards", [1, 3])
 def test_a_line_longer_than_duckdb_reads_is_set_aside_and_those_around_it_are_whole(
     shards: int, tmp_path: Path
@@ -357,6 +358,7 @@ def corpora_with_copies(draw: st.DrawFn) -> Corpus:
     return corpus
 
 
+@pytest.mark.slow
 @given(corpora_with_copies())
 @hypothesis_settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
 def test_nothing_depends_on_the_number_of_shards(corpus: Corpus) -> None:

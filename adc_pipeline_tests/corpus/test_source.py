@@ -9,16 +9,10 @@ from pathlib import Path
 import pytest
 
 from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.corpus.parts import read_record
+from adc_pipeline.corpus.recorded_files import check_unchanged, record_files
 from adc_pipeline.corpus.settings import CorpusSettings, UtteranceSettings
-from adc_pipeline.corpus.source import (
-    check_source,
-    check_unchanged,
-    fetch,
-    is_path,
-    names,
-    record_files,
-    sources,
-)
+from adc_pipeline.corpus.source import check_source, convokit_names, fetch, is_path, sources
 from adc_pipeline.corpus.utterances import write_utterances
 
 LINES: list[dict[str, object]] = [
@@ -80,7 +74,7 @@ def test_a_linked_file_is_read_again_only_if_size_or_time_differ(tmp_path: Path)
 
 def test_a_list_longer_than_any_file_name_is_a_list() -> None:
     many = [f"subreddit-{number:03}" for number in range(30)]
-    assert names(CorpusSettings(",".join(many))) == many
+    assert convokit_names(CorpusSettings(",".join(many))) == many
     check_source(CorpusSettings(",".join([*many, "x" * 300])))
     assert is_path("~nobody-of-this-name/corpus")
     with pytest.raises(PipelineError, match="does not exist"):
@@ -108,7 +102,7 @@ def test_a_zip_that_would_leave_its_folder_is_refused(corpus: Path, tmp_path: Pa
 def test_a_zip_cut_off_is_refused(corpus: Path, tmp_path: Path) -> None:
     archive = zipped(corpus, tmp_path / "corpus.zip")
     archive.write_bytes(archive.read_bytes()[:-40])
-    with pytest.raises(PipelineError, match="not a whole zip"):
+    with pytest.raises(PipelineError, match="damaged or incomplete"):
         check_source(CorpusSettings(str(archive)))
 
 
@@ -138,7 +132,11 @@ def test_a_folder_of_dumps_is_one_part_a_file_with_submissions_before_comments(d
     parts = sorted((tmp_path / "out").iterdir())
     assert [part.name for part in parts] == ["00", "01", "02", "03"]
     assert [part.resolve().name for part in parts] == ["RS_2018-10", "z.ndjson", "a.jsonl", "table.csv"]
-    assert said == [f"In {dumped}, no part of the corpus: README.txt"]
+    assert said == [
+        "Left out: dumped/.hidden.zst is hidden",
+        "Left out: dumped/README.txt is neither JSON lines nor a Parquet or CSV file",
+    ]
+    assert [line.split(" ")[2] for line in said] == list(read_record(tmp_path / "out")["left_out"])
 
 
 def test_several_sources_are_parts_in_the_order_given(corpus: Path, dumped: Path, tmp_path: Path) -> None:
@@ -166,7 +164,7 @@ def test_more_parts_than_a_hundred_stay_in_order(tmp_path: Path) -> None:
     folder = tmp_path / "many"
     folder.mkdir()
     for number in range(101):
-        dump(folder / f"{number:03}.jsonl", title="post")
+        dump(folder / f"{number:03}.jsonl", title="post", selftext="")
     fetch(CorpusSettings(str(folder)), {}, tmp_path / "out")
     parts = sorted((tmp_path / "out").iterdir())
     assert [part.resolve().stem for part in parts] == [f"{number:03}" for number in range(101)]

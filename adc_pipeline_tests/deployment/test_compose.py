@@ -1,4 +1,4 @@
-"""The compose file is valid by the compose specification, and keeps what docs/deployment.md promises.
+"""The compose file is valid by the compose specification, and keeps what docs/how-to/deploy.md promises.
 
 That the deployment runs is shown by `deploy/proof`, which needs a container engine; here the files are read. 2 s.
 """
@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 import yaml
 from compose_spec import PyCompose
-from mlflow.server.security_utils import should_block_cors_request
 
 from deploy.proof import compose
 from deploy.proof.__main__ import COPY, LOAD, PUBLISHED, SETTINGS
@@ -103,6 +102,7 @@ def test_ports_are_published_on_the_loopback_interface_unless_asked_otherwise() 
     assert ports(ADC_BIND="0.0.0.0", MLFLOW_PORT="5001") == ["0.0.0.0:3000:3000", "0.0.0.0:5001:5000"]
 
 
+@pytest.mark.slow
 def test_mlflow_answers_its_own_pages_where_they_are_published_and_no_others() -> None:
     def origins(**variables: str) -> list[str]:
         spec = project(**variables)["services"]
@@ -111,6 +111,9 @@ def test_mlflow_answers_its_own_pages_where_they_are_published_and_no_others() -
 
     assert origins() == ["http://127.0.0.1:5000"]
     assert origins(MLFLOW_PORT="5001") == ["http://127.0.0.1:5001"]
+    # Imports the whole server, 5 s.
+    from mlflow.server.security_utils import should_block_cors_request
+
     published = f"https://{PUBLISHED}"
     assert should_block_cors_request(published, "POST", origins())
     assert not should_block_cors_request(published, "POST", origins(**SETTINGS))

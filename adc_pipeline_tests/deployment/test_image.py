@@ -166,6 +166,7 @@ def started_run(instance: DagsterInstance, port: int) -> DagsterRun:
     return instance.add_run(run)
 
 
+@pytest.mark.slow
 def test_a_run_that_its_server_does_not_know_is_gone_and_a_silent_server_is_asked_again(
     server: tuple[subprocess.Popen[bytes], int],
 ) -> None:

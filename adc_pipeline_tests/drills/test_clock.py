@@ -10,6 +10,8 @@ import pytest
 
 from adc_pipeline_tests.drills.clock import DAY, Clock
 
+pytestmark = pytest.mark.slow
+
 # A run of MLflow in whose middle the clock is put a day back or forward; prints how long MLflow says that it was.
 JUMP = """
 import sys

@@ -119,6 +119,7 @@ def test_what_the_user_says_of_a_reply_stands_in_the_conversation(
     assert [len(conversation.turns) for conversation in seen] == [0, 1, 3, 4]
 
 
+@pytest.mark.slow
 def test_a_conversation_at_a_terminal(small_model: Path) -> None:
     """Rejecting, accepting, answering; the end of the input ends it politely."""
     script = [

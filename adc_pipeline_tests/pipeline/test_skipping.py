@@ -11,12 +11,13 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from adc_pipeline.core import code_version as versions
 from adc_pipeline.core.artefacts import Store, folder_digest
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.corpus.sample import write_sample
 from adc_pipeline.definitions import defs
 from adc_pipeline.tracking.runs import Tracking
+
+pytestmark = pytest.mark.slow
 
 DATASETS = ("raw_corpus", "utterances", "ranked_replies", "top_2", "random_walk")
 
@@ -84,8 +85,8 @@ def test_nothing_new_makes_nothing_and_says_so(home: Path, corpus: Path, capfd: 
     capfd.readouterr()
     assert run_datasets(corpus) == only()
     said = capfd.readouterr().err
-    assert "Nothing new: all 5 assets of this run are unchanged." in said
-    assert said.count("is unchanged: inputs, settings and code are those of") == 5
+    assert "Nothing new: all 5 assets of this run are up to date." in said
+    assert said.count("is up to date: inputs, settings and code are those of") == 5
     assert {path: path.lstat().st_mtime_ns for path in home.glob("store/*/*/**/*")} == before
     assert len(mlflow_runs(home)) == 5
 
@@ -135,43 +136,6 @@ def test_what_mlflow_does_not_know_is_made_again(home: Path, corpus: Path) -> No
     (run,) = client.search_runs([tracking.experiment(client)], "tags.`adc.asset` = 'ranked_replies'")
     client.delete_run(run.info.run_id)
     assert run_datasets(corpus) == only("ranked_replies")
-
-
-def test_a_version_of_the_code_is_that_of_what_the_stage_uses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    package = shutil.copytree(versions.PACKAGE, tmp_path / versions.PACKAGE.name)
-    around = {package / path.relative_to(versions.PACKAGE) for path in versions.AROUND}
-    monkeypatch.setattr(versions, "PACKAGE", package)
-    monkeypatch.setattr(versions, "AROUND", around)
-
-    def now() -> dict[str, str]:
-        versions.code_version.cache_clear()
-        versions.imported.cache_clear()
-        return {
-            stage: versions.code_version(stage) for stage in ("corpus", "ranking", "walks", "training", "evaluation")
-        }
-
-    before = now()
-
-    def changed(file: str) -> set[str]:
-        path = package / file
-        text = path.read_text()
-        path.write_text(f"{text}\n# changed\n")
-        after = now()
-        path.write_text(text)
-        return {stage for stage, version in after.items() if version != before[stage]}
-
-    try:
-        assert now() == before
-        assert changed("ranking/assets.py") == {"ranking"}
-        assert changed("ranking/ranked_replies.py") == {"ranking", "walks", "evaluation"}
-        # A registered model is served by this code, which training imports inside a function.
-        assert changed("generation/serving.py") == {"training", "evaluation"}
-        assert changed("evaluation/report.html") == {"evaluation"}
-        assert changed("errors.py") == set(before)
-        assert changed("resources.py") == set()
-    finally:
-        versions.code_version.cache_clear()
-        versions.imported.cache_clear()
 
 
 @pytest.mark.parametrize("moment", ["before it is in place", "before its run has ended"])

@@ -1,4 +1,4 @@
-"""The champion changes only for a version that is better, on the same cases, beyond the interval."""
+"""The champion changes only for a version whose whole interval is better, on the same cases."""
 
 from pathlib import Path
 
@@ -9,8 +9,10 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.evaluation.formatting import number
 from adc_pipeline.lifecycle.decision import Decision, Evaluated, decide
-from adc_pipeline.lifecycle.settings import DIRECTIONS, METRICS, PromotionSettings
+from adc_pipeline.lifecycle.settings import DIRECTIONS, PromotionSettings
+from adc_pipeline.walks.kinds import KINDS
 from adc_pipeline_tests.promotion.evaluations import DRAWS, answers, write_evaluation
 
 ACCURACY = PromotionSettings("preference_accuracy", DRAWS)
@@ -20,7 +22,7 @@ CONTEXT = 1024
 def against(
     folder: Path, new: dict[str, float], old: dict[str, float] | None, settings: PromotionSettings = ACCURACY
 ) -> Decision:
-    """The decision about version 2 with these answers, where version 1 with those is champion."""
+    """Decide on version 2 with the answers `new`; version 1 with the answers `old` is champion."""
     ours = write_evaluation(folder / "new", new, metric=settings.metric)
     champion = None
     if old is not None:
@@ -37,7 +39,7 @@ def test_better_is_better_beyond_the_interval(tmp_path: Path, new: float, promot
         assert decision.figures()["difference"] == pytest.approx(new - 0.5)
         assert decision.against == ("version 1" if old else "the base model")
         assert ("becomes champion" in decision.reason) == promoted
-        assert f"{new - 0.5:+.4f} (95 % interval" in decision.reason
+        assert f"is {number(new - 0.5, sign=True)} (95 % interval" in decision.reason
 
 
 @pytest.mark.parametrize("metric", [name for name, direction in DIRECTIONS.items() if direction < 0])
@@ -50,6 +52,7 @@ def test_less_is_better_where_it_is(tmp_path: Path, metric: str) -> None:
 cases = st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=2, max_size=20)
 
 
+@pytest.mark.slow
 @hypothesis_settings(deadline=None, max_examples=40)
 @given(cases)
 def test_by_an_obvious_bootstrap(tmp_path_factory: pytest.TempPathFactory, pairs: list[tuple[float, float]]) -> None:
@@ -88,13 +91,13 @@ def test_other_cases_cannot_be_compared(tmp_path: Path) -> None:
     ("different", "metric", "context", "sentence"),
     [
         ({"test_split": "another"}, "bits_per_byte.accepted", CONTEXT, "other test splits"),
-        ({"markers": "before"}, "bits_per_byte.accepted", CONTEXT, "told a verdict before its turn"),
+        ({"markers": "before"}, "bits_per_byte.accepted", CONTEXT, "reads a verdict before its turn"),
         ({}, "preference_accuracy", 512, "`max_context_tokens` 512 and 1024"),
         (
             {"metric": "bits_per_byte", "left_out": {"steering": "it saw no rejected turn"}},
             "steering",
             CONTEXT,
-            "the evaluation of version 2 leaves it out, since it saw no rejected turn",
+            "the evaluation of version 2 excludes it, because it saw no rejected turn",
         ),
     ],
 )
@@ -150,6 +153,6 @@ def test_the_champion_is_not_compared_with_itself(tmp_path: Path) -> None:
 
 
 def test_the_metric_is_one_that_can_be_paired() -> None:
-    assert set(METRICS.values()) <= set(DIRECTIONS)
+    assert {kind.promoted_by for kind in KINDS.values()} <= set(DIRECTIONS)
     with pytest.raises(PipelineError, match=r"`metric` of the promotion is 'perplexity'; use one of"):
         PromotionSettings("perplexity")

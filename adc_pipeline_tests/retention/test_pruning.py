@@ -13,14 +13,14 @@ from hypothesis import strategies as st
 
 from adc_pipeline.core.artefacts import Artefact, Store, folder_digest
 from adc_pipeline.core.errors import PipelineError
-from adc_pipeline.defs.pruning import prune as prune_job
+from adc_pipeline.defs.lifecycle import prune as prune_job
 from adc_pipeline.defs.workspace import Workspace
 from adc_pipeline.lifecycle.pruning import DAY, Plan, plan, prune
 from adc_pipeline.lifecycle.settings import RetentionSettings
 from adc_pipeline.tracking.lineage import Records
-from adc_pipeline_tests.tracking.history import Chain, History, chain, empty_database, evaluated, history, new_history
+from adc_pipeline_tests.tracking.history import Chain, History, chain, evaluated, history, new_history
 
-__all__ = ["empty_database", "history"]
+__all__ = ["history"]
 
 NOTHING_YOUNG = RetentionSettings(keep_versions=1, keep_days=0, delete=True)
 
@@ -41,6 +41,7 @@ def left(history: History) -> set[tuple[str, str]]:
     return {(made.name, made.digest) for made in history.store.versions()}
 
 
+@pytest.mark.slow
 def test_what_a_registered_model_needs_is_never_touched(history: History) -> None:
     weeks = [chain(history, what) for what in "abcd"]
     history.register(weeks[0].model)
@@ -56,6 +57,7 @@ def test_what_a_registered_model_needs_is_never_touched(history: History) -> Non
     assert keys(weeks[3]) <= left(history)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lost", ["model", "dataset"])
 def test_a_lineage_that_mlflow_lost_is_followed_on_disk(history: History, lost: str) -> None:
     weeks = [chain(history, what) for what in "abc"]
@@ -66,6 +68,7 @@ def test_a_lineage_that_mlflow_lost_is_followed_on_disk(history: History, lost: 
     assert pruned(history) == keys(weeks[1])
 
 
+@pytest.mark.slow
 def test_nothing_goes_while_the_lineage_of_a_version_is_unknown(history: History) -> None:
     weeks = [chain(history, what) for what in "abc"]
     history.register(weeks[0].model)
@@ -128,6 +131,7 @@ stores: st.SearchStrategy[list[Made]] = st.lists(
 )
 
 
+@pytest.mark.slow
 @hypothesis_settings(deadline=None, max_examples=30)
 @given(stores, st.integers(1, 3), st.floats(0, 8))
 def test_by_an_obvious_set_of_rules(
@@ -176,6 +180,7 @@ def test_wrong_settings_are_refused(wrong: dict[str, Any]) -> None:
         RetentionSettings(**wrong)
 
 
+@pytest.mark.slow
 def test_the_job_removes_only_if_told_to(history: History) -> None:
     weeks = [chain(history, what) for what in "ab"]
     both = left(history)

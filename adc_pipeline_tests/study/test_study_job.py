@@ -19,6 +19,9 @@ from adc_pipeline.study.grid import VARIANTS, cell_name
 from adc_pipeline.tracking.runs import Tracking
 from adc_pipeline.training.dataset import read_walks
 from adc_pipeline.training.settings import TrainingSettings
+from adc_pipeline.walks.kinds import KINDS
+
+pytestmark = pytest.mark.slow
 
 CONFIG: dict[str, Any] = {
     "study_inputs": {
@@ -118,12 +121,13 @@ def test_the_result_is_of_the_cells_that_were_made(made: Path) -> None:
 
 def test_both_datasets_are_learned_from_together(made: Path, tmp_path: Path) -> None:
     store = Store(made)
-    paths = [store.current(name).path for name in ("top_2", "random_walk")]
-    both = walks_of(VARIANTS["both.mle"], paths[0], paths[1], tmp_path / "both")
+    datasets = {kind.name: store.current(kind.dataset).path for kind in KINDS.values()}
+    paths = [datasets["top-2"], datasets["random-walk"]]
+    both = walks_of(VARIANTS["both.mle"], datasets, tmp_path / "both")
     for split in ("train", "validation"):
         apart = [walk["text"] for path in paths for walk in read_walks(path, split)]
         assert sorted(walk["text"] for walk in read_walks(both, split)) == sorted(apart)
-    assert walks_of(VARIANTS["top-2.mle"], paths[0], paths[1], tmp_path / "one") == paths[0]
+    assert walks_of(VARIANTS["top-2.mle"], datasets, tmp_path / "one") == paths[0]
 
 
 def test_a_run_configuration_for_something_else_is_refused(tmp_path: Path) -> None:

@@ -106,15 +106,6 @@ def evaluated(history: History, made: Chain, what: str = "a") -> Artefact:
     return history.make("top_2_evaluation", what, (made.model, made.dataset, made.base, made.utterances))
 
 
-@pytest.fixture(scope="session")
-def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Made once, since making the tables takes 6 s."""
-    path: Path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
-    tracking = Tracking(f"sqlite:///{path}", path.parent.as_uri())
-    tracking.experiment(tracking.client())
-    return path
-
-
 def new_history(home: Path, empty_database: Path) -> History:
     home.mkdir(parents=True, exist_ok=True)
     shutil.copy(empty_database, home / "mlflow.db")

@@ -37,6 +37,7 @@ def address(asked: list[str]) -> Iterator[str]:
             thread.join()
 
 
+@pytest.mark.slow
 def test_a_server_without_its_database_is_refused_at_once(address: str, asked: list[str]) -> None:
     with pytest.raises(PipelineError, match=f"MLflow does not answer at MLFLOW_TRACKING_URI = {address} "):
         Tracking(address).check()

@@ -9,9 +9,9 @@ from adc_pipeline.core.artefacts import Artefact
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.tracking.lineage import Node, Records, model_lineage
 from adc_pipeline.tracking.runs import Run
-from adc_pipeline_tests.tracking.history import History, chain, empty_database, evaluated, history, new_history
+from adc_pipeline_tests.tracking.history import History, chain, evaluated, history, new_history
 
-__all__ = ["empty_database", "history"]
+__all__ = ["history"]
 
 NAME = "adc-top-2"
 
@@ -40,6 +40,7 @@ def test_a_model_leads_back_to_the_corpus(history: History) -> None:
     assert corpus.counts == {"characters": 1}
 
 
+@pytest.mark.slow
 def test_what_was_made_from_an_artefact_is_the_other_way_round(history: History) -> None:
     first, second = chain(history, "a"), chain(history, "b")
     evaluations = evaluated(history, first, "a"), evaluated(history, second, "b")

@@ -6,12 +6,13 @@ from pathlib import Path
 import pytest
 
 from adc_pipeline.core.artefacts import Artefact
+from adc_pipeline.corpus.recorded_files import record_files
 from adc_pipeline.corpus.settings import CorpusSettings
-from adc_pipeline.corpus.source import fetch, record_files
+from adc_pipeline.corpus.source import fetch
 from adc_pipeline.lineage import main
-from adc_pipeline_tests.tracking.history import Chain, History, chain, empty_database, history
+from adc_pipeline_tests.tracking.history import Chain, History, chain, history
 
-__all__ = ["empty_database", "history"]
+__all__ = ["history"]
 
 MODEL = "models:/adc-top-2@latest"
 

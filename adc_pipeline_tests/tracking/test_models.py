@@ -61,6 +61,7 @@ def at_home(registered: Registered, monkeypatch: pytest.MonkeyPatch) -> None:
     mlflow.set_tracking_uri(Tracking.from_environment(registered.home).uri)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("address", "version"),
     [

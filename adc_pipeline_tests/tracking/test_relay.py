@@ -1,6 +1,7 @@
 """Metrics reach MLflow whatever happens to the file or to the server in between."""
 
 import json
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,8 +14,9 @@ from adc_pipeline.tracking.system import system_metrics
 
 
 @pytest.fixture(scope="module")
-def tracking(tmp_path_factory: pytest.TempPathFactory) -> Tracking:
+def tracking(empty_database: Path, tmp_path_factory: pytest.TempPathFactory) -> Tracking:
     folder: Path = tmp_path_factory.mktemp("mlflow")
+    shutil.copy(empty_database, folder / "mlflow.db")
     return Tracking(f"sqlite:///{folder / 'mlflow.db'}", folder.as_uri())
 
 

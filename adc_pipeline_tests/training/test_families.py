@@ -284,6 +284,7 @@ def test_a_fine_tune_runs_and_loads_plainly(prepared: Prepared, dataset: Path, t
     )
 
 
+@pytest.mark.slow
 def test_adapters_are_merged_on_export(prepared: Prepared, dataset: Path, tmp_path: Path) -> None:
     settings = replace(SETTINGS, lora_rank=2, learning_rate=1e-2)
     facts = train(TrainingJob(settings, dataset, prepared.folder, tmp_path / "output", tmp_path / "work"))
@@ -324,6 +325,7 @@ def test_a_model_that_looks_ahead_is_refused(plain_gpt2: Path, tmp_path: Path) -
         prepare_base_model(BaseModelSettings(name=str(tmp_path / "plain")), MARKERS, [], tmp_path / "prepared")
 
 
+@pytest.mark.slow
 def test_released_markers_have_the_numbers_of_the_released_datasets(tmp_path: Path) -> None:
     # As many tokens and rows as GPT-J has: 256 bytes, 50,000 merges, the end of text; 143 rows of padding.
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())

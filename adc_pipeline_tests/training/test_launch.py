@@ -18,6 +18,8 @@ from adc_pipeline.training.loop import train
 from adc_pipeline.training.settings import TrainingJob, TrainingSettings
 from adc_pipeline_tests.training.processes import PRESETS, environment
 
+pytestmark = pytest.mark.slow
+
 # Rows of 64 whatever the number of processes, so that a step has the same ones.
 SETTINGS = TrainingSettings(
     sequence_length=64,

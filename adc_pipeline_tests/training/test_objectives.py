@@ -258,11 +258,13 @@ def trained(sample: Path, base: Path, tmp_path_factory: pytest.TempPathFactory) 
     torch.set_num_threads(threads)
 
 
+@pytest.mark.slow
 def test_each_objective_learns(trained: dict[str, dict[str, Any]]) -> None:
     for objective, facts in trained.items():
         assert facts["final"]["validation_loss_accepted"] < math.log(400) - 1.5, objective
 
 
+@pytest.mark.slow
 def test_rejected_text_is_as_likely_as_the_objective_wants_it(trained: dict[str, dict[str, Any]]) -> None:
     """The validation loss is the likelihood of every token, whatever the objective."""
     lost = {objective: facts["final"].get("validation_loss_rejected") for objective, facts in trained.items()}
@@ -271,6 +273,7 @@ def test_rejected_text_is_as_likely_as_the_objective_wants_it(trained: dict[str,
     assert lost["unlikelihood"] > lost["mle"] + 0.05
 
 
+@pytest.mark.slow
 def test_unlikelihood_unlearns_what_is_always_rejected(base: Path, tmp_path: Path) -> None:
     same = [
         walk("b", [("s", "one two three", "rejected"), ("s", "four five six", "accepted")], f"c{n}") for n in range(9)
@@ -289,6 +292,7 @@ def test_unlikelihood_unlearns_what_is_always_rejected(base: Path, tmp_path: Pat
     assert lost["unlikelihood"] > lost["accepted-only"] + 1
 
 
+@pytest.mark.slow
 def test_the_facts_say_where_markers_stand(trained: dict[str, dict[str, Any]]) -> None:
     for objective, facts in trained.items():
         assert facts["objective"] == objective

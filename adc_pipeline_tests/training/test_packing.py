@@ -114,6 +114,7 @@ def some_weights(split: TokenizedSplit) -> TurnWeights:
     return TurnWeights(text=2 + numbers, controls=-2 - numbers, unlikely=~split.accepted)
 
 
+@pytest.mark.slow
 @given(split=splits, prefix=st.sampled_from([[], [1], [1, 2]]), plain=st.booleans())
 def test_a_batch_is_what_a_plain_loop_lays_out(split: TokenizedSplit, prefix: list[int], plain: bool) -> None:
     """Every token maps to its turn's weight, also where long walks are cut."""

@@ -20,7 +20,6 @@ from adc_pipeline.training.arrangement import Arrangement
 from adc_pipeline.training.layout import TokenizedWalk, encode_walks
 from adc_pipeline.training.tokenizer import add_markers, train_tokenizer
 from adc_pipeline.training.tokens import MarkerTokenizer
-from adc_pipeline.walks.coins import WalkKind
 from adc_pipeline.walks.datasets import write_walks
 from adc_pipeline.walks.markers import FORMATS, FormatName
 from adc_pipeline.walks.rendering import create_rendered
@@ -319,6 +318,7 @@ def neutral(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[FormatNam
         yield {"default": default, "released": released}
 
 
+@pytest.mark.slow
 @given(st.data())
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_no_text_forges_a_verdict_or_any_other_special_token(
@@ -346,7 +346,7 @@ def test_no_text_forges_a_verdict_or_any_other_special_token(
 
 @pytest.mark.parametrize("kind", ["top-2", "random-walk"])
 def test_a_corpus_of_special_tokens_has_verdicts_only_where_turns_end(
-    marked: MarkerTokenizer, kind: WalkKind, tmp_path: Path
+    marked: MarkerTokenizer, kind: str, tmp_path: Path
 ) -> None:
     texts = [text for text in typed(marked) if text.strip()]
     write_utterances(corpus_of(texts).write(tmp_path / "corpus"), tmp_path / "utterances")

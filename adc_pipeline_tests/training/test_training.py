@@ -114,6 +114,7 @@ def test_the_division_into_passes_does_not_change_the_step(plain_gpt2: Path, dat
         assert one == pytest.approx(other, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_killed_and_run_again_is_as_if_never_killed(gpt2: Path, dataset: Path, tmp_path: Path) -> None:
     # A model with dropout, so that random states matter too. The killed process is one without the
     # packages that a bare machine lacks; the rerun goes through `accelerate launch`.
@@ -168,6 +169,7 @@ def test_adapters_go_on_from_a_checkpoint_that_holds_little_else(
         assert torch.equal(tensor, weights(job.output)[name]), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", [{"gradient_checkpointing": True}, {"compile": True}])
 def test_ways_to_compute_the_same(
     way: dict[str, Any], small_model: Path, dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]

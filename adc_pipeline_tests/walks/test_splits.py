@@ -56,6 +56,7 @@ def every_other_conversation(corpus: Path, into: Path) -> Path:
     return into
 
 
+@pytest.mark.slow
 def test_a_conversation_is_in_the_same_split_in_both_datasets_and_in_a_larger_corpus(tmp_path: Path) -> None:
     (tmp_path / "sample").mkdir()
     write_sample(tmp_path / "sample", conversations=600, seed=4)

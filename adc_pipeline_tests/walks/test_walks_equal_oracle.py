@@ -209,6 +209,7 @@ walk_settings = st.builds(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(corpus=trees.corpora(), ranking=ranking_settings, walk=walk_settings, shards=st.sampled_from([2, 5]))
 def test_walks_equal_the_oracle_on_generated_trees_whatever_the_number_of_shards(
@@ -260,6 +261,7 @@ def utterances(directory: Path) -> list[Utterance]:
     return oracle.load(directory)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "walk",
     [WalkSettings(), WalkSettings(seed=5, walks_per_conversation=3, speakers="pseudonyms")],
@@ -298,6 +300,7 @@ def assert_released_is_published(directory: Path, ranked: Path, seed: int) -> No
 sound_corpora = trees.corpora(faults=("missing_parent", "loop"), titled=True)
 
 
+@pytest.mark.slow
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(corpus=sound_corpora, seed=st.integers(0, 3))
 def test_released_is_what_the_published_generator_makes_of_generated_trees(corpus: trees.Corpus, seed: int) -> None:
@@ -306,6 +309,7 @@ def test_released_is_what_the_published_generator_makes_of_generated_trees(corpu
         assert_released_is_published(directory, Path(temporary) / "ranked", seed)
 
 
+@pytest.mark.slow
 def test_released_is_what_the_published_generator_makes_of_whole_corpora(directory: Path, tmp_path: Path) -> None:
     assert_released_is_published(directory, tmp_path / "ranked", seed=0)
 
@@ -342,6 +346,7 @@ def large_sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_threads_and_the_order_of_the_rows_do_not_change_a_byte(large_sample: Path, tmp_path: Path) -> None:
     one = list(digests(large_sample, tmp_path / "one", Engine(threads=1)))
     assert len(set(one)) == 6
@@ -349,11 +354,13 @@ def test_threads_and_the_order_of_the_rows_do_not_change_a_byte(large_sample: Pa
     assert list(digests(shuffled, tmp_path / "two", Engine(threads=2))) == one
 
 
+@pytest.mark.slow
 def test_released_has_the_same_bytes_for_one_and_two_threads(large_sample: Path, tmp_path: Path) -> None:
     one = list(digests(large_sample, tmp_path / "one", Engine(threads=1), released=True))
     assert list(digests(large_sample, tmp_path / "two", Engine(threads=2), released=True)) == one
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shards", [2, 7])
 def test_the_number_of_shards_does_not_change_a_byte(large_sample: Path, tmp_path: Path, shards: int) -> None:
     one = list(digests(large_sample, tmp_path / "one"))

@@ -1,4 +1,4 @@
-"""Proves the deployment by using it: everything that docs/deployment.md promises, on the compose file as it stands.
+"""Proves the deployment by using it: everything that docs/how-to/deploy.md promises, on the compose file as it stands.
 
     python -m deploy.proof                        with Docker
     python -m deploy.proof --engine podman        with podman, as root
@@ -36,10 +36,10 @@ query ($id: ID!) {
 }"""
 RUNS = "{ runsOrError { ... on Runs { results { runId status tags { key value } } } } }"
 ENDED = {"SUCCESS", "FAILURE", "CANCELED"}
-# The name that docs/deployment.md publishes MLflow by, and what it says to set for it.
+# The name that docs/how-to/deploy.md publishes MLflow by, and what it says to set for it.
 PUBLISHED = "mlflow.example.org"
 SETTINGS = {"MLFLOW_ALLOWED_HOSTS": f",{PUBLISHED}", "ADC_MLFLOW_PAGES": f"https://{PUBLISHED}"}
-# How docs/deployment.md says that both databases are copied and put back.
+# How docs/how-to/deploy.md says that both databases are copied and put back.
 COPY = "for name in dagster mlflow; do pg_dump -U adc --create --clean --if-exists $name || exit 1; done"
 LOAD = "psql -q -U adc -d postgres -v ON_ERROR_STOP=1 -o /dev/null"
 

@@ -46,8 +46,8 @@ def rows(corpus: Path, scratch: Path, report: Report = no_report, unpack: bool =
         yield Rows(READ, {"lines": str(path)})
 
 
-def corpus_name(corpus: Path) -> str:
-    """What the corpus calls itself, or else its folder's name."""
+def corpus_name(corpus: Path, otherwise: str) -> str:
+    """Return the name that `corpus.json` gives; `otherwise` where it gives none."""
     try:
         named = json.loads((corpus / "corpus.json").read_bytes())
     except FileNotFoundError:
@@ -55,7 +55,7 @@ def corpus_name(corpus: Path) -> str:
     except ValueError as error:
         raise incomplete(corpus / "corpus.json") from error
     name = named.get("name") if isinstance(named, dict) else None
-    return name if isinstance(name, str) and name else corpus.resolve().name
+    return name if isinstance(name, str) and name else otherwise
 
 
 # Title and subreddit of a conversation; older corpora put them beside `meta` rather than in it.

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adc_pipeline.core.engine import Report, no_report
+from adc_pipeline.corpus.packings import packing
 from adc_pipeline.corpus.readers import lines
 from adc_pipeline.corpus.readers.rows import Rows
 
@@ -58,7 +59,7 @@ def rows(
     PipelineError for a file that is damaged or cut off.
     """
     connection.execute(BARE)
-    if unpack or lines.packing(path) != "none" or lines.has_mark(path):
+    if unpack or packing(path) != "none" or lines.has_mark(path):
         for chunk in lines.chunks(path, scratch, report):
             yield Rows(READ, {"lines": str(chunk)})
     else:

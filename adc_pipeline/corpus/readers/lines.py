@@ -3,47 +3,27 @@
 DuckDB parses JSON on every core, but it cannot read the long windows of Reddit's dumps, and it stops at a
 line beyond its limit. So a file is unpacked here into pieces of about 256 MiB, one being written while
 DuckDB reads the one before: two lie on disk at most, and memory holds one line and a few blocks whatever the
-file's length. The frame itself may ask for a window of up to 2 GiB, which zstandard then allocates.
+file's length.
 """
 
-import gzip
 import json
 import shutil
-import zlib
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from tempfile import mkdtemp
 from time import monotonic
-from typing import BinaryIO, Literal
+from typing import BinaryIO
 
 from adc_pipeline.core.engine import SECONDS_BETWEEN_REPORTS, Report, no_report
-from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.corpus.packings import MARK, blocks, cut_off
 
 MIB = 1 << 20
 CHUNK = 256 * MIB
-BLOCK = MIB
-# A few bytes of zstd can stand for 128 KiB, so this bounds what one call may unpack (to 512 MiB at the worst).
-PACKED_BLOCK = 16 << 10
-WINDOW = 1 << 31
 # What DuckDB promises to read (its maximum_object_size). Beyond it, a line's place in the file decides.
 LINE = 16 * MIB
-# What some programs write in front of UTF-8, and DuckDB takes for a part of the first line.
-MARK = b"\xef\xbb\xbf"
 # DuckDB reads this as a row from which nothing could be read.
 UNREADABLE_LINE = b"null\n"
-
-Packing = Literal["zstd", "gzip", "none"]
-
-
-def packing(path: Path) -> Packing:
-    """How a file is compressed, from its first bytes."""
-    with path.open("rb") as file:
-        magic = file.read(4)
-    # A zstd file may begin with a frame that is to be skipped; parallel compressors write such.
-    if magic == b"\x28\xb5\x2f\xfd" or (magic[1:] == b"\x2a\x4d\x18" and 0x50 <= magic[0] <= 0x5F):
-        return "zstd"
-    return "gzip" if magic[:2] == b"\x1f\x8b" else "none"
 
 
 def has_mark(path: Path) -> bool:
@@ -52,7 +32,13 @@ def has_mark(path: Path) -> bool:
         return file.read(len(MARK)) == MARK
 
 
-def chunks(path: Path, scratch: Path, report: Report = no_report) -> Generator[Path, None, None]:
+# Yields whole lines, with their ends, out of an open file that lies at a path.
+ReadLines = Callable[[BinaryIO, Path], Iterator[bytes]]
+
+
+def chunks(
+    path: Path, scratch: Path, report: Report = no_report, read: ReadLines | None = None
+) -> Generator[Path, None, None]:
     """The lines of `path` as plain files in the folder `scratch`, each deleted when the next is asked for.
 
     A line beyond `LINE` bytes is replaced by one that cannot be read, so that it is counted. `report` hears
@@ -62,7 +48,7 @@ def chunks(path: Path, scratch: Path, report: Report = no_report) -> Generator[P
     folder = Path(mkdtemp(prefix="lines-", dir=scratch))
     try:
         with ThreadPoolExecutor(1) as ahead:
-            written = _written(path, folder, report)
+            written = _written(path, folder, report, read or whole_lines)
             coming = ahead.submit(next, written, None)
             while chunk := coming.result():
                 coming = ahead.submit(next, written, None)
@@ -72,10 +58,10 @@ def chunks(path: Path, scratch: Path, report: Report = no_report) -> Generator[P
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _written(path: Path, folder: Path, report: Report) -> Iterator[Path]:
+def _written(path: Path, folder: Path, report: Report, read: ReadLines) -> Iterator[Path]:
     total, number, told = path.stat().st_size, 0, monotonic()
     with path.open("rb") as file:
-        lines = whole_lines(file, path)
+        lines = read(file, path)
         more = next(lines, None)
         while more is not None:
             chunk = folder / f"{number:05}.jsonl"
@@ -113,52 +99,6 @@ def whole_lines(file: BinaryIO, path: Path) -> Iterator[bytes]:
         yield last + b"\n"
 
 
-def blocks(file: BinaryIO, path: Path) -> Iterator[bytes]:
-    """What `file` holds, unpacked, at most `BLOCK` bytes at a time."""
-    import zstandard
-
-    unpacked = {"zstd": _from_zstd, "gzip": _from_gzip, "none": _as_it_is}[packing(path)](file, path)
-    try:
-        for number, found in enumerate(filter(None, unpacked)):
-            block = found.removeprefix(MARK) if not number else found
-            for start in range(0, len(block), BLOCK):
-                yield block[start : start + BLOCK]
-    except EOFError as error:
-        raise cut_off(path) from error
-    except (zstandard.ZstdError, gzip.BadGzipFile, zlib.error) as error:
-        raise PipelineError(
-            f"{path.resolve()}, which the setting corpus names, is damaged ({error}): fetch it again."
-        ) from error
-
-
-def _as_it_is(file: BinaryIO, _: Path) -> Iterator[bytes]:
-    while block := file.read(BLOCK):
-        yield block
-
-
-def _from_gzip(file: BinaryIO, _: Path) -> Iterator[bytes]:
-    with gzip.GzipFile(fileobj=file) as content:
-        while block := content.read(BLOCK):
-            yield block
-
-
-def _from_zstd(file: BinaryIO, path: Path) -> Iterator[bytes]:
-    """Frame by frame: zstandard's own reader does not say that the last one was cut off."""
-    import zstandard
-
-    context = zstandard.ZstdDecompressor(max_window_size=WINDOW)
-    frame = None
-    while packed := file.read(PACKED_BLOCK):
-        while packed:
-            frame = frame or context.decompressobj()
-            yield frame.decompress(packed)
-            packed = frame.unused_data if frame.eof else b""
-            if frame.eof:
-                frame = None
-    if frame:
-        raise cut_off(path)
-
-
 def check_end(path: Path) -> None:
     """Raise PipelineError if a plain file of JSON lines ends in the middle of one; reads one line at most."""
     with path.open("rb") as file:
@@ -179,13 +119,6 @@ def refuse_cut_off(last: bytes, path: Path) -> None:
         return
     except ValueError as error:
         raise cut_off(path) from error
-
-
-def cut_off(path: Path) -> PipelineError:
-    return PipelineError(
-        f"{path.resolve()}, which the setting corpus names, ends in the middle, so the copy is incomplete: fetch it"
-        " again."
-    )
 
 
 def is_too_long(error: Exception) -> bool:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from adc_pipeline.core.engine import Report, no_report
 from adc_pipeline.core.errors import PipelineError, first_line
 from adc_pipeline.corpus import formats
+from adc_pipeline.corpus.packings import blocks, packing
 from adc_pipeline.corpus.readers import lines
 from adc_pipeline.corpus.readers.rows import COLUMNS, Rows
 
@@ -106,6 +107,9 @@ def open_parquet(path: Path, connection: "DuckDBPyConnection") -> "DuckDBPyRelat
 
 def open_csv(path: Path, connection: "DuckDBPyConnection", rejects: str) -> "DuckDBPyRelation":
     names, separator = header(path)
+    packed = packing(path)
+    if packed not in ("zstd", "gzip", "none"):
+        raise PipelineError(f"{path.resolve()} is a table packed by {packed}, which is not read: unpack it first.")
     return connection.read_csv(
         str(path),
         header=True,
@@ -115,7 +119,7 @@ def open_csv(path: Path, connection: "DuckDBPyConnection", rejects: str) -> "Duc
         auto_detect=False,
         strict_mode=True,
         columns=names,
-        compression=lines.packing(path),
+        compression=packed,
         store_rejects=True,
         rejects_table=rejects,
         rejects_scan=f"{rejects}_scan",
@@ -127,7 +131,7 @@ def open_csv(path: Path, connection: "DuckDBPyConnection", rejects: str) -> "Duc
 def lines_in(path: Path) -> int:
     number, last = 0, b"\n"
     with path.open("rb") as file:
-        for block in lines.blocks(file, path):
+        for block in blocks(file, path):
             number, last = number + block.count(b"\n"), block[-1:] or last
     return number + (last != b"\n")
 

@@ -1,0 +1,77 @@
+"""Open the files and folders that a person names in a setting.
+
+What a name leads to is not trusted: opening a FIFO waits for ever, a device never ends, a link may lead nowhere and a
+file may not be readable. Each ends here with one sentence that names the file and the setting. Links are followed.
+"""
+
+import errno
+import json
+import os
+import stat
+from pathlib import Path
+from typing import Any
+
+from adc_pipeline.core.errors import PipelineError
+
+# A small JSON file is metadata that is read at once, such as a corpus' name.
+SMALL_JSON = 16 << 20
+
+KINDS = {
+    stat.S_IFIFO: "a FIFO",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+    stat.S_IFDIR: "a folder",
+}
+
+
+def check_file(path: Path, setting: str) -> None:
+    """Raise PipelineError unless `path`, named by `setting`, is a regular file that can be read."""
+    problem = file_problem(path)
+    if problem:
+        raise PipelineError(f"{path}, which the setting {setting} names, {problem}.")
+
+
+def file_problem(path: Path) -> str:
+    """Return why `path` cannot be read as a regular file and what to do, as the end of a sentence; empty if it can."""
+    try:
+        mode = path.stat().st_mode
+        if stat.S_ISREG(mode):
+            with path.open("rb"):
+                return ""
+    except (OSError, ValueError) as error:
+        return access_problem(path, error)
+    return f"is {KINDS.get(stat.S_IFMT(mode), 'no file')} and no regular file: give a regular file"
+
+
+def access_problem(path: Path, error: Exception) -> str:
+    """Return what an error of the operating system about `path` means, as the end of a sentence."""
+    if os.path.islink(path) and not os.path.exists(path):
+        if getattr(error, "errno", None) == errno.ELOOP:
+            return "is a link that leads back to itself: remove or correct the link"
+        return f"is a link to {os.readlink(path)}, which does not exist: mount what it leads to, or remove the link"
+    if isinstance(error, PermissionError):
+        return "may not be read by this user: change its mode or its owner"
+    if isinstance(error, FileNotFoundError | NotADirectoryError):
+        return "does not exist: correct the path"
+    if isinstance(error, OSError) and error.strerror:
+        return f"cannot be read ({error.strerror}): correct the path, or check the disk"
+    return "is no path: correct it"
+
+
+def read_small_json(path: Path, setting: str, most: int = SMALL_JSON) -> Any:
+    """Return the value of a JSON file of at most `most` bytes; raise PipelineError for any other file."""
+    check_file(path, setting)
+    with path.open("rb") as file:
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise PipelineError(
+            f"{path}, which the setting {setting} names, is larger than {most >> 20} MiB, which no file of its kind"
+            " is: check what it is."
+        )
+    try:
+        return json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise PipelineError(
+            f"{path}, which the setting {setting} names, is not one whole JSON value: fetch it again."
+        ) from error

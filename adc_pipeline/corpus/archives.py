@@ -1,0 +1,212 @@
+"""Unpack the data of a zip or tar archive (the latter packed or not): only what is read, only inside one folder.
+
+Each member's first bytes are looked at before any of it is written, so that what is no data stays packed; and what
+will be written is added up and compared with the free disk first. Links, devices and other special members are never
+created.
+"""
+
+import io
+import shutil
+import tarfile
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import IO, BinaryIO, cast
+
+from adc_pipeline.core.errors import PipelineError, is_disk_full
+from adc_pipeline.corpus.folders import HIDDEN, NO_NAME, UNKNOWN_COLUMNS, is_hidden, is_named_data
+from adc_pipeline.corpus.formats import Format, UnfitError, content, recognise
+from adc_pipeline.corpus.packings import BLOCK, blocks
+from adc_pipeline.corpus.recorded_files import CONVOKIT_FILES
+
+# Left free on the disk.
+RESERVE = 1 << 28
+# Files beside the data that tell how to read it.
+NEEDED_BESIDE = {*CONVOKIT_FILES, "state.json", "dataset_info.json"}
+
+
+@dataclass(frozen=True)
+class Member:
+    """A regular file in an archive."""
+
+    name: str
+    size: int
+    open: Callable[[], IO[bytes]]
+
+
+def check_archive(archive: Path) -> None:
+    """Raise PipelineError for a zip that is damaged, encrypted or unsafe; a tar has no table of contents to check."""
+    with archive_errors(archive), archive.open("rb") as file:
+        if content(archive).container == "zip":
+            with zipfile.ZipFile(file) as opened:
+                list(zip_members(opened, archive, {}))
+
+
+def unpack(
+    archive: Path, folder: Path, wanted: Format = "auto", columns: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """Unpack the data of `archive` into `folder`, which does not exist; return what is left out, and why, by name.
+
+    Raises PipelineError for a damaged or encrypted archive, for one that would write outside its folder, and for one
+    that does not fit on the disk.
+    """
+    folder.mkdir(parents=True)
+    left_out: dict[str, str] = {}
+    choose = Choice(folder / ".head", wanted, columns or {}, left_out)
+    free = shutil.disk_usage(folder).free - RESERVE
+    with archive_errors(archive), archive.open("rb") as file:
+        kind = content(archive).container
+        if kind == "zip":
+            with zipfile.ZipFile(file) as opened:
+                chosen = [member for member in zip_members(opened, archive, left_out) if choose(member)]
+                check_fits(archive, sum(member.size for member in chosen), free)
+                for member in chosen:
+                    with member.open() as source:
+                        write(source, folder / member.name)
+        else:
+            for member in tar_members(file, archive, left_out):
+                # A tar archive is read in one go: the first bytes are kept for writing.
+                source = member.open()
+                first = source.read(BLOCK)
+                if choose(Member(member.name, member.size, partial(io.BytesIO, first))):
+                    check_fits(archive, member.size, free)
+                    free -= member.size
+                    write(source, folder / member.name, first)
+    choose.head.unlink(missing_ok=True)
+    return left_out
+
+
+def zip_members(opened: zipfile.ZipFile, archive: Path, left_out: dict[str, str]) -> Iterator[Member]:
+    for info in opened.infolist():
+        check_inside(archive, info.filename)
+        if info.is_dir():
+            continue
+        if info.flag_bits & 1:
+            raise PipelineError(
+                f"The archive {archive}, which the setting corpus names, is encrypted: unpack it, and name what was"
+                " in it."
+            )
+        # The mode of Unix; a link's content is where it leads.
+        if (info.external_attr >> 28) == 0xA:
+            left_out[info.filename] = "is a link in an archive"
+            continue
+        yield Member(info.filename, info.file_size, partial(opened.open, info))
+
+
+def tar_members(file: BinaryIO, archive: Path, left_out: dict[str, str]) -> Iterator[Member]:
+    unpacked = Unpacked(file, archive)
+    with tarfile.open(fileobj=cast(BinaryIO, unpacked), mode="r|") as opened:
+        for info in opened:
+            check_inside(archive, info.name)
+            if info.isdir():
+                continue
+            content = opened.extractfile(info) if info.isreg() else None
+            if content is None:
+                left_out[info.name] = "is a link or a special file in an archive"
+                continue
+            yield Member(str(PurePosixPath(info.name)), info.size, partial(_same, content))
+    # Where it is packed, only its end says that it is complete.
+    for _ in unpacked.blocks:
+        pass
+
+
+class Unpacked:
+    """The unpacked bytes of a file, for `tarfile`, which knows fewer packings than `packings`."""
+
+    def __init__(self, file: BinaryIO, path: Path) -> None:
+        self.blocks, self.rest = blocks(file, path), b""
+
+    def read(self, size: int) -> bytes:
+        while len(self.rest) < size and (block := next(self.blocks, b"")):
+            self.rest += block
+        found, self.rest = self.rest[:size], self.rest[size:]
+        return found
+
+
+def _same(content: IO[bytes]) -> IO[bytes]:
+    return content
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Decides which members are unpacked, by a look at their first bytes, which it writes to the file `head`."""
+
+    head: Path
+    wanted: Format
+    columns: Mapping[str, str]
+    left_out: dict[str, str]
+
+    def __call__(self, member: Member) -> bool:
+        reason = self.reason_to_leave_out(member)
+        if reason:
+            self.left_out[member.name] = reason
+        return not reason
+
+    def reason_to_leave_out(self, member: Member) -> str:
+        path = Path(member.name)
+        named_data = is_named_data(path)
+        if any(is_hidden(part) for part in path.parts):
+            return HIDDEN
+        if path.name in NEEDED_BESIDE:
+            return ""
+        if self.wanted != "auto" and not named_data:
+            return NO_NAME
+        with member.open() as source:
+            self.head.write_bytes(source.read(BLOCK))
+        try:
+            # A Parquet file has its columns at its end.
+            if content(self.head).container in ("parquet", "arrow"):
+                return ""
+            found = recognise(self.head, self.wanted, self.columns)
+        except PipelineError as error:
+            # What its name calls data is unpacked, and whoever reads it says what is wrong with it.
+            if named_data and not getattr(error, "companion", False):
+                return ""
+            return error.reason if isinstance(error, UnfitError) else "cannot be unpacked"
+        if found.kind == "archive":
+            return "is an archive in an archive"
+        return "" if found.certain or named_data else UNKNOWN_COLUMNS
+
+
+def check_inside(archive: Path, name: str) -> None:
+    path = PurePosixPath(name.replace("\\", "/"))
+    if path.is_absolute() or ".." in path.parts:
+        raise PipelineError(
+            f"The archive {archive} holds {name!r}, which would be written outside its folder: do not trust it, and"
+            " give the setting corpus another."
+        )
+
+
+def check_fits(archive: Path, size: int, free: int) -> None:
+    if size > free:
+        raise PipelineError(
+            f"The archive {archive}, which the setting corpus names, unpacks to {size / 1e6:,.0f} MB, and the disk of"
+            f" ADC_HOME has {max(free, 0) / 1e6:,.0f} MB to spare: make room, or check whether it is what it should be."
+        )
+
+
+def write(source: IO[bytes], path: Path, first: bytes = b"") -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as file:
+        file.write(first)
+        shutil.copyfileobj(source, file, BLOCK)
+
+
+@contextmanager
+def archive_errors(archive: Path) -> Iterator[None]:
+    try:
+        yield
+    except NotImplementedError as error:
+        raise PipelineError(
+            f"The archive {archive}, which the setting corpus names, is packed in a way that is not read: unpack it,"
+            " and name what was in it."
+        ) from error
+    except (zipfile.BadZipFile, tarfile.TarError, EOFError, OSError, RuntimeError, ValueError) as error:
+        if is_disk_full(error):
+            raise
+        raise PipelineError(
+            f"The archive {archive}, which the setting corpus names, is damaged or incomplete: fetch it again."
+        ) from error

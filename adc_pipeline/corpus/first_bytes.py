@@ -1,0 +1,105 @@
+"""The table of first bytes: what a file is, from its content, and what to do about a file that cannot be read.
+
+The extension of a file is not trusted. Packed files are unpacked first (`corpus.packings`), so each entry also applies
+to the content of a packed file.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Container = Literal["parquet", "arrow", "xml", "zip", "tar", "text"]
+
+TABLE = "export the table of posts and replies as CSV or Parquet"
+DOWNLOAD = "download the file itself; the site may ask for a login"
+UNPACK = "unpack it, and name what was in it"
+EXCEL = "save the sheet as CSV in UTF-8"
+
+
+@dataclass(frozen=True)
+class Signature:
+    """First bytes, at `offset`, and either the container that is read or what the file is and what to do."""
+
+    magic: bytes
+    what: str
+    advice: str = ""
+    container: Container | None = None
+    offset: int = 0
+    ignore_case: bool = False
+
+    def fits(self, first: bytes) -> bool:
+        there = first[self.offset : self.offset + len(self.magic)]
+        return there == self.magic or (self.ignore_case and there.lower() == self.magic)
+
+
+SIGNATURES = (
+    Signature(b"PAR1", "a Parquet file", container="parquet"),
+    Signature(b"PARE", "an encrypted Parquet file", "decrypt it first"),
+    Signature(b"ARROW1", "an Arrow file", container="arrow"),
+    Signature(b"\xff\xff\xff\xff", "an Arrow stream", container="arrow"),
+    Signature(b"FEA1", "a Feather file of version 1", "write it as Parquet"),
+    Signature(b"<?xml", "an XML file", container="xml"),
+    Signature(b"PK\x03\x04", "a zip archive", container="zip"),
+    Signature(b"PK\x05\x06", "an empty zip archive", container="zip"),
+    Signature(b"ustar", "a tar archive", container="tar", offset=257),
+    Signature(b"SQLite format 3\0", "a SQLite database", TABLE),
+    Signature(b"DUCK", "a DuckDB database", TABLE, offset=8),
+    Signature(b"\0\1\0\0Standard ", "an Access database", TABLE),
+    Signature(b"-- MySQL dump", "a dump of a SQL database", TABLE),
+    Signature(b"-- MariaDB dump", "a dump of a SQL database", TABLE),
+    Signature(b"/*M!", "a dump of a SQL database", TABLE),
+    Signature(b"/*!4", "a dump of a SQL database", TABLE),
+    Signature(b"insert into ", "a dump of a SQL database", TABLE, ignore_case=True),
+    Signature(b"create table ", "a dump of a SQL database", TABLE, ignore_case=True),
+    Signature(b"--\n-- PostgreSQL", "a dump of a SQL database", TABLE),
+    Signature(b"PGDMP", "a dump of a PostgreSQL database", TABLE),
+    Signature(b"version https://git-lfs.github.com/spec/", "a Git LFS pointer and not the file itself",
+              "fetch the file by `git lfs pull`, or download it"),
+    Signature(b"/annex/objects/", "a git-annex pointer and not the file itself",
+              "fetch the file by `git annex get`, or download it"),
+    Signature(b"d8:announce", "a torrent and not what it describes", "download the files that it describes"),
+    Signature(b"d13:announce-list", "a torrent and not what it describes", "download the files that it describes"),
+    Signature(b"<!doctype html", "a web page", DOWNLOAD, ignore_case=True),
+    Signature(b"<html", "a web page", DOWNLOAD, ignore_case=True),
+    Signature(b"%PDF", "a PDF document", TABLE),
+    Signature(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an Excel workbook or another Office document", EXCEL),
+    Signature(b"\x89HDF\r\n\x1a\n", "an HDF5 file", TABLE),
+    Signature(b"\x93NUMPY", "a NumPy array", TABLE),
+    Signature(b"Obj\x01", "an Avro file", "write it as Parquet"),
+    Signature(b"\x80\x02", "a Python pickle, which can run code when it is opened", TABLE),
+    Signature(b"\x80\x03", "a Python pickle, which can run code when it is opened", TABLE),
+    Signature(b"\x80\x04", "a Python pickle, which can run code when it is opened", TABLE),
+    Signature(b"\x80\x05", "a Python pickle, which can run code when it is opened", TABLE),
+    Signature(b"7z\xbc\xaf\x27\x1c", "a 7z archive", UNPACK),
+    Signature(b"Rar!\x1a\x07", "a RAR archive", UNPACK),
+    Signature(b"\x04\x22\x4d\x18", "packed by lz4", UNPACK),
+    Signature(b"\x1f\x9d", "packed by compress", UNPACK),
+    Signature(b"\xff\x06\0\0sNaPpY", "packed by Snappy", UNPACK),
+    Signature(b"\xff\xfe\0\0", "text in UTF-32", "save it as UTF-8"),
+    Signature(b"\0\0\xfe\xff", "text in UTF-32", "save it as UTF-8"),
+    Signature(b"\xff\xfe", "text in UTF-16", "save it as UTF-8"),
+    Signature(b"\xfe\xff", "text in UTF-16", "save it as UTF-8"),
+    Signature(bytes(64), "filled with zeros, as a download that has not finished", "fetch it again"),
+    Signature(b"\x89PNG", "a picture", "name the corpus itself"),
+    Signature(b"\xff\xd8\xff", "a picture", "name the corpus itself"),
+    Signature(b"GIF8", "a picture", "name the corpus itself"),
+)  # fmt: skip
+
+BINARY = Signature(b"", "binary data of an unknown kind", TABLE)
+TEXT = Signature(b"", "text", container="text")
+
+
+def signature(first: bytes) -> Signature:
+    """Return the entry of the table for the (unpacked) first bytes of a file; 512 or more, unless it is shorter."""
+    stripped = first.lstrip()
+    for entry in SIGNATURES:
+        if entry.fits(first) or (entry.magic[:1] in (b"<", b"-") and entry.fits(stripped)):
+            return entry
+    # UTF-16 without its mark: every second byte of ASCII text is zero.
+    sample = first[:512]
+    if sample.count(0) > len(sample) // 3 and max(sample[0::2].count(0), sample[1::2].count(0)) > len(sample) // 3:
+        return Signature(b"", "text in UTF-16", "save it as UTF-8")
+    # A text may hold a few by mistake.
+    if sample.count(0) > len(sample) // 50:
+        return BINARY
+    # Stack Exchange's files are sometimes cut from their XML declaration.
+    return Signature(b"", "an XML file", container="xml") if stripped.startswith((b"<posts>", b"<comments>")) else TEXT

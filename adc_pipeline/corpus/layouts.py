@@ -1,0 +1,266 @@
+"""Known layouts of posts and comments, as data: which fields a file must have, and what they mean.
+
+A layout is recognised by its fields, whatever container they come in: JSON lines, CSV, Parquet, Arrow or XML, packed
+or not. Each of our columns is an SQL expression over the file's fields in braces, which stand for text, or null where
+the file has no such field. A dot leads into an object, and names match in any case. `{field:id}` and `{field:parent}`
+read an id and a reference to a parent (`readers.values`). Where a site numbers posts and comments apart, `kind` and
+`parent_kind` tell which an id names, as Reddit's t3_ and t1_ do.
+
+To add a layout, add an entry here, a row to the documentation's table of what is read, and a small file to the tests.
+"""
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+ScoreOrder = Literal["higher", "lower"]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One kind of record; the module's text explains the expressions."""
+
+    name: str
+    # A file has the layout where one of its records has all of these; `a|b` asks for one of the two.
+    fields: tuple[str, ...]
+    columns: Mapping[str, str] = field(default_factory=dict)
+    # Whether a higher or a lower score is better.
+    score_order: ScoreOrder = "higher"
+    # Files with roots are read first.
+    has_roots: bool = True
+    # Why such a file is not read and what to do, as the end of a sentence.
+    refused: str = ""
+    # Often lies beside a corpus and holds no utterances: left out of a folder instead of ending the run.
+    companion: bool = False
+
+    def fits(self, keys: Collection[str]) -> bool:
+        """Return whether a record with these keys (in lower case, dotted where nested) has this layout."""
+        return all(any(name in keys for name in wanted.lower().split("|")) for wanted in self.fields)
+
+
+OPEN_ASSISTANT = Layout(
+    "OpenAssistant messages",
+    ("message_id", "parent_id", "message_tree_id", "text", "role", "rank"),
+    {
+        "id": "{message_id:id}",
+        "conversation_id": "{message_tree_id:id}",
+        "reply_to": "{parent_id:parent}",
+        "speaker": "coalesce({user_id}, {role})",
+        "text": "CASE WHEN is_true({deleted}) THEN '[deleted]' ELSE {text} END",
+        "timestamp": "{created_date}",
+        # An only reply has nothing to be ranked against, and no rank.
+        "score": "coalesce({rank}, CASE WHEN {only_reply} THEN '0' END)",
+    },
+    score_order="lower",
+)
+
+STACK_EXCHANGE_POSTS = Layout(
+    "Stack Exchange posts",
+    ("Id", "PostTypeId", "Score", "Body"),
+    {
+        "id": "{Id:id}",
+        # 1 is a question and 2 an answer.
+        "conversation_id": "CASE {PostTypeId} WHEN '1' THEN {Id:id} WHEN '2' THEN {ParentId:id} END",
+        "reply_to": "CASE {PostTypeId} WHEN '2' THEN {ParentId:parent} END",
+        "speaker": "coalesce('user' || {OwnerUserId:id}, {OwnerDisplayName})",
+        "text": "{Body}",
+        "timestamp": "{CreationDate}",
+        "score": "{Score}",
+        "title": "CASE {PostTypeId} WHEN '1' THEN {Title} END",
+        # Others are texts about tags and the like, no part of a conversation.
+        "kind": "CASE WHEN {PostTypeId} IN ('1', '2') THEN 't3_' ELSE 't5_' END",
+        "parent_kind": "'t3_'",
+    },
+)
+
+STACK_EXCHANGE_COMMENTS = Layout(
+    "Stack Exchange comments",
+    ("Id", "PostId", "Score", "Text"),
+    {
+        "id": "{Id:id}",
+        # Not in the file: `readers.stack_exchange` adds the question that the post belongs to.
+        "conversation_id": "{QuestionId:id}",
+        "reply_to": "{PostId:parent}",
+        "speaker": "coalesce('user' || {UserId:id}, {UserDisplayName})",
+        "text": "{Text}",
+        "timestamp": "{CreationDate}",
+        "score": "{Score}",
+        "kind": "'t1_'",
+        "parent_kind": "'t3_'",
+    },
+    has_roots=False,
+)
+
+LEMMY_POSTS = Layout(
+    "Lemmy posts",
+    ("post.id", "post.name", "counts.score"),
+    {
+        "id": "{post.id:id}",
+        "conversation_id": "{post.id:id}",
+        "speaker": "coalesce({creator.name}, {post.creator_id})",
+        "text": "{post.body}",
+        "timestamp": "{post.published}",
+        "score": "{counts.score}",
+        "title": "{post.name}",
+        "source": "{community.name}",
+        "kind": "'t3_'",
+    },
+)
+
+LEMMY_COMMENTS = Layout(
+    "Lemmy comments",
+    ("comment.id", "comment.path", "comment.content", "counts.score"),
+    {
+        "id": "{comment.id:id}",
+        "conversation_id": "coalesce({comment.post_id:id}, {post.id:id})",
+        # The way down from the post, such as 0.6.7, where 7 is the comment itself and 6 what it answers.
+        "reply_to": "coalesce(nullif(regexp_extract({comment.path}, '^0\\.(?:\\d+\\.)*(\\d+)\\.\\d+$', 1), ''),"
+        " {comment.post_id:id}, {post.id:id})",
+        "speaker": "coalesce({creator.name}, {comment.creator_id})",
+        "text": "CASE WHEN is_true({comment.removed}) THEN '[removed]' WHEN is_true({comment.deleted}) THEN '[deleted]'"
+        " ELSE {comment.content} END",
+        "timestamp": "{comment.published}",
+        "score": "{counts.score}",
+        "distinguished": "CASE WHEN is_true({comment.distinguished}) THEN 'moderator' END",
+        "source": "{community.name}",
+        "kind": "'t1_'",
+        "parent_kind": "CASE WHEN {comment.path} LIKE '0.%.%' THEN 't1_' ELSE 't3_' END",
+    },
+    has_roots=False,
+)
+
+DISCOURSE = Layout(
+    "Discourse posts",
+    ("topic_id", "post_number", "reply_to_post_number", "raw|cooked"),
+    {
+        # Replies name a post by its number within the topic; the first post of a topic is its root.
+        "id": "{topic_id:id} || '/' || {post_number:id}",
+        "conversation_id": "{topic_id:id} || '/1'",
+        "reply_to": "CASE WHEN {post_number:id} <> '1'"
+        " THEN {topic_id:id} || '/' || coalesce({reply_to_post_number:parent}, '1') END",
+        "speaker": "coalesce({username}, 'user' || {user_id:id})",
+        "text": "CASE WHEN {deleted_at:parent} IS NOT NULL THEN '[deleted]' ELSE coalesce({raw}, {cooked}) END",
+        "timestamp": "{created_at}",
+        # The site's public interface gives likes as the second kind of action, if there are any.
+        "score": "coalesce({like_count}, CASE WHEN {actions_summary} IS NOT NULL"
+        " THEN coalesce(nullif(regexp_extract({actions_summary}, '.id.: ?2,[^}]*?.count.: ?(\\d+)', 1), ''), '0') END)",
+        "title": "CASE {post_number:id} WHEN '1' THEN {topic_title} END",
+    },
+)
+
+VOTES = "CAST(whole_number({upCount}) - whole_number({downCount}) AS VARCHAR)"
+
+VOAT_COMMENTS = Layout(
+    "Voat comments",
+    ("id|commentID", "submissionID", "parentID", "content", "upCount", "downCount"),
+    {
+        "id": "coalesce({id:id}, {commentID:id})",
+        "conversation_id": "{submissionID:id}",
+        # The site's database has 0, and its public interface nothing, where a comment answers the submission.
+        "reply_to": "coalesce(nullif({parentID:parent}, '0'), {submissionID:id})",
+        "speaker": "{userName}",
+        "text": "{content}",
+        "timestamp": "{creationDate}",
+        "score": VOTES,
+        "source": "{subverse}",
+        "kind": "'t1_'",
+        "parent_kind": "CASE WHEN nullif({parentID:parent}, '0') IS NULL THEN 't3_' ELSE 't1_' END",
+    },
+    has_roots=False,
+)
+
+VOAT_SUBMISSIONS = Layout(
+    "Voat submissions",
+    ("id|submissionID", "title", "userName", "upCount", "downCount"),
+    {
+        "id": "coalesce({id:id}, {submissionID:id})",
+        "conversation_id": "coalesce({id:id}, {submissionID:id})",
+        "speaker": "{userName}",
+        "text": "{content}",
+        "timestamp": "{creationDate}",
+        "score": VOTES,
+        "title": "{title}",
+        "source": "{subverse}",
+        "kind": "'t3_'",
+    },
+)
+
+RUQQUS_COMMENTS = Layout(
+    "Ruqqus comments",
+    ("id", "post_id", "body", "author_name", "upvotes", "downvotes"),
+    {
+        "id": "{id:id}",
+        "conversation_id": "{post_id:id}",
+        # The list of a comment's ancestors ends with its parent.
+        "reply_to": "coalesce(nullif(regexp_extract({parent_comment_id}, '(\\w+)\\W*$', 1), ''), {post_id:id})",
+        "speaker": "{author_name}",
+        "text": "CASE WHEN is_true({is_banned}) THEN '[removed]' WHEN is_true({is_deleted}) THEN '[deleted]'"
+        " ELSE {body} END",
+        "timestamp": "{created_utc}",
+        "score": "coalesce({score}, CAST(whole_number({upvotes}) - whole_number({downvotes}) AS VARCHAR))",
+        "source": "coalesce({guild.name}, {guild_name})",
+        "kind": "'t1_'",
+        "parent_kind": "CASE WHEN regexp_matches({parent_comment_id}, '\\w') THEN 't1_' ELSE 't3_' END",
+    },
+    has_roots=False,
+)
+
+RUQQUS_SUBMISSIONS = Layout(
+    "Ruqqus submissions",
+    ("id", "title", "author_name", "upvotes", "downvotes", "guild_name|guild.name"),
+    {
+        "id": "{id:id}",
+        "conversation_id": "{id:id}",
+        "speaker": "{author_name}",
+        "text": "{body}",
+        "timestamp": "{created_utc}",
+        "score": "coalesce({score}, CAST(whole_number({upvotes}) - whole_number({downvotes}) AS VARCHAR))",
+        "title": "{title}",
+        "source": "coalesce({guild_name}, {guild.name})",
+        "kind": "'t3_'",
+    },
+)
+
+HACKER_NEWS = Layout(
+    "Hacker News items",
+    ("id", "type", "by", "time"),
+    refused="holds Hacker News items, whose comments carry no score, so there is nothing to rank replies by: give the"
+    " setting corpus (or ADC_CORPUS) a corpus with scores",
+)
+
+SUBREDDITS = Layout(
+    "list of subreddits",
+    ("id", "display_name", "subscribers"),
+    refused="is a list of subreddits and holds no posts or comments: give the setting corpus (or ADC_CORPUS) the dumps"
+    " of posts and comments",
+    companion=True,
+)
+
+# The first that fits is taken.
+LAYOUTS = (
+    OPEN_ASSISTANT,
+    STACK_EXCHANGE_POSTS,
+    STACK_EXCHANGE_COMMENTS,
+    LEMMY_COMMENTS,
+    LEMMY_POSTS,
+    DISCOURSE,
+    VOAT_COMMENTS,
+    VOAT_SUBMISSIONS,
+    RUQQUS_COMMENTS,
+    RUQQUS_SUBMISSIONS,
+    HACKER_NEWS,
+    SUBREDDITS,
+)
+
+# The fields of Reddit's own records; `readers.dumps` reads them.
+REDDIT_COMMENTS = Layout("Reddit comments", ("id", "body", "link_id|parent_id"), has_roots=False)
+REDDIT_SUBMISSIONS = Layout("Reddit posts", ("id", "title", "selftext"))
+# Posts that were cut down to some columns, without their texts.
+REDDIT_LINKS = Layout("Reddit posts", ("id", "title", "created_utc", "subreddit|num_comments|permalink|subreddit_id"))
+REDDIT = (REDDIT_COMMENTS, REDDIT_SUBMISSIONS, REDDIT_LINKS)
+
+
+def find_layout(records: Iterable[Collection[str]], layouts: Iterable[Layout] = LAYOUTS) -> Layout | None:
+    """Return the first layout that fits one of the records, each given as its keys; None if none does."""
+    lowered = [{key.lower() for key in keys} for keys in records]
+    return next((layout for layout in layouts if any(layout.fits(keys) for keys in lowered)), None)

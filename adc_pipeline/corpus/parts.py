@@ -1,0 +1,79 @@
+"""The parts of a raw corpus: the order in which they are read, their names, and the source that each belongs to.
+
+`fetch` writes the parts and, beside their folder, `parts.json`: the name and source of each, which files of the
+sources are left out and why, and which links lead elsewhere. The dataset cards show the last two.
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from adc_pipeline.corpus.formats import Recognised, recognise
+from adc_pipeline.corpus.layouts import ScoreOrder
+from adc_pipeline.corpus.recorded_files import PARTS, UTTERANCES
+from adc_pipeline.corpus.settings import CorpusSettings
+
+
+@dataclass(frozen=True)
+class NewPart:
+    """A part that does not exist yet: a function that creates it at a path, its name and its source."""
+
+    create: Callable[[Path], object]
+    name: str
+    source: str
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part of a raw corpus.
+
+    `name` stands for the source of utterances that name none; `source` is what ids are unique in, where a site numbers
+    its utterances itself.
+    """
+
+    path: Path
+    what: Recognised
+    name: str
+    source: str = ""
+
+
+def write_parts(corpus: Path, parts: Sequence[NewPart], left_out: Mapping[str, str], links: Mapping[str, str]) -> None:
+    """Write `parts.json` for the folder `corpus`, whose parts exist already, in this order."""
+    paths = sorted(corpus.iterdir())
+    named = {path.name: {"name": part.name, "source": part.source} for path, part in zip(paths, parts, strict=True)}
+    record = {"parts": named, "left_out": left_out, "links": links}
+    corpus.with_name(PARTS).write_text(json.dumps(record, indent=2) + "\n")
+
+
+def read_record(corpus: Path) -> dict[str, Any]:
+    """Return what `write_parts` wrote for the folder `corpus`; empty if it did not."""
+    try:
+        record: dict[str, Any] = json.loads(corpus.with_name(PARTS).read_text())
+    except FileNotFoundError:
+        return {"parts": {}, "left_out": {}, "links": {}}
+    return record
+
+
+def list_parts(corpus: Path, settings: CorpusSettings) -> list[Part]:
+    """Return the parts of a folder that `corpus.source.fetch` wrote, in order; or `corpus` itself as the only part."""
+    single = corpus.is_file() or (corpus / UTTERANCES).is_file()
+    record = {} if single else read_record(corpus)["parts"]
+    return [
+        Part(
+            path,
+            recognise(path, settings.format, settings.columns),
+            **record.get(path.name, {"name": path.name.split(".")[0] or path.name}),
+        )
+        for path in ([corpus] if single else sorted(corpus.iterdir()))
+    ]
+
+
+def score_order(parts: Sequence[Part]) -> ScoreOrder | None:
+    """Return whether a higher or a lower score is better, as far as the parts' layouts state it.
+
+    Higher for all that has no layout of its own; None where the parts do not agree.
+    """
+    orders = {part.what.layout.score_order if part.what.layout else "higher" for part in parts}
+    return orders.pop() if len(orders) == 1 else None

@@ -1,0 +1,60 @@
+"""Turn the rows of an XML file, whose attributes are the values, into JSON lines: Stack Exchange's form.
+
+The file is read piece by piece, so that its size does not matter. A document type is refused, since its entities can
+expand without bound; the public dumps have none.
+"""
+
+import json
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import BinaryIO
+from xml.parsers import expat
+
+from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.corpus.packings import blocks
+from adc_pipeline.corpus.readers.lines import LINE, UNREADABLE_LINE
+
+ROW = "row"
+ROWS_LOOKED_AT = 100
+
+
+def records(file: BinaryIO, path: Path, whole: bool = True) -> Iterator[dict[str, str]]:
+    """Yield the attributes of each row. With `whole`, raise PipelineError where the file ends in the middle."""
+    found: list[dict[str, str]] = []
+
+    def start(name: str, attributes: dict[str, str]) -> None:
+        if name == ROW:
+            found.append(attributes)
+
+    def refuse(*_: object) -> None:
+        raise PipelineError(
+            f"{path}, which the setting corpus names, is XML with a document type, which is not read: remove it."
+        )
+
+    parser = expat.ParserCreate()
+    parser.StartElementHandler = start
+    parser.StartDoctypeDeclHandler = refuse
+    try:
+        for block in blocks(file, path):
+            parser.Parse(block)
+            yield from found
+            found.clear()
+        if whole:
+            parser.Parse(b"", True)
+    except expat.ExpatError as error:
+        raise PipelineError(
+            f"{path}, which the setting corpus names, is no whole XML file (line {error.lineno}): fetch it again."
+        ) from error
+
+
+def first_records(path: Path) -> list[dict[str, str]]:
+    with path.open("rb") as file:
+        return list(islice(records(file, path, whole=False), ROWS_LOOKED_AT))
+
+
+def json_lines(file: BinaryIO, path: Path) -> Iterator[bytes]:
+    """Yield each row as a JSON object and a line end, for `readers.lines.chunks`."""
+    for record in records(file, path):
+        line = json.dumps(record).encode() + b"\n"
+        yield line if len(line) <= LINE else UNREADABLE_LINE

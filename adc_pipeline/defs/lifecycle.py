@@ -1,0 +1,204 @@
+"""For each model the decision whether its newest version becomes the champion, and the job `prune`.
+
+A blocking asset check that fails ends a run before it comes here. Where an asset is materialized alone, the last
+results of the upstream checks that Dagster knows decide.
+
+    dagster job execute -m adc_pipeline.definitions -j prune
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+
+from adc_pipeline.core.artefacts import Artefact
+from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.defs import corpus, evaluation, ranking, walks
+from adc_pipeline.defs.asset import declare
+from adc_pipeline.defs.making import Making, Request
+from adc_pipeline.defs.run_config import SettingsConfig
+from adc_pipeline.defs.stage import Stage
+from adc_pipeline.defs.workspace import Workspace
+from adc_pipeline.generation.registration import REGISTERED
+from adc_pipeline.lifecycle.settings import PromotionSettings, RetentionSettings
+from adc_pipeline.tracking.lineage import Node, Records
+from adc_pipeline.walks.kinds import KINDS, WalkKind
+
+if TYPE_CHECKING:
+    from mlflow.entities.model_registry import ModelVersion
+
+    from adc_pipeline.lifecycle.decision import Evaluated
+
+CHECKS = [*corpus.checks, *ranking.checks, *walks.checks, *evaluation.checks]
+
+
+@dataclass(frozen=True)
+class Contest:
+    """A new version of a model and the champion that it has to beat, as MLflow knows them now."""
+
+    records: Records
+    name: str
+    version: "ModelVersion"
+    lineage: Node
+    evaluation: Artefact
+    tree: Node
+    champion: "ModelVersion | None"
+    against: "Evaluated | None"
+    failed_checks: list[str]
+
+
+def contest(kind: WalkKind, request: Request[PromotionSettings]) -> Contest:
+    """Find the newest version, the champion and its evaluation."""
+    from adc_pipeline.lifecycle import registry
+
+    ours, tuned = request.inputs[kind.evaluation], request.inputs[kind.model]
+    registered = json.loads((tuned.path / REGISTERED).read_text())
+    request.tracking.check()
+    records = Records([request.tracking.client()])
+    name = registered["registered_model"]
+    version, lineage = registry.candidate(records, name, registered["registered_version"], tuned)
+    tree = records.maker(ours.name, ours.digest)
+    champion = registry.champion(records, name)
+    against = registry.evaluated(records, request.store, champion, ours.name) if champion else None
+    failed = failed_checks(request.context.instance, tree, request.context.run.run_id)
+    return Contest(records, name, version, lineage, ours, tree, champion, against, failed)
+
+
+def champion_stage(kind: WalkKind) -> Stage[PromotionSettings]:
+    """Return the stage that decides whether the alias `champion` of `adc-KIND` moves to the newest version."""
+
+    def complete(settings: PromotionSettings, context: dg.AssetExecutionContext) -> PromotionSettings:
+        return replace(settings, metric=settings.metric or kind.promoted_by)
+
+    def outside(request: Request[PromotionSettings]) -> Mapping[str, Any]:
+        found = contest(kind, request)
+        return {"champion": figures_of(found.against), "failed_checks": found.failed_checks}
+
+    def make(making: Making[PromotionSettings]) -> None:
+        from adc_pipeline.lifecycle.decision import Evaluated, decide
+        from adc_pipeline.lifecycle.registry import record
+
+        found = contest(kind, making.request)
+        ours, version, champion = found.evaluation, found.version, found.champion
+        decision = decide(
+            Evaluated(str(version.version), ours.path, ours.settings["max_context_tokens"]),
+            found.against,
+            found.failed_checks,
+            making.settings,
+        )
+        # A champion keeps the figures by which it became one.
+        if decision.verdict != "champion already":
+            record(found.records, version, found.lineage, ours.digest, decision)
+        making.report(decision.reason)
+        changed = changes(found)
+        stands = decision.version if decision.promoted else str(champion.version) if champion else "none"
+        if decision.promoted:
+            # The next run finds the champion that this one leaves.
+            making.outside["champion"] = figures_of(Evaluated(decision.version, ours.path))
+        facts = asdict(decision) | {"model": found.name, "promoted": decision.promoted}
+        (making.folder / "decision.json").write_text(json.dumps(facts, indent=1) + "\n")
+        (making.folder / "changes.md").write_text(changed)
+        making.run.files(making.folder)
+        making.count({"version": int(version.version), "promoted": int(decision.promoted)} | decision.figures())
+        making.metadata |= {
+            "decision": dg.MetadataValue.md(decision.reason),
+            "changes": dg.MetadataValue.md(changed),
+            "champion": stands,
+        }
+
+    return Stage(
+        name=kind.champion,
+        place=f"champions/{kind.name}",
+        group="promotion",
+        description=f"Whether the newest version of {kind.registered} becomes champion, by which figures, and what"
+        " changed since the version before.",
+        settings=PromotionSettings,
+        make=make,
+        code=(__name__,),
+        inputs=(kind.evaluation, kind.model),
+        kinds=("mlflow",),
+        complete=complete,
+        outside=outside,
+    )
+
+
+def changes(found: Contest) -> str:
+    """Return as Markdown what differs from the previous version of the model."""
+    from adc_pipeline.lifecycle.changes import what_changed
+    from adc_pipeline.lifecycle.registry import previous
+
+    before = previous(found.records, found.version)
+    if before is None:
+        return "### What changed\n\nThis is the first version.\n"
+    since = f"version {before.version} of {found.name}"
+    last = last_evaluation(found.records, before, found.evaluation.name)
+    return what_changed(last, found.tree, since) if isinstance(last, Node) else f"### Since {since}\n\n{last}\n"
+
+
+def figures_of(champion: "Evaluated | None") -> list[str]:
+    """Return what a decision compares with: a version, and the digest of its evaluation or why there is none."""
+    if champion is None:
+        return []
+    return [champion.version, champion.evaluation.name if champion.evaluation else champion.missing]
+
+
+def last_evaluation(records: Records, version: "ModelVersion", asset: str) -> Node | str:
+    """Return the tree of a version's newest evaluation, or of the version if it has none; else the reason."""
+    try:
+        model = records.above_version(version)
+    except PipelineError as error:
+        return str(error)
+    return next(iter(records.evaluations(asset, model)), model)
+
+
+def failed_checks(instance: dg.DagsterInstance, tree: Node, run: str) -> list[str]:
+    """Return the checks of the assets in a tree whose last result, as far as Dagster knows, was a failure.
+
+    A check that an earlier run planned and that has no result raised an error or was killed.
+    """
+    assets = {node.asset for node in tree.walk()}
+    keys = [key for check in CHECKS for key in check.check_keys if key.asset_key.to_user_string() in assets]
+    last = instance.event_log_storage.get_latest_asset_check_execution_by_key(keys)
+    return sorted(
+        f"{key.name} of {key.asset_key.to_user_string()}"
+        for key, record in last.items()
+        if record.status.value == "FAILED" or (record.status.value == "PLANNED" and record.run_id != run)
+    )
+
+
+champions = [declare(champion_stage(kind)) for kind in KINDS.values()]
+
+
+@dg.op
+def prune_store(
+    context: dg.OpExecutionContext, config: SettingsConfig[RetentionSettings], workspace: Workspace
+) -> None:
+    """Remove old versions of artefacts, but none that is current or that a registered model was made from."""
+    from adc_pipeline.lifecycle import pruning
+
+    try:
+        settings = config.settings()
+        workspace.tracking.check()
+        store = workspace.store
+        plan = pruning.plan(store, Records([workspace.tracking.client()]), settings)
+        gone = pruning.prune(store, plan) if settings.delete else []
+    except PipelineError as error:
+        raise dg.Failure(str(error), allow_retries=False) from error
+    for name, digest in plan.going:
+        did = "Removed" if (name, digest) in gone else "Not removed" if settings.delete else "Would remove"
+        context.log.info(f"{did} {name} {digest} ({plan.bytes[name, digest] >> 20} MiB)")
+    freed = sum(plan.bytes[key] for key in gone) if settings.delete else plan.freed
+    number, verb = (len(gone), "removed") if settings.delete else (len(plan.going), "would be removed")
+    hint = "" if settings.delete else " Set `delete` to true to remove them."
+    context.log.info(f"{number} versions {verb} ({freed >> 20} MiB), {len(plan.kept)} stay.{hint}")
+    context.add_output_metadata(
+        {"removed": len(gone), "kept": len(plan.kept), "bytes": freed}
+        | {"versions": dg.MetadataValue.md(pruning.markdown(plan, gone))}
+    )
+
+
+@dg.job(description="Lists old artefacts that the retention settings no longer keep; with `delete`, removes them.")
+def prune() -> None:
+    prune_store()

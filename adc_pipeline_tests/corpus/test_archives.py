@@ -1,0 +1,168 @@
+"""Archives of dumps are read as the folder in them would be, and write nothing but that."""
+
+import bz2
+import io
+import json
+import lzma
+import shutil
+import tarfile
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+import zstandard
+
+from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.corpus import archives
+from adc_pipeline.corpus.archives import unpack
+from adc_pipeline.corpus.parts import list_parts, read_record
+from adc_pipeline.corpus.settings import CorpusSettings
+from adc_pipeline.corpus.source import check_source, fetch
+
+POST = b'{"id": "p", "title": "why", "selftext": "", "subreddit": "s", "created_utc": 1, "score": 1}\n'
+COMMENT = b'{"id": "c", "link_id": "t3_p", "parent_id": "t3_p", "body": "yes", "created_utc": 2, "score": 1}\n'
+DUMPS = {
+    "sheds/comments.zst": zstandard.compress(COMMENT * 99),
+    "sheds/posts": POST,
+    "sheds/README.txt": b"where it is from",
+    "sheds/model.bin": bytes(1 << 20),
+    "__MACOSX/sheds/._posts": b"\0\5\x16\7",
+}
+
+
+def zipped(path: Path, members: Mapping[str, bytes]) -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return path
+
+
+def tarred(path: Path, members: Mapping[str, bytes], pack: Callable[[bytes], bytes] = bytes) -> Path:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as archive:
+        for name, content in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+    path.write_bytes(pack(packed.getvalue()))
+    return path
+
+
+def made(kind: str, path: Path, members: Mapping[str, bytes] = DUMPS) -> Path:
+    packs: dict[str, Callable[[bytes], bytes]] = {"tar": bytes, "tar.xz": lzma.compress, "tar.bz2": bz2.compress}
+    packs["tar.zst"] = zstandard.compress
+    return zipped(path, members) if kind == "zip" else tarred(path, members, packs[kind])
+
+
+KINDS = ["zip", "tar", "tar.xz", "tar.bz2", "tar.zst"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", ["dumps.zip", "no ending"])
+def test_an_archive_of_dumps_is_read_as_a_folder(tmp_path: Path, kind: str, name: str) -> None:
+    settings = CorpusSettings(str(made(kind, tmp_path / name)))
+    check_source(settings)
+    fetch(settings, {}, tmp_path / "out")
+    parts = list_parts(tmp_path / "out", settings)
+    assert [(part.name, part.what.kind) for part in parts] == [("posts", "submissions"), ("comments", "comments")]
+    assert [part.path.read_bytes() for part in parts] == [DUMPS["sheds/posts"], DUMPS["sheds/comments.zst"]]
+    assert read_record(tmp_path / "out")["left_out"] == {
+        f"{name}/sheds/README.txt": "is neither JSON lines nor a Parquet or CSV file",
+        f"{name}/sheds/model.bin": "is filled with zeros, as a download that has not finished",
+        f"{name}/__MACOSX/sheds/._posts": "is hidden",
+    }
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([name, "out", "parts.json"])
+
+
+def test_archives_in_a_folder_are_read_with_the_files_beside_them(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    made("tar.zst", tmp_path / "in" / "comments.tar.zst", {"RC_2020": COMMENT})
+    made("zip", tmp_path / "in" / "z.zip", {"RS_2020": POST, "inner.zip": b"PK\x05\x06" + bytes(18)})
+    (tmp_path / "in" / "RS_2019.jsonl").write_bytes(POST)
+    settings = CorpusSettings(str(tmp_path / "in"))
+    fetch(settings, {}, tmp_path / "out")
+    assert [part.name for part in list_parts(tmp_path / "out", settings)] == ["RS_2019", "RS_2020", "RC_2020"]
+    assert read_record(tmp_path / "out")["left_out"] == {"in/z.zip/inner.zip": "is an archive in an archive"}
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar"])
+@pytest.mark.parametrize("prefix", ["", "some-corpus/"])
+def test_of_a_convokit_corpus_only_its_own_files_are_unpacked(tmp_path: Path, kind: str, prefix: str) -> None:
+    members = {"utterances.jsonl": b"{}\n", "index.json": b"{}", "model.bin": bytes(9999), "notes.txt": b"text"}
+    archive = made(kind, tmp_path / "corpus", {prefix + name: content for name, content in members.items()})
+    fetch(CorpusSettings(str(archive)), {}, tmp_path / "out")
+    assert sorted(path.name for path in (tmp_path / "out" / "00").iterdir()) == ["index.json", "utterances.jsonl"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", ["../outside", "/outside", "a/../../outside", "..\\outside"])
+def test_an_archive_that_would_write_outside_its_folder_is_refused(tmp_path: Path, kind: str, name: str) -> None:
+    archive = made(kind, tmp_path / "archive", {name: POST})
+    with pytest.raises(PipelineError, match="outside its folder: do not trust it"):
+        unpack(archive, tmp_path / "in" / "here")
+    assert not list(tmp_path.rglob("*outside*"))
+
+
+def test_links_and_devices_in_an_archive_are_never_created(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "tar", "w") as tar:
+        for name, kind in (("link", tarfile.SYMTYPE), ("hard", tarfile.LNKTYPE), ("fifo", tarfile.FIFOTYPE)):
+            info = tarfile.TarInfo(name)
+            info.type, info.linkname = kind, "/etc/passwd"
+            tar.addfile(info)
+    with zipfile.ZipFile(tmp_path / "zip", "w") as archive:
+        link = zipfile.ZipInfo("link")
+        link.external_attr = 0o120777 << 16
+        archive.writestr(link, "/etc/passwd")
+    for suffix, names in (("tar", {"link", "hard", "fifo"}), ("zip", {"link"})):
+        assert set(unpack(tmp_path / suffix, tmp_path / f"{suffix}-out")) == names
+        assert list((tmp_path / f"{suffix}-out").iterdir()) == []
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_does_not_fit_on_the_disk_is_refused_before_it_is_written(
+    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive = made(kind, tmp_path / "archive", {"a.jsonl": POST * 50_000, "b.jsonl": POST * 50_000})
+    free = archives.RESERVE + len(POST) * 99_999
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(free, 0, free))
+    with pytest.raises(PipelineError, match=r"unpacks to .* MB, and the disk of ADC_HOME has .* MB to spare"):
+        unpack(archive, tmp_path / "out")
+    assert not (tmp_path / "out" / "b.jsonl").exists()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("cut", [30, 4000])
+def test_an_archive_cut_off_is_refused(tmp_path: Path, kind: str, cut: int) -> None:
+    import random
+
+    noise = bytes(random.Random(0).choices(range(32, 127), k=50_000))
+    content = b'{"id": "c", "link_id": "t3_p", "body": "' + noise.replace(b"\\", b"").replace(b'"', b"") + b'"}\n'
+    archive = made(kind, tmp_path / "archive", {"a.jsonl": content, "b.jsonl": content})
+    size = archive.stat().st_size - (11_000 if kind == "tar" else 0)
+    archive.write_bytes(archive.read_bytes()[: size - cut])
+    with pytest.raises(PipelineError, match=r"(damaged|incomplete|cannot be unpacked).*fetch it again"):
+        unpack(archive, tmp_path / "out")
+
+
+def test_an_encrypted_zip_is_refused(tmp_path: Path) -> None:
+    archive = zipped(tmp_path / "archive", {"a.jsonl": POST})
+    content = bytearray(archive.read_bytes())
+    # The flag of encryption, in the header of the file and in the table of contents.
+    for magic, offset in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        content[content.index(magic) + offset] |= 1
+    archive.write_bytes(content)
+    with pytest.raises(PipelineError, match="is encrypted: unpack it"):
+        check_source(CorpusSettings(str(archive)))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_damaged_file_in_an_archive_is_named_as_a_person_knows_it(tmp_path: Path, kind: str) -> None:
+    archive = made(kind, tmp_path / "archive", {"in/RC_2020.zst": zstandard.compress(COMMENT * 999)[:-9]})
+    with pytest.raises(PipelineError, match=rf"{archive}/in/RC_2020\.zst|cannot be unpacked|ends in the middle"):
+        fetch(CorpusSettings(str(archive)), {}, tmp_path / "out")
+
+
+def test_json_in_a_zip_is_data_or_named(tmp_path: Path) -> None:
+    archive = zipped(tmp_path / "archive", {"a.jsonl": POST, "infos.json": json.dumps({"default": 1}).encode()})
+    assert list(unpack(archive, tmp_path / "out")) == ["infos.json"]

@@ -1,0 +1,200 @@
+"""Of a folder all data is read, whatever it is called and wherever its links lead; nothing is passed over silently."""
+
+import bz2
+import json
+import lzma
+import os
+from pathlib import Path
+
+import pytest
+
+from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.corpus.folders import Listing, list_data, watched_files
+from adc_pipeline.corpus.formats import Format
+
+POST = {"id": "p", "title": "why", "selftext": "", "subreddit": "s", "created_utc": 1, "score": 1}
+COMMENT = {"id": "c", "link_id": "t3_p", "parent_id": "t3_p", "body": "yes", "created_utc": 2, "score": 1}
+
+
+def lines(*records: object) -> bytes:
+    return b"".join(json.dumps(record).encode() + b"\n" for record in records)
+
+
+def write(path: Path, content: bytes) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    write(tmp_path / "dumps" / "RC_2020-01.jsonl", lines(COMMENT))
+    write(tmp_path / "dumps" / "RS_2020-01.jsonl", lines(POST))
+    return tmp_path / "dumps"
+
+
+def found(folder: Path, wanted: Format = "auto") -> tuple[list[str], Listing]:
+    listing = list_data(folder, wanted)
+    return [str(file.paths[0].relative_to(folder)) for file in listing.files], listing
+
+
+BOTH = ["RS_2020-01.jsonl", "RC_2020-01.jsonl"]
+
+
+def test_what_a_file_is_does_not_depend_on_its_name(folder: Path) -> None:
+    write(folder / "posts.txt", lines(POST))
+    write(folder / "old" / "RC_2010-01", bz2.compress(lines(COMMENT)))
+    write(folder / "old" / "no ending", lzma.compress(lines(COMMENT)))
+    write(folder / "README.md", b"These dumps, and their posts, are from 2020.\n")
+    write(folder / "checksums", b"d41d8cd98f00b204e9800998ecf8427e  RC_2020-01.jsonl\n")
+    write(folder / "logo", b"\x89PNG\r\n\x1a\n" + bytes(range(64)))
+    write(folder / "dataset_infos.json", b'{"default": {"features": {}}}')
+    names, listing = found(folder)
+    assert names == ["RS_2020-01.jsonl", "posts.txt", "old/RC_2010-01", "RC_2020-01.jsonl", "old/no ending"]
+    assert listing.left_out == {
+        "README.md": "has no columns that are known",
+        "checksums": "is neither JSON lines nor a Parquet or CSV file",
+        "logo": "is a picture",
+        "dataset_infos.json": "holds JSON objects with the keys default, which no known layout has",
+    }
+
+
+def test_a_list_of_subreddits_is_left_out_whatever_its_name(folder: Path) -> None:
+    entry = {"id": "2qh", "name": "t5_2qh", "display_name": "sheds", "title": "Sheds", "subscribers": 9}
+    write(folder / "subreddits_2020-01.jsonl", lines(entry))
+    names, listing = found(folder)
+    assert names == BOTH
+    assert list(listing.left_out) == ["subreddits_2020-01.jsonl"]
+    with pytest.raises(PipelineError, match="is a list of subreddits"):
+        list_data(folder / "subreddits_2020-01.jsonl", "auto")
+
+
+def test_links_are_followed_once_and_named_where_they_lead_elsewhere(folder: Path, tmp_path: Path) -> None:
+    elsewhere = write(tmp_path / "disk" / "months" / "RC_2020-02.jsonl", lines(COMMENT)).parent
+    (folder / "months").symlink_to(elsewhere)
+    (folder / "months-again").symlink_to(elsewhere)
+    (folder / "up").symlink_to(folder)
+    (folder / "within").symlink_to(folder / "RC_2020-01.jsonl")
+    (folder / "RC_2020-03.jsonl").symlink_to(write(tmp_path / "disk" / "59da66", lines(COMMENT)))
+    os.link(folder / "RS_2020-01.jsonl", folder / "RS_2020-01-hard.jsonl")
+    names, listing = found(folder)
+    assert names == ["RS_2020-01-hard.jsonl", "RC_2020-01.jsonl", "months/RC_2020-02.jsonl", "RC_2020-03.jsonl"]
+    assert listing.left_out == {
+        "RS_2020-01.jsonl": "is the same file as RS_2020-01-hard.jsonl",
+        "within": "is the same file as RC_2020-01.jsonl",
+        "up/": "is a folder that is read already",
+        "months-again/": "is a folder that is read already",
+    }
+    assert listing.links == {
+        "months/": str(elsewhere),
+        "months-again/": str(elsewhere),
+        "RC_2020-03.jsonl": str(tmp_path / "disk" / "59da66"),
+    }
+
+
+def test_links_that_lead_round_end(folder: Path) -> None:
+    for name, target in (("a", "b"), ("b", "a")):
+        (folder / name).mkdir()
+        (folder / name / "back").symlink_to(folder / target)
+    (folder / "self").symlink_to("self")
+    names, listing = found(folder)
+    assert names == BOTH
+    assert listing.left_out["self"] == "is a link that leads back to itself"
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (lambda path: path.symlink_to("/unmounted/disk"), "is a link to /unmounted/disk, which does not exist"),
+        (os.mkfifo, "is a FIFO and no regular file"),
+        (lambda path: write(path, b"7z\xbc\xaf\x27\x1c\x00\x04"), "is a 7z archive"),
+        (lambda path: write(path, b"Rar!\x1a\x07\x01\x00"), "is a RAR archive"),
+        (lambda path: write(path, bytes(2000)), "is filled with zeros"),
+        (lambda path: write(path, bz2.compress(lines(COMMENT))[:20]), "ends in the middle"),
+        (lambda path: write(path, b"SQLite format 3\0" + bytes(100)), "is a SQLite database"),
+        (lambda path: write(path, lines({"some": 1, "thing": 2})), "the keys some, thing"),
+        (lambda path: write(path, b""), "is empty"),
+    ],
+    ids=["dangling link", "FIFO", "7z", "RAR", "zeros", "cut off", "SQLite", "other keys", "empty"],
+)
+def test_what_cannot_be_read_ends_the_run_if_its_name_is_that_of_data_and_is_named_otherwise(
+    folder: Path, make: object, reason: str
+) -> None:
+    assert callable(make)
+    make(folder / "something")
+    names, listing = found(folder)
+    assert names == BOTH
+    assert list(listing.left_out) == ["something"]
+    make(folder / "RC_2020-02.zst")
+    with pytest.raises(PipelineError, match=rf"RC_2020-02\.zst.* ({reason})"):
+        list_data(folder, "auto")
+
+
+def test_a_file_or_folder_that_may_not_be_read_ends_the_run(folder: Path) -> None:
+    if os.geteuid() == 0:
+        pytest.skip("root may read everything")
+    (folder / "RC_2020-01.jsonl").chmod(0)
+    with pytest.raises(PipelineError, match=r"RC_2020-01\.jsonl.* may not be read by this user"):
+        list_data(folder, "auto")
+    (folder / "RC_2020-01.jsonl").chmod(0o600)
+    (folder / "inner").mkdir(mode=0)
+    with pytest.raises(PipelineError, match=r"inner.* may not be read by this user"):
+        list_data(folder, "auto")
+
+
+def test_several_corpora_of_convokit_in_a_folder_are_read(folder: Path) -> None:
+    for name in ("one", "two"):
+        write(folder / name / "utterances.jsonl", b"")
+        write(folder / name / "corpus.json", b"{}")
+    assert found(folder)[0] == ["one", "two", *BOTH]
+    write(folder / "one" / "notes.txt", b"")
+    assert list_data(folder / "one", "auto").left_out == {"notes.txt": "is no file of a ConvoKit corpus"}
+
+
+def test_a_folder_without_data_says_what_it_holds(tmp_path: Path) -> None:
+    write(tmp_path / "forum.db", b"SQLite format 3\0" + bytes(100))
+    write(tmp_path / ".hidden", b"")
+    with pytest.raises(PipelineError, match=r"nor a folder of dumps or tables \(forum.db is a SQLite database\)"):
+        list_data(tmp_path, "auto")
+
+
+def test_with_a_format_only_files_with_names_of_data_are_read(folder: Path) -> None:
+    write(folder / "notes.txt", lines(COMMENT))
+    names, listing = found(folder, "dump")
+    assert names == BOTH
+    assert list(listing.left_out) == ["notes.txt"]
+
+
+def test_the_files_that_are_watched_are_those_that_are_read(folder: Path) -> None:
+    write(folder / "posts.txt", lines(POST))
+    write(folder / "README", b"where it is from")
+    assert [path.name for path in watched_files(folder, "auto")] == [
+        "RC_2020-01.jsonl",
+        "RS_2020-01.jsonl",
+        "posts.txt",
+    ]
+
+
+def test_a_saved_dataset_is_what_its_state_lists(tmp_path: Path) -> None:
+    import pyarrow as pa
+
+    def arrow(path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        table = pa.table({name: ["a"] for name in ("id", "conversation_id", "reply_to", "text", "score")})
+        with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, table.schema) as writer:
+            writer.write_table(table)
+
+    saved = tmp_path / "saved"
+    for split in ("train", "test"):
+        arrow(saved / split / "data-00000-of-00001.arrow")
+        write(saved / split / "dataset_info.json", b"{}")
+        write(saved / split / "state.json", b'{"_data_files": [{"filename": "data-00000-of-00001.arrow"}]}')
+    write(saved / "dataset_dict.json", b'{"splits": ["train", "test"]}')
+    arrow(saved / "train" / "cache-0123456789abcdef.arrow")
+    names, listing = found(saved)
+    assert names == ["test/data-00000-of-00001.arrow", "train/data-00000-of-00001.arrow"]
+    assert [file.name for file in listing.files] == ["saved", "saved"]
+    assert list(listing.left_out) == ["train/cache-0123456789abcdef.arrow"]
+    write(saved / "test" / "state.json", b'{"_data_files": [{"filename": "a"}], "_indices_data_files": [{}]}')
+    with pytest.raises(PipelineError, match="flatten_indices"):
+        list_data(saved, "auto")
