@@ -11,6 +11,9 @@ from adc_pipeline.core.artefacts import Store
 from adc_pipeline.core.claims import Claims
 from adc_pipeline.core.engine import MEMORY_LIMIT, Engine
 from adc_pipeline.core.processes import this_process
+from adc_pipeline.defs.interrupts import interrupts_cancel
+from adc_pipeline.defs.origin import is_forgotten, mark_as_run_of_this_location
+from adc_pipeline.evaluation.summary import command, summary
 from adc_pipeline.tracking.runs import Tracking
 
 # A tag that each run sets: its process, so that others can tell whether it still runs.
@@ -38,13 +41,25 @@ class Workspace(dg.ConfigurableResource):
             return
         if instance.get_run_by_id(run.run_id):
             instance.add_run_tags(run.run_id, {PROCESS: this_process()})
+        mark_as_run_of_this_location(instance, run.run_id)
+        if is_forgotten(instance) and context.log:
+            context.log.warning(
+                "Dagster forgets this run when the command ends. To see it in Dagster's page, start it by"
+                f" `{command('run')} {run.job_name}`, or set DAGSTER_HOME to a folder with a dagster.yaml."
+            )
+        self._held.enter_context(interrupts_cancel(instance, run.run_id))
         holder = f"{run.job_name}, run {run.run_id}, process {os.getpid()}"
         self._claims = self._held.enter_context(Claims(self.store.home / "claims", holder))
 
     def teardown_after_execution(self, context: dg.InitResourceContext) -> None:
         self._held.close()
-        if self._made and not any(self._made.values()) and context.log:
+        if not self._made or not context.log or not context.instance or not context.run:
+            return
+        if not any(self._made.values()):
             context.log.info(f"Nothing new: all {len(self._made)} assets of this run are up to date.")
+        failed = context.instance.get_run_stats(context.run.run_id).steps_failed
+        if not failed and (lines := summary(self.store, self._made)):
+            context.log.info("\n".join(lines))
 
     def claim(self, name: str, report: Callable[[str], None]) -> None:
         """Lock an artefact for this run until it ends; PipelineError if another run keeps it too long."""
