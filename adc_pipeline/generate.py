@@ -12,8 +12,7 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TextIO
 
-from adc_pipeline.core.errors import PipelineError
-from adc_pipeline.core.terminal import printable
+from adc_pipeline.core.errors import PipelineError, printable
 
 if TYPE_CHECKING:
     from adc_pipeline.generation.conversation import Conversation

@@ -18,8 +18,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from adc_pipeline.core.artefacts import Store, file_digest, folder_digest
-from adc_pipeline.core.errors import PipelineError, first_line
-from adc_pipeline.core.terminal import printable
+from adc_pipeline.core.errors import PipelineError, first_line, printable
 from adc_pipeline.tracking.lineage import Node, Records
 from adc_pipeline.tracking.runs import Tracking, without_secrets
 

@@ -10,8 +10,7 @@ from typing import Any
 
 import click
 
-from adc_pipeline.core.errors import PipelineError
-from adc_pipeline.core.terminal import printable
+from adc_pipeline.core.errors import PipelineError, printable
 
 # A command that hands its arguments on as they are, `--help` included.
 OWN_PARSER: dict[str, Any] = {

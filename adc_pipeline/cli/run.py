@@ -20,8 +20,7 @@ import yaml
 from adc_pipeline.cli.home import dagster_instance
 from adc_pipeline.cli.progress import Progress
 from adc_pipeline.core.artefacts import Store
-from adc_pipeline.core.errors import PipelineError, first_line
-from adc_pipeline.core.terminal import printable
+from adc_pipeline.core.errors import PipelineError, first_line, printable
 
 if TYPE_CHECKING:
     from dagster import DagsterInvalidConfigError, Definitions, JobDefinition
@@ -51,7 +50,7 @@ def run_job(name: str, file: str | None) -> int:
         print("Cancelled.", file=sys.stderr)
         return CANCELLED
     for sentence in dict.fromkeys(progress.sentences):
-        print(printable(sentence), file=sys.stderr)
+        print("\n".join(map(printable, sentence.splitlines())), file=sys.stderr)
     print(f"The whole log is in {log}.", file=sys.stderr)
     return 1
 

@@ -24,8 +24,7 @@ from typing import Any
 import yaml
 
 from adc_pipeline.core.artefacts import AGAIN, Store
-from adc_pipeline.core.errors import PipelineError, first_line
-from adc_pipeline.core.terminal import printable
+from adc_pipeline.core.errors import PipelineError, first_line, printable
 from adc_pipeline.study.cells import INPUTS, inputs_of, is_made
 from adc_pipeline.study.grid import SEEDS, VARIANTS
 from adc_pipeline.training.settings import TrainingSettings
