@@ -3,6 +3,8 @@
 import errno
 import socket
 
+from adc_pipeline.core.terminal import printable
+
 
 class PipelineError(Exception):
     """An error whose message is one sentence: what is wrong, which setting is the cause, and what to do.
@@ -12,7 +14,7 @@ class PipelineError(Exception):
     """
 
     def __init__(self, sentence: str) -> None:
-        super().__init__(printable(sentence))
+        super().__init__(printable(sentence, kept=""))
 
 
 class UnreachableError(PipelineError):
@@ -28,13 +30,6 @@ def is_network_fault(error: BaseException) -> bool:
             return True
         cause = cause.__cause__ or cause.__context__
     return False
-
-
-def printable(text: str) -> str:
-    """Return a text with each control character, line break and broken code point spelled as an escape."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text)
 
 
 def first_line(error: BaseException) -> str:
