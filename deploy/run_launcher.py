@@ -1,11 +1,12 @@
-"""Runs in the code location's container, watched: a run whose container died ends as failed, not as running for ever.
+"""A run launcher with health checks: a run whose container died ends as failed instead of running for ever.
 
-Dagster's own default launcher starts a run as a process of the code location's gRPC server, which reports a process
-that dies. If the server dies too (out of memory, a new image, a reboot), nobody is left to report it, and the run
-would keep its place in the queue. This launcher lets run monitoring ask the server that was started since: a run
-that it does not know is gone. A question costs one call over gRPC for every run in progress and poll.
+Dagster's default launcher starts a run as a process of the code location's gRPC server, which reports a process that
+dies. If the server dies too (out of memory, a new image, a reboot), nothing reports the run, and it blocks the queue.
+This launcher lets run monitoring ask the restarted server: a run that the server does not know has ended. Cost: one
+gRPC call for every run in progress and poll.
 
-The alternative, a container for every run (`dagster-docker`), needs the engine's socket, which is root on the machine.
+The alternative, a container for every run (`dagster-docker`), needs the container engine's socket, which gives root
+access to the host.
 """
 
 from typing import TYPE_CHECKING
@@ -23,22 +24,22 @@ if TYPE_CHECKING:
 
 
 class WatchedRunLauncher(DefaultRunLauncher):
-    """The default launcher, of which run monitoring can ask whether a run's process is still there."""
+    """The default launcher, extended by a check whether a run's process still exists."""
 
     @property
     def supports_check_run_worker_health(self) -> bool:
         return True
 
     def check_run_worker_health(self, run: DagsterRun) -> CheckRunHealthResult:
-        """RUNNING if the server has the run's process, NOT_FOUND if it answers and has not.
+        """Return RUNNING if the server has the run's process, and NOT_FOUND if it answers that it has not.
 
-        A server that does not answer may be busy, or about to be restarted: RUNNING, and the next poll asks again.
-        A run of `dagster job execute` is no server's, and its process cannot be seen from here: RUNNING, since one that
-        lives must not be failed and started a second time.
+        Return RUNNING also if the server does not answer: it may be busy or restarting, and the next poll asks again.
+        A run of `dagster job execute` belongs to no server, and its process is not visible from here: return RUNNING,
+        since a live run must not be marked as failed and started a second time.
         """
         if GRPC_INFO_TAG not in run.tags:
             return CheckRunHealthResult(
-                WorkerStatus.RUNNING, "The run is a command's, of which no server can be asked."
+                WorkerStatus.RUNNING, "The run was started by a command, so no server knows its process."
             )
         client: DagsterGrpcClient | None = self._get_grpc_client_for_termination(run.run_id)
         if client is None:
@@ -46,9 +47,9 @@ class WatchedRunLauncher(DefaultRunLauncher):
         try:
             reply = client.can_cancel_execution(CanCancelExecutionRequest(run_id=run.run_id), timeout=10)
         except DagsterUserCodeUnreachableError:
-            return CheckRunHealthResult(WorkerStatus.RUNNING, "The code location does not answer just now.")
+            return CheckRunHealthResult(WorkerStatus.RUNNING, "The code location does not answer at the moment.")
         if deserialize_value(reply, CanCancelExecutionResult).can_cancel:
             return CheckRunHealthResult(WorkerStatus.RUNNING)
         return CheckRunHealthResult(
-            WorkerStatus.NOT_FOUND, "The code location's server was started anew and no longer has the run's process."
+            WorkerStatus.NOT_FOUND, "The code location's server was restarted and no longer has the run's process."
         )
