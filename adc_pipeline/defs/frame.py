@@ -8,6 +8,7 @@ FAILED.
 """
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -25,12 +26,13 @@ from adc_pipeline.core.artefacts import (
     read_making,
     scan,
 )
-from adc_pipeline.core.errors import PipelineError, UnreachableError, is_disk_full
+from adc_pipeline.core.errors import PipelineError, UnreachableError, is_disk_full, printable
 from adc_pipeline.defs.database import write_database
 from adc_pipeline.defs.making import Making, Request
 from adc_pipeline.defs.run_config import SettingsConfig
 from adc_pipeline.defs.stage import Stage
 from adc_pipeline.defs.workspace import Workspace
+from adc_pipeline.tracking.failures import explanation
 
 # Seconds before another attempt at what the network refused. Dagster's own retry policy would retry every error, Ctrl+C
 # included, and end in "Exceeded max_retries" instead of the error's sentence.
@@ -189,9 +191,22 @@ def errors_as_sentences(context: dg.AssetExecutionContext, workspace: Workspace)
             raise dg.RetryRequested(len(SECONDS_BEFORE_RETRY), seconds) from error
         raise dg.Failure(str(error), allow_retries=False) from error
     except Exception as error:
-        if not is_disk_full(error):
-            raise
-        raise dg.Failure(
-            f"The disk of ADC_HOME = {workspace.store.home} is full: make room, or point ADC_HOME to another disk.",
-            allow_retries=False,
-        ) from error
+        if is_disk_full(error):
+            raise dg.Failure(
+                f"The disk of ADC_HOME = {workspace.store.home} is full: make room, or point ADC_HOME to another disk.",
+                allow_retries=False,
+            ) from error
+        if found := explanation(error, workspace.tracking):
+            # The error itself may show the tracking address.
+            raise dg.Failure(str(found), allow_retries=False) from None
+        if isinstance(error, OSError) and error.filename:
+            raise dg.Failure(file_problem(error), allow_retries=False) from error
+        raise
+
+
+def file_problem(error: OSError) -> str:
+    """Return the sentence for a file that the operating system refused."""
+    reason = error.strerror or type(error).__name__
+    return printable(
+        f"{os.fsdecode(error.filename)} cannot be used ({reason}): correct the path, or give this user access to it."
+    )
