@@ -1,7 +1,9 @@
 """The errors that are written for users, and functions that recognise common causes of other errors."""
 
+import difflib
 import errno
 import socket
+from collections.abc import Iterable
 
 
 class PipelineError(Exception):
@@ -35,6 +37,12 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text)
+
+
+def did_you_mean(name: object, names: Iterable[str]) -> str:
+    """Return a question for the most similar of some names, to be put behind a wrong one; empty if none is similar."""
+    close = difflib.get_close_matches(str(name), list(names), n=1)
+    return f" (did you mean {close[0]}?)" if close else ""
 
 
 def first_line(error: BaseException) -> str:
