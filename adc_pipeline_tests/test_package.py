@@ -42,6 +42,7 @@ def undeclared(folder: str, declared: set[str]) -> dict[str, set[str]]:
     }
 
 
+@pytest.mark.slow
 def test_every_package_that_the_pipeline_imports_is_declared() -> None:
     lines = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
     assert not undeclared("adc_pipeline", {canonicalize_name(Requirement(line).name) for line in lines})

@@ -130,9 +130,13 @@ class Declared:
         return None
 
 
-@cache
 def declared(kind: type) -> dict[str, Declared]:
     """Return the settings of a dataclass by name."""
+    return _declared(kind)
+
+
+@cache
+def _declared(kind: Any) -> dict[str, Declared]:
     hints = get_type_hints(kind)
     found = {}
     for each in fields(kind):

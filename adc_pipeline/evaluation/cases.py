@@ -99,7 +99,7 @@ class Cases:
     conversations: list[str]
     test_conversations: int
     queries: list[Query]
-    told: list[Verdict] | None  # (queries,) the segment's verdict, if the model reads it before the turn
+    own_verdicts: list[Verdict] | None  # (queries,) the segment's verdict, if the model reads it before the turn
     ask_text: Bools  # (queries,) whether the segment's log-probability is needed
     pairs: Pairs
     steerings: Steerings
@@ -196,13 +196,13 @@ class QueryNumbers:
         self.number_of: dict[tuple[Query, Verdict | None], int] = {}
         self.asked: set[int] = set()
 
-    def verdict_after(self, query: Query, told: Verdict | None = None) -> int:
+    def verdict_after(self, query: Query, verdict: Verdict | None = None) -> int:
         """Number a query that only asks for the verdict after its segment."""
-        return self.number_of.setdefault((query, told), len(self.number_of))
+        return self.number_of.setdefault((query, verdict), len(self.number_of))
 
-    def text_of(self, query: Query, told: Verdict | None = None) -> int:
+    def text_of(self, query: Query, verdict: Verdict | None = None) -> int:
         """Number a query whose segment's own log-probability is needed."""
-        number = self.verdict_after(query, told)
+        number = self.verdict_after(query, verdict)
         self.asked.add(number)
         return number
 
@@ -276,26 +276,26 @@ def walks(connection: "DuckDBPyConnection", test: Path, most: int, format: Forma
         yield Walk(number, walk, background, ids, tuple(zip(spelt, verdicts, strict=True)))
 
 
-def turns(all_walks: list[Walk], numbers: QueryNumbers, told: bool) -> Turns:
+def turns(all_walks: list[Walk], numbers: QueryNumbers, verdict_first: bool) -> Turns:
     def rows() -> Iterator[tuple[Any, ...]]:
         for walk in all_walks:
             for place, (id, (segment, verdict)) in enumerate(zip(walk.ids, walk.turns, strict=True)):
                 asked = Query(walk.background, walk.turns[:place], segment)
-                query = numbers.text_of(asked, verdict if told else None)
+                query = numbers.text_of(asked, verdict if verdict_first else None)
                 size = len(segment.encode())
                 yield (walk.conversation, f"{walk.number}/{id}", query, size, verdict == "accepted")
 
     return table(Turns, rows())
 
 
-def improvements(all_walks: list[Walk], numbers: QueryNumbers, told: bool) -> Improvements:
+def improvements(all_walks: list[Walk], numbers: QueryNumbers, verdict_first: bool) -> Improvements:
     def rows() -> Iterator[tuple[Any, ...]]:
         for walk in all_walks:
             k = 0
             for place, (id, (segment, verdict)) in enumerate(zip(walk.ids, walk.turns, strict=True)):
                 if verdict == "accepted" and k:
                     asked = [Query(walk.background, walk.turns[:end], segment) for end in (place, place - k)]
-                    queries = [numbers.text_of(query, verdict if told else None) for query in asked]
+                    queries = [numbers.text_of(query, verdict if verdict_first else None) for query in asked]
                     yield (walk.conversation, f"{walk.number}/{id}", *queries, len(segment.encode()), k)
                 k = k + 1 if verdict == "rejected" else 0
 
@@ -320,7 +320,7 @@ def read_cases(
     come with their verdict. Unless `after`, there are no pairs and no steerings, which need a verdict after a turn.
     Raises PipelineError if `dataset` was not written from these utterances with these settings.
     """
-    told, read_after = markers == "before", markers == "after"
+    verdict_first, read_after = markers == "before", markers == "after"
     test = dataset / split_file("test")
     most = settings.max_conversations
     numbers = QueryNumbers()
@@ -340,11 +340,11 @@ def read_cases(
         sets = (
             pairs(connection, trees, numbers, settings) if read_after else table(Pairs, iter(())),
             steerings(connection, trees, numbers, settings) if read_after else table(Steerings, iter(())),
-            turns(all_walks, numbers, told),
-            improvements(all_walks, numbers, told),
+            turns(all_walks, numbers, verdict_first),
+            improvements(all_walks, numbers, verdict_first),
         )
     ask_text = np.zeros(len(numbers.number_of), dtype=bool)
     ask_text[list(numbers.asked)] = True
     ids = [id for (id,) in chosen]
-    verdicts = [verdict for _, verdict in numbers.number_of if verdict is not None] if told else None
+    verdicts = [verdict for _, verdict in numbers.number_of if verdict is not None] if verdict_first else None
     return Cases(ids[:most], len(ids), [query for query, _ in numbers.number_of], verdicts, ask_text, *sets)

@@ -72,8 +72,8 @@ def sample(scorer: Scorer, cases: Cases, settings: EvaluationSettings, writer: W
     tokenizer = scorer.tokenizer
     contexts = sampled_contexts(cases, settings.samples)
     room = scorer.context_tokens - settings.max_new_tokens - 1
-    told: list[Verdict] | None = None if cases.told is None else ["accepted"] * len(contexts)
-    what = encoded([query for _, query in contexts], tokenizer, room, told)
+    own_verdicts: list[Verdict] | None = None if cases.own_verdicts is None else ["accepted"] * len(contexts)
+    what = encoded([query for _, query in contexts], tokenizer, room, own_verdicts)
     verdicts: tuple[Verdict, Verdict] = ("rejected", "accepted")
     asked = [
         (conversation, query, verdict, [*(id for piece in path for id in what.pieces[piece]), marker])
@@ -89,7 +89,7 @@ def sample(scorer: Scorer, cases: Cases, settings: EvaluationSettings, writer: W
         sampling = Sampling(settings.temperature, top_p=1.0, max_new_tokens=settings.max_new_tokens)
         drawn = continuations(scorer.model, [ids for *_, ids in asked], stop_ids(tokenizer), sampling)
     ends: dict[Verdict, set[End]] = {verdict: {"accepted", "rejected", "length"} for verdict in verdicts}
-    if told is not None:
+    if own_verdicts is not None:
         # Where markers stand before turns, the end of the text ends a walk's last turn, which is accepted.
         ends["accepted"].add("end")
     return [

@@ -103,14 +103,14 @@ def encoded(
     queries: Sequence[Query],
     tokenizer: "MarkerTokenizer",
     context_tokens: int,
-    told: Sequence[Verdict] | None = None,
+    own_verdicts: Sequence[Verdict] | None = None,
     marked: bool = True,
 ) -> Encoded:
     """Return the token paths of queries, of at most `context_tokens` each, laid out as the training lays walks out.
 
-    With `told`, markers stand before their turns, and each query's segment follows the marker of its verdict in `told`.
-    Unless `marked`, a line break replaces every marker. A longer context is shortened (see `layout.fit`). Siblings get
-    the room that the longest of them leaves, of those that fit at all.
+    With `own_verdicts`, markers stand before their turns, and each query's segment follows the marker of its verdict in
+    `own_verdicts`. Unless `marked`, a line break replaces every marker. A longer context is shortened (see
+    `layout.fit`). Siblings get the room that the longest of them leaves, of those that fit at all.
     """
     from adc_pipeline.training.layout import fit, lay_out
 
@@ -129,8 +129,8 @@ def encoded(
     seen = np.zeros(len(queries), dtype=np.int64)
     for index, query in enumerate(queries):
         background, turns = ids_of[query.background], [(ids_of[t], v if marked else None) for t, v in query.turns]
-        unfinished = (ids_of[query.segment], None if told is None or not marked else told[index])
-        marker = 0 if told is None else len(tokenizer.marker(unfinished[1]))
+        unfinished = (ids_of[query.segment], None if own_verdicts is None or not marked else own_verdicts[index])
+        marker = 0 if own_verdicts is None else len(tokenizer.marker(unfinished[1]))
         least = min(len(tokenizer.prefix_ids) + len(background) + 1, SHORTEST_BACKGROUND)
         rooms = [context_tokens - len(ids_of[text]) - marker for text in (query.segment, *query.siblings)]
         if rooms[0] < least:
@@ -139,7 +139,7 @@ def encoded(
         kept, near = fit(tokenizer, background, turns, min(room for room in rooms if room >= least))
         cut[index] = len(kept) < len(background) or len(near) < len(turns)
         seen[index] = len(near)
-        pieces = lay_out(tokenizer, kept, near, unfinished, markers_first=told is not None)
+        pieces = lay_out(tokenizer, kept, near, unfinished, markers_first=own_verdicts is not None)
         paths.append(tuple(numbers.number(piece) for piece in pieces))
     return Encoded(paths, numbers.pieces, cut, seen)
 
@@ -207,15 +207,15 @@ class Scorer:
         ask_text: Bools,
         progress: Progress | None = None,
         label: str = "scoring",
-        told: Sequence[Verdict] | None = None,
+        own_verdicts: Sequence[Verdict] | None = None,
         marked: bool = True,
     ) -> Scores:
         """Answer `queries`, with the segment's log-probability where `ask_text` is true.
 
-        `told` holds each segment's own verdict, for models that read a verdict before its turn. `marked` is false for
-        models whose texts had no markers (see `encoded`). Raises PipelineError if an answer is not finite.
+        `own_verdicts` holds each segment's own verdict, for models that read a verdict before its turn. `marked` is
+        false for models whose texts had no markers (see `encoded`). Raises PipelineError if an answer is not finite.
         """
-        what = encoded(queries, self.tokenizer, self.context_tokens, told, marked)
+        what = encoded(queries, self.tokenizer, self.context_tokens, own_verdicts, marked)
         fits = np.array([bool(path) for path in what.paths], dtype=bool)
         asked = np.flatnonzero(fits)
         log_probability, log_odds = np.zeros(len(queries)), np.zeros(len(queries))

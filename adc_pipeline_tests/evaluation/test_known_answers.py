@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
-from transformers import PreTrainedConfig
+from transformers import LlamaConfig
 
 from adc_pipeline.corpus.sample import write_sample
 from adc_pipeline.evaluation import measures
@@ -159,7 +159,7 @@ class LengthModel(torch.nn.Module):
 
     def __init__(self, tokenizer: MarkerTokenizer) -> None:
         super().__init__()
-        self.config = PreTrainedConfig(max_position_embeddings=4096, vocab_size=len(tokenizer.tokenizer))  # type: ignore[call-arg]
+        self.config = LlamaConfig(max_position_embeddings=4096, vocab_size=len(tokenizer.tokenizer))
         self.device = torch.device("cpu")
         # Byte-level BPE spells a token with one character a byte.
         tokens = tokenizer.tokenizer.convert_ids_to_tokens(list(range(len(tokenizer.tokenizer))))

@@ -78,8 +78,10 @@ def test_a_walk_in_training(tokenizer: MarkerTokenizer, name: str) -> None:
 def test_a_query_in_scoring(tokenizer: MarkerTokenizer, name: str) -> None:
     """A query is a walk up to the text of its segment."""
     *before, (segment, verdict) = SPELT
-    told = [verdict] if name == "conditional" else None
-    what = encoded([Query("op\na title", tuple(before), segment)], tokenizer, 1000, told, marked=name != "stripped")
+    own_verdicts = [verdict] if name == "conditional" else None
+    what = encoded(
+        [Query("op\na title", tuple(before), segment)], tokenizer, 1000, own_verdicts, marked=name != "stripped"
+    )
     ids = [int(one) for piece in what.paths[0] for one in what.pieces[piece]]
     assert ids == by_hand(tokenizer, WALKS[name].rstrip("E").removesuffix("A").rstrip("\n"))
     assert [int(one) for one in what.pieces[what.paths[0][-1]]] == tokenizer.ids([segment])[0]
