@@ -50,7 +50,7 @@ def run_job(name: str, file: str | None) -> int:
         print("Cancelled.", file=sys.stderr)
         return CANCELLED
     for sentence in dict.fromkeys(progress.sentences):
-        print(printable(sentence), file=sys.stderr)
+        print("\n".join(map(printable, sentence.splitlines())), file=sys.stderr)
     print(f"The whole log is in {log}.", file=sys.stderr)
     return 1
 
