@@ -12,7 +12,7 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TextIO
 
-from adc_pipeline.core.errors import PipelineError, printable
+from adc_pipeline.core.errors import PipelineError
 
 if TYPE_CHECKING:
     from adc_pipeline.generation.conversation import Conversation
@@ -146,7 +146,7 @@ def main(arguments: list[str] | None = None, program: str = "python -m adc_pipel
                 conversation = replier.with_turn(conversation, file.read(), "rejected")
             answered(replier, conversation, sampling, heading=False)
     except PipelineError as error:
-        print(printable(str(error)), file=sys.stderr)
+        print(error, file=sys.stderr)
         return 2
     except EOFError:
         print()

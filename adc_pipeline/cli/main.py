@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from adc_pipeline.core.errors import PipelineError, printable
+from adc_pipeline.core.errors import PipelineError
 
 # A command that hands its arguments on as they are, `--help` included.
 OWN_PARSER: dict[str, Any] = {
@@ -28,7 +28,7 @@ class Commands(click.Group):
         try:
             return super().invoke(ctx)
         except PipelineError as error:
-            click.echo(printable(str(error)), err=True)
+            click.echo(error, err=True)
             ctx.exit(2)
 
 

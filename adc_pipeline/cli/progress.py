@@ -4,7 +4,7 @@ import shutil
 import time
 from typing import TYPE_CHECKING, TextIO
 
-from adc_pipeline.core.errors import printable
+from adc_pipeline.core.terminal import printable
 
 if TYPE_CHECKING:
     from dagster import DagsterEvent, EventLogEntry

@@ -4,13 +4,12 @@ All that Dagster, libraries and subprocesses print goes to ADC_HOME/logs/JOB.log
 own events, so that no library's output gets between.
 """
 
-import difflib
 import os
 import re
 import signal
 import sys
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -20,7 +19,8 @@ import yaml
 from adc_pipeline.cli.home import dagster_instance
 from adc_pipeline.cli.progress import Progress
 from adc_pipeline.core.artefacts import Store
-from adc_pipeline.core.errors import PipelineError, first_line, printable
+from adc_pipeline.core.errors import PipelineError, did_you_mean, first_line
+from adc_pipeline.core.terminal import printable
 
 if TYPE_CHECKING:
     from dagster import DagsterInvalidConfigError, Definitions, JobDefinition
@@ -82,7 +82,8 @@ def find_job(defs: "Definitions", name: str) -> "JobDefinition":
     """Return a job by name; PipelineError where there is none, or where it is one of a partition at a time."""
     jobs = {job.name: job for job in defs.resolve_all_job_defs() if not job.name.startswith("__")}
     if name not in jobs:
-        raise PipelineError(f"There is no job {name}{nearest(name, jobs)}: the jobs are {', '.join(sorted(jobs))}.")
+        known = ", ".join(sorted(jobs))
+        raise PipelineError(f"There is no job {name}{did_you_mean(name, jobs)}: the jobs are {known}.")
     if jobs[name].partitions_def:
         raise PipelineError(f"The job {name} makes one partition at a time: run `adc study`, or use Dagster's page.")
     return jobs[name]
@@ -114,7 +115,7 @@ def config_of(job: "JobDefinition", given: Mapping[str, Any], defs: "Definitions
     known = {node.name for each in defs.resolve_all_job_defs() for node in each.nodes}
     for name in ops:
         if name not in known:
-            raise PipelineError(f"The run configuration sets {name}, which is no asset{nearest(name, known)}.")
+            raise PipelineError(f"The run configuration sets {name}, which is no asset{did_you_mean(name, known)}.")
     mine = {name: settings for name, settings in ops.items() if name in own}
     return {**given, "ops": mine}, [name for name in ops if name not in own]
 
@@ -125,14 +126,8 @@ def reasons(error: "DagsterInvalidConfigError") -> str:
     for each in error.errors:
         text, _, expected = each.message.partition(" Expected: ")
         name = getattr(each.error_data, "field_name", None)
-        found.append(text.rstrip(".") + (nearest(name, re.findall(r"\w+(?=\??: )", expected)) if name else ""))
+        found.append(text.rstrip(".") + (did_you_mean(name, re.findall(r"\w+(?=\??: )", expected)) if name else ""))
     return "; ".join(found)
-
-
-def nearest(name: str, names: Iterable[str]) -> str:
-    """Return a question after the most similar name, to be put behind a wrong one; empty if none is similar."""
-    close = difflib.get_close_matches(name, list(names), n=1)
-    return f" (did you mean {close[0]}?)" if close else ""
 
 
 @contextmanager

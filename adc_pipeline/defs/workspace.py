@@ -3,6 +3,8 @@
 import os
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
 
 import dagster as dg
 from pydantic import Field, PrivateAttr
@@ -11,6 +13,8 @@ from adc_pipeline.core.artefacts import Store
 from adc_pipeline.core.claims import Claims
 from adc_pipeline.core.engine import MEMORY_LIMIT, Engine
 from adc_pipeline.core.processes import this_process
+from adc_pipeline.core.settings import Settings, declared, setting
+from adc_pipeline.core.spellings import read_settings
 from adc_pipeline.defs.interrupts import interrupts_cancel
 from adc_pipeline.defs.origin import is_forgotten, mark_as_run_of_this_location
 from adc_pipeline.evaluation.summary import command, summary
@@ -20,16 +24,32 @@ from adc_pipeline.tracking.runs import Tracking
 PROCESS = "adc/process"
 
 
+@dataclass(frozen=True)
+class WorkspaceSettings(Settings):
+    """Settings of the resource `workspace`."""
+
+    threads: int = setting(0, "Threads of DuckDB; 0 uses every core.", minimum=0, maximum=1024)
+    memory_limit: str = setting(MEMORY_LIMIT, "Memory DuckDB may use before it spills to disk.")
+    wait_seconds: float = setting(
+        60.0,
+        "How long to wait for another run that makes the same asset in the same ADC_HOME before this run is refused.",
+        minimum=0,
+    )
+
+
+def shown(name: str) -> Any:
+    """Return a setting as a field of the resource."""
+    each = declared(WorkspaceSettings)[name]
+    return Field(default=each.default, description=each.help)
+
+
 class Workspace(dg.ConfigurableResource):
     """Where the pipeline writes and tracks (from the environment), and how DuckDB runs."""
 
-    threads: int = Field(default=0, description="Threads of DuckDB; 0 uses every core.")
-    memory_limit: str = Field(default=MEMORY_LIMIT, description="Memory DuckDB may use before it spills to disk.")
-    wait_seconds: float = Field(
-        default=60.0,
-        description="How long to wait for another run that makes the same asset in the same ADC_HOME before this run"
-        " is refused.",
-    )
+    # Of any type for Dagster; see `run_config`.
+    threads: Any = shown("threads")
+    memory_limit: Any = shown("memory_limit")
+    wait_seconds: Any = shown("wait_seconds")
     _held: ExitStack = PrivateAttr(default_factory=ExitStack)
     _claims: Claims | None = PrivateAttr(default=None)
     _made: dict[str, bool] = PrivateAttr(default_factory=dict)
@@ -64,7 +84,7 @@ class Workspace(dg.ConfigurableResource):
     def claim(self, name: str, report: Callable[[str], None]) -> None:
         """Lock an artefact for this run until it ends; PipelineError if another run keeps it too long."""
         if self._claims is not None:
-            self._claims.take(name, self.wait_seconds, report)
+            self._claims.take(name, self.settings.wait_seconds, report)
 
     @property
     def made(self) -> dict[str, bool]:
@@ -72,8 +92,13 @@ class Workspace(dg.ConfigurableResource):
         return self._made
 
     @property
+    def settings(self) -> WorkspaceSettings:
+        values = {name: getattr(self, name) for name in declared(WorkspaceSettings)}
+        return read_settings(WorkspaceSettings, values, "workspace")
+
+    @property
     def engine(self) -> Engine:
-        return Engine(self.threads, self.memory_limit)
+        return Engine(self.settings.threads, self.settings.memory_limit)
 
     @property
     def store(self) -> Store:

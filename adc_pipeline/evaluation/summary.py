@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from adc_pipeline.core.artefacts import Store
 
 if TYPE_CHECKING:
-    from adc_pipeline.evaluation.bootstrap import Estimate
+    from adc_pipeline.evaluation.estimate import Estimate
 
 # Measure, its label, and the value of a model that has learned nothing.
 MEASURES = (

@@ -15,6 +15,7 @@ from adc_pipeline.cli.home import dagster_instance
 from adc_pipeline.cli.run import run_job
 from adc_pipeline.core.artefacts import Store
 from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.core.terminal import printable
 from adc_pipeline.defs.origin import LOCATION
 
 SMALL = {"raw_corpus": {"config": {"sample_conversations": 40}}}
@@ -70,9 +71,7 @@ def test_a_failure_ends_in_its_sentence_alone(home: Path, tmp_path: Path, capfd:
     (line,) = out.splitlines()
     assert (line.split()[0], line.split()[-1]) == ("raw_corpus", "failed")
     sentence, place = error.splitlines()
-    assert sentence.startswith("The corpus /no")
-    assert "does not exist" in sentence
-    assert "\x1b" not in error
+    assert sentence.startswith("The corpus /no\\x1b[2J/where does not exist")
     assert place == f"The whole log is in {home / 'logs' / 'datasets.log'}."
     assert "raise PipelineError" in (home / "logs" / "datasets.log").read_text()
 
@@ -114,3 +113,8 @@ def test_a_signal_cancels_the_run(
     assert capfd.readouterr().err == "Cancelled.\n"
     with dagster_instance(Store(home)) as instance:
         assert [run.status for run in instance.get_runs()] == [dg.DagsterRunStatus.CANCELED]
+
+
+def test_control_characters_do_not_reach_the_terminal() -> None:
+    text = "a\x1b[31mb\tc\r\x07\N{RIGHT-TO-LEFT OVERRIDE}\n\N{LATIN SMALL LETTER E WITH ACUTE}"
+    assert printable(text) == "a\\x1b[31mb\tc\\r\\x07\\u202e\n\N{LATIN SMALL LETTER E WITH ACUTE}"
