@@ -14,7 +14,7 @@ import yaml
 from compose_spec import PyCompose
 
 from deploy.proof import compose
-from deploy.proof.__main__ import COPY, LOAD, PUBLISHED, SETTINGS
+from deploy.proof.__main__ import BACKUP, PUBLISHED, RESTORE, SETTINGS
 from deploy.proof.engines import Podman, dotenv, seconds
 
 ROOT = Path(__file__).parents[2]
@@ -207,8 +207,8 @@ def test_no_secret_stands_on_podmans_command_line_and_yet_it_arrives(
 
 def test_the_proof_does_what_the_page_says() -> None:
     page = (ROOT / "docs" / "how-to" / "deploy.md").read_text()
-    assert f"docker compose exec -T postgres sh -c '{COPY}' > databases.sql\n" in page
-    assert f"docker compose exec -T postgres {LOAD} < databases.sql\n" in page
+    assert f"docker compose exec -T postgres sh -c '{BACKUP}' > databases.sql\n" in page
+    assert f"docker compose exec -T postgres {RESTORE} < databases.sql\n" in page
     for key, value in SETTINGS.items():
         assert f"\n{key}={value}\n" in page
 
