@@ -1,7 +1,11 @@
 """The errors that are written for users, and functions that recognise common causes of other errors."""
 
+import difflib
 import errno
 import socket
+from collections.abc import Iterable
+
+from adc_pipeline.core.terminal import printable
 
 
 class PipelineError(Exception):
@@ -12,7 +16,7 @@ class PipelineError(Exception):
     """
 
     def __init__(self, sentence: str) -> None:
-        super().__init__(printable(sentence))
+        super().__init__(printable(sentence, kept=""))
 
 
 class UnreachableError(PipelineError):
@@ -30,11 +34,10 @@ def is_network_fault(error: BaseException) -> bool:
     return False
 
 
-def printable(text: str) -> str:
-    """Return a text with each control character, line break and broken code point spelled as an escape."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text)
+def did_you_mean(name: object, names: Iterable[str]) -> str:
+    """Return a question for the most similar of some names, to be put behind a wrong one; empty if none is similar."""
+    close = difflib.get_close_matches(str(name), list(names), n=1)
+    return f" (did you mean {close[0]}?)" if close else ""
 
 
 def first_line(error: BaseException) -> str:

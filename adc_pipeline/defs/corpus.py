@@ -17,7 +17,6 @@ from adc_pipeline.corpus.tables import READ, SET_ASIDE, create_utterances
 from adc_pipeline.corpus.utterances import write_utterances
 from adc_pipeline.defs.asset import declare
 from adc_pipeline.defs.distributions import distributions
-from adc_pipeline.defs.look_ahead import check_settings
 from adc_pipeline.defs.making import Making, Request
 from adc_pipeline.defs.preview import preview
 from adc_pipeline.defs.stage import Stage
@@ -35,12 +34,8 @@ def with_corpus(settings: CorpusSettings, context: dg.AssetExecutionContext) -> 
 
 
 def observe_corpus(request: Request[CorpusSettings]) -> Mapping[str, Any]:
-    """Check the source and the settings of the whole run, download what is missing, and return the source's state."""
+    """Check the source, download what is missing, and return the source's state."""
     check_source(request.settings)
-    context = request.context
-    ops: Any = context.run.run_config.get("ops", {})
-    configured = {name: op.get("config", {}) for name, op in ops.items()}
-    check_settings({node.name for node in context.job_def.nodes}, configured)
     downloads = request.store.home / "downloads"
     download_all(request.settings, downloads, request.report)
     return corpus_state(request.settings, downloads)

@@ -8,6 +8,7 @@ FAILED.
 """
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -26,23 +27,26 @@ from adc_pipeline.core.artefacts import (
     scan,
 )
 from adc_pipeline.core.errors import PipelineError, UnreachableError, is_disk_full
+from adc_pipeline.core.spellings import read_settings
+from adc_pipeline.core.terminal import printable
 from adc_pipeline.defs.database import write_database
+from adc_pipeline.defs.look_ahead import look_ahead
 from adc_pipeline.defs.making import Making, Request
-from adc_pipeline.defs.run_config import SettingsConfig
+from adc_pipeline.defs.run_config import configured
 from adc_pipeline.defs.stage import Stage
 from adc_pipeline.defs.workspace import Workspace
+from adc_pipeline.tracking.failures import explanation
 
 # Seconds before another attempt at what the network refused. Dagster's own retry policy would retry every error, Ctrl+C
 # included, and end in "Exceeded max_retries" instead of the error's sentence.
 SECONDS_BEFORE_RETRY = (5, 10, 20)
 
 
-def materialize(
-    stage: Stage[Any], context: dg.AssetExecutionContext, config: SettingsConfig[Any], workspace: Workspace
-) -> dg.MaterializeResult:
+def materialize(stage: Stage[Any], context: dg.AssetExecutionContext, workspace: Workspace) -> dg.MaterializeResult:
     """Make an asset's artefact, or reuse the current one if it is up to date."""
     with errors_as_sentences(context, workspace):
-        request = requested(stage, context, config, workspace)
+        look_ahead(context, workspace)
+        request = requested(stage, context, workspace)
         # Counts as made until it is known otherwise, also if it fails.
         workspace.made[request.name] = True
         outside = dict(stage.outside(request)) if stage.outside else {}
@@ -67,11 +71,9 @@ def materialize(
         return dg.MaterializeResult(metadata=metadata, data_version=dg.DataVersion(made.digest))
 
 
-def requested(
-    stage: Stage[Any], context: dg.AssetExecutionContext, config: SettingsConfig[Any], workspace: Workspace
-) -> Request[Any]:
-    """Check settings and ADC_HOME, lock the asset until the run ends, and find its inputs."""
-    settings = config.settings()
+def requested(stage: Stage[Any], context: dg.AssetExecutionContext, workspace: Workspace) -> Request[Any]:
+    """Read the settings, check ADC_HOME, lock the asset until the run ends, and find its inputs."""
+    settings = read_settings(stage.settings, configured(context.run.run_config, "ops", stage.name), stage.name)
     if stage.complete:
         settings = stage.complete(settings, context)
     store = workspace.store
@@ -189,9 +191,22 @@ def errors_as_sentences(context: dg.AssetExecutionContext, workspace: Workspace)
             raise dg.RetryRequested(len(SECONDS_BEFORE_RETRY), seconds) from error
         raise dg.Failure(str(error), allow_retries=False) from error
     except Exception as error:
-        if not is_disk_full(error):
-            raise
-        raise dg.Failure(
-            f"The disk of ADC_HOME = {workspace.store.home} is full: make room, or point ADC_HOME to another disk.",
-            allow_retries=False,
-        ) from error
+        if is_disk_full(error):
+            raise dg.Failure(
+                f"The disk of ADC_HOME = {workspace.store.home} is full: make room, or point ADC_HOME to another disk.",
+                allow_retries=False,
+            ) from error
+        if found := explanation(error, workspace.tracking):
+            # The error itself may show the tracking address.
+            raise dg.Failure(str(found), allow_retries=False) from None
+        if isinstance(error, OSError) and error.filename:
+            raise dg.Failure(file_problem(error), allow_retries=False) from error
+        raise
+
+
+def file_problem(error: OSError) -> str:
+    """Return the sentence for a file that the operating system refused."""
+    reason = error.strerror or type(error).__name__
+    return printable(
+        f"{os.fsdecode(error.filename)} cannot be used ({reason}): correct the path, or give this user access to it."
+    )

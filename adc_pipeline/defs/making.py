@@ -12,13 +12,15 @@ import dagster as dg
 
 from adc_pipeline.core.artefacts import Artefact, Store
 from adc_pipeline.core.engine import Engine
+from adc_pipeline.core.settings import Settings
+from adc_pipeline.core.terminal import printable
 from adc_pipeline.defs.pictures import picture
 from adc_pipeline.tracking.runs import Run, Tracking
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-S = TypeVar("S")
+S = TypeVar("S", bound=Settings)
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class Request(Generic[S]):
 
     @property
     def plain_settings(self) -> dict[str, Any]:
-        return asdict(self.settings)  # type: ignore[call-overload]
+        return asdict(self.settings)
 
     @property
     def digests(self) -> dict[str, str]:
@@ -44,7 +46,7 @@ class Request(Generic[S]):
 
     def report(self, message: str) -> None:
         """Write a line to the run's log."""
-        self.context.log.info(message)
+        self.context.log.info(printable(message))
 
 
 @dataclass

@@ -15,7 +15,7 @@ from typing import Any
 
 from adc_pipeline.core.artefacts import Store
 from adc_pipeline.core.errors import PipelineError, first_line
-from adc_pipeline.tracking.runs import Tracking, without_password
+from adc_pipeline.tracking.runs import Tracking
 
 MLFLOW_SCHEMES = ("models:", "runs:", "mlflow-artifacts:")
 
@@ -89,6 +89,6 @@ def fetched(address: str, folder: str) -> Path:
         return Path(mlflow.artifacts.download_artifacts(artifact_uri=address, dst_path=folder))
     except (MlflowException, OSError, ValueError) as error:
         raise PipelineError(
-            f"`--model` {address} cannot be loaded from MLflow at {without_password(tracking.uri)}"
-            f" ({first_line(error)}); check its name, version or alias, and ADC_HOME or MLFLOW_TRACKING_URI."
+            f"`--model` {address} cannot be loaded from MLflow at {tracking.shown} ({first_line(error)});"
+            " check its name, version or alias, and ADC_HOME or MLFLOW_TRACKING_URI."
         ) from error

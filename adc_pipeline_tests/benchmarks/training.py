@@ -39,9 +39,10 @@ import torch
 
 from adc_pipeline.training.data import PackedSplit, row_length
 from adc_pipeline.training.dataset import load_split, tokenize_split
+from adc_pipeline.training.loading import load_model
 from adc_pipeline.training.loop import train
 from adc_pipeline.training.losses import TokenLosses, weighted_loss
-from adc_pipeline.training.model import load_model, prepare_base_model
+from adc_pipeline.training.model import prepare_base_model
 from adc_pipeline.training.optimization import adamw
 from adc_pipeline.training.packing import cut_into_pieces
 from adc_pipeline.training.probes import choose_separation
@@ -165,7 +166,7 @@ class Bench:
             total = float(sum(batch.weights.sum() for batch in passes))
             for batch in passes:
                 with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-                    found = losses(batch)
+                    found = losses(batch).tokens
                 weighted_loss(found, batch.weights, total).backward()
             optimizer.step()
             optimizer.zero_grad()

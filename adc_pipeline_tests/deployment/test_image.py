@@ -20,9 +20,9 @@ from dagster._core.storage.tags import GRPC_INFO_TAG
 from dagster._core.test_utils import instance_for_test
 from packaging.requirements import Requirement
 
+from adc_pipeline.defs.launcher import WatchfulRunLauncher
 from adc_pipeline_tests.constraints import constraints
 from deploy.proof import compose
-from deploy.run_launcher import WatchedRunLauncher
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
@@ -179,11 +179,11 @@ def test_a_run_that_its_server_does_not_know_is_gone_and_a_silent_server_is_aske
     server: tuple[subprocess.Popen[bytes], int],
 ) -> None:
     process, port = server
-    launcher = {"module": WatchedRunLauncher.__module__, "class": WatchedRunLauncher.__name__}
+    launcher = {"module": WatchfulRunLauncher.__module__, "class": WatchfulRunLauncher.__name__}
     monitoring = {"enabled": True}
     with instance_for_test(overrides={"run_launcher": launcher, "run_monitoring": monitoring}) as instance:
         watched = instance.run_launcher
-        assert isinstance(watched, WatchedRunLauncher)
+        assert isinstance(watched, WatchfulRunLauncher)
         assert watched.supports_check_run_worker_health
         run = started_run(instance, port)
         # As after the container was started again: the server answers, and has no such process.
@@ -208,7 +208,7 @@ def test_the_deployments_settings_of_dagster_are_ones_it_knows() -> None:
     assert settings.pop("storage")["postgres"]["postgres_url"].startswith("postgresql+psycopg2://")
     settings["compute_logs"]["config"]["base_dir"] = settings["local_artifact_storage"]["config"]["base_dir"] = "/tmp"
     with instance_for_test(overrides=settings) as instance:
-        assert isinstance(instance.run_launcher, WatchedRunLauncher)
+        assert isinstance(instance.run_launcher, WatchfulRunLauncher)
         assert instance.run_monitoring_enabled
         assert instance.run_retries_enabled
         assert isinstance(instance.run_coordinator, QueuedRunCoordinator)

@@ -139,7 +139,9 @@ def test_an_address_that_mlflow_does_not_know_is_refused(
     history: History, capsys: pytest.CaptureFixture[str], address: str
 ) -> None:
     assert main([MODEL, "--tracking-uri", address]) == 2
-    assert "could not be asked" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "--tracking-uri" in said
+    assert "cannot be used" in said
 
 
 def test_no_server_is_sent_the_password_of_another(history: History, capsys: pytest.CaptureFixture[str]) -> None:
