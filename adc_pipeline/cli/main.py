@@ -11,7 +11,6 @@ from typing import Any
 import click
 
 from adc_pipeline.core.errors import PipelineError
-from adc_pipeline.core.terminal import printable
 
 # A command that hands its arguments on as they are, `--help` included.
 OWN_PARSER: dict[str, Any] = {
@@ -29,7 +28,7 @@ class Commands(click.Group):
         try:
             return super().invoke(ctx)
         except PipelineError as error:
-            click.echo(printable(str(error)), err=True)
+            click.echo(error, err=True)
             ctx.exit(2)
 
 

@@ -26,7 +26,6 @@ import yaml
 from adc_pipeline.core.artefacts import AGAIN, Store
 from adc_pipeline.core.errors import PipelineError, did_you_mean, first_line
 from adc_pipeline.core.spellings import read_settings
-from adc_pipeline.core.terminal import printable
 from adc_pipeline.study.cells import INPUTS, inputs_of, is_made
 from adc_pipeline.study.grid import SEEDS, VARIANTS
 from adc_pipeline.training.settings import TrainingSettings
@@ -144,7 +143,7 @@ def main(arguments: Sequence[str] | None = None, program: str = "python -m adc_p
         common = settings_of_cells(config)
         store.check_writable()
     except PipelineError as error:
-        print(printable(str(error)), file=sys.stderr)
+        print(error, file=sys.stderr)
         return 2
     logs = store.home / "work" / "study"
     logs.mkdir(parents=True, exist_ok=True)
@@ -157,7 +156,7 @@ def main(arguments: Sequence[str] | None = None, program: str = "python -m adc_p
         # Here once, and not in the log of every cell.
         inputs_of(store)
     except PipelineError as error:
-        print(printable(str(error)), file=sys.stderr)
+        print(error, file=sys.stderr)
         return 1
     cells = [(variant, seed) for seed in given.seeds for variant in given.variants]
     made = [cell for cell in cells if is_made(store, VARIANTS[cell[0]], int(cell[1]), common)]
