@@ -30,7 +30,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_the_definitions_load_as_a_whole() -> None:
+def test_the_definitions_load() -> None:
     dg.Definitions.validate_loadable(defs)
 
 
