@@ -34,7 +34,7 @@ def run_job(name: str, file: str | None) -> int:
     given = read_config(file) if file else {}
     store = Store.from_environment()
     store.check_writable()
-    log = store.home / "logs" / f"{name}.log"
+    log = store.home / "logs" / f"{name if name.isidentifier() else 'run'}.log"
     with printed_to(log) as screen:
         progress = Progress(screen)
         try:
@@ -60,21 +60,22 @@ def execute(store: Store, name: str, given: Mapping[str, Any], progress: Progres
     progress.status("Loading the pipeline ...")
     import dagster as dg
 
-    with dagster_instance(store) as instance:
-        from adc_pipeline.definitions import defs
+    from adc_pipeline.definitions import defs
 
-        job = find_job(defs, name)
-        config, unused = config_of(job, given, defs)
-        if unused:
-            progress.line(f"The job {name} does not make {', '.join(unused)}: these settings are not used.")
-        run_id = str(uuid.uuid4())
+    job = find_job(defs, name)
+    config, unused = config_of(job, given, defs)
+    try:
+        dg.validate_run_config(job, config)
+    except dg.DagsterInvalidConfigError as error:
+        raise PipelineError(f"The run configuration does not fit the job {name}: {reasons(error)}.") from error
+    if unused:
+        progress.line(f"The job {name} does not make {', '.join(unused)}: these settings are not used.")
+    run_id = str(uuid.uuid4())
+    with dagster_instance(store) as instance:
         instance.add_event_listener(run_id, progress.event)
-        try:
-            job.execute_in_process(config, instance=instance, raise_on_error=False, run_id=run_id)
-        except dg.DagsterInvalidConfigError as error:
-            raise PipelineError(f"The run configuration does not fit the job {name}: {reasons(error)}.") from error
+        job.execute_in_process(config, instance=instance, raise_on_error=False, run_id=run_id)
         run = instance.get_run_by_id(run_id)
-        return run.status.value if run else "FAILURE"
+    return run.status.value if run else "FAILURE"
 
 
 def find_job(defs: "Definitions", name: str) -> "JobDefinition":
