@@ -23,7 +23,6 @@ RUN pip install --no-deps --require-hashes --requirement /tmp/requirements.lock 
 
 WORKDIR /opt/adc
 COPY adc_pipeline adc_pipeline
-COPY deploy/run_launcher.py deploy/
 COPY deploy/dagster.yaml deploy/workspace.yaml /opt/dagster/
 COPY --chmod=755 deploy/entry.sh /usr/local/bin/adc-entry
 

@@ -19,11 +19,13 @@ from urllib.parse import unquote, urlsplit
 
 from adc_pipeline.core.artefacts import Store, file_digest, folder_digest
 from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.core.terminal import printable
 from adc_pipeline.tracking.address import SERVERS, accepted, sqlite_file
 from adc_pipeline.tracking.failures import words
 from adc_pipeline.tracking.lineage import Node, Records
 from adc_pipeline.tracking.runs import Tracking
 
+PROGRAM = "python -m adc_pipeline.lineage"
 WIDTH = 120
 
 
@@ -35,9 +37,9 @@ class Found:
     said: str
 
 
-def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+def parse(arguments: Sequence[str] | None, program: str = PROGRAM) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m adc_pipeline.lineage",
+        prog=program,
         description="What a registered model was made from, or what was made from a corpus or any other artefact.",
     )
     parser.add_argument(
@@ -208,13 +210,14 @@ def as_json(node: Node, check: Callable[[Node], Found] | None) -> dict[str, Any]
     return told
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    given = parse(arguments)
+def main(arguments: Sequence[str] | None = None, program: str = PROGRAM) -> int:
+    """Run the command `program` and return its exit status; `arguments` are the process' own if None."""
+    given = parse(arguments, program)
     store = Store.from_environment()
     try:
         trees = ask(given, store)
     except PipelineError as error:
-        print(error, file=sys.stderr)
+        print(printable(str(error)), file=sys.stderr)
         return 2
     known: dict[tuple[str, str], Found] = {}
 

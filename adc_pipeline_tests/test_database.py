@@ -70,6 +70,7 @@ def connection(home: tuple[Store, dict[str, Counts]]) -> Iterator[duckdb.DuckDBP
         yield connection
 
 
+@pytest.mark.slow
 def test_old_readers_know_the_storage_format(home: tuple[Store, dict[str, Counts]]) -> None:
     """DuckDB 1.0 and later read version 64; the number stands behind the magic bytes."""
     header = (home[0].home / DATABASE).read_bytes()[8:20]

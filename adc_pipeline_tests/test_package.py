@@ -42,11 +42,13 @@ def undeclared(folder: str, declared: set[str]) -> dict[str, set[str]]:
     }
 
 
+@pytest.mark.slow
 def test_every_package_that_the_pipeline_imports_is_declared() -> None:
     lines = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
     assert not undeclared("adc_pipeline", {canonicalize_name(Requirement(line).name) for line in lines})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("folder", ["adc_pipeline_tests", "deploy"])
 def test_every_package_that_the_tests_import_is_declared_in_an_extra(folder: str) -> None:
     assert not undeclared(folder, {canonicalize_name(each.name) for each in requirements()})

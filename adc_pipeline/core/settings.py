@@ -1,8 +1,8 @@
-"""Declare a setting with its description.
+"""Declare settings with descriptions.
 
-The settings of every stage are plain frozen dataclasses, so that training runs where Dagster is not installed. The
-description travels in the field's metadata; `defs.run_config` shows it in the launchpad, and the documentation's
-reference of settings is generated from it.
+The settings of every stage are plain frozen dataclasses, so that training runs without Dagster. A setting's description
+is kept in its field's metadata: `defs.run_config` shows it in Dagster's launchpad, and the reference of settings in the
+documentation is generated from it.
 """
 
 from collections.abc import Mapping
@@ -11,12 +11,12 @@ from typing import Any
 
 
 def setting(default: Any, description: str) -> Any:
-    """Return a dataclass field with this default (immutable) and description."""
+    """Return a dataclass field with an immutable default and a description."""
     return field(default=default, metadata={"description": description})
 
 
 def flattened(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return nested settings with dotted names, as MLflow's parameters need them."""
+    """Return nested settings as one mapping with dotted names, the form of MLflow's parameters."""
     flat: dict[str, Any] = {}
     for key, value in settings.items():
         if isinstance(value, Mapping):

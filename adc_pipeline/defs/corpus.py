@@ -30,12 +30,12 @@ if TYPE_CHECKING:
 
 
 def with_corpus(settings: CorpusSettings, context: dg.AssetExecutionContext) -> CorpusSettings:
-    """Name the corpus: the setting, else ADC_CORPUS, else the sample."""
+    """Complete the name of the corpus: the setting, or else ADC_CORPUS, or else the sample."""
     return replace(settings, corpus=settings.corpus or os.environ.get("ADC_CORPUS") or SAMPLE)
 
 
 def observe_corpus(request: Request[CorpusSettings]) -> Mapping[str, Any]:
-    """Look at the source, download what is named, and check the settings of the whole run."""
+    """Check the source and the settings of the whole run, download what is missing, and return the source's state."""
     check_source(request.settings)
     context = request.context
     ops: Any = context.run.run_config.get("ops", {})
@@ -53,7 +53,7 @@ def make_raw_corpus(making: Making[CorpusSettings]) -> None:
     folder = making.folder / "corpus"
     fetch(settings, downloaded(settings, store.home / "downloads"), folder, making.report)
     before = store.place("raw_corpus") / "corpus"
-    # What is linked lies elsewhere and may be large, so the digest is that of a record of its files.
+    # Linked files are outside the folder and may be large, so the digest is that of a record of the files.
     making.digest = record_files(folder, making.folder / FILES, before if before.exists() else None)
     files = corpus_files(folder)
     record = read_record(folder)
@@ -74,9 +74,9 @@ raw_corpus = declare(
         name="raw_corpus",
         place="corpus/raw",
         group="corpus",
-        description="A corpus of conversations, as ConvoKit folders, Reddit dumps or tables: generated, on disk, or"
-        " downloaded. As the first asset of a run it also checks what later ones need: the base model's name, ADC_HOME,"
-        " MLflow.",
+        description="A corpus of conversations, generated, on disk or downloaded, as ConvoKit folders, Reddit dumps or"
+        " tables. Also checks at the start of a run what downstream assets need: their settings, the base model,"
+        " ADC_HOME and MLflow.",
         settings=CorpusSettings,
         make=make_raw_corpus,
         code=(__name__,),
@@ -89,7 +89,7 @@ raw_corpus = declare(
 
 
 def check_corpus(request: Request[UtteranceSettings]) -> Mapping[str, Any]:
-    """Refuse a corpus whose linked files have changed since it was taken in."""
+    """Raise PipelineError if linked files have changed since the corpus was materialized."""
     corpus = request.inputs["raw_corpus"].path
     check_unchanged(corpus / "corpus", corpus / FILES)
     return {}
@@ -118,7 +118,8 @@ utterances = declare(
         name="utterances",
         place="corpus/utterances",
         group="corpus",
-        description="Every utterance read, and its place in its conversation; `set_aside` has the rest, with reasons.",
+        description="Every utterance read, with its place in its conversation. Those set aside are in the view"
+        " `set_aside`, with the reasons.",
         settings=UtteranceSettings,
         make=make_utterances,
         code=(__name__,),

@@ -1,4 +1,4 @@
-"""One evaluation for each model, the comparison of all with their base, and the check that something was learned."""
+"""The evaluation of each model, the comparison of all models, and the check that a model learned something."""
 
 import json
 import platform
@@ -20,7 +20,7 @@ from adc_pipeline.evaluation.settings import ComparisonSettings, EvaluationSetti
 from adc_pipeline.generation.registration import REGISTERED
 from adc_pipeline.walks.kinds import KINDS, WalkKind
 
-# Dagster plots these over the materializations.
+# Metrics that Dagster plots over an asset's materializations.
 HEADLINES = (
     "preference_accuracy",
     "steering",
@@ -41,7 +41,7 @@ def evaluation_stage(kind: WalkKind) -> Stage[EvaluationSettings]:
         tuned, walks = making.inputs[kind.model], making.inputs[kind.dataset]
         base, ranked, utterances = (making.inputs[name] for name in ("base_model", "ranked_replies", "utterances"))
         corpus = making.store.version("raw_corpus", utterances.inputs["raw_corpus"])
-        # Parameters of the training, so that MLflow can compare evaluations by what was trained.
+        # Training parameters, by which MLflow's pages can group and compare evaluations.
         trained = {"dataset": kind.name, "base_model": base.settings["name"]}
         trained |= {name: tuned.settings[name] for name in ("objective", "seed")}
         making.run.parameters(trained)
@@ -62,11 +62,11 @@ def evaluation_stage(kind: WalkKind) -> Stage[EvaluationSettings]:
         name=kind.evaluation,
         place=f"evaluations/{kind.name}",
         group="evaluation",
-        description=f"What the {kind.name} model learned, on test conversations, next to its base model.",
+        description=f"The {kind.name} model and its base model, evaluated on the conversations of the test split.",
         settings=EvaluationSettings,
         make=make,
         code=(__name__,),
-        # The model's own dataset and base, and that dataset's own utterances and ranks.
+        # In this order, `Store.inputs` takes the dataset and base of that model, and the utterances of that dataset.
         inputs=(kind.model, kind.dataset, "base_model", "ranked_replies", "utterances"),
         kinds=("pytorch", "mlflow"),
     )
@@ -98,9 +98,9 @@ def publish(
     below: str = "",
     model: str | None = None,
 ) -> None:
-    """Send figures, report and plots to MLflow and Dagster.
+    """Log metrics, report and plots to MLflow, and show them in Dagster.
 
-    The report lies `below` the artefact's own folder; `model` is the logged model that the figures describe.
+    The report is in the subfolder `below` of the artefact; `model` is the id of the logged model that was evaluated.
     """
     folder = making.folder / below
     known = {name: value for name, value in metrics.items() if value is not None}
@@ -119,17 +119,17 @@ def perplexity_check(asset: dg.AssetsDefinition) -> dg.AssetChecksDefinition:
 
     @dg.asset_check(asset=asset, name="learned_something", blocking=True)
     def learned_something(workspace: Workspace) -> dg.AssetCheckResult:
-        """Held-out perplexity is finite and below the base model's."""
+        """Perplexity on the test split is finite and below the base model's."""
         from adc_pipeline.evaluation.evaluation import Evaluation
 
         result = Evaluation.read(workspace.store.current(name).path)
         ours, base = result.model["perplexity"].value, result.base["perplexity"].value
         why = None
         if ours is None or base is None:
-            why = "No conversation of the test split could be evaluated: give it a larger share (`shares`)."
+            why = "No conversation of the test split could be evaluated: increase its share in the setting `shares`."
         elif not result.learned_something():
             why = f"Held-out perplexity is {number(ours)}, not below the base model's {number(base)}:"
-            why += " train longer, or slower."
+            why += " train for more `epochs`, or with a lower `learning_rate`."
         return dg.AssetCheckResult(
             passed=why is None, description=why, metadata={"perplexity": ours, "base.perplexity": base}
         )
@@ -143,7 +143,7 @@ comparison = declare(
         name="comparison",
         place="evaluations/comparison",
         group="evaluation",
-        description="All models and their base side by side, paired where they answered the same cases.",
+        description="All models and the base model side by side, paired on the test cases that they share.",
         settings=ComparisonSettings,
         make=make_comparison,
         code=(__name__,),

@@ -26,7 +26,8 @@ from adc_pipeline.core.artefacts import (
     read_making,
     scan,
 )
-from adc_pipeline.core.errors import PipelineError, UnreachableError, is_disk_full, printable
+from adc_pipeline.core.errors import PipelineError, UnreachableError, is_disk_full
+from adc_pipeline.core.terminal import printable
 from adc_pipeline.defs.database import write_database
 from adc_pipeline.defs.making import Making, Request
 from adc_pipeline.defs.run_config import SettingsConfig
@@ -207,6 +208,7 @@ def errors_as_sentences(context: dg.AssetExecutionContext, workspace: Workspace)
 def file_problem(error: OSError) -> str:
     """Return the sentence for a file that the operating system refused."""
     reason = error.strerror or type(error).__name__
-    return printable(
+    sentence = (
         f"{os.fsdecode(error.filename)} cannot be used ({reason}): correct the path, or give this user access to it."
     )
+    return printable(sentence, kept="")

@@ -1,7 +1,7 @@
-"""For each model the decision whether its newest version becomes the champion, and the job `prune`.
+"""The champions, which decide whether a model's newest version is promoted, and the job `prune`.
 
-A blocking asset check that fails ends a run before it comes here. Where an asset is materialized alone, the last
-results of the upstream checks that Dagster knows decide.
+In a run of a whole job, a failed blocking check ends the run before a champion is decided. When a champion is
+materialized alone, the last results of the upstream checks in Dagster's history count.
 
     dagster job execute -m adc_pipeline.definitions -j prune
 """
@@ -36,7 +36,7 @@ CHECKS = [*corpus.checks, *ranking.checks, *walks.checks, *evaluation.checks]
 
 @dataclass(frozen=True)
 class Contest:
-    """A new version of a model and the champion that it has to beat, as MLflow knows them now."""
+    """A new version of a model and the current champion that it is compared with, as in MLflow now."""
 
     records: Records
     name: str
@@ -88,14 +88,14 @@ def champion_stage(kind: WalkKind) -> Stage[PromotionSettings]:
             found.failed_checks,
             making.settings,
         )
-        # A champion keeps the figures by which it became one.
+        # A champion keeps the figures that it was promoted with.
         if decision.verdict != "champion already":
             record(found.records, version, found.lineage, ours.digest, decision)
         making.report(decision.reason)
         changed = changes(found)
-        stands = decision.version if decision.promoted else str(champion.version) if champion else "none"
+        current = decision.version if decision.promoted else str(champion.version) if champion else "none"
         if decision.promoted:
-            # The next run finds the champion that this one leaves.
+            # The next run is compared with the champion that this run sets.
             making.outside["champion"] = figures_of(Evaluated(decision.version, ours.path))
         facts = asdict(decision) | {"model": found.name, "promoted": decision.promoted}
         (making.folder / "decision.json").write_text(json.dumps(facts, indent=1) + "\n")
@@ -105,15 +105,15 @@ def champion_stage(kind: WalkKind) -> Stage[PromotionSettings]:
         making.metadata |= {
             "decision": dg.MetadataValue.md(decision.reason),
             "changes": dg.MetadataValue.md(changed),
-            "champion": stands,
+            "champion": current,
         }
 
     return Stage(
         name=kind.champion,
         place=f"champions/{kind.name}",
         group="promotion",
-        description=f"Whether the newest version of {kind.registered} becomes champion, by which figures, and what"
-        " changed since the version before.",
+        description=f"Whether the newest version of {kind.registered} becomes the champion, the figures behind the"
+        " decision, and the changes since the previous version.",
         settings=PromotionSettings,
         make=make,
         code=(__name__,),
@@ -138,7 +138,7 @@ def changes(found: Contest) -> str:
 
 
 def figures_of(champion: "Evaluated | None") -> list[str]:
-    """Return what a decision compares with: a version, and the digest of its evaluation or why there is none."""
+    """Return the champion's version and the digest of its evaluation, or why there is none; empty without champion."""
     if champion is None:
         return []
     return [champion.version, champion.evaluation.name if champion.evaluation else champion.missing]
@@ -154,9 +154,9 @@ def last_evaluation(records: Records, version: "ModelVersion", asset: str) -> No
 
 
 def failed_checks(instance: dg.DagsterInstance, tree: Node, run: str) -> list[str]:
-    """Return the checks of the assets in a tree whose last result, as far as Dagster knows, was a failure.
+    """Return the checks of a tree's assets whose last result in Dagster is a failure.
 
-    A check that an earlier run planned and that has no result raised an error or was killed.
+    A check that an earlier run planned, and that has no result, counts as failed: it raised an error or was killed.
     """
     assets = {node.asset for node in tree.walk()}
     keys = [key for check in CHECKS for key in check.check_keys if key.asset_key.to_user_string() in assets]
@@ -175,7 +175,7 @@ champions = [declare(champion_stage(kind)) for kind in KINDS.values()]
 def prune_store(
     context: dg.OpExecutionContext, config: SettingsConfig[RetentionSettings], workspace: Workspace
 ) -> None:
-    """Remove old versions of artefacts, but none that is current or that a registered model was made from."""
+    """Remove old versions of artefacts, except current ones and those upstream of a registered model."""
     from adc_pipeline.lifecycle import pruning
 
     try:
@@ -186,13 +186,13 @@ def prune_store(
         gone = pruning.prune(store, plan) if settings.delete else []
     except PipelineError as error:
         raise dg.Failure(str(error), allow_retries=False) from error
-    for name, digest in plan.going:
+    for name, digest in plan.to_remove:
         did = "Removed" if (name, digest) in gone else "Not removed" if settings.delete else "Would remove"
         context.log.info(f"{did} {name} {digest} ({plan.bytes[name, digest] >> 20} MiB)")
     freed = sum(plan.bytes[key] for key in gone) if settings.delete else plan.freed
-    number, verb = (len(gone), "removed") if settings.delete else (len(plan.going), "would be removed")
+    number, verb = (len(gone), "removed") if settings.delete else (len(plan.to_remove), "would be removed")
     hint = "" if settings.delete else " Set `delete` to true to remove them."
-    context.log.info(f"{number} versions {verb} ({freed >> 20} MiB), {len(plan.kept)} stay.{hint}")
+    context.log.info(f"{number} versions {verb} ({freed >> 20} MiB), {len(plan.kept)} kept.{hint}")
     context.add_output_metadata(
         {"removed": len(gone), "kept": len(plan.kept), "bytes": freed}
         | {"versions": dg.MetadataValue.md(pruning.markdown(plan, gone))}

@@ -12,7 +12,7 @@ import dagster as dg
 
 from adc_pipeline.core.artefacts import Artefact, Store
 from adc_pipeline.core.engine import Engine
-from adc_pipeline.core.errors import printable
+from adc_pipeline.core.terminal import printable
 from adc_pipeline.defs.pictures import picture
 from adc_pipeline.tracking.runs import Run, Tracking
 
@@ -45,7 +45,7 @@ class Request(Generic[S]):
 
     def report(self, message: str) -> None:
         """Write a line to the run's log."""
-        self.context.log.info(printable(message))
+        self.context.log.info(printable(message, kept=""))
 
 
 @dataclass

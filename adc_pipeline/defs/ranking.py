@@ -1,4 +1,4 @@
-"""The asset `ranked_replies`, and the check that its counts add up with the corpus'."""
+"""The asset `ranked_replies`, and the check that it accounts for every utterance read."""
 
 from typing import TYPE_CHECKING
 

@@ -1,8 +1,7 @@
-"""A stage's settings as Dagster run configuration.
+"""Convert a stage's settings into Dagster run configuration.
 
-The stages declare their settings as plain dataclasses, because the training runs where Dagster is not
-installed. This turns such a dataclass into the `Config` that the launchpad shows, with its descriptions
-and defaults, so that a setting is written down once.
+Stages declare their settings as plain dataclasses, because training runs without Dagster. This module makes of such a
+dataclass the `Config` that the launchpad shows, with descriptions and defaults, so that each setting is declared once.
 """
 
 from dataclasses import MISSING, fields, is_dataclass
@@ -29,7 +28,7 @@ class SettingsConfig(dg.Config, Generic[S]):
         )
 
     def settings(self) -> S:
-        """The dataclass; its own checks run here."""
+        """Return the settings dataclass; raise PipelineError if a value fails its checks."""
         values = {name: getattr(self, name) for name in type(self).model_fields}
         tuples = {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
         made: S = self.settings_type(**values | tuples)
@@ -38,7 +37,7 @@ class SettingsConfig(dg.Config, Generic[S]):
 
 @cache
 def config_for(settings: type[S]) -> type[SettingsConfig[S]]:
-    """The configuration class of a settings dataclass."""
+    """Return the configuration class of a settings dataclass."""
     hints = get_type_hints(settings)
     declared: dict[str, Any] = {
         field.name: (
@@ -58,13 +57,13 @@ def config_for(settings: type[S]) -> type[SettingsConfig[S]]:
 
 
 def _default(field: "DataclassField[Any]") -> Any:
-    """Dagster's configuration has lists where the dataclasses have tuples."""
+    """Return a field's default, a tuple as a list, since Dagster's configuration has no tuples."""
     default = field.default if field.default_factory is MISSING else field.default_factory()
     return list(default) if isinstance(default, tuple) else default
 
 
 def _as_list(annotation: Any) -> Any:
-    """Dagster's configuration has lists where the dataclasses have tuples."""
+    """Return a type annotation, a tuple's as a list's, since Dagster's configuration has no tuples."""
     if get_origin(annotation) is tuple:
         return list[get_args(annotation)[0]]  # type: ignore[misc]
     return annotation

@@ -1,4 +1,4 @@
-"""The study: its cells as partitions, and the result over the cells that have been made."""
+"""The assets of the study: its cells, one partition each, and the result of the cells that have been made."""
 
 import json
 import shutil
@@ -29,12 +29,13 @@ CELLS = dg.MultiPartitionsDefinition(
 
 
 def cell_of(partition: str) -> tuple[Variant, str]:
-    """Return variant and seed of a partition's key, which is plain text where a tag named it."""
+    """Return the variant and the seed of a partition's key, given as plain text."""
     key = CELLS.get_partition_key_from_str(partition).keys_by_dimension
     return VARIANTS[key["variant"]], key["seed"]
 
 
 def partition_name(partition: str) -> str:
+    """Return the part of a cell's artefact name after `study_cell/`."""
     variant, seed = cell_of(partition)
     return cell_name(variant.name, seed).partition("/")[2]
 
@@ -55,12 +56,12 @@ def make_cell(making: Making[TrainingSettings]) -> None:
     base, walks = read["base_model"], datasets[variant.evaluated_on]
     for dataset in datasets.values():
         check_same_markers(dataset, making.store.version(TOP_2.dataset, base.inputs[TOP_2.dataset]))
-    trained = {"dataset": variant.source, "base_model": base.settings["name"]}
-    making.run.parameters(trained)
+    parameters = {"dataset": variant.source, "base_model": base.settings["name"]}
+    making.run.parameters(parameters)
     folders = {kind: artefact.path for kind, artefact in datasets.items()}
-    learned = walks_of(variant, folders, making.folder / "walks")
+    training_walks = walks_of(variant, folders, making.folder / "walks")
     model, work = making.folder / "model", making.store.home / "work" / name
-    fine_tune(making, TrainingJob(making.settings, learned, base.path, model, work))
+    fine_tune(making, TrainingJob(making.settings, training_walks, base.path, model, work))
     facts = json.loads((model / "training.json").read_text())
     making.count({key: fact for key, fact in facts.items() if isinstance(fact, int | float)})
     evidence = making.folder / "evaluation"
@@ -73,7 +74,7 @@ def make_cell(making: Making[TrainingSettings]) -> None:
         utterances=read["utterances"].path,
         ranked=read["ranked_replies"].path,
         speakers=walks.settings["speakers"],
-        provenance=provenance(trained | {each: settings[each] for each in VARIED}, origins(making.store, read)),
+        provenance=provenance(parameters | {each: settings[each] for each in VARIED}, origins(making.store, read)),
         score_cache=making.store.home / "work" / "study_cell" / "base_scores",
     )
     result = evaluate(job, evidence, EvaluationSettings(), making.progress)
@@ -88,8 +89,8 @@ study_cell = declare(
         name="study_cell",
         place="study/cells",
         group=GROUP,
-        description="One model of the study, trained and evaluated; its evidence is kept, its weights are not. The"
-        " partition decides objective, markers, verdicts and seed; the other settings are those of every cell.",
+        description="A model of the study, trained and evaluated. The evaluation is kept, the weights are not. The"
+        " partition decides objective, markers, verdicts and seed; the other settings hold for every cell.",
         settings=TrainingSettings,
         make=make_cell,
         code=CODE,
@@ -112,7 +113,7 @@ def comparable_cells(store: Store) -> Mapping[str, Artefact]:
 
 
 def excluded_cells(request: Request[ComparisonSettings]) -> Mapping[str, Any]:
-    """Return the cells that are not comparable, with the reason; the result states them."""
+    """Return the cells that are not comparable, each with the reason, which the result reports."""
     return {"left_out": comparable(request.store, NAMES)[1]}
 
 
@@ -136,7 +137,7 @@ study_table = declare(
         name="study_table",
         place="study/result",
         group=GROUP,
-        description="What the cells that have been made show together: a table, a page of plots, and conclusions.",
+        description="The result of the cells that have been made: a table, a page of plots, and conclusions.",
         settings=ComparisonSettings,
         make=make_table,
         code=(__name__,),
@@ -149,13 +150,13 @@ study_table = declare(
 
 
 def origins(store: Store, read: Mapping[str, Artefact]) -> list[Artefact]:
-    """Return what a cell was made from and the raw corpus of it, downstream first."""
+    """Return the inputs of a cell and its raw corpus, downstream first."""
     corpus = store.version("raw_corpus", read["utterances"].inputs["raw_corpus"])
     return [*(read[name] for name in INPUTS), corpus]
 
 
 def provenance_of(store: Store, cells: Sequence[Artefact]) -> dict[str, str]:
-    """Return what all cells share, their seeds, and the libraries that they, not this table, were made with."""
+    """Return the settings, inputs and seeds of the cells, and the versions of the libraries that made them."""
     shared = {f"every cell: {key}": value for key, value in shared_settings(cells[0]).items()}
     seeds = ", ".join(map(str, sorted({cell.settings["seed"] for cell in cells})))
     read = {key: store.version(key, digest) for key, digest in cells[0].inputs.items()}

@@ -27,9 +27,9 @@ from adc_pipeline.walks.texts import training_texts
 
 # One training at a time, since two would share a GPU's memory. Dagster limits the pool in dagster.yaml.
 TRAINING_POOL = "training"
-# The training runs as a process by this name, so no import of ours leads to it.
+# Training is a process of its own that runs this module, so this module does not import it.
 TRAINING_CODE = "adc_pipeline.training.__main__"
-# Bytes that writing a sentence needs, rounded up to what the file system allocates.
+# With fewer free bytes than this, a process may fail to write even its error message.
 NO_ROOM = 64 << 10
 
 
@@ -50,7 +50,7 @@ def base_model_source(request: Request[BaseModelSettings]) -> Mapping[str, Any]:
 
 
 def check_base_model(settings: BaseModelSettings) -> None:
-    # Imports torch, which the small model does not need yet.
+    # The check imports torch, which costs seconds, and the small model needs no check.
     if settings.name != "small":
         from adc_pipeline.training import model
 
@@ -62,8 +62,8 @@ base_model = declare(
         name="base_model",
         place="models/base",
         group="training",
-        description="What every fine-tune starts from and is compared with: a named model or a small new one, with"
-        " markers. It takes the markers, the speakers and the split from top-2's settings.",
+        description="The model that every fine-tuning starts from and is compared with: a named or a small new one,"
+        f" with marker tokens. Markers, speakers and splits are those of the settings of {TOP_2.dataset}.",
         settings=BaseModelSettings,
         make=make_base_model,
         code=(__name__, TRAINING_CODE),
@@ -85,7 +85,7 @@ def model_stage(kind: WalkKind) -> Stage[TrainingSettings]:
         fine_tune(making, TrainingJob(making.settings, walks.path, base.path, output, work))
         move_up(output)
         facts = json.loads((making.folder / "training.json").read_text())
-        # Whoever talks with the model has to lay out speakers as the training did.
+        # Generation renders speakers as in the training data.
         facts["speakers"] = walks.settings["speakers"]
         (making.folder / "training.json").write_text(json.dumps(facts, indent=2) + "\n")
         making.count({name: fact for name, fact in facts.items() if isinstance(fact, int | float)})
@@ -109,7 +109,7 @@ def model_stage(kind: WalkKind) -> Stage[TrainingSettings]:
 
 
 def fine_tune(making: Making[TrainingSettings], job: TrainingJob) -> None:
-    """Run a training job to its end, or resume it; relay its metrics and the machine's load to MLflow meanwhile."""
+    """Run or resume a training job; log its metrics and the machine's load to MLflow while it runs."""
     job.work.mkdir(parents=True, exist_ok=True)
     with locked(job.work) as free:
         if not free:
@@ -119,7 +119,7 @@ def fine_tune(making: Making[TrainingSettings], job: TrainingJob) -> None:
             )
         # Before the relay starts, so that it sends no metrics of another job.
         if claim(job.work, fingerprint(job)):
-            making.report("Settings, data or base model have changed: the training starts from the beginning.")
+            making.report("Settings, data or base model have changed: training starts from the beginning.")
         (job.work / "job.json").write_text(job.to_json())
         with system_metrics(making.run), relayed(job.work / "metrics.jsonl", making.run):
             run_training(making.request.context, job.work / "job.json", making.settings.accelerate_config)
@@ -127,24 +127,24 @@ def fine_tune(making: Making[TrainingSettings], job: TrainingJob) -> None:
 
 
 def run_training(context: dg.AssetExecutionContext, job: Path, accelerate_config: str) -> None:
-    """Run the training process to its end; raise PipelineError with the sentence that it ended with."""
+    """Run the training process to its end; raise PipelineError with its error message if it fails."""
     try:
         dg.PipesSubprocessClient().run(context=context, command=launch_command(job, accelerate_config))
     except Exception as error:
         failure = job.with_name("failure.txt")
-        if sentence := failure.read_text().strip() if failure.exists() else "":
-            raise PipelineError(sentence) from error
+        if message := failure.read_text().strip() if failure.exists() else "":
+            raise PipelineError(message) from error
         if shutil.disk_usage(job.parent).free < NO_ROOM:
-            # Not even the sentence could be written.
+            # The process could not even write its error message.
             raise PipelineError(
-                f"The disk of ADC_HOME is full, where {job.parent} lies: make room and run it again, which resumes from"
-                " the last checkpoint."
+                f"The disk of ADC_HOME is full ({job.parent}): make room and run again to resume from the last"
+                " checkpoint."
             ) from error
         raise
 
 
 def move_up(folder: Path) -> None:
-    """Move a folder's files to its parent, where a reader of the artefact looks for them."""
+    """Move a folder's files to its parent, the artefact's own folder."""
     for path in folder.iterdir():
         path.rename(folder.parent / path.name)
     folder.rmdir()
@@ -155,8 +155,8 @@ def check_same_markers(walks: Artefact, tokenized_for: Artefact) -> None:
     ours, theirs = walks.settings["format"], tokenized_for.settings["format"]
     if ours != theirs:
         raise PipelineError(
-            f"{walks.name} has the markers of format {ours}, and {tokenized_for.name}, from which the base model has"
-            f" its own, those of {theirs}: give both the same setting `format` and materialize them again."
+            f"{walks.name} has the setting `format` {ours}, but the base model has the markers of {tokenized_for.name},"
+            f" whose `format` is {theirs}: give both the same `format` and materialize them again."
         )
 
 

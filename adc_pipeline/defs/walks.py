@@ -31,7 +31,7 @@ PANELS = {
 
 
 def walk_stage(kind: WalkKind) -> Stage[WalkSettings]:
-    """Return the stage of one dataset: its three splits and its card, as on the Hugging Face Hub."""
+    """Return the stage of a kind's dataset: three splits and a card, as on the Hugging Face Hub."""
 
     def make(making: Making[WalkSettings]) -> None:
         ranked, utterances = making.inputs["ranked_replies"], making.inputs["utterances"]
@@ -66,12 +66,12 @@ def walk_stage(kind: WalkKind) -> Stage[WalkSettings]:
 
 
 def walk_checks(asset: dg.AssetsDefinition) -> list[dg.AssetChecksDefinition]:
-    """Return the checks on one dataset; assets downstream wait for them."""
+    """Return the checks of a dataset; they block downstream assets."""
     name = asset.key.to_user_string()
 
     @dg.asset_check(asset=asset, name="marker_grammar", blocking=True)
     def marker_grammar(workspace: Workspace) -> dg.AssetCheckResult:
-        """Every walk's text obeys the marker grammar."""
+        """Every walk obeys the marker grammar."""
         made = workspace.store.current(name)
         broken = grammar_violations(made.path, made.settings["format"], workspace.engine)
         return dg.AssetCheckResult(passed=broken == 0, metadata={"walks": made.counts["walks"], "broken": broken})

@@ -70,7 +70,7 @@ def evaluate(
     cases = read_test_cases(job, model, facts, settings, out / "spill")
 
     def score(scorer: Scorer, name: str) -> Scores:
-        return scorer.score(cases.queries, cases.ask_text, progress, name, cases.told, facts.markers != "none")
+        return scorer.score(cases.queries, cases.ask_text, progress, name, cases.own_verdicts, facts.markers != "none")
 
     question = base_question(job, cases, facts, settings)
     base_scores = cached_scores(job.score_cache, question, lambda: score(load_base(), "base model"))
@@ -123,7 +123,7 @@ def base_question(job: EvaluationJob, cases: Cases, facts: TrainingFacts, settin
         folder_digest(job.base),
         settings.max_context_tokens,
         cases.queries,
-        cases.told,
+        cases.own_verdicts,
         facts.markers != "none",
         cases.ask_text.tobytes(),
     )

@@ -5,13 +5,13 @@ entry is written under another name and renamed.
 """
 
 import hashlib
-import os
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
 
+from adc_pipeline.core.atomic import atomic_file
 from adc_pipeline.evaluation.scoring import Scores
 
 
@@ -28,7 +28,6 @@ def cached_scores(folder: Path | None, question: object, compute: Callable[[], S
             return Scores(**stored)
     scores = compute()
     folder.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.stem}-{os.getpid()}.partial.npz")
-    np.savez(partial, **{each.name: getattr(scores, each.name) for each in fields(scores)})
-    partial.rename(path)
+    with atomic_file(path) as partial:
+        np.savez(partial, **{each.name: getattr(scores, each.name) for each in fields(scores)})
     return scores

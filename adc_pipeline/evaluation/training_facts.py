@@ -17,13 +17,13 @@ and in-context improvement, one side of which always has the longer context, wou
 A measure that does not apply is neither written nor drawn; the report gives the reason.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from adc_pipeline.evaluation.measures import Measured, family
+from adc_pipeline.training.facts import ModelFacts
 
 REASONS = {
     "filtering": "the model was trained on texts without rejected turns and knows no more of rejected than its base"
@@ -58,18 +58,15 @@ class TrainingFacts:
     @classmethod
     def read(cls, model: Path) -> "TrainingFacts":
         """Read them from a model's folder; a model without `training.json` reads its markers after the turns."""
-        try:
-            facts = json.loads((model / "training.json").read_bytes())
-        except FileNotFoundError:
-            return cls()
-        objective, markers = facts.get("objective", "mle"), facts.get("markers", "after")
-        reason = STRIPPED if markers == "none" else REASONS.get(objective, f"the training excludes it for {objective}")
-        excluded = dict.fromkeys(facts.get("measures_without_meaning", ()), reason)
-        if markers == "none":
+        facts = ModelFacts.read(model)
+        reason = REASONS.get(facts.objective, f"the training excludes it for {facts.objective}")
+        reason = STRIPPED if facts.markers == "none" else reason
+        excluded = dict.fromkeys(facts.measures_without_meaning, reason)
+        if facts.markers == "none":
             excluded["samples"] = reason
-        elif markers == "after" and "steering" in excluded:
+        elif facts.markers == "after" and "steering" in excluded:
             excluded["samples.rejected"] = reason
-        return cls(objective, markers, excluded, facts.get("train", {}).get("sequence_length"))
+        return cls(facts.objective, facts.markers, excluded, facts.sequence_length)
 
     def applicable(self, measured: Sequence[Measured]) -> list[Measured]:
         """Return the measures that apply to the model."""

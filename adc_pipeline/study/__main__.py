@@ -14,7 +14,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +25,7 @@ import yaml
 
 from adc_pipeline.core.artefacts import AGAIN, Store
 from adc_pipeline.core.errors import PipelineError, first_line
+from adc_pipeline.core.terminal import printable
 from adc_pipeline.study.cells import INPUTS, inputs_of, is_made
 from adc_pipeline.study.grid import SEEDS, VARIANTS
 from adc_pipeline.training.settings import TrainingSettings
@@ -58,14 +59,14 @@ class Launcher:
             return subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, check=False).returncode == 0
 
 
-def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m adc_pipeline.study", description="Train and evaluate a grid.")
+def parse(arguments: Sequence[str] | None, program: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog=program, description="Train and evaluate a grid.")
     parser.add_argument("-c", "--config", type=Path, help="run configuration of all jobs of the study, as YAML")
     parser.add_argument("--parallel", type=int, default=1, help="cells at a time")
     parser.add_argument("--variants", nargs="*", choices=list(VARIANTS), default=list(VARIANTS), metavar="NAME")
     parser.add_argument("--seeds", nargs="*", choices=SEEDS, default=list(SEEDS), metavar="SEED")
     parser.add_argument("--again", action="store_true", help="also cells that are made already")
-    return parser.parse_args()
+    return parser.parse_args(arguments)
 
 
 def read_config(path: Path | None) -> dict[str, Any]:
@@ -127,15 +128,16 @@ def run_cells(launcher: Launcher, cells: list[tuple[str, str]], parallel: int, a
     return failed
 
 
-def main() -> int:
-    given = parse()
+def main(arguments: Sequence[str] | None = None, program: str = "python -m adc_pipeline.study") -> int:
+    """Run the command `program` and return its exit status; `arguments` are the process' own if None."""
+    given = parse(arguments, program)
     store = Store.from_environment()
     try:
         config = read_config(given.config)
         common = settings_of_cells(config)
         store.check_writable()
     except PipelineError as error:
-        print(error, file=sys.stderr)
+        print(printable(str(error)), file=sys.stderr)
         return 2
     logs = store.home / "work" / "study"
     logs.mkdir(parents=True, exist_ok=True)
@@ -148,7 +150,7 @@ def main() -> int:
         # Here once, and not in the log of every cell.
         inputs_of(store)
     except PipelineError as error:
-        print(error, file=sys.stderr)
+        print(printable(str(error)), file=sys.stderr)
         return 1
     cells = [(variant, seed) for seed in given.seeds for variant in given.variants]
     made = [cell for cell in cells if is_made(store, VARIANTS[cell[0]], int(cell[1]), common)]

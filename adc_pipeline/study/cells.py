@@ -1,4 +1,4 @@
-"""A cell of the study: its inputs, whether it is up to date, and which cells it can be compared with."""
+"""Cells of the study: their inputs, whether they are up to date, and which of them are comparable."""
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,18 +13,19 @@ from adc_pipeline.study.grid import BOTH, VARIED, Variant, cell_name
 from adc_pipeline.training.settings import TrainingSettings
 from adc_pipeline.walks.kinds import KINDS, RANDOM_WALK, TOP_2
 
-# What decides a cell; how results are shown does not.
+# The code that decides a cell's content; how results are presented does not.
 CODE = ("adc_pipeline.training.__main__", "adc_pipeline.evaluation.evaluate")
 CODE_VERSION = code_version(*CODE)
-# Both published datasets, whatever a cell learns from, so that all cells are comparable.
+# The datasets that the variants of `both` are trained on: the two published ones.
 PUBLISHED = (TOP_2, RANDOM_WALK)
+# Every cell depends on all datasets, whichever it is trained on, so that all cells are comparable.
 INPUTS = (*(kind.dataset for kind in KINDS.values()), "base_model", "ranked_replies", "utterances")
 
 
 def inputs_of(store: Store) -> dict[str, Artefact]:
-    """Return what a cell made now reads.
+    """Return the artefacts that a cell made now would read.
 
-    Raises PipelineError where something is missing, or where the datasets have different splits or corpora.
+    Raise PipelineError if an artefact is missing, or if the datasets have different splits or corpora.
     """
     inputs = store.inputs(INPUTS)
     check_same_split([inputs[kind.dataset] for kind in KINDS.values()])
@@ -32,34 +33,38 @@ def inputs_of(store: Store) -> dict[str, Artefact]:
 
 
 def check_same_split(datasets: Sequence[Artefact]) -> None:
-    """Raise PipelineError unless a conversation is in the same split of all datasets.
+    """Raise PipelineError unless every conversation is in the same split of all datasets.
 
-    Otherwise `both` would learn from conversations that it is evaluated on, and datasets be compared on different ones.
+    Otherwise `both` would be trained on conversations that it is evaluated on, and models of different datasets would
+    be compared on different conversations.
     """
     first, *rest = datasets
     for other in rest:
         ours, theirs = first.settings["shares"], other.settings["shares"]
         if ours != theirs:
             raise PipelineError(
-                f"{first.name} has the setting `shares` {ours} and {other.name} {theirs}, so that one trains on what"
-                " the other is tested on: give both the same `shares` and materialize them again."
+                f"{first.name} has the setting `shares` {ours} and {other.name} {theirs}, so test conversations of one"
+                " are training conversations of the other: give both the same `shares` and materialize them again."
             )
         for name in ("utterances", "ranked_replies"):
             if first.inputs[name] != other.inputs[name]:
                 raise PipelineError(
-                    f"{first.name} was made of `{name}` {first.inputs[name]} and {other.name} of {other.inputs[name]}:"
-                    " materialize both again, of the same."
+                    f"{first.name} was made from `{name}` {first.inputs[name]} and {other.name} from"
+                    f" {other.inputs[name]}: materialize both again, from the same `{name}`."
                 )
 
 
 def walks_of(variant: Variant, datasets: Mapping[str, Path], out: Path) -> Path:
-    """Return the folder that a variant is trained on, of `datasets` by kind; for `both` one in `out`, of links."""
+    """Return the folder of the dataset that a variant is trained on; `datasets` has the folders by kind.
+
+    For `both`, fill `out` with hard links to the files of both datasets and return it.
+    """
     if variant.source != BOTH:
         return datasets[variant.source]
     (out / "data").mkdir(parents=True)
     for kind in PUBLISHED:
         for file in sorted((datasets[kind.name] / "data").iterdir()):
-            # Splits are recognised by the beginning of the file name.
+            # A reader recognises a split by the prefix of the file name.
             os.link(file.resolve(), out / "data" / f"{file.stem}-{kind.name}{file.suffix}")
     return out
 
@@ -75,12 +80,12 @@ def is_made(store: Store, variant: Variant, seed: int, common: TrainingSettings)
 
 
 def comparable(store: Store, names: Iterable[str]) -> tuple[dict[str, Artefact], dict[str, str]]:
-    """Return the cells of these names that can be compared, and of every other that was made the reason why not.
+    """Return the comparable cells among `names`, and the reason why each other cell that was made is excluded.
 
     Comparable cells were made by this code from the current inputs, with the same settings apart from those that the
-    grid varies; where these differ, the settings of the cell that was made last count.
+    grid varies. If these settings differ between cells, those of the newest cell count.
     """
-    fit, left_out = {}, {}
+    fit, excluded = {}, {}
     for name in names:
         try:
             made = store.current(name)
@@ -88,16 +93,16 @@ def comparable(store: Store, names: Iterable[str]) -> tuple[dict[str, Artefact],
             continue
         inputs = {each: artefact.digest for each, artefact in inputs_of(store).items()}
         if reasons := differences(made, made.settings, inputs, CODE_VERSION):
-            left_out[name] = ", ".join(reasons)
+            excluded[name] = ", ".join(reasons)
         else:
             fit[name] = made
     if fit:
-        counts = shared_settings(max(fit.values(), key=store.made_at))
+        newest = shared_settings(max(fit.values(), key=store.made_at))
         for name, made in list(fit.items()):
-            if others := differing("setting", shared_settings(made), counts):
-                left_out[name] = ", ".join(others)
+            if reasons := differing("setting", shared_settings(made), newest):
+                excluded[name] = ", ".join(reasons)
                 del fit[name]
-    return fit, left_out
+    return fit, excluded
 
 
 def shared_settings(cell: Artefact) -> dict[str, Any]:

@@ -37,13 +37,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from adc_pipeline.training.attention import attends_apart
-from adc_pipeline.training.batches import PackedSplit
+from adc_pipeline.training.data import PackedSplit, row_length
 from adc_pipeline.training.dataset import load_split, tokenize_split
 from adc_pipeline.training.loop import train
-from adc_pipeline.training.losses import weighted_loss
-from adc_pipeline.training.model import TokenLosses, load_model, prepare_base_model
+from adc_pipeline.training.losses import TokenLosses, weighted_loss
+from adc_pipeline.training.model import load_model, prepare_base_model
 from adc_pipeline.training.optimization import adamw
+from adc_pipeline.training.packing import cut_into_pieces
+from adc_pipeline.training.probes import choose_separation
 from adc_pipeline.training.settings import BaseModelSettings, TrainingJob, TrainingSettings
 from adc_pipeline.training.tokens import MarkerTokenizer
 from adc_pipeline.training.utilization import flops_per_token, peak_flops
@@ -172,9 +173,13 @@ class Bench:
         return sum(tokens for tokens, _ in batches) / (time.perf_counter() - began)
 
     def data(self, model: "PreTrainedModel", device: torch.device) -> PackedSplit:
-        on_cpu = device.type == "cpu"
-        apart = not (on_cpu and self.settings.compile) and attends_apart(model)
-        return PackedSplit(self.tokens, self.settings, 1, apart, fixed_shape=not on_cpu)
+        on_cpu, split, longest = device.type == "cpu", load_split(self.tokens), self.settings.sequence_length
+        pieces = cut_into_pieces(split, longest)
+        lengths = (int(pieces.lengths.min()), int(pieces.lengths.max()))
+        row = row_length(self.settings, 1, "kernel")
+        with torch.autocast(device.type, torch.bfloat16, enabled=not on_cpu):
+            separation = choose_separation(model, lengths, longest, row, kernel=not (on_cpu and self.settings.compile))
+        return PackedSplit(split, pieces, self.settings, 1, separation, fixed_shape=not on_cpu)
 
     def trainer(self) -> float:
         """Transformers' own, with padded batches that hold as many useful tokens in the mean."""

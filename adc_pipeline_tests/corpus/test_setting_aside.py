@@ -231,6 +231,7 @@ ALIVE = {name: (line, fate) for name, (line, fate) in WORLD.items() if not isins
 IDS = {name: "ü" * 100_000 if name.startswith("an id") else name for name in WORLD}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", WORLD)
 def test_a_line_of_the_world_takes_part_or_is_set_aside_and_stops_nothing(name: str, tmp_path: Path) -> None:
     line, fate = WORLD[name]
@@ -312,6 +313,7 @@ HERE, THERE, ELSEWHERE = ({shard_of(name): name for name in "mnopqrstu"}[shard] 
 ROOTS = [row(name, None, name) for name in (HERE, THERE, ELSEWHERE)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shards", [1, 3])
 @pytest.mark.parametrize("same", [True, False], ids=["the same", "another"])
 @pytest.mark.parametrize("conversation", [HERE, THERE], ids=["same conversation", "other conversation"])

@@ -206,7 +206,7 @@ def test_no_secret_stands_on_podmans_command_line_and_yet_it_arrives(
 
 
 def test_the_proof_does_what_the_page_says() -> None:
-    page = (ROOT / "docs" / "deployment.md").read_text()
+    page = (ROOT / "docs" / "how-to" / "deploy.md").read_text()
     assert f"docker compose exec -T postgres sh -c '{COPY}' > databases.sql\n" in page
     assert f"docker compose exec -T postgres {LOAD} < databases.sql\n" in page
     for key, value in SETTINGS.items():

@@ -20,8 +20,9 @@ from dagster._core.storage.tags import GRPC_INFO_TAG
 from dagster._core.test_utils import instance_for_test
 from packaging.requirements import Requirement
 
+from adc_pipeline.defs.launcher import WatchfulRunLauncher
+from adc_pipeline_tests.constraints import constraints
 from deploy.proof import compose
-from deploy.run_launcher import WatchedRunLauncher
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
@@ -48,6 +49,13 @@ def test_both_builds_of_torch_are_of_one_version_and_share_the_other_packages() 
     assert cpu["torch"] == f"{cuda['torch']}+cpu"
     assert "torch" not in rest
     assert {name: cuda[name] for name in cuda if name in rest} == {name: rest[name] for name in cuda if name in rest}
+
+
+@pytest.mark.parametrize("name", ["requirements.lock", "torch-cpu.lock", "torch-cuda.lock"])
+def test_the_image_has_the_versions_that_the_tests_run_with(name: str) -> None:
+    pins = constraints()
+    tested = {package: version.split("+")[0] for package, version in locked(name).items() if package in pins}
+    assert tested == {package: pins[package] for package in tested}
 
 
 @pytest.mark.parametrize("name", ["requirements.lock", "torch-cuda.lock"])
@@ -171,11 +179,11 @@ def test_a_run_that_its_server_does_not_know_is_gone_and_a_silent_server_is_aske
     server: tuple[subprocess.Popen[bytes], int],
 ) -> None:
     process, port = server
-    launcher = {"module": WatchedRunLauncher.__module__, "class": WatchedRunLauncher.__name__}
+    launcher = {"module": WatchfulRunLauncher.__module__, "class": WatchfulRunLauncher.__name__}
     monitoring = {"enabled": True}
     with instance_for_test(overrides={"run_launcher": launcher, "run_monitoring": monitoring}) as instance:
         watched = instance.run_launcher
-        assert isinstance(watched, WatchedRunLauncher)
+        assert isinstance(watched, WatchfulRunLauncher)
         assert watched.supports_check_run_worker_health
         run = started_run(instance, port)
         # As after the container was started again: the server answers, and has no such process.
@@ -200,7 +208,7 @@ def test_the_deployments_settings_of_dagster_are_ones_it_knows() -> None:
     assert settings.pop("storage")["postgres"]["postgres_url"].startswith("postgresql+psycopg2://")
     settings["compute_logs"]["config"]["base_dir"] = settings["local_artifact_storage"]["config"]["base_dir"] = "/tmp"
     with instance_for_test(overrides=settings) as instance:
-        assert isinstance(instance.run_launcher, WatchedRunLauncher)
+        assert isinstance(instance.run_launcher, WatchfulRunLauncher)
         assert instance.run_monitoring_enabled
         assert instance.run_retries_enabled
         assert isinstance(instance.run_coordinator, QueuedRunCoordinator)

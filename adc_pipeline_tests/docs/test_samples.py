@@ -55,6 +55,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return work
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("block", [block for block in PYTHON if not block.needs], ids=str)
 def test_python_runs(block: Block, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(home)
@@ -62,6 +63,7 @@ def test_python_runs(block: Block, home: Path, monkeypatch: pytest.MonkeyPatch) 
     exec(compile(block.code, str(block), "exec"), {"__name__": "sample"})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("block", [block for block in PYTHON if block.needs], ids=str)
 def test_python_that_needs_more_imports_what_exists(block: Block) -> None:
     for node in ast.walk(ast.parse(block.code)):

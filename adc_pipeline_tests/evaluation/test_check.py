@@ -37,7 +37,11 @@ def checked(home: Path, monkeypatch: pytest.MonkeyPatch, ours: float | None, bas
         (2.0, 3.0, None),
         (3.0, 3.0, "Held-out perplexity is 3.000, not below the base model's 3.000"),
         (float("inf"), 3.0, "Held-out perplexity is inf, not below"),
-        (None, None, "No conversation of the test split could be evaluated: give it a larger share (`shares`)."),
+        (
+            None,
+            None,
+            "No conversation of the test split could be evaluated: increase its share in the setting `shares`.",
+        ),
     ],
 )
 def test_a_failed_check_states_the_reason(

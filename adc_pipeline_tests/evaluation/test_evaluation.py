@@ -140,7 +140,7 @@ def test_no_case_counts_whose_context_had_no_room_for_what_it_is_about(
 
     def size(*texts: str) -> int:
         """Count the tokens of texts; a marker ends each but the last."""
-        return len(tokenizer.bos_ids) + sum(len(ids) for ids in tokenizer.ids(list(texts))) + len(texts) - 1
+        return len(tokenizer.prefix_ids) + sum(len(ids) for ids in tokenizer.ids(list(texts))) + len(texts) - 1
 
     def fit(number: int, whole: bool) -> bool:
         background, turns, segment, *_ = cases.queries[number]

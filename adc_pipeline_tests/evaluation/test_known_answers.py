@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
+from transformers import LlamaConfig
 
 from adc_pipeline.corpus.sample import write_sample
 from adc_pipeline.evaluation import measures
@@ -158,14 +159,17 @@ class LengthModel(torch.nn.Module):
 
     def __init__(self, tokenizer: MarkerTokenizer) -> None:
         super().__init__()
-        self.config = SimpleNamespace(max_position_embeddings=4096)
+        self.config = LlamaConfig(max_position_embeddings=4096, vocab_size=len(tokenizer.tokenizer))
+        self.device = torch.device("cpu")
         # Byte-level BPE spells a token with one character a byte.
         tokens = tokenizer.tokenizer.convert_ids_to_tokens(list(range(len(tokenizer.tokenizer))))
         self.sizes = torch.tensor([float(len(token)) for token in tokens])
         self.markers = torch.tensor([tokenizer.background_id, tokenizer.rejected_id, tokenizer.accepted_id])
         self.accepted = tokenizer.accepted_id
 
-    def forward(self, input_ids: torch.Tensor, logits_to_keep: torch.Tensor, use_cache: bool) -> SimpleNamespace:
+    def forward(
+        self, input_ids: torch.Tensor, use_cache: bool, logits_to_keep: torch.Tensor | slice = slice(None)
+    ) -> SimpleNamespace:
         bytes_so_far = self.sizes[input_ids[0]].cumsum(0)
         at_markers = torch.where(torch.isin(input_ids[0], self.markers), bytes_so_far, 0)
         logits = torch.zeros(1, input_ids.shape[1], len(self.sizes))

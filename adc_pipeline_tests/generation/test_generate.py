@@ -49,10 +49,10 @@ def test_a_post_in_and_one_reply_out(
 @pytest.mark.parametrize(
     ("model", "sentence"),
     [
-        ("/nowhere", "is a path where no folder is"),
-        ("", "is a path where no folder is"),
-        ("models:/adc-top-2@latest", "holds no MLflow database"),
-        (".", "holds no model (no config.json)"),
+        ("/nowhere", "is a path without a folder"),
+        ("", "is a path without a folder"),
+        ("models:/adc-top-2@latest", "contains no MLflow database"),
+        (".", "contains no model (no config.json)"),
     ],
 )
 def test_what_is_no_model_is_refused_in_one_sentence(

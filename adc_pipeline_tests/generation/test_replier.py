@@ -98,7 +98,7 @@ def test_a_model_without_speakers_writes_text_only(small_model: Path, tmp_path: 
 
 def test_a_filtering_model_is_shown_no_rejected_turn(small_model: Path, tmp_path: Path) -> None:
     replier = trained_with(small_model, tmp_path / "m", objective="filtering", markers="after")
-    assert replier.arranged.rejected_left_out
+    assert replier.arranged.exclude_rejected
 
 
 def test_a_model_whose_training_stripped_the_markers_is_refused(small_model: Path, tmp_path: Path) -> None:

@@ -73,7 +73,7 @@ def test_nothing_goes_while_the_lineage_of_a_version_is_unknown(history: History
     weeks = [chain(history, what) for what in "abc"]
     history.register(weeks[0].model)
     history.purge(weeks[0].model)
-    with pytest.raises(PipelineError, match=r"not known what adc-top-2/1 needs: .* delete that version"):
+    with pytest.raises(PipelineError, match=r"the lineage of adc-top-2/1 is unknown: .* delete that version"):
         planned(history)
     history.client.delete_model_version("adc-top-2", "1")
     assert pruned(history) == keys(weeks[0]) | keys(weeks[1])
@@ -111,7 +111,7 @@ def test_nothing_goes_while_something_is_made(history: History) -> None:
 def test_what_was_made_again_or_put_in_place_since_the_plan_stays(history: History) -> None:
     corpora = [history.make("raw_corpus", what) for what in "abcd"]
     decided = planned(history)
-    assert set(decided.going) == {(made.name, made.digest) for made in corpora[:3]}
+    assert set(decided.to_remove) == {(made.name, made.digest) for made in corpora[:3]}
     history.make("raw_corpus", "a")
     os.utime(corpora[0].path / "artefact.json", ns=(0, 0))  # and if the clock was set back meanwhile
     history.make("raw_corpus", "b")
@@ -160,8 +160,8 @@ def test_by_an_obvious_set_of_rules(
             break
         keep |= above_them
     assert set(decided.kept) == keep & artefacts.keys()
-    assert set(decided.going) == artefacts.keys() - keep
-    assert set(prune(store, decided)) == set(decided.going)
+    assert set(decided.to_remove) == artefacts.keys() - keep
+    assert set(prune(store, decided)) == set(decided.to_remove)
     assert {(each.name, each.digest) for each in store.versions()} == set(decided.kept)
 
 

@@ -59,7 +59,7 @@ def test_datasets_of_other_splits_are_refused_by_the_settings_name(store: Store)
 def test_datasets_of_other_corpora_are_refused_by_the_inputs_name(store: Store, name: str) -> None:
     other = put(store, name, {"of": "another corpus"})
     put_walks(store, "random_walk", store.current("random_walk").inputs | {name: other.digest})
-    with pytest.raises(PipelineError, match=f"^top_2 was made of `{name}` .* and random_walk of {other.digest}"):
+    with pytest.raises(PipelineError, match=f"^top_2 was made from `{name}` .* and random_walk from {other.digest}"):
         inputs_of(store)
 
 

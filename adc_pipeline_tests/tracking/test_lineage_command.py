@@ -152,6 +152,7 @@ def test_no_server_is_sent_the_password_of_another(history: History, capsys: pyt
     assert not {"one@", "two@", "alice", "bob"} & set(said.split())
 
 
+@pytest.mark.slow
 def test_a_server_that_is_away_is_said_to_be(
     history: History, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

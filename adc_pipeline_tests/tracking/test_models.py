@@ -13,6 +13,8 @@ from adc_pipeline.generation.registration import register_model
 from adc_pipeline.tracking.runs import Tracking
 from adc_pipeline_tests.training.conftest import small_model
 
+pytestmark = pytest.mark.slow
+
 if TYPE_CHECKING:
     from starlette.testclient import TestClient
 
@@ -83,7 +85,7 @@ def test_every_address_leads_to_its_version(registered: Registered, address: str
     "address", [f"models:/{NAME}@nobody", f"models:/{NAME}/3", "models:/other@latest", "runs:/x/y"]
 )
 def test_an_address_of_nothing_is_refused(address: str) -> None:
-    with pytest.raises(PipelineError, match=r"cannot be had from MLflow at .* \(.*\); check"), located(address):
+    with pytest.raises(PipelineError, match=r"cannot be loaded from MLflow at .* \(.*\); check"), located(address):
         pass
 
 

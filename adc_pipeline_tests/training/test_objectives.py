@@ -15,13 +15,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adc_pipeline.corpus.sample import write_sample
-from adc_pipeline.training.batches import NOTHING, PackedSplit
+from adc_pipeline.training.batches import NOTHING
 from adc_pipeline.training.checkpoint import fingerprint
+from adc_pipeline.training.data import PackedSplit
 from adc_pipeline.training.dataset import ACCEPTED, REJECTED, TokenizedSplit, load_split, read_walks, tokenize_split
 from adc_pipeline.training.loop import train
-from adc_pipeline.training.losses import weighted_loss
-from adc_pipeline.training.model import TokenLosses, load_model, prepare_base_model
+from adc_pipeline.training.losses import TokenLosses, weighted_loss
+from adc_pipeline.training.model import load_model, prepare_base_model
 from adc_pipeline.training.objectives import WEIGHTS, TurnWeights
+from adc_pipeline.training.packing import cut_into_pieces
 from adc_pipeline.training.rewards import advantages, rewards
 from adc_pipeline.training.settings import BaseModelSettings, Objective, TrainingJob, TrainingSettings
 from adc_pipeline.training.tokens import MarkerTokenizer
@@ -33,6 +35,12 @@ from adc_pipeline_tests.training.walks import walk, write_dataset
 SETTINGS = TrainingSettings(
     sequence_length=128, tokens_per_step=512, max_steps=60, log_every=10, checkpoint_every=0, learning_rate=1e-2
 )
+
+
+def packed_split(tokens: Path, settings: TrainingSettings) -> PackedSplit:
+    """Rows that are kept apart by their positions."""
+    split = load_split(tokens)
+    return PackedSplit(split, cut_into_pieces(split, settings.sequence_length), settings, 1, "positions")
 
 
 def weights_of(objective: Objective, split: TokenizedSplit, **settings: Any) -> TurnWeights:
@@ -169,7 +177,7 @@ def test_rejected_text_pulls_as_the_objective_says(objective: Objective, tokens:
     """The sign of the gradient of each target's own logit, in rows with walks that had to be cut."""
     marked = MarkerTokenizer.load(base)
     settings = replace(SETTINGS, objective=objective, sequence_length=32)
-    packed = PackedSplit(tokens, settings, 1, apart=False)
+    packed = packed_split(tokens, settings)
     assert packed.pieces.counts["walks_cut"]
     torch.manual_seed(0)
     for built in packed.passes(packed.order.rows(0, 8)):
@@ -196,7 +204,7 @@ def test_the_division_into_passes_does_not_change_the_step(objective: Objective,
     gradients = []
     for at_once in (64, 256):
         settings = replace(SETTINGS, objective=objective, sequence_length=64, tokens_per_forward=at_once, alpha=3.0)
-        packed = PackedSplit(tokens, settings, 1, apart=False)
+        packed = packed_split(tokens, settings)
         batches = [built.to(torch.device("cpu")) for built in packed.passes(packed.order.rows(0, 8))]
         assert len(batches) == 512 // at_once
         total = float(sum(batch.weights.sum() for batch in batches))

@@ -135,7 +135,7 @@ def test_too_little_memory_names_the_settings(
     def fails(*_: Any) -> None:
         raise error
 
-    monkeypatch.setattr(loop, "_update", fails)
+    monkeypatch.setattr(loop.Run, "update", fails)
     with pytest.raises(PipelineError, match=r"out of memory .`tokens_per_forward` 8192, `sequence_length` 64.; lower"):
         train(job_in(tmp_path, dataset, small_model, SETTINGS))
 
@@ -151,7 +151,7 @@ def test_another_error_is_left_as_it_is(
     def fails(*_: Any) -> None:
         raise RuntimeError("shapes do not match")
 
-    monkeypatch.setattr(loop, "_update", fails)
+    monkeypatch.setattr(loop.Run, "update", fails)
     with pytest.raises(RuntimeError, match="shapes do not match"):
         train(job_in(tmp_path, dataset, small_model, SETTINGS))
 

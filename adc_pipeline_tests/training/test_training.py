@@ -142,7 +142,7 @@ def test_killed_and_run_again_is_as_if_never_killed(gpt2: Path, dataset: Path, t
         text=True,
         check=True,
     )
-    assert "Going on after step" in rerun.stdout
+    assert "Resuming after step" in rerun.stdout
     for name, tensor in weights(whole.output).items():
         assert torch.equal(tensor, weights(job.output)[name]), name
     ours, theirs = metrics(whole), metrics(job)
@@ -184,7 +184,7 @@ def test_ways_to_compute_the_same(
     # Memory that turned out to be too small is no reason to begin again.
     capsys.readouterr()
     train(replace(jobs[0], settings=replace(plain, **way)))
-    assert "Going on after step 4 of 4" in capsys.readouterr().out
+    assert "Resuming after step 4 of 4" in capsys.readouterr().out
 
 
 def test_another_job_starts_anew(
@@ -196,8 +196,8 @@ def test_another_job_starts_anew(
     other = replace(first, settings=replace(first.settings, learning_rate=1e-4, max_steps=12))
     train(other)
     said = capsys.readouterr().out
-    assert "was another job's" in said
-    assert "Going on" not in said
+    assert "belonged to another job" in said
+    assert "Resuming" not in said
     assert (first.work / "job.json").read_text() == "kept"
     assert [line["step"] for line in metrics(other)] == [7, 10, 12]
 
@@ -216,7 +216,7 @@ def test_how_often_it_logs_does_not_make_it_another_job(
     # What a kill in the middle of writing leaves is not taken for a checkpoint.
     (job.work / "checkpoints" / "step-000000099.partial").mkdir()
     train(replace(job, settings=replace(job.settings, log_every=1, checkpoint_every=3, keep_checkpoints=1)))
-    assert "Going on after step 10 of 10" in capsys.readouterr().out
+    assert "Resuming after step 10 of 10" in capsys.readouterr().out
     for name, tensor in before.items():
         assert torch.equal(tensor, weights(job.output)[name])
 

@@ -367,6 +367,7 @@ def test_the_number_of_shards_does_not_change_a_byte(large_sample: Path, tmp_pat
     assert list(digests(large_sample, tmp_path / "sharded", shards=shards)) == one
 
 
+@pytest.mark.slow
 def test_a_second_run_makes_the_same_bytes(sample: Path, tmp_path: Path) -> None:
     first = list(digests(sample, tmp_path / "first"))
     assert list(digests(sample, tmp_path / "second")) == first

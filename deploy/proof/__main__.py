@@ -24,7 +24,7 @@ from deploy.proof.engines import ROOT, Docker, Engine, Podman
 LAUNCH = """
 mutation ($job: String!) {
   launchRun(executionParams: {selector: {
-    repositoryLocationName: "adc_pipeline", repositoryName: "__repository__", jobName: $job}}) {
+    repositoryLocationName: "adc_pipeline.definitions", repositoryName: "__repository__", jobName: $job}}) {
     __typename ... on LaunchRunSuccess { run { runId } } ... on PythonError { message }
   }
 }"""
