@@ -44,7 +44,7 @@ def test_a_clone_has_the_same_history_by_either_command(tmp_path: Path, monkeypa
     use_dagster_home(Store(tmp_path / ".adc"))
     monkeypatch.chdir(tmp_path)
     ours, clones = (yaml.safe_load(file.read_text()) for file in (tmp_path / ".adc/dagster/dagster.yaml", TEMPLATE))
-    for settings in (ours["storage"]["sqlite"], ours["compute_logs"]["config"]):
+    for settings in (ours["storage"]["custom"]["config"], ours["compute_logs"]["config"]):
         assert Path(settings["base_dir"]).is_absolute()
         settings["base_dir"] = os.path.relpath(settings["base_dir"])
     assert ours == clones
