@@ -156,5 +156,5 @@ def test_the_champion_is_not_compared_with_itself(tmp_path: Path) -> None:
 
 def test_the_metric_is_one_that_can_be_paired() -> None:
     assert {kind.promoted_by for kind in KINDS.values()} <= set(DIRECTIONS)
-    with pytest.raises(PipelineError, match=r"`metric` of the promotion is 'perplexity'; use one of"):
+    with pytest.raises(PipelineError, match=r"`metric` is 'perplexity'; use one of preference"):
         PromotionSettings("perplexity")

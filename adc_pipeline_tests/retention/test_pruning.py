@@ -176,7 +176,7 @@ def put(store: Store, name: str, content: str, inputs: dict[str, str], at: float
 
 @pytest.mark.parametrize("wrong", [{"keep_versions": 0}, {"keep_days": -1.0}, {"keep_days": float("nan")}])
 def test_invalid_settings_are_refused(wrong: dict[str, Any]) -> None:
-    with pytest.raises(PipelineError, match=f"`{next(iter(wrong))}` of the retention"):
+    with pytest.raises(PipelineError, match=f"`{next(iter(wrong))}` is"):
         RetentionSettings(**wrong)
 
 
