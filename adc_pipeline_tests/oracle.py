@@ -291,7 +291,7 @@ def walk_down(root: Utterance, replies: dict[str, list[Utterance]], kind: Kind, 
     turns = []
     current = root
     while siblings := replies.get(current.id, []):
-        shown = (top_2 if kind == "top-2" else random_walk)(current, siblings, seed, walk)
+        shown = {"top-2": top_2, "random-walk": random_walk}[kind](current, siblings, seed, walk)
         turns += [
             Turn(u, "accepted" if u is shown[-1] else "rejected", siblings.index(u) + 1, len(siblings)) for u in shown
         ]

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import yaml
+from dagster._utils.schedules import is_valid_cron_schedule
 
 from adc_pipeline.core.errors import PipelineError, first_line
 from adc_pipeline.core.settings import Settings, setting
@@ -35,6 +36,11 @@ class AutomationSettings(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        for name in ("weekly", "nightly", "prune"):
+            if not is_valid_cron_schedule(getattr(self, name)):
+                raise PipelineError(
+                    f"`{name}` is {getattr(self, name)!r}, which is not a cron expression: use one such as 0 3 * * 1."
+                )
         try:
             ZoneInfo(self.time_zone)
         except (ZoneInfoNotFoundError, ValueError, OSError) as error:

@@ -207,6 +207,7 @@ def errors_as_sentences(context: dg.AssetExecutionContext, workspace: Workspace)
 def file_problem(error: OSError) -> str:
     """Return the sentence for a file that the operating system refused."""
     reason = error.strerror or type(error).__name__
-    return printable(
+    sentence = (
         f"{os.fsdecode(error.filename)} cannot be used ({reason}): correct the path, or give this user access to it."
     )
+    return printable(sentence, kept="")

@@ -10,6 +10,7 @@ from typing import Any
 import dagster as dg
 
 from adc_pipeline.core.errors import PipelineError, did_you_mean
+from adc_pipeline.core.settings import Settings
 from adc_pipeline.core.spellings import read_settings
 from adc_pipeline.defs.run_config import WORKSPACE, configured, mapping
 from adc_pipeline.defs.stage import SETTINGS, STAGES
@@ -22,25 +23,24 @@ def look_ahead(context: dg.OpExecutionContext | dg.AssetExecutionContext, worksp
     """Check the configuration of a run once, when its first op begins; log what it sets of assets of other jobs."""
     if workspace.made:
         return
-    unused = check_run(context.run.run_config, {node.name for node in context.job_def.nodes})
+    ops = {node.name for node in context.job_def.nodes}
+    settings = check_values(context.run.run_config, ops)
     # DuckDB knows what memory limit it accepts.
     with workspace.engine.connect():
         pass
-    if unused:
+    for name, values in settings.items():
+        if name in STAGES and (check := STAGES[name].check):
+            check(values)
+    if unused := [name for name in mapping(context.run.run_config.get("ops")) if name not in ops]:
         context.log.info(
             f"This run does not make {', '.join(unused)}: what its configuration sets of them is not used."
         )
 
 
-def check_run(run_config: Mapping[str, Any], ops: Collection[str]) -> list[str]:
-    """Check the configuration of a run of these ops; return the names that it configures and the run does not have.
-
-    Raises PipelineError with everything that is wrong, in one sentence. A stage's own check of what its settings need
-    (files, tools, the network) comes last.
-    """
-    found = mapping(run_config.get("ops"))
-    problems = [*problems_of_names(run_config), *problems_of_shape(found)]
-    settings = {}
+def check_values(run_config: Mapping[str, Any], ops: Collection[str]) -> dict[str, Settings]:
+    """Return the settings of a run's ops by name; raise PipelineError for names and values that cannot work."""
+    problems = [*problems_of_names(run_config), *problems_of_shape(mapping(run_config.get("ops")))]
+    settings: dict[str, Settings] = {}
     for name in [each for each in SETTINGS if each in ops]:
         try:
             settings[name] = read_settings(SETTINGS[name], configured(run_config, "ops", name), name)
@@ -52,11 +52,7 @@ def check_run(run_config: Mapping[str, Any], ops: Collection[str]) -> list[str]:
         problems.append(str(error))
     if problems:
         raise PipelineError(" ".join(problems))
-    for name, value in settings.items():
-        check = STAGES[name].check if name in STAGES else None
-        if check:
-            check(value)
-    return [name for name in found if name not in ops]
+    return settings
 
 
 def problems_of_names(run_config: Mapping[str, Any]) -> list[str]:

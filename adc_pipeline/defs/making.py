@@ -46,7 +46,7 @@ class Request(Generic[S]):
 
     def report(self, message: str) -> None:
         """Write a line to the run's log."""
-        self.context.log.info(printable(message))
+        self.context.log.info(printable(message, kept=""))
 
 
 @dataclass

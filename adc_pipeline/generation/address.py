@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from adc_pipeline.core.artefacts import Store
-from adc_pipeline.core.errors import PipelineError, first_line
+from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.tracking.failures import words
 from adc_pipeline.tracking.runs import Tracking
 
 MLFLOW_SCHEMES = ("models:", "runs:", "mlflow-artifacts:")
@@ -79,7 +80,7 @@ def fetched(address: str, folder: str) -> Path:
             f"ADC_HOME = {home} contains no MLflow database with `--model` {address}; point ADC_HOME or"
             " MLFLOW_TRACKING_URI to where the model was trained."
         )
-    tracking.client()  # turns MLflow's telemetry off, and most of its messages
+    tracking.check()
     import mlflow
     from mlflow.exceptions import MlflowException
 
@@ -89,6 +90,6 @@ def fetched(address: str, folder: str) -> Path:
         return Path(mlflow.artifacts.download_artifacts(artifact_uri=address, dst_path=folder))
     except (MlflowException, OSError, ValueError) as error:
         raise PipelineError(
-            f"`--model` {address} cannot be loaded from MLflow at {tracking.shown} ({first_line(error)});"
-            " check its name, version or alias, and ADC_HOME or MLFLOW_TRACKING_URI."
-        ) from error
+            f"`--model` {address} cannot be loaded from MLflow at {tracking.shown}"
+            f" ({words(error, [tracking.uri])}); check its name, version or alias, and ADC_HOME or MLFLOW_TRACKING_URI."
+        ) from None
