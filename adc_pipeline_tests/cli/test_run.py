@@ -81,9 +81,9 @@ def test_a_failure_ends_in_its_sentence_alone(home: Path, tmp_path: Path, capfd:
     [
         ("datasest", {}, r"There is no job datasest \(did you mean datasets\?\): the jobs are adc, "),
         ("study", {}, "The job study makes one partition at a time"),
-        ("datasets", {"raw_corpsu": {}}, r"sets raw_corpsu, which is no asset \(did you mean raw_corpus\?\)"),
-        ("datasets", {"raw_corpus": {"config": {"corpsu": "x"}}}, r'"corpsu" at path .* \(did you mean corpus\?\)'),
-        ("datasets", {"raw_corpus": {"config": {"sample_seed": "x"}}}, 'Value "x" .* is not valid .* "Int"'),
+        ("datasets", {"raw_corpsu": {}}, r"raw_corpsu is no asset.*did you mean raw_corpus"),
+        ("datasets", {"raw_corpus": {"config": {"corpsu": "x"}}}, "corpsu.*did you mean corpus"),
+        ("datasets", {"raw_corpus": {"config": {"sample_seed": "x"}}}, "sample_seed"),
     ],
 )
 def test_what_cannot_begin_is_refused_in_a_sentence(
