@@ -5,7 +5,6 @@ own events, so that no library's output gets between.
 """
 
 import os
-import re
 import signal
 import sys
 import uuid
@@ -23,7 +22,7 @@ from adc_pipeline.core.errors import PipelineError, did_you_mean, first_line
 from adc_pipeline.core.terminal import printable
 
 if TYPE_CHECKING:
-    from dagster import DagsterInvalidConfigError, Definitions, JobDefinition
+    from dagster import Definitions, JobDefinition
 
 PRESETS = Path(__file__).parents[1] / "presets"
 CANCELLED = 130
@@ -58,22 +57,18 @@ def run_job(name: str, file: str | None) -> int:
 def execute(store: Store, name: str, given: Mapping[str, Any], progress: Progress) -> str:
     """Run a job and return Dagster's status of the run; PipelineError where it cannot begin."""
     progress.status("Loading the pipeline ...")
-    import dagster as dg
-
     from adc_pipeline.definitions import defs
+    from adc_pipeline.defs.look_ahead import check_values, not_of
 
     job = find_job(defs, name)
-    config, unused = config_of(job, given, defs)
-    try:
-        dg.validate_run_config(job, config)
-    except dg.DagsterInvalidConfigError as error:
-        raise PipelineError(f"The run configuration does not fit the job {name}: {reasons(error)}.") from error
-    if unused:
+    ops = {node.name for node in job.nodes}
+    check_values(given, ops)
+    if unused := not_of(ops, given):
         progress.line(f"The job {name} does not make {', '.join(unused)}: these settings are not used.")
     run_id = str(uuid.uuid4())
     with dagster_instance(store) as instance:
         instance.add_event_listener(run_id, progress.event)
-        job.execute_in_process(config, instance=instance, raise_on_error=False, run_id=run_id)
+        job.execute_in_process(given, instance=instance, raise_on_error=False, run_id=run_id)
         run = instance.get_run_by_id(run_id)
     return run.status.value if run else "FAILURE"
 
@@ -100,34 +95,9 @@ def read_config(file: str) -> dict[str, Any]:
             f"The run configuration {file} cannot be read ({first_line(error)}): give a YAML file, or a preset"
             f" ({', '.join(sorted(each.stem for each in PRESETS.glob('*.yaml')))})."
         ) from error
-    if not isinstance(config, dict) or not isinstance(config.get("ops") or {}, dict):
+    if not isinstance(config, dict):
         raise PipelineError(f"The run configuration {file} is no mapping: begin it with `ops:`.")
     return config
-
-
-def config_of(job: "JobDefinition", given: Mapping[str, Any], defs: "Definitions") -> tuple[dict[str, Any], list[str]]:
-    """Return the part of a configuration that is for a job, and the assets of other jobs that it also configures.
-
-    So one file serves several jobs. PipelineError for a name that no job has.
-    """
-    ops = given.get("ops") or {}
-    own = {node.name for node in job.nodes}
-    known = {node.name for each in defs.resolve_all_job_defs() for node in each.nodes}
-    for name in ops:
-        if name not in known:
-            raise PipelineError(f"The run configuration sets {name}, which is no asset{did_you_mean(name, known)}.")
-    mine = {name: settings for name, settings in ops.items() if name in own}
-    return {**given, "ops": mine}, [name for name in ops if name not in own]
-
-
-def reasons(error: "DagsterInvalidConfigError") -> str:
-    """Return what is wrong with a run configuration, without the listing of all settings that Dagster adds."""
-    found = []
-    for each in error.errors:
-        text, _, expected = each.message.partition(" Expected: ")
-        name = getattr(each.error_data, "field_name", None)
-        found.append(text.rstrip(".") + (did_you_mean(name, re.findall(r"\w+(?=\??: )", expected)) if name else ""))
-    return "; ".join(found)
 
 
 @contextmanager
