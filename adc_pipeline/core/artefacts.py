@@ -39,7 +39,8 @@ CURRENT = "current"
 class Artefact:
     """A finished artefact: its folder, what it was made of, and how.
 
-    `place` is the folder below ADC_HOME where people find it. `unhashed` names the files that describe the making
+    `upstream_settings` are the settings of upstream artefacts by which it was made, by artefact. `place` is the folder
+    below ADC_HOME where people find it. `unhashed` names the files that describe the making
     (times, addresses): they differ between two runs that made the same content, so the digest leaves them out.
     `files` maps a path in the folder to `bytes`, `modified_ns` and `sha256`.
     """
@@ -49,6 +50,7 @@ class Artefact:
     digest: str
     settings: dict[str, Any] = field(default_factory=dict)
     inputs: dict[str, str] = field(default_factory=dict)
+    upstream_settings: dict[str, dict[str, Any]] = field(default_factory=dict)
     counts: dict[str, float] = field(default_factory=dict)
     code_version: str = ""
     place: str = ""
@@ -56,18 +58,33 @@ class Artefact:
     files: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
-def differences(made: Artefact, settings: Mapping[str, Any], inputs: Mapping[str, str], code_version: str) -> list[str]:
+def differences(
+    made: Artefact,
+    settings: Mapping[str, Any],
+    inputs: Mapping[str, str],
+    upstream_settings: Mapping[str, Mapping[str, Any]],
+    code_version: str,
+) -> list[str]:
     """Return why an artefact is stale, one short reason for each setting, input and the code; empty if up to date."""
     found = [
-        *differing("setting", made.settings, json.loads(json.dumps(settings))),
-        *differing("input", made.inputs, inputs),
+        *(f"setting {name} has changed" for name in differing(made.settings, as_json(settings))),
+        *(f"input {name} has changed" for name in differing(made.inputs, inputs)),
     ]
+    for asset in sorted({*made.upstream_settings, *upstream_settings}):
+        before, now = made.upstream_settings.get(asset, {}), as_json(upstream_settings.get(asset, {}))
+        found += [f"setting {name} of {asset} has changed" for name in differing(before, now)]
     return found if made.code_version == code_version else [*found, "its code has changed"]
 
 
-def differing(what: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Return a reason for each name whose value differs between two mappings."""
-    return [f"{what} {name} has changed" for name in sorted({*before, *now}) if before.get(name) != now.get(name)]
+def differing(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Return the names whose values differ between two mappings, sorted."""
+    return [name for name in sorted({*before, *now}) if before.get(name) != now.get(name)]
+
+
+def as_json(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings as a manifest has them."""
+    read: dict[str, Any] = json.loads(json.dumps(settings))
+    return read
 
 
 def read_making(made: Artefact) -> dict[str, Any]:
@@ -185,6 +202,23 @@ class Store:
             digest = next((made.inputs[name] for made in found.values() if name in made.inputs), None)
             found[name] = self.version(name, digest) if digest else self.current(name)
         return found
+
+    def settings_read(self, names: Iterable[str], inputs: Mapping[str, Artefact]) -> dict[str, dict[str, Any]]:
+        """Return the settings of the artefacts `names` by which these inputs were made, where they are upstream.
+
+        Those of an input itself are in its manifest. Those of an artefact above it are in the input's manifest: a
+        version's own manifest shows the settings of its last making, which may have given the same files.
+        """
+        found = {key: made.settings for key, made in inputs.items() if key.partition("/")[0] in set(names)}
+        for name in names:
+            for made in inputs.values():
+                if name not in found and name in made.inputs:
+                    found[name] = self.settings_above(made, name)
+        return found
+
+    def settings_above(self, made: Artefact, name: str) -> dict[str, Any]:
+        """Return the settings of an artefact's input by which it was made."""
+        return made.upstream_settings.get(name) or self.version(name, made.inputs[name]).settings
 
     def versions(self) -> Iterator[Artefact]:
         """Return every version of every artefact, those of partitions included; not those without a manifest."""

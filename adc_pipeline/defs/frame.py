@@ -20,6 +20,7 @@ from adc_pipeline.core.artefacts import (
     AGAIN,
     MAKING,
     Artefact,
+    as_json,
     content_digest,
     damage,
     differences,
@@ -83,10 +84,15 @@ def requested(stage: Stage[Any], context: dg.AssetExecutionContext, workspace: W
     inputs = stage.read(store)
     for artefact in inputs.values():
         refuse_damaged(artefact)
+    upstream_settings = store.settings_read(stage.reads, inputs)
     return Request(
         name=name,
         settings=settings,
-        inputs=inputs,
+        inputs={
+            name: artefact if name in upstream_settings else replace(artefact, settings={})
+            for name, artefact in inputs.items()
+        },
+        upstream_settings=upstream_settings,
         code_version=context.assets_def.code_versions_by_key[context.asset_key] or "",
         store=store,
         tracking=workspace.tracking,
@@ -112,7 +118,9 @@ def reasons_to_make(request: Request[Any], outside: Mapping[str, Any]) -> list[s
         made = request.store.current(request.name)
     except PipelineError:
         return ["there is none yet"]
-    reasons = differences(made, request.plain_settings, request.digests, request.code_version)
+    reasons = differences(
+        made, request.plain_settings, request.digests, request.upstream_settings, request.code_version
+    )
     making = read_making(made)
     # What cannot be known now counts as unchanged.
     unknown = {name: making["outside"].get(name) for name, value in outside.items() if value is None}
@@ -151,6 +159,7 @@ def make(stage: Stage[Any], request: Request[Any], outside: dict[str, Any]) -> t
             digest=making.digest or content_digest(files, stage.unhashed),
             settings=request.plain_settings,
             inputs=request.digests,
+            upstream_settings=as_json(request.upstream_settings),
             counts=making.counts,
             code_version=request.code_version,
             place=stage.place + request.name.removeprefix(stage.name),
