@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adc_pipeline.core.engine import Engine, no_report
+from adc_pipeline.core.engine import no_report
 from adc_pipeline.core.shards import (
     Counts,
     build_once,

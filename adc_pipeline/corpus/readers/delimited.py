@@ -82,7 +82,8 @@ def text_chunks(file: BinaryIO, path: Path, step: int = STEP) -> Iterator[list[s
 
     A line ends with \n, or with \r in a file without any \n at its beginning. A line beyond `LINE` is `TOO_LONG`.
     """
-    rest, size, old_mac = [], 0, None
+    rest: list[bytes] = []
+    size, old_mac = 0, None
     for block in blocks(file, path):
         if old_mac is None:
             old_mac = b"\n" not in block and b"\r" in block
