@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from adc_pipeline.generation.replier import Replier, Reply
 
 
-def parser() -> argparse.ArgumentParser:
-    """The command's options; what they do not give, `Sampling` does."""
+def parser(program: str) -> argparse.ArgumentParser:
+    """Return the parser of the command's options; `Sampling` has the defaults of those that are not given."""
     made = argparse.ArgumentParser(
-        prog="python -m adc_pipeline.generate",
+        prog=program,
         description="Talk with a model that this pipeline trained. The first line of a post is its title. With"
         " standard input from a file or a pipe: one post in, one reply out.",
     )
@@ -115,8 +115,9 @@ def asked_lines() -> list[str]:
     return lines
 
 
-def main(arguments: list[str] | None = None) -> int:
-    options = parser().parse_args(arguments)
+def main(arguments: list[str] | None = None, program: str = "python -m adc_pipeline.generate") -> int:
+    """Run the command `program` and return its exit status; `arguments` are the process' own if None."""
+    options = parser(program).parse_args(arguments)
     if sys.stdin is None or sys.stdout is None:
         print("Standard input or output is closed; give the post by a file or a pipe.", file=sys.stderr)
         return 2

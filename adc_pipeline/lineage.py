@@ -18,10 +18,13 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from adc_pipeline.core.artefacts import Store, file_digest, folder_digest
-from adc_pipeline.core.errors import PipelineError, first_line
+from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.tracking.address import SERVERS, accepted, sqlite_file
+from adc_pipeline.tracking.failures import words
 from adc_pipeline.tracking.lineage import Node, Records
-from adc_pipeline.tracking.runs import Tracking, without_secrets
+from adc_pipeline.tracking.runs import Tracking
 
+PROGRAM = "python -m adc_pipeline.lineage"
 WIDTH = 120
 
 
@@ -33,9 +36,9 @@ class Found:
     said: str
 
 
-def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+def parse(arguments: Sequence[str] | None, program: str = PROGRAM) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m adc_pipeline.lineage",
+        prog=program,
         description="What a registered model was made from, or what was made from a corpus or any other artefact.",
     )
     parser.add_argument(
@@ -65,17 +68,19 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def servers(addresses: Sequence[str], home: Path) -> list[Tracking]:
     """The tracking servers at these addresses, or the pipeline's own; PipelineError where no database is."""
-    secrets = {urlsplit(address).netloc.rpartition("@")[0] for address in addresses if address.startswith("http")}
+    trackings = [Tracking(accepted(address, "--tracking-uri")) for address in addresses]
+    parts = [urlsplit(address) for address in addresses]
+    secrets = {part.netloc.rpartition("@")[0] for part in parts if part.scheme in SERVERS}
     if len(secrets) > 1:
         raise PipelineError(
             "The servers given by `--tracking-uri` have different passwords, of which MLflow would send one to all:"
             " ask one server at a time."
         )
-    trackings = [Tracking(without_secrets(address)) for address in addresses] or [Tracking.from_environment(home)]
+    trackings = trackings or [Tracking.from_environment(home)]
     for tracking in trackings:
-        path = tracking.uri.removeprefix("sqlite:///")
-        # MLflow would make an empty one.
-        if tracking.uri.startswith("sqlite:///") and not Path(path).exists():
+        path = sqlite_file(tracking.uri)
+        # A client would create an empty one.
+        if path and not path.exists():
             raise PipelineError(
                 f"There is no MLflow database {path}: point ADC_HOME, MLFLOW_TRACKING_URI or `--tracking-uri` to where"
                 " the model was trained."
@@ -204,8 +209,9 @@ def as_json(node: Node, check: Callable[[Node], Found] | None) -> dict[str, Any]
     return told
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    given = parse(arguments)
+def main(arguments: Sequence[str] | None = None, program: str = PROGRAM) -> int:
+    """Run the command `program` and return its exit status; `arguments` are the process' own if None."""
+    given = parse(arguments, program)
     store = Store.from_environment()
     try:
         trees = ask(given, store)
@@ -245,11 +251,11 @@ def ask(given: argparse.Namespace, store: Store) -> list[Node]:
     try:
         return wanted(Records([each.client() for each in asked]), given.artefact, given.start)
     except (MlflowException, SQLAlchemyError, ImportError) as error:
-        said = "nothing answers" if "Max retries exceeded" in str(error) else first_line(error)
+        said = "nothing answers" if "Max retries exceeded" in str(error) else words(error, [each.uri for each in asked])
         raise PipelineError(
             f"MLflow at {', '.join(each.shown for each in asked)} could not be asked ({said}): start it, or give"
             " another `--tracking-uri`."
-        ) from error
+        ) from None
 
 
 if __name__ == "__main__":

@@ -2,19 +2,26 @@
 
 import contextlib
 import hashlib
+import os
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from adc_pipeline.core.artefacts import Artefact, Store, folder_digest
+from adc_pipeline.core.artefacts import Artefact, Store, content_digest, damage, folder_digest, scan
 from adc_pipeline.core.errors import PipelineError
 
 
 def make(store: Store, content: str, name: str = "utterances") -> Artefact:
     with store.aside(name) as folder:
         (folder / "data.txt").write_text(content)
-        return store.put(folder, Artefact(name, folder, folder_digest(folder), counts={"lines": 1}))
+        made = Artefact(name, folder, folder_digest(folder), counts={"lines": 1}, place=f"places/{name}")
+        return store.put(folder, replace(made, files=scan(folder)))
+
+
+def versions(home: Path) -> list[Path]:
+    return [path for path in (home / "store" / "utterances").iterdir() if not path.is_symlink()]
 
 
 def test_what_was_put_is_found_in_its_place(tmp_path: Path) -> None:
@@ -36,7 +43,7 @@ def test_a_new_version_replaces_the_old_one_and_the_old_one_stays(tmp_path: Path
 def test_the_same_content_is_kept_once(tmp_path: Path) -> None:
     store = Store(tmp_path)
     assert make(store, "a").digest == make(store, "a").digest
-    assert len(list((tmp_path / "store" / "utterances").iterdir())) == 1
+    assert [path.name for path in versions(tmp_path)] == [make(store, "a").digest]
 
 
 def test_nothing_is_in_place_after_a_failure(tmp_path: Path) -> None:
@@ -47,6 +54,58 @@ def test_nothing_is_in_place_after_a_failure(tmp_path: Path) -> None:
     with pytest.raises(PipelineError, match="materialize the asset utterances first"):
         store.current("utterances")
     assert list((tmp_path / "store" / "utterances").iterdir()) == []
+
+
+def test_a_place_leads_to_the_current_version_and_survives_a_move(tmp_path: Path) -> None:
+    store = Store(tmp_path / "home")
+    for content in ("a", "b"):
+        make(store, content)
+        assert (tmp_path / "home" / "places" / "utterances" / "data.txt").read_text() == content
+    (tmp_path / "home").rename(tmp_path / "moved")
+    assert (tmp_path / "moved" / "places" / "utterances" / "data.txt").read_text() == "b"
+    assert Store(tmp_path / "moved").current("utterances").counts == {"lines": 1}
+
+
+def test_a_lost_or_altered_file_is_noticed_and_repaired_by_making_it_again(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    made = make(store, "a")
+    assert damage(made) == []
+    file = made.path / "data.txt"
+    file.write_text("b")
+    assert damage(made) == ["data.txt"]
+    assert make(store, "a").digest == made.digest
+    assert file.read_text() == "a"
+    assert damage(store.current("utterances")) == []
+    file.unlink()
+    assert damage(made) == ["data.txt"]
+    make(store, "a")
+    assert file.read_text() == "a"
+
+
+def test_a_copy_whose_times_differ_is_intact(tmp_path: Path) -> None:
+    made = make(Store(tmp_path), "a")
+    os.utime(made.path / "data.txt", (1, 1))
+    assert damage(made) == []
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"unknown": 1}'])
+def test_a_manifest_that_cannot_be_read_counts_as_absent(content: str, tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    made = make(store, "a")
+    (made.path / "artefact.json").write_text(content)
+    with pytest.raises(PipelineError, match="materialize the asset utterances again"):
+        store.current("utterances")
+    assert make(store, "a") == store.current("utterances")
+
+
+def test_inputs_are_the_versions_that_fit_together(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    old = make(store, "old", "utterances")
+    with store.aside("top_2") as folder:
+        dataset = store.put(folder, Artefact("top_2", folder, "0" * 32, inputs={"utterances": old.digest}))
+    new = make(store, "new", "utterances")
+    assert store.inputs(["top_2", "utterances"]) == {"top_2": dataset, "utterances": old}
+    assert store.inputs(["utterances"]) == {"utterances": new}
 
 
 def test_what_a_killed_run_left_is_swept_and_what_is_being_written_is_not(tmp_path: Path) -> None:
@@ -64,9 +123,13 @@ def test_the_digest_can_be_recomputed_with_sha256sum(tmp_path: Path) -> None:
     (tmp_path / "b").write_text("2")
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "c").write_text("1")
-    (tmp_path / "README.md").write_text("not part of the content")
+    (tmp_path / "README.md").write_text("describes the making")
     lines = "".join(f"{hashlib.sha256(text).hexdigest()}  {name}\n" for name, text in (("a/c", b"1"), ("b", b"2")))
-    assert folder_digest(tmp_path) == hashlib.sha256(lines.encode()).hexdigest()[:32]
+    digest = hashlib.sha256(lines.encode()).hexdigest()[:32]
+    assert content_digest(scan(tmp_path), {"README.md"}) == digest
+    # The manifest says so, too.
+    (tmp_path / "artefact.json").write_text('{"unhashed": ["README.md"]}')
+    assert folder_digest(tmp_path) == digest
 
 
 def test_a_home_that_cannot_be_written_is_refused_in_one_sentence(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Two runs on one ADC_HOME: the second waits a while and says so, then is refused; a killed one claims nothing."""
+"""Two runs in one ADC_HOME: the second reports that it waits, then is refused; a killed run holds no lock."""
 
 import os
 import signal
@@ -26,7 +26,7 @@ with Claims(Path(sys.argv[1]), "datasets, run 1") as claims:
 
 @pytest.fixture
 def holder(tmp_path: Path) -> subprocess.Popen[str]:
-    """A process that has claimed `top_2` and ends when it is told to."""
+    """Start a process that locks `top_2` and ends when its standard input is closed."""
     made = subprocess.Popen(
         [sys.executable, "-c", HOLDER, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
@@ -35,19 +35,19 @@ def holder(tmp_path: Path) -> subprocess.Popen[str]:
     return made
 
 
-def test_what_another_run_makes_is_refused_after_the_wait(holder: subprocess.Popen[str], tmp_path: Path) -> None:
-    said: list[str] = []
+def test_an_asset_of_another_run_is_refused_after_the_wait(holder: subprocess.Popen[str], tmp_path: Path) -> None:
+    reports: list[str] = []
     with Claims(tmp_path, "ours") as claims:
-        with pytest.raises(PipelineError, match=r"Another run \(datasets, run 1\) makes top_2 in ADC_HOME"):
-            claims.take("top_2", 0.3, said.append)
-        claims.take("random_walk", 0, said.append)
-        claims.take("random_walk", 0, said.append)
-    assert said == ["Another run (datasets, run 1) makes top_2: waiting for its end, 0 s at most."]
+        with pytest.raises(PipelineError, match=r"Another run \(datasets, run 1\) is making top_2 in ADC_HOME"):
+            claims.take("top_2", 0.3, reports.append)
+        claims.take("random_walk", 0, reports.append)
+        claims.take("random_walk", 0, reports.append)
+    assert reports == ["Another run (datasets, run 1) is making top_2: waiting at most 0 s for it."]
     holder.communicate()
 
 
 @pytest.mark.parametrize("end", ["well", "killed"])
-def test_a_claim_ends_with_its_process(holder: subprocess.Popen[str], tmp_path: Path, end: str) -> None:
+def test_a_lock_ends_with_its_process(holder: subprocess.Popen[str], tmp_path: Path, end: str) -> None:
     if end == "killed":
         os.kill(holder.pid, signal.SIGKILL)
     holder.communicate()
@@ -58,22 +58,22 @@ def test_a_claim_ends_with_its_process(holder: subprocess.Popen[str], tmp_path: 
         claims.take("top_2", 0, pytest.fail)
 
 
-def test_one_waits_for_the_other_and_then_goes_on(holder: subprocess.Popen[str], tmp_path: Path) -> None:
+def test_a_run_continues_when_the_other_has_ended(holder: subprocess.Popen[str], tmp_path: Path) -> None:
     with Claims(tmp_path, "ours") as claims:
-        # The other ends as soon as we say that we wait.
+        # The holder ends at the first report that we wait.
         claims.take("top_2", 60, lambda _: holder.stdin.close() if holder.stdin else None)
     holder.wait()
 
 
-def test_a_process_is_known_to_have_ended_only_when_it_has() -> None:
+def test_a_process_counts_as_ended_only_when_it_has_ended() -> None:
     assert not has_ended(this_process())
-    host, boot, number, start = this_process().split(" ")
+    host, boot, pid, start = this_process().split(" ")
     other = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    of_other = f"{host} {boot} {other.pid} "
-    assert has_ended(of_other + "1"), "another process by the same number"
-    assert has_ended(f"{host} an-earlier-boot {number} {start}")
-    assert not has_ended(f"elsewhere {boot} {other.pid} 1"), "of another machine nothing is known"
+    prefix = f"{host} {boot} {other.pid} "
+    assert has_ended(prefix + "1"), "another process had the same id"
+    assert has_ended(f"{host} an-earlier-boot {pid} {start}")
+    assert not has_ended(f"elsewhere {boot} {other.pid} 1"), "processes of another host are unknown"
     assert not has_ended("")
-    assert not has_ended(f"{host} ? {number} 1"), "nor where there is no /proc"
+    assert not has_ended(f"{host} ? {pid} 1"), "unknown without /proc"
     other.communicate()
-    assert has_ended(of_other + start)
+    assert has_ended(prefix + start)

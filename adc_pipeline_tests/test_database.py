@@ -8,6 +8,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
+import adc_pipeline.definitions  # noqa: F401, declares the stages
 from adc_pipeline.core.artefacts import Artefact, Store, folder_digest
 from adc_pipeline.core.shards import Counts
 from adc_pipeline.corpus.sample import write_sample
@@ -58,7 +59,7 @@ def home(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     for name in ("top_2", "random_walk"):
         with store.aside(name) as folder:
             kind = "top-2" if name == "top_2" else "random-walk"
-            counts[name] = put(store, name, folder, write_walks(kind, utterances, ranked, folder))  # type: ignore[arg-type]
+            counts[name] = put(store, name, folder, write_walks(kind, utterances, ranked, folder))
     write_database(store)
     return store, counts
 
@@ -67,6 +68,14 @@ def home(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 def connection(home: tuple[Store, dict[str, Counts]]) -> Iterator[duckdb.DuckDBPyConnection]:
     with duckdb.connect(str(home[0].home / DATABASE), read_only=True) as connection:
         yield connection
+
+
+@pytest.mark.slow
+def test_old_readers_know_the_storage_format(home: tuple[Store, dict[str, Counts]]) -> None:
+    """DuckDB 1.0 and later read version 64; the number stands behind the magic bytes."""
+    header = (home[0].home / DATABASE).read_bytes()[8:20]
+    assert header[:4] == b"DUCK"
+    assert int.from_bytes(header[4:], "little") == 64
 
 
 def count(connection: duckdb.DuckDBPyConnection, table: str) -> int:

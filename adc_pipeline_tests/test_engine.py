@@ -1,6 +1,6 @@
-"""How DuckDB runs: who hears of a long statement, what settings are refused, and that order is kept.
+"""DuckDB connections: progress reports of long statements, refused settings, and the order of written rows.
 
-2 s of CPU. No time is asserted, only that sentences come.
+2 s of CPU. The tests assert that reports arrive, not when.
 """
 
 import re
@@ -13,39 +13,39 @@ from adc_pipeline.core import engine
 from adc_pipeline.core.engine import Engine
 from adc_pipeline.core.errors import PipelineError
 
-# A few tenths of a second, more on a slow machine; never below the interval set here.
+# Takes a few tenths of a second, always longer than the interval that the tests set.
 LONG = "SELECT max(md5(range::VARCHAR)) FROM range(2_000_000)"
 FAILING = "SELECT error(found) FROM (SELECT max(md5(range::VARCHAR)) AS found FROM range(2_000_000))"
 
 
 def test_a_long_statement_is_reported_by_name_until_it_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine, "SECONDS_BETWEEN_REPORTS", 0.02)
-    said: list[str] = []
-    reporting = Engine(threads=1, report=said.append)
+    reports: list[str] = []
+    reporting = Engine(threads=1, report=reports.append)
     with reporting.connect() as connection:
         reporting.run(connection, "counting", LONG)
-    *underway, last = said
+    *underway, last = reports
     assert underway
-    assert all(re.fullmatch(r"counting: \d+ (%|s)", sentence) for sentence in underway)
+    assert all(re.fullmatch(r"counting: \d+ (%|s)", report) for report in underway)
     assert re.fullmatch(r"counting: done in \d+ s", last)
 
 
-def test_of_a_short_statement_nothing_is_said() -> None:
-    said: list[str] = []
-    reporting = Engine(report=said.append)
+def test_a_short_statement_is_not_reported() -> None:
+    reports: list[str] = []
+    reporting = Engine(report=reports.append)
     with reporting.connect() as connection:
         reporting.run(connection, "counting", "SELECT 1")
-    assert said == []
+    assert reports == []
 
 
 def test_a_statement_that_fails_is_not_reported_any_longer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine, "SECONDS_BETWEEN_REPORTS", 0.02)
-    said: list[str] = []
-    reporting = Engine(threads=1, report=said.append)
+    reports: list[str] = []
+    reporting = Engine(threads=1, report=reports.append)
     with reporting.connect() as connection, pytest.raises(duckdb.Error):
         reporting.run(connection, "failing", FAILING)
-    assert said
-    assert not any("done" in sentence for sentence in said)
+    assert reports
+    assert not any("done" in report for report in reports)
 
 
 @pytest.mark.parametrize(("threads", "memory_limit"), [(-1, "1GB"), (1, "lots"), (1, ""), (1, "3 Gigawatts")])
@@ -63,7 +63,7 @@ def test_threads_and_memory_reach_duckdb(tmp_path: Path) -> None:
         assert connection.execute(query).fetchall() == [(3, "123.0 MiB")]
 
 
-def test_what_was_spilled_is_gone_afterwards_even_after_a_failure(tmp_path: Path) -> None:
+def test_the_spill_folder_is_removed_even_after_a_failure(tmp_path: Path) -> None:
     spill = tmp_path / "spill"
     with pytest.raises(duckdb.Error), Engine(1, "40MB").connect(spill) as connection:  # noqa: PT012
         spill.mkdir()

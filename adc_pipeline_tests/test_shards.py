@@ -69,6 +69,7 @@ def test_the_shard_of_a_conversation_is_the_documented_hash(ids: list[str], shar
     assert all(0 <= shard < shards for shard in found)
 
 
+@pytest.mark.slow
 @settings(max_examples=30, deadline=None)
 @given(ids, st.integers(1, 300), st.integers(1, 300))
 def test_conversations_of_one_shard_stay_together_where_it_is_cut_finer(ids: list[str], few: int, times: int) -> None:

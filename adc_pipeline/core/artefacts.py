@@ -1,13 +1,17 @@
-"""Where artefacts live: whole or not at all, named by their content.
+"""The artefact store: versions named by their content, replaced by an atomic rename.
 
-Every asset writes into a folder aside. When it is done, the folder is named by the digest of its content
-and moved to `ADC_HOME/store/ASSET/DIGEST`, and the asset's place (`ADC_HOME/datasets/top-2`, say) is a
-symbolic link that is switched over in one step. A reader therefore sees the old version or the new one,
-never a half; and an older version stays where lineage can find it. What a killed run left aside is swept
-away by the next run of the same asset, which knows by a file lock that nobody is writing there.
+An asset writes its files into a temporary folder. When it is done, the folder is named by the digest of its content and
+moved to `ADC_HOME/store/ASSET/DIGEST`; the link `ADC_HOME/store/ASSET/current` is switched to it by one rename. The
+asset's *place*, such as `ADC_HOME/datasets/top-2`, is a link to `current`. A reader therefore sees the old version or
+the new one and never a half, and an old version stays where lineage can find it. A temporary folder that a killed run
+left is removed by the next run of the same asset; a file lock tells whether anybody still writes there.
 
-The digest is the first 32 hexadecimal digits of SHA-256 over the lines `SHA-256  PATH` of the artefact's
-files, sorted by path: `sha256sum` and a text editor can check it.
+Each version has a manifest, `artefact.json`: settings, inputs, counts, and size, time and SHA-256 of every file. Using
+a version compares sizes and times with it, and content where these differ, so that a lost or altered file is noticed.
+This costs one `stat` a file.
+
+The digest is the first 32 hexadecimal digits of SHA-256 over the lines `SHA-256  PATH` of the files, sorted by path;
+`sha256sum` and a text editor can verify it.
 """
 
 import fcntl
@@ -15,45 +19,30 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, field
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from adc_pipeline.core.errors import PipelineError, is_disk_full
 
-# A tag of a Dagster run: `true` makes every asset of it anew, whether or not anything has changed.
+# A tag of a Dagster run: `true` rebuilds every asset of the run, whether or not it is up to date.
 AGAIN = "adc/again"
-
-PLACES = {
-    "raw_corpus": "corpus/raw",
-    "utterances": "corpus/utterances",
-    "ranked_replies": "ranking/ranked_replies",
-    "top_2": "datasets/top-2",
-    "random_walk": "datasets/random-walk",
-    "base_model": "models/base",
-    "top_2_model": "models/top-2",
-    "random_walk_model": "models/random-walk",
-    "top_2_evaluation": "evaluations/top-2",
-    "random_walk_evaluation": "evaluations/random-walk",
-    "comparison": "evaluations/comparison",
-    "top_2_champion": "champions/top-2",
-    "random_walk_champion": "champions/random-walk",
-    "study_cell": "study/cells",
-    "study_table": "study/result",
-}
-
-# Which run of MLflow made an artefact, and of what outside ADC_HOME.
+MANIFEST = "artefact.json"
+# Which MLflow run made the artefact, and from what outside ADC_HOME.
 MAKING = "making.json"
-# Beside the content, not part of it: these tell of the making (times, addresses) and differ between
-# two runs that made the same thing.
-UNHASHED = {"artefact.json", "files.json", "parts.json", MAKING, "README.md", "registered.json", "training.json"}
+CURRENT = "current"
 
 
 @dataclass(frozen=True)
 class Artefact:
-    """A finished artefact: where it is, what it is made of and how it was made."""
+    """A finished artefact: its folder, what it was made of, and how.
+
+    `place` is the folder below ADC_HOME where people find it. `unhashed` names the files that describe the making
+    (times, addresses): they differ between two runs that made the same content, so the digest leaves them out.
+    `files` maps a path in the folder to `bytes`, `modified_ns` and `sha256`.
+    """
 
     name: str
     path: Path
@@ -62,10 +51,13 @@ class Artefact:
     inputs: dict[str, str] = field(default_factory=dict)
     counts: dict[str, float] = field(default_factory=dict)
     code_version: str = ""
+    place: str = ""
+    unhashed: tuple[str, ...] = ()
+    files: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 def differences(made: Artefact, settings: Mapping[str, Any], inputs: Mapping[str, str], code_version: str) -> list[str]:
-    """What an artefact was made of that is not what it would be made of now, each in a few words."""
+    """Return why an artefact is stale, one short reason for each setting, input and the code; empty if up to date."""
     found = [
         *differing("setting", made.settings, json.loads(json.dumps(settings))),
         *differing("input", made.inputs, inputs),
@@ -74,38 +66,83 @@ def differences(made: Artefact, settings: Mapping[str, Any], inputs: Mapping[str
 
 
 def differing(what: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Each name under which two mappings do not say the same, as a reason."""
+    """Return a reason for each name whose value differs between two mappings."""
     return [f"{what} {name} has changed" for name in sorted({*before, *now}) if before.get(name) != now.get(name)]
 
 
 def read_making(made: Artefact) -> dict[str, Any]:
-    """What is noted of an artefact's making; empty for one from before this was noted."""
+    """Return which MLflow run made an artefact and what it read outside ADC_HOME; empty values if not recorded."""
     try:
-        noted: dict[str, Any] = json.loads((made.path / MAKING).read_text())
-    except FileNotFoundError:
+        making: dict[str, Any] = json.loads((made.path / MAKING).read_text())
+    except (FileNotFoundError, ValueError):
         return {"run": "", "address": "", "outside": {}}
-    return noted
+    return making
 
 
 def file_digest(path: Path) -> str:
+    """Return the SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def folder_digest(folder: Path) -> str:
-    """The digest of all files below `folder` but those that tell of its making."""
-    lines = sorted(
-        (str(path.relative_to(folder)), file_digest(path))
-        for path in folder.rglob("*")
-        if path.is_file() and path.name not in UNHASHED
+def file_stamp(path: Path) -> dict[str, int]:
+    """Return size and modification time of a file: what a change of its content normally shows in."""
+    stat = path.stat()
+    return {"bytes": stat.st_size, "modified_ns": stat.st_mtime_ns}
+
+
+def scan(folder: Path) -> dict[str, dict[str, Any]]:
+    """Return `bytes`, `modified_ns` and `sha256` of each file below a folder, by relative path, sorted.
+
+    Linked folders are not entered. The manifest and the record of the making are left out. Reads 1 GB/s.
+    """
+    files = sorted((str(path.relative_to(folder)), path) for path in folder.rglob("*") if path.is_file())
+    return {
+        name: {**file_stamp(path), "sha256": file_digest(path)}
+        for name, path in files
+        if path.name not in (MANIFEST, MAKING)
+    }
+
+
+def content_digest(files: Mapping[str, Mapping[str, Any]], unhashed: Collection[str] = ()) -> str:
+    """Return the digest of scanned files, without those whose file name is in `unhashed`."""
+    return combined_digest(
+        (name, str(entry["sha256"])) for name, entry in files.items() if os.path.basename(name) not in unhashed
     )
-    return combined_digest(lines)
+
+
+def folder_digest(folder: Path) -> str:
+    """Return the digest of a folder's content; its manifest, if it has one, says which files do not count."""
+    try:
+        unhashed = json.loads((folder / MANIFEST).read_text()).get("unhashed", ())
+    except (FileNotFoundError, ValueError, AttributeError):
+        unhashed = ()
+    return content_digest(scan(folder), unhashed)
 
 
 def combined_digest(files: Iterable[tuple[str, str]]) -> str:
-    """The digest of pairs (path, SHA-256), sorted by path."""
+    """Return the digest of pairs (path, SHA-256), sorted by path."""
     text = "".join(f"{digest}  {name}\n" for name, digest in files)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def damage(made: Artefact) -> list[str]:
+    """Return the files of an artefact that are missing or altered.
+
+    A file whose size and time are those of the manifest counts as intact; the content is compared only where they
+    differ, as after a copy.
+    """
+    damaged = []
+    for name, entry in made.files.items():
+        path = made.path / name
+        try:
+            stamp = file_stamp(path)
+            same = all(entry[key] == value for key, value in stamp.items())
+            if not same and (stamp["bytes"] != entry["bytes"] or file_digest(path) != entry["sha256"]):
+                damaged.append(name)
+        except OSError:
+            damaged.append(name)
+    return damaged
 
 
 class Store:
@@ -118,47 +155,59 @@ class Store:
     def from_environment(cls) -> "Store":
         return cls(Path(os.environ.get("ADC_HOME") or ".adc").expanduser().absolute())
 
+    def versions_of(self, name: str) -> Path:
+        """Return the folder that holds all versions of an artefact; a partition's name is `ASSET/PARTITION`."""
+        return self.home / "store" / name
+
     def place(self, name: str) -> Path:
-        """Where the current version is found; that of a partition, `ASSET/PARTITION`, below its asset's place."""
-        asset, _, partition = name.partition("/")
-        return self.home / PLACES[asset] / partition
+        """Return the link to the current version of an artefact, whether or not there is one yet."""
+        return self.versions_of(name) / CURRENT
+
+    def version_path(self, name: str, digest: str) -> Path:
+        return self.versions_of(name) / digest
 
     def current(self, name: str) -> Artefact:
-        """The artefact that is in place; PipelineError where there is none yet."""
+        """Return the current version of an artefact; PipelineError if there is none."""
         return self._read(name, self.place(name))
 
     def version(self, name: str, digest: str) -> Artefact:
-        """The version of an artefact that has this digest."""
+        """Return the version of an artefact that has this digest; PipelineError if it is not in the store."""
         return self._read(name, self.version_path(name, digest))
 
-    def version_path(self, name: str, digest: str) -> Path:
-        return self.home / "store" / name / digest
+    def inputs(self, names: Iterable[str]) -> dict[str, Artefact]:
+        """Return the versions that an artefact made now reads.
+
+        Of each name the version that an earlier one in `names` was made from, so that all inputs fit together; else the
+        current one. An evaluation thus reads the dataset that its model was trained on, however many came since.
+        """
+        found: dict[str, Artefact] = {}
+        for name in names:
+            digest = next((made.inputs[name] for made in found.values() if name in made.inputs), None)
+            found[name] = self.version(name, digest) if digest else self.current(name)
+        return found
 
     def versions(self) -> Iterator[Artefact]:
-        """Every version in the store of every artefact, those of partitions included."""
-        for pattern in ("*/*/artefact.json", "*/*/*/artefact.json"):
+        """Return every version of every artefact, those of partitions included; not those without a manifest."""
+        for pattern in (f"*/*/{MANIFEST}", f"*/*/*/{MANIFEST}"):
             for manifest in sorted((self.home / "store").glob(pattern)):
-                if not manifest.parent.name.startswith("."):
-                    name = manifest.parent.parent.relative_to(self.home / "store").as_posix()
-                    yield self._read(name, manifest.parent)
+                version = manifest.parent
+                if not version.name.startswith(".") and not version.is_symlink():
+                    with suppress(PipelineError):
+                        yield self._read(version.parent.relative_to(self.home / "store").as_posix(), version)
 
-    def is_in_place(self, artefact: Artefact) -> bool:
-        try:
-            return self.place(artefact.name).resolve() == artefact.path.resolve()
-        except KeyError:
-            # Of an asset that is no more.
-            return False
+    def is_current(self, artefact: Artefact) -> bool:
+        return self.place(artefact.name).resolve() == artefact.path.resolve()
 
     def made_at(self, artefact: Artefact) -> float:
-        """When this version was made, or made again, last; seconds since 1970."""
-        return (artefact.path / "artefact.json").stat().st_mtime
+        """Return when this version was last made, in seconds since 1970."""
+        return (artefact.path / MANIFEST).stat().st_mtime
 
     def size(self, artefact: Artefact) -> int:
-        """Bytes of its files, without what it links to."""
+        """Return the bytes of an artefact's files, without the targets of links."""
         return sum(path.lstat().st_size for path in artefact.path.rglob("*") if not path.is_dir())
 
-    def in_the_making(self) -> list[str]:
-        """The artefacts that somebody is writing at this moment."""
+    def being_written(self) -> list[str]:
+        """Return the names of the artefacts that some process is writing now."""
         found = []
         for pattern in ("*/.making-*", "*/*/.making-*"):
             for folder in sorted((self.home / "store").glob(pattern)):
@@ -167,30 +216,35 @@ class Store:
                         found.append(folder.parent.relative_to(self.home / "store").as_posix())
         return found
 
-    def remove(self, name: str, digest: str, seen: float) -> bool:
-        """Remove a version, unless it is in place or `made_at` is no longer what was `seen`; whether it went."""
+    def remove(self, name: str, digest: str, made_at: float) -> bool:
+        """Remove a version unless it is current or was made again since `made_at`; return whether it was removed."""
         version = self.version_path(name, digest)
-        aside = version.with_name(f".making-removed-{digest}-{os.getpid()}")
+        doomed = version.with_name(f".making-removed-{digest}-{os.getpid()}")
         with locked(version.parent, wait=True):
             try:
                 artefact = self._read(name, version)
             except PipelineError:
                 return False
-            if self.is_in_place(artefact) or self.made_at(artefact) != seen:
+            if self.is_current(artefact) or self.made_at(artefact) != made_at:
                 return False
-            version.rename(aside)
-        # Should this be cut short, the next `aside` sweeps up.
-        shutil.rmtree(aside, ignore_errors=True)
+            version.rename(doomed)
+        # If this is interrupted, the next `aside` removes the rest.
+        shutil.rmtree(doomed, ignore_errors=True)
         return True
 
     def _read(self, name: str, path: Path) -> Artefact:
-        # Resolved first: the link may be switched over between two looks at it.
+        # Resolved first: the link may be switched between two accesses.
         path = path.resolve()
         try:
-            manifest = json.loads((path / "artefact.json").read_text())
+            manifest = json.loads((path / MANIFEST).read_text())
+            return Artefact(path=path, **{**manifest, "unhashed": tuple(manifest["unhashed"])})
         except FileNotFoundError as error:
             raise PipelineError(f"There is no {name} at {path}: materialize the asset {name} first.") from error
-        return Artefact(path=path, **manifest)
+        except (ValueError, TypeError, KeyError) as error:
+            # Cut off by a power failure, or written by an incompatible version: as good as absent.
+            raise PipelineError(
+                f"The manifest {path / MANIFEST} cannot be read: materialize the asset {name} again."
+            ) from error
 
     def check_writable(self, free: int = 1 << 28) -> None:
         """Raise PipelineError unless `ADC_HOME` can be written to and has `free` bytes left."""
@@ -205,7 +259,7 @@ class Store:
             try:
                 probe.write_bytes(b"probe")
             finally:
-                # On a full disk it is there as well, and empty.
+                # On a full disk it exists too, and is empty.
                 probe.unlink(missing_ok=True)
         except OSError as error:
             if is_disk_full(error):
@@ -224,8 +278,8 @@ class Store:
 
     @contextmanager
     def aside(self, name: str) -> Iterator[Path]:
-        """An empty folder to write the next version of an artefact into; removed when the block ends."""
-        shelf = self.home / "store" / name
+        """Yield an empty temporary folder for the next version of an artefact; remove it when the block ends."""
+        shelf = self.versions_of(name)
         shelf.mkdir(parents=True, exist_ok=True)
         folder = shelf / f".making-{os.getpid()}-{os.urandom(4).hex()}"
         with ExitStack() as held:
@@ -241,9 +295,9 @@ class Store:
 
     @contextmanager
     def kept(self, name: str, key: str) -> Iterator[Path]:
-        """A folder whose content outlives the block if it raises, for the next one with the same `key`.
+        """Yield a work folder that survives if the block raises, for the next attempt with the same `key`.
 
-        What other keys of the same asset have left is removed, unless somebody works there.
+        Work folders of other keys of the same artefact are removed, unless some process works there.
         """
         folder = self.home / "work" / name / key
         folder.mkdir(parents=True, exist_ok=True)
@@ -258,48 +312,105 @@ class Store:
             shutil.rmtree(folder)
 
     def put(self, folder: Path, artefact: Artefact) -> Artefact:
-        """Move a folder written aside to the place of its digest and make it the current version."""
-        manifest = {key: value for key, value in asdict(artefact).items() if key != "path"}
-        (folder / "artefact.json").write_text(json.dumps(manifest, indent=2, sort_keys=True) + "\n")
+        """Move a temporary folder to the path of its digest, make it the current version, and return it."""
         version = self.version_path(artefact.name, artefact.digest)
+        made = replace(artefact, path=folder)
         with locked(version.parent, wait=True):
             if version.exists():
-                _renew(version, folder)
+                made = self._renew(version, made)
             else:
+                write_manifest(made)
                 folder.rename(version)
-        place = self.place(artefact.name)
-        place.parent.mkdir(parents=True, exist_ok=True)
-        link = place.with_name(f".{place.name}-{os.getpid()}")
-        link.unlink(missing_ok=True)
-        link.symlink_to(os.path.relpath(version, place.parent))
-        link.replace(place)
-        return Artefact(**{**asdict(artefact), "path": version})
+                sync(version.parent)
+            point(self.place(artefact.name), version)
+        if artefact.place:
+            place = self.home / artefact.place
+            place.parent.mkdir(parents=True, exist_ok=True)
+            if not (place.is_symlink() and place.readlink() == relative(place, self.place(artefact.name))):
+                point(place, self.place(artefact.name))
+        return replace(made, path=version)
+
+    def _renew(self, version: Path, made: Artefact) -> Artefact:
+        """Update a version from a temporary folder with the same content; return what its manifest says now.
+
+        Replaces the files that describe the making, links, and files that are damaged, each by a rename, the manifest
+        last, so that a reader finds the old or the new one.
+        """
+        folder = made.path
+        try:
+            before = self._read(made.name, version)
+        except PipelineError:
+            before = replace(made, files={})
+        damaged = {*damage(before), *(made.files.keys() - before.files.keys())}
+        # A file that stays keeps its time.
+        intact = {
+            name: entry
+            for name, entry in before.files.items()
+            if name in made.files and name not in damaged and os.path.basename(name) not in made.unhashed
+        }
+        made = replace(made, files={**made.files, **intact})
+        write_manifest(made)
+        found = ((path, version / path.relative_to(folder)) for path in folder.rglob("*"))
+        new = [
+            (path, old)
+            for path, old in found
+            if path.name in (MANIFEST, MAKING, *made.unhashed)
+            or path.is_symlink()
+            or old.is_symlink()
+            or str(path.relative_to(folder)) in damaged
+        ]
+        for path, old in sorted(new, key=lambda pair: pair[0] == folder / MANIFEST):
+            # A folder that took the place of a link has been moved with all it holds.
+            if not os.path.lexists(path):
+                continue
+            # A link became a folder, or the other way round.
+            if old.is_dir() and not old.is_symlink():
+                shutil.rmtree(old)
+            elif path.is_dir() and not path.is_symlink():
+                old.unlink()
+            old.parent.mkdir(parents=True, exist_ok=True)
+            path.replace(old)
+        return made
 
 
-def _renew(version: Path, folder: Path) -> None:
-    """Bring what tells of the making, and where links lead, from a folder with the same content.
+def write_manifest(made: Artefact) -> None:
+    """Write an artefact's manifest into its folder and have it reach the disk."""
+    manifest = {key: value for key, value in asdict(made).items() if key != "path"}
+    with (made.path / MANIFEST).open("w") as file:
+        json.dump(manifest, file, indent=2, sort_keys=True, allow_nan=False)
+        file.write("\n")
+        file.flush()
+        # A rename may survive a power failure that the content does not.
+        os.fsync(file.fileno())
 
-    Each is replaced in one step, the manifest last, so that a reader finds the old one or the new one.
-    """
-    found = ((path, version / path.relative_to(folder)) for path in folder.rglob("*"))
-    new = [(path, old) for path, old in found if path.name in UNHASHED or path.is_symlink() or old.is_symlink()]
-    for path, old in sorted(new, key=lambda pair: pair[0] == folder / "artefact.json"):
-        # With a folder that took the place of a link, all that lies in it has moved.
-        if not os.path.lexists(path):
-            continue
-        # A link became a folder, which moves whole, or the other way round.
-        if old.is_dir() and not old.is_symlink():
-            shutil.rmtree(old)
-        elif path.is_dir() and not path.is_symlink():
-            old.unlink()
-        path.replace(old)
+
+def sync(folder: Path) -> None:
+    """Have the names in a folder reach the disk."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def relative(link: Path, target: Path) -> Path:
+    """Return the content of a relative link, which stays valid when ADC_HOME is moved."""
+    return Path(os.path.relpath(target, link.parent))
+
+
+def point(link: Path, target: Path) -> None:
+    """Make `link` a relative symbolic link to `target` by an atomic rename."""
+    new = link.with_name(f".{link.name}-{os.getpid()}")
+    new.unlink(missing_ok=True)
+    new.symlink_to(relative(link, target))
+    new.replace(link)
 
 
 @contextmanager
 def locked(folder: Path, wait: bool = False) -> Iterator[bool]:
-    """Hold the lock on a folder for the block; yields whether it was to be had, which `wait` makes sure of.
+    """Hold a file lock on a file or folder for the block; yield whether it was free, which `wait` ensures.
 
-    The operating system lets go of it when the process ends, however it ends.
+    The operating system releases the lock when the process ends, however it ends.
     """
     try:
         handle = os.open(folder, os.O_RDONLY)
@@ -315,14 +426,3 @@ def locked(folder: Path, wait: bool = False) -> Iterator[bool]:
         yield held
     finally:
         os.close(handle)
-
-
-def flattened(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings with dotted names, as MLflow's parameters want them."""
-    flat: dict[str, Any] = {}
-    for key, value in settings.items():
-        if isinstance(value, Mapping):
-            flat |= flattened(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat

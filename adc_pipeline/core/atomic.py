@@ -1,9 +1,10 @@
-"""Folders that are whole or not there: written beside their place, then renamed into it.
+"""Write a folder or a file in one step: readers see the old version, the new one, or none, never a half.
 
-A process that is killed half-way leaves `NAME.partial`, which no reader looks at and which the next
-writer of the same folder clears away. The rename costs microseconds.
+Both are written beside their place and then renamed into it, which costs microseconds. A process that is killed halfway
+leaves a `.partial` folder, which no reader looks at and which the next writer of the same folder removes.
 """
 
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,12 +12,36 @@ from pathlib import Path
 
 
 @contextmanager
-def written_aside(folder: Path) -> Iterator[Path]:
-    """Yield an empty folder to write into; it takes the name `folder` when the block ends well."""
-    partial = folder.with_name(folder.name + ".partial")
+def atomic_folder(folder: Path) -> Iterator[Path]:
+    """Yield an empty folder to write into; it replaces `folder` when the block ends without an error."""
+    partial = partial_of(folder)
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     yield partial
+    replace_folder(partial, folder)
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[Path]:
+    """Yield a path to write to; the file replaces `path` when the block ends without an error.
+
+    The name is this process's own, so that two processes may write the same file.
+    """
+    partial = path.with_name(f".{path.stem}-{os.getpid()}{path.suffix}")
+    try:
+        yield partial
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def partial_of(folder: Path) -> Path:
+    """Return where a folder is written until it is complete."""
+    return folder.with_name(f"{folder.name}.partial")
+
+
+def replace_folder(partial: Path, folder: Path) -> None:
+    """Rename a complete folder to its place, and remove what is there."""
     if folder.exists():
         shutil.rmtree(folder)
     partial.rename(folder)

@@ -1,12 +1,12 @@
-"""One run at a time makes an asset in one ADC_HOME, until the end of the run.
+"""Locks that let one run at a time make an asset in an ADC_HOME, from its first write until the run ends.
 
-Stored artefacts are whole whoever writes them; but a run that ranks what another has just read from a different
-corpus would make something that nobody asked for. So a run keeps what it has made for itself until it ends:
-`ADC_HOME/claims/ASSET` is locked for that time, and says by whom. The operating system lets go of a lock when its
-process ends, however it ends, so a killed run never stands in the way of the next.
+Atomic renames keep every stored artefact complete, whichever run writes it. They do not prevent a run from ranking the
+utterances that another run has just read from a different corpus. A run therefore locks each asset that it makes until
+it ends: `ADC_HOME/claims/ASSET` is the lock's file and names the holder. The operating system releases the lock when
+the process ends, however it ends, so a killed run never blocks the next.
 
-Nothing can wait for ever: a run that meets a claim waits a set time, says so, and is then refused. Two that wait
-for each other are both refused.
+No run waits for ever: it reports that it waits, and raises an error after a set time. Of two runs that wait for each
+other, each ends with that error.
 """
 
 import time
@@ -23,7 +23,7 @@ SECONDS_BETWEEN_REPORTS = 5.0
 
 
 class Claims:
-    """What one run has claimed; lets go of all of it when the block ends."""
+    """The locks of one run; all are released at the end of the block."""
 
     def __init__(self, folder: Path, holder: str) -> None:
         self.folder, self.holder = folder, holder
@@ -40,31 +40,29 @@ class Claims:
         self.held.clear()
 
     def take(self, name: str, seconds: float, report: Callable[[str], None]) -> None:
-        """Claim an asset; PipelineError where another run has it for longer than `seconds`."""
+        """Lock an asset; raise PipelineError if another run still holds it after `seconds`."""
         if name in self.held:
             return
         file = self.folder / name.replace("/", "%")
         file.parent.mkdir(parents=True, exist_ok=True)
         file.touch()
-        began, said = time.monotonic(), -SECONDS_BETWEEN_REPORTS
+        began, reported = time.monotonic(), -SECONDS_BETWEEN_REPORTS
         with ExitStack() as stack:
             while not stack.enter_context(locked(file)):
                 stack.close()
                 waited = time.monotonic() - began
-                other = file.read_text().strip() or "it has not said which"
+                other = file.read_text().strip() or "unknown"
                 if waited >= seconds:
                     raise PipelineError(
-                        f"Another run ({other}) makes {name} in ADC_HOME = {self.folder.parent}, and has not ended in"
-                        f" {seconds:.0f} s: start this one when it has, or raise the workspace's `wait_seconds`, or"
-                        " give this run an ADC_HOME of its own."
+                        f"Another run ({other}) is making {name} in ADC_HOME = {self.folder.parent} and has not ended"
+                        f" within {seconds:.0f} s: start this run when it has ended, increase the workspace's"
+                        " `wait_seconds`, or give this run an ADC_HOME of its own."
                     )
-                if waited - said >= SECONDS_BETWEEN_REPORTS:
-                    report(
-                        f"Another run ({other}) makes {name}: waiting for its end, {seconds - waited:.0f} s at most."
-                    )
-                    said = waited
+                if waited - reported >= SECONDS_BETWEEN_REPORTS:
+                    report(f"Another run ({other}) is making {name}: waiting at most {seconds - waited:.0f} s for it.")
+                    reported = waited
                 time.sleep(min(SECONDS_BETWEEN_ATTEMPTS, seconds - waited))
-            # Only for others to read; that it cannot be written is no reason to stop.
+            # The holder's name is information only, so a failure to write it does not matter.
             with suppress(OSError):
                 file.write_text(self.holder)
             self.held[name] = stack.pop_all()

@@ -1,59 +1,202 @@
-"""The version of the code that an asset runs: a hash of its stage's source files and of what they import.
+"""The code version of an asset: a hash of the code that makes it, and of nothing else.
 
-Finer than the package's version, so that a change of the evaluation does not call the datasets stale; and wider
-than the stage's folder, so that a change of what a stage only uses, such as the code that a registered model is
-served by, does. The imports are read from the files, also those inside functions, without running anything:
-0.5 s for all stages, on two busy cores.
+Hashing the bytes of the files that a stage uses is simpler, but a mended typo in a comment then trains every model
+again. This module parses the files and hashes their syntax trees.
+
+**What is hashed.** The root modules that the caller names and every module of this package that they import,
+transitively, wherever the import stands: also inside a function and under `if TYPE_CHECKING:`. Nothing is run.
+
+- Not part of the version: comments, docstrings, formatting, the place of an import in its block, and the names of
+  modules. A reference to a module of this package is replaced by the content of that module.
+- Part of the version: everything else, such as constants, SQL strings, default arguments, annotations, and strings
+  that people read (error messages, descriptions of settings).
+- A data file (a page template) counts by content if it is in the folder of a counted module that has its file name
+  as a string constant.
+- A module that is started by name (`python -m`) is not imported, so the caller has to name it as a root.
+
+**What is not followed.** A package that imports Dagster declares assets and frames their runs. Its modules count
+only where they are named as roots, so that an asset does not depend on other assets' declarations, the code that
+frames a run or what is displayed of a result. This module does not count either.
+
+The syntax tree is written out here, because `ast.dump` and bytecode differ between Python versions. Python 3.11, 3.12
+and 3.13 give the same version. All assets together take 0.25 s of processor time.
 """
 
 import ast
-import hashlib
-from collections.abc import Iterator
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import cache
+from hashlib import sha256
+from importlib.util import resolve_name
 from pathlib import Path
+from typing import Any
 
-PACKAGE = Path(__file__).parents[1]
-# What stands around the stages and decides nothing that they make: another stage's declarations, what Dagster is
-# told, and what is shown of a result.
-AROUND = {*(PACKAGE / "defs").glob("*.py"), PACKAGE / "definitions.py", PACKAGE / "core" / "code_version.py"}
-
-
-@cache
-def code_version(stage: str) -> str:
-    """The first twelve hexadecimal digits of SHA-256 over a stage's files and those of ours that they import."""
-    digest = hashlib.sha256()
-    for path in sorted(files_of_stage(stage)):
-        digest.update(path.relative_to(PACKAGE).as_posix().encode() + b"\0" + path.read_bytes())
-    return digest.hexdigest()[:12]
-
-
-def files_of_stage(stage: str) -> set[Path]:
-    """The files of a stage's folder, page templates included, and what they import of this package."""
-    found = {path for path in (PACKAGE / stage).rglob("*") if path.suffix in (".py", ".html")}
-    left = list(found)
-    while left:
-        for path in imported(left.pop()):
-            if path not in found and path not in AROUND:
-                found.add(path)
-                left.append(path)
-    return found
+IMPORTS = (ast.Import, ast.ImportFrom)
+# Fields of syntax nodes that follow from the others (`ctx`) or change nothing (the `u` of u"text", type comments).
+IGNORED = {"ctx", "kind", "type_comment", "type_ignores"}
 
 
 @cache
-def imported(path: Path) -> frozenset[Path]:
-    """The files of this package that a file imports, wherever in it."""
-    if path.suffix != ".py":
-        return frozenset()
-    names = {name for node in ast.walk(ast.parse(path.read_bytes())) for name in named(node)}
-    files = (PACKAGE.parent.joinpath(*name.split(".")) for name in names if name.split(".")[0] == PACKAGE.name)
-    both = (file for place in files for file in (place.with_suffix(".py"), place / "__init__.py"))
-    return frozenset(file for file in both if file.is_file())
+def code_version(*modules: str) -> str:
+    """Return the first twelve hexadecimal digits of SHA-256 over the code of these modules and what they import.
+
+    `modules` are full dotted names of modules of this package. Raise ValueError if there is no such module.
+    """
+    return SOURCES.version(*modules)
 
 
-def named(node: ast.AST) -> Iterator[str]:
-    """The modules that an import statement may name: `from a import b` means a, and a.b if there is such."""
-    if isinstance(node, ast.Import):
-        yield from (alias.name for alias in node.names)
-    if isinstance(node, ast.ImportFrom) and node.module and not node.level:
-        yield node.module
-        yield from (f"{node.module}.{alias.name}" for alias in node.names)
+@dataclass(frozen=True)
+class Module:
+    """What counts of one module: the digest of its code and the modules of the package that it imports, in order."""
+
+    digest: bytes
+    imports: tuple[str, ...]
+    imports_dagster: bool
+
+
+class Sources:
+    """The source files of one package. Each file is read once."""
+
+    def __init__(self, package: Path) -> None:
+        self.files: dict[str, Path] = {}  # The modules by dotted name.
+        self.folders: dict[Path, list[str]] = {}  # The names of the files in each folder.
+        self.modules: dict[str, Module] = {}
+        self.declaring: dict[Path, bool] = {}
+        for path, _, names in os.walk(package):
+            folder = Path(path)
+            self.folders[folder] = names
+            for file in (folder / name for name in names if name.endswith(".py")):
+                dotted = ".".join(file.relative_to(package.parent).with_suffix("").parts)
+                self.files[dotted.removesuffix(".__init__")] = file
+
+    def version(self, *roots: str) -> str:
+        """Return the code version of these root modules."""
+        # Modules are numbered in the order in which they are first imported. The numbers stand for the names, and
+        # circular imports need no special case.
+        numbers = {root: number for number, root in enumerate(dict.fromkeys(roots))}
+        digest = sha256()
+        reached = list(numbers)
+        for name in reached:
+            module = self.module(name)
+            digest.update(module.digest)
+            for target in module.imports:
+                if target not in numbers and self.follows(target):
+                    numbers[target] = len(numbers)
+                    reached.append(target)
+                digest.update(b"%d " % numbers.get(target, -1))
+        return digest.hexdigest()[:12]
+
+    def follows(self, name: str) -> bool:
+        """Return whether an imported module counts: not this one, and none of a package that declares assets."""
+        folder = self.files[name].parent
+        if folder not in self.declaring:
+            beside = (other for other, file in self.files.items() if file.parent == folder)
+            self.declaring[folder] = any(self.module(other).imports_dagster for other in beside)
+        return name != __name__ and not self.declaring[folder]
+
+    def module(self, name: str) -> Module:
+        """Return a module, read now or before. Raise ValueError if the package has none of this name."""
+        if name not in self.modules:
+            if name not in self.files:
+                raise ValueError(f"There is no module {name} in this package: check the arguments of code_version.")
+            self.modules[name] = self.read(name)
+        return self.modules[name]
+
+    def read(self, name: str) -> Module:
+        file = self.files[name]
+        package = name if file.stem == "__init__" else name.rpartition(".")[0]
+        code = Code(package, self.files)
+        code.write(ast.parse(file.read_bytes()))
+        beside = sorted(code.strings.intersection(self.folders[file.parent]))
+        data = [file.with_name(each).read_bytes() for each in beside if not each.endswith(".py")]
+        contents = [sha256(each).hexdigest() for each in data]
+        digest = sha256("\n".join([*code.lines, *contents]).encode()).digest()
+        return Module(digest, tuple(code.targets), "dagster" in code.libraries)
+
+
+@dataclass
+class Code:
+    """The code of one module, written out without what does not count: see the top of this file."""
+
+    package: str  # Where relative imports start from.
+    files: Mapping[str, Path]  # The modules of the package by dotted name.
+    lines: list[str] = field(default_factory=list)
+    strings: set[str] = field(default_factory=set)  # The string constants, docstrings excluded.
+    targets: list[str] = field(default_factory=list)  # The imported modules of the package, in the order of `lines`.
+    libraries: set[str] = field(default_factory=set)
+
+    def write(self, node: ast.AST) -> None:
+        """Append a node and all below it to `lines`. Empty fields are left out, since newer Pythons have more."""
+        lines = self.lines
+        kind = type(node)
+        lines.append(f"{kind.__name__}(")
+        for name in node._fields:
+            value = None if name in IGNORED else getattr(node, name)
+            if isinstance(value, ast.AST):
+                lines.append(name)
+                self.write(value)
+            elif isinstance(value, list):
+                start = len(lines)
+                self.write_list(node, value)
+                if len(lines) > start:
+                    lines.append(f"{name}]")
+            elif value is not None:
+                # Not `repr`, which depends on the Python version's list of printable characters.
+                lines.append(f"{name}={value!a}")
+                if kind is ast.Constant and isinstance(value, str):
+                    self.strings.add(value)
+        lines.append(")")
+
+    def write_list(self, parent: ast.AST, items: list[Any]) -> None:
+        """Append the items of a field. Of a block of statements, the imports come first."""
+        if items and isinstance(items[0], ast.stmt):
+            self.write_imports(items)
+        for item in items:
+            if not isinstance(item, ast.AST):
+                self.lines.append(ascii(item))
+            elif not is_skipped(item, parent):
+                self.write(item)
+
+    def write_imports(self, block: Iterable[ast.stmt]) -> None:
+        """Append the imports of a block, sorted by the names that they bind, and their modules to `targets`."""
+        bindings = (binding for item in block if isinstance(item, IMPORTS) for binding in self.bindings(item))
+        for local, what, targets in sorted(bindings, key=lambda binding: binding[:2]):
+            self.lines.append(f"import {local} {what} {len(targets)}")
+            self.targets += targets
+
+    def bindings(self, statement: ast.Import | ast.ImportFrom) -> Iterator[tuple[str, str, list[str]]]:
+        """Yield for each name that an import binds: the name, what it is, and the modules of this package behind it.
+
+        `from a import b` means the package a and its module b if there is one, else the b in the module a.
+        """
+        for alias in statement.names:
+            local = alias.asname or alias.name
+            if isinstance(statement, ast.Import):
+                names, what = [alias.name], alias.name
+            else:
+                base = statement.module or ""
+                if statement.level:
+                    base = resolve_name("." * statement.level + base, self.package)
+                names, what = [base, f"{base}.{alias.name}"], f"{base}.{alias.name}"
+            self.libraries.add(names[0].partition(".")[0])
+            targets = [name for name in names if name in self.files]
+            if targets:
+                # A module's name does not count; a name in a module does.
+                what = "" if names[-1] in targets else alias.name
+            yield local, what, targets
+
+
+def is_skipped(node: ast.AST, parent: ast.AST) -> bool:
+    """Return whether a node is left out: a docstring, or an import, which `write_imports` writes.
+
+    Also the empty string that Python 3.12 adds to the format of a value in an f-string.
+    """
+    if isinstance(node, ast.Constant):
+        return isinstance(parent, ast.JoinedStr) and node.value == ""
+    if isinstance(node, ast.Expr):
+        return isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+    return isinstance(node, IMPORTS)
+
+
+SOURCES = Sources(Path(__file__).parents[1])

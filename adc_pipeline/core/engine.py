@@ -1,8 +1,8 @@
-"""How DuckDB runs: threads and memory, the only two settings that never change a result, and who hears of it.
+"""Run DuckDB: connections with limits on threads and memory, and progress reports for long statements.
 
-A connection lives in memory and spills to a folder beside the output when `memory_limit` is reached, so
-that a stage needs disk rather than luck. What DuckDB takes beyond its limit (buffers of the JSON reader,
-the Python process) is below 1 GB.
+Threads and memory are the only two settings that never change a result. A connection's database is in memory; at
+`memory_limit` it spills to a folder beside the output, so that a stage that needs more memory needs disk instead of
+failing. Memory beyond the limit (buffers of the JSON reader, the Python process) is below 1 GB.
 """
 
 import os
@@ -25,18 +25,18 @@ Report = Callable[[str], None]
 MEMORY_LIMIT = "3GB"
 SECONDS_BETWEEN_REPORTS = 5.0
 
-# How the tables between the stages are written. Trying a dictionary for every column of distinct values, and
-# a stronger compression, would together take as long as parsing the JSON lines does.
+# Options for the tables between stages. A dictionary for columns of distinct values, and a stronger compression, would
+# together take as long as parsing the JSON lines.
 PARQUET = "FORMAT parquet, PARQUET_VERSION v2, COMPRESSION snappy, DICTIONARY_SIZE_LIMIT 1000"
 
 
 def no_report(_: str) -> None:
-    """Ignore progress reports; the default."""
+    """Discard a progress report."""
 
 
 @contextmanager
 def reporting(progress: Callable[[], str], report: Report) -> Iterator[None]:
-    """Tell `report` every five seconds, from a thread of its own, what `progress` says while the block runs."""
+    """Pass `progress()` to `report` every five seconds, from a thread of its own, while the block runs."""
     done = Event()
 
     def watch() -> None:
@@ -54,15 +54,18 @@ def reporting(progress: Callable[[], str], report: Report) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Engine:
-    """Settings of a DuckDB connection; `report` is told, every five seconds, how far a statement is."""
+    """Settings of a DuckDB connection; `report` receives the progress of a statement every five seconds."""
 
-    threads: int = setting(0, "Threads of DuckDB; 0 takes every core.")
-    memory_limit: str = setting(MEMORY_LIMIT, "Memory DuckDB may take before it spills to disk.")
+    threads: int = setting(0, "Number of DuckDB threads; 0 uses every core.")
+    memory_limit: str = setting(MEMORY_LIMIT, "Memory that DuckDB may use before it spills to disk, such as 4GB.")
     report: Report = no_report
 
     @contextmanager
     def connect(self, spill: Path | None = None) -> Iterator["DuckDBPyConnection"]:
-        """A connection of its own that spills to the folder `spill`, which is removed afterwards."""
+        """Yield a new connection that spills to the folder `spill`, which is removed afterwards.
+
+        Raise PipelineError if DuckDB rejects the limits.
+        """
         import shutil
         import tempfile
 
@@ -77,8 +80,9 @@ class Engine:
                 connection.execute("SET memory_limit = $1", [self.memory_limit])
             except duckdb.Error as error:
                 raise PipelineError(
-                    f"DuckDB does not take threads = {self.threads} with memory_limit = {self.memory_limit!r}: give the"
-                    " workspace a whole number of threads, 0 for every core, and a limit like 4GB."
+                    f"DuckDB rejects threads = {self.threads} with memory_limit = {self.memory_limit!r}: set the"
+                    " workspace's `threads` to a whole number, 0 for every core, and its `memory_limit` to a size such"
+                    " as 4GB."
                 ) from error
             connection.execute("SET temp_directory = $1", [str(spill)])
             connection.execute("SET enable_progress_bar = true; SET enable_progress_bar_print = false")
@@ -88,7 +92,7 @@ class Engine:
                 shutil.rmtree(spill, ignore_errors=True)
 
     def run(self, connection: "DuckDBPyConnection", doing: str, statement: str, parameters: object = None) -> None:
-        """Execute one statement; `doing` says what it does, for the report of a long one."""
+        """Execute one statement; `doing` names it in progress reports, such as "ranking replies"."""
         with self._reporting(doing, connection):
             connection.execute(statement, parameters)
 
@@ -101,7 +105,7 @@ class Engine:
         parameters: Mapping[str, object] | None = None,
         options: str = PARQUET,
     ) -> None:
-        """Write the rows of a query to a Parquet file, in their order."""
+        """Write the rows of a query to a Parquet file, in the query's order."""
         self.run(connection, doing, f"COPY ({query}) TO $path ({options})", {"path": str(path), **(parameters or {})})
 
     @contextmanager
@@ -119,7 +123,7 @@ class Engine:
 
 
 def only_row(connection: "DuckDBPyConnection", query: str, parameters: object = None) -> dict[str, Any]:
-    """The one row of a query, by column name; the result is fetched to its end."""
+    """Return the only row of a query as a dictionary by column name."""
     result = connection.execute(query, parameters)
     names = [column[0] for column in result.description]
     ((*values,),) = result.fetchall()
@@ -127,5 +131,5 @@ def only_row(connection: "DuckDBPyConnection", query: str, parameters: object = 
 
 
 def counts_by(connection: "DuckDBPyConnection", query: str, parameters: object = None) -> dict[str, int]:
-    """A query of names and numbers as a dictionary, in the order of the names."""
+    """Return a query of names and numbers as a dictionary, sorted by name."""
     return dict(sorted(connection.execute(query, parameters).fetchall()))

@@ -1,26 +1,30 @@
-"""The one error that a user is meant to read, and the one that every writer may meet."""
+"""The errors that are written for users, and functions that recognise common causes of other errors."""
 
+import difflib
 import errno
 import socket
+from collections.abc import Iterable
+
+from adc_pipeline.core.terminal import printable
 
 
 class PipelineError(Exception):
-    """One sentence: what is wrong, which setting it comes from, and what to do about it.
+    """An error whose message is one sentence: what is wrong, which setting is the cause, and what to do.
 
-    Names of files and values from outside may hold control characters, which would steer a terminal: they are
-    escaped here, so that no caller has to think of it.
+    Names of files and values from outside may hold control characters, which would steer a terminal: they are escaped
+    here, so that no caller has to think of it.
     """
 
     def __init__(self, sentence: str) -> None:
-        super().__init__(printable(sentence))
+        super().__init__(printable(sentence, kept=""))
 
 
 class UnreachableError(PipelineError):
-    """A fault of the network, which may be gone in a minute: the one kind that is worth another attempt."""
+    """A network fault, which may be temporary; the only error that is retried."""
 
 
 def is_network_fault(error: BaseException) -> bool:
-    """Whether an error comes from a connection that failed, or from a server that cannot answer at the moment."""
+    """Return whether an error or one of its causes is a failed connection, or a server's status 429 or 5xx."""
     cause: BaseException | None = error
     while cause is not None:
         status = getattr(getattr(cause, "response", None), "status_code", 0)
@@ -30,11 +34,10 @@ def is_network_fault(error: BaseException) -> bool:
     return False
 
 
-def printable(text: str) -> str:
-    """Return a text with each control character, line break and broken code point spelled as an escape."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text)
+def did_you_mean(name: object, names: Iterable[str]) -> str:
+    """Return a question for the most similar of some names, to be put behind a wrong one; empty if none is similar."""
+    close = difflib.get_close_matches(str(name), list(names), n=1)
+    return f" (did you mean {close[0]}?)" if close else ""
 
 
 def first_line(error: BaseException) -> str:
@@ -43,7 +46,7 @@ def first_line(error: BaseException) -> str:
 
 
 def is_disk_full(error: BaseException) -> bool:
-    """Whether the operating system, DuckDB or SQLite says that there is no room left."""
-    said = str(error)
-    full = "No space left on device" in said or "disk is full" in said
+    """Return whether the operating system, DuckDB or SQLite reports that the disk is full."""
+    message = str(error)
+    full = "No space left on device" in message or "disk is full" in message
     return full or getattr(error, "errno", None) == errno.ENOSPC

@@ -1,8 +1,8 @@
-"""Which process a run is, so that another can tell whether it still runs.
+"""Identify a run's process, so that other processes can check whether it is still running.
 
-A process is named by machine, boot, number and start: numbers are given again, and after a restart of the machine
-they mean others. The start is counted in ticks since the boot, which no change of the clock moves. Linux; where
-there is no /proc, nothing is said of any process.
+A process is identified by host, boot, process id and start time, since the operating system reuses process ids, and a
+reboot starts them again. The start time is counted in ticks since the boot, so changes of the clock do not affect it.
+Linux only: without /proc no process is ever reported as ended.
 """
 
 import os
@@ -13,31 +13,31 @@ PROC = Path("/proc")
 
 
 def this_process() -> str:
-    """The name of the process that asks: machine, boot, number and start."""
-    return f"{socket.gethostname()} {boot()} {os.getpid()} {started(os.getpid()) or '?'}"
+    """Return the identity of the calling process: "HOST BOOT PID START"."""
+    return f"{socket.gethostname()} {boot_id()} {os.getpid()} {start_time(os.getpid()) or '?'}"
 
 
-def has_ended(name: str) -> bool:
-    """Whether the process of this name has certainly ended: it was on this machine, and is not there any more."""
-    if name.count(" ") != 3:
+def has_ended(identity: str) -> bool:
+    """Return whether a process has certainly ended: it ran on this host, and is no longer there."""
+    if identity.count(" ") != 3:
         return False
-    host, when, number, start = name.split(" ")
-    if host != socket.gethostname() or "?" in (when, start):
+    host, boot, pid, start = identity.split(" ")
+    if host != socket.gethostname() or "?" in (boot, start):
         return False
-    return when != boot() or started(int(number)) != start
+    return boot != boot_id() or start_time(int(pid)) != start
 
 
-def boot() -> str:
-    """Which of its starts this machine is in."""
+def boot_id() -> str:
+    """Return the kernel's id of the current boot, or "?" if it is unknown."""
     file = PROC / "sys" / "kernel" / "random" / "boot_id"
     return file.read_text().strip() if file.exists() else "?"
 
 
-def started(process: int) -> str | None:
-    """When a process began, in ticks since the boot; None where it is not, or is only waiting to be collected."""
+def start_time(pid: int) -> str | None:
+    """Return when a process started, in ticks since the boot; None if there is no such process or it is a zombie."""
     try:
-        # The name of the program stands in brackets and may itself hold some.
-        fields = (PROC / str(process) / "stat").read_text().rpartition(")")[2].split()
+        # The second field is the program's name in brackets, and may contain brackets itself.
+        fields = (PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
         return None
     state, start = fields[0], fields[19]

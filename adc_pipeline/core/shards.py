@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from adc_pipeline.core.atomic import atomic_folder
 from adc_pipeline.core.engine import Report
 
 COUNTS = "counts.json"
@@ -76,13 +77,10 @@ def write_counts(folder: Path, counts: Counts) -> None:
 
 
 def build_once(folder: Path, make: Callable[[Path], None]) -> Path:
-    """Return `folder`; if it does not exist, let `make` fill a temporary folder and rename that into place."""
+    """Return `folder`; if it does not exist, let `make` fill it in one step."""
     if not folder.exists():
-        temporary = folder.with_name(f".{folder.name}")
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
-        make(temporary)
-        temporary.rename(folder)
+        with atomic_folder(folder) as partial:
+            make(partial)
     return folder
 
 

@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING
 from adc_pipeline.core.engine import Engine
 from adc_pipeline.core.errors import PipelineError, is_disk_full
 from adc_pipeline.core.shards import shard_names, shard_sql
+from adc_pipeline.corpus import fields
 from adc_pipeline.corpus.namespaces import part_namespaces
 from adc_pipeline.corpus.parts import Part, list_parts
-from adc_pipeline.corpus.readers import convokit, dumps, fields, lines, tables
+from adc_pipeline.corpus.readers import convokit, dumps, lines, tables
 from adc_pipeline.corpus.readers.rows import COLUMNS, Rows
 from adc_pipeline.corpus.readers.values import create_macros
 from adc_pipeline.corpus.recorded_files import unchanged_while_read

@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from adc_pipeline.core.engine import Report, no_report
-from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.core.errors import PipelineError, printable
 from adc_pipeline.core.named_files import access_problem
 from adc_pipeline.corpus.archives import check_archive, unpack
-from adc_pipeline.corpus.download import download, downloaded_version
+from adc_pipeline.corpus.download import download, downloaded_version, newest_download
 from adc_pipeline.corpus.folders import DATA, DataFile, Listing, list_data, watched_files
 from adc_pipeline.corpus.formats import known_fields
-from adc_pipeline.corpus.parts import NewPart, write_parts
+from adc_pipeline.corpus.parts import NewPart, left_out_lines, write_parts
 from adc_pipeline.corpus.recorded_files import STACK_EXCHANGE_FILES, file_stamp
 from adc_pipeline.corpus.settings import CorpusSettings
 
@@ -101,6 +101,12 @@ def download_all(settings: CorpusSettings, downloads: Path, report: Report = no_
     return {name: download(name, downloads, report) for name in convokit_names(settings)}
 
 
+def downloaded(settings: CorpusSettings, downloads: Path) -> dict[str, Path]:
+    """Return the newest folder of each named corpus that `download_all` has brought, without asking the network."""
+    found = {name: newest_download(name, downloads) for name in convokit_names(settings)}
+    return {name: newest[0].resolve() for name, newest in found.items() if newest is not None}
+
+
 def fetch(settings: CorpusSettings, downloaded: Mapping[str, Path], out: Path, report: Report = no_report) -> None:
     """Create the folder `out`, which does not exist yet, with the parts of the corpus, named 00, 01 and on.
 
@@ -132,10 +138,8 @@ def fetch(settings: CorpusSettings, downloaded: Mapping[str, Path], out: Path, r
         part.create(out / f"{number:0{width}}")
     shutil.rmtree(unpacked, ignore_errors=True)
     write_parts(out, parts, left_out, links)
-    for path, reason in left_out.items():
-        report(f"Left out: {path} {reason}")
-    for path, target in links.items():
-        report(f"Read through a link: {path} leads to {target}")
+    for line in left_out_lines(out):
+        report(printable(line))
 
 
 def list_all(path: Path, unpacked: Path, settings: CorpusSettings) -> Listing:

@@ -1,78 +1,129 @@
-"""Dagster's view of the corpus: the assets `raw_corpus` and `utterances`, and that no utterance vanished."""
+"""The assets `raw_corpus` and `utterances`, and the check that no utterance was lost."""
 
 import os
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from adc_pipeline.core.code_version import code_version
+from adc_pipeline.core.markdown import table
 from adc_pipeline.core.shards import parts
-from adc_pipeline.corpus.recorded_files import check_unchanged, corpus_files, record_files
+from adc_pipeline.corpus.parts import read_record
+from adc_pipeline.corpus.recorded_files import FILES, PARTS, check_unchanged, corpus_files, record_files
 from adc_pipeline.corpus.settings import CorpusSettings, UtteranceSettings
-from adc_pipeline.corpus.source import SAMPLE, check_source, corpus_state, download_all, fetch
-from adc_pipeline.corpus.tables import READ
+from adc_pipeline.corpus.source import SAMPLE, check_source, corpus_state, download_all, downloaded, fetch
+from adc_pipeline.corpus.tables import READ, SET_ASIDE, create_utterances
 from adc_pipeline.corpus.utterances import write_utterances
-from adc_pipeline.defs.database import write_database
+from adc_pipeline.defs.asset import declare
 from adc_pipeline.defs.distributions import distributions
-from adc_pipeline.defs.look_ahead import check_settings
+from adc_pipeline.defs.making import Making, Request
 from adc_pipeline.defs.preview import preview
-from adc_pipeline.defs.run_config import SettingsConfig
+from adc_pipeline.defs.stage import Stage
 from adc_pipeline.defs.workspace import Workspace
 
+if TYPE_CHECKING:
+    from pathlib import Path
 
-@dg.asset(group_name="corpus", kinds={"convokit"}, code_version=code_version("corpus"))
-def raw_corpus(
-    context: dg.AssetExecutionContext, config: SettingsConfig[CorpusSettings], workspace: Workspace
-) -> dg.MaterializeResult:
-    """A corpus of conversations, as ConvoKit folders, Reddit dumps or tables: generated, on disk, or downloaded.
-
-    The first asset of a run also looks ahead: what the later ones need and can be known now (the base
-    model's name, ADC_HOME, MLflow) is checked before anything expensive begins.
-    """
-    corpus = config.settings().corpus or os.environ.get("ADC_CORPUS") or SAMPLE
-    with workspace.materializing(context, config.model_copy(update={"corpus": corpus})) as making:
-        check_source(making.settings)
-        ops: Any = context.run.run_config.get("ops", {})
-        configured = {name: op.get("config", {}) for name, op in ops.items()}
-        check_settings({node.name for node in context.job_def.nodes}, configured)
-        making.metadata["corpus"] = corpus
-        downloads = workspace.store.home / "downloads"
-        downloaded = download_all(making.settings, downloads, context.log.info)
-        if making.unchanged(corpus_state(making.settings, downloads)):
-            return making.result()
-        context.log.info(f"Fetching the corpus {corpus}")
-        folder = making.folder / "corpus"
-        fetch(making.settings, downloaded, folder, context.log.info)
-        before = workspace.store.place("raw_corpus")
-        digest = record_files(folder, making.folder / "files.json", before / "corpus" if before.exists() else None)
-        files = corpus_files(folder)
-        making.count({"bytes": sum(path.stat().st_size for path in files), "parts": len(list(folder.iterdir()))})
-        making.finish(digest)
-    return making.result()
+    from duckdb import DuckDBPyConnection
 
 
-@dg.asset(group_name="corpus", deps=[raw_corpus], kinds={"duckdb"}, code_version=code_version("corpus"))
-def utterances(
-    context: dg.AssetExecutionContext, config: SettingsConfig[UtteranceSettings], workspace: Workspace
-) -> dg.MaterializeResult:
-    """Every utterance read, and its place in its conversation; why others have none, says `set_aside`."""
-    with workspace.materializing(context, config) as making:
-        corpus = making.input("raw_corpus")
-        check_unchanged(corpus.path / "corpus", corpus.path / "files.json")
-        if making.unchanged():
-            return making.result()
-        source = CorpusSettings(**corpus.settings)
-        with making.unfinished() as work:
-            making.count(
-                write_utterances(corpus.path / "corpus", making.folder, making.settings, making.engine, source, work)
-            )
-        files = parts(making.folder, READ)
-        making.metadata["preview"] = preview(files, ("id", "conversation_id", "reply_to", "speaker", "score", "text"))
-        panels = {"score": "score", "characters of text": "length(text)"}
-        making.show("distributions", distributions(files, panels, making.engine))
-        making.finish()
-        write_database(workspace.store)
-    return making.result()
+def with_corpus(settings: CorpusSettings, context: dg.AssetExecutionContext) -> CorpusSettings:
+    """Complete the name of the corpus: the setting, or else ADC_CORPUS, or else the sample."""
+    return replace(settings, corpus=settings.corpus or os.environ.get("ADC_CORPUS") or SAMPLE)
+
+
+def observe_corpus(request: Request[CorpusSettings]) -> Mapping[str, Any]:
+    """Check the source, download what is missing, and return the source's state."""
+    check_source(request.settings)
+    downloads = request.store.home / "downloads"
+    download_all(request.settings, downloads, request.report)
+    return corpus_state(request.settings, downloads)
+
+
+def make_raw_corpus(making: Making[CorpusSettings]) -> None:
+    settings, store = making.settings, making.store
+    making.metadata["corpus"] = settings.corpus
+    making.report(f"Fetching the corpus {settings.corpus}")
+    folder = making.folder / "corpus"
+    fetch(settings, downloaded(settings, store.home / "downloads"), folder, making.report)
+    before = store.place("raw_corpus") / "corpus"
+    # Linked files are outside the folder and may be large, so the digest is that of a record of the files.
+    making.digest = record_files(folder, making.folder / FILES, before if before.exists() else None)
+    files = corpus_files(folder)
+    record = read_record(folder)
+    making.count(
+        {
+            "bytes": sum(path.stat().st_size for path in files),
+            "parts": len(list(folder.iterdir())),
+            "files_left_out": len(record["left_out"]),
+        }
+    )
+    for shown in ("left_out", "links"):
+        if record[shown]:
+            making.metadata[shown] = dg.MetadataValue.md(table(["file", ""], record[shown].items()))
+
+
+raw_corpus = declare(
+    Stage(
+        name="raw_corpus",
+        place="corpus/raw",
+        group="corpus",
+        description="A corpus of conversations, generated, on disk or downloaded, as ConvoKit folders, Reddit dumps or"
+        " tables. Also checks at the start of a run what downstream assets need: their settings, the base model,"
+        " ADC_HOME and MLflow.",
+        settings=CorpusSettings,
+        make=make_raw_corpus,
+        code=(__name__,),
+        kinds=("convokit",),
+        unhashed=(FILES, PARTS),
+        complete=with_corpus,
+        outside=observe_corpus,
+    )
+)
+
+
+def check_corpus(request: Request[UtteranceSettings]) -> Mapping[str, Any]:
+    """Raise PipelineError if linked files have changed since the corpus was materialized."""
+    corpus = request.inputs["raw_corpus"].path
+    check_unchanged(corpus / "corpus", corpus / FILES)
+    return {}
+
+
+def make_utterances(making: Making[UtteranceSettings]) -> None:
+    corpus = making.inputs["raw_corpus"]
+    source = CorpusSettings(**corpus.settings)
+    with making.unfinished() as work:
+        making.count(
+            write_utterances(corpus.path / "corpus", making.folder, making.settings, making.engine, source, work)
+        )
+    files = parts(making.folder, READ)
+    making.metadata["preview"] = preview(files, ("id", "conversation_id", "reply_to", "speaker", "score", "text"))
+    panels = {"score": "score", "characters of text": "length(text)"}
+    making.show("distributions", distributions(files, panels, making.engine))
+
+
+def view_utterances(connection: "DuckDBPyConnection", folder: "Path") -> None:
+    create_utterances(connection, folder)
+    connection.read_parquet(str(folder / SET_ASIDE)).create_view("set_aside")
+
+
+utterances = declare(
+    Stage(
+        name="utterances",
+        place="corpus/utterances",
+        group="corpus",
+        description="Every utterance read, with its place in its conversation. Those set aside are in the view"
+        " `set_aside`, with the reasons.",
+        settings=UtteranceSettings,
+        make=make_utterances,
+        code=(__name__,),
+        inputs=("raw_corpus",),
+        kinds=("duckdb",),
+        view=view_utterances,
+        outside=check_corpus,
+    )
+)
 
 
 @dg.asset_check(asset=utterances, blocking=True)
@@ -84,3 +135,6 @@ def nothing_lost(workspace: Workspace) -> dg.AssetCheckResult:
         passed=counts["read"] == counts["taking_part"] + reasons and reasons == counts["set_aside"],
         metadata=counts,
     )
+
+
+checks = [nothing_lost]

@@ -1,54 +1,45 @@
-"""`adc.duckdb` in ADC_HOME: one view for each table of the data stages, for whoever wants to look.
+"""`adc.duckdb` in ADC_HOME: one view for each table of the data stages, for people who want to look.
 
     duckdb .adc/adc.duckdb          # or: duckdb -ui .adc/adc.duckdb
 
-It holds no data, only where the data lies, so it is small and shows the current artefacts. It is written anew
-beside the old file and then renamed: whoever has it open stops nobody, and goes on looking unless the
-number of shards has changed.
+It holds no data, only the paths of the current artefacts, so it is small and never stale. It is rewritten beside the
+old file and renamed: a process that has it open is not disturbed.
 """
 
 from typing import TYPE_CHECKING
 
 from adc_pipeline.core.artefacts import Store, locked
-from adc_pipeline.core.shards import parts
-from adc_pipeline.corpus.tables import SET_ASIDE, create_utterances
-from adc_pipeline.ranking.ranked_replies import DROPPED_REPLIES, RANKED_REPLIES
-from adc_pipeline.walks.datasets import split_file
-from adc_pipeline.walks.splits import SPLITS
+from adc_pipeline.defs.stage import STAGES
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 DATABASE = "adc.duckdb"
+# The oldest format, which every DuckDB since 1.0 opens; the default format needs the newest.
+STORAGE_VERSION = "v1.0.0"
 
 
 def write_database(store: Store) -> None:
-    """Write the views over everything that is in place."""
+    """Write the views over all current artefacts."""
     import duckdb
 
     path = store.home / DATABASE
-    aside = path.with_name(f".{path.name}-new")
-    # One at a time and by one name, so that what a killed writer has left is found by the next.
+    new = path.with_name(f".{path.name}-new")
+    # One writer at a time and one name, so that the next writer finds what a killed one left.
     with locked(store.home, wait=True):
-        for left in (aside, aside.with_name(f"{aside.name}.wal")):
+        for left in (new, new.with_name(f"{new.name}.wal")):
             left.unlink(missing_ok=True)
-        with duckdb.connect(str(aside)) as connection:
+        with duckdb.connect() as connection:
+            # A path cannot be a parameter of ATTACH.
+            quoted = str(new).replace("'", "''")
+            connection.execute(f"ATTACH '{quoted}' AS adc (STORAGE_VERSION '{STORAGE_VERSION}')")
+            connection.execute("USE adc")
             create_views(connection, store)
-        aside.replace(path)
+        new.replace(path)
 
 
 def create_views(connection: "DuckDBPyConnection", store: Store) -> None:
-    """The views, in an empty database."""
-    utterances, ranked = store.place("utterances"), store.place("ranked_replies")
-    if utterances.exists():
-        create_utterances(connection, utterances)
-        connection.read_parquet(str(utterances / SET_ASIDE)).create_view("set_aside")
-    if ranked.exists():
-        for pattern in (RANKED_REPLIES, DROPPED_REPLIES):
-            connection.read_parquet(parts(ranked, pattern)).create_view(pattern.removesuffix(".parquet"))
-    for name in ("top_2", "random_walk"):
-        dataset = store.place(name)
-        if dataset.exists():
-            rows = [connection.read_parquet(str(dataset / split_file(split))) for split in SPLITS]
-            splits = [row.project(f"'{split}' AS split, *") for row, split in zip(rows, SPLITS, strict=True)]
-            splits[0].union(splits[1]).union(splits[2]).create_view(name)
+    """Create the views of every stage that has some and a current artefact."""
+    for stage in STAGES.values():
+        if stage.view and store.place(stage.name).exists():
+            stage.view(connection, store.place(stage.name))

@@ -1,4 +1,4 @@
-"""The first rows of a Parquet file as a table that Dagster shows."""
+"""Show the first rows of a Parquet file as a table on an asset's page in Dagster."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,17 +9,17 @@ ROWS, WIDTH = 8, 80
 
 
 def preview(files: Sequence[str], columns: Sequence[str]) -> dg.TableMetadataValue:
-    """The first rows of these columns of the first file, long texts cut."""
+    """Return the first rows of these columns of the first file as metadata; long texts are truncated."""
     import pyarrow.parquet as pq
 
     batch = next(pq.ParquetFile(files[0]).iter_batches(ROWS, columns=list(columns)), None)
     rows = batch.to_pylist() if batch is not None else []
-    records = [dg.TableRecord({name: _cut(row[name]) for name in columns}) for row in rows]
+    records = [dg.TableRecord({name: _truncated(row[name]) for name in columns}) for row in rows]
     schema = dg.TableSchema([dg.TableColumn(name) for name in columns])
     return dg.MetadataValue.table(records, schema)
 
 
-def _cut(value: Any) -> Any:
+def _truncated(value: Any) -> Any:
     if not isinstance(value, str) or len(value) <= WIDTH:
         return value
     return value[: WIDTH - 1] + "…"

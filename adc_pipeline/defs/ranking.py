@@ -1,44 +1,60 @@
-"""Dagster's view of the ranking: the asset `ranked_replies`, and that its counts add up with the corpus'."""
+"""The asset `ranked_replies`, and the check that it accounts for every utterance read."""
+
+from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from adc_pipeline.core.code_version import code_version
 from adc_pipeline.core.shards import parts
-from adc_pipeline.defs.corpus import utterances
-from adc_pipeline.defs.database import write_database
+from adc_pipeline.defs.asset import declare
 from adc_pipeline.defs.distributions import distributions
+from adc_pipeline.defs.making import Making
 from adc_pipeline.defs.preview import preview
-from adc_pipeline.defs.run_config import SettingsConfig
+from adc_pipeline.defs.stage import Stage
 from adc_pipeline.defs.workspace import Workspace
-from adc_pipeline.ranking.ranked_replies import RANKED_REPLIES, write_ranked_replies
+from adc_pipeline.ranking.ranked_replies import DROPPED_REPLIES, RANKED_REPLIES, write_ranked_replies
 from adc_pipeline.ranking.settings import RankingSettings
 
+if TYPE_CHECKING:
+    from pathlib import Path
 
-@dg.asset(group_name="ranking", deps=[utterances], kinds={"duckdb"}, code_version=code_version("ranking"))
-def ranked_replies(
-    context: dg.AssetExecutionContext, config: SettingsConfig[RankingSettings], workspace: Workspace
-) -> dg.MaterializeResult:
-    """The replies that pass the filters, each with its rank among its siblings."""
-    with workspace.materializing(context, config) as making:
-        source = making.input("utterances").path
-        if making.unchanged():
-            return making.result()
-        with making.unfinished() as work:
-            making.count(write_ranked_replies(source, making.folder, making.settings, making.engine, work))
-        files = parts(making.folder, RANKED_REPLIES)
-        making.metadata["preview"] = preview(
-            files, ("id", "reply_to", "score", "timestamp", "rank", "siblings", "depth")
-        )
-        panels = {"score": "score", "siblings": "siblings", "depth": "depth"}
-        making.show("distributions", distributions(files, panels, making.engine))
-        making.finish()
-        write_database(workspace.store)
-    return making.result()
+    from duckdb import DuckDBPyConnection
+
+
+def make_ranked_replies(making: Making[RankingSettings]) -> None:
+    utterances = making.inputs["utterances"].path
+    with making.unfinished() as work:
+        making.count(write_ranked_replies(utterances, making.folder, making.settings, making.engine, work))
+    files = parts(making.folder, RANKED_REPLIES)
+    columns = ("id", "reply_to", "score", "timestamp", "rank", "siblings", "depth")
+    making.metadata["preview"] = preview(files, columns)
+    panels = {"score": "score", "siblings": "siblings", "depth": "depth"}
+    making.show("distributions", distributions(files, panels, making.engine))
+
+
+def view_ranked_replies(connection: "DuckDBPyConnection", folder: "Path") -> None:
+    for pattern in (RANKED_REPLIES, DROPPED_REPLIES):
+        connection.read_parquet(parts(folder, pattern)).create_view(pattern.removesuffix(".parquet"))
+
+
+ranked_replies = declare(
+    Stage(
+        name="ranked_replies",
+        place="ranking/ranked_replies",
+        group="ranking",
+        description="The replies that pass the filters, each with its rank among its siblings.",
+        settings=RankingSettings,
+        make=make_ranked_replies,
+        code=(__name__,),
+        inputs=("utterances",),
+        kinds=("duckdb",),
+        view=view_ranked_replies,
+    )
+)
 
 
 @dg.asset_check(asset=ranked_replies, blocking=True)
 def counts_add_up(workspace: Workspace) -> dg.AssetCheckResult:
-    """Every utterance read is either ranked, a root, dropped by a filter, or set aside with a reason."""
+    """Every utterance read is ranked, a root, dropped by a filter, or set aside with a reason."""
     made = workspace.store.current("ranked_replies")
     ranked, read = made.counts, workspace.store.version("utterances", made.inputs["utterances"]).counts
     parts = {
@@ -48,3 +64,6 @@ def counts_add_up(workspace: Workspace) -> dg.AssetCheckResult:
         "set_aside": read["set_aside"],
     }
     return dg.AssetCheckResult(passed=read["read"] == sum(parts.values()), metadata={"read": read["read"], **parts})
+
+
+checks = [counts_add_up]

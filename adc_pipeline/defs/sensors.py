@@ -1,4 +1,4 @@
-"""The sensors: a changed corpus starts a rebuild, and what is made of what changed is made again. Off at first."""
+"""The sensors: rebuild when the corpus has changed, and materialize stale assets again. Off by default."""
 
 import os
 from dataclasses import replace
@@ -7,31 +7,31 @@ import dagster as dg
 
 from adc_pipeline.core.artefacts import Store
 from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.core.spellings import read_settings
 from adc_pipeline.corpus.settings import CorpusSettings
 from adc_pipeline.corpus.source import SAMPLE
 from adc_pipeline.corpus.watch import Watch, check_for_change
 from adc_pipeline.defs.automation import AutomationSettings, read_automation, read_run_config
 from adc_pipeline.defs.jobs import STUDY, WRITES, adc, datasets
+from adc_pipeline.defs.run_config import configured
 
-SECONDS_BETWEEN_LOOKS = 60
+SECONDS_BETWEEN_CHECKS = 60
 
 
 @dg.sensor(
     jobs=[adc, datasets],
-    minimum_interval_seconds=SECONDS_BETWEEN_LOOKS,
+    minimum_interval_seconds=SECONDS_BETWEEN_CHECKS,
     default_status=dg.DefaultSensorStatus.STOPPED,
-    description="Rebuilds when the corpus has changed: a file, a new dump in a folder, a version of ConvoKit's.",
+    description="Starts a rebuild when the corpus has changed: a file, a new dump in a folder, a new ConvoKit version.",
 )
 def changed_corpus(context: dg.SensorEvaluationContext) -> dg.SensorResult:
     store = Store.from_environment()
     watch = Watch.from_cursor(context.cursor)
     try:
         settings = read_automation(store.home)
-        assert context.repository_def is not None
-        assets = {node.name for node in context.repository_def.get_job(settings.rebuild).nodes}
-        config = read_run_config(store.home, settings, assets)
-        corpus = CorpusSettings(**config.get("ops", {}).get("raw_corpus", {}).get("config", {}))
-    except (PipelineError, TypeError, AttributeError) as error:
+        config = read_run_config(store.home, settings)
+        corpus = read_settings(CorpusSettings, configured(config, "ops", "raw_corpus"), "raw_corpus")
+    except PipelineError as error:
         return dg.SensorResult(skip_reason=str(error), cursor=watch.cursor())
     corpus = replace(corpus, corpus=corpus.corpus or os.environ.get("ADC_CORPUS") or SAMPLE)
     found = check_for_change(watch, corpus, store)
@@ -43,8 +43,9 @@ def changed_corpus(context: dg.SensorEvaluationContext) -> dg.SensorResult:
     return dg.SensorResult(run_requests=[request], cursor=found.watch.cursor())
 
 
-# An asset is made again when the content of something it is made of has changed, or its code has, and all that it
-# is made of has passed its checks. A rebuild that gave the same content changes no data version and starts nothing.
+# An asset is stale if the data version of an upstream asset or its own code version has changed. It is materialized
+# after its upstream assets have passed their blocking checks. A rebuild with the same content keeps its data version,
+# so it makes nothing downstream stale.
 CHANGED: dg.AutomationCondition = (
     dg.AutomationCondition.any_deps_match(
         dg.AutomationCondition.data_version_changed() | dg.AutomationCondition.will_be_requested()
@@ -65,15 +66,15 @@ stale_assets = dg.AutomationConditionSensorDefinition(
     target=dg.AssetSelection.all() - STUDY,
     default_status=dg.DefaultSensorStatus.STOPPED,
     run_tags=WRITES,
-    description="Makes again what was made of something that has changed since.",
+    description="Materializes stale assets: those whose upstream assets or code have changed.",
 )
 
 
 def sensors_for(settings: AutomationSettings) -> list[dg.SensorDefinition]:
-    """The sensors of an ADC_HOME.
+    """Return the sensors of an ADC_HOME; `stale_assets` only if no run configuration is set.
 
-    Dagster gives the runs of `stale_assets` no configuration. Where schedules have one, they and that sensor would
-    make everything anew in turns, the one by what is set and the other by the defaults; so there is no such sensor.
+    Dagster starts the runs of `stale_assets` without run configuration. With one set for schedules, the schedules and
+    this sensor would rebuild everything in turn, with different settings.
     """
     return [changed_corpus] if settings.run_config else [changed_corpus, stale_assets]
 

@@ -1,131 +1,164 @@
-"""Dagster's view of the study: its cells as partitions, and the result over those that have been made."""
+"""The assets of the study: its cells, one partition each, and the result of the cells that have been made."""
 
 import json
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 
 from adc_pipeline.core.artefacts import Artefact, Store
-from adc_pipeline.core.code_version import code_version
-from adc_pipeline.defs.corpus import utterances
+from adc_pipeline.defs.asset import declare
 from adc_pipeline.defs.evaluation import provenance, publish
-from adc_pipeline.defs.ranking import ranked_replies
-from adc_pipeline.defs.run_config import SettingsConfig
-from adc_pipeline.defs.training import TRAINING_POOL, base_model, check_same_markers, fine_tune
-from adc_pipeline.defs.walks import random_walk, top_2
-from adc_pipeline.defs.workspace import Workspace, picture
+from adc_pipeline.defs.making import Making, Request
+from adc_pipeline.defs.pictures import picture
+from adc_pipeline.defs.stage import Stage
+from adc_pipeline.defs.training import TRAINING_POOL, check_same_markers, fine_tune
 from adc_pipeline.evaluation.settings import ComparisonSettings, EvaluationSettings
-from adc_pipeline.study.cells import CODE_VERSION, comparable, inputs_of, shared_settings, walks_of
-from adc_pipeline.study.grid import SEEDS, VARIANTS, VARIED, cell_name
+from adc_pipeline.study.cells import CODE, INPUTS, comparable, inputs_of, shared_settings, walks_of
+from adc_pipeline.study.grid import SEEDS, VARIANTS, VARIED, Variant, cell_name
 from adc_pipeline.training.settings import TrainingJob, TrainingSettings
+from adc_pipeline.training.tools import check_tools
+from adc_pipeline.walks.kinds import KINDS, TOP_2
 
+GROUP = "study"
 CELLS = dg.MultiPartitionsDefinition(
     {"variant": dg.StaticPartitionsDefinition(list(VARIANTS)), "seed": dg.StaticPartitionsDefinition(list(SEEDS))}
 )
 
 
-@dg.asset(
-    group_name="study",
-    deps=[top_2, random_walk, base_model, utterances, ranked_replies],
-    partitions_def=CELLS,
-    kinds={"pytorch", "mlflow"},
-    pool=TRAINING_POOL,
-    code_version=CODE_VERSION,
+def cell_of(partition: str) -> tuple[Variant, str]:
+    """Return the variant and the seed of a partition's key, given as plain text."""
+    key = CELLS.get_partition_key_from_str(partition).keys_by_dimension
+    return VARIANTS[key["variant"]], key["seed"]
+
+
+def partition_name(partition: str) -> str:
+    """Return the part of a cell's artefact name after `study_cell/`."""
+    variant, seed = cell_of(partition)
+    return cell_name(variant.name, seed).partition("/")[2]
+
+
+def cell_settings(settings: TrainingSettings, context: dg.AssetExecutionContext) -> TrainingSettings:
+    """Return the settings of a cell: the partition decides objective, markers, verdicts and seed."""
+    variant, seed = cell_of(context.partition_key)
+    return variant.settings(settings, int(seed))
+
+
+def make_cell(making: Making[TrainingSettings]) -> None:
+    from adc_pipeline.evaluation.evaluate import EvaluationJob, evaluate
+    from adc_pipeline.evaluation.tables import headline_table
+
+    variant, _ = cell_of(making.request.context.partition_key)
+    read, name = making.inputs, making.request.name
+    datasets = {kind.name: read[kind.dataset] for kind in KINDS.values()}
+    base, walks = read["base_model"], datasets[variant.evaluated_on]
+    for dataset in datasets.values():
+        check_same_markers(dataset, making.store.version(TOP_2.dataset, base.inputs[TOP_2.dataset]))
+    parameters = {"dataset": variant.source, "base_model": base.settings["name"]}
+    making.run.parameters(parameters)
+    folders = {kind: artefact.path for kind, artefact in datasets.items()}
+    training_walks = walks_of(variant, folders, making.folder / "walks")
+    model, work = making.folder / "model", making.store.home / "work" / name
+    fine_tune(making, TrainingJob(making.settings, training_walks, base.path, model, work))
+    facts = json.loads((model / "training.json").read_text())
+    making.count({key: fact for key, fact in facts.items() if isinstance(fact, int | float)})
+    evidence = making.folder / "evaluation"
+    evidence.mkdir()
+    settings = asdict(making.settings)
+    job = EvaluationJob(
+        model=model,
+        base=base.path,
+        dataset=walks.path,
+        utterances=read["utterances"].path,
+        ranked=read["ranked_replies"].path,
+        speakers=walks.settings["speakers"],
+        provenance=provenance(parameters | {each: settings[each] for each in VARIED}, origins(making.store, read)),
+        score_cache=making.store.home / "work" / "study_cell" / "base_scores",
+    )
+    result = evaluate(job, evidence, EvaluationSettings(), making.progress)
+    publish(making, result.metrics(), headline_table(result).markdown(), evidence.name)
+    (model / "training.json").rename(evidence / "training.json")
+    for folder in (model, making.folder / "walks", work):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+study_cell = declare(
+    Stage(
+        name="study_cell",
+        place="study/cells",
+        group=GROUP,
+        description="A model of the study, trained and evaluated. The evaluation is kept, the weights are not. The"
+        " partition decides objective, markers, verdicts and seed; the other settings hold for every cell.",
+        settings=TrainingSettings,
+        make=make_cell,
+        code=CODE,
+        inputs=INPUTS,
+        choose=inputs_of,
+        kinds=("pytorch", "mlflow"),
+        unhashed=("training.json",),
+        complete=cell_settings,
+        check=check_tools,
+        pool=TRAINING_POOL,
+        partitions=CELLS,
+        partition_name=partition_name,
+    )
 )
-def study_cell(
-    context: dg.AssetExecutionContext,
-    config: SettingsConfig[TrainingSettings],
-    workspace: Workspace,
-    pipes: dg.PipesSubprocessClient,
-) -> dg.MaterializeResult:
-    """One model of the study, trained and evaluated; its evidence is kept, its weights are not.
 
-    The partition decides objective, markers, verdicts and seed; the other settings are those of every cell.
-    """
-    from adc_pipeline.evaluation.evaluation import evaluate
-    from adc_pipeline.evaluation.report import headline_table
-
-    # Started by a tag, as from the command line, a run's key is plain text.
-    key = CELLS.get_partition_key_from_str(context.partition_key).keys_by_dimension
-    variant, seed = key["variant"], key["seed"]
-    cell, name = VARIANTS[variant], cell_name(variant, seed)
-    varied = asdict(cell.settings(TrainingSettings(), int(seed)))
-    own = {each: varied[each] for each in VARIED}
-    with workspace.materializing(context, config.model_copy(update=own), name) as making:
-        read = inputs_of(workspace.store, cell)
-        for each, artefact in read.items():
-            making.input(each, artefact.digest)
-        if making.unchanged():
-            return making.result()
-        base, walks = read["base_model"], read[cell.evaluated_on]
-        for dataset in (read["top_2"], read["random_walk"]):
-            check_same_markers(dataset, workspace.store.version("top_2", base.inputs["top_2"]))
-        trained = {"dataset": cell.source, "base_model": base.settings["name"]}
-        making.run.parameters(trained)
-        learned = walks_of(cell, read["top_2"].path, read["random_walk"].path, making.folder / "walks")
-        model, work = making.folder / "model", workspace.store.home / "work" / name
-        fine_tune(context, pipes, making, TrainingJob(making.settings, learned, base.path, model, work))
-        facts = json.loads((model / "training.json").read_text())
-        making.count({key: fact for key, fact in facts.items() if isinstance(fact, int | float)})
-        evidence = making.folder / "evaluation"
-        evidence.mkdir()
-        result = evaluate(
-            model=model,
-            base=base.path,
-            dataset=walks.path,
-            utterances=read["utterances"].path,
-            ranked=read["ranked_replies"].path,
-            out=evidence,
-            settings=EvaluationSettings(),
-            speakers=walks.settings["speakers"],
-            progress=lambda what, done, total: context.log.info(f"{what}: {done} of {total}"),
-            provenance=provenance(trained | own, origins(workspace.store, read)),
-            remembered=workspace.store.home / "work" / "study_cell" / "base_scores",
-        )
-        publish(making, result.metrics(), headline_table(result).markdown(), evidence.name)
-        (model / "training.json").rename(evidence / "training.json")
-        for folder in (model, making.folder / "walks", work):
-            shutil.rmtree(folder, ignore_errors=True)
-    return making.result()
+NAMES = {cell_name(variant, seed): (variant, int(seed)) for variant in VARIANTS for seed in SEEDS}
 
 
-@dg.asset(group_name="study", deps=[study_cell], kinds={"mlflow"}, code_version=code_version("study"))
-def study_table(
-    context: dg.AssetExecutionContext, config: SettingsConfig[ComparisonSettings], workspace: Workspace
-) -> dg.MaterializeResult:
-    """What the cells that have been made say together: a table, a page of plots, and what may be concluded."""
-    from adc_pipeline.study.results import write_results
+def comparable_cells(store: Store) -> Mapping[str, Artefact]:
+    return comparable(store, NAMES)[0]
 
-    with workspace.materializing(context, config) as making:
-        names = {cell_name(variant, seed): (variant, int(seed)) for variant in VARIANTS for seed in SEEDS}
-        made, left_out = comparable(workspace.store, names)
-        for name in made:
-            making.input(name)
-        # No inputs, and said in the result.
-        if making.unchanged({"left_out": left_out}):
-            return making.result()
-        folders = {names[name]: cell.path / "evaluation" for name, cell in made.items()}
-        told = provenance_of(workspace.store, list(made.values())) if made else {}
-        text = write_results(folders, making.folder, making.settings, left_out, told)
-        missing = len(names) - len(made) - len(left_out)
-        making.count({"cells": len(made), "cells.missing": missing, "cells.left_out": len(left_out)})
-        making.run.files(making.folder)
-        making.metadata["result"] = dg.MetadataValue.md(text)
-        for plot in sorted(Path(making.folder).glob("*.png")):
-            making.metadata[plot.stem] = picture(plot.read_bytes(), plot.stem)
-    return making.result()
+
+def excluded_cells(request: Request[ComparisonSettings]) -> Mapping[str, Any]:
+    """Return the cells that are not comparable, each with the reason, which the result reports."""
+    return {"left_out": comparable(request.store, NAMES)[1]}
+
+
+def make_table(making: Making[ComparisonSettings]) -> None:
+    from adc_pipeline.study.page import write_results
+
+    made, left_out = making.inputs, making.outside["left_out"]
+    folders = {NAMES[name]: cell.path / "evaluation" for name, cell in made.items()}
+    facts = provenance_of(making.store, list(made.values())) if made else {}
+    text = write_results(folders, making.folder, making.settings, left_out, facts)
+    missing = len(NAMES) - len(made) - len(left_out)
+    making.count({"cells": len(made), "cells.missing": missing, "cells.left_out": len(left_out)})
+    making.run.files(making.folder)
+    making.metadata["result"] = dg.MetadataValue.md(text)
+    for plot in sorted(Path(making.folder).glob("*.png")):
+        making.metadata[plot.stem] = picture(plot.read_bytes(), plot.stem)
+
+
+study_table = declare(
+    Stage(
+        name="study_table",
+        place="study/result",
+        group=GROUP,
+        description="The result of the cells that have been made: a table, a page of plots, and conclusions.",
+        settings=ComparisonSettings,
+        make=make_table,
+        code=(__name__,),
+        inputs=("study_cell",),
+        kinds=("mlflow",),
+        choose=comparable_cells,
+        outside=excluded_cells,
+    )
+)
 
 
 def origins(store: Store, read: Mapping[str, Artefact]) -> list[Artefact]:
-    """What a cell is made of, and the corpus behind it."""
-    return [*read.values(), store.version("raw_corpus", read["utterances"].inputs["raw_corpus"])]
+    """Return the inputs of a cell and its raw corpus, downstream first."""
+    corpus = store.version("raw_corpus", read["utterances"].inputs["raw_corpus"])
+    return [*(read[name] for name in INPUTS), corpus]
 
 
 def provenance_of(store: Store, cells: Sequence[Artefact]) -> dict[str, str]:
-    """What all cells have in common, their seeds, and the libraries that they, not this table, were made with."""
+    """Return the settings, inputs and seeds of the cells, and the versions of the libraries that made them."""
     shared = {f"every cell: {key}": value for key, value in shared_settings(cells[0]).items()}
     seeds = ", ".join(map(str, sorted({cell.settings["seed"] for cell in cells})))
     read = {key: store.version(key, digest) for key, digest in cells[0].inputs.items()}

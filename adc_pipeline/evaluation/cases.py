@@ -1,10 +1,9 @@
-"""Which cases a model is asked about, read from the test split's conversations and from no other.
+"""Read the cases of an evaluation from the conversations of the test split, and from no others.
 
-The dataset's own test file says which conversations those are. DuckDB pairs siblings and finds turns to
-steer, set-based and in a fixed hash order where a cap applies; Python then only strings contexts
-together. Every case refers to queries by number, and equal queries are one: the context of a sibling
-group, a steering test and a walk is mostly the same text. Cost: about 0.1 s for the sample's 175 conversations
-of 1,189 replies.
+The dataset's test file determines those conversations. DuckDB pairs siblings and finds turns for steering, set-based
+and, where a cap applies, in a fixed hash order; Python then only concatenates contexts. Cases refer to queries by
+number, and equal queries have one number: the contexts of a sibling group, a steering test and a walk are mostly the
+same text. Cost: about 0.1 s for the sample's 175 conversations of 1,189 replies.
 """
 
 import dataclasses
@@ -22,7 +21,7 @@ from adc_pipeline.core.shards import parts
 from adc_pipeline.evaluation.scoring import Query
 from adc_pipeline.evaluation.settings import EvaluationSettings
 from adc_pipeline.ranking.ranked_replies import RANKED_REPLIES
-from adc_pipeline.training.tokens import segments
+from adc_pipeline.training.layout import segments
 from adc_pipeline.walks.datasets import split_file
 from adc_pipeline.walks.markers import FORMATS, FormatName, Verdict
 from adc_pipeline.walks.rendering import Speakers, create_rendered
@@ -36,7 +35,7 @@ Bools = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Pairs:
-    """Siblings of one parent, the better one with the higher score; arrays of one entry a pair."""
+    """Pairs of siblings, the better one with the higher score; arrays of (pairs,)."""
 
     conversation: Ints  # number of the conversation
     case: NDArray[np.str_]  # BETTER>WORSE, utterance ids
@@ -46,12 +45,12 @@ class Pairs:
     worse_bytes: Ints
     gap: Ints  # difference of the scores
     within_hour: Bools  # written at most an hour apart
-    later_doubled: Bools  # the better one written later, at least twice the score, both at least 2
+    later_doubled: Bools  # the better reply is later and has twice the score or more, both scores at least 2
 
 
 @dataclass(frozen=True)
 class Steerings:
-    """A turn X with a sibling s and a reply r; arrays of one entry an X."""
+    """Turns X with a sibling s and a reply r; arrays of (turns,)."""
 
     conversation: Ints
     case: NDArray[np.str_]  # utterance id of X
@@ -63,7 +62,7 @@ class Steerings:
 
 @dataclass(frozen=True)
 class Turns:
-    """The turns of the walks; arrays of one entry a turn."""
+    """The turns of the walks; arrays of (turns,)."""
 
     conversation: Ints
     case: NDArray[np.str_]  # WALK/utterance id
@@ -74,7 +73,7 @@ class Turns:
 
 @dataclass(frozen=True)
 class Improvements:
-    """Accepted turns with k rejected siblings before them; arrays of one entry a turn."""
+    """Accepted turns with k rejected siblings before them; arrays of (turns,)."""
 
     conversation: Ints
     case: NDArray[np.str_]  # WALK/utterance id
@@ -95,13 +94,13 @@ QUERY_FIELDS = {
 
 @dataclass(frozen=True)
 class Cases:
-    """All cases, the queries that they refer to, and how many conversations they were taken from."""
+    """All cases, the queries that they refer to, and the conversations that they come from."""
 
     conversations: list[str]
     test_conversations: int
     queries: list[Query]
-    told: list[Verdict] | None  # (queries,) the segment's own verdict, where the model reads it beforehand
-    ask_text: Bools  # (queries,) whether the segment's own log-probability is needed
+    own_verdicts: list[Verdict] | None  # (queries,) the segment's verdict, if the model reads it before the turn
+    ask_text: Bools  # (queries,) whether the segment's log-probability is needed
     pairs: Pairs
     steerings: Steerings
     turns: Turns
@@ -109,12 +108,12 @@ class Cases:
 
 
 def keep(cases: CaseSet, wanted: Bools) -> CaseSet:
-    """The cases for which `wanted`."""
+    """Return the cases for which `wanted` is true."""
     return dataclasses.replace(cases, **{f.name: getattr(cases, f.name)[wanted] for f in dataclasses.fields(cases)})
 
 
 def answered(cases: CaseSet, fits: Bools) -> CaseSet:
-    """The cases all of whose queries have an answer."""
+    """Return the cases all of whose queries fit."""
     return keep(cases, np.all([fits[getattr(cases, name)] for name in QUERY_FIELDS[type(cases)]], axis=0))
 
 
@@ -171,7 +170,7 @@ WHERE c.number < $most ORDER BY c.number, w.walk
 
 
 class Conversations:
-    """The trees of the chosen conversations, from which contexts are strung together."""
+    """The trees of the chosen conversations, from which contexts are built."""
 
     def __init__(self, connection: "DuckDBPyConnection", most: int) -> None:
         self.background: dict[int, str] = {}
@@ -183,7 +182,7 @@ class Conversations:
             self.segment[id], self.parent[id] = segment, reply_to
 
     def ancestors(self, id: str) -> tuple[tuple[str, Verdict], ...]:
-        """The turns above a reply, top first, all accepted."""
+        """Return the turns above a reply, topmost first, all accepted."""
         turns: list[tuple[str, Verdict]] = []
         while (id := self.parent[id]) in self.parent:
             turns.append((self.segment[id], "accepted"))
@@ -191,24 +190,25 @@ class Conversations:
 
 
 class QueryNumbers:
-    """Numbers queries from 0; equal queries, of segments that were told alike, have one number."""
+    """Numbers queries from 0; equal queries with equal verdicts of their segments have one number."""
 
     def __init__(self) -> None:
         self.number_of: dict[tuple[Query, Verdict | None], int] = {}
         self.asked: set[int] = set()
 
-    def verdict_after(self, query: Query, told: Verdict | None = None) -> int:
-        return self.number_of.setdefault((query, told), len(self.number_of))
+    def verdict_after(self, query: Query, verdict: Verdict | None = None) -> int:
+        """Number a query that only asks for the verdict after its segment."""
+        return self.number_of.setdefault((query, verdict), len(self.number_of))
 
-    def text_of(self, query: Query, told: Verdict | None = None) -> int:
-        """The same, where the segment's own log-probability is needed."""
-        number = self.verdict_after(query, told)
+    def text_of(self, query: Query, verdict: Verdict | None = None) -> int:
+        """Number a query whose segment's own log-probability is needed."""
+        number = self.verdict_after(query, verdict)
         self.asked.add(number)
         return number
 
 
 def table(kind: type[CaseSet], rows: Iterator[tuple[Any, ...]]) -> CaseSet:
-    """Rows as the columns of a case set, also where there are none."""
+    """Return rows as the columns of a case set, also if there are none."""
     columns = list(zip(*rows, strict=True)) or [()] * len(dataclasses.fields(kind))
     types = {"case": np.str_, "accepted": np.bool_, "within_hour": np.bool_, "later_doubled": np.bool_}
     names = [f.name for f in dataclasses.fields(kind)]
@@ -258,7 +258,7 @@ def steerings(
 
 @dataclass(frozen=True)
 class Walk:
-    """A walk taken apart at its offsets."""
+    """A walk, cut at the record's offsets."""
 
     conversation: int
     number: int
@@ -276,26 +276,26 @@ def walks(connection: "DuckDBPyConnection", test: Path, most: int, format: Forma
         yield Walk(number, walk, background, ids, tuple(zip(spelt, verdicts, strict=True)))
 
 
-def turns(all_walks: list[Walk], numbers: QueryNumbers, told: bool) -> Turns:
+def turns(all_walks: list[Walk], numbers: QueryNumbers, verdict_first: bool) -> Turns:
     def rows() -> Iterator[tuple[Any, ...]]:
         for walk in all_walks:
             for place, (id, (segment, verdict)) in enumerate(zip(walk.ids, walk.turns, strict=True)):
                 asked = Query(walk.background, walk.turns[:place], segment)
-                query = numbers.text_of(asked, verdict if told else None)
+                query = numbers.text_of(asked, verdict if verdict_first else None)
                 size = len(segment.encode())
                 yield (walk.conversation, f"{walk.number}/{id}", query, size, verdict == "accepted")
 
     return table(Turns, rows())
 
 
-def improvements(all_walks: list[Walk], numbers: QueryNumbers, told: bool) -> Improvements:
+def improvements(all_walks: list[Walk], numbers: QueryNumbers, verdict_first: bool) -> Improvements:
     def rows() -> Iterator[tuple[Any, ...]]:
         for walk in all_walks:
             k = 0
             for place, (id, (segment, verdict)) in enumerate(zip(walk.ids, walk.turns, strict=True)):
                 if verdict == "accepted" and k:
                     asked = [Query(walk.background, walk.turns[:end], segment) for end in (place, place - k)]
-                    queries = [numbers.text_of(query, verdict if told else None) for query in asked]
+                    queries = [numbers.text_of(query, verdict if verdict_first else None) for query in asked]
                     yield (walk.conversation, f"{walk.number}/{id}", *queries, len(segment.encode()), k)
                 k = k + 1 if verdict == "rejected" else 0
 
@@ -313,15 +313,14 @@ def read_cases(
     engine: Engine | None = None,
     markers: str = "after",
 ) -> Cases:
-    """The cases of a dataset's test conversations, in the spelling of the dataset.
+    """Read the cases of a dataset's test conversations, spelt as in the dataset.
 
-    `dataset`, `utterances` and `ranked` are the folders that those stages wrote; `format` and `speakers`
-    are the dataset's; `spill` is a folder for what memory does not hold. `markers` says where the model saw them
-    (see `learned.py`): `before` their turns, segments come with their verdict; and unless `after`, there are
-    no pairs and no steerings, which ask for a verdict behind a turn. Raises PipelineError where the walks of
-    `dataset` are spelt otherwise.
+    `dataset`, `utterances` and `ranked` are the folders of those stages; `format` and `speakers` are the dataset's
+    settings; DuckDB spills to `spill`. `markers` tells where they stand in the model's texts. With `before`, segments
+    come with their verdict. Unless `after`, there are no pairs and no steerings, which need a verdict after a turn.
+    Raises PipelineError if `dataset` was not written from these utterances with these settings.
     """
-    told, read_after = markers == "before", markers == "after"
+    verdict_first, read_after = markers == "before", markers == "after"
     test = dataset / split_file("test")
     most = settings.max_conversations
     numbers = QueryNumbers()
@@ -341,11 +340,11 @@ def read_cases(
         sets = (
             pairs(connection, trees, numbers, settings) if read_after else table(Pairs, iter(())),
             steerings(connection, trees, numbers, settings) if read_after else table(Steerings, iter(())),
-            turns(all_walks, numbers, told),
-            improvements(all_walks, numbers, told),
+            turns(all_walks, numbers, verdict_first),
+            improvements(all_walks, numbers, verdict_first),
         )
     ask_text = np.zeros(len(numbers.number_of), dtype=bool)
     ask_text[list(numbers.asked)] = True
     ids = [id for (id,) in chosen]
-    verdicts = [verdict for _, verdict in numbers.number_of if verdict is not None] if told else None
+    verdicts = [verdict for _, verdict in numbers.number_of if verdict is not None] if verdict_first else None
     return Cases(ids[:most], len(ids), [query for query, _ in numbers.number_of], verdicts, ask_text, *sets)

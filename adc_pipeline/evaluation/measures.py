@@ -1,42 +1,77 @@
-"""The measures of the design, as arithmetic over cases and scores, without a model in sight.
+"""The measures, as ratio estimators over test cases: sum(value) / sum(weight).
 
-Every measure is a ratio of two sums over cases, so that one bootstrap fits all: a share has value 0, ½
-or 1 and weight 1; bits per byte have bits over bytes; perplexity is the exponential of nats over tokens.
-What a model is compared with (the base model, reply length) goes through the same functions with other
-scores, over the same cases.
+One form for all measures lets one bootstrap and one test serve them all: a share has the value 0, ½ or 1 and the
+weight 1, bits per byte have bits over bytes, and perplexity is the exponential of nats over tokens. Baselines (the base
+model, reply length) pass through the same functions with other scores, over the same cases. Nothing here needs a model.
+
+| measure | textbook name | source |
+| --- | --- | --- |
+| `preference_accuracy` | pairwise ranking accuracy, ties count ½ (probability of concordance) | Gao et al. 2020 |
+| `steering` | the same, of a difference in differences of log-probabilities | the project's own |
+| `in_context_improvement` | paired difference of cross-entropies | Laskin et al. 2022 |
+| `verdict_calibration.brier` | Brier score | Brier 1950 |
+| `verdict_calibration.*.bin*` | reliability diagram with bins of equal width | Murphy and Winkler 1977 |
+| `bits_per_byte`, `perplexity` | cross-entropy per byte; exponential of the cross-entropy per token | Shannon 1951 |
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from adc_pipeline.evaluation.bootstrap import Difference, Estimate, paired_difference, ratio_estimates
+from adc_pipeline.evaluation.bootstrap import Floats, Ints, ratio_estimates
 from adc_pipeline.evaluation.cases import Improvements, Pairs, Steerings, Turns
+from adc_pipeline.evaluation.estimate import Difference, Estimate
 from adc_pipeline.evaluation.scoring import Scores
+from adc_pipeline.evaluation.significance import paired_difference
 
-Ints = NDArray[np.int64]
-Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
 NATS_PER_BIT = np.log(2)
 
-# Nats that float32 cannot tell apart over a long text: a model that ignores the markers gets ties, not luck.
+# Nats that float32 cannot resolve over a long text: a model that ignores the markers ties instead of winning by noise.
 TIE = 1e-4
 
-# Score gaps of the bins of preference accuracy: the first value of each.
+# First score gap of each bin of preference accuracy, and first number of rejected siblings of each bin of the curve.
 GAP_BINS = {"gap1": 1, "gap2-3": 2, "gap4-7": 4, "gap8-15": 8, "gap16plus": 16}
 K_BINS = {"k1": 1, "k2": 2, "k3": 3, "k4plus": 4}
 
-# Bins of the reliability curve, and what its figures are called.
+# Bins of the reliability diagram, and the prefix of its figures.
 BINS = 10
 RELIABILITY = "verdict_calibration"
+
+# The measures, one for each ability, that test a model against its base model; Holm's correction covers them all.
+TESTED = (
+    "preference_accuracy",
+    "preference_accuracy.within_hour",
+    "preference_accuracy.later_doubled",
+    "steering",
+    "in_context_improvement",
+    "verdict_calibration.brier",
+    "bits_per_byte.accepted",
+    "bits_per_byte.rejected",
+)
+
+
+def family(measure: str) -> str:
+    """Return the measure that a reading belongs to: `preference_accuracy` of `preference_accuracy.within_hour`."""
+    return measure.split(".")[0]
+
+
+class CaseSets(NamedTuple):
+    """The test cases of all measures."""
+
+    pairs: Pairs
+    steerings: Steerings
+    turns: Turns
+    improvements: Improvements
 
 
 @dataclass(frozen=True)
 class Measured:
-    """A measure over its cases: sum(value) / sum(weight), exponentiated for a perplexity."""
+    """A measure case by case; all arrays are (cases,). `exponential` marks a perplexity."""
 
     name: str
     conversation: Ints
@@ -46,11 +81,11 @@ class Measured:
     exponential: bool = False
 
 
-def estimates(same: Sequence[Measured], draws: int, seed: int) -> list[Estimate]:
-    """The estimates of one measure for several scorers over the same cases, on the same resamples."""
-    values, weights = np.stack([each.value for each in same]), np.stack([each.weight for each in same])
-    found = ratio_estimates(values, weights, same[0].conversation, draws, seed)
-    return [exponentiated(each) if of.exponential else each for each, of in zip(found, same, strict=True)]
+def estimates(series: Sequence[Measured], draws: int, seed: int) -> list[Estimate]:
+    """Estimate one measure for several scorers of the same cases, on the same resamples."""
+    values, weights = np.stack([each.value for each in series]), np.stack([each.weight for each in series])
+    found = ratio_estimates(values, weights, series[0].conversation, draws, seed)
+    return [exponentiated(each) if of.exponential else each for each, of in zip(found, series, strict=True)]
 
 
 def exponentiated(estimate: Estimate) -> Estimate:
@@ -60,29 +95,29 @@ def exponentiated(estimate: Estimate) -> Estimate:
 
 
 def difference(first: Measured, second: Measured, draws: int, seed: int) -> Difference:
-    """First minus second, paired; of a measure that is not a perplexity (bits per byte say the same)."""
+    """Return first minus second, paired; not for a perplexity, whose logarithm bits per byte give."""
     return paired_difference(first.value, second.value, first.weight, first.conversation, draws, seed)
 
 
 def wins(first: Floats | Ints, second: Floats | Ints) -> Floats:
-    """1 where the first is larger, 0 where the second is, ½ where they are as good as equal."""
+    """Return 1 where the first is larger, 0 where the second is, ½ where they tie."""
     apart = first - second
     return np.where(np.abs(apart) < TIE, 0.5, apart > 0)
 
 
 def binned(values: Ints, bins: dict[str, int]) -> dict[str, Bools]:
-    """Which values lie in each bin; a bin reaches up to the next one's first value."""
+    """Return by bin which values lie in it; a bin ends before the first value of the next."""
     place = np.searchsorted(list(bins.values()), values, side="right") - 1
     return {name: place == index for index, name in enumerate(bins)}
 
 
 def preference_accuracy(pairs: Pairs, better: Floats | Ints, worse: Floats | Ints) -> list[Measured]:
-    """How often what scores the replies (log-odds of the verdicts, or bytes) agrees with the people.
+    """Pairwise ranking accuracy: the share of pairs in which the better-scored reply gets the higher value.
 
-    Over all pairs, by score gap, and over the pairs that time does not confound: written within an hour
-    (Gao et al. 2020, *Dialogue Response Ranking Training with Large-Scale Human Feedback Data*), and the
-    better one later with at least twice the score (Ethayarajh et al. 2022, *Understanding Dataset
-    Difficulty with V-Usable Information*).
+    `better` and `worse`, (pairs,), are the replies' values: log-odds of the verdicts, or bytes. Readings: all pairs;
+    pairs by score gap; pairs written within an hour of each other (Gao et al. 2020, *Dialogue Response Ranking Training
+    with Large-Scale Human Feedback Data*); pairs whose better reply is the later one and has at least twice the score
+    (Ethayarajh et al. 2022, *Understanding Dataset Difficulty with V-Usable Information*).
     """
     value = wins(better, worse)
     readings = {
@@ -104,7 +139,9 @@ def preference_accuracy(pairs: Pairs, better: Floats | Ints, worse: Floats | Int
 
 
 def steering(steerings: Steerings, log_probability: Floats) -> Measured:
-    """How often a rejection favours the sibling over the reply more than an acceptance does."""
+    """Difference in differences: the share of turns whose rejection favours a sibling over a reply more than its
+    acceptance does. `log_probability` is (queries,).
+    """
     for_sibling = log_probability[steerings.sibling_if_rejected] - log_probability[steerings.sibling_if_accepted]
     for_reply = log_probability[steerings.reply_if_rejected] - log_probability[steerings.reply_if_accepted]
     value = wins(for_sibling, for_reply)
@@ -112,10 +149,10 @@ def steering(steerings: Steerings, log_probability: Floats) -> Measured:
 
 
 def bits_per_byte(turns: Turns, log_probability: Floats, tokens: Ints) -> list[Measured]:
-    """Bits per byte and perplexity per token of the segments of all turns, the accepted, and the rejected.
+    """Cross-entropy in bits per byte, and perplexity per token, of all turns, of accepted and of rejected ones.
 
-    A segment is what stands between two markers, speaker line included; the markers are not in it. Bits
-    per byte compare models whatever their tokenizers, perplexities only models with the same one.
+    `log_probability` and `tokens` are (queries,). A turn's segment is its speaker line and text, without the marker.
+    Bits per byte compare models with any tokenizers, perplexities only models with the same one.
     """
     nats = -log_probability[turns.turn]
     measured = []
@@ -134,10 +171,11 @@ def bits_per_byte(turns: Turns, log_probability: Floats, tokens: Ints) -> list[M
 
 
 def in_context_improvement(improvements: Improvements, log_probability: Floats) -> list[Measured]:
-    """Bits per byte of accepted turns with the k rejected siblings before them, minus without; by k.
+    """Paired difference of cross-entropies, in bits per byte: accepted turns with the k rejected siblings before them
+    in the context, minus without; over all turns and by k.
 
-    Negative is improvement (the in-context curve of Laskin et al. 2022, *In-context Reinforcement
-    Learning with Algorithm Distillation*).
+    Negative is improvement. The curve is that of Laskin et al. 2022, *In-context Reinforcement Learning with Algorithm
+    Distillation*. `log_probability` is (queries,).
     """
     nats = log_probability[improvements.taken_out] - log_probability[improvements.left_in]
     readings = {"": np.ones(len(nats), dtype=bool)} | {
@@ -156,30 +194,30 @@ def in_context_improvement(improvements: Improvements, log_probability: Floats) 
 
 
 def p_accepted(log_odds: Floats) -> Floats:
-    """P(accepted) among the two verdicts."""
+    """Return P(accepted) among the two verdicts: the logistic function, without overflow."""
     return 1 / (1 + np.exp(-np.clip(log_odds, -500, 500)))
 
 
 def brier_score(turns: Turns, probability: Floats) -> Measured:
-    """Mean of (P(accepted) − 1 or 0)² over the turns of the walks; `probability` is (turns,).
+    """Brier score: the mean of (P(accepted) − outcome)² over the turns of the walks; 0 is perfect.
 
-    Brier 1950, *Verification of forecasts expressed in terms of probability*. 0 is perfect.
+    Brier 1950, *Verification of forecasts expressed in terms of probability*. `probability` is (turns,).
     """
     value = (probability - turns.accepted) ** 2
     return Measured("verdict_calibration.brier", turns.conversation, turns.case, value, np.ones(len(value)))
 
 
 def constant_brier_score(turns: Turns) -> Measured:
-    """What the best constant gets: the share of accepted turns, whatever the turn."""
+    """Brier score of the best constant forecast (climatology): the share of accepted turns."""
     share = turns.accepted.mean() if len(turns.accepted) else 0.5
     return brier_score(turns, np.full(len(turns.accepted), share))
 
 
 def reliability(turns: Turns, probability: Floats) -> list[Measured]:
-    """By tenths of P(accepted): what was predicted in the mean, and the share that was accepted.
+    """Reliability diagram: by tenths of P(accepted), the mean forecast and the share of accepted turns.
 
-    A calibrated model's two figures agree in every bin. Bins are of equal width; which turns lie in one
-    depends on the model (Murphy and Winkler 1977, *Reliability of subjective probability forecasts*).
+    A calibrated model's two figures agree in each bin. Which turns a bin holds depends on the model. Murphy and Winkler
+    1977, *Reliability of subjective probability forecasts of precipitation and temperature*.
     """
     place = np.minimum((probability * BINS).astype(np.int64), BINS - 1)
     measured = []
@@ -194,12 +232,12 @@ def reliability(turns: Turns, probability: Floats) -> list[Measured]:
     return measured
 
 
-def all_measures(cases_of: tuple[Pairs, Steerings, Turns, Improvements], scores: Scores) -> list[Measured]:
-    """Every measure of one model but the reliability curve, whose cases differ between models.
+def all_measures(cases: CaseSets, scores: Scores) -> list[Measured]:
+    """Return all measures of one model in the order of the report.
 
-    In the order of the report.
+    The reliability diagram is not among them: its cases differ between models.
     """
-    pairs, steerings, turns, improvements = cases_of
+    pairs, steerings, turns, improvements = cases
     return [
         *preference_accuracy(pairs, scores.log_odds[pairs.better], scores.log_odds[pairs.worse]),
         steering(steerings, scores.log_probability),

@@ -1,10 +1,10 @@
-"""Samples: how a model goes on after a turn was rejected, and after the same turn was accepted.
+"""Sample how a model continues after a turn was rejected, and after the same turn was accepted.
 
-A table to be read by people, with the few figures that help them to read it. All continuations are
-generated as one batch with the key-value cache, are at least one token long (most conversations end after
-an accepted turn, and an empty line says nothing), and end at the first marker. A model that reads a verdict
-before its turn (`conditional`) is asked for a turn of that verdict, after one that was accepted. Cost: 16 contexts, two
-verdicts, 64 tokens: about 0.3 s for each of two small models on two cores.
+The result is a table for people, with a few figures that help to read it. All continuations are generated as one batch
+with the key-value cache, are at least one token long (most conversations end after an accepted turn, and an empty
+sample shows nothing), and end at the first marker. A model that reads a verdict before its turn (`conditional`) is
+asked for a turn of that verdict, after an accepted turn. Cost: 16 contexts, two verdicts and 64 tokens take about 0.3 s
+for each of two small models on two cores.
 """
 
 from dataclasses import dataclass
@@ -20,38 +20,39 @@ from adc_pipeline.walks.markers import Verdict
 End = Literal["accepted", "rejected", "background", "end", "length"]
 Writer = Literal["model", "base model"]
 
-# What the names of a writer's figures begin with.
+# The prefix of a writer's figures.
 PREFIX: dict[Writer, str] = {"model": "", "base model": "base."}
-# Characters of the context's end that the table shows.
+# Characters at the end of the context that the table shows.
 PROMPT_TAIL = 400
 
 
 @dataclass(frozen=True)
 class Sample:
-    """A continuation after `prompt` and the marker of `verdict`, which most models read as the prompt's last turn's."""
+    """A continuation of `prompt` and the marker of `verdict`, which most models read as that of the last turn."""
 
     conversation_id: str
     prompt: str  # the end of the context, without markers
     verdict: Verdict
     writer: Writer
     continuation: str  # without the marker that ended it
-    ended: End  # by which marker, by the end of the text, or by the length that was allowed
-    valid: bool  # no marker or other special token stands where the grammar of a walk has none
+    ended: End  # the marker or end of text that ended it, or the maximum length
+    valid: bool  # whether markers and other special tokens stand only where the grammar of a walk allows
     words: int
-    distinct_1: float | None  # different words among all words (Li et al. 2016); None without words
-    distinct_2: float | None  # different pairs of neighbouring words among all of them
-    repetition: float | None  # runs of four words that have occurred before, among all of them
+    distinct_1: float | None  # distinct words / words (Li et al. 2016); None without words
+    distinct_2: float | None  # distinct bigrams / bigrams
+    repetition: float | None  # repeated 4-grams / 4-grams
 
 
 def distinct(words: list[str], n: int) -> float | None:
-    """Share of different n-grams among the n-grams of `words`."""
+    """Return the share of distinct n-grams among the n-grams of `words`."""
     grams = [tuple(words[start : start + n]) for start in range(len(words) - n + 1)]
     return len(set(grams)) / len(grams) if grams else None
 
 
 def sampled_contexts(cases: Cases, most: int) -> list[tuple[str, Query]]:
-    """One turn X a conversation, with what stood before it: turns that people answered and that have siblings
-    (as for steering) first, then the first turns of walks.
+    """Return one turn X for each conversation, with its context.
+
+    Turns with siblings and replies (as for steering) come first, then the first turns of walks.
     """
     contexts: dict[int, Query] = {}
     for conversation, steered in zip(cases.steerings.conversation, cases.steerings.sibling_if_rejected, strict=True):
@@ -63,7 +64,7 @@ def sampled_contexts(cases: Cases, most: int) -> list[tuple[str, Query]]:
 
 
 def sample(scorer: Scorer, cases: Cases, settings: EvaluationSettings, writer: Writer) -> list[Sample]:
-    """Two continuations, after `rejected` and after `accepted`, for each of `settings.samples` contexts."""
+    """Draw two continuations, after `rejected` and after `accepted`, for each of `settings.samples` contexts."""
     import torch
 
     from adc_pipeline.generation.decoding import Sampling, continuations, stop_ids
@@ -71,8 +72,8 @@ def sample(scorer: Scorer, cases: Cases, settings: EvaluationSettings, writer: W
     tokenizer = scorer.tokenizer
     contexts = sampled_contexts(cases, settings.samples)
     room = scorer.context_tokens - settings.max_new_tokens - 1
-    told: list[Verdict] | None = None if cases.told is None else ["accepted"] * len(contexts)
-    what = encoded([query for _, query in contexts], tokenizer, room, told)
+    own_verdicts: list[Verdict] | None = None if cases.own_verdicts is None else ["accepted"] * len(contexts)
+    what = encoded([query for _, query in contexts], tokenizer, room, own_verdicts)
     verdicts: tuple[Verdict, Verdict] = ("rejected", "accepted")
     asked = [
         (conversation, query, verdict, [*(id for piece in path for id in what.pieces[piece]), marker])
@@ -84,23 +85,23 @@ def sample(scorer: Scorer, cases: Cases, settings: EvaluationSettings, writer: W
         return []
     with torch.random.fork_rng():
         torch.manual_seed(settings.draw_seed)
-        # Of all tokens, and not held to the grammar: whether the model keeps it is one of the figures.
+        # Not constrained by the grammar: whether the model follows it is one of the figures.
         sampling = Sampling(settings.temperature, top_p=1.0, max_new_tokens=settings.max_new_tokens)
         drawn = continuations(scorer.model, [ids for *_, ids in asked], stop_ids(tokenizer), sampling)
     ends: dict[Verdict, set[End]] = {verdict: {"accepted", "rejected", "length"} for verdict in verdicts}
-    if told is not None:
-        # Where markers stand before turns, the end of the text ends a walk's last turn, which is an accepted one.
+    if own_verdicts is not None:
+        # Where markers stand before turns, the end of the text ends a walk's last turn, which is accepted.
         ends["accepted"].add("end")
     return [
-        judged(scorer, conversation, query, verdict, writer, ids, ends[verdict])
+        as_sample(scorer, conversation, query, verdict, writer, ids, ends[verdict])
         for (conversation, query, verdict, _), ids in zip(asked, drawn, strict=True)
     ]
 
 
-def judged(
+def as_sample(
     scorer: Scorer, conversation: str, query: Query, verdict: Verdict, writer: Writer, ids: list[int], ends: set[End]
 ) -> Sample:
-    """A continuation of token ids as a row of the table; `ends` are those that a turn may have."""
+    """Make a row of the table from the token ids of a continuation; `ends` are the valid ends of a turn."""
     tokenizer = scorer.tokenizer
     meanings: dict[int, End] = {
         tokenizer.accepted_id: "accepted",
@@ -111,6 +112,7 @@ def judged(
     ended: End = meanings.get(ids[-1], "length")
     content = ids if ended == "length" else ids[:-1]
     continuation = str(tokenizer.tokenizer.decode(content, skip_special_tokens=True))
+    continuation = continuation.removeprefix(tokenizer.text_prefix)
     words = continuation.split()
     fresh = distinct(words, 4)
     return Sample(
@@ -129,8 +131,9 @@ def judged(
 
 
 def sample_figures(samples: list[Sample]) -> dict[str, float | None]:
-    """Means over the samples after each verdict, as `samples.VERDICT.FIGURE`, and those of the base model with `base.`
-    before them; None without samples.
+    """Return means over the samples after each verdict, as `samples.VERDICT.FIGURE`; None without samples.
+
+    The figures of the base model have the prefix `base.`.
     """
     figures: dict[str, float | None] = {}
     for writer, verdict in product(get_args(Writer), get_args(Verdict)):
@@ -142,7 +145,7 @@ def sample_figures(samples: list[Sample]) -> dict[str, float | None]:
 
 
 def write_samples(path: Path, samples: list[Sample]) -> None:
-    """The table as Parquet, one row a sample."""
+    """Write the table as Parquet, one row per sample."""
     import dataclasses
 
     import pyarrow as pa

@@ -1,20 +1,21 @@
-"""Log-probabilities of segments in context, with every shared prefix computed once.
+"""Compute log-probabilities of segments in context, with every shared prefix computed once.
 
-All measures ask the same of a model: given a background and some turns with verdicts, how likely is this
-segment, and after it, how much likelier is `accepted` than `rejected`? Such queries share nearly all of
-their contexts: siblings share their ancestors, a turn's two verdicts share the turn. So the queries go
-through the model as rows of prefix trees (`prefix_tree.py`), in which a shared context stands once, with
-explicit positions and attention along the branches only (`tree_attention.py`), no padding, and logits only
-where something is asked (tree attention, as in SpecInfer, Miao et al. 2024). That does for whole trees of
-queries, in one pass, what a key-value cache would do for one context at a time; nothing has to be copied.
-A model whose attention cannot do this (state-space models, position biases) is found by a probe when it is
-loaded, and scored one query at a time.
+All measures ask the same of a model: given a background and some turns with verdicts, how likely is this segment, and
+after it, how much likelier is `accepted` than `rejected`? Such queries share nearly all of their contexts: siblings
+share their ancestors, a turn's two verdicts share the turn. The queries therefore go through the model as rows of
+prefix trees (`prefix_tree.py`), in which a shared context stands once, with explicit positions and attention along the
+branches only (`tree_attention.py`), no padding, and logits only where something is asked (tree attention, as in
+SpecInfer, Miao et al. 2024). This does for whole trees of queries, in one pass, what a key-value cache does for one
+context at a time; nothing has to be copied. A probe when the model is loaded (`probes.py`) finds models that this does
+not work for, such as state-space models, position biases and windows shorter than the context; they are scored one
+query at a time.
 
-On the sample corpus a third of the tokens, and 5 to 7 times the speed, of one sequence at a time: 2.3 s
+On the sample corpus this needs a third of the tokens of one sequence at a time and is 5 to 7 times as fast: 2.3 s
 instead of 12.4 s on one core, 1.2 s instead of 8.8 s on two, for 2,405 queries to a model of 0.6 million parameters
 (`python -m adc_pipeline_tests.benchmarks.evaluation`).
 """
 
+import inspect
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -28,10 +29,10 @@ from numpy.typing import NDArray
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.evaluation.prefix_tree import Path, Row, packed
 from adc_pipeline.evaluation.settings import EvaluationSettings
-from adc_pipeline.generation.conversation import fitted
 from adc_pipeline.walks.markers import Verdict
 
 if TYPE_CHECKING:
+    import torch
     from transformers import PreTrainedModel
 
     from adc_pipeline.training.tokens import MarkerTokenizer
@@ -39,18 +40,18 @@ if TYPE_CHECKING:
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
-Progress = Callable[[str, int, int], None]  # what is being done, how much of it, out of how much
+Progress = Callable[[str, int, int], None]  # label, done, total
 
-# Tokens of a background that are kept at least where a context has to be cut.
+# The fewest tokens of a background that a context is shortened to.
 SHORTEST_BACKGROUND = 8
 
 SECONDS_BETWEEN_REPORTS = 2.0
 
 
 class Query(NamedTuple):
-    """A segment after a background and turns, all as they stand in a walk's text, without the markers.
+    """A segment after a background and turns, all spelt as in a walk's text, without the markers.
 
-    `siblings` are the segments that it is compared with, itself among them: all are asked about after one context.
+    `siblings` are the segments that it is compared with, including itself: all are scored after one context.
     """
 
     background: str
@@ -61,20 +62,17 @@ class Query(NamedTuple):
 
 @dataclass(frozen=True)
 class Scores:
-    """What a model says of each query; the arrays run alongside the queries.
+    """The answers to queries; each array is (queries,).
 
-    `log_probability` is the sum over the segment's tokens in nats, 0 where it was not asked for;
-    `log_odds` is log P(accepted) − log P(rejected) right after the segment. Where `fits` is false the
-    segment is longer than the model's context and all else is 0; where `cut` is true it saw a part of
-    its context only, of the turns in it the `turns` nearest.
+    Where `fits` is false, the segment is longer than the model's context, and everything else is 0.
     """
 
-    log_probability: Floats
-    tokens: Ints
-    log_odds: Floats
+    log_probability: Floats  # of the segment, in nats, summed over its tokens; 0 if it was not asked for
+    tokens: Ints  # of the segment
+    log_odds: Floats  # log P(accepted) − log P(rejected) right after the segment
     fits: Bools
-    cut: Bools
-    turns: Ints
+    cut: Bools  # whether the model saw a part of the context only
+    turns: Ints  # how many of the context's turns, the nearest ones, it saw
 
 
 @dataclass(frozen=True)
@@ -83,64 +81,67 @@ class Encoded:
 
     paths: list[Path]
     pieces: list[Ints]
-    cut: Bools
-    turns: Ints  # of each query's context, how many are in its path
+    cut: Bools  # (queries,) whether a path holds a part of its context only
+    turns: Ints  # (queries,) how many turns of the context are in the path
+
+
+class PieceNumbers:
+    """Numbers pieces of token ids from 0; equal pieces have one number."""
+
+    def __init__(self) -> None:
+        self.pieces: list[Ints] = []
+        self._number_of: dict[tuple[int, ...], int] = {}
+
+    def number(self, ids: Sequence[int]) -> int:
+        number = self._number_of.setdefault(tuple(ids), len(self.pieces))
+        if number == len(self.pieces):
+            self.pieces.append(np.array(ids, dtype=np.int64))
+        return number
 
 
 def encoded(
     queries: Sequence[Query],
     tokenizer: "MarkerTokenizer",
     context_tokens: int,
-    told: Sequence[Verdict] | None = None,
+    own_verdicts: Sequence[Verdict] | None = None,
     marked: bool = True,
 ) -> Encoded:
-    """Token paths of at most `context_tokens`, each turn followed by its marker.
+    """Return the token paths of queries, of at most `context_tokens` each, laid out as the training lays walks out.
 
-    With `told`, markers stand before their turns, and each query's segment comes after the verdict in `told`.
-    Unless `marked`, a line break stands in place of every marker.
-    A longer context keeps the start of its background and its nearest turns: half of the room to the
-    background, or what the turns leave of it. Siblings have the room that the longest of them leaves, of those that
-    fit at all.
+    With `own_verdicts`, markers stand before their turns, and each query's segment follows the marker of its verdict in
+    `own_verdicts`. Unless `marked`, a line break replaces every marker. A longer context is shortened (see
+    `layout.fit`). Siblings get the room that the longest of them leaves, of those that fit at all.
     """
+    from adc_pipeline.training.layout import fit, lay_out
+
     texts = dict.fromkeys(text for q in queries for text in (*(turn for turn, _ in q.turns), q.segment, *q.siblings))
     backgrounds = dict.fromkeys(q.background for q in queries)
-    pieces = [np.array(ids, dtype=np.int64) for ids in tokenizer.ids(list(texts))]
-    piece_of = {text: index for index, text in enumerate(texts)}
-    marker_of: dict[Verdict, int] = {"rejected": len(pieces), "accepted": len(pieces) + 1}
-    line_break = np.array(tokenizer.ids(["\n"])[0])
-    pieces += [np.array([tokenizer.marker_id(verdict)]) if marked else line_break for verdict in marker_of]
-    ids_of = dict(zip(backgrounds, tokenizer.ids(list(backgrounds)), strict=True))
-    background_pieces: dict[tuple[str, int], int] = {}
-
-    def background(text: str, tokens: int) -> int:
-        if (text, tokens) not in background_pieces:
-            kept = [*tokenizer.bos_ids, *ids_of[text]][: tokens - 1]
-            background_pieces[text, tokens] = len(pieces)
-            pieces.append(np.array([*kept, tokenizer.background_id]))
-        return background_pieces[text, tokens]
-
+    ids_of = dict(zip((*texts, *backgrounds), tokenizer.ids([*texts, *backgrounds]), strict=True))
+    numbers = PieceNumbers()
+    # Numbers decide which paths share a row. This order keeps those of a conversation together.
+    for text in texts:
+        numbers.number(ids_of[text])
+    verdicts: tuple[Verdict, Verdict] = ("rejected", "accepted")
+    for verdict in verdicts:
+        numbers.number(tokenizer.marker(verdict if marked else None))
     paths: list[Path] = []
     cut = np.zeros(len(queries), dtype=bool)
     seen = np.zeros(len(queries), dtype=np.int64)
     for index, query in enumerate(queries):
-        segment, siblings = piece_of[query.segment], [piece_of[text] for text in query.siblings]
-        turns = [(piece_of[text], marker_of[verdict]) for text, verdict in query.turns]
-        sizes = [len(pieces[turn]) + 1 for turn, _ in turns]
-        whole = len(tokenizer.bos_ids) + len(ids_of[query.background]) + 1
-        ending = (segment,) if told is None else (marker_of[told[index]], segment)
-        rooms = {piece: context_tokens - len(pieces[piece]) - len(ending) + 1 for piece in (segment, *siblings)}
-        least = min(whole, SHORTEST_BACKGROUND)
-        if rooms[segment] < least:
+        background, turns = ids_of[query.background], [(ids_of[t], v if marked else None) for t, v in query.turns]
+        unfinished = (ids_of[query.segment], None if own_verdicts is None or not marked else own_verdicts[index])
+        marker = 0 if own_verdicts is None else len(tokenizer.marker(unfinished[1]))
+        least = min(len(tokenizer.prefix_ids) + len(background) + 1, SHORTEST_BACKGROUND)
+        rooms = [context_tokens - len(ids_of[text]) - marker for text in (query.segment, *query.siblings)]
+        if rooms[0] < least:
             paths.append(())
             continue
-        room = min(left for left in rooms.values() if left >= least)
-        kept, nearest = fitted(whole, sizes, room)
-        cut[index] = kept < whole or nearest > 0
-        seen[index] = len(turns) - nearest
-        start = background(query.background, kept)
-        near = [turn if told is None else turn[::-1] for turn in turns[nearest:]]
-        paths.append((start, *(piece for turn in near for piece in turn), *ending))
-    return Encoded(paths, pieces, cut, seen)
+        kept, near = fit(tokenizer, background, turns, min(room for room in rooms if room >= least))
+        cut[index] = len(kept) < len(background) or len(near) < len(turns)
+        seen[index] = len(near)
+        pieces = lay_out(tokenizer, kept, near, unfinished, markers_first=own_verdicts is not None)
+        paths.append(tuple(numbers.number(piece) for piece in pieces))
+    return Encoded(paths, numbers.pieces, cut, seen)
 
 
 class Scorer:
@@ -149,66 +150,56 @@ class Scorer:
     def __init__(self, model: "PreTrainedModel", tokenizer: "MarkerTokenizer", settings: EvaluationSettings) -> None:
         import torch
 
+        from adc_pipeline.training.context import context_length
+
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.model = model.to(self.device).eval()  # type: ignore[arg-type]
         self.tokenizer = tokenizer
-        longest = getattr(model.config, "max_position_embeddings", None) or settings.max_context_tokens
-        self.context_tokens: int = min(longest, settings.max_context_tokens)
-        self.row_tokens = settings.row_tokens if self.honours_trees() else 0
+        self.context_tokens = min(context_length(model) or settings.max_context_tokens, settings.max_context_tokens)
+        self.row_tokens = settings.row_tokens if self.scores_in_trees() else 0
 
     @classmethod
     def load(cls, folder: File, settings: EvaluationSettings) -> "Scorer":
-        """The model and tokenizer of a Hugging Face folder, in float32, on the GPU where there is one."""
-        import torch
-        from transformers import AutoModelForCausalLM
-
+        """Load model and tokenizer of a Hugging Face folder, in float32, onto the GPU if there is one."""
+        from adc_pipeline.training.loading import load_model
         from adc_pipeline.training.tokens import MarkerTokenizer
 
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
-        return cls(model, MarkerTokenizer.load(folder), settings)
+        return cls(load_model(folder), MarkerTokenizer.load(folder), settings)
 
     @contextmanager
-    def attending_in_trees(self) -> Iterator[None]:
-        """For the block, the model attends as `tree_attention.py` says; generation, say, needs its own way."""
-        from transformers import AttentionInterface
+    def attending_in_trees(self) -> Iterator[set[int]]:
+        """Have the model attend in trees for the block; yields the ids of the modules that do."""
+        from adc_pipeline.evaluation.tree_attention import NAME, attend_in_trees
+        from adc_pipeline.training.probes import attending_by
 
-        from adc_pipeline.evaluation.tree_attention import NAME, CannotAttendInTrees, attend_in_trees
+        with attending_by(self.model, NAME, attend_in_trees) as callers:
+            yield callers
 
-        before = self.model.config._attn_implementation
-        AttentionInterface.register(NAME, attend_in_trees)
-        self.model.set_attn_implementation(NAME)
-        try:
-            # Some models only warn that they have no other way.
-            if self.model.config._attn_implementation != NAME:
-                raise CannotAttendInTrees
-            yield
-        finally:
-            self.model.set_attn_implementation(before)
+    def scores_in_trees(self) -> bool:
+        """Return whether two texts that share a prefix get in one tree the logits that each gets alone.
 
-    def honours_trees(self) -> bool:
-        """Whether two paths in one row get what each of them gets alone.
-
-        Up to a hundredth of what they would be wrong by if the second saw the first, since a model that
-        knows nothing gives nearly the same whatever it sees. Some models see too much there, others fail in
-        whatever way their code happens to.
+        The first is as long as a context may be, the second short.
         """
-        from adc_pipeline.evaluation.tree_attention import CannotAttendInTrees
+        import torch
 
-        pieces = [np.arange(1, 9), np.arange(9, 1, -1), np.arange(3, 6)]
-        paths: list[Path] = [(0, 1, 2), (0, 2, 1)]
+        from adc_pipeline.training.attention import UnsupportedAttention
+        from adc_pipeline.training.probes import Logits, Texts, runs_as_alone
 
-        def texts(row_tokens: int, in_trees: bool) -> Floats:
-            rows = packed(paths, pieces, row_tokens)
-            answers = [self.answers(row, np.ones(len(row.queries), dtype=bool), in_trees) for row in rows]
-            return np.concatenate([text for text, _ in answers])
+        shared = min(SHORTEST_BACKGROUND, self.context_tokens // 2)
 
-        alone, wrong = texts(0, False), texts(64, False)
-        try:
-            with self.attending_in_trees():
-                together = texts(64, True)
-        except (CannotAttendInTrees, AttributeError, TypeError, ValueError, IndexError, RuntimeError):
-            return False
-        return bool(np.linalg.norm(together - alone) <= 0.01 * np.linalg.norm(wrong - alone))
+        def together(texts: Texts) -> Logits:
+            pieces = [texts[0][:shared].cpu().numpy(), *(text[shared:].cpu().numpy() for text in texts)]
+            (row,) = packed([(0, 1), (0, 2)], pieces, sum(map(len, pieces)))
+            with self.attending_in_trees() as callers:
+                found = self.logits(row, np.arange(len(row.tokens)), in_trees=True)  # (tokens, vocabulary)
+            if len(callers) != self.model.config.get_text_config().num_hidden_layers:
+                raise UnsupportedAttention
+            own = [torch.from_numpy(np.r_[:shared, start:end]) for start, end in zip(row.starts, row.ends, strict=True)]
+            return [found[places.to(self.device)] for places in own]
+
+        return runs_as_alone(
+            self.model, [self.context_tokens, min(2 * SHORTEST_BACKGROUND, self.context_tokens)], together, shared
+        )
 
     def score(
         self,
@@ -216,73 +207,82 @@ class Scorer:
         ask_text: Bools,
         progress: Progress | None = None,
         label: str = "scoring",
-        told: Sequence[Verdict] | None = None,
+        own_verdicts: Sequence[Verdict] | None = None,
         marked: bool = True,
     ) -> Scores:
-        """Answers to `queries`; the segment's own log-probability only where `ask_text`.
+        """Answer `queries`, with the segment's log-probability where `ask_text` is true.
 
-        `told` is for models that read a verdict before its turn: each segment's own. Not `marked` is for those
-        whose texts had no markers (see `encoded`).
-
-        Raises PipelineError where the model answers with something that is not a number.
+        `own_verdicts` holds each segment's own verdict, for models that read a verdict before its turn. `marked` is
+        false for models whose texts had no markers (see `encoded`). Raises PipelineError if an answer is not finite.
         """
-        what = encoded(queries, self.tokenizer, self.context_tokens, told, marked)
+        what = encoded(queries, self.tokenizer, self.context_tokens, own_verdicts, marked)
         fits = np.array([bool(path) for path in what.paths], dtype=bool)
         asked = np.flatnonzero(fits)
         log_probability, log_odds = np.zeros(len(queries)), np.zeros(len(queries))
-        done, said = 0, time.monotonic()
+        done, reported = 0, time.monotonic()
         in_trees = self.row_tokens > 0
         with self.attending_in_trees() if in_trees else nullcontext():
             for row in packed([what.paths[index] for index in asked], what.pieces, self.row_tokens):
                 indices = asked[row.queries]
                 log_probability[indices], log_odds[indices] = self.answers(row, ask_text[indices], in_trees)
                 done += len(indices)
-                if progress is not None and (done == len(asked) or time.monotonic() - said > SECONDS_BETWEEN_REPORTS):
+                if progress is not None and (
+                    done == len(asked) or time.monotonic() - reported > SECONDS_BETWEEN_REPORTS
+                ):
                     progress(label, done, len(asked))
-                    said = time.monotonic()
+                    reported = time.monotonic()
         if not (np.isfinite(log_probability).all() and np.isfinite(log_odds).all()):
             raise PipelineError(
-                f"The model {self.model.config.name_or_path} gives probabilities that are not numbers, so its"
-                " training diverged: lower `learning_rate` and train it again."
+                f"The model {self.model.config.name_or_path} gives probabilities that are not finite, so its training"
+                " diverged: lower `learning_rate` and train it again."
             )
         tokens = np.array([len(what.pieces[path[-1]]) if path else 0 for path in what.paths], dtype=np.int64)
         return Scores(log_probability, tokens, log_odds, fits, what.cut, what.turns)
 
     def answers(self, row: Row, ask_text: Bools, in_trees: bool) -> tuple[Floats, Floats]:
-        """Log-probability and log-odds of the queries of one row, alongside `row.queries`.
+        """Return log-probability and log-odds of the queries of one row, in the order of `row.queries`.
 
         A row of one path needs no trees; otherwise the model has to be `attending_in_trees`.
         """
         import torch
-
-        from adc_pipeline.evaluation.tree_attention import Blocks
 
         wanted = np.zeros(len(row.tokens), dtype=bool)
         for start, end in zip(row.starts[ask_text], row.ends[ask_text], strict=True):
             wanted[start:end] = True
         wanted &= row.follows >= 0
         places = np.flatnonzero(wanted)
+        # Logits are computed at the places before the asked tokens, and at the last token of each query.
         kept, index = np.unique(np.concatenate([row.follows[places], row.lasts]), return_inverse=True)
-
-        def tensor(array: np.ndarray) -> torch.Tensor:
-            return torch.from_numpy(array).to(self.device)
-
-        tree: dict[str, Any] = {}
-        if in_trees:
-            blocks = Blocks.of(row.reach, self.context_tokens, self.device)
-            tree = {"trees": blocks, "position_ids": tensor(row.positions)[None]}
-        at, after = tensor(index[: len(places)]), tensor(index[len(places) :])
+        at, after = (torch.from_numpy(part).to(self.device) for part in (index[: len(places)], index[len(places) :]))
         with torch.inference_mode():
-            logits = (
-                self.model(input_ids=tensor(row.tokens)[None], logits_to_keep=tensor(kept), use_cache=False, **tree)
-                .logits[0]
-                .float()
-            )
-            chosen = logits[at, tensor(row.tokens[places])] - logits.logsumexp(-1)[at]
-            odds = logits[after, self.tokenizer.accepted_id] - logits[after, self.tokenizer.rejected_id]
+            logits = self.logits(row, kept, in_trees).float()  # (kept, vocabulary)
+            tokens = torch.from_numpy(row.tokens[places]).to(self.device)
+            chosen = logits[at, tokens] - logits.logsumexp(-1)[at]  # (places,)
+            odds = logits[after, self.tokenizer.accepted_id] - logits[after, self.tokenizer.rejected_id]  # (queries,)
         # Sums over slices as differences of one running sum.
         running = np.zeros(len(row.tokens) + 1)
         running[places + 1] = chosen.double().cpu().numpy()
         running = running.cumsum()
         text = np.where(ask_text, running[row.ends] - running[row.starts], 0.0)
         return text, odds.double().cpu().numpy()
+
+    def logits(self, row: Row, kept: Ints, in_trees: bool) -> "torch.Tensor":
+        """Run the model over a row; return its logits at the places `kept`, (kept, vocabulary)."""
+        import torch
+
+        from adc_pipeline.evaluation.tree_attention import Blocks
+
+        def tensor(array: np.ndarray) -> torch.Tensor:
+            return torch.from_numpy(array).to(self.device)
+
+        options: dict[str, Any] = {"use_cache": False}
+        if in_trees:
+            blocks = Blocks.of(row.reach, self.context_tokens, self.device)
+            options |= {"trees": blocks, "position_ids": tensor(row.positions)[None]}
+        places = tensor(kept)
+        found: torch.Tensor
+        if "logits_to_keep" in inspect.signature(self.model.forward).parameters:
+            found = self.model(input_ids=tensor(row.tokens)[None], logits_to_keep=places, **options).logits[0]
+        else:
+            found = self.model(input_ids=tensor(row.tokens)[None], **options).logits[0][places]
+        return found

@@ -1,9 +1,8 @@
-"""Where a model is: a folder, an address of MLflow's, or a name on the Hugging Face Hub.
+"""Locate a model: a folder, an MLflow address, or a name on the Hugging Face Hub.
 
-MLflow itself knows what `models:/NAME@latest` is (the newest version; the alias is reserved), and
-`NAME@ALIAS`, `NAME/VERSION` and `runs:/RUN/NAME` alike. What it has is copied into a folder that lasts as
-long as the model is being loaded: MLflow would write into its own store otherwise, and leave a download
-behind. A folder is read where it lies.
+MLflow resolves `models:/NAME@latest` (the newest version; the alias is reserved), `NAME@ALIAS`, `NAME/VERSION` and
+`runs:/RUN/NAME`. Its files are copied into a folder that exists while the model is loaded: MLflow would otherwise write
+into its own store and leave the download behind. A local folder is read in place.
 """
 
 import os
@@ -15,15 +14,16 @@ from pathlib import Path
 from typing import Any
 
 from adc_pipeline.core.artefacts import Store
-from adc_pipeline.core.errors import PipelineError, first_line
-from adc_pipeline.tracking.runs import Tracking, without_password
+from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.tracking.failures import words
+from adc_pipeline.tracking.runs import Tracking
 
 MLFLOW_SCHEMES = ("models:", "runs:", "mlflow-artifacts:")
 
 
 @dataclass(frozen=True)
 class Place:
-    """What transformers loads weights and tokenizer from: folders, or a name on the Hub."""
+    """The folders, or the name on the Hub, that transformers loads weights and tokenizer from."""
 
     address: str  # as the user wrote it
     weights: str
@@ -31,25 +31,25 @@ class Place:
 
     @property
     def options(self) -> dict[str, Any]:
-        """For every `from_pretrained`: a folder needs no network, and code that comes with a model is never run."""
+        """Options of `from_pretrained`: a folder needs no network, and code that comes with a model is not run."""
         return {"local_files_only": Path(self.weights).is_dir(), "trust_remote_code": False}
 
 
 @contextmanager
 def located(address: str) -> Iterator[Place]:
-    """Where to load the model `address` from, for as long as the block lasts.
+    """Yield where to load the model `address` from, for the duration of the block.
 
-    Raises PipelineError where nothing is there.
+    Raises PipelineError if there is no model.
     """
     folder = Path(address).expanduser()
     if address.strip() and folder.is_dir():
         yield inside(folder, address)
     elif address.startswith(MLFLOW_SCHEMES):
-        with tempfile.TemporaryDirectory(prefix="adc-model-") as aside:
-            yield inside(fetched(address, aside), address)
+        with tempfile.TemporaryDirectory(prefix="adc-model-") as copy:
+            yield inside(fetched(address, copy), address)
     elif address[:1] in ("/", ".", "~") or address.count("/") > 1 or not address.strip():
         raise PipelineError(
-            f"`--model` {address!r} is a path where no folder is; give the folder of a model, models:/NAME@latest, or a"
+            f"`--model` {address!r} is a path without a folder; give the folder of a model, models:/NAME@latest, or a"
             " name on the Hub."
         )
     else:
@@ -57,14 +57,14 @@ def located(address: str) -> Iterator[Place]:
 
 
 def inside(folder: Path, address: str) -> Place:
-    """Weights and tokenizer in a model's folder, as transformers wrote it or as MLflow logged it.
+    """Find weights and tokenizer in a model's folder, as transformers saved it or as MLflow logged it.
 
-    Raises PipelineError where the folder is neither.
+    Raises PipelineError if the folder is neither.
     """
     weights = folder / "model" if (folder / "MLmodel").exists() else folder
     if not (weights / "config.json").exists():
         raise PipelineError(
-            f"`--model` {address} holds no model (no config.json); give the folder of a model that this pipeline"
+            f"`--model` {address} contains no model (no config.json); give the folder of a model that this pipeline"
             " trained, such as ADC_HOME/models/top-2."
         )
     tokenizer = weights if (weights / "tokenizer_config.json").exists() else folder / "components" / "tokenizer"
@@ -72,15 +72,15 @@ def inside(folder: Path, address: str) -> Place:
 
 
 def fetched(address: str, folder: str) -> Path:
-    """The model of an MLflow address, copied into `folder`."""
+    """Copy the model of an MLflow address into `folder`."""
     home = Store.from_environment().home
     tracking = Tracking.from_environment(home)
     if "MLFLOW_TRACKING_URI" not in os.environ and not (home / "mlflow.db").exists():
         raise PipelineError(
-            f"ADC_HOME = {home} holds no MLflow database to look for `--model` {address} in; point ADC_HOME or"
+            f"ADC_HOME = {home} contains no MLflow database with `--model` {address}; point ADC_HOME or"
             " MLFLOW_TRACKING_URI to where the model was trained."
         )
-    tracking.client()  # says nothing to MLflow's makers, and little on the screen
+    tracking.check()
     import mlflow
     from mlflow.exceptions import MlflowException
 
@@ -90,6 +90,6 @@ def fetched(address: str, folder: str) -> Path:
         return Path(mlflow.artifacts.download_artifacts(artifact_uri=address, dst_path=folder))
     except (MlflowException, OSError, ValueError) as error:
         raise PipelineError(
-            f"`--model` {address} cannot be had from MLflow at {without_password(tracking.uri)} ({first_line(error)});"
-            " check its name, version or alias, and ADC_HOME or MLFLOW_TRACKING_URI."
-        ) from error
+            f"`--model` {address} cannot be loaded from MLflow at {tracking.shown}"
+            f" ({words(error, [tracking.uri])}); check its name, version or alias, and ADC_HOME or MLFLOW_TRACKING_URI."
+        ) from None

@@ -1,7 +1,7 @@
-"""A fine-tuned model as MLflow keeps it: a logged model of its run, and a version in the registry.
+"""Register a fine-tuned model with MLflow: a logged model of its run, and a version in the registry.
 
-What the version serves, `generation/serving.py` says. The requirements are given, since finding them out would
-load the model in a process of its own (about 20 s). Logging copies the weights once.
+`generation/serving.py` defines what a version serves. The requirements are given, since inferring them would load the
+model in another process (about 20 s). Logging copies the weights once.
 """
 
 from pathlib import Path
@@ -9,12 +9,12 @@ from typing import Any
 
 from adc_pipeline.tracking.runs import Run
 
-# Beside the weights: under which name, version and id MLflow knows them.
+# The file beside the weights with their name, version and id in MLflow.
 REGISTERED = "registered.json"
 
 
 def register_model(run: Run, folder: Path, name: str) -> dict[str, Any]:
-    """Log the Hugging Face folder as a model of `run` and register it as `name`; returns name, version and id."""
+    """Log a Hugging Face folder as a model of `run` and register it as `name`; return name, version and id."""
     import mlflow
     from mlflow.models import Model
 
@@ -23,7 +23,7 @@ def register_model(run: Run, folder: Path, name: str) -> dict[str, Any]:
     mlflow.set_tracking_uri(run.tracking_uri)
     with mlflow.start_run(run_id=run.id):
         logged = Model.log(None, serving, registered_model_name=name, name=name, folder=folder)
-    # MLflow has ended the run with the block, and its artefact is still to be put in place.
+    # MLflow ended the run with the block, but the artefact is not in place yet.
     run.client.update_run(run.id, "RUNNING")
     number = int(logged.registered_model_version or 0)
     run.client.update_model_version(name, str(number), serving.DESCRIPTION.format(name=name, version=number))

@@ -1,9 +1,8 @@
-"""A model as MLflow serves it: send a post and what was rejected, get a reply.
+"""Serve a model with MLflow: send a post and the rejected replies, get a reply.
 
-An MLflow flavour of our own in the way MLflow's documentation tells to write one: the folder is what
-`mlflow.transformers` writes, so that `mlflow.transformers.load_model` gives the plain model, and only what
-`mlflow.pyfunc` loads, and `mlflow models serve` therefore serves, is ours. The code comes along (0.6 MB), so
-that a server needs nothing but the requirements.
+A custom MLflow flavour. The folder is what `mlflow.transformers` writes, so that `mlflow.transformers.load_model` gives
+the plain model. Only what `mlflow.pyfunc` loads, and `mlflow models serve` therefore serves, is ours. The package's
+code is part of the model (0.6 MB), so that a server needs nothing but the requirements.
 """
 
 import shutil
@@ -14,16 +13,16 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.training.facts import FACTS
 
 if TYPE_CHECKING:
     import pandas as pd
     from mlflow.models import Model, ModelSignature
 
-    from adc_pipeline.generation.decoding import Sampling
     from adc_pipeline.generation.replier import Replier
+    from adc_pipeline.generation.settings import Sampling
 
 REQUIREMENTS = ("torch", "transformers", "accelerate", "numpy")
-FACTS = "training.json"
 PACKAGE = Path(__file__).parents[1]
 
 DESCRIPTION = """\
@@ -39,14 +38,14 @@ that were rejected, in their order). Answer: `reply`, and `speaker`, the name th
 
 
 def signature() -> "ModelSignature":
-    """What a served model takes and gives; one row in, one row out."""
+    """Return the signature of a served model; it answers each input row with one row."""
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
     from mlflow.types.schema import Array
 
-    from adc_pipeline.generation.decoding import Sampling
+    from adc_pipeline.generation.settings import Sampling
 
-    text, usual = DataType.string, Sampling()
+    text, default = DataType.string, Sampling()
     return ModelSignature(
         inputs=Schema(
             [
@@ -59,24 +58,26 @@ def signature() -> "ModelSignature":
         outputs=Schema([ColSpec(text, "reply"), ColSpec(text, "speaker", required=False)]),
         params=ParamSchema(
             [
-                ParamSpec("temperature", DataType.double, usual.temperature),
-                ParamSpec("top_p", DataType.double, usual.top_p),
-                ParamSpec("max_new_tokens", DataType.long, usual.max_new_tokens),
-                ParamSpec("seed", DataType.long, usual.seed),
+                ParamSpec("temperature", DataType.double, default.temperature),
+                ParamSpec("top_p", DataType.double, default.top_p),
+                ParamSpec("max_new_tokens", DataType.long, default.max_new_tokens),
+                ParamSpec("seed", DataType.long, default.seed),
             ]
         ),
     )
 
 
 def save_model(path: str, mlflow_model: "Model", folder: Path) -> None:
-    """Write the Hugging Face folder as an MLflow model into `path`; called by `mlflow.models.Model.log`."""
+    """Write a Hugging Face folder as an MLflow model into `path`; `mlflow.models.Model.log` calls this."""
     import mlflow.transformers
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoTokenizer
+
+    from adc_pipeline.training.loading import load_model
 
     mlflow.transformers.save_model(
-        # The folder itself will not do: MLflow 3.17 looks there for what transformers 5 has no more.
+        # Not the folder itself: MLflow 3.17 reads from it what transformers 5 no longer writes.
         transformers_model={
-            "model": AutoModelForCausalLM.from_pretrained(folder, local_files_only=True),
+            "model": load_model(folder),
             "tokenizer": AutoTokenizer.from_pretrained(folder, local_files_only=True),
         },
         path=path,
@@ -84,7 +85,7 @@ def save_model(path: str, mlflow_model: "Model", folder: Path) -> None:
         mlflow_model=mlflow_model,
         signature=signature(),
         code_paths=[str(PACKAGE)],
-        pip_requirements=[f"{package}=={version(package)}" for package in REQUIREMENTS],
+        pip_requirements=[requirement(package) for package in REQUIREMENTS],
     )
     if (folder / FACTS).exists():
         shutil.copy(folder / FACTS, Path(path) / "model" / FACTS)
@@ -92,8 +93,19 @@ def save_model(path: str, mlflow_model: "Model", folder: Path) -> None:
     mlflow_model.save(str(Path(path) / "MLmodel"))
 
 
+def requirement(package: str) -> str:
+    """Return the requirement that installs a package's version, or a later one of a pre-release, from an index.
+
+    An index has no builds with a local label, such as `2.13.0+cpu`, and often none of a pre-release.
+    """
+    from packaging.version import Version
+
+    installed = Version(version(package))
+    return f"{package}{'>=' if installed.is_prerelease else '=='}{installed.public}"
+
+
 def _load_pyfunc(path: str) -> "Served":
-    """What `mlflow.pyfunc` calls with the folder of a model."""
+    """Load a model for `mlflow.pyfunc`, which calls this with its folder."""
     from adc_pipeline.generation.address import inside
     from adc_pipeline.generation.replier import Replier
 
@@ -101,19 +113,19 @@ def _load_pyfunc(path: str) -> "Served":
 
 
 class Served:
-    """The replies of a model to a table of posts."""
+    """A model that replies to a table of posts."""
 
     def __init__(self, replier: "Replier") -> None:
         self.replier = replier
-        # The server answers in several threads, and all of them draw from one random generator.
+        # The server answers in several threads, which share one random generator.
         self.lock = Lock()
 
     def predict(self, model_input: "pd.DataFrame", params: dict[str, Any] | None = None) -> "pd.DataFrame":
-        """One row with `reply` and `speaker` for each row of `signature`'s inputs; `params` are `Sampling`'s."""
+        """Return `reply` and `speaker` for each row of `signature`'s inputs; `params` are those of `Sampling`."""
         import pandas as pd
         from mlflow.exceptions import MlflowException
 
-        from adc_pipeline.generation.decoding import Sampling
+        from adc_pipeline.generation.settings import Sampling
 
         with self.lock:
             try:
@@ -123,7 +135,7 @@ class Served:
                 raise MlflowException.invalid_parameter_value(str(error)) from error
 
     def answer(self, row: dict[Any, Any], sampling: "Sampling") -> dict[str, str | None]:
-        """The reply to one post; what is not given is missing from `row`, None, or not a number."""
+        """Reply to one post; columns that are not given are missing from `row`, None or NaN."""
         given = {name: value for name, value in row.items() if isinstance(value, str)}
         conversation = self.replier.about(**{"post": "", **given})
         rejected = row.get("rejected")

@@ -1,20 +1,23 @@
-"""Whether a new version of a model becomes the champion: only if it is better beyond the doubt of its figures.
+"""Decide whether a new version of a model becomes the champion: only if it is significantly better.
 
-The new version and the champion answered test cases in their own evaluations; the cases that both answered are
-compared one by one, and the 95 % interval of the difference has to lie wholly on the better side of zero. Who is not
-compared is not promoted, with the reason. Where there is no champion yet, the base model is the one to beat, which
-the evaluation has tested already. Costs what one paired comparison costs, 0.4 s for 980 cases of 169 conversations.
+Both versions answered test cases in their own evaluations. The decision compares the cases that both answered, one by
+one (a paired cluster bootstrap, see `evaluation/bootstrap.py`), and requires the whole 95 % interval of the difference
+to lie on the better side of zero. A version that cannot be compared is not promoted, and the reason is stated. Without
+a champion the version has to beat its base model, which its evaluation has tested already. Cost: that of one paired
+comparison, 0.4 s for 980 cases of 169 conversations.
 """
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
-from adc_pipeline.evaluation.bootstrap import Difference
 from adc_pipeline.evaluation.comparison import paired_differences
+from adc_pipeline.evaluation.estimate import Difference
 from adc_pipeline.evaluation.evaluation import Evaluation
-from adc_pipeline.evaluation.learned import told_alike
+from adc_pipeline.evaluation.formatting import interval, number, p_value
+from adc_pipeline.evaluation.measures import family
 from adc_pipeline.evaluation.settings import ComparisonSettings
+from adc_pipeline.evaluation.training_facts import comparable_bits
 from adc_pipeline.lifecycle.settings import DIRECTIONS, PromotionSettings
 
 Verdict = Literal["promoted", "not better", "not compared", "check failed", "champion already"]
@@ -22,17 +25,20 @@ Verdict = Literal["promoted", "not better", "not compared", "check failed", "cha
 
 @dataclass(frozen=True)
 class Evaluated:
-    """A version of a model and the folder of its evaluation; None with the reason `missing` where it is not had."""
+    """A version of a model and the folder of its evaluation; None, with the reason `missing`, if it is not available.
+
+    `longest_context` is the evaluation's setting `max_context_tokens`.
+    """
 
     version: str
     evaluation: Path | None
-    longest_context: int | None = None  # the evaluation's setting `max_context_tokens`
+    longest_context: int | None = None
     missing: str = ""
 
 
 @dataclass(frozen=True)
 class Decision:
-    """What was decided about a version, against whom (a version, or the base model), by which figures."""
+    """The verdict on a version, compared with another version or the base model, and the figures behind it."""
 
     verdict: Verdict
     version: str
@@ -46,15 +52,16 @@ class Decision:
         return self.verdict == "promoted"
 
     def figures(self) -> dict[str, float]:
-        """The difference, new minus old, its interval, p, and what it rests on; without those that are not known."""
+        """Return the known figures: the difference, new minus old, its interval, p, and the numbers of cases."""
         figures = asdict(self.difference) if self.difference else {}
         named = {"difference" if key == "value" else key: value for key, value in figures.items()}
         return {key: float(value) for key, value in named.items() if value is not None}
 
 
 def decide(new: Evaluated, champion: Evaluated | None, failed: list[str], settings: PromotionSettings) -> Decision:
-    """Decide about `new`, whose evaluation is there, by `settings.metric`; `failed` names checks that did not pass."""
+    """Decide on `new`, which has an evaluation, by `settings.metric`; `failed` names the checks that failed."""
     against = f"version {champion.version}" if champion else "the base model"
+    unchanged = f"version {champion.version} stays champion" if champion else "there is still no champion"
 
     def decision(verdict: Verdict, reason: str, difference: Difference | None = None) -> Decision:
         return Decision(verdict, new.version, against, settings.metric, difference, reason)
@@ -62,38 +69,36 @@ def decide(new: Evaluated, champion: Evaluated | None, failed: list[str], settin
     if champion and champion.version == new.version:
         return decision("champion already", f"Version {new.version} is the champion already.")
     assert new.evaluation is not None
-    ours = Evaluation.read(new.evaluation)
-    if not ours.learned_something():
+    evaluation = Evaluation.read(new.evaluation)
+    if not evaluation.learned_something():
         failed = [*failed, "learned_something"]
-    stays = f"version {champion.version} stays champion" if champion else "there is still no champion"
     if failed:
         checks = ", ".join(dict.fromkeys(failed))
-        return decision("check failed", f"Version {new.version} failed the checks {checks}; {stays}.")
+        return decision("check failed", f"Version {new.version} failed the checks {checks}; {unchanged}.")
     if champion is None:
-        difference, missing = ours.minus_base.get(settings.metric), "its evaluation leaves that figure out"
+        difference, missing = evaluation.minus_base.get(settings.metric), "its evaluation does not have that figure"
     else:
         difference, missing = paired(new, champion, settings)
     if difference is None or difference.low is None or difference.high is None or difference.value is None:
         missing = "they share the cases of fewer than two conversations" if difference else missing
-        said = f"Version {new.version} cannot be compared with {against} by {settings.metric}: {missing}; {stays}."
-        return decision("not compared", said)
-    towards = DIRECTIONS[settings.metric]
-    better = min(towards * difference.low, towards * difference.high) > 0
-    p = f", p = {difference.p:.2g}" if difference.p is not None else ""
+        compared = f"Version {new.version} cannot be compared with {against} by {settings.metric}"
+        return decision("not compared", f"{compared}: {missing}; {unchanged}.")
+    direction = DIRECTIONS[settings.metric]
     figures = (
-        f"{settings.metric} of version {new.version} minus that of {against} is {difference.value:+.4f} (95 % interval"
-        f" {difference.low:+.4f} to {difference.high:+.4f}{p}; {difference.cases} shared cases of"
-        f" {difference.conversations} conversations)"
+        f"{settings.metric} of version {new.version} minus that of {against} is {number(difference.value, sign=True)}"
+        f" (95 % interval {interval(difference.low, difference.high, sign=True)}, p {p_value(difference.p)};"
+        f" {difference.cases:,} shared cases of {difference.conversations:,} conversations)"
     )
-    wanted = "more is better" if towards > 0 else "less is better"
-    if better:
-        said = f"{figures}: {wanted}, and all of the interval is, so version {new.version} becomes champion."
-        return decision("promoted", said, difference)
-    return decision("not better", f"{figures}: {wanted}, and not all of the interval is, so {stays}.", difference)
+    better_side = f"better side of zero ({'more' if direction > 0 else 'less'} is better)"
+    if min(direction * difference.low, direction * difference.high) > 0:
+        reason = f"{figures}; all of the interval is on the {better_side}, so version {new.version} becomes champion."
+        return decision("promoted", reason, difference)
+    reason = f"{figures}; not all of the interval is on the {better_side}, so {unchanged}."
+    return decision("not better", reason, difference)
 
 
 def paired(new: Evaluated, champion: Evaluated, settings: PromotionSettings) -> tuple[Difference | None, str]:
-    """The paired difference new minus champion, or None and why there is none."""
+    """Return the paired difference, new minus champion, or None and the reason why there is none."""
     if new.evaluation is None or champion.evaluation is None:
         return None, champion.missing or new.missing
     if new.longest_context != champion.longest_context:
@@ -108,14 +113,10 @@ def paired(new: Evaluated, champion: Evaluated, settings: PromotionSettings) -> 
         return found[settings.metric], ""
     ours, theirs = Evaluation.read(new.evaluation), Evaluation.read(champion.evaluation)
     for version, evaluation in ((new.version, ours), (champion.version, theirs)):
-        if settings.metric.split(".")[0] in evaluation.left_out:
-            return None, f"the evaluation of version {version} leaves it out, since {reason_of(evaluation, settings)}"
-    if not told_alike(ours.markers, theirs.markers):
-        return None, "one was told a verdict before its turn and the other was not"
+        if reason := evaluation.left_out.get(family(settings.metric)):
+            return None, f"the evaluation of version {version} excludes it, because {reason}"
+    if not comparable_bits(ours.markers, theirs.markers):
+        return None, "one reads a verdict before its turn and the other does not"
     if ours.test_split != theirs.test_split:
         return None, "they were evaluated on other test splits and share none of its cases"
     return None, "they share none of its cases"
-
-
-def reason_of(evaluation: Evaluation, settings: PromotionSettings) -> str:
-    return evaluation.left_out[settings.metric.split(".")[0]]

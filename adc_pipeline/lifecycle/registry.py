@@ -1,7 +1,7 @@
-"""The champion in MLflow's registry: who it is, where its evaluation is, and what was decided about a version.
+"""Read and move the alias `champion` in MLflow's model registry.
 
-The decision is written on the version before the alias moves, so that no champion is without its figures. The
-alias `latest` is MLflow's own and always means the newest version.
+A decision is written to the version's tags before the alias moves, so that every champion has its figures. The alias
+`latest` is MLflow's own and always resolves to the newest version.
 """
 
 from typing import TYPE_CHECKING
@@ -16,40 +16,43 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
 CHAMPION = "champion"
-# The decision's tags on a version begin so.
+# Prefix of the tags that record a decision on its version.
 PROMOTION = "adc.promotion"
 HEADING = "## Promotion"
 
 
 def candidate(records: Records, name: str, number: int, model: Artefact) -> tuple["ModelVersion", Node]:
-    """The version that a model's folder is registered as, and its lineage.
+    """Return the version that a model is registered as, and its lineage.
 
-    Raises PipelineError where the registry has another model there.
+    Raise PipelineError if that version in the registry is another model.
     """
     version = records.version(name, str(number))
     node = records.above_version(version)
     if node.digest != model.digest:
         raise PipelineError(
-            f"Version {number} of {name} at {records.addresses} has the digest {node.digest}, not that of {model.name}"
-            f" in place ({model.digest}), which was registered on another tracking server: point MLFLOW_TRACKING_URI"
-            f" there, or materialize {model.name} again."
+            f"Version {number} of {name} at {records.addresses} has the digest {node.digest}, but the current"
+            f" {model.name} ({model.digest}) was registered on another tracking server: set MLFLOW_TRACKING_URI to that"
+            f" server, or materialize {model.name} again."
         )
     return version, node
 
 
 def champion(records: Records, name: str) -> "ModelVersion | None":
-    """The version that the alias `champion` means now."""
+    """Return the version with the alias `champion`, or None."""
     number = records.registry.get_registered_model(name).aliases.get(CHAMPION)
     return records.version(name, str(number)) if number else None
 
 
 def evaluated(records: Records, store: Store, version: "ModelVersion", asset: str) -> Evaluated:
-    """The newest evaluation of a version that is still on disk."""
+    """Return the newest evaluation of a version that is still on disk, or the reason why there is none.
+
+    `asset` names the evaluation asset. MLflow knows the evaluations; the artefact store has their files.
+    """
     number = str(version.version)
     try:
         model = records.above_version(version)
     except PipelineError as error:
-        return Evaluated(number, None, missing=f"of version {number} no evaluation is known ({error})")
+        return Evaluated(number, None, missing=f"the evaluations of version {number} are unknown ({error})")
     known = records.evaluations(asset, model)
     for node in known:
         try:
@@ -58,35 +61,35 @@ def evaluated(records: Records, store: Store, version: "ModelVersion", asset: st
             continue
         return Evaluated(number, found.path, found.settings.get("max_context_tokens"))
     if not known:
-        return Evaluated(number, None, missing=f"MLflow knows of no finished evaluation of version {number}")
-    where = f"the evaluation of version {number} ({known[0].digest}) is no longer in {store.home / 'store' / asset}"
-    return Evaluated(number, None, missing=where)
+        return Evaluated(number, None, missing=f"MLflow has no finished evaluation of version {number}")
+    reason = f"the evaluation of version {number} ({known[0].digest}) is no longer in {store.home / 'store' / asset}"
+    return Evaluated(number, None, missing=reason)
 
 
 def previous(records: Records, version: "ModelVersion") -> "ModelVersion | None":
-    """The newest version before this one."""
+    """Return the version registered before this one, or None."""
     before = [each for each in records.versions(version.name) if int(each.version) < int(version.version)]
     return max(before, key=lambda each: int(each.version), default=None)
 
 
 def record(records: Records, version: "ModelVersion", model: Node, evaluation: str, decision: Decision) -> None:
-    """Write a decision on its version, and then move the alias if that was decided.
+    """Write a decision to its version's tags and description, and then move the alias if the version was promoted.
 
-    `evaluation` is the digest of the evaluation that it rests on. The asset and digest are written too: they keep
-    the version's origin known when its run is purged.
+    `evaluation` is the digest of the evaluation behind the decision. The model's asset and digest are written too, so
+    that the version's origin stays known after its run has been deleted.
     """
     client, name, number = records.registry, version.name, str(version.version)
     tags = {ASSET: model.asset, DIGEST: model.digest, PROMOTION: decision.verdict}
-    told = {"metric": decision.metric, "against": decision.against, "reason": decision.reason, "evaluation": evaluation}
-    told |= {key: repr(value) for key, value in decision.figures().items()}
-    tags |= {f"{PROMOTION}.{key}": value for key, value in told.items()}
+    facts = {"metric": decision.metric, "against": decision.against, "reason": decision.reason}
+    facts |= {"evaluation": evaluation} | {key: repr(value) for key, value in decision.figures().items()}
+    tags |= {f"{PROMOTION}.{key}": value for key, value in facts.items()}
     for key in version.tags.keys() - tags.keys():
-        # Of an earlier decision, which this one takes the place of.
+        # Written by an earlier decision, which this one replaces.
         if key.startswith(PROMOTION):
             client.delete_model_version_tag(name, number, key)
     for key, value in tags.items():
         client.set_model_version_tag(name, number, key, value)
-    described = (version.description or "").partition(HEADING)[0].rstrip()
-    client.update_model_version(name, number, f"{described}\n\n{HEADING}\n\n{decision.reason}\n".lstrip())
+    description = (version.description or "").partition(HEADING)[0].rstrip()
+    client.update_model_version(name, number, f"{description}\n\n{HEADING}\n\n{decision.reason}\n".lstrip())
     if decision.promoted:
         client.set_registered_model_alias(name, CHAMPION, number)

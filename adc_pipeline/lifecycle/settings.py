@@ -1,14 +1,13 @@
-"""Settings of promotion and retention: what makes a version the champion, and which old versions stay."""
+"""Settings of promotion (when a version becomes the champion) and retention (which old versions are kept)."""
 
 from dataclasses import dataclass
 
-from adc_pipeline.core.errors import PipelineError
-from adc_pipeline.core.settings import setting
-from adc_pipeline.evaluation.settings import check_draws
-from adc_pipeline.walks.coins import WalkKind
+from adc_pipeline.core.settings import Settings, setting
+from adc_pipeline.evaluation.settings import draws_setting, seed_setting
+from adc_pipeline.walks.kinds import KINDS
 
-# Whether more is better (1) or less (-1), for what every model is tested against its base in. Bits per byte of
-# rejected turns are not among them: some objectives are meant to raise those.
+# Whether higher is better (1) or lower is better (-1), for each metric in which every model is tested against its base.
+# Bits per byte of rejected turns are excluded, since some objectives are meant to raise them.
 DIRECTIONS = {
     "preference_accuracy": 1,
     "preference_accuracy.within_hour": 1,
@@ -18,43 +17,28 @@ DIRECTIONS = {
     "verdict_calibration.brier": -1,
     "bits_per_byte.accepted": -1,
 }
-# What each dataset teaches.
-METRICS: dict[WalkKind, str] = {"top-2": "preference_accuracy", "random-walk": "steering"}
 
 
 @dataclass(frozen=True)
-class PromotionSettings:
-    """Settings of the assets `top_2_champion` and `random_walk_champion`."""
+class PromotionSettings(Settings):
+    """Settings of the champions."""
 
     metric: str = setting(
         "",
-        f"Figure that has to be better: one of {', '.join(DIRECTIONS)}. Empty takes"
-        " preference_accuracy for top-2 and steering for random-walk.",
+        "Metric that must be significantly better. Empty: what the dataset teaches,"
+        f" {', '.join(f'{kind.promoted_by} for {kind.name}' for kind in KINDS.values())}.",
+        choices=("", *DIRECTIONS),
     )
-    draws: int = setting(10_000, "Resamples of the conversations, and sign flips of the test.")
-    draw_seed: int = setting(0, "Seed of the bootstrap and of the test.")
-
-    def __post_init__(self) -> None:
-        check_draws(self.draws)
-        if self.metric and self.metric not in DIRECTIONS:
-            raise PipelineError(
-                f"The setting `metric` of the promotion is {self.metric!r}; use one of {', '.join(DIRECTIONS)}."
-            )
+    draws: int = draws_setting()
+    draw_seed: int = seed_setting("Seed of the bootstrap and of the sign-flip test.")
 
 
 @dataclass(frozen=True)
-class RetentionSettings:
+class RetentionSettings(Settings):
     """Settings of the job `prune`."""
 
-    keep_versions: int = setting(3, "Newest versions of each artefact that are kept, whatever their age.")
-    keep_days: float = setting(30.0, "Days for which every version is kept, however many there are.")
-    delete: bool = setting(False, "Whether to remove; without it the job only says what it would remove.")
-
-    def __post_init__(self) -> None:
-        if self.keep_versions < 1:
-            raise PipelineError(
-                f"The setting `keep_versions` of the retention is {self.keep_versions}; use 1 or more (what is in place"
-                " is kept in any case)."
-            )
-        if not self.keep_days >= 0:
-            raise PipelineError(f"The setting `keep_days` of the retention is {self.keep_days}; use 0 or more.")
+    keep_versions: int = setting(
+        3, "Number of newest versions of each artefact to keep, whatever their age.", minimum=1
+    )
+    keep_days: float = setting(30.0, "Number of days for which every version is kept.", minimum=0)
+    delete: bool = setting(False, "Remove old versions; without it the job only lists what it would remove.")

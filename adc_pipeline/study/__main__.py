@@ -14,7 +14,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,17 +24,25 @@ from typing import Any
 import yaml
 
 from adc_pipeline.core.artefacts import AGAIN, Store
-from adc_pipeline.core.errors import PipelineError, first_line
-from adc_pipeline.study.cells import inputs_of, is_made
+from adc_pipeline.core.errors import PipelineError, did_you_mean, first_line
+from adc_pipeline.core.spellings import read_settings
+from adc_pipeline.study.cells import INPUTS, inputs_of, is_made
 from adc_pipeline.study.grid import SEEDS, VARIANTS
 from adc_pipeline.training.settings import TrainingSettings
+from adc_pipeline.walks.kinds import KINDS
 
-# The assets that each job materializes; what else a configuration file sets is not for it.
+# The assets that each job materializes.
 OPS = {
-    "study_inputs": ("raw_corpus", "utterances", "ranked_replies", "top_2", "random_walk", "base_model"),
+    "study_inputs": ("raw_corpus", *INPUTS),
     "study": ("study_cell",),
     "study_result": ("study_table",),
 }
+# What else a configuration file may set, for other jobs.
+OTHERS = (
+    *(name for kind in KINDS.values() for name in (kind.model, kind.evaluation, kind.champion)),
+    "comparison",
+    "prune_store",
+)
 
 
 @dataclass(frozen=True)
@@ -58,18 +66,18 @@ class Launcher:
             return subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, check=False).returncode == 0
 
 
-def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m adc_pipeline.study", description="Train and evaluate a grid.")
+def parse(arguments: Sequence[str] | None, program: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog=program, description="Train and evaluate a grid.")
     parser.add_argument("-c", "--config", type=Path, help="run configuration of all jobs of the study, as YAML")
     parser.add_argument("--parallel", type=int, default=1, help="cells at a time")
     parser.add_argument("--variants", nargs="*", choices=list(VARIANTS), default=list(VARIANTS), metavar="NAME")
     parser.add_argument("--seeds", nargs="*", choices=SEEDS, default=list(SEEDS), metavar="SEED")
     parser.add_argument("--again", action="store_true", help="also cells that are made already")
-    return parser.parse_args()
+    return parser.parse_args(arguments)
 
 
 def read_config(path: Path | None) -> dict[str, Any]:
-    """The run configuration; PipelineError where it is none, or is about assets that the study has not."""
+    """Return the run configuration; raise PipelineError if the file is not one, or an asset's name is misspelt."""
     if path is None:
         return {}
     try:
@@ -78,20 +86,19 @@ def read_config(path: Path | None) -> dict[str, Any]:
     except (OSError, yaml.YAMLError, AttributeError, TypeError) as error:
         reason = first_line(error)
         raise PipelineError(f"The run configuration {path} cannot be read ({reason}); give a YAML file.") from error
-    if unknown := ops - {name for names in OPS.values() for name in names}:
-        raise PipelineError(
-            f"The run configuration {path} sets {', '.join(sorted(unknown))}, which the study does not make; its assets"
-            f" are {', '.join(name for names in OPS.values() for name in names)}."
-        )
+    known = [name for names in OPS.values() for name in names]
+    if wrong := sorted(ops - {*known, *OTHERS}):
+        names = ", ".join(f"{name}{did_you_mean(name, [*known, *OTHERS])}" for name in wrong)
+        raise PipelineError(f"The run configuration {path} sets {names}, which is no asset.")
+    if others := sorted(ops - set(known)):
+        print(f"The configuration also sets {', '.join(others)}, which the study does not make.")
     return dict(config)
 
 
 def settings_of_cells(config: dict[str, Any]) -> TrainingSettings:
     """What a run configuration says of every cell's training; PipelineError where that cannot work."""
-    try:
-        return TrainingSettings(**config.get("ops", {}).get("study_cell", {}).get("config", {}))
-    except (AttributeError, TypeError) as error:
-        raise PipelineError(f"The run configuration of study_cell is not one of a training: {error}.") from error
+    cell = config.get("ops", {}).get("study_cell")
+    return read_settings(TrainingSettings, cell.get("config") if isinstance(cell, dict) else cell, "study_cell")
 
 
 def run_cells(launcher: Launcher, cells: list[tuple[str, str]], parallel: int, again: bool) -> list[str]:
@@ -127,8 +134,9 @@ def run_cells(launcher: Launcher, cells: list[tuple[str, str]], parallel: int, a
     return failed
 
 
-def main() -> int:
-    given = parse()
+def main(arguments: Sequence[str] | None = None, program: str = "python -m adc_pipeline.study") -> int:
+    """Run the command `program` and return its exit status; `arguments` are the process' own if None."""
+    given = parse(arguments, program)
     store = Store.from_environment()
     try:
         config = read_config(given.config)
@@ -146,7 +154,7 @@ def main() -> int:
         return 1
     try:
         # Here once, and not in the log of every cell.
-        inputs_of(store, VARIANTS["both.mle"])
+        inputs_of(store)
     except PipelineError as error:
         print(error, file=sys.stderr)
         return 1

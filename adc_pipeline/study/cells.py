@@ -1,7 +1,7 @@
-"""A cell of the study: the walks that it is trained on, whether it has been made already, and what it stands beside."""
+"""Cells of the study: their inputs, whether they are up to date, and which of them are comparable."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -9,91 +9,102 @@ from typing import Any
 from adc_pipeline.core.artefacts import Artefact, Store, differences, differing
 from adc_pipeline.core.code_version import code_version
 from adc_pipeline.core.errors import PipelineError
-from adc_pipeline.study.grid import VARIANTS, VARIED, Variant, cell_name
+from adc_pipeline.study.grid import BOTH, VARIED, Variant, cell_name
 from adc_pipeline.training.settings import TrainingSettings
+from adc_pipeline.walks.kinds import KINDS, RANDOM_WALK, TOP_2
 
-# Of all that a cell runs.
-CODE_VERSION = code_version("training") + code_version("evaluation")
+# The code that decides a cell's content; how results are presented does not.
+CODE = ("adc_pipeline.training.__main__", "adc_pipeline.evaluation.evaluate")
+CODE_VERSION = code_version(*CODE)
+# The datasets that the variants of `both` are trained on: the two published ones.
+PUBLISHED = (TOP_2, RANDOM_WALK)
+# Every cell depends on all datasets, whichever it is trained on, so that all cells are comparable.
+INPUTS = (*(kind.dataset for kind in KINDS.values()), "base_model", "ranked_replies", "utterances")
 
 
-def inputs_of(store: Store, variant: Variant) -> dict[str, Artefact]:
-    """What a cell is made of, as it is in place now.
+def inputs_of(store: Store) -> dict[str, Artefact]:
+    """Return the artefacts that a cell made now would read.
 
-    PipelineError where there is none yet, or where the two datasets are not of the same split of the same corpus.
+    Raise PipelineError if an artefact is missing, or if the datasets have different splits or corpora.
     """
-    inputs = {name: store.current(name) for name in ("top_2", "random_walk", "base_model")}
-    check_same_split(inputs["top_2"], inputs["random_walk"])
-    walks = inputs[variant.evaluated_on]
-    return inputs | {name: store.version(name, walks.inputs[name]) for name in ("utterances", "ranked_replies")}
+    inputs = store.inputs(INPUTS)
+    check_same_split([inputs[kind.dataset] for kind in KINDS.values()])
+    return inputs
 
 
-def check_same_split(top_2: Artefact, random_walk: Artefact) -> None:
-    """Raise PipelineError unless a conversation is in the same split of both datasets.
+def check_same_split(datasets: Sequence[Artefact]) -> None:
+    """Raise PipelineError unless every conversation is in the same split of all datasets.
 
-    Else `both` would learn from conversations that it is asked about, and two datasets be compared on others.
+    Otherwise `both` would be trained on conversations that it is evaluated on, and models of different datasets would
+    be compared on different conversations.
     """
-    ours, theirs = top_2.settings["shares"], random_walk.settings["shares"]
-    if ours != theirs:
-        raise PipelineError(
-            f"top_2 has the setting `shares` {ours} and random_walk {theirs}, so that one trains on what the other is"
-            " tested on: give both the same `shares` and materialize them again."
-        )
-    for name in ("utterances", "ranked_replies"):
-        if top_2.inputs[name] != random_walk.inputs[name]:
+    first, *rest = datasets
+    for other in rest:
+        ours, theirs = first.settings["shares"], other.settings["shares"]
+        if ours != theirs:
             raise PipelineError(
-                f"top_2 was made of `{name}` {top_2.inputs[name]} and random_walk of {random_walk.inputs[name]}:"
-                " materialize both again, of the same."
+                f"{first.name} has the setting `shares` {ours} and {other.name} {theirs}, so test conversations of one"
+                " are training conversations of the other: give both the same `shares` and materialize them again."
             )
+        for name in ("utterances", "ranked_replies"):
+            if first.inputs[name] != other.inputs[name]:
+                raise PipelineError(
+                    f"{first.name} was made from `{name}` {first.inputs[name]} and {other.name} from"
+                    f" {other.inputs[name]}: materialize both again, from the same `{name}`."
+                )
 
 
-def walks_of(variant: Variant, top_2: Path, random_walk: Path, out: Path) -> Path:
-    """The dataset folder that a variant is trained on; for `both` one in `out`, of links to the files of each."""
-    if variant.source != "both":
-        return {"top-2": top_2, "random-walk": random_walk}[variant.source]
+def walks_of(variant: Variant, datasets: Mapping[str, Path], out: Path) -> Path:
+    """Return the folder of the dataset that a variant is trained on; `datasets` has the folders by kind.
+
+    For `both`, fill `out` with hard links to the files of both datasets and return it.
+    """
+    if variant.source != BOTH:
+        return datasets[variant.source]
     (out / "data").mkdir(parents=True)
-    for kind, dataset in (("top-2", top_2), ("random-walk", random_walk)):
-        for file in sorted((dataset / "data").iterdir()):
-            # Splits are found by the beginning of the name.
-            os.link(file.resolve(), out / "data" / f"{file.stem}-{kind}{file.suffix}")
+    for kind in PUBLISHED:
+        for file in sorted((datasets[kind.name] / "data").iterdir()):
+            # A reader recognises a split by the prefix of the file name.
+            os.link(file.resolve(), out / "data" / f"{file.stem}-{kind.name}{file.suffix}")
     return out
 
 
 def is_made(store: Store, variant: Variant, seed: int, common: TrainingSettings) -> bool:
-    """Whether a cell is in place that was made with these settings, by this code, of what is in place now."""
+    """Return whether a cell is up to date: made with these settings, by this code, from the current inputs."""
     try:
         made = store.current(cell_name(variant.name, str(seed)))
-        inputs = {name: artefact.digest for name, artefact in inputs_of(store, variant).items()}
+        inputs = {name: artefact.digest for name, artefact in inputs_of(store).items()}
     except PipelineError:
         return False
     return not differences(made, asdict(variant.settings(common, seed)), inputs, CODE_VERSION)
 
 
-def comparable(store: Store, names: Mapping[str, tuple[str, int]]) -> tuple[dict[str, Artefact], dict[str, str]]:
-    """The cells that may stand side by side, and of every other that has been made, why it may not; both by name.
+def comparable(store: Store, names: Iterable[str]) -> tuple[dict[str, Artefact], dict[str, str]]:
+    """Return the comparable cells among `names`, and the reason why each other cell that was made is excluded.
 
-    `names` says of each its variant and seed. They were made by this code of what is in place now, with the same
-    settings apart from those that the grid varies; where settings differ, those of the cell that was made last count.
+    Comparable cells were made by this code from the current inputs, with the same settings apart from those that the
+    grid varies. If these settings differ between cells, those of the newest cell count.
     """
-    fit, left_out = {}, {}
-    for name, (variant, _) in names.items():
+    fit, excluded = {}, {}
+    for name in names:
         try:
             made = store.current(name)
         except PipelineError:
             continue
-        inputs = {each: artefact.digest for each, artefact in inputs_of(store, VARIANTS[variant]).items()}
+        inputs = {each: artefact.digest for each, artefact in inputs_of(store).items()}
         if reasons := differences(made, made.settings, inputs, CODE_VERSION):
-            left_out[name] = ", ".join(reasons)
+            excluded[name] = ", ".join(reasons)
         else:
             fit[name] = made
     if fit:
-        counts = shared_settings(max(fit.values(), key=store.made_at))
+        newest = shared_settings(max(fit.values(), key=store.made_at))
         for name, made in list(fit.items()):
-            if others := differing("setting", shared_settings(made), counts):
-                left_out[name] = ", ".join(others)
+            if reasons := differing("setting", shared_settings(made), newest):
+                excluded[name] = ", ".join(reasons)
                 del fit[name]
-    return fit, left_out
+    return fit, excluded
 
 
 def shared_settings(cell: Artefact) -> dict[str, Any]:
-    """The settings of a cell that the grid does not vary."""
+    """Return the settings of a cell that the grid does not vary."""
     return {name: value for name, value in cell.settings.items() if name not in VARIED}

@@ -1,87 +1,84 @@
-"""What may be concluded of a study, and what may not: sentences made from its figures.
+"""Turn the study's figures into sentences: what may be concluded, and what may not.
 
-A figure is said to differ from chance, and two models from one another, where the p-value, corrected for all tests of
-the study, is below 0.05. Otherwise the sentence says that this was not shown, which is not that there is nothing. An
-interval beside it is that of the figure alone.
+A figure differs from chance, and one model from another, where the p-value corrected for all tests of the study is
+below 0.05. Otherwise the sentence states that no difference was shown, which does not mean that there is none. An
+interval beside a p-value is not corrected.
 """
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
-from adc_pipeline.evaluation.report import figure, p_value
-from adc_pipeline.study.grid import BASE, CHANCE, VARIANTS, Variant
+from adc_pipeline.evaluation.formatting import figure, p_value
+from adc_pipeline.study.grid import BASE, CHANCE, VARIANTS
+from adc_pipeline.study.statistics import Study, Test, references
 
-if TYPE_CHECKING:
-    from adc_pipeline.study.results import Study, Test
-
-# A corrected p-value below this is said to show something.
+# Significance level of the corrected p-values.
 LEVEL = 0.05
-# Fewer conversations than these make an interval too narrow.
+# Below this number of conversations an interval is too narrow.
 FEW = 20
 
 
-def conclusions(study: "Study") -> list[str]:
-    """One sentence or two for each question that the cells which were made can be asked."""
-    said = []
-    for source in ("top-2", "random-walk", "both"):
-        name = Variant(source).name
-        if name in study.estimates:
-            said += [_against_chance(study, name, measure) for measure in ("preference_accuracy", "steering")]
-            said.append(_in_context(study, name))
-    said += _differences(study)
-    said.append(_limits(study))
-    return [sentence for sentence in said if sentence]
+def conclusions(study: Study) -> list[str]:
+    """Return a sentence or two for each question that the made cells can answer."""
+    sentences = []
+    for name in references(study.estimates):
+        sentences += [against_chance(study, name, measure) for measure in ("preference_accuracy", "steering")]
+        sentences.append(in_context(study, name))
+    sentences += differences(study)
+    sentences.append(limits(study))
+    return [sentence for sentence in sentences if sentence]
 
 
-def _against_chance(study: "Study", name: str, measure: str) -> str:
-    estimate, p = study.estimates[name].get(measure), p_against(study, name, CHANCE, measure)
+def against_chance(study: Study, name: str, measure: str) -> str:
+    """Compare a measure of a variant with chance; empty where it was not tested."""
+    estimate, p = study.estimates[name].get(measure), p_of(study, name, CHANCE, measure)
     if estimate is None or estimate.value is None or p is None:
         return ""
-    what = measure.replace("_", " ")
+    label = measure.replace("_", " ")
     if p >= LEVEL:
-        verdict = f"{what} was not shown to differ from chance"
+        verdict = f"{label} was not shown to differ from chance"
     else:
-        verdict = f"{what} is {'above' if estimate.value > 0.5 else 'below'} chance"
+        verdict = f"{label} is {'above' if estimate.value > 0.5 else 'below'} chance"
     return (
         f"{name}: {verdict}, {figure(estimate)} on {estimate.conversations:,} conversations (p {p_value(p)}, corrected"
         " for all tests)."
     )
 
 
-def _in_context(study: "Study", name: str) -> str:
+def in_context(study: Study, name: str) -> str:
+    """State whether rejected replies in the context help a variant; empty where that was not tested."""
     measure = "in_context_improvement"
-    estimate, p = study.estimates[name].get(measure), p_against(study, name, CHANCE, measure)
+    estimate, p = study.estimates[name].get(measure), p_of(study, name, CHANCE, measure)
     if estimate is None or estimate.value is None or p is None:
         return ""
     if p >= LEVEL:
         verdict = "rejected replies in the context were not shown to help or to hurt"
     elif estimate.value < 0:
-        verdict = "leaving rejected replies in the context helps to predict the accepted one"
+        verdict = "rejected replies in the context help to predict the accepted one"
     else:
-        verdict = "leaving rejected replies in the context makes the accepted one harder to predict"
+        verdict = "rejected replies in the context make the accepted one harder to predict"
     stripped = replace(VARIANTS[name], markers="stripped").name
-    against = [
-        ("no difference", p),
-        ("the base model", p_against(study, name, BASE, measure)),
-        (stripped, p_against(study, stripped, name, measure)),
-    ]
-    known = ", ".join(f"p {p_value(one)} against {other}" for other, one in against if one is not None)
+    p_values = {
+        "no difference": p,
+        "the base model": p_of(study, name, BASE, measure),
+        stripped: p_of(study, stripped, name, measure),
+    }
+    known = ", ".join(f"p {p_value(each)} against {other}" for other, each in p_values.items() if each is not None)
     return f"{name}: {verdict}, {figure(estimate)} bits per byte. Corrected for all tests, {known}."
 
 
-def p_against(study: "Study", first: str, second: str, measure: str) -> float | None:
-    """The corrected p-value of a test of the study; None where it was not made."""
-    return next((p for test, p in study.corrected.items() if test == (first, second, measure)), None)
+def p_of(study: Study, first: str, second: str, measure: str) -> float | None:
+    """Return the corrected p-value of a test; None where it was not made."""
+    return study.corrected.get(Test(first, second, measure))
 
 
-def _differences(study: "Study") -> list[str]:
-    """What differs from its reference, and of what that was not shown."""
+def differences(study: Study) -> list[str]:
+    """State which variants differ from those that they are compared with, and which were not shown to."""
     between = {test: p for test, p in study.corrected.items() if test.second in VARIANTS}
     shown: dict[str, list[Test]] = {}
     for test, p in between.items():
         if p < LEVEL:
             shown.setdefault(test.first, []).append(test)
-    said = [
+    sentences = [
         f"{first} differs from {', '.join(dict.fromkeys(test.second for test in tests))}: "
         + "; ".join(
             f"{test.measure} {figure(study.tests[test])} (p {p_value(study.corrected[test])})" for test in tests
@@ -89,26 +86,26 @@ def _differences(study: "Study") -> list[str]:
         + "."
         for first, tests in shown.items()
     ]
-    silent = sorted({test.first for test in between} - set(shown), key=list(VARIANTS).index)
-    if silent:
-        said.append(f"Not shown to differ from what they are compared with, in any measure: {', '.join(silent)}.")
-    return said
+    others = sorted({test.first for test in between} - set(shown), key=list(VARIANTS).index)
+    if others:
+        sentences.append(f"Not shown to differ from what they are compared with, in any measure: {', '.join(others)}.")
+    return sentences
 
 
-def _limits(study: "Study") -> str:
-    counts = [one.conversations for found in study.estimates.values() for one in found.values()]
-    fewest = min(counts, default=0)
-    seeds = {len(found) for found in study.seeds.values()}
-    said = (
-        "What this does not show: that another corpus, another base model or a longer training would give the same."
-        f" Seeds of a variant: {' or '.join(map(str, sorted(seeds)))}; intervals and tests are over conversations and"
-        " take the seeds as they are."
-    )
+def limits(study: Study) -> str:
+    """State what the study cannot show."""
+    seeds = sorted({len(found) for found in study.seeds.values()})
+    sentences = [
+        "What this does not show: that another corpus, another base model or a longer training would give the same.",
+        f"Seeds of a variant: {' or '.join(map(str, seeds))}; intervals and tests are over conversations and take the"
+        " seeds as fixed.",
+    ]
     if (floor := len(study.corrected) / (1 + study.draws)) >= LEVEL:
-        said += (
-            f" With {study.draws:,} `draws` no p-value can be below {floor:.3f} when corrected for"
+        sentences.append(
+            f"With {study.draws:,} `draws` no p-value can be below {floor:.3f} when corrected for"
             f" {len(study.corrected):,} tests, so that nothing can be shown: raise `draws` of study_table."
         )
+    fewest = min((each.conversations for found in study.estimates.values() for each in found.values()), default=0)
     if fewest < FEW:
-        said += f" Some figures rest on {fewest} conversations, too few for their intervals to be trusted."
-    return said
+        sentences.append(f"Some figures rest on {fewest} conversations, too few for their intervals to be trusted.")
+    return " ".join(sentences)

@@ -14,7 +14,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from adc_pipeline.core.errors import PipelineError
-from adc_pipeline.tracking.runs import ASSET, DIGEST, without_password
+from adc_pipeline.tracking.address import shown
+from adc_pipeline.tracking.runs import ASSET, DIGEST
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -85,7 +86,7 @@ class Records:
 
     @property
     def addresses(self) -> str:
-        return " and ".join(without_password(client.tracking_uri) for client in self.clients)
+        return " and ".join(shown(client.tracking_uri) for client in self.clients)
 
     # The registry
 
@@ -134,7 +135,7 @@ class Records:
             names.add(version.name)
             if version.name not in renamed and self.logged_as(version) == model:
                 renamed.add(version.name)
-        where = without_password(self.registry.tracking_uri)
+        where = shown(self.registry.tracking_uri)
         if renamed:
             return (
                 f"There is no registered model {model} at {where}, but {', '.join(sorted(renamed))} holds what was"
@@ -171,7 +172,7 @@ class Records:
         elif not version.run_id:
             raise PipelineError(f"{name} names no MLflow run, so its origin is unknown: was it registered by hand?")
         else:
-            link = f" (it was logged at {version.run_link})" if version.run_link else ""
+            link = f" (it was logged at {shown(version.run_link)})" if version.run_link else ""
             raise PipelineError(
                 f"{name} was made by the MLflow run {version.run_id}, which is not at {self.addresses}: it was purged,"
                 f" or is on another tracking server{link}; name that as well with `--tracking-uri`."
@@ -330,7 +331,7 @@ class Records:
             counts=json.loads(output.profile or "{}") if output else {},
             metrics=dict(run.data.metrics),
             started=info.start_time,
-            server=without_password(client.tracking_uri),
+            server=shown(client.tracking_uri),
             path=json.loads(output.source).get("uri", "") if output else "",
             note=note,
         )

@@ -1,54 +1,75 @@
-"""Every materialization as an MLflow run: settings, inputs and outputs by digest, counts, timings, plots.
+"""Record every materialization as an MLflow run: settings, inputs and outputs by digest, counts, timings, plots.
 
-The MLflow client is used directly, so that several stages may run in one process; only logging a model
-needs MLflow's global active run (`models.py`). Creating the database on first use costs about 6 s, a run about 0.2 s.
+The MLflow client is used directly, so that several stages may run in one process; only logging a model needs MLflow's
+global active run (`generation/registration.py`). A run costs about 0.2 s.
 """
 
 import json
 import os
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
 
-from adc_pipeline.core.artefacts import Artefact, flattened
+from adc_pipeline.core.artefacts import Artefact
 from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.core.picture import png
 from adc_pipeline.core.processes import has_ended, this_process
+from adc_pipeline.core.settings import flattened
+from adc_pipeline.tracking import database
+from adc_pipeline.tracking.address import accepted, page_address, shown, sqlite_file
+from adc_pipeline.tracking.failures import explained
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from mlflow import MlflowClient
 
 EXPERIMENT = "adc"
-# Tags by which lineage finds its way; `tracking/lineage.py` reads what is written here.
+# Tags that `tracking/lineage.py` searches by.
 ASSET, DIGEST = "adc.asset", "adc.digest"
-# Which process a run is, so that the next one can tell that it was killed.
+# The process of a run, so that the next run can tell whether it was killed.
 PROCESS = "adc.process"
+VARIABLE = "MLFLOW_TRACKING_URI"
 
 
 @dataclass(frozen=True)
 class Tracking:
-    """One MLflow tracking server or database, and where its artifacts go when that is ours to say."""
+    """One MLflow server or database. `artifacts` is where its artifacts belong, if that is the pipeline's to say.
 
-    uri: str
+    `variable` is the setting that gave the address; empty for the database in ADC_HOME. Messages show `shown`, since
+    `uri` may hold a password.
+    """
+
+    uri: str = field(repr=False)
     artifacts: str | None = None
     pages: str = ""
+    variable: str = VARIABLE
 
     @classmethod
     def from_environment(cls, home: Path) -> "Tracking":
-        """`MLFLOW_TRACKING_URI`, or sqlite and a folder of artifacts below `home`.
+        """Return the tracking of `MLFLOW_TRACKING_URI`, or SQLite and a folder of artifacts below `home`.
 
         `ADC_MLFLOW_PAGES` is where people open MLflow's pages, if that is another address than the pipeline's.
         """
-        uri, pages = os.environ.get("MLFLOW_TRACKING_URI"), os.environ.get("ADC_MLFLOW_PAGES", "")
-        if uri:
-            return cls(without_secrets(uri), pages=pages)
-        return cls(f"sqlite:///{home / 'mlflow.db'}", (home / "mlflow-artifacts").as_uri(), pages)
+        pages = os.environ.get("ADC_MLFLOW_PAGES", "")
+        if pages:
+            pages = page_address(pages, "ADC_MLFLOW_PAGES")
+        if uri := os.environ.get(VARIABLE):
+            return cls(accepted(uri, VARIABLE), pages=pages)
+        return cls(f"sqlite:///{home / 'mlflow.db'}", (home / "mlflow-artifacts").as_uri(), pages, variable="")
+
+    @property
+    def shown(self) -> str:
+        """The address as a message may show it."""
+        return shown(self.uri)
 
     def client(self) -> "MlflowClient":
-        # MLflow reports usage to its makers unless told otherwise; a pipeline has no business doing so.
+        """Return a client; an SQLite database is created, or upgraded, first."""
+        # MLflow reports usage to its makers unless this is set.
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         import logging
 
@@ -56,10 +77,18 @@ class Tracking:
 
         for name in ("alembic", "mlflow.store.db.utils"):
             logging.getLogger(name).setLevel(logging.WARNING)
-        return MlflowClient(self.uri)
+        file = sqlite_file(self.uri)
+        if file is None:
+            return MlflowClient(self.uri)
+        # MLflow's first client adds rows to the database, which two processes must not do at once either.
+        with database.prepared(file):
+            return MlflowClient(self.uri)
 
     def experiment(self, client: "MlflowClient") -> str:
-        """The id of the experiment `adc`, made on first use."""
+        """Return the id of the experiment `adc`, created on first use.
+
+        Raises PipelineError if it was deleted, or if its artifacts would go to where ADC_HOME was before.
+        """
         from mlflow.exceptions import MlflowException
 
         found = client.get_experiment_by_name(EXPERIMENT)
@@ -71,11 +100,21 @@ class Tracking:
                 found = client.get_experiment_by_name(EXPERIMENT)
                 if found is None:
                     raise
+        if found.lifecycle_stage == "deleted":
+            raise PipelineError(
+                f"MLflow's experiment {EXPERIMENT} at {self.shown} is deleted: restore it by"
+                f" `mlflow experiments restore --experiment-id {found.experiment_id}` with this address as {VARIABLE}."
+            )
+        if self.artifacts and (before := moved_from(found.artifact_location, self.artifacts)):
+            raise PipelineError(
+                f"ADC_HOME was moved or copied: MLflow's artifacts belong to {before}, not to"
+                f" {local_path(self.artifacts)}. Run `adc relocate`, which corrects the addresses in its database."
+            )
         return found.experiment_id
 
     def check(self) -> None:
-        """Raise PipelineError if nothing answers at the tracking address; for a server, within seconds."""
-        try:
+        """Raise PipelineError unless MLflow answers and takes runs; for a server, within seconds."""
+        with explained(self):
             client = self.client()
             if self.uri.startswith(("http://", "https://")):
                 from mlflow.utils.credentials import get_default_host_creds
@@ -88,41 +127,29 @@ class Tracking:
                 if answer.status_code != 404:
                     answer.raise_for_status()
             self.experiment(client)
-        except Exception as error:
-            raise PipelineError(
-                f"MLflow does not answer at MLFLOW_TRACKING_URI = {without_password(self.uri)}"
-                f" ({type(error).__name__}): start it, or unset the variable to use a database in ADC_HOME."
-            ) from error
 
     def has_run(self, run: str) -> bool:
-        """Whether a run is there that has finished and was not deleted since; PipelineError if MLflow cannot say."""
+        """Return whether MLflow has this run, finished and not deleted; PipelineError if MLflow does not answer."""
         from mlflow.exceptions import MlflowException
 
         self.check()
-        try:
-            found = self.client().get_run(run)
-        except MlflowException as error:
-            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-                return False
-            raise PipelineError(
-                f"MLflow at {self.shown} could not be asked for the run {run} ({error.error_code}): see its server's"
-                " log."
-            ) from error
+        with explained(self):
+            try:
+                found = self.client().get_run(run)
+            except MlflowException as error:
+                if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                    return False
+                raise
         return bool(found.info.lifecycle_stage == "active" and found.info.status == "FINISHED")
 
-    @property
-    def shown(self) -> str:
-        """The address as it may stand in a sentence."""
-        return without_password(self.uri)
-
     def run_address(self, experiment: str, run: str) -> str:
-        """Where the run stands in MLflow's pages; a database has them wherever `mlflow ui` serves it."""
-        base = self.pages or (self.uri if self.uri.startswith("http") else "http://127.0.0.1:5000")
+        """Return the address of a run's page; the pages of a database are wherever `mlflow ui` serves them."""
+        base = self.pages or (self.shown if self.uri.startswith("http") else "http://127.0.0.1:5000")
         return f"{base.rstrip('/')}/#/experiments/{experiment}/runs/{run}"
 
     @contextmanager
     def run(self, asset: str, settings: Mapping[str, Any], tags: Mapping[str, str]) -> Iterator["Run"]:
-        """An MLflow run for the materialization of `asset`; FAILED if the block raises."""
+        """Yield an MLflow run for the materialization of `asset`; it ends as FAILED if the block raises."""
         client = self.client()
         experiment = self.experiment(client)
         end_abandoned(client, experiment, asset)
@@ -131,7 +158,7 @@ class Tracking:
         started = time.monotonic()
 
         def end() -> int:
-            # Not the time of day, by which a run would last a day, or less than nothing, after a jump of the clock.
+            # Not the time of day: after a jump of the clock a run would last a day, or less than nothing.
             return int(made.info.start_time + (time.monotonic() - started) * 1000)
 
         try:
@@ -139,7 +166,7 @@ class Tracking:
             yield run
             run.metrics({"seconds": time.monotonic() - started})
         except BaseException:
-            # What went wrong first is what the user has to read.
+            # The user has to read the first error, not one that follows from it.
             with suppress(Exception):
                 client.set_terminated(run.id, "FAILED", end())
             raise
@@ -147,7 +174,7 @@ class Tracking:
 
 
 def end_abandoned(client: "MlflowClient", experiment: str, asset: str) -> None:
-    """Mark those runs of an asset as KILLED whose process is gone: nobody else will, and they would run for ever."""
+    """Mark the runs of an asset whose process is gone as KILLED; they would count as running for ever."""
     running = f"tags.`{ASSET}` = '{asset}' AND attributes.status = 'RUNNING'"
     for run in client.search_runs([experiment], running):
         if has_ended(run.data.tags.get(PROCESS, "")):
@@ -156,7 +183,7 @@ def end_abandoned(client: "MlflowClient", experiment: str, asset: str) -> None:
 
 @dataclass(frozen=True)
 class Run:
-    """A run in progress."""
+    """An MLflow run in progress."""
 
     client: "MlflowClient"
     id: str
@@ -193,36 +220,28 @@ class Run:
         if context == "output":
             self.client.set_tag(self.id, DIGEST, artefact.digest)
 
-    def figure(self, figure: "Figure", name: str) -> None:
-        self.client.log_figure(self.id, figure, f"{name}.png")
+    def figure(self, figure: "Figure", name: str) -> bytes:
+        """Log a figure as a PNG and return it; rendering takes a second or so, so it is done once."""
+        image = png(figure)
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / f"{name}.png"
+            file.write_bytes(image)
+            self.client.log_artifact(self.id, str(file))
+        return image
 
     def files(self, folder: Path) -> None:
         self.client.log_artifacts(self.id, str(folder))
 
 
-def without_secrets(address: str) -> str:
-    """A server's address without the user and password in it, which go where MLflow looks for them.
+def moved_from(location: str, expected: str) -> Path | None:
+    """Return the folder of a local artifact location, unless it is the expected one or no local folder."""
+    if urlsplit(location).scheme not in ("", "file"):
+        return None
+    folder = local_path(location)
+    return None if folder.resolve() == local_path(expected).resolve() else folder
 
-    MLflow prints addresses, and puts them into errors, as they are.
-    """
-    from urllib.parse import unquote, urlsplit, urlunsplit
 
+def local_path(address: str) -> Path:
+    """Return the path of a `file:` address, or of a path as it is."""
     parts = urlsplit(address)
-    if not address.startswith("http") or "@" not in parts.netloc:
-        return address
-    user, _, host = parts.netloc.rpartition("@")
-    name, _, password = user.partition(":")
-    os.environ["MLFLOW_TRACKING_USERNAME"] = unquote(name)
-    os.environ["MLFLOW_TRACKING_PASSWORD"] = unquote(password)
-    return urlunsplit(parts._replace(netloc=host))
-
-
-def without_password(address: str) -> str:
-    """A database's address as it may stand in a sentence."""
-    from urllib.parse import urlsplit, urlunsplit
-
-    parts = urlsplit(address)
-    if parts.password is None:
-        return address
-    host = parts.netloc.rpartition("@")[2]
-    return urlunsplit(parts._replace(netloc=f"{parts.username}:***@{host}"))
+    return Path(unquote(parts.path)) if parts.scheme == "file" else Path(address)

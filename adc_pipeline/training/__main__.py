@@ -1,8 +1,8 @@
-"""Fine-tune as a process of its own: `python -m adc_pipeline.training JOB.json` on one device.
+"""Run a fine-tune as a process: `python -m adc_pipeline.training JOB.json` on one device.
 
-On several, `accelerate launch --config_file FILE -m adc_pipeline.training JOB.json`. JOB.json is what
-`TrainingJob.to_json` writes. A fault that the user can mend ends the process with code 2 and one
-sentence, on the error stream and in `failure.txt` in the work folder.
+On several devices: `accelerate launch --config_file FILE -m adc_pipeline.training JOB.json`. `TrainingJob.to_json`
+writes JOB.json. An error that the user can fix ends the process with code 2 and one sentence, on the error stream and
+in `failure.txt` in the work folder.
 """
 
 import argparse
@@ -18,9 +18,9 @@ from adc_pipeline.training.settings import TrainingJob
 
 
 def end_with_the_launcher() -> None:
-    """Have SIGTERM sent here when `accelerate launch` or Dagster's step ends, which do not pass on what ends them.
+    """Send SIGTERM to this process when `accelerate launch` or Dagster's step ends; neither forwards signals.
 
-    A run that is stopped in the orchestrator would otherwise leave a training behind. Linux only.
+    A run that is stopped in the orchestrator would otherwise leave a training running. Linux only.
     """
     launched = {"ACCELERATE_MIXED_PRECISION", "DAGSTER_PIPES_CONTEXT"} & os.environ.keys()
     if sys.platform == "linux" and launched:
@@ -37,22 +37,24 @@ def main() -> int:
         print(error, file=sys.stderr)
         return 2
     end_with_the_launcher()
-    # OpenMP's threads wait for one another in a busy loop, by default for some milliseconds, so that anything
-    # else that runs on the same cores makes a step take up to 6 times as long. With some 100 microseconds it is
-    # twice as long, and no slower on an idle machine. Read when torch is loaded.
+    # OpenMP's threads wait for one another in a busy loop, by default for some milliseconds. Any other process on the
+    # same cores then makes a step take up to 6 times as long. With some 100 microseconds it takes twice as long, and no
+    # longer on an idle machine. Read when torch is loaded.
     os.environ.setdefault("GOMP_SPINCOUNT", "5000")
     failure = job.work / "failure.txt"
     failure.unlink(missing_ok=True)
-    # Imported here, so that a job that cannot be read is refused without waiting for torch.
+    # Imported here: a job that cannot be read is refused without waiting for torch.
     from transformers.utils.logging import disable_progress_bar
 
     from adc_pipeline.training.loop import train
+    from adc_pipeline.training.tools import check_tools
 
     disable_progress_bar()
     try:
+        check_tools(job.settings)
         train(job)
     except PipelineError as error:
-        # On a full disk not even this may fit; whoever launched the training can see that for itself.
+        # On a full disk not even this may fit; the parent process detects that by itself.
         with suppress(OSError):
             job.work.mkdir(parents=True, exist_ok=True)
             failure.write_text(f"{error}\n")

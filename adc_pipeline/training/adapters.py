@@ -1,16 +1,15 @@
-"""LoRA (Hu et al. 2021, https://arxiv.org/abs/2106.09685): small matrices are trained beside frozen weights.
+"""LoRA (Hu et al. 2021, https://arxiv.org/abs/2106.09685): train small matrices beside frozen weights.
 
-Every linear layer but the output's gets a pair of them. The markers' rows of the embeddings are trained
-as well: they begin as three copies of one mean, and a model whose markers stay equal cannot tell a rejection
-from an acceptance. PEFT does the work; on export its matrices are added to the weights, so that the saved
-folder is a plain model.
+Every linear layer except the output gets a pair of them. The markers' rows of the embeddings are trained as well: they
+start as three copies of one mean, and a model whose markers stay equal cannot tell a rejection from an acceptance. PEFT
+does the work; the export adds its matrices to the weights, so that the saved folder is a plain model.
 """
 
 from typing import TYPE_CHECKING
 
 import torch
 
-from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.core.errors import PipelineError, first_line
 from adc_pipeline.training.settings import TrainingSettings
 
 if TYPE_CHECKING:
@@ -19,14 +18,14 @@ if TYPE_CHECKING:
 
 
 def add_adapters(model: "PreTrainedModel", settings: TrainingSettings, marker_ids: list[int]) -> None:
-    """Freeze the model but for new adapters and the markers' rows; the model itself is changed."""
+    """Freeze the model except for new adapters and the markers' rows, in place."""
     _adapted(model, settings, marker_ids)
 
 
 def merged(
     model: "PreTrainedModel", settings: TrainingSettings, marker_ids: list[int], trained: dict[str, torch.Tensor]
 ) -> "PreTrainedModel":
-    """The base model with trained adapters in its weights; `trained` are the weights after `add_adapters`."""
+    """Return the base model with trained adapters in its weights; `trained` are the weights after `add_adapters`."""
     adapted = _adapted(model, settings, marker_ids)
     model.load_state_dict(trained)
     plain: PreTrainedModel = adapted.merge_and_unload()
@@ -40,15 +39,39 @@ def _adapted(model: "PreTrainedModel", settings: TrainingSettings, marker_ids: l
         raise PipelineError("`lora_rank` needs the package peft; install it, or set `lora_rank` to 0.") from error
 
     embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
-    # Where the output's rows are the input's, PEFT finds them by itself.
+    # PEFT finds tied output embeddings by itself.
     tables = [embedding] if head.weight is embedding.weight else [embedding, head]
     names = [name for name, module in model.named_modules() if any(module is table for table in tables)]
+    # PEFT replaces whatever is derived from a linear layer. A layer with a forward pass of its own, such as a router
+    # that returns scores and logits, is not x W + b, and an adapter could not be merged into it.
+    others = [name for name, module in model.named_modules() if is_linear(module) and not is_plainly_linear(module)]
     config = LoraConfig(
         task_type="CAUSAL_LM",
+        exclude_modules=others or None,
         r=settings.lora_rank,
         lora_alpha=settings.lora_alpha,  # type: ignore[arg-type]  # a number, whole or not
         lora_dropout=settings.lora_dropout,
         target_modules="all-linear",
         trainable_token_indices=dict.fromkeys(names, marker_ids),
     )
-    return get_peft_model(model, config)
+    try:
+        return get_peft_model(model, config)
+    except ValueError as error:
+        raise PipelineError(
+            f"`lora_rank` {settings.lora_rank} does not work with the base model, a {type(model).__name__}"
+            f" ({first_line(error)}); set it to 0 to train all weights."
+        ) from error
+
+
+def is_linear(module: torch.nn.Module) -> bool:
+    """Return whether PEFT takes a module for a linear layer."""
+    from transformers.pytorch_utils import Conv1D
+
+    return isinstance(module, torch.nn.Linear | Conv1D)
+
+
+def is_plainly_linear(module: torch.nn.Module) -> bool:
+    """Return whether a linear layer computes nothing else."""
+    from transformers.pytorch_utils import Conv1D
+
+    return type(module).forward in (torch.nn.Linear.forward, Conv1D.forward)

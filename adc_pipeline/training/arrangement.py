@@ -1,9 +1,8 @@
-"""How a walk's turns are laid out as tokens, which two of the objectives and both ablations change.
+"""What an objective or an ablation changes in the layout of a walk.
 
-Plainly, each turn is followed by its marker. `filtering` leaves rejected turns out. `conditional` puts the
-marker in front of its turn. Both are maximum likelihood of what the text then is, so that nothing but the
-tokenization knows of them. The ablations ask what the markers do: without them, and with verdicts that are
-those of other turns of the walk.
+By default each turn is followed by its marker. `filtering` excludes rejected turns, `conditional` puts the marker in
+front of its turn; both are then maximum likelihood of the changed text, so only the tokenization knows about them. Two
+ablations test what the markers do: one replaces them by line breaks, the other shuffles the verdicts of a walk.
 """
 
 import hashlib
@@ -14,34 +13,39 @@ from typing import Any
 from adc_pipeline.training.settings import TrainingSettings
 from adc_pipeline.walks.markers import Verdict
 
-# What the evaluation cannot learn from some models, because it reads P(accepted), or sets it, by the marker
-# after a turn.
+# Measures that read or set P(accepted) by the marker after a turn; they mean nothing for some models.
 BY_MARKERS = ("preference_accuracy", "verdict_calibration", "steering")
 
 
 @dataclass(frozen=True)
 class Arrangement:
-    """How turns are laid out; as it is made without arguments, the way the walks stage writes them.
+    """Changes to the layout of a walk; by default none.
 
-    `dropped_markers` is the share of markers, in front or behind, that a line break replaces.
+    `dropped_markers` is the share of markers that a line break replaces.
     """
 
-    rejected_left_out: bool = False
+    exclude_rejected: bool = False
     markers_first: bool = False
     dropped_markers: float = 0.0
     verdicts_shuffled: bool = False
     seed: int = 0
 
-    def drops(self, conversation_id: str, walk: int, utterance_id: str) -> bool:
-        """Whether this turn's marker is dropped: the same for the same seed, walk and turn.
+    def excludes(self, verdict: Verdict) -> bool:
+        """Return whether turns of this verdict are excluded from the text."""
+        return self.exclude_rejected and verdict == "rejected"
 
-        MD5 of `SEED:dropped:CONVERSATION:WALK:UTTERANCE`; its first eight hexadecimal digits, read as a
-        fraction of 16**8, are compared with the share.
+    def drops(self, conversation_id: str, walk: int, utterance_id: str) -> bool:
+        """Return whether this turn's marker is dropped: the same for the same seed, walk and turn.
+
+        MD5 of `SEED:dropped:CONVERSATION:WALK:UTTERANCE`; its first eight hexadecimal digits, read as a fraction of
+        16**8, are compared with the share.
         """
+        if not self.dropped_markers:
+            return False
         return self._fraction("dropped", conversation_id, walk, utterance_id) < self.dropped_markers
 
     def verdicts(self, walk: Mapping[str, Any]) -> list[Verdict]:
-        """What stands for the verdict of each turn: its own, or those of the walk in an order that a hash decides."""
+        """Return each turn's verdict, or the walk's verdicts in an order that a hash decides."""
         turns = walk["turns"]
         own: list[Verdict] = [turn["verdict"] for turn in turns]
         if not self.verdicts_shuffled:
@@ -57,25 +61,25 @@ class Arrangement:
 
 
 def arrangement(settings: TrainingSettings) -> Arrangement:
-    """The layout that an objective learns from; Korbak et al. 2023, section 2 (https://arxiv.org/abs/2302.08582).
+    """Return the layout of an objective; Korbak et al. 2023, section 2 (https://arxiv.org/abs/2302.08582).
 
-    `filtering`: rejected turns are left out, with their markers, and a walk that has no other turn is left
-    out whole. The model never meets `rejected`, and what it holds of it is what the base model did.
+    `filtering`: rejected turns are excluded with their markers, and so is a walk that has no other turn. The model
+    never sees `rejected` and knows of it what the base model did.
 
-    `conditional`: background, then `marker + speaker line + text` for each turn, so that a turn is written
-    given its verdict. All tokens count, markers included, as in the paper's code: the next marker is what
-    ends a turn. A share `dropped_markers` of them (the paper's code: 0.01) is replaced by a line break, so that
-    the model can also write without a verdict. After a turn stands the marker of the next turn, which knows
-    nothing of this one's worth: preference accuracy, verdict calibration and steering, which the evaluation reads
-    there, cannot be had of such a model, whatever figure comes out. Perplexity and in-context improvement
-    can, once the evaluation lays its texts out the same way; `markers` in `training.json` says `before`.
+    `conditional`: background, then `marker + speaker line + text` for each turn, so that a turn is written given its
+    verdict. All tokens count, markers included, as in the paper's code: the next marker ends a turn. A line break
+    replaces a share `dropped_markers` of them (the paper's code: 0.01), so that the model can also write without a
+    verdict. The marker after a turn is the next turn's and tells nothing about this one. Preference accuracy, verdict
+    calibration and steering, which the evaluation reads there, therefore mean nothing for such a model, whatever figure
+    comes out. Perplexity and in-context improvement do, once the evaluation lays its texts out the same way; `markers`
+    in `training.json` is then `before`.
 
-    `markers: stripped` replaces every marker, and `verdicts: shuffled` exchanges those of a walk, so that they
-    say how many of its turns were rejected and not which.
+    `markers: stripped` replaces every marker. `verdicts: shuffled` permutes the verdicts of a walk, so that they tell
+    how many of its turns were rejected but not which.
     """
     dropped = settings.dropped_markers if settings.objective == "conditional" else 0.0
     return Arrangement(
-        rejected_left_out=settings.objective == "filtering",
+        exclude_rejected=settings.objective == "filtering",
         markers_first=settings.objective == "conditional",
         dropped_markers=1.0 if settings.markers == "stripped" else dropped,
         verdicts_shuffled=settings.verdicts == "shuffled",
@@ -84,10 +88,10 @@ def arrangement(settings: TrainingSettings) -> Arrangement:
 
 
 def arrangement_facts(settings: TrainingSettings) -> dict[str, str | list[str]]:
-    """What an evaluator has to know: where markers stand, and which measures have no meaning."""
+    """Return what an evaluation has to know: where markers stand, and which measures mean nothing."""
     arranged = arrangement(settings)
     markers = "before" if arranged.markers_first else "after"
-    unread = settings.markers == "stripped" or arranged.markers_first or arranged.rejected_left_out
+    unread = settings.markers == "stripped" or arranged.markers_first or arranged.exclude_rejected
     return {
         "objective": settings.objective,
         "markers": "none" if settings.markers == "stripped" else markers,

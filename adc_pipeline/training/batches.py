@@ -1,47 +1,41 @@
-"""Batches: pieces of walks laid out in rows, with what each place predicts and what that counts.
+"""Build batches: pieces of walks laid out in rows, with the target and the weight of each place.
 
-Everything is indexing into the split's flat arrays, without a Python loop over pieces: 0.25 ms for 2,048
-tokens.
+Everything is indexing into the split's flat arrays, without a Python loop over pieces: 0.25 ms for 2,048 tokens.
 """
 
 from dataclasses import dataclass, fields, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
 from adc_pipeline.training.attention import Spans
-from adc_pipeline.training.dataset import ACCEPTED, BACKGROUND, REJECTED, TokenizedSplit, load_split
-from adc_pipeline.training.objectives import WEIGHTS, TurnWeights
-from adc_pipeline.training.packing import Pieces, RowOrder, Rows, cut_into_pieces
-from adc_pipeline.training.settings import TrainingSettings
+from adc_pipeline.training.dataset import ACCEPTED, BACKGROUND, REJECTED, TokenizedSplit
+from adc_pipeline.training.objectives import TurnWeights
+from adc_pipeline.training.packing import Pieces, Rows
 
 NOTHING = 3
 
 
 @dataclass(frozen=True)
 class Batch:
-    """What one forward pass is given: arrays, or tensors, of (rows, row length).
+    """The input of one forward pass: arrays, or tensors, of (rows, row).
 
-    Place i predicts `targets[i]`, the next token of the same piece. `input_ids`, `position_ids` and
-    `targets` are int64; `weights` float32, 0 where nothing is predicted or nothing is to be learned;
-    `unlikely` bool, where the target is to become unlikely, or None where that is nowhere so;
-    `parts` int64 says what the target belongs to: BACKGROUND, REJECTED, ACCEPTED, or NOTHING where
-    nothing is predicted. `walks` are the pieces, and the padding, of a single row whose attention is to keep
-    them apart; None where the positions have to.
+    Place i predicts `targets[i]`, the next token of the same piece.
     """
 
-    input_ids: Any
-    position_ids: Any
-    targets: Any
-    weights: Any
-    parts: Any
-    unlikely: Any = None
-    walks: Spans | None = None
+    input_ids: Any  # int64 (rows, row)
+    position_ids: Any  # int64 (rows, row), from 0 in each piece
+    targets: Any  # int64 (rows, row)
+    weights: Any  # float32 (rows, row), 0 where nothing is predicted or nothing is to be learned
+    parts: (
+        Any  # int64 (rows, row): the target's part, BACKGROUND, REJECTED or ACCEPTED, or NOTHING if there is no target
+    )
+    unlikely: Any = None  # bool (rows, row): whether the target is to become unlikely; None if none is
+    walks: Spans | None = None  # the sequences of a single row that the attention kernel separates
 
     def to(self, device: torch.device) -> "Batch":
-        """The same as tensors on a device."""
+        """Return the batch as tensors on a device."""
         tensors: dict[str, Any] = {
             field.name: _on(device, getattr(self, field.name))
             for field in fields(self)
@@ -53,7 +47,7 @@ class Batch:
 def _on(device: torch.device, array: np.ndarray) -> torch.Tensor:
     tensor = torch.from_numpy(array)
     if device.type == "cuda":
-        # From ordinary memory a copy would wait until the GPU has done what it was given before.
+        # A copy from pageable memory waits until the GPU has finished its work.
         tensor = tensor.pin_memory()
     return tensor.to(device, non_blocking=True)
 
@@ -66,17 +60,19 @@ def build_batch(
     turn_weights: TurnWeights | None = None,
     apart: bool = False,
 ) -> Batch:
-    """Lay pieces out in rows; without `turn_weights` every token counts 1.
+    """Lay pieces out in rows of `row` tokens; without `turn_weights` every token counts 1.
 
-    Positions restart at 0 in each piece, and in the padding at a row's end, which thereby is a sequence of
-    its own, or several where it is longer than a piece may be. The first token of a piece is predicted by
-    nothing and has no loss. With `apart`, which takes a single row, the batch says where pieces begin.
+    Positions restart at 0 in each piece, and in the padding at a row's end, which is a sequence of its own, or several
+    where it is longer than a piece may be. The first token of a piece has no loss, since nothing predicts it. With
+    `apart`, which takes a single row, the batch tells the attention kernel where sequences begin.
     """
+    # One entry a piece.
     prefix = pieces.prefix_end[rows.piece] - pieces.prefix_start[rows.piece]
     body = pieces.body_end[rows.piece] - pieces.body_start[rows.piece]
     lengths = prefix + body
     total = int(lengths.sum())
     first = np.cumsum(lengths) - lengths
+    # One entry a token: its place in the piece, in the split (`source`) and in the flattened rows (`place`).
     within = np.arange(total) - np.repeat(first, lengths)
     in_body = within >= np.repeat(prefix, lengths)
     source = within + np.where(
@@ -89,10 +85,9 @@ def build_batch(
     place = within + np.repeat(first - row_first[row_of_piece] + row_of_piece * row, lengths)
 
     ids = split.ids[source]
-    if split.bos is not None:
-        # Only where a background lost its beginning does this change anything, and there the model is
-        # used to seeing the beginning of a text first.
-        ids[first] = split.bos
+    for offset, one in enumerate(split.prefix_ids):
+        # This only changes pieces whose background lost its start: the model expects every text to begin like this.
+        ids[first + offset] = one
     turn = split.turn[source]
     turn_first = np.repeat(split.turn_start[pieces.walk[rows.piece]], lengths)
     own_turn = turn_first + np.maximum(turn, 0)
@@ -106,7 +101,7 @@ def build_batch(
     parts = np.full(shape, NOTHING, dtype=np.int64)
     filled = np.bincount(row_of_piece, weights=lengths, minlength=len(rows)).astype(np.int64)
     columns = np.arange(row)
-    padding = columns >= filled[:, None]
+    padding = columns >= filled[:, None]  # (rows, row)
     np.subtract(columns, filled[:, None], out=position_ids, where=padding)
     np.remainder(position_ids, pieces.most, out=position_ids, where=padding)
     input_ids.ravel()[place] = ids
@@ -130,70 +125,6 @@ def build_batch(
             unlikely.ravel()[target] = found_unlikely
     walks = None
     if apart:
-        whole, rest = divmod(row - total, pieces.most)
-        walks = Spans.of([*lengths.tolist(), *[pieces.most] * whole, *[rest] * (rest > 0)], pieces.most)
+        full, rest = divmod(row - total, pieces.most)
+        walks = Spans.of([*lengths.tolist(), *[pieces.most] * full, *[rest] * (rest > 0)], pieces.most)
     return Batch(input_ids, position_ids, targets, weights, parts, unlikely, walks)
-
-
-class PackedSplit:
-    """A tokenized split in the order and the layout in which a run sees it.
-
-    With `apart`, attention keeps the pieces of a row apart by their lengths: rows are as long as a
-    forward pass is allowed to be, and one is a pass. None is padded, unless `fixed_shape` asks for it, as GPUs do,
-    which plan for a shape once. Otherwise rows have `sequence_length` tokens, of which the last few may be
-    padding.
-    """
-
-    def __init__(
-        self, folder: Path, settings: TrainingSettings, processes: int, apart: bool, fixed_shape: bool = False
-    ) -> None:
-        self.split = load_split(folder)
-        self.apart = apart
-        self.padded = fixed_shape or not apart
-        self.row = settings.sequence_length
-        if apart:
-            self.row = max(self.row, min(settings.tokens_per_forward, settings.tokens_per_step // processes))
-        self.rows_per_pass = 1 if apart else max(1, settings.tokens_per_forward // self.row)
-        self.pieces = cut_into_pieces(self.split, settings.sequence_length)
-        self.order = RowOrder(self.pieces, self.row, settings.seed)
-        self.turn_weights = WEIGHTS[settings.objective](self.split, settings)
-
-    def passes(self, rows: Rows) -> list[Batch]:
-        """The forward passes over some rows."""
-        passes = []
-        for begin in range(0, len(rows), self.rows_per_pass):
-            part = rows.take(np.arange(begin, min(begin + self.rows_per_pass, len(rows))))
-            row = self.row if self.padded else self.tokens(part)
-            passes.append(build_batch(self.split, self.pieces, part, row, self.turn_weights, self.apart))
-        return passes
-
-    def tokens(self, rows: Rows) -> int:
-        return int(self.order.lengths[rows.piece].sum())
-
-    def conversations(self, rows: Rows) -> list[str]:
-        """The conversations that some rows come from, for a person to look up."""
-        walks = self.pieces.walk[rows.piece]
-        return sorted({self.split.conversation_ids[walk] for walk in walks.tolist()})
-
-    @property
-    def fill(self) -> float:
-        """The share of the places in a forward pass that are not padding."""
-        return self.order.fill if self.padded else 1.0
-
-    @property
-    def attended(self) -> float:
-        """The mean over tokens of the length of the piece that they stand in."""
-        lengths = self.order.lengths.astype(np.float64)
-        return float((lengths**2).sum() / lengths.sum())
-
-    def facts(self) -> dict[str, float]:
-        return {
-            "walks": self.split.walks,
-            "tokens": len(self.split.ids),
-            **self.split.counts,
-            **self.pieces.counts,
-            "rows": self.order.rows_per_epoch,
-            "row_length": self.row,
-            "sequence_length": self.pieces.most,
-            "fill": round(self.fill, 4),
-        }

@@ -1,26 +1,29 @@
-"""Checkpoints: everything a rerun needs, whole or not there, and only for the very same job.
+"""Checkpoints: everything that a rerun of the same job needs, written in one step.
 
-`accelerator.save_state` holds weights, optimizer and random states; the place in the data is the number
-of steps, because the order is a pure function of it. A checkpoint is written aside and then renamed. A
-work folder belongs to one fingerprint (settings, data, base model); what another job left there is
-cleared away. The small model's takes 10 ms.
+`accelerator.save_state` holds weights, optimizer and random states. The place in the data is the number of steps, since
+the order of the rows is a pure function of it. A work folder belongs to one fingerprint (settings, data, base model);
+what another job left there is removed. A checkpoint of the small model takes 10 ms.
 """
 
 import dataclasses
 import hashlib
 import json
 import shutil
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adc_pipeline.core.artefacts import folder_digest
+from adc_pipeline.core.atomic import partial_of, replace_folder
 from adc_pipeline.training.settings import TrainingJob
 
 if TYPE_CHECKING:
     import torch
     from accelerate import Accelerator
 
-# How often something is written down or looked at does not change the weights.
+    from adc_pipeline.training.data import Layout
+
+# Settings that do not change the weights: how often something is written or looked at,
 _WITHOUT_EFFECT = (
     "checkpoint_every",
     "keep_checkpoints",
@@ -28,25 +31,26 @@ _WITHOUT_EFFECT = (
     "validate_every",
     "validation_tokens",
     "max_loss_jump",
-    # The same sums in another order.
+    # and how the sums of a step are computed. A resumed run keeps the rows of its steps (see `data.Layout`).
+    "tokens_per_forward",
     "gradient_checkpointing",
     "compile",
 )
 
 
 def fingerprint(job: TrainingJob) -> str:
-    """SHA-256 over what decides the final weights. Reads the data and the base model: 1 s a gigabyte."""
+    """Return SHA-256 over what a run trains. Reads the data and the base model: 1 s a gigabyte."""
     settings = {name: value for name, value in dataclasses.asdict(job.settings).items() if name not in _WITHOUT_EFFECT}
     parts = [json.dumps(settings, sort_keys=True), folder_digest(job.dataset), folder_digest(job.base_model)]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
 def claim(work: Path, mark: str) -> bool:
-    """Make `work` the folder of the job with this fingerprint; whether another job's work had to go."""
+    """Make `work` the folder of the job with this fingerprint; return whether another job's work was removed."""
     note = work / "fingerprint"
     other = note.exists() and note.read_text() != mark
     if not note.exists() or other:
-        # By name, because the caller may keep things of its own here, such as the job's file.
+        # By name, since the caller may keep files of its own here, such as the job's.
         for folder in ("checkpoints", "tokens"):
             shutil.rmtree(work / folder, ignore_errors=True)
         (work / "metrics.jsonl").unlink(missing_ok=True)
@@ -55,18 +59,29 @@ def claim(work: Path, mark: str) -> bool:
     return other
 
 
+@dataclass(frozen=True)
+class Position:
+    """How far a run is: steps, tokens and seconds so far, its last figures, and the losses that the watch compares."""
+
+    step: int = 0
+    tokens: int = 0
+    seconds: float = 0.0
+    figures: dict[str, float] = field(default_factory=dict)
+    recent_losses: list[float] = field(default_factory=list)
+
+
 def checkpoints(work: Path) -> list[Path]:
-    """The whole checkpoints of a work folder, oldest first."""
+    """Return the complete checkpoints of a work folder, oldest first."""
     return sorted(path for path in (work / "checkpoints").glob("step-*") if not path.suffix)
 
 
-def save_checkpoint(accelerator: "Accelerator", work: Path, position: dict[str, Any], keep: int) -> None:
-    """Save the state and its `position` (JSON, with `step`), and remove all but the newest `keep`.
+def save_checkpoint(accelerator: "Accelerator", work: Path, position: Position, layout: "Layout", keep: int) -> None:
+    """Save the state with its position and layout, and remove all but the newest `keep` checkpoints.
 
-    Where that fails, as on a full disk, what was written is removed and the checkpoints before it stay.
+    If that fails, as on a full disk, what was written is removed and the earlier checkpoints stay.
     """
-    folder = work / "checkpoints" / f"step-{position['step']:09d}"
-    partial = folder.with_suffix(".partial")
+    folder = work / "checkpoints" / f"step-{position.step:09d}"
+    partial = partial_of(folder)
     if accelerator.is_main_process:
         shutil.rmtree(partial, ignore_errors=True)
     accelerator.wait_for_everyone()
@@ -74,29 +89,38 @@ def save_checkpoint(accelerator: "Accelerator", work: Path, position: dict[str, 
         accelerator.save_state(str(partial), safe_serialization=False)
         accelerator.wait_for_everyone()
         if accelerator.is_main_process:
-            (partial / "position.json").write_text(json.dumps(position))
+            noted = {**dataclasses.asdict(position), "layout": dataclasses.asdict(layout)}
+            (partial / "position.json").write_text(json.dumps(noted, allow_nan=False))
     except (OSError, RuntimeError):
         shutil.rmtree(partial, ignore_errors=True)
         raise
     if accelerator.is_main_process:
-        shutil.rmtree(folder, ignore_errors=True)
-        partial.rename(folder)
+        replace_folder(partial, folder)
         for old in checkpoints(work)[:-keep]:
             shutil.rmtree(old)
 
 
-def drop_other_layouts(work: Path, layout: list[int]) -> None:
-    """Remove checkpoints of other rows: `layout` is the length of a row and the number of rows in a step.
+def latest_layout(work: Path) -> "Layout | None":
+    """Return the layout of the newest checkpoint."""
+    from adc_pipeline.training.data import Layout
 
-    Both depend on devices and processes, and among other rows a step's number means another place.
-    """
+    found = checkpoints(work)
+    return Layout(**_noted(found[-1])["layout"]) if found else None
+
+
+def drop_other_layouts(work: Path, layout: "Layout") -> None:
+    """Remove the checkpoints of other layouts, in which the number of a step means another place in the data."""
     for folder in checkpoints(work):
-        if json.loads((folder / "position.json").read_text())["layout"] != layout:
+        if _noted(folder)["layout"] != dataclasses.asdict(layout):
             shutil.rmtree(folder)
 
 
+def _noted(folder: Path) -> dict[str, Any]:
+    return dict(json.loads((folder / "position.json").read_text()))
+
+
 def keep_trained_weights_only(accelerator: "Accelerator", model: "torch.nn.Module") -> None:
-    """Leave frozen weights out of the checkpoints to come; `load_checkpoint` is to be told."""
+    """Exclude frozen weights from checkpoints; `load_checkpoint` then has to be called with `in_part`."""
     trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
 
     def drop_others(models: list["torch.nn.Module"], weights: list[dict[str, Any]], folder: str) -> None:
@@ -105,13 +129,15 @@ def keep_trained_weights_only(accelerator: "Accelerator", model: "torch.nn.Modul
     accelerator.register_save_state_pre_hook(drop_others)
 
 
-def load_checkpoint(accelerator: "Accelerator", work: Path, in_part: bool = False) -> dict[str, Any]:
-    """Restore the newest checkpoint and return its position; the beginning where there is none.
+def load_checkpoint(accelerator: "Accelerator", work: Path, in_part: bool = False) -> Position:
+    """Restore the newest checkpoint and return its position, or the beginning if there is none.
 
     With `in_part`, the checkpoint holds some of the weights, and the others stay as they are.
     """
     found = checkpoints(work)
     if not found:
-        return {"step": 0, "tokens": 0, "seconds": 0.0, "figures": {}}
+        return Position()
     accelerator.load_state(str(found[-1]), **({"strict": False} if in_part else {}))
-    return dict(json.loads((found[-1] / "position.json").read_text()))
+    noted = _noted(found[-1])
+    del noted["layout"]
+    return Position(**noted)

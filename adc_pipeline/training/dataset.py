@@ -1,8 +1,8 @@
-"""A split of a dataset as flat arrays of tokens, tokenized once and kept on disk.
+"""Tokenize a split of a dataset into flat arrays on disk.
 
-Tokenizing up front keeps Python out of the training step, lets a rerun skip it, and lets the processes
-of one machine share one copy: the arrays are memory maps. Walks stream through in batches, so memory
-does not grow with the dataset. Four bytes a token for its id, four for its turn.
+Tokenizing up front keeps Python out of the training step, lets a rerun skip it, and lets the processes of one machine
+share one copy: the arrays are memory-mapped. Walks stream through in batches, so memory does not grow with the dataset.
+Each token takes four bytes for its id and four for its turn.
 """
 
 import json
@@ -14,10 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from adc_pipeline.core.atomic import written_aside
+from adc_pipeline.core.atomic import atomic_folder
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.training.arrangement import Arrangement
-from adc_pipeline.training.tokens import BATCH, MarkerTokenizer, encode_walks
+from adc_pipeline.training.layout import BATCH, encode_walks
+from adc_pipeline.training.tokens import MarkerTokenizer
 
 BACKGROUND, REJECTED, ACCEPTED = 0, 1, 2
 PARTS = ("background", "rejected", "accepted")
@@ -35,22 +36,20 @@ _ARRAYS = {
 
 @dataclass(frozen=True, eq=False)
 class TokenizedSplit:
-    """Walks one after another. Walk w has tokens walk_start[w]:walk_start[w+1] and turns likewise.
+    """Walks one after another: walk w has the tokens walk_start[w]:walk_start[w+1], and its turns likewise.
 
-    `ids` int32 and `turn` int32 (index within the walk, -1 for the background), one a token; `walk_start`
-    and `turn_start` int64, one a walk and one more; `accepted` bool and `score` int64, one a turn;
-    `conversation_ids`, one a walk; `bos`, the id that every walk begins with, or None; `control_ids`, ids
-    that no text holds (see `MarkerTokenizer`); `counts`, what the arrangement of the turns left out.
+    `prefix_ids` are the ids that every walk begins with, `control_ids` the ids that no text contains (see
+    `MarkerTokenizer`), `counts` what the arrangement of the turns excluded.
     """
 
-    ids: np.ndarray
-    turn: np.ndarray
-    walk_start: np.ndarray
-    turn_start: np.ndarray
-    accepted: np.ndarray
-    score: np.ndarray
-    conversation_ids: list[str]
-    bos: int | None
+    ids: np.ndarray  # int32 (tokens,)
+    turn: np.ndarray  # int32 (tokens,), index within the walk, -1 for the background
+    walk_start: np.ndarray  # int64 (walks + 1,)
+    turn_start: np.ndarray  # int64 (walks + 1,)
+    accepted: np.ndarray  # bool (turns,)
+    score: np.ndarray  # int64 (turns,)
+    conversation_ids: list[str]  # one a walk
+    prefix_ids: list[int] = field(default_factory=list)
     control_ids: list[int] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=dict)
 
@@ -60,7 +59,7 @@ class TokenizedSplit:
 
 
 def read_walks(dataset: Path, split: str) -> Iterator[dict[str, Any]]:
-    """The rows of a split in file order, without the columns that a training does not need."""
+    """Yield the rows of a split in file order, with the columns that training needs."""
     import pyarrow.parquet as pq
 
     files = sorted((dataset / "data").glob(f"{split}-*.parquet"))
@@ -75,8 +74,8 @@ def read_walks(dataset: Path, split: str) -> Iterator[dict[str, Any]]:
 def tokenize_split(
     tokenizer: MarkerTokenizer, dataset: Path, split: str, folder: Path, arranged: Arrangement | None = None
 ) -> None:
-    """Tokenize a split of `dataset` into `folder`, whole or not at all, its turns as `arranged`."""
-    with written_aside(folder) as partial:
+    """Tokenize a split of `dataset` into `folder` in one step, its turns laid out as `arranged`."""
+    with atomic_folder(folder) as partial:
         files = {name: (partial / f"{name}.bin").open("wb") for name in _ARRAYS}
         np.zeros(1, dtype=np.int64).tofile(files["walk_start"])
         np.zeros(1, dtype=np.int64).tofile(files["turn_start"])
@@ -85,7 +84,7 @@ def tokenize_split(
         counts = {"turns_left_out": 0, "walks_left_out": 0, "markers_dropped": 0}
         walks = encode_walks(tokenizer, read_walks(dataset, split), arranged)
         while encoded := list(islice(walks, BATCH)):
-            # Without a turn there is no verdict, and nothing to learn.
+            # A walk without turns has no verdict, and nothing to learn.
             batch = [walk for walk in encoded if walk.verdicts]
             counts["walks_left_out"] += len(encoded) - len(batch)
             counts["turns_left_out"] += sum(walk.turns_left_out for walk in encoded)
@@ -110,7 +109,7 @@ def tokenize_split(
             file.close()
         rest = {
             "conversation_ids": conversation_ids,
-            "bos": next(iter(tokenizer.bos_ids), None),
+            "prefix_ids": tokenizer.prefix_ids,
             "control_ids": tokenizer.control_ids,
             "counts": counts,
         }
@@ -118,10 +117,10 @@ def tokenize_split(
 
 
 def load_split(folder: Path) -> TokenizedSplit:
-    """What `tokenize_split` wrote, as memory maps."""
+    """Open what `tokenize_split` wrote, as memory maps."""
     arrays: dict[str, Any] = {}
     for name, kind in _ARRAYS.items():
         path = folder / f"{name}.bin"
-        # An empty file cannot be mapped.
+        # An empty file cannot be memory-mapped.
         arrays[name] = np.memmap(path, dtype=kind, mode="r") if path.stat().st_size else np.empty(0, dtype=kind)
     return TokenizedSplit(**arrays, **json.loads((folder / "walks.json").read_text()))

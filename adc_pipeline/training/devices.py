@@ -1,6 +1,6 @@
-"""What a training runs on: devices, processes, precision, threads, memory.
+"""The devices of a training: processes, precision, threads and memory, as far as Accelerate does not decide them.
 
-Accelerate decides from the environment that `accelerate launch` sets; here stands only what it does not.
+Accelerate reads the environment that `accelerate launch` sets.
 """
 
 import os
@@ -15,20 +15,20 @@ if TYPE_CHECKING:
 
 
 def start() -> "Accelerator":
-    """The Accelerator of this process, joined with the others that the launcher started."""
+    """Return the Accelerator of this process, connected to the others that the launcher started."""
     from accelerate import Accelerator
 
-    # Said outright, several processes without GPUs find one another too; Accelerate would take them for loners.
+    # With `cpu` set, several processes without GPUs connect as well.
     accelerator = Accelerator(cpu=not torch.accelerator.is_available(), mixed_precision=_precision())
     if accelerator.device.type == "cpu" and hasattr(os, "sched_getaffinity"):
-        # The launcher's choice is the number of physical cores, or one.
+        # The launcher sets the number of physical cores, or one.
         processes_here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
         torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // processes_here))
     return accelerator
 
 
 def _precision() -> str:
-    """bfloat16 where a GPU computes in it and nothing else was asked for; never where it has to be emulated."""
+    """Return bfloat16 if the GPU supports it and no other precision was asked for; never emulated bfloat16."""
     asked = os.environ.get("ACCELERATE_MIXED_PRECISION")
     if not torch.cuda.is_available():
         return asked or "no"
@@ -39,14 +39,14 @@ def _precision() -> str:
 
 
 def shards_weights(accelerator: "Accelerator") -> bool:
-    """Whether each process holds only a part of the weights (FSDP)."""
+    """Return whether each process holds only a shard of the weights (FSDP)."""
     from accelerate import DistributedType
 
     return bool(accelerator.distributed_type == DistributedType.FSDP)
 
 
 def memory_bytes(accelerator: "Accelerator") -> int:
-    """Most bytes held so far: of the GPU where there is one, else of the process."""
+    """Return the peak memory in bytes, of the GPU if there is one, else of the process."""
     if accelerator.device.type == "cuda":
         return torch.cuda.max_memory_allocated()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

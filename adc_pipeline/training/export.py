@@ -1,20 +1,21 @@
-"""The folder of the fine-tuned model: plain weights, tokenizer, and `training.json` with the facts."""
+"""Export the fine-tuned model: a folder with plain weights, the tokenizer, and `training.json` with the facts."""
 
 import json
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from adc_pipeline.core.atomic import written_aside
+from adc_pipeline.core.atomic import atomic_folder
+from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.training.adapters import merged
-from adc_pipeline.training.model import load_model
+from adc_pipeline.training.loading import broken_tensor, load_model
 from adc_pipeline.training.settings import TrainingJob
 from adc_pipeline.training.tokens import MarkerTokenizer
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-# What TokenLosses puts before the names of the model's weights.
+# TokenLosses prefixes the names of the model's weights with this.
 PREFIX = "model."
 
 
@@ -25,10 +26,10 @@ def export_model(
     job: TrainingJob,
     facts: dict[str, Any],
 ) -> None:
-    """Write `job.output`, whole or not at all; called by every process, since FSDP gathers the weights from all.
+    """Write `job.output` in one step; every process calls it, since FSDP gathers the weights from all.
 
-    The weights go into the base model, read again on the CPU: whatever devices, shards, adapters and compiled
-    blocks were used, what is saved is a plain model. That takes as long as reading it and as much memory again.
+    The weights are loaded into the base model, read again on the CPU: whatever devices, shards, adapters and compiled
+    blocks were used, the saved model is plain. This takes the time of reading it and as much memory again.
     """
     gathered = accelerator.get_state_dict(model)
     if accelerator.is_main_process:
@@ -38,8 +39,10 @@ def export_model(
             plain = merged(plain, job.settings, tokenizer.marker_ids, weights)
         else:
             plain.load_state_dict(weights)
-        with written_aside(job.output) as partial:
+        if broken := broken_tensor(plain):
+            raise PipelineError(f"The trained weights are not finite ({broken}); lower `learning_rate`.")
+        with atomic_folder(job.output) as partial:
             plain.save_pretrained(partial)
             tokenizer.tokenizer.save_pretrained(partial)
-            (partial / "training.json").write_text(json.dumps(facts, indent=2) + "\n")
+            (partial / "training.json").write_text(json.dumps(facts, indent=2, allow_nan=False) + "\n")
     accelerator.wait_for_everyone()

@@ -1,4 +1,4 @@
-"""The course of a training as a picture: loss, learning rate and speed over the steps."""
+"""Plot the loss, learning rate and speed of a training over its steps."""
 
 import json
 from pathlib import Path
@@ -13,7 +13,7 @@ PANELS = {"loss": "loss (nats a token)", "learning_rate": "learning rate", "toke
 
 
 def training_curves(metrics: Path) -> "Figure":
-    """A panel for each of `PANELS` over the lines of a `metrics.jsonl`."""
+    """Plot a panel for each of `PANELS` from the lines of a `metrics.jsonl`."""
     from matplotlib.figure import Figure
 
     lines = [json.loads(line) for line in metrics.read_text().splitlines()]

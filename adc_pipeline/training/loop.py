@@ -1,296 +1,446 @@
 """The training loop, from the job to the folder of the fine-tuned model.
 
-Accelerate brings devices, mixed precision and processes; the loop is our own because a packed step has
-to be normalised over all its tokens, resumed to the bit and started quickly (transformers' Trainer alone
-takes seconds to import). Losses stay on the device until an interval ends, so that a GPU is never waited
-for in between.
+Accelerate provides devices, mixed precision and processes. The loop is our own because a packed step has to be
+normalised over all its tokens, resumed to the bit and started quickly (importing transformers' Trainer alone takes
+seconds). Losses stay on the device until an interval ends, so that the loop does not wait for a GPU in between.
 """
 
 import importlib.metadata
 import math
 import time
 from contextlib import nullcontext
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
-import numpy as np
 import torch
 
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.training import devices
 from adc_pipeline.training.adapters import add_adapters
 from adc_pipeline.training.arrangement import arrangement, arrangement_facts
-from adc_pipeline.training.attention import attends_apart
-from adc_pipeline.training.batches import NOTHING, Batch, PackedSplit
+from adc_pipeline.training.attention import Separation
+from adc_pipeline.training.batches import Batch
 from adc_pipeline.training.checkpoint import (
+    Position,
     claim,
     drop_other_layouts,
     fingerprint,
     keep_trained_weights_only,
+    latest_layout,
     load_checkpoint,
     save_checkpoint,
 )
-from adc_pipeline.training.dataset import tokenize_split
+from adc_pipeline.training.context import check_backgrounds, check_sequence_length
+from adc_pipeline.training.data import TrainingData, row_length
+from adc_pipeline.training.dataset import load_split, tokenize_split
 from adc_pipeline.training.export import export_model
 from adc_pipeline.training.interval import Interval, PartLosses
-from adc_pipeline.training.losses import weighted_loss
-from adc_pipeline.training.model import (
-    TokenLosses,
-    check_backgrounds,
-    check_context,
-    check_packing,
-    compile_blocks,
-    load_model,
-)
+from adc_pipeline.training.loading import load_model
+from adc_pipeline.training.losses import TokenLosses, auxiliary_weight, weighted_loss
+from adc_pipeline.training.model import compile_blocks
 from adc_pipeline.training.optimization import adamw, learning_rate
+from adc_pipeline.training.packing import cut_into_pieces
+from adc_pipeline.training.probes import choose_separation, computes_auxiliary_loss
 from adc_pipeline.training.progress import Progress, duration
 from adc_pipeline.training.settings import TrainingJob, TrainingSettings
-from adc_pipeline.training.stopping import LossWatch, StopSignal, told_plainly
+from adc_pipeline.training.stopping import LossWatch, StopSignal, translated_errors
 from adc_pipeline.training.tokens import MarkerTokenizer
 from adc_pipeline.training.utilization import flops_per_token, peak_flops
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
+    from transformers import PreTrainedModel
 
 
 def train(job: TrainingJob) -> dict[str, Any]:
-    """Run a job, or go on with it; returns the facts that `training.json` in the output holds.
+    """Run a job, or resume it; return the facts that `training.json` in the output contains.
 
-    Raises PipelineError for an empty training split, rows longer than the model's context, a model that
-    cannot keep packed walks apart, a loss that is no longer a number or jumps, too little memory or disk, and,
-    after a checkpoint, for SIGTERM.
+    Raises PipelineError for an empty training split, pieces longer than the model's context, a loss that is not finite
+    or jumps, too little memory or disk, and, after a checkpoint, for SIGTERM.
     """
-    with told_plainly(job):
+    with translated_errors(job):
         return _train(job)
 
 
 def _train(job: TrainingJob) -> dict[str, Any]:
-    from accelerate.utils import set_seed
-
     accelerator = devices.start()
-    settings, main, processes = job.settings, accelerator.is_main_process, accelerator.num_processes
-    on_cpu, sharded = accelerator.device.type == "cpu", devices.shards_weights(accelerator)
-    if sharded and settings.lora_rank:
-        raise PipelineError(
-            f"`lora_rank` {settings.lora_rank} does not go with weights that FSDP spreads over processes; set it to 0,"
-            " or choose another `accelerate_config`, such as multi_gpu.yaml."
-        )
+    check_devices(job.settings, accelerator)
     tokenizer = MarkerTokenizer.load(job.base_model)
-    base = load_model(job.base_model)
-    check_context(base, settings.sequence_length)
-    if not sharded:
-        base.to(accelerator.device)
-    # On a CPU walks are of lengths that a compiled model would be compiled for, one by one; weights that FSDP is
-    # to spread over GPUs are not there yet, where it would have to be tried.
-    untried = settings.compile if on_cpu else sharded
-    apart = not untried and attends_apart(base)
-    if not apart:
-        check_packing(base)
-
-    anew = main and _prepare_work(job, tokenizer)
-    accelerator.wait_for_everyone()
-    data = PackedSplit(job.work / "tokens" / "train", settings, processes, apart, fixed_shape=not on_cpu)
-    # The likelihood of every token, whatever the objective, so that runs can be compared.
-    likelihood = replace(settings, objective="mle")
-    held_out = PackedSplit(job.work / "tokens" / "validation", likelihood, processes, apart, fixed_shape=not on_cpu)
-    if not data.split.walks:
-        raise PipelineError(f"The training split of {job.dataset} is empty; use a larger corpus or fewer filters.")
-    check_backgrounds(base, data.split)
-    rows_per_step = max(1, round(settings.tokens_per_step / data.row / processes)) * processes
-    total = settings.max_steps or math.ceil(settings.epochs * data.order.rows_per_epoch / rows_per_step)
-
-    # The same on every process, which FSDP and data parallelism expect of what LoRA draws at random.
-    set_seed(settings.seed)
-    parameters = base.num_parameters()
-    if settings.lora_rank:
-        add_adapters(base, settings, tokenizer.marker_ids)
-    if settings.gradient_checkpointing:
-        base.gradient_checkpointing_enable({"use_reentrant": False})
-    if settings.compile:
-        compile_blocks(base)
-    trained_parameters, flops = base.num_parameters(only_trainable=True), flops_per_token(base, data.attended)
-    peak = None if on_cpu else peak_flops(devices.device_name(accelerator))
-    set_seed(settings.seed, device_specific=True)
-    model, optimizer = accelerator.prepare(TokenLosses(base.train()), adamw(base, settings))
-    # Frozen weights are the base model's, which is on disk.
-    in_part = bool(settings.lora_rank)
-    if in_part:
-        keep_trained_weights_only(accelerator, model)
-    layout = [data.row, rows_per_step]
-    if main:
-        drop_other_layouts(job.work, layout)
-    accelerator.wait_for_everyone()
-    position = load_checkpoint(accelerator, job.work, in_part)
-    first, tokens, seconds = position["step"], position["tokens"], position["seconds"]
-    figures: dict[str, float] = position["figures"]
-
-    watch = LossWatch(settings.max_loss_jump, position.get("recent_losses", ()))
-
-    with Progress(job.work, first, total, main) as progress, StopSignal() as stop:
-        if anew:
-            progress.say(f"{job.work} was another job's (other settings, data or base model): starting anew.")
-        if first:
-            progress.say(f"Going on after step {first} of {total}.")
-        _announce(progress, data, settings, f"{total} steps of {rows_per_step}", devices.device_name(accelerator))
-        interval = Interval(accelerator.device)
-        for step in range(first + 1, total + 1):
-            rows = data.order.rows((step - 1) * rows_per_step, step * rows_per_step)
-            passes = data.passes(rows.take(np.arange(accelerator.process_index, rows_per_step, processes)))
-            rate = learning_rate(settings, step, total)
-            for group in optimizer.param_groups:
-                group["lr"] = rate
-            asked = _update(accelerator, model, optimizer, passes, settings.max_grad_norm, interval, stop.asked)
-            interval.tokens += data.tokens(rows)
-            progress.stepped()
-
-            last = step == total
-            save = asked or (settings.checkpoint_every and (last or step % settings.checkpoint_every == 0))
-            validate = last or (settings.validate_every and step % settings.validate_every == 0)
-            if not (save or validate or step % settings.log_every == 0):
-                continue
-            _stop_if_broken(watch, interval.losses(accelerator), step, rows_per_step, data)
-            figures = {**interval.figures(accelerator), "learning_rate": rate}
-            if peak is not None:
-                figures["mfu"] = figures["tokens_per_second"] * flops / (peak * processes)
-            tokens, seconds = tokens + interval.tokens, seconds + interval.seconds
-            if validate and held_out.split.walks:
-                figures |= _validation(accelerator, model, held_out, settings)
-            memory = devices.memory_bytes(accelerator)
-            progress.report({"step": step, "time": time.time(), "memory_bytes": memory, **figures})
-            if save:
-                position = {"step": step, "layout": layout, "tokens": tokens, "seconds": seconds, "figures": figures}
-                position["recent_losses"] = list(watch.recent)
-                save_checkpoint(accelerator, job.work, position, settings.keep_checkpoints)
-            if asked and not last:
+    base = load_base(job, accelerator)
+    restarted = prepare_work(job, tokenizer, accelerator)
+    data = load_data(job, base, accelerator)
+    run = Run(job, accelerator, base, tokenizer, data)
+    run.resume()
+    with (
+        Progress(job.work, run.position.step, data.steps, accelerator.is_main_process) as progress,
+        StopSignal() as stop,
+    ):
+        announce(progress, run, restarted)
+        for step in range(run.position.step + 1, data.steps + 1):
+            stopping = run.update(step, stop.received)
+            progress.advance()
+            if run.is_due(step, stopping):
+                run.check_steps(step)
+                run.report(step, progress)
+            if run.saves(step, stopping) or step == data.steps:
+                run.check_weights(step)
+            if run.saves(step, stopping):
+                run.save()
+            if stopping and step < data.steps:
                 raise PipelineError(
-                    f"Stopped by SIGTERM after step {step} of {total}, which is saved in `work` {job.work}; run the"
-                    " same job again to go on from there."
+                    f"Stopped by SIGTERM after step {step} of {data.steps}, which is saved in `work` {job.work}; run"
+                    " the same job again to resume from there."
                 )
-            interval = Interval(accelerator.device)
-
-        facts = {
-            **arrangement_facts(settings),
-            "steps": total,
-            "tokens": tokens,
-            "seconds": round(seconds, 3),
-            "tokens_per_second": round(tokens / seconds, 1),
-            "tokens_per_step": round(tokens / total, 1),
-            "parameters": parameters,
-            "trained_parameters": trained_parameters,
-            "train": data.facts(),
-            "validation": held_out.facts(),
-            "final": figures,
-            "memory_bytes": devices.memory_bytes(accelerator),
-            "device": devices.device_name(accelerator),
-            "processes": processes,
-            "mixed_precision": accelerator.mixed_precision,
-            "versions": _versions(),
-        }
-        export_model(accelerator, model, tokenizer, job, facts)
-        progress.say(f"{total} steps, {tokens:,} tokens in {duration(seconds)}: {job.output} is written.")
+        facts = run.facts()
+        export_model(accelerator, run.model, tokenizer, job, facts)
+        done = f"{data.steps} steps, {run.position.tokens:,} tokens in {duration(run.position.seconds)}"
+        progress.say(f"{done}: {job.output} is written.")
     accelerator.end_training()
     return facts
 
 
-def _announce(progress: Progress, data: PackedSplit, settings: TrainingSettings, steps: str, device: str) -> None:
-    """What a person wants to know before the first step."""
-    progress.say(
-        f"{data.split.walks:,} walks, {len(data.split.ids):,} tokens: {steps} x {data.row} tokens, {data.fill:.1%} of"
-        f" them filled, on {device}."
-    )
-    counts = data.pieces.counts
-    if counts["walks_cut"]:
-        progress.say(
-            f"{counts['walks_cut']:,} walks are longer than `sequence_length` {settings.sequence_length} and were cut;"
-            f" {counts['background_tokens_left_out']:,} tokens of overlong backgrounds are left out."
+def check_devices(settings: TrainingSettings, accelerator: "Accelerator") -> None:
+    """Raise PipelineError for settings that do not work on these devices."""
+    if settings.lora_rank and devices.shards_weights(accelerator):
+        raise PipelineError(
+            f"`lora_rank` {settings.lora_rank} does not work with weights that FSDP shards over processes; set it to 0,"
+            " or choose another `accelerate_config`, such as multi_gpu.yaml."
         )
 
 
-def _prepare_work(job: TrainingJob, tokenizer: MarkerTokenizer) -> bool:
-    """Tokenize what is not tokenized yet; whether another job's work had to be cleared away."""
-    anew = claim(job.work, fingerprint(job))
-    for split in ("train", "validation"):
-        folder = job.work / "tokens" / split
-        if not folder.exists():
-            tokenize_split(tokenizer, job.dataset, split, folder, arrangement(job.settings))
-    return anew
+def load_base(job: TrainingJob, accelerator: "Accelerator") -> "PreTrainedModel":
+    """Load the base model onto the device; weights that FSDP shards later stay on the CPU."""
+    base = load_model(job.base_model)
+    check_sequence_length(base, job.settings.sequence_length)
+    if not devices.shards_weights(accelerator):
+        base.to(accelerator.device)
+    return base
 
 
-def _update(
-    accelerator: "Accelerator",
-    model: torch.nn.Module,
-    optimizer: torch.optim.Optimizer,
-    passes: list[Batch],
-    max_grad_norm: float,
-    interval: Interval,
-    asked: bool,
-) -> bool:
-    """One step: as many forward and backward passes as the memory asks for, then one update.
+def prepare_work(job: TrainingJob, tokenizer: MarkerTokenizer, accelerator: "Accelerator") -> bool:
+    """Tokenize the splits that are not tokenized yet; return whether another job's work was removed."""
+    restarted = False
+    if accelerator.is_main_process:
+        restarted = claim(job.work, fingerprint(job))
+        for split in ("train", "validation"):
+            folder = job.work / "tokens" / split
+            if not folder.exists():
+                tokenize_split(tokenizer, job.dataset, split, folder, arrangement(job.settings))
+    accelerator.wait_for_everyone()
+    return restarted
 
-    Returns whether any process was `asked` to stop, so that all of them stop after the same step.
+
+def load_data(job: TrainingJob, base: "PreTrainedModel", accelerator: "Accelerator") -> TrainingData:
+    """Cut both splits into pieces, choose how the model keeps them apart, and lay them out in steps."""
+    settings, processes = job.settings, accelerator.num_processes
+    train, held_out = (load_split(job.work / "tokens" / split) for split in ("train", "validation"))
+    if not train.walks:
+        raise PipelineError(f"The training split of {job.dataset} is empty; use a larger corpus or fewer filters.")
+    check_backgrounds(base, train)
+    pieces = [cut_into_pieces(split, settings.sequence_length) for split in (train, held_out)]
+    lengths = [length for each in pieces if len(each.lengths) for length in (each.lengths.min(), each.lengths.max())]
+    separation = agreed_separation(base, settings, (int(min(lengths)), int(max(lengths))), accelerator)
+    fixed_shape = accelerator.device.type != "cpu"
+    return TrainingData(
+        (train, held_out),
+        (pieces[0], pieces[1]),
+        settings,
+        processes,
+        separation,
+        fixed_shape,
+        latest_layout(job.work),
+    )
+
+
+def agreed_separation(
+    base: "PreTrainedModel", settings: TrainingSettings, lengths: tuple[int, int], accelerator: "Accelerator"
+) -> Separation:
+    """Choose how the walks of a step are kept apart, the same on every process.
+
+    `lengths` are those of the shortest and the longest piece.
     """
-    processes = accelerator.num_processes
-    total = float(sum(batch.weights.sum() for batch in passes))
-    if processes > 1:
-        both = torch.tensor([total, float(asked)], device=accelerator.device)
-        total, asking = accelerator.reduce(both, "sum").tolist()
-        asked = asking > 0
-    # Nothing but a long rejected turn may have fallen into a step; nothing is learned then.
-    total = total or 1.0
+    ways, on_cpu = get_args(Separation), accelerator.device.type == "cpu"
+    sharded, own = devices.shards_weights(accelerator), base.config._attn_implementation
+    # Weights that are to be sharded are still on the CPU of every process; one of them probes there.
+    found: Separation = ways[0]
+    if accelerator.is_main_process or not sharded:
+        row = row_length(settings, accelerator.num_processes, "kernel")
+        # On a CPU a compiled model would be compiled for each length of a walk.
+        kernel = not (settings.compile if on_cpu else sharded)
+        with accelerator.autocast():
+            found = choose_separation(base, lengths, settings.sequence_length, row, kernel)
+    places = accelerator.gather(torch.tensor([ways.index(found)], device=accelerator.device))
+    agreed: Separation = ways[int(places.max())]
+    if agreed != "kernel":
+        base.set_attn_implementation(own)
+    if agreed == "passes" and sharded:
+        raise PipelineError(
+            f"The base model, a {type(base).__name__}, cannot keep packed walks apart, and with FSDP a walk cannot"
+            " have a forward pass of its own; choose another base model, or another `accelerate_config`, such as"
+            " multi_gpu.yaml."
+        )
+    return agreed
+
+
+class Run:
+    """A training in progress: model, optimizer, data, and how far it is."""
+
+    def __init__(
+        self,
+        job: TrainingJob,
+        accelerator: "Accelerator",
+        base: "PreTrainedModel",
+        tokenizer: MarkerTokenizer,
+        data: TrainingData,
+    ) -> None:
+        from accelerate.utils import set_seed
+
+        self.job, self.settings, self.accelerator, self.data = job, job.settings, accelerator, data
+        # The same on every process: FSDP and data parallelism need the same random adapters.
+        set_seed(self.settings.seed)
+        self.parameters = base.num_parameters()
+        self.auxiliary_loss = auxiliary_loss(base)
+        if self.settings.lora_rank:
+            add_adapters(base, self.settings, tokenizer.marker_ids)
+        if self.settings.gradient_checkpointing:
+            base.gradient_checkpointing_enable({"use_reentrant": False})
+        if self.settings.compile:
+            compile_blocks(base)
+        self.trained_parameters = base.num_parameters(only_trainable=True)
+        self.flops_per_token = flops_per_token(base, data.train.attended)
+        on_cpu = accelerator.device.type == "cpu"
+        self.peak_flops = None if on_cpu else peak_flops(devices.device_name(accelerator))
+        set_seed(self.settings.seed, device_specific=True)
+        losses = TokenLosses(base.train(), auxiliary_weight(base))
+        self.model, self.optimizer = accelerator.prepare(losses, adamw(base, self.settings))
+        self.interval = Interval(accelerator.device)
+
+    def resume(self) -> None:
+        """Restore the newest checkpoint of the same layout, if there is one."""
+        # Every process has read the layout of the newest checkpoint before any checkpoint is removed.
+        self.accelerator.wait_for_everyone()
+        # Frozen weights are the base model's, which is on disk.
+        in_part = bool(self.settings.lora_rank)
+        if in_part:
+            keep_trained_weights_only(self.accelerator, self.model)
+        if self.accelerator.is_main_process:
+            drop_other_layouts(self.job.work, self.data.layout)
+        self.accelerator.wait_for_everyone()
+        self.position = load_checkpoint(self.accelerator, self.job.work, in_part)
+        self.watch = LossWatch(self.settings.max_loss_jump, self.position.recent_losses)
+        self.interval = Interval(self.accelerator.device)
+
+    def update(self, step: int, stop_received: bool) -> bool:
+        """Update the weights once; return whether any process received SIGTERM, so that all stop after one step."""
+        self.rate = learning_rate(self.settings, step, self.data.steps)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.rate
+        rows = self.data.rows(step)
+        passes = self.data.passes(rows, self.accelerator.process_index)
+        step_totals = totals(self.accelerator, passes, stop_received)
+        loss = accumulate_gradients(self.accelerator, self.model, passes, step_totals, self.interval.parts)
+        norm = self.accelerator.clip_grad_norm_(self.model.parameters(), self.settings.max_grad_norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.interval.add(loss, norm)
+        self.interval.tokens += self.data.train.tokens(rows)
+        return step_totals.stopping
+
+    def validates(self, step: int) -> bool:
+        every = self.settings.validate_every
+        return step == self.data.steps or bool(every and step % every == 0)
+
+    def saves(self, step: int, stopping: bool) -> bool:
+        every = self.settings.checkpoint_every
+        return stopping or bool(every and (step == self.data.steps or step % every == 0))
+
+    def is_due(self, step: int, stopping: bool) -> bool:
+        """Return whether an interval ends with this step."""
+        return self.saves(step, stopping) or self.validates(step) or step % self.settings.log_every == 0
+
+    def report(self, step: int, progress: Progress) -> None:
+        """End the interval: validate if it is time, and report the figures."""
+        interval, before = self.interval, self.position
+        figures = {**interval.figures(self.accelerator), "learning_rate": self.rate}
+        if self.peak_flops is not None:
+            peak = self.peak_flops * self.accelerator.num_processes
+            figures["mfu"] = figures["tokens_per_second"] * self.flops_per_token / peak
+        tokens, seconds = before.tokens + interval.tokens, before.seconds + interval.seconds
+        if self.validates(step) and self.data.held_out.split.walks:
+            figures |= self.validation_losses(step)
+        memory = devices.memory_bytes(self.accelerator)
+        progress.report({"step": step, "time": time.time(), "memory_bytes": memory, **figures})
+        self.position = Position(step, tokens, seconds, figures, list(self.watch.recent))
+        self.interval = Interval(self.accelerator.device)
+
+    def check_steps(self, step: int) -> None:
+        """Raise PipelineError for the first step of the interval, which ends with `step`, that went wrong."""
+        losses, norms = self.interval.losses(self.accelerator), self.interval.gradient_norms()
+        for number, (loss, norm) in enumerate(zip(losses, norms, strict=True), start=step - len(losses) + 1):
+            fault = self.watch.fault(loss)
+            wrong = f"loss {fault}" if fault else ""
+            # With float16, gradients overflow at times, and the scaler skips the step.
+            if not wrong and not math.isfinite(norm) and self.accelerator.scaler is None:
+                wrong = f"gradient norm became {norm}"
+            if wrong:
+                conversations = self.data.train.conversations(self.data.rows(number))
+                named = ", ".join(conversations[:20]) + (", ..." if len(conversations) > 20 else "")
+                raise PipelineError(
+                    f"The {wrong} in step {number} (conversations {named}); lower `learning_rate`, raise `warmup`, or"
+                    " look at these conversations."
+                )
+
+    def check_weights(self, step: int) -> None:
+        """Raise PipelineError if the weights after this step are not finite, or give a loss that is not.
+
+        The loss of a step is from before its update. Without a validation, one pass of the step is run again.
+        """
+        finite = torch.stack([own_part(one).isfinite().all() for one in self.model.parameters()]).all()
+        broken = int(self.accelerator.reduce((~finite).float(), "sum"))
+        if not broken and not (self.validates(step) and self.data.held_out.split.walks):
+            batch = self.data.passes(self.data.rows(step), self.accelerator.process_index)[0]
+            losses = self.evaluated(batch.to(self.accelerator.device))
+            broken = int(self.accelerator.reduce((~losses.isfinite()).any().float(), "sum"))
+        if broken:
+            raise diverged("weights are no longer finite, or give a loss that is not,", step)
+
+    def evaluated(self, batch: Batch) -> torch.Tensor:
+        """Return the losses of a batch, (rows, row), in evaluation mode and without gradients."""
+        self.model.eval()
+        with torch.no_grad():
+            losses: torch.Tensor = self.model(batch).tokens
+        self.model.train()
+        return losses
+
+    def validation_losses(self, step: int) -> dict[str, float]:
+        """Return the loss of each part on the first `validation_tokens` of the validation split.
+
+        Raises PipelineError if one is not finite.
+        """
+        parts = PartLosses(self.accelerator.device)
+        for batch in self.data.validation_passes(self.accelerator.process_index):
+            batch = batch.to(self.accelerator.device)
+            parts.add(self.evaluated(batch), batch.parts)
+        losses = parts.means(self.accelerator, "validation_loss")
+        if broken := [loss for loss in losses.values() if not math.isfinite(loss)]:
+            raise diverged(f"validation loss is {broken[0]}", step)
+        return losses
+
+    def save(self) -> None:
+        save_checkpoint(
+            self.accelerator, self.job.work, self.position, self.data.layout, self.settings.keep_checkpoints
+        )
+
+    def facts(self) -> dict[str, Any]:
+        """Return what `training.json` contains."""
+        data, position = self.data, self.position
+        return {
+            **arrangement_facts(self.settings),
+            "steps": data.steps,
+            "tokens": position.tokens,
+            "seconds": round(position.seconds, 3),
+            "tokens_per_second": round(position.tokens / position.seconds, 1),
+            "tokens_per_step": round(position.tokens / data.steps, 1),
+            "parameters": self.parameters,
+            "trained_parameters": self.trained_parameters,
+            "train": data.train.facts(),
+            "validation": data.held_out.facts(),
+            "final": position.figures,
+            "memory_bytes": devices.memory_bytes(self.accelerator),
+            "device": devices.device_name(self.accelerator),
+            "processes": self.accelerator.num_processes,
+            "mixed_precision": self.accelerator.mixed_precision,
+            "separation": data.train.separation,
+            "auxiliary_loss": self.auxiliary_loss,
+            "versions": package_versions(),
+        }
+
+
+def auxiliary_loss(base: "PreTrainedModel") -> str | None:
+    """Describe the auxiliary loss of the routers, if the base model asks for one (`output_router_logits`)."""
+    weight = auxiliary_weight(base)
+    if not weight:
+        return None
+    return f"added with weight {weight:g}" if computes_auxiliary_loss(base) else "excluded, its code computes none"
+
+
+class Totals(NamedTuple):
+    """Of a step, over all processes: the sum of weights, the number of passes, and whether one received SIGTERM."""
+
+    weight: float
+    passes: float
+    stopping: bool
+
+
+def totals(accelerator: "Accelerator", passes: list[Batch], stop_received: bool) -> Totals:
+    """Bring together what the processes know of a step."""
+    weight, count, stops = float(sum(batch.weights.sum() for batch in passes)), float(len(passes)), stop_received
+    if accelerator.num_processes > 1:
+        own = torch.tensor([weight, count, float(stops)], device=accelerator.device)
+        weight, count, stops = accelerator.reduce(own, "sum").tolist()
+    # A step may consist of nothing but a long rejected turn; it learns nothing then.
+    return Totals(weight or 1.0, count, stops > 0)
+
+
+def accumulate_gradients(
+    accelerator: "Accelerator", model: torch.nn.Module, passes: list[Batch], total: Totals, parts: PartLosses
+) -> torch.Tensor:
+    """Run the forward and backward passes of a step; return this process's share of its loss, a scalar.
+
+    The auxiliary loss of a mixture of experts adds to the gradients, but not to the loss that is returned.
+    """
     step_loss = torch.zeros((), device=accelerator.device)
     for number, batch in enumerate(passes, start=1):
         batch = batch.to(accelerator.device)
         # Processes exchange gradients once a step, with the last pass.
         with nullcontext() if number == len(passes) else accelerator.no_sync(model):
-            losses = model(batch)
-            loss = weighted_loss(losses, batch.weights, total)
+            losses, auxiliary = model(batch)  # (rows, row), and a scalar or None
+            loss = weighted_loss(losses, batch.weights, total.weight)
+            learned = loss if auxiliary is None else loss + auxiliary / total.passes
             # Data parallelism averages the processes' gradients; here they are parts of one sum.
-            accelerator.backward(loss * processes)
+            accelerator.backward(learned * accelerator.num_processes)
         step_loss += loss.detach()
-        interval.parts.add(losses, batch.parts)
-    gradient_norm = accelerator.clip_grad_norm_(model.parameters(), max_grad_norm)
-    optimizer.step()
-    optimizer.zero_grad()
-    interval.add(step_loss, gradient_norm)
-    return asked
+        parts.add(losses, batch.parts)
+    return step_loss
 
 
-def _stop_if_broken(watch: LossWatch, losses: list[float], step: int, rows_per_step: int, data: PackedSplit) -> None:
-    """Raise PipelineError for the first of the last len(losses) steps whose loss the watch finds wrong."""
-    for number, loss in enumerate(losses, start=step - len(losses) + 1):
-        if fault := watch.fault(loss):
-            rows = data.order.rows((number - 1) * rows_per_step, number * rows_per_step)
-            conversations = data.conversations(rows)
-            named = ", ".join(conversations[:20]) + (", ..." if len(conversations) > 20 else "")
-            raise PipelineError(
-                f"The loss {fault} in step {number} (conversations {named}); lower `learning_rate`, raise"
-                " `warmup`, or look at these conversations."
-            )
+def own_part(tensor: torch.Tensor) -> torch.Tensor:
+    """Return a tensor, or of a tensor that FSDP shards the part of this process."""
+    return tensor.to_local() if hasattr(tensor, "to_local") else tensor
 
 
-def _validation(
-    accelerator: "Accelerator", model: torch.nn.Module, held_out: PackedSplit, settings: TrainingSettings
-) -> dict[str, float]:
-    """The loss of each part on the first `validation_tokens` of the validation split, the same each time."""
-    wanted = math.ceil(settings.validation_tokens / held_out.row)
-    rows = held_out.order.rows(0, min(wanted, held_out.order.rows_per_epoch))
-    processes = accelerator.num_processes
-    # Every process goes through the model equally often, since with FSDP they do so together. Those that
-    # would have nothing left take a row again, which does not count.
-    mine = np.arange(accelerator.process_index, math.ceil(len(rows) / processes) * processes, processes)
-    passes = held_out.passes(rows.take(mine % len(rows)))
-    if mine[-1] >= len(rows):
-        passes[-1].parts[-1] = NOTHING
-    parts = PartLosses(accelerator.device)
-    model.eval()
-    with torch.no_grad():
-        for batch in passes:
-            batch = batch.to(accelerator.device)
-            parts.add(model(batch), batch.parts)
-    model.train()
-    return parts.means(accelerator, "validation_loss")
+def diverged(what: str, step: int) -> PipelineError:
+    return PipelineError(
+        f"The {what} after step {step}, so that no checkpoint or model was written; lower `learning_rate` or raise"
+        " `warmup`."
+    )
 
 
-def _versions() -> dict[str, str]:
+def announce(progress: Progress, run: Run, restarted: bool) -> None:
+    """Say what a person wants to know before the first step."""
+    data, split = run.data, run.data.train
+    if restarted:
+        progress.say(f"{run.job.work} belonged to another job (other settings, data or base model): starting over.")
+    if run.position.step:
+        progress.say(f"Resuming after step {run.position.step} of {data.steps}.")
+    progress.say(
+        f"{split.split.walks:,} walks, {len(split.split.ids):,} tokens: {data.steps} steps of"
+        f" {data.layout.rows_per_step} x {split.row} tokens, {split.fill:.1%} of them filled, on"
+        f" {devices.device_name(run.accelerator)}."
+    )
+    if run.auxiliary_loss:
+        progress.say(f"Auxiliary loss of the routers, which the base model asks for: {run.auxiliary_loss}.")
+    if split.separation == "passes":
+        progress.say(
+            "The base model cannot keep packed walks apart, so each walk has a forward pass of its own: slower."
+        )
+    counts = split.pieces.counts
+    if counts["walks_cut"]:
+        progress.say(
+            f"{counts['walks_cut']:,} walks are longer than `sequence_length` {run.settings.sequence_length} and were"
+            f" cut; {counts['background_tokens_left_out']:,} tokens of overlong backgrounds are excluded."
+        )
+
+
+def package_versions() -> dict[str, str]:
     packages = ("torch", "transformers", "accelerate", "tokenizers", "numpy", "pyarrow")
     return {package: importlib.metadata.version(package) for package in packages}

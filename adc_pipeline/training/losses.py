@@ -1,28 +1,101 @@
-"""The loss of a token, from the logits: likelihood, and unlikelihood where a turn was rejected.
+"""The loss of each token from the logits: likelihood, and unlikelihood for the text of rejected turns.
 
-Both work through the logits in chunks and keep nothing of their size beside them. Likelihood alone needs
-no copy of a chunk; unlikelihood does, so the objectives without it never run it. Forward and backward over
-2,048 x 2,048 logits take 7.2 ms and 7.9 ms on 2 cores.
+Both work through the logits in chunks and allocate nothing else of their size. Likelihood alone needs no copy of a
+chunk; unlikelihood does, so the objectives without it never run it. Forward and backward over 2,048 x 2,048 logits take
+7.2 ms and 7.9 ms on 2 cores.
 """
+
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
-# Logits that are looked at in float32 at one time: large enough for a GPU, and two megabytes, which a
-# CPU's cache holds.
+from adc_pipeline.training.batches import Batch
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+# Logits converted to float32 at one time: enough for a GPU, and two megabytes, which fit into a CPU's cache.
 CHUNK = {"cpu": 1 << 19, "cuda": 1 << 26}
 
 
+# What models call the weight of the auxiliary loss of their routers.
+_COEFFICIENTS = ("router_aux_loss_coef", "aux_loss_coef")
+
+
+class Losses(NamedTuple):
+    """The losses of a forward pass: of each token, and the auxiliary loss of a mixture of experts, already weighted."""
+
+    tokens: torch.Tensor  # float32 (rows, row)
+    auxiliary: torch.Tensor | None  # float32 scalar; None if the model asks for none
+
+
+class TokenLosses(torch.nn.Module):
+    """A causal model that returns the loss of each token instead of its logits.
+
+    The loss is computed inside the module that Accelerate wraps, so that neither mixed precision nor data parallelism
+    converts the logits of a whole batch to float32.
+    """
+
+    def __init__(self, model: "PreTrainedModel", auxiliary_weight: float = 0.0) -> None:
+        super().__init__()
+        self.model = model
+        self.auxiliary_weight = auxiliary_weight
+
+    def forward(self, batch: Batch) -> Losses:
+        """Return -log p of each target, or -log(1 - p) where it is to become unlikely.
+
+        If the batch names its walks, the attention kernel separates them (see `attention`). Otherwise, and without an
+        attention mask, transformers derives from the positions where a sequence begins and masks the rest of the row.
+        """
+        apart = {} if batch.walks is None else {"walks": batch.walks}
+        found = self.model(input_ids=batch.input_ids, position_ids=batch.position_ids, use_cache=False, **apart)
+        logits, targets = found.logits.flatten(0, 1), batch.targets.flatten()  # (tokens, vocabulary), (tokens,)
+        losses: torch.Tensor
+        if batch.unlikely is None:
+            losses = CrossEntropy.apply(logits, targets)
+        else:
+            losses = Unlikelihood.apply(logits, targets, batch.unlikely.flatten())
+        auxiliary = getattr(found, "aux_loss", None) if self.auxiliary_weight else None
+        if auxiliary is not None:
+            auxiliary = self.auxiliary_weight * auxiliary.float()
+        return Losses(losses.view(batch.targets.shape), auxiliary)
+
+    # Accelerate asks these of a model whose weights FSDP shards, to choose what is gathered at a time.
+
+    @property
+    def _no_split_modules(self) -> Any:
+        return self.model._no_split_modules
+
+    def get_input_embeddings(self) -> torch.nn.Module:
+        return self.model.get_input_embeddings()
+
+    def get_output_embeddings(self) -> torch.nn.Module:
+        return self.model.get_output_embeddings()
+
+
+def auxiliary_weight(model: "PreTrainedModel") -> float:
+    """Return the weight of the auxiliary loss that a mixture of experts asks for; 0 if it asks for none.
+
+    `output_router_logits` asks for it. It balances the load of the experts, and is a mean over the tokens of a pass.
+    """
+    config = model.config.get_text_config()
+    if not getattr(config, "output_router_logits", False):
+        return 0.0
+    owners = ((owner, name) for owner in (model, config) for name in _COEFFICIENTS)
+    return next((float(getattr(owner, name)) for owner, name in owners if hasattr(owner, name)), 0.0)
+
+
 def weighted_loss(losses: torch.Tensor, weights: torch.Tensor, total: float) -> torch.Tensor:
-    """sum(weights * losses) / total, a scalar; `total` is the sum of weights over the whole step."""
+    """Return sum(weights * losses) / total, a scalar; `total` is the sum of weights over the whole step."""
     return (losses * weights).sum() / total
 
 
 class CrossEntropy(torch.autograd.Function):
-    """-log softmax(logits)[target], a token: float32 of (tokens,) from (tokens, vocabulary) and (tokens,).
+    """-log softmax(logits)[target] of each token: float32 (tokens,) from (tokens, vocabulary) and (tokens,).
 
-    PyTorch's own keeps the float32 log-probabilities of all tokens for the backward pass. This one keeps
-    the logits as they are, in bfloat16 where the model computes in it, and works through them in chunks.
-    On 2 cores it takes 7 % less of a whole step of the small model. float64 logits have float64 losses.
+    PyTorch's own keeps the float32 log-probabilities of all tokens for the backward pass. This one keeps the logits as
+    they are, in bfloat16 where the model computes in it, and works through them in chunks. On 2 cores a whole step of
+    the small model takes 7 % less time. float64 logits give float64 losses.
     """
 
     @staticmethod
@@ -38,8 +111,7 @@ class CrossEntropy(torch.autograd.Function):
         logits, targets, normaliser = ctx.saved_tensors
         result = torch.empty_like(logits)
         for begin, end in _chunks(logits):
-            # d loss / d logits = softmax(logits) - one_hot(target), in float32, and in place where that
-            # is what the logits are.
+            # d loss / d logits = softmax(logits) - one_hot(target), in float32, and in place if the logits are float32.
             part = result[begin:end] if logits.dtype == normaliser.dtype else None
             part = torch.sub(logits[begin:end], normaliser[begin:end, None], out=part).exp_()
             part.scatter_add_(-1, targets[begin:end, None], part.new_full((end - begin, 1), -1.0))
@@ -53,17 +125,17 @@ class Unlikelihood(torch.autograd.Function):
     """-log(1 - p) where `unlikely`, -log p elsewhere, p being softmax(logits)[target].
 
     Welleck et al. 2019, Neural Text Generation with Unlikelihood Training (https://arxiv.org/abs/1908.04319).
-    float32 of (tokens,) from logits of (tokens, vocabulary), int64 targets and bool `unlikely` of (tokens,);
-    float64 logits have float64 losses.
+    float32 (tokens,) from logits of (tokens, vocabulary), int64 targets and bool `unlikely` of (tokens,); float64
+    logits give float64 losses.
 
     With u = logits[target] - logsumexp(the other logits), p = sigmoid(u), so that
 
         -log p = -logsigmoid(u),    -log(1 - p) = -logsigmoid(-u),
 
-    and neither is ever taken of a difference from 1. It stays finite and exact where p is 1 to the last
-    bit of float32, which is where the textbook formula is infinite. With q the softmax of the others,
+    and neither needs a difference from 1. Both stay finite and exact where p is 1 to the last bit of float32, where
+    the textbook formula is infinite. With q the softmax of the others and the slope -sigmoid(-u) or sigmoid(u),
 
-        d loss / d logits = d loss / d u * (one_hot(target) - q),    -sigmoid(-u) or sigmoid(u) being the slope.
+        d loss / d logits = d loss / d u * (one_hot(target) - q).
     """
 
     @staticmethod
@@ -87,7 +159,7 @@ class Unlikelihood(torch.autograd.Function):
         for begin, end in _chunks(logits):
             part = result[begin:end] if logits.dtype == others.dtype else None
             part = torch.sub(logits[begin:end], others[begin:end, None], out=part).exp_()
-            # Whatever the target's own logit came to here, infinity included, is overwritten.
+            # Overwrites what the target's own logit came to, infinity included.
             part.scatter_(-1, targets[begin:end, None], -1.0)
             part.mul_(-slope[begin:end, None])
             if logits.dtype != others.dtype:

@@ -1,78 +1,37 @@
-"""The base model, which both fine-tunes start from and evaluation compares with, and its loss a token.
+"""Prepare and load the base model, which every fine-tune starts from and the evaluation compares with.
 
-A small Llama with a tokenizer of its own, or any causal language model that transformers can load
-without running somebody else's code. Markers become tokens whose embeddings begin at the mean of the
-old ones (Hewitt 2021, https://nlp.stanford.edu/~johnhew/vocab-expansion.html): a new row then neither
-dominates nor vanishes in the softmax. Making the small one takes about 1 s beside its imports.
+It is a small Llama with a tokenizer of its own, or any causal language model that transformers can load without running
+code that comes with it. Markers become tokens whose embeddings start at the mean of the old ones (Hewitt 2021,
+https://nlp.stanford.edu/~johnhew/vocab-expansion.html): a new row then neither dominates nor vanishes in the softmax.
+Building the small model takes about 1 s, imports excluded.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 
-from adc_pipeline.core.atomic import written_aside
-from adc_pipeline.core.errors import PipelineError, UnreachableError, first_line, is_network_fault
-from adc_pipeline.training.batches import Batch
-from adc_pipeline.training.dataset import TokenizedSplit
-from adc_pipeline.training.losses import CrossEntropy, Unlikelihood
+from adc_pipeline.core.atomic import atomic_folder
+from adc_pipeline.core.errors import PipelineError, UnreachableError, first_line, is_disk_full, is_network_fault
+from adc_pipeline.training.loading import broken_tensor, load_weights, refuse_adapter
+from adc_pipeline.training.probes import looks_ahead
 from adc_pipeline.training.settings import BaseModelSettings
 from adc_pipeline.training.tokenizer import add_markers, marker_ids, train_tokenizer
+from adc_pipeline.training.tokens import MarkerTokenizer, check_line_breaks
 from adc_pipeline.walks.markers import Markers
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-# Matrix units want the vocabulary in multiples of this where the embeddings have to grow anyway.
+# Vocabularies that have to grow become a multiple of this, which suits matrix units.
 MULTIPLE = 64
 
 
-class TokenLosses(torch.nn.Module):
-    """A causal model that returns the loss of each token in place of its logits.
-
-    The loss is computed inside the module that Accelerate wraps, so that neither mixed precision nor data
-    parallelism turns a whole batch of logits into float32.
-    """
-
-    def __init__(self, model: "PreTrainedModel") -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, batch: Batch) -> torch.Tensor:
-        """float32 of (rows, row length): -log p of each target, or -log(1 - p) where the batch says so.
-
-        Where the batch names its walks, the model attends by them (see `attention`). Otherwise, and without
-        an attention mask, transformers reads from the positions where a sequence begins and masks the
-        rest of the row.
-        """
-        apart = {} if batch.walks is None else {"walks": batch.walks}
-        found = self.model(input_ids=batch.input_ids, position_ids=batch.position_ids, use_cache=False, **apart)
-        logits, targets = found.logits.flatten(0, 1), batch.targets.flatten()
-        losses: torch.Tensor
-        if batch.unlikely is None:
-            losses = CrossEntropy.apply(logits, targets)
-        else:
-            losses = Unlikelihood.apply(logits, targets, batch.unlikely.flatten())
-        return losses.view(batch.targets.shape)
-
-    # What Accelerate asks of a model whose weights FSDP is to spread, to choose what is gathered at a time.
-
-    @property
-    def _no_split_modules(self) -> Any:
-        return self.model._no_split_modules
-
-    def get_input_embeddings(self) -> torch.nn.Module:
-        return self.model.get_input_embeddings()
-
-    def get_output_embeddings(self) -> torch.nn.Module:
-        return self.model.get_output_embeddings()
-
-
 def check_base_model(settings: BaseModelSettings) -> None:
-    """Raise PipelineError where the base model cannot be had, at the price of reading its configuration."""
+    """Raise PipelineError if the base model is not available or not usable; reads only its configuration."""
     if settings.name != "small":
         _commit(settings)
 
@@ -80,9 +39,10 @@ def check_base_model(settings: BaseModelSettings) -> None:
 def prepare_base_model(
     settings: BaseModelSettings, markers: Markers, texts: Iterable[str], out: Path
 ) -> dict[str, Any]:
-    """Write the folder `out`: model and tokenizer, markers included; returns facts about them.
+    """Write model and tokenizer, with markers, into the folder `out`; return facts about them.
 
-    `texts` are the texts that a small model's tokenizer is trained on; a named model ignores them.
+    `texts` train the tokenizer of a small model; a named model ignores them. Raises PipelineError for a model that
+    cannot be loaded or is not usable.
     """
     if settings.name == "small":
         model, tokenizer = _small(settings, markers, texts)
@@ -90,7 +50,8 @@ def prepare_base_model(
     else:
         model, tokenizer, commit = _named(settings)
         _widen(model, tokenizer, markers)
-    with written_aside(out) as partial:
+        check_line_breaks(MarkerTokenizer(tokenizer), _subject(settings))
+    with atomic_folder(out) as partial:
         model.save_pretrained(partial)
         tokenizer.save_pretrained(partial)
     return {
@@ -103,78 +64,12 @@ def prepare_base_model(
     }
 
 
-def load_model(folder: Path) -> "PreTrainedModel":
-    """The model of a folder that `prepare_base_model` or a fine-tune wrote, in float32."""
-    from transformers import AutoModelForCausalLM
-
-    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
-    return model
-
-
 def compile_blocks(model: "PreTrainedModel") -> None:
-    """Compile each transformer block, which are all alike, rather than the whole: once instead of L times."""
+    """Compile each transformer block; since all are alike, one compilation serves every layer."""
     blocks = set(model._no_split_modules or ())
     for module in model.modules():
         if type(module).__name__ in blocks:
             module.compile()
-
-
-def check_context(model: "PreTrainedModel", row: int) -> None:
-    """Raise PipelineError where rows of `row` tokens are longer than the sequences the model was made for."""
-    context = context_length(model)
-    if context is not None and row > context:
-        raise PipelineError(
-            f"`sequence_length` {row} is longer than the {context} tokens of the base model's context; lower it or"
-            " choose another base model."
-        )
-
-
-def check_backgrounds(model: "PreTrainedModel", split: TokenizedSplit) -> None:
-    """Raise PipelineError where the model's context, half of which is the turns', holds few whole backgrounds."""
-    context = context_length(model)
-    if context is None or not split.walks:
-        return
-    lengths = np.add.reduceat(split.turn < 0, split.walk_start[:-1], dtype=np.int64)
-    too_long = float((lengths > context // 2).mean())
-    if too_long > 0.5:
-        raise PipelineError(
-            f"The base model's context of {context} tokens is too short: the backgrounds of {too_long:.0%} of the walks"
-            " take more than half of it; choose a base model with a longer context."
-        )
-
-
-def context_length(model: "PreTrainedModel") -> int | None:
-    """The most tokens the model was made for, where its configuration says so."""
-    config = model.config.get_text_config()
-    for name in ("max_position_embeddings", "max_seq_len", "max_target_positions"):
-        if isinstance(found := getattr(config, name, None), int):
-            return found
-    return None
-
-
-def check_packing(model: "PreTrainedModel") -> None:
-    """Raise PipelineError where the model lets one packed sequence see another; two tiny forward passes.
-
-    It is the model that turns positions into a mask; some architectures (recurrent ones among them) do
-    not, and would learn from a stranger's conversation without any error.
-    """
-    ids = torch.arange(8).remainder(model.config.get_text_config().vocab_size)[None]
-    positions = torch.tensor([[0, 1, 2, 3, 0, 1, 2, 3]])
-    training = model.training
-    model.eval()
-    with torch.no_grad():
-        try:
-            packed = model(input_ids=ids, position_ids=positions, use_cache=False).logits[:, 4:]
-            alone = model(input_ids=ids[:, 4:], position_ids=positions[:, 4:], use_cache=False).logits
-            same = torch.allclose(packed, alone, atol=1e-3, rtol=1e-3)
-        except TypeError:
-            same = False
-    model.train(training)
-    if not same:
-        raise PipelineError(
-            f"The base model, a {type(model).__name__}, cannot keep packed walks apart by their"
-            " positions; choose a base model of another architecture."
-        )
 
 
 def _small(
@@ -187,13 +82,13 @@ def _small(
     config = LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=settings.width,
-        # A gated block of 8/3 has the parameters of a plain one of 4; multiples of 64 suit the kernels.
+        # A gated block of 8/3 has as many parameters as a plain one of 4; multiples of 64 suit the kernels.
         intermediate_size=max(64, 64 * round(8 * settings.width / 3 / 64)),
         num_hidden_layers=settings.layers,
         num_attention_heads=settings.heads,
         max_position_embeddings=settings.context,
-        # sqrt(2 / (5 width)), Nguyen & Salazar 2019, which a narrow model needs to learn copying soon;
-        # the usual 0.02 is made for widths above a thousand.
+        # sqrt(2 / (5 width)), Nguyen & Salazar 2019, which a narrow model needs to learn copying early; the usual 0.02
+        # is meant for widths above a thousand.
         initializer_range=(2 / (5 * settings.width)) ** 0.5,
         tie_word_embeddings=True,
         bos_token_id=None,
@@ -207,8 +102,8 @@ def _small(
     return model, tokenizer
 
 
-def _place(settings: BaseModelSettings) -> str:
-    """Where transformers is to look: a folder, whose path may begin with ~, or a Hub name."""
+def _source(settings: BaseModelSettings) -> str:
+    """Return what transformers loads from: a folder, whose path may begin with ~, or a Hub name."""
     folder = Path(settings.name).expanduser()
     return str(folder) if folder.is_dir() else settings.name
 
@@ -216,34 +111,30 @@ def _place(settings: BaseModelSettings) -> str:
 def _named(
     settings: BaseModelSettings,
 ) -> tuple["PreTrainedModel", "PreTrainedTokenizerBase", str | None]:
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoTokenizer
 
-    commit = _commit(settings)
-    try:
-        # Configuration, weights and tokenizer of one and the same commit, even while the branch moves on.
-        where = {"revision": commit or settings.revision or "main", "trust_remote_code": False}
-        tokenizer = AutoTokenizer.from_pretrained(_place(settings), **where)
-        model = AutoModelForCausalLM.from_pretrained(_place(settings), dtype=torch.float32, **where)
-    except (OSError, ValueError, ImportError) as error:
-        raise _unusable(settings, error) from error
-    if _looks_ahead(model):
+    commit, subject = _commit(settings), _subject(settings)
+    with _reported(settings):
+        # Configuration, weights and tokenizer come from one commit, even if the branch moves meanwhile.
+        options = {"revision": commit or settings.revision or "main", "trust_remote_code": False}
+        tokenizer = AutoTokenizer.from_pretrained(_source(settings), **options)
+        model = load_weights(_source(settings), subject, **options)
+        ahead = looks_ahead(model)
+    if ahead:
         raise PipelineError(
-            f"The base model's `name` {settings.name!r} is a {type(model).__name__} that sees the tokens it is to"
-            " predict; choose a causal language model."
+            f"{subject} is a {type(model).__name__} that sees the tokens it is to predict; choose a causal language"
+            " model."
         )
+    if broken := broken_tensor(model):
+        raise PipelineError(f"{subject} has weights that are not finite ({broken}); choose another base model.")
     return model, tokenizer, commit
 
 
-def _looks_ahead(model: "PreTrainedModel") -> bool:
-    """Whether the logits depend on later tokens, as those of an encoder do that transformers loads as well."""
-    ids = torch.arange(8).remainder(model.config.get_text_config().vocab_size)[None]
-    with torch.no_grad():
-        one, other = (model(input_ids=text).logits[:, :4] for text in (ids, torch.cat([ids[:, :4], ids[:, :4]], 1)))
-    return not torch.allclose(one, other, atol=1e-4, rtol=1e-4)
-
-
 def _commit(settings: BaseModelSettings) -> str | None:
-    """The commit that a Hub model's revision stands for now, None for a folder; refuses what cannot serve."""
+    """Return the commit that a Hub model's revision stands for now, None for a folder.
+
+    Raises PipelineError if the model is not available or not a causal language model.
+    """
     from transformers import AutoConfig
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
     from transformers.utils.hub import cached_file, extract_commit_hash
@@ -251,38 +142,49 @@ def _commit(settings: BaseModelSettings) -> str | None:
     folder = Path(settings.name).expanduser()
     if not folder.is_dir() and (settings.name[:1] in ("/", ".", "~") or settings.name.count("/") > 1):
         raise PipelineError(
-            f"The base model's `name` {settings.name!r} is a path where no folder is; give the folder of a model, a"
-            " Hub name, or `small`."
+            f"{_subject(settings)} is a path without a folder; give the folder of a model, a Hub name, or `small`."
         )
-    try:
+    with _reported(settings):
         revision = settings.revision or "main"
-        # The configuration does not say where it came from; the place in the cache does.
-        commit: str | None = extract_commit_hash(cached_file(_place(settings), "config.json", revision=revision), None)
-        config = AutoConfig.from_pretrained(_place(settings), revision=commit or revision, trust_remote_code=False)
-    except (OSError, ValueError, ImportError) as error:
-        raise _unusable(settings, error) from error
+        refuse_adapter(_source(settings), _subject(settings), revision=revision)
+        # The path in the cache contains the commit; the configuration does not.
+        commit: str | None = extract_commit_hash(cached_file(_source(settings), "config.json", revision=revision), None)
+        config = AutoConfig.from_pretrained(_source(settings), revision=commit or revision, trust_remote_code=False)
     if config.model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
         raise PipelineError(
-            f"The base model's `name` {settings.name!r} is a {config.model_type} model, which is not a causal language"
-            " model; choose one that is."
+            f"{_subject(settings)} is a {config.model_type} model, which is not a causal language model; choose one"
+            " that is."
         )
     return commit
 
 
-def _unusable(settings: BaseModelSettings, error: Exception) -> PipelineError:
-    reason = first_line(error)
-    kind = UnreachableError if is_network_fault(error) else PipelineError
-    return kind(
-        f"The base model's `name` {settings.name!r} (revision {settings.revision or 'main'}) cannot be loaded"
-        f" ({reason}); check the spelling and the network, or set it to a local folder or to `small`."
-    )
+def _subject(settings: BaseModelSettings) -> str:
+    """Return the subject of a sentence about the base model."""
+    return f"The base model's `name` {settings.name!r}"
+
+
+@contextmanager
+def _reported(settings: BaseModelSettings) -> Iterator[None]:
+    """Raise PipelineError for whatever the libraries raise when they read or run a model from elsewhere."""
+    try:
+        yield
+    except PipelineError:
+        raise
+    except Exception as error:
+        if is_disk_full(error):
+            raise
+        kind = UnreachableError if is_network_fault(error) else PipelineError
+        raise kind(
+            f"{_subject(settings)} (revision {settings.revision or 'main'}) cannot be loaded ({first_line(error)});"
+            " check the spelling and the network, or set it to a local folder or to `small`."
+        ) from error
 
 
 def _widen(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", markers: Markers) -> None:
-    """Add the markers to the tokenizer and give their rows, and those that are new, the mean embedding.
+    """Add the markers to the tokenizer, and give their rows and all new rows the mean embedding.
 
-    A padded vocabulary already has rows for them, which stood for no token; otherwise the embeddings grow
-    to the next multiple of `MULTIPLE`. The padding that is left keeps its weights: it has learnt to be unlikely.
+    A padded vocabulary already has rows for them, which stood for no token; otherwise the embeddings grow to the next
+    multiple of `MULTIPLE`. The remaining padding keeps its weights, which have learned to be unlikely.
     """
     if not add_markers(tokenizer, markers):
         return
@@ -290,18 +192,18 @@ def _widen(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", marke
     rows = _embedding_rows(model)
     if max(ids) >= rows:
         model.resize_token_embeddings(max(ids) + 1, pad_to_multiple_of=MULTIPLE, mean_resizing=False)
-    # Some tokenizers have more tokens than their model has rows; what had none begins at the mean as well.
+    # Some tokenizers have more tokens than their model has rows; tokens without a row start at the mean as well.
     _start_at_mean(model, min(rows, *ids), [*ids, *range(rows, _embedding_rows(model))])
 
 
 def _start_at_mean(model: "PreTrainedModel", old: int, new: list[int]) -> None:
-    """Give the rows `new` the mean of the first `old`: no marker is likelier than another at first."""
+    """Set the rows `new` to the mean of the first `old` rows, so that no marker is likelier than another at first."""
     head = model.get_output_embeddings()
     with torch.no_grad():
         tables = [model.get_input_embeddings().weight, head.weight]
         if getattr(head, "bias", None) is not None:
             tables.append(head.bias)
-        # Tied embeddings are one tensor; its mean is over old rows only, so doing it twice is the same.
+        # Tied embeddings are one tensor; doing it twice is the same, since the mean is over old rows only.
         for table in tables:
             table[new] = table[:old].mean(dim=0)
 

@@ -1,6 +1,6 @@
-"""How the weights move: AdamW (Loshchilov & Hutter 2019), and cosine decay after a linear warm-up.
+"""The optimizer: AdamW (Loshchilov & Hutter 2019), with cosine decay after a linear warm-up.
 
-The learning rate is a function of the step alone, so that a rerun has no schedule to restore.
+The learning rate is a function of the step alone, so that a resumed run has no schedule to restore.
 """
 
 import math
@@ -13,12 +13,12 @@ from adc_pipeline.training.settings import TrainingSettings
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-# The second beta that large language models are trained with: it forgets a spike in 20 steps, not 1,000.
+# The second beta that large language models are trained with: a spike is forgotten in 20 steps, not 1,000.
 BETAS = (0.9, 0.95)
 
 
 def adamw(model: "PreTrainedModel", settings: TrainingSettings) -> torch.optim.AdamW:
-    """AdamW in one fused kernel; weight decay is for matrices, not for norms and biases."""
+    """Return AdamW with one fused kernel; weight decay applies to matrices, not to norms and biases."""
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     groups = [
         {"params": [one for one in parameters if one.ndim > 1], "weight_decay": settings.weight_decay},
@@ -31,7 +31,7 @@ def adamw(model: "PreTrainedModel", settings: TrainingSettings) -> torch.optim.A
 
 
 def learning_rate(settings: TrainingSettings, step: int, total: int) -> float:
-    """The rate of step 1 ... total: rises to the peak over the warm-up, then falls to 0 along a cosine."""
+    """Return the rate of step 1 ... total: it rises to its peak over the warm-up, then falls to 0 along a cosine."""
     warm = settings.warmup * total
     if step <= warm:
         return settings.learning_rate * step / warm

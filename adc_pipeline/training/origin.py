@@ -1,4 +1,4 @@
-"""What the base model is read from, as far as a look tells: so that a rebuild notices another one by the same name."""
+"""Identify what the base model is read from, so that a rebuild notices another model of the same name."""
 
 from pathlib import Path
 from typing import Any
@@ -9,9 +9,9 @@ SECONDS_FOR_THE_HUB = 10.0
 
 
 def origin(settings: BaseModelSettings) -> dict[str, Any]:
-    """Size and time of each file of a folder, or the commit that a Hub model's revision stands for now.
+    """Return size and time of each file of a folder, or the commit that a Hub model's revision stands for now.
 
-    The commit is None where the Hub cannot be asked. Nothing for `small`, which its settings decide.
+    The commit is None if the Hub cannot be reached. Empty for `small`, which its settings define.
     """
     if settings.name == "small":
         return {}
@@ -24,6 +24,6 @@ def origin(settings: BaseModelSettings) -> dict[str, Any]:
     try:
         found = HfApi().model_info(settings.name, revision=settings.revision, timeout=SECONDS_FOR_THE_HUB)
     except Exception:
-        # No network, a gated or a renamed model: what is wrong is said where the model is loaded.
+        # No network, a gated or a renamed model: loading it reports what is wrong.
         return {settings.name: None}
     return {settings.name: found.sha}

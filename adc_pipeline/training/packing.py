@@ -1,12 +1,12 @@
-"""Packing: whole walks side by side in rows, so that no compute goes into padding.
+"""Pack walks side by side into rows, so that no compute goes into padding.
 
-Best-fit decreasing within shuffled buffers: the fullest row that still has room takes the next shorter
-piece, at about 1 µs a piece. It fills 99 % of a row where walks are short beside it, and 94 to 95 % on a
-Stack Exchange corpus whose walks are mostly longer than a row and have to be cut. Attention never crosses
-pieces (see `model.TokenLosses`). A walk longer than a piece may be is cut at turn boundaries and keeps its
-background in front of every piece; the repeated tokens are context and carry no loss.
+Best-fit decreasing within shuffled buffers: the fullest row that still has room takes the next shorter piece, at about
+1 µs a piece. Rows are 99 % full where walks are short compared with a row, and 94 to 95 % on a Stack Exchange corpus
+whose walks are mostly longer than a row and have to be cut. Attention never crosses pieces (see `attention`). A walk
+that is longer than a piece may be is cut at turn boundaries and repeats its background in front of every piece; the
+repeated tokens are context and carry no loss.
 
-Which rows a step learns from is a pure function of (seed, step): nothing has to be stored to go on.
+The rows of a step are a pure function of (seed, step), so resuming needs no stored state.
 """
 
 from dataclasses import dataclass, field
@@ -16,20 +16,19 @@ import numpy as np
 
 from adc_pipeline.training.dataset import TokenizedSplit
 
-# Pieces packed together: more fills better, fewer mixes better and plans sooner.
+# Pieces packed together: more of them fill rows better, fewer mix better and take less time to plan.
 BUFFER = 4096
 
 
 @dataclass(frozen=True, eq=False)
 class Pieces:
-    """Runs of tokens that are attended to as one sequence.
+    """Runs of tokens that are attended to as one sequence, each of at most `most` tokens.
 
-    Piece p of walk `walk[p]` is the tokens prefix_start:prefix_end (repeated context, often empty), then
-    body_start:body_end, as int64 places in the split's arrays; none has more than `most` tokens. The counts
-    say what cutting did.
+    Piece p belongs to walk `walk[p]` and consists of the tokens prefix_start:prefix_end (repeated context, often empty)
+    and body_start:body_end of the split's arrays. `counts` tells what cutting did.
     """
 
-    walk: np.ndarray
+    walk: np.ndarray  # int64 (pieces,), as are the others
     prefix_start: np.ndarray
     prefix_end: np.ndarray
     body_start: np.ndarray
@@ -38,15 +37,15 @@ class Pieces:
     counts: dict[str, int] = field(kw_only=True)
 
     @property
-    def lengths(self) -> np.ndarray:
+    def lengths(self) -> np.ndarray:  # int64 (pieces,)
         return (self.prefix_end - self.prefix_start) + (self.body_end - self.body_start)
 
 
 def cut_into_pieces(split: TokenizedSplit, most: int) -> Pieces:
-    """Cut walks into pieces of at most `most` tokens; walks that fit stay whole.
+    """Cut walks that are longer than `most` tokens into pieces.
 
-    A longer walk is cut where a turn ends, and inside a turn only where that turn alone has no room
-    behind the background. A background of more than half a piece keeps its end.
+    A walk is cut where a turn ends, and inside a turn only if that turn does not fit behind the background. A
+    background of more than half a piece keeps its end.
     """
     cut: list[tuple[int, int, int, int, int]] = []
     counts = {"walks_cut": 0, "turns_cut": 0, "backgrounds_cut": 0, "background_tokens_left_out": 0}
@@ -87,23 +86,23 @@ def _piece(walk: int, prefix: int, background: int, body: int, end: int) -> tupl
 
 
 class Rows(NamedTuple):
-    """Rows of pieces: row r holds the pieces `piece[start[r]:start[r+1]]`, side by side."""
+    """Rows of pieces: row r contains the pieces `piece[start[r]:start[r+1]]`, side by side."""
 
-    piece: np.ndarray
-    start: np.ndarray
+    piece: np.ndarray  # int64 (pieces,)
+    start: np.ndarray  # int64 (rows + 1,)
 
     def __len__(self) -> int:
         return len(self.start) - 1
 
     def take(self, numbers: np.ndarray) -> "Rows":
-        """Some of the rows, in the order given."""
+        """Return the rows of these numbers, in this order."""
         counts = np.diff(self.start)[numbers]
         start = np.concatenate([[0], np.cumsum(counts)])
         return Rows(self.piece[ranges(self.start[numbers], counts)], start)
 
 
 def pack(lengths: np.ndarray, row: int, seed: int, epoch: int) -> Rows:
-    """Every piece once, in rows of at most `row` tokens, in an order that depends on seed and epoch only."""
+    """Pack every piece once into rows of at most `row` tokens, in an order that depends on seed and epoch only."""
     random = np.random.default_rng([seed, epoch])
     shuffled = random.permutation(len(lengths))
     rows: list[list[int]] = []
@@ -119,8 +118,7 @@ def pack(lengths: np.ndarray, row: int, seed: int, epoch: int) -> Rows:
 def _best_fit(pieces: list[int], lengths: np.ndarray, row: int) -> list[list[int]]:
     rows: list[list[int]] = []
     open_rows: dict[int, list[int]] = {}
-    # Bit r is set while some row has room for exactly r more tokens, so that the tightest fit is one shift
-    # and the lowest bit that is left.
+    # Bit r is set while some row has room for exactly r more tokens: the tightest fit is one shift and the lowest bit.
     rooms = 0
     for piece, length in zip(pieces, lengths[pieces].tolist(), strict=True):
         fitting = rooms >> length
@@ -140,11 +138,24 @@ def _best_fit(pieces: list[int], lengths: np.ndarray, row: int) -> list[list[int
     return rows
 
 
-class RowOrder:
-    """The endless sequence of rows: epoch 0's, then epoch 1's, each packed and shuffled anew.
+def divide(rows: Rows, lengths: np.ndarray, most: int) -> Rows:
+    """Divide each row into rows of consecutive pieces with at most `most` tokens, or one piece where that has more."""
+    sizes = lengths[rows.piece]
+    starts = set(rows.start.tolist())
+    cuts, filled = [], 0
+    for number, size in enumerate(sizes.tolist()):
+        if number in starts or filled + size > most:
+            cuts.append(number)
+            filled = 0
+        filled += size
+    return Rows(rows.piece, np.array([*cuts, len(sizes)], dtype=np.int64))
 
-    Steps do not stop at the end of an epoch, so that every step is full. An epoch of a million pieces is
-    planned in about 2 s.
+
+class RowOrder:
+    """The endless sequence of rows: those of epoch 0, then of epoch 1, each packed and shuffled again.
+
+    Steps continue across the end of an epoch, so that every step is full. Planning an epoch of a million pieces takes
+    about 2 s.
     """
 
     def __init__(self, pieces: Pieces, row: int, seed: int) -> None:
@@ -154,7 +165,7 @@ class RowOrder:
         self.fill = float(self.lengths.sum() / (self.rows_per_epoch * row)) if self.rows_per_epoch else 1.0
 
     def rows(self, begin: int, end: int) -> Rows:
-        """Rows begin:end of the sequence. Going back is allowed and plans again from epoch 0."""
+        """Return the rows begin:end of the sequence. Going back plans again from epoch 0."""
         if begin < self._first:
             self._epoch, self._first, self._rows = 0, 0, pack(self.lengths, self.row, self.seed, 0)
         found = []
@@ -173,6 +184,6 @@ class RowOrder:
 
 
 def ranges(starts: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """The integers starts[i] : starts[i] + counts[i], one run after another."""
+    """Return the integers starts[i] : starts[i] + counts[i], one run after another."""
     first = np.cumsum(counts) - counts
     return np.arange(int(counts.sum())) + np.repeat(starts - first, counts)

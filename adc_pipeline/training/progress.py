@@ -1,8 +1,8 @@
-"""What a person, a log and MLflow see of a running fine-tune.
+"""Report a running fine-tune to a person, a log and MLflow.
 
-On a terminal a bar; elsewhere one line an interval, in Dagster's log where Dagster started the process.
-Figures go to `metrics.jsonl`, one JSON object an interval, flushed at once, so that the parent process
-can relay them while the training runs. Only the main process of the run reports.
+A terminal shows a bar; elsewhere each interval logs a line, in Dagster's log if Dagster started the process. Figures go
+to `metrics.jsonl`, one JSON object an interval, flushed at once, so that the parent process can relay them while the
+training runs. Only the main process of a run reports.
 """
 
 import json
@@ -16,7 +16,7 @@ from typing import Any, Self
 
 
 class Progress:
-    """A context manager around the steps first_step + 1 ... total; `main` says whether to report at all."""
+    """A context manager around the steps first_step + 1 ... total; only the `main` process reports."""
 
     def __init__(self, work: Path, first_step: int, total: int, main: bool) -> None:
         self.first_step, self.total, self.main = first_step, total, main
@@ -49,7 +49,7 @@ class Progress:
         self._stack.close()
 
     def say(self, line: str) -> None:
-        """One line for people."""
+        """Log a line for people."""
         if not self.main:
             return
         if self._log:
@@ -59,16 +59,16 @@ class Progress:
         else:
             print(line, flush=True)
 
-    def stepped(self) -> None:
-        """Move the bar, where there is one."""
+    def advance(self) -> None:
+        """Advance the bar by a step, if there is one."""
         if self._bar is not None:
             self._bar.update()
 
     def report(self, figures: dict[str, float]) -> None:
-        """Record the figures of an interval; `step`, `loss` and `tokens_per_second` are shown."""
+        """Write the figures of an interval, and show `step`, `loss` and `tokens_per_second`."""
         if not self.main:
             return
-        json.dump(figures, self._metrics)
+        json.dump(figures, self._metrics, allow_nan=False)
         self._metrics.write("\n")
         self._metrics.flush()
         step = int(figures["step"])
@@ -83,7 +83,7 @@ class Progress:
 
 
 def cut_after(path: Path, step: int) -> None:
-    """Drop the lines of a metrics file that come after `step`, and a last line cut off by a kill."""
+    """Remove the lines of a metrics file that come after `step`, and a last line that a kill cut off."""
     if not path.exists():
         return
     kept = []
@@ -95,7 +95,7 @@ def cut_after(path: Path, step: int) -> None:
 
 
 def duration(seconds: float) -> str:
-    """A length of time as a person says it: `45 s`, `12 min`, `3 h 20 min`."""
+    """Format a length of time: `45 s`, `12 min`, `3 h 20 min`."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)

@@ -1,7 +1,7 @@
 """Rewards and advantages of turns, from their scores.
 
-Scores of a forum are heavy-tailed: a few thousand where most have one to ten. Their logarithm tells 1
-from 10 as it does 100 from 1,000, and one popular thread does not outweigh all others.
+Scores of a forum are heavy-tailed: a few thousand where most are one to ten. Their logarithm separates 1 from 10 as it
+does 100 from 1,000, and one popular thread does not outweigh all others.
 """
 
 import numpy as np
@@ -10,10 +10,9 @@ from adc_pipeline.training.dataset import TokenizedSplit
 
 
 def rewards(split: TokenizedSplit) -> np.ndarray:
-    """sign(score) * log(1 + |score|), standardised over all turns of the split; float64 of (turns,).
+    """Return sign(score) * log(1 + |score|), standardised over all turns of the split; float64 (turns,).
 
-    Mean 0 and standard deviation 1, so that `beta` means the same for every corpus. All 0 where all scores
-    are the same.
+    Mean 0 and standard deviation 1, so that `beta` means the same for every corpus; all 0 if all scores are the same.
     """
     score = np.asarray(split.score, dtype=np.float64)
     reward = np.sign(score) * np.log1p(np.abs(score))
@@ -24,14 +23,14 @@ def rewards(split: TokenizedSplit) -> np.ndarray:
 
 
 def advantages(split: TokenizedSplit) -> np.ndarray:
-    """The reward minus the mean reward of the turn's siblings in its walk; float64 of (turns,).
+    """Return the reward minus the mean reward of the turn's siblings in its walk; float64 (turns,).
 
-    After a rejected turn a walk goes on with a sibling of it, after an accepted one with a reply to it, so
-    that siblings are a run of rejected turns and the turn that ends it. A turn is not its own sibling. Where
-    the walk shows none, the baseline is the split's mean reward, which is 0.
+    After a rejected turn a walk continues with a sibling of it, after an accepted turn with a reply to it. Siblings are
+    therefore a run of rejected turns and the turn that ends it. A turn is not its own sibling. Without siblings the
+    baseline is the split's mean reward, which is 0.
     """
     reward = rewards(split)
-    # A turn begins a group if it begins a walk or comes after an accepted turn.
+    # A turn starts a group of siblings if it starts a walk or follows an accepted turn.
     begins = np.ones(len(reward), dtype=bool)
     begins[1:] = split.accepted[:-1]
     begins[split.turn_start[:-1]] = True

@@ -1,7 +1,7 @@
-"""What stops a training before its end: a signal, a loss that went wrong, a machine that is too small.
+"""End a training early, with one sentence: on SIGTERM, on a loss that went wrong, on too little memory or disk.
 
-Each ends it with one sentence. A training that was asked to stop saves a checkpoint first; one whose loss
-went wrong does not, since that checkpoint would hold the fault.
+A training that receives SIGTERM saves a checkpoint first. One whose loss went wrong does not, since that checkpoint
+would contain the fault.
 """
 
 import math
@@ -17,26 +17,26 @@ from typing import Any, Self
 import torch
 
 from adc_pipeline.core.errors import PipelineError, is_disk_full
-from adc_pipeline.training.settings import TrainingJob
+from adc_pipeline.training.settings import TrainingJob, TrainingSettings
 
-# Steps that the running median is taken over, and the fewest that say anything.
+# Steps of the running median, and the fewest steps that it is taken over.
 WINDOW, FEWEST = 100, 10
 
 
 class StopSignal:
-    """A context in which SIGTERM sets `asked` in place of ending the process at once.
+    """A context in which SIGTERM sets `received` instead of ending the process at once.
 
-    Clusters and container runtimes send it some seconds before they take the machine away. Outside the
-    main thread, where Python allows no handlers, it changes nothing.
+    Clusters and container runtimes send it some seconds before they take the machine away. Outside the main thread,
+    where Python allows no handlers, it changes nothing.
     """
 
     def __init__(self) -> None:
-        self.asked = False
+        self.received = False
         self._before: Any = None
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
-            self._before = signal.signal(signal.SIGTERM, self._ask)
+            self._before = signal.signal(signal.SIGTERM, self._receive)
         return self
 
     def __exit__(
@@ -45,15 +45,15 @@ class StopSignal:
         if self._before is not None:
             signal.signal(signal.SIGTERM, self._before)
 
-    def _ask(self, number: int, frame: FrameType | None) -> None:
-        self.asked = True
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        self.received = True
 
 
 class LossWatch:
-    """Tells a loss that is no number, or is more than `most` times the median of the last `WINDOW` steps.
+    """Detects a loss that is not finite, or is more than `most` times the median of the last `WINDOW` steps.
 
-    With `most` 0 no jump is too large. A median below 1 counts as 1: to a model that knows its texts by
-    heart every other text is a jump, and not a fault. `recent` are the losses to go on from.
+    With `most` 0 no jump is too large. A median below 1 counts as 1: for a model that knows its texts by heart any
+    other text is a jump, but no fault. `recent` are the losses to go on from.
     """
 
     def __init__(self, most: float, recent: Iterable[float] = ()) -> None:
@@ -61,7 +61,7 @@ class LossWatch:
         self.recent = deque(recent, maxlen=WINDOW)
 
     def fault(self, loss: float) -> str | None:
-        """What is wrong with the loss of the next step, as a part of a sentence; None if nothing is."""
+        """Return what is wrong with the loss of the next step, as a part of a sentence; None if nothing is."""
         if not math.isfinite(loss):
             return f"became {loss}"
         if self.most and len(self.recent) >= FEWEST:
@@ -73,31 +73,40 @@ class LossWatch:
 
 
 @contextmanager
-def told_plainly(job: TrainingJob) -> Iterator[None]:
-    """Raise PipelineError in place of what PyTorch and the system say of too little memory or disk."""
+def translated_errors(job: TrainingJob) -> Iterator[None]:
+    """Raise PipelineError instead of the errors of PyTorch and the system about too little memory or disk."""
     try:
         yield
     except (RuntimeError, OSError, MemoryError) as error:
-        settings = job.settings
-        if _is_out_of_memory(error):
-            raise PipelineError(
-                f"The training ran out of memory (`tokens_per_forward` {settings.tokens_per_forward}, `sequence_length`"
-                f" {settings.sequence_length}); lower the one, then the other, or take a smaller base model."
-            ) from error
+        if is_out_of_memory(error):
+            raise PipelineError(f"The training ran out of memory; {memory_advice(job.settings)}.") from error
         if is_disk_full(error) or _is_cut_short(error):
             raise PipelineError(
                 f"The disk is full (`work` {job.work}, `output` {job.output}, both in ADC_HOME where the pipeline"
-                f" trains; `keep_checkpoints` {settings.keep_checkpoints}); make room and run it again, which goes on"
+                f" trains; `keep_checkpoints` {job.settings.keep_checkpoints}); make room and run it again to resume"
                 " from the last checkpoint."
             ) from error
         raise
 
 
-def _is_out_of_memory(error: BaseException) -> bool:
+def memory_advice(settings: TrainingSettings) -> str:
+    """Say how to use less memory, as a part of a sentence; first by settings that keep the run's checkpoints."""
+    longest = max(settings.sequence_length, min(settings.tokens_per_forward, settings.tokens_per_step))
+    ways = []
+    if longest > settings.sequence_length:
+        ways.append(f"lower `tokens_per_forward` below {longest}, down to `sequence_length` {settings.sequence_length}")
+    if not settings.gradient_checkpointing:
+        ways.append("set `gradient_checkpointing` to true")
+    if ways:
+        return f"{', or '.join(ways)}, and run it again to resume from the last checkpoint"
+    return "start over with a smaller base model or more memory, since its passes are as small as they can be"
+
+
+def is_out_of_memory(error: BaseException) -> bool:
     # On a CPU PyTorch has no class of its own for it.
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or "DefaultCPUAllocator" in str(error)
 
 
 def _is_cut_short(error: BaseException) -> bool:
-    """Whether PyTorch could not write all of a file: on a full disk it says one of these, and not why."""
+    """Return whether PyTorch could not write all of a file: on a full disk it raises one of these without the cause."""
     return any(words in str(error) for words in ("PytorchStreamWriter", "unexpected pos", "iostream error"))

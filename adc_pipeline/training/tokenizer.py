@@ -1,8 +1,8 @@
-"""Tokenizers: a small byte-level BPE trained here, and the markers as tokens of any tokenizer.
+"""Train a small byte-level BPE tokenizer, and add the markers to any tokenizer.
 
-Byte-level BPE knows every text (no unknown token), needs no normalisation, and decodes to exactly what
-was encoded. Training on 3 MB of text takes about 1 s on 2 cores; more than the first
-`TRAINING_CHARACTERS` are not read, because merges hardly change after that.
+Byte-level BPE encodes every text (no unknown token), needs no normalisation, and decodes to exactly what was encoded.
+Training on 3 MB of text takes about 1 s on 2 cores; only the first `TRAINING_CHARACTERS` are read, since merges hardly
+change after that.
 """
 
 from collections.abc import Iterable, Iterator
@@ -19,9 +19,9 @@ TRAINING_CHARACTERS = 50_000_000
 
 
 def train_tokenizer(texts: Iterable[str], vocabulary: int, context: int) -> "PreTrainedTokenizerFast":
-    """A byte-level BPE tokenizer of at most `vocabulary` tokens, `<|endoftext|>` (id 0) being its end.
+    """Train a byte-level BPE tokenizer of at most `vocabulary` tokens, with `<|endoftext|>` (id 0) as its end of text.
 
-    Three of the `vocabulary` are left for the markers, which `add_markers` adds.
+    Three of the `vocabulary` are reserved for the markers, which `add_markers` adds.
     """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
@@ -53,10 +53,10 @@ def _first_characters(texts: Iterable[str], most: int) -> Iterator[str]:
 
 
 def add_markers(tokenizer: "PreTrainedTokenizerBase", markers: Markers) -> int:
-    """Add background, rejected and accepted as special tokens, in this order; returns how many were new.
+    """Add background, rejected and accepted as special tokens, in this order; return how many were new.
 
-    Raises PipelineError where the tokenizer already has one of the strings, as an ordinary token or as a
-    special one that is not ours, or where it would give a marker the number of another token.
+    Raises PipelineError if the tokenizer already has one of the strings as an ordinary token or as a special token with
+    another meaning, or if it would give a marker the id of another token.
     """
     from transformers import AddedToken
 
@@ -74,23 +74,23 @@ def add_markers(tokenizer: "PreTrainedTokenizerBase", markers: Markers) -> int:
         [AddedToken(marker, special=True, normalized=False) for marker in markers.strings()],
         special_tokens=True,
     )
-    # A vocabulary with gaps has numbers above its size, from which the next free one is counted.
+    # A vocabulary with gaps has ids above its size, from which the next free id is counted.
     if not set(vocabulary.values()).isdisjoint(marker_ids(tokenizer, markers)):
         raise PipelineError(
-            "The numbers of the base model's tokens have gaps, so that a marker would get the number of another"
-            " token; choose another base model."
+            "The ids of the base model's tokens have gaps, so that a marker would get the id of another token; choose"
+            " another base model."
         )
     return added
 
 
 def marker_ids(tokenizer: "PreTrainedTokenizerBase", markers: Markers) -> list[int]:
-    """The numbers of background, rejected and accepted, which `add_markers` added."""
+    """Return the ids of background, rejected and accepted, which `add_markers` added."""
     vocabulary = tokenizer.get_vocab()
     return [vocabulary[marker] for marker in markers.strings()]
 
 
 def _ours(tokenizer: "PreTrainedTokenizerBase", markers: Markers) -> bool:
-    """Whether the markers are as `add_markers` leaves them: special, nothing else, one after another."""
+    """Return whether the markers are as `add_markers` adds them: special, without another role, and consecutive."""
     ids = [tokenizer.get_vocab().get(marker, -1) for marker in markers.strings()]
     named = {getattr(tokenizer, name) for name in ("bos_token", "eos_token", "unk_token", "pad_token")}
     added = tokenizer.added_tokens_decoder

@@ -1,85 +1,62 @@
-"""From a walk to token ids, such that a marker id means a verdict and nothing else.
+"""The tokenizer of a model with markers: a marker id stands for a verdict and for nothing else.
 
-The segments of a walk (background, turns) are known from the record's offsets. Each is tokenized by
-itself as plain text, and the marker ids are put between them: no text, whatever its author typed, yields
-a marker or another special token, and every token belongs to exactly one turn by construction. The price
-is that no token spans the end of a segment, where a marker stands anyway. 0.8 million tokens a second on 2
-cores where turns are a sentence, 2 million where they are paragraphs.
+Texts are tokenized by themselves, as plain text; marker ids are put between them (see `layout`). So no text yields a
+marker or another special token, whatever its author typed, and every token belongs to exactly one turn. No token spans
+the end of a turn, where a marker stands anyway. Speed: 0.8 million tokens a second on 2 cores where turns are a
+sentence, 2 million where they are paragraphs.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import islice
+from collections.abc import Iterable, Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from adc_pipeline.core.errors import PipelineError
-from adc_pipeline.training.arrangement import Arrangement
 from adc_pipeline.walks.markers import FORMATS, Markers, Verdict
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-# Walks tokenized in one call: enough for the tokenizer's threads, little enough to hold.
-BATCH = 512
 
-
-@dataclass(frozen=True, eq=False)
-class TokenizedWalk:
-    """One walk: `ids` (int32, tokens) and the index of the `turn` each token belongs to (int32, tokens).
-
-    A turn's tokens are its speaker line, its text and its marker, wherever that stands; -1 is the
-    background, its marker and the beginning of the text included. The end of the text belongs to the last
-    turn. Verdicts and scores are those of the turns that are there; what the arrangement left out is counted.
-    """
-
-    ids: np.ndarray
-    turn: np.ndarray
-    verdicts: tuple[Verdict, ...]
-    scores: tuple[int, ...]
-    conversation_id: str
-    turns_left_out: int = 0
-    markers_dropped: int = 0
+# Characters of which every tokenizer is expected to know one.
+KNOWN_CHARACTERS = ("a", "A", "0", "e", "的", "の", "и", "ا")
 
 
 class MarkerTokenizer:
     """A tokenizer whose marker ids come from our markers only, never from a text.
 
-    Raises PipelineError where the tokenizer holds no format's markers. Of two formats the one added last
-    counts: a model fine-tuned on one and prepared again for the other speaks the newer.
+    Raises PipelineError where the tokenizer has the markers of no format. Of two formats the one added last counts: a
+    model that was fine-tuned on one and prepared again for the other uses the newer.
     """
 
     def __init__(self, tokenizer: "PreTrainedTokenizerBase") -> None:
         self.tokenizer = tokenizer
         added = {str(token): number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
-        held = [markers for markers in FORMATS.values() if all(text in added for text in markers.strings())]
-        if not held:
+        known = [markers for markers in FORMATS.values() if all(text in added for text in markers.strings())]
+        if not known:
             raise PipelineError(
                 f"The tokenizer in {tokenizer.name_or_path or 'the model folder'} has no markers; start from a"
                 " folder that prepare_base_model wrote."
             )
-        self.markers: Markers = max(held, key=lambda markers: added[markers.accepted])
+        self.markers: Markers = max(known, key=lambda markers: added[markers.accepted])
         self.background_id: int = added[self.markers.background]
         self.rejected_id: int = added[self.markers.rejected]
         self.accepted_id: int = added[self.markers.accepted]
         bos, eos, unknown = tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.unk_token_id
-        first = tokenizer("a")["input_ids"][:1]
-        self.bos_ids: list[int] = first if bos is not None and first == [bos] else []
+        self.prefix_ids: list[int] = prefix_ids(tokenizer)
         self.eos_ids: list[int] = [] if eos is None else [eos]
         # An unknown character is content, unless the same id also ends a text, as in GPT-2.
         self._special = (set(added.values()) | set(tokenizer.all_special_ids)) - ({unknown} - {bos, eos})
 
     @classmethod
     def load(cls, folder: Path) -> "MarkerTokenizer":
-        """The tokenizer of a model folder."""
+        """Load the tokenizer of a model folder."""
         from transformers import AutoTokenizer
 
         return cls(AutoTokenizer.from_pretrained(folder, local_files_only=True))
 
     def ids(self, texts: Sequence[str]) -> list[list[int]]:
-        """One list of ids a text, taken as plain text; never any special id."""
+        """Tokenize each text as plain text; no list contains a special id."""
         encoded: list[list[int]]
         if self.tokenizer.is_fast:
             # Straight to the Rust tokenizer: the wrapper's conversions take as long as the tokenization.
@@ -90,78 +67,70 @@ class MarkerTokenizer:
             encoded = [found.ids for found in backend.encode_batch_fast(texts, add_special_tokens=False)]
         else:
             encoded = self.tokenizer(list(texts), add_special_tokens=False, split_special_tokens=True)["input_ids"]
-        # Some vocabularies hold a special token's string as an ordinary piece too; it cannot be said then.
+        # Some vocabularies hold a special token's string as an ordinary piece too. Such a text loses it.
         return [
             found if self._special.isdisjoint(found) else [one for one in found if one not in self._special]
             for found in encoded
         ]
 
-    @property
-    def control_ids(self) -> list[int]:
-        """Ids that stand for no text in a turn: its marker, and the end of the text."""
-        return [self.rejected_id, self.accepted_id, *self.eos_ids]
+    def decode(self, ids: Iterable[int]) -> str:
+        """Return the text of ids, without special tokens and without what the tokenizer adds before every text."""
+        text = str(self.tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False))
+        # Of half a prefix nothing is text yet.
+        return "" if self.text_prefix.startswith(text) else text.removeprefix(self.text_prefix)
+
+    @cached_property
+    def text_prefix(self) -> str:
+        """What a text begins with once it was tokenized and decoded, such as a space."""
+        for text in KNOWN_CHARACTERS:
+            decoded = self.tokenizer.decode(self.ids([text])[0], skip_special_tokens=True)
+            if text in decoded:
+                return str(decoded).partition(text)[0]
+        return ""
+
+    def marker(self, verdict: Verdict | None) -> list[int]:
+        """Return the ids of a verdict's marker, or the line break that replaces a dropped marker."""
+        return self.line_break if verdict is None else [self.marker_id(verdict)]
+
+    def marker_id(self, verdict: Verdict) -> int:
+        return self.accepted_id if verdict == "accepted" else self.rejected_id
+
+    @cached_property
+    def line_break(self) -> list[int]:
+        return self.ids(["\n"])[0]
 
     @property
     def marker_ids(self) -> list[int]:
         return [self.background_id, self.rejected_id, self.accepted_id]
 
-    def marker_id(self, verdict: Verdict) -> int:
-        return self.accepted_id if verdict == "accepted" else self.rejected_id
+    @property
+    def control_ids(self) -> list[int]:
+        """The ids in a turn that are no text: its marker, and the end of the text."""
+        return [self.rejected_id, self.accepted_id, *self.eos_ids]
 
 
-def encode_walks(
-    tokenizer: MarkerTokenizer, walks: Iterable[Mapping[str, Any]], arranged: Arrangement | None = None
-) -> Iterator[TokenizedWalk]:
-    """Tokenize rows of a dataset (`text`, `turns`, `conversation_id`, `walk`), in their order, `BATCH` at a time.
+def prefix_ids(tokenizer: "PreTrainedTokenizerBase") -> list[int]:
+    """Return the ids that a tokenizer puts before every text: none, its beginning of text, or anything else."""
+    for text in KNOWN_CHARACTERS:
+        plain, full = (tokenizer(text, add_special_tokens=special)["input_ids"] for special in (False, True))
+        for start in range(len(full) - len(plain) + 1):
+            if plain and full[start : start + len(plain)] == plain:
+                return list(full[:start])
+    return []
 
-    A walk is bos + background + its marker + (turn + its marker) ... + eos, bos and eos being what the
-    tokenizer has of them, and the turns being `arranged`, plainly by default. A walk of which no turn is
-    left is yielded without any.
+
+def check_line_breaks(tokenizer: MarkerTokenizer, named: str) -> None:
+    """Raise PipelineError if a turn loses its line break once it was tokenized and decoded.
+
+    The line break separates a turn's speaker from its text, and a reply may only end behind it. `named` is the subject
+    of the error's sentence.
     """
-    arranged = arranged or Arrangement()
-    (line_break,) = tokenizer.ids(["\n"])
-    rows = iter(walks)
-    while batch := list(islice(rows, BATCH)):
-        texts: list[str] = []
-        for walk in batch:
-            texts += segments(walk, tokenizer.markers)
-        encoded = iter(tokenizer.ids(texts))
-        for walk in batch:
-            ids = [*tokenizer.bos_ids, *next(encoded), tokenizer.background_id]
-            lengths, kept, dropped = [len(ids)], [], 0
-            for turn, verdict in zip(walk["turns"], arranged.verdicts(walk), strict=True):
-                text, marker = next(encoded), [tokenizer.marker_id(verdict)]
-                if arranged.rejected_left_out and verdict == "rejected":
-                    continue
-                before = len(ids)
-                if arranged.dropped_markers and arranged.drops(
-                    walk["conversation_id"], walk["walk"], turn["utterance_id"]
-                ):
-                    marker = line_break
-                    dropped += 1
-                if arranged.markers_first:
-                    ids += marker + text
-                else:
-                    ids += text
-                    ids += marker
-                lengths.append(len(ids) - before)
-                kept.append((turn, verdict))
-            ids += tokenizer.eos_ids
-            lengths[-1] += len(tokenizer.eos_ids)
-            yield TokenizedWalk(
-                ids=np.array(ids, dtype=np.int32),
-                turn=np.repeat(np.arange(-1, len(kept), dtype=np.int32), lengths),
-                verdicts=tuple(verdict for _, verdict in kept),
-                scores=tuple(turn["score"] for turn, _ in kept),
-                conversation_id=walk["conversation_id"],
-                turns_left_out=len(walk["turns"]) - len(kept),
-                markers_dropped=dropped,
-            )
-
-
-def segments(walk: Mapping[str, Any], markers: Markers) -> list[str]:
-    """The background and each turn with its speaker line, without the markers, by the record's offsets."""
-    text = walk["text"]
-    starts = [turn["start"] - (0 if turn["speaker"] is None else len(turn["speaker"]) + 1) for turn in walk["turns"]]
-    background = text[: starts[0] - len(markers.background)]
-    return [background, *(text[start : turn["end"]] for start, turn in zip(starts, walk["turns"], strict=True))]
+    known = next((text for text in KNOWN_CHARACTERS if text in tokenizer.decode(tokenizer.ids([text])[0])), "a")
+    turn = f"{known}\n{known} {known}"
+    decoded = tokenizer.decode(tokenizer.ids([turn])[0])
+    speaker, line_break, text = decoded.partition("\n")
+    if not (line_break and speaker.strip() == known and text.split() == [known, known]):
+        raise PipelineError(
+            f"{named} has a tokenizer that loses line breaks: it reads {turn!r} as {decoded!r}, in which speaker and"
+            " text cannot be separated; choose another base model."
+        )

@@ -1,7 +1,7 @@
-"""Model FLOPs utilization: the operations that the model's mathematics needs, over what the GPU could do.
+"""Model FLOPs utilization: the operations that the model's mathematics needs, over the peak of the GPU.
 
-After Chowdhery et al. 2022, *PaLM*, appendix B: what is computed twice to save memory does not count, nor
-does padding. Attention counts what is attended to within a walk, not the pairs of a whole row.
+After Chowdhery et al. 2022, *PaLM*, appendix B: recomputation to save memory does not count, nor does padding.
+Attention counts the pairs of tokens within a walk, not those of a whole row.
 """
 
 from typing import TYPE_CHECKING
@@ -23,16 +23,16 @@ PEAKS = {
 
 
 def peak_flops(device: str) -> float | None:
-    """FLOP/s of one device in bfloat16; None where it is not known."""
+    """Return the FLOP/s of one device in bfloat16, or None if unknown."""
     return next((peak for name, peak in PEAKS.items() if name in device), None)
 
 
 def flops_per_token(model: "PreTrainedModel", attended: float) -> float:
-    """FLOP of the forward and backward pass for one token.
+    """Return the FLOP of the forward and backward pass for one token.
 
-    6 for a weight that is trained and 4 for one that is frozen (whose own gradient nobody needs), except in
-    an input embedding that is not also the output's, which is looked up; and 6 L w T for causal attention of
-    total width w in L layers, where T = `attended` is the mean over tokens of the length of their walk.
+    6 for each trained weight and 4 for each frozen weight (without its own gradient), except in an input embedding that
+    is not also the output's, which is looked up; and 6 L w T for causal attention of total width w in L layers, where
+    T = `attended` is the mean over tokens of the length of their walk.
     """
     config = model.config.get_text_config()
     embedding, head = model.get_input_embeddings(), model.get_output_embeddings()

@@ -1,34 +1,24 @@
-"""The dataset card: README.md in a dataset's folder, in the Hugging Face Hub's format.
+"""Write the dataset card: `README.md` in a dataset's folder, in the Hugging Face Hub's format.
 
-What a reader of the dataset has to know stands in it: the layout of a walk, the settings, what the filters
-dropped, where it comes from, and what its scores do not mean. The Hub and `datasets.load_dataset` read the
-part between the dashes.
+The card documents the layout of a walk, the settings, the counts of dropped utterances, the provenance and the
+limitations of the scores. The Hub and `datasets.load_dataset` read the YAML metadata at its head.
 """
 
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
-from adc_pipeline.core.artefacts import Artefact, flattened
+from adc_pipeline.core.artefacts import Artefact
+from adc_pipeline.core.errors import printable
+from adc_pipeline.core.markdown import code, escape, table
+from adc_pipeline.core.settings import flattened
+from adc_pipeline.corpus.parts import read_record
 from adc_pipeline.corpus.source import SAMPLE
-from adc_pipeline.walks.coins import WalkKind
 from adc_pipeline.walks.datasets import split_file
+from adc_pipeline.walks.kinds import KINDS
 from adc_pipeline.walks.markers import FORMATS
 from adc_pipeline.walks.settings import WalkSettings
 from adc_pipeline.walks.splits import SPLITS
-
-SUMMARIES: dict[WalkKind, str] = {
-    "top-2": (
-        "At each step of a walk, with probability 2/3 and where there are two replies or more, the second-best"
-        " reply stands first, rejected, and then the best, accepted; otherwise only the best. A model trained on"
-        " it sees a rejected text followed by a better one."
-    ),
-    "random-walk": (
-        "At each step the replies are taken from the best down, and a fair coin rejects or accepts each; the last"
-        " one is always accepted. The verdicts know nothing of the text, so that a model trained on it can learn"
-        " what a rejection does to the direction of a conversation, but not what makes a reply better."
-    ),
-}
 
 TURN_FEATURES = {
     "utterance_id": "string",
@@ -48,47 +38,35 @@ BODY = """
 
 ## A walk
 
-One row is one walk down a conversation, written as one text: the root's part, closed by `{background}`, then
-turns, each closed by `{rejected}` or `{accepted}`. Nothing stands between turns. `text[start:end]` of a turn
-is its text, in Unicode code points; its marker begins at `end`. `rank` counts from 1, the best of `siblings`.
+Each row is one walk down a conversation, written as one text: the root's part, closed by `{background}`, then
+turns, each closed by `{rejected}` or `{accepted}`, with nothing between turns. `text[start:end]` is a turn's text, in
+Unicode code points; the turn's marker begins at `end`. `rank` counts from 1, the best of `siblings`.
 
-| split | walks |
-| --- | ---: |
 {splits}
-
 {counts[turns]:,} turns, of which {counts[turns.accepted]:,} accepted and {counts[turns.rejected]:,} rejected,
 in {counts[conversations]:,} conversations.
 A conversation is always in the same split: the split is a hash of its id.
 
 ## How it was made
 
-| setting | value |
-| --- | --- |
 {settings}
-
-| what happened to the utterances | number |
-| --- | ---: |
 {fates}
-
 {ranking_note}
-
+{left_out}
 ## Provenance
 
-| artefact | digest |
-| --- | --- |
 {digests}
+A digest is a content hash of an artefact's files. MLflow has the run that made each artefact, with its settings and
+inputs.
 
-A digest is a hash of an artefact's files. MLflow keeps the run that made each, with its settings and its inputs.
+## Limitations
 
-## What to bear in mind
-
-- **Visibility.** A score is not a judgement of quality alone: a reply that stands higher is seen, and scored, by
-  more people, and what is popular already gains more. Popular places give higher scores, so that scores
-  compare within a group of siblings only.
-- **Time.** Replies that came earlier had longer to gather votes, and a score is a snapshot of one moment. Whoever
-  measures a preference should look at replies written at about the same time as well.
-- **Who speaks.** The people of a forum are not people at large, and those who vote are fewer still. What they
-  reward may be agreement or a joke, and nobody has checked the texts for truth, offence or private facts.
+- **Visibility.** A score does not measure quality alone: more people see and score a reply that is shown higher, and
+  popular replies gain more votes. Scores are higher in popular forums, so compare them only between siblings.
+- **Time.** Earlier replies had more time to gather votes, and a score is a snapshot of one moment. To measure a
+  preference, also compare replies written at about the same time.
+- **Population.** A forum's members do not represent people at large, and only some of them vote. They may reward
+  agreement or a joke. Nobody has checked the texts for truth, offensive language or private data.
 - {deleted}
 - {ownership}
 
@@ -101,26 +79,30 @@ A digest is a hash of an artefact's files. MLflow keeps the run that made each, 
 """
 
 DELETED = {
-    True: "Deleted and removed replies are missing, with what hung below them and whatever made people remove them.",
-    False: "Deleted and removed replies stand in the walks as `[deleted]` and `[removed]`, ranked like any other.",
+    True: "Deleted and removed replies are excluded, with the replies below them.",
+    False: "Deleted and removed replies are included as `[deleted]` and `[removed]`, ranked like any other.",
 }
 
 OWNERSHIP = {
-    True: "The conversations are generated: nobody wrote them, and they are free to use under the MIT licence.",
-    False: "The texts belong to the people who wrote them; their licence is that of the corpus, not of this pipeline.",
+    True: "The conversations are generated and free to use under the MIT licence.",
+    False: "The texts belong to the people who wrote them; the licence is that of the corpus.",
 }
 
 RANKING_NOTES = {
     "score": "Every sibling group is ranked by score; ties go to the earlier reply, then to the smaller id.",
     "released": (
-        "As in the public datasets, only the replies to the root are ranked by score; deeper replies are taken in"
-        " the corpus' own order, unranked."
+        "As in the public datasets, only the replies to the root are ranked by score; deeper replies keep the corpus'"
+        " own order, unranked."
     ),
 }
 
 
+# The artefact of the corpus names all of them.
+LEFT_OUT_SHOWN = 50
+
+
 def write_card(
-    kind: WalkKind,
+    kind: str,
     dataset: Path,
     settings: WalkSettings,
     counts: Mapping[str, float],
@@ -128,27 +110,32 @@ def write_card(
     utterances: Artefact,
     ranked: Artefact,
 ) -> None:
-    """Write `README.md` into the dataset's folder; the artefacts are those it was made from."""
+    """Write `README.md` into the folder `dataset`; the three artefacts are the ones that the dataset was made from."""
     import yaml
 
     markers = FORMATS[settings.format]
     name = corpus.settings["corpus"]
-    digests = {made.name: f"`{made.digest}`" for made in (corpus, utterances, ranked)}
+    all_settings = flattened(
+        {"utterances": utterances.settings, "ranked_replies": ranked.settings, kind: asdict(settings)}
+    )
+    utterance_counts = utterances.counts | ranked.counts
+    digests = [(made.name, code(made.digest)) for made in (corpus, utterances, ranked)]
     body = BODY.format(
         kind=kind,
-        source=Path(name).name,
-        summary=SUMMARIES[kind],
+        source=escape(Path(name).name),
+        summary=KINDS[kind].summary,
         background=markers.background,
         accepted=markers.accepted,
         rejected=markers.rejected,
-        splits=_rows({split: f"{counts[f'walks.{split}']:,}" for split in SPLITS}),
+        splits=table(["split", "walks"], [(each, f"{counts[f'walks.{each}']:,}") for each in SPLITS], right=[1]),
         counts=counts,
-        settings=_rows(
-            flattened({"utterances": utterances.settings, "ranked_replies": ranked.settings, kind: asdict(settings)})
+        settings=table(["setting", "value"], all_settings.items()),
+        fates=table(
+            ["utterances", "number"], [(fate, f"{number:,}") for fate, number in utterance_counts.items()], right=[1]
         ),
-        fates=_rows({what: f"{number:,}" for what, number in (utterances.counts | ranked.counts).items()}),
         ranking_note=RANKING_NOTES[ranked.settings["order"]],
-        digests=_rows(digests),
+        left_out=_left_out(corpus),
+        digests=table(["artefact", "digest"], digests),
         deleted=DELETED[ranked.settings["deleted"]],
         ownership=OWNERSHIP[name == SAMPLE],
     )
@@ -156,13 +143,26 @@ def write_card(
     (dataset / "README.md").write_text(f"---\n{head}---\n{body}", encoding="utf-8")
 
 
-def _metadata(kind: WalkKind, dataset: Path, corpus: str) -> dict[str, object]:
-    """What the Hub and `datasets` read: files, features, and rows and bytes of each split."""
+def _left_out(corpus: Artefact) -> str:
+    """Return the section about files of the source that were not read, or lie elsewhere; empty if none."""
+    record = read_record(corpus.path / "corpus")
+    lines = [
+        f"- {code(printable(path))} is left out: it {escape(reason)}" for path, reason in record["left_out"].items()
+    ]
+    lines += [f"- {code(printable(path))} is a link that leads out of the source" for path in record["links"]]
+    shown = lines[:LEFT_OUT_SHOWN]
+    if len(lines) > LEFT_OUT_SHOWN:
+        shown.append(f"- and {len(lines) - LEFT_OUT_SHOWN:,} more")
+    return "\n## Files of the source\n\n" + "\n".join(shown) + "\n" if lines else ""
+
+
+def _metadata(kind: str, dataset: Path, corpus: str) -> dict[str, object]:
+    """Return the card's YAML metadata: licence, files, features, and rows and bytes of each split."""
     import pyarrow.parquet as pq
 
     files = {split: dataset / split_file(split) for split in SPLITS}
     contents = {split: pq.read_metadata(path) for split, path in files.items()}
-    # `datasets` refuses a split without rows, so a card speaks of the others only.
+    # `datasets` fails on a split without rows.
     filled = [split for split in SPLITS if contents[split].num_rows]
     sizes = {
         split: sum(content.row_group(group).total_byte_size for group in range(content.num_row_groups))
@@ -203,10 +203,6 @@ def _metadata(kind: WalkKind, dataset: Path, corpus: str) -> dict[str, object]:
 
 
 def size_category(rows: int) -> str:
-    """The Hub's word for so many rows: n<1K, 1K<n<10K and on, up to n>1T."""
+    """Return the Hub's size category for a number of rows."""
     names = ["n<1K", "1K<n<10K", "10K<n<100K", "100K<n<1M", "1M<n<10M", "10M<n<100M", "100M<n<1B"]
     return next((name for power, name in enumerate(names, 3) if rows < 10**power), "1B<n<10B")
-
-
-def _rows(cells: Mapping[str, object]) -> str:
-    return "\n".join(f"| {name} | {value} |" for name, value in cells.items())

@@ -1,31 +1,33 @@
 """Coins: the only randomness of the walks, as a pure function.
 
-A coin is MD5, written in hexadecimal, of the UTF-8 text ``SEED:KIND:WALK:UTTERANCE`` (for example
-``0:top-2:0:abc``), compared as a string with a threshold: it comes up if the digest is smaller. MD5 and
-its hexadecimal form are fixed for good and are at hand in every language and engine, so that a walk is
-the same wherever it is drawn. No secret depends on it.
-
-- random-walk: the coin of a *sibling* comes up with probability 1/2 and rejects it.
-- top-2: the coin of an *utterance with two or more replies* comes up with probability 2/3 and shows its
-  second-best reply before its best.
+The digest of a coin is the hexadecimal MD5 of the UTF-8 text ``SEED:KIND:WALK:UTTERANCE`` (for example
+``0:top-2:0:abc``). The coin comes up if its digest, compared as a string, is smaller than the kind's threshold; what it
+decides is declared with the kind (`kinds.py`). A random number generator would tie the walks to one library's version
+and to the order of the calls. MD5 never changes and is available in every language and database, so a walk is the same
+wherever it is drawn. It protects no secret.
 """
 
 import hashlib
-from typing import Literal
 
-WalkKind = Literal["top-2", "random-walk"]
-
-# The smallest digest at which the coin no longer comes up: 16**32 / 2 and 16**32 * 2/3, rounded down.
-THRESHOLDS: dict[WalkKind, str] = {"random-walk": "8" + "0" * 31, "top-2": "a" * 32}
+from adc_pipeline.walks.kinds import KINDS, WalkKind
 
 
-def coin(seed: int, kind: WalkKind, walk: int, utterance_id: str) -> bool:
-    """Whether the coin comes up: reject this sibling (random-walk), show the second-best (top-2)."""
+def coin(seed: int, kind: str, walk: int, utterance_id: str) -> bool:
+    """Return whether the coin comes up, for example to reject a sibling in random-walk."""
+    return digest(seed, kind, walk, utterance_id) < KINDS[kind].threshold
+
+
+def digest(seed: int, kind: str, walk: int, utterance_id: str) -> str:
+    """Return the digest that a coin compares with its kind's threshold: 32 hexadecimal digits."""
     text = f"{seed}:{kind}:{walk}:{utterance_id}"
-    return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest() < THRESHOLDS[kind]
+    return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
 
 
 def coin_sql(kind: WalkKind, walk: str, utterance_id: str) -> str:
-    """The same as a SQL expression over two column names; the seed is the variable ``seed``."""
-    text = f"concat_ws(':', getvariable('seed'), '{kind}', {walk}, {utterance_id})"
-    return f"(md5({text}) < '{THRESHOLDS[kind]}')"
+    """Return `coin` as a SQL expression over two column names; the seed is the connection's variable ``seed``."""
+    return f"({digest_sql(kind, walk, utterance_id)} < '{kind.threshold}')"
+
+
+def digest_sql(kind: WalkKind, walk: str, utterance_id: str) -> str:
+    """Return `digest` as a SQL expression over two column names; the seed is the connection's variable ``seed``."""
+    return f"md5(concat_ws(':', getvariable('seed'), '{kind.name}', {walk}, {utterance_id}))"

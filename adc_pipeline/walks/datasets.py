@@ -1,13 +1,11 @@
-"""From ranked replies to a dataset of walks, in Parquet, as `datasets.load_dataset` finds it.
+"""Make a dataset of walks from ranked replies: Parquet files that `datasets.load_dataset` finds.
 
-Both walks are one set-based computation. For every sibling group the coins decide two ranks: which reply
-is accepted, and down to which rank replies are shown (random-walk: down to the accepted one; top-2: the
-best, and with it the second where its coin says so). A walk is then the path from the root along the
-accepted replies, and its turns are the shown replies of each group on the path, the accepted one last.
-Cost: 0.2 s a dataset for 13,720 utterances.
+All kinds of walks share one set-based computation. In every sibling group the coins decide which reply is accepted and
+which replies are shown (`kinds.py`). A walk is the path from the root along the accepted replies; its turns are the
+shown replies of each group on the path, the accepted one last. Cost: 0.2 s per dataset for 13,720 utterances.
 
-Rows are ordered by a hash of the conversation id, so that neither the order of the source nor the number
-of threads reaches the bytes.
+Rows are ordered by a hash of the conversation id, so that the bytes depend neither on the order of the source nor on
+the number of threads.
 """
 
 from pathlib import Path
@@ -15,37 +13,13 @@ from pathlib import Path
 from adc_pipeline.core.engine import Engine, only_row
 from adc_pipeline.core.shards import Counts, link_or_copy, map_shards, shards_of, work_folder
 from adc_pipeline.ranking.ranked_replies import RANKED_REPLIES
-from adc_pipeline.walks.coins import WalkKind, coin_sql
+from adc_pipeline.walks.coins import coin_sql, digest_sql
+from adc_pipeline.walks.kinds import KINDS, WalkKind
 from adc_pipeline.walks.rendering import create_rendered
 from adc_pipeline.walks.settings import WalkSettings
 from adc_pipeline.walks.splits import SPLITS, Split, split_sql
 
-CHOICES: dict[WalkKind, str] = {
-    "top-2": """
-        CREATE TABLE choices AS
-        SELECT walk, parent_position AS parent, position AS next, reply_to, siblings, 1 AS accepted
-        FROM ranked CROSS JOIN range($walks) AS drawn (walk) WHERE rank = 1
-    """,
-    "random-walk": """
-        CREATE TABLE choices AS
-        SELECT walk, parent, arg_min(position, rank) AS next, min(rank) AS accepted
-        FROM (
-            SELECT walk, parent_position AS parent, position, rank
-            FROM ranked CROSS JOIN range($walks) AS drawn (walk)
-            WHERE rank = siblings OR NOT {coin}
-        ) GROUP BY walk, parent
-    """,
-}
-
-# The utterance whose coin decides: the one whose replies are chosen from, or each reply.
-FLIPPED: dict[WalkKind, str] = {"top-2": "reply_to", "random-walk": "id"}
-
-# Down to which rank replies are shown. In top-2 the coin does not decide the way down, so it is flipped only
-# on the way.
-SHOWN: dict[WalkKind, str] = {
-    "top-2": "CASE WHEN siblings > 1 AND {coin} THEN 2 ELSE 1 END",
-    "random-walk": "accepted",
-}
+CHOICES = "CREATE TABLE choices AS {choices}"
 
 PATH = """
 CREATE TABLE path AS
@@ -56,20 +30,21 @@ WITH RECURSIVE path AS (
     SELECT choices.*, path.root, path.step + 1
     FROM path JOIN choices ON choices.parent = path.next AND choices.walk = path.walk
 )
-SELECT walk, root, step, parent, accepted, {shown} AS shown FROM path
+SELECT walk, root, step, parent, accepted FROM path
 """
 
+# `place` is the turn's order within its step.
 TURNS = """
 CREATE TABLE turns AS
-SELECT path.root, path.walk, r.id, r.score, r.rank, r.siblings, r.position,
-    CASE WHEN r.rank = path.accepted THEN 'accepted' ELSE 'rejected' END AS verdict,
-    -- In the order of the text: step by step, the accepted reply of a step last.
-    path.step * 2 + (r.rank = path.accepted)::BIGINT AS stage
-FROM path JOIN ranked AS r ON r.parent_position = path.parent AND r.rank <= path.shown
+SELECT path.root, path.walk, path.step, r.id, r.score, r.rank, r.siblings, r.position,
+    CASE WHEN r.rank = path.accepted THEN 'accepted' ELSE 'rejected' END AS verdict, {order} AS place
+FROM path JOIN ranked AS r ON r.parent_position = path.parent
+{shown}
 """
 
-# `ends` counts the characters up to and including a turn's marker, the background's before them. Turns are
-# collected in any order and then sorted by it: an aggregate that sorts takes four times as long.
+# `ends` counts a walk's characters from the first turn up to and including the turn's marker; `head` counts those of
+# the background. Turns are collected in any order and then sorted by `ends`: an ordered aggregate takes four times as
+# long.
 WALKS = """
 CREATE TABLE walks AS
 WITH spelt AS (
@@ -81,7 +56,7 @@ WITH spelt AS (
         FROM turns
     ) AS turns JOIN rendered_replies AS u USING (position)
 ), placed AS (
-    SELECT *, sum(length(segment)) OVER (PARTITION BY root, walk ORDER BY stage, rank) AS ends FROM spelt
+    SELECT *, sum(length(segment)) OVER (PARTITION BY root, walk ORDER BY step, place) AS ends FROM spelt
 ), joined AS (
     SELECT root, walk, count_if(altered) AS altered, list_sort(list({{
         ends: ends, id: id, speaker: speaker, verdict: verdict, score: score, rank: rank, siblings: siblings,
@@ -100,11 +75,11 @@ FROM (SELECT *, length(segment) + length(getvariable('background')) AS head FROM
 JOIN joined ON joined.root = u.position
 """
 
-# The files that people take away: as every reader knows them, and small.
+# The published files: readable by every Parquet reader, and small.
 PUBLISHED = "FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 1"
 
-# Every column may be null, which none is. DuckDB would otherwise declare so only where it happens to know of no
-# null, and the same rows would have other bytes.
+# Makes every column nullable, although no value is null. DuckDB would otherwise declare a column as required only where
+# its statistics show no null, and the same rows would give different bytes.
 COLUMNS = ", ".join(
     f"if(walk >= 0, {name}, NULL) AS {name}" for name in ("text", "conversation_id", "walk", "source", "turns")
 )
@@ -113,7 +88,7 @@ WALK_ROWS = f"""
 SELECT {COLUMNS} FROM (FROM walks WHERE split = $split ORDER BY shuffle, conversation_id, walk)
 """  # noqa: S608
 
-# The shards of a dataset follow one another in the order of its rows.
+# Shards are concatenated, since their order is the order of the rows.
 ALL_ROWS = f"SELECT {COLUMNS} FROM read_parquet($files)"  # noqa: S608
 
 COUNTS = """
@@ -131,12 +106,12 @@ SELECT (SELECT count(*) FROM walks) AS walks,
 
 
 def split_file(split: Split) -> str:
-    """Where a split lies inside a dataset's folder."""
+    """Return the path of a split inside a dataset's folder."""
     return f"data/{split}-00000-of-00001.parquet"
 
 
 def write_walks(
-    kind: WalkKind,
+    kind: str,
     utterances: Path,
     ranked: Path,
     out: Path,
@@ -144,19 +119,19 @@ def write_walks(
     engine: Engine | None = None,
     work: Path | None = None,
 ) -> Counts:
-    """Write the walks of the artefacts `utterances` and `ranked` as `out/data/SPLIT-00000-of-00001.parquet`.
+    """Write the walks of a kind, by name, as `out/data/SPLIT-00000-of-00001.parquet`.
 
-    One row a walk: `text`, `conversation_id`, `walk`, `source`, and `turns`, a list of {`utterance_id`,
+    Each row is a walk: `text`, `conversation_id`, `walk`, `source`, and `turns`, a list of {`utterance_id`,
     `speaker`, `verdict`, `score`, `rank`, `siblings`, `start`, `end`}, where `text[start:end]` is the
-    turn's text and the marker follows at `end`. `work` keeps finished shards until all are. Returns counts of
-    walks, turns and conversations.
+    turn's text and the marker follows at `end`. The folder `work` keeps finished shards until all are finished.
+    Return counts of walks, turns and conversations.
     """
     settings, engine = settings or WalkSettings(), engine or Engine()
     (out / "data").mkdir(parents=True, exist_ok=True)
     names = [shard.name for shard in shards_of(ranked)]
 
     def make(name: str, folder: Path) -> Counts:
-        return walk_shard(kind, utterances / name, ranked / name, folder, settings, engine)
+        return walk_shard(KINDS[kind], utterances / name, ranked / name, folder, settings, engine)
 
     with work_folder(work, out) as finished, engine.connect(out / "spill") as connection:
         counts = map_shards(names, make, finished, finished / "shards", engine.report)
@@ -173,16 +148,18 @@ def write_walks(
 def walk_shard(
     kind: WalkKind, utterances: Path, ranked: Path, out: Path, settings: WalkSettings, engine: Engine
 ) -> Counts:
-    """Write the walks of one shard as `out/SPLIT.parquet`, in the order that they have in the dataset."""
+    """Write the walks of one shard as `out/SPLIT.parquet`, in the order of the dataset; return counts."""
     with engine.connect(out / "spill") as connection:
         create_rendered(connection, utterances, settings.format, settings.speakers)
         connection.execute("SET VARIABLE seed = $1", [settings.seed])
         connection.read_parquet(str(ranked / RANKED_REPLIES)).create_view("ranked")
-        coin = coin_sql(kind, "walk", FLIPPED[kind])
-        choices = CHOICES[kind].format(coin=coin)
-        engine.run(connection, "flipping coins", choices, {"walks": settings.walks_per_conversation})
-        engine.run(connection, "walking down", PATH.format(shown=SHOWN[kind].format(coin=coin)))
-        engine.run(connection, "collecting turns", TURNS)
+        choices = kind.choices.format(coin=coin_sql(kind, "walk", kind.flipped))
+        walks = {"walks": settings.walks_per_conversation}
+        engine.run(connection, "flipping coins", CHOICES.format(choices=choices), walks)
+        engine.run(connection, "walking down", PATH)
+        names = "path.walk", f"r.{kind.flipped}"
+        shown = kind.shown.format(coin=coin_sql(kind, *names), digest=digest_sql(kind, *names))
+        engine.run(connection, "collecting turns", TURNS.format(order=kind.order, shown=shown))
         train, validation, test = settings.shares
         split = split_sql("u.conversation_id", (train, validation, test))
         engine.run(connection, "writing texts", WALKS.format(split=split))

@@ -1,9 +1,9 @@
-"""Checks that every walk of a dataset obeys the grammar, read back from its files.
+"""Check that every walk of a dataset obeys the marker grammar, reading the dataset's files.
 
-A walk is a background, the background marker, then turns that follow one another without a gap, each
-closed by the marker of its verdict. The check walks the recorded offsets from one end of the text to the
-other and looks for the markers where they must stand; in the default format it also counts them, so that
-none stands anywhere else.
+A walk is a background, the background marker, then turns without gaps between them, each closed by the marker of its
+verdict; the last turn is accepted. The check follows the recorded offsets from the start of a text to its end and
+expects a marker at the end of each part. In the default format it also counts the markers, so that there is none
+anywhere else.
 """
 
 from pathlib import Path
@@ -47,7 +47,7 @@ SELECT count(*) AS shared FROM (
 
 
 def grammar_violations(dataset: Path, format: FormatName, engine: Engine) -> int:
-    """How many walks of a dataset's folder break the grammar."""
+    """Return the number of walks in a dataset's folder that break the grammar."""
     import re
 
     markers = FORMATS[format]
@@ -56,7 +56,7 @@ def grammar_violations(dataset: Path, format: FormatName, engine: Engine) -> int
         "background": markers.background,
         "accepted": markers.accepted,
         "rejected": markers.rejected,
-        # In `released`, texts keep the marker strings that users wrote themselves.
+        # In the format `released`, texts keep the marker strings that users wrote.
         "counted": format == "default",
         "any": "|".join(re.escape(marker) for marker in markers.strings()),
     }
@@ -65,6 +65,6 @@ def grammar_violations(dataset: Path, format: FormatName, engine: Engine) -> int
 
 
 def conversations_in_two_splits(dataset: Path, engine: Engine) -> int:
-    """How many conversations of a dataset's folder stand in more than one split."""
+    """Return the number of conversations in a dataset's folder that are in more than one split."""
     with engine.connect() as connection:
         return int(only_row(connection, SHARED, {"files": str(dataset / "data" / "*.parquet")})["shared"])

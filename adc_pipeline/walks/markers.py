@@ -1,10 +1,9 @@
-"""The markers, and how user text is kept from looking like one.
+"""The marker strings of each format, and how a marker string that a user wrote is neutralised.
 
-A marker is control, never content. A text in which a user wrote a marker's string keeps its words but
-loses the angle brackets (`<rejected>` becomes `‹rejected›`), so that splitting a walk at the marker
-strings gives back exactly its parts. The format `released` reproduces published data byte for byte and
-therefore leaves texts as they are; there, and for every other special token, the tokenization is what
-keeps a text from forging a verdict (`adc_pipeline.training.tokens`).
+A marker is control, never content. Where a user's text contains a marker string, its angle brackets are replaced
+(`<rejected>` becomes `‹rejected›`), so that splitting a walk at the marker strings restores exactly its parts. The
+format `released` reproduces published data byte for byte and therefore leaves texts unchanged. There, and for every
+other special token, the tokenization prevents a text from forging a verdict (`adc_pipeline.training.tokens`).
 """
 
 from dataclasses import dataclass
@@ -36,5 +35,5 @@ FORMATS: dict[FormatName, Markers] = {
 
 
 def neutralised(marker: str) -> str:
-    """What stands in a text where a user wrote `marker`: the same word between ‹ and ›."""
+    """Return what replaces a marker string that a user wrote: the same word between ‹ and ›, of the same length."""
     return "‹" + marker[1:-1] + "›"

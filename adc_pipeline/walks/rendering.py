@@ -1,7 +1,7 @@
-"""How an utterance is spelt inside a walk: two views, shared by the walks, the tokenizer and the evaluation.
+"""Render utterances as they appear in a walk: two views, shared by the walks, the tokenizer and the evaluation.
 
-A reply is `speaker\\ntext`, a root `speaker\\ntitle\\ntext`; the views also keep speaker and text apart.
-They are views and not tables, so that only the utterances a query really uses are spelt out.
+A reply is rendered as `speaker\\ntext`, a root as `speaker\\ntitle\\ntext`; speaker and text are also separate columns.
+These are views and not tables, so that a query renders only the utterances that it uses.
 """
 
 from pathlib import Path
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 Speakers = Literal["names", "pseudonyms", "none"]
 
-# Hardly any text has an angle bracket, and looking for one costs a fraction of three replacements.
+# Few texts contain an angle bracket, and testing for one costs a fraction of three replacements.
 NEUTRAL = """
 CREATE MACRO neutral(content) AS CASE WHEN contains(content, '<') THEN replace(replace(replace(content,
     getvariable('background'), getvariable('neutral_background')),
@@ -23,10 +23,10 @@ CREATE MACRO neutral(content) AS CASE WHEN contains(content, '<') THEN replace(r
     getvariable('accepted'), getvariable('neutral_accepted')) ELSE content END
 """
 
-# The published generator leaves texts as they are, so its format does too.
-AS_IT_IS = "CREATE MACRO neutral(content) AS content"
+# The published generator leaves texts unchanged, and so does its format.
+UNCHANGED = "CREATE MACRO neutral(content) AS content"
 
-# Numbered within the conversation by first appearance, root first; a number means nothing outside it.
+# Speakers are numbered within a conversation by first appearance, the root's first.
 PSEUDONYMS = """
 CREATE TABLE pseudonyms AS
 SELECT conversation_id, speaker, 'user' || row_number() OVER (
@@ -41,7 +41,7 @@ SPEAKER: dict[Speakers, str] = {
     "none": "NULL::VARCHAR",
 }
 
-# Of the two, the replies need no look at the tree.
+# Does not join the tree, which costs time: the caller selects the replies that take part.
 RENDERED_REPLIES = """
 CREATE VIEW rendered_replies AS
 SELECT *, concat(speaker || chr(10), text) AS segment
@@ -67,11 +67,10 @@ ALTERED = "(neutral(text) <> text OR neutral(speaker) <> speaker)"
 def create_rendered(connection: "DuckDBPyConnection", utterances: Path, format: FormatName, speakers: Speakers) -> None:
     """Create the views `rendered_replies` and `rendered_roots` over the folder `utterances` or one of its shards.
 
-    Columns: `position`, `id`, `conversation_id`, `speaker` (null where the setting speakers is none), `text`,
-    `segment`, all of it as it stands in a walk, and `altered`, whether a marker string was neutralised in it;
-    of roots also `source` and `title`. `rendered_replies` is for positions that the caller knows to be replies
-    that take part. The marker strings are left behind as the variables `background`, `rejected` and `accepted`
-    of the connection.
+    Columns: `position`, `id`, `conversation_id`, `speaker` (null if the setting `speakers` is none), `text`,
+    `segment` (the whole rendered utterance), and `altered`, whether a marker string was neutralised in it; roots also
+    have `source` and `title`. Query `rendered_replies` only at positions of replies that take part. Sets the
+    connection's variables `background`, `rejected` and `accepted` to the marker strings.
     """
     create_utterances(connection, utterances)
     markers = FORMATS[format]
@@ -80,7 +79,7 @@ def create_rendered(connection: "DuckDBPyConnection", utterances: Path, format: 
     variables |= {f"neutral_{name}": neutralised(variables[name]) for name in names}
     for name, value in variables.items():
         connection.execute(f"SET VARIABLE {name} = $1", [value])
-    connection.execute(AS_IT_IS if format == "released" else NEUTRAL)
+    connection.execute(UNCHANGED if format == "released" else NEUTRAL)
     join = ""
     if speakers == "pseudonyms":
         connection.execute(PSEUDONYMS)

@@ -1,8 +1,8 @@
-"""Which split a conversation belongs to: a fixed hash of its id, and nothing else.
+"""Assign conversations to splits by a fixed hash of their ids.
 
-The hash is MD5 of ``split:CONVERSATION``; its first eight hexadecimal digits, read as a fraction of
-16**8, are compared with the cumulative shares. A conversation is therefore in the same split in both
-datasets, in every rebuild, and in any larger corpus that contains it.
+The hash is MD5 of ``split:CONVERSATION``; its first eight hexadecimal digits, read as a fraction of 16**8, are compared
+with the cumulative shares. A conversation is therefore in the same split in every dataset, in every rebuild, and in any
+larger corpus that contains it.
 """
 
 import hashlib
@@ -15,13 +15,13 @@ DEFAULT_SHARES: Shares = (90, 5, 5)
 
 
 def _bounds(shares: Shares) -> tuple[str, str]:
-    """Hexadecimal bounds below which a digest is train, and train or validation."""
+    """Return the hexadecimal upper bounds (exclusive) of train and of validation."""
     train, validation, _ = shares
     return format(16**8 * train // 100, "09x"), format(16**8 * (train + validation) // 100, "09x")
 
 
 def split_of(conversation_id: str, shares: Shares = DEFAULT_SHARES) -> Split:
-    """The split of a conversation; `shares` are whole per cents for train, validation and test."""
+    """Return the split of a conversation; `shares` are whole percentages for train, validation and test."""
     digest = hashlib.md5(f"split:{conversation_id}".encode(), usedforsecurity=False).hexdigest()
     train, validation = _bounds(shares)
     place = "0" + digest[:8]
@@ -29,7 +29,7 @@ def split_of(conversation_id: str, shares: Shares = DEFAULT_SHARES) -> Split:
 
 
 def split_sql(conversation_id: str, shares: Shares = DEFAULT_SHARES) -> str:
-    """The same as a SQL expression over a column name."""
+    """Return `split_of` as a SQL expression over a column name."""
     train, validation = _bounds(shares)
     place = f"'0' || left(md5('split:' || {conversation_id}), 8)"
     return (

@@ -1,4 +1,4 @@
-"""The texts that a tokenizer may be trained on: utterances of the training split, as walks spell them."""
+"""Read the texts that a tokenizer may be trained on: utterances of the training split, rendered as in walks."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,9 +10,9 @@ from adc_pipeline.walks.splits import split_sql
 
 
 def training_texts(utterances: Path, walks: dict[str, Any], spill: Path, engine: Engine) -> Iterator[str]:
-    """The segments of the training split of the folder `utterances`, in an order that only ids decide.
+    """Yield the rendered utterances of the training split, ordered by a hash of their ids.
 
-    `walks` are the settings of the dataset whose split, speakers and format they shall share.
+    `walks` are the settings of a walk dataset, whose split, speakers and format are used.
     """
     train, validation, test = walks["shares"]
     with engine.connect(spill) as connection:

@@ -119,6 +119,7 @@ def test_links_and_devices_in_an_archive_are_never_created(tmp_path: Path) -> No
         assert list((tmp_path / f"{suffix}-out").iterdir()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_does_not_fit_on_the_disk_is_refused_before_it_is_written(
     tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch

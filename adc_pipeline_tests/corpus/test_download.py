@@ -73,6 +73,7 @@ def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]
         server.shutdown()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["tiny-corpus", "other-corpus", "subreddit-Cornell"])
 def test_a_corpus_is_downloaded_by_name_and_only_once(asked: list[str], tmp_path: Path, name: str) -> None:
     for out in ("first", "again"):

@@ -174,6 +174,7 @@ def test_every_line_that_cannot_be_read_is_a_row_of_nulls(tmp_path: Path, unpack
     assert all(value is None for row in rows[1:-1] for value in row.values())
 
 
+@pytest.mark.slow
 def test_a_line_too_long_for_duckdb_is_replaced_and_counted(tmp_path: Path) -> None:
     path = tmp_path / "RC"
     long = line(COMMENT | {"body": "x" * (40 << 20)})
@@ -186,6 +187,7 @@ def test_a_line_too_long_for_duckdb_is_replaced_and_counted(tmp_path: Path) -> N
     assert [row["id"] for row in read(path)] == [None, "p1", None]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [lines.LINE - 1, lines.LINE])
 def test_a_line_of_the_greatest_length_is_read_wherever_it_lies(tmp_path: Path, size: int) -> None:
     path = tmp_path / "RC"
@@ -238,6 +240,7 @@ def small_chunks(monkeypatch: pytest.MonkeyPatch) -> int:
     return (1 << 20) + (1 << 16)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pack", PACKINGS)
 def test_neither_memory_nor_disk_grow_with_the_file(
     tmp_path: Path, small_chunks: int, pack: Callable[[bytes], bytes]

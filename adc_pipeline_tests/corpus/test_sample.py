@@ -61,6 +61,7 @@ def test_the_bytes_are_those_of_every_other_machine(tmp_path: Path) -> None:
     assert digests(tmp_path)["utterances.jsonl"][:16] == "c5909a95545d5b22"
 
 
+@pytest.mark.slow
 def test_convokit_loads_it(tmp_path: Path) -> None:
     from convokit import Corpus
 

@@ -264,6 +264,7 @@ ALIVE = {name: (line, fate) for name, (line, fate) in WORLD.items() if not isins
 IDS = {name: "ü" * 100_000 if name.startswith("an id") else name for name in WORLD}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", WORLD)
 def test_a_line_of_the_world_takes_part_or_is_set_aside_and_stops_nothing(name: str, tmp_path: Path) -> None:
     line, fate = WORLD[name]
@@ -295,6 +296,7 @@ def test_blank_lines_are_no_rows_and_take_no_position(tmp_path: Path) -> None:
     assert ids == ["r", "a", "b", "x"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shards", [1, 3])
 def test_a_line_longer_than_duckdb_reads_is_set_aside_and_those_around_it_are_whole(
     shards: int, tmp_path: Path
@@ -344,6 +346,7 @@ HERE, THERE, ELSEWHERE = ({shard_of(name): name for name in "mnopqrstu"}[shard] 
 ROOTS = [row(name, None, name) for name in (HERE, THERE, ELSEWHERE)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shards", [1, 3])
 @pytest.mark.parametrize("same", [True, False], ids=["the same", "another"])
 @pytest.mark.parametrize("conversation", [HERE, THERE], ids=["same conversation", "other conversation"])
@@ -390,6 +393,7 @@ def corpora_with_copies(draw: st.DrawFn) -> Corpus:
     return corpus
 
 
+@pytest.mark.slow
 @given(corpora_with_copies())
 @hypothesis_settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
 def test_nothing_depends_on_the_number_of_shards(corpus: Corpus) -> None:

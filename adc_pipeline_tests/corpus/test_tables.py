@@ -187,6 +187,7 @@ def test_every_usual_separator_is_understood(tmp_path: Path, separator: str, new
     assert len(read(path)) == 2
 
 
+@pytest.mark.slow
 def test_the_order_of_a_long_file_is_kept(tmp_path: Path) -> None:
     path = tmp_path / "long.csv"
     path.write_text(HEADER + "".join(f'i{n},r,a,"a text, and\nmore of it",1,5,ann\n' for n in range(200_000)))

@@ -35,7 +35,7 @@ def run_stages(corpus: Path, folder: Path, kind: str = "random-walk", shares: tu
         path.mkdir(parents=True)
     write_utterances(corpus, stages.utterances)
     write_ranked_replies(stages.utterances, stages.ranked)
-    write_walks(kind, stages.utterances, stages.ranked, stages.dataset, WalkSettings(shares=shares))  # type: ignore[arg-type]
+    write_walks(kind, stages.utterances, stages.ranked, stages.dataset, WalkSettings(shares=shares))
     return stages
 
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 def context_ids(tokenizer: MarkerTokenizer, query: Query) -> list[int]:
     """The context's tokens, each turn followed by its marker."""
-    ids = [*tokenizer.bos_ids, *tokenizer.ids([query.background])[0], tokenizer.background_id]
+    ids = [*tokenizer.prefix_ids, *tokenizer.ids([query.background])[0], tokenizer.background_id]
     for text, verdict in query.turns:
         ids += [*tokenizer.ids([text])[0], tokenizer.marker_id(verdict)]
     return ids

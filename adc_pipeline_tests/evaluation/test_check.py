@@ -1,4 +1,4 @@
-"""What the check of an evaluation says when it does not pass."""
+"""The check `learned_something` states why it failed."""
 
 import json
 from dataclasses import asdict, replace
@@ -8,15 +8,15 @@ import dagster as dg
 import pytest
 
 from adc_pipeline.core.artefacts import Artefact, Store
-from adc_pipeline.defs.evaluation import perplexity_check, top_2_evaluation
+from adc_pipeline.defs.evaluation import evaluations, perplexity_check
 from adc_pipeline.defs.workspace import Workspace
-from adc_pipeline.evaluation.bootstrap import Estimate
+from adc_pipeline.evaluation.estimate import Estimate
 from adc_pipeline.evaluation.evaluation import Evaluation
 from adc_pipeline_tests.promotion.evaluations import write_evaluation
 
 
 def checked(home: Path, monkeypatch: pytest.MonkeyPatch, ours: float | None, base: float | None) -> dg.AssetCheckResult:
-    """The check of an evaluation in place with these perplexities."""
+    """Run the check on an evaluation with these perplexities."""
     monkeypatch.setenv("ADC_HOME", str(home))
     store = Store(home)
     with store.aside("top_2_evaluation") as folder:
@@ -25,21 +25,26 @@ def checked(home: Path, monkeypatch: pytest.MonkeyPatch, ours: float | None, bas
         evaluation = replace(evaluation, model=found[0], base=found[1])
         (folder / "evaluation.json").write_text(json.dumps(asdict(evaluation)))
         store.put(folder, Artefact("top_2_evaluation", folder, "0" * 32))
-    result = perplexity_check(top_2_evaluation)(workspace=Workspace())
+    result = perplexity_check(evaluations[0])(workspace=Workspace())
     assert isinstance(result, dg.AssetCheckResult)
     return result
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("ours", "base", "sentence"),
     [
         (2.0, 3.0, None),
-        (3.0, 3.0, "Held-out perplexity is 3.00, not below the base model's 3.00"),
+        (3.0, 3.0, "Held-out perplexity is 3.000, not below the base model's 3.000"),
         (float("inf"), 3.0, "Held-out perplexity is inf, not below"),
-        (None, None, "No conversation of the test split could be asked about: give it a larger share (`shares`)."),
+        (
+            None,
+            None,
+            "No conversation of the test split could be evaluated: increase its share in the setting `shares`.",
+        ),
     ],
 )
-def test_it_says_why_it_failed(
+def test_a_failed_check_states_the_reason(
     ours: float | None, base: float | None, sentence: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     result = checked(tmp_path, monkeypatch, ours, base)

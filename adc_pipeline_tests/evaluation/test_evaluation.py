@@ -1,4 +1,4 @@
-"""An evaluation and a comparison from folder to folder, with a real model of random weights."""
+"""Evaluate and compare from folder to folder, with a real model of random weights."""
 
 import json
 import re
@@ -13,9 +13,13 @@ import pytest
 from transformers import AutoTokenizer
 
 from adc_pipeline.evaluation.cases import QUERY_FIELDS, Cases
-from adc_pipeline.evaluation.comparison import compare, paired_differences
-from adc_pipeline.evaluation.evaluation import TESTED, Evaluation, evaluate
+from adc_pipeline.evaluation.compare import compare
+from adc_pipeline.evaluation.comparison import paired_differences
+from adc_pipeline.evaluation.evaluate import EvaluationJob, evaluate
+from adc_pipeline.evaluation.evaluation import Evaluation
 from adc_pipeline.evaluation.figures import PLOTS
+from adc_pipeline.evaluation.formatting import number
+from adc_pipeline.evaluation.measures import TESTED
 from adc_pipeline.evaluation.scoring import encoded
 from adc_pipeline.evaluation.settings import ComparisonSettings, EvaluationSettings
 from adc_pipeline.generation.decoding import continuations as drawn
@@ -36,6 +40,10 @@ COMPARED = ComparisonSettings(draws=200)
 PROVENANCE = {"dataset": "random-walk", "raw_corpus: corpus": "sample"}
 
 
+def job_of(model: Path, base: Path, stages: Stages, **rest: Any) -> EvaluationJob:
+    return EvaluationJob(model, base, stages.dataset, stages.utterances, stages.ranked, **rest)
+
+
 def strictly_parsed(path: Path) -> dict[str, Any]:
     def refuse(constant: str) -> None:
         raise AssertionError(f"{constant} is no JSON")
@@ -47,7 +55,7 @@ def strictly_parsed(path: Path) -> dict[str, Any]:
 def base_folder(
     model_folder: Path, tokenizer: "PreTrainedTokenizerBase", tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
-    """The model before anything was learnt: the same shape, other weights."""
+    """A base model: the same shape, other weights."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -64,17 +72,8 @@ def evaluated(
 ) -> Evaluated:
     out = tmp_path_factory.mktemp("evaluation")
     seen: list[tuple[str, int, int]] = []
-    evaluation = evaluate(
-        model_folder,
-        base_folder,
-        stages.dataset,
-        stages.utterances,
-        stages.ranked,
-        out,
-        SETTINGS,
-        progress=lambda *progress: seen.append(progress),
-        provenance=PROVENANCE,
-    )
+    job = job_of(model_folder, base_folder, stages, provenance=PROVENANCE)
+    evaluation = evaluate(job, out, SETTINGS, lambda *progress: seen.append(progress))
     return out, evaluation, seen
 
 
@@ -107,12 +106,12 @@ def test_figures_of_model_base_and_length_rest_on_the_same_cases(
     assert evaluation.model["perplexity"].value != evaluation.base["perplexity"].value
 
 
-def test_what_people_look_at_is_there(evaluated: Evaluated) -> None:
+def test_plots_report_and_samples_are_written(evaluated: Evaluated) -> None:
     out, evaluation, _ = evaluated
     for name in PLOTS:
         assert (out / name).read_bytes().startswith(b"\x89PNG")
     report = (out / "report.html").read_text()
-    assert f"{evaluation.model['steering'].value:.3f} [" in report
+    assert f"{number(evaluation.model['steering'].value)} [" in report
     assert "raw_corpus: corpus" in report
     assert report.count('<img src="data:image/png;base64,') == len(PLOTS)
     samples = pq.read_table(out / "samples.parquet").to_pylist()
@@ -129,19 +128,19 @@ def test_what_people_look_at_is_there(evaluated: Evaluated) -> None:
         assert sample["valid"] == (sample["ended"] in ("accepted", "rejected", "length"))
 
 
+@pytest.mark.slow
 def test_no_case_counts_whose_context_had_no_room_for_what_it_is_about(
     model_folder: Path, base_folder: Path, stages: Stages, cases: Cases, tmp_path: Path
 ) -> None:
     room = 96
     settings = replace(SETTINGS, max_context_tokens=room, samples=0)
-    folders = (model_folder, base_folder, stages.dataset, stages.utterances, stages.ranked, tmp_path)
-    counts = evaluate(*folders, settings).counts
+    counts = evaluate(job_of(model_folder, base_folder, stages), tmp_path, settings).counts
     tokenizer = MarkerTokenizer.load(model_folder)
     rows = pq.read_table(tmp_path / "cases.parquet").to_pylist()
 
     def size(*texts: str) -> int:
-        """Of texts of which each but the last ends in a marker."""
-        return len(tokenizer.bos_ids) + sum(len(ids) for ids in tokenizer.ids(list(texts))) + len(texts) - 1
+        """Count the tokens of texts; a marker ends each but the last."""
+        return len(tokenizer.prefix_ids) + sum(len(ids) for ids in tokenizer.ids(list(texts))) + len(texts) - 1
 
     def fit(number: int, whole: bool) -> bool:
         background, turns, segment, *_ = cases.queries[number]
@@ -165,10 +164,11 @@ def test_no_case_counts_whose_context_had_no_room_for_what_it_is_about(
         assert counts[f"{name}.left_out"] == len(kind.case) - len(of)
 
 
-def test_no_model_is_asked_further_than_it_was_trained(
+@pytest.mark.slow
+def test_no_context_is_longer_than_the_model_was_trained_on(
     model_folder: Path, base_folder: Path, stages: Stages, tmp_path: Path
 ) -> None:
-    """Nor its base, which answers the same questions: as if the setting had been the training's own."""
+    """Nor for its base model, which answers the same questions."""
     model = tmp_path / "model"
     shutil.copytree(model_folder, model)
     (model / "training.json").write_text(json.dumps({"train": {"sequence_length": 96, "row_length": 4096}}))
@@ -176,20 +176,19 @@ def test_no_model_is_asked_further_than_it_was_trained(
     for name, folder, room in (("trained", model, 1024), ("set", model_folder, 96), ("less", model, 64)):
         (tmp_path / name).mkdir()
         settings = replace(SETTINGS, max_context_tokens=room, samples=0)
-        folders = (folder, base_folder, stages.dataset, stages.utterances, stages.ranked, tmp_path / name)
-        found.append(evaluate(*folders, settings))
+        found.append(evaluate(job_of(folder, base_folder, stages), tmp_path / name, settings))
     trained, as_set, less = found
     assert trained == as_set
     assert trained.counts["context_tokens"] == 96
     assert less.counts["context_tokens"] == 64
 
 
+@pytest.mark.slow
 def test_siblings_are_compared_after_one_context(
     model_folder: Path, base_folder: Path, stages: Stages, cases: Cases, tmp_path: Path
 ) -> None:
     settings = replace(SETTINGS, max_context_tokens=96, samples=0)
-    folders = (model_folder, base_folder, stages.dataset, stages.utterances, stages.ranked, tmp_path)
-    evaluate(*folders, settings)
+    evaluate(job_of(model_folder, base_folder, stages), tmp_path, settings)
     rows = pq.read_table(tmp_path / "cases.parquet").to_pylist()
     kept = {row["case"] for row in rows if row["measure"] == "preference_accuracy"}
     what = encoded(cases.queries, MarkerTokenizer.load(model_folder), 96)
@@ -200,6 +199,7 @@ def test_siblings_are_compared_after_one_context(
     assert what.cut[cases.pairs.better].sum() > 10
 
 
+@pytest.mark.slow
 def test_a_second_run_gives_the_same_bytes(
     evaluated: Evaluated,
     model_folder: Path,
@@ -208,14 +208,14 @@ def test_a_second_run_gives_the_same_bytes(
     tmp_path: Path,
 ) -> None:
     out, _, _ = evaluated
-    folders = (model_folder, base_folder, stages.dataset, stages.utterances, stages.ranked, tmp_path)
-    evaluate(*folders, SETTINGS, provenance=PROVENANCE)
+    evaluate(job_of(model_folder, base_folder, stages, provenance=PROVENANCE), tmp_path, SETTINGS)
     names = sorted(path.name for path in out.iterdir())
     assert names == sorted(path.name for path in tmp_path.iterdir())
     assert [name for name in names if (out / name).read_bytes() != (tmp_path / name).read_bytes()] == []
 
 
-def test_without_test_conversations_every_figure_says_that_there_are_no_cases(
+@pytest.mark.slow
+def test_without_test_conversations_every_figure_has_no_cases(
     evaluated: Evaluated,
     corpus: Path,
     model_folder: Path,
@@ -224,7 +224,7 @@ def test_without_test_conversations_every_figure_says_that_there_are_no_cases(
     stages = run_stages(corpus, tmp_path / "stages", shares=(90, 10, 0))
     out = tmp_path / "out"
     out.mkdir()
-    evaluation = evaluate(model_folder, model_folder, stages.dataset, stages.utterances, stages.ranked, out, SETTINGS)
+    evaluation = evaluate(job_of(model_folder, model_folder, stages), out, SETTINGS)
     metrics = strictly_parsed(out / "metrics.json")
     assert metrics.keys() == evaluated[1].metrics().keys()
     assert {value for name, value in metrics.items() if name.endswith(".cases")} == {0}
@@ -238,6 +238,7 @@ def test_without_test_conversations_every_figure_says_that_there_are_no_cases(
     assert comparison.differences == {("full", "empty"): {}}
 
 
+@pytest.mark.slow
 def test_a_comparison_pairs_the_cases_that_two_models_share(
     evaluated: Evaluated,
     model_folder: Path,
@@ -245,12 +246,12 @@ def test_a_comparison_pairs_the_cases_that_two_models_share(
     stages: Stages,
     tmp_path: Path,
 ) -> None:
-    """Model and base change places, so that the difference of the models is that of model and base."""
+    """With model and base exchanged, the difference of the models is that of model and base."""
     first, evaluation, _ = evaluated
     swapped, out = tmp_path / "swapped", tmp_path / "out"
     swapped.mkdir()
     out.mkdir()
-    evaluate(base_folder, model_folder, stages.dataset, stages.utterances, stages.ranked, swapped, SETTINGS)
+    evaluate(job_of(base_folder, model_folder, stages), swapped, SETTINGS)
     comparison = compare({"first": first, "swapped": swapped}, out, COMPARED)
     differences = comparison.differences["first", "swapped"]
     assert differences.keys() >= set(TESTED)
@@ -273,41 +274,43 @@ def test_a_comparison_pairs_the_cases_that_two_models_share(
 
 
 def trained_by(settings: TrainingSettings, folder: Path, to: Path) -> Path:
-    """The model as a training with these settings would have left it."""
+    """Copy the model as if it had been trained with these settings."""
     shutil.copytree(folder, to)
     facts = arrangement_facts(settings)
     (to / "training.json").write_text(json.dumps(facts))
     return to
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["conditional", "filtering", "stripped"])
-def test_what_means_nothing_for_a_model_is_left_out_with_the_reason(
+def test_a_measure_that_does_not_apply_is_excluded_with_the_reason(
     way: Any, evaluated: Evaluated, model_folder: Path, base_folder: Path, stages: Stages, tmp_path: Path
 ) -> None:
     settings = TrainingSettings(markers="stripped") if way == "stripped" else TrainingSettings(objective=way)
     model, out, compared = trained_by(settings, model_folder, tmp_path / "model"), tmp_path / "out", tmp_path / "both"
     out.mkdir()
     compared.mkdir()
-    evaluation = evaluate(model, base_folder, stages.dataset, stages.utterances, stages.ranked, out, SETTINGS)
+    evaluation = evaluate(job_of(model, base_folder, stages), out, SETTINGS)
     left = {name.split(".")[0] for who in (evaluation.model, evaluation.base, evaluation.length) for name in who}
     assert left == {"bits_per_byte", "perplexity", "in_context_improvement"}
     assert evaluation.model["in_context_improvement"].cases == evaluated[1].model["in_context_improvement"].cases
     assert not [name for name in evaluation.metrics() if "steering" in name or "preference" in name]
     page = (out / "report.html").read_text()
     for measure in ("preference_accuracy", "verdict_calibration", "steering"):
-        assert f"Left out: {measure}, because" in page
+        assert f"Excluded: {measure}, because" in page
     plots = {"headline.png", "in_context_improvement.png", "bits_per_byte.png"}
     assert {path.name for path in out.glob("*.png")} == plots
     verdicts = {sample["verdict"] for sample in pq.read_table(out / "samples.parquet").to_pylist()}
     assert verdicts == {"conditional": {"accepted", "rejected"}, "filtering": {"accepted"}, "stripped": set()}[way]
     differences = compare({"mle": evaluated[0], way: out}, compared, COMPARED).differences["mle", way]
     families = {name.split(".")[0] for name in differences}
-    # A model that is told a turn's verdict before it knows more of the turn than one that is not.
-    alike = {"in_context_improvement"}
-    assert families == (alike if way == "conditional" else {*alike, "bits_per_byte"})
+    # A model that reads a turn's verdict before the turn knows more about it than one that does not.
+    always = {"in_context_improvement"}
+    assert families == (always if way == "conditional" else {*always, "bits_per_byte"})
 
 
-def test_a_model_that_reads_verdicts_beforehand_is_asked_for_turns_by_their_verdict(
+@pytest.mark.slow
+def test_a_model_that_reads_verdicts_before_turns_is_prompted_with_them(
     model_folder: Path, base_folder: Path, stages: Stages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, out = (
@@ -323,7 +326,7 @@ def test_a_model_that_reads_verdicts_beforehand_is_asked_for_turns_by_their_verd
         return [[*ids[:-1], tokenizer.eos_token_id] for ids in drawn(_, asked, *rest)]
 
     monkeypatch.setattr("adc_pipeline.generation.decoding.continuations", noted)
-    evaluate(model, base_folder, stages.dataset, stages.utterances, stages.ranked, out, SETTINGS)
+    evaluate(job_of(model, base_folder, stages), out, SETTINGS)
     texts = [walk["text"] for walk in read_walks(stages.dataset, "test")]
     assert len(prompts) == 4 * SETTINGS.samples
     assert prompts[: len(prompts) // 2] == prompts[len(prompts) // 2 :]
@@ -331,45 +334,45 @@ def test_a_model_that_reads_verdicts_beforehand_is_asked_for_turns_by_their_verd
         # Every walk ends with an accepted turn.
         assert sample["ended"] == "end"
         assert sample["valid"] == (sample["verdict"] == "accepted")
-    for number, prompt in enumerate(prompts):
+    for index, prompt in enumerate(prompts):
         background, _, turns = prompt.partition("<background>")
-        nothing, told, turn, asked_for, end = re.split("(<accepted>|<rejected>)", turns)
-        assert (nothing, told, end) == ("", "<accepted>", "")
-        assert asked_for == ("<rejected>", "<accepted>")[number % 2]
+        before, first, turn, second, after = re.split("(<accepted>|<rejected>)", turns)
+        assert (before, first, after) == ("", "<accepted>", "")
+        assert second == ("<rejected>", "<accepted>")[index % 2]
         assert any(text.startswith(f"{background}<background>{turn}<") for text in texts)
 
 
-def test_the_base_is_asked_the_same_only_once(
+@pytest.mark.slow
+def test_the_scores_of_a_base_model_are_cached(
     evaluated: Evaluated, model_folder: Path, base_folder: Path, stages: Stages, tmp_path: Path
 ) -> None:
-    remembered = tmp_path / "remembered"
+    cache = tmp_path / "cache"
     for name in ("first", "second"):
-        told: set[str] = set()
+        scored: set[str] = set()
         (tmp_path / name).mkdir()
         evaluation = evaluate(
-            *(model_folder, base_folder, stages.dataset, stages.utterances, stages.ranked, tmp_path / name, SETTINGS),
-            progress=lambda what, done, total, told=told: told.add(what),  # type: ignore[misc]
-            remembered=remembered,
+            job_of(model_folder, base_folder, stages, score_cache=cache),
+            tmp_path / name,
+            SETTINGS,
+            progress=lambda what, done, total, scored=scored: scored.add(what),  # type: ignore[misc]
         )
         assert evaluation.metrics() == evaluated[1].metrics()
-        assert told == ({"model", "base model"} if name == "first" else {"model"})
-    (kept,) = remembered.iterdir()
-    # Another base model is asked anew.
+        assert scored == ({"model", "base model"} if name == "first" else {"model"})
+    (entry,) = cache.iterdir()
+    # Another base model has an entry of its own.
     (tmp_path / "third").mkdir()
-    evaluate(
-        *(base_folder, model_folder, stages.dataset, stages.utterances, stages.ranked, tmp_path / "third", SETTINGS),
-        remembered=remembered,
-    )
-    assert len(list(remembered.iterdir())) == 2
-    assert kept.exists()
+    evaluate(job_of(base_folder, model_folder, stages, score_cache=cache), tmp_path / "third", SETTINGS)
+    assert len(list(cache.iterdir())) == 2
+    assert entry.exists()
 
 
+@pytest.mark.slow
 def test_measures_over_walks_are_not_compared_between_datasets(
     evaluated: Evaluated, corpus: Path, model_folder: Path, base_folder: Path, tmp_path: Path
 ) -> None:
     stages, out = run_stages(corpus, tmp_path / "stages", kind="top-2"), tmp_path / "out"
     out.mkdir()
-    evaluate(model_folder, base_folder, stages.dataset, stages.utterances, stages.ranked, out, SETTINGS)
+    evaluate(job_of(model_folder, base_folder, stages), out, SETTINGS)
     differences = paired_differences(evaluated[0], out, COMPARED)
     assert {name.split(".")[0] for name in differences} == {"preference_accuracy", "steering"}
     assert {difference.value for difference in differences.values()} == {0.0}
@@ -377,5 +380,5 @@ def test_measures_over_walks_are_not_compared_between_datasets(
     for folder, second in ((alike, evaluated[0]), (other, out)):
         folder.mkdir()
         compare({"one": evaluated[0], "two": second}, folder, COMPARED)
-    assert "of each dataset&#39;s own walks" in (other / "report.html").read_text()
-    assert "of each dataset&#39;s own walks" not in (alike / "report.html").read_text()
+    assert "rest on the turns of each dataset&#39;s own walks" in (other / "report.html").read_text()
+    assert "rest on the turns of each dataset&#39;s own walks" not in (alike / "report.html").read_text()

@@ -1,13 +1,14 @@
-"""What a plot calls its series: every one by its name, in whichever panel it is."""
+"""Plots name every series, whichever panel it is in."""
 
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import pytest
 from matplotlib.figure import Figure
 
-from adc_pipeline.evaluation.bootstrap import Estimate
-from adc_pipeline.evaluation.comparison import compare
+from adc_pipeline.evaluation.compare import compare
+from adc_pipeline.evaluation.estimate import Estimate
 from adc_pipeline.evaluation.figures import headline, legend
 from adc_pipeline_tests.promotion.evaluations import write_evaluation
 
@@ -26,20 +27,24 @@ def test_a_legend_names_the_series_of_all_panels_once() -> None:
     assert [text.get_text() for text in shown.get_texts()] == ["chance, or no improvement", "all", "without the first"]
 
 
-def test_a_comparison_draws_the_base_of_each_evaluation(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Over walks, a base model has other figures on the cases of another dataset."""
-    shown: dict[str, Any] = {}
+def test_a_comparison_draws_every_evaluation_and_its_own_base_model(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """However many datasets there are; over walks, a base model has other figures on the cases of another dataset."""
+    drawn: dict[str, Any] = {}
 
-    def draw(out: Path, series: dict[str, Any]) -> list[Path]:
-        shown.update(series)
-        return []
+    def draw(out: Path, series: dict[str, Any]) -> dict[Path, str]:
+        drawn.update(series)
+        return {}
 
-    monkeypatch.setattr("adc_pipeline.evaluation.comparison.draw", draw)
-    monkeypatch.setattr("adc_pipeline.evaluation.comparison.comparison_page", lambda *_: "")
+    monkeypatch.setattr("adc_pipeline.evaluation.compare.draw", draw)
+    monkeypatch.setattr("adc_pipeline.evaluation.compare.comparison_page", lambda *_: "")
+    bases = {"top-2": 3.0, "random-walk": 4.0, "ascending": 5.0}
     folders = {
         name: write_evaluation(tmp_path / name, {"c": 1.0}, perplexity=(2.0, base), test_split=name)
-        for name, base in {"top-2": 3.0, "random-walk": 4.0}.items()
+        for name, base in bases.items()
     }
-    compare(folders, tmp_path)
-    drawn = {name: estimates["perplexity"].value for name, estimates in shown.items() if name.startswith("base")}
-    assert drawn == {"base of top-2": 3.0, "base of random-walk": 4.0}
+    comparison = compare(folders, tmp_path)
+    assert list(comparison.differences) == list(combinations(bases, 2))
+    assert list(drawn) == [*bases, *(f"base of {name}" for name in bases), "length alone"]
+    assert {name: drawn[f"base of {name}"]["perplexity"].value for name in bases} == bases

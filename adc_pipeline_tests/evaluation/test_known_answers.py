@@ -1,7 +1,7 @@
-"""Answers that are known beforehand: what the evaluation says of really trained models whose world is known.
+"""Known answers: evaluations of trained models whose right figures are known.
 
-Two small models are trained, on the sample corpus as it is and on one whose scores are shuffled among
-siblings, so that nothing in a text says which of two was liked. About 60 s in all, on one core with other work on it.
+Two small models are trained, on the sample corpus and on one whose scores are shuffled among siblings, so that no text
+tells which of two replies scored higher. About 60 s in all, on one core with other work on it.
 """
 
 import json
@@ -16,12 +16,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
+from transformers import LlamaConfig
 
 from adc_pipeline.corpus.sample import write_sample
 from adc_pipeline.evaluation import measures
-from adc_pipeline.evaluation.bootstrap import Estimate
 from adc_pipeline.evaluation.cases import read_cases
-from adc_pipeline.evaluation.evaluation import Evaluation, evaluate
+from adc_pipeline.evaluation.estimate import Estimate
+from adc_pipeline.evaluation.evaluate import EvaluationJob, evaluate
+from adc_pipeline.evaluation.evaluation import Evaluation
 from adc_pipeline.evaluation.scoring import Scorer
 from adc_pipeline.evaluation.settings import EvaluationSettings
 from adc_pipeline.training.settings import BaseModelSettings, TrainingJob, TrainingSettings
@@ -31,6 +33,8 @@ from adc_pipeline.walks.markers import FORMATS
 from adc_pipeline.walks.settings import WalkSettings
 from adc_pipeline_tests.evaluation.conftest import Stages, run_stages
 from adc_pipeline_tests.stages import read_utterances
+
+pytestmark = pytest.mark.slow
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -53,7 +57,7 @@ class Trained:
 
 @pytest.fixture(autouse=True, scope="module")
 def one_core() -> Iterator[None]:
-    """Models of this size gain nothing from a second core, and lose much where it has something else to do."""
+    """Use one core: models of this size gain nothing from a second one, and lose much where it is busy."""
     cores, threads = os.sched_getaffinity(0), torch.get_num_threads()
     os.sched_setaffinity(0, {max(cores)})
     torch.set_num_threads(1)
@@ -63,7 +67,7 @@ def one_core() -> Iterator[None]:
 
 
 def shuffle_scores(corpus: Path) -> None:
-    """Give the scores of every group of siblings to its members at random."""
+    """Shuffle the scores among the members of every group of siblings."""
     lines = [json.loads(line) for line in (corpus / "utterances.jsonl").read_text().splitlines()]
     groups: dict[str, list[Any]] = {}
     for line in lines:
@@ -92,7 +96,8 @@ def trained_on(corpus: Path, folder: Path) -> Trained:
 
 def evaluated(model: Path, base: Path, stages: Stages, out: Path) -> Evaluation:
     out.mkdir()
-    return evaluate(model, base, stages.dataset, stages.utterances, stages.ranked, out, SETTINGS)
+    job = EvaluationJob(model, base, stages.dataset, stages.utterances, stages.ranked)
+    return evaluate(job, out, SETTINGS)
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +123,7 @@ def interval(estimate: Estimate) -> tuple[float, float]:
     return estimate.low, estimate.high
 
 
-def test_preference_is_found_where_it_is_and_not_where_scores_are_shuffled(
+def test_preference_accuracy_is_above_chance_unless_scores_are_shuffled(
     sample_model: Trained, shuffled_model: Trained
 ) -> None:
     low, _ = interval(sample_model.evaluation.model["preference_accuracy"])
@@ -133,7 +138,7 @@ def test_preference_is_found_where_it_is_and_not_where_scores_are_shuffled(
 
 
 def test_with_markers_swapped_steering_and_preference_invert(sample_model: Trained, tmp_path: Path) -> None:
-    """The same weights, but that each of the two markers means what the other meant."""
+    """The same weights with the two markers exchanged."""
     from transformers import AutoModelForCausalLM
 
     swapped = shutil.copytree(sample_model.model, tmp_path / "swapped")
@@ -150,18 +155,21 @@ def test_with_markers_swapped_steering_and_preference_invert(sample_model: Train
 
 
 class LengthModel(torch.nn.Module):
-    """A causal language model made by hand: log P(accepted) − log P(rejected) is 0.1 a byte since the last marker."""
+    """A hand-made causal language model: log P(accepted) − log P(rejected) is 0.1 a byte since the last marker."""
 
     def __init__(self, tokenizer: MarkerTokenizer) -> None:
         super().__init__()
-        self.config = SimpleNamespace(max_position_embeddings=4096)
-        # A token of byte-level BPE is spelt with one character a byte.
+        self.config = LlamaConfig(max_position_embeddings=4096, vocab_size=len(tokenizer.tokenizer))
+        self.device = torch.device("cpu")
+        # Byte-level BPE spells a token with one character a byte.
         tokens = tokenizer.tokenizer.convert_ids_to_tokens(list(range(len(tokenizer.tokenizer))))
         self.sizes = torch.tensor([float(len(token)) for token in tokens])
         self.markers = torch.tensor([tokenizer.background_id, tokenizer.rejected_id, tokenizer.accepted_id])
         self.accepted = tokenizer.accepted_id
 
-    def forward(self, input_ids: torch.Tensor, logits_to_keep: torch.Tensor, use_cache: bool) -> SimpleNamespace:
+    def forward(
+        self, input_ids: torch.Tensor, use_cache: bool, logits_to_keep: torch.Tensor | slice = slice(None)
+    ) -> SimpleNamespace:
         bytes_so_far = self.sizes[input_ids[0]].cumsum(0)
         at_markers = torch.where(torch.isin(input_ids[0], self.markers), bytes_so_far, 0)
         logits = torch.zeros(1, input_ids.shape[1], len(self.sizes))

@@ -1,16 +1,18 @@
-"""The page: one file that fetches nothing, and in which no text of a corpus is anything but text."""
+"""A page is one file that fetches nothing, and no text of a corpus becomes markup in it."""
 
 from html.parser import HTMLParser
 from pathlib import Path
 
+import pytest
 from hypothesis import given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from adc_pipeline.evaluation.bootstrap import Estimate
-from adc_pipeline.evaluation.report import Section, Table, figure, p_value, page, side_by_side
+from adc_pipeline.evaluation.page import Section, Table, page
+from adc_pipeline.evaluation.report import samples_by_prompt
 from adc_pipeline.evaluation.samples import Sample
 
-# Text of a page, hostile more often than chance has it.
+# Texts with hostile parts.
 TEXTS = st.lists(
     st.sampled_from(["<script>alert(1)</script>", "</p>", "<img src=x onerror=y>", "&lt;b&gt;", "{{ 7 * 7 }}", "{% if",
                      "\"", "'", "<!--", "]]>", "&", "<", "word", " ", "<rejected>", "é", "🙂"])
@@ -20,7 +22,7 @@ TEXTS = st.lists(
 
 
 class Reader(HTMLParser):
-    """What a browser makes of a page: its tags with their attributes, and its text."""
+    """Read a page as a browser does: its tags with their attributes, and its text."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -39,14 +41,16 @@ def sample(verdict: str, prompt: str, continuation: str, writer: str = "model") 
 
 
 def read(prompt: str, continuation: str, cell: str) -> Reader:
-    both = side_by_side([sample("rejected", prompt, continuation), sample("accepted", prompt, continuation)])
-    sections = [Section(cell, (cell,), (), (Table([cell, "n"], [[cell, "1"]]),), both)]
+    both = samples_by_prompt([sample("rejected", prompt, continuation), sample("accepted", prompt, continuation)])
+    sections = [Section(cell, (cell,), {}, (Table([cell, "n"], [[cell, "1"]]),), both)]
     reader = Reader()
     reader.feed(page(cell, cell, sections))
     reader.close()
     return reader
 
 
+@pytest.mark.slow
+@hypothesis_settings(deadline=None)
 @given(TEXTS, TEXTS, TEXTS)
 def test_no_text_becomes_markup_and_all_of_it_is_shown(prompt: str, continuation: str, cell: str) -> None:
     found, plain = read(prompt, continuation, cell), read("p", "c", "d")
@@ -59,7 +63,7 @@ def test_a_page_fetches_nothing_and_runs_nothing(tmp_path: Path) -> None:
     picture = tmp_path / "headline.png"
     picture.write_bytes(b"\x89PNG")
     reader = Reader()
-    html = page("title", "lead", [Section("section", pictures=[picture])])
+    html = page("title", "lead", [Section("section", pictures={picture: "<caption>"})])
     reader.feed(html)
     addresses = [value or "" for _, attrs in reader.tags for name, value in attrs if name in ("src", "href")]
     assert addresses == ["data:image/png;base64,iVBORw=="]
@@ -68,19 +72,11 @@ def test_a_page_fetches_nothing_and_runs_nothing(tmp_path: Path) -> None:
     assert "@import" not in html
 
 
-def test_samples_of_one_prompt_stand_side_by_side() -> None:
+def test_samples_of_one_prompt_stand_samples_by_prompt() -> None:
     samples = [sample("rejected", "a", "1"), sample("accepted", "a", "2"), sample("accepted", "b", "3")]
     samples += [sample("rejected", "a", "4", "base model")]
-    found = [{above: one.continuation for above, one in together.items()} for together in side_by_side(samples)]
+    found = [{heading: each.continuation for heading, each in group.items()} for group in samples_by_prompt(samples)]
     assert found == [
         {"after rejected": "1", "after accepted": "2", "base model, after rejected": "4"},
         {"after accepted": "3"},
     ]
-
-
-def test_figures_say_what_they_rest_on() -> None:
-    assert figure(Estimate(0.6124, 0.58, 0.6444, 10, 5)) == "0.612 [0.580,\N{NO-BREAK SPACE}0.644]"
-    assert figure(Estimate(-0.5, None, None, 3, 1)) == "−0.500 (one conversation)"
-    assert figure(Estimate(None, None, None, 0, 0)) == "no cases"
-    assert figure(None) == p_value(None) == "–"
-    assert (p_value(0.0001), p_value(0.0421)) == ("< 0.001", "0.042")

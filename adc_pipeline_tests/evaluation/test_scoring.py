@@ -13,7 +13,7 @@ from adc_pipeline.evaluation.scoring import Query, Scorer, encoded
 from adc_pipeline.evaluation.settings import EvaluationSettings
 from adc_pipeline.training.arrangement import Arrangement
 from adc_pipeline.training.dataset import read_walks
-from adc_pipeline.training.tokens import encode_walks
+from adc_pipeline.training.layout import encode_walks
 from adc_pipeline_tests.evaluation.conftest import Stages
 from adc_pipeline_tests.evaluation.reference import by_hand, context_ids, reference
 
@@ -48,6 +48,7 @@ def test_a_token_reaches_its_descendants_and_nothing_else(scorer: Scorer, cases:
         assert row.positions.tolist() == (sees.sum(axis=1) - 1).tolist()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("row_tokens", [64, 300, 5000])
 def test_the_length_of_a_row_changes_nothing(model_folder: Path, cases: Cases, row_tokens: int) -> None:
     """Rows of less than a block, of some blocks, and of many conversations."""
@@ -90,7 +91,7 @@ def test_stripped_markers_are_laid_out_as_the_training_lays_them_out(
     cases = read_cases(
         stages.dataset, stages.utterances, stages.ranked, "default", "names", caps, spill, markers="none"
     )
-    assert cases.told is None
+    assert cases.own_verdicts is None
     assert len(cases.pairs.case) == len(cases.steerings.case) == 0
     what = encoded(cases.queries, scorer.tokenizer, 10_000, marked=False)
     paths = {tuple(int(id) for piece in path for id in what.pieces[piece]) for path in what.paths}
@@ -107,26 +108,26 @@ def test_markers_first_are_laid_out_as_the_training_lays_them_out(
 ) -> None:
     """The last turn's path is the walk as the objective `conditional` learns it, without its end."""
     caps = EvaluationSettings()
-    told = read_cases(
+    first = read_cases(
         stages.dataset, stages.utterances, stages.ranked, "default", "names", caps, tmp_path / "spill", markers="before"
     )
-    assert told.told is not None
-    assert len(told.pairs.case) == len(told.steerings.case) == 0
+    assert first.own_verdicts is not None
+    assert len(first.pairs.case) == len(first.steerings.case) == 0
     tokenizer = scorer.tokenizer
-    what = encoded(told.queries, tokenizer, 10_000, told.told)
+    what = encoded(first.queries, tokenizer, 10_000, first.own_verdicts)
     paths = {tuple(int(id) for piece in path for id in what.pieces[piece]) for path in what.paths}
     walks = list(read_walks(stages.dataset, "test"))
     arranged = encode_walks(tokenizer, walks, Arrangement(markers_first=True))
     wholes = {tuple(walk.ids[: len(walk.ids) - len(tokenizer.eos_ids)].tolist()) for walk in arranged}
     assert len(wholes) > 20
     assert wholes <= paths
-    scores = scorer.score(told.queries, told.ask_text, told=told.told)
-    number = int(told.turns.turn[1])
+    scores = scorer.score(first.queries, first.ask_text, own_verdicts=first.own_verdicts)
+    number = int(first.turns.turn[1])
     segment = [int(id) for id in what.pieces[what.paths[number][-1]]]
     whole = [int(id) for piece in what.paths[number] for id in what.pieces[piece]]
     expected, _ = by_hand(scorer.model, tokenizer, whole[: -len(segment)], segment)
     assert scores.log_probability[number] == pytest.approx(expected, abs=1e-4)
-    assert whole[-len(segment) - 1] == tokenizer.marker_id(told.told[number])
+    assert whole[-len(segment) - 1] == tokenizer.marker_id(first.own_verdicts[number])
 
 
 def test_rows_hold_shared_prefixes_once_and_every_query_once(scorer: Scorer, cases: Cases) -> None:
@@ -149,7 +150,7 @@ def test_a_long_context_keeps_the_start_of_the_background_and_the_nearest_turns(
     assert 30 < len(ids) <= 40
     assert what.cut.all()
     place = ids.index(tokenizer.background_id)
-    assert ids[:place] == [*tokenizer.bos_ids, *tokenizer.ids([query.background])[0]][:place]
+    assert ids[:place] == [*tokenizer.prefix_ids, *tokenizer.ids([query.background])[0]][:place]
     assert place >= 15
     whole = context_ids(tokenizer, query) + tokenizer.ids([query.segment])[0]
     assert ids[place + 1 :] == whole[len(whole) - (len(ids) - place - 1) :]
@@ -206,6 +207,7 @@ def test_a_model_whose_positions_ignore_the_tree_is_scored_one_query_at_a_time(s
         assert (scores.log_probability[index], scores.log_odds[index]) == pytest.approx(expected, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_swapping_the_marker_ids_inverts_preference_and_steering(model_folder: Path, cases: Cases) -> None:
     """Exactly so where no other marker stands in the context, which both swaps would change alike."""
     queries = cases.queries

@@ -8,14 +8,15 @@ from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.evaluation.scoring import Query, encoded
 from adc_pipeline.generation.conversation import Conversation, prompt_ids, utterance
 from adc_pipeline.training.arrangement import Arrangement
-from adc_pipeline.training.tokens import MarkerTokenizer, encode_walks
+from adc_pipeline.training.layout import encode_walks
+from adc_pipeline.training.tokens import MarkerTokenizer
 from adc_pipeline.walks.markers import FORMATS, Verdict
 from adc_pipeline_tests.training.walks import walk
 
 MARKERS = FORMATS["default"]
 ARRANGEMENTS = {
     "plain": Arrangement(),
-    "filtering": Arrangement(rejected_left_out=True),
+    "filtering": Arrangement(exclude_rejected=True),
     "conditional": Arrangement(markers_first=True),
 }
 # What people type, markers among it.

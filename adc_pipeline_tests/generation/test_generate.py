@@ -49,10 +49,10 @@ def test_a_post_in_and_one_reply_out(
 @pytest.mark.parametrize(
     ("model", "sentence"),
     [
-        ("/nowhere", "is a path where no folder is"),
-        ("", "is a path where no folder is"),
-        ("models:/adc-top-2@latest", "holds no MLflow database"),
-        (".", "holds no model (no config.json)"),
+        ("/nowhere", "is a path without a folder"),
+        ("", "is a path without a folder"),
+        ("models:/adc-top-2@latest", "contains no MLflow database"),
+        (".", "contains no model (no config.json)"),
     ],
 )
 def test_what_is_no_model_is_refused_in_one_sentence(
@@ -119,6 +119,7 @@ def test_what_the_user_says_of_a_reply_stands_in_the_conversation(
     assert [len(conversation.turns) for conversation in seen] == [0, 1, 3, 4]
 
 
+@pytest.mark.slow
 def test_a_conversation_at_a_terminal(small_model: Path) -> None:
     """Rejecting, accepting, answering; the end of the input ends it politely."""
     script = [

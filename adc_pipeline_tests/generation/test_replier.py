@@ -30,6 +30,7 @@ def prompts(replier: Replier, monkeypatch: pytest.MonkeyPatch) -> list[list[int]
     return seen
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("speakers", ["names", "none"])
 def test_replies_hold_no_marker_and_say_something(small_model: Path, tmp_path: Path, speakers: str) -> None:
     replier = trained_with(small_model, tmp_path / "m", speakers=speakers)
@@ -70,6 +71,7 @@ def test_the_same_seed_gives_the_same_reply(replier: Replier) -> None:
     assert len({one, other, free, also_free}) == 4
 
 
+@pytest.mark.slow
 def test_a_long_conversation_stays_within_the_context(replier: Replier, prompts: list[list[int]]) -> None:
     conversation = replier.about("A title\n" + "many words " * 100)
     for _ in range(4):
@@ -96,7 +98,7 @@ def test_a_model_without_speakers_writes_text_only(small_model: Path, tmp_path: 
 
 def test_a_filtering_model_is_shown_no_rejected_turn(small_model: Path, tmp_path: Path) -> None:
     replier = trained_with(small_model, tmp_path / "m", objective="filtering", markers="after")
-    assert replier.arranged.rejected_left_out
+    assert replier.arranged.exclude_rejected
 
 
 def test_a_model_whose_training_stripped_the_markers_is_refused(small_model: Path, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
-"""What the network refused is asked for again, a few times and with growing pauses; nothing else is."""
+"""Network faults are retried a few times with increasing delays; other errors are not."""
 
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -9,17 +10,22 @@ import pytest
 from adc_pipeline.core.errors import PipelineError, UnreachableError
 from adc_pipeline.definitions import defs
 from adc_pipeline.defs import corpus as assets
-from adc_pipeline.defs import workspace as resources
+from adc_pipeline.defs import frame
+
+pytestmark = pytest.mark.slow
 
 Attempts = Callable[[list[Exception]], tuple[dg.ExecuteInProcessResult, int]]
 
 
 @pytest.fixture
-def attempts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Attempts:
+def attempts(tmp_path: Path, empty_database: Path, monkeypatch: pytest.MonkeyPatch) -> Attempts:
     """Runs `raw_corpus` while its download fails with these errors, one an attempt; gives how often it was tried."""
-    monkeypatch.setenv("ADC_HOME", str(tmp_path / "home"))
+    home = tmp_path / "home"
+    home.mkdir()
+    shutil.copy(empty_database, home / "mlflow.db")
+    monkeypatch.setenv("ADC_HOME", str(home))
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    monkeypatch.setattr(resources, "ATTEMPTS_AFTER", (0, 0, 0))
+    monkeypatch.setattr(frame, "SECONDS_BEFORE_RETRY", (0, 0, 0))
     download_all = assets.download_all
 
     def run(errors: list[Exception]) -> tuple[dg.ExecuteInProcessResult, int]:
@@ -35,10 +41,10 @@ def attempts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Attempts:
         monkeypatch.setattr(assets, "download_all", failing)
         config = {"ops": {"raw_corpus": {"config": {"corpus": "sample", "sample_conversations": 20}}}}
         job = defs.resolve_job_def("datasets")
-        instance = dg.DagsterInstance.local_temp(str(tmp_path))
-        found = job.execute_in_process(
-            config, instance=instance, raise_on_error=False, asset_selection=[dg.AssetKey("raw_corpus")]
-        )
+        with dg.DagsterInstance.ephemeral() as instance:
+            found = job.execute_in_process(
+                config, instance=instance, raise_on_error=False, asset_selection=[dg.AssetKey("raw_corpus")]
+            )
         return found, tried
 
     return run
@@ -51,21 +57,21 @@ def sentence(result: dg.ExecuteInProcessResult) -> str:
     return error.message
 
 
-def test_a_network_that_comes_back_is_waited_for(attempts: Attempts) -> None:
+def test_a_network_fault_is_retried(attempts: Attempts) -> None:
     result, tried = attempts([UnreachableError("No network.")] * 3)
     assert result.success
     assert tried == 4
     assert len(result.get_asset_materialization_events()) == 1
 
 
-def test_one_that_stays_away_ends_the_run_with_its_sentence(attempts: Attempts) -> None:
+def test_a_lasting_network_fault_ends_the_run_with_its_message(attempts: Attempts) -> None:
     result, tried = attempts([UnreachableError("No network.")] * 9)
     assert tried == 4
     assert sentence(result).strip().endswith("No network.")
 
 
 @pytest.mark.parametrize("error", [PipelineError("No such corpus."), KeyError("a fault of ours")])
-def test_nothing_else_is_tried_again(attempts: Attempts, error: Exception) -> None:
+def test_other_errors_are_not_retried(attempts: Attempts, error: Exception) -> None:
     result, tried = attempts([error])
     assert not result.success
     assert tried == 1

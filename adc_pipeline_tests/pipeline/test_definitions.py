@@ -1,64 +1,111 @@
-"""What Dagster is shown: the graph, the jobs and the settings, so that a change of them is seen in review."""
+"""Snapshots of assets, checks, jobs, schedules and sensors, so that a review shows every change of them.
+
+After an intended change: `pytest adc_pipeline_tests/pipeline/test_definitions.py --snapshot-update`, and commit
+`__snapshots__/test_definitions.ambr`.
+"""
 
 import subprocess
 import sys
 from collections.abc import Iterable
+from dataclasses import fields
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import dagster as dg
 import pytest
 import yaml
+from syrupy.assertion import SnapshotAssertion
 
-from adc_pipeline.core.artefacts import PLACES
-from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.definitions import defs
-from adc_pipeline.defs.run_config import SettingsConfig
+from adc_pipeline.defs.look_ahead import check_values
+from adc_pipeline.defs.stage import SETTINGS, STAGES
 from adc_pipeline.ranking.settings import RankingSettings
-from adc_pipeline.study.__main__ import OPS
-from adc_pipeline.walks.settings import WalkSettings
+from adc_pipeline.study.__main__ import OPS, OTHERS
+from adc_pipeline.training.settings import TrainingSettings
 
 PACKAGE = Path(__file__).parents[2] / "adc_pipeline"
 
-UPSTREAM = {
-    "raw_corpus": set(),
-    "utterances": {"raw_corpus"},
-    "ranked_replies": {"utterances"},
-    "top_2": {"utterances", "ranked_replies"},
-    "random_walk": {"utterances", "ranked_replies"},
-    "base_model": {"utterances", "top_2"},
-    "top_2_model": {"top_2", "base_model"},
-    "random_walk_model": {"random_walk", "base_model"},
-    "top_2_evaluation": {"top_2_model", "base_model", "top_2", "utterances", "ranked_replies"},
-    "random_walk_evaluation": {"random_walk_model", "base_model", "random_walk", "utterances", "ranked_replies"},
-    "comparison": {"top_2_evaluation", "random_walk_evaluation"},
-    "top_2_champion": {"top_2_model", "top_2_evaluation"},
-    "random_walk_champion": {"random_walk_model", "random_walk_evaluation"},
-    "study_cell": {"top_2", "random_walk", "base_model", "utterances", "ranked_replies"},
-    "study_table": {"study_cell"},
-}
-JOBS = {
-    "datasets": {"raw_corpus", "utterances", "ranked_replies", "top_2", "random_walk"},
-    "study_inputs": {"raw_corpus", "utterances", "ranked_replies", "top_2", "random_walk", "base_model"},
-    "study": {"study_cell"},
-    "study_result": {"study_table"},
-    "adc": set(UPSTREAM) - {"study_cell", "study_table"},
-}
+
+@pytest.fixture(scope="module")
+def repository() -> dg.RepositoryDefinition:
+    return defs.get_repository_def()
 
 
-def names(keys: Iterable[dg.AssetKey]) -> set[str]:
-    return {key.to_user_string() for key in keys}
+def as_yaml(value: dict[str, Any]) -> str:
+    """Render nested dictionaries for a snapshot, one field a line, leaving out what is empty."""
+    kept = {name: {field: held for field, held in fields.items() if held} for name, fields in value.items()}
+    return yaml.safe_dump(kept, width=110)
 
 
-def test_the_asset_graph() -> None:
+def names(keys: Iterable[dg.AssetKey]) -> list[str]:
+    return sorted(key.to_user_string() for key in keys)
+
+
+def test_assets(snapshot: SnapshotAssertion) -> None:
     graph = defs.resolve_asset_graph()
-    assert {key.to_user_string(): names(graph.get(key).parent_keys) for key in graph.get_all_asset_keys()} == UPSTREAM
-    assert set(PLACES) == set(UPSTREAM)
+    assets = {
+        key.to_user_string(): {
+            "group": node.group_name,
+            "kinds": sorted(node.kinds),
+            "deps": names(node.parent_keys),
+            "pools": sorted(node.pools or ()),
+            "partitions": type(node.partitions_def).__name__ if node.partitions_def else None,
+            "automation": node.automation_condition.get_label() if node.automation_condition else None,
+            "freshness": node.freshness_policy is not None,
+        }
+        for key in graph.get_all_asset_keys()
+        for node in [graph.get(key)]
+    }
+    assert as_yaml(assets) == snapshot
+    assert set(STAGES) == set(assets)
 
 
-@pytest.mark.parametrize("job", JOBS)
-def test_the_jobs(job: str) -> None:
-    assert names(defs.resolve_job_def(job).asset_layer.selected_asset_keys) == JOBS[job]
+def test_checks(snapshot: SnapshotAssertion) -> None:
+    graph = defs.resolve_asset_graph()
+    checks: dict[str, dict[str, str]] = {}
+    for key in graph.asset_check_keys:
+        blocking = graph.get_check_spec(key).blocking
+        checks.setdefault(key.asset_key.to_user_string(), {})[key.name] = "blocking" if blocking else "warning"
+    assert as_yaml(checks) == snapshot
+
+
+def test_jobs(repository: dg.RepositoryDefinition, snapshot: SnapshotAssertion) -> None:
+    jobs = {
+        job.name: {
+            "assets": names(job.asset_layer.selected_asset_keys),
+            "ops": [] if job.asset_layer.selected_asset_keys else sorted(node.name for node in job.nodes),
+            "tags": {name: value for name, value in job.tags.items() if not name.startswith(".dagster")},
+        }
+        for job in repository.get_all_jobs()
+        if not job.name.startswith("__")
+    }
+    assert as_yaml(jobs) == snapshot
+
+
+def test_schedules(repository: dg.RepositoryDefinition, snapshot: SnapshotAssertion) -> None:
+    schedules = {
+        each.name: {
+            "job": each.job_name,
+            "cron": each.cron_schedule,
+            "time zone": each.execution_timezone,
+            "default status": each.default_status.value,
+        }
+        for each in repository.schedule_defs
+    }
+    assert as_yaml(schedules) == snapshot
+
+
+def test_sensors(repository: dg.RepositoryDefinition, snapshot: SnapshotAssertion) -> None:
+    sensors = {
+        each.name: {
+            "type": each.sensor_type.value,
+            "jobs": sorted(target.job_name for target in each.targets if target.job_name),
+            "seconds between ticks": each.minimum_interval_seconds,
+            "default status": each.default_status.value,
+        }
+        for each in repository.sensor_defs
+    }
+    assert as_yaml(sensors) == snapshot
 
 
 def test_the_study_knows_what_its_jobs_make() -> None:
@@ -70,27 +117,34 @@ def test_the_study_knows_what_its_jobs_make() -> None:
 
 @pytest.mark.parametrize("preset", sorted((PACKAGE / "presets").glob("*.yaml")), ids=lambda path: path.stem)
 def test_a_preset_is_valid_run_configuration(preset: Path) -> None:
-    assert dg.validate_run_config(defs.resolve_job_def("adc"), yaml.safe_load(preset.read_text()))
+    assert check_values(yaml.safe_load(preset.read_text()), {node.name for node in defs.resolve_job_def("adc").nodes})
 
 
 def test_settings_have_defaults_and_descriptions_in_the_launchpad() -> None:
-    fields = SettingsConfig[RankingSettings].to_config_schema().as_field().config_type.fields  # type: ignore[attr-defined]
-    assert all(field.description and not field.is_required for field in fields.values())
-    assert SettingsConfig[RankingSettings]().settings() == RankingSettings()
+    job = defs.resolve_job_def("adc")
+    assert job.config_mapping is not None
+    shown: Any = job.config_mapping.config_schema.config_type
+    for name in ("ops", "ranked_replies", "config"):
+        shown = shown.fields[name].config_type
+    assert set(shown.fields) == {field.name for field in fields(RankingSettings)}
+    assert all(field.description and not field.is_required for field in shown.fields.values())
+    assert shown.fields["speakers"].default_value == ["AutoModerator"]
 
 
-def test_run_configuration_becomes_settings() -> None:
-    config = SettingsConfig[WalkSettings].model_validate({"shares": [80, 10, 10], "format": "released"})
-    assert config.settings() == WalkSettings(shares=(80, 10, 10), format="released")
-    wrong = SettingsConfig[WalkSettings].model_validate({"shares": [80, 10, 5]})
-    with pytest.raises(PipelineError, match="add up to 100"):
-        wrong.settings()
+def test_a_job_takes_a_file_that_serves_other_jobs() -> None:
+    given = {
+        "ops": {"top_2_model": {"config": {"learning_rate": "1e-4"}}, "prune_store": {"config": {"delete": True}}},
+        "resources": {"workspace": {"config": {"threads": "2"}}},
+    }
+    for name in ("adc", "datasets", "prune", "study_inputs", "study_result"):
+        assert dg.validate_run_config(defs.resolve_job_def(name), given)["resources"]["workspace"]
+    settings = check_values(given, {"raw_corpus", "top_2_model"})
+    assert set(settings) == {"raw_corpus", "top_2_model"}
+    assert settings["top_2_model"] == TrainingSettings(learning_rate=1e-4)
 
 
-def test_dagster_is_imported_only_where_assets_and_resources_are_declared() -> None:
-    declaring = {"definitions.py", "resources.py", "run_config.py", "preview.py"}
-    importing = {path.name for path in PACKAGE.rglob("*.py") if "import dagster as dg" in path.read_text()}
-    assert importing == declaring | {"assets.py", "jobs.py", "schedules.py", "sensors.py"}
+def test_the_study_knows_what_other_jobs_make() -> None:
+    assert {*OTHERS, *(name for names in OPS.values() for name in names)} == set(SETTINGS)
 
 
 Heavy = Literal["torch", "transformers", "datasets", "mlflow", "convokit", "matplotlib", "duckdb", "pandas"]

@@ -1,4 +1,4 @@
-"""Evaluation folders with given answers: what `evaluate` writes, for one measure and a few conversations."""
+"""Write evaluation folders as `evaluate` does, for one measure and a few conversations with given answers."""
 
 import json
 from dataclasses import asdict, replace
@@ -8,8 +8,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 
-from adc_pipeline.evaluation.bootstrap import Estimate, paired_difference
+from adc_pipeline.evaluation.estimate import Estimate
 from adc_pipeline.evaluation.evaluation import Evaluation
+from adc_pipeline.evaluation.significance import paired_difference
 
 DRAWS = 400
 
@@ -24,7 +25,7 @@ def write_evaluation(
     markers: str = "after",
     left_out: dict[str, str] | None = None,
 ) -> Path:
-    """`answers` by conversation, one case each of weight 1; the base answers `base` to all."""
+    """Write one case of weight 1 for each of `answers`, by conversation; the base model answers `base` to all."""
     folder.mkdir(parents=True, exist_ok=True)
     ours, theirs = np.array(list(answers.values()), dtype=float), np.full(len(answers), base)
     difference = paired_difference(ours, theirs, np.ones(len(ours)), np.arange(len(ours)), DRAWS, 0)
@@ -55,6 +56,6 @@ def write_evaluation(
 
 
 def answers(share: float, start: int = 0, conversations: int = 40) -> dict[str, float]:
-    """Right in this share of conversations numbered from `start`, evenly spread."""
+    """Return answers that are right in this share of conversations, evenly spread, numbered from `start`."""
     right = [int((number + 1) * share) > int(number * share) for number in range(conversations)]
     return {f"c{start + number}": float(each) for number, each in enumerate(right)}

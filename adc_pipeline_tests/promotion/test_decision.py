@@ -1,4 +1,4 @@
-"""The champion changes only for a version that is better, on the same cases, beyond the interval."""
+"""A version is promoted only if the whole interval is better, on shared cases."""
 
 from pathlib import Path
 
@@ -9,8 +9,10 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.evaluation.formatting import number
 from adc_pipeline.lifecycle.decision import Decision, Evaluated, decide
-from adc_pipeline.lifecycle.settings import DIRECTIONS, METRICS, PromotionSettings
+from adc_pipeline.lifecycle.settings import DIRECTIONS, PromotionSettings
+from adc_pipeline.walks.kinds import KINDS
 from adc_pipeline_tests.promotion.evaluations import DRAWS, answers, write_evaluation
 
 ACCURACY = PromotionSettings("preference_accuracy", DRAWS)
@@ -20,7 +22,7 @@ CONTEXT = 1024
 def against(
     folder: Path, new: dict[str, float], old: dict[str, float] | None, settings: PromotionSettings = ACCURACY
 ) -> Decision:
-    """The decision about version 2 with these answers, where version 1 with those is champion."""
+    """Decide on version 2 with the answers `new`; version 1 with the answers `old` is champion."""
     ours = write_evaluation(folder / "new", new, metric=settings.metric)
     champion = None
     if old is not None:
@@ -29,19 +31,19 @@ def against(
 
 
 @pytest.mark.parametrize(("new", "promoted"), [(1.0, True), (0.8, True), (0.5, False), (0.55, False), (0.1, False)])
-def test_better_is_better_beyond_the_interval(tmp_path: Path, new: float, promoted: bool) -> None:
+def test_a_version_is_promoted_if_the_whole_interval_is_better(tmp_path: Path, new: float, promoted: bool) -> None:
     for old in (answers(0.5), None):
-        # The base model answers ½ everywhere.
+        # The base model answers every case with ½.
         decision = against(tmp_path, answers(new), old)
         assert decision.promoted == promoted
         assert decision.figures()["difference"] == pytest.approx(new - 0.5)
         assert decision.against == ("version 1" if old else "the base model")
         assert ("becomes champion" in decision.reason) == promoted
-        assert f"{new - 0.5:+.4f} (95 % interval" in decision.reason
+        assert f"is {number(new - 0.5, sign=True)} (95 % interval" in decision.reason
 
 
 @pytest.mark.parametrize("metric", [name for name, direction in DIRECTIONS.items() if direction < 0])
-def test_less_is_better_where_it_is(tmp_path: Path, metric: str) -> None:
+def test_lower_is_better_for_some_metrics(tmp_path: Path, metric: str) -> None:
     settings = PromotionSettings(metric, DRAWS)
     assert against(tmp_path, answers(0.1), answers(0.6), settings).promoted
     assert not against(tmp_path, answers(0.6), answers(0.1), settings).promoted
@@ -50,9 +52,12 @@ def test_less_is_better_where_it_is(tmp_path: Path, metric: str) -> None:
 cases = st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=2, max_size=20)
 
 
+@pytest.mark.slow
 @hypothesis_settings(deadline=None, max_examples=40)
 @given(cases)
-def test_by_an_obvious_bootstrap(tmp_path_factory: pytest.TempPathFactory, pairs: list[tuple[float, float]]) -> None:
+def test_the_interval_equals_an_obvious_bootstrap(
+    tmp_path_factory: pytest.TempPathFactory, pairs: list[tuple[float, float]]
+) -> None:
     folder: Path = tmp_path_factory.mktemp("evaluations")
     new, old = ({f"c{number:02}": pair[which] for number, pair in enumerate(pairs)} for which in (0, 1))
     decision, other_way = against(folder, new, old), against(folder, old, new)
@@ -68,7 +73,7 @@ def test_by_an_obvious_bootstrap(tmp_path_factory: pytest.TempPathFactory, pairs
     assert not (decision.promoted and other_way.promoted)
 
 
-def test_only_cases_that_both_answered_count(tmp_path: Path) -> None:
+def test_only_shared_cases_count(tmp_path: Path) -> None:
     shared_new, shared_old = answers(0.5), answers(0.5)
     easy = answers(1.0, start=100, conversations=200)
     decision = against(tmp_path, shared_new | easy, shared_old | answers(0.0, start=400))
@@ -88,17 +93,17 @@ def test_other_cases_cannot_be_compared(tmp_path: Path) -> None:
     ("different", "metric", "context", "sentence"),
     [
         ({"test_split": "another"}, "bits_per_byte.accepted", CONTEXT, "other test splits"),
-        ({"markers": "before"}, "bits_per_byte.accepted", CONTEXT, "told a verdict before its turn"),
+        ({"markers": "before"}, "bits_per_byte.accepted", CONTEXT, "reads a verdict before its turn"),
         ({}, "preference_accuracy", 512, "`max_context_tokens` 512 and 1024"),
         (
             {"metric": "bits_per_byte", "left_out": {"steering": "it saw no rejected turn"}},
             "steering",
             CONTEXT,
-            "the evaluation of version 2 leaves it out, since it saw no rejected turn",
+            "the evaluation of version 2 excludes it, because it saw no rejected turn",
         ),
     ],
 )
-def test_what_cannot_be_compared_is_not_promoted(
+def test_an_incomparable_version_is_not_promoted(
     tmp_path: Path, different: dict[str, str], metric: str, context: int, sentence: str
 ) -> None:
     settings = PromotionSettings(metric, DRAWS)
@@ -110,7 +115,7 @@ def test_what_cannot_be_compared_is_not_promoted(
     assert decision.reason.endswith("version 1 stays champion.")
 
 
-def test_a_champion_whose_evaluation_is_gone_stays(tmp_path: Path) -> None:
+def test_a_champion_without_an_evaluation_stays(tmp_path: Path) -> None:
     new = write_evaluation(tmp_path, answers(1.0))
     champion = Evaluated("1", None, missing="the evaluation of version 1 is no longer there")
     decision = decide(Evaluated("2", new, CONTEXT), champion, [], ACCURACY)
@@ -118,7 +123,7 @@ def test_a_champion_whose_evaluation_is_gone_stays(tmp_path: Path) -> None:
     assert "no longer there; version 1 stays champion" in decision.reason
 
 
-def test_one_conversation_is_no_evidence(tmp_path: Path) -> None:
+def test_one_conversation_is_not_enough(tmp_path: Path) -> None:
     decision = against(tmp_path, {"c": 1.0}, {"c": 0.0})
     assert decision.verdict == "not compared"
     assert "fewer than two conversations" in decision.reason
@@ -132,7 +137,7 @@ def test_one_conversation_is_no_evidence(tmp_path: Path) -> None:
         ([], (float("inf"), 3.0), "learned_something"),
     ],
 )
-def test_a_failed_check_decides_alone(
+def test_a_failed_check_prevents_promotion(
     tmp_path: Path, failed: list[str], perplexity: tuple[float, float], named: str
 ) -> None:
     new = write_evaluation(tmp_path / "new", answers(1.0), perplexity=perplexity)
@@ -150,6 +155,6 @@ def test_the_champion_is_not_compared_with_itself(tmp_path: Path) -> None:
 
 
 def test_the_metric_is_one_that_can_be_paired() -> None:
-    assert set(METRICS.values()) <= set(DIRECTIONS)
-    with pytest.raises(PipelineError, match=r"`metric` of the promotion is 'perplexity'; use one of"):
+    assert {kind.promoted_by for kind in KINDS.values()} <= set(DIRECTIONS)
+    with pytest.raises(PipelineError, match=r"`metric` is 'perplexity'; use one of preference"):
         PromotionSettings("perplexity")

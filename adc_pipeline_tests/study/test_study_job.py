@@ -19,6 +19,9 @@ from adc_pipeline.study.grid import VARIANTS, cell_name
 from adc_pipeline.tracking.runs import Tracking
 from adc_pipeline.training.dataset import read_walks
 from adc_pipeline.training.settings import TrainingSettings
+from adc_pipeline.walks.kinds import KINDS
+
+pytestmark = pytest.mark.slow
 
 CONFIG: dict[str, Any] = {
     "study_inputs": {
@@ -118,19 +121,23 @@ def test_the_result_is_of_the_cells_that_were_made(made: Path) -> None:
 
 def test_both_datasets_are_learned_from_together(made: Path, tmp_path: Path) -> None:
     store = Store(made)
-    paths = [store.current(name).path for name in ("top_2", "random_walk")]
-    both = walks_of(VARIANTS["both.mle"], paths[0], paths[1], tmp_path / "both")
+    datasets = {kind.name: store.current(kind.dataset).path for kind in KINDS.values()}
+    paths = [datasets["top-2"], datasets["random-walk"]]
+    both = walks_of(VARIANTS["both.mle"], datasets, tmp_path / "both")
     for split in ("train", "validation"):
         apart = [walk["text"] for path in paths for walk in read_walks(path, split)]
         assert sorted(walk["text"] for walk in read_walks(both, split)) == sorted(apart)
-    assert walks_of(VARIANTS["top-2.mle"], paths[0], paths[1], tmp_path / "one") == paths[0]
+    assert walks_of(VARIANTS["top-2.mle"], datasets, tmp_path / "one") == paths[0]
 
 
-def test_a_run_configuration_for_something_else_is_refused(tmp_path: Path) -> None:
+def test_a_run_configuration_serves_other_jobs_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "config.yaml"
     assert read_config(None) == {}
     file.write_text(yaml.safe_dump({"ops": {"top_2_model": {"config": {}}}}))
-    with pytest.raises(PipelineError, match="sets top_2_model, which the study does not make"):
+    assert read_config(file) == {"ops": {"top_2_model": {"config": {}}}}
+    assert "also sets top_2_model, which the study does not make" in capsys.readouterr().out
+    file.write_text(yaml.safe_dump({"ops": {"study_cel": {"config": {}}}}))
+    with pytest.raises(PipelineError, match=r"sets study_cel \(did you mean study_cell\?\), which is no asset"):
         read_config(file)
     for broken in ("a: [", "- a", "ops: 3"):
         file.write_text(broken)

@@ -24,9 +24,10 @@ from transformers import (
 )
 
 from adc_pipeline.core.errors import PipelineError
-from adc_pipeline.training.attention import attends_apart
+from adc_pipeline.training.loading import load_model
 from adc_pipeline.training.loop import train
-from adc_pipeline.training.model import MULTIPLE, check_packing, load_model, prepare_base_model
+from adc_pipeline.training.model import MULTIPLE, prepare_base_model
+from adc_pipeline.training.probes import choose_separation
 from adc_pipeline.training.settings import BaseModelSettings, TrainingJob, TrainingSettings
 from adc_pipeline.training.tokenizer import train_tokenizer
 from adc_pipeline.training.tokens import MarkerTokenizer
@@ -245,7 +246,7 @@ def test_no_text_forges_a_marker(prepared: Prepared) -> None:
         tokenizer.rejected_id,
         tokenizer.accepted_id,
         *tokenizer.eos_ids,
-        *tokenizer.bos_ids,
+        *tokenizer.prefix_ids,
     }
     for ids in tokenizer.ids([FORGERY, *MARKERS.strings()]):
         assert ids
@@ -262,8 +263,10 @@ def test_packed_walks_see_nothing_of_one_another(prepared: Prepared) -> None:
         together = model(input_ids=ids, use_cache=False).logits
     torch.testing.assert_close(packed, alone, atol=1e-3, rtol=1e-3)
     assert not torch.allclose(together[:, 15:], alone[:, 15:], atol=1e-1)
-    check_packing(model)
-    assert attends_apart(model) == (not prepared.family.windows)
+    lengths, longest, row = (5, 30), 64, CONTEXT
+    assert choose_separation(model, lengths, longest, row, kernel=False) == "positions"
+    expected = "positions" if prepared.family.windows else "kernel"
+    assert choose_separation(model, lengths, longest, row, kernel=True) == expected
 
 
 def test_a_fine_tune_runs_and_loads_plainly(prepared: Prepared, dataset: Path, tmp_path: Path) -> None:
@@ -282,6 +285,7 @@ def test_a_fine_tune_runs_and_loads_plainly(prepared: Prepared, dataset: Path, t
     )
 
 
+@pytest.mark.slow
 def test_adapters_are_merged_on_export(prepared: Prepared, dataset: Path, tmp_path: Path) -> None:
     settings = replace(SETTINGS, lora_rank=2, learning_rate=1e-2)
     facts = train(TrainingJob(settings, dataset, prepared.folder, tmp_path / "output", tmp_path / "work"))
@@ -313,22 +317,6 @@ def test_rows_beyond_the_context_are_refused(prepared: Prepared, dataset: Path, 
     assert not (tmp_path / "output").exists()
 
 
-@pytest.mark.parametrize("model_type", ["bloom", "mamba"])
-def test_a_model_whose_walks_would_mix_is_refused(
-    model_type: str, plain_gpt2: Path, dataset: Path, tmp_path: Path
-) -> None:
-    # Positions by distance from one another, and a recurrent state.
-    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
-    config = AutoConfig.for_model(model_type, vocab_size=310, initializer_range=0.2, **sizes)
-    torch.manual_seed(0)
-    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path / "plain")
-    AutoTokenizer.from_pretrained(plain_gpt2).save_pretrained(tmp_path / "plain")
-    prepare_base_model(BaseModelSettings(name=str(tmp_path / "plain")), MARKERS, [], tmp_path / "prepared")
-    with pytest.raises(PipelineError, match="cannot keep packed walks apart"):
-        train(TrainingJob(SETTINGS, dataset, tmp_path / "prepared", tmp_path / "output", tmp_path / "work"))
-    assert not (tmp_path / "output").exists()
-
-
 def test_a_model_that_looks_ahead_is_refused(plain_gpt2: Path, tmp_path: Path) -> None:
     # Transformers loads an encoder as a causal model with a warning; its loss would be that of copying.
     config = AutoConfig.for_model("bert", hidden_size=32, num_hidden_layers=2, num_attention_heads=2)
@@ -338,6 +326,7 @@ def test_a_model_that_looks_ahead_is_refused(plain_gpt2: Path, tmp_path: Path) -
         prepare_base_model(BaseModelSettings(name=str(tmp_path / "plain")), MARKERS, [], tmp_path / "prepared")
 
 
+@pytest.mark.slow
 def test_released_markers_have_the_numbers_of_the_released_datasets(tmp_path: Path) -> None:
     # As many tokens and rows as GPT-J has: 256 bytes, 50,000 merges, the end of text; 143 rows of padding.
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())

@@ -18,6 +18,8 @@ from adc_pipeline.training.loop import train
 from adc_pipeline.training.settings import TrainingJob, TrainingSettings
 from adc_pipeline_tests.training.processes import PRESETS, environment
 
+pytestmark = pytest.mark.slow
+
 # Rows of 64 whatever the number of processes, so that a step has the same ones.
 SETTINGS = TrainingSettings(
     sequence_length=64,
@@ -133,7 +135,7 @@ def test_sharded_weights_and_checkpoints(alone: TrainingJob, tmp_path: Path) -> 
     uninterrupted = weights(job)
     for lost in (last, job.output):
         lost.rename(tmp_path / lost.name)
-    assert "Going on after step 4 of 8" in finished(
+    assert "Resuming after step 4 of 8" in finished(
         launch(job, "fsdp.yaml", "--main_process_port", free_port(), script=script)
     )
     for name, tensor in weights(job).items():
@@ -147,4 +149,6 @@ def test_a_fault_in_several_processes_is_one_sentence(alone: TrainingJob, tmp_pa
     process = launch(job, "fsdp.yaml", "--main_process_port", free_port(), script=script)
     process.communicate(timeout=300)
     assert process.returncode != 0
-    assert (job.work / "failure.txt").read_text().startswith("`lora_rank` 2 does not go with weights that FSDP spreads")
+    assert (
+        (job.work / "failure.txt").read_text().startswith("`lora_rank` 2 does not work with weights that FSDP shards")
+    )

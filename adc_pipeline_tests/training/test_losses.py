@@ -14,18 +14,15 @@ from transformers import (
     GPT2Config,
     GPTNeoXConfig,
     LlamaConfig,
-    MambaConfig,
-    PreTrainedConfig,
     Qwen2Config,
 )
 
-from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.training import losses as losses_module
-from adc_pipeline.training.attention import Spans, attends_apart, in_one_kernel
+from adc_pipeline.training.attention import Spans, in_one_kernel
 from adc_pipeline.training.batches import build_batch
-from adc_pipeline.training.losses import CrossEntropy, Unlikelihood, weighted_loss
-from adc_pipeline.training.model import TokenLosses, check_packing
+from adc_pipeline.training.losses import CrossEntropy, TokenLosses, Unlikelihood, weighted_loss
 from adc_pipeline.training.packing import cut_into_pieces, pack
+from adc_pipeline.training.probes import choose_separation
 from adc_pipeline_tests.training.test_packing import split_of
 
 SIZE: dict[str, Any] = {"vocab_size": 200, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
@@ -82,7 +79,7 @@ def test_a_walk_has_the_same_loss_packed_and_alone(name: str, attention: str) ->
             expected += (-found.gather(-1, ids[0, 1:, None])[:, 0]).tolist()
 
     if apart:
-        assert attends_apart(model)
+        assert choose_separation(model, (8, 18), 32, 32, kernel=True) == "kernel"
         every_row = [rows.take(np.array([number])) for number in range(len(rows))]
         # One row without padding, one with more of it than a piece may have.
         batches = [
@@ -91,11 +88,11 @@ def test_a_walk_has_the_same_loss_packed_and_alone(name: str, attention: str) ->
         ]
     else:
         model.set_attn_implementation(attention)
-        check_packing(model)
+        assert choose_separation(model, (8, 18), 32, 32, kernel=False) == "positions"
         batches = [build_batch(split, pieces, rows, 32)]
     losses = []
     for batch in (batch.to(torch.device("cpu")) for batch in batches):
-        losses += TokenLosses(model)(batch)[batch.weights > 0].tolist()
+        losses += TokenLosses(model)(batch).tokens[batch.weights > 0].tolist()
     assert losses == pytest.approx(expected, abs=2e-5)
 
 
@@ -150,9 +147,8 @@ def test_attention_with_a_window_is_left_to_the_mask() -> None:
     )
     model = AutoModelForCausalLM.from_config(window)
     before = model.config._attn_implementation
-    assert not attends_apart(model)
+    assert choose_separation(model, (8, 18), 32, 32, kernel=True) == "positions"
     assert model.config._attn_implementation == before
-    check_packing(model)
 
 
 @pytest.mark.parametrize("name", ["llama", "gpt2"])
@@ -165,19 +161,13 @@ def test_gradients_are_the_same_apart_and_masked(name: str) -> None:
     gradients = []
     for apart in (False, True):
         if apart:
-            assert attends_apart(model)
+            assert choose_separation(model, (7, 10), 32, 32, kernel=True) == "kernel"
         tensors = build_batch(split, pieces, rows, 32, apart=apart).to(torch.device("cpu"))
-        weighted_loss(TokenLosses(model)(tensors), tensors.weights, 1.0).backward()
+        weighted_loss(TokenLosses(model)(tensors).tokens, tensors.weights, 1.0).backward()
         gradients.append({name: one.grad.clone() for name, one in model.named_parameters() if one.grad is not None})
         model.zero_grad()
     for parameter, gradient in gradients[0].items():
         torch.testing.assert_close(gradient, gradients[1][parameter], rtol=1e-4, atol=1e-4)
-
-
-def test_a_model_that_cannot_keep_walks_apart_is_refused() -> None:
-    config: PreTrainedConfig = MambaConfig(vocab_size=50, hidden_size=16, num_hidden_layers=1, state_size=4)
-    with pytest.raises(PipelineError, match="cannot keep packed walks apart"):
-        check_packing(AutoModelForCausalLM.from_config(config))
 
 
 def test_unlikelihood_by_hand() -> None:

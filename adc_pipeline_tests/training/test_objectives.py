@@ -15,13 +15,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adc_pipeline.corpus.sample import write_sample
-from adc_pipeline.training.batches import NOTHING, PackedSplit
+from adc_pipeline.training.batches import NOTHING
 from adc_pipeline.training.checkpoint import fingerprint
+from adc_pipeline.training.data import PackedSplit
 from adc_pipeline.training.dataset import ACCEPTED, REJECTED, TokenizedSplit, load_split, read_walks, tokenize_split
+from adc_pipeline.training.loading import load_model
 from adc_pipeline.training.loop import train
-from adc_pipeline.training.losses import weighted_loss
-from adc_pipeline.training.model import TokenLosses, load_model, prepare_base_model
+from adc_pipeline.training.losses import TokenLosses, weighted_loss
+from adc_pipeline.training.model import prepare_base_model
 from adc_pipeline.training.objectives import WEIGHTS, TurnWeights
+from adc_pipeline.training.packing import cut_into_pieces
 from adc_pipeline.training.rewards import advantages, rewards
 from adc_pipeline.training.settings import BaseModelSettings, Objective, TrainingJob, TrainingSettings
 from adc_pipeline.training.tokens import MarkerTokenizer
@@ -33,6 +36,12 @@ from adc_pipeline_tests.training.walks import walk, write_dataset
 SETTINGS = TrainingSettings(
     sequence_length=128, tokens_per_step=512, max_steps=60, log_every=10, checkpoint_every=0, learning_rate=1e-2
 )
+
+
+def packed_split(tokens: Path, settings: TrainingSettings) -> PackedSplit:
+    """Rows that are kept apart by their positions."""
+    split = load_split(tokens)
+    return PackedSplit(split, cut_into_pieces(split, settings.sequence_length), settings, 1, "positions")
 
 
 def weights_of(objective: Objective, split: TokenizedSplit, **settings: Any) -> TurnWeights:
@@ -169,13 +178,13 @@ def test_rejected_text_pulls_as_the_objective_says(objective: Objective, tokens:
     """The sign of the gradient of each target's own logit, in rows with walks that had to be cut."""
     marked = MarkerTokenizer.load(base)
     settings = replace(SETTINGS, objective=objective, sequence_length=32)
-    packed = PackedSplit(tokens, settings, 1, apart=False)
+    packed = packed_split(tokens, settings)
     assert packed.pieces.counts["walks_cut"]
     torch.manual_seed(0)
     for built in packed.passes(packed.order.rows(0, 8)):
         batch = built.to(torch.device("cpu"))
         model = Given((*batch.targets.shape, len(marked.tokenizer)))
-        losses = TokenLosses(model)(batch)  # type: ignore[arg-type]
+        losses = TokenLosses(model)(batch).tokens  # type: ignore[arg-type]
         weighted_loss(losses, batch.weights, float(batch.weights.sum())).backward()
         assert model.logits.grad is not None
         pull = -model.logits.grad.gather(-1, batch.targets[..., None])[..., 0].sign()
@@ -196,12 +205,12 @@ def test_the_division_into_passes_does_not_change_the_step(objective: Objective,
     gradients = []
     for at_once in (64, 256):
         settings = replace(SETTINGS, objective=objective, sequence_length=64, tokens_per_forward=at_once, alpha=3.0)
-        packed = PackedSplit(tokens, settings, 1, apart=False)
+        packed = packed_split(tokens, settings)
         batches = [built.to(torch.device("cpu")) for built in packed.passes(packed.order.rows(0, 8))]
         assert len(batches) == 512 // at_once
         total = float(sum(batch.weights.sum() for batch in batches))
         for batch in batches:
-            weighted_loss(model(batch), batch.weights, total).backward()
+            weighted_loss(model(batch).tokens, batch.weights, total).backward()
         gradients.append([one.grad.clone() for one in model.parameters() if one.grad is not None])
         model.zero_grad()
     for one, other in zip(*gradients, strict=True):
@@ -250,11 +259,13 @@ def trained(sample: Path, base: Path, tmp_path_factory: pytest.TempPathFactory) 
     torch.set_num_threads(threads)
 
 
+@pytest.mark.slow
 def test_each_objective_learns(trained: dict[str, dict[str, Any]]) -> None:
     for objective, facts in trained.items():
         assert facts["final"]["validation_loss_accepted"] < math.log(400) - 1.5, objective
 
 
+@pytest.mark.slow
 def test_rejected_text_is_as_likely_as_the_objective_wants_it(trained: dict[str, dict[str, Any]]) -> None:
     """The validation loss is the likelihood of every token, whatever the objective."""
     lost = {objective: facts["final"].get("validation_loss_rejected") for objective, facts in trained.items()}
@@ -263,6 +274,7 @@ def test_rejected_text_is_as_likely_as_the_objective_wants_it(trained: dict[str,
     assert lost["unlikelihood"] > lost["mle"] + 0.05
 
 
+@pytest.mark.slow
 def test_unlikelihood_unlearns_what_is_always_rejected(base: Path, tmp_path: Path) -> None:
     same = [
         walk("b", [("s", "one two three", "rejected"), ("s", "four five six", "accepted")], f"c{n}") for n in range(9)
@@ -281,6 +293,7 @@ def test_unlikelihood_unlearns_what_is_always_rejected(base: Path, tmp_path: Pat
     assert lost["unlikelihood"] > lost["accepted-only"] + 1
 
 
+@pytest.mark.slow
 def test_the_facts_say_where_markers_stand(trained: dict[str, dict[str, Any]]) -> None:
     for objective, facts in trained.items():
         assert facts["objective"] == objective

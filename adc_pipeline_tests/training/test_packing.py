@@ -16,7 +16,7 @@ from adc_pipeline.training.tokens import MarkerTokenizer
 ROW = 32
 
 
-def split_of(walks: list[list[int]], bos: int | None = None) -> TokenizedSplit:
+def split_of(walks: list[list[int]]) -> TokenizedSplit:
     """A split whose walk w has a background of walks[w][0] tokens and turns of the lengths that follow."""
     turn = [np.repeat(np.arange(-1, len(lengths) - 1), lengths) for lengths in walks]
     turns = [len(lengths) - 1 for lengths in walks]
@@ -29,7 +29,6 @@ def split_of(walks: list[list[int]], bos: int | None = None) -> TokenizedSplit:
         accepted=np.arange(sum(turns)) % 2 == 0,
         score=np.zeros(sum(turns), dtype=np.int64),
         conversation_ids=[f"c{number}" for number in range(len(walks))],
-        bos=bos,
         control_ids=[*range(104, 104 + len(flat), 5)],
     )
 
@@ -115,28 +114,30 @@ def some_weights(split: TokenizedSplit) -> TurnWeights:
     return TurnWeights(text=2 + numbers, controls=-2 - numbers, unlikely=~split.accepted)
 
 
-@given(split=splits, bos=st.sampled_from([None, 1]), plain=st.booleans())
-def test_a_batch_is_what_a_plain_loop_lays_out(split: TokenizedSplit, bos: int | None, plain: bool) -> None:
+@pytest.mark.slow
+@given(split=splits, prefix=st.sampled_from([[], [1], [1, 2]]), plain=st.booleans())
+def test_a_batch_is_what_a_plain_loop_lays_out(split: TokenizedSplit, prefix: list[int], plain: bool) -> None:
     """Every token maps to its turn's weight, also where long walks are cut."""
+    # Every background contains the prefix.
+    prefix = prefix[: int(np.add.reduceat(split.turn < 0, split.walk_start[:-1], dtype=np.int64).min())]
     pieces = cut_into_pieces(split, ROW)
     weights = None if plain else some_weights(split)
     rows = pack(pieces.lengths, ROW, 0, 0)
-    batch = build_batch(TokenizedSplit(**{**vars(split), "bos": bos}), pieces, rows, ROW, weights)
+    batch = build_batch(TokenizedSplit(**{**vars(split), "prefix_ids": prefix}), pieces, rows, ROW, weights)
     assert (batch.unlikely is None) == plain
     for row, members in enumerate(_row_lists(rows)):
         at = 0
         for piece in members:
-            prefix = range(pieces.prefix_start[piece], pieces.prefix_end[piece])
-            source = [*prefix, *range(pieces.body_start[piece], pieces.body_end[piece])]
+            repeated = range(pieces.prefix_start[piece], pieces.prefix_end[piece])
+            source = [*repeated, *range(pieces.body_start[piece], pieces.body_end[piece])]
             ids = [int(split.ids[place]) for place in source]
-            if bos is not None:
-                ids[0] = bos
+            ids[: len(prefix)] = prefix
             assert batch.input_ids[row, at : at + len(ids)].tolist() == ids
             assert batch.position_ids[row, at : at + len(ids)].tolist() == list(range(len(ids)))
             for number, place in enumerate(source[1:], start=1):
                 here = (row, at + number - 1)
                 assert batch.targets[here] == ids[number]
-                counted = number >= len(prefix)
+                counted = number >= len(repeated)
                 turn = split.turn[place]
                 own = split.turn_start[pieces.walk[piece]] + max(turn, 0)
                 accepted, control = split.accepted[own], split.ids[place] in split.control_ids
@@ -165,7 +166,7 @@ def test_an_overlong_background_keeps_its_end() -> None:
 
 def test_a_split_on_disk_is_the_split(small_model: Path, dataset: Path, tmp_path: Path) -> None:
     from adc_pipeline.training.dataset import read_walks
-    from adc_pipeline.training.tokens import encode_walks
+    from adc_pipeline.training.layout import encode_walks
 
     tokenizer = MarkerTokenizer.load(small_model)
     tokenize_split(tokenizer, dataset, "train", tmp_path / "train")

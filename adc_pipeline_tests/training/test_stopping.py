@@ -51,6 +51,7 @@ def at_step(number: int, act: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Interval, "add", added)
 
 
+@pytest.mark.slow
 def test_sigterm_saves_and_the_rerun_goes_on(
     gpt2: Path, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -78,7 +79,7 @@ def test_sigterm_saves_and_the_rerun_goes_on(
 
 
 def test_what_was_trained_elsewhere_is_taken_over(gpt2: Path, dataset: Path, tmp_path: Path) -> None:
-    """As docs/training.md says it: data and base model are copied there, the work folder back."""
+    """As docs/how-to/fine-tune.md says it: data and base model are copied there, the work folder back."""
     here, there = tmp_path / "here", tmp_path / "there"
     for name, folder in (("dataset", dataset), ("base", gpt2)):
         shutil.copytree(folder, there / name)
@@ -134,7 +135,7 @@ def test_too_little_memory_names_the_settings(
     def fails(*_: Any) -> None:
         raise error
 
-    monkeypatch.setattr(loop, "_update", fails)
+    monkeypatch.setattr(loop.Run, "update", fails)
     with pytest.raises(PipelineError, match=r"out of memory .`tokens_per_forward` 8192, `sequence_length` 64.; lower"):
         train(job_in(tmp_path, dataset, small_model, SETTINGS))
 
@@ -150,11 +151,12 @@ def test_another_error_is_left_as_it_is(
     def fails(*_: Any) -> None:
         raise RuntimeError("shapes do not match")
 
-    monkeypatch.setattr(loop, "_update", fails)
+    monkeypatch.setattr(loop.Run, "update", fails)
     with pytest.raises(RuntimeError, match="shapes do not match"):
         train(job_in(tmp_path, dataset, small_model, SETTINGS))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "error",
     [
@@ -190,6 +192,7 @@ def test_a_full_disk_leaves_the_last_good_checkpoint(
         assert torch.equal(tensor, weights(job.output)[name]), name
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process that its parent has ended")
 def test_a_training_whose_launcher_is_ended_saves_and_stops(small_model: Path, dataset: Path, tmp_path: Path) -> None:
     job = job_in(tmp_path, dataset, small_model, replace(SETTINGS, max_steps=100_000, checkpoint_every=0, log_every=1))

@@ -17,9 +17,9 @@ from adc_pipeline.corpus.utterances import write_utterances
 from adc_pipeline.ranking.ranked_replies import write_ranked_replies
 from adc_pipeline.ranking.settings import RankingSettings
 from adc_pipeline.training.arrangement import Arrangement
+from adc_pipeline.training.layout import TokenizedWalk, encode_walks
 from adc_pipeline.training.tokenizer import add_markers, train_tokenizer
-from adc_pipeline.training.tokens import MarkerTokenizer, TokenizedWalk, encode_walks
-from adc_pipeline.walks.coins import WalkKind
+from adc_pipeline.training.tokens import MarkerTokenizer
 from adc_pipeline.walks.datasets import write_walks
 from adc_pipeline.walks.markers import FORMATS, FormatName
 from adc_pipeline.walks.rendering import create_rendered
@@ -70,9 +70,9 @@ def test_tokens_map_to_turns(tokenizer: MarkerTokenizer, record: dict[str, Any])
             begin = one["start"] - len(spoken)
     background = ids[turns == -1].tolist()
     assert background.pop() == tokenizer.background_id
-    assert background[: len(tokenizer.bos_ids)] == tokenizer.bos_ids
+    assert background[: len(tokenizer.prefix_ids)] == tokenizer.prefix_ids
     assert (
-        tokenizer.tokenizer.decode(background[len(tokenizer.bos_ids) :])
+        tokenizer.tokenizer.decode(background[len(tokenizer.prefix_ids) :])
         == record["text"][: begin - len(tokenizer.markers.background)]
     )
 
@@ -93,7 +93,7 @@ def test_filtered_walks_are_as_if_nobody_had_said_the_rejected(
     tokenizer: MarkerTokenizer, record: dict[str, Any]
 ) -> None:
     (whole,) = encode_walks(tokenizer, [record])
-    (encoded,) = encode_walks(tokenizer, [record], Arrangement(rejected_left_out=True))
+    (encoded,) = encode_walks(tokenizer, [record], Arrangement(exclude_rejected=True))
     stays = [number for number, verdict in enumerate(whole.verdicts) if verdict == "accepted"]
     assert [*encoded.verdicts] == ["accepted"] * len(stays)
     assert [*encoded.scores] == [whole.scores[number] for number in stays]
@@ -204,8 +204,8 @@ def test_a_beginning_that_the_tokenizer_writes_is_kept(plain_gpt2: Any) -> None:
     begun.add_tokens([*FORMATS["released"].strings()], special_tokens=True)
     marked = MarkerTokenizer(begun)
     (encoded,) = encode_walks(marked, [walk("b", [("s", "t", "accepted")], markers=FORMATS["released"])])
-    assert marked.bos_ids == [begun.convert_tokens_to_ids("<s>")]
-    assert encoded.ids[0] == marked.bos_ids[0]
+    assert marked.prefix_ids == [begun.convert_tokens_to_ids("<s>")]
+    assert encoded.ids[0] == marked.prefix_ids[0]
     assert encoded.turn[0] == -1
     assert marked.markers == FORMATS["released"]
 
@@ -278,7 +278,7 @@ def assert_nothing_forged(tokenizer: MarkerTokenizer, encoded: TokenizedWalk) ->
     """Special ids stand where the walk's own structure puts them, in this order, and nowhere else."""
     inner = tokenizer.tokenizer
     special = {*inner.all_special_ids, *inner.added_tokens_decoder} - {inner.unk_token_id}
-    special |= {*tokenizer.bos_ids, *tokenizer.eos_ids}
+    special |= {*tokenizer.prefix_ids, *tokenizer.eos_ids}
     ids, turns = encoded.ids.tolist(), encoded.turn.tolist()
     ends = [place for place, turn in enumerate(turns) if place + 1 == len(turns) or turns[place + 1] != turn]
     if tokenizer.eos_ids:
@@ -286,8 +286,8 @@ def assert_nothing_forged(tokenizer: MarkerTokenizer, encoded: TokenizedWalk) ->
         ends[-1] -= 1
     verdicts = [tokenizer.background_id, *(tokenizer.marker_id(verdict) for verdict in encoded.verdicts)]
     assert [ids[place] for place in ends] == verdicts
-    assert [one for one in ids if one in special] == [*tokenizer.bos_ids, *verdicts, *tokenizer.eos_ids]
-    assert ids[: len(tokenizer.bos_ids)] == tokenizer.bos_ids
+    assert [one for one in ids if one in special] == [*tokenizer.prefix_ids, *verdicts, *tokenizer.eos_ids]
+    assert ids[: len(tokenizer.prefix_ids)] == tokenizer.prefix_ids
 
 
 def typed(tokenizer: MarkerTokenizer) -> list[str]:
@@ -318,6 +318,7 @@ def neutral(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[FormatNam
         yield {"default": default, "released": released}
 
 
+@pytest.mark.slow
 @given(st.data())
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_no_text_forges_a_verdict_or_any_other_special_token(
@@ -343,9 +344,10 @@ def test_no_text_forges_a_verdict_or_any_other_special_token(
     assert_nothing_forged(marked, encoded)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["top-2", "random-walk"])
 def test_a_corpus_of_special_tokens_has_verdicts_only_where_turns_end(
-    marked: MarkerTokenizer, kind: WalkKind, tmp_path: Path
+    marked: MarkerTokenizer, kind: str, tmp_path: Path
 ) -> None:
     texts = [text for text in typed(marked) if text.strip()]
     write_utterances(corpus_of(texts).write(tmp_path / "corpus"), tmp_path / "utterances")

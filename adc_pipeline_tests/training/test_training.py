@@ -114,6 +114,7 @@ def test_the_division_into_passes_does_not_change_the_step(plain_gpt2: Path, dat
         assert one == pytest.approx(other, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_killed_and_run_again_is_as_if_never_killed(gpt2: Path, dataset: Path, tmp_path: Path) -> None:
     # A model with dropout, so that random states matter too. The killed process is one without the
     # packages that a bare machine lacks; the rerun goes through `accelerate launch`.
@@ -141,7 +142,7 @@ def test_killed_and_run_again_is_as_if_never_killed(gpt2: Path, dataset: Path, t
         text=True,
         check=True,
     )
-    assert "Going on after step" in rerun.stdout
+    assert "Resuming after step" in rerun.stdout
     for name, tensor in weights(whole.output).items():
         assert torch.equal(tensor, weights(job.output)[name]), name
     ours, theirs = metrics(whole), metrics(job)
@@ -168,6 +169,7 @@ def test_adapters_go_on_from_a_checkpoint_that_holds_little_else(
         assert torch.equal(tensor, weights(job.output)[name]), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", [{"gradient_checkpointing": True}, {"compile": True}])
 def test_ways_to_compute_the_same(
     way: dict[str, Any], small_model: Path, dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -182,7 +184,7 @@ def test_ways_to_compute_the_same(
     # Memory that turned out to be too small is no reason to begin again.
     capsys.readouterr()
     train(replace(jobs[0], settings=replace(plain, **way)))
-    assert "Going on after step 4 of 4" in capsys.readouterr().out
+    assert "Resuming after step 4 of 4" in capsys.readouterr().out
 
 
 def test_another_job_starts_anew(
@@ -194,8 +196,8 @@ def test_another_job_starts_anew(
     other = replace(first, settings=replace(first.settings, learning_rate=1e-4, max_steps=12))
     train(other)
     said = capsys.readouterr().out
-    assert "was another job's" in said
-    assert "Going on" not in said
+    assert "belonged to another job" in said
+    assert "Resuming" not in said
     assert (first.work / "job.json").read_text() == "kept"
     assert [line["step"] for line in metrics(other)] == [7, 10, 12]
 
@@ -214,7 +216,7 @@ def test_how_often_it_logs_does_not_make_it_another_job(
     # What a kill in the middle of writing leaves is not taken for a checkpoint.
     (job.work / "checkpoints" / "step-000000099.partial").mkdir()
     train(replace(job, settings=replace(job.settings, log_every=1, checkpoint_every=3, keep_checkpoints=1)))
-    assert "Going on after step 10 of 10" in capsys.readouterr().out
+    assert "Resuming after step 10 of 10" in capsys.readouterr().out
     for name, tensor in before.items():
         assert torch.equal(tensor, weights(job.output)[name])
 
@@ -271,18 +273,18 @@ def test_a_loss_that_is_no_number_stops_the_run(small_model: Path, dataset: Path
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        ({"objective": "magic"}, "`objective` 'magic' is not known"),
+        ({"objective": "magic"}, "`objective` is 'magic'; use one of mle"),
         ({"learning_rate": 0.0}, "`learning_rate`"),
         ({"tokens_per_step": 100}, "`tokens_per_step` 100 is less than one row"),
         ({"keep_checkpoints": 0}, "`keep_checkpoints`"),
-        ({"markers": "none"}, "`markers` 'none' is not known; use one of kept, stripped"),
-        ({"verdicts": "random"}, "`verdicts` 'random' is not known"),
+        ({"markers": "none"}, "`markers` is 'none'; use one of kept, stripped"),
+        ({"verdicts": "random"}, "`verdicts` is 'random'; use one of true, shuffled"),
         ({"objective": "conditional", "markers": "stripped"}, "`objective` conditional learns from the markers"),
-        ({"lora_dropout": 2.0}, "`lora_dropout` of the training is 2.0, a share"),
+        ({"lora_dropout": 2.0}, "`lora_dropout` is 2.0; use 0 or more and less than 1"),
         ({"alpha": -1.0}, "`alpha`"),
         ({"beta": 0.0}, "`beta`"),
         ({"max_weight": math.nan}, "`max_weight`"),
-        ({"dropped_markers": 1.5}, "`dropped_markers` of the training is 1.5, a share"),
+        ({"dropped_markers": 1.5}, "`dropped_markers` is 1.5; use 0 to 1"),
     ],
 )
 def test_settings_that_cannot_work_are_refused(wrong: dict[str, object], said: str) -> None:
@@ -303,5 +305,5 @@ def test_the_command_says_what_is_wrong(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "adc_pipeline.training", str(tmp_path / "job.json")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert done.stderr.strip().startswith("`objective` 'magic' is not known")
+    assert done.stderr.strip().startswith("`objective` is 'magic'; use one of mle")
     assert "Traceback" not in done.stderr

@@ -40,6 +40,7 @@ def test_walks_are_not_refused(tmp_path: Path) -> None:
     check(tmp_path, [*POSTS, *COMMENTS])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("lines", "settings", "sentence"),
     [

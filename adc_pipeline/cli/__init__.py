@@ -1,0 +1,1 @@
+"""The command `adc`: `adc run`, `adc dev`, `adc report`, `adc generate`, `adc lineage`, `adc study`."""

@@ -1,0 +1,70 @@
+"""Dagster's home: DAGSTER_HOME where it is set, otherwise ADC_HOME/dagster with this package's dagster.yaml.
+
+The history, the limits of the queue and the run launcher are therefore the same in every working directory, and in a
+clone the same as those of `dagster job execute`, which reads the file from the repository's root.
+"""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from adc_pipeline.core.artefacts import Store
+from adc_pipeline.core.errors import PipelineError, first_line
+
+if TYPE_CHECKING:
+    from dagster import DagsterInstance
+
+TEMPLATE = Path(__file__).with_name("dagster.yaml")
+# Where the template keeps everything.
+PLACE = ".adc/dagster"
+HEADER = "# adc writes this file again when it starts. Remove this line to keep changes of your own.\n"
+
+
+def use_dagster_home(store: Store) -> Path:
+    """Set DAGSTER_HOME for this process and those that it starts; return it.
+
+    A dagster.yaml that was edited, so that it no longer begins with `HEADER`, is left alone.
+    """
+    if own := os.environ.get("DAGSTER_HOME"):
+        return Path(own)
+    store.check_writable()
+    folder = store.home / "dagster"
+    folder.mkdir(exist_ok=True)
+    settings = HEADER + rendered(folder)
+    file = folder / "dagster.yaml"
+    old = file.read_text() if file.exists() else HEADER
+    if old.startswith(HEADER) and old != settings:
+        partial = file.with_name(f".dagster.yaml-{os.getpid()}")
+        partial.write_text(settings)
+        partial.replace(file)
+    os.environ["DAGSTER_HOME"] = str(folder)
+    return folder
+
+
+def rendered(folder: Path) -> str:
+    """Return the template with `folder` in place of its own; a JSON string is a YAML string, whatever it holds."""
+    lines = []
+    for line in TEMPLATE.read_text().splitlines():
+        name, found, below = line.partition(f": {PLACE}")
+        lines.append(f"{name}: {json.dumps(f'{folder}{below}')}" if found else line)
+    return "\n".join(lines) + "\n"
+
+
+@contextmanager
+def dagster_instance(store: Store) -> Iterator["DagsterInstance"]:
+    """Open Dagster's instance; PipelineError if that cannot be done."""
+    import dagster as dg
+
+    home = use_dagster_home(store)
+    try:
+        instance = dg.DagsterInstance.get()
+    except Exception as error:
+        raise PipelineError(
+            f"Dagster cannot be started on DAGSTER_HOME = {home} ({first_line(error)}): correct its dagster.yaml, or"
+            " move the folder away to begin a new history."
+        ) from error
+    with instance:
+        yield instance

@@ -1,0 +1,115 @@
+"""The command `adc` and its subcommands.
+
+Each imports what it needs when it is called, so that `adc --help` takes 0.1 s. `generate`, `lineage` and `study` are
+also modules of their own (`python -m adc_pipeline.lineage`) and parse their arguments themselves.
+"""
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from adc_pipeline.core.errors import PipelineError
+
+# A command that hands its arguments on as they are, `--help` included.
+OWN_PARSER: dict[str, Any] = {
+    "add_help_option": False,
+    "context_settings": {"ignore_unknown_options": True, "allow_interspersed_args": False},
+}
+PORT = click.IntRange(1, 65535)
+ARGUMENTS = click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+
+
+class Commands(click.Group):
+    """A group whose commands end in one sentence and exit status 2 where they raise PipelineError."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except PipelineError as error:
+            click.echo(error, err=True)
+            ctx.exit(2)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="adc-pipeline")
+def main() -> None:
+    """Datasets and language models that learn from the replies people rejected.
+
+    Everything lies in ADC_HOME (default: .adc in the working directory).
+    """
+
+
+@main.command()
+@click.argument("job", default="adc")
+@click.option(
+    "-c", "--config", metavar="FILE", help="Run configuration (YAML), or the name of a preset, such as gpu or released."
+)
+def run(job: str, config: str | None) -> None:
+    """Run a job: `adc` (everything, the default), `datasets`, `prune`, ...
+
+    Shows one line a step; the whole log is a file under ADC_HOME/logs. Exit status 1: the run failed. 2: it could not
+    start. 130: it was cancelled.
+    """
+    from adc_pipeline.cli.run import run_job
+
+    sys.exit(run_job(job, config))
+
+
+@main.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address that both pages are served at.")
+@click.option("-p", "--port", type=PORT, help="Port of Dagster's page (default: the first free one from 3000).")
+@click.option("--mlflow-port", type=PORT, help="Port of MLflow's page (default: the first free one from 5000).")
+@click.option("--open/--no-open", "opens", default=None, help="Open the pages in a browser (default: at a terminal).")
+def dev(host: str, port: int | None, mlflow_port: int | None, opens: bool | None) -> None:
+    """Serve Dagster's and MLflow's pages until Ctrl+C, and run schedules, sensors and the queue meanwhile."""
+    from adc_pipeline.cli.dev import serve
+
+    sys.exit(serve(host, port, mlflow_port, opens))
+
+
+@main.command()
+@click.option("--open/--no-open", "opens", default=None, help="Open it in a browser (default: at a terminal).")
+def report(opens: bool | None) -> None:
+    """Print the path of the newest report, and open it in a browser if there is one."""
+    from adc_pipeline.cli.browser import open_pages
+    from adc_pipeline.core.artefacts import Store
+    from adc_pipeline.evaluation.summary import command, newest_report, shown
+
+    home = Store.from_environment().home
+    found = newest_report(home)
+    if found is None:
+        raise PipelineError(f"There is no report in ADC_HOME = {home}: make one by `{command('run')}`.")
+    click.echo(shown(found))
+    open_pages([found.resolve().as_uri()], opens)
+
+
+@main.command(**OWN_PARSER)
+@ARGUMENTS
+def generate(arguments: Sequence[str]) -> None:
+    """Talk with a model, or answer one post."""
+    from adc_pipeline.generate import main
+
+    sys.exit(main(list(arguments), "adc generate"))
+
+
+@main.command(**OWN_PARSER)
+@ARGUMENTS
+def lineage(arguments: Sequence[str]) -> None:
+    """Show what a model was made from, or what was made from a corpus."""
+    from adc_pipeline.lineage import main
+
+    sys.exit(main(list(arguments), "adc lineage"))
+
+
+@main.command(**OWN_PARSER)
+@ARGUMENTS
+def study(arguments: Sequence[str]) -> None:
+    """Train and evaluate a grid of variants and seeds."""
+    from adc_pipeline.cli.home import use_dagster_home
+    from adc_pipeline.core.artefacts import Store
+    from adc_pipeline.study.__main__ import main
+
+    use_dagster_home(Store.from_environment())
+    sys.exit(main(list(arguments), "adc study"))

@@ -1,0 +1,139 @@
+"""`adc run`: a job in this process, with one line a step on the terminal and the whole log in a file.
+
+All that Dagster, libraries and subprocesses print goes to ADC_HOME/logs/JOB.log. What is shown comes from the run's
+own events, so that no library's output gets between.
+"""
+
+import os
+import signal
+import sys
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+import yaml
+
+from adc_pipeline.cli.home import dagster_instance
+from adc_pipeline.cli.progress import Progress
+from adc_pipeline.core.artefacts import Store
+from adc_pipeline.core.errors import PipelineError, did_you_mean, first_line
+from adc_pipeline.core.terminal import printable
+
+if TYPE_CHECKING:
+    from dagster import Definitions, JobDefinition
+
+PRESETS = Path(__file__).parents[1] / "presets"
+CANCELLED = 130
+
+
+def run_job(name: str, file: str | None) -> int:
+    """Run a job and return the exit status: 0, 1 where it failed, 130 where it was cancelled."""
+    given = read_config(file) if file else {}
+    store = Store.from_environment()
+    store.check_writable()
+    log = store.home / "logs" / f"{name if name.isidentifier() else 'run'}.log"
+    with printed_to(log) as screen:
+        progress = Progress(screen)
+        try:
+            with terminated_by_interrupt():
+                status = execute(store, name, given, progress)
+        except KeyboardInterrupt:
+            status = "CANCELED"
+        finally:
+            progress.clear()
+    if status == "SUCCESS":
+        return 0
+    if status == "CANCELED":
+        print("Cancelled.", file=sys.stderr)
+        return CANCELLED
+    for sentence in dict.fromkeys(progress.sentences):
+        print("\n".join(map(printable, sentence.splitlines())), file=sys.stderr)
+    print(f"The whole log is in {log}.", file=sys.stderr)
+    return 1
+
+
+def execute(store: Store, name: str, given: Mapping[str, Any], progress: Progress) -> str:
+    """Run a job and return Dagster's status of the run; PipelineError where it cannot begin."""
+    progress.status("Loading the pipeline ...")
+    import dagster as dg
+
+    from adc_pipeline.definitions import defs
+    from adc_pipeline.defs.look_ahead import check_values
+
+    job = find_job(defs, name)
+    ops = {node.name for node in job.nodes}
+    check_values(given, ops)
+    if unused := [each for each in given.get("ops") or {} if each not in ops]:
+        progress.line(f"The job {name} does not make {', '.join(unused)}: these settings are not used.")
+    run_id = str(uuid.uuid4())
+    with dagster_instance(store) as instance:
+        instance.add_event_listener(run_id, progress.event)
+        try:
+            job.execute_in_process(given, instance=instance, raise_on_error=False, run_id=run_id)
+        except dg.DagsterInvalidConfigError as error:
+            why = error.errors[0].message.partition(" Expected: ")[0]
+            raise PipelineError(f"The run configuration does not fit the job {name}: {why}") from error
+        run = instance.get_run_by_id(run_id)
+    return run.status.value if run else "FAILURE"
+
+
+def find_job(defs: "Definitions", name: str) -> "JobDefinition":
+    """Return a job by name; PipelineError where there is none, or where it is one of a partition at a time."""
+    jobs = {job.name: job for job in defs.resolve_all_job_defs() if not job.name.startswith("__")}
+    if name not in jobs:
+        known = ", ".join(sorted(jobs))
+        raise PipelineError(f"There is no job {name}{did_you_mean(name, jobs)}: the jobs are {known}.")
+    if jobs[name].partitions_def:
+        raise PipelineError(f"The job {name} makes one partition at a time: run `adc study`, or use Dagster's page.")
+    return jobs[name]
+
+
+def read_config(file: str) -> dict[str, Any]:
+    """Read a run configuration, or the preset of that name; PipelineError where it is none."""
+    preset = PRESETS / f"{file.removesuffix('.yaml')}.yaml"
+    path = preset if preset.is_file() and not Path(file).exists() else Path(file)
+    try:
+        config = yaml.safe_load(path.read_text()) or {}
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise PipelineError(
+            f"The run configuration {file} cannot be read ({first_line(error)}): give a YAML file, or a preset"
+            f" ({', '.join(sorted(each.stem for each in PRESETS.glob('*.yaml')))})."
+        ) from error
+    if not isinstance(config, dict) or not isinstance(config.get("ops") or {}, dict):
+        raise PipelineError(f"The run configuration {file} is no mapping: begin it with `ops:`.")
+    return config
+
+
+@contextmanager
+def terminated_by_interrupt() -> Iterator[None]:
+    """Deliver SIGTERM as Ctrl+C. Within a step, Dagster has a handler of its own for both."""
+    before = signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def printed_to(log: Path) -> Iterator[TextIO]:
+    """Send what this process and those it starts print to the file `log`; yield the original standard output."""
+    log.parent.mkdir(exist_ok=True)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    before = [os.dup(1), os.dup(2)]
+    try:
+        with (
+            open(os.dup(before[0]), "w", encoding="utf-8", errors="replace") as screen,
+            log.open("w", encoding="utf-8", errors="replace", buffering=1) as file,
+            redirect_stdout(file),
+            redirect_stderr(file),
+        ):
+            for number in (1, 2):
+                os.dup2(file.fileno(), number)
+            yield screen
+    finally:
+        for number, copy in enumerate(before, start=1):
+            os.dup2(copy, number)
+            os.close(copy)

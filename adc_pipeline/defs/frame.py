@@ -1,0 +1,213 @@
+"""The frame around every asset's own work.
+
+`materialize` locks the asset, finds its inputs and asks whether the current version is up to date: same settings,
+inputs, code and outside sources, and intact files. If so, the version is reused without an MLflow run, and Dagster is
+given the data version it knows. Otherwise the stage writes into a temporary folder within an MLflow run; the folder is
+hashed, logged as the run's output and put in place. If anything raises, the old version stays and the MLflow run is
+FAILED.
+"""
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import dagster as dg
+
+from adc_pipeline.core.artefacts import (
+    AGAIN,
+    MAKING,
+    Artefact,
+    content_digest,
+    damage,
+    differences,
+    read_making,
+    scan,
+)
+from adc_pipeline.core.errors import PipelineError, UnreachableError, is_disk_full
+from adc_pipeline.core.spellings import read_settings
+from adc_pipeline.core.terminal import printable
+from adc_pipeline.defs.database import write_database
+from adc_pipeline.defs.look_ahead import look_ahead
+from adc_pipeline.defs.making import Making, Request
+from adc_pipeline.defs.run_config import configured
+from adc_pipeline.defs.stage import Stage
+from adc_pipeline.defs.workspace import Workspace
+from adc_pipeline.tracking.failures import explanation
+
+# Seconds before another attempt at what the network refused. Dagster's own retry policy would retry every error, Ctrl+C
+# included, and end in "Exceeded max_retries" instead of the error's sentence.
+SECONDS_BEFORE_RETRY = (5, 10, 20)
+
+
+def materialize(stage: Stage[Any], context: dg.AssetExecutionContext, workspace: Workspace) -> dg.MaterializeResult:
+    """Make an asset's artefact, or reuse the current one if it is up to date."""
+    with errors_as_sentences(context, workspace):
+        look_ahead(context, workspace)
+        request = requested(stage, context, workspace)
+        # Counts as made until it is known otherwise, also if it fails.
+        workspace.made[request.name] = True
+        outside = dict(stage.outside(request)) if stage.outside else {}
+        if reasons := reasons_to_make(request, outside):
+            request.report(f"{request.name} is made: {', '.join(reasons)}.")
+            made, metadata = make(stage, request, outside)
+            if stage.view:
+                write_database(request.store)
+        else:
+            made = request.store.current(request.name)
+            request.report(f"{request.name} is up to date: inputs, settings and code are those of {made.digest}.")
+            metadata = {**shown_before(request, made), **made.counts}
+            workspace.made[request.name] = False
+        making = read_making(made)
+        metadata |= {
+            "digest": made.digest,
+            "path": dg.MetadataValue.path(str(request.store.home / made.place)),
+            "mlflow_run": dg.MetadataValue.url(making["address"]),
+            "mlflow_run_id": making["run"],
+            "unchanged": not reasons,
+        }
+        return dg.MaterializeResult(metadata=metadata, data_version=dg.DataVersion(made.digest))
+
+
+def requested(stage: Stage[Any], context: dg.AssetExecutionContext, workspace: Workspace) -> Request[Any]:
+    """Read the settings, check ADC_HOME, lock the asset until the run ends, and find its inputs."""
+    settings = read_settings(stage.settings, configured(context.run.run_config, "ops", stage.name), stage.name)
+    if stage.complete:
+        settings = stage.complete(settings, context)
+    store = workspace.store
+    store.check_writable()
+    name = stage.artefact_name(context)
+    workspace.claim(name, context.log.info)
+    inputs = stage.read(store)
+    for artefact in inputs.values():
+        refuse_damaged(artefact)
+    return Request(
+        name=name,
+        settings=settings,
+        inputs=inputs,
+        code_version=context.assets_def.code_versions_by_key[context.asset_key] or "",
+        store=store,
+        tracking=workspace.tracking,
+        engine=replace(workspace.engine, report=context.log.info),
+        context=context,
+    )
+
+
+def refuse_damaged(artefact: Artefact) -> None:
+    """Raise PipelineError if files of an input are missing or altered."""
+    if damaged := damage(artefact):
+        raise PipelineError(
+            f"{artefact.name} is damaged, {', '.join(damaged[:3])} in {artefact.path} is missing or altered:"
+            f" materialize the asset {artefact.name} again."
+        )
+
+
+def reasons_to_make(request: Request[Any], outside: Mapping[str, Any]) -> list[str]:
+    """Return why the current version cannot be reused; empty if it is up to date."""
+    if request.context.run.tags.get(AGAIN, "").lower() in ("1", "true", "yes"):
+        return [f"the tag {AGAIN} asks for it"]
+    try:
+        made = request.store.current(request.name)
+    except PipelineError:
+        return ["there is none yet"]
+    reasons = differences(made, request.plain_settings, request.digests, request.code_version)
+    making = read_making(made)
+    # What cannot be known now counts as unchanged.
+    unknown = {name: making["outside"].get(name) for name, value in outside.items() if value is None}
+    if {**outside, **unknown} != making["outside"]:
+        reasons.append("its source has changed")
+    if damaged := damage(made):
+        reasons.append(f"{', '.join(damaged[:3])} is missing or altered")
+    # Asked last, since importing MLflow is most of the cost of reusing an artefact.
+    if not reasons and not request.tracking.has_run(making["run"]):
+        reasons.append(f"MLflow at {request.tracking.shown} has no run that made it")
+    return reasons
+
+
+def make(stage: Stage[Any], request: Request[Any], outside: dict[str, Any]) -> tuple[Artefact, dict[str, Any]]:
+    """Run the stage's function and put the result in place; return the artefact and what Dagster shows."""
+    context, tracking = request.context, request.tracking
+    tags = {
+        "dagster.run_id": context.run.run_id,
+        "dagster.job": context.run.job_name,
+        "dagster.asset_key": context.asset_key.to_user_string(),
+        "adc.code_version": request.code_version,
+    }
+    tracking.check()
+    with (
+        request.store.aside(request.name) as folder,
+        tracking.run(request.name, request.plain_settings, tags) as run,
+    ):
+        for artefact in request.inputs.values():
+            run.artefact(artefact, "input")
+        making = Making(request, folder, run, outside)
+        stage.make(making)
+        files = making.files if making.digest else scan(folder)
+        made = Artefact(
+            name=request.name,
+            path=folder,
+            digest=making.digest or content_digest(files, stage.unhashed),
+            settings=request.plain_settings,
+            inputs=request.digests,
+            counts=making.counts,
+            code_version=request.code_version,
+            place=stage.place + request.name.removeprefix(stage.name),
+            unhashed=stage.unhashed,
+            files=files,
+        )
+        run.artefact(replace(made, path=request.store.version_path(made.name, made.digest)), "output")
+        record = {"run": run.id, "address": run.address, "outside": making.outside}
+        (folder / MAKING).write_text(json.dumps(record, indent=2) + "\n")
+        return request.store.put(folder, made), making.metadata
+
+
+def shown_before(request: Request[Any], made: Artefact) -> Mapping[str, Any]:
+    """Return what Dagster showed when this artefact was last materialized, pictures included, if it knows.
+
+    The page of an asset that was reused would otherwise lose them.
+    """
+    context = request.context
+    partitions = [context.partition_key] if context.has_partition_key else None
+    wanted = dg.AssetRecordsFilter(context.asset_key, asset_partitions=partitions)
+    for record in context.instance.fetch_materializations(wanted, limit=1).records:
+        last = record.asset_materialization
+        if last is not None and "digest" in last.metadata and last.metadata["digest"].value == made.digest:
+            return last.metadata
+    return {}
+
+
+@contextmanager
+def errors_as_sentences(context: dg.AssetExecutionContext, workspace: Workspace) -> Iterator[None]:
+    """End a step with the one sentence of a PipelineError; retry what the network refused."""
+    try:
+        yield
+    except PipelineError as error:
+        tried = context.retry_number
+        if isinstance(error, UnreachableError) and tried < len(SECONDS_BEFORE_RETRY):
+            seconds = SECONDS_BEFORE_RETRY[tried]
+            context.log.warning(f"{error} Next attempt in {seconds} s.")
+            raise dg.RetryRequested(len(SECONDS_BEFORE_RETRY), seconds) from error
+        raise dg.Failure(str(error), allow_retries=False) from error
+    except Exception as error:
+        if is_disk_full(error):
+            raise dg.Failure(
+                f"The disk of ADC_HOME = {workspace.store.home} is full: make room, or point ADC_HOME to another disk.",
+                allow_retries=False,
+            ) from error
+        if found := explanation(error, workspace.tracking):
+            # The error itself may show the tracking address.
+            raise dg.Failure(str(found), allow_retries=False) from None
+        if isinstance(error, OSError) and error.filename:
+            raise dg.Failure(file_problem(error), allow_retries=False) from error
+        raise
+
+
+def file_problem(error: OSError) -> str:
+    """Return the sentence for a file that the operating system refused."""
+    reason = error.strerror or type(error).__name__
+    sentence = (
+        f"{os.fsdecode(error.filename)} cannot be used ({reason}): correct the path, or give this user access to it."
+    )
+    return printable(sentence, kept="")

@@ -1,0 +1,212 @@
+"""The champions, which decide whether a model's newest version is promoted, and the job `prune`.
+
+In a run of a whole job, a failed blocking check ends the run before a champion is decided. When a champion is
+materialized alone, the last results of the upstream checks in Dagster's history count.
+
+    dagster job execute -m adc_pipeline.definitions -j prune
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+
+from adc_pipeline.core.artefacts import Artefact
+from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.core.spellings import read_settings
+from adc_pipeline.defs import corpus, evaluation, ranking, walks
+from adc_pipeline.defs.asset import declare
+from adc_pipeline.defs.look_ahead import look_ahead
+from adc_pipeline.defs.making import Making, Request
+from adc_pipeline.defs.run_config import configured, job_config, schema
+from adc_pipeline.defs.stage import SETTINGS, Stage
+from adc_pipeline.defs.workspace import Workspace
+from adc_pipeline.generation.registration import REGISTERED
+from adc_pipeline.lifecycle.settings import PromotionSettings, RetentionSettings
+from adc_pipeline.tracking.lineage import Node, Records
+from adc_pipeline.walks.kinds import KINDS, WalkKind
+
+if TYPE_CHECKING:
+    from mlflow.entities.model_registry import ModelVersion
+
+    from adc_pipeline.lifecycle.decision import Evaluated
+
+CHECKS = [*corpus.checks, *ranking.checks, *walks.checks, *evaluation.checks]
+
+
+@dataclass(frozen=True)
+class Contest:
+    """A new version of a model and the current champion that it is compared with, as in MLflow now."""
+
+    records: Records
+    name: str
+    version: "ModelVersion"
+    lineage: Node
+    evaluation: Artefact
+    tree: Node
+    champion: "ModelVersion | None"
+    against: "Evaluated | None"
+    failed_checks: list[str]
+
+
+def contest(kind: WalkKind, request: Request[PromotionSettings]) -> Contest:
+    """Find the newest version, the champion and its evaluation."""
+    from adc_pipeline.lifecycle import registry
+
+    ours, tuned = request.inputs[kind.evaluation], request.inputs[kind.model]
+    registered = json.loads((tuned.path / REGISTERED).read_text())
+    request.tracking.check()
+    records = Records([request.tracking.client()])
+    name = registered["registered_model"]
+    version, lineage = registry.candidate(records, name, registered["registered_version"], tuned)
+    tree = records.maker(ours.name, ours.digest)
+    champion = registry.champion(records, name)
+    against = registry.evaluated(records, request.store, champion, ours.name) if champion else None
+    failed = failed_checks(request.context.instance, tree, request.context.run.run_id)
+    return Contest(records, name, version, lineage, ours, tree, champion, against, failed)
+
+
+def champion_stage(kind: WalkKind) -> Stage[PromotionSettings]:
+    """Return the stage that decides whether the alias `champion` of `adc-KIND` moves to the newest version."""
+
+    def complete(settings: PromotionSettings, context: dg.AssetExecutionContext) -> PromotionSettings:
+        return replace(settings, metric=settings.metric or kind.promoted_by)
+
+    def outside(request: Request[PromotionSettings]) -> Mapping[str, Any]:
+        found = contest(kind, request)
+        return {"champion": figures_of(found.against), "failed_checks": found.failed_checks}
+
+    def make(making: Making[PromotionSettings]) -> None:
+        from adc_pipeline.lifecycle.decision import Evaluated, decide
+        from adc_pipeline.lifecycle.registry import record
+
+        found = contest(kind, making.request)
+        ours, version, champion = found.evaluation, found.version, found.champion
+        decision = decide(
+            Evaluated(str(version.version), ours.path, ours.settings["max_context_tokens"]),
+            found.against,
+            found.failed_checks,
+            making.settings,
+        )
+        # A champion keeps the figures that it was promoted with.
+        if decision.verdict != "champion already":
+            record(found.records, version, found.lineage, ours.digest, decision)
+        making.report(decision.reason)
+        changed = changes(found)
+        current = decision.version if decision.promoted else str(champion.version) if champion else "none"
+        if decision.promoted:
+            # The next run is compared with the champion that this run sets.
+            making.outside["champion"] = figures_of(Evaluated(decision.version, ours.path))
+        facts = asdict(decision) | {"model": found.name, "promoted": decision.promoted}
+        (making.folder / "decision.json").write_text(json.dumps(facts, indent=1) + "\n")
+        (making.folder / "changes.md").write_text(changed)
+        making.run.files(making.folder)
+        making.count({"version": int(version.version), "promoted": int(decision.promoted)} | decision.figures())
+        making.metadata |= {
+            "decision": dg.MetadataValue.md(decision.reason),
+            "changes": dg.MetadataValue.md(changed),
+            "champion": current,
+        }
+
+    return Stage(
+        name=kind.champion,
+        place=f"champions/{kind.name}",
+        group="promotion",
+        description=f"Whether the newest version of {kind.registered} becomes the champion, the figures behind the"
+        " decision, and the changes since the previous version.",
+        settings=PromotionSettings,
+        make=make,
+        code=(__name__,),
+        inputs=(kind.evaluation, kind.model),
+        kinds=("mlflow",),
+        complete=complete,
+        outside=outside,
+    )
+
+
+def changes(found: Contest) -> str:
+    """Return as Markdown what differs from the previous version of the model."""
+    from adc_pipeline.lifecycle.changes import what_changed
+    from adc_pipeline.lifecycle.registry import previous
+
+    before = previous(found.records, found.version)
+    if before is None:
+        return "### What changed\n\nThis is the first version.\n"
+    since = f"version {before.version} of {found.name}"
+    last = last_evaluation(found.records, before, found.evaluation.name)
+    return what_changed(last, found.tree, since) if isinstance(last, Node) else f"### Since {since}\n\n{last}\n"
+
+
+def figures_of(champion: "Evaluated | None") -> list[str]:
+    """Return the champion's version and the digest of its evaluation, or why there is none; empty without champion."""
+    if champion is None:
+        return []
+    return [champion.version, champion.evaluation.name if champion.evaluation else champion.missing]
+
+
+def last_evaluation(records: Records, version: "ModelVersion", asset: str) -> Node | str:
+    """Return the tree of a version's newest evaluation, or of the version if it has none; else the reason."""
+    try:
+        model = records.above_version(version)
+    except PipelineError as error:
+        return str(error)
+    return next(iter(records.evaluations(asset, model)), model)
+
+
+def failed_checks(instance: dg.DagsterInstance, tree: Node, run: str) -> list[str]:
+    """Return the checks of a tree's assets whose last result in Dagster is a failure.
+
+    A check that an earlier run planned, and that has no result, counts as failed: it raised an error or was killed.
+    """
+    assets = {node.asset for node in tree.walk()}
+    keys = [key for check in CHECKS for key in check.check_keys if key.asset_key.to_user_string() in assets]
+    last = instance.event_log_storage.get_latest_asset_check_execution_by_key(keys)
+    return sorted(
+        f"{key.name} of {key.asset_key.to_user_string()}"
+        for key, record in last.items()
+        if record.status.value == "FAILED" or (record.status.value == "PLANNED" and record.run_id != run)
+    )
+
+
+champions = [declare(champion_stage(kind)) for kind in KINDS.values()]
+
+
+@dg.op(config_schema=schema(RetentionSettings))
+def prune_store(context: dg.OpExecutionContext, workspace: Workspace) -> None:
+    """Remove old versions of artefacts, except current ones and those upstream of a registered model."""
+    from adc_pipeline.lifecycle import pruning
+
+    try:
+        look_ahead(context, workspace)
+        settings = read_settings(RetentionSettings, configured(context.run.run_config, "ops", PRUNE), PRUNE)
+        workspace.tracking.check()
+        store = workspace.store
+        plan = pruning.plan(store, Records([workspace.tracking.client()]), settings)
+        gone = pruning.prune(store, plan) if settings.delete else []
+    except PipelineError as error:
+        raise dg.Failure(str(error), allow_retries=False) from error
+    for name, digest in plan.to_remove:
+        did = "Removed" if (name, digest) in gone else "Not removed" if settings.delete else "Would remove"
+        context.log.info(f"{did} {name} {digest} ({plan.bytes[name, digest] >> 20} MiB)")
+    freed = sum(plan.bytes[key] for key in gone) if settings.delete else plan.freed
+    number, verb = (len(gone), "removed") if settings.delete else (len(plan.to_remove), "would be removed")
+    hint = "" if settings.delete else " Set `delete` to true to remove them."
+    context.log.info(f"{number} versions {verb} ({freed >> 20} MiB), {len(plan.kept)} kept.{hint}")
+    context.add_output_metadata(
+        {"removed": len(gone), "kept": len(plan.kept), "bytes": freed}
+        | {"versions": dg.MetadataValue.md(pruning.markdown(plan, gone))}
+    )
+
+
+PRUNE = prune_store.name
+SETTINGS[PRUNE] = RetentionSettings
+
+
+@dg.job(
+    config=job_config({PRUNE: RetentionSettings}),
+    description="Lists old artefacts that the retention settings no longer keep; with `delete`, removes them.",
+)
+def prune() -> None:
+    prune_store()

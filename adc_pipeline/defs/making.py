@@ -1,0 +1,110 @@
+"""What a stage's function gets: the request (settings, inputs, engine) and the means to write, count and show."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+import dagster as dg
+
+from adc_pipeline.core.artefacts import Artefact, Store
+from adc_pipeline.core.engine import Engine
+from adc_pipeline.core.settings import Settings
+from adc_pipeline.core.terminal import printable
+from adc_pipeline.defs.pictures import picture
+from adc_pipeline.tracking.runs import Run, Tracking
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+S = TypeVar("S", bound=Settings)
+
+
+@dataclass(frozen=True)
+class Request(Generic[S]):
+    """An artefact to be made or reused: by which settings, from which inputs, with which code."""
+
+    name: str
+    settings: S
+    inputs: Mapping[str, Artefact]
+    code_version: str
+    store: Store
+    tracking: Tracking
+    engine: Engine
+    context: dg.AssetExecutionContext
+
+    @property
+    def plain_settings(self) -> dict[str, Any]:
+        return asdict(self.settings)
+
+    @property
+    def digests(self) -> dict[str, str]:
+        return {name: artefact.digest for name, artefact in self.inputs.items()}
+
+    def report(self, message: str) -> None:
+        """Write a line to the run's log."""
+        self.context.log.info(printable(message, kept=""))
+
+
+@dataclass
+class Making(Generic[S]):
+    """An artefact being made in `folder`, recorded in the MLflow run `run`."""
+
+    request: Request[S]
+    folder: Path
+    run: Run
+    # What was read from outside ADC_HOME; compared by the next run.
+    outside: dict[str, Any]
+    counts: dict[str, float] = field(default_factory=dict)
+    # What Dagster shows.
+    metadata: dict[str, Any] = field(default_factory=dict)
+    # Digest and files, where the content lies outside the folder.
+    digest: str = ""
+    files: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    @property
+    def settings(self) -> S:
+        return self.request.settings
+
+    @property
+    def inputs(self) -> Mapping[str, Artefact]:
+        return self.request.inputs
+
+    @property
+    def engine(self) -> Engine:
+        return self.request.engine
+
+    @property
+    def store(self) -> Store:
+        return self.request.store
+
+    def report(self, message: str) -> None:
+        """Write a line to the run's log."""
+        self.request.report(message)
+
+    def progress(self, what: str, done: int, total: int) -> None:
+        """Write to the run's log how much of a step is done."""
+        self.report(f"{what}: {done} of {total}")
+
+    def count(self, counts: Mapping[str, float]) -> None:
+        """Record counts in the manifest, in MLflow and in Dagster."""
+        self.counts |= counts
+        self.metadata |= counts
+        self.run.metrics(counts)
+
+    def show(self, name: str, figure: "Figure") -> None:
+        """Show a picture in MLflow and in Dagster; it is rendered once."""
+        image = self.run.figure(figure, name)
+        self.metadata[name] = picture(image, name)
+
+    @contextmanager
+    def unfinished(self) -> Iterator[Path]:
+        """Yield a folder for finished parts, which the next attempt at the same work reuses if this one fails."""
+        request = self.request
+        work = {"inputs": request.digests, "settings": request.plain_settings, "code": request.code_version}
+        key = hashlib.sha256(json.dumps(work, sort_keys=True).encode()).hexdigest()[:16]
+        with self.store.kept(request.name, key) as folder:
+            yield folder

@@ -1,0 +1,72 @@
+"""Declare an asset once.
+
+`asset.declare(Stage(...))` makes the Dagster asset and registers the stage in `STAGES`. Everything that has to know an
+asset reads it there: the frame (`frame.py`), the check of settings at a run's start (`look_ahead.py`), the views of
+`adc.duckdb` (`database.py`), the definitions and the documentation. A stage's own work is a plain function of a
+`Making`; what stands around it (lock, temporary folder, MLflow run, cache check, metadata) is the frame's.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+import dagster as dg
+
+from adc_pipeline.core.artefacts import Artefact, Store
+from adc_pipeline.core.settings import Settings
+from adc_pipeline.defs.making import Making, Request
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+S = TypeVar("S", bound=Settings)
+
+
+@dataclass(frozen=True)
+class Stage(Generic[S]):
+    """One asset: its artefact, what it is made from, and the function that makes it."""
+
+    name: str
+    # The folder below ADC_HOME where people find the current version.
+    place: str
+    group: str
+    description: str
+    settings: type[S]
+    make: Callable[[Making[S]], None]
+    # Modules whose code, with all that they import, decides the content; see `core.code_version`.
+    code: tuple[str, ...]
+    # Upstream assets, in the order in which `Store.inputs` finds the versions that fit together.
+    inputs: tuple[str, ...] = ()
+    kinds: tuple[str, ...] = ()
+    # Names of files that describe the making rather than the content; the digest leaves them out.
+    unhashed: tuple[str, ...] = ()
+    # Creates the artefact's views in `adc.duckdb` from its folder.
+    view: "Callable[[DuckDBPyConnection, Path], None] | None" = None
+    # Completes settings that depend on the environment or on the partition.
+    complete: Callable[[S, dg.AssetExecutionContext], S] | None = None
+    # Returns what is read from outside ADC_HOME, as JSON; None as a value stands for what cannot be known now.
+    outside: Callable[[Request[S]], Mapping[str, Any]] | None = None
+    # Chooses the artefacts to read where they are not simply those of `inputs`.
+    choose: Callable[[Store], Mapping[str, Artefact]] | None = None
+    # Raises PipelineError at the start of a run for settings that cannot work; may look at files and the network.
+    check: Callable[[S], None] | None = None
+    pool: str | None = None
+    partitions: dg.PartitionsDefinition | None = None
+    partition_name: Callable[[str], str] | None = None
+
+    def artefact_name(self, context: dg.AssetExecutionContext) -> str:
+        """Return the artefact's name: the asset's, and for a partition `ASSET/PARTITION`."""
+        if self.partition_name is None:
+            return self.name
+        return f"{self.name}/{self.partition_name(context.partition_key)}"
+
+    def read(self, store: Store) -> Mapping[str, Artefact]:
+        """Return the artefacts that this stage reads if it is made now."""
+        return self.choose(store) if self.choose else store.inputs(self.inputs)
+
+
+# Every declared stage, by name.
+STAGES: dict[str, Stage[Any]] = {}
+# The settings of every asset and op, by name.
+SETTINGS: dict[str, type[Settings]] = {}

@@ -1,0 +1,69 @@
+"""The table `cases.parquet`: every case of every measure, so that two models can be compared case by case.
+
+A case's name is made of its conversation's and its utterances' ids. Equal names are therefore equal cases in the tables
+of two evaluations.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from adc_pipeline.evaluation.measures import Measured
+
+if TYPE_CHECKING:
+    import pyarrow
+
+CASE_TABLE = "cases.parquet"
+# `weight`, `model`, `base` and, for preference accuracy, `length`: a measure is the sum of a column of values over the
+# sum of the weights.
+KEY = ("measure", "conversation_id", "case")
+VALUES = ("weight", "model", "base", "length")
+
+CaseKey = tuple[str, str, str]
+
+
+def case_schema() -> "pyarrow.Schema":
+    import pyarrow as pa
+
+    return pa.schema({name: pa.string() for name in KEY} | {name: pa.float64() for name in VALUES})
+
+
+def write_case_table(folder: Path, conversations: Sequence[str], series: Mapping[str, Sequence[Measured]]) -> None:
+    """Write the table into `folder`; `series` are the measures of `model`, `base` and `length`.
+
+    `conversations` are the ids by the conversation numbers of the measures.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet
+
+    # Lists, since pyarrow imports pandas (0.6 s) to look at an array of numpy.
+    length_of = {measured.name: measured.value.tolist() for measured in series["length"]}
+    ids = np.array(conversations, dtype=np.str_)
+    schema = case_schema()
+    tables = [
+        pa.table(
+            [
+                pa.array([ours.name] * len(ours.value), pa.string()),
+                pa.array(ids[ours.conversation].tolist(), pa.string()),
+                pa.array(ours.case.tolist(), pa.string()),
+                pa.array(ours.weight.tolist(), pa.float64()),
+                pa.array(ours.value.tolist(), pa.float64()),
+                pa.array(theirs.value.tolist(), pa.float64()),
+                pa.array(length_of.get(ours.name, [None] * len(ours.value)), pa.float64()),
+            ],
+            schema=schema,
+        )
+        for ours, theirs in zip(series["model"], series["base"], strict=True)
+    ]
+    pyarrow.parquet.write_table(pa.concat_tables(tables), folder / CASE_TABLE, compression="zstd")
+
+
+def read_case_values(folder: Path) -> dict[CaseKey, tuple[float, float]]:
+    """Read the model's value and the weight of every case."""
+    import pyarrow.parquet
+
+    columns = pyarrow.parquet.read_table(folder / CASE_TABLE, columns=[*KEY, "model", "weight"]).to_pydict()
+    keys = zip(*(columns[name] for name in KEY), strict=True)
+    return dict(zip(keys, zip(columns["model"], columns["weight"], strict=True), strict=True))

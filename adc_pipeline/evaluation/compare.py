@@ -1,0 +1,24 @@
+"""Compare evaluations and write the result as a report, as flat figures and as plots."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from adc_pipeline.evaluation.comparison import Comparison, read_comparison
+from adc_pipeline.evaluation.figures import draw
+from adc_pipeline.evaluation.report import comparison_page
+from adc_pipeline.evaluation.settings import ComparisonSettings
+from adc_pipeline.evaluation.tables import comparison_series
+
+
+def compare(evaluations: Mapping[str, Path], out: Path, settings: ComparisonSettings | None = None) -> Comparison:
+    """Compare the folders that `evaluate` wrote, given by the names to show.
+
+    `out` is an empty folder; it receives `report.html`, `comparison.json` and the plots.
+    """
+    comparison = read_comparison(evaluations, settings or ComparisonSettings())
+    text = json.dumps(comparison.metrics(), indent=1, allow_nan=False)
+    (out / "comparison.json").write_text(text + "\n")
+    plots = draw(out, comparison_series(comparison))
+    (out / "report.html").write_text(comparison_page(comparison, plots), encoding="utf-8")
+    return comparison

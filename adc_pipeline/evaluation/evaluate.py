@@ -1,0 +1,230 @@
+"""Evaluate a model and its base model on the same test cases.
+
+The steps: read the test cases, score them with both models, draw samples, keep the cases that both models could be
+asked about, compute the measures, estimate them with intervals, and write figures, cases, samples, plots and report.
+On the sample corpus (169 test conversations, 2,400 queries, 0.6 million parameters) this takes about 6.5 s of one core
+after the imports: 1.8 s of scoring for each of the two models, 1.9 s of plots, 0.3 s of samples of each, 0.5 s of
+intervals and tests.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache, cached_property
+from pathlib import Path
+
+import numpy as np
+
+from adc_pipeline.core.artefacts import file_digest, folder_digest
+from adc_pipeline.core.code_version import code_version
+from adc_pipeline.evaluation import measures
+from adc_pipeline.evaluation.case_table import write_case_table
+from adc_pipeline.evaluation.cases import Cases, answered, read_cases
+from adc_pipeline.evaluation.estimate import Difference
+from adc_pipeline.evaluation.evaluation import Estimates, Evaluation
+from adc_pipeline.evaluation.figures import draw
+from adc_pipeline.evaluation.measures import TESTED, Bools, CaseSets, Measured
+from adc_pipeline.evaluation.report import evaluation_page
+from adc_pipeline.evaluation.samples import Sample, sample, sample_figures, write_samples
+from adc_pipeline.evaluation.score_cache import cached_scores
+from adc_pipeline.evaluation.scoring import Progress, Scorer, Scores
+from adc_pipeline.evaluation.settings import EvaluationSettings
+from adc_pipeline.evaluation.training_facts import TrainingFacts
+from adc_pipeline.walks.datasets import split_file
+from adc_pipeline.walks.markers import FORMATS
+from adc_pipeline.walks.rendering import Speakers
+
+Series = Mapping[str, Sequence[Measured]]
+
+
+@dataclass(frozen=True)
+class EvaluationJob:
+    """What is evaluated: a model, its base model, and the dataset whose test split asks the questions.
+
+    `model` and `base` are Hugging Face folders; `dataset`, `utterances` and `ranked` are the folders of those stages.
+    `speakers` is the dataset's setting. `provenance` names, in the report, where model and data come from.
+    `score_cache` is a folder that keeps the base model's scores for the next evaluation that asks it the same.
+    """
+
+    model: Path
+    base: Path
+    dataset: Path
+    utterances: Path
+    ranked: Path
+    speakers: Speakers = "names"
+    provenance: Mapping[str, str] = field(default_factory=dict)
+    score_cache: Path | None = None
+
+
+def evaluate(
+    job: EvaluationJob, out: Path, settings: EvaluationSettings | None = None, progress: Progress | None = None
+) -> Evaluation:
+    """Evaluate `job.model` against `job.base` on the test split of `job.dataset`.
+
+    `out` is an empty folder; it receives `evaluation.json`, `metrics.json`, `cases.parquet`, `samples.parquet`,
+    `report.html` and the plots. The model's `training.json` decides how texts are laid out and which measures apply.
+    `progress` is called with the model's name, the queries done and the queries in all.
+    """
+    facts = TrainingFacts.read(job.model)
+    settings = within_training(settings or EvaluationSettings(), facts)
+    model, load_base = Scorer.load(job.model, settings), cache(lambda: Scorer.load(job.base, settings))
+    cases = read_test_cases(job, model, facts, settings, out / "spill")
+
+    def score(scorer: Scorer, name: str) -> Scores:
+        return scorer.score(cases.queries, cases.ask_text, progress, name, cases.own_verdicts, facts.markers != "none")
+
+    question = base_question(job, cases, facts, settings)
+    base_scores = cached_scores(job.score_cache, question, lambda: score(load_base(), "base model"))
+    scored = ScoredCases(cases, {"model": score(model, "model"), "base": base_scores})
+    samples: list[Sample] = []
+    if settings.samples and "samples" not in facts.excluded:
+        samples = sample(model, cases, settings, "model") + sample(load_base(), cases, settings, "base model")
+    samples = [each for each in samples if f"samples.{each.verdict}" not in facts.excluded]
+
+    series = measured_series(scored, facts)
+    evaluation = Evaluation(
+        **estimates(series, reliability_curves(scored, facts), settings),
+        minus_base=differences(series, settings),
+        counts=case_counts(scored, facts, model.context_tokens) | sample_figures(samples),
+        test_split=file_digest(job.dataset / split_file("test")),
+        objective=facts.objective,
+        markers=facts.markers,
+        left_out=facts.excluded,
+    )
+    evaluation.write(out)
+    write_case_table(out, cases.conversations, series)
+    write_samples(out / "samples.parquet", samples)
+    plots = draw(out, {"base model": evaluation.base, "model": evaluation.model, "length alone": evaluation.length})
+    page = evaluation_page(evaluation, samples, plots, job.provenance)
+    (out / "report.html").write_text(page, encoding="utf-8")
+    return evaluation
+
+
+def within_training(settings: EvaluationSettings, facts: TrainingFacts) -> EvaluationSettings:
+    """Limit the context to the longest piece that the model was trained on."""
+    if facts.longest_piece is None:
+        return settings
+    return replace(settings, max_context_tokens=min(settings.max_context_tokens, facts.longest_piece))
+
+
+def read_test_cases(
+    job: EvaluationJob, model: Scorer, facts: TrainingFacts, settings: EvaluationSettings, spill: Path
+) -> Cases:
+    """Read the test cases in the format whose markers the model's tokenizer has."""
+    format = next(name for name, markers in FORMATS.items() if markers == model.tokenizer.markers)
+    return read_cases(
+        job.dataset, job.utterances, job.ranked, format, job.speakers, settings, spill, markers=facts.markers
+    )
+
+
+def base_question(job: EvaluationJob, cases: Cases, facts: TrainingFacts, settings: EvaluationSettings) -> object:
+    """Return all that the base model's scores depend on."""
+    return (
+        code_version(__name__),
+        folder_digest(job.base),
+        settings.max_context_tokens,
+        cases.queries,
+        cases.own_verdicts,
+        facts.markers != "none",
+        cases.ask_text.tobytes(),
+    )
+
+
+@dataclass(frozen=True)
+class ScoredCases:
+    """The test cases, and the scores of `model` and `base` for their queries."""
+
+    cases: Cases
+    scores: Mapping[str, Scores]
+
+    @cached_property
+    def fits(self) -> Bools:
+        """Whether a query's reply fits into the contexts of both models; (queries,)."""
+        return np.logical_and.reduce([each.fits for each in self.scores.values()])
+
+    @cached_property
+    def cut(self) -> Bools:
+        """Whether one of the models saw a part of a query's context only; (queries,)."""
+        return np.logical_or.reduce([each.cut for each in self.scores.values()])
+
+    @cached_property
+    def shared(self) -> CaseSets:
+        """The cases whose queries had room, in the contexts of both models, for what the measure is about.
+
+        A turn that did not fit into the context steers nothing. Where rejected replies crowd out other turns, they are
+        not all that differs between the two contexts of an in-context improvement.
+        """
+        sees_turn = np.logical_and.reduce([each.turns > 0 for each in self.scores.values()])
+        return CaseSets(
+            answered(self.cases.pairs, self.fits),
+            answered(self.cases.steerings, self.fits & sees_turn),
+            answered(self.cases.turns, self.fits),
+            answered(self.cases.improvements, self.fits & ~self.cut),
+        )
+
+
+def measured_series(scored: ScoredCases, facts: TrainingFacts) -> dict[str, list[Measured]]:
+    """Compute the measures that apply, of both models, of reply length and of the best constant."""
+    pairs, turns = scored.shared.pairs, scored.shared.turns
+    series = {name: measures.all_measures(scored.shared, each) for name, each in scored.scores.items()}
+    series["length"] = measures.preference_accuracy(pairs, pairs.better_bytes, pairs.worse_bytes)
+    series["constant"] = [measures.constant_brier_score(turns)]
+    return {name: facts.applicable(measured) for name, measured in series.items()}
+
+
+def reliability_curves(scored: ScoredCases, facts: TrainingFacts) -> dict[str, list[Measured]]:
+    """Compute the reliability diagrams of both models, if they apply."""
+    turns = scored.shared.turns
+    return {
+        name: facts.applicable(measures.reliability(turns, measures.p_accepted(each.log_odds[turns.turn])))
+        for name, each in scored.scores.items()
+    }
+
+
+def estimates(series: Series, curves: Series, settings: EvaluationSettings) -> dict[str, Estimates]:
+    """Estimate by series and measure; the series of a measure share their cases and are resampled together."""
+    found: dict[str, Estimates] = {name: {} for name in series}
+    for measure in dict.fromkeys(each.name for measured in series.values() for each in measured):
+        same = {name: each for name, measured in series.items() for each in measured if each.name == measure}
+        together = measures.estimates(list(same.values()), settings.draws, settings.draw_seed)
+        for name, estimate in zip(same, together, strict=True):
+            found[name][measure] = estimate
+    for name, measured in curves.items():
+        for each in measured:
+            (found[name][each.name],) = measures.estimates([each], settings.draws, settings.draw_seed)
+    return found
+
+
+def differences(series: Series, settings: EvaluationSettings) -> dict[str, Difference]:
+    """Return model minus base model, paired, for the measures `TESTED`."""
+    return {
+        ours.name: measures.difference(ours, theirs, settings.draws, settings.draw_seed)
+        for ours, theirs in zip(series["model"], series["base"], strict=True)
+        if ours.name in TESTED
+    }
+
+
+def case_counts(scored: ScoredCases, facts: TrainingFacts, context_tokens: int) -> dict[str, float | None]:
+    """Count conversations and queries, with those that were cut or excluded, and average the turns' lengths."""
+    cases, shared = scored.cases, scored.shared
+    turns = shared.turns
+    counts: dict[str, float | None] = {
+        "conversations.test": cases.test_conversations,
+        "conversations.evaluated": len(cases.conversations),
+        "context_tokens": context_tokens,
+        "queries": len(cases.queries),
+        "queries.left_out": int((~scored.fits).sum()),
+        "queries.cut": int(scored.cut[scored.fits].sum()),
+        "bytes.accepted": mean(turns.bytes[turns.accepted]),
+        "bytes.rejected": mean(turns.bytes[~turns.accepted]),
+    }
+    for name, every, kept in (
+        ("steering", cases.steerings, shared.steerings),
+        ("in_context_improvement", cases.improvements, shared.improvements),
+    ):
+        if name not in facts.excluded:
+            counts[f"{name}.left_out"] = len(every.case) - len(kept.case)
+    return counts
+
+
+def mean(values: np.ndarray) -> float | None:
+    return float(values.mean()) if len(values) else None

@@ -1,0 +1,100 @@
+"""What a run ends with: the models' headline figures, where the report is, and the commands to go on with.
+
+Reads the current artefacts under ADC_HOME, so that the lines are the same after a run that reused everything.
+"""
+
+import json
+import os
+import shutil
+import sys
+from collections.abc import Collection
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from adc_pipeline.core.artefacts import Store
+
+if TYPE_CHECKING:
+    from adc_pipeline.evaluation.estimate import Estimate
+
+# Measure, its label, and the value of a model that has learned nothing.
+MEASURES = (
+    ("preference_accuracy", "preference accuracy", "0.5"),
+    ("steering", "steering", "0.5"),
+    ("in_context_improvement", "in-context improvement", "0"),
+    ("minus_base.bits_per_byte.accepted", "bits per byte minus the base model's", "0"),
+)
+
+
+def summary(store: Store, assets: Collection[str]) -> list[str]:
+    """Return the last lines of a successful run of these assets; none for a run that made nothing to look at."""
+    evaluated = any(name == "comparison" or name.endswith("_evaluation") for name in assets)
+    datasets = [place for place in sorted(store.home.glob("datasets/*")) if place.name.replace("-", "_") in assets]
+    lines = figures(store) if evaluated else []
+    if datasets and not evaluated:
+        lines.append(f"Datasets: {', '.join(map(shown, datasets))}")
+    report = newest_report(store.home)
+    if report and (evaluated or "study_table" in assets):
+        lines.append(f"Report: {shown(report)}")
+    if lines:
+        lines.append(f"Open Dagster's and MLflow's pages: {command('dev')}")
+    if evaluated and (model := registered_model(store)):
+        lines.append(f"Talk with a model: {command('generate')} --model models:/{model}@latest")
+    return lines
+
+
+def figures(store: Store) -> list[str]:
+    """Return a table of the current evaluations' headline figures, one column a model; empty if there are none."""
+    from adc_pipeline.evaluation.evaluation import Evaluation
+
+    files = sorted(store.home.glob("evaluations/*/evaluation.json"))
+    read = {file.parent.name: Evaluation.read(file.parent) for file in files}
+    if not read:
+        return []
+    estimates = {
+        name: {**each.model, **{f"minus_base.{measure}": found for measure, found in each.minus_base.items()}}
+        for name, each in read.items()
+    }
+    rows = [["", *read, "nothing learned"]]
+    for measure, label, nothing in MEASURES:
+        rows.append([label, *(interval(each.get(measure)) for each in estimates.values()), nothing])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    table = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return ["Figures on held-out conversations, with 95 % intervals:", *table]
+
+
+def interval(estimate: "Estimate | None") -> str:
+    """Return `0.612 [0.580, 0.644]`, or why there is no such figure."""
+    if estimate is None:
+        return "not measured"
+    if estimate.value is None:
+        return "no cases"
+    if estimate.low is None or estimate.high is None:
+        return f"{estimate.value:.3f} (one conversation)"
+    return f"{estimate.value:.3f} [{estimate.low:.3f}, {estimate.high:.3f}]"
+
+
+def newest_report(home: Path) -> Path | None:
+    """Return the report of the evaluation, comparison or study under `home` that was made last."""
+    reports = [*home.glob("evaluations/*/report.html"), *home.glob("study/*/report.html")]
+    return max(reports, key=lambda report: report.stat().st_mtime, default=None)
+
+
+def registered_model(store: Store) -> str | None:
+    """Return the registered name of a fine-tuned model under `home`: top-2's if there is one."""
+    files = sorted(store.home.glob("models/*/registered.json"), key=lambda file: (file.parent.name != "top-2", file))
+    return json.loads(files[0].read_text())["registered_model"] if files else None
+
+
+def shown(path: Path) -> str:
+    """Return a path as a person types it: relative if it lies below the working directory."""
+    below = os.path.relpath(path)
+    return str(path) if below.startswith(os.pardir) else below
+
+
+def command(name: str) -> str:
+    """Return how to call `adc NAME` in this environment: by name if the shell finds it, otherwise by path."""
+    script = Path(sys.executable).with_name("adc")
+    found = shutil.which("adc")
+    if found and script.exists() and script.samefile(found):
+        return f"adc {name}"
+    return f"{shown(script)} {name}" if script.exists() else f"{shown(Path(sys.executable))} -m adc_pipeline {name}"

@@ -1,0 +1,124 @@
+"""The tables of an evaluation and of a comparison, for the HTML report and, as Markdown, for Dagster's pages."""
+
+from collections.abc import Mapping, Sequence
+
+from adc_pipeline.evaluation.comparison import Comparison, Pair
+from adc_pipeline.evaluation.estimate import Estimate
+from adc_pipeline.evaluation.evaluation import Evaluation
+from adc_pipeline.evaluation.formatting import NONE, figure, number, p_value, sample_size
+from adc_pipeline.evaluation.measures import family
+from adc_pipeline.evaluation.page import Table
+from adc_pipeline.evaluation.significance import holm
+
+CASES = "cases (conversations)"
+CHANCE = {"preference_accuracy": "0.5", "steering": "0.5", "in_context_improvement": "0"}
+
+HEADLINES = (
+    "preference_accuracy",
+    "preference_accuracy.within_hour",
+    "preference_accuracy.later_doubled",
+    "steering",
+    "in_context_improvement",
+    "verdict_calibration.brier",
+    "bits_per_byte",
+    "bits_per_byte.accepted",
+    "bits_per_byte.rejected",
+    "perplexity",
+)
+
+
+def chance(measure: str) -> str:
+    return CHANCE.get(family(measure), NONE)
+
+
+def headline_table(evaluation: Evaluation) -> Table:
+    """Return the headline measures of a model beside its baselines."""
+    corrected = holm({name: each.p for name, each in evaluation.minus_base.items() if each.p is not None})
+    rows = [
+        [
+            name,
+            chance(name),
+            figure(evaluation.model[name]),
+            figure(evaluation.base.get(name)),
+            figure(evaluation.length.get(name) or evaluation.constant.get(name)),
+            figure(evaluation.minus_base.get(name)),
+            p_value(corrected.get(name)),
+            sample_size(evaluation.model[name]),
+        ]
+        for name in HEADLINES
+        if name in evaluation.model
+    ]
+    header = ["measure", "chance", "model", "base model", "length alone, or constant", "model − base", "p (Holm)"]
+    return Table([*header, CASES], rows)
+
+
+def estimates_table(columns: Mapping[str, Mapping[str, Estimate]], models: Sequence[str]) -> Table:
+    """Return one row a measure and one column a series, with the sample sizes of the columns named `models`.
+
+    The rows are the measures of the models; other columns are baselines.
+    """
+    measures = dict.fromkeys(name for model in models for name in columns[model])
+    sizes = [f"{CASES}, {model}" for model in models] if len(models) > 1 else [CASES]
+    rows = [
+        [
+            name,
+            chance(name),
+            *(figure(estimates.get(name)) for estimates in columns.values()),
+            *(sample_size(columns[model].get(name)) for model in models),
+        ]
+        for name in measures
+    ]
+    return Table(["measure", "chance", *columns, *sizes], rows)
+
+
+def lengths_table(counts: Mapping[str, float | None]) -> Table:
+    """Return the lengths of held-out turns, and length, variety and validity of what the models write."""
+
+    def row(label: str, name: str) -> list[str]:
+        prefixes = [(prefix, verdict) for prefix in ("", "base.") for verdict in ("rejected", "accepted")]
+        return [label, *(number(counts.get(prefix + name.format(verdict))) for prefix, verdict in prefixes)]
+
+    return Table(
+        ["mean", "rejected", "accepted", "base model, rejected", "base model, accepted"],
+        [
+            row("bytes of a held-out turn with this verdict", "bytes.{}"),
+            row("words of a sample after this verdict", "samples.{}.words"),
+            row("distinct words among its words", "samples.{}.distinct_1"),
+            row("distinct word pairs among its word pairs", "samples.{}.distinct_2"),
+            row("share of 4-grams that occurred before", "samples.{}.repetition"),
+            row("share that keeps the marker grammar", "samples.{}.valid"),
+        ],
+    )
+
+
+def comparison_series(comparison: Comparison) -> dict[str, Mapping[str, Estimate]]:
+    """Return the estimates of all models, then of their base models, then of reply length, by label.
+
+    Each model has its own base model's figures, since measures over walks rest on each dataset's own cases.
+    """
+    evaluations = comparison.evaluations
+    series: dict[str, Mapping[str, Estimate]] = {name: each.model for name, each in evaluations.items()}
+    series |= {f"base of {name}": each.base for name, each in evaluations.items()}
+    return {**series, "length alone": next((each.length for each in evaluations.values() if each.length), {})}
+
+
+def comparison_table(comparison: Comparison) -> Table:
+    """Return the headline measures of all models and their baselines."""
+    table = estimates_table(comparison_series(comparison), list(comparison.evaluations))
+    return Table(table.header, [row for row in table.rows if row[0] in HEADLINES])
+
+
+def differences_table(comparison: Comparison, pair: Pair) -> Table:
+    """Return first minus second, over the cases that both models share."""
+    corrected = comparison.corrected()
+    rows = [
+        [
+            measure,
+            figure(difference),
+            p_value(difference.p),
+            p_value(corrected.get((pair, measure))),
+            sample_size(difference),
+        ]
+        for measure, difference in comparison.differences[pair].items()
+    ]
+    return Table(["measure", f"{pair[0]} − {pair[1]}", "p", "p (Holm)", CASES], rows)

@@ -1,0 +1,205 @@
+"""Create and upgrade MLflow's SQLite database so that it is in place whole or not at all.
+
+MLflow creates and migrates the tables in the file itself, one statement at a time: a process that is killed meanwhile,
+or a full disk, leaves a file that no later run can open, and two processes that start at once migrate the same tables.
+Here the tables are created in a temporary file, or in a copy of the old one, which is renamed into place, and a lock on
+the folder lets one process do so at a time. An existing database costs one query (1 ms).
+
+Creating the tables takes 2 to 6 s. The result is always the same, so the user's cache folder keeps a copy for each
+version of MLflow.
+"""
+
+import logging
+import os
+import shutil
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+
+from adc_pipeline.core.artefacts import locked, sync
+from adc_pipeline.core.errors import PipelineError, first_line
+from adc_pipeline.core.shards import link_or_copy
+
+# What SQLite writes beside a database. A journal that outlives its database would be played back into the next one.
+COMPANIONS = ("-journal", "-wal", "-shm")
+# A database without tables that was written to a moment ago may be one that a server of MLflow's is creating.
+SECONDS_TO_SETTLE = 2.0
+SECONDS_FOR_A_LOCK = 20.0
+
+REPAIR = "run `adc repair`, which copies what can be read into a new database and says what is lost"
+# What is wrong and what to do, by the beginning of the name of SQLite's error.
+SENTENCES = {
+    "SQLITE_CORRUPT": ("is damaged", REPAIR),
+    "SQLITE_NOTADB": ("is damaged, it is no SQLite file", REPAIR),
+    "SQLITE_IOERR": ("cannot be read or written", "check the disk, then " + REPAIR),
+    "SQLITE_FULL": ("cannot grow, since the disk is full", "make room, or point ADC_HOME to another disk"),
+    "SQLITE_READONLY": ("cannot be written to", "give this user write access to the file and its folder"),
+    "SQLITE_CANTOPEN": (
+        "cannot be opened",
+        "check that it is a file that this user may write to",
+    ),
+    "SQLITE_BUSY": ("is locked by another program", "end what uses it, or wait, and try again"),
+}
+
+
+@contextmanager
+def prepared(path: Path) -> Iterator[None]:
+    """Create the database at `path`, or upgrade it to this version of MLflow, and hold its lock for the block.
+
+    Raises PipelineError for a file that is damaged, or that another version of MLflow wrote.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with locked(path.parent, wait=True):
+        with explained(path):
+            if not is_ready(path):
+                settle(path)
+            if not is_ready(path):
+                with temporary_beside(path) as new:
+                    if has_content(path):
+                        upgraded_copy(path, new)
+                    else:
+                        create(new)
+                    replace(path, new)
+        yield
+
+
+def is_ready(path: Path) -> bool:
+    """Return whether the database exists and has the tables of this version of MLflow."""
+    return path.exists() and revision(path) == newest_revision()
+
+
+def revision(path: Path) -> str:
+    """Return the revision of a database's tables; empty if they were not completed."""
+    # Opened for writing, since a journal that a killed process left has to be played back first.
+    with closing(connect(path)) as connection:
+        found = connection.execute("SELECT name FROM sqlite_master WHERE name = 'alembic_version'").fetchone()
+        rows = connection.execute("SELECT version_num FROM alembic_version").fetchall() if found else []
+    return str(rows[0][0]) if len(rows) == 1 else ""
+
+
+def has_content(path: Path) -> bool:
+    """Return whether a database holds a run or a registered model, so that replacing it would lose something."""
+    if not path.exists():
+        return False
+    with closing(connect(path)) as connection:
+        tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        return any(
+            connection.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone() is not None  # noqa: S608
+            for table in ("runs", "registered_models")
+            if table in tables
+        )
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    """Open an existing database."""
+    return sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=SECONDS_FOR_A_LOCK)
+
+
+def settle(path: Path) -> None:
+    """Wait while another program writes an unfinished database."""
+    for _ in range(60):
+        if not path.exists() or time.time() - path.stat().st_mtime > SECONDS_TO_SETTLE or is_ready(path):
+            return
+        time.sleep(0.5)
+
+
+def create(path: Path) -> None:
+    """Create a database with MLflow's tables at `path`, from the user's cache if it has one."""
+    cached = cache_folder() / f"mlflow-{version('mlflow')}-{newest_revision()}.db"
+    with suppress(OSError, sqlite3.Error):
+        shutil.copyfile(cached, path)
+        if is_ready(path) and not has_content(path):
+            return
+    path.unlink(missing_ok=True)
+    upgrade(path)
+    # A cache that cannot be written costs the next ADC_HOME some seconds.
+    with suppress(OSError):
+        cached.parent.mkdir(parents=True, exist_ok=True)
+        with temporary_beside(cached) as new:
+            shutil.copyfile(path, new)
+            new.replace(cached)
+
+
+def cache_folder() -> Path:
+    """Return this user's folder for what can be made again."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")).absolute() / "adc-pipeline"
+
+
+def upgraded_copy(path: Path, new: Path) -> None:
+    """Copy a database and upgrade the copy; PipelineError if it cannot be upgraded."""
+    # Nobody writes to the old file between the copy and the rename; SQLite's own backup includes its journal.
+    with closing(connect(path)) as writer, closing(connect(path)) as source, closing(sqlite3.connect(new)) as target:
+        writer.execute("BEGIN IMMEDIATE")
+        source.backup(target)
+    try:
+        upgrade(new)
+    except Exception as error:
+        raise PipelineError(
+            f"The MLflow database {path} cannot be upgraded to MLflow {version('mlflow')} ({first_line(error)}), and is"
+            " as it was: install the version of MLflow that wrote it, or run `adc repair`."
+        ) from error
+    kept = path.with_name(f"{path.name}.before-{newest_revision()}")
+    kept.unlink(missing_ok=True)
+    link_or_copy(path, kept)
+
+
+def upgrade(path: Path) -> None:
+    """Run `mlflow db upgrade`, which creates MLflow's tables in a database that has none."""
+    from mlflow.db import commands
+
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    commands.main(["upgrade", f"sqlite:///{path.absolute()}"], standalone_mode=False)
+
+
+def replace(path: Path, new: Path) -> None:
+    """Rename a new database to `path`; it reaches the disk first."""
+    with new.open("rb") as file:
+        os.fsync(file.fileno())
+    for companion in COMPANIONS:
+        path.with_name(path.name + companion).unlink(missing_ok=True)
+    new.replace(path)
+    sync(path.parent)
+
+
+@contextmanager
+def temporary_beside(path: Path) -> Iterator[Path]:
+    """Yield an unused path in the folder of `path`; remove what is there when the block ends."""
+    for left in path.parent.glob(f".{path.name}-new-*"):
+        left.unlink(missing_ok=True)
+    new = path.with_name(f".{path.name}-new-{os.getpid()}")
+    try:
+        yield new
+    finally:
+        for companion in ("", *COMPANIONS):
+            new.with_name(new.name + companion).unlink(missing_ok=True)
+
+
+@cache
+def newest_revision() -> str:
+    """Return the revision that this version of MLflow's tables have. MLflow has no public function for it."""
+    from mlflow.store.db.utils import _get_latest_schema_revision
+
+    return str(_get_latest_schema_revision())
+
+
+@contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Turn SQLite's errors into sentences."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise PipelineError(sentence(path, error)) from error
+
+
+def sentence(path: Path, error: sqlite3.Error) -> str:
+    """Return what is wrong with a database, and what to do, for an error of SQLite."""
+    name = getattr(error, "sqlite_errorname", "")
+    for prefix, (what, remedy) in SENTENCES.items():
+        if name.startswith(prefix):
+            return f"The MLflow database {path} {what}: {remedy}."
+    return f"The MLflow database {path} cannot be used ({first_line(error)}): run `adc repair`."

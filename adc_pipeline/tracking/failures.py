@@ -1,0 +1,88 @@
+"""Turn the errors of MLflow, and of the libraries below it, into sentences.
+
+These errors repeat the tracking address, and with it what may be a password, so the sentence replaces the error: it
+repeats the error's own words only where nothing of the address stands in them, and does not chain it.
+"""
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
+
+from adc_pipeline.core.errors import PipelineError, first_line, is_disk_full
+from adc_pipeline.tracking.address import sqlite_file
+from adc_pipeline.tracking.database import sentence
+
+if TYPE_CHECKING:
+    from adc_pipeline.tracking.runs import Tracking
+
+# Packages whose errors mean that MLflow could not do what it was asked to.
+PACKAGES = {"alembic", "mlflow", "psycopg2", "pymysql", "requests", "sqlalchemy", "sqlite3", "urllib3"}
+
+
+@contextmanager
+def explained(tracking: "Tracking") -> Iterator[None]:
+    """Raise PipelineError in place of what MLflow raises in the block."""
+    try:
+        yield
+    except Exception as error:
+        found = explanation(error, tracking)
+        if found is None:
+            raise
+        raise found from None
+
+
+def explanation(error: BaseException, tracking: "Tracking") -> PipelineError | None:
+    """Return the sentence for an error of MLflow's; None for an error of something else."""
+    if type(error).__module__.partition(".")[0] not in PACKAGES and not is_missing_driver(error):
+        return None
+    if file := sqlite_file(tracking.uri):
+        for cause in causes(error):
+            if isinstance(cause, sqlite3.Error):
+                return PipelineError(sentence(file, cause))
+    if is_disk_full(error):
+        return None
+    code, reason = getattr(error, "error_code", ""), words(error, [tracking.uri])
+    if code and code not in ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE"):
+        return PipelineError(
+            f"MLflow at {tracking.shown} refused a request ({code}: {reason}): see the log of its server."
+        )
+    if status := getattr(getattr(error, "response", None), "status_code", None):
+        reason = f"HTTP status {status}"
+    if tracking.variable:
+        return PipelineError(
+            f"MLflow does not answer at {tracking.variable} = {tracking.shown} ({reason}): start it, or unset the"
+            " variable to use a database in ADC_HOME."
+        )
+    return PipelineError(f"The MLflow database at {tracking.shown} cannot be used ({reason}): run `adc repair`.")
+
+
+def is_missing_driver(error: BaseException) -> bool:
+    """Return whether a database's driver is not installed."""
+    return isinstance(error, ModuleNotFoundError) and error.name not in (None, "mlflow")
+
+
+def causes(error: BaseException) -> Iterator[BaseException]:
+    """Yield an error and what it was raised from."""
+    cause: BaseException | None = error
+    while cause is not None:
+        yield cause
+        cause = getattr(cause, "orig", None) or cause.__cause__ or cause.__context__
+
+
+def words(error: BaseException, addresses: Sequence[str]) -> str:
+    """Return the first line of an error, or only its type if the line holds a part of one of these addresses."""
+    text = first_line(error)
+    hidden = any(part in text for address in addresses for part in hidden_parts(address))
+    return type(error).__name__ if hidden else text
+
+
+def hidden_parts(address: str) -> set[str]:
+    """Return the parts of an address that no message may show, as they are and decoded."""
+    if sqlite_file(address):
+        return set()
+    parts = urlsplit(address)
+    found = {parts.username, parts.password, parts.path.strip("/"), parts.query}
+    found |= {value for pair in parts.query.split("&") for value in pair.split("=")[1:]}
+    return {form for part in found if part for form in (part, unquote(part))}

@@ -1,0 +1,44 @@
+"""Check the lengths of a run against the longest sequence that the base model was made for."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.training.dataset import TokenizedSplit
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+def context_length(model: "PreTrainedModel") -> int | None:
+    """Return the longest sequence that the model was made for, in tokens, if its configuration states one."""
+    config = model.config.get_text_config()
+    for name in ("max_position_embeddings", "max_seq_len", "max_target_positions"):
+        if isinstance(found := getattr(config, name, None), int):
+            return found
+    return None
+
+
+def check_sequence_length(model: "PreTrainedModel", sequence_length: int) -> None:
+    """Raise PipelineError if pieces of `sequence_length` tokens are longer than the model's context."""
+    context = context_length(model)
+    if context is not None and sequence_length > context:
+        raise PipelineError(
+            f"`sequence_length` {sequence_length} is longer than the {context} tokens of the base model's context;"
+            " lower it or choose another base model."
+        )
+
+
+def check_backgrounds(model: "PreTrainedModel", split: TokenizedSplit) -> None:
+    """Raise PipelineError if most backgrounds take more than half of the model's context, which turns need."""
+    context = context_length(model)
+    if context is None or not split.walks:
+        return
+    lengths = np.add.reduceat(split.turn < 0, split.walk_start[:-1], dtype=np.int64)  # (walks,)
+    too_long = float((lengths > context // 2).mean())
+    if too_long > 0.5:
+        raise PipelineError(
+            f"The base model's context of {context} tokens is too short: the backgrounds of {too_long:.0%} of the walks"
+            " take more than half of it; choose a base model with a longer context."
+        )

@@ -1,0 +1,65 @@
+"""The command `adc`: its help is light, and the older commands behave the same below it."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from adc_pipeline import generate, lineage
+from adc_pipeline.evaluation.summary import newest_report
+from adc_pipeline.study import __main__ as study
+
+HEAVY = {"dagster", "mlflow", "torch", "transformers", "datasets", "duckdb", "numpy", "pyarrow", "yaml"}
+
+
+def adc(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "adc_pipeline", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, env={**os.environ, **variables})
+
+
+def test_the_help_names_every_command_and_loads_nothing_heavy() -> None:
+    code = (
+        "import sys\n"
+        "from adc_pipeline.cli.main import main\n"
+        "main(['--help'], standalone_mode=False)\n"
+        "print(*sorted(sys.modules), file=sys.stderr)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    for name in ("run", "dev", "report", "generate", "lineage", "study"):
+        assert f"\n  {name} " in done.stdout
+    assert not HEAVY & set(done.stderr.split())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "module", "wrong"),
+    [("generate", generate, ["--temperature", "hot"]), ("lineage", lineage, []), ("study", study, ["--seeds", "x"])],
+)
+def test_a_command_takes_the_same_options_as_its_module(
+    name: str, module: object, wrong: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as refused:
+        module.main(wrong)  # type: ignore[attr-defined]
+    assert refused.value.code == 2
+    expected = capsys.readouterr().err
+    done = adc(name, *wrong, ADC_HOME="/nowhere/at/all" if name != "study" else os.environ.get("ADC_HOME", ".adc"))
+    assert done.returncode == 2
+    assert expected.splitlines()[-1].partition(": error: ")[2] in done.stderr
+    assert f"adc {name}: error: " in done.stderr
+
+
+@pytest.mark.slow
+def test_the_newest_report_is_printed(tmp_path: Path) -> None:
+    missing = adc("report", ADC_HOME=str(tmp_path))
+    assert (missing.returncode, missing.stdout) == (2, "")
+    assert missing.stderr.startswith(f"There is no report in ADC_HOME = {tmp_path}")
+    for seconds, name in enumerate(("evaluations/comparison", "study/result", "evaluations/top-2")):
+        report = tmp_path / name / "report.html"
+        report.parent.mkdir(parents=True)
+        report.touch()
+        os.utime(report, (seconds, seconds))
+    newest = tmp_path / "evaluations/top-2/report.html"
+    assert newest_report(tmp_path) == newest
+    assert adc("report", ADC_HOME=str(tmp_path)).stdout == f"{newest}\n"

@@ -1,0 +1,80 @@
+"""Dagster's home under ADC_HOME: written from the package's own dagster.yaml, unless the user has another."""
+
+import os
+from pathlib import Path
+
+import dagster as dg
+import pytest
+import yaml
+
+from adc_pipeline.cli.home import HEADER, TEMPLATE, dagster_instance, use_dagster_home
+from adc_pipeline.core.artefacts import Store
+from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.defs.launcher import WatchfulRunLauncher
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(autouse=True)
+def no_dagster_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Set first, so that what the code sets is undone afterwards.
+    monkeypatch.setenv("DAGSTER_HOME", "")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["home", "a: b #1 'c'", "caf\N{LATIN SMALL LETTER E WITH ACUTE} =3", 'x"y'])
+def test_history_limits_and_launcher_are_in_force_wherever_adc_home_is(name: str, tmp_path: Path) -> None:
+    store = Store(tmp_path / name)
+    with dagster_instance(store) as instance:
+        limits = instance.get_concurrency_config()
+        assert limits.run_queue_config is not None
+        assert limits.run_queue_config.tag_concurrency_limits == [{"key": "adc/writes", "value": "places", "limit": 1}]
+        assert limits.pool_config.default_pool_limit == 1
+        assert isinstance(instance.run_launcher, WatchfulRunLauncher)
+        assert instance.run_monitoring_enabled
+        instance.add_run(dg.DagsterRun("nothing"))
+    assert os.environ["DAGSTER_HOME"] == str(store.home / "dagster")
+    assert list(tmp_path.iterdir()) == [store.home]
+    with dagster_instance(store) as instance:
+        assert [run.job_name for run in instance.get_runs()] == ["nothing"]
+
+
+def test_a_clone_has_the_same_history_by_either_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert (ROOT / "dagster.yaml").read_text() == TEMPLATE.read_text()
+    use_dagster_home(Store(tmp_path / ".adc"))
+    monkeypatch.chdir(tmp_path)
+    ours, clones = (yaml.safe_load(file.read_text()) for file in (tmp_path / ".adc/dagster/dagster.yaml", TEMPLATE))
+    for settings in (ours["storage"]["custom"]["config"], ours["compute_logs"]["config"]):
+        assert Path(settings["base_dir"]).is_absolute()
+        settings["base_dir"] = os.path.relpath(settings["base_dir"])
+    assert ours == clones
+
+
+def test_an_edited_file_and_a_home_of_the_users_own_are_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, file = Store(tmp_path / "home"), tmp_path / "home" / "dagster" / "dagster.yaml"
+    for before, after in (
+        ("telemetry: {enabled: false}\n", None),
+        (HEADER + "old: true\n", HEADER + TEMPLATE.read_text()),
+    ):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(before)
+        monkeypatch.setenv("DAGSTER_HOME", "")
+        use_dagster_home(store)
+        assert file.read_text().splitlines()[:5] == (after or before).splitlines()[:5]
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "mine"))
+    assert use_dagster_home(Store(tmp_path / "other")) == tmp_path / "mine"
+    assert not (tmp_path / "other").exists()
+
+
+def test_an_instance_that_cannot_be_opened_is_a_sentence(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    file = tmp_path / "dagster" / "dagster.yaml"
+    file.parent.mkdir()
+    file.write_text("storage: {sqllite: {}}\n")
+    with (
+        pytest.raises(PipelineError, match=r"Dagster cannot be started on DAGSTER_HOME = .*: correct its dagster.yaml"),
+        dagster_instance(store),
+    ):
+        pass

@@ -1,0 +1,120 @@
+"""`adc run`, from an empty folder: what it shows, what it keeps, and how it ends. 12 s."""
+
+import os
+import shutil
+import signal
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+import yaml
+
+from adc_pipeline.cli.home import dagster_instance
+from adc_pipeline.cli.run import run_job
+from adc_pipeline.core.artefacts import Store
+from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.core.terminal import printable
+from adc_pipeline.defs.origin import LOCATION
+
+SMALL = {"raw_corpus": {"config": {"sample_conversations": 40}}}
+
+
+@pytest.fixture
+def home(tmp_path: Path, empty_database: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("ADC_HOME", str(tmp_path / "home"))
+    # Set first, so that what the code sets is undone afterwards.
+    monkeypatch.setenv("DAGSTER_HOME", "")
+    for name in ("MLFLOW_TRACKING_URI", "ADC_CORPUS"):
+        monkeypatch.delenv(name, raising=False)
+    (tmp_path / "home").mkdir()
+    shutil.copy(empty_database, tmp_path / "home" / "mlflow.db")
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    return tmp_path / "home"
+
+
+def config(folder: Path, ops: Mapping[str, Any]) -> str:
+    (folder / "run.yaml").write_text(yaml.safe_dump({"ops": dict(ops)}))
+    return str(folder / "run.yaml")
+
+
+@pytest.mark.slow
+def test_a_run_shows_a_line_a_step_and_keeps_everything_below_adc_home(
+    home: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    file = config(tmp_path, {**SMALL, "comparison": {"config": {"draws": 100}}})
+    assert run_job("datasets", file) == 0
+    out, error = capfd.readouterr()
+    assert error == ""
+    lines = out.splitlines()
+    assert lines.pop(0) == "The job datasets does not make comparison: these settings are not used."
+    with dagster_instance(Store(home)) as instance:
+        (run,) = instance.get_runs()
+        steps = [entry.step_key for entry in instance.all_logs(run.run_id, of_type=dg.DagsterEventType.STEP_SUCCESS)]
+    assert [line.split()[0] for line in lines[: len(steps)]] == steps
+    assert {line.split()[-1] for line in lines[: len(steps)]} == {"made", "passed"}
+    # The lines that the run ends with.
+    assert lines[len(steps)].startswith("Datasets: ")
+    assert run.remote_job_origin is not None
+    assert run.remote_job_origin.location_name == LOCATION
+    assert "DEBUG" in (home / "logs" / "datasets.log").read_text()
+    assert list(Path.cwd().iterdir()) == []
+    assert {path.name for path in tmp_path.iterdir()} == {"empty", "home", "run.yaml"}
+
+
+@pytest.mark.slow
+def test_a_failure_ends_in_its_sentence_alone(home: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert run_job("datasets", config(tmp_path, {"raw_corpus": {"config": {"corpus": "/no\x1b[2J/where"}}})) == 1
+    out, error = capfd.readouterr()
+    (line,) = out.splitlines()
+    assert (line.split()[0], line.split()[-1]) == ("raw_corpus", "failed")
+    sentence, place = error.splitlines()
+    assert sentence.startswith("The corpus /no\\x1b[2J/where does not exist")
+    assert place == f"The whole log is in {home / 'logs' / 'datasets.log'}."
+    assert "raise PipelineError" in (home / "logs" / "datasets.log").read_text()
+
+
+@pytest.mark.parametrize(
+    ("job", "ops", "sentence"),
+    [
+        ("datasest", {}, r"There is no job datasest \(did you mean datasets\?\): the jobs are adc, "),
+        ("study", {}, "The job study makes one partition at a time"),
+        ("datasets", {"raw_corpsu": {}}, r"raw_corpsu is no asset.*did you mean raw_corpus"),
+        ("datasets", {"raw_corpus": {"config": {"corpsu": "x"}}}, "corpsu.*did you mean corpus"),
+        ("datasets", {"raw_corpus": {"config": {"sample_seed": "x"}}}, "sample_seed"),
+    ],
+)
+def test_what_cannot_begin_is_refused_in_a_sentence(
+    home: Path, tmp_path: Path, job: str, ops: Mapping[str, Any], sentence: str
+) -> None:
+    with pytest.raises(PipelineError, match=sentence) as refused:
+        run_job(job, config(tmp_path, ops))
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("text", ["ops: [", "- a list", "ops: [raw_corpus]", None])
+def test_a_file_that_is_no_run_configuration_is_refused(home: Path, tmp_path: Path, text: str | None) -> None:
+    if text is not None:
+        (tmp_path / "run.yaml").write_text(text)
+    with pytest.raises(PipelineError, match=r"The run configuration .*run.yaml (cannot be read|is no mapping)"):
+        run_job("datasets", str(tmp_path / "run.yaml"))
+    assert [path.name for path in home.iterdir()] == ["mlflow.db"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_cancels_the_run(
+    home: Path, tmp_path: Path, number: int, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(Store, "put", lambda *_: os.kill(os.getpid(), number))
+    assert run_job("datasets", config(tmp_path, SMALL)) == 130
+    assert capfd.readouterr().err == "Cancelled.\n"
+    with dagster_instance(Store(home)) as instance:
+        assert [run.status for run in instance.get_runs()] == [dg.DagsterRunStatus.CANCELED]
+
+
+def test_control_characters_do_not_reach_the_terminal() -> None:
+    text = "a\x1b[31mb\tc\r\x07\N{RIGHT-TO-LEFT OVERRIDE}\n\N{LATIN SMALL LETTER E WITH ACUTE}"
+    assert printable(text) == "a\\x1b[31mb\tc\\r\\x07\\u202e\n\N{LATIN SMALL LETTER E WITH ACUTE}"

@@ -1,0 +1,72 @@
+"""The site builds without a warning, so that no link is broken, and the reference leaves nothing out."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from adc_pipeline.definitions import defs
+from adc_pipeline.defs.stage import SETTINGS
+from adc_pipeline.evaluation.cases import Improvements, Pairs, Steerings, Turns, table
+from adc_pipeline.evaluation.measures import CaseSets, all_measures, reliability
+from adc_pipeline.evaluation.scoring import Scores
+from adc_pipeline_tests.docs.pages import DOCS, ROOT
+
+pytestmark = pytest.mark.slow
+
+REFERENCE = DOCS / "reference"
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", str(DOCS), str(folder)]
+    done = subprocess.run(
+        command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)}, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def text_of(page: Path) -> str:
+    return re.sub(r"<[^>]+>", "", page.read_text())
+
+
+def test_the_reference_is_generated(site: Path) -> None:
+    assert "max_set_aside" in text_of(site / "reference/settings.html")
+    assert "--tracking-uri" in text_of(site / "reference/commands.html")
+    assert "marker_grammar" in text_of(site / "reference/assets.html")
+
+
+def test_all_settings_are_in_the_reference() -> None:
+    """Every class of settings that Dagster's run configuration has."""
+    assert defs.assets
+    used = set(SETTINGS.values())
+    shown = set(re.findall(r"\{adc-settings\} ([\w.]+)", (REFERENCE / "settings.md").read_text()))
+    assert {f"{kind.__module__}.{kind.__qualname__}" for kind in used} <= shown
+
+
+def test_all_measures_are_in_the_reference() -> None:
+    page = (REFERENCE / "metrics.md").read_text()
+    floats, ints, bools = np.zeros(0), np.zeros(0, np.int64), np.zeros(0, np.bool_)
+    turns = table(Turns, iter(()))
+    sets = CaseSets(table(Pairs, iter(())), table(Steerings, iter(())), turns, table(Improvements, iter(())))
+    measured = all_measures(sets, Scores(floats, ints, floats, bools, bools, ints)) + reliability(turns, floats)
+    names = [each.name for each in measured]
+    assert len(names) > 30
+    for name in names:
+        # A reading may be written as its last part after the measure's name, and bins as a range.
+        parts = re.sub(r"bin\d", "bin0", name).split(".")
+        assert f"`{'.'.join(parts)}`" in page or f"`.{parts[-1]}`" in page, name
+
+
+def test_all_environment_variables_are_in_the_reference() -> None:
+    files = [*(ROOT / "adc_pipeline").rglob("*.py"), *ROOT.glob("docker-compose*.yml"), ROOT / ".env.example"]
+    used = {name for file in files for name in re.findall(r"\bADC_[A-Z_]+\b", file.read_text())}
+    page = (REFERENCE / "environment.md").read_text()
+    assert {"ADC_HOME", "ADC_CORPUS", "ADC_BIND"} <= used
+    assert sorted(name for name in used if f"`{name}`" not in page) == []

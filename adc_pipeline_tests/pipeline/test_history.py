@@ -1,0 +1,73 @@
+"""Dagster's own databases are in place whole or not at all, however many processes start at once."""
+
+import multiprocessing
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+import yaml
+from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
+
+from adc_pipeline.defs import history
+from adc_pipeline.defs.history import AtomicSqliteStorage
+
+ROOT = Path(__file__).parents[2]
+
+
+def open_at(folder: Path, barrier: Any) -> None:
+    barrier.wait()
+    AtomicSqliteStorage.from_local(str(folder)).dispose()
+
+
+def create_killed(folder: Path, names: list[str]) -> None:
+    """Create the databases, and be killed with half of them done."""
+    DagsterSqliteStorage.from_local(str(folder / ".new-killed"))
+    (folder / ".new-killed" / names[0]).rename(folder / names[0])
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_several_first_starts_at_once(tmp_path: Path) -> None:
+    fork = multiprocessing.get_context("fork")
+    barrier = fork.Barrier(4)
+    processes = [fork.Process(target=open_at, args=(tmp_path, barrier)) for _ in range(4)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0] * 4
+    assert opens(tmp_path)
+
+
+def test_a_killed_first_start_leaves_nothing_in_the_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fork = multiprocessing.get_context("fork")
+    with monkeypatch.context() as patch:
+        patch.setattr(history, "create", create_killed)
+        process = fork.Process(target=open_at, args=(tmp_path, fork.Barrier(1)))
+        process.start()
+        process.join()
+    assert process.exitcode == -signal.SIGKILL
+    assert opens(tmp_path)
+    assert not list(tmp_path.glob(".new-*"))
+
+
+def opens(folder: Path) -> bool:
+    """Return whether the storage works, by Dagster's own class as well."""
+    for kind in (AtomicSqliteStorage, DagsterSqliteStorage):
+        storage = kind.from_local(str(folder))
+        assert storage.run_storage.get_runs() == []
+        assert list(storage.event_log_storage.all_asset_keys()) == []
+        assert list(storage.schedule_storage.all_instigator_state()) == []
+        storage.dispose()
+    return True
+
+
+def test_dagster_yaml_names_this_storage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = yaml.safe_load((ROOT / "dagster.yaml").read_text())
+    settings["storage"]["custom"]["config"]["base_dir"] = str(tmp_path / "dagster")
+    (tmp_path / "dagster.yaml").write_text(yaml.safe_dump({"storage": settings["storage"]}))
+    with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
+        assert instance.get_runs() == []
+    assert sorted(path.name for path in (tmp_path / "dagster").iterdir()) == [".opening", "history", "schedules"]

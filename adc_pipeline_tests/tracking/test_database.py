@@ -1,0 +1,173 @@
+"""MLflow's SQLite database is created atomically, and one that cannot be opened gives one sentence."""
+
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.tracking import database
+from adc_pipeline.tracking.runs import EXPERIMENT, Tracking
+
+# Opens the pipeline's database, or creates it, in a process of its own.
+OPEN = """
+import sys
+from pathlib import Path
+from adc_pipeline.tracking.runs import Tracking
+Tracking.from_environment(Path(sys.argv[1])).check()
+"""
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setattr(database, "SECONDS_TO_SETTLE", 0)
+    folder = tmp_path / "home"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def path(home: Path) -> Path:
+    return home / "mlflow.db"
+
+
+def used(path: Path) -> Path:
+    """Return the database with one run in it."""
+    client = Tracking(f"sqlite:///{path}", path.parent.as_uri()).client()
+    client.create_run("0", run_name="kept")
+    return path
+
+
+def runs(path: Path) -> list[str]:
+    with closing(sqlite3.connect(path)) as connection:
+        return [name for (name,) in connection.execute("SELECT name FROM runs")]
+
+
+def set_revision(path: Path, revision: str) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = ?", [revision])
+        connection.commit()
+
+
+@pytest.mark.slow
+def test_a_new_database_is_complete_and_the_next_one_comes_from_the_cache(
+    home: Path, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    Tracking.from_environment(home).check()
+    assert database.is_ready(path)
+    monkeypatch.setattr(database, "upgrade", None)
+    Tracking.from_environment(tmp_path / "another").check()
+    assert database.is_ready(tmp_path / "another" / "mlflow.db")
+    # A damaged copy in the cache is not used.
+    (cached,) = (tmp_path / "cache" / "adc-pipeline").iterdir()
+    cached.write_bytes(cached.read_bytes()[:5000])
+    with pytest.raises(TypeError, match="not callable"):
+        Tracking.from_environment(tmp_path / "third").check()
+    assert not (tmp_path / "third" / "mlflow.db").exists()
+
+
+@pytest.mark.slow
+def test_a_database_whose_creation_was_killed_is_replaced(
+    home: Path, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    process = subprocess.Popen([sys.executable, "-c", OPEN, str(home)])
+    while process.poll() is None and not any(file.stat().st_size for file in home.glob(".mlflow.db-new-*")):
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    assert not path.exists()
+    Tracking.from_environment(home).check()
+    assert [file.name for file in home.iterdir()] == ["mlflow.db"]
+
+
+@pytest.mark.slow
+def test_several_first_starts_at_once(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    processes = [subprocess.Popen([sys.executable, "-c", OPEN, str(home)]) for _ in range(2)]
+    assert [process.wait() for process in processes] == [0, 0]
+    names = [found.name for found in Tracking.from_environment(home).client().search_experiments()]
+    assert sorted(names) == ["Default", EXPERIMENT]
+
+
+@pytest.mark.parametrize("tables", ["", "CREATE TABLE runs (name)", "CREATE TABLE alembic_version (version_num)"])
+def test_an_unfinished_database_of_an_earlier_version_is_replaced(home: Path, path: Path, tables: str) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript(tables)
+    # A journal would be played back into the new database.
+    path.with_name("mlflow.db-journal").touch()
+    Tracking.from_environment(home).check()
+    assert database.is_ready(path)
+    assert not path.with_name("mlflow.db-journal").exists()
+
+
+def test_an_older_database_is_upgraded_in_a_copy(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    used(path)
+    newest = database.newest_revision()
+    set_revision(path, "older")
+    before = path.read_bytes()
+
+    def fail(_: Path) -> None:
+        raise RuntimeError("no room")
+
+    monkeypatch.setattr(database, "upgrade", fail)
+    with pytest.raises(PipelineError, match=r"cannot be upgraded to MLflow .* \(no room\), and is as it was"):
+        Tracking(f"sqlite:///{path}").client()
+    assert path.read_bytes() == before
+    monkeypatch.setattr(database, "upgrade", lambda copy: set_revision(copy, newest))
+    Tracking(f"sqlite:///{path}").client()
+    assert runs(path) == ["kept"]
+    assert path.with_name(f"mlflow.db.before-{newest}").read_bytes() == before
+
+
+def test_a_database_of_a_newer_version_is_not_changed(path: Path) -> None:
+    used(path)
+    set_revision(path, "fffffffffff1")
+    before = path.read_bytes()
+    with pytest.raises(PipelineError, match="install the version of MLflow that wrote it"):
+        Tracking(f"sqlite:///{path}").client()
+    assert path.read_bytes() == before
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:20_000])
+
+
+def overwrite(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[100:60_000] = bytes(59_900)
+    path.write_bytes(content)
+
+
+def make_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+@pytest.mark.parametrize(
+    ("damage", "sentence"),
+    [
+        (cut, "is damaged: run `adc repair`"),
+        (overwrite, "is damaged: run `adc repair`"),
+        (lambda path: path.write_text("no database " * 1000), "is damaged, it is no SQLite file"),
+        (make_folder, "cannot be opened: check that it is a file"),
+    ],
+)
+def test_a_damaged_database_is_named(
+    home: Path, path: Path, empty_database: Path, damage: Callable[[Path], None], sentence: str
+) -> None:
+    shutil.copy(empty_database, path)
+    damage(path)
+    with pytest.raises(PipelineError) as refused:
+        Tracking.from_environment(home).check()
+    assert f"The MLflow database {path} " in str(refused.value)
+    assert sentence in str(refused.value)
