@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from itertools import count
 from pathlib import Path
 from string import Formatter
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, NamedTuple
 
 from adc_pipeline.core.engine import Report, no_report
@@ -109,6 +110,7 @@ def rows(
     progress. Raises PipelineError for a file that is damaged or ends in the middle.
     """
     connection.execute(MACROS)
+    scratch.mkdir(parents=True, exist_ok=True)
     if what.container == "folder":
         yield from stack_exchange_rows(path, connection, scratch, report)
         return
@@ -192,7 +194,8 @@ def relations(
         with open_arrow(path) as reader:
             yield select_columns(connection.from_arrow(reader), places)
     elif container == "csv":
-        yield select_columns(tables.open_csv(path, connection, f"rejects_{next(NUMBERS)}"), places)
+        with TemporaryDirectory(dir=scratch) as folder:
+            yield select_columns(tables.open_csv(path, Path(folder), connection, report)[0], places)
     elif container == "lines" and packing(path) == "none" and not lines.has_mark(path):
         lines.check_end(path)
         yield select_keys(path, places, connection)
