@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from adc_pipeline.core.engine import Report, no_report
 from adc_pipeline.corpus.formats import Recognised, known_fields
-from adc_pipeline.corpus.layouts import STACK_EXCHANGE_COMMENTS, STACK_EXCHANGE_POSTS
+from adc_pipeline.corpus.layouts import STACK_EXCHANGE_COMMENTS, STACK_EXCHANGE_POSTS, ScoreOrder
 from adc_pipeline.corpus.packings import packing
 from adc_pipeline.corpus.readers import dumps, lines, tables, xml
 from adc_pipeline.corpus.readers.arrow import count_records, open_arrow
@@ -60,8 +60,9 @@ NUMBERS = count()
 class Statement:
     """The SQL of a layout's columns over a view whose columns f0, f1 and on are the fields of a file, as text."""
 
-    def __init__(self, columns: Mapping[str, str]) -> None:
+    def __init__(self, columns: Mapping[str, str], score_order: ScoreOrder = "higher") -> None:
         self.fields: list[str] = []
+        self.score_order = score_order
         self.columns = {name: self.sql(text) for name, text in columns.items()}
 
     def sql(self, text: str) -> str:
@@ -82,6 +83,9 @@ class Statement:
         """Return the query of our columns; a record from which nothing could be read is null in each."""
         something = f"coalesce({', '.join(map(self.column, list(self.fields)))}) IS NOT NULL"
         values = {name: READ.get(name, "{}").format(value) for name, value in self.columns.items()}
+        if self.score_order == "lower":
+            # Everything downstream takes a higher score for the better one.
+            values["score"] = f"-({values['score']})"
         values["time_unreadable"] = f"is_unreadable({values['timestamp']}, {self.columns['timestamp']})"
         columns = ", ".join(
             f"CASE WHEN {something} THEN {values.get(name, 'NULL')} END::{kind} AS {name}"
@@ -109,7 +113,7 @@ def rows(
     if what.container == "folder":
         yield from stack_exchange_rows(path, connection, scratch, report)
     elif what.layout is not None:
-        statement = Statement(what.layout.columns)
+        statement = Statement(what.layout.columns, what.layout.score_order)
         for piece, view in source.views(statement.fields):
             if "{only_reply}" in what.layout.columns["score"]:
                 numbered = NUMBERED.format(view=view)

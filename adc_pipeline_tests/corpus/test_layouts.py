@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from adc_pipeline.core.errors import PipelineError
-from adc_pipeline.corpus.parts import list_parts, score_order
+from adc_pipeline.corpus.parts import read_record
 from adc_pipeline.corpus.settings import CorpusSettings, UtteranceSettings
 from adc_pipeline.corpus.source import check_source, fetch
 from adc_pipeline.corpus.utterances import write_utterances
@@ -106,11 +106,11 @@ def test_open_assistant_where_the_lowest_rank_is_the_best(folder: Path, write: W
     write(folder / "messages", records)
     rows = read(folder)
     assert [(row[0], row[1], row[5]) for row in rows] == [
-        ("1", None, None), ("2", "1", 1), ("3", "1", 0), ("4", "3", 0), ("5", "1", 2),
+        ("1", None, None), ("2", "1", -1), ("3", "1", 0), ("4", "3", 0), ("5", "1", -2),
     ]  # fmt: skip
     assert rows[0] == ("1", None, "u1", "message 1", 1675605660, None, None)
     assert rows[4][3] == "[deleted]"
-    assert score_order(list_parts(folder.with_name("made") / "corpus", CorpusSettings())) == "lower"
+    assert read_record(folder.with_name("made") / "corpus")["lower_is_better"] == ["OpenAssistant messages"]
 
 
 @pytest.mark.parametrize("write", [json_lines, gzipped])
@@ -125,7 +125,7 @@ def test_open_assistant_as_trees(folder: Path, write: Write, says_parent: bool) 
     first["replies"], third["replies"], second["replies"] = [second, third], [fourth], []
     write(folder / "trees", [{"message_tree_id": "1", "tree_state": "ready_for_export", "prompt": first}])
     assert [(row[0], row[1], row[5]) for row in read(folder)] == [
-        ("1", None, None), ("2", "1", 1), ("3", "1", 0), ("4", "3", 0),
+        ("1", None, None), ("2", "1", -1), ("3", "1", 0), ("4", "3", 0),
     ]  # fmt: skip
 
 
