@@ -1,7 +1,7 @@
 # One image for the code location, Dagster's webserver and daemon, and the MLflow server.
 #   docker build .                            torch for CPUs
 #   docker build --build-arg TORCH=cuda .     torch for NVIDIA GPUs
-# What changes most comes last: a change of the code makes a layer of a megabyte or so.
+# Layers that change most come last: a change of the code rebuilds about one megabyte.
 FROM python:3.11-slim-bookworm
 
 ENV PATH=/opt/venv/bin:$PATH \
@@ -31,7 +31,7 @@ ENV ADC_HOME=/state \
     HOME=/state \
     PYTHONPATH=/opt/adc
 USER adc
-# A code location by itself; docker-compose.yml says how the other services start.
+# The default command serves the code location; docker-compose.yml has the commands of the other services.
 ENTRYPOINT ["adc-entry"]
 CMD ["dagster", "api", "grpc", "--host", "0.0.0.0", "--port", "4000", "--module-name", "adc_pipeline.definitions"]
 EXPOSE 4000

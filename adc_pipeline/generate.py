@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TextIO
 
 from adc_pipeline.core.errors import PipelineError
-from adc_pipeline.core.terminal import printable
 
 if TYPE_CHECKING:
     from adc_pipeline.generation.conversation import Conversation
@@ -147,7 +146,7 @@ def main(arguments: list[str] | None = None, program: str = "python -m adc_pipel
                 conversation = replier.with_turn(conversation, file.read(), "rejected")
             answered(replier, conversation, sampling, heading=False)
     except PipelineError as error:
-        print(printable(str(error)), file=sys.stderr)
+        print(error, file=sys.stderr)
         return 2
     except EOFError:
         print()

@@ -19,7 +19,6 @@ from urllib.parse import unquote, urlsplit
 
 from adc_pipeline.core.artefacts import Store, file_digest, folder_digest
 from adc_pipeline.core.errors import PipelineError
-from adc_pipeline.core.terminal import printable
 from adc_pipeline.tracking.address import SERVERS, accepted, sqlite_file
 from adc_pipeline.tracking.failures import words
 from adc_pipeline.tracking.lineage import Node, Records
@@ -217,7 +216,7 @@ def main(arguments: Sequence[str] | None = None, program: str = PROGRAM) -> int:
     try:
         trees = ask(given, store)
     except PipelineError as error:
-        print(printable(str(error)), file=sys.stderr)
+        print(error, file=sys.stderr)
         return 2
     known: dict[tuple[str, str], Found] = {}
 

@@ -1,14 +1,14 @@
-"""The slow, obvious reference of ranking and of both walks, over `convokit.Corpus`.
+"""A slow, obvious reference implementation of ranking and of the walks, over `convokit.Corpus`.
 
-It reads from top to bottom like the specification: which utterances take part, how siblings are ranked,
-which way a walk goes, how it is written down, and at the end what the published generator does. Nothing
-is shared with the pipeline but the settings' classes; markers, coins and splits are written out again.
-Every utterance climbs to its root on its own, which is quadratic in the depth of a thread and plain to
-see: of 13,720 utterances (24 deep), loading takes 1.2 s of CPU and both walks 0.5.
+It follows the specification from top to bottom: which utterances take part, how siblings are ranked, which path a walk
+takes, how its text is written, and last what the published generator does. It shares only the settings classes with the
+pipeline; markers, coins and splits are implemented again. The path from every utterance to its root is followed
+separately, which is quadratic in the depth of a thread, but simple: 13,720 utterances (24 deep) take 1.2 s of CPU to
+load and 0.5 s for the walks.
 
-What ConvoKit itself loses cannot be asked of it. Of several rows with one id it keeps the last, so
-duplicates are tested without the oracle; and on loading it moves a reply into the conversation of the
-utterance it answers, so conversation ids and titles are taken from the files.
+ConvoKit itself loses information. Of several rows with the same id it keeps the last, so duplicates are tested without
+the oracle. On loading it moves a reply into its parent's conversation, so conversation ids and titles are read from the
+files.
 """
 
 import hashlib
@@ -42,7 +42,7 @@ MARKERS = {
 
 @dataclass(frozen=True)
 class Utterance:
-    """One post or comment; `timestamp` in seconds, `position` its line in the source, from 0."""
+    """A post or comment; `timestamp` is in seconds, `position` is the line in the source, from 0."""
 
     id: str
     conversation_id: str
@@ -59,7 +59,7 @@ class Utterance:
 
 
 class Fault(NamedTuple):
-    """Why an utterance is not used, and which ancestor of it is to blame (None: it is itself)."""
+    """Why an utterance is not used, and which of its ancestors is the cause (None: the utterance itself)."""
 
     reason: str
     because_of: str | None
@@ -69,13 +69,13 @@ class Fault(NamedTuple):
 
 
 def decoded(text: str) -> str:
-    """The text with each of five HTML entities replaced by its character, in one pass."""
+    """Return the text with each of five HTML entities replaced by its character, in one pass."""
     entities = {"&lt;": "<", "&gt;": ">", "&quot;": '"', "&#39;": "'", "&amp;": "&"}
     return re.sub("|".join(entities), lambda entity: entities[entity[0]], text)
 
 
 def load(directory: Path) -> list[Utterance]:
-    """The utterances of a ConvoKit directory, in the order of the file, their HTML entities decoded."""
+    """Return the utterances of a ConvoKit directory in the file's order, with HTML entities decoded."""
     import convokit
 
     corpus = convokit.Corpus(filename=str(directory))
@@ -111,11 +111,11 @@ def load(directory: Path) -> list[Utterance]:
     return utterances
 
 
-# --- Who takes part -----------------------------------------------------------------------------------
+# --- Taking part --------------------------------------------------------------------------------------
 
 
 def by_conversation(utterances: Iterable[Utterance]) -> dict[str, dict[str, Utterance]]:
-    """Conversation id -> utterance id -> utterance."""
+    """Return the utterances as a mapping: conversation id -> utterance id -> utterance."""
     conversations: dict[str, dict[str, Utterance]] = defaultdict(dict)
     for utterance in utterances:
         conversations[utterance.conversation_id][utterance.id] = utterance
@@ -123,7 +123,7 @@ def by_conversation(utterances: Iterable[Utterance]) -> dict[str, dict[str, Utte
 
 
 def root_of(conversation: dict[str, Utterance], adopt_roots: bool = True) -> Utterance | None:
-    """The utterance without `reply_to`; in an excerpt, the only one whose parent lies outside."""
+    """Return the utterance without `reply_to`; in an excerpt, the only one whose parent is outside; else None."""
     first = [u for u in conversation.values() if u.reply_to is None]
     if first:
         named = [u for u in first if u.id == u.conversation_id]
@@ -133,7 +133,7 @@ def root_of(conversation: dict[str, Utterance], adopt_roots: bool = True) -> Utt
 
 
 def ancestors(utterance: Utterance, conversation: dict[str, Utterance]) -> Iterator[Utterance]:
-    """Parent, parent's parent and so on inside the conversation; a loop is gone round once."""
+    """Yield the parent, its parent and so on inside the conversation; follow a loop once."""
     seen = {utterance.id}
     parent = conversation.get(utterance.reply_to or "")
     while parent is not None:
@@ -145,7 +145,7 @@ def ancestors(utterance: Utterance, conversation: dict[str, Utterance]) -> Itera
 
 
 def set_aside(utterances: list[Utterance], adopt_roots: bool = True) -> dict[str, Fault]:
-    """Utterance id -> fault, for all that cannot be reached from their conversation's root."""
+    """Return a fault, by utterance id, for each utterance that cannot be reached from its conversation's root."""
     everywhere = {u.id for u in utterances}
     faults: dict[str, Fault] = {}
     for conversation in by_conversation(utterances).values():
@@ -164,7 +164,7 @@ def set_aside(utterances: list[Utterance], adopt_roots: bool = True) -> dict[str
                 own[utterance.id] = "other_conversation"
         lost = with_subtrees(own, conversation)
         for utterance in conversation.values():
-            # Nobody is to blame for a loop: it and what hangs below it lead neither to the root nor astray.
+            # A loop has no single cause: its utterances and those below it have no fault of their own, but no root.
             if utterance.id not in lost and root not in [utterance, *ancestors(utterance, conversation)]:
                 lost[utterance.id] = Fault("loop", None)
         faults |= lost
@@ -172,7 +172,7 @@ def set_aside(utterances: list[Utterance], adopt_roots: bool = True) -> dict[str
 
 
 def with_subtrees(own: dict[str, str], conversation: dict[str, Utterance]) -> dict[str, Fault]:
-    """Add, to utterances at fault themselves, those below them: the nearest ancestor is to blame."""
+    """Return the faults of the utterances in `own` and of those below them, caused by their nearest faulty ancestor."""
     faults = {}
     for utterance in conversation.values():
         if utterance.id in own:
@@ -190,7 +190,7 @@ def with_subtrees(own: dict[str, str], conversation: dict[str, Utterance]) -> di
 
 @dataclass(frozen=True)
 class Ranking:
-    """Roots, replies by parent id (best first), what was dropped and what was set aside."""
+    """Roots, replies by parent id (best first), dropped utterances, utterances set aside, and those that take part."""
 
     roots: list[Utterance]
     replies: dict[str, list[Utterance]]
@@ -200,12 +200,12 @@ class Ranking:
 
 
 def stripped(text: str) -> str:
-    """Without white space at either end, and without the zero-width space that Reddit's editors leave."""
+    """Return the text without surrounding white space and without the zero-width space of Reddit's editors."""
     return text.strip("\u200b" + "".join(char for char in text if char.isspace()))
 
 
 def filtered(reply: Utterance, settings: "RankingSettings") -> str | None:
-    """The first filter that drops this reply."""
+    """Return the name of the first filter that drops this reply, or None."""
     assert reply.score is not None
     if settings.deleted and stripped(reply.text) in ("[deleted]", "[removed]"):
         return "deleted"
@@ -223,7 +223,7 @@ def filtered(reply: Utterance, settings: "RankingSettings") -> str | None:
 
 
 def ranked(siblings: list[Utterance], root: Utterance, order: str) -> list[Utterance]:
-    """Siblings, best first."""
+    """Return siblings in rank order, best first."""
     if order == "score":
         return sorted(siblings, key=lambda u: (-(u.score or 0), u.timestamp, u.id))
     if siblings[0].reply_to == root.id:
@@ -232,7 +232,7 @@ def ranked(siblings: list[Utterance], root: Utterance, order: str) -> list[Utter
 
 
 def rank(utterances: list[Utterance], settings: "RankingSettings", adopt_roots: bool = True) -> Ranking:
-    """Rank the siblings of every conversation; an utterance that is dropped takes its subtree along."""
+    """Rank the siblings of every conversation; a dropped utterance takes its subtree with it."""
     aside = set_aside(utterances, adopt_roots)
     ranking = Ranking([], {}, {}, aside, {u.id: u for u in utterances if u.id not in aside})
     for conversation in by_conversation(ranking.taking_part.values()).values():
@@ -254,7 +254,7 @@ def rank(utterances: list[Utterance], settings: "RankingSettings", adopt_roots: 
 
 
 def sibling_groups(replies: Iterable[Utterance]) -> list[list[Utterance]]:
-    """The replies, those to the same utterance together."""
+    """Return the replies grouped by parent."""
     groups = defaultdict(list)
     for reply in replies:
         groups[reply.reply_to].append(reply)
@@ -262,23 +262,23 @@ def sibling_groups(replies: Iterable[Utterance]) -> list[list[Utterance]]:
 
 
 def gap(siblings: list[Utterance]) -> float:
-    """By how much the best score leads the second; a single reply has no gap that could be too small."""
+    """Return the best score minus the second-best; infinity for a single reply, whose gap is never too small."""
     scores = sorted((u.score or 0 for u in siblings), reverse=True)
     return scores[0] - scores[1] if len(scores) > 1 else math.inf
 
 
-# --- The two walks ------------------------------------------------------------------------------------
+# --- The walks ----------------------------------------------------------------------------------------
 
 
 def coin(seed: int, kind: Kind, walk: int, utterance_id: str) -> bool:
-    """MD5 of ``SEED:KIND:WALK:UTTERANCE`` as a number, below a half (random-walk) or two thirds."""
+    """Return whether MD5 of ``SEED:KIND:WALK:UTTERANCE``, as a fraction, is below 1/2 (random-walk) or 2/3 (top-2)."""
     digest = hashlib.md5(f"{seed}:{kind}:{walk}:{utterance_id}".encode()).hexdigest()
     numerator, denominator = (1, 2) if kind == "random-walk" else (2, 3)
     return int(digest, 16) < 16**32 * numerator // denominator
 
 
 class Turn(NamedTuple):
-    """One sibling on the way down."""
+    """A shown sibling on a walk's path."""
 
     utterance: Utterance
     verdict: str
@@ -287,11 +287,11 @@ class Turn(NamedTuple):
 
 
 def walk_down(root: Utterance, replies: dict[str, list[Utterance]], kind: Kind, seed: int, walk: int) -> list[Turn]:
-    """The turns of one walk, from the root's replies to an utterance without replies."""
+    """Return the turns of one walk, from the root's replies to an utterance without replies."""
     turns = []
     current = root
     while siblings := replies.get(current.id, []):
-        shown = (top_2 if kind == "top-2" else random_walk)(current, siblings, seed, walk)
+        shown = {"top-2": top_2, "random-walk": random_walk}[kind](current, siblings, seed, walk)
         turns += [
             Turn(u, "accepted" if u is shown[-1] else "rejected", siblings.index(u) + 1, len(siblings)) for u in shown
         ]
@@ -300,14 +300,14 @@ def walk_down(root: Utterance, replies: dict[str, list[Utterance]], kind: Kind, 
 
 
 def top_2(current: Utterance, siblings: list[Utterance], seed: int, walk: int) -> list[Utterance]:
-    """The best reply, two times in three after the second-best; the last one shown is accepted."""
+    """Return the best reply, two times in three after the second-best; the last one is accepted."""
     if len(siblings) > 1 and coin(seed, "top-2", walk, current.id):
         return [siblings[1], siblings[0]]
     return [siblings[0]]
 
 
 def random_walk(current: Utterance, siblings: list[Utterance], seed: int, walk: int) -> list[Utterance]:
-    """Siblings in rank order up to the first that its coin does not reject, or else the last."""
+    """Return siblings in rank order up to the first whose coin does not reject it, or to the last."""
     shown = []
     for sibling in siblings:
         shown.append(sibling)
@@ -316,11 +316,11 @@ def random_walk(current: Utterance, siblings: list[Utterance], seed: int, walk: 
     return shown
 
 
-# --- Writing a walk down ------------------------------------------------------------------------------
+# --- Writing a walk -----------------------------------------------------------------------------------
 
 
 def neutral(text: str, format: str) -> str:
-    """The text with ‹word› where a user wrote a marker; the released format leaves texts alone."""
+    """Return the text with ‹word› where a user wrote a marker; the format `released` leaves texts unchanged."""
     if format == "released":
         return text
     for marker in MARKERS[format].values():
@@ -329,7 +329,7 @@ def neutral(text: str, format: str) -> str:
 
 
 def pseudonyms(root: Utterance, conversation: Iterable[Utterance]) -> dict[str, str]:
-    """user1 is the root's speaker; the others follow by their first utterance that takes part."""
+    """Return pseudonyms by speaker: user1 for the root's, then in the order of their first utterance taking part."""
     speakers = [u.speaker for u in sorted(conversation, key=lambda u: (u.timestamp, u.id))]
     return {speaker: f"user{n}" for n, speaker in enumerate(dict.fromkeys([root.speaker, *speakers]), 1)}
 
@@ -341,7 +341,7 @@ def written(
     conversation: dict[str, Utterance],
     settings: "WalkSettings",
 ) -> Row:
-    """One record of a dataset; `conversation` holds what takes part in it."""
+    """Return a record of a dataset; `conversation` has the utterances that take part."""
     markers = MARKERS[settings.format]
     names = pseudonyms(root, conversation.values())
 
@@ -386,7 +386,7 @@ def written(
 
 
 def split(conversation_id: str, shares: tuple[int, ...]) -> str:
-    """The first 32 bits of MD5 of ``split:CONVERSATION``, as a share of all that there are."""
+    """Return the split: the first 32 bits of MD5 of ``split:CONVERSATION``, as a fraction, against the shares."""
     place = int(hashlib.md5(f"split:{conversation_id}".encode()).hexdigest()[:8], 16)
     train, validation, _ = shares
     if place < 16**8 * train // 100:
@@ -395,7 +395,7 @@ def split(conversation_id: str, shares: tuple[int, ...]) -> str:
 
 
 def walks(kind: Kind, ranking: Ranking, settings: "WalkSettings") -> dict[tuple[str, int], Row]:
-    """(conversation id, walk number) -> record, for every conversation with a reply left."""
+    """Return records by conversation id and walk number, for every conversation with ranked replies."""
     conversations = by_conversation(ranking.taking_part.values())
     records = {}
     for root in ranking.roots:
@@ -407,14 +407,14 @@ def walks(kind: Kind, ranking: Ranking, settings: "WalkSettings") -> dict[tuple[
     return records
 
 
-# --- What the published generator does ----------------------------------------------------------------
+# --- The published generator --------------------------------------------------------------------------
 
 
 def published_walk(conversation: "convokit.Conversation", kind: Kind, seed: int) -> str | None:
-    """The text that the public datasets' generator makes of a conversation, with our coins for its dice.
+    """Return the text that the public datasets' generator makes of a conversation, with our coins as its randomness.
 
-    Only the replies to the root are put in order, by score, and Python's sort leaves ties in the corpus'
-    order; every later group is taken as it comes. None where there is no root or no reply to it.
+    Only the replies to the root are sorted by score, with ties in the corpus' order; deeper groups are not sorted.
+    Return None if there is no root or no reply to it.
     """
     markers = MARKERS["released"]
     replies = defaultdict(list)

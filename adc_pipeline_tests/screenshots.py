@@ -1,11 +1,10 @@
-"""The pictures of the README: what people see in Dagster's pages and in MLflow's, made by using them.
+"""Take the screenshots of Dagster and MLflow in the README and the documentation.
 
     python -m adc_pipeline_tests.screenshots docs
 
-It starts `dagster dev` and `mlflow ui` on 127.0.0.1 over an ADC_HOME in which the job `adc` has run (the working
-directory's `.adc`, or what ADC_HOME says), starts a materialization of the datasets from Dagster's launchpad with
-a preset, waits for it, and compares the two newest evaluations in MLflow. It needs a Chromium on the PATH and
-`playwright` from the extra `pictures`, and takes about 2 minutes.
+Starts `dagster dev` and `mlflow ui` on 127.0.0.1, with an ADC_HOME in which the job `adc` has run; launches the job
+`datasets` with a preset from Dagster's launchpad and waits for it; compares the newest evaluations in MLflow. Needs
+Chromium on the PATH and `playwright` from the extra `pictures`. Takes about 2 minutes.
 """
 
 import argparse
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
 
 PRESET = Path(__file__).parents[1] / "adc_pipeline" / "presets" / "released.yaml"
 LOCATION = "adc_pipeline.definitions"
-# Of the metadata of an evaluation, and of the metrics of its MLflow run.
+# The plot in an evaluation's metadata to show, and the metrics of its MLflow run to compare.
 PICTURE = "headline"
 METRICS = ("preference_accuracy", "steering", "in_context_improvement")
 VIEWPORT: "ViewportSize" = {"width": 1440, "height": 900}
@@ -45,8 +44,8 @@ def free_port() -> int:
 
 @contextmanager
 def served(command: list[str], address: str, log: Path) -> Iterator[str]:
-    """A server for as long as the block lasts, from when it answers at `address`."""
-    with log.open("w") as said, subprocess.Popen(command, stdout=said, stderr=subprocess.STDOUT) as process:
+    """Run a server during the block, which starts when the server answers at `address`."""
+    with log.open("w") as output, subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT) as process:
         try:
             for _ in range(300):
                 try:
@@ -62,7 +61,7 @@ def served(command: list[str], address: str, log: Path) -> Iterator[str]:
             process.wait(30)
 
 
-def shot(page: "Page", out: Path, name: str) -> None:
+def screenshot(page: "Page", out: Path, name: str) -> None:
     page.screenshot(path=str(out / f"{name}.png"))
     print(f"{out / name}.png", flush=True)
 
@@ -72,7 +71,7 @@ def dagster_pictures(page: "Page", address: str, out: Path) -> None:
     row = page.get_by_role("row").filter(has_text=PICTURE)
     row.get_by_text("[Show Markdown]").click(timeout=60_000)
     page.wait_for_timeout(2_000)
-    shot(page, out, "dagster-asset")
+    screenshot(page, out, "dagster-asset")
     page.set_viewport_size({"width": 1440, "height": 1160})
     page.goto(f"{address}/asset-groups")
     page.get_by_text("promotion").first.wait_for()
@@ -80,7 +79,7 @@ def dagster_pictures(page: "Page", address: str, out: Path) -> None:
     page.get_by_role("button", name="Hide navigation").click()
     page.keyboard.press("Alt+e")
     page.wait_for_timeout(3_000)
-    # The groups are open now, and on a fresh visit the graph is as wide as its window; its top is drawn into view.
+    # All groups are expanded now. After a reload the graph fits the window's width; drag its top into view.
     page.reload()
     page.get_by_text("comparison").first.wait_for()
     page.wait_for_timeout(5_000)
@@ -89,23 +88,23 @@ def dagster_pictures(page: "Page", address: str, out: Path) -> None:
     page.mouse.move(420, 480, steps=10)
     page.mouse.up()
     page.wait_for_timeout(2_000)
-    shot(page, out, "asset-graph")
+    screenshot(page, out, "asset-graph")
     page.set_viewport_size(VIEWPORT)
     page.goto(f"{address}/locations/{LOCATION}/jobs/datasets/playground")
     page.wait_for_selector(".CodeMirror", timeout=60_000)
     page.evaluate("text => document.querySelector('.CodeMirror').CodeMirror.setValue(text)", PRESET.read_text())
     page.get_by_text("No errors").wait_for()
     page.wait_for_timeout(2_000)
-    shot(page, out, "dagster-launchpad")
+    screenshot(page, out, "dagster-launchpad")
     page.get_by_role("button", name="Launch Run").click()
     page.wait_for_url("**/runs/**", timeout=60_000)
     page.get_by_text("Success", exact=True).first.wait_for(timeout=300_000)
     page.wait_for_timeout(3_000)
-    shot(page, out, "dagster-run")
+    screenshot(page, out, "dagster-run")
 
 
 def newest_evaluations(home: Path) -> tuple[str, list[str]]:
-    """The experiment's id, and the newest finished run of each model's evaluation."""
+    """Return the experiment's id and the newest finished run of each model's evaluation."""
     tracking = Tracking.from_environment(home)
     client = tracking.client()
     experiment = tracking.experiment(client)
@@ -127,7 +126,7 @@ def mlflow_picture(page: "Page", address: str, home: Path, out: Path) -> None:
     page.get_by_text("Model training").click()
     metrics = page.locator("input[role=combobox]").nth(1)
     metrics.click()
-    # The metric that MLflow begins with is the first of the alphabet.
+    # Remove the metric that MLflow preselects.
     page.keyboard.press("Backspace")
     for metric in METRICS:
         metrics.fill(metric)
@@ -135,13 +134,13 @@ def mlflow_picture(page: "Page", address: str, home: Path, out: Path) -> None:
         page.keyboard.press("Enter")
     page.keyboard.press("Escape")
     page.wait_for_timeout(3_000)
-    shot(page, out, "mlflow-comparison")
+    screenshot(page, out, "mlflow-comparison")
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("out", type=Path, help="folder for the pictures")
-    parser.add_argument("--only", choices=["dagster", "mlflow"], help="one of the two")
+    parser.add_argument("out", type=Path, help="folder of the screenshots")
+    parser.add_argument("--only", choices=["dagster", "mlflow"], help="take only the screenshots of this server")
     given = parser.parse_args()
     from playwright.sync_api import sync_playwright
 

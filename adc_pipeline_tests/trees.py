@@ -1,11 +1,10 @@
-"""Corpora that nobody would write by hand, and their spellings on disk.
+"""Hypothesis strategies that generate corpora, and write them in every layout that ConvoKit has used.
 
-A corpus is drawn as a list of conversations, each a list of replies that name their parent by number, so
-that every tree is possible and hypothesis can shrink one to the few replies that matter. Faults (a parent
-that does not exist, a loop, a reply into another conversation and so on) are drawn on top. Texts come
-mostly from a list of strings that have broken programs before, because a random text of Unicode hardly
-ever contains a marker. One example holds several conversations: DuckDB costs some 100 ms an example
-however small it is.
+A corpus is drawn as a list of conversations, each a list of replies that name their parent by number, so that every
+tree is possible and hypothesis can shrink it to the few replies that matter. Faults (a missing parent, a loop, a reply
+into another conversation and so on) are added. Most texts come from a list of strings that are known to break programs,
+because random Unicode rarely contains a marker. An example has several conversations, since DuckDB takes some 100 ms
+per example, however small.
 """
 
 import json
@@ -75,11 +74,11 @@ ID_STYLES = ["{}", "{:03}", "t1_{}", "ü:{}", "'{}\"\\", "👍{}", "{}<accepted>
 texts = st.one_of(
     st.sampled_from(NASTY_TEXTS),
     st.sampled_from(["yes", "no", "why?"]),
-    # Half of a surrogate pair is no text: what is set aside for it, `corpus` tests.
+    # Excludes lone surrogates, which are not text; the tests of `corpus` cover how they are set aside.
     st.text(st.characters(codec="utf-8"), max_size=12),
 )
 speakers = st.sampled_from(SPEAKERS)
-# Few values in one conversation make ties; many values, of any size, test the order of the rest.
+# Few distinct values in a conversation make ties; many values, of any size, test the order.
 scores = st.sampled_from(
     [
         st.just(1),
@@ -95,7 +94,7 @@ flags = st.sampled_from([None, False, False, False, True])
 
 @dataclass
 class Row:
-    """An utterance as it will be written; `meta` holds score, stickied and the like."""
+    """An utterance to be written; `meta` has score, stickied and so on."""
 
     id: str
     conversation_id: str
@@ -108,7 +107,7 @@ class Row:
 
 @dataclass
 class Corpus:
-    """The lines of `utterances.jsonl` in their order, and what `conversations.json` says."""
+    """The rows of `utterances.jsonl` in order, the entries of `conversations.json`, and the names of keys."""
 
     rows: list[Row]
     conversations: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -118,7 +117,7 @@ class Corpus:
     nested_meta: bool = True
 
     def write(self, folder: Path) -> Path:
-        """Write a ConvoKit directory in this corpus' spelling."""
+        """Write a ConvoKit directory with this corpus' key names and layout."""
         folder.mkdir(parents=True, exist_ok=True)
         lines = [
             json.dumps(
@@ -160,11 +159,11 @@ class Corpus:
 
 @st.composite
 def conversations(draw: st.DrawFn, number: int, faults: tuple[Fault, ...]) -> tuple[list[Row], dict[str, Any]]:
-    """The rows of one conversation, root first, and its entry in `conversations.json`."""
+    """Draw the rows of one conversation, root first, and its entry in `conversations.json`."""
     size = draw(st.integers(0, 12))
     shape = draw(st.sampled_from(["any", "any", "deep", "wide"]))
     style = draw(st.sampled_from(ID_STYLES))
-    # Ids must not follow the order in which utterances were written: ties are settled by them.
+    # Ids in an order of their own, since they break ties.
     numbers = draw(st.permutations(range(size + 1)))
     ids = [style.format(100 * number + n) for n in numbers]
     conversation_id = draw(st.sampled_from([ids[0], f"c{number}"]))
@@ -200,10 +199,10 @@ def conversations(draw: st.DrawFn, number: int, faults: tuple[Fault, ...]) -> tu
 
 @st.composite
 def corpora(draw: st.DrawFn, faults: tuple[Fault, ...] = FAULTS, titled: bool = False) -> Corpus:
-    """A corpus of up to eight conversations in one of the spellings that ConvoKit has used.
+    """Draw a corpus of up to eight conversations in one of the layouts that ConvoKit has used.
 
-    Rows are shuffled, so that a reply may stand before what it answers. With `titled` every conversation
-    has its entry and a title.
+    Rows are shuffled, so that a reply may come before its parent. With `titled` every conversation has an entry and a
+    title.
     """
     rows: list[Row] = []
     entries: dict[str, dict[str, Any]] = {}

@@ -1,2 +1,2 @@
--- Run once, when the volume is empty; PostgreSQL's image makes the first database (dagster) itself.
+-- Runs once, when the volume is empty. PostgreSQL's image creates the database dagster itself.
 CREATE DATABASE mlflow;

@@ -1,10 +1,9 @@
 #!/bin/sh
-# Starts every service of the image: the database's password comes from a file into the environment, where libpq
-# looks for it, so that no address and no command line holds it; and who owns a database brings its tables up to
-# this version first. Others wait for those two to be healthy (docker-compose.yml), so that nobody sees a table
-# half made.
+# Entry point of every service of the image. Reads the database's password from a file into PGPASSWORD, where libpq
+# looks for it, so that no URL and no command line contains it. The daemon and the MLflow server first migrate their
+# databases to this version; the other services wait until these two are healthy (docker-compose.yml).
 set -eu
-# What nobody set arrives empty from the compose file, and an empty endpoint is an error to boto3, not Amazon's own.
+# Compose passes unset variables as empty strings, and boto3 rejects an empty endpoint instead of using its default.
 for name in MLFLOW_S3_ENDPOINT_URL AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY HF_TOKEN; do
     [ -n "$(printenv "$name")" ] || unset "$name"
 done
@@ -15,7 +14,7 @@ fi
 case "$*" in
 "dagster-daemon run"*) dagster instance migrate ;;
 "mlflow server"*)
-    # A browser's origin has no slash at its end, an address may have one.
+    # A browser's Origin header has no trailing slash, while ADC_MLFLOW_PAGES may have one.
     export MLFLOW_SERVER_CORS_ALLOWED_ORIGINS="${MLFLOW_SERVER_CORS_ALLOWED_ORIGINS%/}"
     mlflow db upgrade "$MLFLOW_BACKEND_STORE_URI"
     ;;

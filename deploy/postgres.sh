@@ -1,7 +1,7 @@
 #!/bin/sh
-# Starts PostgreSQL with a password that stands in no file of the repository: POSTGRES_PASSWORD where it is set on
-# the first start, else one made here, once. It is kept in a volume that only the services which need it mount,
-# readable by their user alone.
+# Starts PostgreSQL. On the first start, writes the password to a volume that only the services that need it mount, and
+# that only their user can read: POSTGRES_PASSWORD if it is set, else a random password. No file of the repository
+# contains a password.
 set -eu
 secret=/secrets/password
 if [ ! -s "$secret" ]; then

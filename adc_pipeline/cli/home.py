@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from adc_pipeline.core.artefacts import Store, locked
+from adc_pipeline.core.artefacts import Store
 from adc_pipeline.core.errors import PipelineError, first_line
 
 if TYPE_CHECKING:
@@ -55,20 +55,16 @@ def rendered(folder: Path) -> str:
 
 @contextmanager
 def dagster_instance(store: Store) -> Iterator["DagsterInstance"]:
-    """Open Dagster's instance; PipelineError if that cannot be done.
-
-    One process at a time: two that make the same database at once leave it with two versions.
-    """
+    """Open Dagster's instance; PipelineError if that cannot be done."""
     import dagster as dg
 
     home = use_dagster_home(store)
-    with locked(home, wait=True):
-        try:
-            instance = dg.DagsterInstance.get()
-        except Exception as error:
-            raise PipelineError(
-                f"Dagster cannot be started on DAGSTER_HOME = {home} ({first_line(error)}): correct its dagster.yaml,"
-                " or move the folder away to begin a new history."
-            ) from error
+    try:
+        instance = dg.DagsterInstance.get()
+    except Exception as error:
+        raise PipelineError(
+            f"Dagster cannot be started on DAGSTER_HOME = {home} ({first_line(error)}): correct its dagster.yaml, or"
+            " move the folder away to begin a new history."
+        ) from error
     with instance:
         yield instance

@@ -11,7 +11,6 @@ from typing import Any
 import click
 
 from adc_pipeline.core.errors import PipelineError
-from adc_pipeline.core.terminal import printable
 
 # A command that hands its arguments on as they are, `--help` included.
 OWN_PARSER: dict[str, Any] = {
@@ -29,7 +28,7 @@ class Commands(click.Group):
         try:
             return super().invoke(ctx)
         except PipelineError as error:
-            click.echo(printable(str(error)), err=True)
+            click.echo(error, err=True)
             ctx.exit(2)
 
 
@@ -84,6 +83,19 @@ def report(opens: bool | None) -> None:
         raise PipelineError(f"There is no report in ADC_HOME = {home}: make one by `{command('run')}`.")
     click.echo(shown(found))
     open_pages([found.resolve().as_uri()], opens)
+
+
+@main.command()
+def relocate() -> None:
+    """Correct the addresses in MLflow's database after ADC_HOME was moved or copied."""
+    from adc_pipeline.core.artefacts import Store
+    from adc_pipeline.tracking.relocation import relocate
+
+    home = Store.from_environment().home
+    changed = relocate(home)
+    for column, number in changed.items():
+        click.echo(f"{column}: {number} corrected")
+    click.echo(f"MLflow's addresses lead to ADC_HOME = {home}.")
 
 
 @main.command(**OWN_PARSER)

@@ -70,7 +70,7 @@ class Progress:
     def line(self, text: str) -> None:
         """Write lines that stay."""
         self.clear()
-        self.write(f"{printable(text)}\n")
+        self.write("".join(f"{printable(line)}\n" for line in text.splitlines()))
 
     def status(self, text: str) -> None:
         """Replace the line below those that stay; without a terminal, write it now and then."""

@@ -4,13 +4,11 @@ All that Dagster, libraries and subprocesses print goes to ADC_HOME/logs/JOB.log
 own events, so that no library's output gets between.
 """
 
-import difflib
 import os
-import re
 import signal
 import sys
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -20,11 +18,11 @@ import yaml
 from adc_pipeline.cli.home import dagster_instance
 from adc_pipeline.cli.progress import Progress
 from adc_pipeline.core.artefacts import Store
-from adc_pipeline.core.errors import PipelineError, first_line
+from adc_pipeline.core.errors import PipelineError, did_you_mean, first_line
 from adc_pipeline.core.terminal import printable
 
 if TYPE_CHECKING:
-    from dagster import DagsterInvalidConfigError, Definitions, JobDefinition
+    from dagster import Definitions, JobDefinition
 
 PRESETS = Path(__file__).parents[1] / "presets"
 CANCELLED = 130
@@ -35,7 +33,7 @@ def run_job(name: str, file: str | None) -> int:
     given = read_config(file) if file else {}
     store = Store.from_environment()
     store.check_writable()
-    log = store.home / "logs" / f"{name}.log"
+    log = store.home / "logs" / f"{name if name.isidentifier() else 'run'}.log"
     with printed_to(log) as screen:
         progress = Progress(screen)
         try:
@@ -51,7 +49,7 @@ def run_job(name: str, file: str | None) -> int:
         print("Cancelled.", file=sys.stderr)
         return CANCELLED
     for sentence in dict.fromkeys(progress.sentences):
-        print(printable(sentence), file=sys.stderr)
+        print("\n".join(map(printable, sentence.splitlines())), file=sys.stderr)
     print(f"The whole log is in {log}.", file=sys.stderr)
     return 1
 
@@ -59,30 +57,28 @@ def run_job(name: str, file: str | None) -> int:
 def execute(store: Store, name: str, given: Mapping[str, Any], progress: Progress) -> str:
     """Run a job and return Dagster's status of the run; PipelineError where it cannot begin."""
     progress.status("Loading the pipeline ...")
-    import dagster as dg
+    from adc_pipeline.definitions import defs
+    from adc_pipeline.defs.look_ahead import check_values, not_of
 
+    job = find_job(defs, name)
+    ops = {node.name for node in job.nodes}
+    check_values(given, ops)
+    if unused := not_of(ops, given):
+        progress.line(f"The job {name} does not make {', '.join(unused)}: these settings are not used.")
+    run_id = str(uuid.uuid4())
     with dagster_instance(store) as instance:
-        from adc_pipeline.definitions import defs
-
-        job = find_job(defs, name)
-        config, unused = config_of(job, given, defs)
-        if unused:
-            progress.line(f"The job {name} does not make {', '.join(unused)}: these settings are not used.")
-        run_id = str(uuid.uuid4())
         instance.add_event_listener(run_id, progress.event)
-        try:
-            job.execute_in_process(config, instance=instance, raise_on_error=False, run_id=run_id)
-        except dg.DagsterInvalidConfigError as error:
-            raise PipelineError(f"The run configuration does not fit the job {name}: {reasons(error)}.") from error
+        job.execute_in_process(given, instance=instance, raise_on_error=False, run_id=run_id)
         run = instance.get_run_by_id(run_id)
-        return run.status.value if run else "FAILURE"
+    return run.status.value if run else "FAILURE"
 
 
 def find_job(defs: "Definitions", name: str) -> "JobDefinition":
     """Return a job by name; PipelineError where there is none, or where it is one of a partition at a time."""
     jobs = {job.name: job for job in defs.resolve_all_job_defs() if not job.name.startswith("__")}
     if name not in jobs:
-        raise PipelineError(f"There is no job {name}{nearest(name, jobs)}: the jobs are {', '.join(sorted(jobs))}.")
+        known = ", ".join(sorted(jobs))
+        raise PipelineError(f"There is no job {name}{did_you_mean(name, jobs)}: the jobs are {known}.")
     if jobs[name].partitions_def:
         raise PipelineError(f"The job {name} makes one partition at a time: run `adc study`, or use Dagster's page.")
     return jobs[name]
@@ -99,40 +95,9 @@ def read_config(file: str) -> dict[str, Any]:
             f"The run configuration {file} cannot be read ({first_line(error)}): give a YAML file, or a preset"
             f" ({', '.join(sorted(each.stem for each in PRESETS.glob('*.yaml')))})."
         ) from error
-    if not isinstance(config, dict) or not isinstance(config.get("ops") or {}, dict):
+    if not isinstance(config, dict):
         raise PipelineError(f"The run configuration {file} is no mapping: begin it with `ops:`.")
     return config
-
-
-def config_of(job: "JobDefinition", given: Mapping[str, Any], defs: "Definitions") -> tuple[dict[str, Any], list[str]]:
-    """Return the part of a configuration that is for a job, and the assets of other jobs that it also configures.
-
-    So one file serves several jobs. PipelineError for a name that no job has.
-    """
-    ops = given.get("ops") or {}
-    own = {node.name for node in job.nodes}
-    known = {node.name for each in defs.resolve_all_job_defs() for node in each.nodes}
-    for name in ops:
-        if name not in known:
-            raise PipelineError(f"The run configuration sets {name}, which is no asset{nearest(name, known)}.")
-    mine = {name: settings for name, settings in ops.items() if name in own}
-    return {**given, "ops": mine}, [name for name in ops if name not in own]
-
-
-def reasons(error: "DagsterInvalidConfigError") -> str:
-    """Return what is wrong with a run configuration, without the listing of all settings that Dagster adds."""
-    found = []
-    for each in error.errors:
-        text, _, expected = each.message.partition(" Expected: ")
-        name = getattr(each.error_data, "field_name", None)
-        found.append(text.rstrip(".") + (nearest(name, re.findall(r"\w+(?=\??: )", expected)) if name else ""))
-    return "; ".join(found)
-
-
-def nearest(name: str, names: Iterable[str]) -> str:
-    """Return a question after the most similar name, to be put behind a wrong one; empty if none is similar."""
-    close = difflib.get_close_matches(name, list(names), n=1)
-    return f" (did you mean {close[0]}?)" if close else ""
 
 
 @contextmanager

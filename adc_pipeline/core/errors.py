@@ -1,7 +1,9 @@
 """The errors that are written for users, and functions that recognise common causes of other errors."""
 
+import difflib
 import errno
 import socket
+from collections.abc import Iterable
 
 from adc_pipeline.core.terminal import printable
 
@@ -30,6 +32,12 @@ def is_network_fault(error: BaseException) -> bool:
             return True
         cause = cause.__cause__ or cause.__context__
     return False
+
+
+def did_you_mean(name: object, names: Iterable[str]) -> str:
+    """Return a question for the most similar of some names, to be put behind a wrong one; empty if none is similar."""
+    close = difflib.get_close_matches(str(name), list(names), n=1)
+    return f" (did you mean {close[0]}?)" if close else ""
 
 
 def first_line(error: BaseException) -> str:

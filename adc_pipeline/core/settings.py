@@ -1,18 +1,179 @@
-"""Declare settings with descriptions.
+"""Declare settings with their descriptions, ranges and choices, and check values against them.
 
-The settings of every stage are plain frozen dataclasses, so that training runs without Dagster. A setting's description
-is kept in its field's metadata: `defs.run_config` shows it in Dagster's launchpad, and the reference of settings in the
-documentation is generated from it.
+The settings of every stage are plain frozen dataclasses derived from `Settings`, so that training runs without Dagster.
+What a setting accepts is declared once, in its field's metadata. `Settings` checks it whenever an object is made,
+`defs.run_config` shows it in Dagster's launchpad, and the reference of settings in the documentation is generated from
+it. `core.spellings` reads values as people write them in files.
 """
 
-from collections.abc import Mapping
-from dataclasses import field
-from typing import Any
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, dataclass, field, fields
+from functools import cache
+from numbers import Integral, Real
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from adc_pipeline.core.errors import PipelineError, did_you_mean
+
+# Whole numbers fit 64 bits, as in DuckDB, PyTorch and Parquet; NumPy's seeds have 32.
+LARGEST = 2**63 - 1
+LARGEST_SEED = 2**32 - 1
 
 
-def setting(default: Any, description: str) -> Any:
-    """Return a dataclass field with an immutable default and a description."""
-    return field(default=default, metadata={"description": description})
+@dataclass(frozen=True)
+class Range:
+    """The numbers that a setting accepts; its text is what the launchpad, the reference and a sentence say."""
+
+    minimum: float | None = None
+    more_than: float | None = None
+    maximum: float | None = None
+    less_than: float | None = None
+
+    def __contains__(self, value: float) -> bool:
+        return (
+            (self.minimum is None or value >= self.minimum)
+            and (self.more_than is None or value > self.more_than)
+            and (self.maximum is None or value <= self.maximum)
+            and (self.less_than is None or value < self.less_than)
+        )
+
+    def __str__(self) -> str:
+        if self.minimum is not None and self.maximum is not None:
+            return f"{self.minimum:,} to {self.maximum:,}"
+        limits = {
+            f"{self.minimum} or more": self.minimum,
+            f"more than {self.more_than}": self.more_than,
+            f"at most {self.maximum}": self.maximum,
+            f"less than {self.less_than}": self.less_than,
+        }
+        return " and ".join(words for words, limit in limits.items() if limit is not None)
+
+
+def setting(
+    default: Any,
+    description: str,
+    *,
+    minimum: float | None = None,
+    more_than: float | None = None,
+    maximum: float | None = None,
+    less_than: float | None = None,
+    choices: Sequence[str] = (),
+) -> Any:
+    """Return a dataclass field with a default, a description, and the range or the choices that it accepts.
+
+    A `Literal` type declares its choices by itself. A range applies to each item of a list.
+    """
+    accepted = Range(minimum, more_than, maximum, less_than)
+    metadata = {"description": description, "range": accepted, "choices": tuple(choices)}
+    if isinstance(default, dict):
+        return field(default_factory=lambda: dict(default), metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True)
+class Declared:
+    """What is declared about a setting."""
+
+    name: str
+    # int, float, bool, str, tuple or dict; `item` is the type of the values of a tuple or dict, otherwise the same.
+    kind: type
+    item: type
+    optional: bool
+    default: Any
+    description: str
+    range: Range
+    choices: tuple[str, ...]
+
+    @property
+    def accepts(self) -> str:
+        """Return in words which values of its type the setting accepts; empty for all."""
+        return f"one of {', '.join(filter(None, self.choices))}" if self.choices else str(self.range)
+
+    @property
+    def wanted(self) -> str:
+        """Return in words which values the setting accepts."""
+        if self.choices:
+            return self.accepts
+        example = list(self.default) if self.kind is tuple and self.default else [1]
+        words: dict[type, str] = {
+            int: "a whole number",
+            float: "a number",
+            bool: "true or false",
+            tuple: f"a list, such as {example}",
+            dict: "a mapping, such as {text: body}",
+        }
+        return ", ".join(part for part in (words.get(self.kind, "a text"), self.accepts) if part)
+
+    @property
+    def help(self) -> str:
+        """Return the description with the values that the setting accepts."""
+        return f"{self.description.rstrip('.')}. Use {self.wanted}."
+
+    def problem(self, value: Any) -> str | None:
+        """Return what is wrong with a value, as a part of a sentence; None if nothing is."""
+        if value is None and self.optional:
+            return None
+        shown = f"`{self.name}` is {list(value) if isinstance(value, tuple) else repr(value)}; use "
+        if not has_type(value, self.kind):
+            return shown + self.wanted
+        for item in value if self.kind is tuple else value.values() if self.kind is dict else [value]:
+            if not has_type(item, self.item):
+                return shown + self.wanted
+            if self.choices and item not in self.choices:
+                return f"{shown}{self.accepts}{did_you_mean(item, self.choices)}"
+            if self.item in (int, float):
+                if not math.isfinite(item) or (self.item is int and abs(item) > LARGEST):
+                    return f"{shown}a finite number" + (f" of at most {LARGEST}" if self.item is int else "")
+                if item not in self.range:
+                    return f"{shown}{self.range}"
+        return None
+
+
+def declared(kind: type) -> dict[str, Declared]:
+    """Return the settings of a dataclass by name."""
+    return _declared(kind)
+
+
+@cache
+def _declared(kind: Any) -> dict[str, Declared]:
+    hints = get_type_hints(kind)
+    found = {}
+    for each in fields(kind):
+        hint, choices = hints[each.name], each.metadata.get("choices", ())
+        if optional := get_origin(hint) in (Union, UnionType) and NoneType in get_args(hint):
+            hint = next(argument for argument in get_args(hint) if argument is not NoneType)
+        if get_origin(hint) is Literal:
+            hint, choices = str, get_args(hint)
+        found[each.name] = Declared(
+            name=each.name,
+            kind=get_origin(hint) or hint,
+            item={tuple: get_args(hint)[:1], dict: get_args(hint)[1:]}.get(get_origin(hint) or hint, (hint,))[0],
+            optional=optional,
+            default=each.default if each.default_factory is MISSING else each.default_factory(),
+            description=each.metadata.get("description", ""),
+            range=each.metadata.get("range", Range()),
+            choices=tuple(choices),
+        )
+    return found
+
+
+def has_type(value: Any, kind: type) -> bool:
+    """Return whether a value has a type; a whole number is a number, and true and false are not."""
+    if kind in (int, float):
+        return isinstance(value, Integral if kind is int else Real) and not isinstance(value, bool)
+    return isinstance(value, kind)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Base of a stage's settings. Making one raises PipelineError for values that cannot work."""
+
+    def __post_init__(self) -> None:
+        """Check each value by itself; a class whose settings depend on each other extends this."""
+        problems = [each.problem(getattr(self, name)) for name, each in declared(type(self)).items()]
+        if wrong := [problem for problem in problems if problem]:
+            raise PipelineError(f"{', and '.join(wrong)}.")
 
 
 def flattened(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

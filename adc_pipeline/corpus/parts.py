@@ -56,6 +56,15 @@ def read_record(corpus: Path) -> dict[str, Any]:
     return record
 
 
+def left_out_lines(corpus: Path) -> list[str]:
+    """Return one line for each file that is left out of a raw corpus, and for each link that leads elsewhere."""
+    record = read_record(corpus)
+    return [
+        *(f"{path} is left out: it {reason}" for path, reason in record["left_out"].items()),
+        *(f"{path} is a link that leads out of the source and is followed" for path in record["links"]),
+    ]
+
+
 def list_parts(corpus: Path, settings: CorpusSettings) -> list[Part]:
     """Return the parts of a folder that `corpus.source.fetch` wrote, in order; or `corpus` itself as the only part."""
     single = corpus.is_file() or (corpus / UTTERANCES).is_file()

@@ -1,14 +1,13 @@
 """Settings of the assets `raw_corpus` and `utterances`."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from adc_pipeline.core.errors import PipelineError
-from adc_pipeline.core.settings import setting
+from adc_pipeline.core.settings import Settings, setting
 from adc_pipeline.corpus.formats import Format
 
 
 @dataclass(frozen=True)
-class CorpusSettings:
+class CorpusSettings(Settings):
     """Settings of the asset `raw_corpus`."""
 
     corpus: str = setting(
@@ -18,16 +17,17 @@ class CorpusSettings:
         " separated by commas. Empty takes ADC_CORPUS, or sample.",
     )
     format: Format = setting("auto", "Format of the corpus; auto detects it from the content.")
-    columns: dict[str, str] = field(
-        default_factory=dict,
-        metadata={"description": "Column mapping of a table: utterance field to column name, such as {text: body}."},
+    columns: dict[str, str] = setting(
+        {}, "Column mapping of a table: utterance field to column name, such as {text: body}."
     )
-    sample_conversations: int = setting(0, "Conversations in the generated sample; 0 is its own default.")
+    sample_conversations: int = setting(
+        0, "Conversations in the generated sample; 0 is its own default.", minimum=0, maximum=10_000_000
+    )
     sample_seed: int = setting(0, "Seed of the generated sample.")
 
 
 @dataclass(frozen=True)
-class UtteranceSettings:
+class UtteranceSettings(Settings):
     """Settings of the asset `utterances`."""
 
     adopt_roots: bool = setting(
@@ -35,7 +35,9 @@ class UtteranceSettings:
         "Where a conversation has no root and exactly one of its utterances has a parent outside it, use that one as"
         " the root.",
     )
-    max_set_aside: float = setting(0.05, "Largest share of utterances that may be set aside; the stage fails above it.")
+    max_set_aside: float = setting(
+        0.05, "Largest share of utterances that may be set aside; the stage fails above it.", minimum=0, maximum=1
+    )
     decode_entities: bool = setting(
         True, "Decode &lt; &gt; &quot; &#39; &amp; in texts and titles to < > \" ' &, once."
     )
@@ -43,8 +45,6 @@ class UtteranceSettings:
         1,
         "Number of shards, processed one after the other and reused by a rerun; 1 is enough up to some 30 million"
         " utterances. The datasets do not depend on it.",
+        minimum=1,
+        maximum=99_999,
     )
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.shards <= 99_999:
-            raise PipelineError(f"shards is {self.shards}: give a whole number from 1 to 99999.")

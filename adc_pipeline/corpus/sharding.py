@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 from adc_pipeline.core.engine import Engine
 from adc_pipeline.core.errors import PipelineError, first_line, is_disk_full
 from adc_pipeline.core.shards import shard_names, shard_sql
+from adc_pipeline.corpus import fields
 from adc_pipeline.corpus.parts import Part, list_parts
-from adc_pipeline.corpus.readers import convokit, dumps, fields, lines, tables
+from adc_pipeline.corpus.readers import convokit, dumps, lines, tables
 from adc_pipeline.corpus.readers.rows import COLUMNS, MACROS, Rows
 from adc_pipeline.corpus.recorded_files import unchanged_while_read
 from adc_pipeline.corpus.settings import CorpusSettings, UtteranceSettings

@@ -11,13 +11,13 @@ from adc_pipeline.core.markdown import table
 from adc_pipeline.core.shards import parts
 from adc_pipeline.corpus.parts import read_record
 from adc_pipeline.corpus.recorded_files import FILES, PARTS, check_unchanged, corpus_files, record_files
+from adc_pipeline.corpus.room import check_room
 from adc_pipeline.corpus.settings import CorpusSettings, UtteranceSettings
-from adc_pipeline.corpus.source import SAMPLE, check_source, corpus_state, download_all, downloaded, fetch
+from adc_pipeline.corpus.source import SAMPLE, check_source, corpus_state, download_all, downloaded, fetch, source_files
 from adc_pipeline.corpus.tables import READ, SET_ASIDE, create_utterances
 from adc_pipeline.corpus.utterances import write_utterances
 from adc_pipeline.defs.asset import declare
 from adc_pipeline.defs.distributions import distributions
-from adc_pipeline.defs.look_ahead import check_settings
 from adc_pipeline.defs.making import Making, Request
 from adc_pipeline.defs.preview import preview
 from adc_pipeline.defs.stage import Stage
@@ -35,12 +35,8 @@ def with_corpus(settings: CorpusSettings, context: dg.AssetExecutionContext) -> 
 
 
 def observe_corpus(request: Request[CorpusSettings]) -> Mapping[str, Any]:
-    """Check the source and the settings of the whole run, download what is missing, and return the source's state."""
+    """Check the source, download what is missing, and return the source's state."""
     check_source(request.settings)
-    context = request.context
-    ops: Any = context.run.run_config.get("ops", {})
-    configured = {name: op.get("config", {}) for name, op in ops.items()}
-    check_settings({node.name for node in context.job_def.nodes}, configured)
     downloads = request.store.home / "downloads"
     download_all(request.settings, downloads, request.report)
     return corpus_state(request.settings, downloads)
@@ -49,6 +45,7 @@ def observe_corpus(request: Request[CorpusSettings]) -> Mapping[str, Any]:
 def make_raw_corpus(making: Making[CorpusSettings]) -> None:
     settings, store = making.settings, making.store
     making.metadata["corpus"] = settings.corpus
+    check_room(source_files(settings, store.home / "downloads"), store.home)
     making.report(f"Fetching the corpus {settings.corpus}")
     folder = making.folder / "corpus"
     fetch(settings, downloaded(settings, store.home / "downloads"), folder, making.report)

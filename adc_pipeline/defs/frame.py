@@ -28,10 +28,12 @@ from adc_pipeline.core.artefacts import (
     scan,
 )
 from adc_pipeline.core.errors import PipelineError, UnreachableError, is_disk_full
+from adc_pipeline.core.spellings import read_settings
 from adc_pipeline.core.terminal import printable
 from adc_pipeline.defs.database import write_database
+from adc_pipeline.defs.look_ahead import look_ahead
 from adc_pipeline.defs.making import Making, Request
-from adc_pipeline.defs.run_config import SettingsConfig
+from adc_pipeline.defs.run_config import configured
 from adc_pipeline.defs.stage import Stage
 from adc_pipeline.defs.workspace import Workspace
 from adc_pipeline.tracking.failures import explanation
@@ -41,12 +43,11 @@ from adc_pipeline.tracking.failures import explanation
 SECONDS_BEFORE_RETRY = (5, 10, 20)
 
 
-def materialize(
-    stage: Stage[Any], context: dg.AssetExecutionContext, config: SettingsConfig[Any], workspace: Workspace
-) -> dg.MaterializeResult:
+def materialize(stage: Stage[Any], context: dg.AssetExecutionContext, workspace: Workspace) -> dg.MaterializeResult:
     """Make an asset's artefact, or reuse the current one if it is up to date."""
     with errors_as_sentences(context, workspace):
-        request = requested(stage, context, config, workspace)
+        look_ahead(context, workspace)
+        request = requested(stage, context, workspace)
         # Counts as made until it is known otherwise, also if it fails.
         workspace.made[request.name] = True
         outside = dict(stage.outside(request)) if stage.outside else {}
@@ -72,11 +73,9 @@ def materialize(
         return dg.MaterializeResult(metadata=metadata, data_version=dg.DataVersion(made.digest))
 
 
-def requested(
-    stage: Stage[Any], context: dg.AssetExecutionContext, config: SettingsConfig[Any], workspace: Workspace
-) -> Request[Any]:
-    """Check settings and ADC_HOME, lock the asset until the run ends, and find its inputs."""
-    settings = config.settings()
+def requested(stage: Stage[Any], context: dg.AssetExecutionContext, workspace: Workspace) -> Request[Any]:
+    """Read the settings, check ADC_HOME, lock the asset until the run ends, and find its inputs."""
+    settings = read_settings(stage.settings, configured(context.run.run_config, "ops", stage.name), stage.name)
     if stage.complete:
         settings = stage.complete(settings, context)
     store = workspace.store

@@ -2,38 +2,57 @@
 
 import dagster as dg
 
+# Importing them declares the assets.
+from adc_pipeline.defs import lifecycle as _lifecycle  # noqa: F401
+from adc_pipeline.defs import study as _study  # noqa: F401
+from adc_pipeline.defs.asset import ASSETS
+from adc_pipeline.defs.run_config import job_config
+from adc_pipeline.defs.stage import SETTINGS
+
 DATASETS = dg.AssetSelection.groups("corpus", "ranking", "walks")
 STUDY = dg.AssetSelection.groups("study")
 
 # Tag of runs that write the same assets; the run queue starts one of them at a time (dagster.yaml).
 WRITES = {"adc/writes": "places"}
 
+
+def config_of(selection: dg.AssetSelection) -> dg.ConfigMapping:
+    """Return the configuration of a job that makes the selected assets."""
+    keys = selection.resolve(list(ASSETS.values()))
+    return job_config({name: kind for name, kind in SETTINGS.items() if dg.AssetKey(name) in keys})
+
+
 adc = dg.define_asset_job(
     "adc",
     selection=dg.AssetSelection.all() - STUDY,
+    config=config_of(dg.AssetSelection.all() - STUDY),
     description="Everything, from the raw corpus to the comparison of all models and the champions.",
     tags=WRITES,
 )
 datasets = dg.define_asset_job(
     "datasets",
     selection=DATASETS,
+    config=config_of(DATASETS),
     description="From the raw corpus to the walk datasets.",
     tags=WRITES,
 )
 study = dg.define_asset_job(
     "study",
     selection=dg.AssetSelection.assets("study_cell"),
+    # No `config_of`: Dagster allows no config mapping where there are partitions.
     description="A cell of the study: a model, trained and evaluated. Run all partitions for the whole grid.",
 )
 study_inputs = dg.define_asset_job(
     "study_inputs",
     selection=DATASETS | dg.AssetSelection.assets("base_model"),
+    config=config_of(DATASETS | dg.AssetSelection.assets("base_model")),
     description="The inputs of every cell of the study: the walk datasets and the base model.",
     tags=WRITES,
 )
 study_result = dg.define_asset_job(
     "study_result",
     selection=dg.AssetSelection.assets("study_table"),
+    config=config_of(dg.AssetSelection.assets("study_table")),
     description="The result of the study, a table and a page, from the cells that have been made.",
 )
 jobs = [adc, datasets, study_inputs, study, study_result]

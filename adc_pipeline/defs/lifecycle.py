@@ -15,11 +15,13 @@ import dagster as dg
 
 from adc_pipeline.core.artefacts import Artefact
 from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.core.spellings import read_settings
 from adc_pipeline.defs import corpus, evaluation, ranking, walks
 from adc_pipeline.defs.asset import declare
+from adc_pipeline.defs.look_ahead import look_ahead
 from adc_pipeline.defs.making import Making, Request
-from adc_pipeline.defs.run_config import SettingsConfig
-from adc_pipeline.defs.stage import Stage
+from adc_pipeline.defs.run_config import configured, job_config, schema
+from adc_pipeline.defs.stage import SETTINGS, Stage
 from adc_pipeline.defs.workspace import Workspace
 from adc_pipeline.generation.registration import REGISTERED
 from adc_pipeline.lifecycle.settings import PromotionSettings, RetentionSettings
@@ -172,15 +174,14 @@ def failed_checks(instance: dg.DagsterInstance, tree: Node, run: str) -> list[st
 champions = [declare(champion_stage(kind)) for kind in KINDS.values()]
 
 
-@dg.op
-def prune_store(
-    context: dg.OpExecutionContext, config: SettingsConfig[RetentionSettings], workspace: Workspace
-) -> None:
+@dg.op(config_schema=schema(RetentionSettings))
+def prune_store(context: dg.OpExecutionContext, workspace: Workspace) -> None:
     """Remove old versions of artefacts, except current ones and those upstream of a registered model."""
     from adc_pipeline.lifecycle import pruning
 
     try:
-        settings = config.settings()
+        look_ahead(context, workspace)
+        settings = read_settings(RetentionSettings, configured(context.run.run_config, "ops", PRUNE), PRUNE)
         workspace.tracking.check()
         store = workspace.store
         plan = pruning.plan(store, Records([workspace.tracking.client()]), settings)
@@ -200,6 +201,13 @@ def prune_store(
     )
 
 
-@dg.job(description="Lists old artefacts that the retention settings no longer keep; with `delete`, removes them.")
+PRUNE = prune_store.name
+SETTINGS[PRUNE] = RetentionSettings
+
+
+@dg.job(
+    config=job_config({PRUNE: RetentionSettings}),
+    description="Lists old artefacts that the retention settings no longer keep; with `delete`, removes them.",
+)
 def prune() -> None:
     prune_store()

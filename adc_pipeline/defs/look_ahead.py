@@ -1,24 +1,85 @@
-"""Check at the start of a run what later assets need: settings that cannot work, a base model that is not there.
+"""Check a run's whole configuration before its first asset reads a byte: names, values, and what they need.
 
-Dagster checks the types of a run configuration. Whether 90 + 5 + 4 is 100 and whether the base model exists is checked
-here, before hours of work.
+All assets of the run are checked, those of later stages too: a wrong setting of the evaluation would otherwise be
+reported after hours of training. What a configuration sets of assets outside the run is for another job.
 """
 
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from adc_pipeline.defs.stage import STAGES
+import dagster as dg
+
+from adc_pipeline.core.errors import PipelineError, did_you_mean
+from adc_pipeline.core.settings import Settings
+from adc_pipeline.core.spellings import read_settings
+from adc_pipeline.defs.run_config import WORKSPACE, configured, mapping
+from adc_pipeline.defs.stage import SETTINGS, STAGES
+from adc_pipeline.defs.workspace import Workspace, WorkspaceSettings
+
+PARTS = ("ops", "resources", "execution", "loggers")
 
 
-def check_settings(assets: Collection[str], configured: Mapping[str, Mapping[str, Any]]) -> None:
-    """Raise PipelineError for settings (by asset) that the assets of a run cannot work with."""
-    for name in assets:
-        stage, values = STAGES.get(name), configured.get(name, {})
-        # A value from an environment variable is known only where it is used.
-        if stage is None or any(isinstance(value, dict) and "env" in value for value in values.values()):
-            continue
-        settings = stage.settings(
-            **{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+def look_ahead(context: dg.OpExecutionContext | dg.AssetExecutionContext, workspace: Workspace) -> None:
+    """Check the configuration of a run once, when its first op begins; log what it sets of assets of other jobs."""
+    if workspace.made:
+        return
+    ops = {node.name for node in context.job_def.nodes}
+    settings = check_values(context.run.run_config, ops)
+    # DuckDB knows what memory limit it accepts.
+    with workspace.engine.connect():
+        pass
+    for name, values in settings.items():
+        if name in STAGES and (check := STAGES[name].check):
+            check(values)
+    if unused := not_of(ops, context.run.run_config):
+        context.log.info(
+            f"This run does not make {', '.join(unused)}: what its configuration sets of them is not used."
         )
-        if stage.check:
-            stage.check(settings)
+
+
+def check_values(run_config: Mapping[str, Any], ops: Collection[str]) -> dict[str, Settings]:
+    """Return the settings of a run's ops by name; raise PipelineError for names and values that cannot work."""
+    problems = [*problems_of_names(run_config), *problems_of_shape(mapping(run_config.get("ops")))]
+    settings: dict[str, Settings] = {}
+    for name in [each for each in SETTINGS if each in ops]:
+        try:
+            settings[name] = read_settings(SETTINGS[name], configured(run_config, "ops", name), name)
+        except PipelineError as error:
+            problems.append(str(error))
+    try:
+        read_settings(WorkspaceSettings, configured(run_config, "resources", WORKSPACE), WORKSPACE)
+    except PipelineError as error:
+        problems.append(str(error))
+    if problems:
+        raise PipelineError(" ".join(problems))
+    return settings
+
+
+def not_of(ops: Collection[str], run_config: Mapping[str, Any]) -> list[str]:
+    """Return the names of other jobs' assets and ops that a run configuration sets."""
+    return [name for name in mapping(run_config.get("ops")) if name not in ops]
+
+
+def problems_of_names(run_config: Mapping[str, Any]) -> list[str]:
+    """Return a sentence for each name in a run configuration that nothing has, with the nearest one that is known."""
+    known = {"": PARTS, "ops": tuple(SETTINGS), "resources": (WORKSPACE,)}
+    what = {"": "part of a run configuration", "ops": "asset", "resources": "resource"}
+    return [
+        f"{name} is no {what[part]}{did_you_mean(name, names)}."
+        for part, names in known.items()
+        for name in (mapping(run_config.get(part)) if part else run_config)
+        if name not in names
+    ] + [
+        f"`{part}` is {run_config[part]!r}; use a mapping of names."
+        for part in PARTS
+        if not isinstance(run_config.get(part) or {}, Mapping)
+    ]
+
+
+def problems_of_shape(ops: Mapping[str, Any]) -> list[str]:
+    """Return a sentence for each asset whose settings do not stand below `config`."""
+    return [
+        f"{name}: put its settings below `config:`."
+        for name, entry in ops.items()
+        if entry is not None and (not isinstance(entry, Mapping) or set(entry) - {"config", "inputs", "outputs"})
+    ]

@@ -12,6 +12,7 @@ import dagster as dg
 
 from adc_pipeline.core.artefacts import Artefact, Store
 from adc_pipeline.core.engine import Engine
+from adc_pipeline.core.settings import Settings
 from adc_pipeline.core.terminal import printable
 from adc_pipeline.defs.pictures import picture
 from adc_pipeline.tracking.runs import Run, Tracking
@@ -19,7 +20,7 @@ from adc_pipeline.tracking.runs import Run, Tracking
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-S = TypeVar("S")
+S = TypeVar("S", bound=Settings)
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class Request(Generic[S]):
 
     @property
     def plain_settings(self) -> dict[str, Any]:
-        return asdict(self.settings)  # type: ignore[call-overload]
+        return asdict(self.settings)
 
     @property
     def digests(self) -> dict[str, str]:

@@ -1,69 +1,69 @@
-"""Convert a stage's settings into Dagster run configuration.
+"""Run configuration: what the launchpad shows, and what an asset reads.
 
-Stages declare their settings as plain dataclasses, because training runs without Dagster. This module makes of such a
-dataclass the `Config` that the launchpad shows, with descriptions and defaults, so that each setting is declared once.
+Dagster would check each value by the type that a YAML reader gave it, refuse a file that also configures assets of
+other jobs, and end in a traceback. So Dagster's schema accepts every value: it tells the launchpad names, defaults and
+descriptions, and `look_ahead` checks the values when a run begins. An asset reads its settings from the run's own
+configuration, since a job's config mapping does not know which of the job's assets a run selects.
 """
 
-from dataclasses import MISSING, fields, is_dataclass
-from dataclasses import Field as DataclassField
-from functools import cache
-from typing import Any, ClassVar, Generic, TypeVar, get_args, get_origin, get_type_hints
+from collections.abc import Mapping
+from typing import Any
 
 import dagster as dg
-from pydantic import Field, create_model
 
-S = TypeVar("S")
-
-
-class SettingsConfig(dg.Config, Generic[S]):
-    """Run configuration with the fields of a settings dataclass: `SettingsConfig[RankingSettings]`."""
-
-    settings_type: ClassVar[type]
-
-    def __class_getitem__(cls, settings: Any) -> Any:
-        return (
-            config_for(settings)
-            if isinstance(settings, type) and is_dataclass(settings)
-            else super().__class_getitem__(settings)
-        )
-
-    def settings(self) -> S:
-        """Return the settings dataclass; raise PipelineError if a value fails its checks."""
-        values = {name: getattr(self, name) for name in type(self).model_fields}
-        tuples = {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
-        made: S = self.settings_type(**values | tuples)
-        return made
+from adc_pipeline.core.settings import Settings, declared
+from adc_pipeline.defs.workspace import WorkspaceSettings
 
 
-@cache
-def config_for(settings: type[S]) -> type[SettingsConfig[S]]:
-    """Return the configuration class of a settings dataclass."""
-    hints = get_type_hints(settings)
-    declared: dict[str, Any] = {
-        field.name: (
-            _as_list(hints[field.name]),
-            Field(default=_default(field), description=field.metadata.get("description")),
-        )
-        for field in fields(settings)  # type: ignore[arg-type]
-    }
-    made = create_model(
-        settings.__name__.replace("Settings", "Config"),
-        __base__=SettingsConfig,
-        __doc__=settings.__doc__,
-        **declared,
+def schema(kind: type[Settings]) -> dg.Permissive:
+    """Return the schema of the settings of an asset or an op."""
+    return dg.Permissive(
+        {
+            each.name: dg.Field(
+                dg.Any,
+                default_value=list(each.default) if isinstance(each.default, tuple) else each.default,
+                is_required=False,
+                description=each.help,
+            )
+            for each in declared(kind).values()
+        }
     )
-    made.settings_type = settings
-    return made
 
 
-def _default(field: "DataclassField[Any]") -> Any:
-    """Return a field's default, a tuple as a list, since Dagster's configuration has no tuples."""
-    default = field.default if field.default_factory is MISSING else field.default_factory()
-    return list(default) if isinstance(default, tuple) else default
+# The resource that every asset uses.
+WORKSPACE = "workspace"
 
 
-def _as_list(annotation: Any) -> Any:
-    """Return a type annotation, a tuple's as a list's, since Dagster's configuration has no tuples."""
-    if get_origin(annotation) is tuple:
-        return list[get_args(annotation)[0]]  # type: ignore[misc]
-    return annotation
+def job_config(ops: Mapping[str, type[Settings]]) -> dg.ConfigMapping:
+    """Return the configuration of a job of these ops, which accepts a file that serves other jobs too."""
+
+    def for_dagster(given: Mapping[str, Any]) -> dict[str, Any]:
+        known = declared(WorkspaceSettings)
+        values = mapping(configured(given, "resources", WORKSPACE))
+        workspace = {name: value for name, value in values.items() if name in known}
+        rest = {part: given[part] for part in ("execution", "loggers") if given.get(part)}
+        return {"resources": {WORKSPACE: {"config": workspace}}, **rest}
+
+    shown = {
+        "ops": optional({name: settings_below(kind) for name, kind in ops.items()}),
+        "resources": optional({WORKSPACE: settings_below(WorkspaceSettings)}),
+    }
+    return dg.ConfigMapping(for_dagster, dg.Permissive(shown))
+
+
+def settings_below(kind: type[Settings]) -> dg.Field:
+    return optional({"config": dg.Field(schema(kind), is_required=False)})
+
+
+def optional(entries: dict[str, dg.Field]) -> dg.Field:
+    return dg.Field(dg.Permissive(entries), is_required=False)
+
+
+def configured(run_config: Mapping[str, Any], part: str, name: str) -> Any:
+    """Return what a run configuration sets for an op or a resource, unchecked."""
+    return mapping(mapping(run_config.get(part)).get(name)).get("config")
+
+
+def mapping(value: Any) -> Mapping[str, Any]:
+    """Return a value that is a mapping; an empty one for any other."""
+    return value if isinstance(value, Mapping) else {}

@@ -14,9 +14,7 @@ def schedule(name: str, job: str, cron: str, time_zone: str, description: str) -
 
     def run_config(context: dg.ScheduleEvaluationContext) -> dict[str, object]:
         home = Store.from_environment().home
-        assert context.repository_def is not None
-        assets = {node.name for node in context.repository_def.get_job(job).nodes}
-        return read_run_config(home, read_automation(home), assets)
+        return read_run_config(home, read_automation(home))
 
     return dg.ScheduleDefinition(
         name=name,

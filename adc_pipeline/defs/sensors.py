@@ -7,11 +7,13 @@ import dagster as dg
 
 from adc_pipeline.core.artefacts import Store
 from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.core.spellings import read_settings
 from adc_pipeline.corpus.settings import CorpusSettings
 from adc_pipeline.corpus.source import SAMPLE
 from adc_pipeline.corpus.watch import Watch, check_for_change
 from adc_pipeline.defs.automation import AutomationSettings, read_automation, read_run_config
 from adc_pipeline.defs.jobs import STUDY, WRITES, adc, datasets
+from adc_pipeline.defs.run_config import configured
 
 SECONDS_BETWEEN_CHECKS = 60
 
@@ -27,11 +29,9 @@ def changed_corpus(context: dg.SensorEvaluationContext) -> dg.SensorResult:
     watch = Watch.from_cursor(context.cursor)
     try:
         settings = read_automation(store.home)
-        assert context.repository_def is not None
-        assets = {node.name for node in context.repository_def.get_job(settings.rebuild).nodes}
-        config = read_run_config(store.home, settings, assets)
-        corpus = CorpusSettings(**config.get("ops", {}).get("raw_corpus", {}).get("config", {}))
-    except (PipelineError, TypeError, AttributeError) as error:
+        config = read_run_config(store.home, settings)
+        corpus = read_settings(CorpusSettings, configured(config, "ops", "raw_corpus"), "raw_corpus")
+    except PipelineError as error:
         return dg.SensorResult(skip_reason=str(error), cursor=watch.cursor())
     corpus = replace(corpus, corpus=corpus.corpus or os.environ.get("ADC_CORPUS") or SAMPLE)
     found = check_for_change(watch, corpus, store)

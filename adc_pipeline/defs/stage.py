@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import dagster as dg
 
 from adc_pipeline.core.artefacts import Artefact, Store
+from adc_pipeline.core.settings import Settings
 from adc_pipeline.defs.making import Making, Request
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
-S = TypeVar("S")
+S = TypeVar("S", bound=Settings)
 
 
 @dataclass(frozen=True)
@@ -70,3 +71,5 @@ class Stage(Generic[S]):
 
 # Every declared stage, by name.
 STAGES: dict[str, Stage[Any]] = {}
+# The settings of every asset and op, by name.
+SETTINGS: dict[str, type[Settings]] = {}

@@ -20,6 +20,7 @@ from adc_pipeline.evaluation.settings import ComparisonSettings, EvaluationSetti
 from adc_pipeline.study.cells import CODE, INPUTS, READS, comparable, inputs_of, shared_settings, walks_of
 from adc_pipeline.study.grid import SEEDS, VARIANTS, VARIED, Variant, cell_name
 from adc_pipeline.training.settings import TrainingJob, TrainingSettings
+from adc_pipeline.training.tools import check_tools
 from adc_pipeline.walks.kinds import KINDS
 
 GROUP = "study"
@@ -103,6 +104,7 @@ study_cell = declare(
         kinds=("pytorch", "mlflow"),
         unhashed=("training.json",),
         complete=cell_settings,
+        check=check_tools,
         pool=TRAINING_POOL,
         partitions=CELLS,
         partition_name=partition_name,

@@ -21,6 +21,7 @@ from adc_pipeline.training.figures import training_curves
 from adc_pipeline.training.launch import launch_command
 from adc_pipeline.training.origin import origin
 from adc_pipeline.training.settings import BaseModelSettings, TrainingJob, TrainingSettings
+from adc_pipeline.training.tools import check_tools
 from adc_pipeline.walks.kinds import KINDS, TOP_2, WalkKind
 from adc_pipeline.walks.markers import FORMATS
 from adc_pipeline.walks.texts import training_texts
@@ -106,6 +107,7 @@ def model_stage(kind: WalkKind) -> Stage[TrainingSettings]:
         reads=(kind.dataset,),
         kinds=("pytorch", "huggingface", "mlflow"),
         unhashed=(REGISTERED, "training.json"),
+        check=check_tools,
         pool=TRAINING_POOL,
     )
 

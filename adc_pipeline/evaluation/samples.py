@@ -112,6 +112,7 @@ def as_sample(
     ended: End = meanings.get(ids[-1], "length")
     content = ids if ended == "length" else ids[:-1]
     continuation = str(tokenizer.tokenizer.decode(content, skip_special_tokens=True))
+    continuation = continuation.removeprefix(tokenizer.text_prefix)
     words = continuation.split()
     fresh = distinct(words, 4)
     return Sample(

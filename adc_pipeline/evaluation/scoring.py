@@ -161,7 +161,7 @@ class Scorer:
     @classmethod
     def load(cls, folder: File, settings: EvaluationSettings) -> "Scorer":
         """Load model and tokenizer of a Hugging Face folder, in float32, onto the GPU if there is one."""
-        from adc_pipeline.training.model import load_model
+        from adc_pipeline.training.loading import load_model
         from adc_pipeline.training.tokens import MarkerTokenizer
 
         return cls(load_model(folder), MarkerTokenizer.load(folder), settings)

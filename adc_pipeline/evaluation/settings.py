@@ -6,50 +6,53 @@ base model, are asked about the same cases; the report counts what was excluded.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
-from adc_pipeline.core.errors import PipelineError
-from adc_pipeline.core.settings import setting
+from adc_pipeline.core.settings import LARGEST_SEED, Settings, setting
 
-DRAWS = "Bootstrap resamples, and sign flips of the significance tests."
+
+def draws_setting() -> Any:
+    """Return the field of the setting `draws`."""
+    return setting(
+        10_000, "Bootstrap resamples, and sign flips of the significance tests.", minimum=1, maximum=1_000_000
+    )
+
+
+def seed_setting(description: str) -> Any:
+    """Return the field of the setting `draw_seed`."""
+    return setting(0, description, minimum=0, maximum=LARGEST_SEED)
 
 
 @dataclass(frozen=True)
-class EvaluationSettings:
+class EvaluationSettings(Settings):
     """Settings of the evaluation assets."""
 
-    max_conversations: int = setting(500, "Maximum number of test conversations; a fixed choice by hash.")
-    max_groups: int = setting(20, "Maximum number of sibling groups of a conversation for preference accuracy.")
-    max_siblings: int = setting(5, "Siblings of a group, best-ranked first, that are compared in pairs.")
-    max_steering: int = setting(4, "Maximum number of turns of a conversation for steering.")
+    max_conversations: int = setting(500, "Maximum number of test conversations; a fixed choice by hash.", minimum=1)
+    max_groups: int = setting(
+        20, "Maximum number of sibling groups of a conversation for preference accuracy.", minimum=1
+    )
+    max_siblings: int = setting(5, "Siblings of a group, best-ranked first, that are compared in pairs.", minimum=2)
+    max_steering: int = setting(4, "Maximum number of turns of a conversation for steering.", minimum=1)
     max_context_tokens: int = setting(
         1024,
         "Maximum context length in tokens. The model's own limit and the `sequence_length` of its training apply too.",
+        minimum=16,
     )
     row_tokens: int = setting(
-        2048, "Tokens scored in one forward pass, or more for a longer context. Affects only speed and memory."
+        2048,
+        "Tokens scored in one forward pass, or more for a longer context. Affects only speed and memory.",
+        minimum=1,
     )
-    draws: int = setting(10_000, DRAWS)
-    samples: int = setting(16, "Number of contexts for which continuations are sampled.")
-    max_new_tokens: int = setting(64, "Maximum length of a sampled continuation in tokens.")
-    temperature: float = setting(0.8, "Sampling temperature; 0 selects the most likely token.")
-    draw_seed: int = setting(0, "Seed for the bootstrap, the significance tests and the samples.")
-
-    def __post_init__(self) -> None:
-        check_draws(self.draws)
+    draws: int = draws_setting()
+    samples: int = setting(16, "Number of contexts for which continuations are sampled.", minimum=0)
+    max_new_tokens: int = setting(64, "Maximum length of a sampled continuation in tokens.", minimum=1)
+    temperature: float = setting(0.8, "Sampling temperature; 0 selects the most likely token.", minimum=0)
+    draw_seed: int = seed_setting("Seed for the bootstrap, the significance tests and the samples.")
 
 
 @dataclass(frozen=True)
-class ComparisonSettings:
+class ComparisonSettings(Settings):
     """Settings of the asset `comparison`."""
 
-    draws: int = setting(10_000, DRAWS)
-    draw_seed: int = setting(0, "Seed for the bootstrap and the significance tests.")
-
-    def __post_init__(self) -> None:
-        check_draws(self.draws)
-
-
-def check_draws(draws: int) -> None:
-    """Raise PipelineError unless there is at least one draw."""
-    if draws < 1:
-        raise PipelineError(f"The setting `draws` is {draws}; use 1 or more, or 10000 for a result to publish.")
+    draws: int = draws_setting()
+    draw_seed: int = seed_setting("Seed for the bootstrap and the significance tests.")

@@ -95,6 +95,6 @@ def command(name: str) -> str:
     """Return how to call `adc NAME` in this environment: by name if the shell finds it, otherwise by path."""
     script = Path(sys.executable).with_name("adc")
     found = shutil.which("adc")
-    if found and Path(found) == script:
+    if found and script.exists() and script.samefile(found):
         return f"adc {name}"
     return f"{shown(script)} {name}" if script.exists() else f"{shown(Path(sys.executable))} -m adc_pipeline {name}"

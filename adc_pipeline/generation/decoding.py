@@ -86,10 +86,7 @@ class Spelling:
     speaks: bool  # whether a turn starts with its speaker's line
 
     def text(self, ids: Iterable[int]) -> str:
-        decoded = self.tokenizer.tokenizer.decode(
-            list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False
-        )
-        return neutral(str(decoded).translate(CONTROL), self.tokenizer.markers)
+        return neutral(self.tokenizer.decode(ids).translate(CONTROL), self.tokenizer.markers)
 
     def parts(self, text: str) -> tuple[str | None, str]:
         """Return speaker and text of a turn; without a line break, all is text."""

@@ -28,6 +28,7 @@ from adc_pipeline.generation.decoding import (
 from adc_pipeline.generation.settings import Sampling
 from adc_pipeline.training.context import context_length
 from adc_pipeline.training.facts import FACTS, ModelFacts
+from adc_pipeline.training.loading import load_weights
 from adc_pipeline.training.tokens import MarkerTokenizer
 from adc_pipeline.walks.markers import Verdict
 
@@ -75,7 +76,7 @@ class Replier:
     def load(cls, place: Place) -> "Replier":
         """Load a model; raises PipelineError if there is no causal language model with our markers."""
         from safetensors import SafetensorError
-        from transformers import AutoModelForCausalLM, AutoTokenizer
+        from transformers import AutoTokenizer
         from transformers.utils.hub import cached_file
         from transformers.utils.logging import disable_progress_bar
 
@@ -97,7 +98,7 @@ class Replier:
                     f"`--model` {place.address} was trained with `markers: stripped`: it does not know which replies"
                     " were rejected, and its replies have no end; name a model that was trained with markers."
                 )
-            model = AutoModelForCausalLM.from_pretrained(place.weights, **place.options)
+            model = load_weights(place.weights, f"`--model` {place.address}", dtype="auto", **place.options)
         except (OSError, ValueError, ImportError, SafetensorError) as error:
             raise PipelineError(
                 f"`--model` {place.address} cannot be loaded ({first_line(error)}); check the spelling and the network,"

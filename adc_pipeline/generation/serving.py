@@ -70,12 +70,14 @@ def signature() -> "ModelSignature":
 def save_model(path: str, mlflow_model: "Model", folder: Path) -> None:
     """Write a Hugging Face folder as an MLflow model into `path`; `mlflow.models.Model.log` calls this."""
     import mlflow.transformers
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoTokenizer
+
+    from adc_pipeline.training.loading import load_model
 
     mlflow.transformers.save_model(
         # Not the folder itself: MLflow 3.17 reads from it what transformers 5 no longer writes.
         transformers_model={
-            "model": AutoModelForCausalLM.from_pretrained(folder, local_files_only=True),
+            "model": load_model(folder),
             "tokenizer": AutoTokenizer.from_pretrained(folder, local_files_only=True),
         },
         path=path,
@@ -83,12 +85,23 @@ def save_model(path: str, mlflow_model: "Model", folder: Path) -> None:
         mlflow_model=mlflow_model,
         signature=signature(),
         code_paths=[str(PACKAGE)],
-        pip_requirements=[f"{package}=={version(package)}" for package in REQUIREMENTS],
+        pip_requirements=[requirement(package) for package in REQUIREMENTS],
     )
     if (folder / FACTS).exists():
         shutil.copy(folder / FACTS, Path(path) / "model" / FACTS)
     mlflow_model.flavors["python_function"]["loader_module"] = __name__
     mlflow_model.save(str(Path(path) / "MLmodel"))
+
+
+def requirement(package: str) -> str:
+    """Return the requirement that installs a package's version, or a later one of a pre-release, from an index.
+
+    An index has no builds with a local label, such as `2.13.0+cpu`, and often none of a pre-release.
+    """
+    from packaging.version import Version
+
+    installed = Version(version(package))
+    return f"{package}{'>=' if installed.is_prerelease else '=='}{installed.public}"
 
 
 def _load_pyfunc(path: str) -> "Served":

@@ -3,29 +3,22 @@
 from dataclasses import dataclass
 from typing import Any
 
-from adc_pipeline.core.errors import PipelineError
-from adc_pipeline.core.settings import setting
+from adc_pipeline.core.settings import LARGEST_SEED, Settings, setting
 
 # Below this temperature, float32 probabilities of all tokens but the likeliest are 0.
 COLDEST = 1e-6
 
 
 @dataclass(frozen=True)
-class Sampling:
+class Sampling(Settings):
     """How tokens are drawn."""
 
-    temperature: float = setting(0.8, "Sampling temperature; 0 takes the likeliest token.")
-    top_p: float = setting(0.95, "Draw from the likeliest tokens whose probabilities add up to this share.")
-    max_new_tokens: int = setting(200, "Longest reply in tokens, at most half of the model's context.")
-    seed: int | None = setting(None, "Seed of a reply; without one, replies differ.")
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.temperature < float("inf"):
-            raise PipelineError(f"`temperature` is {self.temperature}; use 0 or more.")
-        if not 0 < self.top_p <= 1:
-            raise PipelineError(f"`top_p` is {self.top_p}; use more than 0 and at most 1.")
-        if self.max_new_tokens < 1:
-            raise PipelineError(f"`max_new_tokens` is {self.max_new_tokens}; use 1 or more.")
+    temperature: float = setting(0.8, "Sampling temperature; 0 takes the likeliest token.", minimum=0)
+    top_p: float = setting(
+        0.95, "Draw from the likeliest tokens whose probabilities add up to this share.", more_than=0, maximum=1
+    )
+    max_new_tokens: int = setting(200, "Longest reply in tokens, at most half of the model's context.", minimum=1)
+    seed: int | None = setting(None, "Seed of a reply; without one, replies differ.", minimum=0, maximum=LARGEST_SEED)
 
     def options(self) -> dict[str, Any]:
         """Return the options of transformers' GenerationConfig."""

@@ -3,13 +3,13 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from adc_pipeline.core.settings import setting
+from adc_pipeline.core.settings import Settings, setting
 
 Order = Literal["score", "released"]
 
 
 @dataclass(frozen=True)
-class RankingSettings:
+class RankingSettings(Settings):
     """Settings of the asset `ranked_replies`; each filter drops a reply with its subtree."""
 
     deleted: bool = setting(True, "Drop replies whose text is [deleted] or [removed].")
@@ -20,7 +20,7 @@ class RankingSettings:
     distinguished: bool = setting(False, "Drop replies distinguished as those of a moderator or an administrator.")
     min_score: int | None = setting(None, "Drop replies with a lower score than this.")
     min_score_gap: int | None = setting(
-        None, "Drop all replies to an utterance where the best score leads the second by less than this."
+        None, "Drop all replies to an utterance where the best score leads the second by less than this.", minimum=0
     )
     order: Order = setting(
         "score",

@@ -24,18 +24,25 @@ from typing import Any
 import yaml
 
 from adc_pipeline.core.artefacts import AGAIN, Store
-from adc_pipeline.core.errors import PipelineError, first_line
-from adc_pipeline.core.terminal import printable
+from adc_pipeline.core.errors import PipelineError, did_you_mean, first_line
+from adc_pipeline.core.spellings import read_settings
 from adc_pipeline.study.cells import INPUTS, inputs_of, is_made
 from adc_pipeline.study.grid import SEEDS, VARIANTS
 from adc_pipeline.training.settings import TrainingSettings
+from adc_pipeline.walks.kinds import KINDS
 
-# The assets that each job materializes; what else a configuration file sets is not for it.
+# The assets that each job materializes.
 OPS = {
     "study_inputs": ("raw_corpus", *INPUTS),
     "study": ("study_cell",),
     "study_result": ("study_table",),
 }
+# What else a configuration file may set, for other jobs.
+OTHERS = (
+    *(name for kind in KINDS.values() for name in (kind.model, kind.evaluation, kind.champion)),
+    "comparison",
+    "prune_store",
+)
 
 
 @dataclass(frozen=True)
@@ -70,7 +77,7 @@ def parse(arguments: Sequence[str] | None, program: str) -> argparse.Namespace:
 
 
 def read_config(path: Path | None) -> dict[str, Any]:
-    """The run configuration; PipelineError where it is none, or is about assets that the study has not."""
+    """Return the run configuration; raise PipelineError if the file is not one, or an asset's name is misspelt."""
     if path is None:
         return {}
     try:
@@ -79,20 +86,19 @@ def read_config(path: Path | None) -> dict[str, Any]:
     except (OSError, yaml.YAMLError, AttributeError, TypeError) as error:
         reason = first_line(error)
         raise PipelineError(f"The run configuration {path} cannot be read ({reason}); give a YAML file.") from error
-    if unknown := ops - {name for names in OPS.values() for name in names}:
-        raise PipelineError(
-            f"The run configuration {path} sets {', '.join(sorted(unknown))}, which the study does not make; its assets"
-            f" are {', '.join(name for names in OPS.values() for name in names)}."
-        )
+    known = [name for names in OPS.values() for name in names]
+    if wrong := sorted(ops - {*known, *OTHERS}):
+        names = ", ".join(f"{name}{did_you_mean(name, [*known, *OTHERS])}" for name in wrong)
+        raise PipelineError(f"The run configuration {path} sets {names}, which is no asset.")
+    if others := sorted(ops - set(known)):
+        print(f"The configuration also sets {', '.join(others)}, which the study does not make.")
     return dict(config)
 
 
 def settings_of_cells(config: dict[str, Any]) -> TrainingSettings:
     """What a run configuration says of every cell's training; PipelineError where that cannot work."""
-    try:
-        return TrainingSettings(**config.get("ops", {}).get("study_cell", {}).get("config", {}))
-    except (AttributeError, TypeError) as error:
-        raise PipelineError(f"The run configuration of study_cell is not one of a training: {error}.") from error
+    cell = config.get("ops", {}).get("study_cell")
+    return read_settings(TrainingSettings, cell.get("config") if isinstance(cell, dict) else cell, "study_cell")
 
 
 def run_cells(launcher: Launcher, cells: list[tuple[str, str]], parallel: int, again: bool) -> list[str]:
@@ -137,7 +143,7 @@ def main(arguments: Sequence[str] | None = None, program: str = "python -m adc_p
         common = settings_of_cells(config)
         store.check_writable()
     except PipelineError as error:
-        print(printable(str(error)), file=sys.stderr)
+        print(error, file=sys.stderr)
         return 2
     logs = store.home / "work" / "study"
     logs.mkdir(parents=True, exist_ok=True)
@@ -150,7 +156,7 @@ def main(arguments: Sequence[str] | None = None, program: str = "python -m adc_p
         # Here once, and not in the log of every cell.
         inputs_of(store)
     except PipelineError as error:
-        print(printable(str(error)), file=sys.stderr)
+        print(error, file=sys.stderr)
         return 1
     cells = [(variant, seed) for seed in given.seeds for variant in given.variants]
     made = [cell for cell in cells if is_made(store, VARIANTS[cell[0]], int(cell[1]), common)]

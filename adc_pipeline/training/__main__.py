@@ -47,9 +47,11 @@ def main() -> int:
     from transformers.utils.logging import disable_progress_bar
 
     from adc_pipeline.training.loop import train
+    from adc_pipeline.training.tools import check_tools
 
     disable_progress_bar()
     try:
+        check_tools(job.settings)
         train(job)
     except PipelineError as error:
         # On a full disk not even this may fit; the parent process detects that by itself.

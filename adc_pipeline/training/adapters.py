@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.core.errors import PipelineError, first_line
 from adc_pipeline.training.settings import TrainingSettings
 
 if TYPE_CHECKING:
@@ -42,12 +42,36 @@ def _adapted(model: "PreTrainedModel", settings: TrainingSettings, marker_ids: l
     # PEFT finds tied output embeddings by itself.
     tables = [embedding] if head.weight is embedding.weight else [embedding, head]
     names = [name for name, module in model.named_modules() if any(module is table for table in tables)]
+    # PEFT replaces whatever is derived from a linear layer. A layer with a forward pass of its own, such as a router
+    # that returns scores and logits, is not x W + b, and an adapter could not be merged into it.
+    others = [name for name, module in model.named_modules() if is_linear(module) and not is_plainly_linear(module)]
     config = LoraConfig(
         task_type="CAUSAL_LM",
+        exclude_modules=others or None,
         r=settings.lora_rank,
         lora_alpha=settings.lora_alpha,  # type: ignore[arg-type]  # a number, whole or not
         lora_dropout=settings.lora_dropout,
         target_modules="all-linear",
         trainable_token_indices=dict.fromkeys(names, marker_ids),
     )
-    return get_peft_model(model, config)
+    try:
+        return get_peft_model(model, config)
+    except ValueError as error:
+        raise PipelineError(
+            f"`lora_rank` {settings.lora_rank} does not work with the base model, a {type(model).__name__}"
+            f" ({first_line(error)}); set it to 0 to train all weights."
+        ) from error
+
+
+def is_linear(module: torch.nn.Module) -> bool:
+    """Return whether PEFT takes a module for a linear layer."""
+    from transformers.pytorch_utils import Conv1D
+
+    return isinstance(module, torch.nn.Linear | Conv1D)
+
+
+def is_plainly_linear(module: torch.nn.Module) -> bool:
+    """Return whether a linear layer computes nothing else."""
+    from transformers.pytorch_utils import Conv1D
+
+    return type(module).forward in (torch.nn.Linear.forward, Conv1D.forward)

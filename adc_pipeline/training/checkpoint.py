@@ -31,14 +31,15 @@ _WITHOUT_EFFECT = (
     "validate_every",
     "validation_tokens",
     "max_loss_jump",
-    # and the order in which the same sums are computed.
+    # and how the sums of a step are computed. A resumed run keeps the rows of its steps (see `data.Layout`).
+    "tokens_per_forward",
     "gradient_checkpointing",
     "compile",
 )
 
 
 def fingerprint(job: TrainingJob) -> str:
-    """Return SHA-256 over what decides the final weights. Reads the data and the base model: 1 s a gigabyte."""
+    """Return SHA-256 over what a run trains. Reads the data and the base model: 1 s a gigabyte."""
     settings = {name: value for name, value in dataclasses.asdict(job.settings).items() if name not in _WITHOUT_EFFECT}
     parts = [json.dumps(settings, sort_keys=True), folder_digest(job.dataset), folder_digest(job.base_model)]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()

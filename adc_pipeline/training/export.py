@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from adc_pipeline.core.atomic import atomic_folder
+from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.training.adapters import merged
-from adc_pipeline.training.model import load_model
+from adc_pipeline.training.loading import broken_tensor, load_model
 from adc_pipeline.training.settings import TrainingJob
 from adc_pipeline.training.tokens import MarkerTokenizer
 
@@ -38,6 +39,8 @@ def export_model(
             plain = merged(plain, job.settings, tokenizer.marker_ids, weights)
         else:
             plain.load_state_dict(weights)
+        if broken := broken_tensor(plain):
+            raise PipelineError(f"The trained weights are not finite ({broken}); lower `learning_rate`.")
         with atomic_folder(job.output) as partial:
             plain.save_pretrained(partial)
             tokenizer.tokenizer.save_pretrained(partial)

@@ -37,19 +37,23 @@ class Interval:
     def __init__(self, device: torch.device) -> None:
         self.parts = PartLosses(device)
         self.tokens = 0
-        self._losses: list[torch.Tensor] = []
-        self._gradient_norm: torch.Tensor | None = None
+        self._losses: list[torch.Tensor] = []  # a scalar a step
+        self._gradient_norms: list[torch.Tensor] = []  # a scalar a step
         self._began = time.perf_counter()
 
     def add(self, loss: torch.Tensor, gradient_norm: torch.Tensor) -> None:
         """Add a step: this process's share of the loss, and the norm of the gradients."""
         self._losses.append(loss)
-        self._gradient_norm = gradient_norm
+        self._gradient_norms.append(gradient_norm)
 
     def losses(self, accelerator: "Accelerator") -> list[float]:
         """Return the loss of each step over all processes; waits for the device."""
         reduced: list[float] = accelerator.reduce(torch.stack(self._losses), "sum").tolist()
         return reduced
+
+    def gradient_norms(self) -> list[float]:
+        """Return the norm of the gradients of each step, which is the same on every process; waits for the device."""
+        return [float(norm) for norm in self._gradient_norms]
 
     def figures(self, accelerator: "Accelerator") -> dict[str, float]:
         """Return the mean loss, the last gradient norm, tokens a second and the loss of each part."""
@@ -57,7 +61,7 @@ class Interval:
         self.seconds = time.perf_counter() - self._began
         return {
             "loss": sum(losses) / len(losses),
-            "grad_norm": float(self._gradient_norm) if self._gradient_norm is not None else 0.0,
+            "grad_norm": self.gradient_norms()[-1],
             "tokens_per_second": self.tokens / self.seconds,
             **self.parts.means(accelerator, "loss"),
         }

@@ -3,6 +3,7 @@
 On one device the process finds its GPU, or the CPU, by itself, and starts 4 to 5 s sooner without the launcher.
 """
 
+import os
 import sys
 from pathlib import Path
 
@@ -12,4 +13,5 @@ def launch_command(job: Path, accelerate_config: str = "") -> list[str]:
     module = ["-m", "adc_pipeline.training", str(job)]
     if not accelerate_config:
         return [sys.executable, *module]
-    return [sys.executable, "-m", "accelerate.commands.launch", "--config_file", accelerate_config, *module]
+    launcher = ["-m", "accelerate.commands.launch", "--config_file", os.path.expanduser(accelerate_config)]
+    return [sys.executable, *launcher, *module]

@@ -6,9 +6,10 @@ seconds). Losses stay on the device until an interval ends, so that the loop doe
 """
 
 import importlib.metadata
+import math
 import time
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 import torch
 
@@ -33,11 +34,12 @@ from adc_pipeline.training.data import TrainingData, row_length
 from adc_pipeline.training.dataset import load_split, tokenize_split
 from adc_pipeline.training.export import export_model
 from adc_pipeline.training.interval import Interval, PartLosses
-from adc_pipeline.training.losses import TokenLosses, weighted_loss
-from adc_pipeline.training.model import compile_blocks, load_model
+from adc_pipeline.training.loading import load_model
+from adc_pipeline.training.losses import TokenLosses, auxiliary_weight, weighted_loss
+from adc_pipeline.training.model import compile_blocks
 from adc_pipeline.training.optimization import adamw, learning_rate
 from adc_pipeline.training.packing import cut_into_pieces
-from adc_pipeline.training.probes import choose_separation
+from adc_pipeline.training.probes import choose_separation, computes_auxiliary_loss
 from adc_pipeline.training.progress import Progress, duration
 from adc_pipeline.training.settings import TrainingJob, TrainingSettings
 from adc_pipeline.training.stopping import LossWatch, StopSignal, translated_errors
@@ -77,7 +79,10 @@ def _train(job: TrainingJob) -> dict[str, Any]:
             stopping = run.update(step, stop.received)
             progress.advance()
             if run.is_due(step, stopping):
+                run.check_steps(step)
                 run.report(step, progress)
+            if run.saves(step, stopping) or step == data.steps:
+                run.check_weights(step)
             if run.saves(step, stopping):
                 run.save()
             if stopping and step < data.steps:
@@ -193,6 +198,7 @@ class Run:
         # The same on every process: FSDP and data parallelism need the same random adapters.
         set_seed(self.settings.seed)
         self.parameters = base.num_parameters()
+        self.auxiliary_loss = auxiliary_loss(base)
         if self.settings.lora_rank:
             add_adapters(base, self.settings, tokenizer.marker_ids)
         if self.settings.gradient_checkpointing:
@@ -204,7 +210,8 @@ class Run:
         on_cpu = accelerator.device.type == "cpu"
         self.peak_flops = None if on_cpu else peak_flops(devices.device_name(accelerator))
         set_seed(self.settings.seed, device_specific=True)
-        self.model, self.optimizer = accelerator.prepare(TokenLosses(base.train()), adamw(base, self.settings))
+        losses = TokenLosses(base.train(), auxiliary_weight(base))
+        self.model, self.optimizer = accelerator.prepare(losses, adamw(base, self.settings))
         self.interval = Interval(accelerator.device)
 
     def resume(self) -> None:
@@ -229,14 +236,14 @@ class Run:
             group["lr"] = self.rate
         rows = self.data.rows(step)
         passes = self.data.passes(rows, self.accelerator.process_index)
-        total, stopping = total_weight(self.accelerator, passes, stop_received)
-        loss = accumulate_gradients(self.accelerator, self.model, passes, total, self.interval.parts)
+        step_totals = totals(self.accelerator, passes, stop_received)
+        loss = accumulate_gradients(self.accelerator, self.model, passes, step_totals, self.interval.parts)
         norm = self.accelerator.clip_grad_norm_(self.model.parameters(), self.settings.max_grad_norm)
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.interval.add(loss, norm)
         self.interval.tokens += self.data.train.tokens(rows)
-        return stopping
+        return step_totals.stopping
 
     def validates(self, step: int) -> bool:
         every = self.settings.validate_every
@@ -251,8 +258,7 @@ class Run:
         return self.saves(step, stopping) or self.validates(step) or step % self.settings.log_every == 0
 
     def report(self, step: int, progress: Progress) -> None:
-        """End the interval: check its losses, validate if it is time, and report the figures."""
-        self.check_losses(step)
+        """End the interval: validate if it is time, and report the figures."""
         interval, before = self.interval, self.position
         figures = {**interval.figures(self.accelerator), "learning_rate": self.rate}
         if self.peak_flops is not None:
@@ -260,34 +266,64 @@ class Run:
             figures["mfu"] = figures["tokens_per_second"] * self.flops_per_token / peak
         tokens, seconds = before.tokens + interval.tokens, before.seconds + interval.seconds
         if self.validates(step) and self.data.held_out.split.walks:
-            figures |= self.validation_losses()
+            figures |= self.validation_losses(step)
         memory = devices.memory_bytes(self.accelerator)
         progress.report({"step": step, "time": time.time(), "memory_bytes": memory, **figures})
         self.position = Position(step, tokens, seconds, figures, list(self.watch.recent))
         self.interval = Interval(self.accelerator.device)
 
-    def check_losses(self, step: int) -> None:
-        """Raise PipelineError for the first step of the interval, which ends with `step`, whose loss is wrong."""
-        losses = self.interval.losses(self.accelerator)
-        for number, loss in enumerate(losses, start=step - len(losses) + 1):
-            if fault := self.watch.fault(loss):
+    def check_steps(self, step: int) -> None:
+        """Raise PipelineError for the first step of the interval, which ends with `step`, that went wrong."""
+        losses, norms = self.interval.losses(self.accelerator), self.interval.gradient_norms()
+        for number, (loss, norm) in enumerate(zip(losses, norms, strict=True), start=step - len(losses) + 1):
+            fault = self.watch.fault(loss)
+            wrong = f"loss {fault}" if fault else ""
+            # With float16, gradients overflow at times, and the scaler skips the step.
+            if not wrong and not math.isfinite(norm) and self.accelerator.scaler is None:
+                wrong = f"gradient norm became {norm}"
+            if wrong:
                 conversations = self.data.train.conversations(self.data.rows(number))
                 named = ", ".join(conversations[:20]) + (", ..." if len(conversations) > 20 else "")
                 raise PipelineError(
-                    f"The loss {fault} in step {number} (conversations {named}); lower `learning_rate`, raise"
-                    " `warmup`, or look at these conversations."
+                    f"The {wrong} in step {number} (conversations {named}); lower `learning_rate`, raise `warmup`, or"
+                    " look at these conversations."
                 )
 
-    def validation_losses(self) -> dict[str, float]:
-        """Return the loss of each part on the first `validation_tokens` of the validation split."""
-        parts = PartLosses(self.accelerator.device)
+    def check_weights(self, step: int) -> None:
+        """Raise PipelineError if the weights after this step are not finite, or give a loss that is not.
+
+        The loss of a step is from before its update. Without a validation, one pass of the step is run again.
+        """
+        finite = torch.stack([own_part(one).isfinite().all() for one in self.model.parameters()]).all()
+        broken = int(self.accelerator.reduce((~finite).float(), "sum"))
+        if not broken and not (self.validates(step) and self.data.held_out.split.walks):
+            batch = self.data.passes(self.data.rows(step), self.accelerator.process_index)[0]
+            losses = self.evaluated(batch.to(self.accelerator.device))
+            broken = int(self.accelerator.reduce((~losses.isfinite()).any().float(), "sum"))
+        if broken:
+            raise diverged("weights are no longer finite, or give a loss that is not,", step)
+
+    def evaluated(self, batch: Batch) -> torch.Tensor:
+        """Return the losses of a batch, (rows, row), in evaluation mode and without gradients."""
         self.model.eval()
         with torch.no_grad():
-            for batch in self.data.validation_passes(self.accelerator.process_index):
-                batch = batch.to(self.accelerator.device)
-                parts.add(self.model(batch), batch.parts)
+            losses: torch.Tensor = self.model(batch).tokens
         self.model.train()
-        return parts.means(self.accelerator, "validation_loss")
+        return losses
+
+    def validation_losses(self, step: int) -> dict[str, float]:
+        """Return the loss of each part on the first `validation_tokens` of the validation split.
+
+        Raises PipelineError if one is not finite.
+        """
+        parts = PartLosses(self.accelerator.device)
+        for batch in self.data.validation_passes(self.accelerator.process_index):
+            batch = batch.to(self.accelerator.device)
+            parts.add(self.evaluated(batch), batch.parts)
+        losses = parts.means(self.accelerator, "validation_loss")
+        if broken := [loss for loss in losses.values() if not math.isfinite(loss)]:
+            raise diverged(f"validation loss is {broken[0]}", step)
+        return losses
 
     def save(self) -> None:
         save_checkpoint(
@@ -314,37 +350,69 @@ class Run:
             "processes": self.accelerator.num_processes,
             "mixed_precision": self.accelerator.mixed_precision,
             "separation": data.train.separation,
+            "auxiliary_loss": self.auxiliary_loss,
             "versions": package_versions(),
         }
 
 
-def total_weight(accelerator: "Accelerator", passes: list[Batch], stop_received: bool) -> tuple[float, bool]:
-    """Return the sum of weights over the whole step, and whether any process received SIGTERM."""
-    total, stopping = float(sum(batch.weights.sum() for batch in passes)), stop_received
+def auxiliary_loss(base: "PreTrainedModel") -> str | None:
+    """Describe the auxiliary loss of the routers, if the base model asks for one (`output_router_logits`)."""
+    weight = auxiliary_weight(base)
+    if not weight:
+        return None
+    return f"added with weight {weight:g}" if computes_auxiliary_loss(base) else "excluded, its code computes none"
+
+
+class Totals(NamedTuple):
+    """Of a step, over all processes: the sum of weights, the number of passes, and whether one received SIGTERM."""
+
+    weight: float
+    passes: float
+    stopping: bool
+
+
+def totals(accelerator: "Accelerator", passes: list[Batch], stop_received: bool) -> Totals:
+    """Bring together what the processes know of a step."""
+    weight, count, stops = float(sum(batch.weights.sum() for batch in passes)), float(len(passes)), stop_received
     if accelerator.num_processes > 1:
-        both = torch.tensor([total, float(stop_received)], device=accelerator.device)
-        total, stops = accelerator.reduce(both, "sum").tolist()
-        stopping = stops > 0
+        own = torch.tensor([weight, count, float(stops)], device=accelerator.device)
+        weight, count, stops = accelerator.reduce(own, "sum").tolist()
     # A step may consist of nothing but a long rejected turn; it learns nothing then.
-    return total or 1.0, stopping
+    return Totals(weight or 1.0, count, stops > 0)
 
 
 def accumulate_gradients(
-    accelerator: "Accelerator", model: torch.nn.Module, passes: list[Batch], total: float, parts: PartLosses
+    accelerator: "Accelerator", model: torch.nn.Module, passes: list[Batch], total: Totals, parts: PartLosses
 ) -> torch.Tensor:
-    """Run the forward and backward passes of a step; return this process's share of its loss, a scalar."""
+    """Run the forward and backward passes of a step; return this process's share of its loss, a scalar.
+
+    The auxiliary loss of a mixture of experts adds to the gradients, but not to the loss that is returned.
+    """
     step_loss = torch.zeros((), device=accelerator.device)
     for number, batch in enumerate(passes, start=1):
         batch = batch.to(accelerator.device)
         # Processes exchange gradients once a step, with the last pass.
         with nullcontext() if number == len(passes) else accelerator.no_sync(model):
-            losses = model(batch)  # (rows, row)
-            loss = weighted_loss(losses, batch.weights, total)
+            losses, auxiliary = model(batch)  # (rows, row), and a scalar or None
+            loss = weighted_loss(losses, batch.weights, total.weight)
+            learned = loss if auxiliary is None else loss + auxiliary / total.passes
             # Data parallelism averages the processes' gradients; here they are parts of one sum.
-            accelerator.backward(loss * accelerator.num_processes)
+            accelerator.backward(learned * accelerator.num_processes)
         step_loss += loss.detach()
         parts.add(losses, batch.parts)
     return step_loss
+
+
+def own_part(tensor: torch.Tensor) -> torch.Tensor:
+    """Return a tensor, or of a tensor that FSDP shards the part of this process."""
+    return tensor.to_local() if hasattr(tensor, "to_local") else tensor
+
+
+def diverged(what: str, step: int) -> PipelineError:
+    return PipelineError(
+        f"The {what} after step {step}, so that no checkpoint or model was written; lower `learning_rate` or raise"
+        " `warmup`."
+    )
 
 
 def announce(progress: Progress, run: Run, restarted: bool) -> None:
@@ -359,6 +427,8 @@ def announce(progress: Progress, run: Run, restarted: bool) -> None:
         f" {data.layout.rows_per_step} x {split.row} tokens, {split.fill:.1%} of them filled, on"
         f" {devices.device_name(run.accelerator)}."
     )
+    if run.auxiliary_loss:
+        progress.say(f"Auxiliary loss of the routers, which the base model asks for: {run.auxiliary_loss}.")
     if split.separation == "passes":
         progress.say(
             "The base model cannot keep packed walks apart, so each walk has a forward pass of its own: slower."

@@ -5,7 +5,7 @@ chunk; unlikelihood does, so the objectives without it never run it. Forward and
 7.2 ms and 7.9 ms on 2 cores.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
@@ -18,6 +18,17 @@ if TYPE_CHECKING:
 CHUNK = {"cpu": 1 << 19, "cuda": 1 << 26}
 
 
+# What models call the weight of the auxiliary loss of their routers.
+_COEFFICIENTS = ("router_aux_loss_coef", "aux_loss_coef")
+
+
+class Losses(NamedTuple):
+    """The losses of a forward pass: of each token, and the auxiliary loss of a mixture of experts, already weighted."""
+
+    tokens: torch.Tensor  # float32 (rows, row)
+    auxiliary: torch.Tensor | None  # float32 scalar; None if the model asks for none
+
+
 class TokenLosses(torch.nn.Module):
     """A causal model that returns the loss of each token instead of its logits.
 
@@ -25,12 +36,13 @@ class TokenLosses(torch.nn.Module):
     converts the logits of a whole batch to float32.
     """
 
-    def __init__(self, model: "PreTrainedModel") -> None:
+    def __init__(self, model: "PreTrainedModel", auxiliary_weight: float = 0.0) -> None:
         super().__init__()
         self.model = model
+        self.auxiliary_weight = auxiliary_weight
 
-    def forward(self, batch: Batch) -> torch.Tensor:
-        """Return float32 losses of (rows, row): -log p of each target, or -log(1 - p) where it is to become unlikely.
+    def forward(self, batch: Batch) -> Losses:
+        """Return -log p of each target, or -log(1 - p) where it is to become unlikely.
 
         If the batch names its walks, the attention kernel separates them (see `attention`). Otherwise, and without an
         attention mask, transformers derives from the positions where a sequence begins and masks the rest of the row.
@@ -43,7 +55,10 @@ class TokenLosses(torch.nn.Module):
             losses = CrossEntropy.apply(logits, targets)
         else:
             losses = Unlikelihood.apply(logits, targets, batch.unlikely.flatten())
-        return losses.view(batch.targets.shape)
+        auxiliary = getattr(found, "aux_loss", None) if self.auxiliary_weight else None
+        if auxiliary is not None:
+            auxiliary = self.auxiliary_weight * auxiliary.float()
+        return Losses(losses.view(batch.targets.shape), auxiliary)
 
     # Accelerate asks these of a model whose weights FSDP shards, to choose what is gathered at a time.
 
@@ -56,6 +71,18 @@ class TokenLosses(torch.nn.Module):
 
     def get_output_embeddings(self) -> torch.nn.Module:
         return self.model.get_output_embeddings()
+
+
+def auxiliary_weight(model: "PreTrainedModel") -> float:
+    """Return the weight of the auxiliary loss that a mixture of experts asks for; 0 if it asks for none.
+
+    `output_router_logits` asks for it. It balances the load of the experts, and is a mean over the tokens of a pass.
+    """
+    config = model.config.get_text_config()
+    if not getattr(config, "output_router_logits", False):
+        return 0.0
+    owners = ((owner, name) for owner in (model, config) for name in _COEFFICIENTS)
+    return next((float(getattr(owner, name)) for owner, name in owners if hasattr(owner, name)), 0.0)
 
 
 def weighted_loss(losses: torch.Tensor, weights: torch.Tensor, total: float) -> torch.Tensor:

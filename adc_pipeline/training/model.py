@@ -6,7 +6,8 @@ https://nlp.stanford.edu/~johnhew/vocab-expansion.html): a new row then neither 
 Building the small model takes about 1 s, imports excluded.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,10 +15,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from adc_pipeline.core.atomic import atomic_folder
-from adc_pipeline.core.errors import PipelineError, UnreachableError, first_line, is_network_fault
+from adc_pipeline.core.errors import PipelineError, UnreachableError, first_line, is_disk_full, is_network_fault
+from adc_pipeline.training.loading import broken_tensor, load_weights, refuse_adapter
 from adc_pipeline.training.probes import looks_ahead
 from adc_pipeline.training.settings import BaseModelSettings
 from adc_pipeline.training.tokenizer import add_markers, marker_ids, train_tokenizer
+from adc_pipeline.training.tokens import MarkerTokenizer, check_line_breaks
 from adc_pipeline.walks.markers import Markers
 
 if TYPE_CHECKING:
@@ -47,6 +50,7 @@ def prepare_base_model(
     else:
         model, tokenizer, commit = _named(settings)
         _widen(model, tokenizer, markers)
+        check_line_breaks(MarkerTokenizer(tokenizer), _subject(settings))
     with atomic_folder(out) as partial:
         model.save_pretrained(partial)
         tokenizer.save_pretrained(partial)
@@ -58,14 +62,6 @@ def prepare_base_model(
         "vocabulary_size": len(tokenizer),
         "embedding_rows": _embedding_rows(model),
     }
-
-
-def load_model(folder: Path) -> "PreTrainedModel":
-    """Load the model of a folder that `prepare_base_model` or a fine-tune wrote, in float32."""
-    from transformers import AutoModelForCausalLM
-
-    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
-    return model
 
 
 def compile_blocks(model: "PreTrainedModel") -> None:
@@ -115,21 +111,22 @@ def _source(settings: BaseModelSettings) -> str:
 def _named(
     settings: BaseModelSettings,
 ) -> tuple["PreTrainedModel", "PreTrainedTokenizerBase", str | None]:
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoTokenizer
 
-    commit = _commit(settings)
-    try:
+    commit, subject = _commit(settings), _subject(settings)
+    with _reported(settings):
         # Configuration, weights and tokenizer come from one commit, even if the branch moves meanwhile.
         options = {"revision": commit or settings.revision or "main", "trust_remote_code": False}
         tokenizer = AutoTokenizer.from_pretrained(_source(settings), **options)
-        model = AutoModelForCausalLM.from_pretrained(_source(settings), dtype=torch.float32, **options)
-    except (OSError, ValueError, ImportError) as error:
-        raise _not_loaded(settings, error) from error
-    if looks_ahead(model):
+        model = load_weights(_source(settings), subject, **options)
+        ahead = looks_ahead(model)
+    if ahead:
         raise PipelineError(
-            f"The base model's `name` {settings.name!r} is a {type(model).__name__} that sees the tokens it is to"
-            " predict; choose a causal language model."
+            f"{subject} is a {type(model).__name__} that sees the tokens it is to predict; choose a causal language"
+            " model."
         )
+    if broken := broken_tensor(model):
+        raise PipelineError(f"{subject} has weights that are not finite ({broken}); choose another base model.")
     return model, tokenizer, commit
 
 
@@ -145,31 +142,42 @@ def _commit(settings: BaseModelSettings) -> str | None:
     folder = Path(settings.name).expanduser()
     if not folder.is_dir() and (settings.name[:1] in ("/", ".", "~") or settings.name.count("/") > 1):
         raise PipelineError(
-            f"The base model's `name` {settings.name!r} is a path without a folder; give the folder of a model, a"
-            " Hub name, or `small`."
+            f"{_subject(settings)} is a path without a folder; give the folder of a model, a Hub name, or `small`."
         )
-    try:
+    with _reported(settings):
         revision = settings.revision or "main"
+        refuse_adapter(_source(settings), _subject(settings), revision=revision)
         # The path in the cache contains the commit; the configuration does not.
         commit: str | None = extract_commit_hash(cached_file(_source(settings), "config.json", revision=revision), None)
         config = AutoConfig.from_pretrained(_source(settings), revision=commit or revision, trust_remote_code=False)
-    except (OSError, ValueError, ImportError) as error:
-        raise _not_loaded(settings, error) from error
     if config.model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
         raise PipelineError(
-            f"The base model's `name` {settings.name!r} is a {config.model_type} model, which is not a causal language"
-            " model; choose one that is."
+            f"{_subject(settings)} is a {config.model_type} model, which is not a causal language model; choose one"
+            " that is."
         )
     return commit
 
 
-def _not_loaded(settings: BaseModelSettings, error: Exception) -> PipelineError:
-    reason = first_line(error)
-    kind = UnreachableError if is_network_fault(error) else PipelineError
-    return kind(
-        f"The base model's `name` {settings.name!r} (revision {settings.revision or 'main'}) cannot be loaded"
-        f" ({reason}); check the spelling and the network, or set it to a local folder or to `small`."
-    )
+def _subject(settings: BaseModelSettings) -> str:
+    """Return the subject of a sentence about the base model."""
+    return f"The base model's `name` {settings.name!r}"
+
+
+@contextmanager
+def _reported(settings: BaseModelSettings) -> Iterator[None]:
+    """Raise PipelineError for whatever the libraries raise when they read or run a model from elsewhere."""
+    try:
+        yield
+    except PipelineError:
+        raise
+    except Exception as error:
+        if is_disk_full(error):
+            raise
+        kind = UnreachableError if is_network_fault(error) else PipelineError
+        raise kind(
+            f"{_subject(settings)} (revision {settings.revision or 'main'}) cannot be loaded ({first_line(error)});"
+            " check the spelling and the network, or set it to a local folder or to `small`."
+        ) from error
 
 
 def _widen(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", markers: Markers) -> None:

@@ -75,6 +75,13 @@ def looks_ahead(model: "PreTrainedModel") -> bool:
         return distance(moved[:half], alone[:half]) > tolerated(alone) * context_effect(model, text, alone)
 
 
+def computes_auxiliary_loss(model: "PreTrainedModel") -> bool:
+    """Return whether the model's code computes the auxiliary loss of its routers."""
+    with evaluating(model):
+        (text,) = random_texts(model, [SHORT_TEXT])
+        return getattr(model(input_ids=text[None], use_cache=False), "aux_loss", None) is not None
+
+
 def choose_separation(
     model: "PreTrainedModel", lengths: tuple[int, int], longest: int, row: int, kernel: bool
 ) -> Separation:

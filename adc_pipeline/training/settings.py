@@ -7,52 +7,46 @@ loaded.
 
 import dataclasses
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 from adc_pipeline.core.errors import PipelineError
-from adc_pipeline.core.settings import setting
+from adc_pipeline.core.settings import LARGEST_SEED, Settings, setting
 
 Objective = Literal["mle", "accepted-only", "filtering", "conditional", "unlikelihood", "rwr", "awr"]
 
 
 @dataclass(frozen=True)
-class BaseModelSettings:
+class BaseModelSettings(Settings):
     """The model that every fine-tune starts from, whatever its dataset."""
 
     name: str = setting(
         "small", "`small` for a new small Llama, the name of a Hugging Face Hub model, or a local folder."
     )
     revision: str | None = setting(None, "Branch, tag or commit of a Hub model; recorded as a commit.")
-    layers: int = setting(2, "Number of transformer blocks of `small`.")
-    width: int = setting(128, "Size of the hidden states of `small`, a multiple of 2 x `heads`.")
-    heads: int = setting(4, "Number of attention heads of `small`.")
-    vocabulary: int = setting(2048, "Maximum number of tokens in the tokenizer of `small`, markers included.")
-    context: int = setting(2048, "Longest sequence of `small`, in tokens.")
-    seed: int = setting(0, "Seed for the initial weights of `small`.")
+    layers: int = setting(2, "Number of transformer blocks of `small`.", minimum=1)
+    width: int = setting(128, "Size of the hidden states of `small`, a multiple of 2 x `heads`.", minimum=1)
+    heads: int = setting(4, "Number of attention heads of `small`.", minimum=1)
+    vocabulary: int = setting(
+        2048,
+        "Maximum number of tokens in the tokenizer of `small`: 256 bytes, the end of text, markers, and merges.",
+        minimum=260,
+    )
+    context: int = setting(2048, "Longest sequence of `small`, in tokens.", minimum=16)
+    seed: int = setting(0, "Seed for the initial weights of `small`.", minimum=0, maximum=LARGEST_SEED)
 
     def __post_init__(self) -> None:
-        if self.name != "small":
-            return
-        for name in ("layers", "width", "heads", "context"):
-            if getattr(self, name) < 1:
-                raise PipelineError(f"`{name}` of the base model is {getattr(self, name)}; use 1 or more.")
-        if self.width % (2 * self.heads):
+        super().__post_init__()
+        if self.name == "small" and self.width % (2 * self.heads):
             raise PipelineError(
                 f"`width` {self.width} of the base model is not a multiple of 2 x `heads` ({self.heads}), which"
                 " rotary positions need; change one of the two."
             )
-        if self.vocabulary < 260:
-            raise PipelineError(
-                f"`vocabulary` {self.vocabulary} of the base model is too small: 256 bytes, the end of text and"
-                " three markers need 260 tokens."
-            )
 
 
 @dataclass(frozen=True)
-class TrainingSettings:
+class TrainingSettings(Settings):
     """Settings of a fine-tune. A step is one update of the weights."""
 
     objective: Objective = setting(
@@ -60,89 +54,63 @@ class TrainingSettings:
         "What the model learns from a walk: mle (every token), accepted-only, filtering, conditional (markers before"
         " their turns; preference accuracy, calibration and steering do not apply), unlikelihood, rwr or awr.",
     )
-    alpha: float = setting(1.0, "Weight of the tokens of rejected turns with `unlikelihood`.")
-    beta: float = setting(1.0, "Temperature of `rwr` and `awr`; the smaller, the more a high score counts.")
-    max_weight: float = setting(20.0, "Largest weight of a token with `rwr` and `awr`.")
-    dropped_markers: float = setting(0.1, "Share of the turns without a marker with `conditional`.")
+    alpha: float = setting(1.0, "Weight of the tokens of rejected turns with `unlikelihood`.", minimum=0)
+    beta: float = setting(
+        1.0, "Temperature of `rwr` and `awr`; the smaller, the more a high score counts.", more_than=0
+    )
+    max_weight: float = setting(20.0, "Largest weight of a token with `rwr` and `awr`.", more_than=0)
+    dropped_markers: float = setting(
+        0.1, "Share of the turns without a marker with `conditional`.", minimum=0, maximum=1
+    )
     markers: Literal["kept", "stripped"] = setting(
         "kept", "Ablation: stripped replaces every verdict marker by a line break."
     )
     verdicts: Literal["true", "shuffled"] = setting(
         "true", "Control: shuffled permutes the verdicts of the turns of a walk."
     )
-    sequence_length: int = setting(512, "Longest piece of a walk, in tokens; longer walks are cut.")
-    tokens_per_step: int = setting(512, "Tokens of a step, over all processes.")
-    tokens_per_forward: int = setting(8192, "Maximum tokens in one forward pass on a device; determines its memory.")
-    epochs: float = setting(2.0, "Passes over the training split.")
-    max_steps: int | None = setting(None, "Number of steps, instead of `epochs`.")
-    learning_rate: float = setting(4e-3, "Peak learning rate; 1e-5 to 1e-4 for a pretrained model.")
-    warmup: float = setting(0.05, "Share of the steps in which the learning rate rises.")
-    weight_decay: float = setting(0.01, "Weight decay of the matrices; norms and biases are not decayed.")
-    max_grad_norm: float = setting(1.0, "Gradient norm above which gradients are scaled down to it.")
-    max_loss_jump: float = setting(10.0, "Stop when the loss exceeds its running median by this factor; 0 never stops.")
-    lora_rank: int = setting(
-        0, "Rank of the LoRA adapters that are trained instead of all weights; 0 trains all weights."
+    sequence_length: int = setting(512, "Longest piece of a walk, in tokens; longer walks are cut.", minimum=16)
+    tokens_per_step: int = setting(512, "Tokens of a step, over all processes.", minimum=16)
+    tokens_per_forward: int = setting(
+        8192, "Maximum tokens in one forward pass on a device; determines its memory.", minimum=16
     )
-    lora_alpha: float = setting(16.0, "LoRA scaling: adapters are multiplied by lora_alpha / lora_rank.")
-    lora_dropout: float = setting(0.0, "Dropout before the adapters.")
+    epochs: float = setting(2.0, "Passes over the training split.", more_than=0)
+    max_steps: int | None = setting(None, "Number of steps, instead of `epochs`.", minimum=1)
+    learning_rate: float = setting(4e-3, "Peak learning rate; 1e-5 to 1e-4 for a pretrained model.", more_than=0)
+    warmup: float = setting(0.05, "Share of the steps in which the learning rate rises.", minimum=0, maximum=1)
+    weight_decay: float = setting(0.01, "Weight decay of the matrices; norms and biases are not decayed.", minimum=0)
+    max_grad_norm: float = setting(1.0, "Gradient norm above which gradients are scaled down to it.", more_than=0)
+    max_loss_jump: float = setting(
+        10.0, "Stop when the loss exceeds its running median by this factor; 0 never stops.", minimum=0
+    )
+    lora_rank: int = setting(
+        0, "Rank of the LoRA adapters that are trained instead of all weights; 0 trains all weights.", minimum=0
+    )
+    lora_alpha: float = setting(16.0, "LoRA scaling: adapters are multiplied by lora_alpha / lora_rank.", more_than=0)
+    lora_dropout: float = setting(0.0, "Dropout before the adapters.", minimum=0, less_than=1)
     gradient_checkpointing: bool = setting(
         False, "Recompute activations in the backward pass: much less memory, a third more time."
     )
     compile: bool = setting(False, "Compile the model's blocks with torch.compile: starts later, runs faster.")
-    seed: int = setting(0, "Seed for data order, dropout and dropped markers.")
+    seed: int = setting(0, "Seed for data order, dropout and dropped markers.", minimum=0, maximum=LARGEST_SEED)
     accelerate_config: str = setting("", "Configuration file of Accelerate, for several devices; empty for one device.")
-    checkpoint_every: int = setting(250, "Steps between checkpoints; 0 for none.")
-    keep_checkpoints: int = setting(2, "Number of checkpoints to keep.")
-    log_every: int = setting(50, "Steps between log lines and metrics.")
-    validate_every: int = setting(500, "Steps between validation losses; 0 validates at the end only.")
-    validation_tokens: int = setting(16384, "Tokens of the validation split to validate on.")
+    checkpoint_every: int = setting(250, "Steps between checkpoints; 0 for none.", minimum=0)
+    keep_checkpoints: int = setting(2, "Number of checkpoints to keep.", minimum=1)
+    log_every: int = setting(50, "Steps between log lines and metrics.", minimum=1)
+    validate_every: int = setting(500, "Steps between validation losses; 0 validates at the end only.", minimum=0)
+    validation_tokens: int = setting(16384, "Tokens of the validation split to validate on.", minimum=1)
 
     def __post_init__(self) -> None:
-        if self.objective not in get_args(Objective):
-            raise PipelineError(
-                f"`objective` {self.objective!r} is not known; use one of {', '.join(get_args(Objective))}."
-            )
-        for name, known in (("markers", ("kept", "stripped")), ("verdicts", ("true", "shuffled"))):
-            if getattr(self, name) not in known:
-                raise PipelineError(f"`{name}` {getattr(self, name)!r} is not known; use one of {', '.join(known)}.")
+        super().__post_init__()
         if self.objective == "conditional" and self.markers == "stripped":
             raise PipelineError(
                 "`objective` conditional learns from the markers that `markers` stripped removes; change one of the"
                 " two."
             )
-        for name, least in _LEAST.items():
-            value = getattr(self, name)
-            if value is not None and not value >= least:
-                raise PipelineError(f"`{name}` of the training is {value}; use {least} or more.")
-        for name in ("epochs", "learning_rate", "max_grad_norm", "beta", "max_weight", "lora_alpha"):
-            if not getattr(self, name) > 0:
-                raise PipelineError(f"`{name}` of the training is {getattr(self, name)}; use more than 0.")
-        for name in ("dropped_markers", "lora_dropout"):
-            if getattr(self, name) > 1:
-                raise PipelineError(f"`{name}` of the training is {getattr(self, name)}, a share; use 0 to 1.")
         if self.tokens_per_step < self.sequence_length:
             raise PipelineError(
                 f"`tokens_per_step` {self.tokens_per_step} is less than one row (`sequence_length`"
                 f" {self.sequence_length}); raise `tokens_per_step` or lower `sequence_length`."
             )
-
-
-_LEAST: Mapping[str, float] = {
-    "alpha": 0,
-    "dropped_markers": 0,
-    "max_loss_jump": 0,
-    "lora_rank": 0,
-    "lora_dropout": 0,
-    "sequence_length": 16,
-    "max_steps": 1,
-    "warmup": 0,
-    "weight_decay": 0,
-    "checkpoint_every": 0,
-    "keep_checkpoints": 1,
-    "log_every": 1,
-    "validate_every": 0,
-    "validation_tokens": 1,
-}
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from typing import Any, Self
 import torch
 
 from adc_pipeline.core.errors import PipelineError, is_disk_full
-from adc_pipeline.training.settings import TrainingJob
+from adc_pipeline.training.settings import TrainingJob, TrainingSettings
 
 # Steps of the running median, and the fewest steps that it is taken over.
 WINDOW, FEWEST = 100, 10
@@ -78,19 +78,28 @@ def translated_errors(job: TrainingJob) -> Iterator[None]:
     try:
         yield
     except (RuntimeError, OSError, MemoryError) as error:
-        settings = job.settings
         if is_out_of_memory(error):
-            raise PipelineError(
-                f"The training ran out of memory (`tokens_per_forward` {settings.tokens_per_forward}, `sequence_length`"
-                f" {settings.sequence_length}); lower the one, then the other, or take a smaller base model."
-            ) from error
+            raise PipelineError(f"The training ran out of memory; {memory_advice(job.settings)}.") from error
         if is_disk_full(error) or _is_cut_short(error):
             raise PipelineError(
                 f"The disk is full (`work` {job.work}, `output` {job.output}, both in ADC_HOME where the pipeline"
-                f" trains; `keep_checkpoints` {settings.keep_checkpoints}); make room and run it again to resume from"
-                " the last checkpoint."
+                f" trains; `keep_checkpoints` {job.settings.keep_checkpoints}); make room and run it again to resume"
+                " from the last checkpoint."
             ) from error
         raise
+
+
+def memory_advice(settings: TrainingSettings) -> str:
+    """Say how to use less memory, as a part of a sentence; first by settings that keep the run's checkpoints."""
+    longest = max(settings.sequence_length, min(settings.tokens_per_forward, settings.tokens_per_step))
+    ways = []
+    if longest > settings.sequence_length:
+        ways.append(f"lower `tokens_per_forward` below {longest}, down to `sequence_length` {settings.sequence_length}")
+    if not settings.gradient_checkpointing:
+        ways.append("set `gradient_checkpointing` to true")
+    if ways:
+        return f"{', or '.join(ways)}, and run it again to resume from the last checkpoint"
+    return "start over with a smaller base model or more memory, since its passes are as small as they can be"
 
 
 def is_out_of_memory(error: BaseException) -> bool:

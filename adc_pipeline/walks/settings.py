@@ -3,34 +3,35 @@
 from dataclasses import dataclass
 
 from adc_pipeline.core.errors import PipelineError
-from adc_pipeline.core.settings import setting
+from adc_pipeline.core.settings import Settings, setting
 from adc_pipeline.walks.markers import FormatName
 from adc_pipeline.walks.rendering import Speakers
 from adc_pipeline.walks.splits import DEFAULT_SHARES
 
 
 @dataclass(frozen=True)
-class WalkSettings:
+class WalkSettings(Settings):
     """Settings of the walk datasets."""
 
     seed: int = setting(0, "Seed of the coins.")
-    walks_per_conversation: int = setting(1, "Number of walks drawn from each conversation.")
+    walks_per_conversation: int = setting(
+        1, "Number of walks drawn from each conversation.", minimum=1, maximum=100_000
+    )
     format: FormatName = setting(
         "default", "Marker strings: default, or released for those of the published datasets (texts stay unchanged)."
     )
     speakers: Speakers = setting("names", "How speakers appear: names, pseudonyms (user1, user2, …) or none.")
     shares: tuple[int, ...] = setting(
-        DEFAULT_SHARES, "Percentages of conversations in train, validation and test; they add up to 100."
+        DEFAULT_SHARES,
+        "Percentages of conversations in train, validation and test; they add up to 100.",
+        minimum=0,
+        maximum=100,
     )
 
     def __post_init__(self) -> None:
-        if len(self.shares) != 3 or sum(self.shares) != 100 or min(self.shares) < 0:
+        super().__post_init__()
+        if len(self.shares) != 3 or sum(self.shares) != 100:
             raise PipelineError(
-                f"The setting `shares` of the walk datasets is {list(self.shares)}: give three whole percentages for"
-                " train, validation and test that add up to 100."
-            )
-        if self.walks_per_conversation < 1:
-            raise PipelineError(
-                f"The setting `walks_per_conversation` of the walk datasets is {self.walks_per_conversation}: use 1 or"
-                " more."
+                f"`shares` is {list(self.shares)}; use three whole percentages for train, validation and test that add"
+                " up to 100."
             )

@@ -1,4 +1,4 @@
-"""What the sensor sees of a corpus, and when it asks for a rebuild: once for every change, and never for none."""
+"""The watch on a corpus requests one run for every change, and none without a change."""
 
 import json
 import os
@@ -19,16 +19,16 @@ LINE = '{"id": "r", "body": "yes", "link_id": "t3_r", "parent_id": "t3_r", "crea
 
 
 class Watcher:
-    """A sensor with its cursor; `looks` gives at which of a number of looks a run is asked for, by key."""
+    """A sensor with its cursor; `looks` returns at which of a number of ticks a run is requested, by key."""
 
     def __init__(self, settings: CorpusSettings, home: Path) -> None:
-        self.settings, self.store, self.cursor, self.said = settings, Store(home), "", ""
+        self.settings, self.store, self.cursor, self.skip_reason = settings, Store(home), "", ""
 
     def looks(self, number: int = 4) -> list[str]:
         keys = []
         for _ in range(number):
             found = check_for_change(Watch.from_cursor(self.cursor), self.settings, self.store)
-            self.cursor, self.said = found.watch.cursor(), found.skip
+            self.cursor, self.skip_reason = found.watch.cursor(), found.skip
             if not found.skip:
                 keys.append(found.watch.key)
         return keys
@@ -44,19 +44,19 @@ def dumps(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def watcher(dumps: Path, tmp_path: Path) -> Watcher:
-    """One that has asked for the first run."""
+    """Return a watcher that has requested the first run."""
     made = Watcher(CorpusSettings(str(dumps)), tmp_path / "home")
     assert len(made.looks()) == 1
     return made
 
 
-def test_nothing_new_asks_for_nothing(watcher: Watcher) -> None:
+def test_an_unchanged_corpus_requests_no_run(watcher: Watcher) -> None:
     assert watcher.looks(10) == []
-    assert watcher.said.endswith("has not changed.")
+    assert watcher.skip_reason.endswith("has not changed.")
 
 
 @pytest.mark.parametrize("change", ["a new dump", "another length", "another time", "one fewer"])
-def test_a_change_asks_for_one_run(watcher: Watcher, dumps: Path, change: str) -> None:
+def test_a_change_requests_one_run(watcher: Watcher, dumps: Path, change: str) -> None:
     file = dumps / "RC_2018-09.jsonl"
     match change:
         case "a new dump":
@@ -65,7 +65,7 @@ def test_a_change_asks_for_one_run(watcher: Watcher, dumps: Path, change: str) -
         case "another length":
             file.write_text(LINE * 2)
         case "another time":
-            # Backwards, as after the clock was set.
+            # Backwards, as after a change of the clock.
             os.utime(file, (1, 1))
         case "one fewer":
             file.rename(dumps / "RC_2018-08.jsonl")
@@ -85,23 +85,23 @@ def test_a_change_back_is_a_change(watcher: Watcher, dumps: Path) -> None:
     assert len(set(keys)) == 3, "Dagster starts no second run by the same key"
 
 
-def test_a_dump_that_still_grows_asks_for_nothing_yet(watcher: Watcher, dumps: Path) -> None:
+def test_a_growing_dump_requests_no_run_yet(watcher: Watcher, dumps: Path) -> None:
     for length in range(2, 6):
         (dumps / "RC_2018-09.jsonl").write_text(LINE * length)
         assert watcher.looks(1) == []
-        assert "the next tick" in watcher.said
+        assert "the next tick" in watcher.skip_reason
     assert len(watcher.looks()) == 1
 
 
-def test_a_corpus_that_is_gone_is_a_reason_to_wait_and_not_an_error(watcher: Watcher, dumps: Path) -> None:
+def test_a_missing_corpus_is_a_reason_to_skip_and_not_an_error(watcher: Watcher, dumps: Path) -> None:
     moved = dumps.rename(dumps.with_name("elsewhere"))
     assert watcher.looks() == []
-    assert "does not exist" in watcher.said
+    assert "does not exist" in watcher.skip_reason
     moved.rename(dumps)
     assert watcher.looks() == []
 
 
-def test_what_was_taken_in_already_asks_for_nothing(dumps: Path, tmp_path: Path) -> None:
+def test_the_corpus_of_the_current_artefact_requests_no_run(dumps: Path, tmp_path: Path) -> None:
     settings = CorpusSettings(str(dumps))
     watcher = Watcher(settings, tmp_path / "home")
     with watcher.store.aside("raw_corpus") as folder:
@@ -113,12 +113,12 @@ def test_what_was_taken_in_already_asks_for_nothing(dumps: Path, tmp_path: Path)
     assert len(watcher.looks()) == 1
 
 
-def test_other_settings_ask_for_a_run(watcher: Watcher) -> None:
+def test_changed_settings_request_a_run(watcher: Watcher) -> None:
     watcher.settings = CorpusSettings("sample", sample_seed=1)
     assert len(watcher.looks()) == 1
 
 
-def test_a_newer_version_of_convokits_asks_for_a_run_and_silence_for_none(
+def test_a_new_convokit_version_requests_a_run_and_an_unknown_one_does_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     published: dict[str, Any] = {"version": 1}
@@ -127,25 +127,25 @@ def test_a_newer_version_of_convokits_asks_for_a_run_and_silence_for_none(
     assert len(watcher.looks()) == 1
     published["version"] = None
     assert watcher.looks() == []
-    assert "ConvoKit did not say which version of some-corpus" in watcher.said
+    assert "ConvoKit did not say which version of some-corpus" in watcher.skip_reason
     published["version"] = 1
     assert watcher.looks() == []
     published["version"] = 2
     assert len(watcher.looks()) == 1
 
 
-def test_without_a_network_no_version_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_network_the_version_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
     assert download.published_versions(["reddit-corpus-small"]) == {"reddit-corpus-small": None}
 
 
-def test_a_cursor_of_another_release_begins_anew() -> None:
+def test_a_cursor_of_another_release_is_reset() -> None:
     assert Watch.from_cursor('{"seen": 1}') == Watch.from_cursor("not JSON") == Watch.from_cursor(None) == Watch()
     kept = Watch("a", "b", "c", {"x": 1, "y": None})
     assert Watch.from_cursor(kept.cursor()) == kept
 
 
-def test_a_corpus_in_convokits_format_is_watched_by_what_is_read_of_it(dumps: Path, tmp_path: Path) -> None:
+def test_only_the_files_that_are_read_of_a_convokit_corpus_are_watched(dumps: Path, tmp_path: Path) -> None:
     shutil.copy(dumps / "RC_2018-09.jsonl", dumps / "utterances.jsonl")
     seen = corpus_state(CorpusSettings(str(dumps)), tmp_path)
     assert [Path(path).name for path in seen] == ["utterances.jsonl"]

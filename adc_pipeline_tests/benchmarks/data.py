@@ -1,16 +1,16 @@
-"""How fast the data path is, from JSON lines to both datasets, beside what it could be and what it replaces.
+"""Benchmark of the data path, from JSON lines to the walk datasets, with a lower bound and the oracle for comparison.
 
     python -m adc_pipeline_tests.benchmarks.data --utterances 10000000
 
-It writes a corpus that is shaped like Reddit (`reddit_shape`), and in processes of their own
+Writes a corpus shaped like Reddit (`reddit_shape`), and in separate processes
 
-1. lets DuckDB count its lines, and read the fields that the pipeline needs: the floor;
-2. runs the stages `utterances`, `ranked_replies`, `top_2` and `random_walk`;
-3. runs the tests' oracle, plain Python over `convokit.Corpus`, and the stages again, both on a corpus of
-   `--sample` utterances: what a user would otherwise run.
+1. lets DuckDB count the lines, and read the fields that the pipeline needs: the lower bound;
+2. runs the stages `utterances`, `ranked_replies` and every kind of walks;
+3. runs the tests' oracle, plain Python over `convokit.Corpus`, which is what one would otherwise write, and the stages
+   again, both on a corpus of `--sample` utterances.
 
-Everything is printed as Markdown. `--shapes` measures the hard shapes instead, `--zst` a dump packed by
-zstandard. The corpus is read once before anything is timed, so that no figure is that of a cold disk.
+The results are printed as Markdown. `--shapes` measures the hard shapes instead, `--zst` a dump compressed by
+zstandard. The corpus is read once before anything is timed, so that no result includes a cold disk.
 """
 
 import argparse
@@ -28,6 +28,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+from adc_pipeline.walks.kinds import KINDS
 from adc_pipeline_tests.benchmarks.reddit_shape import Shape, write_corpus
 
 FIELDS = ("id", "conversation_id", "reply_to", "speaker", "text", "timestamp", "score", "stickied", "source")
@@ -39,7 +40,7 @@ def cpu_seconds() -> float:
 
 
 def peak_memory() -> int:
-    """Most bytes that this process has held; getrusage would also count what its parent held when it was forked."""
+    """Return this process' peak memory in bytes; getrusage would also count its parent's memory at the fork."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) * 1024
@@ -48,7 +49,7 @@ def peak_memory() -> int:
 
 @contextmanager
 def measured(what: str, **more: Any) -> Iterator[dict[str, Any]]:
-    """Print, as a line of JSON, how long the block takes; what the block adds is printed with it."""
+    """Print the block's time and memory as a line of JSON, with what the block adds to the yielded dictionary."""
     wall, cpu = perf_counter(), cpu_seconds()
     yield more
     seconds, used = perf_counter() - wall, cpu_seconds() - cpu
@@ -82,12 +83,12 @@ def run_stages(corpus: Path, out: Path, threads: int, memory: str, shards: int) 
     from adc_pipeline.ranking.ranked_replies import write_ranked_replies
     from adc_pipeline.walks.datasets import write_walks
 
-    engine = Engine(threads, memory, lambda sentence: print(sentence, file=sys.stderr))
+    engine = Engine(threads, memory, lambda report: print(report, file=sys.stderr))
     with measured("utterances") as more:
         more |= write_utterances(corpus, out / "utterances", UtteranceSettings(shards=shards), engine)
     with measured("ranked_replies") as more:
         more |= write_ranked_replies(out / "utterances", out / "ranked", engine=engine)
-    for kind in ("top-2", "random-walk"):
+    for kind in KINDS:
         with measured(kind) as more:
             more |= write_walks(kind, out / "utterances", out / "ranked", out / kind, engine=engine)
 
@@ -100,11 +101,11 @@ def run_oracle(corpus: Path) -> None:
     with measured("oracle") as more:
         utterances = oracle.load(corpus)
         ranking = oracle.rank(utterances, RankingSettings())
-        more["walks"] = sum(len(oracle.walks(kind, ranking, WalkSettings())) for kind in ("top-2", "random-walk"))
+        more["walks"] = sum(len(oracle.walks(kind, ranking, WalkSettings())) for kind in KINDS)
 
 
 def child(*arguments: str) -> tuple[float, list[dict[str, Any]]]:
-    """This module in a process of its own: seconds with its start-up, and what it measured."""
+    """Run this module in a new process; return its seconds, start-up included, and its measurements."""
     began = perf_counter()
     command = [sys.executable, "-m", "adc_pipeline_tests.benchmarks.data", *arguments]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
@@ -124,7 +125,7 @@ def table(head: list[str], rows: list[list[str]]) -> str:
 
 
 class Bench:
-    """One setting of the machine, and the folder that corpora and datasets are written to."""
+    """Benchmarks with one setting of threads, memory and shards, in one folder."""
 
     def __init__(self, folder: Path, threads: int, memory: str, shards: int) -> None:
         self.folder, self.cores = folder, threads
@@ -147,7 +148,7 @@ class Bench:
         return seconds, stages
 
     def speed(self, utterances: int) -> float:
-        """The main table; returns seconds an utterance."""
+        """Print the table of all steps; return seconds per utterance."""
         corpus = self.corpus(utterances)
         size = (corpus / "utterances.jsonl").stat().st_size
         _, floor = child("--run=floor", f"--corpus={corpus}", *self.machine)
@@ -206,9 +207,8 @@ class Bench:
             "utterances",
             "utterances s",
             "ranked s",
-            "top-2 s",
-            "random-walk s",
-            "µs an utterance",
+            *(f"{kind} s" for kind in KINDS),
+            "µs per utterance",
             "ratio",
         ]
         print(table(head, rows))
@@ -218,10 +218,10 @@ class Bench:
         for size in sizes:
             each = self.speed(size)
             first = first or each
-            print(f"{each * 1e6:.2f} µs an utterance, {each / first - 1:+.0%} against {sizes[0]:,} utterances.\n")
+            print(f"{each * 1e6:.2f} µs per utterance, {each / first - 1:+.0%} against {sizes[0]:,} utterances.\n")
 
     def packed(self, utterances: int) -> None:
-        """A dump in zstandard's longest window, beside the same dump unpacked."""
+        """Compare a dump compressed with zstandard's longest window with the same dump uncompressed."""
         import zstandard
 
         plain = self.folder / "dump" / f"dump-{utterances}.jsonl"
@@ -249,7 +249,7 @@ class Bench:
 
 
 def write_dump(corpus: Path, path: Path) -> None:
-    """The utterances of a ConvoKit corpus as a dump of Reddit has them."""
+    """Write the utterances of a ConvoKit corpus in the format of a Reddit dump."""
     import duckdb
 
     duckdb.execute(
@@ -285,14 +285,14 @@ def about_this_machine(cores: int) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--utterances", type=int, nargs="+", default=[1_000_000], help="several show the growth")
-    parser.add_argument("--sample", type=int, default=300_000, help="utterances for the oracle; 0 leaves it out")
-    parser.add_argument("--shapes", action="store_true", help="the hard shapes instead")
-    parser.add_argument("--zst", action="store_true", help="a packed dump instead")
+    parser.add_argument("--utterances", type=int, nargs="+", default=[1_000_000], help="one or more corpus sizes")
+    parser.add_argument("--sample", type=int, default=300_000, help="utterances for the oracle; 0 skips it")
+    parser.add_argument("--shapes", action="store_true", help="measure the hard shapes instead")
+    parser.add_argument("--zst", action="store_true", help="measure a compressed dump instead")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--memory", default="3GB", help="DuckDB's memory_limit")
     parser.add_argument("--shards", type=int, default=1)
-    parser.add_argument("--folder", type=Path, help="keeps the corpora for the next time")
+    parser.add_argument("--folder", type=Path, help="folder that keeps the corpora for the next benchmark")
     parser.add_argument("--run", choices=["floor", "stages", "oracle"], help=argparse.SUPPRESS)
     parser.add_argument("--corpus", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--out", type=Path, help=argparse.SUPPRESS)

@@ -1,15 +1,15 @@
-"""How fast the evaluation scores, beside one sequence at a time.
+"""Benchmark of the evaluation's scorer against scoring one sequence at a time.
 
     python -m adc_pipeline_tests.benchmarks.evaluation
 
-In one run, on the same queries (those of the sample corpus' test conversations for top-2) and the same
-model (the base model that the pipeline makes by default, whose weights do not change the speed):
+Measures in one run, with the same queries (those of the sample corpus' test conversations for top-2) and the same model
+(the pipeline's default base model, whose weights do not affect the speed):
 
 1. the scorer, which packs queries into rows of prefix trees, tokenization included;
-2. the reference scorer of the tests: one sequence at a time, no cache, every logit.
+2. the tests' reference scorer: one sequence at a time, no cache, every logit.
 
-They take turns, `--rounds` times, the reference with every `--share`-th query, and the best round of each counts. The
-two have to agree to 1e-4. It runs where the pipeline would, on the GPU where there is one.
+They alternate for `--rounds` rounds, the reference with every `--share`-th query; the best round of each counts. Their
+scores agree to 1e-4. Runs on the GPU if there is one.
 """
 
 import argparse
@@ -34,9 +34,9 @@ from adc_pipeline_tests.stages import read_utterances
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--conversations", type=int, default=4000, help="of the sample corpus; 5 % are tested on")
+    parser.add_argument("--conversations", type=int, default=4000, help="size of the sample corpus; 5 %% are scored")
     parser.add_argument("--rounds", type=int, default=4)
-    parser.add_argument("--share", type=int, default=4, help="the reference scores every so many-th query")
+    parser.add_argument("--share", type=int, default=4, help="the reference scores every SHARE-th query")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--row-tokens", type=int, default=EvaluationSettings().row_tokens)
     given = parser.parse_args()
@@ -54,30 +54,30 @@ def main() -> None:
             stages.dataset, stages.utterances, stages.ranked, "default", "names", settings, folder / "spill"
         )
         scorer = Scorer.load(base, settings)
-        # What is asked of siblings is often asked of a walk's turns too; here the same question counts once.
-        asks: dict[Query, bool] = {}
+        # Queries about siblings often repeat those about a walk's turns; here each distinct query counts once.
+        distinct: dict[Query, bool] = {}
         for query, text in zip(cases.queries, cases.ask_text, strict=True):
-            question = query._replace(siblings=())
-            asks[question] = asks.get(question, False) or bool(text)
-        queries, ask_text = list(asks), np.array(list(asks.values()))
-        asked = queries[:: given.share]
+            plain = query._replace(siblings=())
+            distinct[plain] = distinct.get(plain, False) or bool(text)
+        queries, ask_text = list(distinct), np.array(list(distinct.values()))
+        reference_queries = queries[:: given.share]
         seconds: dict[str, list[float]] = {"scorer": [], "reference": []}
         for _ in range(given.rounds):
             start = time.perf_counter()
             scores = scorer.score(queries, ask_text)
             seconds["scorer"].append((time.perf_counter() - start) / len(queries))
             start = time.perf_counter()
-            expected = [reference(scorer.model, scorer.tokenizer, query) for query in asked]
-            seconds["reference"].append((time.perf_counter() - start) / len(asked))
+            expected = [reference(scorer.model, scorer.tokenizer, query) for query in reference_queries]
+            seconds["reference"].append((time.perf_counter() - start) / len(reference_queries))
     text, odds = (np.array(column) for column in zip(*expected, strict=True))
-    apart = max(
+    difference = max(
         np.abs(scores.log_odds[:: given.share] - odds).max(),
         np.abs((scores.log_probability[:: given.share] - text)[ask_text[:: given.share]]).max(),
     )
-    best = {who: min(each) for who, each in seconds.items()}
-    print(f"{len(queries):,} queries, {given.threads} threads, {scorer.device}; largest difference {apart:.1e}")
-    for who, each in best.items():
-        print(f"{who:10} {1 / each:8,.0f} queries/s   {each * len(queries):6.2f} s for all")
+    best = {name: min(each) for name, each in seconds.items()}
+    print(f"{len(queries):,} queries, {given.threads} threads, {scorer.device}; largest difference {difference:.1e}")
+    for name, each in best.items():
+        print(f"{name:10} {1 / each:8,.0f} queries/s   {each * len(queries):6.2f} s for all")
     print(f"ratio      {best['reference'] / best['scorer']:8.1f}")
 
 

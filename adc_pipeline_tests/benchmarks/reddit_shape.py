@@ -1,17 +1,16 @@
-"""Corpora of any size in ConvoKit's format that are shaped like Reddit's, written by DuckDB.
+"""Generate corpora of any size in ConvoKit's format with the shape of Reddit's, by DuckDB.
 
-Thread sizes follow a power law (exponent 1.25, cut at 20,000), one post in ten has no reply, and the mean is
-about 30 utterances, between the 36 of `reddit-corpus-small` and the 10 of a small subreddit. Four replies in
-ten answer the post, the others mostly a recent reply. Texts are invented words of the frequencies of a
-language, 150 characters in the mean; ids and metadata are as long as the real ones. Five replies in a
-hundred are deleted, three carry HTML entities, two in a thousand answer an utterance that is not there, and
-one post in three has a moderators' reply at its top.
+Thread sizes follow a power law (exponent 1.25, cut at 20,000). One post in ten has no reply, and the mean is about 30
+utterances, between the 36 of `reddit-corpus-small` and the 10 of a small subreddit. Four replies in ten answer the
+post, the others mostly a recent reply. Texts are invented words with the frequencies of a language, 150 characters on
+average; ids and metadata are as long as real ones. Of the replies 5 % are deleted, 3 % contain HTML entities and 0.2 %
+answer a missing utterance; one post in three has a moderator's reply at the top.
 
-The other shapes are nothing but what is hard: chains of 20,000 replies, posts with 200,000 replies,
-conversations of one reply. Nothing is deleted there, so that the walks are as long as they can be.
+The other shapes are extreme cases: chains of 20,000 replies, posts with 200,000 replies, and conversations with one
+reply. There nothing is deleted, so that walks are as long as possible.
 
-Everything is a hash of the row's number: the same corpus every time. Ten million utterances (5.2 GB) take
-27 to 42 s on 2 cores.
+All values are hashes of the row number, so a corpus is always the same. Ten million utterances (5.2 GB) take 27 to 42 s
+on 2 cores.
 """
 
 import json
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
 
 Shape = Literal["reddit", "chain", "wide", "pairs"]
 
-# Uniform numbers from 0 to 1, one for each name and row.
+# A uniform number from 0 to 1 for each row and name.
 UNIFORM = "CREATE MACRO uniform(n, what) AS (hash(n, what) % 1000003) / 1000003.0"
 
 WORDS = """
@@ -42,7 +41,7 @@ SELECT sentence, string_agg(spelt, ' ') || '. ' AS spelt FROM (
 GROUP BY sentence
 """
 
-# How many utterances the conversation has, its post among them.
+# Number of utterances in a conversation, the post included.
 SIZES: dict[Shape, str] = {
     "reddit": "CASE WHEN uniform(c, 'alone') < 0.1 THEN 1"
     " ELSE least(20000, floor(7.5 * power(1 - uniform(c, 'size'), -0.8)))::BIGINT END",
@@ -51,7 +50,7 @@ SIZES: dict[Shape, str] = {
     "pairs": "2",
 }
 
-# The place in the conversation of what the reply at place `k` answers.
+# Place in the conversation of the parent of the reply at place `k`.
 PARENTS: dict[Shape, str] = {
     "reddit": "CASE WHEN uniform(n, 'top') < 0.4 THEN 0"
     " ELSE k - 1 - floor((k - 1) * power(uniform(n, 'parent'), 4))::BIGINT END",
@@ -108,7 +107,7 @@ FROM conversations JOIN sentences AS t ON t.sentence = hash(c, 'title') % 262144
 
 
 def write_corpus(folder: Path, utterances: int, shape: Shape = "reddit") -> int:
-    """Write a corpus of at least so many utterances into the folder; returns how many conversations it has."""
+    """Write a corpus of at least so many utterances into the folder; return the number of conversations."""
     import duckdb
 
     with duckdb.connect() as connection:
@@ -128,7 +127,7 @@ def write_corpus(folder: Path, utterances: int, shape: Shape = "reddit") -> int:
             file.write("}")
     (folder / "corpus.json").write_text("{}")
     (folder / "speakers.json").write_text("{}")
-    # Last, so that it stands for a corpus that is whole.
+    # Written last, so that it marks a complete corpus.
     parts = ("utterances", "conversations", "speakers", "overall")
     (folder / "index.json").write_text(json.dumps({f"{part}-index": {} for part in parts} | {"version": 1}))
     return number

@@ -1,25 +1,25 @@
-"""How fast the training is, beside what else one would use, on walks of real lengths.
+"""Benchmark of training against a bare loop and transformers' `Trainer`, on walks of realistic lengths.
 
     python -m adc_pipeline_tests.benchmarks.training
 
-In one run, on the same walks and the same model:
+Measures in one run, with the same walks and the same model:
 
-1. tokenization, in tokens a second, streamed to disk;
-2. the training loop (`training.loop.train`), logging, clipping and checkpoints included;
-3. a bare loop of forward pass, backward pass and step over the same packed batches, made beforehand;
-4. transformers' `Trainer` on padded batches of as many useful tokens.
+1. tokenization, in tokens per second, streamed to disk;
+2. the training loop (`training.loop.train`), with logging, clipping and checkpoints;
+3. a bare loop of forward pass, backward pass and optimizer step over the same packed batches, prepared in advance;
+4. transformers' `Trainer` on padded batches with as many useful tokens.
 
-2 to 4 are run in turns, `--rounds` times, and the best round of each counts; `--ways loop` runs 2 alone. Only
-tokens of walks count, never padding. On a GPU the model FLOPs utilization is printed, too (see
-`adc_pipeline.training.utilization`). The time that a GPU waits for data shows as the loop against the bare
-loop, whose batches are on the GPU before it starts. For instance, on a GPU:
+2 to 4 alternate for `--rounds` rounds, and the best round of each counts; `--ways loop` runs only 2. Only tokens of
+walks count, not padding. On a GPU the model FLOPs utilization is printed too (see `adc_pipeline.training.utilization`).
+The difference between the training loop and the bare loop, whose batches are on the GPU before it starts, includes the
+time that the GPU waits for data. Examples for a GPU:
 
     python -m adc_pipeline_tests.benchmarks.training --model gpt-neox-1.4b --sequence-length 2048 \\
         --tokens-per-step 65536 --tokens-per-forward 16384 --walks 40000 --steps 30 --compile
     python -m adc_pipeline_tests.benchmarks.training --model gpt-j-6b --sequence-length 2048 --ways loop \\
         --tokens-per-step 65536 --tokens-per-forward 8192 --walks 40000 --steps 12 --gradient-checkpointing
 
-It needs torch, transformers, accelerate, tokenizers, numpy and pyarrow, and nothing else of the project's.
+Needs only torch, transformers, accelerate, tokenizers, numpy and pyarrow of the project's dependencies.
 """
 
 import argparse
@@ -39,9 +39,10 @@ import torch
 
 from adc_pipeline.training.data import PackedSplit, row_length
 from adc_pipeline.training.dataset import load_split, tokenize_split
+from adc_pipeline.training.loading import load_model
 from adc_pipeline.training.loop import train
 from adc_pipeline.training.losses import TokenLosses, weighted_loss
-from adc_pipeline.training.model import load_model, prepare_base_model
+from adc_pipeline.training.model import prepare_base_model
 from adc_pipeline.training.optimization import adamw
 from adc_pipeline.training.packing import cut_into_pieces
 from adc_pipeline.training.probes import choose_separation
@@ -55,7 +56,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-# What models of these sizes are made of; their weights are random here.
+# Configurations of models of these sizes; their weights are random here.
 CONFIGURATIONS: dict[str, dict[str, Any]] = {
     "smollm2-135m": {
         "model_type": "llama",
@@ -94,7 +95,7 @@ def invented_words(number: int) -> list[str]:
 
 
 def invented_walk(number: int, words: list[str]) -> dict[str, Any]:
-    """A walk with the lengths of Reddit's: 3.5 turns in the mean, texts of 25 words with a long tail."""
+    """Return a walk with lengths as on Reddit: 3.5 turns on average, texts of 25 words with a long tail."""
     draw = random.Random(number)
 
     def text() -> str:
@@ -108,7 +109,7 @@ def invented_walk(number: int, words: list[str]) -> dict[str, Any]:
 
 
 class Bench:
-    """One model and one dataset, and the ways to train the one on the other."""
+    """A model, a dataset, and several ways to train the model on it."""
 
     def __init__(self, folder: Path, given: argparse.Namespace) -> None:
         words = invented_words(20_000)
@@ -143,7 +144,7 @@ class Bench:
         return len(load_split(self.tokens).ids) / (time.perf_counter() - began)
 
     def loop(self) -> float:
-        """The project's own, whole."""
+        """Return the tokens per second of the project's training loop."""
         with tempfile.TemporaryDirectory(dir=self.folder) as out:
             job = TrainingJob(self.settings, self.dataset, self.base, Path(out) / "model", Path(out) / "work")
             with redirect_stdout(sys.stderr):
@@ -165,7 +166,7 @@ class Bench:
             total = float(sum(batch.weights.sum() for batch in passes))
             for batch in passes:
                 with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-                    found = losses(batch)
+                    found = losses(batch).tokens
                 weighted_loss(found, batch.weights, total).backward()
             optimizer.step()
             optimizer.zero_grad()
@@ -182,7 +183,7 @@ class Bench:
         return PackedSplit(split, pieces, self.settings, 1, separation, fixed_shape=not on_cpu)
 
     def trainer(self) -> float:
-        """Transformers' own, with padded batches that hold as many useful tokens in the mean."""
+        """Return the tokens per second of transformers' `Trainer`, on padded batches with as many useful tokens."""
         from transformers import Trainer, TrainerCallback, TrainingArguments
 
         split, most = load_split(self.tokens), self.settings.sequence_length
@@ -225,7 +226,7 @@ class Bench:
             with redirect_stdout(sys.stderr):
                 trainer.train()
             wait_for(device)
-            # The loader reads one batch ahead, which is not learned from.
+            # The loader reads one batch ahead, which is not trained on.
             return sum(learned[: arguments.max_steps]) / (time.perf_counter() - clock.began)
 
     def model(self) -> tuple["PreTrainedModel", torch.device]:
@@ -243,7 +244,7 @@ def wait_for(device: torch.device) -> None:
 
 
 def write_random_model(name: str, folder: Path) -> None:
-    """Put a model of the configuration `name` in place of the one in `folder`, whose tokenizer stays."""
+    """Replace the model in `folder` by one of the configuration `name` with random weights; keep the tokenizer."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -252,7 +253,7 @@ def write_random_model(name: str, folder: Path) -> None:
 
 
 def best_of(number: int, ways: dict[str, Callable[[], float]]) -> dict[str, float]:
-    """The best of so many rounds of each way, the ways taking turns."""
+    """Return the best of so many rounds of each way, with the ways alternating."""
     best = dict.fromkeys(ways, 0.0)
     for _ in range(number):
         for name, way in ways.items():

@@ -32,6 +32,7 @@ def test_the_help_names_every_command_and_loads_nothing_heavy() -> None:
     assert not HEAVY & set(done.stderr.split())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "module", "wrong"),
     [("generate", generate, ["--temperature", "hot"]), ("lineage", lineage, []), ("study", study, ["--seeds", "x"])],
@@ -49,6 +50,7 @@ def test_a_command_takes_the_same_options_as_its_module(
     assert f"adc {name}: error: " in done.stderr
 
 
+@pytest.mark.slow
 def test_the_newest_report_is_printed(tmp_path: Path) -> None:
     missing = adc("report", ADC_HOME=str(tmp_path))
     assert (missing.returncode, missing.stdout) == (2, "")

@@ -21,6 +21,7 @@ def no_dagster_home(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DAGSTER_HOME", "")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["home", "a: b #1 'c'", "caf\N{LATIN SMALL LETTER E WITH ACUTE} =3", 'x"y'])
 def test_history_limits_and_launcher_are_in_force_wherever_adc_home_is(name: str, tmp_path: Path) -> None:
     store = Store(tmp_path / name)

@@ -1,8 +1,8 @@
-"""`adc run`, from an empty folder: what it shows, what it keeps, and how it ends. 25 s."""
+"""`adc run`, from an empty folder: what it shows, what it keeps, and how it ends. 12 s."""
 
 import os
+import shutil
 import signal
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,22 +21,25 @@ SMALL = {"raw_corpus": {"config": {"sample_conversations": 40}}}
 
 
 @pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def home(tmp_path: Path, empty_database: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("ADC_HOME", str(tmp_path / "home"))
     # Set first, so that what the code sets is undone afterwards.
     monkeypatch.setenv("DAGSTER_HOME", "")
     for name in ("MLFLOW_TRACKING_URI", "ADC_CORPUS"):
         monkeypatch.delenv(name, raising=False)
+    (tmp_path / "home").mkdir()
+    shutil.copy(empty_database, tmp_path / "home" / "mlflow.db")
     (tmp_path / "empty").mkdir()
     monkeypatch.chdir(tmp_path / "empty")
     return tmp_path / "home"
 
 
-def config(folder: Path, ops: Mapping[str, Any]) -> str:
-    (folder / "run.yaml").write_text(yaml.safe_dump({"ops": dict(ops)}))
+def config(folder: Path, ops: Any) -> str:
+    (folder / "run.yaml").write_text(yaml.safe_dump({"ops": ops}))
     return str(folder / "run.yaml")
 
 
+@pytest.mark.slow
 def test_a_run_shows_a_line_a_step_and_keeps_everything_below_adc_home(
     home: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -60,6 +63,7 @@ def test_a_run_shows_a_line_a_step_and_keeps_everything_below_adc_home(
     assert {path.name for path in tmp_path.iterdir()} == {"empty", "home", "run.yaml"}
 
 
+@pytest.mark.slow
 def test_a_failure_ends_in_its_sentence_alone(home: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert run_job("datasets", config(tmp_path, {"raw_corpus": {"config": {"corpus": "/no\x1b[2J/where"}}})) == 1
     out, error = capfd.readouterr()
@@ -76,29 +80,31 @@ def test_a_failure_ends_in_its_sentence_alone(home: Path, tmp_path: Path, capfd:
     [
         ("datasest", {}, r"There is no job datasest \(did you mean datasets\?\): the jobs are adc, "),
         ("study", {}, "The job study makes one partition at a time"),
-        ("datasets", {"raw_corpsu": {}}, r"sets raw_corpsu, which is no asset \(did you mean raw_corpus\?\)"),
-        ("datasets", {"raw_corpus": {"config": {"corpsu": "x"}}}, r'"corpsu" at path .* \(did you mean corpus\?\)'),
-        ("datasets", {"raw_corpus": {"config": {"sample_seed": "x"}}}, 'Value "x" .* is not valid .* "Int"'),
+        ("datasets", {"raw_corpsu": {}}, r"raw_corpsu is no asset \(did you mean raw_corpus\?\)"),
+        ("datasets", {"raw_corpus": {"config": {"corpsu": "x"}}}, r"no setting corpsu \(did you mean corpus\?\)"),
+        ("datasets", ["raw_corpus"], r"`ops` is \['raw_corpus'\]; use a mapping of names"),
+        ("datasets", {"raw_corpus": {"config": {"sample_seed": "x"}}}, "`sample_seed` is 'x'; use a whole number"),
     ],
 )
 def test_what_cannot_begin_is_refused_in_a_sentence(
-    home: Path, tmp_path: Path, job: str, ops: Mapping[str, Any], sentence: str
+    home: Path, tmp_path: Path, job: str, ops: Any, sentence: str
 ) -> None:
     with pytest.raises(PipelineError, match=sentence) as refused:
         run_job(job, config(tmp_path, ops))
     assert "\n" not in str(refused.value)
 
 
-@pytest.mark.parametrize("text", ["ops: [", "- a list", "ops: [raw_corpus]", None])
+@pytest.mark.parametrize("text", ["ops: [", "- a list", None])
 def test_a_file_that_is_no_run_configuration_is_refused(home: Path, tmp_path: Path, text: str | None) -> None:
     if text is not None:
         (tmp_path / "run.yaml").write_text(text)
     with pytest.raises(PipelineError, match=r"The run configuration .*run.yaml (cannot be read|is no mapping)"):
         run_job("datasets", str(tmp_path / "run.yaml"))
-    assert not home.exists()
+    assert [path.name for path in home.iterdir()] == ["mlflow.db"]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_cancels_the_run(
     home: Path, tmp_path: Path, number: int, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

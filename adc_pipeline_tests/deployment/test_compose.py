@@ -1,4 +1,4 @@
-"""The compose file is valid by the compose specification, and keeps what docs/how-to/deploy.md promises.
+"""The compose file is valid by the compose specification, and does what docs/how-to/deploy.md states.
 
 That the deployment runs is shown by `deploy/proof`, which needs a container engine; here the files are read. 2 s.
 """
@@ -14,7 +14,7 @@ import yaml
 from compose_spec import PyCompose
 
 from deploy.proof import compose
-from deploy.proof.__main__ import COPY, LOAD, PUBLISHED, SETTINGS
+from deploy.proof.__main__ import BACKUP, PUBLISHED, RESTORE, SETTINGS
 from deploy.proof.engines import Podman, dotenv, seconds
 
 ROOT = Path(__file__).parents[2]
@@ -31,7 +31,7 @@ def services() -> list[Any]:
 
 
 def validated(document: Mapping[str, Any]) -> None:
-    """ValueError unless the document is what the compose specification allows."""
+    """Raise ValueError unless a document is valid by the compose specification."""
     PyCompose.from_yaml(yaml.safe_dump(document))
 
 
@@ -52,7 +52,7 @@ def test_the_files_are_valid_by_the_compose_specification(files: list[Path]) -> 
         (("read_only",), "perhaps"),
     ],
 )
-def test_what_the_specification_does_not_know_is_refused(place: tuple[str, ...], value: str) -> None:
+def test_unknown_keys_are_refused(place: tuple[str, ...], value: str) -> None:
     broken = copy.deepcopy(project())
     at = broken["services"]["code"]
     for key in place[:-1]:
@@ -63,7 +63,7 @@ def test_what_the_specification_does_not_know_is_refused(place: tuple[str, ...],
 
 
 @pytest.mark.parametrize("service", services())
-def test_every_service_is_watched_started_again_and_limited(service: dict[str, Any]) -> None:
+def test_every_service_has_a_health_check_restarts_and_limits(service: dict[str, Any]) -> None:
     check = service["healthcheck"]
     assert check["test"][0] == "CMD"
     assert seconds(check["timeout"]) <= seconds(check["interval"])
@@ -88,12 +88,12 @@ def test_every_service_waits_for_health_and_the_databases_come_first() -> None:
     assert all(how == {"condition": "service_healthy"} for how in conditions)
     order = compose.start_order(project())
     assert order[0] == "postgres"
-    # The daemon brings Dagster's tables up to date, the server MLflow's: who reads them starts later.
+    # The daemon migrates Dagster's database, the MLflow server its own; their readers start later.
     assert order.index("daemon") < order.index("webserver")
     assert order.index("mlflow") < order.index("code")
 
 
-def test_ports_are_published_on_the_loopback_interface_unless_asked_otherwise() -> None:
+def test_ports_are_published_on_the_loopback_interface_by_default() -> None:
     def ports(**variables: str) -> list[str]:
         found = project(**variables)["services"].values()
         return sorted(port for service in found for port in service.get("ports", []))
@@ -103,7 +103,7 @@ def test_ports_are_published_on_the_loopback_interface_unless_asked_otherwise() 
 
 
 @pytest.mark.slow
-def test_mlflow_answers_its_own_pages_where_they_are_published_and_no_others() -> None:
+def test_mlflow_accepts_only_requests_of_its_published_pages() -> None:
     def origins(**variables: str) -> list[str]:
         spec = project(**variables)["services"]
         assert spec["code"]["environment"]["ADC_MLFLOW_PAGES"] == spec["mlflow"]["environment"][ORIGINS]
@@ -111,7 +111,7 @@ def test_mlflow_answers_its_own_pages_where_they_are_published_and_no_others() -
 
     assert origins() == ["http://127.0.0.1:5000"]
     assert origins(MLFLOW_PORT="5001") == ["http://127.0.0.1:5001"]
-    # Imports the whole server, 5 s.
+    # Importing the server takes 5 s.
     from mlflow.server.security_utils import should_block_cors_request
 
     published = f"https://{PUBLISHED}"
@@ -122,18 +122,18 @@ def test_mlflow_answers_its_own_pages_where_they_are_published_and_no_others() -
     assert hosts.endswith(f",{PUBLISHED}")
 
 
-def test_a_new_container_of_the_code_has_the_name_of_the_old_one() -> None:
+def test_the_code_location_has_a_fixed_host_name() -> None:
     assert project()["services"]["code"]["hostname"] == "code"
 
 
-def test_the_database_is_reached_by_the_services_alone() -> None:
+def test_only_the_services_reach_the_database() -> None:
     spec = project()
     assert spec["networks"]["database"] == {"internal": True}
     assert spec["services"]["postgres"]["networks"] == ["database"]
     assert "ports" not in spec["services"]["postgres"]
 
 
-def test_no_file_holds_a_secret() -> None:
+def test_no_file_contains_a_secret() -> None:
     assert dotenv(ROOT / ".env.example") == {}
     secret = re.compile(r"PASSWORD|SECRET|TOKEN|KEY", re.IGNORECASE)
     for name, service in project()["services"].items():
@@ -141,11 +141,11 @@ def test_no_file_holds_a_secret() -> None:
             if secret.search(key) and key not in ("POSTGRES_PASSWORD_FILE", "SECRET_OWNER"):
                 assert value == "", f"{name}: {key}"
     for path in [BASE, GPU, ROOT / "Dockerfile", *(ROOT / "deploy").glob("*.*")]:
-        # An address with a password in it: scheme://user:password@host.
+        # A URL with a password: scheme://user:password@host.
         assert not re.search(r"://[^/\s:@]+:[^/\s@]+@", path.read_text()), path
 
 
-def test_a_secret_that_is_given_reaches_only_whom_it_concerns() -> None:
+def test_a_secret_reaches_only_the_services_that_need_it() -> None:
     given = project(POSTGRES_PASSWORD="p-1", AWS_SECRET_ACCESS_KEY="s-2", HF_TOKEN="t-3")["services"]
     having = {
         value: [name for name, service in given.items() if value in service["environment"].values()]
@@ -154,12 +154,12 @@ def test_a_secret_that_is_given_reaches_only_whom_it_concerns() -> None:
     assert having == {"p-1": ["postgres"], "s-2": ["mlflow"], "t-3": ["code"]}
 
 
-def test_the_example_lists_every_setting_and_no_other() -> None:
+def test_env_example_lists_every_setting_and_no_other() -> None:
     documented = set(re.findall(r"^#([A-Z0-9_]+)=", (ROOT / ".env.example").read_text(), re.MULTILINE))
     assert documented == set(re.findall(r"\$\{(\w+)", BASE.read_text()))
 
 
-def test_every_service_of_the_image_builds_it_and_the_gpu_is_the_code_locations() -> None:
+def test_every_service_builds_the_image_and_only_the_code_location_has_the_gpu() -> None:
     plain, gpu = project()["services"], project(BASE, GPU)["services"]
     assert {service["image"] for name, service in plain.items() if name != "postgres"} == {"adc-pipeline:cpu"}
     changed = {name for name in plain if plain[name] != gpu[name]}
@@ -171,7 +171,7 @@ def test_every_service_of_the_image_builds_it_and_the_gpu_is_the_code_locations(
             assert (ROOT / "deploy" / f"torch-{service['build']['args']['TORCH']}.lock").exists()
 
 
-def test_the_proof_translates_every_key_for_podman_or_says_that_it_cannot() -> None:
+def test_every_key_is_translated_for_podman_or_refused() -> None:
     engine = Podman("podman", "p", [BASE], [])
     for name, service in engine.spec["services"].items():
         command = engine.run_command(name, service)
@@ -184,15 +184,13 @@ def test_the_proof_translates_every_key_for_podman_or_says_that_it_cannot() -> N
         engine.run_command("code", project(BASE, GPU)["services"]["code"])
 
 
-def test_no_secret_stands_on_podmans_command_line_and_yet_it_arrives(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_secrets_reach_containers_without_podmans_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("POSTGRES_PASSWORD", "p-1")
     podman = tmp_path / "podman"
     podman.write_text('#!/bin/sh\nprintf "%s\\n" "$*" "$POSTGRES_PASSWORD" "$HOME" >"$0.saw"\n')
     podman.chmod(0o755)
     engine = Podman(str(podman), "p", [BASE], [])
-    # The compose file's, not what podman would find in our own environment anyway.
+    # The values of the compose file, not those of this process' environment.
     monkeypatch.delenv("POSTGRES_PASSWORD")
     monkeypatch.setenv("HOME", "/ours")
     service = engine.spec["services"]["postgres"]
@@ -205,10 +203,10 @@ def test_no_secret_stands_on_podmans_command_line_and_yet_it_arrives(
     assert home == "/ours"
 
 
-def test_the_proof_does_what_the_page_says() -> None:
+def test_the_deployments_test_uses_the_commands_of_the_documentation() -> None:
     page = (ROOT / "docs" / "how-to" / "deploy.md").read_text()
-    assert f"docker compose exec -T postgres sh -c '{COPY}' > databases.sql\n" in page
-    assert f"docker compose exec -T postgres {LOAD} < databases.sql\n" in page
+    assert f"docker compose exec -T postgres sh -c '{BACKUP}' > databases.sql\n" in page
+    assert f"docker compose exec -T postgres {RESTORE} < databases.sql\n" in page
     for key, value in SETTINGS.items():
         assert f"\n{key}={value}\n" in page
 
@@ -227,7 +225,7 @@ def test_the_proof_does_what_the_page_says() -> None:
         ("${A:-x:${B}}", "1"),
     ],
 )
-def test_variables_are_put_in_as_the_specification_says(text: str, expected: str) -> None:
+def test_variables_are_interpolated_by_the_specification(text: str, expected: str) -> None:
     assert compose.interpolated({"k": [text]}, {"A": "1", "EMPTY": ""}) == {"k": [expected]}
 
 
@@ -237,7 +235,7 @@ def test_other_spellings_of_variables_are_refused(text: str) -> None:
         compose.interpolated(text, {"A": "1"})
 
 
-def test_services_that_wait_for_each_other_are_refused() -> None:
+def test_a_cycle_of_dependencies_is_refused() -> None:
     circle: dict[str, Any] = {"services": {"a": {"depends_on": {"b": {}}}, "b": {"depends_on": {"a": {}}}}}
     with pytest.raises(ValueError, match="a -> b -> a"):
         compose.start_order(circle)

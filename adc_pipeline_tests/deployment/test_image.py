@@ -1,4 +1,4 @@
-"""What the image is made of: locked packages, the entry scripts, and the launcher that run monitoring asks. 10 s."""
+"""The image: locked packages, entry scripts, and the run launcher's health check. 10 s."""
 
 import os
 import re
@@ -29,12 +29,12 @@ DEPLOY = ROOT / "deploy"
 
 
 def locked(name: str) -> dict[str, str]:
-    """The version of every package in a lock file."""
+    """Return the version of every package in a lock file."""
     pins = re.findall(r"^([\w.-]+)==(\S+)", (DEPLOY / name).read_text(), re.MULTILINE)
     return {package.lower().replace("_", "-"): version for package, version in pins}
 
 
-def test_the_locks_hold_what_the_project_asks_for() -> None:
+def test_the_locks_contain_the_projects_dependencies() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     asked = [Requirement(line) for line in (*project["dependencies"], *project["optional-dependencies"]["deploy"])]
     pins = locked("requirements.lock")
@@ -44,7 +44,7 @@ def test_the_locks_hold_what_the_project_asks_for() -> None:
             assert requirement.specifier.contains(everything[requirement.name]), requirement
 
 
-def test_both_builds_of_torch_are_of_one_version_and_share_the_other_packages() -> None:
+def test_both_torch_builds_have_one_version_and_share_the_other_packages() -> None:
     cpu, cuda, rest = locked("torch-cpu.lock"), locked("torch-cuda.lock"), locked("requirements.lock")
     assert cpu["torch"] == f"{cuda['torch']}+cpu"
     assert "torch" not in rest
@@ -65,7 +65,7 @@ def test_every_locked_package_has_its_hashes(name: str) -> None:
         assert re.search(r"--hash=sha256:[0-9a-f]{64}", block), block.splitlines()[0]
 
 
-def test_the_image_runs_as_a_user_without_rights_and_copies_only_what_the_context_lets_in() -> None:
+def test_the_image_runs_as_an_unprivileged_user_and_copies_only_the_build_context() -> None:
     lines = (ROOT / "Dockerfile").read_text().splitlines()
     assert [line for line in lines if line.startswith("USER")] == ["USER adc"]
     let_in = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
@@ -77,7 +77,7 @@ def test_the_image_runs_as_a_user_without_rights_and_copies_only_what_the_contex
 
 
 def entry(*command: str, **environment: str) -> str:
-    """What a command prints that the image's entry script starts."""
+    """Run a command by the image's entry script and return its output."""
     path = f"{environment.pop('PATH_FIRST', '')}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(
         ["sh", str(DEPLOY / "entry.sh"), *command],
@@ -89,14 +89,14 @@ def entry(*command: str, **environment: str) -> str:
     return done.stdout
 
 
-def test_the_password_comes_from_its_file_into_the_environment(tmp_path: Path) -> None:
+def test_the_password_is_read_from_its_file_into_the_environment(tmp_path: Path) -> None:
     secret = tmp_path / "password"
     secret.write_text("it's a $ecret")
     assert entry("sh", "-c", 'printf %s "$PGPASSWORD"', POSTGRES_PASSWORD_FILE=str(secret)) == "it's a $ecret"
     assert entry("sh", "-c", 'printf %s "${PGPASSWORD-none}"') == "none"
 
 
-def test_what_nobody_set_is_not_there_and_what_is_set_stays(tmp_path: Path) -> None:
+def test_empty_variables_are_unset_and_others_kept(tmp_path: Path) -> None:
     spec = compose.read([ROOT / "docker-compose.yml"], {})["services"]
     empty = {
         key
@@ -112,7 +112,7 @@ def test_what_nobody_set_is_not_there_and_what_is_set_stays(tmp_path: Path) -> N
         assert entry(*show, **{name: "https://s3.example.org"}) == "https://s3.example.org"
 
 
-def test_who_owns_a_database_brings_it_up_to_date_before_it_starts(tmp_path: Path) -> None:
+def test_the_owner_of_a_database_migrates_it_before_it_starts(tmp_path: Path) -> None:
     for name in ("dagster", "dagster-daemon", "dagster-webserver", "mlflow"):
         program = tmp_path / name
         program.write_text(f'#!/bin/sh\necho {name} "$@"\n')
@@ -128,7 +128,7 @@ def test_who_owns_a_database_brings_it_up_to_date_before_it_starts(tmp_path: Pat
     assert started("webserver") == ["dagster-webserver --host 0.0.0.0"]
 
 
-def test_an_address_with_a_slash_at_its_end_is_an_origin_without_one(tmp_path: Path) -> None:
+def test_a_trailing_slash_is_removed_from_the_allowed_origin(tmp_path: Path) -> None:
     program = tmp_path / "mlflow"
     program.write_text('#!/bin/sh\necho "$MLFLOW_SERVER_CORS_ALLOWED_ORIGINS"\n')
     program.chmod(0o755)
@@ -144,7 +144,7 @@ def nothing() -> None:
 
 @pytest.fixture
 def server() -> Iterator[tuple[subprocess.Popen[bytes], int]]:
-    """A code location's gRPC server and its port."""
+    """Run a code location's gRPC server; yield it with its port."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -175,7 +175,7 @@ def started_run(instance: DagsterInstance, port: int) -> DagsterRun:
 
 
 @pytest.mark.slow
-def test_a_run_that_its_server_does_not_know_is_gone_and_a_silent_server_is_asked_again(
+def test_a_run_unknown_to_its_server_has_ended_and_a_silent_server_is_asked_again(
     server: tuple[subprocess.Popen[bytes], int],
 ) -> None:
     process, port = server
@@ -186,9 +186,9 @@ def test_a_run_that_its_server_does_not_know_is_gone_and_a_silent_server_is_aske
         assert isinstance(watched, WatchfulRunLauncher)
         assert watched.supports_check_run_worker_health
         run = started_run(instance, port)
-        # As after the container was started again: the server answers, and has no such process.
+        # As after a restart of the container: the server responds, but has no such process.
         assert watched.check_run_worker_health(run).status == WorkerStatus.NOT_FOUND
-        # `docker compose exec code dagster job execute`: no server's, and perhaps alive.
+        # A run of `docker compose exec code dagster job execute` belongs to no server, and may be alive.
         command = instance.add_run(DagsterRun(job_name="nothing", status=dg.DagsterRunStatus.STARTED))
         assert watched.check_run_worker_health(command).status == WorkerStatus.RUNNING
         process.kill()
@@ -196,15 +196,15 @@ def test_a_run_that_its_server_does_not_know_is_gone_and_a_silent_server_is_aske
         assert watched.check_run_worker_health(run).status == WorkerStatus.RUNNING
 
 
-def test_the_deployment_has_the_limits_of_a_laptop() -> None:
+def test_the_deployment_has_the_same_limits_as_a_developers_machine() -> None:
     laptop, deployment = (yaml.safe_load((at / "dagster.yaml").read_text()) for at in (ROOT, DEPLOY))
     for section in ("concurrency", "freshness"):
         assert deployment[section] == laptop[section]
 
 
-def test_the_deployments_settings_of_dagster_are_ones_it_knows() -> None:
+def test_dagster_accepts_the_deployments_settings() -> None:
     settings = yaml.safe_load((DEPLOY / "dagster.yaml").read_text())
-    # PostgreSQL is not here; everything else is taken as it stands.
+    # Everything except PostgreSQL, which is not available here.
     assert settings.pop("storage")["postgres"]["postgres_url"].startswith("postgresql+psycopg2://")
     settings["compute_logs"]["config"]["base_dir"] = settings["local_artifact_storage"]["config"]["base_dir"] = "/tmp"
     with instance_for_test(overrides=settings) as instance:

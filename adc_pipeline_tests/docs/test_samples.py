@@ -23,6 +23,7 @@ from adc_pipeline.corpus.utterances import write_utterances
 from adc_pipeline.definitions import defs
 from adc_pipeline.defs.automation import AutomationSettings
 from adc_pipeline.defs.database import write_database
+from adc_pipeline.defs.look_ahead import check_values
 from adc_pipeline.defs.stage import STAGES
 from adc_pipeline.ranking.ranked_replies import write_ranked_replies
 from adc_pipeline.walks.datasets import write_walks
@@ -96,7 +97,7 @@ def test_yaml_is_accepted(block: Block) -> None:
     for name in jobs_of(set(ops)):
         nodes = {node.name for node in job(name).nodes}
         known |= nodes
-        dg.validate_run_config(job(name), {**values, "ops": {op: ops[op] for op in nodes & set(ops)}})
+        check_values({**values, "ops": ops}, nodes)
     assert set(ops) <= known
 
 

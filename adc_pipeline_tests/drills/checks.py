@@ -1,4 +1,4 @@
-"""What has to be true of an ADC_HOME after the last run in it, whatever happened to those before it."""
+"""Check an ADC_HOME after its last run, whatever happened to earlier runs."""
 
 import json
 import os
@@ -8,24 +8,23 @@ from adc_pipeline.core.artefacts import Store, file_digest, folder_digest
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.generation.registration import REGISTERED
 from adc_pipeline.tracking.runs import DIGEST, Tracking
+from adc_pipeline.walks.kinds import KINDS
 
-# In the order in which they are made; the same bytes from the same corpus and settings.
+# In the order in which they are made; the same corpus and settings give the same bytes.
 MADE = (
     "raw_corpus",
     "utterances",
     "ranked_replies",
-    "top_2",
-    "random_walk",
+    *(kind.dataset for kind in KINDS.values()),
     "base_model",
-    "top_2_model",
-    "random_walk_model",
-    "top_2_evaluation",
-    "random_walk_evaluation",
+    *(kind.model for kind in KINDS.values()),
+    *(kind.evaluation for kind in KINDS.values()),
     "comparison",
 )
-# These say which version of a model was decided on, and a model that is made again has a later one.
-DECIDED = ("top_2_champion", "random_walk_champion")
-MODELS = {"top_2_model": "adc-top-2", "random_walk_model": "adc-random-walk"}
+# Champions contain the number of a model's version, which is higher after the model is made again.
+DECIDED = tuple(kind.champion for kind in KINDS.values())
+MODELS = {kind.model: kind.registered for kind in KINDS.values()}
+# Patterns of temporary files that a killed run may leave.
 TRACES = (
     "store/*/.making-*",
     "store/*/*/.making-*",
@@ -42,7 +41,7 @@ TRACES = (
 
 
 def digests(home: Path, names: tuple[str, ...] = MADE) -> dict[str, str]:
-    """Of what is in place of each asset, computed from its files; "missing" where there is nothing."""
+    """Return the digest of each asset's current artefact, computed from its files, or "missing"."""
     found = {}
     for name in names:
         place = Store(home).place(name)
@@ -51,7 +50,7 @@ def digests(home: Path, names: tuple[str, ...] = MADE) -> dict[str, str]:
 
 
 def damage(home: Path) -> list[str]:
-    """What of that which is in place is not whole, read from the files alone."""
+    """Return what is wrong with the current artefacts, by their files alone."""
     store, wrong = Store(home), []
     for name in (*MADE, *DECIDED):
         if not store.place(name).exists():
@@ -64,16 +63,16 @@ def damage(home: Path) -> list[str]:
         # The digest of a corpus covers what its folder links to as well.
         content = made.digest if name == "raw_corpus" else folder_digest(made.path)
         if not content == made.digest == made.path.name:
-            wrong.append(f"{name} has the content {content}, and says {made.digest}")
+            wrong.append(f"{name} has the content {content}, but its manifest the digest {made.digest}")
         if name in MODELS:
             json.loads((made.path / REGISTERED).read_text())
     return wrong
 
 
 def left_behind(home: Path) -> list[str]:
-    """What no run is writing any more and none would clear away: to be asked once the last run has ended well."""
+    """Return the temporary files that no run will remove; call it after a run that succeeded."""
     found = {path for pattern in TRACES for path in home.glob(pattern)}
-    # A training keeps its last checkpoints, for a rerun with more steps.
+    # Training keeps its last checkpoints, for a rerun with more steps.
     found |= {
         path for path in (home / "work").rglob("*") if path.is_file() and path.parts[len(home.parts) + 1] not in MODELS
     }
@@ -81,25 +80,27 @@ def left_behind(home: Path) -> list[str]:
 
 
 def wrong_in_registry(home: Path, tracking: str) -> list[str]:
-    """Whether the newest version of each registered model is the model in place: its run, and each of its files."""
+    """Return where the newest version of a registered model, its run or its files, differs from the current model."""
     found = []
     client = (Tracking(tracking) if tracking else Tracking(f"sqlite:///{home / 'mlflow.db'}")).client()
     for asset, name in MODELS.items():
         model = Store(home).current(asset)
         latest = max(client.search_model_versions(f"name = '{name}'"), key=lambda version: int(version.version))
-        noted = json.loads((model.path / REGISTERED).read_text())
-        if noted["registered_version"] != int(latest.version):
-            found.append(f"{asset} is version {noted['registered_version']} of {name}, and the latest {latest.version}")
+        recorded = json.loads((model.path / REGISTERED).read_text())
+        if recorded["registered_version"] != int(latest.version):
+            found.append(
+                f"{asset} is version {recorded['registered_version']} of {name}, but the newest is {latest.version}"
+            )
         run = client.get_run(str(latest.run_id))
         if run.info.status != "FINISHED" or run.data.tags.get(DIGEST) != model.digest:
             found.append(f"version {latest.version} of {name} is {run.data.tags.get(DIGEST)}, {run.info.status}")
-        found += differing_files(client.tracking_uri, noted["logged_model_id"], model.path, name)
+        found += differing_files(client.tracking_uri, recorded["logged_model_id"], model.path, name)
     return found
 
 
 def differing_files(tracking: str, logged_model: str, model: Path, name: str) -> list[str]:
-    """The weights and the tokenizer as MLflow has them, against those in place."""
-    # A bar of 149 files for each round would drown what the drill says.
+    """Return which of the weights, configuration and tokenizer in MLflow differ from the current model's."""
+    # Progress bars would hide the drill's output.
     os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
     import mlflow
     from mlflow.artifacts import download_artifacts
@@ -108,14 +109,14 @@ def differing_files(tracking: str, logged_model: str, model: Path, name: str) ->
     served = Path(download_artifacts(f"models:/{logged_model}"))
     files = {path.name: path for path in served.rglob("*") if "code" not in path.relative_to(served).parts}
     return [
-        f"{file} of {name} in MLflow is not the one in place"
+        f"{file} of {name} in MLflow differs from the current model's"
         for file in ("model.safetensors", "config.json", "tokenizer.json")
         if file not in files or file_digest(files[file]) != file_digest(model / file)
     ]
 
 
 def check(home: Path, expected: dict[str, str], tracking: str = "") -> list[str]:
-    """What is wrong after the last run; nothing, if the drill has passed."""
+    """Return what is wrong after the last run; empty if the drill has passed."""
     found = digests(home)
     wrong = [f"{name} is {found[name]}, not {expected[name]}" for name in MADE if found[name] != expected[name]]
     wrong += [f"{name} is missing" for name, digest in digests(home, DECIDED).items() if digest == "missing"]

@@ -1,7 +1,7 @@
-"""A job as a process of its own, in a place of its own: what every drill starts, breaks and starts again.
+"""Run a job in a process and an ADC_HOME of its own; every drill starts, disturbs and reruns such jobs.
 
-The settings are small: the job `adc` takes about 70 s of one core, half of it imports, and its bytes do not depend on
-the machine's load, so that two runs of it can be compared file by file.
+The settings are small: the job `adc` takes about 70 s of one core, half of it imports. Its bytes do not depend on the
+machine's load, so that two runs can be compared file by file.
 """
 
 import json
@@ -23,7 +23,7 @@ import yaml
 
 ROOT = Path(__file__).parents[2]
 MODULE = ["-m", "adc_pipeline.definitions", "-j", "adc"]
-# So that a run that never ends is a failure of the drill and not its end.
+# Timeout of a run, so that a run that hangs is a failure of the drill.
 SECONDS_FOR_A_RUN = 1800
 ENDED = ("SUCCESS", "FAILURE", "CANCELED")
 
@@ -49,9 +49,9 @@ SETTINGS: dict[str, dict[str, Any]] = {
 
 
 def write_config(file: Path, conversations: int, only: Collection[str] = (), **changed: dict[str, Any]) -> Path:
-    """The run configuration of the drills as a file; `changed` adds settings to those of an asset.
+    """Write the run configuration of the drills to a file; `changed` adds settings to those of an asset.
 
-    With `only`, of these assets alone: a run of a part of the job takes no settings of what it leaves out.
+    With `only`, write the settings of these assets only: a run of a part of the job rejects those of other assets.
     """
     settings = {name: {**SETTINGS[name], **changed.get(name, {})} for name in only or SETTINGS}
     settings["raw_corpus"]["sample_conversations"] = conversations
@@ -60,10 +60,10 @@ def write_config(file: Path, conversations: int, only: Collection[str] = (), **c
 
 
 @dataclass(frozen=True)
-class Ground:
+class Installation:
     """Where a job runs: an ADC_HOME, Dagster's instance and MLflow ("" for the database in ADC_HOME).
 
-    `more` are further variables of its environment.
+    `more` has additional environment variables.
     """
 
     folder: Path
@@ -80,7 +80,7 @@ class Ground:
 
     @property
     def temporary(self) -> Path:
-        """For temporary files, which a killed process leaves; short, since sockets lie there as well."""
+        """The folder for temporary files, which a killed process leaves; its path is short because of sockets."""
         return self.folder / "t"
 
     @property
@@ -94,20 +94,20 @@ class Ground:
         tracking: str = "",
         storage: dict[str, Any] | None = None,
         more: dict[str, str] | None = None,
-    ) -> "Ground":
-        """The folders, and the project's own dagster.yaml with its storage moved here, or replaced by `storage`."""
-        ground = cls(folder, tracking, more or {})
-        ground.home.mkdir(parents=True)
-        ground.dagster.mkdir()
-        ground.temporary.mkdir()
+    ) -> "Installation":
+        """Create the folders, and the project's dagster.yaml with its storage moved here or replaced by `storage`."""
+        installation = cls(folder, tracking, more or {})
+        installation.home.mkdir(parents=True)
+        installation.dagster.mkdir()
+        installation.temporary.mkdir()
         instance = yaml.safe_load((ROOT / "dagster.yaml").read_text())
-        instance["storage"] = storage or {"sqlite": {"base_dir": str(ground.dagster)}}
-        instance["compute_logs"]["config"]["base_dir"] = str(ground.dagster / "logs")
-        (ground.dagster / "dagster.yaml").write_text(yaml.safe_dump(instance))
-        return ground
+        instance["storage"] = storage or {"sqlite": {"base_dir": str(installation.dagster)}}
+        instance["compute_logs"]["config"]["base_dir"] = str(installation.dagster / "logs")
+        (installation.dagster / "dagster.yaml").write_text(yaml.safe_dump(instance))
+        return installation
 
     def environment(self) -> dict[str, str]:
-        """One thread a process, since the models are tiny; nothing else of this project's from outside."""
+        """Return the environment: one thread per process, since models are tiny, and no variables of other projects."""
         ours = {"ADC_HOME": str(self.home), "DAGSTER_HOME": str(self.dagster), "OMP_NUM_THREADS": "1"}
         kept = {key: value for key, value in os.environ.items() if not key.startswith(("ADC_", "MLFLOW_", "DAGSTER_"))}
         tracking = {"MLFLOW_TRACKING_URI": self.tracking} if self.tracking else {}
@@ -115,31 +115,31 @@ class Ground:
         return {**kept, **ours, **tracking, **self.more}
 
     def start(self, *command: str, user: str | None = None) -> subprocess.Popen[bytes]:
-        """A command in the repository's root, with its words in `run.log`."""
+        """Start a command in the repository's root, with its output in `run.log`."""
         with self.log.open("ab") as log:
             return subprocess.Popen(
                 command, cwd=ROOT, env=self.environment(), stdout=log, stderr=log, stdin=subprocess.DEVNULL, user=user
             )
 
     def execute(self, config: Path, *more: str) -> subprocess.Popen[bytes]:
-        """The job in a process of its own, the step included."""
+        """Start the job in a process of its own, which also executes the steps."""
         return self.start(sys.executable, "-m", "dagster", "job", "execute", *MODULE, "-c", str(config), *more)
 
     def launch(self, config: Path) -> str:
-        """The job put into the queue, from which a daemon takes it; the run's id."""
+        """Put the job into the run queue, from which a daemon starts it; return the run's id."""
         run = str(uuid.uuid4())
         process = self.start(
             sys.executable, "-m", "dagster", "job", "launch", *MODULE, "-c", str(config), "--run-id", run
         )
         if process.wait(SECONDS_FOR_A_RUN):
-            raise RuntimeError(f"The run was not launched: {self.said()}")
+            raise RuntimeError(f"The run was not launched: {self.output()}")
         return run
 
     def daemon(self) -> subprocess.Popen[bytes]:
         return self.start(sys.executable, "-m", "dagster._daemon", "run", *MODULE[:2])
 
     def make_tables(self) -> None:
-        """Make the tables of Dagster's instance: two processes that both find none on their first use would collide."""
+        """Create the tables of Dagster's instance, since two processes that both create them would collide."""
         from dagster import DagsterInstance
 
         with DagsterInstance.from_config(str(self.dagster)) as instance:
@@ -148,7 +148,7 @@ class Ground:
             instance.get_asset_keys()
 
     def status(self, run: str) -> str:
-        """The status of a run as Dagster has it."""
+        """Return the status of a run in Dagster, or "unknown"."""
         from dagster import DagsterInstance
 
         with DagsterInstance.from_config(str(self.dagster)) as instance:
@@ -156,29 +156,29 @@ class Ground:
         return found.status.value if found else "unknown"
 
     def failures(self) -> dict[str, list[str]]:
-        """Of each step of the newest run that failed: the sentence that a person reads, or else the error's lines."""
+        """Return the messages of the failed steps of the newest run: one sentence each, or else the error's lines."""
         from dagster import DagsterEventType, DagsterInstance
 
         with DagsterInstance.from_config(str(self.dagster)) as instance:
             (run,) = instance.get_runs(limit=1)
             events = instance.all_logs(run.run_id, of_type=DagsterEventType.STEP_FAILURE)
-        told = {}
+        messages = {}
         for event in events:
             assert event.dagster_event is not None
             data = event.dagster_event.step_failure_data
             if data.user_failure_data:
-                told[str(event.dagster_event.step_key)] = [str(data.user_failure_data.description)]
+                messages[str(event.dagster_event.step_key)] = [str(data.user_failure_data.description)]
             else:
-                told[str(event.dagster_event.step_key)] = str(data.error).splitlines()
-        return told
+                messages[str(event.dagster_event.step_key)] = str(data.error).splitlines()
+        return messages
 
-    def said(self, characters: int = 3000) -> str:
-        """The end of what all processes said."""
+    def output(self, characters: int = 3000) -> str:
+        """Return the end of the output of all processes."""
         return self.log.read_text(errors="replace")[-characters:]
 
 
-def below(process: int) -> list[psutil.Process]:
-    """A process and all that it has started, as far as they are still there."""
+def process_tree(process: int) -> list[psutil.Process]:
+    """Return a process and all its descendants that still exist."""
     try:
         top = psutil.Process(process)
         return [top, *top.children(recursive=True)]
@@ -187,9 +187,9 @@ def below(process: int) -> list[psutil.Process]:
 
 
 def trainings(process: int) -> list[psutil.Process]:
-    """The training processes below a process."""
+    """Return the training processes among a process and its descendants."""
     found = []
-    for each in below(process):
+    for each in process_tree(process):
         try:
             if "adc_pipeline.training" in each.cmdline():
                 found.append(each)
@@ -199,12 +199,12 @@ def trainings(process: int) -> list[psutil.Process]:
 
 
 def metrics_file(training: psutil.Process) -> Path:
-    """Where a training process writes its figures, beside the job that it was started with."""
+    """Return the file that a training process writes its metrics to."""
     return Path(training.cmdline()[-1]).with_name("metrics.jsonl")
 
 
 def last_step(training: psutil.Process) -> int:
-    """The last step of whose figures a training has told; 0 where it has told of none, -1 before its first."""
+    """Return the last step that a training has logged; 0 if it has logged none, -1 before it has started."""
     try:
         lines = metrics_file(training).read_text().splitlines(keepends=True)
     except (psutil.NoSuchProcess, psutil.ZombieProcess, IndexError, FileNotFoundError):
@@ -213,15 +213,15 @@ def last_step(training: psutil.Process) -> int:
     return int(json.loads(whole[-1])["step"]) if whole else 0
 
 
-def stepping_or_gone(training: psutil.Process) -> bool:
-    """Whether a training has begun to take steps, if only in an earlier process of the same job, or has ended."""
+def stepping_or_exited(training: psutil.Process) -> bool:
+    """Return whether a training, or an earlier process of the same job, has started its steps, or it has exited."""
     try:
-        return gone(training) or metrics_file(training).exists()
+        return has_exited(training) or metrics_file(training).exists()
     except (psutil.NoSuchProcess, psutil.ZombieProcess, IndexError):
         return True
 
 
-def gone(process: psutil.Process) -> bool:
+def has_exited(process: psutil.Process) -> bool:
     try:
         return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
@@ -229,8 +229,7 @@ def gone(process: psutil.Process) -> bool:
 
 
 def kill(processes: Iterable[psutil.Process]) -> None:
-    """SIGKILL to each of these, and to nothing else; returns when all are gone."""
-    # A process below one that nobody waits for is collected by init; ours we have to collect.
+    """Send SIGKILL to these processes, and return when they have exited."""
     killed = list(processes)
     for process in killed:
         try:
@@ -240,24 +239,24 @@ def kill(processes: Iterable[psutil.Process]) -> None:
     psutil.wait_procs(killed, timeout=30)
 
 
-def end_as_a_whole() -> None:
-    """Let SIGTERM, and Ctrl+C also in the background, end the drill with all that it has started."""
+def handle_signals() -> None:
+    """Let SIGTERM, and Ctrl+C even in the background, end the drill with all processes that it has started."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 
 
 @contextmanager
-def removed_at_end(process: subprocess.Popen[bytes]) -> Iterator[subprocess.Popen[bytes]]:
-    """A process that does not outlive the block, nor does anything that it has started by then."""
+def killed_at_end(process: subprocess.Popen[bytes]) -> Iterator[subprocess.Popen[bytes]]:
+    """Kill a process and its descendants at the end of the block."""
     try:
         yield process
     finally:
-        kill(below(process.pid))
+        kill(process_tree(process.pid))
         process.wait()
 
 
 def wait_for(what: str, condition: Callable[[], bool], seconds: float = 180, every: float = 0.2) -> float:
-    """Wait until a condition holds, and return how long that took; RuntimeError if it takes more than `seconds`."""
+    """Wait until a condition holds and return the seconds waited; raise RuntimeError after `seconds`."""
     began = time.monotonic()
     while not condition():
         if time.monotonic() - began > seconds:

@@ -1,9 +1,9 @@
-/* A clock that others can put forward and back: the time of day, as a process below this library sees it, is the
- * system's plus so many seconds as stand, as a 64-bit number, in the file that JUMPING_CLOCK names. The file is mapped,
- * so that a jump is seen at once by every process. The monotonic clock is left alone, as a real jump leaves it.
+/* A preloaded library that shifts the time of day: a process with this library sees the system's time plus the number
+ * of seconds, a 64-bit integer, in the file that JUMPING_CLOCK names. The file is mapped, so that every process sees a
+ * jump at once. The monotonic clock is unchanged, as in a real jump.
  *
- * libfaketime does the same and more, but its version 0.9.10 has time.sleep of Python 3.11 fail where the monotonic
- * clock is not faked as well, and never return after a jump where it is.
+ * libfaketime does the same and more. But with its version 0.9.10, time.sleep of Python 3.11 fails if the monotonic
+ * clock is not faked as well, and if it is, never returns after a jump.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -59,7 +59,7 @@ time_t time(time_t *now) {
     return exact.tv_sec;
 }
 
-/* The kernel waits for a time of its own clock. Times of day are told from times since the boot by their size. */
+/* The kernel waits by its own clock. A time of day is distinguished from a time since the boot by its size. */
 static struct timespec to_kernel(const struct timespec *until) {
     struct timespec real = *until;
     if (real.tv_sec > 1000000000)
@@ -70,7 +70,7 @@ static struct timespec to_kernel(const struct timespec *until) {
 int pthread_cond_timedwait(pthread_cond_t *restrict condition, pthread_mutex_t *restrict mutex,
                            const struct timespec *restrict until) {
     static int (*wait)(pthread_cond_t *, pthread_mutex_t *, const struct timespec *);
-    /* The newest of two versions; dlsym alone may find the oldest, for another layout of conditions. */
+    /* The newer of two versions; dlsym alone may find the older one, which has another layout of conditions. */
     if (!wait)
         *(void **)&wait = dlvsym(RTLD_NEXT, "pthread_cond_timedwait", "GLIBC_2.3.2");
     if (!wait)

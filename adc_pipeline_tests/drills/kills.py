@@ -1,24 +1,24 @@
-"""SIGKILL at random moments, then run again: `python -m adc_pipeline_tests.drills.kills --rounds 50`.
+"""Drill: SIGKILL at random moments, then rerun. `python -m adc_pipeline_tests.drills.kills --rounds 50`.
 
-A round makes everything (job `adc`: corpus, datasets, both models trained and registered, evaluations, comparison) in
-an ADC_HOME of its own, and kills one of these at a random moment of it:
+A round runs the job `adc` (corpus, datasets, models trained and registered, evaluations, comparison) in an ADC_HOME of
+its own, and kills one of these at a random moment:
 
-- run: the process of the run, which is the step's as well (one executor, in process). A training that runs at that
-  moment is left alone with the signal that it gets for losing its parent, while the next run begins at once;
-- training: the training process below the run, that of the first or of the second model; in three of four rounds
-  while it takes its steps, in the others at any moment of its life, most of which is imports;
-- daemon: `dagster-daemon`, the run having come through its queue; in half of the rounds alone, in the other half with
-  its code server and the run, as when a container dies. It is started again after a second;
+- run: the process of the run, which also executes the steps (in-process executor). A training process in progress gets
+  only the signal that its parent has died, while the next run starts at once;
+- training: one of the training processes; in three of four rounds while it takes its steps, in the others at any moment
+  of its life, most of which is imports;
+- daemon: `dagster-daemon`, with a run from its queue; in half of the rounds alone, in the others with its code server
+  and the run, as when a container dies. It is restarted after a second;
 - database: every process of a PostgreSQL that holds Dagster's storage and, behind an MLflow server, MLflow's store.
-  It is started again after 1 to 10 s.
+  It is restarted after 1 to 10 s.
 
-A round whose run was over before its moment came is played again. Otherwise the job runs again until it ends well,
-three times at most, and everything must be as if nobody had touched it: each artefact byte for byte that of an
-undisturbed run, nothing half-written in place after the kill or at the end, nothing left behind, and the newest
-version of each registered model the model in place.
+A round whose run ended before the kill is repeated. Otherwise the job runs again until it succeeds, at most three
+times. Then each artefact must equal, byte for byte, that of an undisturbed run; no current artefact may be damaged,
+after the kill or at the end; no temporary files may be left; and the newest version of each registered model must be
+the current model.
 
-A round takes two to four minutes of one core. `--target` fixes what is killed; otherwise it is drawn for each round
-from those that this machine can start.
+A round takes two to four minutes of one core. `--target` chooses what is killed; by default it is drawn for each round
+from the targets that this machine can start.
 """
 
 import argparse
@@ -37,18 +37,18 @@ from pathlib import Path
 
 import psutil
 
-from adc_pipeline_tests.drills.checks import MADE, check, damage, digests
+from adc_pipeline_tests.drills.checks import MADE, MODELS, check, damage, digests
 from adc_pipeline_tests.drills.jobs import (
     ENDED,
     SECONDS_FOR_A_RUN,
     SETTINGS,
-    Ground,
-    below,
-    end_as_a_whole,
-    gone,
+    Installation,
+    handle_signals,
+    has_exited,
     kill,
+    killed_at_end,
     last_step,
-    removed_at_end,
+    process_tree,
     trainings,
     wait_for,
     write_config,
@@ -57,14 +57,14 @@ from adc_pipeline_tests.drills.servers import MlflowServer, Postgres, mlflow_ser
 
 TARGETS = ("run", "training", "daemon", "database")
 RERUNS = 3
-# Of a round whose run was over before anything was killed.
+# Attempts at a round whose run ends before the kill.
 ATTEMPTS = 5
 STEPS: int = SETTINGS["top_2_model"]["max_steps"]
 
 
 @dataclass
-class Course:
-    """How an undisturbed run goes: its seconds, and those of its trainings, in the order in which they began."""
+class Timings:
+    """The duration of an undisturbed run and of its trainings, in order, in seconds."""
 
     seconds: float
     trainings: list[float] = field(default_factory=list)
@@ -72,233 +72,237 @@ class Course:
 
 @dataclass
 class Round:
-    """What a round has seen."""
+    """The record of a round: events, what went wrong, and the number of runs."""
 
-    story: list[str] = field(default_factory=list)
+    events: list[str] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
     runs: int = 1
     killed: bool = False
     orphans: list[psutil.Process] = field(default_factory=list)
 
-    def tell(self, what: str) -> None:
-        self.story.append(what)
+    def record(self, what: str) -> None:
+        self.events.append(what)
 
-    def struck(self, what: str) -> None:
-        """Tell of a kill that did happen; a run may be over before its moment has come."""
+    def record_kill(self, what: str) -> None:
+        """Record a kill; there is none if the run ended before."""
         self.killed = True
-        self.tell(what)
+        self.record(what)
 
-    def look(self, home: Path) -> None:
-        """What a reader would be served at this moment, between a kill and the next run."""
+    def check_after_kill(self, home: Path) -> None:
+        """Check the current artefacts between a kill and the next run."""
         self.wrong += [f"after the kill {each}" for each in damage(home)]
 
 
-def watched(run: subprocess.Popen[bytes]) -> Course:
-    """Follow a run to its end, and note when it trains."""
-    began, course = time.monotonic(), Course(0.0)
+def measure_run(run: subprocess.Popen[bytes]) -> Timings:
+    """Wait for the end of a run, and measure its trainings."""
+    began, timings = time.monotonic(), Timings(0.0)
     while run.poll() is None:
         for training in trainings(run.pid):
-            course.trainings.append(wait_for("The end of the training", partial(gone, training), SECONDS_FOR_A_RUN))
+            timings.trainings.append(
+                wait_for("The end of the training", partial(has_exited, training), SECONDS_FOR_A_RUN)
+            )
         time.sleep(0.1)
-    course.seconds = time.monotonic() - began
-    return course
+    timings.seconds = time.monotonic() - began
+    return timings
 
 
 class Local:
-    """`dagster job execute` with sqlite below ADC_HOME: the set-up of a laptop, for run and training."""
+    """`dagster job execute` with SQLite in ADC_HOME, for the targets run and training."""
 
     def __init__(self, work: Path, config: Path) -> None:
         self.config = config
-        # MLflow's tables cost 6 s to make, so they are made once.
+        # Creating MLflow's tables takes 6 s, so they are created once and copied.
         self.tables = work / "tables.db"
         command = [sys.executable, "-m", "mlflow", "db", "upgrade", f"sqlite:///{self.tables}"]
         subprocess.run(command, check=True, capture_output=True)
 
     @contextmanager
-    def ground(self, folder: Path) -> Iterator[Ground]:
-        ground = Ground.make(folder)
-        shutil.copy(self.tables, ground.home / "mlflow.db")
-        yield ground
+    def installation(self, folder: Path) -> Iterator[Installation]:
+        installation = Installation.make(folder)
+        shutil.copy(self.tables, installation.home / "mlflow.db")
+        yield installation
 
-    def rehearse(self, ground: Ground) -> Course:
-        with removed_at_end(ground.execute(self.config)) as run:
-            course = watched(run)
-        if len(course.trainings) != 2:
-            raise RuntimeError(f"An undisturbed run trained {len(course.trainings)} times: {ground.said()}")
-        return course
+    def measure(self, installation: Installation) -> Timings:
+        with killed_at_end(installation.execute(self.config)) as run:
+            timings = measure_run(run)
+        if len(timings.trainings) != len(MODELS):
+            raise RuntimeError(f"An undisturbed run trained {len(timings.trainings)} times: {installation.output()}")
+        return timings
 
-    def rerun(self, ground: Ground) -> bool:
-        with removed_at_end(ground.execute(self.config)) as run:
+    def rerun(self, installation: Installation) -> bool:
+        with killed_at_end(installation.execute(self.config)) as run:
             return run.wait(SECONDS_FOR_A_RUN) == 0
 
-    def kill_run(self, ground: Ground, course: Course, moments: random.Random, seen: Round) -> bool:
-        """Kill a run's process and nothing below it; whether the run ended well all the same."""
-        moment = moments.uniform(0, course.seconds)
-        run = ground.execute(self.config)
+    def kill_run(self, installation: Installation, timings: Timings, rng: random.Random, seen: Round) -> bool:
+        """Kill a run's process, but not its children; return whether the run succeeded before."""
+        moment = rng.uniform(0, timings.seconds)
+        run = installation.execute(self.config)
         try:
             ended = run.wait(moment) == 0
-            seen.tell(f"the run ended before {moment:.1f} s")
+            seen.record(f"the run ended before {moment:.1f} s")
             return ended
         except subprocess.TimeoutExpired:
             seen.orphans = trainings(run.pid)
             run.kill()
             run.wait()
-        during = ", in the middle of a training" if seen.orphans else ""
-        seen.struck(f"run killed after {moment:.1f} s{during}")
+        during = ", during a training" if seen.orphans else ""
+        seen.record_kill(f"run killed after {moment:.1f} s{during}")
         return False
 
-    def kill_training(self, ground: Ground, course: Course, moments: random.Random, seen: Round) -> bool:
-        """Kill the first or second training, and let the run find that out; whether it ended well all the same."""
-        which, at_any = moments.randrange(len(course.trainings)), moments.random() < 0.25
-        moment = moments.uniform(0, course.trainings[which]) if at_any else moments.uniform(0, 0.3)
-        step = 0 if at_any else moments.randrange(STEPS)
+    def kill_training(self, installation: Installation, timings: Timings, rng: random.Random, seen: Round) -> bool:
+        """Kill one of the trainings; return whether the run succeeded nevertheless."""
+        which, at_any = rng.randrange(len(timings.trainings)), rng.random() < 0.25
+        moment = rng.uniform(0, timings.trainings[which]) if at_any else rng.uniform(0, 0.3)
+        step = 0 if at_any else rng.randrange(STEPS)
         met: list[psutil.Process] = []
 
         def begun() -> bool:
             met.extend(each for each in trainings(run.pid) if each not in met)
             return len(met) > which or run.poll() is not None
 
-        with removed_at_end(ground.execute(self.config)) as run:
+        with killed_at_end(installation.execute(self.config)) as run:
             wait_for("The training", begun, SECONDS_FOR_A_RUN, every=0.02)
             if len(met) > which:
                 training = met[which]
                 if not at_any:
-                    # By its steps and not by the clock, since how fast it is depends on what else the machine does.
-                    wait_for(f"Step {step}", lambda: gone(training) or last_step(training) >= step, every=0.005)
+                    # Wait for a step and not for a time, since the speed depends on the machine's load.
+                    wait_for(f"Step {step}", lambda: has_exited(training) or last_step(training) >= step, every=0.005)
                 time.sleep(moment)
-                if not gone(training):
+                if not has_exited(training):
                     reached = last_step(training)
                     kill([training])
-                    seen.struck(
+                    seen.record_kill(
                         f"training {which + 1} killed after {f'step {reached}' if reached >= 0 else 'its start'}"
                     )
             if not seen.killed:
-                seen.tell(f"training {which + 1} was over before its moment")
+                seen.record(f"training {which + 1} ended before the kill")
             return run.wait(SECONDS_FOR_A_RUN) == 0
 
 
 class Queued(Local):
-    """`dagster job launch`, a queue and a daemon, with sqlite."""
+    """`dagster job launch` with a run queue, a daemon and SQLite, for the target daemon."""
 
     @contextmanager
-    def ground(self, folder: Path) -> Iterator[Ground]:
-        with super().ground(folder) as ground:
-            ground.make_tables()
-            yield ground
+    def installation(self, folder: Path) -> Iterator[Installation]:
+        with super().installation(folder) as installation:
+            installation.make_tables()
+            yield installation
 
-    def rehearse(self, ground: Ground) -> Course:
-        with removed_at_end(ground.daemon()):
+    def measure(self, installation: Installation) -> Timings:
+        with killed_at_end(installation.daemon()):
             began = time.monotonic()
-            if not self._ended_well(ground, ground.launch(self.config)):
-                raise RuntimeError(f"An undisturbed run through the queue failed: {ground.said()}")
-            return Course(time.monotonic() - began)
+            if not self._ended_well(installation, installation.launch(self.config)):
+                raise RuntimeError(f"An undisturbed run through the queue failed: {installation.output()}")
+            return Timings(time.monotonic() - began)
 
-    def kill_daemon(self, ground: Ground, course: Course, moments: random.Random, seen: Round) -> bool:
-        """Kill the daemon, alone or with all that it has started, and start it again; how the queued run ended."""
-        moment, alone = moments.uniform(0, course.seconds), moments.random() < 0.5
+    def kill_daemon(self, installation: Installation, timings: Timings, rng: random.Random, seen: Round) -> bool:
+        """Kill the daemon, alone or with all its descendants, and restart it; return whether the run succeeded."""
+        moment, alone = rng.uniform(0, timings.seconds), rng.random() < 0.5
         began = time.monotonic()
         with ExitStack() as ending:
-            daemon = ending.enter_context(removed_at_end(ground.daemon()))
-            run = ground.launch(self.config)
+            daemon = ending.enter_context(killed_at_end(installation.daemon()))
+            run = installation.launch(self.config)
             time.sleep(max(0.0, began + moment - time.monotonic()))
-            status = ground.status(run)
-            family = below(daemon.pid)
-            # The code server outlives its daemon for as long as a run of it does.
-            ending.callback(lambda: kill([each for one in family for each in below_if_same(one)]))
+            status = installation.status(run)
+            family = process_tree(daemon.pid)
+            # The code server outlives the daemon while one of its runs is in progress.
+            ending.callback(lambda: kill([each for one in family for each in process_tree_if_same(one)]))
             kill(family[:1] if alone else family)
             daemon.wait()
             what = "alone" if alone else f"with the {len(family) - 1} processes below it"
-            tell = seen.tell if status in ENDED else seen.struck
-            tell(f"daemon killed {what} after {moment:.1f} s, the run {status}")
-            seen.look(ground.home)
+            record = seen.record if status in ENDED else seen.record_kill
+            record(f"daemon killed {what} after {moment:.1f} s, the run {status}")
+            seen.check_after_kill(installation.home)
             time.sleep(1)
-            ending.enter_context(removed_at_end(ground.daemon()))
-            ended = self._ended_well(ground, run)
-            seen.tell(f"the run then ended as {ground.status(run)} after {time.monotonic() - began:.0f} s")
+            ending.enter_context(killed_at_end(installation.daemon()))
+            ended = self._ended_well(installation, run)
+            seen.record(f"the run then ended as {installation.status(run)} after {time.monotonic() - began:.0f} s")
             if not ended:
-                # Queued again at once, with the daemon still there.
+                # Launch it again while the daemon is still running.
                 seen.runs += 1
-                ended = self._ended_well(ground, ground.launch(self.config))
+                ended = self._ended_well(installation, installation.launch(self.config))
             return ended
 
-    def rerun(self, ground: Ground) -> bool:
-        with removed_at_end(ground.daemon()):
-            return self._ended_well(ground, ground.launch(self.config))
+    def rerun(self, installation: Installation) -> bool:
+        with killed_at_end(installation.daemon()):
+            return self._ended_well(installation, installation.launch(self.config))
 
-    def _ended_well(self, ground: Ground, run: str) -> bool:
-        wait_for("The end of the run", lambda: ground.status(run) in ENDED, SECONDS_FOR_A_RUN, every=1)
-        return ground.status(run) == "SUCCESS"
+    def _ended_well(self, installation: Installation, run: str) -> bool:
+        wait_for("The end of the run", lambda: installation.status(run) in ENDED, SECONDS_FOR_A_RUN, every=1)
+        return installation.status(run) == "SUCCESS"
 
 
-def below_if_same(process: psutil.Process) -> list[psutil.Process]:
-    """A process and what is below it, unless its number has been given to another one since."""
-    return below(process.pid) if process.is_running() else []
+def process_tree_if_same(process: psutil.Process) -> list[psutil.Process]:
+    """Return a process and its descendants, unless its id now belongs to another process."""
+    return process_tree(process.pid) if process.is_running() else []
 
 
 class Databases(Local):
-    """`dagster job execute` with PostgreSQL for Dagster and, behind a server, for MLflow."""
+    """`dagster job execute` with PostgreSQL for Dagster and, behind a server, for MLflow; for the target database."""
 
     def __init__(self, config: Path, programs: Path) -> None:
         self.config, self.programs = config, programs
         self.servers: tuple[Postgres, MlflowServer] | None = None
 
     @contextmanager
-    def ground(self, folder: Path) -> Iterator[Ground]:
+    def installation(self, folder: Path) -> Iterator[Installation]:
         folder.mkdir()
-        # So that PostgreSQL's user reaches its own folder.
+        # PostgreSQL's user must be able to reach its own folder.
         folder.chmod(0o755)
         with (
             postgres(folder / "postgres", self.programs) as cluster,
             mlflow_server(folder / "mlflow", cluster.address("mlflow")) as server,
         ):
             self.servers = (cluster, server)
-            yield Ground.make(folder / "ground", server.address, cluster.storage())
+            yield Installation.make(folder / "job", server.address, cluster.storage())
 
-    def kill_database(self, ground: Ground, course: Course, moments: random.Random, seen: Round) -> bool:
-        """Kill every process of the database and start it again; whether the run ended well all the same."""
+    def kill_database(self, installation: Installation, timings: Timings, rng: random.Random, seen: Round) -> bool:
+        """Kill every process of the database and restart it; return whether the run succeeded nevertheless."""
         assert self.servers is not None
         cluster, _ = self.servers
-        moment, away = moments.uniform(0, course.seconds), moments.uniform(1, 10)
-        with removed_at_end(ground.execute(self.config)) as run:
+        moment, away = rng.uniform(0, timings.seconds), rng.uniform(1, 10)
+        with killed_at_end(installation.execute(self.config)) as run:
             try:
                 run.wait(moment)
             except subprocess.TimeoutExpired:
                 processes = cluster.kill()
-                seen.look(ground.home)
+                seen.check_after_kill(installation.home)
                 time.sleep(away)
                 back = cluster.start()
-                seen.struck(
+                seen.record_kill(
                     f"{processes} processes of the database killed after {moment:.1f} s,"
-                    f" answering again {away + back:.1f} s later"
+                    f" available again {away + back:.1f} s later"
                 )
             else:
-                seen.tell(f"the run ended before {moment:.1f} s")
+                seen.record(f"the run ended before {moment:.1f} s")
             ended = run.wait(SECONDS_FOR_A_RUN) == 0
-        seen.tell("the run went on to its end" if ended else "the run failed")
+        seen.record("the run succeeded" if ended else "the run failed")
         return ended
 
 
 def play(
     setup: Local,
-    fault: Callable[[Ground, Course, random.Random, Round], bool],
-    course: Course,
+    fault: Callable[[Installation, Timings, random.Random, Round], bool],
+    timings: Timings,
     folder: Path,
-    moments: random.Random,
+    rng: random.Random,
     expected: dict[str, str],
 ) -> Round:
-    """One round: a run with a fault, runs until one ends well, and what is wrong then."""
+    """Do a round: a run with a fault, reruns until one succeeds, and the checks."""
     seen = Round()
-    with setup.ground(folder) as ground:
-        ended = fault(ground, course, moments, seen)
-        seen.look(ground.home)
+    with setup.installation(folder) as installation:
+        ended = fault(installation, timings, rng, seen)
+        seen.check_after_kill(installation.home)
         while not ended and seen.runs <= RERUNS:
             seen.runs += 1
-            ended = setup.rerun(ground)
+            ended = setup.rerun(installation)
         stray = [each for each in seen.orphans if each.is_running()]
         kill(stray)
-        seen.wrong += [f"a training without its run still ran ({each.pid})" for each in stray]
+        seen.wrong += [f"a training process outlived its run ({each.pid})" for each in stray]
         seen.wrong += (
-            check(ground.home, expected, ground.tracking) if ended else [f"no rerun ended well: {ground.said()}"]
+            check(installation.home, expected, installation.tracking)
+            if ended
+            else [f"no rerun succeeded: {installation.output()}"]
         )
     return seen
 
@@ -306,16 +310,16 @@ def play(
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m adc_pipeline_tests.drills.kills", description=__doc__)
     parser.add_argument("--rounds", type=int, default=50)
-    parser.add_argument("--target", choices=TARGETS, help="what is killed in every round; drawn if not given")
-    parser.add_argument("--conversations", type=int, default=100)
-    parser.add_argument("--seed", type=int, default=0, help="of the targets and moments")
-    parser.add_argument("--keep", type=Path, help="an empty or new folder in which the failed rounds stay")
+    parser.add_argument("--target", choices=TARGETS, help="what to kill in every round (default: drawn per round)")
+    parser.add_argument("--conversations", type=int, default=100, help="size of the sample corpus")
+    parser.add_argument("--seed", type=int, default=0, help="seed of targets and moments")
+    parser.add_argument("--keep", type=Path, help="an empty or new folder to keep failed rounds in")
     given = parser.parse_args()
-    end_as_a_whole()
+    handle_signals()
     programs = postgres_programs()
     targets = [given.target] if given.target else [each for each in TARGETS if each != "database" or programs]
     if programs is None:
-        print("PostgreSQL or its drivers are not installed, so the database is left out (apt-get install postgresql;")
+        print("PostgreSQL or its drivers are not installed, so the database is skipped (apt-get install postgresql;")
         print("pip install 'adc-pipeline[deploy]').", flush=True)
         if given.target == "database":
             return 2
@@ -334,28 +338,28 @@ def main() -> int:
             databases = Databases(config, programs)
             setups["database"], faults["database"] = databases, databases.kill_database
         expected: dict[str, str] = {}
-        courses: dict[str, Course] = {}
+        timings_by_setup: dict[str, Timings] = {}
         for setup in [local, *{setups[target] for target in plan} - {local}]:
             kind = type(setup).__name__
-            with setup.ground(work / f"undisturbed-{kind}") as ground:
-                courses[kind] = setup.rehearse(ground)
-                expected = expected or digests(ground.home)
-                wrong = check(ground.home, expected, ground.tracking)
-            print(f"An undisturbed run ({kind.lower()}) takes {courses[kind].seconds:.0f} s.", flush=True)
+            with setup.installation(work / f"undisturbed-{kind}") as installation:
+                timings_by_setup[kind] = setup.measure(installation)
+                expected = expected or digests(installation.home)
+                wrong = check(installation.home, expected, installation.tracking)
+            print(f"An undisturbed run ({kind.lower()}) takes {timings_by_setup[kind].seconds:.0f} s.", flush=True)
             if wrong:
-                print(f"It is wrong by itself: {'; '.join(wrong)}", file=sys.stderr)
+                print(f"The undisturbed run failed its checks: {'; '.join(wrong)}", file=sys.stderr)
                 return 1
         print(f"Digests: {', '.join(f'{name} {expected[name][:8]}' for name in MADE)}.", flush=True)
         for number, target in enumerate(plan, start=1):
             folder, began = work / f"round-{number}", time.monotonic()
             folder.mkdir()
             folder.chmod(0o755)
-            # Of each round its own, so that a round can be played again alone.
-            moments = random.Random(f"{given.seed} {number} {target}")
-            course = courses[type(setups[target]).__name__]
+            # A generator for each round, so that a round can be repeated alone.
+            rng = random.Random(f"{given.seed} {number} {target}")
+            timings = timings_by_setup[type(setups[target]).__name__]
             try:
                 for attempt in range(ATTEMPTS):
-                    seen = play(setups[target], faults[target], course, folder / f"{attempt}", moments, expected)
+                    seen = play(setups[target], faults[target], timings, folder / f"{attempt}", rng, expected)
                     if seen.killed or seen.wrong:
                         break
                 else:
@@ -364,7 +368,7 @@ def main() -> int:
                 seen = Round(["the drill gave up"], [str(error)])
             passed[target] += not seen.wrong
             print(
-                f"Round {number} ({target}): {'; '.join(seen.story)}; {seen.runs} runs,"
+                f"Round {number} ({target}): {'; '.join(seen.events)}; {seen.runs} runs,"
                 f" {time.monotonic() - began:.0f} s: {'; '.join(seen.wrong) or 'byte-identical'}",
                 flush=True,
             )

@@ -1,12 +1,12 @@
-"""`python -m adc_pipeline_tests.drills.outage`: MLflow's server away for a minute while a model trains, or all along.
+"""Drill: MLflow's server is down during a training, or all the time. `python -m adc_pipeline_tests.drills.outage`.
 
-First: what leads to one model, with a training of some minutes, and an `mlflow server` of its own. Once the training
-has written figures, the server and its workers are killed, and started again `--seconds` later. The training must
-have taken steps all the while, the run must end well, and MLflow must then have every figure that the training wrote,
-with the value that it wrote, at its step, once.
+First, one model and its upstream assets are made, with a training of some minutes and an `mlflow server`. Once the
+training has logged metrics, the server and its workers are killed, and restarted `--seconds` later. The training must
+take steps during the outage, the run must succeed, and MLflow must then have every metric that the training logged,
+exactly once, with its value and step.
 
-Then: a run whose `MLFLOW_TRACKING_URI` names a server that is not there must end at once with one sentence that names
-the variable, before it has made anything.
+Then a run whose `MLFLOW_TRACKING_URI` names a server that does not exist must end at once, before it has made anything,
+with one sentence that names the variable.
 """
 
 import argparse
@@ -23,10 +23,10 @@ from adc_pipeline.core.artefacts import MAKING, Store
 from adc_pipeline_tests.drills.checks import damage
 from adc_pipeline_tests.drills.jobs import (
     SECONDS_FOR_A_RUN,
-    Ground,
-    end_as_a_whole,
+    Installation,
     free_port,
-    removed_at_end,
+    handle_signals,
+    killed_at_end,
     wait_for,
     write_config,
 )
@@ -35,25 +35,25 @@ from adc_pipeline_tests.drills.servers import MlflowServer, mlflow_server
 ASSET = "top_2_model"
 
 
-def figures(ground: Ground) -> list[dict[str, float]]:
-    """The lines that the training has written so far."""
-    file = ground.home / "work" / ASSET / "metrics.jsonl"
+def figures(installation: Installation) -> list[dict[str, float]]:
+    """Return the lines of metrics that the training has written so far."""
+    file = installation.home / "work" / ASSET / "metrics.jsonl"
     lines = file.read_text().splitlines(keepends=True) if file.exists() else []
     return [json.loads(line) for line in lines if line.endswith("\n")]
 
 
-def last_step(ground: Ground) -> int:
-    written = figures(ground)
+def last_step(installation: Installation) -> int:
+    written = figures(installation)
     return int(written[-1]["step"]) if written else 0
 
 
-def lost(ground: Ground) -> tuple[int, list[str]]:
-    """How many figures the training wrote, and which of them MLflow does not have, or has otherwise or twice."""
+def wrong_metrics(installation: Installation) -> tuple[int, list[str]]:
+    """Return the number of metrics that the training wrote, and those that MLflow lacks, has twice or differently."""
     from mlflow import MlflowClient
 
-    client = MlflowClient(ground.tracking)
-    run = json.loads((Store(ground.home).current(ASSET).path / MAKING).read_text())["run"]
-    wrong, written = [], figures(ground)
+    client = MlflowClient(installation.tracking)
+    run = json.loads((Store(installation.home).current(ASSET).path / MAKING).read_text())["run"]
+    wrong, written = [], figures(installation)
     for name in sorted({name for line in written for name in line} - {"step"}):
         there: dict[int, list[float]] = {}
         for metric in client.get_metric_history(run, name):
@@ -66,83 +66,83 @@ def lost(ground: Ground) -> tuple[int, list[str]]:
     return sum(len(line) - 1 for line in written), wrong
 
 
-def in_the_middle(work: Path, seconds: float, steps: int) -> list[str]:
-    """The server killed while the training runs; what went wrong."""
+def server_killed(work: Path, seconds: float, steps: int) -> list[str]:
+    """Kill the server during the training and restart it; return what went wrong."""
     changed: dict[str, dict[str, Any]] = {
         ASSET: {"max_steps": steps, "log_every": 50, "checkpoint_every": 1000, "validate_every": 0}
     }
     config = write_config(work / "run.yaml", 100, ("raw_corpus", "base_model", ASSET), **changed)
     with mlflow_server(work / "mlflow") as server:
-        ground = Ground.make(work / "middle", server.address)
-        with removed_at_end(ground.execute(config, "--op-selection", f"*{ASSET}")) as run:
-            wait_for("Figures of the training", lambda: len(figures(ground)) > 2 or run.poll() is not None, 600)
-            before = last_step(ground)
+        installation = Installation.make(work / "middle", server.address)
+        with killed_at_end(installation.execute(config, "--op-selection", f"*{ASSET}")) as run:
+            wait_for("Metrics of the training", lambda: len(figures(installation)) > 2 or run.poll() is not None, 600)
+            before = last_step(installation)
             server.kill()
-            print(f"The server is killed when the training is at step {before} of {steps}.", flush=True)
-            pace = steps_while_away(ground, server, seconds)
+            print(f"The server is killed at step {before} of {steps}.", flush=True)
+            pace = steps_during_outage(installation, server, seconds)
             server.start()
-            back, began = last_step(ground), time.monotonic()
+            back, began = last_step(installation), time.monotonic()
             print(
-                f"It answers again after {pace[-1][0]:.0f} s; the training is at step {back} ("
+                f"It is available again after {pace[-1][0]:.0f} s; the training is at step {back} ("
                 + ", ".join(f"{step} after {after:.0f} s" for after, step in pace)
                 + ").",
                 flush=True,
             )
             ended = run.wait(SECONDS_FOR_A_RUN) == 0
         if not ended:
-            return [f"the run failed: {ground.failures()}"]
+            return [f"the run failed: {installation.failures()}"]
         if back >= steps:
-            return [f"the training was over before the server was back: raise --steps above {steps}"]
+            return [f"the training ended before the server was available again: increase --steps above {steps}"]
         moved = [later[1] - earlier[1] for earlier, later in pairwise(pace)]
-        wrong = [] if all(step > 0 for step in moved) else [f"the training stood still: {moved} steps"]
-        count, missing = lost(ground)
+        wrong = [] if all(step > 0 for step in moved) else [f"the training stopped: {moved} steps per quarter"]
+        count, missing = wrong_metrics(installation)
         print(
-            f"The run ends well {time.monotonic() - began:.0f} s later, at step {last_step(ground)}; MLflow has"
-            f" {count - len(missing)} of {count} figures of the training as they were written.",
+            f"The run succeeds {time.monotonic() - began:.0f} s later, at step {last_step(installation)}; MLflow has"
+            f" {count - len(missing)} of the training's {count} metrics.",
             flush=True,
         )
-        return wrong + missing + damage(ground.home)
+        return wrong + missing + damage(installation.home)
 
 
-def steps_while_away(ground: Ground, server: MlflowServer, seconds: float) -> list[tuple[float, int]]:
-    """The training's step every quarter of the time for which the server is away."""
-    began, pace = time.monotonic(), [(0.0, last_step(ground))]
+def steps_during_outage(installation: Installation, server: MlflowServer, seconds: float) -> list[tuple[float, int]]:
+    """Return time and training step at every quarter of the outage."""
+    began, pace = time.monotonic(), [(0.0, last_step(installation))]
     for part in range(1, 5):
         time.sleep(max(0.0, began + seconds * part / 4 - time.monotonic()))
         if server.answers():
-            raise RuntimeError("The server answers although it was killed.")
-        pace.append((time.monotonic() - began, last_step(ground)))
+            raise RuntimeError("The server responds although it was killed.")
+        pace.append((time.monotonic() - began, last_step(installation)))
     return pace
 
 
-def at_the_start(work: Path) -> list[str]:
-    """A run without its server; what went wrong."""
-    ground = Ground.make(work / "start", f"http://127.0.0.1:{free_port()}")
+def server_missing(work: Path) -> list[str]:
+    """Do a run without a server; return what went wrong."""
+    installation = Installation.make(work / "start", f"http://127.0.0.1:{free_port()}")
     began = time.monotonic()
-    with removed_at_end(ground.execute(write_config(work / "run.yaml", 100))) as run:
+    with killed_at_end(installation.execute(write_config(work / "run.yaml", 100))) as run:
         code = run.wait(SECONDS_FOR_A_RUN)
     took = time.monotonic() - began
-    failures = ground.failures()
+    failures = installation.failures()
     print(
-        f"Without a server the run ends with code {code} after {took:.0f} s, imports included: {failures}", flush=True
+        f"Without a server the run exits with code {code} after {took:.0f} s, imports included: {failures}", flush=True
     )
-    wrong = [] if code else ["a run without its server did not fail"]
-    if [len(said) for said in failures.values()] != [1]:
-        wrong.append(f"not one step failed with one sentence: {failures}")
-    if not all("MLFLOW_TRACKING_URI" in said[0] for said in failures.values()):
+    wrong = [] if code else ["the run without a server did not fail"]
+    if [len(lines) for lines in failures.values()] != [1]:
+        wrong.append(f"the failure is not one step with one sentence: {failures}")
+    if not all("MLFLOW_TRACKING_URI" in lines[0] for lines in failures.values()):
         wrong.append("the sentence does not name MLFLOW_TRACKING_URI")
-    made = [path for path in (ground.home / "store").rglob("*") if not path.is_dir()]
-    return wrong + [f"{path.relative_to(ground.home)} was made" for path in made]
+    made = [path for path in (installation.home / "store").rglob("*") if not path.is_dir()]
+    return wrong + [f"{path.relative_to(installation.home)} was made" for path in made]
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m adc_pipeline_tests.drills.outage", description=__doc__)
-    parser.add_argument("--seconds", type=float, default=60, help="for which the server is away")
-    parser.add_argument("--steps", type=int, default=6000, help="of the training, which must take longer than that")
+    parser.add_argument("--seconds", type=float, default=60, help="duration of the outage")
+    parser.add_argument("--steps", type=int, default=6000, help="steps of the training, which must outlast the outage")
     given = parser.parse_args()
-    end_as_a_whole()
+    handle_signals()
     with tempfile.TemporaryDirectory(prefix="adc-outage-") as name:
-        wrong = in_the_middle(Path(name), given.seconds, given.steps) + at_the_start(Path(name))
+        wrong = server_killed(Path(name), given.seconds, given.steps) + server_missing(Path(name))
     for each in wrong:
         print(f"WRONG: {each}")
     print("The drill has failed." if wrong else "The drill has passed.")

@@ -1,7 +1,7 @@
-"""The servers of a deployment as plain processes on 127.0.0.1: PostgreSQL, and MLflow's tracking server.
+"""Run PostgreSQL and MLflow's tracking server as plain processes on 127.0.0.1.
 
-Started without containers, with the options of docker-compose.yml, so that a drill can kill and start them again in
-a second. PostgreSQL needs Debian's package `postgresql`, and `pip install 'adc-pipeline[deploy]'` for its drivers.
+They have the options of docker-compose.yml, but no containers, so that a drill can kill and restart them in a second.
+PostgreSQL needs Debian's package `postgresql`, and `pip install 'adc-pipeline[deploy]'` for its drivers.
 """
 
 import importlib.util
@@ -17,14 +17,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from adc_pipeline_tests.drills.jobs import below, free_port, kill, wait_for
+from adc_pipeline_tests.drills.jobs import free_port, kill, process_tree, wait_for
 
 
 def postgres_programs() -> Path | None:
-    """The folder of `initdb`, `postgres` and `psql`; None where they, or their drivers, are not installed."""
+    """Return the folder of `initdb`, `postgres` and `psql`, or None if they or their drivers are not installed."""
     if not all(importlib.util.find_spec(package) for package in ("dagster_postgres", "psycopg2")):
         return None
-    # Debian keeps them out of the way of several versions.
+    # Debian installs each version's programs in a folder outside the PATH.
     folders = [*Path("/usr/lib/postgresql").glob("*/bin"), *map(Path, os.get_exec_path())]
     return next((folder for folder in folders if (folder / "initdb").exists()), None)
 
@@ -40,7 +40,7 @@ class Postgres:
 
     @classmethod
     def make(cls, folder: Path, programs: Path) -> "Postgres":
-        """Make the cluster, start it, and make the databases."""
+        """Create the cluster, start it, and create the databases."""
         cluster = cls(folder, programs, free_port())
         folder.mkdir()
         if cluster.user:
@@ -53,14 +53,14 @@ class Postgres:
 
     @property
     def user(self) -> str | None:
-        """PostgreSQL refuses to run as root."""
+        """The user to run PostgreSQL as, which refuses to run as root; None for the current user."""
         return "nobody" if os.geteuid() == 0 else None
 
     def address(self, database: str) -> str:
         return f"postgresql+psycopg2://adc@127.0.0.1:{self.port}/{database}"
 
     def storage(self) -> dict[str, Any]:
-        """As `storage` of a dagster.yaml."""
+        """Return the section `storage` of a dagster.yaml."""
         return {"postgres": {"postgres_url": self.address("dagster")}}
 
     def start(self) -> float:
@@ -73,9 +73,9 @@ class Postgres:
         return wait_for("PostgreSQL", self._answers)
 
     def kill(self) -> int:
-        """SIGKILL to the server and each process of it; how many there were."""
+        """Kill the server and all its processes; return their number."""
         assert self.process is not None
-        processes = below(self.process.pid)
+        processes = process_tree(self.process.pid)
         kill(processes)
         self.process.wait()
         return len(processes)
@@ -127,15 +127,15 @@ class MlflowServer:
             return False
 
     def kill(self) -> None:
-        """SIGKILL to the server and its workers."""
+        """Kill the server and its workers."""
         assert self.process is not None
-        kill(below(self.process.pid))
+        kill(process_tree(self.process.pid))
         self.process.wait()
 
 
 @contextmanager
 def postgres(folder: Path, programs: Path) -> Iterator[Postgres]:
-    """A cluster that runs until the block ends."""
+    """Run a cluster during the block."""
     cluster = Postgres.make(folder, programs)
     try:
         yield cluster
@@ -145,7 +145,7 @@ def postgres(folder: Path, programs: Path) -> Iterator[Postgres]:
 
 @contextmanager
 def mlflow_server(folder: Path, store: str = "") -> Iterator[MlflowServer]:
-    """A tracking server that runs until the block ends; its store is a sqlite file in `folder` if none is named."""
+    """Run a tracking server during the block, by default with a SQLite store in `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     server = MlflowServer(folder, store or f"sqlite:///{folder / 'mlflow.db'}", free_port())
     server.start()

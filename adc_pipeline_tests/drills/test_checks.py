@@ -1,4 +1,4 @@
-"""What the drills look for, they find: half an artefact, another content, and whatever a killed run left. Under 1 s."""
+"""The drills' checks find incomplete artefacts, changed contents and leftovers of killed runs. Under 1 s."""
 
 import json
 from pathlib import Path
@@ -12,7 +12,7 @@ from adc_pipeline_tests.drills.checks import MADE, damage, digests, left_behind
 
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
-    """A home with a whole utterances and a whole top_2_model."""
+    """Return an ADC_HOME with the complete artefacts utterances and top_2_model."""
     store = Store(tmp_path)
     for name in ("utterances", "top_2_model"):
         with store.aside(name) as folder:
@@ -22,28 +22,28 @@ def home(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_what_is_whole_has_no_damage(home: Path) -> None:
+def test_complete_artefacts_have_no_damage(home: Path) -> None:
     assert damage(home) == left_behind(home) == []
     found = digests(home)
     assert set(found) == set(MADE)
     assert {name for name, digest in found.items() if digest != "missing"} == {"utterances", "top_2_model"}
 
 
-def test_another_content_is_damage_and_another_digest(home: Path) -> None:
+def test_a_changed_content_is_damage_and_changes_the_digest(home: Path) -> None:
     before = digests(home)["utterances"]
     (Store(home).place("utterances") / "content").write_text("utterance")
-    (told,) = damage(home)
-    assert told.startswith("utterances has the content")
+    (found,) = damage(home)
+    assert found.startswith("utterances has the content")
     assert digests(home)["utterances"] != before
 
 
 @pytest.mark.parametrize("half", ["", '{"name": "utter'])
-def test_half_a_manifest_is_damage(home: Path, half: str) -> None:
+def test_an_incomplete_manifest_is_damage(home: Path, half: str) -> None:
     (Store(home).place("utterances") / "artefact.json").write_text(half)
     assert len(damage(home)) == 1
 
 
-def test_a_place_that_leads_nowhere_is_missing(home: Path) -> None:
+def test_a_dangling_place_is_missing(home: Path) -> None:
     place = Store(home).place("utterances")
     place.unlink()
     place.symlink_to("../store/utterances/none")
@@ -61,13 +61,13 @@ def test_a_place_that_leads_nowhere_is_missing(home: Path) -> None:
         "work/top_2_model/checkpoints/step-000000008.partial/file",
     ],
 )
-def test_what_a_killed_run_left_is_found(home: Path, left: str) -> None:
+def test_leftovers_of_a_killed_run_are_found(home: Path, left: str) -> None:
     (home / left).parent.mkdir(parents=True, exist_ok=True)
     (home / left).touch()
     assert len(left_behind(home)) == 1
 
 
-def test_what_a_training_keeps_for_the_next_is_not_left_behind(home: Path) -> None:
+def test_checkpoints_are_no_leftovers(home: Path) -> None:
     kept = home / "work" / "top_2_model" / "checkpoints" / "step-000000008" / "optimizer.bin"
     kept.parent.mkdir(parents=True)
     kept.touch()

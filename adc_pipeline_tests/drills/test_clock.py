@@ -1,4 +1,4 @@
-"""A run in MLflow while the clock jumps, which by the time of day would last a day: 8 s, most of it MLflow's tables."""
+"""The duration of an MLflow run is right although the clock jumps by a day meanwhile. 8 s, mostly MLflow's tables."""
 
 import os
 import shutil
@@ -12,7 +12,7 @@ from adc_pipeline_tests.drills.clock import DAY, Clock
 
 pytestmark = pytest.mark.slow
 
-# A run of MLflow in whose middle the clock is put a day back or forward; prints how long MLflow says that it was.
+# Makes MLflow runs during which the clock jumps; prints their statuses and their durations in MLflow.
 JUMP = """
 import sys
 from pathlib import Path
@@ -37,17 +37,17 @@ for fails in (False, True):
 """
 
 
-@pytest.mark.skipif(shutil.which("cc") is None, reason="the clock is compiled")
+@pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler")
 @pytest.mark.parametrize("days", [1, -1])
-def test_a_run_in_mlflow_lasts_as_long_as_it_did_when_the_clock_jumps(tmp_path: Path, days: int) -> None:
+def test_a_jump_of_the_clock_does_not_change_the_duration_of_an_mlflow_run(tmp_path: Path, days: int) -> None:
     clock = Clock(tmp_path, "cc")
     environment = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW_")}
-    told = subprocess.run(
+    output = subprocess.run(
         [sys.executable, "-c", JUMP, str(tmp_path), str(clock.file), str(days * DAY)],
         env=environment | clock.environment,
         capture_output=True,
         text=True,
         check=True,
     ).stdout.split()
-    assert told[::2] == ["FINISHED", "FAILED"]
-    assert all(0 <= float(seconds) < 3600 for seconds in told[1::2])
+    assert output[::2] == ["FINISHED", "FAILED"]
+    assert all(0 <= float(seconds) < 3600 for seconds in output[1::2])

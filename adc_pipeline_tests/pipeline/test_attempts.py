@@ -1,4 +1,4 @@
-"""What the network refused is asked for again, a few times and with growing pauses; nothing else is."""
+"""Network faults are retried a few times with increasing delays; other errors are not."""
 
 import shutil
 from collections.abc import Callable, Mapping
@@ -57,21 +57,21 @@ def sentence(result: dg.ExecuteInProcessResult) -> str:
     return error.message
 
 
-def test_a_network_that_comes_back_is_waited_for(attempts: Attempts) -> None:
+def test_a_network_fault_is_retried(attempts: Attempts) -> None:
     result, tried = attempts([UnreachableError("No network.")] * 3)
     assert result.success
     assert tried == 4
     assert len(result.get_asset_materialization_events()) == 1
 
 
-def test_one_that_stays_away_ends_the_run_with_its_sentence(attempts: Attempts) -> None:
+def test_a_lasting_network_fault_ends_the_run_with_its_message(attempts: Attempts) -> None:
     result, tried = attempts([UnreachableError("No network.")] * 9)
     assert tried == 4
     assert sentence(result).strip().endswith("No network.")
 
 
 @pytest.mark.parametrize("error", [PipelineError("No such corpus."), KeyError("a fault of ours")])
-def test_nothing_else_is_tried_again(attempts: Attempts, error: Exception) -> None:
+def test_other_errors_are_not_retried(attempts: Attempts, error: Exception) -> None:
     result, tried = attempts([error])
     assert not result.success
     assert tried == 1

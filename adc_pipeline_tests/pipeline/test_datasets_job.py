@@ -23,7 +23,7 @@ def execute(job: str, config: dict[str, Any]) -> dg.ExecuteInProcessResult:
 
 
 def failure(result: dg.ExecuteInProcessResult) -> tuple[str, str]:
-    """The step that failed, the only one, and its sentence."""
+    """Return the name and the message of the only step that failed."""
     (event,) = [event for event in result.all_events if event.is_step_failure]
     error = event.step_failure_data.error
     assert error is not None
@@ -47,7 +47,7 @@ Run = Callable[[str, dict[str, Any]], dict[str, str]]
 
 @pytest.fixture
 def digests(tmp_path: Path, empty_database: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Run the job `datasets` in an ADC_HOME of its own; returns the digests of both datasets."""
+    """Run the job `datasets` in an ADC_HOME of its own; return the digests of the datasets."""
 
     def run(name: str, config: dict[str, Any]) -> dict[str, str]:
         home = tmp_path / name
@@ -62,7 +62,7 @@ def digests(tmp_path: Path, empty_database: Path, monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.slow
-def test_the_datasets_are_the_same_whatever_the_number_of_shards(digests: Run, tmp_path: Path) -> None:
+def test_the_number_of_shards_does_not_change_the_datasets(digests: Run, tmp_path: Path) -> None:
     config: dict[str, Any] = {"raw_corpus": {"config": {"corpus": "sample", "sample_conversations": 300}}}
     one = digests("one", config)
     three = digests("three", config | {"utterances": {"config": {"shards": 3}}})
@@ -71,12 +71,12 @@ def test_the_datasets_are_the_same_whatever_the_number_of_shards(digests: Run, t
         assert len(shards_of(Store(tmp_path / "three").place(asset))) == 3
         counts = [Store(tmp_path / home).current(asset).counts for home in ("one", "three")]
         assert counts[0] == counts[1]
-    # Nothing is left of what a killed run would go on with.
+    # No unfinished shards are left.
     assert [path for path in (tmp_path / "three" / "work").rglob("*") if path.is_file()] == []
 
 
 def write_dump(folder: Path) -> None:
-    """Two submissions and their comments in two files, as Pushshift names and spells them."""
+    """Write two submissions and their comments to two files, in the format of Pushshift."""
     folder.mkdir()
     submissions = [
         {"id": id, "author": "ann", "title": "Why?", "selftext": "", "created_utc": 1, "score": 1, "subreddit": "fixit"}
@@ -92,7 +92,7 @@ def write_dump(folder: Path) -> None:
 
 
 def write_table(path: Path) -> None:
-    """The same conversations as a table with other names; an empty cell is a root's parent."""
+    """Write the same conversations as a table with other column names; a root's parent is an empty cell."""
     roots = [(id, id, "", "ann", "", 1, 1, "Why?", "fixit") for id in ("p1", "p2")]
     replies = [
         (f"c{number}", f"p{1 + number % 2}", f"p{1 + number % 2}", "bob", f"reply <{number}>", number, number, "",
@@ -125,8 +125,12 @@ def test_a_dump_and_a_table_of_the_same_conversations_give_the_same_datasets(dig
     ("config", "sentence"),
     [
         ({"raw_corpus": {"config": {"corpus": "/nowhere"}}}, "The corpus /nowhere does not exist"),
-        ({"random_walk_model": {"config": {"epochs": 0.0}}}, "`epochs` of the training is 0"),
-        ({"top_2": {"config": {"shares": [90, 5, 4]}}}, "add up to 100"),
+        ({"random_walk_model": {"config": {"epochs": 0.0}}}, "random_walk_model: `epochs` is 0.0; use more than 0"),
+        ({"top_2": {"config": {"shares": [90, 5, 4]}}}, "top_2: `shares` is [90, 5, 4]; use three"),
+        ({"comparison": {"config": {"drawz": 5}}}, "comparison has no setting drawz (did you mean draws?)"),
+        ({"top_2_modle": {"config": {}}}, "top_2_modle is no asset (did you mean top_2_model?)"),
+        ({"top_2_evaluation": {"temperature": 1}}, "top_2_evaluation: put its settings below `config:`"),
+        ({"top_2_model": {"config": {"accelerate_config": "./no.yaml"}}}, "setting accelerate_config names, does not"),
         ({"base_model": {"config": {"name": "./no-such-model"}}}, "base model's `name` './no-such-model'"),
         ({"base_model": {"config": {"name": "nobody/no-such-model"}}}, "base model's `name` 'nobody/no-such-model'"),
     ],

@@ -7,6 +7,7 @@ After an intended change: `pytest adc_pipeline_tests/pipeline/test_definitions.p
 import subprocess
 import sys
 from collections.abc import Iterable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -15,13 +16,12 @@ import pytest
 import yaml
 from syrupy.assertion import SnapshotAssertion
 
-from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.definitions import defs
-from adc_pipeline.defs.run_config import SettingsConfig
-from adc_pipeline.defs.stage import STAGES
+from adc_pipeline.defs.look_ahead import check_values
+from adc_pipeline.defs.stage import SETTINGS, STAGES
 from adc_pipeline.ranking.settings import RankingSettings
-from adc_pipeline.study.__main__ import OPS
-from adc_pipeline.walks.settings import WalkSettings
+from adc_pipeline.study.__main__ import OPS, OTHERS
+from adc_pipeline.training.settings import TrainingSettings
 
 PACKAGE = Path(__file__).parents[2] / "adc_pipeline"
 
@@ -117,21 +117,34 @@ def test_the_study_knows_what_its_jobs_make() -> None:
 
 @pytest.mark.parametrize("preset", sorted((PACKAGE / "presets").glob("*.yaml")), ids=lambda path: path.stem)
 def test_a_preset_is_valid_run_configuration(preset: Path) -> None:
-    assert dg.validate_run_config(defs.resolve_job_def("adc"), yaml.safe_load(preset.read_text()))
+    assert check_values(yaml.safe_load(preset.read_text()), {node.name for node in defs.resolve_job_def("adc").nodes})
 
 
 def test_settings_have_defaults_and_descriptions_in_the_launchpad() -> None:
-    fields = SettingsConfig[RankingSettings].to_config_schema().as_field().config_type.fields  # type: ignore[attr-defined]
-    assert all(field.description and not field.is_required for field in fields.values())
-    assert SettingsConfig[RankingSettings]().settings() == RankingSettings()
+    job = defs.resolve_job_def("adc")
+    assert job.config_mapping is not None
+    shown: Any = job.config_mapping.config_schema.config_type
+    for name in ("ops", "ranked_replies", "config"):
+        shown = shown.fields[name].config_type
+    assert set(shown.fields) == {field.name for field in fields(RankingSettings)}
+    assert all(field.description and not field.is_required for field in shown.fields.values())
+    assert shown.fields["speakers"].default_value == ["AutoModerator"]
 
 
-def test_run_configuration_becomes_settings() -> None:
-    config = SettingsConfig[WalkSettings].model_validate({"shares": [80, 10, 10], "format": "released"})
-    assert config.settings() == WalkSettings(shares=(80, 10, 10), format="released")
-    wrong = SettingsConfig[WalkSettings].model_validate({"shares": [80, 10, 5]})
-    with pytest.raises(PipelineError, match="add up to 100"):
-        wrong.settings()
+def test_a_job_takes_a_file_that_serves_other_jobs() -> None:
+    given = {
+        "ops": {"top_2_model": {"config": {"learning_rate": "1e-4"}}, "prune_store": {"config": {"delete": True}}},
+        "resources": {"workspace": {"config": {"threads": "2"}}},
+    }
+    for name in ("adc", "datasets", "prune", "study_inputs", "study_result"):
+        assert dg.validate_run_config(defs.resolve_job_def(name), given)["resources"]["workspace"]
+    settings = check_values(given, {"raw_corpus", "top_2_model"})
+    assert set(settings) == {"raw_corpus", "top_2_model"}
+    assert settings["top_2_model"] == TrainingSettings(learning_rate=1e-4)
+
+
+def test_the_study_knows_what_other_jobs_make() -> None:
+    assert {*OTHERS, *(name for names in OPS.values() for name in names)} == set(SETTINGS)
 
 
 Heavy = Literal["torch", "transformers", "datasets", "mlflow", "convokit", "matplotlib", "duckdb", "pandas"]

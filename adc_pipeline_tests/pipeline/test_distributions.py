@@ -1,4 +1,4 @@
-"""Histograms count every row of every file once, and say so where there is none."""
+"""Histograms count every row of every file once, and state it if there is no data."""
 
 from pathlib import Path
 

@@ -41,15 +41,13 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def run(home: Path) -> dg.ExecuteInProcessResult:
-    """The job `adc`, once for all tests of this file."""
+    """Run the job `adc` once for all tests of this file."""
     (home / "dagster").mkdir()
     instance = dg.DagsterInstance.local_temp(str(home / "dagster"))
     return defs.resolve_job_def("adc").execute_in_process(run_config=ADC, instance=instance)
 
 
-def test_every_asset_is_in_its_place_under_the_digest_of_its_content(
-    run: dg.ExecuteInProcessResult, home: Path
-) -> None:
+def test_every_current_artefact_has_the_digest_of_its_content(run: dg.ExecuteInProcessResult, home: Path) -> None:
     assert run.success
     store = Store(home)
     for name in MADE:
@@ -66,7 +64,7 @@ def test_every_check_passed(run: dg.ExecuteInProcessResult) -> None:
     assert all(check.passed for check in run.get_asset_check_evaluations())
 
 
-def test_materializations_show_what_a_person_wants_to_see(run: dg.ExecuteInProcessResult, home: Path) -> None:
+def test_materializations_show_figures_pictures_and_links(run: dg.ExecuteInProcessResult, home: Path) -> None:
     for event in run.get_asset_materialization_events():
         materialization = event.step_materialization_data.materialization
         made = Store(home).current(materialization.asset_key.to_user_string())

@@ -27,6 +27,7 @@ def marked() -> None:
     begin()
 
 
+@pytest.mark.slow
 def test_a_marked_run_is_found_as_the_pages_look_for_it(tmp_path: Path) -> None:
     with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
         done = marked.execute_in_process(instance=instance)
@@ -43,6 +44,7 @@ def test_a_marked_run_is_found_as_the_pages_look_for_it(tmp_path: Path) -> None:
         mark_as_run_of_this_location(instance, "a run that is not there")
 
 
+@pytest.mark.slow
 def test_a_run_without_a_home_or_a_dagster_yaml_is_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DAGSTER_HOME", raising=False)
     monkeypatch.chdir(tmp_path)

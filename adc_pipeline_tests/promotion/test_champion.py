@@ -79,7 +79,7 @@ def weeks(history: History) -> Weeks:
     return Weeks(history, dg.DagsterInstance.ephemeral())
 
 
-def test_the_alias_moves_to_better_versions_only_and_each_version_records_why(weeks: Weeks) -> None:
+def test_the_alias_moves_only_to_better_versions_and_each_version_records_why(weeks: Weeks) -> None:
     client = weeks.history.client
     assert weeks.run("no better than its base", 0.5)["champion"] == "none"
     assert weeks.aliases() == {}
@@ -144,7 +144,7 @@ def test_a_new_decision_replaces_the_old_one(weeks: Weeks) -> None:
     assert described.count("## Promotion") == 1
 
 
-def test_an_evaluation_that_is_gone_leaves_the_champion(weeks: Weeks) -> None:
+def test_the_champion_stays_if_its_evaluation_is_missing(weeks: Weeks) -> None:
     weeks.run("first", 0.8)
     gone = weeks.history.store.current("top_2_evaluation")
     made = weeks.trained("second")
@@ -152,7 +152,7 @@ def test_an_evaluation_that_is_gone_leaves_the_champion(weeks: Weeks) -> None:
     weeks.history.store.remove(gone.name, gone.digest, weeks.history.store.made_at(gone))
     assert f"the evaluation of version 1 ({gone.digest}) is no longer in" in weeks.decide()["decision"]
     assert weeks.aliases() == {"champion": "1"}
-    # Not even where MLflow has forgotten it as well.
+    # Nor if its run in MLflow is deleted too.
     weeks.history.purge(gone)
     assert "no finished evaluation of version 1" in weeks.decide()["decision"]
 

@@ -1,4 +1,4 @@
-"""The champion changes only for a version whose whole interval is better, on the same cases."""
+"""A version is promoted only if the whole interval is better, on shared cases."""
 
 from pathlib import Path
 
@@ -31,9 +31,9 @@ def against(
 
 
 @pytest.mark.parametrize(("new", "promoted"), [(1.0, True), (0.8, True), (0.5, False), (0.55, False), (0.1, False)])
-def test_better_is_better_beyond_the_interval(tmp_path: Path, new: float, promoted: bool) -> None:
+def test_a_version_is_promoted_if_the_whole_interval_is_better(tmp_path: Path, new: float, promoted: bool) -> None:
     for old in (answers(0.5), None):
-        # The base model answers ½ everywhere.
+        # The base model answers every case with ½.
         decision = against(tmp_path, answers(new), old)
         assert decision.promoted == promoted
         assert decision.figures()["difference"] == pytest.approx(new - 0.5)
@@ -43,7 +43,7 @@ def test_better_is_better_beyond_the_interval(tmp_path: Path, new: float, promot
 
 
 @pytest.mark.parametrize("metric", [name for name, direction in DIRECTIONS.items() if direction < 0])
-def test_less_is_better_where_it_is(tmp_path: Path, metric: str) -> None:
+def test_lower_is_better_for_some_metrics(tmp_path: Path, metric: str) -> None:
     settings = PromotionSettings(metric, DRAWS)
     assert against(tmp_path, answers(0.1), answers(0.6), settings).promoted
     assert not against(tmp_path, answers(0.6), answers(0.1), settings).promoted
@@ -55,7 +55,9 @@ cases = st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=2, max_si
 @pytest.mark.slow
 @hypothesis_settings(deadline=None, max_examples=40)
 @given(cases)
-def test_by_an_obvious_bootstrap(tmp_path_factory: pytest.TempPathFactory, pairs: list[tuple[float, float]]) -> None:
+def test_the_interval_equals_an_obvious_bootstrap(
+    tmp_path_factory: pytest.TempPathFactory, pairs: list[tuple[float, float]]
+) -> None:
     folder: Path = tmp_path_factory.mktemp("evaluations")
     new, old = ({f"c{number:02}": pair[which] for number, pair in enumerate(pairs)} for which in (0, 1))
     decision, other_way = against(folder, new, old), against(folder, old, new)
@@ -71,7 +73,7 @@ def test_by_an_obvious_bootstrap(tmp_path_factory: pytest.TempPathFactory, pairs
     assert not (decision.promoted and other_way.promoted)
 
 
-def test_only_cases_that_both_answered_count(tmp_path: Path) -> None:
+def test_only_shared_cases_count(tmp_path: Path) -> None:
     shared_new, shared_old = answers(0.5), answers(0.5)
     easy = answers(1.0, start=100, conversations=200)
     decision = against(tmp_path, shared_new | easy, shared_old | answers(0.0, start=400))
@@ -101,7 +103,7 @@ def test_other_cases_cannot_be_compared(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_what_cannot_be_compared_is_not_promoted(
+def test_an_incomparable_version_is_not_promoted(
     tmp_path: Path, different: dict[str, str], metric: str, context: int, sentence: str
 ) -> None:
     settings = PromotionSettings(metric, DRAWS)
@@ -113,7 +115,7 @@ def test_what_cannot_be_compared_is_not_promoted(
     assert decision.reason.endswith("version 1 stays champion.")
 
 
-def test_a_champion_whose_evaluation_is_gone_stays(tmp_path: Path) -> None:
+def test_a_champion_without_an_evaluation_stays(tmp_path: Path) -> None:
     new = write_evaluation(tmp_path, answers(1.0))
     champion = Evaluated("1", None, missing="the evaluation of version 1 is no longer there")
     decision = decide(Evaluated("2", new, CONTEXT), champion, [], ACCURACY)
@@ -121,7 +123,7 @@ def test_a_champion_whose_evaluation_is_gone_stays(tmp_path: Path) -> None:
     assert "no longer there; version 1 stays champion" in decision.reason
 
 
-def test_one_conversation_is_no_evidence(tmp_path: Path) -> None:
+def test_one_conversation_is_not_enough(tmp_path: Path) -> None:
     decision = against(tmp_path, {"c": 1.0}, {"c": 0.0})
     assert decision.verdict == "not compared"
     assert "fewer than two conversations" in decision.reason
@@ -135,7 +137,7 @@ def test_one_conversation_is_no_evidence(tmp_path: Path) -> None:
         ([], (float("inf"), 3.0), "learned_something"),
     ],
 )
-def test_a_failed_check_decides_alone(
+def test_a_failed_check_prevents_promotion(
     tmp_path: Path, failed: list[str], perplexity: tuple[float, float], named: str
 ) -> None:
     new = write_evaluation(tmp_path / "new", answers(1.0), perplexity=perplexity)
@@ -154,5 +156,5 @@ def test_the_champion_is_not_compared_with_itself(tmp_path: Path) -> None:
 
 def test_the_metric_is_one_that_can_be_paired() -> None:
     assert {kind.promoted_by for kind in KINDS.values()} <= set(DIRECTIONS)
-    with pytest.raises(PipelineError, match=r"`metric` of the promotion is 'perplexity'; use one of"):
+    with pytest.raises(PipelineError, match=r"`metric` is 'perplexity'; use one of preference"):
         PromotionSettings("perplexity")

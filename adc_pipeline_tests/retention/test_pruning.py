@@ -1,4 +1,4 @@
-"""What is old goes; what is in place, young, new or above anything kept stays, to the byte."""
+"""Old versions are removed; current, young and newest ones and everything upstream of kept ones stay unchanged."""
 
 import json
 import os
@@ -42,7 +42,7 @@ def left(history: History) -> set[tuple[str, str]]:
 
 
 @pytest.mark.slow
-def test_what_a_registered_model_needs_is_never_touched(history: History) -> None:
+def test_everything_upstream_of_a_registered_model_is_kept(history: History) -> None:
     weeks = [chain(history, what) for what in "abcd"]
     history.register(weeks[0].model)
     evaluation = evaluated(history, weeks[0])
@@ -51,7 +51,7 @@ def test_what_a_registered_model_needs_is_never_touched(history: History) -> Non
     assert pruned(history) == keys(weeks[1]) | keys(weeks[2])
     assert keys(weeks[0]) | keys(weeks[3]) | {(evaluation.name, evaluation.digest)} <= left(history)
     assert before == {path: path.read_bytes() for path in before}
-    # After its version is deleted, nothing needs it any more.
+    # Once the version is deleted, its artefacts may be removed.
     history.client.delete_model_version("adc-top-2", "1")
     assert pruned(history) == keys(weeks[0]) | {(evaluation.name, evaluation.digest)}
     assert keys(weeks[3]) <= left(history)
@@ -59,7 +59,7 @@ def test_what_a_registered_model_needs_is_never_touched(history: History) -> Non
 
 @pytest.mark.slow
 @pytest.mark.parametrize("lost", ["model", "dataset"])
-def test_a_lineage_that_mlflow_lost_is_followed_on_disk(history: History, lost: str) -> None:
+def test_manifests_on_disk_replace_a_lineage_that_mlflow_lost(history: History, lost: str) -> None:
     weeks = [chain(history, what) for what in "abc"]
     version = history.register(weeks[0].model)
     facts = {"registered_model": "adc-top-2", "registered_version": int(version)}
@@ -69,7 +69,7 @@ def test_a_lineage_that_mlflow_lost_is_followed_on_disk(history: History, lost: 
 
 
 @pytest.mark.slow
-def test_nothing_goes_while_the_lineage_of_a_version_is_unknown(history: History) -> None:
+def test_nothing_is_removed_if_the_lineage_of_a_version_is_unknown(history: History) -> None:
     weeks = [chain(history, what) for what in "abc"]
     history.register(weeks[0].model)
     history.purge(weeks[0].model)
@@ -79,7 +79,7 @@ def test_nothing_goes_while_the_lineage_of_a_version_is_unknown(history: History
     assert pruned(history) == keys(weeks[0]) | keys(weeks[1])
 
 
-def test_nothing_goes_while_an_artefact_in_between_is_unknown(history: History) -> None:
+def test_nothing_is_removed_if_an_upstream_artefact_is_unknown(history: History) -> None:
     weeks = [chain(history, what) for what in "ab"]
     history.register(weeks[0].model)
     history.purge(weeks[0].utterances)
@@ -89,7 +89,7 @@ def test_nothing_goes_while_an_artefact_in_between_is_unknown(history: History) 
         planned(history)
 
 
-def test_another_projects_models_are_no_hindrance(history: History) -> None:
+def test_models_of_other_projects_are_ignored(history: History) -> None:
     weeks = [chain(history, what) for what in "ab"]
     client = history.client
     client.create_registered_model("theirs")
@@ -98,7 +98,7 @@ def test_another_projects_models_are_no_hindrance(history: History) -> None:
     assert pruned(history) == keys(weeks[0])
 
 
-def test_nothing_goes_while_something_is_made(history: History) -> None:
+def test_nothing_is_removed_while_an_artefact_is_made(history: History) -> None:
     chain(history)
     with (
         history.store.aside("study_cell/one"),
@@ -108,7 +108,7 @@ def test_nothing_goes_while_something_is_made(history: History) -> None:
     planned(history)
 
 
-def test_what_was_made_again_or_put_in_place_since_the_plan_stays(history: History) -> None:
+def test_versions_made_again_or_made_current_since_the_plan_are_kept(history: History) -> None:
     corpora = [history.make("raw_corpus", what) for what in "abcd"]
     decided = planned(history)
     assert set(decided.to_remove) == {(made.name, made.digest) for made in corpora[:3]}
@@ -134,7 +134,7 @@ stores: st.SearchStrategy[list[Made]] = st.lists(
 @pytest.mark.slow
 @hypothesis_settings(deadline=None, max_examples=30)
 @given(stores, st.integers(1, 3), st.floats(0, 8))
-def test_by_an_obvious_set_of_rules(
+def test_the_plan_equals_an_obvious_implementation(
     tmp_path_factory: pytest.TempPathFactory, empty_database: Path, made: list[Made], versions: int, days: float
 ) -> None:
     home: Path = tmp_path_factory.mktemp("home")
@@ -175,13 +175,13 @@ def put(store: Store, name: str, content: str, inputs: dict[str, str], at: float
 
 
 @pytest.mark.parametrize("wrong", [{"keep_versions": 0}, {"keep_days": -1.0}, {"keep_days": float("nan")}])
-def test_wrong_settings_are_refused(wrong: dict[str, Any]) -> None:
-    with pytest.raises(PipelineError, match=f"`{next(iter(wrong))}` of the retention"):
+def test_invalid_settings_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(PipelineError, match=f"`{next(iter(wrong))}` is"):
         RetentionSettings(**wrong)
 
 
 @pytest.mark.slow
-def test_the_job_removes_only_if_told_to(history: History) -> None:
+def test_the_job_removes_only_with_delete(history: History) -> None:
     weeks = [chain(history, what) for what in "ab"]
     both = left(history)
     for delete, remains in ((False, both), (True, keys(weeks[1]))):

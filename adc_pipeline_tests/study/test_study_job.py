@@ -130,11 +130,14 @@ def test_both_datasets_are_learned_from_together(made: Path, tmp_path: Path) -> 
     assert walks_of(VARIANTS["top-2.mle"], datasets, tmp_path / "one") == paths[0]
 
 
-def test_a_run_configuration_for_something_else_is_refused(tmp_path: Path) -> None:
+def test_a_run_configuration_serves_other_jobs_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "config.yaml"
     assert read_config(None) == {}
     file.write_text(yaml.safe_dump({"ops": {"top_2_model": {"config": {}}}}))
-    with pytest.raises(PipelineError, match="sets top_2_model, which the study does not make"):
+    assert read_config(file) == {"ops": {"top_2_model": {"config": {}}}}
+    assert "also sets top_2_model, which the study does not make" in capsys.readouterr().out
+    file.write_text(yaml.safe_dump({"ops": {"study_cel": {"config": {}}}}))
+    with pytest.raises(PipelineError, match=r"sets study_cel \(did you mean study_cell\?\), which is no asset"):
         read_config(file)
     for broken in ("a: [", "- a", "ops: 3"):
         file.write_text(broken)

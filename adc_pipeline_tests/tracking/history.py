@@ -1,4 +1,4 @@
-"""A history to ask about: small artefacts in a real store, each with a real MLflow run, and registered versions."""
+"""Fixtures with a history: small artefacts in a real store, each with a real MLflow run, and registered versions."""
 
 import shutil
 from dataclasses import dataclass, field
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class History:
-    """One home and one tracking database; runs by digest."""
+    """An artefact store and a tracking database; the ids of runs by the digest of what they made."""
 
     store: Store
     tracking: Tracking
@@ -33,7 +33,7 @@ class History:
         inputs: tuple[Artefact, ...] = (),
         settings: dict[str, Any] | None = None,
     ) -> Artefact:
-        """An artefact of a file with this content, made from `inputs` in a run, in the order of `Materialization`."""
+        """Make an artefact with one file in an MLflow run, from `inputs`, in the same order as the pipeline's frame."""
         tags = {"dagster.run_id": f"dagster of {name}", "adc.code_version": f"code of {name}"}
         with self.store.aside(name) as folder, self.tracking.run(name, settings or {}, tags) as run:
             for artefact in inputs:
@@ -56,10 +56,10 @@ class History:
         return self.store.put(folder, made)
 
     def register(self, made: Artefact, name: str = "adc-top-2") -> str:
-        """Register what the newest run made; returns the version."""
+        """Register an artefact as a model, with the newest run that made it; return the version."""
         import mlflow
 
-        # Where the registry looks for a logged model.
+        # The registry resolves logged models through MLflow's global tracking URI.
         mlflow.set_tracking_uri(self.tracking.uri)
         client = self.client
         if not client.search_registered_models(f"name = '{name}'"):
@@ -70,7 +70,7 @@ class History:
         return str(version.version)
 
     def purge(self, made: Artefact) -> None:
-        """What `mlflow gc` does with the runs that made this."""
+        """Delete the runs that made an artefact for good, as `mlflow gc` does."""
         client = self.client
         for run in self.runs[made.digest]:
             client.delete_run(run)
@@ -79,7 +79,7 @@ class History:
 
 @dataclass(frozen=True)
 class Chain:
-    """A model and what it comes from."""
+    """A model and the artefacts upstream of it."""
 
     corpus: Artefact
     utterances: Artefact
@@ -93,7 +93,7 @@ class Chain:
 
 
 def chain(history: History, what: str = "a") -> Chain:
-    """A whole chain of one week, whose contents are its own; `what` tells the weeks apart."""
+    """Make a model and all artefacts upstream of it; artefacts of different `what` have different contents."""
     corpus = history.make("raw_corpus", what, settings={"corpus": what})
     utterances = history.make("utterances", what, (corpus,))
     dataset = history.make("top_2", what, (utterances,), {"seed": 0})
@@ -109,13 +109,13 @@ def evaluated(history: History, made: Chain, what: str = "a") -> Artefact:
 def new_history(home: Path, empty_database: Path) -> History:
     home.mkdir(parents=True, exist_ok=True)
     shutil.copy(empty_database, home / "mlflow.db")
-    return History(Store(home), Tracking(f"sqlite:///{home / 'mlflow.db'}", home.as_uri()))
+    return History(Store(home), Tracking(f"sqlite:///{home / 'mlflow.db'}", (home / "mlflow-artifacts").as_uri()))
 
 
 @pytest.fixture
 def history(tmp_path: Path, empty_database: Path, monkeypatch: pytest.MonkeyPatch) -> History:
     monkeypatch.setenv("ADC_HOME", str(tmp_path / "home"))
-    # Set first, so that it is taken back after the test: MLflow's own `set_tracking_uri` sets it.
+    # Set before it is deleted, so that monkeypatch restores it after the test: `mlflow.set_tracking_uri` sets it too.
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "")
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
     return new_history(tmp_path / "home", empty_database)

@@ -1,4 +1,4 @@
-"""What may be shown of a tracking address, which addresses are accepted, and where a run's page is."""
+"""Tracking addresses: which are accepted, what is shown of them, and the address of a run's page."""
 
 from pathlib import Path
 
@@ -91,7 +91,7 @@ def test_host_and_port_are_shown(address: str, expected: str) -> None:
     assert shown(address) == expected
 
 
-def test_user_and_password_of_a_server_go_where_mlflow_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_user_and_password_are_passed_to_mlflow_by_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     import os
 
     assert accepted("https://a%40b:c%2Fd@host:1/mlflow", "X") == "https://host:1/mlflow"
@@ -112,7 +112,7 @@ def test_user_and_password_of_a_server_go_where_mlflow_looks(monkeypatch: pytest
         ),
     ],
 )
-def test_a_run_is_where_people_open_it(
+def test_a_runs_page_has_the_public_address(
     uri: str, pages: str, address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)

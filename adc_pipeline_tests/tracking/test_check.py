@@ -1,4 +1,4 @@
-"""Whether MLflow can be used is known within seconds, also where its server answers and its database does not."""
+"""The check of MLflow fails within seconds, also if the server responds but its database does not."""
 
 import threading
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ def asked() -> list[str]:
 
 @pytest.fixture
 def address(asked: list[str]) -> Iterator[str]:
-    """A server that is well, by its own word, and fails at everything else."""
+    """Run a server whose health check passes and which fails every other request."""
 
     class Failing(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -44,6 +44,6 @@ def test_a_server_without_its_database_is_refused_at_once(address: str, asked: l
     assert len(asked) == 1
 
 
-def test_what_a_run_is_cannot_be_told_without_an_answer(address: str) -> None:
+def test_a_run_is_unknown_without_a_response(address: str) -> None:
     with pytest.raises(PipelineError, match="MLflow does not answer"):
         Tracking(address).has_run("0" * 32)

@@ -1,4 +1,4 @@
-"""MLflow's SQLite database is in place whole or not at all, and what cannot be opened is said in a sentence."""
+"""MLflow's SQLite database is created atomically, and one that cannot be opened gives one sentence."""
 
 import shutil
 import signal
@@ -76,7 +76,9 @@ def test_a_new_database_is_complete_and_the_next_one_comes_from_the_cache(
 
 
 @pytest.mark.slow
-def test_killed_while_it_is_created(home: Path, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_database_whose_creation_was_killed_is_replaced(
+    home: Path, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     process = subprocess.Popen([sys.executable, "-c", OPEN, str(home)])
     while process.poll() is None and not any(file.stat().st_size for file in home.glob(".mlflow.db-new-*")):
@@ -98,7 +100,7 @@ def test_several_first_starts_at_once(home: Path, tmp_path: Path, monkeypatch: p
 
 
 @pytest.mark.parametrize("tables", ["", "CREATE TABLE runs (name)", "CREATE TABLE alembic_version (version_num)"])
-def test_what_an_earlier_version_left_unfinished_is_replaced(home: Path, path: Path, tables: str) -> None:
+def test_an_unfinished_database_of_an_earlier_version_is_replaced(home: Path, path: Path, tables: str) -> None:
     with closing(sqlite3.connect(path)) as connection:
         connection.executescript(tables)
     # A journal would be played back into the new database.
@@ -127,7 +129,7 @@ def test_an_older_database_is_upgraded_in_a_copy(path: Path, monkeypatch: pytest
     assert path.with_name(f"mlflow.db.before-{newest}").read_bytes() == before
 
 
-def test_a_database_of_a_newer_version_is_left_as_it_is(path: Path) -> None:
+def test_a_database_of_a_newer_version_is_not_changed(path: Path) -> None:
     used(path)
     set_revision(path, "fffffffffff1")
     before = path.read_bytes()

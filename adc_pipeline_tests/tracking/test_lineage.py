@@ -1,4 +1,4 @@
-"""The tree of a registered model is what its runs read and made, and what is lost is said."""
+"""The lineage of a registered model is what its runs read and made; gaps are reported."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -41,7 +41,7 @@ def test_a_model_leads_back_to_the_corpus(history: History) -> None:
 
 
 @pytest.mark.slow
-def test_what_was_made_from_an_artefact_is_the_other_way_round(history: History) -> None:
+def test_downstream_artefacts_are_the_reverse_of_upstream_ones(history: History) -> None:
     first, second = chain(history, "a"), chain(history, "b")
     evaluations = evaluated(history, first, "a"), evaluated(history, second, "b")
     for each in (first, second):
@@ -61,7 +61,7 @@ def test_what_was_made_from_an_artefact_is_the_other_way_round(history: History)
     assert {node.asset for node in short.walk()} == {"top_2", "base_model", "top_2_model", "top_2_evaluation"}
 
 
-def test_the_maker_is_the_run_that_the_reader_can_have_read_from(history: History) -> None:
+def test_the_maker_is_a_run_that_ended_before_the_reader(history: History) -> None:
     early, late = history.make("raw_corpus", "early"), history.make("raw_corpus", "late")
     utterances = history.make("utterances", "same", (early,))
     dataset = history.make("top_2", "a", (utterances,))
@@ -70,13 +70,13 @@ def test_the_maker_is_the_run_that_the_reader_can_have_read_from(history: Histor
     found = records.above(dataset.digest).find("raw_corpus")
     assert found is not None
     assert found.digest == early.digest
-    # On its own, an artefact is what its newest run made.
+    # Without a reader, the maker is the newest run.
     newest = records.above(utterances.digest).find("raw_corpus")
     assert newest is not None
     assert newest.digest == late.digest
 
 
-def test_a_run_that_was_cut_short_is_the_maker_only_where_no_other_is(history: History) -> None:
+def test_an_unfinished_run_is_the_maker_only_if_there_is_no_other(history: History) -> None:
     made = history.make("raw_corpus", "a")
     again = history.make("raw_corpus", "a")
     assert made.digest == again.digest
@@ -89,7 +89,7 @@ def test_a_run_that_was_cut_short_is_the_maker_only_where_no_other_is(history: H
     assert "FAILED" in node.note
 
 
-def test_a_deleted_run_is_read_and_said_to_be_deleted(history: History) -> None:
+def test_a_deleted_run_is_read_and_marked_as_deleted(history: History) -> None:
     made = chain(history)
     history.register(made.model)
     history.client.delete_run(history.runs[made.dataset.digest][0])
@@ -100,7 +100,7 @@ def test_a_deleted_run_is_read_and_said_to_be_deleted(history: History) -> None:
     assert tree.find("raw_corpus") is not None
 
 
-def test_a_deleted_experiment_takes_nothing_away(history: History) -> None:
+def test_runs_of_a_deleted_experiment_are_still_read(history: History) -> None:
     corpus = history.make("raw_corpus", "a")
     history.client.delete_experiment(history.tracking.experiment(history.client))
     client = history.client
@@ -112,7 +112,7 @@ def test_a_deleted_experiment_takes_nothing_away(history: History) -> None:
     assert [node.digest for node in tree.walk()] == ["f" * 32, corpus.digest]
 
 
-def test_a_purged_run_leaves_a_node_that_says_so(history: History) -> None:
+def test_a_purged_run_leaves_a_node_with_a_note(history: History) -> None:
     made = chain(history)
     history.register(made.model)
     history.purge(made.utterances)
@@ -124,7 +124,7 @@ def test_a_purged_run_leaves_a_node_that_says_so(history: History) -> None:
     assert tree.find("raw_corpus") is None
 
 
-def test_the_purged_run_of_a_model_is_named_unless_the_version_knows_more(history: History) -> None:
+def test_the_purged_run_of_a_model_is_named_unless_its_version_has_the_digest(history: History) -> None:
     made = chain(history)
     again = history.make("top_2_model", "b", (made.dataset, made.base))
     version = history.register(again)
@@ -154,7 +154,7 @@ def test_runs_on_two_tracking_servers_are_one_tree(history: History, empty_datab
     assert [node.asset for node in below.walk()] == ["raw_corpus", "top_2", "top_2_model"]
     with pytest.raises(PipelineError, match="no registered model adc-top-2"):
         Records([data.client, history.client]).version(NAME, "1")
-    # The registry's own server need not have the run.
+    # The run may be on another server than the registry.
     other = Records([history.client])
     history.purge(model)
     with pytest.raises(PipelineError, match="another tracking server"):
@@ -185,7 +185,7 @@ def deleted(history: History, model: Artefact) -> None:
         (deleted, NAME, "1", r"no version 1: its versions are 2"),
     ],
 )
-def test_what_is_not_there_is_answered_with_what_is(
+def test_an_error_lists_what_exists(
     history: History,
     change: Callable[[History, Artefact], None] | None,
     model: str,
@@ -222,6 +222,6 @@ def test_a_version_of_something_else_is_refused(history: History) -> None:
 
 
 @pytest.mark.parametrize("digest", ["zz", "abc", "0123456789", "' OR 1=1"])
-def test_a_digest_of_nothing_is_refused(history: History, digest: str) -> None:
+def test_an_unknown_digest_is_refused(history: History, digest: str) -> None:
     with pytest.raises(PipelineError, match="digest"):
         Records([history.client]).above(digest)

@@ -1,4 +1,4 @@
-"""`python -m adc_pipeline.lineage` prints what is known, checks what is on disk, and answers what is not there."""
+"""`python -m adc_pipeline.lineage` prints a lineage, checks it on disk, and reports what it cannot find."""
 
 import json
 from pathlib import Path
@@ -18,7 +18,7 @@ MODEL = "models:/adc-top-2@latest"
 
 
 def linked_corpus(history: History, source: Path) -> Artefact:
-    """The asset `raw_corpus` of a table on disk."""
+    """Make the artefact `raw_corpus` from a table on disk."""
     store = history.store
     with store.aside("raw_corpus") as folder, history.tracking.run("raw_corpus", {}, {}) as run:
         fetch(CorpusSettings(str(source)), {}, folder / "corpus")
@@ -39,7 +39,9 @@ def source(tmp_path: Path) -> Path:
     return path
 
 
-def test_the_tree_names_everything_about_each_artefact(history: History, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_tree_shows_digest_run_and_settings_of_each_artefact(
+    history: History, capsys: pytest.CaptureFixture[str]
+) -> None:
     made = registered(history)
     assert main([MODEL]) == 0
     text = capsys.readouterr().out
@@ -70,7 +72,7 @@ def test_json_is_the_same_tree(history: History, capsys: pytest.CaptureFixture[s
     assert [below["asset"] for below in down["made_into"]] == ["utterances"]
 
 
-def test_a_check_says_what_no_longer_matches(
+def test_a_check_reports_what_no_longer_matches(
     history: History, source: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     corpus = linked_corpus(history, source)
@@ -94,7 +96,7 @@ def test_a_check_says_what_no_longer_matches(
     assert "cannot be read (No such file or directory)" in top["on_disk"]["said"]
 
 
-def test_what_was_pruned_is_missing(history: History, capsys: pytest.CaptureFixture[str]) -> None:
+def test_pruned_artefacts_are_reported_as_missing(history: History, capsys: pytest.CaptureFixture[str]) -> None:
     made = registered(history)
     history.make("raw_corpus", "newer")
     assert history.store.remove("raw_corpus", made.corpus.digest, history.store.made_at(made.corpus))
@@ -104,7 +106,7 @@ def test_what_was_pruned_is_missing(history: History, capsys: pytest.CaptureFixt
     assert f"raw_corpus {made.corpus.digest}: not on disk" in text
 
 
-def test_an_artefact_of_another_home_is_looked_for_where_it_was_made(
+def test_an_artefact_of_another_home_is_checked_in_that_home(
     history: History, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     dataset = history.make("top_2", "a")
@@ -126,7 +128,7 @@ def test_an_artefact_of_another_home_is_looked_for_where_it_was_made(
         ("0123456789", "0 artefacts at"),
     ],
 )
-def test_what_is_not_there_is_said_in_a_sentence(
+def test_an_unknown_address_gives_one_sentence(
     history: History, capsys: pytest.CaptureFixture[str], address: str, sentence: str
 ) -> None:
     registered(history)
@@ -139,21 +141,21 @@ def test_an_address_that_mlflow_does_not_know_is_refused(
     history: History, capsys: pytest.CaptureFixture[str], address: str
 ) -> None:
     assert main([MODEL, "--tracking-uri", address]) == 2
-    said = capsys.readouterr().err
-    assert "--tracking-uri" in said
-    assert "cannot be used" in said
+    output = capsys.readouterr().err
+    assert "--tracking-uri" in output
+    assert "cannot be used" in output
 
 
-def test_no_server_is_sent_the_password_of_another(history: History, capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_server_receives_the_password_of_another(history: History, capsys: pytest.CaptureFixture[str]) -> None:
     servers = ["http://alice:one@127.0.0.1:9", "http://bob:two@127.0.0.1:9"]
     assert main([MODEL, "--tracking-uri", servers[0], "--tracking-uri", servers[1]]) == 2
-    said = capsys.readouterr().err
-    assert "ask one server at a time" in said
-    assert not {"one@", "two@", "alice", "bob"} & set(said.split())
+    output = capsys.readouterr().err
+    assert "ask one server at a time" in output
+    assert not {"one@", "two@", "alice", "bob"} & set(output.split())
 
 
 @pytest.mark.slow
-def test_a_server_that_is_away_is_said_to_be(
+def test_an_unreachable_server_is_reported(
     history: History, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Restored after the test, since they are set from the address, or for a short wait.
@@ -162,6 +164,6 @@ def test_a_server_that_is_away_is_said_to_be(
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "5")
     assert main([MODEL, "--tracking-uri", "http://someone:secret@127.0.0.1:9"]) == 2
-    said = capsys.readouterr().err
-    assert "MLflow at http://127.0.0.1:9 could not be asked (nothing answers): start it" in said
-    assert "secret" not in said
+    output = capsys.readouterr().err
+    assert "MLflow at http://127.0.0.1:9 could not be asked (nothing answers): start it" in output
+    assert "secret" not in output

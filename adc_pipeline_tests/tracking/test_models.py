@@ -1,4 +1,4 @@
-"""A registered model is found by every address, is the one that was logged, and answers as its signature says."""
+"""A registered model is found by every address, equals the logged one, and responds by its signature."""
 
 import json
 from dataclasses import dataclass
@@ -32,7 +32,7 @@ class Registered:
 
 @pytest.fixture(scope="module")
 def registered(small_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Registered:
-    """Two versions of a model, of which the first is the champion."""
+    """Register two versions of a model, the first of which is the champion."""
     home = tmp_path_factory.mktemp("home")
     folder = home / "model"
     folder.mkdir()
@@ -45,7 +45,7 @@ def registered(small_model: Path, tmp_path_factory: pytest.TempPathFactory) -> R
         (folder / "training.json").write_text(json.dumps({"objective": "mle", "version": number}))
         with tracking.run("top_2_model", {}, {}) as run:
             facts = register_model(run, folder, NAME)
-            # Its artefact is still to be put in place.
+            # The artefact is not stored yet at this moment.
             assert run.client.get_run(run.id).info.status == "RUNNING"
         assert facts["registered_model"] == NAME
         assert facts["registered_version"] == number
@@ -84,7 +84,7 @@ def test_every_address_leads_to_its_version(registered: Registered, address: str
 @pytest.mark.parametrize(
     "address", [f"models:/{NAME}@nobody", f"models:/{NAME}/3", "models:/other@latest", "runs:/x/y"]
 )
-def test_an_address_of_nothing_is_refused(address: str) -> None:
+def test_an_unknown_address_is_refused(address: str) -> None:
     with pytest.raises(PipelineError, match=r"cannot be loaded from MLflow at .* \(.*\); check"), located(address):
         pass
 
@@ -102,7 +102,7 @@ def test_transformers_weights_are_the_trained_ones(small_model: Path) -> None:
 
 @pytest.fixture(scope="module")
 def server(registered: Registered) -> "TestClient":
-    """The application that `mlflow models serve` runs."""
+    """Return a client of the application that `mlflow models serve` runs."""
     import mlflow
     from mlflow.pyfunc.scoring_server import init
     from starlette.testclient import TestClient
@@ -128,7 +128,7 @@ def test_a_served_model_answers_as_its_signature_says(server: "TestClient") -> N
     assert server.post("/invocations", json=asked).json()["predictions"] != replies[:1]
 
 
-def test_a_served_model_needs_the_post_only(server: "TestClient") -> None:
+def test_a_served_model_requires_only_the_post(server: "TestClient") -> None:
     asked = {"dataframe_records": [{"post": "A title"}], "params": {"max_new_tokens": 5, "temperature": 0}}
     assert server.post("/invocations", json=asked).status_code == 200
 
@@ -142,7 +142,7 @@ def test_a_served_model_needs_the_post_only(server: "TestClient") -> None:
         ({"post": "x"}, {"top_p": 2.0}, "`top_p` is 2.0"),
     ],
 )
-def test_what_cannot_be_answered_is_the_askers_fault(
+def test_an_invalid_request_is_a_client_error(
     server: "TestClient", row: dict[str, str | None], params: dict[str, float], sentence: str
 ) -> None:
     answer = server.post("/invocations", json={"dataframe_records": [row], "params": params})
@@ -150,6 +150,6 @@ def test_what_cannot_be_answered_is_the_askers_fault(
     assert sentence in answer.json()["message"]
 
 
-def test_the_registry_says_how_to_ask(registered: Registered) -> None:
+def test_the_registry_documents_how_to_query_the_model(registered: Registered) -> None:
     version = Tracking.from_environment(registered.home).client().get_model_version(NAME, "2")
     assert f"mlflow models serve -m models:/{NAME}/2" in (version.description or "")

@@ -1,4 +1,4 @@
-"""Metrics reach MLflow whatever happens to the file or to the server in between."""
+"""Metrics reach MLflow in spite of faults of the file or the server."""
 
 import json
 import shutil
@@ -34,7 +34,7 @@ def losses(run: Run) -> list[tuple[int, float]]:
     return [(metric.step, metric.value) for metric in run.client.get_metric_history(run.id, "loss")]
 
 
-def test_what_was_there_and_what_comes_is_sent_once(run: Run, tmp_path: Path) -> None:
+def test_existing_and_new_lines_are_sent_once(run: Run, tmp_path: Path) -> None:
     metrics = tmp_path / "metrics.jsonl"
     metrics.write_text(line(10, 3.0))
     with relayed(metrics, run), metrics.open("a") as file:
@@ -42,7 +42,7 @@ def test_what_was_there_and_what_comes_is_sent_once(run: Run, tmp_path: Path) ->
     assert losses(run) == [(10, 3.0), (20, 2.0)]
 
 
-def test_a_line_that_is_still_being_written_waits(run: Run, tmp_path: Path) -> None:
+def test_an_unfinished_line_is_not_sent_yet(run: Run, tmp_path: Path) -> None:
     metrics = tmp_path / "metrics.jsonl"
     metrics.write_text(line(10, 3.0) + '{"step": 20, "lo')
     with relayed(metrics, run):
@@ -56,7 +56,7 @@ def test_a_training_that_never_wrote_a_line_is_no_error(run: Run, tmp_path: Path
     assert losses(run) == []
 
 
-def test_the_load_of_the_machine_is_recorded(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_system_metrics_are_recorded(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.1")
     with system_metrics(run):
         while "system/cpu_utilization_percentage" not in (known := run.client.get_run(run.id).data.metrics):
@@ -64,7 +64,7 @@ def test_the_load_of_the_machine_is_recorded(run: Run, monkeypatch: pytest.Monke
     assert known["system/system_memory_usage_megabytes"] > 0
 
 
-def test_a_run_that_fails_is_marked_so_and_keeps_its_settings(tracking: Tracking) -> None:
+def test_a_failed_run_is_marked_as_failed_and_keeps_its_settings(tracking: Tracking) -> None:
     with pytest.raises(RuntimeError), tracking.run("top_2", {"seed": 1, "ranking": {"order": "score"}}, {}) as run:
         raise RuntimeError
     recorded = run.client.get_run(run.id)

@@ -24,8 +24,9 @@ from transformers import (
 )
 
 from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.training.loading import load_model
 from adc_pipeline.training.loop import train
-from adc_pipeline.training.model import MULTIPLE, load_model, prepare_base_model
+from adc_pipeline.training.model import MULTIPLE, prepare_base_model
 from adc_pipeline.training.probes import choose_separation
 from adc_pipeline.training.settings import BaseModelSettings, TrainingJob, TrainingSettings
 from adc_pipeline.training.tokenizer import train_tokenizer

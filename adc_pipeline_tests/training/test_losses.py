@@ -92,7 +92,7 @@ def test_a_walk_has_the_same_loss_packed_and_alone(name: str, attention: str) ->
         batches = [build_batch(split, pieces, rows, 32)]
     losses = []
     for batch in (batch.to(torch.device("cpu")) for batch in batches):
-        losses += TokenLosses(model)(batch)[batch.weights > 0].tolist()
+        losses += TokenLosses(model)(batch).tokens[batch.weights > 0].tolist()
     assert losses == pytest.approx(expected, abs=2e-5)
 
 
@@ -163,7 +163,7 @@ def test_gradients_are_the_same_apart_and_masked(name: str) -> None:
         if apart:
             assert choose_separation(model, (7, 10), 32, 32, kernel=True) == "kernel"
         tensors = build_batch(split, pieces, rows, 32, apart=apart).to(torch.device("cpu"))
-        weighted_loss(TokenLosses(model)(tensors), tensors.weights, 1.0).backward()
+        weighted_loss(TokenLosses(model)(tensors).tokens, tensors.weights, 1.0).backward()
         gradients.append({name: one.grad.clone() for name, one in model.named_parameters() if one.grad is not None})
         model.zero_grad()
     for parameter, gradient in gradients[0].items():

@@ -19,9 +19,10 @@ from adc_pipeline.training.batches import NOTHING
 from adc_pipeline.training.checkpoint import fingerprint
 from adc_pipeline.training.data import PackedSplit
 from adc_pipeline.training.dataset import ACCEPTED, REJECTED, TokenizedSplit, load_split, read_walks, tokenize_split
+from adc_pipeline.training.loading import load_model
 from adc_pipeline.training.loop import train
 from adc_pipeline.training.losses import TokenLosses, weighted_loss
-from adc_pipeline.training.model import load_model, prepare_base_model
+from adc_pipeline.training.model import prepare_base_model
 from adc_pipeline.training.objectives import WEIGHTS, TurnWeights
 from adc_pipeline.training.packing import cut_into_pieces
 from adc_pipeline.training.rewards import advantages, rewards
@@ -183,7 +184,7 @@ def test_rejected_text_pulls_as_the_objective_says(objective: Objective, tokens:
     for built in packed.passes(packed.order.rows(0, 8)):
         batch = built.to(torch.device("cpu"))
         model = Given((*batch.targets.shape, len(marked.tokenizer)))
-        losses = TokenLosses(model)(batch)  # type: ignore[arg-type]
+        losses = TokenLosses(model)(batch).tokens  # type: ignore[arg-type]
         weighted_loss(losses, batch.weights, float(batch.weights.sum())).backward()
         assert model.logits.grad is not None
         pull = -model.logits.grad.gather(-1, batch.targets[..., None])[..., 0].sign()
@@ -209,7 +210,7 @@ def test_the_division_into_passes_does_not_change_the_step(objective: Objective,
         assert len(batches) == 512 // at_once
         total = float(sum(batch.weights.sum() for batch in batches))
         for batch in batches:
-            weighted_loss(model(batch), batch.weights, total).backward()
+            weighted_loss(model(batch).tokens, batch.weights, total).backward()
         gradients.append([one.grad.clone() for one in model.parameters() if one.grad is not None])
         model.zero_grad()
     for one, other in zip(*gradients, strict=True):

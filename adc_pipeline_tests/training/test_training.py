@@ -273,18 +273,18 @@ def test_a_loss_that_is_no_number_stops_the_run(small_model: Path, dataset: Path
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        ({"objective": "magic"}, "`objective` 'magic' is not known"),
+        ({"objective": "magic"}, "`objective` is 'magic'; use one of mle"),
         ({"learning_rate": 0.0}, "`learning_rate`"),
         ({"tokens_per_step": 100}, "`tokens_per_step` 100 is less than one row"),
         ({"keep_checkpoints": 0}, "`keep_checkpoints`"),
-        ({"markers": "none"}, "`markers` 'none' is not known; use one of kept, stripped"),
-        ({"verdicts": "random"}, "`verdicts` 'random' is not known"),
+        ({"markers": "none"}, "`markers` is 'none'; use one of kept, stripped"),
+        ({"verdicts": "random"}, "`verdicts` is 'random'; use one of true, shuffled"),
         ({"objective": "conditional", "markers": "stripped"}, "`objective` conditional learns from the markers"),
-        ({"lora_dropout": 2.0}, "`lora_dropout` of the training is 2.0, a share"),
+        ({"lora_dropout": 2.0}, "`lora_dropout` is 2.0; use 0 or more and less than 1"),
         ({"alpha": -1.0}, "`alpha`"),
         ({"beta": 0.0}, "`beta`"),
         ({"max_weight": math.nan}, "`max_weight`"),
-        ({"dropped_markers": 1.5}, "`dropped_markers` of the training is 1.5, a share"),
+        ({"dropped_markers": 1.5}, "`dropped_markers` is 1.5; use 0 to 1"),
     ],
 )
 def test_settings_that_cannot_work_are_refused(wrong: dict[str, object], said: str) -> None:
@@ -305,5 +305,5 @@ def test_the_command_says_what_is_wrong(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "adc_pipeline.training", str(tmp_path / "job.json")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert done.stderr.strip().startswith("`objective` 'magic' is not known")
+    assert done.stderr.strip().startswith("`objective` is 'magic'; use one of mle")
     assert "Traceback" not in done.stderr

@@ -50,8 +50,8 @@ DIGESTS: dict[tuple[str, str], str] = {
 }
 
 
-def test_the_definition_never_changes() -> None:
-    """Digests as `printf '0:top-2:0:abc' | md5sum` prints them."""
+def test_digests_equal_md5sum() -> None:
+    """Expected digests are those of `printf '0:top-2:0:abc' | md5sum`."""
     for (kind, id), digest in DIGESTS.items():
         threshold = "8" if kind == "random-walk" else "aaaaaaaa"
         assert coin(0, kind, 0, id) is (digest < threshold)
@@ -59,7 +59,7 @@ def test_the_definition_never_changes() -> None:
 
 @pytest.fixture(scope="module")
 def coins() -> "Iterator[duckdb.DuckDBPyConnection]":
-    """A table of 10^6 coins of ids as they follow one another on Reddit, one column a kind and walk."""
+    """Return 10^6 coins of consecutive Reddit ids as a table, one column per kind and walk."""
     columns = [f'{coin_sql(KINDS[kind], str(walk), "id")} AS "{kind} {walk}"' for kind, walk in DRAWN]
     ids = f"SELECT 't1_' || to_base(2000000000 + range, 36) AS id FROM range({N})"  # noqa: S608
     with duckdb.connect() as connection:
@@ -79,9 +79,7 @@ def count(connection: "duckdb.DuckDBPyConnection", condition: str) -> int:
 
 
 @pytest.mark.parametrize(("kind", "walk"), DRAWN)
-def test_random_walk_rejects_one_half_and_top_2_shows_pairs_in_two_thirds(
-    coins: "duckdb.DuckDBPyConnection", kind: str, walk: int
-) -> None:
+def test_coins_have_their_probabilities(coins: "duckdb.DuckDBPyConnection", kind: str, walk: int) -> None:
     assert_share(count(coins, f'"{kind} {walk}"'), N, SHARES[kind])
 
 

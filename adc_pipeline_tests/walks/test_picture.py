@@ -1,4 +1,4 @@
-"""A preview of walks is text of the corpus and the preview's own markup, nothing else."""
+"""A preview of walks contains no markup from the corpus."""
 
 from pathlib import Path
 
@@ -46,10 +46,10 @@ def test_hostile_texts_add_no_markup(tmp_path: Path) -> None:
     assert "\x1b" not in found
 
 
-def test_long_texts_are_cut(tmp_path: Path) -> None:
+def test_long_texts_are_truncated(tmp_path: Path) -> None:
     assert f"2, score 3) {'a' * (WIDTH - 1)}…" in preview(tmp_path, "forum", "c", "post", "a" * 1000)
 
 
-def test_a_split_without_walks_has_a_sentence(tmp_path: Path) -> None:
+def test_a_split_without_walks_is_reported(tmp_path: Path) -> None:
     pq.write_table(pa.table({"source": pa.array([], pa.string())}), tmp_path / "walks.parquet")
     assert walks_as_markdown(tmp_path / "walks.parquet") == "No walks in this split."

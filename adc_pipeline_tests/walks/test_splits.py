@@ -1,4 +1,4 @@
-"""A conversation belongs to one split, and to the same one in every dataset that holds it. 4 s of CPU."""
+"""A conversation is in one split, the same in every dataset that contains it. 4 s of CPU."""
 
 import json
 import math
@@ -36,7 +36,7 @@ def test_splits_have_their_shares() -> None:
 
 
 def splits_of(dataset: Path) -> dict[str, str]:
-    """Conversation id -> split, from the files; fails if a conversation is in two."""
+    """Return the split by conversation id, from the files; fail if a conversation is in two."""
     found: dict[str, str] = {}
     for split, path in zip(SPLITS, dataset_files(dataset), strict=True):
         for id in set(pq.read_table(path, columns=["conversation_id"])["conversation_id"].to_pylist()):
@@ -57,7 +57,7 @@ def every_other_conversation(corpus: Path, into: Path) -> Path:
 
 
 @pytest.mark.slow
-def test_a_conversation_is_in_the_same_split_in_both_datasets_and_in_a_larger_corpus(tmp_path: Path) -> None:
+def test_a_conversation_has_the_same_split_in_every_dataset_and_in_a_larger_corpus(tmp_path: Path) -> None:
     (tmp_path / "sample").mkdir()
     write_sample(tmp_path / "sample", conversations=600, seed=4)
     ranked = run_to_ranking(tmp_path / "sample", tmp_path / "ranked")
@@ -72,14 +72,14 @@ def test_a_conversation_is_in_the_same_split_in_both_datasets_and_in_a_larger_co
     assert smaller.items() <= top_2.items()
 
 
-def test_an_empty_split_is_a_file_without_rows_of_the_same_columns(tmp_path: Path) -> None:
+def test_an_empty_split_is_a_file_with_the_same_columns_and_no_rows(tmp_path: Path) -> None:
     row = trees.Row("r", "r", None, "ann", "Why?", 0, {"score": 1})
     reply = trees.Row("a", "r", "r", "bob", "Because.", 0, {"score": 1})
     directory = trees.Corpus([row, reply], {"r": {"title": "Title"}}).write(tmp_path / "corpus")
     ranked = run_to_ranking(directory, tmp_path / "ranked")
     tables = [pq.read_table(path) for path in dataset_files(make_dataset("top-2", ranked, WalkSettings()))]
     assert sorted(table.num_rows for table in tables) == [0, 0, 1]
-    # DuckDB calls a column without nulls NOT NULL, which an empty one cannot show.
+    # DuckDB declares a column without nulls as NOT NULL, but not an empty one.
     columns = [[(field.name, field.type) for field in table.schema] for table in tables]
     assert columns[0] == columns[1] == columns[2]
 

@@ -1,4 +1,4 @@
-"""Both walks, text for text and turn for turn: DuckDB against the oracle.
+"""The walks of DuckDB equal those of the oracle, in every text and turn.
 
 First walks written down by hand, which document the oracle. Then DuckDB against it on generated trees,
 on the sample corpus and, where they lie beside the repository, on two real ones; the preset `released`
@@ -96,7 +96,7 @@ def test_random_walk_rejects_siblings_until_a_coin_accepts_one_and_always_accept
     ]
 
 
-def test_speakers_stand_by_name_by_pseudonym_or_not_at_all() -> None:
+def test_speakers_appear_as_names_pseudonyms_or_not_at_all() -> None:
     up = next(seed for seed in range(99) if oracle.coin(seed, "top-2", 0, "r"))
     pseudonyms = walk_by_hand("top-2", up, WalkSettings(speakers="pseudonyms"))
     assert [turn["speaker"] for turn in pseudonyms["turns"]] == ["user1", "user2", "user2"]
@@ -106,11 +106,11 @@ def test_speakers_stand_by_name_by_pseudonym_or_not_at_all() -> None:
     assert nobody["text"].startswith("Ti‹accepted›tle\nWhy?\r<background>Because.<rejected>e\u0301 👍🏽")
 
 
-# --- What holds for every walk, whoever wrote it ------------------------------------------------------
+# --- Invariants of every walk -------------------------------------------------------------------------
 
 
 def assert_grammar(kind: Kind, row: Row, setting: WalkSettings) -> None:
-    """Background, then segments and markers without a gap, exactly where the offsets say."""
+    """Check that a record is a background, then segments and markers without gaps, at the recorded offsets."""
     text, turns, markers = row["text"], row["turns"], oracle.MARKERS[setting.format]
     assert turns
     first = turns[0]
@@ -158,7 +158,7 @@ def run_to_ranking(
     decode_entities: bool = True,
     shards: int = 1,
 ) -> Path:
-    """The ConvoKit corpus in `directory` up to ranked replies, everything in the folder `out`."""
+    """Run the stages up to ranked replies on the ConvoKit corpus in `directory`; write to the folder `out`."""
     settings = UtteranceSettings(adopt_roots, max_set_aside=1.0, decode_entities=decode_entities, shards=shards)
     write_utterances(directory, out / "utterances", settings, engine)
     write_ranked_replies(out / "utterances", out / "ranked", ranking, engine)
@@ -177,7 +177,7 @@ def make_dataset(kind: Kind, ranked: Path, walk: WalkSettings, engine: Engine | 
 
 
 def read_dataset(folder: Path, shares: tuple[int, ...]) -> Dataset:
-    """All three splits, after a look at each: right conversations, no walk twice."""
+    """Return the rows of all three splits; check that each has the right conversations and no walk twice."""
     dataset: Dataset = {}
     for split, path in zip(SPLITS, dataset_files(folder), strict=True):
         for row in pq.read_table(path).to_pylist():
@@ -212,7 +212,7 @@ walk_settings = st.builds(
 @pytest.mark.slow
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(corpus=trees.corpora(), ranking=ranking_settings, walk=walk_settings, shards=st.sampled_from([2, 5]))
-def test_walks_equal_the_oracle_on_generated_trees_whatever_the_number_of_shards(
+def test_walks_equal_the_oracle_on_generated_trees_for_any_number_of_shards(
     corpus: trees.Corpus, ranking: RankingSettings, walk: WalkSettings, shards: int
 ) -> None:
     with TemporaryDirectory() as temporary:
@@ -274,7 +274,7 @@ def test_walks_equal_the_oracle_on_whole_corpora(
     assert_walks_equal(ranked, oracle.rank(utterances, RankingSettings()), walk)
 
 
-# --- What the published generator makes ---------------------------------------------------------------
+# --- The published generator --------------------------------------------------------------------------
 
 
 def published(directory: Path, kind: Kind, seed: int) -> dict[tuple[str, int], str]:
@@ -295,8 +295,8 @@ def assert_released_is_published(directory: Path, ranked: Path, seed: int) -> No
         assert {key: row["text"] for key, row in dataset.items()} == published(directory, kind, seed)
 
 
-# The generator stops with an error where a title or a score is missing. A reply into another conversation
-# is not drawn because ConvoKit moves it, on loading, into the conversation of the utterance it answers.
+# The generator fails on a missing title or score. No reply into another conversation is drawn, because ConvoKit moves
+# it into its parent's conversation on loading.
 sound_corpora = trees.corpora(faults=("missing_parent", "loop"), titled=True)
 
 
@@ -328,7 +328,7 @@ def digests(
 
 
 def shuffle(directory: Path, into: Path, seed: int) -> Path:
-    """The same corpus with its utterances in another order."""
+    """Write the same corpus with its utterances in another order."""
     into.mkdir()
     for path in directory.iterdir():
         lines = path.read_text("utf-8").splitlines(keepends=True)
@@ -338,7 +338,7 @@ def shuffle(directory: Path, into: Path, seed: int) -> Path:
     return into
 
 
-# DuckDB divides its work among threads by 122,880 rows, so that a smaller corpus would prove nothing.
+# DuckDB assigns work to threads in units of 122,880 rows, so that a smaller corpus would use one thread.
 @pytest.fixture(scope="module")
 def large_sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("large-sample")

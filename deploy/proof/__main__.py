@@ -1,11 +1,11 @@
-"""Proves the deployment by using it: everything that docs/how-to/deploy.md promises, on the compose file as it stands.
+"""Test the deployment end to end: check everything that docs/how-to/deploy.md states, with the real compose file.
 
     python -m deploy.proof                        with Docker
     python -m deploy.proof --engine podman        with podman, as root
 
-Needs PyYAML and nothing else of the project. It works in a compose project of its own (`adc-proof`), so that a
-deployment on the same machine keeps its volumes; the ports have to be free, or set by DAGSTER_PORT and MLFLOW_PORT.
-It removes what it made, also after a failure, except the images. Every step prints what was seen and its seconds.
+Needs only PyYAML of the project's dependencies. The compose project is `adc-proof`, so that the volumes of a deployment
+on the same machine are safe; the ports must be free, or set by DAGSTER_PORT and MLFLOW_PORT. Everything except the
+images is removed at the end, also after a failure. Each step prints its findings and its duration.
 """
 
 import argparse
@@ -36,16 +36,16 @@ query ($id: ID!) {
 }"""
 RUNS = "{ runsOrError { ... on Runs { results { runId status tags { key value } } } } }"
 ENDED = {"SUCCESS", "FAILURE", "CANCELED"}
-# The name that docs/how-to/deploy.md publishes MLflow by, and what it says to set for it.
+# The public name of MLflow in docs/how-to/deploy.md, and the settings for it there.
 PUBLISHED = "mlflow.example.org"
 SETTINGS = {"MLFLOW_ALLOWED_HOSTS": f",{PUBLISHED}", "ADC_MLFLOW_PAGES": f"https://{PUBLISHED}"}
-# How docs/how-to/deploy.md says that both databases are copied and put back.
-COPY = "for name in dagster mlflow; do pg_dump -U adc --create --clean --if-exists $name || exit 1; done"
-LOAD = "psql -q -U adc -d postgres -v ON_ERROR_STOP=1 -o /dev/null"
+# The commands in docs/how-to/deploy.md that back up and restore both databases.
+BACKUP = "for name in dagster mlflow; do pg_dump -U adc --create --clean --if-exists $name || exit 1; done"
+RESTORE = "psql -q -U adc -d postgres -v ON_ERROR_STOP=1 -o /dev/null"
 
 
 class Pages:
-    """Dagster's and MLflow's pages as a person's programs reach them: through the published ports."""
+    """Clients of Dagster's and MLflow's servers, through the published ports."""
 
     def __init__(self, project: dict[str, Any]) -> None:
         self.dagster, self.mlflow = (address(project, name) for name in ("webserver", "mlflow"))
@@ -58,14 +58,17 @@ class Pages:
         return data
 
     def launch(self, job: str) -> str:
-        """The id of a new run of `job`."""
+        """Launch a run of `job` and return its id."""
         launched = self.graphql(LAUNCH, job=job)["launchRun"]
         if launched["__typename"] != "LaunchRunSuccess":
             raise RuntimeError(f"The run was not launched: {launched}")
         return str(launched["run"]["runId"])
 
     def wait(self, run: str, wanted: set[str], timeout: float = 600) -> str:
-        """The run's status once it is one of `wanted`; RuntimeError for another end, or after `timeout` seconds."""
+        """Return a run's status once it is one of `wanted`.
+
+        Raise RuntimeError if the run ends with another status, or after `timeout` seconds.
+        """
         deadline = time.monotonic() + timeout
         while True:
             status = str(self.graphql(RUN, id=run)["runOrError"]["status"])
@@ -76,23 +79,23 @@ class Pages:
             time.sleep(0.5)
 
     def span(self, run: str) -> tuple[float, float]:
-        """When a run that has ended began and ended, in seconds."""
+        """Return the start and end of an ended run, in seconds since 1970."""
         found = self.graphql(RUN, id=run)["runOrError"]
         return float(found["startTime"]), float(found["endTime"])
 
     def runs(self) -> dict[str, str]:
-        """The status of every run that Dagster knows."""
+        """Return the status of every run in Dagster's history, by id."""
         return {run["runId"]: run["status"] for run in self.graphql(RUNS)["runsOrError"]["results"]}
 
     def retry_of(self, run: str) -> str | None:
-        """The run that was started in place of a run that died."""
+        """Return the run that retries a run that died, or None."""
         for other in self.graphql(RUNS)["runsOrError"]["results"]:
             if {"key": "dagster/parent_run_id", "value": run} in other["tags"]:
                 return str(other["runId"])
         return None
 
     def tracked(self, run: str) -> list[dict[str, Any]]:
-        """The MLflow runs that a Dagster run made."""
+        """Return the MLflow runs of a Dagster run."""
         api = f"{self.mlflow}/api/2.0/mlflow"
         experiment = request(f"{api}/experiments/get-by-name?experiment_name=adc")["experiment"]["experiment_id"]
         found = request(
@@ -101,7 +104,7 @@ class Pages:
         return list(found.get("runs", []))
 
     def searched(self, host: str, origin: str) -> int:
-        """How MLflow answers a search of its runs by a page of `origin` that reaches it, through a proxy, as `host`."""
+        """Return the HTTP status of a search of MLflow's runs with the headers Origin and Host, as behind a proxy."""
         headers = {"Content-Type": "application/json", "Host": host, "Origin": origin}
         url = f"{self.mlflow}/ajax-api/2.0/mlflow/runs/search"
         body = json.dumps({"experiment_ids": ["0"], "max_results": 1}).encode()
@@ -112,7 +115,7 @@ class Pages:
             return error.code
 
     def files(self, tracked: list[dict[str, Any]]) -> dict[str, int]:
-        """The size of every file at the top of these runs' artifacts, fetched through the server."""
+        """Fetch every top-level artifact file of these runs through the server and return the sizes in bytes."""
         sizes = {}
         for run in tracked:
             identity = run["info"]["run_id"]
@@ -126,15 +129,15 @@ class Pages:
 
 
 def address(project: dict[str, Any], service: str) -> str:
-    """Where a service's page is published; ValueError unless on this machine's loopback interface."""
+    """Return a service's published URL; raise ValueError unless it is on the loopback interface."""
     host, port, _ = project["services"][service]["ports"][0].split(":")
     if host != "127.0.0.1":
-        raise ValueError(f"{service} is published on {host}: unset ADC_BIND for the proof")
+        raise ValueError(f"{service} is published on {host}: unset ADC_BIND for this test.")
     return f"http://{host}:{port}"
 
 
 def request(url: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
-    """The JSON that a server answers; waits a minute for one that, or whose database, is being started again."""
+    """Return the JSON of a server's response; retry for a minute while the server or its database restarts."""
     data = None if body is None else json.dumps(body).encode()
     for attempt in range(60):
         try:
@@ -143,9 +146,9 @@ def request(url: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
                 answered: dict[str, Any] = json.loads(answer.read())
                 return answered
         except urllib.error.HTTPError as error:
-            # The first question after PostgreSQL came back may meet a connection that ended with it.
+            # The first request after a restart of PostgreSQL may use a connection that no longer exists.
             if error.code < 500 or attempt == 59:
-                raise RuntimeError(f"{url} answers {error.code}: {error.read()[:500]!r}") from error
+                raise RuntimeError(f"{url} returned {error.code}: {error.read()[:500]!r}") from error
         except OSError:
             if attempt == 59:
                 raise
@@ -155,17 +158,18 @@ def request(url: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
 
 @contextmanager
 def step(what: str) -> Iterator[Callable[[str], None]]:
-    """Prints what a step is, what it saw, and its seconds."""
-    seen: list[str] = []
+    """Print a step's description, then its findings, which the block passes to the yielded function, and duration."""
+    findings: list[str] = []
     print(f"{what} ...", flush=True)
     started = time.monotonic()
-    yield seen.append
-    print(f"  {time.monotonic() - started:.1f} s; {'; '.join(seen) or 'done'}", flush=True)
+    yield findings.append
+    print(f"  {time.monotonic() - started:.1f} s; {'; '.join(findings) or 'done'}", flush=True)
 
 
-def expect(held: bool, what: str) -> None:
-    if not held:
-        raise RuntimeError(f"Not so: {what}")
+def expect(condition: bool, what: str) -> None:
+    """Raise RuntimeError unless a condition holds; `what` states it."""
+    if not condition:
+        raise RuntimeError(f"Expected: {what}")
 
 
 def prove(engine: Engine, *, build: bool) -> None:
@@ -176,20 +180,20 @@ def prove(engine: Engine, *, build: bool) -> None:
         with step("Build the images"):
             engine.build()
 
-    with step("Start everything; each service waits until what it needs is healthy") as saw:
+    with step("Start all services, each after its dependencies are healthy") as saw:
         engine.up()
         saw(f"healthy: {', '.join(services)}")
 
-    with step("Look at users, ports and the file system") as saw:
+    with step("Check users, ports, the file system and memory limits") as saw:
         for service in services:
             if service != "postgres":
                 user = engine.execute(service, "id", "-u").strip()
-                expect(user == "10001", f"{service} runs as user {user}, not as 10001")
+                expect(user == "10001", f"{service} runs as user 10001 (it runs as {user})")
         status = engine.execute("postgres", "sh", "-c", "grep -h '^Uid' /proc/$(head -1 $PGDATA/postmaster.pid)/status")
         expect(status.split()[1] != "0", "PostgreSQL's server does not run as root")
         saw("no server runs as root")
         wrote = engine.execute("code", "sh", "-c", "touch /opt/adc/x 2>&1 || true")
-        expect("Read-only" in wrote, f"the image is read-only: {wrote}")
+        expect("Read-only" in wrote, f"the image is read-only (writing printed {wrote!r})")
         saw("the image is read-only")
         published = {
             binding["HostIp"]
@@ -197,12 +201,12 @@ def prove(engine: Engine, *, build: bool) -> None:
             for bindings in (engine.inspect(service)["NetworkSettings"]["Ports"] or {}).values()
             for binding in bindings or []
         }
-        expect(published == {"127.0.0.1"}, f"ports are published on {published}")
+        expect(published == {"127.0.0.1"}, f"every port is published on 127.0.0.1 only (found {published})")
         saw("every port is published on 127.0.0.1 only")
         for service in services:
             memory = engine.inspect(service)["HostConfig"]["Memory"]
-            expect(memory > 0, f"{service} has a limit of memory")
-        saw("every service has a limit of memory")
+            expect(memory > 0, f"{service} has a memory limit")
+        saw("every service has a memory limit")
 
     with step("Launch the job `datasets` through the webserver") as saw:
         first = pages.launch("datasets")
@@ -210,42 +214,43 @@ def prove(engine: Engine, *, build: bool) -> None:
         events = [
             event["__typename"] for event in pages.graphql(RUN, id=first)["runOrError"]["eventConnection"]["events"]
         ]
-        # Enqueued by the webserver; only the daemon takes a run out of the queue and starts it.
+        # The webserver enqueues a run, and only the daemon dequeues and starts it.
         wanted = ["RunEnqueuedEvent", "RunStartingEvent", "RunSuccessEvent"]
-        expect([event for event in events if event in wanted] == wanted, f"the run went through the queue: {events}")
+        expect([event for event in events if event in wanted] == wanted, f"the run went through the queue ({events})")
         saw(f"run {first} went through the queue and succeeded")
         saw(f"{events.count('MaterializationEvent')} assets")
 
-    with step("Find it in MLflow") as saw:
+    with step("Find the run in MLflow") as saw:
         tracked = pages.tracked(first)
-        expect(len(tracked) > 0, f"MLflow knows runs with the tag dagster.run_id = {first}")
-        expect(all(run["info"]["artifact_uri"].startswith("mlflow-artifacts:") for run in tracked), "proxied artifacts")
+        expect(len(tracked) > 0, f"MLflow has runs with the tag dagster.run_id = {first}")
+        proxied = all(run["info"]["artifact_uri"].startswith("mlflow-artifacts:") for run in tracked)
+        expect(proxied, "the server proxies artifacts")
         files = pages.files(tracked)
         expect(sum(files.values()) > 0, "their artifacts can be fetched through the server")
         saw(f"{len(tracked)} runs: {', '.join(sorted(run['info']['run_name'] for run in tracked))}")
         saw(f"{len(files)} files of {sum(files.values())} bytes fetched")
 
-    with step("Search MLflow as its own pages do behind a proxy") as saw:
+    with step("Search MLflow's runs as its pages do behind a proxy") as saw:
         for host, origin, expected in [
             (PUBLISHED, f"https://{PUBLISHED}", 200),
             (PUBLISHED, "https://elsewhere.example.org", 403),
             ("elsewhere.example.org", f"https://{PUBLISHED}", 403),
         ]:
-            answered = pages.searched(host, origin)
-            expect(answered == expected, f"MLflow answers {expected} to {origin} at {host}: {answered}")
-        saw(f"{PUBLISHED} may, other names and pages of other addresses may not")
+            got = pages.searched(host, origin)
+            expect(got == expected, f"MLflow returns {expected} for origin {origin} and host {host} (got {got})")
+        saw(f"{PUBLISHED} is accepted, other hosts and origins are refused")
 
-    with step("Kill the code location in the middle of a run") as saw:
+    with step("Kill the code location during a run") as saw:
         lost = pages.launch("datasets")
         pages.wait(lost, {"STARTED"})
         engine.crash("code")
         pages.wait(lost, {"FAILURE"})
-        saw(f"run {lost} was found dead and ended as failed")
+        saw(f"run {lost} was detected as dead and marked as failed")
         while (again := pages.retry_of(lost)) is None:
             time.sleep(1)
         pages.wait(again, {"SUCCESS"})
-        saw(f"the daemon started it again as {again}, which succeeded")
-        saw(f"the container was started again {engine.restarts('code')} time(s)")
+        saw(f"the daemon retried it as {again}, which succeeded")
+        saw(f"the container was restarted {engine.restarts('code')} time(s)")
 
     known = pages.runs()
     for service in services:
@@ -255,40 +260,40 @@ def prove(engine: Engine, *, build: bool) -> None:
             while engine.restarts(service) == before:
                 time.sleep(0.5)
             engine.wait_healthy(service)
-            saw("the engine started it again, and it is healthy")
-            expect(pages.runs() == known, "Dagster's history is as it was")
-            expect(pages.files(pages.tracked(first)) == files, "MLflow's runs and artifacts are as they were")
-            saw("history, runs and artifacts are as they were")
+            saw("the engine restarted it, and it is healthy")
+            expect(pages.runs() == known, "Dagster's history is unchanged")
+            expect(pages.files(pages.tracked(first)) == files, "MLflow's runs and artifacts are unchanged")
+            saw("history, runs and artifacts are unchanged")
 
-    with step("Take everything down, and start it again: tables are brought up to date, volumes are kept") as saw:
-        asked = ("python", "-c", "import socket; print(socket.gethostname())")
-        name = engine.execute("code", *asked)
+    with step("Remove all containers and start again, with database migrations and the same volumes") as saw:
+        hostname = ("python", "-c", "import socket; print(socket.gethostname())")
+        name = engine.execute("code", *hostname)
         engine.down()
         engine.up()
-        expect(engine.execute("code", *asked) == name, "a new container of the code has the name of the old one")
+        expect(engine.execute("code", *hostname) == name, "a new container of the code location has the same host name")
         expect(pages.runs() == known, "Dagster's history survived")
         expect(pages.files(pages.tracked(first)) == files, "MLflow's runs and artifacts survived")
         datasets = engine.execute("code", "sh", "-c", "ls /state/datasets").split()
-        expect(set(datasets) >= {"top-2", "random-walk"}, f"the datasets survived: {datasets}")
-        saw(f"{len(known)} Dagster runs, {len(tracked)} MLflow runs of the first, both datasets")
+        expect(set(datasets) >= {"top-2", "random-walk"}, f"the datasets survived (found {datasets})")
+        saw(f"{len(known)} Dagster runs, {len(tracked)} MLflow runs of the first, the datasets")
 
-    with step("Copy the databases, lose their volume, and put them back") as saw:
-        copied = engine.execute("postgres", "sh", "-c", COPY)
+    with step("Back up the databases, delete their volume, and restore them") as saw:
+        backup = engine.execute("postgres", "sh", "-c", BACKUP)
         engine.down()
         engine.remove_volume("postgres")
         engine.up("postgres")
-        engine.execute("postgres", *LOAD.split(), input=copied)
+        engine.execute("postgres", *RESTORE.split(), input=backup)
         engine.up()
-        expect(pages.runs() == known, "Dagster's history was put back")
-        expect(pages.files(pages.tracked(first)) == files, "MLflow's runs were put back")
-        saw(f"{len(known)} Dagster runs and {len(tracked)} MLflow runs of the first, from {len(copied)} bytes")
+        expect(pages.runs() == known, "Dagster's history was restored")
+        expect(pages.files(pages.tracked(first)) == files, "MLflow's runs were restored")
+        saw(f"{len(known)} Dagster runs and {len(tracked)} MLflow runs of the first, from {len(backup)} bytes")
 
-    with step("Launch two at once that write the same places") as saw:
+    with step("Launch two runs at once that write the same assets") as saw:
         last = [pages.launch("datasets") for _ in range(2)]
         for run in last:
             pages.wait(run, {"SUCCESS"})
         one, other = sorted(pages.span(run) for run in last)
-        expect(one[1] <= other[0], f"one waits in the queue until the other has ended: {one}, {other}")
+        expect(one[1] <= other[0], f"the second run starts after the end of the first ({one}, {other})")
         saw(f"runs {' and '.join(last)} succeeded, one after the other")
 
 
@@ -296,9 +301,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--engine", choices=["docker", "podman"], default="docker")
     parser.add_argument("--project", default="adc-proof", help="the compose project's name (default: %(default)s)")
-    parser.add_argument("--no-build", action="store_true", help="use the images that are there")
+    parser.add_argument("--no-build", action="store_true", help="use existing images")
     parser.add_argument(
-        "--build-option", action="append", default=[], metavar="OPTION", help="for the engine's build, may be repeated"
+        "--build-option", action="append", default=[], metavar="OPTION", help="option of the build; may be repeated"
     )
     parser.add_argument("--keep", action="store_true", help="leave everything running")
     arguments = parser.parse_args()
@@ -309,7 +314,7 @@ def main() -> None:
     engine = kind(arguments.engine, arguments.project, [Path("docker-compose.yml")], arguments.build_option)
     started = time.monotonic()
     try:
-        # What an earlier proof left, if it was killed.
+        # Remove what an earlier, killed test left.
         engine.down(volumes=True)
         prove(engine, build=not arguments.no_build)
     except BaseException:
@@ -320,7 +325,7 @@ def main() -> None:
         if not arguments.keep:
             with step("Remove containers, networks and volumes"):
                 engine.down(volumes=True)
-    print(f"Proved in {time.monotonic() - started:.0f} s.")
+    print(f"All steps passed in {time.monotonic() - started:.0f} s.")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""A compose file as an engine sees it: variables put in, override files merged.
+"""Read compose files: interpolate variables and merge override files.
 
-Only what the files of this project use, by the rules of the compose specification ("Interpolation" and "Merge");
-anything else is an error rather than a guess.
+Implements the part of the compose specification ("Interpolation" and "Merge") that this project's files use; anything
+else raises an error.
 """
 
 import re
@@ -11,13 +11,13 @@ from typing import Any
 
 import yaml
 
-# A default may itself hold variables, one level deep.
+# A default may contain variables, one level deep.
 DEFAULT = r"(?P<default>(?:[^{}$]|\$\{[^{}]*\})*)"
 VARIABLE = re.compile(r"\$(?:(?P<escaped>\$)|\{(?P<name>[A-Za-z_]\w*)(?::-" + DEFAULT + r")?\}|(?P<unknown>.?))")
 
 
 def interpolated(value: Any, variables: Mapping[str, str]) -> Any:
-    """`value` with `${NAME}` and `${NAME:-default}` replaced in every string; an empty variable counts as unset."""
+    """Return `value` with `${NAME}` and `${NAME:-default}` replaced in every string; an empty variable is unset."""
 
     def replacement(match: re.Match[str]) -> str:
         if match["escaped"]:
@@ -36,7 +36,7 @@ def interpolated(value: Any, variables: Mapping[str, str]) -> Any:
 
 
 def merged(first: Any, second: Any) -> Any:
-    """Mappings key by key, sequences one after the other, anything else replaced: an override file over the first."""
+    """Return `first` overridden by `second`: mappings are merged, sequences concatenated, other values replaced."""
     if isinstance(first, dict) and isinstance(second, dict):
         return {**first, **{key: merged(first[key], item) if key in first else item for key, item in second.items()}}
     if isinstance(first, list) and isinstance(second, list):
@@ -45,7 +45,7 @@ def merged(first: Any, second: Any) -> Any:
 
 
 def read(files: Sequence[Path], variables: Mapping[str, str]) -> dict[str, Any]:
-    """The project that several compose files describe together, later ones over earlier ones."""
+    """Return the project of several compose files; later files override earlier ones."""
     project: dict[str, Any] = {}
     for file in files:
         project = merged(project, interpolated(yaml.safe_load(file.read_text()), variables))
@@ -53,12 +53,12 @@ def read(files: Sequence[Path], variables: Mapping[str, str]) -> dict[str, Any]:
 
 
 def start_order(project: Mapping[str, Any]) -> list[str]:
-    """The services' names, each after those that it depends on; ValueError for a loop."""
+    """Return the names of the services in dependency order; raise ValueError for a cycle."""
     order: list[str] = []
 
     def visit(name: str, above: tuple[str, ...]) -> None:
         if name in above:
-            raise ValueError(f"The services wait for each other in a circle: {' -> '.join((*above, name))}")
+            raise ValueError(f"The services depend on each other in a cycle: {' -> '.join((*above, name))}.")
         for dependency in project["services"][name].get("depends_on", {}):
             visit(dependency, (*above, name))
         if name not in order:

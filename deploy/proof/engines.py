@@ -1,9 +1,9 @@
-"""The container engines that the proof runs on: Docker with its own compose, and podman from the same compose file.
+"""The container engines of the deployment's test: Docker with its compose plugin, and podman with the same file.
 
-Podman by itself reads no compose file, so its commands are made here from the parsed one. A key that is not
-translated is an error: what is proved must be what stands in the file. Three things differ and are said so: podman
-4 keeps one log file of `max-size` instead of `max-file` of them; it needs systemd to run health checks by itself,
-so that they are run from here, by the same engine and with the same commands; and it has no reservation of devices.
+Podman itself does not read compose files, so its commands are generated here from the parsed file. A key without a
+translation raises an error, so that the test covers the whole file. Podman 4 differs in three ways: it keeps one log
+file of `max-size` instead of `max-file` of them; it needs systemd to run health checks on a timer, so they are run from
+here, by podman and with the same commands; and it does not support device reservations.
 """
 
 import json
@@ -19,13 +19,13 @@ from typing import Any
 from deploy.proof import compose
 
 ROOT = Path(__file__).parents[2]
-# What means something to podman itself, and so cannot be a container's alone in its environment.
-PODMANS = {"HOME", "PATH"}
+# Variables that podman itself reads, so their values for a container cannot be passed through podman's environment.
+PODMAN_VARIABLES = {"HOME", "PATH"}
 UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 class Engine:
-    """What both engines do alike, container by container; containers are named PROJECT-SERVICE-1 by both."""
+    """Operations that are the same for both engines; both name containers PROJECT-SERVICE-1."""
 
     def __init__(self, binary: str, project: str, files: Sequence[Path], build_options: Sequence[str]) -> None:
         self.binary = binary
@@ -36,15 +36,18 @@ class Engine:
         self.spec = compose.read(files, dotenv(ROOT / ".env") | os.environ)
 
     def build(self) -> None:
-        """Make the images that the services build."""
+        """Build the images of the services."""
         raise NotImplementedError
 
     def up(self, *services: str) -> None:
-        """Start what does not run of some services that need no others, or of all; return when they are healthy."""
+        """Start services, by default all, that are not running; return when they are healthy.
+
+        Services that are named must not depend on others.
+        """
         raise NotImplementedError
 
     def down(self, *, volumes: bool = False) -> None:
-        """Stop and remove the containers and networks, and the volumes if asked."""
+        """Stop and remove containers and networks, and with `volumes` the volumes."""
         raise NotImplementedError
 
     def healthy(self, service: str) -> bool:
@@ -54,7 +57,7 @@ class Engine:
         return f"{self.project}-{service}-1"
 
     def named(self, name: str) -> str:
-        """A volume's or network's name on the machine, the same by both."""
+        """Return the full name of a volume or network, the same for both engines."""
         return f"{self.project}_{name}"
 
     def remove_volume(self, name: str) -> None:
@@ -67,7 +70,7 @@ class Engine:
         environment: Mapping[str, str] | None = None,
         input: str | None = None,
     ) -> subprocess.CompletedProcess[str]:
-        """Run the engine's command line in the repository; RuntimeError with its last words if it fails."""
+        """Run an engine command in the repository's root; raise RuntimeError with the end of its output if it fails."""
         done = subprocess.run(
             [self.binary, *arguments],
             cwd=ROOT,
@@ -78,13 +81,13 @@ class Engine:
         )
         if check and done.returncode:
             shown = " ".join([self.binary, *arguments])
-            raise RuntimeError(f"{shown[:300]} ended with {done.returncode}:\n{(done.stdout + done.stderr)[-4000:]}")
+            raise RuntimeError(f"{shown[:300]} exited with {done.returncode}:\n{(done.stdout + done.stderr)[-4000:]}")
         return done
 
     def execute(
         self, service: str, *command: str, user: str | None = None, check: bool = True, input: str | None = None
     ) -> str:
-        """What a command prints that is run inside a service's container, and reads `input`."""
+        """Run a command in a service's container, with `input` on its standard input; return its standard output."""
         options = [*(["--user", user] if user else []), *(["--interactive"] if input is not None else [])]
         return self.call("exec", *options, self.container(service), *command, check=check, input=input).stdout
 
@@ -93,7 +96,7 @@ class Engine:
         return found[0]
 
     def restarts(self, service: str) -> int:
-        """How often the engine started a container again that had ended by itself."""
+        """Return how often the engine restarted a service's container."""
         return int(self.inspect(service)["RestartCount"])
 
     def logs(self, service: str) -> str:
@@ -101,20 +104,22 @@ class Engine:
         return done.stdout + done.stderr
 
     def crash(self, service: str) -> None:
-        """Kill every process of a container as the kernel would that is short of memory.
+        """Kill every process of a container, as the kernel does when memory runs out.
 
-        From inside: what is killed through the engine counts as stopped on purpose and is not started again.
+        The command runs inside the container, since engines do not restart a container that they killed themselves.
         """
-        # Without the capability to kill, root can end its own processes only: act as who runs them.
+        # Without the capability KILL, root can kill only its own processes, so the command runs as the server's user.
         user = "postgres" if service == "postgres" else None
         self.execute(service, "sh", "-c", "kill -9 -1", user=user, check=False)
 
     def wait_healthy(self, service: str, timeout: float = 300) -> float:
-        """Seconds until the service's health check passes; RuntimeError with its log after `timeout`."""
+        """Wait until a service's health check passes and return the seconds.
+
+        Raise RuntimeError with the service's log after `timeout` seconds, or if the service keeps crashing.
+        """
         started = time.monotonic()
         before = self.restarts(service)
         while not self.healthy(service):
-            # What crashes as soon as it starts need not be waited for.
             waited = time.monotonic() - started
             if waited > timeout or self.restarts(service) - before > 3:
                 raise RuntimeError(f"{service} is not healthy after {waited:.0f} s:\n{self.logs(service)}")
@@ -123,7 +128,7 @@ class Engine:
 
 
 class Docker(Engine):
-    """Docker Engine 25 or later with its compose plugin, which does all of it by itself."""
+    """Docker Engine 25 or later, with its compose plugin."""
 
     def compose(self, *arguments: str) -> None:
         files = [option for file in self.files for option in ("--file", str(file))]
@@ -143,11 +148,11 @@ class Docker(Engine):
 
 
 class Podman(Engine):
-    """Podman 4 or later, as root, with commands made from the compose file."""
+    """Podman 4 or later, as root, with commands generated from the compose file."""
 
     def __init__(self, binary: str, project: str, files: Sequence[Path], build_options: Sequence[str]) -> None:
         super().__init__(binary, project, files, build_options)
-        # Health checks are run from here, so no timer of systemd's need be there.
+        # Health checks are run from here, without systemd's timers.
         os.environ["DISABLE_HC_SYSTEMD"] = "true"
 
     def build(self) -> None:
@@ -157,7 +162,7 @@ class Podman(Engine):
                 continue
             built.add(service["image"])
             arguments = [f"--build-arg={key}={value}" for key, value in service["build"]["args"].items()]
-            # Docker's format, which alone knows the health check of a Dockerfile.
+            # Only Docker's image format supports a Dockerfile's HEALTHCHECK.
             self.call(
                 *("build", "--format", "docker", "--tag", service["image"]),
                 *(*arguments, *self.build_options, service["build"]["context"]),
@@ -172,7 +177,7 @@ class Podman(Engine):
             service = self.spec["services"][name]
             for dependency, how in service.get("depends_on", {}).items():
                 if how != {"condition": "service_healthy"}:
-                    raise ValueError(f"{name} waits for {dependency} in a way that is not translated: {how}")
+                    raise ValueError(f"{name}.depends_on.{dependency} has no translation for podman: {how}.")
                 self.wait_healthy(dependency)
             if self.call("container", "exists", self.container(name), check=False).returncode:
                 self.start(name, service)
@@ -193,24 +198,24 @@ class Podman(Engine):
         return self.call("healthcheck", "run", self.container(service), check=False).returncode == 0
 
     def start(self, name: str, service: Mapping[str, Any]) -> None:
-        """Make and start a service's container; its variables are in podman's environment, where `--env=NAME` looks."""
-        own = {key: value for key, value in service["environment"].items() if key not in PODMANS}
+        """Create and start a service's container; `--env=NAME` takes its variables from podman's environment."""
+        own = {key: value for key, value in service["environment"].items() if key not in PODMAN_VARIABLES}
         self.call(*self.run_command(name, service), environment=own)
 
     def run_command(self, name: str, service: Mapping[str, Any]) -> list[str]:
-        """`podman run ...` for a service of the compose file; ValueError for a key that is not translated."""
+        """Return the arguments of `podman run` for a service; raise ValueError for a key without a translation."""
         options = ["run", "--detach", "--name", self.container(name), "--read-only-tmpfs=false"]
         for key, value in service.items():
             if key in ("build", "image", "command", "depends_on", "networks"):
                 continue
             if key not in OPTIONS:
-                raise ValueError(f"services.{name}.{key} of the compose file is not translated for podman")
+                raise ValueError(f"services.{name}.{key} of the compose file has no translation for podman.")
             options += OPTIONS[key](value)
         options += [f"--network={self.named(network)}:alias={name}" for network in service["networks"]]
         return [*self.volumes_placed(options), service["image"], *service.get("command", [])]
 
     def volumes_placed(self, options: Sequence[str]) -> list[str]:
-        """Paths made absolute and volumes given the project's name, as compose does."""
+        """Return the options with absolute paths and with the project's name in volumes' names, as compose does."""
 
         def placed(option: str) -> str:
             source, separator, rest = option.removeprefix("--volume=").partition(":")
@@ -222,15 +227,15 @@ class Podman(Engine):
 
 
 def seconds(duration: str) -> float:
-    """The seconds of a duration such as `30s` or `1m30s`."""
+    """Return the seconds of a duration such as `30s` or `1m30s`."""
     parts = re.findall(r"(\d+)([smh])", duration)
     if "".join(number + unit for number, unit in parts) != duration:
-        raise ValueError(f"{duration!r} is not a duration such as 1m30s")
+        raise ValueError(f"{duration!r} is not a duration such as 1m30s.")
     return sum(float(number) * UNITS[unit] for number, unit in parts)
 
 
 def dotenv(file: Path) -> dict[str, str]:
-    """The settings of a `.env` file; none if it is not there."""
+    """Return the variables of a `.env` file, or none if the file does not exist."""
     if not file.exists():
         return {}
     lines = (line.strip() for line in file.read_text().splitlines())
@@ -238,19 +243,19 @@ def dotenv(file: Path) -> dict[str, str]:
 
 
 def environment_options(variables: Mapping[str, str]) -> Iterator[str]:
-    # By name: every user of the machine can read the values on a command line, and some are secrets.
+    # By name, since every user of the machine can read values on a command line, and some are secrets.
     for key, value in variables.items():
-        yield f"--env={key}={value}" if key in PODMANS else f"--env={key}"
+        yield f"--env={key}={value}" if key in PODMAN_VARIABLES else f"--env={key}"
 
 
 def health_options(check: Mapping[str, Any]) -> Iterator[str]:
-    # How often it is asked while starting is up to `wait_healthy`, podman 4 has no option for it.
+    # `start_interval` has no option in podman 4; `wait_healthy` polls instead.
     known = {"interval", "timeout", "retries", "start_period", "start_interval", "test"}
     if unknown := check.keys() - known:
-        raise ValueError(f"healthcheck has {sorted(unknown)}, which is not translated for podman")
+        raise ValueError(f"healthcheck has {sorted(unknown)}, which has no translation for podman.")
     if check["test"][0] != "CMD":
-        raise ValueError("A health check has to be a list that starts with CMD")
-    # Podman 4.3 reads no list here, other than it says: a line for the shell, quoted, does the same.
+        raise ValueError("The test of a healthcheck must be a list that starts with CMD.")
+    # Podman 4.3 does not accept a list here, contrary to its documentation; a quoted shell command is equivalent.
     yield f"--health-cmd={shlex.join(check['test'][1:])}"
     for option in ("interval", "timeout", "retries", "start_period"):
         yield f"--health-{option.replace('_', '-')}={check[option]}"
@@ -258,7 +263,7 @@ def health_options(check: Mapping[str, Any]) -> Iterator[str]:
 
 def resource_options(deploy: Mapping[str, Any]) -> Iterator[str]:
     if deploy.keys() != {"resources"} or deploy["resources"].keys() != {"limits"}:
-        raise ValueError(f"deploy has more than resource limits, which is not translated for podman: {deploy}")
+        raise ValueError(f"deploy has more than resource limits, which has no translation for podman: {deploy}.")
     for option, value in deploy["resources"]["limits"].items():
         yield {"cpus": "--cpus", "memory": "--memory", "pids": "--pids-limit"}[option] + f"={value}".lower()
 

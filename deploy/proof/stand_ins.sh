@@ -1,10 +1,11 @@
 #!/bin/sh
-# Makes stand-ins for the two public base images out of Debian's packages, tagged with their names, where no image
-# registry can be reached: Debian 12 has the same Python and PostgreSQL. As root, with debootstrap:
+# Builds substitutes for the two public base images from Debian 12's packages, which have the same Python and
+# PostgreSQL, and tags them with the public names, for hosts that cannot reach an image registry. Run as root; needs
+# debootstrap:
 #   deploy/proof/stand_ins.sh podman
-# The PostgreSQL one keeps to what the public image promises and docker-compose.yml uses: POSTGRES_USER,
-# POSTGRES_DB, POSTGRES_PASSWORD_FILE, /docker-entrypoint-initdb.d, an unprivileged server, a first start that
-# listens on no port before the databases are made.
+# The PostgreSQL image implements what docker-compose.yml uses of the public one: POSTGRES_USER, POSTGRES_DB,
+# POSTGRES_PASSWORD_FILE, /docker-entrypoint-initdb.d, an unprivileged server, and a first start that listens on no port
+# until the databases exist.
 set -eu
 engine=${1:-podman}
 mirror=${DEBIAN_MIRROR:-http://deb.debian.org/debian}
@@ -22,7 +23,7 @@ if [ "$(id -u)" = 0 ]; then
     mkdir -p "$PGDATA" /var/run/postgresql
     chown postgres "$PGDATA" /var/run/postgresql
     chmod 700 "$PGDATA"
-    # Passed on by content: its file is for the superuser and the services alone.
+    # Passed as a variable, since the user postgres cannot read the file.
     POSTGRES_PASSWORD=$(cat "$POSTGRES_PASSWORD_FILE")
     export POSTGRES_PASSWORD
     exec gosu postgres "$0" "$@"

@@ -1,0 +1,62 @@
+"""Load a causal language model from a folder or the Hub, and refuse files that are not the whole, plain model.
+
+transformers draws missing tensors at random with a warning, and applies an adapter that lies beside the weights without
+being asked. Both give a model that runs and is not the one that was named. Every load of a model goes through here.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from adc_pipeline.core.errors import PipelineError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+ADAPTER = "adapter_config.json"
+
+
+def load_model(folder: Path) -> "PreTrainedModel":
+    """Load the model of a folder that `prepare_base_model` or a training wrote, in float32."""
+    return load_weights(str(folder), f"The model in {folder}", local_files_only=True)
+
+
+def load_weights(source: str, named: str, **options: Any) -> "PreTrainedModel":
+    """Load a model from a folder or a name on the Hub, by default in float32.
+
+    Raises PipelineError if tensors are missing or an adapter lies beside the model, and whatever transformers raises
+    for files that it cannot read. `named` is the subject of the error's sentence, `options` are those of
+    `from_pretrained`.
+    """
+    from transformers import AutoModelForCausalLM
+
+    refuse_adapter(source, named, **options)
+    options = {"dtype": torch.float32, **options}
+    loaded: Any = AutoModelForCausalLM.from_pretrained(source, output_loading_info=True, **options)
+    model: PreTrainedModel
+    model, found = loaded
+    if missing := sorted(found["missing_keys"]):
+        raise PipelineError(
+            f"{named} is incomplete: {len(missing)} of its {len(model.state_dict())} tensors are missing, such as"
+            f" {missing[0]}; save the plain model again, not a wrapper around it, or choose another."
+        )
+    return model
+
+
+def refuse_adapter(source: str, named: str, **options: Any) -> None:
+    """Raise PipelineError if a folder or a name on the Hub has a PEFT adapter, alone or beside a model."""
+    from transformers.utils.hub import cached_file
+
+    known = {name: options[name] for name in ("revision", "local_files_only") if name in options}
+    quiet = {"_raise_exceptions_for_missing_entries": False, "_raise_exceptions_for_connection_errors": False}
+    if cached_file(source, ADAPTER, **known, **quiet):
+        raise PipelineError(
+            f"{named} contains a PEFT adapter ({ADAPTER}), which would be loaded in place of the plain model; merge the"
+            " adapter into the model with PEFT's merge_and_unload and save that, or remove the adapter."
+        )
+
+
+def broken_tensor(model: torch.nn.Module) -> str | None:
+    """Return the name of a parameter that is not finite, if there is one."""
+    return next((name for name, tensor in model.named_parameters() if not bool(tensor.isfinite().all())), None)

@@ -1,0 +1,60 @@
+"""Check what the settings of a training need of the machine: a file, a package, a compiler.
+
+The pipeline checks this at the start of a run, and the training process before it loads a model, since it may run on
+another machine.
+"""
+
+import os
+import shutil
+import sys
+import sysconfig
+from importlib.util import find_spec
+from pathlib import Path
+
+from adc_pipeline.core.errors import PipelineError, first_line
+from adc_pipeline.core.named_files import check_file
+from adc_pipeline.training.settings import TrainingSettings
+
+
+def check_tools(settings: TrainingSettings) -> None:
+    """Raise PipelineError if something is missing that these settings need."""
+    if settings.lora_rank and find_spec("peft") is None:
+        raise PipelineError("`lora_rank` needs the package peft; install it, or set `lora_rank` to 0.")
+    if settings.accelerate_config:
+        check_accelerate_config(Path(settings.accelerate_config).expanduser())
+    if settings.compile:
+        check_compiler()
+
+
+def check_accelerate_config(path: Path) -> None:
+    """Raise PipelineError unless a file is a configuration of Accelerate, JSON or YAML."""
+    import yaml
+
+    check_file(path, "accelerate_config")
+    try:
+        values = yaml.safe_load(path.read_text())
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        raise PipelineError(f"`accelerate_config` {path} cannot be read ({first_line(error)}); write YAML.") from error
+    if not isinstance(values, dict):
+        raise PipelineError(
+            f"`accelerate_config` {path} is no mapping of names to values; write it with `accelerate config`."
+        )
+
+
+def check_compiler() -> None:
+    """Raise PipelineError if torch.compile finds no compiler: of C++ for a CPU, of C or C++ for a GPU."""
+    cxx = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")
+    if shutil.which(cxx) is None:
+        import torch
+
+        if not torch.cuda.is_available() or not any(map(shutil.which, (os.environ.get("CC", "cc"), "gcc", "clang"))):
+            raise PipelineError(
+                f"`compile` needs a C++ compiler, and there is no {cxx}; install one (such as the package g++), name"
+                " one in the environment variable CXX, or set `compile` to false."
+            )
+    header = Path(sysconfig.get_path("include")) / "Python.h"
+    if not header.exists():
+        raise PipelineError(
+            f"`compile` needs Python's headers, and there is no {header}; install them (such as the package"
+            " python3-dev), or set `compile` to false."
+        )
