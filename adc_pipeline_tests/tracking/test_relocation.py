@@ -8,9 +8,9 @@ import pytest
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.tracking.relocation import relocate
 from adc_pipeline.tracking.runs import Tracking
-from adc_pipeline_tests.tracking.history import History, chain, empty_database, history
+from adc_pipeline_tests.tracking.history import History, chain, history
 
-__all__ = ["empty_database", "history"]
+__all__ = ["history"]
 
 
 def moved(history: History, to: Path) -> Path:
@@ -24,7 +24,7 @@ def moved(history: History, to: Path) -> Path:
 def test_runs_are_refused_until_the_addresses_are_corrected(history: History, tmp_path: Path) -> None:
     home = moved(history, tmp_path / "moved")
     tracking = Tracking(f"sqlite:///{home / 'mlflow.db'}", (home / "mlflow-artifacts").as_uri())
-    with pytest.raises(PipelineError, match="was moved or copied.*`adc relocate`"):
+    with pytest.raises(PipelineError, match=r"was moved or copied.*`adc relocate`"):
         tracking.check()
     changed = relocate(home)
     assert {"experiments.artifact_location", "runs.artifact_uri", "datasets.dataset_source"} <= set(changed)
@@ -32,6 +32,7 @@ def test_runs_are_refused_until_the_addresses_are_corrected(history: History, tm
     client = tracking.client()
     for run in client.search_runs([tracking.experiment(client)]):
         assert run.info.artifact_uri.startswith(f"{home.as_uri()}/")
+        assert run.inputs is not None
         assert all(str(history.store.home) not in each.dataset.source for each in run.inputs.dataset_inputs)
     assert relocate(home) == {}
 
@@ -49,7 +50,7 @@ def test_a_database_without_its_artifacts_is_left_unchanged(history: History, tm
     home = moved(history, tmp_path / "moved")
     shutil.rmtree(home / "mlflow-artifacts")
     before = (home / "mlflow.db").read_bytes()
-    with pytest.raises(PipelineError, match="mlflow-artifacts does not exist.*copy mlflow-artifacts together"):
+    with pytest.raises(PipelineError, match=r"mlflow-artifacts does not exist.*copy mlflow-artifacts together"):
         relocate(home)
     assert (home / "mlflow.db").read_bytes() == before
     assert not list(home.glob(".mlflow.db-relocated*"))
