@@ -111,9 +111,10 @@ def file_stamp(path: Path) -> dict[str, int]:
 def scan(folder: Path) -> dict[str, dict[str, Any]]:
     """Return `bytes`, `modified_ns` and `sha256` of each file below a folder, by relative path, sorted.
 
-    Linked folders are not entered. The manifest and the record of the making are left out. Reads 1 GB/s.
+    Links are not followed. The manifest and the record of the making are left out. Reads 1 GB/s.
     """
-    files = sorted((str(path.relative_to(folder)), path) for path in folder.rglob("*") if path.is_file())
+    paths = (path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+    files = sorted((str(path.relative_to(folder)), path) for path in paths)
     return {
         name: {**file_stamp(path), "sha256": file_digest(path)}
         for name, path in files
@@ -272,7 +273,7 @@ class Store:
         try:
             manifest = json.loads((path / MANIFEST).read_text())
             return Artefact(path=path, **{**manifest, "unhashed": tuple(manifest["unhashed"])})
-        except FileNotFoundError as error:
+        except (FileNotFoundError, NotADirectoryError) as error:
             raise PipelineError(f"There is no {name} at {path}: materialize the asset {name} first.") from error
         except (ValueError, TypeError, KeyError) as error:
             # Cut off by a power failure, or written by an incompatible version: as good as absent.
@@ -349,20 +350,27 @@ class Store:
         """Move a temporary folder to the path of its digest, make it the current version, and return it."""
         version = self.version_path(artefact.name, artefact.digest)
         made = replace(artefact, path=folder)
+        sync_files(folder)
         with locked(version.parent, wait=True):
-            if version.exists():
+            if version.is_dir():
                 made = self._renew(version, made)
             else:
+                version.unlink(missing_ok=True)
                 write_manifest(made)
                 folder.rename(version)
                 sync(version.parent)
             point(self.place(artefact.name), version)
-        if artefact.place:
-            place = self.home / artefact.place
-            place.parent.mkdir(parents=True, exist_ok=True)
-            if not (place.is_symlink() and place.readlink() == relative(place, self.place(artefact.name))):
-                point(place, self.place(artefact.name))
+        self.link_place(artefact)
         return replace(made, path=version)
+
+    def link_place(self, artefact: Artefact) -> None:
+        """Link an artefact's place to its current version, unless it is."""
+        if not artefact.place:
+            return
+        place, current = self.home / artefact.place, self.place(artefact.name)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        if not (place.is_symlink() and place.readlink() == relative(place, current)):
+            point(place, current)
 
     def _renew(self, version: Path, made: Artefact) -> Artefact:
         """Update a version from a temporary folder with the same content; return what its manifest says now.
@@ -407,20 +415,25 @@ class Store:
         return made
 
 
+def sync_files(folder: Path) -> None:
+    """Have all files below a folder reach the disk; a rename may survive a power failure that they do not."""
+    for path in folder.rglob("*"):
+        if path.is_file() and not path.is_symlink():
+            sync(path)
+
+
 def write_manifest(made: Artefact) -> None:
     """Write an artefact's manifest into its folder and have it reach the disk."""
     manifest = {key: value for key, value in asdict(made).items() if key != "path"}
     with (made.path / MANIFEST).open("w") as file:
         json.dump(manifest, file, indent=2, sort_keys=True, allow_nan=False)
         file.write("\n")
-        file.flush()
-        # A rename may survive a power failure that the content does not.
-        os.fsync(file.fileno())
+    sync(made.path / MANIFEST)
 
 
-def sync(folder: Path) -> None:
-    """Have the names in a folder reach the disk."""
-    handle = os.open(folder, os.O_RDONLY)
+def sync(path: Path) -> None:
+    """Have the content of a file, or the names in a folder, reach the disk."""
+    handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:
@@ -433,7 +446,15 @@ def relative(link: Path, target: Path) -> Path:
 
 
 def point(link: Path, target: Path) -> None:
-    """Make `link` a relative symbolic link to `target` by an atomic rename."""
+    """Make `link` a relative symbolic link to `target` by an atomic rename.
+
+    Raises PipelineError if a folder is there, which a rename cannot replace and which may be somebody's only copy.
+    """
+    if link.is_dir() and not link.is_symlink():
+        raise PipelineError(
+            f"{link} is a folder where a link to {target} belongs, as after a copy that followed links: move it away,"
+            " or copy ADC_HOME again with its links (cp -a)."
+        )
     new = link.with_name(f".{link.name}-{os.getpid()}")
     new.unlink(missing_ok=True)
     new.symlink_to(relative(link, target))

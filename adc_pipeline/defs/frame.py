@@ -58,6 +58,7 @@ def materialize(stage: Stage[Any], context: dg.AssetExecutionContext, workspace:
                 write_database(request.store)
         else:
             made = request.store.current(request.name)
+            request.store.link_place(made)
             request.report(f"{request.name} is up to date: inputs, settings and code are those of {made.digest}.")
             metadata = {**shown_before(request, made), **made.counts}
             workspace.made[request.name] = False
@@ -117,7 +118,7 @@ def reasons_to_make(request: Request[Any], outside: Mapping[str, Any]) -> list[s
     try:
         made = request.store.current(request.name)
     except PipelineError:
-        return ["there is none yet"]
+        return ["there is none that can be read"]
     reasons = differences(
         made, request.plain_settings, request.digests, request.upstream_settings, request.code_version
     )
@@ -152,7 +153,7 @@ def make(stage: Stage[Any], request: Request[Any], outside: dict[str, Any]) -> t
             run.artefact(artefact, "input")
         making = Making(request, folder, run, outside)
         stage.make(making)
-        files = making.files if making.digest else scan(folder)
+        files = scan(folder)
         made = Artefact(
             name=request.name,
             path=folder,

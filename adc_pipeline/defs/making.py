@@ -68,9 +68,8 @@ class Making(Generic[S]):
     counts: dict[str, float] = field(default_factory=dict)
     # What Dagster shows.
     metadata: dict[str, Any] = field(default_factory=dict)
-    # Digest and files, where the content lies outside the folder.
+    # The digest, if the content lies outside the folder.
     digest: str = ""
-    files: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @property
     def settings(self) -> S:

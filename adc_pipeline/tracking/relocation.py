@@ -2,7 +2,7 @@
 
 MLflow stores absolute addresses: where the experiment's artifacts go, where each run, logged model and version has its
 files, and where each dataset was. `relocate` replaces the old home by the new one in a copy of the database, reads an
-artifact by the corrected addresses to prove them, and renames the copy over the database. The old home, if it still
+artifact by the corrected addresses to prove them, and copies it back in one transaction. The old home, if it still
 exists, stays as it is.
 """
 
@@ -45,7 +45,9 @@ def relocate(home: Path) -> dict[str, int]:
             shutil.copyfile(database, copy)
             changed = replace_addresses(copy, before, home)
             prove(copy)
-            copy.replace(database)
+            # In one transaction of SQLite's, which programs that have the database open see.
+            with closing(sqlite3.connect(copy)) as source, closing(sqlite3.connect(database)) as target:
+                source.backup(target)
         finally:
             copy.unlink(missing_ok=True)
     return changed

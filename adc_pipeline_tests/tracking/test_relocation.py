@@ -32,6 +32,7 @@ def test_runs_are_refused_until_the_addresses_are_corrected(history: History, tm
     client = tracking.client()
     for run in client.search_runs([tracking.experiment(client)]):
         assert run.info.artifact_uri.startswith(f"{home.as_uri()}/")
+        assert run.inputs is not None
         assert all(str(history.store.home) not in each.dataset.source for each in run.inputs.dataset_inputs)
     assert relocate(home) == {}
 
