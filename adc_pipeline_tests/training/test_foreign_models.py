@@ -52,7 +52,7 @@ LLAMA4 = {
 }
 
 
-def write_plain(folder: Path, tokenizer: Path, model_type: str = "llama", **config: Any) -> Path:
+def write_plain(folder: Path, tokenizer: Path, /, model_type: str = "llama", **config: Any) -> Path:
     """A random model, as transformers writes it."""
     known = AutoTokenizer.from_pretrained(tokenizer)
     torch.manual_seed(0)
@@ -94,7 +94,7 @@ def renamed(folder: Path, name: Callable[[str], str | None]) -> None:
 def test_a_model_whose_tensors_are_missing_is_refused(
     name: Callable[[str], str | None], said: str, plain_gpt2: Path, tmp_path: Path
 ) -> None:
-    plain = write_plain(tmp_path / "plain", plain_gpt2, **LLAMA, tie_word_embeddings=False)
+    plain = write_plain(tmp_path / "plain", plain_gpt2, "llama", **LLAMA, tie_word_embeddings=False)
     renamed(plain, name)
     with pytest.raises(PipelineError, match=said):
         prepared(plain)
@@ -104,7 +104,7 @@ def test_a_model_whose_tensors_are_missing_is_refused(
 
 
 def test_tied_embeddings_are_not_missing(plain_gpt2: Path, tmp_path: Path) -> None:
-    plain = write_plain(tmp_path / "plain", plain_gpt2, **LLAMA, tie_word_embeddings=True)
+    plain = write_plain(tmp_path / "plain", plain_gpt2, "llama", **LLAMA, tie_word_embeddings=True)
     assert "lm_head.weight" not in load_file(plain / "model.safetensors")
     prepared(plain)
 
@@ -121,7 +121,7 @@ def test_a_configuration_of_another_size_is_a_sentence(plain_gpt2: Path, tmp_pat
 def test_an_adapter_is_refused_by_name(alone: bool, plain_gpt2: Path, tmp_path: Path) -> None:
     plain = write_plain(tmp_path / "plain", plain_gpt2)
     adapter = LoraConfig(task_type="CAUSAL_LM", r=2, target_modules="all-linear")
-    get_peft_model(AutoModelForCausalLM.from_pretrained(plain), adapter).save_pretrained(plain)
+    get_peft_model(AutoModelForCausalLM.from_pretrained(plain), adapter).save_pretrained(str(plain))
     if alone:
         (plain / "config.json").unlink()
         (plain / "model.safetensors").unlink()
@@ -230,7 +230,8 @@ def test_the_gradient_of_the_auxiliary_loss_is_transformers_own(plain_gpt2: Path
 
     plain = write_plain(tmp_path / "plain", plain_gpt2, "mixtral", **MIXTRAL, output_router_logits=True)
     model = AutoModelForCausalLM.from_pretrained(plain)
-    model.config.router_aux_loss_coef = model.router_aux_loss_coef = 0.5
+    model.config.router_aux_loss_coef = 0.5
+    setattr(model, "router_aux_loss_coef", 0.5)  # noqa: B010, a number where PyTorch declares modules
     split = split_of([[3, 5, 9]])
     pieces = cut_into_pieces(split, 32)
     batch = build_batch(split, pieces, pack(pieces.lengths, 32, 0, 0), 17).to(torch.device("cpu"))
