@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from adc_pipeline.core.engine import Report, no_report
 from adc_pipeline.core.errors import PipelineError
-from adc_pipeline.corpus import formats
+from adc_pipeline.corpus.first_bytes import is_parquet
 from adc_pipeline.corpus.readers.delimited import read_dialect, write_records
 from adc_pipeline.corpus.readers.rows import COLUMNS, Rows
 
@@ -64,7 +64,7 @@ def rows(
     """
     scratch.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=scratch) as folder:
-        if formats.is_parquet(path):
+        if is_parquet(path):
             table = without_validation(path, Path(folder), connection) if repair else open_parquet(path, connection)
             records = parquet_records(path)
         else:
@@ -77,7 +77,7 @@ def check_columns(path: Path, columns: Mapping[str, str]) -> None:
     import duckdb
 
     with duckdb.connect() as connection:
-        names = open_parquet(path, connection).columns if formats.is_parquet(path) else read_dialect(path).names
+        names = open_parquet(path, connection).columns if is_parquet(path) else read_dialect(path).names
         mapped(path, names, columns)
 
 
