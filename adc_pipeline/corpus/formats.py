@@ -16,7 +16,6 @@ from typing import Literal, get_args
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.core.named_files import check_file
 from adc_pipeline.corpus.first_bytes import content
-from adc_pipeline.corpus.first_bytes import is_parquet as is_parquet
 from adc_pipeline.corpus.layouts import REDDIT, STACK_EXCHANGE_POSTS, Layout, find_layout
 from adc_pipeline.corpus.packings import BLOCK, blocks, packing
 from adc_pipeline.corpus.readers import lines

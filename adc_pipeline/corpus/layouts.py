@@ -24,7 +24,7 @@ class Layout:
     # A file has the layout where one of its records has all of these; `a|b` asks for one of the two.
     fields: tuple[str, ...]
     columns: Mapping[str, str] = field(default_factory=dict)
-    # Whether a higher or a lower score is better.
+    # Whether a higher or a lower score is better; a lower one is read as its negative, so that higher is better.
     score_order: ScoreOrder = "higher"
     # Files with roots are read first.
     has_roots: bool = True

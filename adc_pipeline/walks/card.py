@@ -150,6 +150,7 @@ def _left_out(corpus: Artefact) -> str:
         f"- {code(printable(path))} is left out: it {escape(reason)}" for path, reason in record["left_out"].items()
     ]
     lines += [f"- {code(printable(path))} is a link that leads out of the source" for path in record["links"]]
+    lines += [f"- {name}: lower is better, so scores here are negative" for name in record["lower_is_better"]]
     shown = lines[:LEFT_OUT_SHOWN]
     if len(lines) > LEFT_OUT_SHOWN:
         shown.append(f"- and {len(lines) - LEFT_OUT_SHOWN:,} more")
