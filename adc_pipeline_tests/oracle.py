@@ -1,4 +1,4 @@
-"""A slow, obvious reference implementation of reading, ranking and the walks, over `convokit.Corpus`.
+"""A slow, obvious reference implementation of reading, ranking and the walks.
 
 It follows the specification from top to bottom: how ids and times are written, which utterances take part, how siblings
 are ranked, which path a walk takes, how its text is written, and last what the published generator does. It shares only
@@ -6,9 +6,9 @@ the settings classes with the pipeline; markers, coins and splits are implemente
 to its root is followed separately, which is quadratic in the depth of a thread, but simple: 13,720 utterances (24 deep)
 take 1.2 s of CPU to load and 0.5 s for the walks.
 
-ConvoKit itself loses information. Of several rows with the same id it keeps the last, so duplicates are tested without
-the oracle. On loading it moves a reply into its parent's conversation, so conversation ids and titles are read from the
-files.
+Utterances are loaded through `convokit.Corpus`, which loses information. Of several rows with the same id it keeps the
+last, so duplicates are tested without the oracle. On loading it moves a reply into its parent's conversation, so
+conversation ids and titles are read from the files.
 """
 
 import hashlib
@@ -119,7 +119,8 @@ def date_seconds(written: str) -> int | None:
     try:
         if not found:
             return int(parsedate_to_datetime(written).timestamp())
-        local = datetime(*(int(part or 0) for part in found.group(1, 2, 3, 4, 5, 6)), tzinfo=UTC)
+        year, month, day, hour, minute, second = (int(part or 0) for part in found.group(1, 2, 3, 4, 5, 6))
+        local = datetime(year, month, day, hour, minute, second, tzinfo=UTC)
     except ValueError:
         return None
     sign = {"+": 1, "-": -1, None: 0}[found[7]]

@@ -57,24 +57,18 @@ def run_job(name: str, file: str | None) -> int:
 def execute(store: Store, name: str, given: Mapping[str, Any], progress: Progress) -> str:
     """Run a job and return Dagster's status of the run; PipelineError where it cannot begin."""
     progress.status("Loading the pipeline ...")
-    import dagster as dg
-
     from adc_pipeline.definitions import defs
-    from adc_pipeline.defs.look_ahead import check_values
+    from adc_pipeline.defs.look_ahead import check_values, not_of
 
     job = find_job(defs, name)
     ops = {node.name for node in job.nodes}
     check_values(given, ops)
-    if unused := [each for each in given.get("ops") or {} if each not in ops]:
+    if unused := not_of(ops, given):
         progress.line(f"The job {name} does not make {', '.join(unused)}: these settings are not used.")
     run_id = str(uuid.uuid4())
     with dagster_instance(store) as instance:
         instance.add_event_listener(run_id, progress.event)
-        try:
-            job.execute_in_process(given, instance=instance, raise_on_error=False, run_id=run_id)
-        except dg.DagsterInvalidConfigError as error:
-            why = error.errors[0].message.partition(" Expected: ")[0]
-            raise PipelineError(f"The run configuration does not fit the job {name}: {why}") from error
+        job.execute_in_process(given, instance=instance, raise_on_error=False, run_id=run_id)
         run = instance.get_run_by_id(run_id)
     return run.status.value if run else "FAILURE"
 
@@ -101,7 +95,7 @@ def read_config(file: str) -> dict[str, Any]:
             f"The run configuration {file} cannot be read ({first_line(error)}): give a YAML file, or a preset"
             f" ({', '.join(sorted(each.stem for each in PRESETS.glob('*.yaml')))})."
         ) from error
-    if not isinstance(config, dict) or not isinstance(config.get("ops") or {}, dict):
+    if not isinstance(config, dict):
         raise PipelineError(f"The run configuration {file} is no mapping: begin it with `ops:`.")
     return config
 

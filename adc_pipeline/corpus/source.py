@@ -202,3 +202,10 @@ def corpus_state(settings: CorpusSettings, downloads: Path) -> dict[str, Any]:
             files = watched_files(path, settings.format, settings.columns)
             state |= {str(file.resolve()): file_stamp(file) for file in files}
     return state
+
+
+def source_files(settings: CorpusSettings, downloads: Path) -> list[Path]:
+    """Return the files of all sources, on disk or downloaded; the sample has none."""
+    named = downloaded(settings, downloads)
+    places = [named.get(source, source_path(source)) for source in sources(settings.corpus) if source != SAMPLE]
+    return [file for place in places for file in watched_files(place, settings.format, settings.columns)]

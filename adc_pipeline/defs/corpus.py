@@ -11,8 +11,9 @@ from adc_pipeline.core.markdown import table
 from adc_pipeline.core.shards import parts
 from adc_pipeline.corpus.parts import read_record
 from adc_pipeline.corpus.recorded_files import FILES, PARTS, check_unchanged, corpus_files, record_files
+from adc_pipeline.corpus.room import check_room
 from adc_pipeline.corpus.settings import CorpusSettings, UtteranceSettings
-from adc_pipeline.corpus.source import SAMPLE, check_source, corpus_state, download_all, downloaded, fetch
+from adc_pipeline.corpus.source import SAMPLE, check_source, corpus_state, download_all, downloaded, fetch, source_files
 from adc_pipeline.corpus.tables import READ, SET_ASIDE, create_utterances
 from adc_pipeline.corpus.utterances import write_utterances
 from adc_pipeline.defs.asset import declare
@@ -44,6 +45,7 @@ def observe_corpus(request: Request[CorpusSettings]) -> Mapping[str, Any]:
 def make_raw_corpus(making: Making[CorpusSettings]) -> None:
     settings, store = making.settings, making.store
     making.metadata["corpus"] = settings.corpus
+    check_room(source_files(settings, store.home / "downloads"), store.home)
     making.report(f"Fetching the corpus {settings.corpus}")
     folder = making.folder / "corpus"
     fetch(settings, downloaded(settings, store.home / "downloads"), folder, making.report)
@@ -119,6 +121,7 @@ utterances = declare(
         make=make_utterances,
         code=(__name__,),
         inputs=("raw_corpus",),
+        reads=("raw_corpus",),
         kinds=("duckdb",),
         view=view_utterances,
         outside=check_corpus,

@@ -31,7 +31,7 @@ def look_ahead(context: dg.OpExecutionContext | dg.AssetExecutionContext, worksp
     for name, values in settings.items():
         if name in STAGES and (check := STAGES[name].check):
             check(values)
-    if unused := [name for name in mapping(context.run.run_config.get("ops")) if name not in ops]:
+    if unused := not_of(ops, context.run.run_config):
         context.log.info(
             f"This run does not make {', '.join(unused)}: what its configuration sets of them is not used."
         )
@@ -55,6 +55,11 @@ def check_values(run_config: Mapping[str, Any], ops: Collection[str]) -> dict[st
     return settings
 
 
+def not_of(ops: Collection[str], run_config: Mapping[str, Any]) -> list[str]:
+    """Return the names of other jobs' assets and ops that a run configuration sets."""
+    return [name for name in mapping(run_config.get("ops")) if name not in ops]
+
+
 def problems_of_names(run_config: Mapping[str, Any]) -> list[str]:
     """Return a sentence for each name in a run configuration that nothing has, with the nearest one that is known."""
     known = {"": PARTS, "ops": tuple(SETTINGS), "resources": (WORKSPACE,)}
@@ -64,6 +69,10 @@ def problems_of_names(run_config: Mapping[str, Any]) -> list[str]:
         for part, names in known.items()
         for name in (mapping(run_config.get(part)) if part else run_config)
         if name not in names
+    ] + [
+        f"`{part}` is {run_config[part]!r}; use a mapping of names."
+        for part in PARTS
+        if not isinstance(run_config.get(part) or {}, Mapping)
     ]
 
 

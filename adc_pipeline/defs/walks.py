@@ -39,7 +39,7 @@ def walk_stage(kind: WalkKind) -> Stage[WalkSettings]:
         with making.unfinished() as work:
             making.count(write_walks(kind.name, utterances.path, ranked.path, folder, settings, engine, work))
         refuse_no_walks(making.counts, utterances.counts, ranked.counts)
-        corpus = making.store.version("raw_corpus", utterances.inputs["raw_corpus"])
+        corpus = making.request.upstream("raw_corpus")
         write_card(kind.name, folder, settings, making.counts, corpus, utterances, ranked)
         making.metadata["preview"] = dg.MetadataValue.md(walks_as_markdown(folder / split_file("train")))
         files = [str(folder / split_file(split)) for split in SPLITS]
@@ -59,6 +59,8 @@ def walk_stage(kind: WalkKind) -> Stage[WalkSettings]:
         make=make,
         code=(__name__,),
         inputs=("ranked_replies", "utterances"),
+        # The card shows them.
+        reads=("ranked_replies", "utterances", "raw_corpus"),
         kinds=("duckdb", "huggingface"),
         unhashed=("README.md",),
         view=view,

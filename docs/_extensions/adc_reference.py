@@ -16,7 +16,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import MISSING, fields, is_dataclass
+from dataclasses import MISSING
 from functools import cache
 from graphlib import TopologicalSorter
 from importlib import import_module
@@ -30,8 +30,9 @@ from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
 from sphinx.util.docutils import SphinxDirective
 
+from adc_pipeline.core.settings import declared
+
 ROOT = Path(__file__).parents[2]
-REQUIRED = object()
 
 
 def inline(text: str) -> list[nodes.Node]:
@@ -83,16 +84,12 @@ def default_of(value: Any) -> str:
     return str(value)
 
 
-def settings_of(kind: type) -> Iterator[tuple[str, Any, Any, str]]:
-    """Yield name, type, default and description of each field of a settings dataclass or a Dagster resource."""
+def settings_of(kind: type) -> Iterator[tuple[str, str, Any, str]]:
+    """Yield name, type with range, default and description of each setting of a dataclass."""
     hints = get_type_hints(kind)
-    if is_dataclass(kind):
-        for field in fields(kind):
-            default = field.default if field.default_factory is MISSING else field.default_factory()
-            yield field.name, hints[field.name], default, field.metadata.get("description", "")
-    else:
-        for name, info in kind.model_fields.items():  # type: ignore[attr-defined]
-            yield name, hints[name], REQUIRED if info.is_required() else info.default, info.description or ""
+    for each in declared(kind).values():
+        limits = f", {each.accepts}" if each.accepts and get_origin(hints[each.name]) is not Literal else ""
+        yield each.name, spelled(hints[each.name]) + limits, each.default, each.description
 
 
 def load(path: str) -> Any:
@@ -110,11 +107,11 @@ class Settings(SphinxDirective):
     def run(self) -> list[nodes.Node]:
         path = self.arguments[0]
         entries = nodes.definition_list(classes=["settings"])
-        for name, annotation, default, description in settings_of(load(path)):
+        for name, kind_and_range, default, description in settings_of(load(path)):
             if not description:
                 raise ExtensionError(f"The setting {name} of {path} has no description.")
             term = nodes.term("", "", nodes.literal(name, name))
-            shown = spelled(annotation) + ("" if default is REQUIRED else f", default `{default_of(default)}`")
+            shown = kind_and_range + ("" if default is MISSING else f", default `{default_of(default)}`")
             kind = nodes.classifier("", "", *inline(shown))
             stop = "" if description.rstrip().endswith((".", "!", "?")) else "."
             body = nodes.definition("", nodes.paragraph("", "", *inline(description + stop)))
