@@ -205,12 +205,15 @@ def test_following_the_advice_on_too_little_memory_keeps_the_work(
     job = job_in(tmp_path, dataset, tmp_path / "base", ample)
     facts = train(job)
     expected = metrics(job)
-    for advised in ({"tokens_per_forward": 64}, {"tokens_per_forward": 100, "gradient_checkpointing": True}):
+    for advised in (
+        replace(ample, tokens_per_forward=64),
+        replace(ample, tokens_per_forward=100, gradient_checkpointing=True),
+    ):
         # As if it had run out of memory after the first checkpoint.
         for lost in (sorted((job.work / "checkpoints").iterdir())[-1], job.output):
             shutil.rmtree(lost)
         capsys.readouterr()
-        again = train(replace(job, settings=replace(ample, **advised)))
+        again = train(replace(job, settings=advised))
         assert "Resuming after step 4 of 8" in capsys.readouterr().out
         assert again["train"]["row_length"] == facts["train"]["row_length"]
         for ours, theirs in zip(metrics(job), expected, strict=True):
