@@ -119,7 +119,8 @@ def date_seconds(written: str) -> int | None:
     try:
         if not found:
             return int(parsedate_to_datetime(written).timestamp())
-        local = datetime(*(int(part or 0) for part in found.group(1, 2, 3, 4, 5, 6)), tzinfo=UTC)
+        year, month, day, hour, minute, second = (int(part or 0) for part in found.group(1, 2, 3, 4, 5, 6))
+        local = datetime(year, month, day, hour, minute, second, tzinfo=UTC)
     except ValueError:
         return None
     sign = {"+": 1, "-": -1, None: 0}[found[7]]

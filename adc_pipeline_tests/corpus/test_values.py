@@ -81,7 +81,7 @@ zones = st.one_of(st.none(), st.integers(-23 * 60, 23 * 60).map(lambda minutes: 
 
 
 @given(
-    st.datetimes(datetime(1900, 1, 1), datetime(2200, 1, 1), timezones=zones),
+    st.datetimes(datetime(1900, 1, 1), datetime(2200, 1, 1), timezones=zones),  # type: ignore[arg-type]
     st.sampled_from(["T", " "]),
     st.sampled_from(["seconds", "milliseconds", "microseconds", "minutes"]),
 )

@@ -16,7 +16,9 @@ from adc_pipeline.defs.making import Making
 from adc_pipeline.defs.stage import STAGES
 from adc_pipeline.defs.workspace import Workspace
 
-NAMES = [key.to_user_string() for key in defs.resolve_job_def("datasets").asset_layer.selected_asset_keys]
+SELECTED = defs.resolve_job_def("datasets").asset_layer.selected_asset_keys
+# In an order that is the same in every process.
+NAMES = sorted(key.to_user_string() for key in SELECTED)
 HEAD = "id,conversation_id,reply_to,speaker,text,score,downvotes,timestamp"
 
 

@@ -241,7 +241,8 @@ def test_the_gradient_of_the_auxiliary_loss_is_transformers_own(plain_gpt2: Path
 
     plain = write_plain(tmp_path / "plain", plain_gpt2, "mixtral", **MIXTRAL, output_router_logits=True)
     model = AutoModelForCausalLM.from_pretrained(plain)
-    setattr(model, "router_aux_loss_coef", 0.5)  # noqa: B010
+    model.config.router_aux_loss_coef = 0.5
+    setattr(model, "router_aux_loss_coef", 0.5)  # noqa: B010, a number where PyTorch declares modules
     split = split_of([[3, 5, 9]])
     pieces = cut_into_pieces(split, 32)
     batch = build_batch(split, pieces, pack(pieces.lengths, 32, 0, 0), 17).to(torch.device("cpu"))
