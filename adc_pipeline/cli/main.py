@@ -85,6 +85,19 @@ def report(opens: bool | None) -> None:
     open_pages([found.resolve().as_uri()], opens)
 
 
+@main.command()
+def relocate() -> None:
+    """Correct the addresses in MLflow's database after ADC_HOME was moved or copied."""
+    from adc_pipeline.core.artefacts import Store
+    from adc_pipeline.tracking.relocation import relocate
+
+    home = Store.from_environment().home
+    changed = relocate(home)
+    for column, number in changed.items():
+        click.echo(f"{column}: {number} corrected")
+    click.echo(f"MLflow's addresses lead to ADC_HOME = {home}.")
+
+
 @main.command(**OWN_PARSER)
 @ARGUMENTS
 def generate(arguments: Sequence[str]) -> None:

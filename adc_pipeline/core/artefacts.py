@@ -39,7 +39,8 @@ CURRENT = "current"
 class Artefact:
     """A finished artefact: its folder, what it was made of, and how.
 
-    `place` is the folder below ADC_HOME where people find it. `unhashed` names the files that describe the making
+    `upstream_settings` are the settings of upstream artefacts by which it was made, by artefact. `place` is the folder
+    below ADC_HOME where people find it. `unhashed` names the files that describe the making
     (times, addresses): they differ between two runs that made the same content, so the digest leaves them out.
     `files` maps a path in the folder to `bytes`, `modified_ns` and `sha256`.
     """
@@ -49,6 +50,7 @@ class Artefact:
     digest: str
     settings: dict[str, Any] = field(default_factory=dict)
     inputs: dict[str, str] = field(default_factory=dict)
+    upstream_settings: dict[str, dict[str, Any]] = field(default_factory=dict)
     counts: dict[str, float] = field(default_factory=dict)
     code_version: str = ""
     place: str = ""
@@ -56,18 +58,33 @@ class Artefact:
     files: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
-def differences(made: Artefact, settings: Mapping[str, Any], inputs: Mapping[str, str], code_version: str) -> list[str]:
+def differences(
+    made: Artefact,
+    settings: Mapping[str, Any],
+    inputs: Mapping[str, str],
+    upstream_settings: Mapping[str, Mapping[str, Any]],
+    code_version: str,
+) -> list[str]:
     """Return why an artefact is stale, one short reason for each setting, input and the code; empty if up to date."""
     found = [
-        *differing("setting", made.settings, json.loads(json.dumps(settings))),
-        *differing("input", made.inputs, inputs),
+        *(f"setting {name} has changed" for name in differing(made.settings, as_json(settings))),
+        *(f"input {name} has changed" for name in differing(made.inputs, inputs)),
     ]
+    for asset in sorted({*made.upstream_settings, *upstream_settings}):
+        before, now = made.upstream_settings.get(asset, {}), as_json(upstream_settings.get(asset, {}))
+        found += [f"setting {name} of {asset} has changed" for name in differing(before, now)]
     return found if made.code_version == code_version else [*found, "its code has changed"]
 
 
-def differing(what: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Return a reason for each name whose value differs between two mappings."""
-    return [f"{what} {name} has changed" for name in sorted({*before, *now}) if before.get(name) != now.get(name)]
+def differing(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Return the names whose values differ between two mappings, sorted."""
+    return [name for name in sorted({*before, *now}) if before.get(name) != now.get(name)]
+
+
+def as_json(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings as a manifest has them."""
+    read: dict[str, Any] = json.loads(json.dumps(settings))
+    return read
 
 
 def read_making(made: Artefact) -> dict[str, Any]:
@@ -94,9 +111,10 @@ def file_stamp(path: Path) -> dict[str, int]:
 def scan(folder: Path) -> dict[str, dict[str, Any]]:
     """Return `bytes`, `modified_ns` and `sha256` of each file below a folder, by relative path, sorted.
 
-    Linked folders are not entered. The manifest and the record of the making are left out. Reads 1 GB/s.
+    Links are not followed. The manifest and the record of the making are left out. Reads 1 GB/s.
     """
-    files = sorted((str(path.relative_to(folder)), path) for path in folder.rglob("*") if path.is_file())
+    paths = (path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+    files = sorted((str(path.relative_to(folder)), path) for path in paths)
     return {
         name: {**file_stamp(path), "sha256": file_digest(path)}
         for name, path in files
@@ -186,6 +204,23 @@ class Store:
             found[name] = self.version(name, digest) if digest else self.current(name)
         return found
 
+    def settings_read(self, names: Iterable[str], inputs: Mapping[str, Artefact]) -> dict[str, dict[str, Any]]:
+        """Return the settings of the artefacts `names` by which these inputs were made, where they are upstream.
+
+        Those of an input itself are in its manifest. Those of an artefact above it are in the input's manifest: a
+        version's own manifest shows the settings of its last making, which may have given the same files.
+        """
+        found = {key: made.settings for key, made in inputs.items() if key.partition("/")[0] in set(names)}
+        for name in names:
+            for made in inputs.values():
+                if name not in found and name in made.inputs:
+                    found[name] = self.settings_above(made, name)
+        return found
+
+    def settings_above(self, made: Artefact, name: str) -> dict[str, Any]:
+        """Return the settings of an artefact's input by which it was made."""
+        return made.upstream_settings.get(name) or self.version(name, made.inputs[name]).settings
+
     def versions(self) -> Iterator[Artefact]:
         """Return every version of every artefact, those of partitions included; not those without a manifest."""
         for pattern in (f"*/*/{MANIFEST}", f"*/*/*/{MANIFEST}"):
@@ -238,7 +273,7 @@ class Store:
         try:
             manifest = json.loads((path / MANIFEST).read_text())
             return Artefact(path=path, **{**manifest, "unhashed": tuple(manifest["unhashed"])})
-        except FileNotFoundError as error:
+        except (FileNotFoundError, NotADirectoryError) as error:
             raise PipelineError(f"There is no {name} at {path}: materialize the asset {name} first.") from error
         except (ValueError, TypeError, KeyError) as error:
             # Cut off by a power failure, or written by an incompatible version: as good as absent.
@@ -315,20 +350,27 @@ class Store:
         """Move a temporary folder to the path of its digest, make it the current version, and return it."""
         version = self.version_path(artefact.name, artefact.digest)
         made = replace(artefact, path=folder)
+        sync_files(folder)
         with locked(version.parent, wait=True):
-            if version.exists():
+            if version.is_dir():
                 made = self._renew(version, made)
             else:
+                version.unlink(missing_ok=True)
                 write_manifest(made)
                 folder.rename(version)
                 sync(version.parent)
             point(self.place(artefact.name), version)
-        if artefact.place:
-            place = self.home / artefact.place
-            place.parent.mkdir(parents=True, exist_ok=True)
-            if not (place.is_symlink() and place.readlink() == relative(place, self.place(artefact.name))):
-                point(place, self.place(artefact.name))
+        self.link_place(artefact)
         return replace(made, path=version)
+
+    def link_place(self, artefact: Artefact) -> None:
+        """Link an artefact's place to its current version, unless it is."""
+        if not artefact.place:
+            return
+        place, current = self.home / artefact.place, self.place(artefact.name)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        if not (place.is_symlink() and place.readlink() == relative(place, current)):
+            point(place, current)
 
     def _renew(self, version: Path, made: Artefact) -> Artefact:
         """Update a version from a temporary folder with the same content; return what its manifest says now.
@@ -373,20 +415,25 @@ class Store:
         return made
 
 
+def sync_files(folder: Path) -> None:
+    """Have all files below a folder reach the disk; a rename may survive a power failure that they do not."""
+    for path in folder.rglob("*"):
+        if path.is_file() and not path.is_symlink():
+            sync(path)
+
+
 def write_manifest(made: Artefact) -> None:
     """Write an artefact's manifest into its folder and have it reach the disk."""
     manifest = {key: value for key, value in asdict(made).items() if key != "path"}
     with (made.path / MANIFEST).open("w") as file:
         json.dump(manifest, file, indent=2, sort_keys=True, allow_nan=False)
         file.write("\n")
-        file.flush()
-        # A rename may survive a power failure that the content does not.
-        os.fsync(file.fileno())
+    sync(made.path / MANIFEST)
 
 
-def sync(folder: Path) -> None:
-    """Have the names in a folder reach the disk."""
-    handle = os.open(folder, os.O_RDONLY)
+def sync(path: Path) -> None:
+    """Have the content of a file, or the names in a folder, reach the disk."""
+    handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:
@@ -399,7 +446,15 @@ def relative(link: Path, target: Path) -> Path:
 
 
 def point(link: Path, target: Path) -> None:
-    """Make `link` a relative symbolic link to `target` by an atomic rename."""
+    """Make `link` a relative symbolic link to `target` by an atomic rename.
+
+    Raises PipelineError if a folder is there, which a rename cannot replace and which may be somebody's only copy.
+    """
+    if link.is_dir() and not link.is_symlink():
+        raise PipelineError(
+            f"{link} is a folder where a link to {target} belongs, as after a copy that followed links: move it away,"
+            " or copy ADC_HOME again with its links (cp -a)."
+        )
     new = link.with_name(f".{link.name}-{os.getpid()}")
     new.unlink(missing_ok=True)
     new.symlink_to(relative(link, target))

@@ -17,8 +17,9 @@ from pathlib import Path, PurePosixPath
 from typing import IO, BinaryIO, cast
 
 from adc_pipeline.core.errors import PipelineError, is_disk_full
+from adc_pipeline.corpus.first_bytes import content
 from adc_pipeline.corpus.folders import HIDDEN, NO_NAME, UNKNOWN_COLUMNS, is_hidden, is_named_data
-from adc_pipeline.corpus.formats import Format, UnfitError, content, recognise
+from adc_pipeline.corpus.formats import Format, UnfitError, recognise
 from adc_pipeline.corpus.packings import BLOCK, blocks
 from adc_pipeline.corpus.recorded_files import CONVOKIT_FILES
 

@@ -5,7 +5,10 @@ to the content of a packed file.
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
+
+from adc_pipeline.corpus.packings import blocks
 
 Container = Literal["parquet", "arrow", "xml", "zip", "tar", "text"]
 
@@ -103,3 +106,13 @@ def signature(first: bytes) -> Signature:
         return BINARY
     # Stack Exchange's files are sometimes cut from their XML declaration.
     return Signature(b"", "an XML file", container="xml") if stripped.startswith((b"<posts>", b"<comments>")) else TEXT
+
+
+def content(path: Path) -> Signature:
+    """Return the entry of the table for a file's unpacked content."""
+    with path.open("rb") as file:
+        return signature(next(blocks(file, path), b""))
+
+
+def is_parquet(path: Path) -> bool:
+    return content(path).container == "parquet"

@@ -15,7 +15,7 @@ from typing import Literal, get_args
 
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.core.named_files import check_file
-from adc_pipeline.corpus.first_bytes import Signature, signature
+from adc_pipeline.corpus.first_bytes import content
 from adc_pipeline.corpus.layouts import REDDIT, STACK_EXCHANGE_POSTS, Layout, find_layout
 from adc_pipeline.corpus.packings import BLOCK, blocks, packing
 from adc_pipeline.corpus.readers import lines
@@ -188,16 +188,6 @@ def refused(path: Path, what: str, companion: bool = False) -> UnfitError:
     return UnfitError(f"{path}, which the setting corpus names, {what}.", what.partition(":")[0], companion)
 
 
-def content(path: Path) -> Signature:
-    """Return the entry of `first_bytes` for a file's unpacked content."""
-    with path.open("rb") as file:
-        return signature(next(blocks(file, path), b""))
-
-
-def is_parquet(path: Path) -> bool:
-    return content(path).container == "parquet"
-
-
 def first_lines(path: Path) -> Iterator[bytes]:
     """Yield the first lines of a file, unpacked; the last line of a shorter file as it is, complete or not."""
     rest = b""
@@ -222,11 +212,19 @@ def keys(line: bytes) -> set[str]:
     return set(value) | nested
 
 
-def known_fields(path: Path, container: Container) -> set[str]:
-    """Return the fields of a file's records as far as its beginning tells, dotted where nested."""
+def known_fields(path: Path, container: Container, layout: Layout | None = None) -> set[str]:
+    """Return the fields of a file's records as far as its beginning tells, dotted where nested.
+
+    Where a layout names records inside these, they are those that count.
+    """
     match container:
         case "lines":
-            return set().union(*map(keys, first_lines(path)))
+            records = list(first_lines(path))
+            if layout is not None and layout.inside:
+                from adc_pipeline.corpus.readers.nested import Flatten
+
+                records = [inner for line in records for inner in Flatten(layout).lines(line)]
+            return set().union(*map(keys, records))
         case "parquet" | "arrow":
             return schema_fields(path, container)
         case "xml":

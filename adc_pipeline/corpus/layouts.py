@@ -3,14 +3,14 @@
 A layout is recognised by its fields, whatever container they come in: JSON lines, CSV, Parquet, Arrow or XML, packed
 or not. Each of our columns is an SQL expression over the file's fields in braces, which stand for text, or null where
 the file has no such field. A dot leads into an object, and names match in any case. `{field:id}` and `{field:parent}`
-read an id and a reference to a parent (`readers.values`). Where a site numbers posts and comments apart, `kind` and
-`parent_kind` tell which an id names, as Reddit's t3_ and t1_ do.
+read an id and a reference to a parent (`readers.values`); `html_text()` takes tags off. Where a site numbers posts and
+comments apart, `kind` and `parent_kind` tell which an id names, as Reddit's t3_ and t1_ do.
 
 To add a layout, add an entry here, a row to the documentation's table of what is read, and a small file to the tests.
 """
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 ScoreOrder = Literal["higher", "lower"]
@@ -24,10 +24,16 @@ class Layout:
     # A file has the layout where one of its records has all of these; `a|b` asks for one of the two.
     fields: tuple[str, ...]
     columns: Mapping[str, str] = field(default_factory=dict)
-    # Whether a higher or a lower score is better.
+    # Whether a higher or a lower score is better; a lower one is read as its negative, so that higher is better.
     score_order: ScoreOrder = "higher"
     # Files with roots are read first.
     has_roots: bool = True
+    # Where a record holds the records that are read; which of its own values they take over; the key of the replies
+    # that they hold in turn; and which field of a reply is which of what it answers, if it does not say so itself.
+    inside: str = ""
+    around: tuple[str, ...] = ()
+    children: str = ""
+    answers: tuple[str, str] = ("", "")
     # Why such a file is not read and what to do, as the end of a sentence.
     refused: str = ""
     # Often lies beside a corpus and holds no utterances: left out of a folder instead of ending the run.
@@ -49,9 +55,20 @@ OPEN_ASSISTANT = Layout(
         "text": "CASE WHEN is_true({deleted}) THEN '[deleted]' ELSE {text} END",
         "timestamp": "{created_date}",
         # An only reply has nothing to be ranked against, and no rank.
-        "score": "coalesce({rank}, CASE WHEN {only_reply} THEN '0' END)",
+        "score": "coalesce({rank}, CASE WHEN {only_reply} AND {parent_id:parent} IS NOT NULL THEN '0' END)",
     },
     score_order="lower",
+)
+
+# The same messages, those that answer one inside it.
+OPEN_ASSISTANT_TREES = replace(
+    OPEN_ASSISTANT,
+    name="OpenAssistant trees",
+    fields=("message_tree_id", "prompt.message_id", "prompt.replies"),
+    inside="prompt",
+    around=("message_tree_id",),
+    children="replies",
+    answers=("parent_id", "message_id"),
 )
 
 STACK_EXCHANGE_POSTS = Layout(
@@ -63,7 +80,7 @@ STACK_EXCHANGE_POSTS = Layout(
         "conversation_id": "CASE {PostTypeId} WHEN '1' THEN {Id:id} WHEN '2' THEN {ParentId:id} END",
         "reply_to": "CASE {PostTypeId} WHEN '2' THEN {ParentId:parent} END",
         "speaker": "coalesce('user' || {OwnerUserId:id}, {OwnerDisplayName})",
-        "text": "{Body}",
+        "text": "html_text({Body})",
         "timestamp": "{CreationDate}",
         "score": "{Score}",
         "title": "CASE {PostTypeId} WHEN '1' THEN {Title} END",
@@ -139,13 +156,25 @@ DISCOURSE = Layout(
         "reply_to": "CASE WHEN {post_number:id} <> '1'"
         " THEN {topic_id:id} || '/' || coalesce({reply_to_post_number:parent}, '1') END",
         "speaker": "coalesce({username}, 'user' || {user_id:id})",
-        "text": "CASE WHEN {deleted_at:parent} IS NOT NULL THEN '[deleted]' ELSE coalesce({raw}, {cooked}) END",
+        "text": "CASE WHEN {deleted_at:parent} IS NOT NULL THEN '[deleted]'"
+        " ELSE coalesce({raw}, html_text({cooked})) END",
         "timestamp": "{created_at}",
         # The site's public interface gives likes as the second kind of action, if there are any.
         "score": "coalesce({like_count}, CASE WHEN {actions_summary} IS NOT NULL"
-        " THEN coalesce(nullif(regexp_extract({actions_summary}, '.id.: ?2,[^}]*?.count.: ?(\\d+)', 1), ''), '0') END)",
+        " THEN coalesce(nullif(regexp_extract({actions_summary}, '.id.: ?2,[^}}]*?.count.: ?(\\d+)', 1), ''), '0')"
+        " END)",
         "title": "CASE {post_number:id} WHEN '1' THEN {topic_title} END",
     },
+)
+
+# A topic with its posts, as its public interface gives it.
+DISCOURSE_TOPICS = replace(
+    DISCOURSE,
+    name="Discourse topics",
+    fields=("post_stream.posts", "title"),
+    columns={**DISCOURSE.columns, "title": "CASE {post_number:id} WHEN '1' THEN {title} END"},
+    inside="post_stream.posts",
+    around=("title",),
 )
 
 VOTES = "CAST(whole_number({upCount}) - whole_number({downCount}) AS VARCHAR)"
@@ -228,6 +257,19 @@ HACKER_NEWS = Layout(
     " setting corpus (or ADC_CORPUS) a corpus with scores",
 )
 
+HACKER_NEWS_SEARCH = replace(
+    HACKER_NEWS,
+    name="Hacker News items, as its search gives them",
+    fields=("objectID", "created_at_i", "author", "points"),
+)
+
+REDDIT_LISTING = Layout(
+    "listing of Reddit's public interface",
+    ("kind", "data.children|data.body|data.selftext"),
+    refused="is a listing of Reddit's public interface, which holds each post and comment inside another object: write"
+    " what is in `data` of each as one line",
+)
+
 SUBREDDITS = Layout(
     "list of subreddits",
     ("id", "display_name", "subscribers"),
@@ -239,16 +281,20 @@ SUBREDDITS = Layout(
 # The first that fits is taken.
 LAYOUTS = (
     OPEN_ASSISTANT,
+    OPEN_ASSISTANT_TREES,
     STACK_EXCHANGE_POSTS,
     STACK_EXCHANGE_COMMENTS,
     LEMMY_COMMENTS,
     LEMMY_POSTS,
     DISCOURSE,
+    DISCOURSE_TOPICS,
     VOAT_COMMENTS,
     VOAT_SUBMISSIONS,
     RUQQUS_COMMENTS,
     RUQQUS_SUBMISSIONS,
     HACKER_NEWS,
+    HACKER_NEWS_SEARCH,
+    REDDIT_LISTING,
     SUBREDDITS,
 )
 

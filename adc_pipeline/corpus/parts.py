@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from adc_pipeline.corpus.formats import Recognised, recognise
-from adc_pipeline.corpus.layouts import ScoreOrder
+from adc_pipeline.corpus.layouts import Layout
 from adc_pipeline.corpus.recorded_files import PARTS, UTTERANCES
 from adc_pipeline.corpus.settings import CorpusSettings
 
@@ -23,6 +23,7 @@ class NewPart:
     create: Callable[[Path], object]
     name: str
     source: str
+    layout: Layout | None = None
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,8 @@ def write_parts(corpus: Path, parts: Sequence[NewPart], left_out: Mapping[str, s
     """Write `parts.json` for the folder `corpus`, whose parts exist already, in this order."""
     paths = sorted(corpus.iterdir())
     named = {path.name: {"name": part.name, "source": part.source} for path, part in zip(paths, parts, strict=True)}
-    record = {"parts": named, "left_out": left_out, "links": links}
+    lower = {part.layout.name for part in parts if part.layout is not None and part.layout.score_order == "lower"}
+    record = {"parts": named, "left_out": left_out, "links": links, "lower_is_better": sorted(lower)}
     corpus.with_name(PARTS).write_text(json.dumps(record, indent=2) + "\n")
 
 
@@ -52,8 +54,17 @@ def read_record(corpus: Path) -> dict[str, Any]:
     try:
         record: dict[str, Any] = json.loads(corpus.with_name(PARTS).read_text())
     except FileNotFoundError:
-        return {"parts": {}, "left_out": {}, "links": {}}
+        return {"parts": {}, "left_out": {}, "links": {}, "lower_is_better": []}
     return record
+
+
+def left_out_lines(corpus: Path) -> list[str]:
+    """Return one line for each file that is left out of a raw corpus, and for each link that leads elsewhere."""
+    record = read_record(corpus)
+    return [
+        *(f"{path} is left out: it {reason}" for path, reason in record["left_out"].items()),
+        *(f"{path} is a link that leads out of the source and is followed" for path in record["links"]),
+    ]
 
 
 def list_parts(corpus: Path, settings: CorpusSettings) -> list[Part]:
@@ -68,12 +79,3 @@ def list_parts(corpus: Path, settings: CorpusSettings) -> list[Part]:
         )
         for path in ([corpus] if single else sorted(corpus.iterdir()))
     ]
-
-
-def score_order(parts: Sequence[Part]) -> ScoreOrder | None:
-    """Return whether a higher or a lower score is better, as far as the parts' layouts state it.
-
-    Higher for all that has no layout of its own; None where the parts do not agree.
-    """
-    orders = {part.what.layout.score_order if part.what.layout else "higher" for part in parts}
-    return orders.pop() if len(orders) == 1 else None

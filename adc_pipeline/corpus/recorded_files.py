@@ -59,8 +59,14 @@ def _part_names(corpus: Path) -> dict[str, str]:
 
 
 def _recorded_links(corpus: Path) -> dict[Path, dict[str, Any]]:
-    """Return the recorded entries of the linked files of a raw corpus, by the path that each link resolves to."""
-    files: dict[str, dict[str, Any]] = json.loads(corpus.with_name(FILES).read_text())
+    """Return the recorded entries of the linked files of a raw corpus, by the path that each link resolves to.
+
+    A record that is lost or damaged counts as empty.
+    """
+    try:
+        files: dict[str, dict[str, Any]] = json.loads(corpus.with_name(FILES).read_text())
+    except (OSError, ValueError):
+        return {}
     return {(corpus / name).resolve(): entry for name, entry in files.items() if is_linked(corpus, name)}
 
 

@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from adc_pipeline.core.engine import Report, no_report
-from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.core.errors import PipelineError, printable
 from adc_pipeline.core.named_files import access_problem
 from adc_pipeline.corpus.archives import check_archive, unpack
 from adc_pipeline.corpus.download import download, downloaded_version, newest_download
 from adc_pipeline.corpus.folders import DATA, DataFile, Listing, list_data, watched_files
 from adc_pipeline.corpus.formats import known_fields
-from adc_pipeline.corpus.parts import NewPart, write_parts
+from adc_pipeline.corpus.parts import NewPart, left_out_lines, write_parts
 from adc_pipeline.corpus.recorded_files import STACK_EXCHANGE_FILES, file_stamp
 from adc_pipeline.corpus.settings import CorpusSettings
 
@@ -129,7 +129,7 @@ def fetch(settings: CorpusSettings, downloaded: Mapping[str, Path], out: Path, r
             for file in listing.files:
                 put = os.replace if file.paths[0].is_relative_to(unpacked) else link
                 site = f"{source}/{file.site}" if file.site else source
-                parts.append(NewPart(partial(place, file, put), file.name, site))
+                parts.append(NewPart(partial(place, file, put), file.name, site, file.what.layout))
             name = source_path(source).name
             left_out |= {f"{name}/{path}": reason for path, reason in listing.left_out.items()}
             links |= {f"{name}/{path}": target for path, target in listing.links.items()}
@@ -138,10 +138,8 @@ def fetch(settings: CorpusSettings, downloaded: Mapping[str, Path], out: Path, r
         part.create(out / f"{number:0{width}}")
     shutil.rmtree(unpacked, ignore_errors=True)
     write_parts(out, parts, left_out, links)
-    for path, reason in left_out.items():
-        report(f"Left out: {path} {reason}")
-    for path, target in links.items():
-        report(f"Read through a link: {path} leads to {target}")
+    for line in left_out_lines(out):
+        report(printable(line))
 
 
 def list_all(path: Path, unpacked: Path, settings: CorpusSettings) -> Listing:

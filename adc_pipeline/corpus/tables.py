@@ -25,7 +25,7 @@ READ, TREE, CONVERSATIONS, SET_ASIDE = (
 UTTERANCES = """
 SELECT r.id, r.conversation_id, r.reply_to, r.speaker, r.text, r.timestamp, r.score, r.position, c.title,
     coalesce(c.source, r.source) AS source, r.stickied, r.score_hidden, r.distinguished,
-    t.depth = 0 AS is_root, t.parent_position, t.depth
+    t.depth = 0 AS is_root, t.parent_position, t.depth, r.recorded_at, r.namespace
 FROM read_rows AS r JOIN tree AS t USING (position) LEFT JOIN conversations AS c ON c.root_position = t.position
 """
 
@@ -36,7 +36,7 @@ def create_read_rows(connection: "DuckDBPyConnection", folder: Path) -> None:
     With a single shard, positions are not stored, since they are the row numbers.
     """
     files = parts(folder, READ)
-    rows = connection.read_parquet(files, file_row_number=True)
+    rows = connection.read_parquet(files, file_row_number=True, hive_partitioning=False)
     if "position" in rows.columns:
         columns = "* EXCLUDE (file_row_number)"
     else:
@@ -54,8 +54,8 @@ def first_positions(files: list[str]) -> list[int]:
 
 def create_tree(connection: "DuckDBPyConnection", folder: Path) -> None:
     """Create the views `tree` (position, parent_position, depth) and `conversations`."""
-    connection.read_parquet(parts(folder, TREE)).create_view("tree")
-    connection.read_parquet(parts(folder, CONVERSATIONS)).create_view("conversations")
+    connection.read_parquet(parts(folder, TREE), hive_partitioning=False).create_view("tree")
+    connection.read_parquet(parts(folder, CONVERSATIONS), hive_partitioning=False).create_view("conversations")
 
 
 def create_utterances(connection: "DuckDBPyConnection", folder: Path) -> None:
@@ -63,7 +63,8 @@ def create_utterances(connection: "DuckDBPyConnection", folder: Path) -> None:
 
     Columns: `id`, `conversation_id`, `reply_to`, `speaker`, `text`, `timestamp` (seconds), `score`,
     `position`, `title` (of a root), `source`, `stickied`, `score_hidden`, `distinguished`, `is_root`,
-    `parent_position`, `depth` (0 for a root).
+    `parent_position`, `depth` (0 for a root), `recorded_at` (seconds), `namespace` (`corpus.namespaces`; with
+    `conversation_id` it names a conversation).
     """
     create_read_rows(connection, folder)
     create_tree(connection, folder)

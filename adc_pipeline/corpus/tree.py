@@ -1,65 +1,76 @@
 """Build the tree of each conversation in a shard, and give every other row the reason why it is set aside.
 
 An utterance takes part if it can be reached from its conversation's root by `reply_to` inside that conversation. This
-module reads ids and numbers only, never the text. Ids are joined once; all later joins use `position`, since integers
-join faster.
+module reads ids and numbers only, never the text. Keys (`corpus.keys`) are joined once; all later joins use `position`,
+since integers join faster.
 
 `set_aside.parquet` holds one row with one reason for each utterance that does not take part. `because_of` names the
 ancestor with the fault where the utterance itself has none.
 """
 
+from dataclasses import asdict
 from pathlib import Path
 
 from adc_pipeline.core.engine import Engine, only_row
 from adc_pipeline.core.shards import Counts
+from adc_pipeline.corpus.keys import IS_UTTERANCE, Keys
 from adc_pipeline.corpus.tables import CONVERSATIONS, SET_ASIDE, TREE, create_read_rows
 
 KEYS = """
 CREATE TABLE keys AS
-SELECT position, id, conversation_id, reply_to, timestamp, score FROM read_rows ANTI JOIN duplicates USING (position)
-WHERE id IS NOT NULL AND conversation_id IS NOT NULL
+SELECT position, {key} AS key, {parent_key} AS parent_key, {conversation_key} AS conversation_key,
+    id = conversation_id AS named, timestamp, score
+FROM read_rows ANTI JOIN duplicates USING (position)
+WHERE id IS NOT NULL AND conversation_id IS NOT NULL AND {is_utterance}
 """
 
 # A line that could not be parsed has null in every column.
 UNREADABLE = """
 CREATE TABLE offenders AS
-SELECT position, CASE WHEN conversation_id IS NULL AND text = '' AND speaker = '' THEN 'malformed'
+SELECT position, CASE WHEN NOT {is_utterance} THEN 'not_an_utterance'
+                      WHEN conversation_id IS NULL AND text = '' AND speaker = '' THEN 'malformed'
                       WHEN id IS NULL THEN 'no_id' ELSE 'no_conversation' END AS reason
-FROM read_rows ANTI JOIN duplicates USING (position) WHERE id IS NULL OR conversation_id IS NULL
+FROM read_rows ANTI JOIN duplicates USING (position)
+WHERE id IS NULL OR conversation_id IS NULL OR NOT {is_utterance}
 UNION ALL
-SELECT position, 'duplicate_id' FROM duplicates SEMI JOIN read_rows USING (position)
+SELECT position, reason FROM duplicates SEMI JOIN read_rows USING (position)
 """
 
 LINK = """
 CREATE TABLE linked AS
-SELECT r.position, p.position AS parent, r.reply_to IS NULL AS head, r.score IS NULL AS unscored,
-    r.reply_to IS NOT NULL AND p.position IS NULL AS orphan,
-    coalesce(p.conversation_id <> r.conversation_id, false) AS stray
-FROM keys AS r LEFT JOIN keys AS p ON p.id = r.reply_to
+SELECT r.position, p.position AS parent, r.parent_key IS NULL AS head, r.score IS NULL AS unscored,
+    r.parent_key IS NOT NULL AND p.position IS NULL AS orphan,
+    coalesce(p.conversation_key <> r.conversation_key, false) AS stray
+FROM keys AS r LEFT JOIN keys AS p ON p.key = r.parent_key
 """
 
 ROOTS = """
 CREATE TABLE roots AS
 WITH heads AS (
     SELECT *, row_number() OVER (
-        PARTITION BY conversation_id ORDER BY id <> conversation_id, timestamp, id
+        PARTITION BY conversation_key ORDER BY NOT named, timestamp, key
     ) AS place
-    FROM keys WHERE reply_to IS NULL
+    FROM keys WHERE parent_key IS NULL
 )
-SELECT position, conversation_id, id, false AS adopted FROM heads WHERE place = 1
+SELECT position, conversation_key, false AS adopted FROM heads WHERE place = 1
 UNION ALL
-SELECT any_value(position), conversation_id, any_value(id), true
+SELECT any_value(position), conversation_key, true
 FROM keys SEMI JOIN (FROM linked WHERE orphan OR stray) AS outside USING (position)
-    ANTI JOIN heads USING (conversation_id)
+    ANTI JOIN heads USING (conversation_key)
 WHERE $adopt_roots
-GROUP BY conversation_id HAVING count(*) = 1
+GROUP BY conversation_key HAVING count(*) = 1
 """
 
+# A reply whose parent is missing tells of a fault only where its conversation has a root. Otherwise the root lies
+# outside the corpus, as at the edge of every month of a dump.
 UNFIT = """
 INSERT INTO offenders
 SELECT position, CASE WHEN head THEN 'second_root' WHEN unscored THEN 'no_score'
-                      WHEN orphan THEN 'missing_parent' ELSE 'other_conversation' END
+                      WHEN NOT orphan THEN 'other_conversation'
+                      WHEN conversation_key IN (SELECT conversation_key FROM roots) THEN 'missing_parent'
+                      ELSE 'root_outside' END
 FROM (FROM linked WHERE head OR unscored OR orphan OR stray) AS unfit ANTI JOIN roots USING (position)
+    JOIN (SELECT position, conversation_key FROM keys) AS k USING (position)
 """
 
 # Neither a root nor an offender: each has exactly one parent.
@@ -107,15 +118,16 @@ FROM placed WHERE depth IS NOT NULL
 """
 
 CONVERSATION_ROWS = """
-SELECT roots.conversation_id, roots.position AS root_position, roots.id AS root_id,
-    coalesce(listed.title, r.title) AS title, coalesce(listed.source, r.source) AS source, roots.adopted
-FROM roots JOIN (SELECT position, title, source FROM read_rows) AS r USING (position)
-LEFT JOIN titles AS listed USING (conversation_id)
+SELECT r.conversation_id, roots.position AS root_position, r.id AS root_id,
+    coalesce(listed.title, r.title) AS title, coalesce(listed.source, r.source) AS source, roots.adopted, r.namespace
+FROM roots JOIN (SELECT position, id, conversation_id, title, source, namespace FROM read_rows) AS r USING (position)
+LEFT JOIN titles AS listed USING (namespace, conversation_id)
 ORDER BY roots.position
 """
 
 SET_ASIDE_ROWS = """
-SELECT r.id, r.conversation_id, s.position, s.reason, because.id AS because_of, r.reply_to
+SELECT r.id, r.conversation_id, s.position, s.reason, because.id AS because_of, r.reply_to,
+    s.because_of AS because_of_position
 FROM set_aside AS s JOIN (SELECT position, id, conversation_id, reply_to FROM read_rows) AS r USING (position)
 LEFT JOIN (SELECT position, id FROM read_rows) AS because ON because.position = s.because_of
 ORDER BY s.position
@@ -130,18 +142,20 @@ SELECT (SELECT count(*) FROM read_rows) AS read,
 """
 
 
-def write_tree(rows: Path, duplicates: Path, titles: Path, out: Path, adopt_roots: bool, engine: Engine) -> Counts:
+def write_tree(
+    rows: Path, keys: Keys, duplicates: Path, titles: Path, out: Path, adopt_roots: bool, engine: Engine
+) -> Counts:
     """Write the tree of the shard `rows` into the folder `out`: three Parquet files, see `corpus.tables`.
 
-    `duplicates` is a file of positions whose id another row has; `titles` a file of ConvoKit's titles. A parent that
-    is not in this shard counts as missing. Return the counts: `read` = `taking_part` + `set_aside`.
+    `duplicates` is a file of positions whose key another row has, with reasons; `titles` a file of ConvoKit's titles.
+    A parent that is not in this shard counts as missing. Return the counts: `read` = `taking_part` + `set_aside`.
     """
     with engine.connect(out / "spill") as connection:
         create_read_rows(connection, rows)
-        connection.read_parquet(str(duplicates)).create_view("duplicates")
-        connection.read_parquet(str(titles)).create_view("titles")
-        engine.run(connection, "reading the ids", KEYS)
-        connection.execute(UNREADABLE)
+        connection.read_parquet(str(duplicates), hive_partitioning=False).create_view("duplicates")
+        connection.read_parquet(str(titles), hive_partitioning=False).create_view("titles")
+        engine.run(connection, "reading the ids", KEYS.format(**asdict(keys), is_utterance=IS_UTTERANCE))
+        connection.execute(UNREADABLE.format(is_utterance=IS_UTTERANCE))
         engine.run(connection, "finding the parent of every reply", LINK)
         connection.execute(ROOTS, {"adopt_roots": adopt_roots})
         connection.execute(UNFIT)

@@ -121,6 +121,7 @@ utterances = declare(
         make=make_utterances,
         code=(__name__,),
         inputs=("raw_corpus",),
+        reads=("raw_corpus",),
         kinds=("duckdb",),
         view=view_utterances,
         outside=check_corpus,

@@ -41,7 +41,7 @@ def evaluation_stage(kind: WalkKind) -> Stage[EvaluationSettings]:
 
         tuned, walks = making.inputs[kind.model], making.inputs[kind.dataset]
         base, ranked, utterances = (making.inputs[name] for name in ("base_model", "ranked_replies", "utterances"))
-        corpus = making.store.version("raw_corpus", utterances.inputs["raw_corpus"])
+        corpus = making.request.upstream("raw_corpus")
         # Training parameters, by which MLflow's pages can group and compare evaluations.
         trained = {"dataset": kind.name, "base_model": base.settings["name"]}
         trained |= {name: tuned.settings[name] for name in ("objective", "seed")}
@@ -70,6 +70,8 @@ def evaluation_stage(kind: WalkKind) -> Stage[EvaluationSettings]:
         code=(__name__,),
         # In this order, `Store.inputs` takes the dataset and base of that model, and the utterances of that dataset.
         inputs=(kind.model, kind.dataset, "base_model", "ranked_replies", "utterances"),
+        # The report shows them.
+        reads=(kind.model, kind.dataset, "base_model", "ranked_replies", "utterances", "raw_corpus"),
         kinds=("pytorch", "mlflow"),
     )
 

@@ -20,6 +20,7 @@ from adc_pipeline.core.artefacts import (
     AGAIN,
     MAKING,
     Artefact,
+    as_json,
     content_digest,
     damage,
     differences,
@@ -57,6 +58,7 @@ def materialize(stage: Stage[Any], context: dg.AssetExecutionContext, workspace:
                 write_database(request.store)
         else:
             made = request.store.current(request.name)
+            request.store.link_place(made)
             request.report(f"{request.name} is up to date: inputs, settings and code are those of {made.digest}.")
             metadata = {**shown_before(request, made), **made.counts}
             workspace.made[request.name] = False
@@ -83,10 +85,15 @@ def requested(stage: Stage[Any], context: dg.AssetExecutionContext, workspace: W
     inputs = stage.read(store)
     for artefact in inputs.values():
         refuse_damaged(artefact)
+    upstream_settings = store.settings_read(stage.reads, inputs)
     return Request(
         name=name,
         settings=settings,
-        inputs=inputs,
+        inputs={
+            name: artefact if name in upstream_settings else replace(artefact, settings={})
+            for name, artefact in inputs.items()
+        },
+        upstream_settings=upstream_settings,
         code_version=context.assets_def.code_versions_by_key[context.asset_key] or "",
         store=store,
         tracking=workspace.tracking,
@@ -111,8 +118,10 @@ def reasons_to_make(request: Request[Any], outside: Mapping[str, Any]) -> list[s
     try:
         made = request.store.current(request.name)
     except PipelineError:
-        return ["there is none yet"]
-    reasons = differences(made, request.plain_settings, request.digests, request.code_version)
+        return ["there is none that can be read"]
+    reasons = differences(
+        made, request.plain_settings, request.digests, request.upstream_settings, request.code_version
+    )
     making = read_making(made)
     # What cannot be known now counts as unchanged.
     unknown = {name: making["outside"].get(name) for name, value in outside.items() if value is None}
@@ -144,13 +153,14 @@ def make(stage: Stage[Any], request: Request[Any], outside: dict[str, Any]) -> t
             run.artefact(artefact, "input")
         making = Making(request, folder, run, outside)
         stage.make(making)
-        files = making.files if making.digest else scan(folder)
+        files = scan(folder)
         made = Artefact(
             name=request.name,
             path=folder,
             digest=making.digest or content_digest(files, stage.unhashed),
             settings=request.plain_settings,
             inputs=request.digests,
+            upstream_settings=as_json(request.upstream_settings),
             counts=making.counts,
             code_version=request.code_version,
             place=stage.place + request.name.removeprefix(stage.name),

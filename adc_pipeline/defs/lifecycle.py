@@ -120,6 +120,7 @@ def champion_stage(kind: WalkKind) -> Stage[PromotionSettings]:
         make=make,
         code=(__name__,),
         inputs=(kind.evaluation, kind.model),
+        reads=(kind.evaluation,),
         kinds=("mlflow",),
         complete=complete,
         outside=outside,

@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -29,7 +29,9 @@ class Request(Generic[S]):
 
     name: str
     settings: S
+    # The upstream artefacts, with their settings where the stage declares that it reads these.
     inputs: Mapping[str, Artefact]
+    upstream_settings: Mapping[str, Mapping[str, Any]]
     code_version: str
     store: Store
     tracking: Tracking
@@ -43,6 +45,11 @@ class Request(Generic[S]):
     @property
     def digests(self) -> dict[str, str]:
         return {name: artefact.digest for name, artefact in self.inputs.items()}
+
+    def upstream(self, name: str) -> Artefact:
+        """Return an artefact that an input was made from, with the settings that the input was made by."""
+        digest = next(made.inputs[name] for made in self.inputs.values() if name in made.inputs)
+        return replace(self.store.version(name, digest), settings=dict(self.upstream_settings[name]))
 
     def report(self, message: str) -> None:
         """Write a line to the run's log."""
@@ -61,9 +68,8 @@ class Making(Generic[S]):
     counts: dict[str, float] = field(default_factory=dict)
     # What Dagster shows.
     metadata: dict[str, Any] = field(default_factory=dict)
-    # Digest and files, where the content lies outside the folder.
+    # The digest, if the content lies outside the folder.
     digest: str = ""
-    files: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @property
     def settings(self) -> S:
@@ -104,7 +110,12 @@ class Making(Generic[S]):
     def unfinished(self) -> Iterator[Path]:
         """Yield a folder for finished parts, which the next attempt at the same work reuses if this one fails."""
         request = self.request
-        work = {"inputs": request.digests, "settings": request.plain_settings, "code": request.code_version}
+        work = {
+            "inputs": request.digests,
+            "upstream_settings": request.upstream_settings,
+            "settings": request.plain_settings,
+            "code": request.code_version,
+        }
         key = hashlib.sha256(json.dumps(work, sort_keys=True).encode()).hexdigest()[:16]
         with self.store.kept(request.name, key) as folder:
             yield folder

@@ -38,6 +38,9 @@ class Stage(Generic[S]):
     code: tuple[str, ...]
     # Upstream assets, in the order in which `Store.inputs` finds the versions that fit together.
     inputs: tuple[str, ...] = ()
+    # Upstream assets, direct or not, whose settings decide the content besides their files. A stage is given the
+    # settings of no other, and is made again when one of them changes.
+    reads: tuple[str, ...] = ()
     kinds: tuple[str, ...] = ()
     # Names of files that describe the making rather than the content; the digest leaves them out.
     unhashed: tuple[str, ...] = ()

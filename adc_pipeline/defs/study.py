@@ -3,7 +3,7 @@
 import json
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,11 @@ from adc_pipeline.defs.pictures import picture
 from adc_pipeline.defs.stage import Stage
 from adc_pipeline.defs.training import TRAINING_POOL, check_same_markers, fine_tune
 from adc_pipeline.evaluation.settings import ComparisonSettings, EvaluationSettings
-from adc_pipeline.study.cells import CODE, INPUTS, comparable, inputs_of, shared_settings, walks_of
+from adc_pipeline.study.cells import CODE, INPUTS, READS, comparable, inputs_of, shared_settings, walks_of
 from adc_pipeline.study.grid import SEEDS, VARIANTS, VARIED, Variant, cell_name
 from adc_pipeline.training.settings import TrainingJob, TrainingSettings
 from adc_pipeline.training.tools import check_tools
-from adc_pipeline.walks.kinds import KINDS, TOP_2
+from adc_pipeline.walks.kinds import KINDS
 
 GROUP = "study"
 CELLS = dg.MultiPartitionsDefinition(
@@ -56,7 +56,7 @@ def make_cell(making: Making[TrainingSettings]) -> None:
     datasets = {kind.name: read[kind.dataset] for kind in KINDS.values()}
     base, walks = read["base_model"], datasets[variant.evaluated_on]
     for dataset in datasets.values():
-        check_same_markers(dataset, making.store.version(TOP_2.dataset, base.inputs[TOP_2.dataset]))
+        check_same_markers(dataset, making.store, base)
     parameters = {"dataset": variant.source, "base_model": base.settings["name"]}
     making.run.parameters(parameters)
     folders = {kind: artefact.path for kind, artefact in datasets.items()}
@@ -75,7 +75,10 @@ def make_cell(making: Making[TrainingSettings]) -> None:
         utterances=read["utterances"].path,
         ranked=read["ranked_replies"].path,
         speakers=walks.settings["speakers"],
-        provenance=provenance(parameters | {each: settings[each] for each in VARIED}, origins(making.store, read)),
+        provenance=provenance(
+            parameters | {each: settings[each] for each in VARIED},
+            [*read.values(), making.request.upstream("raw_corpus")],
+        ),
         score_cache=making.store.home / "work" / "study_cell" / "base_scores",
     )
     result = evaluate(job, evidence, EvaluationSettings(), making.progress)
@@ -96,6 +99,7 @@ study_cell = declare(
         make=make_cell,
         code=CODE,
         inputs=INPUTS,
+        reads=READS,
         choose=inputs_of,
         kinds=("pytorch", "mlflow"),
         unhashed=("training.json",),
@@ -144,6 +148,7 @@ study_table = declare(
         make=make_table,
         code=(__name__,),
         inputs=("study_cell",),
+        reads=("study_cell",),
         kinds=("mlflow",),
         choose=comparable_cells,
         outside=excluded_cells,
@@ -151,20 +156,20 @@ study_table = declare(
 )
 
 
-def origins(store: Store, read: Mapping[str, Artefact]) -> list[Artefact]:
-    """Return the inputs of a cell and its raw corpus, downstream first."""
-    corpus = store.version("raw_corpus", read["utterances"].inputs["raw_corpus"])
-    return [*(read[name] for name in INPUTS), corpus]
+def origins(store: Store, cell: Artefact) -> list[Artefact]:
+    """Return the inputs of a cell and its raw corpus, with the settings that the cell was made by."""
+    digests = dict(cell.inputs)
+    digests["raw_corpus"] = store.version("utterances", digests["utterances"]).inputs["raw_corpus"]
+    return [replace(store.version(name, digests[name]), settings=cell.upstream_settings[name]) for name in READS]
 
 
 def provenance_of(store: Store, cells: Sequence[Artefact]) -> dict[str, str]:
     """Return the settings, inputs and seeds of the cells, and the versions of the libraries that made them."""
     shared = {f"every cell: {key}": value for key, value in shared_settings(cells[0]).items()}
     seeds = ", ".join(map(str, sorted({cell.settings["seed"] for cell in cells})))
-    read = {key: store.version(key, digest) for key, digest in cells[0].inputs.items()}
     facts = [json.loads((cell.path / "evaluation" / "training.json").read_text()) for cell in cells]
     versions = {
         f"version of {name}": ", ".join(sorted({each["versions"][name] for each in facts}))
         for name in facts[0]["versions"]
     }
-    return provenance({"seeds": seeds} | shared, origins(store, read)) | versions
+    return provenance({"seeds": seeds} | shared, origins(store, cells[0])) | versions

@@ -8,7 +8,7 @@ from typing import Any
 
 import dagster as dg
 
-from adc_pipeline.core.artefacts import Artefact, locked
+from adc_pipeline.core.artefacts import Artefact, Store, locked
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.defs.asset import declare
 from adc_pipeline.defs.making import Making, Request
@@ -69,6 +69,7 @@ base_model = declare(
         make=make_base_model,
         code=(__name__, TRAINING_CODE),
         inputs=(TOP_2.dataset, "utterances"),
+        reads=(TOP_2.dataset,),
         kinds=("huggingface", "pytorch"),
         outside=base_model_source,
         check=check_base_model,
@@ -81,7 +82,7 @@ def model_stage(kind: WalkKind) -> Stage[TrainingSettings]:
 
     def make(making: Making[TrainingSettings]) -> None:
         walks, base = making.inputs[kind.dataset], making.inputs["base_model"]
-        check_same_markers(walks, making.store.version(TOP_2.dataset, base.inputs[TOP_2.dataset]))
+        check_same_markers(walks, making.store, base)
         output, work = making.folder / "model", making.store.home / "work" / making.request.name
         fine_tune(making, TrainingJob(making.settings, walks.path, base.path, output, work))
         move_up(output)
@@ -103,6 +104,7 @@ def model_stage(kind: WalkKind) -> Stage[TrainingSettings]:
         make=make,
         code=(__name__, TRAINING_CODE),
         inputs=(kind.dataset, "base_model"),
+        reads=(kind.dataset,),
         kinds=("pytorch", "huggingface", "mlflow"),
         unhashed=(REGISTERED, "training.json"),
         check=check_tools,
@@ -152,12 +154,12 @@ def move_up(folder: Path) -> None:
     folder.rmdir()
 
 
-def check_same_markers(walks: Artefact, tokenized_for: Artefact) -> None:
+def check_same_markers(walks: Artefact, store: Store, base: Artefact) -> None:
     """Raise PipelineError if a dataset spells its markers differently from the base model's tokenizer."""
-    ours, theirs = walks.settings["format"], tokenized_for.settings["format"]
+    ours, theirs = walks.settings["format"], store.settings_above(base, TOP_2.dataset)["format"]
     if ours != theirs:
         raise PipelineError(
-            f"{walks.name} has the setting `format` {ours}, but the base model has the markers of {tokenized_for.name},"
+            f"{walks.name} has the setting `format` {ours}, but the base model has the markers of {TOP_2.dataset},"
             f" whose `format` is {theirs}: give both the same `format` and materialize them again."
         )
 

@@ -41,7 +41,7 @@ def walk_stage(kind: WalkKind) -> Stage[WalkSettings]:
         with making.unfinished() as work:
             making.count(write_walks(kind.name, utterances.path, ranked.path, folder, settings, engine, work))
         refuse_no_walks(making.counts, utterances.counts, ranked.counts)
-        corpus = making.store.version("raw_corpus", utterances.inputs["raw_corpus"])
+        corpus = making.request.upstream("raw_corpus")
         limits = shortcomings(making.counts, settings.walks_per_conversation)
         for sentence in limits:
             making.request.context.log.warning(sentence)
@@ -64,6 +64,8 @@ def walk_stage(kind: WalkKind) -> Stage[WalkSettings]:
         make=make,
         code=(__name__,),
         inputs=("ranked_replies", "utterances"),
+        # The card shows them.
+        reads=("ranked_replies", "utterances", "raw_corpus"),
         kinds=("duckdb", "huggingface"),
         unhashed=("README.md",),
         view=view,

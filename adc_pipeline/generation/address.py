@@ -59,9 +59,13 @@ def located(address: str) -> Iterator[Place]:
 def inside(folder: Path, address: str) -> Place:
     """Find weights and tokenizer in a model's folder, as transformers saved it or as MLflow logged it.
 
-    Raises PipelineError if the folder is neither.
+    Raises PipelineError if the folder is neither, or has an adapter.
     """
     weights = folder / "model" if (folder / "MLmodel").exists() else folder
+    if (weights / "adapter_config.json").exists():
+        from adc_pipeline.training.loading import refuse_adapter
+
+        refuse_adapter(str(weights), f"`--model` {address}", local_files_only=True)
     if not (weights / "config.json").exists():
         raise PipelineError(
             f"`--model` {address} contains no model (no config.json); give the folder of a model that this pipeline"

@@ -20,6 +20,8 @@ CODE_VERSION = code_version(*CODE)
 PUBLISHED = (TOP_2, RANDOM_WALK)
 # Every cell depends on all datasets, whichever it is trained on, so that all cells are comparable.
 INPUTS = (*(kind.dataset for kind in KINDS.values()), "base_model", "ranked_replies", "utterances")
+# The report of a cell shows the settings of all of them.
+READS = (*INPUTS, "raw_corpus")
 
 
 def inputs_of(store: Store) -> dict[str, Artefact]:
@@ -73,10 +75,12 @@ def is_made(store: Store, variant: Variant, seed: int, common: TrainingSettings)
     """Return whether a cell is up to date: made with these settings, by this code, from the current inputs."""
     try:
         made = store.current(cell_name(variant.name, str(seed)))
-        inputs = {name: artefact.digest for name, artefact in inputs_of(store).items()}
+        inputs = inputs_of(store)
     except PipelineError:
         return False
-    return not differences(made, asdict(variant.settings(common, seed)), inputs, CODE_VERSION)
+    digests = {name: artefact.digest for name, artefact in inputs.items()}
+    upstream_settings = store.settings_read(READS, inputs)
+    return not differences(made, asdict(variant.settings(common, seed)), digests, upstream_settings, CODE_VERSION)
 
 
 def comparable(store: Store, names: Iterable[str]) -> tuple[dict[str, Artefact], dict[str, str]]:
@@ -91,16 +95,17 @@ def comparable(store: Store, names: Iterable[str]) -> tuple[dict[str, Artefact],
             made = store.current(name)
         except PipelineError:
             continue
-        inputs = {each: artefact.digest for each, artefact in inputs_of(store).items()}
-        if reasons := differences(made, made.settings, inputs, CODE_VERSION):
+        inputs = inputs_of(store)
+        digests = {each: artefact.digest for each, artefact in inputs.items()}
+        if reasons := differences(made, made.settings, digests, store.settings_read(READS, inputs), CODE_VERSION):
             excluded[name] = ", ".join(reasons)
         else:
             fit[name] = made
     if fit:
         newest = shared_settings(max(fit.values(), key=store.made_at))
         for name, made in list(fit.items()):
-            if reasons := differing("setting", shared_settings(made), newest):
-                excluded[name] = ", ".join(reasons)
+            if others := differing(shared_settings(made), newest):
+                excluded[name] = ", ".join(f"setting {each} has changed" for each in others)
                 del fit[name]
     return fit, excluded
 

@@ -30,7 +30,7 @@ COMPANIONS = ("-journal", "-wal", "-shm")
 SECONDS_TO_SETTLE = 2.0
 SECONDS_FOR_A_LOCK = 20.0
 
-REPAIR = "run `adc repair`, which copies what can be read into a new database and says what is lost"
+REPAIR = "restore it from a backup, or move it away to begin a new one, which loses the runs and models in it"
 # What is wrong and what to do, by the beginning of the name of SQLite's error.
 SENTENCES = {
     "SQLITE_CORRUPT": ("is damaged", REPAIR),
@@ -129,18 +129,22 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")).absolute() / "adc-pipeline"
 
 
-def upgraded_copy(path: Path, new: Path) -> None:
-    """Copy a database and upgrade the copy; PipelineError if it cannot be upgraded."""
-    # Nobody writes to the old file between the copy and the rename; SQLite's own backup includes its journal.
+def copy(path: Path, new: Path) -> None:
+    """Copy a database that nobody writes to meanwhile; SQLite's own backup includes its journal."""
     with closing(connect(path)) as writer, closing(connect(path)) as source, closing(sqlite3.connect(new)) as target:
         writer.execute("BEGIN IMMEDIATE")
         source.backup(target)
+
+
+def upgraded_copy(path: Path, new: Path) -> None:
+    """Copy a database and upgrade the copy; PipelineError if it cannot be upgraded."""
+    copy(path, new)
     try:
         upgrade(new)
     except Exception as error:
         raise PipelineError(
             f"The MLflow database {path} cannot be upgraded to MLflow {version('mlflow')} ({first_line(error)}), and is"
-            " as it was: install the version of MLflow that wrote it, or run `adc repair`."
+            " as it was: install the version of MLflow that wrote it."
         ) from error
     kept = path.with_name(f"{path.name}.before-{newest_revision()}")
     kept.unlink(missing_ok=True)
@@ -158,8 +162,7 @@ def upgrade(path: Path) -> None:
 
 def replace(path: Path, new: Path) -> None:
     """Rename a new database to `path`; it reaches the disk first."""
-    with new.open("rb") as file:
-        os.fsync(file.fileno())
+    sync(new)
     for companion in COMPANIONS:
         path.with_name(path.name + companion).unlink(missing_ok=True)
     new.replace(path)
@@ -202,4 +205,4 @@ def sentence(path: Path, error: sqlite3.Error) -> str:
     for prefix, (what, remedy) in SENTENCES.items():
         if name.startswith(prefix):
             return f"The MLflow database {path} {what}: {remedy}."
-    return f"The MLflow database {path} cannot be used ({first_line(error)}): run `adc repair`."
+    return f"The MLflow database {path} cannot be used ({first_line(error)}): {REPAIR}."

@@ -12,7 +12,7 @@ from urllib.parse import unquote, urlsplit
 
 from adc_pipeline.core.errors import PipelineError, first_line, is_disk_full
 from adc_pipeline.tracking.address import sqlite_file
-from adc_pipeline.tracking.database import sentence
+from adc_pipeline.tracking.database import REPAIR, sentence
 
 if TYPE_CHECKING:
     from adc_pipeline.tracking.runs import Tracking
@@ -55,7 +55,7 @@ def explanation(error: BaseException, tracking: "Tracking") -> PipelineError | N
             f"MLflow does not answer at {tracking.variable} = {tracking.shown} ({reason}): start it, or unset the"
             " variable to use a database in ADC_HOME."
         )
-    return PipelineError(f"The MLflow database at {tracking.shown} cannot be used ({reason}): run `adc repair`.")
+    return PipelineError(f"The MLflow database at {tracking.shown} cannot be used ({reason}): {REPAIR}.")
 
 
 def is_missing_driver(error: BaseException) -> bool:

@@ -58,9 +58,12 @@ class Tracking:
         pages = os.environ.get("ADC_MLFLOW_PAGES", "")
         if pages:
             pages = page_address(pages, "ADC_MLFLOW_PAGES")
-        if uri := os.environ.get(VARIABLE):
+        own, uri = home / "mlflow.db", os.environ.get(VARIABLE)
+        file = sqlite_file(uri) if uri else own
+        # The variable may also name the database in ADC_HOME, as `mlflow` itself needs it.
+        if uri and (file is None or file.resolve() != own.resolve()):
             return cls(accepted(uri, VARIABLE), pages=pages)
-        return cls(f"sqlite:///{home / 'mlflow.db'}", (home / "mlflow-artifacts").as_uri(), pages, variable="")
+        return cls(f"sqlite:///{own}", (home / "mlflow-artifacts").as_uri(), pages, variable="")
 
     @property
     def shown(self) -> str:
@@ -133,6 +136,8 @@ class Tracking:
         from mlflow.exceptions import MlflowException
 
         self.check()
+        if not run:
+            return False
         with explained(self):
             try:
                 found = self.client().get_run(run)
@@ -237,8 +242,9 @@ def moved_from(location: str, expected: str) -> Path | None:
     """Return the folder of a local artifact location, unless it is the expected one or no local folder."""
     if urlsplit(location).scheme not in ("", "file"):
         return None
-    folder = local_path(location)
-    return None if folder.resolve() == local_path(expected).resolve() else folder
+    folder, own = local_path(location), local_path(expected)
+    # A folder of another name was chosen by somebody.
+    return None if folder.name != own.name or folder.resolve() == own.resolve() else folder
 
 
 def local_path(address: str) -> Path:

@@ -66,9 +66,10 @@ def _train(job: TrainingJob) -> dict[str, Any]:
     check_devices(job.settings, accelerator)
     tokenizer = MarkerTokenizer.load(job.base_model)
     base = load_base(job, accelerator)
+    auxiliary = auxiliary_loss(base)
     restarted = prepare_work(job, tokenizer, accelerator)
     data = load_data(job, base, accelerator)
-    run = Run(job, accelerator, base, tokenizer, data)
+    run = Run(job, accelerator, base, tokenizer, data, auxiliary)
     run.resume()
     with (
         Progress(job.work, run.position.step, data.steps, accelerator.is_main_process) as progress,
@@ -111,6 +112,10 @@ def load_base(job: TrainingJob, accelerator: "Accelerator") -> "PreTrainedModel"
     """Load the base model onto the device; weights that FSDP shards later stay on the CPU."""
     base = load_model(job.base_model)
     check_sequence_length(base, job.settings.sequence_length)
+    if job.settings.gradient_checkpointing and not base.supports_gradient_checkpointing:
+        raise PipelineError(
+            f"`gradient_checkpointing` does not work with the base model, a {type(base).__name__}; set it to false."
+        )
     if not devices.shards_weights(accelerator):
         base.to(accelerator.device)
     return base
@@ -191,6 +196,7 @@ class Run:
         base: "PreTrainedModel",
         tokenizer: MarkerTokenizer,
         data: TrainingData,
+        auxiliary: str | None,
     ) -> None:
         from accelerate.utils import set_seed
 
@@ -198,7 +204,7 @@ class Run:
         # The same on every process: FSDP and data parallelism need the same random adapters.
         set_seed(self.settings.seed)
         self.parameters = base.num_parameters()
-        self.auxiliary_loss = auxiliary_loss(base)
+        self.auxiliary_loss = auxiliary
         if self.settings.lora_rank:
             add_adapters(base, self.settings, tokenizer.marker_ids)
         if self.settings.gradient_checkpointing:

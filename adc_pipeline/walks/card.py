@@ -9,8 +9,10 @@ from dataclasses import asdict
 from pathlib import Path
 
 from adc_pipeline.core.artefacts import Artefact
+from adc_pipeline.core.errors import printable
 from adc_pipeline.core.markdown import code, escape, table
 from adc_pipeline.core.settings import flattened
+from adc_pipeline.corpus.parts import read_record
 from adc_pipeline.corpus.source import SAMPLE
 from adc_pipeline.walks.datasets import split_file
 from adc_pipeline.walks.kinds import KINDS
@@ -50,7 +52,7 @@ A conversation is always in the same split: the split is a hash of its id.
 {settings}
 {fates}
 {ranking_note}
-
+{left_out}
 ## Provenance
 
 {digests}
@@ -95,6 +97,10 @@ RANKING_NOTES = {
 }
 
 
+# The artefact of the corpus names all of them.
+LEFT_OUT_SHOWN = 50
+
+
 def write_card(
     kind: str,
     dataset: Path,
@@ -133,12 +139,27 @@ def write_card(
             ["utterances", "number"], [(fate, f"{number:,}") for fate, number in utterance_counts.items()], right=[1]
         ),
         ranking_note=RANKING_NOTES[ranked.settings["order"]],
+        left_out=_left_out(corpus),
         digests=table(["artefact", "digest"], digests),
         deleted=DELETED[ranked.settings["deleted"]],
         ownership=OWNERSHIP[name == SAMPLE],
     )
     head = yaml.safe_dump(_metadata(kind, dataset, name), sort_keys=False, allow_unicode=True)
     (dataset / "README.md").write_text(f"---\n{head}---\n{body}", encoding="utf-8")
+
+
+def _left_out(corpus: Artefact) -> str:
+    """Return the section about files of the source that were not read, or lie elsewhere; empty if none."""
+    record = read_record(corpus.path / "corpus")
+    lines = [
+        f"- {code(printable(path))} is left out: it {escape(reason)}" for path, reason in record["left_out"].items()
+    ]
+    lines += [f"- {code(printable(path))} is a link that leads out of the source" for path in record["links"]]
+    lines += [f"- {name}: lower is better, so scores here are negative" for name in record["lower_is_better"]]
+    shown = lines[:LEFT_OUT_SHOWN]
+    if len(lines) > LEFT_OUT_SHOWN:
+        shown.append(f"- and {len(lines) - LEFT_OUT_SHOWN:,} more")
+    return "\n## Files of the source\n\n" + "\n".join(shown) + "\n" if lines else ""
 
 
 def _metadata(kind: str, dataset: Path, corpus: str) -> dict[str, object]:

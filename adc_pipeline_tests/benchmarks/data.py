@@ -60,14 +60,15 @@ def run_floor(corpus: Path, threads: int, memory: str) -> None:
     import duckdb
 
     from adc_pipeline.corpus.readers import convokit
-    from adc_pipeline.corpus.readers.rows import MACROS
+    from adc_pipeline.corpus.readers.values import create_macros
+    from adc_pipeline.corpus.recorded_files import UTTERANCES
 
     (rows,) = convokit.rows(corpus, corpus / "scratch")
     with duckdb.connect() as connection:
         connection.execute("SET threads = $1", [threads])
         connection.execute("SET memory_limit = $1", [memory])
-        connection.execute(MACROS)
-        lines = str(corpus / convokit.LINES)
+        create_macros(connection)
+        lines = str(corpus / UTTERANCES)
         with measured("count the lines"):
             count = "SELECT count(*) FROM read_json($lines, format = 'newline_delimited', columns = {id: 'VARCHAR'})"
             connection.execute(count, {"lines": lines}).fetchall()

@@ -17,11 +17,13 @@ import zstandard
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.corpus import packings
 from adc_pipeline.corpus.readers import dumps, lines
-from adc_pipeline.corpus.readers.rows import COLUMNS, MACROS
+from adc_pipeline.corpus.readers.rows import COLUMNS
+from adc_pipeline.corpus.readers.values import create_macros
 
 SUBMISSION = {
     "id": "p1", "author": "ann", "title": "Why?", "selftext": "it hums", "subreddit": "fixit", "created_utc": 100,
     "score": 7, "stickied": False, "distinguished": None, "hide_score": False, "edited": 1.5, "gilded": 0,
+    "retrieved_on": 900,
 }  # fmt: skip
 COMMENT = {
     "id": "c1", "link_id": "t3_p1", "parent_id": "t3_p1", "author": "bob", "body": "the fuse", "subreddit": "fixit",
@@ -70,7 +72,7 @@ PACKINGS = [bytes, gzip.compress, long_window, bz2.compress, xz, zst_blocks]
 def read(path: Path, unpack: bool = False) -> list[dict[str, Any]]:
     found: list[tuple[Any, ...]] = []
     with duckdb.connect() as connection:
-        connection.execute(MACROS)
+        create_macros(connection)
         for rows in dumps.rows(path, connection, path.parent / "scratch", unpack=unpack):
             result = connection.execute(rows.sql, rows.parameters)
             assert [column[0] for column in result.description] == list(COLUMNS)
@@ -87,8 +89,25 @@ def test_submissions_and_comments_are_rows_of_one_shape(tmp_path: Path, pack: Ca
     path = tmp_path / "dump"
     path.write_bytes(pack(line(SUBMISSION) + line(COMMENT)))
     assert [list(row.values()) for row in read(path)] == [
-        ["p1", "p1", None, "ann", "it hums", 100, 7, False, False, None, "Why?", "fixit"],
-        ["c1", "p1", "p1", "bob", "the fuse", 101, 3, False, True, "moderator", None, "fixit"],
+        ["p1", "p1", None, "ann", "it hums", 100, 7, False, False, None, "Why?", "fixit", 900, "t3_", None, None],
+        [
+            "c1",
+            "p1",
+            "p1",
+            "bob",
+            "the fuse",
+            101,
+            3,
+            False,
+            True,
+            "moderator",
+            None,
+            "fixit",
+            None,
+            "t1_",
+            "t3_",
+            None,
+        ],
     ]
 
 
@@ -114,6 +133,27 @@ def test_submissions_and_comments_are_rows_of_one_shape(tmp_path: Path, pack: Ca
         ({"body": "[deleted]"}, "text", "[deleted]"),
         ({"body": "a\x00b"}, "text", "a\x00b"),
         ({"id": "t1_c1"}, "id", "c1"),
+        ({"parent_id": "123"}, "reply_to", "123"),
+        ({"parent_id": "t1_c1"}, "reply_to", "p1"),
+        ({"parent_id": "t3_c1"}, "reply_to", "c1"),
+        ({"parent_id": "None"}, "reply_to", "p1"),
+        ({"parent_id": 7.5}, "reply_to", "p1"),
+        ({"id": None, "name": "t1_c1"}, "id", "c1"),
+        ({"parent_id": "t1_c0"}, "parent_kind", "t1_"),
+        ({"parent_id": 123}, "parent_kind", "t1_"),
+        ({"parent_id": None}, "parent_kind", "t3_"),
+        ({"parent_id": "p1"}, "parent_kind", "t3_"),
+        ({"parent_id": "c0"}, "parent_kind", "t1_"),
+        ({"parent_id": "t1_c1"}, "parent_kind", "t3_"),
+        ({"created_utc": "2020-09-13T20:33:32+02:00"}, "timestamp", 1600022012),
+        ({"created_utc": 1600022012345}, "timestamp", 1600022012),
+        ({"created_utc": "soon"}, "time_unreadable", True),
+        ({"created_utc": None}, "time_unreadable", None),
+        ({"retrieved_utc": "2020-09-13T20:33:32Z"}, "recorded_at", 1600029212),
+        ({"retrieved_on": 1600000001, "_meta": {"retrieved_2nd_on": 1600130000}}, "recorded_at", 1600130000),
+        ({"retrieved_on": 0}, "recorded_at", None),
+        ({"created_utc": 1600000000, "retrieved_after": 3600}, "recorded_at", 1600003600),
+        ({"retrieved_after": 1600000001}, "recorded_at", 1600000001),
     ],
 )
 def test_odd_values_of_a_comment_are_read_as_meant_or_as_nothing(

@@ -74,11 +74,11 @@ def read(
             {3: ("other_conversation", None), 5: ("other_conversation", "x")},
         ),
         ([row("x", "y"), row("y", "x"), row("z", "x")], dict.fromkeys((3, 4, 5), ("loop", None))),
-        ([row("x", "x")], {3: ("loop", None)}),
+        ([row("x", "x"), row("y", "x")], {3: ("second_root", None), 4: ("second_root", "x")}),
         ([row("x", "a", score=None), row("y", "x")], {3: ("no_score", None), 4: ("no_score", "x")}),
         ([row("x", None), row("y", "x")], {3: ("second_root", None), 4: ("second_root", "x")}),
     ],
-    ids=["missing_parent", "other_conversation", "loop", "loop of one", "no_score", "second_root"],
+    ids=["missing_parent", "other_conversation", "loop", "own parent", "no_score", "second_root"],
 )
 def test_each_reason(rows: list[Row], expected: SetAside, tmp_path: Path) -> None:
     counts, ids, aside = read(tmp_path, SOUND + rows)
@@ -103,10 +103,9 @@ def test_of_several_rows_with_one_id_one_takes_part_whatever_their_order(tmp_pat
     replies = [row("y", "x")]
     kept = []
     for number, rows in enumerate([[early, late, same], [late, early, same], [same, late, early]]):
-        counts, ids, aside = read(tmp_path / str(number), SOUND + rows + replies)
-        assert counts["set_aside.duplicate_id"] == 2
+        counts, ids, _ = read(tmp_path / str(number), SOUND + rows + replies)
+        assert (counts["set_aside.duplicate_id"], counts["set_aside.identical_row"]) == (1, 1)
         assert sorted(ids) == ["a", "b", "r", "x", "y"]
-        assert {reason for reason, _ in aside.values()} == {"duplicate_id"}
         kept.append(read_utterances(tmp_path / str(number) / "out", "reply_to, timestamp", "id = 'x'"))
     assert kept == [[("a", 1)]] * 3
 
@@ -114,7 +113,19 @@ def test_of_several_rows_with_one_id_one_takes_part_whatever_their_order(tmp_pat
 def test_a_second_row_of_the_root_does_not_make_a_second_root(tmp_path: Path) -> None:
     _, ids, aside = read(tmp_path, [*SOUND, row("r", None)])
     assert ids == ["r", "a", "b"]
-    assert aside == {3: ("duplicate_id", None)}
+    assert aside == {3: ("identical_row", None)}
+
+
+def test_of_two_recordings_the_later_stays_and_equal_rows_count_apart(tmp_path: Path) -> None:
+    def recorded(score: int, at: int | None) -> Row:
+        return Row("x", "r", "a", "ann", "text", 0, {"score": score, "retrieved_on": at})
+
+    early, late, unknown = recorded(240, 7200), recorded(-7, 3_000_000), recorded(9, None)
+    for number, rows in enumerate([[early, late, late, unknown], [late, unknown, early, late]]):
+        counts, _, aside = read(tmp_path / str(number), SOUND + rows)
+        assert read_utterances(tmp_path / str(number) / "out", "score", "id = 'x'") == [(-7,)]
+        assert (counts["set_aside.duplicate_id"], counts["set_aside.identical_row"]) == (2, 1)
+        assert aside[3 + rows.index(early)] == ("duplicate_id", None)
 
 
 def test_lines_that_hold_no_utterance_are_set_aside(tmp_path: Path) -> None:
@@ -150,7 +161,7 @@ def test_an_excerpt_has_a_root_unless_the_setting_says_otherwise(tmp_path: Path)
     strict = UtteranceSettings(adopt_roots=False, max_set_aside=1.0)
     counts, ids, aside = read(tmp_path / "strict", [row("x", "gone"), row("y", "x")], strict)
     assert (ids, counts["adopted_roots"]) == ([], 0)
-    assert aside == {0: ("missing_parent", None), 1: ("missing_parent", "x")}
+    assert aside == {0: ("root_outside", None), 1: ("root_outside", "x")}
 
 
 def test_more_than_the_largest_share_set_aside_ends_the_run(tmp_path: Path) -> None:
@@ -160,6 +171,28 @@ def test_more_than_the_largest_share_set_aside_ends_the_run(tmp_path: Path) -> N
         read(tmp_path / "too much", rows, UtteranceSettings(max_set_aside=0.24))
     # What it would be can be looked at.
     assert tables(tmp_path / "too much" / "out", "set_aside.parquet", "id, reason") == [("x", "missing_parent")]
+
+
+def test_copies_and_the_edge_of_an_excerpt_do_not_end_the_run(tmp_path: Path) -> None:
+    """Comments on two posts of the month before, and the overlap of two downloads."""
+    edge = [row("e", "post", "post"), row("f", "post", "post"), row("g", "e", "post"), row("h", "gone", "r")]
+    rows = [*SOUND, *(row(f"s{number}", "a") for number in range(20)), *edge, *SOUND]
+    counts, ids, aside = read(tmp_path, rows, UtteranceSettings(max_set_aside=0.04))
+    assert len(ids) == 23
+    assert {at: fate for at, fate in aside.items() if at >= 23} == {
+        23: ("root_outside", None), 24: ("root_outside", None), 25: ("root_outside", "e"),
+        26: ("missing_parent", None), 27: ("identical_row", None), 28: ("identical_row", None),
+        29: ("identical_row", None),
+    }  # fmt: skip
+    assert counts["set_aside"] == 7
+    with pytest.raises(PipelineError, match=r"1 of 30 utterances would be set aside \(1 missing_parent\)"):
+        read(tmp_path / "strict", rows, UtteranceSettings(max_set_aside=0.03))
+
+
+def test_a_corpus_of_which_most_roots_are_missing_is_refused(tmp_path: Path) -> None:
+    edge = [row("e", "post", "post"), row("f", "post", "post"), row("g", "e", "post"), row("h", "e", "post")]
+    with pytest.raises(PipelineError, match=r"4 of 7 .*4 root_outside"):
+        read(tmp_path, [*SOUND, *edge], UtteranceSettings())
 
 
 def test_a_file_that_is_cut_off_ends_the_run(tmp_path: Path) -> None:
@@ -326,7 +359,7 @@ def test_of_two_rows_with_one_id_one_takes_part_wherever_they_lie(
     rows = [*ROOTS, second, first, row("below", "x", HERE)]
     _, ids, aside = read(tmp_path, rows, settings)
     assert sorted(ids) == sorted([HERE, THERE, ELSEWHERE, "x", "below"])
-    assert list(aside.values()) == [("duplicate_id", None)]
+    assert list(aside.values()) == [("identical_row" if same and conversation == HERE else "duplicate_id", None)]
     # The same row twice: either may go. Another one: the later goes, although it was read first.
     if not same:
         assert list(aside) == [3]
@@ -381,7 +414,7 @@ def test_a_row_is_set_aside_once_even_with_two_faults(tmp_path: Path) -> None:
     broken = {"id": "x", "reply-to": "r", "speaker": "ann", "text": "t", "meta": {"score": 1}}
     _, ids, aside = read(tmp_path, SOUND, lines=[broken, broken])
     assert ids == ["r", "a", "b"]
-    assert {reason for reason, _ in aside.values()} == {"duplicate_id", "no_conversation"}
+    assert {reason for reason, _ in aside.values()} == {"identical_row", "no_conversation"}
 
 
 def test_of_two_rows_with_one_id_the_one_that_has_a_conversation_stays(tmp_path: Path) -> None:

@@ -133,10 +133,10 @@ def test_a_folder_of_dumps_is_one_part_a_file_with_submissions_before_comments(d
     assert [part.name for part in parts] == ["00", "01", "02", "03"]
     assert [part.resolve().name for part in parts] == ["RS_2018-10", "z.ndjson", "a.jsonl", "table.csv"]
     assert said == [
-        "Left out: dumped/.hidden.zst is hidden",
-        "Left out: dumped/README.txt is neither JSON lines nor a Parquet or CSV file",
+        "dumped/.hidden.zst is left out: it is hidden",
+        "dumped/README.txt is left out: it is neither JSON lines nor a Parquet or CSV file",
     ]
-    assert [line.split(" ")[2] for line in said] == list(read_record(tmp_path / "out")["left_out"])
+    assert [line.split(" ")[0] for line in said] == list(read_record(tmp_path / "out")["left_out"])
 
 
 def test_several_sources_are_parts_in_the_order_given(corpus: Path, dumped: Path, tmp_path: Path) -> None:

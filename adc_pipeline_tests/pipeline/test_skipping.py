@@ -15,6 +15,7 @@ from adc_pipeline.core.artefacts import Store, folder_digest
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.corpus.sample import write_sample
 from adc_pipeline.definitions import defs
+from adc_pipeline.tracking.relocation import relocate
 from adc_pipeline.tracking.runs import Tracking
 
 pytestmark = pytest.mark.slow
@@ -45,7 +46,9 @@ def home(first: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return a copy of that ADC_HOME, to be changed."""
     monkeypatch.setenv("ADC_HOME", str(tmp_path / "home"))
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    return shutil.copytree(first, tmp_path / "home", symlinks=True)
+    shutil.copytree(first, tmp_path / "home", symlinks=True)
+    relocate(tmp_path / "home")
+    return tmp_path / "home"
 
 
 def run_datasets(corpus: Path, tags: dict[str, str] | None = None, **config: Any) -> dict[str, bool]:

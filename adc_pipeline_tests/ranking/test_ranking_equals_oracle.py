@@ -163,9 +163,9 @@ def test_an_excerpt_has_the_one_utterance_whose_parent_lies_outside_as_its_root(
     assert set(oracle.set_aside(excerpt, adopt_roots=False)) == {"a", "b"}
     two = [*excerpt, utterance("c", "gone")]
     assert oracle.set_aside(two) == {
-        "a": Fault("missing_parent", None),
-        "b": Fault("missing_parent", "a"),
-        "c": Fault("missing_parent", None),
+        "a": Fault("root_outside", None),
+        "b": Fault("root_outside", "a"),
+        "c": Fault("root_outside", None),
     }
 
 

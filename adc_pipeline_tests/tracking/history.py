@@ -109,7 +109,7 @@ def evaluated(history: History, made: Chain, what: str = "a") -> Artefact:
 def new_history(home: Path, empty_database: Path) -> History:
     home.mkdir(parents=True, exist_ok=True)
     shutil.copy(empty_database, home / "mlflow.db")
-    return History(Store(home), Tracking(f"sqlite:///{home / 'mlflow.db'}", home.as_uri()))
+    return History(Store(home), Tracking(f"sqlite:///{home / 'mlflow.db'}", (home / "mlflow-artifacts").as_uri()))
 
 
 @pytest.fixture

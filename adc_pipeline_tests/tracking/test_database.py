@@ -156,8 +156,8 @@ def make_folder(path: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "sentence"),
     [
-        (cut, "is damaged: run `adc repair`"),
-        (overwrite, "is damaged: run `adc repair`"),
+        (cut, "is damaged: restore it from a backup"),
+        (overwrite, "is damaged: restore it from a backup"),
         (lambda path: path.write_text("no database " * 1000), "is damaged, it is no SQLite file"),
         (make_folder, "cannot be opened: check that it is a file"),
     ],

@@ -19,15 +19,16 @@ import torch
 from accelerate import Accelerator
 
 from adc_pipeline.core.errors import PipelineError
-from adc_pipeline.training import loop
+from adc_pipeline.training import export, loop
 from adc_pipeline.training.checkpoint import checkpoints
 from adc_pipeline.training.interval import Interval
 from adc_pipeline.training.launch import launch_command
 from adc_pipeline.training.loop import train
 from adc_pipeline.training.settings import TrainingJob, TrainingSettings
-from adc_pipeline.training.stopping import FEWEST, LossWatch
+from adc_pipeline.training.stopping import FEWEST, LossWatch, translated_errors
 from adc_pipeline_tests.training.processes import PRESETS
 from adc_pipeline_tests.training.test_training import job_in, metrics, weights
+from adc_pipeline_tests.training.walks import random_walk, write_dataset
 
 SETTINGS = TrainingSettings(
     sequence_length=64, tokens_per_step=256, max_steps=12, log_every=5, checkpoint_every=5, validate_every=0
@@ -121,6 +122,71 @@ def test_what_the_watch_minds() -> None:
     assert LossWatch(0.0, [2.0] * 10).fault(1e9) is None
 
 
+def test_a_gradient_that_is_no_number_stops_the_run(
+    small_model: Path, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The step's own loss is fine, and its weights may be until the next."""
+    add, steps = Interval.add, iter(range(1, 1000))
+
+    def added(self: Interval, loss: torch.Tensor, gradient_norm: torch.Tensor) -> None:
+        add(self, loss, gradient_norm * math.inf if next(steps) == 7 else gradient_norm)
+
+    monkeypatch.setattr(Interval, "add", added)
+    job = job_in(tmp_path, dataset, small_model, SETTINGS)
+    with pytest.raises(PipelineError, match=r"The gradient norm became inf in step 7 \(conversations c\d+, "):
+        train(job)
+    assert [path.name for path in checkpoints(job.work)] == ["step-000000005"]
+
+
+@pytest.mark.parametrize("validated", [True, False])
+@pytest.mark.parametrize("learning_rate", [1e18, 1e38])
+def test_weights_that_the_last_step_broke_are_not_written(
+    validated: bool, learning_rate: float, small_model: Path, tmp_path: Path
+) -> None:
+    """The loss of a step is from before its update; the weights may be finite and still give none."""
+    walks = [random_walk(number) for number in range(30)]
+    dataset = write_dataset(tmp_path / "d", train=walks[:20], validation=walks[20:] if validated else [])
+    settings = replace(SETTINGS, max_steps=1, checkpoint_every=1, learning_rate=learning_rate)
+    job = job_in(tmp_path, dataset, small_model, settings)
+    with pytest.raises(PipelineError, match=r"The (weights|validation loss) .* after step 1, so that no checkpoint"):
+        train(job)
+    assert not job.output.exists()
+    assert not checkpoints(job.work)
+    assert "NaN" not in (job.work / "metrics.jsonl").read_text()
+
+
+def test_weights_that_adapters_break_on_export_are_not_written(
+    small_model: Path, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(model: torch.nn.Module, *_: Any) -> torch.nn.Module:
+        with torch.no_grad():
+            next(model.parameters())[0, 0] = math.inf
+        return model
+
+    monkeypatch.setattr(export, "merged", broken)
+    job = job_in(tmp_path, dataset, small_model, replace(SETTINGS, max_steps=1, lora_rank=2))
+    with pytest.raises(PipelineError, match=r"The trained weights are not finite \(model.embed_tokens.weight\)"):
+        train(job)
+    assert not job.output.exists()
+
+
+@pytest.mark.parametrize(
+    ("settings", "advice"),
+    [
+        ({}, "lower `tokens_per_forward` below 256, down to `sequence_length` 64, or set `gradient_checkpointing` to"),
+        ({"tokens_per_forward": 64}, "out of memory; set `gradient_checkpointing` to true, and run it again to resume"),
+        ({"gradient_checkpointing": True}, "`sequence_length` 64, and run it again to resume from the last checkpoint"),
+        ({"gradient_checkpointing": True, "tokens_per_forward": 64}, "start over with a smaller base model"),
+        ({"gradient_checkpointing": True, "tokens_per_step": 64}, "start over with a smaller base model"),
+    ],
+)
+def test_the_advice_on_too_little_memory_is_what_helps(settings: dict[str, Any], advice: str, tmp_path: Path) -> None:
+    job = job_in(tmp_path, tmp_path, tmp_path, replace(SETTINGS, **settings))
+    with pytest.raises(PipelineError) as raised, translated_errors(job):
+        raise MemoryError
+    assert advice in str(raised.value)
+
+
 @pytest.mark.parametrize(
     "error",
     [
@@ -136,7 +202,7 @@ def test_too_little_memory_names_the_settings(
         raise error
 
     monkeypatch.setattr(loop.Run, "update", fails)
-    with pytest.raises(PipelineError, match=r"out of memory .`tokens_per_forward` 8192, `sequence_length` 64.; lower"):
+    with pytest.raises(PipelineError, match=r"The training ran out of memory; lower `tokens_per_forward` below 256"):
         train(job_in(tmp_path, dataset, small_model, SETTINGS))
 
 

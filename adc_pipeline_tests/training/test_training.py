@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen2Config
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, Qwen2Config
 
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.training.loop import train
@@ -185,6 +186,42 @@ def test_ways_to_compute_the_same(
     capsys.readouterr()
     train(replace(jobs[0], settings=replace(plain, **way)))
     assert "Resuming after step 4 of 4" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", ["llama", "gemma2", "mamba"])
+def test_following_the_advice_on_too_little_memory_keeps_the_work(
+    family: str, plain_gpt2: Path, dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Rows that the kernel, positions or passes keep apart are divided further, and every step has the same ones."""
+    tokenizer = AutoTokenizer.from_pretrained(plain_gpt2)
+    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 1}
+    more = {"intermediate_size": 64, "head_dim": 16, "sliding_window": 16, "pad_token_id": None}
+    config = AutoConfig.for_model(family, vocab_size=len(tokenizer), initializer_range=0.2, **sizes, **more)
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path / "plain")
+    tokenizer.save_pretrained(tmp_path / "plain")
+    prepare_base_model(BaseModelSettings(name=str(tmp_path / "plain")), FORMATS["default"], [], tmp_path / "base")
+    ample = replace(SETTINGS, max_steps=8, log_every=1, checkpoint_every=4, validate_every=0)
+    job = job_in(tmp_path, dataset, tmp_path / "base", ample)
+    facts = train(job)
+    expected = metrics(job)
+    for advised in (
+        replace(ample, tokens_per_forward=64),
+        replace(ample, tokens_per_forward=100, gradient_checkpointing=True),
+    ):
+        # As if it had run out of memory after the first checkpoint.
+        for lost in (sorted((job.work / "checkpoints").iterdir())[-1], job.output):
+            shutil.rmtree(lost)
+        capsys.readouterr()
+        again = train(replace(job, settings=advised))
+        assert "Resuming after step 4 of 8" in capsys.readouterr().out
+        assert again["train"]["row_length"] == facts["train"]["row_length"]
+        for ours, theirs in zip(metrics(job), expected, strict=True):
+            assert ours["loss"] == pytest.approx(theirs["loss"], rel=1e-3)
+        for part in ("background", "rejected", "accepted"):
+            assert again["final"][f"validation_loss_{part}"] == pytest.approx(
+                facts["final"][f"validation_loss_{part}"], rel=1e-3
+            )
 
 
 def test_another_job_starts_anew(

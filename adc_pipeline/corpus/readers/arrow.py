@@ -44,5 +44,11 @@ def open_arrow(path: Path) -> "Iterator[pa.RecordBatchReader]":
         yield pa.RecordBatchReader.from_batches(file.schema, batches)
 
 
+def count_records(path: Path) -> int:
+    """Return the number of rows of an Arrow file or stream, without a look at their values."""
+    with open_arrow(path) as reader:
+        return sum(batch.num_rows for batch in reader)
+
+
 def incomplete(path: Path, kind: str) -> PipelineError:
     return PipelineError(f"{path.resolve()}, which the setting corpus names, is no whole {kind} file: fetch it again.")

@@ -1,111 +1,145 @@
-"""ConvoKit corpora on disk, in every spelling since 2019: a folder with `utterances.jsonl` beside some JSON.
+"""Read ConvoKit corpora on disk, in every spelling since 2019: a folder with `utterances.jsonl` beside some JSON.
 
-DuckDB reads the JSON lines itself. `convokit.Corpus` would need about 5 KB of memory an utterance and a
-hundred times the time. `conversations.json` is one JSON object as long as the corpus has conversations and
-is read entry by entry, so that its size is no matter either.
+DuckDB reads the JSON lines. `convokit.Corpus` would need about 5 KB of memory an utterance and a hundred times the
+time. `conversations.json` is one JSON object as long as the corpus has conversations and is read entry by entry, so
+its size does not matter either.
 """
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from adc_pipeline.core.engine import Report, no_report
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.corpus.readers import lines
 from adc_pipeline.corpus.readers.rows import Rows
+from adc_pipeline.corpus.recorded_files import UTTERANCES
 
-LINES = "utterances.jsonl"
-
-# Spellings of the same key in the corpora ConvoKit has published. A line that is no JSON object, or none of
-# this shape, arrives with every column null.
+# `root` and `reply-to` are older spellings in the corpora that ConvoKit has published. A line that is no JSON object,
+# or none of this shape, has null in every column. A parent that is written like a missing value is one, unless the
+# conversation has that name: early posts of Reddit are called "na" or "null".
 READ = """
-SELECT id, coalesce(conversation_id, root) AS conversation_id, coalesce(reply_to, "reply-to") AS reply_to,
-    coalesce(speaker, "user") AS speaker, text, seconds(timestamp) AS timestamp, whole(meta.score) AS score,
+SELECT id, conversation_id,
+    CASE WHEN strlen(parent) > 4 THEN parent
+         WHEN NOT is_nothing(parent) OR parent = conversation_id THEN parent END AS reply_to,
+    coalesce(speaker, "user") AS speaker, text, timestamp, whole_number(meta.score) AS score,
     try_cast(meta.stickied AS BOOLEAN) AS stickied, try_cast(meta.score_hidden AS BOOLEAN) AS score_hidden,
-    meta.distinguished AS distinguished, NULL::VARCHAR AS title, meta.subreddit AS source
-FROM read_json($lines, format = 'newline_delimited', ignore_errors = true, columns = {
-    id: 'VARCHAR', conversation_id: 'VARCHAR', root: 'VARCHAR', reply_to: 'VARCHAR', "reply-to": 'VARCHAR',
-    speaker: 'VARCHAR', "user": 'VARCHAR', text: 'VARCHAR', timestamp: 'VARCHAR',
-    meta: 'STRUCT(score VARCHAR, stickied VARCHAR, score_hidden VARCHAR, distinguished VARCHAR, subreddit VARCHAR)'})
+    meta.distinguished AS distinguished, NULL::VARCHAR AS title, meta.subreddit AS source,
+    recorded(timestamp, recording, retrieved_after) AS recorded_at, NULL::VARCHAR AS kind, NULL::VARCHAR AS parent_kind,
+    is_unreadable(timestamp, written_time) AS time_unreadable
+FROM (
+    SELECT * EXCLUDE (id, conversation_id, timestamp), text_id(id) AS id,
+        text_id(coalesce(conversation_id, root)) AS conversation_id,
+        text_parent(coalesce(reply_to, "reply-to")) AS parent,
+        seconds(timestamp) AS timestamp, timestamp AS written_time,
+        seconds(coalesce(meta.retrieved_utc, meta.retrieved_on)) AS recording,
+        meta.retrieved_after AS retrieved_after
+    FROM read_json($lines, format = 'newline_delimited', ignore_errors = true, hive_partitioning = false, columns = {
+        id: 'VARCHAR', conversation_id: 'VARCHAR', root: 'VARCHAR', reply_to: 'VARCHAR', "reply-to": 'VARCHAR',
+        speaker: 'VARCHAR', "user": 'VARCHAR', text: 'VARCHAR', timestamp: 'VARCHAR',
+        meta: 'STRUCT(score VARCHAR, stickied VARCHAR, score_hidden VARCHAR, distinguished VARCHAR, subreddit VARCHAR,
+            retrieved_on VARCHAR, retrieved_utc VARCHAR, retrieved_after VARCHAR)'})
+)
 """
 
 
 def rows(corpus: Path, scratch: Path, report: Report = no_report, unpack: bool = False) -> Iterator[Rows]:
-    """The utterances of a corpus, in its order; run each to its end before asking for the next.
+    """Yield the utterances of a corpus, in order; run each to its end before the next.
 
-    With `unpack` they go through `readers.lines`, which replaces the lines that DuckDB finds too long
-    (`lines.is_too_long`). Raises PipelineError for a file that is cut off.
+    With `unpack` they go through `readers.lines`, which replaces the lines that are too long for DuckDB
+    (`lines.is_too_long`). Raise PipelineError for a file that is truncated.
     """
-    path = corpus / LINES
+    path = corpus / UTTERANCES
     if unpack or lines.has_mark(path):
         for chunk in lines.chunks(path, scratch, report):
-            yield Rows(READ, {"lines": str(chunk)})
+            yield Rows(READ, {"lines": str(chunk)}, lines=chunk)
     else:
         lines.check_end(path)
-        yield Rows(READ, {"lines": str(path)})
+        yield Rows(READ, {"lines": str(path)}, lines=path)
 
 
 def corpus_name(corpus: Path, otherwise: str) -> str:
     """Return the name that `corpus.json` gives; `otherwise` where it gives none."""
     try:
-        named = json.loads((corpus / "corpus.json").read_bytes())
+        content = json.loads((corpus / "corpus.json").read_bytes())
     except FileNotFoundError:
-        named = {}
+        content = {}
     except ValueError as error:
         raise incomplete(corpus / "corpus.json") from error
-    name = named.get("name") if isinstance(named, dict) else None
+    name = content.get("name") if isinstance(content, dict) else None
     return name if isinstance(name, str) and name else otherwise
 
 
-# Title and subreddit of a conversation; older corpora put them beside `meta` rather than in it.
-TITLES = """
-SELECT id AS conversation_id, coalesce(entry.meta.title, entry.title) AS title,
-    coalesce(entry.meta.subreddit, entry.subreddit) AS source, place
-FROM read_json($lines, format = 'newline_delimited', ignore_errors = true, columns = {
-    id: 'VARCHAR', place: 'BIGINT',
-    entry: 'STRUCT(title VARCHAR, subreddit VARCHAR, meta STRUCT(title VARCHAR, subreddit VARCHAR))'})
-WHERE id IS NOT NULL
-"""
+class Title(NamedTuple):
+    """What a corpus says of a conversation; null where it says nothing."""
+
+    conversation_id: str
+    title: str | None
+    source: str | None
 
 
-def write_conversations(corpora: Iterable[Path], lines: Path) -> None:
-    """Write what corpora say of their conversations as JSON lines, for `TITLES` to read; the spelling stays."""
-    place = 0
-    with lines.open("w", encoding="utf-8") as file:
-        for path in (corpus / "conversations.json" for corpus in corpora):
-            for key, entry in entries(path) if path.exists() else ():
-                # Between values only: inside a string it would be escaped.
-                line = entry.replace("\n", " ").replace("\r", " ")
-                file.write(f'{{"id": {key}, "place": {place}, "entry": {line}}}\n')
-                place += 1
+def titles(corpus: Path) -> Iterator[Title | None]:
+    """Yield the entries of `conversations.json`, if there is one; None for an entry that is no JSON object.
+
+    Older corpora put title and subreddit beside `meta` rather than in it. Only these two are kept, so an entry may be
+    of any size.
+    """
+    path = corpus / "conversations.json"
+    for key, entry in entries(path) if path.exists() else ():
+        if not isinstance(entry, dict):
+            yield None
+            continue
+        meta = entry.get("meta")
+        nested = meta if isinstance(meta, dict) else {}
+        title, source = (
+            nested[name] if nested.get(name) is not None else entry.get(name) for name in ("title", "subreddit")
+        )
+        yield Title(sound_text(key), as_text(title), as_text(source))
 
 
-# What stands between two values of the object: its beginning, or a comma; then a key and its colon.
+def as_text(value: Any) -> str | None:
+    """Return a JSON value as text: a string as it is, null as None, anything else in JSON's notation."""
+    if value is None:
+        return None
+    return sound_text(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, separators=(",", ":")))
+
+
+def sound_text(text: str) -> str:
+    """Return the text with U+FFFD for each half of a surrogate pair, which UTF-8 cannot hold."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text
+
+
+# What stands before a value of the object: its beginning or a comma, then a key and a colon.
 KEY = re.compile(r'\s*[{,]\s*("(?:[^"\\]|\\.)*")\s*:\s*(?=\S)', re.DOTALL)
 DELIMITERS = tuple(" \t\r\n,}")
 END = re.compile(r"\s*(?:\{\s*)?\}\s*\Z")
 
 
-def entries(path: Path, step: int = 1 << 22) -> Iterator[tuple[str, str]]:
-    """The keys and values, as they are spelt, of a file that holds one JSON object.
+def entries(path: Path, step: int = 1 << 22) -> Iterator[tuple[str, Any]]:
+    """Yield the keys and decoded values of a file that holds one JSON object.
 
-    `step` characters of it are in memory, or one value if that is longer. Raises PipelineError where the file is
-    not whole.
+    `step` characters of it are in memory, or one value if that is longer. Raise PipelineError for a file that is
+    damaged or truncated.
     """
-    decode = json.JSONDecoder().raw_decode
+    decode = json.JSONDecoder(strict=False).raw_decode
     with path.open(encoding="utf-8", errors="replace") as file:
         text, place = "", 0
         while True:
             key = KEY.match(text, place)
             if key:
                 try:
-                    _, end = decode(text, key.end())
+                    value, end = decode(text, key.end())
                 except ValueError:
                     end = len(text)
-                # A value is whole where something follows it: 1 may yet become 12.
+                # A value is complete where something follows it: 1 may yet become 12.
                 if text[end : end + 1] in DELIMITERS:
-                    yield key[1], text[key.end() : end]
+                    yield json.loads(key[1], strict=False), value
                     place = end
                     continue
             read = file.read(max(step, len(text) - place))

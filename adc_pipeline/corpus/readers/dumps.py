@@ -1,16 +1,17 @@
-"""Reddit dumps as Pushshift and Arctic Shift publish them: submissions and comments, one JSON object a line.
+"""Read Reddit dumps as Pushshift and Arctic Shift publish them: submissions and comments, one JSON object a line.
 
-Ids lose their `t1_` and `t3_`, as in ConvoKit's corpora, so that a conversation is in the same split
-whichever way it came. Which of the two a line is, its own keys say, so a file may hold both. A plain file is
-read by DuckDB where it lies; a compressed one is unpacked piece by piece (`readers.lines`).
+Ids lose their `t1_` and `t3_`, as in ConvoKit's corpora, so that a conversation is in the same split whichever way it
+came; `kind` and `parent_kind` keep them apart, since a post and a comment may have the same id. The keys of a line
+decide whether it is a post or a comment, so a file may hold both. DuckDB reads a plain file in place; a compressed one
+is unpacked piece by piece (`readers.lines`).
 
-For some years Pushshift gave the parent of a comment as a plain number (the id in base 10), and as null
-where the parent is the submission: https://github.com/voussoir/timesearch/issues/19. Both are mended here,
-since a comment without a parent would pass for a root. One that does not name its submission either has no
-conversation and is set aside.
+For some years Pushshift wrote the parent of a comment as a number (the id in base 10), and as null where the parent is
+the post: https://github.com/voussoir/timesearch/issues/19. Both are mended here, since a comment without a parent
+would pass for a root. A comment that names no post has no conversation and is set aside.
 """
 
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,48 +21,106 @@ from adc_pipeline.corpus.readers import lines
 from adc_pipeline.corpus.readers.rows import Rows
 
 if TYPE_CHECKING:
-    from duckdb import DuckDBPyConnection
+    from duckdb import DuckDBPyConnection, DuckDBPyRelation
 
-BARE = """
-CREATE OR REPLACE TEMP MACRO bare(name) AS
-nullif(CASE WHEN starts_with(name, 't1_') OR starts_with(name, 't3_') THEN substr(name, 4) ELSE name END, '');
-CREATE OR REPLACE TEMP MACRO named_by_number(name) AS
-CASE WHEN starts_with(name, 't') THEN bare(name)
-     WHEN regexp_full_match(name, '[0-9]{1,18}') THEN lower(to_base(try_cast(name AS BIGINT), 36))
-     ELSE nullif(name, '') END;
+# `parent_id` is read as JSON, with its quotes, because only a number is in base 10: a string of digits is an id in base
+# 36 like any other. All but a few parents take the first, cheap case.
+PARENT = r"""
+CREATE OR REPLACE TEMP MACRO parent_name(value) AS
+    CASE WHEN left(value, 4) IN ('"t1_', '"t3_') AND NOT contains(value, '\') THEN substr(value, 2, length(value) - 2)
+         WHEN starts_with(value, '"') THEN CASE WHEN NOT is_nothing(json_text(value)) THEN json_text(value) END
+         WHEN regexp_full_match(CAST(value AS VARCHAR), '[0-9]{1,18}')
+             THEN 't1_' || lower(to_base(try_cast(CAST(value AS VARCHAR) AS BIGINT), 36)) END;
 """
 
-# A submission hides its score by another key than a comment does.
+# The fields of Reddit's records that are read, and as what.
+FIELDS = {
+    **dict.fromkeys(("id", "name", "display_name", "link_id"), "VARCHAR"),
+    "parent_id": "JSON",
+    **dict.fromkeys(("author", "body", "selftext", "title", "subreddit", "created_utc", "score"), "VARCHAR"),
+    **dict.fromkeys(("stickied", "score_hidden", "hide_score", "distinguished"), "VARCHAR"),
+    **dict.fromkeys(("retrieved_on", "retrieved_utc", "retrieved_after"), "VARCHAR"),
+    "_meta": "STRUCT(retrieved_2nd_on VARCHAR)",
+}
+LINES = """read_json($lines, format = 'newline_delimited', compression = 'none', ignore_errors = true,
+    hive_partitioning = false, columns = {{{columns}}})""".format(
+    columns=", ".join(f"{name}: '{kind}'" for name, kind in FIELDS.items())
+)
+
+# A comment that names no parent, or itself, answers its post. A line that names a subreddit or an account keeps that
+# kind, by which it is set aside. A post hides its score by another key than a comment does.
 READ = """
-SELECT bare(id) AS id, CASE WHEN is_comment THEN bare(link_id) ELSE bare(id) END AS conversation_id,
-    CASE WHEN is_comment THEN coalesce(named_by_number(parent_id), bare(link_id)) END AS reply_to,
-    author AS speaker, CASE WHEN is_comment THEN body ELSE selftext END AS text,
-    seconds(created_utc) AS timestamp, whole(score) AS score, try_cast(stickied AS BOOLEAN) AS stickied,
-    coalesce(try_cast(score_hidden AS BOOLEAN), try_cast(hide_score AS BOOLEAN)) AS score_hidden,
-    distinguished, CASE WHEN NOT is_comment THEN title END AS title, subreddit AS source
+SELECT id, conversation_id,
+    CASE WHEN is_comment THEN
+        CASE WHEN parent IS NULL OR parent_kind = 't1_' AND parent = id THEN conversation_id ELSE parent END
+    END AS reply_to,
+    author AS speaker, CASE WHEN is_comment THEN body ELSE selftext END AS text, timestamp,
+    whole_number(score) AS score, try_cast(stickied AS BOOLEAN) AS stickied,
+    coalesce(try_cast(score_hidden AS BOOLEAN), try_cast(hide_score AS BOOLEAN)) AS score_hidden, distinguished,
+    CASE WHEN NOT is_comment THEN title END AS title, subreddit AS source,
+    recorded(timestamp, recording, retrieved_after) AS recorded_at,
+    CASE WHEN is_comment THEN 't1_' WHEN display_name IS NOT NULL THEN 't5_'
+         WHEN coalesce(full_name, author, title, selftext) IS NOT NULL THEN coalesce(kind_of(full_name), 't3_')
+    END AS kind,
+    CASE WHEN is_comment THEN
+        CASE WHEN parent IS NULL OR parent_kind = 't1_' AND parent = id THEN 't3_'
+             WHEN parent_kind IS NOT NULL THEN parent_kind WHEN parent = conversation_id THEN 't3_' ELSE 't1_' END
+    END AS parent_kind,
+    is_unreadable(timestamp, created_utc) AS time_unreadable
 FROM (
-    SELECT *, link_id IS NOT NULL OR parent_id IS NOT NULL OR body IS NOT NULL AS is_comment
-    FROM read_json($lines, format = 'newline_delimited', compression = 'none', ignore_errors = true, columns = {
-        id: 'VARCHAR', link_id: 'VARCHAR', parent_id: 'VARCHAR', author: 'VARCHAR', body: 'VARCHAR',
-        selftext: 'VARCHAR', title: 'VARCHAR', subreddit: 'VARCHAR', created_utc: 'VARCHAR', score: 'VARCHAR',
-        stickied: 'VARCHAR', score_hidden: 'VARCHAR', hide_score: 'VARCHAR', distinguished: 'VARCHAR'})
+    SELECT * EXCLUDE (id, parent), without_kind(full_name) AS id,
+        CASE WHEN is_comment THEN without_kind(link_id) ELSE without_kind(full_name) END AS conversation_id,
+        without_kind(parent) AS parent, kind_of(parent) AS parent_kind, seconds(created_utc) AS timestamp,
+        seconds(coalesce(_meta.retrieved_2nd_on, retrieved_utc, retrieved_on)) AS recording
+    FROM (
+        SELECT *, CASE WHEN id IS NULL OR kind_of(name) NOT IN ('t1_', 't3_') THEN name ELSE id END AS full_name,
+            parent_name(parent_id) AS parent, link_id IS NOT NULL OR parent_id IS NOT NULL OR body IS NOT NULL
+                AS is_comment
+        FROM {source}
+    )
 )
 """
+READ_LINES = READ.format(source=LINES)
+
+# Keeps views apart where one connection reads several tables.
+NUMBERS = count()
+
+
+def select(table: "DuckDBPyRelation", connection: "DuckDBPyConnection") -> str:
+    """Return the query of our columns over a table with the columns `FIELDS`, of any types and null where it has none.
+
+    Its view stays for the life of the connection.
+    """
+    from duckdb import ColumnExpression, ConstantExpression, FunctionExpression
+
+    connection.execute(PARENT)
+    kinds = dict(zip(table.columns, map(str, table.types), strict=True))
+    columns = {name: ColumnExpression(name).cast("VARCHAR") for name in FIELDS}
+    if kinds["parent_id"] != "JSON":
+        columns["parent_id"] = FunctionExpression("to_json", ColumnExpression("parent_id"))
+    has_second = kinds["_meta"].startswith("STRUCT(") and "retrieved_2nd_on" in kinds["_meta"]
+    second = FunctionExpression("struct_extract", ColumnExpression("_meta"), ConstantExpression("retrieved_2nd_on"))
+    columns["_meta"] = FunctionExpression(
+        "struct_pack", (second if has_second else ConstantExpression(None)).cast("VARCHAR").alias("retrieved_2nd_on")
+    )
+    view = f"dump_{next(NUMBERS)}"
+    table.select(*(column.alias(name) for name, column in columns.items())).create_view(view)
+    return READ.format(source=view)
 
 
 def rows(
     path: Path, connection: "DuckDBPyConnection", scratch: Path, report: Report = no_report, unpack: bool = False
 ) -> Iterator[Rows]:
-    """The rows of one dump, in its order; run each to its end before asking for the next.
+    """Yield the rows of one dump, in order; run each to its end before the next.
 
-    `scratch` takes what is unpacked, `report` hears how far it is. With `unpack` a plain file goes through
-    `readers.lines` too, which replaces the lines that DuckDB finds too long (`lines.is_too_long`). Raises
-    PipelineError for a file that is damaged or cut off.
+    `scratch` takes unpacked pieces; `report` receives the progress. With `unpack` a plain file goes through
+    `readers.lines` too, which replaces the lines that are too long for DuckDB (`lines.is_too_long`). Raise
+    PipelineError for a file that is damaged or truncated.
     """
-    connection.execute(BARE)
+    connection.execute(PARENT)
     if unpack or packing(path) != "none" or lines.has_mark(path):
         for chunk in lines.chunks(path, scratch, report):
-            yield Rows(READ, {"lines": str(chunk)})
+            yield Rows(READ_LINES, {"lines": str(chunk)}, lines=chunk)
     else:
         lines.check_end(path)
-        yield Rows(READ, {"lines": str(path)})
+        yield Rows(READ_LINES, {"lines": str(path)}, lines=path)

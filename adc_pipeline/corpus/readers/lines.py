@@ -121,6 +121,28 @@ def refuse_cut_off(last: bytes, path: Path) -> None:
         raise cut_off(path) from error
 
 
+def count_lines(path: Path) -> int:
+    """Return the number of lines of a plain file; blank ones count."""
+    number, last = 0, b"\n"
+    with path.open("rb") as file:
+        while block := file.read(MIB):
+            number, last = number + block.count(b"\n"), block[-1:]
+    return number + (last != b"\n")
+
+
+def count_filled_lines(path: Path) -> int:
+    """Return the number of lines of a plain file that are not blank; takes several times as long as `count_lines`."""
+    number, filled = 0, False
+    with path.open("rb") as file:
+        while block := file.read(MIB):
+            first, *others = block.split(b"\n")
+            filled = filled or (not first.isspace() and bool(first))
+            for line in others:
+                number += filled
+                filled = not line.isspace() and bool(line)
+    return number + filled
+
+
 def is_too_long(error: Exception) -> bool:
     """Whether DuckDB stopped at a line beyond its limit, which `chunks` would replace."""
     return "maximum_object_size" in str(error)

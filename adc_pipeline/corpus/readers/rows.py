@@ -1,48 +1,50 @@
-"""What every reader gives: rows of one shape, in the order of the source, as SQL that DuckDB can stream.
+"""The interface of a reader: rows of one shape, in the order of the source, as SQL that DuckDB can stream.
 
-A reader turns a part of a raw corpus into one or more `Rows`; whoever takes them runs each to its end
-before asking for the next, so that a reader may unpack into a folder and empty it again.
+A reader turns a part of a raw corpus into one or more `Rows`. The caller runs each to its end before it asks for the
+next, so a reader may unpack a piece into a folder and delete it again. How sources write ids, times and numbers is
+decided once, in `readers.values`.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-# Name and type of the columns that `Rows.sql` selects, in this order. What a source does not have is null,
-# and a row from which nothing could be read is null in every column.
+# Name and type of the columns that `Rows.sql` selects, in this order. A value that the source does not have is null.
+# A row that could not be read is null in every column.
 COLUMNS = {
     "id": "VARCHAR",
     "conversation_id": "VARCHAR",
     "reply_to": "VARCHAR",
     "speaker": "VARCHAR",
     "text": "VARCHAR",
-    "timestamp": "BIGINT",
+    "timestamp": "BIGINT",  # seconds since 1970, UTC
     "score": "BIGINT",
     "stickied": "BOOLEAN",
     "score_hidden": "BOOLEAN",
     "distinguished": "VARCHAR",
     "title": "VARCHAR",
     "source": "VARCHAR",
+    # When the source recorded the row, and so its score: seconds since 1970, UTC.
+    "recorded_at": "BIGINT",
+    # What `id` and `reply_to` name, as Reddit writes it: t3_ a post, t1_ a comment. Where posts and comments are
+    # numbered apart, one id names two things. Null where the source does not tell.
+    "kind": "VARCHAR",
+    "parent_kind": "VARCHAR",
+    # Whether the source gives a time for `timestamp` that could not be read.
+    "time_unreadable": "BOOLEAN",
 }
-
-# Numbers arrive as strings, because a source may spell them either way. A score is a whole number (7, "7",
-# 7.0); a time may have a fraction, which is dropped. The test for a fraction first: casting through DOUBLE
-# costs as much as all the rest of a row.
-MACROS = """
-CREATE OR REPLACE TEMP MACRO is_plain(spelt) AS
-    NOT (contains(spelt, '.') OR contains(spelt, 'e') OR contains(spelt, 'E'));
-CREATE OR REPLACE TEMP MACRO seconds(spelt) AS
-    CASE WHEN is_plain(spelt) THEN try_cast(spelt AS BIGINT)
-         ELSE try_cast(floor(try_cast(spelt AS DOUBLE)) AS BIGINT) END;
-CREATE OR REPLACE TEMP MACRO whole(spelt) AS
-    CASE WHEN is_plain(spelt) THEN try_cast(spelt AS BIGINT)
-         WHEN try_cast(spelt AS DOUBLE) = floor(try_cast(spelt AS DOUBLE))
-             THEN try_cast(try_cast(spelt AS DOUBLE) AS BIGINT) END;
-"""
 
 
 @dataclass(frozen=True)
 class Rows:
-    """A query that gives `COLUMNS`, and the values it refers to."""
+    """A query that selects `COLUMNS`, and the values of its parameters.
+
+    How many rows it should give is known by other means than the query: `records` is their number, or else `lines` is
+    the plain file of JSON lines that the query reads, one row a line.
+    """
 
     sql: str
-    parameters: dict[str, Any] = field(default_factory=dict)
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    records: int | None = None
+    lines: Path | None = None

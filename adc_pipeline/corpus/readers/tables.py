@@ -1,87 +1,75 @@
-"""A table with one row an utterance, as Parquet or CSV, read by DuckDB; the setting `columns` maps its names.
+"""Read a table with one row an utterance, as Parquet or CSV; the setting `columns` maps its column names.
 
-A CSV file is read strictly, by RFC 4180: one delimiter, double quotes, a header. DuckDB's guessing is left
-out, since a few broken rows can talk it into another dialect. A row that does not fit is not dropped: a row
-of nulls for each of its lines comes at the end, so that the stage counts them as malformed.
+DuckDB reads Parquet in place. A CSV file is first read record by record (`readers.delimited`). A row that cannot be
+read is not dropped: it is null in every column, so that the stage counts it as malformed.
 """
 
-import csv
 from collections.abc import Iterator, Mapping
 from itertools import count
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from adc_pipeline.core.engine import Report, no_report
-from adc_pipeline.core.errors import PipelineError, first_line
-from adc_pipeline.corpus import formats
-from adc_pipeline.corpus.packings import blocks, packing
-from adc_pipeline.corpus.readers import lines
+from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.corpus.first_bytes import is_parquet
+from adc_pipeline.corpus.readers.delimited import read_dialect, write_records
 from adc_pipeline.corpus.readers.rows import COLUMNS, Rows
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection, DuckDBPyRelation
 
 NEEDED = ("id", "conversation_id", "reply_to", "text", "score")
-# A row of a CSV file may be this long; DuckDB wants its buffers larger than that.
-ROW, BUFFER = lines.LINE, 2 * lines.LINE
-
-SPELT = {"BLOB": "TRY(decode({name}))"}
-# What pandas makes of whole numbers where one is missing: 7 becomes 7.0, which is no id.
-SPELT_ID = SPELT | dict.fromkeys(("FLOAT", "DOUBLE"), "CAST(try_cast({name} AS BIGINT) AS VARCHAR)")
 IDS = ("id", "conversation_id", "reply_to")
+# What readers conclude, and no table has.
+CONCLUDED = ("kind", "parent_kind", "time_unreadable")
+MAPPED = tuple(name for name in COLUMNS if name not in CONCLUDED)
+# Names that stand for a column of ours where the setting `columns` says nothing.
+ALSO_CALLED = {"recorded_at": ("retrieved_on", "retrieved_utc")}
 
+# A column of ours out of its text, where it is not the text itself. An id without t1_ or t3_ is that of a dump.
 FINISHED = {
-    **dict.fromkeys(IDS, "nullif({spelt}, '')"),
-    "timestamp": "coalesce(seconds({spelt}), TRY(CAST(floor(epoch(try_cast({spelt} AS TIMESTAMP))) AS BIGINT)))",
-    "score": "whole({spelt})",
-    "stickied": "try_cast({spelt} AS BOOLEAN)",
-    "score_hidden": "try_cast({spelt} AS BOOLEAN)",
+    "id": "CASE WHEN NOT is_nothing({text}) THEN without_kind({id}) END",
+    "conversation_id": "CASE WHEN NOT is_nothing({text}) THEN without_kind({id}) END",
+    "reply_to": "CASE WHEN NOT is_nothing({text}) THEN without_kind(coalesce({id}, {text})) END",
+    "timestamp": "seconds({text})",
+    "score": "whole_number({text})",
+    "stickied": "try_cast({text} AS BOOLEAN)",
+    "score_hidden": "try_cast({text} AS BOOLEAN)",
+    "recorded_at": "recorded(seconds({timestamp}), seconds({text}), NULL)",
+    "kind": "kind_of({kind})",
+    "parent_kind": "kind_of({parent_kind})",
+    "time_unreadable": "is_unreadable(seconds({timestamp}), {timestamp})",
 }
+WHERE_SOUND = "CASE WHEN {sound} THEN {value} END"
 READ = "SELECT {finished} FROM {view}"
-REJECTED = "SELECT count(DISTINCT line) FROM {rejects}"
-# One rejected row may be thousands: a quote that is never closed swallows what stands behind it.
-LINES_IN_ROWS = """
-SELECT count(*) + coalesce(sum(length(content) - length(replace(content, chr(10), ''))), 0)::BIGINT
-FROM (SELECT concat(*COLUMNS(*)) AS content FROM {view})
-"""
-NULLS = f"SELECT {', '.join(f'NULL::{kind} AS {name}' for name, kind in COLUMNS.items())} FROM range($rejected)"  # noqa: S608
 
-# Views and tables of rejects are kept apart by it, where one connection reads several tables.
+# Keeps views apart where one connection reads several tables.
 NUMBERS = count()
 
 
 def rows(
-    path: Path, columns: Mapping[str, str], connection: "DuckDBPyConnection", report: Report = no_report
+    path: Path,
+    columns: Mapping[str, str],
+    connection: "DuckDBPyConnection",
+    scratch: Path,
+    report: Report = no_report,
+    repair: bool = False,
 ) -> Iterator[Rows]:
-    """The rows of one table in its order, and at the end one of nulls for each line that did not fit.
+    """Yield the rows of one table, in order; run them to their end before this generator goes on.
 
-    `columns` maps our names to the file's, where they differ. Run each to its end before asking for the
-    next: only then is known how many rows were rejected. Raises PipelineError for columns that are not there.
+    `columns` maps our names to the file's. `scratch` takes the records of a CSV file. With `repair`, text of a Parquet
+    file that is no UTF-8 makes its row malformed; DuckDB cannot read the file otherwise. Raise PipelineError for a
+    file that is damaged, and for columns that it lacks.
     """
-    from duckdb import ColumnExpression, ConstantExpression
-
-    number = next(NUMBERS)
-    view, everything, rejects = f"table_{number}", f"everything_{number}", f"rejects_{number}"
-    parquet = formats.is_parquet(path)
-    table = open_parquet(path, connection) if parquet else open_csv(path, connection, rejects)
-    table.create_view(everything)
-    names = mapped(path, table.columns, columns)
-    selected = [
-        ColumnExpression(names[name]) if name in names else ConstantExpression(None).cast("VARCHAR") for name in COLUMNS
-    ]
-    table = table.select(*(column.alias(name) for column, name in zip(selected, COLUMNS, strict=True)))
-    table.create_view(view)
-    finished = ", ".join(
-        f"{expression(name, str(kind))} AS {name}" for name, kind in zip(COLUMNS, table.types, strict=True)
-    )
-    yield Rows(READ.format(finished=finished, view=view))
-    if not parquet:
-        ((rejected,),) = connection.execute(REJECTED.format(rejects=rejects)).fetchall()
-        if rejected:
-            ((accounted,),) = connection.execute(LINES_IN_ROWS.format(view=everything)).fetchall()
-            rejected = max(rejected, lines_in(path) - 1 - accounted)
-            report(f"{rejected} lines of {path.resolve().name} could not be read and are set aside as malformed")
-            yield Rows(NULLS, {"rejected": rejected})
+    scratch.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=scratch) as folder:
+        if is_parquet(path):
+            table = without_validation(path, Path(folder), connection) if repair else open_parquet(path, connection)
+            records = parquet_records(path)
+        else:
+            table, records = open_csv(path, Path(folder), connection, report)
+        yield Rows(select(path, table, columns, connection), records=records)
 
 
 def check_columns(path: Path, columns: Mapping[str, str]) -> None:
@@ -89,7 +77,7 @@ def check_columns(path: Path, columns: Mapping[str, str]) -> None:
     import duckdb
 
     with duckdb.connect() as connection:
-        names = open_parquet(path, connection).columns if formats.is_parquet(path) else list(header(path)[0])
+        names = open_parquet(path, connection).columns if is_parquet(path) else read_dialect(path).names
         mapped(path, names, columns)
 
 
@@ -97,73 +85,69 @@ def open_parquet(path: Path, connection: "DuckDBPyConnection") -> "DuckDBPyRelat
     import duckdb
 
     try:
-        return connection.read_parquet(str(path))
+        return connection.read_parquet(str(path), hive_partitioning=False)
     except duckdb.Error as error:
         raise PipelineError(
-            f"{path.resolve()}, which the setting corpus names, is no whole Parquet file ({first_line(error)}): fetch"
-            " it again."
+            f"{path.resolve()}, which the setting corpus names, is no whole Parquet file: fetch it again."
         ) from error
 
 
-def open_csv(path: Path, connection: "DuckDBPyConnection", rejects: str) -> "DuckDBPyRelation":
-    names, separator = header(path)
-    packed = packing(path)
-    if packed not in ("zstd", "gzip", "none"):
-        raise PipelineError(f"{path.resolve()} is a table packed by {packed}, which is not read: unpack it first.")
-    return connection.read_csv(
-        str(path),
-        header=True,
-        delimiter=separator,
-        quotechar='"',
-        escapechar='"',
-        auto_detect=False,
-        strict_mode=True,
-        columns=names,
-        compression=packed,
-        store_rejects=True,
-        rejects_table=rejects,
-        rejects_scan=f"{rejects}_scan",
-        max_line_size=ROW,
-        buffer_size=BUFFER,
-    )
+def parquet_records(path: Path) -> int:
+    """Return the number of rows that a Parquet file declares."""
+    import pyarrow.parquet as pq
 
-
-def lines_in(path: Path) -> int:
-    number, last = 0, b"\n"
     with path.open("rb") as file:
-        for block in blocks(file, path):
-            number, last = number + block.count(b"\n"), block[-1:] or last
-    return number + (last != b"\n")
+        return int(pq.read_metadata(file).num_rows)
 
 
-def header(path: Path) -> tuple[dict[str, str], str]:
-    """The columns of a CSV file, in order, with DuckDB's type of each, and what separates them."""
-    first = next(iter(formats.first_lines(path)), b"")
-    separator = formats.delimiter(first)
-    if separator is None:
-        raise PipelineError(
-            f"{path.resolve()}, which the setting corpus names, has no header of a CSV file in UTF-8: give it one, or"
-            " correct the setting format."
-        )
-    cells = next(csv.reader([first.decode("utf-8-sig").rstrip("\r")], delimiter=separator), [])
-    names = [cell or f"column{number}" for number, cell in enumerate(cells)]
-    # DuckDB's names are the same in either case.
-    if len({name.lower() for name in names}) < len(names):
-        raise PipelineError(
-            f"{path.resolve()}, which the setting corpus names, has two columns of one name ({', '.join(names)}):"
-            " rename one."
-        )
-    return dict.fromkeys(names, "VARCHAR"), separator
+def without_validation(path: Path, folder: Path, connection: "DuckDBPyConnection") -> "DuckDBPyRelation":
+    """Return a Parquet file with its texts as bytes, since DuckDB reads no file with a text that is no UTF-8."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    bytes_of = {pa.string(): pa.binary(), pa.large_string(): pa.large_binary()}
+    copy = folder / "bytes.parquet"
+    with path.open("rb") as source:
+        file = pq.ParquetFile(source)
+        fields = [pa.field(field.name, bytes_of.get(field.type, field.type)) for field in file.schema_arrow]
+        schema = pa.schema(fields)
+        with pq.ParquetWriter(copy, schema, compression="none") as writer:
+            for batch in file.iter_batches():
+                arrays = [array.view(bytes_of.get(array.type, array.type)) for array in batch.columns]
+                writer.write_batch(pa.record_batch(arrays, schema))
+    return connection.read_parquet(str(copy), hive_partitioning=False, binary_as_string=False)
+
+
+def open_csv(
+    path: Path, folder: Path, connection: "DuckDBPyConnection", report: Report = no_report
+) -> "tuple[DuckDBPyRelation, int]":
+    """Return the records of a CSV file as columns of text, where an empty cell is null, and how many there are.
+
+    They lie in `folder`, which has to stay until the relation has been read.
+    """
+    from duckdb import ColumnExpression, ConstantExpression, FunctionExpression
+
+    records = folder / "records.parquet"
+    counted = write_records(path, read_dialect(path), records, report)
+    if counted.malformed:
+        report(f"{counted.malformed} records of {path.resolve().name} could not be read and are set aside as malformed")
+    table = connection.read_parquet(str(records), hive_partitioning=False)
+    empty = ConstantExpression("")
+    cells = [FunctionExpression("nullif", ColumnExpression(name), empty).alias(name) for name in table.columns]
+    return table.select(*cells), counted.records
 
 
 def mapped(path: Path, has: list[str], columns: Mapping[str, str]) -> dict[str, str]:
-    """The file's name of each of our columns that it has."""
-    unknown = sorted(set(columns) - set(COLUMNS))
+    """Return the file's name of each of our columns that it has."""
+    unknown = sorted(set(columns) - set(MAPPED))
     if unknown:
         raise PipelineError(
-            f"The setting columns maps {', '.join(unknown)}, which no utterance has: its keys are {', '.join(COLUMNS)}."
+            f"The setting columns maps {', '.join(unknown)}, which no utterance has: its keys are {', '.join(MAPPED)}."
         )
-    names = {name: columns.get(name, name) for name in COLUMNS}
+    names = {name: columns.get(name, name) for name in MAPPED}
+    for name, others in ALSO_CALLED.items():
+        if names[name] not in has and name not in columns:
+            names[name] = next((other for other in others if other in has), name)
     missing = [theirs for ours, theirs in names.items() if theirs not in has and (ours in NEEDED or ours in columns)]
     if missing:
         raise PipelineError(
@@ -173,9 +157,53 @@ def mapped(path: Path, has: list[str], columns: Mapping[str, str]) -> dict[str, 
     return {ours: theirs for ours, theirs in names.items() if theirs in has}
 
 
-def expression(name: str, kind: str) -> str:
-    """One of `COLUMNS` out of a column of the DuckDB type `kind` that has its name already."""
-    if name == "timestamp" and kind.startswith(("TIMESTAMP", "DATE")):
-        return "TRY(CAST(floor(epoch(timestamp)) AS BIGINT))"
-    spelt = (SPELT_ID if name in IDS else SPELT).get(kind, "CAST({name} AS VARCHAR)").format(name=name)
-    return FINISHED.get(name, "{spelt}").format(spelt=spelt)
+def select(path: Path, table: "DuckDBPyRelation", columns: Mapping[str, str], connection: "DuckDBPyConnection") -> str:
+    """Return the query of our columns over a table; its view stays for the life of the connection."""
+    from duckdb import ColumnExpression, ConstantExpression
+
+    names = mapped(path, table.columns, columns)
+    chosen = [
+        ColumnExpression(names[name]) if name in names else ConstantExpression(None).cast("VARCHAR") for name in MAPPED
+    ]
+    table = table.select(*(column.alias(name) for column, name in zip(chosen, MAPPED, strict=True)))
+    view = f"table_{next(NUMBERS)}"
+    table.create_view(view)
+    types = dict(zip(MAPPED, map(str, table.types), strict=True))
+    return READ.format(finished=", ".join(f"{value} AS {name}" for name, value in values(types).items()), view=view)
+
+
+def values(types: Mapping[str, str]) -> dict[str, str]:
+    """Return the expression of each of `COLUMNS` over columns that have our names and these DuckDB types."""
+    texts = {name: as_text(name, kind) for name, kind in types.items()}
+    ids = {name: as_id(texts[name], types[name]) for name in IDS}
+    # A text that is no UTF-8 spoils its row.
+    undecoded = [f"({name} IS NULL OR {texts[name]} IS NOT NULL)" for name, kind in types.items() if kind == "BLOB"]
+    found = {}
+    for name in COLUMNS:
+        value = FINISHED.get(name, "{text}").format(
+            text=texts.get(name),
+            id=ids.get(name),
+            timestamp=texts["timestamp"],
+            kind=texts["id"],
+            parent_kind=texts["reply_to"],
+        )
+        value = WHERE_SOUND.format(sound=" AND ".join(undecoded), value=value) if undecoded else value
+        found[name] = f"CAST({value} AS {COLUMNS[name]})"
+    return found
+
+
+def as_text(name: str, kind: str) -> str:
+    """Return a column as text. A list of texts is its pieces, one a line; other nested values are JSON."""
+    if kind == "BLOB":
+        return f"TRY(decode({name}))"
+    if kind.startswith(("TIMESTAMP", "DATE")):
+        return f"CAST(TRY(CAST(floor(epoch({name})) AS BIGINT)) AS VARCHAR)"
+    if kind.startswith("VARCHAR["):
+        return f"array_to_string({name}, chr(10))" if kind.count("[") == 1 else f"CAST(to_json({name}) AS VARCHAR)"
+    if kind.endswith("]") or kind.startswith(("STRUCT", "MAP", "UNION")):
+        return f"CAST(to_json({name}) AS VARCHAR)"
+    return f"CAST({name} AS VARCHAR)"
+
+
+def as_id(text: str, kind: str) -> str:
+    return f"number_id({text})" if kind in ("FLOAT", "DOUBLE") else f"text_id({text})"

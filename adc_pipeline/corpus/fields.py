@@ -1,0 +1,274 @@
+"""Read records by their fields: known layouts (`corpus.layouts`), Reddit's in a table, tables in JSON lines or Arrow.
+
+Each container becomes a DuckDB relation with one column a field, null where a record has no such field; the layout's
+expressions, or the setting `columns`, turn these into our columns. Names from files never become part of a statement:
+fields are selected through DuckDB's relational interface, and expressions refer to them by number.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from string import Formatter
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+from adc_pipeline.core.engine import Report, no_report
+from adc_pipeline.corpus.formats import Recognised, known_fields
+from adc_pipeline.corpus.layouts import STACK_EXCHANGE_COMMENTS, STACK_EXCHANGE_POSTS, ScoreOrder
+from adc_pipeline.corpus.packings import packing
+from adc_pipeline.corpus.readers import dumps, lines, tables, xml
+from adc_pipeline.corpus.readers.arrow import count_records, open_arrow
+from adc_pipeline.corpus.readers.html import html_to_text
+from adc_pipeline.corpus.readers.nested import Flatten
+from adc_pipeline.corpus.readers.rows import COLUMNS, Rows
+from adc_pipeline.corpus.recorded_files import STACK_EXCHANGE_FILES
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection, DuckDBPyRelation, Expression
+    from duckdb.sqltypes import DuckDBPyType
+
+# How a column of ours is read from text; the others are text themselves.
+READ = {
+    "timestamp": "seconds({})",
+    "score": "whole_number({})",
+    "stickied": "try_cast({} AS BOOLEAN)",
+    "score_hidden": "try_cast({} AS BOOLEAN)",
+}
+# How a field is read where an expression says so.
+SPECS = {"": "{}", "id": "text_id({})", "parent": "text_parent({})"}
+
+IS_TRUE = "CREATE OR REPLACE TEMP MACRO is_true(written) AS coalesce(try_cast(written AS BOOLEAN), false)"
+
+# What an expression may refer to besides fields: columns that these add. A window or a join may change the order of
+# rows, which is that of the source.
+NUMBERED = "SELECT *, row_number() OVER () AS place FROM {view}"
+ONLY_REPLY = "SELECT *, count(*) OVER (PARTITION BY {parent}) = 1 AS only_reply FROM ({view})"
+QUESTION = """
+SELECT r.*, coalesce(a.question, {post}) AS question FROM ({view}) AS r LEFT JOIN answers AS a ON a.answer = {post}
+"""
+COMPUTED = {"only_reply": "only_reply", "QuestionId": "question"}
+
+ANSWERS = "CREATE OR REPLACE TEMP TABLE answers (answer VARCHAR, question VARCHAR)"
+ADD_ANSWERS = "INSERT INTO answers SELECT {answer}, {question} FROM {view} WHERE {question} IS NOT NULL"
+
+# Views are kept apart by it, where one connection reads several files.
+NUMBERS = count()
+
+
+class Statement:
+    """The SQL of a layout's columns over a view whose columns f0, f1 and on are the fields of a file, as text."""
+
+    def __init__(self, columns: Mapping[str, str], score_order: ScoreOrder = "higher") -> None:
+        self.fields: list[str] = []
+        self.score_order = score_order
+        self.columns = {name: self.sql(text) for name, text in columns.items()}
+
+    def sql(self, text: str) -> str:
+        """Return an expression with its fields replaced by columns of the view."""
+        parts = []
+        for literal, name, spec, _ in Formatter().parse(text):
+            parts.append(literal)
+            if name:
+                parts.append(SPECS[spec or ""].format(COMPUTED.get(name) or self.column(name)))
+        return "".join(parts)
+
+    def column(self, name: str) -> str:
+        if name not in self.fields:
+            self.fields.append(name)
+        return f"f{self.fields.index(name)}"
+
+    def select(self, source: str) -> str:
+        """Return the query of our columns; a record from which nothing could be read is null in each."""
+        something = f"coalesce({', '.join(map(self.column, list(self.fields)))}) IS NOT NULL"
+        values = {name: READ.get(name, "{}").format(value) for name, value in self.columns.items()}
+        if self.score_order == "lower":
+            # Everything downstream takes a higher score for the better one.
+            values["score"] = f"-({values['score']})"
+        values["time_unreadable"] = f"is_unreadable({values['timestamp']}, {self.columns['timestamp']})"
+        columns = ", ".join(
+            f"CASE WHEN {something} THEN {values.get(name, 'NULL')} END::{kind} AS {name}"
+            for name, kind in COLUMNS.items()
+        )
+        return f"SELECT {columns} FROM {source}"  # noqa: S608
+
+
+def rows(
+    path: Path,
+    what: Recognised,
+    columns: Mapping[str, str],
+    connection: "DuckDBPyConnection",
+    scratch: Path,
+    report: Report = no_report,
+) -> Iterator[Rows]:
+    """Yield the rows of one part, in order; run each to its end before the next.
+
+    `columns` maps our names to the file's, for a table. `scratch` takes unpacked pieces; `report` receives the
+    progress. Raises PipelineError for a file that is damaged or ends in the middle.
+    """
+    create_functions(connection)
+    scratch.mkdir(parents=True, exist_ok=True)
+    source = Source(path, what, connection, scratch, report)
+    if what.container == "folder":
+        yield from stack_exchange_rows(path, connection, scratch, report)
+    elif what.layout is not None:
+        statement = Statement(what.layout.columns, what.layout.score_order)
+        for piece, view in source.views(statement.fields):
+            if "{only_reply}" in what.layout.columns["score"]:
+                numbered = NUMBERED.format(view=view)
+                only = ONLY_REPLY.format(view=numbered, parent=statement.columns["reply_to"])
+                yield piece.rows(statement.select(f"({only}) ORDER BY place"))
+            else:
+                yield piece.rows(statement.select(view))
+    elif what.kind == "table":
+        names = [columns.get(name, name) for name in tables.MAPPED] + list(*tables.ALSO_CALLED.values())
+        for piece in source.pieces(names):
+            yield piece.rows(tables.select(path, piece.table, columns, connection))
+    else:
+        for piece in source.pieces(list(dumps.FIELDS)):
+            yield piece.rows(dumps.select(piece.table, connection))
+
+
+def create_functions(connection: "DuckDBPyConnection") -> None:
+    """Create what the layouts' expressions call, for the life of the connection."""
+    import duckdb
+
+    connection.execute(IS_TRUE)
+    # It may be there from the part before.
+    with suppress(duckdb.Error):
+        connection.create_function("html_text", html_to_text, ["VARCHAR"], "VARCHAR")
+
+
+def stack_exchange_rows(path: Path, connection: "DuckDBPyConnection", scratch: Path, report: Report) -> Iterator[Rows]:
+    """Yield the posts and then the comments of a site, whose question is that of the post which they are on."""
+    posts, comments = (
+        Source(path / name, Recognised("layout", "xml", layout), connection, scratch, report)
+        for name, layout in zip(STACK_EXCHANGE_FILES, (STACK_EXCHANGE_POSTS, STACK_EXCHANGE_COMMENTS), strict=True)
+    )
+    connection.execute(ANSWERS)
+    statement = Statement(STACK_EXCHANGE_POSTS.columns)
+    answer, question = statement.sql("{Id:id}"), statement.sql("{ParentId:parent}")
+    for piece, view in posts.views(statement.fields):
+        connection.execute(ADD_ANSWERS.format(answer=answer, question=question, view=view))
+        yield piece.rows(statement.select(view))
+    if not comments.path.is_file():
+        return
+    statement = Statement(STACK_EXCHANGE_COMMENTS.columns)
+    post = statement.sql("{PostId:id}")
+    for piece, view in comments.views(statement.fields):
+        joined = QUESTION.format(view=NUMBERED.format(view=view), post=post)
+        yield piece.rows(statement.select(f"({joined}) ORDER BY place"))
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A piece of a file as a relation of the wanted fields; how many records it has is known by other means."""
+
+    table: "DuckDBPyRelation"
+    records: int | None = None
+    lines: Path | None = None
+
+    def rows(self, sql: str) -> Rows:
+        return Rows(sql, records=self.records, lines=self.lines)
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file whose fields are read."""
+
+    path: Path
+    what: Recognised
+    connection: "DuckDBPyConnection"
+    scratch: Path
+    report: Report
+
+    def views(self, names: Sequence[str]) -> Iterator[tuple[Piece, str]]:
+        """Yield each piece with the name of a view, whose columns f0, f1 and on are the fields `names` as text."""
+        from duckdb import ColumnExpression
+
+        for piece in self.pieces(names):
+            view = f"fields_{next(NUMBERS)}"
+            fields = [ColumnExpression(name).cast("VARCHAR") for name in names]
+            piece.table.select(*(field.alias(f"f{number}") for number, field in enumerate(fields))).create_view(view)
+            yield piece, view
+            self.connection.execute(f"DROP VIEW {view}")
+
+    def pieces(self, names: Sequence[str]) -> Iterator[Piece]:
+        """Yield the file in pieces, in order, as relations with the fields `names`, null where it has no such field."""
+        container, layout = self.what.container, self.what.layout
+        known = known_fields(self.path, container, layout)
+        places = {name: locate(name, known) for name in names}
+        read = xml.json_lines if container == "xml" else Flatten(layout) if layout and layout.inside else None
+        if container == "parquet":
+            table = tables.open_parquet(self.path, self.connection)
+            yield Piece(select_columns(table, places), tables.parquet_records(self.path))
+        elif container == "arrow":
+            with open_arrow(self.path) as reader:
+                table = self.connection.from_arrow(reader)
+                yield Piece(select_columns(table, places), count_records(self.path))
+        elif container == "csv":
+            with TemporaryDirectory(dir=self.scratch) as folder:
+                table, records = tables.open_csv(self.path, Path(folder), self.connection, self.report)
+                yield Piece(select_columns(table, places), records)
+        elif read is None and packing(self.path) == "none" and not lines.has_mark(self.path):
+            lines.check_end(self.path)
+            yield Piece(select_keys(self.path, places, self.connection), lines=self.path)
+        else:
+            for chunk in lines.chunks(self.path, self.scratch, self.report, read):
+                yield Piece(select_keys(chunk, places, self.connection), lines=chunk)
+
+
+# A key of a record, and the key within its object or none.
+Place = tuple[str, str]
+
+
+def locate(field: str, known: set[str]) -> Place:
+    """Return where a field stands, by the spelling of the file; `known` are its keys, dotted where nested."""
+    spelled = {name.lower(): name for name in known}.get(field.lower(), field)
+    outer, _, inner = spelled.partition(".")
+    return (outer, inner) if inner and outer in known else (spelled, "")
+
+
+def select_keys(path: Path, places: Mapping[str, Place], connection: "DuckDBPyConnection") -> "DuckDBPyRelation":
+    """Return the fields of a plain file of JSON lines; a line that is no object is null in each."""
+    from duckdb import ColumnExpression, ConstantExpression, FunctionExpression
+
+    nested = {outer for outer, inner in places.values() if inner}
+    records = connection.read_json(
+        str(path),
+        columns={outer: "JSON" if outer in nested else "VARCHAR" for outer, _ in places.values()},
+        format="newline_delimited",
+        compression="none",
+        ignore_errors=True,
+        hive_partitioning=False,
+    )
+    fields: dict[str, Expression] = {}
+    for name, (outer, inner) in places.items():
+        column = ColumnExpression(outer)
+        if outer in nested:
+            where = ConstantExpression(f'$."{inner}"' if inner else "$")
+            column = FunctionExpression("json_extract_string", column, where)
+        fields[name] = column
+    return records.select(*(field.alias(name) for name, field in fields.items()))
+
+
+def select_columns(table: "DuckDBPyRelation", places: Mapping[str, Place]) -> "DuckDBPyRelation":
+    """Return the fields of a table; what it does not have is null."""
+    from duckdb import ColumnExpression, ConstantExpression, FunctionExpression
+
+    types = dict(zip(table.columns, table.types, strict=True))
+    fields: dict[str, Expression] = {}
+    for name, (outer, inner) in places.items():
+        if outer not in types or (inner and inner not in members(types[outer])):
+            fields[name] = ConstantExpression(None).cast("VARCHAR")
+        elif inner:
+            fields[name] = FunctionExpression("struct_extract", ColumnExpression(outer), ConstantExpression(inner))
+        else:
+            fields[name] = ColumnExpression(outer)
+    return table.select(*(field.alias(name) for name, field in fields.items()))
+
+
+def members(kind: "DuckDBPyType") -> list[str]:
+    """Return the names of the members of a structure; none for another type."""
+    return [name for name, _ in kind.children] if kind.id == "struct" else []

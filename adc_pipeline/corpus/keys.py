@@ -1,0 +1,51 @@
+"""The key of an utterance, in every join: its namespace, its kind where ids are numbered apart, and its id.
+
+People see `id` and `conversation_id`, and splits and coins are hashes of these. Joins use keys, since an id alone may
+name two utterances: one of each of two forums (`corpus.namespaces`), or a post and a comment of Reddit. Where a corpus
+has neither, the key is the id, and costs nothing.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from adc_pipeline.corpus.readers.values import COMMENT, POST
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+NAMESPACES = """
+SELECT namespace, coalesce(bool_or(kind IS NOT NULL OR parent_kind IS NOT NULL), false) AS has_kinds
+FROM read_rows GROUP BY namespace
+"""
+
+# Where some rows of a namespace tell the kind, those that do not are posts if they answer nothing, and answer the
+# post if they answer what the conversation is named by.
+OWN_KIND = f"coalesce(kind, CASE WHEN reply_to IS NULL THEN '{POST}' ELSE '{COMMENT}' END)"
+PARENT_KIND = f"coalesce(parent_kind, CASE WHEN reply_to = conversation_id THEN '{POST}' ELSE '{COMMENT}' END)"
+
+# What holds no utterance: an entry of a list of subreddits or accounts.
+IS_UTTERANCE = f"(kind IS NULL OR kind IN ('{POST}', '{COMMENT}'))"
+
+
+@dataclass(frozen=True)
+class Keys:
+    """SQL expressions over the columns of `read_rows`; null where an id is missing."""
+
+    key: str = "id"
+    parent_key: str = "reply_to"
+    conversation_key: str = "conversation_id"
+
+
+def read_keys(connection: "DuckDBPyConnection") -> Keys:
+    """Return the keys for the rows of the view `read_rows`."""
+    found: dict[str, bool] = dict(connection.execute(NAMESPACES).fetchall())
+    with_kinds = [namespace for namespace, has_kinds in found.items() if has_kinds]
+    key, parent, conversation = ["id"], ["reply_to"], ["conversation_id"]
+    if with_kinds:
+        # All of them, as a rule.
+        known = ", ".join(f"'{namespace}'" for namespace in with_kinds)
+        only = "{}" if len(with_kinds) == len(found) else f"CASE WHEN namespace IN ({known}) THEN {{}} ELSE '' END"
+        key, parent = [only.format(OWN_KIND), *key], [only.format(PARENT_KIND), *parent]
+    if set(found) - {""}:
+        key, parent, conversation = (["namespace", *parts] for parts in (key, parent, conversation))
+    return Keys(*(" || ".join(parts) for parts in (key, parent, conversation)))

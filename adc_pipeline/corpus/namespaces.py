@@ -1,0 +1,56 @@
+"""Which utterances an id is unique among: Reddit's everywhere, any other only in its source.
+
+Two forums both number their posts from 1, so in one run their ids must not meet. Each source that numbers its own
+utterances has a namespace, a short prefix of its keys (`corpus.keys`). Reddit's ids are the same in every dump and
+every corpus, so that overlapping downloads meet. A run with one kind of ids needs no prefix: keys are the ids.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+
+from adc_pipeline.corpus.formats import first_lines, known_fields
+from adc_pipeline.corpus.parts import Part
+from adc_pipeline.corpus.recorded_files import UTTERANCES
+
+REDDIT = ""
+# A comment or a post, as Reddit refers to it.
+REFERENCE = re.compile(r"\bt[13]_[0-9a-z]{2,}\b")
+ROWS_LOOKED_AT = 1000
+
+
+def part_namespaces(parts: Sequence[Part], columns: Mapping[str, str]) -> list[str]:
+    """Return the namespace of each part; `columns` is the setting of that name."""
+    if len({part.source for part in parts}) < 2:
+        return [""] * len(parts)
+    shared = [has_reddit_ids(part, columns) for part in parts]
+    own = list(dict.fromkeys(part.source for part, reddit in zip(parts, shared, strict=True) if not reddit))
+    if len(own) + any(shared) < 2:
+        return [""] * len(parts)
+    return [REDDIT if reddit else f"{own.index(part.source) + 1}:" for part, reddit in zip(parts, shared, strict=True)]
+
+
+def has_reddit_ids(part: Part, columns: Mapping[str, str]) -> bool:
+    """Return whether the ids of a part are Reddit's, as far as its beginning tells."""
+    match part.what.kind, part.what.container:
+        case "submissions" | "comments", _:
+            return True
+        case "convokit", _:
+            return "meta.subreddit" in known_fields(part.path / UTTERANCES, "lines")
+        case "table", "csv" | "lines":
+            return any(REFERENCE.search(line.decode(errors="replace")) for line in first_lines(part.path))
+        case "table", "parquet":
+            return any(map(REFERENCE.fullmatch, parquet_references(part, columns)))
+        case _:
+            return False
+
+
+def parquet_references(part: Part, columns: Mapping[str, str]) -> list[str]:
+    """Return the first references to conversations and parents of a Parquet file."""
+    import pyarrow.parquet as pq
+
+    with part.path.open("rb") as source:
+        file = pq.ParquetFile(source)
+        wanted = {columns.get(name, name) for name in ("conversation_id", "reply_to")} & set(file.schema_arrow.names)
+        batch = next(file.iter_batches(ROWS_LOOKED_AT, columns=sorted(wanted)), None)
+        values = [value for column in batch.columns for value in column.to_pylist()] if batch else []
+    return [value for value in values if isinstance(value, str)]

@@ -1,0 +1,282 @@
+r"""Read a delimited text file (CSV, TSV) record by record, one thread, with Python's own parser.
+
+DuckDB's parallel CSV reader takes lines inside quoted texts for records wherever one of its 32 MiB buffers begins, and
+one stray carriage return ends its reading. Here a file is read from the first byte to the last, by RFC 4180: one
+separator, double quotes, a header. A record that does not fit becomes a row of nulls in its place, and reading goes
+on at the next line, so that a quote which is never closed costs one record.
+
+- In tab- and pipe-separated files a quote is often a plain character. Where quoting does not fit such a file, and its
+  lines do without it, the file is read without quoting.
+- A carriage return inside a line ends a record where all parts of the line are records, and is text where the line as
+  a whole is one.
+
+The records go to a Parquet file, which DuckDB then reads as any other. Cost: see `docs/data-path.md`.
+"""
+
+import csv
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from time import monotonic
+from typing import Any, BinaryIO
+
+from adc_pipeline.core.engine import SECONDS_BETWEEN_REPORTS, Report, no_report
+from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.corpus.packings import BLOCK, blocks
+from adc_pipeline.corpus.readers.lines import LINE
+
+SEPARATORS = (",", "\t", ";", "|")
+# Separators with which files are common that do not quote at all.
+OFTEN_UNQUOTED = ("\t", "|")
+# A line beyond this length is no record. As text it has a quote that fits nowhere, so that the parser rejects it.
+TOO_LONG = '"too long"\0\n'
+# What stands for a carriage return that is text while a line is parsed: a code point that no text may hold.
+RETURN = "\ufdd0"
+# Bytes that are parsed and written at a time: more objects at once only give the garbage collector more to do.
+STEP = 1 << 20
+# Characters that may be parsed again after quotes that are never closed, before the file is given up.
+PARSED_AGAIN = 1 << 30
+
+Record = list[str]
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """How a file is written: the columns of its header, what separates them, and whether quotes mean anything."""
+
+    names: list[str]
+    separator: str
+    quoting: bool = True
+
+
+def read_dialect(path: Path) -> Dialect:
+    """Return the dialect that the header of a file tells; raise PipelineError for a file without a header."""
+    with path.open("rb") as file:
+        first = next((line for line in text_lines(file, path) if line.strip()), "")
+    separator = max(SEPARATORS, key=first.count)
+    cells = parse(first, separator) if separator in first and "\0" not in first else None
+    if not cells:
+        raise PipelineError(
+            f"{path.resolve()}, which the setting corpus names, has no header of a CSV file in UTF-8: give it one, or"
+            " correct the setting format."
+        )
+    names = [cell or f"column{number}" for number, cell in enumerate(cells)]
+    # DuckDB does not tell upper case from lower case.
+    if len({name.lower() for name in names}) < len(names):
+        raise PipelineError(
+            f"{path.resolve()}, which the setting corpus names, has two columns of one name ({', '.join(names)}):"
+            " rename one."
+        )
+    return Dialect(names, separator)
+
+
+def text_lines(file: BinaryIO, path: Path) -> Iterator[str]:
+    """Yield the lines of a file with their ends; see `text_chunks`."""
+    for chunk in text_chunks(file, path, BLOCK):
+        yield from chunk
+
+
+def text_chunks(file: BinaryIO, path: Path, step: int = STEP) -> Iterator[list[str]]:
+    r"""Yield some `step` bytes of a file at a time as lines with their ends; bytes that are no UTF-8 become surrogates.
+
+    A line ends with \n, or with \r in a file without any \n at its beginning. A line beyond `LINE` is `TOO_LONG`.
+    """
+    rest: list[bytes] = []
+    size, old_mac = 0, None
+    for block in blocks(file, path):
+        if old_mac is None:
+            old_mac = b"\n" not in block and b"\r" in block
+        block = block.replace(b"\r", b"\n") if old_mac else block
+        end = block.rfind(b"\n") + 1
+        if end and size + end >= step:
+            yield decoded_lines(b"".join([*rest, block[:end]]))
+            rest, size = [block[end:]], len(block) - end
+        elif size < LINE + step:
+            rest, size = [*rest, block], size + len(block)
+    if size:
+        yield decoded_lines(b"".join(rest))
+
+
+def decoded_lines(content: bytes) -> list[str]:
+    if len(content) > LINE:
+        lines = io.BytesIO(content)
+        return [line.decode("utf-8", "surrogateescape") if len(line) <= LINE else TOO_LONG for line in lines]
+    return io.StringIO(content.decode("utf-8", "surrogateescape"), newline="\n").readlines()
+
+
+def parse(line: str, separator: str, quoting: bool = True) -> Record | None:
+    """Return the cells of a record that is one line; None where it is none."""
+    try:
+        return next(csv.reader([line], strict=True, **options(separator, quoting)), [])
+    except csv.Error:
+        return None
+
+
+def options(separator: str, quoting: bool) -> dict[str, Any]:
+    return {"delimiter": separator, "quoting": csv.QUOTE_MINIMAL if quoting else csv.QUOTE_NONE}
+
+
+class Reader:
+    """Reads the records of an open file, and counts what tells whether the file is written with quotes.
+
+    `lines` counts the lines that were read, `broken` those that are no record because of a quote, `swallowed` those
+    inside quotes that are records by themselves, and `needed` the records that are none without quoting.
+    """
+
+    def __init__(self, chunks: Iterator[list[str]], dialect: Dialect) -> None:
+        self.chunks, self.dialect = chunks, dialect
+        self.options = options(dialect.separator, dialect.quoting)
+        self.width = len(dialect.names)
+        self.lines = self.broken = self.swallowed = self.needed = self.parsed_again = 0
+        csv.field_size_limit(max(csv.field_size_limit(), LINE))
+
+    def batches(self) -> Iterator[list[Record | None]]:
+        """Yield the records, the header first, some at a time and in order; None for one that does not fit."""
+        lines: list[str] = []
+        for chunk in self.chunks:
+            lines += chunk
+            records, read = self.parse(lines, ended=False)
+            yield records
+            del lines[:read]
+        yield self.parse(lines, ended=True)[0]
+
+    def parse(self, lines: list[str], ended: bool) -> tuple[list[Record | None], int]:
+        """Return the records in some lines, and how many lines they take; a quoted text may go on behind the lines."""
+        records: list[Record | None] = []
+        read, total, width = 0, len(lines), self.width
+        looks_at_quotes = self.dialect.quoting and self.dialect.separator in OFTEN_UNQUOTED
+        while read < total:
+            parser = csv.reader(map(lines.__getitem__, range(read, total)), strict=True, **self.options)
+            start = read
+            try:
+                for record in parser:
+                    end = start + parser.line_num
+                    if len(record) == width:
+                        records.append(record)
+                    elif record:
+                        records.append(None)
+                    if looks_at_quotes and '"' in lines[read]:
+                        self.note_quotes(lines[read:end], record)
+                    read = end
+            except csv.Error:
+                if start + parser.line_num == total and not ended and sum(map(len, lines[read:])) <= LINE:
+                    break
+                self.parsed_again += sum(map(len, lines[read + 1 : start + parser.line_num]))
+                records += self.recovered(lines[read], self.lines + read + 1)
+                read += 1
+        self.lines += read
+        return records, read
+
+    def note_quotes(self, lines: list[str], record: Record) -> None:
+        """Count a record whose quotes are in order for or against quoting."""
+        separator = self.dialect.separator
+        if len(lines) > 1 and all(line.count(separator) == self.width - 1 for line in lines):
+            self.swallowed += len(lines)
+        elif any(separator in cell or "\n" in cell for cell in record):
+            self.needed += 1
+
+    def recovered(self, line: str, number: int) -> list[Record | None]:
+        """Return what stands in a line that begins a record and is none."""
+        if self.parsed_again > PARSED_AGAIN:
+            raise PipelineError(
+                f"Line {number} of a table that the setting corpus names begins a quoted text that does not end, and it"
+                " is not the first: correct its quotes, or write it as Parquet."
+            )
+        self.broken += '"' in line
+        line = line.rstrip("\r\n")
+        if "\r" in line:
+            parts = [self.record(part) for part in line.split("\r") if part]
+            if all(parts):
+                return [*parts]
+            as_text = self.record(line.replace("\r", RETURN))
+            if as_text:
+                return [[cell.replace(RETURN, "\r") for cell in as_text]]
+        return [None]
+
+    def record(self, line: str) -> Record | None:
+        record = parse(line, self.dialect.separator, self.dialect.quoting)
+        return record if record is not None and len(record) == self.width else None
+
+
+def is_sound(record: Record) -> bool:
+    """Return whether a record is text that UTF-8 can hold."""
+    try:
+        "".join(record).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+@dataclass(frozen=True)
+class Counted:
+    """The records in a Parquet file that `write_records` wrote, and how many of them are rows of nulls.
+
+    `records` is counted apart from them: each line of the file belongs to a record or is left over.
+    """
+
+    records: int
+    malformed: int
+
+
+def write_records(path: Path, dialect: Dialect, out: Path, report: Report = no_report) -> Counted:
+    """Write the records of a delimited file to the Parquet file `out`, all columns as text; return their numbers.
+
+    A record that does not fit the header is null in every column.
+    """
+    counted, reader = _write(path, dialect, out, report)
+    if dialect.quoting and dialect.separator in OFTEN_UNQUOTED and reader.broken + reader.swallowed:
+        unquoted = replace(dialect, quoting=False)
+        against = reader.broken + reader.swallowed
+        if reader.needed < against and misfits(path, unquoted) < against / 2:
+            report(f"{path.resolve().name} does not quote: reading it again with quotes as plain characters")
+            counted, _ = _write(path, unquoted, out, report)
+    return counted
+
+
+def misfits(path: Path, dialect: Dialect) -> int:
+    """Return how many lines are no record without quoting."""
+    width = len(dialect.names)
+    with path.open("rb") as file:
+        return sum(line.count(dialect.separator) != width - 1 for line in text_lines(file, path) if line.strip())
+
+
+def _write(path: Path, dialect: Dialect, out: Path, report: Report) -> tuple[Counted, Reader]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    schema = pa.schema([(name, pa.string()) for name in dialect.names])
+    nothing = [None] * len(dialect.names)
+    written = malformed = 0
+    total, told, header = path.stat().st_size, monotonic(), True
+    with path.open("rb") as file, pq.ParquetWriter(out, schema, compression="none", use_dictionary=False) as writer:
+        reader = Reader(text_chunks(file, path), dialect)
+        for records in reader.batches():
+            if header and records:
+                header = False
+                del records[0]
+            if not records:
+                continue
+            try:
+                batch = pa.record_batch([pa.array(cells, pa.string()) for cells in zip(*records, strict=True)], schema)
+            except (TypeError, UnicodeEncodeError):
+                sound = [record if record and is_sound(record) else nothing for record in records]
+                batch = pa.record_batch([pa.array(cells, pa.string()) for cells in zip(*sound, strict=True)], schema)
+                malformed += sound.count(nothing)
+            writer.write_batch(batch)
+            written += len(records)
+            if monotonic() - told > SECONDS_BETWEEN_REPORTS:
+                told = monotonic()
+                report(f"{path.resolve().name}: {file.tell() / 1e6:,.0f} of {total / 1e6:,.0f} MB read")
+    return Counted(written + count_lines(path) - reader.lines, malformed), reader
+
+
+def count_lines(path: Path) -> int:
+    """Return the number of line ends in a file, and one more for a last line without an end."""
+    number, last, old_mac = 0, b"\n", None
+    with path.open("rb") as file:
+        for block in blocks(file, path):
+            if old_mac is None:
+                old_mac = b"\n" not in block and b"\r" in block
+            number, last = number + block.count(b"\r" if old_mac else b"\n"), block[-1:]
+    return number + (last != (b"\r" if old_mac else b"\n"))

@@ -1,0 +1,57 @@
+"""Turn records that hold other records, such as a topic with its posts or a tree of messages, into one line each.
+
+`Layout.inside` names where the inner records stand, and `Layout.children` the key of a record's own replies.
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from adc_pipeline.corpus.layouts import Layout
+from adc_pipeline.corpus.readers.lines import LINE, UNREADABLE_LINE, whole_lines
+
+
+def inner_records(record: Any, layout: Layout) -> Iterator[dict[str, Any]]:
+    """Yield the records inside a record, each before what answers it; none if it holds none."""
+    found = record
+    for key in layout.inside.split("."):
+        found = found.get(key) if isinstance(found, dict) else None
+    if found is None:
+        return
+    around = {key: record[key] for key in layout.around if key in record}
+    waiting: list[tuple[Any, Any]] = [(node, None) for node in (found if isinstance(found, list) else [found])]
+    while waiting:
+        node, parent = waiting.pop(0)
+        if not isinstance(node, dict):
+            continue
+        children = node.get(layout.children)
+        field, answered = layout.answers
+        own = {key: value for key, value in node.items() if key != layout.children}
+        yield around | ({field: parent.get(answered)} if parent else {}) | own
+        waiting = [*((child, node) for child in (children if isinstance(children, list) else ())), *waiting]
+
+
+class Flatten:
+    """Yields the lines of a file with each inner record as a line of its own, for `readers.lines.chunks`."""
+
+    def __init__(self, layout: Layout) -> None:
+        self.layout = layout
+
+    def __call__(self, file: BinaryIO, path: Path) -> Iterator[bytes]:
+        for block in whole_lines(file, path):
+            for line in block.splitlines():
+                yield from self.lines(line)
+
+    def lines(self, line: bytes) -> Iterator[bytes]:
+        if not line.strip():
+            return
+        try:
+            found = list(inner_records(json.loads(line), self.layout))
+        except (ValueError, RecursionError):
+            found = []
+        for record in found:
+            written = json.dumps(record).encode() + b"\n"
+            yield written if len(written) <= LINE else UNREADABLE_LINE
+        if not found:
+            yield UNREADABLE_LINE

@@ -1,0 +1,105 @@
+"""Correct MLflow's addresses after ADC_HOME was moved or copied.
+
+MLflow stores absolute addresses: where the experiment's artifacts go, where each run, logged model and version has its
+files, and where each dataset was. `relocate` replaces the old home by the new one in a copy of the database, reads an
+artifact by the corrected addresses to prove them, and copies it back in one transaction. The old home, if it still
+exists, stays as it is.
+"""
+
+import os
+import shutil
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+from adc_pipeline.core.artefacts import locked
+from adc_pipeline.core.errors import PipelineError
+
+DATABASE, ARTIFACTS = "mlflow.db", "mlflow-artifacts"
+# Every column in which MLflow keeps an address of a file.
+ADDRESSES = (
+    ("experiments", "artifact_location"),
+    ("runs", "artifact_uri"),
+    ("logged_models", "artifact_location"),
+    ("model_versions", "source"),
+    ("model_versions", "storage_location"),
+    ("datasets", "dataset_source"),
+)
+
+
+def relocate(home: Path) -> dict[str, int]:
+    """Correct the addresses in `home/mlflow.db`; return how many were changed, by table and column.
+
+    Raises PipelineError if there is no database, if the old home is unknown, or if an artifact cannot be read by its
+    corrected address; the database is then unchanged.
+    """
+    database = home / DATABASE
+    if not database.exists():
+        raise PipelineError(f"There is no MLflow database {database}: point ADC_HOME to the folder that was moved.")
+    with locked(home, wait=True):
+        before = previous_home(database)
+        if before is None or before == home:
+            return {}
+        copy = database.with_name(f".{DATABASE}-relocated-{os.getpid()}")
+        try:
+            shutil.copyfile(database, copy)
+            changed = replace_addresses(copy, before, home)
+            prove(copy)
+            # In one transaction of SQLite's, which programs that have the database open see.
+            with closing(sqlite3.connect(copy)) as source, closing(sqlite3.connect(database)) as target:
+                source.backup(target)
+        finally:
+            copy.unlink(missing_ok=True)
+    return changed
+
+
+def previous_home(database: Path) -> Path | None:
+    """Return the home that the database's addresses lead to; None if no experiment keeps its artifacts in one."""
+    from adc_pipeline.tracking.runs import local_path
+
+    with closing(sqlite3.connect(database)) as connection:
+        locations = connection.execute("SELECT artifact_location FROM experiments ORDER BY experiment_id DESC")
+        for (location,) in locations.fetchall():
+            if location and location.rstrip("/").endswith(f"/{ARTIFACTS}"):
+                return local_path(location).parent
+    return None
+
+
+def replace_addresses(database: Path, before: Path, home: Path) -> dict[str, int]:
+    """Replace the prefix of every address, as a `file:` URI and as a path; return the number by table and column."""
+    changed = {}
+    with closing(sqlite3.connect(database)) as connection:
+        for table, column in ADDRESSES:
+            number = 0
+            for old, new in ((before.as_uri(), home.as_uri()), (str(before), str(home))):
+                # Names of tables and columns are constants; values are parameters.
+                statement = f"UPDATE {table} SET {column} = replace({column}, ?, ?) WHERE instr({column}, ?)"  # noqa: S608
+                number += connection.execute(statement, (f"{old}/", f"{new}/", f"{old}/")).rowcount
+            if number:
+                changed[f"{table}.{column}"] = number
+        connection.commit()
+    return changed
+
+
+def prove(database: Path) -> None:
+    """Raise PipelineError unless the folders that runs, logged models and versions name exist, where they have files.
+
+    One address of each kind is enough: all have the same prefix.
+    """
+    from adc_pipeline.tracking.runs import local_path
+
+    with closing(sqlite3.connect(database)) as connection:
+        for table, column in (("experiments", "artifact_location"), ("logged_models", "artifact_location")):
+            rows = connection.execute(
+                f"SELECT {column} FROM {table} WHERE {column} LIKE 'file:%' ORDER BY rowid DESC LIMIT 1"  # noqa: S608
+            ).fetchall()
+            for (address,) in rows:
+                folder = local_path(address)
+                if not folder.is_dir():
+                    raise PipelineError(
+                        f"{folder} does not exist, which MLflow's {table} name: copy {ARTIFACTS} together with"
+                        f" {DATABASE}, then run `adc relocate` again."
+                    )
+                for file in (path for path in folder.rglob("*") if path.is_file()):
+                    file.read_bytes()
+                    break

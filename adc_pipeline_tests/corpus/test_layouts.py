@@ -1,0 +1,447 @@
+"""Known layouts are recognised by their fields, whatever they come in, and read as what they mean."""
+
+import bz2
+import csv
+import gzip
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from xml.sax.saxutils import quoteattr
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.corpus.parts import read_record
+from adc_pipeline.corpus.settings import CorpusSettings, UtteranceSettings
+from adc_pipeline.corpus.source import check_source, fetch
+from adc_pipeline.corpus.utterances import write_utterances
+from adc_pipeline_tests.stages import read_utterances
+
+Record = dict[str, Any]
+# id, what is answered, speaker, text, time, score, title
+Read = tuple[str, str | None, str, str, int | None, int | None, str | None]
+
+
+def json_lines(path: Path, records: list[Record]) -> None:
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+
+
+def comma_separated(path: Path, records: list[Record]) -> None:
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(records[0]))
+        writer.writeheader()
+        writer.writerows(records)
+
+
+def parquet(path: Path, records: list[Record]) -> None:
+    pq.write_table(pa.Table.from_pylist(records), path)
+
+
+def arrow(path: Path, records: list[Record]) -> None:
+    table = pa.Table.from_pylist(records)
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+
+
+def feather(path: Path, records: list[Record]) -> None:
+    table = pa.Table.from_pylist(records)
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+        writer.write_table(table)
+
+
+def gzipped(path: Path, records: list[Record]) -> None:
+    path.write_bytes(gzip.compress("".join(json.dumps(record) + "\n" for record in records).encode()))
+
+
+Write = Callable[[Path, list[Record]], None]
+FLAT: list[Write] = [json_lines, gzipped, comma_separated, parquet, arrow, feather]
+NESTED: list[Write] = [json_lines, gzipped, parquet, arrow, feather]
+
+
+def counts_of(folder: Path) -> dict[str, int]:
+    """The counts of the corpus in `folder`, whatever is set aside."""
+    settings, made = CorpusSettings(str(folder)), folder.with_name("made")
+    made.mkdir()
+    fetch(settings, {}, made / "corpus")
+    return write_utterances(made / "corpus", made / "out", UtteranceSettings(max_set_aside=1), source=settings)
+
+
+def read(folder: Path, columns: dict[str, str] | None = None) -> list[Read]:
+    """The utterances of the corpus in `folder`, none of which may be set aside, ordered by time."""
+    settings = CorpusSettings(str(folder), columns=columns or {})
+    check_source(settings)
+    made = folder.with_name("made")
+    made.mkdir()
+    fetch(settings, {}, made / "corpus")
+    counts = write_utterances(made / "corpus", made / "out", UtteranceSettings(max_set_aside=0), source=settings)
+    assert counts["set_aside"] == 0
+    rows = read_utterances(made / "out", "id, reply_to, speaker, text, timestamp, score, title")
+    return sorted(rows, key=lambda row: row[4])
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "site").mkdir()
+    return tmp_path / "site"
+
+
+def message(number: str, parent: str | None, rank: int | None, role: str = "assistant", **more: Any) -> Record:
+    """A message of OpenAssistant's trees."""
+    return {
+        "message_id": number, "parent_id": parent, "user_id": f"u{number}", "text": f"message {number}", "role": role,
+        "created_date": f"2023-02-05T14:0{number}:00Z", "rank": rank, "message_tree_id": "1", "deleted": False,
+    } | more  # fmt: skip
+
+
+@pytest.mark.parametrize("write", FLAT)
+def test_open_assistant_where_the_lowest_rank_is_the_best(folder: Path, write: Write) -> None:
+    records = [
+        message("1", None, None, "prompter"), message("2", "1", 1), message("3", "1", 0), message("4", "3", None),
+        message("5", "1", 2, deleted=True),
+    ]  # fmt: skip
+    write(folder / "messages", records)
+    rows = read(folder)
+    assert [(row[0], row[1], row[5]) for row in rows] == [
+        ("1", None, None), ("2", "1", -1), ("3", "1", 0), ("4", "3", 0), ("5", "1", -2),
+    ]  # fmt: skip
+    assert rows[0] == ("1", None, "u1", "message 1", 1675605660, None, None)
+    assert rows[4][3] == "[deleted]"
+    assert read_record(folder.with_name("made") / "corpus")["lower_is_better"] == ["OpenAssistant messages"]
+
+
+@pytest.mark.parametrize("write", [json_lines, gzipped])
+@pytest.mark.parametrize("says_parent", [True, False])
+def test_open_assistant_as_trees(folder: Path, write: Write, says_parent: bool) -> None:
+    records = [message("1", None, None, "prompter"), message("2", "1", 1), message("3", "1", 0), message("4", "3", 0)]
+    for record in records:
+        del record["message_tree_id"]
+        if not says_parent:
+            del record["parent_id"]
+    first, second, third, fourth = records
+    first["replies"], third["replies"], second["replies"] = [second, third], [fourth], []
+    write(folder / "trees", [{"message_tree_id": "1", "tree_state": "ready_for_export", "prompt": first}])
+    assert [(row[0], row[1], row[5]) for row in read(folder)] == [
+        ("1", None, None), ("2", "1", -1), ("3", "1", 0), ("4", "3", 0),
+    ]  # fmt: skip
+
+
+def xml(path: Path, root: str, records: list[Record]) -> None:
+    rows = (" ".join(f"{name}={quoteattr(str(value))}" for name, value in record.items()) for record in records)
+    path.write_text(f'<?xml version="1.0"?>\n<{root}>\n' + "".join(f"  <row {row} />\n" for row in rows) + f"</{root}>")
+
+
+POSTS: list[Record] = [
+    {"Id": 1, "PostTypeId": 1, "Title": "Why loud?", "CreationDate": "2015-03-01T08:00:00.000", "Score": 5,
+     "Body": "<p>At dusk &amp; dawn.</p>", "OwnerUserId": 40},
+    {"Id": 2, "PostTypeId": 2, "ParentId": 1, "CreationDate": "2015-03-02T08:00:00.000", "Score": 7,
+     "Body": "<p>They <b>fan</b>.</p>\n<pre><code>a  b\n</code></pre>", "OwnerDisplayName": "ann"},
+]  # fmt: skip
+COMMENTS: list[Record] = [
+    {"Id": 2, "PostId": 2, "Score": 1, "Text": "Really?", "CreationDate": "2015-03-03T08:00:00.000", "UserId": 41},
+    {"Id": 1, "PostId": 1, "Score": 0, "Text": "1 < 2", "CreationDate": "2015-03-04T08:00:00.000", "UserId": 42},
+]  # fmt: skip
+STACK_EXCHANGE: list[Read] = [
+    ("1", None, "user40", "At dusk & dawn.", 1425196800, 5, "Why loud?"),
+    ("2", "1", "ann", "They fan.\n\na  b", 1425283200, 7, None),
+    ("2", "2", "user41", "Really?", 1425369600, 1, None),
+    ("1", "1", "user42", "1 < 2", 1425456000, 0, None),
+]
+
+
+@pytest.mark.parametrize("names", [("Posts.xml", "Comments.xml"), ("a.txt", "b.txt")])
+def test_a_stack_exchange_site(folder: Path, names: tuple[str, str]) -> None:
+    xml(folder / names[0], "posts", POSTS)
+    xml(folder / names[1], "comments", COMMENTS)
+    xml(folder / "Users.xml", "users", [{"Id": 40, "DisplayName": "bob", "Reputation": 1}])
+    assert read(folder) == STACK_EXCHANGE
+    record = json.loads((folder.with_name("made") / "parts.json").read_text())
+    assert list(record["left_out"]) == ["site/Users.xml"]
+
+
+def test_two_sites_of_stack_exchange_in_one_folder_stay_apart(folder: Path) -> None:
+    for site in ("bees", "boats"):
+        (folder / site).mkdir()
+        xml(folder / site / "Posts.xml", "posts", POSTS)
+        xml(folder / site / "Comments.xml", "comments", COMMENTS)
+    assert read(folder) == [row for row in STACK_EXCHANGE for _ in range(2)]
+
+
+def test_a_stack_exchange_site_packed_and_alone(folder: Path) -> None:
+    xml(folder / "Posts.xml", "posts", POSTS)
+    packed = folder / "Posts.xml.bz2"
+    packed.write_bytes(bz2.compress((folder / "Posts.xml").read_bytes()))
+    (folder / "Posts.xml").unlink()
+    assert read(packed) == STACK_EXCHANGE[:2]
+
+
+def test_what_is_neither_question_nor_answer_counts_as_no_utterance(folder: Path, tmp_path: Path) -> None:
+    xml(folder / "Posts.xml", "posts", [*POSTS, {"Id": 9, "PostTypeId": 5, "Score": 0, "Body": "about a tag"}])
+    settings = CorpusSettings(str(folder))
+    fetch(settings, {}, tmp_path / "corpus")
+    counts = write_utterances(
+        tmp_path / "corpus", tmp_path / "out", UtteranceSettings(max_set_aside=1), source=settings
+    )
+    assert (counts["taking_part"], counts["set_aside"]) == (2, 1)
+
+
+def test_comments_of_stack_exchange_without_their_posts_are_refused(folder: Path) -> None:
+    xml(folder / "Comments.xml", "comments", COMMENTS)
+    with pytest.raises(PipelineError, match=r"without Posts\.xml"):
+        read(folder)
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b'<?xml version="1.0"?>\n<posts><row Id="1" PostTypeId="1" Score="1" Body="b" />\n', "no whole XML file"),
+        (b'<?xml version="1.0"?><!DOCTYPE p [<!ENTITY e "e">]>\n<posts><row Id="&e;" /></posts>', "a document type"),
+        (b'<?xml version="1.0"?>\n<feed><entry>text</entry></feed>', "which no known layout has"),
+        (b'<?xml version="1.0"?>\n<posts><row Id="1" & /></posts>', "no whole XML file"),
+    ],
+)
+def test_other_xml_is_refused(folder: Path, content: bytes, sentence: str) -> None:
+    (folder / "posts.xml").write_bytes(content)
+    with pytest.raises(PipelineError, match=sentence):
+        read(folder / "posts.xml")
+
+
+def lemmy_post(number: int) -> Record:
+    return {
+        "post": {"id": number, "name": f"post {number}", "body": "text", "published": "2023-07-01T10:00:00Z"},
+        "creator": {"id": 3, "name": "ink"}, "community": {"name": "tinkering"}, "counts": {"score": 10},
+    }  # fmt: skip
+
+
+def lemmy_comment(number: int, path: str, score: int, **more: Any) -> Record:
+    return {
+        "comment": {"id": number, "post_id": 5, "content": f"comment {number}", "path": path, "creator_id": 4,
+                    "published": f"2023-07-02T0{number}:00:00Z"} | more,
+        "post": {"id": 5, "name": "post 5"}, "creator": {"id": 4, "name": "quill"}, "counts": {"score": score},
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("write", NESTED)
+def test_lemmy(folder: Path, write: Write) -> None:
+    write(folder / "z-posts", [lemmy_post(5)])
+    comments = [
+        lemmy_comment(5, "0.5", 2, removed=False, deleted=False),
+        lemmy_comment(6, "0.5.6", -3, removed=False, deleted=True),
+        lemmy_comment(7, "0.7", 1, removed=True, deleted=False),
+    ]
+    write(folder / "a-comments", comments)
+    assert read(folder) == [
+        ("5", None, "ink", "text", 1688205600, 10, "post 5"),
+        ("5", "5", "quill", "comment 5", 1688274000, 2, None),
+        ("6", "5", "quill", "[deleted]", 1688277600, -3, None),
+        ("7", "5", "quill", "[removed]", 1688281200, 1, None),
+    ]
+
+
+def discourse(number: int, post_number: int, answers: int | None, likes: int, **more: Any) -> Record:
+    return {
+        "id": 900 + number, "user_id": 4, "topic_id": 70, "post_number": post_number, "raw": f"post {number}",
+        "created_at": f"2020-01-01 0{number}:00:00 UTC", "reply_to_post_number": answers, "like_count": likes,
+        "deleted_at": None,
+    } | more  # fmt: skip
+
+
+@pytest.mark.parametrize("write", FLAT)
+def test_discourse(folder: Path, write: Write) -> None:
+    gone = {"deleted_at": "2020-02-01 08:00:00 UTC"}
+    write(folder / "posts", [discourse(1, 1, None, 3), discourse(2, 2, None, 0), discourse(3, 3, 2, 8, **gone)])
+    assert read(folder) == [
+        ("70/1", None, "user4", "post 1", 1577840400, 3, None),
+        ("70/2", "70/1", "user4", "post 2", 1577844000, 0, None),
+        ("70/3", "70/2", "user4", "[deleted]", 1577847600, 8, None),
+    ]
+
+
+@pytest.mark.parametrize("write", NESTED)
+def test_discourse_as_its_public_interface_gives_it(folder: Path, write: Write) -> None:
+    def post(number: int, actions: list[Record]) -> Record:
+        return {
+            "id": number, "username": "ann", "topic_id": 7, "topic_title": "Moss", "post_number": number,
+            "cooked": f"<p>post <i>{number}</i></p>", "created_at": f"2020-01-01T0{number}:00:00.000Z",
+            "reply_to_post_number": None, "actions_summary": actions,
+        }  # fmt: skip
+
+    write(
+        folder / "posts", [post(1, [{"id": 3, "count": 9}, {"id": 2, "count": 12}]), post(2, [{"id": 3, "count": 4}])]
+    )
+    assert read(folder) == [
+        ("7/1", None, "ann", "post 1", 1577840400, 12, "Moss"),
+        ("7/2", "7/1", "ann", "post 2", 1577844000, 0, None),
+    ]
+
+
+def test_a_topic_of_discourse_with_its_posts(folder: Path) -> None:
+    posts = [discourse(1, 1, None, 3), discourse(2, 2, 1, 0)]
+    for number in range(3):
+        inner = [post | {"topic_id": 70 + number} for post in posts]
+        topic = {"id": 70 + number, "title": f"Topic {number}", "like_count": 99, "post_stream": {"posts": inner}}
+        json_lines(folder / f"{number}.json", [topic])
+    rows = [(id, reply_to, score, title) for id, reply_to, _, _, _, score, title in read(folder)]
+    assert sorted(rows) == sorted(
+        row
+        for number in (70, 71, 72)
+        for row in ((f"{number}/1", None, 3, f"Topic {number - 70}"), (f"{number}/2", f"{number}/1", 0, None))
+    )
+
+
+@pytest.mark.parametrize("write", FLAT)
+@pytest.mark.parametrize(("nobody", "ids"), [(None, "id"), (0, "submissionid")])
+def test_voat(folder: Path, write: Write, nobody: int | None, ids: str) -> None:
+    votes = {"subverse": "building", "userName": "gable", "upCount": 6, "downCount": 5}
+    comment = "id" if ids == "id" else "commentid"
+
+    def answer(number: int, parent: int | None, hour: int) -> Record:
+        return {comment: number, "submissionID": 31, "parentID": parent, "content": f"comment {number}",
+                "creationDate": f"2016-05-01T{hour}:00:00"} | votes  # fmt: skip
+
+    post = {ids: 31, "title": "Barn?", "content": "Twelve of us.", "creationDate": "2016-05-01T10:00:00"} | votes
+    write(folder / "submissions", [post])
+    write(folder / "comments", [answer(31, nobody, 11), answer(32, 31, 12)])
+    assert read(folder) == [
+        ("31", None, "gable", "Twelve of us.", 1462096800, 1, "Barn?"),
+        ("31", "31", "gable", "comment 31", 1462100400, 1, None),
+        ("32", "31", "gable", "comment 32", 1462104000, 1, None),
+    ]
+
+
+def test_voat_as_pandas_writes_it_with_ids_as_floats(folder: Path) -> None:
+    (folder / "submissions.csv").write_text(
+        "id,title,content,userName,creationDate,upCount,downCount\n31,Barn?,text,gable,2016-05-01T10:00:00,3.0,1.0\n"
+    )
+    (folder / "comments.csv").write_text(
+        "id,submissionID,parentID,content,userName,creationDate,upCount,downCount\n"
+        "31,31.0,,one,gable,2016-05-01T11:00:00,1,0\n32,31.0,31.0,two,gable,2016-05-01T12:00:00,1,4\n"
+    )
+    assert [row[:2] + row[5:6] for row in read(folder)] == [("31", None, 2), ("31", "31", 1), ("32", "31", -3)]
+
+
+@pytest.mark.parametrize("write", NESTED)
+def test_ruqqus(folder: Path, write: Write) -> None:
+    votes = {"author_name": "ann", "upvotes": 5, "downvotes": 2, "score": 3}
+    write(folder / "posts", [{"id": "a1", "title": "Hm", "body": "text", "guild_name": "g", "created_utc": 1} | votes])
+
+    def comment(name: str, parents: list[str], time: int) -> Record:
+        return {"id": name, "post_id": "a1", "parent_comment_id": parents, "body": f"comment {name}",
+                "guild": {"name": "g"}, "created_utc": time} | votes  # fmt: skip
+
+    write(folder / "comments", [comment("a1", [], 2), comment("b2", ["a1"], 3), comment("c3", ["a1", "b2"], 4)])
+    rows = [(id, reply_to, score) for id, reply_to, _, _, _, score, _ in read(folder)]
+    assert rows == [("a1", None, 3), ("a1", "a1", 3), ("b2", "a1", 3), ("c3", "b2", 3)]
+
+
+@pytest.mark.parametrize("write", FLAT)
+def test_reddit_in_a_table_is_read_as_the_dump_it_was_made_from(folder: Path, write: Write) -> None:
+    common = {"author": "ann", "subreddit": "sheds", "stickied": False}
+    post = {"id": "a", "title": "Why?", "selftext": "it hums", "created_utc": 1, "score": 7} | common
+    write(folder / "z", [post])
+
+    def comment(name: str, parent: str, time: int) -> Record:
+        return {
+            "id": name,
+            "link_id": "t3_a",
+            "parent_id": parent,
+            "body": name,
+            "created_utc": time,
+            "score": 1,
+        } | common
+
+    write(folder / "a", [comment("a", "t3_a", 2), comment("b", "t1_a", 3), comment("c", "t3_a", 4)])
+    rows = read(folder)
+    assert rows[0] == ("a", None, "ann", "it hums", 1, 7, "Why?")
+    assert [row[:2] for row in rows[1:]] == [("a", "a"), ("b", "a"), ("c", "a")]
+
+
+@pytest.mark.parametrize("write", FLAT)
+def test_a_table_is_read_through_the_setting_columns_whatever_it_comes_in(folder: Path, write: Write) -> None:
+    columns = {
+        "id": "msg",
+        "conversation_id": "thread",
+        "reply_to": "answers to",
+        "text": "content {x}",
+        "score": "likes",
+    }
+    columns |= {"timestamp": "posted", "speaker": "user.name"}
+
+    def row(number: int, answers: int | None) -> Record:
+        return {"msg": number, "thread": 1, "answers to": answers, "content {x}": f"text {number}", "likes": number,
+                "posted": f"2021-05-0{number}T10:00:00Z", "user.name": "olive", "other": None}  # fmt: skip
+
+    write(folder / "messages.data", [row(1, None), row(2, 1)])
+    assert read(folder, columns) == [
+        ("1", None, "olive", "text 1", 1619863200, 1, None),
+        ("2", "1", "olive", "text 2", 1619949600, 2, None),
+    ]
+    with pytest.raises(PipelineError, match=r"has no column answers but .*setting columns"):
+        check_source(CorpusSettings(str(folder / "messages.data"), "table", columns | {"reply_to": "answers"}))
+
+
+@pytest.mark.parametrize("write", NESTED)
+def test_what_has_our_own_columns_is_a_table_whatever_it_comes_in(folder: Path, write: Write) -> None:
+    rows: list[Record] = [
+        {"id": "r", "conversation_id": "r", "reply_to": None, "text": "post", "score": None, "timestamp": 1},
+        {"id": "a", "conversation_id": "r", "reply_to": "r", "text": "yes", "score": 3, "timestamp": 2},
+    ]
+    write(folder / "utterances", rows)
+    assert read(folder) == [("r", None, "", "post", 1, None, None), ("a", "r", "", "yes", 2, 3, None)]
+
+
+def test_hacker_news_is_refused_because_its_comments_have_no_score(folder: Path) -> None:
+    items = [
+        {
+            "id": 501,
+            "type": "story",
+            "by": "pebble",
+            "time": 1300000501,
+            "title": "a clock",
+            "score": 87,
+            "kids": [502],
+        },
+        {"id": 502, "type": "comment", "by": "gull", "time": 1300000502, "parent": 501, "text": "How?"},
+    ]
+    json_lines(folder / "items.jsonl", items)
+    with pytest.raises(PipelineError, match="Hacker News items, whose comments carry no score"):
+        read(folder)
+
+
+def test_an_id_and_a_title_do_not_make_a_post_of_reddit(folder: Path) -> None:
+    article = {"id": "1000", "url": "https://encyclopedia.example/0", "title": "Lake Orrin", "text": "A lake."}
+    json_lines(folder / "articles.jsonl", [article])
+    with pytest.raises(PipelineError, match=r"the keys id, text, title, url, which no known layout has: .*columns"):
+        read(folder)
+    issue = {"id": 7, "title": "It crashes", "body": "When I start it.", "state": "open", "comments": 3}
+    json_lines(folder / "articles.jsonl", [issue])
+    with pytest.raises(PipelineError, match="which no known layout has"):
+        read(folder)
+
+
+def test_a_csv_file_of_a_layout_sets_aside_what_does_not_fit(folder: Path, tmp_path: Path) -> None:
+    file = io.StringIO()
+    writer = csv.DictWriter(file, list(discourse(1, 1, None, 3)))
+    writer.writeheader()
+    writer.writerow(discourse(1, 1, None, 3))
+    (folder / "posts.csv").write_text(file.getvalue() + "1,2,3\r\n")
+    settings = CorpusSettings(str(folder))
+    fetch(settings, {}, tmp_path / "corpus")
+    counts = write_utterances(
+        tmp_path / "corpus", tmp_path / "out", UtteranceSettings(max_set_aside=1), source=settings
+    )
+    assert (counts["taking_part"], counts["set_aside.malformed"]) == (1, 1)
+
+
+def test_a_line_that_is_no_object_is_set_aside(folder: Path, tmp_path: Path) -> None:
+    lines = [json.dumps(lemmy_post(5)), "{broken", "[1]", "null"]
+    (folder / "posts.jsonl").write_text("\n".join(lines) + "\n")
+    settings = CorpusSettings(str(folder))
+    fetch(settings, {}, tmp_path / "corpus")
+    counts = write_utterances(
+        tmp_path / "corpus", tmp_path / "out", UtteranceSettings(max_set_aside=1), source=settings
+    )
+    assert (counts["taking_part"], counts["set_aside.malformed"]) == (1, 3)

@@ -1,0 +1,160 @@
+"""Times, ids and missing values mean the same in every reader: the SQL macros against the oracle."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
+
+import duckdb
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from adc_pipeline.corpus.readers import convokit, dumps
+from adc_pipeline.corpus.readers.values import create_macros
+from adc_pipeline_tests import oracle
+
+
+@pytest.fixture(scope="module")
+def connection() -> Iterator[duckdb.DuckDBPyConnection]:
+    with duckdb.connect() as connection:
+        connection.execute("SET TimeZone = 'Asia/Kolkata'")
+        create_macros(connection)
+        connection.execute(dumps.PARENT)
+        yield connection
+
+
+def value(connection: duckdb.DuckDBPyConnection, expression: str, *arguments: object) -> Any:
+    (row,) = connection.execute(f"SELECT {expression}", list(arguments)).fetchall()
+    return row[0]
+
+
+@pytest.mark.parametrize(
+    ("written", "seconds"),
+    [
+        ("1600022012", 1600022012),
+        ("1600022012.9", 1600022012),
+        ("1.600022012e9", 1600022012),
+        ("1600022012345", 1600022012),
+        ("1600022012345.6", 1600022012),
+        ("1600022012345678", 1600022012),
+        ("1600022012345678901", 1600022012),
+        ("-1.5", -2),
+        ("-864000000500", -864000001),
+        ("99999999999", 99999999999),
+        ("2020-09-13T20:33:32+02:00", 1600022012),
+        ("2020-09-13T20:33:32+0200", 1600022012),
+        ("2020-09-13T20:33:32+02", 1600022012),
+        ("2020-09-13 10:33:32.25 -08:00", 1600022012),
+        ("2020-09-14T00:03:32+05:30", 1600022012),
+        ("2020-09-13T18:33:32Z", 1600022012),
+        ("2020-09-13t18:33:32z", 1600022012),
+        ("2020-09-13 18:33:32 UTC", 1600022012),
+        ("2020-09-13 18:33:32", 1600022012),
+        ("2020-09-13T18:33:32,999", 1600022012),
+        ("2020/09/13 18:33", 1600021980),
+        ("2020-9-3", 1599091200),
+        ("Sun, 13 Sep 2020 20:33:32 +0200", 1600022012),
+        ("Sun, 13 Sep 2020 18:33:32 GMT", 1600022012),
+        ("Sun Sep 13 20:33:32 +0200 2020", 1600022012),
+        *[(written, None) for written in ("yesterday", "2020-02-30", "2020-09-13T25:00:00", "13.09.2020", "nan", "inf",
+                                          "2020-09-13 20:33:32 CEST", "2020-09-13T20:33:32+25:00", "1,600", "-",
+                                          "99999999999999999999", "12:30")],
+    ],
+)  # fmt: skip
+def test_a_time_is_seconds_since_1970_in_utc(
+    connection: duckdb.DuckDBPyConnection, written: str, seconds: int | None
+) -> None:
+    assert value(connection, "seconds($1)", written) == seconds
+    assert value(connection, "is_unreadable(seconds($1), $1)", written) == (True if seconds is None else None) or (
+        written == "nan"
+    )
+
+
+@pytest.mark.parametrize("written", ["", "NA", "nan", "None", "\\N", None])
+def test_a_missing_time_is_not_counted_as_unreadable(
+    connection: duckdb.DuckDBPyConnection, written: str | None
+) -> None:
+    assert value(connection, "is_unreadable(seconds($1), $1)", written) is None
+
+
+zones = st.one_of(st.none(), st.integers(-23 * 60, 23 * 60).map(lambda minutes: timezone(timedelta(minutes=minutes))))
+
+
+@given(
+    st.datetimes(datetime(1900, 1, 1), datetime(2200, 1, 1), timezones=zones),  # type: ignore[arg-type]
+    st.sampled_from(["T", " "]),
+    st.sampled_from(["seconds", "milliseconds", "microseconds", "minutes"]),
+)
+@settings(max_examples=200, deadline=None)
+def test_a_date_is_the_moment_that_it_names(
+    connection: duckdb.DuckDBPyConnection, moment: datetime, separator: str, precision: str
+) -> None:
+    written = moment.isoformat(separator, precision)
+    utc = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    expected = (utc.replace(second=0) if precision == "minutes" else utc).replace(microsecond=0)
+    assert value(connection, "seconds($1)", written) == expected.timestamp() == oracle.seconds(written)
+
+
+@given(st.integers(10**8, 10**11 - 1), st.integers(0, 10**9 - 1), st.sampled_from([0, 3, 6, 9]))
+@settings(max_examples=200, deadline=None)
+def test_the_unit_of_a_number_is_told_by_its_size(
+    connection: duckdb.DuckDBPyConnection, seconds: int, fraction: int, digits: int
+) -> None:
+    written = f"{seconds}{fraction:09}"[: len(str(seconds)) + digits]
+    # From 1973 on the units do not meet; 64 bits hold nanoseconds up to 2262.
+    expected = seconds if int(written) < 2**63 else None
+    assert value(connection, "seconds($1)", written) == expected
+    assert expected is None or oracle.seconds(written) == seconds
+
+
+written_ids = st.one_of(
+    st.sampled_from(["", "1.0", "7.", "7.5", "007", "v1.0", "1e5", "1.5e+3", "9007199254740991.0", "9007199254740992.0",
+                     "9.007199254740994e+15", "12.10", "1.2.3", "-5.0", "-0.0", "0.0", *oracle.NOTHING]),
+    st.text(alphabet="0123456789.eE+-", max_size=8),
+    st.text(max_size=6),
+)  # fmt: skip
+
+
+@given(written_ids, written_ids, written_ids)
+@settings(max_examples=300, deadline=None)
+def test_ids_and_parents_are_the_oracles(
+    connection: duckdb.DuckDBPyConnection, written: str, parent: str, conversation_id: str
+) -> None:
+    assert value(connection, "text_id($1)", written) == oracle.identifier(written)
+    nothing = value(connection, "is_nothing($1)", parent)
+    assert nothing == (parent in oracle.NOTHING)
+    if not nothing:
+        assert value(connection, "text_parent($1)", parent) == (oracle.identifier(parent) or parent)
+
+
+@pytest.mark.parametrize(
+    ("number", "id"),
+    [("7", "7"), ("7.0", "7"), ("7.5", None), ("9007199254740992.0", None), ("1e+16", None), ("nan", None),
+     ("9007199254740993", "9007199254740993")],
+)  # fmt: skip
+def test_a_number_is_an_id_if_it_is_exact(connection: duckdb.DuckDBPyConnection, number: str, id: str | None) -> None:
+    assert value(connection, "number_id($1)", number) == id
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "bare"),
+    [("t1_abc", "t1_", "abc"), ("t3_1", "t3_", "1"), ("t5_2qh", "t5_", "t5_2qh"), ("t7_x", None, "t7_x"),
+     ("t1abc", None, "t1abc"), ("tom", None, "tom"), ("t3_", "t3_", None), ("", None, None), ("T1_a", None, "T1_a")],
+)  # fmt: skip
+def test_reddit_names_have_kinds(
+    connection: duckdb.DuckDBPyConnection, name: str, kind: str | None, bare: str | None
+) -> None:
+    assert value(connection, "kind_of($1)", name) == kind
+    assert value(connection, "without_kind($1)", name) == bare
+
+
+@pytest.mark.parametrize("sql", [convokit.READ, dumps.READ_LINES], ids=["convokit", "dumps"])
+def test_the_order_of_the_source_is_kept(
+    connection: duckdb.DuckDBPyConnection, sql: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """DuckDB copies in order only if no operator of the plan loses it, as the join of a long IN does."""
+    folder = tmp_path_factory.mktemp("order")
+    (folder / "lines").write_text('{"id": "a"}\n')
+    parameters = {"lines": str(folder / "lines"), "out": str(folder / "out")}
+    ((_, plan),) = connection.execute(f"EXPLAIN COPY ({sql}) TO $out (FORMAT parquet)", parameters).fetchall()
+    assert "Batch Copy To File" in plan

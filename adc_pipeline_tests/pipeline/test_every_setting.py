@@ -1,0 +1,138 @@
+"""A run after a change of any one setting gives what a build from nothing gives with that setting."""
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
+
+import dagster as dg
+import pytest
+
+from adc_pipeline.core.artefacts import MAKING, MANIFEST, Store
+from adc_pipeline.definitions import defs
+from adc_pipeline.defs.asset import ASSETS
+from adc_pipeline.defs.making import Making
+from adc_pipeline.defs.stage import STAGES
+from adc_pipeline.defs.workspace import Workspace
+
+SELECTED = defs.resolve_job_def("datasets").asset_layer.selected_asset_keys
+# In an order that is the same in every process.
+NAMES = sorted(key.to_user_string() for key in SELECTED)
+HEAD = "id,conversation_id,reply_to,speaker,text,score,downvotes,timestamp"
+
+
+def write_corpus(path: Path) -> Path:
+    """Write a table in which every column has something to change: ties, deleted texts, entities, a lost parent."""
+    rows = [HEAD]
+    for c in range(12):
+        rows.append(f"c{c},c{c},,asker{c},Which pump &amp; hose number {c}?,{c},{90 - c},{1000 + c}")
+        for r in range(4):
+            text = ["[deleted]", "", f"Oil it {c} times.", "Wait &lt;a day&gt;."][(c + r) % 4]
+            rows.append(f"c{c}r{r},c{c},c{c},reader{r},{text},{(7 * r + c) % 5},{100 - r},{2000 + 10 * r}")
+        rows.append(f"c{c}rr,c{c},c{c}r2,AutoModerator,I agree {c}.,2,1,3000")
+    rows.append("lost,c1,nowhere,reader9,Where am I?,3,3,4000")
+    path.write_text("\n".join(rows) + "\n")
+    return path
+
+
+def settings_of(asset: str) -> dict[str, Any]:
+    """Return the settings of an asset's stage, with their types and defaults."""
+    declared = STAGES[asset].settings
+    hints, defaults = get_type_hints(declared), declared()
+    return {field.name: (hints[field.name], getattr(defaults, field.name)) for field in fields(declared)}
+
+
+def other_value(asset: str, name: str, corpus: Path) -> Any:
+    """Return a value of a setting that differs from its default and that the corpus can be read with."""
+    special = {
+        ("raw_corpus", "corpus"): str(corpus.with_name("copy.csv")),
+        ("raw_corpus", "format"): "table",
+        ("raw_corpus", "columns"): {"score": "downvotes"},
+        ("ranked_replies", "speakers"): ["reader1"],
+        (asset, "shares"): [50, 25, 25],
+    }
+    if (asset, name) in special:
+        return special[asset, name]
+    hint, default = settings_of(asset)[name]
+    choices = [value for each in (hint, *get_args(hint)) for value in get_args(each) if isinstance(value, str)]
+    if choices:
+        return next(value for value in choices if value != default)
+    if isinstance(default, bool):
+        return not default
+    if isinstance(default, int) or (default is None and int in get_args(hint)):
+        return (default or 0) + 1
+    if isinstance(default, float):
+        return default / 2 if default else 0.5
+    raise NotImplementedError(f"Give the setting {name} of {asset} another value in `special`.")
+
+
+def cases() -> Iterator[tuple[str, str]]:
+    """Yield every setting of every kind of stage: the datasets of walks share theirs."""
+    seen = set()
+    for asset in NAMES:
+        for name in settings_of(asset):
+            key = (STAGES[asset].settings, name)
+            if key not in seen:
+                seen.add(key)
+                yield asset, name
+
+
+def run(home: Path, config: dict[str, dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ADC_HOME", str(home))
+    ops = {asset: {"config": values} for asset, values in config.items()}
+    with dg.DagsterInstance.ephemeral() as instance:
+        assets = [ASSETS[name] for name in NAMES]
+        assert dg.materialize(
+            assets, run_config={"ops": ops}, resources={"workspace": Workspace(threads=1)}, instance=instance
+        )
+
+
+def content(home: Path) -> dict[str, Any]:
+    """Return what every asset is: digest, what it was made of, counts, and the bytes of its files."""
+    store, found = Store(home), {}
+    for asset in NAMES:
+        made = store.current(asset)
+        files = {
+            str(path.relative_to(made.path)): path.read_bytes()
+            for path in made.path.rglob("*")
+            if path.is_file() and path.name not in (MANIFEST, MAKING)
+        }
+        found[asset] = (made.digest, made.settings, made.inputs, made.upstream_settings, made.counts, files)
+    return found
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = write_corpus(tmp_path_factory.mktemp("corpus") / "forum.csv")
+    shutil.copy(path, path.with_name("copy.csv"))
+    return path
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An ADC_HOME in which one test after the other changes a setting."""
+    return tmp_path_factory.mktemp("homes") / "home"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("asset", "name"), list(cases()))
+def test_a_changed_setting_gives_what_a_build_from_nothing_gives(
+    asset: str, name: str, corpus: Path, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    # Pictures take most of the time of a run and are no part of an artefact.
+    monkeypatch.setattr(Making, "show", lambda *_: None)
+    config: dict[str, dict[str, Any]] = {"raw_corpus": {"corpus": str(corpus)}, "utterances": {"max_set_aside": 0.5}}
+    if not home.exists():
+        run(home, config, monkeypatch)
+    value = other_value(asset, name, corpus)
+    for each in NAMES:
+        if STAGES[each].settings is STAGES[asset].settings:
+            config[each] = config.get(each, {}) | {name: value}
+    # The home has what the test before made: two settings differ, the last one's and this one.
+    run(home, config, monkeypatch)
+    run(tmp_path / "new", config, monkeypatch)
+    after, expected = content(home), content(tmp_path / "new")
+    for each in NAMES:
+        assert after[each] == expected[each], each

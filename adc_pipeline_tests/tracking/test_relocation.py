@@ -1,0 +1,61 @@
+"""A moved or copied ADC_HOME: MLflow's addresses are corrected in one step, or left as they were."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.tracking.relocation import relocate
+from adc_pipeline.tracking.runs import Tracking
+from adc_pipeline_tests.tracking.history import History, chain, history
+
+__all__ = ["history"]
+
+
+def moved(history: History, to: Path) -> Path:
+    """Return the home after it was renamed."""
+    chain(history)
+    (history.store.home / "mlflow-artifacts").mkdir(exist_ok=True)
+    shutil.move(history.store.home, to)
+    return to
+
+
+def test_runs_are_refused_until_the_addresses_are_corrected(history: History, tmp_path: Path) -> None:
+    home = moved(history, tmp_path / "moved")
+    tracking = Tracking(f"sqlite:///{home / 'mlflow.db'}", (home / "mlflow-artifacts").as_uri())
+    with pytest.raises(PipelineError, match=r"was moved or copied.*`adc relocate`"):
+        tracking.check()
+    changed = relocate(home)
+    assert {"experiments.artifact_location", "runs.artifact_uri", "datasets.dataset_source"} <= set(changed)
+    tracking.check()
+    client = tracking.client()
+    for run in client.search_runs([tracking.experiment(client)]):
+        assert run.info.artifact_uri.startswith(f"{home.as_uri()}/")
+        assert run.inputs is not None
+        assert all(str(history.store.home) not in each.dataset.source for each in run.inputs.dataset_inputs)
+    assert relocate(home) == {}
+
+
+def test_the_old_home_stays_as_it_is_after_a_copy(history: History, tmp_path: Path) -> None:
+    chain(history)
+    (history.store.home / "mlflow-artifacts").mkdir(exist_ok=True)
+    copy = shutil.copytree(history.store.home, tmp_path / "copy", symlinks=True)
+    before = (history.store.home / "mlflow.db").read_bytes()
+    relocate(copy)
+    assert (history.store.home / "mlflow.db").read_bytes() == before
+
+
+def test_a_database_without_its_artifacts_is_left_unchanged(history: History, tmp_path: Path) -> None:
+    home = moved(history, tmp_path / "moved")
+    shutil.rmtree(home / "mlflow-artifacts")
+    before = (home / "mlflow.db").read_bytes()
+    with pytest.raises(PipelineError, match=r"mlflow-artifacts does not exist.*copy mlflow-artifacts together"):
+        relocate(home)
+    assert (home / "mlflow.db").read_bytes() == before
+    assert not list(home.glob(".mlflow.db-relocated*"))
+
+
+def test_a_folder_without_a_database_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(PipelineError, match="There is no MLflow database"):
+        relocate(tmp_path)

@@ -1,0 +1,258 @@
+"""Models from elsewhere: files that are not the plain model, layers that are not linear, mixtures of experts."""
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from safetensors.torch import load_file, save_file
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.generation.address import inside
+from adc_pipeline.generation.replier import Replier
+from adc_pipeline.generation.settings import Sampling
+from adc_pipeline.training.adapters import add_adapters
+from adc_pipeline.training.loading import load_model
+from adc_pipeline.training.loop import train
+from adc_pipeline.training.losses import TokenLosses, auxiliary_weight
+from adc_pipeline.training.model import check_base_model, prepare_base_model
+from adc_pipeline.training.settings import BaseModelSettings, TrainingJob, TrainingSettings
+from adc_pipeline.walks.markers import FORMATS
+
+MARKERS = FORMATS["default"]
+SETTINGS = TrainingSettings(
+    sequence_length=64, tokens_per_step=128, max_steps=2, log_every=1, checkpoint_every=0, learning_rate=1e-3
+)
+LLAMA = {
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "head_dim": 16,
+    "max_position_embeddings": 128,
+    "initializer_range": 0.2,
+    "pad_token_id": None,
+}
+MIXTRAL = {**LLAMA, "num_local_experts": 4, "num_experts_per_tok": 2}
+LLAMA4 = {
+    **LLAMA,
+    "num_local_experts": 2,
+    "num_experts_per_tok": 1,
+    "intermediate_size_mlp": 64,
+    "interleave_moe_layer_step": 1,
+    "no_rope_layers": [1, 1],
+    "attention_chunk_size": 128,
+}
+
+
+def write_plain(folder: Path, tokenizer: Path, /, model_type: str = "llama", **config: Any) -> Path:
+    """A random model, as transformers writes it."""
+    known = AutoTokenizer.from_pretrained(tokenizer)
+    torch.manual_seed(0)
+    ends = {"bos_token_id": None, "eos_token_id": known.eos_token_id}
+    made = AutoConfig.for_model(model_type, vocab_size=len(known), **ends, **(config or LLAMA))
+    AutoModelForCausalLM.from_config(made).save_pretrained(folder)
+    known.save_pretrained(folder)
+    return folder
+
+
+def prepared(plain: Path) -> Path:
+    folder = plain.with_name("prepared")
+    prepare_base_model(BaseModelSettings(name=str(plain)), MARKERS, [], folder)
+    return folder
+
+
+def job_in(folder: Path, dataset: Path, base: Path, **settings: Any) -> TrainingJob:
+    return TrainingJob(replace(SETTINGS, **settings), dataset, base, folder / "output", folder / "work")
+
+
+# --- Files that are not the whole, plain model --------------------------------------------------------
+
+
+def renamed(folder: Path, name: Callable[[str], str | None]) -> None:
+    """Give the tensors of a model other names, or leave them out."""
+    tensors = {new: tensor for old, tensor in load_file(folder / "model.safetensors").items() if (new := name(old))}
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        (lambda name: f"_orig_mod.{name}", r"is incomplete: 21 of its 21 tensors are missing, such as lm_head.weight"),
+        (lambda name: f"module.{name}", "is incomplete: 21 of its 21 tensors are missing"),
+        (lambda name: None if name == "lm_head.weight" else name, "is incomplete: 1 of its 21 tensors are missing"),
+        (lambda name: None if ".1.mlp" in name else name, "is incomplete: 3 of its 21 tensors are missing"),
+    ],
+)
+def test_a_model_whose_tensors_are_missing_is_refused(
+    name: Callable[[str], str | None], said: str, plain_gpt2: Path, tmp_path: Path
+) -> None:
+    plain = write_plain(tmp_path / "plain", plain_gpt2, "llama", **LLAMA, tie_word_embeddings=False)
+    renamed(plain, name)
+    with pytest.raises(PipelineError, match=said):
+        prepared(plain)
+    assert not (tmp_path / "prepared").exists()
+    with pytest.raises(PipelineError, match=r"The model in .* is incomplete"):
+        load_model(plain)
+
+
+def test_tied_embeddings_are_not_missing(plain_gpt2: Path, tmp_path: Path) -> None:
+    plain = write_plain(tmp_path / "plain", plain_gpt2, "llama", **LLAMA, tie_word_embeddings=True)
+    assert "lm_head.weight" not in load_file(plain / "model.safetensors")
+    prepared(plain)
+
+
+def test_a_configuration_of_another_size_is_a_sentence(plain_gpt2: Path, tmp_path: Path) -> None:
+    plain = write_plain(tmp_path / "plain", plain_gpt2)
+    config = json.loads((plain / "config.json").read_text())
+    (plain / "config.json").write_text(json.dumps({**config, "intermediate_size": 48}))
+    with pytest.raises(PipelineError, match=r"'.*plain' \(revision main\) cannot be loaded \("):
+        prepared(plain)
+
+
+@pytest.mark.parametrize("alone", [False, True])
+def test_an_adapter_is_refused_by_name(alone: bool, plain_gpt2: Path, tmp_path: Path) -> None:
+    plain = write_plain(tmp_path / "plain", plain_gpt2)
+    adapter = LoraConfig(task_type="CAUSAL_LM", r=2, target_modules="all-linear")
+    get_peft_model(AutoModelForCausalLM.from_pretrained(plain), adapter).save_pretrained(str(plain))
+    if alone:
+        (plain / "config.json").unlink()
+        (plain / "model.safetensors").unlink()
+    for refused in (
+        lambda: check_base_model(BaseModelSettings(name=str(plain))),
+        lambda: prepared(plain),
+        lambda: load_model(plain),
+        lambda: inside(plain, "THERE"),
+    ):
+        with pytest.raises(PipelineError, match=r"contains a PEFT adapter \(adapter_config.json\)"):
+            refused()
+    for left in plain.glob("adapter_*"):
+        left.unlink()
+    if not alone:
+        prepared(plain)
+
+
+def test_weights_that_are_not_finite_are_refused(plain_gpt2: Path, tmp_path: Path) -> None:
+    plain = write_plain(tmp_path / "plain", plain_gpt2)
+    tensors = load_file(plain / "model.safetensors")
+    tensors["model.norm.weight"][3] = math.nan
+    save_file(tensors, plain / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(PipelineError, match=r"has weights that are not finite \(model.norm.weight\)"):
+        prepared(plain)
+
+
+# --- Adapters on layers that are not linear -----------------------------------------------------------
+
+
+def test_adapters_leave_out_a_router_that_returns_two_things(plain_gpt2: Path, dataset: Path, tmp_path: Path) -> None:
+    base = prepared(write_plain(tmp_path / "plain", plain_gpt2, "llama4_text", **LLAMA4))
+    job = job_in(tmp_path, dataset, base, lora_rank=2, learning_rate=1e-2)
+    train(job)
+    before, after = (load_file(folder / "model.safetensors") for folder in (base, job.output))
+    assert before.keys() == after.keys()
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert {name for name in before if "self_attn" in name and name.endswith("proj.weight")} <= changed
+    assert not any("router" in name for name in changed)
+
+
+class Doubled(torch.nn.Linear):
+    """A linear layer that is not x W + b."""
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        return super().forward(input).square()
+
+
+def test_adapters_stand_beside_plainly_linear_layers_only(small_model: Path) -> None:
+    model = load_model(small_model)
+    model.model.layers[0].mlp.up_proj.__class__ = Doubled
+    add_adapters(model, replace(SETTINGS, lora_rank=2), [297, 298, 299])
+    adapted = {name.partition(".lora_A")[0] for name, _ in model.named_parameters() if ".lora_A" in name}
+    assert {name.rpartition(".")[2] for name in adapted} == {
+        "q_proj",
+        "k_proj",
+        "v_proj",
+        "o_proj",
+        "gate_proj",
+        "down_proj",
+    }
+
+
+# --- The auxiliary loss of a mixture of experts -------------------------------------------------------
+
+
+def trained_with(weight: float, base: Path, dataset: Path, folder: Path, **settings: Any) -> dict[str, torch.Tensor]:
+    """The weights of a training whose base model asks for so much of the auxiliary loss."""
+    asking = folder / "base"
+    asking.mkdir(parents=True)
+    for path in base.iterdir():
+        (asking / path.name).symlink_to(path)
+    config = json.loads((base / "config.json").read_text())
+    (asking / "config.json").unlink()
+    (asking / "config.json").write_text(json.dumps({**config, "router_aux_loss_coef": weight}))
+    job = job_in(folder, dataset, asking, **settings)
+    facts = train(job)
+    assert facts["auxiliary_loss"] == (f"added with weight {weight:g}" if weight else None)
+    return load_file(job.output / "model.safetensors")
+
+
+def test_the_auxiliary_loss_that_a_model_asks_for_is_learned(plain_gpt2: Path, dataset: Path, tmp_path: Path) -> None:
+    plain = write_plain(tmp_path / "plain", plain_gpt2, "mixtral", **MIXTRAL, output_router_logits=True)
+    base = prepared(plain)
+    found = {weight: trained_with(weight, base, dataset, tmp_path / str(weight)) for weight in (0.0, 0.01, 10.0)}
+    routers = [name for name in found[0.0] if name.endswith("gate.weight")]
+    assert len(routers) == 2
+    for name in routers:
+        assert not torch.equal(found[0.0][name], found[0.01][name])
+        assert not torch.equal(found[0.01][name], found[10.0][name])
+    again = trained_with(10.0, base, dataset, tmp_path / "recomputed", gradient_checkpointing=True)
+    for name, tensor in found[10.0].items():
+        torch.testing.assert_close(again[name], tensor, rtol=1e-4, atol=1e-5)
+    # Nothing of it is asked for, and nothing changes, without the request.
+    config = json.loads((base / "config.json").read_text())
+    (base / "config.json").write_text(json.dumps({**config, "output_router_logits": False}))
+    job = job_in(tmp_path / "unasked", dataset, base)
+    assert train(job)["auxiliary_loss"] is None
+    for name, tensor in load_file(job.output / "model.safetensors").items():
+        assert torch.equal(tensor, found[0.0][name])
+
+
+def test_the_gradient_of_the_auxiliary_loss_is_transformers_own(plain_gpt2: Path, tmp_path: Path) -> None:
+    from adc_pipeline.training.batches import build_batch
+    from adc_pipeline.training.packing import cut_into_pieces, pack
+    from adc_pipeline_tests.training.test_packing import split_of
+
+    plain = write_plain(tmp_path / "plain", plain_gpt2, "mixtral", **MIXTRAL, output_router_logits=True)
+    model = AutoModelForCausalLM.from_pretrained(plain)
+    model.config.router_aux_loss_coef = 0.5
+    setattr(model, "router_aux_loss_coef", 0.5)  # noqa: B010, a number where PyTorch declares modules
+    split = split_of([[3, 5, 9]])
+    pieces = cut_into_pieces(split, 32)
+    batch = build_batch(split, pieces, pack(pieces.lengths, 32, 0, 0), 17).to(torch.device("cpu"))
+    losses, auxiliary = TokenLosses(model, auxiliary_weight(model))(batch)
+    assert auxiliary is not None
+    ours = (losses * batch.weights).sum() / batch.weights.sum() + auxiliary
+    expected = model(input_ids=batch.input_ids, labels=batch.input_ids).loss
+    torch.testing.assert_close(ours, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_an_auxiliary_loss_that_a_model_cannot_compute_is_named(
+    plain_gpt2: Path, dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plain = write_plain(tmp_path / "plain", plain_gpt2, "llama4_text", **LLAMA4, output_router_logits=True)
+    facts = train(job_in(tmp_path, dataset, prepared(plain)))
+    assert facts["auxiliary_loss"] == "excluded, its code computes none"
+    assert "Auxiliary loss of the routers, which the base model asks for: excluded" in capsys.readouterr().out
+
+
+def test_a_model_with_an_auxiliary_loss_replies(plain_gpt2: Path, dataset: Path, tmp_path: Path) -> None:
+    base = prepared(write_plain(tmp_path / "plain", plain_gpt2, "mixtral", **MIXTRAL, output_router_logits=True))
+    replier = Replier.load(inside(base, "THERE"))
+    reply = replier.reply(replier.about("A title\nand a text"), Sampling(max_new_tokens=12, seed=0))
+    assert reply.turn

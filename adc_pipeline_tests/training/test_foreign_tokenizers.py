@@ -1,0 +1,197 @@
+"""Tokenizers from elsewhere: what they put before a text, and whether a turn can be read back."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from transformers import AutoModelForCausalLM, ByT5Tokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.evaluation.scoring import Query, encoded
+from adc_pipeline.generation.conversation import Conversation, prompt_ids
+from adc_pipeline.generation.decoding import Spelling, TextStream
+from adc_pipeline.training.arrangement import Arrangement
+from adc_pipeline.training.batches import build_batch
+from adc_pipeline.training.dataset import load_split, tokenize_split
+from adc_pipeline.training.layout import encode_walks
+from adc_pipeline.training.model import prepare_base_model
+from adc_pipeline.training.packing import cut_into_pieces, pack
+from adc_pipeline.training.settings import BaseModelSettings
+from adc_pipeline.training.tokenizer import add_markers
+from adc_pipeline.training.tokens import MarkerTokenizer, check_line_breaks
+from adc_pipeline.walks.markers import FORMATS
+from adc_pipeline_tests.training.conftest import TEXTS
+from adc_pipeline_tests.training.walks import walk, write_dataset
+
+MARKERS = FORMATS["default"]
+SPECIALS = ["<s>", "</s>", "[gMASK]", "<sop>", "<unk>"]
+
+
+def byte_level(specials: list[str] = SPECIALS, prefix_space: bool = False) -> Tokenizer:
+    backend = Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=prefix_space)
+    backend.decoder = decoders.ByteLevel()
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    trainer = trainers.BpeTrainer(
+        vocab_size=300, special_tokens=specials, initial_alphabet=alphabet, show_progress=False
+    )
+    backend.train_from_iterator(TEXTS, trainer)
+    return backend
+
+
+def unigram(normalizer: Any, pre_tokenizer: Any = None, decoder: Any = None, texts: list[str] = TEXTS) -> Tokenizer:
+    backend = Tokenizer(models.Unigram())
+    backend.normalizer, backend.decoder = normalizer, decoder or decoders.Metaspace()
+    backend.pre_tokenizer = pre_tokenizer or pre_tokenizers.Metaspace()
+    trainer = trainers.UnigramTrainer(vocab_size=90, special_tokens=SPECIALS, unk_token="<unk>", show_progress=False)
+    backend.train_from_iterator([*texts, "ann bob cid yes no"] * 3, trainer)
+    return backend
+
+
+def wrapped(backend: Tokenizer, **tokens: str) -> PreTrainedTokenizerFast:
+    return PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="</s>", unk_token="<unk>", **tokens)
+
+
+def marked(tokenizer: PreTrainedTokenizerBase) -> MarkerTokenizer:
+    add_markers(tokenizer, MARKERS)
+    return MarkerTokenizer(tokenizer)
+
+
+def templated(single: str, **tokens: str) -> PreTrainedTokenizerFast:
+    backend = byte_level()
+    written = [(one, backend.token_to_id(one)) for one in single.split() if one != "$A"]
+    backend.post_processor = processors.TemplateProcessing(single=single, special_tokens=written)
+    return wrapped(backend, **tokens)
+
+
+def slow_with_a_beginning() -> PreTrainedTokenizerBase:
+    class Begun(ByT5Tokenizer):
+        def build_inputs_with_special_tokens(self, first: list[int], second: list[int] | None = None) -> list[int]:
+            return [self.pad_token_id, *super().build_inputs_with_special_tokens(first, second)]
+
+    return Begun(extra_ids=0)
+
+
+# --- What is put before a text ------------------------------------------------------------------------
+
+PREFIXES: dict[str, tuple[Callable[[], PreTrainedTokenizerBase], list[str]]] = {
+    "nothing": (lambda: wrapped(byte_level()), []),
+    "nothing, though it has a beginning": (lambda: wrapped(byte_level(), bos_token="<s>"), []),
+    "a beginning": (lambda: templated("<s> $A", bos_token="<s>"), ["<s>"]),
+    "two tokens, as GLM": (lambda: templated("[gMASK] <sop> $A"), ["[gMASK]", "<sop>"]),
+    "the end of text, as OPT": (lambda: templated("</s> $A"), ["</s>"]),
+    "tokens on both sides, as BART": (lambda: templated("<s> $A </s>", bos_token="<s>"), ["<s>"]),
+    "a token behind only, as T5": (lambda: templated("$A </s>"), []),
+    "a token of a slow tokenizer": (slow_with_a_beginning, ["<pad>"]),
+}
+
+
+@pytest.mark.parametrize("name", PREFIXES)
+def test_what_a_tokenizer_puts_before_a_text_is_put_before_a_walk(name: str) -> None:
+    make, prefix = PREFIXES[name]
+    tokenizer = marked(make())
+    ids = tokenizer.tokenizer.convert_tokens_to_ids(prefix)
+    assert tokenizer.prefix_ids == ids
+    (trained,) = encode_walks(tokenizer, [walk("the walk", [("ann", "yes", "accepted")])])
+    plain = tokenizer.ids(["the walk"])[0]
+    start = [*ids, *plain, tokenizer.background_id]
+    assert trained.ids.tolist()[: len(start)] == start
+    what = encoded([Query("the walk", (), "ann\nyes")], tokenizer, 100)
+    assert [int(one) for one in what.pieces[what.paths[0][0]]] == start
+    assert prompt_ids(Conversation("the walk"), tokenizer, Arrangement(), 100) == start
+
+
+def test_a_piece_whose_background_was_cut_begins_with_the_prefix(tmp_path: Path) -> None:
+    tokenizer = marked(PREFIXES["two tokens, as GLM"][0]())
+    long = walk("tree of replies " * 20, [("ann", "yes and no " * 5, "accepted"), ("bob", "so it is", "accepted")])
+    tokenize_split(tokenizer, write_dataset(tmp_path / "d", train=[long]), "train", tmp_path / "tokens")
+    split = load_split(tmp_path / "tokens")
+    pieces = cut_into_pieces(split, 32)
+    assert pieces.counts["backgrounds_cut"] == 1
+    rows = pack(pieces.lengths, 32, 0, 0)
+    batch = build_batch(split, pieces, rows, 32)
+    begins = np.argwhere((batch.position_ids == 0) & (batch.parts < 3))
+    for row, place in begins:
+        assert batch.input_ids[row, place : place + 2].tolist() == tokenizer.prefix_ids
+
+
+# --- Whether a turn can be read back ------------------------------------------------------------------
+
+LINES = ["ann\nyes", "bob\nno no", "cid\nso it is"] * 30
+SPACES = normalizers.Sequence([normalizers.Replace(Regex(r"\s+"), " "), normalizers.Strip()])
+READ_BACK: dict[str, tuple[Callable[[], Tokenizer], str]] = {
+    "bytes": (byte_level, ""),
+    "a space before every text": (lambda: byte_level(prefix_space=True), " "),
+    "a space that the decoder keeps": (
+        lambda: unigram(normalizers.Prepend("▁"), pre_tokenizers.Split("▁", "merged_with_next"), texts=LINES),
+        "",
+    ),
+    "a line break before every text": (
+        lambda: unigram(normalizers.Prepend("\n"), pre_tokenizers.Split("▁", "isolated"), decoders.Fuse(), LINES),
+        "\n",
+    ),
+    "small letters only": (lambda: unigram(normalizers.Lowercase(), texts=LINES), ""),
+}
+
+
+@pytest.mark.parametrize("name", READ_BACK)
+def test_a_turn_is_read_back_as_it_was_spelt(name: str) -> None:
+    make, added = READ_BACK[name]
+    tokenizer = marked(wrapped(make()))
+    check_line_breaks(tokenizer, "The model")
+    assert tokenizer.text_prefix == added
+    (ids,) = tokenizer.ids(["ann\nyes"])
+    spelling = Spelling(tokenizer, speaks=True)
+    assert spelling.parts(spelling.text(ids)) == ("ann", "yes")
+    assert tokenizer.ids([spelling.text(ids)]) == [ids]
+    pieces: list[str] = []
+    stream = TextStream(spelling, pieces.append)
+    for value in ([0], *([one] for one in ids)):
+        stream.put(np.array(value))  # type: ignore[arg-type]
+    stream.end()
+    assert "".join(pieces) == "ann\nyes"
+
+
+def test_a_tokenizer_without_a_line_break_alone_cannot_replace_a_marker() -> None:
+    kept = normalizers.Sequence([normalizers.Replace(" ", "▁"), normalizers.Strip()])
+    tokenizer = marked(wrapped(unigram(kept, pre_tokenizers.Split("▁", "isolated"), texts=LINES)))
+    check_line_breaks(tokenizer, "The model")
+    record = walk("the walk", [("ann", "yes", "accepted")])
+    assert list(encode_walks(tokenizer, [record]))
+    with pytest.raises(PipelineError, match="no token for a line break, which replaces a marker"):
+        list(encode_walks(tokenizer, [record], Arrangement(dropped_markers=1.0)))
+
+
+def words() -> Tokenizer:
+    backend = Tokenizer(models.WordLevel(unk_token="<unk>"))
+    backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    trainer = trainers.WordLevelTrainer(special_tokens=SPECIALS, show_progress=False)
+    backend.train_from_iterator([*TEXTS, "a b ann yes"], trainer)
+    return backend
+
+
+def line_break_as_a_special_token() -> PreTrainedTokenizerFast:
+    tokenizer = wrapped(unigram(normalizers.Replace(" ", "▁")))
+    tokenizer.add_special_tokens({"additional_special_tokens": ["\n"]})
+    return tokenizer
+
+
+LOST: dict[str, Callable[[], PreTrainedTokenizerBase]] = {
+    "every white space is a space, as T5": lambda: wrapped(unigram(SPACES)),
+    "words without what is between them": lambda: wrapped(words()),
+    "a line break is an unknown character": lambda: wrapped(unigram(normalizers.Replace(" ", "▁"))),
+    "a line break is removed, as BERT": lambda: wrapped(unigram(normalizers.BertNormalizer())),
+    "a line break is a special token": line_break_as_a_special_token,
+}
+
+
+@pytest.mark.parametrize("name", LOST)
+def test_a_tokenizer_that_loses_the_line_break_is_refused(name: str, plain_gpt2: Path, tmp_path: Path) -> None:
+    AutoModelForCausalLM.from_pretrained(plain_gpt2).save_pretrained(tmp_path / "plain")
+    LOST[name]().save_pretrained(tmp_path / "plain")
+    with pytest.raises(PipelineError, match=r"has a tokenizer that loses line breaks: it reads '.\\n. .' as '.*'"):
+        prepare_base_model(BaseModelSettings(name=str(tmp_path / "plain")), MARKERS, [], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
