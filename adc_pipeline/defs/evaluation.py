@@ -19,6 +19,7 @@ from adc_pipeline.evaluation.formatting import number
 from adc_pipeline.evaluation.settings import ComparisonSettings, EvaluationSettings
 from adc_pipeline.generation.registration import REGISTERED
 from adc_pipeline.walks.kinds import KINDS, WalkKind
+from adc_pipeline.walks.learnable import shortcomings
 
 # Metrics that Dagster plots over an asset's materializations.
 HEADLINES = (
@@ -53,6 +54,7 @@ def evaluation_stage(kind: WalkKind) -> Stage[EvaluationSettings]:
             ranked=ranked.path,
             speakers=walks.settings["speakers"],
             provenance=provenance(trained, [tuned, base, walks, ranked, utterances, corpus]),
+            shortcomings=tuple(shortcomings(walks.counts, walks.settings["walks_per_conversation"])),
         )
         result = evaluate(job, making.folder, making.settings, making.progress)
         registered = json.loads((tuned.path / REGISTERED).read_text())

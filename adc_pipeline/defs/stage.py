@@ -54,7 +54,8 @@ class Stage(Generic[S]):
     choose: Callable[[Store], Mapping[str, Artefact]] | None = None
     # Raises PipelineError at the start of a run for settings that cannot work; may look at files and the network.
     check: Callable[[S], None] | None = None
-    pool: str | None = None
+    # Dagster's queue starts one run at a time with an asset of a pool (dagster.yaml), however the run was started.
+    pool: str = "places"
     partitions: dg.PartitionsDefinition | None = None
     partition_name: Callable[[str], str] | None = None
 

@@ -38,7 +38,7 @@ VARIABLE = "MLFLOW_TRACKING_URI"
 
 @dataclass(frozen=True)
 class Tracking:
-    """One MLflow server or database; `artifacts` is the artifact location, for the database in ADC_HOME only.
+    """One MLflow server or database. `artifacts` is where its artifacts belong; None: a server decides.
 
     `variable` is the setting that gave the address; empty for the database in ADC_HOME. Messages use `shown`, since
     `uri` may contain a password.
@@ -62,7 +62,7 @@ class Tracking:
         file = sqlite_file(uri) if uri else own
         # The variable may also name the database in ADC_HOME, since the `mlflow` command needs it to be set.
         if uri and (file is None or file.resolve() != own.resolve()):
-            return cls(accepted(uri, VARIABLE), pages=pages)
+            return cls(accepted(uri, VARIABLE), artifacts_of(uri, file, home), pages)
         return cls(f"sqlite:///{own}", (home / "mlflow-artifacts").as_uri(), pages, variable="")
 
     @property
@@ -108,12 +108,31 @@ class Tracking:
                 f"MLflow's experiment {EXPERIMENT} at {self.shown} is deleted: restore it by"
                 f" `mlflow experiments restore --experiment-id {found.experiment_id}` with this address as {VARIABLE}."
             )
-        if self.artifacts and (before := moved_from(found.artifact_location, self.artifacts)):
+        if not self.variable and self.artifacts and (before := moved_from(found.artifact_location, self.artifacts)):
             raise PipelineError(
                 f"ADC_HOME was moved or copied: MLflow's artifacts belong to {before}, not to"
                 f" {local_path(self.artifacts)}. Run `adc relocate`, which corrects the addresses in its database."
             )
+        self.check_artifacts(found.artifact_location)
         return found.experiment_id
+
+    def check_artifacts(self, location: str) -> None:
+        """Raise PipelineError if an experiment's artifacts would go to a folder that is not there.
+
+        MLflow itself chooses ./mlruns of the directory in which an experiment was created, and never another again.
+        """
+        if not self.artifacts or urlsplit(location).scheme not in ("", "file"):
+            return
+        folder = local_path(location)
+        if folder == local_path(self.artifacts):
+            folder.mkdir(parents=True, exist_ok=True)
+        if not (folder.is_absolute() and folder.is_dir()):
+            wrong = "does not exist on this machine" if folder.is_absolute() else "depends on the working directory"
+            raise PipelineError(
+                f"MLflow's experiment {EXPERIMENT} at {self.shown} keeps its artifacts in {folder}, which {wrong}:"
+                " bring that folder back, or rename the experiment (`mlflow experiments rename`), so that the next run"
+                " creates one that keeps them elsewhere."
+            )
 
     def check(self) -> None:
         """Raise PipelineError unless MLflow answers and takes runs; for a server, within seconds."""
@@ -236,6 +255,16 @@ class Run:
 
     def files(self, folder: Path) -> None:
         self.client.log_artifacts(self.id, str(folder))
+
+
+def artifacts_of(uri: str, file: Path | None, home: Path) -> str | None:
+    """Return where the artifacts of a database belong: beside an SQLite file, otherwise in ADC_HOME.
+
+    A server decides by itself.
+    """
+    if uri.startswith(("http://", "https://")):
+        return None
+    return ((file.resolve().parent if file else home) / "mlflow-artifacts").as_uri()
 
 
 def moved_from(location: str, expected: str) -> Path | None:
