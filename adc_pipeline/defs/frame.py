@@ -154,7 +154,14 @@ def restore_effects(stage: Stage[Any], request: Request[Any], made: Artefact) ->
     Return what Dagster shows of them beside what it shows of the artefact itself.
     """
     record = read_making(made)
-    run = restored_run(request.tracking, made, record, request.inputs, run_tags(request), request.report)
+    run = restored_run(
+        request.tracking,
+        replace(made, settings=request.plain_settings),
+        record,
+        request.inputs,
+        run_tags(request),
+        request.report,
+    )
     if (run.id, run.address) != (record["run"], record["address"]):
         write_making(made, {**record, "run": run.id, "address": run.address})
     return stage.restore(request, made, run) if stage.restore else {}
