@@ -6,7 +6,6 @@ global active run (`generation/registration.py`). A run costs about 0.2 s.
 
 import json
 import os
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -17,7 +16,6 @@ from urllib.parse import unquote, urlsplit
 
 from adc_pipeline.core.artefacts import Artefact
 from adc_pipeline.core.errors import PipelineError
-from adc_pipeline.core.picture import png
 from adc_pipeline.core.processes import has_ended, this_process
 from adc_pipeline.core.settings import flattened
 from adc_pipeline.tracking import database
@@ -25,8 +23,8 @@ from adc_pipeline.tracking.address import accepted, page_address, shown, sqlite_
 from adc_pipeline.tracking.failures import explained
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
     from mlflow import MlflowClient
+    from mlflow.entities import RunInfo
 
 EXPERIMENT = "adc"
 # Tags that `tracking/lineage.py` searches by.
@@ -150,21 +148,16 @@ class Tracking:
                     answer.raise_for_status()
             self.experiment(client)
 
-    def has_run(self, run: str) -> bool:
-        """Return whether MLflow has this run, finished and not deleted; PipelineError if MLflow does not answer."""
+    def find_run(self, run: str) -> "RunInfo | None":
+        """Return what MLflow knows of a run, which may be deleted or unfinished; None if it is gone."""
         from mlflow.exceptions import MlflowException
 
-        self.check()
-        if not run:
-            return False
-        with explained(self):
-            try:
-                found = self.client().get_run(run)
-            except MlflowException as error:
-                if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-                    return False
-                raise
-        return bool(found.info.lifecycle_stage == "active" and found.info.status == "FINISHED")
+        try:
+            return self.client().get_run(run).info if run else None
+        except MlflowException as error:
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                return None
+            raise
 
     def run_address(self, experiment: str, run: str) -> str:
         """Return the address of a run's page; the pages of a database are wherever `mlflow ui` serves them."""
@@ -213,6 +206,8 @@ class Run:
     id: str
     address: str
     tracking_uri: str
+    # What is logged of the artefact as a whole, for `tracking.restoration`.
+    logged: dict[str, float] = field(default_factory=dict)
 
     def parameters(self, values: Mapping[str, Any]) -> None:
         from mlflow.entities import Param
@@ -226,6 +221,8 @@ class Run:
 
         now = int(time.time() * 1000)
         metrics = [Metric(key, float(value), now, step, model_id=model) for key, value in values.items()]
+        if not step:
+            self.logged.update({key: float(value) for key, value in values.items()})
         self.client.log_batch(self.id, metrics=metrics)
 
     def artefact(self, artefact: Artefact, context: str) -> None:
@@ -244,17 +241,12 @@ class Run:
         if context == "output":
             self.client.set_tag(self.id, DIGEST, artefact.digest)
 
-    def figure(self, figure: "Figure", name: str) -> bytes:
-        """Log a figure as a PNG and return the PNG, so that it is rendered only once (about a second)."""
-        image = png(figure)
-        with tempfile.TemporaryDirectory() as folder:
-            file = Path(folder) / f"{name}.png"
-            file.write_bytes(image)
-            self.client.log_artifact(self.id, str(file))
-        return image
-
-    def files(self, folder: Path) -> None:
-        self.client.log_artifacts(self.id, str(folder))
+    def file(self, path: Path) -> None:
+        """Log a file, or a folder with all it holds."""
+        if path.is_dir():
+            self.client.log_artifacts(self.id, str(path), path.name)
+        else:
+            self.client.log_artifact(self.id, str(path))
 
 
 def artifacts_of(uri: str, file: Path | None, home: Path) -> str | None:
