@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from adc_pipeline.core.artefacts import combined_digest, file_digest
+from adc_pipeline.core.artefacts import combined_digest, file_digest, file_stamp
 from adc_pipeline.core.errors import PipelineError
 
 # What makes a folder a ConvoKit corpus, and all of its files; any other file in its folder is not read.
@@ -127,9 +127,3 @@ def changed(path: Path) -> PipelineError:
     return PipelineError(
         f"{path.resolve()} has changed since the corpus was recorded: materialize the asset raw_corpus again."
     )
-
-
-def file_stamp(path: Path) -> dict[str, int]:
-    """Return size and modification time of a file."""
-    stat = path.stat()
-    return {"bytes": stat.st_size, "modified_ns": stat.st_mtime_ns}

@@ -12,15 +12,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from adc_pipeline.core.artefacts import file_stamp
 from adc_pipeline.core.engine import Report, no_report
-from adc_pipeline.core.errors import PipelineError, printable
+from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.core.named_files import access_problem
+from adc_pipeline.core.terminal import printable
 from adc_pipeline.corpus.archives import check_archive, unpack
 from adc_pipeline.corpus.download import download, downloaded_version, newest_download
 from adc_pipeline.corpus.folders import DATA, DataFile, Listing, list_data, watched_files
 from adc_pipeline.corpus.formats import known_fields
 from adc_pipeline.corpus.parts import NewPart, left_out_lines, write_parts
-from adc_pipeline.corpus.recorded_files import STACK_EXCHANGE_FILES, file_stamp
+from adc_pipeline.corpus.recorded_files import STACK_EXCHANGE_FILES
 from adc_pipeline.corpus.settings import CorpusSettings
 
 SAMPLE = "sample"

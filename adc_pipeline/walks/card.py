@@ -9,9 +9,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 from adc_pipeline.core.artefacts import Artefact
-from adc_pipeline.core.errors import printable
 from adc_pipeline.core.markdown import code, escape, table
 from adc_pipeline.core.settings import flattened
+from adc_pipeline.core.terminal import printable
 from adc_pipeline.corpus.parts import read_record
 from adc_pipeline.corpus.source import SAMPLE
 from adc_pipeline.walks.datasets import split_file

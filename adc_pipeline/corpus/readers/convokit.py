@@ -48,8 +48,8 @@ FROM (
 def rows(corpus: Path, scratch: Path, report: Report = no_report, unpack: bool = False) -> Iterator[Rows]:
     """Yield the utterances of a corpus, in order; run each to its end before the next.
 
-    With `unpack` they go through `readers.lines`, which replaces the lines that are too long for DuckDB
-    (`lines.is_too_long`). Raise PipelineError for a file that is truncated.
+    With `unpack` they go through `readers.lines`, which replaces the lines that are too long for DuckDB. Raise
+    PipelineError for a file that is truncated.
     """
     path = corpus / UTTERANCES
     if unpack or lines.has_mark(path):

@@ -114,8 +114,8 @@ def rows(
     """Yield the rows of one dump, in order; run each to its end before the next.
 
     `scratch` takes unpacked pieces; `report` receives the progress. With `unpack` a plain file goes through
-    `readers.lines` too, which replaces the lines that are too long for DuckDB (`lines.is_too_long`). Raise
-    PipelineError for a file that is damaged or truncated.
+    `readers.lines` too, which replaces the lines that are too long for DuckDB. Raise PipelineError for a file that is
+    damaged or truncated.
     """
     connection.execute(PARENT)
     if unpack or packing(path) != "none" or lines.has_mark(path):

@@ -27,7 +27,7 @@ UNREADABLE_LINE = b"null\n"
 
 
 def has_mark(path: Path) -> bool:
-    """Whether a plain file begins with a byte order mark, which `chunks` leaves out."""
+    """Return whether a plain file begins with a byte order mark, which `chunks` removes."""
     with path.open("rb") as file:
         return file.read(len(MARK)) == MARK
 
@@ -141,8 +141,3 @@ def count_filled_lines(path: Path) -> int:
                 number += filled
                 filled = not line.isspace() and bool(line)
     return number + filled
-
-
-def is_too_long(error: Exception) -> bool:
-    """Whether DuckDB stopped at a line beyond its limit, which `chunks` would replace."""
-    return "maximum_object_size" in str(error)
