@@ -21,9 +21,9 @@ from adc_pipeline.cli.home import dagster_instance
 from adc_pipeline.cli.servers import Servers, answers, listens
 from adc_pipeline.core.artefacts import Store
 from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.tracking.database import ARTIFACTS, DATABASE
 from adc_pipeline.tracking.runs import Tracking
 
-LOCATION = "adc_pipeline.definitions"
 # Dagster's tag that says which code server has launched a run.
 SERVER = ".dagster/grpc_info"
 PORTS_TRIED = 100
@@ -77,13 +77,13 @@ def prepare_databases(store: Store, tracking: Tracking) -> None:
     """Make Dagster's and MLflow's databases where they are missing, before several processes open them at once."""
     with dagster_instance(store):
         pass
-    if not os.environ.get("MLFLOW_TRACKING_URI") and not (store.home / "mlflow.db").exists():
+    if not os.environ.get("MLFLOW_TRACKING_URI") and not (store.home / DATABASE).exists():
         tracking.check()
 
 
 def start_mlflow(servers: Servers, host: str, port: int, store: Store, tracking: Tracking) -> None:
     """Start MLflow's server on the database that the pipeline writes to."""
-    artifacts = f"--artifacts-destination={(store.home / 'mlflow-artifacts').as_uri()}"
+    artifacts = f"--artifacts-destination={(store.home / ARTIFACTS).as_uri()}"
     servers.start(
         "MLflow",
         ["-m", "mlflow", "server", f"--host={host}", f"--port={port}", "--workers=1", artifacts],
@@ -97,6 +97,8 @@ def start_mlflow(servers: Servers, host: str, port: int, store: Store, tracking:
 
 def start_dagster(servers: Servers, host: str, port: int, folder: Path) -> None:
     """Start the code server, and the daemon and the page that use it; `folder` is for its socket."""
+    from adc_pipeline.defs.origin import LOCATION
+
     code, workspace = folder / "code.sock", folder / "workspace.yaml"
     location = {"grpc_server": {"socket": str(code), "location_name": LOCATION}}
     # JSON is YAML.

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adc_pipeline.core.artefacts import Store
+from adc_pipeline.core.atomic import atomic_file
 from adc_pipeline.core.errors import PipelineError, first_line
 
 if TYPE_CHECKING:
@@ -37,9 +38,8 @@ def use_dagster_home(store: Store) -> Path:
     file = folder / "dagster.yaml"
     old = file.read_text() if file.exists() else HEADER
     if old.startswith(HEADER) and old != settings:
-        partial = file.with_name(f".dagster.yaml-{os.getpid()}")
-        partial.write_text(settings)
-        partial.replace(file)
+        with atomic_file(file) as new:
+            new.write_text(settings)
     os.environ["DAGSTER_HOME"] = str(folder)
     return folder
 

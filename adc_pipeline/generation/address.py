@@ -15,6 +15,7 @@ from typing import Any
 
 from adc_pipeline.core.artefacts import Store
 from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.tracking.database import DATABASE
 from adc_pipeline.tracking.failures import words
 from adc_pipeline.tracking.runs import Tracking
 
@@ -79,7 +80,7 @@ def fetched(address: str, folder: str) -> Path:
     """Copy the model of an MLflow address into `folder`."""
     home = Store.from_environment().home
     tracking = Tracking.from_environment(home)
-    if "MLFLOW_TRACKING_URI" not in os.environ and not (home / "mlflow.db").exists():
+    if "MLFLOW_TRACKING_URI" not in os.environ and not (home / DATABASE).exists():
         raise PipelineError(
             f"ADC_HOME = {home} contains no MLflow database with `--model` {address}; point ADC_HOME or"
             " MLFLOW_TRACKING_URI to where the model was trained."

@@ -21,9 +21,12 @@ from importlib.metadata import version
 from pathlib import Path
 
 from adc_pipeline.core.artefacts import locked, sync
+from adc_pipeline.core.atomic import atomic_file
 from adc_pipeline.core.errors import PipelineError, first_line
 from adc_pipeline.core.shards import link_or_copy
 
+# In ADC_HOME: the database, and the folder of MLflow's artifacts.
+DATABASE, ARTIFACTS = "mlflow.db", "mlflow-artifacts"
 # What SQLite writes beside a database. A journal that outlives its database would be played back into the next one.
 COMPANIONS = ("-journal", "-wal", "-shm")
 # A database without tables that was written to a moment ago may be one that a server of MLflow's is creating.
@@ -119,9 +122,9 @@ def create(path: Path) -> None:
     # A cache that cannot be written costs the next ADC_HOME some seconds.
     with suppress(OSError):
         cached.parent.mkdir(parents=True, exist_ok=True)
-        with temporary_beside(cached) as new:
+        # Other processes fill the same cache, without this folder's lock.
+        with atomic_file(cached) as new:
             shutil.copyfile(path, new)
-            new.replace(cached)
 
 
 def cache_folder() -> Path:

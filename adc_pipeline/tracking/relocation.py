@@ -6,16 +6,15 @@ artifact by the corrected addresses to prove them, and copies it back in one tra
 exists, stays as it is.
 """
 
-import os
-import shutil
 import sqlite3
 from contextlib import closing
 from pathlib import Path
 
 from adc_pipeline.core.artefacts import locked
 from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.tracking.database import ARTIFACTS, DATABASE, copy, temporary_beside
+from adc_pipeline.tracking.runs import local_path
 
-DATABASE, ARTIFACTS = "mlflow.db", "mlflow-artifacts"
 # Every column in which MLflow keeps an address of a file.
 ADDRESSES = (
     ("experiments", "artifact_location"),
@@ -40,23 +39,18 @@ def relocate(home: Path) -> dict[str, int]:
         before = previous_home(database)
         if before is None or before == home:
             return {}
-        copy = database.with_name(f".{DATABASE}-relocated-{os.getpid()}")
-        try:
-            shutil.copyfile(database, copy)
-            changed = replace_addresses(copy, before, home)
-            prove(copy)
+        with temporary_beside(database) as new:
+            copy(database, new)
+            changed = replace_addresses(new, before, home)
+            prove(new)
             # In one transaction of SQLite's, which programs that have the database open see.
-            with closing(sqlite3.connect(copy)) as source, closing(sqlite3.connect(database)) as target:
+            with closing(sqlite3.connect(new)) as source, closing(sqlite3.connect(database)) as target:
                 source.backup(target)
-        finally:
-            copy.unlink(missing_ok=True)
     return changed
 
 
 def previous_home(database: Path) -> Path | None:
     """Return the home that the database's addresses lead to; None if no experiment keeps its artifacts in one."""
-    from adc_pipeline.tracking.runs import local_path
-
     with closing(sqlite3.connect(database)) as connection:
         locations = connection.execute("SELECT artifact_location FROM experiments ORDER BY experiment_id DESC")
         for (location,) in locations.fetchall():
@@ -86,8 +80,6 @@ def prove(database: Path) -> None:
 
     One address of each kind is enough: all have the same prefix.
     """
-    from adc_pipeline.tracking.runs import local_path
-
     with closing(sqlite3.connect(database)) as connection:
         for table, column in (("experiments", "artifact_location"), ("logged_models", "artifact_location")):
             rows = connection.execute(

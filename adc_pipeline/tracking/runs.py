@@ -56,12 +56,12 @@ class Tracking:
         pages = os.environ.get("ADC_MLFLOW_PAGES", "")
         if pages:
             pages = page_address(pages, "ADC_MLFLOW_PAGES")
-        own, uri = home / "mlflow.db", os.environ.get(VARIABLE)
+        own, uri = home / database.DATABASE, os.environ.get(VARIABLE)
         file = sqlite_file(uri) if uri else own
         # The variable may also name the database in ADC_HOME, since the `mlflow` command needs it to be set.
         if uri and (file is None or file.resolve() != own.resolve()):
             return cls(accepted(uri, VARIABLE), artifacts_of(uri, file, home), pages)
-        return cls(f"sqlite:///{own}", (home / "mlflow-artifacts").as_uri(), pages, variable="")
+        return cls(f"sqlite:///{own}", (home / database.ARTIFACTS).as_uri(), pages, variable="")
 
     @property
     def shown(self) -> str:
@@ -256,7 +256,7 @@ def artifacts_of(uri: str, file: Path | None, home: Path) -> str | None:
     """
     if uri.startswith(("http://", "https://")):
         return None
-    return ((file.resolve().parent if file else home) / "mlflow-artifacts").as_uri()
+    return ((file.resolve().parent if file else home) / database.ARTIFACTS).as_uri()
 
 
 def moved_from(location: str, expected: str) -> Path | None:
