@@ -121,7 +121,7 @@ def publish(
     making.metadata |= {name: known[name] for name in HEADLINES if name in known}
     making.log_files(folder)
     making.metadata["figures"] = dg.MetadataValue.md(table)
-    report = making.store.place(making.request.name) / below / "report.html"
+    report = making.store.home / making.request.place / below / "report.html"
     making.metadata["report"] = dg.MetadataValue.path(str(report))
     making.show_plots(folder)
 

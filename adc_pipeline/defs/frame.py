@@ -93,6 +93,7 @@ def requested(stage: Stage[Any], context: dg.AssetExecutionContext, workspace: W
     upstream_settings = store.settings_read(stage.reads, inputs)
     return Request(
         name=name,
+        place=stage.place + name.removeprefix(stage.name),
         settings=settings,
         inputs={
             name: artefact if name in upstream_settings else replace(artefact, settings={})
@@ -189,7 +190,7 @@ def make(stage: Stage[Any], request: Request[Any], outside: dict[str, Any]) -> A
             upstream_settings=as_json(request.upstream_settings),
             counts=making.counts,
             code_version=request.code_version,
-            place=stage.place + request.name.removeprefix(stage.name),
+            place=request.place,
             unhashed=stage.unhashed,
             files=files,
         )

@@ -28,6 +28,8 @@ class Request(Generic[S]):
     """An artefact to be made or reused: by which settings, from which inputs, with which code."""
 
     name: str
+    # The folder below ADC_HOME where people find the artefact.
+    place: str
     settings: S
     # The upstream artefacts, with their settings where the stage declares that it reads these.
     inputs: Mapping[str, Artefact]

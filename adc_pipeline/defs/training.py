@@ -101,7 +101,6 @@ def model_stage(kind: WalkKind) -> Stage[TrainingSettings]:
         registered: dict[str, Any] = json.loads((made.path / REGISTERED).read_text())
         if not is_registered(run, registered):
             registered = register_model(run, made.path, kind.registered)
-            run.client.update_run(run.id, "FINISHED")
             request.store.amend(made, REGISTERED, json.dumps(registered) + "\n")
             request.report(
                 f"{kind.model} is registered again, as version {registered['registered_version']} of"

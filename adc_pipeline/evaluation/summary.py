@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adc_pipeline.core.artefacts import Store
+from adc_pipeline.walks.kinds import KINDS
 
 if TYPE_CHECKING:
     from adc_pipeline.evaluation.estimate import Estimate
@@ -27,8 +28,8 @@ MEASURES = (
 
 def summary(store: Store, assets: Collection[str]) -> list[str]:
     """Return the last lines of a successful run of these assets; none for a run that made nothing to look at."""
-    evaluated = any(name == "comparison" or name.endswith("_evaluation") for name in assets)
-    datasets = [place for place in sorted(store.home.glob("datasets/*")) if place.name.replace("-", "_") in assets]
+    evaluated = not {"comparison", *(kind.evaluation for kind in KINDS.values())}.isdisjoint(assets)
+    datasets = sorted(store.home / "datasets" / kind.name for kind in KINDS.values() if kind.dataset in assets)
     lines = figures(store) if evaluated else []
     if datasets and not evaluated:
         lines.append(f"Datasets: {', '.join(map(shown, datasets))}")

@@ -22,10 +22,11 @@ def register_model(run: Run, folder: Path, name: str) -> dict[str, Any]:
     from adc_pipeline.generation import serving
 
     mlflow.set_tracking_uri(run.tracking_uri)
+    status = run.client.get_run(run.id).info.status
     with mlflow.start_run(run_id=run.id):
         logged = Model.log(None, serving, registered_model_name=name, name=name, folder=folder)
-    # MLflow ended the run with the block, but the artefact is not in place yet.
-    run.client.update_run(run.id, "RUNNING")
+    # MLflow ends the run with the block, also one that goes on until its artefact is in place.
+    run.client.update_run(run.id, status)
     number = int(logged.registered_model_version or 0)
     run.client.update_model_version(name, str(number), serving.DESCRIPTION.format(name=name, version=number))
     return {"registered_model": name, "registered_version": number, "logged_model_id": logged.model_id}

@@ -83,7 +83,7 @@ def read_config(path: Path | None) -> dict[str, Any]:
     try:
         config = yaml.safe_load(path.read_text()) or {}
         ops = set(config.get("ops", {}))
-    except (OSError, yaml.YAMLError, AttributeError, TypeError) as error:
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, AttributeError, TypeError) as error:
         reason = first_line(error)
         raise PipelineError(f"The run configuration {path} cannot be read ({reason}); give a YAML file.") from error
     known = [name for names in OPS.values() for name in names]
@@ -166,7 +166,7 @@ def main(arguments: Sequence[str] | None = None, program: str = "python -m adc_p
     if not launcher.run("study_result", "result"):
         print(f"The result could not be made; see {logs / 'result.log'}.", file=sys.stderr)
         return 1
-    print(f"The result is in {store.place('study_table')}: report.html, study.md.")
+    print(f"The result is in {store.home / store.current('study_table').place}: report.html, study.md.")
     if failed:
         print(f"{len(failed)} cells failed, whose logs are in {logs}: {', '.join(failed)}.", file=sys.stderr)
     return 1 if failed else 0
