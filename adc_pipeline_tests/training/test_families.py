@@ -33,6 +33,7 @@ from adc_pipeline.training.tokenizer import train_tokenizer
 from adc_pipeline.training.tokens import MarkerTokenizer
 from adc_pipeline.walks.markers import FORMATS
 from adc_pipeline_tests.training.conftest import TEXTS
+from adc_pipeline_tests.training.tiny import LLAMA_SIZE
 
 MARKERS = FORMATS["default"]
 CONTEXT = 128
@@ -128,12 +129,7 @@ class Family:
 
 
 LLAMA_LIKE = {
-    "hidden_size": 32,
-    "intermediate_size": 64,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "num_key_value_heads": 1,
-    "head_dim": 16,
+    **LLAMA_SIZE,
     "max_position_embeddings": CONTEXT,
 }
 GPT_LIKE = {"n_embd": 32, "n_layer": 2, "n_head": 2, "n_positions": CONTEXT}

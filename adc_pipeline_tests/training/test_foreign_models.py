@@ -25,18 +25,14 @@ from adc_pipeline.training.losses import TokenLosses, auxiliary_weight
 from adc_pipeline.training.model import check_base_model, prepare_base_model
 from adc_pipeline.training.settings import BaseModelSettings, TrainingJob, TrainingSettings
 from adc_pipeline.walks.markers import FORMATS
+from adc_pipeline_tests.training.tiny import LLAMA_SIZE
 
 MARKERS = FORMATS["default"]
 SETTINGS = TrainingSettings(
     sequence_length=64, tokens_per_step=128, max_steps=2, log_every=1, checkpoint_every=0, learning_rate=1e-3
 )
 LLAMA: dict[str, Any] = {
-    "hidden_size": 32,
-    "intermediate_size": 64,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "num_key_value_heads": 1,
-    "head_dim": 16,
+    **LLAMA_SIZE,
     "max_position_embeddings": 128,
     "initializer_range": 0.2,
     "pad_token_id": None,

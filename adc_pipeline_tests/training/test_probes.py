@@ -24,15 +24,11 @@ from adc_pipeline.training.settings import BaseModelSettings, TrainingJob, Train
 from adc_pipeline.training.tokens import MarkerTokenizer
 from adc_pipeline.walks.markers import FORMATS
 from adc_pipeline_tests.evaluation.reference import reference
+from adc_pipeline_tests.training.tiny import LLAMA_SIZE
 from adc_pipeline_tests.training.walks import random_walk, write_dataset
 
 LLAMA = {
-    "hidden_size": 32,
-    "intermediate_size": 64,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "num_key_value_heads": 1,
-    "head_dim": 16,
+    **LLAMA_SIZE,
     "max_position_embeddings": 256,
 }
 EXPERTS = {"num_local_experts": 2, "num_experts_per_tok": 1}
