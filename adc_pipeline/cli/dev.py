@@ -21,6 +21,7 @@ from adc_pipeline.cli.home import dagster_instance
 from adc_pipeline.cli.servers import Servers, answers, listens
 from adc_pipeline.core.artefacts import Store
 from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.defs.origin import LOCATION
 from adc_pipeline.tracking.database import ARTIFACTS, DATABASE
 from adc_pipeline.tracking.runs import Tracking
 
@@ -97,8 +98,6 @@ def start_mlflow(servers: Servers, host: str, port: int, store: Store, tracking:
 
 def start_dagster(servers: Servers, host: str, port: int, folder: Path) -> None:
     """Start the code server, and the daemon and the page that use it; `folder` is for its socket."""
-    from adc_pipeline.defs.origin import LOCATION
-
     code, workspace = folder / "code.sock", folder / "workspace.yaml"
     location = {"grpc_server": {"socket": str(code), "location_name": LOCATION}}
     # JSON is YAML.

@@ -135,6 +135,7 @@ def declared(kind: type) -> dict[str, Declared]:
     return _declared(kind)
 
 
+# Type checkers take a dataclass for no hashable argument, so the cached function accepts any.
 @cache
 def _declared(kind: Any) -> dict[str, Declared]:
     hints = get_type_hints(kind)
