@@ -13,7 +13,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
@@ -164,6 +164,8 @@ def test_lines_inside_quotes_are_no_records_however_long_the_file(tmp_path: Path
     st.sampled_from([",", ";", "\t", "|"]),
     st.sampled_from(["\n", "\r\n"]),
 )
+# Each line inside these quotes has as many cells as a record.
+@example([("", "\t\n", "\t")] * 2, "\t", "\n")
 @hypothesis_settings(max_examples=150, deadline=None)
 def test_what_csv_writers_write_is_read(rows: list[tuple[str, str, str]], separator: str, end: str) -> None:
     """A writer that quotes all cells leaves no doubt; the last column is not empty, so that no line is blank."""

@@ -15,6 +15,7 @@ The records go to a Parquet file, which DuckDB then reads as any other. Cost: se
 
 import csv
 import io
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -121,7 +122,8 @@ class Reader:
     """Reads the records of an open file, and counts what tells whether the file is written with quotes.
 
     `lines` counts the lines that were read, `broken` those that are no record because of a quote, `swallowed` those
-    inside quotes that are records by themselves, and `needed` the records that are none without quoting.
+    inside quotes that are records by themselves, and `needed` the records that are none without quoting, or whose cells
+    are all quoted.
     """
 
     def __init__(self, chunks: Iterator[list[str]], dialect: Dialect) -> None:
@@ -172,7 +174,10 @@ class Reader:
         """Count a record whose quotes are in order for or against quoting."""
         separator = self.dialect.separator
         if len(lines) > 1 and all(line.count(separator) == self.width - 1 for line in lines):
-            self.swallowed += len(lines)
+            if all_quoted("".join(lines), separator):
+                self.needed += 1
+            else:
+                self.swallowed += len(lines)
         elif any(separator in cell or "\n" in cell for cell in record):
             self.needed += 1
 
@@ -197,6 +202,12 @@ class Reader:
     def record(self, line: str) -> Record | None:
         record = parse(line, self.dialect.separator, self.dialect.quoting)
         return record if record is not None and len(record) == self.width else None
+
+
+def all_quoted(text: str, separator: str) -> bool:
+    """Return whether every cell of a record is quoted, as a plain quote here and there hardly ever makes them."""
+    cell = '"[^"]*(?:""[^"]*)*"'
+    return re.fullmatch(f"{cell}(?:{re.escape(separator)}{cell})*\\s*", text) is not None
 
 
 def is_sound(record: Record) -> bool:
