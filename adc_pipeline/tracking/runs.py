@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 EXPERIMENT = "adc"
 # Tags that `tracking/lineage.py` searches by.
 ASSET, DIGEST = "adc.asset", "adc.digest"
-# The process of a run, so that the next run can tell whether it was killed.
+# The process of a run, so that the next run can detect that it was killed.
 PROCESS = "adc.process"
 VARIABLE = "MLFLOW_TRACKING_URI"
 
@@ -38,8 +38,8 @@ VARIABLE = "MLFLOW_TRACKING_URI"
 class Tracking:
     """One MLflow server or database. `artifacts` is where its artifacts belong; None: a server decides.
 
-    `variable` is the setting that gave the address; empty for the database in ADC_HOME. Messages show `shown`, since
-    `uri` may hold a password.
+    `variable` is the setting that gave the address; empty for the database in ADC_HOME. Messages use `shown`, since
+    `uri` may contain a password.
     """
 
     uri: str = field(repr=False)
@@ -51,26 +51,26 @@ class Tracking:
     def from_environment(cls, home: Path) -> "Tracking":
         """Return the tracking of `MLFLOW_TRACKING_URI`, or SQLite and a folder of artifacts below `home`.
 
-        `ADC_MLFLOW_PAGES` is where people open MLflow's pages, if that is another address than the pipeline's.
+        `ADC_MLFLOW_PAGES` is the address of MLflow's pages for users, if it differs from the pipeline's.
         """
         pages = os.environ.get("ADC_MLFLOW_PAGES", "")
         if pages:
             pages = page_address(pages, "ADC_MLFLOW_PAGES")
         own, uri = home / "mlflow.db", os.environ.get(VARIABLE)
         file = sqlite_file(uri) if uri else own
-        # The variable may also name the database in ADC_HOME, as `mlflow` itself needs it.
+        # The variable may also name the database in ADC_HOME, since the `mlflow` command needs it to be set.
         if uri and (file is None or file.resolve() != own.resolve()):
             return cls(accepted(uri, VARIABLE), artifacts_of(uri, file, home), pages)
         return cls(f"sqlite:///{own}", (home / "mlflow-artifacts").as_uri(), pages, variable="")
 
     @property
     def shown(self) -> str:
-        """The address as a message may show it."""
+        """Return the address for messages, without a password."""
         return shown(self.uri)
 
     def client(self) -> "MlflowClient":
         """Return a client; an SQLite database is created, or upgraded, first."""
-        # MLflow reports usage to its makers unless this is set.
+        # MLflow sends usage telemetry unless this is set.
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         import logging
 
@@ -81,14 +81,14 @@ class Tracking:
         file = sqlite_file(self.uri)
         if file is None:
             return MlflowClient(self.uri)
-        # MLflow's first client adds rows to the database, which two processes must not do at once either.
+        # MLflow's first client also inserts rows, which two processes must not do concurrently.
         with database.prepared(file):
             return MlflowClient(self.uri)
 
     def experiment(self, client: "MlflowClient") -> str:
         """Return the id of the experiment `adc`, created on first use.
 
-        Raises PipelineError if it was deleted, or if its artifacts would go to where ADC_HOME was before.
+        Raises PipelineError if it was deleted, or if its artifact location is in a previous ADC_HOME.
         """
         from mlflow.exceptions import MlflowException
 
@@ -97,7 +97,7 @@ class Tracking:
             try:
                 return client.create_experiment(EXPERIMENT, artifact_location=self.artifacts)
             except MlflowException:
-                # Another process was first.
+                # Another process has just created it.
                 found = client.get_experiment_by_name(EXPERIMENT)
                 if found is None:
                     raise
@@ -140,7 +140,7 @@ class Tracking:
                 from mlflow.utils.credentials import get_default_host_creds
                 from mlflow.utils.rest_utils import http_request
 
-                # Once, where the client would try for minutes; a server's /health says nothing of its database.
+                # Try once, since the client would retry for minutes. A server's /health does not check its database.
                 place, asked = get_default_host_creds(self.uri), {"experiment_name": EXPERIMENT}
                 path = "/api/2.0/mlflow/experiments/get-by-name"
                 answer = http_request(place, path, "GET", max_retries=0, timeout=5, params=asked)
@@ -175,7 +175,7 @@ class Tracking:
         started = time.monotonic()
 
         def end() -> int:
-            # Not the time of day: after a jump of the clock a run would last a day, or less than nothing.
+            # A monotonic clock, since a jump of the system clock would make the duration wrong or negative.
             return int(made.info.start_time + (time.monotonic() - started) * 1000)
 
         try:
@@ -183,7 +183,7 @@ class Tracking:
             yield run
             run.metrics({"seconds": time.monotonic() - started})
         except BaseException:
-            # The user has to read the first error, not one that follows from it.
+            # Show the first error, not one that follows from it.
             with suppress(Exception):
                 client.set_terminated(run.id, "FAILED", end())
             raise
@@ -191,7 +191,7 @@ class Tracking:
 
 
 def end_abandoned(client: "MlflowClient", experiment: str, asset: str) -> None:
-    """Mark the runs of an asset whose process is gone as KILLED; they would count as running for ever."""
+    """Mark the runs of an asset whose process has ended as KILLED; they would stay RUNNING forever."""
     running = f"tags.`{ASSET}` = '{asset}' AND attributes.status = 'RUNNING'"
     for run in client.search_runs([experiment], running):
         if has_ended(run.data.tags.get(PROCESS, "")):
@@ -212,7 +212,7 @@ class Run:
     def parameters(self, values: Mapping[str, Any]) -> None:
         from mlflow.entities import Param
 
-        # MLflow takes 6,000 characters; the artefact's manifest has the whole value.
+        # MLflow accepts 6,000 characters; the artefact's manifest has the full value.
         self.client.log_batch(self.id, params=[Param(key, str(value)[:6000]) for key, value in values.items()])
 
     def metrics(self, values: Mapping[str, float], step: int = 0, model: str | None = None) -> None:
@@ -264,11 +264,11 @@ def moved_from(location: str, expected: str) -> Path | None:
     if urlsplit(location).scheme not in ("", "file"):
         return None
     folder, own = local_path(location), local_path(expected)
-    # A folder of another name was chosen by somebody.
+    # A folder with another name was chosen by a user.
     return None if folder.name != own.name or folder.resolve() == own.resolve() else folder
 
 
 def local_path(address: str) -> Path:
-    """Return the path of a `file:` address, or of a path as it is."""
+    """Return the path of a `file:` address, or of a plain path."""
     parts = urlsplit(address)
     return Path(unquote(parts.path)) if parts.scheme == "file" else Path(address)
