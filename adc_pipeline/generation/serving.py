@@ -130,9 +130,11 @@ class Served:
         with self.lock:
             try:
                 sampling = Sampling(**(params or {}))
-                return pd.DataFrame([self.answer(row, sampling) for row in model_input.to_dict("records")])
+                replies = [self.answer(row, sampling) for row in model_input.to_dict("records")]
             except PipelineError as error:
                 raise MlflowException.invalid_parameter_value(str(error)) from error
+        # As objects, since pandas would turn a missing speaker into NaN, which is no JSON.
+        return pd.DataFrame(replies, columns=["reply", "speaker"], dtype=object)
 
     def answer(self, row: dict[Any, Any], sampling: "Sampling") -> dict[str, str | None]:
         """Reply to one post; columns that are not given are missing from `row`, None or NaN."""
