@@ -72,12 +72,14 @@ def save_model(path: str, mlflow_model: "Model", folder: Path) -> None:
     import mlflow.transformers
     from transformers import AutoTokenizer
 
-    from adc_pipeline.training.loading import load_model
+    from adc_pipeline.training.loading import convert, load_model, stored_type
 
+    model = load_model(folder)
+    convert(model, stored_type(str(folder), local_files_only=True))
     mlflow.transformers.save_model(
         # Pass the loaded parts, not the folder: MLflow 3.17 expects files in it that transformers 5 no longer writes.
         transformers_model={
-            "model": load_model(folder),
+            "model": model,
             "tokenizer": AutoTokenizer.from_pretrained(folder, local_files_only=True),
         },
         path=path,
