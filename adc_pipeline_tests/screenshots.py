@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 PRESET = Path(__file__).parents[1] / "adc_pipeline" / "presets" / "released.yaml"
 LOCATION = "adc_pipeline.definitions"
 # The plot in an evaluation's metadata to show, and the metrics of its MLflow run to compare.
-PICTURE = "headline"
+PICTURE = "headline.png"
 METRICS = ("preference_accuracy", "steering", "in_context_improvement")
 VIEWPORT: "ViewportSize" = {"width": 1440, "height": 900}
 CHROMIUM = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]

@@ -98,6 +98,32 @@ def relocate() -> None:
     click.echo(f"MLflow's addresses lead to ADC_HOME = {home}.")
 
 
+@main.command()
+@click.argument("name")
+@click.argument("version")
+@click.option("--pin/--no-pin", help="Keep it champion whatever later versions achieve (default: until one is better).")
+@click.option("--reason", default="", metavar="TEXT", help="Why; it is written to the version.")
+def promote(name: str, version: str, pin: bool, reason: str) -> None:
+    """Make VERSION, a number or an alias, the champion of the registered model NAME, or go back to it."""
+    import getpass
+    import socket
+    from contextlib import suppress
+
+    from adc_pipeline.core.artefacts import Store
+    from adc_pipeline.lifecycle.registry import promote
+    from adc_pipeline.tracking.lineage import Records
+    from adc_pipeline.tracking.runs import Tracking
+
+    tracking = Tracking.from_environment(Store.from_environment().home)
+    tracking.check()
+    user = "somebody"
+    # A container may have no name for its user.
+    with suppress(KeyError, OSError):
+        user = getpass.getuser()
+    number = promote(Records([tracking.client()]), name, version, pin, f"{user} on {socket.gethostname()}", reason)
+    click.echo(f"Version {number} of {name} is the champion{', pinned' if pin else ''}.")
+
+
 @main.command(**OWN_PARSER)
 @ARGUMENTS
 def generate(arguments: Sequence[str]) -> None:

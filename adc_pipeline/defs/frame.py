@@ -2,7 +2,8 @@
 
 `materialize` locks the asset, finds its inputs and asks whether the current version is up to date: same settings,
 inputs, code and outside sources, and intact files. If so, the version is reused without an MLflow run, and Dagster is
-given the data version it knows. Otherwise the stage writes into a temporary folder within an MLflow run; the folder is
+given the data version it knows and what `shown` keeps of it; what its run left in MLflow is brought back if it is
+missing. Otherwise the stage writes into a temporary folder within an MLflow run; the folder is
 hashed, logged as the run's output and put in place. If anything raises, the old version stays and the MLflow run is
 FAILED.
 """

@@ -49,6 +49,7 @@ class Contest:
     champion: "ModelVersion | None"
     against: "Evaluated | None"
     failed_checks: list[str]
+    pinned: str | None
 
 
 def contest(kind: WalkKind, request: Request[PromotionSettings]) -> Contest:
@@ -60,12 +61,16 @@ def contest(kind: WalkKind, request: Request[PromotionSettings]) -> Contest:
     request.tracking.check()
     records = Records([request.tracking.client()])
     name = registered["registered_model"]
-    version, lineage = registry.candidate(records, name, registered["registered_version"], tuned)
+    try:
+        version, lineage = registry.candidate(records, name, registered["registered_version"], tuned)
+    except PipelineError as error:
+        raise PipelineError(f"{error} Materializing {tuned.name} registers a version that is gone again.") from error
     tree = records.maker(ours.name, ours.digest)
     champion = registry.champion(records, name)
     against = registry.evaluated(records, request.store, champion, ours.name) if champion else None
     failed = failed_checks(request.context.instance, tree, request.context.run.run_id)
-    return Contest(records, name, version, lineage, ours, tree, champion, against, failed)
+    pinned = registry.pinned(records, name)
+    return Contest(records, name, version, lineage, ours, tree, champion, against, failed, pinned)
 
 
 def champion_stage(kind: WalkKind) -> Stage[PromotionSettings]:
@@ -76,7 +81,8 @@ def champion_stage(kind: WalkKind) -> Stage[PromotionSettings]:
 
     def outside(request: Request[PromotionSettings]) -> Mapping[str, Any]:
         found = contest(kind, request)
-        return {"champion": figures_of(found.against), "failed_checks": found.failed_checks}
+        pinned = {"pinned": found.pinned} if found.pinned else {}
+        return {"champion": figures_of(found.against), "failed_checks": found.failed_checks, **pinned}
 
     def make(making: Making[PromotionSettings]) -> None:
         from adc_pipeline.lifecycle.decision import Evaluated, decide
@@ -89,6 +95,7 @@ def champion_stage(kind: WalkKind) -> Stage[PromotionSettings]:
             found.against,
             found.failed_checks,
             making.settings,
+            found.pinned,
         )
         # A champion keeps the figures that it was promoted with.
         if decision.verdict != "champion already":

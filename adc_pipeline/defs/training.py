@@ -29,6 +29,8 @@ from adc_pipeline.walks.texts import training_texts
 
 # One training at a time, since two would share a GPU's memory. Dagster limits the pool in dagster.yaml.
 TRAINING_POOL = "training"
+# How long an interrupted training may take to save its checkpoint before it is abandoned.
+SECONDS_TO_SAVE = 600
 # Training is a process of its own that runs this module, so this module does not import it.
 TRAINING_CODE = "adc_pipeline.training.__main__"
 # With fewer free bytes than this, a process may fail to write even its error message.
@@ -147,7 +149,9 @@ def fine_tune(making: Making[TrainingSettings], job: TrainingJob) -> None:
 def run_training(context: dg.AssetExecutionContext, job: Path, accelerate_config: str) -> None:
     """Run the training process to its end; raise PipelineError with its error message if it fails."""
     try:
-        dg.PipesSubprocessClient().run(context=context, command=launch_command(job, accelerate_config))
+        dg.PipesSubprocessClient(termination_timeout_seconds=SECONDS_TO_SAVE).run(
+            context=context, command=launch_command(job, accelerate_config)
+        )
     except Exception as error:
         failure = job.with_name("failure.txt")
         if message := failure.read_text().strip() if failure.exists() else "":

@@ -72,12 +72,14 @@ def save_model(path: str, mlflow_model: "Model", folder: Path) -> None:
     import mlflow.transformers
     from transformers import AutoTokenizer
 
-    from adc_pipeline.training.loading import load_model
+    from adc_pipeline.training.loading import convert, load_model, stored_type
 
+    model = load_model(folder)
+    convert(model, stored_type(str(folder), local_files_only=True))
     mlflow.transformers.save_model(
         # Pass the loaded parts, not the folder: MLflow 3.17 expects files in it that transformers 5 no longer writes.
         transformers_model={
-            "model": load_model(folder),
+            "model": model,
             "tokenizer": AutoTokenizer.from_pretrained(folder, local_files_only=True),
         },
         path=path,
@@ -130,9 +132,11 @@ class Served:
         with self.lock:
             try:
                 sampling = Sampling(**(params or {}))
-                return pd.DataFrame([self.answer(row, sampling) for row in model_input.to_dict("records")])
+                replies = [self.answer(row, sampling) for row in model_input.to_dict("records")]
             except PipelineError as error:
                 raise MlflowException.invalid_parameter_value(str(error)) from error
+        # As objects, since pandas would turn a missing speaker into NaN, which is no JSON.
+        return pd.DataFrame(replies, columns=["reply", "speaker"], dtype=object)
 
     def answer(self, row: dict[Any, Any], sampling: "Sampling") -> dict[str, str | None]:
         """Reply to one post; columns that are not given are missing from `row`, None or NaN."""

@@ -21,7 +21,7 @@ from adc_pipeline.evaluation.training_facts import comparable_bits
 from adc_pipeline.lifecycle.settings import DIRECTIONS, PromotionSettings
 from adc_pipeline.walks.learnable import FEWEST_CONVERSATIONS
 
-Verdict = Literal["promoted", "not better", "not compared", "check failed", "champion already"]
+Verdict = Literal["promoted", "not better", "not compared", "check failed", "champion already", "pinned"]
 
 
 @dataclass(frozen=True)
@@ -59,8 +59,17 @@ class Decision:
         return {key: float(value) for key, value in named.items() if value is not None}
 
 
-def decide(new: Evaluated, champion: Evaluated | None, failed: list[str], settings: PromotionSettings) -> Decision:
-    """Decide on `new`, which has an evaluation, by `settings.metric`; `failed` names the checks that failed."""
+def decide(
+    new: Evaluated,
+    champion: Evaluated | None,
+    failed: list[str],
+    settings: PromotionSettings,
+    pinned: str | None = None,
+) -> Decision:
+    """Decide on `new`, which has an evaluation, by `settings.metric`.
+
+    `failed` names the checks that failed, `pinned` is the number of a version that a person has pinned as champion.
+    """
     against = f"version {champion.version}" if champion else "the base model"
     unchanged = f"version {champion.version} stays champion" if champion else "there is still no champion"
 
@@ -69,6 +78,10 @@ def decide(new: Evaluated, champion: Evaluated | None, failed: list[str], settin
 
     if champion and champion.version == new.version:
         return decision("champion already", f"Version {new.version} is the champion already.")
+    if pinned:
+        return decision(
+            "pinned", f"Version {pinned} is pinned as champion, so version {new.version} is not compared with it."
+        )
     assert new.evaluation is not None
     evaluation = Evaluation.read(new.evaluation)
     if not evaluation.learned_something():

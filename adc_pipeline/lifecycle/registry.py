@@ -19,6 +19,8 @@ CHAMPION = "champion"
 # Prefix of the tags that record a decision on its version.
 PROMOTION = "adc.promotion"
 HEADING = "## Promotion"
+# Tag of a registered model: the version that stays champion until somebody promotes another.
+PINNED = f"{PROMOTION}.pinned"
 
 
 def candidate(records: Records, name: str, number: int, model: Artefact) -> tuple["ModelVersion", Node]:
@@ -93,3 +95,38 @@ def record(records: Records, version: "ModelVersion", model: Node, evaluation: s
     client.update_model_version(name, number, f"{description}\n\n{HEADING}\n\n{decision.reason}\n".lstrip())
     if decision.promoted:
         client.set_registered_model_alias(name, CHAMPION, number)
+
+
+def promote(records: Records, name: str, which: str, pin: bool, who: str, why: str) -> str:
+    """Make a version the champion by hand, or back again; return its number.
+
+    `which` is a number or an alias. With `pin` no later decision moves the alias; without, an earlier pin is removed.
+    Who did it and why are written to the version before the alias moves. Raises PipelineError if there is no such
+    version.
+    """
+    version = records.version(name, which)
+    client, number = records.registry, str(version.version)
+    before = champion(records, name)
+    reason = (
+        f"Version {number} was promoted by hand by {who}{', and pinned' if pin else ''}: {why or 'no reason given'}"
+    )
+    facts = {"": "promoted by hand", ".by": who, ".reason": reason}
+    facts[".against"] = f"version {before.version}" if before else "no champion"
+    for key, value in facts.items():
+        client.set_model_version_tag(name, number, f"{PROMOTION}{key}", value)
+    description = (version.description or "").partition(HEADING)[0].rstrip()
+    client.update_model_version(name, number, f"{description}\n\n{HEADING}\n\n{reason}.\n".lstrip())
+    if pin:
+        client.set_registered_model_tag(name, PINNED, number)
+    elif pinned(records, name):
+        client.delete_registered_model_tag(name, PINNED)
+    client.set_registered_model_alias(name, CHAMPION, number)
+    return number
+
+
+def pinned(records: Records, name: str) -> str | None:
+    """Return the number of the version that is pinned as champion, or None."""
+    number = records.registry.get_registered_model(name).tags.get(PINNED)
+    found = champion(records, name)
+    # A pin counts as long as its version is champion: the alias may have been moved in MLflow since.
+    return str(number) if number and found and str(found.version) == str(number) else None

@@ -182,10 +182,10 @@ class Tracking:
             run.parameters(flattened(settings))
             yield run
             run.metrics({"seconds": time.monotonic() - started})
-        except BaseException:
-            # Show the first error, not one that follows from it.
+        except BaseException as error:
+            # Show the first error, not one that follows from it. An interrupt is no Exception.
             with suppress(Exception):
-                client.set_terminated(run.id, "FAILED", end())
+                client.set_terminated(run.id, "FAILED" if isinstance(error, Exception) else "KILLED", end())
             raise
         client.set_terminated(run.id, "FINISHED", end())
 

@@ -60,6 +60,9 @@ def main() -> int:
             failure.write_text(f"{error}\n")
         print(error, file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("Stopped before the first step or after the last: there was nothing to save.", file=sys.stderr)
+        return 130
     return 0
 
 

@@ -8,7 +8,7 @@ import torch
 from adc_pipeline.core.atomic import atomic_folder
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.training.adapters import merged
-from adc_pipeline.training.loading import broken_tensor, load_model
+from adc_pipeline.training.loading import broken_tensor, convert, load_model, stored_type
 from adc_pipeline.training.settings import TrainingJob
 from adc_pipeline.training.tokens import MarkerTokenizer
 
@@ -39,6 +39,7 @@ def export_model(
             plain = merged(plain, job.settings, tokenizer.marker_ids, weights)
         else:
             plain.load_state_dict(weights)
+        convert(plain, stored_type(str(job.base_model), local_files_only=True))
         if broken := broken_tensor(plain):
             raise PipelineError(f"The trained weights are not finite ({broken}); lower `learning_rate`.")
         with atomic_folder(job.output) as partial:

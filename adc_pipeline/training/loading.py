@@ -44,6 +44,19 @@ def load_weights(source: str, named: str, **options: Any) -> "PreTrainedModel":
     return model
 
 
+def stored_type(source: str, **options: Any) -> torch.dtype:
+    """Return the type of a checkpoint's weights; float32 if its configuration names none that training knows."""
+    from transformers import AutoConfig
+
+    named = AutoConfig.from_pretrained(source, **options).dtype
+    return named if named in (torch.bfloat16, torch.float16) else torch.float32
+
+
+def convert(model: torch.nn.Module, dtype: torch.dtype) -> None:
+    """Convert a model's weights in place. Those that came in this type are as they came."""
+    model.to(dtype)
+
+
 def refuse_adapter(source: str, named: str, **options: Any) -> None:
     """Raise PipelineError if a folder or a name on the Hub has a PEFT adapter, alone or beside a model."""
     from transformers.utils.hub import cached_file

@@ -22,7 +22,7 @@ def train(job: TrainingJob) -> dict[str, Any]:
     """Run a job, or resume it; return the facts that `training.json` in the output contains.
 
     Raises PipelineError for an empty training split, pieces longer than the model's context, a loss that is not finite
-    or jumps, too little memory or disk, and, after a checkpoint, for SIGTERM.
+    or jumps, too little memory or disk, and, after a checkpoint, for a signal to stop.
     """
     with translated_errors(job):
         return _train(job)
@@ -55,8 +55,8 @@ def _train(job: TrainingJob) -> dict[str, Any]:
                 run.save()
             if stopping and step < data.steps:
                 raise PipelineError(
-                    f"Stopped by SIGTERM after step {step} of {data.steps}, which is saved in `work` {job.work}; run"
-                    " the same job again to resume from there."
+                    f"Stopped by {stop.name} after step {step} of {data.steps}, which is saved in `work` {job.work};"
+                    " run the same job again to resume from there."
                 )
         facts = run.facts()
         export_model(accelerator, run.model, tokenizer, job, facts)

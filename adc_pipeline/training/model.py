@@ -16,7 +16,7 @@ import torch
 
 from adc_pipeline.core.atomic import atomic_folder
 from adc_pipeline.core.errors import PipelineError, UnreachableError, first_line, is_disk_full, is_network_fault
-from adc_pipeline.training.loading import broken_tensor, load_weights, refuse_adapter
+from adc_pipeline.training.loading import broken_tensor, convert, load_weights, refuse_adapter, stored_type
 from adc_pipeline.training.probes import looks_ahead
 from adc_pipeline.training.settings import BaseModelSettings
 from adc_pipeline.training.tokenizer import add_markers, marker_ids, train_tokenizer
@@ -51,6 +51,8 @@ def prepare_base_model(
         model, tokenizer, commit = _named(settings)
         _widen(model, tokenizer, markers)
         check_line_breaks(MarkerTokenizer(tokenizer), _subject(settings))
+        if settings.precision == "kept":
+            convert(model, stored_type(_source(settings), revision=commit or settings.revision or "main"))
     with atomic_folder(out) as partial:
         model.save_pretrained(partial)
         tokenizer.save_pretrained(partial)

@@ -90,7 +90,7 @@ class Run:
         self.interval = Interval(self.accelerator.device)
 
     def update(self, step: int, stop_received: bool) -> bool:
-        """Update the weights once; return whether any process received SIGTERM, so that all stop after one step."""
+        """Update the weights once; return whether any process is to stop, so that all do after one step."""
         self.rate = learning_rate(self.settings, step, self.data.steps)
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate
@@ -224,7 +224,7 @@ def auxiliary_loss(base: "PreTrainedModel") -> str | None:
 
 
 class Totals(NamedTuple):
-    """Of a step, over all processes: the sum of weights, the number of passes, and whether one received SIGTERM."""
+    """Of a step, over all processes: the sum of weights, the number of passes, and whether one is to stop."""
 
     weight: float
     passes: float

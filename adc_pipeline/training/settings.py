@@ -25,6 +25,11 @@ class BaseModelSettings(Settings):
         "small", "`small` for a new small Llama, the name of a Hugging Face Hub model, or a local folder."
     )
     revision: str | None = setting(None, "Branch, tag or commit of a Hub model; recorded as a commit.")
+    precision: Literal["kept", "float32"] = setting(
+        "kept",
+        "Type of the weights on disk, of the base model and of the models that are fine-tuned from it: kept is that of"
+        " the named checkpoint, float32 takes twice the room of bfloat16. The training itself has float32 weights.",
+    )
     layers: int = setting(2, "Number of transformer blocks of `small`.", minimum=1)
     width: int = setting(128, "Size of the hidden states of `small`, a multiple of 2 x `heads`.", minimum=1)
     heads: int = setting(4, "Number of attention heads of `small`.", minimum=1)

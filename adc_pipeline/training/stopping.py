@@ -1,7 +1,7 @@
-"""End a training early, with one sentence: on SIGTERM, on a loss that went wrong, on too little memory or disk.
+"""End a training early, with one sentence: on a signal, on a loss that went wrong, on too little memory or disk.
 
-A training that receives SIGTERM saves a checkpoint first. One whose loss went wrong does not, since that checkpoint
-would contain the fault.
+A training that receives SIGTERM, SIGINT or SIGHUP saves a checkpoint first. One whose loss went wrong does not, since
+that checkpoint would contain the fault.
 """
 
 import math
@@ -19,34 +19,41 @@ import torch
 from adc_pipeline.core.errors import PipelineError, is_disk_full
 from adc_pipeline.training.settings import TrainingJob, TrainingSettings
 
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
 # Steps of the running median, and the fewest steps that it is taken over.
 WINDOW, FEWEST = 100, 10
 
 
 class StopSignal:
-    """A context in which SIGTERM sets `received` instead of ending the process at once.
+    """A context in which a signal to stop sets `received` instead of ending the process at once.
 
-    Clusters and container runtimes send it some seconds before they take the machine away. Outside the main thread,
-    where Python allows no handlers, it changes nothing.
+    Clusters and container runtimes send SIGTERM some seconds before they take the machine away, Ctrl+C and Dagster's
+    *Terminate* send SIGINT, often both to one process, and a closed terminal sends SIGHUP, which `nohup` has a process
+    ignore. Outside the main thread, where Python allows no handlers, it changes nothing.
     """
 
     def __init__(self) -> None:
         self.received = False
-        self._before: Any = None
+        # Another process of the training may have received it.
+        self.name = "a signal"
+        self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
-            self._before = signal.signal(signal.SIGTERM, self._receive)
+            for number in SIGNALS:
+                if signal.getsignal(number) is not signal.SIG_IGN:
+                    self._before[number] = signal.signal(number, self._receive)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._before is not None:
-            signal.signal(signal.SIGTERM, self._before)
+        for number, before in self._before.items():
+            signal.signal(number, before)
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
-        self.received = True
+        self.received, self.name = True, signal.Signals(number).name
 
 
 class LossWatch:

@@ -6,13 +6,17 @@ from typing import Any
 
 import dagster as dg
 import pytest
+from click.testing import CliRunner
 
+from adc_pipeline.cli.main import main
 from adc_pipeline.core.artefacts import Artefact, folder_digest
+from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.defs.lifecycle import champions
 from adc_pipeline.defs.workspace import Workspace
 from adc_pipeline.evaluation.formatting import interval
 from adc_pipeline.lifecycle.changes import what_changed
-from adc_pipeline.tracking.lineage import Node
+from adc_pipeline.lifecycle.registry import pinned, promote
+from adc_pipeline.tracking.lineage import Node, Records
 from adc_pipeline_tests.promotion.evaluations import DRAWS, answers, write_evaluation
 from adc_pipeline_tests.tracking.history import Chain, History, chain, history
 
@@ -217,3 +221,45 @@ def test_the_decision_is_a_file_of_the_store(weeks: Weeks) -> None:
     assert made.inputs.keys() == {"top_2_evaluation", "top_2_model"}
     assert made.counts["promoted"] == 1
     assert (made.path / "changes.md").read_text() == "### What changed\n\nThis is the first version.\n"
+
+
+def test_a_person_goes_back_to_a_version_and_pins_it(weeks: Weeks) -> None:
+    weeks.run("a", 0.7)
+    weeks.run("b", 0.9)
+    assert weeks.aliases() == {"champion": "2"}
+    records = Records([weeks.history.client])
+    assert promote(records, NAME, "1", True, "ann on a laptop", "it answers in the right language") == "1"
+    assert weeks.aliases() == {"champion": "1"}
+    assert weeks.tags(1)["adc.promotion.by"] == "ann on a laptop"
+    assert "it answers in the right language" in weeks.tags(1)["adc.promotion.reason"]
+    decided = weeks.decide()
+    assert decided["decision"] == "Version 1 is pinned as champion, so version 2 is not compared with it."
+    assert weeks.run("c", 1.0)["decision"].startswith("Version 1 is pinned as champion, so version 3")
+    assert weeks.aliases() == {"champion": "1"}
+    # Promoted without a pin: the next better version takes its place again.
+    promote(records, NAME, "champion", False, "bob", "")
+    assert "becomes champion" in weeks.decide()["decision"]
+    assert weeks.aliases() == {"champion": "3"}
+
+
+def test_a_pin_ends_where_the_alias_is_moved_in_mlflow(weeks: Weeks) -> None:
+    weeks.run("a", 0.7)
+    records = Records([weeks.history.client])
+    promote(records, NAME, "1", True, "ann", "")
+    weeks.run("b", 0.9)
+    weeks.history.client.set_registered_model_alias(NAME, "champion", "2")
+    assert pinned(records, NAME) is None
+    assert "becomes champion" in weeks.run("c", 1.0)["decision"]
+
+
+def test_what_is_not_there_cannot_be_promoted(weeks: Weeks) -> None:
+    weeks.run("a", 0.7)
+    with pytest.raises(PipelineError, match="has no version 7"):
+        promote(Records([weeks.history.client]), NAME, "7", False, "ann", "")
+
+
+def test_the_command_promotes(weeks: Weeks) -> None:
+    weeks.run("a", 0.7)
+    done = CliRunner().invoke(main, ["promote", NAME, "latest", "--pin", "--reason", "a try"])
+    assert done.output == f"Version 1 of {NAME} is the champion, pinned.\n"
+    assert pinned(Records([weeks.history.client]), NAME) == "1"

@@ -4,9 +4,11 @@ import json
 import socket
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, BertConfig, GPTJConfig
 
 from adc_pipeline.core.artefacts import folder_digest
@@ -135,3 +137,28 @@ def test_a_name_that_is_unknown_is_not_asked_for_again(monkeypatch: pytest.Monke
 def test_impossible_sizes_are_refused(wrong: dict[str, int]) -> None:
     with pytest.raises(PipelineError, match=f"`{next(iter(wrong))}`"):
         BaseModelSettings(**wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "precision", "kept"),
+    [
+        (torch.bfloat16, "kept", torch.bfloat16),
+        (torch.float16, "kept", torch.float16),
+        (torch.float32, "kept", torch.float32),
+        (torch.bfloat16, "float32", torch.float32),
+    ],
+)
+def test_the_precision_of_a_checkpoint_is_kept(
+    tmp_path: Path, dtype: torch.dtype, precision: Any, kept: torch.dtype
+) -> None:
+    small = BaseModelSettings(layers=1, width=32, heads=2, vocabulary=300, context=256)
+    prepare_base_model(small, MARKERS, ["some text"] * 20, tmp_path / "small")
+    given = AutoModelForCausalLM.from_pretrained(tmp_path / "small", dtype=dtype)
+    given.save_pretrained(tmp_path / "given")
+    AutoTokenizer.from_pretrained(tmp_path / "small").save_pretrained(tmp_path / "given")
+    named = BaseModelSettings(name=str(tmp_path / "given"), precision=precision)
+    prepare_base_model(named, MARKERS, [], tmp_path / "kept")
+    stored = load_file(tmp_path / "kept" / "model.safetensors")
+    assert {tensor.dtype for tensor in stored.values()} == {kept}
+    for name, tensor in load_file(tmp_path / "given" / "model.safetensors").items():
+        assert torch.equal(stored[name][: len(tensor)].to(torch.float32), tensor.to(torch.float32)), name

@@ -26,7 +26,7 @@ from adc_pipeline.training.launch import launch_command
 from adc_pipeline.training.loop import train
 from adc_pipeline.training.run import Run
 from adc_pipeline.training.settings import TrainingJob, TrainingSettings
-from adc_pipeline.training.stopping import FEWEST, LossWatch, translated_errors
+from adc_pipeline.training.stopping import FEWEST, LossWatch, StopSignal, translated_errors
 from adc_pipeline_tests.training.processes import PRESETS
 from adc_pipeline_tests.training.test_training import job_in, metrics, weights
 from adc_pipeline_tests.training.walks import random_walk, write_dataset
@@ -54,24 +54,27 @@ def at_step(number: int, act: Any, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.slow
-def test_sigterm_saves_and_the_rerun_goes_on(
-    gpt2: Path, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_signal_saves_and_the_rerun_goes_on(
+    gpt2: Path, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
 ) -> None:
     whole = job_in(tmp_path / "whole", dataset, gpt2, SETTINGS)
     train(whole)
     job = job_in(tmp_path / "stopped", dataset, gpt2, SETTINGS)
-    before = signal.getsignal(signal.SIGTERM)
+    before = signal.getsignal(number)
 
     def told(loss: torch.Tensor) -> torch.Tensor:
-        os.kill(os.getpid(), signal.SIGTERM)
+        # Ctrl+C reaches a training twice: from the terminal, and from Dagster.
+        for _ in range(2):
+            os.kill(os.getpid(), number)
         return loss
 
     with monkeypatch.context() as patch:
         at_step(6, told, patch)
         # The signal came after step 6 had looked, so step 7 is the last.
-        with pytest.raises(PipelineError, match="Stopped by SIGTERM after step 7 of 12, which is saved"):
+        with pytest.raises(PipelineError, match=f"Stopped by {number.name} after step 7 of 12, which is saved"):
             train(job)
-    assert signal.getsignal(signal.SIGTERM) == before
+    assert signal.getsignal(number) == before
     assert checkpoints(job.work)[-1].name == "step-000000007"
     assert not job.output.exists()
     train(job)
@@ -273,6 +276,16 @@ def test_a_training_whose_launcher_is_ended_saves_and_stops(small_model: Path, d
     wait_until((job.work / "failure.txt").exists)
     assert "Stopped by SIGTERM after step" in (job.work / "failure.txt").read_text()
     assert checkpoints(job.work)
+
+
+def test_a_hangup_that_nohup_ignores_stays_ignored() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with StopSignal() as stop:
+            os.kill(os.getpid(), signal.SIGHUP)
+        assert not stop.received
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def wait_until(done: Callable[[], bool]) -> None:
