@@ -27,6 +27,13 @@ NASTY_TEXTS = [
     "[deleted]",
     " [removed]\n",
     "[deleted] by me",
+    "[ Removed by Reddit on account of violating the [content policy](/help/contentpolicy). ]",
+    "[unavailable]",
+    "[Deleted by user]",
+    "[deleted] or [removed]",
+    "[I undeleted it]",
+    "[[[removed]]]",
+    "[removed" + " and more" * 20 + "]",
     "<background>",
     "a <rejected> b <accepted> c",
     "<rejec<rejected>ted>",
@@ -88,6 +95,8 @@ scores = st.sampled_from(
     ]
 )
 timestamps = st.sampled_from([st.just(1_600_000_000), st.integers(1_600_000_000, 1_600_000_001), st.integers(0, 2**33)])
+# Seconds from the writing of an utterance to its recording; not known, as a rule.
+ages = st.sampled_from([None, None, None, 60, 3599, 3600, 10**6])
 titles = st.one_of(st.none(), texts)
 flags = st.sampled_from([None, False, False, False, True])
 
@@ -178,8 +187,13 @@ def conversations(draw: st.DrawFn, number: int, faults: tuple[Fault, ...]) -> tu
             meta |= {"stickied": stickied, "score_hidden": draw(flags)}
         if subreddit:
             meta["subreddit"] = subreddit
-        reply_to = None if n == 0 else ids[parent]
-        rows.append(Row(id, conversation_id, reply_to, draw(speakers), draw(texts), draw(timestamp), meta))
+        written = draw(timestamp)
+        if (age := draw(ages)) is not None:
+            meta["retrieved_on"] = written + age
+        # Nothing, and the utterance itself, are no parent.
+        root_reply_to = draw(st.sampled_from([None, None, None, "", "nan", id])) if faults else None
+        reply_to = root_reply_to if n == 0 else ids[parent]
+        rows.append(Row(id, conversation_id, reply_to, draw(speakers), draw(texts), written, meta))
 
     for fault in draw(st.lists(st.sampled_from(faults), max_size=3)) if faults and size else []:
         row = rows[draw(st.integers(0 if fault == "missing_parent" else 1, size))]
