@@ -14,8 +14,8 @@ from typing import Any, Literal
 
 from hypothesis import strategies as st
 
-Fault = Literal["missing_parent", "other_conversation", "loop", "no_score", "second_root"]
-FAULTS: tuple[Fault, ...] = ("missing_parent", "other_conversation", "loop", "no_score", "second_root")
+Fault = Literal["missing_parent", "other_conversation", "loop", "no_score", "second_root", "no_parent"]
+FAULTS: tuple[Fault, ...] = ("missing_parent", "other_conversation", "loop", "no_score", "second_root", "no_parent")
 
 NASTY_TEXTS = [
     "",
@@ -190,9 +190,7 @@ def conversations(draw: st.DrawFn, number: int, faults: tuple[Fault, ...]) -> tu
         written = draw(timestamp)
         if (age := draw(ages)) is not None:
             meta["retrieved_on"] = written + age
-        # Nothing, and the utterance itself, are no parent.
-        root_reply_to = draw(st.sampled_from([None, None, None, "", "nan", id])) if faults else None
-        reply_to = root_reply_to if n == 0 else ids[parent]
+        reply_to = None if n == 0 else ids[parent]
         rows.append(Row(id, conversation_id, reply_to, draw(speakers), draw(texts), written, meta))
 
     for fault in draw(st.lists(st.sampled_from(faults), max_size=3)) if faults and size else []:
@@ -206,6 +204,8 @@ def conversations(draw: st.DrawFn, number: int, faults: tuple[Fault, ...]) -> tu
                 row.reply_to = draw(st.sampled_from(ids))
             case "no_score":
                 row.meta["score"] = None
+            case "no_parent":
+                rows[0].reply_to = draw(st.sampled_from(["", "nan", rows[0].id]))
             case "other_conversation":
                 row.conversation_id = f"c{draw(st.integers(0, 7))}"
     return rows, {"title": draw(titles), "subreddit": draw(st.sampled_from([None, "philosophy"]))}

@@ -20,7 +20,7 @@ MACROS = r"""
 CREATE MACRO stripped(content) AS
 CASE WHEN content IN ('[deleted]', '[removed]', '') THEN content
      WHEN content < '!' OR content > '~' OR starts_with(content, '[') THEN trim(content, getvariable('blank')) END;
--- A note in place of a text is short, and its first bracket is closed by its last character. Reddit gives reasons in it,
+-- A note in place of a text is short, and its first bracket is closed by its last character. Reddit gives reasons,
 -- with links: [ Removed by Reddit on account of violating the [content policy](/help). ]
 CREATE MACRO is_note_of_removal(content) AS
 CASE WHEN starts_with(content, '[') AND ends_with(content, ']') AND length(content) <= 150 THEN
