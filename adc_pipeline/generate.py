@@ -1,9 +1,9 @@
 """Talk with a model: `python -m adc_pipeline.generate --model models:/adc-top-2@latest`.
 
-At a terminal it asks for a post, writes a reply, and goes on as the user judges it: a rejected reply stays in
-the conversation, where the next one sees it; an accepted one is answered, by the user or by the model.
-Otherwise it reads the post from standard input and writes the text of one reply to standard output. 8 s for
-a reply of the small model from a folder, 13 s from MLflow, nearly all of it imports.
+At a terminal the command asks for a post, writes a reply, and asks for a verdict. A rejected reply stays in the
+conversation as context for the next reply; an accepted reply is answered by the user or by the model. Without a
+terminal, the command reads the post from standard input and writes the text of one reply to standard output. A reply of
+the small model takes 8 s from a folder and 13 s from MLflow, nearly all of it for imports.
 """
 
 import argparse
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def parser(program: str) -> argparse.ArgumentParser:
-    """Return the parser of the command's options; `Sampling` has the defaults of those that are not given."""
+    """Return the parser of the command's options; defaults of the sampling options are those of `Sampling`."""
     made = argparse.ArgumentParser(
         prog=program,
         description="Talk with a model that this pipeline trained. The first line of a post is its title. With"
@@ -48,16 +48,16 @@ def parser(program: str) -> argparse.ArgumentParser:
 
 @dataclass
 class Screen:
-    """Writes a turn piece by piece: its text and, where `heading`, the speaker's name on a line before it."""
+    """Writes a turn piece by piece: its text and, with `heading`, the speaker's name on a line before it."""
 
     out: TextIO
     speaks: bool
     heading: bool
-    line: str = ""  # the speaker's line as far as it has come
+    line: str = ""  # the part of the speaker's line received so far
     in_text: bool = False
 
     def show(self, piece: str) -> None:
-        """Show more of a turn as it is spelt."""
+        """Write the next piece of a turn."""
         if not self.in_text and self.speaks:
             speaker, line_break, piece = (self.line + piece).partition("\n")
             self.line = speaker
@@ -69,7 +69,7 @@ class Screen:
         self.write(piece)
 
     def end(self) -> None:
-        """End the turn's last line; a turn that was cut before its text is its speaker's line alone."""
+        """End the turn's last line; a turn truncated before its text consists of its speaker's line."""
         if not self.in_text:
             self.write(self.line)
         self.write("\n")
@@ -80,7 +80,7 @@ class Screen:
 
 
 def answered(replier: "Replier", conversation: "Conversation", sampling: "Sampling", heading: bool) -> "Reply":
-    """A reply, shown as it is written."""
+    """Generate a reply, write it to standard output piece by piece, and return it."""
     screen = Screen(sys.stdout, replier.spelling.speaks, heading)
     reply = replier.reply(conversation, sampling, screen.show)
     screen.end()
@@ -88,7 +88,7 @@ def answered(replier: "Replier", conversation: "Conversation", sampling: "Sampli
 
 
 def talk(replier: "Replier", sampling: "Sampling", speaker: str) -> None:
-    """A conversation at a terminal, until the user quits."""
+    """Hold a conversation at a terminal until the user quits."""
     print("Your post: the title, then the text; an empty line ends it.")
     conversation = replier.about("\n".join(asked_lines()), speaker)
     while True:
@@ -108,7 +108,7 @@ def talk(replier: "Replier", sampling: "Sampling", speaker: str) -> None:
 
 
 def asked_lines() -> list[str]:
-    """What the user types up to an empty line."""
+    """Return the lines that the user types before an empty line."""
     lines: list[str] = []
     while line := input("> "):
         lines.append(line)
@@ -116,17 +116,17 @@ def asked_lines() -> list[str]:
 
 
 def main(arguments: list[str] | None = None, program: str = "python -m adc_pipeline.generate") -> int:
-    """Run the command `program` and return its exit status; `arguments` are the process' own if None."""
+    """Run the command `program` and return its exit status; `arguments` default to those of the process."""
     options = parser(program).parse_args(arguments)
     if sys.stdin is None or sys.stdout is None:
         print("Standard input or output is closed; give the post by a file or a pipe.", file=sys.stderr)
         return 2
     at_terminal = sys.stdin.isatty()
     for stream in (sys.stdin, sys.stdout):
-        # A text is UTF-8 whatever the locale, and a byte that is not must not end the conversation.
+        # Text is UTF-8 in every locale, and an invalid byte must not end the conversation.
         stream.reconfigure(encoding="utf-8", errors="replace")  # type: ignore[union-attr]
     try:
-        # Imported here, so that a wrong option is refused without waiting for torch.
+        # Imported here, so that an invalid option is reported without importing torch.
         from adc_pipeline.generation.address import located
 
         post = "" if at_terminal else sys.stdin.read()
@@ -154,7 +154,7 @@ def main(arguments: list[str] | None = None, program: str = "python -m adc_pipel
         print()
         return 130
     except BrokenPipeError:
-        # The reader has had enough; nothing is left to be flushed at exit either.
+        # The reader closed the pipe. Redirect to the null device, so that the flush at exit does not fail as well.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 

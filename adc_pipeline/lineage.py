@@ -1,8 +1,8 @@
-"""Where a model comes from, and what was made of a corpus: `python -m adc_pipeline.lineage models:/adc-top-2@champion`.
+"""Print the lineage of a model or an artefact: `python -m adc_pipeline.lineage models:/adc-top-2@champion`.
 
-Prints the tree from the model to the corpus: each artefact's name, digest, settings, code version, MLflow run,
-Dagster run and time. All of that comes from MLflow, so that it can be asked from any machine; only `--check` looks
-at the disk, where it recomputes the digests (1 s a gigabyte). About 6 s, nearly all of it for importing MLflow.
+The tree from the model to the corpus lists each artefact's name, digest, settings, code version, MLflow run, Dagster
+run and time. All of these come from MLflow, so the command works on any machine. Only `--check` reads the disk, to
+recompute the digests (1 s per gigabyte). The command takes about 6 s, nearly all of it for importing MLflow.
 """
 
 import argparse
@@ -30,7 +30,7 @@ WIDTH = 120
 
 @dataclass(frozen=True)
 class Found:
-    """What is on disk of an artefact: `matches`, `changed` or `missing`, and the sentence that says so."""
+    """The state of an artefact on disk (`matches`, `changed` or `missing`), and a sentence that describes it."""
 
     state: str
     said: str
@@ -67,7 +67,7 @@ def parse(arguments: Sequence[str] | None, program: str = PROGRAM) -> argparse.N
 
 
 def servers(addresses: Sequence[str], home: Path) -> list[Tracking]:
-    """The tracking servers at these addresses, or the pipeline's own; PipelineError where no database is."""
+    """Return the tracking servers at `addresses`, or the pipeline's own; raise PipelineError if one does not exist."""
     trackings = [Tracking(accepted(address, "--tracking-uri")) for address in addresses]
     parts = [urlsplit(address) for address in addresses]
     secrets = {part.netloc.rpartition("@")[0] for part in parts if part.scheme in SERVERS}
@@ -79,20 +79,20 @@ def servers(addresses: Sequence[str], home: Path) -> list[Tracking]:
     trackings = trackings or [Tracking.from_environment(home)]
     for tracking in trackings:
         path = sqlite_file(tracking.uri)
-        # A client would create an empty one.
+        # A client would create an empty database.
         if path and not path.exists():
             raise PipelineError(
                 f"There is no MLflow database {path}: point ADC_HOME, MLFLOW_TRACKING_URI or `--tracking-uri` to where"
                 " the model was trained."
             )
-    # Otherwise a server that is away is waited for, for minutes.
+    # The defaults would wait minutes for an unavailable server.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
     return trackings
 
 
 def wanted(records: Records, artefact: str | None, start: str | None) -> list[Node]:
-    """The trees that were asked for: one upwards, or one downwards for each artefact that `start` means."""
+    """Return the requested trees: one upstream of `artefact`, or one downstream of each artefact that `start` names."""
     if start is not None:
         return records.below(start)
     address = artefact or ""
@@ -106,7 +106,7 @@ def wanted(records: Records, artefact: str | None, start: str | None) -> list[No
 
 
 def on_disk(node: Node, store: Store) -> Found:
-    """Whether what is on disk of an artefact, in the store or where it was made, still has its digest."""
+    """Compare an artefact's digest with its files, in the store or at the location where it was made."""
     recorded = urlsplit(node.path)
     places = [store.version_path(node.asset, node.digest)] if node.digest else []
     places += [Path(unquote(recorded.path))] if recorded.scheme == "file" else []
@@ -123,17 +123,17 @@ def on_disk(node: Node, store: Store) -> Found:
 
 
 def content_digest(asset: str, path: Path) -> str:
-    """The digest that an artefact's folder has now."""
+    """Compute the current digest of an artefact's folder."""
     if asset != "raw_corpus":
         return folder_digest(path)
     from adc_pipeline.corpus.recorded_files import corpus_digest
 
-    # Not the folder's own: what is linked lies elsewhere, and only what is read counts.
+    # Not the folder digest: linked files are stored elsewhere, and only files that the pipeline reads count.
     return corpus_digest(path / "corpus")
 
 
 def changed_files(path: Path) -> str:
-    """Which files of a corpus are others, as far as there is a record of each."""
+    """Return a clause on the changed, missing or added files of a corpus; empty if its files are not recorded."""
     record = path / "files.json"
     if not record.exists():
         return ""
@@ -151,7 +151,7 @@ def time_of(node: Node) -> str:
 
 
 def lines(node: Node, check: Callable[[Node], Found] | None) -> Iterator[str]:
-    """The tree as text; what came before is not written out again."""
+    """Yield the tree as lines of text; a node that occurs again is not expanded again."""
     shown: set[tuple[str, str]] = set()
 
     def told(node: Node, prefix: str) -> Iterator[str]:
@@ -210,7 +210,7 @@ def as_json(node: Node, check: Callable[[Node], Found] | None) -> dict[str, Any]
 
 
 def main(arguments: Sequence[str] | None = None, program: str = PROGRAM) -> int:
-    """Run the command `program` and return its exit status; `arguments` are the process' own if None."""
+    """Run the command `program` and return its exit status; `arguments` default to those of the process."""
     given = parse(arguments, program)
     store = Store.from_environment()
     try:
@@ -243,7 +243,7 @@ def main(arguments: Sequence[str] | None = None, program: str = PROGRAM) -> int:
 
 
 def ask(given: argparse.Namespace, store: Store) -> list[Node]:
-    """The trees; PipelineError where MLflow cannot be asked or has no answer."""
+    """Return the requested trees; raise PipelineError if MLflow is unavailable or has no such artefact."""
     asked = servers(given.tracking_uri or [], store.home)
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError

@@ -201,7 +201,8 @@ def conversations(draw: st.DrawFn, number: int, faults: tuple[Fault, ...]) -> tu
             case "second_root":
                 row.reply_to = None
             case "loop":
-                row.reply_to = draw(st.sampled_from(ids))
+                # Not itself, which means that it has no parent.
+                row.reply_to = draw(st.sampled_from([each for each in ids if each != row.id] or ids))
             case "no_score":
                 row.meta["score"] = None
             case "no_parent":

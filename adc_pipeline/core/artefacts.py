@@ -25,6 +25,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from adc_pipeline.core.atomic import atomic_file
 from adc_pipeline.core.errors import PipelineError, is_disk_full
 
 # A tag of a Dagster run: `true` rebuilds every asset of the run, whether or not it is up to date.
@@ -32,6 +33,8 @@ AGAIN = "adc/again"
 MANIFEST = "artefact.json"
 # Which MLflow run made the artefact, and from what outside ADC_HOME.
 MAKING = "making.json"
+# A folder with what Dagster shows of the artefact.
+SHOWN = ".shown"
 CURRENT = "current"
 
 
@@ -96,6 +99,12 @@ def read_making(made: Artefact) -> dict[str, Any]:
     return making
 
 
+def write_making(made: Artefact, record: Mapping[str, Any]) -> None:
+    """Write what `read_making` returns, in one step."""
+    with atomic_file(made.path / MAKING) as partial:
+        partial.write_text(json.dumps(record, indent=2) + "\n")
+
+
 def file_digest(path: Path) -> str:
     """Return the SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
@@ -111,10 +120,10 @@ def file_stamp(path: Path) -> dict[str, int]:
 def scan(folder: Path) -> dict[str, dict[str, Any]]:
     """Return `bytes`, `modified_ns` and `sha256` of each file below a folder, by relative path, sorted.
 
-    Links are not followed. The manifest and the record of the making are left out. Reads 1 GB/s.
+    Links are not followed. The manifest, the record of the making and what is shown are left out. Reads 1 GB/s.
     """
     paths = (path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
-    files = sorted((str(path.relative_to(folder)), path) for path in paths)
+    files = sorted((str(path.relative_to(folder)), path) for path in paths if path.parent != folder / SHOWN)
     return {
         name: {**file_stamp(path), "sha256": file_digest(path)}
         for name, path in files
@@ -372,6 +381,14 @@ class Store:
         if not (place.is_symlink() and place.readlink() == relative(place, current)):
             point(place, current)
 
+    def amend(self, made: Artefact, name: str, content: str) -> None:
+        """Replace a file of a version that describes its making, which is one of `unhashed`."""
+        with locked(made.path.parent, wait=True):
+            with atomic_file(made.path / name) as partial:
+                partial.write_text(content)
+            entry = {**file_stamp(made.path / name), "sha256": file_digest(made.path / name)}
+            write_manifest(replace(made, files={**made.files, name: entry}))
+
     def _renew(self, version: Path, made: Artefact) -> Artefact:
         """Update a version from a temporary folder with the same content; return what its manifest says now.
 
@@ -396,7 +413,7 @@ class Store:
         new = [
             (path, old)
             for path, old in found
-            if path.name in (MANIFEST, MAKING, *made.unhashed)
+            if path.name in (MANIFEST, MAKING, SHOWN, *made.unhashed)
             or path.is_symlink()
             or old.is_symlink()
             or str(path.relative_to(folder)) in damaged
@@ -425,10 +442,11 @@ def sync_files(folder: Path) -> None:
 def write_manifest(made: Artefact) -> None:
     """Write an artefact's manifest into its folder and have it reach the disk."""
     manifest = {key: value for key, value in asdict(made).items() if key != "path"}
-    with (made.path / MANIFEST).open("w") as file:
-        json.dump(manifest, file, indent=2, sort_keys=True, allow_nan=False)
-        file.write("\n")
-    sync(made.path / MANIFEST)
+    with atomic_file(made.path / MANIFEST) as partial:
+        with partial.open("w") as file:
+            json.dump(manifest, file, indent=2, sort_keys=True, allow_nan=False)
+            file.write("\n")
+        sync(partial)
 
 
 def sync(path: Path) -> None:

@@ -1,22 +1,22 @@
-"""The sample corpus: invented forum threads in ConvoKit's format, in which better answers score higher.
+"""Generate the sample corpus: synthetic forum threads in ConvoKit's format, in which better answers score higher.
 
-It exists so that the whole pipeline can be tried, and can be seen to work, without any data: a model of
-less than a million parameters must learn from it, in well under a minute on two CPU cores, what the two
-datasets teach. Each thread asks about a thing that fails, and every reply is made in three steps:
+The sample shows that the whole pipeline works, without any downloaded data: a model of less than a million parameters
+must learn from it what the two datasets teach, in well under a minute on two CPU cores. Each thread asks about a thing
+that fails, and every reply is generated in three steps:
 
     latent quality (0 to 4)  ->  wording of about that quality  ->  score (quality + luck, times the crowd)
 
-A good reply names a cause, gives a reason and a step; a poor one is vague, empty or rude, and not always
-short. What a model can learn beyond that is who answers whom: siblings share a hidden noun and a tool that
-their parent does not tell (so a sibling in the context helps to predict the next), and a reply takes up
-the noun that its parent named (so siblings of a turn and replies to it can be told apart).
+A good reply names a cause, a reason and a step; a poor reply is vague, empty or rude, and not always short. A model can
+also learn the reply structure. Siblings share a noun and a tool that do not appear in their parent, so a sibling in the
+context helps to predict the next. A reply repeats the noun that its parent introduced, which distinguishes siblings of
+a turn from replies to it.
 
-Up to four per cent each of what real corpora contain is mixed in: deleted and removed replies, moderator
-notes, hidden scores, link posts, threads without replies, missing parents, markup, emoji, marker strings.
+Irregularities of real corpora are mixed in, up to four per cent each: deleted and removed replies, moderator notes,
+hidden scores, link posts, threads without replies, missing parents, markup, emoji, marker strings.
 
-The only randomness is `random.Random(seed).random()`, whose stream Python promises to keep, and integers
-made of it; the files are ASCII. The same seed therefore gives the same bytes everywhere. Writing the
-default of 4,000 threads (36,967 utterances for seed 0, 12 MB) takes 0.6 s.
+The only source of randomness is `random.Random(seed).random()`, whose stream Python guarantees, and integers derived
+from it; the files are ASCII. The same seed therefore gives the same bytes on every platform. Writing the default of
+4,000 threads (36,967 utterances for seed 0, 12 MB) takes 0.6 s.
 """
 
 import json
@@ -26,11 +26,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeVar
 
+# Largest share of utterances below a missing parent; the setting `max_set_aside` allows 0.05.
+MOST_LOST = 0.045
+
 Role = Literal["advice", "report"]
 T = TypeVar("T")
 
-# What each subreddit talks about: things and how they fail; causes, how those fail and what one does to them;
-# what one does it with. One fault and one action a noun keep every sentence sensible whichever nouns meet in it.
+# Vocabulary of each subreddit: things with a fault; causes with a fault and an action; tools for the action. With one
+# fault and at most one action per noun, every combination of nouns gives a sensible sentence.
 THINGS: dict[str, str] = {
     "fixitbench": "kettle drips, lamp flickers, toaster smokes, radio crackles, fan rattles, clock stops, "
     "mixer stalls, heater hums, iron spits, doorbell buzzes",
@@ -65,10 +68,9 @@ SPEAKERS = """oats, rook, wren, fig, lark, otto, zinc, dune, gull, kelp, moss, p
     clove, ember, flint, hazel, jasper, linen, maple, nettle, olive, pebble, reed, saffron, thistle, vesper, willow,
     yarrow, bramble, cobalt"""
 
-# Wordings by role and quality. {p} is the noun that the parent named and {pf} how it fails; {n} is the noun
-# that siblings share, {f} how it fails and, for a cause, {a} what to do ({A} at the start of a sentence);
-# {t} is the tool that siblings share; {x} is a thing from another subreddit. Lengths overlap between
-# qualities, so that length alone does not tell them apart.
+# Wordings by role and quality. {p} is the parent's noun and {pf} its fault; {n} is the noun that siblings share, {f}
+# its fault and, for a cause, {a} its action ({A} at the start of a sentence); {t} is the siblings' tool; {x} is
+# a thing from another subreddit. Lengths overlap between qualities, so that length alone does not predict the quality.
 WORDINGS: dict[Role, tuple[tuple[str, ...], ...]] = {
     "advice": (
         (
@@ -143,7 +145,7 @@ WORDINGS: dict[Role, tuple[tuple[str, ...], ...]] = {
         ),
     ),
 }
-# Small talk before and after, by quality.
+# Small talk before and after the wording, by quality.
 OPENERS: tuple[tuple[str, ...], ...] = (
     ("Ugh.", "Not this again.", "Seriously?", "I stopped reading there."),
     ("Oh no.", "Hm.", "Huh.", "Well."),
@@ -158,9 +160,9 @@ CLOSERS: tuple[tuple[str, ...], ...] = (
     ("Good luck!", "Works for me.", "Cheap and quick.", "Takes no time."),
     ("Good luck!", "Hope it helps.", "Tell us how it went.", "Works every time."),
 )
-# How a reply begins where a thread has gone past its first advice and first report: stages 3, 4, 5, and 6 on.
-# With advice and report alternating unnamed, what follows a marker is a parity (of the turn's role and its
-# verdict), and a two-layer model was still at chance with it after 500,000 tokens.
+# Openings of replies after a thread's first advice and first report: stages 3, 4, 5, and 6 or later. Without them, the
+# text after a marker would depend on the parity of the turn's role and its verdict, which a two-layer model still
+# predicted at chance level after 500,000 tokens.
 AGAIN: tuple[tuple[str, ...], ...] = (
     ("As for the {p}:", "About the {p}:", "Then, for the {p}:"),
     ("Update on the {p}:", "Back to the {p}:", "Two days later:"),
@@ -169,14 +171,14 @@ AGAIN: tuple[tuple[str, ...], ...] = (
 )
 TITLES = ("My {p} {pf}", "Why the {p} {pf}", "Help, the {p} {pf}", "The {p} again")
 QUESTIONS = ("What can I try?", "Where do I start?", "Any ideas?", "Is that normal?")
-# What the world adds to a text, by kind; each is appended to about one reply in a hundred or fewer.
+# Irregular text, by kind; each kind is appended to about one reply in a hundred or fewer.
 UNICODE = ("🙂", "Greetings from Málaga!", "The café owner taught me that.", "Naïve question, I know 😅")
 MARKUP = ("Salt &amp; patience.", "See the guide -&gt; page 2.", "**Edit:** typo.")
 MARKERS = ("Can a mod mark this <accepted>?", "My last tip was <rejected>.", "More <background> please.")
 
 FIRST_POST = 1_600_000_000  # seconds: September 2020
 QUALITIES = (16, 17, 19, 24, 24)  # per cent of the replies that are of quality 0, 1, 2, 3, 4
-SLIPS = (0, 0, 0, 0, 0, 0, 0, 0, 1, -1)  # how far the wording misses the quality, equally often each
+SLIPS = (0, 0, 0, 0, 0, 0, 0, 0, 1, -1)  # difference of level and quality, equally likely each
 
 
 @dataclass(frozen=True)
@@ -195,7 +197,7 @@ def nouns(table: str) -> list[Noun]:
 
 
 class Subreddit:
-    """A subreddit's vocabulary; `strangers` are the things of the others."""
+    """A subreddit's vocabulary; `strangers` are the things of the other subreddits."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -207,9 +209,9 @@ class Subreddit:
 
 @dataclass
 class Utterance:
-    """An utterance as it is made; `noun` is what replies to it take up, `level` how good it reads.
+    """A generated utterance; its replies repeat `noun`, and `level` (0 to 4) is the quality of its wording.
 
-    `stage` counts how far the talk has come: 0 the question, 1 advice, 2 a report, 3 advice on that.
+    `stage` is the stage of the conversation: 0 the question, 1 advice, 2 a report, 3 advice on the report, and so on.
     """
 
     id: str
@@ -223,12 +225,14 @@ class Utterance:
     noun: Noun
     level: int
     stage: int
+    # The parent of a reply whose `reply_to` leads nowhere.
+    lost_parent: str | None = None
     stickied: bool = False
     score_hidden: bool = False
 
 
 class Dice:
-    """Choices made of the one stream of `random.Random.random` that is the same in every Python."""
+    """Random choices from one stream of `random.Random.random`, which is the same in every Python version."""
 
     def __init__(self, seed: int) -> None:
         self._random = random.Random(seed).random
@@ -243,7 +247,7 @@ class Dice:
         return options[self.below(len(options))]
 
     def weighted(self, weights: Sequence[int]) -> int:
-        """An index, as often as its weight; the weights add up to 100."""
+        """Return an index with a probability of its weight in per cent; the weights add up to 100."""
         place = self.below(100)
         index = 0
         while place >= weights[index]:
@@ -254,7 +258,7 @@ class Dice:
 
 @dataclass
 class Thread:
-    """One conversation while it grows."""
+    """A conversation under construction."""
 
     number: int
     subreddit: Subreddit
@@ -303,13 +307,13 @@ class Thread:
         self.utterances.sort(key=lambda utterance: (utterance.timestamp, utterance.id))
 
     def openness(self, reply: Utterance) -> int:
-        """How often (per mille) a reply is replied to: the better it is and the shallower, the more."""
+        """Return the probability, per mille, that a reply gets replies; better and shallower replies get more."""
         return (60, 100, 300, 520, 600)[reply.level] * 4 // (3 + reply.depth)
 
     def replies(self, parent: Utterance, count: int, crowd: int) -> list[Utterance]:
-        """`count` siblings under `parent`, which share a noun and a tool that the parent does not tell."""
+        """Add and return `count` siblings under `parent`; they share a noun and a tool that `parent` does not name."""
         dice = self.dice
-        # Nobody goes on from a reply that told nothing; one says in its stead what its siblings say.
+        # A reply without content does not advance the stage: replies to it have the stage of its siblings.
         stage = parent.stage + (parent.level >= 2)
         role: Role = "advice" if stage % 2 else "report"
         shared = dice.pick(self.subreddit.causes if role == "advice" else self.subreddit.things)
@@ -318,8 +322,8 @@ class Thread:
         for _ in range(count):
             quality = dice.weighted(QUALITIES)
             if count == 1:
-                # A good answer leaves nothing to add. If only replies were poorer than the best of many, the
-                # random walk, which always accepts an only reply, would teach that poor replies are accepted.
+                # Raise the quality of a reply without siblings. The random walk always accepts it; if it were poorer
+                # than the best of many siblings, the walk would teach that poor replies are accepted.
                 quality = max(quality, dice.weighted(QUALITIES))
             level = min(4, max(0, quality + dice.pick(SLIPS)))
             text = self.wording(role, stage, level).format(
@@ -355,7 +359,7 @@ class Thread:
 
     def wording(self, role: Role, stage: int, level: int) -> str:
         dice = self.dice
-        # Manners do not always match what is said.
+        # The tone does not always match the quality.
         manner = dice.below(5) if dice.chance(100) else level
         parts = [dice.pick(WORDINGS[role][level])]
         if stage > 2:
@@ -367,7 +371,7 @@ class Thread:
         return " ".join(parts)
 
     def disturb(self, reply: Utterance) -> None:
-        """What happens to some replies in the world, whatever their quality."""
+        """Add irregularities of real corpora to some replies, independent of quality."""
         dice = self.dice
         if dice.chance(10):
             reply.text += " " + dice.pick(UNICODE)
@@ -381,7 +385,7 @@ class Thread:
         elif fate < 20:
             reply.text = "[removed]"
         elif fate < 30:
-            reply.reply_to = f"{self.id}gone{fate}"
+            reply.lost_parent, reply.reply_to = reply.reply_to, f"{self.id}gone{fate}"
         elif fate < 35:
             reply.score_hidden = True
         elif fate < 38:
@@ -432,14 +436,40 @@ class Thread:
         return {"title": self.title, "subreddit": self.subreddit.name, "num_comments": comments}
 
 
+def restore_parents(threads: list[Thread]) -> None:
+    """Give missing parents back, largest subtree first, until at most `MOST_LOST` of the utterances are below one.
+
+    In a small sample one long thread may hold a tenth of it, below a reply whose parent is missing. The default sample
+    has less, so that it stays as it was grown.
+    """
+    utterances = [utterance for thread in threads for utterance in thread.utterances]
+    while True:
+        below = subtree_sizes(utterances)
+        lost = {utterance.id: utterance for utterance in utterances if utterance.lost_parent}
+        if sum(below[identity] for identity in lost) <= MOST_LOST * len(utterances):
+            return
+        largest = max(lost.values(), key=lambda utterance: below[utterance.id])
+        largest.reply_to, largest.lost_parent = largest.lost_parent, None
+
+
+def subtree_sizes(utterances: list[Utterance]) -> dict[str, int]:
+    """Return the number of utterances that can be reached from each, itself included."""
+    sizes = {utterance.id: 1 for utterance in utterances}
+    for utterance in sorted(utterances, key=lambda utterance: -utterance.depth):
+        if utterance.reply_to in sizes:
+            sizes[utterance.reply_to] += sizes[utterance.id]
+    return sizes
+
+
 def write_sample(folder: Path, *, conversations: int = 4000, seed: int = 0) -> None:
-    """Write a ConvoKit corpus of `conversations` threads into `folder`, which exists and is empty."""
+    """Write a ConvoKit corpus of `conversations` threads into the existing, empty folder `folder`."""
     dice = Dice(seed)
     subreddits = [Subreddit(name) for name in sorted(THINGS)]
     pool = words(SPEAKERS)
     threads = [Thread(number, dice.pick(subreddits), dice, pool) for number in range(conversations)]
     for thread in threads:
         thread.grow()
+    restore_parents(threads)
     speakers = sorted({utterance.speaker for thread in threads for utterance in thread.utterances})
 
     lines = [line for thread in threads for line in thread.utterance_lines()]

@@ -1,8 +1,9 @@
-"""Detect a changed corpus, for the sensor that starts rebuilds: compare the corpus at each tick with the last one.
+"""Detect a changed corpus for the sensor that starts rebuilds: compare the corpus at each tick with the last tick.
 
 The comparison uses file sizes and times, the recorded versions and the versions that ConvoKit publishes, never the
-clock, which may jump. A change counts once two ticks in a row have seen the same state, so that a dump that is still
-being copied starts nothing. Each change requests one run; if that run fails, only the next change requests another.
+system clock, which may jump. A change counts once two consecutive ticks have seen the same state, so a
+dump that is still being copied starts no run. Each change requests one run; if that run fails, only the next change
+requests another.
 """
 
 import hashlib
@@ -20,11 +21,11 @@ from adc_pipeline.corpus.source import check_source, convokit_names, corpus_stat
 
 @dataclass(frozen=True)
 class Watch:
-    """The sensor's cursor: the state at the last tick, and the state that the last requested run was to read."""
+    """The sensor's cursor: the state at the last tick, and the state for which a run was last requested."""
 
     last: str = ""
     handled: str = ""
-    # Chained over all requested runs, so that a corpus that changes back requests a run, too.
+    # A hash chain over all requested runs, so that a corpus that changes back also requests a run.
     key: str = ""
     versions: dict[str, int | None] = field(default_factory=dict)
 
@@ -33,7 +34,7 @@ class Watch:
         try:
             return cls(**json.loads(cursor or "{}"))
         except (ValueError, TypeError):
-            # Written by another release.
+            # The cursor was written by another release.
             return cls()
 
     def cursor(self) -> str:
@@ -49,9 +50,9 @@ class Tick:
 
 
 def check_for_change(watch: Watch, settings: CorpusSettings, store: Store) -> Tick:
-    """Compare the corpus with the last tick; where `skip` is empty, request a run with the key of the new cursor.
+    """Compare the corpus with the last tick; if `skip` is empty, a run with the new cursor's key is requested.
 
-    A corpus that is missing or cannot be read is a reason to request nothing, never an error.
+    A corpus that is missing or cannot be read is a reason to request no run, never an error.
     """
     try:
         check_source(settings, contents=False)
@@ -76,7 +77,7 @@ def check_for_change(watch: Watch, settings: CorpusSettings, store: Store) -> Ti
 
 
 def is_current(settings: CorpusSettings, state: Mapping[str, Any], store: Store) -> bool:
-    """Return whether the current raw corpus was made from this state of the sources, by the same settings."""
+    """Return whether the current raw corpus is up to date: made from this state of the sources, with these settings."""
     try:
         made = store.current("raw_corpus")
     except PipelineError:

@@ -11,14 +11,15 @@ import dagster as dg
 from adc_pipeline.core.artefacts import Artefact
 from adc_pipeline.core.settings import flattened
 from adc_pipeline.defs.asset import declare
-from adc_pipeline.defs.making import Making
-from adc_pipeline.defs.pictures import picture
+from adc_pipeline.defs.making import Making, Request
 from adc_pipeline.defs.stage import Stage
 from adc_pipeline.defs.workspace import Workspace
 from adc_pipeline.evaluation.formatting import number
 from adc_pipeline.evaluation.settings import ComparisonSettings, EvaluationSettings
 from adc_pipeline.generation.registration import REGISTERED
+from adc_pipeline.tracking.runs import Run
 from adc_pipeline.walks.kinds import KINDS, WalkKind
+from adc_pipeline.walks.learnable import shortcomings
 
 # Metrics that Dagster plots over an asset's materializations.
 HEADLINES = (
@@ -53,10 +54,19 @@ def evaluation_stage(kind: WalkKind) -> Stage[EvaluationSettings]:
             ranked=ranked.path,
             speakers=walks.settings["speakers"],
             provenance=provenance(trained, [tuned, base, walks, ranked, utterances, corpus]),
+            shortcomings=tuple(shortcomings(walks.counts, walks.settings["walks_per_conversation"])),
         )
         result = evaluate(job, making.folder, making.settings, making.progress)
         registered = json.loads((tuned.path / REGISTERED).read_text())
         publish(making, result.metrics(), headline_table(result).markdown(), model=registered["logged_model_id"])
+
+    def restore(request: Request[EvaluationSettings], made: Artefact, run: Run) -> Mapping[str, Any]:
+        """Log the figures to the logged model, if that is another one since the model was registered again."""
+        logged = json.loads((request.inputs[kind.model].path / REGISTERED).read_text())["logged_model_id"]
+        if not run.client.get_logged_model(logged).metrics:
+            figures = json.loads((made.path / "metrics.json").read_text())
+            run.metrics({name: value for name, value in figures.items() if value is not None}, model=logged)
+        return {}
 
     return Stage(
         name=kind.evaluation,
@@ -65,6 +75,7 @@ def evaluation_stage(kind: WalkKind) -> Stage[EvaluationSettings]:
         description=f"The {kind.name} model and its base model, evaluated on the conversations of the test split.",
         settings=EvaluationSettings,
         make=make,
+        restore=restore,
         code=(__name__,),
         # In this order, `Store.inputs` takes the dataset and base of that model, and the utterances of that dataset.
         inputs=(kind.model, kind.dataset, "base_model", "ranked_replies", "utterances"),
@@ -108,12 +119,11 @@ def publish(
     known = {name: value for name, value in metrics.items() if value is not None}
     making.run.metrics(known, model=model)
     making.metadata |= {name: known[name] for name in HEADLINES if name in known}
-    making.run.files(folder)
+    making.log_files(folder)
     making.metadata["figures"] = dg.MetadataValue.md(table)
     report = making.store.place(making.request.name) / below / "report.html"
     making.metadata["report"] = dg.MetadataValue.path(str(report))
-    for plot in sorted(folder.glob("*.png")):
-        making.metadata[plot.stem] = picture(plot.read_bytes(), plot.stem)
+    making.show_plots(folder)
 
 
 def perplexity_check(asset: dg.AssetsDefinition) -> dg.AssetChecksDefinition:

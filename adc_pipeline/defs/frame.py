@@ -7,7 +7,6 @@ hashed, logged as the run's output and put in place. If anything raises, the old
 FAILED.
 """
 
-import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -18,7 +17,6 @@ import dagster as dg
 
 from adc_pipeline.core.artefacts import (
     AGAIN,
-    MAKING,
     Artefact,
     as_json,
     content_digest,
@@ -26,6 +24,7 @@ from adc_pipeline.core.artefacts import (
     differences,
     read_making,
     scan,
+    write_making,
 )
 from adc_pipeline.core.errors import PipelineError, UnreachableError, is_disk_full
 from adc_pipeline.core.spellings import read_settings
@@ -34,9 +33,11 @@ from adc_pipeline.defs.database import write_database
 from adc_pipeline.defs.look_ahead import look_ahead
 from adc_pipeline.defs.making import Making, Request
 from adc_pipeline.defs.run_config import configured
+from adc_pipeline.defs.shown import read_shown, write_shown
 from adc_pipeline.defs.stage import Stage
 from adc_pipeline.defs.workspace import Workspace
 from adc_pipeline.tracking.failures import explanation
+from adc_pipeline.tracking.restoration import restored_run
 
 # Seconds before another attempt at what the network refused. Dagster's own retry policy would retry every error, Ctrl+C
 # included, and end in "Exceeded max_retries" instead of the error's sentence.
@@ -51,19 +52,23 @@ def materialize(stage: Stage[Any], context: dg.AssetExecutionContext, workspace:
         # Counts as made until it is known otherwise, also if it fails.
         workspace.made[request.name] = True
         outside = dict(stage.outside(request)) if stage.outside else {}
+        restored: Mapping[str, Any] = {}
         if reasons := reasons_to_make(request, outside):
             request.report(f"{request.name} is made: {', '.join(reasons)}.")
-            made, metadata = make(stage, request, outside)
+            made = make(stage, request, outside)
             if stage.view:
                 write_database(request.store)
         else:
             made = request.store.current(request.name)
             request.store.link_place(made)
             request.report(f"{request.name} is up to date: inputs, settings and code are those of {made.digest}.")
-            metadata = {**shown_before(request, made), **made.counts}
+            restored = restore_effects(stage, request, made)
             workspace.made[request.name] = False
         making = read_making(made)
-        metadata |= {
+        metadata = {
+            **made.counts,
+            **read_shown(made.path, request.store.home),
+            **restored,
             "digest": made.digest,
             "path": dg.MetadataValue.path(str(request.store.home / made.place)),
             "mlflow_run": dg.MetadataValue.url(making["address"]),
@@ -129,25 +134,46 @@ def reasons_to_make(request: Request[Any], outside: Mapping[str, Any]) -> list[s
         reasons.append("its source has changed")
     if damaged := damage(made):
         reasons.append(f"{', '.join(damaged[:3])} is missing or altered")
-    # Asked last, since importing MLflow is most of the cost of reusing an artefact.
-    if not reasons and not request.tracking.has_run(making["run"]):
-        reasons.append(f"MLflow at {request.tracking.shown} has no run that made it")
     return reasons
 
 
-def make(stage: Stage[Any], request: Request[Any], outside: dict[str, Any]) -> tuple[Artefact, dict[str, Any]]:
-    """Run the stage's function and put the result in place; return the artefact and what Dagster shows."""
-    context, tracking = request.context, request.tracking
-    tags = {
+def run_tags(request: Request[Any]) -> dict[str, str]:
+    """Return the tags of an asset's MLflow run."""
+    context = request.context
+    return {
         "dagster.run_id": context.run.run_id,
         "dagster.job": context.run.job_name,
         "dagster.asset_key": context.asset_key.to_user_string(),
         "adc.code_version": request.code_version,
     }
+
+
+def restore_effects(stage: Stage[Any], request: Request[Any], made: Artefact) -> Mapping[str, Any]:
+    """Bring back what an up-to-date artefact has lost outside its folder: MLflow's run, its files, a model's version.
+
+    Return what Dagster shows of them beside what it shows of the artefact itself.
+    """
+    record = read_making(made)
+    run = restored_run(
+        request.tracking,
+        replace(made, settings=request.plain_settings),
+        record,
+        request.inputs,
+        run_tags(request),
+        request.report,
+    )
+    if (run.id, run.address) != (record["run"], record["address"]):
+        write_making(made, {**record, "run": run.id, "address": run.address})
+    return stage.restore(request, made, run) if stage.restore else {}
+
+
+def make(stage: Stage[Any], request: Request[Any], outside: dict[str, Any]) -> Artefact:
+    """Run the stage's function and put the result in place."""
+    tracking = request.tracking
     tracking.check()
     with (
         request.store.aside(request.name) as folder,
-        tracking.run(request.name, request.plain_settings, tags) as run,
+        tracking.run(request.name, request.plain_settings, run_tags(request)) as run,
     ):
         for artefact in request.inputs.values():
             run.artefact(artefact, "input")
@@ -168,24 +194,10 @@ def make(stage: Stage[Any], request: Request[Any], outside: dict[str, Any]) -> t
             files=files,
         )
         run.artefact(replace(made, path=request.store.version_path(made.name, made.digest)), "output")
+        write_shown(folder, making.metadata, making.pictures, request.store.home)
         record = {"run": run.id, "address": run.address, "outside": making.outside}
-        (folder / MAKING).write_text(json.dumps(record, indent=2) + "\n")
-        return request.store.put(folder, made), making.metadata
-
-
-def shown_before(request: Request[Any], made: Artefact) -> Mapping[str, Any]:
-    """Return what Dagster showed when this artefact was last materialized, pictures included, if it knows.
-
-    The page of an asset that was reused would otherwise lose them.
-    """
-    context = request.context
-    partitions = [context.partition_key] if context.has_partition_key else None
-    wanted = dg.AssetRecordsFilter(context.asset_key, asset_partitions=partitions)
-    for record in context.instance.fetch_materializations(wanted, limit=1).records:
-        last = record.asset_materialization
-        if last is not None and "digest" in last.metadata and last.metadata["digest"].value == made.digest:
-            return last.metadata
-    return {}
+        write_making(made, {**record, "metrics": run.logged, "artifacts": making.artifacts})
+        return request.store.put(folder, made)
 
 
 @contextmanager

@@ -12,9 +12,6 @@ from adc_pipeline.defs.stage import SETTINGS
 DATASETS = dg.AssetSelection.groups("corpus", "ranking", "walks")
 STUDY = dg.AssetSelection.groups("study")
 
-# Tag of runs that write the same assets; the run queue starts one of them at a time (dagster.yaml).
-WRITES = {"adc/writes": "places"}
-
 
 def config_of(selection: dg.AssetSelection) -> dg.ConfigMapping:
     """Return the configuration of a job that makes the selected assets."""
@@ -27,14 +24,12 @@ adc = dg.define_asset_job(
     selection=dg.AssetSelection.all() - STUDY,
     config=config_of(dg.AssetSelection.all() - STUDY),
     description="Everything, from the raw corpus to the comparison of all models and the champions.",
-    tags=WRITES,
 )
 datasets = dg.define_asset_job(
     "datasets",
     selection=DATASETS,
     config=config_of(DATASETS),
     description="From the raw corpus to the walk datasets.",
-    tags=WRITES,
 )
 study = dg.define_asset_job(
     "study",
@@ -47,7 +42,6 @@ study_inputs = dg.define_asset_job(
     selection=DATASETS | dg.AssetSelection.assets("base_model"),
     config=config_of(DATASETS | dg.AssetSelection.assets("base_model")),
     description="The inputs of every cell of the study: the walk datasets and the base model.",
-    tags=WRITES,
 )
 study_result = dg.define_asset_job(
     "study_result",

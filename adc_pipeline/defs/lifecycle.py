@@ -102,7 +102,7 @@ def champion_stage(kind: WalkKind) -> Stage[PromotionSettings]:
         facts = asdict(decision) | {"model": found.name, "promoted": decision.promoted}
         (making.folder / "decision.json").write_text(json.dumps(facts, indent=1) + "\n")
         (making.folder / "changes.md").write_text(changed)
-        making.run.files(making.folder)
+        making.log_files(making.folder)
         making.count({"version": int(version.version), "promoted": int(decision.promoted)} | decision.figures())
         making.metadata |= {
             "decision": dg.MetadataValue.md(decision.reason),

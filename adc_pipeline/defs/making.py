@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import dagster as dg
 
-from adc_pipeline.core.artefacts import Artefact, Store
+from adc_pipeline.core.artefacts import SHOWN, Artefact, Store
 from adc_pipeline.core.engine import Engine
+from adc_pipeline.core.picture import png
 from adc_pipeline.core.settings import Settings
 from adc_pipeline.core.terminal import printable
-from adc_pipeline.defs.pictures import picture
 from adc_pipeline.tracking.runs import Run, Tracking
 
 if TYPE_CHECKING:
@@ -68,6 +68,9 @@ class Making(Generic[S]):
     counts: dict[str, float] = field(default_factory=dict)
     # What Dagster shows.
     metadata: dict[str, Any] = field(default_factory=dict)
+    # The pictures among it, and the files in MLflow: paths in the folder, by name.
+    pictures: dict[str, str] = field(default_factory=dict)
+    artifacts: dict[str, str] = field(default_factory=dict)
     # The digest, if the content lies outside the folder.
     digest: str = ""
 
@@ -106,9 +109,26 @@ class Making(Generic[S]):
         self.run.metrics(counts)
 
     def show(self, name: str, figure: "Figure") -> None:
-        """Show a picture in MLflow and in Dagster; it is rendered once."""
-        image = self.run.figure(figure, name)
-        self.metadata[name] = picture(image, name)
+        """Show a picture in MLflow and in Dagster. Rendering takes a second or so, so it is done once."""
+        path = self.folder / SHOWN / f"{name}.png"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(png(figure))
+        self.log_file(path)
+        self.pictures[name] = str(path.relative_to(self.folder))
+
+    def show_plots(self, folder: Path) -> None:
+        """Show in Dagster the pictures in a folder of the artefact, under their file names, unlike the figures."""
+        self.pictures |= {path.name: str(path.relative_to(self.folder)) for path in sorted(folder.glob("*.png"))}
+
+    def log_files(self, folder: Path) -> None:
+        """Log the files and folders in a folder of the artefact to MLflow."""
+        for path in sorted(folder.iterdir()):
+            if path.name != SHOWN:
+                self.log_file(path)
+
+    def log_file(self, path: Path) -> None:
+        self.run.file(path)
+        self.artifacts[path.name] = str(path.relative_to(self.folder))
 
     @contextmanager
     def unfinished(self) -> Iterator[Path]:

@@ -12,7 +12,7 @@ from adc_pipeline.corpus.settings import CorpusSettings
 from adc_pipeline.corpus.source import SAMPLE
 from adc_pipeline.corpus.watch import Watch, check_for_change
 from adc_pipeline.defs.automation import AutomationSettings, read_automation, read_run_config
-from adc_pipeline.defs.jobs import STUDY, WRITES, adc, datasets
+from adc_pipeline.defs.jobs import STUDY, adc, datasets
 from adc_pipeline.defs.run_config import configured
 
 SECONDS_BETWEEN_CHECKS = 60
@@ -65,7 +65,6 @@ stale_assets = dg.AutomationConditionSensorDefinition(
     "stale_assets",
     target=dg.AssetSelection.all() - STUDY,
     default_status=dg.DefaultSensorStatus.STOPPED,
-    run_tags=WRITES,
     description="Materializes stale assets: those whose upstream assets or code have changed.",
 )
 

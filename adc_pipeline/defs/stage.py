@@ -16,6 +16,7 @@ import dagster as dg
 from adc_pipeline.core.artefacts import Artefact, Store
 from adc_pipeline.core.settings import Settings
 from adc_pipeline.defs.making import Making, Request
+from adc_pipeline.tracking.runs import Run
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -52,9 +53,13 @@ class Stage(Generic[S]):
     outside: Callable[[Request[S]], Mapping[str, Any]] | None = None
     # Chooses the artefacts to read where they are not simply those of `inputs`.
     choose: Callable[[Store], Mapping[str, Artefact]] | None = None
+    # Brings back what a reused artefact has outside its folder, beside its MLflow run and that run's files; returns
+    # what of it Dagster shows.
+    restore: Callable[[Request[S], Artefact, Run], Mapping[str, Any]] | None = None
     # Raises PipelineError at the start of a run for settings that cannot work; may look at files and the network.
     check: Callable[[S], None] | None = None
-    pool: str | None = None
+    # Dagster's queue starts one run at a time with an asset of a pool (dagster.yaml), however the run was started.
+    pool: str = "places"
     partitions: dg.PartitionsDefinition | None = None
     partition_name: Callable[[str], str] | None = None
 

@@ -4,7 +4,6 @@ import json
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -13,7 +12,6 @@ from adc_pipeline.core.artefacts import Artefact, Store
 from adc_pipeline.defs.asset import declare
 from adc_pipeline.defs.evaluation import provenance, publish
 from adc_pipeline.defs.making import Making, Request
-from adc_pipeline.defs.pictures import picture
 from adc_pipeline.defs.stage import Stage
 from adc_pipeline.defs.training import TRAINING_POOL, check_same_markers, fine_tune
 from adc_pipeline.evaluation.settings import ComparisonSettings, EvaluationSettings
@@ -132,10 +130,9 @@ def make_table(making: Making[ComparisonSettings]) -> None:
     text = write_results(folders, making.folder, making.settings, left_out, facts)
     missing = len(NAMES) - len(made) - len(left_out)
     making.count({"cells": len(made), "cells.missing": missing, "cells.left_out": len(left_out)})
-    making.run.files(making.folder)
+    making.log_files(making.folder)
     making.metadata["result"] = dg.MetadataValue.md(text)
-    for plot in sorted(Path(making.folder).glob("*.png")):
-        making.metadata[plot.stem] = picture(plot.read_bytes(), plot.stem)
+    making.show_plots(making.folder)
 
 
 study_table = declare(

@@ -13,8 +13,9 @@ from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.defs.asset import declare
 from adc_pipeline.defs.making import Making, Request
 from adc_pipeline.defs.stage import Stage
-from adc_pipeline.generation.registration import REGISTERED, register_model
+from adc_pipeline.generation.registration import REGISTERED, is_registered, register_model
 from adc_pipeline.tracking.relay import relayed
+from adc_pipeline.tracking.runs import Run
 from adc_pipeline.tracking.system import system_metrics
 from adc_pipeline.training.checkpoint import claim, fingerprint
 from adc_pipeline.training.figures import training_curves
@@ -95,6 +96,19 @@ def model_stage(kind: WalkKind) -> Stage[TrainingSettings]:
         (making.folder / REGISTERED).write_text(json.dumps(registered) + "\n")
         making.metadata |= registered
 
+    def restore(request: Request[TrainingSettings], made: Artefact, run: Run) -> Mapping[str, Any]:
+        """Register the model again if its version, or the version's files, are gone from MLflow."""
+        registered: dict[str, Any] = json.loads((made.path / REGISTERED).read_text())
+        if not is_registered(run, registered):
+            registered = register_model(run, made.path, kind.registered)
+            run.client.update_run(run.id, "FINISHED")
+            request.store.amend(made, REGISTERED, json.dumps(registered) + "\n")
+            request.report(
+                f"{kind.model} is registered again, as version {registered['registered_version']} of"
+                f" {kind.registered}: MLflow no longer had its version."
+            )
+        return registered
+
     return Stage(
         name=kind.model,
         place=f"models/{kind.name}",
@@ -107,6 +121,7 @@ def model_stage(kind: WalkKind) -> Stage[TrainingSettings]:
         reads=(kind.dataset,),
         kinds=("pytorch", "huggingface", "mlflow"),
         unhashed=(REGISTERED, "training.json"),
+        restore=restore,
         check=check_tools,
         pool=TRAINING_POOL,
     )

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
+from adc_pipeline.core.artefacts import Artefact, Store
 from adc_pipeline.defs.asset import declare
 from adc_pipeline.defs.distributions import distributions
 from adc_pipeline.defs.making import Making
@@ -13,6 +14,7 @@ from adc_pipeline.walks.card import write_card
 from adc_pipeline.walks.datasets import split_file, write_walks
 from adc_pipeline.walks.grammar import conversations_in_two_splits, grammar_violations
 from adc_pipeline.walks.kinds import KINDS, WalkKind
+from adc_pipeline.walks.learnable import shortcomings
 from adc_pipeline.walks.no_walks import refuse_no_walks
 from adc_pipeline.walks.picture import walks_as_markdown
 from adc_pipeline.walks.settings import WalkSettings
@@ -40,7 +42,10 @@ def walk_stage(kind: WalkKind) -> Stage[WalkSettings]:
             making.count(write_walks(kind.name, utterances.path, ranked.path, folder, settings, engine, work))
         refuse_no_walks(making.counts, utterances.counts, ranked.counts)
         corpus = making.request.upstream("raw_corpus")
-        write_card(kind.name, folder, settings, making.counts, corpus, utterances, ranked)
+        limits = shortcomings(making.counts, settings.walks_per_conversation)
+        for sentence in limits:
+            making.request.context.log.warning(sentence)
+        write_card(kind.name, folder, settings, making.counts, corpus, utterances, ranked, limits)
         making.metadata["preview"] = dg.MetadataValue.md(walks_as_markdown(folder / split_file("train")))
         files = [str(folder / split_file(split)) for split in SPLITS]
         making.show("distributions", distributions(files, PANELS, engine))
@@ -84,7 +89,24 @@ def walk_checks(asset: dg.AssetsDefinition) -> list[dg.AssetChecksDefinition]:
         shared = conversations_in_two_splits(workspace.store.current(name).path, workspace.engine)
         return dg.AssetCheckResult(passed=shared == 0, metadata={"shared": shared})
 
-    return [marker_grammar, splits_apart]
+    # Not blocking: a person may want the texts. A champion is not made of such a dataset.
+    @dg.asset_check(asset=asset, name="something_to_learn")
+    def something_to_learn(workspace: Workspace) -> dg.AssetCheckResult:
+        """There are rejected turns, no other dataset is the same, and the splits are large enough."""
+        made = workspace.store.current(name)
+        same = same_content(workspace.store, made)
+        found = shortcomings(made.counts, made.settings["walks_per_conversation"], same)
+        return dg.AssetCheckResult(
+            passed=not found, severity=dg.AssetCheckSeverity.WARN, description=" ".join(found) or None
+        )
+
+    return [marker_grammar, splits_apart, something_to_learn]
+
+
+def same_content(store: Store, dataset: Artefact) -> list[str]:
+    """Return the names of the other current datasets with the same content."""
+    others = [kind.dataset for kind in KINDS.values() if kind.dataset != dataset.name]
+    return [name for name in others if store.place(name).exists() and store.current(name).digest == dataset.digest]
 
 
 datasets = [declare(walk_stage(kind)) for kind in KINDS.values()]

@@ -31,7 +31,7 @@ class WorkspaceSettings(Settings):
     threads: int = setting(0, "Threads of DuckDB; 0 uses every core.", minimum=0, maximum=1024)
     memory_limit: str = setting(MEMORY_LIMIT, "Memory DuckDB may use before it spills to disk.")
     wait_seconds: float = setting(
-        60.0,
+        86_400.0,
         "How long to wait for another run that makes the same asset in the same ADC_HOME before this run is refused.",
         minimum=0,
     )

@@ -317,7 +317,7 @@ def read_cases(
     """Read the cases of a dataset's test conversations, spelt as in the dataset.
 
     `dataset`, `utterances` and `ranked` are the folders of those stages; `format` and `speakers` are the dataset's
-    settings; DuckDB spills to `spill`. `markers` tells where they stand in the model's texts. With `before`, segments
+    settings; DuckDB spills to `spill`. `markers` is their position in the model's texts. With `before`, segments
     come with their verdict. Unless `after`, there are no pairs and no steerings, which need a verdict after a turn.
     Raises PipelineError if `dataset` was not written from these utterances with these settings.
     """

@@ -22,7 +22,7 @@ from adc_pipeline.evaluation.cases import Cases, answered, read_cases
 from adc_pipeline.evaluation.estimate import Difference
 from adc_pipeline.evaluation.evaluation import Estimates, Evaluation
 from adc_pipeline.evaluation.figures import draw
-from adc_pipeline.evaluation.measures import TESTED, Bools, CaseSets, Measured
+from adc_pipeline.evaluation.measures import RELIABILITY, TESTED, Bools, CaseSets, Measured
 from adc_pipeline.evaluation.report import evaluation_page
 from adc_pipeline.evaluation.samples import Sample, sample, sample_figures, write_samples
 from adc_pipeline.evaluation.score_cache import cached_scores
@@ -43,6 +43,7 @@ class EvaluationJob:
     `model` and `base` are Hugging Face folders; `dataset`, `utterances` and `ranked` are the folders of those stages.
     `speakers` is the dataset's setting. `provenance` names, in the report, where model and data come from.
     `score_cache` is a folder that keeps the base model's scores for the next evaluation that asks it the same.
+    `shortcomings` are sentences on what the dataset cannot teach, for the report.
     """
 
     model: Path
@@ -53,6 +54,7 @@ class EvaluationJob:
     speakers: Speakers = "names"
     provenance: Mapping[str, str] = field(default_factory=dict)
     score_cache: Path | None = None
+    shortcomings: tuple[str, ...] = ()
 
 
 def evaluate(
@@ -75,6 +77,7 @@ def evaluate(
     question = base_question(job, cases, facts, settings)
     base_scores = cached_scores(job.score_cache, question, lambda: score(load_base(), "base model"))
     scored = ScoredCases(cases, {"model": score(model, "model"), "base": base_scores})
+    facts = without_calibration(facts, scored.shared.turns.accepted)
     samples: list[Sample] = []
     if settings.samples and "samples" not in facts.excluded:
         samples = sample(model, cases, settings, "model") + sample(load_base(), cases, settings, "base model")
@@ -89,6 +92,7 @@ def evaluate(
         objective=facts.objective,
         markers=facts.markers,
         left_out=facts.excluded,
+        shortcomings=job.shortcomings,
     )
     evaluation.write(out)
     write_case_table(out, cases.conversations, series)
@@ -97,6 +101,14 @@ def evaluate(
     page = evaluation_page(evaluation, samples, plots, job.provenance)
     (out / "report.html").write_text(page, encoding="utf-8")
     return evaluation
+
+
+def without_calibration(facts: TrainingFacts, accepted: Bools) -> TrainingFacts:
+    """Exclude calibration where all test turns have one verdict, since always predicting that would be perfect."""
+    if len(np.unique(accepted)) > 1 or not len(accepted):
+        return facts
+    reason = f"every turn of the test split is {'accepted' if accepted[0] else 'rejected'}"
+    return replace(facts, excluded={RELIABILITY: reason, **facts.excluded})
 
 
 def within_training(settings: EvaluationSettings, facts: TrainingFacts) -> EvaluationSettings:

@@ -26,6 +26,7 @@ class Evaluation:
     objective: str
     markers: str  # where they stand: `after` their turns, `before` them, or `none`
     left_out: Mapping[str, str]  # measures and samples that do not apply to the model, with the reason
+    shortcomings: tuple[str, ...] = ()  # sentences on what the dataset cannot teach
 
     def metrics(self) -> dict[str, float | None]:
         """Return all figures by flat names, the same for every model; None where there is no case.
@@ -69,4 +70,4 @@ class Evaluation:
         for name in ("model", "base", "length", "constant"):
             fields[name] = {measure: Estimate(**figures) for measure, figures in fields[name].items()}
         fields["minus_base"] = {measure: Difference(**figures) for measure, figures in fields["minus_base"].items()}
-        return cls(**fields)
+        return cls(**fields | {"shortcomings": tuple(fields.get("shortcomings", ()))})

@@ -1,6 +1,7 @@
 """The reports of an evaluation and of a comparison: which sections they have and how their figures are to be read."""
 
 from collections.abc import Mapping, Sequence
+from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -96,7 +97,7 @@ def evaluation_page(
     sections = [
         Section(
             "Headline",
-            (INTERVALS, *verdict_first, *excluded_measures(evaluation)),
+            (*evaluation.shortcomings, INTERVALS, *verdict_first, *excluded_measures(evaluation)),
             headline,
             (headline_table(evaluation),),
         ),
@@ -117,7 +118,13 @@ def evaluation_page(
 def comparison_page(comparison: Comparison, plots: Mapping[Path, str]) -> str:
     """Return the report of a comparison as HTML; `plots` are captions by path, the headline plot first."""
     evaluations = comparison.evaluations
-    notes = [f"{name}: {VERDICT_FIRST}" for name, each in evaluations.items() if each.markers == "before"]
+    notes = [f"{name}: {sentence}" for name, each in evaluations.items() for sentence in each.shortcomings]
+    notes += [
+        f"The test splits of {first} and {second} hold the same walks."
+        for first, second in combinations(evaluations, 2)
+        if evaluations[first].test_split == evaluations[second].test_split
+    ]
+    notes += [f"{name}: {VERDICT_FIRST}" for name, each in evaluations.items() if each.markers == "before"]
     if len({each.test_split for each in evaluations.values()}) > 1:
         notes.append(DATASETS_DIFFER)
     notes += [f"{name}: {sentence}" for name, each in evaluations.items() for sentence in excluded_measures(each)]

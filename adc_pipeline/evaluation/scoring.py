@@ -1,13 +1,13 @@
 """Compute log-probabilities of segments in context, with every shared prefix computed once.
 
-All measures ask the same of a model: given a background and some turns with verdicts, how likely is this segment, and
-after it, how much likelier is `accepted` than `rejected`? Such queries share nearly all of their contexts: siblings
+All measures send the same query to a model: given a background and some turns with verdicts, how likely is a segment,
+and how much likelier is `accepted` than `rejected` after it? Such queries share nearly all of their contexts: siblings
 share their ancestors, a turn's two verdicts share the turn. The queries therefore go through the model as rows of
 prefix trees (`prefix_tree.py`), in which a shared context stands once, with explicit positions and attention along the
-branches only (`tree_attention.py`), no padding, and logits only where something is asked (tree attention, as in
-SpecInfer, Miao et al. 2024). This does for whole trees of queries, in one pass, what a key-value cache does for one
-context at a time; nothing has to be copied. A probe when the model is loaded (`probes.py`) finds models that this does
-not work for, such as state-space models, position biases and windows shorter than the context; they are scored one
+branches only (`tree_attention.py`), no padding, and logits only at the places that a query needs (tree
+attention, as in SpecInfer, Miao et al. 2024). Like a key-value cache, this reuses shared contexts, but for whole trees
+of queries in one pass and without copies. A probe at loading (`probes.py`) detects models without support for it, such
+as state-space models, position biases and windows shorter than the context; they are scored one
 query at a time.
 
 On the sample corpus this needs a third of the tokens of one sequence at a time and is 5 to 7 times as fast: 2.3 s

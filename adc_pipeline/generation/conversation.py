@@ -1,8 +1,8 @@
 """A conversation in progress, spelt as the datasets spell a walk, and the prompt that a model gets from it.
 
 The background is `speaker`, title and text on lines of their own; a turn is `speaker` and text. If the dataset has no
-speakers, those lines are missing. Marker strings in a text are neutralised, whoever typed it (only the format
-`released` keeps them in its data, and neutralising them here loses nothing). Marker ids come from verdicts only.
+speakers, those lines are missing. Marker strings are neutralised in every text (only the format `released` keeps
+them in its data, and neutralising them here loses nothing). Marker ids come from verdicts only.
 """
 
 from dataclasses import dataclass

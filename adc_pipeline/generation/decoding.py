@@ -47,6 +47,8 @@ def continuations(
     # Options that are not set below would come from the base model's own, such as a repetition penalty.
     model.generation_config = GenerationConfig()
     width = max(map(len, prompts))
+    # The auxiliary loss of a mixture of experts belongs to training, and fails on the masks of a batch here.
+    routers = {"output_router_logits": False} if hasattr(model.config, "output_router_logits") else {}
     # Padding on the left is masked; its id does not matter.
     ids = torch.tensor([[stops[0]] * (width - len(prompt)) + prompt for prompt in prompts])
     mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts])
@@ -63,6 +65,7 @@ def continuations(
                 pad_token_id=stops[0],
                 **sampling.options(),
             ),
+            **routers,
         )
     written: list[list[int]] = output[:, width:].tolist()
     ends = [next((at for at, id in enumerate(ids, 1) if id in stops), len(ids)) for ids in written]

@@ -4,6 +4,7 @@
 model in another process (about 20 s). Logging copies the weights once.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,3 +29,16 @@ def register_model(run: Run, folder: Path, name: str) -> dict[str, Any]:
     number = int(logged.registered_model_version or 0)
     run.client.update_model_version(name, str(number), serving.DESCRIPTION.format(name=name, version=number))
     return {"registered_model": name, "registered_version": number, "logged_model_id": logged.model_id}
+
+
+def is_registered(run: Run, registered: Mapping[str, Any]) -> bool:
+    """Return whether MLflow has the version that `register_model` returned, with its files."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        run.client.get_model_version(registered["registered_model"], str(registered["registered_version"]))
+        return bool(run.client.list_logged_model_artifacts(registered["logged_model_id"]))
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return False

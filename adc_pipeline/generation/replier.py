@@ -55,7 +55,7 @@ class Reply:
 
     @property
     def turn(self) -> str:
-        """The reply as a turn of the conversation."""
+        """Return the reply as a turn of the conversation."""
         return utterance(self.speaker, self.text)
 
 
@@ -82,7 +82,7 @@ class Replier:
 
         disable_progress_bar()
         try:
-            # First, since it is small and tells whether the weights are worth a download.
+            # The tokenizer comes first: it is small and shows whether the weights are worth a download.
             plain = AutoTokenizer.from_pretrained(place.tokenizer, **place.options)
             try:
                 tokenizer = MarkerTokenizer(plain)

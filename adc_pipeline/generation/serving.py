@@ -1,8 +1,8 @@
 """Serve a model with MLflow: send a post and the rejected replies, get a reply.
 
 A custom MLflow flavour. The folder is what `mlflow.transformers` writes, so that `mlflow.transformers.load_model` gives
-the plain model. Only what `mlflow.pyfunc` loads, and `mlflow models serve` therefore serves, is ours. The package's
-code is part of the model (0.6 MB), so that a server needs nothing but the requirements.
+the plain model. The class that `mlflow.pyfunc` loads, and `mlflow models serve` therefore serves, is our own. The
+package's code is part of the model (0.6 MB), so a server needs only the requirements.
 """
 
 import shutil
@@ -75,7 +75,7 @@ def save_model(path: str, mlflow_model: "Model", folder: Path) -> None:
     from adc_pipeline.training.loading import load_model
 
     mlflow.transformers.save_model(
-        # Not the folder itself: MLflow 3.17 reads from it what transformers 5 no longer writes.
+        # Pass the loaded parts, not the folder: MLflow 3.17 expects files in it that transformers 5 no longer writes.
         transformers_model={
             "model": load_model(folder),
             "tokenizer": AutoTokenizer.from_pretrained(folder, local_files_only=True),

@@ -19,6 +19,7 @@ from adc_pipeline.evaluation.measures import family
 from adc_pipeline.evaluation.settings import ComparisonSettings
 from adc_pipeline.evaluation.training_facts import comparable_bits
 from adc_pipeline.lifecycle.settings import DIRECTIONS, PromotionSettings
+from adc_pipeline.walks.learnable import FEWEST_CONVERSATIONS
 
 Verdict = Literal["promoted", "not better", "not compared", "check failed", "champion already"]
 
@@ -83,6 +84,10 @@ def decide(new: Evaluated, champion: Evaluated | None, failed: list[str], settin
         missing = "they share the cases of fewer than two conversations" if difference else missing
         compared = f"Version {new.version} cannot be compared with {against} by {settings.metric}"
         return decision("not compared", f"{compared}: {missing}; {unchanged}.")
+    if difference.conversations < FEWEST_CONVERSATIONS:
+        few = f"the cases are of {difference.conversations} conversations, and an interval needs {FEWEST_CONVERSATIONS}"
+        reason = f"Version {new.version} is not compared with {against}: {few}; {unchanged}."
+        return decision("not compared", reason, difference)
     direction = DIRECTIONS[settings.metric]
     figures = (
         f"{settings.metric} of version {new.version} minus that of {against} is {number(difference.value, sign=True)}"

@@ -1,9 +1,9 @@
-"""The whole study in one command: `python -m adc_pipeline.study [-c FILE] [--parallel N]`.
+"""Run the whole study with one command: `python -m adc_pipeline.study [-c FILE] [--parallel N]`.
 
-Makes what the cells start from, then every cell that is not made yet, then the result. Each cell is a run of the
-job `study` in a process of its own, so that one that fails stops no other and can be run again alone, here or
-in Dagster's pages, where the same cells are partitions. With `--parallel N` that many run at a time, each on its
-share of the cores. A cell costs about 15 s of one core beside its training and its evaluation.
+The command makes the inputs of the cells, then every cell that is not up to date, then the result. Each cell is a run
+of the job `study` in a separate process, so a failed cell stops no other and can be rerun alone, here or in Dagster's
+pages, where the cells are partitions. `--parallel N` runs N cells at a time, each on its share of the cores. A cell
+costs about 15 s of one core besides its training and its evaluation.
 """
 
 import argparse
@@ -37,7 +37,7 @@ OPS = {
     "study": ("study_cell",),
     "study_result": ("study_table",),
 }
-# What else a configuration file may set, for other jobs.
+# Assets of other jobs, which a configuration file may also set.
 OTHERS = (
     *(name for kind in KINDS.values() for name in (kind.model, kind.evaluation, kind.champion)),
     "comparison",
@@ -47,13 +47,13 @@ OTHERS = (
 
 @dataclass(frozen=True)
 class Launcher:
-    """Runs jobs as processes; what they say goes to a file each in `logs`."""
+    """Runs each job as a process, with its output in a file in `logs`."""
 
     config: dict[str, Any]
     logs: Path
 
     def run(self, job: str, label: str, tags: Mapping[str, str] | None = None) -> bool:
-        """Run a job to its end; whether it ended well."""
+        """Run a job to its end; return whether it succeeded."""
         ours = {name: ops for name, ops in self.config.get("ops", {}).items() if name in OPS[job]}
         rest = {key: value for key, value in self.config.items() if key != "ops"}
         with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file, (self.logs / f"{label}.log").open("w") as log:
@@ -77,7 +77,7 @@ def parse(arguments: Sequence[str] | None, program: str) -> argparse.Namespace:
 
 
 def read_config(path: Path | None) -> dict[str, Any]:
-    """Return the run configuration; raise PipelineError if the file is not one, or an asset's name is misspelt."""
+    """Return the run configuration; raise PipelineError if the file is invalid or an asset's name is unknown."""
     if path is None:
         return {}
     try:
@@ -96,13 +96,13 @@ def read_config(path: Path | None) -> dict[str, Any]:
 
 
 def settings_of_cells(config: dict[str, Any]) -> TrainingSettings:
-    """What a run configuration says of every cell's training; PipelineError where that cannot work."""
+    """Return the training settings that all cells share; raise PipelineError if they are invalid."""
     cell = config.get("ops", {}).get("study_cell")
     return read_settings(TrainingSettings, cell.get("config") if isinstance(cell, dict) else cell, "study_cell")
 
 
 def run_cells(launcher: Launcher, cells: list[tuple[str, str]], parallel: int, again: bool) -> list[str]:
-    """Run cells (variant, seed), `parallel` at a time; the names of those that failed."""
+    """Run cells (variant, seed), `parallel` at a time; return the names of the failed cells."""
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
     parallel = max(1, min(parallel, len(cells)))
     shares: SimpleQueue[list[int]] = SimpleQueue()
@@ -111,14 +111,14 @@ def run_cells(launcher: Launcher, cells: list[tuple[str, str]], parallel: int, a
     done, failed, began, told = 0, [], time.monotonic(), threading.Lock()
 
     def take_share() -> None:
-        # Of this thread, and of the processes that it starts.
+        # The affinity applies to this thread and to the processes that it starts.
         if cores:
             os.sched_setaffinity(0, shares.get())
 
     def run(cell: tuple[str, str]) -> None:
         nonlocal done
         variant, seed = cell
-        # The keys of Dagster's partitions, in the order of their dimensions' names.
+        # Dagster's partition keys, in the order of the dimension names.
         tags = {"dagster/partition": f"{seed}|{variant}", AGAIN: str(again).lower()}
         well = launcher.run("study", f"{variant}.seed-{seed}", tags)
         with told:
@@ -135,7 +135,7 @@ def run_cells(launcher: Launcher, cells: list[tuple[str, str]], parallel: int, a
 
 
 def main(arguments: Sequence[str] | None = None, program: str = "python -m adc_pipeline.study") -> int:
-    """Run the command `program` and return its exit status; `arguments` are the process' own if None."""
+    """Run the command `program` and return its exit status; `arguments` default to those of the process."""
     given = parse(arguments, program)
     store = Store.from_environment()
     try:
@@ -153,7 +153,7 @@ def main(arguments: Sequence[str] | None = None, program: str = "python -m adc_p
         print(f"The inputs of the study could not be made; see {logs / 'inputs.log'}.", file=sys.stderr)
         return 1
     try:
-        # Here once, and not in the log of every cell.
+        # Report an error once here, not in the log of every cell.
         inputs_of(store)
     except PipelineError as error:
         print(error, file=sys.stderr)

@@ -1,10 +1,9 @@
-"""From a registered model version back to the raw corpus, and from a corpus on to what was made of it.
+"""Trace lineage in MLflow: upstream from a model version to the raw corpus, or downstream from an artefact.
 
-Nothing but MLflow clients is used. A run names what it read by asset and digest, and what it made likewise; the
-maker of an input is the newest finished run that made this digest before the reader began. A run that was deleted
-is still read, one that was purged (`mlflow gc`) leaves a node that says so. Several tracking servers are asked in
-turn; the registry is the first one's. The cost is one search an artefact: 0.1 s of one core for the tree of a model
-in sqlite, after importing MLflow.
+Only MLflow clients are used. Each run records its inputs and its output by asset and digest. An input is attributed to
+the newest finished run that made its digest before the reading run started. Deleted runs are still read; a purged run
+(`mlflow gc`) leaves a node with a note. Several tracking servers are searched in turn; the registry is that of the
+first. The cost is one search per artefact: 0.1 s of one core for the tree of a model in SQLite, after importing MLflow.
 """
 
 import json
@@ -22,17 +21,17 @@ if TYPE_CHECKING:
     from mlflow.entities import Dataset, Run
     from mlflow.entities.model_registry import ModelVersion
 
-# An asset's name, that of a partition included; what may stand in a filter without quoting.
+# The name of an asset or of a partition; these characters need no quoting in a filter.
 NAME = re.compile(r"[\w./-]+")
 HEX = re.compile(r"[0-9a-f]{6,64}")
 
 
 @dataclass(frozen=True)
 class Node:
-    """An artefact in a tree: what it is, which run made it, and what that run read, or what was made from it.
+    """An artefact in a tree, the run that made it, and its upstream (`inputs`) or downstream (`outputs`) artefacts.
 
-    `started` is in milliseconds since 1970, `path` is where the artefact was when it was made, `note` says what is
-    not as it should be with its run, and `models` are the versions in the registry (NAME/VERSION) that are it.
+    `started` is in milliseconds since 1970, `path` is the artefact's location when it was made, `note` describes a
+    problem with its run, and `models` are its versions in the registry (NAME/VERSION).
     """
 
     asset: str
@@ -51,7 +50,7 @@ class Node:
     models: tuple[str, ...] = ()
 
     def walk(self) -> Iterator["Node"]:
-        """Every node of the tree once, itself first."""
+        """Yield every node of the tree once, starting with this node."""
         seen: set[tuple[str, str]] = set()
         waiting = [self]
         while waiting:
@@ -62,20 +61,20 @@ class Node:
                 yield node
 
     def find(self, asset: str) -> "Node | None":
-        """The first node of this asset in the tree, itself included."""
+        """Return the first node of `asset` in the tree, which may be this node; None if there is none."""
         return next((node for node in self.walk() if node.asset == asset), None)
 
 
 def model_lineage(client: "MlflowClient", model: str, version: str | int) -> Node:
-    """The tree above version `version` of the registered model `model`; MLflow itself gives numbers or texts."""
+    """Return the upstream tree of a version of a registered model; MLflow's own API gives versions as int or str."""
     records = Records([client])
     return records.above_version(records.version(model, str(version)))
 
 
 class Records:
-    """What one or several tracking servers hold; the registry is the first one's.
+    """The runs on one or several tracking servers, and the registry of the first.
 
-    An artefact is asked for once: what is logged after that, new `Records` see.
+    Each artefact is looked up once and cached; create new `Records` to see runs logged later.
     """
 
     def __init__(self, clients: Sequence["MlflowClient"]) -> None:
@@ -91,9 +90,9 @@ class Records:
     # The registry
 
     def version(self, model: str, which: str) -> "ModelVersion":
-        """A version of a registered model by its number or alias; `latest` is the newest.
+        """Return the version of a registered model with this number or alias; `latest` is the newest.
 
-        Raises PipelineError that says what there is instead.
+        Raises PipelineError, with the existing names, if there is no such model or version.
         """
         from mlflow.exceptions import MlflowException
 
@@ -118,7 +117,7 @@ class Records:
             ) from error
 
     def versions(self, model: str = "") -> "list[ModelVersion]":
-        """All versions of a registered model, or of every one, in no order."""
+        """Return all versions of a registered model, or of all models if `model` is empty, in no particular order."""
         found: list[ModelVersion] = []
         token = None
         while True:
@@ -129,7 +128,7 @@ class Records:
                 return found
 
     def _unknown_model(self, model: str) -> str:
-        # A version remembers the name that its weights were logged under.
+        # A version keeps the name under which its weights were logged.
         renamed, names = set(), set()
         for version in self.versions():
             names.add(version.name)
@@ -147,7 +146,7 @@ class Records:
         )
 
     def logged_as(self, version: "ModelVersion") -> str:
-        """The name of the model that a version was registered from, whatever it is called now; "" if none is known."""
+        """Return the name under which a version's model was logged, before any renaming; "" if it is unknown."""
         from mlflow.exceptions import MlflowException
 
         scheme, _, logged = (version.source or "").partition("models:/")
@@ -158,16 +157,16 @@ class Records:
         except MlflowException:
             return ""
 
-    # Upwards
+    # Upstream
 
     def above_version(self, version: "ModelVersion") -> Node:
-        """The tree above a model version; PipelineError where nothing says how it came to be."""
+        """Return the upstream tree of a model version; raise PipelineError if its origin is not recorded."""
         name = f"Version {version.version} of {version.name}"
         run = self._run(version.run_id) if version.run_id else None
         if run is not None:
             node = self._node(*run)
         elif {ASSET, DIGEST} <= version.tags.keys():
-            # Written with the decision on its promotion, so that more is known than its run's id.
+            # The promotion decision writes these tags, so the run can be found without its id.
             node = self.maker(version.tags[ASSET], version.tags[DIGEST])
         elif not version.run_id:
             raise PipelineError(f"{name} names no MLflow run, so its origin is unknown: was it registered by hand?")
@@ -180,9 +179,9 @@ class Records:
         return replace(node, models=(f"{version.name}/{version.version}",))
 
     def above(self, digest: str) -> Node:
-        """The tree above the artefact with this digest, ASSET/DIGEST, or the beginning of a digest.
+        """Return the upstream tree of an artefact, given its digest, ASSET/DIGEST, or a prefix of the digest.
 
-        Raises PipelineError where not exactly one has it.
+        Raises PipelineError unless exactly one artefact matches.
         """
         asset, _, digits = digest.rpartition("/")
         if not HEX.fullmatch(digits):
@@ -199,7 +198,7 @@ class Records:
         return self.maker(*known[0])
 
     def maker(self, asset: str, digest: str, before: int | None = None) -> Node:
-        """The node of an artefact that a run read which began at `before`, from the run that made it."""
+        """Return the node of an artefact, preferring a run that made it by `before`, when the reading run started."""
         found = self._search(f"tags.`{ASSET}` = '{asset}' AND tags.`{DIGEST}` = '{digest}'")
         if not found:
             note = f"no MLflow run at {self.addresses} made it: it was purged, or is on another tracking server"
@@ -213,7 +212,7 @@ class Records:
         return self._node(*max(found, key=rank))
 
     def evaluations(self, asset: str, model: Node) -> list[Node]:
-        """The finished evaluations `asset` that read the model, newest first."""
+        """Return the finished runs of the evaluation `asset` that read the model, newest first."""
         runs = [
             (client, run)
             for client, run in self._readers(model.asset, model.digest)
@@ -222,12 +221,12 @@ class Records:
         runs.sort(key=lambda found: found[1].info.start_time, reverse=True)
         return [self._node(*found) for found in runs]
 
-    # Downwards
+    # Downstream
 
     def below(self, start: str) -> list[Node]:
-        """What was made from an artefact, by its digest as `above` takes it, or by an asset's name.
+        """Return the downstream trees of an artefact (a digest, as in `above`) or of an asset (its name).
 
-        Of an asset, one tree for each of its artefacts, newest first; PipelineError where there is none.
+        An asset gives one tree for each of its artefacts, newest first. Raises PipelineError if there is no artefact.
         """
         if HEX.fullmatch(start.rpartition("/")[2]):
             tops = [self.above(start)]
@@ -266,9 +265,9 @@ class Records:
     # The servers
 
     def _readers(self, asset: str, digest: str) -> "list[tuple[MlflowClient, Run]]":
-        """The runs that read an artefact."""
+        """Return the runs that read an artefact."""
         found = self._search(f"dataset.name = '{asset}' AND dataset.digest = '{digest}'")
-        # The filter takes the run that made it as well.
+        # The filter also matches the run that made the artefact.
         return [
             (client, run) for client, run in found if any((e.name, e.digest) == (asset, digest) for e in inputs(run))
         ]
@@ -285,7 +284,7 @@ class Records:
         return None
 
     def _search(self, filter: str) -> "list[tuple[MlflowClient, Run]]":
-        """The runs of every server and experiment, deleted ones too, for which a filter holds."""
+        """Return the runs that match a filter, of all servers and experiments, including deleted ones."""
         from mlflow.entities import ViewType
 
         found: list[tuple[MlflowClient, Run]] = []
@@ -340,7 +339,7 @@ class Records:
 
 
 def datasets(run: "Run", context: str) -> "list[Dataset]":
-    """What a run logged as its `input` or `output`."""
+    """Return the datasets that a run logged with `context` `input` or `output`."""
     logged = run.inputs.dataset_inputs if run.inputs else []
     return [
         entry.dataset

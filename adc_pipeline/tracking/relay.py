@@ -1,8 +1,8 @@
-"""Metrics on their way from a training process to MLflow.
+"""Relay metrics from a training process to MLflow.
 
-The training knows nothing of MLflow: it appends JSON lines to a file, and this follows the file from a
-thread. A tracking server that is away therefore never stops the training, and what it missed is sent when
-it is back. If it is still away when the block ends, the file has what it missed, and a warning is logged.
+The training does not depend on MLflow: it appends JSON lines to a file, which a thread here follows. An unavailable
+tracking server therefore never stops the training; pending metrics are sent when it answers again. If it is still
+unavailable when the block ends, the metrics remain in the file, and a warning is logged.
 """
 
 import json
@@ -19,7 +19,7 @@ SECONDS = 2.0
 
 @contextmanager
 def relayed(metrics: Path, run: Run) -> Iterator[None]:
-    """Send the lines of the file `metrics`, present and to come, to `run` while the block runs."""
+    """Send existing and new lines of the file `metrics` to `run` while the block runs."""
     relay = _Relay(metrics, run)
     done = threading.Event()
 
@@ -44,14 +44,14 @@ def relayed(metrics: Path, run: Run) -> Iterator[None]:
 
 
 class _Relay:
-    """What of a metrics file has been sent."""
+    """Follows a metrics file; `sent` is the last step that was sent."""
 
     def __init__(self, metrics: Path, run: Run) -> None:
         self.metrics, self.run = metrics, run
         self.sent = 0
 
     def send(self) -> None:
-        """Send the whole lines whose step is new; a training that resumed may have cut the file."""
+        """Send complete lines with a new step; offsets would not do, since a resumed training may truncate the file."""
         if not self.metrics.exists():
             return
         for line in self.metrics.read_text().splitlines(keepends=True):

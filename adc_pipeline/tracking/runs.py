@@ -6,7 +6,6 @@ global active run (`generation/registration.py`). A run costs about 0.2 s.
 
 import json
 import os
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -17,7 +16,6 @@ from urllib.parse import unquote, urlsplit
 
 from adc_pipeline.core.artefacts import Artefact
 from adc_pipeline.core.errors import PipelineError
-from adc_pipeline.core.picture import png
 from adc_pipeline.core.processes import has_ended, this_process
 from adc_pipeline.core.settings import flattened
 from adc_pipeline.tracking import database
@@ -25,23 +23,23 @@ from adc_pipeline.tracking.address import accepted, page_address, shown, sqlite_
 from adc_pipeline.tracking.failures import explained
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
     from mlflow import MlflowClient
+    from mlflow.entities import RunInfo
 
 EXPERIMENT = "adc"
 # Tags that `tracking/lineage.py` searches by.
 ASSET, DIGEST = "adc.asset", "adc.digest"
-# The process of a run, so that the next run can tell whether it was killed.
+# The process of a run, so that the next run can detect that it was killed.
 PROCESS = "adc.process"
 VARIABLE = "MLFLOW_TRACKING_URI"
 
 
 @dataclass(frozen=True)
 class Tracking:
-    """One MLflow server or database. `artifacts` is where its artifacts belong, if that is the pipeline's to say.
+    """One MLflow server or database. `artifacts` is where its artifacts belong; None: a server decides.
 
-    `variable` is the setting that gave the address; empty for the database in ADC_HOME. Messages show `shown`, since
-    `uri` may hold a password.
+    `variable` is the setting that gave the address; empty for the database in ADC_HOME. Messages use `shown`, since
+    `uri` may contain a password.
     """
 
     uri: str = field(repr=False)
@@ -53,26 +51,26 @@ class Tracking:
     def from_environment(cls, home: Path) -> "Tracking":
         """Return the tracking of `MLFLOW_TRACKING_URI`, or SQLite and a folder of artifacts below `home`.
 
-        `ADC_MLFLOW_PAGES` is where people open MLflow's pages, if that is another address than the pipeline's.
+        `ADC_MLFLOW_PAGES` is the address of MLflow's pages for users, if it differs from the pipeline's.
         """
         pages = os.environ.get("ADC_MLFLOW_PAGES", "")
         if pages:
             pages = page_address(pages, "ADC_MLFLOW_PAGES")
         own, uri = home / "mlflow.db", os.environ.get(VARIABLE)
         file = sqlite_file(uri) if uri else own
-        # The variable may also name the database in ADC_HOME, as `mlflow` itself needs it.
+        # The variable may also name the database in ADC_HOME, since the `mlflow` command needs it to be set.
         if uri and (file is None or file.resolve() != own.resolve()):
-            return cls(accepted(uri, VARIABLE), pages=pages)
+            return cls(accepted(uri, VARIABLE), artifacts_of(uri, file, home), pages)
         return cls(f"sqlite:///{own}", (home / "mlflow-artifacts").as_uri(), pages, variable="")
 
     @property
     def shown(self) -> str:
-        """The address as a message may show it."""
+        """Return the address for messages, without a password."""
         return shown(self.uri)
 
     def client(self) -> "MlflowClient":
         """Return a client; an SQLite database is created, or upgraded, first."""
-        # MLflow reports usage to its makers unless this is set.
+        # MLflow sends usage telemetry unless this is set.
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         import logging
 
@@ -83,14 +81,14 @@ class Tracking:
         file = sqlite_file(self.uri)
         if file is None:
             return MlflowClient(self.uri)
-        # MLflow's first client adds rows to the database, which two processes must not do at once either.
+        # MLflow's first client also inserts rows, which two processes must not do concurrently.
         with database.prepared(file):
             return MlflowClient(self.uri)
 
     def experiment(self, client: "MlflowClient") -> str:
         """Return the id of the experiment `adc`, created on first use.
 
-        Raises PipelineError if it was deleted, or if its artifacts would go to where ADC_HOME was before.
+        Raises PipelineError if it was deleted, or if its artifact location is in a previous ADC_HOME.
         """
         from mlflow.exceptions import MlflowException
 
@@ -99,7 +97,7 @@ class Tracking:
             try:
                 return client.create_experiment(EXPERIMENT, artifact_location=self.artifacts)
             except MlflowException:
-                # Another process was first.
+                # Another process has just created it.
                 found = client.get_experiment_by_name(EXPERIMENT)
                 if found is None:
                     raise
@@ -108,12 +106,31 @@ class Tracking:
                 f"MLflow's experiment {EXPERIMENT} at {self.shown} is deleted: restore it by"
                 f" `mlflow experiments restore --experiment-id {found.experiment_id}` with this address as {VARIABLE}."
             )
-        if self.artifacts and (before := moved_from(found.artifact_location, self.artifacts)):
+        if not self.variable and self.artifacts and (before := moved_from(found.artifact_location, self.artifacts)):
             raise PipelineError(
                 f"ADC_HOME was moved or copied: MLflow's artifacts belong to {before}, not to"
                 f" {local_path(self.artifacts)}. Run `adc relocate`, which corrects the addresses in its database."
             )
+        self.check_artifacts(found.artifact_location)
         return found.experiment_id
+
+    def check_artifacts(self, location: str) -> None:
+        """Raise PipelineError if an experiment's artifacts would go to a folder that is not there.
+
+        MLflow itself chooses ./mlruns of the directory in which an experiment was created, and never another again.
+        """
+        if not self.artifacts or urlsplit(location).scheme not in ("", "file"):
+            return
+        folder = local_path(location)
+        if folder == local_path(self.artifacts):
+            folder.mkdir(parents=True, exist_ok=True)
+        if not (folder.is_absolute() and folder.is_dir()):
+            wrong = "does not exist on this machine" if folder.is_absolute() else "depends on the working directory"
+            raise PipelineError(
+                f"MLflow's experiment {EXPERIMENT} at {self.shown} keeps its artifacts in {folder}, which {wrong}:"
+                " bring that folder back, or rename the experiment (`mlflow experiments rename`), so that the next run"
+                " creates one that keeps them elsewhere."
+            )
 
     def check(self) -> None:
         """Raise PipelineError unless MLflow answers and takes runs; for a server, within seconds."""
@@ -123,7 +140,7 @@ class Tracking:
                 from mlflow.utils.credentials import get_default_host_creds
                 from mlflow.utils.rest_utils import http_request
 
-                # Once, where the client would try for minutes; a server's /health says nothing of its database.
+                # Try once, since the client would retry for minutes. A server's /health does not check its database.
                 place, asked = get_default_host_creds(self.uri), {"experiment_name": EXPERIMENT}
                 path = "/api/2.0/mlflow/experiments/get-by-name"
                 answer = http_request(place, path, "GET", max_retries=0, timeout=5, params=asked)
@@ -131,21 +148,16 @@ class Tracking:
                     answer.raise_for_status()
             self.experiment(client)
 
-    def has_run(self, run: str) -> bool:
-        """Return whether MLflow has this run, finished and not deleted; PipelineError if MLflow does not answer."""
+    def find_run(self, run: str) -> "RunInfo | None":
+        """Return what MLflow knows of a run, which may be deleted or unfinished; None if it is gone."""
         from mlflow.exceptions import MlflowException
 
-        self.check()
-        if not run:
-            return False
-        with explained(self):
-            try:
-                found = self.client().get_run(run)
-            except MlflowException as error:
-                if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-                    return False
-                raise
-        return bool(found.info.lifecycle_stage == "active" and found.info.status == "FINISHED")
+        try:
+            return self.client().get_run(run).info if run else None
+        except MlflowException as error:
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                return None
+            raise
 
     def run_address(self, experiment: str, run: str) -> str:
         """Return the address of a run's page; the pages of a database are wherever `mlflow ui` serves them."""
@@ -163,7 +175,7 @@ class Tracking:
         started = time.monotonic()
 
         def end() -> int:
-            # Not the time of day: after a jump of the clock a run would last a day, or less than nothing.
+            # A monotonic clock, since a jump of the system clock would make the duration wrong or negative.
             return int(made.info.start_time + (time.monotonic() - started) * 1000)
 
         try:
@@ -171,7 +183,7 @@ class Tracking:
             yield run
             run.metrics({"seconds": time.monotonic() - started})
         except BaseException:
-            # The user has to read the first error, not one that follows from it.
+            # Show the first error, not one that follows from it.
             with suppress(Exception):
                 client.set_terminated(run.id, "FAILED", end())
             raise
@@ -179,7 +191,7 @@ class Tracking:
 
 
 def end_abandoned(client: "MlflowClient", experiment: str, asset: str) -> None:
-    """Mark the runs of an asset whose process is gone as KILLED; they would count as running for ever."""
+    """Mark the runs of an asset whose process has ended as KILLED; they would stay RUNNING forever."""
     running = f"tags.`{ASSET}` = '{asset}' AND attributes.status = 'RUNNING'"
     for run in client.search_runs([experiment], running):
         if has_ended(run.data.tags.get(PROCESS, "")):
@@ -194,11 +206,13 @@ class Run:
     id: str
     address: str
     tracking_uri: str
+    # What is logged of the artefact as a whole, for `tracking.restoration`.
+    logged: dict[str, float] = field(default_factory=dict)
 
     def parameters(self, values: Mapping[str, Any]) -> None:
         from mlflow.entities import Param
 
-        # MLflow takes 6,000 characters; the artefact's manifest has the whole value.
+        # MLflow accepts 6,000 characters; the artefact's manifest has the full value.
         self.client.log_batch(self.id, params=[Param(key, str(value)[:6000]) for key, value in values.items()])
 
     def metrics(self, values: Mapping[str, float], step: int = 0, model: str | None = None) -> None:
@@ -207,6 +221,8 @@ class Run:
 
         now = int(time.time() * 1000)
         metrics = [Metric(key, float(value), now, step, model_id=model) for key, value in values.items()]
+        if not step:
+            self.logged.update({key: float(value) for key, value in values.items()})
         self.client.log_batch(self.id, metrics=metrics)
 
     def artefact(self, artefact: Artefact, context: str) -> None:
@@ -225,17 +241,22 @@ class Run:
         if context == "output":
             self.client.set_tag(self.id, DIGEST, artefact.digest)
 
-    def figure(self, figure: "Figure", name: str) -> bytes:
-        """Log a figure as a PNG and return it; rendering takes a second or so, so it is done once."""
-        image = png(figure)
-        with tempfile.TemporaryDirectory() as folder:
-            file = Path(folder) / f"{name}.png"
-            file.write_bytes(image)
-            self.client.log_artifact(self.id, str(file))
-        return image
+    def file(self, path: Path) -> None:
+        """Log a file, or a folder with all it holds."""
+        if path.is_dir():
+            self.client.log_artifacts(self.id, str(path), path.name)
+        else:
+            self.client.log_artifact(self.id, str(path))
 
-    def files(self, folder: Path) -> None:
-        self.client.log_artifacts(self.id, str(folder))
+
+def artifacts_of(uri: str, file: Path | None, home: Path) -> str | None:
+    """Return where the artifacts of a database belong: beside an SQLite file, otherwise in ADC_HOME.
+
+    A server decides by itself.
+    """
+    if uri.startswith(("http://", "https://")):
+        return None
+    return ((file.resolve().parent if file else home) / "mlflow-artifacts").as_uri()
 
 
 def moved_from(location: str, expected: str) -> Path | None:
@@ -243,11 +264,11 @@ def moved_from(location: str, expected: str) -> Path | None:
     if urlsplit(location).scheme not in ("", "file"):
         return None
     folder, own = local_path(location), local_path(expected)
-    # A folder of another name was chosen by somebody.
+    # A folder with another name was chosen by a user.
     return None if folder.name != own.name or folder.resolve() == own.resolve() else folder
 
 
 def local_path(address: str) -> Path:
-    """Return the path of a `file:` address, or of a path as it is."""
+    """Return the path of a `file:` address, or of a plain path."""
     parts = urlsplit(address)
     return Path(unquote(parts.path)) if parts.scheme == "file" else Path(address)

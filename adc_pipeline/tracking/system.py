@@ -1,6 +1,6 @@
-"""The load of the machine beside a run's own metrics: MLflow's system metrics, every ten seconds.
+"""Record the machine's load with a run: MLflow's system metrics, every ten seconds.
 
-CPU, memory, disk and network; with an Nvidia GPU its utilization, memory and power as well.
+They cover CPU, memory, disk and network, and with an Nvidia GPU its utilization, memory and power.
 """
 
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from adc_pipeline.tracking.runs import Run
 def system_metrics(run: Run) -> Iterator[None]:
     """Record this machine's load as metrics `system/...` of the run while the block runs.
 
-    Where the tracking server goes away, MLflow gives the record up with a warning, and the block goes on.
+    If the tracking server becomes unavailable, MLflow stops recording with a warning, and the block continues.
     """
     from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 

@@ -71,7 +71,18 @@ def is_linear(module: torch.nn.Module) -> bool:
 
 
 def is_plainly_linear(module: torch.nn.Module) -> bool:
-    """Return whether a linear layer computes nothing else."""
+    """Return whether a linear layer computes x W + b and nothing else.
+
+    A layer with a forward pass of its own, such as Falcon's, is run and compared.
+    """
     from transformers.pytorch_utils import Conv1D
 
-    return type(module).forward in (torch.nn.Linear.forward, Conv1D.forward)
+    if type(module).forward in (torch.nn.Linear.forward, Conv1D.forward):
+        return True
+    plain = torch.nn.Linear.forward if isinstance(module, torch.nn.Linear) else Conv1D.forward
+    weight = module.get_parameter("weight")
+    inputs = weight.shape[1] if isinstance(module, torch.nn.Linear) else weight.shape[0]
+    states = torch.randn(3, inputs, generator=torch.Generator().manual_seed(0)).to(weight)  # (tokens, inputs)
+    with torch.no_grad():
+        found, expected = module(states), plain(module, states)  # type: ignore[arg-type]
+    return isinstance(found, torch.Tensor) and torch.allclose(found, expected, rtol=1e-3, atol=1e-3)

@@ -119,11 +119,13 @@ def _encode_walk(
         for record, text, verdict in records
     ]
     pieces = lay_out(tokenizer, background, turns, markers_first=arranged.markers_first)
-    # Background, two pieces a turn, and the end, which belongs to the last turn.
-    owners = [-1, *(number for number in range(len(turns)) for _ in range(2)), len(turns) - 1]
+    # The background, two pieces a turn, and the end, which belongs to the last turn.
+    sizes = [len(piece) for piece in pieces]
+    lengths = [sizes[0], *map(sum, zip(sizes[1:-1:2], sizes[2:-1:2], strict=True))]
+    lengths[-1] += sizes[-1]
     return TokenizedWalk(
         ids=np.array([*chain.from_iterable(pieces)], dtype=np.int32),
-        turn=np.repeat(np.array(owners, dtype=np.int32), [len(piece) for piece in pieces]),
+        turn=np.repeat(np.arange(-1, len(turns), dtype=np.int32), lengths),
         verdicts=tuple(verdict for *_, verdict in records),
         scores=tuple(record["score"] for record, *_ in records),
         conversation_id=walk["conversation_id"],

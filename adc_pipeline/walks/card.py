@@ -4,7 +4,7 @@ The card documents the layout of a walk, the settings, the counts of dropped utt
 limitations of the scores. The Hub and `datasets.load_dataset` read the YAML metadata at its head.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -35,7 +35,7 @@ BODY = """
 # {kind} walks from {source}
 
 {summary}
-
+{shortcomings}
 ## A walk
 
 Each row is one walk down a conversation, written as one text: the root's part, closed by `{background}`, then
@@ -117,8 +117,12 @@ def write_card(
     corpus: Artefact,
     utterances: Artefact,
     ranked: Artefact,
+    shortcomings: Sequence[str] = (),
 ) -> None:
-    """Write `README.md` into the folder `dataset`; the three artefacts are the ones that the dataset was made from."""
+    """Write `README.md` into the folder `dataset`; the three artefacts are the ones that the dataset was made from.
+
+    `shortcomings` are sentences on what the dataset cannot teach.
+    """
     import yaml
 
     markers = FORMATS[settings.format]
@@ -132,6 +136,7 @@ def write_card(
         kind=kind,
         source=escape(Path(name).name),
         summary=KINDS[kind].summary,
+        shortcomings="".join(f"\n> **Note.** {escape(sentence)}\n" for sentence in shortcomings),
         background=markers.background,
         accepted=markers.accepted,
         rejected=markers.rejected,

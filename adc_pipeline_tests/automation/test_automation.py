@@ -65,7 +65,7 @@ def test_no_asset_is_automated_if_schedules_have_a_run_configuration(home: Path)
 
 def test_trainings_share_a_pool() -> None:
     nodes = {node.name: node for node in defs.resolve_job_def("adc").nodes_in_topological_order}
-    pools = {name for name, node in nodes.items() if node.definition.pools}
+    pools = {name for name, node in nodes.items() if node.definition.pools == {"training"}}
     assert pools == {"top_2_model", "random_walk_model"}
     assert defs.resolve_job_def("study").get_node_named("study_cell").definition.pools == {"training"}
 
@@ -135,11 +135,29 @@ def test_the_sensor_skips_with_a_reason_if_a_file_is_invalid(home: Path, text: s
 
 def test_the_queue_starts_one_writer_and_one_training_at_a_time() -> None:
     config, _ = dagster_instance_config(str(ROOT))
-    runs = config["concurrency"]["runs"]
-    assert {"key": "adc/writes", "value": "places", "limit": 1} in runs["tag_concurrency_limits"]
     assert config["concurrency"]["pools"] == {"granularity": "run", "default_limit": 1}
-    for job in ("adc", "datasets", "study_inputs"):
-        assert defs.resolve_job_def(job).tags["adc/writes"] == "places"
+
+
+@pytest.mark.parametrize(
+    ("job", "assets", "pools"),
+    [
+        ("adc", None, {"places", "training"}),
+        ("datasets", None, {"places"}),
+        ("study_inputs", None, {"places"}),
+        # What the button *Materialize* starts.
+        (None, ["top_2"], {"places"}),
+        (None, ["random_walk_model"], {"training"}),
+        (None, ["comparison", "top_2_champion"], {"places"}),
+    ],
+)
+def test_every_run_is_under_the_limits_of_the_queue(job: str | None, assets: list[str] | None, pools: set[str]) -> None:
+    found = defs.resolve_job_def(job) if job else defs.resolve_implicit_global_asset_job_def()
+    if assets:
+        found = found.get_subset(asset_selection={dg.AssetKey(name) for name in assets})
+    with dg.DagsterInstance.ephemeral() as instance:
+        run = instance.create_run_for_job(found)
+    assert run.run_op_concurrency is not None
+    assert set(run.run_op_concurrency.all_pools or ()) == pools
 
 
 @pytest.mark.slow

@@ -28,7 +28,6 @@ def test_history_limits_and_launcher_are_in_force_wherever_adc_home_is(name: str
     with dagster_instance(store) as instance:
         limits = instance.get_concurrency_config()
         assert limits.run_queue_config is not None
-        assert limits.run_queue_config.tag_concurrency_limits == [{"key": "adc/writes", "value": "places", "limit": 1}]
         assert limits.pool_config.default_pool_limit == 1
         assert isinstance(instance.run_launcher, WatchfulRunLauncher)
         assert instance.run_monitoring_enabled

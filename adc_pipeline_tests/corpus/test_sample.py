@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from adc_pipeline.corpus.sample import MARKERS, SPEAKERS, THINGS, Dice, Subreddit, Thread, words, write_sample
+from adc_pipeline.corpus.settings import UtteranceSettings
 from adc_pipeline.walks.markers import FORMATS
 from adc_pipeline.walks.splits import split_of
 
@@ -218,3 +219,27 @@ def test_enough_conversations_to_measure_on(utterances: list[Line]) -> None:
     assert splits.count("test") >= 100
     assert splits.count("validation") >= 100
     assert {line["meta"]["subreddit"] for line in utterances} == set(THINGS)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("conversations", [20, 30, 50, 150])
+def test_a_small_sample_passes_the_default_limits(tmp_path: Path, conversations: int, seed: int) -> None:
+    write_sample(tmp_path, conversations=conversations, seed=seed)
+    lines = [json.loads(line) for line in (tmp_path / "utterances.jsonl").read_text().splitlines()]
+    parents = {line["id"]: line["reply_to"] for line in lines}
+
+    def reaches_a_root(name: str | None) -> bool:
+        while name in parents:
+            name = parents[name]
+        return name is None
+
+    set_aside = [name for name in parents if not reaches_a_root(name)]
+    assert len(set_aside) <= UtteranceSettings().max_set_aside * len(lines)
+
+
+def test_missing_parents_come_back_with_the_largest_subtrees_first(tmp_path: Path) -> None:
+    """So that what real corpora contain stays in a sample."""
+    write_sample(tmp_path, conversations=300, seed=5)
+    lines = [json.loads(line) for line in (tmp_path / "utterances.jsonl").read_text().splitlines()]
+    names = {line["id"] for line in lines}
+    assert any(line["reply_to"] and line["reply_to"] not in names for line in lines)

@@ -214,5 +214,4 @@ def test_dagster_accepts_the_deployments_settings() -> None:
         assert isinstance(instance.run_coordinator, QueuedRunCoordinator)
         limits = instance.get_concurrency_config()
         assert limits.run_queue_config is not None
-        assert limits.run_queue_config.tag_concurrency_limits == [{"key": "adc/writes", "value": "places", "limit": 1}]
         assert limits.pool_config.default_pool_limit == 1

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from transformers import AutoTokenizer
@@ -15,13 +16,14 @@ from transformers import AutoTokenizer
 from adc_pipeline.evaluation.cases import QUERY_FIELDS, Cases
 from adc_pipeline.evaluation.compare import compare
 from adc_pipeline.evaluation.comparison import paired_differences
-from adc_pipeline.evaluation.evaluate import EvaluationJob, evaluate
+from adc_pipeline.evaluation.evaluate import EvaluationJob, evaluate, without_calibration
 from adc_pipeline.evaluation.evaluation import Evaluation
 from adc_pipeline.evaluation.figures import PLOTS
 from adc_pipeline.evaluation.formatting import number
 from adc_pipeline.evaluation.measures import TESTED
 from adc_pipeline.evaluation.scoring import encoded
 from adc_pipeline.evaluation.settings import ComparisonSettings, EvaluationSettings
+from adc_pipeline.evaluation.training_facts import TrainingFacts
 from adc_pipeline.generation.decoding import continuations as drawn
 from adc_pipeline.training.arrangement import arrangement_facts
 from adc_pipeline.training.dataset import read_walks
@@ -307,6 +309,15 @@ def test_a_measure_that_does_not_apply_is_excluded_with_the_reason(
     # A model that reads a turn's verdict before the turn knows more about it than one that does not.
     always = {"in_context_improvement"}
     assert families == (always if way == "conditional" else {*always, "bits_per_byte"})
+
+
+def test_calibration_is_excluded_where_all_turns_have_one_verdict() -> None:
+    """A model that always predicts that verdict would have a perfect Brier score."""
+    facts = TrainingFacts()
+    assert without_calibration(facts, np.array([True, False])) == facts
+    assert without_calibration(facts, np.array([], dtype=bool)) == facts
+    excluded = without_calibration(facts, np.array([True, True])).excluded
+    assert excluded == {"verdict_calibration": "every turn of the test split is accepted"}
 
 
 @pytest.mark.slow

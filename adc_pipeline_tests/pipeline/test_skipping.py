@@ -4,7 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections import Counter
+from collections import Counter, OrderedDict
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,10 @@ from adc_pipeline.core.artefacts import Store, folder_digest
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.corpus.sample import write_sample
 from adc_pipeline.definitions import defs
+from adc_pipeline.tracking.lineage import Records
 from adc_pipeline.tracking.relocation import relocate
-from adc_pipeline.tracking.runs import Tracking
+from adc_pipeline.tracking.restoration import RESTORED
+from adc_pipeline.tracking.runs import ASSET, DIGEST, Tracking
 
 pytestmark = pytest.mark.slow
 
@@ -48,6 +50,8 @@ def home(first: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     shutil.copytree(first, tmp_path / "home", symlinks=True)
     relocate(tmp_path / "home")
+    # MLflow remembers in a process where the files of a run are, whatever the database.
+    monkeypatch.setattr("mlflow.tracking._tracking_service.utils._artifact_repos_cache", OrderedDict())
     return tmp_path / "home"
 
 
@@ -57,8 +61,9 @@ def run_datasets(corpus: Path, tags: dict[str, str] | None = None, **config: Any
     ops = {"ops": {name: {"config": values} for name, values in settings.items()}}
     with dg.DagsterInstance.ephemeral() as instance:
         result = defs.resolve_job_def("datasets").execute_in_process(ops, instance=instance, tags=tags)
-    assert len(result.get_asset_check_evaluations()) == 6
-    assert all(check.passed for check in result.get_asset_check_evaluations())
+    checks = [check for check in result.get_asset_check_evaluations() if check.blocking]
+    assert len(checks) == 6
+    assert all(check.passed for check in checks)
     made = {}
     for event in result.get_asset_materialization_events():
         materialization = event.step_materialization_data.materialization
@@ -133,12 +138,69 @@ def test_a_touched_file_rebuilds_nothing_downstream_and_a_changed_one_does(home:
         os.utime(lines, ns=(stat.st_atime_ns, stat.st_mtime_ns))
 
 
-def test_an_artefact_whose_mlflow_run_is_gone_is_rebuilt(home: Path, corpus: Path) -> None:
-    tracking = Tracking.from_environment(home)
-    client = tracking.client()
-    (run,) = client.search_runs([tracking.experiment(client)], "tags.`adc.asset` = 'ranked_replies'")
-    client.delete_run(run.info.run_id)
-    assert run_datasets(corpus) == only("ranked_replies")
+def test_a_deleted_mlflow_run_is_restored(home: Path, corpus: Path) -> None:
+    before = mlflow_runs(home)
+    Tracking.from_environment(home).client().delete_run(before[0].info.run_id)
+    assert run_datasets(corpus) == only()
+    assert {run.info.run_id for run in mlflow_runs(home)} == {run.info.run_id for run in before}
+
+
+def test_a_purged_mlflow_run_is_replaced_by_one_with_the_same_content(home: Path, corpus: Path) -> None:
+    client = Tracking.from_environment(home).client()
+    (old,) = [run for run in mlflow_runs(home) if run.data.tags[ASSET] == "ranked_replies"]
+    client.delete_run(old.info.run_id)
+    client._tracking_client.store._hard_delete_run(old.info.run_id)
+    assert run_datasets(corpus) == only()
+    (new,) = [run for run in mlflow_runs(home) if run.data.tags[ASSET] == "ranked_replies"]
+    assert new.info.status == "FINISHED"
+    assert new.data.tags[RESTORED] == "true"
+    assert new.data.tags[DIGEST] == old.data.tags[DIGEST]
+    assert new.data.params == old.data.params
+    assert {**old.data.metrics, **new.data.metrics} == {**old.data.metrics, "seconds": new.data.metrics["seconds"]}
+    assert [each.dataset.digest for each in new.inputs.dataset_inputs] == [
+        each.dataset.digest for each in old.inputs.dataset_inputs
+    ]
+    assert [file.path for file in client.list_artifacts(new.info.run_id)] == ["distributions.png"]
+    assert run_datasets(corpus) == only()
+    assert len(mlflow_runs(home)) == 5
+
+
+def test_another_tracking_database_is_filled_from_the_store(
+    home: Path, corpus: Path, empty_database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "team").mkdir()
+    shutil.copy(empty_database, tmp_path / "team" / "mlflow.db")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'team' / 'mlflow.db'}")
+    assert run_datasets(corpus) == only()
+    assert {run.data.tags[ASSET] for run in mlflow_runs(home)} == set(DATASETS)
+    tree = Records([Tracking.from_environment(home).client()]).above(f"top_2/{digests(home)['top_2']}")
+    assert {node.asset for node in tree.walk()} == {"top_2", "ranked_replies", "utterances", "raw_corpus"}
+
+
+def test_files_that_mlflow_lost_are_logged_again(home: Path, corpus: Path) -> None:
+    shutil.rmtree(home / "mlflow-artifacts")
+    assert run_datasets(corpus) == only()
+    client = Tracking.from_environment(home).client()
+    found = {
+        run.data.tags[ASSET]: [file.path for file in client.list_artifacts(run.info.run_id)]
+        for run in mlflow_runs(home)
+    }
+    assert found == {name: [] if name == "raw_corpus" else ["distributions.png"] for name in DATASETS}
+
+
+def test_a_dagster_without_history_shows_what_the_store_has(home: Path, corpus: Path) -> None:
+    """Each run here has a history of its own. The home was moved, so that paths have changed."""
+    with dg.DagsterInstance.ephemeral() as instance:
+        defs.resolve_job_def("datasets").execute_in_process(
+            {"ops": {"raw_corpus": {"config": {"corpus": str(corpus)}}}}, instance=instance
+        )
+        (record,) = instance.fetch_materializations(dg.AssetKey("top_2"), limit=1).records
+    assert record.asset_materialization is not None
+    shown = record.asset_materialization.metadata
+    assert shown["unchanged"].value is True
+    assert {"preview", "distributions", "turns.rejected", "mlflow_run"} <= set(shown)
+    assert isinstance(shown["distributions"], dg.MarkdownMetadataValue)
+    assert "data:image/png" in (shown["distributions"].value or "")
 
 
 @pytest.mark.parametrize("moment", ["before it is in place", "before its run has ended"])
@@ -165,11 +227,12 @@ def test_no_unfinished_artefact_of_a_killed_run_is_reused(home: Path, corpus: Pa
     )
     killed = subprocess.run([sys.executable, "-c", code, str(corpus)], capture_output=True, check=False)
     assert killed.returncode == -9, killed.stderr
-    # The third artefact may be current, but its run has not finished, so it is not reused.
-    assert run_datasets(corpus) == only("ranked_replies", "top_2", "random_walk")
+    # An artefact is put in place as the last act of its run, so that a current one is whole and its run is finished.
+    third = ["ranked_replies"] if moment == "before it is in place" else []
+    assert run_datasets(corpus) == only(*third, "top_2", "random_walk")
     assert digests(home) == expected
     assert all(folder_digest(Store(home).current(name).path) == expected[name] for name in DATASETS[1:])
     assert not list(home.glob("store/*/.making-*"))
-    # Five runs in the copied home, two finished and one unfinished of the killed run, three of the last.
+    # Five runs in the copied home, two finished and one unfinished of the killed run, three or two of the last.
     statuses = Counter(run.info.status for run in mlflow_runs(home))
-    assert statuses == {"FINISHED": 10, "KILLED": 1}
+    assert statuses == ({"FINISHED": 10, "KILLED": 1} if third else {"FINISHED": 10})

@@ -10,7 +10,7 @@ import pytest
 
 from adc_pipeline.core.artefacts import Artefact, Store, combined_digest
 from adc_pipeline.core.errors import PipelineError
-from adc_pipeline.study.cells import CODE_VERSION, comparable, inputs_of
+from adc_pipeline.study.cells import CODE_VERSION, READS, comparable, inputs_of
 from adc_pipeline.study.grid import VARIANTS, cell_name
 from adc_pipeline.training.settings import TrainingSettings
 from adc_pipeline.walks.settings import WalkSettings
@@ -75,8 +75,10 @@ def put_cells(store: Store, **settings: Any) -> None:
 
 
 def put_cell(store: Store, name: str, settings: TrainingSettings, code_version: str = CODE_VERSION) -> None:
-    inputs = {each: read.digest for each, read in inputs_of(store).items()}
-    made = put(store, name, asdict(settings), inputs, code_version=code_version)
+    read = inputs_of(store)
+    digests = {each: artefact.digest for each, artefact in read.items()}
+    upstream = store.settings_read(READS, read)
+    made = put(store, name, asdict(settings), digests, code_version=code_version, upstream_settings=upstream)
     os.utime(made.path / "artefact.json", (next(SECONDS),) * 2)
 
 
@@ -94,7 +96,8 @@ def test_a_cell_of_another_dataset_is_left_out_by_name(store: Store) -> None:
     assert (set(made), set(left_out)) == (set(), set(NAMES))
     put_cell(store, THIRD, VARIANTS["both.mle"].settings(TrainingSettings(), 0))
     made, left_out = comparable(store, NAMES)
-    assert (set(made), left_out) == ({THIRD}, dict.fromkeys([FIRST, SECOND], "input random_walk has changed"))
+    reason = "input random_walk has changed, setting seed of random_walk has changed"
+    assert (set(made), left_out) == ({THIRD}, dict.fromkeys([FIRST, SECOND], reason))
 
 
 def test_a_cell_of_other_code_is_left_out_by_name(store: Store) -> None:

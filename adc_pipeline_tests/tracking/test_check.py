@@ -3,10 +3,13 @@
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 
 import pytest
 
+from adc_pipeline.core.artefacts import Artefact
 from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.tracking.restoration import restored_run
 from adc_pipeline.tracking.runs import Tracking
 
 
@@ -44,6 +47,7 @@ def test_a_server_without_its_database_is_refused_at_once(address: str, asked: l
     assert len(asked) == 1
 
 
-def test_a_run_is_unknown_without_a_response(address: str) -> None:
+def test_nothing_is_brought_back_without_a_response(address: str, tmp_path: Path) -> None:
+    made = Artefact("top_2", tmp_path, "0" * 32)
     with pytest.raises(PipelineError, match="MLflow does not answer"):
-        Tracking(address).has_run("0" * 32)
+        restored_run(Tracking(address), made, {"run": "0" * 32}, {}, {}, print)

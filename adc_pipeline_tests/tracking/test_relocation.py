@@ -23,7 +23,7 @@ def moved(history: History, to: Path) -> Path:
 
 def test_runs_are_refused_until_the_addresses_are_corrected(history: History, tmp_path: Path) -> None:
     home = moved(history, tmp_path / "moved")
-    tracking = Tracking(f"sqlite:///{home / 'mlflow.db'}", (home / "mlflow-artifacts").as_uri())
+    tracking = Tracking(f"sqlite:///{home / 'mlflow.db'}", (home / "mlflow-artifacts").as_uri(), variable="")
     with pytest.raises(PipelineError, match=r"was moved or copied.*`adc relocate`"):
         tracking.check()
     changed = relocate(home)

@@ -15,6 +15,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.generation.address import inside
+from adc_pipeline.generation.decoding import continuations, stop_ids
 from adc_pipeline.generation.replier import Replier
 from adc_pipeline.generation.settings import Sampling
 from adc_pipeline.training.adapters import add_adapters
@@ -29,7 +30,7 @@ MARKERS = FORMATS["default"]
 SETTINGS = TrainingSettings(
     sequence_length=64, tokens_per_step=128, max_steps=2, log_every=1, checkpoint_every=0, learning_rate=1e-3
 )
-LLAMA = {
+LLAMA: dict[str, Any] = {
     "hidden_size": 32,
     "intermediate_size": 64,
     "num_hidden_layers": 2,
@@ -40,8 +41,8 @@ LLAMA = {
     "initializer_range": 0.2,
     "pad_token_id": None,
 }
-MIXTRAL = {**LLAMA, "num_local_experts": 4, "num_experts_per_tok": 2}
-LLAMA4 = {
+MIXTRAL: dict[str, Any] = {**LLAMA, "num_local_experts": 4, "num_experts_per_tok": 2}
+LLAMA4: dict[str, Any] = {
     **LLAMA,
     "num_local_experts": 2,
     "num_experts_per_tok": 1,
@@ -52,7 +53,7 @@ LLAMA4 = {
 }
 
 
-def write_plain(folder: Path, tokenizer: Path, /, model_type: str = "llama", **config: Any) -> Path:
+def write_plain(folder: Path, tokenizer: Path, model_type: str = "llama", **config: Any) -> Path:
     """A random model, as transformers writes it."""
     known = AutoTokenizer.from_pretrained(tokenizer)
     torch.manual_seed(0)
@@ -94,7 +95,7 @@ def renamed(folder: Path, name: Callable[[str], str | None]) -> None:
 def test_a_model_whose_tensors_are_missing_is_refused(
     name: Callable[[str], str | None], said: str, plain_gpt2: Path, tmp_path: Path
 ) -> None:
-    plain = write_plain(tmp_path / "plain", plain_gpt2, "llama", **LLAMA, tie_word_embeddings=False)
+    plain = write_plain(tmp_path / "plain", plain_gpt2, **LLAMA, tie_word_embeddings=False)
     renamed(plain, name)
     with pytest.raises(PipelineError, match=said):
         prepared(plain)
@@ -104,7 +105,7 @@ def test_a_model_whose_tensors_are_missing_is_refused(
 
 
 def test_tied_embeddings_are_not_missing(plain_gpt2: Path, tmp_path: Path) -> None:
-    plain = write_plain(tmp_path / "plain", plain_gpt2, "llama", **LLAMA, tie_word_embeddings=True)
+    plain = write_plain(tmp_path / "plain", plain_gpt2, **LLAMA, tie_word_embeddings=True)
     assert "lm_head.weight" not in load_file(plain / "model.safetensors")
     prepared(plain)
 
@@ -151,6 +152,7 @@ def test_weights_that_are_not_finite_are_refused(plain_gpt2: Path, tmp_path: Pat
 # --- Adapters on layers that are not linear -----------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_adapters_leave_out_a_router_that_returns_two_things(plain_gpt2: Path, dataset: Path, tmp_path: Path) -> None:
     base = prepared(write_plain(tmp_path / "plain", plain_gpt2, "llama4_text", **LLAMA4))
     job = job_in(tmp_path, dataset, base, lora_rank=2, learning_rate=1e-2)
@@ -162,16 +164,24 @@ def test_adapters_leave_out_a_router_that_returns_two_things(plain_gpt2: Path, d
     assert not any("router" in name for name in changed)
 
 
-class Doubled(torch.nn.Linear):
+class Squared(torch.nn.Linear):
     """A linear layer that is not x W + b."""
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         return super().forward(input).square()
 
 
+class Spelt(torch.nn.Linear):
+    """A linear layer with a forward pass of its own, as Falcon has."""
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        return input @ self.weight.T
+
+
 def test_adapters_stand_beside_plainly_linear_layers_only(small_model: Path) -> None:
     model = load_model(small_model)
-    model.model.layers[0].mlp.up_proj.__class__ = Doubled
+    model.model.layers[0].mlp.up_proj.__class__ = Squared
+    model.model.layers[0].mlp.down_proj.__class__ = Spelt
     add_adapters(model, replace(SETTINGS, lora_rank=2), [297, 298, 299])
     adapted = {name.partition(".lora_A")[0] for name, _ in model.named_parameters() if ".lora_A" in name}
     assert {name.rpartition(".")[2] for name in adapted} == {
@@ -202,6 +212,7 @@ def trained_with(weight: float, base: Path, dataset: Path, folder: Path, **setti
     return load_file(job.output / "model.safetensors")
 
 
+@pytest.mark.slow
 def test_the_auxiliary_loss_that_a_model_asks_for_is_learned(plain_gpt2: Path, dataset: Path, tmp_path: Path) -> None:
     plain = write_plain(tmp_path / "plain", plain_gpt2, "mixtral", **MIXTRAL, output_router_logits=True)
     base = prepared(plain)
@@ -242,6 +253,7 @@ def test_the_gradient_of_the_auxiliary_loss_is_transformers_own(plain_gpt2: Path
     torch.testing.assert_close(ours, expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_an_auxiliary_loss_that_a_model_cannot_compute_is_named(
     plain_gpt2: Path, dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -251,8 +263,15 @@ def test_an_auxiliary_loss_that_a_model_cannot_compute_is_named(
     assert "Auxiliary loss of the routers, which the base model asks for: excluded" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_model_with_an_auxiliary_loss_replies(plain_gpt2: Path, dataset: Path, tmp_path: Path) -> None:
     base = prepared(write_plain(tmp_path / "plain", plain_gpt2, "mixtral", **MIXTRAL, output_router_logits=True))
     replier = Replier.load(inside(base, "THERE"))
     reply = replier.reply(replier.about("A title\nand a text"), Sampling(max_new_tokens=12, seed=0))
     assert reply.turn
+    # A batch, as the evaluation draws its samples.
+    prompts = replier.tokenizer.ids(["a walk", "the walk goes down a tree"])
+    stops, likeliest = stop_ids(replier.tokenizer), Sampling(temperature=0, max_new_tokens=5)
+    drawn = continuations(replier.model, prompts, stops, likeliest)
+    alone = [continuations(replier.model, [prompt], stops, likeliest) for prompt in prompts]
+    assert [[ids] for ids in drawn] == alone

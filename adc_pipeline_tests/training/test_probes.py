@@ -161,6 +161,7 @@ def test_a_query_has_the_score_that_it_has_alone(name: str, gpt2: Path) -> None:
     assert found[whole] == pytest.approx(expected[whole], abs=1e-3)
 
 
+@pytest.mark.slow
 def test_a_run_says_how_walks_are_kept_apart(plain_gpt2: Path, dataset: Path, tmp_path: Path, capsys: Any) -> None:
     tokenizer = AutoTokenizer.from_pretrained(plain_gpt2)
     made("a recurrent state", len(tokenizer)).save_pretrained(tmp_path / "plain")

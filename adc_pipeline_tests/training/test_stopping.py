@@ -19,11 +19,12 @@ import torch
 from accelerate import Accelerator
 
 from adc_pipeline.core.errors import PipelineError
-from adc_pipeline.training import export, loop
+from adc_pipeline.training import export
 from adc_pipeline.training.checkpoint import checkpoints
 from adc_pipeline.training.interval import Interval
 from adc_pipeline.training.launch import launch_command
 from adc_pipeline.training.loop import train
+from adc_pipeline.training.run import Run
 from adc_pipeline.training.settings import TrainingJob, TrainingSettings
 from adc_pipeline.training.stopping import FEWEST, LossWatch, translated_errors
 from adc_pipeline_tests.training.processes import PRESETS
@@ -201,7 +202,7 @@ def test_too_little_memory_names_the_settings(
     def fails(*_: Any) -> None:
         raise error
 
-    monkeypatch.setattr(loop.Run, "update", fails)
+    monkeypatch.setattr(Run, "update", fails)
     with pytest.raises(PipelineError, match=r"The training ran out of memory; lower `tokens_per_forward` below 256"):
         train(job_in(tmp_path, dataset, small_model, SETTINGS))
 
@@ -217,7 +218,7 @@ def test_another_error_is_left_as_it_is(
     def fails(*_: Any) -> None:
         raise RuntimeError("shapes do not match")
 
-    monkeypatch.setattr(loop.Run, "update", fails)
+    monkeypatch.setattr(Run, "update", fails)
     with pytest.raises(RuntimeError, match="shapes do not match"):
         train(job_in(tmp_path, dataset, small_model, SETTINGS))
 

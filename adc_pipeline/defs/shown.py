@@ -1,0 +1,63 @@
+"""Keep beside an artefact what Dagster shows of it, since Dagster's history may be wiped, moved or another one.
+
+`shown.json` holds the values and `NAME.png` the pictures, in a folder that is no part of the content. A reused artefact
+is shown by these.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+from dagster_shared.serdes import deserialize_value, serialize_value
+from dagster_shared.serdes.errors import DeserializationError
+
+from adc_pipeline.core.artefacts import SHOWN
+from adc_pipeline.defs.pictures import picture
+
+FILE = "shown.json"
+
+
+def write_shown(folder: Path, values: Mapping[str, Any], pictures: Mapping[str, str], home: Path) -> None:
+    """Write what is shown of the artefact in `folder`; `pictures` are paths in it, by name."""
+    plain = {name: encoded(value, home) for name, value in values.items()}
+    (folder / SHOWN).mkdir(exist_ok=True)
+    content = json.dumps({"values": plain, "pictures": dict(pictures)}, indent=1)
+    (folder / SHOWN / FILE).write_text(content + "\n")
+
+
+def read_shown(folder: Path, home: Path) -> dict[str, Any]:
+    """Return what is shown of the artefact in `folder`; empty if that was not written or cannot be read."""
+    try:
+        shown = json.loads((folder / SHOWN / FILE).read_text())
+        found = {name: decoded(value, home) for name, value in shown["values"].items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, DeserializationError):
+        return {}
+    return found | show_pictures(folder, shown["pictures"])
+
+
+def show_pictures(folder: Path, pictures: Mapping[str, str]) -> dict[str, Any]:
+    """Return those pictures that exist as metadata."""
+    return {
+        name: picture((folder / path).read_bytes(), name) for name, path in pictures.items() if (folder / path).exists()
+    }
+
+
+def encoded(value: Any, home: Path) -> Any:
+    """Return a value as JSON; a path below ADC_HOME is relative, since that may be moved."""
+    if isinstance(value, dg.PathMetadataValue):
+        path = Path(value.value or "")
+        return {"path": str(path.relative_to(home) if path.is_relative_to(home) else path)}
+    if isinstance(value, dg.MetadataValue):
+        packed: Any = value
+        return {"dagster": serialize_value(packed)}
+    return value
+
+
+def decoded(value: Any, home: Path) -> Any:
+    """Return the value that `encoded` turned into JSON."""
+    if not isinstance(value, dict):
+        return value
+    ((kind, content),) = value.items()
+    return dg.MetadataValue.path(str(home / content)) if kind == "path" else deserialize_value(content)

@@ -1,0 +1,63 @@
+"""Bring back in MLflow what a run has left there, from the artefact store.
+
+People delete runs, and address another server or an empty database. An artefact that is up to date is not made again
+for that: a deleted run is restored, an unfinished one is finished, since an artefact is put in place as the last act of
+its run, and one that is gone is replaced by a run with the same settings, inputs, output, metrics and files. What only
+the old run had is lost: the time, and metrics of single steps.
+"""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from adc_pipeline.core.artefacts import Artefact
+from adc_pipeline.tracking.failures import explained
+from adc_pipeline.tracking.runs import Run, Tracking
+
+# A tag of a run that replaces one that is gone.
+RESTORED = "adc.restored"
+Report = Callable[[str], None]
+
+
+def restored_run(
+    tracking: Tracking,
+    made: Artefact,
+    record: Mapping[str, Any],
+    inputs: Mapping[str, Artefact],
+    tags: Mapping[str, str],
+    report: Report,
+) -> Run:
+    """Return the finished MLflow run of an artefact, brought back if necessary; `record` is its `making.json`.
+
+    Raises PipelineError if MLflow does not answer.
+    """
+    tracking.check()
+    with explained(tracking):
+        client = tracking.client()
+        info = tracking.find_run(record["run"])
+        if info is None:
+            report(f"MLflow at {tracking.shown} has no run that made {made.name}: it gets one again.")
+            with tracking.run(made.name, made.settings, {**tags, RESTORED: "true"}) as run:
+                for artefact in inputs.values():
+                    run.artefact(artefact, "input")
+                run.artefact(made, "output")
+                run.metrics({**made.counts, **record.get("metrics", {})})
+        else:
+            run = Run(client, info.run_id, tracking.run_address(info.experiment_id, info.run_id), tracking.uri)
+            if info.lifecycle_stage != "active":
+                report(f"The MLflow run that made {made.name} was deleted: it is restored.")
+                client.restore_run(info.run_id)
+            if info.status != "FINISHED":
+                client.set_terminated(info.run_id, "FINISHED")
+        restore_files(run, made.path, record.get("artifacts", {}), report)
+    return run
+
+
+def restore_files(run: Run, folder: Path, names: Mapping[str, str], report: Report) -> None:
+    """Log the files of an artefact again that its run should have; `names` are their paths in `folder`, by name."""
+    there = {file.path for file in run.client.list_artifacts(run.id)}
+    missing = {name: folder / path for name, path in names.items() if name not in there and (folder / path).exists()}
+    for path in missing.values():
+        run.file(path)
+    if missing:
+        report(f"Files of the MLflow run {run.id} are logged again: {', '.join(sorted(missing))}.")

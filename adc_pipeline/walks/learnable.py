@@ -1,0 +1,37 @@
+"""What a dataset cannot teach, or an evaluation of it cannot tell, known from its counts.
+
+Such a dataset is not refused: a person may want its texts. The card, the log, an asset check and the report state it
+before and after the training, and no champion is made of it.
+"""
+
+from collections.abc import Collection, Mapping
+
+# With fewer conversations, a bootstrap over conversations gives too narrow an interval.
+FEWEST_CONVERSATIONS = 20
+# Fewer verdicts of one kind than this teach nothing that an evaluation could show.
+FEWEST_REJECTED = 20
+
+
+def shortcomings(counts: Mapping[str, float], walks_per_conversation: int, same_as: Collection[str] = ()) -> list[str]:
+    """Return a sentence for each shortcoming of a dataset; `same_as` are the datasets with the same content."""
+    found = []
+    rejected, turns = int(counts["turns.rejected"]), int(counts["turns"])
+    if rejected == 0:
+        found.append(
+            "No turn is rejected, since no reply in these walks has a sibling: there is nothing to learn of verdicts."
+        )
+    elif rejected < FEWEST_REJECTED:
+        found.append(f"Only {rejected} of {turns:,} turns are rejected, too few to learn verdicts from.")
+    if same_as:
+        found.append(
+            f"It holds the same walks as {', '.join(sorted(same_as))}: models of the two differ by chance alone."
+        )
+    for split in ("train", "validation"):
+        if not counts[f"walks.{split}"]:
+            found.append(f"The {split} split is empty: give a larger corpus, or another `shares`.")
+    if (tested := int(counts["walks.test"]) // walks_per_conversation) < FEWEST_CONVERSATIONS:
+        found.append(
+            f"The test split has {tested} conversation{'' if tested == 1 else 's'}, and an interval needs"
+            f" {FEWEST_CONVERSATIONS}: give a larger corpus, or a larger test share (`shares`)."
+        )
+    return found
