@@ -75,8 +75,7 @@ SELECT * FROM lost
 # count needs one sort.
 RANKED = """
 CREATE TABLE ranked AS
-SELECT position, parent, depth, score, row_number() OVER siblings AS rank, count(*) OVER siblings AS siblings,
-    coalesce(score = lag(score) OVER siblings OR score = lead(score) OVER siblings, false) AS tied
+SELECT position, parent, depth, score, row_number() OVER siblings AS rank, count(*) OVER siblings AS siblings
 FROM replies ANTI JOIN dropped USING (position)
 WINDOW siblings AS (
     PARTITION BY parent ORDER BY {order} ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING
@@ -105,8 +104,15 @@ SELECT (SELECT count(*) FROM replies) AS replies,
     (SELECT count(*) FROM ranked) AS ranked,
     (SELECT count(*) FROM dropped) AS dropped,
     (SELECT count(*) FROM ranked WHERE rank = 1) AS sibling_groups,
-    (SELECT count(*) FROM ranked WHERE siblings > 1) AS replies_with_siblings,
-    (SELECT count(*) FROM ranked WHERE tied) AS replies_tied
+    (SELECT count(*) FROM ranked WHERE rank = 1 AND siblings > 1) AS groups_of_two_or_more,
+    (SELECT count(*) FROM tied) AS groups_tied
+"""
+# Groups in which most pairs of siblings have the same score.
+TIED = """
+CREATE TABLE tied AS
+SELECT parent FROM (
+    SELECT parent, score, count(*) AS same, any_value(siblings) AS siblings FROM ranked WHERE siblings > 1 GROUP BY ALL
+) GROUP BY parent HAVING 2 * sum(same * (same - 1)) > any_value(siblings * (siblings - 1))
 """
 # A score of the first minutes says nothing. Only for a corpus that tells when it was recorded.
 AGES = """
@@ -173,6 +179,7 @@ def rank_shard(utterances: Path, out: Path, settings: RankingSettings, engine: E
         connection.execute(GAPS, {"min_score_gap": settings.min_score_gap})
         connection.execute(DROPPED)
         engine.run(connection, "ranking replies", RANKED.format(order=ORDERS[settings.order]))
+        connection.execute(TIED)
         engine.write(connection, "writing ranked replies", RANKED_ROWS, out / RANKED_REPLIES)
         engine.write(connection, "writing dropped replies", DROPPED_ROWS, out / DROPPED_REPLIES)
         reasons = counts_by(connection, "SELECT reason, count(*) FROM dropped GROUP BY ALL")
@@ -182,11 +189,11 @@ def rank_shard(utterances: Path, out: Path, settings: RankingSettings, engine: E
 
 
 def tie_warning(counts: Mapping[str, float]) -> str:
-    """Return a warning if most siblings have the score of another one, so that time orders them; empty if not."""
-    tied, all_siblings = int(counts["replies_tied"]), int(counts["replies_with_siblings"])
-    if tied <= all_siblings / 2:
+    """Return a warning if most siblings tie, so that time orders them; empty if not."""
+    tied, groups = int(counts["groups_tied"]), int(counts["groups_of_two_or_more"])
+    if tied <= groups / 2:
         return ""
     return (
-        f"{tied:,} of {all_siblings:,} replies that have siblings tie: they have the same score as a sibling, so the"
-        " time of writing decides which ranks higher. Set min_score_gap or min_age_hours, or take a later recording."
+        f"Most siblings tie: in {tied:,} of {groups:,} groups most pairs have the same score, so the time of writing"
+        " decides which ranks higher. Set min_score_gap or min_age_hours, or take a later recording."
     )
