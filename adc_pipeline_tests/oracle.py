@@ -17,7 +17,7 @@ import math
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from fractions import Fraction
@@ -258,10 +258,22 @@ def stripped(text: str) -> str:
     return text.strip("\u200b" + "".join(char for char in text if char.isspace()))
 
 
+def is_note_of_removal(text: str) -> bool:
+    """Return whether a text is one pair of brackets, 150 characters at most, that says what became of the text."""
+    depth = 0
+    for place, character in enumerate(text):
+        depth += {"[": 1, "]": -1}.get(character, 0)
+        # Reddit's reasons hold links, and no brackets in brackets of these.
+        if depth > 2 or (depth < 1 and place < len(text) - 1):
+            return False
+    words = re.findall(r"[0-9A-Za-z_]+", text.lower())
+    return depth == 0 and 0 < len(text) <= 150 and bool({"deleted", "removed", "unavailable"} & set(words))
+
+
 def filtered(reply: Utterance, settings: "RankingSettings") -> str | None:
     """Return the name of the first filter that drops this reply, or None."""
     assert reply.score is not None
-    if settings.deleted and stripped(reply.text) in ("[deleted]", "[removed]"):
+    if settings.deleted and is_note_of_removal(stripped(reply.text)):
         return "deleted"
     if settings.empty and not stripped(reply.text):
         return "empty"
@@ -271,6 +283,9 @@ def filtered(reply: Utterance, settings: "RankingSettings") -> str | None:
         return "stickied"
     if settings.score_hidden and reply.score_hidden:
         return "score_hidden"
+    age = math.inf if reply.recorded_at is None else reply.recorded_at - reply.timestamp
+    if settings.min_age_hours is not None and age < 3600 * settings.min_age_hours:
+        return "min_age_hours"
     if settings.min_score is not None and reply.score < settings.min_score:
         return "min_score"
     return None
@@ -294,7 +309,8 @@ def rank(utterances: list[Utterance], settings: "RankingSettings", adopt_roots: 
         assert root is not None
         ranking.roots.append(root)
 
-        replies = [u for u in conversation.values() if u is not root]
+        sign = -1 if settings.score_order == "lower" else 1
+        replies = [replace(u, score=sign * (u.score or 0)) for u in conversation.values() if u is not root]
         own = {u.id: reason for u in replies if (reason := filtered(u, settings))}
         for siblings in sibling_groups(u for u in replies if u.id not in own):
             if settings.min_score_gap is not None and gap(siblings) < settings.min_score_gap:

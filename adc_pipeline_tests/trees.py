@@ -14,8 +14,8 @@ from typing import Any, Literal
 
 from hypothesis import strategies as st
 
-Fault = Literal["missing_parent", "other_conversation", "loop", "no_score", "second_root"]
-FAULTS: tuple[Fault, ...] = ("missing_parent", "other_conversation", "loop", "no_score", "second_root")
+Fault = Literal["missing_parent", "other_conversation", "loop", "no_score", "second_root", "no_parent"]
+FAULTS: tuple[Fault, ...] = ("missing_parent", "other_conversation", "loop", "no_score", "second_root", "no_parent")
 
 NASTY_TEXTS = [
     "",
@@ -27,6 +27,13 @@ NASTY_TEXTS = [
     "[deleted]",
     " [removed]\n",
     "[deleted] by me",
+    "[ Removed by Reddit on account of violating the [content policy](/help/contentpolicy). ]",
+    "[unavailable]",
+    "[Deleted by user]",
+    "[deleted] or [removed]",
+    "[I undeleted it]",
+    "[[[removed]]]",
+    "[removed" + " and more" * 20 + "]",
     "<background>",
     "a <rejected> b <accepted> c",
     "<rejec<rejected>ted>",
@@ -88,6 +95,8 @@ scores = st.sampled_from(
     ]
 )
 timestamps = st.sampled_from([st.just(1_600_000_000), st.integers(1_600_000_000, 1_600_000_001), st.integers(0, 2**33)])
+# Seconds from the writing of an utterance to its recording; not known, as a rule.
+ages = st.sampled_from([None, None, None, 60, 3599, 3600, 10**6])
 titles = st.one_of(st.none(), texts)
 flags = st.sampled_from([None, False, False, False, True])
 
@@ -178,8 +187,11 @@ def conversations(draw: st.DrawFn, number: int, faults: tuple[Fault, ...]) -> tu
             meta |= {"stickied": stickied, "score_hidden": draw(flags)}
         if subreddit:
             meta["subreddit"] = subreddit
+        written = draw(timestamp)
+        if (age := draw(ages)) is not None:
+            meta["retrieved_on"] = written + age
         reply_to = None if n == 0 else ids[parent]
-        rows.append(Row(id, conversation_id, reply_to, draw(speakers), draw(texts), draw(timestamp), meta))
+        rows.append(Row(id, conversation_id, reply_to, draw(speakers), draw(texts), written, meta))
 
     for fault in draw(st.lists(st.sampled_from(faults), max_size=3)) if faults and size else []:
         row = rows[draw(st.integers(0 if fault == "missing_parent" else 1, size))]
@@ -193,6 +205,8 @@ def conversations(draw: st.DrawFn, number: int, faults: tuple[Fault, ...]) -> tu
                 row.reply_to = draw(st.sampled_from([each for each in ids if each != row.id] or ids))
             case "no_score":
                 row.meta["score"] = None
+            case "no_parent":
+                rows[0].reply_to = draw(st.sampled_from(["", "nan", rows[0].id]))
             case "other_conversation":
                 row.conversation_id = f"c{draw(st.integers(0, 7))}"
     return rows, {"title": draw(titles), "subreddit": draw(st.sampled_from([None, "philosophy"]))}

@@ -86,6 +86,8 @@ class Engine:
                 ) from error
             connection.execute("SET temp_directory = $1", [str(spill)])
             connection.execute("SET enable_progress_bar = true; SET enable_progress_bar_print = false")
+            # All that is needed is built in: no statement fetches or loads an extension.
+            connection.execute("SET autoinstall_known_extensions = false; SET autoload_known_extensions = false")
             try:
                 yield connection
             finally:

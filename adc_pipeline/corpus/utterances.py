@@ -21,7 +21,6 @@ from adc_pipeline.corpus.tree import write_tree
 # Of several rows with one key the last recording stays, and among equals one that does not depend on the order in which
 # they were read. A row that equals another in every field is no other recording.
 DUPLICATES = """
-WITH rows AS (SELECT *, {key} AS key FROM read_rows WHERE {is_utterance})
 SELECT position, CASE WHEN same > 1 THEN 'identical_row' ELSE 'duplicate_id' END AS reason FROM (
     SELECT position, row_number() OVER (
         PARTITION BY key ORDER BY conversation_id IS NULL, recorded_at DESC NULLS LAST, timestamp, score DESC,
@@ -30,7 +29,9 @@ SELECT position, CASE WHEN same > 1 THEN 'identical_row' ELSE 'duplicate_id' END
         PARTITION BY key, conversation_id, recorded_at, timestamp, score, reply_to, speaker, text, title, distinguished,
             stickied, score_hidden, parent_kind ORDER BY position
     ) AS same
-    FROM rows SEMI JOIN (SELECT key FROM rows GROUP BY key HAVING count(*) > 1) AS repeated USING (key)
+    FROM (SELECT *, {key} AS key FROM read_rows WHERE {is_utterance}) AS rows SEMI JOIN (
+        SELECT key FROM (SELECT {key} AS key FROM read_rows WHERE {is_utterance}) GROUP BY key HAVING count(*) > 1
+    ) AS repeated USING (key)
 ) WHERE copy > 1 ORDER BY position
 """
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 COUNT = """
-SELECT ({expression})::DOUBLE AS value, count(*) AS number FROM read_parquet($1)
+SELECT ({expression})::DOUBLE AS value, count(*) AS number FROM read_parquet($1, hive_partitioning = false)
 GROUP BY value HAVING value IS NOT NULL
 """
 

@@ -96,6 +96,10 @@ class Making(Generic[S]):
         """Write a line to the run's log."""
         self.request.report(message)
 
+    def warn(self, message: str) -> None:
+        """Write a warning to the run's log."""
+        self.request.context.log.warning(printable(message, kept=""))
+
     def progress(self, what: str, done: int, total: int) -> None:
         """Write to the run's log how much of a step is done."""
         self.report(f"{what}: {done} of {total}")

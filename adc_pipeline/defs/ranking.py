@@ -11,7 +11,7 @@ from adc_pipeline.defs.making import Making
 from adc_pipeline.defs.preview import preview
 from adc_pipeline.defs.stage import Stage
 from adc_pipeline.defs.workspace import Workspace
-from adc_pipeline.ranking.ranked_replies import DROPPED_REPLIES, RANKED_REPLIES, write_ranked_replies
+from adc_pipeline.ranking.ranked_replies import DROPPED_REPLIES, RANKED_REPLIES, tie_warning, write_ranked_replies
 from adc_pipeline.ranking.settings import RankingSettings
 
 if TYPE_CHECKING:
@@ -24,6 +24,8 @@ def make_ranked_replies(making: Making[RankingSettings]) -> None:
     utterances = making.inputs["utterances"].path
     with making.unfinished() as work:
         making.count(write_ranked_replies(utterances, making.folder, making.settings, making.engine, work))
+    if warning := tie_warning(making.counts):
+        making.warn(warning)
     files = parts(making.folder, RANKED_REPLIES)
     columns = ("id", "reply_to", "score", "timestamp", "rank", "siblings", "depth")
     making.metadata["preview"] = preview(files, columns)
@@ -33,7 +35,9 @@ def make_ranked_replies(making: Making[RankingSettings]) -> None:
 
 def view_ranked_replies(connection: "DuckDBPyConnection", folder: "Path") -> None:
     for pattern in (RANKED_REPLIES, DROPPED_REPLIES):
-        connection.read_parquet(parts(folder, pattern)).create_view(pattern.removesuffix(".parquet"))
+        connection.read_parquet(parts(folder, pattern), hive_partitioning=False).create_view(
+            pattern.removesuffix(".parquet")
+        )
 
 
 ranked_replies = declare(

@@ -51,7 +51,7 @@ def walk_stage(kind: WalkKind) -> Stage[WalkSettings]:
         making.show("distributions", distributions(files, PANELS, engine))
 
     def view(connection: "DuckDBPyConnection", folder: "Path") -> None:
-        rows = [connection.read_parquet(str(folder / split_file(split))) for split in SPLITS]
+        rows = [connection.read_parquet(str(folder / split_file(split)), hive_partitioning=False) for split in SPLITS]
         splits = [row.project(f"'{split}' AS split, *") for row, split in zip(rows, SPLITS, strict=True)]
         splits[0].union(splits[1]).union(splits[2]).create_view(kind.dataset)
 

@@ -120,14 +120,15 @@ def answered(cases: CaseSet, fits: Bools) -> CaseSet:
 CHOSEN = """
 CREATE TABLE chosen AS
 SELECT conversation_id, (row_number() OVER (ORDER BY md5(conversation_id), conversation_id) - 1) AS number
-FROM (SELECT DISTINCT conversation_id FROM read_parquet($test))
+FROM (SELECT DISTINCT conversation_id FROM read_parquet($test, hive_partitioning = false))
 """
 
 REPLIES = """
 CREATE TABLE replies AS
 SELECT r.id, r.reply_to, r.score, r.timestamp, r.rank, c.number AS conversation,
     u.segment, strlen(u.text) AS bytes
-FROM read_parquet($ranked) AS r JOIN chosen AS c USING (conversation_id) JOIN rendered_replies AS u USING (position)
+FROM read_parquet($ranked, hive_partitioning = false) AS r JOIN chosen AS c USING (conversation_id)
+    JOIN rendered_replies AS u USING (position)
 WHERE c.number < $most
 """
 
@@ -164,7 +165,7 @@ SELECT conversation, id, sibling, reply FROM steerable WHERE place <= $steering 
 
 WALKS = """
 SELECT c.number, w.walk, w.text, w.turns
-FROM read_parquet($test) AS w JOIN chosen AS c USING (conversation_id)
+FROM read_parquet($test, hive_partitioning = false) AS w JOIN chosen AS c USING (conversation_id)
 WHERE c.number < $most ORDER BY c.number, w.walk
 """
 

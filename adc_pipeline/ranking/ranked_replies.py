@@ -5,35 +5,44 @@ lists both, with `because_of` set to the dropped reply for the subtree. Filters 
 gaps. Cost: 0.15 s for 13,720 utterances.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from adc_pipeline.core.engine import Engine, counts_by, only_row
 from adc_pipeline.core.shards import Counts, map_shards, shards_of, work_folder
 from adc_pipeline.corpus.tables import create_read_rows, create_tree
-from adc_pipeline.ranking.settings import Order, RankingSettings
+from adc_pipeline.ranking.settings import Order, RankingSettings, ScoreOrder
 
 RANKED_REPLIES, DROPPED_REPLIES = "ranked_replies.parquet", "dropped.parquet"
 
 
-STRIPPED = """
+MACROS = r"""
 CREATE MACRO stripped(content) AS
 CASE WHEN content IN ('[deleted]', '[removed]', '') THEN content
-     WHEN content < '!' OR content > '~' OR starts_with(content, '[') THEN trim(content, getvariable('blank')) END
+     WHEN content < '!' OR content > '~' OR starts_with(content, '[') THEN trim(content, getvariable('blank')) END;
+-- A note in place of a text is short, and its first bracket is closed by its last character. Reddit gives reasons,
+-- with links: [ Removed by Reddit on account of violating the [content policy](/help). ]
+CREATE MACRO is_note_of_removal(content) AS
+CASE WHEN starts_with(content, '[') AND ends_with(content, ']') AND length(content) <= 150 THEN
+    regexp_full_match(content, '(?s)\[([^\[\]]|\[[^\[\]]*\])*\]')
+    AND regexp_matches(content, '(?i)\b(deleted|removed|unavailable)\b') ELSE false END;
 """
 
 # Stripping every text would take longer than reading them all. Most blank or deleted texts match literally; the rest
 # begin with a character that is not visible ASCII, or with a bracket.
 REPLIES = """
 CREATE TABLE replies AS
-SELECT position, t.parent_position AS parent, t.depth, r.id, r.score, r.timestamp,
+SELECT position, t.parent_position AS parent, t.depth, r.id, {score} AS score, r.timestamp,
+    r.recorded_at - r.timestamp AS age,
     CASE
-        WHEN $deleted AND stripped(r.text) IN ('[deleted]', '[removed]') THEN 'deleted'
+        WHEN $deleted AND is_note_of_removal(stripped(r.text)) THEN 'deleted'
         WHEN $empty AND stripped(r.text) = '' THEN 'empty'
         WHEN list_contains($speakers, r.speaker) THEN 'speaker'
         WHEN $stickied AND r.stickied THEN 'stickied'
         WHEN $score_hidden AND r.score_hidden THEN 'score_hidden'
         WHEN $distinguished AND r.distinguished IS NOT NULL THEN 'distinguished'
-        WHEN r.score < $min_score THEN 'min_score'
+        WHEN r.recorded_at - r.timestamp < 3600 * $min_age_hours THEN 'min_age_hours'
+        WHEN {score} < $min_score THEN 'min_score'
     END AS reason
 FROM read_rows AS r JOIN (FROM tree WHERE depth > 0) AS t USING (position)
 """
@@ -66,7 +75,7 @@ SELECT * FROM lost
 # count needs one sort.
 RANKED = """
 CREATE TABLE ranked AS
-SELECT position, parent, depth, row_number() OVER siblings AS rank, count(*) OVER siblings AS siblings
+SELECT position, parent, depth, score, row_number() OVER siblings AS rank, count(*) OVER siblings AS siblings
 FROM replies ANTI JOIN dropped USING (position)
 WINDOW siblings AS (
     PARTITION BY parent ORDER BY {order} ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING
@@ -78,7 +87,7 @@ ORDERS: dict[Order, str] = {
 }
 
 RANKED_ROWS = """
-SELECT r.id, r.conversation_id, r.reply_to, r.score, r.timestamp, position, ranked.rank, ranked.siblings,
+SELECT r.id, r.conversation_id, r.reply_to, ranked.score, r.timestamp, position, ranked.rank, ranked.siblings,
     ranked.depth, ranked.parent AS parent_position
 FROM read_rows AS r JOIN ranked USING (position)
 """
@@ -94,8 +103,26 @@ COUNTS = """
 SELECT (SELECT count(*) FROM replies) AS replies,
     (SELECT count(*) FROM ranked) AS ranked,
     (SELECT count(*) FROM dropped) AS dropped,
-    (SELECT count(*) FROM ranked WHERE rank = 1) AS sibling_groups
+    (SELECT count(*) FROM ranked WHERE rank = 1) AS sibling_groups,
+    (SELECT count(*) FROM ranked WHERE rank = 1 AND siblings > 1) AS groups_of_two_or_more,
+    (SELECT count(*) FROM tied) AS groups_tied
 """
+# Groups in which most pairs of siblings have the same score.
+TIED = """
+CREATE TABLE tied AS
+SELECT parent FROM (
+    SELECT parent, score, count(*) AS same, any_value(siblings) AS siblings FROM ranked WHERE siblings > 1 GROUP BY ALL
+) GROUP BY parent HAVING 2 * sum(same * (same - 1)) > any_value(siblings * (siblings - 1))
+"""
+# A score of the first minutes says nothing. Only for a corpus that tells when it was recorded.
+AGES = """
+SELECT count(age) AS replies_with_recording_time,
+    count_if(age < 3600) AS replies_recorded_within_an_hour, count_if(age < 86400) AS replies_recorded_within_a_day
+FROM replies
+"""
+
+# The smallest BIGINT has no opposite.
+SCORES: dict[ScoreOrder, str] = {"higher": "r.score", "lower": "try_cast(-CAST(r.score AS HUGEINT) AS BIGINT)"}
 
 # White space as in Python's str.strip, and the zero-width space.
 BLANK = (
@@ -139,18 +166,34 @@ def rank_shard(utterances: Path, out: Path, settings: RankingSettings, engine: E
         "stickied": settings.stickied,
         "score_hidden": settings.score_hidden,
         "distinguished": settings.distinguished,
+        "min_age_hours": settings.min_age_hours,
         "min_score": settings.min_score,
     }
     with engine.connect(out / "spill") as connection:
         create_read_rows(connection, utterances)
         create_tree(connection, utterances)
         connection.execute("SET VARIABLE blank = $1", [BLANK])
-        connection.execute(STRIPPED)
-        engine.run(connection, "filtering replies", REPLIES, filters)
+        connection.execute(MACROS)
+        replies = REPLIES.format(score=SCORES[settings.score_order])
+        engine.run(connection, "filtering replies", replies, filters)
         connection.execute(GAPS, {"min_score_gap": settings.min_score_gap})
         connection.execute(DROPPED)
         engine.run(connection, "ranking replies", RANKED.format(order=ORDERS[settings.order]))
+        connection.execute(TIED)
         engine.write(connection, "writing ranked replies", RANKED_ROWS, out / RANKED_REPLIES)
         engine.write(connection, "writing dropped replies", DROPPED_ROWS, out / DROPPED_REPLIES)
         reasons = counts_by(connection, "SELECT reason, count(*) FROM dropped GROUP BY ALL")
-        return only_row(connection, COUNTS) | {f"dropped.{reason}": number for reason, number in reasons.items()}
+        counts = only_row(connection, COUNTS) | {f"dropped.{reason}": number for reason, number in reasons.items()}
+        ages = only_row(connection, AGES)
+        return counts | (ages if ages["replies_with_recording_time"] else {})
+
+
+def tie_warning(counts: Mapping[str, float]) -> str:
+    """Return a warning if most siblings tie, so that time orders them; empty if not."""
+    tied, groups = int(counts["groups_tied"]), int(counts["groups_of_two_or_more"])
+    if tied <= groups / 2:
+        return ""
+    return (
+        f"Most siblings tie: in {tied:,} of {groups:,} groups most pairs have the same score, so the time of writing"
+        " decides which ranks higher. Set min_score_gap or min_age_hours, or take a later recording."
+    )

@@ -6,19 +6,30 @@ from typing import Literal
 from adc_pipeline.core.settings import Settings, setting
 
 Order = Literal["score", "released"]
+ScoreOrder = Literal["higher", "lower"]
 
 
 @dataclass(frozen=True)
 class RankingSettings(Settings):
     """Settings of the asset `ranked_replies`; each filter drops a reply with its subtree."""
 
-    deleted: bool = setting(True, "Drop replies whose text is [deleted] or [removed].")
+    deleted: bool = setting(
+        True, "Drop replies whose text is a short note in brackets that says deleted, removed or unavailable."
+    )
     empty: bool = setting(True, "Drop replies without text.")
     speakers: tuple[str, ...] = setting(("AutoModerator",), "Drop replies of these speakers.")
     stickied: bool = setting(True, "Drop stickied replies, whose score is not comparable.")
     score_hidden: bool = setting(True, "Drop replies whose score the source marks as hidden.")
     distinguished: bool = setting(False, "Drop replies distinguished as those of a moderator or an administrator.")
-    min_score: int | None = setting(None, "Drop replies with a lower score than this.")
+    min_age_hours: float | None = setting(
+        None,
+        "Drop replies whose score was recorded earlier than this after they were written. A reply without a recording"
+        " time passes.",
+        minimum=0,
+    )
+    min_score: int | None = setting(
+        None, "Drop replies with a lower score than this; where score_order is lower, scores are negative."
+    )
     min_score_gap: int | None = setting(
         None, "Drop all replies to an utterance where the best score leads the second by less than this.", minimum=0
     )
@@ -26,4 +37,9 @@ class RankingSettings(Settings):
         "score",
         "score ranks every sibling group by score; released ranks only the replies to the root and leaves deeper"
         " replies in the order of the corpus, as the public datasets do.",
+    )
+    score_order: ScoreOrder = setting(
+        "higher",
+        "Whether a higher or a lower score of the corpus is better. A rank of which 0 is the best is lower: such scores"
+        " are negated, here and in the datasets, so that a higher one is better everywhere downstream.",
     )

@@ -97,6 +97,14 @@ RANKING_NOTES = {
 }
 
 
+SCORE_NOTES = {
+    "higher": "",
+    "lower": (
+        " In the corpus a lower score is better (score_order: lower), so scores here are negated and a higher one is"
+        " better."
+    ),
+}
+
 # The artefact of the corpus names all of them.
 LEFT_OUT_SHOWN = 50
 
@@ -138,7 +146,7 @@ def write_card(
         fates=table(
             ["utterances", "number"], [(fate, f"{number:,}") for fate, number in utterance_counts.items()], right=[1]
         ),
-        ranking_note=RANKING_NOTES[ranked.settings["order"]],
+        ranking_note=RANKING_NOTES[ranked.settings["order"]] + SCORE_NOTES[ranked.settings["score_order"]],
         left_out=_left_out(corpus),
         digests=table(["artefact", "digest"], digests),
         deleted=DELETED[ranked.settings["deleted"]],

@@ -66,7 +66,7 @@ WITH spelt AS (
 SELECT {split} AS split, md5(u.conversation_id) AS shuffle,
     u.segment || getvariable('background')
         || array_to_string(list_transform(turns, lambda turn: turn.segment), '') AS text,
-    u.conversation_id, joined.walk, u.source,
+    u.namespace, u.conversation_id, joined.walk, u.source,
     list_transform(turns, lambda turn: {{
         utterance_id: turn.id, speaker: turn.speaker, verdict: turn.verdict, score: turn.score, rank: turn.rank,
         siblings: turn.siblings, start: turn.start::BIGINT + head, "end": turn.stop::BIGINT + head}}) AS turns,
@@ -85,11 +85,11 @@ COLUMNS = ", ".join(
 )
 
 WALK_ROWS = f"""
-SELECT {COLUMNS} FROM (FROM walks WHERE split = $split ORDER BY shuffle, conversation_id, walk)
+SELECT {COLUMNS} FROM (FROM walks WHERE split = $split ORDER BY shuffle, conversation_id, namespace, walk)
 """  # noqa: S608
 
 # Shards are concatenated, since their order is the order of the rows.
-ALL_ROWS = f"SELECT {COLUMNS} FROM read_parquet($files)"  # noqa: S608
+ALL_ROWS = f"SELECT {COLUMNS} FROM read_parquet($files, hive_partitioning = false)"  # noqa: S608
 
 COUNTS = """
 SELECT (SELECT count(*) FROM walks) AS walks,
@@ -152,7 +152,7 @@ def walk_shard(
     with engine.connect(out / "spill") as connection:
         create_rendered(connection, utterances, settings.format, settings.speakers)
         connection.execute("SET VARIABLE seed = $1", [settings.seed])
-        connection.read_parquet(str(ranked / RANKED_REPLIES)).create_view("ranked")
+        connection.read_parquet(str(ranked / RANKED_REPLIES), hive_partitioning=False).create_view("ranked")
         choices = kind.choices.format(coin=coin_sql(kind, "walk", kind.flipped))
         walks = {"walks": settings.walks_per_conversation}
         engine.run(connection, "flipping coins", CHOICES.format(choices=choices), walks)

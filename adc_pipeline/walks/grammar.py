@@ -14,7 +14,7 @@ from adc_pipeline.walks.markers import FORMATS, FormatName
 VIOLATIONS = """
 WITH turns AS (
     SELECT rowid AS walk, text, unnest(turns) AS turn, generate_subscripts(turns, 1) AS place
-    FROM (SELECT row_number() OVER () AS rowid, text, turns FROM read_parquet($files))
+    FROM (SELECT row_number() OVER () AS rowid, text, turns FROM read_parquet($files, hive_partitioning = false))
 ), placed AS (
     SELECT walk, text, place, turn.verdict AS verdict, turn."end" AS "end",
         turn.start - coalesce(length(turn.speaker) + 1, 0) AS start,
@@ -40,7 +40,7 @@ WHERE marker IS NULL
 SHARED = """
 SELECT count(*) AS shared FROM (
     SELECT conversation_id FROM (
-        SELECT DISTINCT conversation_id, filename FROM read_parquet($files, filename = true)
+        SELECT DISTINCT conversation_id, filename FROM read_parquet($files, filename = true, hive_partitioning = false)
     ) GROUP BY conversation_id HAVING count(*) > 1
 )
 """

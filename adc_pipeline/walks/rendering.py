@@ -29,10 +29,10 @@ UNCHANGED = "CREATE MACRO neutral(content) AS content"
 # Speakers are numbered within a conversation by first appearance, the root's first.
 PSEUDONYMS = """
 CREATE TABLE pseudonyms AS
-SELECT conversation_id, speaker, 'user' || row_number() OVER (
-    PARTITION BY conversation_id ORDER BY NOT bool_or(is_root), min((timestamp, id))
+SELECT namespace, conversation_id, speaker, 'user' || row_number() OVER (
+    PARTITION BY namespace, conversation_id ORDER BY NOT bool_or(is_root), min((timestamp, id))
 ) AS pseudonym
-FROM utterances GROUP BY conversation_id, speaker
+FROM utterances GROUP BY namespace, conversation_id, speaker
 """
 
 SPEAKER: dict[Speakers, str] = {
@@ -55,7 +55,8 @@ RENDERED_ROOTS = """
 CREATE VIEW rendered_roots AS
 SELECT *, concat(speaker || chr(10), title || chr(10), text) AS segment
 FROM (
-    SELECT position, id, conversation_id, c.source, {speaker} AS speaker, neutral(coalesce(c.title, '')) AS title,
+    SELECT position, id, namespace, conversation_id, c.source, {speaker} AS speaker,
+        neutral(coalesce(c.title, '')) AS title,
         neutral(text) AS text, {altered} OR coalesce(neutral(c.title) <> c.title, false) AS altered
     FROM (SELECT position, id, speaker, text FROM read_rows) AS r
     JOIN conversations AS c ON c.root_position = r.position {join}
@@ -69,8 +70,8 @@ def create_rendered(connection: "DuckDBPyConnection", utterances: Path, format: 
 
     Columns: `position`, `id`, `conversation_id`, `speaker` (null if the setting `speakers` is none), `text`,
     `segment` (the whole rendered utterance), and `altered`, whether a marker string was neutralised in it; roots also
-    have `source` and `title`. Query `rendered_replies` only at positions of replies that take part. Sets the
-    connection's variables `background`, `rejected` and `accepted` to the marker strings.
+    have `source`, `title` and `namespace`. Query `rendered_replies` only at positions of replies that take part. Sets
+    the connection's variables `background`, `rejected` and `accepted` to the marker strings.
     """
     create_utterances(connection, utterances)
     markers = FORMATS[format]
@@ -83,6 +84,6 @@ def create_rendered(connection: "DuckDBPyConnection", utterances: Path, format: 
     join = ""
     if speakers == "pseudonyms":
         connection.execute(PSEUDONYMS)
-        join = "JOIN pseudonyms USING (conversation_id, speaker)"
+        join = "JOIN pseudonyms USING (namespace, conversation_id, speaker)"
     for view in (RENDERED_REPLIES, RENDERED_ROOTS):
         connection.execute(view.format(speaker=SPEAKER[speakers], altered=ALTERED, join=join))

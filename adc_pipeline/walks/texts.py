@@ -21,10 +21,10 @@ def training_texts(utterances: Path, walks: dict[str, Any], spill: Path, engine:
         rows = connection.execute(
             f"""
             SELECT segment FROM (
-                SELECT id, conversation_id, segment FROM rendered_roots UNION ALL
-                SELECT id, conversation_id, segment FROM rendered_replies SEMI JOIN (
+                SELECT id, position, conversation_id, segment FROM rendered_roots UNION ALL
+                SELECT id, position, conversation_id, segment FROM rendered_replies SEMI JOIN (
                     FROM tree WHERE depth > 0) AS t USING (position)
-            ) WHERE {split} = 'train' ORDER BY md5(id)
+            ) WHERE {split} = 'train' ORDER BY md5(id), position
             """  # noqa: S608
         )
         while batch := rows.fetchmany(10_000):

@@ -5,6 +5,8 @@ trees. 15 s of CPU, nearly all of it 60 generated corpora at some 0.2 s each.
 """
 
 from collections import Counter
+from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -176,6 +178,28 @@ def test_of_two_utterances_without_reply_to_the_one_named_like_the_conversation_
     assert oracle.root_of({"b": other, "a": early}) is early
 
 
+def test_a_note_of_removal_is_one_short_pair_of_brackets() -> None:
+    notes = ["[removed]", "[ Deleted ]", "[ Removed by Reddit in response to a copyright notice. ]", "[UNAVAILABLE]",
+             "[ Removed by Reddit on account of violating the [content policy](/help/contentpolicy). ]"]  # fmt: skip
+    texts = ["[removed] was all", "[deleted] or [removed]", "[The deleted scene](https://films.example)", "[undeleted]",
+             "[]", "removed", f"[removed {'x' * 150}]"]  # fmt: skip
+    assert [text for text in notes + texts if oracle.is_note_of_removal(text)] == notes
+
+
+def test_a_rank_of_which_0_is_the_best_is_ranked_upside_down() -> None:
+    thread = [utterance("r", None), *(utterance(id, "r", score=rank) for rank, id in enumerate("dbca"))]
+    settings = RankingSettings(score_order="lower", min_score=-2)
+    assert ids(oracle.rank(thread, settings)) == {"r": ["d", "b", "c"]}
+
+
+def test_a_reply_that_was_recorded_too_early_is_dropped_with_its_subtree() -> None:
+    young, ripe = (replace(utterance(id, "r"), recorded_at=at) for id, at in (("a", 3599), ("b", 3600)))
+    thread = [utterance("r", None), young, ripe, utterance("c", "r"), utterance("d", "a")]
+    ranking = oracle.rank(thread, RankingSettings(min_age_hours=1))
+    assert ids(ranking) == {"r": ["b", "c"]}
+    assert ranking.dropped == {"a": Fault("min_age_hours", None), "d": Fault("min_age_hours", "a")}
+
+
 # --- DuckDB against the oracle ------------------------------------------------------------------------
 
 
@@ -189,6 +213,8 @@ ranking_settings = st.builds(
     min_score=st.sampled_from([None, None, 0, 2]),
     min_score_gap=st.none(),
     order=st.sampled_from(["score", "released"]),
+    min_age_hours=st.sampled_from([None, None, 1, 0.5]),
+    score_order=st.sampled_from(["higher", "higher", "lower"]),
 ) | st.builds(RankingSettings, min_score_gap=st.sampled_from([0, 1, 2, 5]), min_score=st.sampled_from([None, 0]))
 
 
@@ -219,6 +245,23 @@ def assert_equal(folder: Path, utterances: list[oracle.Utterance], ranking: orac
         for parent, siblings in ranking.replies.items()
         for rank, u in enumerate(siblings, 1)
     }
+
+
+def ages_and_ties(ranking: oracle.Ranking) -> dict[str, int]:
+    """The counts that say how much the scores tell."""
+    replies = [u for u in ranking.taking_part.values() if u not in ranking.roots]
+    ages = [u.recorded_at - u.timestamp for u in replies if u.recorded_at is not None]
+    groups = [[u.score for u in siblings] for siblings in ranking.replies.values() if len(siblings) > 1]
+    pairs = [list(combinations(scores, 2)) for scores in groups]
+    tied = [2 * sum(a == b for a, b in group) > len(group) for group in pairs]
+    counts = {"groups_of_two_or_more": len(groups), "groups_tied": sum(tied)}
+    if ages:
+        counts |= {
+            "replies_with_recording_time": len(ages),
+            "replies_recorded_within_an_hour": sum(age < 3600 for age in ages),
+            "replies_recorded_within_a_day": sum(age < 86400 for age in ages),
+        }
+    return counts
 
 
 def reasons(faults: dict[str, Fault], prefix: str) -> dict[str, int]:
@@ -253,4 +296,5 @@ def test_ranking_equals_the_oracle_on_generated_trees(
         parts = counts["ranked"], counts["dropped"], len(expected.roots), read_counts["set_aside"]
         assert read_counts["read"] == sum(parts)
         found = {key: n for key, n in (read_counts | counts).items() if key.startswith(("set_aside.", "dropped."))}
+        assert ages_and_ties(expected).items() <= counts.items()
         assert found == reasons(expected.set_aside, "set_aside") | reasons(expected.dropped, "dropped")

@@ -139,7 +139,7 @@ def entries(path: Path, step: int = 1 << 22) -> Iterator[tuple[str, Any]]:
                     end = len(text)
                 # A value is complete where something follows it: 1 may yet become 12.
                 if text[end : end + 1] in DELIMITERS:
-                    yield json.loads(key[1], strict=False), value
+                    yield decode(key[1])[0], value
                     place = end
                     continue
             read = file.read(max(step, len(text) - place))

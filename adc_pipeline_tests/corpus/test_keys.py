@@ -1,0 +1,189 @@
+"""One id may name two utterances: of two sites, or a post and a comment. And what is counted apart from DuckDB."""
+
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from adc_pipeline.corpus.settings import CorpusSettings, UtteranceSettings
+from adc_pipeline.corpus.sharding import BATCH
+from adc_pipeline.corpus.source import fetch
+from adc_pipeline.corpus.utterances import write_utterances
+from adc_pipeline.ranking.ranked_replies import write_ranked_replies
+from adc_pipeline.walks.datasets import split_file, write_walks
+from adc_pipeline.walks.settings import WalkSettings
+from adc_pipeline.walks.splits import SPLITS
+from adc_pipeline_tests.corpus.test_dumps import COMMENT, SUBMISSION, line
+from adc_pipeline_tests.stages import read, read_utterances
+from adc_pipeline_tests.trees import Corpus, Row
+
+SHARDS = pytest.mark.parametrize("shards", [1, 3])
+
+
+def read_corpus(folder: Path, sources: Sequence[Path], shards: int = 1) -> dict[str, int]:
+    """Read the sources of one run into `folder/out`; return the counts."""
+    settings = CorpusSettings(corpus=",".join(map(str, sources)))
+    (folder / "raw").mkdir()
+    fetch(settings, {}, folder / "raw" / "corpus")
+    read_settings = UtteranceSettings(max_set_aside=1.0, shards=shards)
+    return write_utterances(folder / "raw" / "corpus", folder / "out", read_settings, source=settings)
+
+
+def parents(folder: Path) -> dict[str, str | None]:
+    """The text of what each utterance answers, by its own text."""
+    rows = read_utterances(folder / "out", "position, text, parent_position")
+    texts = {position: text for position, text, _ in rows}
+    return {text: texts.get(parent) for _, text, parent in rows}
+
+
+def site(path: Path, name: str) -> Path:
+    """A table of one question and two answers, whose ids begin at 1 as on every site."""
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["id", "conversation_id", "reply_to", "speaker", "text", "score"])
+        writer.writerows([id, 1, id - 1 or "", "ann", f"{name} {id}", id] for id in (1, 2, 3))
+    return path
+
+
+@SHARDS
+def test_ids_of_two_sites_do_not_meet(tmp_path: Path, shards: int) -> None:
+    sites = [site(tmp_path / f"{name}.csv", name) for name in ("garden", "harbour")]
+    counts = read_corpus(tmp_path, sites, shards)
+    assert (counts["read"], counts["taking_part"], counts["roots"], counts["records"]) == (6, 6, 2, 6)
+    tree = {
+        f"{name} {id}": f"{name} {id - 1}" if id > 1 else None for name in ("garden", "harbour") for id in (1, 2, 3)
+    }
+    assert parents(tmp_path) == tree
+    assert sorted(read_utterances(tmp_path / "out", "id, source")) == [
+        (str(id), name) for id in (1, 2, 3) for name in ("garden", "harbour")
+    ]
+    write_ranked_replies(tmp_path / "out", tmp_path / "ranked")
+    settings = WalkSettings(speakers="pseudonyms")
+    write_walks("top-2", tmp_path / "out", tmp_path / "ranked", tmp_path / "walks", settings)
+    walks = [
+        row for split in SPLITS for row in read(tmp_path / "walks", split_file(split), "conversation_id, source, text")
+    ]
+    assert [(id, source) for id, source, _ in walks] == [("1", "garden"), ("1", "harbour")]
+    assert all(
+        source in text and other not in text
+        for (_, source, text), other in zip(walks, ("harbour", "garden"), strict=True)
+    )
+
+
+def test_the_files_of_one_folder_are_one_site(tmp_path: Path) -> None:
+    whole = site(tmp_path / "whole.csv", "forum").read_text().splitlines(keepends=True)
+    (tmp_path / "forum").mkdir()
+    (tmp_path / "forum" / "a.csv").write_text(whole[0] + whole[1])
+    (tmp_path / "forum" / "b.csv").write_text(whole[0] + "".join(whole[2:]))
+    assert read_corpus(tmp_path, [tmp_path / "forum"])["roots"] == 1
+    assert parents(tmp_path) == {"forum 1": None, "forum 2": "forum 1", "forum 3": "forum 2"}
+
+
+def convokit(folder: Path, subreddit: str | None, text: str) -> Path:
+    meta = {"score": 1} | ({"subreddit": subreddit} if subreddit else {})
+    rows = [
+        Row("p1", "p1", None, "ann", f"{text} root", 1, meta),
+        Row("c9", "p1", "p1", "bob", f"{text} reply", 2, meta),
+    ]
+    return Corpus(rows, {"p1": {"title": text}}).write(folder)
+
+
+@pytest.mark.parametrize(("subreddit", "roots"), [("fixit", 1), (None, 2)])
+def test_two_corpora_meet_if_their_ids_are_reddits(tmp_path: Path, subreddit: str | None, roots: int) -> None:
+    sources = [convokit(tmp_path / name, subreddit, name) for name in ("one", "two")]
+    counts = read_corpus(tmp_path, sources)
+    assert (counts["roots"], counts.get("set_aside.duplicate_id", 0)) == (roots, 4 - 2 * roots)
+    titles = [title for (title,) in read(tmp_path / "out", "conversations.parquet", "title")]
+    assert sorted(titles) == (["two"] if roots == 1 else ["one", "two"])
+
+
+@SHARDS
+def test_a_dump_and_a_corpus_of_the_same_thread_are_one_thread(tmp_path: Path, shards: int) -> None:
+    (tmp_path / "dump.jsonl").write_bytes(line(SUBMISSION) + line(COMMENT))
+    counts = read_corpus(tmp_path, [convokit(tmp_path / "corpus", "fixit", "corpus"), tmp_path / "dump.jsonl"], shards)
+    assert (counts["roots"], counts["taking_part"], counts["set_aside.duplicate_id"]) == (1, 3, 1)
+
+
+@SHARDS
+def test_a_comment_may_have_the_id_of_a_post(tmp_path: Path, shards: int) -> None:
+    other = SUBMISSION | {"id": "c1", "selftext": "a post"}
+    posts = [SUBMISSION, other]
+    comments = [COMMENT, COMMENT | {"id": "d1", "parent_id": "t1_c1", "body": "to the comment"},
+                COMMENT | {"id": "d2", "link_id": "t3_c1", "parent_id": "t3_c1", "body": "to the post"}]  # fmt: skip
+    (tmp_path / "dumps").mkdir()
+    (tmp_path / "dumps" / "RS").write_bytes(b"".join(map(line, posts)))
+    (tmp_path / "dumps" / "RC").write_bytes(b"".join(map(line, comments)))
+    counts = read_corpus(tmp_path, [tmp_path / "dumps"], shards)
+    assert (counts["taking_part"], counts["roots"], counts["set_aside"]) == (5, 2, 0)
+    assert parents(tmp_path) == {
+        "it hums": None, "a post": None, "the fuse": "it hums", "to the comment": "the fuse", "to the post": "a post",
+    }  # fmt: skip
+
+
+def test_an_entry_of_a_list_of_subreddits_is_no_utterance(tmp_path: Path) -> None:
+    entry: dict[str, Any] = {"id": "p1", "name": "t5_p1", "title": "Kettles", "created_utc": 1}
+    (tmp_path / "dump.jsonl").write_bytes(line(SUBMISSION) + line(COMMENT) + line(entry))
+    counts = read_corpus(tmp_path, [tmp_path / "dump.jsonl"])
+    assert (counts["roots"], counts["set_aside.not_an_utterance"]) == (1, 1)
+
+
+def test_a_link_names_the_source(tmp_path: Path) -> None:
+    (tmp_path / "blobs").mkdir()
+    (tmp_path / "links").mkdir()
+    site(tmp_path / "blobs" / "59da66", "attic")
+    (tmp_path / "links" / "attic.csv").symlink_to(tmp_path / "blobs" / "59da66")
+    read_corpus(tmp_path, [tmp_path / "links"])
+    assert set(read_utterances(tmp_path / "out", "source")) == {("attic",)}
+
+
+# --- Titles, and counts apart from DuckDB -------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("entry", "title"),
+    [
+        ({"meta": {"title": "Half \ud83d a sign"}}, "Half \ufffd a sign"),
+        ({"meta": {"title": "Whole \U0001f600 sign", "flair": "\ud83d"}}, "Whole \U0001f600 sign"),
+        ({"meta": {"title": "The long one", "notes": "x" * 40_000_000}}, "The long one"),
+        ({"title": "Beside meta"}, "Beside meta"),
+        ({"meta": {"title": None}, "title": "Either"}, "Either"),
+        ({"meta": {"title": ["a", 1]}}, '["a",1]'),
+        ({"meta": None}, None),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_titles_are_read_whatever_else_an_entry_holds(
+    tmp_path: Path, entry: Mapping[str, Any], title: str | None
+) -> None:
+    corpus = Corpus([Row("r", "r", None, "ann", "text", 1, {"score": 1})]).write(tmp_path / "corpus")
+    (corpus / "conversations.json").write_text(json.dumps({"r": entry, "s": 7}))
+    counts = write_utterances(corpus, tmp_path / "out")
+    assert read_utterances(tmp_path / "out", "title") == [(title,)]
+    assert counts["titles_unreadable"] == 1
+
+
+def test_of_two_entries_of_a_conversation_the_last_holds_however_far_apart(tmp_path: Path) -> None:
+    corpus = Corpus([Row("r", "r", None, "ann", "text", 1, {"score": 1})]).write(tmp_path / "corpus")
+    others = ", ".join(f'"c{number}": {{}}' for number in range(BATCH))
+    (corpus / "conversations.json").write_text(f'{{"r": {{"title": "first"}}, {others}, "r": {{"title": "last"}}}}')
+    write_utterances(corpus, tmp_path / "out")
+    assert read_utterances(tmp_path / "out", "title") == [("last",)]
+
+
+@pytest.mark.parametrize("filler", [b"", b"\n\n", b" \t\r\n", b"{bad}\n", b'{"id": "' + b"x" * (17 << 20) + b'"}\n'])
+def test_records_are_counted_as_they_are_read(tmp_path: Path, filler: bytes) -> None:
+    dump = tmp_path / "dump.jsonl"
+    dump.write_bytes(line(SUBMISSION) + filler + line(COMMENT).rstrip())
+    counts = read_corpus(tmp_path, [dump])
+    assert counts["records"] == counts["read"] == 2 + bool(filler.strip())
+
+
+def test_a_time_that_cannot_be_read_is_counted(tmp_path: Path) -> None:
+    times = ["soon", "2020-01-01", None, "nan", 7]
+    (tmp_path / "dump.jsonl").write_bytes(
+        line(SUBMISSION) + b"".join(line(COMMENT | {"id": f"c{n}", "created_utc": t}) for n, t in enumerate(times))
+    )
+    assert read_corpus(tmp_path, [tmp_path / "dump.jsonl"])["times_unreadable"] == 1
