@@ -64,7 +64,7 @@ def dagster_instance(store: Store) -> Iterator["DagsterInstance"]:
     except Exception as error:
         raise PipelineError(
             f"Dagster cannot be started on DAGSTER_HOME = {home} ({first_line(error)}): correct its dagster.yaml, or"
-            " move the folder away to begin a new history."
+            " run `adc repair` if a database in it is damaged."
         ) from error
     with instance:
         yield instance

@@ -99,6 +99,18 @@ def relocate() -> None:
 
 
 @main.command()
+def repair() -> None:
+    """Replace damaged databases of MLflow and Dagster, and show what is lost.
+
+    End `adc dev` and other programs that use ADC_HOME first.
+    """
+    from adc_pipeline.cli.repair import repair
+    from adc_pipeline.core.artefacts import Store
+
+    repair(Store.from_environment(), click.echo)
+
+
+@main.command()
 @click.argument("name")
 @click.argument("version")
 @click.option("--pin/--no-pin", help="Keep it champion whatever later versions achieve (default: until one is better).")
