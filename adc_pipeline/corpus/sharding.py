@@ -108,6 +108,8 @@ def shard_rows(corpus: Path, out: Path, source: CorpusSettings, settings: Uttera
                 else:
                     files = [out / name / file for name in names]
                     position += split_piece(piece, files, position, connection, engine)
+        if not number:
+            raise no_utterances()
         write_titles(parts, namespaces, out / TITLES, counted, connection, engine)
     (out / COUNTED).write_text(json.dumps(asdict(counted)) + "\n")
 
@@ -124,6 +126,7 @@ def write_pieces(
 ) -> Iterator[None]:
     """Write one piece of a part after the other to the file `piece`; the caller moves it before the next."""
     import duckdb
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
     selected = SELECTED if shards == 1 else f"{SELECTED}, {SHARD.format(shard=shard_sql('conversation_id', shards))}"
@@ -140,8 +143,10 @@ def write_pieces(
                 counted.records += records(rows, lines_read, pq.read_metadata(piece).num_rows)
                 yield
             return
-        except duckdb.Error as error:
-            if is_disk_full(error) or isinstance(error, duckdb.OutOfMemoryException):
+        except (duckdb.Error, pa.ArrowException, OSError) as error:
+            # Arrow raises OSError, without a number, for damaged data.
+            refused = isinstance(error, OSError) and error.errno is not None
+            if refused or is_disk_full(error) or isinstance(error, duckdb.OutOfMemoryException):
                 raise
             # Only a file that DuckDB reads in place can be repaired, and nothing of it has been written yet.
             if repair or written:
@@ -165,6 +170,10 @@ def read_part(
             return tables.rows(part.path, source.columns, connection, scratch, engine.report, repair)
         case _:
             return fields.rows(part.path, part.what, source.columns, connection, scratch, engine.report)
+
+
+def no_utterances() -> PipelineError:
+    return PipelineError("The corpus holds no utterances: check the setting corpus (or ADC_CORPUS).")
 
 
 @contextmanager
