@@ -18,11 +18,13 @@ import dagster as dg
 
 from adc_pipeline.core.artefacts import (
     AGAIN,
+    SHOWN,
     Artefact,
     as_json,
     content_digest,
     damage,
     differences,
+    file_digest,
     read_making,
     scan,
     write_making,
@@ -197,7 +199,8 @@ def make(stage: Stage[Any], request: Request[Any], outside: dict[str, Any]) -> A
         )
         run.artefact(replace(made, path=request.store.version_path(made.name, made.digest)), "output")
         write_shown(folder, making.metadata, making.pictures, request.store.home)
-        record = {"run": run.id, "address": run.address, "outside": making.outside}
+        shown = {f"{SHOWN}/{path.name}": {"sha256": file_digest(path)} for path in sorted((folder / SHOWN).iterdir())}
+        record = {"run": run.id, "address": run.address, "outside": making.outside, "shown": shown}
         write_making(made, {**record, "metrics": run.logged, "artifacts": making.artifacts})
         return request.store.put(folder, made)
 
