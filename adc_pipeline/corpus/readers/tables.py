@@ -10,7 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from adc_pipeline.core.engine import Report, no_report
+from adc_pipeline.core.engine import Report, connected, no_report
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.corpus.first_bytes import is_parquet
 from adc_pipeline.corpus.readers.delimited import read_dialect, write_records
@@ -74,9 +74,7 @@ def rows(
 
 def check_columns(path: Path, columns: Mapping[str, str]) -> None:
     """Raise PipelineError if the table lacks a column that is needed, or one that `columns` names."""
-    import duckdb
-
-    with duckdb.connect() as connection:
+    with connected() as connection:
         names = open_parquet(path, connection).columns if is_parquet(path) else read_dialect(path).names
         mapped(path, names, columns)
 
