@@ -64,8 +64,8 @@ def appeared(home: Path, patterns: tuple[str, ...]) -> Callable[[], bool]:
 
 
 def broken_databases(home: Path) -> list[str]:
-    """Return the databases that are damaged."""
-    files = [home / "mlflow.db", *sorted((home / "dagster").rglob("*.db"))]
+    """Return the databases in place that are damaged; those that a killed process left beside them may be."""
+    files = [home / "mlflow.db", *sorted((home / "dagster").glob("[!.]*/**/*.db"))]
     return [f"{file.relative_to(home)}: {reason}" for file in files if file.exists() and (reason := fault(file, ""))]
 
 
