@@ -10,10 +10,12 @@ import argparse
 import os
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from adc_pipeline.core.arguments import ArgumentParser
 from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.core.named_files import file_problem
 from adc_pipeline.core.terminal import without_controls
 
 if TYPE_CHECKING:
@@ -36,7 +38,7 @@ def parser(program: str) -> ArgumentParser:
         action="append",
         default=[],
         metavar="FILE",
-        type=argparse.FileType("r", encoding="utf-8", errors="replace"),
+        type=file_text,
         help="without a terminal: a reply that will not do; may be repeated",
     )
     made.add_argument("--temperature", type=float, help="0 takes the likeliest token (default: 0.8)")
@@ -46,6 +48,13 @@ def parser(program: str) -> ArgumentParser:
     )
     made.add_argument("--seed", type=int, help="the same replies for the same seed and input (default: none)")
     return made
+
+
+def file_text(name: str) -> str:
+    """Return the text of a file that an option names; it has to be a regular file, since a FIFO might never end."""
+    if problem := file_problem(Path(name)):
+        raise argparse.ArgumentTypeError(f"{name} {problem}")
+    return Path(name).read_text("utf-8", "replace")
 
 
 @dataclass
@@ -144,8 +153,8 @@ def main(arguments: list[str] | None = None, program: str = "python -m adc_pipel
             talk(replier, sampling, options.speaker)
         else:
             conversation = replier.about(post, options.speaker)
-            for file in options.rejected:
-                conversation = replier.with_turn(conversation, file.read(), "rejected")
+            for text in options.rejected:
+                conversation = replier.with_turn(conversation, text, "rejected")
             answered(replier, conversation, sampling, heading=False)
     except PipelineError as error:
         print(error, file=sys.stderr)

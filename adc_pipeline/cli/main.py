@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.core.named_files import refused_by_system
 from adc_pipeline.core.terminal import printable
 
 # A command that hands its arguments on as they are, `--help` included.
@@ -46,6 +47,11 @@ class Commands(click.Group):
                 return super().invoke(ctx)
         except PipelineError as error:
             click.echo(error, err=True)
+            ctx.exit(2)
+        except OSError as error:
+            if not error.filename:
+                raise
+            click.echo(refused_by_system(error), err=True)
             ctx.exit(2)
 
 

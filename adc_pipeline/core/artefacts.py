@@ -329,6 +329,10 @@ class Store:
             return Artefact(path=path, **{**manifest, "unhashed": tuple(manifest["unhashed"])})
         except (FileNotFoundError, NotADirectoryError) as error:
             raise PipelineError(f"There is no {name} at {path}: materialize the asset {name} first.") from error
+        except OSError as error:
+            raise PipelineError(
+                f"{error.filename} cannot be read ({error.strerror}): give this user access to ADC_HOME."
+            ) from error
         except (ValueError, TypeError, KeyError) as error:
             # Cut off by a power failure, or written by an incompatible version: as good as absent.
             raise PipelineError(

@@ -11,7 +11,8 @@ import stat
 from pathlib import Path
 from typing import Any
 
-from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.core.errors import PipelineError, first_line
+from adc_pipeline.core.terminal import printable
 
 # A small JSON file is metadata that is read at once, such as a corpus' name.
 SMALL_JSON = 16 << 20
@@ -44,6 +45,28 @@ def check_files_in(folder: Path, setting: str) -> None:
     for path in paths:
         if not path.is_dir():
             check_file(path, setting)
+
+
+def read_small_yaml(path: Path, setting: str, most: int = SMALL_JSON) -> Any:
+    """Return the value of a YAML file of at most `most` bytes; raise PipelineError for any other file."""
+    import yaml
+
+    check_file(path, setting)
+    if path.stat().st_size > most:
+        raise PipelineError(f"{path}, which the setting {setting} names, is larger than {most >> 20} MiB: correct it.")
+    try:
+        return yaml.safe_load(path.read_bytes())
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise PipelineError(
+            f"{path}, which the setting {setting} names, cannot be read as YAML ({first_line(error)}): correct it."
+        ) from error
+
+
+def refused_by_system(error: OSError) -> str:
+    """Return the sentence for a file that the operating system refused."""
+    reason = error.strerror or type(error).__name__
+    name = os.fsdecode(error.filename)
+    return printable(f"{name} cannot be used ({reason}): correct the path, or give this user access to it.", kept="")
 
 
 def file_problem(path: Path) -> str:

@@ -8,7 +8,6 @@ hashed, logged as the run's output and put in place. If anything raises, the old
 FAILED.
 """
 
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -30,8 +29,8 @@ from adc_pipeline.core.artefacts import (
     write_making,
 )
 from adc_pipeline.core.errors import PipelineError, UnreachableError, is_disk_full
+from adc_pipeline.core.named_files import refused_by_system
 from adc_pipeline.core.spellings import read_settings
-from adc_pipeline.core.terminal import printable
 from adc_pipeline.defs.database import write_database
 from adc_pipeline.defs.look_ahead import look_ahead
 from adc_pipeline.defs.making import Making, Request
@@ -227,14 +226,5 @@ def errors_as_sentences(context: dg.AssetExecutionContext, workspace: Workspace)
             # The error itself may show the tracking address.
             raise dg.Failure(str(found), allow_retries=False) from None
         if isinstance(error, OSError) and error.filename:
-            raise dg.Failure(file_problem(error), allow_retries=False) from error
+            raise dg.Failure(refused_by_system(error), allow_retries=False) from error
         raise
-
-
-def file_problem(error: OSError) -> str:
-    """Return the sentence for a file that the operating system refused."""
-    reason = error.strerror or type(error).__name__
-    sentence = (
-        f"{os.fsdecode(error.filename)} cannot be used ({reason}): correct the path, or give this user access to it."
-    )
-    return printable(sentence, kept="")

@@ -26,6 +26,7 @@ import yaml
 from adc_pipeline.core.arguments import ArgumentParser
 from adc_pipeline.core.artefacts import AGAIN, Store
 from adc_pipeline.core.errors import PipelineError, did_you_mean, first_line
+from adc_pipeline.core.named_files import read_small_yaml
 from adc_pipeline.core.spellings import read_settings
 from adc_pipeline.study.cells import INPUTS, inputs_of, is_made
 from adc_pipeline.study.grid import SEEDS, VARIANTS
@@ -81,10 +82,10 @@ def read_config(path: Path | None) -> dict[str, Any]:
     """Return the run configuration; raise PipelineError if the file is invalid or an asset's name is unknown."""
     if path is None:
         return {}
+    config = read_small_yaml(path, "--config") or {}
     try:
-        config = yaml.safe_load(path.read_text()) or {}
         ops = set(config.get("ops", {}))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, AttributeError, TypeError) as error:
+    except (AttributeError, TypeError) as error:
         reason = first_line(error)
         raise PipelineError(f"The run configuration {path} cannot be read ({reason}); give a YAML file.") from error
     known = [name for names in OPS.values() for name in names]

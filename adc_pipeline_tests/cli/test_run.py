@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from adc_pipeline.cli.home import dagster_instance
-from adc_pipeline.cli.run import run_job
+from adc_pipeline.cli.run import read_config, run_job
 from adc_pipeline.core.artefacts import Store
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.core.terminal import printable
@@ -101,7 +101,7 @@ def test_what_cannot_begin_is_refused_in_a_sentence(
 def test_a_file_that_is_no_run_configuration_is_refused(home: Path, tmp_path: Path, text: str | None) -> None:
     if text is not None:
         (tmp_path / "run.yaml").write_text(text)
-    with pytest.raises(PipelineError, match=r"The run configuration .*run.yaml (cannot be read|is no mapping)"):
+    with pytest.raises(PipelineError, match=r"run.yaml.* (cannot be read|is no mapping)"):
         run_job("datasets", str(tmp_path / "run.yaml"))
     assert [path.name for path in home.iterdir()] == ["mlflow.db"]
 
@@ -121,3 +121,12 @@ def test_a_signal_cancels_the_run(
 def test_control_characters_do_not_reach_the_terminal() -> None:
     text = "a\x1b[31mb\tc\r\x07\N{RIGHT-TO-LEFT OVERRIDE}\n\N{LATIN SMALL LETTER E WITH ACUTE}"
     assert printable(text) == "a\\x1b[31mb\tc\\r\\x07\\u202e\n\N{LATIN SMALL LETTER E WITH ACUTE}"
+
+
+def test_a_run_configuration_is_a_regular_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "run.yaml")
+    with pytest.raises(PipelineError, match="is a FIFO and no regular file"):
+        read_config(str(tmp_path / "run.yaml"))
+    (tmp_path / "deep.yaml").write_text("[" * 100_000)
+    with pytest.raises(PipelineError, match="cannot be read as YAML"):
+        read_config(str(tmp_path / "deep.yaml"))

@@ -96,6 +96,15 @@ def test_the_screen_shows_names_at_a_terminal_only() -> None:
         assert out.getvalue() == expected
 
 
+def test_a_rejected_reply_is_a_regular_file(
+    small_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(SystemExit):
+        piped(monkeypatch, POST.encode(), "--model", str(small_model), "--rejected", str(tmp_path / "fifo"))
+    assert "is a FIFO and no regular file" in capfd.readouterr().err
+
+
 def test_the_screen_shows_no_control_characters_of_a_model() -> None:
     out = io.StringIO()
     screen = Screen(out, speaks=False, heading=False)

@@ -144,7 +144,7 @@ def test_a_run_configuration_serves_other_jobs_too(tmp_path: Path, capsys: pytes
         file.write_text(broken)
         with pytest.raises(PipelineError, match="cannot be read"):
             read_config(file)
-    with pytest.raises(PipelineError, match="cannot be read"):
+    with pytest.raises(PipelineError, match="does not exist"):
         read_config(tmp_path / "missing.yaml")
 
 
