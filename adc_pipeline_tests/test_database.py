@@ -88,6 +88,7 @@ def views(path: Path) -> set[str]:
     return {name for (name,) in found}
 
 
+@pytest.mark.slow
 def test_every_view_answers_with_as_many_rows_as_were_counted(
     home: tuple[Store, dict[str, Counts]], connection: duckdb.DuckDBPyConnection
 ) -> None:

@@ -147,6 +147,7 @@ def commands() -> Iterator[tuple[str, tuple[str, ...], list[str]]]:
                     yield f"{block}: {line}", ("adc_pipeline", name), options
 
 
+@pytest.mark.slow
 def test_commands_have_the_options_that_they_are_given() -> None:
     found = list(commands())
     assert len(found) > 10

@@ -98,6 +98,7 @@ def test_models_of_other_projects_are_ignored(history: History) -> None:
     assert pruned(history) == keys(weeks[0])
 
 
+@pytest.mark.slow
 def test_nothing_is_removed_while_an_artefact_is_made(history: History) -> None:
     chain(history)
     with (
