@@ -373,6 +373,7 @@ def test_of_two_rows_with_one_id_one_takes_part_wherever_they_lie(
     assert kept == [(HERE, 0)]
 
 
+@pytest.mark.fast_first
 @pytest.mark.parametrize("shards", [1, 3])
 def test_a_parent_in_another_conversation_is_known_as_such_in_whichever_shard(shards: int, tmp_path: Path) -> None:
     rows = [*ROOTS, row("there", THERE, THERE), row("x", "there", HERE), row("y", "x", HERE), row("z", "y", HERE),

@@ -177,6 +177,7 @@ def test_cases_of_generated_trees_equal_the_search(corpus: trees.Corpus) -> None
         assert_equal(stages, folder / "spill", CAPS)
 
 
+@pytest.mark.fast_first
 @pytest.mark.parametrize("caps", [EvaluationSettings(), EvaluationSettings(max_conversations=7)])
 def test_cases_of_the_sample_corpus_equal_the_search(stages: Stages, tmp_path: Path, caps: EvaluationSettings) -> None:
     found = assert_equal(stages, tmp_path / "spill", caps)

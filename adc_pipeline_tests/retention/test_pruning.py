@@ -79,6 +79,7 @@ def test_nothing_is_removed_if_the_lineage_of_a_version_is_unknown(history: Hist
     assert pruned(history) == keys(weeks[0]) | keys(weeks[1])
 
 
+@pytest.mark.slow
 def test_nothing_is_removed_if_an_upstream_artefact_is_unknown(history: History) -> None:
     weeks = [chain(history, what) for what in "ab"]
     history.register(weeks[0].model)
@@ -89,6 +90,7 @@ def test_nothing_is_removed_if_an_upstream_artefact_is_unknown(history: History)
         planned(history)
 
 
+@pytest.mark.slow
 def test_models_of_other_projects_are_ignored(history: History) -> None:
     weeks = [chain(history, what) for what in "ab"]
     client = history.client

@@ -206,6 +206,7 @@ def test_markers_follow_the_old_tokens_and_are_special(prepared: Prepared) -> No
     assert [one for one in tokenizer("the<rejected>walk<accepted>")["input_ids"] if one in ids] == ids[1:]
 
 
+@pytest.mark.fast_first
 def test_new_rows_are_the_mean_of_the_old_and_nothing_else_changes(prepared: Prepared) -> None:
     size = len(AutoTokenizer.from_pretrained(prepared.plain))
     old, new = load_model(prepared.plain), load_model(prepared.folder)

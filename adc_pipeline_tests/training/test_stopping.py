@@ -110,6 +110,7 @@ def test_a_loss_that_jumps_stops_the_run(
     assert len(json.loads((checkpoints(job.work)[-1] / "position.json").read_text())["recent_losses"]) == 10
 
 
+@pytest.mark.slow
 def test_no_jump_is_too_large_where_none_is_asked_for(
     small_model: Path, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
