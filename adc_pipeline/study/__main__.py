@@ -108,7 +108,7 @@ def run_cells(launcher: Launcher, cells: list[tuple[str, str]], parallel: int, a
     shares: SimpleQueue[list[int]] = SimpleQueue()
     for worker in range(parallel):
         shares.put(cores[worker::parallel] or cores)
-    done, failed, began, told = 0, [], time.monotonic(), threading.Lock()
+    done, failed, began, printing = 0, [], time.monotonic(), threading.Lock()
 
     def take_share() -> None:
         # The affinity applies to this thread and to the processes that it starts.
@@ -121,7 +121,7 @@ def run_cells(launcher: Launcher, cells: list[tuple[str, str]], parallel: int, a
         # Dagster's partition keys, in the order of the dimension names.
         tags = {"dagster/partition": f"{seed}|{variant}", AGAIN: str(again).lower()}
         well = launcher.run("study", f"{variant}.seed-{seed}", tags)
-        with told:
+        with printing:
             done += 1
             if not well:
                 failed.append(f"{variant}.seed-{seed}")

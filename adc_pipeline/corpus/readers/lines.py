@@ -59,7 +59,7 @@ def chunks(
 
 
 def _written(path: Path, folder: Path, report: Report, read: ReadLines) -> Iterator[Path]:
-    total, number, told = path.stat().st_size, 0, monotonic()
+    total, number, reported = path.stat().st_size, 0, monotonic()
     with path.open("rb") as file:
         lines = read(file, path)
         more = next(lines, None)
@@ -68,8 +68,8 @@ def _written(path: Path, folder: Path, report: Report, read: ReadLines) -> Itera
             with chunk.open("wb") as out:
                 while more is not None and out.tell() < CHUNK:
                     out.write(more)
-                    if monotonic() - told > SECONDS_BETWEEN_REPORTS:
-                        told = monotonic()
+                    if monotonic() - reported > SECONDS_BETWEEN_REPORTS:
+                        reported = monotonic()
                         report(f"{path.resolve().name}: {file.tell() / 1e6:,.0f} of {total / 1e6:,.0f} MB read")
                     more = next(lines, None)
             yield chunk
