@@ -3,8 +3,8 @@ r"""How sources write numbers, times and ids: SQL macros that all readers share.
 Values arrive as text, since a source may write a number either way, or as JSON, where a reader has to tell a number
 from a string.
 
-- A **time** is a number of seconds, milliseconds, microseconds or nanoseconds since 1970, which its size tells, or a date:
-  ISO 8601 with or without a zone (UTC where it names none), or the form of e-mails. Fractions of a second are
+- A **time** is a number of seconds, milliseconds, microseconds or nanoseconds since 1970, which its size tells, or a
+  date: ISO 8601 with or without a zone (UTC where it names none), or the form of e-mails. Fractions of a second are
   dropped.
 - An **id** is any text. A whole number keeps its id where a program wrote it as a float: pandas turns 7 into 7.0 where
   another row has no value. From 2^53 on, a float no longer holds every whole number and is no id. A number with a
