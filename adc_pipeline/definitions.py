@@ -11,6 +11,7 @@ import dagster as dg
 from adc_pipeline.defs import lifecycle, study
 from adc_pipeline.defs.asset import ASSETS
 from adc_pipeline.defs.jobs import jobs
+from adc_pipeline.defs.pruning import prune
 from adc_pipeline.defs.schedules import schedules
 from adc_pipeline.defs.sensors import STALE, sensors, stale_assets
 from adc_pipeline.defs.workspace import Workspace
@@ -34,7 +35,7 @@ def with_policies(spec: dg.AssetSpec) -> dg.AssetSpec:
 defs = dg.Definitions(
     assets=dg.map_asset_specs(with_policies, list(ASSETS.values())),
     asset_checks=lifecycle.CHECKS,
-    jobs=[*jobs, lifecycle.prune],
+    jobs=[*jobs, prune],
     schedules=schedules,
     sensors=sensors,
     resources={"workspace": Workspace()},
