@@ -13,7 +13,7 @@ from adc_pipeline.defs.asset import ASSETS
 from adc_pipeline.defs.jobs import jobs
 from adc_pipeline.defs.pruning import prune
 from adc_pipeline.defs.schedules import schedules
-from adc_pipeline.defs.sensors import STALE, sensors, stale_assets
+from adc_pipeline.defs.sensors import STALE, sensors
 from adc_pipeline.defs.workspace import Workspace
 
 # The evaluation runs in this process; `training/__main__.py` explains the value.
@@ -28,7 +28,7 @@ def with_policies(spec: dg.AssetSpec) -> dg.AssetSpec:
     if spec.group_name == study.GROUP:
         return spec
     # The corpus has no upstream asset; the sensor `changed_corpus` tells whether it is stale.
-    condition = STALE if spec.deps and stale_assets in sensors else None
+    condition = STALE if spec.deps else None
     return spec.replace_attributes(automation_condition=condition, freshness_policy=EVERY_WEEK)
 
 

@@ -70,7 +70,7 @@ def contest(kind: WalkKind, request: Request[PromotionSettings]) -> Contest:
 def champion_stage(kind: WalkKind) -> Stage[PromotionSettings]:
     """Return the stage that decides whether the alias `champion` of `adc-KIND` moves to the newest version."""
 
-    def complete(settings: PromotionSettings, context: dg.AssetExecutionContext) -> PromotionSettings:
+    def complete(settings: PromotionSettings, partition: str | None) -> PromotionSettings:
         return replace(settings, metric=settings.metric or kind.promoted_by)
 
     def outside(request: Request[PromotionSettings]) -> Mapping[str, Any]:

@@ -127,9 +127,10 @@ def guarded(path: str = "/", method: str = "GET", host: str = "", **headers: str
 
     path, _, query = path.partition("?")
     raw = {"Host": host or "127.0.0.1:PORT", **{name.replace("_", "-"): value for name, value in headers.items()}}
-    scope: Scope = {"type": "websocket" if "Upgrade" in raw else "http", "path": path, "query_string": query.encode()}
-    scope |= {"headers": [(name.lower().encode(), value.replace("PORT", port).encode()) for name, value in raw.items()]}
-    asyncio.run(Guard(app, NAME)({**scope, "method": method}, receive, send))
+    scope: Scope = {"type": "websocket" if "Upgrade" in raw else "http", "method": method, "path": path}
+    scope["query_string"] = query.encode()
+    scope["headers"] = [(name.lower().encode(), value.replace("PORT", port).encode()) for name, value in raw.items()]
+    asyncio.run(Guard(app, NAME)(scope, receive, send))
     return bool(reached)
 
 
