@@ -99,14 +99,13 @@ def messages(settings: AutomationSettings) -> list[dg.SensorDefinition]:
     def late_runs(context: dg.SensorEvaluationContext) -> dg.SkipReason:
         hours = Automation.load().settings.late_hours
         told = set(json.loads(context.cursor or "[]"))
-        records = context.instance.get_run_records(dg.RunsFilter(statuses=NOT_ENDED)) if hours else []
-        ages = {record: (time.time() - record.create_timestamp.timestamp()) / 3600 for record in records}
-        late = {record.dagster_run.run_id: (record, age) for record, age in ages.items() if age > (hours or 0)}
-        lines = [
-            f"{called(record.dagster_run)}: {record.dagster_run.status.value} since {age:.0f} hours"
-            for run, (record, age) in late.items()
-            if run not in told
-        ]
+        late, lines = [], []
+        for record in context.instance.get_run_records(dg.RunsFilter(statuses=NOT_ENDED)) if hours else []:
+            run, age = record.dagster_run, (time.time() - record.create_timestamp.timestamp()) / 3600
+            if hours and age > hours:
+                late.append(run.run_id)
+                if run.run_id not in told:
+                    lines.append(f"{called(run)}: {run.status.value} since {age:.0f} hours")
         said = tell("adc: runs are late", lines) if lines else dg.SkipReason("No run has become late.")
         context.update_cursor(json.dumps(sorted(late)))
         return said

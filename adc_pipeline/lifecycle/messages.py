@@ -56,7 +56,7 @@ class Receivers:
             raise PipelineError(
                 f"The webhook in {self.webhook} cannot be reached ({type(error).__name__}): check the variable."
             ) from None
-        if not answer.ok or answer.is_redirect:
+        if not 200 <= answer.status_code < 300:
             raise PipelineError(f"The webhook in {self.webhook} answered {answer.status_code}: check the variable.")
 
     def mail(self, subject: str, text: str) -> None:
@@ -65,13 +65,13 @@ class Receivers:
         password = content_of(self.mail_password) if self.mail_password else ""
         try:
             host, port, user = address.hostname or "", address.port, unquote(address.username or "")
+            if address.scheme not in ("smtp", "smtps") or not host:
+                raise ValueError
             message = EmailMessage()
             message["Subject"], message["To"] = subject, ", ".join(self.mail_to)
             message["From"] = self.mail_from or (user if "@" in user else f"adc@{host}")
             message.set_content(text)
             context = ssl.create_default_context()
-            if address.scheme not in ("smtp", "smtps") or not host:
-                raise ValueError
             direct = address.scheme == "smtps"
             with (
                 smtplib.SMTP_SSL(host, port or 465, timeout=SECONDS, context=context)

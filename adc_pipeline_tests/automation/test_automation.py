@@ -1,6 +1,7 @@
 """Schedules, sensors and the run queue in Dagster: off by default, with the time zone and run configuration set."""
 
 import json
+import logging
 import os
 import re
 import signal
@@ -79,7 +80,7 @@ def test_the_file_sets_time_zone_and_run_configuration(home: Path) -> None:
     for job, cron in (("datasets", settings.nightly), ("prune", settings.prune)):
         timed = schedule("timed", job, cron, settings.time_zone, "")
         assert timed.execution_timezone == "Europe/Berlin"
-        (request,) = tick_of(timed).run_requests or ()
+        (request,) = tick_of(timed).run_requests
         assert request.run_config["ops"] == run["ops"]
         assert dg.validate_run_config(defs.resolve_job_def(job), request.run_config)
 
@@ -236,7 +237,12 @@ def test_a_tick_says_why_it_asks_for_a_run(home: Path, tmp_path: Path) -> None:
         context = dg.build_schedule_context(instance, repository_def=defs.get_repository_def())
         with context:
             lines: list[str] = []
-            context.log.addFilter(lambda record: lines.append(record.getMessage()) is None)
+
+            def keep(record: logging.LogRecord) -> bool:
+                lines.append(record.getMessage())
+                return True
+
+            context.log.addFilter(keep)
             assert defs.get_schedule_def("nightly").evaluate_tick(context).run_requests
     assert lines == [
         "Starts the job datasets, since it is time (0 4 * * *, UTC). Uses the corpus `sample` and default settings"
