@@ -84,7 +84,9 @@ def materialize(stage: Stage[Any], context: dg.AssetExecutionContext, workspace:
         for check in checks:
             if check.description:
                 context.log.warning(check.description)
-        return dg.MaterializeResult(metadata=metadata, data_version=dg.DataVersion(made.digest), check_results=checks)
+        # Metadata of the result would be stored once more, with the step's output.
+        context.add_asset_metadata(metadata)
+        return dg.MaterializeResult(data_version=dg.DataVersion(made.digest), check_results=checks)
 
 
 def requested(stage: Stage[Any], context: dg.AssetExecutionContext, workspace: Workspace) -> Request[Any]:

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import dagster as dg
 from dagster._core.storage.dagster_run import FINISHED_STATUSES
-from dagster._core.storage.event_log.sqlite import SqliteEventLogStorage
 
 
 def old_runs(instance: dg.DagsterInstance, days: float | None, checks: Sequence[dg.AssetCheckKey]) -> list[str]:
@@ -47,6 +46,9 @@ def shown_runs(instance: dg.DagsterInstance, checks: Iterable[dg.AssetCheckKey])
 
 def remove_run(instance: dg.DagsterInstance, run: str) -> None:
     """Remove a run with its events and the captured output of its steps."""
+    # Imports SQLAlchemy, which costs 0.3 s.
+    from dagster._core.storage.event_log.sqlite import SqliteEventLogStorage
+
     instance.delete_run(run)
     instance.compute_log_manager.delete_logs(prefix=[run])
     storage = instance.event_log_storage
