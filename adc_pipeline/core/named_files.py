@@ -11,7 +11,7 @@ import stat
 from pathlib import Path
 from typing import Any
 
-from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.core.errors import PipelineError, first_line
 
 # A small JSON file is metadata that is read at once, such as a corpus' name.
 SMALL_JSON = 16 << 20
@@ -75,3 +75,18 @@ def read_small_json(path: Path, setting: str, most: int = SMALL_JSON) -> Any:
         raise PipelineError(
             f"{path}, which the setting {setting} names, is not one whole JSON value: fetch it again."
         ) from error
+
+
+def read_mapping(path: Path) -> dict[str, Any]:
+    """Return the mapping in a YAML file; an empty file is an empty one. Raise PipelineError for any other file."""
+    import yaml
+
+    if problem := file_problem(path):
+        raise PipelineError(f"{path} {problem}.")
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8-sig")) or {}
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        raise PipelineError(f"{path} cannot be read ({first_line(error)}): give a YAML file.") from error
+    if not isinstance(values, dict):
+        raise PipelineError(f"{path} is not a mapping of names to values: write one `name: value` per line.")
+    return values

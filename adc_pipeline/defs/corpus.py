@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 
-def with_corpus(settings: CorpusSettings, context: dg.AssetExecutionContext) -> CorpusSettings:
+def with_corpus(settings: CorpusSettings, partition: str | None = None) -> CorpusSettings:
     """Complete the name of the corpus: the setting, or else ADC_CORPUS, or else the sample."""
     return replace(settings, corpus=settings.corpus or os.environ.get("ADC_CORPUS") or SAMPLE)
 
@@ -125,6 +125,7 @@ utterances = declare(
         kinds=("duckdb",),
         view=view_utterances,
         outside=check_corpus,
+        volume="read",
     )
 )
 

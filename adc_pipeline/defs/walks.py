@@ -69,6 +69,7 @@ def walk_stage(kind: WalkKind) -> Stage[WalkSettings]:
         kinds=("duckdb", "huggingface"),
         unhashed=("README.md",),
         view=view,
+        volume="walks",
     )
 
 

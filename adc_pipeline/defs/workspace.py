@@ -35,6 +35,11 @@ class WorkspaceSettings(Settings):
         "How long to wait for another run that makes the same asset in the same ADC_HOME before this run is refused.",
         minimum=0,
     )
+    volume_change: float = setting(
+        0.5,
+        "Share by which a count may fall or grow against the last version before the check `volume` warns.",
+        minimum=0,
+    )
 
 
 def shown(name: str) -> Any:
@@ -50,6 +55,7 @@ class Workspace(dg.ConfigurableResource):
     threads: Any = shown("threads")
     memory_limit: Any = shown("memory_limit")
     wait_seconds: Any = shown("wait_seconds")
+    volume_change: Any = shown("volume_change")
     _held: ExitStack = PrivateAttr(default_factory=ExitStack)
     _claims: Claims | None = PrivateAttr(default=None)
     _made: dict[str, bool] = PrivateAttr(default_factory=dict)
