@@ -67,10 +67,18 @@ SELECT $first + file_row_number AS position, * EXCLUDE (file_row_number, shard)
 FROM read_parquet($rows, file_row_number = true, hive_partitioning = false) WHERE shard = $shard
 """
 
+# Lists as parameters: arrays of pyarrow would import pandas, which costs as much as 100,000 utterances.
+ENTRIES = """
+CREATE TEMP TABLE entries (namespace VARCHAR, conversation_id VARCHAR, title VARCHAR, source VARCHAR, place BIGINT)
+"""
+ADD_ENTRIES = """
+INSERT INTO entries SELECT $namespace, unnest($ids::VARCHAR[]), unnest($titles::VARCHAR[]), unnest($sources::VARCHAR[]),
+    $place + generate_subscripts($ids::VARCHAR[], 1)
+"""
 # Several corpora of one namespace may name a conversation, or one corpus may name it twice: the last entry wins.
 TITLE_ROWS = """
 SELECT namespace, conversation_id, decode_entities(arg_max(title, place)) AS title, arg_max(source, place) AS source
-FROM read_parquet($titles, hive_partitioning = false) GROUP BY namespace, conversation_id
+FROM entries GROUP BY namespace, conversation_id
 """
 BATCH = 100_000
 
@@ -207,23 +215,17 @@ def write_titles(
     engine: Engine,
 ) -> None:
     """Write the titles and sources of ConvoKit's conversations to a Parquet file, one row a conversation."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    names = ("namespace", "conversation_id", "title", "source")
-    schema = pa.schema([*((name, pa.string()) for name in names), ("place", pa.int64())])
-    entries, place = path.with_suffix(".entries"), 0
-    with pq.ParquetWriter(entries, schema) as writer:
-        for part, namespace in zip(parts, namespaces, strict=True):
-            for titles in batched(convokit.titles(part.path) if part.what.kind == "convokit" else (), BATCH):
-                rows = [(namespace, *title, place + number) for number, title in enumerate(titles) if title is not None]
-                counted.titles_unreadable += len(titles) - len(rows)
-                place += len(titles)
-                columns = [[row[number] for row in rows] for number in range(len(schema))]
-                arrays = [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)]
-                writer.write_batch(pa.record_batch(arrays, schema=schema))
-    engine.write(connection, "writing the titles", TITLE_ROWS, path, {"titles": str(entries)})
-    entries.unlink()
+    place = 0
+    connection.execute(ENTRIES)
+    for part, namespace in zip(parts, namespaces, strict=True):
+        for titles in batched(convokit.titles(part.path) if part.what.kind == "convokit" else (), BATCH):
+            rows = [title for title in titles if title is not None]
+            counted.titles_unreadable += len(titles) - len(rows)
+            ids, names, sources = (list(column) for column in zip(*rows, strict=True)) if rows else ([], [], [])
+            values = {"namespace": namespace, "ids": ids, "titles": names, "sources": sources, "place": place}
+            connection.execute(ADD_ENTRIES, values)
+            place += len(titles)
+    engine.write(connection, "writing the titles", TITLE_ROWS, path)
 
 
 def batched(titles: Iterable[convokit.Title | None], size: int) -> Iterator[list[convokit.Title | None]]:

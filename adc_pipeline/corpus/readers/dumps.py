@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 # 36 like any other. All but a few parents take the first, cheap case.
 PARENT = r"""
 CREATE OR REPLACE TEMP MACRO parent_name(value) AS
-    CASE WHEN left(value, 4) IN ('"t1_', '"t3_') AND NOT contains(value, '\') THEN substr(value, 2, length(value) - 2)
+    CASE WHEN (prefix(value, '"t1_') OR prefix(value, '"t3_')) AND NOT contains(value, '\')
+             THEN substr(value, 2, length(value) - 2)
          WHEN starts_with(value, '"') THEN CASE WHEN NOT is_nothing(json_text(value)) THEN json_text(value) END
          WHEN regexp_full_match(CAST(value AS VARCHAR), '[0-9]{1,18}')
              THEN 't1_' || lower(to_base(try_cast(CAST(value AS VARCHAR) AS BIGINT), 36)) END;
