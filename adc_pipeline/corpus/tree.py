@@ -24,8 +24,8 @@ FROM read_rows ANTI JOIN duplicates USING (position)
 WHERE id IS NOT NULL AND conversation_id IS NOT NULL AND {is_utterance}
 """
 
-# A line that could not be parsed has null in every column. `blank` spares reading texts: Parquet's statistics tell where
-# a column has a null.
+# A line that could not be parsed has null in every column. `blank` spares reading all texts: Parquet's statistics tell
+# where a column has a null.
 UNREADABLE = """
 CREATE TABLE offenders AS
 WITH blank AS (

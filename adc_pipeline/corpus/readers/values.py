@@ -66,10 +66,10 @@ CREATE OR REPLACE TEMP MACRO seconds(written) AS
     CASE WHEN strlen(written) <= 11 AND NOT (contains(written, '.') OR contains(written, '-') OR contains(written, '/'))
              THEN try_cast(written AS BIGINT)
          WHEN written IS NULL THEN NULL ELSE any_seconds(written) END;
--- `after` is the least time of the recording, or how long after the writing it was.
+-- `after` (seconds) is the least time of the recording, or how long after the writing it was.
 CREATE OR REPLACE TEMP MACRO recorded(created, recording, after) AS
     CASE WHEN recording > 0 THEN recording
-         WHEN after IS NOT NULL THEN seconds(after) + CASE WHEN seconds(after) < created THEN created ELSE 0 END END;
+         WHEN after IS NOT NULL THEN after + CASE WHEN after < created THEN created ELSE 0 END END;
 """
 
 IDS = r"""
