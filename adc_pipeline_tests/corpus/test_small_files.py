@@ -70,7 +70,7 @@ def test_a_file_that_duckdb_cannot_read_does_not_spoil_the_others(
 ) -> None:
     (tmp_path / "files").mkdir()
     write_dumps(tmp_path / "files")
-    long = b'{"id": "' + b"x" * (17 << 20) + b'"}\n'
+    long = b'{"id": "' + b"x" * (40 << 20) + b'"}\n'
     (tmp_path / "files" / "RC_3.jsonl").write_bytes(line(COMMENT) + long)
     monkeypatch.setattr(sharding, "SMALL_FILE", 1 << 30)
     counts = read_corpus(tmp_path, [tmp_path / "files"])
