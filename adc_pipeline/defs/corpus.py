@@ -95,6 +95,7 @@ def check_corpus(request: Request[UtteranceSettings]) -> Mapping[str, Any]:
 def make_utterances(making: Making[UtteranceSettings]) -> None:
     corpus = making.inputs["raw_corpus"]
     source = CorpusSettings(**corpus.settings)
+    making.report(f"Reading the utterances of {source.corpus}")
     with making.unfinished() as work:
         making.count(
             write_utterances(corpus.path / "corpus", making.folder, making.settings, making.engine, source, work)
