@@ -13,6 +13,7 @@ import dagster as dg
 
 from adc_pipeline.core.settings import Settings, declared
 from adc_pipeline.defs.workspace import WorkspaceSettings
+from adc_pipeline.tracking.settings import MlflowSettings
 
 
 def schema(kind: type[Settings]) -> dg.Permissive:
@@ -30,23 +31,24 @@ def schema(kind: type[Settings]) -> dg.Permissive:
     )
 
 
-# The resource that every asset uses.
-WORKSPACE = "workspace"
+# The resources that every asset uses.
+RESOURCES: Mapping[str, type[Settings]] = {"workspace": WorkspaceSettings, "mlflow": MlflowSettings}
 
 
 def job_config(ops: Mapping[str, type[Settings]]) -> dg.ConfigMapping:
     """Return the configuration of a job of these ops, which accepts a file that serves other jobs too."""
 
     def for_dagster(given: Mapping[str, Any]) -> dict[str, Any]:
-        known = declared(WorkspaceSettings)
-        values = mapping(configured(given, "resources", WORKSPACE))
-        workspace = {name: value for name, value in values.items() if name in known}
+        resources = {}
+        for resource, kind in RESOURCES.items():
+            values = mapping(configured(given, "resources", resource))
+            resources[resource] = {"config": {name: values[name] for name in values if name in declared(kind)}}
         rest = {part: given[part] for part in ("execution", "loggers") if given.get(part)}
-        return {"resources": {WORKSPACE: {"config": workspace}}, **rest}
+        return {"resources": resources, **rest}
 
     shown = {
         "ops": optional({name: settings_below(kind) for name, kind in ops.items()}),
-        "resources": optional({WORKSPACE: settings_below(WorkspaceSettings)}),
+        "resources": optional({name: settings_below(kind) for name, kind in RESOURCES.items()}),
     }
     return dg.ConfigMapping(for_dagster, dg.Permissive(shown))
 

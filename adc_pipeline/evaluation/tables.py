@@ -6,25 +6,13 @@ from adc_pipeline.evaluation.comparison import Comparison, Pair
 from adc_pipeline.evaluation.estimate import Estimate
 from adc_pipeline.evaluation.evaluation import Evaluation
 from adc_pipeline.evaluation.formatting import NONE, figure, number, p_value, sample_size
+from adc_pipeline.evaluation.headlines import HEADLINES
 from adc_pipeline.evaluation.measures import family
 from adc_pipeline.evaluation.page import Table
 from adc_pipeline.evaluation.significance import holm
 
 CASES = "cases (conversations)"
 CHANCE = {"preference_accuracy": "0.5", "steering": "0.5", "in_context_improvement": "0"}
-
-HEADLINES = (
-    "preference_accuracy",
-    "preference_accuracy.within_hour",
-    "preference_accuracy.later_doubled",
-    "steering",
-    "in_context_improvement",
-    "verdict_calibration.brier",
-    "bits_per_byte",
-    "bits_per_byte.accepted",
-    "bits_per_byte.rejected",
-    "perplexity",
-)
 
 
 def chance(measure: str) -> str:

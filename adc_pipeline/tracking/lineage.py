@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from mlflow.entities import Dataset, Run
     from mlflow.entities.model_registry import ModelVersion
 
+# Tag of a registered version: the artefact that it was made from, ASSET/DIGEST. Versions from before 0.2 have the tags
+# ASSET and DIGEST instead.
+ORIGIN = "adc.artefact"
 # The name of an asset or of a partition; these characters need no quoting in a filter.
 NAME = re.compile(r"[\w./-]+")
 HEX = re.compile(r"[0-9a-f]{6,64}")
@@ -165,8 +168,11 @@ class Records:
         run = self._run(version.run_id) if version.run_id else None
         if run is not None:
             node = self._node(*run)
+        elif ORIGIN in version.tags:
+            # The promotion decision writes this tag, so the run can be found without its id.
+            asset, _, digest = version.tags[ORIGIN].rpartition("/")
+            node = self.maker(asset, digest)
         elif {ASSET, DIGEST} <= version.tags.keys():
-            # The promotion decision writes these tags, so the run can be found without its id.
             node = self.maker(version.tags[ASSET], version.tags[DIGEST])
         elif not version.run_id:
             raise PipelineError(f"{name} names no MLflow run, so its origin is unknown: was it registered by hand?")
