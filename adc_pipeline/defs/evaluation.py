@@ -56,9 +56,7 @@ def evaluation_stage(kind: WalkKind) -> Stage[EvaluationSettings]:
         registered = json.loads((tuned.path / REGISTERED).read_text())
         headline = headline_table(result).markdown()
         publish(making, result.metrics(), HEADLINES, headline, model=registered["logged_model_id"])
-        making.run.note(
-            f"{kind.name}: the fine-tuned model and its base model on held-out conversations.\n\n{headline}"
-        )
+        making.run.note(f"The {kind.name} model and its base model on held-out conversations.\n\n{headline}")
 
     def restore(request: Request[EvaluationSettings], made: Artefact, run: Run) -> Mapping[str, Any]:
         """Log the figures to the logged model, if that is another one since the model was registered again."""

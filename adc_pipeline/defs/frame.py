@@ -116,10 +116,12 @@ def reasons_to_make(request: Request[Any], outside: Mapping[str, Any]) -> list[s
     """Return why the current version cannot be reused; empty if it is up to date."""
     if request.context.run.tags.get(AGAIN, "").lower() in ("1", "true", "yes"):
         return [f"the tag {AGAIN} asks for it"]
+    if not request.store.place(request.name).exists():
+        return ["there was none"]
     try:
         made = request.store.current(request.name)
     except PipelineError:
-        return ["there is none that can be read"]
+        return ["the one that is there cannot be read"]
     reasons = differences(
         made, request.plain_settings, request.digests, request.upstream_settings, request.code_version
     )

@@ -1,7 +1,7 @@
 """What an asset's page in Dagster shows: why it was made or reused, by which settings, and what it holds.
 
-The rows come in this order, since Dagster keeps it: `reason`, `settings`, `run_config`, then the figures and pictures of
-the stage, then where things are. Text, numbers and links are readable in the row itself; Dagster shows Markdown and
+The rows come in this order, which Dagster keeps: `reason`, `settings`, `run_config`, then the figures and pictures of the
+stage, then where things are. Text, numbers and links are readable in the row itself; Dagster shows Markdown and
 tables behind a click, so what answers a question at once is text. Numbers have four significant digits, and Dagster
 plots them over an asset's materializations.
 
@@ -82,7 +82,8 @@ def earlier_pictures(request: Request[Any], made: Artefact) -> str | None:
 def settings_text(stage: Stage[Any], made: Artefact, found: Mapping[str, Any]) -> str:
     """Return what differs from the defaults, then what was found in the source, then the other settings."""
     known = declared(stage.settings)
-    changed, others = [], []
+    changed: list[tuple[str, Any, Any]] = []
+    others: list[tuple[str, Any, Any]] = []
     for name, value in made.settings.items():
         default = known[name].default if name in known else value
         default = list(default) if isinstance(default, tuple) else default
@@ -96,13 +97,12 @@ def settings_text(stage: Stage[Any], made: Artefact, found: Mapping[str, Any]) -
 
 def plain(value: Any) -> str:
     """Return a value as YAML on one line."""
-    return (
-        yaml.safe_dump(value, default_flow_style=True, width=10_000, allow_unicode=True).removesuffix("\n...\n").strip()
-    )
+    text: str = yaml.safe_dump(value, default_flow_style=True, width=10_000, allow_unicode=True)
+    return text.removesuffix("\n...\n").strip()
 
 
 def run_config_of(stage: Stage[Any], made: Artefact) -> str:
-    """Return the run configuration, as YAML, that makes this artefact and what it reads upstream by the same settings."""
+    """Return the run configuration, as YAML, by which this artefact and what it reads upstream were made."""
     used = {made.name.partition("/")[0]: made.settings, **made.upstream_settings}
     ops = {}
     for name in sorted(used, key=list(SETTINGS).index):

@@ -41,11 +41,8 @@ def shown_pictures(folder: Path) -> dict[str, Any]:
     """Return the pictures of the artefact in `folder` as metadata, those that exist."""
     try:
         paths = json.loads((folder / SHOWN / FILE).read_text())["pictures"]
-        return {
-            name: picture((folder / path).read_bytes(), name)
-            for name, path in paths.items()
-            if (folder / path).exists()
-        }
+        there = {name: folder / path for name, path in paths.items() if (folder / path).exists()}
+        return {name: picture(path.read_bytes(), name) for name, path in there.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}
 

@@ -43,7 +43,10 @@ def rebuilt_or_reused(made: Mapping[str, str | None]) -> str:
     rebuilt = {name: why for name, why in made.items() if why is not None}
     if not rebuilt:
         return f"Nothing new: all {len(made)} assets of this run are up to date."
-    named = "; ".join(f"{name} ({why})" if why else name for name, why in rebuilt.items())
+    by_reason: dict[str, list[str]] = {}
+    for name, why in rebuilt.items():
+        by_reason.setdefault(why, []).append(name)
+    named = "; ".join(f"{', '.join(names)} ({why})" for why, names in by_reason.items())
     return f"{len(rebuilt)} rebuilt, {len(made) - len(rebuilt)} reused. Rebuilt: {named}."
 
 

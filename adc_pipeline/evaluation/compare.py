@@ -19,7 +19,8 @@ def compare(
 ) -> Comparison:
     """Compare the folders that `evaluate` wrote, given by the names to show.
 
-    `facts` are shown at the head of the report: corpus, base model, versions, by label. `out` is an empty folder; it receives `report.html`, `comparison.json` and the plots.
+    `facts` are shown at the head of the report: corpus, base model, versions, by label. `out` is an empty folder; it
+    receives `report.html`, `comparison.json` and the plots.
     """
     comparison = read_comparison(evaluations, settings or ComparisonSettings())
     text = json.dumps(comparison.metrics(), indent=1, allow_nan=False)

@@ -1,4 +1,4 @@
-"""The headline measures: those that tables, MLflow and Dagster show of an evaluation. `metrics.json` has all figures."""
+"""The headline measures: those of an evaluation that tables, MLflow and Dagster show. `metrics.json` has all."""
 
 HEADLINES = (
     "preference_accuracy",

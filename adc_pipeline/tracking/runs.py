@@ -1,8 +1,9 @@
 """Record every materialization as an MLflow run: settings, inputs and outputs by digest, counts, timings, plots.
 
 The runs of one Dagster run, or of one study, are children of a parent run, so that MLflow lists them as one. An
-experiment has a description, and the tag by which MLflow opens it as "Model training". The MLflow client is used directly, so that several stages may run in one process; only logging a model needs MLflow's
-global active run (`generation/registration.py`). A run costs about 0.2 s.
+experiment has a description, and the tag by which MLflow opens it as "Model training". The MLflow client is used
+directly, so that several stages may run in one process; only logging a model needs MLflow's global active run
+(`generation/registration.py`). A run costs about 0.2 s.
 """
 
 import json
@@ -66,7 +67,7 @@ class Tracking:
     artifacts: str | None = None
     pages: str = ""
     variable: str = VARIABLE
-    names: MlflowSettings = MlflowSettings()
+    names: MlflowSettings = field(default_factory=MlflowSettings)
 
     @classmethod
     def from_environment(cls, home: Path, names: MlflowSettings | None = None) -> "Tracking":
@@ -152,8 +153,8 @@ class Tracking:
         if not (folder.is_absolute() and folder.is_dir()):
             wrong = "does not exist on this machine" if folder.is_absolute() else "depends on the working directory"
             raise PipelineError(
-                f"MLflow's experiment {self.names.experiment} at {self.shown} keeps its artifacts in {folder}, which {wrong}:"
-                " bring that folder back, or rename the experiment (`mlflow experiments rename`), so that the next run"
+                f"MLflow's experiment {self.names.experiment} at {self.shown} keeps its artifacts in {folder}, which"
+                f" {wrong}: bring that folder back, or rename the experiment (`mlflow experiments rename`), so that the next run"
                 " creates one that keeps them elsewhere."
             )
 
