@@ -114,7 +114,9 @@ class Making(Generic[S]):
     def describe(self, facts: Mapping[str, float]) -> None:
         """Record numbers that settings and inputs fix: as counts, but as parameters in MLflow."""
         self.counts |= facts
-        self.run.describe(facts)
+        settings = self.request.plain_settings
+        # MLflow has the settings as parameters already, and does not take another value.
+        self.run.describe({name: fact for name, fact in facts.items() if name not in settings})
 
     def show(self, name: str, figure: "Figure") -> None:
         """Show a picture in MLflow and in Dagster. Rendering takes a second or so, so it is done once."""

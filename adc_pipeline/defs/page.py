@@ -1,7 +1,7 @@
 """What an asset's page in Dagster shows: why it was made or reused, by which settings, and what it holds.
 
-The rows come in this order, which Dagster keeps: `reason`, `settings`, `run_config`, then the figures and pictures of the
-stage, then where things are. Text, numbers and links are readable in the row itself; Dagster shows Markdown and
+The rows come in this order, which Dagster keeps: `reason`, `settings`, `run_config`, then the stage's own figures and
+pictures, then where things are. Text, numbers and links are readable in the row itself; Dagster shows Markdown and
 tables behind a click, so what answers a question at once is text. Numbers have four significant digits, and Dagster
 plots them over an asset's materializations.
 

@@ -34,7 +34,7 @@ SECONDS_TO_SAVE = 600
 # Training is a process of its own that runs this module, so this module does not import it.
 TRAINING_CODE = "adc_pipeline.training.__main__"
 # Facts of a training that its settings and data fix; the others are measured.
-CONSTANTS = ("steps", "tokens", "tokens_per_step", "parameters", "trained_parameters", "processes")
+CONSTANTS = ("steps", "tokens", "parameters", "trained_parameters", "processes")
 # With fewer free bytes than this, a process may fail to write even its error message.
 NO_ROOM = 64 << 10
 

@@ -154,8 +154,8 @@ class Tracking:
             wrong = "does not exist on this machine" if folder.is_absolute() else "depends on the working directory"
             raise PipelineError(
                 f"MLflow's experiment {self.names.experiment} at {self.shown} keeps its artifacts in {folder}, which"
-                f" {wrong}: bring that folder back, or rename the experiment (`mlflow experiments rename`), so that the next run"
-                " creates one that keeps them elsewhere."
+                f" {wrong}: bring that folder back, or rename the experiment (`mlflow experiments rename`), so that the"
+                " next run creates one that keeps them elsewhere."
             )
 
     def check(self) -> None:
