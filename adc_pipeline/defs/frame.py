@@ -42,6 +42,7 @@ from adc_pipeline.defs.stage import Stage
 from adc_pipeline.defs.workspace import Workspace
 from adc_pipeline.tracking.failures import explanation
 from adc_pipeline.tracking.restoration import restored_run
+from adc_pipeline.tracking.runs import STUDY
 
 # Seconds before another attempt at what the network refused. Dagster's own retry policy would retry every error, Ctrl+C
 # included, and end in "Exceeded max_retries" instead of the error's sentence.
@@ -151,12 +152,12 @@ def parent_run(stage: Stage[Any], request: Request[Any]) -> str:
     """Return the id of the MLflow run that is the parent of this one: that of the Dagster run, or of the study."""
     run = request.context.run
     tags = origin_tags(stage.make)
-    if stage.group == "study":
+    if stage.group == STUDY:
         # Every cell is a Dagster run. Cells with one base model belong together; the table reads cells.
         above = next((each.inputs["base_model"] for each in request.inputs.values() if "base_model" in each.inputs), "")
         base = request.digests.get("base_model", above)
         with locked(request.store.home, wait=True):
-            return request.tracking.parent(f"study {base[:8]}", f"study {base}", tags)
+            return request.tracking.parent(f"{STUDY} {base[:8]}", f"{STUDY} {base}", tags)
     name = "materialize" if run.job_name.startswith("__") else run.job_name
     dagster = {"dagster.run_id": run.run_id, "dagster.job": run.job_name}
     return request.tracking.parent(f"{name} {run.run_id[:8]}", run.run_id, tags | dagster)

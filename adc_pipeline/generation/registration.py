@@ -62,7 +62,7 @@ def describe_version(run: Run, registered: Mapping[str, Any], inputs: Mapping[st
     ]
     name, number = registered["registered_model"], str(registered["registered_version"])
     description = run.client.get_model_version(name, number).description or ""
-    lineage = f"Trained by [this run]({run.address}) from:\n\n{table(['artefact', 'digest', ''], rows)}"
+    lineage = f"Trained by [this run]({run.address}) from:\n\n{table(['artefact', 'digest', 'counts'], rows)}"
     run.client.update_model_version(name, number, f"{description.rstrip()}\n\n{HEADING}\n\n{lineage}")
 
 

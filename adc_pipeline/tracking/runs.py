@@ -39,6 +39,7 @@ VIEW = "workflowType=machine_learning"
 ASSET, DIGEST = "adc.asset", "adc.digest"
 # What the children of a parent run have in common: a Dagster run, or a study.
 GROUP = "adc.group"
+STUDY = "study"
 # The process of a run, so that the next run can detect that it was killed.
 PROCESS = "adc.process"
 VARIABLE = "MLFLOW_TRACKING_URI"
@@ -197,7 +198,8 @@ class Tracking:
     def parent(self, name: str, group: str, tags: Mapping[str, str]) -> str:
         """Return the id of the parent run of a group, created on first use.
 
-        It is finished from the start, since several processes may make children of it, and any may be killed.
+        It is finished from the start, since several processes may make children of it, and any may be killed. Each
+        child that ends moves its end, and one that fails makes it FAILED.
         """
         client = self.client()
         experiment = self.experiment(client)
@@ -231,9 +233,19 @@ class Tracking:
         except BaseException as error:
             # Show the first error, not one that follows from it. An interrupt is no Exception.
             with suppress(Exception):
-                client.set_terminated(run.id, "FAILED" if isinstance(error, Exception) else "KILLED", end())
+                terminate(client, run.id, parent, "FAILED" if isinstance(error, Exception) else "KILLED", end())
             raise
-        client.set_terminated(run.id, "FINISHED", end())
+        terminate(client, run.id, parent, "FINISHED", end())
+
+
+def terminate(client: "MlflowClient", run: str, parent: str, status: str, end: int) -> None:
+    """End a run, and with it its parent, which keeps the status of a child that has not finished."""
+    client.set_terminated(run, status, end)
+    if parent:
+        before = client.get_run(parent)
+        # A study goes on: what failed in it is run again.
+        keeps = before.info.status != "FINISHED" and not before.data.tags.get(GROUP, "").startswith(STUDY)
+        client.set_terminated(parent, before.info.status if keeps else status, max(end, before.info.end_time or 0))
 
 
 def end_abandoned(client: "MlflowClient", experiment: str, asset: str) -> None:
