@@ -10,6 +10,7 @@ from typing import Any
 import dagster as dg
 
 from adc_pipeline.core.artefacts import Artefact, read_making
+from adc_pipeline.core.markdown import escape
 from adc_pipeline.core.settings import flattened
 from adc_pipeline.defs.asset import declare
 from adc_pipeline.defs.making import Making, Request
@@ -33,7 +34,7 @@ def evaluation_stage(kind: WalkKind) -> Stage[EvaluationSettings]:
 
     def make(making: Making[EvaluationSettings]) -> None:
         from adc_pipeline.evaluation.evaluate import EvaluationJob, evaluate
-        from adc_pipeline.evaluation.tables import headline_table
+        from adc_pipeline.evaluation.tables import short_table
 
         tuned, walks = making.inputs[kind.model], making.inputs[kind.dataset]
         base, ranked, utterances = (making.inputs[name] for name in ("base_model", "ranked_replies", "utterances"))
@@ -54,7 +55,7 @@ def evaluation_stage(kind: WalkKind) -> Stage[EvaluationSettings]:
         )
         result = evaluate(job, making.folder, making.settings, making.progress)
         registered = json.loads((tuned.path / REGISTERED).read_text())
-        headline = headline_table(result).markdown()
+        headline = short_table(result).markdown()
         publish(making, result.metrics(), HEADLINES, headline, model=registered["logged_model_id"])
         making.run.note(f"The {kind.name} model and its base model on held-out conversations.\n\n{headline}")
 
@@ -86,17 +87,18 @@ def evaluation_stage(kind: WalkKind) -> Stage[EvaluationSettings]:
 
 def make_comparison(making: Making[ComparisonSettings]) -> None:
     from adc_pipeline.evaluation.compare import compare
-    from adc_pipeline.evaluation.tables import comparison_table
+    from adc_pipeline.evaluation.tables import short_comparison_table
     from adc_pipeline.evaluation.verdict import headline_names, verdict
 
     folders = {kind.name: making.inputs[kind.evaluation].path for kind in KINDS.values()}
     facts = comparison_facts(making)
     result = compare(folders, making.folder, making.settings, facts)
     sentence = " ".join(verdict(result))
-    publish(making, result.metrics(), headline_names(result), comparison_table(result).markdown())
-    making.metadata["verdict"] = sentence
-    making.run.note(f"{sentence}\n\n{comparison_table(result).markdown()}")
-    link = f"[Comparison with the other models]({making.run.address}): {sentence}"
+    table = short_comparison_table(result).markdown()
+    making.metadata["verdict"] = dg.MetadataValue.md(escape(sentence))
+    publish(making, result.metrics(), headline_names(result), table)
+    making.run.note(f"{escape(sentence)}\n\n{table}")
+    link = f"[Comparison with the other models]({making.run.address}): {escape(sentence)}"
     for kind in KINDS.values():
         link_from(making, making.inputs[kind.evaluation], link)
 
@@ -150,9 +152,9 @@ def publish(
     folder = making.folder / below
     known = {name: value for name in headlines if (value := metrics.get(name)) is not None}
     making.run.metrics(known, model=model)
+    making.metadata["figures"] = dg.MetadataValue.md(table)
     making.metadata |= known
     making.log_files(folder)
-    making.metadata["figures"] = dg.MetadataValue.md(table)
     page, _, view = making.run.address.partition("?")
     making.metadata["report"] = dg.MetadataValue.url(f"{page}/artifacts/report.html?{view}")
     report = making.store.home / making.request.place / below / "report.html"

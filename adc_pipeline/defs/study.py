@@ -48,7 +48,7 @@ def cell_settings(settings: TrainingSettings, context: dg.AssetExecutionContext)
 
 def make_cell(making: Making[TrainingSettings]) -> None:
     from adc_pipeline.evaluation.evaluate import EvaluationJob, evaluate
-    from adc_pipeline.evaluation.tables import headline_table
+    from adc_pipeline.evaluation.tables import short_table
 
     variant, _ = cell_of(making.request.context.partition_key)
     read, name = making.inputs, making.request.name
@@ -81,7 +81,7 @@ def make_cell(making: Making[TrainingSettings]) -> None:
         score_cache=making.store.home / "work" / "study_cell" / "base_scores",
     )
     result = evaluate(job, evidence, EvaluationSettings(), making.progress)
-    publish(making, result.metrics(), HEADLINES, headline_table(result).markdown(), evidence.name)
+    publish(making, result.metrics(), HEADLINES, short_table(result).markdown(), evidence.name)
     (model / "training.json").rename(evidence / "training.json")
     for folder in (model, making.folder / "walks", work):
         shutil.rmtree(folder, ignore_errors=True)

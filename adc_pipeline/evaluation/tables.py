@@ -6,7 +6,7 @@ from adc_pipeline.evaluation.comparison import Comparison, Pair
 from adc_pipeline.evaluation.estimate import Estimate
 from adc_pipeline.evaluation.evaluation import Evaluation
 from adc_pipeline.evaluation.formatting import NONE, figure, number, p_value, sample_size
-from adc_pipeline.evaluation.headlines import HEADLINES
+from adc_pipeline.evaluation.headlines import FIRST, HEADLINES
 from adc_pipeline.evaluation.measures import family
 from adc_pipeline.evaluation.page import Table
 from adc_pipeline.evaluation.significance import holm
@@ -38,6 +38,35 @@ def headline_table(evaluation: Evaluation) -> Table:
     ]
     header = ["measure", "chance", "model", "base model", "length alone, or constant", "model − base", "p (Holm)"]
     return Table([*header, CASES], rows)
+
+
+def short_table(evaluation: Evaluation) -> Table:
+    """Return the headline measures of a model, with the base model's and the corrected p-value of the difference.
+
+    As Markdown it has less than 1,000 characters, up to which Dagster shows a table without a click.
+    """
+    corrected = holm({name: each.p for name, each in evaluation.minus_base.items() if each.p is not None})
+    rows = [
+        [name, figure(evaluation.model[name]), base_value(evaluation, name), p_value(corrected.get(name))]
+        for name in HEADLINES
+        if name in evaluation.model
+    ]
+    return Table(["measure", "model", "base", "p"], rows)
+
+
+def base_value(evaluation: Evaluation, name: str) -> str:
+    return number(evaluation.base[name].value) if name in evaluation.base else NONE
+
+
+def short_comparison_table(comparison: Comparison) -> Table:
+    """Return the main measures of all models, as short as `short_table`."""
+    evaluations = comparison.evaluations
+    rows = [
+        [name, *(figure(each.model.get(name)) for each in evaluations.values())]
+        for name in (*FIRST, "verdict_calibration.brier", "bits_per_byte")
+        if any(name in each.model for each in evaluations.values())
+    ]
+    return Table(["measure", *evaluations], rows)
 
 
 def estimates_table(columns: Mapping[str, Mapping[str, Estimate]], models: Sequence[str]) -> Table:

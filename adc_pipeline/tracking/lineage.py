@@ -10,6 +10,8 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from adc_pipeline.core.errors import PipelineError
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 ORIGIN = "adc.artefact"
 # The name of an asset or of a partition; these characters need no quoting in a filter.
 NAME = re.compile(r"[\w./-]+")
+# The artifact of an evaluation's run with all its figures; the run's metrics are the headline ones.
+METRICS = "metrics.json"
 HEX = re.compile(r"[0-9a-f]{6,64}")
 
 
@@ -226,6 +230,20 @@ class Records:
         ]
         runs.sort(key=lambda found: found[1].info.start_time, reverse=True)
         return [self._node(*found) for found in runs]
+
+    def figures(self, node: Node) -> dict[str, float]:
+        """Return all figures of an evaluation: its run's `metrics.json`, or the run's metrics if it has no such file."""
+        from mlflow.exceptions import MlflowException
+
+        for client in self.clients if node.run else []:
+            try:
+                with TemporaryDirectory(prefix="adc-metrics-") as folder:
+                    path = client.download_artifacts(node.run, METRICS, folder)
+                    found = json.loads(Path(path).read_bytes())
+            except (MlflowException, OSError):
+                continue
+            return node.metrics | {name: value for name, value in found.items() if value is not None}
+        return node.metrics
 
     # Downstream
 
