@@ -36,7 +36,7 @@ from adc_pipeline.defs.database import write_database
 from adc_pipeline.defs.look_ahead import look_ahead
 from adc_pipeline.defs.making import Making, Request
 from adc_pipeline.defs.page import check_names, columns_of, page_of, table_metadata
-from adc_pipeline.defs.run_config import configured
+from adc_pipeline.defs.run_config import configured, given_config
 from adc_pipeline.defs.shown import write_shown
 from adc_pipeline.defs.stage import Stage
 from adc_pipeline.defs.workspace import Workspace
@@ -76,7 +76,7 @@ def materialize(stage: Stage[Any], context: dg.AssetExecutionContext, workspace:
 
 def requested(stage: Stage[Any], context: dg.AssetExecutionContext, workspace: Workspace) -> Request[Any]:
     """Read the settings, check ADC_HOME, lock the asset until the run ends, and find its inputs."""
-    settings = read_settings(stage.settings, configured(context.run.run_config, "ops", stage.name), stage.name)
+    settings = read_settings(stage.settings, configured(given_config(context), "ops", stage.name), stage.name)
     if stage.complete:
         settings = stage.complete(settings, context)
     store = workspace.store

@@ -12,7 +12,7 @@ import dagster as dg
 from adc_pipeline.core.errors import PipelineError, did_you_mean
 from adc_pipeline.core.settings import Settings
 from adc_pipeline.core.spellings import read_settings
-from adc_pipeline.defs.run_config import RESOURCES, configured, mapping
+from adc_pipeline.defs.run_config import RESOURCES, configured, given_config, mapping
 from adc_pipeline.defs.stage import SETTINGS, STAGES
 from adc_pipeline.defs.workspace import Workspace
 
@@ -24,7 +24,7 @@ def look_ahead(context: dg.OpExecutionContext | dg.AssetExecutionContext, worksp
     if workspace.made:
         return
     ops = {node.name for node in context.job_def.nodes}
-    settings = check_values(context.run.run_config, ops)
+    settings = check_values(given_config(context), ops)
     # DuckDB knows what memory limit it accepts.
     with workspace.engine.connect():
         pass

@@ -61,6 +61,21 @@ def optional(entries: dict[str, dg.Field]) -> dg.Field:
     return dg.Field(dg.Permissive(entries), is_required=False)
 
 
+def given_config(context: dg.OpExecutionContext | dg.AssetExecutionContext) -> Mapping[str, Any]:
+    """Return the configuration of a run, over the preset of its job if it has one.
+
+    Dagster's launchpad begins with the preset. A command gives only its own file, or nothing.
+    """
+    return merged(context.job_def.run_config or {}, context.run.run_config)
+
+
+def merged(preset: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return two nested mappings as one, in which `given` has precedence."""
+    both = {name: merged(preset[name], given[name]) for name in preset.keys() & given.keys()
+            if isinstance(preset[name], Mapping) and isinstance(given[name], Mapping)}  # fmt: skip
+    return {**preset, **given, **both}
+
+
 def configured(run_config: Mapping[str, Any], part: str, name: str) -> Any:
     """Return what a run configuration sets for an op or a resource, unchecked."""
     return mapping(mapping(run_config.get(part)).get(name)).get("config")

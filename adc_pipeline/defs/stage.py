@@ -62,6 +62,8 @@ class Stage(Generic[S]):
     check: Callable[[S], None] | None = None
     # Dagster's queue starts one run at a time with an asset of a pool (dagster.yaml), however the run was started.
     pool: str = "places"
+    # Who is asked about the asset, as Dagster's pages show it.
+    owner: str = "team:data"
     partitions: dg.PartitionsDefinition | None = None
     partition_name: Callable[[str], str] | None = None
 

@@ -232,13 +232,14 @@ class Records:
         return [self._node(*found) for found in runs]
 
     def figures(self, node: Node) -> dict[str, float]:
-        """Return all figures of an evaluation: its run's `metrics.json`, or the run's metrics if it has no such file."""
+        """Return all figures of an evaluation: those of its run's `metrics.json`, or the run's metrics without one."""
         from mlflow.exceptions import MlflowException
 
-        for client in self.clients if node.run else []:
+        run = node.run or ""
+        for client in self.clients if run else []:
             try:
                 with TemporaryDirectory(prefix="adc-metrics-") as folder:
-                    path = client.download_artifacts(node.run, METRICS, folder)
+                    path = client.download_artifacts(run, METRICS, folder)
                     found = json.loads(Path(path).read_bytes())
             except (MlflowException, OSError):
                 continue
