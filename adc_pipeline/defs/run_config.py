@@ -32,19 +32,19 @@ def schema(kind: type[Settings]) -> dg.Permissive:
 
 
 # The resources that every asset uses.
-RESOURCES: Mapping[str, type[Settings]] = {"workspace": WorkspaceSettings, "mlflow": MlflowSettings}
+WORKSPACE = "workspace"
+RESOURCES: Mapping[str, type[Settings]] = {WORKSPACE: WorkspaceSettings, "mlflow": MlflowSettings}
 
 
 def job_config(ops: Mapping[str, type[Settings]]) -> dg.ConfigMapping:
     """Return the configuration of a job of these ops, which accepts a file that serves other jobs too."""
 
     def for_dagster(given: Mapping[str, Any]) -> dict[str, Any]:
-        resources = {}
-        for resource, kind in RESOURCES.items():
-            values = mapping(configured(given, "resources", resource))
-            resources[resource] = {"config": {name: values[name] for name in values if name in declared(kind)}}
+        # The workspace reads the names in MLflow itself.
+        values = mapping(configured(given, "resources", WORKSPACE))
+        workspace = {name: value for name, value in values.items() if name in declared(WorkspaceSettings)}
         rest = {part: given[part] for part in ("execution", "loggers") if given.get(part)}
-        return {"resources": resources, **rest}
+        return {"resources": {WORKSPACE: {"config": workspace}}, **rest}
 
     shown = {
         "ops": optional({name: settings_below(kind) for name, kind in ops.items()}),

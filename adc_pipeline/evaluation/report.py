@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from adc_pipeline.evaluation.samples import Sample
 
 INTERVALS = (
-    "Brackets hold the 95 % confidence interval, a bootstrap over conversations; with fewer than about twenty"
+    "Parentheses hold the number of conversations that the cases come from."
+    " Brackets hold the 95 % confidence interval, a bootstrap over conversations; with fewer than about twenty"
     " conversations it is too narrow. A p-value is that of a paired, two-sided sign-flip test over conversations."
     " Holm's correction covers all tests of a table, or of the page where a page compares models."
 )

@@ -75,7 +75,7 @@ def estimates_table(columns: Mapping[str, Mapping[str, Estimate]], models: Seque
     The rows are the measures of the models; other columns are baselines.
     """
     measures = dict.fromkeys(name for model in models for name in columns[model])
-    sizes = [f"{CASES}, {model}" for model in models] if len(models) > 1 else [CASES]
+    sizes = [f"cases, {model}" for model in models] if len(models) > 1 else [CASES]
     rows = [
         [
             name,

@@ -22,13 +22,13 @@ def verdict(comparison: Comparison) -> list[str]:
             difference, p = found.get(measure), corrected.get((pair, measure))
             if difference is None or difference.value is None:
                 continue
-            words = measure.replace("_", " ")
+            words = measure.replace("_", " ").replace("in context", "in-context")
             first_is_better = (difference.value > 0) != (measure in LESS_IS_BETTER)
             if p is None or p >= ALPHA:
-                undecided.append(f"{words} ({size(difference)}, p {p_value(p)})")
+                undecided.append(f"{words} ({size(difference)}, corrected p {p_value(p)})")
             else:
                 better[pair[0 if first_is_better else 1]].append(
-                    f"{words} by {size(difference, larger=True)} (p {p_value(p)})"
+                    f"{words} by {size(difference, larger=True)} (corrected p {p_value(p)})"
                 )
         sentences += of_pair(pair, better, undecided)
     return sentences

@@ -96,6 +96,7 @@ class Tracking:
         """Return a client; an SQLite database is created, or upgraded, first."""
         # MLflow sends usage telemetry unless this is set.
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+        os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
         import logging
 
         from mlflow import MlflowClient
