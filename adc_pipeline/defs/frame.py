@@ -9,9 +9,11 @@ FAILED.
 """
 
 import os
+import traceback
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import dagster as dg
@@ -19,6 +21,7 @@ import dagster as dg
 from adc_pipeline.core.artefacts import (
     AGAIN,
     Artefact,
+    Store,
     as_json,
     content_digest,
     damage,
@@ -47,7 +50,7 @@ SECONDS_BEFORE_RETRY = (5, 10, 20)
 
 def materialize(stage: Stage[Any], context: dg.AssetExecutionContext, workspace: Workspace) -> dg.MaterializeResult:
     """Make an asset's artefact, or reuse the current one if it is up to date."""
-    with errors_as_sentences(context, workspace):
+    with errors_as_sentences(stage.artefact_name(context), context, workspace):
         look_ahead(context, workspace)
         request = requested(stage, context, workspace)
         # Counts as made until it is known otherwise, also if it fails.
@@ -203,7 +206,7 @@ def make(stage: Stage[Any], request: Request[Any], outside: dict[str, Any]) -> A
 
 
 @contextmanager
-def errors_as_sentences(context: dg.AssetExecutionContext, workspace: Workspace) -> Iterator[None]:
+def errors_as_sentences(name: str, context: dg.AssetExecutionContext, workspace: Workspace) -> Iterator[None]:
     """End a step with the one sentence of a PipelineError; retry what the network refused."""
     try:
         yield
@@ -213,19 +216,38 @@ def errors_as_sentences(context: dg.AssetExecutionContext, workspace: Workspace)
             seconds = SECONDS_BEFORE_RETRY[tried]
             context.log.warning(f"{error} Next attempt in {seconds} s.")
             raise dg.RetryRequested(len(SECONDS_BEFORE_RETRY), seconds) from error
-        raise dg.Failure(str(error), allow_retries=False) from error
+        raise failure(str(error), name, context, workspace.store, error) from None
     except Exception as error:
         if is_disk_full(error):
-            raise dg.Failure(
-                f"The disk of ADC_HOME = {workspace.store.home} is full: make room, or point ADC_HOME to another disk.",
-                allow_retries=False,
-            ) from error
+            sentence = (
+                f"The disk of ADC_HOME = {workspace.store.home} is full: make room, or point ADC_HOME to another disk."
+            )
+            raise failure(sentence, name, context, workspace.store, error) from None
         if found := explanation(error, workspace.tracking):
             # The error itself may show the tracking address.
-            raise dg.Failure(str(found), allow_retries=False) from None
+            raise failure(str(found), name, context, workspace.store) from None
         if isinstance(error, OSError) and error.filename:
-            raise dg.Failure(file_problem(error), allow_retries=False) from error
+            raise failure(file_problem(error), name, context, workspace.store, error) from None
         raise
+
+
+def failure(
+    sentence: str, name: str, context: dg.AssetExecutionContext, store: Store, error: Exception | None = None
+) -> dg.Failure:
+    """Return the failure of a step; say that the version in place stays, and log where the error was raised.
+
+    Dagster shows an asset whose last attempt failed as failed, and a failure with a cause by two stack traces.
+    """
+    if error is not None:
+        context.log.debug("".join(traceback.format_exception(error)))
+    metadata: dict[str, Any] = {}
+    with suppress(PipelineError, OSError):
+        made = store.current(name)
+        when = datetime.fromtimestamp(store.made_at(made), UTC)
+        kept = f"version {made.digest} of {when:%Y-%m-%d %H:%M} UTC"
+        metadata = {"in place": kept}
+        context.log.info(f"{name} stays as before this run: {kept} is in place.")
+    return dg.Failure(sentence, metadata=metadata, allow_retries=False)
 
 
 def file_problem(error: OSError) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -148,6 +149,8 @@ def fine_tune(making: Making[TrainingSettings], job: TrainingJob) -> None:
 
 def run_training(context: dg.AssetExecutionContext, job: Path, accelerate_config: str) -> None:
     """Run the training process to its end; raise PipelineError with its error message if it fails."""
+    # Dagster's own client of this class uses a function that Dagster announces as a preview.
+    warnings.filterwarnings("ignore", "Function `PipesMessageReader.expected_writer_count`", dg.PreviewWarning)
     try:
         dg.PipesSubprocessClient(termination_timeout_seconds=SECONDS_TO_SAVE).run(
             context=context, command=launch_command(job, accelerate_config)
