@@ -20,6 +20,7 @@ import dagster as dg
 
 from adc_pipeline.core.artefacts import (
     AGAIN,
+    LAYOUT,
     Artefact,
     Store,
     as_json,
@@ -46,6 +47,8 @@ from adc_pipeline.tracking.restoration import restored_run
 # Seconds before another attempt at what the network refused. Dagster's own retry policy would retry every error, Ctrl+C
 # included, and end in "Exceeded max_retries" instead of the error's sentence.
 SECONDS_BEFORE_RETRY = (5, 10, 20)
+
+OTHER_VERSION = "what is there was made by another version of this package, or is incomplete"
 
 
 def materialize(stage: Stage[Any], context: dg.AssetExecutionContext, workspace: Workspace) -> dg.MaterializeResult:
@@ -113,7 +116,12 @@ def requested(stage: Stage[Any], context: dg.AssetExecutionContext, workspace: W
 
 
 def refuse_damaged(artefact: Artefact) -> None:
-    """Raise PipelineError if files of an input are missing or altered."""
+    """Raise PipelineError if an input has another version's layout, or if files of it are missing or altered."""
+    if artefact.layout != LAYOUT:
+        raise PipelineError(
+            f"{artefact.name} in {artefact.path} was made by another version of this package, whose layout"
+            f" ({artefact.layout}, here {LAYOUT}) cannot be read: materialize the asset {artefact.name} again."
+        )
     if damaged := damage(artefact):
         raise PipelineError(
             f"{artefact.name} is damaged, {', '.join(damaged[:3])} in {artefact.path} is missing or altered:"
@@ -128,7 +136,11 @@ def reasons_to_make(request: Request[Any], outside: Mapping[str, Any]) -> list[s
     try:
         made = request.store.current(request.name)
     except PipelineError:
-        return ["there is none that can be read"]
+        if request.store.has_versions(request.name):
+            return [OTHER_VERSION]
+        return ["there is none yet"]
+    if made.layout != LAYOUT:
+        return [OTHER_VERSION]
     reasons = differences(
         made, request.plain_settings, request.digests, request.upstream_settings, request.code_version
     )

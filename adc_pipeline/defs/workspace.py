@@ -1,8 +1,9 @@
 """The resource that every asset uses: where the pipeline writes and tracks, how DuckDB runs, and the run's locks."""
 
+import logging
 import os
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,6 +44,29 @@ def shown(name: str) -> Any:
     return Field(default=each.default, description=each.help)
 
 
+class Forward(logging.Handler):
+    """Hands what the plain Python layers log to a run's log."""
+
+    def __init__(self, log: logging.Logger) -> None:
+        super().__init__()
+        self.log = log
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.log.log(record.levelno, record.getMessage())
+
+
+@contextmanager
+def forwarded(log: logging.Logger) -> Iterator[None]:
+    """Forward warnings of this package to a run's log while the block runs."""
+    handler = Forward(log)
+    logger = logging.getLogger("adc_pipeline")
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+
+
 class Workspace(dg.ConfigurableResource):
     """Where the pipeline writes and tracks (from the environment), and how DuckDB runs."""
 
@@ -67,6 +91,8 @@ class Workspace(dg.ConfigurableResource):
                 "Dagster forgets this run when the command ends. To see it in Dagster's page, start it by"
                 f" `{command('run')} {run.job_name}`, or set DAGSTER_HOME to a folder with a dagster.yaml."
             )
+        if context.log:
+            self._held.enter_context(forwarded(context.log))
         self._held.enter_context(interrupts_cancel(instance, run.run_id))
         holder = f"{run.job_name}, run {run.run_id}, process {os.getpid()}"
         self._claims = self._held.enter_context(Claims(self.store.home / "claims", holder))
