@@ -18,7 +18,7 @@ from adc_pipeline.corpus.tables import READ, SET_ASIDE, create_utterances
 from adc_pipeline.corpus.utterances import write_utterances
 from adc_pipeline.defs.asset import declare
 from adc_pipeline.defs.distributions import distributions
-from adc_pipeline.defs.making import Making, Request
+from adc_pipeline.defs.making import Context, Making, Request
 from adc_pipeline.defs.preview import preview
 from adc_pipeline.defs.stage import Stage
 from adc_pipeline.defs.workspace import Workspace
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 
-def with_corpus(settings: CorpusSettings, context: dg.AssetExecutionContext) -> CorpusSettings:
+def with_corpus(settings: CorpusSettings, context: Context) -> CorpusSettings:
     """Complete the name of the corpus: the setting, or else ADC_CORPUS, or else the sample."""
     return replace(settings, corpus=settings.corpus or os.environ.get("ADC_CORPUS") or SAMPLE)
 

@@ -31,12 +31,13 @@ from adc_pipeline.core.artefacts import (
     scan,
     write_making,
 )
+from adc_pipeline.core.code_version import code_version
 from adc_pipeline.core.errors import PipelineError, UnreachableError, is_disk_full
 from adc_pipeline.core.spellings import read_settings
 from adc_pipeline.core.terminal import printable
 from adc_pipeline.defs.database import write_database
 from adc_pipeline.defs.look_ahead import look_ahead
-from adc_pipeline.defs.making import Making, Request
+from adc_pipeline.defs.making import Context, Making, Request
 from adc_pipeline.defs.run_config import configured
 from adc_pipeline.defs.shown import read_shown, write_shown
 from adc_pipeline.defs.stage import Stage
@@ -51,7 +52,7 @@ SECONDS_BEFORE_RETRY = (5, 10, 20)
 OTHER_VERSION = "what is there was made by another version of this package, or is incomplete"
 
 
-def materialize(stage: Stage[Any], context: dg.AssetExecutionContext, workspace: Workspace) -> dg.MaterializeResult:
+def materialize(stage: Stage[Any], context: Context, workspace: Workspace) -> dg.MaterializeResult:
     """Make an asset's artefact, or reuse the current one if it is up to date."""
     with errors_as_sentences(stage.artefact_name(context), context, workspace):
         look_ahead(context, workspace)
@@ -85,7 +86,7 @@ def materialize(stage: Stage[Any], context: dg.AssetExecutionContext, workspace:
         return dg.MaterializeResult(metadata=metadata, data_version=dg.DataVersion(made.digest))
 
 
-def requested(stage: Stage[Any], context: dg.AssetExecutionContext, workspace: Workspace) -> Request[Any]:
+def requested(stage: Stage[Any], context: Context, workspace: Workspace) -> Request[Any]:
     """Read the settings, check ADC_HOME, lock the asset until the run ends, and find its inputs."""
     settings = read_settings(stage.settings, configured(context.run.run_config, "ops", stage.name), stage.name)
     if stage.complete:
@@ -107,7 +108,7 @@ def requested(stage: Stage[Any], context: dg.AssetExecutionContext, workspace: W
             for name, artefact in inputs.items()
         },
         upstream_settings=upstream_settings,
-        code_version=context.assets_def.code_versions_by_key[context.asset_key] or "",
+        code_version=code_version(*stage.code),
         store=store,
         tracking=workspace.tracking,
         engine=replace(workspace.engine, report=context.log.info),
@@ -160,7 +161,7 @@ def run_tags(request: Request[Any]) -> dict[str, str]:
     return {
         "dagster.run_id": context.run.run_id,
         "dagster.job": context.run.job_name,
-        "dagster.asset_key": context.asset_key.to_user_string(),
+        "dagster.asset_key": request.name.partition("/")[0],
         "adc.code_version": request.code_version,
     }
 
@@ -218,7 +219,7 @@ def make(stage: Stage[Any], request: Request[Any], outside: dict[str, Any]) -> A
 
 
 @contextmanager
-def errors_as_sentences(name: str, context: dg.AssetExecutionContext, workspace: Workspace) -> Iterator[None]:
+def errors_as_sentences(name: str, context: Context, workspace: Workspace) -> Iterator[None]:
     """End a step with the one sentence of a PipelineError; retry what the network refused."""
     try:
         yield
@@ -243,9 +244,7 @@ def errors_as_sentences(name: str, context: dg.AssetExecutionContext, workspace:
         raise
 
 
-def failure(
-    sentence: str, name: str, context: dg.AssetExecutionContext, store: Store, error: Exception | None = None
-) -> dg.Failure:
+def failure(sentence: str, name: str, context: Context, store: Store, error: Exception | None = None) -> dg.Failure:
     """Return the failure of a step; say that the version in place stays, and log where the error was raised.
 
     Dagster shows an asset whose last attempt failed as failed, and a failure with a cause by two stack traces.

@@ -19,7 +19,7 @@ from adc_pipeline.core.spellings import read_settings
 from adc_pipeline.defs import corpus, evaluation, ranking, walks
 from adc_pipeline.defs.asset import declare
 from adc_pipeline.defs.look_ahead import look_ahead
-from adc_pipeline.defs.making import Making, Request
+from adc_pipeline.defs.making import Context, Making, Request
 from adc_pipeline.defs.run_config import configured, job_config, schema
 from adc_pipeline.defs.stage import SETTINGS, Stage
 from adc_pipeline.defs.workspace import Workspace
@@ -76,7 +76,7 @@ def contest(kind: WalkKind, request: Request[PromotionSettings]) -> Contest:
 def champion_stage(kind: WalkKind) -> Stage[PromotionSettings]:
     """Return the stage that decides whether the alias `champion` of `adc-KIND` moves to the newest version."""
 
-    def complete(settings: PromotionSettings, context: dg.AssetExecutionContext) -> PromotionSettings:
+    def complete(settings: PromotionSettings, context: Context) -> PromotionSettings:
         return replace(settings, metric=settings.metric or kind.promoted_by)
 
     def outside(request: Request[PromotionSettings]) -> Mapping[str, Any]:

@@ -9,9 +9,9 @@ from typing import Any
 import dagster as dg
 
 from adc_pipeline.core.artefacts import Artefact, Store
-from adc_pipeline.defs.asset import declare
+from adc_pipeline.defs.asset import declare, declare_for_job
 from adc_pipeline.defs.evaluation import provenance, publish
-from adc_pipeline.defs.making import Making, Request
+from adc_pipeline.defs.making import Context, Making, Request
 from adc_pipeline.defs.stage import Stage
 from adc_pipeline.defs.training import TRAINING_POOL, check_same_markers, fine_tune
 from adc_pipeline.evaluation.settings import ComparisonSettings, EvaluationSettings
@@ -39,7 +39,7 @@ def partition_name(partition: str) -> str:
     return cell_name(variant.name, seed).partition("/")[2]
 
 
-def cell_settings(settings: TrainingSettings, context: dg.AssetExecutionContext) -> TrainingSettings:
+def cell_settings(settings: TrainingSettings, context: Context) -> TrainingSettings:
     """Return the settings of a cell: the partition decides objective, markers, verdicts and seed."""
     variant, seed = cell_of(context.partition_key)
     return variant.settings(settings, int(seed))
@@ -86,7 +86,7 @@ def make_cell(making: Making[TrainingSettings]) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-study_cell = declare(
+study_cell = declare_for_job(
     Stage(
         name="study_cell",
         place="study/cells",
