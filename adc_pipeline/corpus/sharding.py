@@ -21,6 +21,7 @@ from adc_pipeline.core.errors import PipelineError, is_disk_full
 from adc_pipeline.core.shards import shard_names, shard_sql
 from adc_pipeline.corpus import fields
 from adc_pipeline.corpus.namespaces import part_namespaces
+from adc_pipeline.corpus.packings import packing
 from adc_pipeline.corpus.parts import Part, list_parts
 from adc_pipeline.corpus.readers import convokit, dumps, lines, tables
 from adc_pipeline.corpus.readers.delimited import read_dialect
@@ -140,8 +141,11 @@ def batch_key(part: Part) -> object:
     """Return what small files that can be read together have in common; its own path for any other part."""
     if part.what.container not in ("lines", "csv") or part.path.stat().st_size > SMALL_FILE:
         return part.path
-    if part.what.container == "lines" and part.what.kind in ("submissions", "comments"):
-        return "dump"
+    # A packed one may hold a thousand times as much.
+    if packing(part.path) != "none" and part.path.stat().st_size > SMALL_FILE / 16:
+        return part.path
+    if part.what.container == "lines":
+        return "dump" if part.what.kind in ("submissions", "comments") else part.what
     if part.what.container == "csv" and part.what.kind == "table":
         dialect = read_dialect(part.path)
         if FILE_NAME not in map(str.lower, dialect.names):
@@ -254,6 +258,9 @@ def read_parts(
         paths, names = [part.path for part in batch], [part.name for part in batch]
         if part.what.container == "csv":
             return tables.rows_of_files(paths, names, source.columns, connection, scratch)
+        if part.what.kind in ("table", "layout"):
+            what = part.what
+            return fields.rows(part.path, what, source.columns, connection, scratch, engine.report, paths, names)
         return dumps.rows_of_files(paths, names, connection, scratch)
     match part.what.kind, part.what.container:
         case "convokit", _:

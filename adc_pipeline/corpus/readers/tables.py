@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from adc_pipeline.core.engine import Report, no_report
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.corpus.first_bytes import is_parquet
+from adc_pipeline.corpus.readers.arrow import read_schema
 from adc_pipeline.corpus.readers.delimited import read_dialect, write_records
 from adc_pipeline.corpus.readers.rows import COLUMNS, NAME_OF_FILE, Rows
 
@@ -93,11 +94,7 @@ def rows_of_files(
 
 def check_columns(path: Path, columns: Mapping[str, str]) -> None:
     """Raise PipelineError if the table lacks a column that is needed, or one that `columns` names."""
-    import duckdb
-
-    with duckdb.connect() as connection:
-        names = open_parquet(path, connection).columns if is_parquet(path) else read_dialect(path).names
-        mapped(path, names, columns)
+    mapped(path, read_schema(path, "parquet").names if is_parquet(path) else read_dialect(path).names, columns)
 
 
 def open_parquet(path: Path, connection: "DuckDBPyConnection") -> "DuckDBPyRelation":
