@@ -39,7 +39,7 @@ def write_tables(folder: Path) -> None:
 
 
 def write_topics(folder: Path) -> None:
-    """Topics with their posts, one packed, then tables of JSON lines: the source is the file's name unless a row says."""
+    """Topics with their posts, one packed, then tables of JSON lines, of which some rows name a source."""
     for number in range(4):
         posts = [{"topic_id": number, "post_number": n, "reply_to_post_number": None, "cooked": f"<p>{number} {n}</p>",
                   "like_count": n} for n in (1, 2, 3)]  # fmt: skip
