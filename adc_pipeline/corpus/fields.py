@@ -37,7 +37,11 @@ READ = {
     "score_hidden": "try_cast({} AS BOOLEAN)",
 }
 # How a field is read where an expression says so.
-SPECS = {"": "{}", "id": "text_id({})", "parent": "text_parent({})"}
+SPECS = {
+    "": "{}",
+    "id": "CASE WHEN NOT is_no_id({0}) THEN text_id({0}) END",
+    "parent": "CASE WHEN NOT is_nothing({0}) THEN text_parent({0}) END",
+}
 
 IS_TRUE = "CREATE OR REPLACE TEMP MACRO is_true(written) AS coalesce(try_cast(written AS BOOLEAN), false)"
 

@@ -30,9 +30,9 @@ ALSO_CALLED = {"recorded_at": ("retrieved_on", "retrieved_utc")}
 
 # A column of ours out of its text, where it is not the text itself. An id without t1_ or t3_ is that of a dump.
 FINISHED = {
-    "id": "CASE WHEN NOT is_nothing({text}) THEN without_kind({id}) END",
-    "conversation_id": "CASE WHEN NOT is_nothing({text}) THEN without_kind({id}) END",
-    "reply_to": "CASE WHEN NOT is_nothing({text}) THEN without_kind(coalesce({id}, {text})) END",
+    "id": "CASE WHEN NOT is_no_id({text}) THEN without_kind({id}) END",
+    "conversation_id": "CASE WHEN NOT is_no_id({text}) THEN without_kind({id}) END",
+    "reply_to": "CASE WHEN NOT is_nothing({text}) OR {text} = {conversation} THEN without_kind(coalesce({id}, {text})) END",
     "timestamp": "seconds({text})",
     "score": "whole_number({text})",
     "stickied": "try_cast({text} AS BOOLEAN)",
@@ -217,6 +217,7 @@ def values(types: Mapping[str, str]) -> dict[str, str]:
             text=texts.get(name),
             id=ids.get(name),
             timestamp=texts["timestamp"],
+            conversation=texts["conversation_id"],
             kind=texts["id"],
             parent_kind=texts["reply_to"],
         )
@@ -230,7 +231,9 @@ def as_text(name: str, kind: str) -> str:
     if kind == "BLOB":
         return f"TRY(decode({name}))"
     if kind.startswith(("TIMESTAMP", "DATE")):
-        return f"CAST(TRY(CAST(floor(epoch({name})) AS BIGINT)) AS VARCHAR)"
+        # Beyond the year 5138, a number of seconds would be taken for milliseconds.
+        number = f"TRY(CAST(floor(epoch({name})) AS BIGINT))"
+        return f"CAST(CASE WHEN abs({number}) <= 99999999999 THEN {number}::VARCHAR ELSE {name}::VARCHAR END AS VARCHAR)"
     if kind.startswith("VARCHAR["):
         return f"array_to_string({name}, chr(10))" if kind.count("[") == 1 else f"CAST(to_json({name}) AS VARCHAR)"
     if kind.endswith("]") or kind.startswith(("STRUCT", "MAP", "UNION")):
