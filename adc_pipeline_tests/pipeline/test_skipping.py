@@ -200,7 +200,7 @@ def test_a_dagster_without_history_shows_what_the_store_has(home: Path, corpus: 
     assert shown["unchanged"].value is True
     assert {"preview", "distributions", "turns.rejected", "mlflow_run"} <= set(shown)
     assert isinstance(shown["distributions"], dg.MarkdownMetadataValue)
-    assert "data:image/webp" in (shown["distributions"].value or "")
+    assert "data:image/png" in (shown["distributions"].value or "")
 
 
 @pytest.mark.parametrize("moment", ["before it is in place", "before its run has ended"])
