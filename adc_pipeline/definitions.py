@@ -14,7 +14,7 @@ from adc_pipeline.defs.jobs import jobs
 from adc_pipeline.defs.pruning import prune
 from adc_pipeline.defs.schedules import schedules
 from adc_pipeline.defs.sensors import STALE, sensors
-from adc_pipeline.defs.workspace import Workspace
+from adc_pipeline.defs.workspace import Mlflow, Workspace
 
 # The evaluation runs in this process; `training/__main__.py` explains the value.
 os.environ.setdefault("GOMP_SPINCOUNT", "5000")
@@ -38,7 +38,7 @@ defs = dg.Definitions(
     jobs=[*jobs, prune],
     schedules=schedules,
     sensors=sensors,
-    resources={"workspace": Workspace()},
+    resources={"workspace": Workspace(), "mlflow": Mlflow()},
     # One process: each further one would import the code location again, and stages that could run side by side
     # share the same cores.
     executor=dg.in_process_executor,

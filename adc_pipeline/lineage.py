@@ -17,8 +17,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from adc_pipeline.core.arguments import ArgumentParser
 from adc_pipeline.core.artefacts import Store, file_digest, folder_digest
 from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.core.terminal import without_controls
 from adc_pipeline.tracking.address import SERVERS, accepted, sqlite_file
 from adc_pipeline.tracking.failures import words
 from adc_pipeline.tracking.lineage import Node, Records
@@ -37,7 +39,7 @@ class Found:
 
 
 def parse(arguments: Sequence[str] | None, program: str = PROGRAM) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         prog=program,
         description="What a registered model was made from, or what was made from a corpus or any other artefact.",
     )
@@ -231,7 +233,7 @@ def main(arguments: Sequence[str] | None = None, program: str = PROGRAM) -> int:
         entries = [as_json(tree, check) for tree in trees]
         print(json.dumps(entries if given.start is not None else entries[0], indent=1))
     else:
-        print("\n\n".join("\n".join(lines(tree, check)) for tree in trees))
+        print(without_controls("\n\n".join("\n".join(lines(tree, check)) for tree in trees)))
     if not check:
         return 0
     other = {key: found for key, found in known.items() if found.state != "matches"}

@@ -18,6 +18,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
@@ -36,6 +37,10 @@ MAKING = "making.json"
 # A folder with what Dagster shows of the artefact.
 SHOWN = ".shown"
 CURRENT = "current"
+# Patterns of DuckDB, escapes in the addresses of SQLite files, control characters, and bytes that are no UTF-8.
+UNFIT_HOME = re.compile(r"[*?\[\\\x00-\x1f\x7f\ud800-\udfff]|%[0-9A-Fa-f]{2}")
+# Characters of a setting in the reason of a rebuild.
+LONGEST_VALUE = 60
 
 
 @dataclass(frozen=True)
@@ -68,15 +73,33 @@ def differences(
     upstream_settings: Mapping[str, Mapping[str, Any]],
     code_version: str,
 ) -> list[str]:
-    """Return why an artefact is stale, one short reason for each setting, input and the code; empty if up to date."""
-    found = [
-        *(f"setting {name} has changed" for name in differing(made.settings, as_json(settings))),
-        *(f"input {name} has changed" for name in differing(made.inputs, inputs)),
-    ]
+    """Return why an artefact is stale, one short reason for each setting, input and the code; empty if up to date.
+
+    A reason has the old and the new value: `setting seed has changed from 0 to 1`.
+    """
+    changed = changes("setting {}", made.settings, as_json(settings))
+    changed += changes("input {}", made.inputs, inputs)
     for asset in sorted({*made.upstream_settings, *upstream_settings}):
         before, now = made.upstream_settings.get(asset, {}), as_json(upstream_settings.get(asset, {}))
-        found += [f"setting {name} of {asset} has changed" for name in differing(before, now)]
-    return found if made.code_version == code_version else [*found, "its code has changed"]
+        changed += changes(f"setting {{}} of {asset}", before, now)
+    return changed + changes("its {}", {"code": made.code_version}, {"code": code_version})
+
+
+def changes(what: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Return a reason for each name whose values differ; `what` says what the name is."""
+
+    def value(values: Mapping[str, Any], name: str) -> str:
+        if name not in values:
+            return "none"
+        text = values[name] if isinstance(values[name], str) else json.dumps(values[name], ensure_ascii=False)
+        if re.fullmatch("[0-9a-f]{32}", text):
+            return text[:12]
+        return (text if len(text) <= LONGEST_VALUE else f"{text[: LONGEST_VALUE - 1]}…") or "''"
+
+    return [
+        f"{what.format(name)} has changed from {value(before, name)} to {value(now, name)}"
+        for name in differing(before, now)
+    ]
 
 
 def differing(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
@@ -292,10 +315,11 @@ class Store:
 
     def check_writable(self, free: int = 1 << 28) -> None:
         """Raise PipelineError unless `ADC_HOME` can be written to and has `free` bytes left."""
-        if set("*?[") & set(str(self.home)):
+        if found := UNFIT_HOME.search(str(self.home)):
             raise PipelineError(
-                f"ADC_HOME = {self.home} contains one of * ? [, which DuckDB takes for patterns: point ADC_HOME to a"
-                " folder without."
+                f"ADC_HOME = {self.home} contains {found[0]!r}, which DuckDB, Dagster or MLflow cannot have in a path"
+                " (* ? [ \\, % before two digits of a hexadecimal number, control characters, bytes that are no UTF-8):"
+                " point ADC_HOME to a folder without."
             )
         try:
             self.home.mkdir(parents=True, exist_ok=True)

@@ -32,12 +32,27 @@ def check_file(path: Path, setting: str) -> None:
         raise PipelineError(f"{path}, which the setting {setting} names, {problem}.")
 
 
+def check_files_in(folder: Path, setting: str) -> None:
+    """Raise PipelineError unless all that lies in a folder, named by `setting`, are folders and regular files.
+
+    For a library that opens whatever has the name of a file of its own.
+    """
+    try:
+        paths = sorted(folder.iterdir())
+    except OSError as error:
+        raise PipelineError(f"{folder}, which the setting {setting} names, {access_problem(folder, error)}.") from error
+    for path in paths:
+        if not path.is_dir():
+            check_file(path, setting)
+
+
 def file_problem(path: Path) -> str:
     """Return why `path` cannot be read as a regular file and what to do, as the end of a sentence; empty if it can."""
     try:
         mode = path.stat().st_mode
         if stat.S_ISREG(mode):
-            with path.open("rb"):
+            with path.open("rb") as file:
+                file.read(1)
                 return ""
     except (OSError, ValueError) as error:
         return access_problem(path, error)

@@ -122,6 +122,8 @@ def shard_rows(corpus: Path, out: Path, source: CorpusSettings, settings: Uttera
                 else:
                     files = [out / name / file for name in names]
                     position += split_piece(piece, files, position, connection, engine)
+        if not number:
+            raise no_utterances()
         write_titles(parts, namespaces, out / TITLES, counted, connection, engine)
     (out / COUNTED).write_text(json.dumps(asdict(counted)) + "\n")
 
@@ -161,6 +163,7 @@ def write_pieces(
 ) -> Iterator[None]:
     """Write one piece of some parts after the other to the file `piece`; the caller moves it before the next."""
     import duckdb
+    import pyarrow as pa
 
     arguments = (namespace, source, shards, connection, piece, counted, engine)
     if len(batch) > 1:
@@ -170,7 +173,7 @@ def write_pieces(
                 began = True
                 yield
             return
-        except duckdb.Error as error:
+        except (duckdb.Error, pa.ArrowException, OSError) as error:
             if began or is_no_fault_of_a_file(error):
                 raise
     for part in batch:
@@ -189,6 +192,7 @@ def write_single(
 ) -> Iterator[None]:
     """Write one piece of a part after the other; a part that DuckDB cannot read is read again in a slower way."""
     import duckdb
+    import pyarrow as pa
 
     for repair in (False, True):
         written = 0
@@ -197,7 +201,7 @@ def write_single(
                 written += 1
                 yield
             return
-        except duckdb.Error as error:
+        except (duckdb.Error, pa.ArrowException, OSError) as error:
             if is_no_fault_of_a_file(error):
                 raise
             # Only a file that DuckDB reads in place can be repaired, and nothing of it has been written yet.
@@ -210,9 +214,12 @@ def write_single(
 
 
 def is_no_fault_of_a_file(error: Exception) -> bool:
+    """Return whether an error is one of the machine: a full disk, too little memory, a refusal of the system."""
     import duckdb
 
-    return is_disk_full(error) or isinstance(error, duckdb.OutOfMemoryException)
+    # Arrow raises OSError, without a number, for damaged data.
+    refused = isinstance(error, OSError) and error.errno is not None
+    return refused or is_disk_full(error) or isinstance(error, duckdb.OutOfMemoryException)
 
 
 def write_part(
@@ -264,6 +271,10 @@ def read_parts(
             return tables.rows(part.path, source.columns, connection, scratch, engine.report, repair)
         case _:
             return fields.rows(part.path, part.what, source.columns, connection, scratch, engine.report)
+
+
+def no_utterances() -> PipelineError:
+    return PipelineError("The corpus holds no utterances: check the setting corpus (or ADC_CORPUS).")
 
 
 @contextmanager

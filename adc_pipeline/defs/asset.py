@@ -31,6 +31,7 @@ def declare(stage: Stage[S]) -> dg.AssetsDefinition:
         kinds=set(stage.kinds),
         code_version=code_version(*stage.code),
         pool=stage.pool,
+        owners=[stage.owner],
         partitions_def=stage.partitions,
         metadata=source_link(stage.make),
         check_specs=[volume_spec(stage)] if stage.volume else None,

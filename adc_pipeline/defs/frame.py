@@ -2,8 +2,8 @@
 
 `materialize` locks the asset, finds its inputs and asks whether the current version is up to date: same settings,
 inputs, code and outside sources, and intact files. If so, the version is reused without an MLflow run, and Dagster is
-given the data version it knows and what `shown` keeps of it; what its run left in MLflow is brought back if it is
-missing. Otherwise the stage writes into a temporary folder within an MLflow run; the folder is
+given the data version it knows and what `shown` keeps of it (`page.py`); what its run left in MLflow is brought back if
+it is missing. Otherwise the stage writes into a temporary folder within an MLflow run; the folder is
 hashed, logged as the run's output and put in place. If anything raises, the old version stays and the MLflow run is
 FAILED.
 """
@@ -23,6 +23,7 @@ from adc_pipeline.core.artefacts import (
     content_digest,
     damage,
     differences,
+    locked,
     read_making,
     scan,
     write_making,
@@ -30,17 +31,20 @@ from adc_pipeline.core.artefacts import (
 from adc_pipeline.core.errors import PipelineError, UnreachableError, is_disk_full
 from adc_pipeline.core.spellings import read_settings
 from adc_pipeline.core.terminal import printable
+from adc_pipeline.defs.code_references import origin_tags
 from adc_pipeline.defs.database import write_database
 from adc_pipeline.defs.look_ahead import look_ahead
 from adc_pipeline.defs.making import Making, Request
-from adc_pipeline.defs.run_config import configured
-from adc_pipeline.defs.shown import read_shown, write_shown
+from adc_pipeline.defs.page import check_names, columns_of, page_of, table_metadata
+from adc_pipeline.defs.run_config import configured, given_config
+from adc_pipeline.defs.shown import write_shown
 from adc_pipeline.defs.stage import Stage
 from adc_pipeline.defs.started_by import current_settings, keeps_settings, started_by
 from adc_pipeline.defs.volume import last_version, volume_result
 from adc_pipeline.defs.workspace import Workspace
 from adc_pipeline.tracking.failures import explanation
 from adc_pipeline.tracking.restoration import restored_run
+from adc_pipeline.tracking.runs import STUDY
 
 # Seconds before another attempt at what the network refused. Dagster's own retry policy would retry every error, Ctrl+C
 # included, and end in "Exceeded max_retries" instead of the error's sentence.
@@ -53,13 +57,14 @@ def materialize(stage: Stage[Any], context: dg.AssetExecutionContext, workspace:
         look_ahead(context, workspace)
         request = requested(stage, context, workspace)
         # Counts as made until it is known otherwise, also if it fails.
-        workspace.made[request.name] = True
+        workspace.made[request.name] = ""
         outside = dict(stage.outside(request)) if stage.outside else {}
         restored: Mapping[str, Any] = {}
         last: Mapping[str, Any] = {}
         if reasons := reasons_to_make(request, outside):
             request.report(f"{request.name} is made: {', '.join(reasons)}.")
             last = last_version(request.store, request.name)
+            workspace.made[request.name] = ", ".join(reasons)
             made = make(stage, request, outside)
             if stage.view:
                 write_database(request.store)
@@ -68,31 +73,20 @@ def materialize(stage: Stage[Any], context: dg.AssetExecutionContext, workspace:
             request.store.link_place(made)
             request.report(f"{request.name} is up to date: inputs, settings and code are those of {made.digest}.")
             restored = restore_effects(stage, request, made)
-            workspace.made[request.name] = False
-        making = read_making(made)
-        metadata = {
-            **made.counts,
-            **read_shown(made.path, request.store.home),
-            **restored,
-            "digest": made.digest,
-            "path": dg.MetadataValue.path(str(request.store.home / made.place)),
-            "mlflow_run": dg.MetadataValue.url(making["address"]),
-            "mlflow_run_id": making["run"],
-            "unchanged": not reasons,
-        }
+            workspace.made[request.name] = None
         checks = [volume_result(stage, made, last, workspace.settings.volume_change)] if stage.volume else []
         for check in checks:
             if check.description:
                 context.log.warning(check.description)
         # Metadata of the result would be stored once more, with the step's output.
-        context.add_asset_metadata(metadata)
+        context.add_asset_metadata(page_of(stage, request, made, reasons, restored))
         return dg.MaterializeResult(data_version=dg.DataVersion(made.digest), check_results=checks)
 
 
 def requested(stage: Stage[Any], context: dg.AssetExecutionContext, workspace: Workspace) -> Request[Any]:
     """Read the settings, check ADC_HOME, lock the asset until the run ends, and find its inputs."""
     store = workspace.store
-    given = configured(context.run.run_config, "ops", stage.name)
+    given = configured(given_config(context), "ops", stage.name)
     if given is None and keeps_settings(context.run.tags):
         given = current_settings(stage, store)
     settings = read_settings(stage.settings, given, stage.name)
@@ -135,10 +129,12 @@ def reasons_to_make(request: Request[Any], outside: Mapping[str, Any]) -> list[s
     """Return why the current version cannot be reused; empty if it is up to date."""
     if request.context.run.tags.get(AGAIN, "").lower() in ("1", "true", "yes"):
         return [f"the tag {AGAIN} asks for it"]
+    if not request.store.place(request.name).exists():
+        return ["there was none"]
     try:
         made = request.store.current(request.name)
     except PipelineError:
-        return ["there is none that can be read"]
+        return ["the one that is there cannot be read"]
     reasons = differences(
         made, request.plain_settings, request.digests, request.upstream_settings, request.code_version
     )
@@ -152,15 +148,31 @@ def reasons_to_make(request: Request[Any], outside: Mapping[str, Any]) -> list[s
     return reasons
 
 
-def run_tags(request: Request[Any]) -> dict[str, str]:
-    """Return the tags of an asset's MLflow run."""
+def run_tags(stage: Stage[Any], request: Request[Any]) -> dict[str, str]:
+    """Return the tags of an asset's MLflow run: MLflow's own for user, source and commit, Dagster's names, and ours."""
     context = request.context
-    return {
+    return origin_tags(stage.make) | {
         "dagster.run_id": context.run.run_id,
         "dagster.job": context.run.job_name,
         "dagster.asset_key": context.asset_key.to_user_string(),
         "adc.code_version": request.code_version,
+        "adc.stage": stage.group,
     }
+
+
+def parent_run(stage: Stage[Any], request: Request[Any]) -> str:
+    """Return the id of the MLflow run that is the parent of this one: that of the Dagster run, or of the study."""
+    run = request.context.run
+    tags = origin_tags(stage.make)
+    if stage.group == STUDY:
+        # Every cell is a Dagster run. Cells with one base model belong together; the table reads cells.
+        above = next((each.inputs["base_model"] for each in request.inputs.values() if "base_model" in each.inputs), "")
+        base = request.digests.get("base_model", above)
+        with locked(request.store.home, wait=True):
+            return request.tracking.parent(f"{STUDY} {base[:8]}", f"{STUDY} {base}", tags)
+    name = "materialize" if run.job_name.startswith("__") else run.job_name
+    dagster = {"dagster.run_id": run.run_id, "dagster.job": run.job_name}
+    return request.tracking.parent(f"{name} {run.run_id[:8]}", run.run_id, tags | dagster)
 
 
 def restore_effects(stage: Stage[Any], request: Request[Any], made: Artefact) -> Mapping[str, Any]:
@@ -174,7 +186,7 @@ def restore_effects(stage: Stage[Any], request: Request[Any], made: Artefact) ->
         replace(made, settings=request.plain_settings),
         record,
         request.inputs,
-        run_tags(request),
+        run_tags(stage, request),
         request.report,
     )
     if (run.id, run.address) != (record["run"], record["address"]):
@@ -188,10 +200,10 @@ def make(stage: Stage[Any], request: Request[Any], outside: dict[str, Any]) -> A
     tracking.check()
     with (
         request.store.aside(request.name) as folder,
-        tracking.run(request.name, request.plain_settings, run_tags(request)) as run,
+        tracking.run(request.name, request.plain_settings, run_tags(stage, request), parent_run(stage, request)) as run,
     ):
         for artefact in request.inputs.values():
-            run.artefact(artefact, "input")
+            run.artefact(artefact, "input", columns_of(artefact))
         making = Making(request, folder, run, outside)
         stage.make(making)
         files = scan(folder)
@@ -208,11 +220,14 @@ def make(stage: Stage[Any], request: Request[Any], outside: dict[str, Any]) -> A
             unhashed=stage.unhashed,
             files=files,
         )
-        run.artefact(replace(made, path=request.store.version_path(made.name, made.digest)), "output")
-        write_shown(folder, making.metadata, making.pictures, request.store.home)
-        record = {"run": run.id, "address": run.address, "outside": making.outside}
+        columns = columns_of(made)
+        run.artefact(replace(made, path=request.store.version_path(made.name, made.digest)), "output", columns)
+        check_names(making)
+        write_shown(folder, making.metadata | table_metadata(stage, made), making.pictures, request.store.home)
+        record = {"run": run.id, "address": run.address, "outside": making.outside, "found": making.found}
         record["by"] = started_by(request.context.run.tags)
-        write_making(made, {**record, "metrics": run.logged, "artifacts": making.artifacts})
+        logged = {"metrics": run.logged, "parameters": run.described, "artifacts": making.artifacts}
+        write_making(made, record | logged)
         return request.store.put(folder, made)
 
 

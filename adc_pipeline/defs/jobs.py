@@ -1,6 +1,10 @@
-"""The jobs, each a selection of assets."""
+"""The jobs, each a selection of assets, some with the settings of a preset."""
+
+from pathlib import Path
+from typing import Any
 
 import dagster as dg
+import yaml
 
 # Importing them declares the assets.
 from adc_pipeline.defs import lifecycle as _lifecycle  # noqa: F401
@@ -49,4 +53,21 @@ study_result = dg.define_asset_job(
     config=config_of(dg.AssetSelection.assets("study_table")),
     description="The result of the study, a table and a page, from the cells that have been made.",
 )
-jobs = [adc, datasets, study_inputs, study, study_result]
+# By job: a preset's name, and the job whose assets it makes.
+PRESETS = {"datasets_released": ("released", "datasets"), "adc_gpu": ("gpu", "adc")}
+
+
+def preset_job(name: str) -> Any:
+    """Return a job whose launchpad is filled with a preset. What a run gives has precedence; see `given_config`."""
+    preset, job = PRESETS[name]
+    file = Path(__file__).parents[1] / "presets" / f"{preset}.yaml"
+    return dg.define_asset_job(
+        name,
+        selection={"datasets": DATASETS, "adc": dg.AssetSelection.all() - STUDY}[job],
+        config=yaml.safe_load(file.read_text()),
+        description=f"The job {job} with the settings of the preset {preset}; a run may change them.",
+        tags={"adc/preset": preset},
+    )
+
+
+jobs = [adc, datasets, study_inputs, study, study_result, *map(preset_job, PRESETS)]

@@ -138,7 +138,10 @@ def changes(found: Contest) -> str:
         return "### What changed\n\nThis is the first version.\n"
     since = f"version {before.version} of {found.name}"
     last = last_evaluation(found.records, before, found.evaluation.name)
-    return what_changed(last, found.tree, since) if isinstance(last, Node) else f"### Since {since}\n\n{last}\n"
+    if not isinstance(last, Node):
+        return f"### Since {since}\n\n{last}\n"
+    old, new = (replace(node, metrics=found.records.figures(node)) for node in (last, found.tree))
+    return what_changed(old, new, since)
 
 
 def figures_of(champion: "Evaluated | None") -> list[str]:

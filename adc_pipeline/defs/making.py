@@ -72,6 +72,8 @@ class Making(Generic[S]):
     metadata: dict[str, Any] = field(default_factory=dict)
     # The pictures among it, and the files in MLflow: paths in the folder, by name.
     pictures: dict[str, str] = field(default_factory=dict)
+    # Additions to the row `settings` in Dagster, such as the detected format.
+    found: dict[str, Any] = field(default_factory=dict)
     artifacts: dict[str, str] = field(default_factory=dict)
     # The digest, if the content lies outside the folder.
     digest: str = ""
@@ -107,8 +109,14 @@ class Making(Generic[S]):
     def count(self, counts: Mapping[str, float]) -> None:
         """Record counts in the manifest, in MLflow and in Dagster."""
         self.counts |= counts
-        self.metadata |= counts
         self.run.metrics(counts)
+
+    def describe(self, facts: Mapping[str, float]) -> None:
+        """Record numbers that settings and inputs fix: as counts, but as parameters in MLflow."""
+        self.counts |= facts
+        settings = self.request.plain_settings
+        # MLflow has the settings as parameters already, and does not take another value.
+        self.run.describe({name: fact for name, fact in facts.items() if name not in settings})
 
     def show(self, name: str, figure: "Figure") -> None:
         """Show a picture in MLflow and in Dagster. Rendering takes a second or so, so it is done once."""

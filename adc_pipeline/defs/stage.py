@@ -6,7 +6,7 @@ asset reads it there: the frame (`frame.py`), the check of settings at a run's s
 `Making`; what stands around it (lock, temporary folder, MLflow run, cache check, metadata) is the frame's.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -43,6 +43,8 @@ class Stage(Generic[S]):
     # settings of no other, and is made again when one of them changes.
     reads: tuple[str, ...] = ()
     kinds: tuple[str, ...] = ()
+    # Returns the Parquet files of the asset's table in its folder, whose columns and rows Dagster and MLflow show.
+    table: Callable[[Path], Sequence[str]] | None = None
     # Names of files that describe the making rather than the content; the digest leaves them out.
     unhashed: tuple[str, ...] = ()
     # Creates the artefact's views in `adc.duckdb` from its folder.
@@ -62,6 +64,8 @@ class Stage(Generic[S]):
     volume: str = ""
     # Dagster's queue starts one run at a time with an asset of a pool (dagster.yaml), however the run was started.
     pool: str = "places"
+    # Who is asked about the asset, as Dagster's pages show it.
+    owner: str = "team:data"
     partitions: dg.PartitionsDefinition | None = None
     partition_name: Callable[[str], str] | None = None
 

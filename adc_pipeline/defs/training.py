@@ -13,7 +13,7 @@ from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.defs.asset import declare
 from adc_pipeline.defs.making import Making, Request
 from adc_pipeline.defs.stage import Stage
-from adc_pipeline.generation.registration import REGISTERED, is_registered, register_model
+from adc_pipeline.generation.registration import REGISTERED, describe_version, is_registered, register_model
 from adc_pipeline.tracking.relay import relayed
 from adc_pipeline.tracking.runs import Run
 from adc_pipeline.tracking.system import system_metrics
@@ -33,6 +33,8 @@ TRAINING_POOL = "training"
 SECONDS_TO_SAVE = 600
 # Training is a process of its own that runs this module, so this module does not import it.
 TRAINING_CODE = "adc_pipeline.training.__main__"
+# Facts of a training that its settings and data fix; the others are measured.
+CONSTANTS = ("steps", "tokens", "parameters", "trained_parameters", "processes")
 # With fewer free bytes than this, a process may fail to write even its error message.
 NO_ROOM = 64 << 10
 
@@ -45,7 +47,7 @@ def make_base_model(making: Making[BaseModelSettings]) -> None:
     model = making.folder / "model"
     facts = prepare_base_model(making.settings, FORMATS[walks.settings["format"]], texts, model)
     move_up(model)
-    making.count({name: fact for name, fact in facts.items() if isinstance(fact, int | float)})
+    making.describe({name: fact for name, fact in facts.items() if isinstance(fact, int | float)})
     making.metadata |= {name: str(fact) for name, fact in facts.items() if isinstance(fact, str)}
 
 
@@ -93,20 +95,23 @@ def model_stage(kind: WalkKind) -> Stage[TrainingSettings]:
         # Generation renders speakers as in the training data.
         facts["speakers"] = walks.settings["speakers"]
         (making.folder / "training.json").write_text(json.dumps(facts, indent=2) + "\n")
-        making.count({name: fact for name, fact in facts.items() if isinstance(fact, int | float)})
-        registered = register_model(making.run, making.folder, kind.registered)
+        record_training(making, facts)
+        registered = register_model(making.run, making.folder, making.request.tracking.model_name(kind.name))
+        describe_version(making.run, registered, making.inputs)
         (making.folder / REGISTERED).write_text(json.dumps(registered) + "\n")
         making.metadata |= registered
 
     def restore(request: Request[TrainingSettings], made: Artefact, run: Run) -> Mapping[str, Any]:
         """Register the model again if its version, or the version's files, are gone from MLflow."""
         registered: dict[str, Any] = json.loads((made.path / REGISTERED).read_text())
-        if not is_registered(run, registered):
-            registered = register_model(run, made.path, kind.registered)
+        name = request.tracking.model_name(kind.name)
+        if registered["registered_model"] != name or not is_registered(run, registered):
+            registered = register_model(run, made.path, name)
+            describe_version(run, registered, request.inputs)
             request.store.amend(made, REGISTERED, json.dumps(registered) + "\n")
             request.report(
-                f"{kind.model} is registered again, as version {registered['registered_version']} of"
-                f" {kind.registered}: MLflow no longer had its version."
+                f"{kind.model} is registered again, as version {registered['registered_version']} of {name}: MLflow"
+                " does not have it under this name."
             )
         return registered
 
@@ -126,6 +131,14 @@ def model_stage(kind: WalkKind) -> Stage[TrainingSettings]:
         check=check_tools,
         pool=TRAINING_POOL,
     )
+
+
+def record_training(making: Making[TrainingSettings], facts: Mapping[str, Any]) -> None:
+    """Record a training's facts: what settings and data fix as parameters in MLflow, what was measured as metrics."""
+    numbers = {name: fact for name, fact in facts.items() if isinstance(fact, int | float)}
+    making.describe({name: fact for name, fact in numbers.items() if name in CONSTANTS})
+    # The frame measures the seconds of the asset, which are those of the training and of the model's registration.
+    making.count({name: fact for name, fact in numbers.items() if name not in CONSTANTS})
 
 
 def fine_tune(making: Making[TrainingSettings], job: TrainingJob) -> None:

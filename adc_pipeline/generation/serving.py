@@ -2,10 +2,11 @@
 
 A custom MLflow flavour. The folder is what `mlflow.transformers` writes, so that `mlflow.transformers.load_model` gives
 the plain model. The class that `mlflow.pyfunc` loads, and `mlflow models serve` therefore serves, is our own. The
-package's code is part of the model (0.6 MB), so a server needs only the requirements.
+package's code that a server needs is part of the model (0.15 MB), so that it needs only the requirements.
 """
 
 import shutil
+import tempfile
 from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
@@ -76,23 +77,47 @@ def save_model(path: str, mlflow_model: "Model", folder: Path) -> None:
 
     model = load_model(folder)
     convert(model, stored_type(str(folder), local_files_only=True))
-    mlflow.transformers.save_model(
-        # Pass the loaded parts, not the folder: MLflow 3.17 expects files in it that transformers 5 no longer writes.
-        transformers_model={
-            "model": model,
-            "tokenizer": AutoTokenizer.from_pretrained(folder, local_files_only=True),
-        },
-        path=path,
-        task="text-generation",
-        mlflow_model=mlflow_model,
-        signature=signature(),
-        code_paths=[str(PACKAGE)],
-        pip_requirements=[requirement(package) for package in REQUIREMENTS],
-    )
+    with tempfile.TemporaryDirectory(prefix="adc-code-") as code:
+        copy_code(Path(code))
+        mlflow.transformers.save_model(
+            # Pass the loaded parts, not the folder: MLflow 3.17 expects files that transformers 5 no longer writes.
+            transformers_model={
+                "model": model,
+                "tokenizer": AutoTokenizer.from_pretrained(folder, local_files_only=True),
+            },
+            path=path,
+            task="text-generation",
+            mlflow_model=mlflow_model,
+            signature=signature(),
+            code_paths=[str(Path(code) / PACKAGE.name)],
+            pip_requirements=[requirement(package) for package in REQUIREMENTS],
+            input_example=input_example(),
+        )
     if (folder / FACTS).exists():
         shutil.copy(folder / FACTS, Path(path) / "model" / FACTS)
     mlflow_model.flavors["python_function"]["loader_module"] = __name__
     mlflow_model.save(str(Path(path) / "MLmodel"))
+
+
+def input_example() -> "tuple[pd.DataFrame, dict[str, Any]]":
+    """Return a request, as data and parameters, that MLflow's page and a client can send as it is."""
+    import pandas as pd
+
+    row = {"post": "A title\nand a text", "rejected": ["A reply that will not do."]}
+    return pd.DataFrame([row]), {"max_new_tokens": 100}
+
+
+def copy_code(folder: Path) -> None:
+    """Copy the modules of this package that a served model needs, in their packages, into `folder`."""
+    # Not needed by a served model.
+    from adc_pipeline.core.code_version import SOURCES
+
+    needed = {PACKAGE / "__init__.py", *SOURCES.reached(__name__)}
+    needed |= {parent / "__init__.py" for path in needed for parent in path.parents if parent.is_relative_to(PACKAGE)}
+    for path in needed:
+        copy = folder / path.relative_to(PACKAGE.parent)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, copy)
 
 
 def requirement(package: str) -> str:

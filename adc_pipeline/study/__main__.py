@@ -21,6 +21,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
+from adc_pipeline.core.arguments import ArgumentParser
 from adc_pipeline.core.artefacts import AGAIN, Store
 from adc_pipeline.core.errors import PipelineError, did_you_mean
 from adc_pipeline.core.named_files import read_mapping
@@ -67,7 +68,7 @@ class Launcher:
 
 
 def parse(arguments: Sequence[str] | None, program: str) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog=program, description="Train and evaluate a grid.")
+    parser = ArgumentParser(prog=program, description="Train and evaluate a grid.")
     parser.add_argument("-c", "--config", type=Path, help="run configuration of all jobs of the study, as YAML")
     parser.add_argument("--parallel", type=int, default=1, help="cells at a time")
     parser.add_argument("--variants", nargs="*", choices=list(VARIANTS), default=list(VARIANTS), metavar="NAME")

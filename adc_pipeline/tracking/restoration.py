@@ -41,7 +41,8 @@ def restored_run(
                 for artefact in inputs.values():
                     run.artefact(artefact, "input")
                 run.artefact(made, "output")
-                run.metrics({**made.counts, **record.get("metrics", {})})
+                run.describe(record.get("parameters", {}))
+                run.metrics(record.get("metrics", made.counts))
         else:
             run = Run(client, info.run_id, tracking.run_address(info.experiment_id, info.run_id), tracking.uri)
             if info.lifecycle_stage != "active":

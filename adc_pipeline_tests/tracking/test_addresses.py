@@ -9,7 +9,7 @@ from adc_pipeline.tracking.address import accepted, shown
 from adc_pipeline.tracking.failures import words
 from adc_pipeline.tracking.runs import Tracking
 
-RUN = "#/experiments/1/runs/abc"
+RUN = "#/experiments/1/runs/abc?workflowType=machine_learning"
 SECRET = "Invented-Quince-41"
 ACCEPTED = [
     f"http://user:{SECRET}@127.0.0.1:9",

@@ -14,7 +14,7 @@ import pytest
 
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.tracking import database
-from adc_pipeline.tracking.runs import EXPERIMENT, Tracking
+from adc_pipeline.tracking.runs import Tracking
 
 # Opens the pipeline's database, or creates it, in a process of its own.
 OPEN = """
@@ -96,7 +96,7 @@ def test_several_first_starts_at_once(home: Path, tmp_path: Path, monkeypatch: p
     processes = [subprocess.Popen([sys.executable, "-c", OPEN, str(home)]) for _ in range(2)]
     assert [process.wait() for process in processes] == [0, 0]
     names = [found.name for found in Tracking.from_environment(home).client().search_experiments()]
-    assert sorted(names) == ["Default", EXPERIMENT]
+    assert sorted(names) == ["Default", "adc"]
 
 
 @pytest.mark.parametrize("tables", ["", "CREATE TABLE runs (name)", "CREATE TABLE alembic_version (version_num)"])

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from adc_pipeline.core.engine import Report, no_report
 from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.core.named_files import read_small_json
 from adc_pipeline.corpus.readers import lines
 from adc_pipeline.corpus.readers.rows import Rows
 from adc_pipeline.corpus.recorded_files import UTTERANCES
@@ -62,12 +63,8 @@ def rows(corpus: Path, scratch: Path, report: Report = no_report, unpack: bool =
 
 def corpus_name(corpus: Path, otherwise: str) -> str:
     """Return the name that `corpus.json` gives; `otherwise` where it gives none."""
-    try:
-        content = json.loads((corpus / "corpus.json").read_bytes())
-    except FileNotFoundError:
-        content = {}
-    except ValueError as error:
-        raise incomplete(corpus / "corpus.json") from error
+    path = (corpus / "corpus.json").resolve()
+    content = read_small_json(path, "corpus") if path.exists() else {}
     name = content.get("name") if isinstance(content, dict) else None
     return name if isinstance(name, str) and name else otherwise
 
@@ -86,7 +83,7 @@ def titles(corpus: Path) -> Iterator[Title | None]:
     Older corpora put title and subreddit beside `meta` rather than in it. Only these two are kept, so an entry may be
     of any size.
     """
-    path = corpus / "conversations.json"
+    path = (corpus / "conversations.json").resolve()
     for key, entry in entries(path) if path.exists() else ():
         if not isinstance(entry, dict):
             yield None
@@ -137,6 +134,10 @@ def entries(path: Path, step: int = 1 << 22) -> Iterator[tuple[str, Any]]:
                     value, end = decode(text, key.end())
                 except ValueError:
                     end = len(text)
+                except RecursionError as error:
+                    raise PipelineError(
+                        f"{path}, which the setting corpus names, nests its values too deeply: correct it."
+                    ) from error
                 # A value is complete where something follows it: 1 may yet become 12.
                 if text[end : end + 1] in DELIMITERS:
                     yield decode(key[1])[0], value

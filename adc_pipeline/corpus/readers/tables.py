@@ -91,13 +91,16 @@ def rows_of_files(
         yield Rows(select(paths[0], table, columns, connection, several=True), parameters, records=records)
 
 
-def check_columns(path: Path, columns: Mapping[str, str]) -> None:
-    """Raise PipelineError if the table lacks a column that is needed, or one that `columns` names."""
+def check_columns(path: Path, columns: Mapping[str, str]) -> dict[str, str]:
+    """Return the file's name of each of our columns that it has.
+
+    Raises PipelineError if the table lacks a column that is needed, or one that `columns` names.
+    """
     import duckdb
 
     with duckdb.connect() as connection:
         names = open_parquet(path, connection).columns if is_parquet(path) else read_dialect(path).names
-        mapped(path, names, columns)
+        return mapped(path, names, columns)
 
 
 def open_parquet(path: Path, connection: "DuckDBPyConnection") -> "DuckDBPyRelation":
