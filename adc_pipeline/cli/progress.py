@@ -55,7 +55,9 @@ class Progress:
             self.outcomes[name] = "unchanged" if unchanged is not None and unchanged.value else "made"
         elif event.event_type_value == "ASSET_CHECK_EVALUATION":
             check = event.asset_check_evaluation_data
-            self.outcomes[name] = "passed" if check.passed else f"not passed: {check.description or check.check_name}"
+            # The step of an asset, which may evaluate a check of its own, shows whether it was made.
+            outcome = "passed" if check.passed else f"not passed: {check.description or check.check_name}"
+            self.outcomes.setdefault(name, outcome)
         elif event.is_step_success:
             self.end(name, self.outcomes.get(name, "done"))
         elif event.is_step_failure:

@@ -17,6 +17,7 @@ from adc_pipeline.core.artefacts import Store
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.core.terminal import printable
 from adc_pipeline.defs.origin import LOCATION
+from adc_pipeline.defs.stage import STAGES
 
 SMALL = {"raw_corpus": {"config": {"sample_conversations": 40}}}
 
@@ -57,11 +58,13 @@ def test_a_run_shows_a_line_a_step_and_keeps_everything_below_adc_home(
     assert [line.split()[0] for line in lines[: len(steps)]] == steps
     # The name, the seconds, and the outcome; a check that warns of so small a dataset is "not passed" and says why.
     assert {line.split()[3] for line in lines[: len(steps)]} == {"made", "passed", "not"}
+    assert {line.split()[0] for line in lines if line.endswith(" s  made")} == set(STAGES).intersection(steps)
     # The lines that the run ends with.
-    assert lines[len(steps)].startswith("Datasets: ")
+    assert lines[len(steps)].startswith("5 rebuilt, 0 reused.")
+    assert lines[len(steps) + 1].startswith("Datasets: ")
     assert run.remote_job_origin is not None
     assert run.remote_job_origin.location_name == LOCATION
-    assert "DEBUG" in (home / "logs" / "datasets.log").read_text()
+    assert " - INFO - datasets - " in (home / "logs" / "datasets.log").read_text()
     assert list(Path.cwd().iterdir()) == []
     assert {path.name for path in tmp_path.iterdir()} == {"empty", "home", "run.yaml"}
 
