@@ -11,8 +11,9 @@ import dagster as dg
 from adc_pipeline.defs import lifecycle, study
 from adc_pipeline.defs.asset import ASSETS
 from adc_pipeline.defs.jobs import jobs
+from adc_pipeline.defs.pruning import prune
 from adc_pipeline.defs.schedules import schedules
-from adc_pipeline.defs.sensors import STALE, sensors, stale_assets
+from adc_pipeline.defs.sensors import STALE, sensors
 from adc_pipeline.defs.workspace import Mlflow, Workspace
 
 # The evaluation runs in this process; `training/__main__.py` explains the value.
@@ -27,14 +28,14 @@ def with_policies(spec: dg.AssetSpec) -> dg.AssetSpec:
     if spec.group_name == study.GROUP:
         return spec
     # The corpus has no upstream asset; the sensor `changed_corpus` tells whether it is stale.
-    condition = STALE if spec.deps and stale_assets in sensors else None
+    condition = STALE if spec.deps else None
     return spec.replace_attributes(automation_condition=condition, freshness_policy=EVERY_WEEK)
 
 
 defs = dg.Definitions(
     assets=dg.map_asset_specs(with_policies, list(ASSETS.values())),
     asset_checks=lifecycle.CHECKS,
-    jobs=[*jobs, lifecycle.prune],
+    jobs=[*jobs, prune],
     schedules=schedules,
     sensors=sensors,
     resources={"workspace": Workspace(), "mlflow": Mlflow()},

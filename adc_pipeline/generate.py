@@ -12,7 +12,9 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TextIO
 
+from adc_pipeline.core.arguments import ArgumentParser
 from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.core.terminal import without_controls
 
 if TYPE_CHECKING:
     from adc_pipeline.generation.conversation import Conversation
@@ -20,9 +22,9 @@ if TYPE_CHECKING:
     from adc_pipeline.generation.replier import Replier, Reply
 
 
-def parser(program: str) -> argparse.ArgumentParser:
+def parser(program: str) -> ArgumentParser:
     """Return the parser of the command's options; defaults of the sampling options are those of `Sampling`."""
-    made = argparse.ArgumentParser(
+    made = ArgumentParser(
         prog=program,
         description="Talk with a model that this pipeline trained. The first line of a post is its title. With"
         " standard input from a file or a pipe: one post in, one reply out.",
@@ -75,7 +77,7 @@ class Screen:
         self.write("\n")
 
     def write(self, text: str) -> None:
-        self.out.write(text)
+        self.out.write(without_controls(text))
         self.out.flush()
 
 

@@ -138,6 +138,19 @@ def test_a_home_that_cannot_be_written_is_refused_in_one_sentence(tmp_path: Path
         Store(tmp_path / "file").check_writable()
 
 
+@pytest.mark.parametrize("name", ["a*b", "a?b", "[a]", "a\\b", "a%20b", "a\nb", "a\x1bb", "a\udcff"])
+def test_a_home_whose_path_a_library_cannot_have_is_refused_in_one_sentence(tmp_path: Path, name: str) -> None:
+    with pytest.raises(PipelineError, match="cannot have in a path") as refused:
+        Store(tmp_path / name).check_writable()
+    assert str(refused.value).isprintable()
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["a b", "score=3", "100%", "é#&;'\"$(x)"])
+def test_a_home_with_an_unusual_path_is_accepted(tmp_path: Path, name: str) -> None:
+    Store(tmp_path / name).check_writable()
+
+
 def test_a_full_disk_is_refused_in_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(PipelineError, match="make room"):
         Store(tmp_path).check_writable(free=1 << 60)
@@ -173,6 +186,7 @@ def test_links_at_any_depth_lead_where_the_newest_making_found_them(tmp_path: Pa
         assert (made.path / "corpus" / "00").readlink() == tmp_path / place
 
 
+@pytest.mark.slow
 def test_a_reader_finds_the_artefact_at_every_moment_of_its_being_made_again(tmp_path: Path) -> None:
     store = Store(tmp_path)
     made, over = make(store, "a"), threading.Event()

@@ -64,7 +64,16 @@ def dagster_instance(store: Store) -> Iterator["DagsterInstance"]:
     except Exception as error:
         raise PipelineError(
             f"Dagster cannot be started on DAGSTER_HOME = {home} ({first_line(error)}): correct its dagster.yaml, or"
-            " move the folder away to begin a new history."
+            " run `adc repair` if a database in it is damaged."
         ) from error
     with instance:
-        yield instance
+        try:
+            yield instance
+        except Exception as error:
+            # Errors of steps do not get here, so that these are of Dagster's own storage.
+            if type(error).__module__.partition(".")[0] not in ("sqlite3", "sqlalchemy"):
+                raise
+            raise PipelineError(
+                f"A database of Dagster in DAGSTER_HOME = {home} cannot be used ({first_line(error)}): run `adc"
+                " repair`, which begins a new one if it is damaged."
+            ) from error

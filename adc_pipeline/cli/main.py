@@ -5,12 +5,14 @@ also modules of their own (`python -m adc_pipeline.lineage`) and parse their arg
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import click
 
 from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.core.terminal import printable
 
 # A command that hands its arguments on as they are, `--help` included.
 OWN_PARSER: dict[str, Any] = {
@@ -21,12 +23,27 @@ PORT = click.IntRange(1, 65535)
 ARGUMENTS = click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 
 
+@contextmanager
+def printable_usage() -> Iterator[None]:
+    """Escape the control characters of wrong arguments, which click repeats."""
+    try:
+        yield
+    except click.UsageError as error:
+        error.message = printable(error.message)  # type: ignore[misc]
+        raise
+
+
 class Commands(click.Group):
     """A group whose commands end in one sentence and exit status 2 where they raise PipelineError."""
 
+    def make_context(self, *arguments: Any, **options: Any) -> click.Context:
+        with printable_usage():
+            return super().make_context(*arguments, **options)
+
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            return super().invoke(ctx)
+            with printable_usage():
+                return super().invoke(ctx)
         except PipelineError as error:
             click.echo(error, err=True)
             ctx.exit(2)
@@ -96,6 +113,18 @@ def relocate() -> None:
     for column, number in changed.items():
         click.echo(f"{column}: {number} corrected")
     click.echo(f"MLflow's addresses lead to ADC_HOME = {home}.")
+
+
+@main.command()
+def repair() -> None:
+    """Replace damaged databases of MLflow and Dagster, and show what is lost.
+
+    End `adc dev` and other programs that use ADC_HOME first.
+    """
+    from adc_pipeline.cli.repair import repair
+    from adc_pipeline.core.artefacts import Store
+
+    repair(Store.from_environment(), click.echo)
 
 
 @main.command()

@@ -5,6 +5,7 @@ import time
 from typing import TYPE_CHECKING, TextIO
 
 from adc_pipeline.core.terminal import printable
+from adc_pipeline.defs.failures import reason
 
 if TYPE_CHECKING:
     from dagster import DagsterEvent, EventLogEntry
@@ -88,14 +89,3 @@ class Progress:
         self.written = time.monotonic()
         self.out.write(text)
         self.out.flush()
-
-
-def reason(event: "DagsterEvent") -> str:
-    """Return why a step failed: the pipeline's own sentence, otherwise the error that was raised."""
-    data = event.step_failure_data
-    if data.user_failure_data and data.user_failure_data.description:
-        return data.user_failure_data.description
-    error = data.error
-    while error is not None and error.cause is not None:
-        error = error.cause
-    return error.message.strip() if error else "The step has failed without an error."

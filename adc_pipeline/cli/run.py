@@ -13,12 +13,11 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-import yaml
-
 from adc_pipeline.cli.home import dagster_instance
 from adc_pipeline.cli.progress import Progress
 from adc_pipeline.core.artefacts import Store
-from adc_pipeline.core.errors import PipelineError, did_you_mean, first_line
+from adc_pipeline.core.errors import PipelineError, did_you_mean
+from adc_pipeline.core.named_files import read_mapping
 from adc_pipeline.core.terminal import printable
 
 if TYPE_CHECKING:
@@ -88,16 +87,10 @@ def read_config(file: str) -> dict[str, Any]:
     """Read a run configuration, or the preset of that name; PipelineError where it is none."""
     preset = PRESETS / f"{file.removesuffix('.yaml')}.yaml"
     path = preset if preset.is_file() and not Path(file).exists() else Path(file)
-    try:
-        config = yaml.safe_load(path.read_text()) or {}
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise PipelineError(
-            f"The run configuration {file} cannot be read ({first_line(error)}): give a YAML file, or a preset"
-            f" ({', '.join(sorted(each.stem for each in PRESETS.glob('*.yaml')))})."
-        ) from error
-    if not isinstance(config, dict):
-        raise PipelineError(f"The run configuration {file} is no mapping: begin it with `ops:`.")
-    return config
+    if not os.path.lexists(path):
+        presets = ", ".join(sorted(each.stem for each in PRESETS.glob("*.yaml")))
+        raise PipelineError(f"{file} does not exist: give a run configuration (a YAML file), or a preset ({presets}).")
+    return read_mapping(path)
 
 
 @contextmanager

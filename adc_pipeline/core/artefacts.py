@@ -37,6 +37,8 @@ MAKING = "making.json"
 # A folder with what Dagster shows of the artefact.
 SHOWN = ".shown"
 CURRENT = "current"
+# Patterns of DuckDB, escapes in the addresses of SQLite files, control characters, and bytes that are no UTF-8.
+UNFIT_HOME = re.compile(r"[*?\[\\\x00-\x1f\x7f\ud800-\udfff]|%[0-9A-Fa-f]{2}")
 # Characters of a setting in the reason of a rebuild.
 LONGEST_VALUE = 60
 
@@ -313,10 +315,11 @@ class Store:
 
     def check_writable(self, free: int = 1 << 28) -> None:
         """Raise PipelineError unless `ADC_HOME` can be written to and has `free` bytes left."""
-        if set("*?[") & set(str(self.home)):
+        if found := UNFIT_HOME.search(str(self.home)):
             raise PipelineError(
-                f"ADC_HOME = {self.home} contains one of * ? [, which DuckDB takes for patterns: point ADC_HOME to a"
-                " folder without."
+                f"ADC_HOME = {self.home} contains {found[0]!r}, which DuckDB, Dagster or MLflow cannot have in a path"
+                " (* ? [ \\, % before two digits of a hexadecimal number, control characters, bytes that are no UTF-8):"
+                " point ADC_HOME to a folder without."
             )
         try:
             self.home.mkdir(parents=True, exist_ok=True)

@@ -11,7 +11,7 @@ import stat
 from pathlib import Path
 from typing import Any
 
-from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.core.errors import PipelineError, first_line
 
 # A small JSON file is metadata that is read at once, such as a corpus' name.
 SMALL_JSON = 16 << 20
@@ -32,12 +32,27 @@ def check_file(path: Path, setting: str) -> None:
         raise PipelineError(f"{path}, which the setting {setting} names, {problem}.")
 
 
+def check_files_in(folder: Path, setting: str) -> None:
+    """Raise PipelineError unless all that lies in a folder, named by `setting`, are folders and regular files.
+
+    For a library that opens whatever has the name of a file of its own.
+    """
+    try:
+        paths = sorted(folder.iterdir())
+    except OSError as error:
+        raise PipelineError(f"{folder}, which the setting {setting} names, {access_problem(folder, error)}.") from error
+    for path in paths:
+        if not path.is_dir():
+            check_file(path, setting)
+
+
 def file_problem(path: Path) -> str:
     """Return why `path` cannot be read as a regular file and what to do, as the end of a sentence; empty if it can."""
     try:
         mode = path.stat().st_mode
         if stat.S_ISREG(mode):
-            with path.open("rb"):
+            with path.open("rb") as file:
+                file.read(1)
                 return ""
     except (OSError, ValueError) as error:
         return access_problem(path, error)
@@ -75,3 +90,18 @@ def read_small_json(path: Path, setting: str, most: int = SMALL_JSON) -> Any:
         raise PipelineError(
             f"{path}, which the setting {setting} names, is not one whole JSON value: fetch it again."
         ) from error
+
+
+def read_mapping(path: Path) -> dict[str, Any]:
+    """Return the mapping in a YAML file; an empty file is an empty one. Raise PipelineError for any other file."""
+    import yaml
+
+    if problem := file_problem(path):
+        raise PipelineError(f"{path} {problem}.")
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8-sig")) or {}
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        raise PipelineError(f"{path} cannot be read ({first_line(error)}): give a YAML file.") from error
+    if not isinstance(values, dict):
+        raise PipelineError(f"{path} is not a mapping of names to values: write one `name: value` per line.")
+    return values

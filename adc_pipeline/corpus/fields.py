@@ -170,7 +170,7 @@ class Piece:
     lines: Path | None = None
 
     def rows(self, sql: str) -> Rows:
-        return Rows(sql, records=self.records, lines=self.lines)
+        return Rows(sql, records=self.records, lines=[self.lines] if self.lines else [])
 
 
 @dataclass(frozen=True)

@@ -86,7 +86,13 @@ UNKNOWN_COLUMNS = "has no columns that are known"
 
 
 def data_file(path: Path, what: Recognised, name: str = "") -> DataFile:
-    return DataFile((path,), what, name or (path.name if path.is_dir() else path.name.split(".")[0]) or path.name)
+    name = name or (path.name if path.is_dir() else path.name.split(".")[0]) or path.name
+    return DataFile((path,), what, utf8(name))
+
+
+def utf8(name: str) -> str:
+    """Return a file name with the bytes that are no UTF-8 written as escapes."""
+    return os.fsencode(name).decode(errors="backslashreplace")
 
 
 class Walk:
@@ -181,10 +187,10 @@ class Walk:
 
     def note_link(self, path: Path) -> None:
         if path.is_symlink() and not path.resolve().is_relative_to(self.root.resolve()):
-            self.found.links[self.relative(path)] = str(path.resolve())
+            self.found.links[self.relative(path)] = utf8(str(path.resolve()))
 
     def relative(self, path: Path) -> str:
-        return f"{path.relative_to(self.root)}{'/' * path.is_dir()}"
+        return utf8(f"{path.relative_to(self.root)}{'/' * path.is_dir()}")
 
 
 def is_folder(entry: "os.DirEntry[str]") -> bool:

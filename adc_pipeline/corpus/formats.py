@@ -7,6 +7,7 @@ decided in three tables: `first_bytes.SIGNATURES` (container), `layouts.LAYOUTS`
 
 import csv
 import json
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
@@ -19,7 +20,7 @@ from adc_pipeline.corpus.first_bytes import content
 from adc_pipeline.corpus.layouts import REDDIT, STACK_EXCHANGE_POSTS, Layout, find_layout
 from adc_pipeline.corpus.packings import BLOCK, blocks, packing
 from adc_pipeline.corpus.readers import lines
-from adc_pipeline.corpus.recorded_files import STACK_EXCHANGE_FILES, UTTERANCES
+from adc_pipeline.corpus.recorded_files import CONVOKIT_FILES, STACK_EXCHANGE_FILES, UTTERANCES
 
 Format = Literal["auto", "convokit", "dump", "table"]
 Kind = Literal["convokit", "submissions", "comments", "table", "layout", "archive"]
@@ -56,6 +57,9 @@ def recognise(path: Path, wanted: Format = "auto", columns: Mapping[str, str] | 
         raise PipelineError(f"The setting format is {wanted!r}: give one of {', '.join(get_args(Format))}.")
     if path.is_dir():
         if wanted in ("auto", "convokit") and (path / UTTERANCES).is_file():
+            for name in CONVOKIT_FILES:
+                if os.path.lexists(path / name):
+                    check_file(path / name, "corpus")
             return Recognised("convokit", "folder")
         if wanted == "auto" and (path / STACK_EXCHANGE_FILES[0]).is_file():
             return Recognised("layout", "folder", STACK_EXCHANGE_POSTS)

@@ -57,6 +57,15 @@ def is_path(source: str) -> bool:
     return source.startswith((".", "~", "/")) or "/" in source or "\\" in source or DATA.fullmatch(source) is not None
 
 
+def is_utf8(text: str) -> bool:
+    """Return whether a text can be stored; paths hold other bytes as lone surrogates."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def convokit_names(settings: CorpusSettings) -> list[str]:
     """Return the sources that are downloaded from ConvoKit's collection."""
     return [
@@ -71,6 +80,8 @@ def check_source(settings: CorpusSettings, contents: bool = True) -> None:
         path = source_path(source)
         if source == SAMPLE or source in names:
             continue
+        if not is_utf8(source):
+            raise PipelineError(f"The corpus {source} has a path that is not UTF-8: rename it.")
         try:
             path.stat()
         except (OSError, ValueError) as error:

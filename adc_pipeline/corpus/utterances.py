@@ -14,7 +14,7 @@ from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.core.shards import Counts, build_once, link_or_copy, map_shards, parts, shard_names, work_folder
 from adc_pipeline.corpus.keys import IS_UTTERANCE, Keys, read_keys
 from adc_pipeline.corpus.settings import CorpusSettings, UtteranceSettings
-from adc_pipeline.corpus.sharding import COUNTED, TITLES, shard_rows
+from adc_pipeline.corpus.sharding import COUNTED, TITLES, no_utterances, shard_rows
 from adc_pipeline.corpus.tables import READ, SET_ASIDE, create_read_rows
 from adc_pipeline.corpus.tree import write_tree
 
@@ -136,7 +136,7 @@ def write_set_aside(out: Path, keys: Keys, engine: Engine) -> Counts:
 
 def refuse_too_many_set_aside(counts: Mapping[str, int], most: float) -> None:
     if not counts["read"]:
-        raise PipelineError("The corpus holds no utterances: check the setting corpus (or ADC_CORPUS).")
+        raise no_utterances()
     harmless = {reason: counts.get(f"set_aside.{reason}", 0) for reason in HARMLESS}
     if harmless["root_outside"] > counts["taking_part"]:
         # That is no edge of an excerpt: the roots are missing, or read as something else.

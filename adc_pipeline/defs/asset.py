@@ -10,6 +10,7 @@ from adc_pipeline.defs.code_references import source_link
 from adc_pipeline.defs.frame import materialize
 from adc_pipeline.defs.run_config import schema
 from adc_pipeline.defs.stage import SETTINGS, STAGES, Stage
+from adc_pipeline.defs.volume import volume_spec
 from adc_pipeline.defs.workspace import Workspace
 
 S = TypeVar("S", bound=Settings)
@@ -33,6 +34,7 @@ def declare(stage: Stage[S]) -> dg.AssetsDefinition:
         owners=[stage.owner],
         partitions_def=stage.partitions,
         metadata=source_link(stage.make),
+        check_specs=[volume_spec(stage)] if stage.volume else None,
     )
     def asset(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.MaterializeResult:
         return materialize(stage, context, workspace)

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 
-def with_corpus(settings: CorpusSettings, context: dg.AssetExecutionContext) -> CorpusSettings:
+def with_corpus(settings: CorpusSettings, partition: str | None = None) -> CorpusSettings:
     """Complete the name of the corpus: the setting, or else ADC_CORPUS, or else the sample."""
     return replace(settings, corpus=settings.corpus or os.environ.get("ADC_CORPUS") or SAMPLE)
 
@@ -108,6 +108,7 @@ def check_corpus(request: Request[UtteranceSettings]) -> Mapping[str, Any]:
 def make_utterances(making: Making[UtteranceSettings]) -> None:
     corpus = making.inputs["raw_corpus"]
     source = CorpusSettings(**corpus.settings)
+    making.report(f"Reading the utterances of {source.corpus}")
     with making.unfinished() as work:
         making.count(
             write_utterances(corpus.path / "corpus", making.folder, making.settings, making.engine, source, work)
@@ -139,6 +140,7 @@ utterances = declare(
         table=lambda folder: parts(folder, READ),
         view=view_utterances,
         outside=check_corpus,
+        volume="read",
     )
 )
 

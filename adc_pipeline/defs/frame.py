@@ -39,6 +39,8 @@ from adc_pipeline.defs.page import check_names, columns_of, page_of, table_metad
 from adc_pipeline.defs.run_config import configured, given_config
 from adc_pipeline.defs.shown import write_shown
 from adc_pipeline.defs.stage import Stage
+from adc_pipeline.defs.started_by import current_settings, keeps_settings, started_by
+from adc_pipeline.defs.volume import last_version, volume_result
 from adc_pipeline.defs.workspace import Workspace
 from adc_pipeline.tracking.failures import explanation
 from adc_pipeline.tracking.restoration import restored_run
@@ -58,8 +60,10 @@ def materialize(stage: Stage[Any], context: dg.AssetExecutionContext, workspace:
         workspace.made[request.name] = ""
         outside = dict(stage.outside(request)) if stage.outside else {}
         restored: Mapping[str, Any] = {}
+        last: Mapping[str, Any] = {}
         if reasons := reasons_to_make(request, outside):
             request.report(f"{request.name} is made: {', '.join(reasons)}.")
+            last = last_version(request.store, request.name)
             workspace.made[request.name] = ", ".join(reasons)
             made = make(stage, request, outside)
             if stage.view:
@@ -70,16 +74,24 @@ def materialize(stage: Stage[Any], context: dg.AssetExecutionContext, workspace:
             request.report(f"{request.name} is up to date: inputs, settings and code are those of {made.digest}.")
             restored = restore_effects(stage, request, made)
             workspace.made[request.name] = None
-        metadata = page_of(stage, request, made, reasons, restored)
-        return dg.MaterializeResult(metadata=metadata, data_version=dg.DataVersion(made.digest))
+        checks = [volume_result(stage, made, last, workspace.settings.volume_change)] if stage.volume else []
+        for check in checks:
+            if check.description:
+                context.log.warning(check.description)
+        # Metadata of the result would be stored once more, with the step's output.
+        context.add_asset_metadata(page_of(stage, request, made, reasons, restored))
+        return dg.MaterializeResult(data_version=dg.DataVersion(made.digest), check_results=checks)
 
 
 def requested(stage: Stage[Any], context: dg.AssetExecutionContext, workspace: Workspace) -> Request[Any]:
     """Read the settings, check ADC_HOME, lock the asset until the run ends, and find its inputs."""
-    settings = read_settings(stage.settings, configured(given_config(context), "ops", stage.name), stage.name)
-    if stage.complete:
-        settings = stage.complete(settings, context)
     store = workspace.store
+    given = configured(given_config(context), "ops", stage.name)
+    if given is None and keeps_settings(context.run.tags):
+        given = current_settings(stage, store)
+    settings = read_settings(stage.settings, given, stage.name)
+    if stage.complete:
+        settings = stage.complete(settings, context.partition_key if context.has_partition_key else None)
     store.check_writable()
     name = stage.artefact_name(context)
     workspace.claim(name, context.log.info)
@@ -213,6 +225,7 @@ def make(stage: Stage[Any], request: Request[Any], outside: dict[str, Any]) -> A
         check_names(making)
         write_shown(folder, making.metadata | table_metadata(stage, made), making.pictures, request.store.home)
         record = {"run": run.id, "address": run.address, "outside": making.outside, "found": making.found}
+        record["by"] = started_by(request.context.run.tags)
         logged = {"metrics": run.logged, "parameters": run.described, "artifacts": making.artifacts}
         write_making(made, record | logged)
         return request.store.put(folder, made)

@@ -12,7 +12,7 @@ from typing import Any
 import dagster as dg
 
 from adc_pipeline.core.settings import Settings, declared
-from adc_pipeline.defs.workspace import WorkspaceSettings
+from adc_pipeline.defs.workspace_settings import WorkspaceSettings
 from adc_pipeline.tracking.settings import MlflowSettings
 
 

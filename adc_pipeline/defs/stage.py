@@ -49,8 +49,8 @@ class Stage(Generic[S]):
     unhashed: tuple[str, ...] = ()
     # Creates the artefact's views in `adc.duckdb` from its folder.
     view: "Callable[[DuckDBPyConnection, Path], None] | None" = None
-    # Completes settings that depend on the environment or on the partition.
-    complete: Callable[[S, dg.AssetExecutionContext], S] | None = None
+    # Completes settings that depend on the environment or on the partition, given as its key.
+    complete: Callable[[S, str | None], S] | None = None
     # Returns what is read from outside ADC_HOME, as JSON; None as a value stands for what cannot be known now.
     outside: Callable[[Request[S]], Mapping[str, Any]] | None = None
     # Chooses the artefacts to read where they are not simply those of `inputs`.
@@ -60,6 +60,8 @@ class Stage(Generic[S]):
     restore: Callable[[Request[S], Artefact, Run], Mapping[str, Any]] | None = None
     # Raises PipelineError at the start of a run for settings that cannot work; may look at files and the network.
     check: Callable[[S], None] | None = None
+    # The count that the check `volume` compares with that of the last version; without one there is no check.
+    volume: str = ""
     # Dagster's queue starts one run at a time with an asset of a pool (dagster.yaml), however the run was started.
     pool: str = "places"
     # Who is asked about the asset, as Dagster's pages show it.

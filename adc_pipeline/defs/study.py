@@ -40,9 +40,9 @@ def partition_name(partition: str) -> str:
     return cell_name(variant.name, seed).partition("/")[2]
 
 
-def cell_settings(settings: TrainingSettings, context: dg.AssetExecutionContext) -> TrainingSettings:
+def cell_settings(settings: TrainingSettings, partition: str | None) -> TrainingSettings:
     """Return the settings of a cell: the partition decides objective, markers, verdicts and seed."""
-    variant, seed = cell_of(context.partition_key)
+    variant, seed = cell_of(partition or "")
     return variant.settings(settings, int(seed))
 
 

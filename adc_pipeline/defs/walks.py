@@ -70,6 +70,7 @@ def walk_stage(kind: WalkKind) -> Stage[WalkSettings]:
         unhashed=("README.md",),
         table=lambda folder: [str(folder / split_file(split)) for split in SPLITS],
         view=view,
+        volume="walks",
     )
 
 

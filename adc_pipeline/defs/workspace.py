@@ -3,7 +3,6 @@
 import os
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
 from typing import Any
 
 import dagster as dg
@@ -11,31 +10,20 @@ from pydantic import Field, PrivateAttr
 
 from adc_pipeline.core.artefacts import Store
 from adc_pipeline.core.claims import Claims
-from adc_pipeline.core.engine import MEMORY_LIMIT, Engine
+from adc_pipeline.core.engine import Engine
 from adc_pipeline.core.processes import this_process
-from adc_pipeline.core.settings import Settings, declared, setting
+from adc_pipeline.core.settings import Settings, declared
 from adc_pipeline.core.spellings import read_settings
 from adc_pipeline.defs.interrupts import interrupts_cancel
 from adc_pipeline.defs.origin import is_forgotten, mark_as_run_of_this_location
+from adc_pipeline.defs.run_config import configured
+from adc_pipeline.defs.workspace_settings import WorkspaceSettings
 from adc_pipeline.evaluation.summary import command, summary
 from adc_pipeline.tracking.runs import Tracking
 from adc_pipeline.tracking.settings import MlflowSettings
 
 # A tag that each run sets: its process, so that others can tell whether it still runs. Dagster's pages hide it.
 PROCESS = ".dagster/adc/process"
-
-
-@dataclass(frozen=True)
-class WorkspaceSettings(Settings):
-    """Settings of the resource `workspace`."""
-
-    threads: int = setting(0, "Threads of DuckDB; 0 uses every core.", minimum=0, maximum=1024)
-    memory_limit: str = setting(MEMORY_LIMIT, "Memory DuckDB may use before it spills to disk.")
-    wait_seconds: float = setting(
-        86_400.0,
-        "How long to wait for another run that makes the same asset in the same ADC_HOME before this run is refused.",
-        minimum=0,
-    )
 
 
 def rebuilt_or_reused(made: Mapping[str, str | None]) -> str:
@@ -74,6 +62,7 @@ class Workspace(dg.ConfigurableResource):
     threads: Any = shown(WorkspaceSettings, "threads")
     memory_limit: Any = shown(WorkspaceSettings, "memory_limit")
     wait_seconds: Any = shown(WorkspaceSettings, "wait_seconds")
+    volume_change: Any = shown(WorkspaceSettings, "volume_change")
     _held: ExitStack = PrivateAttr(default_factory=ExitStack)
     _claims: Claims | None = PrivateAttr(default=None)
     _made: dict[str, str | None] = PrivateAttr(default_factory=dict)
@@ -132,8 +121,5 @@ class Workspace(dg.ConfigurableResource):
 
     @property
     def tracking(self) -> Tracking:
-        # That module imports this one.
-        from adc_pipeline.defs.run_config import configured
-
         given = configured(self._run_config, "resources", "mlflow")
         return Tracking.from_environment(self.store.home, read_settings(MlflowSettings, given, "mlflow"))

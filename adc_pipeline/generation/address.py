@@ -15,6 +15,7 @@ from typing import Any
 
 from adc_pipeline.core.artefacts import Store
 from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.core.named_files import check_files_in
 from adc_pipeline.tracking.database import DATABASE
 from adc_pipeline.tracking.failures import words
 from adc_pipeline.tracking.runs import Tracking
@@ -63,6 +64,7 @@ def inside(folder: Path, address: str) -> Place:
     Raises PipelineError if the folder is neither, or has an adapter.
     """
     weights = folder / "model" if (folder / "MLmodel").exists() else folder
+    check_files_in(weights, "--model")
     if (weights / "adapter_config.json").exists():
         from adc_pipeline.training.loading import refuse_adapter
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 
 import torch
 
-from adc_pipeline.core.errors import PipelineError, first_line
+from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.generation.address import Place
 from adc_pipeline.generation.conversation import Conversation, prompt_ids, utterance
 from adc_pipeline.generation.decoding import (
@@ -28,7 +28,7 @@ from adc_pipeline.generation.decoding import (
 from adc_pipeline.generation.settings import Sampling
 from adc_pipeline.training.context import context_length
 from adc_pipeline.training.facts import FACTS, ModelFacts
-from adc_pipeline.training.loading import load_weights
+from adc_pipeline.training.loading import load_weights, reason
 from adc_pipeline.training.tokens import MarkerTokenizer
 from adc_pipeline.walks.markers import Verdict
 
@@ -75,7 +75,6 @@ class Replier:
     @classmethod
     def load(cls, place: Place) -> "Replier":
         """Load a model; raises PipelineError if there is no causal language model with our markers."""
-        from safetensors import SafetensorError
         from transformers import AutoTokenizer
         from transformers.utils.hub import cached_file
         from transformers.utils.logging import disable_progress_bar
@@ -99,9 +98,11 @@ class Replier:
                     " were rejected, and its replies have no end; name a model that was trained with markers."
                 )
             model = load_weights(place.weights, f"`--model` {place.address}", dtype="auto", **place.options)
-        except (OSError, ValueError, ImportError, SafetensorError) as error:
+        except PipelineError:
+            raise
+        except Exception as error:
             raise PipelineError(
-                f"`--model` {place.address} cannot be loaded ({first_line(error)}); check the spelling and the network,"
+                f"`--model` {place.address} cannot be loaded ({reason(error)}); check the spelling and the network,"
                 " or give the folder of a model."
             ) from error
         return cls(model, tokenizer, facts)

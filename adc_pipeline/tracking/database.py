@@ -33,7 +33,7 @@ COMPANIONS = ("-journal", "-wal", "-shm")
 SECONDS_TO_SETTLE = 2.0
 SECONDS_FOR_A_LOCK = 20.0
 
-REPAIR = "restore it from a backup, or move it away to begin a new one, which loses the runs and models in it"
+REPAIR = "restore it from a backup, or run `adc repair`, which begins a new one and says what is lost"
 # What is wrong and what to do, by the beginning of the name of SQLite's error.
 SENTENCES = {
     "SQLITE_CORRUPT": ("is damaged", REPAIR),
@@ -202,10 +202,10 @@ def explained(path: Path) -> Iterator[None]:
         raise PipelineError(sentence(path, error)) from error
 
 
-def sentence(path: Path, error: sqlite3.Error) -> str:
-    """Return what is wrong with a database, and what to do, for an error of SQLite."""
+def sentence(path: Path, error: sqlite3.Error, owner: str = "MLflow") -> str:
+    """Return what is wrong with a database of `owner`, and what to do, for an error of SQLite."""
     name = getattr(error, "sqlite_errorname", "")
     for prefix, (what, remedy) in SENTENCES.items():
         if name.startswith(prefix):
-            return f"The MLflow database {path} {what}: {remedy}."
-    return f"The MLflow database {path} cannot be used ({first_line(error)}): {REPAIR}."
+            return f"The {owner} database {path} {what}: {remedy}."
+    return f"The {owner} database {path} cannot be used ({first_line(error)}): {REPAIR}."

@@ -200,10 +200,10 @@ class Records:
         known = sorted({(run.data.tags[ASSET], run.data.tags[DIGEST]) for _, run in found if ASSET in run.data.tags})
         known = [each for each in known if asset in ("", each[0])]
         if len(known) != 1:
-            told = "; these begin so: " + ", ".join(f"{asset} {whole}" for asset, whole in known) if known else ""
+            matches = "; these begin so: " + ", ".join(f"{asset} {whole}" for asset, whole in known) if known else ""
             raise PipelineError(
-                f"{len(known)} artefacts at {self.addresses} have the digest {digest}{told}: give ASSET/DIGEST of one"
-                " that was made here."
+                f"{len(known)} artefacts at {self.addresses} have the digest {digest}{matches}: give ASSET/DIGEST of"
+                " one that was made here."
             )
         return self.maker(*known[0])
 

@@ -5,7 +5,6 @@ writes JOB.json. An error that the user can fix ends the process with code 2 and
 in `failure.txt` in the work folder.
 """
 
-import argparse
 import ctypes
 import os
 import signal
@@ -13,6 +12,7 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
+from adc_pipeline.core.arguments import ArgumentParser
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.training.settings import TrainingJob
 
@@ -29,7 +29,7 @@ def end_with_the_launcher() -> None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m adc_pipeline.training", description="Fine-tune a model.")
+    parser = ArgumentParser(prog="python -m adc_pipeline.training", description="Fine-tune a model.")
     parser.add_argument("job", type=Path, help="the JSON file that TrainingJob.to_json wrote")
     try:
         job = TrainingJob.from_json(parser.parse_args().job.read_text())

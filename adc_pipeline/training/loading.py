@@ -4,12 +4,13 @@ transformers draws missing tensors at random with a warning, and applies an adap
 being asked. Both give a model that runs and is not the one that was named. Every load of a model goes through here.
 """
 
+import pickle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.core.errors import PipelineError, first_line, is_disk_full
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -18,8 +19,30 @@ ADAPTER = "adapter_config.json"
 
 
 def load_model(folder: Path) -> "PreTrainedModel":
-    """Load the model of a folder that `prepare_base_model` or a training wrote, in float32."""
-    return load_weights(str(folder), f"The model in {folder}", local_files_only=True)
+    """Load the model of a folder that `prepare_base_model` or a training wrote, in float32.
+
+    Raise PipelineError for whatever the libraries raise.
+    """
+    try:
+        return load_weights(str(folder), f"The model in {folder}", local_files_only=True)
+    except PipelineError:
+        raise
+    except Exception as error:
+        if is_disk_full(error):
+            raise
+        raise PipelineError(
+            f"The model in {folder} cannot be loaded ({reason(error)}): materialize the asset that made it again."
+        ) from error
+
+
+def reason(error: BaseException) -> str:
+    """Return why a library cannot load a model, for a sentence.
+
+    The message for a pickle advises to run what is in it, so it is replaced.
+    """
+    if isinstance(error, pickle.UnpicklingError):
+        return "its weights are a pickle that holds other things than tensors, or that is damaged"
+    return first_line(error)
 
 
 def load_weights(source: str, named: str, **options: Any) -> "PreTrainedModel":

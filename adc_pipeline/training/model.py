@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from adc_pipeline.core.atomic import atomic_folder
-from adc_pipeline.core.errors import PipelineError, UnreachableError, first_line, is_disk_full, is_network_fault
-from adc_pipeline.training.loading import broken_tensor, convert, load_weights, refuse_adapter, stored_type
+from adc_pipeline.core.errors import PipelineError, UnreachableError, is_disk_full, is_network_fault
+from adc_pipeline.core.named_files import check_files_in
+from adc_pipeline.training.loading import broken_tensor, convert, load_weights, reason, refuse_adapter, stored_type
 from adc_pipeline.training.probes import looks_ahead
 from adc_pipeline.training.settings import BaseModelSettings
 from adc_pipeline.training.tokenizer import add_markers, marker_ids, train_tokenizer
@@ -146,6 +147,8 @@ def _commit(settings: BaseModelSettings) -> str | None:
         raise PipelineError(
             f"{_subject(settings)} is a path without a folder; give the folder of a model, a Hub name, or `small`."
         )
+    if folder.is_dir():
+        check_files_in(folder, "name")
     with _reported(settings):
         revision = settings.revision or "main"
         refuse_adapter(_source(settings), _subject(settings), revision=revision)
@@ -177,7 +180,7 @@ def _reported(settings: BaseModelSettings) -> Iterator[None]:
             raise
         kind = UnreachableError if is_network_fault(error) else PipelineError
         raise kind(
-            f"{_subject(settings)} (revision {settings.revision or 'main'}) cannot be loaded ({first_line(error)});"
+            f"{_subject(settings)} (revision {settings.revision or 'main'}) cannot be loaded ({reason(error)});"
             " check the spelling and the network, or set it to a local folder or to `small`."
         ) from error
 

@@ -63,3 +63,11 @@ def test_the_newest_report_is_printed(tmp_path: Path) -> None:
     newest = tmp_path / "evaluations/top-2/report.html"
     assert newest_report(tmp_path) == newest
     assert adc("report", ADC_HOME=str(tmp_path)).stdout == f"{newest}\n"
+
+
+@pytest.mark.parametrize("arguments", [["run", "x", "\x1b]0;y\x07"], ["lineage", "--\x1b]0;y\x07"], ["--\x1b]0;y\x07"]])
+def test_wrong_arguments_cannot_steer_a_terminal(arguments: list[str]) -> None:
+    done = adc(*arguments)
+    assert done.returncode == 2
+    assert "\\x1b]0;y\\x07" in done.stderr
+    assert "\x1b" not in done.stderr

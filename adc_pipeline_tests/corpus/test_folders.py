@@ -4,6 +4,7 @@ import bz2
 import json
 import lzma
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,9 @@ import pytest
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.corpus.folders import Listing, list_data, watched_files
 from adc_pipeline.corpus.formats import Format
+from adc_pipeline.corpus.readers.convokit import corpus_name, titles
+from adc_pipeline.corpus.settings import CorpusSettings
+from adc_pipeline.corpus.source import check_source
 
 POST = {"id": "p", "title": "why", "selftext": "", "subreddit": "s", "created_utc": 1, "score": 1}
 COMMENT = {"id": "c", "link_id": "t3_p", "parent_id": "t3_p", "body": "yes", "created_utc": 2, "score": 1}
@@ -198,3 +202,54 @@ def test_a_saved_dataset_is_what_its_state_lists(tmp_path: Path) -> None:
     write(saved / "test" / "state.json", b'{"_data_files": [{"filename": "a"}], "_indices_data_files": [{}]}')
     with pytest.raises(PipelineError, match="flatten_indices"):
         list_data(saved, "auto")
+
+
+CONVOKIT = {
+    "utterances.jsonl": lines({"id": "a", "conversation_id": "a", "text": "x", "speaker": "s"}),
+    "conversations.json": b'{"a": {"meta": {"title": "t"}}}',
+    "corpus.json": b"{}",
+}
+
+
+@pytest.mark.parametrize("name", ["conversations.json", "corpus.json", "speakers.json", "index.json", "users.json"])
+@pytest.mark.parametrize(
+    ("put", "problem"),
+    [
+        (lambda path: path.symlink_to("/nowhere"), "is a link to /nowhere, which does not exist"),
+        (lambda path: path.symlink_to("/dev/zero"), "is a device and no regular file"),
+        (os.mkfifo, "is a FIFO and no regular file"),
+        (Path.mkdir, "is a folder and no regular file"),
+    ],
+)
+def test_files_beside_the_utterances_are_regular_files(
+    tmp_path: Path, name: str, put: Callable[[Path], None], problem: str
+) -> None:
+    for each, content in CONVOKIT.items():
+        write(tmp_path / each, content)
+    (tmp_path / name).unlink(missing_ok=True)
+    put(tmp_path / name)
+    with pytest.raises(PipelineError, match=f"{name}, which the setting corpus names, {problem}"):
+        list_data(tmp_path, "auto")
+
+
+def test_json_beside_the_utterances_may_be_deep_and_wrong(tmp_path: Path) -> None:
+    deep = b'{"a":' * 100_000
+    for path in (tmp_path / "corpus.json", tmp_path / "conversations.json"):
+        path.write_bytes(deep)
+    with pytest.raises(PipelineError, match=r"corpus\.json, .* is not one whole JSON value"):
+        corpus_name(tmp_path, "x")
+    with pytest.raises(PipelineError, match="nests its values too deeply"):
+        list(titles(tmp_path))
+    (tmp_path / "corpus.json").write_text("[1]")
+    assert corpus_name(tmp_path, "x") == "x"
+
+
+def test_names_that_are_no_utf8(folder: Path) -> None:
+    name = os.fsdecode(b"RC_\xff.jsonl")
+    write(folder / name, lines({**COMMENT, "id": "d"}))
+    write(folder / os.fsdecode(b".\xfe"), b"")
+    _, listing = found(folder)
+    assert [file.name for file in listing.files] == ["RS_2020-01", "RC_2020-01", "RC_\\xff"]
+    assert list(listing.left_out) == [".\\xfe"]
+    with pytest.raises(PipelineError, match="has a path that is not UTF-8"):
+        check_source(CorpusSettings(corpus=str(folder / name)))

@@ -48,6 +48,7 @@ def site(path: Path, name: str) -> Path:
     return path
 
 
+@pytest.mark.fast_first
 @SHARDS
 def test_ids_of_two_sites_do_not_meet(tmp_path: Path, shards: int) -> None:
     sites = [site(tmp_path / f"{name}.csv", name) for name in ("garden", "harbour")]
@@ -142,6 +143,7 @@ def test_a_link_names_the_source(tmp_path: Path) -> None:
 # --- Titles, and counts apart from DuckDB -------------------------------------------------------------
 
 
+@pytest.mark.fast_first
 @pytest.mark.parametrize(
     ("entry", "title"),
     [
@@ -165,6 +167,7 @@ def test_titles_are_read_whatever_else_an_entry_holds(
     assert counts["titles_unreadable"] == 1
 
 
+@pytest.mark.slow
 def test_of_two_entries_of_a_conversation_the_last_holds_however_far_apart(tmp_path: Path) -> None:
     corpus = Corpus([Row("r", "r", None, "ann", "text", 1, {"score": 1})]).write(tmp_path / "corpus")
     others = ", ".join(f'"c{number}": {{}}' for number in range(BATCH))
@@ -173,6 +176,7 @@ def test_of_two_entries_of_a_conversation_the_last_holds_however_far_apart(tmp_p
     assert read_utterances(tmp_path / "out", "title") == [("last",)]
 
 
+@pytest.mark.fast_first
 @pytest.mark.parametrize("filler", [b"", b"\n\n", b" \t\r\n", b"{bad}\n", b'{"id": "' + b"x" * (17 << 20) + b'"}\n'])
 def test_records_are_counted_as_they_are_read(tmp_path: Path, filler: bytes) -> None:
     dump = tmp_path / "dump.jsonl"

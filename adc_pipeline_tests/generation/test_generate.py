@@ -96,6 +96,14 @@ def test_the_screen_shows_names_at_a_terminal_only() -> None:
         assert out.getvalue() == expected
 
 
+def test_the_screen_shows_no_control_characters_of_a_model() -> None:
+    out = io.StringIO()
+    screen = Screen(out, speaks=False, heading=False)
+    for piece in ("a\x1b", "]0;title\x07\x9b31m", "\tb\nc\r 👩‍👧"):
+        screen.show(piece)
+    assert out.getvalue() == "a\\x1b]0;title\\x07\\x9b31m\tb\nc\\r 👩‍👧"
+
+
 def test_what_the_user_says_of_a_reply_stands_in_the_conversation(
     replier: Replier, monkeypatch: pytest.MonkeyPatch
 ) -> None:

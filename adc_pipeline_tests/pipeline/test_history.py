@@ -29,6 +29,7 @@ def create_killed(folder: Path, names: list[str]) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+@pytest.mark.slow
 def test_several_first_starts_at_once(tmp_path: Path) -> None:
     fork = multiprocessing.get_context("fork")
     barrier = fork.Barrier(4)
@@ -41,6 +42,7 @@ def test_several_first_starts_at_once(tmp_path: Path) -> None:
     assert opens(tmp_path)
 
 
+@pytest.mark.slow
 def test_a_killed_first_start_leaves_nothing_in_the_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fork = multiprocessing.get_context("fork")
     with monkeypatch.context() as patch:

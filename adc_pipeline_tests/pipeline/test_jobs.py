@@ -129,7 +129,9 @@ def test_mlflow_has_the_headline_figures_and_the_artifact_has_all(
     evaluation, comparison = runs["top_2_evaluation"], runs["comparison"]
     assert set(evaluation.data.metrics) <= {*HEADLINES, "seconds"}
     assert "steering" in evaluation.data.metrics
-    figures = json.loads(Path(client.download_artifacts(evaluation.info.run_id, "metrics.json", tmp_path)).read_text())
+    figures = json.loads(
+        Path(client.download_artifacts(evaluation.info.run_id, "metrics.json", str(tmp_path))).read_text()
+    )
     assert len(figures) > 200
     assert figures["steering"] == evaluation.data.metrics["steering"]
     assert len(comparison.data.metrics) <= 12
@@ -139,7 +141,9 @@ def test_mlflow_has_the_headline_figures_and_the_artifact_has_all(
     # Each evaluation leads to the comparison and its verdict.
     for asset in ("top_2_evaluation", "random_walk_evaluation"):
         assert f"/runs/{comparison.info.run_id}?" in runs[asset].data.tags["mlflow.note.content"]
-    schemas = {each.dataset.name: each.dataset.schema for each in runs["top_2"].inputs.dataset_inputs}
+    inputs = runs["top_2"].inputs
+    assert inputs is not None
+    schemas = {each.dataset.name: str(each.dataset.schema) for each in inputs.dataset_inputs}
     columns = [column["name"] for column in json.loads(schemas["top_2"])["mlflow_colspec"]]
     assert columns == ["text", "conversation_id", "walk", "source", "turns"]
     assert "rank" in schemas["ranked_replies"]

@@ -236,7 +236,7 @@ def test_a_dagster_without_history_shows_what_the_store_has(home: Path, corpus: 
     assert {"preview", "distributions", "turns.rejected", "mlflow_run"} <= set(shown)
     assert list(shown)[:3] == ["reason", "made", "settings"]
     assert isinstance(shown["distributions"], dg.MarkdownMetadataValue)
-    assert "data:image/png" in (shown["distributions"].value or "")
+    assert "data:image/webp" in (shown["distributions"].value or "")
 
 
 @pytest.mark.parametrize("moment", ["before it is in place", "before its run has ended"])

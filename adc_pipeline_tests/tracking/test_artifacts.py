@@ -19,6 +19,7 @@ def team(tmp_path: Path, empty_database: Path, monkeypatch: pytest.MonkeyPatch) 
     return tmp_path / "team"
 
 
+@pytest.mark.fast_first
 @pytest.mark.parametrize("address", ["sqlite:///{team}/mlflow.db", "sqlite:///../team/mlflow.db"])
 def test_artifacts_of_a_database_lie_beside_it(team: Path, address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", address.format(team=team))

@@ -1,8 +1,12 @@
 """The base model's folder: loads plainly, knows the markers, begins them at the mean."""
 
 import json
+import os
+import pickle
+import shutil
 import socket
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +17,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, BertConfig, GPTJCo
 
 from adc_pipeline.core.artefacts import folder_digest
 from adc_pipeline.core.errors import PipelineError, UnreachableError
+from adc_pipeline.generation.address import located
+from adc_pipeline.generation.replier import Replier
+from adc_pipeline.training.loading import load_model
 from adc_pipeline.training.model import MULTIPLE, check_base_model, prepare_base_model
 from adc_pipeline.training.settings import BaseModelSettings
 from adc_pipeline.walks.markers import FORMATS
@@ -162,3 +169,59 @@ def test_the_precision_of_a_checkpoint_is_kept(
     assert {tensor.dtype for tensor in stored.values()} == {kept}
     for name, tensor in load_file(tmp_path / "given" / "model.safetensors").items():
         assert torch.equal(stored[name][: len(tensor)].to(torch.float32), tensor.to(torch.float32)), name
+
+
+def damage(name: str, content: bytes) -> Callable[[Path], None]:
+    return lambda folder: put(folder / name, content)
+
+
+def put(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+
+
+def set_width(folder: Path) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "intermediate_size": 640}))
+
+
+def save_as_pickle(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+    (folder / "pytorch_model.bin").write_bytes(pickle.dumps({"run": print}))
+
+
+def put_fifo(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+    os.mkfifo(folder / "model.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (damage("model.safetensors", b"\xff" * 64), "cannot be loaded"),
+        (damage("config.json", b"null"), "cannot be loaded"),
+        (damage("config.json", b'{"a":' * 100_000), "cannot be loaded"),
+        (set_width, "cannot be loaded"),
+        (save_as_pickle, "a pickle that holds other things than tensors"),
+        (put_fifo, "is a FIFO and no regular file"),
+    ],
+    ids=["weights", "null", "deep", "shapes", "pickle", "FIFO"],
+)
+def test_a_model_that_cannot_be_loaded_is_refused_wherever_it_is_read(
+    small_model: Path, tmp_path: Path, change: Callable[[Path], None], reason: str
+) -> None:
+    folder = shutil.copytree(small_model, tmp_path / "model")
+    change(folder)
+
+    def generate() -> None:
+        with located(str(folder)) as place:
+            Replier.load(place)
+
+    def prepare() -> None:
+        prepare_base_model(BaseModelSettings(name=str(folder)), FORMATS["default"], [], tmp_path / "out")
+
+    for read in (prepare, generate):
+        with pytest.raises(PipelineError, match=reason):
+            read()
+    if change is not put_fifo:
+        with pytest.raises(PipelineError, match=reason):
+            load_model(folder)

@@ -227,6 +227,7 @@ def test_walks_equal_the_oracle_on_generated_trees_for_any_number_of_shards(
                 assert one.read_bytes() == other.read_bytes()
 
 
+@pytest.mark.slow
 def test_walks_equal_the_oracle_in_a_long_chain_and_under_a_wide_post(tmp_path: Path) -> None:
     def row(id: str, conversation_id: str, reply_to: str | None, score: int) -> trees.Row:
         return trees.Row(id, conversation_id, reply_to, "ann", f"text of {id}", 0, {"score": score})

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from adc_pipeline.core.engine import Report, no_report
 from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.core.named_files import read_small_json
 from adc_pipeline.corpus.readers import lines
 from adc_pipeline.corpus.readers.rows import Rows
 from adc_pipeline.corpus.recorded_files import UTTERANCES
@@ -27,7 +28,7 @@ SELECT id, conversation_id,
     coalesce(speaker, "user") AS speaker, text, timestamp, whole_number(meta.score) AS score,
     try_cast(meta.stickied AS BOOLEAN) AS stickied, try_cast(meta.score_hidden AS BOOLEAN) AS score_hidden,
     meta.distinguished AS distinguished, NULL::VARCHAR AS title, meta.subreddit AS source,
-    recorded(timestamp, recording, retrieved_after) AS recorded_at, NULL::VARCHAR AS kind, NULL::VARCHAR AS parent_kind,
+    recorded(timestamp, recording, after) AS recorded_at, NULL::VARCHAR AS kind, NULL::VARCHAR AS parent_kind,
     is_unreadable(timestamp, written_time) AS time_unreadable
 FROM (
     SELECT * EXCLUDE (id, conversation_id, timestamp), text_id(id) AS id,
@@ -35,7 +36,7 @@ FROM (
         text_parent(coalesce(reply_to, "reply-to")) AS parent,
         seconds(timestamp) AS timestamp, timestamp AS written_time,
         seconds(coalesce(meta.retrieved_utc, meta.retrieved_on)) AS recording,
-        meta.retrieved_after AS retrieved_after
+        seconds(meta.retrieved_after) AS after
     FROM read_json($lines, format = 'newline_delimited', ignore_errors = true, hive_partitioning = false, columns = {
         id: 'VARCHAR', conversation_id: 'VARCHAR', root: 'VARCHAR', reply_to: 'VARCHAR', "reply-to": 'VARCHAR',
         speaker: 'VARCHAR', "user": 'VARCHAR', text: 'VARCHAR', timestamp: 'VARCHAR',
@@ -54,20 +55,16 @@ def rows(corpus: Path, scratch: Path, report: Report = no_report, unpack: bool =
     path = corpus / UTTERANCES
     if unpack or lines.has_mark(path):
         for chunk in lines.chunks(path, scratch, report):
-            yield Rows(READ, {"lines": str(chunk)}, lines=chunk)
+            yield Rows(READ, {"lines": str(chunk)}, lines=[chunk])
     else:
         lines.check_end(path)
-        yield Rows(READ, {"lines": str(path)}, lines=path)
+        yield Rows(READ, {"lines": str(path)}, lines=[path])
 
 
 def corpus_name(corpus: Path, otherwise: str) -> str:
     """Return the name that `corpus.json` gives; `otherwise` where it gives none."""
-    try:
-        content = json.loads((corpus / "corpus.json").read_bytes())
-    except FileNotFoundError:
-        content = {}
-    except ValueError as error:
-        raise incomplete(corpus / "corpus.json") from error
+    path = (corpus / "corpus.json").resolve()
+    content = read_small_json(path, "corpus") if path.exists() else {}
     name = content.get("name") if isinstance(content, dict) else None
     return name if isinstance(name, str) and name else otherwise
 
@@ -86,7 +83,7 @@ def titles(corpus: Path) -> Iterator[Title | None]:
     Older corpora put title and subreddit beside `meta` rather than in it. Only these two are kept, so an entry may be
     of any size.
     """
-    path = corpus / "conversations.json"
+    path = (corpus / "conversations.json").resolve()
     for key, entry in entries(path) if path.exists() else ():
         if not isinstance(entry, dict):
             yield None
@@ -137,6 +134,10 @@ def entries(path: Path, step: int = 1 << 22) -> Iterator[tuple[str, Any]]:
                     value, end = decode(text, key.end())
                 except ValueError:
                     end = len(text)
+                except RecursionError as error:
+                    raise PipelineError(
+                        f"{path}, which the setting corpus names, nests its values too deeply: correct it."
+                    ) from error
                 # A value is complete where something follows it: 1 may yet become 12.
                 if text[end : end + 1] in DELIMITERS:
                     yield decode(key[1])[0], value

@@ -4,7 +4,7 @@ DuckDB reads Parquet in place. A CSV file is first read record by record (`reade
 read is not dropped: it is null in every column, so that the stage counts it as malformed.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,7 +14,7 @@ from adc_pipeline.core.engine import Report, no_report
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.corpus.first_bytes import is_parquet
 from adc_pipeline.corpus.readers.delimited import read_dialect, write_records
-from adc_pipeline.corpus.readers.rows import COLUMNS, Rows
+from adc_pipeline.corpus.readers.rows import COLUMNS, NAME_OF_FILE, Rows
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection, DuckDBPyRelation
@@ -70,6 +70,25 @@ def rows(
         else:
             table, records = open_csv(path, Path(folder), connection, report)
         yield Rows(select(path, table, columns, connection), records=records)
+
+
+def rows_of_files(
+    paths: Sequence[Path],
+    names: Sequence[str],
+    columns: Mapping[str, str],
+    connection: "DuckDBPyConnection",
+    scratch: Path,
+) -> Iterator[Rows]:
+    """Yield the rows of many small CSV files with one header, in order, by one query; `names` as in `Rows`."""
+    scratch.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=scratch) as folder:
+        files = [Path(folder) / f"{number:06}.parquet" for number in range(len(paths))]
+        records = sum(
+            write_records(path, read_dialect(path), file).records for path, file in zip(paths, files, strict=True)
+        )
+        table = without_empty(connection.read_parquet(list(map(str, files)), filename=True, hive_partitioning=False))
+        parameters = {"lines": list(map(str, files)), "names": names}
+        yield Rows(select(paths[0], table, columns, connection, several=True), parameters, records=records)
 
 
 def check_columns(path: Path, columns: Mapping[str, str]) -> dict[str, str]:
@@ -128,16 +147,21 @@ def open_csv(
 
     They lie in `folder`, which has to stay until the relation has been read.
     """
-    from duckdb import ColumnExpression, ConstantExpression, FunctionExpression
-
     records = folder / "records.parquet"
     counted = write_records(path, read_dialect(path), records, report)
     if counted.malformed:
         report(f"{counted.malformed} records of {path.resolve().name} could not be read and are set aside as malformed")
-    table = connection.read_parquet(str(records), hive_partitioning=False)
+    return without_empty(connection.read_parquet(str(records), hive_partitioning=False)), counted.records
+
+
+def without_empty(table: "DuckDBPyRelation") -> "DuckDBPyRelation":
+    """Return a table of texts with null for those that are empty."""
+    from duckdb import ColumnExpression, ConstantExpression, FunctionExpression
+
     empty = ConstantExpression("")
-    cells = [FunctionExpression("nullif", ColumnExpression(name), empty).alias(name) for name in table.columns]
-    return table.select(*cells), counted.records
+    return table.select(
+        *(FunctionExpression("nullif", ColumnExpression(name), empty).alias(name) for name in table.columns)
+    )
 
 
 def mapped(path: Path, has: list[str], columns: Mapping[str, str]) -> dict[str, str]:
@@ -160,19 +184,31 @@ def mapped(path: Path, has: list[str], columns: Mapping[str, str]) -> dict[str, 
     return {ours: theirs for ours, theirs in names.items() if theirs in has}
 
 
-def select(path: Path, table: "DuckDBPyRelation", columns: Mapping[str, str], connection: "DuckDBPyConnection") -> str:
-    """Return the query of our columns over a table; its view stays for the life of the connection."""
+def select(
+    path: Path,
+    table: "DuckDBPyRelation",
+    columns: Mapping[str, str],
+    connection: "DuckDBPyConnection",
+    several: bool = False,
+) -> str:
+    """Return the query of our columns over a table; its view stays for the life of the connection.
+
+    With `several`, the table is that of several files, whose paths its column `filename` has.
+    """
     from duckdb import ColumnExpression, ConstantExpression
 
     names = mapped(path, table.columns, columns)
     chosen = [
         ColumnExpression(names[name]) if name in names else ConstantExpression(None).cast("VARCHAR") for name in MAPPED
     ]
-    table = table.select(*(column.alias(name) for column, name in zip(chosen, MAPPED, strict=True)))
+    chosen = [column.alias(name) for column, name in zip(chosen, MAPPED, strict=True)]
+    table = table.select(*chosen, *([ColumnExpression("filename")] if several else []))
     view = f"table_{next(NUMBERS)}"
     table.create_view(view)
-    types = dict(zip(MAPPED, map(str, table.types), strict=True))
-    return READ.format(finished=", ".join(f"{value} AS {name}" for name, value in values(types).items()), view=view)
+    found = values(dict(zip(MAPPED, map(str, table.types), strict=False)))
+    if several:
+        found["source"] = f"coalesce({found['source']}, {NAME_OF_FILE})"
+    return READ.format(finished=", ".join(f"{value} AS {name}" for name, value in found.items()), view=view)
 
 
 def values(types: Mapping[str, str]) -> dict[str, str]:

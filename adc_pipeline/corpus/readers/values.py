@@ -3,7 +3,7 @@ r"""How sources write numbers, times and ids: SQL macros that all readers share.
 Values arrive as text, since a source may write a number either way, or as JSON, where a reader has to tell a number
 from a string.
 
-- A **time** is a number of seconds, milliseconds, microseconds or nanoseconds since 1970, told apart by its size, or a
+- A **time** is a number of seconds, milliseconds, microseconds or nanoseconds since 1970, which its size tells, or a
   date: ISO 8601 with or without a zone (UTC where it names none), or the form of e-mails. Fractions of a second are
   dropped.
 - An **id** is any text. A whole number keeps its id where a program wrote it as a float: pandas turns 7 into 7.0 where
@@ -66,10 +66,10 @@ CREATE OR REPLACE TEMP MACRO seconds(written) AS
     CASE WHEN strlen(written) <= 11 AND NOT (contains(written, '.') OR contains(written, '-') OR contains(written, '/'))
              THEN try_cast(written AS BIGINT)
          WHEN written IS NULL THEN NULL ELSE any_seconds(written) END;
--- `after` is the least time of the recording, or how long after the writing it was.
+-- `after` (seconds) is the least time of the recording, or how long after the writing it was.
 CREATE OR REPLACE TEMP MACRO recorded(created, recording, after) AS
     CASE WHEN recording > 0 THEN recording
-         WHEN after IS NOT NULL THEN seconds(after) + CASE WHEN seconds(after) < created THEN created ELSE 0 END END;
+         WHEN after IS NOT NULL THEN after + CASE WHEN after < created THEN created ELSE 0 END END;
 """
 
 IDS = r"""
@@ -94,10 +94,11 @@ CREATE OR REPLACE TEMP MACRO json_text(value) AS
     CASE WHEN starts_with(value, '"') THEN value ->> '$' ELSE CAST(value AS VARCHAR) END;
 -- Reddit's names of things: t1_ comment, t2_ account, t3_ post, t4_ message, t5_ subreddit, t6_ award.
 CREATE OR REPLACE TEMP MACRO kind_of(name) AS
-    CASE WHEN starts_with(name, 't') AND substr(name, 2, 2) BETWEEN '1_' AND '6_' AND substr(name, 3, 1) = '_'
-         THEN left(name, 3) END;
+    CASE WHEN prefix(name, 't1_') THEN 't1_' WHEN prefix(name, 't3_') THEN 't3_'
+         WHEN prefix(name, 't') AND substr(name, 2, 2) BETWEEN '1_' AND '6_' AND substr(name, 3, 1) = '_'
+             THEN left(name, 3) END;
 CREATE OR REPLACE TEMP MACRO without_kind(name) AS
-    nullif(CASE WHEN starts_with(name, 't1_') OR starts_with(name, 't3_') THEN substr(name, 4) ELSE name END, '');
+    nullif(CASE WHEN prefix(name, 't1_') OR prefix(name, 't3_') THEN substr(name, 4) ELSE name END, '');
 """
 
 

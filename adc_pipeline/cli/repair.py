@@ -1,0 +1,169 @@
+"""`adc repair`: replace damaged SQLite databases of MLflow and Dagster, and report what is lost.
+
+A damaged database locks every later run out of ADC_HOME, although the artefacts beside it are intact. It is moved aside
+and kept. MLflow's runs and registered models of the current artefacts are then restored from the store, as a run does
+for artefacts that are up to date (`tracking.restoration`). Artefacts themselves are only checked: the next run rebuilds
+a damaged one.
+"""
+
+import json
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+from adc_pipeline.cli.home import dagster_instance, use_dagster_home
+from adc_pipeline.core.artefacts import Artefact, Store, damage, locked, read_making, write_making
+from adc_pipeline.core.errors import PipelineError, first_line
+from adc_pipeline.defs.history import FOLDERS
+from adc_pipeline.generation.registration import REGISTERED, is_registered, register_model
+from adc_pipeline.tracking.address import sqlite_file
+from adc_pipeline.tracking.database import COMPANIONS, connect, sentence
+from adc_pipeline.tracking.failures import explained
+from adc_pipeline.tracking.restoration import restored_run
+from adc_pipeline.tracking.runs import Run, Tracking
+
+Report = Callable[[str], None]
+
+LOST_IN_MLFLOW = (
+    "Lost from MLflow, unless the old file still gives it (`sqlite3 FILE .recover`): runs of earlier versions and of"
+    " failures, durations and metrics of single steps, aliases such as champion, pins, and notes and tags of your own."
+)
+LOST_IN_DAGSTER = {
+    "runs.db": "the list of runs",
+    "index.db": "what was materialized and checked when",
+    "schedules.db": "which schedules and sensors are switched on, and their ticks",
+}
+
+
+def repair(store: Store, report: Report) -> None:
+    """Replace damaged databases, restore what the store can give back, and report every finding.
+
+    Raise PipelineError while artefacts are being written, or if a database cannot be read for another reason.
+    """
+    store.check_writable()
+    if busy := store.being_written():
+        raise PipelineError(f"ADC_HOME = {store.home} is in use, {', '.join(busy)} is being built: wait for the run.")
+    found = [repair_dagster(store, report), repair_mlflow(store, report), check_artefacts(store, report)]
+    if not any(found):
+        report(f"Nothing is damaged in ADC_HOME = {store.home}.")
+
+
+def repair_dagster(store: Store, report: Report) -> bool:
+    """Move damaged databases of Dagster aside, and have Dagster create new ones; return whether there were any."""
+    home = use_dagster_home(store)
+    files = [file for folder in FOLDERS for file in sorted((home / folder).rglob("*.db"))]
+    damaged = [file for file in files if replace_damaged(file, "Dagster", report)]
+    for file in damaged:
+        report(f"Lost from Dagster: {LOST_IN_DAGSTER.get(file.name, f'the log of the run {file.stem}')}.")
+    if damaged:
+        with dagster_instance(store):
+            pass
+    return bool(damaged)
+
+
+def repair_mlflow(store: Store, report: Report) -> bool:
+    """Move a damaged database of MLflow aside, and restore the runs and models of the current artefacts.
+
+    Return whether anything was missing.
+    """
+    tracking = Tracking.from_environment(store.home)
+    file = sqlite_file(tracking.uri)
+    found = False
+    if file is not None and file.exists():
+        with locked(file.parent, wait=True):
+            found = replace_damaged(file, "MLflow", report)
+    if found:
+        report(LOST_IN_MLFLOW)
+    restored = [message for made in current(store) for message in restore(store, tracking, made)]
+    for message in restored:
+        report(message)
+    return found or bool(restored)
+
+
+def check_artefacts(store: Store, report: Report) -> bool:
+    """Report current artefacts whose files are missing or altered; return whether there are any."""
+    found = False
+    for made in current(store):
+        if files := damage(made):
+            found = True
+            report(f"{made.name} is damaged ({', '.join(files[:3])} is missing or altered): the next run rebuilds it.")
+    return found
+
+
+def current(store: Store) -> Iterator[Artefact]:
+    return (made for made in store.versions() if store.is_current(made))
+
+
+def replace_damaged(path: Path, owner: str, report: Report) -> bool:
+    """Move an SQLite file aside, with its journal, if it is damaged; return whether it was."""
+    reason = fault(path, owner)
+    if not reason:
+        return False
+    kept = path.with_name(f"{path.name}.damaged-{time.strftime('%Y%m%d-%H%M%S')}")
+    for companion in COMPANIONS:
+        beside = path.with_name(path.name + companion)
+        if beside.exists():
+            beside.rename(kept.with_name(kept.name + companion))
+    path.rename(kept)
+    report(
+        f"The database {path} of {owner} is damaged ({reason}): it is now {kept.name}, and a new one takes its place."
+    )
+    return True
+
+
+def fault(path: Path, owner: str) -> str:
+    """Return why an SQLite file is damaged, empty if it is not; PipelineError if it cannot be read.
+
+    Tables without exactly one revision are those of a process that was killed while it created them.
+    """
+    try:
+        with closing(connect(path)) as connection:
+            answer = str(connection.execute("PRAGMA quick_check(1)").fetchone()[0])
+            tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+            versions = (
+                connection.execute("SELECT count(*) FROM alembic_version").fetchone()[0]
+                if "alembic_version" in tables
+                else 0
+            )
+    except sqlite3.Error as error:
+        if getattr(error, "sqlite_errorname", "").startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
+            return first_line(error)
+        raise PipelineError(sentence(path, error, owner)) from error
+    if answer != "ok":
+        return answer.splitlines()[0]
+    return f"its tables have {versions} revisions instead of one" if tables and versions != 1 else ""
+
+
+def restore(store: Store, tracking: Tracking, made: Artefact) -> list[str]:
+    """Restore the MLflow run of a current artefact and the version of its model; return what was restored."""
+    messages: list[str] = []
+    record = read_making(made)
+    inputs = {name: store.version(name, digest) for name, digest in made.inputs.items() if has(store, name, digest)}
+    tags = {"dagster.asset_key": made.name.partition("/")[0], "adc.code_version": made.code_version}
+    run = restored_run(tracking, made, record, inputs, tags, messages.append)
+    if (run.id, run.address) != (record["run"], record["address"]):
+        write_making(made, {**record, "run": run.id, "address": run.address})
+    if (made.path / REGISTERED).is_file():
+        with explained(tracking):
+            messages += restore_version(store, made, run)
+    return messages
+
+
+def restore_version(store: Store, made: Artefact, run: Run) -> list[str]:
+    """Register a model again if MLflow has lost its version; return what was restored."""
+    registered = json.loads((made.path / REGISTERED).read_text())
+    if is_registered(run, registered):
+        return []
+    new = register_model(run, made.path, registered["registered_model"])
+    store.amend(made, REGISTERED, json.dumps(new) + "\n")
+    return [f"{made.name} is registered again, as version {new['registered_version']} of {new['registered_model']}."]
+
+
+def has(store: Store, name: str, digest: str) -> bool:
+    try:
+        store.version(name, digest)
+    except PipelineError:
+        return False
+    return True

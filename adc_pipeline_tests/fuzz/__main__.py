@@ -1,0 +1,104 @@
+"""Fuzz the data path. `python -m adc_pipeline_tests.fuzz --seconds 600`.
+
+Each example is a small corpus of some format with changed bytes or values (`fuzz.inputs`), which goes through readers,
+`utterances`, `ranked_replies` and both datasets. It must end with a PipelineError, or with datasets whose invariants
+hold (`fuzz.pipeline`). Anything else is a finding: it is printed with its traceback, its files are kept in `--keep`,
+and the process goes on. An example that takes longer than a minute ends the process with a traceback.
+"""
+
+import argparse
+import faulthandler
+import random
+import shutil
+import sys
+import tempfile
+import time
+import traceback
+import warnings
+from collections import Counter
+from pathlib import Path
+
+from hypothesis.errors import NonInteractiveExampleWarning
+
+from adc_pipeline.corpus.settings import CorpusSettings
+from adc_pipeline_tests.fuzz.inputs import FORMATS, Input, inputs
+from adc_pipeline_tests.fuzz.pipeline import outcome
+
+SECONDS_TO_HANG = 60
+
+
+def attempt(given: Input, work: Path, format: str) -> str:
+    """Return the outcome of one example: "built", "refused" or a traceback."""
+    corpus = given.write(work / "given")
+    settings = CorpusSettings(corpus=str(corpus), format=given.format)  # type: ignore[arg-type]
+    faulthandler.dump_traceback_later(SECONDS_TO_HANG, exit=True)
+    try:
+        return "built" if outcome(settings, work / "out", format) == "built" else "refused"  # type: ignore[arg-type]
+    except Exception:
+        return traceback.format_exc()
+    finally:
+        faulthandler.cancel_dump_traceback_later()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m adc_pipeline_tests.fuzz", description=__doc__)
+    parser.add_argument("--seconds", type=float, default=600)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--keep", type=Path, default=Path("fuzz-finds"), help="folder for the corpora of findings")
+    given = parser.parse_args()
+    warnings.simplefilter("ignore", NonInteractiveExampleWarning)
+    rng, began = random.Random(given.seed), time.monotonic()
+    counts: Counter[str] = Counter()
+    kinds: Counter[tuple[str, str]] = Counter()
+    places: Counter[str] = Counter()
+    with tempfile.TemporaryDirectory(prefix="adc-fuzz-") as name:
+        while time.monotonic() - began < given.seconds:
+            for example in examples(rng):
+                number = counts.total()
+                work = Path(name) / str(number)
+                result = attempt(example, work, rng.choice(["default", "released"]))
+                counts[result if result in ("built", "refused") else "found"] += 1
+                kinds[example.kind, result if result in ("built", "refused") else "found"] += 1
+                if result not in ("built", "refused"):
+                    place = result.strip().splitlines()[-1][:100]
+                    places[place] += 1
+                    if places[place] == 1:
+                        kept = given.keep / str(number)
+                        shutil.rmtree(kept, ignore_errors=True)
+                        shutil.copytree(work / "given", kept)
+                        print(f"Example {number} ({example.format}), kept in {kept}:\n{result}", flush=True)
+                shutil.rmtree(work, ignore_errors=True)
+                if time.monotonic() - began > given.seconds:
+                    break
+    seconds = time.monotonic() - began
+    print(
+        f"Seed {given.seed}: {counts.total()} corpora in {seconds:.0f} s, {counts['built']} built,"
+        f" {counts['refused']} refused with a sentence, {counts['found']} findings."
+    )
+    for kind in FORMATS:
+        print(f"{kind:>10}: {kinds[kind, 'built']:>5} built {kinds[kind, 'refused']:>5} refused")
+    for place, times in places.most_common():
+        print(f"{times:>6}  {place}")
+    return 1 if counts["found"] else 0
+
+
+def examples(rng: random.Random) -> list[Input]:
+    """Draw some examples; a batch costs less than single draws."""
+    from hypothesis import HealthCheck, Phase, given, seed, settings
+
+    found: list[Input] = []
+
+    @seed(rng.getrandbits(64))
+    @settings(
+        max_examples=100, phases=[Phase.generate], database=None, deadline=None, suppress_health_check=list(HealthCheck)
+    )
+    @given(inputs())
+    def collect(example: Input) -> None:
+        found.append(example)
+
+    collect()
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(main())
