@@ -10,6 +10,7 @@ that an earlier materialization shows.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import dagster as dg
@@ -43,6 +44,8 @@ def page_of(
 ) -> dict[str, Any]:
     """Return the metadata of a materialization; `reasons` are empty if the artefact is reused."""
     making = read_making(made)
+    # As a manifest has them: a list for a tuple.
+    made = replace(made, settings=as_json(made.settings))
     reason = f"Rebuilt: {', '.join(reasons)}." if reasons else "Reused: inputs, settings and code are unchanged."
     shown = {**picture_in_mlflow(making), **made.counts, **read_shown(made.path, request.store.home), **restored}
     before = None if reasons else earlier_pictures(request, made)
