@@ -22,7 +22,7 @@ import re
 import shutil
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,9 @@ CURRENT = "current"
 UNFIT_HOME = re.compile(r"[*?\[\\\x00-\x1f\x7f\ud800-\udfff]|%[0-9A-Fa-f]{2}")
 # Characters of a setting in the reason of a rebuild.
 LONGEST_VALUE = 60
+# The layout of artefacts and their manifests. Raise it with each change after which this version's code could not read
+# what an earlier one has written; such an artefact is rebuilt, and is no input meanwhile.
+LAYOUT = 1
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,7 @@ class Artefact:
     place: str = ""
     unhashed: tuple[str, ...] = ()
     files: dict[str, dict[str, Any]] = field(default_factory=dict)
+    layout: int = LAYOUT
 
 
 def differences(
@@ -262,6 +266,10 @@ class Store:
                     with suppress(PipelineError):
                         yield self._read(version.parent.relative_to(self.home / "store").as_posix(), version)
 
+    def has_versions(self, name: str) -> bool:
+        """Return whether there is any version of an artefact, current and readable or not."""
+        return any(path.is_dir() for path in self.versions_of(name).glob("[!.]*"))
+
     def is_current(self, artefact: Artefact) -> bool:
         return self.place(artefact.name).resolve() == artefact.path.resolve()
 
@@ -304,11 +312,14 @@ class Store:
         path = path.resolve()
         try:
             manifest = json.loads((path / MANIFEST).read_text())
-            return Artefact(path=path, **{**manifest, "unhashed": tuple(manifest["unhashed"])})
+            known = {each.name: manifest[each.name] for each in fields(Artefact) if each.name in manifest}
+            # Before there were numbers, a manifest had none.
+            complete = {**known, "unhashed": tuple(known.get("unhashed", ())), "layout": known.get("layout", 0)}
+            return Artefact(path=path, **complete)
         except (FileNotFoundError, NotADirectoryError) as error:
             raise PipelineError(f"There is no {name} at {path}: materialize the asset {name} first.") from error
         except (ValueError, TypeError, KeyError) as error:
-            # Cut off by a power failure, or written by an incompatible version: as good as absent.
+            # Cut off by a power failure: as good as absent.
             raise PipelineError(
                 f"The manifest {path / MANIFEST} cannot be read: materialize the asset {name} again."
             ) from error
@@ -450,7 +461,7 @@ class Store:
             if old.is_dir() and not old.is_symlink():
                 shutil.rmtree(old)
             elif path.is_dir() and not path.is_symlink():
-                old.unlink()
+                old.unlink(missing_ok=True)
             old.parent.mkdir(parents=True, exist_ok=True)
             path.replace(old)
         return made

@@ -9,16 +9,20 @@ FAILED.
 """
 
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import replace
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import Any
 
 import dagster as dg
 
 from adc_pipeline.core.artefacts import (
     AGAIN,
+    LAYOUT,
     Artefact,
+    Store,
     as_json,
     content_digest,
     damage,
@@ -28,13 +32,14 @@ from adc_pipeline.core.artefacts import (
     scan,
     write_making,
 )
+from adc_pipeline.core.code_version import code_version
 from adc_pipeline.core.errors import PipelineError, UnreachableError, is_disk_full
 from adc_pipeline.core.spellings import read_settings
 from adc_pipeline.core.terminal import printable
 from adc_pipeline.defs.code_references import origin_tags
 from adc_pipeline.defs.database import write_database
 from adc_pipeline.defs.look_ahead import look_ahead
-from adc_pipeline.defs.making import Making, Request
+from adc_pipeline.defs.making import Context, Making, Request
 from adc_pipeline.defs.page import check_names, columns_of, page_of, table_metadata
 from adc_pipeline.defs.run_config import configured, given_config
 from adc_pipeline.defs.shown import write_shown
@@ -50,10 +55,21 @@ from adc_pipeline.tracking.runs import STUDY
 # included, and end in "Exceeded max_retries" instead of the error's sentence.
 SECONDS_BEFORE_RETRY = (5, 10, 20)
 
+OTHER_VERSION = "what is there was made by another version of this package, or is incomplete"
 
-def materialize(stage: Stage[Any], context: dg.AssetExecutionContext, workspace: Workspace) -> dg.MaterializeResult:
+
+@dataclass(frozen=True)
+class Materialized:
+    """What Dagster records of a materialization."""
+
+    digest: str
+    metadata: Mapping[str, Any]
+    checks: Sequence[dg.AssetCheckResult]
+
+
+def materialize(stage: Stage[Any], context: Context, workspace: Workspace) -> Materialized:
     """Make an asset's artefact, or reuse the current one if it is up to date."""
-    with errors_as_sentences(context, workspace):
+    with errors_as_sentences(stage.artefact_name(context), context, workspace):
         look_ahead(context, workspace)
         request = requested(stage, context, workspace)
         # Counts as made until it is known otherwise, also if it fails.
@@ -78,12 +94,10 @@ def materialize(stage: Stage[Any], context: dg.AssetExecutionContext, workspace:
         for check in checks:
             if check.description:
                 context.log.warning(check.description)
-        # Metadata of the result would be stored once more, with the step's output.
-        context.add_asset_metadata(page_of(stage, request, made, reasons, restored))
-        return dg.MaterializeResult(data_version=dg.DataVersion(made.digest), check_results=checks)
+        return Materialized(made.digest, page_of(stage, request, made, reasons, restored), checks)
 
 
-def requested(stage: Stage[Any], context: dg.AssetExecutionContext, workspace: Workspace) -> Request[Any]:
+def requested(stage: Stage[Any], context: Context, workspace: Workspace) -> Request[Any]:
     """Read the settings, check ADC_HOME, lock the asset until the run ends, and find its inputs."""
     store = workspace.store
     given = configured(given_config(context), "ops", stage.name)
@@ -108,7 +122,7 @@ def requested(stage: Stage[Any], context: dg.AssetExecutionContext, workspace: W
             for name, artefact in inputs.items()
         },
         upstream_settings=upstream_settings,
-        code_version=context.assets_def.code_versions_by_key[context.asset_key] or "",
+        code_version=code_version(*stage.code),
         store=store,
         tracking=workspace.tracking,
         engine=replace(workspace.engine, report=context.log.info),
@@ -117,7 +131,12 @@ def requested(stage: Stage[Any], context: dg.AssetExecutionContext, workspace: W
 
 
 def refuse_damaged(artefact: Artefact) -> None:
-    """Raise PipelineError if files of an input are missing or altered."""
+    """Raise PipelineError if an input has another version's layout, or if files of it are missing or altered."""
+    if artefact.layout != LAYOUT:
+        raise PipelineError(
+            f"{artefact.name} in {artefact.path} was made by another version of this package, whose layout"
+            f" ({artefact.layout}, here {LAYOUT}) cannot be read: materialize the asset {artefact.name} again."
+        )
     if damaged := damage(artefact):
         raise PipelineError(
             f"{artefact.name} is damaged, {', '.join(damaged[:3])} in {artefact.path} is missing or altered:"
@@ -130,11 +149,13 @@ def reasons_to_make(request: Request[Any], outside: Mapping[str, Any]) -> list[s
     if request.context.run.tags.get(AGAIN, "").lower() in ("1", "true", "yes"):
         return [f"the tag {AGAIN} asks for it"]
     if not request.store.place(request.name).exists():
-        return ["there was none"]
+        return [OTHER_VERSION if request.store.has_versions(request.name) else "there was none"]
     try:
         made = request.store.current(request.name)
     except PipelineError:
-        return ["the one that is there cannot be read"]
+        return [OTHER_VERSION]
+    if made.layout != LAYOUT:
+        return [OTHER_VERSION]
     reasons = differences(
         made, request.plain_settings, request.digests, request.upstream_settings, request.code_version
     )
@@ -154,7 +175,7 @@ def run_tags(stage: Stage[Any], request: Request[Any]) -> dict[str, str]:
     return origin_tags(stage.make) | {
         "dagster.run_id": context.run.run_id,
         "dagster.job": context.run.job_name,
-        "dagster.asset_key": context.asset_key.to_user_string(),
+        "dagster.asset_key": request.name.partition("/")[0],
         "adc.code_version": request.code_version,
         "adc.stage": stage.group,
     }
@@ -233,7 +254,7 @@ def make(stage: Stage[Any], request: Request[Any], outside: dict[str, Any]) -> A
 
 
 @contextmanager
-def errors_as_sentences(context: dg.AssetExecutionContext, workspace: Workspace) -> Iterator[None]:
+def errors_as_sentences(name: str, context: Context, workspace: Workspace) -> Iterator[None]:
     """End a step with the one sentence of a PipelineError; retry what the network refused."""
     try:
         yield
@@ -243,19 +264,36 @@ def errors_as_sentences(context: dg.AssetExecutionContext, workspace: Workspace)
             seconds = SECONDS_BEFORE_RETRY[tried]
             context.log.warning(f"{error} Next attempt in {seconds} s.")
             raise dg.RetryRequested(len(SECONDS_BEFORE_RETRY), seconds) from error
-        raise dg.Failure(str(error), allow_retries=False) from error
+        raise failure(str(error), name, context, workspace.store, error) from None
     except Exception as error:
         if is_disk_full(error):
-            raise dg.Failure(
-                f"The disk of ADC_HOME = {workspace.store.home} is full: make room, or point ADC_HOME to another disk.",
-                allow_retries=False,
-            ) from error
+            sentence = (
+                f"The disk of ADC_HOME = {workspace.store.home} is full: make room, or point ADC_HOME to another disk."
+            )
+            raise failure(sentence, name, context, workspace.store, error) from None
         if found := explanation(error, workspace.tracking):
             # The error itself may show the tracking address.
-            raise dg.Failure(str(found), allow_retries=False) from None
+            raise failure(str(found), name, context, workspace.store) from None
         if isinstance(error, OSError) and error.filename:
-            raise dg.Failure(file_problem(error), allow_retries=False) from error
+            raise failure(file_problem(error), name, context, workspace.store, error) from None
         raise
+
+
+def failure(sentence: str, name: str, context: Context, store: Store, error: Exception | None = None) -> dg.Failure:
+    """Return the failure of a step; say that the version in place stays, and log where the error was raised.
+
+    Dagster shows an asset whose last attempt failed as failed, and a failure with a cause by two stack traces.
+    """
+    if error is not None:
+        context.log.debug("".join(traceback.format_exception(error)))
+    metadata: dict[str, Any] = {}
+    with suppress(PipelineError, OSError):
+        made = store.current(name)
+        when = datetime.fromtimestamp(store.made_at(made), UTC)
+        kept = f"version {made.digest} of {when:%Y-%m-%d %H:%M} UTC"
+        metadata = {"in place": kept}
+        context.log.info(f"{name} stays as before this run: {kept} is in place.")
+    return dg.Failure(sentence, metadata=metadata, allow_retries=False)
 
 
 def file_problem(error: OSError) -> str:

@@ -8,10 +8,10 @@ import yaml
 
 # Importing them declares the assets.
 from adc_pipeline.defs import lifecycle as _lifecycle  # noqa: F401
-from adc_pipeline.defs import study as _study  # noqa: F401
 from adc_pipeline.defs.asset import ASSETS
 from adc_pipeline.defs.run_config import job_config
 from adc_pipeline.defs.stage import SETTINGS
+from adc_pipeline.defs.study import CELLS, study_cell
 
 DATASETS = dg.AssetSelection.groups("corpus", "ranking", "walks")
 STUDY = dg.AssetSelection.groups("study")
@@ -19,7 +19,7 @@ STUDY = dg.AssetSelection.groups("study")
 
 def config_of(selection: dg.AssetSelection) -> dg.ConfigMapping:
     """Return the configuration of a job that makes the selected assets."""
-    keys = selection.resolve(list(ASSETS.values()))
+    keys = selection.resolve([asset for asset in ASSETS.values() if isinstance(asset, dg.AssetsDefinition)])
     return job_config({name: kind for name, kind in SETTINGS.items() if dg.AssetKey(name) in keys})
 
 
@@ -35,12 +35,17 @@ datasets = dg.define_asset_job(
     config=config_of(DATASETS),
     description="From the raw corpus to the walk datasets.",
 )
-study = dg.define_asset_job(
-    "study",
-    selection=dg.AssetSelection.assets("study_cell"),
-    # No `config_of`: Dagster allows no config mapping where there are partitions.
+
+
+# No `config_of`: Dagster allows no config mapping where there are partitions.
+@dg.job(
+    partitions_def=CELLS,
     description="A cell of the study: a model, trained and evaluated. Run all partitions for the whole grid.",
 )
+def study() -> None:
+    study_cell()
+
+
 study_inputs = dg.define_asset_job(
     "study_inputs",
     selection=DATASETS | dg.AssetSelection.assets("base_model"),
@@ -70,4 +75,4 @@ def preset_job(name: str) -> Any:
     )
 
 
-jobs = [adc, datasets, study_inputs, study, study_result, *map(preset_job, PRESETS)]
+jobs: list[Any] = [adc, datasets, study_inputs, study, study_result, *map(preset_job, PRESETS)]

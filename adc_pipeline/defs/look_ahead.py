@@ -7,11 +7,10 @@ reported after hours of training. What a configuration sets of assets outside th
 from collections.abc import Collection, Mapping
 from typing import Any
 
-import dagster as dg
-
 from adc_pipeline.core.errors import PipelineError, did_you_mean
 from adc_pipeline.core.settings import Settings
 from adc_pipeline.core.spellings import read_settings
+from adc_pipeline.defs.making import Context
 from adc_pipeline.defs.run_config import RESOURCES, configured, given_config, mapping
 from adc_pipeline.defs.stage import SETTINGS, STAGES
 from adc_pipeline.defs.workspace import Workspace
@@ -19,7 +18,7 @@ from adc_pipeline.defs.workspace import Workspace
 PARTS = ("ops", "resources", "execution", "loggers")
 
 
-def look_ahead(context: dg.OpExecutionContext | dg.AssetExecutionContext, workspace: Workspace) -> None:
+def look_ahead(context: Context, workspace: Workspace) -> None:
     """Check the configuration of a run once, when its first op begins; log what it sets of assets of other jobs."""
     if workspace.made:
         return

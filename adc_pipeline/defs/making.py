@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 S = TypeVar("S", bound=Settings)
+# Of an asset, or of the op of a job that makes one.
+Context = dg.AssetExecutionContext | dg.OpExecutionContext
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class Request(Generic[S]):
     store: Store
     tracking: Tracking
     engine: Engine
-    context: dg.AssetExecutionContext
+    context: Context
 
     @property
     def plain_settings(self) -> dict[str, Any]:

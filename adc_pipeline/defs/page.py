@@ -84,7 +84,7 @@ def picture_in_mlflow(making: Mapping[str, Any]) -> dict[str, Any]:
 def earlier_pictures(request: Request[Any], made: Artefact) -> str | None:
     """Return the run that shows the pictures of this data version in Dagster's history, if that still has it."""
     instance = request.context.instance
-    event = instance.get_latest_materialization_event(request.context.asset_key)
+    event = instance.get_latest_materialization_event(dg.AssetKey(request.name.partition("/")[0]))
     last = event.asset_materialization if event else None
     if last is None or (last.tags or {}).get("dagster/data_version") != made.digest:
         return None

@@ -35,7 +35,8 @@ def prune_store(context: dg.OpExecutionContext, workspace: Workspace) -> None:
     for name, digest in plan.to_remove:
         did = "Removed" if (name, digest) in gone else "Not removed" if settings.delete else "Would remove"
         context.log.info(f"{did} {name} {digest} ({plan.bytes[name, digest] >> 20} MiB)")
-    checks = [key for each in [*CHECKS, *ASSETS.values()] for key in each.check_keys]
+    assets = [asset for asset in ASSETS.values() if isinstance(asset, dg.AssetsDefinition)]
+    checks = [key for each in [*CHECKS, *assets] for key in each.check_keys]
     runs = old_runs(context.instance, settings.history_days, checks)
     if settings.delete:
         for run in runs:

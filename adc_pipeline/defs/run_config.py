@@ -12,6 +12,7 @@ from typing import Any
 import dagster as dg
 
 from adc_pipeline.core.settings import Settings, declared
+from adc_pipeline.defs.console import CONSOLE
 from adc_pipeline.defs.workspace_settings import WorkspaceSettings
 from adc_pipeline.tracking.settings import MlflowSettings
 
@@ -44,7 +45,8 @@ def job_config(ops: Mapping[str, type[Settings]]) -> dg.ConfigMapping:
         values = mapping(configured(given, "resources", WORKSPACE))
         workspace = {name: value for name, value in values.items() if name in declared(WorkspaceSettings)}
         rest = {part: given[part] for part in ("execution", "loggers") if given.get(part)}
-        return {"resources": {WORKSPACE: {"config": workspace}}, **rest}
+        # Dagster prints every event unless a logger is configured.
+        return {"loggers": {CONSOLE: {}}, "resources": {WORKSPACE: {"config": workspace}}, **rest}
 
     shown = {
         "ops": optional({name: settings_below(kind) for name, kind in ops.items()}),

@@ -15,7 +15,8 @@ EVERYTHING = dg.AssetSelection.all() - STUDY
 
 def names(selection: dg.AssetSelection) -> list[str]:
     """Return the names of the selected assets."""
-    return sorted(key.to_user_string() for key in selection.resolve(list(ASSETS.values())))
+    assets = [asset for asset in ASSETS.values() if isinstance(asset, dg.AssetsDefinition)]
+    return sorted(key.to_user_string() for key in selection.resolve(assets))
 
 
 # What each job of a schedule or a sensor makes.

@@ -1,9 +1,10 @@
 """Declare an asset once.
 
-`asset.declare(Stage(...))` makes the Dagster asset and registers the stage in `STAGES`. Everything that has to know an
-asset reads it there: the frame (`frame.py`), the check of settings at a run's start (`look_ahead.py`), the views of
-`adc.duckdb` (`database.py`), the definitions and the documentation. A stage's own work is a plain function of a
-`Making`; what stands around it (lock, temporary folder, MLflow run, cache check, metadata) is the frame's.
+`asset.declare(Stage(...))` makes the Dagster asset and registers the stage in `STAGES`; `declare_for_job` does so for
+an asset that only a job makes. Everything that has to know an asset reads it there: the frame (`frame.py`), the check
+of settings at a run's start (`look_ahead.py`), the views of `adc.duckdb` (`database.py`), the definitions and the docs.
+A stage's own work is a plain function of a `Making`; what stands around it (lock, temporary folder, MLflow run, cache
+check, metadata) is the frame's.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +16,7 @@ import dagster as dg
 
 from adc_pipeline.core.artefacts import Artefact, Store
 from adc_pipeline.core.settings import Settings
-from adc_pipeline.defs.making import Making, Request
+from adc_pipeline.defs.making import Context, Making, Request
 from adc_pipeline.tracking.runs import Run
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ class Stage(Generic[S]):
     partitions: dg.PartitionsDefinition | None = None
     partition_name: Callable[[str], str] | None = None
 
-    def artefact_name(self, context: dg.AssetExecutionContext) -> str:
+    def artefact_name(self, context: Context) -> str:
         """Return the artefact's name: the asset's, and for a partition `ASSET/PARTITION`."""
         if self.partition_name is None:
             return self.name

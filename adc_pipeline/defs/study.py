@@ -9,7 +9,7 @@ from typing import Any
 import dagster as dg
 
 from adc_pipeline.core.artefacts import Artefact, Store
-from adc_pipeline.defs.asset import declare
+from adc_pipeline.defs.asset import declare, declare_for_job
 from adc_pipeline.defs.evaluation import provenance, publish
 from adc_pipeline.defs.making import Making, Request
 from adc_pipeline.defs.stage import Stage
@@ -87,7 +87,7 @@ def make_cell(making: Making[TrainingSettings]) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-study_cell = declare(
+study_cell = declare_for_job(
     Stage(
         name="study_cell",
         place="study/cells",

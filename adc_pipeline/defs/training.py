@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import dagster as dg
 from adc_pipeline.core.artefacts import Artefact, Store, locked
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.defs.asset import declare
-from adc_pipeline.defs.making import Making, Request
+from adc_pipeline.defs.making import Context, Making, Request
 from adc_pipeline.defs.stage import Stage
 from adc_pipeline.generation.registration import REGISTERED, describe_version, is_registered, register_model
 from adc_pipeline.tracking.relay import relayed
@@ -69,7 +70,9 @@ base_model = declare(
         place="models/base",
         group="training",
         description="The model that every fine-tuning starts from and is compared with: a named or a small new one,"
-        f" with marker tokens. Markers, speakers and splits are those of the settings of {TOP_2.dataset}.",
+        f" with marker tokens. Markers, speakers and splits are those of the settings of {TOP_2.dataset}, so a new"
+        f" {TOP_2.dataset} makes it stale. If these settings are the same, so is the rebuilt model, and the"
+        " models of other datasets are up to date again.",
         settings=BaseModelSettings,
         make=make_base_model,
         code=(__name__, TRAINING_CODE),
@@ -159,8 +162,10 @@ def fine_tune(making: Making[TrainingSettings], job: TrainingJob) -> None:
         making.show("training", training_curves(job.work / "metrics.jsonl"))
 
 
-def run_training(context: dg.AssetExecutionContext, job: Path, accelerate_config: str) -> None:
+def run_training(context: Context, job: Path, accelerate_config: str) -> None:
     """Run the training process to its end; raise PipelineError with its error message if it fails."""
+    # Dagster's own client of this class uses a function that Dagster announces as a preview.
+    warnings.filterwarnings("ignore", "Function `PipesMessageReader.expected_writer_count`", dg.PreviewWarning)
     try:
         dg.PipesSubprocessClient(termination_timeout_seconds=SECONDS_TO_SAVE).run(
             context=context, command=launch_command(job, accelerate_config)

@@ -388,7 +388,8 @@ def test_a_table_is_read_through_the_setting_columns_whatever_it_comes_in(folder
         ("1", None, "olive", "text 1", 1619863200, 1, None),
         ("2", "1", "olive", "text 2", 1619949600, 2, None),
     ]
-    with pytest.raises(PipelineError, match=r"has no column answers but .*setting columns"):
+    nearest = r"has no column answers \(did you mean answers to\?\) but .*setting columns"
+    with pytest.raises(PipelineError, match=nearest):
         check_source(CorpusSettings(str(folder / "messages.data"), "table", columns | {"reply_to": "answers"}))
 
 

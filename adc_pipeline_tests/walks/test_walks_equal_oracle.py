@@ -203,6 +203,7 @@ walk_settings = st.builds(
     WalkSettings,
     seed=st.sampled_from([0, 1, -1, 2**63 - 1]),
     walks_per_conversation=st.integers(1, 3),
+    exclude_repeats=st.booleans(),
     format=st.sampled_from(["default", "released"]),
     speakers=st.sampled_from(["names", "pseudonyms", "none"]),
     shares=st.sampled_from([(90, 5, 5), (34, 33, 33), (0, 0, 100)]),

@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from adc_pipeline.core.engine import Report, no_report
-from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.core.errors import PipelineError, did_you_mean
 from adc_pipeline.corpus.first_bytes import is_parquet
 from adc_pipeline.corpus.readers.delimited import read_dialect, write_records
 from adc_pipeline.corpus.readers.rows import COLUMNS, NAME_OF_FILE, Rows
@@ -177,8 +177,9 @@ def mapped(path: Path, has: list[str], columns: Mapping[str, str]) -> dict[str, 
             names[name] = next((other for other in others if other in has), name)
     missing = [theirs for ours, theirs in names.items() if theirs not in has and (ours in NEEDED or ours in columns)]
     if missing:
+        wanted = ", ".join(f"{name}{did_you_mean(name, has)}" for name in missing)
         raise PipelineError(
-            f"{path.resolve()} has no column {', '.join(missing)} but {', '.join(has)}: map them by the setting"
+            f"{path.resolve()} has no column {wanted} but {', '.join(has)}: map them by the setting"
             " columns, such as {text: body}."
         )
     return {ours: theirs for ours, theirs in names.items() if theirs in has}
