@@ -5,8 +5,8 @@ pictures, then where things are. Numbers have four significant digits, and Dagst
 materializations. Dagster shows less than 1,000 characters of Markdown in the row itself, a longer one behind a click,
 and does not wrap plain text. So what is long has short lines of Markdown, and the main picture is a link to MLflow's.
 
-Dagster stores the metadata of a materialization twice. So a reused artefact does not repeat the pictures and the preview
-that an earlier materialization shows.
+Dagster stores the metadata of a materialization twice. So a reused artefact does not repeat the pictures and the
+preview that an earlier materialization shows.
 """
 
 from collections.abc import Mapping, Sequence
