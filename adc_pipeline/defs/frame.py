@@ -209,6 +209,7 @@ def restore_effects(stage: Stage[Any], request: Request[Any], made: Artefact) ->
         request.inputs,
         run_tags(stage, request),
         request.report,
+        columns_of,
     )
     if (run.id, run.address) != (record["run"], record["address"]):
         write_making(made, {**record, "run": run.id, "address": run.address})

@@ -131,7 +131,7 @@ def test_the_page_of_an_asset_says_why_it_was_made_and_how_to_make_it_again(home
     assert rebuilt["made"].value == reused["made"].value
     assert rebuilt["dagster/row_count"].value == rebuilt["walks"].value
     # The picture is in the history once; a reused artefact names the run that shows it.
-    assert "data:image/webp" in str(rebuilt["distributions"].value)
+    assert "data:image/" in str(rebuilt["distributions"].value)
     assert "distributions" not in reused
     assert reused["pictures_in_run"].value == rebuilt["pictures_in_run"].value
     again = yaml.safe_load(str(rebuilt["run_config"].value).strip("`").removeprefix("yaml"))
