@@ -21,12 +21,14 @@ import dagster as dg
 from adc_pipeline.core.artefacts import (
     AGAIN,
     LAYOUT,
+    SHOWN,
     Artefact,
     Store,
     as_json,
     content_digest,
     damage,
     differences,
+    file_digest,
     locked,
     read_making,
     scan,
@@ -246,8 +248,9 @@ def make(stage: Stage[Any], request: Request[Any], outside: dict[str, Any]) -> A
         run.artefact(replace(made, path=request.store.version_path(made.name, made.digest)), "output", columns)
         check_names(making)
         write_shown(folder, making.metadata | table_metadata(stage, made), making.pictures, request.store.home)
+        shown = {f"{SHOWN}/{path.name}": {"sha256": file_digest(path)} for path in sorted((folder / SHOWN).iterdir())}
         record = {"run": run.id, "address": run.address, "outside": making.outside, "found": making.found}
-        record["by"] = started_by(request.context.run.tags)
+        record |= {"by": started_by(request.context.run.tags), "shown": shown}
         logged = {"metrics": run.logged, "parameters": run.described, "artifacts": making.artifacts}
         write_making(made, record | logged)
         return request.store.put(folder, made)

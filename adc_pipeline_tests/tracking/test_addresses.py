@@ -120,6 +120,22 @@ def test_a_runs_page_has_the_public_address(
     assert Tracking.from_environment(tmp_path).run_address("1", "abc") == address
 
 
+@pytest.mark.slow
+def test_what_mlflow_prints_shows_no_part_of_an_address(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """A server that is gone: requests are retried. At the end of a run MLflow would print its page."""
+    from mlflow.environment_variables import MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT
+
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "0")
+    client = Tracking(f"http://127.0.0.1:1/{SECRET}").client()
+    with pytest.raises(Exception, match=SECRET):
+        client.search_experiments()
+    assert MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT.get()
+    assert SECRET not in "".join(capfd.readouterr()) + caplog.text
+
+
 @pytest.mark.parametrize("pages", [f"http://host/?t={SECRET}", f"sqlite:///{SECRET}", SECRET, f"http://u:{SECRET}@h:x"])
 def test_malformed_pages_are_refused(pages: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
