@@ -60,6 +60,10 @@ class Progress:
         elif event.is_step_failure:
             # A check that does not pass and blocks what follows has said why.
             outcome = self.outcomes.get(name, "")
+            source = event.step_failure_data.error_source
+            if source is not None and source.value == "INTERRUPT":
+                self.end(name, "cancelled")
+                return
             self.end(name, "failed")
             self.sentences.append(f"{name}: {outcome}" if outcome.startswith("not passed") else reason(event))
 
