@@ -6,8 +6,9 @@ SIGHUP, which by default kills the process and leaves a run that never ends, to 
 at that moment.
 
 Dagster's handler raises an exception wherever the step is. A library that is being imported may swallow it, as torch's
-imports did 1.5 s after the start of `base_model`, and the run would go on for hours. So a signal is remembered, and
-raised again at the next place where the step reports.
+imports did 1.5 s after the start of `base_model`, and the run would go on for hours; DuckDB raises an error of its own
+("Query interrupted"), and the run would count as failed. So a signal is remembered, and raised again in place of
+another error, or at the next place where the step reports.
 """
 
 import os
@@ -42,6 +43,9 @@ def remembered() -> Iterator[None]:
         signal.signal(number, handler)
     try:
         yield
+    except Exception:
+        raise_again()
+        raise
     finally:
         RECEIVED.clear()
         for number in taken:

@@ -81,6 +81,13 @@ def test_an_interrupt_that_a_library_swallows_is_raised_again(number: int) -> No
         assert signal.getsignal(number) is interrupt
         with pytest.raises(KeyboardInterrupt), remembered():
             os.kill(os.getpid(), number)
+        with pytest.raises(KeyboardInterrupt), remembered():
+            with suppress(BaseException):
+                os.kill(os.getpid(), number)
+            # As DuckDB does.
+            raise RuntimeError("Query interrupted")
+        with pytest.raises(RuntimeError), remembered():
+            raise RuntimeError("by itself")
         raise_again()
     finally:
         signal.signal(number, before)
