@@ -40,6 +40,7 @@ from adc_pipeline.core.spellings import read_settings
 from adc_pipeline.core.terminal import printable
 from adc_pipeline.defs.code_references import origin_tags
 from adc_pipeline.defs.database import write_database
+from adc_pipeline.defs.interrupts import raise_again, remembered
 from adc_pipeline.defs.look_ahead import look_ahead
 from adc_pipeline.defs.making import Context, Making, Request
 from adc_pipeline.defs.page import check_names, columns_of, page_of, table_metadata
@@ -71,7 +72,7 @@ class Materialized:
 
 def materialize(stage: Stage[Any], context: Context, workspace: Workspace) -> Materialized:
     """Make an asset's artefact, or reuse the current one if it is up to date."""
-    with errors_as_sentences(stage.artefact_name(context), context, workspace):
+    with errors_as_sentences(stage.artefact_name(context), context, workspace), remembered():
         look_ahead(context, workspace)
         request = requested(stage, context, workspace)
         # Counts as made until it is known otherwise, also if it fails.
@@ -230,6 +231,7 @@ def make(stage: Stage[Any], request: Request[Any], outside: dict[str, Any]) -> A
             run.artefact(artefact, "input", columns_of(artefact))
         making = Making(request, folder, run, outside)
         stage.make(making)
+        raise_again()
         files = scan(folder)
         made = Artefact(
             name=request.name,
