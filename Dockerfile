@@ -2,7 +2,8 @@
 #   docker build .                            torch for CPUs
 #   docker build --build-arg TORCH=cuda .     torch for NVIDIA GPUs
 # Layers that change most come last: a change of the code rebuilds about one megabyte.
-FROM python:3.11-slim-bookworm
+ARG PYTHON_IMAGE=python:3.11-slim-bookworm
+FROM ${PYTHON_IMAGE}
 
 ENV PATH=/opt/venv/bin:$PATH \
     PIP_DISABLE_PIP_VERSION_CHECK=1 \
@@ -13,6 +14,11 @@ RUN groupadd --gid 10001 adc \
     && useradd --uid 10001 --gid adc --home-dir /state --no-create-home --shell /usr/sbin/nologin adc \
     && install --directory --owner adc --group adc /state /logs /artifacts \
     && python3 -m venv /opt/venv
+
+# Debian's packages to add, such as g++, which the setting `compile` needs.
+ARG PACKAGES=
+RUN [ -z "$PACKAGES" ] || { apt-get update && apt-get install --yes --no-install-recommends $PACKAGES \
+    && rm -rf /var/lib/apt/lists/*; }
 
 ARG TORCH=cpu
 COPY deploy/torch-${TORCH}.lock /tmp/torch.lock

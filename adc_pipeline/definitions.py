@@ -4,19 +4,27 @@ dagster job execute -m adc_pipeline.definitions -j adc
 """
 
 import os
+import sys
 from datetime import timedelta
 
 import dagster as dg
 
 from adc_pipeline.defs import lifecycle, study
 from adc_pipeline.defs.asset import ASSETS
+from adc_pipeline.defs.console import CONSOLE, console, no_error_for_steps_not_executed
 from adc_pipeline.defs.jobs import jobs
+from adc_pipeline.defs.pruning import prune
 from adc_pipeline.defs.schedules import schedules
-from adc_pipeline.defs.sensors import STALE, sensors, stale_assets
-from adc_pipeline.defs.workspace import Workspace
+from adc_pipeline.defs.sensors import STALE, sensors
+from adc_pipeline.defs.workspace import Mlflow, Workspace
 
 # The evaluation runs in this process; `training/__main__.py` explains the value.
 os.environ.setdefault("GOMP_SPINCOUNT", "5000")
+
+# Progress bars are for terminals; in a log, each step of one is a line. Subprocesses inherit the variable.
+if not (sys.stderr and sys.stderr.isatty()):
+    os.environ.setdefault("TQDM_DISABLE", "1")
+no_error_for_steps_not_executed()
 
 # An asset that both schedules have missed for so long needs attention.
 EVERY_WEEK = dg.FreshnessPolicy.time_window(fail_window=timedelta(days=9), warn_window=timedelta(days=8))
@@ -27,17 +35,18 @@ def with_policies(spec: dg.AssetSpec) -> dg.AssetSpec:
     if spec.group_name == study.GROUP:
         return spec
     # The corpus has no upstream asset; the sensor `changed_corpus` tells whether it is stale.
-    condition = STALE if spec.deps and stale_assets in sensors else None
+    condition = STALE if spec.deps else None
     return spec.replace_attributes(automation_condition=condition, freshness_policy=EVERY_WEEK)
 
 
 defs = dg.Definitions(
     assets=dg.map_asset_specs(with_policies, list(ASSETS.values())),
     asset_checks=lifecycle.CHECKS,
-    jobs=[*jobs, lifecycle.prune],
+    jobs=[*jobs, prune],
     schedules=schedules,
     sensors=sensors,
-    resources={"workspace": Workspace()},
+    loggers={CONSOLE: console},
+    resources={"workspace": Workspace(), "mlflow": Mlflow()},
     # One process: each further one would import the code location again, and stages that could run side by side
     # share the same cores.
     executor=dg.in_process_executor,

@@ -35,7 +35,7 @@ class Found:
     """The state of an artefact on disk (`matches`, `changed` or `missing`), and a sentence that describes it."""
 
     state: str
-    said: str
+    message: str
 
 
 def parse(arguments: Sequence[str] | None, program: str = PROGRAM) -> argparse.Namespace:
@@ -158,7 +158,7 @@ def lines(node: Node, check: Callable[[Node], Found] | None) -> Iterator[str]:
     """Yield the tree as lines of text; a node that occurs again is not expanded again."""
     shown: set[tuple[str, str]] = set()
 
-    def told(node: Node, prefix: str) -> Iterator[str]:
+    def facts_of(node: Node, prefix: str) -> Iterator[str]:
         facts = [
             f"made {time_of(node)} by code {node.tags.get('adc.code_version', 'unknown')}" if node.run else "",
             f"MLflow run {node.run} at {node.server}" if node.run else "",
@@ -167,7 +167,7 @@ def lines(node: Node, check: Callable[[Node], Found] | None) -> Iterator[str]:
             if node.settings
             else "",
             f"NOTE: {node.note}" if node.note else "",
-            check(node).said if check else "",
+            check(node).message if check else "",
         ]
         for fact in filter(None, facts):
             for line in textwrap.wrap(
@@ -183,7 +183,7 @@ def lines(node: Node, check: Callable[[Node], Found] | None) -> Iterator[str]:
         if again:
             return
         below = node.inputs + node.outputs
-        yield from told(node, rest + ("│ " if below else "  "))
+        yield from facts_of(node, rest + ("│ " if below else "  "))
         for number, each in enumerate(below, 1):
             last = number == len(below)
             yield from tree(each, rest + ("└─ " if last else "├─ "), rest + ("   " if last else "│  "))
@@ -192,7 +192,7 @@ def lines(node: Node, check: Callable[[Node], Found] | None) -> Iterator[str]:
 
 
 def as_json(node: Node, check: Callable[[Node], Found] | None) -> dict[str, Any]:
-    told: dict[str, Any] = {
+    entry: dict[str, Any] = {
         "asset": node.asset,
         "digest": node.digest,
         "registered": list(node.models),
@@ -207,10 +207,10 @@ def as_json(node: Node, check: Callable[[Node], Found] | None) -> dict[str, Any]
     }
     if check:
         found = check(node)
-        told["on_disk"] = {"state": found.state, "said": found.said}
-    told["made_from"] = [as_json(each, check) for each in node.inputs]
-    told["made_into"] = [as_json(each, check) for each in node.outputs]
-    return told
+        entry["on_disk"] = {"state": found.state, "said": found.message}
+    entry["made_from"] = [as_json(each, check) for each in node.inputs]
+    entry["made_into"] = [as_json(each, check) for each in node.outputs]
+    return entry
 
 
 def main(arguments: Sequence[str] | None = None, program: str = PROGRAM) -> int:
@@ -232,8 +232,8 @@ def main(arguments: Sequence[str] | None = None, program: str = PROGRAM) -> int:
 
     check = checked if given.check else None
     if given.json:
-        told = [as_json(tree, check) for tree in trees]
-        print(json.dumps(told if given.start is not None else told[0], indent=1))
+        entries = [as_json(tree, check) for tree in trees]
+        print(json.dumps(entries if given.start is not None else entries[0], indent=1))
     else:
         print(without_controls("\n\n".join("\n".join(lines(tree, check)) for tree in trees)))
     if not check:
@@ -242,7 +242,7 @@ def main(arguments: Sequence[str] | None = None, program: str = PROGRAM) -> int:
     if not given.json:
         print(f"\n{len(known) - len(other)} of {len(known)} artefacts are on disk and match their digests.")
         for (asset, digest), found in other.items():
-            print(f"  {asset} {digest}: {found.said}")
+            print(f"  {asset} {digest}: {found.message}")
     return 1 if other else 0
 
 
@@ -255,9 +255,11 @@ def ask(given: argparse.Namespace, store: Store) -> list[Node]:
     try:
         return wanted(Records([each.client() for each in asked]), given.artefact, given.start)
     except (MlflowException, SQLAlchemyError, ImportError) as error:
-        said = "nothing answers" if "Max retries exceeded" in str(error) else words(error, [each.uri for each in asked])
+        reason = (
+            "nothing answers" if "Max retries exceeded" in str(error) else words(error, [each.uri for each in asked])
+        )
         raise PipelineError(
-            f"MLflow at {', '.join(each.shown for each in asked)} could not be asked ({said}): start it, or give"
+            f"MLflow at {', '.join(each.shown for each in asked)} could not be asked ({reason}): start it, or give"
             " another `--tracking-uri`."
         ) from None
 

@@ -18,8 +18,20 @@ settings.register_profile("adc", settings.get_profile("ci" if "CI" in os.environ
 settings.load_profile("adc")
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run fast tests first: files without slow tests, then those with some, then those with nothing else."""
+    """Run fast tests first: files without slow tests, then those with some, then those with nothing else.
+
+    Before that, the marker `fast_first` becomes `slow` for all parameters of a test but the first; pytest selects by
+    markers (`-m "not slow"`) afterwards.
+    """
+    seen = set()
+    for item in items:
+        if item.get_closest_marker("fast_first"):
+            test = item.nodeid.split("[")[0]
+            if test in seen:
+                item.add_marker(pytest.mark.slow)
+            seen.add(test)
     slow = {item: item.get_closest_marker("slow") is not None for item in items}
     kinds = defaultdict(set)
     for item in items:

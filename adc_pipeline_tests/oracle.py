@@ -467,13 +467,19 @@ def split(conversation_id: str, shares: tuple[int, ...]) -> str:
 def walks(kind: Kind, ranking: Ranking, settings: "WalkSettings") -> dict[tuple[str, int], Row]:
     """Return records by conversation id and walk number, for every conversation with ranked replies."""
     conversations = by_conversation(ranking.taking_part.values())
-    records = {}
+    records: dict[tuple[str, int], Row] = {}
     for root in ranking.roots:
         conversation = conversations[root.conversation_id]
         for walk in range(settings.walks_per_conversation):
             turns = walk_down(root, ranking.replies, kind, settings.seed, walk)
-            if turns:
-                records[root.conversation_id, walk] = written(root, turns, walk, conversation, settings)
+            if not turns:
+                continue
+            row = written(root, turns, walk, conversation, settings)
+            earlier = [
+                records[root.conversation_id, n]["text"] for n in range(walk) if (root.conversation_id, n) in records
+            ]
+            if not settings.exclude_repeats or row["text"] not in earlier:
+                records[root.conversation_id, walk] = row
     return records
 
 

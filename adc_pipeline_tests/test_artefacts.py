@@ -186,6 +186,7 @@ def test_links_at_any_depth_lead_where_the_newest_making_found_them(tmp_path: Pa
         assert (made.path / "corpus" / "00").readlink() == tmp_path / place
 
 
+@pytest.mark.slow
 def test_a_reader_finds_the_artefact_at_every_moment_of_its_being_made_again(tmp_path: Path) -> None:
     store = Store(tmp_path)
     made, over = make(store, "a"), threading.Event()

@@ -88,6 +88,7 @@ def views(path: Path) -> set[str]:
     return {name for (name,) in found}
 
 
+@pytest.mark.slow
 def test_every_view_answers_with_as_many_rows_as_were_counted(
     home: tuple[Store, dict[str, Counts]], connection: duckdb.DuckDBPyConnection
 ) -> None:
@@ -107,6 +108,7 @@ def test_every_view_answers_with_as_many_rows_as_were_counted(
     }
 
 
+@pytest.mark.fast_first
 def test_what_was_read_either_takes_part_or_is_set_aside(
     home: tuple[Store, dict[str, Counts]], connection: duckdb.DuckDBPyConnection
 ) -> None:
@@ -142,6 +144,7 @@ def test_what_is_not_there_yet_has_no_view(tmp_path: Path) -> None:
     assert views(tmp_path / DATABASE) == {"read_rows", "tree", "conversations", "utterances", "set_aside"}
 
 
+@pytest.mark.slow
 def test_a_reader_is_not_disturbed_and_does_not_disturb(tmp_path: Path) -> None:
     store, path = Store(tmp_path), tmp_path / DATABASE
     before = put_utterances(store, 20)["taking_part"]

@@ -61,6 +61,7 @@ def test_the_shard_of_a_conversation_is_known_by_heart() -> None:
     assert in_duckdb(["a", "b", "c", "", "é"], 10) == [0, 5, 2, 8, 4]
 
 
+@pytest.mark.slow
 @settings(max_examples=30, deadline=None)
 @given(ids, st.sampled_from([1, 2, 3, 7, 1000, 99_999]))
 def test_the_shard_of_a_conversation_is_the_documented_hash(ids: list[str], shards: int) -> None:
@@ -221,6 +222,7 @@ def test_a_killed_run_goes_on_without_reading_the_source_again(
     assert utterance_records(tmp_path / "out") == utterance_records(undisturbed[1])
 
 
+@pytest.mark.slow
 def test_a_run_killed_while_it_reads_begins_anew(
     sample: Path, undisturbed: tuple[Counts, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -240,6 +242,7 @@ def test_a_run_killed_while_it_reads_begins_anew(
     assert counts == undisturbed[0]
 
 
+@pytest.mark.fast_first
 @pytest.mark.parametrize("shards", [1, 3])
 def test_positions_run_on_from_one_part_of_the_source_to_the_next(shards: int, tmp_path: Path) -> None:
     ids = [f"{part}-{number}" for part in range(3) for number in range(4)]

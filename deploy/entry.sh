@@ -4,7 +4,8 @@
 # databases to this version; the other services wait until these two are healthy (docker-compose.yml).
 set -eu
 # Compose passes unset variables as empty strings, and boto3 rejects an empty endpoint instead of using its default.
-for name in MLFLOW_S3_ENDPOINT_URL AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY HF_TOKEN; do
+for name in MLFLOW_S3_ENDPOINT_URL AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY HF_TOKEN ADC_WEBHOOK ADC_MAIL_SERVER \
+    ADC_MAIL_PASSWORD; do
     [ -n "$(printenv "$name")" ] || unset "$name"
 done
 if [ -r "${POSTGRES_PASSWORD_FILE:-}" ]; then

@@ -21,7 +21,7 @@ author = "the authors of adc_pipeline"
 copyright = "the authors of adc_pipeline, MIT licence"
 release = version = installed("adc-pipeline")
 
-extensions = ["myst_parser", "sphinx_copybutton", "adc_reference"]
+extensions = ["myst_parser", "sphinx_copybutton", "adc_reference", "adc_errors"]
 exclude_patterns = ["_build", "_extensions", "_static"]
 # Headings get GitHub's anchors, so that the links also work where the Markdown is read without the site.
 myst_heading_anchors = 3

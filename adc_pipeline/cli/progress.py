@@ -5,6 +5,7 @@ import time
 from typing import TYPE_CHECKING, TextIO
 
 from adc_pipeline.core.terminal import printable
+from adc_pipeline.defs.failures import reason
 
 if TYPE_CHECKING:
     from dagster import DagsterEvent, EventLogEntry
@@ -14,7 +15,7 @@ ERASE = "\r\x1b[K"
 # Without a terminal, a long step writes a line at least this often.
 SECONDS_BETWEEN_LINES = 30.0
 # As in `logging`; what Dagster logs as an error is either said by the step or about steps that are not executed.
-WARNING = 30
+INFO, WARNING = 20, 30
 
 
 class Progress:
@@ -41,7 +42,7 @@ class Progress:
             self.line(text)
         elif entry.level == WARNING:
             self.line(f"{entry.step_key}: {text}")
-        elif int(entry.level) < WARNING and text:
+        elif INFO <= int(entry.level) < WARNING and text:
             self.status(f"{entry.step_key}: {text.splitlines()[0]}")
 
     def step(self, name: str, event: "DagsterEvent") -> None:
@@ -54,12 +55,18 @@ class Progress:
             self.outcomes[name] = "unchanged" if unchanged is not None and unchanged.value else "made"
         elif event.event_type_value == "ASSET_CHECK_EVALUATION":
             check = event.asset_check_evaluation_data
-            self.outcomes[name] = "passed" if check.passed else f"not passed: {check.description or check.check_name}"
+            # The step of an asset, which may evaluate a check of its own, shows whether it was made.
+            outcome = "passed" if check.passed else f"not passed: {check.description or check.check_name}"
+            self.outcomes.setdefault(name, outcome)
         elif event.is_step_success:
             self.end(name, self.outcomes.get(name, "done"))
         elif event.is_step_failure:
             # A check that does not pass and blocks what follows has said why.
             outcome = self.outcomes.get(name, "")
+            source = event.step_failure_data.error_source
+            if source is not None and source.value == "INTERRUPT":
+                self.end(name, "cancelled")
+                return
             self.end(name, "failed")
             self.sentences.append(f"{name}: {outcome}" if outcome.startswith("not passed") else reason(event))
 
@@ -88,14 +95,3 @@ class Progress:
         self.written = time.monotonic()
         self.out.write(text)
         self.out.flush()
-
-
-def reason(event: "DagsterEvent") -> str:
-    """Return why a step failed: the pipeline's own sentence, otherwise the error that was raised."""
-    data = event.step_failure_data
-    if data.user_failure_data and data.user_failure_data.description:
-        return data.user_failure_data.description
-    error = data.error
-    while error is not None and error.cause is not None:
-        error = error.cause
-    return error.message.strip() if error else "The step has failed without an error."

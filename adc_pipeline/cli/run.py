@@ -4,12 +4,13 @@ All that Dagster, libraries and subprocesses print goes to ADC_HOME/logs/JOB.log
 own events, so that no library's output gets between.
 """
 
+import logging
 import os
 import signal
 import sys
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -17,7 +18,7 @@ from adc_pipeline.cli.home import dagster_instance
 from adc_pipeline.cli.progress import Progress
 from adc_pipeline.core.artefacts import Store
 from adc_pipeline.core.errors import PipelineError, did_you_mean
-from adc_pipeline.core.named_files import read_small_yaml
+from adc_pipeline.core.named_files import read_mapping
 from adc_pipeline.core.terminal import printable
 
 if TYPE_CHECKING:
@@ -65,11 +66,26 @@ def execute(store: Store, name: str, given: Mapping[str, Any], progress: Progres
     if unused := not_of(ops, given):
         progress.line(f"The job {name} does not make {', '.join(unused)}: these settings are not used.")
     run_id = str(uuid.uuid4())
-    with dagster_instance(store) as instance:
+    with ExitStack() as open_instance:
+        with lines_of_log(progress):
+            instance = open_instance.enter_context(dagster_instance(store))
         instance.add_event_listener(run_id, progress.event)
         job.execute_in_process(given, instance=instance, raise_on_error=False, run_id=run_id)
         run = instance.get_run_by_id(run_id)
     return run.status.value if run else "FAILURE"
+
+
+@contextmanager
+def lines_of_log(progress: Progress) -> Iterator[None]:
+    """Show what this package logs before a run has a log of its own."""
+    handler = logging.Handler()
+    handler.emit = lambda record: progress.line(record.getMessage())  # type: ignore[method-assign]
+    logger = logging.getLogger("adc_pipeline")
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
 
 
 def find_job(defs: "Definitions", name: str) -> "JobDefinition":
@@ -89,14 +105,8 @@ def read_config(file: str) -> dict[str, Any]:
     path = preset if preset.is_file() and not Path(file).exists() else Path(file)
     if not os.path.lexists(path):
         presets = ", ".join(sorted(each.stem for each in PRESETS.glob("*.yaml")))
-        raise PipelineError(
-            f"The run configuration {file} cannot be read, since it does not exist: give a YAML file, or a preset"
-            f" ({presets})."
-        )
-    config = read_small_yaml(path, "--config") or {}
-    if not isinstance(config, dict):
-        raise PipelineError(f"The run configuration {file} is no mapping: begin it with `ops:`.")
-    return config
+        raise PipelineError(f"{file} does not exist: give a run configuration (a YAML file), or a preset ({presets}).")
+    return read_mapping(path)
 
 
 @contextmanager

@@ -22,7 +22,7 @@ import re
 import shutil
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,11 @@ SHOWN = ".shown"
 CURRENT = "current"
 # Patterns of DuckDB, escapes in the addresses of SQLite files, control characters, and bytes that are no UTF-8.
 UNFIT_HOME = re.compile(r"[*?\[\\\x00-\x1f\x7f\ud800-\udfff]|%[0-9A-Fa-f]{2}")
+# Characters of a setting in the reason of a rebuild.
+LONGEST_VALUE = 60
+# The layout of artefacts and their manifests. Raise it with each change after which this version's code could not read
+# what an earlier one has written; such an artefact is rebuilt, and is no input meanwhile.
+LAYOUT = 1
 
 
 @dataclass(frozen=True)
@@ -62,6 +67,7 @@ class Artefact:
     place: str = ""
     unhashed: tuple[str, ...] = ()
     files: dict[str, dict[str, Any]] = field(default_factory=dict)
+    layout: int = LAYOUT
 
 
 def differences(
@@ -71,15 +77,33 @@ def differences(
     upstream_settings: Mapping[str, Mapping[str, Any]],
     code_version: str,
 ) -> list[str]:
-    """Return why an artefact is stale, one short reason for each setting, input and the code; empty if up to date."""
-    found = [
-        *(f"setting {name} has changed" for name in differing(made.settings, as_json(settings))),
-        *(f"input {name} has changed" for name in differing(made.inputs, inputs)),
-    ]
+    """Return why an artefact is stale, one short reason for each setting, input and the code; empty if up to date.
+
+    A reason has the old and the new value: `setting seed has changed from 0 to 1`.
+    """
+    changed = changes("setting {}", made.settings, as_json(settings))
+    changed += changes("input {}", made.inputs, inputs)
     for asset in sorted({*made.upstream_settings, *upstream_settings}):
         before, now = made.upstream_settings.get(asset, {}), as_json(upstream_settings.get(asset, {}))
-        found += [f"setting {name} of {asset} has changed" for name in differing(before, now)]
-    return found if made.code_version == code_version else [*found, "its code has changed"]
+        changed += changes(f"setting {{}} of {asset}", before, now)
+    return changed + changes("its {}", {"code": made.code_version}, {"code": code_version})
+
+
+def changes(what: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Return a reason for each name whose values differ; `what` says what the name is."""
+
+    def value(values: Mapping[str, Any], name: str) -> str:
+        if name not in values:
+            return "none"
+        text = values[name] if isinstance(values[name], str) else json.dumps(values[name], ensure_ascii=False)
+        if re.fullmatch("[0-9a-f]{32}", text):
+            return text[:12]
+        return (text if len(text) <= LONGEST_VALUE else f"{text[: LONGEST_VALUE - 1]}…") or "''"
+
+    return [
+        f"{what.format(name)} has changed from {value(before, name)} to {value(now, name)}"
+        for name in differing(before, now)
+    ]
 
 
 def differing(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
@@ -284,6 +308,10 @@ class Store:
                     with suppress(PipelineError):
                         yield self._read(version.parent.relative_to(self.home / "store").as_posix(), version)
 
+    def has_versions(self, name: str) -> bool:
+        """Return whether there is any version of an artefact, current and readable or not."""
+        return any(path.is_dir() for path in self.versions_of(name).glob("[!.]*"))
+
     def is_current(self, artefact: Artefact) -> bool:
         return self.place(artefact.name).resolve() == artefact.path.resolve()
 
@@ -326,7 +354,10 @@ class Store:
         path = path.resolve()
         try:
             manifest = unsealed((path / MANIFEST).read_text())
-            return Artefact(path=path, **{**manifest, "unhashed": tuple(manifest["unhashed"])})
+            known = {each.name: manifest[each.name] for each in fields(Artefact) if each.name in manifest}
+            # Before there were numbers, a manifest had none.
+            complete = {**known, "unhashed": tuple(known.get("unhashed", ())), "layout": known.get("layout", 0)}
+            return Artefact(path=path, **complete)
         except (FileNotFoundError, NotADirectoryError) as error:
             raise PipelineError(f"There is no {name} at {path}: materialize the asset {name} first.") from error
         except OSError as error:
@@ -334,7 +365,7 @@ class Store:
                 f"{error.filename} cannot be read ({error.strerror}): give this user access to ADC_HOME."
             ) from error
         except (ValueError, TypeError, KeyError) as error:
-            # Cut off by a power failure, or written by an incompatible version: as good as absent.
+            # Cut off by a power failure: as good as absent.
             raise PipelineError(
                 f"The manifest {path / MANIFEST} cannot be read: materialize the asset {name} again."
             ) from error
@@ -476,7 +507,7 @@ class Store:
             if old.is_dir() and not old.is_symlink():
                 shutil.rmtree(old)
             elif path.is_dir() and not path.is_symlink():
-                old.unlink()
+                old.unlink(missing_ok=True)
             old.parent.mkdir(parents=True, exist_ok=True)
             path.replace(old)
         return made

@@ -4,10 +4,11 @@ Both are written beside their place and then renamed into it, which costs micros
 leaves a `.partial` folder, which no reader looks at and which the next writer of the same folder removes.
 """
 
+import filecmp
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
@@ -45,3 +46,12 @@ def replace_folder(partial: Path, folder: Path) -> None:
     if folder.exists():
         shutil.rmtree(folder)
     partial.rename(folder)
+
+
+def replace_by_link(copy: Path, original: Path) -> None:
+    """Make a copy of a file a hard link to the original, if both have the same content and are on one disk."""
+    if copy.samefile(original) or not filecmp.cmp(copy, original, shallow=False):
+        return
+    # Another disk, or a file system without hard links.
+    with suppress(OSError), atomic_file(copy) as partial:
+        partial.hardlink_to(original)

@@ -87,6 +87,13 @@ class Sources:
                 digest.update(b"%d " % numbers.get(target, -1))
         return digest.hexdigest()[:12]
 
+    def reached(self, *roots: str) -> list[Path]:
+        """Return the files of these root modules and of all modules that they need."""
+        names = list(roots)
+        for name in names:
+            names += [each for each in self.module(name).imports if each not in names and self.follows(each)]
+        return [self.files[name] for name in names]
+
     def follows(self, name: str) -> bool:
         """Return whether an imported module counts: not this one, and none of a package that declares assets."""
         folder = self.files[name].parent

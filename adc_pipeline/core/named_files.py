@@ -47,21 +47,6 @@ def check_files_in(folder: Path, setting: str) -> None:
             check_file(path, setting)
 
 
-def read_small_yaml(path: Path, setting: str, most: int = SMALL_JSON) -> Any:
-    """Return the value of a YAML file of at most `most` bytes; raise PipelineError for any other file."""
-    import yaml
-
-    check_file(path, setting)
-    if path.stat().st_size > most:
-        raise PipelineError(f"{path}, which the setting {setting} names, is larger than {most >> 20} MiB: correct it.")
-    try:
-        return yaml.safe_load(path.read_bytes())
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise PipelineError(
-            f"{path}, which the setting {setting} names, cannot be read as YAML ({first_line(error)}): correct it."
-        ) from error
-
-
 def refused_by_system(error: OSError) -> str:
     """Return the sentence for a file that the operating system refused."""
     reason = error.strerror or type(error).__name__
@@ -113,3 +98,18 @@ def read_small_json(path: Path, setting: str, most: int = SMALL_JSON) -> Any:
         raise PipelineError(
             f"{path}, which the setting {setting} names, is not one whole JSON value: fetch it again."
         ) from error
+
+
+def read_mapping(path: Path) -> dict[str, Any]:
+    """Return the mapping in a YAML file; an empty file is an empty one. Raise PipelineError for any other file."""
+    import yaml
+
+    if problem := file_problem(path):
+        raise PipelineError(f"{path} {problem}.")
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8-sig")) or {}
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        raise PipelineError(f"{path} cannot be read ({first_line(error)}): give a YAML file.") from error
+    if not isinstance(values, dict):
+        raise PipelineError(f"{path} is not a mapping of names to values: write one `name: value` per line.")
+    return values

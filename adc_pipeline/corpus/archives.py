@@ -163,7 +163,7 @@ class Choice:
                 return ""
             found = recognise(self.head, self.wanted, self.columns)
         except PipelineError as error:
-            # What its name calls data is unpacked, and whoever reads it says what is wrong with it.
+            # A member whose name says data is unpacked; its reader reports what is wrong with it.
             if named_data and not getattr(error, "companion", False):
                 return ""
             return error.reason if isinstance(error, UnfitError) else "cannot be unpacked"

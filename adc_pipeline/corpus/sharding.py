@@ -8,11 +8,11 @@ What each part holds is counted a second time by other means than DuckDB, while 
 """
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
-from itertools import islice
+from itertools import groupby, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,9 +20,11 @@ from adc_pipeline.core.engine import Engine
 from adc_pipeline.core.errors import PipelineError, is_disk_full
 from adc_pipeline.core.shards import shard_names, shard_sql
 from adc_pipeline.corpus import fields
-from adc_pipeline.corpus.namespaces import part_namespaces
+from adc_pipeline.corpus.namespaces import join_sites, part_namespaces
+from adc_pipeline.corpus.packings import packing
 from adc_pipeline.corpus.parts import Part, list_parts
 from adc_pipeline.corpus.readers import convokit, dumps, lines, tables
+from adc_pipeline.corpus.readers.delimited import read_dialect
 from adc_pipeline.corpus.readers.rows import COLUMNS, Rows
 from adc_pipeline.corpus.readers.values import create_macros
 from adc_pipeline.corpus.recorded_files import unchanged_while_read
@@ -60,6 +62,8 @@ SELECTED = ", ".join(
 PARQUET_OPTIONS = "FORMAT parquet, PARQUET_VERSION v2, COMPRESSION uncompressed, DICTIONARY_SIZE_LIMIT 1000"
 FINISHED_ROWS = "SELECT {selected} FROM ({rows})"
 
+FIND_ROOT = "SELECT 1 FROM ({rows}) WHERE id IS NOT NULL AND coalesce(reply_to, id) = id LIMIT 1"
+
 # A row without a conversation goes to the first shard; it is set aside later.
 SHARD = "coalesce({shard}, 0) AS shard"
 SHARD_ROWS = """
@@ -67,12 +71,25 @@ SELECT $first + file_row_number AS position, * EXCLUDE (file_row_number, shard)
 FROM read_parquet($rows, file_row_number = true, hive_partitioning = false) WHERE shard = $shard
 """
 
+# Lists as parameters: arrays of pyarrow would import pandas, which costs as much as 100,000 utterances.
+ENTRIES = """
+CREATE TEMP TABLE entries (namespace VARCHAR, conversation_id VARCHAR, title VARCHAR, source VARCHAR, place BIGINT)
+"""
+ADD_ENTRIES = """
+INSERT INTO entries SELECT $namespace, unnest($ids::VARCHAR[]), unnest($titles::VARCHAR[]), unnest($sources::VARCHAR[]),
+    $place + generate_subscripts($ids::VARCHAR[], 1)
+"""
 # Several corpora of one namespace may name a conversation, or one corpus may name it twice: the last entry wins.
 TITLE_ROWS = """
 SELECT namespace, conversation_id, decode_entities(arg_max(title, place)) AS title, arg_max(source, place) AS source
-FROM read_parquet($titles, hive_partitioning = false) GROUP BY namespace, conversation_id
+FROM entries GROUP BY namespace, conversation_id
 """
 BATCH = 100_000
+
+# Small files are read together, this many at most.
+SMALL_FILE, MOST_FILES = 1 << 20, 2000
+# DuckDB's name of the column with a row's file.
+FILE_NAME = "filename"
 
 
 @dataclass
@@ -93,14 +110,18 @@ def shard_rows(corpus: Path, out: Path, source: CorpusSettings, settings: Uttera
     for name in names:
         (out / name).mkdir()
     parts = list_parts(corpus, source)
-    namespaces = part_namespaces(parts, source.columns)
     counted = Counted()
     with unchanged_while_read(corpus), engine.connect(out / "spill") as connection:
         create_macros(connection)
         connection.execute(DECODE_ENTITIES if settings.decode_entities else KEEP_ENTITIES)
         number, position, piece = 0, 0, out / "piece.parquet"
-        for part, namespace in zip(parts, namespaces, strict=True):
-            for _ in write_pieces(part, namespace, source, len(names), connection, piece, counted, engine):
+
+        def has_roots(part: Part) -> bool:
+            return finds_root(part, source, connection, piece.with_name("scratch"), engine)
+
+        namespaces = join_sites(parts, part_namespaces(parts, source.columns), has_roots)
+        for batch, namespace in batches(parts, namespaces):
+            for _ in write_pieces(batch, namespace, source, len(names), connection, piece, counted, engine):
                 file = f"utterances-{number:05}.parquet"
                 number += 1
                 if len(names) == 1:
@@ -114,7 +135,81 @@ def shard_rows(corpus: Path, out: Path, source: CorpusSettings, settings: Uttera
     (out / COUNTED).write_text(json.dumps(asdict(counted)) + "\n")
 
 
+def finds_root(
+    part: Part, source: CorpusSettings, connection: "DuckDBPyConnection", scratch: Path, engine: Engine
+) -> bool:
+    """Return whether a part holds an utterance that answers nothing; reads a table up to its first root."""
+    import duckdb
+
+    if part.what.layout is not None or part.what.kind != "table":
+        return part.what.layout is None or part.what.has_roots
+    try:
+        with closing(read_parts([part], source, connection, scratch, engine, repair=True)) as pieces:
+            return any(
+                connection.execute(FIND_ROOT.format(rows=rows.sql), rows.parameters).fetchall() for rows in pieces
+            )
+    except duckdb.Error as error:
+        if is_no_fault_of_a_file(error):
+            raise
+        return True
+
+
+def batches(parts: Sequence[Part], namespaces: Sequence[str]) -> Iterator[tuple[list[Part], str]]:
+    """Yield the parts in order, those together that one query can read: a query costs as much as 10,000 rows."""
+    for (_, namespace), group in groupby(
+        zip(parts, namespaces, strict=True), lambda each: (batch_key(each[0]), each[1])
+    ):
+        batch = [part for part, _ in group]
+        for begin in range(0, len(batch), MOST_FILES):
+            yield batch[begin : begin + MOST_FILES], namespace
+
+
+def batch_key(part: Part) -> object:
+    """Return what small files that can be read together have in common; its own path for any other part."""
+    if part.what.container not in ("lines", "csv") or part.path.stat().st_size > SMALL_FILE:
+        return part.path
+    # A packed one may hold a thousand times as much.
+    if packing(part.path) != "none" and part.path.stat().st_size > SMALL_FILE / 16:
+        return part.path
+    if part.what.container == "lines":
+        return "dump" if part.what.kind in ("submissions", "comments") else part.what
+    if part.what.container == "csv" and part.what.kind == "table":
+        dialect = read_dialect(part.path)
+        if FILE_NAME not in map(str.lower, dialect.names):
+            return dialect
+    return part.path
+
+
 def write_pieces(
+    batch: Sequence[Part],
+    namespace: str,
+    source: CorpusSettings,
+    shards: int,
+    connection: "DuckDBPyConnection",
+    piece: Path,
+    counted: Counted,
+    engine: Engine,
+) -> Iterator[None]:
+    """Write one piece of some parts after the other to the file `piece`; the caller moves it before the next."""
+    import duckdb
+    import pyarrow as pa
+
+    arguments = (namespace, source, shards, connection, piece, counted, engine)
+    if len(batch) > 1:
+        began = False
+        try:
+            for _ in write_part(batch, False, *arguments):
+                began = True
+                yield
+            return
+        except (duckdb.Error, pa.ArrowException, OSError) as error:
+            if began or is_no_fault_of_a_file(error):
+                raise
+    for part in batch:
+        yield from write_single(part, *arguments)
+
+
+def write_single(
     part: Part,
     namespace: str,
     source: CorpusSettings,
@@ -124,29 +219,19 @@ def write_pieces(
     counted: Counted,
     engine: Engine,
 ) -> Iterator[None]:
-    """Write one piece of a part after the other to the file `piece`; the caller moves it before the next."""
+    """Write one piece of a part after the other; a part that DuckDB cannot read is read again in a slower way."""
     import duckdb
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
-    selected = SELECTED if shards == 1 else f"{SELECTED}, {SHARD.format(shard=shard_sql('conversation_id', shards))}"
-    name = convokit.corpus_name(part.path, part.name) if part.what.kind == "convokit" else part.name
     for repair in (False, True):
         written = 0
         try:
-            for rows in read_part(part, source, connection, piece.with_name("scratch"), engine, repair):
-                query = FINISHED_ROWS.format(selected=selected, rows=rows.sql)
-                parameters = {**rows.parameters, "source": name, "namespace": namespace}
-                with counting(rows) as lines_read:
-                    engine.write(connection, f"reading {name}", query, piece, parameters, PARQUET_OPTIONS)
+            for _ in write_part([part], repair, namespace, source, shards, connection, piece, counted, engine):
                 written += 1
-                counted.records += records(rows, lines_read, pq.read_metadata(piece).num_rows)
                 yield
             return
         except (duckdb.Error, pa.ArrowException, OSError) as error:
-            # Arrow raises OSError, without a number, for damaged data.
-            refused = isinstance(error, OSError) and error.errno is not None
-            if refused or is_disk_full(error) or isinstance(error, duckdb.OutOfMemoryException):
+            if is_no_fault_of_a_file(error):
                 raise
             # Only a file that DuckDB reads in place can be repaired, and nothing of it has been written yet.
             if repair or written:
@@ -154,22 +239,72 @@ def write_pieces(
                     f"{part.path.resolve()}, which the setting corpus names, could not be read: it is damaged, or not"
                     " of the format that it seems to have. Fetch it again, or correct the setting format."
                 ) from error
-            engine.report(f"{name} has a row that DuckDB cannot read: reading {name} again in a slower way")
+            engine.report(f"{part.name} has a row that DuckDB cannot read: reading it again in a slower way")
 
 
-def read_part(
-    part: Part, source: CorpusSettings, connection: "DuckDBPyConnection", scratch: Path, engine: Engine, repair: bool
-) -> Iterator[Rows]:
-    """Return the rows of one part; with `repair`, in a slower way that accepts rows which DuckDB cannot read."""
+def is_no_fault_of_a_file(error: Exception) -> bool:
+    """Return whether an error is one of the machine: a full disk, too little memory, a refusal of the system."""
+    import duckdb
+
+    # Arrow raises OSError, without a number, for damaged data.
+    refused = isinstance(error, OSError) and error.errno is not None
+    return refused or is_disk_full(error) or isinstance(error, duckdb.OutOfMemoryException)
+
+
+def write_part(
+    batch: Sequence[Part],
+    repair: bool,
+    namespace: str,
+    source: CorpusSettings,
+    shards: int,
+    connection: "DuckDBPyConnection",
+    piece: Path,
+    counted: Counted,
+    engine: Engine,
+) -> Iterator[None]:
+    import pyarrow.parquet as pq
+
+    selected = SELECTED if shards == 1 else f"{SELECTED}, {SHARD.format(shard=shard_sql('conversation_id', shards))}"
+    part = batch[0]
+    name = convokit.corpus_name(part.path, part.name) if part.what.kind == "convokit" else part.name
+    for rows in read_parts(batch, source, connection, piece.with_name("scratch"), engine, repair):
+        query = FINISHED_ROWS.format(selected=selected, rows=rows.sql)
+        parameters = {**rows.parameters, "source": name, "namespace": namespace}
+        with counting(rows) as lines_read:
+            engine.write(connection, f"reading {name}", query, piece, parameters, PARQUET_OPTIONS)
+        counted.records += records(rows, lines_read, pq.read_metadata(piece).num_rows)
+        yield
+
+
+def read_parts(
+    batch: Sequence[Part],
+    source: CorpusSettings,
+    connection: "DuckDBPyConnection",
+    scratch: Path,
+    engine: Engine,
+    repair: bool,
+) -> Generator[Rows, None, None]:
+    """Yield the rows of some parts; with `repair`, in a slower way that accepts rows which DuckDB cannot read."""
+    part = batch[0]
+    if len(batch) > 1:
+        paths, names = [part.path for part in batch], [part.name for part in batch]
+        if part.what.container == "csv":
+            yield from tables.rows_of_files(paths, names, source.columns, connection, scratch)
+        elif part.what.kind in ("table", "layout"):
+            what = part.what
+            yield from fields.rows(part.path, what, source.columns, connection, scratch, engine.report, paths, names)
+        else:
+            yield from dumps.rows_of_files(paths, names, connection, scratch)
+        return
     match part.what.kind, part.what.container:
         case "convokit", _:
-            return convokit.rows(part.path, scratch, engine.report, repair)
+            yield from convokit.rows(part.path, scratch, engine.report, repair)
         case "submissions" | "comments", "lines":
-            return dumps.rows(part.path, connection, scratch, engine.report, repair)
+            yield from dumps.rows(part.path, connection, scratch, engine.report, repair)
         case "table", "csv" | "parquet":
-            return tables.rows(part.path, source.columns, connection, scratch, engine.report, repair)
+            yield from tables.rows(part.path, source.columns, connection, scratch, engine.report, repair)
         case _:
-            return fields.rows(part.path, part.what, source.columns, connection, scratch, engine.report)
+            yield from fields.rows(part.path, part.what, source.columns, connection, scratch, engine.report)
 
 
 def no_utterances() -> PipelineError:
@@ -179,19 +314,19 @@ def no_utterances() -> PipelineError:
 @contextmanager
 def counting(rows: Rows) -> Iterator["Future[int] | None"]:
     """Count the lines that a query reads while the block runs."""
-    if rows.lines is None:
+    if not rows.lines:
         yield None
         return
     with ThreadPoolExecutor(1) as pool:
-        yield pool.submit(lines.count_lines, rows.lines)
+        yield pool.submit(lambda: sum(map(lines.count_lines, rows.lines)))
 
 
 def records(rows: Rows, lines_read: "Future[int] | None", read: int) -> int:
     """Return the number of records of a piece, of which `read` rows were read."""
-    if rows.lines is None or lines_read is None:
+    if lines_read is None:
         return read if rows.records is None else rows.records
     # Blank lines are no records.
-    return read if lines_read.result() == read else lines.count_filled_lines(rows.lines)
+    return read if lines_read.result() == read else sum(map(lines.count_filled_lines, rows.lines))
 
 
 def split_piece(piece: Path, files: list[Path], first: int, connection: "DuckDBPyConnection", engine: Engine) -> int:
@@ -216,23 +351,17 @@ def write_titles(
     engine: Engine,
 ) -> None:
     """Write the titles and sources of ConvoKit's conversations to a Parquet file, one row a conversation."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    names = ("namespace", "conversation_id", "title", "source")
-    schema = pa.schema([*((name, pa.string()) for name in names), ("place", pa.int64())])
-    entries, place = path.with_suffix(".entries"), 0
-    with pq.ParquetWriter(entries, schema) as writer:
-        for part, namespace in zip(parts, namespaces, strict=True):
-            for titles in batched(convokit.titles(part.path) if part.what.kind == "convokit" else (), BATCH):
-                rows = [(namespace, *title, place + number) for number, title in enumerate(titles) if title is not None]
-                counted.titles_unreadable += len(titles) - len(rows)
-                place += len(titles)
-                columns = [[row[number] for row in rows] for number in range(len(schema))]
-                arrays = [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)]
-                writer.write_batch(pa.record_batch(arrays, schema=schema))
-    engine.write(connection, "writing the titles", TITLE_ROWS, path, {"titles": str(entries)})
-    entries.unlink()
+    place = 0
+    connection.execute(ENTRIES)
+    for part, namespace in zip(parts, namespaces, strict=True):
+        for titles in batched(convokit.titles(part.path) if part.what.kind == "convokit" else (), BATCH):
+            rows = [title for title in titles if title is not None]
+            counted.titles_unreadable += len(titles) - len(rows)
+            ids, names, sources = (list(column) for column in zip(*rows, strict=True)) if rows else ([], [], [])
+            values = {"namespace": namespace, "ids": ids, "titles": names, "sources": sources, "place": place}
+            connection.execute(ADD_ENTRIES, values)
+            place += len(titles)
+    engine.write(connection, "writing the titles", TITLE_ROWS, path)
 
 
 def batched(titles: Iterable[convokit.Title | None], size: int) -> Iterator[list[convokit.Title | None]]:

@@ -1,9 +1,9 @@
 """Detect a changed corpus for the sensor that starts rebuilds: compare the corpus at each tick with the last tick.
 
 The comparison uses file sizes and times, the recorded versions and the versions that ConvoKit publishes, never the
-system clock, which may jump. A change counts once two consecutive ticks have seen the same state, so a
-dump that is still being copied starts no run. Each change requests one run; if that run fails, only the next change
-requests another.
+system clock, which may jump. The first tick only remembers what it sees. A change counts once two consecutive ticks
+have seen the same state, so a dump that is still being copied starts no run. Each change requests one run; if that run
+fails, only the next change requests another.
 """
 
 import hashlib
@@ -65,6 +65,9 @@ def check_for_change(watch: Watch, settings: CorpusSettings, store: Store) -> Ti
     state |= {name: version for name, version in versions.items() if version is not None}
     now = digest({"settings": asdict(settings), "seen": state})
     watch = replace(watch, versions=versions)
+    if not watch.last:
+        seen = f"The corpus {settings.corpus} is remembered: a change from now on starts a run."
+        return Tick(replace(watch, last=now, handled=now), seen)
     if now == watch.handled or is_current(settings, state, store):
         note = f" ConvoKit did not say which version of {', '.join(unknown)} it publishes." if unknown else ""
         return Tick(replace(watch, last=now, handled=now), f"The corpus {settings.corpus} has not changed.{note}")

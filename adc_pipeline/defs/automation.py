@@ -1,23 +1,47 @@
-"""Read the settings of schedules and sensors from `ADC_HOME/automation.yaml`, if the file exists.
+"""The settings of schedules and sensors, in `ADC_HOME/automation.yaml` if it exists, and what their runs use.
 
 A time zone belongs to an installation and not to a run, so it cannot be run configuration; environment variables set
 places only. These settings therefore live in a file under `ADC_HOME`. The file also names the run configuration of
 scheduled runs, which the command line takes as `-c`.
+
+The file is read when Dagster loads the code, for hours and descriptions, and again at each tick. If it is wrong, every
+tick is skipped with the sentence, which the descriptions show too; everything else works.
 """
 
+import re
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-import yaml
+import dagster as dg
 from dagster._utils.schedules import is_valid_cron_schedule
 
-from adc_pipeline.core.errors import PipelineError, first_line
+from adc_pipeline.core.artefacts import Store
+from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.core.markdown import code
+from adc_pipeline.core.named_files import read_mapping
 from adc_pipeline.core.settings import Settings, setting
 from adc_pipeline.core.spellings import read_settings
+from adc_pipeline.corpus.settings import CorpusSettings
+from adc_pipeline.defs.corpus import with_corpus
+from adc_pipeline.defs.look_ahead import check_values
+from adc_pipeline.defs.run_config import configured
+from adc_pipeline.defs.stage import SETTINGS
+from adc_pipeline.defs.started_by import overwritten, started_by
 
 FILE = "automation.yaml"
+# Characters of the settings in a description.
+LONGEST = 600
+NOT_ENDED = [
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+]
+VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 @dataclass(frozen=True)
@@ -33,6 +57,18 @@ class AutomationSettings(Settings):
         "adc", "Job that a changed corpus starts: adc (everything) or datasets."
     )
     run_config: str = setting("", "Run configuration file of these runs; a relative path starts at ADC_HOME.")
+    webhook: str = setting(
+        "", "Environment variable that holds the address to which messages are posted as JSON, `{text: ...}`."
+    )
+    mail_to: tuple[str, ...] = setting((), "Addresses to which messages are sent by e-mail.")
+    mail_from: str = setting("", "Address of the sender; by default the user of the mail server.")
+    mail_server: str = setting(
+        "", "Environment variable that holds the mail server, as `smtp://user@host:587` or `smtps://user@host`."
+    )
+    mail_password: str = setting("", "Environment variable that holds the user's password at the mail server.")
+    late_hours: float | None = setting(
+        24.0, "Hours after which a run that has not ended is reported; ~ reports none.", more_than=0
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -47,6 +83,85 @@ class AutomationSettings(Settings):
             raise PipelineError(
                 f"`time_zone` is {self.time_zone!r}, which is not a time zone: use one such as UTC or Europe/Berlin."
             ) from error
+        for name in ("webhook", "mail_server", "mail_password"):
+            # The value is not shown: it may be the secret itself.
+            if getattr(self, name) and not VARIABLE.fullmatch(getattr(self, name)):
+                raise PipelineError(
+                    f"`{name}` is no name of an environment variable: put the value into one, and name it."
+                )
+        if self.mail_to and not self.mail_server:
+            raise PipelineError("`mail_to` needs `mail_server`: name the environment variable that holds the server.")
+
+
+@dataclass(frozen=True)
+class Automation:
+    """The settings of schedules and sensors, the run configuration of their runs, and what is wrong with either."""
+
+    home: Path
+    settings: AutomationSettings
+    run_config: Mapping[str, Any]
+    problem: str = ""
+
+    @classmethod
+    def load(cls) -> "Automation":
+        """Read the files of ADC_HOME; what is wrong with one is in `problem`, and defaults are in its place."""
+        home = Store.from_environment().home
+        settings = AutomationSettings()
+        try:
+            settings = read_automation(home)
+            return cls(home, settings, read_run_config(home, settings))
+        except PipelineError as error:
+            return cls(home, settings, {}, str(error))
+
+    @property
+    def corpus(self) -> CorpusSettings:
+        """The corpus of these runs; raise PipelineError if its settings are wrong."""
+        return with_corpus(
+            read_settings(CorpusSettings, configured(self.run_config, "ops", "raw_corpus"), "raw_corpus")
+        )
+
+    def describe(self, assets: Collection[str]) -> str:
+        """Return which corpus and settings a run of `assets` would use, as Markdown."""
+        if self.problem:
+            return f"**Every tick is skipped until this is corrected:** {self.problem}"
+        if not self.settings.run_config:
+            return f"Uses the corpus {code(self.corpus.corpus)} and default settings ({FILE} names no `run_config`)."
+        given = {name: configured(self.run_config, "ops", name) or {} for name in assets}
+        chosen = ", ".join(
+            f"{name}: {key} {value!r}" for name, values in given.items() for key, value in values.items()
+        )
+        shown = f": {code(chosen[:LONGEST])}" if chosen else ", which sets nothing of these assets"
+        return f"Uses the corpus {code(self.corpus.corpus)} and the settings of {self.settings.run_config}{shown}."
+
+    def refusal(self, assets: Collection[str], instance: dg.DagsterInstance) -> str:
+        """Return why a run of `assets` must not be started; empty if it may be."""
+        if self.problem:
+            return self.problem
+        named = self.settings.run_config
+        files = [self.home / FILE, self.run_config_file] if named else []
+        try:
+            saved = max(map(modified, files), default=0.0)
+            runs = instance.get_runs(dg.RunsFilter(statuses=NOT_ENDED))
+            going = [run.run_config for run in runs if not started_by(run.tags)]
+            found = list(overwritten(Store(self.home), assets, self.run_config, saved, going))
+        except PipelineError as error:
+            return str(error)
+        if not found:
+            return ""
+        do = (
+            f"save {self.run_config_file} again"
+            if named
+            else f"name a file with the settings to use as `run_config` in {FILE}"
+        )
+        return f"This run would undo what a person made: {'; '.join(found)}. To let it, {do}."
+
+    @property
+    def run_config_file(self) -> Path:
+        return self.home / Path(self.settings.run_config).expanduser()
+
+
+def modified(file: Path) -> float:
+    return file.stat().st_mtime if file.exists() else 0.0
 
 
 def read_automation(home: Path) -> AutomationSettings:
@@ -56,18 +171,13 @@ def read_automation(home: Path) -> AutomationSettings:
 
 
 def read_run_config(home: Path, settings: AutomationSettings) -> dict[str, Any]:
-    """Return the run configuration of every job; raise PipelineError if the file is not one."""
+    """Return the run configuration of every job; raise PipelineError if the file is none, or cannot work."""
     if not settings.run_config:
         return {}
-    return read_mapping(home / Path(settings.run_config).expanduser())
-
-
-def read_mapping(path: Path) -> dict[str, Any]:
-    """Return the mapping in a YAML file; raise PipelineError if it has none."""
+    file = home / Path(settings.run_config).expanduser()
+    values = read_mapping(file)
     try:
-        values = yaml.safe_load(path.read_text()) or {}
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise PipelineError(f"{path} cannot be read ({first_line(error)}): give a YAML file.") from error
-    if not isinstance(values, dict):
-        raise PipelineError(f"{path} is not a mapping of names to values: write one `name: value` per line.")
+        check_values(values, SETTINGS)
+    except PipelineError as error:
+        raise PipelineError(f"{file}: {error}") from error
     return values

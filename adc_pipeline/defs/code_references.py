@@ -9,7 +9,9 @@ object of a stage's function knows file and line without reading the source: 0.3
 (10 ms) where there is a clone.
 """
 
+import getpass
 import inspect
+import os
 import re
 import subprocess
 import warnings
@@ -39,6 +41,34 @@ def source_link(function: Callable[..., Any]) -> dict[str, dg.CodeReferencesMeta
         else:
             reference = dg.LocalFileCodeReference(file_path=str(file), line_number=line)
         return {"dagster/code_references": dg.CodeReferencesMetadataValue(code_references=[reference])}
+
+
+def origin_tags(function: Callable[..., Any]) -> dict[str, str]:
+    """Return MLflow's own tags of a run: who started it, the file of the function that makes the asset, the commit."""
+    try:
+        user = getpass.getuser()
+    except (OSError, KeyError):
+        # A user id without a name, as in a container.
+        user = str(os.getuid())
+    file = Path(inspect.unwrap(function).__code__.co_filename)
+    source = file.relative_to(PACKAGE.parent).as_posix() if file.is_relative_to(PACKAGE) else file.name
+    tags = {"mlflow.user": user, "mlflow.source.name": source, "mlflow.source.type": "LOCAL"}
+    if commit := checked_out_commit(PACKAGE.parent):
+        tags |= {"mlflow.source.git.commit": commit.partition("-")[0]}
+        tags |= {"mlflow.source.git.dirty": str(commit.endswith("-dirty")).lower()}
+    return tags
+
+
+@cache
+def checked_out_commit(folder: Path) -> str | None:
+    """Return the commit of a git work tree, with `-dirty` where files differ from it; None where there is no git."""
+    if not (folder / ".git").exists():
+        return None
+    command = ["git", "-C", str(folder), "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=5).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None
 
 
 @cache

@@ -1,6 +1,7 @@
 """The assets `raw_corpus` and `utterances`, and the check that no utterance was lost."""
 
 import os
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,8 @@ import dagster as dg
 
 from adc_pipeline.core.markdown import table
 from adc_pipeline.core.shards import parts
-from adc_pipeline.corpus.parts import read_record
+from adc_pipeline.corpus.parts import list_parts, read_record
+from adc_pipeline.corpus.readers.tables import check_columns
 from adc_pipeline.corpus.recorded_files import FILES, PARTS, check_unchanged, corpus_files, record_files
 from adc_pipeline.corpus.room import check_room
 from adc_pipeline.corpus.settings import CorpusSettings, UtteranceSettings
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 
-def with_corpus(settings: CorpusSettings, context: dg.AssetExecutionContext) -> CorpusSettings:
+def with_corpus(settings: CorpusSettings, partition: str | None = None) -> CorpusSettings:
     """Complete the name of the corpus: the setting, or else ADC_CORPUS, or else the sample."""
     return replace(settings, corpus=settings.corpus or os.environ.get("ADC_CORPUS") or SAMPLE)
 
@@ -44,7 +46,6 @@ def observe_corpus(request: Request[CorpusSettings]) -> Mapping[str, Any]:
 
 def make_raw_corpus(making: Making[CorpusSettings]) -> None:
     settings, store = making.settings, making.store
-    making.metadata["corpus"] = settings.corpus
     check_room(source_files(settings, store.home / "downloads"), store.home)
     making.report(f"Fetching the corpus {settings.corpus}")
     folder = making.folder / "corpus"
@@ -61,9 +62,21 @@ def make_raw_corpus(making: Making[CorpusSettings]) -> None:
             "files_left_out": len(record["left_out"]),
         }
     )
+    making.found |= detected(folder, settings)
     for shown in ("left_out", "links"):
         if record[shown]:
             making.metadata[shown] = dg.MetadataValue.md(table(["file", ""], record[shown].items()))
+
+
+def detected(folder: "Path", settings: CorpusSettings) -> dict[str, Any]:
+    """Return how the parts of a raw corpus are read, with their number, and the columns of the first table."""
+    found = list_parts(folder, settings)
+    formats = Counter(part.what.layout.name if part.what.layout else part.what.kind for part in found)
+    facts = {"format read": ", ".join(f"{name} ({n} parts)" if n > 1 else name for name, n in formats.items())}
+    for part in [each for each in found if each.what.kind == "table"][:1]:
+        names = check_columns(part.path, settings.columns)
+        facts["columns read"] = ", ".join(f"{ours} from {theirs}" for ours, theirs in names.items())
+    return facts
 
 
 raw_corpus = declare(
@@ -124,8 +137,10 @@ utterances = declare(
         inputs=("raw_corpus",),
         reads=("raw_corpus",),
         kinds=("duckdb",),
+        table=lambda folder: parts(folder, READ),
         view=view_utterances,
         outside=check_corpus,
+        volume="read",
     )
 )
 

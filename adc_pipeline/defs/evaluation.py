@@ -3,33 +3,30 @@
 import json
 import platform
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
 
-from adc_pipeline.core.artefacts import Artefact
+from adc_pipeline.core.artefacts import Artefact, read_making
+from adc_pipeline.core.markdown import escape
 from adc_pipeline.core.settings import flattened
 from adc_pipeline.defs.asset import declare
 from adc_pipeline.defs.making import Making, Request
 from adc_pipeline.defs.stage import Stage
 from adc_pipeline.defs.workspace import Workspace
 from adc_pipeline.evaluation.formatting import number
+from adc_pipeline.evaluation.headlines import HEADLINES
 from adc_pipeline.evaluation.settings import ComparisonSettings, EvaluationSettings
 from adc_pipeline.generation.registration import REGISTERED
-from adc_pipeline.tracking.runs import Run
+from adc_pipeline.tracking.runs import NOTE, Run
 from adc_pipeline.walks.kinds import KINDS, WalkKind
 from adc_pipeline.walks.learnable import shortcomings
 
-# Metrics that Dagster plots over an asset's materializations.
-HEADLINES = (
-    "preference_accuracy",
-    "steering",
-    "in_context_improvement",
-    "verdict_calibration.brier",
-    "perplexity",
-    "bits_per_byte",
-)
+# Begins the link to the comparison in an evaluation's description.
+COMPARED = "## Compared"
 
 
 def evaluation_stage(kind: WalkKind) -> Stage[EvaluationSettings]:
@@ -37,7 +34,7 @@ def evaluation_stage(kind: WalkKind) -> Stage[EvaluationSettings]:
 
     def make(making: Making[EvaluationSettings]) -> None:
         from adc_pipeline.evaluation.evaluate import EvaluationJob, evaluate
-        from adc_pipeline.evaluation.tables import headline_table
+        from adc_pipeline.evaluation.tables import short_table
 
         tuned, walks = making.inputs[kind.model], making.inputs[kind.dataset]
         base, ranked, utterances = (making.inputs[name] for name in ("base_model", "ranked_replies", "utterances"))
@@ -58,14 +55,16 @@ def evaluation_stage(kind: WalkKind) -> Stage[EvaluationSettings]:
         )
         result = evaluate(job, making.folder, making.settings, making.progress)
         registered = json.loads((tuned.path / REGISTERED).read_text())
-        publish(making, result.metrics(), headline_table(result).markdown(), model=registered["logged_model_id"])
+        headline = short_table(result).markdown()
+        publish(making, result.metrics(), HEADLINES, headline, model=registered["logged_model_id"])
+        making.run.note(f"The {kind.name} model and its base model on held-out conversations.\n\n{headline}")
 
     def restore(request: Request[EvaluationSettings], made: Artefact, run: Run) -> Mapping[str, Any]:
         """Log the figures to the logged model, if that is another one since the model was registered again."""
         logged = json.loads((request.inputs[kind.model].path / REGISTERED).read_text())["logged_model_id"]
         if not run.client.get_logged_model(logged).metrics:
             figures = json.loads((made.path / "metrics.json").read_text())
-            run.metrics({name: value for name, value in figures.items() if value is not None}, model=logged)
+            run.metrics({name: figures[name] for name in HEADLINES if figures.get(name) is not None}, model=logged)
         return {}
 
     return Stage(
@@ -82,16 +81,55 @@ def evaluation_stage(kind: WalkKind) -> Stage[EvaluationSettings]:
         # The report shows them.
         reads=(kind.model, kind.dataset, "base_model", "ranked_replies", "utterances", "raw_corpus"),
         kinds=("pytorch", "mlflow"),
+        table=case_table,
     )
+
+
+def case_table(folder: Path) -> list[str]:
+    from adc_pipeline.evaluation.case_table import CASE_TABLE
+
+    return [str(folder / CASE_TABLE)]
 
 
 def make_comparison(making: Making[ComparisonSettings]) -> None:
     from adc_pipeline.evaluation.compare import compare
-    from adc_pipeline.evaluation.tables import comparison_table
+    from adc_pipeline.evaluation.tables import short_comparison_table
+    from adc_pipeline.evaluation.verdict import headline_names, verdict
 
     folders = {kind.name: making.inputs[kind.evaluation].path for kind in KINDS.values()}
-    result = compare(folders, making.folder, making.settings)
-    publish(making, result.metrics(), comparison_table(result).markdown())
+    facts = comparison_facts(making)
+    result = compare(folders, making.folder, making.settings, facts)
+    sentence = " ".join(verdict(result))
+    table = short_comparison_table(result).markdown()
+    making.metadata["verdict"] = dg.MetadataValue.md(escape(sentence))
+    publish(making, result.metrics(), headline_names(result), table)
+    making.run.note(f"{escape(sentence)}\n\n{table}")
+    link = f"[Comparison with the other models]({making.run.address}): {escape(sentence)}"
+    for kind in KINDS.values():
+        link_from(making, making.inputs[kind.evaluation], link)
+
+
+def comparison_facts(making: Making[ComparisonSettings]) -> dict[str, str]:
+    """Return what the head of the report says of where the models come from, by label."""
+    facts: dict[str, str] = {"date": datetime.now(UTC).strftime("%Y-%m-%d")}
+    for kind in KINDS.values():
+        evaluation = making.inputs[kind.evaluation]
+        model = making.store.version(kind.model, evaluation.inputs[kind.model])
+        registered = json.loads((model.path / REGISTERED).read_text())
+        facts["corpus"] = str(evaluation.upstream_settings["raw_corpus"]["corpus"])
+        facts["base model"] = str(evaluation.upstream_settings["base_model"]["name"])
+        facts[kind.name] = f"{registered['registered_model']} version {registered['registered_version']}"
+    return facts
+
+
+def link_from(making: Making[ComparisonSettings], evaluation: Artefact, link: str) -> None:
+    """Add to the description of an evaluation's MLflow run a link to the comparison, in place of an earlier one."""
+    run = making.request.tracking.find_run(read_making(evaluation)["run"])
+    if run is None or run.lifecycle_stage != "active":
+        return
+    client = making.run.client
+    text = client.get_run(run.run_id).data.tags.get(NOTE, "").partition(COMPARED)[0].rstrip()
+    client.set_tag(run.run_id, NOTE, f"{text}\n\n{COMPARED}\n\n{link}\n".lstrip())
 
 
 def provenance(trained: Mapping[str, Any], artefacts: Sequence[Artefact]) -> dict[str, str]:
@@ -106,23 +144,27 @@ def provenance(trained: Mapping[str, Any], artefacts: Sequence[Artefact]) -> dic
 
 def publish(
     making: Making[Any],
-    metrics: dict[str, float | None],
+    metrics: Mapping[str, float | None],
+    headlines: Sequence[str],
     table: str,
     below: str = "",
     model: str | None = None,
 ) -> None:
-    """Log metrics, report and plots to MLflow, and show them in Dagster.
+    """Log the headline metrics, all files and plots to MLflow, and show them in Dagster.
 
-    The report is in the subfolder `below` of the artefact; `model` is the id of the logged model that was evaluated.
+    All metrics are in the files. The report is in the subfolder `below` of the artefact; `model` is the id of the
+    logged model that was evaluated.
     """
     folder = making.folder / below
-    known = {name: value for name, value in metrics.items() if value is not None}
+    known = {name: value for name in headlines if (value := metrics.get(name)) is not None}
     making.run.metrics(known, model=model)
-    making.metadata |= {name: known[name] for name in HEADLINES if name in known}
-    making.log_files(folder)
     making.metadata["figures"] = dg.MetadataValue.md(table)
+    making.metadata |= known
+    making.log_files(folder)
+    page, _, view = making.run.address.partition("?")
+    making.metadata["report"] = dg.MetadataValue.url(f"{page}/artifacts/report.html?{view}")
     report = making.store.home / making.request.place / below / "report.html"
-    making.metadata["report"] = dg.MetadataValue.path(str(report))
+    making.metadata["report_file"] = dg.MetadataValue.path(str(report))
     making.show_plots(folder)
 
 
@@ -160,6 +202,8 @@ comparison = declare(
         make=make_comparison,
         code=(__name__,),
         inputs=tuple(kind.evaluation for kind in KINDS.values()),
+        # It shows the date and the models' versions.
+        unhashed=("report.html",),
         kinds=("mlflow",),
     )
 )

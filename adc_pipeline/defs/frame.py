@@ -2,61 +2,87 @@
 
 `materialize` locks the asset, finds its inputs and asks whether the current version is up to date: same settings,
 inputs, code and outside sources, and intact files. If so, the version is reused without an MLflow run, and Dagster is
-given the data version it knows and what `shown` keeps of it; what its run left in MLflow is brought back if it is
-missing. Otherwise the stage writes into a temporary folder within an MLflow run; the folder is
+given the data version it knows and what `shown` keeps of it (`page.py`); what its run left in MLflow is brought back if
+it is missing. Otherwise the stage writes into a temporary folder within an MLflow run; the folder is
 hashed, logged as the run's output and put in place. If anything raises, the old version stays and the MLflow run is
 FAILED.
 """
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import replace
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import Any
 
 import dagster as dg
 
 from adc_pipeline.core.artefacts import (
     AGAIN,
+    LAYOUT,
     SHOWN,
     Artefact,
+    Store,
     as_json,
     content_digest,
     damage,
     differences,
     file_digest,
+    locked,
     read_making,
     scan,
     write_making,
 )
+from adc_pipeline.core.code_version import code_version
 from adc_pipeline.core.errors import PipelineError, UnreachableError, is_disk_full
 from adc_pipeline.core.named_files import refused_by_system
 from adc_pipeline.core.spellings import read_settings
+from adc_pipeline.defs.code_references import origin_tags
 from adc_pipeline.defs.database import write_database
+from adc_pipeline.defs.interrupts import raise_again, remembered
 from adc_pipeline.defs.look_ahead import look_ahead
-from adc_pipeline.defs.making import Making, Request
-from adc_pipeline.defs.run_config import configured
-from adc_pipeline.defs.shown import read_shown, write_shown
+from adc_pipeline.defs.making import Context, Making, Request
+from adc_pipeline.defs.page import check_names, columns_of, page_of, table_metadata
+from adc_pipeline.defs.run_config import configured, given_config
+from adc_pipeline.defs.shown import write_shown
 from adc_pipeline.defs.stage import Stage
+from adc_pipeline.defs.started_by import current_settings, keeps_settings, started_by
+from adc_pipeline.defs.volume import last_version, volume_result
 from adc_pipeline.defs.workspace import Workspace
 from adc_pipeline.tracking.failures import explanation
 from adc_pipeline.tracking.restoration import restored_run
+from adc_pipeline.tracking.runs import STUDY
 
 # Seconds before another attempt at what the network refused. Dagster's own retry policy would retry every error, Ctrl+C
 # included, and end in "Exceeded max_retries" instead of the error's sentence.
 SECONDS_BEFORE_RETRY = (5, 10, 20)
 
+OTHER_VERSION = "what is there was made by another version of this package, or is incomplete"
 
-def materialize(stage: Stage[Any], context: dg.AssetExecutionContext, workspace: Workspace) -> dg.MaterializeResult:
+
+@dataclass(frozen=True)
+class Materialized:
+    """What Dagster records of a materialization."""
+
+    digest: str
+    metadata: Mapping[str, Any]
+    checks: Sequence[dg.AssetCheckResult]
+
+
+def materialize(stage: Stage[Any], context: Context, workspace: Workspace) -> Materialized:
     """Make an asset's artefact, or reuse the current one if it is up to date."""
-    with errors_as_sentences(context, workspace):
+    with errors_as_sentences(stage.artefact_name(context), context, workspace), remembered():
         look_ahead(context, workspace)
         request = requested(stage, context, workspace)
         # Counts as made until it is known otherwise, also if it fails.
-        workspace.made[request.name] = True
+        workspace.made[request.name] = ""
         outside = dict(stage.outside(request)) if stage.outside else {}
         restored: Mapping[str, Any] = {}
+        last: Mapping[str, Any] = {}
         if reasons := reasons_to_make(request, outside):
             request.report(f"{request.name} is made: {', '.join(reasons)}.")
+            last = last_version(request.store, request.name)
+            workspace.made[request.name] = ", ".join(reasons)
             made = make(stage, request, outside)
             if stage.view:
                 write_database(request.store)
@@ -65,27 +91,23 @@ def materialize(stage: Stage[Any], context: dg.AssetExecutionContext, workspace:
             request.store.link_place(made)
             request.report(f"{request.name} is up to date: inputs, settings and code are those of {made.digest}.")
             restored = restore_effects(stage, request, made)
-            workspace.made[request.name] = False
-        making = read_making(made)
-        metadata = {
-            **made.counts,
-            **read_shown(made.path, request.store.home),
-            **restored,
-            "digest": made.digest,
-            "path": dg.MetadataValue.path(str(request.store.home / made.place)),
-            "mlflow_run": dg.MetadataValue.url(making["address"]),
-            "mlflow_run_id": making["run"],
-            "unchanged": not reasons,
-        }
-        return dg.MaterializeResult(metadata=metadata, data_version=dg.DataVersion(made.digest))
+            workspace.made[request.name] = None
+        checks = [volume_result(stage, made, last, workspace.settings.volume_change)] if stage.volume else []
+        for check in checks:
+            if check.description:
+                context.log.warning(check.description)
+        return Materialized(made.digest, page_of(stage, request, made, reasons, restored), checks)
 
 
-def requested(stage: Stage[Any], context: dg.AssetExecutionContext, workspace: Workspace) -> Request[Any]:
+def requested(stage: Stage[Any], context: Context, workspace: Workspace) -> Request[Any]:
     """Read the settings, check ADC_HOME, lock the asset until the run ends, and find its inputs."""
-    settings = read_settings(stage.settings, configured(context.run.run_config, "ops", stage.name), stage.name)
-    if stage.complete:
-        settings = stage.complete(settings, context)
     store = workspace.store
+    given = configured(given_config(context), "ops", stage.name)
+    if given is None and keeps_settings(context.run.tags):
+        given = current_settings(stage, store)
+    settings = read_settings(stage.settings, given, stage.name)
+    if stage.complete:
+        settings = stage.complete(settings, context.partition_key if context.has_partition_key else None)
     store.check_writable()
     name = stage.artefact_name(context)
     workspace.claim(name, context.log.info)
@@ -102,7 +124,7 @@ def requested(stage: Stage[Any], context: dg.AssetExecutionContext, workspace: W
             for name, artefact in inputs.items()
         },
         upstream_settings=upstream_settings,
-        code_version=context.assets_def.code_versions_by_key[context.asset_key] or "",
+        code_version=code_version(*stage.code),
         store=store,
         tracking=workspace.tracking,
         engine=replace(workspace.engine, report=context.log.info),
@@ -111,7 +133,12 @@ def requested(stage: Stage[Any], context: dg.AssetExecutionContext, workspace: W
 
 
 def refuse_damaged(artefact: Artefact) -> None:
-    """Raise PipelineError if files of an input are missing or altered."""
+    """Raise PipelineError if an input has another version's layout, or if files of it are missing or altered."""
+    if artefact.layout != LAYOUT:
+        raise PipelineError(
+            f"{artefact.name} in {artefact.path} was made by another version of this package, whose layout"
+            f" ({artefact.layout}, here {LAYOUT}) cannot be read: materialize the asset {artefact.name} again."
+        )
     if damaged := damage(artefact):
         raise PipelineError(
             f"{artefact.name} is damaged, {', '.join(damaged[:3])} in {artefact.path} is missing or altered:"
@@ -123,10 +150,14 @@ def reasons_to_make(request: Request[Any], outside: Mapping[str, Any]) -> list[s
     """Return why the current version cannot be reused; empty if it is up to date."""
     if request.context.run.tags.get(AGAIN, "").lower() in ("1", "true", "yes"):
         return [f"the tag {AGAIN} asks for it"]
+    if not request.store.place(request.name).exists():
+        return [OTHER_VERSION if request.store.has_versions(request.name) else "there was none"]
     try:
         made = request.store.current(request.name)
     except PipelineError:
-        return ["there is none that can be read"]
+        return [OTHER_VERSION]
+    if made.layout != LAYOUT:
+        return [OTHER_VERSION]
     reasons = differences(
         made, request.plain_settings, request.digests, request.upstream_settings, request.code_version
     )
@@ -140,15 +171,31 @@ def reasons_to_make(request: Request[Any], outside: Mapping[str, Any]) -> list[s
     return reasons
 
 
-def run_tags(request: Request[Any]) -> dict[str, str]:
-    """Return the tags of an asset's MLflow run."""
+def run_tags(stage: Stage[Any], request: Request[Any]) -> dict[str, str]:
+    """Return the tags of an asset's MLflow run: MLflow's own for user, source and commit, Dagster's names, and ours."""
     context = request.context
-    return {
+    return origin_tags(stage.make) | {
         "dagster.run_id": context.run.run_id,
         "dagster.job": context.run.job_name,
-        "dagster.asset_key": context.asset_key.to_user_string(),
+        "dagster.asset_key": request.name.partition("/")[0],
         "adc.code_version": request.code_version,
+        "adc.stage": stage.group,
     }
+
+
+def parent_run(stage: Stage[Any], request: Request[Any]) -> str:
+    """Return the id of the MLflow run that is the parent of this one: that of the Dagster run, or of the study."""
+    run = request.context.run
+    tags = origin_tags(stage.make)
+    if stage.group == STUDY:
+        # Every cell is a Dagster run. Cells with one base model belong together; the table reads cells.
+        above = next((each.inputs["base_model"] for each in request.inputs.values() if "base_model" in each.inputs), "")
+        base = request.digests.get("base_model", above)
+        with locked(request.store.home, wait=True):
+            return request.tracking.parent(f"{STUDY} {base[:8]}", f"{STUDY} {base}", tags)
+    name = "materialize" if run.job_name.startswith("__") else run.job_name
+    dagster = {"dagster.run_id": run.run_id, "dagster.job": run.job_name}
+    return request.tracking.parent(f"{name} {run.run_id[:8]}", run.run_id, tags | dagster)
 
 
 def restore_effects(stage: Stage[Any], request: Request[Any], made: Artefact) -> Mapping[str, Any]:
@@ -162,8 +209,9 @@ def restore_effects(stage: Stage[Any], request: Request[Any], made: Artefact) ->
         replace(made, settings=request.plain_settings),
         record,
         request.inputs,
-        run_tags(request),
+        run_tags(stage, request),
         request.report,
+        columns_of,
     )
     if (run.id, run.address) != (record["run"], record["address"]):
         write_making(made, {**record, "run": run.id, "address": run.address})
@@ -176,12 +224,13 @@ def make(stage: Stage[Any], request: Request[Any], outside: dict[str, Any]) -> A
     tracking.check()
     with (
         request.store.aside(request.name) as folder,
-        tracking.run(request.name, request.plain_settings, run_tags(request)) as run,
+        tracking.run(request.name, request.plain_settings, run_tags(stage, request), parent_run(stage, request)) as run,
     ):
         for artefact in request.inputs.values():
-            run.artefact(artefact, "input")
+            run.artefact(artefact, "input", columns_of(artefact))
         making = Making(request, folder, run, outside)
         stage.make(making)
+        raise_again()
         files = scan(folder)
         made = Artefact(
             name=request.name,
@@ -196,16 +245,20 @@ def make(stage: Stage[Any], request: Request[Any], outside: dict[str, Any]) -> A
             unhashed=stage.unhashed,
             files=files,
         )
-        run.artefact(replace(made, path=request.store.version_path(made.name, made.digest)), "output")
-        write_shown(folder, making.metadata, making.pictures, request.store.home)
+        columns = columns_of(made)
+        run.artefact(replace(made, path=request.store.version_path(made.name, made.digest)), "output", columns)
+        check_names(making)
+        write_shown(folder, making.metadata | table_metadata(stage, made), making.pictures, request.store.home)
         shown = {f"{SHOWN}/{path.name}": {"sha256": file_digest(path)} for path in sorted((folder / SHOWN).iterdir())}
-        record = {"run": run.id, "address": run.address, "outside": making.outside, "shown": shown}
-        write_making(made, {**record, "metrics": run.logged, "artifacts": making.artifacts})
+        record = {"run": run.id, "address": run.address, "outside": making.outside, "found": making.found}
+        record |= {"by": started_by(request.context.run.tags), "shown": shown}
+        logged = {"metrics": run.logged, "parameters": run.described, "artifacts": making.artifacts}
+        write_making(made, record | logged)
         return request.store.put(folder, made)
 
 
 @contextmanager
-def errors_as_sentences(context: dg.AssetExecutionContext, workspace: Workspace) -> Iterator[None]:
+def errors_as_sentences(name: str, context: Context, workspace: Workspace) -> Iterator[None]:
     """End a step with the one sentence of a PipelineError; retry what the network refused."""
     try:
         yield
@@ -215,16 +268,33 @@ def errors_as_sentences(context: dg.AssetExecutionContext, workspace: Workspace)
             seconds = SECONDS_BEFORE_RETRY[tried]
             context.log.warning(f"{error} Next attempt in {seconds} s.")
             raise dg.RetryRequested(len(SECONDS_BEFORE_RETRY), seconds) from error
-        raise dg.Failure(str(error), allow_retries=False) from error
+        raise failure(str(error), name, context, workspace.store, error) from None
     except Exception as error:
         if is_disk_full(error):
-            raise dg.Failure(
-                f"The disk of ADC_HOME = {workspace.store.home} is full: make room, or point ADC_HOME to another disk.",
-                allow_retries=False,
-            ) from error
+            sentence = (
+                f"The disk of ADC_HOME = {workspace.store.home} is full: make room, or point ADC_HOME to another disk."
+            )
+            raise failure(sentence, name, context, workspace.store, error) from None
         if found := explanation(error, workspace.tracking):
             # The error itself may show the tracking address.
-            raise dg.Failure(str(found), allow_retries=False) from None
+            raise failure(str(found), name, context, workspace.store) from None
         if isinstance(error, OSError) and error.filename:
-            raise dg.Failure(refused_by_system(error), allow_retries=False) from error
+            raise failure(refused_by_system(error), name, context, workspace.store, error) from None
         raise
+
+
+def failure(sentence: str, name: str, context: Context, store: Store, error: Exception | None = None) -> dg.Failure:
+    """Return the failure of a step; say that the version in place stays, and log where the error was raised.
+
+    Dagster shows an asset whose last attempt failed as failed, and a failure with a cause by two stack traces.
+    """
+    if error is not None:
+        context.log.debug("".join(traceback.format_exception(error)))
+    metadata: dict[str, Any] = {}
+    with suppress(PipelineError, OSError):
+        made = store.current(name)
+        when = datetime.fromtimestamp(store.made_at(made), UTC)
+        kept = f"version {made.digest} of {when:%Y-%m-%d %H:%M} UTC"
+        metadata = {"in place": kept}
+        context.log.info(f"{name} stays as before this run: {kept} is in place.")
+    return dg.Failure(sentence, metadata=metadata, allow_retries=False)

@@ -4,21 +4,30 @@ Dagster creates its databases in place, one statement at a time. Two processes t
 two revisions, and a process that is killed meanwhile leaves one without any; no later process can open either ("more
 than one head"). Here a lock lets one process at a time open the storage, and what is missing is created in a temporary
 folder and renamed into place. Named as the storage in `dagster.yaml`; costs 1 s on the first start and nothing after.
+
+Databases that an older version of Dagster wrote are copied and then upgraded; `dagster instance migrate` upgrades them
+without a copy. Whether they are outdated is looked up once for each version of Dagster.
 """
 
+import logging
 import shutil
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any, Self
 
+import dagster as dg
 from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
 from dagster._serdes import ConfigurableClassData
 
 from adc_pipeline.core.artefacts import locked
+from adc_pipeline.core.atomic import atomic_file, atomic_folder
+from adc_pipeline.tracking.database import copy
 
 # The folders of runs and events, and of schedules and sensors.
 FOLDERS = ("history", "schedules")
 LOCK = ".opening"
+# The version of Dagster whose tables the databases are known to have.
+VERSION = ".version"
 
 
 class AtomicSqliteStorage(DagsterSqliteStorage):
@@ -40,7 +49,38 @@ class AtomicSqliteStorage(DagsterSqliteStorage):
             missing = [name for name in FOLDERS if not (folder / name).exists()]
             if missing:
                 create(folder, missing)
-            return cls(str(folder), inst_data)
+                (folder / VERSION).unlink(missing_ok=True)
+            storage = cls(str(folder), inst_data)
+            note = folder / VERSION
+            if not note.exists() or note.read_text() != dg.__version__:
+                storage.upgrade_outdated(folder)
+                with atomic_file(note) as new:
+                    new.write_text(dg.__version__)
+            return storage
+
+    def upgrade_outdated(self, folder: Path) -> None:
+        """Bring databases of an older Dagster to this version's tables; keep a copy and say so."""
+        storages: tuple[Any, ...] = self.run_storage, self.event_log_storage, self.schedule_storage
+        revisions = [(storage, *storage.alembic_version()) for storage in storages]
+        outdated = [storage for storage, found, newest in revisions if found != newest]
+        if not outdated:
+            return
+        kept = folder.with_name(f"{folder.name}-before-{dg.__version__}")
+        shutil.rmtree(kept, ignore_errors=True)
+        with atomic_folder(kept) as partial:
+            for path in (path for name in FOLDERS for path in (folder / name).rglob("*.db")):
+                new = partial / path.relative_to(folder)
+                new.parent.mkdir(parents=True, exist_ok=True)
+                copy(path, new)
+        logging.getLogger(__name__).warning(
+            "Dagster's databases in %s are upgraded to Dagster %s; a copy is in %s. To go back, install the earlier"
+            " version and move the copy's folders to their place.",
+            folder,
+            dg.__version__,
+            kept,
+        )
+        for storage in outdated:
+            storage.upgrade()
 
 
 def create(folder: Path, names: list[str]) -> None:

@@ -1,13 +1,17 @@
-"""The jobs, each a selection of assets."""
+"""The jobs, each a selection of assets, some with the settings of a preset."""
+
+from pathlib import Path
+from typing import Any
 
 import dagster as dg
+import yaml
 
 # Importing them declares the assets.
 from adc_pipeline.defs import lifecycle as _lifecycle  # noqa: F401
-from adc_pipeline.defs import study as _study  # noqa: F401
 from adc_pipeline.defs.asset import ASSETS
 from adc_pipeline.defs.run_config import job_config
 from adc_pipeline.defs.stage import SETTINGS
+from adc_pipeline.defs.study import CELLS, study_cell
 
 DATASETS = dg.AssetSelection.groups("corpus", "ranking", "walks")
 STUDY = dg.AssetSelection.groups("study")
@@ -15,7 +19,7 @@ STUDY = dg.AssetSelection.groups("study")
 
 def config_of(selection: dg.AssetSelection) -> dg.ConfigMapping:
     """Return the configuration of a job that makes the selected assets."""
-    keys = selection.resolve(list(ASSETS.values()))
+    keys = selection.resolve([asset for asset in ASSETS.values() if isinstance(asset, dg.AssetsDefinition)])
     return job_config({name: kind for name, kind in SETTINGS.items() if dg.AssetKey(name) in keys})
 
 
@@ -31,12 +35,17 @@ datasets = dg.define_asset_job(
     config=config_of(DATASETS),
     description="From the raw corpus to the walk datasets.",
 )
-study = dg.define_asset_job(
-    "study",
-    selection=dg.AssetSelection.assets("study_cell"),
-    # No `config_of`: Dagster allows no config mapping where there are partitions.
+
+
+# No `config_of`: Dagster allows no config mapping where there are partitions.
+@dg.job(
+    partitions_def=CELLS,
     description="A cell of the study: a model, trained and evaluated. Run all partitions for the whole grid.",
 )
+def study() -> None:
+    study_cell()
+
+
 study_inputs = dg.define_asset_job(
     "study_inputs",
     selection=DATASETS | dg.AssetSelection.assets("base_model"),
@@ -49,4 +58,21 @@ study_result = dg.define_asset_job(
     config=config_of(dg.AssetSelection.assets("study_table")),
     description="The result of the study, a table and a page, from the cells that have been made.",
 )
-jobs = [adc, datasets, study_inputs, study, study_result]
+# By job: a preset's name, and the job whose assets it makes.
+PRESETS = {"datasets_released": ("released", "datasets"), "adc_gpu": ("gpu", "adc")}
+
+
+def preset_job(name: str) -> Any:
+    """Return a job whose launchpad is filled with a preset. What a run gives has precedence; see `given_config`."""
+    preset, job = PRESETS[name]
+    file = Path(__file__).parents[1] / "presets" / f"{preset}.yaml"
+    return dg.define_asset_job(
+        name,
+        selection={"datasets": DATASETS, "adc": dg.AssetSelection.all() - STUDY}[job],
+        config=yaml.safe_load(file.read_text()),
+        description=f"The job {job} with the settings of the preset {preset}; a run may change them.",
+        tags={"adc/preset": preset},
+    )
+
+
+jobs: list[Any] = [adc, datasets, study_inputs, study, study_result, *map(preset_job, PRESETS)]

@@ -1,9 +1,7 @@
-"""The champions, which decide whether a model's newest version is promoted, and the job `prune`.
+"""The champions, which decide whether a model's newest version is promoted.
 
 In a run of a whole job, a failed blocking check ends the run before a champion is decided. When a champion is
 materialized alone, the last results of the upstream checks in Dagster's history count.
-
-    dagster job execute -m adc_pipeline.definitions -j prune
 """
 
 import json
@@ -15,16 +13,12 @@ import dagster as dg
 
 from adc_pipeline.core.artefacts import Artefact
 from adc_pipeline.core.errors import PipelineError
-from adc_pipeline.core.spellings import read_settings
 from adc_pipeline.defs import corpus, evaluation, ranking, walks
 from adc_pipeline.defs.asset import declare
-from adc_pipeline.defs.look_ahead import look_ahead
 from adc_pipeline.defs.making import Making, Request
-from adc_pipeline.defs.run_config import configured, job_config, schema
-from adc_pipeline.defs.stage import SETTINGS, Stage
-from adc_pipeline.defs.workspace import Workspace
+from adc_pipeline.defs.stage import Stage
 from adc_pipeline.generation.registration import REGISTERED
-from adc_pipeline.lifecycle.settings import PromotionSettings, RetentionSettings
+from adc_pipeline.lifecycle.settings import PromotionSettings
 from adc_pipeline.tracking.lineage import Node, Records
 from adc_pipeline.walks.kinds import KINDS, WalkKind
 
@@ -76,7 +70,7 @@ def contest(kind: WalkKind, request: Request[PromotionSettings]) -> Contest:
 def champion_stage(kind: WalkKind) -> Stage[PromotionSettings]:
     """Return the stage that decides whether the alias `champion` of `adc-KIND` moves to the newest version."""
 
-    def complete(settings: PromotionSettings, context: dg.AssetExecutionContext) -> PromotionSettings:
+    def complete(settings: PromotionSettings, partition: str | None) -> PromotionSettings:
         return replace(settings, metric=settings.metric or kind.promoted_by)
 
     def outside(request: Request[PromotionSettings]) -> Mapping[str, Any]:
@@ -144,7 +138,10 @@ def changes(found: Contest) -> str:
         return "### What changed\n\nThis is the first version.\n"
     since = f"version {before.version} of {found.name}"
     last = last_evaluation(found.records, before, found.evaluation.name)
-    return what_changed(last, found.tree, since) if isinstance(last, Node) else f"### Since {since}\n\n{last}\n"
+    if not isinstance(last, Node):
+        return f"### Since {since}\n\n{last}\n"
+    old, new = (replace(node, metrics=found.records.figures(node)) for node in (last, found.tree))
+    return what_changed(old, new, since)
 
 
 def figures_of(champion: "Evaluated | None") -> list[str]:
@@ -179,42 +176,3 @@ def failed_checks(instance: dg.DagsterInstance, tree: Node, run: str) -> list[st
 
 
 champions = [declare(champion_stage(kind)) for kind in KINDS.values()]
-
-
-@dg.op(config_schema=schema(RetentionSettings))
-def prune_store(context: dg.OpExecutionContext, workspace: Workspace) -> None:
-    """Remove old versions of artefacts, except current ones and those upstream of a registered model."""
-    from adc_pipeline.lifecycle import pruning
-
-    try:
-        look_ahead(context, workspace)
-        settings = read_settings(RetentionSettings, configured(context.run.run_config, "ops", PRUNE), PRUNE)
-        workspace.tracking.check()
-        store = workspace.store
-        plan = pruning.plan(store, Records([workspace.tracking.client()]), settings)
-        gone = pruning.prune(store, plan) if settings.delete else []
-    except PipelineError as error:
-        raise dg.Failure(str(error), allow_retries=False) from error
-    for name, digest in plan.to_remove:
-        did = "Removed" if (name, digest) in gone else "Not removed" if settings.delete else "Would remove"
-        context.log.info(f"{did} {name} {digest} ({plan.bytes[name, digest] >> 20} MiB)")
-    freed = sum(plan.bytes[key] for key in gone) if settings.delete else plan.freed
-    number, verb = (len(gone), "removed") if settings.delete else (len(plan.to_remove), "would be removed")
-    hint = "" if settings.delete else " Set `delete` to true to remove them."
-    context.log.info(f"{number} versions {verb} ({freed >> 20} MiB), {len(plan.kept)} kept.{hint}")
-    context.add_output_metadata(
-        {"removed": len(gone), "kept": len(plan.kept), "bytes": freed}
-        | {"versions": dg.MetadataValue.md(pruning.markdown(plan, gone))}
-    )
-
-
-PRUNE = prune_store.name
-SETTINGS[PRUNE] = RetentionSettings
-
-
-@dg.job(
-    config=job_config({PRUNE: RetentionSettings}),
-    description="Lists old artefacts that the retention settings no longer keep; with `delete`, removes them.",
-)
-def prune() -> None:
-    prune_store()

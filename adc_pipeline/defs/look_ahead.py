@@ -7,24 +7,23 @@ reported after hours of training. What a configuration sets of assets outside th
 from collections.abc import Collection, Mapping
 from typing import Any
 
-import dagster as dg
-
 from adc_pipeline.core.errors import PipelineError, did_you_mean
 from adc_pipeline.core.settings import Settings
 from adc_pipeline.core.spellings import read_settings
-from adc_pipeline.defs.run_config import WORKSPACE, configured, mapping
+from adc_pipeline.defs.making import Context
+from adc_pipeline.defs.run_config import RESOURCES, configured, given_config, mapping
 from adc_pipeline.defs.stage import SETTINGS, STAGES
-from adc_pipeline.defs.workspace import Workspace, WorkspaceSettings
+from adc_pipeline.defs.workspace import Workspace
 
 PARTS = ("ops", "resources", "execution", "loggers")
 
 
-def look_ahead(context: dg.OpExecutionContext | dg.AssetExecutionContext, workspace: Workspace) -> None:
+def look_ahead(context: Context, workspace: Workspace) -> None:
     """Check the configuration of a run once, when its first op begins; log what it sets of assets of other jobs."""
     if workspace.made:
         return
     ops = {node.name for node in context.job_def.nodes}
-    settings = check_values(context.run.run_config, ops)
+    settings = check_values(given_config(context), ops)
     # DuckDB knows what memory limit it accepts.
     with workspace.engine.connect():
         pass
@@ -46,10 +45,11 @@ def check_values(run_config: Mapping[str, Any], ops: Collection[str]) -> dict[st
             settings[name] = read_settings(SETTINGS[name], configured(run_config, "ops", name), name)
         except PipelineError as error:
             problems.append(str(error))
-    try:
-        read_settings(WorkspaceSettings, configured(run_config, "resources", WORKSPACE), WORKSPACE)
-    except PipelineError as error:
-        problems.append(str(error))
+    for name, kind in RESOURCES.items():
+        try:
+            read_settings(kind, configured(run_config, "resources", name), name)
+        except PipelineError as error:
+            problems.append(str(error))
     if problems:
         raise PipelineError(" ".join(problems))
     return settings
@@ -62,7 +62,7 @@ def not_of(ops: Collection[str], run_config: Mapping[str, Any]) -> list[str]:
 
 def problems_of_names(run_config: Mapping[str, Any]) -> list[str]:
     """Return a sentence for each name in a run configuration that nothing has, with the nearest one that is known."""
-    known = {"": PARTS, "ops": tuple(SETTINGS), "resources": (WORKSPACE,)}
+    known = {"": PARTS, "ops": tuple(SETTINGS), "resources": tuple(RESOURCES)}
     what = {"": "part of a run configuration", "ops": "asset", "resources": "resource"}
     return [
         f"{name} is no {what[part]}{did_you_mean(name, names)}."

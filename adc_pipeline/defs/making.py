@@ -15,12 +15,15 @@ from adc_pipeline.core.engine import Engine
 from adc_pipeline.core.picture import png
 from adc_pipeline.core.settings import Settings
 from adc_pipeline.core.terminal import printable
+from adc_pipeline.defs.interrupts import raise_again
 from adc_pipeline.tracking.runs import Run, Tracking
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 S = TypeVar("S", bound=Settings)
+# Of an asset, or of the op of a job that makes one.
+Context = dg.AssetExecutionContext | dg.OpExecutionContext
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,7 @@ class Request(Generic[S]):
     store: Store
     tracking: Tracking
     engine: Engine
-    context: dg.AssetExecutionContext
+    context: Context
 
     @property
     def plain_settings(self) -> dict[str, Any]:
@@ -54,7 +57,8 @@ class Request(Generic[S]):
         return replace(self.store.version(name, digest), settings=dict(self.upstream_settings[name]))
 
     def report(self, message: str) -> None:
-        """Write a line to the run's log."""
+        """Write a line to the run's log; end the step if a signal to do so was lost."""
+        raise_again()
         self.context.log.info(printable(message, kept=""))
 
 
@@ -72,6 +76,8 @@ class Making(Generic[S]):
     metadata: dict[str, Any] = field(default_factory=dict)
     # The pictures among it, and the files in MLflow: paths in the folder, by name.
     pictures: dict[str, str] = field(default_factory=dict)
+    # Additions to the row `settings` in Dagster, such as the detected format.
+    found: dict[str, Any] = field(default_factory=dict)
     artifacts: dict[str, str] = field(default_factory=dict)
     # The digest, if the content lies outside the folder.
     digest: str = ""
@@ -107,8 +113,14 @@ class Making(Generic[S]):
     def count(self, counts: Mapping[str, float]) -> None:
         """Record counts in the manifest, in MLflow and in Dagster."""
         self.counts |= counts
-        self.metadata |= counts
         self.run.metrics(counts)
+
+    def describe(self, facts: Mapping[str, float]) -> None:
+        """Record numbers that settings and inputs fix: as counts, but as parameters in MLflow."""
+        self.counts |= facts
+        settings = self.request.plain_settings
+        # MLflow has the settings as parameters already, and does not take another value.
+        self.run.describe({name: fact for name, fact in facts.items() if name not in settings})
 
     def show(self, name: str, figure: "Figure") -> None:
         """Show a picture in MLflow and in Dagster. Rendering takes a second or so, so it is done once."""

@@ -51,6 +51,7 @@ ranked_replies = declare(
         code=(__name__,),
         inputs=("utterances",),
         kinds=("duckdb",),
+        table=lambda folder: parts(folder, RANKED_REPLIES),
         view=view_ranked_replies,
     )
 )

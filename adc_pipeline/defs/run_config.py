@@ -12,7 +12,9 @@ from typing import Any
 import dagster as dg
 
 from adc_pipeline.core.settings import Settings, declared
-from adc_pipeline.defs.workspace import WorkspaceSettings
+from adc_pipeline.defs.console import CONSOLE
+from adc_pipeline.defs.workspace_settings import WorkspaceSettings
+from adc_pipeline.tracking.settings import MlflowSettings
 
 
 def schema(kind: type[Settings]) -> dg.Permissive:
@@ -30,23 +32,25 @@ def schema(kind: type[Settings]) -> dg.Permissive:
     )
 
 
-# The resource that every asset uses.
+# The resources that every asset uses.
 WORKSPACE = "workspace"
+RESOURCES: Mapping[str, type[Settings]] = {WORKSPACE: WorkspaceSettings, "mlflow": MlflowSettings}
 
 
 def job_config(ops: Mapping[str, type[Settings]]) -> dg.ConfigMapping:
     """Return the configuration of a job of these ops, which accepts a file that serves other jobs too."""
 
     def for_dagster(given: Mapping[str, Any]) -> dict[str, Any]:
-        known = declared(WorkspaceSettings)
+        # The workspace reads the names in MLflow itself.
         values = mapping(configured(given, "resources", WORKSPACE))
-        workspace = {name: value for name, value in values.items() if name in known}
+        workspace = {name: value for name, value in values.items() if name in declared(WorkspaceSettings)}
         rest = {part: given[part] for part in ("execution", "loggers") if given.get(part)}
-        return {"resources": {WORKSPACE: {"config": workspace}}, **rest}
+        # Dagster prints every event unless a logger is configured.
+        return {"loggers": {CONSOLE: {}}, "resources": {WORKSPACE: {"config": workspace}}, **rest}
 
     shown = {
         "ops": optional({name: settings_below(kind) for name, kind in ops.items()}),
-        "resources": optional({WORKSPACE: settings_below(WorkspaceSettings)}),
+        "resources": optional({name: settings_below(kind) for name, kind in RESOURCES.items()}),
     }
     return dg.ConfigMapping(for_dagster, dg.Permissive(shown))
 
@@ -57,6 +61,21 @@ def settings_below(kind: type[Settings]) -> dg.Field:
 
 def optional(entries: dict[str, dg.Field]) -> dg.Field:
     return dg.Field(dg.Permissive(entries), is_required=False)
+
+
+def given_config(context: dg.OpExecutionContext | dg.AssetExecutionContext) -> Mapping[str, Any]:
+    """Return the configuration of a run, over the preset of its job if it has one.
+
+    Dagster's launchpad begins with the preset. A command gives only its own file, or nothing.
+    """
+    return merged(context.job_def.run_config or {}, context.run.run_config)
+
+
+def merged(preset: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return two nested mappings as one, in which `given` has precedence."""
+    both = {name: merged(preset[name], given[name]) for name in preset.keys() & given.keys()
+            if isinstance(preset[name], Mapping) and isinstance(given[name], Mapping)}  # fmt: skip
+    return {**preset, **given, **both}
 
 
 def configured(run_config: Mapping[str, Any], part: str, name: str) -> Any:

@@ -1,33 +1,57 @@
-"""The schedules: rebuild everything weekly, rebuild the datasets nightly, prune old artefacts weekly. Off by default.
+"""The schedules: rebuild everything weekly, rebuild the datasets nightly, prune weekly. Off by default.
 
 Time zone and cron expressions are read when Dagster loads the code, the run configuration at each tick.
 """
 
 import dagster as dg
 
-from adc_pipeline.core.artefacts import Store
-from adc_pipeline.defs.automation import read_automation, read_run_config
+from adc_pipeline.defs.asset import ASSETS
+from adc_pipeline.defs.automation import Automation
+from adc_pipeline.defs.jobs import DATASETS, STUDY
+from adc_pipeline.defs.pruning import prune
+
+EVERYTHING = dg.AssetSelection.all() - STUDY
+
+
+def names(selection: dg.AssetSelection) -> list[str]:
+    """Return the names of the selected assets."""
+    assets = [asset for asset in ASSETS.values() if isinstance(asset, dg.AssetsDefinition)]
+    return sorted(key.to_user_string() for key in selection.resolve(assets))
+
+
+# What each job of a schedule or a sensor makes.
+MADE = {"adc": names(EVERYTHING), "datasets": names(DATASETS), prune.name: []}
 
 
 def schedule(name: str, job: str, cron: str, time_zone: str, description: str) -> dg.ScheduleDefinition:
     """Return a schedule of a job, with the run configuration that `automation.yaml` names."""
 
-    def run_config(context: dg.ScheduleEvaluationContext) -> dict[str, object]:
-        home = Store.from_environment().home
-        return read_run_config(home, read_automation(home))
+    def tick(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+        automation = Automation.load()
+        if refusal := automation.refusal(MADE[job], context.instance):
+            return dg.SkipReason(refusal)
+        context.log.info(f"Starts the job {job}, since it is time ({cron}, {time_zone}). {used(automation, job)}")
+        return dg.RunRequest(run_config=automation.run_config, tags={"adc/cause": f"schedule {name}"})
 
     return dg.ScheduleDefinition(
         name=name,
         job_name=job,
         cron_schedule=cron,
         execution_timezone=time_zone,
-        run_config_fn=run_config,
+        execution_fn=tick,
         default_status=dg.DefaultScheduleStatus.STOPPED,
-        description=description,
+        description=f"{description} {used(Automation.load(), job)}",
     )
 
 
-settings = read_automation(Store.from_environment().home)
+def used(automation: Automation, job: str) -> str:
+    """Return what a run of a job would use."""
+    if job != prune.name or automation.problem:
+        return automation.describe(MADE[job])
+    return "Uses the settings of prune.yaml."
+
+
+settings = Automation.load().settings
 weekly = schedule(
     "weekly", "adc", settings.weekly, settings.time_zone, "Rebuilds everything, by default on Mondays at 03:00."
 )
@@ -39,6 +63,6 @@ prune_weekly = schedule(
     "prune",
     settings.prune,
     settings.time_zone,
-    "Lists old artefacts, by default on Mondays at 06:00, and removes them if `delete` is set.",
+    "Removes old artefacts and runs that prune.yaml permits, by default on Mondays at 06:00.",
 )
 schedules = [weekly, nightly, prune_weekly]

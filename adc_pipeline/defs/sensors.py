@@ -1,44 +1,60 @@
 """The sensors: rebuild when the corpus has changed, and materialize stale assets again. Off by default."""
 
-import os
 from dataclasses import replace
 
 import dagster as dg
 
 from adc_pipeline.core.artefacts import Store
 from adc_pipeline.core.errors import PipelineError
-from adc_pipeline.core.spellings import read_settings
-from adc_pipeline.corpus.settings import CorpusSettings
-from adc_pipeline.corpus.source import SAMPLE
 from adc_pipeline.corpus.watch import Watch, check_for_change
-from adc_pipeline.defs.automation import AutomationSettings, read_automation, read_run_config
+from adc_pipeline.defs.automation import Automation
 from adc_pipeline.defs.jobs import STUDY, adc, datasets
-from adc_pipeline.defs.run_config import configured
+from adc_pipeline.defs.messages import messages
+from adc_pipeline.defs.schedules import MADE
 
 SECONDS_BETWEEN_CHECKS = 60
+
+
+def described() -> str:
+    automation = Automation.load()
+    job = automation.settings.rebuild
+    return (
+        f"Starts the job {job} when the corpus has changed since the last tick: a file, a new dump in a folder, a new"
+        f" ConvoKit version. {automation.describe(MADE[job])}"
+    )
 
 
 @dg.sensor(
     jobs=[adc, datasets],
     minimum_interval_seconds=SECONDS_BETWEEN_CHECKS,
     default_status=dg.DefaultSensorStatus.STOPPED,
-    description="Starts a rebuild when the corpus has changed: a file, a new dump in a folder, a new ConvoKit version.",
+    description=described(),
 )
 def changed_corpus(context: dg.SensorEvaluationContext) -> dg.SensorResult:
-    store = Store.from_environment()
     watch = Watch.from_cursor(context.cursor)
+    automation = Automation.load()
     try:
-        settings = read_automation(store.home)
-        config = read_run_config(store.home, settings)
-        corpus = read_settings(CorpusSettings, configured(config, "ops", "raw_corpus"), "raw_corpus")
+        if automation.problem:
+            raise PipelineError(automation.problem)
+        corpus = automation.corpus
     except PipelineError as error:
         return dg.SensorResult(skip_reason=str(error), cursor=watch.cursor())
-    corpus = replace(corpus, corpus=corpus.corpus or os.environ.get("ADC_CORPUS") or SAMPLE)
-    found = check_for_change(watch, corpus, store)
+    found = check_for_change(watch, corpus, Store.from_environment())
     if found.skip:
         return dg.SensorResult(skip_reason=found.skip, cursor=found.watch.cursor())
+    job = automation.settings.rebuild
+    if refusal := automation.refusal(MADE[job], context.instance):
+        # The next tick finds the same change.
+        waiting = replace(found.watch, handled=watch.handled, key=watch.key)
+        return dg.SensorResult(skip_reason=refusal, cursor=waiting.cursor())
+    context.log.info(
+        f"Starts the job {job}, since the corpus {corpus.corpus} has changed. {automation.describe(MADE[job])}"
+    )
     request = dg.RunRequest(
-        run_key=found.watch.key, job_name=settings.rebuild, run_config=config, tags={"adc/cause": "changed corpus"}
+        run_key=found.watch.key,
+        job_name=job,
+        run_config=automation.run_config,
+        tags={"adc/cause": "changed corpus"},
     )
     return dg.SensorResult(run_requests=[request], cursor=found.watch.cursor())
 
@@ -65,17 +81,8 @@ stale_assets = dg.AutomationConditionSensorDefinition(
     "stale_assets",
     target=dg.AssetSelection.all() - STUDY,
     default_status=dg.DefaultSensorStatus.STOPPED,
-    description="Materializes stale assets: those whose upstream assets or code have changed.",
+    description="Materializes stale assets: those whose upstream assets or code have changed, each with the settings of"
+    " its current version. The corpus stays as it is.",
 )
 
-
-def sensors_for(settings: AutomationSettings) -> list[dg.SensorDefinition]:
-    """Return the sensors of an ADC_HOME; `stale_assets` only if no run configuration is set.
-
-    Dagster starts the runs of `stale_assets` without run configuration. With one set for schedules, the schedules and
-    this sensor would rebuild everything in turn, with different settings.
-    """
-    return [changed_corpus] if settings.run_config else [changed_corpus, stale_assets]
-
-
-sensors = sensors_for(read_automation(Store.from_environment().home))
+sensors: list[dg.SensorDefinition] = [changed_corpus, stale_assets, *messages(Automation.load().settings)]

@@ -28,20 +28,23 @@ def write_shown(folder: Path, values: Mapping[str, Any], pictures: Mapping[str, 
 
 
 def read_shown(folder: Path, home: Path) -> dict[str, Any]:
-    """Return what is shown of the artefact in `folder`; empty if that was not written or cannot be read."""
+    """Return what is shown of the artefact in `folder` besides pictures; empty if that cannot be read."""
     try:
         shown = json.loads((folder / SHOWN / FILE).read_text())
         found = {name: decoded(value, home) for name, value in shown["values"].items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError, DeserializationError):
         return {}
-    return found | show_pictures(folder, shown["pictures"])
+    return found
 
 
-def show_pictures(folder: Path, pictures: Mapping[str, str]) -> dict[str, Any]:
-    """Return those pictures that exist as metadata."""
-    return {
-        name: picture((folder / path).read_bytes(), name) for name, path in pictures.items() if (folder / path).exists()
-    }
+def shown_pictures(folder: Path) -> dict[str, Any]:
+    """Return the pictures of the artefact in `folder` as metadata, those that exist."""
+    try:
+        paths = json.loads((folder / SHOWN / FILE).read_text())["pictures"]
+        there = {name: folder / path for name, path in paths.items() if (folder / path).exists()}
+        return {name: picture(path.read_bytes(), name) for name, path in there.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
 
 
 def encoded(value: Any, home: Path) -> Any:

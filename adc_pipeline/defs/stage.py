@@ -1,12 +1,13 @@
 """Declare an asset once.
 
-`asset.declare(Stage(...))` makes the Dagster asset and registers the stage in `STAGES`. Everything that has to know an
-asset reads it there: the frame (`frame.py`), the check of settings at a run's start (`look_ahead.py`), the views of
-`adc.duckdb` (`database.py`), the definitions and the documentation. A stage's own work is a plain function of a
-`Making`; what stands around it (lock, temporary folder, MLflow run, cache check, metadata) is the frame's.
+`asset.declare(Stage(...))` makes the Dagster asset and registers the stage in `STAGES`; `declare_for_job` does so for
+an asset that only a job makes. Everything that has to know an asset reads it there: the frame (`frame.py`), the check
+of settings at a run's start (`look_ahead.py`), the views of `adc.duckdb` (`database.py`), the definitions and the docs.
+A stage's own work is a plain function of a `Making`; what stands around it (lock, temporary folder, MLflow run, cache
+check, metadata) is the frame's.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -15,7 +16,7 @@ import dagster as dg
 
 from adc_pipeline.core.artefacts import Artefact, Store
 from adc_pipeline.core.settings import Settings
-from adc_pipeline.defs.making import Making, Request
+from adc_pipeline.defs.making import Context, Making, Request
 from adc_pipeline.tracking.runs import Run
 
 if TYPE_CHECKING:
@@ -43,12 +44,14 @@ class Stage(Generic[S]):
     # settings of no other, and is made again when one of them changes.
     reads: tuple[str, ...] = ()
     kinds: tuple[str, ...] = ()
+    # Returns the Parquet files of the asset's table in its folder, whose columns and rows Dagster and MLflow show.
+    table: Callable[[Path], Sequence[str]] | None = None
     # Names of files that describe the making rather than the content; the digest leaves them out.
     unhashed: tuple[str, ...] = ()
     # Creates the artefact's views in `adc.duckdb` from its folder.
     view: "Callable[[DuckDBPyConnection, Path], None] | None" = None
-    # Completes settings that depend on the environment or on the partition.
-    complete: Callable[[S, dg.AssetExecutionContext], S] | None = None
+    # Completes settings that depend on the environment or on the partition, given as its key.
+    complete: Callable[[S, str | None], S] | None = None
     # Returns what is read from outside ADC_HOME, as JSON; None as a value stands for what cannot be known now.
     outside: Callable[[Request[S]], Mapping[str, Any]] | None = None
     # Chooses the artefacts to read where they are not simply those of `inputs`.
@@ -58,12 +61,16 @@ class Stage(Generic[S]):
     restore: Callable[[Request[S], Artefact, Run], Mapping[str, Any]] | None = None
     # Raises PipelineError at the start of a run for settings that cannot work; may look at files and the network.
     check: Callable[[S], None] | None = None
+    # The count that the check `volume` compares with that of the last version; without one there is no check.
+    volume: str = ""
     # Dagster's queue starts one run at a time with an asset of a pool (dagster.yaml), however the run was started.
     pool: str = "places"
+    # Who is asked about the asset, as Dagster's pages show it.
+    owner: str = "team:data"
     partitions: dg.PartitionsDefinition | None = None
     partition_name: Callable[[str], str] | None = None
 
-    def artefact_name(self, context: dg.AssetExecutionContext) -> str:
+    def artefact_name(self, context: Context) -> str:
         """Return the artefact's name: the asset's, and for a partition `ASSET/PARTITION`."""
         if self.partition_name is None:
             return self.name

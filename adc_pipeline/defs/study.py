@@ -9,11 +9,12 @@ from typing import Any
 import dagster as dg
 
 from adc_pipeline.core.artefacts import Artefact, Store
-from adc_pipeline.defs.asset import declare
+from adc_pipeline.defs.asset import declare, declare_for_job
 from adc_pipeline.defs.evaluation import provenance, publish
 from adc_pipeline.defs.making import Making, Request
 from adc_pipeline.defs.stage import Stage
-from adc_pipeline.defs.training import TRAINING_POOL, check_same_markers, fine_tune
+from adc_pipeline.defs.training import TRAINING_POOL, check_same_markers, fine_tune, record_training
+from adc_pipeline.evaluation.headlines import HEADLINES
 from adc_pipeline.evaluation.settings import ComparisonSettings, EvaluationSettings
 from adc_pipeline.study.cells import CODE, INPUTS, READS, comparable, inputs_of, shared_settings, walks_of
 from adc_pipeline.study.grid import SEEDS, VARIANTS, VARIED, Variant, cell_name
@@ -39,15 +40,15 @@ def partition_name(partition: str) -> str:
     return cell_name(variant.name, seed).partition("/")[2]
 
 
-def cell_settings(settings: TrainingSettings, context: dg.AssetExecutionContext) -> TrainingSettings:
+def cell_settings(settings: TrainingSettings, partition: str | None) -> TrainingSettings:
     """Return the settings of a cell: the partition decides objective, markers, verdicts and seed."""
-    variant, seed = cell_of(context.partition_key)
+    variant, seed = cell_of(partition or "")
     return variant.settings(settings, int(seed))
 
 
 def make_cell(making: Making[TrainingSettings]) -> None:
     from adc_pipeline.evaluation.evaluate import EvaluationJob, evaluate
-    from adc_pipeline.evaluation.tables import headline_table
+    from adc_pipeline.evaluation.tables import short_table
 
     variant, _ = cell_of(making.request.context.partition_key)
     read, name = making.inputs, making.request.name
@@ -62,7 +63,7 @@ def make_cell(making: Making[TrainingSettings]) -> None:
     model, work = making.folder / "model", making.store.home / "work" / name
     fine_tune(making, TrainingJob(making.settings, training_walks, base.path, model, work))
     facts = json.loads((model / "training.json").read_text())
-    making.count({key: fact for key, fact in facts.items() if isinstance(fact, int | float)})
+    record_training(making, facts)
     evidence = making.folder / "evaluation"
     evidence.mkdir()
     settings = asdict(making.settings)
@@ -80,13 +81,13 @@ def make_cell(making: Making[TrainingSettings]) -> None:
         score_cache=making.store.home / "work" / "study_cell" / "base_scores",
     )
     result = evaluate(job, evidence, EvaluationSettings(), making.progress)
-    publish(making, result.metrics(), headline_table(result).markdown(), evidence.name)
+    publish(making, result.metrics(), HEADLINES, short_table(result).markdown(), evidence.name)
     (model / "training.json").rename(evidence / "training.json")
     for folder in (model, making.folder / "walks", work):
         shutil.rmtree(folder, ignore_errors=True)
 
 
-study_cell = declare(
+study_cell = declare_for_job(
     Stage(
         name="study_cell",
         place="study/cells",

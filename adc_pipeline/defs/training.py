@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,9 @@ import dagster as dg
 from adc_pipeline.core.artefacts import Artefact, Store, locked
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.defs.asset import declare
-from adc_pipeline.defs.making import Making, Request
+from adc_pipeline.defs.making import Context, Making, Request
 from adc_pipeline.defs.stage import Stage
-from adc_pipeline.generation.registration import REGISTERED, is_registered, register_model
+from adc_pipeline.generation.registration import REGISTERED, describe_version, is_registered, register_model
 from adc_pipeline.tracking.relay import relayed
 from adc_pipeline.tracking.runs import Run
 from adc_pipeline.tracking.system import system_metrics
@@ -33,6 +34,8 @@ TRAINING_POOL = "training"
 SECONDS_TO_SAVE = 600
 # Training is a process of its own that runs this module, so this module does not import it.
 TRAINING_CODE = "adc_pipeline.training.__main__"
+# Facts of a training that its settings and data fix; the others are measured.
+CONSTANTS = ("steps", "tokens", "parameters", "trained_parameters", "processes")
 # With fewer free bytes than this, a process may fail to write even its error message.
 NO_ROOM = 64 << 10
 
@@ -45,7 +48,7 @@ def make_base_model(making: Making[BaseModelSettings]) -> None:
     model = making.folder / "model"
     facts = prepare_base_model(making.settings, FORMATS[walks.settings["format"]], texts, model)
     move_up(model)
-    making.count({name: fact for name, fact in facts.items() if isinstance(fact, int | float)})
+    making.describe({name: fact for name, fact in facts.items() if isinstance(fact, int | float)})
     making.metadata |= {name: str(fact) for name, fact in facts.items() if isinstance(fact, str)}
 
 
@@ -67,7 +70,9 @@ base_model = declare(
         place="models/base",
         group="training",
         description="The model that every fine-tuning starts from and is compared with: a named or a small new one,"
-        f" with marker tokens. Markers, speakers and splits are those of the settings of {TOP_2.dataset}.",
+        f" with marker tokens. Markers, speakers and splits are those of the settings of {TOP_2.dataset}, so a new"
+        f" {TOP_2.dataset} makes it stale. If these settings are the same, so is the rebuilt model, and the"
+        " models of other datasets are up to date again.",
         settings=BaseModelSettings,
         make=make_base_model,
         code=(__name__, TRAINING_CODE),
@@ -93,20 +98,23 @@ def model_stage(kind: WalkKind) -> Stage[TrainingSettings]:
         # Generation renders speakers as in the training data.
         facts["speakers"] = walks.settings["speakers"]
         (making.folder / "training.json").write_text(json.dumps(facts, indent=2) + "\n")
-        making.count({name: fact for name, fact in facts.items() if isinstance(fact, int | float)})
-        registered = register_model(making.run, making.folder, kind.registered)
+        record_training(making, facts)
+        registered = register_model(making.run, making.folder, making.request.tracking.model_name(kind.name))
+        describe_version(making.run, registered, making.inputs)
         (making.folder / REGISTERED).write_text(json.dumps(registered) + "\n")
         making.metadata |= registered
 
     def restore(request: Request[TrainingSettings], made: Artefact, run: Run) -> Mapping[str, Any]:
         """Register the model again if its version, or the version's files, are gone from MLflow."""
         registered: dict[str, Any] = json.loads((made.path / REGISTERED).read_text())
-        if not is_registered(run, registered):
-            registered = register_model(run, made.path, kind.registered)
+        name = request.tracking.model_name(kind.name)
+        if registered["registered_model"] != name or not is_registered(run, registered):
+            registered = register_model(run, made.path, name)
+            describe_version(run, registered, request.inputs)
             request.store.amend(made, REGISTERED, json.dumps(registered) + "\n")
             request.report(
-                f"{kind.model} is registered again, as version {registered['registered_version']} of"
-                f" {kind.registered}: MLflow no longer had its version."
+                f"{kind.model} is registered again, as version {registered['registered_version']} of {name}: MLflow"
+                " does not have it under this name."
             )
         return registered
 
@@ -128,6 +136,14 @@ def model_stage(kind: WalkKind) -> Stage[TrainingSettings]:
     )
 
 
+def record_training(making: Making[TrainingSettings], facts: Mapping[str, Any]) -> None:
+    """Record a training's facts: what settings and data fix as parameters in MLflow, what was measured as metrics."""
+    numbers = {name: fact for name, fact in facts.items() if isinstance(fact, int | float)}
+    making.describe({name: fact for name, fact in numbers.items() if name in CONSTANTS})
+    # The frame measures the seconds of the asset, which are those of the training and of the model's registration.
+    making.count({name: fact for name, fact in numbers.items() if name not in CONSTANTS})
+
+
 def fine_tune(making: Making[TrainingSettings], job: TrainingJob) -> None:
     """Run or resume a training job; log its metrics and the machine's load to MLflow while it runs."""
     job.work.mkdir(parents=True, exist_ok=True)
@@ -146,8 +162,10 @@ def fine_tune(making: Making[TrainingSettings], job: TrainingJob) -> None:
         making.show("training", training_curves(job.work / "metrics.jsonl"))
 
 
-def run_training(context: dg.AssetExecutionContext, job: Path, accelerate_config: str) -> None:
+def run_training(context: Context, job: Path, accelerate_config: str) -> None:
     """Run the training process to its end; raise PipelineError with its error message if it fails."""
+    # Dagster's own client of this class uses a function that Dagster announces as a preview.
+    warnings.filterwarnings("ignore", "Function `PipesMessageReader.expected_writer_count`", dg.PreviewWarning)
     try:
         dg.PipesSubprocessClient(termination_timeout_seconds=SECONDS_TO_SAVE).run(
             context=context, command=launch_command(job, accelerate_config)

@@ -68,7 +68,9 @@ def walk_stage(kind: WalkKind) -> Stage[WalkSettings]:
         reads=("ranked_replies", "utterances", "raw_corpus"),
         kinds=("duckdb", "huggingface"),
         unhashed=("README.md",),
+        table=lambda folder: [str(folder / split_file(split)) for split in SPLITS],
         view=view,
+        volume="walks",
     )
 
 

@@ -1,9 +1,9 @@
 """The resource that every asset uses: where the pipeline writes and tracks, how DuckDB runs, and the run's locks."""
 
+import logging
 import os
-from collections.abc import Callable
-from contextlib import ExitStack
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import dagster as dg
@@ -11,54 +11,93 @@ from pydantic import Field, PrivateAttr
 
 from adc_pipeline.core.artefacts import Store
 from adc_pipeline.core.claims import Claims
-from adc_pipeline.core.engine import MEMORY_LIMIT, Engine
+from adc_pipeline.core.engine import Engine
 from adc_pipeline.core.processes import this_process
-from adc_pipeline.core.settings import Settings, declared, setting
+from adc_pipeline.core.settings import Settings, declared
 from adc_pipeline.core.spellings import read_settings
 from adc_pipeline.defs.interrupts import interrupts_cancel
 from adc_pipeline.defs.origin import is_forgotten, mark_as_run_of_this_location
+from adc_pipeline.defs.run_config import configured
+from adc_pipeline.defs.workspace_settings import WorkspaceSettings
 from adc_pipeline.evaluation.summary import command, summary
 from adc_pipeline.tracking.runs import Tracking
+from adc_pipeline.tracking.settings import MlflowSettings
 
-# A tag that each run sets: its process, so that others can tell whether it still runs.
-PROCESS = "adc/process"
-
-
-@dataclass(frozen=True)
-class WorkspaceSettings(Settings):
-    """Settings of the resource `workspace`."""
-
-    threads: int = setting(0, "Threads of DuckDB; 0 uses every core.", minimum=0, maximum=1024)
-    memory_limit: str = setting(MEMORY_LIMIT, "Memory DuckDB may use before it spills to disk.")
-    wait_seconds: float = setting(
-        86_400.0,
-        "How long to wait for another run that makes the same asset in the same ADC_HOME before this run is refused.",
-        minimum=0,
-    )
+# A tag that each run sets: its process, so that others can tell whether it still runs. Dagster's pages hide it.
+PROCESS = ".dagster/adc/process"
 
 
-def shown(name: str) -> Any:
-    """Return a setting as a field of the resource."""
-    each = declared(WorkspaceSettings)[name]
+def rebuilt_or_reused(made: Mapping[str, str | None]) -> str:
+    """Return one line on a run: what was rebuilt, what for, and how much was reused."""
+    rebuilt = {name: why for name, why in made.items() if why is not None}
+    if not rebuilt:
+        return f"Nothing new: all {len(made)} assets of this run are up to date."
+    by_reason: dict[str, list[str]] = {}
+    for name, why in rebuilt.items():
+        by_reason.setdefault(why, []).append(name)
+    named = "; ".join(f"{', '.join(names)} ({why})" for why, names in by_reason.items())
+    return f"{len(rebuilt)} rebuilt, {len(made) - len(rebuilt)} reused. Rebuilt: {named}."
+
+
+def shown(kind: type[Settings], name: str) -> Any:
+    """Return a setting as a field of a resource."""
+    each = declared(kind)[name]
     return Field(default=each.default, description=each.help)
+
+
+class Mlflow(dg.ConfigurableResource):
+    """The names of the pipeline's experiment and models in MLflow.
+
+    It tells Dagster what a run configuration may hold. `Workspace`, which every asset uses, reads the values there.
+    """
+
+    # Of any type for Dagster; see `run_config`.
+    experiment: Any = shown(MlflowSettings, "experiment")
+    model_prefix: Any = shown(MlflowSettings, "model_prefix")
+
+
+class Forward(logging.Handler):
+    """Hands what the plain Python layers log to a run's log."""
+
+    def __init__(self, log: logging.Logger) -> None:
+        super().__init__()
+        self.log = log
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.log.log(record.levelno, record.getMessage())
+
+
+@contextmanager
+def forwarded(log: logging.Logger) -> Iterator[None]:
+    """Forward warnings of this package to a run's log while the block runs."""
+    handler = Forward(log)
+    logger = logging.getLogger("adc_pipeline")
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
 
 
 class Workspace(dg.ConfigurableResource):
     """Where the pipeline writes and tracks (from the environment), and how DuckDB runs."""
 
     # Of any type for Dagster; see `run_config`.
-    threads: Any = shown("threads")
-    memory_limit: Any = shown("memory_limit")
-    wait_seconds: Any = shown("wait_seconds")
+    threads: Any = shown(WorkspaceSettings, "threads")
+    memory_limit: Any = shown(WorkspaceSettings, "memory_limit")
+    wait_seconds: Any = shown(WorkspaceSettings, "wait_seconds")
+    volume_change: Any = shown(WorkspaceSettings, "volume_change")
     _held: ExitStack = PrivateAttr(default_factory=ExitStack)
     _claims: Claims | None = PrivateAttr(default=None)
-    _made: dict[str, bool] = PrivateAttr(default_factory=dict)
+    _made: dict[str, str | None] = PrivateAttr(default_factory=dict)
+    _run_config: Mapping[str, Any] = PrivateAttr(default_factory=dict)
 
     def setup_for_execution(self, context: dg.InitResourceContext) -> None:
         """Tag the run with its process and prepare to lock what it makes until it ends."""
         run, instance = context.run, context.instance
         if run is None or instance is None:
             return
+        self._run_config = run.run_config
         if instance.get_run_by_id(run.run_id):
             instance.add_run_tags(run.run_id, {PROCESS: this_process()})
         mark_as_run_of_this_location(instance, run.run_id)
@@ -67,6 +106,8 @@ class Workspace(dg.ConfigurableResource):
                 "Dagster forgets this run when the command ends. To see it in Dagster's page, start it by"
                 f" `{command('run')} {run.job_name}`, or set DAGSTER_HOME to a folder with a dagster.yaml."
             )
+        if context.log:
+            self._held.enter_context(forwarded(context.log))
         self._held.enter_context(interrupts_cancel(instance, run.run_id))
         holder = f"{run.job_name}, run {run.run_id}, process {os.getpid()}"
         self._claims = self._held.enter_context(Claims(self.store.home / "claims", holder))
@@ -75,10 +116,10 @@ class Workspace(dg.ConfigurableResource):
         self._held.close()
         if not self._made or not context.log or not context.instance or not context.run:
             return
-        if not any(self._made.values()):
-            context.log.info(f"Nothing new: all {len(self._made)} assets of this run are up to date.")
-        failed = context.instance.get_run_stats(context.run.run_id).steps_failed
-        if not failed and (lines := summary(self.store, self._made)):
+        if context.instance.get_run_stats(context.run.run_id).steps_failed:
+            return
+        context.log.info(rebuilt_or_reused(self._made))
+        if lines := summary(self.store, self._made):
             context.log.info("\n".join(lines))
 
     def claim(self, name: str, report: Callable[[str], None]) -> None:
@@ -87,8 +128,8 @@ class Workspace(dg.ConfigurableResource):
             self._claims.take(name, self.settings.wait_seconds, report)
 
     @property
-    def made(self) -> dict[str, bool]:
-        """Of each artefact of this run, whether it was made and not reused."""
+    def made(self) -> dict[str, str | None]:
+        """Of each artefact of this run, why it was made; None if it was reused."""
         return self._made
 
     @property
@@ -106,4 +147,5 @@ class Workspace(dg.ConfigurableResource):
 
     @property
     def tracking(self) -> Tracking:
-        return Tracking.from_environment(self.store.home)
+        given = configured(self._run_config, "resources", "mlflow")
+        return Tracking.from_environment(self.store.home, read_settings(MlflowSettings, given, "mlflow"))

@@ -7,7 +7,8 @@ same text. Cost: about 0.1 s for the sample's 175 conversations of 1,189 replies
 """
 
 import dataclasses
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -117,76 +118,92 @@ def answered(cases: CaseSet, fits: Bools) -> CaseSet:
     return keep(cases, np.all([fits[getattr(cases, name)] for name in QUERY_FIELDS[type(cases)]], axis=0))
 
 
+# Conversations of two sites may have one id (`corpus.namespaces`), and a dataset does not hold namespaces. Its rows of
+# one conversation id and walk number are ordered by them, so the nth belongs to the nth conversation of that id with
+# replies. `name` is the id, with its namespace where the id names several.
 CHOSEN = """
 CREATE TABLE chosen AS
-SELECT conversation_id, (row_number() OVER (ORDER BY md5(conversation_id), conversation_id) - 1) AS number
-FROM (SELECT DISTINCT conversation_id FROM read_parquet($test, hive_partitioning = false))
+WITH walked AS (
+    SELECT u.position, u.conversation_id, u.namespace,
+        row_number() OVER (PARTITION BY u.conversation_id ORDER BY u.namespace) AS place,
+        count(*) OVER (PARTITION BY u.conversation_id) > 1 AS shared
+    FROM rendered_roots AS u SEMI JOIN (
+        SELECT parent_position AS position FROM read_parquet($ranked, hive_partitioning = false) WHERE depth = 1
+    ) AS answered USING (position)
+)
+SELECT walked.* EXCLUDE (shared), CASE WHEN shared THEN namespace || conversation_id ELSE conversation_id END AS name,
+    (row_number() OVER (ORDER BY md5(conversation_id), conversation_id, namespace) - 1) AS number
+FROM walked SEMI JOIN read_parquet($test, hive_partitioning = false) AS test USING (conversation_id)
 """
 
 REPLIES = """
 CREATE TABLE replies AS
-SELECT r.id, r.reply_to, r.score, r.timestamp, r.rank, c.number AS conversation,
-    u.segment, strlen(u.text) AS bytes
+SELECT r.position, r.parent_position AS parent, r.id, r.reply_to, r.score, r.timestamp, r.rank,
+    c.number AS conversation, u.segment, strlen(u.text) AS bytes
 FROM read_parquet($ranked, hive_partitioning = false) AS r JOIN chosen AS c USING (conversation_id)
-    JOIN rendered_replies AS u USING (position)
+    JOIN rendered_replies AS u ON u.position = r.position AND u.namespace = c.namespace
 WHERE c.number < $most
 """
 
 ROOTS = """
-SELECT c.number, u.id, u.segment FROM rendered_roots AS u JOIN chosen AS c USING (conversation_id)
-WHERE c.number < $most
+SELECT c.number, u.segment FROM rendered_roots AS u JOIN chosen AS c USING (position) WHERE c.number < $most
 """
 
 PAIRS = """
 WITH best AS (
-    SELECT *, dense_rank() OVER (PARTITION BY conversation ORDER BY md5(reply_to), reply_to) AS place
-    FROM (SELECT *, count(*) OVER (PARTITION BY reply_to) AS shown FROM replies WHERE rank <= $siblings)
+    SELECT *, dense_rank() OVER (PARTITION BY conversation ORDER BY md5(reply_to), reply_to, parent) AS place
+    FROM (SELECT *, count(*) OVER (PARTITION BY parent) AS shown FROM replies WHERE rank <= $siblings)
     WHERE shown > 1
 )
-SELECT a.conversation, a.id AS better, b.id AS worse, a.bytes AS better_bytes, b.bytes AS worse_bytes,
+SELECT a.conversation, a.position AS better, b.position AS worse, a.bytes AS better_bytes, b.bytes AS worse_bytes,
     a.score - b.score AS gap, abs(a.timestamp - b.timestamp) <= 3600 AS within_hour,
     a.timestamp > b.timestamp AND a.score >= 2 * b.score AND b.score >= 2 AS later_doubled
-FROM best AS a JOIN best AS b ON a.reply_to = b.reply_to AND a.score > b.score
+FROM best AS a JOIN best AS b ON a.parent = b.parent AND a.score > b.score
 WHERE a.place <= $groups
-ORDER BY a.conversation, a.reply_to, a.rank, a.id, b.rank, b.id
+ORDER BY a.conversation, a.reply_to, a.parent, a.rank, a.id, b.rank, b.id
 """
 
 # The best-ranked sibling other than X, and the best-ranked reply to X.
 STEERINGS = """
 WITH steerable AS (
-    SELECT x.conversation, x.id, s.id AS sibling, r.id AS reply,
-        row_number() OVER (PARTITION BY x.conversation ORDER BY md5(x.id), x.id) AS place
+    SELECT x.conversation, x.position, x.id, s.position AS sibling, r.position AS reply,
+        row_number() OVER (PARTITION BY x.conversation ORDER BY md5(x.id), x.id, x.position) AS place
     FROM replies AS x
-    JOIN replies AS s ON s.reply_to = x.reply_to AND s.rank = CASE x.rank WHEN 1 THEN 2 ELSE 1 END
-    JOIN replies AS r ON r.reply_to = x.id AND r.rank = 1
+    JOIN replies AS s ON s.parent = x.parent AND s.rank = CASE x.rank WHEN 1 THEN 2 ELSE 1 END
+    JOIN replies AS r ON r.parent = x.position AND r.rank = 1
 )
-SELECT conversation, id, sibling, reply FROM steerable WHERE place <= $steering ORDER BY conversation, id
+SELECT conversation, position, sibling, reply FROM steerable WHERE place <= $steering
+ORDER BY conversation, id, position
 """
 
 WALKS = """
 SELECT c.number, w.walk, w.text, w.turns
-FROM read_parquet($test, hive_partitioning = false) AS w JOIN chosen AS c USING (conversation_id)
-WHERE c.number < $most ORDER BY c.number, w.walk
+FROM (
+    SELECT *, row_number() OVER (PARTITION BY conversation_id, walk ORDER BY file_row_number) AS place
+    FROM read_parquet($test, hive_partitioning = false, file_row_number = true)
+) AS w LEFT JOIN chosen AS c USING (conversation_id, place)
+WHERE coalesce(c.number < $most, true) ORDER BY c.number, w.walk
 """
 
 
 class Conversations:
-    """The trees of the chosen conversations, from which contexts are built."""
+    """The trees of the chosen conversations, from which contexts are built; replies are named by their positions."""
 
     def __init__(self, connection: "DuckDBPyConnection", most: int) -> None:
-        self.background: dict[int, str] = {}
-        self.segment: dict[str, str] = {}
-        self.parent: dict[str, str] = {}
-        for number, _, segment in connection.execute(ROOTS, {"most": most}).fetchall():
-            self.background[number] = segment
-        for id, reply_to, segment in connection.execute("SELECT id, reply_to, segment FROM replies").fetchall():
-            self.segment[id], self.parent[id] = segment, reply_to
+        self.background: dict[int, str] = dict(connection.execute(ROOTS, {"most": most}).fetchall())
+        self.segment: dict[int, str] = {}
+        self.parent: dict[int, int] = {}
+        self.id: dict[int, str] = {}
+        for position, parent, id, segment in connection.execute(
+            "SELECT position, parent, id, segment FROM replies"
+        ).fetchall():
+            self.segment[position], self.parent[position], self.id[position] = segment, parent, id
 
-    def ancestors(self, id: str) -> tuple[tuple[str, Verdict], ...]:
+    def ancestors(self, reply: int) -> tuple[tuple[str, Verdict], ...]:
         """Return the turns above a reply, topmost first, all accepted."""
         turns: list[tuple[str, Verdict]] = []
-        while (id := self.parent[id]) in self.parent:
-            turns.append((self.segment[id], "accepted"))
+        while (reply := self.parent[reply]) in self.parent:
+            turns.append((self.segment[reply], "accepted"))
         return tuple(reversed(turns))
 
 
@@ -209,13 +226,28 @@ class QueryNumbers:
 
 
 def table(kind: type[CaseSet], rows: Iterator[tuple[Any, ...]]) -> CaseSet:
-    """Return rows as the columns of a case set, also if there are none."""
+    """Return rows as the columns of a case set, also if there are none.
+
+    Within a conversation, the names of its cases differ: an answer and a comment may have one id, so what is named like
+    an earlier case gets a number.
+    """
     columns = list(zip(*rows, strict=True)) or [()] * len(dataclasses.fields(kind))
+    columns[1] = distinct(columns[0], columns[1])
     types = {"case": np.str_, "accepted": np.bool_, "within_hour": np.bool_, "later_doubled": np.bool_}
     names = [f.name for f in dataclasses.fields(kind)]
     return kind(
         **{name: np.array(column, dtype=types.get(name, np.int64)) for name, column in zip(names, columns, strict=True)}
     )
+
+
+def distinct(conversations: Sequence[int], cases: Sequence[str]) -> tuple[str, ...]:
+    """Return the names of cases; the second of a name in a conversation as NAME#2, and so on."""
+    seen: Counter[tuple[int, str]] = Counter()
+    names = []
+    for key in zip(conversations, cases, strict=True):
+        seen[key] += 1
+        names.append(key[1] if seen[key] == 1 else f"{key[1]}#{seen[key]}")
+    return tuple(names)
 
 
 def pairs(
@@ -224,14 +256,16 @@ def pairs(
     def rows() -> Iterator[tuple[Any, ...]]:
         caps = {"siblings": settings.max_siblings, "groups": settings.max_groups}
         found = connection.execute(PAIRS, caps).fetchall()
-        groups: dict[str, dict[str, None]] = {}
+        groups: dict[int, dict[int, None]] = {}
         for _, better, worse, *_ in found:
             groups.setdefault(trees.parent[better], {}).update({better: None, worse: None})
         for conversation, better, worse, *rest in found:
             context = (trees.background[conversation], trees.ancestors(better))
-            siblings = tuple(trees.segment[id] for id in groups[trees.parent[better]])
-            queries = [numbers.verdict_after(Query(*context, trees.segment[id], siblings)) for id in (better, worse)]
-            yield (conversation, f"{better}>{worse}", *queries, *rest)
+            siblings = tuple(trees.segment[reply] for reply in groups[trees.parent[better]])
+            queries = [
+                numbers.verdict_after(Query(*context, trees.segment[reply], siblings)) for reply in (better, worse)
+            ]
+            yield (conversation, f"{trees.id[better]}>{trees.id[worse]}", *queries, *rest)
 
     return table(Pairs, rows())
 
@@ -252,7 +286,7 @@ def steerings(
                 for next in (sibling, reply)
                 for verdict in verdicts
             ]
-            yield (conversation, turn, *queries)
+            yield (conversation, trees.id[turn], *queries)
 
     return table(Steerings, rows())
 
@@ -327,13 +361,14 @@ def read_cases(
     numbers = QueryNumbers()
     with (engine or Engine()).connect(spill) as connection:
         create_rendered(connection, utterances, format, speakers)
-        connection.execute(CHOSEN, {"test": str(test)})
-        connection.execute(REPLIES, {"ranked": parts(ranked, RANKED_REPLIES), "most": most})
-        chosen = connection.execute("SELECT conversation_id FROM chosen ORDER BY number").fetchall()
+        files = parts(ranked, RANKED_REPLIES)
+        connection.execute(CHOSEN, {"test": str(test), "ranked": files})
+        connection.execute(REPLIES, {"ranked": files, "most": most})
+        chosen = connection.execute("SELECT name FROM chosen ORDER BY number").fetchall()
         trees = Conversations(connection, most)
         all_walks = list(walks(connection, test, most, format))
         for walk in all_walks:
-            if walk.background != trees.background[walk.conversation]:
+            if walk.background != trees.background.get(walk.conversation):
                 raise PipelineError(
                     f"The dataset {dataset} was not written from these utterances with format {format} and"
                     f" speakers {speakers}: evaluate the model on the dataset that it was trained on."

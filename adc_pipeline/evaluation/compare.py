@@ -11,14 +11,20 @@ from adc_pipeline.evaluation.settings import ComparisonSettings
 from adc_pipeline.evaluation.tables import comparison_series
 
 
-def compare(evaluations: Mapping[str, Path], out: Path, settings: ComparisonSettings | None = None) -> Comparison:
+def compare(
+    evaluations: Mapping[str, Path],
+    out: Path,
+    settings: ComparisonSettings | None = None,
+    facts: Mapping[str, str] | None = None,
+) -> Comparison:
     """Compare the folders that `evaluate` wrote, given by the names to show.
 
-    `out` is an empty folder; it receives `report.html`, `comparison.json` and the plots.
+    `facts` are shown at the head of the report: corpus, base model, versions, by label. `out` is an empty folder; it
+    receives `report.html`, `comparison.json` and the plots.
     """
     comparison = read_comparison(evaluations, settings or ComparisonSettings())
     text = json.dumps(comparison.metrics(), indent=1, allow_nan=False)
     (out / "comparison.json").write_text(text + "\n")
     plots = draw(out, comparison_series(comparison))
-    (out / "report.html").write_text(comparison_page(comparison, plots), encoding="utf-8")
+    (out / "report.html").write_text(comparison_page(comparison, plots, facts or {}), encoding="utf-8")
     return comparison

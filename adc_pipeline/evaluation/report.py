@@ -15,13 +15,15 @@ from adc_pipeline.evaluation.tables import (
     headline_table,
     lengths_table,
 )
+from adc_pipeline.evaluation.verdict import verdict
 from adc_pipeline.walks.kinds import KINDS
 
 if TYPE_CHECKING:
     from adc_pipeline.evaluation.samples import Sample
 
 INTERVALS = (
-    "Brackets hold the 95 % confidence interval, a bootstrap over conversations; with fewer than about twenty"
+    "Parentheses hold the number of conversations that the cases come from."
+    " Brackets hold the 95 % confidence interval, a bootstrap over conversations; with fewer than about twenty"
     " conversations it is too narrow. A p-value is that of a paired, two-sided sign-flip test over conversations."
     " Holm's correction covers all tests of a table, or of the page where a page compares models."
 )
@@ -115,8 +117,11 @@ def evaluation_page(
     return page(" of ".join(["Evaluation", *filter(None, [provenance.get("dataset")])]), lead, sections)
 
 
-def comparison_page(comparison: Comparison, plots: Mapping[Path, str]) -> str:
-    """Return the report of a comparison as HTML; `plots` are captions by path, the headline plot first."""
+def comparison_page(comparison: Comparison, plots: Mapping[Path, str], facts: Mapping[str, str]) -> str:
+    """Return the report of a comparison as HTML, which opens with the verdict.
+
+    `plots` are captions by path, the headline plot first; `facts` say where the models come from, by label.
+    """
     evaluations = comparison.evaluations
     notes = [f"{name}: {sentence}" for name, each in evaluations.items() for sentence in each.shortcomings]
     notes += [
@@ -130,6 +135,7 @@ def comparison_page(comparison: Comparison, plots: Mapping[Path, str]) -> str:
     notes += [f"{name}: {sentence}" for name, each in evaluations.items() for sentence in excluded_measures(each)]
     headline, plots = split_headline(plots)
     sections = [
+        Section("Verdict", verdict(comparison)),
         Section("Headline", (INTERVALS, READING, *notes), headline, (comparison_table(comparison),)),
         *(
             Section(
@@ -142,4 +148,5 @@ def comparison_page(comparison: Comparison, plots: Mapping[Path, str]) -> str:
         Section("How to read this", MEANINGS),
         Section("Plots", pictures=plots),
     ]
-    return page("Comparison", f"{', '.join(evaluations)}, each with its base model.", sections)
+    lead = "; ".join([f"{', '.join(evaluations)}, each with its base model", *map(": ".join, facts.items())])
+    return page("Comparison", f"{lead}.", sections)

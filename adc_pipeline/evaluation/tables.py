@@ -6,25 +6,13 @@ from adc_pipeline.evaluation.comparison import Comparison, Pair
 from adc_pipeline.evaluation.estimate import Estimate
 from adc_pipeline.evaluation.evaluation import Evaluation
 from adc_pipeline.evaluation.formatting import NONE, figure, number, p_value, sample_size
+from adc_pipeline.evaluation.headlines import FIRST, HEADLINES
 from adc_pipeline.evaluation.measures import family
 from adc_pipeline.evaluation.page import Table
 from adc_pipeline.evaluation.significance import holm
 
 CASES = "cases (conversations)"
 CHANCE = {"preference_accuracy": "0.5", "steering": "0.5", "in_context_improvement": "0"}
-
-HEADLINES = (
-    "preference_accuracy",
-    "preference_accuracy.within_hour",
-    "preference_accuracy.later_doubled",
-    "steering",
-    "in_context_improvement",
-    "verdict_calibration.brier",
-    "bits_per_byte",
-    "bits_per_byte.accepted",
-    "bits_per_byte.rejected",
-    "perplexity",
-)
 
 
 def chance(measure: str) -> str:
@@ -52,13 +40,42 @@ def headline_table(evaluation: Evaluation) -> Table:
     return Table([*header, CASES], rows)
 
 
+def short_table(evaluation: Evaluation) -> Table:
+    """Return the headline measures of a model, with the base model's and the corrected p-value of the difference.
+
+    As Markdown it has less than 1,000 characters, up to which Dagster shows a table without a click.
+    """
+    corrected = holm({name: each.p for name, each in evaluation.minus_base.items() if each.p is not None})
+    rows = [
+        [name, figure(evaluation.model[name]), base_value(evaluation, name), p_value(corrected.get(name))]
+        for name in HEADLINES
+        if name in evaluation.model
+    ]
+    return Table(["measure", "model", "base", "p"], rows)
+
+
+def base_value(evaluation: Evaluation, name: str) -> str:
+    return number(evaluation.base[name].value) if name in evaluation.base else NONE
+
+
+def short_comparison_table(comparison: Comparison) -> Table:
+    """Return the main measures of all models, as short as `short_table`."""
+    evaluations = comparison.evaluations
+    rows = [
+        [name, *(figure(each.model.get(name)) for each in evaluations.values())]
+        for name in (*FIRST, "verdict_calibration.brier", "bits_per_byte")
+        if any(name in each.model for each in evaluations.values())
+    ]
+    return Table(["measure", *evaluations], rows)
+
+
 def estimates_table(columns: Mapping[str, Mapping[str, Estimate]], models: Sequence[str]) -> Table:
     """Return one row a measure and one column a series, with the sample sizes of the columns named `models`.
 
     The rows are the measures of the models; other columns are baselines.
     """
     measures = dict.fromkeys(name for model in models for name in columns[model])
-    sizes = [f"{CASES}, {model}" for model in models] if len(models) > 1 else [CASES]
+    sizes = [f"cases, {model}" for model in models] if len(models) > 1 else [CASES]
     rows = [
         [
             name,

@@ -1,17 +1,24 @@
 """Register a fine-tuned model with MLflow: a logged model of its run, and a version in the registry.
 
 `generation/serving.py` defines what a version serves. The requirements are given, since inferring them would load the
-model in another process (about 20 s). Logging copies the weights once.
+model in another process (about 20 s). MLflow's copy of the weights becomes a hard link to those in the artefact store
+where both are on one disk.
 """
 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from adc_pipeline.tracking.runs import Run
+from adc_pipeline.core.artefacts import Artefact
+from adc_pipeline.core.markdown import Markdown, code, escape, table
+from adc_pipeline.tracking.lineage import Node, Records
+from adc_pipeline.tracking.runs import Run, share
 
 # The file beside the weights with their name, version and id in MLflow.
 REGISTERED = "registered.json"
+# The part of a version's description with its lineage, and the counts that it shows.
+HEADING = "## Lineage"
+COUNTS = ("bytes", "conversations", "parameters", "ranked", "read", "turns", "walks")
 
 
 def register_model(run: Run, folder: Path, name: str) -> dict[str, Any]:
@@ -27,9 +34,36 @@ def register_model(run: Run, folder: Path, name: str) -> dict[str, Any]:
         logged = Model.log(None, serving, registered_model_name=name, name=name, folder=folder)
     # MLflow ends the run with the block, also one that goes on until its artefact is in place.
     run.client.update_run(run.id, status)
+    share_weights(folder, run.client.get_logged_model(logged.model_id).artifact_location)
     number = int(logged.registered_model_version or 0)
     run.client.update_model_version(name, str(number), serving.DESCRIPTION.format(name=name, version=number))
     return {"registered_model": name, "registered_version": number, "logged_model_id": logged.model_id}
+
+
+def share_weights(folder: Path, location: str) -> None:
+    """Store the weights of a logged model once: link those of MLflow to those in `folder`, where they are the same."""
+    for path in folder.glob("*.safetensors"):
+        share(path, f"{location}/model")
+
+
+def describe_version(run: Run, registered: Mapping[str, Any], inputs: Mapping[str, Artefact]) -> None:
+    """Add the lineage of a registered model to its version's description: a table with links to the MLflow runs."""
+    records = Records([run.client])
+    nodes: dict[tuple[str, str], Node] = {}
+    for artefact in inputs.values():
+        nodes |= {(node.asset, node.digest): node for node in records.maker(artefact.name, artefact.digest).walk()}
+    rows = [
+        (
+            Markdown(f"[{escape(node.asset)}]({run.address.replace(run.id, node.run)})") if node.run else node.asset,
+            code(node.digest),
+            ", ".join(f"{name} {value}" for name, value in sorted(node.counts.items()) if name in COUNTS),
+        )
+        for node in nodes.values()
+    ]
+    name, number = registered["registered_model"], str(registered["registered_version"])
+    description = run.client.get_model_version(name, number).description or ""
+    lineage = f"Trained by [this run]({run.address}) from:\n\n{table(['artefact', 'digest', 'counts'], rows)}"
+    run.client.update_model_version(name, number, f"{description.rstrip()}\n\n{HEADING}\n\n{lineage}")
 
 
 def is_registered(run: Run, registered: Mapping[str, Any]) -> bool:

@@ -2,10 +2,13 @@
 
 A custom MLflow flavour. The folder is what `mlflow.transformers` writes, so that `mlflow.transformers.load_model` gives
 the plain model. The class that `mlflow.pyfunc` loads, and `mlflow models serve` therefore serves, is our own. The
-package's code is part of the model (0.6 MB), so a server needs only the requirements.
+package's code that a server needs is part of the model (0.15 MB), so that it needs only the requirements.
 """
 
+import logging
+import math
 import shutil
+import tempfile
 from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
@@ -22,6 +25,8 @@ if TYPE_CHECKING:
     from adc_pipeline.generation.replier import Replier
     from adc_pipeline.generation.settings import Sampling
 
+# MLflow's warnings about a model that lies in a folder and not on the Hub.
+NOT_ON_THE_HUB = ("The model card could not be retrieved", "Unable to find license information")
 REQUIREMENTS = ("torch", "transformers", "accelerate", "numpy")
 PACKAGE = Path(__file__).parents[1]
 
@@ -74,25 +79,54 @@ def save_model(path: str, mlflow_model: "Model", folder: Path) -> None:
 
     from adc_pipeline.training.loading import convert, load_model, stored_type
 
+    logging.getLogger("mlflow.transformers").addFilter(is_of_use)
     model = load_model(folder)
     convert(model, stored_type(str(folder), local_files_only=True))
-    mlflow.transformers.save_model(
-        # Pass the loaded parts, not the folder: MLflow 3.17 expects files in it that transformers 5 no longer writes.
-        transformers_model={
-            "model": model,
-            "tokenizer": AutoTokenizer.from_pretrained(folder, local_files_only=True),
-        },
-        path=path,
-        task="text-generation",
-        mlflow_model=mlflow_model,
-        signature=signature(),
-        code_paths=[str(PACKAGE)],
-        pip_requirements=[requirement(package) for package in REQUIREMENTS],
-    )
+    with tempfile.TemporaryDirectory(prefix="adc-code-") as code:
+        copy_code(Path(code))
+        mlflow.transformers.save_model(
+            # Pass the loaded parts, not the folder: MLflow 3.17 expects files that transformers 5 no longer writes.
+            transformers_model={
+                "model": model,
+                "tokenizer": AutoTokenizer.from_pretrained(folder, local_files_only=True),
+            },
+            path=path,
+            task="text-generation",
+            mlflow_model=mlflow_model,
+            signature=signature(),
+            code_paths=[str(Path(code) / PACKAGE.name)],
+            pip_requirements=[requirement(package) for package in REQUIREMENTS],
+            input_example=input_example(),
+        )
     if (folder / FACTS).exists():
         shutil.copy(folder / FACTS, Path(path) / "model" / FACTS)
     mlflow_model.flavors["python_function"]["loader_module"] = __name__
     mlflow_model.save(str(Path(path) / "MLmodel"))
+
+
+def input_example() -> "tuple[pd.DataFrame, dict[str, Any]]":
+    """Return a request, as data and parameters, that MLflow's page and a client can send as it is."""
+    import pandas as pd
+
+    row = {"post": "A title\nand a text", "rejected": ["A reply that will not do."]}
+    return pd.DataFrame([row]), {"max_new_tokens": 100}
+
+
+def copy_code(folder: Path) -> None:
+    """Copy the modules of this package that a served model needs, in their packages, into `folder`."""
+    # Not needed by a served model.
+    from adc_pipeline.core.code_version import SOURCES
+
+    needed = {PACKAGE / "__init__.py", *SOURCES.reached(__name__)}
+    needed |= {parent / "__init__.py" for path in needed for parent in path.parents if parent.is_relative_to(PACKAGE)}
+    for path in needed:
+        copy = folder / path.relative_to(PACKAGE.parent)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, copy)
+
+
+def is_of_use(record: logging.LogRecord) -> bool:
+    return not record.getMessage().startswith(NOT_ON_THE_HUB)
 
 
 def requirement(package: str) -> str:
@@ -132,19 +166,63 @@ class Served:
         with self.lock:
             try:
                 sampling = Sampling(**(params or {}))
-                replies = [self.answer(row, sampling) for row in model_input.to_dict("records")]
+                replies = [self.answer(row, sampling) for row in rows_of(model_input)]
             except PipelineError as error:
                 raise MlflowException.invalid_parameter_value(str(error)) from error
         # As objects, since pandas would turn a missing speaker into NaN, which is no JSON.
         return pd.DataFrame(replies, columns=["reply", "speaker"], dtype=object)
 
-    def answer(self, row: dict[Any, Any], sampling: "Sampling") -> dict[str, str | None]:
-        """Reply to one post; columns that are not given are missing from `row`, None or NaN."""
-        given = {name: value for name, value in row.items() if isinstance(value, str)}
+    def answer(self, row: dict[str, Any], sampling: "Sampling") -> dict[str, str | None]:
+        """Reply to one post."""
+        texts = {name: text_of(name, row.get(name)) for name in ("post", "title", "speaker")}
+        given = {name: text for name, text in texts.items() if text is not None}
         conversation = self.replier.about(**{"post": "", **given})
-        rejected = row.get("rejected")
-        if isinstance(rejected, Iterable):
-            for text in rejected:
+        for rejected in listed(row.get("rejected")):
+            if (text := text_of("rejected", rejected)) is not None:
                 conversation = self.replier.with_turn(conversation, text, "rejected")
         reply = self.replier.reply(conversation, sampling)
         return {"reply": reply.text.strip(), "speaker": reply.speaker}
+
+
+def rows_of(model_input: "pd.DataFrame") -> list[dict[Any, Any]]:
+    """Return one dictionary for each post.
+
+    A request by columns (`instances`, `inputs`), and a dictionary of lists, are a single row of lists after MLflow's
+    check of the signature, in which `instances` without a value are the text None.
+    """
+    rows: list[dict[Any, Any]] = model_input.to_dict("records")
+    if len(rows) != 1 or not is_list(rows[0].get("post")):
+        return rows
+    columns = {name: list(values) if is_list(values) else values for name, values in rows[0].items()}
+    number = len(columns["post"])
+    for name, values in columns.items():
+        if not isinstance(values, list):
+            columns[name] = [values] * number
+        elif len(values) != number or (name == "rejected" and not all(map(is_list, values))):
+            raise PipelineError(
+                f"`{name}` does not fit to {number} values of `post`: send one value for each, of `rejected` one list"
+                " for each, or use dataframe_records."
+            )
+    optional = {"title", "speaker"} & columns.keys()
+    return [
+        {name: None if name in optional and values[n] == "None" else values[n] for name, values in columns.items()}
+        for n in range(number)
+    ]
+
+
+def is_list(value: Any) -> bool:
+    return isinstance(value, Iterable) and not isinstance(value, str | bytes | dict)
+
+
+def listed(value: Any) -> list[Any]:
+    """Return the elements of a list; none for a value that is not given."""
+    return list(value) if is_list(value) else []
+
+
+def text_of(name: str, value: Any) -> str | None:
+    """Return a text of a request, or None where it is not given: no such column, None or NaN."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return None
+    if not isinstance(value, str):
+        raise PipelineError(f"`{name}` is {value!r}; send a text.")
+    return str(value).replace("\r\n", "\n").rstrip("\n")

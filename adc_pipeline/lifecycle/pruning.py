@@ -20,13 +20,11 @@ from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.core.markdown import code, table
 from adc_pipeline.generation.registration import REGISTERED
 from adc_pipeline.lifecycle.settings import RetentionSettings
-from adc_pipeline.tracking.lineage import Records
+from adc_pipeline.tracking.lineage import ORIGIN, Records
 from adc_pipeline.tracking.runs import ASSET
 from adc_pipeline.walks.kinds import KINDS
 
 DAY = 86_400.0
-# A registered version with one of these names belongs to this pipeline, even if its run has been deleted.
-MODELS = {kind.registered for kind in KINDS.values()}
 EVALUATIONS = {kind.model: kind.evaluation for kind in KINDS.values()}
 
 Key = tuple[str, str]  # name and digest
@@ -103,6 +101,8 @@ def registered(records: Records, versions: Mapping[Key, Artefact]) -> dict[Key, 
     Raise PipelineError if a lineage in MLflow ends before a raw corpus and no manifest on disk continues it.
     """
     folders = by_registered_version(versions.values())
+    # A version with one of these names belongs to this pipeline, even if its run has been deleted.
+    ours = {kind.registered for kind in KINDS.values()} | {name.rpartition("/")[0] for name in folders}
     needed: dict[Key, str] = {}
     for version in records.versions():
         name = f"{version.name}/{version.version}"
@@ -111,7 +111,7 @@ def registered(records: Records, versions: Mapping[Key, Artefact]) -> dict[Key, 
         except PipelineError as error:
             if name in folders:
                 needed[folders[name]] = f"is registered as {name}"
-            elif {version.name, records.logged_as(version)} & MODELS or ASSET in version.tags:
+            elif {version.name, records.logged_as(version)} & ours or {ASSET, ORIGIN} & version.tags.keys():
                 raise PipelineError(
                     f"Nothing was removed, because the lineage of {name} is unknown: {error} Or delete that version"
                     " from the registry."

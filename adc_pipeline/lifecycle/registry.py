@@ -1,22 +1,25 @@
 """Read and move the alias `champion` in MLflow's model registry.
 
-A decision is written to the version's tags before the alias moves, so that every champion has its figures. The alias
+A decision is written to the version's description before the alias moves, so that every champion has its figures; the
+tags have the verdict and the artefact, since the table of versions shows each tag as text. The alias
 `latest` is MLflow's own and always resolves to the newest version.
 """
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from adc_pipeline.core.artefacts import Artefact, Store
 from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.core.markdown import table
+from adc_pipeline.evaluation.formatting import number as shown
 from adc_pipeline.lifecycle.decision import Decision, Evaluated
-from adc_pipeline.tracking.lineage import Node, Records
-from adc_pipeline.tracking.runs import ASSET, DIGEST
+from adc_pipeline.tracking.lineage import ORIGIN, Node, Records
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
 CHAMPION = "champion"
-# Prefix of the tags that record a decision on its version.
+# The tag that records a decision on its version; what begins with it and a point is from before 0.2.
 PROMOTION = "adc.promotion"
 HEADING = "## Promotion"
 # Tag of a registered model: the version that stays champion until somebody promotes another.
@@ -80,21 +83,24 @@ def record(records: Records, version: "ModelVersion", model: Node, evaluation: s
     `evaluation` is the digest of the evaluation behind the decision. The model's asset and digest are written too, so
     that the version's origin stays known after its run has been deleted.
     """
+    facts = {"metric": decision.metric, "against": decision.against, "evaluation": evaluation}
+    facts |= {name: shown(value) for name, value in decision.figures().items()}
+    tags = {ORIGIN: f"{model.asset}/{model.digest}", PROMOTION: decision.verdict}
+    write_decision(records, version, tags, f"{decision.reason}\n\n{table(['', ''], facts.items())}")
+    if decision.promoted:
+        records.registry.set_registered_model_alias(version.name, CHAMPION, str(version.version))
+
+
+def write_decision(records: Records, version: "ModelVersion", tags: Mapping[str, str], text: str) -> None:
+    """Write the tags of a decision, and its text into the version's description, in place of an earlier decision."""
     client, name, number = records.registry, version.name, str(version.version)
-    tags = {ASSET: model.asset, DIGEST: model.digest, PROMOTION: decision.verdict}
-    facts = {"metric": decision.metric, "against": decision.against, "reason": decision.reason}
-    facts |= {"evaluation": evaluation} | {key: repr(value) for key, value in decision.figures().items()}
-    tags |= {f"{PROMOTION}.{key}": value for key, value in facts.items()}
     for key in version.tags.keys() - tags.keys():
-        # Written by an earlier decision, which this one replaces.
         if key.startswith(PROMOTION):
             client.delete_model_version_tag(name, number, key)
     for key, value in tags.items():
         client.set_model_version_tag(name, number, key, value)
     description = (version.description or "").partition(HEADING)[0].rstrip()
-    client.update_model_version(name, number, f"{description}\n\n{HEADING}\n\n{decision.reason}\n".lstrip())
-    if decision.promoted:
-        client.set_registered_model_alias(name, CHAMPION, number)
+    client.update_model_version(name, number, f"{description}\n\n{HEADING}\n\n{text.rstrip()}\n".lstrip())
 
 
 def promote(records: Records, name: str, which: str, pin: bool, who: str, why: str) -> str:
@@ -110,12 +116,8 @@ def promote(records: Records, name: str, which: str, pin: bool, who: str, why: s
     reason = (
         f"Version {number} was promoted by hand by {who}{', and pinned' if pin else ''}: {why or 'no reason given'}"
     )
-    facts = {"": "promoted by hand", ".by": who, ".reason": reason}
-    facts[".against"] = f"version {before.version}" if before else "no champion"
-    for key, value in facts.items():
-        client.set_model_version_tag(name, number, f"{PROMOTION}{key}", value)
-    description = (version.description or "").partition(HEADING)[0].rstrip()
-    client.update_model_version(name, number, f"{description}\n\n{HEADING}\n\n{reason}.\n".lstrip())
+    against = f"version {before.version} was champion" if before else "there was no champion"
+    write_decision(records, version, {PROMOTION: "promoted by hand"}, f"{reason}. Before, {against}.")
     if pin:
         client.set_registered_model_tag(name, PINNED, number)
     elif pinned(records, name):

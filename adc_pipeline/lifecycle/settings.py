@@ -35,10 +35,16 @@ class PromotionSettings(Settings):
 
 @dataclass(frozen=True)
 class RetentionSettings(Settings):
-    """Settings of the job `prune`."""
+    """Settings of the job `prune`, and of the file `ADC_HOME/prune.yaml`, which alone permits it to remove anything."""
 
     keep_versions: int = setting(
         3, "Number of newest versions of each artefact to keep, whatever their age.", minimum=1
     )
     keep_days: float = setting(30.0, "Number of days for which every version is kept.", minimum=0)
-    delete: bool = setting(False, "Remove old versions; without it the job only lists what it would remove.")
+    history_days: float | None = setting(
+        None,
+        "Number of days for which Dagster's ended runs are kept, with their events and logs; ~ keeps all. Those that"
+        " Dagster shows as an asset's latest stay.",
+        minimum=0,
+    )
+    delete: bool = setting(False, "Remove what is old; without it the job only lists what it would remove.")

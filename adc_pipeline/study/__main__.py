@@ -21,12 +21,10 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
-import yaml
-
 from adc_pipeline.core.arguments import ArgumentParser
 from adc_pipeline.core.artefacts import AGAIN, Store
-from adc_pipeline.core.errors import PipelineError, did_you_mean, first_line
-from adc_pipeline.core.named_files import read_small_yaml
+from adc_pipeline.core.errors import PipelineError, did_you_mean
+from adc_pipeline.core.named_files import read_mapping
 from adc_pipeline.core.spellings import read_settings
 from adc_pipeline.study.cells import INPUTS, inputs_of, is_made
 from adc_pipeline.study.grid import SEEDS, VARIANTS
@@ -56,10 +54,11 @@ class Launcher:
 
     def run(self, job: str, label: str, tags: Mapping[str, str] | None = None) -> bool:
         """Run a job to its end; return whether it succeeded."""
-        ours = {name: ops for name, ops in self.config.get("ops", {}).items() if name in OPS[job]}
+        ours = {name: ops for name, ops in (self.config.get("ops") or {}).items() if name in OPS[job]}
         rest = {key: value for key, value in self.config.items() if key != "ops"}
         with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file, (self.logs / f"{label}.log").open("w") as log:
-            yaml.safe_dump({**rest, "ops": ours}, file)
+            # JSON is YAML.
+            json.dump({**rest, "ops": ours}, file, default=str)
             file.flush()
             command = [sys.executable, "-m", "dagster", "job", "execute", "-m", "adc_pipeline.definitions", "-j", job]
             command += ["-c", file.name]
@@ -82,24 +81,22 @@ def read_config(path: Path | None) -> dict[str, Any]:
     """Return the run configuration; raise PipelineError if the file is invalid or an asset's name is unknown."""
     if path is None:
         return {}
-    config = read_small_yaml(path, "--config") or {}
-    try:
-        ops = set(config.get("ops", {}))
-    except (AttributeError, TypeError) as error:
-        reason = first_line(error)
-        raise PipelineError(f"The run configuration {path} cannot be read ({reason}); give a YAML file.") from error
+    config = read_mapping(path)
+    if not isinstance(config.get("ops") or {}, dict):
+        raise PipelineError(f"{path}: `ops` is {config['ops']!r}; use a mapping of assets to their settings.")
+    ops = set(config.get("ops") or {})
     known = [name for names in OPS.values() for name in names]
     if wrong := sorted(ops - {*known, *OTHERS}):
         names = ", ".join(f"{name}{did_you_mean(name, [*known, *OTHERS])}" for name in wrong)
         raise PipelineError(f"The run configuration {path} sets {names}, which is no asset.")
     if others := sorted(ops - set(known)):
         print(f"The configuration also sets {', '.join(others)}, which the study does not make.")
-    return dict(config)
+    return config
 
 
 def settings_of_cells(config: dict[str, Any]) -> TrainingSettings:
     """Return the training settings that all cells share; raise PipelineError if they are invalid."""
-    cell = config.get("ops", {}).get("study_cell")
+    cell = (config.get("ops") or {}).get("study_cell")
     return read_settings(TrainingSettings, cell.get("config") if isinstance(cell, dict) else cell, "study_cell")
 
 
@@ -110,7 +107,7 @@ def run_cells(launcher: Launcher, cells: list[tuple[str, str]], parallel: int, a
     shares: SimpleQueue[list[int]] = SimpleQueue()
     for worker in range(parallel):
         shares.put(cores[worker::parallel] or cores)
-    done, failed, began, told = 0, [], time.monotonic(), threading.Lock()
+    done, failed, began, printing = 0, [], time.monotonic(), threading.Lock()
 
     def take_share() -> None:
         # The affinity applies to this thread and to the processes that it starts.
@@ -123,7 +120,7 @@ def run_cells(launcher: Launcher, cells: list[tuple[str, str]], parallel: int, a
         # Dagster's partition keys, in the order of the dimension names.
         tags = {"dagster/partition": f"{seed}|{variant}", AGAIN: str(again).lower()}
         well = launcher.run("study", f"{variant}.seed-{seed}", tags)
-        with told:
+        with printing:
             done += 1
             if not well:
                 failed.append(f"{variant}.seed-{seed}")

@@ -152,6 +152,13 @@ def upgraded_copy(path: Path, new: Path) -> None:
     kept = path.with_name(f"{path.name}.before-{newest_revision()}")
     kept.unlink(missing_ok=True)
     link_or_copy(path, kept)
+    logging.getLogger(__name__).warning(
+        "The MLflow database %s is upgraded to MLflow %s; a copy from before is %s. To go back, install the earlier"
+        " version and move the copy to its place.",
+        path,
+        version("mlflow"),
+        kept,
+    )
 
 
 def upgrade(path: Path) -> None:

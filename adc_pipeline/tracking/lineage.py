@@ -10,6 +10,8 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from adc_pipeline.core.errors import PipelineError
@@ -21,8 +23,13 @@ if TYPE_CHECKING:
     from mlflow.entities import Dataset, Run
     from mlflow.entities.model_registry import ModelVersion
 
+# Tag of a registered version: the artefact that it was made from, ASSET/DIGEST. Versions from before 0.2 have the tags
+# ASSET and DIGEST instead.
+ORIGIN = "adc.artefact"
 # The name of an asset or of a partition; these characters need no quoting in a filter.
 NAME = re.compile(r"[\w./-]+")
+# The artifact of an evaluation's run with all its figures; the run's metrics are the headline ones.
+METRICS = "metrics.json"
 HEX = re.compile(r"[0-9a-f]{6,64}")
 
 
@@ -165,8 +172,11 @@ class Records:
         run = self._run(version.run_id) if version.run_id else None
         if run is not None:
             node = self._node(*run)
+        elif ORIGIN in version.tags:
+            # The promotion decision writes this tag, so the run can be found without its id.
+            asset, _, digest = version.tags[ORIGIN].rpartition("/")
+            node = self.maker(asset, digest)
         elif {ASSET, DIGEST} <= version.tags.keys():
-            # The promotion decision writes these tags, so the run can be found without its id.
             node = self.maker(version.tags[ASSET], version.tags[DIGEST])
         elif not version.run_id:
             raise PipelineError(f"{name} names no MLflow run, so its origin is unknown: was it registered by hand?")
@@ -190,10 +200,10 @@ class Records:
         known = sorted({(run.data.tags[ASSET], run.data.tags[DIGEST]) for _, run in found if ASSET in run.data.tags})
         known = [each for each in known if asset in ("", each[0])]
         if len(known) != 1:
-            told = "; these begin so: " + ", ".join(f"{asset} {whole}" for asset, whole in known) if known else ""
+            matches = "; these begin so: " + ", ".join(f"{asset} {whole}" for asset, whole in known) if known else ""
             raise PipelineError(
-                f"{len(known)} artefacts at {self.addresses} have the digest {digest}{told}: give ASSET/DIGEST of one"
-                " that was made here."
+                f"{len(known)} artefacts at {self.addresses} have the digest {digest}{matches}: give ASSET/DIGEST of"
+                " one that was made here."
             )
         return self.maker(*known[0])
 
@@ -220,6 +230,21 @@ class Records:
         ]
         runs.sort(key=lambda found: found[1].info.start_time, reverse=True)
         return [self._node(*found) for found in runs]
+
+    def figures(self, node: Node) -> dict[str, float]:
+        """Return all figures of an evaluation: those of its run's `metrics.json`, or the run's metrics without one."""
+        from mlflow.exceptions import MlflowException
+
+        run = node.run or ""
+        for client in self.clients if run else []:
+            try:
+                with TemporaryDirectory(prefix="adc-metrics-") as folder:
+                    path = client.download_artifacts(run, METRICS, folder)
+                    found = json.loads(Path(path).read_bytes())
+            except (MlflowException, OSError):
+                continue
+            return node.metrics | {name: value for name, value in found.items() if value is not None}
+        return node.metrics
 
     # Downstream
 

@@ -3,6 +3,7 @@
 They cover CPU, memory, disk and network, and with an Nvidia GPU its utilization, memory and power.
 """
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -17,6 +18,8 @@ def system_metrics(run: Run) -> Iterator[None]:
     """
     from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
+    # It announces its start and its end, and on a machine without a GPU that there is none.
+    logging.getLogger(SystemMetricsMonitor.__module__).setLevel(logging.WARNING)
     monitor = SystemMetricsMonitor(run.id, tracking_uri=run.tracking_uri)
     monitor.start()
     try:

@@ -45,6 +45,7 @@ Unicode code points; the turn's marker begins at `end`. `rank` counts from 1, th
 {splits}
 {counts[turns]:,} turns, of which {counts[turns.accepted]:,} accepted and {counts[turns.rejected]:,} rejected,
 in {counts[conversations]:,} conversations.
+{repeats}
 A conversation is always in the same split: the split is a hash of its id.
 
 ## How it was made
@@ -142,6 +143,7 @@ def write_card(
         rejected=markers.rejected,
         splits=table(["split", "walks"], [(each, f"{counts[f'walks.{each}']:,}") for each in SPLITS], right=[1]),
         counts=counts,
+        repeats=repeats(counts),
         settings=table(["setting", "value"], all_settings.items()),
         fates=table(
             ["utterances", "number"], [(fate, f"{number:,}") for fate, number in utterance_counts.items()], right=[1]
@@ -154,6 +156,18 @@ def write_card(
     )
     head = yaml.safe_dump(_metadata(kind, dataset, name), sort_keys=False, allow_unicode=True)
     (dataset / "README.md").write_text(f"---\n{head}---\n{body}", encoding="utf-8")
+
+
+def repeats(counts: Mapping[str, float]) -> str:
+    """Return the sentence about texts that occur more than once."""
+    included, excluded = int(counts["repeats.included"]), int(counts["repeats.excluded"])
+    rest = f"{included:,} of these texts {'is an exact repeat' if included == 1 else 'are exact repeats'} of another."
+    if not excluded:
+        return rest
+    return (
+        f"{excluded:,} of {int(counts['walks']) + excluded:,} walks that were drawn are excluded, since an earlier walk"
+        f" of the conversation has the same text. {rest}"
+    )
 
 
 def _left_out(corpus: Artefact) -> str:

@@ -63,7 +63,7 @@ WITH spelt AS (
         start: ends - marker - characters, stop: ends - marker, segment: segment}})) AS turns
     FROM placed GROUP BY root, walk
 )
-SELECT {split} AS split, md5(u.conversation_id) AS shuffle,
+SELECT joined.root, {split} AS split, md5(u.conversation_id) AS shuffle,
     u.segment || getvariable('background')
         || array_to_string(list_transform(turns, lambda turn: turn.segment), '') AS text,
     u.namespace, u.conversation_id, joined.walk, u.source,
@@ -73,6 +73,15 @@ SELECT {split} AS split, md5(u.conversation_id) AS shuffle,
     joined.altered + u.altered::BIGINT AS altered
 FROM (SELECT *, length(segment) + length(getvariable('background')) AS head FROM rendered_roots) AS u
 JOIN joined ON joined.root = u.position
+"""
+
+# Walks with the text of an earlier walk of their conversation: where few replies have siblings, few walks differ.
+REPEATS = """
+CREATE TABLE repeats AS
+SELECT root, walk FROM walks QUALIFY row_number() OVER (PARTITION BY root, md5(text) ORDER BY walk) > 1
+"""
+EXCLUDE = """
+DELETE FROM {table} USING repeats WHERE {table}.root = repeats.root AND {table}.walk = repeats.walk
 """
 
 # The published files: readable by every Parquet reader, and small.
@@ -96,12 +105,20 @@ SELECT (SELECT count(*) FROM walks) AS walks,
     (SELECT count(*) FROM walks WHERE split = 'train') AS "walks.train",
     (SELECT count(*) FROM walks WHERE split = 'validation') AS "walks.validation",
     (SELECT count(*) FROM walks WHERE split = 'test') AS "walks.test",
+    (SELECT count(*) FROM repeats) AS "repeats.excluded",
     (SELECT count(DISTINCT root) FROM path) AS conversations,
+    (SELECT count(DISTINCT root) FROM walks WHERE split = 'test') AS "conversations.test",
     (SELECT count(*) FROM turns) AS turns,
     (SELECT count(*) FROM turns WHERE verdict = 'accepted') AS "turns.accepted",
     (SELECT count(*) FROM turns WHERE verdict = 'rejected') AS "turns.rejected",
     (SELECT count(*) FROM conversations) - (SELECT count(DISTINCT root) FROM path) AS conversations_without_replies,
     (SELECT coalesce(sum(altered), 0)::BIGINT FROM walks) AS texts_with_markers_neutralised
+"""
+
+# Rows whose text an earlier row of the dataset has. A hash of 64 bits is enough to count them.
+INCLUDED_REPEATS = """
+SELECT count(*) - count(DISTINCT hash(text)) AS repeats
+FROM read_parquet($files, hive_partitioning = false)
 """
 
 
@@ -124,7 +141,7 @@ def write_walks(
     Each row is a walk: `text`, `conversation_id`, `walk`, `source`, and `turns`, a list of {`utterance_id`,
     `speaker`, `verdict`, `score`, `rank`, `siblings`, `start`, `end`}, where `text[start:end]` is the
     turn's text and the marker follows at `end`. The folder `work` keeps finished shards until all are finished.
-    Return counts of walks, turns and conversations.
+    Return counts of walks, turns, conversations and repeated texts; the walks drawn are `walks` + `repeats.excluded`.
     """
     settings, engine = settings or WalkSettings(), engine or Engine()
     (out / "data").mkdir(parents=True, exist_ok=True)
@@ -142,6 +159,8 @@ def write_walks(
             else:
                 paths = {"files": [str(path) for path in files]}
                 engine.write(connection, f"joining the shards of {split}", ALL_ROWS, file, paths, PUBLISHED)
+        rows = {"files": [str(out / split_file(split)) for split in SPLITS]}
+        counts["repeats.included"] = only_row(connection, INCLUDED_REPEATS, rows)["repeats"]
     return counts
 
 
@@ -163,6 +182,9 @@ def walk_shard(
         train, validation, test = settings.shares
         split = split_sql("u.conversation_id", (train, validation, test))
         engine.run(connection, "writing texts", WALKS.format(split=split))
+        engine.run(connection, "finding repeats", REPEATS + ("" if settings.exclude_repeats else "LIMIT 0"))
+        for table in ("walks", "turns"):
+            connection.execute(EXCLUDE.format(table=table))
         for name in SPLITS:
             path = out / f"{name}.parquet"
             engine.write(connection, f"writing {name}", WALK_ROWS, path, {"split": name}, PUBLISHED)

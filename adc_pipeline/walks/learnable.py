@@ -29,7 +29,9 @@ def shortcomings(counts: Mapping[str, float], walks_per_conversation: int, same_
     for split in ("train", "validation"):
         if not counts[f"walks.{split}"]:
             found.append(f"The {split} split is empty: give a larger corpus, or another `shares`.")
-    if (tested := int(counts["walks.test"]) // walks_per_conversation) < FEWEST_CONVERSATIONS:
+    # A dataset of an earlier version counts no conversations, and has every walk that was drawn.
+    tested = int(counts.get("conversations.test", counts["walks.test"] // walks_per_conversation))
+    if tested < FEWEST_CONVERSATIONS:
         found.append(
             f"The test split has {tested} conversation{'' if tested == 1 else 's'}, and an interval needs"
             f" {FEWEST_CONVERSATIONS}: give a larger corpus, or a larger test share (`shares`)."

@@ -46,7 +46,8 @@ RENDERED_REPLIES = """
 CREATE VIEW rendered_replies AS
 SELECT *, concat(speaker || chr(10), text) AS segment
 FROM (
-    SELECT position, id, conversation_id, {speaker} AS speaker, neutral(text) AS text, {altered} AS altered
+    SELECT position, id, namespace, conversation_id, {speaker} AS speaker, neutral(text) AS text,
+        {altered} AS altered
     FROM read_rows {join}
 )
 """
@@ -68,9 +69,9 @@ ALTERED = "(neutral(text) <> text OR neutral(speaker) <> speaker)"
 def create_rendered(connection: "DuckDBPyConnection", utterances: Path, format: FormatName, speakers: Speakers) -> None:
     """Create the views `rendered_replies` and `rendered_roots` over the folder `utterances` or one of its shards.
 
-    Columns: `position`, `id`, `conversation_id`, `speaker` (null if the setting `speakers` is none), `text`,
-    `segment` (the whole rendered utterance), and `altered`, whether a marker string was neutralised in it; roots also
-    have `source`, `title` and `namespace`. Query `rendered_replies` only at positions of replies that take part. Sets
+    Columns: `position`, `id`, `namespace`, `conversation_id`, `speaker` (null if the setting `speakers` is none),
+    `text`, `segment` (the whole rendered utterance), and `altered`, whether a marker string was neutralised in it;
+    roots also have `source` and `title`. Query `rendered_replies` only at positions of replies that take part. Sets
     the connection's variables `background`, `rejected` and `accepted` to the marker strings.
     """
     create_utterances(connection, utterances)

@@ -17,6 +17,9 @@ class WalkSettings(Settings):
     walks_per_conversation: int = setting(
         1, "Number of walks drawn from each conversation.", minimum=1, maximum=100_000
     )
+    exclude_repeats: bool = setting(
+        True, "Exclude a walk that has the text of an earlier walk of its conversation; with one walk there is none."
+    )
     format: FormatName = setting(
         "default", "Marker strings: default, or released for those of the published datasets (texts stay unchanged)."
     )

@@ -1,10 +1,15 @@
 """Schedules, sensors and the run queue in Dagster: off by default, with the time zone and run configuration set."""
 
+import json
+import logging
 import os
+import re
 import signal
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pytest
@@ -12,12 +17,16 @@ import yaml
 from dagster._core.instance.config import dagster_instance_config
 from dagster._core.launcher.base import WorkerStatus
 
+from adc_pipeline.core.artefacts import Artefact, Store, folder_digest, write_making
 from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.corpus.settings import CorpusSettings
 from adc_pipeline.definitions import defs
-from adc_pipeline.defs.automation import AutomationSettings, read_automation, read_run_config
+from adc_pipeline.defs.automation import Automation, AutomationSettings, read_automation, read_run_config
 from adc_pipeline.defs.launcher import WatchfulRunLauncher
 from adc_pipeline.defs.schedules import schedule
 from adc_pipeline.defs.sensors import changed_corpus
+from adc_pipeline.defs.stage import STAGES
+from adc_pipeline.defs.started_by import current_settings, keeps_settings, started_by
 from adc_pipeline.defs.workspace import PROCESS
 
 ROOT = Path(__file__).parents[2]
@@ -39,7 +48,8 @@ def test_schedules_and_sensors_are_off_by_default() -> None:
     jobs = {"weekly": "adc", "nightly": "datasets", "prune_weekly": "prune"}
     assert {each.name: each.job_name for each in repository.schedule_defs} == jobs
     assert all(each.default_status == dg.DefaultScheduleStatus.STOPPED for each in repository.schedule_defs)
-    assert {each.name for each in repository.sensor_defs} == {"changed_corpus", "stale_assets"}
+    messages = {"failed_runs", "warned_runs", "late_runs"}
+    assert {each.name for each in repository.sensor_defs} == {"changed_corpus", "stale_assets", *messages}
     assert all(each.default_status == dg.DefaultSensorStatus.STOPPED for each in repository.sensor_defs)
 
 
@@ -48,19 +58,6 @@ def test_every_asset_outside_the_study_has_freshness_and_automation() -> None:
         ours = spec.group_name != "study"
         assert (spec.freshness_policy is not None) == ours
         assert (spec.automation_condition is not None) == (ours and spec.key != dg.AssetKey("raw_corpus"))
-
-
-@pytest.mark.slow
-def test_no_asset_is_automated_if_schedules_have_a_run_configuration(home: Path) -> None:
-    """Dagster starts automated runs without configuration, so these would use other settings than the schedules."""
-    (home / "automation.yaml").write_text("run_config: run.yaml\n")
-    code = (
-        "from adc_pipeline.definitions import defs\n"
-        "print([each.name for each in defs.get_repository_def().sensor_defs])\n"
-        "print({spec.automation_condition for spec in defs.resolve_all_asset_specs()})\n"
-    )
-    output = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    assert output.splitlines() == ["['changed_corpus']", "{None}"]
 
 
 def test_trainings_share_a_pool() -> None:
@@ -84,8 +81,7 @@ def test_the_file_sets_time_zone_and_run_configuration(home: Path) -> None:
     for job, cron in (("datasets", settings.nightly), ("prune", settings.prune)):
         timed = schedule("timed", job, cron, settings.time_zone, "")
         assert timed.execution_timezone == "Europe/Berlin"
-        with dg.build_schedule_context(repository_def=defs.get_repository_def()) as context:
-            (request,) = timed.evaluate_tick(context).run_requests or ()
+        (request,) = tick_of(timed).run_requests
         assert request.run_config["ops"] == run["ops"]
         assert dg.validate_run_config(defs.resolve_job_def(job), request.run_config)
 
@@ -99,27 +95,227 @@ def test_the_file_sets_time_zone_and_run_configuration(home: Path) -> None:
         ("weekly: 3", "not a cron expression"),
         ("- weekly", "not a mapping"),
         ("weekly: [", "give a YAML file"),
+        ("webhook: https://hooks.example/secret", "`webhook` is no name of an environment variable"),
+        ("mail_to: [a@example.org]", "`mail_to` needs `mail_server`"),
     ],
 )
-def test_an_invalid_file_is_refused(home: Path, text: str, message: str) -> None:
+def test_a_wrong_file_is_told_by_every_tick_and_description(home: Path, text: str, message: str) -> None:
     (home / "automation.yaml").write_text(text)
-    with pytest.raises(PipelineError, match=message):
+    with pytest.raises(PipelineError, match=message) as error:
         read_automation(home)
+    assert "secret" not in str(error.value)
+    timed = schedule("timed", "datasets", "0 4 * * *", "UTC", "Rebuilds.")
+    assert re.search(message, timed.description or "")
+    skipped = tick_of(timed)
+    assert re.search(message, skipped.skip_message or "")
+    assert not skipped.run_requests
+    assert re.search(message, said(tick(None)))
+
+
+def said(result: dg.SensorResult) -> str:
+    """Return why a tick of a sensor was skipped."""
+    reason = result.skip_reason
+    return (reason.skip_message or "") if isinstance(reason, dg.SkipReason) else reason or ""
+
+
+@cache
+def dagster() -> dg.DagsterInstance:
+    """An instance on disk, which a tick needs; shared by all tests, since making it takes half a second."""
+    return dg.DagsterInstance.local_temp()
+
+
+def tick_of(timed: dg.ScheduleDefinition) -> Any:
+    with dg.build_schedule_context(dagster(), repository_def=defs.get_repository_def()) as context:
+        return timed.evaluate_tick(context)
+
+
+@pytest.mark.slow
+def test_the_code_loads_with_a_wrong_file(home: Path) -> None:
+    (home / "automation.yaml").write_text("weekly: 3\nrun_config: run.yaml\n")
+    code = "from adc_pipeline.definitions import defs\nprint(defs.get_schedule_def('nightly').description)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "Every tick is skipped until this is corrected" in done.stdout
+    assert "which is not a cron expression" in done.stdout
+
+
+def test_the_run_configuration_is_checked_when_it_is_loaded(home: Path) -> None:
+    (home / "automation.yaml").write_text("run_config: run.yaml\n")
+    timed = schedule("timed", "datasets", "0 4 * * *", "UTC", "")
+    for text, message in (
+        ("ops: {top_2: {config: {sed: 1}}}", "run.yaml: top_2 has no setting sed .did you mean seed"),
+        ("ops: {base_model: {config: {layers: none}}}", "`layers` is 'none'"),
+        ("ops: {tp_2: {}}", "tp_2 is no asset"),
+        ("- ops", "not a mapping"),
+        (None, "does not exist"),
+    ):
+        if text is None:
+            (home / "run.yaml").unlink()
+        else:
+            (home / "run.yaml").write_text(text)
+        assert re.search(message, tick_of(timed).skip_message or "")
+        assert re.search(message, Automation.load().describe([]))
+
+
+def test_descriptions_name_the_corpus_and_the_settings(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def described() -> str:
+        return schedule("timed", "datasets", "0 4 * * *", "UTC", "Rebuilds.").description or ""
+
+    assert "Uses the corpus `sample` and default settings" in described()
+    monkeypatch.setenv("ADC_CORPUS", "/data/mine.csv")
+    assert "Uses the corpus `/data/mine.csv`" in described()
+    (home / "automation.yaml").write_text("run_config: run.yaml\n")
+    (home / "run.yaml").write_text(
+        "ops: {raw_corpus: {config: {corpus: /data/x}}, top_2: {config: {seed: 3}}, base_model: {config: {layers: 1}}}"
+    )
+    assert (
+        "the corpus `/data/x` and the settings of run.yaml: `raw_corpus: corpus '/data/x', top_2: seed 3`"
+        in described()
+    )
+
+
+def put_version(home: Path, name: str, settings: dict[str, Any], by: str = "") -> Artefact:
+    """Put a version of an asset in place, made by a person or by a schedule."""
+    store = Store(home)
+    with store.aside(name) as folder:
+        (folder / "content").write_text(json.dumps(settings))
+        made = Artefact(name, folder, folder_digest(folder), settings=settings)
+        write_making(made, {"run": "", "address": "", "outside": {}, "by": by})
+        return store.put(folder, made)
+
+
+DEFAULTS: dict[str, Any] = {"walks_per_conversation": 1, "seed": 0}
+
+
+def test_a_schedule_does_not_undo_what_a_person_made(home: Path) -> None:
+    timed = schedule("timed", "datasets", "0 4 * * *", "UTC", "")
+    put_version(home, "top_2", {**DEFAULTS, "gone": True})
+    assert tick_of(timed).run_requests
+    put_version(home, "top_2", {**DEFAULTS, "walks_per_conversation": 2})
+    reason = tick_of(timed).skip_message or ""
+    assert "top_2 was made by a person with walks_per_conversation 2 in place of 1" in reason
+    assert "name a file with the settings to use as `run_config`" in reason
+    # Of an asset that the job does not make.
+    assert not Automation.load().refusal(["random_walk"], dagster())
+    # With the same settings, named by a person.
+    (home / "automation.yaml").write_text("run_config: run.yaml\n")
+    (home / "run.yaml").write_text("ops: {top_2: {config: {walks_per_conversation: 2}}}")
+    assert tick_of(timed).run_requests
+    # Other settings, named by a person since.
+    (home / "run.yaml").write_text("ops: {top_2: {config: {walks_per_conversation: 3}}}")
+    assert tick_of(timed).run_requests
+    # Other settings, named before.
+    for file in ("automation.yaml", "run.yaml"):
+        os.utime(home / file, (1, 1))
+    assert "walks_per_conversation 2 in place of 3" in (tick_of(timed).skip_message or "")
+    # What a schedule made may be made again with other settings.
+    put_version(home, "top_2", {**DEFAULTS, "walks_per_conversation": 4}, by="schedule nightly")
+    assert tick_of(timed).run_requests
+
+
+def test_a_schedule_does_not_undo_what_a_person_is_making(home: Path) -> None:
+    timed = schedule("timed", "datasets", "0 4 * * *", "UTC", "")
+    config = {"ops": {"top_2": {"config": {"walks_per_conversation": 2}}}}
+    for status, tags, given, skips in (
+        ("STARTED", {}, config, True),
+        ("STARTED", {"dagster/schedule_name": "nightly"}, config, False),
+        ("SUCCESS", {}, config, False),
+        ("STARTED", {}, {}, False),
+        ("STARTED", {}, {"ops": {"top_2": {"config": {"walks_per_conversation": "1"}}}}, False),
+        ("STARTED", {}, {"ops": {"top_2": {"config": {"walks": 1}}}}, False),
+    ):
+        going = dg.DagsterRun(job_name="datasets", status=dg.DagsterRunStatus[status], tags=tags, run_config=given)
+        dagster().add_run(going)
+        found = tick_of(timed)
+        dagster().delete_run(going.run_id)
+        assert bool(found.run_requests) is not skips
+        expected = "a run that has not ended makes top_2 with walks_per_conversation 2 in place of 1"
+        assert (expected in (found.skip_message or "")) is skips
+
+
+def test_another_corpus_is_not_replaced(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    corpus = home / "corpus.csv"
+    corpus.write_text("id\n")
+    settings = vars(CorpusSettings(str(corpus)))
+    put_version(home, "raw_corpus", json.loads(json.dumps(settings)))
+    timed = schedule("timed", "datasets", "0 4 * * *", "UTC", "")
+    assert f"raw_corpus was made by a person with corpus '{corpus}' in place of 'sample'" in tick_of(timed).skip_message
+    monkeypatch.setenv("ADC_CORPUS", str(corpus))
+    assert tick_of(timed).run_requests
+    # The sensor: the first look remembers, a change waits until it may be built.
+    monkeypatch.delenv("ADC_CORPUS")
+    first = tick(None)
+    assert "is remembered" in said(first)
+    (home / "automation.yaml").write_text("run_config: run.yaml\nrebuild: datasets\n")
+    (home / "run.yaml").write_text("ops: {raw_corpus: {config: {sample_seed: 3}}}")
+    for file in ("automation.yaml", "run.yaml"):
+        os.utime(home / file, (1, 1))
+    cursor = first.cursor
+    for expected in ("the next tick checks", "would undo what a person made", "would undo what a person made"):
+        result = tick(cursor)
+        assert expected in said(result)
+        cursor = result.cursor
+    (home / "run.yaml").touch()
+    assert tick(cursor).run_requests
+
+
+def test_a_tick_says_why_it_asks_for_a_run(home: Path) -> None:
+    with dg.build_schedule_context(dagster(), repository_def=defs.get_repository_def()) as context:
+        lines: list[str] = []
+
+        def keep(record: logging.LogRecord) -> bool:
+            lines.append(record.getMessage())
+            return True
+
+        context.log.addFilter(keep)
+        assert defs.get_schedule_def("nightly").evaluate_tick(context).run_requests
+    assert lines == [
+        "Starts the job datasets, since it is time (0 4 * * *, UTC). Uses the corpus `sample` and default settings"
+        " (automation.yaml names no `run_config`)."
+    ]
+
+
+@pytest.mark.parametrize(
+    ("tags", "by", "keeps"),
+    [
+        ({}, "", False),
+        ({"dagster/backfill": "x"}, "", False),
+        ({"dagster/schedule_name": "nightly"}, "schedule nightly", False),
+        ({"dagster/sensor_name": "changed_corpus"}, "sensor changed_corpus", False),
+        (
+            {"dagster/sensor_name": "stale_assets", "dagster/from_automation_condition": "true"},
+            "sensor stale_assets",
+            True,
+        ),
+    ],
+)
+def test_who_started_a_run(tags: dict[str, str], by: str, keeps: bool) -> None:
+    assert started_by(tags) == by
+    assert keeps_settings(tags) is keeps
+
+
+def test_a_stale_asset_keeps_the_settings_of_its_current_version(home: Path) -> None:
+    stage, store = STAGES["top_2"], Store(home)
+    assert current_settings(stage, store) is None
+    put_version(home, "top_2", {"walks_per_conversation": 2, "of_another_release": 1})
+    assert current_settings(stage, store) == {"walks_per_conversation": 2}
 
 
 def tick(cursor: str | None) -> dg.SensorResult:
-    with dg.build_sensor_context(cursor=cursor, repository_def=defs.get_repository_def()) as context:
+    with dg.build_sensor_context(dagster(), cursor, repository_def=defs.get_repository_def()) as context:
         result = changed_corpus(context)
     assert isinstance(result, dg.SensorResult)
     return result
 
 
 def test_the_sensor_requests_the_job_and_the_run_configuration_of_the_file(home: Path) -> None:
+    first = tick(None)
+    assert "is remembered" in said(first)
+    assert "has not changed" in said(tick(first.cursor))
     (home / "automation.yaml").write_text("rebuild: datasets\nrun_config: run.yaml\n")
     (home / "run.yaml").write_text("ops: {raw_corpus: {config: {sample_seed: 3}}, base_model: {config: {layers: 1}}}")
-    first = tick(None)
-    assert first.skip_reason
-    (request,) = tick(first.cursor).run_requests or ()
+    second = tick(first.cursor)
+    assert second.skip_reason
+    (request,) = tick(second.cursor).run_requests or ()
     assert request.job_name == "datasets"
     assert request.run_config["ops"]["raw_corpus"] == {"config": {"sample_seed": 3}}
 

@@ -111,6 +111,7 @@ def test_submissions_and_comments_are_rows_of_one_shape(tmp_path: Path, pack: Ca
     ]
 
 
+@pytest.mark.fast_first
 @pytest.mark.parametrize(
     ("given", "column", "value"),
     [
@@ -198,6 +199,7 @@ def test_a_line_of_the_greatest_length_is_read_wherever_it_lies(tmp_path: Path, 
     assert [len(rows), len(rows[-2]["text"])] == [100_001, size - empty]
 
 
+@pytest.mark.fast_first
 @pytest.mark.parametrize("cut", [1, 9, 200])
 @pytest.mark.parametrize("pack", PACKINGS)
 def test_a_dump_cut_off_in_the_middle_is_refused(tmp_path: Path, pack: Callable[[bytes], bytes], cut: int) -> None:

@@ -48,6 +48,7 @@ def site(path: Path, name: str) -> Path:
     return path
 
 
+@pytest.mark.fast_first
 @SHARDS
 def test_ids_of_two_sites_do_not_meet(tmp_path: Path, shards: int) -> None:
     sites = [site(tmp_path / f"{name}.csv", name) for name in ("garden", "harbour")]
@@ -80,6 +81,26 @@ def test_the_files_of_one_folder_are_one_site(tmp_path: Path) -> None:
     (tmp_path / "forum" / "b.csv").write_text(whole[0] + "".join(whole[2:]))
     assert read_corpus(tmp_path, [tmp_path / "forum"])["roots"] == 1
     assert parents(tmp_path) == {"forum 1": None, "forum 2": "forum 1", "forum 3": "forum 2"}
+
+
+@pytest.mark.parametrize("order", [("posts", "replies", "other"), ("other", "posts", "replies"), ("replies", "posts")])
+def test_a_file_without_roots_belongs_to_the_site_named_before_it(tmp_path: Path, order: Sequence[str]) -> None:
+    whole = site(tmp_path / "other.csv", "forum").read_text().splitlines(keepends=True)
+    (tmp_path / "posts.csv").write_text(whole[0] + whole[1])
+    (tmp_path / "replies.csv").write_text(whole[0] + "".join(whole[2:]))
+    site(tmp_path / "other.csv", "other")
+    counts = read_corpus(tmp_path, [tmp_path / f"{name}.csv" for name in order])
+    assert (counts["roots"], counts["set_aside"]) == (len(order) - 1, 0)
+    expected = {"forum 1": None, "forum 2": "forum 1", "forum 3": "forum 2"}
+    assert parents(tmp_path).items() >= expected.items()
+
+
+def test_a_file_without_roots_in_another_folder_stays_alone(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    whole = site(tmp_path / "elsewhere" / "a.csv", "excerpt").read_text().splitlines(keepends=True)
+    (tmp_path / "elsewhere" / "a.csv").write_text(whole[0] + "".join(whole[2:]))
+    counts = read_corpus(tmp_path, [site(tmp_path / "forum.csv", "forum"), tmp_path / "elsewhere" / "a.csv"])
+    assert (counts["taking_part"], counts["roots"], counts["adopted_roots"]) == (5, 2, 1)
 
 
 def convokit(folder: Path, subreddit: str | None, text: str) -> Path:
@@ -142,6 +163,7 @@ def test_a_link_names_the_source(tmp_path: Path) -> None:
 # --- Titles, and counts apart from DuckDB -------------------------------------------------------------
 
 
+@pytest.mark.fast_first
 @pytest.mark.parametrize(
     ("entry", "title"),
     [
@@ -165,6 +187,7 @@ def test_titles_are_read_whatever_else_an_entry_holds(
     assert counts["titles_unreadable"] == 1
 
 
+@pytest.mark.slow
 def test_of_two_entries_of_a_conversation_the_last_holds_however_far_apart(tmp_path: Path) -> None:
     corpus = Corpus([Row("r", "r", None, "ann", "text", 1, {"score": 1})]).write(tmp_path / "corpus")
     others = ", ".join(f'"c{number}": {{}}' for number in range(BATCH))
@@ -173,6 +196,7 @@ def test_of_two_entries_of_a_conversation_the_last_holds_however_far_apart(tmp_p
     assert read_utterances(tmp_path / "out", "title") == [("last",)]
 
 
+@pytest.mark.fast_first
 @pytest.mark.parametrize("filler", [b"", b"\n\n", b" \t\r\n", b"{bad}\n", b'{"id": "' + b"x" * (17 << 20) + b'"}\n'])
 def test_records_are_counted_as_they_are_read(tmp_path: Path, filler: bytes) -> None:
     dump = tmp_path / "dump.jsonl"

@@ -97,6 +97,7 @@ def message(number: str, parent: str | None, rank: int | None, role: str = "assi
     } | more  # fmt: skip
 
 
+@pytest.mark.fast_first
 @pytest.mark.parametrize("write", FLAT)
 def test_open_assistant_where_the_lowest_rank_is_the_best(folder: Path, write: Write) -> None:
     records = [
@@ -113,6 +114,7 @@ def test_open_assistant_where_the_lowest_rank_is_the_best(folder: Path, write: W
     assert read_record(folder.with_name("made") / "corpus")["lower_is_better"] == ["OpenAssistant messages"]
 
 
+@pytest.mark.fast_first
 @pytest.mark.parametrize("write", [json_lines, gzipped])
 @pytest.mark.parametrize("says_parent", [True, False])
 def test_open_assistant_as_trees(folder: Path, write: Write, says_parent: bool) -> None:
@@ -224,6 +226,7 @@ def lemmy_comment(number: int, path: str, score: int, **more: Any) -> Record:
     }  # fmt: skip
 
 
+@pytest.mark.fast_first
 @pytest.mark.parametrize("write", NESTED)
 def test_lemmy(folder: Path, write: Write) -> None:
     write(folder / "z-posts", [lemmy_post(5)])
@@ -249,6 +252,7 @@ def discourse(number: int, post_number: int, answers: int | None, likes: int, **
     } | more  # fmt: skip
 
 
+@pytest.mark.fast_first
 @pytest.mark.parametrize("write", FLAT)
 def test_discourse(folder: Path, write: Write) -> None:
     gone = {"deleted_at": "2020-02-01 08:00:00 UTC"}
@@ -260,6 +264,7 @@ def test_discourse(folder: Path, write: Write) -> None:
     ]
 
 
+@pytest.mark.fast_first
 @pytest.mark.parametrize("write", NESTED)
 def test_discourse_as_its_public_interface_gives_it(folder: Path, write: Write) -> None:
     def post(number: int, actions: list[Record]) -> Record:
@@ -292,6 +297,7 @@ def test_a_topic_of_discourse_with_its_posts(folder: Path) -> None:
     )
 
 
+@pytest.mark.fast_first
 @pytest.mark.parametrize("write", FLAT)
 @pytest.mark.parametrize(("nobody", "ids"), [(None, "id"), (0, "submissionid")])
 def test_voat(folder: Path, write: Write, nobody: int | None, ids: str) -> None:
@@ -323,6 +329,7 @@ def test_voat_as_pandas_writes_it_with_ids_as_floats(folder: Path) -> None:
     assert [row[:2] + row[5:6] for row in read(folder)] == [("31", None, 2), ("31", "31", 1), ("32", "31", -3)]
 
 
+@pytest.mark.fast_first
 @pytest.mark.parametrize("write", NESTED)
 def test_ruqqus(folder: Path, write: Write) -> None:
     votes = {"author_name": "ann", "upvotes": 5, "downvotes": 2, "score": 3}
@@ -337,6 +344,7 @@ def test_ruqqus(folder: Path, write: Write) -> None:
     assert rows == [("a1", None, 3), ("a1", "a1", 3), ("b2", "a1", 3), ("c3", "b2", 3)]
 
 
+@pytest.mark.fast_first
 @pytest.mark.parametrize("write", FLAT)
 def test_reddit_in_a_table_is_read_as_the_dump_it_was_made_from(folder: Path, write: Write) -> None:
     common = {"author": "ann", "subreddit": "sheds", "stickied": False}
@@ -359,6 +367,7 @@ def test_reddit_in_a_table_is_read_as_the_dump_it_was_made_from(folder: Path, wr
     assert [row[:2] for row in rows[1:]] == [("a", "a"), ("b", "a"), ("c", "a")]
 
 
+@pytest.mark.fast_first
 @pytest.mark.parametrize("write", FLAT)
 def test_a_table_is_read_through_the_setting_columns_whatever_it_comes_in(folder: Path, write: Write) -> None:
     columns = {
@@ -379,10 +388,12 @@ def test_a_table_is_read_through_the_setting_columns_whatever_it_comes_in(folder
         ("1", None, "olive", "text 1", 1619863200, 1, None),
         ("2", "1", "olive", "text 2", 1619949600, 2, None),
     ]
-    with pytest.raises(PipelineError, match=r"has no column answers but .*setting columns"):
+    nearest = r"has no column answers \(did you mean answers to\?\) but .*setting columns"
+    with pytest.raises(PipelineError, match=nearest):
         check_source(CorpusSettings(str(folder / "messages.data"), "table", columns | {"reply_to": "answers"}))
 
 
+@pytest.mark.fast_first
 @pytest.mark.parametrize("write", NESTED)
 def test_what_has_our_own_columns_is_a_table_whatever_it_comes_in(folder: Path, write: Write) -> None:
     rows: list[Record] = [

@@ -65,6 +65,7 @@ def read(
     return counts, [id for (id,) in ids], {position: (reason, by) for position, reason, by in found}
 
 
+@pytest.mark.fast_first
 @pytest.mark.parametrize(
     ("rows", "expected"),
     [
@@ -98,6 +99,7 @@ def test_an_utterance_at_fault_below_another_answers_for_itself(tmp_path: Path) 
     }
 
 
+@pytest.mark.slow
 def test_of_several_rows_with_one_id_one_takes_part_whatever_their_order(tmp_path: Path) -> None:
     early, late, same = row("x", "a", timestamp=1), row("x", "b", timestamp=2), row("b", "a")
     replies = [row("y", "x")]
@@ -141,6 +143,7 @@ def test_lines_that_hold_no_utterance_are_set_aside(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.fast_first
 @pytest.mark.parametrize("score", [7, "7", 7.0, -(2**31) - 1])
 def test_a_whole_number_is_a_score_however_it_is_spelt(score: float | str, tmp_path: Path) -> None:
     _, ids, _ = read(tmp_path, [*SOUND, row("x", "a", score=score)])
@@ -148,6 +151,7 @@ def test_a_whole_number_is_a_score_however_it_is_spelt(score: float | str, tmp_p
     assert read_utterances(tmp_path / "out", "score", "id = 'x'") == [(int(score),)]
 
 
+@pytest.mark.fast_first
 @pytest.mark.parametrize("score", ["many", "", 1.5, [1], {"up": 1}, True])
 def test_anything_else_is_no_score(score: Any, tmp_path: Path) -> None:
     _, _, aside = read(tmp_path, [*SOUND, row("x", "a", score=score)])
@@ -278,6 +282,7 @@ def test_a_line_of_the_world_takes_part_or_is_set_aside_and_stops_nothing(name: 
         assert read_utterances(tmp_path / "out", "id, text, timestamp, score", where) == [(IDS[name], *fate)]
 
 
+@pytest.mark.fast_first
 @pytest.mark.parametrize("shards", [1, 3])
 def test_all_of_them_together_have_the_same_fates(shards: int, tmp_path: Path) -> None:
     settings = UtteranceSettings(max_set_aside=1.0, shards=shards)
@@ -316,6 +321,7 @@ ENTITIES = "&lt;b&gt; &amp;amp; &quot;&#39; &amp;lt; &nbsp; &lt"
 DECODED = "<b> &amp; \"' &lt; &nbsp; &lt"
 
 
+@pytest.mark.fast_first
 @pytest.mark.parametrize(("decode", "expected"), [(True, DECODED), (False, ENTITIES)])
 @pytest.mark.parametrize("shards", [1, 3])
 def test_entities_are_decoded_once_in_texts_and_titles_or_not_at_all(
@@ -367,6 +373,7 @@ def test_of_two_rows_with_one_id_one_takes_part_wherever_they_lie(
     assert kept == [(HERE, 0)]
 
 
+@pytest.mark.fast_first
 @pytest.mark.parametrize("shards", [1, 3])
 def test_a_parent_in_another_conversation_is_known_as_such_in_whichever_shard(shards: int, tmp_path: Path) -> None:
     rows = [*ROOTS, row("there", THERE, THERE), row("x", "there", HERE), row("y", "x", HERE), row("z", "y", HERE),

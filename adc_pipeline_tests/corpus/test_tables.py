@@ -147,6 +147,7 @@ def test_other_files_are_read_with_quotes(tmp_path: Path, content: str) -> None:
     assert ("1", '"begins', "3") not in records(tmp_path / "some.csv", content)
 
 
+@pytest.mark.slow
 def test_lines_inside_quotes_are_no_records_however_long_the_file(tmp_path: Path) -> None:
     """Beyond 32 MiB, where DuckDB's parallel reader begins anew in the middle of a text."""
     path, inside = tmp_path / "some.csv", "x{},x{},,row inside,1,5,eve\n"
@@ -165,6 +166,7 @@ def test_lines_inside_quotes_are_no_records_however_long_the_file(tmp_path: Path
     st.sampled_from(["\n", "\r\n"]),
 )
 # Each line inside these quotes has as many cells as a record.
+@pytest.mark.slow
 @example([("", "\t\n", "\t")] * 2, "\t", "\n")
 @hypothesis_settings(max_examples=150, deadline=None)
 def test_what_csv_writers_write_is_read(rows: list[tuple[str, str, str]], separator: str, end: str) -> None:
@@ -179,6 +181,7 @@ def test_what_csv_writers_write_is_read(rows: list[tuple[str, str, str]], separa
             assert records(path, file.read())[1:] == rows
 
 
+@pytest.mark.fast_first
 @pytest.mark.parametrize(("separator", "newline"), [(",", "\r\n"), (";", "\n"), ("\t", "\n"), ("|", "\n")])
 def test_every_usual_separator_is_understood(tmp_path: Path, separator: str, newline: str) -> None:
     path = tmp_path / "some.csv"
@@ -224,6 +227,7 @@ def test_a_column_that_is_not_there_is_refused(tmp_path: Path, columns: dict[str
             tables.check_columns(tmp_path / name, columns)
 
 
+@pytest.mark.fast_first
 @pytest.mark.parametrize(
     ("column", "given", "value"),
     [

@@ -80,6 +80,7 @@ def test_a_missing_time_is_not_counted_as_unreadable(
 zones = st.one_of(st.none(), st.integers(-23 * 60, 23 * 60).map(lambda minutes: timezone(timedelta(minutes=minutes))))
 
 
+@pytest.mark.slow
 @given(
     st.datetimes(datetime(1900, 1, 1), datetime(2200, 1, 1), timezones=zones),  # type: ignore[arg-type]
     st.sampled_from(["T", " "]),
@@ -95,6 +96,7 @@ def test_a_date_is_the_moment_that_it_names(
     assert value(connection, "seconds($1)", written) == expected.timestamp() == oracle.seconds(written)
 
 
+@pytest.mark.slow
 @given(st.integers(10**8, 10**11 - 1), st.integers(0, 10**9 - 1), st.sampled_from([0, 3, 6, 9]))
 @settings(max_examples=200, deadline=None)
 def test_the_unit_of_a_number_is_told_by_its_size(
@@ -115,6 +117,7 @@ written_ids = st.one_of(
 )  # fmt: skip
 
 
+@pytest.mark.slow
 @given(written_ids, written_ids, written_ids)
 @settings(max_examples=300, deadline=None)
 def test_ids_and_parents_are_the_oracles(

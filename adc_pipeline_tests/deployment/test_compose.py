@@ -5,6 +5,7 @@ That the deployment runs is shown by `deploy/proof`, which needs a container eng
 
 import copy
 import re
+import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -78,7 +79,8 @@ def test_no_service_has_more_rights_than_it_needs(service: dict[str, Any]) -> No
     assert service["read_only"] is True
     assert service["cap_drop"] == ["ALL"]
     assert service["security_opt"] == ["no-new-privileges:true"]
-    assert not service.keys() & {"privileged", "network_mode", "pid", "ipc", "devices", "user"}
+    assert not service.keys() & {"privileged", "network_mode", "pid", "ipc", "devices"}
+    assert not service.get("user", "10001").startswith(("0", "root"))
     assert not any("docker.sock" in volume for volume in service.get("volumes", []))
 
 
@@ -130,7 +132,38 @@ def test_only_the_services_reach_the_database() -> None:
     spec = project()
     assert spec["networks"]["database"] == {"internal": True}
     assert spec["services"]["postgres"]["networks"] == ["database"]
-    assert "ports" not in spec["services"]["postgres"]
+    assert "database" not in spec["services"]["pages"]["networks"]
+
+
+def test_only_what_needs_the_internet_has_a_way_there() -> None:
+    def outside(**variables: str) -> set[str]:
+        spec = project(**variables)
+        open_networks = {name for name, network in spec["networks"].items() if not network.get("internal")}
+        return {name for name, service in spec["services"].items() if open_networks & set(service["networks"])}
+
+    # Caddy publishes the ports, which an internal network cannot.
+    assert outside() == {"code", "pages"}
+    assert outside(MLFLOW_NETWORK="outside") == {"code", "pages", "mlflow"}
+    assert {name for name, service in project()["services"].items() if "ports" in service} == {"pages"}
+
+
+def test_each_database_has_a_role_of_its_own() -> None:
+    spec = project()["services"]
+    addresses = [spec["mlflow"]["environment"]["MLFLOW_BACKEND_STORE_URI"]]
+    addresses.append(
+        yaml.safe_load((ROOT / "deploy" / "dagster.yaml").read_text())["storage"]["postgres"]["postgres_url"]
+    )
+    assert [re.findall(r"//(\w+)@postgres/(\w+)$", each) for each in addresses] == [
+        [("mlflow", "mlflow")],
+        [("dagster", "dagster")],
+    ]
+    assert spec["postgres"]["environment"]["POSTGRES_USER"] == "postgres"
+    for name, service in spec.items():
+        secrets = {volume.split(":")[0] for volume in service.get("volumes", []) if "-secret" in volume}
+        both = {"dagster-secret", "mlflow-secret"}
+        assert secrets == {"postgres": both, "backup": both, "pages": set(), "mlflow": {"mlflow-secret"}}.get(
+            name, {"dagster-secret"}
+        )
 
 
 def test_no_file_contains_a_secret() -> None:
@@ -146,25 +179,27 @@ def test_no_file_contains_a_secret() -> None:
 
 
 def test_a_secret_reaches_only_the_services_that_need_it() -> None:
-    given = project(POSTGRES_PASSWORD="p-1", AWS_SECRET_ACCESS_KEY="s-2", HF_TOKEN="t-3")["services"]
+    given = project(AWS_SECRET_ACCESS_KEY="s-2", HF_TOKEN="t-3", ADC_MAIL_PASSWORD="m-4")["services"]
     having = {
         value: [name for name, service in given.items() if value in service["environment"].values()]
-        for value in ("p-1", "s-2", "t-3")
+        for value in ("s-2", "t-3", "m-4")
     }
-    assert having == {"p-1": ["postgres"], "s-2": ["mlflow"], "t-3": ["code"]}
+    assert having == {"s-2": ["mlflow"], "t-3": ["code"], "m-4": ["code"]}
 
 
 def test_env_example_lists_every_setting_and_no_other() -> None:
     documented = set(re.findall(r"^#([A-Z0-9_]+)=", (ROOT / ".env.example").read_text(), re.MULTILINE))
-    assert documented == set(re.findall(r"\$\{(\w+)", BASE.read_text()))
+    # Compose's own.
+    documented.remove("COMPOSE_PROFILES")
+    assert documented == set(re.findall(r"\$\{(\w+)", BASE.read_text() + GPU.read_text()))
 
 
 def test_every_service_builds_the_image_and_only_the_code_location_has_the_gpu() -> None:
     plain, gpu = project()["services"], project(BASE, GPU)["services"]
-    assert {service["image"] for name, service in plain.items() if name != "postgres"} == {"adc-pipeline:cpu"}
+    assert {service["image"] for service in plain.values() if "build" in service} == {"adc-pipeline:cpu"}
     changed = {name for name in plain if plain[name] != gpu[name]}
     assert changed == {"code"}
-    assert gpu["code"]["build"]["args"] == {"TORCH": "cuda"}
+    assert gpu["code"]["build"]["args"] == {**plain["code"]["build"]["args"], "TORCH": "cuda"}
     assert gpu["code"]["deploy"]["resources"]["limits"] == plain["code"]["deploy"]["resources"]["limits"]
     for service in gpu.values():
         if "build" in service:
@@ -173,7 +208,8 @@ def test_every_service_builds_the_image_and_only_the_code_location_has_the_gpu()
 
 def test_every_key_is_translated_for_podman_or_refused() -> None:
     engine = Podman("podman", "p", [BASE], [])
-    for name, service in engine.spec["services"].items():
+    assert set(engine.optional) == {"backup"}
+    for name, service in {**engine.spec["services"], **engine.optional}.items():
         command = engine.run_command(name, service)
         assert "--cap-drop=ALL" in command
         assert f"--memory={service['deploy']['resources']['limits']['memory']}".lower() in command
@@ -185,18 +221,18 @@ def test_every_key_is_translated_for_podman_or_refused() -> None:
 
 
 def test_secrets_reach_containers_without_podmans_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("POSTGRES_PASSWORD", "p-1")
+    monkeypatch.setenv("HF_TOKEN", "p-1")
     podman = tmp_path / "podman"
-    podman.write_text('#!/bin/sh\nprintf "%s\\n" "$*" "$POSTGRES_PASSWORD" "$HOME" >"$0.saw"\n')
+    podman.write_text('#!/bin/sh\nprintf "%s\\n" "$*" "$HF_TOKEN" "$HOME" >"$0.saw"\n')
     podman.chmod(0o755)
     engine = Podman(str(podman), "p", [BASE], [])
     # The values of the compose file, not those of this process' environment.
-    monkeypatch.delenv("POSTGRES_PASSWORD")
+    monkeypatch.delenv("HF_TOKEN")
     monkeypatch.setenv("HOME", "/ours")
-    service = engine.spec["services"]["postgres"]
-    engine.start("postgres", {**service, "environment": {**service["environment"], "HOME": "/theirs"}})
+    service = engine.spec["services"]["code"]
+    engine.start("code", {**service, "environment": {**service["environment"], "HOME": "/theirs"}})
     command, password, home = (tmp_path / "podman.saw").read_text().splitlines()
-    assert "--env=POSTGRES_PASSWORD " in command
+    assert "--env=HF_TOKEN " in command
     assert "p-1" not in command
     assert password == "p-1"
     assert "--env=HOME=/theirs " in command
@@ -233,6 +269,23 @@ def test_variables_are_interpolated_by_the_specification(text: str, expected: st
 def test_other_spellings_of_variables_are_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"\$"):
         compose.interpolated(text, {"A": "1"})
+
+
+def test_images_come_from_the_environment_and_can_be_pinned_by_digest(tmp_path: Path) -> None:
+    docker = tmp_path / "docker"
+    docker.write_text('#!/bin/sh\n[ "$1" = pull ] && exit\nfor image; do :; done\necho "$image@sha256:1234"\n')
+    docker.chmod(0o755)
+    printed = subprocess.run(
+        ["sh", str(ROOT / "deploy" / "pin.sh"), str(docker)], capture_output=True, text=True, check=True
+    ).stdout
+    pins = dict(line.split("=", 1) for line in printed.splitlines())
+    before, after = project()["services"], project(**pins)["services"]
+    for name, service in before.items():
+        if "build" in service:
+            base = service["build"]["args"]["PYTHON_IMAGE"]
+            assert after[name]["build"]["args"]["PYTHON_IMAGE"] == f"{base}@sha256:1234"
+        else:
+            assert after[name]["image"] == f"{service['image']}@sha256:1234"
 
 
 def test_a_cycle_of_dependencies_is_refused() -> None:

@@ -18,6 +18,7 @@ import pytest
 import yaml
 
 from adc_pipeline.core.artefacts import Store
+from adc_pipeline.core.spellings import read_settings
 from adc_pipeline.corpus.sample import write_sample
 from adc_pipeline.corpus.utterances import write_utterances
 from adc_pipeline.definitions import defs
@@ -25,6 +26,7 @@ from adc_pipeline.defs.automation import AutomationSettings
 from adc_pipeline.defs.database import write_database
 from adc_pipeline.defs.look_ahead import check_values
 from adc_pipeline.defs.stage import STAGES
+from adc_pipeline.lifecycle.settings import RetentionSettings
 from adc_pipeline.ranking.ranked_replies import write_ranked_replies
 from adc_pipeline.walks.datasets import write_walks
 from adc_pipeline.walks.kinds import KINDS
@@ -89,9 +91,10 @@ def jobs_of(ops: set[str]) -> list[str]:
 @pytest.mark.parametrize("block", blocks("yaml"), ids=str)
 def test_yaml_is_accepted(block: Block) -> None:
     values: dict[str, Any] = yaml.safe_load(block.code)
-    if set(values) <= {field.name for field in fields(AutomationSettings)}:
-        AutomationSettings(**values)
-        return
+    for kind in (AutomationSettings, RetentionSettings):
+        if set(values) <= {field.name for field in fields(kind)}:
+            read_settings(kind, values, "sample")
+            return
     ops = values.pop("ops", {})
     known = set()
     for name in jobs_of(set(ops)):
@@ -147,6 +150,7 @@ def commands() -> Iterator[tuple[str, tuple[str, ...], list[str]]]:
                     yield f"{block}: {line}", ("adc_pipeline", name), options
 
 
+@pytest.mark.slow
 def test_commands_have_the_options_that_they_are_given() -> None:
     found = list(commands())
     assert len(found) > 10

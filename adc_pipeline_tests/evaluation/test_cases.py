@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -12,9 +13,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from adc_pipeline.core.errors import PipelineError
-from adc_pipeline.corpus.settings import UtteranceSettings
+from adc_pipeline.corpus.settings import CorpusSettings, UtteranceSettings
+from adc_pipeline.corpus.source import fetch
 from adc_pipeline.corpus.utterances import write_utterances
-from adc_pipeline.evaluation.cases import Cases, read_cases
+from adc_pipeline.evaluation.cases import Cases, distinct, read_cases
 from adc_pipeline.evaluation.scoring import Query
 from adc_pipeline.evaluation.settings import EvaluationSettings
 from adc_pipeline.ranking.ranked_replies import write_ranked_replies
@@ -177,6 +179,7 @@ def test_cases_of_generated_trees_equal_the_search(corpus: trees.Corpus) -> None
         assert_equal(stages, folder / "spill", CAPS)
 
 
+@pytest.mark.fast_first
 @pytest.mark.parametrize("caps", [EvaluationSettings(), EvaluationSettings(max_conversations=7)])
 def test_cases_of_the_sample_corpus_equal_the_search(stages: Stages, tmp_path: Path, caps: EvaluationSettings) -> None:
     found = assert_equal(stages, tmp_path / "spill", caps)
@@ -195,3 +198,47 @@ def test_only_test_conversations_are_read(corpus: Path, tmp_path: Path) -> None:
 def test_another_spelling_than_the_datasets_is_refused(stages: Stages, tmp_path: Path) -> None:
     with pytest.raises(PipelineError, match="speakers none"):
         read_cases(stages.dataset, stages.utterances, stages.ranked, "default", "none", CAPS, tmp_path / "spill")
+
+
+def write_site(path: Path, name: str, silent: int) -> Path:
+    """A table of five threads whose ids begin at 1, as on every site; the post `silent` has no replies."""
+    rows = [["id", "conversation_id", "reply_to", "speaker", "text", "score", "title"]]
+    for root in range(1, 31, 7):
+        rows.append([str(root), str(root), "", "ann", f"{name} {root}", "1", f"post of {name}"])
+        if root == silent:
+            continue
+        for id, parent in enumerate((root, root, root, root + 1, root + 1, root + 2), root + 1):
+            rows.append([str(id), str(root), str(parent), "bob", f"{name} {id}", str(id * 7 % 5), ""])
+    path.write_text("\n".join(map(",".join, rows)) + "\n")
+    return path
+
+
+def named(cases: Cases) -> dict[str, set[Any]]:
+    """The cases by their texts, which name the site that they come from."""
+    found = resolved(cases)
+    return {name: {row[1:] for row in getattr(found, name)} for name in vars(found)}
+
+
+@pytest.mark.parametrize("kind", ["top-2", "random-walk"])
+def test_the_cases_of_two_sites_are_those_of_each_alone(tmp_path: Path, kind: str) -> None:
+    sites = [write_site(tmp_path / f"{name}.csv", name, silent) for name, silent in (("garden", 8), ("harbour", 15))]
+
+    def cases_of(name: str, sources: Sequence[Path]) -> Cases:
+        source = CorpusSettings(corpus=",".join(map(str, sources)))
+        (tmp_path / name).mkdir()
+        fetch(source, {}, tmp_path / name / "corpus")
+        stages = run_stages(tmp_path / name / "corpus", tmp_path / name, kind)
+        return read_cases(
+            stages.dataset, stages.utterances, stages.ranked, "default", "names", CAPS, tmp_path / "spill"
+        )
+
+    apart = [cases_of(site.stem, [site]) for site in sites]
+    both = cases_of("both", sites)
+    assert named(both) == {name: named(apart[0])[name] | named(apart[1])[name] for name in named(both)}
+    assert len(set(both.conversations)) == both.test_conversations == sum(cases.test_conversations for cases in apart)
+    assert set(both.conversations) == {"1:1", "2:1", "8", "15", "1:22", "2:22", "1:29", "2:29"}
+    assert min(map(len, named(both).values())) > 3
+
+
+def test_an_answer_and_a_comment_of_one_id_are_two_cases() -> None:
+    assert distinct([0, 0, 1, 0], ["5", "5", "5", "6"]) == ("5", "5#2", "5", "6")

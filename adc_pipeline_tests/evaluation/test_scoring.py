@@ -23,6 +23,7 @@ def scorer(model_folder: Path) -> Scorer:
     return Scorer.load(model_folder, EvaluationSettings())
 
 
+@pytest.mark.slow
 def test_scores_equal_one_sequence_at_a_time(scorer: Scorer, cases: Cases) -> None:
     assert scorer.row_tokens
     queries = cases.queries[:150]
@@ -61,6 +62,7 @@ def test_the_length_of_a_row_changes_nothing(model_folder: Path, cases: Cases, r
     assert one.log_odds == pytest.approx(other.log_odds, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_a_model_of_windows_is_scored_in_trees_where_the_window_holds_the_context(scorer: Scorer, cases: Cases) -> None:
     from transformers import MistralConfig, MistralForCausalLM
 

@@ -105,6 +105,7 @@ def write_table(path: Path) -> None:
         writer.writerows([*roots, *replies])
 
 
+@pytest.mark.slow
 def test_a_dump_and_a_table_of_the_same_conversations_give_the_same_datasets(digests: Run, tmp_path: Path) -> None:
     write_dump(tmp_path / "dumps")
     write_table(tmp_path / "table.csv")

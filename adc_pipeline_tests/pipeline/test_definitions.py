@@ -150,6 +150,7 @@ def test_the_study_knows_what_other_jobs_make() -> None:
 Heavy = Literal["torch", "transformers", "datasets", "mlflow", "convokit", "matplotlib", "duckdb", "pandas"]
 
 
+@pytest.mark.slow
 def test_loading_the_definitions_imports_nothing_heavy() -> None:
     code = "import sys, adc_pipeline.definitions; print(' '.join(sys.modules))"
     loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()

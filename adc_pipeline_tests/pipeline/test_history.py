@@ -3,6 +3,8 @@
 import multiprocessing
 import os
 import signal
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,7 @@ def create_killed(folder: Path, names: list[str]) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+@pytest.mark.slow
 def test_several_first_starts_at_once(tmp_path: Path) -> None:
     fork = multiprocessing.get_context("fork")
     barrier = fork.Barrier(4)
@@ -41,6 +44,7 @@ def test_several_first_starts_at_once(tmp_path: Path) -> None:
     assert opens(tmp_path)
 
 
+@pytest.mark.slow
 def test_a_killed_first_start_leaves_nothing_in_the_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fork = multiprocessing.get_context("fork")
     with monkeypatch.context() as patch:
@@ -70,4 +74,35 @@ def test_dagster_yaml_names_this_storage(tmp_path: Path, monkeypatch: pytest.Mon
     (tmp_path / "dagster.yaml").write_text(yaml.safe_dump({"storage": settings["storage"]}))
     with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
         assert instance.get_runs() == []
-    assert sorted(path.name for path in (tmp_path / "dagster").iterdir()) == [".opening", "history", "schedules"]
+    found = sorted(path.name for path in (tmp_path / "dagster").iterdir())
+    assert found == [".opening", ".version", "history", "schedules"]
+
+
+def test_databases_of_an_older_dagster_are_copied_and_upgraded(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "dagster"
+    AtomicSqliteStorage.from_local(str(folder)).dispose()
+    assert not caplog.records
+    runs = folder / "history" / "runs.db"
+    with closing(sqlite3.connect(runs)) as connection:
+        (newest,) = connection.execute("SELECT version_num FROM alembic_version").fetchone()
+        # The last change of the tables adds an index.
+        connection.execute("UPDATE alembic_version SET version_num = '16e3655b4d9b'")
+        connection.execute("DROP INDEX IF EXISTS idx_run_tags_run_id")
+        connection.commit()
+    (folder / ".version").write_text("1.12.0")
+    AtomicSqliteStorage.from_local(str(folder)).dispose()
+    (line,) = [record.getMessage() for record in caplog.records if record.name == history.__name__]
+    kept = tmp_path / f"dagster-before-{dg.__version__}"
+    assert str(kept) in line
+    assert "To go back" in line
+    assert revision(runs) == newest
+    assert revision(kept / "history" / "runs.db") == "16e3655b4d9b"
+    assert (kept / "schedules" / "schedules.db").exists()
+    assert opens(folder)
+
+
+def revision(path: Path) -> str:
+    with closing(sqlite3.connect(path)) as connection:
+        return str(connection.execute("SELECT version_num FROM alembic_version").fetchone()[0])

@@ -11,6 +11,7 @@ import pytest
 
 from adc_pipeline.core.artefacts import Store, damage, folder_digest
 from adc_pipeline.definitions import defs
+from adc_pipeline.evaluation.headlines import HEADLINES
 from adc_pipeline.tracking.lineage import Node, model_lineage
 from adc_pipeline.tracking.runs import DIGEST, Tracking, local_path
 
@@ -72,7 +73,7 @@ def test_materializations_show_figures_pictures_and_links(run: dg.ExecuteInProce
         made = Store(home).current(materialization.asset_key.to_user_string())
         assert materialization.metadata["digest"].value == made.digest
         run_id, address = (materialization.metadata[name].value for name in ("mlflow_run_id", "mlflow_run"))
-        assert str(address).endswith(f"/runs/{run_id}")
+        assert str(address).endswith(f"/runs/{run_id}?workflowType=machine_learning")
         assert materialization.tags is not None
         assert materialization.tags["dagster/data_version"] == made.digest
 
@@ -105,13 +106,71 @@ def test_every_materialization_is_a_finished_mlflow_run_with_digests(
     tracking = Tracking.from_environment(home)
     client = tracking.client()
     runs = {made.info.run_name: made for made in client.search_runs([tracking.experiment(client)])}
+    parent = runs.pop(f"adc {run.run_id[:8]}")
+    assert parent.info.status == "FINISHED"
     assert set(runs) == set(MADE)
     for name, made in runs.items():
+        assert made.data.tags["mlflow.parentRunId"] == parent.info.run_id
+        assert made.data.tags["mlflow.user"]
+        assert made.data.tags["mlflow.source.name"].startswith("adc_pipeline/defs/")
         assert made.info.status == "FINISHED"
         assert made.data.tags[DIGEST] == Store(home).current(name).digest
         assert made.data.tags["dagster.run_id"] == run.run_id
         assert made.data.tags["dagster.asset_key"] == name
         assert made.data.metrics["seconds"] > 0
+
+
+def test_mlflow_has_the_headline_figures_and_the_artifact_has_all(
+    run: dg.ExecuteInProcessResult, home: Path, tmp_path: Path
+) -> None:
+    tracking = Tracking.from_environment(home)
+    client = tracking.client()
+    runs = {made.info.run_name: made for made in client.search_runs([tracking.experiment(client)])}
+    evaluation, comparison = runs["top_2_evaluation"], runs["comparison"]
+    assert set(evaluation.data.metrics) <= {*HEADLINES, "seconds"}
+    assert "steering" in evaluation.data.metrics
+    figures = json.loads(
+        Path(client.download_artifacts(evaluation.info.run_id, "metrics.json", str(tmp_path))).read_text()
+    )
+    assert len(figures) > 200
+    assert figures["steering"] == evaluation.data.metrics["steering"]
+    assert len(comparison.data.metrics) <= 12
+    # A fact that settings and data fix is a parameter.
+    assert runs["top_2_model"].data.params["steps"] == "30"
+    assert "steps" not in runs["top_2_model"].data.metrics
+    # Each evaluation leads to the comparison and its verdict.
+    for asset in ("top_2_evaluation", "random_walk_evaluation"):
+        assert f"/runs/{comparison.info.run_id}?" in runs[asset].data.tags["mlflow.note.content"]
+    inputs = runs["top_2"].inputs
+    assert inputs is not None
+    schemas = {each.dataset.name: str(each.dataset.schema) for each in inputs.dataset_inputs}
+    columns = [column["name"] for column in json.loads(schemas["top_2"])["mlflow_colspec"]]
+    assert columns == ["text", "conversation_id", "walk", "source", "turns"]
+    assert "rank" in schemas["ranked_replies"]
+
+
+def test_a_version_describes_its_lineage_and_has_two_tags(run: dg.ExecuteInProcessResult, home: Path) -> None:
+    version = Tracking.from_environment(home).client().get_model_version("adc-top-2", "1")
+    assert set(version.tags) == {"adc.artefact", "adc.promotion"}
+    assert version.description is not None
+    for name in ("top_2", "ranked_replies", "utterances", "raw_corpus", "base_model"):
+        assert f"| [{name}](http://127.0.0.1:5000/#/experiments/1/runs/" in version.description
+        assert f"`{Store(home).current(name).digest}`" in version.description
+
+
+def test_the_weights_of_a_model_are_on_the_disk_once(run: dg.ExecuteInProcessResult, home: Path) -> None:
+    import mlflow
+
+    for asset, name in MODELS.items():
+        weights = Store(home).place(asset) / "model.safetensors"
+        copies = home.glob(f"mlflow-artifacts/models/*/artifacts/model/{weights.name}")
+        (copy,) = [path for path in copies if path.samefile(weights)]
+        assert copy.stat().st_nlink == 2
+        model = mlflow.pyfunc.load_model(f"models:/{name}@latest")
+        assert model.metadata.load_input_example() is not None
+        assert list(model.predict(model.input_example, {"max_new_tokens": 3}).columns) == ["reply", "speaker"]
+        # Not the whole package.
+        assert not (copy.parents[1] / "code" / "adc_pipeline" / "corpus").exists()
 
 
 def test_a_model_from_the_registry_is_the_one_that_was_trained(run: dg.ExecuteInProcessResult, home: Path) -> None:

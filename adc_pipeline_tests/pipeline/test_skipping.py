@@ -11,6 +11,7 @@ from typing import Any
 
 import dagster as dg
 import pytest
+import yaml
 
 from adc_pipeline import lineage
 from adc_pipeline.core.artefacts import Store, altered_files, damage, folder_digest
@@ -83,7 +84,8 @@ def digests(home: Path) -> dict[str, str]:
 def mlflow_runs(home: Path) -> list[Any]:
     tracking = Tracking.from_environment(home)
     client = tracking.client()
-    return list(client.search_runs([tracking.experiment(client)]))
+    # Without the parents.
+    return list(client.search_runs([tracking.experiment(client)], f"tags.`{ASSET}` != ''"))
 
 
 def only(*names: str) -> dict[str, bool]:
@@ -116,6 +118,39 @@ def test_a_failed_run_does_not_report_that_nothing_is_new(
 def test_a_changed_setting_rebuilds_its_asset_and_what_changes_downstream(home: Path, corpus: Path) -> None:
     assert run_datasets(corpus, top_2={"seed": 1}) == only("top_2")
     assert run_datasets(corpus, top_2={"seed": 1}) == only()
+
+
+def test_the_page_of_an_asset_says_why_it_was_made_and_how_to_make_it_again(home: Path, corpus: Path) -> None:
+    config = {"ops": {"raw_corpus": {"config": {"corpus": str(corpus)}}, "top_2": {"config": {"seed": 1}}}}
+    job = defs.resolve_job_def("datasets")
+    with dg.DagsterInstance.ephemeral() as instance:
+        for given in (config, config):
+            assert job.execute_in_process(given, instance=instance).success
+        records = instance.fetch_materializations(dg.AssetKey("top_2"), limit=2).records
+        reused, rebuilt = (record.asset_materialization.metadata for record in records if record.asset_materialization)
+    assert rebuilt["reason"].value == "Rebuilt: setting seed has changed from 0 to 1."
+    assert str(reused["reason"].value).startswith("Reused")
+    assert rebuilt["made"].value == reused["made"].value
+    assert rebuilt["dagster/row_count"].value == rebuilt["walks"].value
+    # The picture is in the history once; a reused artefact names the run that shows it.
+    assert "data:image/" in str(rebuilt["distributions"].value)
+    assert "distributions" not in reused
+    assert reused["pictures_in_run"].value == rebuilt["pictures_in_run"].value
+    again = yaml.safe_load(str(rebuilt["run_config"].value).strip("`").removeprefix("yaml"))
+    assert again == config
+    assert run_datasets(corpus, top_2={"seed": 1}) == only()
+
+
+def test_a_run_with_nothing_new_leaves_nothing_in_mlflow_and_the_store(home: Path, corpus: Path) -> None:
+    def size() -> int:
+        folders = (home / "store", home / "mlflow-artifacts")
+        files = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
+        return sum(path.stat().st_size for path in [*files, home / "mlflow.db"])
+
+    assert run_datasets(corpus) == only()
+    before = size()
+    assert run_datasets(corpus) == only()
+    assert size() - before < 100_000
 
 
 def test_the_tag_again_rebuilds_everything_identically(home: Path, corpus: Path) -> None:
@@ -201,8 +236,9 @@ def test_a_dagster_without_history_shows_what_the_store_has(home: Path, corpus: 
     shown = record.asset_materialization.metadata
     assert shown["unchanged"].value is True
     assert {"preview", "distributions", "turns.rejected", "mlflow_run"} <= set(shown)
+    assert list(shown)[:3] == ["reason", "made", "settings"]
     assert isinstance(shown["distributions"], dg.MarkdownMetadataValue)
-    assert "data:image/png" in (shown["distributions"].value or "")
+    assert "data:image/webp" in (shown["distributions"].value or "")
 
 
 @pytest.mark.parametrize("moment", ["before it is in place", "before its run has ended"])

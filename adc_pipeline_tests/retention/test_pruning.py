@@ -1,4 +1,7 @@
-"""Old versions are removed; current, young and newest ones and everything upstream of kept ones stay unchanged."""
+"""Old versions are removed; current, young and newest ones and everything upstream of kept ones stay unchanged.
+
+The job removes what `prune.yaml` permits, and nothing else, whatever its run configuration says.
+"""
 
 import json
 import os
@@ -13,9 +16,11 @@ from hypothesis import strategies as st
 
 from adc_pipeline.core.artefacts import Artefact, Store, folder_digest
 from adc_pipeline.core.errors import PipelineError
-from adc_pipeline.defs.lifecycle import prune as prune_job
+from adc_pipeline.defs.old_runs import old_runs, remove_run
+from adc_pipeline.defs.pruning import prune as prune_job
 from adc_pipeline.defs.workspace import Workspace
 from adc_pipeline.lifecycle.pruning import DAY, Plan, plan, prune
+from adc_pipeline.lifecycle.retention import SAMPLE, retention
 from adc_pipeline.lifecycle.settings import RetentionSettings
 from adc_pipeline.tracking.lineage import Records
 from adc_pipeline_tests.tracking.history import Chain, History, chain, evaluated, history, new_history
@@ -79,6 +84,7 @@ def test_nothing_is_removed_if_the_lineage_of_a_version_is_unknown(history: Hist
     assert pruned(history) == keys(weeks[0]) | keys(weeks[1])
 
 
+@pytest.mark.slow
 def test_nothing_is_removed_if_an_upstream_artefact_is_unknown(history: History) -> None:
     weeks = [chain(history, what) for what in "ab"]
     history.register(weeks[0].model)
@@ -89,6 +95,7 @@ def test_nothing_is_removed_if_an_upstream_artefact_is_unknown(history: History)
         planned(history)
 
 
+@pytest.mark.slow
 def test_models_of_other_projects_are_ignored(history: History) -> None:
     weeks = [chain(history, what) for what in "ab"]
     client = history.client
@@ -98,6 +105,7 @@ def test_models_of_other_projects_are_ignored(history: History) -> None:
     assert pruned(history) == keys(weeks[0])
 
 
+@pytest.mark.slow
 def test_nothing_is_removed_while_an_artefact_is_made(history: History) -> None:
     chain(history)
     with (
@@ -180,16 +188,104 @@ def test_invalid_settings_are_refused(wrong: dict[str, Any]) -> None:
         RetentionSettings(**wrong)
 
 
+def run_prune(instance: dg.DagsterInstance | None = None, **config: Any) -> dg.ExecuteInProcessResult:
+    return prune_job.execute_in_process(
+        run_config={"ops": {"prune_store": {"config": config}}}, resources={"workspace": Workspace()}, instance=instance
+    )
+
+
 @pytest.mark.slow
-def test_the_job_removes_only_with_delete(history: History) -> None:
-    weeks = [chain(history, what) for what in "ab"]
-    both = left(history)
-    for delete, remains in ((False, both), (True, keys(weeks[1]))):
-        config = {"keep_versions": 1, "keep_days": 0.0, "delete": delete}
-        result = prune_job.execute_in_process(
-            run_config={"ops": {"prune_store": {"config": config}}}, resources={"workspace": Workspace()}
-        )
-        assert result.success
-        assert left(history) == remains
+def test_the_job_removes_what_the_file_permits_and_nothing_without_it(history: History) -> None:
+    weeks = [chain(history, what) for what in "abc"]
+    everything = left(history)
+    # All that a request from a web page can bring along.
+    assert run_prune(keep_versions=1, keep_days=0.0, delete=True).success
+    assert left(history) == everything
+    file = history.store.home / "prune.yaml"
+    file.write_text("{delete: true, keep_versions: 2, keep_days: 0}")
+    run_prune(delete=False)
+    assert left(history) == everything
+    run_prune(keep_versions=1)
+    assert left(history) == keys(weeks[1]) | keys(weeks[2])
+    file.write_text("{delete: true, keep_versions: 1, keep_days: 0}")
+    run_prune()
+    assert left(history) == keys(weeks[2])
+    file.write_text("keep_version: 1")
+    with pytest.raises(dg.Failure, match=r"prune.yaml has no setting keep_version .did you mean keep_versions"):
+        run_prune()
+    file.unlink()
     with history.store.aside("top_2"), pytest.raises(dg.Failure, match="is being made"):
-        prune_job.execute_in_process(resources={"workspace": Workspace()})
+        run_prune()
+
+
+@pytest.mark.parametrize(
+    ("file", "config", "expected", "reason"),
+    [
+        (None, {"delete": True, "keep_versions": 1}, (1, 30.0, None, False), "does not exist"),
+        (SAMPLE, None, (3, 30.0, 90.0, True), ""),
+        (SAMPLE, {"keep_versions": 1, "keep_days": 0, "history_days": 0, "delete": True}, (3, 30.0, 90.0, True), ""),
+        (SAMPLE, {"keep_versions": 9, "keep_days": 99, "history_days": None}, (9, 99.0, None, True), ""),
+        (SAMPLE, {"delete": False}, (3, 30.0, 90.0, False), "in the run configuration"),
+        ("keep_versions: 5", {"delete": True}, (5, 30.0, None, False), "prune.yaml: set it to true"),
+        ("", None, (3, 30.0, None, False), "prune.yaml: set it to true"),
+    ],
+)
+def test_run_configuration_keeps_more_than_the_file_and_never_less(
+    tmp_path: Path, file: str | None, config: Any, expected: tuple[Any, ...], reason: str
+) -> None:
+    if file is not None:
+        (tmp_path / "prune.yaml").write_text(file)
+    settings, why = retention(tmp_path, config, "prune_store")
+    found = (settings.keep_versions, settings.keep_days, settings.history_days, settings.delete)
+    assert found == expected
+    assert reason in why
+    assert bool(why) is not settings.delete
+    assert SAMPLE in why if file is None else True
+
+
+@dg.asset(partitions_def=dg.StaticPartitionsDefinition(["a", "b"]))
+def parted() -> None:
+    """An asset whose partitions are made in different runs."""
+
+
+@dg.asset
+def checked() -> None:
+    """An asset with a check."""
+
+
+@dg.asset_check(asset=checked)
+def sound() -> dg.AssetCheckResult:
+    return dg.AssetCheckResult(passed=True)
+
+
+def test_dagsters_old_runs_are_removed_except_those_that_an_asset_shows(tmp_path: Path) -> None:
+    made = dg.Definitions(
+        assets=[parted, checked],
+        asset_checks=[sound],
+        jobs=[
+            dg.define_asset_job("a_part", ["parted"]),
+            dg.define_asset_job("check", dg.AssetSelection.checks(sound)),
+            dg.define_asset_job("alone", dg.AssetSelection.assets("checked").without_checks()),
+        ],
+    )
+    with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
+
+        def run(job: str, **options: Any) -> str:
+            return made.resolve_job_def(job).execute_in_process(instance=instance, **options).run_id
+
+        first = run("a_part", partition_key="a")
+        kept = {run("a_part", partition_key="a"), run("a_part", partition_key="b")}
+        alone = run("alone")
+        again = run("alone")
+        checks = [run("check"), run("check")]
+        keys = list(sound.check_keys)
+        assert old_runs(instance, None, keys) == []
+        assert old_runs(instance, 1, keys) == []
+        old = old_runs(instance, 0, keys)
+        assert sorted(old) == sorted([first, alone, checks[0]])
+        for each in old:
+            remove_run(instance, each)
+        assert set(instance.get_run_ids()) == {*kept, again, checks[1]}
+        assert not [path for path in tmp_path.rglob("*") for each in old if each in path.name]
+        assert old_runs(instance, 0, keys) == []
+        assert instance.get_latest_materialization_event(dg.AssetKey("checked"))

@@ -6,10 +6,10 @@ import pytest
 
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.tracking.address import accepted, shown
-from adc_pipeline.tracking.failures import words
+from adc_pipeline.tracking.failures import explanation, words
 from adc_pipeline.tracking.runs import Tracking
 
-RUN = "#/experiments/1/runs/abc"
+RUN = "#/experiments/1/runs/abc?workflowType=machine_learning"
 SECRET = "Invented-Quince-41"
 ACCEPTED = [
     f"http://user:{SECRET}@127.0.0.1:9",
@@ -51,6 +51,8 @@ REFUSED = [
     f"postgresql://user:pass/{SECRET}@host/name",
     f"postgresql://user:9/{SECRET}@host/name",
     f"sqlite://user:{SECRET}@host/name",
+    "sqlite:///:memory:",
+    "sqlite:///file:name?mode=memory&uri=true",
     SECRET,
 ]
 
@@ -69,6 +71,13 @@ def test_no_secret_of_an_accepted_address_is_shown(address: str) -> None:
     error = OSError(f"no answer at {used} for {SECRET}")
     if not address.lower().startswith(("http", "sqlite")):
         assert words(error, [used]) == "OSError"
+
+
+def test_a_database_without_its_driver_says_what_to_install() -> None:
+    error = ModuleNotFoundError(f"No module at {SECRET}", name="psycopg2")
+    told = str(explanation(error, Tracking(f"postgresql://user:{SECRET}@db/name")))
+    assert "postgresql://db needs the Python package psycopg2" in told
+    assert SECRET not in told
 
 
 @pytest.mark.parametrize("address", REFUSED)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from adc_pipeline.core.errors import PipelineError
-from adc_pipeline.tracking.runs import EXPERIMENT, Tracking
+from adc_pipeline.tracking.runs import Tracking
 
 
 @pytest.fixture
@@ -19,6 +19,7 @@ def team(tmp_path: Path, empty_database: Path, monkeypatch: pytest.MonkeyPatch) 
     return tmp_path / "team"
 
 
+@pytest.mark.fast_first
 @pytest.mark.parametrize("address", ["sqlite:///{team}/mlflow.db", "sqlite:///../team/mlflow.db"])
 def test_artifacts_of_a_database_lie_beside_it(team: Path, address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", address.format(team=team))
@@ -47,7 +48,7 @@ def test_an_experiment_whose_artifacts_have_no_place_is_refused(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{team / 'mlflow.db'}")
     tracking = Tracking.from_environment(team.parent / "home")
     monkeypatch.setattr("mlflow.store.tracking.sqlalchemy_store.resolve_uri_if_local", lambda uri: uri)
-    tracking.client().create_experiment(EXPERIMENT, artifact_location=location)
+    tracking.client().create_experiment("adc", artifact_location=location)
     with pytest.raises(PipelineError, match=sentence):
         tracking.check()
 
@@ -56,5 +57,5 @@ def test_an_experiment_that_somebody_keeps_elsewhere_is_used(team: Path, monkeyp
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{team / 'mlflow.db'}")
     (team / "shared").mkdir()
     tracking = Tracking.from_environment(team.parent / "home")
-    tracking.client().create_experiment(EXPERIMENT, artifact_location=(team / "shared").as_uri())
+    tracking.client().create_experiment("adc", artifact_location=(team / "shared").as_uri())
     tracking.check()

@@ -14,7 +14,7 @@ import pytest
 
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.tracking import database
-from adc_pipeline.tracking.runs import EXPERIMENT, Tracking
+from adc_pipeline.tracking.runs import Tracking
 
 # Opens the pipeline's database, or creates it, in a process of its own.
 OPEN = """
@@ -96,7 +96,7 @@ def test_several_first_starts_at_once(home: Path, tmp_path: Path, monkeypatch: p
     processes = [subprocess.Popen([sys.executable, "-c", OPEN, str(home)]) for _ in range(2)]
     assert [process.wait() for process in processes] == [0, 0]
     names = [found.name for found in Tracking.from_environment(home).client().search_experiments()]
-    assert sorted(names) == ["Default", EXPERIMENT]
+    assert sorted(names) == ["Default", "adc"]
 
 
 @pytest.mark.parametrize("tables", ["", "CREATE TABLE runs (name)", "CREATE TABLE alembic_version (version_num)"])
@@ -110,7 +110,9 @@ def test_an_unfinished_database_of_an_earlier_version_is_replaced(home: Path, pa
     assert not path.with_name("mlflow.db-journal").exists()
 
 
-def test_an_older_database_is_upgraded_in_a_copy(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_older_database_is_upgraded_in_a_copy(
+    path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     used(path)
     newest = database.newest_revision()
     set_revision(path, "older")
@@ -126,7 +128,10 @@ def test_an_older_database_is_upgraded_in_a_copy(path: Path, monkeypatch: pytest
     monkeypatch.setattr(database, "upgrade", lambda copy: set_revision(copy, newest))
     Tracking(f"sqlite:///{path}").client()
     assert runs(path) == ["kept"]
-    assert path.with_name(f"mlflow.db.before-{newest}").read_bytes() == before
+    kept = path.with_name(f"mlflow.db.before-{newest}")
+    assert kept.read_bytes() == before
+    (line,) = [record.getMessage() for record in caplog.records if record.name == database.__name__]
+    assert f"a copy from before is {kept}. To go back" in line
 
 
 def test_a_database_of_a_newer_version_is_not_changed(path: Path) -> None:

@@ -137,6 +137,7 @@ def test_the_purged_run_of_a_model_is_named_unless_its_version_has_the_digest(hi
     assert (node.digest, node.run, node.models) == (again.digest, None, (f"{NAME}/{version}",))
 
 
+@pytest.mark.slow
 def test_runs_on_two_tracking_servers_are_one_tree(history: History, empty_database: Path, tmp_path: Path) -> None:
     data = new_history(tmp_path / "data", empty_database)
     corpus = data.make("raw_corpus", "a")

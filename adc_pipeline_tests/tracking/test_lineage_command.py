@@ -106,6 +106,7 @@ def test_pruned_artefacts_are_reported_as_missing(history: History, capsys: pyte
     assert f"raw_corpus {made.corpus.digest}: not on disk" in text
 
 
+@pytest.mark.slow
 def test_an_artefact_of_another_home_is_checked_in_that_home(
     history: History, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -119,6 +120,7 @@ def test_an_artefact_of_another_home_is_checked_in_that_home(
     assert main([MODEL, "--check", "--tracking-uri", history.tracking.uri]) == 0
 
 
+@pytest.mark.fast_first
 @pytest.mark.parametrize(
     ("address", "sentence"),
     [

@@ -37,6 +37,7 @@ def test_runs_are_refused_until_the_addresses_are_corrected(history: History, tm
     assert relocate(home) == {}
 
 
+@pytest.mark.slow
 def test_the_old_home_stays_as_it_is_after_a_copy(history: History, tmp_path: Path) -> None:
     chain(history)
     (history.store.home / "mlflow-artifacts").mkdir(exist_ok=True)

@@ -195,6 +195,7 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
+@pytest.mark.fast_first
 def test_markers_follow_the_old_tokens_and_are_special(prepared: Prepared) -> None:
     size = len(AutoTokenizer.from_pretrained(prepared.plain))
     tokenizer = AutoTokenizer.from_pretrained(prepared.folder)
@@ -205,6 +206,7 @@ def test_markers_follow_the_old_tokens_and_are_special(prepared: Prepared) -> No
     assert [one for one in tokenizer("the<rejected>walk<accepted>")["input_ids"] if one in ids] == ids[1:]
 
 
+@pytest.mark.fast_first
 def test_new_rows_are_the_mean_of_the_old_and_nothing_else_changes(prepared: Prepared) -> None:
     size = len(AutoTokenizer.from_pretrained(prepared.plain))
     old, new = load_model(prepared.plain), load_model(prepared.folder)
@@ -253,6 +255,7 @@ def test_no_text_forges_a_marker(prepared: Prepared) -> None:
         assert special.isdisjoint(ids)
 
 
+@pytest.mark.fast_first
 def test_packed_walks_see_nothing_of_one_another(prepared: Prepared) -> None:
     model = load_model(prepared.folder).eval()
     ids = torch.arange(20, 60)[None]
@@ -269,6 +272,7 @@ def test_packed_walks_see_nothing_of_one_another(prepared: Prepared) -> None:
     assert choose_separation(model, lengths, longest, row, kernel=True) == expected
 
 
+@pytest.mark.fast_first
 def test_a_fine_tune_runs_and_loads_plainly(prepared: Prepared, dataset: Path, tmp_path: Path) -> None:
     job = TrainingJob(SETTINGS, dataset, prepared.folder, tmp_path / "output", tmp_path / "work")
     facts = train(job)

@@ -60,6 +60,7 @@ def test_cross_entropy_is_the_textbook_one(chunk: int, monkeypatch: pytest.Monke
     torch.testing.assert_close(logits.grad.double(), reference.grad, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.fast_first
 @pytest.mark.parametrize("attention", ["sdpa", "eager", "apart"])
 @pytest.mark.parametrize("name", CONFIGURATIONS)
 def test_a_walk_has_the_same_loss_packed_and_alone(name: str, attention: str) -> None:

@@ -199,6 +199,7 @@ def test_rejected_text_pulls_as_the_objective_says(objective: Objective, tokens:
             assert (model.logits.grad[rejected] == 0).all()
 
 
+@pytest.mark.fast_first
 @pytest.mark.parametrize("objective", ["accepted-only", "unlikelihood", "rwr", "awr"])
 def test_the_division_into_passes_does_not_change_the_step(objective: Objective, tokens: Path, base: Path) -> None:
     model = TokenLosses(load_model(base))

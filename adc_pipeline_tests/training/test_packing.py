@@ -94,6 +94,7 @@ def test_real_lengths_fill_the_rows() -> None:
     assert lengths.sum() / (len(rows) * 1024) > 0.99
 
 
+@pytest.mark.slow
 @given(split=splits, begin=st.integers(0, 30), count=st.integers(1, 30))
 def test_the_sequence_of_rows_can_be_entered_anywhere(split: TokenizedSplit, begin: int, count: int) -> None:
     pieces = cut_into_pieces(split, ROW)

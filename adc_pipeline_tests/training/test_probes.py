@@ -97,6 +97,7 @@ def dataset(gpt2: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_dataset(tmp_path_factory.mktemp("probes") / "d", train=walks[:20], validation=short[:15])
 
 
+@pytest.mark.fast_first
 @pytest.mark.parametrize("name", MODELS)
 def test_the_separation_is_chosen_at_the_lengths_of_the_run(name: str) -> None:
     model = made(name, 200)
@@ -138,6 +139,7 @@ def test_a_walk_has_the_loss_that_it_has_alone(name: str, plain_gpt2: Path, data
         assert facts["final"][f"validation_loss_{part}"] == pytest.approx(np.mean(values), abs=1e-3), part
 
 
+@pytest.mark.fast_first
 @pytest.mark.parametrize("name", MODELS)
 def test_a_query_has_the_score_that_it_has_alone(name: str, gpt2: Path) -> None:
     tokenizer = MarkerTokenizer.load(gpt2)

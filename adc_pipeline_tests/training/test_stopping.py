@@ -83,6 +83,7 @@ def test_a_signal_saves_and_the_rerun_goes_on(
     assert [line["step"] for line in metrics(job)] == [5, 7, 10, 12]
 
 
+@pytest.mark.slow
 def test_what_was_trained_elsewhere_is_taken_over(gpt2: Path, dataset: Path, tmp_path: Path) -> None:
     """As docs/how-to/fine-tune.md says it: data and base model are copied there, the work folder back."""
     here, there = tmp_path / "here", tmp_path / "there"
@@ -109,6 +110,7 @@ def test_a_loss_that_jumps_stops_the_run(
     assert len(json.loads((checkpoints(job.work)[-1] / "position.json").read_text())["recent_losses"]) == 10
 
 
+@pytest.mark.slow
 def test_no_jump_is_too_large_where_none_is_asked_for(
     small_model: Path, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

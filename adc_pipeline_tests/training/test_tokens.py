@@ -88,6 +88,7 @@ def test_special_ids_are_ours_only(tokenizer: MarkerTokenizer, record: dict[str,
     assert ids[-1] == tokenizer.eos_ids[0]
 
 
+@pytest.mark.fast_first
 @given(record=walks)
 def test_filtered_walks_are_as_if_nobody_had_said_the_rejected(
     tokenizer: MarkerTokenizer, record: dict[str, Any]

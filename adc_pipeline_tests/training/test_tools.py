@@ -16,6 +16,7 @@ from adc_pipeline.training.tools import check_tools
 COMPILED = TrainingSettings(compile=True)
 
 
+@pytest.mark.slow
 def test_a_training_process_without_a_compiler_ends_in_a_sentence(tmp_path: Path) -> None:
     job = TrainingJob(COMPILED, *(tmp_path / name for name in ("data", "base", "out", "work")))
     (tmp_path / "job.json").write_text(job.to_json())

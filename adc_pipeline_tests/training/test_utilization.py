@@ -19,6 +19,7 @@ SIZE: dict[str, Any] = {
 }
 
 
+@pytest.mark.fast_first
 @pytest.mark.parametrize(
     ("model_type", "more"),
     [

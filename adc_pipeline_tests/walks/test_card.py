@@ -42,6 +42,7 @@ def written(tmp_path: Path, shares: tuple[int, ...], corpus: str = "/data/mine",
     return dataset
 
 
+@pytest.mark.fast_first
 @pytest.mark.parametrize(("shares", "splits"), [((100, 0, 0), ["train"]), ((0, 0, 100), ["test"])])
 def test_a_card_names_the_splits_that_have_rows(tmp_path: Path, shares: tuple[int, ...], splits: list[str]) -> None:
     dataset = written(tmp_path, shares)

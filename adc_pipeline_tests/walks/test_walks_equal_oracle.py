@@ -203,6 +203,7 @@ walk_settings = st.builds(
     WalkSettings,
     seed=st.sampled_from([0, 1, -1, 2**63 - 1]),
     walks_per_conversation=st.integers(1, 3),
+    exclude_repeats=st.booleans(),
     format=st.sampled_from(["default", "released"]),
     speakers=st.sampled_from(["names", "pseudonyms", "none"]),
     shares=st.sampled_from([(90, 5, 5), (34, 33, 33), (0, 0, 100)]),
@@ -227,6 +228,7 @@ def test_walks_equal_the_oracle_on_generated_trees_for_any_number_of_shards(
                 assert one.read_bytes() == other.read_bytes()
 
 
+@pytest.mark.slow
 def test_walks_equal_the_oracle_in_a_long_chain_and_under_a_wide_post(tmp_path: Path) -> None:
     def row(id: str, conversation_id: str, reply_to: str | None, score: int) -> trees.Row:
         return trees.Row(id, conversation_id, reply_to, "ann", f"text of {id}", 0, {"score": score})

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 from deploy.proof.engines import ROOT, Docker, Engine, Podman
 
@@ -38,17 +39,23 @@ RUNS = "{ runsOrError { ... on Runs { results { runId status tags { key value } 
 ENDED = {"SUCCESS", "FAILURE", "CANCELED"}
 # The public name of MLflow in docs/how-to/deploy.md, and the settings for it there.
 PUBLISHED = "mlflow.example.org"
-SETTINGS = {"MLFLOW_ALLOWED_HOSTS": f",{PUBLISHED}", "ADC_MLFLOW_PAGES": f"https://{PUBLISHED}"}
+SETTINGS = {
+    "ADC_HOSTS": f"dagster.example.org {PUBLISHED}",
+    "MLFLOW_ALLOWED_HOSTS": f",{PUBLISHED}",
+    "ADC_MLFLOW_PAGES": f"https://{PUBLISHED}",
+}
 # The commands in docs/how-to/deploy.md that back up and restore both databases.
-BACKUP = "for name in dagster mlflow; do pg_dump -U adc --create --clean --if-exists $name || exit 1; done"
-RESTORE = "psql -q -U adc -d postgres -v ON_ERROR_STOP=1 -o /dev/null"
+BACKUP = "for name in dagster mlflow; do pg_dump -U postgres --create --clean --if-exists $name || exit 1; done"
+RESTORE = "psql -q -U postgres -d postgres -v ON_ERROR_STOP=1 -o /dev/null"
+# What a browser sends for an image of a foreign page.
+IMAGE = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors", "Sec-Fetch-Dest": "image"}
 
 
 class Pages:
     """Clients of Dagster's and MLflow's servers, through the published ports."""
 
     def __init__(self, project: dict[str, Any]) -> None:
-        self.dagster, self.mlflow = (address(project, name) for name in ("webserver", "mlflow"))
+        self.dagster, self.mlflow = addresses(project)
 
     def graphql(self, query: str, **variables: str) -> dict[str, Any]:
         answer = request(f"{self.dagster}/graphql", {"query": query, "variables": variables})
@@ -107,12 +114,7 @@ class Pages:
         """Return the HTTP status of a search of MLflow's runs with the headers Origin and Host, as behind a proxy."""
         headers = {"Content-Type": "application/json", "Host": host, "Origin": origin}
         url = f"{self.mlflow}/ajax-api/2.0/mlflow/runs/search"
-        body = json.dumps({"experiment_ids": ["0"], "max_results": 1}).encode()
-        try:
-            with urllib.request.urlopen(urllib.request.Request(url, body, headers), timeout=60) as answer:
-                return int(answer.status)
-        except urllib.error.HTTPError as error:
-            return error.code
+        return http_status(url, json.dumps({"experiment_ids": ["0"], "max_results": 1}).encode(), **headers)
 
     def files(self, tracked: list[dict[str, Any]]) -> dict[str, int]:
         """Fetch every top-level artifact file of these runs through the server and return the sizes in bytes."""
@@ -128,12 +130,23 @@ class Pages:
         return sizes
 
 
-def address(project: dict[str, Any], service: str) -> str:
-    """Return a service's published URL; raise ValueError unless it is on the loopback interface."""
-    host, port, _ = project["services"][service]["ports"][0].split(":")
-    if host != "127.0.0.1":
-        raise ValueError(f"{service} is published on {host}: unset ADC_BIND for this test.")
-    return f"http://{host}:{port}"
+def addresses(project: dict[str, Any]) -> list[str]:
+    """Return the URLs of Dagster's and MLflow's pages; raise ValueError unless they are on the loopback interface."""
+    found = []
+    for host, port, _ in (published.split(":") for published in project["services"]["pages"]["ports"]):
+        if host != "127.0.0.1":
+            raise ValueError(f"The pages are published on {host}: unset ADC_BIND for this test.")
+        found.append(f"http://{host}:{port}")
+    return found
+
+
+def http_status(url: str, body: bytes | None = None, **headers: str) -> int:
+    """Return the HTTP status of a response."""
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, body, headers), timeout=60) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        return error.code
 
 
 def request(url: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -186,7 +199,7 @@ def prove(engine: Engine, *, build: bool) -> None:
 
     with step("Check users, ports, the file system and memory limits") as saw:
         for service in services:
-            if service != "postgres":
+            if service not in ("postgres", "pages"):
                 user = engine.execute(service, "id", "-u").strip()
                 expect(user == "10001", f"{service} runs as user 10001 (it runs as {user})")
         status = engine.execute("postgres", "sh", "-c", "grep -h '^Uid' /proc/$(head -1 $PGDATA/postmaster.pid)/status")
@@ -207,6 +220,29 @@ def prove(engine: Engine, *, build: bool) -> None:
             memory = engine.inspect(service)["HostConfig"]["Memory"]
             expect(memory > 0, f"{service} has a memory limit")
         saw("every service has a memory limit")
+
+    with step("Ask both pages as foreign web pages do") as saw:
+        started = pages.runs()
+        variables = {"job": "datasets"}
+        by_get = f"{pages.dagster}/graphql?{urlencode({'query': LAUNCH, 'variables': json.dumps(variables)})}"
+        for page in (pages.dagster, pages.mlflow):
+            expect(http_status(page) == 200, f"{page} answers")
+            for headers in ({"Host": "pages.example"}, {"Origin": "http://pages.example"}, IMAGE):
+                expect(http_status(page, None, **headers) == 403, f"{page} refuses {headers}")
+        expect(http_status(by_get) == 403, "a mutation by GET is refused")
+        expect(pages.runs() == started, "no run was started")
+        saw("foreign hosts, origins and images, and mutations by GET are refused")
+
+    with step("Look for ways to the internet and into the other's database") as saw:
+        for service in ("postgres", "mlflow", "daemon", "webserver"):
+            route = engine.execute(service, "cat", "/proc/net/route")
+            defaults = [line for line in route.splitlines()[1:] if line.split()[1] == "00000000"]
+            expect(not defaults, f"{service} has no route outside ({defaults})")
+        saw("postgres, mlflow, daemon and webserver have no route outside")
+        roles = "SELECT rolname FROM pg_roles WHERE rolcanlogin AND rolsuper"
+        supers = engine.execute("postgres", "psql", "-At", "-U", "postgres", "-c", roles).split()
+        expect(supers == ["postgres"], f"no service's role is a superuser ({supers})")
+        saw("no service's role is a superuser")
 
     with step("Launch the job `datasets` through the webserver") as saw:
         first = pages.launch("datasets")
@@ -287,6 +323,10 @@ def prove(engine: Engine, *, build: bool) -> None:
         expect(pages.runs() == known, "Dagster's history was restored")
         expect(pages.files(pages.tracked(first)) == files, "MLflow's runs were restored")
         saw(f"{len(known)} Dagster runs and {len(tracked)} MLflow runs of the first, from {len(backup)} bytes")
+
+    with step("Back up once as the service `backup` does on its schedule") as saw:
+        engine.run_once("backup", "once")
+        saw("the databases and the files")
 
     with step("Launch two runs at once that write the same assets") as saw:
         last = [pages.launch("datasets") for _ in range(2)]

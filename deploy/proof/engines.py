@@ -34,6 +34,9 @@ class Engine:
         self.build_options = build_options
         # Docker's compose reads `.env` by itself.
         self.spec = compose.read(files, dotenv(ROOT / ".env") | os.environ)
+        # Services with a profile are started by name only.
+        services = self.spec["services"]
+        self.optional = {name: services.pop(name) for name in list(services) if "profiles" in services[name]}
 
     def build(self) -> None:
         """Build the images of the services."""
@@ -48,6 +51,10 @@ class Engine:
 
     def down(self, *, volumes: bool = False) -> None:
         """Stop and remove containers and networks, and with `volumes` the volumes."""
+        raise NotImplementedError
+
+    def run_once(self, service: str, *command: str) -> None:
+        """Run a command by the entrypoint of a service with a profile, in a container of its own."""
         raise NotImplementedError
 
     def healthy(self, service: str) -> bool:
@@ -141,7 +148,10 @@ class Docker(Engine):
         self.compose("up", "--detach", "--no-build", "--wait", *services)
 
     def down(self, *, volumes: bool = False) -> None:
-        self.compose("down", *(["--volumes"] if volumes else []))
+        self.compose("--profile", "*", "down", *(["--volumes"] if volumes else []))
+
+    def run_once(self, service: str, *command: str) -> None:
+        self.compose("run", "--rm", service, *command)
 
     def healthy(self, service: str) -> bool:
         return bool(self.inspect(service)["State"]["Health"]["Status"] == "healthy")
@@ -197,6 +207,12 @@ class Podman(Engine):
     def healthy(self, service: str) -> bool:
         return self.call("healthcheck", "run", self.container(service), check=False).returncode == 0
 
+    def run_once(self, service: str, *command: str) -> None:
+        wanted = {**self.optional[service], "command": list(command)}
+        wanted.pop("restart")
+        options = [option for option in self.run_command(service, wanted) if option != "--detach"]
+        self.call(options[0], "--rm", *options[1:], environment=wanted["environment"])
+
     def start(self, name: str, service: Mapping[str, Any]) -> None:
         """Create and start a service's container; `--env=NAME` takes its variables from podman's environment."""
         own = {key: value for key, value in service["environment"].items() if key not in PODMAN_VARIABLES}
@@ -206,7 +222,7 @@ class Podman(Engine):
         """Return the arguments of `podman run` for a service; raise ValueError for a key without a translation."""
         options = ["run", "--detach", "--name", self.container(name), "--read-only-tmpfs=false"]
         for key, value in service.items():
-            if key in ("build", "image", "command", "depends_on", "networks"):
+            if key in ("build", "image", "command", "depends_on", "networks", "profiles"):
                 continue
             if key not in OPTIONS:
                 raise ValueError(f"services.{name}.{key} of the compose file has no translation for podman.")
@@ -285,5 +301,6 @@ OPTIONS: dict[str, Callable[[Any], list[str]]] = {
     "shm_size": lambda size: [f"--shm-size={size}"],
     "stop_grace_period": lambda duration: [f"--stop-timeout={seconds(duration):.0f}"],
     "tmpfs": lambda places: [f"--tmpfs={place}" for place in places],
+    "user": lambda user: [f"--user={user}"],
     "volumes": lambda volumes: [f"--volume={volume}" for volume in volumes],
 }

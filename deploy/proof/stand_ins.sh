@@ -1,6 +1,6 @@
 #!/bin/sh
-# Builds substitutes for the two public base images from Debian 12's packages, which have the same Python and
-# PostgreSQL, and tags them with the public names, for hosts that cannot reach an image registry. Run as root; needs
+# Builds substitutes for the public base images from Debian 12's packages, which have the same Python and PostgreSQL, and
+# an older Caddy, and tags them with the public names, for hosts that cannot reach an image registry. Run as root; needs
 # debootstrap:
 #   deploy/proof/stand_ins.sh podman
 # The PostgreSQL image implements what docker-compose.yml uses of the public one: POSTGRES_USER, POSTGRES_DB,
@@ -14,6 +14,7 @@ trap 'rm -rf "$work"' EXIT
 
 debootstrap --variant=minbase --include=ca-certificates,python3,python3-venv bookworm "$work/python" "$mirror"
 debootstrap --variant=minbase --include=postgresql-15,gosu bookworm "$work/postgres" "$mirror"
+debootstrap --variant=minbase --include=caddy,wget bookworm "$work/caddy" "$mirror"
 
 rm -rf "$work/postgres/var/lib/postgresql" "$work/postgres/etc/postgresql"
 cat >"$work/postgres/usr/local/bin/docker-entrypoint.sh" <<'ENTRY'
@@ -36,7 +37,7 @@ if [ ! -s "$PGDATA/PG_VERSION" ]; then
     echo "host all all all scram-sha-256" >>"$PGDATA/pg_hba.conf"
     echo "listen_addresses = '*'" >>"$PGDATA/postgresql.conf"
     pg_ctl -w start -o "-c listen_addresses=''"
-    createdb --username="$POSTGRES_USER" "$POSTGRES_DB"
+    [ "$POSTGRES_DB" = postgres ] || createdb --username="$POSTGRES_USER" "$POSTGRES_DB"
     for file in /docker-entrypoint-initdb.d/*.sql; do
         psql --username="$POSTGRES_USER" --dbname="$POSTGRES_DB" --set=ON_ERROR_STOP=1 --file="$file"
     done
@@ -48,6 +49,7 @@ ENTRY
 chmod 755 "$work/postgres/usr/local/bin/docker-entrypoint.sh"
 
 tar -C "$work/python" -c . | "$engine" import --change 'CMD ["python3"]' - docker.io/library/python:3.11-slim-bookworm
+tar -C "$work/caddy" -c . | "$engine" import - docker.io/library/caddy:2
 tar -C "$work/postgres" -c . | "$engine" import \
     --change 'ENV PATH=/usr/lib/postgresql/15/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin' \
     --change 'ENV PGDATA=/var/lib/postgresql/data' \

@@ -28,7 +28,7 @@ SELECT id, conversation_id,
     coalesce(speaker, "user") AS speaker, text, timestamp, whole_number(meta.score) AS score,
     try_cast(meta.stickied AS BOOLEAN) AS stickied, try_cast(meta.score_hidden AS BOOLEAN) AS score_hidden,
     meta.distinguished AS distinguished, NULL::VARCHAR AS title, meta.subreddit AS source,
-    recorded(timestamp, recording, retrieved_after) AS recorded_at, NULL::VARCHAR AS kind, NULL::VARCHAR AS parent_kind,
+    recorded(timestamp, recording, after) AS recorded_at, NULL::VARCHAR AS kind, NULL::VARCHAR AS parent_kind,
     is_unreadable(timestamp, written_time) AS time_unreadable
 FROM (
     SELECT * EXCLUDE (id, conversation_id, timestamp), text_id(id) AS id,
@@ -36,7 +36,7 @@ FROM (
         text_parent(coalesce(reply_to, "reply-to")) AS parent,
         seconds(timestamp) AS timestamp, timestamp AS written_time,
         seconds(coalesce(meta.retrieved_utc, meta.retrieved_on)) AS recording,
-        meta.retrieved_after AS retrieved_after
+        seconds(meta.retrieved_after) AS after
     FROM read_json($lines, format = 'newline_delimited', ignore_errors = true, hive_partitioning = false, columns = {
         id: 'VARCHAR', conversation_id: 'VARCHAR', root: 'VARCHAR', reply_to: 'VARCHAR', "reply-to": 'VARCHAR',
         speaker: 'VARCHAR', "user": 'VARCHAR', text: 'VARCHAR', timestamp: 'VARCHAR',
@@ -55,10 +55,10 @@ def rows(corpus: Path, scratch: Path, report: Report = no_report, unpack: bool =
     path = corpus / UTTERANCES
     if unpack or lines.has_mark(path):
         for chunk in lines.chunks(path, scratch, report):
-            yield Rows(READ, {"lines": str(chunk)}, lines=chunk)
+            yield Rows(READ, {"lines": str(chunk)}, lines=[chunk])
     else:
         lines.check_end(path)
-        yield Rows(READ, {"lines": str(path)}, lines=path)
+        yield Rows(READ, {"lines": str(path)}, lines=[path])
 
 
 def corpus_name(corpus: Path, otherwise: str) -> str:

@@ -62,7 +62,7 @@ def read_dialect(path: Path) -> Dialect:
             f"{path.resolve()}, which the setting corpus names, has no header of a CSV file in UTF-8: give it one, or"
             " correct the setting format."
         )
-    names = [cell or f"column{number}" for number, cell in enumerate(cells)]
+    names = [cell.strip() or f"column{number}" for number, cell in enumerate(cells)]
     # DuckDB does not tell upper case from lower case.
     if len({name.lower() for name in names}) < len(names):
         raise PipelineError(
@@ -259,7 +259,7 @@ def _write(path: Path, dialect: Dialect, out: Path, report: Report) -> tuple[Cou
     schema = pa.schema([(name, pa.string()) for name in dialect.names])
     nothing = [None] * len(dialect.names)
     written = malformed = 0
-    total, told, header = path.stat().st_size, monotonic(), True
+    total, reported, header = path.stat().st_size, monotonic(), True
     with path.open("rb") as file, pq.ParquetWriter(out, schema, compression="none", use_dictionary=False) as writer:
         reader = Reader(text_chunks(file, path), dialect)
         for records in reader.batches():
@@ -276,8 +276,8 @@ def _write(path: Path, dialect: Dialect, out: Path, report: Report) -> tuple[Cou
                 malformed += sound.count(nothing)
             writer.write_batch(batch)
             written += len(records)
-            if monotonic() - told > SECONDS_BETWEEN_REPORTS:
-                told = monotonic()
+            if monotonic() - reported > SECONDS_BETWEEN_REPORTS:
+                reported = monotonic()
                 report(f"{path.resolve().name}: {file.tell() / 1e6:,.0f} of {total / 1e6:,.0f} MB read")
     return Counted(written + count_lines(path) - reader.lines, malformed), reader
 

@@ -10,15 +10,16 @@ the post: https://github.com/voussoir/timesearch/issues/19. Both are mended here
 would pass for a root. A comment that names no post has no conversation and is set aside.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import count
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from adc_pipeline.core.engine import Report, no_report
 from adc_pipeline.corpus.packings import packing
 from adc_pipeline.corpus.readers import lines
-from adc_pipeline.corpus.readers.rows import Rows
+from adc_pipeline.corpus.readers.rows import NAME_OF_FILE, Rows
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection, DuckDBPyRelation
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
 # 36 like any other. All but a few parents take the first, cheap case.
 PARENT = r"""
 CREATE OR REPLACE TEMP MACRO parent_name(value) AS
-    CASE WHEN left(value, 4) IN ('"t1_', '"t3_') AND NOT contains(value, '\') THEN substr(value, 2, length(value) - 2)
+    CASE WHEN (prefix(value, '"t1_') OR prefix(value, '"t3_')) AND NOT contains(value, '\')
+             THEN substr(value, 2, length(value) - 2)
          WHEN starts_with(value, '"') THEN CASE WHEN NOT is_nothing(json_text(value)) THEN json_text(value) END
          WHEN regexp_full_match(CAST(value AS VARCHAR), '[0-9]{1,18}')
              THEN 't1_' || lower(to_base(try_cast(CAST(value AS VARCHAR) AS BIGINT), 36)) END;
@@ -43,7 +45,7 @@ FIELDS = {
     "_meta": "STRUCT(retrieved_2nd_on VARCHAR)",
 }
 LINES = """read_json($lines, format = 'newline_delimited', compression = 'none', ignore_errors = true,
-    hive_partitioning = false, columns = {{{columns}}})""".format(
+    hive_partitioning = false, columns = {{{columns}}}, filename = true)""".format(
     columns=", ".join(f"{name}: '{kind}'" for name, kind in FIELDS.items())
 )
 
@@ -57,8 +59,8 @@ SELECT id, conversation_id,
     author AS speaker, CASE WHEN is_comment THEN body ELSE selftext END AS text, timestamp,
     whole_number(score) AS score, try_cast(stickied AS BOOLEAN) AS stickied,
     coalesce(try_cast(score_hidden AS BOOLEAN), try_cast(hide_score AS BOOLEAN)) AS score_hidden, distinguished,
-    CASE WHEN NOT is_comment THEN title END AS title, subreddit AS source,
-    recorded(timestamp, recording, retrieved_after) AS recorded_at,
+    CASE WHEN NOT is_comment THEN title END AS title, {name} AS source,
+    recorded(timestamp, recording, after) AS recorded_at,
     CASE WHEN is_comment THEN 't1_' WHEN display_name IS NOT NULL THEN 't5_'
          WHEN coalesce(full_name, author, title, selftext) IS NOT NULL THEN coalesce(kind_of(full_name), 't3_')
     END AS kind,
@@ -71,7 +73,8 @@ FROM (
     SELECT * EXCLUDE (id, parent), without_kind(full_name) AS id,
         CASE WHEN is_comment THEN without_kind(link_id) ELSE without_kind(full_name) END AS conversation_id,
         without_kind(parent) AS parent, kind_of(parent) AS parent_kind, seconds(created_utc) AS timestamp,
-        seconds(coalesce(_meta.retrieved_2nd_on, retrieved_utc, retrieved_on)) AS recording
+        seconds(coalesce(_meta.retrieved_2nd_on, retrieved_utc, retrieved_on)) AS recording,
+        seconds(retrieved_after) AS after
     FROM (
         SELECT *, CASE WHEN id IS NULL OR kind_of(name) NOT IN ('t1_', 't3_') THEN name ELSE id END AS full_name,
             parent_name(parent_id) AS parent, link_id IS NOT NULL OR parent_id IS NOT NULL OR body IS NOT NULL
@@ -80,7 +83,8 @@ FROM (
     )
 )
 """
-READ_LINES = READ.format(source=LINES)
+READ_LINES = READ.format(source=LINES, name="subreddit")
+READ_FILES = READ.format(source=LINES, name=f"coalesce(subreddit, {NAME_OF_FILE})")
 
 # Keeps views apart where one connection reads several tables.
 NUMBERS = count()
@@ -105,7 +109,7 @@ def select(table: "DuckDBPyRelation", connection: "DuckDBPyConnection") -> str:
     )
     view = f"dump_{next(NUMBERS)}"
     table.select(*(column.alias(name) for name, column in columns.items())).create_view(view)
-    return READ.format(source=view)
+    return READ.format(source=view, name="subreddit")
 
 
 def rows(
@@ -120,7 +124,28 @@ def rows(
     connection.execute(PARENT)
     if unpack or packing(path) != "none" or lines.has_mark(path):
         for chunk in lines.chunks(path, scratch, report):
-            yield Rows(READ_LINES, {"lines": str(chunk)}, lines=chunk)
+            yield Rows(READ_LINES, {"lines": str(chunk)}, lines=[chunk])
     else:
         lines.check_end(path)
-        yield Rows(READ_LINES, {"lines": str(path)}, lines=path)
+        yield Rows(READ_LINES, {"lines": str(path)}, lines=[path])
+
+
+def rows_of_files(
+    paths: Sequence[Path], names: Sequence[str], connection: "DuckDBPyConnection", scratch: Path
+) -> Iterator[Rows]:
+    """Yield the rows of many small dumps, in order, by as few queries as `lines.CHUNK` allows; `names` as in `Rows`."""
+    connection.execute(PARENT)
+    scratch.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=scratch) as folder:
+        begin = size = 0
+        files: list[Path] = []
+        for number, path in enumerate(paths):
+            files.append(lines.plain_file(path, Path(folder)))
+            size += files[-1].stat().st_size
+            if size >= lines.CHUNK or number == len(paths) - 1:
+                parameters = {"lines": list(map(str, files)), "names": names[begin : number + 1]}
+                yield Rows(READ_FILES, parameters, lines=files)
+                for file in files:
+                    if file.parent == Path(folder):
+                        file.unlink()
+                begin, size, files = number + 1, 0, []

@@ -7,6 +7,7 @@ file's length.
 """
 
 import json
+import os
 import shutil
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +17,7 @@ from time import monotonic
 from typing import BinaryIO
 
 from adc_pipeline.core.engine import SECONDS_BETWEEN_REPORTS, Report, no_report
-from adc_pipeline.corpus.packings import MARK, blocks, cut_off
+from adc_pipeline.corpus.packings import MARK, blocks, cut_off, packing
 
 MIB = 1 << 20
 CHUNK = 256 * MIB
@@ -24,6 +25,7 @@ CHUNK = 256 * MIB
 LINE = 16 * MIB
 # DuckDB reads this as a row from which nothing could be read.
 UNREADABLE_LINE = b"null\n"
+NEWLINE = ord("\n")
 
 
 def has_mark(path: Path) -> bool:
@@ -59,7 +61,7 @@ def chunks(
 
 
 def _written(path: Path, folder: Path, report: Report, read: ReadLines) -> Iterator[Path]:
-    total, number, told = path.stat().st_size, 0, monotonic()
+    total, number, reported = path.stat().st_size, 0, monotonic()
     with path.open("rb") as file:
         lines = read(file, path)
         more = next(lines, None)
@@ -68,8 +70,8 @@ def _written(path: Path, folder: Path, report: Report, read: ReadLines) -> Itera
             with chunk.open("wb") as out:
                 while more is not None and out.tell() < CHUNK:
                     out.write(more)
-                    if monotonic() - told > SECONDS_BETWEEN_REPORTS:
-                        told = monotonic()
+                    if monotonic() - reported > SECONDS_BETWEEN_REPORTS:
+                        reported = monotonic()
                         report(f"{path.resolve().name}: {file.tell() / 1e6:,.0f} of {total / 1e6:,.0f} MB read")
                     more = next(lines, None)
             yield chunk
@@ -99,6 +101,17 @@ def whole_lines(file: BinaryIO, path: Path) -> Iterator[bytes]:
         yield last + b"\n"
 
 
+def plain_file(path: Path, folder: Path, read: ReadLines | None = None) -> Path:
+    """Return a small file as a plain one that DuckDB can read: itself, or the lines that `read` gives, in `folder`."""
+    if read is None and packing(path) == "none" and not has_mark(path):
+        check_end(path)
+        return path
+    plain = folder / f"{len(os.listdir(folder)):05}-{path.name}.jsonl"
+    with path.open("rb") as file, plain.open("wb") as out:
+        out.writelines((read or whole_lines)(file, path))
+    return plain
+
+
 def check_end(path: Path) -> None:
     """Raise PipelineError if a plain file of JSON lines ends in the middle of one; reads one line at most."""
     with path.open("rb") as file:
@@ -122,12 +135,20 @@ def refuse_cut_off(last: bytes, path: Path) -> None:
 
 
 def count_lines(path: Path) -> int:
-    """Return the number of lines of a plain file; blank ones count."""
-    number, last = 0, b"\n"
-    with path.open("rb") as file:
-        while block := file.read(MIB):
-            number, last = number + block.count(b"\n"), block[-1:]
-    return number + (last != b"\n")
+    """Return the number of lines of a plain file; blank ones count.
+
+    numpy compares in a third of the time that `bytes.count` takes, which would be a twentieth of reading a corpus.
+    """
+    import numpy as np
+
+    content = bytearray(MIB // 4)
+    block = np.frombuffer(content, np.uint8)
+    number, last = 0, NEWLINE
+    with path.open("rb", buffering=0) as file:
+        while size := file.readinto(content):
+            number += int(np.count_nonzero(block[:size] == NEWLINE))
+            last = int(block[size - 1])
+    return number + (last != NEWLINE)
 
 
 def count_filled_lines(path: Path) -> int:

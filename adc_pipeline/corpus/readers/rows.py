@@ -5,7 +5,7 @@ next, so a reader may unpack a piece into a folder and delete it again. How sour
 decided once, in `readers.values`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,16 +35,20 @@ COLUMNS = {
     "time_unreadable": "BOOLEAN",
 }
 
+# The name of the file that a row of several files comes from, where the row names no source itself. `names` are those
+# of the files `lines`, in order.
+NAME_OF_FILE = "$names[list_position($lines, filename)]"
+
 
 @dataclass(frozen=True)
 class Rows:
     """A query that selects `COLUMNS`, and the values of its parameters.
 
-    How many rows it should give is known by other means than the query: `records` is their number, or else `lines` is
-    the plain file of JSON lines that the query reads, one row a line.
+    How many rows it should give is known by other means than the query: `records` is their number, or else `lines` are
+    the plain files of JSON lines that the query reads, one row a line.
     """
 
     sql: str
     parameters: Mapping[str, Any] = field(default_factory=dict)
     records: int | None = None
-    lines: Path | None = None
+    lines: Sequence[Path] = ()

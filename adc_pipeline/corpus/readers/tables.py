@@ -4,17 +4,18 @@ DuckDB reads Parquet in place. A CSV file is first read record by record (`reade
 read is not dropped: it is null in every column, so that the stage counts it as malformed.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from adc_pipeline.core.engine import Report, connected, no_report
-from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.core.engine import Report, no_report
+from adc_pipeline.core.errors import PipelineError, did_you_mean
 from adc_pipeline.corpus.first_bytes import is_parquet
+from adc_pipeline.corpus.readers.arrow import read_schema
 from adc_pipeline.corpus.readers.delimited import read_dialect, write_records
-from adc_pipeline.corpus.readers.rows import COLUMNS, Rows
+from adc_pipeline.corpus.readers.rows import COLUMNS, NAME_OF_FILE, Rows
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection, DuckDBPyRelation
@@ -29,9 +30,9 @@ ALSO_CALLED = {"recorded_at": ("retrieved_on", "retrieved_utc")}
 
 # A column of ours out of its text, where it is not the text itself. An id without t1_ or t3_ is that of a dump.
 FINISHED = {
-    "id": "CASE WHEN NOT is_nothing({text}) THEN without_kind({id}) END",
-    "conversation_id": "CASE WHEN NOT is_nothing({text}) THEN without_kind({id}) END",
-    "reply_to": "CASE WHEN NOT is_nothing({text}) THEN without_kind(coalesce({id}, {text})) END",
+    "id": "CASE WHEN NOT is_no_id({text}) THEN without_kind({id}) END",
+    "conversation_id": "CASE WHEN NOT is_no_id({text}) THEN without_kind({id}) END",
+    "reply_to": "CASE WHEN NOT is_nothing({text}) OR {text} = {conversation} THEN without_kind(coalesce({id}, {text})) END",
     "timestamp": "seconds({text})",
     "score": "whole_number({text})",
     "stickied": "try_cast({text} AS BOOLEAN)",
@@ -72,11 +73,32 @@ def rows(
         yield Rows(select(path, table, columns, connection), records=records)
 
 
-def check_columns(path: Path, columns: Mapping[str, str]) -> None:
-    """Raise PipelineError if the table lacks a column that is needed, or one that `columns` names."""
-    with connected() as connection:
-        names = open_parquet(path, connection).columns if is_parquet(path) else read_dialect(path).names
-        mapped(path, names, columns)
+def rows_of_files(
+    paths: Sequence[Path],
+    names: Sequence[str],
+    columns: Mapping[str, str],
+    connection: "DuckDBPyConnection",
+    scratch: Path,
+) -> Iterator[Rows]:
+    """Yield the rows of many small CSV files with one header, in order, by one query; `names` as in `Rows`."""
+    scratch.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=scratch) as folder:
+        files = [Path(folder) / f"{number:06}.parquet" for number in range(len(paths))]
+        records = sum(
+            write_records(path, read_dialect(path), file).records for path, file in zip(paths, files, strict=True)
+        )
+        table = without_empty(connection.read_parquet(list(map(str, files)), filename=True, hive_partitioning=False))
+        parameters = {"lines": list(map(str, files)), "names": names}
+        yield Rows(select(paths[0], table, columns, connection, several=True), parameters, records=records)
+
+
+def check_columns(path: Path, columns: Mapping[str, str]) -> dict[str, str]:
+    """Return the file's name of each of our columns that it has.
+
+    Raises PipelineError if the table lacks a column that is needed, or one that `columns` names.
+    """
+    names = read_schema(path, "parquet").names if is_parquet(path) else read_dialect(path).names
+    return mapped(path, names, columns)
 
 
 def open_parquet(path: Path, connection: "DuckDBPyConnection") -> "DuckDBPyRelation":
@@ -123,16 +145,21 @@ def open_csv(
 
     They lie in `folder`, which has to stay until the relation has been read.
     """
-    from duckdb import ColumnExpression, ConstantExpression, FunctionExpression
-
     records = folder / "records.parquet"
     counted = write_records(path, read_dialect(path), records, report)
     if counted.malformed:
         report(f"{counted.malformed} records of {path.resolve().name} could not be read and are set aside as malformed")
-    table = connection.read_parquet(str(records), hive_partitioning=False)
+    return without_empty(connection.read_parquet(str(records), hive_partitioning=False)), counted.records
+
+
+def without_empty(table: "DuckDBPyRelation") -> "DuckDBPyRelation":
+    """Return a table of texts with null for those that are empty."""
+    from duckdb import ColumnExpression, ConstantExpression, FunctionExpression
+
     empty = ConstantExpression("")
-    cells = [FunctionExpression("nullif", ColumnExpression(name), empty).alias(name) for name in table.columns]
-    return table.select(*cells), counted.records
+    return table.select(
+        *(FunctionExpression("nullif", ColumnExpression(name), empty).alias(name) for name in table.columns)
+    )
 
 
 def mapped(path: Path, has: list[str], columns: Mapping[str, str]) -> dict[str, str]:
@@ -148,26 +175,39 @@ def mapped(path: Path, has: list[str], columns: Mapping[str, str]) -> dict[str, 
             names[name] = next((other for other in others if other in has), name)
     missing = [theirs for ours, theirs in names.items() if theirs not in has and (ours in NEEDED or ours in columns)]
     if missing:
+        wanted = ", ".join(f"{name}{did_you_mean(name, has)}" for name in missing)
         raise PipelineError(
-            f"{path.resolve()} has no column {', '.join(missing)} but {', '.join(has)}: map them by the setting"
+            f"{path.resolve()} has no column {wanted} but {', '.join(has)}: map them by the setting"
             " columns, such as {text: body}."
         )
     return {ours: theirs for ours, theirs in names.items() if theirs in has}
 
 
-def select(path: Path, table: "DuckDBPyRelation", columns: Mapping[str, str], connection: "DuckDBPyConnection") -> str:
-    """Return the query of our columns over a table; its view stays for the life of the connection."""
+def select(
+    path: Path,
+    table: "DuckDBPyRelation",
+    columns: Mapping[str, str],
+    connection: "DuckDBPyConnection",
+    several: bool = False,
+) -> str:
+    """Return the query of our columns over a table; its view stays for the life of the connection.
+
+    With `several`, the table is that of several files, whose paths its column `filename` has.
+    """
     from duckdb import ColumnExpression, ConstantExpression
 
     names = mapped(path, table.columns, columns)
     chosen = [
         ColumnExpression(names[name]) if name in names else ConstantExpression(None).cast("VARCHAR") for name in MAPPED
     ]
-    table = table.select(*(column.alias(name) for column, name in zip(chosen, MAPPED, strict=True)))
+    chosen = [column.alias(name) for column, name in zip(chosen, MAPPED, strict=True)]
+    table = table.select(*chosen, *([ColumnExpression("filename")] if several else []))
     view = f"table_{next(NUMBERS)}"
     table.create_view(view)
-    types = dict(zip(MAPPED, map(str, table.types), strict=True))
-    return READ.format(finished=", ".join(f"{value} AS {name}" for name, value in values(types).items()), view=view)
+    found = values(dict(zip(MAPPED, map(str, table.types), strict=False)))
+    if several:
+        found["source"] = f"coalesce({found['source']}, {NAME_OF_FILE})"
+    return READ.format(finished=", ".join(f"{value} AS {name}" for name, value in found.items()), view=view)
 
 
 def values(types: Mapping[str, str]) -> dict[str, str]:
@@ -182,6 +222,7 @@ def values(types: Mapping[str, str]) -> dict[str, str]:
             text=texts.get(name),
             id=ids.get(name),
             timestamp=texts["timestamp"],
+            conversation=texts["conversation_id"],
             kind=texts["id"],
             parent_kind=texts["reply_to"],
         )
@@ -195,7 +236,11 @@ def as_text(name: str, kind: str) -> str:
     if kind == "BLOB":
         return f"TRY(decode({name}))"
     if kind.startswith(("TIMESTAMP", "DATE")):
-        return f"CAST(TRY(CAST(floor(epoch({name})) AS BIGINT)) AS VARCHAR)"
+        # Beyond the year 5138, a number of seconds would be taken for milliseconds.
+        number = f"TRY(CAST(floor(epoch({name})) AS BIGINT))"
+        return (
+            f"CAST(CASE WHEN abs({number}) <= 99999999999 THEN {number}::VARCHAR ELSE {name}::VARCHAR END AS VARCHAR)"
+        )
     if kind.startswith("VARCHAR["):
         return f"array_to_string({name}, chr(10))" if kind.count("[") == 1 else f"CAST(to_json({name}) AS VARCHAR)"
     if kind.endswith("]") or kind.startswith(("STRUCT", "MAP", "UNION")):

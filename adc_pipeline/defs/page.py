@@ -1,0 +1,162 @@
+"""What an asset's page in Dagster shows: why it was made or reused, by which settings, and what it holds.
+
+The rows come in this order, which Dagster keeps: `reason`, `settings`, `run_config`, then the stage's own figures and
+pictures, then where things are. Numbers have four significant digits, and Dagster plots them over an asset's
+materializations. Dagster shows less than 1,000 characters of Markdown in the row itself, a longer one behind a click,
+and does not wrap plain text. So what is long has short lines of Markdown, and the main picture is a link to MLflow's.
+
+Dagster stores the metadata of a materialization twice. So a reused artefact does not repeat the pictures and the
+preview that an earlier materialization shows.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import dagster as dg
+import yaml
+
+from adc_pipeline.core.artefacts import Artefact, as_json, read_making
+from adc_pipeline.core.columns import column_types, row_count
+from adc_pipeline.core.markdown import escape
+from adc_pipeline.core.settings import Settings, declared
+from adc_pipeline.defs.making import Making, Request
+from adc_pipeline.defs.shown import read_shown, shown_pictures
+from adc_pipeline.defs.stage import SETTINGS, STAGES, Stage
+
+# The run whose materialization has the pictures and the preview of this data version.
+PICTURES_IN = "pictures_in_run"
+PREVIEW = "preview"
+PICTURE, MAIN_PICTURE = "picture", "headline.png"
+# Rows that the frame writes.
+ROWS = (
+    "reason", "made", "settings", "run_config", "digest", "path", "mlflow_run", "mlflow_run_id", "unchanged",
+    PICTURES_IN, PICTURE,
+)  # fmt: skip
+
+
+def page_of(
+    stage: Stage[Any],
+    request: Request[Any],
+    made: Artefact,
+    reasons: Sequence[str],
+    restored: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Return the metadata of a materialization; `reasons` are empty if the artefact is reused."""
+    making = read_making(made)
+    # As a manifest has them: a list for a tuple.
+    made = replace(made, settings=as_json(made.settings))
+    reason = f"Rebuilt: {', '.join(reasons)}." if reasons else "Reused: inputs, settings and code are unchanged."
+    shown = {**picture_in_mlflow(making), **made.counts, **read_shown(made.path, request.store.home), **restored}
+    before = None if reasons else earlier_pictures(request, made)
+    pictures = shown_pictures(made.path)
+    if pictures and before:
+        shown.pop(PREVIEW, None)
+        shown[PICTURES_IN] = dg.MetadataValue.dagster_run(before)
+    else:
+        shown |= pictures
+        if pictures and request.context.instance.has_run(request.context.run.run_id):
+            shown[PICTURES_IN] = dg.MetadataValue.dagster_run(request.context.run.run_id)
+    return {
+        "reason": dg.MetadataValue.md(escape(reason)),
+        "made": dg.MetadataValue.timestamp(request.store.made_at(made)),
+        "settings": dg.MetadataValue.md(settings_list(stage, made, making.get("found", {}))),
+        "run_config": dg.MetadataValue.md(f"```yaml\n{run_config_of(stage, made)}```"),
+        **{name: four_digits(value) for name, value in shown.items()},
+        "digest": made.digest,
+        "path": dg.MetadataValue.path(str(request.store.home / made.place)),
+        "mlflow_run": dg.MetadataValue.url(making["address"]),
+        "mlflow_run_id": making["run"],
+        "unchanged": not reasons,
+    }
+
+
+def picture_in_mlflow(making: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the main picture as MLflow serves it, which Dagster shows without a click while MLflow's page runs."""
+    pictures = [name for name in making.get("artifacts", {}) if name.endswith(".png")]
+    if not pictures:
+        return {}
+    name = MAIN_PICTURE if MAIN_PICTURE in pictures else pictures[0]
+    server = making["address"].partition("/#/")[0]
+    return {PICTURE: dg.MetadataValue.md(f"![{name}]({server}/get-artifact?path={name}&run_uuid={making['run']})")}
+
+
+def earlier_pictures(request: Request[Any], made: Artefact) -> str | None:
+    """Return the run that shows the pictures of this data version in Dagster's history, if that still has it."""
+    instance = request.context.instance
+    event = instance.get_latest_materialization_event(dg.AssetKey(request.name.partition("/")[0]))
+    last = event.asset_materialization if event else None
+    if last is None or (last.tags or {}).get("dagster/data_version") != made.digest:
+        return None
+    found = last.metadata.get(PICTURES_IN)
+    run = str(found.value) if found else None
+    return run if run and instance.has_run(run) else None
+
+
+def settings_list(stage: Stage[Any], made: Artefact, found: Mapping[str, Any]) -> str:
+    """Return as Markdown what differs from the defaults, then what was found in the source, then the other settings."""
+    changed, others = [], []
+    for name, value in made.settings.items():
+        default = default_of(stage.settings, name, value)
+        if value == default:
+            others.append(f"{name}: {plain(value)}")
+        else:
+            changed.append(f"**{escape(name)}: {escape(plain(value))}** (default {escape(plain(default))})")
+    changed += [f"{escape(name)}: {escape(plain(value))}" for name, value in found.items()]
+    lines = changed + ([f"*defaults:* {escape('; '.join(others))}"] if others else [])
+    return "".join(f"- {line}\n" for line in lines)
+
+
+def default_of(kind: type[Settings], name: str, value: Any) -> Any:
+    """Return the default of a setting as a manifest has it; its value for a name that is no setting any more."""
+    known = declared(kind)
+    return as_json({name: known[name].default})[name] if name in known else value
+
+
+def plain(value: Any) -> str:
+    """Return a value as YAML on one line."""
+    text: str = yaml.safe_dump(value, default_flow_style=True, width=10_000, allow_unicode=True)
+    return text.removesuffix("\n...\n").strip()
+
+
+def run_config_of(stage: Stage[Any], made: Artefact) -> str:
+    """Return the run configuration, as YAML, by which this artefact and what it reads upstream were made."""
+    used = {made.name.partition("/")[0]: made.settings, **made.upstream_settings}
+    ops = {}
+    for asset in sorted(used, key=list(SETTINGS).index):
+        kind = SETTINGS[asset]
+        changed = {name: value for name, value in used[asset].items() if value != default_of(kind, name, value)}
+        if changed:
+            ops[asset] = {"config": changed}
+    return str(yaml.safe_dump({"ops": ops}, sort_keys=False, allow_unicode=True))
+
+
+def columns_of(made: Artefact) -> dict[str, str]:
+    """Return the type of each column of an artefact's table; empty for an artefact without one."""
+    stage = STAGES.get(made.name.partition("/")[0])
+    return column_types(stage.table(made.path)) if stage and stage.table else {}
+
+
+def table_metadata(stage: Stage[Any], made: Artefact) -> dict[str, Any]:
+    """Return the rows and columns of an artefact's table under Dagster's own names."""
+    if not stage.table:
+        return {}
+    columns = [dg.TableColumn(name, type) for name, type in columns_of(made).items()]
+    return {
+        "dagster/row_count": row_count(stage.table(made.path)),
+        "dagster/column_schema": dg.MetadataValue.table_schema(dg.TableSchema(columns)),
+    }
+
+
+def check_names(making: Making[Any]) -> None:
+    """Raise ValueError if two things would be shown under one name, one of which would be lost."""
+    names = [*ROWS, *making.counts, *making.metadata, *making.pictures]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"{making.request.name} shows two things under one name: {', '.join(twice)}")
+
+
+def four_digits(value: Any) -> Any:
+    """Return a number with four significant digits, and anything else as it is."""
+    if not isinstance(value, float) or isinstance(value, bool):
+        return value
+    return int(value) if value.is_integer() else float(f"{value:.4g}")

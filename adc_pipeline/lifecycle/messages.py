@@ -1,0 +1,117 @@
+"""Send a message to a webhook and by e-mail.
+
+Addresses and the password come from environment variables, whose names are settings: no file and no message holds
+them. The webhook gets `{"text": ...}`, which Slack, Mattermost, Rocket.Chat and Google Chat understand.
+"""
+
+import ipaddress
+import os
+import smtplib
+import ssl
+from dataclasses import dataclass
+from email.message import EmailMessage
+from urllib.parse import unquote, urlsplit
+
+from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.core.terminal import printable
+
+SECONDS = 20.0
+
+
+@dataclass(frozen=True)
+class Receivers:
+    """Where messages go; all but the mail addresses are names of environment variables."""
+
+    webhook: str = ""
+    mail_to: tuple[str, ...] = ()
+    mail_from: str = ""
+    mail_server: str = ""
+    mail_password: str = ""
+
+    def __bool__(self) -> bool:
+        return bool(self.webhook or self.mail_to)
+
+    def send(self, subject: str, text: str) -> None:
+        """Send a message to every receiver; raise PipelineError that names those that did not get it."""
+        failed = []
+        for wanted, how in ((self.webhook, self.post), (self.mail_to, self.mail)):
+            try:
+                if wanted:
+                    how(printable(subject, kept=""), printable(text))
+            except PipelineError as error:
+                failed.append(str(error))
+        if failed:
+            raise PipelineError(" ".join(failed))
+
+    def post(self, subject: str, text: str) -> None:
+        """Post to the webhook."""
+        import requests
+
+        try:
+            answer = requests.post(
+                content_of(self.webhook), json={"text": f"{subject}\n{text}"}, timeout=SECONDS, allow_redirects=False
+            )
+        # The error itself may show the address, which is a secret.
+        except (requests.RequestException, ValueError) as error:
+            raise PipelineError(
+                f"The webhook in {self.webhook} cannot be reached ({type(error).__name__}): check the variable."
+            ) from None
+        if not 200 <= answer.status_code < 300:
+            raise PipelineError(f"The webhook in {self.webhook} answered {answer.status_code}: check the variable.")
+
+    def mail(self, subject: str, text: str) -> None:
+        """Send an e-mail; TLS is used where the server offers it, and required for a password."""
+        address = urlsplit(content_of(self.mail_server))
+        password = content_of(self.mail_password) if self.mail_password else ""
+        try:
+            host, port, user = address.hostname or "", address.port, unquote(address.username or "")
+            if address.scheme not in ("smtp", "smtps") or not host:
+                raise ValueError
+            message = EmailMessage()
+            message["Subject"], message["To"] = subject, ", ".join(self.mail_to)
+            message["From"] = self.mail_from or (user if "@" in user else f"adc@{host}")
+            message.set_content(text)
+            context = ssl.create_default_context()
+            direct = address.scheme == "smtps"
+            with (
+                smtplib.SMTP_SSL(host, port or 465, timeout=SECONDS, context=context)
+                if direct
+                else smtplib.SMTP(host, port or 587, timeout=SECONDS)
+            ) as server:
+                server.ehlo_or_helo_if_needed()
+                encrypted = direct
+                if not direct and server.has_extn("starttls"):
+                    server.starttls(context=context)
+                    encrypted = True
+                if password:
+                    if not encrypted and not is_loopback(host):
+                        raise PipelineError(
+                            f"The mail server in {self.mail_server} offers no TLS, without which no password is sent:"
+                            " use another server, or one that needs no password."
+                        )
+                    server.login(user, password)
+                server.send_message(message)
+        except smtplib.SMTPException as error:
+            raise PipelineError(
+                f"The mail server in {self.mail_server} refused the message ({type(error).__name__}): check the"
+                f" addresses, the user and {self.mail_password or 'the variable of the password'}."
+            ) from None
+        except (OSError, ValueError) as error:
+            raise PipelineError(
+                f"The mail server in {self.mail_server} cannot be reached ({type(error).__name__}): write"
+                " smtp://user@host:587 or smtps://user@host into the variable."
+            ) from None
+
+
+def content_of(variable: str) -> str:
+    """Return the content of an environment variable; raise PipelineError if it is empty or not set."""
+    if content := os.environ.get(variable, "").strip():
+        return content
+    raise PipelineError(f"The environment variable {variable}, which automation.yaml names, is not set.")
+
+
+def is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,48 @@
+"""What the job `prune` may remove: what `ADC_HOME/prune.yaml` permits, and nothing without that file.
+
+Everybody who reaches Dagster's page can start the job with any run configuration. Run configuration can therefore only
+keep more than the file, never less.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from adc_pipeline.core.named_files import read_mapping
+from adc_pipeline.core.spellings import read_settings
+from adc_pipeline.lifecycle.settings import RetentionSettings
+
+FILE = "prune.yaml"
+SAMPLE = "{delete: true, keep_versions: 3, keep_days: 30, history_days: 90}"
+
+
+def retention(home: Path, run_config: Any, owner: str) -> tuple[RetentionSettings, str]:
+    """Return the settings of a run of `owner`, and why it removes nothing (empty if it removes).
+
+    What the run configuration does not set is taken from the file. Raise PipelineError if either is invalid.
+    """
+    file = home / FILE
+    permitted = read_settings(RetentionSettings, read_mapping(file), str(file)) if file.exists() else None
+    given = asdict(permitted) if permitted else {}
+    if isinstance(run_config, Mapping):
+        run_config = {**given, **run_config}
+    wanted = read_settings(RetentionSettings, given if run_config is None else run_config, owner)
+    if permitted is None:
+        reason = f"{file} does not exist, and only that file permits it: to remove what is listed, write {SAMPLE} to it"
+        return replace(wanted, delete=False), reason
+    settings = RetentionSettings(
+        keep_versions=max(wanted.keep_versions, permitted.keep_versions),
+        keep_days=max(wanted.keep_days, permitted.keep_days),
+        history_days=longer(wanted.history_days, permitted.history_days),
+        delete=wanted.delete and permitted.delete,
+    )
+    if settings.delete:
+        return settings, ""
+    where = "the run configuration" if permitted.delete else str(file)
+    return settings, f"`delete` is false in {where}: set it to true to remove what is listed"
+
+
+def longer(one: float | None, other: float | None) -> float | None:
+    """Return the longer of two times; None is without end."""
+    return None if one is None or other is None else max(one, other)

@@ -1,0 +1,91 @@
+"""Many small files are read together, and give what each gives alone."""
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.corpus import sharding
+from adc_pipeline_tests.corpus.test_dumps import COMMENT, SUBMISSION, line
+from adc_pipeline_tests.corpus.test_keys import read_corpus
+from adc_pipeline_tests.stages import read
+
+HEADER = "id,conversation_id,reply_to,speaker,text,score\n"
+
+
+def write_dumps(folder: Path) -> None:
+    """Posts and comments, packed and not, with a mark, blank and broken lines, and no source in some."""
+    posts = [{**SUBMISSION, "id": f"p{n}", "selftext": f"post {n}"} for n in range(4)]
+    for post in posts[2:]:
+        del post["subreddit"]
+    comments = [{**COMMENT, "id": f"c{n}", "link_id": f"t3_p{n}", "parent_id": f"t3_p{n}"} for n in range(4)]
+    for n in range(4):
+        (folder / f"RS_{n}.jsonl").write_bytes(b"\n" + line(posts[n]) + b"{bad\n" * (n == 1))
+    (folder / "RC_0.jsonl").write_bytes(b"\xef\xbb\xbf" + line(comments[0]))
+    (folder / "RC_1.gz").write_bytes(gzip.compress(line(comments[1]) + line(comments[2])))
+    (folder / "RC_2.jsonl").write_bytes(line(comments[3]).rstrip())
+
+
+def write_tables(folder: Path) -> None:
+    """Three tables of one header, one of another, one without quoting, and one with a record that is none."""
+    (folder / "a.csv").write_text(HEADER + '1,1,,ann,"two\nlines",1\n')
+    (folder / "b.csv").write_text(HEADER + "2,1,1,bob,,2\n3,1\n")
+    (folder / "c.csv").write_text(HEADER + "4,1,2,cid,NA,3\n")
+    (folder / "d.csv").write_text(HEADER.replace("speaker", "source") + "5,1,1,named,text,4\n")
+    (folder / "e.tsv").write_text(HEADER.replace(",", "\t") + '6\t1\t1\tdan\tsays "no\t5\n')
+
+
+def write_topics(folder: Path) -> None:
+    """Topics with their posts, one packed, then tables of JSON lines, of which some rows name a source."""
+    for number in range(4):
+        posts = [{"topic_id": number, "post_number": n, "reply_to_post_number": None, "cooked": f"<p>{number} {n}</p>",
+                  "like_count": n} for n in (1, 2, 3)]  # fmt: skip
+        topic = json.dumps({"title": f"topic {number}", "post_stream": {"posts": posts}}).encode() + b"\n"
+        (folder / f"{number}.json").write_bytes(gzip.compress(topic) if number == 2 else topic)
+    for name in ("x", "y"):
+        row = {"id": name, "conversation_id": name, "reply_to": None, "text": name, "score": 1}
+        more = {**row, "id": f"{name}2", "reply_to": name, "source": "named"}
+        (folder / f"{name}.jsonl").write_text(f"{json.dumps(row)}\n{json.dumps(more)}\n")
+
+
+@pytest.mark.parametrize("shards", [1, 2])
+@pytest.mark.parametrize("write", [write_dumps, write_tables, write_topics])
+def test_small_files_read_together_equal_each_read_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: Any, shards: int
+) -> None:
+    (tmp_path / "files").mkdir()
+    write(tmp_path / "files")
+    found = {}
+    for most in (1, 2000):
+        monkeypatch.setattr(sharding, "MOST_FILES", most)
+        (tmp_path / str(most)).mkdir()
+        counts = read_corpus(tmp_path / str(most), [tmp_path / "files"], shards)
+        rows = read(tmp_path / str(most) / "out", "utterances-*.parquet", "* EXCLUDE (position)" if shards > 1 else "*")
+        found[most] = (counts, rows)
+    assert found[1] == found[2000]
+    assert found[1][0]["records"] == found[1][0]["read"] > 5
+    files = {most: len(list((tmp_path / str(most) / "out").rglob("utterances-*.parquet"))) for most in (1, 2000)}
+    assert files[2000] < files[1]
+
+
+def test_a_file_that_ends_in_the_middle_is_named_among_many(tmp_path: Path) -> None:
+    (tmp_path / "files").mkdir()
+    write_dumps(tmp_path / "files")
+    (tmp_path / "files" / "RC_3.jsonl").write_bytes(line(COMMENT) + line(COMMENT)[:40])
+    with pytest.raises(PipelineError, match=r"RC_3\.jsonl.* ends in the middle"):
+        read_corpus(tmp_path, [tmp_path / "files"])
+
+
+def test_a_file_that_duckdb_cannot_read_does_not_spoil_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "files").mkdir()
+    write_dumps(tmp_path / "files")
+    long = b'{"id": "' + b"x" * (40 << 20) + b'"}\n'
+    (tmp_path / "files" / "RC_3.jsonl").write_bytes(line(COMMENT) + long)
+    monkeypatch.setattr(sharding, "SMALL_FILE", 1 << 30)
+    counts = read_corpus(tmp_path, [tmp_path / "files"])
+    assert (counts["read"], counts["records"], counts["set_aside.malformed"]) == (11, 11, 2)

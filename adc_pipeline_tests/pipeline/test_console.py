@@ -1,0 +1,60 @@
+"""A failed run shows its sentence on the terminal and in Dagster's log, and what is in place stays in sight."""
+
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from adc_pipeline.core.artefacts import Store
+from adc_pipeline.definitions import defs
+
+TABLE = """id,conversation_id,reply_to,speaker,body,score,timestamp
+r,r,,ann,post,1,0
+a,r,r,bob,yes,2,1
+b,r,r,cy,no,1,2
+"""
+
+
+@pytest.mark.slow
+def test_a_failed_run_ends_in_its_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ADC_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    table = tmp_path / "table.csv"
+    table.write_text(TABLE)
+
+    def run(column: str) -> dg.ExecuteInProcessResult:
+        config = {"ops": {"raw_corpus": {"config": {"corpus": str(table), "columns": {"text": column}}}}}
+        return defs.resolve_job_def("datasets").execute_in_process(config, instance=instance, raise_on_error=False)
+
+    with dg.DagsterInstance.ephemeral() as instance:
+        assert run("body").success
+        digest = Store(tmp_path / "home").current("raw_corpus").digest
+        printed = capsys.readouterr().err
+        assert "raw_corpus is made" in printed
+        assert "DEBUG" not in printed
+
+        failed = run("boddy")
+        printed = capsys.readouterr().err
+        sentence = "has no column boddy (did you mean body?) but id"
+        assert sentence in printed.splitlines()[-1]
+        assert "Failure: " in printed
+        assert "Stack Trace" not in printed
+        assert "Not executing" not in printed
+        assert f"raw_corpus stays as before this run: version {digest}" in printed
+
+        logged = instance.all_logs(failed.run_id)
+        errors = [entry for entry in logged if int(entry.level) >= 40]
+        assert [entry.dagster_event.event_type_value for entry in errors if entry.dagster_event] == [
+            "STEP_FAILURE",
+            "PIPELINE_FAILURE",
+        ]
+        assert len(errors) == 2
+        # Where it was raised is in the log for whoever has to look.
+        assert any("Traceback" in entry.user_message for entry in logged if int(entry.level) == 10)
+        data = errors[0].dagster_event.step_failure_data  # type: ignore[union-attr]
+        assert data.error is not None
+        assert data.error.cause is None
+        assert data.user_failure_data is not None
+        assert digest in str(data.user_failure_data.metadata["in place"].value)

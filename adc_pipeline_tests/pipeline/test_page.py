@@ -1,0 +1,91 @@
+"""An asset's page answers what made it, why, and what it says: rows, their names, and their length."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from adc_pipeline.core.artefacts import Artefact, as_json
+from adc_pipeline.corpus.settings import CorpusSettings
+from adc_pipeline.definitions import defs
+from adc_pipeline.defs.making import Making
+from adc_pipeline.defs.page import ROWS, check_names, four_digits, run_config_of, settings_list
+from adc_pipeline.defs.run_config import merged
+from adc_pipeline.defs.stage import STAGES
+from adc_pipeline.defs.workspace import rebuilt_or_reused
+from adc_pipeline.evaluation.figures import PLOTS
+from adc_pipeline.evaluation.headlines import HEADLINES
+from adc_pipeline.walks.settings import WalkSettings
+
+
+def made(name: str, settings: Any, **upstream: Any) -> Artefact:
+    plain = as_json(dataclasses.asdict(settings))
+    return Artefact(name, Path("somewhere"), "0" * 32, plain, upstream_settings=upstream)
+
+
+def test_settings_begin_with_what_differs_from_the_defaults() -> None:
+    settings = CorpusSettings(corpus="a|b.csv", columns={"text": "body"})
+    lines = settings_list(STAGES["raw_corpus"], made("raw_corpus", settings), {"format read": "table"}).splitlines()
+    assert lines[0] == r"- **corpus: a\|b.csv** (default '')"
+    assert lines[1] == "- **columns: {text: body}** (default {})"
+    assert lines[2] == "- format read: table"
+    assert lines[3].startswith("- *defaults:* format: auto; ")
+    # Dagster shows less than 1,000 characters of Markdown without a click.
+    assert sum(map(len, lines)) < 1000
+
+
+def test_the_run_configuration_of_an_artefact_has_what_differs_upstream_too() -> None:
+    corpus = as_json(dataclasses.asdict(CorpusSettings(sample_seed=3)))
+    text = run_config_of(STAGES["top_2"], made("top_2", WalkSettings(seed=1), raw_corpus=corpus))
+    assert yaml.safe_load(text) == {
+        "ops": {"raw_corpus": {"config": {"sample_seed": 3}}, "top_2": {"config": {"seed": 1}}}
+    }
+    assert yaml.safe_load(run_config_of(STAGES["top_2"], made("top_2", WalkSettings()))) == {"ops": {}}
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"), [(0.123456, 0.1235), (12345.678, 12350.0), (1e-07, 1e-07), (3.0, 3), (7, 7), (True, True)]
+)
+def test_numbers_have_four_significant_digits(value: Any, shown: Any) -> None:
+    assert four_digits(value) == shown
+    assert isinstance(four_digits(value), type(shown))
+
+
+def test_no_two_things_are_shown_under_one_name() -> None:
+    names = [*ROWS, *HEADLINES, *PLOTS, "figures", "report", "report_file", "verdict"]
+    assert len(set(names)) == len(names)
+
+    class Request:
+        name = "top_2_evaluation"
+
+    request: Any = Request()
+    making: Making[Any] = Making(request, Path(), Any, {}, metadata={"steering": 0.5}, pictures={"steering.png": ""})  # type: ignore[arg-type]
+    check_names(making)
+    for other in ({"steering": "steering.png"}, {"reason": "reason.png"}):
+        with pytest.raises(ValueError, match="two things under one name"):
+            check_names(dataclasses.replace(making, pictures=other))
+
+
+def test_one_line_says_what_was_rebuilt_and_why() -> None:
+    assert rebuilt_or_reused({"a": None, "b": None}) == "Nothing new: all 2 assets of this run are up to date."
+    line = rebuilt_or_reused(
+        {"a": None, "b": "setting seed has changed from 0 to 1", "c": "there was none", "d": "there was none"}
+    )
+    assert line == "3 rebuilt, 1 reused. Rebuilt: b (setting seed has changed from 0 to 1); c, d (there was none)."
+
+
+def test_a_preset_is_a_job_and_a_run_may_change_it() -> None:
+    job = defs.resolve_job_def("datasets_released")
+    assert job.run_config is not None
+    both = merged(job.run_config, {"ops": {"top_2": {"config": {"seed": 4}}}})
+    assert both["ops"]["top_2"]["config"] == {"format": "released", "seed": 4}
+    assert both["ops"]["ranked_replies"]["config"]["order"] == "released"
+
+
+def test_every_asset_has_an_owner_and_a_description() -> None:
+    graph = defs.resolve_asset_graph()
+    for key in graph.get_all_asset_keys():
+        assert graph.get(key).owners == ["team:data"]
+        assert graph.get(key).description
