@@ -233,7 +233,9 @@ def as_text(name: str, kind: str) -> str:
     if kind.startswith(("TIMESTAMP", "DATE")):
         # Beyond the year 5138, a number of seconds would be taken for milliseconds.
         number = f"TRY(CAST(floor(epoch({name})) AS BIGINT))"
-        return f"CAST(CASE WHEN abs({number}) <= 99999999999 THEN {number}::VARCHAR ELSE {name}::VARCHAR END AS VARCHAR)"
+        return (
+            f"CAST(CASE WHEN abs({number}) <= 99999999999 THEN {number}::VARCHAR ELSE {name}::VARCHAR END AS VARCHAR)"
+        )
     if kind.startswith("VARCHAR["):
         return f"array_to_string({name}, chr(10))" if kind.count("[") == 1 else f"CAST(to_json({name}) AS VARCHAR)"
     if kind.endswith("]") or kind.startswith(("STRUCT", "MAP", "UNION")):
