@@ -21,7 +21,7 @@ CREATE MACRO stripped(content) AS
 CASE WHEN content IN ('[deleted]', '[removed]', '') THEN content
      WHEN content < '!' OR content > '~' OR starts_with(content, '[') OR starts_with(content, '*')
          OR starts_with(content, '_') OR starts_with(content, '\') THEN trim(content, getvariable('blank')) END;
--- A note in place of a text is short, and its first bracket is closed by its last character, emphasis of Markdown aside.
+-- A note in place of a text is short, and its first bracket is closed by its last character; it may be in emphasis.
 -- Reddit gives reasons, with links: [ Removed by Reddit on account of violating the [content policy](/help). ]
 CREATE MACRO is_note_of_removal(content) AS
 CASE WHEN length(content) <= 150 AND content IS NOT NULL THEN
