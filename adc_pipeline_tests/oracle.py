@@ -78,12 +78,18 @@ def decoded(text: str) -> str:
     return re.sub("|".join(entities), lambda entity: entities[entity[0]], text)
 
 
-NOTHING = ("", "NA", "N/A", "#N/A", "<NA>", "None", "null", "NULL", "nan", "NaN", "NaT", r"\N")
+NOTHING = ("", "na", "n/a", "#n/a", "<na>", "none", "null", "nan", "nat", r"\n")
+
+
+def is_nothing(written: str) -> bool:
+    """Whether a text stands for a missing value."""
+    return written.strip(" ").lower() in NOTHING
 
 
 def identifier(written: str | None) -> str | None:
     """An id as text: 7.0 is 7 as long as a float holds every whole number, any other text is itself."""
-    if written and re.fullmatch(r"-?\d+\.(0*|\d+[eE]\+?\d+)", written):
+    written = written and written.strip(" ")
+    if written and re.fullmatch(r"-?\d+(\.(0*|\d+[eE]\+?\d+)|[eE]\+\d+)", written, re.ASCII):
         number = float(written)
         return str(int(number)) if abs(number) < 2**53 and number == int(number) else None
     return written or None
@@ -91,9 +97,9 @@ def identifier(written: str | None) -> str | None:
 
 def parent(written: str | None, id: str, conversation_id: str) -> str | None:
     """What an utterance answers: nothing if that is written so, or if it is the utterance itself."""
-    if written is None or (written in NOTHING and written != conversation_id):
+    if written is None or (is_nothing(written) and written.strip(" ") != conversation_id):
         return None
-    answered = identifier(written) or written
+    answered = identifier(written) or written.strip(" ")
     return None if answered == id else answered
 
 
@@ -259,7 +265,13 @@ def stripped(text: str) -> str:
 
 
 def is_note_of_removal(text: str) -> bool:
-    """Return whether a text is one pair of brackets, 150 characters at most, that says what became of the text."""
+    """Return whether a text is one pair of brackets, 150 characters at most, that says what became of the text.
+
+    Signs of emphasis around the pair do not count.
+    """
+    if len(text) > 150:
+        return False
+    text = text.lstrip("*_~\\").rstrip("*_~")
     depth = 0
     for place, character in enumerate(text):
         depth += {"[": 1, "]": -1}.get(character, 0)
@@ -267,7 +279,9 @@ def is_note_of_removal(text: str) -> bool:
         if depth > 2 or (depth < 1 and place < len(text) - 1):
             return False
     words = re.findall(r"[0-9A-Za-z_]+", text.lower())
-    return depth == 0 and 0 < len(text) <= 150 and bool({"deleted", "removed", "unavailable"} & set(words))
+    said = {"deleted", "removed", "unavailable"} & set(words)
+    phrase = re.search(r"(?<![0-9a-z_])(not|no longer) available(?![0-9a-z_])", text.lower())
+    return depth == 0 and len(text) > 0 and bool(said or phrase)
 
 
 def filtered(reply: Utterance, settings: "RankingSettings") -> str | None:

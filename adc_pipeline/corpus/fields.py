@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING
 from adc_pipeline.core.engine import Report, no_report
 from adc_pipeline.corpus.formats import Recognised, known_fields
 from adc_pipeline.corpus.layouts import STACK_EXCHANGE_COMMENTS, STACK_EXCHANGE_POSTS, ScoreOrder
-from adc_pipeline.corpus.packings import packing
 from adc_pipeline.corpus.readers import dumps, lines, tables, xml
 from adc_pipeline.corpus.readers.arrow import count_records, open_arrow
 from adc_pipeline.corpus.readers.html import html_to_text
@@ -233,7 +232,7 @@ class Source:
             with TemporaryDirectory(dir=self.scratch) as folder:
                 table, records = tables.open_csv(self.path, Path(folder), self.connection, self.report)
                 yield Piece(select_columns(table, places), records)
-        elif read is None and packing(self.path) == "none" and not lines.has_mark(self.path):
+        elif read is None and lines.is_one_object_a_line(self.path):
             lines.check_end(self.path)
             yield Piece(select_keys([self.path], places, self.connection), lines=[self.path])
         else:

@@ -9,6 +9,7 @@ import csv
 import json
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -87,14 +88,15 @@ def of_text(path: Path, wanted: Format, columns: Mapping[str, str]) -> Recognise
     records = [found for found in map(keys, first) if found]
     if records or wanted == "dump":
         return of_records(path, records, wanted, columns)
-    if not first:
-        raise unfit(path, "is empty")
-    start = first[0].lstrip()[:1]
+    with path.open("rb") as file:
+        start = next(blocks(file, path), b"").lstrip()[:1]
     if start == b"[":
         raise refused(
             path,
-            "begins a JSON array, and none of its first lines is a JSON object: write one object a line (JSON lines)",
+            "begins a JSON array, and none of its first values is a JSON object: write each utterance as an object",
         )
+    if not first:
+        raise unfit(path, "is empty")
     if start == b"{":
         raise refused(
             path,
@@ -196,6 +198,12 @@ def first_lines(path: Path) -> Iterator[bytes]:
     """Yield the first lines of a file, unpacked; the last line of a shorter file as it is, complete or not."""
     rest = b""
     with path.open("rb") as file:
+        if lines.is_spread(next(blocks(file, path), b"")):
+            file.seek(0)
+            with suppress(PipelineError):
+                yield from islice(lines.objects(file, path), LINES_LOOKED_AT)
+            return
+        file.seek(0)
         for block in islice(blocks(file, path), 0, max(1, lines.LINE // BLOCK)):
             *whole, rest = (rest + block).split(b"\n")
             yield from whole[:LINES_LOOKED_AT]

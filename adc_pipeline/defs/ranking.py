@@ -5,13 +5,20 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from adc_pipeline.core.shards import parts
+from adc_pipeline.corpus.parts import read_record
 from adc_pipeline.defs.asset import declare
 from adc_pipeline.defs.distributions import distributions
 from adc_pipeline.defs.making import Making
 from adc_pipeline.defs.preview import preview
 from adc_pipeline.defs.stage import Stage
 from adc_pipeline.defs.workspace import Workspace
-from adc_pipeline.ranking.ranked_replies import DROPPED_REPLIES, RANKED_REPLIES, tie_warning, write_ranked_replies
+from adc_pipeline.ranking.ranked_replies import (
+    DROPPED_REPLIES,
+    RANKED_REPLIES,
+    refuse_to_negate_twice,
+    tie_warning,
+    write_ranked_replies,
+)
 from adc_pipeline.ranking.settings import RankingSettings
 
 if TYPE_CHECKING:
@@ -22,6 +29,8 @@ if TYPE_CHECKING:
 
 def make_ranked_replies(making: Making[RankingSettings]) -> None:
     utterances = making.inputs["utterances"].path
+    corpus = making.request.store.version("raw_corpus", making.inputs["utterances"].inputs["raw_corpus"])
+    refuse_to_negate_twice(making.settings, read_record(corpus.path / "corpus")["lower_is_better"])
     with making.unfinished() as work:
         making.count(write_ranked_replies(utterances, making.folder, making.settings, making.engine, work))
     if warning := tie_warning(making.counts):

@@ -5,10 +5,11 @@ lists both, with `because_of` set to the dropped reply for the subtree. Filters 
 gaps. Cost: 0.15 s for 13,720 utterances.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from adc_pipeline.core.engine import Engine, counts_by, only_row
+from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.core.shards import Counts, map_shards, shards_of, work_folder
 from adc_pipeline.corpus.tables import create_read_rows, create_tree
 from adc_pipeline.ranking.settings import Order, RankingSettings, ScoreOrder
@@ -21,7 +22,7 @@ CREATE MACRO stripped(content) AS
 CASE WHEN content IN ('[deleted]', '[removed]', '') THEN content
      WHEN content < '!' OR content > '~' OR starts_with(content, '[') OR starts_with(content, '*')
          OR starts_with(content, '_') OR starts_with(content, '\') THEN trim(content, getvariable('blank')) END;
--- A note in place of a text is short, and its first bracket is closed by its last character, emphasis of Markdown aside.
+-- A note in place of a text is short, and its first bracket is closed by its last character; it may be in emphasis.
 -- Reddit gives reasons, with links: [ Removed by Reddit on account of violating the [content policy](/help). ]
 CREATE MACRO is_note_of_removal(content) AS
 CASE WHEN length(content) <= 150 AND content IS NOT NULL THEN
@@ -187,6 +188,18 @@ def rank_shard(utterances: Path, out: Path, settings: RankingSettings, engine: E
         counts = only_row(connection, COUNTS) | {f"dropped.{reason}": number for reason, number in reasons.items()}
         ages = only_row(connection, AGES)
         return counts | (ages if ages["replies_with_recording_time"] else {})
+
+
+def refuse_to_negate_twice(settings: RankingSettings, lower_is_better: Sequence[str]) -> None:
+    """Raise PipelineError where `score_order` would negate scores that were negated when they were read.
+
+    `lower_is_better` names the layouts of the corpus whose scores are read as their negatives (`corpus.parts`).
+    """
+    if settings.score_order == "lower" and lower_is_better:
+        raise PipelineError(
+            f"The scores of {', '.join(lower_is_better)} are ranks and are read as their negatives, so a higher one is"
+            " better already: leave the setting score_order at higher."
+        )
 
 
 def tie_warning(counts: Mapping[str, float]) -> str:

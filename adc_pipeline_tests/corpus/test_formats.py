@@ -62,13 +62,13 @@ def test_a_parquet_file_is_a_table(tmp_path: Path) -> None:
         (b"", "is empty"),
         (b"\n \n", "is empty"),
         (b"{\n  'pretty': 1\n}\n", "none of its first lines is a JSON object"),
-        (b"[1, 2]\n", "none of its first lines is a JSON object"),
+        (b"[1, 2]\n", "none of its first values is a JSON object"),
         (b"just text\n", "neither JSON lines nor"),
         (b"BZh91AY&SY\x00\xff,\xfe\n", "ends in the middle"),
         ("id,text".encode("utf-16"), "text in UTF-16: save it as UTF-8"),
         (line({"id": "a", "conversation_id": "a", "text": ""}), "give the folder"),
         (line({"name": 1, "age": 2}), "the keys age, name, which no known layout has: .* setting columns"),
-        (b"[" * 100_000 + b"\n", "none of its first lines"),
+        (b"[" * 100_000 + b"\n", "none of its first values"),
     ],
 )
 def test_what_cannot_be_a_corpus_is_refused(tmp_path: Path, content: bytes, sentence: str) -> None:

@@ -19,6 +19,8 @@ from adc_pipeline.corpus.parts import read_record
 from adc_pipeline.corpus.settings import CorpusSettings, UtteranceSettings
 from adc_pipeline.corpus.source import check_source, fetch
 from adc_pipeline.corpus.utterances import write_utterances
+from adc_pipeline.ranking.ranked_replies import refuse_to_negate_twice
+from adc_pipeline.ranking.settings import RankingSettings
 from adc_pipeline_tests.stages import read_utterances
 
 Record = dict[str, Any]
@@ -111,7 +113,12 @@ def test_open_assistant_where_the_lowest_rank_is_the_best(folder: Path, write: W
     ]  # fmt: skip
     assert rows[0] == ("1", None, "u1", "message 1", 1675605660, None, None)
     assert rows[4][3] == "[deleted]"
-    assert read_record(folder.with_name("made") / "corpus")["lower_is_better"] == ["OpenAssistant messages"]
+    negated = read_record(folder.with_name("made") / "corpus")["lower_is_better"]
+    assert negated == ["OpenAssistant messages"]
+    with pytest.raises(PipelineError, match="leave the setting score_order at higher"):
+        refuse_to_negate_twice(RankingSettings(score_order="lower"), negated)
+    refuse_to_negate_twice(RankingSettings(), negated)
+    refuse_to_negate_twice(RankingSettings(score_order="lower"), [])
 
 
 @pytest.mark.fast_first

@@ -53,7 +53,7 @@ def rows(corpus: Path, scratch: Path, report: Report = no_report, unpack: bool =
     PipelineError for a file that is truncated.
     """
     path = corpus / UTTERANCES
-    if unpack or lines.has_mark(path):
+    if unpack or not lines.is_one_object_a_line(path):
         for chunk in lines.chunks(path, scratch, report):
             yield Rows(READ, {"lines": str(chunk)}, lines=[chunk])
     else:

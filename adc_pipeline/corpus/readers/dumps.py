@@ -17,7 +17,6 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from adc_pipeline.core.engine import Report, no_report
-from adc_pipeline.corpus.packings import packing
 from adc_pipeline.corpus.readers import lines
 from adc_pipeline.corpus.readers.rows import NAME_OF_FILE, Rows
 
@@ -122,7 +121,7 @@ def rows(
     damaged or truncated.
     """
     connection.execute(PARENT)
-    if unpack or packing(path) != "none" or lines.has_mark(path):
+    if unpack or not lines.is_one_object_a_line(path):
         for chunk in lines.chunks(path, scratch, report):
             yield Rows(READ_LINES, {"lines": str(chunk)}, lines=[chunk])
     else:

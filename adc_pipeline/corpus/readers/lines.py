@@ -6,18 +6,21 @@ DuckDB reads the one before: two lie on disk at most, and memory holds one line 
 file's length.
 """
 
+import codecs
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from tempfile import mkdtemp
 from time import monotonic
 from typing import BinaryIO
 
 from adc_pipeline.core.engine import SECONDS_BETWEEN_REPORTS, Report, no_report
-from adc_pipeline.corpus.packings import MARK, blocks, cut_off, packing
+from adc_pipeline.corpus.packings import BLOCK, MARK, blocks, cut_off, packing
 
 MIB = 1 << 20
 CHUNK = 256 * MIB
@@ -28,11 +31,29 @@ UNREADABLE_LINE = b"null\n"
 NEWLINE = ord("\n")
 
 
-def has_mark(path: Path) -> bool:
-    """Return whether a plain file begins with a byte order mark, which `chunks` removes."""
+def is_one_object_a_line(path: Path) -> bool:
+    """Return whether DuckDB can read a file in place: it is plain and begins with neither a mark nor an array."""
     with path.open("rb") as file:
-        return file.read(len(MARK)) == MARK
+        first = file.read(BLOCK)
+    return packing(path) == "none" and not first.startswith(MARK) and not is_spread(first)
 
+
+def is_spread(first: bytes) -> bool:
+    """Return whether JSON that begins with these bytes is not one object a line, but an array or spread over lines.
+
+    The first line that is no whole object decides, where it is followed by another.
+    """
+    begin = first.lstrip()
+    if begin[:1] in (b"[", b"\x1e"):
+        return True
+    line, newline, _ = begin.partition(b"\n")
+    return begin[:1] == b"{" and bool(newline) and OPEN_LINE.fullmatch(line) is not None
+
+
+# The first line of an object that is spread over lines, or that is followed by a comma or, in an old file of macOS, by
+# the next object.
+OPEN_LINE = re.compile(rb'\{\s*(?:"(?:[^"\\]|\\.)*"\s*:\s*[\[{]?\s*)?|.*\}\s*,\s*|.*\}\r+\{.*', re.DOTALL)
+BETWEEN = re.compile(r"[\s,\[\]\x1e]*")
 
 # Yields whole lines, with their ends, out of an open file that lies at a path.
 ReadLines = Callable[[BinaryIO, Path], Iterator[bytes]]
@@ -50,7 +71,7 @@ def chunks(
     folder = Path(mkdtemp(prefix="lines-", dir=scratch))
     try:
         with ThreadPoolExecutor(1) as ahead:
-            written = _written(path, folder, report, read or whole_lines)
+            written = _written(path, folder, report, read or json_lines)
             coming = ahead.submit(next, written, None)
             while chunk := coming.result():
                 coming = ahead.submit(next, written, None)
@@ -101,14 +122,62 @@ def whole_lines(file: BinaryIO, path: Path) -> Iterator[bytes]:
         yield last + b"\n"
 
 
+def json_lines(file: BinaryIO, path: Path) -> Iterator[bytes]:
+    """Yield the lines of a file, or the objects of one that is not written as one object a line, each as a line."""
+    head = next(blocks(file, path), b"")
+    file.seek(0)
+    return objects(file, path) if is_spread(head) else whole_lines(file, path)
+
+
+def objects(file: BinaryIO, path: Path) -> Iterator[bytes]:
+    """Yield the JSON values of a file, be they in an array or one behind the other, each as a line.
+
+    Memory holds a block and one value. What is no JSON is `UNREADABLE_LINE`, up to the end of its line.
+    """
+    decode = json.JSONDecoder(strict=False).raw_decode
+    unpack = codecs.getincrementaldecoder("utf-8")("surrogateescape")
+    unpacked = blocks(file, path)
+    text, place, ended = "", 0, False
+    while True:
+        place = BETWEEN.match(text, place).end()  # type: ignore[union-attr]
+        found, end = None, place
+        with suppress(ValueError, RecursionError):
+            found, end = decode(text, place) if place < len(text) else (None, place)
+        # A number may go on in the next block.
+        if end > place and (end < len(text) or ended or isinstance(found, dict)):
+            value = text[place:end]
+            if "\n" in value or "\r" in value:
+                value = json.dumps(found)
+            line = value.encode("utf-8", "surrogateescape") + b"\n"
+            yield line if len(line) <= LINE else UNREADABLE_LINE
+            place = end
+        elif not ended and len(text) - place <= LINE:
+            # Twice as much at a time, since a value that is not complete is decoded again.
+            wanted, more = max(BLOCK, len(text) - place), []
+            while wanted > 0 and not ended:
+                block = next(unpacked, b"")
+                ended = not block
+                more.append(unpack.decode(block, ended))
+                wanted -= len(block)
+            text, place = text[place:] + "".join(more), 0
+        elif place == len(text):
+            return
+        elif ended and "\n" not in text[place:].rstrip():
+            raise cut_off(path)
+        else:
+            yield UNREADABLE_LINE
+            next_line = text.find("\n", place) + 1
+            place = next_line or len(text)
+
+
 def plain_file(path: Path, folder: Path, read: ReadLines | None = None) -> Path:
     """Return a small file as a plain one that DuckDB can read: itself, or the lines that `read` gives, in `folder`."""
-    if read is None and packing(path) == "none" and not has_mark(path):
+    if read is None and is_one_object_a_line(path):
         check_end(path)
         return path
     plain = folder / f"{len(os.listdir(folder)):05}-{path.name}.jsonl"
     with path.open("rb") as file, plain.open("wb") as out:
-        out.writelines((read or whole_lines)(file, path))
+        out.writelines((read or json_lines)(file, path))
     return plain
 
 

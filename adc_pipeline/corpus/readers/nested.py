@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from adc_pipeline.corpus.layouts import Layout
-from adc_pipeline.corpus.readers.lines import LINE, UNREADABLE_LINE, whole_lines
+from adc_pipeline.corpus.readers.lines import LINE, UNREADABLE_LINE, json_lines
 
 
 def inner_records(record: Any, layout: Layout) -> Iterator[dict[str, Any]]:
@@ -39,7 +39,7 @@ class Flatten:
         self.layout = layout
 
     def __call__(self, file: BinaryIO, path: Path) -> Iterator[bytes]:
-        for block in whole_lines(file, path):
+        for block in json_lines(file, path):
             for line in block.splitlines():
                 yield from self.lines(line)
 

@@ -32,7 +32,8 @@ ALSO_CALLED = {"recorded_at": ("retrieved_on", "retrieved_utc")}
 FINISHED = {
     "id": "CASE WHEN NOT is_no_id({text}) THEN without_kind({id}) END",
     "conversation_id": "CASE WHEN NOT is_no_id({text}) THEN without_kind({id}) END",
-    "reply_to": "CASE WHEN NOT is_nothing({text}) OR {text} = {conversation} THEN without_kind(coalesce({id}, {text})) END",
+    "reply_to": "CASE WHEN NOT is_nothing({text}) OR {text} = {conversation}"
+    " THEN without_kind(coalesce({id}, {text})) END",
     "timestamp": "seconds({text})",
     "score": "whole_number({text})",
     "stickied": "try_cast({text} AS BOOLEAN)",

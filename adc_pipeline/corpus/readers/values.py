@@ -6,9 +6,10 @@ from a string.
 - A **time** is a number of seconds, milliseconds, microseconds or nanoseconds since 1970, which its size tells, or a
   date: ISO 8601 with or without a zone (UTC where it names none), or the form of e-mails. Fractions of a second are
   dropped.
-- An **id** is any text; spaces around it are no part of it. A whole number keeps its id where a program wrote it as a float: pandas turns 7 into 7.0 where
-  another row has no value. From 2^53 on, a float no longer holds every whole number and is no id. A number with a
-  fraction is no id either; as text it is, since 7.5 may well be the fifth utterance of thread 7.
+- An **id** is any text; spaces around it are no part of it. A whole number keeps its id where a program wrote it as a
+  float: pandas turns 7 into 7.0 where another row has no value. From 2^53 on, a float no longer holds every whole
+  number and is no id. A number with a fraction is no id either; as text it is, since 7.5 may well be the fifth
+  utterance of thread 7.
 - A **parent** may be missing in several spellings (null, NA, nan, \N and others), in any case.
 
 No macro may hold IN with more than a few constants: DuckDB makes a join of it, and rows lose their order.
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
 
 POST, COMMENT = "t3_", "t1_"
 
-# How pandas, R, SQL dumps and spreadsheets write a missing value as text; a parent and a time may be in any case. Ids of
-# Reddit's first posts are such words in lower case.
+# How pandas, R, SQL dumps and spreadsheets write a missing value as text: a parent or a time in any case, an id in
+# these only, since `na` and `none` are ids of Reddit's first posts.
 NO_ID = ("", "NA", "N/A", "#N/A", "<NA>", "None", "NONE", "null", "Null", "NULL", "nan", "NaN", "NAN", "NaT", r"\N")
 NOTHING = ("", "na", "n/a", "#n/a", "<na>", "none", "null", "nan", "nat", r"\n")
 
