@@ -15,7 +15,7 @@ ERASE = "\r\x1b[K"
 # Without a terminal, a long step writes a line at least this often.
 SECONDS_BETWEEN_LINES = 30.0
 # As in `logging`; what Dagster logs as an error is either said by the step or about steps that are not executed.
-WARNING = 30
+INFO, WARNING = 20, 30
 
 
 class Progress:
@@ -42,7 +42,7 @@ class Progress:
             self.line(text)
         elif entry.level == WARNING:
             self.line(f"{entry.step_key}: {text}")
-        elif int(entry.level) < WARNING and text:
+        elif INFO <= int(entry.level) < WARNING and text:
             self.status(f"{entry.step_key}: {text.splitlines()[0]}")
 
     def step(self, name: str, event: "DagsterEvent") -> None:
@@ -63,6 +63,10 @@ class Progress:
         elif event.is_step_failure:
             # A check that does not pass and blocks what follows has said why.
             outcome = self.outcomes.get(name, "")
+            source = event.step_failure_data.error_source
+            if source is not None and source.value == "INTERRUPT":
+                self.end(name, "cancelled")
+                return
             self.end(name, "failed")
             self.sentences.append(f"{name}: {outcome}" if outcome.startswith("not passed") else reason(event))
 

@@ -5,6 +5,7 @@ import platform
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -16,7 +17,6 @@ from adc_pipeline.defs.asset import declare
 from adc_pipeline.defs.making import Making, Request
 from adc_pipeline.defs.stage import Stage
 from adc_pipeline.defs.workspace import Workspace
-from adc_pipeline.evaluation.case_table import CASE_TABLE
 from adc_pipeline.evaluation.formatting import number
 from adc_pipeline.evaluation.headlines import HEADLINES
 from adc_pipeline.evaluation.settings import ComparisonSettings, EvaluationSettings
@@ -81,8 +81,14 @@ def evaluation_stage(kind: WalkKind) -> Stage[EvaluationSettings]:
         # The report shows them.
         reads=(kind.model, kind.dataset, "base_model", "ranked_replies", "utterances", "raw_corpus"),
         kinds=("pytorch", "mlflow"),
-        table=lambda folder: [str(folder / CASE_TABLE)],
+        table=case_table,
     )
+
+
+def case_table(folder: Path) -> list[str]:
+    from adc_pipeline.evaluation.case_table import CASE_TABLE
+
+    return [str(folder / CASE_TABLE)]
 
 
 def make_comparison(making: Making[ComparisonSettings]) -> None:

@@ -5,12 +5,12 @@ pictures, then where things are. Numbers have four significant digits, and Dagst
 materializations. Dagster shows less than 1,000 characters of Markdown in the row itself, a longer one behind a click,
 and does not wrap plain text. So what is long has short lines of Markdown, and the main picture is a link to MLflow's.
 
-Dagster stores the metadata of a materialization three times: 1.1 MB of pictures in a run of all assets made 5 MB. So
-pictures have few colours (`pictures.py`), and a reused artefact does not repeat the pictures and the preview that an
-earlier materialization shows.
+Dagster stores the metadata of a materialization twice. So a reused artefact does not repeat the pictures and the
+preview that an earlier materialization shows.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import dagster as dg
@@ -44,6 +44,8 @@ def page_of(
 ) -> dict[str, Any]:
     """Return the metadata of a materialization; `reasons` are empty if the artefact is reused."""
     making = read_making(made)
+    # As a manifest has them: a list for a tuple.
+    made = replace(made, settings=as_json(made.settings))
     reason = f"Rebuilt: {', '.join(reasons)}." if reasons else "Reused: inputs, settings and code are unchanged."
     shown = {**picture_in_mlflow(making), **made.counts, **read_shown(made.path, request.store.home), **restored}
     before = None if reasons else earlier_pictures(request, made)

@@ -26,8 +26,11 @@ def restored_run(
     inputs: Mapping[str, Artefact],
     tags: Mapping[str, str],
     report: Report,
+    columns: Callable[[Artefact], Mapping[str, str]] = lambda artefact: {},
 ) -> Run:
-    """Return the finished MLflow run of an artefact, brought back if necessary; `record` is its `making.json`.
+    """Return the finished MLflow run of an artefact, brought back if necessary.
+
+    `record` is its `making.json`; `columns` returns the types of a table's columns by name.
 
     Raises PipelineError if MLflow does not answer.
     """
@@ -39,8 +42,8 @@ def restored_run(
             report(f"MLflow at {tracking.shown} has no run that made {made.name}: it gets one again.")
             with tracking.run(made.name, made.settings, {**tags, RESTORED: "true"}) as run:
                 for artefact in inputs.values():
-                    run.artefact(artefact, "input")
-                run.artefact(made, "output")
+                    run.artefact(artefact, "input", columns(artefact))
+                run.artefact(made, "output", columns(made))
                 run.describe(record.get("parameters", {}))
                 run.metrics(record.get("metrics", made.counts))
         else:

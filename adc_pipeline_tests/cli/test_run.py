@@ -6,6 +6,7 @@ import shutil
 import signal
 from pathlib import Path
 from typing import Any
+from unittest.mock import ANY
 
 import dagster as dg
 import pytest
@@ -116,7 +117,10 @@ def test_a_signal_cancels_the_run(
 ) -> None:
     monkeypatch.setattr(Store, "put", lambda *_: os.kill(os.getpid(), number))
     assert run_job("datasets", config(tmp_path, SMALL)) == 130
-    assert capfd.readouterr().err == "Cancelled.\n"
+    shown = capfd.readouterr()
+    assert shown.err == "Cancelled.\n"
+    # The step, and not a failure.
+    assert shown.out.splitlines()[-1].split() == ["raw_corpus", ANY, "s", "cancelled"]
     with dagster_instance(Store(home)) as instance:
         assert [run.status for run in instance.get_runs()] == [dg.DagsterRunStatus.CANCELED]
 

@@ -30,7 +30,7 @@ def test_each_model_is_told_what_it_is_better_in() -> None:
 def test_less_in_context_improvement_is_better() -> None:
     (sentence,) = verdict(compared(in_context_improvement=(-0.02, -0.03, -0.01, 0.001)))
     assert sentence.startswith(
-        "The model of top-2 is better than that of random-walk in in context improvement by 0.02"
+        "The model of top-2 is better than that of random-walk in in-context improvement by 0.02"
     )
 
 
