@@ -5,7 +5,6 @@ from dataclasses import replace
 import dagster as dg
 
 from adc_pipeline.core.artefacts import Store
-from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.corpus.watch import Watch, check_for_change
 from adc_pipeline.defs.automation import Automation
 from adc_pipeline.defs.jobs import STUDY, adc, datasets
@@ -33,12 +32,9 @@ def described() -> str:
 def changed_corpus(context: dg.SensorEvaluationContext) -> dg.SensorResult:
     watch = Watch.from_cursor(context.cursor)
     automation = Automation.load()
-    try:
-        if automation.problem:
-            raise PipelineError(automation.problem)
-        corpus = automation.corpus
-    except PipelineError as error:
-        return dg.SensorResult(skip_reason=str(error), cursor=watch.cursor())
+    if automation.problem:
+        return dg.SensorResult(skip_reason=automation.problem, cursor=watch.cursor())
+    corpus = automation.corpus
     found = check_for_change(watch, corpus, Store.from_environment())
     if found.skip:
         return dg.SensorResult(skip_reason=found.skip, cursor=found.watch.cursor())

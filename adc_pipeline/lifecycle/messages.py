@@ -107,7 +107,9 @@ def content_of(variable: str) -> str:
     """Return the content of an environment variable; raise PipelineError if it is empty or not set."""
     if content := os.environ.get(variable, "").strip():
         return content
-    raise PipelineError(f"The environment variable {variable}, which automation.yaml names, is not set.")
+    raise PipelineError(
+        f"The environment variable {variable}, which automation.yaml names, is not set: set it for the code server."
+    )
 
 
 def is_loopback(host: str) -> bool:

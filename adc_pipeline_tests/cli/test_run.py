@@ -79,7 +79,7 @@ def test_a_failure_ends_in_its_sentence_alone(home: Path, tmp_path: Path, capfd:
     sentence, place = error.splitlines()
     assert sentence.startswith("The corpus /no\\x1b[2J/where does not exist")
     assert place == f"The whole log is in {home / 'logs' / 'datasets.log'}."
-    assert "raise PipelineError" in (home / "logs" / "datasets.log").read_text()
+    assert "does not exist: give the setting corpus" in (home / "logs" / "datasets.log").read_text()
 
 
 @pytest.mark.parametrize(

@@ -49,9 +49,11 @@ REMEDIES = {
 }
 # Functions that raise a sentence made elsewhere, which is listed there.
 REPEATED = {
+    "cli/repair:fault",
     "corpus/source:list_all",
     "defs/look_ahead:check_values",
     "defs/training:run_training",
+    "lifecycle/messages:send",
     "tracking/database:explained",
     "tracking/failures:explanation",
     "tracking/lineage:version",
