@@ -18,7 +18,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from adc_pipeline.core.arguments import ArgumentParser
-from adc_pipeline.core.artefacts import Store, file_digest, folder_digest
+from adc_pipeline.core.artefacts import Store, altered_files, file_digest, folder_digest
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.core.terminal import without_controls
 from adc_pipeline.tracking.address import SERVERS, accepted, sqlite_file
@@ -120,6 +120,8 @@ def on_disk(node: Node, store: Store) -> Found:
     except OSError as error:
         return Found("changed", f"CHANGED on disk: {error.filename} cannot be read ({error.strerror})")
     if digest == node.digest:
+        if altered := altered_files(path):
+            return Found("changed", f"CHANGED on disk: {', '.join(altered[:5])} in {path} is not what was recorded")
         return Found("matches", f"matches what is in {path}")
     return Found("changed", f"CHANGED on disk: what is in {path} now has the digest {digest}{changed_files(path)}")
 

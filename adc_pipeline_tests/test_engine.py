@@ -10,7 +10,7 @@ import duckdb
 import pytest
 
 from adc_pipeline.core import engine
-from adc_pipeline.core.engine import Engine
+from adc_pipeline.core.engine import Engine, connected
 from adc_pipeline.core.errors import PipelineError
 
 # Takes a few tenths of a second, always longer than the interval that the tests set.
@@ -85,3 +85,16 @@ def test_rows_are_written_in_the_order_of_their_query(threads: int, tmp_path: Pa
     found = {name: duckdb.read_parquet(str(tmp_path / f"{name}.parquet")).fetchall() for name in ("rows", "ordered")}
     assert [number for (number,) in found["rows"]] == [n * 7919 % 500_009 for n in range(400_000)]
     assert [number for (number,) in found["ordered"]] == expected
+
+
+def test_no_connection_loads_an_extension_by_itself() -> None:
+    with connected() as connection, Engine().connect() as other:
+        for each in (connection, other):
+            settings = "SELECT value FROM duckdb_settings() WHERE name LIKE 'auto%_known_extensions'"
+            assert each.execute(settings).fetchall() == [("false",), ("false",)]
+
+
+def test_every_connection_is_made_in_one_place() -> None:
+    package = Path(engine.__file__).parents[1]
+    others = [path for path in package.rglob("*.py") if "duckdb.connect(" in path.read_text()]
+    assert others == [Path(engine.__file__)]

@@ -15,7 +15,7 @@ ERASE = "\r\x1b[K"
 # Without a terminal, a long step writes a line at least this often.
 SECONDS_BETWEEN_LINES = 30.0
 # As in `logging`; what Dagster logs as an error is either said by the step or about steps that are not executed.
-WARNING = 30
+INFO, WARNING = 20, 30
 
 
 class Progress:
@@ -42,7 +42,7 @@ class Progress:
             self.line(text)
         elif entry.level == WARNING:
             self.line(f"{entry.step_key}: {text}")
-        elif int(entry.level) < WARNING and text:
+        elif INFO <= int(entry.level) < WARNING and text:
             self.status(f"{entry.step_key}: {text.splitlines()[0]}")
 
     def step(self, name: str, event: "DagsterEvent") -> None:
@@ -55,12 +55,18 @@ class Progress:
             self.outcomes[name] = "unchanged" if unchanged is not None and unchanged.value else "made"
         elif event.event_type_value == "ASSET_CHECK_EVALUATION":
             check = event.asset_check_evaluation_data
-            self.outcomes[name] = "passed" if check.passed else f"not passed: {check.description or check.check_name}"
+            # The step of an asset, which may evaluate a check of its own, shows whether it was made.
+            outcome = "passed" if check.passed else f"not passed: {check.description or check.check_name}"
+            self.outcomes.setdefault(name, outcome)
         elif event.is_step_success:
             self.end(name, self.outcomes.get(name, "done"))
         elif event.is_step_failure:
             # A check that does not pass and blocks what follows has said why.
             outcome = self.outcomes.get(name, "")
+            source = event.step_failure_data.error_source
+            if source is not None and source.value == "INTERRUPT":
+                self.end(name, "cancelled")
+                return
             self.end(name, "failed")
             self.sentences.append(f"{name}: {outcome}" if outcome.startswith("not passed") else reason(event))
 

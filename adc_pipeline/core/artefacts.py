@@ -120,16 +120,36 @@ def as_json(settings: Mapping[str, Any]) -> dict[str, Any]:
 def read_making(made: Artefact) -> dict[str, Any]:
     """Return which MLflow run made an artefact and what it read outside ADC_HOME; empty values if not recorded."""
     try:
-        making: dict[str, Any] = json.loads((made.path / MAKING).read_text())
+        return unsealed((made.path / MAKING).read_text())
     except (FileNotFoundError, ValueError):
         return {"run": "", "address": "", "outside": {}}
-    return making
 
 
 def write_making(made: Artefact, record: Mapping[str, Any]) -> None:
     """Write what `read_making` returns, in one step."""
     with atomic_file(made.path / MAKING) as partial:
-        partial.write_text(json.dumps(record, indent=2) + "\n")
+        partial.write_text(sealed(record))
+
+
+def sealed(record: Mapping[str, Any], allow_nan: bool = True) -> str:
+    """Return a record as JSON that contains a checksum of itself."""
+    content = {**record, "checksum": checksum(record)}
+    return json.dumps(content, indent=2, sort_keys=True, allow_nan=allow_nan) + "\n"
+
+
+def unsealed(content: str) -> dict[str, Any]:
+    """Return the record that `sealed` wrote, or one without a checksum; ValueError if it was altered."""
+    record = json.loads(content)
+    if not isinstance(record, dict):
+        raise ValueError("no JSON object")
+    given = record.pop("checksum", None)
+    if given is not None and given != checksum(record):
+        raise ValueError("its checksum differs")
+    return record
+
+
+def checksum(record: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
 
 
 def file_digest(path: Path) -> str:
@@ -197,6 +217,28 @@ def damage(made: Artefact) -> list[str]:
         except OSError:
             damaged.append(name)
     return damaged
+
+
+def altered_files(folder: Path) -> list[str]:
+    """Return the files of a version whose content is not what was recorded, by reading all of them.
+
+    Covers what the digest leaves out: files that describe the making, both records, and what Dagster shows.
+    """
+    found: list[str] = []
+    recorded: dict[str, Any] = {}
+    for record in (MANIFEST, MAKING):
+        try:
+            content = unsealed((folder / record).read_text())
+            recorded |= content.get("files", {}) | content.get("shown", {})
+        except FileNotFoundError:
+            continue
+        except (ValueError, AttributeError):
+            found.append(record)
+    for name, entry in recorded.items():
+        path = folder / name
+        if not path.is_file() or file_digest(path) != entry["sha256"]:
+            found.append(name)
+    return found
 
 
 class Store:
@@ -311,7 +353,7 @@ class Store:
         # Resolved first: the link may be switched between two accesses.
         path = path.resolve()
         try:
-            manifest = json.loads((path / MANIFEST).read_text())
+            manifest = unsealed((path / MANIFEST).read_text())
             known = {each.name: manifest[each.name] for each in fields(Artefact) if each.name in manifest}
             # Before there were numbers, a manifest had none.
             complete = {**known, "unhashed": tuple(known.get("unhashed", ())), "layout": known.get("layout", 0)}
@@ -478,9 +520,7 @@ def write_manifest(made: Artefact) -> None:
     """Write an artefact's manifest into its folder and have it reach the disk."""
     manifest = {key: value for key, value in asdict(made).items() if key != "path"}
     with atomic_file(made.path / MANIFEST) as partial:
-        with partial.open("w") as file:
-            json.dump(manifest, file, indent=2, sort_keys=True, allow_nan=False)
-            file.write("\n")
+        partial.write_text(sealed(manifest, allow_nan=False))
         sync(partial)
 
 

@@ -52,6 +52,20 @@ def reporting(progress: Callable[[], str], report: Report) -> Iterator[None]:
         watcher.join()
 
 
+# All that is needed is built in: no statement fetches or loads an extension.
+NO_EXTENSIONS: dict[str, str | bool | int | float | list[str]] = {
+    "autoinstall_known_extensions": False,
+    "autoload_known_extensions": False,
+}
+
+
+def connected() -> "DuckDBPyConnection":
+    """Return a new connection to a database in memory; every connection is made here."""
+    import duckdb
+
+    return duckdb.connect(config=NO_EXTENSIONS)
+
+
 @dataclass(frozen=True)
 class Engine:
     """Settings of a DuckDB connection; `report` receives the progress of a statement every five seconds."""
@@ -73,7 +87,7 @@ class Engine:
 
         spill = spill or Path(tempfile.gettempdir()) / f"adc-spill-{os.getpid()}"
 
-        with duckdb.connect() as connection:
+        with connected() as connection:
             try:
                 if self.threads:
                     connection.execute("SET threads = $1", [self.threads])
@@ -86,8 +100,6 @@ class Engine:
                 ) from error
             connection.execute("SET temp_directory = $1", [str(spill)])
             connection.execute("SET enable_progress_bar = true; SET enable_progress_bar_print = false")
-            # All that is needed is built in: no statement fetches or loads an extension.
-            connection.execute("SET autoinstall_known_extensions = false; SET autoload_known_extensions = false")
             try:
                 yield connection
             finally:

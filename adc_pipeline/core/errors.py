@@ -36,8 +36,9 @@ def is_network_fault(error: BaseException) -> bool:
 
 def did_you_mean(name: object, names: Iterable[str]) -> str:
     """Return a question for the most similar of some names, to be put behind a wrong one; empty if none is similar."""
-    close = difflib.get_close_matches(str(name), list(names), n=1)
-    return f" (did you mean {close[0]}?)" if close else ""
+    in_lower_case = {each.lower(): each for each in names}
+    close = difflib.get_close_matches(str(name).lower(), list(in_lower_case), n=1)
+    return f" (did you mean {in_lower_case[close[0]]}?)" if close else ""
 
 
 def first_line(error: BaseException) -> str:

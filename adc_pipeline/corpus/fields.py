@@ -22,7 +22,7 @@ from adc_pipeline.corpus.readers import dumps, lines, tables, xml
 from adc_pipeline.corpus.readers.arrow import count_records, open_arrow
 from adc_pipeline.corpus.readers.html import html_to_text
 from adc_pipeline.corpus.readers.nested import Flatten
-from adc_pipeline.corpus.readers.rows import COLUMNS, Rows
+from adc_pipeline.corpus.readers.rows import COLUMNS, NAME_OF_FILE, Rows
 from adc_pipeline.corpus.recorded_files import STACK_EXCHANGE_FILES
 
 if TYPE_CHECKING:
@@ -37,7 +37,11 @@ READ = {
     "score_hidden": "try_cast({} AS BOOLEAN)",
 }
 # How a field is read where an expression says so.
-SPECS = {"": "{}", "id": "text_id({})", "parent": "text_parent({})"}
+SPECS = {
+    "": "{}",
+    "id": "CASE WHEN NOT is_no_id({0}) THEN text_id({0}) END",
+    "parent": "CASE WHEN NOT is_nothing({0}) THEN text_parent({0}) END",
+}
 
 IS_TRUE = "CREATE OR REPLACE TEMP MACRO is_true(written) AS coalesce(try_cast(written AS BOOLEAN), false)"
 
@@ -79,13 +83,15 @@ class Statement:
             self.fields.append(name)
         return f"f{self.fields.index(name)}"
 
-    def select(self, source: str) -> str:
+    def select(self, source: str, several: bool = False) -> str:
         """Return the query of our columns; a record from which nothing could be read is null in each."""
         something = f"coalesce({', '.join(map(self.column, list(self.fields)))}) IS NOT NULL"
         values = {name: READ.get(name, "{}").format(value) for name, value in self.columns.items()}
         if self.score_order == "lower":
             # Everything downstream takes a higher score for the better one.
             values["score"] = f"-({values['score']})"
+        if several:
+            values["source"] = f"coalesce({values.get('source', 'NULL')}, {NAME_OF_FILE})"
         values["time_unreadable"] = f"is_unreadable({values['timestamp']}, {self.columns['timestamp']})"
         columns = ", ".join(
             f"CASE WHEN {something} THEN {values.get(name, 'NULL')} END::{kind} AS {name}"
@@ -101,15 +107,19 @@ def rows(
     connection: "DuckDBPyConnection",
     scratch: Path,
     report: Report = no_report,
+    paths: Sequence[Path] = (),
+    names: Sequence[str] = (),
 ) -> Iterator[Rows]:
     """Yield the rows of one part, in order; run each to its end before the next.
 
+    `paths` are small files of JSON lines that are read together, `path` being their first; `names` as in `Rows`.
     `columns` maps our names to the file's, for a table. `scratch` takes unpacked pieces; `report` receives the
     progress. Raises PipelineError for a file that is damaged or ends in the middle.
     """
     create_functions(connection)
     scratch.mkdir(parents=True, exist_ok=True)
-    source = Source(path, what, connection, scratch, report)
+    several = len(paths) > 1
+    source = Source(path, what, connection, scratch, report, paths if several else (), names if several else ())
     if what.container == "folder":
         yield from stack_exchange_rows(path, connection, scratch, report)
     elif what.layout is not None:
@@ -118,13 +128,13 @@ def rows(
             if "{only_reply}" in what.layout.columns["score"]:
                 numbered = NUMBERED.format(view=view)
                 only = ONLY_REPLY.format(view=numbered, parent=statement.columns["reply_to"])
-                yield piece.rows(statement.select(f"({only}) ORDER BY place"))
+                yield piece.rows(statement.select(f"({only}) ORDER BY place", several))
             else:
-                yield piece.rows(statement.select(view))
+                yield piece.rows(statement.select(view, several))
     elif what.kind == "table":
-        names = [columns.get(name, name) for name in tables.MAPPED] + list(*tables.ALSO_CALLED.values())
-        for piece in source.pieces(names):
-            yield piece.rows(tables.select(path, piece.table, columns, connection))
+        wanted = [columns.get(name, name) for name in tables.MAPPED] + list(*tables.ALSO_CALLED.values())
+        for piece in source.pieces(wanted):
+            yield piece.rows(tables.select(path, piece.table, columns, connection, several))
     else:
         for piece in source.pieces(list(dumps.FIELDS)):
             yield piece.rows(dumps.select(piece.table, connection))
@@ -167,10 +177,13 @@ class Piece:
 
     table: "DuckDBPyRelation"
     records: int | None = None
-    lines: Path | None = None
+    lines: Sequence[Path] = ()
+    # Of several files.
+    names: Sequence[str] = ()
 
     def rows(self, sql: str) -> Rows:
-        return Rows(sql, records=self.records, lines=[self.lines] if self.lines else [])
+        parameters = {"lines": list(map(str, self.lines)), "names": list(self.names)} if self.names else {}
+        return Rows(sql, parameters, records=self.records, lines=self.lines)
 
 
 @dataclass(frozen=True)
@@ -182,6 +195,9 @@ class Source:
     connection: "DuckDBPyConnection"
     scratch: Path
     report: Report
+    # Files that are read together with `path`, which is their first, and the names of all.
+    paths: Sequence[Path] = ()
+    names: Sequence[str] = ()
 
     def views(self, names: Sequence[str]) -> Iterator[tuple[Piece, str]]:
         """Yield each piece with the name of a view, whose columns f0, f1 and on are the fields `names` as text."""
@@ -190,17 +206,23 @@ class Source:
         for piece in self.pieces(names):
             view = f"fields_{next(NUMBERS)}"
             fields = [ColumnExpression(name).cast("VARCHAR") for name in names]
-            piece.table.select(*(field.alias(f"f{number}") for number, field in enumerate(fields))).create_view(view)
+            chosen = [field.alias(f"f{number}") for number, field in enumerate(fields)]
+            name = ["filename"] if piece.names else []
+            piece.table.select(*chosen, *map(ColumnExpression, name)).create_view(view)
             yield piece, view
             self.connection.execute(f"DROP VIEW {view}")
 
     def pieces(self, names: Sequence[str]) -> Iterator[Piece]:
         """Yield the file in pieces, in order, as relations with the fields `names`, null where it has no such field."""
         container, layout = self.what.container, self.what.layout
-        known = known_fields(self.path, container, layout)
+        known = set().union(*(known_fields(path, container, layout) for path in self.paths or [self.path]))
         places = {name: locate(name, known) for name in names}
         read = xml.json_lines if container == "xml" else Flatten(layout) if layout and layout.inside else None
-        if container == "parquet":
+        if self.paths:
+            with TemporaryDirectory(dir=self.scratch) as folder:
+                files = [lines.plain_file(path, Path(folder), read) for path in self.paths]
+                yield Piece(select_keys(files, places, self.connection), lines=files, names=self.names)
+        elif container == "parquet":
             table = tables.open_parquet(self.path, self.connection)
             yield Piece(select_columns(table, places), tables.parquet_records(self.path))
         elif container == "arrow":
@@ -213,10 +235,10 @@ class Source:
                 yield Piece(select_columns(table, places), records)
         elif read is None and packing(self.path) == "none" and not lines.has_mark(self.path):
             lines.check_end(self.path)
-            yield Piece(select_keys(self.path, places, self.connection), lines=self.path)
+            yield Piece(select_keys([self.path], places, self.connection), lines=[self.path])
         else:
             for chunk in lines.chunks(self.path, self.scratch, self.report, read):
-                yield Piece(select_keys(chunk, places, self.connection), lines=chunk)
+                yield Piece(select_keys([chunk], places, self.connection), lines=[chunk])
 
 
 # A key of a record, and the key within its object or none.
@@ -230,18 +252,21 @@ def locate(field: str, known: set[str]) -> Place:
     return (outer, inner) if inner and outer in known else (spelled, "")
 
 
-def select_keys(path: Path, places: Mapping[str, Place], connection: "DuckDBPyConnection") -> "DuckDBPyRelation":
-    """Return the fields of a plain file of JSON lines; a line that is no object is null in each."""
+def select_keys(
+    paths: Sequence[Path], places: Mapping[str, Place], connection: "DuckDBPyConnection"
+) -> "DuckDBPyRelation":
+    """Return the fields of plain files of JSON lines, of several with their `filename`; null in a line without any."""
     from duckdb import ColumnExpression, ConstantExpression, FunctionExpression
 
     nested = {outer for outer, inner in places.values() if inner}
     records = connection.read_json(
-        str(path),
+        list(map(str, paths)),
         columns={outer: "JSON" if outer in nested else "VARCHAR" for outer, _ in places.values()},
         format="newline_delimited",
         compression="none",
         ignore_errors=True,
         hive_partitioning=False,
+        filename=len(paths) > 1,
     )
     fields: dict[str, Expression] = {}
     for name, (outer, inner) in places.items():
@@ -250,6 +275,8 @@ def select_keys(path: Path, places: Mapping[str, Place], connection: "DuckDBPyCo
             where = ConstantExpression(f'$."{inner}"' if inner else "$")
             column = FunctionExpression("json_extract_string", column, where)
         fields[name] = column
+    if len(paths) > 1:
+        fields["filename"] = ColumnExpression("filename")
     return records.select(*(field.alias(name) for name, field in fields.items()))
 
 

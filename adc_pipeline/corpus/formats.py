@@ -261,7 +261,7 @@ def xml_fields(path: Path) -> set[str]:
 def header_fields(header: bytes, separator: str) -> set[str]:
     """Return the columns that the header of a CSV file names."""
     try:
-        return set(next(csv.reader([header.decode("utf-8-sig").rstrip("\r")], delimiter=separator), []))
+        return {name.strip() for name in next(csv.reader([header.decode("utf-8-sig")], delimiter=separator), [])}
     except (ValueError, csv.Error):
         return set()
 

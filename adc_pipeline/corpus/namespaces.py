@@ -3,10 +3,15 @@
 Two forums both number their posts from 1, so in one run their ids must not meet. Each source that numbers its own
 utterances has a namespace, a short prefix of its keys (`corpus.keys`). Reddit's ids are the same in every dump and
 every corpus, so that overlapping downloads meet. A run with one kind of ids needs no prefix: keys are the ids.
+
+A table without any root cannot stand alone: named beside others of its folder (`posts.csv,comments.csv`), it holds the
+replies of the site whose file was named before it.
 """
 
+import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 from adc_pipeline.corpus.formats import first_lines, known_fields
 from adc_pipeline.corpus.parts import Part
@@ -27,6 +32,33 @@ def part_namespaces(parts: Sequence[Part], columns: Mapping[str, str]) -> list[s
     if len(own) + any(shared) < 2:
         return [""] * len(parts)
     return [REDDIT if reddit else f"{own.index(part.source) + 1}:" for part, reddit in zip(parts, shared, strict=True)]
+
+
+def join_sites(parts: Sequence[Part], namespaces: Sequence[str], has_roots: Callable[[Part], bool]) -> list[str]:
+    """Return the namespaces, with that of a site for files of its folder that hold no root.
+
+    The site is the last one with roots that is named before such a file, or else the first after it.
+    """
+    folders: dict[str, Path] = {}
+    for part, namespace in zip(parts, namespaces, strict=True):
+        if namespace != REDDIT:
+            folders.setdefault(namespace, Path(os.path.expanduser(part.source)).resolve().parent)
+    joined: dict[str, str] = {}
+    for folder in dict.fromkeys(folders.values()):
+        sites = [namespace for namespace, its_folder in folders.items() if its_folder == folder]
+        if len(sites) < 2:
+            continue
+        rooted = [
+            site
+            for site in sites
+            if any(has_roots(part) for part, namespace in zip(parts, namespaces, strict=True) if namespace == site)
+        ]
+        for place, site in enumerate(sites):
+            if site not in rooted and rooted:
+                before = [other for other in sites[:place] if other in rooted]
+                joined[site] = before[-1] if before else rooted[0]
+    found = [joined.get(namespace, namespace) for namespace in namespaces]
+    return found if len(set(found)) > 1 else [""] * len(found)
 
 
 def has_reddit_ids(part: Part, columns: Mapping[str, str]) -> bool:

@@ -8,9 +8,9 @@ What each part holds is counted a second time by other means than DuckDB, while 
 """
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from itertools import groupby, islice
 from pathlib import Path
@@ -20,7 +20,8 @@ from adc_pipeline.core.engine import Engine
 from adc_pipeline.core.errors import PipelineError, is_disk_full
 from adc_pipeline.core.shards import shard_names, shard_sql
 from adc_pipeline.corpus import fields
-from adc_pipeline.corpus.namespaces import part_namespaces
+from adc_pipeline.corpus.namespaces import join_sites, part_namespaces
+from adc_pipeline.corpus.packings import packing
 from adc_pipeline.corpus.parts import Part, list_parts
 from adc_pipeline.corpus.readers import convokit, dumps, lines, tables
 from adc_pipeline.corpus.readers.delimited import read_dialect
@@ -60,6 +61,8 @@ SELECTED = ", ".join(
 # The Parquet files take two fifths of the space of the JSON.
 PARQUET_OPTIONS = "FORMAT parquet, PARQUET_VERSION v2, COMPRESSION uncompressed, DICTIONARY_SIZE_LIMIT 1000"
 FINISHED_ROWS = "SELECT {selected} FROM ({rows})"
+
+FIND_ROOT = "SELECT 1 FROM ({rows}) WHERE id IS NOT NULL AND coalesce(reply_to, id) = id LIMIT 1"
 
 # A row without a conversation goes to the first shard; it is set aside later.
 SHARD = "coalesce({shard}, 0) AS shard"
@@ -107,12 +110,16 @@ def shard_rows(corpus: Path, out: Path, source: CorpusSettings, settings: Uttera
     for name in names:
         (out / name).mkdir()
     parts = list_parts(corpus, source)
-    namespaces = part_namespaces(parts, source.columns)
     counted = Counted()
     with unchanged_while_read(corpus), engine.connect(out / "spill") as connection:
         create_macros(connection)
         connection.execute(DECODE_ENTITIES if settings.decode_entities else KEEP_ENTITIES)
         number, position, piece = 0, 0, out / "piece.parquet"
+
+        def has_roots(part: Part) -> bool:
+            return finds_root(part, source, connection, piece.with_name("scratch"), engine)
+
+        namespaces = join_sites(parts, part_namespaces(parts, source.columns), has_roots)
         for batch, namespace in batches(parts, namespaces):
             for _ in write_pieces(batch, namespace, source, len(names), connection, piece, counted, engine):
                 file = f"utterances-{number:05}.parquet"
@@ -126,6 +133,25 @@ def shard_rows(corpus: Path, out: Path, source: CorpusSettings, settings: Uttera
             raise no_utterances()
         write_titles(parts, namespaces, out / TITLES, counted, connection, engine)
     (out / COUNTED).write_text(json.dumps(asdict(counted)) + "\n")
+
+
+def finds_root(
+    part: Part, source: CorpusSettings, connection: "DuckDBPyConnection", scratch: Path, engine: Engine
+) -> bool:
+    """Return whether a part holds an utterance that answers nothing; reads a table up to its first root."""
+    import duckdb
+
+    if part.what.layout is not None or part.what.kind != "table":
+        return part.what.layout is None or part.what.has_roots
+    try:
+        with closing(read_parts([part], source, connection, scratch, engine, repair=True)) as pieces:
+            return any(
+                connection.execute(FIND_ROOT.format(rows=rows.sql), rows.parameters).fetchall() for rows in pieces
+            )
+    except duckdb.Error as error:
+        if is_no_fault_of_a_file(error):
+            raise
+        return True
 
 
 def batches(parts: Sequence[Part], namespaces: Sequence[str]) -> Iterator[tuple[list[Part], str]]:
@@ -142,8 +168,11 @@ def batch_key(part: Part) -> object:
     """Return what small files that can be read together have in common; its own path for any other part."""
     if part.what.container not in ("lines", "csv") or part.path.stat().st_size > SMALL_FILE:
         return part.path
-    if part.what.container == "lines" and part.what.kind in ("submissions", "comments"):
-        return "dump"
+    # A packed one may hold a thousand times as much.
+    if packing(part.path) != "none" and part.path.stat().st_size > SMALL_FILE / 16:
+        return part.path
+    if part.what.container == "lines":
+        return "dump" if part.what.kind in ("submissions", "comments") else part.what
     if part.what.container == "csv" and part.what.kind == "table":
         dialect = read_dialect(part.path)
         if FILE_NAME not in map(str.lower, dialect.names):
@@ -254,23 +283,28 @@ def read_parts(
     scratch: Path,
     engine: Engine,
     repair: bool,
-) -> Iterator[Rows]:
-    """Return the rows of some parts; with `repair`, in a slower way that accepts rows which DuckDB cannot read."""
+) -> Generator[Rows, None, None]:
+    """Yield the rows of some parts; with `repair`, in a slower way that accepts rows which DuckDB cannot read."""
     part = batch[0]
     if len(batch) > 1:
         paths, names = [part.path for part in batch], [part.name for part in batch]
         if part.what.container == "csv":
-            return tables.rows_of_files(paths, names, source.columns, connection, scratch)
-        return dumps.rows_of_files(paths, names, connection, scratch)
+            yield from tables.rows_of_files(paths, names, source.columns, connection, scratch)
+        elif part.what.kind in ("table", "layout"):
+            what = part.what
+            yield from fields.rows(part.path, what, source.columns, connection, scratch, engine.report, paths, names)
+        else:
+            yield from dumps.rows_of_files(paths, names, connection, scratch)
+        return
     match part.what.kind, part.what.container:
         case "convokit", _:
-            return convokit.rows(part.path, scratch, engine.report, repair)
+            yield from convokit.rows(part.path, scratch, engine.report, repair)
         case "submissions" | "comments", "lines":
-            return dumps.rows(part.path, connection, scratch, engine.report, repair)
+            yield from dumps.rows(part.path, connection, scratch, engine.report, repair)
         case "table", "csv" | "parquet":
-            return tables.rows(part.path, source.columns, connection, scratch, engine.report, repair)
+            yield from tables.rows(part.path, source.columns, connection, scratch, engine.report, repair)
         case _:
-            return fields.rows(part.path, part.what, source.columns, connection, scratch, engine.report)
+            yield from fields.rows(part.path, part.what, source.columns, connection, scratch, engine.report)
 
 
 def no_utterances() -> PipelineError:

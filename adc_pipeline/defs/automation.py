@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+import dagster as dg
 from dagster._utils.schedules import is_valid_cron_schedule
 
 from adc_pipeline.core.artefacts import Store
@@ -28,11 +29,18 @@ from adc_pipeline.defs.corpus import with_corpus
 from adc_pipeline.defs.look_ahead import check_values
 from adc_pipeline.defs.run_config import configured
 from adc_pipeline.defs.stage import SETTINGS
-from adc_pipeline.defs.started_by import overwritten
+from adc_pipeline.defs.started_by import overwritten, started_by
 
 FILE = "automation.yaml"
 # Characters of the settings in a description.
 LONGEST = 600
+NOT_ENDED = [
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+]
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -125,14 +133,17 @@ class Automation:
         shown = f": {code(chosen[:LONGEST])}" if chosen else ", which sets nothing of these assets"
         return f"Uses the corpus {code(self.corpus.corpus)} and the settings of {self.settings.run_config}{shown}."
 
-    def refusal(self, assets: Collection[str]) -> str:
+    def refusal(self, assets: Collection[str], instance: dg.DagsterInstance) -> str:
         """Return why a run of `assets` must not be started; empty if it may be."""
         if self.problem:
             return self.problem
         named = self.settings.run_config
         files = [self.home / FILE, self.run_config_file] if named else []
         try:
-            found = list(overwritten(Store(self.home), assets, self.run_config, max(map(modified, files), default=0.0)))
+            saved = max(map(modified, files), default=0.0)
+            runs = instance.get_runs(dg.RunsFilter(statuses=NOT_ENDED))
+            going = [run.run_config for run in runs if not started_by(run.tags)]
+            found = list(overwritten(Store(self.home), assets, self.run_config, saved, going))
         except PipelineError as error:
             return str(error)
         if not found:

@@ -9,6 +9,7 @@ old file and renamed: a process that has it open is not disturbed.
 from typing import TYPE_CHECKING
 
 from adc_pipeline.core.artefacts import Store, locked
+from adc_pipeline.core.engine import connected
 from adc_pipeline.defs.stage import STAGES
 
 if TYPE_CHECKING:
@@ -21,15 +22,13 @@ STORAGE_VERSION = "v1.0.0"
 
 def write_database(store: Store) -> None:
     """Write the views over all current artefacts."""
-    import duckdb
-
     path = store.home / DATABASE
     new = path.with_name(f".{path.name}-new")
     # One writer at a time and one name, so that the next writer finds what a killed one left.
     with locked(store.home, wait=True):
         for left in (new, new.with_name(f"{new.name}.wal")):
             left.unlink(missing_ok=True)
-        with duckdb.connect() as connection:
+        with connected() as connection:
             # A path cannot be a parameter of ATTACH.
             quoted = str(new).replace("'", "''")
             connection.execute(f"ATTACH '{quoted}' AS adc (STORAGE_VERSION '{STORAGE_VERSION}')")

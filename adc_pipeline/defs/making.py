@@ -15,6 +15,7 @@ from adc_pipeline.core.engine import Engine
 from adc_pipeline.core.picture import png
 from adc_pipeline.core.settings import Settings
 from adc_pipeline.core.terminal import printable
+from adc_pipeline.defs.interrupts import raise_again
 from adc_pipeline.tracking.runs import Run, Tracking
 
 if TYPE_CHECKING:
@@ -56,7 +57,8 @@ class Request(Generic[S]):
         return replace(self.store.version(name, digest), settings=dict(self.upstream_settings[name]))
 
     def report(self, message: str) -> None:
-        """Write a line to the run's log."""
+        """Write a line to the run's log; end the step if a signal to do so was lost."""
+        raise_again()
         self.context.log.info(printable(message, kept=""))
 
 

@@ -11,18 +11,11 @@ from collections.abc import Iterator
 import dagster as dg
 
 from adc_pipeline.core.errors import PipelineError
-from adc_pipeline.defs.automation import Automation, AutomationSettings
+from adc_pipeline.defs.automation import NOT_ENDED, Automation, AutomationSettings
 from adc_pipeline.defs.failures import reason
 from adc_pipeline.lifecycle.messages import Receivers
 
 SECONDS_BETWEEN_LOOKS = 600
-NOT_ENDED = [
-    dg.DagsterRunStatus.QUEUED,
-    dg.DagsterRunStatus.NOT_STARTED,
-    dg.DagsterRunStatus.STARTING,
-    dg.DagsterRunStatus.STARTED,
-    dg.DagsterRunStatus.CANCELING,
-]
 NOBODY = "automation.yaml names neither `webhook` nor `mail_to`."
 
 

@@ -28,7 +28,7 @@ def schedule(name: str, job: str, cron: str, time_zone: str, description: str) -
 
     def tick(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
         automation = Automation.load()
-        if refusal := automation.refusal(MADE[job]):
+        if refusal := automation.refusal(MADE[job], context.instance):
             return dg.SkipReason(refusal)
         context.log.info(f"Starts the job {job}, since it is time ({cron}, {time_zone}). {used(automation, job)}")
         return dg.RunRequest(run_config=automation.run_config, tags={"adc/cause": f"schedule {name}"})

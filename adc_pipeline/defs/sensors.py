@@ -43,7 +43,7 @@ def changed_corpus(context: dg.SensorEvaluationContext) -> dg.SensorResult:
     if found.skip:
         return dg.SensorResult(skip_reason=found.skip, cursor=found.watch.cursor())
     job = automation.settings.rebuild
-    if refusal := automation.refusal(MADE[job]):
+    if refusal := automation.refusal(MADE[job], context.instance):
         # The next tick finds the same change.
         waiting = replace(found.watch, handled=watch.handled, key=watch.key)
         return dg.SensorResult(skip_reason=refusal, cursor=waiting.cursor())

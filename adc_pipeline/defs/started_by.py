@@ -40,23 +40,49 @@ def current_settings(stage: Stage[Any], store: Store) -> dict[str, Any] | None:
     return {name: value for name, value in settings.items() if name in declared(stage.settings)}
 
 
-def overwritten(store: Store, assets: Collection[str], run_config: Mapping[str, Any], saved: float) -> Iterator[str]:
+def planned_settings(stage: Stage[Any], run_config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings that an asset has in a run; raise PipelineError for settings that cannot work."""
+    settings = read_settings(stage.settings, configured(run_config, "ops", stage.name), stage.name)
+    return as_json(asdict(stage.complete(settings, None) if stage.complete else settings))
+
+
+def overwritten(
+    store: Store,
+    assets: Collection[str],
+    run_config: Mapping[str, Any],
+    saved: float,
+    going: Collection[Mapping[str, Any]],
+) -> Iterator[str]:
     """Yield what a run of `assets` would rebuild with other settings than those that a person chose.
 
     A version that was made before `saved`, the time at which a person wrote the configuration of automated runs, does
-    not count: the person has decided since. Raise PipelineError for settings that cannot work.
+    not count: the person has decided since. `going` are the configurations of the runs of persons that have not ended.
+    Raise PipelineError for settings that cannot work.
     """
     for stage in (each for name, each in STAGES.items() if name in assets and not each.partitions):
+        planned = planned_settings(stage, run_config)
+        for given in going:
+            if configured(given, "ops", stage.name) and (chosen := other(planned_or_none(stage, given), planned)):
+                yield f"a run that has not ended makes {stage.name} with {chosen}"
         try:
             made = store.current(stage.name)
         except PipelineError:
             continue
         if read_making(made).get("by") or store.made_at(made) <= saved:
             continue
-        settings = read_settings(stage.settings, configured(run_config, "ops", stage.name), stage.name)
-        planned = as_json(asdict(stage.complete(settings, None) if stage.complete else settings))
-        # A setting that only one of the releases knows was chosen by nobody.
-        known = [name for name in planned if name in made.settings and planned[name] != made.settings[name]]
-        if known:
-            chosen = ", ".join(f"{name} {made.settings[name]!r} in place of {planned[name]!r}" for name in known)
+        if chosen := other(made.settings, planned):
             yield f"{stage.name} was made by a person with {chosen}"
+
+
+def planned_or_none(stage: Stage[Any], run_config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings that an asset has in a run; none of a run that will be refused."""
+    try:
+        return planned_settings(stage, run_config)
+    except PipelineError:
+        return {}
+
+
+def other(chosen: Mapping[str, Any], planned: Mapping[str, Any]) -> str:
+    """Return which chosen settings differ from the planned ones; a setting that one of them lacks was not chosen."""
+    names = [name for name in planned if name in chosen and planned[name] != chosen[name]]
+    return ", ".join(f"{name} {chosen[name]!r} in place of {planned[name]!r}" for name in names)

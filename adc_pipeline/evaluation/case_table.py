@@ -64,6 +64,7 @@ def read_case_values(folder: Path) -> dict[CaseKey, tuple[float, float]]:
     """Read the model's value and the weight of every case."""
     import pyarrow.parquet
 
-    columns = pyarrow.parquet.read_table(folder / CASE_TABLE, columns=[*KEY, "model", "weight"]).to_pydict()
+    table = pyarrow.parquet.read_table(folder / CASE_TABLE, columns=[*KEY, "model", "weight"], partitioning=None)
+    columns = table.to_pydict()
     keys = zip(*(columns[name] for name in KEY), strict=True)
     return dict(zip(keys, zip(columns["model"], columns["weight"], strict=True), strict=True))

@@ -19,17 +19,18 @@ RANKED_REPLIES, DROPPED_REPLIES = "ranked_replies.parquet", "dropped.parquet"
 MACROS = r"""
 CREATE MACRO stripped(content) AS
 CASE WHEN content IN ('[deleted]', '[removed]', '') THEN content
-     WHEN content < '!' OR content > '~' OR starts_with(content, '[') THEN trim(content, getvariable('blank')) END;
--- A note in place of a text is short, and its first bracket is closed by its last character. Reddit gives reasons,
--- with links: [ Removed by Reddit on account of violating the [content policy](/help). ]
+     WHEN content < '!' OR content > '~' OR starts_with(content, '[') OR starts_with(content, '*')
+         OR starts_with(content, '_') OR starts_with(content, '\') THEN trim(content, getvariable('blank')) END;
+-- A note in place of a text is short, and its first bracket is closed by its last character, emphasis of Markdown aside.
+-- Reddit gives reasons, with links: [ Removed by Reddit on account of violating the [content policy](/help). ]
 CREATE MACRO is_note_of_removal(content) AS
-CASE WHEN starts_with(content, '[') AND ends_with(content, ']') AND length(content) <= 150 THEN
-    regexp_full_match(content, '(?s)\[([^\[\]]|\[[^\[\]]*\])*\]')
-    AND regexp_matches(content, '(?i)\b(deleted|removed|unavailable)\b') ELSE false END;
+CASE WHEN length(content) <= 150 AND content IS NOT NULL THEN
+    regexp_full_match(content, '(?s)[*_~\\]*\[([^\[\]]|\[[^\[\]]*\])*\][*_~]*')
+    AND regexp_matches(content, '(?i)\b(deleted|removed|unavailable|(not|no longer) available)\b') ELSE false END;
 """
 
 # Stripping every text would take longer than reading them all. Most blank or deleted texts match literally; the rest
-# begin with a character that is not visible ASCII, or with a bracket.
+# begin with a character that is not visible ASCII, with a bracket or with emphasis.
 REPLIES = """
 CREATE TABLE replies AS
 SELECT position, t.parent_position AS parent, t.depth, r.id, {score} AS score, r.timestamp,

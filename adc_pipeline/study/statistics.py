@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from adc_pipeline.core.engine import connected
 from adc_pipeline.evaluation.bootstrap import ratio_estimates
 from adc_pipeline.evaluation.case_table import CASE_TABLE
 from adc_pipeline.evaluation.comparison import OF_EVERY_DATASET
@@ -81,13 +82,11 @@ def references(variants: Iterable[str]) -> list[str]:
 
 def read_study(folders: Mapping[Cell, Path], settings: ComparisonSettings) -> Study:
     """Compute the statistics from the folders that `evaluate` wrote."""
-    import duckdb
-
     seeds = {name: sorted(seed for variant, seed in folders if variant == name) for name in VARIANTS}
     seeds = {name: found for name, found in seeds.items() if found}
     estimates: dict[str, dict[str, Estimate]] = {}
     base: dict[str, dict[str, Estimate]] = {}
-    with duckdb.connect() as connection:
+    with connected() as connection:
         create_cases(connection, folders)
         for variant in seeds:
             estimates[variant], base[variant] = variant_estimates(connection, variant, settings)

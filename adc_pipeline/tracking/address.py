@@ -67,6 +67,8 @@ def refusal(address: str) -> str:
     if kind not in SERVERS + DATABASES or "://" not in address:
         return "it begins with none of " + ", ".join(f"{name}://" for name in SERVERS + DATABASES)
     if kind == "sqlite":
+        if ":memory:" in address or "mode=memory" in address:
+            return "a database in memory ends with its process, and other processes do not see it"
         return "" if SQLITE.match(address) else "an SQLite file is written sqlite:///PATH"
     if " " in address:
         return "it contains a space"
@@ -82,7 +84,7 @@ def refusal(address: str) -> str:
 def sqlite_file(address: str) -> Path | None:
     """Return the file of an SQLite database, or None for any other address."""
     found = SQLITE.match(address)
-    return None if found is None or found["path"] == ":memory:" else Path(found["path"])
+    return Path(found["path"]) if found else None
 
 
 def page_address(address: str, variable: str) -> str:

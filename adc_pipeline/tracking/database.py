@@ -165,7 +165,7 @@ def upgrade(path: Path) -> None:
     """Run `mlflow db upgrade`, which creates MLflow's tables in a database that has none."""
     from mlflow.db import commands
 
-    logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.ERROR)
     logging.getLogger("alembic").setLevel(logging.WARNING)
     commands.main(["upgrade", f"sqlite:///{path.absolute()}"], standalone_mode=False)
 

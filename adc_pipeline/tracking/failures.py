@@ -43,6 +43,12 @@ def explanation(error: BaseException, tracking: "Tracking") -> PipelineError | N
                 return PipelineError(sentence(file, cause))
     if is_disk_full(error):
         return None
+    if is_missing_driver(error) and tracking.variable:
+        return PipelineError(
+            f"{tracking.variable} = {tracking.shown} needs the Python package {getattr(error, 'name', '')}, which is"
+            " not installed: install it (for PostgreSQL with `pip install 'adc-pipeline[deploy]'`), or unset the"
+            " variable to use a database in ADC_HOME."
+        )
     code, reason = getattr(error, "error_code", ""), words(error, [tracking.uri])
     if code and code not in ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE"):
         return PipelineError(

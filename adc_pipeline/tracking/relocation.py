@@ -6,6 +6,7 @@ artifact by the corrected addresses to prove them, and copies it back in one tra
 exists, stays as it is.
 """
 
+import json
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -24,6 +25,8 @@ ADDRESSES = (
     ("model_versions", "storage_location"),
     ("datasets", "dataset_source"),
 )
+# Addresses of each kind of which one has to lead to something.
+TRIED = 20
 
 
 def relocate(home: Path) -> dict[str, int]:
@@ -42,7 +45,7 @@ def relocate(home: Path) -> dict[str, int]:
         with temporary_beside(database) as new:
             copy(database, new)
             changed = replace_addresses(new, before, home)
-            prove(new)
+            prove(new, home)
             # In one transaction of SQLite's, which programs that have the database open see.
             with closing(sqlite3.connect(new)) as source, closing(sqlite3.connect(database)) as target:
                 source.backup(target)
@@ -75,23 +78,39 @@ def replace_addresses(database: Path, before: Path, home: Path) -> dict[str, int
     return changed
 
 
-def prove(database: Path) -> None:
-    """Raise PipelineError unless the folders that runs, logged models and versions name exist, where they have files.
+def prove(database: Path, home: Path) -> None:
+    """Read a file at the newest address below `home` of each kind; raise PipelineError where none of them exists.
 
-    One address of each kind is enough: all have the same prefix.
+    One of each kind is enough: all have the same prefix. A run without files has no folder, and an old version of an
+    artefact may have been pruned, so that the newest addresses are tried in turn.
     """
     with closing(sqlite3.connect(database)) as connection:
-        for table, column in (("experiments", "artifact_location"), ("logged_models", "artifact_location")):
+        for table, column in ADDRESSES:
             rows = connection.execute(
-                f"SELECT {column} FROM {table} WHERE {column} LIKE 'file:%' ORDER BY rowid DESC LIMIT 1"  # noqa: S608
+                f"SELECT DISTINCT {column} FROM {table} WHERE {column} IS NOT NULL ORDER BY rowid DESC LIMIT {TRIED}"  # noqa: S608
             ).fetchall()
-            for (address,) in rows:
-                folder = local_path(address)
-                if not folder.is_dir():
-                    raise PipelineError(
-                        f"{folder} does not exist, which MLflow's {table} name: copy {ARTIFACTS} together with"
-                        f" {DATABASE}, then run `adc relocate` again."
-                    )
-                for file in (path for path in folder.rglob("*") if path.is_file()):
-                    file.read_bytes()
-                    break
+            folders = [path for (address,) in rows if (path := folder_of(address)).is_relative_to(home)]
+            if table == "runs" and (home / ARTIFACTS).is_dir() and not any((home / ARTIFACTS).iterdir()):
+                continue
+            if folders and not any(is_readable(folder) for folder in folders):
+                raise PipelineError(
+                    f"{folders[0]} does not exist or cannot be read, which MLflow's {table} name: copy {ARTIFACTS} and"
+                    f" store together with {DATABASE}, then run `adc relocate` again."
+                )
+
+
+def folder_of(address: str) -> Path:
+    """Return the path of an address, which a dataset has within JSON."""
+    return local_path(json.loads(address)["uri"] if address.startswith("{") else address)
+
+
+def is_readable(folder: Path) -> bool:
+    """Return whether a folder exists and its first file, if it has one, can be read."""
+    try:
+        file = next((path for path in folder.rglob("*") if path.is_file()), None)
+        if file is not None:
+            with file.open("rb") as opened:
+                opened.read(1)
+        return folder.is_dir()
+    except OSError:
+        return False

@@ -97,12 +97,16 @@ class Tracking:
         # MLflow sends usage telemetry unless this is set.
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+        # MLflow prints the address of a run with the whole tracking address.
+        os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
         import logging
 
         from mlflow import MlflowClient
 
-        for name in ("alembic", "mlflow.store.db.utils"):
-            logging.getLogger(name).setLevel(logging.WARNING)
+        logging.getLogger("alembic").setLevel(logging.WARNING)
+        # Their warnings of a retry repeat the path or the user of the address; the last error becomes a sentence.
+        for name in ("mlflow.store.db.utils", "urllib3.connectionpool"):
+            logging.getLogger(name).setLevel(logging.ERROR)
         file = sqlite_file(self.uri)
         if file is None:
             return MlflowClient(self.uri)

@@ -7,6 +7,8 @@ from adc_pipeline.core.markdown import Markdown, code, escape, one_line
 
 SIGNS = {"accepted": "✓ accepted", "rejected": "✗ rejected"}
 WALKS, WIDTH = 10, 240
+# Of a longer walk the first turns are shown, since Dagster keeps the text with every run.
+TURNS = 30
 
 
 def walks_as_markdown(parquet: Path) -> str:
@@ -23,10 +25,12 @@ def _walk(row: dict[str, Any]) -> str:
     head = first["start"] - (len(first["speaker"]) + 1 if first["speaker"] is not None else 0)
     lines = [f"**{escape(row['source'])}** · conversation {code(row['conversation_id'])} · walk {row['walk']}"]
     lines.append(f"> **background** {_shortened(row['text'][:head])}")
-    for turn in row["turns"]:
+    for turn in row["turns"][:TURNS]:
         place = f"rank {turn['rank']} of {turn['siblings']}, score {turn['score']}"
         text = _shortened(row["text"][turn["start"] : turn["end"]])
         lines.append(f"- **{SIGNS[turn['verdict']]}** ({place}) {text}")
+    if len(row["turns"]) > TURNS:
+        lines.append(f"- … and {len(row['turns']) - TURNS:,} more turns")
     return "\n".join(lines)
 
 

@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -117,8 +118,14 @@ def said(result: dg.SensorResult) -> str:
     return (reason.skip_message or "") if isinstance(reason, dg.SkipReason) else reason or ""
 
 
+@cache
+def dagster() -> dg.DagsterInstance:
+    """An instance on disk, which a tick needs; shared by all tests, since making it takes half a second."""
+    return dg.DagsterInstance.local_temp()
+
+
 def tick_of(timed: dg.ScheduleDefinition) -> Any:
-    with dg.build_schedule_context(repository_def=defs.get_repository_def()) as context:
+    with dg.build_schedule_context(dagster(), repository_def=defs.get_repository_def()) as context:
         return timed.evaluate_tick(context)
 
 
@@ -188,7 +195,7 @@ def test_a_schedule_does_not_undo_what_a_person_made(home: Path) -> None:
     assert "top_2 was made by a person with walks_per_conversation 2 in place of 1" in reason
     assert "name a file with the settings to use as `run_config`" in reason
     # Of an asset that the job does not make.
-    assert not Automation.load().refusal(["random_walk"])
+    assert not Automation.load().refusal(["random_walk"], dagster())
     # With the same settings, named by a person.
     (home / "automation.yaml").write_text("run_config: run.yaml\n")
     (home / "run.yaml").write_text("ops: {top_2: {config: {walks_per_conversation: 2}}}")
@@ -203,6 +210,26 @@ def test_a_schedule_does_not_undo_what_a_person_made(home: Path) -> None:
     # What a schedule made may be made again with other settings.
     put_version(home, "top_2", {**DEFAULTS, "walks_per_conversation": 4}, by="schedule nightly")
     assert tick_of(timed).run_requests
+
+
+def test_a_schedule_does_not_undo_what_a_person_is_making(home: Path) -> None:
+    timed = schedule("timed", "datasets", "0 4 * * *", "UTC", "")
+    config = {"ops": {"top_2": {"config": {"walks_per_conversation": 2}}}}
+    for status, tags, given, skips in (
+        ("STARTED", {}, config, True),
+        ("STARTED", {"dagster/schedule_name": "nightly"}, config, False),
+        ("SUCCESS", {}, config, False),
+        ("STARTED", {}, {}, False),
+        ("STARTED", {}, {"ops": {"top_2": {"config": {"walks_per_conversation": "1"}}}}, False),
+        ("STARTED", {}, {"ops": {"top_2": {"config": {"walks": 1}}}}, False),
+    ):
+        going = dg.DagsterRun(job_name="datasets", status=dg.DagsterRunStatus[status], tags=tags, run_config=given)
+        dagster().add_run(going)
+        found = tick_of(timed)
+        dagster().delete_run(going.run_id)
+        assert bool(found.run_requests) is not skips
+        expected = "a run that has not ended makes top_2 with walks_per_conversation 2 in place of 1"
+        assert (expected in (found.skip_message or "")) is skips
 
 
 def test_another_corpus_is_not_replaced(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -231,19 +258,16 @@ def test_another_corpus_is_not_replaced(home: Path, monkeypatch: pytest.MonkeyPa
     assert tick(cursor).run_requests
 
 
-def test_a_tick_says_why_it_asks_for_a_run(home: Path, tmp_path: Path) -> None:
-    (tmp_path / "dagster").mkdir()
-    with dg.DagsterInstance.local_temp(str(tmp_path / "dagster")) as instance:
-        context = dg.build_schedule_context(instance, repository_def=defs.get_repository_def())
-        with context:
-            lines: list[str] = []
+def test_a_tick_says_why_it_asks_for_a_run(home: Path) -> None:
+    with dg.build_schedule_context(dagster(), repository_def=defs.get_repository_def()) as context:
+        lines: list[str] = []
 
-            def keep(record: logging.LogRecord) -> bool:
-                lines.append(record.getMessage())
-                return True
+        def keep(record: logging.LogRecord) -> bool:
+            lines.append(record.getMessage())
+            return True
 
-            context.log.addFilter(keep)
-            assert defs.get_schedule_def("nightly").evaluate_tick(context).run_requests
+        context.log.addFilter(keep)
+        assert defs.get_schedule_def("nightly").evaluate_tick(context).run_requests
     assert lines == [
         "Starts the job datasets, since it is time (0 4 * * *, UTC). Uses the corpus `sample` and default settings"
         " (automation.yaml names no `run_config`)."
@@ -277,7 +301,7 @@ def test_a_stale_asset_keeps_the_settings_of_its_current_version(home: Path) -> 
 
 
 def tick(cursor: str | None) -> dg.SensorResult:
-    with dg.build_sensor_context(cursor=cursor, repository_def=defs.get_repository_def()) as context:
+    with dg.build_sensor_context(dagster(), cursor, repository_def=defs.get_repository_def()) as context:
         result = changed_corpus(context)
     assert isinstance(result, dg.SensorResult)
     return result

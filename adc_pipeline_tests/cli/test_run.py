@@ -6,6 +6,7 @@ import shutil
 import signal
 from pathlib import Path
 from typing import Any
+from unittest.mock import ANY
 
 import dagster as dg
 import pytest
@@ -17,6 +18,7 @@ from adc_pipeline.core.artefacts import Store
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.core.terminal import printable
 from adc_pipeline.defs.origin import LOCATION
+from adc_pipeline.defs.stage import STAGES
 
 SMALL = {"raw_corpus": {"config": {"sample_conversations": 40}}}
 
@@ -57,11 +59,13 @@ def test_a_run_shows_a_line_a_step_and_keeps_everything_below_adc_home(
     assert [line.split()[0] for line in lines[: len(steps)]] == steps
     # The name, the seconds, and the outcome; a check that warns of so small a dataset is "not passed" and says why.
     assert {line.split()[3] for line in lines[: len(steps)]} == {"made", "passed", "not"}
+    assert {line.split()[0] for line in lines if line.endswith(" s  made")} == set(STAGES).intersection(steps)
     # The lines that the run ends with.
-    assert lines[len(steps)].startswith("Datasets: ")
+    assert lines[len(steps)].startswith("5 rebuilt, 0 reused.")
+    assert lines[len(steps) + 1].startswith("Datasets: ")
     assert run.remote_job_origin is not None
     assert run.remote_job_origin.location_name == LOCATION
-    assert "DEBUG" in (home / "logs" / "datasets.log").read_text()
+    assert " - INFO - datasets - " in (home / "logs" / "datasets.log").read_text()
     assert list(Path.cwd().iterdir()) == []
     assert {path.name for path in tmp_path.iterdir()} == {"empty", "home", "run.yaml"}
 
@@ -113,7 +117,10 @@ def test_a_signal_cancels_the_run(
 ) -> None:
     monkeypatch.setattr(Store, "put", lambda *_: os.kill(os.getpid(), number))
     assert run_job("datasets", config(tmp_path, SMALL)) == 130
-    assert capfd.readouterr().err == "Cancelled.\n"
+    shown = capfd.readouterr()
+    assert shown.err == "Cancelled.\n"
+    # The step, and not a failure.
+    assert shown.out.splitlines()[-1].split() == ["raw_corpus", ANY, "s", "cancelled"]
     with dagster_instance(Store(home)) as instance:
         assert [run.status for run in instance.get_runs()] == [dg.DagsterRunStatus.CANCELED]
 

@@ -83,6 +83,26 @@ def test_the_files_of_one_folder_are_one_site(tmp_path: Path) -> None:
     assert parents(tmp_path) == {"forum 1": None, "forum 2": "forum 1", "forum 3": "forum 2"}
 
 
+@pytest.mark.parametrize("order", [("posts", "replies", "other"), ("other", "posts", "replies"), ("replies", "posts")])
+def test_a_file_without_roots_belongs_to_the_site_named_before_it(tmp_path: Path, order: Sequence[str]) -> None:
+    whole = site(tmp_path / "other.csv", "forum").read_text().splitlines(keepends=True)
+    (tmp_path / "posts.csv").write_text(whole[0] + whole[1])
+    (tmp_path / "replies.csv").write_text(whole[0] + "".join(whole[2:]))
+    site(tmp_path / "other.csv", "other")
+    counts = read_corpus(tmp_path, [tmp_path / f"{name}.csv" for name in order])
+    assert (counts["roots"], counts["set_aside"]) == (len(order) - 1, 0)
+    expected = {"forum 1": None, "forum 2": "forum 1", "forum 3": "forum 2"}
+    assert parents(tmp_path).items() >= expected.items()
+
+
+def test_a_file_without_roots_in_another_folder_stays_alone(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    whole = site(tmp_path / "elsewhere" / "a.csv", "excerpt").read_text().splitlines(keepends=True)
+    (tmp_path / "elsewhere" / "a.csv").write_text(whole[0] + "".join(whole[2:]))
+    counts = read_corpus(tmp_path, [site(tmp_path / "forum.csv", "forum"), tmp_path / "elsewhere" / "a.csv"])
+    assert (counts["taking_part"], counts["roots"], counts["adopted_roots"]) == (5, 2, 1)
+
+
 def convokit(folder: Path, subreddit: str | None, text: str) -> Path:
     meta = {"score": 1} | ({"subreddit": subreddit} if subreddit else {})
     rows = [

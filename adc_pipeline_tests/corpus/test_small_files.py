@@ -1,6 +1,7 @@
 """Many small files are read together, and give what each gives alone."""
 
 import gzip
+import json
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +38,21 @@ def write_tables(folder: Path) -> None:
     (folder / "e.tsv").write_text(HEADER.replace(",", "\t") + '6\t1\t1\tdan\tsays "no\t5\n')
 
 
+def write_topics(folder: Path) -> None:
+    """Topics with their posts, one packed, then tables of JSON lines, of which some rows name a source."""
+    for number in range(4):
+        posts = [{"topic_id": number, "post_number": n, "reply_to_post_number": None, "cooked": f"<p>{number} {n}</p>",
+                  "like_count": n} for n in (1, 2, 3)]  # fmt: skip
+        topic = json.dumps({"title": f"topic {number}", "post_stream": {"posts": posts}}).encode() + b"\n"
+        (folder / f"{number}.json").write_bytes(gzip.compress(topic) if number == 2 else topic)
+    for name in ("x", "y"):
+        row = {"id": name, "conversation_id": name, "reply_to": None, "text": name, "score": 1}
+        more = {**row, "id": f"{name}2", "reply_to": name, "source": "named"}
+        (folder / f"{name}.jsonl").write_text(f"{json.dumps(row)}\n{json.dumps(more)}\n")
+
+
 @pytest.mark.parametrize("shards", [1, 2])
-@pytest.mark.parametrize("write", [write_dumps, write_tables])
+@pytest.mark.parametrize("write", [write_dumps, write_tables, write_topics])
 def test_small_files_read_together_equal_each_read_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: Any, shards: int
 ) -> None:

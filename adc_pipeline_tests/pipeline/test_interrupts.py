@@ -2,13 +2,14 @@
 
 import os
 import signal
+from contextlib import suppress
 from typing import Any
 
 import dagster as dg
 import pytest
 from pydantic import PrivateAttr
 
-from adc_pipeline.defs.interrupts import interrupts_cancel
+from adc_pipeline.defs.interrupts import RECEIVED, interrupts_cancel, raise_again, remembered
 
 
 class Listening(dg.ConfigurableResource):
@@ -60,3 +61,33 @@ def test_a_hangup_that_is_ignored_stays_ignored() -> None:
             os.kill(os.getpid(), signal.SIGHUP)
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_that_a_library_swallows_is_raised_again(number: int) -> None:
+    def interrupt(number: int, frame: object) -> None:
+        raise KeyboardInterrupt(number)
+
+    before = signal.signal(number, interrupt)
+    try:
+        with remembered():
+            raise_again()
+            # As in some imports.
+            with suppress(BaseException):
+                os.kill(os.getpid(), number)
+            with pytest.raises(KeyboardInterrupt):
+                raise_again()
+        assert not RECEIVED
+        assert signal.getsignal(number) is interrupt
+        with pytest.raises(KeyboardInterrupt), remembered():
+            os.kill(os.getpid(), number)
+        with pytest.raises(KeyboardInterrupt), remembered():
+            with suppress(BaseException):
+                os.kill(os.getpid(), number)
+            # As DuckDB does.
+            raise RuntimeError("Query interrupted")
+        with pytest.raises(RuntimeError), remembered():
+            raise RuntimeError("by itself")
+        raise_again()
+    finally:
+        signal.signal(number, before)

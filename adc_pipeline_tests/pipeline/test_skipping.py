@@ -1,6 +1,7 @@
 """A rebuild makes only what has changed, and reports in the log and in Dagster what it reuses."""
 
 import os
+import random
 import shutil
 import subprocess
 import sys
@@ -12,7 +13,8 @@ import dagster as dg
 import pytest
 import yaml
 
-from adc_pipeline.core.artefacts import Store, folder_digest
+from adc_pipeline import lineage
+from adc_pipeline.core.artefacts import Store, altered_files, damage, folder_digest
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.corpus.sample import write_sample
 from adc_pipeline.definitions import defs
@@ -272,3 +274,43 @@ def test_no_unfinished_artefact_of_a_killed_run_is_reused(home: Path, corpus: Pa
     # Five runs in the copied home, two finished and one unfinished of the killed run, three or two of the last.
     statuses = Counter(run.info.status for run in mlflow_runs(home))
     assert statuses == ({"FINISHED": 10, "KILLED": 1} if third else {"FINISHED": 10})
+
+
+def flip(path: Path, rng: random.Random, keep_time: bool) -> bytes:
+    """Flip a bit of a file, with or without its time; return the content of before."""
+    before, stat = path.read_bytes(), path.stat()
+    content = bytearray(before)
+    content[rng.randrange(len(content))] ^= 1 << rng.randrange(8)
+    path.write_bytes(content)
+    if keep_time:
+        os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    else:
+        os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns + 1))
+    return before
+
+
+def test_a_flipped_bit_in_any_file_of_the_store_is_noticed(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store, rng, kinds = Store(home), random.Random(0), set()
+    for name in DATASETS:
+        made = store.current(name)
+        assert altered_files(made.path) == []
+        for path in [path for path in made.path.rglob("*") if path.is_file() and path.stat().st_size]:
+            file = str(path.relative_to(made.path))
+            if file.startswith("corpus/") and file not in made.files:
+                continue
+            kinds.add(path.name)
+            before = flip(path, rng, keep_time=True)
+            assert file in altered_files(made.path)
+            path.write_bytes(before)
+            if file in made.files:
+                # A use looks at the content where the time differs.
+                flip(path, rng, keep_time=False)
+                assert damage(made) == [file]
+                path.write_bytes(before)
+                assert damage(made) == []
+    assert {"artefact.json", "making.json", "shown.json", "README.md", "files.json"} < kinds
+    assert lineage.main(["--from", "raw_corpus", "--check"]) == 0
+    flip(store.current("top_2").path / "README.md", rng, keep_time=True)
+    capsys.readouterr()
+    assert lineage.main(["--from", "raw_corpus", "--check"]) == 1
+    assert "README.md" in capsys.readouterr().out

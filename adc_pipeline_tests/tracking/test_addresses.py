@@ -6,7 +6,7 @@ import pytest
 
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.tracking.address import accepted, shown
-from adc_pipeline.tracking.failures import words
+from adc_pipeline.tracking.failures import explanation, words
 from adc_pipeline.tracking.runs import Tracking
 
 RUN = "#/experiments/1/runs/abc?workflowType=machine_learning"
@@ -51,6 +51,8 @@ REFUSED = [
     f"postgresql://user:pass/{SECRET}@host/name",
     f"postgresql://user:9/{SECRET}@host/name",
     f"sqlite://user:{SECRET}@host/name",
+    "sqlite:///:memory:",
+    "sqlite:///file:name?mode=memory&uri=true",
     SECRET,
 ]
 
@@ -69,6 +71,13 @@ def test_no_secret_of_an_accepted_address_is_shown(address: str) -> None:
     error = OSError(f"no answer at {used} for {SECRET}")
     if not address.lower().startswith(("http", "sqlite")):
         assert words(error, [used]) == "OSError"
+
+
+def test_a_database_without_its_driver_says_what_to_install() -> None:
+    error = ModuleNotFoundError(f"No module at {SECRET}", name="psycopg2")
+    told = str(explanation(error, Tracking(f"postgresql://user:{SECRET}@db/name")))
+    assert "postgresql://db needs the Python package psycopg2" in told
+    assert SECRET not in told
 
 
 @pytest.mark.parametrize("address", REFUSED)
@@ -118,6 +127,22 @@ def test_a_runs_page_has_the_public_address(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     monkeypatch.setenv("ADC_MLFLOW_PAGES", pages)
     assert Tracking.from_environment(tmp_path).run_address("1", "abc") == address
+
+
+@pytest.mark.slow
+def test_what_mlflow_prints_shows_no_part_of_an_address(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """A server that is gone: requests are retried. At the end of a run MLflow would print its page."""
+    from mlflow.environment_variables import MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT
+
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "0")
+    client = Tracking(f"http://127.0.0.1:1/{SECRET}").client()
+    with pytest.raises(Exception, match=SECRET):
+        client.search_experiments()
+    assert MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT.get()
+    assert SECRET not in "".join(capfd.readouterr()) + caplog.text
 
 
 @pytest.mark.parametrize("pages", [f"http://host/?t={SECRET}", f"sqlite:///{SECRET}", SECRET, f"http://u:{SECRET}@h:x"])

@@ -51,10 +51,17 @@ def test_a_database_without_its_artifacts_is_left_unchanged(history: History, tm
     home = moved(history, tmp_path / "moved")
     shutil.rmtree(home / "mlflow-artifacts")
     before = (home / "mlflow.db").read_bytes()
-    with pytest.raises(PipelineError, match=r"mlflow-artifacts does not exist.*copy mlflow-artifacts together"):
+    with pytest.raises(PipelineError, match=r"mlflow-artifacts does not exist.*copy mlflow-artifacts and store"):
         relocate(home)
     assert (home / "mlflow.db").read_bytes() == before
     assert not list(home.glob(".mlflow.db-*"))
+
+
+def test_a_database_without_the_store_is_left_unchanged(history: History, tmp_path: Path) -> None:
+    home = moved(history, tmp_path / "moved")
+    shutil.rmtree(home / "store", ignore_errors=True)
+    with pytest.raises(PipelineError, match=r"MLflow's datasets name: copy mlflow-artifacts and store together"):
+        relocate(home)
 
 
 def test_a_folder_without_a_database_is_refused(tmp_path: Path) -> None:

@@ -53,3 +53,12 @@ def test_long_texts_are_truncated(tmp_path: Path) -> None:
 def test_a_split_without_walks_is_reported(tmp_path: Path) -> None:
     pq.write_table(pa.table({"source": pa.array([], pa.string())}), tmp_path / "walks.parquet")
     assert walks_as_markdown(tmp_path / "walks.parquet") == "No walks in this split."
+
+
+def test_a_long_walk_is_cut(tmp_path: Path) -> None:
+    text = preview(tmp_path, "s", "c", "post", "yes")
+    file = tmp_path / "long.parquet"
+    (row,) = pq.read_table(next(tmp_path.glob("*.parquet"))).to_pylist()
+    pq.write_table(pa.Table.from_pylist([{**row, "turns": row["turns"] * 20_000}]), file)
+    assert walks_as_markdown(file).count("accepted") == text.count("accepted") * 30
+    assert walks_as_markdown(file).endswith("… and 19,970 more turns")

@@ -62,7 +62,7 @@ def read_dialect(path: Path) -> Dialect:
             f"{path.resolve()}, which the setting corpus names, has no header of a CSV file in UTF-8: give it one, or"
             " correct the setting format."
         )
-    names = [cell or f"column{number}" for number, cell in enumerate(cells)]
+    names = [cell.strip() or f"column{number}" for number, cell in enumerate(cells)]
     # DuckDB does not tell upper case from lower case.
     if len({name.lower() for name in names}) < len(names):
         raise PipelineError(

@@ -101,14 +101,14 @@ def whole_lines(file: BinaryIO, path: Path) -> Iterator[bytes]:
         yield last + b"\n"
 
 
-def plain_file(path: Path, folder: Path) -> Path:
-    """Return a small file as a plain one that DuckDB can read: itself, or its unpacked lines in `folder`."""
-    if packing(path) == "none" and not has_mark(path):
+def plain_file(path: Path, folder: Path, read: ReadLines | None = None) -> Path:
+    """Return a small file as a plain one that DuckDB can read: itself, or the lines that `read` gives, in `folder`."""
+    if read is None and packing(path) == "none" and not has_mark(path):
         check_end(path)
         return path
     plain = folder / f"{len(os.listdir(folder)):05}-{path.name}.jsonl"
     with path.open("rb") as file, plain.open("wb") as out:
-        out.writelines(whole_lines(file, path))
+        out.writelines((read or whole_lines)(file, path))
     return plain
 
 

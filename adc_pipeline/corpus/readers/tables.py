@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from adc_pipeline.core.engine import Report, no_report
 from adc_pipeline.core.errors import PipelineError, did_you_mean
 from adc_pipeline.corpus.first_bytes import is_parquet
+from adc_pipeline.corpus.readers.arrow import read_schema
 from adc_pipeline.corpus.readers.delimited import read_dialect, write_records
 from adc_pipeline.corpus.readers.rows import COLUMNS, NAME_OF_FILE, Rows
 
@@ -29,9 +30,9 @@ ALSO_CALLED = {"recorded_at": ("retrieved_on", "retrieved_utc")}
 
 # A column of ours out of its text, where it is not the text itself. An id without t1_ or t3_ is that of a dump.
 FINISHED = {
-    "id": "CASE WHEN NOT is_nothing({text}) THEN without_kind({id}) END",
-    "conversation_id": "CASE WHEN NOT is_nothing({text}) THEN without_kind({id}) END",
-    "reply_to": "CASE WHEN NOT is_nothing({text}) THEN without_kind(coalesce({id}, {text})) END",
+    "id": "CASE WHEN NOT is_no_id({text}) THEN without_kind({id}) END",
+    "conversation_id": "CASE WHEN NOT is_no_id({text}) THEN without_kind({id}) END",
+    "reply_to": "CASE WHEN NOT is_nothing({text}) OR {text} = {conversation} THEN without_kind(coalesce({id}, {text})) END",
     "timestamp": "seconds({text})",
     "score": "whole_number({text})",
     "stickied": "try_cast({text} AS BOOLEAN)",
@@ -96,11 +97,8 @@ def check_columns(path: Path, columns: Mapping[str, str]) -> dict[str, str]:
 
     Raises PipelineError if the table lacks a column that is needed, or one that `columns` names.
     """
-    import duckdb
-
-    with duckdb.connect() as connection:
-        names = open_parquet(path, connection).columns if is_parquet(path) else read_dialect(path).names
-        return mapped(path, names, columns)
+    names = read_schema(path, "parquet").names if is_parquet(path) else read_dialect(path).names
+    return mapped(path, names, columns)
 
 
 def open_parquet(path: Path, connection: "DuckDBPyConnection") -> "DuckDBPyRelation":
@@ -224,6 +222,7 @@ def values(types: Mapping[str, str]) -> dict[str, str]:
             text=texts.get(name),
             id=ids.get(name),
             timestamp=texts["timestamp"],
+            conversation=texts["conversation_id"],
             kind=texts["id"],
             parent_kind=texts["reply_to"],
         )
@@ -237,7 +236,11 @@ def as_text(name: str, kind: str) -> str:
     if kind == "BLOB":
         return f"TRY(decode({name}))"
     if kind.startswith(("TIMESTAMP", "DATE")):
-        return f"CAST(TRY(CAST(floor(epoch({name})) AS BIGINT)) AS VARCHAR)"
+        # Beyond the year 5138, a number of seconds would be taken for milliseconds.
+        number = f"TRY(CAST(floor(epoch({name})) AS BIGINT))"
+        return (
+            f"CAST(CASE WHEN abs({number}) <= 99999999999 THEN {number}::VARCHAR ELSE {name}::VARCHAR END AS VARCHAR)"
+        )
     if kind.startswith("VARCHAR["):
         return f"array_to_string({name}, chr(10))" if kind.count("[") == 1 else f"CAST(to_json({name}) AS VARCHAR)"
     if kind.endswith("]") or kind.startswith(("STRUCT", "MAP", "UNION")):

@@ -6,10 +6,10 @@ from a string.
 - A **time** is a number of seconds, milliseconds, microseconds or nanoseconds since 1970, which its size tells, or a
   date: ISO 8601 with or without a zone (UTC where it names none), or the form of e-mails. Fractions of a second are
   dropped.
-- An **id** is any text. A whole number keeps its id where a program wrote it as a float: pandas turns 7 into 7.0 where
+- An **id** is any text; spaces around it are no part of it. A whole number keeps its id where a program wrote it as a float: pandas turns 7 into 7.0 where
   another row has no value. From 2^53 on, a float no longer holds every whole number and is no id. A number with a
   fraction is no id either; as text it is, since 7.5 may well be the fifth utterance of thread 7.
-- A **parent** may be missing in several spellings (null, NA, nan, \N and others).
+- A **parent** may be missing in several spellings (null, NA, nan, \N and others), in any case.
 
 No macro may hold IN with more than a few constants: DuckDB makes a join of it, and rows lose their order.
 """
@@ -21,8 +21,10 @@ if TYPE_CHECKING:
 
 POST, COMMENT = "t3_", "t1_"
 
-# How pandas, R, SQL dumps and spreadsheets write a missing value as text.
-NOTHING = ("", "NA", "N/A", "#N/A", "<NA>", "None", "null", "NULL", "nan", "NaN", "NaT", r"\N")
+# How pandas, R, SQL dumps and spreadsheets write a missing value as text; a parent and a time may be in any case. Ids of
+# Reddit's first posts are such words in lower case.
+NO_ID = ("", "NA", "N/A", "#N/A", "<NA>", "None", "NONE", "null", "Null", "NULL", "nan", "NaN", "NAN", "NaT", r"\N")
+NOTHING = ("", "na", "n/a", "#n/a", "<na>", "none", "null", "nan", "nat", r"\n")
 
 # Casting through DOUBLE costs as much as the rest of a row, so a test for a fraction or an exponent comes first; and
 # DuckDB's cast to BIGINT would round 7.5 to 8.
@@ -49,14 +51,14 @@ CREATE OR REPLACE TEMP MACRO date_parts(written) AS regexp_extract(written,
         || '(?:Z|z|UTC|GMT|([+-])([01]\d|2[0-3])(?::?([0-5]\d))?)?\s*$',
     ['year', 'month', 'day', 'clock', 'sign', 'hours', 'minutes']);
 CREATE OR REPLACE TEMP MACRO parts_seconds(parts) AS
-    epoch(try_cast(concat(parts.year, '-', parts.month, '-', parts.day, ' ', coalesce(nullif(parts.clock, ''), '00:00'))
-            AS TIMESTAMP))
+    epoch(try_cast(concat(parts.year, '-', parts.month, '-', parts.day, ' ',
+            coalesce(nullif(replace(parts.clock, ':60', ':59'), ''), '00:00')) AS TIMESTAMP))
         - CASE parts.sign WHEN '+' THEN 60 WHEN '-' THEN -60 ELSE 0 END
             * (60 * coalesce(try_cast(parts.hours AS BIGINT), 0) + coalesce(try_cast(parts.minutes AS BIGINT), 0));
 CREATE OR REPLACE TEMP MACRO date_seconds(written) AS coalesce(
     parts_seconds(date_parts(written)),
     epoch(try_strptime(written, ['%a, %d %b %Y %H:%M:%S %z', '%d %b %Y %H:%M:%S %z', '%a, %d %b %Y %H:%M:%S GMT',
-        '%a %b %d %H:%M:%S %z %Y'])));
+        '%a %b %d %H:%M:%S %z %Y', '%Y%m%dT%H%M%SZ', '%Y%m%dT%H%M%S%z', '%Y-%m-%d %I:%M:%S %p'])));
 CREATE OR REPLACE TEMP MACRO any_seconds(written) AS coalesce(
     try_cast(number_seconds(CASE WHEN is_plain(written) THEN CAST(try_cast(written AS BIGINT) AS HUGEINT)
         ELSE try_cast(floor(try_cast(written AS DOUBLE)) AS HUGEINT) END) AS BIGINT),
@@ -74,8 +76,12 @@ CREATE OR REPLACE TEMP MACRO recorded(created, recording, after) AS
 
 IDS = r"""
 CREATE OR REPLACE TEMP MACRO is_nothing(written) AS
+    CASE WHEN written IS NULL THEN true
+         WHEN strlen(written) > {longest} AND NOT (prefix(written, ' ') OR suffix(written, ' ')) THEN false
+         ELSE list_contains([{nothing}], lower(trim(written))) END;
+CREATE OR REPLACE TEMP MACRO is_no_id(written) AS
     CASE WHEN written IS NULL THEN true WHEN strlen(written) > {longest} THEN false
-         ELSE list_contains([{nothing}], written) END;
+         ELSE list_contains([{no_id}], trim(written)) END;
 CREATE OR REPLACE TEMP MACRO is_unreadable(value, written) AS
     CASE WHEN value IS NULL THEN CASE WHEN NOT is_nothing(written) THEN true END END;
 CREATE OR REPLACE TEMP MACRO number_id(written) AS
@@ -83,13 +89,18 @@ CREATE OR REPLACE TEMP MACRO number_id(written) AS
          WHEN abs(try_cast(written AS DOUBLE)) < 9007199254740992
              AND try_cast(written AS DOUBLE) = floor(try_cast(written AS DOUBLE))
              THEN CAST(CAST(try_cast(written AS DOUBLE) AS BIGINT) AS VARCHAR) END;
-CREATE OR REPLACE TEMP MACRO text_id(written) AS
-    CASE WHEN contains(written, '.') AND regexp_full_match(written, '-?\d+\.(0*|\d+[eE]\+?\d+)')
+CREATE OR REPLACE TEMP MACRO bare_id(written) AS
+    CASE WHEN (contains(written, '.') OR contains(written, '+'))
+             AND regexp_full_match(written, '-?\d+(\.(0*|\d+[eE]\+?\d+)|[eE]\+\d+)')
              THEN number_id(written)
          ELSE nullif(written, '') END;
+CREATE OR REPLACE TEMP MACRO text_id(written) AS
+    CASE WHEN prefix(written, ' ') OR suffix(written, ' ') THEN bare_id(trim(written)) ELSE bare_id(written) END;
 -- A parent that is no id stays as it is written: its row is no root, but answers something that is not there.
 CREATE OR REPLACE TEMP MACRO text_parent(written) AS
-    CASE WHEN contains(written, '.') THEN coalesce(text_id(written), written) ELSE nullif(written, '') END;
+    CASE WHEN contains(written, '.') OR contains(written, '+') OR contains(written, ' ')
+             THEN coalesce(text_id(written), nullif(trim(written), ''))
+         ELSE nullif(written, '') END;
 CREATE OR REPLACE TEMP MACRO json_text(value) AS
     CASE WHEN starts_with(value, '"') THEN value ->> '$' ELSE CAST(value AS VARCHAR) END;
 -- Reddit's names of things: t1_ comment, t2_ account, t3_ post, t4_ message, t5_ subreddit, t6_ award.
@@ -106,5 +117,7 @@ def create_macros(connection: "DuckDBPyConnection") -> None:
     """Create the macros for the life of the connection."""
     connection.execute(NUMBERS)
     connection.execute(TIMES)
-    words = ", ".join(f"'{word}'" for word in NOTHING)
-    connection.execute(IDS.replace("{nothing}", words).replace("{longest}", str(max(map(len, NOTHING)))))
+    ids = IDS.replace("{longest}", str(max(map(len, NOTHING))))
+    for name, words in (("{nothing}", NOTHING), ("{no_id}", NO_ID)):
+        ids = ids.replace(name, ", ".join(f"'{word}'" for word in words))
+    connection.execute(ids)
