@@ -3,12 +3,13 @@
     python -m adc_pipeline_tests.screenshots docs
 
 Starts `dagster dev` and `mlflow ui` on 127.0.0.1, with an ADC_HOME in which the job `adc` has run; launches the job
-`datasets` with a preset from Dagster's launchpad and waits for it; compares the newest evaluations in MLflow. Needs
+`datasets` with a preset from Dagster's launchpad and waits for it; opens the README's link to MLflow. The pictures on
+Dagster's pages come from MLflow's page at ADC_MLFLOW_PAGES, which has to run meanwhile. Needs
 Chromium on the PATH and `playwright` from the extra `pictures`. Takes about 2 minutes.
 """
 
 import argparse
-import json
+import re
 import shutil
 import socket
 import subprocess
@@ -19,19 +20,16 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import quote
 
 from adc_pipeline.core.artefacts import Store
-from adc_pipeline.tracking.runs import ASSET, Tracking
+from adc_pipeline.tracking.runs import Tracking
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page, ViewportSize
 
 PRESET = Path(__file__).parents[1] / "adc_pipeline" / "presets" / "released.yaml"
 LOCATION = "adc_pipeline.definitions"
-# The plot in an evaluation's metadata to show, and the metrics of its MLflow run to compare.
-PICTURE = "headline.png"
-METRICS = ("preference_accuracy", "steering", "in_context_improvement")
+README = Path(__file__).parents[1] / "README.md"
 VIEWPORT: "ViewportSize" = {"width": 1440, "height": 900}
 CHROMIUM = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
 
@@ -67,9 +65,12 @@ def screenshot(page: "Page", out: Path, name: str) -> None:
 
 
 def dagster_pictures(page: "Page", address: str, out: Path) -> None:
+    page.set_viewport_size({"width": 1440, "height": 1200})
     page.goto(f"{address}/assets/top_2_evaluation")
-    row = page.get_by_role("row").filter(has_text=PICTURE)
-    row.get_by_text("[Show Markdown]").click(timeout=60_000)
+    page.get_by_text("Metadata", exact=True).first.wait_for(timeout=60_000)
+    page.wait_for_timeout(4_000)
+    # The rows begin with the reason; the picture comes from MLflow's page.
+    page.get_by_role("row").filter(has_text="reason").first.evaluate("row => row.scrollIntoView()")
     page.wait_for_timeout(2_000)
     screenshot(page, out, "dagster-asset")
     page.set_viewport_size({"width": 1440, "height": 1160})
@@ -103,37 +104,13 @@ def dagster_pictures(page: "Page", address: str, out: Path) -> None:
     screenshot(page, out, "dagster-run")
 
 
-def newest_evaluations(home: Path) -> tuple[str, list[str]]:
-    """Return the experiment's id and the newest finished run of each model's evaluation."""
-    tracking = Tracking.from_environment(home)
-    client = tracking.client()
-    experiment = tracking.experiment(client)
-    found = []
-    for asset in ("top_2_evaluation", "random_walk_evaluation"):
-        wanted = f"tags.`{ASSET}` = '{asset}' AND attributes.status = 'FINISHED'"
-        runs = client.search_runs([experiment], wanted, order_by=["attributes.start_time DESC"], max_results=1)
-        found += [run.info.run_id for run in runs]
-    return experiment, found
-
-
-def mlflow_picture(page: "Page", address: str, home: Path, out: Path) -> None:
-    experiment, runs = newest_evaluations(home)
-    query = f"runs={quote(json.dumps(runs))}&experiments={quote(json.dumps([experiment]))}"
-    page.goto(f"{address}/#/compare-runs?{query}")
-    page.get_by_text("Parallel Coordinates Plot").wait_for(timeout=60_000)
-    page.wait_for_timeout(2_000)
+def mlflow_picture(page: "Page", address: str, out: Path) -> None:
+    # The link of the README.
+    (link,) = re.findall(r"\(http://127\.0\.0\.1:5000/(#/experiments[^)]*)\)", README.read_text())
+    page.goto(f"{address}/{link}")
+    page.get_by_text("Model metrics").wait_for(timeout=60_000)
     page.get_by_role("button", name="Close").click()
-    page.get_by_text("Model training").click()
-    metrics = page.locator("input[role=combobox]").nth(1)
-    metrics.click()
-    # Remove the metric that MLflow preselects.
-    page.keyboard.press("Backspace")
-    for metric in METRICS:
-        metrics.fill(metric)
-        page.wait_for_timeout(500)
-        page.keyboard.press("Enter")
-    page.keyboard.press("Escape")
-    page.wait_for_timeout(3_000)
+    page.wait_for_timeout(5_000)
     screenshot(page, out, "mlflow-comparison")
 
 
@@ -163,7 +140,7 @@ def main() -> int:
             uri = Tracking.from_environment(home).uri
             command = [*python, "mlflow", "ui", "--workers", "1", "--backend-store-uri", uri, *bound, str(port)]
             address = stack.enter_context(served(command, f"http://127.0.0.1:{port}", home / "mlflow-ui.log"))
-            mlflow_picture(page, address, home, given.out)
+            mlflow_picture(page, address, given.out)
     return 0
 
 

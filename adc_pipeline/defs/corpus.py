@@ -3,14 +3,17 @@
 import os
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
+from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.core.markdown import table
 from adc_pipeline.core.shards import parts
-from adc_pipeline.corpus.parts import list_parts, read_record
+from adc_pipeline.corpus.formats import recognise
+from adc_pipeline.corpus.parts import read_record
 from adc_pipeline.corpus.readers.tables import check_columns
 from adc_pipeline.corpus.recorded_files import FILES, PARTS, check_unchanged, corpus_files, record_files
 from adc_pipeline.corpus.room import check_room
@@ -29,6 +32,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from duckdb import DuckDBPyConnection
+
+
+# Parts whose format is shown.
+PARTS_LOOKED_AT = 20
 
 
 def with_corpus(settings: CorpusSettings, partition: str | None = None) -> CorpusSettings:
@@ -69,14 +76,25 @@ def make_raw_corpus(making: Making[CorpusSettings]) -> None:
 
 
 def detected(folder: "Path", settings: CorpusSettings) -> dict[str, Any]:
-    """Return how the parts of a raw corpus are read, with their number, and the columns of the first table."""
-    found = list_parts(folder, settings)
-    formats = Counter(part.what.layout.name if part.what.layout else part.what.kind for part in found)
-    facts = {"format read": ", ".join(f"{name} ({n} parts)" if n > 1 else name for name, n in formats.items())}
-    for part in [each for each in found if each.what.kind == "table"][:1]:
-        names = check_columns(part.path, settings.columns)
-        facts["columns read"] = ", ".join(f"{ours} from {theirs}" for ours, theirs in names.items())
-    return facts
+    """Return how the first parts of a raw corpus are read, and which columns the first table has for ours.
+
+    A part that cannot be read is the business of `utterances`.
+    """
+    import duckdb
+
+    facts: dict[str, Any] = {}
+    kinds: Counter[str] = Counter()
+    paths = sorted(folder.iterdir())
+    for path in paths[:PARTS_LOOKED_AT]:
+        with suppress(PipelineError, OSError, UnicodeError, duckdb.Error):
+            found = recognise(path, settings.format, settings.columns)
+            kinds[found.layout.name if found.layout else found.kind] += 1
+            if found.kind == "table" and "columns read" not in facts:
+                names = check_columns(path, settings.columns)
+                facts["columns read"] = ", ".join(f"{ours} from {theirs}" for ours, theirs in names.items())
+    parts = ", ".join(f"{name} ({number} parts)" if number > 1 else name for name, number in kinds.items())
+    more = f" of the first {PARTS_LOOKED_AT} of {len(paths)} parts" if len(paths) > PARTS_LOOKED_AT else ""
+    return {"format read": parts + more} | facts
 
 
 raw_corpus = declare(

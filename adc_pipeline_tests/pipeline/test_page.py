@@ -10,6 +10,7 @@ import yaml
 from adc_pipeline.core.artefacts import Artefact, as_json
 from adc_pipeline.corpus.settings import CorpusSettings
 from adc_pipeline.definitions import defs
+from adc_pipeline.defs.corpus import detected
 from adc_pipeline.defs.making import Making
 from adc_pipeline.defs.page import ROWS, check_names, four_digits, run_config_of, settings_list
 from adc_pipeline.defs.run_config import merged
@@ -34,6 +35,18 @@ def test_settings_begin_with_what_differs_from_the_defaults() -> None:
     assert lines[3].startswith("- *defaults:* format: auto; ")
     # Dagster shows less than 1,000 characters of Markdown without a click.
     assert sum(map(len, lines)) < 1000
+
+
+def test_how_a_table_is_read_is_found_out(tmp_path: Path) -> None:
+    table = tmp_path / "00-table.csv"
+    table.write_text(
+        "id,conversation_id,reply_to,speaker,body,timestamp,score\na,a,,ann,Hello,1,5\nb,a,a,bob,A reply,2,3\n"
+    )
+    found = detected(tmp_path, CorpusSettings(columns={"text": "body"}))
+    assert found["format read"] == "table"
+    assert "text from body" in found["columns read"]
+    # What is wrong with it is reported where it is read.
+    assert "columns read" not in detected(tmp_path, CorpusSettings())
 
 
 def test_the_run_configuration_of_an_artefact_has_what_differs_upstream_too() -> None:
