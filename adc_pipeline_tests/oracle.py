@@ -489,11 +489,9 @@ def walks(kind: Kind, ranking: Ranking, settings: "WalkSettings") -> dict[tuple[
             if not turns:
                 continue
             row = written(root, turns, walk, conversation, settings)
-            earlier = [
-                records[root.conversation_id, n]["text"] for n in range(walk) if (root.conversation_id, n) in records
-            ]
             if not settings.exclude_repeats or row["text"] not in earlier:
                 records[root.conversation_id, walk] = row
+                earlier.add(row["text"])
     return records
 
 

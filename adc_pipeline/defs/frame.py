@@ -229,8 +229,10 @@ def make(stage: Stage[Any], request: Request[Any], outside: dict[str, Any]) -> A
         for artefact in request.inputs.values():
             run.artefact(artefact, "input", columns_of(artefact))
         making = Making(request, folder, run, outside)
-        stage.make(making)
-        raise_again()
+        # Within the MLflow run, which is then killed and not failed.
+        with remembered():
+            stage.make(making)
+            raise_again()
         files = scan(folder)
         made = Artefact(
             name=request.name,

@@ -35,9 +35,9 @@ def test_a_failed_run_ends_in_its_sentence(
         assert "raw_corpus is made" in printed
         assert "DEBUG" not in printed
 
-        failed = run("boddy")
+        failed = run("body_")
         printed = capsys.readouterr().err
-        sentence = "has no column boddy (did you mean body?) but id"
+        sentence = "has no column body_ (did you mean body?) but id"
         assert sentence in printed.splitlines()[-1]
         assert "Failure: " in printed
         assert "Stack Trace" not in printed

@@ -63,6 +63,13 @@ def test_a_hangup_that_is_ignored_stays_ignored() -> None:
         signal.signal(signal.SIGHUP, before)
 
 
+def query(number: int) -> None:
+    """Be interrupted, and raise an error of one's own, as DuckDB does."""
+    with suppress(BaseException):
+        os.kill(os.getpid(), number)
+    raise RuntimeError("Query interrupted")
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_that_a_library_swallows_is_raised_again(number: int) -> None:
     def interrupt(number: int, frame: object) -> None:
@@ -82,10 +89,7 @@ def test_an_interrupt_that_a_library_swallows_is_raised_again(number: int) -> No
         with pytest.raises(KeyboardInterrupt), remembered():
             os.kill(os.getpid(), number)
         with pytest.raises(KeyboardInterrupt), remembered():
-            with suppress(BaseException):
-                os.kill(os.getpid(), number)
-            # As DuckDB does.
-            raise RuntimeError("Query interrupted")
+            query(number)
         with pytest.raises(RuntimeError), remembered():
             raise RuntimeError("by itself")
         raise_again()
