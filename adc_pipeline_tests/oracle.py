@@ -484,6 +484,7 @@ def walks(kind: Kind, ranking: Ranking, settings: "WalkSettings") -> dict[tuple[
     records: dict[tuple[str, int], Row] = {}
     for root in ranking.roots:
         conversation = conversations[root.conversation_id]
+        earlier: set[str] = set()
         for walk in range(settings.walks_per_conversation):
             turns = walk_down(root, ranking.replies, kind, settings.seed, walk)
             if not turns:
