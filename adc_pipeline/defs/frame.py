@@ -191,7 +191,8 @@ def parent_run(stage: Stage[Any], request: Request[Any]) -> str:
         # Every cell is a Dagster run. Cells with one base model belong together; the table reads cells.
         above = next((each.inputs["base_model"] for each in request.inputs.values() if "base_model" in each.inputs), "")
         base = request.digests.get("base_model", above)
-        with locked(request.store.home, wait=True):
+        # Not ADC_HOME itself, which is locked while MLflow's database is opened.
+        with locked(request.store.home / "claims", wait=True):
             return request.tracking.parent(f"{STUDY} {base[:8]}", f"{STUDY} {base}", tags)
     name = "materialize" if run.job_name.startswith("__") else run.job_name
     dagster = {"dagster.run_id": run.run_id, "dagster.job": run.job_name}

@@ -123,7 +123,8 @@ def run_config_of(stage: Stage[Any], made: Artefact) -> str:
     """Return the run configuration, as YAML, by which this artefact and what it reads upstream were made."""
     used = {made.name.partition("/")[0]: made.settings, **made.upstream_settings}
     ops = {}
-    for asset in sorted(used, key=list(SETTINGS).index):
+    # The cells of a study are no assets of their own: their partitions decide what differs between them.
+    for asset in sorted(used.keys() & SETTINGS.keys(), key=list(SETTINGS).index):
         kind = SETTINGS[asset]
         changed = {name: value for name, value in used[asset].items() if value != default_of(kind, name, value)}
         if changed:

@@ -2,6 +2,7 @@
 
 import re
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -9,9 +10,9 @@ from sphinx.errors import ExtensionError
 
 from adc_pipeline_tests.docs.pages import DOCS
 
+# An extension of Sphinx, which is in no package.
 sys.path.insert(0, str(DOCS / "_extensions"))
-
-import adc_errors
+adc_errors = import_module("adc_errors")
 
 PAGE = DOCS / "how-to" / "troubleshooting.md"
 

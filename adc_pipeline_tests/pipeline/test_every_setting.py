@@ -50,6 +50,7 @@ def other_value(asset: str, name: str, corpus: Path) -> Any:
         ("raw_corpus", "format"): "table",
         ("raw_corpus", "columns"): {"score": "downvotes"},
         ("ranked_replies", "speakers"): ["reader1"],
+        ("ranked_replies", "min_age_hours"): 1.0,
         (asset, "shares"): [50, 25, 25],
     }
     if (asset, name) in special:

@@ -353,7 +353,7 @@ def test_a_corpus_of_special_tokens_has_verdicts_only_where_turns_end(
     texts = [text for text in typed(marked) if text.strip()]
     write_utterances(corpus_of(texts).write(tmp_path / "corpus"), tmp_path / "utterances")
     write_ranked_replies(tmp_path / "utterances", tmp_path / "ranked", RankingSettings(speakers=()))
-    walking = WalkSettings(format=format_of(marked), walks_per_conversation=20)
+    walking = WalkSettings(format=format_of(marked), walks_per_conversation=20, exclude_repeats=False)
     counts = write_walks(kind, tmp_path / "utterances", tmp_path / "ranked", tmp_path / "walks", walking)
     rows = [row for file in (tmp_path / "walks" / "data").iterdir() for row in pq.read_table(file).to_pylist()]
     assert len(rows) == counts["walks"] == 20
