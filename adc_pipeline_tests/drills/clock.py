@@ -115,7 +115,9 @@ def implausible_durations(installation: Installation, took: float) -> list[str]:
     client = MlflowClient(f"sqlite:///{installation.home / 'mlflow.db'}")
     experiments = [each.experiment_id for each in client.search_experiments()]
     for made in client.search_runs(experiments):
-        name = made.data.tags["adc.asset"]
+        if not (name := made.data.tags.get("adc.asset")):
+            # The parent run of a job.
+            continue
         durations[f"MLflow's run of {name}"] = ((made.info.end_time or 0) - made.info.start_time) / 1000
         if "seconds" in made.data.metrics:
             durations[f"seconds of {name}"] = made.data.metrics["seconds"]
