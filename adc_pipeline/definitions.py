@@ -21,9 +21,11 @@ from adc_pipeline.defs.workspace import Mlflow, Workspace
 # The evaluation runs in this process; `training/__main__.py` explains the value.
 os.environ.setdefault("GOMP_SPINCOUNT", "5000")
 
-# Progress bars are for terminals; in a log, each step of one is a line. Subprocesses inherit the variable.
+# Progress bars are for terminals; in a log, each step of one is a line. Subprocesses inherit the variables; the second
+# one is for transformers.
 if not (sys.stderr and sys.stderr.isatty()):
     os.environ.setdefault("TQDM_DISABLE", "1")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 no_error_for_steps_not_executed()
 
 # An asset that both schedules have missed for so long needs attention.

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 S = TypeVar("S", bound=Settings)
+# Keeps the two ends of an interval on one line.
+NO_BREAK_SPACE = "\N{NO-BREAK SPACE}"
 # Of an asset, or of the op of a job that makes one.
 Context = dg.AssetExecutionContext | dg.OpExecutionContext
 
@@ -59,7 +61,7 @@ class Request(Generic[S]):
     def report(self, message: str) -> None:
         """Write a line to the run's log; end the step if a signal to do so was lost."""
         raise_again()
-        self.context.log.info(printable(message, kept=""))
+        self.context.log.info(printable(message, kept=NO_BREAK_SPACE))
 
 
 @dataclass
@@ -104,7 +106,7 @@ class Making(Generic[S]):
 
     def warn(self, message: str) -> None:
         """Write a warning to the run's log."""
-        self.request.context.log.warning(printable(message, kept=""))
+        self.request.context.log.warning(printable(message, kept=NO_BREAK_SPACE))
 
     def progress(self, what: str, done: int, total: int) -> None:
         """Write to the run's log how much of a step is done."""
