@@ -72,6 +72,7 @@ def test_the_spill_folder_is_removed_even_after_a_failure(tmp_path: Path) -> Non
     assert not spill.exists()
 
 
+@pytest.mark.fast_first
 @pytest.mark.parametrize("threads", [1, 4])
 def test_rows_are_written_in_the_order_of_their_query(threads: int, tmp_path: Path) -> None:
     """More rows than a row group has, so that several threads write."""

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from adc_pipeline.corpus.settings import CorpusSettings
 from adc_pipeline.walks.datasets import split_file
 from adc_pipeline.walks.splits import SPLITS
@@ -16,6 +18,7 @@ FILES = {
 }
 
 
+@pytest.mark.slow
 def test_folders_that_look_like_partitions(tmp_path: Path) -> None:
     built = []
     for folder in (tmp_path / "plain", tmp_path / "score=3" / "text=a" / "id=7"):

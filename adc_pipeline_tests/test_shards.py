@@ -78,6 +78,7 @@ def test_conversations_of_one_shard_stay_together_where_it_is_cut_finer(ids: lis
     assert [shard // times for shard in fine] == in_duckdb(ids, few)
 
 
+@pytest.mark.slow
 @settings(max_examples=30, deadline=None)
 @given(ids, st.integers(1, 300))
 def test_shards_follow_one_another_in_the_order_of_the_hash(ids: list[str], shards: int) -> None:
@@ -196,6 +197,7 @@ def test_counts_of_the_shards_add_up(undisturbed: tuple[Counts, Path]) -> None:
     assert counts["read"] == len(utterance_records(out)) + counts["set_aside"]
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_without_reading_the_source_again(
     sample: Path, undisturbed: tuple[Counts, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

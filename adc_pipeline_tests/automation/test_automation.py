@@ -67,6 +67,7 @@ def test_trainings_share_a_pool() -> None:
     assert defs.resolve_job_def("study").get_node_named("study_cell").definition.pools == {"training"}
 
 
+@pytest.mark.slow
 def test_the_file_sets_time_zone_and_run_configuration(home: Path) -> None:
     assert read_automation(home) == AutomationSettings()
     (home / "automation.yaml").write_text("time_zone: Europe/Berlin\nrun_config: run.yaml\n")
@@ -212,6 +213,7 @@ def test_a_schedule_does_not_undo_what_a_person_made(home: Path) -> None:
     assert tick_of(timed).run_requests
 
 
+@pytest.mark.slow
 def test_a_schedule_does_not_undo_what_a_person_is_making(home: Path) -> None:
     timed = schedule("timed", "datasets", "0 4 * * *", "UTC", "")
     config = {"ops": {"top_2": {"config": {"walks_per_conversation": 2}}}}

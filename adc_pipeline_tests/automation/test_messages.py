@@ -85,7 +85,7 @@ def receivers(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("MAIL_PASSWORD", "pass-word")
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     for server in (web, mail):
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     yield
     for server in (web, mail):
         server.shutdown()

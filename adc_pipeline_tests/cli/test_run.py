@@ -130,6 +130,7 @@ def test_control_characters_do_not_reach_the_terminal() -> None:
     assert printable(text) == "a\\x1b[31mb\tc\\r\\x07\\u202e\n\N{LATIN SMALL LETTER E WITH ACUTE}"
 
 
+@pytest.mark.slow
 def test_a_run_configuration_is_a_regular_file(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "run.yaml")
     with pytest.raises(PipelineError, match="is a FIFO and no regular file"):

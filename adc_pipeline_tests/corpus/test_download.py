@@ -58,7 +58,7 @@ def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]
     requested: list[str] = []
     monkeypatch.setattr(Collection, "asked", requested, raising=False)
     with ThreadingHTTPServer(("127.0.0.1", 0), partial(Collection, directory=str(served))) as server:
-        Thread(target=server.serve_forever, daemon=True).start()
+        Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         address = f"http://127.0.0.1:{server.server_port}"
         config = {
             "cur_version": dict.fromkeys((*NAMES, "subreddit"), 1),
@@ -85,6 +85,7 @@ def test_a_corpus_is_downloaded_by_name_and_only_once(asked: list[str], tmp_path
     assert [path.name for path in (tmp_path / "downloads").iterdir()] == [name]
 
 
+@pytest.mark.slow
 def test_of_several_names_the_finished_ones_stay_when_one_fails(asked: list[str], tmp_path: Path) -> None:
     with pytest.raises(PipelineError, match="cut-off-corpus could not be downloaded"):
         download_all(CorpusSettings("tiny-corpus,cut-off-corpus,other-corpus"), tmp_path / "downloads")

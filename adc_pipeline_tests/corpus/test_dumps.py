@@ -82,6 +82,7 @@ def read(path: Path, unpack: bool = False) -> list[dict[str, Any]]:
     return [dict(zip(COLUMNS, row, strict=True)) for row in found]
 
 
+@pytest.mark.fast_first
 @pytest.mark.parametrize(
     "pack", [bytes, gzip.compress, long_window, zstandard.compress, bz2.compress, lzma.compress, lzma_alone, zst_blocks]
 )

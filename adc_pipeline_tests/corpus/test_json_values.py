@@ -30,6 +30,7 @@ WRITTEN: dict[str, Callable[[Sequence[Any]], str]] = {
 }
 
 
+@pytest.mark.fast_first
 @pytest.mark.parametrize("written", WRITTEN)
 @pytest.mark.parametrize("pack", [bytes, gzip.compress], ids=["plain", "packed"])
 def test_the_records_are_those_of_json_lines(tmp_path: Path, written: str, pack: Callable[[bytes], bytes]) -> None:

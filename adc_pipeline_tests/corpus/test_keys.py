@@ -48,7 +48,7 @@ def site(path: Path, name: str) -> Path:
     return path
 
 
-@pytest.mark.fast_first
+@pytest.mark.slow
 @SHARDS
 def test_ids_of_two_sites_do_not_meet(tmp_path: Path, shards: int) -> None:
     sites = [site(tmp_path / f"{name}.csv", name) for name in ("garden", "harbour")]
@@ -83,6 +83,7 @@ def test_the_files_of_one_folder_are_one_site(tmp_path: Path) -> None:
     assert parents(tmp_path) == {"forum 1": None, "forum 2": "forum 1", "forum 3": "forum 2"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", [("posts", "replies", "other"), ("other", "posts", "replies"), ("replies", "posts")])
 def test_a_file_without_roots_belongs_to_the_site_named_before_it(tmp_path: Path, order: Sequence[str]) -> None:
     whole = site(tmp_path / "other.csv", "forum").read_text().splitlines(keepends=True)
@@ -112,6 +113,7 @@ def convokit(folder: Path, subreddit: str | None, text: str) -> Path:
     return Corpus(rows, {"p1": {"title": text}}).write(folder)
 
 
+@pytest.mark.fast_first
 @pytest.mark.parametrize(("subreddit", "roots"), [("fixit", 1), (None, 2)])
 def test_two_corpora_meet_if_their_ids_are_reddits(tmp_path: Path, subreddit: str | None, roots: int) -> None:
     sources = [convokit(tmp_path / name, subreddit, name) for name in ("one", "two")]
@@ -121,6 +123,7 @@ def test_two_corpora_meet_if_their_ids_are_reddits(tmp_path: Path, subreddit: st
     assert sorted(titles) == (["two"] if roots == 1 else ["one", "two"])
 
 
+@pytest.mark.fast_first
 @SHARDS
 def test_a_dump_and_a_corpus_of_the_same_thread_are_one_thread(tmp_path: Path, shards: int) -> None:
     (tmp_path / "dump.jsonl").write_bytes(line(SUBMISSION) + line(COMMENT))
@@ -128,6 +131,7 @@ def test_a_dump_and_a_corpus_of_the_same_thread_are_one_thread(tmp_path: Path, s
     assert (counts["roots"], counts["taking_part"], counts["set_aside.duplicate_id"]) == (1, 3, 1)
 
 
+@pytest.mark.fast_first
 @SHARDS
 def test_a_comment_may_have_the_id_of_a_post(tmp_path: Path, shards: int) -> None:
     other = SUBMISSION | {"id": "c1", "selftext": "a post"}

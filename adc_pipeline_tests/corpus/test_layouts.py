@@ -161,6 +161,7 @@ STACK_EXCHANGE: list[Read] = [
 ]
 
 
+@pytest.mark.fast_first
 @pytest.mark.parametrize("names", [("Posts.xml", "Comments.xml"), ("a.txt", "b.txt")])
 def test_a_stack_exchange_site(folder: Path, names: tuple[str, str]) -> None:
     xml(folder / names[0], "posts", POSTS)
@@ -171,6 +172,7 @@ def test_a_stack_exchange_site(folder: Path, names: tuple[str, str]) -> None:
     assert list(record["left_out"]) == ["site/Users.xml"]
 
 
+@pytest.mark.slow
 def test_two_sites_of_stack_exchange_in_one_folder_stay_apart(folder: Path) -> None:
     for site in ("bees", "boats"):
         (folder / site).mkdir()

@@ -118,6 +118,7 @@ def test_a_second_row_of_the_root_does_not_make_a_second_root(tmp_path: Path) ->
     assert aside == {3: ("identical_row", None)}
 
 
+@pytest.mark.slow
 def test_of_two_recordings_the_later_stays_and_equal_rows_count_apart(tmp_path: Path) -> None:
     def recorded(score: int, at: int | None) -> Row:
         return Row("x", "r", "a", "ann", "text", 0, {"score": score, "retrieved_on": at})
@@ -158,6 +159,7 @@ def test_anything_else_is_no_score(score: Any, tmp_path: Path) -> None:
     assert aside == {3: ("no_score", None)}
 
 
+@pytest.mark.slow
 def test_an_excerpt_has_a_root_unless_the_setting_says_otherwise(tmp_path: Path) -> None:
     excerpt = [row("x", "gone", score=None), row("y", "x")]
     counts, ids, aside = read(tmp_path / "adopted", excerpt)
@@ -168,6 +170,7 @@ def test_an_excerpt_has_a_root_unless_the_setting_says_otherwise(tmp_path: Path)
     assert aside == {0: ("root_outside", None), 1: ("root_outside", "x")}
 
 
+@pytest.mark.slow
 def test_more_than_the_largest_share_set_aside_ends_the_run(tmp_path: Path) -> None:
     rows = [*SOUND, row("x", "gone")]
     read(tmp_path / "enough", rows, UtteranceSettings(max_set_aside=0.25))
@@ -177,6 +180,7 @@ def test_more_than_the_largest_share_set_aside_ends_the_run(tmp_path: Path) -> N
     assert tables(tmp_path / "too much" / "out", "set_aside.parquet", "id, reason") == [("x", "missing_parent")]
 
 
+@pytest.mark.slow
 def test_copies_and_the_edge_of_an_excerpt_do_not_end_the_run(tmp_path: Path) -> None:
     """Comments on two posts of the month before, and the overlap of two downloads."""
     edge = [row("e", "post", "post"), row("f", "post", "post"), row("g", "e", "post"), row("h", "gone", "r")]
@@ -282,7 +286,7 @@ def test_a_line_of_the_world_takes_part_or_is_set_aside_and_stops_nothing(name: 
         assert read_utterances(tmp_path / "out", "id, text, timestamp, score", where) == [(IDS[name], *fate)]
 
 
-@pytest.mark.fast_first
+@pytest.mark.slow
 @pytest.mark.parametrize("shards", [1, 3])
 def test_all_of_them_together_have_the_same_fates(shards: int, tmp_path: Path) -> None:
     settings = UtteranceSettings(max_set_aside=1.0, shards=shards)

@@ -51,6 +51,7 @@ def write_topics(folder: Path) -> None:
         (folder / f"{name}.jsonl").write_text(f"{json.dumps(row)}\n{json.dumps(more)}\n")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shards", [1, 2])
 @pytest.mark.parametrize("write", [write_dumps, write_tables, write_topics])
 def test_small_files_read_together_equal_each_read_alone(
@@ -79,6 +80,7 @@ def test_a_file_that_ends_in_the_middle_is_named_among_many(tmp_path: Path) -> N
         read_corpus(tmp_path, [tmp_path / "files"])
 
 
+@pytest.mark.slow
 def test_a_file_that_duckdb_cannot_read_does_not_spoil_the_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -202,6 +202,7 @@ def test_the_deployment_has_the_same_limits_as_a_developers_machine() -> None:
         assert deployment[section] == laptop[section]
 
 
+@pytest.mark.slow
 def test_dagster_accepts_the_deployments_settings() -> None:
     settings = yaml.safe_load((DEPLOY / "dagster.yaml").read_text())
     # Everything except PostgreSQL, which is not available here.

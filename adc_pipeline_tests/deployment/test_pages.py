@@ -63,7 +63,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, int]]:
     shutil.copy(CONFIGURATION / "guard.caddy", folder)
     behind = ThreadingHTTPServer(("127.0.0.1", 0), Page)
     behind.daemon_threads = True
-    threading.Thread(target=behind.serve_forever, daemon=True).start()
+    threading.Thread(target=behind.serve_forever, args=(0.01,), daemon=True).start()
     address = f"127.0.0.1:{behind.server_port}"
     variables = {
         "ADC_DAGSTER": address,

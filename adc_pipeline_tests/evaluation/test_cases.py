@@ -186,6 +186,7 @@ def test_cases_of_the_sample_corpus_equal_the_search(stages: Stages, tmp_path: P
     assert min(len(found.pairs), len(found.steerings), len(found.turns), len(found.improvements)) > 3
 
 
+@pytest.mark.slow
 def test_only_test_conversations_are_read(corpus: Path, tmp_path: Path) -> None:
     shares = (40, 10, 50)
     stages = run_stages(corpus, tmp_path, kind="top-2", shares=shares)
@@ -219,6 +220,7 @@ def named(cases: Cases) -> dict[str, set[Any]]:
     return {name: {row[1:] for row in getattr(found, name)} for name in vars(found)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["top-2", "random-walk"])
 def test_the_cases_of_two_sites_are_those_of_each_alone(tmp_path: Path, kind: str) -> None:
     sites = [write_site(tmp_path / f"{name}.csv", name, silent) for name, silent in (("garden", 8), ("harbour", 15))]

@@ -79,6 +79,7 @@ def evaluated(
     return out, evaluation, seen
 
 
+@pytest.mark.slow
 def test_metrics_are_valid_json_and_read_back_as_they_were(
     evaluated: Evaluated,
 ) -> None:
@@ -89,6 +90,7 @@ def test_metrics_are_valid_json_and_read_back_as_they_were(
     assert not (out / "spill").exists()
 
 
+@pytest.mark.slow
 def test_figures_of_model_base_and_length_rest_on_the_same_cases(
     evaluated: Evaluated,
 ) -> None:
@@ -108,6 +110,7 @@ def test_figures_of_model_base_and_length_rest_on_the_same_cases(
     assert evaluation.model["perplexity"].value != evaluation.base["perplexity"].value
 
 
+@pytest.mark.slow
 def test_plots_report_and_samples_are_written(evaluated: Evaluated) -> None:
     out, evaluation, _ = evaluated
     for name in PLOTS:

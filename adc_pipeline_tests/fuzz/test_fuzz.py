@@ -33,6 +33,7 @@ def test_any_corpus_is_refused_with_a_sentence_or_built(example: Input) -> None:
         assert result(example, Path(folder))
 
 
+@pytest.mark.slow
 def test_an_undamaged_corpus_is_built(work: Path) -> None:
     assert result(Input("parquet", {"c.parquet": parquet(utterances())}, "c.parquet"), work) == "built"
 

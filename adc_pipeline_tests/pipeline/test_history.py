@@ -68,6 +68,7 @@ def opens(folder: Path) -> bool:
     return True
 
 
+@pytest.mark.slow
 def test_dagster_yaml_names_this_storage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = yaml.safe_load((ROOT / "dagster.yaml").read_text())
     settings["storage"]["custom"]["config"]["base_dir"] = str(tmp_path / "dagster")
@@ -78,6 +79,7 @@ def test_dagster_yaml_names_this_storage(tmp_path: Path, monkeypatch: pytest.Mon
     assert found == [".opening", ".version", "history", "schedules"]
 
 
+@pytest.mark.slow
 def test_databases_of_an_older_dagster_are_copied_and_upgraded(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

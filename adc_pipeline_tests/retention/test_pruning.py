@@ -258,6 +258,7 @@ def sound() -> dg.AssetCheckResult:
     return dg.AssetCheckResult(passed=True)
 
 
+@pytest.mark.slow
 def test_dagsters_old_runs_are_removed_except_those_that_an_asset_shows(tmp_path: Path) -> None:
     made = dg.Definitions(
         assets=[parted, checked],

@@ -61,6 +61,7 @@ def test_downstream_artefacts_are_the_reverse_of_upstream_ones(history: History)
     assert {node.asset for node in short.walk()} == {"top_2", "base_model", "top_2_model", "top_2_evaluation"}
 
 
+@pytest.mark.slow
 def test_the_maker_is_a_run_that_ended_before_the_reader(history: History) -> None:
     early, late = history.make("raw_corpus", "early"), history.make("raw_corpus", "late")
     utterances = history.make("utterances", "same", (early,))
@@ -89,6 +90,7 @@ def test_an_unfinished_run_is_the_maker_only_if_there_is_no_other(history: Histo
     assert "FAILED" in node.note
 
 
+@pytest.mark.slow
 def test_a_deleted_run_is_read_and_marked_as_deleted(history: History) -> None:
     made = chain(history)
     history.register(made.model)
@@ -112,6 +114,7 @@ def test_runs_of_a_deleted_experiment_are_still_read(history: History) -> None:
     assert [node.digest for node in tree.walk()] == ["f" * 32, corpus.digest]
 
 
+@pytest.mark.slow
 def test_a_purged_run_leaves_a_node_with_a_note(history: History) -> None:
     made = chain(history)
     history.register(made.model)
@@ -124,6 +127,7 @@ def test_a_purged_run_leaves_a_node_with_a_note(history: History) -> None:
     assert tree.find("raw_corpus") is None
 
 
+@pytest.mark.slow
 def test_the_purged_run_of_a_model_is_named_unless_its_version_has_the_digest(history: History) -> None:
     made = chain(history)
     again = history.make("top_2_model", "b", (made.dataset, made.base))

@@ -59,6 +59,7 @@ def test_the_tree_shows_digest_run_and_settings_of_each_artefact(
     assert text.count("made 20") == len(made.all)
 
 
+@pytest.mark.slow
 def test_json_is_the_same_tree(history: History, capsys: pytest.CaptureFixture[str]) -> None:
     made = registered(history)
     assert main([MODEL, "--json"]) == 0
@@ -96,6 +97,7 @@ def test_a_check_reports_what_no_longer_matches(
     assert "cannot be read (No such file or directory)" in top["on_disk"]["said"]
 
 
+@pytest.mark.slow
 def test_pruned_artefacts_are_reported_as_missing(history: History, capsys: pytest.CaptureFixture[str]) -> None:
     made = registered(history)
     history.make("raw_corpus", "newer")
@@ -120,7 +122,7 @@ def test_an_artefact_of_another_home_is_checked_in_that_home(
     assert main([MODEL, "--check", "--tracking-uri", history.tracking.uri]) == 0
 
 
-@pytest.mark.fast_first
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("address", "sentence"),
     [

@@ -34,6 +34,7 @@ def losses(run: Run) -> list[tuple[int, float]]:
     return [(metric.step, metric.value) for metric in run.client.get_metric_history(run.id, "loss")]
 
 
+@pytest.mark.slow
 def test_existing_and_new_lines_are_sent_once(run: Run, tmp_path: Path) -> None:
     metrics = tmp_path / "metrics.jsonl"
     metrics.write_text(line(10, 3.0))

@@ -21,6 +21,7 @@ def moved(history: History, to: Path) -> Path:
     return to
 
 
+@pytest.mark.slow
 def test_runs_are_refused_until_the_addresses_are_corrected(history: History, tmp_path: Path) -> None:
     home = moved(history, tmp_path / "moved")
     tracking = Tracking(f"sqlite:///{home / 'mlflow.db'}", (home / "mlflow-artifacts").as_uri(), variable="")
@@ -47,6 +48,7 @@ def test_the_old_home_stays_as_it_is_after_a_copy(history: History, tmp_path: Pa
     assert (history.store.home / "mlflow.db").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_a_database_without_its_artifacts_is_left_unchanged(history: History, tmp_path: Path) -> None:
     home = moved(history, tmp_path / "moved")
     shutil.rmtree(home / "mlflow-artifacts")

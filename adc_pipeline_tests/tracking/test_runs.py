@@ -14,6 +14,7 @@ from adc_pipeline_tests.tracking.history import History, history
 __all__ = ["history"]
 
 
+@pytest.mark.slow
 def test_an_experiment_has_a_name_by_setting_a_description_and_opens_as_model_training(history: History) -> None:
     tracking = Tracking(history.tracking.uri, history.tracking.artifacts, names=MlflowSettings("my team", "mine"))
     client = tracking.client()

@@ -229,6 +229,7 @@ def test_new_rows_are_the_mean_of_the_old_and_nothing_else_changes(prepared: Pre
             assert torch.equal(grown_table[kept], table[kept])
 
 
+@pytest.mark.fast_first
 def test_the_folder_loads_plainly_and_speaks(prepared: Prepared) -> None:
     model, tokenizer = (
         AutoModelForCausalLM.from_pretrained(prepared.folder),
@@ -272,7 +273,7 @@ def test_packed_walks_see_nothing_of_one_another(prepared: Prepared) -> None:
     assert choose_separation(model, lengths, longest, row, kernel=True) == expected
 
 
-@pytest.mark.fast_first
+@pytest.mark.slow
 def test_a_fine_tune_runs_and_loads_plainly(prepared: Prepared, dataset: Path, tmp_path: Path) -> None:
     job = TrainingJob(SETTINGS, dataset, prepared.folder, tmp_path / "output", tmp_path / "work")
     facts = train(job)

@@ -173,6 +173,7 @@ class Given(torch.nn.Module):
         return SimpleNamespace(logits=self.logits)
 
 
+@pytest.mark.fast_first
 @pytest.mark.parametrize("objective", ["mle", "accepted-only", "unlikelihood"])
 def test_rejected_text_pulls_as_the_objective_says(objective: Objective, tokens: Path, base: Path) -> None:
     """The sign of the gradient of each target's own logit, in rows with walks that had to be cut."""
@@ -230,6 +231,7 @@ def test_better_scored_turns_count_more(objective: Objective, tokens: Path) -> N
     assert weights[split.accepted].mean() > weights[~split.accepted].mean()
 
 
+@pytest.mark.slow
 def test_a_step_without_anything_to_learn_teaches_nothing(base: Path, tmp_path: Path) -> None:
     # The second piece of this walk is nothing but the inside of a rejected turn.
     long = walk("b", [("s", "word " * 60, "rejected"), ("s", "t", "accepted")])

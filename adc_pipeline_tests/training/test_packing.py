@@ -52,6 +52,7 @@ def test_bodies_hold_every_token_once(split: TokenizedSplit) -> None:
     assert len(left_out) == pieces.counts["background_tokens_left_out"]
 
 
+@pytest.mark.slow
 @given(split=splits)
 def test_cuts_fall_between_turns_that_have_room(split: TokenizedSplit) -> None:
     pieces = cut_into_pieces(split, ROW)

@@ -98,6 +98,7 @@ def test_what_was_trained_elsewhere_is_taken_over(gpt2: Path, dataset: Path, tmp
     assert (job.output / "model.safetensors").read_bytes() == (copied.output / "model.safetensors").read_bytes()
 
 
+@pytest.mark.slow
 def test_a_loss_that_jumps_stops_the_run(
     small_model: Path, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

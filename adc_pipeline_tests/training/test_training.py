@@ -63,6 +63,7 @@ def metrics(job: TrainingJob) -> list[dict[str, float]]:
     return [json.loads(line) for line in (job.work / "metrics.jsonl").read_text().splitlines()]
 
 
+@pytest.mark.slow
 def test_a_fine_tune_learns_and_loads_plainly(small_model: Path, dataset: Path, tmp_path: Path) -> None:
     job = job_in(tmp_path, dataset, small_model)
     facts = train(job)
@@ -224,6 +225,7 @@ def test_following_the_advice_on_too_little_memory_keeps_the_work(
             )
 
 
+@pytest.mark.slow
 def test_another_job_starts_anew(
     small_model: Path, dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

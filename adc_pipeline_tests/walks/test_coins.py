@@ -99,6 +99,7 @@ def test_coins_of_neighbouring_ids_are_independent(coins: "duckdb.DuckDBPyConnec
     assert_share(row[0], N - 1, SHARES[kind] ** 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", SHARES)
 def test_coins_of_two_seeds_are_independent(kind: str) -> None:
     ids = [f"t3_{n:x}" for n in range(100_000)]

@@ -95,6 +95,7 @@ def violations(rows: list[Row], format: FormatName, engine: Engine | None = None
         return grammar_violations(Path(folder), format, engine or Engine(threads=1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format", ["default", "released"])
 def test_the_check_equals_the_obvious_one(format: FormatName) -> None:
     @settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -111,6 +112,7 @@ def test_a_walk_without_text_or_turns_is_a_violation() -> None:
     assert violations([right, *wrong], "default") == 3
 
 
+@pytest.mark.slow
 def test_a_chain_of_20_000_replies_needs_no_memory_of_turns_times_text() -> None:
     turns = [("ann", f"step {number} é " + "word after word " * 10, "accepted") for number in range(20_000)]
     right = walk("title", turns, "default")

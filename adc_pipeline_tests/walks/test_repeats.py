@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pyarrow.parquet as pq
+import pytest
 
 from adc_pipeline.walks.card import repeats
 from adc_pipeline.walks.datasets import split_file, write_walks
@@ -32,6 +33,7 @@ def made(ranked: Path, settings: WalkSettings) -> tuple[dict[str, int], list[tup
     return counts, [(row["conversation_id"], row["text"]) for rows in tables for row in rows]
 
 
+@pytest.mark.slow
 def test_a_text_is_in_a_conversation_once_and_the_counts_add_up(tmp_path: Path) -> None:
     read = ranked(tmp_path)
     every, drawn = made(read, WalkSettings(walks_per_conversation=5, exclude_repeats=False))
@@ -56,6 +58,7 @@ def test_a_text_is_in_a_conversation_once_and_the_counts_add_up(tmp_path: Path) 
     assert (sharded, same) == (counts, rows)
 
 
+@pytest.mark.slow
 def test_one_walk_a_conversation_is_the_same_with_and_without(tmp_path: Path) -> None:
     read = ranked(tmp_path)
     assert made(read, WalkSettings()) == made(read, WalkSettings(exclude_repeats=False))

@@ -72,6 +72,7 @@ def test_a_conversation_has_the_same_split_in_every_dataset_and_in_a_larger_corp
     assert smaller.items() <= top_2.items()
 
 
+@pytest.mark.slow
 def test_an_empty_split_is_a_file_with_the_same_columns_and_no_rows(tmp_path: Path) -> None:
     row = trees.Row("r", "r", None, "ann", "Why?", 0, {"score": 1})
     reply = trees.Row("a", "r", "r", "bob", "Because.", 0, {"score": 1})
