@@ -120,8 +120,9 @@ def shard_rows(corpus: Path, out: Path, source: CorpusSettings, settings: Uttera
             return finds_root(part, source, connection, piece.with_name("scratch"), engine)
 
         namespaces = join_sites(parts, part_namespaces(parts, source.columns), has_roots)
+        writer = PieceWriter(source, len(names), connection, piece, counted, engine)
         for batch, namespace in batches(parts, namespaces):
-            for _ in write_pieces(batch, namespace, source, len(names), connection, piece, counted, engine):
+            for _ in writer.write(batch, namespace):
                 file = f"utterances-{number:05}.parquet"
                 number += 1
                 if len(names) == 1:
@@ -180,66 +181,72 @@ def batch_key(part: Part) -> object:
     return part.path
 
 
-def write_pieces(
-    batch: Sequence[Part],
-    namespace: str,
-    source: CorpusSettings,
-    shards: int,
-    connection: "DuckDBPyConnection",
-    piece: Path,
-    counted: Counted,
-    engine: Engine,
-) -> Iterator[None]:
-    """Write one piece of some parts after the other to the file `piece`; the caller moves it before the next."""
-    import duckdb
-    import pyarrow as pa
+@dataclass
+class PieceWriter:
+    """Writes the rows of parts to the file `piece`, which the caller moves away before the next piece."""
 
-    arguments = (namespace, source, shards, connection, piece, counted, engine)
-    if len(batch) > 1:
-        began = False
-        try:
-            for _ in write_part(batch, False, *arguments):
-                began = True
-                yield
-            return
-        except (duckdb.Error, pa.ArrowException, OSError) as error:
-            if began or is_no_fault_of_a_file(error):
-                raise
-    for part in batch:
-        yield from write_single(part, *arguments)
+    source: CorpusSettings
+    shards: int
+    connection: "DuckDBPyConnection"
+    piece: Path
+    counted: Counted
+    engine: Engine
 
+    def write(self, batch: Sequence[Part], namespace: str) -> Iterator[None]:
+        """Write one piece of some parts after the other: of all together, or each by itself if DuckDB cannot."""
+        import duckdb
+        import pyarrow as pa
 
-def write_single(
-    part: Part,
-    namespace: str,
-    source: CorpusSettings,
-    shards: int,
-    connection: "DuckDBPyConnection",
-    piece: Path,
-    counted: Counted,
-    engine: Engine,
-) -> Iterator[None]:
-    """Write one piece of a part after the other; a part that DuckDB cannot read is read again in a slower way."""
-    import duckdb
-    import pyarrow as pa
+        if len(batch) > 1:
+            began = False
+            try:
+                for _ in self._write_rows(batch, namespace):
+                    began = True
+                    yield
+                return
+            except (duckdb.Error, pa.ArrowException, OSError) as error:
+                if began or is_no_fault_of_a_file(error):
+                    raise
+        for part in batch:
+            yield from self._write_single(part, namespace)
 
-    for repair in (False, True):
-        written = 0
-        try:
-            for _ in write_part([part], repair, namespace, source, shards, connection, piece, counted, engine):
-                written += 1
-                yield
-            return
-        except (duckdb.Error, pa.ArrowException, OSError) as error:
-            if is_no_fault_of_a_file(error):
-                raise
-            # Only a file that DuckDB reads in place can be repaired, and nothing of it has been written yet.
-            if repair or written:
-                raise PipelineError(
-                    f"{part.path.resolve()}, which the setting corpus names, could not be read: it is damaged, or not"
-                    " of the format that it seems to have. Fetch it again, or correct the setting format."
-                ) from error
-            engine.report(f"{part.name} has a row that DuckDB cannot read: reading it again in a slower way")
+    def _write_single(self, part: Part, namespace: str) -> Iterator[None]:
+        """Write one piece of a part after the other; a part that DuckDB cannot read is read again in a slower way."""
+        import duckdb
+        import pyarrow as pa
+
+        for repair in (False, True):
+            written = 0
+            try:
+                for _ in self._write_rows([part], namespace, repair):
+                    written += 1
+                    yield
+                return
+            except (duckdb.Error, pa.ArrowException, OSError) as error:
+                if is_no_fault_of_a_file(error):
+                    raise
+                # Only a file that DuckDB reads in place can be repaired, and nothing of it has been written yet.
+                if repair or written:
+                    raise PipelineError(
+                        f"{part.path.resolve()}, which the setting corpus names, could not be read: it is damaged, or"
+                        " not of the format that it seems to have. Fetch it again, or correct the setting format."
+                    ) from error
+                self.engine.report(f"{part.name} has a row that DuckDB cannot read: reading it again in a slower way")
+
+    def _write_rows(self, batch: Sequence[Part], namespace: str, repair: bool = False) -> Iterator[None]:
+        import pyarrow.parquet as pq
+
+        sharded = f"{SELECTED}, {SHARD.format(shard=shard_sql('conversation_id', self.shards))}"
+        selected = SELECTED if self.shards == 1 else sharded
+        part, scratch = batch[0], self.piece.with_name("scratch")
+        name = convokit.corpus_name(part.path, part.name) if part.what.kind == "convokit" else part.name
+        for rows in read_parts(batch, self.source, self.connection, scratch, self.engine, repair):
+            query = FINISHED_ROWS.format(selected=selected, rows=rows.sql)
+            parameters = {**rows.parameters, "source": name, "namespace": namespace}
+            with counting(rows) as lines_read:
+                self.engine.write(self.connection, f"reading {name}", query, self.piece, parameters, PARQUET_OPTIONS)
+            self.counted.records += records(rows, lines_read, pq.read_metadata(self.piece).num_rows)
+            yield
 
 
 def is_no_fault_of_a_file(error: Exception) -> bool:
@@ -249,31 +256,6 @@ def is_no_fault_of_a_file(error: Exception) -> bool:
     # Arrow raises OSError, without a number, for damaged data.
     refused = isinstance(error, OSError) and error.errno is not None
     return refused or is_disk_full(error) or isinstance(error, duckdb.OutOfMemoryException)
-
-
-def write_part(
-    batch: Sequence[Part],
-    repair: bool,
-    namespace: str,
-    source: CorpusSettings,
-    shards: int,
-    connection: "DuckDBPyConnection",
-    piece: Path,
-    counted: Counted,
-    engine: Engine,
-) -> Iterator[None]:
-    import pyarrow.parquet as pq
-
-    selected = SELECTED if shards == 1 else f"{SELECTED}, {SHARD.format(shard=shard_sql('conversation_id', shards))}"
-    part = batch[0]
-    name = convokit.corpus_name(part.path, part.name) if part.what.kind == "convokit" else part.name
-    for rows in read_parts(batch, source, connection, piece.with_name("scratch"), engine, repair):
-        query = FINISHED_ROWS.format(selected=selected, rows=rows.sql)
-        parameters = {**rows.parameters, "source": name, "namespace": namespace}
-        with counting(rows) as lines_read:
-            engine.write(connection, f"reading {name}", query, piece, parameters, PARQUET_OPTIONS)
-        counted.records += records(rows, lines_read, pq.read_metadata(piece).num_rows)
-        yield
 
 
 def read_parts(
