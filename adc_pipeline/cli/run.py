@@ -4,7 +4,6 @@ All that Dagster, libraries and subprocesses print goes to ADC_HOME/logs/JOB.log
 own events, so that no library's output gets between.
 """
 
-import logging
 import os
 import signal
 import sys
@@ -18,6 +17,7 @@ from adc_pipeline.cli.home import dagster_instance
 from adc_pipeline.cli.progress import Progress
 from adc_pipeline.core.artefacts import Store
 from adc_pipeline.core.errors import PipelineError, did_you_mean
+from adc_pipeline.core.log_forwarding import forwarded
 from adc_pipeline.core.named_files import read_mapping
 from adc_pipeline.core.terminal import printable
 
@@ -67,25 +67,12 @@ def execute(store: Store, name: str, given: Mapping[str, Any], progress: Progres
         progress.line(f"The job {name} does not make {', '.join(unused)}: these settings are not used.")
     run_id = str(uuid.uuid4())
     with ExitStack() as open_instance:
-        with lines_of_log(progress):
+        with forwarded(lambda record: progress.line(record.getMessage())):
             instance = open_instance.enter_context(dagster_instance(store))
         instance.add_event_listener(run_id, progress.event)
         job.execute_in_process(given, instance=instance, raise_on_error=False, run_id=run_id)
         run = instance.get_run_by_id(run_id)
     return run.status.value if run else "FAILURE"
-
-
-@contextmanager
-def lines_of_log(progress: Progress) -> Iterator[None]:
-    """Show what this package logs before a run has a log of its own."""
-    handler = logging.Handler()
-    handler.emit = lambda record: progress.line(record.getMessage())  # type: ignore[method-assign]
-    logger = logging.getLogger("adc_pipeline")
-    logger.addHandler(handler)
-    try:
-        yield
-    finally:
-        logger.removeHandler(handler)
 
 
 def find_job(defs: "Definitions", name: str) -> "JobDefinition":

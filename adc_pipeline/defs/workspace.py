@@ -1,9 +1,8 @@
 """The resource that every asset uses: where the pipeline writes and tracks, how DuckDB runs, and the run's locks."""
 
-import logging
 import os
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from typing import Any
 
 import dagster as dg
@@ -12,6 +11,7 @@ from pydantic import Field, PrivateAttr
 from adc_pipeline.core.artefacts import Store
 from adc_pipeline.core.claims import Claims
 from adc_pipeline.core.engine import Engine
+from adc_pipeline.core.log_forwarding import forwarded
 from adc_pipeline.core.processes import this_process
 from adc_pipeline.core.settings import Settings, declared
 from adc_pipeline.core.spellings import read_settings
@@ -56,29 +56,6 @@ class Mlflow(dg.ConfigurableResource):
     model_prefix: Any = shown(MlflowSettings, "model_prefix")
 
 
-class Forward(logging.Handler):
-    """Hands what the plain Python layers log to a run's log."""
-
-    def __init__(self, log: logging.Logger) -> None:
-        super().__init__()
-        self.log = log
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.log.log(record.levelno, record.getMessage())
-
-
-@contextmanager
-def forwarded(log: logging.Logger) -> Iterator[None]:
-    """Forward warnings of this package to a run's log while the block runs."""
-    handler = Forward(log)
-    logger = logging.getLogger("adc_pipeline")
-    logger.addHandler(handler)
-    try:
-        yield
-    finally:
-        logger.removeHandler(handler)
-
-
 class Workspace(dg.ConfigurableResource):
     """Where the pipeline writes and tracks (from the environment), and how DuckDB runs."""
 
@@ -106,8 +83,8 @@ class Workspace(dg.ConfigurableResource):
                 "Dagster forgets this run when the command ends. To see it in Dagster's page, start it by"
                 f" `{command('run')} {run.job_name}`, or set DAGSTER_HOME to a folder with a dagster.yaml."
             )
-        if context.log:
-            self._held.enter_context(forwarded(context.log))
+        if log := context.log:
+            self._held.enter_context(forwarded(lambda record: log.log(record.levelno, record.getMessage())))
         self._held.enter_context(interrupts_cancel(instance, run.run_id))
         holder = f"{run.job_name}, run {run.run_id}, process {os.getpid()}"
         self._claims = self._held.enter_context(Claims(self.store.home / "claims", holder))
