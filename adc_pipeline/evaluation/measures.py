@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from adc_pipeline.evaluation.bootstrap import Floats, Ints, ratio_estimates
 from adc_pipeline.evaluation.cases import Improvements, Pairs, Steerings, Turns
 from adc_pipeline.evaluation.estimate import Difference, Estimate
+from adc_pipeline.evaluation.headlines import HEADLINES
 from adc_pipeline.evaluation.scoring import Scores
 from adc_pipeline.evaluation.significance import paired_difference
 
@@ -43,16 +44,7 @@ BINS = 10
 RELIABILITY = "verdict_calibration"
 
 # The measures, one for each ability, that test a model against its base model; Holm's correction covers them all.
-TESTED = (
-    "preference_accuracy",
-    "preference_accuracy.within_hour",
-    "preference_accuracy.later_doubled",
-    "steering",
-    "in_context_improvement",
-    "verdict_calibration.brier",
-    "bits_per_byte.accepted",
-    "bits_per_byte.rejected",
-)
+TESTED = tuple(name for name in HEADLINES if name not in ("bits_per_byte", "perplexity"))
 
 
 def family(measure: str) -> str:
