@@ -80,3 +80,8 @@ def declare_for_job(stage: Stage[S]) -> dg.OpDefinition:
         metadata=source_link(stage.make),
     )
     return op
+
+
+def executable_assets() -> list[dg.AssetsDefinition]:
+    """Return the assets that Dagster can make: all but those that only a job makes."""
+    return [asset for asset in ASSETS.values() if isinstance(asset, dg.AssetsDefinition)]

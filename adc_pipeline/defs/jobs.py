@@ -8,7 +8,7 @@ import yaml
 
 # Importing them declares the assets.
 from adc_pipeline.defs import lifecycle as _lifecycle  # noqa: F401
-from adc_pipeline.defs.asset import ASSETS
+from adc_pipeline.defs.asset import executable_assets
 from adc_pipeline.defs.run_config import job_config
 from adc_pipeline.defs.stage import SETTINGS
 from adc_pipeline.defs.study import CELLS, study_cell
@@ -19,7 +19,7 @@ STUDY = dg.AssetSelection.groups("study")
 
 def config_of(selection: dg.AssetSelection) -> dg.ConfigMapping:
     """Return the configuration of a job that makes the selected assets."""
-    keys = selection.resolve([asset for asset in ASSETS.values() if isinstance(asset, dg.AssetsDefinition)])
+    keys = selection.resolve(executable_assets())
     return job_config({name: kind for name, kind in SETTINGS.items() if dg.AssetKey(name) in keys})
 
 

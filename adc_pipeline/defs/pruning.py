@@ -6,7 +6,7 @@ dagster job execute -m adc_pipeline.definitions -j prune
 import dagster as dg
 
 from adc_pipeline.core.errors import PipelineError
-from adc_pipeline.defs.asset import ASSETS
+from adc_pipeline.defs.asset import executable_assets
 from adc_pipeline.defs.lifecycle import CHECKS
 from adc_pipeline.defs.look_ahead import look_ahead
 from adc_pipeline.defs.old_runs import old_runs, remove_run
@@ -35,8 +35,7 @@ def prune_store(context: dg.OpExecutionContext, workspace: Workspace) -> None:
     for name, digest in plan.to_remove:
         did = "Removed" if (name, digest) in gone else "Not removed" if settings.delete else "Would remove"
         context.log.info(f"{did} {name} {digest} ({plan.bytes[name, digest] >> 20} MiB)")
-    assets = [asset for asset in ASSETS.values() if isinstance(asset, dg.AssetsDefinition)]
-    checks = [key for each in [*CHECKS, *assets] for key in each.check_keys]
+    checks = [key for each in [*CHECKS, *executable_assets()] for key in each.check_keys]
     runs = old_runs(context.instance, settings.history_days, checks)
     if settings.delete:
         for run in runs:

@@ -5,7 +5,7 @@ Time zone and cron expressions are read when Dagster loads the code, the run con
 
 import dagster as dg
 
-from adc_pipeline.defs.asset import ASSETS
+from adc_pipeline.defs.asset import executable_assets
 from adc_pipeline.defs.automation import Automation
 from adc_pipeline.defs.jobs import DATASETS, STUDY
 from adc_pipeline.defs.pruning import prune
@@ -15,8 +15,7 @@ EVERYTHING = dg.AssetSelection.all() - STUDY
 
 def names(selection: dg.AssetSelection) -> list[str]:
     """Return the names of the selected assets."""
-    assets = [asset for asset in ASSETS.values() if isinstance(asset, dg.AssetsDefinition)]
-    return sorted(key.to_user_string() for key in selection.resolve(assets))
+    return sorted(key.to_user_string() for key in selection.resolve(executable_assets()))
 
 
 # What each job of a schedule or a sensor makes.
