@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adc_pipeline.core.artefacts import Store
-from adc_pipeline.walks.kinds import KINDS
+from adc_pipeline.walks.kinds import ASCENDING, KINDS, TOP_2
 
 if TYPE_CHECKING:
     from adc_pipeline.evaluation.estimate import Estimate
@@ -81,9 +81,10 @@ def newest_report(home: Path) -> Path | None:
 
 
 def registered_model(store: Store) -> str | None:
-    """Return the registered name of a fine-tuned model under `home`: top-2's if there is one."""
-    files = sorted(store.home.glob("models/*/registered.json"), key=lambda file: (file.parent.name != "top-2", file))
-    return json.loads(files[0].read_text())["registered_model"] if files else None
+    """Return the registered name of a fine-tuned model under `home`: ascending's or else top-2's, if made."""
+    files = {file.parent.name: file for file in sorted(store.home.glob("models/*/registered.json"))}
+    chosen = [files[name] for name in (ASCENDING.name, TOP_2.name, *files) if name in files]
+    return json.loads(chosen[0].read_text())["registered_model"] if chosen else None
 
 
 def shown(path: Path) -> str:
