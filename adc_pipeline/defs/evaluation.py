@@ -1,6 +1,5 @@
 """The evaluation of each model, the comparison of all models, and the check that a model learned something."""
 
-import json
 import platform
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -12,6 +11,7 @@ import dagster as dg
 
 from adc_pipeline.core.artefacts import Artefact, read_making
 from adc_pipeline.core.markdown import escape
+from adc_pipeline.core.records import read_record
 from adc_pipeline.core.settings import flattened
 from adc_pipeline.defs.asset import declare
 from adc_pipeline.defs.making import Making, Request
@@ -20,7 +20,7 @@ from adc_pipeline.defs.workspace import Workspace
 from adc_pipeline.evaluation.formatting import number
 from adc_pipeline.evaluation.headlines import HEADLINES
 from adc_pipeline.evaluation.settings import ComparisonSettings, EvaluationSettings
-from adc_pipeline.generation.registration import REGISTERED
+from adc_pipeline.generation.registration import read_registered
 from adc_pipeline.tracking.runs import NOTE, Run
 from adc_pipeline.walks.kinds import KINDS, WalkKind
 from adc_pipeline.walks.learnable import shortcomings
@@ -54,16 +54,16 @@ def evaluation_stage(kind: WalkKind) -> Stage[EvaluationSettings]:
             shortcomings=tuple(shortcomings(walks.counts, walks.settings["walks_per_conversation"])),
         )
         result = evaluate(job, making.folder, making.settings, making.progress)
-        registered = json.loads((tuned.path / REGISTERED).read_text())
+        registered = read_registered(tuned.path)
         headline = short_table(result).markdown()
         publish(making, result.metrics(), HEADLINES, headline, model=registered["logged_model_id"])
         making.run.note(f"The {kind.name} model and its base model on held-out conversations.\n\n{headline}")
 
     def restore(request: Request[EvaluationSettings], made: Artefact, run: Run) -> Mapping[str, Any]:
         """Log the figures to the logged model, if that is another one since the model was registered again."""
-        logged = json.loads((request.inputs[kind.model].path / REGISTERED).read_text())["logged_model_id"]
+        logged = read_registered(request.inputs[kind.model].path)["logged_model_id"]
         if not run.client.get_logged_model(logged).metrics:
-            figures = json.loads((made.path / "metrics.json").read_text())
+            figures = read_record(made.path / "metrics.json")
             run.metrics({name: figures[name] for name in HEADLINES if figures.get(name) is not None}, model=logged)
         return {}
 
@@ -115,7 +115,7 @@ def comparison_facts(making: Making[ComparisonSettings]) -> dict[str, str]:
     for kind in KINDS.values():
         evaluation = making.inputs[kind.evaluation]
         model = making.store.version(kind.model, evaluation.inputs[kind.model])
-        registered = json.loads((model.path / REGISTERED).read_text())
+        registered = read_registered(model.path)
         facts["corpus"] = str(evaluation.upstream_settings["raw_corpus"]["corpus"])
         facts["base model"] = str(evaluation.upstream_settings["base_model"]["name"])
         facts[kind.name] = f"{registered['registered_model']} version {registered['registered_version']}"

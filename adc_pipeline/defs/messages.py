@@ -91,7 +91,7 @@ def messages(settings: AutomationSettings) -> list[dg.SensorDefinition]:
     )
     def late_runs(context: dg.SensorEvaluationContext) -> dg.SkipReason:
         hours = Automation.load().settings.late_hours
-        told = set(json.loads(context.cursor or "[]"))
+        told = told_before(context.cursor or "[]")
         late, lines = [], []
         for record in context.instance.get_run_records(dg.RunsFilter(statuses=NOT_ENDED)) if hours else []:
             run, age = record.dagster_run, (time.time() - record.create_timestamp.timestamp()) / 3600
@@ -104,3 +104,11 @@ def messages(settings: AutomationSettings) -> list[dg.SensorDefinition]:
         return said
 
     return [failed_runs, warned_runs, late_runs]
+
+
+def told_before(cursor: str) -> set[str]:
+    """Return the runs in a cursor; none if another release wrote it."""
+    try:
+        return set(json.loads(cursor))
+    except (ValueError, TypeError):
+        return set()

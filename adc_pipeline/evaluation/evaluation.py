@@ -5,8 +5,9 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
+from adc_pipeline.core.errors import DamagedError, first_line
+from adc_pipeline.core.records import REMEDY, read_record
 from adc_pipeline.evaluation.estimate import Difference, Estimate
 
 Estimates = dict[str, Estimate]
@@ -65,9 +66,15 @@ class Evaluation:
 
     @classmethod
     def read(cls, folder: Path) -> "Evaluation":
-        """Read `evaluation.json` from a folder."""
-        fields: dict[str, Any] = json.loads((folder / "evaluation.json").read_bytes())
-        for name in ("model", "base", "length", "constant"):
-            fields[name] = {measure: Estimate(**figures) for measure, figures in fields[name].items()}
-        fields["minus_base"] = {measure: Difference(**figures) for measure, figures in fields["minus_base"].items()}
-        return cls(**fields | {"shortcomings": tuple(fields.get("shortcomings", ()))})
+        """Read `evaluation.json` from a folder; raise DamagedError if it is not what `write` wrote."""
+        path = folder / "evaluation.json"
+        record = read_record(path)
+        try:
+            for name in ("model", "base", "length", "constant"):
+                record[name] = {measure: Estimate(**figures) for measure, figures in record[name].items()}
+            record["minus_base"] = {name: Difference(**figures) for name, figures in record["minus_base"].items()}
+            return cls(**record | {"shortcomings": tuple(record.get("shortcomings", ()))})
+        except (KeyError, TypeError, AttributeError) as error:
+            raise DamagedError(
+                f"{path} is damaged, or another version of this package wrote it ({first_line(error)}): {REMEDY}."
+            ) from error

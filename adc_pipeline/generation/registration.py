@@ -11,6 +11,7 @@ from typing import Any
 
 from adc_pipeline.core.artefacts import Artefact
 from adc_pipeline.core.markdown import Markdown, code, escape, table
+from adc_pipeline.core.records import read_record
 from adc_pipeline.tracking.lineage import Node, Records
 from adc_pipeline.tracking.runs import Run, share
 
@@ -19,6 +20,11 @@ REGISTERED = "registered.json"
 # The part of a version's description with its lineage, and the counts that it shows.
 HEADING = "## Lineage"
 COUNTS = ("bytes", "conversations", "parameters", "ranked", "read", "turns", "walks")
+
+
+def read_registered(folder: Path) -> dict[str, Any]:
+    """Return what `register_model` returned for the model in a folder; raise PipelineError if that is damaged."""
+    return read_record(folder / REGISTERED, registered_model=str, registered_version=int, logged_model_id=str)
 
 
 def register_model(run: Run, folder: Path, name: str) -> dict[str, Any]:
