@@ -107,9 +107,7 @@ def test_no_connection_reaches_the_network_or_an_extension(tmp_path: Path) -> No
                 "LOAD httpfs",
                 "SET enable_external_access = true",
             ):
-                with pytest.raises(
-                    duckdb.Error, match=r"disabled (by|through) configuration|Cannot enable"
-                ):
+                with pytest.raises(duckdb.Error, match=r"disabled (by|through) configuration|Cannot enable"):
                     each.execute(statement)
 
 
