@@ -29,9 +29,9 @@ def old_runs(instance: dg.DagsterInstance, days: float | None, checks: Sequence[
 
 
 def runs_with_excess_logs(instance: dg.DagsterInstance, megabytes: float | None) -> dict[str, int]:
-    """Return the bytes that the steps of ended runs printed, of those runs that exceed a limit together with newer ones.
+    """Return the ended runs whose steps' output exceeds a limit together with that of newer runs, with its bytes.
 
-    Knows the logs of Dagster's local manager, which are files, and of no other one. None as `megabytes` keeps all.
+    Knows the output that Dagster's local manager keeps as files. None as `megabytes` keeps all.
     """
     # Imports watchdog.
     from dagster._core.storage.local_compute_log_manager import LocalComputeLogManager

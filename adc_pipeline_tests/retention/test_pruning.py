@@ -245,13 +245,8 @@ def test_run_configuration_keeps_more_than_the_file_and_never_less(
 
 def test_run_configuration_keeps_more_logs_than_the_file_and_never_less(tmp_path: Path) -> None:
     (tmp_path / "prune.yaml").write_text(SAMPLE)
-    for given, expected in (
-        ({}, 1000.0),
-        ({"logs_mb": 1}, 1000.0),
-        ({"logs_mb": 5000}, 5000.0),
-        ({"logs_mb": None}, None),
-    ):
-        assert retention(tmp_path, given, "prune_store")[0].logs_mb == expected
+    for wanted, expected in ((1, 1000.0), (5000, 5000.0), (None, None)):
+        assert retention(tmp_path, {"logs_mb": wanted}, "prune_store")[0].logs_mb == expected
 
 
 @dg.asset(partitions_def=dg.StaticPartitionsDefinition(["a", "b"]))
@@ -304,8 +299,10 @@ def test_dagsters_old_runs_are_removed_except_those_that_an_asset_shows(tmp_path
 
         newest, older, *_ = instance.get_run_ids()
         for each in (newest, older):
-            folder = Path(instance.compute_log_manager.get_captured_local_path([each, "any"], "out")).parent  # type: ignore[attr-defined]
-            (folder / "large.out").write_bytes(bytes(600_000))
+            manager: Any = instance.compute_log_manager
+            (Path(manager.get_captured_local_path([each, "any"], "out")).with_name("large.out")).write_bytes(
+                bytes(600_000)
+            )
         assert runs_with_excess_logs(instance, None) == {}
         assert runs_with_excess_logs(instance, 99) == {}
         excess = runs_with_excess_logs(instance, 1)
