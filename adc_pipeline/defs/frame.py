@@ -287,17 +287,19 @@ def errors_as_sentences(name: str, context: Context, workspace: Workspace) -> It
 
 
 def failure(sentence: str, name: str, context: Context, store: Store, error: Exception | None = None) -> dg.Failure:
-    """Return the failure of a step; say that the version in place stays, and log where the error was raised.
+    """Return the failure of a step, with the version that stays in place and where the error was raised.
 
     Dagster shows an asset whose last attempt failed as failed, and a failure with a cause by two stack traces.
     """
-    if error is not None:
-        context.log.debug("".join(traceback.format_exception(error)))
     metadata: dict[str, Any] = {}
     with suppress(PipelineError, OSError):
         made = store.current(name)
         when = datetime.fromtimestamp(store.made_at(made), UTC)
         kept = f"version {made.digest} of {when:%Y-%m-%d %H:%M} UTC"
-        metadata = {"in place": kept}
+        metadata["in place"] = kept
         context.log.info(f"{name} stays as before this run: {kept} is in place.")
+    if error is not None:
+        # Dagster's page shows it behind a click; the terminal does not print it.
+        trace = "".join(traceback.format_exception(error))
+        metadata["raised at"] = dg.MetadataValue.md(f"```\n{trace:1000}\n```")
     return dg.Failure(sentence, metadata=metadata, allow_retries=False)
