@@ -50,6 +50,7 @@ from adc_pipeline.defs.started_by import current_settings, keeps_settings, start
 from adc_pipeline.defs.volume import last_version, volume_result
 from adc_pipeline.defs.workspace import Workspace
 from adc_pipeline.tracking.failures import explanation
+from adc_pipeline.tracking.intact import is_intact
 from adc_pipeline.tracking.restoration import restored_run
 from adc_pipeline.tracking.runs import STUDY
 
@@ -205,6 +206,8 @@ def restore_effects(stage: Stage[Any], request: Request[Any], made: Artefact) ->
     Return what Dagster shows of them beside what it shows of the artefact itself.
     """
     record = read_making(made)
+    if stage.restore is None and is_intact(request.tracking, record):
+        return {}
     run = restored_run(
         request.tracking,
         replace(made, settings=request.plain_settings),

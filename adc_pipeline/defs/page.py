@@ -49,11 +49,11 @@ def page_of(
     reason = f"Rebuilt: {', '.join(reasons)}." if reasons else "Reused: inputs, settings and code are unchanged."
     shown = {**made.counts, **read_shown(made.path, request.store.home), **restored}
     before = None if reasons else earlier_pictures(request, made)
-    pictures = shown_pictures(made.path)
-    if pictures and before:
+    if before:
         shown.pop(PREVIEW, None)
         shown[PICTURES_IN] = dg.MetadataValue.dagster_run(before)
     else:
+        pictures = shown_pictures(made.path)
         shown |= pictures
         if pictures and request.context.instance.has_run(request.context.run.run_id):
             shown[PICTURES_IN] = dg.MetadataValue.dagster_run(request.context.run.run_id)
