@@ -17,6 +17,7 @@ from adc_pipeline.defs.asset import declare
 from adc_pipeline.defs.making import Making, Request
 from adc_pipeline.defs.stage import Stage
 from adc_pipeline.defs.workspace import Workspace
+from adc_pipeline.evaluation.estimate import Estimate
 from adc_pipeline.evaluation.formatting import number
 from adc_pipeline.evaluation.headlines import HEADLINES
 from adc_pipeline.evaluation.settings import ComparisonSettings, EvaluationSettings
@@ -34,6 +35,7 @@ def evaluation_stage(kind: WalkKind) -> Stage[EvaluationSettings]:
 
     def make(making: Making[EvaluationSettings]) -> None:
         from adc_pipeline.evaluation.evaluate import EvaluationJob, evaluate
+        from adc_pipeline.evaluation.small_picture import headline_series
         from adc_pipeline.evaluation.tables import short_table
 
         tuned, walks = making.inputs[kind.model], making.inputs[kind.dataset]
@@ -56,7 +58,8 @@ def evaluation_stage(kind: WalkKind) -> Stage[EvaluationSettings]:
         result = evaluate(job, making.folder, making.settings, making.progress)
         registered = read_registered(tuned.path)
         headline = short_table(result).markdown()
-        publish(making, result.metrics(), HEADLINES, headline, model=registered["logged_model_id"])
+        series = headline_series(result)
+        publish(making, result.metrics(), HEADLINES, headline, series, model=registered["logged_model_id"])
         making.run.note(f"The {kind.name} model and its base model on held-out conversations.\n\n{headline}")
 
     def restore(request: Request[EvaluationSettings], made: Artefact, run: Run) -> Mapping[str, Any]:
@@ -102,7 +105,8 @@ def make_comparison(making: Making[ComparisonSettings]) -> None:
     sentence = " ".join(verdict(result))
     table = short_comparison_table(result).markdown()
     making.metadata["verdict"] = dg.MetadataValue.md(escape(sentence))
-    publish(making, result.metrics(), headline_names(result), table)
+    models = {name: each.model for name, each in result.evaluations.items()}
+    publish(making, result.metrics(), headline_names(result), table, models)
     making.run.note(f"{escape(sentence)}\n\n{table}")
     link = f"[Comparison with the other models]({making.run.address}): {escape(sentence)}"
     for kind in KINDS.values():
@@ -147,14 +151,19 @@ def publish(
     metrics: Mapping[str, float | None],
     headlines: Sequence[str],
     table: str,
+    series: Mapping[str, Mapping[str, Estimate]],
     below: str = "",
     model: str | None = None,
 ) -> None:
     """Log the headline metrics, all files and plots to MLflow, and show them in Dagster.
 
-    All metrics are in the files. The report is in the subfolder `below` of the artefact; `model` is the id of the
-    logged model that was evaluated.
+    All metrics are in the files. `series` are those of the small picture. The report is in the subfolder `below` of the
+    artefact; `model` is the id of the logged model that was evaluated.
     """
+    from adc_pipeline.evaluation.small_picture import small_headline
+
+    if picture := small_headline(series):
+        making.metadata["picture"] = dg.MetadataValue.md(picture)
     folder = making.folder / below
     known = {name: value for name in headlines if (value := metrics.get(name)) is not None}
     making.run.metrics(known, model=model)

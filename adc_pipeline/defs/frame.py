@@ -51,6 +51,7 @@ from adc_pipeline.defs.started_by import current_settings, keeps_settings, start
 from adc_pipeline.defs.volume import last_version, volume_result
 from adc_pipeline.defs.workspace import Workspace
 from adc_pipeline.tracking.failures import explanation
+from adc_pipeline.tracking.intact import is_intact
 from adc_pipeline.tracking.restoration import restored_run
 from adc_pipeline.tracking.runs import STUDY
 
@@ -210,6 +211,8 @@ def restore_effects(stage: Stage[Any], request: Request[Any], made: Artefact) ->
     Return what Dagster shows of them beside what it shows of the artefact itself.
     """
     record = read_making(made)
+    if stage.restore is None and is_intact(request.tracking, record):
+        return {}
     run = restored_run(
         request.tracking,
         replace(made, settings=request.plain_settings),
@@ -313,17 +316,19 @@ def damaged_content(stage: Stage[Any], name: str, store: Store) -> str:
 
 
 def failure(sentence: str, name: str, context: Context, store: Store, error: Exception | None = None) -> dg.Failure:
-    """Return the failure of a step; say that the version in place stays, and log where the error was raised.
+    """Return the failure of a step, with the version that stays in place and where the error was raised.
 
     Dagster shows an asset whose last attempt failed as failed, and a failure with a cause by two stack traces.
     """
-    if error is not None:
-        context.log.debug("".join(traceback.format_exception(error)))
     metadata: dict[str, Any] = {}
     with suppress(PipelineError, OSError):
         made = store.current(name)
         when = datetime.fromtimestamp(store.made_at(made), UTC)
         kept = f"version {made.digest} of {when:%Y-%m-%d %H:%M} UTC"
-        metadata = {"in place": kept}
+        metadata["in place"] = kept
         context.log.info(f"{name} stays as before this run: {kept} is in place.")
+    if error is not None:
+        # Dagster's page shows it behind a click; the terminal does not print it.
+        trace = "".join(traceback.format_exception(error))
+        metadata["raised at"] = dg.MetadataValue.md(f"```\n{trace:1000}\n```")
     return dg.Failure(sentence, metadata=metadata, allow_retries=False)

@@ -49,6 +49,7 @@ def cell_settings(settings: TrainingSettings, partition: str | None) -> Training
 
 def make_cell(making: Making[TrainingSettings]) -> None:
     from adc_pipeline.evaluation.evaluate import EvaluationJob, evaluate
+    from adc_pipeline.evaluation.small_picture import headline_series
     from adc_pipeline.evaluation.tables import short_table
 
     variant, _ = cell_of(making.request.context.partition_key)
@@ -82,7 +83,8 @@ def make_cell(making: Making[TrainingSettings]) -> None:
         score_cache=making.store.home / "work" / "study_cell" / "base_scores",
     )
     result = evaluate(job, evidence, EvaluationSettings(), making.progress)
-    publish(making, result.metrics(), HEADLINES, short_table(result).markdown(), evidence.name)
+    table = short_table(result).markdown()
+    publish(making, result.metrics(), HEADLINES, table, headline_series(result), evidence.name)
     (model / FACTS).rename(evidence / FACTS)
     for folder in (model, making.folder / "walks", work):
         shutil.rmtree(folder, ignore_errors=True)
