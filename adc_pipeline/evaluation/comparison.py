@@ -6,7 +6,7 @@ which turns two datasets share.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 
@@ -59,7 +59,7 @@ class Comparison:
         corrected = self.corrected()
         for pair, found in self.differences.items():
             for measure, difference in found.items():
-                figures = asdict(difference)
+                figures = difference.figures()
                 name = f"{pair[0]}_minus_{pair[1]}.{measure}"
                 flat[name] = figures.pop("value")
                 flat |= {f"{name}.{key}": value for key, value in figures.items()}

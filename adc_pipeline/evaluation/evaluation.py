@@ -44,7 +44,7 @@ class Evaluation:
             ("minus_base.", self.minus_base),
         ):
             for name, estimate in found.items():
-                figures = asdict(estimate)
+                figures = estimate.figures()
                 flat[prefix + name] = figures.pop("value")
                 flat |= {
                     f"{prefix}{name}.{key}": figure

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from adc_pipeline.evaluation.comparison import Comparison
 from adc_pipeline.evaluation.evaluation import Evaluation
 from adc_pipeline.evaluation.page import Section, page, provenance_section
+from adc_pipeline.evaluation.student import FEW
 from adc_pipeline.evaluation.tables import (
     comparison_table,
     differences_table,
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
 
 INTERVALS = (
     "Parentheses hold the number of conversations that the cases come from."
-    " Brackets hold the 95 % confidence interval, a bootstrap over conversations; with fewer than about twenty"
-    " conversations it is too narrow. A p-value is that of a paired, two-sided sign-flip test over conversations."
+    f" Brackets hold the 95 % confidence interval, a bootstrap over conversations; with fewer than {FEW} conversations,"
+    " where a bootstrap is too narrow, Student's t. A p-value is that of a paired, two-sided sign-flip test over conversations."
     " Holm's correction covers all tests of a table, or of the page where a page compares models."
 )
 MEANINGS = (
