@@ -1,6 +1,7 @@
 """Compare evaluations: paired differences over the cases that two models share.
 
-Preference accuracy and steering put the same questions to every model, about the same cases of the same conversations.
+Preference accuracy, steering and rejection contrast put the same questions to every model, about the same cases of the
+same conversations.
 The other measures rest on the walks of a dataset and are paired between models of one dataset only: verdicts decide
 which turns two datasets share.
 """
@@ -21,7 +22,7 @@ from adc_pipeline.evaluation.significance import holm, paired_difference
 from adc_pipeline.evaluation.training_facts import comparable_bits
 
 # By measure, with all its readings. Perplexity is not among them: its logarithm is bits per byte.
-OF_EVERY_DATASET = ("preference_accuracy", "steering")
+OF_EVERY_DATASET = ("preference_accuracy", "steering", "rejection_contrast")
 OF_ONE_DATASET = ("in_context_improvement", "verdict_calibration")
 OF_COMPARABLE_BITS = ("bits_per_byte",)
 

@@ -28,6 +28,7 @@ MEASURES: Mapping[str, float | None] = {
     "preference_accuracy": 0.5,
     "steering": 0.5,
     "in_context_improvement": 0.0,
+    "rejection_contrast": 0.0,
     "bits_per_byte.accepted": None,
 }
 
@@ -139,10 +140,8 @@ def planned_tests(estimates: Mapping[str, Mapping[str, Estimate]]) -> Iterator[T
 def sums_of(
     connection: "DuckDBPyConnection", variant: str, measure: str, column: Literal["model", "base", "chance"] = "model"
 ) -> Crossed | None:
-    """Return the sums of a variant's own values, of its base model's or of its values minus chance; None without cases."""
-    value = {"model": "model", "base": "base", "chance": "model - $3 * weight"}[column]
-    parameters = [variant, measure, MEASURES[measure]] if column == "chance" else [variant, measure]
-    return crossed(connection, f"SELECT *, {value} AS value FROM cases WHERE variant = $1 AND measure = $2", parameters)
+    """Return the sums of a variant's values, of its base model's, or of its values minus chance; None without cases."""
+    return crossed(connection, OWN[column], [variant, measure, *([MEASURES[measure]] if column == "chance" else [])])
 
 
 def difference_of(connection: "DuckDBPyConnection", test: Test) -> Difference | None:
@@ -170,6 +169,11 @@ SELECT seed, conversation, sum(value) AS value, sum(weight) AS weight,
     sum(count(*)) OVER (PARTITION BY seed) AS cases
 FROM ({}) GROUP BY seed, conversation ORDER BY seed, conversation
 """
+OWN = {
+    "model": "SELECT *, model AS value FROM cases WHERE variant = $1 AND measure = $2",
+    "base": "SELECT *, base AS value FROM cases WHERE variant = $1 AND measure = $2",
+    "chance": "SELECT *, model - $3 * weight AS value FROM cases WHERE variant = $1 AND measure = $2",
+}
 MINUS_BASE = "SELECT *, model - base AS value FROM cases WHERE variant = $1 AND measure = $2"
 PAIRED = """
 SELECT seed, ours.conversation, ours.model - theirs.model AS value, ours.weight

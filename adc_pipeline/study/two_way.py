@@ -16,8 +16,9 @@ the residual of a cell is z = (v − r w) / sum(w). From S seeds and C conversat
 V_both, the part of a single seed on a single conversation, is in both of the others and is counted once (Cameron,
 Gelbach and Miller 2011, *Robust inference with multiway clustering*; for balanced cells this is the analysis of
 variance of two random crossed factors). The interval gives V_seeds Student's t with S − 1 degrees of freedom, and
-V_conversations − V_both, if positive, that with C − 1 (see `evaluation/student.py`). Two arms are compared seed by seed,
-on the seeds that both have: the difference of a case is that of models with the same initial weights and data order.
+V_conversations − V_both, if positive, that with C − 1 (see `evaluation/student.py`). Two arms are compared seed by
+seed, on the seeds that both have: the difference of a case is that of models with the same initial weights and data
+order.
 
 A crossed bootstrap, which resamples seeds and conversations at the same time (Owen 2007, *The pigeonhole bootstrap*),
 has the same variance where clusters are many; the tests use it as the oracle. Its percentiles are too narrow for the
@@ -34,6 +35,7 @@ from adc_pipeline.evaluation.estimate import Difference
 from adc_pipeline.evaluation.student import Part, half_width, two_sided_p
 
 Floats = NDArray[np.float64]
+Rows = Sequence[int] | NDArray[np.int64]
 ONE_SEED = "one seed"
 ONE_CONVERSATION = "one conversation"
 
@@ -47,9 +49,7 @@ class Crossed:
     cases: int
 
     @classmethod
-    def of(
-        cls, seed: Sequence[int], conversation: Sequence[int], value: Floats, weight: Floats, cases: int
-    ) -> "Crossed":
+    def of(cls, seed: Rows, conversation: Rows, value: Floats, weight: Floats, cases: int) -> "Crossed":
         """Return the sums of rows of (seed, conversation)."""
         seeds, row = np.unique(seed, return_inverse=True)
         conversations, column = np.unique(conversation, return_inverse=True)

@@ -19,7 +19,8 @@ class ModelFacts:
     """What `training.json` states of a model; the defaults describe a model without that file."""
 
     objective: str = "mle"
-    markers: Literal["after", "before", "none"] = "after"  # where a turn's marker stands
+    # Where a turn's marker stands; `neutral` is one marker after every turn, whatever its verdict.
+    markers: Literal["after", "before", "none", "neutral"] = "after"
     measures_without_meaning: tuple[str, ...] = ()
     sequence_length: int | None = None  # the longest piece of a walk in the training, in tokens
     speakers: str = "names"  # the dataset's setting
@@ -44,4 +45,8 @@ class ModelFacts:
     @property
     def arrangement(self) -> Arrangement:
         """The layout of the texts that the model continues."""
-        return Arrangement(exclude_rejected=self.objective == "filtering", markers_first=self.markers == "before")
+        return Arrangement(
+            exclude_rejected=self.objective == "filtering",
+            markers_first=self.markers == "before",
+            neutral=self.markers == "neutral",
+        )
