@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -55,15 +56,16 @@ def make_cell(making: Making[TrainingSettings]) -> None:
     variant, _ = cell_of(making.request.context.partition_key)
     read, name = making.inputs, making.request.name
     datasets = {kind.name: read[kind.dataset] for kind in KINDS.values()}
-    base, walks = read["base_model"], datasets[variant.evaluated_on]
+    prepared, walks = read["base_model"], datasets[variant.evaluated_on]
     for dataset in datasets.values():
-        check_same_markers(dataset, making.store, base)
-    parameters = {"dataset": variant.source, "base_model": base.settings["name"]}
+        check_same_markers(dataset, making.store, prepared)
+    base = initial_model(prepared, making.settings.seed, making.folder / "base")
+    parameters = {"dataset": variant.source, "base_model": prepared.settings["name"]}
     making.run.parameters(parameters)
     folders = {kind: artefact.path for kind, artefact in datasets.items()}
     training_walks = walks_of(variant, folders, making.folder / "walks")
     model, work = making.folder / "model", making.store.home / "work" / name
-    fine_tune(making, TrainingJob(making.settings, training_walks, base.path, model, work))
+    fine_tune(making, TrainingJob(making.settings, training_walks, base, model, work))
     facts = read_record(model / FACTS)
     record_training(making, facts)
     evidence = making.folder / "evaluation"
@@ -71,7 +73,7 @@ def make_cell(making: Making[TrainingSettings]) -> None:
     settings = asdict(making.settings)
     job = EvaluationJob(
         model=model,
-        base=base.path,
+        base=base,
         dataset=walks.path,
         utterances=read["utterances"].path,
         ranked=read["ranked_replies"].path,
@@ -86,8 +88,21 @@ def make_cell(making: Making[TrainingSettings]) -> None:
     table = short_table(result).markdown()
     publish(making, result.metrics(), HEADLINES, table, headline_series(result), evidence.name)
     (model / FACTS).rename(evidence / FACTS)
-    for folder in (model, making.folder / "walks", work):
+    for folder in (model, making.folder / "base", making.folder / "walks", work):
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def initial_model(prepared: Artefact, seed: int, out: Path) -> Path:
+    """Return the folder of the model that a cell starts from: for `small`, one with the initial weights of its seed.
+
+    A pretrained model has one set of weights, so that its seeds differ in data order and dropout only.
+    """
+    from adc_pipeline.training.model import initialize_again
+
+    if prepared.settings["name"] != "small":
+        return prepared.path
+    initialize_again(prepared.path, prepared.settings["seed"] + seed, out)
+    return out
 
 
 study_cell = declare_for_job(
@@ -131,7 +146,7 @@ def make_table(making: Making[ComparisonSettings]) -> None:
     made, left_out = making.inputs, making.outside["left_out"]
     folders = {NAMES[name]: cell.path / "evaluation" for name, cell in made.items()}
     facts = provenance_of(making.store, list(made.values())) if made else {}
-    text = write_results(folders, making.folder, making.settings, left_out, facts)
+    text = write_results(folders, making.folder, left_out, facts)
     missing = len(NAMES) - len(made) - len(left_out)
     making.count({"cells": len(made), "cells.missing": missing, "cells.left_out": len(left_out)})
     making.log_files(making.folder)

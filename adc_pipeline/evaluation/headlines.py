@@ -6,6 +6,7 @@ HEADLINES = (
     "preference_accuracy.later_doubled",
     "steering",
     "in_context_improvement",
+    "rejection_contrast",
     "verdict_calibration.brier",
     "bits_per_byte",
     "bits_per_byte.accepted",

@@ -76,7 +76,7 @@ def interval(estimate: "Estimate | None") -> str:
     if estimate.value is None:
         return "no cases"
     if estimate.low is None or estimate.high is None:
-        return f"{estimate.value:.3f} (one conversation)"
+        return f"{estimate.value:.3f} ({estimate.refused or 'one conversation'})"
     return f"{estimate.value:.3f} [{estimate.low:.3f}, {estimate.high:.3f}]"
 
 

@@ -15,7 +15,8 @@ from adc_pipeline.training.arrangement import Arrangement
 FACTS = "training.json"
 REMEDY = "copy the whole folder of the model again"
 
-Markers = Literal["after", "before", "none"]
+# Where a turn's marker stands; `neutral` is one marker after every turn, whatever its verdict.
+Markers = Literal["after", "before", "none", "neutral"]
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class ModelFacts:
     """What `training.json` states of a model; the defaults describe a model without that file."""
 
     objective: str = "mle"
-    markers: Markers = "after"  # where a turn's marker stands
+    markers: Markers = "after"
     measures_without_meaning: tuple[str, ...] = ()
     sequence_length: int | None = None  # the longest piece of a walk in the training, in tokens
     speakers: str = "names"  # the dataset's setting
@@ -65,7 +66,11 @@ class ModelFacts:
     @property
     def arrangement(self) -> Arrangement:
         """The layout of the texts that the model continues."""
-        return Arrangement(exclude_rejected=self.objective == "filtering", markers_first=self.markers == "before")
+        return Arrangement(
+            exclude_rejected=self.objective == "filtering",
+            markers_first=self.markers == "before",
+            neutral=self.markers == "neutral",
+        )
 
 
 DEFAULTS: dict[str, Any] = {
