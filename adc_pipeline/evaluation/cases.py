@@ -7,6 +7,7 @@ same text. Cost: about 0.1 s for the sample's 175 conversations of 1,189 replies
 """
 
 import dataclasses
+import hashlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -84,6 +85,17 @@ class Improvements:
     k: Ints
 
 
+@dataclass(frozen=True)
+class Context:
+    """A place on the accepted path of a conversation, where a model is asked for replies."""
+
+    conversation: int
+    case: str  # id of the utterance that is replied to
+    background: str
+    turns: tuple[tuple[str, Verdict], ...]  # the accepted path
+    siblings: tuple[str, ...]  # people's replies but the best, worst first
+
+
 CaseSet = TypeVar("CaseSet", Pairs, Steerings, Turns, Improvements)
 QUERY_FIELDS = {
     Pairs: ("better", "worse"),
@@ -106,6 +118,7 @@ class Cases:
     steerings: Steerings
     turns: Turns
     improvements: Improvements
+    contexts: list[Context]  # one a conversation, of the first conversations
 
 
 def keep(cases: CaseSet, wanted: Bools) -> CaseSet:
@@ -183,6 +196,13 @@ FROM (
     FROM read_parquet($test, hive_partitioning = false, file_row_number = true)
 ) AS w LEFT JOIN chosen AS c USING (conversation_id, place)
 WHERE coalesce(c.number < $most, true) ORDER BY c.number, w.walk
+"""
+
+
+# Sibling groups of the first conversations, worst first.
+GROUPS = """
+SELECT conversation, parent, reply_to, list(position ORDER BY rank DESC, id DESC, position DESC)
+FROM replies WHERE conversation < $most GROUP BY ALL ORDER BY conversation, parent
 """
 
 
@@ -291,6 +311,32 @@ def steerings(
     return table(Steerings, rows())
 
 
+def contexts(connection: "DuckDBPyConnection", trees: Conversations, most: int) -> list[Context]:
+    """Return one place on the accepted path of each of the first conversations.
+
+    The accepted path goes from the root to its best reply, and so on. Of the places on it with two or more replies, or
+    else of all, the smallest MD5 digest of the id decides.
+    """
+    groups: dict[int, dict[int, tuple[str, list[int]]]] = {}
+    for conversation, parent, id, replies in connection.execute(GROUPS, {"most": most}).fetchall():
+        groups.setdefault(conversation, {})[parent] = (id, replies)
+    found = []
+    for conversation, by_parent in groups.items():
+        place = next(parent for parent in by_parent if parent not in trees.parent)
+        path = []
+        while place in by_parent:
+            path.append(by_parent[place])
+            place = path[-1][1][-1]
+        id, replies = min(
+            [group for group in path if len(group[1]) > 1] or path,
+            key=lambda group: (hashlib.md5(group[0].encode(), usedforsecurity=False).hexdigest(), group[0]),
+        )
+        background, turns = trees.background[conversation], trees.ancestors(replies[-1])
+        siblings = tuple(trees.segment[reply] for reply in replies[:-1])
+        found.append(Context(conversation, id, background, turns, siblings))
+    return found
+
+
 @dataclass(frozen=True)
 class Walk:
     """A walk, cut at the record's offsets."""
@@ -379,8 +425,9 @@ def read_cases(
             turns(all_walks, numbers, verdict_first),
             improvements(all_walks, numbers, verdict_first),
         )
+        places = contexts(connection, trees, min(settings.contexts, most))
     ask_text = np.zeros(len(numbers.number_of), dtype=bool)
     ask_text[list(numbers.asked)] = True
     ids = [id for (id,) in chosen]
     verdicts = [verdict for _, verdict in numbers.number_of if verdict is not None] if verdict_first else None
-    return Cases(ids[:most], len(ids), [query for query, _ in numbers.number_of], verdicts, ask_text, *sets)
+    return Cases(ids[:most], len(ids), [query for query, _ in numbers.number_of], verdicts, ask_text, *sets, places)

@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +27,16 @@ class Evaluation:
     markers: str  # where they stand: `after` their turns, `before` them, or `none`
     left_out: Mapping[str, str]  # measures and samples that do not apply to the model, with the reason
     shortcomings: tuple[str, ...] = ()  # sentences on what the dataset cannot teach
+    judge: Estimates = field(default_factory=dict)  # preference accuracy of the judge of policy improvement
+    judge_name: str = ""
+    judge_digest: str = ""
 
     def metrics(self) -> dict[str, float | None]:
         """Return all figures by flat names, the same for every model; None where there is no case.
 
         The model has NAME, NAME.low, NAME.high, NAME.cases and NAME.conversations. Baselines have the first three, with
-        the prefix `base.`, `length.` or `constant.`. Differences have the prefix `minus_base.` and NAME.p as well,
-        which is not corrected for several tests.
+        the prefix `base.`, `length.`, `constant.` or `judge.`. Differences have the prefix `minus_base.` and NAME.p as
+        well, which is not corrected for several tests.
         """
         flat: dict[str, float | None] = dict(self.counts)
         for prefix, found in (
@@ -41,6 +44,7 @@ class Evaluation:
             ("base.", self.base),
             ("length.", self.length),
             ("constant.", self.constant),
+            ("judge.", self.judge),
             ("minus_base.", self.minus_base),
         ):
             for name, estimate in found.items():
@@ -67,7 +71,8 @@ class Evaluation:
     def read(cls, folder: Path) -> "Evaluation":
         """Read `evaluation.json` from a folder."""
         fields: dict[str, Any] = json.loads((folder / "evaluation.json").read_bytes())
-        for name in ("model", "base", "length", "constant"):
-            fields[name] = {measure: Estimate(**figures) for measure, figures in fields[name].items()}
+        for name in ("model", "base", "length", "constant", "judge"):
+            found = fields.get(name, {})
+            fields[name] = {measure: Estimate(**figures) for measure, figures in found.items()}
         fields["minus_base"] = {measure: Difference(**figures) for measure, figures in fields["minus_base"].items()}
         return cls(**fields | {"shortcomings": tuple(fields.get("shortcomings", ()))})
