@@ -13,6 +13,7 @@ from adc_pipeline.core.artefacts import Artefact, read_making
 from adc_pipeline.core.markdown import escape
 from adc_pipeline.core.records import read_record
 from adc_pipeline.core.settings import flattened
+from adc_pipeline.defs import judge as _judge  # noqa: F401  (declares the asset)
 from adc_pipeline.defs.asset import declare
 from adc_pipeline.defs.making import Making, Request
 from adc_pipeline.defs.stage import Stage
@@ -45,6 +46,7 @@ def evaluation_stage(kind: WalkKind) -> Stage[EvaluationSettings]:
         trained = {"dataset": kind.name, "base_model": base.settings["name"]}
         trained |= {name: tuned.settings[name] for name in ("objective", "seed")}
         making.run.parameters(trained)
+        judge = making.inputs["judge"]
         job = EvaluationJob(
             model=tuned.path,
             base=base.path,
@@ -52,8 +54,9 @@ def evaluation_stage(kind: WalkKind) -> Stage[EvaluationSettings]:
             utterances=utterances.path,
             ranked=ranked.path,
             speakers=walks.settings["speakers"],
-            provenance=provenance(trained, [tuned, base, walks, ranked, utterances, corpus]),
+            provenance=provenance(trained, [tuned, base, walks, ranked, utterances, judge, corpus]),
             shortcomings=tuple(shortcomings(walks.counts, walks.settings["walks_per_conversation"])),
+            judge=judge.path,
         )
         result = evaluate(job, making.folder, making.settings, making.progress)
         registered = read_registered(tuned.path)
@@ -80,9 +83,9 @@ def evaluation_stage(kind: WalkKind) -> Stage[EvaluationSettings]:
         restore=restore,
         code=(__name__,),
         # In this order, `Store.inputs` takes the dataset and base of that model, and the utterances of that dataset.
-        inputs=(kind.model, kind.dataset, "base_model", "ranked_replies", "utterances"),
+        inputs=(kind.model, kind.dataset, "base_model", "ranked_replies", "utterances", "judge"),
         # The report shows them.
-        reads=(kind.model, kind.dataset, "base_model", "ranked_replies", "utterances", "raw_corpus"),
+        reads=(kind.model, kind.dataset, "base_model", "ranked_replies", "utterances", "judge", "raw_corpus"),
         kinds=("pytorch", "mlflow"),
         table=case_table,
     )

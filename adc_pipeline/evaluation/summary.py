@@ -24,6 +24,7 @@ MEASURES = (
     ("preference_accuracy", "preference accuracy", "0.5"),
     ("steering", "steering", "0.5"),
     ("in_context_improvement", "in-context improvement", "0"),
+    ("policy_improvement", "policy improvement", "0"),
     ("minus_base.bits_per_byte.accepted", "bits per byte minus the base model's", "0"),
 )
 
