@@ -11,6 +11,7 @@ import dagster as dg
 
 from adc_pipeline.core.artefacts import Artefact, Store, locked
 from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.core.settings import with_defaults
 from adc_pipeline.defs.asset import declare
 from adc_pipeline.defs.making import Context, Making, Request
 from adc_pipeline.defs.stage import Stage
@@ -129,7 +130,7 @@ def model_stage(kind: WalkKind) -> Stage[TrainingSettings]:
         place=f"models/{kind.name}",
         group="training",
         description=f"The base model fine-tuned on {kind.name} walks, registered as {kind.registered}.",
-        settings=TrainingSettings,
+        settings=with_defaults(TrainingSettings, epochs=kind.epochs),
         make=make,
         code=(__name__, TRAINING_CODE),
         inputs=(kind.dataset, "base_model"),
