@@ -4,6 +4,7 @@ Everybody who reaches Dagster's page can start the job with any run configuratio
 keep more than the file, never less.
 """
 
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -23,7 +24,7 @@ def retention(home: Path, run_config: Any, owner: str) -> tuple[RetentionSetting
     What the run configuration does not set is taken from the file. Raise PipelineError if either is invalid.
     """
     file = home / FILE
-    permitted = read_settings(RetentionSettings, read_mapping(file), str(file)) if file.exists() else None
+    permitted = read_settings(RetentionSettings, read_mapping(file), str(file)) if os.path.lexists(file) else None
     given = asdict(permitted) if permitted else {}
     if isinstance(run_config, Mapping):
         run_config = {**given, **run_config}
