@@ -120,6 +120,7 @@ def test_what_was_read_either_takes_part_or_is_set_aside(
     assert all(home[1]["utterances"][f"set_aside.{reason}"] == number for reason, number in reasons)
 
 
+@pytest.mark.fast_first
 @pytest.mark.parametrize("name", [kind.dataset for kind in KINDS.values()])
 def test_walks_say_which_split_they_are_of(
     name: str, home: tuple[Store, dict[str, Counts]], connection: duckdb.DuckDBPyConnection
