@@ -112,8 +112,8 @@ def rows(
 ) -> Iterator[Rows]:
     """Yield the rows of one part, in order; run each to its end before the next.
 
-    `paths` are small files of JSON lines, or Parquet or Arrow files of one schema, that are read together, `path` being their
-    first; `names` as in `Rows`.
+    `paths` are small files of JSON lines, or Parquet or Arrow files of one schema, that are read together, `path` being
+    their first; `names` as in `Rows`.
     `columns` maps our names to the file's, for a table. `scratch` takes unpacked pieces; `report` receives the
     progress. Raises PipelineError for a file that is damaged or ends in the middle.
     """

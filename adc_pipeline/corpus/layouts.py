@@ -3,8 +3,9 @@
 A layout is recognised by its fields, whatever container they come in: JSON lines, CSV, Parquet, Arrow or XML, packed
 or not. Each of our columns is an SQL expression over the file's fields in braces, which stand for text, or null where
 the file has no such field. A dot leads into an object, and names match in any case. `{field:id}` and `{field:parent}`
-read an id and a reference to a parent (`readers.values`), `{field:number}` a number that may be missing; `html_text()` takes tags off. Where a site numbers posts and
-comments apart, `kind` and `parent_kind` tell which an id names, as Reddit's t3_ and t1_ do.
+read an id and a reference to a parent (`readers.values`), `{field:number}` a number that may be missing;
+`html_text()` takes tags off. Where a site numbers posts and comments apart, `kind` and `parent_kind` tell which an id
+names, as Reddit's t3_ and t1_ do.
 
 To add a layout, add an entry here, a row to the documentation's table of what is read, and a small file to the tests.
 """

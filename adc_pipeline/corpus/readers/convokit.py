@@ -22,7 +22,7 @@ from adc_pipeline.corpus.recorded_files import UTTERANCES
 # `root` and `reply-to` are older spellings in the corpora that ConvoKit has published. A line that is no JSON object,
 # or none of this shape, has null in every column. A parent that is written like a missing value is one, unless the
 # conversation has that name: early posts of Reddit are called "na" or "null".
-READ = """
+UTTERANCES_OF = """
 SELECT id, conversation_id,
     CASE WHEN strlen(parent) > 4 THEN parent
          WHEN NOT is_nothing(parent) OR parent = conversation_id THEN parent END AS reply_to,
@@ -39,14 +39,15 @@ FROM (
         seconds(coalesce(meta.retrieved_utc, meta.retrieved_on)) AS recording,
         seconds(meta.retrieved_after) AS after
     FROM read_json($lines, format = 'newline_delimited', ignore_errors = true, hive_partitioning = false, {several}
-        columns = {{id: 'VARCHAR', conversation_id: 'VARCHAR', root: 'VARCHAR', reply_to: 'VARCHAR', "reply-to": 'VARCHAR',
+        columns = {{
+        id: 'VARCHAR', conversation_id: 'VARCHAR', root: 'VARCHAR', reply_to: 'VARCHAR', "reply-to": 'VARCHAR',
         speaker: 'VARCHAR', "user": 'VARCHAR', text: 'VARCHAR', timestamp: 'VARCHAR',
         meta: 'STRUCT(score VARCHAR, stickied VARCHAR, score_hidden VARCHAR, distinguished VARCHAR, subreddit VARCHAR,
             retrieved_on VARCHAR, retrieved_utc VARCHAR, retrieved_after VARCHAR)'}})
 )
 """
-READ_ONE = READ.format(source="meta.subreddit", several="")
-READ_FOLDERS = READ.format(source=f"coalesce(meta.subreddit, {NAME_OF_FILE})", several="filename = true,")
+READ = UTTERANCES_OF.format(source="meta.subreddit", several="")
+READ_FOLDERS = UTTERANCES_OF.format(source=f"coalesce(meta.subreddit, {NAME_OF_FILE})", several="filename = true,")
 
 
 def rows(corpus: Path, scratch: Path, report: Report = no_report, unpack: bool = False) -> Iterator[Rows]:
@@ -58,10 +59,10 @@ def rows(corpus: Path, scratch: Path, report: Report = no_report, unpack: bool =
     path = corpus / UTTERANCES
     if unpack or not lines.is_one_object_a_line(path):
         for chunk in lines.chunks(path, scratch, report):
-            yield Rows(READ_ONE, {"lines": str(chunk)}, lines=[chunk])
+            yield Rows(READ, {"lines": str(chunk)}, lines=[chunk])
     else:
         lines.check_end(path)
-        yield Rows(READ_ONE, {"lines": str(path)}, lines=[path])
+        yield Rows(READ, {"lines": str(path)}, lines=[path])
 
 
 def rows_of_folders(corpora: Sequence[Path], names: Sequence[str], scratch: Path) -> Iterator[Rows]:

@@ -5,10 +5,9 @@ one stray carriage return ends its reading. Here a file is read from the first b
 separator, double quotes, a header. A record that does not fit becomes a row of nulls in its place, and reading goes
 on at the next line, so that a quote which is never closed costs one record.
 
-- In files with other separators than commas a quote is often a plain character. Where quoting does not fit such a file,
-  and its lines do without it, the file is read without quoting. So is a file with commas in which quotes would swallow
-  whole records.
-- Spark and others write a quote inside quotes as `\"`. Where that makes records of what are none otherwise, it is read so.
+- In tab- and pipe-separated files a quote is often a plain character. Where quoting does not fit such a file, and its
+  lines do without it, the file is read without quoting.
+- Spark and others write a quote inside quotes as `\"`, which is read where it makes records of what are none otherwise.
 - A carriage return inside a line ends a record where all parts of the line are records, and is text where the line as
   a whole is one.
 
@@ -20,6 +19,7 @@ import io
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from time import monotonic
 from typing import Any, BinaryIO
@@ -31,7 +31,7 @@ from adc_pipeline.corpus.readers.lines import LINE
 
 SEPARATORS = (",", "\t", ";", "|")
 # Separators with which files are common that do not quote at all.
-OFTEN_UNQUOTED = ("\t", "|", ";")
+OFTEN_UNQUOTED = ("\t", "|")
 # Excel's first line, which names the separator, before the header.
 NAMED_SEPARATOR = re.compile(r'"?sep=(.)"?\s*')
 # A quote that is escaped by a backslash, which is not escaped itself.
@@ -40,6 +40,8 @@ ESCAPED_QUOTE = re.compile(r'(?<!\\)((?:\\\\)*)\\"')
 TOO_LONG = '"too long"\0\n'
 # What stands for a carriage return that is text while a line is parsed: a code point that no text may hold.
 RETURN = "\ufdd0"
+# Lines behind the header that tell whether each ends with a separator.
+LINES_LOOKED_AT = 20
 # Bytes that are parsed and written at a time: more objects at once only give the garbage collector more to do.
 STEP = 1 << 20
 # Characters that may be parsed again after quotes that are never closed, before the file is given up.
@@ -53,8 +55,8 @@ class Dialect:
     """How a file is written.
 
     `names` are the columns of its header, behind `before` lines of another kind. `quoting` says whether quotes mean
-    anything, `quoted_header` whether the header has some, `escaped` whether a quote inside quotes is written as \\", and
-    `spaced` whether a space follows each separator.
+    anything, `quoted_header` whether the header has some, `escaped` whether a backslash stands before quotes inside
+    quotes, and `spaced` whether a space follows each separator.
     """
 
     names: list[str]
@@ -79,6 +81,7 @@ def read_dialect(path: Path) -> Dialect:
         before = int(NAMED_SEPARATOR.fullmatch(first) is not None)
         separator = separator_of(first)
         first = next(filled, "") if before else first
+        following = list(islice(filled, LINES_LOOKED_AT))
     written = Dialect([], separator or ",", before=before, quoted_header='"' in first)
     written = replace(written, spaced=first.count(written.separator) == first.count(f"{written.separator} ") > 0)
     cells = parse(first, written) if written.separator in first and "\0" not in first else None
@@ -87,6 +90,8 @@ def read_dialect(path: Path) -> Dialect:
             f"{path.resolve()}, which the setting corpus names, has no header of a CSV file in UTF-8: give it one, or"
             " correct the setting format."
         )
+    if ends_with_separator(following, len(cells), written):
+        cells.append("")
     names = [cell.strip() or f"column{number}" for number, cell in enumerate(cells)]
     # DuckDB does not tell upper case from lower case.
     if len({name.lower() for name in names}) < len(names):
@@ -97,12 +102,21 @@ def read_dialect(path: Path) -> Dialect:
     return replace(written, names=names)
 
 
+def ends_with_separator(lines: list[str], width: int, dialect: Dialect) -> bool:
+    """Return whether some lines behind a header of `width` cells have one more each, which is empty."""
+    try:
+        records = list(csv.reader(lines, **dialect.options))
+    except csv.Error:
+        return False
+    return bool(records) and all(len(record) == width + 1 and not record[width] for record in records)
+
+
 def separator_of(first: str) -> str | None:
     """Return what separates the cells of a file with this first line; None if nothing does."""
     named = NAMED_SEPARATOR.fullmatch(first)
     if named:
         return named[1] if named[1] in SEPARATORS else None
-    # In a file with \r at the ends of its lines, all of it is the first line. Names of columns hold commas, but no tabs.
+    # Of a file whose lines end with \r, all is the first line. A column's name may hold commas, but no tab.
     first = first.strip().partition("\r")[0]
     most = "\t" if "\t" in first else max(SEPARATORS, key=first.count)
     return most if most in first and "\0" not in first else None
@@ -180,8 +194,8 @@ class Reader:
         """Return the records in some lines, and how many lines they take; a quoted text may go on behind the lines."""
         records: list[Record | None] = []
         read, total, width = 0, len(lines), self.width
-        options, quoting = self.dialect.options, self.dialect.quoting
-        looks_at_quotes = quoting and self.dialect.separator in OFTEN_UNQUOTED
+        options = self.dialect.options
+        looks_at_quotes = self.dialect.quoting and self.dialect.separator in OFTEN_UNQUOTED
         while read < total:
             parser = csv.reader(map(lines.__getitem__, range(read, total)), strict=True, **options)
             start = read
@@ -191,10 +205,9 @@ class Reader:
                     if len(record) == width:
                         records.append(record)
                     elif record:
-                        # Empty cells behind the last column are those of a separator at the end of the line.
-                        records.append(None if any(record[width:]) or len(record) < width else record[:width])
+                        records.append(None)
                         self.backslashed += any('\\"' in line for line in lines[read:end])
-                    if (looks_at_quotes and '"' in lines[read]) or (quoting and end - read > 1):
+                    if looks_at_quotes and '"' in lines[read]:
                         self.note_quotes(lines[read:end], record)
                     read = end
             except csv.Error:
@@ -281,11 +294,10 @@ def write_records(path: Path, dialect: Dialect, out: Path, report: Report = no_r
             out.with_suffix(".escaped").replace(out)
             return again
         out.with_suffix(".escaped").unlink()
-    # A broken record is counted, so in a file with commas only those that are swallowed tell.
-    against = reader.swallowed + (reader.broken if dialect.separator in OFTEN_UNQUOTED else 0)
-    if dialect.quoting and not dialect.quoted_header and reader.needed < against:
+    if dialect.quoting and not dialect.quoted_header and dialect.separator in OFTEN_UNQUOTED:
         unquoted = replace(dialect, quoting=False)
-        if misfits(path, unquoted) < against / 2:
+        against = reader.broken + reader.swallowed
+        if reader.needed < against and misfits(path, unquoted) < against / 2:
             report(f"{path.resolve().name} does not quote: reading it again with quotes as plain characters")
             counted, _ = _write(path, unquoted, out, report)
     return counted

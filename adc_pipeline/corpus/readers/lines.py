@@ -34,7 +34,7 @@ NEWLINE = ord("\n")
 def is_one_object_a_line(path: Path) -> bool:
     """Return whether DuckDB can read a file in place.
 
-    It is plain, begins with neither a mark nor an array nor an answer of an interface, and holds no values of MongoDB's.
+    It is plain, begins with no mark, array or answer of an interface, and holds no values of MongoDB's.
     """
     with path.open("rb") as file:
         first = file.read(BLOCK)
@@ -44,8 +44,8 @@ def is_one_object_a_line(path: Path) -> bool:
 
 # Keys that hold the records in an answer of a public interface, and those that may stand beside them.
 ENVELOPES = ("data", "posts", "comments", "latest_posts", "items", "results", "submissions", "hits")
-BESIDE = re.compile(r"(?i)_?(metadata|meta|errors?|has_?more|quota\w*|backoff|(next|prev|previous)(_?page)?|page\w*|\w*cursor"
-                    r"|(total_?)?(count|results)|total|status|success|ok|offset|limit|links?"
+BESIDE = re.compile(r"(?i)_?(metadata|meta|errors?|has_?more|quota\w*|backoff|(next|prev|previous)(_?page)?|page\w*"
+                    r"|\w*cursor|(total_?)?(count|results)|total|status|success|ok|offset|limit|links?"
                     r"|nb\w+|hits\w+|exhaustive\w*|query\w*|params|processing\w+|server\w+|rendering\w*)")  # fmt: skip
 OPEN_ENVELOPE = re.compile(rb'\s*\{\s*"(?:%s)"\s*:\s*\[\s*\{' % "|".join(ENVELOPES).encode())
 
@@ -79,7 +79,7 @@ def opened(lines: Iterator[bytes], key: str) -> Iterator[bytes]:
                 yield json.dumps(record).encode() + b"\n"
 
 
-# MongoDB's Extended JSON writes an id as {"$oid": "..."}, a time as {"$date": ...} and a number as {"$numberLong": "7"}:
+# MongoDB's Extended JSON has {"$oid": "..."} for an id, {"$date": ...} for a time, {"$numberLong": "7"} for a number:
 # https://www.mongodb.com/docs/manual/reference/mongodb-extended-json/. Inside a text the quotes have backslashes.
 EXTENDED = re.compile(rb'\{\s*"\$(?:oid|date|number(?:Long|Int|Double|Decimal))"\s*:\s*("[^"\\]*"|-?[\d.eE+-]+)\s*\}')
 
