@@ -7,13 +7,18 @@ from typing import TYPE_CHECKING
 
 from adc_pipeline.evaluation.comparison import Comparison
 from adc_pipeline.evaluation.evaluation import Evaluation
+from adc_pipeline.evaluation.formatting import figure
+from adc_pipeline.evaluation.judge import LEAST_ACCURACY
 from adc_pipeline.evaluation.page import Section, page, provenance_section
+from adc_pipeline.evaluation.policy import POLICY
+from adc_pipeline.evaluation.student import FEW
 from adc_pipeline.evaluation.tables import (
     comparison_table,
     differences_table,
     estimates_table,
     headline_table,
     lengths_table,
+    policy_table,
 )
 from adc_pipeline.evaluation.verdict import verdict
 from adc_pipeline.walks.kinds import KINDS
@@ -23,18 +28,30 @@ if TYPE_CHECKING:
 
 INTERVALS = (
     "Parentheses hold the number of conversations that the cases come from."
-    " Brackets hold the 95 % confidence interval, a bootstrap over conversations; with fewer than about twenty"
-    " conversations it is too narrow. A p-value is that of a paired, two-sided sign-flip test over conversations."
+    f" Brackets hold the 95 % confidence interval, a bootstrap over conversations; with fewer than {FEW} conversations,"
+    " where a bootstrap is too narrow, Student's t. A p-value is that of a paired, two-sided sign-flip test over"
+    " conversations."
     " Holm's correction covers all tests of a table, or of the page where a page compares models."
 )
 MEANINGS = (
     "Preference accuracy: how often the model gives the verdict accepted a higher probability after the better-scored"
-    " of two siblings. Steering: how often a rejected turn calls for a sibling, and an accepted one for a reply.",
+    " of two siblings. Its reading dialogrpt takes the pairs of Gao et al. 2020, with which figures of that model"
+    " compare: within an hour, scores at least 20 and half of the siblings' ranks apart.",
+    "Steering: how often a rejected turn calls for a sibling, and an accepted one for a reply. The baseline length is"
+    " the share of cases whose sibling is the longer text: a rejection that shifts every text's probability by the same"
+    " amount per byte, whatever its content, scores this, or one minus this.",
     "In-context improvement: bits per byte of accepted turns with the rejected siblings before them in the context,"
-    " minus without them; negative is improvement. Bits per byte and perplexity are of a turn's speaker line and text,"
+    " minus without them; negative is improvement. A stranger is a reply of another conversation, of nearly the same"
+    " length, in a sibling's place: what it gains is not read in the sibling. Rejection contrast: how many bits per byte"
+    " a rejected sibling gains for a better sibling more than for a worse one, minus the same after a stranger; above 0,"
+    " the model reads what was rejected. Bits per byte and perplexity are of a turn's speaker line and text,"
     " without the marker.",
     "Verdict calibration: the Brier score of P(accepted) among the two verdicts, after each turn of the dataset's own"
-    " walks; 0 is perfect. Its constant is the share of accepted turns, whatever the turn.",
+    " walks; 0 is perfect. Its constant is the share of accepted turns, whatever the turn; the verdict before is the"
+    " share of accepted turns after each verdict. Both know these shares from the test split itself. A model that is not"
+    " below the verdict before has shown no more than the grammar of the walks.",
+    "Policy improvement: the judge's score of the model's reply after its own earlier replies were rejected one by one,"
+    " minus that of its first reply; minus_yoked: minus its score after another conversation's rejected replies.",
 )
 READING = " ".join(kind.reading for kind in KINDS.values())
 VERDICT_FIRST = (
@@ -43,7 +60,8 @@ VERDICT_FIRST = (
 )
 DATASETS_DIFFER = (
     "In-context improvement, calibration, bits per byte and perplexity rest on the turns of each dataset's own walks"
-    " and do not compare two datasets. Preference accuracy and steering ask every model the same questions."
+    " and do not compare two datasets. Preference accuracy, steering and rejection contrast ask every model the same"
+    " questions."
 )
 
 
@@ -61,6 +79,32 @@ def samples_by_prompt(samples: "Sequence[Sample]") -> "list[dict[str, Sample]]":
     return list(groups.values())
 
 
+def policy_section(evaluation: Evaluation) -> list[Section]:
+    """Return the section on policy improvement; none if it was not measured."""
+    differs = evaluation.model.get(f"{POLICY}.differs")
+    if differs is None:
+        return []
+    sentences = [
+        f"The judge is {evaluation.judge_name}. Its accuracy, on pairs of siblings of the test split, is"
+        f" {figure(evaluation.judge['preference_accuracy'])}; below {LEAST_ACCURACY:.2f} it decides nothing."
+    ]
+    if POLICY in evaluation.left_out:
+        sentences.append(f"Policy improvement is {evaluation.left_out[POLICY]}.")
+    sentences.append(
+        "own: the model's own earlier replies are rejected in the context. yoked: those to another conversation are,"
+        " which tells counting from reading. independent: no reply is. best of: the best of as many independent"
+        " replies by the judge. real: people's worst replies are rejected."
+    )
+    names = {
+        "differs": "of the replies after a rejection differ from all before",
+        "novelty": "of their 3-grams are new",
+        "parses": "of all replies can be judged",
+    }
+    sentences += [f"{figure(evaluation.model.get(f'{POLICY}.{name}'))} {words}." for name, words in names.items()]
+    tables = [] if POLICY in evaluation.left_out else [policy_table(evaluation)]
+    return [Section("Policy improvement", sentences, tables=tables)]
+
+
 def split_headline(plots: Mapping[Path, str]) -> tuple[dict[Path, str], dict[Path, str]]:
     """Return the first plot, for the head of a report, and the others."""
     first, others = list(plots.items())[:1], list(plots.items())[1:]
@@ -71,10 +115,10 @@ def coverage(counts: Mapping[str, float | None]) -> list[str]:
     """Return sentences on the queries whose contexts were too long for the model."""
     sentences = [
         f"Of {counts['queries']:,} queries, {counts['queries.cut']:,} had a context too long for the model, which read"
-        f" the start of the background and the nearest turns; {counts['queries.left_out']:,} had a reply too long for"
+        f" the end of the background and the nearest turns; {counts['queries.left_out']:,} had a reply too long for"
         " it and are excluded."
     ]
-    for measure in ("steering", "in_context_improvement"):
+    for measure in ("steering", "in_context_improvement", "rejection_contrast"):
         if (name := f"{measure}.left_out") in counts:
             sentences.append(
                 f"Of {measure}, {counts[name]:,} cases are excluded because what they compare did not fit into the"
@@ -95,6 +139,7 @@ def evaluation_page(
         "base model": evaluation.base,
         "length alone": evaluation.length,
         "constant": evaluation.constant,
+        "verdict before": evaluation.grammar,
     }
     sections = [
         Section(
@@ -104,6 +149,7 @@ def evaluation_page(
             (headline_table(evaluation),),
         ),
         Section("How to read this", (*MEANINGS, READING, *coverage(counts))),
+        *policy_section(evaluation),
         Section("Plots", pictures=plots),
         Section("Lengths", tables=[lengths_table(counts)]),
         Section("Samples", () if samples else ("There are no samples.",), samples=samples_by_prompt(samples)),
