@@ -8,7 +8,7 @@ of which generated trees take 15 and the 150,000 utterances of the large sample 
 
 import hashlib
 import random
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from math import sqrt
 from pathlib import Path
@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 
 from adc_pipeline.core.engine import Engine
 from adc_pipeline.corpus.sample import write_sample
+from adc_pipeline.corpus.sample_quality import quality
 from adc_pipeline.corpus.settings import UtteranceSettings
 from adc_pipeline.corpus.utterances import write_utterances
 from adc_pipeline.ranking.ranked_replies import write_ranked_replies
@@ -301,6 +302,32 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("sample")
     write_sample(folder, conversations=300, seed=1)
     return folder
+
+
+@pytest.mark.slow
+def test_histories_improve_in_ascending_and_get_worse_in_random_walk(sample: Path, tmp_path: Path) -> None:
+    """docs/explanation/walks.md shows these means for the sample of the default size."""
+    ranked = run_to_ranking(sample, tmp_path / "ranked")
+
+    def quality_by_rejected(kind: Kind) -> list[float]:
+        """Return the mean quality of the next turn after k rejected ones, k from 0."""
+        found: dict[int, list[int]] = defaultdict(list)
+        for row in read_dataset(make_dataset(kind, ranked, WalkSettings()), WalkSettings().shares).values():
+            rejected = 0
+            for turn in row["turns"]:
+                known = quality(row["text"][turn["start"] : turn["end"]])
+                assert known is not None
+                found[rejected].append(known)
+                rejected = rejected + 1 if turn["verdict"] == "rejected" else 0
+        return [sum(found[k]) / len(found[k]) for k in sorted(found) if len(found[k]) > 20]
+
+    means = {kind: quality_by_rejected(kind) for kind in KINDS}
+    assert len(means["ascending"]) == 4
+    assert means["ascending"] == sorted(means["ascending"])
+    assert means["ascending"][0] < 2.4 < 3.2 < means["ascending"][2]
+    assert means["top-2"] == sorted(means["top-2"])
+    assert len(means["top-2"]) == 2
+    assert means["random-walk"] == sorted(means["random-walk"], reverse=True)
 
 
 @pytest.fixture(params=["sample", "reddit-ai-jobs", "quantumcomputing-se"], scope="module")
