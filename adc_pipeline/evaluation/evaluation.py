@@ -33,7 +33,7 @@ class Evaluation:
         """Return all figures by flat names, the same for every model; None where there is no case.
 
         The model has NAME, NAME.low, NAME.high, NAME.cases and NAME.conversations. Baselines have the first three, with
-        the prefix `base.`, `length.`, `constant.` or `grammar.`. Differences have the prefix `minus_base.` and NAME.p as well,
+        the prefix `base.`, `length.`, `constant.` or `grammar.`. Differences have the prefix `minus_base.`, and NAME.p,
         which is not corrected for several tests.
         """
         flat: dict[str, float | None] = dict(self.counts)

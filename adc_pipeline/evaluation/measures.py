@@ -221,8 +221,9 @@ def in_context_improvement(improvements: Improvements, log_probability: Floats) 
 
 
 def rejection_contrast(contrasts: Contrasts, log_probability: Floats) -> list[Measured]:
-    """Difference in differences of cross-entropies, in bits per byte: gain of the better sibling minus gain of the worse
-    one by a rejected reply in the context; after a sibling of theirs (`own`), after a `stranger`, and own minus stranger.
+    """Difference in differences of cross-entropies, in bits per byte: what a rejected reply in the context gains for a
+    better sibling, minus what it gains for a worse one; where it is a sibling of theirs (`own`), where it is a
+    `stranger`, and own minus stranger.
 
     A gain is the log-probability with the rejected reply minus without it. Above 0, the model reads what was rejected:
     it expects a better reply after a worse one. Every case weighs the harmonic mean of the two lengths, in which the

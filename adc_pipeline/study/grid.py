@@ -1,9 +1,9 @@
 """The grid of the study: variants, seeds and their names.
 
 A variant is a dataset and a way to learn from it: each objective of Korbak et al. 2023, and three ablations of `mle`,
-with markers stripped, with one neutral marker, and with verdicts shuffled within each walk. A cell is a variant and a seed. Every comparison
-changes one factor: a variant is compared with its reference, `mle` on the same dataset, and `mle` on one dataset with
-`mle` on another.
+with markers stripped, with one neutral marker, and with verdicts shuffled within each walk. A cell is a variant and a
+seed. Every comparison changes one factor: a variant is compared with its reference, `mle` on the same dataset, and
+`mle` on one dataset with `mle` on another.
 """
 
 from dataclasses import dataclass, replace
