@@ -1,6 +1,5 @@
 """The assets of the study: its cells, one partition each, and the result of the cells that have been made."""
 
-import json
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
@@ -10,6 +9,7 @@ from typing import Any
 import dagster as dg
 
 from adc_pipeline.core.artefacts import Artefact, Store
+from adc_pipeline.core.records import read_record
 from adc_pipeline.defs.asset import declare, declare_for_job
 from adc_pipeline.defs.evaluation import provenance, publish
 from adc_pipeline.defs.making import Making, Request
@@ -19,6 +19,7 @@ from adc_pipeline.evaluation.headlines import HEADLINES
 from adc_pipeline.evaluation.settings import ComparisonSettings, EvaluationSettings
 from adc_pipeline.study.cells import CODE, INPUTS, READS, comparable, inputs_of, shared_settings, walks_of
 from adc_pipeline.study.grid import SEEDS, VARIANTS, VARIED, Variant, cell_name
+from adc_pipeline.training.facts import FACTS
 from adc_pipeline.training.settings import TrainingJob, TrainingSettings
 from adc_pipeline.training.tools import check_tools
 from adc_pipeline.walks.kinds import KINDS
@@ -49,6 +50,7 @@ def cell_settings(settings: TrainingSettings, partition: str | None) -> Training
 
 def make_cell(making: Making[TrainingSettings]) -> None:
     from adc_pipeline.evaluation.evaluate import EvaluationJob, evaluate
+    from adc_pipeline.evaluation.small_picture import headline_series
     from adc_pipeline.evaluation.tables import short_table
 
     variant, _ = cell_of(making.request.context.partition_key)
@@ -64,7 +66,7 @@ def make_cell(making: Making[TrainingSettings]) -> None:
     training_walks = walks_of(variant, folders, making.folder / "walks")
     model, work = making.folder / "model", making.store.home / "work" / name
     fine_tune(making, TrainingJob(making.settings, training_walks, base, model, work))
-    facts = json.loads((model / "training.json").read_text())
+    facts = read_record(model / FACTS)
     record_training(making, facts)
     evidence = making.folder / "evaluation"
     evidence.mkdir()
@@ -83,8 +85,9 @@ def make_cell(making: Making[TrainingSettings]) -> None:
         score_cache=making.store.home / "work" / "study_cell" / "base_scores",
     )
     result = evaluate(job, evidence, EvaluationSettings(), making.progress)
-    publish(making, result.metrics(), HEADLINES, short_table(result).markdown(), evidence.name)
-    (model / "training.json").rename(evidence / "training.json")
+    table = short_table(result).markdown()
+    publish(making, result.metrics(), HEADLINES, table, headline_series(result), evidence.name)
+    (model / FACTS).rename(evidence / FACTS)
     for folder in (model, making.folder / "base", making.folder / "walks", work):
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -180,7 +183,7 @@ def provenance_of(store: Store, cells: Sequence[Artefact]) -> dict[str, str]:
     """Return the settings, inputs and seeds of the cells, and the versions of the libraries that made them."""
     shared = {f"every cell: {key}": value for key, value in shared_settings(cells[0]).items()}
     seeds = ", ".join(map(str, sorted({cell.settings["seed"] for cell in cells})))
-    facts = [json.loads((cell.path / "evaluation" / "training.json").read_text()) for cell in cells]
+    facts = [read_record(cell.path / "evaluation" / FACTS, versions=dict) for cell in cells]
     versions = {
         f"version of {name}": ", ".join(sorted({each["versions"][name] for each in facts}))
         for name in facts[0]["versions"]

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     import pyarrow
 
 CASE_TABLE = "cases.parquet"
-# `weight`, `model`, `base` and, for preference accuracy, `length`: a measure is the sum of a column of values over the
-# sum of the weights.
+# `weight`, `model`, `base` (none for policy improvement) and, for preference accuracy, `length`: a measure is the sum
+# of a column of values over the sum of the weights.
 KEY = ("measure", "conversation_id", "case")
 VALUES = ("weight", "model", "base", "length")
 
@@ -39,7 +39,9 @@ def write_case_table(folder: Path, conversations: Sequence[str], series: Mapping
     import pyarrow.parquet
 
     # Lists, since pyarrow imports pandas (0.6 s) to look at an array of numpy.
-    length_of = {measured.name: measured.value.tolist() for measured in series["length"]}
+    of_base, length_of = (
+        {measured.name: measured.value.tolist() for measured in series[name]} for name in ("base", "length")
+    )
     ids = np.array(conversations, dtype=np.str_)
     schema = case_schema()
     tables = [
@@ -50,12 +52,12 @@ def write_case_table(folder: Path, conversations: Sequence[str], series: Mapping
                 pa.array(ours.case.tolist(), pa.string()),
                 pa.array(ours.weight.tolist(), pa.float64()),
                 pa.array(ours.value.tolist(), pa.float64()),
-                pa.array(theirs.value.tolist(), pa.float64()),
+                pa.array(of_base.get(ours.name, [None] * len(ours.value)), pa.float64()),
                 pa.array(length_of.get(ours.name, [None] * len(ours.value)), pa.float64()),
             ],
             schema=schema,
         )
-        for ours, theirs in zip(series["model"], series["base"], strict=True)
+        for ours in series["model"]
     ]
     pyarrow.parquet.write_table(pa.concat_tables(tables), folder / CASE_TABLE, compression="zstd")
 

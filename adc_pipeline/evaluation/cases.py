@@ -7,6 +7,7 @@ same text. Cost: about 0.1 s for the sample's 175 conversations of 1,189 replies
 """
 
 import dataclasses
+import hashlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -101,6 +102,18 @@ BEFORE = {None: 0, "rejected": 1, "accepted": 2}
 # The most rejected siblings shown in a row that does not show all.
 MOST_SHOWN = 3
 
+
+@dataclass(frozen=True)
+class Context:
+    """A place on the accepted path of a conversation, where a model is asked for replies."""
+
+    conversation: int
+    case: str  # id of the utterance that is replied to
+    background: str
+    turns: tuple[tuple[str, Verdict], ...]  # the accepted path
+    siblings: tuple[str, ...]  # people's replies but the best, worst first
+
+
 CaseSet = TypeVar("CaseSet", Pairs, Steerings, Turns, Improvements, Contrasts)
 QUERY_FIELDS = {
     Pairs: ("better", "worse"),
@@ -125,6 +138,7 @@ class Cases:
     turns: Turns
     improvements: Improvements
     contrasts: Contrasts
+    contexts: list[Context]  # one a conversation, of the first conversations
 
 
 def keep(cases: CaseSet, wanted: Bools) -> CaseSet:
@@ -215,6 +229,13 @@ WHERE coalesce(c.number < $most, true) ORDER BY c.number, w.walk
 """
 
 
+# Sibling groups of the first conversations, worst first.
+GROUPS = """
+SELECT conversation, parent, reply_to, list(position ORDER BY rank DESC, id DESC, position DESC)
+FROM replies WHERE conversation < $most GROUP BY ALL ORDER BY conversation, parent
+"""
+
+
 class Conversations:
     """The trees of the chosen conversations, from which contexts are built; replies are named by their positions."""
 
@@ -266,9 +287,10 @@ def table(kind: type[CaseSet], rows: Iterator[tuple[Any, ...]]) -> CaseSet:
     columns[1] = distinct(columns[0], columns[1])
     types = {"case": np.str_} | dict.fromkeys(("accepted", "within_hour", "later_doubled", "dialogrpt"), np.bool_)
     names = [f.name for f in dataclasses.fields(kind)]
-    return kind(
-        **{name: np.array(column, dtype=types.get(name, np.int64)) for name, column in zip(names, columns, strict=True)}
-    )
+    arrays: dict[str, Any] = {
+        name: np.array(column, dtype=types.get(name, np.int64)) for name, column in zip(names, columns, strict=True)
+    }
+    return kind(**arrays)
 
 
 def distinct(conversations: Sequence[int], cases: Sequence[str]) -> tuple[str, ...]:
@@ -320,6 +342,32 @@ def steerings(
             yield (conversation, trees.id[turn], *queries, *sizes)
 
     return table(Steerings, rows())
+
+
+def contexts(connection: "DuckDBPyConnection", trees: Conversations, most: int) -> list[Context]:
+    """Return one place on the accepted path of each of the first conversations.
+
+    The accepted path goes from the root to its best reply, and so on. Of the places on it with two or more replies, or
+    else of all, the smallest MD5 digest of the id decides.
+    """
+    groups: dict[int, dict[int, tuple[str, list[int]]]] = {}
+    for conversation, parent, id, replies in connection.execute(GROUPS, {"most": most}).fetchall():
+        groups.setdefault(conversation, {})[parent] = (id, replies)
+    found = []
+    for conversation, by_parent in groups.items():
+        place = next(parent for parent in by_parent if parent not in trees.parent)
+        path = []
+        while place in by_parent:
+            path.append(by_parent[place])
+            place = path[-1][1][-1]
+        id, replies = min(
+            [group for group in path if len(group[1]) > 1] or path,
+            key=lambda group: (hashlib.md5(group[0].encode(), usedforsecurity=False).hexdigest(), group[0]),
+        )
+        background, turns = trees.background[conversation], trees.ancestors(replies[-1])
+        siblings = tuple(trees.segment[reply] for reply in replies[:-1])
+        found.append(Context(conversation, id, background, turns, siblings))
+    return found
 
 
 @dataclass(frozen=True)
@@ -428,8 +476,9 @@ def read_cases(
             improvements(all_walks, numbers, strangers, verdict_first),
             table(Contrasts, contrast_rows(connection, trees, numbers, strangers, settings.max_contrasts, own_verdict)),
         )
+        places = contexts(connection, trees, min(settings.contexts, most))
     ask_text = np.zeros(len(numbers.number_of), dtype=bool)
     ask_text[list(numbers.asked)] = True
     ids = [id for (id,) in chosen]
     verdicts = [verdict for _, verdict in numbers.number_of if verdict is not None] if verdict_first else None
-    return Cases(ids[:most], len(ids), [query for query, _ in numbers.number_of], verdicts, ask_text, *sets)
+    return Cases(ids[:most], len(ids), [query for query, _ in numbers.number_of], verdicts, ask_text, *sets, places)

@@ -1,7 +1,7 @@
 """Compare evaluations: paired differences over the cases that two models share.
 
 Preference accuracy, steering and rejection contrast put the same questions to every model, about the same cases of the
-same conversations.
+same conversations. So does policy improvement, where both have the same judge.
 The other measures rest on the walks of a dataset and are paired between models of one dataset only: verdicts decide
 which turns two datasets share.
 """
@@ -25,6 +25,7 @@ from adc_pipeline.evaluation.training_facts import comparable_bits
 OF_EVERY_DATASET = ("preference_accuracy", "steering", "rejection_contrast")
 OF_ONE_DATASET = ("in_context_improvement", "verdict_calibration")
 OF_COMPARABLE_BITS = ("bits_per_byte",)
+OF_ONE_JUDGE = ("policy_improvement",)
 
 Pair = tuple[str, str]
 
@@ -105,7 +106,8 @@ def paired_differences(first: Path, second: Path, settings: ComparisonSettings |
 
 def comparable_measures(one: Evaluation, other: Evaluation) -> tuple[str, ...]:
     """Return the measures in which two models can be compared case by case."""
+    judged = OF_ONE_JUDGE if one.judge_digest == other.judge_digest else ()
     if one.test_split != other.test_split:
-        return OF_EVERY_DATASET
+        return OF_EVERY_DATASET + judged
     bits = OF_COMPARABLE_BITS if comparable_bits(one.markers, other.markers) else ()
-    return OF_EVERY_DATASET + OF_ONE_DATASET + bits
+    return OF_EVERY_DATASET + judged + OF_ONE_DATASET + bits

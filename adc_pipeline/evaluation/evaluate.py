@@ -16,22 +16,26 @@ import numpy as np
 
 from adc_pipeline.core.artefacts import file_digest, folder_digest
 from adc_pipeline.core.code_version import code_version
-from adc_pipeline.evaluation import measures
+from adc_pipeline.evaluation import measures, policy
 from adc_pipeline.evaluation.case_table import write_case_table
 from adc_pipeline.evaluation.cases import Cases, Improvements, answered, keep, read_cases
 from adc_pipeline.evaluation.estimate import Difference
 from adc_pipeline.evaluation.evaluation import Estimates, Evaluation
 from adc_pipeline.evaluation.figures import draw
+from adc_pipeline.evaluation.judge import Judge
 from adc_pipeline.evaluation.measures import RELIABILITY, TESTED, Bools, CaseSets, Measured
 from adc_pipeline.evaluation.report import evaluation_page
 from adc_pipeline.evaluation.samples import Sample, sample, sample_figures, write_samples
 from adc_pipeline.evaluation.score_cache import cached_scores
 from adc_pipeline.evaluation.scoring import Progress, Scorer, Scores
 from adc_pipeline.evaluation.settings import EvaluationSettings
-from adc_pipeline.evaluation.training_facts import TrainingFacts
+from adc_pipeline.evaluation.training_facts import REASONS, WITHOUT_VERDICTS, TrainingFacts
+from adc_pipeline.generation.settings import Sampling
+from adc_pipeline.training.facts import ModelFacts
 from adc_pipeline.walks.datasets import split_file
 from adc_pipeline.walks.markers import FORMATS
 from adc_pipeline.walks.rendering import Speakers
+from adc_pipeline.walks.splits import split_of
 
 Series = Mapping[str, Sequence[Measured]]
 
@@ -43,7 +47,8 @@ class EvaluationJob:
     `model` and `base` are Hugging Face folders; `dataset`, `utterances` and `ranked` are the folders of those stages.
     `speakers` is the dataset's setting. `provenance` names, in the report, where model and data come from.
     `score_cache` is a folder that keeps the base model's scores for the next evaluation that asks it the same.
-    `shortcomings` are sentences on what the dataset cannot teach, for the report.
+    `shortcomings` are sentences on what the dataset cannot teach, for the report. `judge` is the folder of the judge of
+    replies; without one, policy improvement is not measured.
     """
 
     model: Path
@@ -55,6 +60,7 @@ class EvaluationJob:
     provenance: Mapping[str, str] = field(default_factory=dict)
     score_cache: Path | None = None
     shortcomings: tuple[str, ...] = ()
+    judge: Path | None = None
 
 
 def evaluate(
@@ -83,7 +89,11 @@ def evaluate(
         samples = sample(model, cases, settings, "model") + sample(load_base(), cases, settings, "base model")
     samples = [each for each in samples if f"samples.{each.verdict}" not in facts.excluded]
 
+    judge = Judge.read(job.judge) if job.judge and cases.contexts else None
+    facts = without_policy(facts, judge, job.dataset)
     series = measured_series(scored, facts)
+    if judge is not None:
+        series["model"] += policy_series(job, model, cases, facts, judge, settings, out, progress)
     evaluation = Evaluation(
         **estimates(series, reliability_curves(scored, facts), settings),
         minus_base=differences(series, settings),
@@ -93,6 +103,9 @@ def evaluate(
         markers=facts.markers,
         left_out=facts.excluded,
         shortcomings=job.shortcomings,
+        judge={"preference_accuracy": judge.accuracy} if judge else {},
+        judge_name=judge.name if judge else "",
+        judge_digest=judge.digest if judge else "",
     )
     evaluation.write(out)
     write_case_table(out, cases.conversations, series)
@@ -109,6 +122,54 @@ def without_calibration(facts: TrainingFacts, accepted: Bools) -> TrainingFacts:
         return facts
     reason = f"every turn of the test split is {'accepted' if accepted[0] else 'rejected'}"
     return replace(facts, excluded={RELIABILITY: reason, **facts.excluded})
+
+
+def without_policy(facts: TrainingFacts, judge: Judge | None, dataset: Path) -> TrainingFacts:
+    """Exclude policy improvement where the model knows no rejected turns, or where the judge decides nothing."""
+    if judge is None:
+        return facts
+    reason = judge.objection() or unseen_problem(judge, dataset)
+    if facts.markers == "none":
+        reason = WITHOUT_VERDICTS["none"]
+    elif facts.objective == "filtering":
+        reason = REASONS["filtering"]
+    return replace(facts, excluded={policy.POLICY: reason, **facts.excluded}) if reason else facts
+
+
+def unseen_problem(judge: Judge, dataset: Path) -> str:
+    """Return the sentence's part for a judge that was trained on test conversations of the dataset; empty if none."""
+    import pyarrow.parquet
+
+    read = pyarrow.parquet.read_table(dataset / split_file("test"), columns=["conversation_id"], partitioning=None)
+    if all(split_of(id, judge.shares) == "test" for id in read["conversation_id"].unique().to_pylist()):
+        return ""
+    return (
+        f"the judge was made with the setting `shares` {judge.shares} and this dataset with another, so that it may"
+        " have been trained on test conversations"
+    )
+
+
+def policy_series(
+    job: EvaluationJob,
+    model: Scorer,
+    cases: Cases,
+    facts: TrainingFacts,
+    judge: Judge,
+    settings: EvaluationSettings,
+    out: Path,
+    progress: Progress | None,
+) -> list[Measured]:
+    """Have the model write its replies, write the table of them, and return the measures that apply."""
+    if facts.markers == "none" or facts.objective == "filtering":
+        return []
+    sampling = Sampling(settings.temperature, 1.0, settings.reply_tokens)
+    arranged = ModelFacts.read(job.model).arrangement
+    writer = policy.Writer(model, arranged, job.speakers != "none", sampling, settings.draw_seed)
+    replies = policy.policy_replies(writer, cases.contexts, cases.conversations, settings.rejections, progress)
+    found = policy.judged(replies, judge)
+    policy.write_replies(out / policy.REPLIES, found, cases.contexts, cases.conversations)
+    scored = [] if policy.POLICY in facts.excluded else policy.measured(found, cases.contexts, settings.rejections)
+    return [*scored, *policy.described(found, cases.contexts)]
 
 
 def within_training(settings: EvaluationSettings, facts: TrainingFacts) -> EvaluationSettings:
@@ -213,9 +274,10 @@ def estimates(series: Series, curves: Series, settings: EvaluationSettings) -> d
 
 def differences(series: Series, settings: EvaluationSettings) -> dict[str, Difference]:
     """Return model minus base model, paired, for the measures `TESTED`."""
+    of_base = {each.name: each for each in series["base"]}
     return {
-        ours.name: measures.difference(ours, theirs, settings.draws, settings.draw_seed)
-        for ours, theirs in zip(series["model"], series["base"], strict=True)
+        ours.name: measures.difference(ours, of_base[ours.name], settings.draws, settings.draw_seed)
+        for ours in series["model"]
         if ours.name in TESTED
     }
 

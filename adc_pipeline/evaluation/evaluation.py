@@ -5,8 +5,9 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
+from adc_pipeline.core.errors import DamagedError, first_line
+from adc_pipeline.core.records import REMEDY, read_record
 from adc_pipeline.evaluation.estimate import Difference, Estimate
 
 Estimates = dict[str, Estimate]
@@ -28,13 +29,16 @@ class Evaluation:
     left_out: Mapping[str, str]  # measures and samples that do not apply to the model, with the reason
     shortcomings: tuple[str, ...] = ()  # sentences on what the dataset cannot teach
     grammar: Estimates = field(default_factory=dict)  # calibration of the verdict before a turn alone
+    judge: Estimates = field(default_factory=dict)  # preference accuracy of the judge of policy improvement
+    judge_name: str = ""
+    judge_digest: str = ""
 
     def metrics(self) -> dict[str, float | None]:
         """Return all figures by flat names, the same for every model; None where there is no case.
 
         The model has NAME, NAME.low, NAME.high, NAME.cases and NAME.conversations. Baselines have the first three, with
-        the prefix `base.`, `length.`, `constant.` or `grammar.`. Differences have the prefix `minus_base.`, and NAME.p,
-        which is not corrected for several tests.
+        the prefix `base.`, `length.`, `constant.`, `grammar.` or `judge.`. Differences have the prefix `minus_base.`,
+        and NAME.p, which is not corrected for several tests.
         """
         flat: dict[str, float | None] = dict(self.counts)
         for prefix, found in (
@@ -43,6 +47,7 @@ class Evaluation:
             ("length.", self.length),
             ("constant.", self.constant),
             ("grammar.", self.grammar),
+            ("judge.", self.judge),
             ("minus_base.", self.minus_base),
         ):
             for name, estimate in found.items():
@@ -67,9 +72,16 @@ class Evaluation:
 
     @classmethod
     def read(cls, folder: Path) -> "Evaluation":
-        """Read `evaluation.json` from a folder."""
-        fields: dict[str, Any] = json.loads((folder / "evaluation.json").read_bytes())
-        for name in ("model", "base", "length", "constant", "grammar"):
-            fields[name] = {measure: Estimate(**figures) for measure, figures in fields.get(name, {}).items()}
-        fields["minus_base"] = {measure: Difference(**figures) for measure, figures in fields["minus_base"].items()}
-        return cls(**fields | {"shortcomings": tuple(fields.get("shortcomings", ()))})
+        """Read `evaluation.json` from a folder; raise DamagedError if it is not what `write` wrote."""
+        path = folder / "evaluation.json"
+        # Older versions wrote neither.
+        record = {"grammar": {}, "judge": {}} | read_record(path)
+        try:
+            for name in ("model", "base", "length", "constant", "grammar", "judge"):
+                record[name] = {measure: Estimate(**figures) for measure, figures in record[name].items()}
+            record["minus_base"] = {name: Difference(**figures) for name, figures in record["minus_base"].items()}
+            return cls(**record | {"shortcomings": tuple(record.get("shortcomings", ()))})
+        except (KeyError, TypeError, AttributeError) as error:
+            raise DamagedError(
+                f"{path} is damaged, or another version of this package wrote it ({first_line(error)}): {REMEDY}."
+            ) from error

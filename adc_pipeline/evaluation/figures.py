@@ -12,6 +12,7 @@ from adc_pipeline.core.palette import COLOURS, SHAPES
 from adc_pipeline.core.picture import png
 from adc_pipeline.evaluation.estimate import Estimate
 from adc_pipeline.evaluation.measures import BINS, CURVE, GAP_BINS, RELIABILITY
+from adc_pipeline.evaluation.policy import CONTROLS, POLICY
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -180,6 +181,31 @@ def bits_per_byte(figure: "Figure", series: Series) -> None:
     axes.set_ylabel("bits per byte of held-out turns")
 
 
+def policy_curve(figure: "Figure", series: Series) -> None:
+    """Draw the judge's score by the number of rejected replies, a panel for each model."""
+    models = {name: estimates for name, estimates in series.items() if POLICY in estimates}
+    panels = figure.subplots(1, len(models), squeeze=False, sharey=True)[0]
+    curves = {"own replies": "", **{f"{control.replace('_', ' ')}": f".{control}" for control in CONTROLS}}
+    # The first draw is that of all curves.
+    for axes, (name, estimates) in zip(panels, models.items(), strict=True):
+        ks = [k for k in range(len(estimates)) if f"{POLICY}.k{k}" in estimates]
+        for index, (label, infix) in enumerate(curves.items()):
+            points = [
+                (k + 0.06 * (index - 2), estimates[found])
+                for k in ks
+                if (found := f"{POLICY}{infix if k else ''}.k{k}") in estimates
+            ]
+            error_bars(axes, dict.fromkeys(curves, estimates), label, points)
+            known = [(x, each.value) for x, each in points if each.value is not None]
+            if known:
+                axes.plot(*zip(*known, strict=True), color=COLOURS[index % len(COLOURS)], linewidth=1)
+        light_frame(axes, "y")
+        axes.set_xticks(ks)
+        axes.set_xlabel("rejected replies in the context")
+        axes.set_title(with_cases({name: estimates}, f"{POLICY}.k0", name))
+    panels[0].set_ylabel("judge's score of the next reply")
+
+
 class Plot(NamedTuple):
     """How a plot is drawn, the measure without which it is not, and its caption."""
 
@@ -197,6 +223,11 @@ PLOTS = {
         in_context_curve,
         "in_context_improvement",
         "In-context improvement by how many of the rejected siblings before the accepted turn are shown",
+    ),
+    "policy_improvement.png": Plot(
+        policy_curve,
+        POLICY,
+        "Policy improvement: the judge's score of a reply by the number of rejected replies before it",
     ),
     "preference_accuracy_by_gap.png": Plot(accuracy_by_gap, "preference_accuracy", "Preference accuracy by score gap"),
     "calibration.png": Plot(calibration, "verdict_calibration.brier", "Calibration of P(accepted)"),

@@ -7,6 +7,8 @@ HEADLINES = (
     "steering",
     "in_context_improvement",
     "rejection_contrast",
+    "policy_improvement",
+    "policy_improvement.minus_yoked",
     "verdict_calibration.brier",
     "bits_per_byte",
     "bits_per_byte.accepted",
@@ -14,4 +16,4 @@ HEADLINES = (
     "perplexity",
 )
 # Those by which two models of different datasets are compared first.
-FIRST = ("preference_accuracy", "steering", "in_context_improvement")
+FIRST = ("preference_accuracy", "steering", "in_context_improvement", "policy_improvement")

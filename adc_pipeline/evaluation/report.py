@@ -7,7 +7,10 @@ from typing import TYPE_CHECKING
 
 from adc_pipeline.evaluation.comparison import Comparison
 from adc_pipeline.evaluation.evaluation import Evaluation
+from adc_pipeline.evaluation.formatting import figure
+from adc_pipeline.evaluation.judge import LEAST_ACCURACY
 from adc_pipeline.evaluation.page import Section, page, provenance_section
+from adc_pipeline.evaluation.policy import POLICY
 from adc_pipeline.evaluation.student import FEW
 from adc_pipeline.evaluation.tables import (
     comparison_table,
@@ -15,6 +18,7 @@ from adc_pipeline.evaluation.tables import (
     estimates_table,
     headline_table,
     lengths_table,
+    policy_table,
 )
 from adc_pipeline.evaluation.verdict import verdict
 from adc_pipeline.walks.kinds import KINDS
@@ -46,6 +50,8 @@ MEANINGS = (
     " walks; 0 is perfect. Its constant is the share of accepted turns, whatever the turn; the verdict before is the"
     " share of accepted turns after each verdict. Both know these shares from the test split itself. A model that is"
     " not below the verdict before has shown no more than the grammar of the walks.",
+    "Policy improvement: the judge's score of the model's reply after its own earlier replies were rejected one by one,"
+    " minus that of its first reply; minus_yoked: minus its score after another conversation's rejected replies.",
 )
 READING = " ".join(kind.reading for kind in KINDS.values())
 VERDICT_FIRST = (
@@ -71,6 +77,32 @@ def samples_by_prompt(samples: "Sequence[Sample]") -> "list[dict[str, Sample]]":
         heading = ("base model, " if sample.writer == "base model" else "") + f"after {sample.verdict}"
         groups.setdefault((sample.conversation_id, sample.prompt), {})[heading] = sample
     return list(groups.values())
+
+
+def policy_section(evaluation: Evaluation) -> list[Section]:
+    """Return the section on policy improvement; none if it was not measured."""
+    differs = evaluation.model.get(f"{POLICY}.differs")
+    if differs is None:
+        return []
+    sentences = [
+        f"The judge is {evaluation.judge_name}. Its accuracy, on pairs of siblings of the test split, is"
+        f" {figure(evaluation.judge['preference_accuracy'])}; below {LEAST_ACCURACY:.2f} it decides nothing."
+    ]
+    if POLICY in evaluation.left_out:
+        sentences.append(f"Policy improvement is {evaluation.left_out[POLICY]}.")
+    sentences.append(
+        "own: the model's own earlier replies are rejected in the context. yoked: those to another conversation are,"
+        " which tells counting from reading. independent: no reply is. best of: the best of as many independent"
+        " replies by the judge. real: people's worst replies are rejected."
+    )
+    names = {
+        "differs": "of the replies after a rejection differ from all before",
+        "novelty": "of their 3-grams are new",
+        "parses": "of all replies can be judged",
+    }
+    sentences += [f"{figure(evaluation.model.get(f'{POLICY}.{name}'))} {words}." for name, words in names.items()]
+    tables = [] if POLICY in evaluation.left_out else [policy_table(evaluation)]
+    return [Section("Policy improvement", sentences, tables=tables)]
 
 
 def split_headline(plots: Mapping[Path, str]) -> tuple[dict[Path, str], dict[Path, str]]:
@@ -117,6 +149,7 @@ def evaluation_page(
             (headline_table(evaluation),),
         ),
         Section("How to read this", (*MEANINGS, READING, *coverage(counts))),
+        *policy_section(evaluation),
         Section("Plots", pictures=plots),
         Section("Lengths", tables=[lengths_table(counts)]),
         Section("Samples", () if samples else ("There are no samples.",), samples=samples_by_prompt(samples)),

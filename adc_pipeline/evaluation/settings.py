@@ -50,7 +50,26 @@ class EvaluationSettings(Settings):
     samples: int = setting(16, "Number of contexts for which continuations are sampled.", minimum=0)
     max_new_tokens: int = setting(64, "Maximum length of a sampled continuation in tokens.", minimum=1)
     temperature: float = setting(0.8, "Sampling temperature; 0 selects the most likely token.", minimum=0)
+    contexts: int = setting(
+        125, "Number of test conversations in which policy improvement is measured; 0 measures none.", minimum=0
+    )
+    rejections: int = setting(
+        4, "How often the model's own reply is rejected before its last one, for policy improvement.", minimum=1
+    )
+    reply_tokens: int = setting(64, "Maximum length in tokens of a reply for policy improvement.", minimum=1)
     draw_seed: int = seed_setting("Seed for the bootstrap, the significance tests and the samples.")
+
+
+@dataclass(frozen=True)
+class JudgeSettings(Settings):
+    """Settings of the asset `judge`."""
+
+    max_pairs: int = setting(
+        100_000, "Maximum number of sibling pairs of the training split; a fixed choice by hash.", minimum=1
+    )
+    max_held_out_pairs: int = setting(20_000, "The same for the validation split, and for the test split.", minimum=1)
+    draws: int = draws_setting()
+    draw_seed: int = seed_setting("Seed for the bootstrap.")
 
 
 @dataclass(frozen=True)

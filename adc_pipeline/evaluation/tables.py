@@ -9,6 +9,7 @@ from adc_pipeline.evaluation.formatting import NONE, figure, number, p_value, sa
 from adc_pipeline.evaluation.headlines import FIRST, HEADLINES
 from adc_pipeline.evaluation.measures import family
 from adc_pipeline.evaluation.page import Table
+from adc_pipeline.evaluation.policy import CONTROLS, POLICY
 from adc_pipeline.evaluation.significance import holm
 
 CASES = "cases (conversations)"
@@ -20,10 +21,24 @@ CHANCE = {
 }
 # Baselines without a model, by the name of their estimates in an evaluation.
 BASELINES = {"length": "length", "constant": "constant", "grammar": "verdict before"}
+# Differences of policy improvement; its other readings are scores and shares.
+DIFFERENCES = (POLICY, f"{POLICY}.first_step", *(f"{POLICY}.minus_{control}" for control in CONTROLS))
 
 
 def chance(measure: str) -> str:
-    return CHANCE.get(family(measure), NONE)
+    return "0" if measure in DIFFERENCES else CHANCE.get(family(measure), NONE)
+
+
+def policy_table(evaluation: Evaluation) -> Table:
+    """Return the judge's scores by the number of rejected replies in the context, of the model and of the controls."""
+    columns = {"own": "", **{control.replace("_", " "): f".{control}" for control in CONTROLS}}
+    rows = []
+    k = 0
+    while f"{POLICY}.k{k}" in evaluation.model:
+        names = [f"{POLICY}{infix}.k{k}" for infix in columns.values()]
+        rows.append([str(k), *(figure(evaluation.model.get(name)) for name in names)])
+        k += 1
+    return Table(["rejected replies", *columns], rows)
 
 
 def headline_table(evaluation: Evaluation) -> Table:

@@ -1,18 +1,19 @@
 """Group sequential boundaries of O'Brien and Fleming, and Holm's correction over hypotheses with looks.
 
-A study that tests after 3 seeds and again after 5 has two chances to be wrong. With fractions t_1 < ... < t_K = 1 of the
-information, a hypothesis is rejected at look k if |Z_k| >= c / sqrt(t_k); c is such that this happens at any look with
-probability `alpha` if there is no effect (O'Brien and Fleming 1979, *A multiple testing procedure for clinical trials*).
-Z_k sqrt(t_k) is a random walk with independent normal steps, so that the probability of staying below c at all looks is
-an integral over one look after the other (Armitage, McPherson and Rowe 1969, *Repeated significance tests on
-accumulating data*). Our statistics have Student's distribution, so their p-values are compared with the two-sided levels
-of the boundary (Jennison and Turnbull 2000, *Group Sequential Methods*, section 3.8).
+A study that tests after 3 seeds and again after 5 has two chances to be wrong. With fractions t_1 < ... < t_K = 1 of
+the information, a hypothesis is rejected at look k if |Z_k| >= c / sqrt(t_k); c is such that this happens at any look
+with probability `alpha` if there is no effect (O'Brien and Fleming 1979, *A multiple testing procedure for clinical
+trials*). Z_k sqrt(t_k) is a random walk with independent normal steps, so that the probability of staying below c at all
+looks is an integral over one look after the other (Armitage, McPherson and Rowe 1969, *Repeated significance tests on
+accumulating data*). Our statistics have Student's distribution, so their p-values are compared with the two-sided
+levels of the boundary (Jennison and Turnbull 2000, *Group Sequential Methods with Applications to Clinical Trials*).
 
 Holm over several hypotheses: with m of them left, each is tested by the boundary of alpha / m; what is rejected passes
 its share on (Ye, Li, Liu and Yao 2013, *A group sequential Holm procedure*).
 """
 
 from collections.abc import Hashable, Mapping, Sequence
+from itertools import pairwise
 from typing import TypeVar
 
 import numpy as np
@@ -29,7 +30,7 @@ def crossing(bound: float, fractions: Sequence[float]) -> float:
     weights = np.full(POINTS, step)
     weights[[0, -1]] /= 2
     inside = _normal(grid, fractions[0])
-    for before, now in zip(fractions, fractions[1:], strict=False):
+    for before, now in pairwise(fractions):
         inside = _normal(grid[:, None] - grid[None], now - before) @ (inside * weights)
     return 1 - float((inside * weights).sum())
 

@@ -133,7 +133,9 @@ class Reader:
         for name, given in self.mapping("arms").items():
             if not isinstance(given, Mapping) or not set(given) <= {"dataset", "objective", "markers", "verdicts"}:
                 raise self.fail(f"the arm {name} is {given!r}; use dataset, objective, markers and verdicts.")
-            variant = Variant(given.get("dataset", ""), **{key: value for key, value in given.items() if key != "dataset"})
+            variant = Variant(
+                given.get("dataset", ""), **{key: value for key, value in given.items() if key != "dataset"}
+            )
             if VARIANTS.get(variant.name) != variant:
                 raise self.fail(f"the arm {name} is {variant.name}, which is none of {', '.join(VARIANTS)}.")
             arms[str(name)] = variant
@@ -150,8 +152,12 @@ class Reader:
             contrast = Contrast(str(name), **given)
             for arm in (contrast.first, contrast.second):
                 if arm is not None and arm not in arms:
-                    raise self.fail(f"{name} of `{section}` compares the arm {arm}{did_you_mean(arm, arms)}, which is none.")
+                    raise self.fail(
+                        f"{name} of `{section}` compares the arm {arm}{did_you_mean(arm, arms)}, which is none."
+                    )
             if contrast.against != "zero" and (contrast.second or contrast.against not in AGAINST):
-                raise self.fail(f"{name} of `{section}` has `against` {contrast.against!r}; use one of {', '.join(AGAINST)}.")
+                raise self.fail(
+                    f"{name} of `{section}` has `against` {contrast.against!r}; use one of {', '.join(AGAINST)}."
+                )
             found.append(contrast)
         return tuple(found)

@@ -274,7 +274,7 @@ def named(cases: Cases) -> dict[str, set[Any]]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["top-2", "random-walk"])
+@pytest.mark.parametrize("kind", ["top-2", "random-walk", "ascending"])
 def test_the_cases_of_two_sites_are_those_of_each_alone(tmp_path: Path, kind: str) -> None:
     sites = [write_site(tmp_path / f"{name}.csv", name, silent) for name, silent in (("garden", 8), ("harbour", 15))]
 

@@ -1,0 +1,217 @@
+"""Draw turns for many prompts at once, from random numbers of each prompt's own.
+
+A token is the inverse of the cumulative distribution at a uniform number that the caller gives for the prompt and the
+place. What is drawn for a prompt therefore depends neither on the other prompts of the batch nor on their order, as it
+would with one generator for all of them. (float32 sums differ in their last digits between batch sizes, which moves a
+token once in some hundred thousand.)
+
+Where the same sequences go on (a reply is rejected, the next one is drawn), `Batch` keeps their keys and values: of
+the next prompt only the tokens behind the prefix that it shares with what was read before are computed. Prompts are
+compared by their ids, so that a prompt that was shortened, or tokenized in another way, is read again from where it
+differs. A probe finds the models that do not support this, such as state-space models and sliding windows; they read
+every prompt from its start (`continuations`).
+"""
+
+import inspect
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from transformers import DynamicCache, LogitsProcessor
+
+from adc_pipeline.generation.decoding import continuations
+from adc_pipeline.generation.settings import Sampling
+from adc_pipeline.training.probes import Logits, Texts, runs_as_alone
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+Floats = NDArray[np.float64]
+
+# Bytes of keys and values that one batch holds at most, and rows of a batch.
+CACHE_BYTES = 1 << 29
+MOST_ROWS = 256
+# A batch whose sequences do not go on drops finished rows when so many of its rows are finished.
+DROPPED_SHARE = 0.25
+# Lengths of the probe's texts, and the tokens of each that are read first.
+PROBE = ((24, 9), (13, 4))
+
+
+def chosen(logits: torch.Tensor, uniforms: torch.Tensor, temperature: float) -> torch.Tensor:
+    """Return the drawn id of each row: (rows,) from (rows, vocabulary) and uniform numbers below 1, (rows,)."""
+    sampling = Sampling(temperature)
+    if not sampling.options()["do_sample"]:
+        return logits.argmax(-1)
+    sums = (logits.double() / temperature).softmax(-1).cumsum(-1)
+    # The first id whose sum exceeds the number, which has a probability above 0.
+    found = torch.searchsorted(sums, uniforms[:, None] * sums[:, -1:], right=True)[:, 0]
+    return found.clamp(max=logits.shape[-1] - 1)
+
+
+class Batch:
+    """Sequences side by side, with the keys and values of what was read of them."""
+
+    def __init__(self, model: "PreTrainedModel", stops: Sequence[int], sampling: Sampling, grows: bool = True) -> None:
+        self.model = model
+        self.stops = list(stops)
+        self.sampling = sampling
+        self.grows = grows
+        self.read: list[list[int]] = []  # the ids of each row whose keys and values are kept
+        self.cache: Any = None
+        self.mask = torch.zeros(0, 0, dtype=torch.long)  # (rows, columns): 1 for a token, 0 for padding
+
+    def draw(self, prompts: Sequence[list[int]], uniforms: Floats, last: bool = False) -> list[list[int]]:
+        """Return the new ids after each prompt, at least one, up to and including the first stop.
+
+        `uniforms` is (prompts, `max_new_tokens`). The nth prompt goes on from what the last call read for its nth one.
+        After the `last` call nothing is kept.
+        """
+        if not self.grows:
+            drawn = ByUniforms(uniforms, self.sampling.temperature)
+            greedy = Sampling(0.0, 1.0, self.sampling.max_new_tokens)
+            return continuations(self.model, list(prompts), self.stops, greedy, drawn)
+        with torch.inference_mode():
+            return self._draw(prompts, torch.from_numpy(uniforms).to(self.model.device), last)
+
+    def _draw(self, prompts: Sequence[list[int]], uniforms: torch.Tensor, last: bool) -> list[list[int]]:
+        read = self.read or [[] for _ in prompts]
+        kept = [shared_prefix(before, prompt[:-1]) for before, prompt in zip(read, prompts, strict=True)]
+        self._keep(kept)
+        logits = self._forward([prompt[count:] for prompt, count in zip(prompts, kept, strict=True)])
+        written: list[list[int]] = [[] for _ in prompts]
+        rows = torch.arange(len(prompts), device=self.model.device)  # the prompt of each row of the cache
+        running = torch.ones_like(rows, dtype=torch.bool)
+        stops = torch.tensor(self.stops, device=self.model.device)
+        for step in range(self.sampling.max_new_tokens):
+            ids = chosen(
+                without(logits, stops) if step == 0 else logits, uniforms[rows, step], self.sampling.temperature
+            )
+            for row, id, more in zip(rows.tolist(), ids.tolist(), running.tolist(), strict=True):
+                if more:
+                    written[row].append(id)
+            running = running & ~torch.isin(ids, stops)
+            if step + 1 == self.sampling.max_new_tokens or not running.any():
+                break
+            if last and running.float().mean() <= 1 - DROPPED_SHARE:
+                rows, ids, self.mask = rows[running], ids[running], self.mask[running]
+                self.cache.batch_select_indices(running.nonzero()[:, 0])
+                running = running[running]
+            logits = self._next(ids, running)
+        # Nobody read the last id of a row.
+        self.read = [prompt + ids[:-1] for prompt, ids in zip(prompts, written, strict=True)]
+        if last:
+            self.read, self.cache = [], None
+        return written
+
+    def _keep(self, kept: list[int]) -> None:
+        """Keep the first ids of each row, and move them to the right, so that padding is on the left."""
+        columns = max(kept)
+        if not columns:
+            self.cache = DynamicCache()
+            self.mask = torch.zeros(len(kept), 0, dtype=torch.long, device=self.model.device)
+            return
+        counts = torch.tensor(kept, device=self.model.device)
+        self.mask = self.mask * (self.mask.cumsum(-1) <= counts[:, None])
+        order = self.mask.argsort(dim=-1, stable=True)[:, -columns:]
+        self.mask = self.mask.gather(1, order)
+        for layer in self.cache.layers:
+            heads, size = layer.keys.shape[1], layer.keys.shape[3]
+            layer.keys = layer.keys.gather(2, order[:, None, :, None].expand(-1, heads, -1, size))
+            heads, size = layer.values.shape[1], layer.values.shape[3]
+            layer.values = layer.values.gather(2, order[:, None, :, None].expand(-1, heads, -1, size))
+
+    def _forward(self, ids: Sequence[list[int]]) -> torch.Tensor:
+        """Read more ids of each row, padded on the left; return the logits after them, (rows, vocabulary)."""
+        width = max(map(len, ids))
+        padded = torch.tensor([[self.stops[0]] * (width - len(row)) + row for row in ids], device=self.model.device)
+        more = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in ids], device=self.model.device)
+        return self._read(padded, more)
+
+    def _next(self, ids: torch.Tensor, running: torch.Tensor) -> torch.Tensor:
+        """Read one id of each row, which is padding where the row is finished."""
+        return self._read(ids[:, None], running[:, None].long())
+
+    def _read(self, ids: torch.Tensor, more: torch.Tensor) -> torch.Tensor:
+        self.mask = torch.cat([self.mask, more], dim=1)
+        positions = (self.mask.cumsum(-1) - 1).clamp(min=0)[:, -ids.shape[1] :]
+        known = inspect.signature(self.model.forward).parameters
+        # Newer versions of transformers rename `past_key_values`, model by model.
+        options: dict[str, Any] = {"cache" if "cache" in known else "past_key_values": self.cache, "use_cache": True}
+        if "logits_to_keep" in known:
+            options["logits_to_keep"] = 1
+        # The auxiliary loss of a mixture of experts fails on the masks of a batch.
+        if hasattr(self.model.config, "output_router_logits"):
+            options["output_router_logits"] = False
+        found: torch.Tensor = self.model(
+            input_ids=ids, attention_mask=self.mask, position_ids=positions, **options
+        ).logits[:, -1]
+        return found
+
+
+def without(logits: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
+    """Return logits that exclude `ids`."""
+    return logits.index_fill(-1, ids, float("-inf"))
+
+
+def shared_prefix(one: list[int], other: list[int]) -> int:
+    """Return how many leading ids two lists share."""
+    count = 0
+    for ours, theirs in zip(one, other, strict=False):
+        if ours != theirs:
+            break
+        count += 1
+    return count
+
+
+class ByUniforms(LogitsProcessor):
+    """Leaves of each row's ids only the one that its uniform number draws."""
+
+    def __init__(self, uniforms: Floats, temperature: float) -> None:
+        self.uniforms = torch.from_numpy(uniforms)
+        self.temperature = temperature
+        self.step = 0
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        ids = chosen(scores, self.uniforms[:, self.step].to(scores.device), self.temperature)
+        self.step += 1
+        return torch.full_like(scores, float("-inf")).scatter(-1, ids[:, None], 0.0)
+
+
+def rows_at_once(model: "PreTrainedModel", tokens: int) -> int:
+    """Return how many sequences of `tokens` a batch may hold."""
+    config = model.config.get_text_config()
+    heads = getattr(config, "num_attention_heads", 1)
+    size = getattr(config, "head_dim", None) or config.hidden_size // heads
+    kept = 2 * config.num_hidden_layers * (getattr(config, "num_key_value_heads", None) or heads) * size
+    return max(1, min(MOST_ROWS, CACHE_BYTES // (kept * model.dtype.itemsize * tokens)))
+
+
+def grows(model: "PreTrainedModel") -> bool:
+    """Return whether texts that are read in two parts, side by side, get the logits that each gets alone."""
+
+    def together(texts: Texts) -> Logits:
+        batch = Batch(model, [0], Sampling())
+        first = [text[:part].tolist() for text, (_, part) in zip(texts, PROBE, strict=True)]
+        batch._keep([0] * len(texts))
+        batch._forward(first)
+        if not all(type(layer).__name__ == "DynamicLayer" for layer in batch.cache.layers):
+            raise ValueError("These keys and values cannot be moved.")
+        # Keep less than was read, so that both the mask and the places are tried.
+        batch._keep([len(ids) - 1 for ids in first])
+        found: list[list[torch.Tensor]] = [[] for _ in texts]
+        rest = [[*ids[-1:], *text[len(ids) :].tolist()] for ids, text in zip(first, texts, strict=True)]
+        for step in range(max(map(len, rest))):
+            running = torch.tensor([step < len(ids) for ids in rest], device=model.device)
+            ids = torch.tensor([ids[min(step, len(ids) - 1)] for ids in rest], device=model.device)
+            for row, logits in enumerate(batch._next(ids, running)):
+                if running[row]:
+                    found[row].append(logits)
+        alone = [model(input_ids=text[None], use_cache=False).logits[0] for text in texts]
+        return [
+            torch.cat([each[: part - 1], torch.stack(after)])
+            for each, after, (_, part) in zip(alone, found, PROBE, strict=True)
+        ]
+
+    return runs_as_alone(model, [length for length, _ in PROBE], together)
