@@ -29,6 +29,17 @@ class CellSettings(TrainingSettings):
         minimum=0,
     )
     samples: int = setting(DEFAULTS.samples, "Number of contexts for which continuations are sampled.", minimum=0)
+    contexts: int = setting(
+        0, "Number of test conversations in which policy improvement is measured; 0 measures none.", minimum=0
+    )
+    rejections: int = setting(
+        DEFAULTS.rejections,
+        "How often the model's own reply is rejected before its last one, for policy improvement.",
+        minimum=1,
+    )
+    reply_tokens: int = setting(
+        DEFAULTS.reply_tokens, "Maximum length in tokens of a reply for policy improvement.", minimum=1
+    )
 
     @property
     def training(self) -> TrainingSettings:

@@ -5,7 +5,7 @@ from typing import get_args
 
 import pytest
 
-from adc_pipeline.study.grid import SEEDS, SOURCES, VARIANTS, Variant, cell_name
+from adc_pipeline.study.grid import GRID_SEEDS, SOURCES, VARIANTS, Variant, cell_name
 from adc_pipeline.training.settings import Objective, TrainingSettings
 
 
@@ -15,7 +15,8 @@ def test_the_grid_is_every_objective_and_the_ablations_on_every_dataset() -> Non
         assert {variant.objective for variant in of} == set(get_args(Objective))
         assert [sum(variant.markers == each for variant in of) for each in ("stripped", "neutral")] == [1, 1]
         assert sum(variant.verdicts == "shuffled" for variant in of) == 1
-    assert len({cell_name(name, seed) for name in VARIANTS for seed in SEEDS}) == len(VARIANTS) * len(SEEDS) == 90
+    names = {cell_name(name, seed) for name in VARIANTS for seed in GRID_SEEDS}
+    assert len(names) == len(VARIANTS) * len(GRID_SEEDS) == 120
 
 
 @pytest.mark.parametrize("name", VARIANTS)
