@@ -334,7 +334,7 @@ def conditional(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("way", ["conditional", "filtering", "stripped"])
+@pytest.mark.parametrize("way", ["conditional", "filtering", "stripped", "neutral"])
 def test_a_measure_that_does_not_apply_is_excluded_with_the_reason(
     way: Any,
     evaluated: Evaluated,
@@ -349,12 +349,13 @@ def test_a_measure_that_does_not_apply_is_excluded_with_the_reason(
     if way == "conditional":
         out, evaluation, _ = request.getfixturevalue("conditional")
     else:
-        settings = TrainingSettings(markers="stripped") if way == "stripped" else TrainingSettings(objective=way)
+        ablated = way in ("stripped", "neutral")
+        settings = TrainingSettings(markers=way) if ablated else TrainingSettings(objective=way)
         model, out = trained_by(settings, model_folder, tmp_path / "model"), tmp_path / "out"
         out.mkdir()
         evaluation = evaluate(job_of(model, base_folder, stages), out, SETTINGS)
     left = {name.split(".")[0] for who in (evaluation.model, evaluation.base, evaluation.length) for name in who}
-    assert left == {"bits_per_byte", "perplexity", "in_context_improvement"}
+    assert left == {"bits_per_byte", "perplexity", "in_context_improvement", "rejection_contrast"}
     assert evaluation.model["in_context_improvement"].cases == evaluated[1].model["in_context_improvement"].cases
     assert not [name for name in evaluation.metrics() if "steering" in name or "preference" in name]
     page = (out / "report.html").read_text()
@@ -363,11 +364,11 @@ def test_a_measure_that_does_not_apply_is_excluded_with_the_reason(
     plots = {"headline.png", "in_context_improvement.png", "bits_per_byte.png"}
     assert {path.name for path in out.glob("*.png")} == plots
     verdicts = {sample["verdict"] for sample in pq.read_table(out / "samples.parquet").to_pylist()}
-    assert verdicts == {"conditional": {"accepted", "rejected"}, "filtering": {"accepted"}, "stripped": set()}[way]
+    assert verdicts == {"conditional": {"accepted", "rejected"}, "filtering": {"accepted"}}.get(way, set())
     differences = compare({"mle": evaluated[0], way: out}, compared, COMPARED).differences["mle", way]
     families = {name.split(".")[0] for name in differences}
     # A model that reads a turn's verdict before the turn knows more about it than one that does not.
-    always = {"in_context_improvement"}
+    always = {"in_context_improvement", "rejection_contrast"}
     assert families == (always if way == "conditional" else {*always, "bits_per_byte"})
 
 
