@@ -79,6 +79,7 @@ def make_cell(making: Making[TrainingSettings]) -> None:
             [*read.values(), making.request.upstream("raw_corpus")],
         ),
         score_cache=making.store.home / "work" / "study_cell" / "base_scores",
+        judge=read["judge"].path,
     )
     result = evaluate(job, evidence, EvaluationSettings(), making.progress)
     publish(making, result.metrics(), HEADLINES, short_table(result).markdown(), evidence.name)

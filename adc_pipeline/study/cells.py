@@ -19,7 +19,7 @@ CODE_VERSION = code_version(*CODE)
 # The datasets that the variants of `both` are trained on: the two published ones.
 PUBLISHED = (TOP_2, RANDOM_WALK)
 # Every cell depends on all datasets, whichever it is trained on, so that all cells are comparable.
-INPUTS = (*(kind.dataset for kind in KINDS.values()), "base_model", "ranked_replies", "utterances")
+INPUTS = (*(kind.dataset for kind in KINDS.values()), "base_model", "ranked_replies", "utterances", "judge")
 # The report of a cell shows the settings of all of them.
 READS = (*INPUTS, "raw_corpus")
 

@@ -38,13 +38,14 @@ def store(tmp_path: Path) -> Store:
     of = {name: put(store, name, {"of": "a corpus"}).digest for name in ("utterances", "ranked_replies")}
     for name in ("top_2", "random_walk"):
         put_walks(store, name, of)
-    put(store, "base_model")
+    for name in ("base_model", "judge"):
+        put(store, name)
     return store
 
 
 def test_a_cell_is_made_of_what_is_in_place(store: Store) -> None:
     read = inputs_of(store)
-    assert set(read) == {"top_2", "random_walk", "base_model", "utterances", "ranked_replies"}
+    assert set(read) == {"top_2", "random_walk", "base_model", "utterances", "ranked_replies", "judge"}
     assert all(artefact == store.current(name) for name, artefact in read.items())
 
 
