@@ -29,14 +29,14 @@ from adc_pipeline.training.dataset import read_walks
 from adc_pipeline.training.settings import TrainingSettings
 from adc_pipeline.training.tokens import MarkerTokenizer
 from adc_pipeline.walks.markers import FORMATS
-from adc_pipeline_tests.evaluation.conftest import Stages, run_stages
+from adc_pipeline_tests.evaluation.conftest import Stages, judge_of, run_stages
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 Evaluated = tuple[Path, Evaluation, list[tuple[str, int, int]]]
 
-SETTINGS = EvaluationSettings(draws=200, samples=4, max_new_tokens=24)
+SETTINGS = EvaluationSettings(draws=200, samples=4, max_new_tokens=24, contexts=4, rejections=2, reply_tokens=8)
 COMPARED = ComparisonSettings(draws=200)
 # In the report of a comparison between datasets, and in no other.
 OWN_WALKS = "rest on the turns of each dataset&#39;s own walks"
@@ -44,7 +44,8 @@ PROVENANCE = {"dataset": "random-walk", "raw_corpus: corpus": "sample"}
 
 
 def job_of(model: Path, base: Path, stages: Stages, **rest: Any) -> EvaluationJob:
-    return EvaluationJob(model, base, stages.dataset, stages.utterances, stages.ranked, **rest)
+    judge = judge_of(stages)
+    return EvaluationJob(model, base, stages.dataset, stages.utterances, stages.ranked, judge=judge, **rest)
 
 
 def strictly_parsed(path: Path) -> dict[str, Any]:
@@ -93,7 +94,7 @@ def test_metrics_are_valid_json_and_read_back_as_they_were(
     out, evaluation, seen = evaluated
     assert strictly_parsed(out / "metrics.json") == evaluation.metrics()
     assert Evaluation.read(out) == evaluation
-    assert {label for label, done, total in seen if done == total} == {"model", "base model"}
+    assert {label for label, done, total in seen if done == total} == {"model", "base model", "replies"}
     assert not (out / "spill").exists()
 
 
@@ -355,20 +356,22 @@ def test_a_measure_that_does_not_apply_is_excluded_with_the_reason(
         out.mkdir()
         evaluation = evaluate(job_of(model, base_folder, stages), out, SETTINGS)
     left = {name.split(".")[0] for who in (evaluation.model, evaluation.base, evaluation.length) for name in who}
-    assert left == {"bits_per_byte", "perplexity", "in_context_improvement", "rejection_contrast"}
+    # A model that never read a rejected turn, or no marker, has no policy to improve.
+    replies = {"policy_improvement"} if way in ("conditional", "neutral") else set()
+    assert left == {"bits_per_byte", "perplexity", "in_context_improvement", "rejection_contrast", *replies}
     assert evaluation.model["in_context_improvement"].cases == evaluated[1].model["in_context_improvement"].cases
     assert not [name for name in evaluation.metrics() if "steering" in name or "preference" in name]
     page = (out / "report.html").read_text()
     for measure in ("preference_accuracy", "verdict_calibration", "steering"):
         assert f"Excluded: {measure}, because" in page
-    plots = {"headline.png", "in_context_improvement.png", "bits_per_byte.png"}
+    plots = {"headline.png", "in_context_improvement.png", "bits_per_byte.png", *(f"{name}.png" for name in replies)}
     assert {path.name for path in out.glob("*.png")} == plots
     verdicts = {sample["verdict"] for sample in pq.read_table(out / "samples.parquet").to_pylist()}
     assert verdicts == {"conditional": {"accepted", "rejected"}, "filtering": {"accepted"}}.get(way, set())
     differences = compare({"mle": evaluated[0], way: out}, compared, COMPARED).differences["mle", way]
     families = {name.split(".")[0] for name in differences}
     # A model that reads a turn's verdict before the turn knows more about it than one that does not.
-    always = {"in_context_improvement", "rejection_contrast"}
+    always = {"in_context_improvement", "rejection_contrast", *replies}
     assert families == (always if way == "conditional" else {*always, "bits_per_byte"})
 
 
@@ -411,6 +414,6 @@ def test_measures_over_walks_are_not_compared_between_datasets(
     compared = tmp_path / "compared"
     compared.mkdir()
     differences = compare({"one": evaluated[0], "two": out}, compared, COMPARED).differences["one", "two"]
-    assert {name.split(".")[0] for name in differences} == {"preference_accuracy", "steering"}
+    assert {name.split(".")[0] for name in differences} == {"preference_accuracy", "steering", "policy_improvement"}
     assert {difference.value for difference in differences.values()} == {0.0}
     assert OWN_WALKS in (compared / "report.html").read_text()
