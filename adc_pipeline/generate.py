@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from adc_pipeline.generation.replier import Replier, Reply
 
 
+MOST_REJECTIONS = 100
+POST = "Your post: the title, then the text; an empty line ends it."
+
+
 def parser(program: str) -> ArgumentParser:
     """Return the parser of the command's options; defaults of the sampling options are those of `Sampling`."""
     made = ArgumentParser(
@@ -47,6 +51,13 @@ def parser(program: str) -> ArgumentParser:
         type=file_text,
         help="without a terminal: a reply that will not do; may be repeated",
     )
+    made.add_argument(
+        "--improve",
+        type=rejections,
+        default=0,
+        metavar="K",
+        help="reject the model's reply and write the next one, K times, and show all",
+    )
     made.add_argument("--temperature", type=float, help="0 takes the likeliest token (default: 0.8)")
     made.add_argument("--top-p", type=float, help="draw from the likeliest tokens of this share (default: 0.95)")
     made.add_argument(
@@ -54,6 +65,13 @@ def parser(program: str) -> ArgumentParser:
     )
     made.add_argument("--seed", type=int, help="the same replies for the same seed and input (default: none)")
     return made
+
+
+def rejections(text: str) -> int:
+    """Return how often a reply is rejected."""
+    if not (text.isdecimal() and 0 < int(text) <= MOST_REJECTIONS):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 to {MOST_REJECTIONS}")
+    return int(text)
 
 
 def file_text(name: str) -> str:
@@ -104,9 +122,19 @@ def answered(replier: "Replier", conversation: "Conversation", sampling: "Sampli
     return reply
 
 
+def improve(replier: "Replier", conversation: "Conversation", sampling: "Sampling", rejections: int) -> None:
+    """Write a reply, reject it, and write the next one, `rejections` times."""
+    for k in range(rejections + 1):
+        print(f"{f'after {k} rejected' if k else 'first reply'}:")
+        reply = answered(replier, conversation, sampling, heading=True)
+        if k < rejections:
+            print()
+            conversation = replier.judged(conversation, reply, "rejected")
+
+
 def talk(replier: "Replier", sampling: "Sampling", speaker: str) -> None:
     """Hold a conversation at a terminal until the user quits."""
-    print("Your post: the title, then the text; an empty line ends it.")
+    print(POST)
     conversation = replier.about("\n".join(asked_lines()), speaker)
     while True:
         print()
@@ -155,13 +183,19 @@ def main(arguments: list[str] | None = None, program: str = "python -m adc_pipel
             given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
             sampling = Sampling(**given)
             replier = Replier.load(place)
-        if at_terminal:
+        if at_terminal and options.improve:
+            print(POST)
+            post = "\n".join(asked_lines())
+        if at_terminal and not options.improve:
             talk(replier, sampling, options.speaker)
         else:
             conversation = replier.about(post, options.speaker)
             for text in options.rejected:
                 conversation = replier.with_turn(conversation, text, "rejected")
-            answered(replier, conversation, sampling, heading=False)
+            if options.improve:
+                improve(replier, conversation, sampling, options.improve)
+            else:
+                answered(replier, conversation, sampling, heading=False)
     except PipelineError as error:
         print(error, file=sys.stderr)
         return 2

@@ -14,7 +14,9 @@ from adc_pipeline.defs.stage import SETTINGS
 from adc_pipeline.defs.study import CELLS, study_cell
 
 DATASETS = dg.AssetSelection.groups("corpus", "ranking", "walks")
+STUDY_INPUTS = DATASETS | dg.AssetSelection.assets("base_model", "judge")
 STUDY = dg.AssetSelection.groups("study")
+STUDY_INPUTS = DATASETS | dg.AssetSelection.assets("base_model", "judge")
 
 
 def config_of(selection: dg.AssetSelection) -> dg.ConfigMapping:
@@ -48,9 +50,9 @@ def study() -> None:
 
 study_inputs = dg.define_asset_job(
     "study_inputs",
-    selection=DATASETS | dg.AssetSelection.assets("base_model"),
-    config=config_of(DATASETS | dg.AssetSelection.assets("base_model")),
-    description="The inputs of every cell of the study: the walk datasets and the base model.",
+    selection=STUDY_INPUTS,
+    config=config_of(STUDY_INPUTS),
+    description="The inputs of every cell of the study: the walk datasets, the base model and the judge.",
 )
 study_result = dg.define_asset_job(
     "study_result",

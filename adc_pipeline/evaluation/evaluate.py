@@ -89,7 +89,7 @@ def evaluate(
         samples = sample(model, cases, settings, "model") + sample(load_base(), cases, settings, "base model")
     samples = [each for each in samples if f"samples.{each.verdict}" not in facts.excluded]
 
-    judge = Judge.read(job.judge) if job.judge and cases.contexts else None
+    judge = Judge.read(job.judge) if job.judge and settings.contexts else None
     facts = without_policy(facts, judge, job.dataset)
     series = measured_series(scored, facts)
     if judge is not None:
@@ -168,8 +168,11 @@ def policy_series(
     replies = policy.policy_replies(writer, cases.contexts, cases.conversations, settings.rejections, progress)
     found = policy.judged(replies, judge)
     policy.write_replies(out / policy.REPLIES, found, cases.contexts, cases.conversations)
-    scored = [] if policy.POLICY in facts.excluded else policy.measured(found, cases.contexts, settings.rejections)
-    return [*scored, *policy.described(found, cases.contexts)]
+    described = policy.described(found, cases.contexts)
+    if policy.POLICY in facts.excluded:
+        # The same figures as for every model, without cases.
+        return [*policy.measured(policy.judged([], judge), [], settings.rejections), *described]
+    return [*policy.measured(found, cases.contexts, settings.rejections), *described]
 
 
 def within_training(settings: EvaluationSettings, facts: TrainingFacts) -> EvaluationSettings:

@@ -218,11 +218,14 @@ def words(train: Pairs, validation: Pairs, shares: Shares) -> Judge:
         difference = bags(train.better, ngrams) - bags(train.worse, ngrams)
         # Both classes are needed: every other pair is turned around.
         sign = np.where(np.arange(difference.shape[0]) % 2, -1.0, 1.0)
-        turned = difference.multiply(sign[:, None]).tocsr()
+        # The other columns' weights are 0.
+        columns = np.unique(difference.indices)
+        turned = difference[:, columns].multiply(sign[:, None]).tocsr()
         held_out = bags(validation.better, ngrams) - bags(validation.worse, ngrams) if validation.better else None
-        for strength in STRENGTHS if len(sign) > 1 else ():
+        for strength in STRENGTHS if len(sign) > 1 and len(columns) else ():
             model = LogisticRegression(C=strength, fit_intercept=False, max_iter=200)
-            found = model.fit(turned, sign).coef_[0].round(DIGITS)
+            found = np.zeros(COLUMNS)
+            found[columns] = model.fit(turned, sign).coef_[0].round(DIGITS)
             accuracy = 0.0 if held_out is None else float(wins(held_out @ found).mean())
             if accuracy > best:
                 best, weights, chosen = accuracy, found, (ngrams, strength)

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from transformers import DynamicCache, LogitsProcessor
+from transformers.cache_utils import DynamicLayer
 
 from adc_pipeline.generation.decoding import continuations
 from adc_pipeline.generation.settings import Sampling
@@ -35,8 +36,8 @@ CACHE_BYTES = 1 << 29
 MOST_ROWS = 256
 # A batch whose sequences do not go on drops finished rows when so many of its rows are finished.
 DROPPED_SHARE = 0.25
-# Lengths of the probe's texts, and the tokens of each that are read first.
-PROBE = ((24, 9), (13, 4))
+# Tokens in the three parts of each of the probe's texts.
+PROBE = ((9, 9, 6), (4, 3, 6))
 
 
 def chosen(logits: torch.Tensor, uniforms: torch.Tensor, temperature: float) -> torch.Tensor:
@@ -189,29 +190,29 @@ def rows_at_once(model: "PreTrainedModel", tokens: int) -> int:
 
 
 def grows(model: "PreTrainedModel") -> bool:
-    """Return whether texts that are read in two parts, side by side, get the logits that each gets alone."""
+    """Return whether texts that are read in three parts, side by side, get the logits that each gets alone.
+
+    Windows are wider than a probe, so they are taken from the configuration.
+    """
+    if not all(type(layer) is DynamicLayer for layer in DynamicCache(config=model.config).layers):
+        return False
 
     def together(texts: Texts) -> Logits:
         batch = Batch(model, [0], Sampling())
-        first = [text[:part].tolist() for text, (_, part) in zip(texts, PROBE, strict=True)]
+        parts = [text.split(list(sizes)) for text, sizes in zip(texts, PROBE, strict=True)]
         batch._keep([0] * len(texts))
-        batch._forward(first)
-        if not all(type(layer).__name__ == "DynamicLayer" for layer in batch.cache.layers):
-            raise ValueError("These keys and values cannot be moved.")
+        batch._forward([first.tolist() for first, _, _ in parts])
         # Keep less than was read, so that both the mask and the places are tried.
-        batch._keep([len(ids) - 1 for ids in first])
-        found: list[list[torch.Tensor]] = [[] for _ in texts]
-        rest = [[*ids[-1:], *text[len(ids) :].tolist()] for ids, text in zip(first, texts, strict=True)]
-        for step in range(max(map(len, rest))):
-            running = torch.tensor([step < len(ids) for ids in rest], device=model.device)
-            ids = torch.tensor([ids[min(step, len(ids) - 1)] for ids in rest], device=model.device)
+        batch._keep([len(first) - 1 for first, _, _ in parts])
+        logits = batch._forward([[*first[-1:].tolist(), *second.tolist()] for first, second, _ in parts])
+        found = [[row] for row in logits]
+        for step in range(max(len(third) for _, _, third in parts)):
+            running = torch.tensor([step < len(third) for _, _, third in parts], device=model.device)
+            ids = torch.stack([third[min(step, len(third) - 1)] for _, _, third in parts])
             for row, logits in enumerate(batch._next(ids, running)):
                 if running[row]:
                     found[row].append(logits)
         alone = [model(input_ids=text[None], use_cache=False).logits[0] for text in texts]
-        return [
-            torch.cat([each[: part - 1], torch.stack(after)])
-            for each, after, (_, part) in zip(alone, found, PROBE, strict=True)
-        ]
+        return [torch.cat([each[: -len(after)], torch.stack(after)]) for each, after in zip(alone, found, strict=True)]
 
-    return runs_as_alone(model, [length for length, _ in PROBE], together)
+    return runs_as_alone(model, [sum(sizes) for sizes in PROBE], together)

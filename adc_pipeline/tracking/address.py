@@ -28,7 +28,7 @@ def shown(address: str) -> str:
     if found := SQLITE.match(address):
         return f"sqlite:///{found['path']}"
     scheme, separator, _ = address.partition("://")
-    if not separator or scheme.lower() not in SERVERS and scheme.partition("+")[0].lower() not in DATABASES:
+    if not separator or (scheme.lower() not in SERVERS and scheme.partition("+")[0].lower() not in DATABASES):
         return HIDDEN
     host = "" if refusal(address) else urlsplit(address).netloc.rpartition("@")[2]
     return f"{scheme.lower()}://{host or HIDDEN}"

@@ -9,11 +9,13 @@ import pytest
 from adc_pipeline.corpus.sample import write_sample
 from adc_pipeline.corpus.utterances import write_utterances
 from adc_pipeline.evaluation.cases import Cases, read_cases
-from adc_pipeline.evaluation.settings import EvaluationSettings
+from adc_pipeline.evaluation.judge import make_judge
+from adc_pipeline.evaluation.settings import EvaluationSettings, JudgeSettings
 from adc_pipeline.ranking.ranked_replies import write_ranked_replies
 from adc_pipeline.walks.datasets import write_walks
 from adc_pipeline.walks.markers import FORMATS
 from adc_pipeline.walks.settings import WalkSettings
+from adc_pipeline.walks.splits import Shares
 from adc_pipeline_tests.stages import read_utterances
 
 if TYPE_CHECKING:
@@ -27,16 +29,29 @@ class Stages:
     utterances: Path
     ranked: Path
     dataset: Path
+    shares: Shares = (0, 0, 100)
 
 
-def run_stages(corpus: Path, folder: Path, kind: str = "random-walk", shares: tuple[int, ...] = (0, 0, 100)) -> Stages:
-    stages = Stages(*(folder / name for name in ("utterances", "ranked", kind)))
+def run_stages(corpus: Path, folder: Path, kind: str = "random-walk", shares: Shares = (0, 0, 100)) -> Stages:
+    stages = Stages(*(folder / name for name in ("utterances", "ranked", kind)), shares)
     for path in (stages.utterances, stages.ranked, stages.dataset):
         path.mkdir(parents=True)
     write_utterances(corpus, stages.utterances)
     write_ranked_replies(stages.utterances, stages.ranked)
     write_walks(kind, stages.utterances, stages.ranked, stages.dataset, WalkSettings(shares=shares))
     return stages
+
+
+def judge_of(stages: Stages) -> Path:
+    """Return the folder of the judge of a sample corpus, which is made beside the stages once."""
+    folder = stages.dataset.with_name("judge")
+    if not folder.exists():
+        folder.mkdir()
+        spill = folder / "spill"
+        settings = JudgeSettings(draws=200)
+        judge = make_judge(True, stages.utterances, stages.ranked, stages.shares, "default", settings, spill)
+        judge.write(folder)
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -43,6 +43,17 @@ def test_a_post_in_and_one_reply_out(
         said.append(out)
     assert said[0] == said[1] != said[2]
     assert all(text.strip() and text.endswith("\n") for text in said)
+    assert piped(monkeypatch, POST.encode() + b"\xff", "--model", str(small_model), *SHORT, "--improve", "2") == 0
+    said.append(capfd.readouterr()[0])
+    first, second, third = said[3].split("\n\n")
+    assert [text.partition("\n")[0] for text in (first, second, third)] == [
+        "first reply:",
+        "after 1 rejected:",
+        "after 2 rejected:",
+    ]
+    # The first reply is the one that is written without `--improve`.
+    assert first.endswith(said[0].rstrip())
+    assert len({text.partition("\n")[2] for text in (first, second, third)}) == 3
     assert not any(marker in text for marker in ("<rejected>", "<accepted>", "<background>") for text in said)
 
 
