@@ -19,7 +19,8 @@ from urllib.parse import unquote, urlsplit
 
 from adc_pipeline.core.arguments import ArgumentParser
 from adc_pipeline.core.artefacts import Store, altered_files, file_digest, folder_digest
-from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.core.errors import DamagedError, PipelineError
+from adc_pipeline.core.records import read_record
 from adc_pipeline.core.terminal import without_controls
 from adc_pipeline.tracking.address import SERVERS, accepted, sqlite_file
 from adc_pipeline.tracking.failures import words
@@ -119,6 +120,8 @@ def on_disk(node: Node, store: Store) -> Found:
         digest = content_digest(node.asset, path)
     except OSError as error:
         return Found("changed", f"CHANGED on disk: {error.filename} cannot be read ({error.strerror})")
+    except DamagedError as error:
+        return Found("changed", f"CHANGED on disk: {error}")
     if digest == node.digest:
         if altered := altered_files(path):
             return Found("changed", f"CHANGED on disk: {', '.join(altered[:5])} in {path} is not what was recorded")
@@ -141,7 +144,7 @@ def changed_files(path: Path) -> str:
     record = path / "files.json"
     if not record.exists():
         return ""
-    seen = json.loads(record.read_text())
+    seen = read_record(record)
     other = [
         name
         for name, entry in seen.items()

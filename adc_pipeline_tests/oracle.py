@@ -356,9 +356,13 @@ def gap(siblings: list[Utterance]) -> float:
 
 def coin(seed: int, kind: Kind, walk: int, utterance_id: str) -> bool:
     """Return whether MD5 of ``SEED:KIND:WALK:UTTERANCE``, as a fraction, is below 1/2 (random-walk) or 2/3 (top-2)."""
-    digest = hashlib.md5(f"{seed}:{kind}:{walk}:{utterance_id}".encode()).hexdigest()
     numerator, denominator = (1, 2) if kind == "random-walk" else (2, 3)
-    return int(digest, 16) < 16**32 * numerator // denominator
+    return int(digest(seed, kind, walk, utterance_id), 16) < 16**32 * numerator // denominator
+
+
+def digest(seed: int, kind: Kind, walk: int, utterance_id: str) -> str:
+    """Return MD5 of ``SEED:KIND:WALK:UTTERANCE`` in hexadecimal."""
+    return hashlib.md5(f"{seed}:{kind}:{walk}:{utterance_id}".encode()).hexdigest()
 
 
 class Turn(NamedTuple):
@@ -375,7 +379,9 @@ def walk_down(root: Utterance, replies: dict[str, list[Utterance]], kind: Kind, 
     turns = []
     current = root
     while siblings := replies.get(current.id, []):
-        shown = {"top-2": top_2, "random-walk": random_walk}[kind](current, siblings, seed, walk)
+        shown = {"top-2": top_2, "random-walk": random_walk, "ascending": ascending}[kind](
+            current, siblings, seed, walk
+        )
         turns += [
             Turn(u, "accepted" if u is shown[-1] else "rejected", siblings.index(u) + 1, len(siblings)) for u in shown
         ]
@@ -397,6 +403,15 @@ def random_walk(current: Utterance, siblings: list[Utterance], seed: int, walk: 
         shown.append(sibling)
         if not coin(seed, "random-walk", walk, sibling.id):
             break
+    return shown
+
+
+def ascending(current: Utterance, siblings: list[Utterance], seed: int, walk: int) -> list[Utterance]:
+    """Return the siblings that outrank all before them in the order of their digests; the last one is the best."""
+    shown: list[Utterance] = []
+    for sibling in sorted(siblings, key=lambda u: digest(seed, "ascending", walk, u.id)):
+        if not shown or siblings.index(sibling) < siblings.index(shown[-1]):
+            shown.append(sibling)
     return shown
 
 

@@ -3,9 +3,8 @@
     python -m adc_pipeline_tests.screenshots docs
 
 Starts `dagster dev` and `mlflow ui` on 127.0.0.1, with an ADC_HOME in which the job `adc` has run; launches the job
-`datasets` with a preset from Dagster's launchpad and waits for it; opens the README's link to MLflow. The pictures on
-Dagster's pages come from MLflow's page at ADC_MLFLOW_PAGES, which has to run meanwhile. Needs
-Chromium on the PATH and `playwright` from the extra `pictures`. Takes about 2 minutes.
+`datasets` with a preset from Dagster's launchpad and waits for it; opens the README's link to MLflow. Needs Chromium
+on the PATH and `playwright` from the extra `pictures`. Takes about 2 minutes.
 """
 
 import argparse
@@ -69,7 +68,7 @@ def dagster_pictures(page: "Page", address: str, out: Path) -> None:
     page.goto(f"{address}/assets/top_2_evaluation")
     page.get_by_text("Metadata", exact=True).first.wait_for(timeout=60_000)
     page.wait_for_timeout(4_000)
-    # The rows begin with the reason; the picture comes from MLflow's page.
+    # The rows begin with the reason.
     page.get_by_role("row").filter(has_text="reason").first.evaluate("row => row.scrollIntoView()")
     page.wait_for_timeout(2_000)
     screenshot(page, out, "dagster-asset")

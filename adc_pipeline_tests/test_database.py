@@ -17,10 +17,11 @@ from adc_pipeline.corpus.utterances import write_utterances
 from adc_pipeline.defs.database import DATABASE, write_database
 from adc_pipeline.ranking.ranked_replies import write_ranked_replies
 from adc_pipeline.walks.datasets import write_walks
+from adc_pipeline.walks.kinds import KINDS
 
 VIEWS = {
     "read_rows", "tree", "conversations", "utterances", "set_aside", "ranked_replies", "dropped", "top_2",
-    "random_walk",
+    "random_walk", "ascending",
 }  # fmt: skip
 
 # A reader in a process of its own: counts, waits for a line, counts again.
@@ -50,16 +51,16 @@ def put_utterances(store: Store, conversations: int, shards: int = 1) -> Counts:
 
 @pytest.fixture(scope="module", params=[1, 3])
 def home(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, dict[str, Counts]]:
-    """Everything up to both datasets in place, in one shard and in three, and the database over it."""
+    """Everything up to the datasets in place, in one shard and in three, and the database over it."""
     store = Store(tmp_path_factory.mktemp("home"))
     counts = {"utterances": put_utterances(store, 60, request.param)}
     utterances, ranked = store.place("utterances"), store.place("ranked_replies")
     with store.aside("ranked_replies") as folder:
         counts["ranked_replies"] = put(store, "ranked_replies", folder, write_ranked_replies(utterances, folder))
-    for name in ("top_2", "random_walk"):
-        with store.aside(name) as folder:
-            kind = "top-2" if name == "top_2" else "random-walk"
-            counts[name] = put(store, name, folder, write_walks(kind, utterances, ranked, folder))
+    for kind in KINDS.values():
+        with store.aside(kind.dataset) as folder:
+            walks = write_walks(kind.name, utterances, ranked, folder)
+            counts[kind.dataset] = put(store, kind.dataset, folder, walks)
     write_database(store)
     return store, counts
 
@@ -103,8 +104,7 @@ def test_every_view_answers_with_as_many_rows_as_were_counted(
         "set_aside": read["set_aside"],
         "ranked_replies": ranked["ranked"],
         "dropped": ranked["dropped"],
-        "top_2": counts["top_2"]["walks"],
-        "random_walk": counts["random_walk"]["walks"],
+        **{kind.dataset: counts[kind.dataset]["walks"] for kind in KINDS.values()},
     }
 
 
@@ -120,7 +120,8 @@ def test_what_was_read_either_takes_part_or_is_set_aside(
     assert all(home[1]["utterances"][f"set_aside.{reason}"] == number for reason, number in reasons)
 
 
-@pytest.mark.parametrize("name", ["top_2", "random_walk"])
+@pytest.mark.fast_first
+@pytest.mark.parametrize("name", [kind.dataset for kind in KINDS.values()])
 def test_walks_say_which_split_they_are_of(
     name: str, home: tuple[Store, dict[str, Counts]], connection: duckdb.DuckDBPyConnection
 ) -> None:

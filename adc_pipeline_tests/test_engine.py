@@ -95,6 +95,22 @@ def test_no_connection_loads_an_extension_by_itself() -> None:
             assert each.execute(settings).fetchall() == [("false",), ("false",)]
 
 
+def test_no_connection_reaches_the_network_or_an_extension(tmp_path: Path) -> None:
+    file = tmp_path / "rows.parquet"
+    with connected() as connection, Engine().connect(tmp_path / "spill") as other:
+        for each in (connection, other):
+            each.execute("COPY (SELECT 1 AS number) TO $path", {"path": str(file)})
+            assert each.read_parquet(str(file)).fetchall() == [(1,)]
+            for statement in (
+                "FROM read_parquet('http://127.0.0.1:9/rows.parquet')",
+                "FROM read_csv('s3://bucket/rows.csv')",
+                "LOAD httpfs",
+                "SET enable_external_access = true",
+            ):
+                with pytest.raises(duckdb.Error, match=r"disabled (by|through) configuration|Cannot enable"):
+                    each.execute(statement)
+
+
 def test_every_connection_is_made_in_one_place() -> None:
     package = Path(engine.__file__).parents[1]
     others = [path for path in package.rglob("*.py") if "duckdb.connect(" in path.read_text()]

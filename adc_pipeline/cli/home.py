@@ -61,6 +61,8 @@ def dagster_instance(store: Store) -> Iterator["DagsterInstance"]:
     home = use_dagster_home(store)
     try:
         instance = dg.DagsterInstance.get()
+    except PipelineError:
+        raise
     except Exception as error:
         raise PipelineError(
             f"Dagster cannot be started on DAGSTER_HOME = {home} ({first_line(error)}): correct its dagster.yaml, or"

@@ -17,7 +17,7 @@ from adc_pipeline.cli.home import dagster_instance, use_dagster_home
 from adc_pipeline.core.artefacts import Artefact, Store, damage, locked, read_making, write_making
 from adc_pipeline.core.errors import PipelineError, first_line
 from adc_pipeline.defs.history import FOLDERS
-from adc_pipeline.generation.registration import REGISTERED, is_registered, register_model
+from adc_pipeline.generation.registration import REGISTERED, is_registered, read_registered, register_model
 from adc_pipeline.tracking.address import sqlite_file
 from adc_pipeline.tracking.database import COMPANIONS, connect, sentence
 from adc_pipeline.tracking.failures import explained
@@ -153,7 +153,7 @@ def restore(store: Store, tracking: Tracking, made: Artefact) -> list[str]:
 
 def restore_version(store: Store, made: Artefact, run: Run) -> list[str]:
     """Register a model again if MLflow has lost its version; return what was restored."""
-    registered = json.loads((made.path / REGISTERED).read_text())
+    registered = read_registered(made.path)
     if is_registered(run, registered):
         return []
     new = register_model(run, made.path, registered["registered_model"])

@@ -28,6 +28,7 @@ from typing import Any
 
 from adc_pipeline.core.atomic import atomic_file
 from adc_pipeline.core.errors import PipelineError, is_disk_full
+from adc_pipeline.core.records import checked_fields, object_in, parsed
 
 # A tag of a Dagster run: `true` rebuilds every asset of the run, whether or not it is up to date.
 AGAIN = "adc/again"
@@ -68,6 +69,13 @@ class Artefact:
     unhashed: tuple[str, ...] = ()
     files: dict[str, dict[str, Any]] = field(default_factory=dict)
     layout: int = LAYOUT
+
+
+MANIFEST_TYPES = {
+    **dict.fromkeys(("name", "digest", "code_version", "place"), str),
+    **dict.fromkeys(("settings", "inputs", "upstream_settings", "counts", "files"), dict),
+    "layout": int,
+}
 
 
 def differences(
@@ -120,7 +128,8 @@ def as_json(settings: Mapping[str, Any]) -> dict[str, Any]:
 def read_making(made: Artefact) -> dict[str, Any]:
     """Return which MLflow run made an artefact and what it read outside ADC_HOME; empty values if not recorded."""
     try:
-        return unsealed((made.path / MAKING).read_text())
+        record = unsealed((made.path / MAKING).read_text())
+        return checked_fields(record, {"run": str, "address": str, "outside": dict})
     except (FileNotFoundError, ValueError):
         return {"run": "", "address": "", "outside": {}}
 
@@ -139,9 +148,7 @@ def sealed(record: Mapping[str, Any], allow_nan: bool = True) -> str:
 
 def unsealed(content: str) -> dict[str, Any]:
     """Return the record that `sealed` wrote, or one without a checksum; ValueError if it was altered."""
-    record = json.loads(content)
-    if not isinstance(record, dict):
-        raise ValueError("no JSON object")
+    record = checked_fields(parsed(content), {})
     given = record.pop("checksum", None)
     if given is not None and given != checksum(record):
         raise ValueError("its checksum differs")
@@ -188,8 +195,8 @@ def content_digest(files: Mapping[str, Mapping[str, Any]], unhashed: Collection[
 def folder_digest(folder: Path) -> str:
     """Return the digest of a folder's content; its manifest, if it has one, says which files do not count."""
     try:
-        unhashed = json.loads((folder / MANIFEST).read_text()).get("unhashed", ())
-    except (FileNotFoundError, ValueError, AttributeError):
+        unhashed = object_in((folder / MANIFEST).read_text()).get("unhashed", ())
+    except (FileNotFoundError, UnicodeDecodeError):
         unhashed = ()
     return content_digest(scan(folder), unhashed)
 
@@ -200,22 +207,31 @@ def combined_digest(files: Iterable[tuple[str, str]]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-def damage(made: Artefact) -> list[str]:
+def damage(made: Artefact, by_content: bool = False) -> list[str]:
     """Return the files of an artefact that are missing or altered.
 
     A file whose size and time are those of the manifest counts as intact; the content is compared only where they
-    differ, as after a copy.
+    differ, as after a copy, or `by_content` for every file (1 s a gigabyte).
     """
     damaged = []
     for name, entry in made.files.items():
         path = made.path / name
         try:
             stamp = file_stamp(path)
-            same = all(entry[key] == value for key, value in stamp.items())
+            same = not by_content and all(entry[key] == value for key, value in stamp.items())
             if not same and (stamp["bytes"] != entry["bytes"] or file_digest(path) != entry["sha256"]):
                 damaged.append(name)
-        except OSError:
+        except (OSError, KeyError, TypeError):
             damaged.append(name)
+    return damaged
+
+
+def mark_damaged(made: Artefact) -> list[str]:
+    """Return the files whose content is not what was recorded, and change their times, so that every use notices."""
+    damaged = damage(made, by_content=True)
+    for name in damaged:
+        with suppress(OSError):
+            os.utime(made.path / name)
     return damaged
 
 
@@ -357,7 +373,9 @@ class Store:
             known = {each.name: manifest[each.name] for each in fields(Artefact) if each.name in manifest}
             # Before there were numbers, a manifest had none.
             complete = {**known, "unhashed": tuple(known.get("unhashed", ())), "layout": known.get("layout", 0)}
-            return Artefact(path=path, **complete)
+            made = Artefact(path=path, **complete)
+            checked_fields(vars(made), MANIFEST_TYPES)
+            return made
         except (FileNotFoundError, NotADirectoryError) as error:
             raise PipelineError(f"There is no {name} at {path}: materialize the asset {name} first.") from error
         except OSError as error:

@@ -51,7 +51,7 @@ class Claims:
             while not stack.enter_context(locked(file)):
                 stack.close()
                 waited = time.monotonic() - began
-                other = file.read_text().strip() or "unknown"
+                other = file.read_text(errors="replace").strip() or "unknown"
                 if waited >= seconds:
                     raise PipelineError(
                         f"Another run ({other}) is making {name} in ADC_HOME = {self.folder.parent} and has not ended"

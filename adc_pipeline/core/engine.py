@@ -57,13 +57,23 @@ NO_EXTENSIONS: dict[str, str | bool | int | float | list[str]] = {
     "autoinstall_known_extensions": False,
     "autoload_known_extensions": False,
 }
+# No statement reaches the network or loads an extension from a file, and none can undo that. Files of the machine stay
+# readable, since every connection reads some; which ones, the values that the statements are given say.
+LOCAL_FILES_ONLY = "SET allowed_directories = ['/']; SET enable_external_access = false"
 
 
-def connected() -> "DuckDBPyConnection":
-    """Return a new connection to a database in memory; every connection is made here."""
+def connected(spill: Path | None = None) -> "DuckDBPyConnection":
+    """Return a new connection to a database in memory that reads local files only; every connection is made here.
+
+    It spills to the folder `spill`, which cannot be changed afterwards.
+    """
     import duckdb
 
-    return duckdb.connect(config=NO_EXTENSIONS)
+    connection = duckdb.connect(config=NO_EXTENSIONS)
+    if spill:
+        connection.execute("SET temp_directory = $1", [str(spill)])
+    connection.execute(LOCAL_FILES_ONLY)
+    return connection
 
 
 @dataclass(frozen=True)
@@ -87,7 +97,7 @@ class Engine:
 
         spill = spill or Path(tempfile.gettempdir()) / f"adc-spill-{os.getpid()}"
 
-        with connected() as connection:
+        with connected(spill) as connection:
             try:
                 if self.threads:
                     connection.execute("SET threads = $1", [self.threads])
@@ -98,7 +108,6 @@ class Engine:
                     " workspace's `threads` to a whole number, 0 for every core, and its `memory_limit` to a size such"
                     " as 4GB."
                 ) from error
-            connection.execute("SET temp_directory = $1", [str(spill)])
             connection.execute("SET enable_progress_bar = true; SET enable_progress_bar_print = false")
             try:
                 yield connection

@@ -23,6 +23,10 @@ class UnreachableError(PipelineError):
     """A network fault, which may be temporary; the only error that is retried."""
 
 
+class DamagedError(PipelineError):
+    """A file that the pipeline wrote is not as it was written, so that the files beside it are worth a check."""
+
+
 def is_network_fault(error: BaseException) -> bool:
     """Return whether an error or one of its causes is a failed connection, or a server's status 429 or 5xx."""
     cause: BaseException | None = error

@@ -100,10 +100,15 @@ def read_small_json(path: Path, setting: str, most: int = SMALL_JSON) -> Any:
         ) from error
 
 
-def read_mapping(path: Path) -> dict[str, Any]:
-    """Return the mapping in a YAML file; an empty file is an empty one. Raise PipelineError for any other file."""
+def read_mapping(path: Path, missing_ok: bool = False) -> dict[str, Any]:
+    """Return the mapping in a YAML file; an empty file is an empty one, as is a missing one with `missing_ok`.
+
+    Raise PipelineError for any other file, and for a link that leads nowhere.
+    """
     import yaml
 
+    if missing_ok and not os.path.lexists(path):
+        return {}
     if problem := file_problem(path):
         raise PipelineError(f"{path} {problem}.")
     try:

@@ -8,11 +8,11 @@ it. `core.spellings` reads values as people write them in files.
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields, make_dataclass
 from functools import cache
 from numbers import Integral, Real
 from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from adc_pipeline.core.errors import PipelineError, did_you_mean
 
@@ -175,6 +175,19 @@ class Settings:
         problems = [each.problem(getattr(self, name)) for name, each in declared(type(self)).items()]
         if wrong := [problem for problem in problems if problem]:
             raise PipelineError(f"{', and '.join(wrong)}.")
+
+
+S = TypeVar("S", bound=Settings)
+
+
+def with_defaults(kind: type[S], **defaults: Any) -> type[S]:
+    """Return settings with other defaults, for an asset that needs them: a subclass, or `kind` if none differs."""
+    changed: list[tuple[str, Any, Any]] = [
+        (each.name, each.type, field(default=defaults[each.name], metadata=each.metadata))
+        for each in fields(kind)
+        if defaults.get(each.name, each.default) != each.default
+    ]
+    return make_dataclass(kind.__name__, changed, bases=(kind,), frozen=True) if changed else kind
 
 
 def flattened(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

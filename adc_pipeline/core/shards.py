@@ -19,6 +19,7 @@ from pathlib import Path
 
 from adc_pipeline.core.atomic import atomic_folder
 from adc_pipeline.core.engine import Report
+from adc_pipeline.core.records import read_record
 
 COUNTS = "counts.json"
 Counts = dict[str, int]
@@ -57,7 +58,7 @@ def map_shards(
         if len(names) > 1:
             report(f"shard {number} of {len(names)}" + (" was finished before" if (work / name).exists() else ""))
         made = build_once(work / name, lambda folder, name=name: write_counts(folder, make(name, folder)))  # type: ignore[misc]
-        counts.update(json.loads((made / COUNTS).read_text()))
+        counts.update(read_record(made / COUNTS, remedy=f"remove {work}"))
     for name in names:
         shutil.rmtree(out / name, ignore_errors=True)
         shutil.copytree(work / name, out / name, copy_function=link_or_copy)

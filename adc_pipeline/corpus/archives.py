@@ -6,9 +6,12 @@ created.
 """
 
 import io
+import lzma
 import shutil
+import struct
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,6 +28,18 @@ from adc_pipeline.corpus.recorded_files import CONVOKIT_FILES
 
 # Left free on the disk.
 RESERVE = 1 << 28
+# What zipfile, tarfile and the libraries that they unpack with raise for a damaged archive.
+DAMAGED = (
+    zipfile.BadZipFile,
+    tarfile.TarError,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+    EOFError,
+    OSError,
+    RuntimeError,
+    ValueError,
+)
 # Files beside the data that tell how to read it.
 NEEDED_BESIDE = {*CONVOKIT_FILES, "state.json", "dataset_info.json"}
 
@@ -205,7 +220,7 @@ def archive_errors(archive: Path) -> Iterator[None]:
             f"The archive {archive}, which the setting corpus names, is packed in a way that is not read: unpack it,"
             " and name what was in it."
         ) from error
-    except (zipfile.BadZipFile, tarfile.TarError, EOFError, OSError, RuntimeError, ValueError) as error:
+    except DAMAGED as error:
         if is_disk_full(error):
             raise
         raise PipelineError(

@@ -79,11 +79,19 @@ def download(name: str, downloads: Path, report: Report = no_report) -> Path:
     return target.resolve()
 
 
+def recorded_version(file: Path) -> int | None:
+    """Return the version in a file beside a downloaded corpus, or None if there is none."""
+    try:
+        return int(file.read_text())
+    except (OSError, ValueError):
+        return None
+
+
 def newest_download(name: str, downloads: Path) -> tuple[Path, int | None] | None:
     """Return the folder and the version (None if unrecorded) of the newest complete download of a corpus."""
     folders = [folder for folder in (downloads / name, *downloads.glob(f"{name}@*")) if (folder / UTTERANCES).is_file()]
     files = {folder: (folder / VERSION) for folder in folders}
-    versions = {folder: int(file.read_text()) if file.is_file() else None for folder, file in files.items()}
+    versions = {folder: recorded_version(file) for folder, file in files.items()}
     newest = max(versions, key=lambda folder: versions[folder] or 0, default=None)
     return None if newest is None else (newest, versions[newest])
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from adc_pipeline.core import records
 from adc_pipeline.corpus.formats import Recognised, recognise
 from adc_pipeline.corpus.layouts import Layout
 from adc_pipeline.corpus.recorded_files import PARTS, UTTERANCES
@@ -51,11 +52,10 @@ def write_parts(corpus: Path, parts: Sequence[NewPart], left_out: Mapping[str, s
 
 def read_record(corpus: Path) -> dict[str, Any]:
     """Return what `write_parts` wrote for the folder `corpus`; empty if it did not."""
-    try:
-        record: dict[str, Any] = json.loads(corpus.with_name(PARTS).read_text())
-    except FileNotFoundError:
+    path = corpus.with_name(PARTS)
+    if not path.exists():
         return {"parts": {}, "left_out": {}, "links": {}, "lower_is_better": []}
-    return record
+    return records.read_record(path, parts=dict, left_out=dict, links=dict, lower_is_better=list)
 
 
 def left_out_lines(corpus: Path) -> list[str]:

@@ -13,6 +13,7 @@ from typing import Any
 
 from adc_pipeline.core.artefacts import combined_digest, file_digest, file_stamp
 from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.core.records import read_record
 
 # What makes a folder a ConvoKit corpus, and all of its files; any other file in its folder is not read.
 UTTERANCES = "utterances.jsonl"
@@ -54,7 +55,7 @@ def corpus_digest(corpus: Path, hashes: Mapping[str, str] | None = None) -> str:
 
 def _part_names(corpus: Path) -> dict[str, str]:
     record = corpus.with_name(PARTS)
-    parts = json.loads(record.read_text())["parts"] if record.is_file() else {}
+    parts = read_record(record, parts=dict)["parts"] if record.is_file() else {}
     return {part: entry["name"] for part, entry in parts.items()}
 
 
@@ -64,8 +65,8 @@ def _recorded_links(corpus: Path) -> dict[Path, dict[str, Any]]:
     A record that is lost or damaged counts as empty.
     """
     try:
-        files: dict[str, dict[str, Any]] = json.loads(corpus.with_name(FILES).read_text())
-    except (OSError, ValueError):
+        files = read_record(corpus.with_name(FILES))
+    except PipelineError:
         return {}
     return {(corpus / name).resolve(): entry for name, entry in files.items() if is_linked(corpus, name)}
 
@@ -88,7 +89,7 @@ def part_files(part: Path) -> list[Path]:
 
 def check_unchanged(corpus: Path, record: Path) -> None:
     """Raise PipelineError if a linked file differs in size or time from its entry in `record`."""
-    for name, recorded in json.loads(record.read_text()).items():
+    for name, recorded in read_record(record).items():
         path = corpus / name
         if not is_linked(corpus, name):
             continue

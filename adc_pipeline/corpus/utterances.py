@@ -5,12 +5,12 @@ all shards; and build the tree of each shard (`corpus.tree`). A rerun reuses the
 run finished.
 """
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
 from adc_pipeline.core.engine import Engine, counts_by, only_row
 from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.core.records import read_record
 from adc_pipeline.core.shards import Counts, build_once, link_or_copy, map_shards, parts, shard_names, work_folder
 from adc_pipeline.corpus.keys import IS_UTTERANCE, Keys, read_keys
 from adc_pipeline.corpus.settings import CorpusSettings, UtteranceSettings
@@ -91,7 +91,7 @@ def write_utterances(
         for name in names:
             for path in (rows / name).glob(READ):
                 link_or_copy(path, out / name / path.name)
-        counts |= json.loads((rows / COUNTED).read_text())
+        counts |= read_record(rows / COUNTED)
     counts |= write_set_aside(out, keys, engine)
     refuse_too_many_set_aside(counts, settings.max_set_aside)
     return counts

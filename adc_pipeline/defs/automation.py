@@ -32,6 +32,7 @@ from adc_pipeline.defs.stage import SETTINGS
 from adc_pipeline.defs.started_by import overwritten, started_by
 
 FILE = "automation.yaml"
+MESSAGES = ("webhook", "mail_to", "mail_from", "mail_server", "mail_password", "late_hours")
 # Characters of the settings in a description.
 LONGEST = 600
 NOT_ENDED = [
@@ -104,9 +105,12 @@ class Automation:
 
     @classmethod
     def load(cls) -> "Automation":
-        """Read the files of ADC_HOME; what is wrong with one is in `problem`, and defaults are in its place."""
+        """Read the files of ADC_HOME; what is wrong with one is in `problem`, and defaults are in its place.
+
+        The settings of messages count as long as they themselves are right: somebody should hear of failures.
+        """
         home = Store.from_environment().home
-        settings = AutomationSettings()
+        settings = message_settings(home)
         try:
             settings = read_automation(home)
             return cls(home, settings, read_run_config(home, settings))
@@ -166,8 +170,18 @@ def modified(file: Path) -> float:
 
 def read_automation(home: Path) -> AutomationSettings:
     """Return the settings of an ADC_HOME; raise PipelineError if the file is invalid."""
-    values = read_mapping(home / FILE) if (home / FILE).exists() else {}
+    values = read_mapping(home / FILE, missing_ok=True)
     return read_settings(AutomationSettings, values, str(home / FILE))
+
+
+def message_settings(home: Path) -> AutomationSettings:
+    """Return the settings of messages in a file whose other settings may be wrong; defaults if these are wrong too."""
+    try:
+        values = read_mapping(home / FILE, missing_ok=True)
+        own = {name: values[name] for name in MESSAGES if name in values}
+        return read_settings(AutomationSettings, own, str(home / FILE))
+    except PipelineError:
+        return AutomationSettings()
 
 
 def read_run_config(home: Path, settings: AutomationSettings) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """The evaluation of each model, the comparison of all models, and the check that a model learned something."""
 
-import json
 import platform
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -12,16 +11,18 @@ import dagster as dg
 
 from adc_pipeline.core.artefacts import Artefact, read_making
 from adc_pipeline.core.markdown import escape
+from adc_pipeline.core.records import read_record
 from adc_pipeline.core.settings import flattened
 from adc_pipeline.defs import judge as _judge  # noqa: F401  (declares the asset)
 from adc_pipeline.defs.asset import declare
 from adc_pipeline.defs.making import Making, Request
 from adc_pipeline.defs.stage import Stage
 from adc_pipeline.defs.workspace import Workspace
+from adc_pipeline.evaluation.estimate import Estimate
 from adc_pipeline.evaluation.formatting import number
 from adc_pipeline.evaluation.headlines import HEADLINES
 from adc_pipeline.evaluation.settings import ComparisonSettings, EvaluationSettings
-from adc_pipeline.generation.registration import REGISTERED
+from adc_pipeline.generation.registration import read_registered
 from adc_pipeline.tracking.runs import NOTE, Run
 from adc_pipeline.walks.kinds import KINDS, WalkKind
 from adc_pipeline.walks.learnable import shortcomings
@@ -35,6 +36,7 @@ def evaluation_stage(kind: WalkKind) -> Stage[EvaluationSettings]:
 
     def make(making: Making[EvaluationSettings]) -> None:
         from adc_pipeline.evaluation.evaluate import EvaluationJob, evaluate
+        from adc_pipeline.evaluation.small_picture import headline_series
         from adc_pipeline.evaluation.tables import short_table
 
         tuned, walks = making.inputs[kind.model], making.inputs[kind.dataset]
@@ -57,16 +59,17 @@ def evaluation_stage(kind: WalkKind) -> Stage[EvaluationSettings]:
             judge=judge.path,
         )
         result = evaluate(job, making.folder, making.settings, making.progress)
-        registered = json.loads((tuned.path / REGISTERED).read_text())
+        registered = read_registered(tuned.path)
         headline = short_table(result).markdown()
-        publish(making, result.metrics(), HEADLINES, headline, model=registered["logged_model_id"])
+        series = headline_series(result)
+        publish(making, result.metrics(), HEADLINES, headline, series, model=registered["logged_model_id"])
         making.run.note(f"The {kind.name} model and its base model on held-out conversations.\n\n{headline}")
 
     def restore(request: Request[EvaluationSettings], made: Artefact, run: Run) -> Mapping[str, Any]:
         """Log the figures to the logged model, if that is another one since the model was registered again."""
-        logged = json.loads((request.inputs[kind.model].path / REGISTERED).read_text())["logged_model_id"]
+        logged = read_registered(request.inputs[kind.model].path)["logged_model_id"]
         if not run.client.get_logged_model(logged).metrics:
-            figures = json.loads((made.path / "metrics.json").read_text())
+            figures = read_record(made.path / "metrics.json")
             run.metrics({name: figures[name] for name in HEADLINES if figures.get(name) is not None}, model=logged)
         return {}
 
@@ -105,7 +108,8 @@ def make_comparison(making: Making[ComparisonSettings]) -> None:
     sentence = " ".join(verdict(result))
     table = short_comparison_table(result).markdown()
     making.metadata["verdict"] = dg.MetadataValue.md(escape(sentence))
-    publish(making, result.metrics(), headline_names(result), table)
+    models = {name: each.model for name, each in result.evaluations.items()}
+    publish(making, result.metrics(), headline_names(result), table, models)
     making.run.note(f"{escape(sentence)}\n\n{table}")
     link = f"[Comparison with the other models]({making.run.address}): {escape(sentence)}"
     for kind in KINDS.values():
@@ -118,7 +122,7 @@ def comparison_facts(making: Making[ComparisonSettings]) -> dict[str, str]:
     for kind in KINDS.values():
         evaluation = making.inputs[kind.evaluation]
         model = making.store.version(kind.model, evaluation.inputs[kind.model])
-        registered = json.loads((model.path / REGISTERED).read_text())
+        registered = read_registered(model.path)
         facts["corpus"] = str(evaluation.upstream_settings["raw_corpus"]["corpus"])
         facts["base model"] = str(evaluation.upstream_settings["base_model"]["name"])
         facts[kind.name] = f"{registered['registered_model']} version {registered['registered_version']}"
@@ -150,14 +154,19 @@ def publish(
     metrics: Mapping[str, float | None],
     headlines: Sequence[str],
     table: str,
+    series: Mapping[str, Mapping[str, Estimate]],
     below: str = "",
     model: str | None = None,
 ) -> None:
     """Log the headline metrics, all files and plots to MLflow, and show them in Dagster.
 
-    All metrics are in the files. The report is in the subfolder `below` of the artefact; `model` is the id of the
-    logged model that was evaluated.
+    All metrics are in the files. `series` are those of the small picture. The report is in the subfolder `below` of the
+    artefact; `model` is the id of the logged model that was evaluated.
     """
+    from adc_pipeline.evaluation.small_picture import small_headline
+
+    if picture := small_headline(series):
+        making.metadata["picture"] = dg.MetadataValue.md(picture)
     folder = making.folder / below
     known = {name: value for name in headlines if (value := metrics.get(name)) is not None}
     making.run.metrics(known, model=model)

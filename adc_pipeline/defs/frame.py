@@ -29,12 +29,13 @@ from adc_pipeline.core.artefacts import (
     differences,
     file_digest,
     locked,
+    mark_damaged,
     read_making,
     scan,
     write_making,
 )
 from adc_pipeline.core.code_version import code_version
-from adc_pipeline.core.errors import PipelineError, UnreachableError, is_disk_full
+from adc_pipeline.core.errors import DamagedError, PipelineError, UnreachableError, is_disk_full
 from adc_pipeline.core.named_files import refused_by_system
 from adc_pipeline.core.spellings import read_settings
 from adc_pipeline.defs.code_references import origin_tags
@@ -50,6 +51,7 @@ from adc_pipeline.defs.started_by import current_settings, keeps_settings, start
 from adc_pipeline.defs.volume import last_version, volume_result
 from adc_pipeline.defs.workspace import Workspace
 from adc_pipeline.tracking.failures import explanation
+from adc_pipeline.tracking.intact import is_intact
 from adc_pipeline.tracking.restoration import restored_run
 from adc_pipeline.tracking.runs import STUDY
 
@@ -71,7 +73,7 @@ class Materialized:
 
 def materialize(stage: Stage[Any], context: Context, workspace: Workspace) -> Materialized:
     """Make an asset's artefact, or reuse the current one if it is up to date."""
-    with errors_as_sentences(stage.artefact_name(context), context, workspace), remembered():
+    with errors_as_sentences(stage, context, workspace), remembered():
         look_ahead(context, workspace)
         request = requested(stage, context, workspace)
         # Counts as made until it is known otherwise, also if it fails.
@@ -140,10 +142,14 @@ def refuse_damaged(artefact: Artefact) -> None:
             f" ({artefact.layout}, here {LAYOUT}) cannot be read: materialize the asset {artefact.name} again."
         )
     if damaged := damage(artefact):
-        raise PipelineError(
-            f"{artefact.name} is damaged, {', '.join(damaged[:3])} in {artefact.path} is missing or altered:"
-            f" materialize the asset {artefact.name} again."
-        )
+        raise PipelineError(damaged_sentence(artefact, damaged))
+
+
+def damaged_sentence(artefact: Artefact, damaged: Sequence[str]) -> str:
+    return (
+        f"{artefact.name} is damaged, {', '.join(damaged[:3])} in {artefact.path} is missing or altered:"
+        f" materialize the asset {artefact.name} again."
+    )
 
 
 def reasons_to_make(request: Request[Any], outside: Mapping[str, Any]) -> list[str]:
@@ -205,6 +211,8 @@ def restore_effects(stage: Stage[Any], request: Request[Any], made: Artefact) ->
     Return what Dagster shows of them beside what it shows of the artefact itself.
     """
     record = read_making(made)
+    if stage.restore is None and is_intact(request.tracking, record):
+        return {}
     run = restored_run(
         request.tracking,
         replace(made, settings=request.plain_settings),
@@ -261,11 +269,14 @@ def make(stage: Stage[Any], request: Request[Any], outside: dict[str, Any]) -> A
 
 
 @contextmanager
-def errors_as_sentences(name: str, context: Context, workspace: Workspace) -> Iterator[None]:
+def errors_as_sentences(stage: Stage[Any], context: Context, workspace: Workspace) -> Iterator[None]:
     """End a step with the one sentence of a PipelineError; retry what the network refused."""
+    name = stage.artefact_name(context)
     try:
         yield
     except PipelineError as error:
+        if isinstance(error, DamagedError) and (sentence := damaged_content(stage, name, workspace.store)):
+            raise failure(sentence, name, context, workspace.store, error) from None
         tried = context.retry_number
         if isinstance(error, UnreachableError) and tried < len(SECONDS_BEFORE_RETRY):
             seconds = SECONDS_BEFORE_RETRY[tried]
@@ -283,21 +294,41 @@ def errors_as_sentences(name: str, context: Context, workspace: Workspace) -> It
             raise failure(str(found), name, context, workspace.store) from None
         if isinstance(error, OSError) and error.filename:
             raise failure(refused_by_system(error), name, context, workspace.store, error) from None
+        if sentence := damaged_content(stage, name, workspace.store):
+            raise failure(sentence, name, context, workspace.store, error) from None
         raise
 
 
+def damaged_content(stage: Stage[Any], name: str, store: Store) -> str:
+    """Return which of the files that a failed step has read are not as they were written; empty if all are.
+
+    Reads them all. A file that is altered while size and time stay is noticed only where its content makes no sense.
+    """
+    read: list[Artefact] = []
+    with suppress(PipelineError):
+        read += stage.read(store).values()
+    with suppress(PipelineError):
+        read.append(store.current(name))
+    for made in read:
+        if damaged := mark_damaged(made):
+            return damaged_sentence(made, damaged)
+    return ""
+
+
 def failure(sentence: str, name: str, context: Context, store: Store, error: Exception | None = None) -> dg.Failure:
-    """Return the failure of a step; say that the version in place stays, and log where the error was raised.
+    """Return the failure of a step, with the version that stays in place and where the error was raised.
 
     Dagster shows an asset whose last attempt failed as failed, and a failure with a cause by two stack traces.
     """
-    if error is not None:
-        context.log.debug("".join(traceback.format_exception(error)))
     metadata: dict[str, Any] = {}
     with suppress(PipelineError, OSError):
         made = store.current(name)
         when = datetime.fromtimestamp(store.made_at(made), UTC)
         kept = f"version {made.digest} of {when:%Y-%m-%d %H:%M} UTC"
-        metadata = {"in place": kept}
+        metadata["in place"] = kept
         context.log.info(f"{name} stays as before this run: {kept} is in place.")
+    if error is not None:
+        # Dagster's page shows it behind a click; the terminal does not print it.
+        trace = "".join(traceback.format_exception(error))
+        metadata["raised at"] = dg.MetadataValue.md(f"```\n{trace:1000}\n```")
     return dg.Failure(sentence, metadata=metadata, allow_retries=False)

@@ -10,24 +10,35 @@ without a copy. Whether they are outdated is looked up once for each version of 
 """
 
 import logging
+import os
 import shutil
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any, Self
 
+import click
 import dagster as dg
 from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
 from dagster._serdes import ConfigurableClassData
+from sqlalchemy.exc import SQLAlchemyError
 
 from adc_pipeline.core.artefacts import locked
 from adc_pipeline.core.atomic import atomic_file, atomic_folder
-from adc_pipeline.tracking.database import copy
+from adc_pipeline.core.errors import PipelineError, first_line
+from adc_pipeline.tracking.database import REPAIR, connect, copy, sentence
 
 # The folders of runs and events, and of schedules and sensors.
 FOLDERS = ("history", "schedules")
 LOCK = ".opening"
 # The version of Dagster whose tables the databases are known to have.
 VERSION = ".version"
+
+
+class HistoryError(PipelineError, click.ClickException):
+    """A database of Dagster's that cannot be opened; Dagster's own commands print the sentence alone."""
 
 
 class AtomicSqliteStorage(DagsterSqliteStorage):
@@ -50,12 +61,13 @@ class AtomicSqliteStorage(DagsterSqliteStorage):
             if missing:
                 create(folder, missing)
                 (folder / VERSION).unlink(missing_ok=True)
-            storage = cls(str(folder), inst_data)
             note = folder / VERSION
-            if not note.exists() or note.read_text() != dg.__version__:
-                storage.upgrade_outdated(folder)
-                with atomic_file(note) as new:
-                    new.write_text(dg.__version__)
+            with damage_explained(folder):
+                storage = cls(str(folder), inst_data)
+                if not note.exists() or note.read_text(errors="replace") != dg.__version__:
+                    storage.upgrade_outdated(folder)
+                    with atomic_file(note) as new:
+                        new.write_text(dg.__version__)
             return storage
 
     def upgrade_outdated(self, folder: Path) -> None:
@@ -81,6 +93,31 @@ class AtomicSqliteStorage(DagsterSqliteStorage):
         )
         for storage in outdated:
             storage.upgrade()
+
+
+@contextmanager
+def damage_explained(folder: Path) -> Iterator[None]:
+    """Raise HistoryError for a database that SQLite cannot open, and for one whose tables SQLAlchemy cannot use."""
+    try:
+        for path in databases(folder):
+            # Dagster opens some of them later. Costs 0.2 ms each, whatever their size.
+            with closing(connect(path)) as connection:
+                connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        yield
+    except sqlite3.Error as error:
+        raise HistoryError(sentence(path, error, "Dagster")) from error
+    except SQLAlchemyError as error:
+        raise HistoryError(f"A Dagster database in {folder} cannot be used ({first_line(error)}): {REPAIR}.") from error
+
+
+def databases(folder: Path) -> list[Path]:
+    """Return the databases of all runs together; each run has another one in `history/runs`."""
+    found = (
+        folder / "history" / "runs.db",
+        folder / "history" / "runs" / "index.db",
+        folder / "schedules" / "schedules.db",
+    )
+    return [path for path in found if os.path.lexists(path)]
 
 
 def create(folder: Path, names: list[str]) -> None:

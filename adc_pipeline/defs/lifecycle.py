@@ -17,7 +17,7 @@ from adc_pipeline.defs import corpus, evaluation, ranking, walks
 from adc_pipeline.defs.asset import declare
 from adc_pipeline.defs.making import Making, Request
 from adc_pipeline.defs.stage import Stage
-from adc_pipeline.generation.registration import REGISTERED
+from adc_pipeline.generation.registration import read_registered
 from adc_pipeline.lifecycle.settings import PromotionSettings
 from adc_pipeline.tracking.lineage import Node, Records
 from adc_pipeline.walks.kinds import KINDS, WalkKind
@@ -51,7 +51,7 @@ def contest(kind: WalkKind, request: Request[PromotionSettings]) -> Contest:
     from adc_pipeline.lifecycle import registry
 
     ours, tuned = request.inputs[kind.evaluation], request.inputs[kind.model]
-    registered = json.loads((tuned.path / REGISTERED).read_text())
+    registered = read_registered(tuned.path)
     request.tracking.check()
     records = Records([request.tracking.client()])
     name = registered["registered_model"]

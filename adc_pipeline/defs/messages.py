@@ -58,11 +58,14 @@ def warnings_of(instance: dg.DagsterInstance, run: str) -> Iterator[str]:
             yield f"{check.check_name} of {check.asset_key.to_user_string()}: {check.description or 'not passed'}"
 
 
-def messages(settings: AutomationSettings) -> list[dg.SensorDefinition]:
+def messages(automation: Automation) -> list[dg.SensorDefinition]:
     """Return the sensors that send messages, running if a receiver is named."""
+    settings = automation.settings
     on = bool(receivers_of(settings))
     status = dg.DefaultSensorStatus.RUNNING if on else dg.DefaultSensorStatus.STOPPED
     to = " and ".join(filter(None, [settings.webhook, *settings.mail_to])) if on else f"nobody: {NOBODY}"
+    if automation.problem:
+        to += f". **To be corrected:** {automation.problem}"
 
     @dg.run_failure_sensor(name="failed_runs", default_status=status, description=f"Tells of failed runs. Tells {to}")
     def failed_runs(context: dg.RunFailureSensorContext) -> dg.SkipReason:
@@ -91,7 +94,7 @@ def messages(settings: AutomationSettings) -> list[dg.SensorDefinition]:
     )
     def late_runs(context: dg.SensorEvaluationContext) -> dg.SkipReason:
         hours = Automation.load().settings.late_hours
-        told = set(json.loads(context.cursor or "[]"))
+        told = told_before(context.cursor or "[]")
         late, lines = [], []
         for record in context.instance.get_run_records(dg.RunsFilter(statuses=NOT_ENDED)) if hours else []:
             run, age = record.dagster_run, (time.time() - record.create_timestamp.timestamp()) / 3600
@@ -104,3 +107,11 @@ def messages(settings: AutomationSettings) -> list[dg.SensorDefinition]:
         return said
 
     return [failed_runs, warned_runs, late_runs]
+
+
+def told_before(cursor: str) -> set[str]:
+    """Return the runs in a cursor; none if another release wrote it."""
+    try:
+        return set(json.loads(cursor))
+    except (ValueError, TypeError):
+        return set()

@@ -28,6 +28,27 @@ def old_runs(instance: dg.DagsterInstance, days: float | None, checks: Sequence[
     return [run for run in instance.get_run_ids(ended) if run not in shown]
 
 
+def runs_with_excess_logs(instance: dg.DagsterInstance, megabytes: float | None) -> dict[str, int]:
+    """Return the ended runs whose steps' output exceeds a limit together with that of newer runs, with its bytes.
+
+    Knows the output that Dagster's local manager keeps as files. None as `megabytes` keeps all.
+    """
+    # Imports watchdog.
+    from dagster._core.storage.local_compute_log_manager import LocalComputeLogManager
+
+    manager = instance.compute_log_manager
+    if megabytes is None or not isinstance(manager, LocalComputeLogManager):
+        return {}
+    found, total = {}, 0
+    for run in instance.get_run_ids(dg.RunsFilter(statuses=FINISHED_STATUSES)):
+        folder = Path(manager.get_captured_local_path([run, "any"], "out")).parent
+        size = sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file())
+        total += size
+        if size and total > megabytes * 1e6:
+            found[run] = size
+    return found
+
+
 def shown_runs(instance: dg.DagsterInstance, checks: Iterable[dg.AssetCheckKey]) -> Iterator[str]:
     """Yield the runs of the latest materialization of every asset and partition, and of the latest result of checks."""
     storage = instance.event_log_storage

@@ -3,7 +3,8 @@
 The rows come in this order, which Dagster keeps: `reason`, `settings`, `run_config`, then the stage's own figures and
 pictures, then where things are. Numbers have four significant digits, and Dagster plots them over an asset's
 materializations. Dagster shows less than 1,000 characters of Markdown in the row itself, a longer one behind a click,
-and does not wrap plain text. So what is long has short lines of Markdown, and the main picture is a link to MLflow's.
+and does not wrap plain text. So what is long has short lines of Markdown, and of the pictures only that of the headline
+figures, a small SVG (`evaluation.small_picture`), is visible without a click.
 
 Dagster stores the metadata of a materialization twice. So a reused artefact does not repeat the pictures and the
 preview that an earlier materialization shows.
@@ -27,11 +28,10 @@ from adc_pipeline.defs.stage import SETTINGS, STAGES, Stage
 # The run whose materialization has the pictures and the preview of this data version.
 PICTURES_IN = "pictures_in_run"
 PREVIEW = "preview"
-PICTURE, MAIN_PICTURE = "picture", "headline.png"
 # Rows that the frame writes.
 ROWS = (
     "reason", "made", "settings", "run_config", "digest", "path", "mlflow_run", "mlflow_run_id", "unchanged",
-    PICTURES_IN, PICTURE,
+    PICTURES_IN,
 )  # fmt: skip
 
 
@@ -47,13 +47,13 @@ def page_of(
     # As a manifest has them: a list for a tuple.
     made = replace(made, settings=as_json(made.settings))
     reason = f"Rebuilt: {', '.join(reasons)}." if reasons else "Reused: inputs, settings and code are unchanged."
-    shown = {**picture_in_mlflow(making), **made.counts, **read_shown(made.path, request.store.home), **restored}
+    shown = {**made.counts, **read_shown(made.path, request.store.home), **restored}
     before = None if reasons else earlier_pictures(request, made)
-    pictures = shown_pictures(made.path)
-    if pictures and before:
+    if before:
         shown.pop(PREVIEW, None)
         shown[PICTURES_IN] = dg.MetadataValue.dagster_run(before)
     else:
+        pictures = shown_pictures(made.path)
         shown |= pictures
         if pictures and request.context.instance.has_run(request.context.run.run_id):
             shown[PICTURES_IN] = dg.MetadataValue.dagster_run(request.context.run.run_id)
@@ -69,16 +69,6 @@ def page_of(
         "mlflow_run_id": making["run"],
         "unchanged": not reasons,
     }
-
-
-def picture_in_mlflow(making: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the main picture as MLflow serves it, which Dagster shows without a click while MLflow's page runs."""
-    pictures = [name for name in making.get("artifacts", {}) if name.endswith(".png")]
-    if not pictures:
-        return {}
-    name = MAIN_PICTURE if MAIN_PICTURE in pictures else pictures[0]
-    server = making["address"].partition("/#/")[0]
-    return {PICTURE: dg.MetadataValue.md(f"![{name}]({server}/get-artifact?path={name}&run_uuid={making['run']})")}
 
 
 def earlier_pictures(request: Request[Any], made: Artefact) -> str | None:

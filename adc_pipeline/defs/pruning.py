@@ -9,7 +9,7 @@ from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.defs.asset import executable_assets
 from adc_pipeline.defs.lifecycle import CHECKS
 from adc_pipeline.defs.look_ahead import look_ahead
-from adc_pipeline.defs.old_runs import old_runs, remove_run
+from adc_pipeline.defs.old_runs import old_runs, remove_run, runs_with_excess_logs
 from adc_pipeline.defs.run_config import configured, job_config, schema
 from adc_pipeline.defs.stage import SETTINGS
 from adc_pipeline.defs.workspace import Workspace
@@ -40,10 +40,17 @@ def prune_store(context: dg.OpExecutionContext, workspace: Workspace) -> None:
     if settings.delete:
         for run in runs:
             remove_run(context.instance, run)
+    logs = runs_with_excess_logs(context.instance, settings.logs_mb)
+    if settings.delete:
+        for run in logs:
+            context.instance.compute_log_manager.delete_logs(prefix=[run])
     freed = sum(plan.bytes[key] for key in gone) if settings.delete else plan.freed
     versions, verb = (len(gone), "removed") if settings.delete else (len(plan.to_remove), "would be removed")
     context.log.info(f"{versions} versions {verb} ({freed >> 20} MiB), {len(plan.kept)} kept.")
     context.log.info(f"{len(runs)} ended runs of Dagster {verb}.")
+    if logs:
+        printed = sum(logs.values()) / 1e6
+        context.log.info(f"What the steps of {len(logs)} more runs printed {verb} ({printed:.0f} MB).")
     if reason:
         context.log.warning(f"Nothing is removed, since {reason}.")
     removed = settings.delete

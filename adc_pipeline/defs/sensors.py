@@ -81,4 +81,4 @@ stale_assets = dg.AutomationConditionSensorDefinition(
     " its current version. The corpus stays as it is.",
 )
 
-sensors: list[dg.SensorDefinition] = [changed_corpus, stale_assets, *messages(Automation.load().settings)]
+sensors: list[dg.SensorDefinition] = [changed_corpus, stale_assets, *messages(Automation.load())]

@@ -1,14 +1,15 @@
 """The assets of the study: its cells, one partition each, and the result of the cells that have been made."""
 
-import json
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
 
 from adc_pipeline.core.artefacts import Artefact, Store
+from adc_pipeline.core.records import read_record
 from adc_pipeline.defs.asset import declare, declare_for_job
 from adc_pipeline.defs.evaluation import provenance, publish
 from adc_pipeline.defs.making import Making, Request
@@ -18,6 +19,7 @@ from adc_pipeline.evaluation.headlines import HEADLINES
 from adc_pipeline.evaluation.settings import ComparisonSettings, EvaluationSettings
 from adc_pipeline.study.cells import CODE, INPUTS, READS, comparable, inputs_of, shared_settings, walks_of
 from adc_pipeline.study.grid import SEEDS, VARIANTS, VARIED, Variant, cell_name
+from adc_pipeline.training.facts import FACTS
 from adc_pipeline.training.settings import TrainingJob, TrainingSettings
 from adc_pipeline.training.tools import check_tools
 from adc_pipeline.walks.kinds import KINDS
@@ -48,28 +50,30 @@ def cell_settings(settings: TrainingSettings, partition: str | None) -> Training
 
 def make_cell(making: Making[TrainingSettings]) -> None:
     from adc_pipeline.evaluation.evaluate import EvaluationJob, evaluate
+    from adc_pipeline.evaluation.small_picture import headline_series
     from adc_pipeline.evaluation.tables import short_table
 
     variant, _ = cell_of(making.request.context.partition_key)
     read, name = making.inputs, making.request.name
     datasets = {kind.name: read[kind.dataset] for kind in KINDS.values()}
-    base, walks = read["base_model"], datasets[variant.evaluated_on]
+    prepared, walks = read["base_model"], datasets[variant.evaluated_on]
     for dataset in datasets.values():
-        check_same_markers(dataset, making.store, base)
-    parameters = {"dataset": variant.source, "base_model": base.settings["name"]}
+        check_same_markers(dataset, making.store, prepared)
+    base = initial_model(prepared, making.settings.seed, making.folder / "base")
+    parameters = {"dataset": variant.source, "base_model": prepared.settings["name"]}
     making.run.parameters(parameters)
     folders = {kind: artefact.path for kind, artefact in datasets.items()}
     training_walks = walks_of(variant, folders, making.folder / "walks")
     model, work = making.folder / "model", making.store.home / "work" / name
-    fine_tune(making, TrainingJob(making.settings, training_walks, base.path, model, work))
-    facts = json.loads((model / "training.json").read_text())
+    fine_tune(making, TrainingJob(making.settings, training_walks, base, model, work))
+    facts = read_record(model / FACTS)
     record_training(making, facts)
     evidence = making.folder / "evaluation"
     evidence.mkdir()
     settings = asdict(making.settings)
     job = EvaluationJob(
         model=model,
-        base=base.path,
+        base=base,
         dataset=walks.path,
         utterances=read["utterances"].path,
         ranked=read["ranked_replies"].path,
@@ -82,10 +86,24 @@ def make_cell(making: Making[TrainingSettings]) -> None:
         judge=read["judge"].path,
     )
     result = evaluate(job, evidence, EvaluationSettings(), making.progress)
-    publish(making, result.metrics(), HEADLINES, short_table(result).markdown(), evidence.name)
-    (model / "training.json").rename(evidence / "training.json")
-    for folder in (model, making.folder / "walks", work):
+    table = short_table(result).markdown()
+    publish(making, result.metrics(), HEADLINES, table, headline_series(result), evidence.name)
+    (model / FACTS).rename(evidence / FACTS)
+    for folder in (model, making.folder / "base", making.folder / "walks", work):
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def initial_model(prepared: Artefact, seed: int, out: Path) -> Path:
+    """Return the folder of the model that a cell starts from: for `small`, one with the initial weights of its seed.
+
+    A pretrained model has one set of weights, so that its seeds differ in data order and dropout only.
+    """
+    from adc_pipeline.training.model import initialize_again
+
+    if prepared.settings["name"] != "small":
+        return prepared.path
+    initialize_again(prepared.path, prepared.settings["seed"] + seed, out)
+    return out
 
 
 study_cell = declare_for_job(
@@ -129,7 +147,7 @@ def make_table(making: Making[ComparisonSettings]) -> None:
     made, left_out = making.inputs, making.outside["left_out"]
     folders = {NAMES[name]: cell.path / "evaluation" for name, cell in made.items()}
     facts = provenance_of(making.store, list(made.values())) if made else {}
-    text = write_results(folders, making.folder, making.settings, left_out, facts)
+    text = write_results(folders, making.folder, left_out, facts)
     missing = len(NAMES) - len(made) - len(left_out)
     making.count({"cells": len(made), "cells.missing": missing, "cells.left_out": len(left_out)})
     making.log_files(making.folder)
@@ -166,7 +184,7 @@ def provenance_of(store: Store, cells: Sequence[Artefact]) -> dict[str, str]:
     """Return the settings, inputs and seeds of the cells, and the versions of the libraries that made them."""
     shared = {f"every cell: {key}": value for key, value in shared_settings(cells[0]).items()}
     seeds = ", ".join(map(str, sorted({cell.settings["seed"] for cell in cells})))
-    facts = [json.loads((cell.path / "evaluation" / "training.json").read_text()) for cell in cells]
+    facts = [read_record(cell.path / "evaluation" / FACTS, versions=dict) for cell in cells]
     versions = {
         f"version of {name}": ", ".join(sorted({each["versions"][name] for each in facts}))
         for name in facts[0]["versions"]

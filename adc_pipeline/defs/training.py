@@ -11,10 +11,17 @@ import dagster as dg
 
 from adc_pipeline.core.artefacts import Artefact, Store, locked
 from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.core.settings import with_defaults
 from adc_pipeline.defs.asset import declare
 from adc_pipeline.defs.making import Context, Making, Request
 from adc_pipeline.defs.stage import Stage
-from adc_pipeline.generation.registration import REGISTERED, describe_version, is_registered, register_model
+from adc_pipeline.generation.registration import (
+    REGISTERED,
+    describe_version,
+    is_registered,
+    read_registered,
+    register_model,
+)
 from adc_pipeline.tracking.relay import relayed
 from adc_pipeline.tracking.runs import Run
 from adc_pipeline.tracking.system import system_metrics
@@ -106,7 +113,7 @@ def model_stage(kind: WalkKind) -> Stage[TrainingSettings]:
 
     def restore(request: Request[TrainingSettings], made: Artefact, run: Run) -> Mapping[str, Any]:
         """Register the model again if its version, or the version's files, are gone from MLflow."""
-        registered: dict[str, Any] = json.loads((made.path / REGISTERED).read_text())
+        registered = read_registered(made.path)
         name = request.tracking.model_name(kind.name)
         if registered["registered_model"] != name or not is_registered(run, registered):
             registered = register_model(run, made.path, name)
@@ -123,7 +130,7 @@ def model_stage(kind: WalkKind) -> Stage[TrainingSettings]:
         place=f"models/{kind.name}",
         group="training",
         description=f"The base model fine-tuned on {kind.name} walks, registered as {kind.registered}.",
-        settings=TrainingSettings,
+        settings=with_defaults(TrainingSettings, epochs=kind.epochs),
         make=make,
         code=(__name__, TRAINING_CODE),
         inputs=(kind.dataset, "base_model"),

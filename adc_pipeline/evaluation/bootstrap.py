@@ -1,4 +1,4 @@
-"""Cluster bootstrap with percentile confidence intervals, of ratio estimators.
+"""Cluster bootstrap with percentile confidence intervals, of ratio estimators; Student's t where clusters are few.
 
 Field and Welsh 2007, *Bootstrapping clustered data*; Efron and Tibshirani 1993, *An Introduction to the Bootstrap*,
 chapter 13. The cases of a conversation share its background, its topic and often its turns. A bootstrap over cases
@@ -6,6 +6,11 @@ would take them for independent and give intervals that are too narrow, so whole
 measure is a ratio of two sums over cases (see `measures.py`), which makes a resample a matrix product: how often each
 conversation was drawn, times its totals. 10,000 draws over 175 conversations cost about 35 ms for all series of a
 measure together, over 500 about 60 ms.
+
+Percentiles of a bootstrap over C conversations are too narrow where C is small: they use the normal distribution's
+quantile with a variance that is too small by (C − 1) / C. Below `FEW` conversations the interval is Student's t with
+C − 1 degrees of freedom, around the linearized ratio: with the totals v and w of a conversation and the ratio r, its
+residual is z = (v − r w) / sum(w), and the variance of r is C / (C − 1) × sum(z²).
 """
 
 from collections.abc import Iterator
@@ -14,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adc_pipeline.evaluation.estimate import Estimate
+from adc_pipeline.evaluation.student import FEW, Part, half_width
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -56,7 +62,10 @@ def totals_by_conversation(values: Floats, conversation: Ints) -> Floats:
 
 
 def ratio_estimates(values: Floats, weights: Floats, conversation: Ints, draws: int, seed: int) -> list[Estimate]:
-    """Return sum(values) / sum(weights) of each series, with the interval from the 2.5th to the 97.5th percentile.
+    """Return sum(values) / sum(weights) of each series, with its interval.
+
+    The interval goes from the 2.5th to the 97.5th percentile of the bootstrap, and is Student's t below `FEW`
+    conversations. It is refused for one conversation, and for few that are all alike.
 
     `values` and `weights` are (series, cases), one case the same in all series; `conversation`, (cases,), numbers the
     conversation of each case. Conversations without any weight are not resampled.
@@ -70,11 +79,32 @@ def ratio_estimates(values: Floats, weights: Floats, conversation: Ints, draws: 
         return [Estimate(None, None, None, cases, 0)] * len(values)
     with np.errstate(invalid="ignore", divide="ignore"):
         points = numerators.sum(axis=0) / denominators.sum(axis=0)
-    ratios = resampled_ratios(numerators, denominators, draws, seed) if size > 1 else None
-    estimates = []
+    found = []
+    ratios = resampled_ratios(numerators, denominators, draws, seed) if size >= FEW else None
     for series, point in enumerate(points):
-        low = high = None
-        if ratios is not None and not np.isnan(point):
+        low = high = refused = None
+        if np.isnan(point):
+            found.append(Estimate(None, None, None, cases, size))
+            continue
+        if ratios is not None:
             low, high = (float(bound) for bound in np.nanpercentile(ratios[:, series], [2.5, 97.5]))
-        estimates.append(Estimate(None if np.isnan(point) else float(point), low, high, cases, size))
-    return estimates
+        else:
+            low, high, refused = student_limits(float(point), numerators[:, series], denominators[:, series])
+        found.append(Estimate(float(point), low, high, cases, size, refused=refused))
+    return found
+
+
+def student_limits(
+    ratio: float, numerators: Floats, denominators: Floats
+) -> tuple[float | None, float | None, str | None]:
+    """Return the limits of a ratio over few conversations, or why there are none; both arrays are (conversations,)."""
+    size = len(numerators)
+    if size == 1:
+        return None, None, "one conversation"
+    residuals = (numerators - ratio * denominators) / denominators.sum()
+    variance = size / (size - 1) * float((residuals**2).sum())
+    # Rounding leaves residuals of the last digits.
+    if variance <= 1e-24 * max(1.0, ratio**2):
+        return None, None, f"{size} conversations alike"
+    half = half_width([Part(variance, size - 1)])
+    return ratio - half, ratio + half, None

@@ -20,6 +20,8 @@ from numpy.typing import NDArray
 from adc_pipeline.core.engine import Engine
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.core.shards import parts
+from adc_pipeline.evaluation import contrasts
+from adc_pipeline.evaluation.contrasts import Contrasts, Strangers, contrast_rows
 from adc_pipeline.evaluation.scoring import Query
 from adc_pipeline.evaluation.settings import EvaluationSettings
 from adc_pipeline.ranking.ranked_replies import RANKED_REPLIES
@@ -48,6 +50,7 @@ class Pairs:
     gap: Ints  # difference of the scores
     within_hour: Bools  # written at most an hour apart
     later_doubled: Bools  # the better reply is later and has twice the score or more, both scores at least 2
+    dialogrpt: Bools  # within an hour, neighbours in time, a score gap of at least 20 and a rank gap of at least 0.5
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,8 @@ class Steerings:
     sibling_if_accepted: Ints
     reply_if_rejected: Ints
     reply_if_accepted: Ints
+    sibling_bytes: Ints  # UTF-8 length of s's text
+    reply_bytes: Ints
 
 
 @dataclass(frozen=True)
@@ -71,18 +76,31 @@ class Turns:
     turn: Ints  # query: the turn after everything before it in the walk
     bytes: Ints  # UTF-8 length of the turn's segment
     accepted: Bools
+    before: Ints  # the verdict before the turn: one of `BEFORE`
 
 
 @dataclass(frozen=True)
 class Improvements:
-    """Accepted turns with k rejected siblings before them; arrays of (turns,)."""
+    """Accepted turns with k rejected siblings before them, of which the first `shown` are shown; arrays of (rows,).
+
+    A turn has a row for each number shown from 1 to `MOST_SHOWN`, and one for all k; all of its rows are used, or none.
+    """
 
     conversation: Ints
-    case: NDArray[np.str_]  # WALK/utterance id
-    left_in: Ints  # query: the turn with the rejected siblings in its context
-    taken_out: Ints  # query: the turn without them
+    case: NDArray[np.str_]  # WALK/utterance id, or WALK/utterance id/SHOWN where not all are shown
+    left_in: Ints  # query: the turn with the first `shown` rejected siblings in its context
+    taken_out: Ints  # query: the turn without any
+    every: Ints  # query: the turn with all k
+    strange: Ints  # query: the turn with replies of other conversations in place of all k; -1 if there are none
     bytes: Ints  # UTF-8 length of the turn's segment
     k: Ints
+    shown: Ints
+
+
+# The verdict before a turn: none before the first one.
+BEFORE = {None: 0, "rejected": 1, "accepted": 2}
+# The most rejected siblings shown in a row that does not show all.
+MOST_SHOWN = 3
 
 
 @dataclass(frozen=True)
@@ -96,12 +114,13 @@ class Context:
     siblings: tuple[str, ...]  # people's replies but the best, worst first
 
 
-CaseSet = TypeVar("CaseSet", Pairs, Steerings, Turns, Improvements)
+CaseSet = TypeVar("CaseSet", Pairs, Steerings, Turns, Improvements, Contrasts)
 QUERY_FIELDS = {
     Pairs: ("better", "worse"),
     Steerings: ("sibling_if_rejected", "sibling_if_accepted", "reply_if_rejected", "reply_if_accepted"),
     Turns: ("turn",),
-    Improvements: ("left_in", "taken_out"),
+    Improvements: ("left_in", "taken_out", "every", "strange"),
+    Contrasts: contrasts.QUERIES,
 }
 
 
@@ -118,6 +137,7 @@ class Cases:
     steerings: Steerings
     turns: Turns
     improvements: Improvements
+    contrasts: Contrasts
     contexts: list[Context]  # one a conversation, of the first conversations
 
 
@@ -127,8 +147,9 @@ def keep(cases: CaseSet, wanted: Bools) -> CaseSet:
 
 
 def answered(cases: CaseSet, fits: Bools) -> CaseSet:
-    """Return the cases all of whose queries fit."""
-    return keep(cases, np.all([fits[getattr(cases, name)] for name in QUERY_FIELDS[type(cases)]], axis=0))
+    """Return the cases all of whose queries fit; -1 is no query."""
+    queries = [getattr(cases, name) for name in QUERY_FIELDS[type(cases)]]
+    return keep(cases, np.all([fits[each] | (each < 0) for each in queries], axis=0))
 
 
 # Conversations of two sites may have one id (`corpus.namespaces`), and a dataset does not hold namespaces. Its rows of
@@ -162,15 +183,23 @@ ROOTS = """
 SELECT c.number, u.segment FROM rendered_roots AS u JOIN chosen AS c USING (position) WHERE c.number < $most
 """
 
+# DialogRPT pairs neighbours in time; a rank there is a score's place among the distinct scores, from 0 to 1.
 PAIRS = """
-WITH best AS (
+WITH ranked AS (
+    SELECT *, row_number() OVER (PARTITION BY parent ORDER BY timestamp, score) AS turn,
+        (dense_rank() OVER (PARTITION BY parent ORDER BY score) - 1)
+            / nullif(count(DISTINCT score) OVER (PARTITION BY parent) - 1, 0) AS height
+    FROM replies
+),
+best AS (
     SELECT *, dense_rank() OVER (PARTITION BY conversation ORDER BY md5(reply_to), reply_to, parent) AS place
-    FROM (SELECT *, count(*) OVER (PARTITION BY parent) AS shown FROM replies WHERE rank <= $siblings)
+    FROM (SELECT *, count(*) OVER (PARTITION BY parent) AS shown FROM ranked WHERE rank <= $siblings)
     WHERE shown > 1
 )
 SELECT a.conversation, a.position AS better, b.position AS worse, a.bytes AS better_bytes, b.bytes AS worse_bytes,
     a.score - b.score AS gap, abs(a.timestamp - b.timestamp) <= 3600 AS within_hour,
-    a.timestamp > b.timestamp AND a.score >= 2 * b.score AND b.score >= 2 AS later_doubled
+    a.timestamp > b.timestamp AND a.score >= 2 * b.score AND b.score >= 2 AS later_doubled,
+    within_hour AND abs(a.turn - b.turn) = 1 AND gap >= 20 AND a.height - b.height >= 0.5 AS dialogrpt
 FROM best AS a JOIN best AS b ON a.parent = b.parent AND a.score > b.score
 WHERE a.place <= $groups
 ORDER BY a.conversation, a.reply_to, a.parent, a.rank, a.id, b.rank, b.id
@@ -180,12 +209,13 @@ ORDER BY a.conversation, a.reply_to, a.parent, a.rank, a.id, b.rank, b.id
 STEERINGS = """
 WITH steerable AS (
     SELECT x.conversation, x.position, x.id, s.position AS sibling, r.position AS reply,
+        s.bytes AS sibling_bytes, r.bytes AS reply_bytes,
         row_number() OVER (PARTITION BY x.conversation ORDER BY md5(x.id), x.id, x.position) AS place
     FROM replies AS x
     JOIN replies AS s ON s.parent = x.parent AND s.rank = CASE x.rank WHEN 1 THEN 2 ELSE 1 END
     JOIN replies AS r ON r.parent = x.position AND r.rank = 1
 )
-SELECT conversation, position, sibling, reply FROM steerable WHERE place <= $steering
+SELECT conversation, position, sibling, reply, sibling_bytes, reply_bytes FROM steerable WHERE place <= $steering
 ORDER BY conversation, id, position
 """
 
@@ -214,10 +244,12 @@ class Conversations:
         self.segment: dict[int, str] = {}
         self.parent: dict[int, int] = {}
         self.id: dict[int, str] = {}
-        for position, parent, id, segment in connection.execute(
-            "SELECT position, parent, id, segment FROM replies"
+        self.conversation: dict[int, int] = {}
+        for position, parent, id, segment, conversation in connection.execute(
+            "SELECT position, parent, id, segment, conversation FROM replies"
         ).fetchall():
             self.segment[position], self.parent[position], self.id[position] = segment, parent, id
+            self.conversation[position] = conversation
 
     def ancestors(self, reply: int) -> tuple[tuple[str, Verdict], ...]:
         """Return the turns above a reply, topmost first, all accepted."""
@@ -253,11 +285,12 @@ def table(kind: type[CaseSet], rows: Iterator[tuple[Any, ...]]) -> CaseSet:
     """
     columns = list(zip(*rows, strict=True)) or [()] * len(dataclasses.fields(kind))
     columns[1] = distinct(columns[0], columns[1])
-    types = {"case": np.str_, "accepted": np.bool_, "within_hour": np.bool_, "later_doubled": np.bool_}
+    types = {"case": np.str_} | dict.fromkeys(("accepted", "within_hour", "later_doubled", "dialogrpt"), np.bool_)
     names = [f.name for f in dataclasses.fields(kind)]
-    return kind(
-        **{name: np.array(column, dtype=types.get(name, np.int64)) for name, column in zip(names, columns, strict=True)}
-    )
+    arrays: dict[str, Any] = {
+        name: np.array(column, dtype=types.get(name, np.int64)) for name, column in zip(names, columns, strict=True)
+    }
+    return kind(**arrays)
 
 
 def distinct(conversations: Sequence[int], cases: Sequence[str]) -> tuple[str, ...]:
@@ -297,7 +330,7 @@ def steerings(
 
     def rows() -> Iterator[tuple[Any, ...]]:
         caps = {"steering": settings.max_steering}
-        for conversation, turn, sibling, reply in connection.execute(STEERINGS, caps).fetchall():
+        for conversation, turn, sibling, reply, *sizes in connection.execute(STEERINGS, caps).fetchall():
             above, segment = trees.ancestors(turn), trees.segment[turn]
             queries = [
                 numbers.text_of(
@@ -306,7 +339,7 @@ def steerings(
                 for next in (sibling, reply)
                 for verdict in verdicts
             ]
-            yield (conversation, trees.id[turn], *queries)
+            yield (conversation, trees.id[turn], *queries, *sizes)
 
     return table(Steerings, rows())
 
@@ -360,24 +393,39 @@ def walks(connection: "DuckDBPyConnection", test: Path, most: int, format: Forma
 def turns(all_walks: list[Walk], numbers: QueryNumbers, verdict_first: bool) -> Turns:
     def rows() -> Iterator[tuple[Any, ...]]:
         for walk in all_walks:
+            before: Verdict | None = None
             for place, (id, (segment, verdict)) in enumerate(zip(walk.ids, walk.turns, strict=True)):
                 asked = Query(walk.background, walk.turns[:place], segment)
                 query = numbers.text_of(asked, verdict if verdict_first else None)
                 size = len(segment.encode())
-                yield (walk.conversation, f"{walk.number}/{id}", query, size, verdict == "accepted")
+                yield (walk.conversation, f"{walk.number}/{id}", query, size, verdict == "accepted", BEFORE[before])
+                before = verdict
 
     return table(Turns, rows())
 
 
-def improvements(all_walks: list[Walk], numbers: QueryNumbers, verdict_first: bool) -> Improvements:
+def improvements(
+    all_walks: list[Walk], numbers: QueryNumbers, strangers: Strangers, verdict_first: bool
+) -> Improvements:
     def rows() -> Iterator[tuple[Any, ...]]:
         for walk in all_walks:
             k = 0
             for place, (id, (segment, verdict)) in enumerate(zip(walk.ids, walk.turns, strict=True)):
                 if verdict == "accepted" and k:
-                    asked = [Query(walk.background, walk.turns[:end], segment) for end in (place, place - k)]
-                    queries = [numbers.text_of(query, verdict if verdict_first else None) for query in asked]
-                    yield (walk.conversation, f"{walk.number}/{id}", *queries, len(segment.encode()), k)
+                    above, history = walk.turns[: place - k], walk.turns[place - k : place]
+                    others = [strangers.of(text, walk.conversation) for text, _ in history]
+                    contexts = [(*above, *history[:shown]) for shown in (0, *range(1, min(k, MOST_SHOWN + 1)), k)]
+                    if strange := all(other is not None for other in others):
+                        contexts.append((*above, *((other or "", "rejected") for other in others)))
+                    taken_out, *left_in = (
+                        numbers.text_of(Query(walk.background, turns, segment), verdict if verdict_first else None)
+                        for turns in contexts
+                    )
+                    strange_query = left_in.pop() if strange else -1
+                    for shown, query in zip((*range(1, len(left_in)), k), left_in, strict=True):
+                        name = f"{walk.number}/{id}" + (f"/{shown}" if shown < k else "")
+                        queries = (query, taken_out, left_in[-1], strange_query)
+                        yield (walk.conversation, name, *queries, len(segment.encode()), k, shown)
                 k = k + 1 if verdict == "rejected" else 0
 
     return table(Improvements, rows())
@@ -419,11 +467,14 @@ def read_cases(
                     f"The dataset {dataset} was not written from these utterances with format {format} and"
                     f" speakers {speakers}: evaluate the model on the dataset that it was trained on."
                 )
+        strangers = Strangers(trees.conversation, trees.segment)
+        own_verdict: Verdict | None = "accepted" if verdict_first else None
         sets = (
             pairs(connection, trees, numbers, settings) if read_after else table(Pairs, iter(())),
             steerings(connection, trees, numbers, settings) if read_after else table(Steerings, iter(())),
             turns(all_walks, numbers, verdict_first),
-            improvements(all_walks, numbers, verdict_first),
+            improvements(all_walks, numbers, strangers, verdict_first),
+            table(Contrasts, contrast_rows(connection, trees, numbers, strangers, settings.max_contrasts, own_verdict)),
         )
         places = contexts(connection, trees, min(settings.contexts, most))
     ask_text = np.zeros(len(numbers.number_of), dtype=bool)

@@ -1,13 +1,13 @@
 """Compare evaluations: paired differences over the cases that two models share.
 
-Preference accuracy and steering put the same questions to every model, about the same cases of the same conversations.
-So does policy improvement, where both have the same judge.
+Preference accuracy, steering and rejection contrast put the same questions to every model, about the same cases of the
+same conversations. So does policy improvement, where both have the same judge.
 The other measures rest on the walks of a dataset and are paired between models of one dataset only: verdicts decide
 which turns two datasets share.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from adc_pipeline.evaluation.significance import holm, paired_difference
 from adc_pipeline.evaluation.training_facts import comparable_bits
 
 # By measure, with all its readings. Perplexity is not among them: its logarithm is bits per byte.
-OF_EVERY_DATASET = ("preference_accuracy", "steering")
+OF_EVERY_DATASET = ("preference_accuracy", "steering", "rejection_contrast")
 OF_ONE_DATASET = ("in_context_improvement", "verdict_calibration")
 OF_COMPARABLE_BITS = ("bits_per_byte",)
 OF_ONE_JUDGE = ("policy_improvement",)
@@ -61,7 +61,7 @@ class Comparison:
         corrected = self.corrected()
         for pair, found in self.differences.items():
             for measure, difference in found.items():
-                figures = asdict(difference)
+                figures = difference.figures()
                 name = f"{pair[0]}_minus_{pair[1]}.{measure}"
                 flat[name] = figures.pop("value")
                 flat |= {f"{name}.{key}": value for key, value in figures.items()}

@@ -18,7 +18,7 @@ from adc_pipeline.core.artefacts import file_digest, folder_digest
 from adc_pipeline.core.code_version import code_version
 from adc_pipeline.evaluation import measures, policy
 from adc_pipeline.evaluation.case_table import write_case_table
-from adc_pipeline.evaluation.cases import Cases, answered, read_cases
+from adc_pipeline.evaluation.cases import Cases, Improvements, answered, keep, read_cases
 from adc_pipeline.evaluation.estimate import Difference
 from adc_pipeline.evaluation.evaluation import Estimates, Evaluation
 from adc_pipeline.evaluation.figures import draw
@@ -29,7 +29,7 @@ from adc_pipeline.evaluation.samples import Sample, sample, sample_figures, writ
 from adc_pipeline.evaluation.score_cache import cached_scores
 from adc_pipeline.evaluation.scoring import Progress, Scorer, Scores
 from adc_pipeline.evaluation.settings import EvaluationSettings
-from adc_pipeline.evaluation.training_facts import REASONS, STRIPPED, TrainingFacts
+from adc_pipeline.evaluation.training_facts import REASONS, WITHOUT_VERDICTS, TrainingFacts
 from adc_pipeline.generation.settings import Sampling
 from adc_pipeline.training.facts import ModelFacts
 from adc_pipeline.walks.datasets import split_file
@@ -78,7 +78,7 @@ def evaluate(
     cases = read_test_cases(job, model, facts, settings, out / "spill")
 
     def score(scorer: Scorer, name: str) -> Scores:
-        return scorer.score(cases.queries, cases.ask_text, progress, name, cases.own_verdicts, facts.markers != "none")
+        return scorer.score(cases.queries, cases.ask_text, progress, name, cases.own_verdicts, facts.markers)
 
     question = base_question(job, cases, facts, settings)
     base_scores = cached_scores(job.score_cache, question, lambda: score(load_base(), "base model"))
@@ -130,7 +130,7 @@ def without_policy(facts: TrainingFacts, judge: Judge | None, dataset: Path) -> 
         return facts
     reason = judge.objection() or unseen_problem(judge, dataset)
     if facts.markers == "none":
-        reason = STRIPPED
+        reason = WITHOUT_VERDICTS["none"]
     elif facts.objective == "filtering":
         reason = REASONS["filtering"]
     return replace(facts, excluded={policy.POLICY: reason, **facts.excluded}) if reason else facts
@@ -200,7 +200,7 @@ def base_question(job: EvaluationJob, cases: Cases, facts: TrainingFacts, settin
         settings.max_context_tokens,
         cases.queries,
         cases.own_verdicts,
-        facts.markers != "none",
+        facts.markers,
         cases.ask_text.tobytes(),
     )
 
@@ -227,7 +227,7 @@ class ScoredCases:
         """The cases whose queries had room, in the contexts of both models, for what the measure is about.
 
         A turn that did not fit into the context steers nothing. Where rejected replies crowd out other turns, they are
-        not all that differs between the two contexts of an in-context improvement.
+        not all that differs between the two contexts of an in-context improvement, or of a contrast.
         """
         sees_turn = np.logical_and.reduce([each.turns > 0 for each in self.scores.values()])
         return CaseSets(
@@ -235,15 +235,20 @@ class ScoredCases:
             answered(self.cases.steerings, self.fits & sees_turn),
             answered(self.cases.turns, self.fits),
             answered(self.cases.improvements, self.fits & ~self.cut),
+            answered(self.cases.contrasts, self.fits & ~self.cut),
         )
 
 
 def measured_series(scored: ScoredCases, facts: TrainingFacts) -> dict[str, list[Measured]]:
-    """Compute the measures that apply, of both models, of reply length and of the best constant."""
-    pairs, turns = scored.shared.pairs, scored.shared.turns
+    """Compute the measures that apply, of both models, of length, of the best constant and of the verdict before."""
+    pairs, turns, steerings = scored.shared.pairs, scored.shared.turns, scored.shared.steerings
     series = {name: measures.all_measures(scored.shared, each) for name, each in scored.scores.items()}
-    series["length"] = measures.preference_accuracy(pairs, pairs.better_bytes, pairs.worse_bytes)
+    series["length"] = [
+        *measures.preference_accuracy(pairs, pairs.better_bytes, pairs.worse_bytes),
+        measures.length_steering(steerings),
+    ]
     series["constant"] = [measures.constant_brier_score(turns)]
+    series["grammar"] = [measures.grammar_brier_score(turns)]
     return {name: facts.applicable(measured) for name, measured in series.items()}
 
 
@@ -296,11 +301,17 @@ def case_counts(scored: ScoredCases, facts: TrainingFacts, context_tokens: int) 
     }
     for name, every, kept in (
         ("steering", cases.steerings, shared.steerings),
-        ("in_context_improvement", cases.improvements, shared.improvements),
+        ("in_context_improvement", of_all(cases.improvements), of_all(shared.improvements)),
+        ("rejection_contrast", cases.contrasts, shared.contrasts),
     ):
         if name not in facts.excluded:
             counts[f"{name}.left_out"] = len(every.case) - len(kept.case)
     return counts
+
+
+def of_all(improvements: Improvements) -> Improvements:
+    """Return the rows that show all rejected siblings: one a turn."""
+    return keep(improvements, improvements.shown == improvements.k)
 
 
 def mean(values: np.ndarray) -> float | None:

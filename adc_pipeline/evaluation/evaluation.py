@@ -5,8 +5,9 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
+from adc_pipeline.core.errors import DamagedError, first_line
+from adc_pipeline.core.records import REMEDY, read_record
 from adc_pipeline.evaluation.estimate import Difference, Estimate
 
 Estimates = dict[str, Estimate]
@@ -18,7 +19,7 @@ class Evaluation:
 
     model: Estimates
     base: Estimates
-    length: Estimates  # preference accuracy of the reply length alone
+    length: Estimates  # preference accuracy of the reply length alone, and steering of a shift per byte
     constant: Estimates  # calibration of the share of accepted turns, whatever the turn
     minus_base: dict[str, Difference]  # model minus base, paired, for the measures `TESTED`
     counts: Mapping[str, float | None]  # conversations and queries, lengths, and the figures of the samples
@@ -27,6 +28,7 @@ class Evaluation:
     markers: str  # where they stand: `after` their turns, `before` them, or `none`
     left_out: Mapping[str, str]  # measures and samples that do not apply to the model, with the reason
     shortcomings: tuple[str, ...] = ()  # sentences on what the dataset cannot teach
+    grammar: Estimates = field(default_factory=dict)  # calibration of the verdict before a turn alone
     judge: Estimates = field(default_factory=dict)  # preference accuracy of the judge of policy improvement
     judge_name: str = ""
     judge_digest: str = ""
@@ -35,8 +37,8 @@ class Evaluation:
         """Return all figures by flat names, the same for every model; None where there is no case.
 
         The model has NAME, NAME.low, NAME.high, NAME.cases and NAME.conversations. Baselines have the first three, with
-        the prefix `base.`, `length.`, `constant.` or `judge.`. Differences have the prefix `minus_base.` and NAME.p as
-        well, which is not corrected for several tests.
+        the prefix `base.`, `length.`, `constant.`, `grammar.` or `judge.`. Differences have the prefix `minus_base.` and
+        NAME.p as well, which is not corrected for several tests.
         """
         flat: dict[str, float | None] = dict(self.counts)
         for prefix, found in (
@@ -44,11 +46,12 @@ class Evaluation:
             ("base.", self.base),
             ("length.", self.length),
             ("constant.", self.constant),
+            ("grammar.", self.grammar),
             ("judge.", self.judge),
             ("minus_base.", self.minus_base),
         ):
             for name, estimate in found.items():
-                figures = asdict(estimate)
+                figures = estimate.figures()
                 flat[prefix + name] = figures.pop("value")
                 flat |= {
                     f"{prefix}{name}.{key}": figure
@@ -69,10 +72,16 @@ class Evaluation:
 
     @classmethod
     def read(cls, folder: Path) -> "Evaluation":
-        """Read `evaluation.json` from a folder."""
-        fields: dict[str, Any] = json.loads((folder / "evaluation.json").read_bytes())
-        for name in ("model", "base", "length", "constant", "judge"):
-            found = fields.get(name, {})
-            fields[name] = {measure: Estimate(**figures) for measure, figures in found.items()}
-        fields["minus_base"] = {measure: Difference(**figures) for measure, figures in fields["minus_base"].items()}
-        return cls(**fields | {"shortcomings": tuple(fields.get("shortcomings", ()))})
+        """Read `evaluation.json` from a folder; raise DamagedError if it is not what `write` wrote."""
+        path = folder / "evaluation.json"
+        # Older versions wrote neither.
+        record = {"grammar": {}, "judge": {}} | read_record(path)
+        try:
+            for name in ("model", "base", "length", "constant", "grammar", "judge"):
+                record[name] = {measure: Estimate(**figures) for measure, figures in record[name].items()}
+            record["minus_base"] = {name: Difference(**figures) for name, figures in record["minus_base"].items()}
+            return cls(**record | {"shortcomings": tuple(record.get("shortcomings", ()))})
+        except (KeyError, TypeError, AttributeError) as error:
+            raise DamagedError(
+                f"{path} is damaged, or another version of this package wrote it ({first_line(error)}): {REMEDY}."
+            ) from error

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from adc_pipeline.core.palette import COLOURS, SHAPES
 from adc_pipeline.core.picture import png
 from adc_pipeline.evaluation.estimate import Estimate
-from adc_pipeline.evaluation.measures import BINS, GAP_BINS, K_BINS, RELIABILITY
+from adc_pipeline.evaluation.measures import BINS, CURVE, GAP_BINS, RELIABILITY
 from adc_pipeline.evaluation.policy import CONTROLS, POLICY
 
 if TYPE_CHECKING:
@@ -123,12 +123,17 @@ def headline(figure: "Figure", series: Series) -> None:
 
 def in_context_curve(figure: "Figure", series: Series) -> None:
     axes = figure.subplots()
-    names = [f"in_context_improvement.{name}" for name in K_BINS]
-    labels = [with_cases(series, name, bin_label(k)) for name, k in zip(names, K_BINS, strict=True)]
-    groups(axes, series, names, labels)
+    labels = {f"in_context_improvement.{name}": curve_label(k, shown) for name, (k, shown) in CURVE.items()}
+    known = [name for name in labels if any(name in each and each[name].cases for each in series.values())]
+    groups(axes, series, known, [with_cases(series, name, labels[name]) for name in known])
     level(axes, 0, "no improvement")
-    axes.set_xlabel("rejected siblings in the context of the accepted turn")
+    axes.set_xlabel("rejected siblings in the context, of how many before the accepted turn")
     axes.set_ylabel("bits per byte with them, minus without\n(negative is better)")
+
+
+def curve_label(k: str, shown: int | None) -> str:
+    """Return `2 of 3`, `all of 4+`."""
+    return f"{'all' if shown is None else shown} of {bin_label(k)}"
 
 
 def accuracy_by_gap(figure: "Figure", series: Series) -> None:
@@ -217,7 +222,7 @@ PLOTS = {
     "in_context_improvement.png": Plot(
         in_context_curve,
         "in_context_improvement",
-        "In-context improvement by the number of rejected siblings before the accepted turn",
+        "In-context improvement by how many of the rejected siblings before the accepted turn are shown",
     ),
     "policy_improvement.png": Plot(
         policy_curve,

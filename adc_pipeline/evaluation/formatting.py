@@ -29,14 +29,14 @@ def interval(low: float, high: float, sign: bool = False) -> str:
 
 
 def figure(estimate: Estimate | None, sign: bool = False) -> str:
-    """Return `0.6124 [0.5800, 0.6444]`; a dash where the measure does not exist."""
+    """Return `0.6124 [0.5800, 0.6444]`, or why there is no interval; a dash where the measure does not exist."""
     if estimate is None:
         return NONE
     if estimate.value is None:
         return "no cases"
     value = number(estimate.value, sign)
     if estimate.low is None or estimate.high is None:
-        return f"{value} (one conversation)"
+        return f"{value} ({estimate.refused or 'one conversation'})"
     return f"{value} {interval(estimate.low, estimate.high, sign)}"
 
 

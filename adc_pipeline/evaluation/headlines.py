@@ -6,6 +6,7 @@ HEADLINES = (
     "preference_accuracy.later_doubled",
     "steering",
     "in_context_improvement",
+    "rejection_contrast",
     "policy_improvement",
     "policy_improvement.minus_yoked",
     "verdict_calibration.brier",

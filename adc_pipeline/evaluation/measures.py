@@ -9,6 +9,7 @@ model, reply length) pass through the same functions with other scores, over the
 | `preference_accuracy` | pairwise ranking accuracy, ties count ½ (probability of concordance) | Gao et al. 2020 |
 | `steering` | the same, of a difference in differences of log-probabilities | the project's own |
 | `in_context_improvement` | paired difference of cross-entropies | Laskin et al. 2022 |
+| `rejection_contrast` | difference in differences of cross-entropies | the project's own |
 | `verdict_calibration.brier` | Brier score | Brier 1950 |
 | `verdict_calibration.*.bin*` | reliability diagram with bins of equal width | Murphy and Winkler 1977 |
 | `bits_per_byte`, `perplexity` | cross-entropy per byte; exponential of the cross-entropy per token | Shannon 1951 |
@@ -22,7 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adc_pipeline.evaluation.bootstrap import Floats, Ints, ratio_estimates
-from adc_pipeline.evaluation.cases import Improvements, Pairs, Steerings, Turns
+from adc_pipeline.evaluation.cases import MOST_SHOWN, Improvements, Pairs, Steerings, Turns
+from adc_pipeline.evaluation.contrasts import Contrasts
 from adc_pipeline.evaluation.estimate import Difference, Estimate
 from adc_pipeline.evaluation.headlines import HEADLINES
 from adc_pipeline.evaluation.scoring import Scores
@@ -38,6 +40,12 @@ TIE = 1e-4
 # First score gap of each bin of preference accuracy, and first number of rejected siblings of each bin of the curve.
 GAP_BINS = {"gap1": 1, "gap2-3": 2, "gap4-7": 4, "gap8-15": 8, "gap16plus": 16}
 K_BINS = {"k1": 1, "k2": 2, "k3": 3, "k4plus": 4}
+# The curve of in-context improvement: by number of rejected siblings, how many of them are shown (None: all).
+CURVE: dict[str, tuple[str, int | None]] = {
+    f"{name}.shown{shown}" if shown else name: (name, shown)
+    for name, k in K_BINS.items()
+    for shown in (*range(1, min(k, MOST_SHOWN + 1)), None)
+}
 
 # Bins of the reliability diagram, and the prefix of its figures.
 BINS = 10
@@ -61,6 +69,7 @@ class CaseSets(NamedTuple):
     steerings: Steerings
     turns: Turns
     improvements: Improvements
+    contrasts: Contrasts
 
 
 @dataclass(frozen=True)
@@ -109,15 +118,18 @@ def preference_accuracy(pairs: Pairs, better: Floats | Ints, worse: Floats | Int
     """Pairwise ranking accuracy: the share of pairs in which the better-scored reply gets the higher value.
 
     `better` and `worse`, (pairs,), are the replies' values: log-odds of the verdicts, or bytes. Readings: all pairs;
-    pairs by score gap; pairs written within an hour of each other (Gao et al. 2020, *Dialogue Response Ranking Training
-    with Large-Scale Human Feedback Data*); pairs whose better reply is the later one and has at least twice the score
-    (Ethayarajh et al. 2022, *Understanding Dataset Difficulty with V-Usable Information*).
+    pairs by score gap; pairs written within an hour of each other; pairs whose better reply is the later one and has at
+    least twice the score (Ethayarajh et al. 2022, *Understanding Dataset Difficulty with V-Usable Information*); the
+    pairs of DialogRPT (Gao et al. 2020, *Dialogue Response Ranking Training with Large-Scale Human Feedback Data*):
+    neighbours in time within an hour, with a score gap of at least 20 and a gap of at least 0.5 between the scores'
+    places among the distinct scores of all siblings, which are numbered from 0 to 1.
     """
     value = wins(better, worse)
     readings = {
         "": np.ones(len(value), dtype=bool),
         ".within_hour": pairs.within_hour,
         ".later_doubled": pairs.later_doubled,
+        ".dialogrpt": pairs.dialogrpt,
         **{f".{name}": inside for name, inside in binned(pairs.gap, GAP_BINS).items()},
     }
     return [
@@ -139,6 +151,17 @@ def steering(steerings: Steerings, log_probability: Floats) -> Measured:
     for_sibling = log_probability[steerings.sibling_if_rejected] - log_probability[steerings.sibling_if_accepted]
     for_reply = log_probability[steerings.reply_if_rejected] - log_probability[steerings.reply_if_accepted]
     value = wins(for_sibling, for_reply)
+    return Measured("steering", steerings.conversation, steerings.case, value, np.ones(len(value)))
+
+
+def length_steering(steerings: Steerings) -> Measured:
+    """Return what steering is for a model that ignores content: the share of cases whose sibling is the longer text.
+
+    If a rejection shifts every text's log-probability by the same amount per byte, the lengths of sibling and reply
+    decide: the share is this where the shift is upwards, and one minus this where it is downwards. Chance is therefore
+    not 0.5.
+    """
+    value = wins(steerings.sibling_bytes, steerings.reply_bytes)
     return Measured("steering", steerings.conversation, steerings.case, value, np.ones(len(value)))
 
 
@@ -165,25 +188,66 @@ def bits_per_byte(turns: Turns, log_probability: Floats, tokens: Ints) -> list[M
 
 
 def in_context_improvement(improvements: Improvements, log_probability: Floats) -> list[Measured]:
-    """Paired difference of cross-entropies, in bits per byte: accepted turns with the k rejected siblings before them
-    in the context, minus without; over all turns and by k.
+    """Paired difference of cross-entropies, in bits per byte: accepted turns with rejected siblings before them in the
+    context, minus without; over all turns, and by the number k of siblings and how many of them are shown.
 
     Negative is improvement. The curve is that of Laskin et al. 2022, *In-context Reinforcement Learning with Algorithm
-    Distillation*. `log_probability` is (queries,).
+    Distillation*: `kK.shownJ` and `kK` are of the same turns, so that a curve for one k does not mix populations.
+    `stranger` has replies of other conversations in place of the siblings; `own_minus_stranger` is what remains of the
+    improvement. `log_probability` is (queries,).
     """
-    nats = log_probability[improvements.taken_out] - log_probability[improvements.left_in]
-    readings = {"": np.ones(len(nats), dtype=bool)} | {
-        f".{name}": inside for name, inside in binned(improvements.k, K_BINS).items()
+    asked = improvements
+    without, own, strange = (log_probability[each] for each in (asked.taken_out, asked.left_in, asked.strange))
+    every = asked.shown == asked.k
+    controlled = every & (asked.strange >= 0)
+    by_k = binned(asked.k, K_BINS)
+    readings = {
+        "": (every, without - own),
+        **{
+            f".{name}": (by_k[k] & (every if shown is None else ~every & (asked.shown == shown)), without - own)
+            for name, (k, shown) in CURVE.items()
+        },
+        ".stranger": (controlled, without - strange),
+        ".own_minus_stranger": (controlled, strange - own),
     }
     return [
         Measured(
             f"in_context_improvement{name}",
-            improvements.conversation[chosen],
-            improvements.case[chosen],
+            asked.conversation[chosen],
+            asked.case[chosen],
             nats[chosen] / NATS_PER_BIT,
-            improvements.bytes[chosen].astype(float),
+            asked.bytes[chosen].astype(float),
         )
-        for name, chosen in readings.items()
+        for name, (chosen, nats) in readings.items()
+    ]
+
+
+def rejection_contrast(contrasts: Contrasts, log_probability: Floats) -> list[Measured]:
+    """Difference in differences of cross-entropies, in bits per byte: gain of the better sibling minus gain of the worse
+    one by a rejected reply in the context; after a sibling of theirs (`own`), after a `stranger`, and own minus stranger.
+
+    A gain is the log-probability with the rejected reply minus without it. Above 0, the model reads what was rejected:
+    it expects a better reply after a worse one. Every case weighs the harmonic mean of the two lengths, in which the
+    noise of a difference of two figures per byte is inverse. `log_probability` is (queries,).
+    """
+    weight = 2 / (1 / contrasts.better_bytes + 1 / contrasts.worse_bytes)
+
+    def contrast(better: Ints, worse: Ints) -> Floats:
+        gains = (
+            (log_probability[after] - log_probability[alone]) / size
+            for after, alone, size in (
+                (better, contrasts.better, contrasts.better_bytes),
+                (worse, contrasts.worse, contrasts.worse_bytes),
+            )
+        )
+        first, second = gains
+        return weight * (first - second) / NATS_PER_BIT
+
+    own = contrast(contrasts.better_after_own, contrasts.worse_after_own)
+    stranger = contrast(contrasts.better_after_stranger, contrasts.worse_after_stranger)
+    return [
+        Measured(f"rejection_contrast{name}", contrasts.conversation, contrasts.case, value, weight)
+        for name, value in (("", own - stranger), (".own", own), (".stranger", stranger))
     ]
 
 
@@ -205,6 +269,18 @@ def constant_brier_score(turns: Turns) -> Measured:
     """Brier score of the best constant forecast (climatology): the share of accepted turns."""
     share = turns.accepted.mean() if len(turns.accepted) else 0.5
     return brier_score(turns, np.full(len(turns.accepted), share))
+
+
+def grammar_brier_score(turns: Turns) -> Measured:
+    """Brier score of the best forecast from the verdict before alone: the share of accepted turns after each verdict.
+
+    The grammar of a walk alone tells much of a verdict: in top-2 no rejected turn follows another.
+    """
+    shares = np.zeros(len(turns.accepted))
+    for before in np.unique(turns.before):
+        same = turns.before == before
+        shares[same] = turns.accepted[same].mean()
+    return brier_score(turns, shares)
 
 
 def reliability(turns: Turns, probability: Floats) -> list[Measured]:
@@ -231,11 +307,12 @@ def all_measures(cases: CaseSets, scores: Scores) -> list[Measured]:
 
     The reliability diagram is not among them: its cases differ between models.
     """
-    pairs, steerings, turns, improvements = cases
+    pairs, steerings, turns, improvements, contrasts = cases
     return [
         *preference_accuracy(pairs, scores.log_odds[pairs.better], scores.log_odds[pairs.worse]),
         steering(steerings, scores.log_probability),
         *in_context_improvement(improvements, scores.log_probability),
+        *rejection_contrast(contrasts, scores.log_probability),
         brier_score(turns, p_accepted(scores.log_odds[turns.turn])),
         *bits_per_byte(turns, scores.log_probability, scores.tokens),
     ]

@@ -11,6 +11,7 @@ from adc_pipeline.evaluation.formatting import figure
 from adc_pipeline.evaluation.judge import LEAST_ACCURACY
 from adc_pipeline.evaluation.page import Section, page, provenance_section
 from adc_pipeline.evaluation.policy import POLICY
+from adc_pipeline.evaluation.student import FEW
 from adc_pipeline.evaluation.tables import (
     comparison_table,
     differences_table,
@@ -27,18 +28,28 @@ if TYPE_CHECKING:
 
 INTERVALS = (
     "Parentheses hold the number of conversations that the cases come from."
-    " Brackets hold the 95 % confidence interval, a bootstrap over conversations; with fewer than about twenty"
-    " conversations it is too narrow. A p-value is that of a paired, two-sided sign-flip test over conversations."
+    f" Brackets hold the 95 % confidence interval, a bootstrap over conversations; with fewer than {FEW} conversations,"
+    " where a bootstrap is too narrow, Student's t. A p-value is that of a paired, two-sided sign-flip test over"
+    " conversations."
     " Holm's correction covers all tests of a table, or of the page where a page compares models."
 )
 MEANINGS = (
     "Preference accuracy: how often the model gives the verdict accepted a higher probability after the better-scored"
-    " of two siblings. Steering: how often a rejected turn calls for a sibling, and an accepted one for a reply.",
+    " of two siblings. Its reading dialogrpt takes the pairs of Gao et al. 2020, with which figures of that model"
+    " compare: within an hour, scores at least 20 and half of the siblings' ranks apart.",
+    "Steering: how often a rejected turn calls for a sibling, and an accepted one for a reply. The baseline length is"
+    " the share of cases whose sibling is the longer text: a rejection that shifts every text's probability by the same"
+    " amount per byte, whatever its content, scores this, or one minus this.",
     "In-context improvement: bits per byte of accepted turns with the rejected siblings before them in the context,"
-    " minus without them; negative is improvement. Bits per byte and perplexity are of a turn's speaker line and text,"
+    " minus without them; negative is improvement. A stranger is a reply of another conversation, of nearly the same"
+    " length, in a sibling's place: what it gains is not read in the sibling. Rejection contrast: how many bits per byte"
+    " a rejected sibling gains for a better sibling more than for a worse one, minus the same after a stranger; above 0,"
+    " the model reads what was rejected. Bits per byte and perplexity are of a turn's speaker line and text,"
     " without the marker.",
     "Verdict calibration: the Brier score of P(accepted) among the two verdicts, after each turn of the dataset's own"
-    " walks; 0 is perfect. Its constant is the share of accepted turns, whatever the turn.",
+    " walks; 0 is perfect. Its constant is the share of accepted turns, whatever the turn; the verdict before is the"
+    " share of accepted turns after each verdict. Both know these shares from the test split itself. A model that is not"
+    " below the verdict before has shown no more than the grammar of the walks.",
     "Policy improvement: the judge's score of the model's reply after its own earlier replies were rejected one by one,"
     " minus that of its first reply; minus_yoked: minus its score after another conversation's rejected replies.",
 )
@@ -49,7 +60,8 @@ VERDICT_FIRST = (
 )
 DATASETS_DIFFER = (
     "In-context improvement, calibration, bits per byte and perplexity rest on the turns of each dataset's own walks"
-    " and do not compare two datasets. Preference accuracy and steering ask every model the same questions."
+    " and do not compare two datasets. Preference accuracy, steering and rejection contrast ask every model the same"
+    " questions."
 )
 
 
@@ -103,10 +115,10 @@ def coverage(counts: Mapping[str, float | None]) -> list[str]:
     """Return sentences on the queries whose contexts were too long for the model."""
     sentences = [
         f"Of {counts['queries']:,} queries, {counts['queries.cut']:,} had a context too long for the model, which read"
-        f" the start of the background and the nearest turns; {counts['queries.left_out']:,} had a reply too long for"
+        f" the end of the background and the nearest turns; {counts['queries.left_out']:,} had a reply too long for"
         " it and are excluded."
     ]
-    for measure in ("steering", "in_context_improvement"):
+    for measure in ("steering", "in_context_improvement", "rejection_contrast"):
         if (name := f"{measure}.left_out") in counts:
             sentences.append(
                 f"Of {measure}, {counts[name]:,} cases are excluded because what they compare did not fit into the"
@@ -127,6 +139,7 @@ def evaluation_page(
         "base model": evaluation.base,
         "length alone": evaluation.length,
         "constant": evaluation.constant,
+        "verdict before": evaluation.grammar,
     }
     sections = [
         Section(

@@ -104,15 +104,19 @@ def encoded(
     tokenizer: "MarkerTokenizer",
     context_tokens: int,
     own_verdicts: Sequence[Verdict] | None = None,
-    marked: bool = True,
+    markers: str = "after",
 ) -> Encoded:
     """Return the token paths of queries, of at most `context_tokens` each, laid out as the training lays walks out.
 
     With `own_verdicts`, markers stand before their turns, and each query's segment follows the marker of its verdict in
-    `own_verdicts`. Unless `marked`, a line break replaces every marker. A longer context is shortened (see
-    `layout.fit`). Siblings get the room that the longest of them leaves, of those that fit at all.
+    `own_verdicts`. With `markers` none, a line break replaces every marker, with neutral one marker for both verdicts. A
+    longer context is shortened (see `layout.fit`). Siblings get the room that the longest of them leaves, of those that fit at all.
     """
+    from adc_pipeline.training.arrangement import NEUTRAL
     from adc_pipeline.training.layout import fit, lay_out
+
+    def told(verdict: Verdict | None) -> Verdict | None:
+        return None if markers == "none" or verdict is None else NEUTRAL if markers == "neutral" else verdict
 
     texts = dict.fromkeys(text for q in queries for text in (*(turn for turn, _ in q.turns), q.segment, *q.siblings))
     backgrounds = dict.fromkeys(q.background for q in queries)
@@ -123,13 +127,13 @@ def encoded(
         numbers.number(ids_of[text])
     verdicts: tuple[Verdict, Verdict] = ("rejected", "accepted")
     for verdict in verdicts:
-        numbers.number(tokenizer.marker(verdict if marked else None))
+        numbers.number(tokenizer.marker(told(verdict)))
     paths: list[Path] = []
     cut = np.zeros(len(queries), dtype=bool)
     seen = np.zeros(len(queries), dtype=np.int64)
     for index, query in enumerate(queries):
-        background, turns = ids_of[query.background], [(ids_of[t], v if marked else None) for t, v in query.turns]
-        unfinished = (ids_of[query.segment], None if own_verdicts is None or not marked else own_verdicts[index])
+        background, turns = ids_of[query.background], [(ids_of[t], told(v)) for t, v in query.turns]
+        unfinished = (ids_of[query.segment], None if own_verdicts is None else told(own_verdicts[index]))
         marker = 0 if own_verdicts is None else len(tokenizer.marker(unfinished[1]))
         least = min(len(tokenizer.prefix_ids) + len(background) + 1, SHORTEST_BACKGROUND)
         rooms = [context_tokens - len(ids_of[text]) - marker for text in (query.segment, *query.siblings)]
@@ -208,14 +212,14 @@ class Scorer:
         progress: Progress | None = None,
         label: str = "scoring",
         own_verdicts: Sequence[Verdict] | None = None,
-        marked: bool = True,
+        markers: str = "after",
     ) -> Scores:
         """Answer `queries`, with the segment's log-probability where `ask_text` is true.
 
-        `own_verdicts` holds each segment's own verdict, for models that read a verdict before its turn. `marked` is
-        false for models whose texts had no markers (see `encoded`). Raises PipelineError if an answer is not finite.
+        `own_verdicts` holds each segment's own verdict, for models that read a verdict before its turn. `markers` are
+        none or neutral for models whose texts had no verdicts (see `encoded`). Raises PipelineError if an answer is not finite.
         """
-        what = encoded(queries, self.tokenizer, self.context_tokens, own_verdicts, marked)
+        what = encoded(queries, self.tokenizer, self.context_tokens, own_verdicts, markers)
         fits = np.array([bool(path) for path in what.paths], dtype=bool)
         asked = np.flatnonzero(fits)
         log_probability, log_odds = np.zeros(len(queries)), np.zeros(len(queries))

@@ -33,6 +33,9 @@ class EvaluationSettings(Settings):
     )
     max_siblings: int = setting(5, "Siblings of a group, best-ranked first, that are compared in pairs.", minimum=2)
     max_steering: int = setting(4, "Maximum number of turns of a conversation for steering.", minimum=1)
+    max_contrasts: int = setting(
+        1, "Maximum number of sibling groups of a conversation for the rejection contrast.", minimum=0
+    )
     max_context_tokens: int = setting(
         1024,
         "Maximum context length in tokens. The model's own limit and the `sequence_length` of its training apply too.",

@@ -3,15 +3,17 @@
 Reads the current artefacts under ADC_HOME, so that the lines are the same after a run that reused everything.
 """
 
-import json
 import os
 import shutil
 import sys
 from collections.abc import Collection
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adc_pipeline.core.artefacts import Store
+from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.core.records import read_record
 from adc_pipeline.walks.kinds import KINDS
 
 if TYPE_CHECKING:
@@ -49,7 +51,11 @@ def figures(store: Store) -> list[str]:
     from adc_pipeline.evaluation.evaluation import Evaluation
 
     files = sorted(store.home.glob("evaluations/*/evaluation.json"))
-    read = {file.parent.name: Evaluation.read(file.parent) for file in files}
+    read = {}
+    for file in files:
+        # The run that this is about has succeeded.
+        with suppress(PipelineError):
+            read[file.parent.name] = Evaluation.read(file.parent)
     if not read:
         return []
     estimates = {
@@ -71,7 +77,7 @@ def interval(estimate: "Estimate | None") -> str:
     if estimate.value is None:
         return "no cases"
     if estimate.low is None or estimate.high is None:
-        return f"{estimate.value:.3f} (one conversation)"
+        return f"{estimate.value:.3f} ({estimate.refused or 'one conversation'})"
     return f"{estimate.value:.3f} [{estimate.low:.3f}, {estimate.high:.3f}]"
 
 
@@ -84,7 +90,10 @@ def newest_report(home: Path) -> Path | None:
 def registered_model(store: Store) -> str | None:
     """Return the registered name of a fine-tuned model under `home`: top-2's if there is one."""
     files = sorted(store.home.glob("models/*/registered.json"), key=lambda file: (file.parent.name != "top-2", file))
-    return json.loads(files[0].read_text())["registered_model"] if files else None
+    for file in files:
+        with suppress(PipelineError):
+            return str(read_record(file, registered_model=str)["registered_model"])
+    return None
 
 
 def shown(path: Path) -> str:

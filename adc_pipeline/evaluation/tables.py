@@ -13,7 +13,14 @@ from adc_pipeline.evaluation.policy import CONTROLS, POLICY
 from adc_pipeline.evaluation.significance import holm
 
 CASES = "cases (conversations)"
-CHANCE = {"preference_accuracy": "0.5", "steering": "0.5", "in_context_improvement": "0"}
+CHANCE = {
+    "preference_accuracy": "0.5",
+    "steering": "see length",
+    "in_context_improvement": "0",
+    "rejection_contrast": "0",
+}
+# Baselines without a model, by the name of their estimates in an evaluation.
+BASELINES = {"length": "length", "constant": "constant", "grammar": "verdict before"}
 # Differences of policy improvement; its other readings are scores and shares.
 DIFFERENCES = (POLICY, f"{POLICY}.first_step", *(f"{POLICY}.minus_{control}" for control in CONTROLS))
 
@@ -43,7 +50,7 @@ def headline_table(evaluation: Evaluation) -> Table:
             chance(name),
             figure(evaluation.model[name]),
             figure(evaluation.base.get(name)),
-            figure(evaluation.length.get(name) or evaluation.constant.get(name)),
+            baselines(evaluation, name),
             figure(evaluation.minus_base.get(name)),
             p_value(corrected.get(name)),
             sample_size(evaluation.model[name]),
@@ -51,8 +58,14 @@ def headline_table(evaluation: Evaluation) -> Table:
         for name in HEADLINES
         if name in evaluation.model
     ]
-    header = ["measure", "chance", "model", "base model", "length alone, or constant", "model − base", "p (Holm)"]
+    header = ["measure", "chance", "model", "base model", "baselines without a model", "model − base", "p (Holm)"]
     return Table([*header, CASES], rows)
+
+
+def baselines(evaluation: Evaluation, name: str) -> str:
+    """Return a measure of the baselines without a model, each with its label."""
+    found = {label: getattr(evaluation, field).get(name) for field, label in BASELINES.items()}
+    return "; ".join(f"{label} {figure(each)}" for label, each in found.items() if each is not None) or NONE
 
 
 def short_table(evaluation: Evaluation) -> Table:

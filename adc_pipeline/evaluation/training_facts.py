@@ -9,7 +9,8 @@ would compare different things:
 - `filtering` never met a rejected turn. It is scored on the same texts as every other model, rejected turns included;
   its in-context improvement tells what these, and a marker that it has never met either, are worth to a model that was
   not taught to use them.
-- A model whose markers were stripped is scored on texts without markers, and on no measure that needs one.
+- A model whose markers were stripped is scored on texts without markers, one that was trained with a neutral marker on
+  texts with that marker, and both on no measure that needs a verdict's marker.
 
 No model is scored on longer contexts than the pieces that it was trained on: beyond them its positions are untrained,
 and in-context improvement, one side of which always has the longer context, would measure that.
@@ -31,7 +32,10 @@ REASONS = {
     "conditional": "the model was trained on texts in which a verdict stands before its turn, so the marker after a"
     " turn is the next turn's",
 }
-STRIPPED = "the model was trained on texts with a line break in place of every marker"
+WITHOUT_VERDICTS = {
+    "none": "the model was trained on texts with a line break in place of every marker",
+    "neutral": "the model was trained on texts with one marker for both verdicts",
+}
 
 
 def comparable_bits(one: str, other: str) -> bool:
@@ -51,7 +55,7 @@ class TrainingFacts:
     """
 
     objective: str = "mle"
-    markers: Literal["after", "before", "none"] = "after"
+    markers: Literal["after", "before", "none", "neutral"] = "after"
     excluded: Mapping[str, str] = field(default_factory=dict)
     longest_piece: int | None = None
 
@@ -60,9 +64,9 @@ class TrainingFacts:
         """Read them from a model's folder; a model without `training.json` reads its markers after the turns."""
         facts = ModelFacts.read(model)
         reason = REASONS.get(facts.objective, f"the training excludes it for {facts.objective}")
-        reason = STRIPPED if facts.markers == "none" else reason
+        reason = WITHOUT_VERDICTS.get(facts.markers, reason)
         excluded = dict.fromkeys(facts.measures_without_meaning, reason)
-        if facts.markers == "none":
+        if facts.markers in WITHOUT_VERDICTS:
             excluded["samples"] = reason
         elif facts.markers == "after" and "steering" in excluded:
             excluded["samples.rejected"] = reason

@@ -6,11 +6,14 @@ where both are on one disk.
 """
 
 from collections.abc import Mapping
+from contextlib import redirect_stderr
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 from adc_pipeline.core.artefacts import Artefact
 from adc_pipeline.core.markdown import Markdown, code, escape, table
+from adc_pipeline.core.records import read_record
 from adc_pipeline.tracking.lineage import Node, Records
 from adc_pipeline.tracking.runs import Run, share
 
@@ -19,6 +22,11 @@ REGISTERED = "registered.json"
 # The part of a version's description with its lineage, and the counts that it shows.
 HEADING = "## Lineage"
 COUNTS = ("bytes", "conversations", "parameters", "ranked", "read", "turns", "walks")
+
+
+def read_registered(folder: Path) -> dict[str, Any]:
+    """Return what `register_model` returned for the model in a folder; raise PipelineError if that is damaged."""
+    return read_record(folder / REGISTERED, registered_model=str, registered_version=int, logged_model_id=str)
 
 
 def register_model(run: Run, folder: Path, name: str) -> dict[str, Any]:
@@ -31,11 +39,13 @@ def register_model(run: Run, folder: Path, name: str) -> dict[str, Any]:
     mlflow.set_tracking_uri(run.tracking_uri)
     status = run.client.get_run(run.id).info.status
     with mlflow.start_run(run_id=run.id):
-        logged = Model.log(None, serving, registered_model_name=name, name=name, folder=folder)
+        logged = Model.log(None, serving, name=name, folder=folder)
     # MLflow ends the run with the block, also one that goes on until its artefact is in place.
     run.client.update_run(run.id, status)
     share_weights(folder, run.client.get_logged_model(logged.model_id).artifact_location)
-    number = int(logged.registered_model_version or 0)
+    # MLflow prints on stderr that it has registered the model.
+    with redirect_stderr(StringIO()):
+        number = int(mlflow.register_model(f"models:/{logged.model_id}", name).version)
     run.client.update_model_version(name, str(number), serving.DESCRIPTION.format(name=name, version=number))
     return {"registered_model": name, "registered_version": number, "logged_model_id": logged.model_id}
 

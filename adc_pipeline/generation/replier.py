@@ -6,7 +6,6 @@ key-value cache between replies would save 15 ms for 300 tokens of the small mod
 sliding windows or state spaces.
 """
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,7 +90,7 @@ class Replier:
                     " trained, such as models:/adc-top-2@latest or ADC_HOME/models/top-2."
                 ) from error
             path = cached_file(place.weights, FACTS, _raise_exceptions_for_missing_entries=False)
-            facts = ModelFacts.of(json.loads(Path(path).read_bytes())) if path else ModelFacts()
+            facts = ModelFacts.read_file(Path(path)) if path else ModelFacts()
             if facts.markers == "none":
                 raise PipelineError(
                     f"`--model` {place.address} was trained with `markers: stripped`: it does not know which replies"

@@ -7,7 +7,7 @@ a champion the version has to beat its base model, which its evaluation has test
 comparison, 0.4 s for 980 cases of 169 conversations.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -54,7 +54,7 @@ class Decision:
 
     def figures(self) -> dict[str, float]:
         """Return the known figures: the difference, new minus old, its interval, p, and the numbers of cases."""
-        figures = asdict(self.difference) if self.difference else {}
+        figures = self.difference.figures() if self.difference else {}
         named = {"difference" if key == "value" else key: value for key, value in figures.items()}
         return {key: float(value) for key, value in named.items() if value is not None}
 

@@ -10,7 +10,6 @@ A version is renamed before it is removed, so that no reader finds half of it; i
 removes the rest. Cost: 0.13 s of one core for each registered version, after importing MLflow.
 """
 
-import json
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from dataclasses import dataclass
 from adc_pipeline.core.artefacts import Artefact, Store
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.core.markdown import code, table
-from adc_pipeline.generation.registration import REGISTERED
+from adc_pipeline.generation.registration import REGISTERED, read_registered
 from adc_pipeline.lifecycle.settings import RetentionSettings
 from adc_pipeline.tracking.lineage import ORIGIN, Records
 from adc_pipeline.tracking.runs import ASSET
@@ -136,9 +135,8 @@ def by_registered_version(versions: Iterable[Artefact]) -> dict[str, Key]:
     """Return the artefacts with a record of their registration, by NAME/VERSION."""
     found = {}
     for made in versions:
-        record = made.path / REGISTERED
-        if record.exists():
-            facts = json.loads(record.read_text())
+        if (made.path / REGISTERED).exists():
+            facts = read_registered(made.path)
             found[f"{facts['registered_model']}/{facts['registered_version']}"] = (made.name, made.digest)
     return found
 

@@ -4,6 +4,7 @@ Everybody who reaches Dagster's page can start the job with any run configuratio
 keep more than the file, never less.
 """
 
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from adc_pipeline.core.spellings import read_settings
 from adc_pipeline.lifecycle.settings import RetentionSettings
 
 FILE = "prune.yaml"
-SAMPLE = "{delete: true, keep_versions: 3, keep_days: 30, history_days: 90}"
+SAMPLE = "{delete: true, keep_versions: 3, keep_days: 30, history_days: 90, logs_mb: 1000}"
 
 
 def retention(home: Path, run_config: Any, owner: str) -> tuple[RetentionSettings, str]:
@@ -23,7 +24,7 @@ def retention(home: Path, run_config: Any, owner: str) -> tuple[RetentionSetting
     What the run configuration does not set is taken from the file. Raise PipelineError if either is invalid.
     """
     file = home / FILE
-    permitted = read_settings(RetentionSettings, read_mapping(file), str(file)) if file.exists() else None
+    permitted = read_settings(RetentionSettings, read_mapping(file), str(file)) if os.path.lexists(file) else None
     given = asdict(permitted) if permitted else {}
     if isinstance(run_config, Mapping):
         run_config = {**given, **run_config}
@@ -34,7 +35,8 @@ def retention(home: Path, run_config: Any, owner: str) -> tuple[RetentionSetting
     settings = RetentionSettings(
         keep_versions=max(wanted.keep_versions, permitted.keep_versions),
         keep_days=max(wanted.keep_days, permitted.keep_days),
-        history_days=longer(wanted.history_days, permitted.history_days),
+        history_days=larger(wanted.history_days, permitted.history_days),
+        logs_mb=larger(wanted.logs_mb, permitted.logs_mb),
         delete=wanted.delete and permitted.delete,
     )
     if settings.delete:
@@ -43,6 +45,6 @@ def retention(home: Path, run_config: Any, owner: str) -> tuple[RetentionSetting
     return settings, f"`delete` is false in {where}: set it to true to remove what is listed"
 
 
-def longer(one: float | None, other: float | None) -> float | None:
-    """Return the longer of two times; None is without end."""
+def larger(one: float | None, other: float | None) -> float | None:
+    """Return the larger of two limits; None is no limit."""
     return None if one is None or other is None else max(one, other)

@@ -47,4 +47,9 @@ class RetentionSettings(Settings):
         " Dagster shows as an asset's latest stay.",
         minimum=0,
     )
+    logs_mb: float | None = setting(
+        None,
+        "Megabytes of what the steps of Dagster's ended runs printed that are kept, the newest; ~ keeps all.",
+        minimum=0,
+    )
     delete: bool = setting(False, "Remove what is old; without it the job only lists what it would remove.")

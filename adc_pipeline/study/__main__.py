@@ -58,7 +58,7 @@ class Launcher:
         rest = {key: value for key, value in self.config.items() if key != "ops"}
         with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file, (self.logs / f"{label}.log").open("w") as log:
             # JSON is YAML.
-            json.dump({**rest, "ops": ours}, file, default=str)
+            json.dump({"loggers": {"console": {}}, **rest, "ops": ours}, file, default=str)
             file.flush()
             command = [sys.executable, "-m", "dagster", "job", "execute", "-m", "adc_pipeline.definitions", "-j", job]
             command += ["-c", file.name]

@@ -13,8 +13,6 @@ from adc_pipeline.study.statistics import Study, Test, references
 
 # Significance level of the corrected p-values.
 LEVEL = 0.05
-# Below this number of conversations an interval is too narrow.
-FEW = 20
 
 
 def conclusions(study: Study) -> list[str]:
@@ -94,18 +92,15 @@ def differences(study: Study) -> list[str]:
 
 def limits(study: Study) -> str:
     """State what the study cannot show."""
-    seeds = sorted({len(found) for found in study.seeds.values()})
+    counts = sorted({len(found) for found in study.seeds.values()})
     sentences = [
         "What this does not show: that another corpus, another base model or a longer training would give the same.",
-        f"Seeds of a variant: {' or '.join(map(str, seeds))}; intervals and tests are over conversations and take the"
-        " seeds as fixed.",
+        f"Seeds of a variant: {' or '.join(map(str, counts))}; intervals and tests take seeds and conversations as"
+        " samples.",
     ]
-    if (floor := len(study.corrected) / (1 + study.draws)) >= LEVEL:
+    if alone := [name for name, found in study.seeds.items() if len(found) == 1]:
         sentences.append(
-            f"With {study.draws:,} `draws` no p-value can be below {floor:.3f} when corrected for"
-            f" {len(study.corrected):,} tests, so that nothing can be shown: raise `draws` of study_table."
+            f"One seed tells nothing of other trainings, so there is no interval and no test of {', '.join(alone)}:"
+            " make more seeds."
         )
-    fewest = min((each.conversations for found in study.estimates.values() for each in found.values()), default=0)
-    if fewest < FEW:
-        sentences.append(f"Some figures rest on {fewest} conversations, too few for their intervals to be trusted.")
     return " ".join(sentences)

@@ -1,7 +1,7 @@
 """The grid of the study: variants, seeds and their names.
 
-A variant is a dataset and a way to learn from it: each objective of Korbak et al. 2023, and two ablations of `mle`,
-with markers stripped and with verdicts shuffled within each walk. A cell is a variant and a seed. Every comparison
+A variant is a dataset and a way to learn from it: each objective of Korbak et al. 2023, and three ablations of `mle`,
+with markers stripped, with one neutral marker, and with verdicts shuffled within each walk. A cell is a variant and a seed. Every comparison
 changes one factor: a variant is compared with its reference, `mle` on the same dataset, and `mle` on one dataset with
 `mle` on another.
 """
@@ -32,13 +32,13 @@ class Variant:
 
     source: str
     objective: Objective = "mle"
-    markers: Literal["kept", "stripped"] = "kept"
+    markers: Literal["kept", "stripped", "neutral"] = "kept"
     verdicts: Literal["true", "shuffled"] = "true"
 
     @property
     def name(self) -> str:
         """The variant's name, such as `top-2.mle` or `both.mle.shuffled`."""
-        ablated = ["stripped"] * (self.markers == "stripped") + ["shuffled"] * (self.verdicts == "shuffled")
+        ablated = [self.markers] * (self.markers != "kept") + ["shuffled"] * (self.verdicts == "shuffled")
         return ".".join([self.source, self.objective, *ablated])
 
     @property
@@ -53,7 +53,7 @@ class Variant:
 
     @property
     def markers_stand(self) -> str:
-        """Where the model's markers are: `after` the turns, `before` them, or `none`."""
+        """Where the model's markers are: `after` the turns, `before` them, `none`, or `neutral` after the turns."""
         return str(arrangement_facts(self.settings(TrainingSettings(), 0))["markers"])
 
     def settings(self, common: TrainingSettings, seed: int) -> TrainingSettings:
@@ -65,7 +65,8 @@ def _variants() -> dict[str, Variant]:
     found = []
     for source in SOURCES:
         found += [Variant(source, objective) for objective in get_args(Objective)]
-        found += [Variant(source, markers="stripped"), Variant(source, verdicts="shuffled")]
+        found += [Variant(source, markers="stripped"), Variant(source, markers="neutral")]
+        found += [Variant(source, verdicts="shuffled")]
     return {variant.name: variant for variant in found}
 
 

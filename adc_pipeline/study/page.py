@@ -5,21 +5,25 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from adc_pipeline.evaluation.page import Section, Table, page, provenance_section
-from adc_pipeline.evaluation.report import INTERVALS, MEANINGS
-from adc_pipeline.evaluation.settings import ComparisonSettings
+from adc_pipeline.evaluation.report import MEANINGS
 from adc_pipeline.study.conclusions import conclusions
 from adc_pipeline.study.figures import draw_study
 from adc_pipeline.study.grid import VARIANTS
 from adc_pipeline.study.statistics import Cell, read_study
 from adc_pipeline.study.tables import differences_table, figures_table, seeds_table
 
+INTERVALS = (
+    "Brackets hold the 95 % confidence interval. It takes both the seeds and the conversations as samples: Student's t"
+    " with the variance between seeds and that between conversations. A p-value is that of the same method, two-sided;"
+    " two variants are compared case by case on the seeds that both have. One seed gives neither interval nor p-value."
+    " Parentheses hold the number of conversations that the cases come from. Holm's correction covers all tests."
+)
 CAPTION = "Means over the seeds with their intervals; ticks are the seeds, grey bars the base model"
 
 
 def write_results(
     folders: Mapping[Cell, Path],
     out: Path,
-    settings: ComparisonSettings | None = None,
     excluded: Mapping[str, str] | None = None,
     provenance: Mapping[str, str] | None = None,
 ) -> str:
@@ -28,7 +32,7 @@ def write_results(
     `folders` are those that `evaluate` wrote, by variant and seed; missing cells are counted, not shown. `excluded` are
     other cells by name, each with the reason why it is not compared. `provenance` names where all cells come from.
     """
-    study = read_study(folders, settings or ComparisonSettings())
+    study = read_study(folders)
     counted = f"{len(folders)} cells: {len(study.seeds)} of the grid's {len(VARIANTS)} variants."
     notes = excluded_cells(excluded or {})
     sentences = conclusions(study)

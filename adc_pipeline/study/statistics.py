@@ -1,28 +1,24 @@
-"""The statistics of the study: mean over seeds, paired by case, clustered by conversation, Holm-corrected.
+"""The statistics of the study: estimates over seeds and conversations, paired differences, Holm's correction.
 
-The seeds of a variant answer the same cases. The value of a case is its mean over the seeds that both compared variants
-have, since seeds differ by more than many variants do. Differences are thereby paired by case; intervals are a cluster
-bootstrap and tests are sign-flip tests, both over conversations (see `evaluation/bootstrap.py` and
-`evaluation/significance.py`). Holm's correction covers every test of the study, those against chance included.
+The seeds of a variant answer the same cases. Seeds and conversations are both samples (see `two_way.py`), and two
+variants are compared case by case on the seeds that both have. Holm's correction covers every test of the study, those
+against chance included.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
-
-import numpy as np
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from adc_pipeline.core.engine import connected
-from adc_pipeline.evaluation.bootstrap import ratio_estimates
 from adc_pipeline.evaluation.case_table import CASE_TABLE
 from adc_pipeline.evaluation.comparison import OF_EVERY_DATASET
 from adc_pipeline.evaluation.estimate import Difference, Estimate
 from adc_pipeline.evaluation.measures import family
-from adc_pipeline.evaluation.settings import ComparisonSettings
-from adc_pipeline.evaluation.significance import holm, paired_difference
+from adc_pipeline.evaluation.significance import holm
 from adc_pipeline.evaluation.training_facts import comparable_bits
 from adc_pipeline.study.grid import BASE, CHANCE, VARIANTS
+from adc_pipeline.study.two_way import Crossed
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -32,6 +28,7 @@ MEASURES: Mapping[str, float | None] = {
     "preference_accuracy": 0.5,
     "steering": 0.5,
     "in_context_improvement": 0.0,
+    "rejection_contrast": 0.0,
     "bits_per_byte.accepted": None,
 }
 
@@ -56,7 +53,6 @@ class Study:
     base: Mapping[str, Mapping[str, Estimate]]
     tests: Mapping[Test, Difference]
     corrected: Mapping[Test, float]
-    draws: int  # of signs: no p-value is below 1 / (1 + draws)
 
     def metrics(self) -> dict[str, float | None]:
         """Return all figures by flat names.
@@ -80,27 +76,39 @@ def references(variants: Iterable[str]) -> list[str]:
     return [name for name in variants if VARIANTS[name].reference.name == name]
 
 
-def read_study(folders: Mapping[Cell, Path], settings: ComparisonSettings) -> Study:
+def read_study(folders: Mapping[Cell, Path]) -> Study:
     """Compute the statistics from the folders that `evaluate` wrote."""
     seeds = {name: sorted(seed for variant, seed in folders if variant == name) for name in VARIANTS}
     seeds = {name: found for name, found in seeds.items() if found}
-    estimates: dict[str, dict[str, Estimate]] = {}
-    base: dict[str, dict[str, Estimate]] = {}
     with connected() as connection:
         create_cases(connection, folders)
-        for variant in seeds:
-            estimates[variant], base[variant] = variant_estimates(connection, variant, settings)
-        by_seed = {
-            variant: {measure: seed_values(connection, variant, measure) for measure in found}
-            for variant, found in estimates.items()
+        sums = {
+            variant: {measure: found for measure in MEASURES if (found := sums_of(connection, variant, measure))}
+            for variant in seeds
+        }
+        base = {
+            variant: {
+                measure: found.estimate()
+                for measure in measures
+                if (found := sums_of(connection, variant, measure, "base"))
+            }
+            for variant, measures in sums.items()
+        }
+        estimates = {
+            variant: {measure: found.estimate() for measure, found in measures.items()}
+            for variant, measures in sums.items()
         }
         tests = {
             test: difference
             for test in planned_tests(estimates)
-            if (difference := difference_of(connection, test, settings)) is not None
+            if (difference := difference_of(connection, test)) is not None
         }
+    by_seed = {
+        variant: {measure: found.by_seed.tolist() for measure, found in measures.items()}
+        for variant, measures in sums.items()
+    }
     p_values = {test: difference.p for test, difference in tests.items() if difference.p is not None}
-    return Study(seeds, estimates, by_seed, base, tests, holm(p_values), settings.draws)
+    return Study(seeds, estimates, by_seed, base, tests, holm(p_values))
 
 
 def planned_tests(estimates: Mapping[str, Mapping[str, Estimate]]) -> Iterator[Test]:
@@ -129,61 +137,48 @@ def planned_tests(estimates: Mapping[str, Mapping[str, Estimate]]) -> Iterator[T
                     yield Test(first, second, measure)
 
 
-def variant_estimates(
-    connection: "DuckDBPyConnection", variant: str, settings: ComparisonSettings
-) -> tuple[dict[str, Estimate], dict[str, Estimate]]:
-    """Estimate the measures of a variant, and of its base model on the same cases."""
-    estimates, base = {}, {}
-    for measure in MEASURES:
-        cases = columns(connection, MEANS, [variant, measure])
-        if len(cases["value"]):
-            values, weights = np.stack([cases["value"], cases["other"]]), np.stack([cases["weight"]] * 2)
-            estimates[measure], base[measure] = ratio_estimates(
-                values, weights, cases["conversation"], settings.draws, settings.draw_seed
-            )
-    return estimates, base
+def sums_of(
+    connection: "DuckDBPyConnection", variant: str, measure: str, column: Literal["model", "base", "chance"] = "model"
+) -> Crossed | None:
+    """Return the sums of a variant's values, of its base model's, or of its values minus chance; None without cases."""
+    return crossed(connection, OWN[column], [variant, measure, *([MEASURES[measure]] if column == "chance" else [])])
 
 
-def seed_values(connection: "DuckDBPyConnection", variant: str, measure: str) -> list[float]:
-    """Return the value of each seed of a variant, in the order of the seeds."""
-    return [value for (value,) in connection.execute(BY_SEED, [variant, measure]).fetchall()]
-
-
-def difference_of(connection: "DuckDBPyConnection", test: Test, settings: ComparisonSettings) -> Difference | None:
+def difference_of(connection: "DuckDBPyConnection", test: Test) -> Difference | None:
     """Return the paired difference of a test; None where the two share no case."""
-    if test.second in (BASE, CHANCE):
-        cases = columns(connection, MEANS, [test.first, test.measure])
-        if test.second == CHANCE:
-            cases["other"] = MEASURES[test.measure] * cases["weight"]
+    if test.second == CHANCE:
+        found = sums_of(connection, test.first, test.measure, "chance")
+    elif test.second == BASE:
+        found = crossed(connection, MINUS_BASE, [test.first, test.measure])
     else:
-        cases = columns(connection, PAIRED, list(test))
-    if not len(cases["value"]):
+        found = crossed(connection, PAIRED, list(test))
+    return None if found is None else found.estimate()
+
+
+def crossed(connection: "DuckDBPyConnection", query: str, parameters: Sequence[object]) -> Crossed | None:
+    """Sum the cases of a query by seed and conversation; None without cases."""
+    rows = connection.execute(SUMS.format(query), parameters).fetchnumpy()
+    if not len(rows["seed"]):
         return None
-    return paired_difference(
-        cases["value"],
-        cases["other"],
-        cases["weight"],
-        cases["conversation"],
-        settings.draws,
-        settings.draw_seed,
-    )
+    return Crossed.of(rows["seed"], rows["conversation"], rows["value"], rows["weight"], int(rows["cases"].max()))
 
 
-# Each case of a variant, averaged over its seeds, beside its base model.
-MEANS = """
-SELECT conversation, avg(model) AS value, avg(base) AS other, avg(weight) AS weight
-FROM cases WHERE variant = $1 AND measure = $2
-GROUP BY conversation, conversation_id, "case" ORDER BY conversation_id, "case"
+# The cases of a query of `seed`, `conversation`, `value` and `weight`, summed; `cases` are those of the seed.
+SUMS = """
+SELECT seed, conversation, sum(value) AS value, sum(weight) AS weight,
+    sum(count(*)) OVER (PARTITION BY seed) AS cases
+FROM ({}) GROUP BY seed, conversation ORDER BY seed, conversation
 """
-# Each case of two variants, averaged over the seeds that both have.
+OWN = {
+    "model": "SELECT *, model AS value FROM cases WHERE variant = $1 AND measure = $2",
+    "base": "SELECT *, base AS value FROM cases WHERE variant = $1 AND measure = $2",
+    "chance": "SELECT *, model - $3 * weight AS value FROM cases WHERE variant = $1 AND measure = $2",
+}
+MINUS_BASE = "SELECT *, model - base AS value FROM cases WHERE variant = $1 AND measure = $2"
 PAIRED = """
-SELECT ours.conversation, avg(ours.model) AS value, avg(theirs.model) AS other, avg(ours.weight) AS weight
+SELECT seed, ours.conversation, ours.model - theirs.model AS value, ours.weight
 FROM cases AS ours JOIN cases AS theirs USING (seed, measure, conversation_id, "case")
 WHERE ours.variant = $1 AND theirs.variant = $2 AND measure = $3
-GROUP BY ours.conversation, conversation_id, "case" ORDER BY conversation_id, "case"
-"""
-BY_SEED = """
-SELECT sum(model) / sum(weight) FROM cases WHERE variant = $1 AND measure = $2 GROUP BY seed ORDER BY seed
 """
 
 
@@ -202,8 +197,3 @@ def create_cases(connection: "DuckDBPyConnection", folders: Mapping[Cell, Path])
     connection.execute(
         "CREATE TABLE cases AS SELECT *, dense_rank() OVER (ORDER BY conversation_id) AS conversation FROM read"
     )
-
-
-def columns(connection: "DuckDBPyConnection", query: str, parameters: Sequence[object]) -> dict[str, np.ndarray]:
-    """Return the result of a query as numpy arrays by column."""
-    return {name: np.asarray(column) for name, column in connection.execute(query, parameters).fetchnumpy().items()}

@@ -18,6 +18,8 @@ from adc_pipeline.core.errors import PipelineError
 SERVERS = ("http", "https")
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 HIDDEN = "..."
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff]")
+HOST = re.compile(r"[\w.-]+")
 SQLITE = re.compile(r"sqlite(\+\w+)?:///(?P<path>[^?]+)")
 
 
@@ -26,7 +28,7 @@ def shown(address: str) -> str:
     if found := SQLITE.match(address):
         return f"sqlite:///{found['path']}"
     scheme, separator, _ = address.partition("://")
-    if not separator or scheme.partition("+")[0].lower() not in SERVERS + DATABASES:
+    if not separator or (scheme.lower() not in SERVERS and scheme.partition("+")[0].lower() not in DATABASES):
         return HIDDEN
     host = "" if refusal(address) else urlsplit(address).netloc.rpartition("@")[2]
     return f"{scheme.lower()}://{host or HIDDEN}"
@@ -56,15 +58,16 @@ def accepted(address: str, variable: str) -> str:
 
 def refusal(address: str) -> str:
     """Return why an address is refused; empty if it is accepted."""
-    if re.search(r"[\x00-\x1f\x7f]", address):
+    if CONTROL.search(unquote(address)):
         return "it contains a line break or another control character"
     try:
         parts = urlsplit(address)
-        kind, server = parts.scheme.partition("+")[0], parts.scheme in SERVERS
-        host, _ = parts.hostname, parts.port
+        scheme, server = parts.scheme, parts.scheme in SERVERS
+        kind = scheme if server else scheme.partition("+")[0]
+        host, _ = parts.hostname or "", parts.port
     except ValueError:
         return "its host or port cannot be read (write @, :, / and ? in a password as %40, %3A, %2F and %3F)"
-    if kind not in SERVERS + DATABASES or "://" not in address:
+    if (kind not in DATABASES and not server) or "://" not in address:
         return "it begins with none of " + ", ".join(f"{name}://" for name in SERVERS + DATABASES)
     if kind == "sqlite":
         if ":memory:" in address or "mode=memory" in address:
@@ -76,6 +79,8 @@ def refusal(address: str) -> str:
         return "it contains an @ that does not follow user and password (write it as %40)"
     if server and not host:
         return "it names no host"
+    if "\\" in parts.netloc or (host and ":" not in host and not HOST.fullmatch(host)):
+        return "its host contains a character that no host's name has"
     if parts.fragment or (server and parts.query):
         return "a server's address has no query and no fragment" if server else "a database's address has no fragment"
     return ""

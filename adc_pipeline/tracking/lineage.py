@@ -6,7 +6,6 @@ the newest finished run that made its digest before the reading run started. Del
 first. The cost is one search per artefact: 0.1 s of one core for the tree of a model in SQLite, after importing MLflow.
 """
 
-import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,6 +14,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.core.records import object_in, read_record
 from adc_pipeline.tracking.address import shown
 from adc_pipeline.tracking.runs import ASSET, DIGEST
 
@@ -240,10 +240,10 @@ class Records:
             try:
                 with TemporaryDirectory(prefix="adc-metrics-") as folder:
                     path = client.download_artifacts(run, METRICS, folder)
-                    found = json.loads(Path(path).read_bytes())
-            except (MlflowException, OSError):
+                    found = read_record(Path(path))
+            except (MlflowException, OSError, PipelineError):
                 continue
-            return node.metrics | {name: value for name, value in found.items() if value is not None}
+            return node.metrics | {name: value for name, value in found.items() if isinstance(value, int | float)}
         return node.metrics
 
     # Downstream
@@ -352,11 +352,11 @@ class Records:
             tags={key: value for key, value in tags.items() if not key.startswith("mlflow.")},
             inputs=[self.maker(each.name, each.digest, info.start_time) for each in inputs(run)],
             settings=dict(run.data.params),
-            counts=json.loads(output.profile or "{}") if output else {},
+            counts=object_in(output.profile) if output else {},
             metrics=dict(run.data.metrics),
             started=info.start_time,
             server=shown(client.tracking_uri),
-            path=json.loads(output.source).get("uri", "") if output else "",
+            path=str(object_in(output.source).get("uri", "")) if output else "",
             note=note,
         )
         self._nodes[info.run_id] = node

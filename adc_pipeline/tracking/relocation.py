@@ -6,13 +6,13 @@ artifact by the corrected addresses to prove them, and copies it back in one tra
 exists, stays as it is.
 """
 
-import json
 import sqlite3
 from contextlib import closing
 from pathlib import Path
 
 from adc_pipeline.core.artefacts import locked
 from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.core.records import object_in
 from adc_pipeline.tracking.database import ARTIFACTS, DATABASE, copy, temporary_beside
 from adc_pipeline.tracking.runs import local_path
 
@@ -101,7 +101,7 @@ def prove(database: Path, home: Path) -> None:
 
 def folder_of(address: str) -> Path:
     """Return the path of an address, which a dataset has within JSON."""
-    return local_path(json.loads(address)["uri"] if address.startswith("{") else address)
+    return local_path(str(object_in(address).get("uri", "")) if address.startswith("{") else address)
 
 
 def is_readable(folder: Path) -> bool:

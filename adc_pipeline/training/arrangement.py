@@ -1,8 +1,9 @@
 """What an objective or an ablation changes in the layout of a walk.
 
 By default each turn is followed by its marker. `filtering` excludes rejected turns, `conditional` puts the marker in
-front of its turn; both are then maximum likelihood of the changed text, so only the tokenization knows about them. Two
-ablations test what the markers do: one replaces them by line breaks, the other shuffles the verdicts of a walk.
+front of its turn; both are then maximum likelihood of the changed text, so only the tokenization knows about them. Three
+ablations test what the markers do: one replaces them by line breaks, one by a single neutral marker, which keeps the
+boundaries of turns and tells no verdict, and one shuffles the verdicts of a walk.
 """
 
 import hashlib
@@ -13,6 +14,8 @@ from typing import Any
 from adc_pipeline.training.settings import TrainingSettings
 from adc_pipeline.walks.markers import Verdict
 
+# The marker that stands for both verdicts. All markers start alike, so that which of the two it is does not matter.
+NEUTRAL: Verdict = "accepted"
 # Measures that read or set P(accepted) by the marker after a turn; they mean nothing for some models.
 BY_MARKERS = ("preference_accuracy", "verdict_calibration", "steering")
 
@@ -21,18 +24,23 @@ BY_MARKERS = ("preference_accuracy", "verdict_calibration", "steering")
 class Arrangement:
     """Changes to the layout of a walk; by default none.
 
-    `dropped_markers` is the share of markers that a line break replaces.
+    `dropped_markers` is the share of markers that a line break replaces. `neutral` puts one marker after every turn.
     """
 
     exclude_rejected: bool = False
     markers_first: bool = False
     dropped_markers: float = 0.0
+    neutral: bool = False
     verdicts_shuffled: bool = False
     seed: int = 0
 
     def excludes(self, verdict: Verdict) -> bool:
         """Return whether turns of this verdict are excluded from the text."""
         return self.exclude_rejected and verdict == "rejected"
+
+    def marked(self, verdict: Verdict) -> Verdict:
+        """Return the verdict that the marker of a turn tells."""
+        return NEUTRAL if self.neutral else verdict
 
     def drops(self, conversation_id: str, walk: int, utterance_id: str) -> bool:
         """Return whether this turn's marker is dropped: the same for the same seed, walk and turn.
@@ -74,7 +82,7 @@ def arrangement(settings: TrainingSettings) -> Arrangement:
     comes out. Perplexity and in-context improvement do, once the evaluation lays its texts out the same way; `markers`
     in `training.json` is then `before`.
 
-    `markers: stripped` replaces every marker. `verdicts: shuffled` permutes the verdicts of a walk, so that they tell
+    `markers: stripped` replaces every marker by a line break, `markers: neutral` by one and the same marker. `verdicts: shuffled` permutes the verdicts of a walk, so that they tell
     how many of its turns were rejected but not which.
     """
     dropped = settings.dropped_markers if settings.objective == "conditional" else 0.0
@@ -82,6 +90,7 @@ def arrangement(settings: TrainingSettings) -> Arrangement:
         exclude_rejected=settings.objective == "filtering",
         markers_first=settings.objective == "conditional",
         dropped_markers=1.0 if settings.markers == "stripped" else dropped,
+        neutral=settings.markers == "neutral",
         verdicts_shuffled=settings.verdicts == "shuffled",
         seed=settings.seed,
     )
@@ -90,11 +99,15 @@ def arrangement(settings: TrainingSettings) -> Arrangement:
 def arrangement_facts(settings: TrainingSettings) -> dict[str, str | list[str]]:
     """Return what an evaluation has to know: where markers stand, and which measures mean nothing."""
     arranged = arrangement(settings)
-    markers = "before" if arranged.markers_first else "after"
-    unread = settings.markers == "stripped" or arranged.markers_first or arranged.exclude_rejected
+    markers = (
+        "before"
+        if arranged.markers_first
+        else {"stripped": "none", "neutral": "neutral"}.get(settings.markers, "after")
+    )
+    unread = markers != "after" or arranged.exclude_rejected
     return {
         "objective": settings.objective,
-        "markers": "none" if settings.markers == "stripped" else markers,
+        "markers": markers,
         "verdicts": settings.verdicts,
         "measures_without_meaning": list(BY_MARKERS if unread else ()),
     }

@@ -15,13 +15,19 @@ from typing import TYPE_CHECKING, Any
 
 from adc_pipeline.core.artefacts import folder_digest
 from adc_pipeline.core.atomic import partial_of, replace_folder
+from adc_pipeline.core.errors import PipelineError, first_line, is_disk_full
+from adc_pipeline.core.records import Type, read_record
 from adc_pipeline.training.settings import TrainingJob
+from adc_pipeline.training.stopping import is_out_of_memory
 
 if TYPE_CHECKING:
     import torch
     from accelerate import Accelerator
 
     from adc_pipeline.training.data import Layout
+
+# What to do about a damaged checkpoint, behind "remove it, ".
+GOES_ON = "and the next run goes on from the checkpoint before it, or begins again"
 
 # Settings that do not change the weights: how often something is written or looked at,
 _WITHOUT_EFFECT = (
@@ -48,7 +54,7 @@ def fingerprint(job: TrainingJob) -> str:
 def claim(work: Path, mark: str) -> bool:
     """Make `work` the folder of the job with this fingerprint; return whether another job's work was removed."""
     note = work / "fingerprint"
-    other = note.exists() and note.read_text() != mark
+    other = note.exists() and note.read_text(errors="replace") != mark
     if not note.exists() or other:
         # By name, since the caller may keep files of its own here, such as the job's.
         for folder in ("checkpoints", "tokens"):
@@ -68,6 +74,9 @@ class Position:
     seconds: float = 0.0
     figures: dict[str, float] = field(default_factory=dict)
     recent_losses: list[float] = field(default_factory=list)
+
+
+POSITION: dict[str, Type] = {"step": int, "tokens": int, "seconds": int | float, "figures": dict, "recent_losses": list}
 
 
 def checkpoints(work: Path) -> list[Path]:
@@ -102,21 +111,24 @@ def save_checkpoint(accelerator: "Accelerator", work: Path, position: Position, 
 
 def latest_layout(work: Path) -> "Layout | None":
     """Return the layout of the newest checkpoint."""
-    from adc_pipeline.training.data import Layout
-
     found = checkpoints(work)
-    return Layout(**_noted(found[-1])["layout"]) if found else None
+    return _noted(found[-1])[1] if found else None
 
 
 def drop_other_layouts(work: Path, layout: "Layout") -> None:
     """Remove the checkpoints of other layouts, in which the number of a step means another place in the data."""
     for folder in checkpoints(work):
-        if _noted(folder)["layout"] != dataclasses.asdict(layout):
+        if _noted(folder)[1] != layout:
             shutil.rmtree(folder)
 
 
-def _noted(folder: Path) -> dict[str, Any]:
-    return dict(json.loads((folder / "position.json").read_text()))
+def _noted(folder: Path) -> tuple[Position, "Layout"]:
+    """Return the position and layout of a checkpoint; raise PipelineError if their record is damaged."""
+    from adc_pipeline.training.data import Layout
+
+    record = read_record(folder / "position.json", remedy=f"remove {folder}, {GOES_ON}", **POSITION, layout=dict)
+    layout = Layout(**{name: record["layout"].get(name) for name in ("row", "rows_per_step", "processes")})
+    return Position(**{name: record[name] for name in POSITION}), layout
 
 
 def keep_trained_weights_only(accelerator: "Accelerator", model: "torch.nn.Module") -> None:
@@ -137,7 +149,13 @@ def load_checkpoint(accelerator: "Accelerator", work: Path, in_part: bool = Fals
     found = checkpoints(work)
     if not found:
         return Position()
-    accelerator.load_state(str(found[-1]), **({"strict": False} if in_part else {}))
-    noted = _noted(found[-1])
-    del noted["layout"]
-    return Position(**noted)
+    position, _ = _noted(found[-1])
+    try:
+        accelerator.load_state(str(found[-1]), **({"strict": False} if in_part else {}))
+    except Exception as error:
+        if is_disk_full(error) or is_out_of_memory(error):
+            raise
+        raise PipelineError(
+            f"The checkpoint {found[-1]} cannot be loaded ({first_line(error)}): remove it, {GOES_ON}."
+        ) from error
+    return position

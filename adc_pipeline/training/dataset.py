@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from adc_pipeline.core.atomic import atomic_folder
-from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.core.errors import PipelineError, first_line
+from adc_pipeline.core.records import read_record
 from adc_pipeline.training.arrangement import Arrangement
 from adc_pipeline.training.layout import BATCH, encode_walks
 from adc_pipeline.training.tokens import MarkerTokenizer
@@ -117,10 +118,15 @@ def tokenize_split(
 
 
 def load_split(folder: Path) -> TokenizedSplit:
-    """Open what `tokenize_split` wrote, as memory maps."""
+    """Open what `tokenize_split` wrote, as memory maps; raise PipelineError if it is damaged."""
+    remedy = f"remove {folder.parent}, and the next run tokenizes again"
     arrays: dict[str, Any] = {}
-    for name, kind in _ARRAYS.items():
-        path = folder / f"{name}.bin"
-        # An empty file cannot be memory-mapped.
-        arrays[name] = np.memmap(path, dtype=kind, mode="r") if path.stat().st_size else np.empty(0, dtype=kind)
-    return TokenizedSplit(**arrays, **json.loads((folder / "walks.json").read_text()))
+    try:
+        for name, kind in _ARRAYS.items():
+            path = folder / f"{name}.bin"
+            # An empty file cannot be memory-mapped.
+            arrays[name] = np.memmap(path, dtype=kind, mode="r") if path.stat().st_size else np.empty(0, dtype=kind)
+        rest = read_record(folder / "walks.json", remedy=remedy, conversation_ids=list, counts=dict)
+        return TokenizedSplit(**arrays, **rest)
+    except (ValueError, TypeError, FileNotFoundError) as error:
+        raise PipelineError(f"The tokens in {folder} are damaged ({first_line(error)}): {remedy}.") from error

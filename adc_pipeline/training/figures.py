@@ -1,10 +1,10 @@
 """Plot the loss, learning rate and speed of a training over its steps."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adc_pipeline.core.palette import SINGLE
+from adc_pipeline.training.progress import read_figures
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -16,7 +16,8 @@ def training_curves(metrics: Path) -> "Figure":
     """Plot a panel for each of `PANELS` from the lines of a `metrics.jsonl`."""
     from matplotlib.figure import Figure
 
-    lines = [json.loads(line) for line in metrics.read_text().splitlines()]
+    read = map(read_figures, metrics.read_text(errors="replace").splitlines(keepends=True))
+    lines = [figures for figures in read if figures is not None]
     figure = Figure(figsize=(3.2 * len(PANELS), 2.4), layout="constrained", dpi=90)
     for panel, (name, label) in zip(figure.subplots(1, len(PANELS)), PANELS.items(), strict=True):
         known = [line for line in lines if name in line]

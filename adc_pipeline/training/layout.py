@@ -115,7 +115,12 @@ def _encode_walk(
         if not arranged.excludes(verdict)
     ]
     turns: list[Turn] = [
-        (text, None if arranged.drops(walk["conversation_id"], walk["walk"], record["utterance_id"]) else verdict)
+        (
+            text,
+            None
+            if arranged.drops(walk["conversation_id"], walk["walk"], record["utterance_id"])
+            else arranged.marked(verdict),
+        )
         for record, text, verdict in records
     ]
     pieces = lay_out(tokenizer, background, turns, markers_first=arranged.markers_first)

@@ -6,6 +6,7 @@ https://nlp.stanford.edu/~johnhew/vocab-expansion.html): a new row then neither 
 Building the small model takes about 1 s, imports excluded.
 """
 
+import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -25,7 +26,7 @@ from adc_pipeline.training.tokens import MarkerTokenizer, check_line_breaks
 from adc_pipeline.walks.markers import Markers
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import LlamaConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 # Vocabularies that have to grow become a multiple of this, which suits matrix units.
 MULTIPLE = 64
@@ -78,7 +79,7 @@ def compile_blocks(model: "PreTrainedModel") -> None:
 def _small(
     settings: BaseModelSettings, markers: Markers, texts: Iterable[str]
 ) -> tuple["PreTrainedModel", "PreTrainedTokenizerBase"]:
-    from transformers import LlamaConfig, LlamaForCausalLM
+    from transformers import LlamaConfig
 
     tokenizer = train_tokenizer(texts, settings.vocabulary, settings.context)
     add_markers(tokenizer, markers)
@@ -97,12 +98,31 @@ def _small(
         bos_token_id=None,
         eos_token_id=tokenizer.eos_token_id,
     )
+    return _initialized(config, marker_ids(tokenizer, markers), settings.seed), tokenizer
+
+
+def _initialized(config: "LlamaConfig", markers: list[int], seed: int) -> "PreTrainedModel":
+    """Return a new small model whose weights depend on the seed; `markers` are the ids that start at the mean."""
+    from transformers import LlamaForCausalLM
+
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(settings.seed)
+        torch.manual_seed(seed)
         model = LlamaForCausalLM(config)
-    ids = marker_ids(tokenizer, markers)
-    _start_at_mean(model, min(ids), ids)
-    return model, tokenizer
+    _start_at_mean(model, min(markers), markers)
+    return model
+
+
+def initialize_again(base: Path, seed: int, out: Path) -> None:
+    """Write the small base model of the folder `base` with the initial weights of another seed into the folder `out`.
+
+    The tokenizer and all other files stay as they are.
+    """
+    from transformers import LlamaConfig
+
+    tokenizer = MarkerTokenizer.load(base)
+    model = _initialized(LlamaConfig.from_pretrained(base, local_files_only=True), tokenizer.marker_ids, seed)
+    shutil.copytree(base, out)
+    model.save_pretrained(out)
 
 
 def _source(settings: BaseModelSettings) -> str:

@@ -14,6 +14,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from adc_pipeline.core.records import checked_fields
+
 
 class Progress:
     """A context manager around the steps first_step + 1 ... total; only the `main` process reports."""
@@ -82,13 +84,22 @@ class Progress:
             )
 
 
+def read_figures(line: str) -> dict[str, float] | None:
+    """Return the figures in a line of `metrics.jsonl`, or None if it was cut off or damaged."""
+    try:
+        return checked_fields(json.loads(line), {"step": int}) if line.endswith("\n") else None
+    except ValueError:
+        return None
+
+
 def cut_after(path: Path, step: int) -> None:
-    """Remove the lines of a metrics file that come after `step`, and a last line that a kill cut off."""
+    """Remove the lines of a metrics file after `step`, and all after a line that was cut off or damaged."""
     if not path.exists():
         return
     kept = []
-    for line in path.read_text().splitlines(keepends=True):
-        if not line.endswith("\n") or json.loads(line)["step"] > step:
+    for line in path.read_text(errors="replace").splitlines(keepends=True):
+        figures = read_figures(line)
+        if figures is None or figures["step"] > step:
             break
         kept.append(line)
     path.write_text("".join(kept))

@@ -67,8 +67,9 @@ class TrainingSettings(Settings):
     dropped_markers: float = setting(
         0.1, "Share of the turns without a marker with `conditional`.", minimum=0, maximum=1
     )
-    markers: Literal["kept", "stripped"] = setting(
-        "kept", "Ablation: stripped replaces every verdict marker by a line break."
+    markers: Literal["kept", "stripped", "neutral"] = setting(
+        "kept",
+        "Ablation: stripped replaces every verdict marker by a line break, neutral by one marker for both verdicts.",
     )
     verdicts: Literal["true", "shuffled"] = setting(
         "true", "Control: shuffled permutes the verdicts of the turns of a walk."
@@ -106,10 +107,10 @@ class TrainingSettings(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.objective == "conditional" and self.markers == "stripped":
+        if self.objective == "conditional" and self.markers != "kept":
             raise PipelineError(
-                "`objective` conditional learns from the markers that `markers` stripped removes; change one of the"
-                " two."
+                f"`objective` conditional learns from the markers that `markers` {self.markers} removes; change one of"
+                " the two."
             )
         if self.tokens_per_step < self.sequence_length:
             raise PipelineError(

@@ -2,9 +2,9 @@
 
 The digest of a coin is the hexadecimal MD5 of the UTF-8 text ``SEED:KIND:WALK:UTTERANCE`` (for example
 ``0:top-2:0:abc``). The coin comes up if its digest, compared as a string, is smaller than the kind's threshold; what it
-decides is declared with the kind (`kinds.py`). A random number generator would tie the walks to one library's version
-and to the order of the calls. MD5 never changes and is available in every language and database, so a walk is the same
-wherever it is drawn. It protects no secret.
+decides is declared with the kind (`kinds.py`). Ascending sorts replies by the digests themselves. A random number
+generator would tie the walks to one library's version and to the order of the calls. MD5 never changes and is available
+in every language and database, so a walk is the same wherever it is drawn. It protects no secret.
 """
 
 import hashlib

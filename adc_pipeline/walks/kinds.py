@@ -36,6 +36,7 @@ class WalkKind:
     threshold: str
     promoted_by: str
     reading: str
+    epochs: float = 2.0
 
     @property
     def dataset(self) -> str:
@@ -110,4 +111,28 @@ RANDOM_WALK = WalkKind(
     ),
 )
 
-KINDS: Mapping[str, WalkKind] = {kind.name: kind for kind in (TOP_2, RANDOM_WALK)}
+ASCENDING = WalkKind(
+    name="ascending",
+    description="Walks that show replies in random order, each only if it outranks all before it, up to the best.",
+    summary=(
+        "At each step of a walk, replies are taken in random order, and those that outrank all before them are shown:"
+        " every one but the last is rejected, and the last, which is the best of all, is accepted. Along a history each"
+        " text is better than those that were rejected before it, so a model trained on these walks can learn to"
+        " improve on rejected texts."
+    ),
+    choices=TOP_2.choices,
+    # A record of the random order: its rank is the smallest so far.
+    shown="QUALIFY r.rank = min(r.rank) OVER (PARTITION BY path.walk, path.parent ORDER BY {digest})",
+    order="-r.rank",
+    flipped="id",
+    threshold="",
+    promoted_by="preference_accuracy",
+    reading=(
+        "In ascending each shown reply outranks those before it: it teaches preference accuracy as top-2 does, and it"
+        " is the only kind that can teach a model to improve on rejected replies."
+    ),
+    # Its histories are longer; a small model needs more steps before it reads them.
+    epochs=4.0,
+)
+
+KINDS: Mapping[str, WalkKind] = {kind.name: kind for kind in (TOP_2, RANDOM_WALK, ASCENDING)}

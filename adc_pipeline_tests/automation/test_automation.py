@@ -63,7 +63,7 @@ def test_every_asset_outside_the_study_has_freshness_and_automation() -> None:
 def test_trainings_share_a_pool() -> None:
     nodes = {node.name: node for node in defs.resolve_job_def("adc").nodes_in_topological_order}
     pools = {name for name, node in nodes.items() if node.definition.pools == {"training"}}
-    assert pools == {"top_2_model", "random_walk_model"}
+    assert pools == {"top_2_model", "random_walk_model", "ascending_model"}
     assert defs.resolve_job_def("study").get_node_named("study_cell").definition.pools == {"training"}
 
 

@@ -16,7 +16,7 @@ import pytest
 from adc_pipeline.core.artefacts import Artefact, Store, read_making
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.definitions import defs
-from adc_pipeline.defs.automation import AutomationSettings
+from adc_pipeline.defs.automation import Automation, AutomationSettings
 from adc_pipeline.defs.messages import messages
 from adc_pipeline.defs.stage import STAGES
 from adc_pipeline.defs.started_by import AUTOMATION_CONDITION
@@ -152,12 +152,39 @@ def test_the_sensors_run_where_a_receiver_is_named() -> None:
         (AutomationSettings(webhook="HOOK"), dg.DefaultSensorStatus.RUNNING),
         (AutomationSettings(**BY_MAIL), dg.DefaultSensorStatus.RUNNING),
     ):
-        assert {each.default_status for each in messages(settings)} == {status}
+        assert {each.default_status for each in messages(automation(settings))} == {status}
+
+
+def automation(settings: AutomationSettings | None = None) -> Automation:
+    return Automation(Path("home"), settings or AutomationSettings(), {})
+
+
+def test_a_file_that_is_wrong_elsewhere_still_names_the_receivers(home: Path) -> None:
+    for text in (
+        "webhook: HOOK\nweekly: every monday",
+        "webhook: HOOK\nlate_hour: 3",
+        "webhook: HOOK\nrun_config: no.yaml",
+    ):
+        (home / "automation.yaml").write_text(text)
+        loaded = Automation.load()
+        assert loaded.problem
+        assert loaded.settings.webhook == "HOOK"
+        for each in messages(loaded):
+            assert each.default_status == dg.DefaultSensorStatus.RUNNING
+            assert loaded.problem in (each.description or "")
+    for text in ("webhook: 3 HOOKs", "[", "webhook: [HOOK]"):
+        (home / "automation.yaml").write_text(text)
+        loaded = Automation.load()
+        assert loaded.problem
+        assert loaded.settings == AutomationSettings()
+    (home / "automation.yaml").unlink()
+    (home / "automation.yaml").symlink_to(home / "nowhere")
+    assert "is a link to" in Automation.load().problem
 
 
 def ask(name: str, instance: dg.DagsterInstance, run: str) -> str:
     """Return what the tick of a sensor shows when a run has ended."""
-    sensor = next(each for each in messages(AutomationSettings()) if each.name == name)
+    sensor = next(each for each in messages(automation()) if each.name == name)
     ended = instance.get_run_by_id(run)
     assert ended is not None
     kind = dg.DagsterEventType.RUN_FAILURE if name == "failed_runs" else dg.DagsterEventType.RUN_SUCCESS
@@ -209,7 +236,7 @@ def test_runs_tell_and_record_who_started_them(home: Path, receivers: None) -> N
 
 
 def test_a_late_run_is_told_once(home: Path, receivers: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    (late_runs,) = [each for each in messages(AutomationSettings()) if each.name == "late_runs"]
+    (late_runs,) = [each for each in messages(automation()) if each.name == "late_runs"]
     with dg.DagsterInstance.ephemeral() as instance:
         waiting = instance.add_run(dg.DagsterRun(job_name="adc", status=dg.DagsterRunStatus.STARTED)).run_id
         instance.add_run(dg.DagsterRun(job_name="adc", status=dg.DagsterRunStatus.SUCCESS))

@@ -6,7 +6,7 @@ from typing import Any, Literal
 import pytest
 
 from adc_pipeline.core.errors import PipelineError
-from adc_pipeline.core.settings import LARGEST, Settings, declared, setting
+from adc_pipeline.core.settings import LARGEST, Settings, declared, setting, with_defaults
 from adc_pipeline.core.spellings import read_settings
 
 
@@ -41,6 +41,16 @@ def test_so_may_a_whole_number(spelling: Any, number: int) -> None:
     found = read(minutes=spelling).minutes
     assert found == number
     assert type(found) is int
+
+
+def test_an_asset_may_have_other_defaults() -> None:
+    hot = with_defaults(Oven, degrees=250.0, minutes=30)
+    assert [*declared(hot)] == [*declared(Oven)]
+    assert declared(hot)["degrees"].help == declared(Oven)["degrees"].help
+    assert read_settings(hot, {"turns": 2}, "oven") == hot(degrees=250.0, turns=2)
+    with pytest.raises(PipelineError, match="`degrees` is 400"):
+        hot(degrees=400.0)
+    assert with_defaults(Oven, minutes=30) is Oven
 
 
 def test_the_other_types_too(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -146,6 +146,22 @@ def test_an_archive_cut_off_is_refused(tmp_path: Path, kind: str, cut: int) -> N
         unpack(archive, tmp_path / "out")
 
 
+@pytest.mark.parametrize("packing", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_zip_with_bytes_that_cannot_be_unpacked_is_refused(tmp_path: Path, packing: int) -> None:
+    """Found by the fuzzer: the error of the library that unpacks, behind the first block."""
+    import random
+
+    noise = random.Random(0).randbytes(1 << 17).hex().encode()
+    with zipfile.ZipFile(tmp_path / "archive", "w", packing) as archive:
+        archive.writestr("comments.jsonl", COMMENT * 12_000 + noise)
+    content = bytearray((tmp_path / "archive").read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 4096] = b"\xff\0" * 2048
+    (tmp_path / "archive").write_bytes(content)
+    with pytest.raises(PipelineError, match="damaged or incomplete: fetch it again"):
+        unpack(tmp_path / "archive", tmp_path / "out")
+
+
 def test_an_encrypted_zip_is_refused(tmp_path: Path) -> None:
     archive = zipped(tmp_path / "archive", {"a.jsonl": POST})
     content = bytearray(archive.read_bytes())

@@ -59,7 +59,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(tmp_path: Pa
 def test_the_bytes_are_those_of_every_other_machine(tmp_path: Path) -> None:
     """Figures in the documentation hold for these bytes: a change of them must be meant."""
     write_sample(tmp_path, conversations=60)
-    assert digests(tmp_path)["utterances.jsonl"][:16] == "c5909a95545d5b22"
+    assert digests(tmp_path)["utterances.jsonl"][:16] == "e20167ebffe119d0"
 
 
 @pytest.mark.slow
@@ -149,7 +149,7 @@ def sibling_groups(lines: list[Line]) -> list[list[Line]]:
 def test_some_siblings_are_tied_and_the_file_is_not_in_rank_order(utterances: list[Line]) -> None:
     groups = [[line["meta"]["score"] for line in group] for group in sibling_groups(utterances)]
     tied = sum(len(set(scores)) < len(scores) for scores in groups)
-    assert 0.05 < tied / len(groups) < 0.4
+    assert 0.05 < tied / len(groups) < 0.5
     pairs = [(first, second) for scores in groups for first, second in combinations(scores, 2)]
     falling = sum(first > second for first, second in pairs)
     rising = sum(first < second for first, second in pairs)
@@ -165,6 +165,18 @@ def test_length_alone_hardly_tells_the_better_reply(utterances: list[Line]) -> N
             longer += by_score * by_length > 0
             shorter += by_score * by_length < 0
     assert 0.4 < longer / (longer + shorter) < 0.65
+
+
+def test_sibling_groups_are_large_enough_for_several_steps_of_improvement(threads: list[Thread]) -> None:
+    groups = defaultdict(list)
+    for thread in threads:
+        for utterance in thread.utterances[1:]:
+            if utterance.speaker != "AutoModerator":
+                groups[utterance.lost_parent or utterance.reply_to].append(utterance)
+    sizes = {
+        depth: {len(group) for group in groups.values() if (group[0].depth == 1) is depth} for depth in (True, False)
+    }
+    assert sizes == {True: set(range(3, 13)), False: {2, 3, 4, 5}}
 
 
 def test_score_follows_quality_without_being_a_function_of_it(threads: list[Thread]) -> None:

@@ -144,19 +144,19 @@ def test_lines_that_hold_no_utterance_are_set_aside(tmp_path: Path) -> None:
     }
 
 
-@pytest.mark.fast_first
-@pytest.mark.parametrize("score", [7, "7", 7.0, -(2**31) - 1])
-def test_a_whole_number_is_a_score_however_it_is_spelt(score: float | str, tmp_path: Path) -> None:
-    _, ids, _ = read(tmp_path, [*SOUND, row("x", "a", score=score)])
-    assert "x" in ids
-    assert read_utterances(tmp_path / "out", "score", "id = 'x'") == [(int(score),)]
+def test_a_whole_number_is_a_score_however_it_is_spelt(tmp_path: Path) -> None:
+    spellings: list[float | str] = [7, "7", 7.0, -(2**31) - 1]
+    _, ids, _ = read(tmp_path, [*SOUND, *(row(f"x{n}", "a", score=score) for n, score in enumerate(spellings))])
+    assert ids[3:] == ["x0", "x1", "x2", "x3"]
+    scores = [score for (score,) in read_utterances(tmp_path / "out", "score", "id LIKE 'x%'")]
+    assert dict(zip(map(repr, spellings), scores, strict=True)) == {repr(score): int(score) for score in spellings}
 
 
-@pytest.mark.fast_first
-@pytest.mark.parametrize("score", ["many", "", 1.5, [1], {"up": 1}, True])
-def test_anything_else_is_no_score(score: Any, tmp_path: Path) -> None:
-    _, _, aside = read(tmp_path, [*SOUND, row("x", "a", score=score)])
-    assert aside == {3: ("no_score", None)}
+def test_anything_else_is_no_score(tmp_path: Path) -> None:
+    wrong: list[Any] = ["many", "", 1.5, [1], {"up": 1}, True]
+    _, _, aside = read(tmp_path, [*SOUND, *(row(f"x{n}", "a", score=score) for n, score in enumerate(wrong))])
+    found = {repr(score): aside.get(n) for n, score in enumerate(wrong, 3)}
+    assert found == {repr(score): ("no_score", None) for score in wrong}
 
 
 @pytest.mark.slow
@@ -326,8 +326,9 @@ DECODED = "<b> &amp; \"' &lt; &nbsp; &lt"
 
 
 @pytest.mark.fast_first
-@pytest.mark.parametrize(("decode", "expected"), [(True, DECODED), (False, ENTITIES)])
-@pytest.mark.parametrize("shards", [1, 3])
+@pytest.mark.parametrize(
+    ("decode", "expected", "shards"), [(True, DECODED, 1), (True, DECODED, 3), (False, ENTITIES, 1)]
+)
 def test_entities_are_decoded_once_in_texts_and_titles_or_not_at_all(
     decode: bool, expected: str, shards: int, tmp_path: Path
 ) -> None:

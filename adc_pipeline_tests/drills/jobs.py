@@ -40,11 +40,14 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "base_model": {"layers": 1, "width": 32, "heads": 2, "vocabulary": 400},
     "top_2_model": _TRAINING,
     "random_walk_model": _TRAINING,
+    "ascending_model": _TRAINING,
     "top_2_evaluation": _EVALUATION,
     "random_walk_evaluation": _EVALUATION,
+    "ascending_evaluation": _EVALUATION,
     "comparison": {"draws": 100},
     "top_2_champion": {"draws": 100},
     "random_walk_champion": {"draws": 100},
+    "ascending_champion": {"draws": 100},
 }
 
 

@@ -16,7 +16,8 @@ from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.corpus.settings import CorpusSettings, UtteranceSettings
 from adc_pipeline.corpus.source import fetch
 from adc_pipeline.corpus.utterances import write_utterances
-from adc_pipeline.evaluation.cases import Cases, distinct, read_cases
+from adc_pipeline.evaluation.cases import BEFORE, Cases, distinct, read_cases
+from adc_pipeline.evaluation.contrasts import QUERIES
 from adc_pipeline.evaluation.scoring import Query
 from adc_pipeline.evaluation.settings import EvaluationSettings
 from adc_pipeline.ranking.ranked_replies import write_ranked_replies
@@ -50,6 +51,7 @@ class Search:
     steerings: set[Any]
     turns: list[Any]
     improvements: list[Any]
+    contrasts: set[Any]
 
 
 def search(stages: Stages, caps: EvaluationSettings) -> Search:
@@ -77,7 +79,19 @@ def search(stages: Stages, caps: EvaluationSettings) -> Search:
     def children(id: str) -> list[Any]:
         return sorted((row for row in ranked if row["reply_to"] == id), key=lambda row: row["rank"])
 
-    found = Search(set(), set(), [], [])
+    def stranger(text: str, conversation: str) -> str | None:
+        """Another conversation's reply of the nearest length: of two, the shorter, then the earlier."""
+        size = len(text.encode())
+        others = [row for row in ranked if row["conversation_id"] != conversation and segment(row) != text]
+
+        def distance(row: Any) -> tuple[int, int, int]:
+            apart = len(segment(row).encode()) - size
+            # From the shorter ones the last is met first, from the others the first.
+            return abs(apart), apart >= 0, -row["position"] if apart < 0 else row["position"]
+
+        return segment(min(others, key=distance)) if others else None
+
+    found = Search(set(), set(), [], [], set())
     for conversation in chosen:
         start = background(conversation)
         inside = [row for row in ranked if row["conversation_id"] == conversation]
@@ -97,8 +111,24 @@ def search(stages: Stages, caps: EvaluationSettings) -> Search:
                         a["score"] - b["score"],
                         abs(a["timestamp"] - b["timestamp"]) <= 3600,
                         a["timestamp"] > b["timestamp"] and a["score"] >= 2 * b["score"] and b["score"] >= 2,
+                        is_of_dialogrpt(a, b, children(parent)),
                     )
                 )
+        levels = {id: sorted({row["score"] for row in children(id)}) for id in groups}
+        for parent in [id for id in groups if len(levels[id]) > 2][: caps.max_contrasts]:
+            group = children(parent)
+            between = [row for row in group if levels[parent][0] < row["score"] < levels[parent][-1]]
+            shown = min(between, key=lambda row: md5(row["id"]))
+            other = stranger(segment(shown), conversation)
+            histories = [(), ((segment(shown), "rejected"),), ((other, "rejected"),)]
+            if other is not None:
+                queries = [
+                    Query(start, (*above(shown), *history), segment(row))
+                    for history in histories
+                    for row in (group[0], group[-1])
+                ]
+                sizes = [len(segment(row).encode()) for row in (group[0], group[-1])]
+                found.contrasts.add((f"{shown['id']}:{group[0]['id']}>{group[-1]['id']}", *queries, *sizes))
         steerable = [row for row in inside if len(children(row["reply_to"])) > 1 and children(row["id"])]
         for x in sorted(steerable, key=lambda row: md5(row["id"]))[: caps.max_steering]:
             sibling = next(row for row in children(x["reply_to"]) if row["id"] != x["id"])
@@ -107,7 +137,8 @@ def search(stages: Stages, caps: EvaluationSettings) -> Search:
                 for next_turn in (sibling, children(x["id"])[0])
                 for verdict in VERDICTS
             ]
-            found.steerings.add((x["id"], *queries))
+            sizes = [len(neutral(row["text"]).encode()) for row in (sibling, children(x["id"])[0])]
+            found.steerings.add((x["id"], *queries, *sizes))
 
     # Texts are neutralised, so that cutting at the marker strings gives the parts back.
     for walk in sorted(walks, key=lambda walk: walk["conversation_id"]):
@@ -119,14 +150,31 @@ def search(stages: Stages, caps: EvaluationSettings) -> Search:
             before = tuple(parts[:place])
             case = f"{walk['walk']}/{turn['utterance_id']}"
             query = Query(start, before, text)
-            found.turns.append((case, query, len(text.encode()), verdict == "accepted"))
+            verdict_before = BEFORE[parts[place - 1][1]] if place else 0
+            found.turns.append((case, query, len(text.encode()), verdict == "accepted", verdict_before))
             k = 0
             while k < place and parts[place - 1 - k][1] == "rejected":
                 k += 1
             if verdict == "accepted" and k:
-                without = Query(start, before[: place - k], text)
-                found.improvements.append((case, query, without, len(text.encode()), k))
+                kept, history = before[: place - k], before[place - k :]
+                others = [stranger(each, walk["conversation_id"]) for each, _ in history]
+                strange = None if None in others else (*kept, *((each, "rejected") for each in others))
+                for shown in sorted({*range(1, min(k, 4)), k}):
+                    turns = [(*kept, *history[:shown]), kept, before, strange]
+                    queries = [None if each is None else Query(start, each, text) for each in turns]
+                    name = case if shown == k else f"{case}/{shown}"
+                    found.improvements.append((name, *queries, len(text.encode()), k, shown))
     return found
+
+
+def is_of_dialogrpt(a: Any, b: Any, group: list[Any]) -> bool:
+    order = sorted(group, key=lambda row: (row["timestamp"], row["score"]))
+    scores = sorted({row["score"] for row in group})
+    apart = (scores.index(a["score"]) - scores.index(b["score"])) / (len(scores) - 1)
+    neighbours = abs(order.index(a) - order.index(b)) == 1
+    return (
+        abs(a["timestamp"] - b["timestamp"]) <= 3600 and neighbours and a["score"] - b["score"] >= 20 and apart >= 0.5
+    )
 
 
 def resolved(cases: Cases) -> Search:
@@ -134,19 +182,22 @@ def resolved(cases: Cases) -> Search:
 
     def rows(case_set: Any, queries: tuple[str, ...], others: tuple[str, ...]) -> list[Any]:
         columns = [[str(case) for case in case_set.case]]
-        columns += [[cases.queries[number] for number in getattr(case_set, name)] for name in queries]
+        columns += [
+            [cases.queries[number] if number >= 0 else None for number in getattr(case_set, name)] for name in queries
+        ]
         columns += [getattr(case_set, name).tolist() for name in others]
         return list(zip(*columns, strict=True))
 
-    figures = ("better_bytes", "worse_bytes", "gap", "within_hour", "later_doubled")
+    figures = ("better_bytes", "worse_bytes", "gap", "within_hour", "later_doubled", "dialogrpt")
     pairs = rows(cases.pairs, ("better", "worse"), figures)
     names = ("sibling_if_rejected", "sibling_if_accepted", "reply_if_rejected", "reply_if_accepted")
-    steerings = rows(cases.steerings, names, ())
-    turns = rows(cases.turns, ("turn",), ("bytes", "accepted"))
-    improvements = rows(cases.improvements, ("left_in", "taken_out"), ("bytes", "k"))
+    steerings = rows(cases.steerings, names, ("sibling_bytes", "reply_bytes"))
+    turns = rows(cases.turns, ("turn",), ("bytes", "accepted", "before"))
+    improvements = rows(cases.improvements, ("left_in", "taken_out", "every", "strange"), ("bytes", "k", "shown"))
+    contrasts = rows(cases.contrasts, QUERIES, ("better_bytes", "worse_bytes"))
     assert len(pairs) == len(set(pairs))
     assert len(steerings) == len(set(steerings))
-    return Search(set(pairs), set(steerings), turns, improvements)
+    return Search(set(pairs), set(steerings), turns, improvements, set(contrasts))
 
 
 def assert_equal(stages: Stages, spill: Path, caps: EvaluationSettings) -> Search:
@@ -155,11 +206,13 @@ def assert_equal(stages: Stages, spill: Path, caps: EvaluationSettings) -> Searc
     assert found.pairs == expected.pairs
     assert found.steerings == expected.steerings
     assert sorted(found.turns) == sorted(expected.turns)
-    assert sorted(found.improvements) == sorted(expected.improvements)
+    assert sorted(found.improvements, key=str) == sorted(expected.improvements, key=str)
+    assert found.contrasts == expected.contrasts
     assert len(cases.queries) == len(set(cases.queries))
     asked = {cases.queries[number] for number in cases.ask_text.nonzero()[0]}
     texts = {query for row in expected.turns + expected.improvements for query in row if isinstance(query, Query)}
-    assert asked == texts | {query for row in expected.steerings for query in row[1:]}
+    others = (*expected.steerings, *expected.contrasts)
+    assert asked == texts | {query for row in others for query in row if isinstance(query, Query)}
     return expected
 
 
@@ -183,7 +236,7 @@ def test_cases_of_generated_trees_equal_the_search(corpus: trees.Corpus) -> None
 @pytest.mark.parametrize("caps", [EvaluationSettings(), EvaluationSettings(max_conversations=7)])
 def test_cases_of_the_sample_corpus_equal_the_search(stages: Stages, tmp_path: Path, caps: EvaluationSettings) -> None:
     found = assert_equal(stages, tmp_path / "spill", caps)
-    assert min(len(found.pairs), len(found.steerings), len(found.turns), len(found.improvements)) > 3
+    assert min(map(len, vars(found).values())) > 3
 
 
 @pytest.mark.slow
@@ -221,7 +274,7 @@ def named(cases: Cases) -> dict[str, set[Any]]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["top-2", "random-walk"])
+@pytest.mark.parametrize("kind", ["top-2", "random-walk", "ascending"])
 def test_the_cases_of_two_sites_are_those_of_each_alone(tmp_path: Path, kind: str) -> None:
     sites = [write_site(tmp_path / f"{name}.csv", name, silent) for name, silent in (("garden", 8), ("harbour", 15))]
 

@@ -70,12 +70,18 @@ def base_folder(
 
 
 @pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder in which the evaluation below keeps the scores of the base model."""
+    return tmp_path_factory.mktemp("scores") / "cache"
+
+
+@pytest.fixture(scope="module")
 def evaluated(
-    model_folder: Path, base_folder: Path, stages: Stages, tmp_path_factory: pytest.TempPathFactory
+    model_folder: Path, base_folder: Path, stages: Stages, cache: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Evaluated:
     out = tmp_path_factory.mktemp("evaluation")
     seen: list[tuple[str, int, int]] = []
-    job = job_of(model_folder, base_folder, stages, provenance=PROVENANCE)
+    job = job_of(model_folder, base_folder, stages, provenance=PROVENANCE, score_cache=cache)
     evaluation = evaluate(job, out, SETTINGS, lambda *progress: seen.append(progress))
     return out, evaluation, seen
 
@@ -134,15 +140,27 @@ def test_plots_report_and_samples_are_written(evaluated: Evaluated) -> None:
         assert sample["valid"] == (sample["ended"] in ("accepted", "rejected", "length"))
 
 
+ROOM = 96
+
+
+@pytest.fixture(scope="module")
+def cut(
+    model_folder: Path, base_folder: Path, stages: Stages, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, Evaluation]:
+    """An evaluation whose contexts have room for few tokens."""
+    out = tmp_path_factory.mktemp("cut")
+    settings = replace(SETTINGS, max_context_tokens=ROOM, samples=0)
+    return out, evaluate(job_of(model_folder, base_folder, stages), out, settings)
+
+
 @pytest.mark.slow
 def test_no_case_counts_whose_context_had_no_room_for_what_it_is_about(
-    model_folder: Path, base_folder: Path, stages: Stages, cases: Cases, tmp_path: Path
+    cut: tuple[Path, Evaluation], model_folder: Path, cases: Cases
 ) -> None:
-    room = 96
-    settings = replace(SETTINGS, max_context_tokens=room, samples=0)
-    counts = evaluate(job_of(model_folder, base_folder, stages), tmp_path, settings).counts
+    room, (out, evaluation) = ROOM, cut
+    counts = evaluation.counts
     tokenizer = MarkerTokenizer.load(model_folder)
-    rows = pq.read_table(tmp_path / "cases.parquet").to_pylist()
+    rows = pq.read_table(out / "cases.parquet").to_pylist()
 
     def size(*texts: str) -> int:
         """Count the tokens of texts; a marker ends each but the last."""
@@ -172,32 +190,30 @@ def test_no_case_counts_whose_context_had_no_room_for_what_it_is_about(
 
 @pytest.mark.slow
 def test_no_context_is_longer_than_the_model_was_trained_on(
-    model_folder: Path, base_folder: Path, stages: Stages, tmp_path: Path
+    cut: tuple[Path, Evaluation], model_folder: Path, base_folder: Path, stages: Stages, tmp_path: Path
 ) -> None:
     """Nor for its base model, which answers the same questions."""
     model = tmp_path / "model"
     shutil.copytree(model_folder, model)
-    (model / "training.json").write_text(json.dumps({"train": {"sequence_length": 96, "row_length": 4096}}))
+    (model / "training.json").write_text(json.dumps({"train": {"sequence_length": ROOM, "row_length": 4096}}))
     found = []
-    for name, folder, room in (("trained", model, 1024), ("set", model_folder, 96), ("less", model, 64)):
+    for name, room in (("trained", 1024), ("less", 64)):
         (tmp_path / name).mkdir()
         settings = replace(SETTINGS, max_context_tokens=room, samples=0)
-        found.append(evaluate(job_of(folder, base_folder, stages), tmp_path / name, settings))
-    trained, as_set, less = found
-    assert trained == as_set
-    assert trained.counts["context_tokens"] == 96
+        found.append(evaluate(job_of(model, base_folder, stages), tmp_path / name, settings))
+    trained, less = found
+    assert trained == cut[1]
+    assert trained.counts["context_tokens"] == ROOM
     assert less.counts["context_tokens"] == 64
 
 
 @pytest.mark.slow
 def test_siblings_are_compared_after_one_context(
-    model_folder: Path, base_folder: Path, stages: Stages, cases: Cases, tmp_path: Path
+    cut: tuple[Path, Evaluation], model_folder: Path, cases: Cases
 ) -> None:
-    settings = replace(SETTINGS, max_context_tokens=96, samples=0)
-    evaluate(job_of(model_folder, base_folder, stages), tmp_path, settings)
-    rows = pq.read_table(tmp_path / "cases.parquet").to_pylist()
+    rows = pq.read_table(cut[0] / "cases.parquet").to_pylist()
     kept = {row["case"] for row in rows if row["measure"] == "preference_accuracy"}
-    what = encoded(cases.queries, MarkerTokenizer.load(model_folder), 96)
+    what = encoded(cases.queries, MarkerTokenizer.load(model_folder), ROOM)
     pairs = zip(cases.pairs.case, cases.pairs.better, cases.pairs.worse, strict=True)
     contexts = {str(case): (what.paths[better][:-1], what.paths[worse][:-1]) for case, better, worse in pairs}
     assert kept == {case for case, (one, other) in contexts.items() if one and other}
@@ -206,15 +222,18 @@ def test_siblings_are_compared_after_one_context(
 
 
 @pytest.mark.slow
-def test_a_second_run_gives_the_same_bytes(
-    evaluated: Evaluated,
-    model_folder: Path,
-    base_folder: Path,
-    stages: Stages,
-    tmp_path: Path,
+def test_a_second_run_takes_the_base_models_scores_from_the_cache_and_gives_the_same_bytes(
+    evaluated: Evaluated, model_folder: Path, base_folder: Path, stages: Stages, cache: Path, tmp_path: Path
 ) -> None:
-    out, _, _ = evaluated
-    evaluate(job_of(model_folder, base_folder, stages, provenance=PROVENANCE), tmp_path, SETTINGS)
+    """That a model's scores are the same in a second run without a cache, the comparison below shows."""
+    out, _, seen = evaluated
+    assert {label for label, *_ in seen} == {"model", "base model"}
+    (entry,) = cache.iterdir()
+    scored: set[str] = set()
+    job = job_of(model_folder, base_folder, stages, provenance=PROVENANCE, score_cache=cache)
+    evaluate(job, tmp_path, SETTINGS, progress=lambda what, done, total: scored.add(what))
+    assert scored == {"model"}
+    assert list(cache.iterdir()) == [entry]
     names = sorted(path.name for path in out.iterdir())
     assert names == sorted(path.name for path in tmp_path.iterdir())
     assert [name for name in names if (out / name).read_bytes() != (tmp_path / name).read_bytes()] == []
@@ -250,6 +269,7 @@ def test_a_comparison_pairs_the_cases_that_two_models_share(
     model_folder: Path,
     base_folder: Path,
     stages: Stages,
+    cache: Path,
     tmp_path: Path,
 ) -> None:
     """With model and base exchanged, the difference of the models is that of model and base."""
@@ -257,7 +277,11 @@ def test_a_comparison_pairs_the_cases_that_two_models_share(
     swapped, out = tmp_path / "swapped", tmp_path / "out"
     swapped.mkdir()
     out.mkdir()
-    evaluate(job_of(base_folder, model_folder, stages), swapped, SETTINGS)
+    cached = set(cache.iterdir())
+    again = evaluate(job_of(base_folder, model_folder, stages, score_cache=cache), swapped, SETTINGS)
+    assert cached < set(cache.iterdir()), "another base model has an entry of its own"
+    for name, score in evaluation.model.items():
+        assert again.base[name].value == score.value, f"{name} of the same model differs in a second run"
     comparison = compare({"first": first, "swapped": swapped}, out, COMPARED)
     differences = comparison.differences["first", "swapped"]
     assert differences.keys() >= set(TESTED)
@@ -287,16 +311,46 @@ def trained_by(settings: TrainingSettings, folder: Path, to: Path) -> Path:
     return to
 
 
+@pytest.fixture(scope="module")
+def conditional(
+    model_folder: Path, base_folder: Path, stages: Stages, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, Evaluation, list[str]]:
+    """An evaluation of a model that reads verdicts before turns, with its prompts; each of its samples ends."""
+    folder = tmp_path_factory.mktemp("conditional")
+    model, out = trained_by(TrainingSettings(objective="conditional"), model_folder, folder / "model"), folder / "out"
+    out.mkdir()
+    prompts: list[str] = []
+    tokenizer = AutoTokenizer.from_pretrained(model)
+
+    def noted(_: Any, asked: list[list[int]], *rest: Any) -> list[list[int]]:
+        prompts.extend(tokenizer.batch_decode(asked))
+        return [[*ids[:-1], tokenizer.eos_token_id] for ids in drawn(_, asked, *rest)]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("adc_pipeline.generation.decoding.continuations", noted)
+        return out, evaluate(job_of(model, base_folder, stages), out, SETTINGS), prompts
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("way", ["conditional", "filtering", "stripped"])
 def test_a_measure_that_does_not_apply_is_excluded_with_the_reason(
-    way: Any, evaluated: Evaluated, model_folder: Path, base_folder: Path, stages: Stages, tmp_path: Path
+    way: Any,
+    evaluated: Evaluated,
+    model_folder: Path,
+    base_folder: Path,
+    stages: Stages,
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
 ) -> None:
-    settings = TrainingSettings(markers="stripped") if way == "stripped" else TrainingSettings(objective=way)
-    model, out, compared = trained_by(settings, model_folder, tmp_path / "model"), tmp_path / "out", tmp_path / "both"
-    out.mkdir()
+    compared = tmp_path / "both"
     compared.mkdir()
-    evaluation = evaluate(job_of(model, base_folder, stages), out, SETTINGS)
+    if way == "conditional":
+        out, evaluation, _ = request.getfixturevalue("conditional")
+    else:
+        settings = TrainingSettings(markers="stripped") if way == "stripped" else TrainingSettings(objective=way)
+        model, out = trained_by(settings, model_folder, tmp_path / "model"), tmp_path / "out"
+        out.mkdir()
+        evaluation = evaluate(job_of(model, base_folder, stages), out, SETTINGS)
     left = {name.split(".")[0] for who in (evaluation.model, evaluation.base, evaluation.length) for name in who}
     # A model that never read a rejected turn, or no marker, has no policy to improve.
     replies = {"policy_improvement"} if way == "conditional" else set()
@@ -317,33 +371,11 @@ def test_a_measure_that_does_not_apply_is_excluded_with_the_reason(
     assert families == (always if way == "conditional" else {*always, "bits_per_byte"})
 
 
-def test_calibration_is_excluded_where_all_turns_have_one_verdict() -> None:
-    """A model that always predicts that verdict would have a perfect Brier score."""
-    facts = TrainingFacts()
-    assert without_calibration(facts, np.array([True, False])) == facts
-    assert without_calibration(facts, np.array([], dtype=bool)) == facts
-    excluded = without_calibration(facts, np.array([True, True])).excluded
-    assert excluded == {"verdict_calibration": "every turn of the test split is accepted"}
-
-
 @pytest.mark.slow
 def test_a_model_that_reads_verdicts_before_turns_is_prompted_with_them(
-    model_folder: Path, base_folder: Path, stages: Stages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    conditional: tuple[Path, Evaluation, list[str]], stages: Stages
 ) -> None:
-    model, out = (
-        trained_by(TrainingSettings(objective="conditional"), model_folder, tmp_path / "model"),
-        tmp_path / "out",
-    )
-    out.mkdir()
-    prompts: list[str] = []
-    tokenizer = AutoTokenizer.from_pretrained(model)
-
-    def noted(_: Any, asked: list[list[int]], *rest: Any) -> list[list[int]]:
-        prompts.extend(tokenizer.batch_decode(asked))
-        return [[*ids[:-1], tokenizer.eos_token_id] for ids in drawn(_, asked, *rest)]
-
-    monkeypatch.setattr("adc_pipeline.generation.decoding.continuations", noted)
-    evaluate(job_of(model, base_folder, stages), out, SETTINGS)
+    out, _, prompts = conditional
     texts = [walk["text"] for walk in read_walks(stages.dataset, "test")]
     assert len(prompts) == 4 * SETTINGS.samples
     assert prompts[: len(prompts) // 2] == prompts[len(prompts) // 2 :]
@@ -359,28 +391,13 @@ def test_a_model_that_reads_verdicts_before_turns_is_prompted_with_them(
         assert any(text.startswith(f"{background}<background>{turn}<") for text in texts)
 
 
-@pytest.mark.slow
-def test_the_scores_of_a_base_model_are_cached(
-    evaluated: Evaluated, model_folder: Path, base_folder: Path, stages: Stages, tmp_path: Path
-) -> None:
-    cache = tmp_path / "cache"
-    for name in ("first", "second"):
-        scored: set[str] = set()
-        (tmp_path / name).mkdir()
-        evaluation = evaluate(
-            job_of(model_folder, base_folder, stages, score_cache=cache),
-            tmp_path / name,
-            SETTINGS,
-            progress=lambda what, done, total, scored=scored: scored.add(what),  # type: ignore[misc]
-        )
-        assert evaluation.metrics() == evaluated[1].metrics()
-        assert scored == ({"model", "base model"} if name == "first" else {"model"})
-    (entry,) = cache.iterdir()
-    # Another base model has an entry of its own.
-    (tmp_path / "third").mkdir()
-    evaluate(job_of(base_folder, model_folder, stages, score_cache=cache), tmp_path / "third", SETTINGS)
-    assert len(list(cache.iterdir())) == 2
-    assert entry.exists()
+def test_calibration_is_excluded_where_all_turns_have_one_verdict() -> None:
+    """A model that always predicts that verdict would have a perfect Brier score."""
+    facts = TrainingFacts()
+    assert without_calibration(facts, np.array([True, False])) == facts
+    assert without_calibration(facts, np.array([], dtype=bool)) == facts
+    excluded = without_calibration(facts, np.array([True, True])).excluded
+    assert excluded == {"verdict_calibration": "every turn of the test split is accepted"}
 
 
 @pytest.mark.slow

@@ -86,18 +86,21 @@ def test_scoring_leaves_the_models_own_attention_behind(scorer: Scorer, cases: C
     assert scorer.model.config._attn_implementation == before
 
 
-def test_stripped_markers_are_laid_out_as_the_training_lays_them_out(
-    stages: Stages, scorer: Scorer, tmp_path: Path
+@pytest.mark.parametrize(
+    ("markers", "arrangement"), [("none", Arrangement(dropped_markers=1.0)), ("neutral", Arrangement(neutral=True))]
+)
+def test_texts_without_verdicts_are_laid_out_as_the_training_lays_them_out(
+    stages: Stages, scorer: Scorer, tmp_path: Path, markers: str, arrangement: Arrangement
 ) -> None:
     spill, caps = tmp_path / "spill", EvaluationSettings()
     cases = read_cases(
-        stages.dataset, stages.utterances, stages.ranked, "default", "names", caps, spill, markers="none"
+        stages.dataset, stages.utterances, stages.ranked, "default", "names", caps, spill, markers=markers
     )
     assert cases.own_verdicts is None
     assert len(cases.pairs.case) == len(cases.steerings.case) == 0
-    what = encoded(cases.queries, scorer.tokenizer, 10_000, marked=False)
+    what = encoded(cases.queries, scorer.tokenizer, 10_000, markers=markers)
     paths = {tuple(int(id) for piece in path for id in what.pieces[piece]) for path in what.paths}
-    arranged = encode_walks(scorer.tokenizer, read_walks(stages.dataset, "test"), Arrangement(dropped_markers=1.0))
+    arranged = encode_walks(scorer.tokenizer, read_walks(stages.dataset, "test"), arrangement)
     # Without what follows the last turn, of which nothing is asked.
     ends = 1 + len(scorer.tokenizer.eos_ids)
     wholes = {tuple(walk.ids[: len(walk.ids) - ends].tolist()) for walk in arranged}

@@ -41,12 +41,14 @@ from adc_pipeline.definitions import defs
 
 config = {"ops": {"raw_corpus": {"config": {"corpus": "sample", "sample_conversations": 60}}}}
 assert defs.resolve_job_def("datasets").execute_in_process(config).success
+loaded = sorted({"torch", "transformers"} & set(sys.modules))
 graph = defs.resolve_asset_graph()
 upstream = {key.to_user_string(): sorted(each.to_user_string() for each in graph.get(key).parent_keys)
             for key in graph.get_all_asset_keys()}
 checks = sorted(f"{key.asset_key.to_user_string()} {key.name}" for key in graph.asset_check_keys)
 from adc_pipeline.study.grid import VARIANTS
-json.dump({"upstream": upstream, "checks": checks, "variants": list(VARIANTS)}, open(sys.argv[1], "w"))
+facts = {"loaded": loaded, "upstream": upstream, "checks": checks, "variants": list(VARIANTS)}
+json.dump(facts, open(sys.argv[1], "w"))
 """
 
 
@@ -69,6 +71,7 @@ def test_a_kind_is_declared_in_one_file_and_is_everywhere(tmp_path: Path) -> Non
     subprocess.run([sys.executable, "-c", PROGRAM, str(facts)], check=True, env=environment, cwd=tmp_path)
 
     found = json.loads(facts.read_text())
+    assert found["loaded"] == [], "the job datasets imports torch, which it does not need"
     upstream = found["upstream"]
     assert upstream["best_only"] == ["ranked_replies", "utterances"]
     assert upstream["best_only_model"] == ["base_model", "best_only"]

@@ -51,10 +51,12 @@ def test_a_failed_run_ends_in_its_sentence(
             "PIPELINE_FAILURE",
         ]
         assert len(errors) == 2
-        # Where it was raised is in the log for whoever has to look.
-        assert any("Traceback" in entry.user_message for entry in logged if int(entry.level) == 10)
         data = errors[0].dagster_event.step_failure_data  # type: ignore[union-attr]
         assert data.error is not None
         assert data.error.cause is None
         assert data.user_failure_data is not None
         assert digest in str(data.user_failure_data.metadata["in place"].value)
+        raised_at = str(data.user_failure_data.metadata["raised at"].value)
+        assert "Traceback" in raised_at
+        # Dagster's page shows Markdown of this length behind a click.
+        assert len(raised_at) >= 1000

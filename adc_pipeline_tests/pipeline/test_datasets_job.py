@@ -3,8 +3,6 @@
 import csv
 import json
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -30,18 +28,6 @@ def failure(result: dg.ExecuteInProcessResult) -> tuple[str, str]:
     return str(event.step_key), error.message
 
 
-@pytest.mark.slow
-def test_the_datasets_job_imports_no_torch(tmp_path: Path) -> None:
-    code = (
-        "import sys, dagster as dg\n"
-        "from adc_pipeline.definitions import defs\n"
-        "config = {'ops': {'raw_corpus': {'config': {'corpus': 'sample', 'sample_conversations': 300}}}}\n"
-        "assert defs.resolve_job_def('datasets').execute_in_process(run_config=config).success\n"
-        "assert 'torch' not in sys.modules and 'transformers' not in sys.modules\n"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True, env={"ADC_HOME": str(tmp_path), "PATH": "/usr/bin:/bin"})
-
-
 Run = Callable[[str, dict[str, Any]], dict[str, str]]
 
 
@@ -56,23 +42,9 @@ def digests(tmp_path: Path, empty_database: Path, monkeypatch: pytest.MonkeyPatc
         monkeypatch.setenv("ADC_HOME", str(home))
         monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
         assert execute("datasets", {"ops": config}).success
-        return {name: Store(home).current(name).digest for name in ("top_2", "random_walk")}
+        return {name: Store(home).current(name).digest for name in ("top_2", "random_walk", "ascending")}
 
     return run
-
-
-@pytest.mark.slow
-def test_the_number_of_shards_does_not_change_the_datasets(digests: Run, tmp_path: Path) -> None:
-    config: dict[str, Any] = {"raw_corpus": {"config": {"corpus": "sample", "sample_conversations": 300}}}
-    one = digests("one", config)
-    three = digests("three", config | {"utterances": {"config": {"shards": 3}}})
-    assert one == three
-    for asset in ("utterances", "ranked_replies"):
-        assert len(shards_of(Store(tmp_path / "three").place(asset))) == 3
-        counts = [Store(tmp_path / home).current(asset).counts for home in ("one", "three")]
-        assert counts[0] == counts[1]
-    # No unfinished shards are left.
-    assert [path for path in (tmp_path / "three" / "work").rglob("*") if path.is_file()] == []
 
 
 def write_dump(folder: Path) -> None:
@@ -106,7 +78,9 @@ def write_table(path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_dump_and_a_table_of_the_same_conversations_give_the_same_datasets(digests: Run, tmp_path: Path) -> None:
+def test_a_dump_in_two_shards_and_a_table_of_the_same_conversations_give_the_same_datasets(
+    digests: Run, tmp_path: Path
+) -> None:
     write_dump(tmp_path / "dumps")
     write_table(tmp_path / "table.csv")
     columns = {"conversation_id": "thread", "reply_to": "parent", "speaker": "who", "text": "body", "score": "ups"}
@@ -114,10 +88,16 @@ def test_a_dump_and_a_table_of_the_same_conversations_give_the_same_datasets(dig
     table = {"raw_corpus": {"config": {"corpus": str(tmp_path / "table.csv"), "columns": columns}}}
     from_dump = digests("from dump", dump)
     from_table = digests("from table", table)
-    counts = [Store(tmp_path / home).current("utterances").counts for home in ("from dump", "from table")]
-    assert counts[0] == counts[1]
-    assert {"read": 8, "taking_part": 8, "roots": 2}.items() <= counts[0].items()
-    assert from_dump == from_table
+    for asset in ("utterances", "ranked_replies"):
+        of_dump, of_table = (Store(tmp_path / home).current(asset).counts for home in ("from dump", "from table"))
+        assert of_dump == of_table
+        shards = [len(shards_of(Store(tmp_path / home).place(asset))) for home in ("from dump", "from table")]
+        assert shards == [2, 1]
+    counts = Store(tmp_path / "from dump").current("utterances").counts
+    assert {"read": 8, "taking_part": 8, "roots": 2}.items() <= counts.items()
+    assert from_dump == from_table, "the number of shards or the layout of the source changes the datasets"
+    # No unfinished shards are left.
+    assert [path for path in (tmp_path / "from dump" / "work").rglob("*") if path.is_file()] == []
     assert Store(tmp_path / "from dump").current("top_2").counts["walks"] == 2
 
 

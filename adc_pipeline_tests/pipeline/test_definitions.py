@@ -22,6 +22,7 @@ from adc_pipeline.defs.stage import SETTINGS, STAGES
 from adc_pipeline.ranking.settings import RankingSettings
 from adc_pipeline.study.__main__ import OPS, OTHERS
 from adc_pipeline.training.settings import TrainingSettings
+from adc_pipeline.walks.kinds import KINDS
 
 PACKAGE = Path(__file__).parents[2] / "adc_pipeline"
 
@@ -123,12 +124,18 @@ def test_a_preset_is_valid_run_configuration(preset: Path) -> None:
 def test_settings_have_defaults_and_descriptions_in_the_launchpad() -> None:
     job = defs.resolve_job_def("adc")
     assert job.config_mapping is not None
-    shown: Any = job.config_mapping.config_schema.config_type
-    for name in ("ops", "ranked_replies", "config"):
-        shown = shown.fields[name].config_type
+    schema: Any = job.config_mapping.config_schema.config_type
+    ops = schema.fields["ops"].config_type
+
+    def settings(asset: str) -> Any:
+        return ops.fields[asset].config_type.fields["config"].config_type
+
+    shown = settings("ranked_replies")
     assert set(shown.fields) == {field.name for field in fields(RankingSettings)}
     assert all(field.description and not field.is_required for field in shown.fields.values())
     assert shown.fields["speakers"].default_value == ["AutoModerator"]
+    for kind in KINDS.values():
+        assert settings(kind.model).fields["epochs"].default_value == kind.epochs
 
 
 def test_a_job_takes_a_file_that_serves_other_jobs() -> None:

@@ -1,8 +1,15 @@
-"""A run after a change of any one setting gives what a build from nothing gives with that setting."""
+"""A run after a change of any one setting gives what a build from nothing gives with that setting.
+
+Each test changes one setting of each stage, a run each, from upstream to downstream, and compares the last state with
+one build from nothing. A stage that ignored its change would still have the old setting then, because a later run
+changes only what is downstream of it.
+"""
 
 import shutil
+from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import fields
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
@@ -15,6 +22,7 @@ from adc_pipeline.defs.asset import ASSETS
 from adc_pipeline.defs.making import Making
 from adc_pipeline.defs.stage import STAGES
 from adc_pipeline.defs.workspace import Workspace
+from adc_pipeline.tracking.relocation import relocate
 
 SELECTED = defs.resolve_job_def("datasets").asset_layer.selected_asset_keys
 # In an order that is the same in every process.
@@ -68,15 +76,16 @@ def other_value(asset: str, name: str, corpus: Path) -> Any:
     raise NotImplementedError(f"Give the setting {name} of {asset} another value in `special`.")
 
 
-def cases() -> Iterator[tuple[str, str]]:
-    """Yield every setting of every kind of stage: the datasets of walks share theirs."""
-    seen = set()
-    for asset in NAMES:
-        for name in settings_of(asset):
-            key = (STAGES[asset].settings, name)
-            if key not in seen:
-                seen.add(key)
-                yield asset, name
+def chains() -> Iterator[list[tuple[str, str]]]:
+    """Yield lists of settings, one of each stage from upstream to downstream; together they have every setting."""
+    seen, stages = set(), []
+    # The datasets of walks share their settings.
+    for asset in [name for name in STAGES if name in NAMES]:
+        if STAGES[asset].settings not in seen:
+            seen.add(STAGES[asset].settings)
+            stages.append([(asset, name) for name in settings_of(asset)])
+    for chain in zip_longest(*stages):
+        yield [each for each in chain if each is not None]
 
 
 def run(home: Path, config: dict[str, dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,6 +112,9 @@ def content(home: Path) -> dict[str, Any]:
     return found
 
 
+BASE: dict[str, dict[str, Any]] = {"utterances": {"max_set_aside": 0.5}}
+
+
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = write_corpus(tmp_path_factory.mktemp("corpus") / "forum.csv")
@@ -111,28 +123,50 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An ADC_HOME in which one test after the other changes a setting."""
-    return tmp_path_factory.mktemp("homes") / "home"
+def first(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Return an ADC_HOME in which the datasets have been made once."""
+    home = tmp_path_factory.mktemp("first") / "home"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        without_pictures(patch)
+        run(home, {**BASE, "raw_corpus": {"corpus": str(corpus)}}, patch)
+        yield home
+
+
+def without_pictures(patch: pytest.MonkeyPatch) -> None:
+    """Draw no pictures, which take most of the time of a run and are no part of an artefact."""
+    patch.setattr(Making, "show", lambda *_: None)
+    for module in ("corpus", "ranking", "walks"):
+        patch.setattr(f"adc_pipeline.defs.{module}.distributions", lambda *_: None)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("asset", "name"), list(cases()))
+@pytest.mark.parametrize(
+    "chain", list(chains()), ids=lambda chain: ",".join(f"{asset}.{name}" for asset, name in chain)
+)
 def test_a_changed_setting_gives_what_a_build_from_nothing_gives(
-    asset: str, name: str, corpus: Path, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    chain: list[tuple[str, str]], corpus: Path, first: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    # Pictures take most of the time of a run and are no part of an artefact.
-    monkeypatch.setattr(Making, "show", lambda *_: None)
-    config: dict[str, dict[str, Any]] = {"raw_corpus": {"corpus": str(corpus)}, "utterances": {"max_set_aside": 0.5}}
-    if not home.exists():
+    without_pictures(monkeypatch)
+    home = tmp_path / "home"
+    shutil.copytree(first, home, symlinks=True)
+    relocate(home)
+    # MLflow remembers in a process where the files of a run are, whatever the database.
+    monkeypatch.setattr("mlflow.tracking._tracking_service.utils._artifact_repos_cache", OrderedDict())
+    store = Store(home)
+    config = {**BASE, "raw_corpus": {"corpus": str(corpus)}}
+    for asset, name in chain:
+        value = other_value(asset, name, corpus)
+        for each in NAMES:
+            if STAGES[each].settings is STAGES[asset].settings:
+                config[each] = config.get(each, {}) | {name: value}
+        # One setting differs from the run before.
         run(home, config, monkeypatch)
-    value = other_value(asset, name, corpus)
-    for each in NAMES:
-        if STAGES[each].settings is STAGES[asset].settings:
-            config[each] = config.get(each, {}) | {name: value}
-    # The home has what the test before made: two settings differ, the last one's and this one.
-    run(home, config, monkeypatch)
+        assert store.current(asset).settings[name] == value, f"{asset} ignores a change of {name}"
+        for each in NAMES:
+            read = {above: store.current(above).digest for above in store.current(each).inputs}
+            assert store.current(each).inputs == read, f"{each} was not made anew after a change of {name} of {asset}"
     run(tmp_path / "new", config, monkeypatch)
     after, expected = content(home), content(tmp_path / "new")
     for each in NAMES:

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import shutil
 import signal
 import sqlite3
 from contextlib import closing
@@ -11,8 +12,10 @@ from typing import Any
 import dagster as dg
 import pytest
 import yaml
+from click import ClickException
 from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
 
+from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.defs import history
 from adc_pipeline.defs.history import AtomicSqliteStorage
 
@@ -108,3 +111,35 @@ def test_databases_of_an_older_dagster_are_copied_and_upgraded(
 def revision(path: Path) -> str:
     with closing(sqlite3.connect(path)) as connection:
         return str(connection.execute("SELECT version_num FROM alembic_version").fetchone()[0])
+
+
+@pytest.mark.parametrize("name", ["history/runs.db", "history/runs/index.db", "schedules/schedules.db"])
+@pytest.mark.parametrize("damage", ["other file", "cut off", "tables", "folder", "dangling link"])
+def test_a_damaged_database_ends_in_a_sentence_that_dagsters_commands_print_alone(
+    first: Path, tmp_path: Path, name: str, damage: str
+) -> None:
+    shutil.copytree(first, tmp_path, dirs_exist_ok=True)
+    path = tmp_path / name
+    content = path.read_bytes()
+    path.unlink()
+    if damage == "folder":
+        path.mkdir()
+    elif damage == "dangling link":
+        path.symlink_to(tmp_path / "nowhere" / "runs.db")
+    else:
+        pieces = {"other file": b"a picture", "cut off": content[: len(content) // 2]}
+        path.write_bytes(pieces.get(damage, content[:4096] + bytes(len(content) - 4096)))
+    with pytest.raises(
+        ClickException, match=r"Dagster database .* (is damaged|cannot be (opened|used)).*: .*\.$"
+    ) as found:
+        AtomicSqliteStorage.from_local(str(tmp_path))
+    assert isinstance(found.value, PipelineError)
+    assert "\n" not in found.value.format_message()
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with Dagster's new databases."""
+    folder = tmp_path_factory.mktemp("first")
+    AtomicSqliteStorage.from_local(str(folder)).dispose()
+    return folder

@@ -14,6 +14,7 @@ from adc_pipeline.definitions import defs
 from adc_pipeline.evaluation.headlines import HEADLINES
 from adc_pipeline.tracking.lineage import Node, model_lineage
 from adc_pipeline.tracking.runs import DIGEST, Tracking, local_path
+from adc_pipeline.walks.kinds import KINDS
 
 pytestmark = pytest.mark.slow
 
@@ -22,14 +23,12 @@ ADC: dict[str, Any] = {
     "ops": {
         "raw_corpus": {"config": {"corpus": "sample", "sample_conversations": 400}},
         "base_model": {"config": {"layers": 1, "width": 32, "heads": 2, "vocabulary": 512}},
-        "top_2_model": {"config": SHORT},
-        "random_walk_model": {"config": SHORT},
-        "top_2_evaluation": {"config": {"draws": 200, "samples": 2}},
-        "random_walk_evaluation": {"config": {"draws": 200, "samples": 2}},
+        **{kind.model: {"config": SHORT} for kind in KINDS.values()},
+        **{kind.evaluation: {"config": {"draws": 200, "samples": 2}} for kind in KINDS.values()},
     }
 }
 MADE = [key.to_user_string() for key in defs.resolve_job_def("adc").asset_layer.selected_asset_keys]
-MODELS = {"top_2_model": "adc-top-2", "random_walk_model": "adc-random-walk"}
+MODELS = {kind.model: kind.registered for kind in KINDS.values()}
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +62,7 @@ def test_every_current_artefact_has_the_digest_of_its_content(run: dg.ExecuteInP
 
 def test_every_check_passed(run: dg.ExecuteInProcessResult) -> None:
     checks = {(str(check.asset_key.to_user_string()), check.check_name) for check in run.get_asset_check_evaluations()}
-    assert len(checks) == 13
+    assert len(checks) == 19
     assert all(check.passed for check in run.get_asset_check_evaluations() if check.blocking)
 
 
@@ -139,7 +138,7 @@ def test_mlflow_has_the_headline_figures_and_the_artifact_has_all(
     assert runs["top_2_model"].data.params["steps"] == "30"
     assert "steps" not in runs["top_2_model"].data.metrics
     # Each evaluation leads to the comparison and its verdict.
-    for asset in ("top_2_evaluation", "random_walk_evaluation"):
+    for asset in (kind.evaluation for kind in KINDS.values()):
         assert f"/runs/{comparison.info.run_id}?" in runs[asset].data.tags["mlflow.note.content"]
     inputs = runs["top_2"].inputs
     assert inputs is not None
@@ -188,7 +187,7 @@ def test_a_model_from_the_registry_is_the_one_that_was_trained(run: dg.ExecuteIn
 def test_the_datasets_load_as_from_the_hub(run: dg.ExecuteInProcessResult, home: Path, tmp_path: Path) -> None:
     from datasets import load_dataset
 
-    for name in ("top_2", "random_walk"):
+    for name in (kind.dataset for kind in KINDS.values()):
         loaded = load_dataset(str(Store(home).place(name)), cache_dir=str(tmp_path))
         assert list(loaded) == ["train", "validation", "test"]
         counts = Store(home).current(name).counts

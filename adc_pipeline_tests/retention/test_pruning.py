@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from adc_pipeline.core.artefacts import Artefact, Store, folder_digest
 from adc_pipeline.core.errors import PipelineError
-from adc_pipeline.defs.old_runs import old_runs, remove_run
+from adc_pipeline.defs.old_runs import old_runs, remove_run, runs_with_excess_logs
 from adc_pipeline.defs.pruning import prune as prune_job
 from adc_pipeline.defs.workspace import Workspace
 from adc_pipeline.lifecycle.pruning import DAY, Plan, plan, prune
@@ -243,6 +243,12 @@ def test_run_configuration_keeps_more_than_the_file_and_never_less(
     assert SAMPLE in why if file is None else True
 
 
+def test_run_configuration_keeps_more_logs_than_the_file_and_never_less(tmp_path: Path) -> None:
+    (tmp_path / "prune.yaml").write_text(SAMPLE)
+    for wanted, expected in ((1, 1000.0), (5000, 5000.0), (None, None)):
+        assert retention(tmp_path, {"logs_mb": wanted}, "prune_store")[0].logs_mb == expected
+
+
 @dg.asset(partitions_def=dg.StaticPartitionsDefinition(["a", "b"]))
 def parted() -> None:
     """An asset whose partitions are made in different runs."""
@@ -290,3 +296,16 @@ def test_dagsters_old_runs_are_removed_except_those_that_an_asset_shows(tmp_path
         assert not [path for path in tmp_path.rglob("*") for each in old if each in path.name]
         assert old_runs(instance, 0, keys) == []
         assert instance.get_latest_materialization_event(dg.AssetKey("checked"))
+
+        newest, older, *_ = instance.get_run_ids()
+        for each in (newest, older):
+            manager: Any = instance.compute_log_manager
+            (Path(manager.get_captured_local_path([each, "any"], "out")).with_name("large.out")).write_bytes(
+                bytes(600_000)
+            )
+        assert runs_with_excess_logs(instance, None) == {}
+        assert runs_with_excess_logs(instance, 99) == {}
+        excess = runs_with_excess_logs(instance, 1)
+        assert older in excess
+        assert newest not in excess
+        assert excess[older] >= 600_000

@@ -13,6 +13,7 @@ from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.study.cells import CODE_VERSION, READS, comparable, inputs_of
 from adc_pipeline.study.grid import VARIANTS, cell_name
 from adc_pipeline.training.settings import TrainingSettings
+from adc_pipeline.walks.kinds import KINDS
 from adc_pipeline.walks.settings import WalkSettings
 
 SHARES = (80, 10, 10)
@@ -36,8 +37,8 @@ def store(tmp_path: Path) -> Store:
     """What the cells start from, in place."""
     store = Store(tmp_path)
     of = {name: put(store, name, {"of": "a corpus"}).digest for name in ("utterances", "ranked_replies")}
-    for name in ("top_2", "random_walk"):
-        put_walks(store, name, of)
+    for kind in KINDS.values():
+        put_walks(store, kind.dataset, of)
     for name in ("base_model", "judge"):
         put(store, name)
     return store
@@ -45,7 +46,7 @@ def store(tmp_path: Path) -> Store:
 
 def test_a_cell_is_made_of_what_is_in_place(store: Store) -> None:
     read = inputs_of(store)
-    assert set(read) == {"top_2", "random_walk", "base_model", "utterances", "ranked_replies", "judge"}
+    assert set(read) == {"top_2", "random_walk", "ascending", "base_model", "utterances", "ranked_replies", "judge"}
     assert all(artefact == store.current(name) for name, artefact in read.items())
 
 
@@ -93,7 +94,7 @@ def test_a_cell_of_another_dataset_is_left_out_by_name(store: Store) -> None:
     put_cells(store)
     put(store, "random_walk", {**store.current("random_walk").settings, "seed": 1}, store.current("top_2").inputs)
     made, left_out = comparable(store, NAMES)
-    # A cell depends on both datasets, also where it learns from one.
+    # A cell depends on all datasets, also where it learns from one.
     assert (set(made), set(left_out)) == (set(), set(NAMES))
     put_cell(store, THIRD, VARIANTS["both.mle"].settings(TrainingSettings(), 0))
     made, left_out = comparable(store, NAMES)

@@ -9,8 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from adc_pipeline.evaluation.settings import ComparisonSettings
-from adc_pipeline.evaluation.significance import holm, paired_difference
+from adc_pipeline.evaluation.significance import holm
 from adc_pipeline.study import statistics
 from adc_pipeline.study.conclusions import conclusions
 from adc_pipeline.study.grid import BASE, CHANCE
@@ -18,7 +17,6 @@ from adc_pipeline.study.page import write_results
 from adc_pipeline.study.statistics import MEASURES, read_study
 from adc_pipeline.study.tables import figures_table
 
-SETTINGS = ComparisonSettings(draws=400)
 CONVERSATIONS = 40
 
 
@@ -65,15 +63,13 @@ def answers(folder: Path) -> np.ndarray:
 
 def test_seeds_are_averaged_case_by_case_and_differences_are_paired(tmp_path: Path) -> None:
     made = cells(tmp_path, {"top-2.mle": 0.8, "top-2.awr": 0.6, "random-walk.mle": 0.5})
-    study = read_study(made, SETTINGS)
+    study = read_study(made)
     mean = {name: (answers(made[name, 0]) + answers(made[name, 1])) / 2 for name in study.estimates}
     for name, values in mean.items():
         assert study.estimates[name]["preference_accuracy"].value == pytest.approx(values.mean())
         assert study.base[name]["preference_accuracy"].value == 0.5
         seeds = [answers(made[name, seed]).mean() for seed in (0, 1)]
         assert study.by_seed[name]["preference_accuracy"] == pytest.approx(seeds)
-    conversation = np.repeat(np.arange(CONVERSATIONS), 3)
-    weight = np.ones(len(conversation))
     compared = {
         ("top-2.mle", CHANCE),
         ("random-walk.mle", CHANCE),
@@ -85,30 +81,30 @@ def test_seeds_are_averaged_case_by_case_and_differences_are_paired(tmp_path: Pa
     }
     assert {(test.first, test.second) for test in study.tests} == compared
     for test, found in study.tests.items():
-        other = np.full(len(weight), 0.5) if test.second in (BASE, CHANCE) else mean[test.second]
-        expected = paired_difference(mean[test.first], other, weight, conversation, SETTINGS.draws, SETTINGS.draw_seed)
-        assert found == expected
+        other = np.full(3 * CONVERSATIONS, 0.5) if test.second in (BASE, CHANCE) else mean[test.second]
+        assert found.value == pytest.approx((mean[test.first] - other).mean())
+        assert (found.cases, found.conversations) == (len(other), CONVERSATIONS)
     assert study.corrected == holm({test: found.p for test, found in study.tests.items() if found.p is not None})
 
 
 def test_only_seeds_that_both_variants_have_are_compared(tmp_path: Path) -> None:
     made = cells(tmp_path, {"top-2.mle": 0.8, "top-2.awr": 0.6})
     del made["top-2.awr", 1]
-    study = read_study(made, SETTINGS)
+    study = read_study(made)
     apart = answers(made["top-2.awr", 0]) - answers(made["top-2.mle", 0])
     assert study.tests[statistics.Test("top-2.awr", "top-2.mle", "preference_accuracy")].value == pytest.approx(
         apart.mean()
     )
     made["top-2.awr", 1] = made.pop(("top-2.awr", 0))
     del made["top-2.mle", 1]
-    assert statistics.Test("top-2.awr", "top-2.mle", "preference_accuracy") not in read_study(made, SETTINGS).tests
+    assert statistics.Test("top-2.awr", "top-2.mle", "preference_accuracy") not in read_study(made).tests
 
 
 def test_conclusions_state_what_was_shown_and_what_was_not(tmp_path: Path) -> None:
     strong = {"top-2.mle": 0.9, "top-2.mle.shuffled": 0.5, "top-2.filtering": 0.9}
-    made = cells(tmp_path, strong)
-    made["top-2.filtering", 0], made["top-2.filtering", 1] = made["top-2.mle", 0], made["top-2.mle", 1]
-    study = read_study(made, SETTINGS)
+    made = cells(tmp_path, strong, seeds=3)
+    made |= {("top-2.filtering", seed): made["top-2.mle", seed] for seed in range(3)}
+    study = read_study(made)
     sentences = conclusions(study)
     (against_chance,) = [
         each for each in sentences if each.startswith("top-2.mle: preference accuracy is above chance, 0.9")
@@ -124,7 +120,7 @@ def test_conclusions_state_what_was_shown_and_what_was_not(tmp_path: Path) -> No
 def test_an_interval_that_excludes_chance_shows_nothing_by_itself(tmp_path: Path) -> None:
     """One in twenty does where nothing was learned: what is said, the p-value corrected for all tests decides."""
     names = ["top-2.mle", "top-2.awr", "top-2.rwr", "top-2.unlikelihood", "top-2.accepted-only"]
-    study = read_study(cells(tmp_path, dict.fromkeys(names, 0.5) | {"top-2.mle": 0.64}), SETTINGS)
+    study = read_study(cells(tmp_path, dict.fromkeys(names, 0.5) | {"top-2.mle": 0.57}, seeds=5))
     estimate = study.estimates["top-2.mle"]["preference_accuracy"]
     test = statistics.Test("top-2.mle", CHANCE, "preference_accuracy")
     alone, corrected = study.tests[test].p, study.corrected[test]
@@ -139,12 +135,15 @@ def test_an_interval_that_excludes_chance_shows_nothing_by_itself(tmp_path: Path
 
 @pytest.mark.parametrize(("share", "helps"), [(-0.9, True), (0.9, False)])
 def test_in_context_improvement_is_tested_against_none(share: float, helps: bool, tmp_path: Path) -> None:
-    folder = write_cell(tmp_path / "cell", abs(share), 0, ("in_context_improvement",))
-    table = pq.read_table(folder / "cases.parquet").to_pylist()
-    won = pa.array([row["model"] * np.sign(share) for row in table])
-    columns = pq.read_table(folder / "cases.parquet")
-    pq.write_table(columns.set_column(columns.column_names.index("model"), "model", won), folder / "cases.parquet")
-    study = read_study({("top-2.mle", 0): folder}, SETTINGS)
+    made = {}
+    for seed in range(3):
+        folder = write_cell(tmp_path / str(seed), abs(share), seed, ("in_context_improvement",))
+        table = pq.read_table(folder / "cases.parquet").to_pylist()
+        won = pa.array([row["model"] * np.sign(share) for row in table])
+        columns = pq.read_table(folder / "cases.parquet")
+        pq.write_table(columns.set_column(columns.column_names.index("model"), "model", won), folder / "cases.parquet")
+        made["top-2.mle", seed] = folder
+    study = read_study(made)
     test = study.tests[statistics.Test("top-2.mle", CHANCE, "in_context_improvement")]
     assert test.value == pytest.approx(study.estimates["top-2.mle"]["in_context_improvement"].value)
     (sentence,) = [each for each in conclusions(study) if each.startswith("top-2.mle: ")]
@@ -154,7 +153,7 @@ def test_in_context_improvement_is_tested_against_none(share: float, helps: bool
 
 @pytest.mark.parametrize("share", [0.5])
 def test_a_null_result_is_reported_as_one(share: float, tmp_path: Path) -> None:
-    study = read_study(cells(tmp_path, {"top-2.mle": share, "random-walk.mle": share}), SETTINGS)
+    study = read_study(cells(tmp_path, {"top-2.mle": share, "random-walk.mle": share}))
     sentences = conclusions(study)
     assert sum("was not shown to differ from chance" in each for each in sentences) == 2
     assert not any(" differs from " in each for each in sentences)
@@ -162,10 +161,11 @@ def test_a_null_result_is_reported_as_one(share: float, tmp_path: Path) -> None:
 
 def test_the_effect_of_rejected_replies_stands_beside_their_effect_without_markers(tmp_path: Path) -> None:
     made = {
-        (name, 0): write_cell(tmp_path / name, share, 0, ("in_context_improvement",))
-        for name, share in {"top-2.mle": 0.1, "top-2.mle.stripped": 0.1}.items()
+        (name, seed): write_cell(tmp_path / name / str(seed), share, seed, ("in_context_improvement",))
+        for name, share in {"top-2.mle": 0.1, "top-2.mle.stripped": 0.12}.items()
+        for seed in range(2)
     }
-    study = read_study(made, SETTINGS)
+    study = read_study(made)
     (sentence,) = [each for each in conclusions(study) if each.startswith("top-2.mle: ")]
     p = [study.corrected[statistics.Test("top-2.mle", second, "in_context_improvement")] for second in (CHANCE, BASE)]
     p.append(study.corrected[statistics.Test("top-2.mle.stripped", "top-2.mle", "in_context_improvement")])
@@ -179,7 +179,7 @@ def test_the_effect_of_rejected_replies_stands_beside_their_effect_without_marke
 def test_models_that_read_verdicts_first_are_not_compared_by_bits(tmp_path: Path) -> None:
     measures = ("in_context_improvement", "bits_per_byte.accepted")
     names = ("top-2.mle", "top-2.conditional", "top-2.mle.stripped")
-    tests = read_study({(name, 0): write_cell(tmp_path / name, 0.5, 0, measures) for name in names}, SETTINGS).tests
+    tests = read_study({(name, 0): write_cell(tmp_path / name, 0.5, 0, measures) for name in names}).tests
     # Neither of these reads a turn's verdict before the turn.
     assert statistics.Test("top-2.mle.stripped", "top-2.mle", "bits_per_byte.accepted") in tests
     assert statistics.Test("top-2.conditional", "top-2.mle", "in_context_improvement") in tests
@@ -193,7 +193,7 @@ def test_the_table_states_which_of_its_figures_do_not_compare(tmp_path: Path) ->
         for folder in made.values():
             if not folder.exists():
                 write_cell(folder, 0.5, 0, ("bits_per_byte.accepted",))
-        return figures_table(read_study(made, SETTINGS)).caption
+        return figures_table(read_study(made)).caption
 
     assert "not compare" not in caption("top-2.mle", "top-2.awr")
     assert "(top-2 for top-2; random-walk for random-walk and both) and do not compare across datasets." in caption(
@@ -204,21 +204,23 @@ def test_the_table_states_which_of_its_figures_do_not_compare(tmp_path: Path) ->
     )
 
 
-@pytest.mark.parametrize("draws", [30, 400])
-def test_too_few_draws_to_show_anything_are_noted(tmp_path: Path, draws: int) -> None:
-    study = read_study(cells(tmp_path, {"top-2.mle": 1.0}), ComparisonSettings(draws=draws))
-    assert len(study.corrected) == 2
+def test_one_seed_has_neither_interval_nor_test_and_the_text_says_so(tmp_path: Path) -> None:
+    study = read_study(cells(tmp_path, {"top-2.mle": 0.9, "top-2.awr": 0.5}, seeds=1))
+    estimate = study.estimates["top-2.mle"]["preference_accuracy"]
+    assert (estimate.low, estimate.high, estimate.refused) == (None, None, "one seed")
+    assert study.corrected == {}
+    assert all(test.p is None for test in study.tests.values())
     *_, limits = conclusions(study)
-    assert ("so that nothing can be shown: raise `draws` of study_table." in limits) == (draws == 30)
-    assert any("was not shown to differ from chance" in each for each in conclusions(study)) == (draws == 30)
+    assert "no interval and no test of top-2.mle, top-2.awr: make more seeds." in limits
+    assert f"{estimate.value:.4f} (one seed)" in figures_table(study).rows[0]
 
 
 def test_the_result_is_a_page_a_text_a_picture_and_flat_figures(tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()
-    text = write_results(cells(tmp_path, {"top-2.mle": 0.8, "both.mle": 0.5}), out, SETTINGS)
+    text = write_results(cells(tmp_path, {"top-2.mle": 0.8, "both.mle": 0.5}, seeds=4), out)
     assert (out / "study.md").read_text() == text
-    assert "4 cells: 2 of the grid's 27 variants." in text
+    assert "8 cells: 2 of the grid's 27 variants." in text
     figures = json.loads((out / "study.json").read_text())
     assert figures["top-2.mle.preference_accuracy"] > 0.6
     assert figures["top-2.mle_minus_both.mle.preference_accuracy.p_holm"] < 0.05
@@ -233,13 +235,13 @@ def test_excluded_cells_are_counted_and_named(tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()
     excluded = {"a": "its code has changed", "b": "input top_2 has changed", "c": "its code has changed"}
-    text = write_results(cells(tmp_path, {"top-2.mle": 0.8}), out, SETTINGS, excluded)
+    text = write_results(cells(tmp_path, {"top-2.mle": 0.8}), out, excluded)
     for shown in (text, (out / "report.html").read_text()):
         assert "have the settings of the newest one." in shown
         assert "Excluded, because its code has changed: 2 cells, a, c." in shown
         assert "Excluded, because input top_2 has changed: 1 cell, b." in shown
-    assert "Excluded" not in write_results({}, tmp_path, SETTINGS)
+    assert "Excluded" not in write_results({}, tmp_path)
 
 
 def test_no_cell_at_all_is_no_error(tmp_path: Path) -> None:
-    assert "0 cells" in write_results({}, tmp_path, SETTINGS)
+    assert "0 cells" in write_results({}, tmp_path)

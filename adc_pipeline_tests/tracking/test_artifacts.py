@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from adc_pipeline.core.errors import PipelineError
-from adc_pipeline.tracking.runs import Tracking
+from adc_pipeline.tracking.intact import is_intact
+from adc_pipeline.tracking.runs import Tracking, local_path
 
 
 @pytest.fixture
@@ -59,3 +60,32 @@ def test_an_experiment_that_somebody_keeps_elsewhere_is_used(team: Path, monkeyp
     tracking = Tracking.from_environment(team.parent / "home")
     tracking.client().create_experiment("adc", artifact_location=(team / "shared").as_uri())
     tracking.check()
+
+
+def test_what_is_missing_in_a_database_is_seen_without_mlflow(team: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{team / 'mlflow.db'}")
+    tracking = Tracking.from_environment(team.parent / "home")
+    (team / "note.txt").write_text("a note")
+    with tracking.run("top_2", {}, {}) as run:
+        run.file(team / "note.txt")
+        record = {"run": run.id, "address": run.address, "artifacts": {"note.txt": "note.txt"}}
+        # It has not ended.
+        assert not is_intact(tracking, record)
+    client, experiment = run.client, run.client.get_run(run.id).info.experiment_id
+    artifacts = local_path(client.get_run(run.id).info.artifact_uri)
+    assert is_intact(tracking, record)
+    for change, back in (
+        (lambda: client.delete_run(run.id), lambda: client.restore_run(run.id)),
+        (lambda: client.rename_experiment(experiment, "old"), lambda: client.rename_experiment(experiment, "adc")),
+        (lambda: client.delete_experiment(experiment), lambda: client.restore_experiment(experiment)),
+        (lambda: artifacts.rename(team / "away"), lambda: (team / "away").rename(artifacts)),
+        (lambda: (team / "mlflow.db-journal").touch(), lambda: (team / "mlflow.db-journal").unlink()),
+    ):
+        change()
+        assert not is_intact(tracking, record)
+        back()
+        assert is_intact(tracking, record)
+    assert not is_intact(tracking, {**record, "address": "http://elsewhere"})
+    assert not is_intact(tracking, {**record, "run": "gone"})
+    (team / "mlflow.db").write_bytes(b"no database")
+    assert not is_intact(tracking, record)

@@ -242,6 +242,7 @@ def test_the_folder_loads_plainly_and_speaks(prepared: Prepared) -> None:
     assert logits.shape[-1] == prepared.facts["embedding_rows"]
 
 
+@pytest.mark.fast_first
 def test_no_text_forges_a_marker(prepared: Prepared) -> None:
     tokenizer = MarkerTokenizer.load(prepared.folder)
     special = {
@@ -315,6 +316,7 @@ def test_adapters_are_merged_on_export(prepared: Prepared, dataset: Path, tmp_pa
             assert not torch.equal(trained, parameter) or "position" in name or "wpe" in name, name
 
 
+@pytest.mark.fast_first
 def test_rows_beyond_the_context_are_refused(prepared: Prepared, dataset: Path, tmp_path: Path) -> None:
     settings = TrainingSettings(sequence_length=CONTEXT + 1, tokens_per_step=2 * CONTEXT, max_steps=1)
     with pytest.raises(PipelineError, match=f"`sequence_length` {CONTEXT + 1} is longer than the {CONTEXT} tokens"):

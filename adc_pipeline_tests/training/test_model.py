@@ -20,7 +20,7 @@ from adc_pipeline.core.errors import PipelineError, UnreachableError
 from adc_pipeline.generation.address import located
 from adc_pipeline.generation.replier import Replier
 from adc_pipeline.training.loading import load_model
-from adc_pipeline.training.model import MULTIPLE, check_base_model, prepare_base_model
+from adc_pipeline.training.model import MULTIPLE, check_base_model, initialize_again, prepare_base_model
 from adc_pipeline.training.settings import BaseModelSettings
 from adc_pipeline.walks.markers import FORMATS
 from adc_pipeline_tests.training.conftest import TEXTS
@@ -35,6 +35,18 @@ def test_the_small_model_is_the_same_each_time(small_model: Path, tmp_path: Path
     assert folder_digest(tmp_path / "again") == folder_digest(small_model)
     assert facts["vocabulary_size"] == facts["embedding_rows"] == 300
     assert facts["parameters"] == AutoModelForCausalLM.from_pretrained(small_model).num_parameters()
+
+
+def test_a_seed_decides_the_initial_weights_and_nothing_else(small_model: Path, tmp_path: Path) -> None:
+    for seed in (0, 1):
+        initialize_again(small_model, seed, tmp_path / str(seed))
+    assert folder_digest(tmp_path / "0") == folder_digest(small_model)
+    apart = {
+        file.name for file in small_model.iterdir() if file.read_bytes() != (tmp_path / "1" / file.name).read_bytes()
+    }
+    assert apart == {"model.safetensors"}
+    table = load_model(tmp_path / "1").get_input_embeddings().weight
+    torch.testing.assert_close(table[-3:], table[:-3].mean(dim=0).expand(3, -1))
 
 
 def test_markers_are_special_tokens_of_the_folder(small_model: Path, gpt2: Path) -> None:

@@ -43,6 +43,14 @@ def threads_stay(request: pytest.FixtureRequest) -> Any:
     torch.set_num_threads(before)
 
 
+@pytest.fixture(scope="module")
+def unstopped(gpt2: Path, dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> TrainingJob:
+    """A training that nothing stopped."""
+    job = job_in(tmp_path_factory.mktemp("unstopped"), dataset, gpt2, SETTINGS)
+    train(job)
+    return job
+
+
 def at_step(number: int, act: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Call `act` in the middle of a step."""
     add, steps = Interval.add, iter(range(1, 1000))
@@ -56,11 +64,9 @@ def at_step(number: int, act: Any, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_saves_and_the_rerun_goes_on(
-    gpt2: Path, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+    unstopped: TrainingJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
 ) -> None:
-    whole = job_in(tmp_path / "whole", dataset, gpt2, SETTINGS)
-    train(whole)
-    job = job_in(tmp_path / "stopped", dataset, gpt2, SETTINGS)
+    job = replace(unstopped, output=tmp_path / "output", work=tmp_path / "work")
     before = signal.getsignal(number)
 
     def told(loss: torch.Tensor) -> torch.Tensor:
@@ -78,7 +84,7 @@ def test_a_signal_saves_and_the_rerun_goes_on(
     assert checkpoints(job.work)[-1].name == "step-000000007"
     assert not job.output.exists()
     train(job)
-    for name, tensor in weights(whole.output).items():
+    for name, tensor in weights(unstopped.output).items():
         assert torch.equal(tensor, weights(job.output)[name]), name
     assert [line["step"] for line in metrics(job)] == [5, 7, 10, 12]
 
@@ -229,39 +235,38 @@ def test_another_error_is_left_as_it_is(
         train(job_in(tmp_path, dataset, small_model, SETTINGS))
 
 
+FULL = [
+    OSError(errno.ENOSPC, "No space left on device"),
+    RuntimeError("[enforce fail at inline_container.cc:815] . PytorchStreamWriter failed writing file data/0"),
+    RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 173632 vs 173524"),
+    RuntimeError("basic_ios::clear: iostream error"),
+]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "error",
-    [
-        OSError(errno.ENOSPC, "No space left on device"),
-        RuntimeError("[enforce fail at inline_container.cc:815] . PytorchStreamWriter failed writing file data/0"),
-        RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 173632 vs 173524"),
-        RuntimeError("basic_ios::clear: iostream error"),
-    ],
-)
 def test_a_full_disk_leaves_the_last_good_checkpoint(
-    error: Exception, small_model: Path, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    unstopped: TrainingJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = replace(SETTINGS, keep_checkpoints=1)
-    whole = job_in(tmp_path / "whole", dataset, small_model, settings)
-    train(whole)
-    job = job_in(tmp_path / "full", dataset, small_model, settings)
-    save = Accelerator.save_state
+    job = replace(unstopped, settings=settings, output=tmp_path / "output", work=tmp_path / "work")
+    save, errors = Accelerator.save_state, iter(FULL)
 
     def saves(self: Accelerator, folder: str, **options: Any) -> str:
         if "000000010" in folder:
             Path(folder).mkdir()
             (Path(folder) / "half").write_text("written")
-            raise error
+            raise next(errors)
         return save(self, folder, **options)
 
     with monkeypatch.context() as patch:
         patch.setattr(Accelerator, "save_state", saves)
-        with pytest.raises(PipelineError, match=r"The disk is full .*make room and run it again"):
-            train(job)
-    assert [path.name for path in (job.work / "checkpoints").iterdir()] == ["step-000000005"]
+        # Each goes on from the checkpoint of step 5, and fails again at that of step 10.
+        for _ in FULL:
+            with pytest.raises(PipelineError, match=r"The disk is full .*make room and run it again"):
+                train(job)
+            assert [path.name for path in (job.work / "checkpoints").iterdir()] == ["step-000000005"]
     train(job)
-    for name, tensor in weights(whole.output).items():
+    for name, tensor in weights(unstopped.output).items():
         assert torch.equal(tensor, weights(job.output)[name]), name
 
 

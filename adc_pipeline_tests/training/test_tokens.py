@@ -346,7 +346,7 @@ def test_no_text_forges_a_verdict_or_any_other_special_token(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["top-2", "random-walk"])
+@pytest.mark.parametrize("kind", ["top-2", "random-walk", "ascending"])
 def test_a_corpus_of_special_tokens_has_verdicts_only_where_turns_end(
     marked: MarkerTokenizer, kind: str, tmp_path: Path
 ) -> None:

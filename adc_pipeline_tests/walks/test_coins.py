@@ -12,7 +12,7 @@ from itertools import combinations, product
 import duckdb
 import pytest
 
-from adc_pipeline.walks.coins import coin, coin_sql
+from adc_pipeline.walks.coins import coin, coin_sql, digest
 from adc_pipeline.walks.kinds import KINDS
 from adc_pipeline_tests import oracle, trees
 
@@ -47,14 +47,20 @@ DIGESTS: dict[tuple[str, str], str] = {
     ("random-walk", "a"): "26720dd38266beb59b483fed7bcb0dc5",
     ("random-walk", "b"): "e37a63039079bd0e3109ec769ddb864d",
     ("random-walk", "c"): "0bc892d18a3fee1ce816493a50384294",
+    ("ascending", "abc"): "cfbba34333e62b6943fc87073339f681",
+    ("ascending", "a"): "b6e37eb083ce8fd46016289362b7028f",
+    ("ascending", "b"): "921f5315e8905684d68e50f5a0da4974",
+    ("ascending", "c"): "0cb15c22720ea39b2d9ebae557828dcf",
 }
 
 
 def test_digests_equal_md5sum() -> None:
     """Expected digests are those of `printf '0:top-2:0:abc' | md5sum`."""
-    for (kind, id), digest in DIGESTS.items():
-        threshold = "8" if kind == "random-walk" else "aaaaaaaa"
-        assert coin(0, kind, 0, id) is (digest < threshold)
+    for (kind, id), expected in DIGESTS.items():
+        assert digest(0, kind, 0, id) == expected
+        if kind in SHARES:
+            threshold = "8" if kind == "random-walk" else "aaaaaaaa"
+            assert coin(0, kind, 0, id) is (expected < threshold)
 
 
 @pytest.fixture(scope="module")

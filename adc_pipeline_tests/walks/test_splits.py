@@ -62,8 +62,8 @@ def test_a_conversation_has_the_same_split_in_every_dataset_and_in_a_larger_corp
     write_sample(tmp_path / "sample", conversations=600, seed=4)
     ranked = run_to_ranking(tmp_path / "sample", tmp_path / "ranked")
     several = WalkSettings(walks_per_conversation=2)
-    top_2, random_walk = (splits_of(make_dataset(kind, ranked, several)) for kind in KINDS)
-    assert top_2 == random_walk
+    top_2, random_walk, ascending = (splits_of(make_dataset(kind, ranked, several)) for kind in KINDS)
+    assert top_2 == random_walk == ascending
     assert set(top_2.values()) == set(SPLITS)
 
     half = every_other_conversation(tmp_path / "sample", tmp_path / "half")

@@ -1,0 +1,65 @@
+"""Read back small JSON files that the pipeline wrote: records in ADC_HOME, and facts beside a model.
+
+Between the writing and the reading a disk, a copy, another program or a person may have changed them. What does not
+have the expected names and types ends with one sentence instead of a traceback in the code that uses the values.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from types import UnionType
+from typing import Any
+
+from adc_pipeline.core.errors import DamagedError, first_line
+from adc_pipeline.core.named_files import SMALL_JSON, file_problem
+
+REMEDY = "restore it from a backup, or materialize its asset again with the tag adc/again = true"
+
+Type = type | UnionType
+
+
+def read_record(path: Path, *, remedy: str = REMEDY, **fields: Type) -> dict[str, Any]:
+    """Return the JSON object in `path`, in which each of `fields` has a value of its type.
+
+    Raise DamagedError if the file cannot be read, is no such object, or lacks a field.
+    """
+    if problem := file_problem(path):
+        raise DamagedError(f"{path} {problem}.")
+    try:
+        with path.open("rb") as file:
+            content = file.read(SMALL_JSON + 1)
+        if len(content) > SMALL_JSON:
+            raise ValueError(f"it is larger than {SMALL_JSON >> 20} MiB")
+        return checked_fields(parsed(content), fields)
+    except ValueError as error:
+        raise DamagedError(
+            f"{path} is damaged, or another program wrote it ({first_line(error)}): {remedy}."
+        ) from error
+
+
+def parsed(content: str | bytes) -> Any:
+    """Return a JSON value; raise ValueError if it is none, also where it is nested too deeply."""
+    try:
+        return json.loads(content)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+
+
+def object_in(content: str | None) -> dict[str, Any]:
+    """Return the JSON object in a field of MLflow's; an empty one if it is empty, or another program wrote it."""
+    try:
+        return checked_fields(parsed(content or "{}"), {})
+    except ValueError:
+        return {}
+
+
+def checked_fields(record: Any, fields: Mapping[str, Type]) -> dict[str, Any]:
+    """Return a JSON object; raise ValueError unless it is one and has these fields with values of their types."""
+    if not isinstance(record, dict):
+        raise ValueError("it is no JSON object")
+    for name, kind in fields.items():
+        if name not in record:
+            raise ValueError(f"it has no `{name}`")
+        if not isinstance(record[name], kind):
+            raise ValueError(f"`{name}` is {record[name]!r:.60}")
+    return record

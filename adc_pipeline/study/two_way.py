@@ -1,0 +1,93 @@
+"""Two-way inference: seeds and conversations are both samples, crossed.
+
+A study asks about models that are trained this way, on conversations of this kind, so both the trainings and the
+conversations that it happened to have are random. A test over conversations alone takes the seeds as fixed and calls a
+difference between two trainings of one variant significant: on simulated seeds of one variant it does so in more than
+half of all comparisons where seeds vary as much as in our studies (`adc_pipeline_tests/study/test_two_way.py`).
+
+With v and w the sums of values and weights of a seed s and a conversation c, the estimate is r = sum(v) / sum(w), and
+the residual of a cell is z = (v − r w) / sum(w). From S seeds and C conversations,
+
+    V_seeds         = S / (S − 1) × sum over seeds (sum over conversations z)²
+    V_conversations = C / (C − 1) × sum over conversations (sum over seeds z)²
+    V_both          = S C / ((S − 1) (C − 1)) × sum over cells (z − mean over seeds − mean over conversations)²
+    V               = V_seeds + V_conversations − V_both
+
+V_both, the part of a single seed on a single conversation, is in both of the others and is counted once (Cameron,
+Gelbach and Miller 2011, *Robust inference with multiway clustering*; for balanced cells this is the analysis of
+variance of two random crossed factors). The interval gives V_seeds Student's t with S − 1 degrees of freedom, and
+V_conversations − V_both, if positive, that with C − 1 (see `evaluation/student.py`). Two arms are compared seed by
+seed, on the seeds that both have: the difference of a case is that of models with the same initial weights and data
+order.
+
+A crossed bootstrap, which resamples seeds and conversations at the same time (Owen 2007, *The pigeonhole bootstrap*),
+has the same variance where clusters are many; the tests use it as the oracle. Its percentiles are too narrow for the
+2 to 10 seeds that a study has. One seed tells nothing of others, so its interval and p-value are refused.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from adc_pipeline.evaluation.estimate import Difference
+from adc_pipeline.evaluation.student import Part, half_width, two_sided_p
+
+Floats = NDArray[np.float64]
+Rows = Sequence[int] | NDArray[np.int64]
+ONE_SEED = "one seed"
+ONE_CONVERSATION = "one conversation"
+
+
+@dataclass(frozen=True)
+class Crossed:
+    """Sums over the cases of each seed and conversation, (seeds, conversations), and the number of cases of a seed."""
+
+    values: Floats
+    weights: Floats
+    cases: int
+
+    @classmethod
+    def of(cls, seed: Rows, conversation: Rows, value: Floats, weight: Floats, cases: int) -> "Crossed":
+        """Return the sums of rows of (seed, conversation)."""
+        seeds, row = np.unique(seed, return_inverse=True)
+        conversations, column = np.unique(conversation, return_inverse=True)
+        values, weights = np.zeros((2, len(seeds), len(conversations)))
+        np.add.at(values, (row, column), value)
+        np.add.at(weights, (row, column), weight)
+        return cls(values, weights, cases)
+
+    @property
+    def by_seed(self) -> Floats:
+        """The ratio of each seed, (seeds,)."""
+        return np.asarray(self.values.sum(axis=1) / self.weights.sum(axis=1))
+
+    def parts(self) -> list[Part]:
+        """Return the parts of the ratio's variance."""
+        seeds, conversations = self.values.shape
+        ratio = self.values.sum() / self.weights.sum()
+        z = (self.values - ratio * self.weights) / self.weights.sum()
+        own = z - z.mean(axis=0) - z.mean(axis=1, keepdims=True) + z.mean()
+        of_seeds = seeds / (seeds - 1) * (z.sum(axis=1) ** 2).sum()
+        of_conversations = conversations / (conversations - 1) * (z.sum(axis=0) ** 2).sum()
+        of_both = z.size / ((seeds - 1) * (conversations - 1)) * (own**2).sum()
+        return [
+            Part(float(of_seeds), seeds - 1),
+            Part(max(0.0, float(of_conversations - of_both)), conversations - 1),
+        ]
+
+    def estimate(self, level: float = 0.05, null: float = 0.0) -> Difference:
+        """Return the ratio with its interval, and the p-value that it is `null`."""
+        seeds, conversations = self.values.shape
+        total = self.weights.sum()
+        if not total:
+            return Difference(None, None, None, self.cases, conversations, None)
+        ratio = float(self.values.sum() / total)
+        refused = ONE_SEED if seeds == 1 else ONE_CONVERSATION if conversations == 1 else None
+        if refused:
+            return Difference(ratio, None, None, self.cases, conversations, None, refused=refused)
+        parts = self.parts()
+        half = half_width(parts, level)
+        p = two_sided_p(ratio - null, parts)
+        return Difference(ratio, ratio - half, ratio + half, self.cases, conversations, p)

@@ -1,0 +1,144 @@
+"""Files that the pipeline reads back after another process or a person may have changed them end with a sentence."""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from adc_pipeline.core.artefacts import MAKING, Artefact, Store, damage, mark_damaged, read_making, scan
+from adc_pipeline.core.errors import DamagedError, PipelineError
+from adc_pipeline.core.named_files import SMALL_JSON
+from adc_pipeline.core.records import object_in, read_record
+from adc_pipeline.corpus.download import VERSION, newest_download
+from adc_pipeline.corpus.parts import read_record as read_parts
+from adc_pipeline.corpus.recorded_files import check_unchanged
+from adc_pipeline.evaluation.evaluation import Evaluation
+from adc_pipeline.generation.registration import read_registered
+from adc_pipeline.training.checkpoint import latest_layout
+from adc_pipeline.training.dataset import load_split
+from adc_pipeline.training.facts import ModelFacts
+from adc_pipeline.training.progress import cut_after
+
+DEEP = "[" * 200_000
+WRONG = ["", "null", "[]", "7", '"text"', "{", DEEP, '{"a": 1}', "\ud800", "NaN", '{"model": 3}', '{"parts": []}']
+
+READERS: dict[str, Callable[[Path], Any]] = {
+    "registered.json": read_registered,
+    "evaluation.json": Evaluation.read,
+    "corpus/parts.json": lambda folder: read_parts(folder / "corpus" / "corpus"),
+    "work/checkpoints/step-000000001/position.json": lambda folder: latest_layout(folder / "work"),
+    "walks.json": load_split,
+}
+
+
+@pytest.mark.parametrize("name", READERS)
+@pytest.mark.parametrize("content", WRONG)
+def test_a_record_that_is_no_record_is_refused(name: str, content: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content.encode(errors="surrogatepass"))
+    with pytest.raises(PipelineError) as refused:
+        READERS[name](tmp_path)
+    sentence = str(refused.value)
+    assert len(sentence.splitlines()) == 1
+    assert sentence.endswith(".")
+    assert str(tmp_path) in sentence
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        [],
+        {"objective": 3},
+        {"markers": "left"},
+        {"markers": ["after"]},
+        {"measures_without_meaning": "steering"},
+        {"measures_without_meaning": [3]},
+        {"train": []},
+        {"train": {"sequence_length": "1024"}},
+        {"train": {"sequence_length": 0}},
+        {"speakers": None},
+    ],
+)
+def test_a_training_json_of_another_program_is_refused(facts: Any, tmp_path: Path) -> None:
+    (tmp_path / "training.json").write_text(json.dumps(facts))
+    with pytest.raises(PipelineError, match=r"training\.json .*: copy the whole folder of the model again\."):
+        ModelFacts.read(tmp_path)
+
+
+def test_the_facts_of_a_model_may_be_missing(tmp_path: Path) -> None:
+    assert ModelFacts.read(tmp_path) == ModelFacts()
+    (tmp_path / "training.json").write_text('{"markers": "before", "train": {}}')
+    assert ModelFacts.read(tmp_path) == ModelFacts(markers="before")
+
+
+def test_a_record_is_of_limited_size(tmp_path: Path) -> None:
+    (tmp_path / "large.json").write_bytes(b" " * (SMALL_JSON + 1))
+    with pytest.raises(DamagedError, match="larger than 16 MiB"):
+        read_record(tmp_path / "large.json")
+
+
+def test_a_value_of_another_type_in_a_manifest_makes_it_unreadable(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    with store.aside("top_2") as folder:
+        (folder / "data.txt").write_text("data")
+        store.put(folder, Artefact("top_2", folder, "d1", files=scan(folder)))
+    manifest = tmp_path / "store/top_2/d1/artefact.json"
+    # Without a checksum, as a person would write it.
+    good = {key: value for key, value in json.loads(manifest.read_text()).items() if key != "checksum"}
+    for name in good.keys() - {"unhashed"}:
+        manifest.write_text(json.dumps(good | {name: [3]}))
+        with pytest.raises(PipelineError, match="cannot be read: materialize the asset top_2 again"):
+            store.current("top_2")
+    manifest.write_text(json.dumps(good | {"files": {"data.txt": 3}}))
+    assert damage(store.current("top_2")) == ["data.txt"]
+    manifest.write_text(json.dumps(good))
+    made = store.current("top_2")
+    for content in (*WRONG[1:], '{"run": 3, "address": "", "outside": {}}'):
+        (made.path / MAKING).write_bytes(content.encode(errors="surrogatepass"))
+        assert read_making(made) == {"run": "", "address": "", "outside": {}}
+
+
+def test_content_that_differs_under_the_same_size_and_time_is_found_and_then_noticed_by_every_use(
+    tmp_path: Path,
+) -> None:
+
+    (tmp_path / "data.txt").write_text("data")
+    made = Artefact("top_2", tmp_path, "d1", files=scan(tmp_path))
+    stat = (tmp_path / "data.txt").stat()
+    (tmp_path / "data.txt").write_text("date")
+    os.utime(tmp_path / "data.txt", ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert damage(made) == []
+    assert mark_damaged(made) == ["data.txt"]
+    assert damage(made) == ["data.txt"]
+
+
+def test_lines_after_a_damaged_line_of_metrics_are_removed(tmp_path: Path) -> None:
+    metrics = tmp_path / "metrics.jsonl"
+    metrics.write_bytes(b'{"step": 1}\n{"step": "2"}\n\xff\n{"step": 3}\n')
+    cut_after(metrics, 3)
+    assert metrics.read_text() == '{"step": 1}\n'
+
+
+def test_what_others_wrote_into_mlflow_counts_as_nothing() -> None:
+    assert [object_in(text) for text in (None, "", "no JSON", "[3]", DEEP, '{"a": 1}')] == [
+        {},
+        {},
+        {},
+        {},
+        {},
+        {"a": 1},
+    ]
+
+
+def test_a_record_of_files_and_of_a_version_that_cannot_be_read(tmp_path: Path) -> None:
+    (tmp_path / "files.json").write_text("[]")
+    with pytest.raises(DamagedError, match="it is no JSON object"):
+        check_unchanged(tmp_path / "corpus", tmp_path / "files.json")
+    (tmp_path / "small").mkdir()
+    (tmp_path / "small" / "utterances.jsonl").touch()
+    (tmp_path / "small" / VERSION).write_text("two")
+    assert newest_download("small", tmp_path) == (tmp_path / "small", None)
