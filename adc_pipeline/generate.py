@@ -1,4 +1,4 @@
-"""Talk with a model: `python -m adc_pipeline.generate --model models:/adc-top-2@latest`.
+"""Talk with a model: `python -m adc_pipeline.generate [--model models:/adc-top-2@latest]`.
 
 At a terminal the command asks for a post, writes a reply, and asks for a verdict. A rejected reply stays in the
 conversation as context for the next reply; an accepted reply is answered by the user or by the model. Without a
@@ -17,6 +17,7 @@ from adc_pipeline.core.arguments import ArgumentParser
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.core.named_files import file_problem
 from adc_pipeline.core.terminal import without_controls
+from adc_pipeline.walks.kinds import ASCENDING
 
 if TYPE_CHECKING:
     from adc_pipeline.generation.conversation import Conversation
@@ -35,7 +36,12 @@ def parser(program: str) -> ArgumentParser:
         description="Talk with a model that this pipeline trained. The first line of a post is its title. With"
         " standard input from a file or a pipe: one post in, one reply out.",
     )
-    made.add_argument("--model", required=True, help="models:/NAME@latest, runs:/RUN/NAME, a folder, or a Hub name")
+    made.add_argument(
+        "--model",
+        default=f"models:/{ASCENDING.registered}@latest",
+        help="models:/NAME@latest, runs:/RUN/NAME, a folder, or a Hub name (default: %(default)s, which has learned to"
+        " improve on rejected replies)",
+    )
     made.add_argument("--speaker", default="user1", help="who writes the post (default: %(default)s)")
     made.add_argument(
         "--rejected",

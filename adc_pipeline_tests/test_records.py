@@ -10,7 +10,7 @@ import pytest
 
 from adc_pipeline.core.artefacts import MAKING, Artefact, Store, damage, mark_damaged, read_making, scan
 from adc_pipeline.core.errors import DamagedError, PipelineError
-from adc_pipeline.core.named_files import SMALL_JSON
+from adc_pipeline.core.named_files import FROM_KERNEL, SMALL_JSON, file_problem
 from adc_pipeline.core.records import object_in, read_record
 from adc_pipeline.corpus.download import VERSION, newest_download
 from adc_pipeline.corpus.parts import read_record as read_parts
@@ -142,3 +142,7 @@ def test_a_record_of_files_and_of_a_version_that_cannot_be_read(tmp_path: Path) 
     (tmp_path / "small" / "utterances.jsonl").touch()
     (tmp_path / "small" / VERSION).write_text("two")
     assert newest_download("small", tmp_path) == (tmp_path / "small", None)
+
+
+def test_a_file_that_the_kernel_writes_is_no_regular_file() -> None:
+    assert file_problem(Path("/proc/version")) == FROM_KERNEL

@@ -17,6 +17,8 @@ from adc_pipeline.core.terminal import printable
 # A small JSON file is metadata that is read at once, such as a corpus' name.
 SMALL_JSON = 16 << 20
 
+FROM_KERNEL = "is written by the kernel while it is read: give a file on a disk"
+
 KINDS = {
     stat.S_IFIFO: "a FIFO",
     stat.S_IFSOCK: "a socket",
@@ -57,11 +59,17 @@ def refused_by_system(error: OSError) -> str:
 def file_problem(path: Path) -> str:
     """Return why `path` cannot be read as a regular file and what to do, as the end of a sentence; empty if it can."""
     try:
-        mode = path.stat().st_mode
+        found = path.stat()
+        mode = found.st_mode
         if stat.S_ISREG(mode):
-            with path.open("rb") as file:
-                file.read(1)
-                return ""
+            # Files of /proc count as regular and have no size; reading some waits for what the kernel writes next.
+            handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+            try:
+                return FROM_KERNEL if os.read(handle, 1) and not found.st_size else ""
+            finally:
+                os.close(handle)
+    except BlockingIOError:
+        return FROM_KERNEL
     except (OSError, ValueError) as error:
         return access_problem(path, error)
     return f"is {KINDS.get(stat.S_IFMT(mode), 'no file')} and no regular file: give a regular file"

@@ -12,13 +12,13 @@ from itertools import count
 from pathlib import Path
 from string import Formatter
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from adc_pipeline.core.engine import Report, no_report
-from adc_pipeline.corpus.formats import Recognised, known_fields
+from adc_pipeline.corpus.formats import Recognised, known_fields, recognise
 from adc_pipeline.corpus.layouts import STACK_EXCHANGE_COMMENTS, STACK_EXCHANGE_POSTS, ScoreOrder
 from adc_pipeline.corpus.readers import dumps, lines, tables, xml
-from adc_pipeline.corpus.readers.arrow import count_records, open_arrow
+from adc_pipeline.corpus.readers.arrow import count_records, open_arrow, write_parquet
 from adc_pipeline.corpus.readers.html import html_to_text
 from adc_pipeline.corpus.readers.nested import Flatten
 from adc_pipeline.corpus.readers.rows import COLUMNS, NAME_OF_FILE, Rows
@@ -40,6 +40,7 @@ SPECS = {
     "": "{}",
     "id": "CASE WHEN NOT is_no_id({0}) THEN text_id({0}) END",
     "parent": "CASE WHEN NOT is_nothing({0}) THEN text_parent({0}) END",
+    "number": "CASE WHEN NOT is_nothing({0}) THEN {0} END",
 }
 
 IS_TRUE = "CREATE OR REPLACE TEMP MACRO is_true(written) AS coalesce(try_cast(written AS BOOLEAN), false)"
@@ -111,7 +112,8 @@ def rows(
 ) -> Iterator[Rows]:
     """Yield the rows of one part, in order; run each to its end before the next.
 
-    `paths` are small files of JSON lines that are read together, `path` being their first; `names` as in `Rows`.
+    `paths` are small files of JSON lines, or Parquet or Arrow files of one schema, that are read together, `path` being
+    their first; `names` as in `Rows`.
     `columns` maps our names to the file's, for a table. `scratch` takes unpacked pieces; `report` receives the
     progress. Raises PipelineError for a file that is damaged or ends in the middle.
     """
@@ -136,7 +138,7 @@ def rows(
             yield piece.rows(tables.select(path, piece.table, columns, connection, several))
     else:
         for piece in source.pieces(list(dumps.FIELDS)):
-            yield piece.rows(dumps.select(piece.table, connection))
+            yield piece.rows(dumps.select(piece.table, connection, several))
 
 
 def create_functions(connection: "DuckDBPyConnection") -> None:
@@ -152,16 +154,18 @@ def create_functions(connection: "DuckDBPyConnection") -> None:
 def stack_exchange_rows(path: Path, connection: "DuckDBPyConnection", scratch: Path, report: Report) -> Iterator[Rows]:
     """Yield the posts and then the comments of a site, whose question is that of the post which they are on."""
     posts, comments = (
-        Source(path / name, Recognised("layout", "xml", layout), connection, scratch, report)
-        for name, layout in zip(STACK_EXCHANGE_FILES, (STACK_EXCHANGE_POSTS, STACK_EXCHANGE_COMMENTS), strict=True)
+        # The name of a file says XML; it may be a table of the same fields.
+        Source(path / name, recognise(path / name), connection, scratch, report) if (path / name).is_file() else None
+        for name in STACK_EXCHANGE_FILES
     )
+    assert posts is not None
     connection.execute(ANSWERS)
     statement = Statement(STACK_EXCHANGE_POSTS.columns)
     answer, question = statement.sql("{Id:id}"), statement.sql("{ParentId:parent}")
     for piece, view in posts.views(statement.fields):
         connection.execute(ADD_ANSWERS.format(answer=answer, question=question, view=view))
         yield piece.rows(statement.select(view))
-    if not comments.path.is_file():
+    if comments is None:
         return
     statement = Statement(STACK_EXCHANGE_COMMENTS.columns)
     post = statement.sql("{PostId:id}")
@@ -176,13 +180,13 @@ class Piece:
 
     table: "DuckDBPyRelation"
     records: int | None = None
+    # The plain files that are read, and the names of several.
     lines: Sequence[Path] = ()
-    # Of several files.
     names: Sequence[str] = ()
 
     def rows(self, sql: str) -> Rows:
         parameters = {"lines": list(map(str, self.lines)), "names": list(self.names)} if self.names else {}
-        return Rows(sql, parameters, records=self.records, lines=self.lines)
+        return Rows(sql, parameters, records=self.records, lines=() if self.records is not None else self.lines)
 
 
 @dataclass(frozen=True)
@@ -216,15 +220,23 @@ class Source:
         container, layout = self.what.container, self.what.layout
         known = set().union(*(known_fields(path, container, layout) for path in self.paths or [self.path]))
         places = {name: locate(name, known) for name in names}
-        read = xml.json_lines if container == "xml" else Flatten(layout) if layout and layout.inside else None
-        if self.paths:
+        read = (
+            xml.json_lines if container == "xml" else Flatten(layout, container) if layout and layout.inside else None
+        )
+        if self.paths and read is None and container in ("parquet", "arrow"):
+            with TemporaryDirectory(dir=self.scratch) as folder:
+                copies = map(Path(folder).joinpath, map("{:06}.parquet".format, range(len(self.paths))))
+                files = list(map(write_parquet, self.paths, copies) if container == "arrow" else self.paths)
+                table = select_columns(tables.open_parquets(files, self.connection), places, ["filename"])
+                yield Piece(table, sum(map(tables.parquet_records, files)), files, self.names)
+        elif self.paths:
             with TemporaryDirectory(dir=self.scratch) as folder:
                 files = [lines.plain_file(path, Path(folder), read) for path in self.paths]
                 yield Piece(select_keys(files, places, self.connection), lines=files, names=self.names)
-        elif container == "parquet":
+        elif read is None and container == "parquet":
             table = tables.open_parquet(self.path, self.connection)
             yield Piece(select_columns(table, places), tables.parquet_records(self.path))
-        elif container == "arrow":
+        elif read is None and container == "arrow":
             with open_arrow(self.path) as reader:
                 table = self.connection.from_arrow(reader)
                 yield Piece(select_columns(table, places), count_records(self.path))
@@ -232,12 +244,21 @@ class Source:
             with TemporaryDirectory(dir=self.scratch) as folder:
                 table, records = tables.open_csv(self.path, Path(folder), self.connection, self.report)
                 yield Piece(select_columns(table, places), records)
-        elif read is None and lines.is_one_object_a_line(self.path):
+        elif read is None and lines.is_one_object_a_line(self.path) and not self.has_halves():
             lines.check_end(self.path)
             yield Piece(select_keys([self.path], places, self.connection), lines=[self.path])
         else:
-            for chunk in lines.chunks(self.path, self.scratch, self.report, read):
+
+            def whole(file: BinaryIO, path: Path) -> Iterator[bytes]:
+                return lines.without_halves((read or lines.json_lines)(file, path))
+
+            for chunk in lines.chunks(self.path, self.scratch, self.report, whole):
                 yield Piece(select_keys([chunk], places, self.connection), lines=[chunk])
+
+    def has_halves(self) -> bool:
+        """Return whether a plain file of JSON lines holds half of a surrogate pair."""
+        with self.path.open("rb") as file:
+            return any(map(lines.has_halves, file))
 
 
 # A key of a record, and the key within its object or none.
@@ -279,8 +300,10 @@ def select_keys(
     return records.select(*(field.alias(name) for name, field in fields.items()))
 
 
-def select_columns(table: "DuckDBPyRelation", places: Mapping[str, Place]) -> "DuckDBPyRelation":
-    """Return the fields of a table; what it does not have is null."""
+def select_columns(
+    table: "DuckDBPyRelation", places: Mapping[str, Place], others: Sequence[str] = ()
+) -> "DuckDBPyRelation":
+    """Return the fields of a table, null where it has none, and `others` of its columns."""
     from duckdb import ColumnExpression, ConstantExpression, FunctionExpression
 
     types = dict(zip(table.columns, table.types, strict=True))
@@ -292,7 +315,7 @@ def select_columns(table: "DuckDBPyRelation", places: Mapping[str, Place]) -> "D
             fields[name] = FunctionExpression("struct_extract", ColumnExpression(outer), ConstantExpression(inner))
         else:
             fields[name] = ColumnExpression(outer)
-    return table.select(*(field.alias(name) for name, field in fields.items()))
+    return table.select(*(field.alias(name) for name, field in fields.items()), *map(ColumnExpression, others))
 
 
 def members(kind: "DuckDBPyType") -> list[str]:

@@ -8,19 +8,20 @@ decided in three tables: `first_bytes.SIGNATURES` (container), `layouts.LAYOUTS`
 import csv
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Literal, get_args
 
-from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.core.errors import PipelineError, did_you_mean
 from adc_pipeline.core.named_files import check_file
 from adc_pipeline.corpus.first_bytes import content
-from adc_pipeline.corpus.layouts import REDDIT, STACK_EXCHANGE_POSTS, Layout, find_layout
+from adc_pipeline.corpus.layouts import REDDIT, STACK_EXCHANGE_POSTS, Layout, find_layout, row_by_row
 from adc_pipeline.corpus.packings import BLOCK, blocks, packing
 from adc_pipeline.corpus.readers import lines
+from adc_pipeline.corpus.readers.delimited import NAMED_SEPARATOR, separator_of
 from adc_pipeline.corpus.recorded_files import CONVOKIT_FILES, STACK_EXCHANGE_FILES, UTTERANCES
 
 Format = Literal["auto", "convokit", "dump", "table"]
@@ -28,7 +29,8 @@ Kind = Literal["convokit", "submissions", "comments", "table", "layout", "archiv
 Container = Literal["folder", "lines", "csv", "parquet", "arrow", "xml", "zip", "tar"]
 
 LINES_LOOKED_AT = 1000
-DELIMITERS = (",", "\t", ";", "|")
+# Read at most for the first line that is not too long.
+MOST_BLOCKS = 10 * lines.LINE // BLOCK
 # Without one of these a table holds no ranked conversations.
 NEEDED = ("id", "conversation_id", "reply_to", "text", "score")
 
@@ -102,9 +104,8 @@ def of_text(path: Path, wanted: Format, columns: Mapping[str, str]) -> Recognise
             path,
             "begins like JSON, but none of its first lines is a JSON object: write one object a line (JSON lines)",
         )
-    separator = delimiter(first[0])
-    if separator:
-        return of_columns(path, "csv", header_fields(first[0], separator), wanted, columns)
+    if separator_of(text(first[0])):
+        return of_columns(path, "csv", header_fields(first), wanted, columns)
     if wanted == "table":
         return Recognised("table", "csv")
     raise unfit(path, "is neither JSON lines nor a Parquet or CSV file")
@@ -113,6 +114,7 @@ def of_text(path: Path, wanted: Format, columns: Mapping[str, str]) -> Recognise
 def of_records(path: Path, records: list[set[str]], wanted: Format, columns: Mapping[str, str]) -> Recognised:
     """Return what JSON lines with these keys are."""
     every = set().union(*records)
+    every |= later_keys(path, every, columns)
     if wanted == "table" or (wanted == "auto" and is_mapped(every, columns)):
         return Recognised("table", "lines")
     reddit = find_layout(records, REDDIT)
@@ -120,8 +122,12 @@ def of_records(path: Path, records: list[set[str]], wanted: Format, columns: Map
     if wanted == "dump" or reddit:
         return Recognised("submissions" if reddit is None or reddit.has_roots else "comments", "lines")
     if known:
-        return of_layout(path, "lines", known)
-    if {"conversation_id", "root", "reply_to", "reply-to"} & every:
+        return of_layout(path, "lines", row_by_row(known, records))
+    lacked = sorted(set(columns.values()) - every)
+    if lacked:
+        unknown = ", ".join(f"{name}{did_you_mean(name, sorted(every))}" for name in lacked)
+        raise refused(path, f"has no key {unknown} but {names(every)}: correct the setting columns")
+    if "meta" in every and {"conversation_id", "root", "reply_to", "reply-to"} & every:
         raise unfit(path, f"holds the lines of a ConvoKit corpus alone: give the folder, with them as {UTTERANCES}")
     raise refused(path, f"holds JSON objects with the keys {names(every)}, which no known layout has: {MAP_THEM}")
 
@@ -156,6 +162,24 @@ MAP_THEM = (
     "if each is one utterance, map them by the setting columns, such as {text: body}; or give the setting corpus (or"
     " ADC_CORPUS) a ConvoKit corpus, a dump of Reddit or another known layout"
 )
+
+
+def later_keys(path: Path, first: Collection[str], columns: Mapping[str, str]) -> set[str]:
+    """Return the key of the parent where only later lines have it, as in a file of posts and, behind them, replies.
+
+    The file is searched only if its first lines, with the keys `first`, have everything else that a table needs.
+    """
+    parent = columns.get("reply_to", "reply_to")
+    others = ({columns.get(name, name) for name in NEEDED} | set(columns.values())) - {parent}
+    if parent in first or not others <= set(first):
+        return set()
+    key, rest = json.dumps(parent).encode(), b""
+    with path.open("rb") as file:
+        for block in blocks(file, path):
+            if key in rest + block:
+                return {parent}
+            rest = block[-len(key) :]
+    return set()
 
 
 def is_mapped(fields: set[str], columns: Mapping[str, str]) -> bool:
@@ -198,17 +222,21 @@ def first_lines(path: Path) -> Iterator[bytes]:
     """Yield the first lines of a file, unpacked; the last line of a shorter file as it is, complete or not."""
     rest = b""
     with path.open("rb") as file:
-        if lines.is_spread(next(blocks(file, path), b"")):
+        head = next(blocks(file, path), b"")
+        if lines.is_spread(head) or lines.envelope(head):
             file.seek(0)
             with suppress(PipelineError):
-                yield from islice(lines.objects(file, path), LINES_LOOKED_AT)
+                yield from islice(lines.json_lines(file, path), LINES_LOOKED_AT)
             return
         file.seek(0)
-        for block in islice(blocks(file, path), 0, max(1, lines.LINE // BLOCK)):
+        # Lines beyond the limit of a reader do not count.
+        for block in islice(blocks(file, path), 0, MOST_BLOCKS):
             *whole, rest = (rest + block).split(b"\n")
-            yield from whole[:LINES_LOOKED_AT]
-            if whole:
+            found = [line for line in whole[:LINES_LOOKED_AT] if len(line) <= lines.LINE]
+            yield from found
+            if found:
                 return
+            rest = rest[: lines.LINE + 1]
     yield rest
 
 
@@ -242,8 +270,7 @@ def known_fields(path: Path, container: Container, layout: Layout | None = None)
         case "xml":
             return xml_fields(path)
         case _:
-            first = next((line for line in first_lines(path) if line.strip()), b"")
-            return header_fields(first, delimiter(first) or ",")
+            return header_fields([line for line in islice(first_lines(path), 100) if line.strip()])
 
 
 def schema_fields(path: Path, container: Container) -> set[str]:
@@ -266,19 +293,19 @@ def xml_fields(path: Path) -> set[str]:
     return set().union(*first_records(path))
 
 
-def header_fields(header: bytes, separator: str) -> set[str]:
-    """Return the columns that the header of a CSV file names."""
+def header_fields(lines: Sequence[bytes]) -> set[str]:
+    """Return the columns that the header of a CSV file names, out of its first lines."""
+    first = text(lines[0]) if lines else ""
+    header = text(lines[1]) if NAMED_SEPARATOR.fullmatch(first) and len(lines) > 1 else first
     try:
-        return {name.strip() for name in next(csv.reader([header.decode("utf-8-sig")], delimiter=separator), [])}
-    except (ValueError, csv.Error):
+        return {name.strip() for name in next(csv.reader([header], delimiter=separator_of(first) or ","), [])}
+    except csv.Error:
         return set()
 
 
-def delimiter(header: bytes) -> str | None:
-    """Return what separates the columns of a CSV file, from its header; None if nothing does."""
+def text(line: bytes) -> str:
+    """Return a line as text without its byte order mark; empty if it is no UTF-8."""
     try:
-        text = header.decode("utf-8-sig")
+        return line.decode("utf-8-sig")
     except ValueError:
-        return None
-    most = max(DELIMITERS, key=text.count)
-    return most if most in text and "\0" not in text else None
+        return ""

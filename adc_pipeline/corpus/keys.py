@@ -5,7 +5,7 @@ name two utterances: one of each of two forums (`corpus.namespaces`), or a post 
 has neither, the key is the id, and costs nothing.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from adc_pipeline.corpus.readers.values import COMMENT, POST
@@ -22,6 +22,17 @@ FROM read_rows GROUP BY namespace
 # post if they answer what the conversation is named by.
 OWN_KIND = f"coalesce(kind, CASE WHEN reply_to IS NULL THEN '{POST}' ELSE '{COMMENT}' END)"
 PARENT_KIND = f"coalesce(parent_kind, CASE WHEN reply_to = conversation_id THEN '{POST}' ELSE '{COMMENT}' END)"
+
+# How databases number what is not there. It is a parent where an utterance has that id, as in a table with row numbers.
+NUMBERS_OF_NOTHING = ("0", "-1")
+ANSWERS_NOTHING = """
+SELECT DISTINCT namespace, reply_to FROM read_rows
+WHERE (reply_to = '0' OR reply_to = '-1') AND reply_to IS DISTINCT FROM conversation_id AND parent_kind IS NULL
+"""
+HAS_ID = "SELECT DISTINCT namespace, id FROM read_rows WHERE id = '0' OR id = '-1'"
+IS_NOTHING = (
+    "namespace = '{}' AND reply_to = '{}' AND reply_to IS DISTINCT FROM conversation_id AND parent_kind IS NULL"
+)
 
 # What holds no utterance: an entry of a list of subreddits or accounts.
 IS_UTTERANCE = f"(kind IS NULL OR kind IN ('{POST}', '{COMMENT}'))"
@@ -48,4 +59,10 @@ def read_keys(connection: "DuckDBPyConnection") -> Keys:
         key, parent = [only.format(OWN_KIND), *key], [only.format(PARENT_KIND), *parent]
     if set(found) - {""}:
         key, parent, conversation = (["namespace", *parts] for parts in (key, parent, conversation))
-    return Keys(*(" || ".join(parts) for parts in (key, parent, conversation)))
+    keys = Keys(*(" || ".join(parts) for parts in (key, parent, conversation)))
+    nothing = connection.execute(ANSWERS_NOTHING).fetchall()
+    nothing = sorted(set(nothing) - set(connection.execute(HAS_ID).fetchall())) if nothing else []
+    if nothing:
+        conditions = " OR ".join(IS_NOTHING.format(*each) for each in nothing)
+        keys = replace(keys, parent_key=f"CASE WHEN NOT ({conditions}) THEN {keys.parent_key} END")
+    return keys

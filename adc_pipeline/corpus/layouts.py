@@ -3,8 +3,9 @@
 A layout is recognised by its fields, whatever container they come in: JSON lines, CSV, Parquet, Arrow or XML, packed
 or not. Each of our columns is an SQL expression over the file's fields in braces, which stand for text, or null where
 the file has no such field. A dot leads into an object, and names match in any case. `{field:id}` and `{field:parent}`
-read an id and a reference to a parent (`readers.values`); `html_text()` takes tags off. Where a site numbers posts and
-comments apart, `kind` and `parent_kind` tell which an id names, as Reddit's t3_ and t1_ do.
+read an id and a reference to a parent (`readers.values`), `{field:number}` a number that may be missing;
+`html_text()` takes tags off. Where a site numbers posts and comments apart, `kind` and `parent_kind` tell which an id
+names, as Reddit's t3_ and t1_ do.
 
 To add a layout, add an entry here, a row to the documentation's table of what is read, and a small file to the tests.
 """
@@ -55,7 +56,7 @@ OPEN_ASSISTANT = Layout(
         "text": "CASE WHEN is_true({deleted}) THEN '[deleted]' ELSE {text} END",
         "timestamp": "{created_date}",
         # An only reply has nothing to be ranked against, and no rank.
-        "score": "coalesce({rank}, CASE WHEN {only_reply} AND {parent_id:parent} IS NOT NULL THEN '0' END)",
+        "score": "coalesce({rank:number}, CASE WHEN {only_reply} AND {parent_id:parent} IS NOT NULL THEN '0' END)",
     },
     score_order="lower",
 )
@@ -77,15 +78,15 @@ STACK_EXCHANGE_POSTS = Layout(
     {
         "id": "{Id:id}",
         # 1 is a question and 2 an answer.
-        "conversation_id": "CASE {PostTypeId} WHEN '1' THEN {Id:id} WHEN '2' THEN {ParentId:id} END",
-        "reply_to": "CASE {PostTypeId} WHEN '2' THEN {ParentId:parent} END",
+        "conversation_id": "CASE {PostTypeId:id} WHEN '1' THEN {Id:id} WHEN '2' THEN {ParentId:id} END",
+        "reply_to": "CASE {PostTypeId:id} WHEN '2' THEN {ParentId:parent} END",
         "speaker": "coalesce('user' || {OwnerUserId:id}, {OwnerDisplayName})",
         "text": "html_text({Body})",
         "timestamp": "{CreationDate}",
         "score": "{Score}",
-        "title": "CASE {PostTypeId} WHEN '1' THEN {Title} END",
+        "title": "CASE {PostTypeId:id} WHEN '1' THEN {Title} END",
         # Others are texts about tags and the like, no part of a conversation.
-        "kind": "CASE WHEN {PostTypeId} IN ('1', '2') THEN 't3_' ELSE 't5_' END",
+        "kind": "CASE WHEN {PostTypeId:id} IN ('1', '2') THEN 't3_' ELSE 't5_' END",
         "parent_kind": "'t3_'",
     },
 )
@@ -154,15 +155,15 @@ DISCOURSE = Layout(
         "id": "{topic_id:id} || '/' || {post_number:id}",
         "conversation_id": "{topic_id:id} || '/1'",
         "reply_to": "CASE WHEN {post_number:id} <> '1'"
-        " THEN {topic_id:id} || '/' || coalesce({reply_to_post_number:parent}, '1') END",
+        " THEN {topic_id:id} || '/' || coalesce(nullif({reply_to_post_number:parent}, '0'), '1') END",
         "speaker": "coalesce({username}, 'user' || {user_id:id})",
         "text": "CASE WHEN {deleted_at:parent} IS NOT NULL THEN '[deleted]'"
         " ELSE coalesce({raw}, html_text({cooked})) END",
         "timestamp": "{created_at}",
         # The site's public interface gives likes as the second kind of action, if there are any.
         "score": "coalesce({like_count}, CASE WHEN {actions_summary} IS NOT NULL"
-        " THEN coalesce(nullif(regexp_extract({actions_summary}, '.id.: ?2,[^}}]*?.count.: ?(\\d+)', 1), ''), '0')"
-        " END)",
+        " THEN coalesce(nullif(regexp_extract({actions_summary}, '.id.: ?2\\b[^{{}}]*?.count.: ?(\\d+)', 1), ''),"
+        " nullif(regexp_extract({actions_summary}, '.count.: ?(\\d+)[^{{}}]*?.id.: ?2\\b', 1), ''), '0') END)",
         "title": "CASE {post_number:id} WHEN '1' THEN {topic_title} END",
     },
 )
@@ -188,7 +189,7 @@ VOAT_COMMENTS = Layout(
         # The site's database has 0, and its public interface nothing, where a comment answers the submission.
         "reply_to": "coalesce(nullif({parentID:parent}, '0'), {submissionID:id})",
         "speaker": "{userName}",
-        "text": "{content}",
+        "text": "CASE WHEN is_true({isDeleted}) THEN '[deleted]' ELSE {content} END",
         "timestamp": "{creationDate}",
         "score": VOTES,
         "source": "{subverse}",
@@ -263,6 +264,10 @@ HACKER_NEWS_SEARCH = replace(
     fields=("objectID", "created_at_i", "author", "points"),
 )
 
+HACKER_NEWS_TREE = replace(
+    HACKER_NEWS, name="Hacker News items with their replies", fields=("id", "type", "author", "points", "children")
+)
+
 REDDIT_LISTING = Layout(
     "listing of Reddit's public interface",
     ("kind", "data.children|data.body|data.selftext"),
@@ -294,15 +299,28 @@ LAYOUTS = (
     RUQQUS_SUBMISSIONS,
     HACKER_NEWS,
     HACKER_NEWS_SEARCH,
+    HACKER_NEWS_TREE,
     REDDIT_LISTING,
     SUBREDDITS,
 )
 
+# Posts and comments of one site, and how a record is known as a post, for files that hold both.
+SITES = (
+    (LEMMY_POSTS, LEMMY_COMMENTS, "{comment.id} IS NULL"),
+    (VOAT_SUBMISSIONS, VOAT_COMMENTS, "{title} IS NOT NULL"),
+    (RUQQUS_SUBMISSIONS, RUQQUS_COMMENTS, "{title} IS NOT NULL"),
+)
+
 # The fields of Reddit's own records; `readers.dumps` reads them.
-REDDIT_COMMENTS = Layout("Reddit comments", ("id", "body", "link_id|parent_id"), has_roots=False)
+# A comment that names no post has no conversation, so other sites' `parent_id` alone is none of Reddit's.
+REDDIT_COMMENTS = Layout(
+    "Reddit comments",
+    ("id", "body", "link_id|parent_id", "link_id|subreddit|subreddit_id|created_utc"),
+    has_roots=False,
+)
 REDDIT_SUBMISSIONS = Layout("Reddit posts", ("id", "title", "selftext"))
 # Posts that were cut down to some columns, without their texts.
-REDDIT_LINKS = Layout("Reddit posts", ("id", "title", "created_utc", "subreddit|num_comments|permalink|subreddit_id"))
+REDDIT_LINKS = Layout("Reddit posts", ("id", "title", "created_utc", "subreddit|num_comments|subreddit_id"))
 REDDIT = (REDDIT_COMMENTS, REDDIT_SUBMISSIONS, REDDIT_LINKS)
 
 
@@ -310,3 +328,21 @@ def find_layout(records: Iterable[Collection[str]], layouts: Iterable[Layout] = 
     """Return the first layout that fits one of the records, each given as its keys; None if none does."""
     lowered = [{key.lower() for key in keys} for keys in records]
     return next((layout for layout in layouts if any(layout.fits(keys) for keys in lowered)), None)
+
+
+def row_by_row(found: Layout, records: Iterable[Collection[str]]) -> Layout:
+    """Return a layout for JSON lines, which may hold posts and comments: each record is read as what it is.
+
+    `found` is the layout of the first `records`. It stays where a site does not tell posts from comments.
+    """
+    for posts, comments, is_post in SITES:
+        if found in (posts, comments):
+            lowered = [{key.lower() for key in keys} for keys in records]
+            has_roots = any(posts.fits(keys) and not comments.fits(keys) for keys in lowered)
+            columns = {
+                name: f"CASE WHEN {is_post} THEN {posts.columns.get(name, 'NULL')}"
+                f" ELSE {comments.columns.get(name, 'NULL')} END"
+                for name in {**posts.columns, **comments.columns}
+            }
+            return replace(found, columns=columns, has_roots=has_roots)
+    return found

@@ -14,6 +14,7 @@ from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from itertools import groupby, islice
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from adc_pipeline.core.engine import Engine
@@ -24,10 +25,11 @@ from adc_pipeline.corpus.namespaces import join_sites, part_namespaces
 from adc_pipeline.corpus.packings import packing
 from adc_pipeline.corpus.parts import Part, list_parts
 from adc_pipeline.corpus.readers import convokit, dumps, lines, tables
+from adc_pipeline.corpus.readers.arrow import read_schema
 from adc_pipeline.corpus.readers.delimited import read_dialect
 from adc_pipeline.corpus.readers.rows import COLUMNS, Rows
 from adc_pipeline.corpus.readers.values import create_macros
-from adc_pipeline.corpus.recorded_files import unchanged_while_read
+from adc_pipeline.corpus.recorded_files import UTTERANCES, unchanged_while_read
 from adc_pipeline.corpus.settings import CorpusSettings, UtteranceSettings
 
 if TYPE_CHECKING:
@@ -62,7 +64,12 @@ SELECTED = ", ".join(
 PARQUET_OPTIONS = "FORMAT parquet, PARQUET_VERSION v2, COMPRESSION uncompressed, DICTIONARY_SIZE_LIMIT 1000"
 FINISHED_ROWS = "SELECT {selected} FROM ({rows})"
 
-FIND_ROOT = "SELECT 1 FROM ({rows}) WHERE id IS NOT NULL AND coalesce(reply_to, id) = id LIMIT 1"
+# 0 and -1 may stand for no parent (`corpus.keys`).
+FIND_ROOT = """
+SELECT 1 FROM ({rows}) WHERE id IS NOT NULL AND (coalesce(reply_to, id) = id
+    OR (reply_to = '0' OR reply_to = '-1') AND reply_to IS DISTINCT FROM conversation_id)
+LIMIT 1
+"""
 
 # A row without a conversation goes to the first shard; it is set aside later.
 SHARD = "coalesce({shard}, 0) AS shard"
@@ -167,8 +174,16 @@ def batches(parts: Sequence[Part], namespaces: Sequence[str]) -> Iterator[tuple[
 
 def batch_key(part: Part) -> object:
     """Return what small files that can be read together have in common; its own path for any other part."""
-    if part.what.container not in ("lines", "csv") or part.path.stat().st_size > SMALL_FILE:
+    if part.what.kind == "convokit":
+        utterances = part.path / UTTERANCES
+        return "convokit" if utterances.stat().st_size <= SMALL_FILE else part.path
+    if part.what.container not in ("lines", "csv", "parquet", "arrow") or part.path.stat().st_size > SMALL_FILE:
         return part.path
+    if part.what.container in ("parquet", "arrow"):
+        schema = read_schema(part.path, part.what.container)
+        names = list(map(str.lower, schema.names))
+        # The metadata of a schema may differ from file to file.
+        return part.path if FILE_NAME in names else (part.what, str(schema.remove_metadata()))
     # A packed one may hold a thousand times as much.
     if packing(part.path) != "none" and part.path.stat().st_size > SMALL_FILE / 16:
         return part.path
@@ -245,8 +260,33 @@ class PieceWriter:
             parameters = {**rows.parameters, "source": name, "namespace": namespace}
             with counting(rows) as lines_read:
                 self.engine.write(self.connection, f"reading {name}", query, self.piece, parameters, PARQUET_OPTIONS)
+            if rows.lines and isinstance(parameters.get("lines"), str) and has_unreadable_rows(self.piece):
+                self._read_without_halves(rows, query, parameters)
             self.counted.records += records(rows, lines_read, pq.read_metadata(self.piece).num_rows)
             yield
+
+    def _read_without_halves(self, rows: Rows, query: str, parameters: dict[str, object]) -> None:
+        """Read the plain file of a piece again if a half of a surrogate pair is why some lines could not be read."""
+        with TemporaryDirectory(dir=self.piece.parent) as folder, rows.lines[0].open("rb") as file:
+            copy, found = Path(folder) / "lines.jsonl", False
+            with copy.open("wb") as out:
+                for line in file:
+                    halves = lines.has_halves(line)
+                    found = found or halves
+                    out.writelines(lines.without_halves(iter([line])) if halves else [line])
+            if found:
+                again = parameters | {"lines": str(copy)}
+                self.engine.write(self.connection, "reading halves of signs", query, self.piece, again, PARQUET_OPTIONS)
+
+
+def has_unreadable_rows(piece: Path) -> bool:
+    """Return whether a piece may have rows from which nothing could be read; asks Parquet's statistics only."""
+    import pyarrow.parquet as pq
+
+    metadata = pq.read_metadata(piece)
+    column = metadata.schema.names.index("conversation_id")
+    found = [metadata.row_group(number).column(column).statistics for number in range(metadata.num_row_groups)]
+    return any(statistics is None or statistics.null_count for statistics in found)
 
 
 def is_no_fault_of_a_file(error: Exception) -> bool:
@@ -270,9 +310,11 @@ def read_parts(
     part = batch[0]
     if len(batch) > 1:
         paths, names = [part.path for part in batch], [part.name for part in batch]
-        if part.what.container == "csv":
+        if part.what.kind == "convokit":
+            yield from convokit.rows_of_folders(paths, names, scratch)
+        elif part.what.kind == "table" and part.what.container in ("csv", "parquet"):
             yield from tables.rows_of_files(paths, names, source.columns, connection, scratch)
-        elif part.what.kind in ("table", "layout"):
+        elif part.what.kind in ("table", "layout") or part.what.container in ("parquet", "arrow"):
             what = part.what
             yield from fields.rows(part.path, what, source.columns, connection, scratch, engine.report, paths, names)
         else:

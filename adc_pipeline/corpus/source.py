@@ -20,7 +20,7 @@ from adc_pipeline.core.terminal import printable
 from adc_pipeline.corpus.archives import check_archive, unpack
 from adc_pipeline.corpus.download import download, downloaded_version, newest_download
 from adc_pipeline.corpus.folders import DATA, DataFile, Listing, list_data, watched_files
-from adc_pipeline.corpus.formats import known_fields
+from adc_pipeline.corpus.formats import known_fields, later_keys, unfit
 from adc_pipeline.corpus.parts import NewPart, left_out_lines, write_parts
 from adc_pipeline.corpus.recorded_files import STACK_EXCHANGE_FILES
 from adc_pipeline.corpus.settings import CorpusSettings
@@ -103,7 +103,10 @@ def check_data(file: DataFile, settings: CorpusSettings) -> None:
         if file.what.container in ("csv", "parquet"):
             check_columns(file.paths[0], settings.columns)
         else:
-            mapped(file.paths[0], sorted(known_fields(file.paths[0], file.what.container)), settings.columns)
+            path, columns = file.paths[0], settings.columns
+            known = known_fields(path, file.what.container)
+            known |= later_keys(path, known, columns) if file.what.container == "lines" else set()
+            mapped(path, sorted(known), columns)
 
 
 def download_all(settings: CorpusSettings, downloads: Path, report: Report = no_report) -> dict[str, Path]:
@@ -163,6 +166,9 @@ def list_all(path: Path, unpacked: Path, settings: CorpusSettings) -> Listing:
     for number, archive in enumerate(archives):
         folder = unpacked / str(number) / archive.name.split(".")[0]
         left_out = unpack(archive, folder, settings.format, settings.columns)
+        if not any(path.is_file() for path in folder.rglob("*")):
+            reasons = "; ".join(f"{name} {why}" for name, why in sorted(left_out.items())[:3])
+            raise unfit(archive, f"holds no data ({reasons})" if reasons else "is an empty archive")
         try:
             inner = list_data(folder, settings.format, settings.columns)
             for file in inner.files:

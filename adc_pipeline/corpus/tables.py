@@ -23,7 +23,9 @@ READ, TREE, CONVERSATIONS, SET_ASIDE = (
 )
 
 UTTERANCES = """
-SELECT r.id, r.conversation_id, r.reply_to, r.speaker, r.text, r.timestamp, r.score, r.position, c.title,
+SELECT r.id, r.conversation_id,
+    CASE WHEN NOT (t.depth = 0 AND (r.reply_to = '0' OR r.reply_to = '-1')) THEN r.reply_to END AS reply_to,
+    r.speaker, r.text, r.timestamp, r.score, r.position, c.title,
     coalesce(c.source, r.source) AS source, r.stickied, r.score_hidden, r.distinguished,
     t.depth = 0 AS is_root, t.parent_position, t.depth, r.recorded_at, r.namespace
 FROM read_rows AS r JOIN tree AS t USING (position) LEFT JOIN conversations AS c ON c.root_position = t.position

@@ -59,6 +59,13 @@ FROM excluded ORDER BY position
 # Rows of these reasons are no fault of the corpus, so they do not count towards the setting `max_set_aside`: copies,
 # what is no utterance, and replies whose root lies outside an excerpt.
 HARMLESS = ("identical_row", "not_an_utterance", "root_outside")
+# Where less than this share of them takes part, replies whose root lies outside are no edge of an excerpt: the roots
+# are missing, or read as something else.
+LEAST_OF_EXCERPT = 0.1
+CORRECTIONS = {
+    "root_outside": "name the file with the roots of the conversations (the posts), too, ",
+    "malformed": "correct the lines that are no records, or save the file as UTF-8, ",
+}
 
 
 def write_utterances(
@@ -138,8 +145,7 @@ def refuse_too_many_set_aside(counts: Mapping[str, int], most: float) -> None:
     if not counts["read"]:
         raise no_utterances()
     harmless = {reason: counts.get(f"set_aside.{reason}", 0) for reason in HARMLESS}
-    if harmless["root_outside"] > counts["taking_part"]:
-        # That is no edge of an excerpt: the roots are missing, or read as something else.
+    if counts["taking_part"] < LEAST_OF_EXCERPT * harmless["root_outside"]:
         harmless["root_outside"] = 0
     faulty = counts["set_aside"] - sum(harmless.values())
     if faulty > most * counts["read"]:
@@ -150,5 +156,12 @@ def refuse_too_many_set_aside(counts: Mapping[str, int], most: float) -> None:
         )
         raise PipelineError(
             f"{faulty} of {counts['read']} utterances would be set aside ({reasons}), more than the setting"
-            f" max_set_aside = {most:g} allows: correct the corpus or raise the setting."
+            f" max_set_aside = {most:g} allows: {correction(counts, harmless)}or raise the setting."
         )
+
+
+def correction(counts: Mapping[str, int], harmless: Mapping[str, int]) -> str:
+    """Return what to do about rows that are set aside, by the commonest of their reasons, as the begin of a clause."""
+    found = {name: counts.get(f"set_aside.{name}", 0) for name in CORRECTIONS if not harmless.get(name)}
+    commonest = max(found, key=lambda name: found[name], default="")
+    return CORRECTIONS[commonest] if found.get(commonest, 0) > counts["set_aside"] / 2 else "correct the corpus "

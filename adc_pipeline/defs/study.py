@@ -10,17 +10,18 @@ import dagster as dg
 
 from adc_pipeline.core.artefacts import Artefact, Store
 from adc_pipeline.core.records import read_record
+from adc_pipeline.core.settings import Settings
 from adc_pipeline.defs.asset import declare, declare_for_job
 from adc_pipeline.defs.evaluation import provenance, publish
 from adc_pipeline.defs.making import Making, Request
 from adc_pipeline.defs.stage import Stage
 from adc_pipeline.defs.training import TRAINING_POOL, check_same_markers, fine_tune, record_training
 from adc_pipeline.evaluation.headlines import HEADLINES
-from adc_pipeline.evaluation.settings import ComparisonSettings, EvaluationSettings
 from adc_pipeline.study.cells import CODE, INPUTS, READS, comparable, inputs_of, shared_settings, walks_of
-from adc_pipeline.study.grid import SEEDS, VARIANTS, VARIED, Variant, cell_name
+from adc_pipeline.study.grid import GRID_SEEDS, SEEDS, VARIANTS, VARIED, Variant, cell_name
+from adc_pipeline.study.settings import CellSettings
 from adc_pipeline.training.facts import FACTS
-from adc_pipeline.training.settings import TrainingJob, TrainingSettings
+from adc_pipeline.training.settings import TrainingJob
 from adc_pipeline.training.tools import check_tools
 from adc_pipeline.walks.kinds import KINDS
 
@@ -42,13 +43,13 @@ def partition_name(partition: str) -> str:
     return cell_name(variant.name, seed).partition("/")[2]
 
 
-def cell_settings(settings: TrainingSettings, partition: str | None) -> TrainingSettings:
+def cell_settings(settings: CellSettings, partition: str | None) -> CellSettings:
     """Return the settings of a cell: the partition decides objective, markers, verdicts and seed."""
     variant, seed = cell_of(partition or "")
     return variant.settings(settings, int(seed))
 
 
-def make_cell(making: Making[TrainingSettings]) -> None:
+def make_cell(making: Making[CellSettings]) -> None:
     from adc_pipeline.evaluation.evaluate import EvaluationJob, evaluate
     from adc_pipeline.evaluation.small_picture import headline_series
     from adc_pipeline.evaluation.tables import short_table
@@ -65,7 +66,7 @@ def make_cell(making: Making[TrainingSettings]) -> None:
     folders = {kind: artefact.path for kind, artefact in datasets.items()}
     training_walks = walks_of(variant, folders, making.folder / "walks")
     model, work = making.folder / "model", making.store.home / "work" / name
-    fine_tune(making, TrainingJob(making.settings, training_walks, base, model, work))
+    fine_tune(making, TrainingJob(making.settings.training, training_walks, base, model, work))
     facts = read_record(model / FACTS)
     record_training(making, facts)
     evidence = making.folder / "evaluation"
@@ -82,10 +83,11 @@ def make_cell(making: Making[TrainingSettings]) -> None:
             parameters | {each: settings[each] for each in VARIED},
             [*read.values(), making.request.upstream("raw_corpus")],
         ),
+        judge=read["judge"].path,
         score_cache=making.store.home / "work" / "study_cell" / "base_scores",
         judge=read["judge"].path,
     )
-    result = evaluate(job, evidence, EvaluationSettings(), making.progress)
+    result = evaluate(job, evidence, making.settings.evaluation, making.progress)
     table = short_table(result).markdown()
     publish(making, result.metrics(), HEADLINES, table, headline_series(result), evidence.name)
     (model / FACTS).rename(evidence / FACTS)
@@ -113,7 +115,7 @@ study_cell = declare_for_job(
         group=GROUP,
         description="A model of the study, trained and evaluated. The evaluation is kept, the weights are not. The"
         " partition decides objective, markers, verdicts and seed; the other settings hold for every cell.",
-        settings=TrainingSettings,
+        settings=CellSettings,
         make=make_cell,
         code=CODE,
         inputs=INPUTS,
@@ -136,19 +138,19 @@ def comparable_cells(store: Store) -> Mapping[str, Artefact]:
     return comparable(store, NAMES)[0]
 
 
-def excluded_cells(request: Request[ComparisonSettings]) -> Mapping[str, Any]:
+def excluded_cells(request: Request[Settings]) -> Mapping[str, Any]:
     """Return the cells that are not comparable, each with the reason, which the result reports."""
     return {"left_out": comparable(request.store, NAMES)[1]}
 
 
-def make_table(making: Making[ComparisonSettings]) -> None:
+def make_table(making: Making[Settings]) -> None:
     from adc_pipeline.study.page import write_results
 
     made, left_out = making.inputs, making.outside["left_out"]
     folders = {NAMES[name]: cell.path / "evaluation" for name, cell in made.items()}
     facts = provenance_of(making.store, list(made.values())) if made else {}
     text = write_results(folders, making.folder, left_out, facts)
-    missing = len(NAMES) - len(made) - len(left_out)
+    missing = len({cell_name(variant, seed) for variant in VARIANTS for seed in GRID_SEEDS} - {*made, *left_out})
     making.count({"cells": len(made), "cells.missing": missing, "cells.left_out": len(left_out)})
     making.log_files(making.folder)
     making.metadata["result"] = dg.MetadataValue.md(text)
@@ -161,7 +163,7 @@ study_table = declare(
         place="study/result",
         group=GROUP,
         description="The result of the cells that have been made: a table, a page of plots, and conclusions.",
-        settings=ComparisonSettings,
+        settings=Settings,
         make=make_table,
         code=(__name__,),
         inputs=("study_cell",),

@@ -5,7 +5,7 @@ import shutil
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import dagster as dg
 
@@ -34,6 +34,8 @@ from adc_pipeline.training.tools import check_tools
 from adc_pipeline.walks.kinds import KINDS, TOP_2, WalkKind
 from adc_pipeline.walks.markers import FORMATS
 from adc_pipeline.walks.texts import training_texts
+
+T = TypeVar("T", bound=TrainingSettings)
 
 # One training at a time, since two would share a GPU's memory. Dagster limits the pool in dagster.yaml.
 TRAINING_POOL = "training"
@@ -143,7 +145,7 @@ def model_stage(kind: WalkKind) -> Stage[TrainingSettings]:
     )
 
 
-def record_training(making: Making[TrainingSettings], facts: Mapping[str, Any]) -> None:
+def record_training(making: Making[T], facts: Mapping[str, Any]) -> None:
     """Record a training's facts: what settings and data fix as parameters in MLflow, what was measured as metrics."""
     numbers = {name: fact for name, fact in facts.items() if isinstance(fact, int | float)}
     making.describe({name: fact for name, fact in numbers.items() if name in CONSTANTS})
@@ -151,7 +153,7 @@ def record_training(making: Making[TrainingSettings], facts: Mapping[str, Any]) 
     making.count({name: fact for name, fact in numbers.items() if name not in CONSTANTS})
 
 
-def fine_tune(making: Making[TrainingSettings], job: TrainingJob) -> None:
+def fine_tune(making: Making[T], job: TrainingJob) -> None:
     """Run or resume a training job; log its metrics and the machine's load to MLflow while it runs."""
     job.work.mkdir(parents=True, exist_ok=True)
     with locked(job.work) as free:

@@ -11,6 +11,7 @@ A group of siblings gives a case if it has a reply whose score lies between its 
 a fixed hash chooses among several, and among the groups of a conversation.
 """
 
+import math
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -89,11 +90,10 @@ class Strangers:
         right = bisect_left(self.order, (size, -1))
         left = right - 1
         while left >= 0 or right < len(self.order):
-            nearer_left = right == len(self.order) or (
-                left >= 0 and size - self.order[left][0] <= self.order[right][0] - size
-            )
-            _, position = self.order[left if nearer_left else right]
-            left, right = (left - 1, right) if nearer_left else (left, right + 1)
+            shorter = size - self.order[left][0] if left >= 0 else math.inf
+            longer = self.order[right][0] - size if right < len(self.order) else math.inf
+            _, position = self.order[left if shorter <= longer else right]
+            left, right = (left - 1, right) if shorter <= longer else (left, right + 1)
             if self.conversation_of[position] != conversation and self.segment_of[position] != segment:
                 return self.segment_of[position]
         return None

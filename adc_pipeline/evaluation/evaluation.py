@@ -37,8 +37,8 @@ class Evaluation:
         """Return all figures by flat names, the same for every model; None where there is no case.
 
         The model has NAME, NAME.low, NAME.high, NAME.cases and NAME.conversations. Baselines have the first three, with
-        the prefix `base.`, `length.`, `constant.`, `grammar.` or `judge.`. Differences have the prefix `minus_base.` and
-        NAME.p as well, which is not corrected for several tests.
+        the prefix `base.`, `length.`, `constant.`, `grammar.` or `judge.`. Differences have the prefix `minus_base.`,
+        and NAME.p, which is not corrected for several tests.
         """
         flat: dict[str, float | None] = dict(self.counts)
         for prefix, found in (

@@ -223,12 +223,14 @@ def in_context_improvement(improvements: Improvements, log_probability: Floats) 
 
 
 def rejection_contrast(contrasts: Contrasts, log_probability: Floats) -> list[Measured]:
-    """Difference in differences of cross-entropies, in bits per byte: gain of the better sibling minus gain of the worse
-    one by a rejected reply in the context; after a sibling of theirs (`own`), after a `stranger`, and own minus stranger.
+    """Difference in differences of cross-entropies, in bits per byte: what a rejected reply in the context gains for a
+    better sibling, minus what it gains for a worse one; where it is a sibling of theirs (`own`), where it is a
+    `stranger`, and own minus stranger.
 
     A gain is the log-probability with the rejected reply minus without it. Above 0, the model reads what was rejected:
     it expects a better reply after a worse one. Every case weighs the harmonic mean of the two lengths, in which the
-    noise of a difference of two figures per byte is inverse. `log_probability` is (queries,).
+    noise of a difference of two figures per byte is inverse. `bits_per_byte.best_sibling` is the cross-entropy of the
+    better siblings without a rejected reply anywhere before them. `log_probability` is (queries,).
     """
     weight = 2 / (1 / contrasts.better_bytes + 1 / contrasts.worse_bytes)
 
@@ -245,9 +247,19 @@ def rejection_contrast(contrasts: Contrasts, log_probability: Floats) -> list[Me
 
     own = contrast(contrasts.better_after_own, contrasts.worse_after_own)
     stranger = contrast(contrasts.better_after_stranger, contrasts.worse_after_stranger)
+    best = Measured(
+        "bits_per_byte.best_sibling",
+        contrasts.conversation,
+        contrasts.case,
+        -log_probability[contrasts.better] / NATS_PER_BIT,
+        contrasts.better_bytes.astype(float),
+    )
     return [
-        Measured(f"rejection_contrast{name}", contrasts.conversation, contrasts.case, value, weight)
-        for name, value in (("", own - stranger), (".own", own), (".stranger", stranger))
+        *(
+            Measured(f"rejection_contrast{name}", contrasts.conversation, contrasts.case, value, weight)
+            for name, value in (("", own - stranger), (".own", own), (".stranger", stranger))
+        ),
+        best,
     ]
 
 

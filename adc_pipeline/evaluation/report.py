@@ -42,14 +42,14 @@ MEANINGS = (
     " amount per byte, whatever its content, scores this, or one minus this.",
     "In-context improvement: bits per byte of accepted turns with the rejected siblings before them in the context,"
     " minus without them; negative is improvement. A stranger is a reply of another conversation, of nearly the same"
-    " length, in a sibling's place: what it gains is not read in the sibling. Rejection contrast: how many bits per byte"
-    " a rejected sibling gains for a better sibling more than for a worse one, minus the same after a stranger; above 0,"
-    " the model reads what was rejected. Bits per byte and perplexity are of a turn's speaker line and text,"
+    " length, in a sibling's place: what it gains is not read in the sibling. Rejection contrast: how many bits per"
+    " byte a rejected sibling gains for a better sibling more than for a worse one, minus the same after a stranger;"
+    " above 0, the model reads what was rejected. Bits per byte and perplexity are of a turn's speaker line and text,"
     " without the marker.",
     "Verdict calibration: the Brier score of P(accepted) among the two verdicts, after each turn of the dataset's own"
     " walks; 0 is perfect. Its constant is the share of accepted turns, whatever the turn; the verdict before is the"
-    " share of accepted turns after each verdict. Both know these shares from the test split itself. A model that is not"
-    " below the verdict before has shown no more than the grammar of the walks.",
+    " share of accepted turns after each verdict. Both know these shares from the test split itself. A model that is"
+    " not below the verdict before has shown no more than the grammar of the walks.",
     "Policy improvement: the judge's score of the model's reply after its own earlier replies were rejected one by one,"
     " minus that of its first reply; minus_yoked: minus its score after another conversation's rejected replies.",
 )

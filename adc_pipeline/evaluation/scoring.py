@@ -109,8 +109,9 @@ def encoded(
     """Return the token paths of queries, of at most `context_tokens` each, laid out as the training lays walks out.
 
     With `own_verdicts`, markers stand before their turns, and each query's segment follows the marker of its verdict in
-    `own_verdicts`. With `markers` none, a line break replaces every marker, with neutral one marker for both verdicts. A
-    longer context is shortened (see `layout.fit`). Siblings get the room that the longest of them leaves, of those that fit at all.
+    `own_verdicts`. With `markers` none, a line break replaces every marker; with neutral, one marker for both verdicts.
+    A longer context is shortened (see `layout.fit`). Siblings get the room that the longest of them leaves, of those
+    that fit at all.
     """
     from adc_pipeline.training.arrangement import NEUTRAL
     from adc_pipeline.training.layout import fit, lay_out
@@ -217,7 +218,8 @@ class Scorer:
         """Answer `queries`, with the segment's log-probability where `ask_text` is true.
 
         `own_verdicts` holds each segment's own verdict, for models that read a verdict before its turn. `markers` are
-        none or neutral for models whose texts had no verdicts (see `encoded`). Raises PipelineError if an answer is not finite.
+        none or neutral for models whose texts had no verdicts (see `encoded`). Raises PipelineError if an answer is not
+        finite.
         """
         what = encoded(queries, self.tokenizer, self.context_tokens, own_verdicts, markers)
         fits = np.array([bool(path) for path in what.paths], dtype=bool)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from adc_pipeline.core.artefacts import Store
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.core.records import read_record
-from adc_pipeline.walks.kinds import KINDS
+from adc_pipeline.walks.kinds import ASCENDING, KINDS, TOP_2
 
 if TYPE_CHECKING:
     from adc_pipeline.evaluation.estimate import Estimate
@@ -88,9 +88,9 @@ def newest_report(home: Path) -> Path | None:
 
 
 def registered_model(store: Store) -> str | None:
-    """Return the registered name of a fine-tuned model under `home`: top-2's if there is one."""
-    files = sorted(store.home.glob("models/*/registered.json"), key=lambda file: (file.parent.name != "top-2", file))
-    for file in files:
+    """Return the registered name of a fine-tuned model under `home`: ascending's or else top-2's, if made."""
+    files = {file.parent.name: file for file in sorted(store.home.glob("models/*/registered.json"))}
+    for file in [files[name] for name in (ASCENDING.name, TOP_2.name, *files) if name in files]:
         with suppress(PipelineError):
             return str(read_record(file, registered_model=str)["registered_model"])
     return None

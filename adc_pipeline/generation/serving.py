@@ -46,7 +46,7 @@ def signature() -> "ModelSignature":
     """Return the signature of a served model; it answers each input row with one row."""
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
-    from mlflow.types.schema import Array
+    from mlflow.types.schema import AnyType
 
     from adc_pipeline.generation.settings import Sampling
 
@@ -57,7 +57,8 @@ def signature() -> "ModelSignature":
                 ColSpec(text, "post"),
                 ColSpec(text, "title", required=False),
                 ColSpec(text, "speaker", required=False),
-                ColSpec(Array(text), "rejected", required=False),
+                # Of any type, since MLflow's type of lists refuses a column with nulls; `listed` checks it.
+                ColSpec(AnyType(), "rejected", required=False),
             ]
         ),
         outputs=Schema([ColSpec(text, "reply"), ColSpec(text, "speaker", required=False)]),
@@ -166,7 +167,7 @@ class Served:
         with self.lock:
             try:
                 sampling = Sampling(**(params or {}))
-                replies = [self.answer(row, sampling) for row in rows_of(model_input)]
+                replies = [self.answer(row, sampling) for row in model_input.to_dict("records")]
             except PipelineError as error:
                 raise MlflowException.invalid_parameter_value(str(error)) from error
         # As objects, since pandas would turn a missing speaker into NaN, which is no JSON.
@@ -177,51 +178,41 @@ class Served:
         texts = {name: text_of(name, row.get(name)) for name in ("post", "title", "speaker")}
         given = {name: text for name, text in texts.items() if text is not None}
         conversation = self.replier.about(**{"post": "", **given})
-        for rejected in listed(row.get("rejected")):
+        for rejected in listed("rejected", row.get("rejected")):
             if (text := text_of("rejected", rejected)) is not None:
                 conversation = self.replier.with_turn(conversation, text, "rejected")
         reply = self.replier.reply(conversation, sampling)
         return {"reply": reply.text.strip(), "speaker": reply.speaker}
 
 
-def rows_of(model_input: "pd.DataFrame") -> list[dict[Any, Any]]:
-    """Return one dictionary for each post.
-
-    A request by columns (`instances`, `inputs`), and a dictionary of lists, are a single row of lists after MLflow's
-    check of the signature, in which `instances` without a value are the text None.
-    """
-    rows: list[dict[Any, Any]] = model_input.to_dict("records")
-    if len(rows) != 1 or not is_list(rows[0].get("post")):
-        return rows
-    columns = {name: list(values) if is_list(values) else values for name, values in rows[0].items()}
-    number = len(columns["post"])
-    for name, values in columns.items():
-        if not isinstance(values, list):
-            columns[name] = [values] * number
-        elif len(values) != number or (name == "rejected" and not all(map(is_list, values))):
-            raise PipelineError(
-                f"`{name}` does not fit to {number} values of `post`: send one value for each, of `rejected` one list"
-                " for each, or use dataframe_records."
-            )
-    optional = {"title", "speaker"} & columns.keys()
-    return [
-        {name: None if name in optional and values[n] == "None" else values[n] for name, values in columns.items()}
-        for n in range(number)
-    ]
-
-
 def is_list(value: Any) -> bool:
     return isinstance(value, Iterable) and not isinstance(value, str | bytes | dict)
 
 
-def listed(value: Any) -> list[Any]:
-    """Return the elements of a list; none for a value that is not given."""
-    return list(value) if is_list(value) else []
+def is_missing(value: Any) -> bool:
+    """Return whether a value is not given: no such column, None, NaN, or the text that MLflow makes of a null.
+
+    In the formats `instances` and `inputs`, a null arrives as the text None.
+    """
+    return (
+        value is None
+        or (isinstance(value, float) and math.isnan(value))
+        or (isinstance(value, str) and value == "None")
+    )
+
+
+def listed(name: str, value: Any) -> list[Any]:
+    """Return the elements of a list of a request; none where it is not given."""
+    if is_missing(value):
+        return []
+    if not is_list(value):
+        raise PipelineError(f"`{name}` is {value!r}; send a list of texts.")
+    return list(value)
 
 
 def text_of(name: str, value: Any) -> str | None:
-    """Return a text of a request, or None where it is not given: no such column, None or NaN."""
-    if value is None or (isinstance(value, float) and math.isnan(value)):
+    """Return a text of a request, or None where it is not given."""
+    if is_missing(value):
         return None
     if not isinstance(value, str):
         raise PipelineError(f"`{name}` is {value!r}; send a text.")

@@ -1,9 +1,12 @@
-"""Run the whole study with one command: `python -m adc_pipeline.study [-c FILE] [--parallel N]`.
+"""Run the whole study with one command: `python -m adc_pipeline.study [--plan PLAN] [-c FILE] [--parallel N]`.
 
 The command makes the inputs of the cells, then every cell that is not up to date, then the result. Each cell is a run
 of the job `study` in a separate process, so a failed cell stops no other and can be rerun alone, here or in Dagster's
 pages, where the cells are partitions. `--parallel N` runs N cells at a time, each on its share of the cores. A cell
 costs about 15 s of one core besides its training and its evaluation.
+
+Without a plan, the study is the grid, and its result the asset `study_table`. With one, it is the plan's cells; the
+small result of each is written to a folder as it comes, and cells that the folder has are not made again.
 """
 
 import argparse
@@ -14,7 +17,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,8 +30,9 @@ from adc_pipeline.core.errors import PipelineError, did_you_mean
 from adc_pipeline.core.named_files import read_mapping
 from adc_pipeline.core.spellings import read_settings
 from adc_pipeline.study.cells import INPUTS, inputs_of, is_made
-from adc_pipeline.study.grid import SEEDS, VARIANTS
-from adc_pipeline.training.settings import TrainingSettings
+from adc_pipeline.study.grid import GRID_SEEDS, SEEDS, VARIANTS, cell_name
+from adc_pipeline.study.plan import Plan, read_plan
+from adc_pipeline.study.settings import CellSettings
 from adc_pipeline.walks.kinds import KINDS
 
 # The assets that each job materializes.
@@ -71,8 +75,12 @@ def parse(arguments: Sequence[str] | None, program: str) -> argparse.Namespace:
     parser = ArgumentParser(prog=program, description="Train and evaluate a grid.")
     parser.add_argument("-c", "--config", type=Path, help="run configuration of all jobs of the study, as YAML")
     parser.add_argument("--parallel", type=int, default=1, help="cells at a time")
-    parser.add_argument("--variants", nargs="*", choices=list(VARIANTS), default=list(VARIANTS), metavar="NAME")
-    parser.add_argument("--seeds", nargs="*", choices=SEEDS, default=list(SEEDS), metavar="SEED")
+    parser.add_argument("--plan", metavar="PLAN", help="a plan (a YAML file, or a preset) instead of the grid")
+    parser.add_argument(
+        "--cells", type=Path, metavar="FOLDER", help="with a plan: where the small result of each cell is kept"
+    )
+    parser.add_argument("--variants", nargs="*", choices=list(VARIANTS), metavar="NAME")
+    parser.add_argument("--seeds", nargs="*", choices=SEEDS, metavar="SEED")
     parser.add_argument("--again", action="store_true", help="also cells that are made already")
     return parser.parse_args(arguments)
 
@@ -94,14 +102,35 @@ def read_config(path: Path | None) -> dict[str, Any]:
     return config
 
 
-def settings_of_cells(config: dict[str, Any]) -> TrainingSettings:
-    """Return the training settings that all cells share; raise PipelineError if they are invalid."""
+def merged(plan: Plan, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the plan's run configuration with that of the command over it, setting by setting."""
+    ours, theirs = plan.config.get("ops") or {}, config.get("ops") or {}
+    ops = {
+        name: {
+            "config": {**((ours.get(name) or {}).get("config") or {}), **((theirs.get(name) or {}).get("config") or {})}
+        }
+        for name in {**ours, **theirs}
+    }
+    return {**plan.config, **config, "ops": ops}
+
+
+def settings_of_cells(config: dict[str, Any]) -> CellSettings:
+    """Return the settings that all cells share; raise PipelineError if they are invalid."""
     cell = (config.get("ops") or {}).get("study_cell")
-    return read_settings(TrainingSettings, cell.get("config") if isinstance(cell, dict) else cell, "study_cell")
+    return read_settings(CellSettings, cell.get("config") if isinstance(cell, dict) else cell, "study_cell")
 
 
-def run_cells(launcher: Launcher, cells: list[tuple[str, str]], parallel: int, again: bool) -> list[str]:
-    """Run cells (variant, seed), `parallel` at a time; return the names of the failed cells."""
+def run_cells(
+    launcher: Launcher,
+    cells: list[tuple[str, str]],
+    parallel: int,
+    again: bool,
+    export: Callable[[str, str], None] | None = None,
+) -> list[str]:
+    """Run cells (variant, seed), `parallel` at a time; return the names of the failed cells.
+
+    `export` is called with each cell that was made.
+    """
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
     parallel = max(1, min(parallel, len(cells)))
     shares: SimpleQueue[list[int]] = SimpleQueue()
@@ -122,6 +151,8 @@ def run_cells(launcher: Launcher, cells: list[tuple[str, str]], parallel: int, a
         well = launcher.run("study", f"{variant}.seed-{seed}", tags)
         with printing:
             done += 1
+            if well and export:
+                export(variant, seed)
             if not well:
                 failed.append(f"{variant}.seed-{seed}")
             left = (time.monotonic() - began) / done * (len(cells) - done)
@@ -138,7 +169,10 @@ def main(arguments: Sequence[str] | None = None, program: str = "python -m adc_p
     given = parse(arguments, program)
     store = Store.from_environment()
     try:
+        plan = read_plan(given.plan) if given.plan else None
         config = read_config(given.config)
+        if plan:
+            config = merged(plan, config)
         common = settings_of_cells(config)
         store.check_writable()
     except PipelineError as error:
@@ -157,8 +191,12 @@ def main(arguments: Sequence[str] | None = None, program: str = "python -m adc_p
     except PipelineError as error:
         print(error, file=sys.stderr)
         return 1
-    cells = [(variant, seed) for seed in given.seeds for variant in given.variants]
+    all_cells = plan.cells if plan else [(variant, seed) for seed in SEEDS for variant in VARIANTS]
+    variants, seeds = given.variants or list(VARIANTS), given.seeds or (SEEDS if plan else GRID_SEEDS)
+    cells = [(variant, seed) for variant, seed in all_cells if variant in variants and seed in seeds]
     made = [cell for cell in cells if is_made(store, VARIANTS[cell[0]], int(cell[1]), common)]
+    if plan:
+        return run_plan(launcher, store, plan, common, cells, made, given)
     wanted = [cell for cell in cells if given.again or cell not in made]
     print(f"{len(wanted)} cells to make, {len(cells) - len(wanted)} made already.", flush=True)
     failed = run_cells(launcher, wanted, given.parallel, given.again) if wanted else []
@@ -166,6 +204,47 @@ def main(arguments: Sequence[str] | None = None, program: str = "python -m adc_p
         print(f"The result could not be made; see {logs / 'result.log'}.", file=sys.stderr)
         return 1
     print(f"The result is in {store.home / store.current('study_table').place}: report.html, study.md.")
+    return report_failed(failed, logs)
+
+
+def run_plan(
+    launcher: Launcher,
+    store: Store,
+    plan: Plan,
+    common: CellSettings,
+    cells: list[tuple[str, str]],
+    made: list[tuple[str, str]],
+    given: argparse.Namespace,
+) -> int:
+    """Make the cells of a plan that neither the store nor the folder of small results has, and write the result."""
+    from adc_pipeline.study.exported import export_cell, read_exported
+    from adc_pipeline.study.plan_result import read_result, write_result
+
+    folder = given.cells or store.home / "study" / "plans" / plan.name
+
+    def export(variant: str, seed: str) -> None:
+        export_cell(store.current(cell_name(variant, seed)), variant, seed, plan.measures, folder)
+
+    try:
+        known, _ = read_exported(plan, common, folder)
+        there = [(variant, seed) for variant, seed in cells if (variant, int(seed)) in known]
+        for cell in made:
+            if cell not in there:
+                export(*cell)
+        wanted = [cell for cell in cells if given.again or cell not in {*made, *there}]
+        print(f"{len(wanted)} cells to make, {len(cells) - len(wanted)} made already.", flush=True)
+        failed = run_cells(launcher, wanted, given.parallel, given.again, export) if wanted else []
+        folder.mkdir(parents=True, exist_ok=True)
+        path = write_result(read_result(plan, *read_exported(plan, common, folder)), folder)
+    except PipelineError as error:
+        print(error, file=sys.stderr)
+        return 1
+    print(f"The result is {path}.")
+    return report_failed(failed, launcher.logs)
+
+
+def report_failed(failed: list[str], logs: Path) -> int:
+    """Name the failed cells; return the command's exit status."""
     if failed:
         print(f"{len(failed)} cells failed, whose logs are in {logs}: {', '.join(failed)}.", file=sys.stderr)
     return 1 if failed else 0

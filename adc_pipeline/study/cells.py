@@ -10,7 +10,7 @@ from adc_pipeline.core.artefacts import Artefact, Store, differences, differing
 from adc_pipeline.core.code_version import code_version
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.study.grid import BOTH, VARIED, Variant, cell_name
-from adc_pipeline.training.settings import TrainingSettings
+from adc_pipeline.study.settings import CellSettings
 from adc_pipeline.walks.kinds import KINDS, RANDOM_WALK, TOP_2
 
 # The code that decides a cell's content; how results are presented does not.
@@ -71,7 +71,7 @@ def walks_of(variant: Variant, datasets: Mapping[str, Path], out: Path) -> Path:
     return out
 
 
-def is_made(store: Store, variant: Variant, seed: int, common: TrainingSettings) -> bool:
+def is_made(store: Store, variant: Variant, seed: int, common: CellSettings) -> bool:
     """Return whether a cell is up to date: made with these settings, by this code, from the current inputs."""
     try:
         made = store.current(cell_name(variant.name, str(seed)))

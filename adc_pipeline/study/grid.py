@@ -1,13 +1,13 @@
 """The grid of the study: variants, seeds and their names.
 
 A variant is a dataset and a way to learn from it: each objective of Korbak et al. 2023, and three ablations of `mle`,
-with markers stripped, with one neutral marker, and with verdicts shuffled within each walk. A cell is a variant and a seed. Every comparison
-changes one factor: a variant is compared with its reference, `mle` on the same dataset, and `mle` on one dataset with
-`mle` on another.
+with markers stripped, with one neutral marker, and with verdicts shuffled within each walk. A cell is a variant and a
+seed. Every comparison changes one factor: a variant is compared with its reference, `mle` on the same dataset, and
+`mle` on one dataset with `mle` on another.
 """
 
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from typing import Literal, TypeVar, get_args
 
 from adc_pipeline.training.arrangement import arrangement_facts
 from adc_pipeline.training.settings import Objective, TrainingSettings
@@ -17,13 +17,18 @@ BOTH = "both"
 # The training data of a variant: one dataset, or the two published ones together.
 SOURCES = (*KINDS, BOTH)
 
-SEEDS = ("0", "1", "2")
+# The seeds that a cell may have, and those of the grid where no others are asked for.
+SEEDS = tuple(map(str, range(10)))
+GRID_SEEDS = SEEDS[:3]
 # The settings that the grid varies.
 VARIED = ("objective", "markers", "verdicts", "seed")
 # Label of the model that every cell starts from.
 BASE = "base model"
 # Label of the score of a model that has learned nothing, where it is known.
 CHANCE = "chance"
+
+
+S = TypeVar("S", bound=TrainingSettings)
 
 
 @dataclass(frozen=True)
@@ -56,8 +61,8 @@ class Variant:
         """Where the model's markers are: `after` the turns, `before` them, `none`, or `neutral` after the turns."""
         return str(arrangement_facts(self.settings(TrainingSettings(), 0))["markers"])
 
-    def settings(self, common: TrainingSettings, seed: int) -> TrainingSettings:
-        """Return a cell's training settings; `common` has those that the grid does not vary."""
+    def settings(self, common: S, seed: int) -> S:
+        """Return a cell's settings; `common` has those that the grid does not vary."""
         return replace(common, objective=self.objective, markers=self.markers, verdicts=self.verdicts, seed=seed)
 
 

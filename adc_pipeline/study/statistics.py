@@ -81,7 +81,7 @@ def read_study(folders: Mapping[Cell, Path]) -> Study:
     seeds = {name: sorted(seed for variant, seed in folders if variant == name) for name in VARIANTS}
     seeds = {name: found for name, found in seeds.items() if found}
     with connected() as connection:
-        create_cases(connection, folders)
+        create_cases(connection, {key: folder / CASE_TABLE for key, folder in folders.items()}, MEASURES)
         sums = {
             variant: {measure: found for measure in MEASURES if (found := sums_of(connection, variant, measure))}
             for variant in seeds
@@ -182,17 +182,20 @@ WHERE ours.variant = $1 AND theirs.variant = $2 AND measure = $3
 """
 
 
-def create_cases(connection: "DuckDBPyConnection", folders: Mapping[Cell, Path]) -> None:
-    """Create the table `cases` with one row a case and cell; `conversation` numbers the conversations."""
+def create_cases(connection: "DuckDBPyConnection", files: Mapping[Cell, Path], measures: Iterable[str]) -> None:
+    """Create the table `cases` with one row a case and cell; `conversation` numbers the conversations.
+
+    `files` are case tables, of which the rows of `measures` are read.
+    """
     connection.execute(
         "CREATE TABLE read (variant VARCHAR, seed INTEGER, measure VARCHAR, conversation_id VARCHAR,"
-        ' "case" VARCHAR, weight DOUBLE, model DOUBLE, base DOUBLE)'
+        ' "case" VARCHAR, weight DOUBLE, model DOUBLE, base DOUBLE, length DOUBLE)'
     )
-    for (variant, seed), folder in folders.items():
+    for (variant, seed), file in files.items():
         connection.execute(
-            'INSERT INTO read SELECT $1, $2, measure, conversation_id, "case", weight, model, base'
+            'INSERT INTO read SELECT $1, $2, measure, conversation_id, "case", weight, model, base, length'
             " FROM read_parquet($3, hive_partitioning = false) WHERE list_contains($4, measure)",
-            [variant, seed, str(folder / CASE_TABLE), list(MEASURES)],
+            [variant, seed, str(file), list(measures)],
         )
     connection.execute(
         "CREATE TABLE cases AS SELECT *, dense_rank() OVER (ORDER BY conversation_id) AS conversation FROM read"

@@ -1,9 +1,9 @@
 """What an objective or an ablation changes in the layout of a walk.
 
 By default each turn is followed by its marker. `filtering` excludes rejected turns, `conditional` puts the marker in
-front of its turn; both are then maximum likelihood of the changed text, so only the tokenization knows about them. Three
-ablations test what the markers do: one replaces them by line breaks, one by a single neutral marker, which keeps the
-boundaries of turns and tells no verdict, and one shuffles the verdicts of a walk.
+front of its turn; both are then maximum likelihood of the changed text, so only the tokenization knows about them.
+Three ablations test what the markers do: one replaces them by line breaks, one by a single neutral marker, which keeps
+the boundaries of turns and tells no verdict, and one shuffles the verdicts of a walk.
 """
 
 import hashlib
@@ -82,8 +82,9 @@ def arrangement(settings: TrainingSettings) -> Arrangement:
     comes out. Perplexity and in-context improvement do, once the evaluation lays its texts out the same way; `markers`
     in `training.json` is then `before`.
 
-    `markers: stripped` replaces every marker by a line break, `markers: neutral` by one and the same marker. `verdicts: shuffled` permutes the verdicts of a walk, so that they tell
-    how many of its turns were rejected but not which.
+    `markers: stripped` replaces every marker by a line break, `markers: neutral` by one and the same marker.
+    `verdicts: shuffled` permutes the verdicts of a walk, so that they tell how many of its turns were rejected but not
+    which.
     """
     dropped = settings.dropped_markers if settings.objective == "conditional" else 0.0
     return Arrangement(

@@ -18,7 +18,6 @@ from adc_pipeline.core.atomic import partial_of, replace_folder
 from adc_pipeline.core.errors import PipelineError, first_line, is_disk_full
 from adc_pipeline.core.records import Type, read_record
 from adc_pipeline.training.settings import TrainingJob
-from adc_pipeline.training.stopping import is_out_of_memory
 
 if TYPE_CHECKING:
     import torch
@@ -153,6 +152,9 @@ def load_checkpoint(accelerator: "Accelerator", work: Path, in_part: bool = Fals
     try:
         accelerator.load_state(str(found[-1]), **({"strict": False} if in_part else {}))
     except Exception as error:
+        # Imported here because it imports torch, which Dagster's definitions do without.
+        from adc_pipeline.training.stopping import is_out_of_memory
+
         if is_disk_full(error) or is_out_of_memory(error):
             raise
         raise PipelineError(

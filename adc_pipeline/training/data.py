@@ -83,6 +83,8 @@ class PackedSplit:
         return {
             "walks": self.split.walks,
             "tokens": len(self.split.ids),
+            "turns": len(self.split.accepted),
+            "turns_rejected": int((~self.split.accepted).sum()),
             **self.split.counts,
             **self.pieces.counts,
             "rows": self.order.rows_per_epoch,

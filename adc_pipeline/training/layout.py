@@ -56,7 +56,7 @@ def lay_out(
 def fit(tokenizer: MarkerTokenizer, background: Ids, turns: Sequence[Turn], room: int) -> tuple[Ids, Sequence[Turn]]:
     """Shorten a context to at most `room` ids, markers included; return the background and the turns that stay.
 
-    The start of the background and the nearest turns stay. The background gets half of the room, or what the turns
+    The end of the background and the nearest turns stay. The background gets half of the room, or what the turns
     leave of it.
     """
     around = len(tokenizer.prefix_ids) + 1
@@ -68,7 +68,16 @@ def fit(tokenizer: MarkerTokenizer, background: Ids, turns: Sequence[Turn], room
         first -= 1
         left -= sizes[first]
     kept = min(whole, kept + left)
-    return background[: max(0, kept - around)], turns[first:]
+    return background[background_start(len(background), kept - around) :], turns[first:]
+
+
+def background_start(size: int, room: int) -> int:
+    """Return the first token that stays of a background of `size` tokens, where `room` tokens may: its end stays.
+
+    The training cuts walks into pieces by this, and scoring and generation shorten contexts by it: a model would
+    otherwise be asked about texts of a kind that it never saw.
+    """
+    return max(0, size - max(0, room))
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from adc_pipeline.training.dataset import TokenizedSplit
+from adc_pipeline.training.layout import background_start
 
 # Pieces packed together: more of them fill rows better, fewer mix better and take less time to plan.
 BUFFER = 4096
@@ -54,7 +55,7 @@ def cut_into_pieces(split: TokenizedSplit, most: int) -> Pieces:
         begin, end = split.walk_start[walk : walk + 2].tolist()
         boundaries = [*(np.flatnonzero(np.diff(split.turn[begin:end])) + 1 + begin).tolist(), end]
         background = boundaries[0]
-        prefix = max(begin, background - most // 2)
+        prefix = begin + background_start(background - begin, most // 2)
         counts["walks_cut"] += 1
         counts["backgrounds_cut"] += prefix > begin
         counts["background_tokens_left_out"] += prefix - begin

@@ -66,7 +66,7 @@ def test_a_parquet_file_is_a_table(tmp_path: Path) -> None:
         (b"just text\n", "neither JSON lines nor"),
         (b"BZh91AY&SY\x00\xff,\xfe\n", "ends in the middle"),
         ("id,text".encode("utf-16"), "text in UTF-16: save it as UTF-8"),
-        (line({"id": "a", "conversation_id": "a", "text": ""}), "give the folder"),
+        (line({"id": "a", "conversation_id": "a", "text": "", "meta": {}}), "give the folder"),
         (line({"name": 1, "age": 2}), "the keys age, name, which no known layout has: .* setting columns"),
         (b"[" * 100_000 + b"\n", "none of its first values"),
     ],

@@ -198,9 +198,13 @@ def test_copies_and_the_edge_of_an_excerpt_do_not_end_the_run(tmp_path: Path) ->
 
 
 def test_a_corpus_of_which_most_roots_are_missing_is_refused(tmp_path: Path) -> None:
-    edge = [row("e", "post", "post"), row("f", "post", "post"), row("g", "e", "post"), row("h", "e", "post")]
-    with pytest.raises(PipelineError, match=r"4 of 7 .*4 root_outside"):
+    edge = [row(f"e{number}", "post", "post") for number in range(31)]
+    with pytest.raises(PipelineError, match=r"31 of 34 .*31 root_outside.* name the file with the roots"):
         read(tmp_path, [*SOUND, *edge], UtteranceSettings())
+    # The edge of an excerpt may be larger than what takes part.
+    (tmp_path / "edge").mkdir()
+    counts, _, _ = read(tmp_path / "edge", [*SOUND, *edge[:20]], UtteranceSettings())
+    assert counts["set_aside.root_outside"] == 20
 
 
 def test_a_file_that_is_cut_off_ends_the_run(tmp_path: Path) -> None:

@@ -82,21 +82,25 @@ def shuffle_scores(corpus: Path) -> None:
     (corpus / "utterances.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
-def trained_on(corpus: Path, folder: Path) -> Trained:
+def trained_on(corpus: Path, folder: Path, base: Path | None = None) -> Trained:
+    """Fine-tune and evaluate; without a base model prepare one with the corpus' texts."""
     from adc_pipeline.training.loop import train
     from adc_pipeline.training.model import prepare_base_model
 
-    stages = run_stages(corpus, folder, kind="top-2", shares=(75, 5, 20))
-    base, model = folder / "base", folder / "model"
-    texts = (text for (text,) in read_utterances(stages.utterances, "text"))
-    prepare_base_model(BaseModelSettings(), FORMATS["default"], texts, base)
+    stages, model = run_stages(corpus, folder, kind="top-2", shares=(75, 5, 20)), folder / "model"
+    if base is None:
+        base = folder / "base"
+        texts = (text for (text,) in read_utterances(stages.utterances, "text"))
+        prepare_base_model(BaseModelSettings(), FORMATS["default"], texts, base)
     train(TrainingJob(TRAINING, stages.dataset, base, model, folder / "work"))
     return Trained(model, base, stages, evaluated(model, base, stages, folder / "evaluation"))
 
 
 def evaluated(model: Path, base: Path, stages: Stages, out: Path) -> Evaluation:
+    """Evaluate; the base model's scores are kept, since every model of these stages needs them."""
     out.mkdir()
-    job = EvaluationJob(model, base, stages.dataset, stages.utterances, stages.ranked)
+    cache = stages.dataset.parent / "scores"
+    job = EvaluationJob(model, base, stages.dataset, stages.utterances, stages.ranked, score_cache=cache)
     return evaluate(job, out, SETTINGS)
 
 
@@ -109,12 +113,13 @@ def sample_model(tmp_path_factory: pytest.TempPathFactory) -> Trained:
 
 
 @pytest.fixture(scope="module")
-def shuffled_model(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+def shuffled_model(sample_model: Trained, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """The texts are the same, and so is the base model."""
     folder = tmp_path_factory.mktemp("shuffled")
     (folder / "corpus").mkdir()
     write_sample(folder / "corpus", conversations=1000)
     shuffle_scores(folder / "corpus")
-    return trained_on(folder / "corpus", folder)
+    return trained_on(folder / "corpus", folder, sample_model.base)
 
 
 def interval(estimate: Estimate) -> tuple[float, float]:

@@ -55,6 +55,13 @@ def test_a_run_of_datasets_ends_with_their_places(store: Store) -> None:
     ]
 
 
+def test_the_model_to_talk_with_is_that_of_ascending_if_there_is_one(store: Store) -> None:
+    folder = store.home / "models" / "ascending"
+    folder.mkdir()
+    (folder / "registered.json").write_text(json.dumps({"registered_model": "our-ascending"}))
+    assert summary(store, ["comparison"])[-1].endswith(" --model models:/our-ascending@latest")
+
+
 @pytest.mark.parametrize("assets", [[], ["raw_corpus"], ["study_cell/both.mle.seed-0"]])
 def test_a_run_that_made_nothing_to_look_at_ends_without_a_word(store: Store, assets: list[str]) -> None:
     assert summary(store, assets) == []

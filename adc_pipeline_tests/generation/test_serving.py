@@ -1,9 +1,6 @@
 """What a served model asks an index for, and which requests it understands."""
 
-from typing import Any
-
 import numpy as np
-import pandas as pd
 import pytest
 
 from adc_pipeline.core.errors import PipelineError
@@ -28,32 +25,21 @@ def test_a_requirement_can_be_installed_elsewhere(installed: str, asked: str, mo
     assert serving.requirement("torch") == asked
 
 
-def rows(**columns: object) -> "list[dict[Any, Any]]":
-    """Return the posts of a request that is one row after MLflow's check."""
-    return serving.rows_of(pd.DataFrame([columns]))
-
-
-def test_columns_of_a_request_are_as_many_posts() -> None:
-    assert rows(post="a", rejected=["x", "y"]) == [{"post": "a", "rejected": ["x", "y"]}]
-    assert rows(post=np.array(["a", "b"])) == [{"post": "a"}, {"post": "b"}]
-    # A null of `instances` is the text None by then.
-    assert rows(post=["a", "b"], speaker=np.array(["None", "cy"])) == [
-        {"post": "a", "speaker": None},
-        {"post": "b", "speaker": "cy"},
-    ]
-    assert rows(post=["a", "b"], rejected=[["x"], []]) == [
-        {"post": "a", "rejected": ["x"]},
-        {"post": "b", "rejected": []},
-    ]
-    for rejected in (["x", "y"], [["x"]]):
-        with pytest.raises(PipelineError, match="`rejected` does not fit to 2 values of `post`"):
-            rows(post=["a", "b"], rejected=rejected)
+def test_rejected_is_a_list_or_is_not_given() -> None:
+    for given in (["x", None], ("x", None), np.array(["x", None])):
+        assert serving.listed("rejected", given) == ["x", None]
+    assert serving.listed("rejected", None) == serving.listed("rejected", float("nan")) == []
+    for value in ("x", b"x", 5, True, {"a": "b"}):
+        with pytest.raises(PipelineError, match=r"`rejected` is .*; send a list of texts"):
+            serving.listed("rejected", value)
 
 
 def test_a_field_is_a_text_or_is_not_given() -> None:
     assert serving.text_of("post", "Title\r\nThe text\r\n") == "Title\nThe text"
     assert serving.text_of("speaker", None) is None
     assert serving.text_of("speaker", float("nan")) is None
+    # A null of `instances`.
+    assert serving.text_of("title", "None") is None
     for value in (5, 1.5, True, ["a"], {"a": 1}):
         with pytest.raises(PipelineError, match=r"`title` is .*; send a text"):
             serving.text_of("title", value)

@@ -22,10 +22,11 @@ from adc_pipeline.tracking.lineage import Records
 from adc_pipeline.tracking.relocation import relocate
 from adc_pipeline.tracking.restoration import RESTORED
 from adc_pipeline.tracking.runs import ASSET, DIGEST, Tracking
+from adc_pipeline.walks.kinds import KINDS
 
 pytestmark = pytest.mark.slow
 
-DATASETS = ("raw_corpus", "utterances", "ranked_replies", "top_2", "random_walk", "ascending")
+DATASETS = ("raw_corpus", "utterances", "ranked_replies", *(kind.dataset for kind in KINDS.values()))
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +70,8 @@ def run_datasets(corpus: Path, tags: dict[str, str] | None = None, **config: Any
 def made_by(result: dg.ExecuteInProcessResult) -> dict[str, bool]:
     """Return for each asset of a run whether it was made and not reused; check the checks and Dagster's records."""
     checks = [check for check in result.get_asset_check_evaluations() if check.blocking]
-    assert len(checks) == 6
+    # Two of the utterances or the ranked replies, and two of each dataset of walks.
+    assert len(checks) == 2 + 2 * len(KINDS)
     assert all(check.passed for check in checks)
     made = {}
     for event in result.get_asset_materialization_events():
@@ -108,10 +110,10 @@ def test_a_rerun_reuses_everything_reports_it_and_leaves_nothing_in_mlflow_and_t
     capfd.readouterr()
     assert run_datasets(corpus) == only()
     output = capfd.readouterr().err
-    assert "Nothing new: all 5 assets of this run are up to date." in output
-    assert output.count("is up to date: inputs, settings and code are those of") == 5
+    assert f"Nothing new: all {len(DATASETS)} assets of this run are up to date." in output
+    assert output.count("is up to date: inputs, settings and code are those of") == len(DATASETS)
     assert {path: path.lstat().st_mtime_ns for path in home.glob("store/*/*/**/*")} == before
-    assert len(mlflow_runs(home)) == 5
+    assert len(mlflow_runs(home)) == len(DATASETS)
     size_before = size()
     assert run_datasets(corpus) == only()
     assert size() - size_before < 100_000
@@ -155,7 +157,7 @@ def test_the_tag_again_rebuilds_everything_identically(home: Path, corpus: Path)
     before = digests(home)
     assert run_datasets(corpus, {"adc/again": "true"}) == only(*DATASETS)
     assert digests(home) == before
-    assert len(mlflow_runs(home)) == 10
+    assert len(mlflow_runs(home)) == 2 * len(DATASETS)
 
 
 def test_a_touched_file_rebuilds_nothing_downstream_and_a_changed_one_does(home: Path, corpus: Path) -> None:
@@ -197,7 +199,7 @@ def test_a_purged_mlflow_run_is_replaced_by_one_with_the_same_content(home: Path
     ]
     assert [file.path for file in client.list_artifacts(new.info.run_id)] == ["distributions.png"]
     assert run_datasets(corpus) == only()
-    assert len(mlflow_runs(home)) == 5
+    assert len(mlflow_runs(home)) == len(DATASETS)
 
 
 def test_another_tracking_database_is_filled_from_the_store(
@@ -265,13 +267,14 @@ def test_no_unfinished_artefact_of_a_killed_run_is_reused(home: Path, corpus: Pa
     assert killed.returncode == -9, killed.stderr
     # An artefact is put in place as the last act of its run, so that a current one is whole and its run is finished.
     third = ["ranked_replies"] if moment == "before it is in place" else []
-    assert run_datasets(corpus) == only(*third, "top_2", "random_walk", "ascending")
+    assert run_datasets(corpus) == only(*third, *(kind.dataset for kind in KINDS.values()))
     assert digests(home) == expected
     assert all(folder_digest(Store(home).current(name).path) == expected[name] for name in DATASETS[1:])
     assert not list(home.glob("store/*/.making-*"))
-    # Five runs in the copied home, two finished and one unfinished of the killed run, three or two of the last.
+    # A run an asset in the copied home, and together as many of the killed run and the last; one is unfinished.
     statuses = Counter(run.info.status for run in mlflow_runs(home))
-    assert statuses == ({"FINISHED": 10, "KILLED": 1} if third else {"FINISHED": 10})
+    finished = 2 * len(DATASETS)
+    assert statuses == ({"FINISHED": finished, "KILLED": 1} if third else {"FINISHED": finished})
 
 
 def flip(path: Path, rng: random.Random, keep_time: bool) -> bytes:

@@ -12,7 +12,7 @@ from adc_pipeline.core.artefacts import Artefact, Store, combined_digest
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.study.cells import CODE_VERSION, READS, comparable, inputs_of
 from adc_pipeline.study.grid import VARIANTS, cell_name
-from adc_pipeline.training.settings import TrainingSettings
+from adc_pipeline.study.settings import CellSettings
 from adc_pipeline.walks.kinds import KINDS
 from adc_pipeline.walks.settings import WalkSettings
 
@@ -39,14 +39,15 @@ def store(tmp_path: Path) -> Store:
     of = {name: put(store, name, {"of": "a corpus"}).digest for name in ("utterances", "ranked_replies")}
     for kind in KINDS.values():
         put_walks(store, kind.dataset, of)
-    for name in ("base_model", "judge"):
-        put(store, name)
+    put(store, "base_model")
+    put(store, "judge")
     return store
 
 
 def test_a_cell_is_made_of_what_is_in_place(store: Store) -> None:
     read = inputs_of(store)
-    assert set(read) == {"top_2", "random_walk", "ascending", "base_model", "utterances", "ranked_replies", "judge"}
+    made = {"base_model", "judge", "utterances", "ranked_replies"}
+    assert set(read) == {"top_2", "random_walk", "ascending", *made}
     assert all(artefact == store.current(name) for name, artefact in read.items())
 
 
@@ -73,10 +74,10 @@ SECONDS = itertools.count()
 
 def put_cells(store: Store, **settings: Any) -> None:
     for name, (variant, seed) in NAMES.items():
-        put_cell(store, name, VARIANTS[variant].settings(TrainingSettings(**settings), seed))
+        put_cell(store, name, VARIANTS[variant].settings(CellSettings(**settings), seed))
 
 
-def put_cell(store: Store, name: str, settings: TrainingSettings, code_version: str = CODE_VERSION) -> None:
+def put_cell(store: Store, name: str, settings: CellSettings, code_version: str = CODE_VERSION) -> None:
     read = inputs_of(store)
     digests = {each: artefact.digest for each, artefact in read.items()}
     upstream = store.settings_read(READS, read)
@@ -96,7 +97,7 @@ def test_a_cell_of_another_dataset_is_left_out_by_name(store: Store) -> None:
     made, left_out = comparable(store, NAMES)
     # A cell depends on all datasets, also where it learns from one.
     assert (set(made), set(left_out)) == (set(), set(NAMES))
-    put_cell(store, THIRD, VARIANTS["both.mle"].settings(TrainingSettings(), 0))
+    put_cell(store, THIRD, VARIANTS["both.mle"].settings(CellSettings(), 0))
     made, left_out = comparable(store, NAMES)
     assert (set(made), set(left_out)) == ({THIRD}, {FIRST, SECOND})
     for reason in left_out.values():
@@ -106,7 +107,7 @@ def test_a_cell_of_another_dataset_is_left_out_by_name(store: Store) -> None:
 
 def test_a_cell_of_other_code_is_left_out_by_name(store: Store) -> None:
     put_cells(store)
-    put_cell(store, THIRD, VARIANTS["both.mle"].settings(TrainingSettings(epochs=9.0), 0), "another")
+    put_cell(store, THIRD, VARIANTS["both.mle"].settings(CellSettings(epochs=9.0), 0), "another")
     made, left_out = comparable(store, NAMES)
     # The newest that counts is the newest of those that could stand there.
     assert (set(made), left_out) == ({FIRST, SECOND}, {THIRD: f"its code has changed from another to {CODE_VERSION}"})
@@ -114,7 +115,7 @@ def test_a_cell_of_other_code_is_left_out_by_name(store: Store) -> None:
 
 def test_of_cells_with_other_settings_those_of_the_newest_count(store: Store) -> None:
     put_cells(store)
-    put_cell(store, SECOND, VARIANTS["top-2.awr"].settings(TrainingSettings(learning_rate=1e-5, epochs=1.0), 0))
+    put_cell(store, SECOND, VARIANTS["top-2.awr"].settings(CellSettings(learning_rate=1e-5, epochs=1.0), 0))
     made, left_out = comparable(store, NAMES)
     reason = "setting epochs has changed, setting learning_rate has changed"
     assert (set(made), left_out) == ({SECOND}, dict.fromkeys([FIRST, THIRD], reason))

@@ -16,9 +16,9 @@ from adc_pipeline.evaluation.evaluation import Evaluation
 from adc_pipeline.study.__main__ import read_config, settings_of_cells
 from adc_pipeline.study.cells import is_made, walks_of
 from adc_pipeline.study.grid import VARIANTS, cell_name
+from adc_pipeline.study.settings import CellSettings
 from adc_pipeline.tracking.runs import Tracking
 from adc_pipeline.training.dataset import read_walks
-from adc_pipeline.training.settings import TrainingSettings
 from adc_pipeline.walks.kinds import KINDS
 
 pytestmark = pytest.mark.slow
@@ -29,7 +29,7 @@ CONFIG: dict[str, Any] = {
         "base_model": {"layers": 1, "width": 32, "heads": 2, "vocabulary": 400},
     },
     "study": {"study_cell": {"max_steps": 5, "sequence_length": 128, "tokens_per_step": 512}},
-    "study_result": {"study_table": {"draws": 100}},
+    "study_result": {"study_table": {}},
 }
 VARIANT = "both.mle.shuffled"
 
@@ -87,7 +87,7 @@ def test_a_cell_is_a_run_that_mlflow_can_compare(made: Path) -> None:
 def test_a_made_cell_is_left_out_until_its_code_or_its_settings_change(
     made: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store, common = Store(made), TrainingSettings(**CONFIG["study"]["study_cell"])
+    store, common = Store(made), CellSettings(**CONFIG["study"]["study_cell"])
     assert is_made(store, VARIANTS[VARIANT], 2, common)
     assert not is_made(store, VARIANTS[VARIANT], 2, replace(common, learning_rate=1e-5))
     assert not is_made(store, VARIANTS[VARIANT], 1, common)
@@ -116,7 +116,7 @@ def test_a_made_cell_and_its_result_are_taken_over(made: Path, home: Path) -> No
 
 def test_the_result_is_of_the_cells_that_were_made(made: Path) -> None:
     result = Store(made).current("study_table")
-    assert result.counts == {"cells": 1, "cells.missing": 107, "cells.left_out": 0}
+    assert result.counts == {"cells": 1, "cells.missing": 119, "cells.left_out": 0}
     assert set(result.inputs) == {cell_name(VARIANT, "2")}
     assert VARIANT in (result.path / "study.md").read_text()
 
@@ -150,10 +150,10 @@ def test_a_run_configuration_serves_other_jobs_too(tmp_path: Path, capsys: pytes
 
 
 def test_settings_of_the_cells_that_are_none_are_refused() -> None:
-    def said(config: Any) -> TrainingSettings:
+    def said(config: Any) -> CellSettings:
         return settings_of_cells({"ops": {"study_cell": {"config": config}}})
 
-    assert settings_of_cells({}) == TrainingSettings()
+    assert settings_of_cells({}) == CellSettings()
     assert said({"epochs": 3.0}).epochs == 3.0
     for wrong in ({"epochz": 3.0}, [1], {"learning_rate": "fast"}):
         with pytest.raises(PipelineError):

@@ -3,7 +3,7 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -133,12 +133,33 @@ def test_a_served_model_requires_only_the_post(server: "TestClient") -> None:
     assert server.post("/invocations", json=asked).status_code == 200
 
 
+def test_all_formats_answer_with_nulls(server: "TestClient") -> None:
+    rows: list[dict[str, Any]] = [
+        {"post": "a", "title": None, "rejected": ["x", "y"]},
+        {"post": "b", "title": "t", "rejected": None},
+    ]
+    columns = {name: [row[name] for row in rows] for name in rows[0]}
+    answers = [
+        server.post("/invocations", json={**asked, "params": {"max_new_tokens": 3, "seed": 1}}).text
+        for asked in (
+            {"dataframe_records": rows},
+            {"dataframe_records": [rows[0], {"post": "b", "title": "t"}]},
+            {"dataframe_split": {"columns": list(columns), "data": [list(row.values()) for row in rows]}},
+            {"inputs": columns},
+            {"inputs": rows},
+        )
+    ]
+    assert len(json.loads(answers[0])["predictions"]) == 2
+    assert set(answers) == {answers[0]}
+
+
 @pytest.mark.parametrize(
     ("row", "params", "sentence"),
     [
         ({"post": " "}, {}, "The post is empty"),
         ({"title": "x"}, {}, "post"),
         ({"post": None}, {}, "The post is empty"),
+        ({"post": "x", "rejected": "no"}, {}, "`rejected` is 'no'; send a list of texts"),
         ({"post": "x"}, {"top_p": 2.0}, "`top_p` is 2.0"),
     ],
 )

@@ -27,12 +27,14 @@ WALKS = {
     "filtering": "op\na titleBbo\nyesAann\nsoAE",
     "conditional": "op\na titleBRann\nnoAbo\nyesAann\nsoE",
     "stripped": "op\na titleBann\nno\nbo\nyes\nann\nso\nE",
+    "neutral": "op\na titleBann\nnoAbo\nyesAann\nsoAE",
 }
 ARRANGEMENTS = {
     "plain": Arrangement(),
     "filtering": Arrangement(exclude_rejected=True),
     "conditional": Arrangement(markers_first=True),
     "stripped": Arrangement(dropped_markers=1.0),
+    "neutral": Arrangement(neutral=True),
 }
 
 
@@ -74,20 +76,19 @@ def test_a_walk_in_training(tokenizer: MarkerTokenizer, name: str) -> None:
     assert found.turn.tolist() == [-1] * before + [turn for turn, count in enumerate(counts) for _ in range(count)]
 
 
-@pytest.mark.parametrize("name", ["plain", "conditional", "stripped"])
+@pytest.mark.parametrize("name", ["plain", "conditional", "stripped", "neutral"])
 def test_a_query_in_scoring(tokenizer: MarkerTokenizer, name: str) -> None:
     """A query is a walk up to the text of its segment."""
     *before, (segment, verdict) = SPELT
     own_verdicts = [verdict] if name == "conditional" else None
-    what = encoded(
-        [Query("op\na title", tuple(before), segment)], tokenizer, 1000, own_verdicts, marked=name != "stripped"
-    )
+    markers = {"conditional": "before", "stripped": "none", "neutral": "neutral"}.get(name, "after")
+    what = encoded([Query("op\na title", tuple(before), segment)], tokenizer, 1000, own_verdicts, markers)
     ids = [int(one) for piece in what.paths[0] for one in what.pieces[piece]]
     assert ids == by_hand(tokenizer, WALKS[name].rstrip("E").removesuffix("A").rstrip("\n"))
     assert [int(one) for one in what.pieces[what.paths[0][-1]]] == tokenizer.ids([segment])[0]
 
 
-@pytest.mark.parametrize(("name", "asked"), [("plain", ""), ("filtering", ""), ("conditional", "A")])
+@pytest.mark.parametrize(("name", "asked"), [("plain", ""), ("filtering", ""), ("conditional", "A"), ("neutral", "")])
 def test_a_prompt_in_generation(tokenizer: MarkerTokenizer, name: str, asked: str) -> None:
     """A prompt is a walk without its end, and the marker of the turn to write where markers come first."""
     conversation = Conversation("op\na title", tuple(SPELT))
@@ -96,13 +97,15 @@ def test_a_prompt_in_generation(tokenizer: MarkerTokenizer, name: str, asked: st
 
 
 @pytest.mark.parametrize("room", range(6, 60))
-def test_a_context_that_fits_has_its_start_and_its_nearest_turns(tokenizer: MarkerTokenizer, room: int) -> None:
+def test_a_context_that_fits_has_the_end_of_its_background_and_its_nearest_turns(
+    tokenizer: MarkerTokenizer, room: int
+) -> None:
     background, *texts = tokenizer.ids(["op\na title", *(text for text, _ in SPELT)])
     turns: Any = [(text, verdict) for text, (_, verdict) in zip(texts, SPELT, strict=True)]
     kept, near = fit(tokenizer, background, turns, room)
     size = len([one for piece in lay_out(tokenizer, kept, near, ([], None)) for one in piece])
     assert size <= room
-    assert kept == background[: len(kept)]
+    assert kept == background[len(background) - len(kept) :]
     assert list(near) == turns[len(turns) - len(near) :]
     # Nothing more would have fitted.
     assert len(near) == len(turns) or size + len(turns[len(turns) - len(near) - 1][0]) + 1 > room

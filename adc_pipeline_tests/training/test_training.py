@@ -316,7 +316,7 @@ def test_a_loss_that_is_no_number_stops_the_run(small_model: Path, dataset: Path
         ({"learning_rate": 0.0}, "`learning_rate`"),
         ({"tokens_per_step": 100}, "`tokens_per_step` 100 is less than one row"),
         ({"keep_checkpoints": 0}, "`keep_checkpoints`"),
-        ({"markers": "none"}, "`markers` is 'none'; use one of kept, stripped"),
+        ({"markers": "none"}, "`markers` is 'none'; use one of kept, stripped, neutral"),
         ({"verdicts": "random"}, "`verdicts` is 'random'; use one of true, shuffled"),
         ({"objective": "conditional", "markers": "stripped"}, "`objective` conditional learns from the markers"),
         ({"lora_dropout": 2.0}, "`lora_dropout` is 2.0; use 0 or more and less than 1"),

@@ -310,7 +310,7 @@ def prove(engine: Engine, *, build: bool) -> None:
         expect(pages.runs() == known, "Dagster's history survived")
         expect(pages.files(pages.tracked(first)) == files, "MLflow's runs and artifacts survived")
         datasets = engine.execute("code", "sh", "-c", "ls /state/datasets").split()
-        expect(set(datasets) >= {"top-2", "random-walk"}, f"the datasets survived (found {datasets})")
+        expect(set(datasets) >= {"top-2", "random-walk", "ascending"}, f"the datasets survived (found {datasets})")
         saw(f"{len(known)} Dagster runs, {len(tracked)} MLflow runs of the first, the datasets")
 
     with step("Back up the databases, delete their volume, and restore them") as saw:

@@ -44,6 +44,28 @@ def open_arrow(path: Path) -> "Iterator[pa.RecordBatchReader]":
         yield pa.RecordBatchReader.from_batches(file.schema, batches)
 
 
+def record_batches(path: Path, container: str) -> "Iterator[pa.RecordBatch]":
+    """Yield the record batches of a Parquet or Arrow file."""
+    import pyarrow.parquet as pq
+
+    if container == "parquet":
+        with path.open("rb") as file:
+            yield from pq.ParquetFile(file).iter_batches()
+    else:
+        with open_arrow(path) as reader:
+            yield from reader
+
+
+def write_parquet(path: Path, out: Path) -> Path:
+    """Write the rows of an Arrow file or stream to a Parquet file, and return it."""
+    import pyarrow.parquet as pq
+
+    with open_arrow(path) as reader, pq.ParquetWriter(out, reader.schema, compression="none") as writer:
+        for batch in reader:
+            writer.write_batch(batch)
+    return out
+
+
 def count_records(path: Path) -> int:
     """Return the number of rows of an Arrow file or stream, without a look at their values."""
     with open_arrow(path) as reader:

@@ -7,27 +7,28 @@ its size does not matter either.
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 from adc_pipeline.core.engine import Report, no_report
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.core.named_files import read_small_json
 from adc_pipeline.corpus.readers import lines
-from adc_pipeline.corpus.readers.rows import Rows
+from adc_pipeline.corpus.readers.rows import NAME_OF_FILE, Rows
 from adc_pipeline.corpus.recorded_files import UTTERANCES
 
 # `root` and `reply-to` are older spellings in the corpora that ConvoKit has published. A line that is no JSON object,
 # or none of this shape, has null in every column. A parent that is written like a missing value is one, unless the
 # conversation has that name: early posts of Reddit are called "na" or "null".
-READ = """
+UTTERANCES_OF = """
 SELECT id, conversation_id,
     CASE WHEN strlen(parent) > 4 THEN parent
          WHEN NOT is_nothing(parent) OR parent = conversation_id THEN parent END AS reply_to,
     coalesce(speaker, "user") AS speaker, text, timestamp, whole_number(meta.score) AS score,
     try_cast(meta.stickied AS BOOLEAN) AS stickied, try_cast(meta.score_hidden AS BOOLEAN) AS score_hidden,
-    meta.distinguished AS distinguished, NULL::VARCHAR AS title, meta.subreddit AS source,
+    meta.distinguished AS distinguished, NULL::VARCHAR AS title, {source} AS source,
     recorded(timestamp, recording, after) AS recorded_at, NULL::VARCHAR AS kind, NULL::VARCHAR AS parent_kind,
     is_unreadable(timestamp, written_time) AS time_unreadable
 FROM (
@@ -37,13 +38,16 @@ FROM (
         seconds(timestamp) AS timestamp, timestamp AS written_time,
         seconds(coalesce(meta.retrieved_utc, meta.retrieved_on)) AS recording,
         seconds(meta.retrieved_after) AS after
-    FROM read_json($lines, format = 'newline_delimited', ignore_errors = true, hive_partitioning = false, columns = {
+    FROM read_json($lines, format = 'newline_delimited', ignore_errors = true, hive_partitioning = false, {several}
+        columns = {{
         id: 'VARCHAR', conversation_id: 'VARCHAR', root: 'VARCHAR', reply_to: 'VARCHAR', "reply-to": 'VARCHAR',
         speaker: 'VARCHAR', "user": 'VARCHAR', text: 'VARCHAR', timestamp: 'VARCHAR',
         meta: 'STRUCT(score VARCHAR, stickied VARCHAR, score_hidden VARCHAR, distinguished VARCHAR, subreddit VARCHAR,
-            retrieved_on VARCHAR, retrieved_utc VARCHAR, retrieved_after VARCHAR)'})
+            retrieved_on VARCHAR, retrieved_utc VARCHAR, retrieved_after VARCHAR)'}})
 )
 """
+READ = UTTERANCES_OF.format(source="meta.subreddit", several="")
+READ_FOLDERS = UTTERANCES_OF.format(source=f"coalesce(meta.subreddit, {NAME_OF_FILE})", several="filename = true,")
 
 
 def rows(corpus: Path, scratch: Path, report: Report = no_report, unpack: bool = False) -> Iterator[Rows]:
@@ -59,6 +63,15 @@ def rows(corpus: Path, scratch: Path, report: Report = no_report, unpack: bool =
     else:
         lines.check_end(path)
         yield Rows(READ, {"lines": str(path)}, lines=[path])
+
+
+def rows_of_folders(corpora: Sequence[Path], names: Sequence[str], scratch: Path) -> Iterator[Rows]:
+    """Yield the utterances of many small corpora, in order, by one query; `names` as in `Rows`."""
+    scratch.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=scratch) as folder:
+        files = [lines.plain_file(corpus / UTTERANCES, Path(folder)) for corpus in corpora]
+        own = [corpus_name(corpus, name) for corpus, name in zip(corpora, names, strict=True)]
+        yield Rows(READ_FOLDERS, {"lines": list(map(str, files)), "names": own}, lines=files)
 
 
 def corpus_name(corpus: Path, otherwise: str) -> str:

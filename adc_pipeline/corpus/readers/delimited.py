@@ -7,6 +7,7 @@ on at the next line, so that a quote which is never closed costs one record.
 
 - In tab- and pipe-separated files a quote is often a plain character. Where quoting does not fit such a file, and its
   lines do without it, the file is read without quoting.
+- Spark and others write a quote inside quotes as `\"`, which is read where it makes records of what are none otherwise.
 - A carriage return inside a line ends a record where all parts of the line are records, and is text where the line as
   a whole is one.
 
@@ -18,6 +19,7 @@ import io
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from time import monotonic
 from typing import Any, BinaryIO
@@ -30,10 +32,16 @@ from adc_pipeline.corpus.readers.lines import LINE
 SEPARATORS = (",", "\t", ";", "|")
 # Separators with which files are common that do not quote at all.
 OFTEN_UNQUOTED = ("\t", "|")
+# Excel's first line, which names the separator, before the header.
+NAMED_SEPARATOR = re.compile(r'"?sep=(.)"?\s*')
+# A quote that is escaped by a backslash, which is not escaped itself.
+ESCAPED_QUOTE = re.compile(r'(?<!\\)((?:\\\\)*)\\"')
 # A line beyond this length is no record. As text it has a quote that fits nowhere, so that the parser rejects it.
 TOO_LONG = '"too long"\0\n'
 # What stands for a carriage return that is text while a line is parsed: a code point that no text may hold.
 RETURN = "\ufdd0"
+# Lines behind the header that tell whether each ends with a separator.
+LINES_LOOKED_AT = 20
 # Bytes that are parsed and written at a time: more objects at once only give the garbage collector more to do.
 STEP = 1 << 20
 # Characters that may be parsed again after quotes that are never closed, before the file is given up.
@@ -44,24 +52,46 @@ Record = list[str]
 
 @dataclass(frozen=True)
 class Dialect:
-    """How a file is written: the columns of its header, what separates them, and whether quotes mean anything."""
+    """How a file is written.
+
+    `names` are the columns of its header, behind `before` lines of another kind. `quoting` says whether quotes mean
+    anything, `quoted_header` whether the header has some, `escaped` whether a backslash stands before quotes inside
+    quotes, and `spaced` whether a space follows each separator.
+    """
 
     names: list[str]
     separator: str
     quoting: bool = True
+    before: int = 0
+    quoted_header: bool = False
+    escaped: bool = False
+    spaced: bool = False
+
+    @property
+    def options(self) -> dict[str, Any]:
+        quoting = csv.QUOTE_MINIMAL if self.quoting else csv.QUOTE_NONE
+        return {"delimiter": self.separator, "quoting": quoting, "skipinitialspace": self.spaced}
 
 
 def read_dialect(path: Path) -> Dialect:
     """Return the dialect that the header of a file tells; raise PipelineError for a file without a header."""
     with path.open("rb") as file:
-        first = next((line for line in text_lines(file, path) if line.strip()), "")
-    separator = max(SEPARATORS, key=first.count)
-    cells = parse(first, separator) if separator in first and "\0" not in first else None
+        filled = (line for line in text_lines(file, path) if line.strip())
+        first = next(filled, "")
+        before = int(NAMED_SEPARATOR.fullmatch(first) is not None)
+        separator = separator_of(first)
+        first = next(filled, "") if before else first
+        following = list(islice(filled, LINES_LOOKED_AT))
+    written = Dialect([], separator or ",", before=before, quoted_header='"' in first)
+    written = replace(written, spaced=first.count(written.separator) == first.count(f"{written.separator} ") > 0)
+    cells = parse(first, written) if written.separator in first and "\0" not in first else None
     if not cells:
         raise PipelineError(
             f"{path.resolve()}, which the setting corpus names, has no header of a CSV file in UTF-8: give it one, or"
             " correct the setting format."
         )
+    if ends_with_separator(following, len(cells), written):
+        cells.append("")
     names = [cell.strip() or f"column{number}" for number, cell in enumerate(cells)]
     # DuckDB does not tell upper case from lower case.
     if len({name.lower() for name in names}) < len(names):
@@ -69,7 +99,27 @@ def read_dialect(path: Path) -> Dialect:
             f"{path.resolve()}, which the setting corpus names, has two columns of one name ({', '.join(names)}):"
             " rename one."
         )
-    return Dialect(names, separator)
+    return replace(written, names=names)
+
+
+def ends_with_separator(lines: list[str], width: int, dialect: Dialect) -> bool:
+    """Return whether some lines behind a header of `width` cells have one more each, which is empty."""
+    try:
+        records = list(csv.reader(lines, **dialect.options))
+    except csv.Error:
+        return False
+    return bool(records) and all(len(record) == width + 1 and not record[width] for record in records)
+
+
+def separator_of(first: str) -> str | None:
+    """Return what separates the cells of a file with this first line; None if nothing does."""
+    named = NAMED_SEPARATOR.fullmatch(first)
+    if named:
+        return named[1] if named[1] in SEPARATORS else None
+    # Of a file whose lines end with \r, all is the first line. A column's name may hold commas, but no tab.
+    first = first.strip().partition("\r")[0]
+    most = "\t" if "\t" in first else max(SEPARATORS, key=first.count)
+    return most if most in first and "\0" not in first else None
 
 
 def text_lines(file: BinaryIO, path: Path) -> Iterator[str]:
@@ -106,31 +156,28 @@ def decoded_lines(content: bytes) -> list[str]:
     return io.StringIO(content.decode("utf-8", "surrogateescape"), newline="\n").readlines()
 
 
-def parse(line: str, separator: str, quoting: bool = True) -> Record | None:
+def parse(line: str, dialect: Dialect) -> Record | None:
     """Return the cells of a record that is one line; None where it is none."""
     try:
-        return next(csv.reader([line], strict=True, **options(separator, quoting)), [])
+        return next(csv.reader([line], strict=True, **dialect.options), [])
     except csv.Error:
         return None
-
-
-def options(separator: str, quoting: bool) -> dict[str, Any]:
-    return {"delimiter": separator, "quoting": csv.QUOTE_MINIMAL if quoting else csv.QUOTE_NONE}
 
 
 class Reader:
     """Reads the records of an open file, and counts what tells whether the file is written with quotes.
 
     `lines` counts the lines that were read, `broken` those that are no record because of a quote, `swallowed` those
-    inside quotes that are records by themselves, and `needed` the records that are none without quoting, or whose cells
-    are all quoted.
+    inside quotes that are records by themselves, `needed` the records that are none without quoting, or whose cells
+    are all quoted, and `backslashed` those that are no records and hold a quote behind a backslash.
     """
 
     def __init__(self, chunks: Iterator[list[str]], dialect: Dialect) -> None:
         self.chunks, self.dialect = chunks, dialect
-        self.options = options(dialect.separator, dialect.quoting)
+        if dialect.escaped:
+            self.chunks = ([ESCAPED_QUOTE.sub(r'\1""', line) for line in chunk] for chunk in chunks)
         self.width = len(dialect.names)
-        self.lines = self.broken = self.swallowed = self.needed = self.parsed_again = 0
+        self.lines = self.broken = self.swallowed = self.needed = self.backslashed = self.parsed_again = 0
         csv.field_size_limit(max(csv.field_size_limit(), LINE))
 
     def batches(self) -> Iterator[list[Record | None]]:
@@ -147,9 +194,10 @@ class Reader:
         """Return the records in some lines, and how many lines they take; a quoted text may go on behind the lines."""
         records: list[Record | None] = []
         read, total, width = 0, len(lines), self.width
+        options = self.dialect.options
         looks_at_quotes = self.dialect.quoting and self.dialect.separator in OFTEN_UNQUOTED
         while read < total:
-            parser = csv.reader(map(lines.__getitem__, range(read, total)), strict=True, **self.options)
+            parser = csv.reader(map(lines.__getitem__, range(read, total)), strict=True, **options)
             start = read
             try:
                 for record in parser:
@@ -158,6 +206,7 @@ class Reader:
                         records.append(record)
                     elif record:
                         records.append(None)
+                        self.backslashed += any('\\"' in line for line in lines[read:end])
                     if looks_at_quotes and '"' in lines[read]:
                         self.note_quotes(lines[read:end], record)
                     read = end
@@ -178,7 +227,7 @@ class Reader:
                 self.needed += 1
             else:
                 self.swallowed += len(lines)
-        elif any(separator in cell or "\n" in cell for cell in record):
+        elif any(separator in cell or "\n" in cell or ('"' in cell and '""' in lines[0]) for cell in record):
             self.needed += 1
 
     def recovered(self, line: str, number: int) -> list[Record | None]:
@@ -189,6 +238,7 @@ class Reader:
                 " is not the first: correct its quotes, or write it as Parquet."
             )
         self.broken += '"' in line
+        self.backslashed += '\\"' in line
         line = line.rstrip("\r\n")
         if "\r" in line:
             parts = [self.record(part) for part in line.split("\r") if part]
@@ -200,7 +250,7 @@ class Reader:
         return [None]
 
     def record(self, line: str) -> Record | None:
-        record = parse(line, self.dialect.separator, self.dialect.quoting)
+        record = parse(line, self.dialect)
         return record if record is not None and len(record) == self.width else None
 
 
@@ -236,7 +286,15 @@ def write_records(path: Path, dialect: Dialect, out: Path, report: Report = no_r
     A record that does not fit the header is null in every column.
     """
     counted, reader = _write(path, dialect, out, report)
-    if dialect.quoting and dialect.separator in OFTEN_UNQUOTED and reader.broken + reader.swallowed:
+    if reader.backslashed:
+        escaped = replace(dialect, escaped=True)
+        again, _ = _write(path, escaped, out.with_suffix(".escaped"), report)
+        if again.malformed <= counted.malformed / 2:
+            report(f"{path.resolve().name} has a backslash before quotes: reading it again so")
+            out.with_suffix(".escaped").replace(out)
+            return again
+        out.with_suffix(".escaped").unlink()
+    if dialect.quoting and not dialect.quoted_header and dialect.separator in OFTEN_UNQUOTED:
         unquoted = replace(dialect, quoting=False)
         against = reader.broken + reader.swallowed
         if reader.needed < against and misfits(path, unquoted) < against / 2:
@@ -246,10 +304,11 @@ def write_records(path: Path, dialect: Dialect, out: Path, report: Report = no_r
 
 
 def misfits(path: Path, dialect: Dialect) -> int:
-    """Return how many lines are no record without quoting."""
+    """Return how many lines are neither a record without quoting nor before the header."""
     width = len(dialect.names)
     with path.open("rb") as file:
-        return sum(line.count(dialect.separator) != width - 1 for line in text_lines(file, path) if line.strip())
+        found = (line.count(dialect.separator) != width - 1 for line in text_lines(file, path) if line.strip())
+        return sum(found) - dialect.before
 
 
 def _write(path: Path, dialect: Dialect, out: Path, report: Report) -> tuple[Counted, Reader]:
@@ -259,15 +318,18 @@ def _write(path: Path, dialect: Dialect, out: Path, report: Report) -> tuple[Cou
     schema = pa.schema([(name, pa.string()) for name in dialect.names])
     nothing = [None] * len(dialect.names)
     written = malformed = 0
-    total, reported, header = path.stat().st_size, monotonic(), True
+    total, reported, skipped = path.stat().st_size, monotonic(), 1 + dialect.before
     with path.open("rb") as file, pq.ParquetWriter(out, schema, compression="none", use_dictionary=False) as writer:
         reader = Reader(text_chunks(file, path), dialect)
         for records in reader.batches():
-            if header and records:
-                header = False
-                del records[0]
+            if skipped and records:
+                before, skipped = skipped, max(0, skipped - len(records))
+                del records[:before]
             if not records:
                 continue
+            # Where tables were joined by hand, the header stands between their records, too.
+            if dialect.names in records:
+                records = [None if record == dialect.names else record for record in records]
             try:
                 batch = pa.record_batch([pa.array(cells, pa.string()) for cells in zip(*records, strict=True)], schema)
             except (TypeError, UnicodeEncodeError):

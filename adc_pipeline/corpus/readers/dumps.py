@@ -72,7 +72,7 @@ FROM (
     SELECT * EXCLUDE (id, parent), without_kind(full_name) AS id,
         CASE WHEN is_comment THEN without_kind(link_id) ELSE without_kind(full_name) END AS conversation_id,
         without_kind(parent) AS parent, kind_of(parent) AS parent_kind, seconds(created_utc) AS timestamp,
-        seconds(coalesce(_meta.retrieved_2nd_on, retrieved_utc, retrieved_on)) AS recording,
+        seconds(coalesce(nullif(_meta.retrieved_2nd_on, '0'), nullif(retrieved_utc, '0'), retrieved_on)) AS recording,
         seconds(retrieved_after) AS after
     FROM (
         SELECT *, CASE WHEN id IS NULL OR kind_of(name) NOT IN ('t1_', 't3_') THEN name ELSE id END AS full_name,
@@ -89,10 +89,11 @@ READ_FILES = READ.format(source=LINES, name=f"coalesce(subreddit, {NAME_OF_FILE}
 NUMBERS = count()
 
 
-def select(table: "DuckDBPyRelation", connection: "DuckDBPyConnection") -> str:
+def select(table: "DuckDBPyRelation", connection: "DuckDBPyConnection", several: bool = False) -> str:
     """Return the query of our columns over a table with the columns `FIELDS`, of any types and null where it has none.
 
-    Its view stays for the life of the connection.
+    Its view stays for the life of the connection. With `several`, the table is that of several files, whose paths its
+    column `filename` has.
     """
     from duckdb import ColumnExpression, ConstantExpression, FunctionExpression
 
@@ -107,8 +108,9 @@ def select(table: "DuckDBPyRelation", connection: "DuckDBPyConnection") -> str:
         "struct_pack", (second if has_second else ConstantExpression(None)).cast("VARCHAR").alias("retrieved_2nd_on")
     )
     view = f"dump_{next(NUMBERS)}"
-    table.select(*(column.alias(name) for name, column in columns.items())).create_view(view)
-    return READ.format(source=view, name="subreddit")
+    chosen = [column.alias(name) for name, column in columns.items()]
+    table.select(*chosen, *([ColumnExpression("filename")] if several else [])).create_view(view)
+    return READ.format(source=view, name=f"coalesce(subreddit, {NAME_OF_FILE})" if several else "subreddit")
 
 
 def rows(

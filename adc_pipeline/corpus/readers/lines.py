@@ -32,10 +32,76 @@ NEWLINE = ord("\n")
 
 
 def is_one_object_a_line(path: Path) -> bool:
-    """Return whether DuckDB can read a file in place: it is plain and begins with neither a mark nor an array."""
+    """Return whether DuckDB can read a file in place.
+
+    It is plain, begins with no mark, array or answer of an interface, and holds no values of MongoDB's.
+    """
     with path.open("rb") as file:
         first = file.read(BLOCK)
-    return packing(path) == "none" and not first.startswith(MARK) and not is_spread(first)
+    other = first.startswith(MARK) or is_spread(first) or is_extended(first) or envelope(first)
+    return packing(path) == "none" and not other
+
+
+# Keys that hold the records in an answer of a public interface, and those that may stand beside them.
+ENVELOPES = ("data", "posts", "comments", "latest_posts", "items", "results", "submissions", "hits")
+BESIDE = re.compile(r"(?i)_?(metadata|meta|errors?|has_?more|quota\w*|backoff|(next|prev|previous)(_?page)?|page\w*"
+                    r"|\w*cursor|(total_?)?(count|results)|total|status|success|ok|offset|limit|links?"
+                    r"|nb\w+|hits\w+|exhaustive\w*|query\w*|params|processing\w+|server\w+|rendering\w*)")  # fmt: skip
+OPEN_ENVELOPE = re.compile(rb'\s*\{\s*"(?:%s)"\s*:\s*\[\s*\{' % "|".join(ENVELOPES).encode())
+
+
+def envelope(first: bytes) -> str:
+    """Return the key of the records where JSON begins with an answer of an interface, such as {"data": [{...}]}."""
+    if not first.lstrip().startswith(b"{"):
+        return ""
+    try:
+        found, _ = json.JSONDecoder(strict=False).raw_decode(first.decode(errors="replace").lstrip())
+    except (ValueError, RecursionError):
+        # It goes on behind these bytes.
+        opened = OPEN_ENVELOPE.match(first)
+        return opened[0].split(b'"')[1].decode() if opened and len(first) >= BLOCK else ""
+    keys = [key for key in ENVELOPES if isinstance(found.get(key), list)]
+    others = set(found) - set(keys)
+    if len(keys) != 1 or not all(isinstance(record, dict) for record in found[keys[0]]) or not found[keys[0]]:
+        return ""
+    return keys[0] if all(map(BESIDE.fullmatch, others)) else ""
+
+
+def opened(lines: Iterator[bytes], key: str) -> Iterator[bytes]:
+    """Yield the records inside some answers of an interface, each as a line."""
+    for block in lines:
+        for line in block.splitlines():
+            try:
+                found = json.loads(line)[key]
+            except (ValueError, RecursionError, KeyError, TypeError):
+                found = None if line.strip() else ()
+            for record in found if isinstance(found, list | tuple) else (None,):
+                yield json.dumps(record).encode() + b"\n"
+
+
+# MongoDB's Extended JSON has {"$oid": "..."} for an id, {"$date": ...} for a time, {"$numberLong": "7"} for a number:
+# https://www.mongodb.com/docs/manual/reference/mongodb-extended-json/. Inside a text the quotes have backslashes.
+EXTENDED = re.compile(rb'\{\s*"\$(?:oid|date|number(?:Long|Int|Double|Decimal))"\s*:\s*("[^"\\]*"|-?[\d.eE+-]+)\s*\}')
+
+
+def is_extended(first: bytes) -> bool:
+    """Return whether JSON that begins with these bytes has values of MongoDB's."""
+    return b'"$' in first and EXTENDED.search(first) is not None
+
+
+def without_extended(lines: Iterator[bytes]) -> Iterator[bytes]:
+    """Yield some lines with each of MongoDB's values as a plain one."""
+    for line in lines:
+        # A date may hold a number.
+        yield EXTENDED.sub(_plain, EXTENDED.sub(_plain, line)) if b'"$' in line else line
+
+
+def _plain(extended: re.Match[bytes]) -> bytes:
+    value, number = extended[1], extended[1].strip(b'"')
+    return number if b"$number" in extended[0] and NUMBER.fullmatch(number) else value
+
+
+NUMBER = re.compile(rb"-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?")
 
 
 def is_spread(first: bytes) -> bool:
@@ -126,7 +192,9 @@ def json_lines(file: BinaryIO, path: Path) -> Iterator[bytes]:
     """Yield the lines of a file, or the objects of one that is not written as one object a line, each as a line."""
     head = next(blocks(file, path), b"")
     file.seek(0)
-    return objects(file, path) if is_spread(head) else whole_lines(file, path)
+    found = objects(file, path) if is_spread(head) else whole_lines(file, path)
+    found = opened(found, key) if (key := envelope(head)) else found
+    return without_extended(found) if is_extended(head) else found
 
 
 def objects(file: BinaryIO, path: Path) -> Iterator[bytes]:
@@ -170,14 +238,41 @@ def objects(file: BinaryIO, path: Path) -> Iterator[bytes]:
             place = next_line or len(text)
 
 
+# Every escape of JSON: a whole surrogate pair, a half of one (the group), or another.
+ESCAPE = re.compile(
+    rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(u[dD][89a-fA-F][0-9a-fA-F]{2})|.)", re.DOTALL
+)
+
+
+HALF = re.compile(rb"\\u[dD][89a-fA-F]")
+
+
+def has_halves(content: bytes) -> bool:
+    r"""Return whether JSON holds half of a surrogate pair, such as \ud83d alone; DuckDB reads no line with one."""
+    return HALF.search(content) is not None and any(escape[1] for escape in ESCAPE.finditer(content))
+
+
+def without_halves(blocks: Iterator[bytes]) -> Iterator[bytes]:
+    """Yield blocks of whole lines with U+FFFD for each half of a surrogate pair."""
+    for block in blocks:
+        yield ESCAPE.sub(_whole, block) if HALF.search(block) else block
+
+
+def _whole(escape: re.Match[bytes]) -> bytes:
+    return escape[0] if escape[1] is None else rb"\ufffd"
+
+
 def plain_file(path: Path, folder: Path, read: ReadLines | None = None) -> Path:
-    """Return a small file as a plain one that DuckDB can read: itself, or the lines that `read` gives, in `folder`."""
-    if read is None and is_one_object_a_line(path):
+    """Return a small file as a plain one that DuckDB can read: itself, or the lines that `read` gives, in `folder`.
+
+    Halves of surrogate pairs become U+FFFD.
+    """
+    if read is None and is_one_object_a_line(path) and not has_halves(path.read_bytes()):
         check_end(path)
         return path
     plain = folder / f"{len(os.listdir(folder)):05}-{path.name}.jsonl"
     with path.open("rb") as file, plain.open("wb") as out:
-        out.writelines((read or json_lines)(file, path))
+        out.writelines(without_halves((read or json_lines)(file, path)))
     return plain
 
 

@@ -32,14 +32,23 @@ def inner_records(record: Any, layout: Layout) -> Iterator[dict[str, Any]]:
         waiting = [*((child, node) for child in (children if isinstance(children, list) else ())), *waiting]
 
 
-class Flatten:
-    """Yields the lines of a file with each inner record as a line of its own, for `readers.lines.chunks`."""
+def table_lines(path: Path, container: str) -> Iterator[bytes]:
+    """Yield the rows of a Parquet or Arrow file as JSON lines, each with its end."""
+    from adc_pipeline.corpus.readers.arrow import record_batches
 
-    def __init__(self, layout: Layout) -> None:
-        self.layout = layout
+    for batch in record_batches(path, container):
+        for record in batch.to_pylist():
+            yield json.dumps(record, default=str).encode() + b"\n"
+
+
+class Flatten:
+    """Yields the records of a file with each inner record as a line of its own, for `readers.lines.chunks`."""
+
+    def __init__(self, layout: Layout, container: str = "lines") -> None:
+        self.layout, self.container = layout, container
 
     def __call__(self, file: BinaryIO, path: Path) -> Iterator[bytes]:
-        for block in json_lines(file, path):
+        for block in json_lines(file, path) if self.container == "lines" else table_lines(path, self.container):
             for line in block.splitlines():
                 yield from self.lines(line)
 

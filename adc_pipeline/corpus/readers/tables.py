@@ -81,14 +81,18 @@ def rows_of_files(
     connection: "DuckDBPyConnection",
     scratch: Path,
 ) -> Iterator[Rows]:
-    """Yield the rows of many small CSV files with one header, in order, by one query; `names` as in `Rows`."""
+    """Yield the rows of many small tables of one schema, in order, by one query; `names` as in `Rows`."""
     scratch.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=scratch) as folder:
-        files = [Path(folder) / f"{number:06}.parquet" for number in range(len(paths))]
-        records = sum(
-            write_records(path, read_dialect(path), file).records for path, file in zip(paths, files, strict=True)
-        )
-        table = without_empty(connection.read_parquet(list(map(str, files)), filename=True, hive_partitioning=False))
+        if is_parquet(paths[0]):
+            files, records = list(paths), sum(map(parquet_records, paths))
+            table = open_parquets(files, connection)
+        else:
+            files = [Path(folder) / f"{number:06}.parquet" for number in range(len(paths))]
+            records = sum(
+                write_records(path, read_dialect(path), file).records for path, file in zip(paths, files, strict=True)
+            )
+            table = without_empty(open_parquets(files, connection))
         parameters = {"lines": list(map(str, files)), "names": names}
         yield Rows(select(paths[0], table, columns, connection, several=True), parameters, records=records)
 
@@ -111,6 +115,11 @@ def open_parquet(path: Path, connection: "DuckDBPyConnection") -> "DuckDBPyRelat
         raise PipelineError(
             f"{path.resolve()}, which the setting corpus names, is no whole Parquet file: fetch it again."
         ) from error
+
+
+def open_parquets(paths: Sequence[Path], connection: "DuckDBPyConnection") -> "DuckDBPyRelation":
+    """Return Parquet files of one schema, with the path of each row's file as `filename`."""
+    return connection.read_parquet(list(map(str, paths)), filename=True, hive_partitioning=False)
 
 
 def parquet_records(path: Path) -> int:
@@ -154,12 +163,15 @@ def open_csv(
 
 
 def without_empty(table: "DuckDBPyRelation") -> "DuckDBPyRelation":
-    """Return a table of texts with null for those that are empty."""
-    from duckdb import ColumnExpression, ConstantExpression, FunctionExpression
+    r"""Return a table of texts with null for those that are empty, or \N, as databases write a missing value."""
+    from duckdb import CaseExpression, ColumnExpression, ConstantExpression
 
-    empty = ConstantExpression("")
+    null, missing = ConstantExpression(None), [ConstantExpression(""), ConstantExpression(r"\N")]
     return table.select(
-        *(FunctionExpression("nullif", ColumnExpression(name), empty).alias(name) for name in table.columns)
+        *(
+            CaseExpression(ColumnExpression(name).isin(*missing), null).otherwise(ColumnExpression(name)).alias(name)
+            for name in table.columns
+        )
     )
 
 

@@ -59,7 +59,8 @@ CREATE OR REPLACE TEMP MACRO parts_seconds(parts) AS
 CREATE OR REPLACE TEMP MACRO date_seconds(written) AS coalesce(
     parts_seconds(date_parts(written)),
     epoch(try_strptime(written, ['%a, %d %b %Y %H:%M:%S %z', '%d %b %Y %H:%M:%S %z', '%a, %d %b %Y %H:%M:%S GMT',
-        '%a %b %d %H:%M:%S %z %Y', '%Y%m%dT%H%M%SZ', '%Y%m%dT%H%M%S%z', '%Y-%m-%d %I:%M:%S %p'])));
+        '%d %b %Y %H:%M:%S GMT', '%a %b %d %H:%M:%S %z %Y', '%a %b %d %H:%M:%S %Y', '%Y-%m-%d %H:%M:%S %z UTC',
+        '%Y%m%dT%H%M%SZ', '%Y%m%dT%H%M%S%z', '%Y-%m-%d %I:%M:%S %p'])));
 CREATE OR REPLACE TEMP MACRO any_seconds(written) AS coalesce(
     try_cast(number_seconds(CASE WHEN is_plain(written) THEN CAST(try_cast(written AS BIGINT) AS HUGEINT)
         ELSE try_cast(floor(try_cast(written AS DOUBLE)) AS HUGEINT) END) AS BIGINT),

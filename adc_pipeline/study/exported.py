@@ -1,0 +1,100 @@
+"""Small results of cells in a folder: what the contrasts of a plan need, case by case, and no text.
+
+The folder can be committed, so that a study goes on elsewhere, and whoever reads it can compute its result. A cell is
+two files, `VARIANT.seed-SEED.parquet` with the cases of the plan's measures, and `VARIANT.seed-SEED.json` with
+settings, input digests and what the training saw.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from adc_pipeline.core.artefacts import Artefact, differing
+from adc_pipeline.core.atomic import atomic_file
+from adc_pipeline.core.engine import connected
+from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.evaluation.case_table import CASE_TABLE
+from adc_pipeline.study.grid import VARIANTS
+from adc_pipeline.study.plan import Plan
+from adc_pipeline.study.settings import CellSettings
+from adc_pipeline.training.facts import FACTS
+
+# Settings that change neither the model nor its figures.
+OF_THE_MACHINE = ("accelerate_config", "checkpoint_every", "keep_checkpoints", "log_every", "tokens_per_forward")
+
+
+@dataclass(frozen=True)
+class ExportedCell:
+    """A cell in a folder of exported cells: its cases and its facts."""
+
+    cases: Path
+    facts: Mapping[str, Any]
+
+
+def file_name(variant: str, seed: int | str) -> str:
+    return f"{variant}.seed-{seed}"
+
+
+def export_cell(cell: Artefact, variant: str, seed: str, measures: Sequence[str], folder: Path) -> None:
+    """Write the small result of a cell into `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    evaluation = cell.path / "evaluation"
+    trained = json.loads((evaluation / FACTS).read_bytes())
+    judged = json.loads((evaluation / "evaluation.json").read_bytes())
+    facts = {
+        "settings": cell.settings,
+        "inputs": cell.inputs,
+        "code_version": cell.code_version,
+        "versions": trained["versions"],
+        "steps": trained["steps"],
+        "tokens": trained["tokens"],
+        "train": {name: trained["train"][name] for name in ("walks", "tokens", "turns", "turns_rejected")},
+        "excluded": judged["left_out"],
+        "judge": judged.get("judge", {}),
+        "judge_name": judged.get("judge_name", ""),
+    }
+    name = file_name(variant, seed)
+    with connected() as connection, atomic_file(folder / f"{name}.parquet") as partial:
+        connection.execute(
+            "CREATE TABLE kept AS SELECT * FROM read_parquet($1, hive_partitioning = false)"
+            ' WHERE list_contains($2, measure) ORDER BY measure, conversation_id, "case"',
+            [str(evaluation / CASE_TABLE), list(measures)],
+        )
+        connection.table("kept").write_parquet(str(partial), compression="zstd")
+    with atomic_file(folder / f"{name}.json") as partial:
+        partial.write_text(json.dumps(facts, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def read_exported(
+    plan: Plan, common: CellSettings, folder: Path
+) -> tuple[dict[tuple[str, int], ExportedCell], dict[str, str]]:
+    """Read the plan's cells that a folder has, by (variant, seed), and the reason why each other one is excluded.
+
+    All cells have to have the settings of the plan and the inputs that most of them have.
+    """
+    found: dict[tuple[str, int], ExportedCell] = {}
+    excluded = {}
+    for variant, seed in plan.cells:
+        name = file_name(variant, seed)
+        cases, facts = folder / f"{name}.parquet", folder / f"{name}.json"
+        if not cases.exists() or not facts.exists():
+            continue
+        try:
+            read = json.loads(facts.read_bytes())
+            made, inputs = read["settings"], read["inputs"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise PipelineError(f"{facts} is not what `adc study --cells` writes ({error}): remove it.") from error
+        planned = asdict(VARIANTS[variant].settings(common, int(seed)))
+        if changed := [each for each in differing(planned, made) if each not in OF_THE_MACHINE]:
+            excluded[name] = f"it was made with other settings than the plan's ({', '.join(changed)})"
+        else:
+            found[variant, int(seed)] = ExportedCell(cases, {**read, "digests": json.dumps(inputs, sort_keys=True)})
+    usual = Counter(cell.facts["digests"] for cell in found.values()).most_common(1)
+    for key, cell in list(found.items()):
+        if cell.facts["digests"] != usual[0][0]:
+            excluded[file_name(*key)] = "it was made from other datasets than most cells"
+            del found[key]
+    return found, excluded

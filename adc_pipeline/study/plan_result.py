@@ -1,0 +1,211 @@
+"""The result of a plan at its latest look: what its contrasts are, and what may be concluded.
+
+A look takes the first seeds of the plan, as many as the look has, once every arm of the primaries has them. Primaries
+are tested at the efficacy looks by the boundary of O'Brien and Fleming, corrected over the primaries by Holm's method
+(see `looks.py`); a primary is shown if it is rejected and has the same sign in every seed. A futility look tests
+nothing: it says whether an effect that matters is still possible. A primary whose measure no cell has cannot be tested,
+and the others take its share of alpha. Secondaries have intervals and p-values of their own, uncorrected.
+
+Beside every contrast stands the smallest effect that this many seeds and conversations would have shown with a
+probability of 80 %: half the width of the interval at the level of the test, plus half of that of confidence 60 %.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from adc_pipeline.core.engine import connected
+from adc_pipeline.evaluation.estimate import Difference
+from adc_pipeline.evaluation.formatting import NONE, figure, number, p_value
+from adc_pipeline.evaluation.page import Table
+from adc_pipeline.evaluation.student import half_width
+from adc_pipeline.study.exported import ExportedCell
+from adc_pipeline.study.looks import nominal_levels, rejected
+from adc_pipeline.study.plan import Contrast, Plan
+from adc_pipeline.study.statistics import create_cases, crossed
+from adc_pipeline.study.two_way import Crossed
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+# The level whose half-width is the distance that 80 % of a symmetric distribution does not exceed on one side.
+POWER_LEVEL = 0.4
+
+ONE_ARM = """
+SELECT seed, conversation, weight,
+    model - $4 * weight - coalesce(CASE $5 WHEN 'base' THEN base WHEN 'length' THEN length END, 0) AS value
+FROM cases WHERE variant = $1 AND measure = $2 AND seed IN (SELECT unnest($3))
+"""
+TWO_ARMS = """
+SELECT seed, ours.conversation, ours.model - theirs.model AS value, ours.weight
+FROM cases AS ours JOIN cases AS theirs USING (seed, measure, conversation_id, "case")
+WHERE ours.variant = $1 AND theirs.variant = $4 AND measure = $2 AND seed IN (SELECT unnest($3))
+"""
+
+
+@dataclass(frozen=True)
+class Found:
+    """A contrast at a look: the estimate, each seed's value, and the smallest effect that would have been shown."""
+
+    estimate: Difference
+    by_seed: Sequence[float]
+    smallest: float | None
+
+    @property
+    def signs(self) -> int:
+        """In how many seeds the sign is that of the estimate."""
+        return int(sum(np.sign(each) == np.sign(self.estimate.value or 0.0) for each in self.by_seed))
+
+
+@dataclass(frozen=True)
+class PlanResult:
+    """What is known at the latest look; `look` is 0 before the first."""
+
+    plan: Plan
+    look: int
+    complete: int  # seeds that every arm of the primaries has
+    found: Mapping[str, Found]  # at the look, by the contrast's name; without those that have no case
+    levels: Mapping[str, float]  # the two-sided level at this look of each primary that can be tested
+    rejected: frozenset[str]
+    cells: Mapping[tuple[str, int], ExportedCell]
+    excluded: Mapping[str, str]
+
+    def verdict(self, contrast: Contrast) -> str:
+        """Return what may be said of a primary at this look."""
+        found = self.found.get(contrast.name)
+        if found is None or found.estimate.value is None:
+            return "not testable: no cell has this measure" if self.look else "no look yet"
+        if contrast.name in self.rejected:
+            signs = f"the sign in {found.signs} of {len(found.by_seed)} seeds"
+            return (
+                f"shown, {signs}"
+                if found.signs == len(found.by_seed)
+                else f"not shown: beyond the boundary, but {signs}"
+            )
+        high = found.estimate.high
+        if contrast.negligible is not None and high is not None and high < contrast.negligible:
+            return f"no effect that matters: all of the interval is below {contrast.negligible}"
+        if self.look not in self.plan.efficacy:
+            return "look for futility only: an effect that matters is still possible"
+        return "not shown"
+
+
+def read_result(
+    plan: Plan, cells: Mapping[tuple[str, int], ExportedCell], excluded: Mapping[str, str] | None = None
+) -> PlanResult:
+    """Compute the result of the cells that there are."""
+    needed = {plan.arms[arm].name for each in plan.primaries for arm in (each.first, each.second) if arm}
+    complete = 0
+    while complete < len(plan.seeds) and all((arm, plan.seeds[complete]) in cells for arm in needed):
+        complete += 1
+    held = sorted(look for look in {*plan.futility, *plan.efficacy} if look <= complete)
+    look = held[-1] if held else 0
+    with connected() as connection:
+        create_cases(connection, {key: cell.cases for key, cell in cells.items()}, plan.measures)
+        at = {each.name: sums_of(connection, plan, each, look) for each in (*plan.primaries, *plan.secondaries)}
+        testable = [each for each in plan.primaries if at[each.name] is not None]
+        p_values: dict[str, dict[int, float]] = {each.name: {} for each in testable}
+        for held_look in (each for each in held if each in plan.efficacy):
+            for contrast in testable:
+                sums = sums_of(connection, plan, contrast, held_look)
+                p = sums.estimate().p if sums else None
+                if p is not None:
+                    p_values[contrast.name][held_look] = p
+    hit = frozenset(rejected(p_values, plan.efficacy, plan.alpha)) if p_values else frozenset()
+    # What the next of the hypotheses that are left would have to pass.
+    left = max(1, len(testable) - len(hit))
+    levels = nominal_levels(plan.efficacy, plan.alpha / left)
+    level = levels[next((each for each in plan.efficacy if each >= look), plan.efficacy[-1])]
+    found = {name: found_of(sums, level) for name, sums in at.items() if sums is not None}
+    return PlanResult(plan, look, complete, found, {each.name: level for each in testable}, hit, cells, excluded or {})
+
+
+def found_of(sums: Crossed, level: float) -> Found:
+    estimate = sums.estimate()
+    smallest = None
+    if estimate.p is not None:
+        parts = sums.parts()
+        smallest = half_width(parts, level) + half_width(parts, POWER_LEVEL)
+    return Found(estimate, sums.by_seed.tolist(), smallest)
+
+
+def sums_of(connection: "DuckDBPyConnection", plan: Plan, contrast: Contrast, look: int) -> Crossed | None:
+    """Return the sums of a contrast over the first `look` seeds; None without cases."""
+    given = [plan.arms[contrast.first].name, contrast.measure, list(plan.seeds[:look])]
+    if contrast.second is not None:
+        return crossed(connection, TWO_ARMS, [*given, plan.arms[contrast.second].name])
+    return crossed(connection, ONE_ARM, [*given, 0.5 if contrast.against == "half" else 0.0, contrast.against])
+
+
+def markdown(result: PlanResult) -> str:
+    """Return the result as Markdown."""
+    plan = result.plan
+    upcoming = [look for look in sorted({*plan.futility, *plan.efficacy}) if look > result.look]
+    state = (
+        f"{len(result.cells)} of {len(plan.cells)} cells are made; {result.complete} of {len(plan.seeds)} seeds are"
+        f" complete for the primaries. {f'Look at {result.look} seeds.' if result.look else 'No look has been held.'}"
+        f"{f' The next look is at {upcoming[0]} seeds.' if upcoming else ' This is the last look.'}"
+    )
+    header = ["contrast", "estimate", "by seed", "p", "level", "smallest effect seen in 80 %", "verdict"]
+    primaries = [
+        [
+            f"{each.name}: {each}",
+            *figures(result.found.get(each.name)),
+            number(result.levels.get(each.name)),
+            number(found.smallest if (found := result.found.get(each.name)) else None),
+            result.verdict(each),
+        ]
+        for each in plan.primaries
+    ]
+    secondaries = [
+        [f"{each.name}: {each}", *figures(result.found.get(each.name)), number(found.smallest if found else None)]
+        for each in plan.secondaries
+        for found in (result.found.get(each.name),)
+    ]
+    learned = [[name, variant.name, *counts(result.cells, variant.name)] for name, variant in plan.arms.items()]
+    caption = "Intervals of 95 %, over seeds and conversations. Level: that of this look, with Holm's correction."
+    tables = {
+        "Primaries": Table(header, primaries, caption),
+        "Secondaries": Table([*header[:4], header[5]], secondaries, "Not corrected: these show nothing by themselves."),
+        "Arms": Table(
+            ["arm", "variant", "seeds", "steps", "training tokens", "rejected turns to learn from"],
+            learned,
+            "Of one seed. A rejected turn is a training pair: it is followed by another sibling.",
+        ),
+    }
+    excluded = [f"Excluded: {name}, because {reason}." for name, reason in result.excluded.items()]
+    return "\n\n".join(
+        [
+            f"# {plan.name}",
+            *([plan.question] if plan.question else []),
+            state,
+            *excluded,
+            *(f"## {title}\n\n{table.caption}\n\n{table.markdown()}" for title, table in tables.items()),
+        ]
+    )
+
+
+def figures(found: Found | None) -> list[str]:
+    """Return the estimate, the value of each seed and the p-value as text."""
+    if found is None:
+        return [NONE, NONE, NONE]
+    return [figure(found.estimate, sign=True), ", ".join(map(number, found.by_seed)), p_value(found.estimate.p)]
+
+
+def counts(cells: Mapping[tuple[str, int], ExportedCell], variant: str) -> list[str]:
+    """Return what the cells of a variant learned from, as text."""
+    own = [cell.facts for (name, _), cell in cells.items() if name == variant]
+    if not own:
+        return ["0", NONE, NONE, NONE]
+    first = own[0]
+    return [str(len(own)), f"{first['steps']:,}", f"{first['tokens']:,}", f"{first['train']['turns_rejected']:,}"]
+
+
+def write_result(result: PlanResult, folder: Path) -> Path:
+    """Write `result.md` into `folder` and return its path."""
+    path = folder / "result.md"
+    path.write_text(markdown(result), encoding="utf-8")
+    return path

@@ -1,0 +1,205 @@
+"""Plans: what is read and refused, the looks, and the result of cells whose truth is known. No model is trained."""
+
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from adc_pipeline.core.artefacts import Artefact
+from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.evaluation.case_table import case_schema
+from adc_pipeline.study.exported import export_cell, file_name, read_exported
+from adc_pipeline.study.grid import VARIANTS
+from adc_pipeline.study.looks import crossing, nominal_levels, rejected
+from adc_pipeline.study.plan import Plan, read_plan
+from adc_pipeline.study.plan_result import markdown, read_result
+from adc_pipeline.study.settings import CellSettings
+
+COMMON = CellSettings(max_steps=3)
+
+
+def test_the_levels_are_those_of_the_published_tables() -> None:
+    """Jennison and Turnbull 2000, table 2.3: the last boundary is 1.977 at 2 looks and 2.040 at 5."""
+    from scipy.special import ndtri
+
+    for looks, boundary in ((2, 1.977), (5, 2.040)):
+        levels = nominal_levels(range(1, looks + 1), 0.05)
+        assert -ndtri(levels[looks] / 2) == pytest.approx(boundary, abs=1e-3)
+        assert -ndtri(levels[1] / 2) == pytest.approx(boundary * looks**0.5, abs=2e-3)
+    assert nominal_levels([3], 0.05) == {3: pytest.approx(0.05, abs=1e-6)}
+
+
+def test_a_walk_crosses_as_often_as_one_that_is_drawn() -> None:
+    steps = np.random.default_rng(0).normal(size=(200_000, 2)) * np.sqrt([0.6, 0.4])
+    drawn = (np.abs(steps.cumsum(axis=1)) > 1.8).any(axis=1).mean()
+    assert crossing(1.8, [0.6, 1.0]) == pytest.approx(drawn, abs=0.003)
+
+
+def test_holm_passes_the_level_of_what_is_rejected_on() -> None:
+    looks = [3, 5]
+    half, full = nominal_levels(looks, 0.025), nominal_levels(looks, 0.05)
+    between = (half[5] + full[5]) / 2
+    assert rejected({"a": {3: 0.5, 5: between}, "b": {3: half[3] / 2}}, looks, 0.05) == {"a", "b"}
+    assert rejected({"a": {3: 0.5, 5: between}, "b": {3: 0.5, 5: 0.5}}, looks, 0.05) == set()
+    assert rejected({"a": {3: 0.5, 5: between}}, looks, 0.05) == {"a"}
+
+
+def test_the_preset_has_the_arms_and_looks_of_the_preregistration() -> None:
+    plan = read_plan("rejections")
+    assert {name: variant.name for name, variant in plan.arms.items()} == {
+        "A": "ascending.mle",
+        "B": "ascending.mle.neutral",
+        "C": "ascending.mle.shuffled",
+        "D": "ascending.filtering",
+        "A'": "top-2.mle",
+        "A''": "random-walk.mle",
+    }
+    assert (plan.futility, plan.efficacy, plan.alpha, len(plan.seeds)) == ((2,), (3, 5), 0.05, 5)
+    assert [each.measure for each in plan.primaries] == ["rejection_contrast", "policy_improvement.minus_yoked"]
+    assert plan.cells[:2] == [("ascending.mle", "0"), ("ascending.mle.neutral", "0")]
+
+
+PLAN: dict[str, Any] = {
+    "question": "Is it so?",
+    "arms": {"A": {"dataset": "top-2"}, "B": {"dataset": "top-2", "markers": "neutral"}},
+    "seeds": [0, 1, 2, 3, 4],
+    "looks": {"futility": [2], "efficacy": [3, 5]},
+    "alpha": 0.05,
+    "primaries": {
+        "reading": {"measure": "rejection_contrast", "first": "A", "second": "B", "negligible": 0.02},
+        "improving": {"measure": "policy_improvement.minus_yoked", "first": "A"},
+    },
+    "secondaries": {"length": {"measure": "preference_accuracy", "first": "A", "against": "length"}},
+}
+
+
+def write_plan(folder: Path, **changes: Any) -> Plan:
+    path = folder / "my-plan.yaml"
+    path.write_text(yaml.safe_dump(PLAN | changes, sort_keys=False))
+    return read_plan(str(path))
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"arm": {}}, r"`arm` \(did you mean arms\?\) is no part of a plan"),
+        ({"arms": {}}, "`arms` names none"),
+        ({"arms": {"A": {"dataset": "top-3"}}}, "the arm A is top-3.mle, which is none of top-2.mle"),
+        ({"arms": {"A": {"data": "top-2"}}}, "use dataset, objective, markers and verdicts"),
+        ({"seeds": [0, 77]}, "`seeds` has 77"),
+        ({"seeds": "five"}, "`seeds` is 'five'; use a list of whole numbers"),
+        ({"looks": {"efficacy": [3]}}, "end with the number of seeds, 5"),
+        ({"looks": 3}, "`looks` is 3; use a mapping"),
+        ({"alpha": 5}, "`alpha` is 5"),
+        ({"primaries": {"x": {"first": "A"}}}, "x of `primaries` is"),
+        ({"primaries": {"x": {"measure": "steering", "first": "Z"}}}, "compares the arm Z"),
+        ({"primaries": {"x": {"measure": "steering", "first": "A", "against": "luck"}}}, "`against` 'luck'"),
+    ],
+)
+def test_a_plan_that_cannot_be_carried_out_is_refused_with_its_file(
+    changes: dict[str, Any], sentence: str, tmp_path: Path
+) -> None:
+    with pytest.raises(PipelineError, match=f"my-plan.yaml: .*{sentence}"):
+        write_plan(tmp_path, **changes)
+
+
+def test_a_plan_that_does_not_exist_is_refused_with_the_presets() -> None:
+    with pytest.raises(PipelineError, match=r"nothing does not exist: .* a preset \(rejections\)"):
+        read_plan("nothing")
+
+
+def made_cell(folder: Path, variant: str, seed: int, effect: float, **settings: Any) -> Artefact:
+    """An artefact as `study_cell` leaves it, whose rejection contrast is `effect` on average."""
+    rng = np.random.default_rng([seed, int(abs(effect) * 1000)])
+    rows = [
+        {
+            "measure": measure,
+            "conversation_id": f"c{conversation}",
+            "case": f"{conversation}/{case}",
+            "weight": 1.0,
+            "model": effect + 0.02 * rng.normal(),
+            "base": 0.0,
+            "length": 0.5 if measure == "preference_accuracy" else None,
+        }
+        for measure in ("rejection_contrast", "preference_accuracy", "steering")
+        for conversation in range(30)
+        for case in range(2)
+    ]
+    evaluation = folder / f"{variant}-{seed}" / "evaluation"
+    evaluation.mkdir(parents=True)
+    pq.write_table(pa.Table.from_pylist(rows, schema=case_schema()), evaluation / "cases.parquet")
+    train = {"walks": 4, "tokens": 900, "turns": 30, "turns_rejected": 11}
+    facts = {"versions": {}, "steps": 3, "tokens": 800, "train": train}
+    (evaluation / "training.json").write_text(json.dumps(facts))
+    (evaluation / "evaluation.json").write_text(json.dumps({"left_out": {}}))
+    own = VARIANTS[variant].settings(replace(COMMON, **settings), seed)
+    return Artefact("study_cell", evaluation.parent, "d", asdict(own), {"top_2": "digest"})
+
+
+def export(plan: Plan, folder: Path, seeds: int, effects: tuple[float, float], **settings: Any) -> Path:
+    out = folder / "cells"
+    for effect, variant in zip(effects, plan.arms.values(), strict=True):
+        for seed in range(seeds):
+            cell = made_cell(folder / str(effect), variant.name, seed, effect, **settings)
+            export_cell(cell, variant.name, str(seed), plan.measures, out)
+    return out
+
+
+def test_an_exported_cell_has_the_cases_of_the_plans_measures_and_no_text(tmp_path: Path) -> None:
+    plan = write_plan(tmp_path)
+    out = export(plan, tmp_path, 1, (0.1, 0.0))
+    table = pq.read_table(out / "top-2.mle.seed-0.parquet")
+    assert set(table["measure"].to_pylist()) == {"rejection_contrast", "preference_accuracy"}
+    assert table.schema.names == case_schema().names
+    cells, excluded = read_exported(plan, COMMON, out)
+    assert (set(cells), excluded) == ({("top-2.mle", 0), ("top-2.mle.neutral", 0)}, {})
+
+
+def test_a_cell_of_other_settings_or_inputs_is_excluded_with_the_reason(tmp_path: Path) -> None:
+    plan = write_plan(tmp_path)
+    out = export(plan, tmp_path, 2, (0.1, 0.0), checkpoint_every=7)
+    facts = out / f"{file_name('top-2.mle', 1)}.json"
+    facts.write_text(json.dumps(json.loads(facts.read_text()) | {"inputs": {"top_2": "another"}}))
+    cells, excluded = read_exported(plan, COMMON, out)
+    assert len(cells) == 3
+    assert excluded == {"top-2.mle.seed-1": "it was made from other datasets than most cells"}
+    _, excluded = read_exported(plan, replace(COMMON, epochs=7.0), out)
+    assert set(excluded.values()) == {"it was made with other settings than the plan's (epochs)"}
+
+
+@pytest.mark.parametrize(
+    ("seeds", "effects", "look", "verdict"),
+    [
+        (1, (0.1, 0.0), 0, "no look yet"),
+        (2, (0.1, 0.0), 2, "look for futility only: an effect that matters is still possible"),
+        (4, (0.1, 0.0), 3, "shown, the sign in 3 of 3 seeds"),
+        (5, (0.1, 0.0), 5, "shown, the sign in 5 of 5 seeds"),
+        (5, (0.003, 0.001), 5, "no effect that matters: all of the interval is below 0.02"),
+    ],
+)
+def test_the_verdict_is_that_of_the_latest_look(
+    tmp_path: Path, seeds: int, effects: tuple[float, float], look: int, verdict: str
+) -> None:
+    plan = write_plan(tmp_path)
+    cells, _ = read_exported(plan, COMMON, export(plan, tmp_path, seeds, effects))
+    result = read_result(plan, cells)
+    reading, improving = plan.primaries
+    assert (result.look, result.verdict(reading)) == (look, verdict)
+    if look:
+        # No cell has the measure of the second primary, so that the first is tested at all of alpha.
+        assert result.verdict(improving) == "not testable: no cell has this measure"
+        assert result.levels == {"reading": nominal_levels([3, 5], 0.05)[max(3, look)]}
+        found = result.found["reading"]
+        assert found.estimate.value == pytest.approx(effects[0] - effects[1], abs=0.01)
+        assert found.smallest is not None
+        assert result.found["length"].estimate.value == pytest.approx(effects[0] - 0.5, abs=0.01)
+    text = markdown(result)
+    assert f"{2 * seeds} of 10 cells are made" in text
+    assert "| A | top-2.mle |" in text
+    assert "| 11 |" in text
