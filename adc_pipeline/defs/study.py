@@ -84,7 +84,6 @@ def make_cell(making: Making[CellSettings]) -> None:
             [*read.values(), making.request.upstream("raw_corpus")],
         ),
         score_cache=making.store.home / "work" / "study_cell" / "base_scores",
-        judge=read["judge"].path,
     )
     result = evaluate(job, evidence, making.settings.evaluation, making.progress)
     table = short_table(result).markdown()
