@@ -83,6 +83,7 @@ def make_cell(making: Making[CellSettings]) -> None:
             parameters | {each: settings[each] for each in VARIED},
             [*read.values(), making.request.upstream("raw_corpus")],
         ),
+        judge=read["judge"].path,
         score_cache=making.store.home / "work" / "study_cell" / "base_scores",
     )
     result = evaluate(job, evidence, making.settings.evaluation, making.progress)
