@@ -24,7 +24,7 @@ ADC: dict[str, Any] = {
         "raw_corpus": {"config": {"corpus": "sample", "sample_conversations": 400}},
         "base_model": {"config": {"layers": 1, "width": 32, "heads": 2, "vocabulary": 512}},
         **{kind.model: {"config": SHORT} for kind in KINDS.values()},
-        **{kind.evaluation: {"config": {"draws": 200, "samples": 2}} for kind in KINDS.values()},
+        **{kind.evaluation: {"config": {"draws": 200, "samples": 2, "contexts": 8}} for kind in KINDS.values()},
     }
 }
 MADE = [key.to_user_string() for key in defs.resolve_job_def("adc").asset_layer.selected_asset_keys]
