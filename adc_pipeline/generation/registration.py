@@ -80,7 +80,9 @@ def is_registered(run: Run, registered: Mapping[str, Any]) -> bool:
     try:
         name, model = registered["registered_model"], registered["logged_model_id"]
         version = run.client.get_model_version(name, str(registered["registered_version"]))
-        files = [file.path for place in (None, "model") for file in run.client.list_logged_model_artifacts(model, place)]
+        files = [
+            file.path for place in (None, "model") for file in run.client.list_logged_model_artifacts(model, place)
+        ]
         complete = "MLmodel" in files and any(file.endswith(".safetensors") for file in files)
         return complete and version.source == f"models:/{model}"
     except MlflowException as error:
