@@ -14,7 +14,6 @@ from adc_pipeline.defs.stage import SETTINGS
 from adc_pipeline.defs.study import CELLS, study_cell
 
 DATASETS = dg.AssetSelection.groups("corpus", "ranking", "walks")
-STUDY_INPUTS = DATASETS | dg.AssetSelection.assets("base_model", "judge")
 STUDY = dg.AssetSelection.groups("study")
 STUDY_INPUTS = DATASETS | dg.AssetSelection.assets("base_model", "judge")
 
