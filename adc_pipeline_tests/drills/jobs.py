@@ -34,7 +34,7 @@ _TRAINING = {
     "checkpoint_every": 8,
     "log_every": 4,
 }
-_EVALUATION = {"draws": 100, "samples": 4, "max_new_tokens": 16}
+_EVALUATION = {"draws": 100, "samples": 4, "max_new_tokens": 16, "contexts": 8, "reply_tokens": 16}
 SETTINGS: dict[str, dict[str, Any]] = {
     "raw_corpus": {"corpus": "sample"},
     "base_model": {"layers": 1, "width": 32, "heads": 2, "vocabulary": 400},

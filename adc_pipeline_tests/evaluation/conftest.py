@@ -33,7 +33,7 @@ class Stages:
 
 
 def run_stages(corpus: Path, folder: Path, kind: str = "random-walk", shares: Shares = (0, 0, 100)) -> Stages:
-    stages = Stages(*(folder / name for name in ("utterances", "ranked", kind)), shares)
+    stages = Stages(folder / "utterances", folder / "ranked", folder / kind, shares)
     for path in (stages.utterances, stages.ranked, stages.dataset):
         path.mkdir(parents=True)
     write_utterances(corpus, stages.utterances)

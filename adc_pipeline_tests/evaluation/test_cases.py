@@ -225,7 +225,7 @@ def assert_equal(stages: Stages, spill: Path, caps: EvaluationSettings) -> Searc
 def test_cases_of_generated_trees_equal_the_search(corpus: trees.Corpus) -> None:
     with TemporaryDirectory() as name:
         folder = Path(name)
-        stages = Stages(*(folder / stage for stage in ("utterances", "ranked", "dataset")))
+        stages = Stages(folder / "utterances", folder / "ranked", folder / "dataset")
         for path in (stages.utterances, stages.ranked, stages.dataset):
             path.mkdir()
         write_utterances(corpus.write(folder / "corpus"), stages.utterances, UtteranceSettings(max_set_aside=1))

@@ -1,6 +1,7 @@
 """What is drawn side by side, with kept keys and values, is what each prompt alone gets from a plain forward pass."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,8 +21,8 @@ from adc_pipeline.generation.batch import Batch, Floats, grows
 from adc_pipeline.generation.settings import Sampling
 
 VOCABULARY, STOPS = 24, [1, 2]
-SIZE = {"vocab_size": VOCABULARY, "hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 2}
-HEADS = {"num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 256}
+SIZE: dict[str, Any] = {"vocab_size": VOCABULARY, "hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 2}
+HEADS: dict[str, Any] = {"num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 256}
 LENGTH = 12
 SAMPLING = Sampling(0.9, 1.0, LENGTH)
 
