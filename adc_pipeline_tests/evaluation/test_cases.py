@@ -161,12 +161,12 @@ def search(stages: Stages, caps: EvaluationSettings) -> Search:
             if verdict == "accepted" and k:
                 kept, history = before[: place - k], before[place - k :]
                 others = [stranger(each, walk["conversation_id"]) for each, _ in history]
-                strange = None if None in others else (*kept, *((each, "rejected") for each in others))
+                strange: Any = None if None in others else (*kept, *((each, "rejected") for each in others))
                 for shown in sorted({*range(1, min(k, 4)), k}):
                     turns = [(*kept, *history[:shown]), kept, before, strange]
-                    queries = [None if each is None else Query(start, each, text) for each in turns]
+                    asked = [None if each is None else Query(start, each, text) for each in turns]
                     name = case if shown == k else f"{case}/{shown}"
-                    found.improvements.append((name, *queries, len(text.encode()), k, shown))
+                    found.improvements.append((name, *asked, len(text.encode()), k, shown))
     return found
 
 
@@ -184,7 +184,7 @@ def resolved(cases: Cases) -> Search:
     """The same as text, from the numbers in the case sets."""
 
     def rows(case_set: Any, queries: tuple[str, ...], others: tuple[str, ...]) -> list[Any]:
-        columns = [[str(case) for case in case_set.case]]
+        columns: list[list[Any]] = [[str(case) for case in case_set.case]]
         columns += [
             [cases.queries[number] if number >= 0 else None for number in getattr(case_set, name)] for name in queries
         ]
