@@ -156,6 +156,13 @@ def test_a_full_disk_is_refused_in_one_sentence(tmp_path: Path) -> None:
         Store(tmp_path).check_writable(free=1 << 60)
 
 
+def test_a_home_whose_databases_sqlite_could_not_open_is_refused(tmp_path: Path) -> None:
+    long = tmp_path / "/".join(["long"] * 80)
+    with pytest.raises(PipelineError, match="longer than 400 bytes"):
+        Store(long).check_writable()
+    assert not (tmp_path / "long").exists()
+
+
 def test_the_same_content_as_a_link_and_as_a_folder(tmp_path: Path) -> None:
     store = Store(tmp_path / "home")
     outside = tmp_path / "outside"

@@ -156,7 +156,7 @@ def test_a_reader_is_not_disturbed_and_does_not_disturb(tmp_path: Path) -> None:
         assert reader.stdin
         assert reader.stdout
         assert int(reader.stdout.readline()) == before
-        after = put_utterances(store, 30)["taking_part"]
+        after = put_utterances(store, 60)["taking_part"]
         write_database(store)
         with duckdb.connect(str(path), read_only=True) as connection:
             assert count(connection, "utterances") == after > before

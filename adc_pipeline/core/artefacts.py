@@ -40,6 +40,8 @@ SHOWN = ".shown"
 CURRENT = "current"
 # Patterns of DuckDB, escapes in the addresses of SQLite files, control characters, and bytes that are no UTF-8.
 UNFIT_HOME = re.compile(r"[*?\[\\\x00-\x1f\x7f\ud800-\udfff]|%[0-9A-Fa-f]{2}")
+# Leaves room for Dagster's files of single runs.
+LONGEST_HOME = 400
 # Characters of a setting in the reason of a rebuild.
 LONGEST_VALUE = 60
 # The layout of artefacts and their manifests. Raise it with each change after which this version's code could not read
@@ -395,6 +397,11 @@ class Store:
                 f"ADC_HOME = {self.home} contains {found[0]!r}, which DuckDB, Dagster or MLflow cannot have in a path"
                 " (* ? [ \\, % before two digits of a hexadecimal number, control characters, bytes that are no UTF-8):"
                 " point ADC_HOME to a folder without."
+            )
+        if len(os.fsencode(self.home)) > LONGEST_HOME:
+            raise PipelineError(
+                f"ADC_HOME = {self.home} is longer than {LONGEST_HOME} bytes, and SQLite opens no file whose path is"
+                " longer than 512: point ADC_HOME to a folder with a shorter path."
             )
         try:
             self.home.mkdir(parents=True, exist_ok=True)

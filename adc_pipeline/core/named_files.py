@@ -120,6 +120,8 @@ def read_mapping(path: Path, missing_ok: bool = False) -> dict[str, Any]:
     if problem := file_problem(path):
         raise PipelineError(f"{path} {problem}.")
     try:
+        if path.stat().st_size > SMALL_JSON:
+            raise ValueError(f"it is larger than {SMALL_JSON >> 20} MiB")
         values = yaml.safe_load(path.read_text(encoding="utf-8-sig")) or {}
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise PipelineError(f"{path} cannot be read ({first_line(error)}): give a YAML file.") from error

@@ -110,7 +110,12 @@ class Walk:
             self.enter(self.real.popleft() if self.real else self.linked.popleft())
         seen: dict[tuple[int, ...], Path] = {}
         for path in sorted(self.candidates, key=lambda path: (not is_named_data(path), path.is_symlink(), path)):
-            stat = path.stat()
+            try:
+                stat = path.stat()
+            except OSError as error:
+                raise PipelineError(
+                    f"{path}, in the folder that the setting corpus names, {access_problem(path, error)}."
+                ) from error
             same = seen.setdefault((stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns), path)
             if same != path:
                 self.leave_out(path, f"is the same file as {self.relative(same)}")
@@ -121,26 +126,29 @@ class Walk:
 
     def enter(self, folder: Path) -> None:
         """List one folder: its sub-folders are entered later, its files looked at when all are known."""
-        stat = folder.stat()
-        if (stat.st_dev, stat.st_ino) in self.folders:
-            self.leave_out(folder, "is a folder that is read already")
-            return
-        self.folders.add((stat.st_dev, stat.st_ino))
-        if folder != self.root and is_convokit_folder(folder, self.wanted):
-            self.found.files.append(data_file(folder, recognise(folder, self.wanted)))
-            return
         try:
+            stat = folder.stat()
+            if (stat.st_dev, stat.st_ino) in self.folders:
+                self.leave_out(folder, "is a folder that is read already")
+                return
+            self.folders.add((stat.st_dev, stat.st_ino))
             entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
         except OSError as error:
             raise PipelineError(
                 f"The folder {folder}, which the setting corpus names, {access_problem(folder, error)}."
             ) from error
+        if folder != self.root and is_convokit_folder(folder, self.wanted):
+            self.found.files.append(data_file(folder, recognise(folder, self.wanted)))
+            return
         listed = saved_dataset(folder)
         for entry in entries:
             path = Path(entry.path)
             if is_hidden(entry.name):
                 self.leave_out(path, HIDDEN)
             elif is_folder(entry):
+                if entry.is_symlink() and self.leads_above(path):
+                    self.leave_out(path, "is a link to a folder that holds this one")
+                    continue
                 self.note_link(path)
                 (self.linked if entry.is_symlink() else self.real).append(path)
             elif problem := file_problem(path):
@@ -184,6 +192,11 @@ class Walk:
 
     def leave_out(self, path: Path, reason: str) -> None:
         self.found.left_out[self.relative(path)] = reason
+
+    def leads_above(self, path: Path) -> bool:
+        """Return whether a link leads to a folder around the root, such as `/`, which holds much else."""
+        root, target = self.root.resolve(), path.resolve()
+        return root != target and root.is_relative_to(target)
 
     def note_link(self, path: Path) -> None:
         if path.is_symlink() and not path.resolve().is_relative_to(self.root.resolve()):

@@ -163,14 +163,15 @@ def publish(
     All metrics are in the files. `series` are those of the small picture. The report is in the subfolder `below` of the
     artefact; `model` is the id of the logged model that was evaluated.
     """
-    from adc_pipeline.evaluation.small_picture import small_headline
+    from adc_pipeline.evaluation.small_picture import LIMIT, small_headline
 
     if picture := small_headline(series):
         making.metadata["picture"] = dg.MetadataValue.md(picture)
     folder = making.folder / below
     known = {name: value for name in headlines if (value := metrics.get(name)) is not None}
     making.run.metrics(known, model=model)
-    making.metadata["figures"] = dg.MetadataValue.md(table)
+    # Too wide for the page's column, which it would stretch: long enough for Dagster to show it behind a click.
+    making.metadata["figures"] = dg.MetadataValue.md(f"{table:{LIMIT}}")
     making.metadata |= known
     making.log_files(folder)
     page, _, view = making.run.address.partition("?")

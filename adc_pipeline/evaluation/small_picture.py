@@ -15,7 +15,7 @@ from adc_pipeline.evaluation.figures import HEADLINE, Series
 
 LIMIT = 1000
 # Pixels: the picture, and the row of a measure.
-WIDTH, ROW = 280, 46
+WIDTH, ROW = 200, 46
 # Chance, or no improvement, is drawn like a series.
 CHANCE = -1
 # What Markdown or an address would take for its own.
@@ -39,7 +39,7 @@ def small_headline(series: Series) -> str:
         for n in (CHANCE, *range(len(series)))
     )
     svg = f"<svg xmlns='http://www.w3.org/2000/svg' width='{WIDTH}' height='{20 + ROW * len(rows)}'"
-    svg += f" font-family='sans-serif' font-size='12'><text y='12'>{labels}</text>{texts}{lines}</svg>"
+    svg += f" font-family='sans-serif' font-size='10'><text y='12'>{labels}</text>{texts}{lines}</svg>"
     markdown = f"![headline](<data:image/svg+xml,{quote(svg, safe=SAFE)}>)"
     return markdown if rows and len(markdown) < LIMIT else ""
 
@@ -72,4 +72,4 @@ def row(top: int, measure: str, estimates: Mapping[int, Estimate]) -> tuple[str,
         if each.low is not None and each.high is not None:
             drawn[number] = f"M{x(each.low)} {y}H{x(each.high)}"
         drawn[number] = f"{drawn.get(number, '')}M{x(each.value or 0.0)} {y - 3}v6"
-    return f"<text y='{top + 14}'>{title} ({low:.2g} to {high:.2g})</text>", drawn
+    return f"<text y='{top + 14}'>{title} {low:.2g}..{high:.2g}</text>", drawn

@@ -77,12 +77,20 @@ def describe_version(run: Run, registered: Mapping[str, Any], inputs: Mapping[st
 
 
 def is_registered(run: Run, registered: Mapping[str, Any]) -> bool:
-    """Return whether MLflow has the version that `register_model` returned, with its files."""
+    """Return whether MLflow has the version that `register_model` returned, with its files.
+
+    A name that was deleted and made again has other models under the same numbers.
+    """
     from mlflow.exceptions import MlflowException
 
     try:
-        run.client.get_model_version(registered["registered_model"], str(registered["registered_version"]))
-        return bool(run.client.list_logged_model_artifacts(registered["logged_model_id"]))
+        name, model = registered["registered_model"], registered["logged_model_id"]
+        version = run.client.get_model_version(name, str(registered["registered_version"]))
+        files = [
+            file.path for place in (None, "model") for file in run.client.list_logged_model_artifacts(model, place)
+        ]
+        complete = "MLmodel" in files and any(file.endswith(".safetensors") for file in files)
+        return complete and version.source == f"models:/{model}"
     except MlflowException as error:
         if error.error_code != "RESOURCE_DOES_NOT_EXIST":
             raise

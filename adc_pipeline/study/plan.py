@@ -7,7 +7,7 @@ in `presets/study` is named without its path.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -85,25 +85,29 @@ class Reader:
     def __init__(self, path: Path) -> None:
         self.path, self.content = path, read_mapping(path)
 
-    def fail(self, sentence: str) -> PipelineError:
-        return PipelineError(f"{self.path}: {sentence}")
-
     def plan(self) -> Plan:
         known = ("question", "arms", "seeds", "looks", "alpha", "primaries", "secondaries", "config")
-        if wrong := [name for name in self.content if name not in known]:
-            raise self.fail(f"`{wrong[0]}`{did_you_mean(str(wrong[0]), known)} is no part of a plan.")
+        if wrong := [str(name) for name in self.content if name not in known]:
+            raise PipelineError(
+                f"{self.path}: `{wrong[0]}`{did_you_mean(wrong[0], known)} is no part of a plan; use"
+                f" {', '.join(known)}."
+            )
         arms = self.arms()
         seeds = self.integers(self.content.get("seeds"), "seeds")
-        if unknown := [seed for seed in seeds if str(seed) not in SEEDS]:
-            raise self.fail(f"`seeds` has {unknown[0]}; use {SEEDS[0]} to {SEEDS[-1]}.")
+        if len(set(seeds)) < len(seeds) or not {str(seed) for seed in seeds} <= {*SEEDS}:
+            raise PipelineError(
+                f"{self.path}: `seeds` is {[*seeds]}; use each of {SEEDS[0]} to {SEEDS[-1]} once at most."
+            )
         looks = self.mapping("looks")
         efficacy = self.integers(looks.get("efficacy"), "looks.efficacy")
         futility = self.integers(looks.get("futility", []), "looks.futility", empty=True)
         if list(efficacy) != sorted(set(efficacy)) or efficacy[-1] != len(seeds):
-            raise self.fail(f"`looks.efficacy` has to rise and to end with the number of seeds, {len(seeds)}.")
+            raise PipelineError(
+                f"{self.path}: `looks.efficacy` has to rise and to end with the number of seeds, {len(seeds)}."
+            )
         alpha = self.content.get("alpha", 0.05)
         if not isinstance(alpha, float) or not 0 < alpha < 1:
-            raise self.fail(f"`alpha` is {alpha!r}; use a number between 0 and 1.")
+            raise PipelineError(f"{self.path}: `alpha` is {alpha!r}; use a number between 0 and 1.")
         return Plan(
             name=self.path.stem,
             question=str(self.content.get("question", "")).strip(),
@@ -120,44 +124,54 @@ class Reader:
     def mapping(self, name: str) -> Mapping[str, Any]:
         value = self.content.get(name) or {}
         if not isinstance(value, Mapping):
-            raise self.fail(f"`{name}` is {value!r}; use a mapping.")
+            raise PipelineError(f"{self.path}: `{name}` is {value!r}; use a mapping.")
         return value
 
     def integers(self, value: object, name: str, empty: bool = False) -> tuple[int, ...]:
-        if not isinstance(value, list) or not all(isinstance(each, int) for each in value) or not (value or empty):
-            raise self.fail(f"`{name}` is {value!r}; use a list of whole numbers.")
+        if not isinstance(value, list) or not all(type(each) is int for each in value) or not (value or empty):
+            raise PipelineError(f"{self.path}: `{name}` is {value!r}; use a list of whole numbers.")
         return tuple(value)
 
     def arms(self) -> dict[str, Variant]:
         arms = {}
         for name, given in self.mapping("arms").items():
-            if not isinstance(given, Mapping) or not set(given) <= {"dataset", "objective", "markers", "verdicts"}:
-                raise self.fail(f"the arm {name} is {given!r}; use dataset, objective, markers and verdicts.")
-            variant = Variant(
-                given.get("dataset", ""), **{key: value for key, value in given.items() if key != "dataset"}
-            )
+            texts = isinstance(given, Mapping) and all(isinstance(value, str) for value in given.values())
+            if not texts or not {"dataset"} <= set(given) <= {"dataset", "objective", "markers", "verdicts"}:
+                raise PipelineError(
+                    f"{self.path}: the arm {name} is {given!r}; use dataset, objective, markers and verdicts."
+                )
+            learned = {key: value for key, value in given.items() if key != "dataset"}
+            variant = Variant(given["dataset"], **learned)
             if VARIANTS.get(variant.name) != variant:
-                raise self.fail(f"the arm {name} is {variant.name}, which is none of {', '.join(VARIANTS)}.")
+                raise PipelineError(
+                    f"{self.path}: the arm {name} is {variant.name}, which is no variant; use {', '.join(VARIANTS)}."
+                )
             arms[str(name)] = variant
         if not arms:
-            raise self.fail("`arms` names none.")
+            raise PipelineError(f"{self.path}: `arms` names none; name at least one.")
         return arms
 
     def contrasts(self, section: str, arms: Mapping[str, Variant]) -> tuple[Contrast, ...]:
-        found = []
-        allowed = {field.name for field in fields(Contrast)} - {"name"}
-        for name, given in self.mapping(section).items():
-            if not isinstance(given, Mapping) or not {"measure", "first"} <= set(given) <= allowed:
-                raise self.fail(f"{name} of `{section}` is {given!r}; use measure, first and {', '.join(allowed)}.")
-            contrast = Contrast(str(name), **given)
-            for arm in (contrast.first, contrast.second):
-                if arm is not None and arm not in arms:
-                    raise self.fail(
-                        f"{name} of `{section}` compares the arm {arm}{did_you_mean(arm, arms)}, which is none."
-                    )
-            if contrast.against != "zero" and (contrast.second or contrast.against not in AGAINST):
-                raise self.fail(
-                    f"{name} of `{section}` has `against` {contrast.against!r}; use one of {', '.join(AGAINST)}."
+        return tuple(
+            self.contrast(f"{name} of `{section}`", str(name), given, arms)
+            for name, given in self.mapping(section).items()
+        )
+
+    def contrast(self, where: str, name: str, given: Any, arms: Mapping[str, Variant]) -> Contrast:
+        types = {"measure": str, "first": str, "second": str, "against": str, "negligible": (int, float)}
+        fits = isinstance(given, Mapping) and {"measure", "first"} <= set(given) <= set(types)
+        if not fits or not all(isinstance(value, types[key]) for key, value in given.items()):
+            raise PipelineError(
+                f"{self.path}: {where} is {given!r}; give measure and first, and if wanted second, against, negligible."
+            )
+        contrast = Contrast(name, **given)
+        for arm in (contrast.first, contrast.second):
+            if arm is not None and arm not in arms:
+                raise PipelineError(
+                    f"{self.path}: {where} compares the arm {arm}{did_you_mean(arm, arms)}; use {', '.join(arms)}."
                 )
-            found.append(contrast)
-        return tuple(found)
+        if contrast.against != "zero" and (contrast.second or contrast.against not in AGAINST):
+            raise PipelineError(
+                f"{self.path}: {where} has `against` {contrast.against}; use {', '.join(AGAINST)}, and no second arm."
+            )
+        return contrast

@@ -51,6 +51,9 @@ def restored_run(
             if info.lifecycle_stage != "active":
                 report(f"The MLflow run that made {made.name} was deleted: it is restored.")
                 client.restore_run(info.run_id)
+            experiment = client.get_experiment(info.experiment_id).name
+            if experiment != tracking.names.experiment:
+                report(f"The MLflow run that made {made.name} is in the experiment {experiment}, and stays there.")
             if info.status != "FINISHED":
                 client.set_terminated(info.run_id, "FINISHED")
         restore_files(run, made.path, record.get("artifacts", {}), report)

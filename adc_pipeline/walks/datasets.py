@@ -12,10 +12,11 @@ from pathlib import Path
 
 from adc_pipeline.core.engine import Engine, only_row
 from adc_pipeline.core.shards import Counts, link_or_copy, map_shards, shards_of, work_folder
+from adc_pipeline.corpus.tables import create_utterances
 from adc_pipeline.ranking.ranked_replies import RANKED_REPLIES
 from adc_pipeline.walks.coins import coin_sql, digest_sql
 from adc_pipeline.walks.kinds import KINDS, WalkKind
-from adc_pipeline.walks.rendering import create_rendered
+from adc_pipeline.walks.rendering import create_views
 from adc_pipeline.walks.settings import WalkSettings
 from adc_pipeline.walks.splits import SPLITS, Split, split_sql
 
@@ -42,9 +43,18 @@ FROM path JOIN ranked AS r ON r.parent_position = path.parent
 {shown}
 """
 
+# The rows of all walks, read in one scan. Roots and turns by themselves would each scan the texts of the corpus.
+ROWS = """
+CREATE TABLE shown_rows AS
+SELECT position, id, namespace, conversation_id, speaker, text
+FROM read_rows SEMI JOIN (
+    SELECT position FROM turns UNION ALL SELECT root FROM path WHERE step = 1
+) AS shown USING (position)
+"""
+
 # `ends` counts a walk's characters from the first turn up to and including the turn's marker; `head` counts those of
 # the background. Turns are collected in any order and then sorted by `ends`: an ordered aggregate takes four times as
-# long.
+# long, and sorting the turns themselves would compare their texts.
 WALKS = """
 CREATE TABLE walks AS
 WITH spelt AS (
@@ -58,21 +68,24 @@ WITH spelt AS (
 ), placed AS (
     SELECT *, sum(length(segment)) OVER (PARTITION BY root, walk ORDER BY step, place) AS ends FROM spelt
 ), joined AS (
-    SELECT root, walk, count_if(altered) AS altered, list_sort(list({{
+    SELECT root, walk, count_if(altered) AS altered, list({{
         ends: ends, id: id, speaker: speaker, verdict: verdict, score: score, rank: rank, siblings: siblings,
-        start: ends - marker - characters, stop: ends - marker, segment: segment}})) AS turns
+        start: ends - marker - characters, stop: ends - marker, segment: segment}}) AS unsorted
     FROM placed GROUP BY root, walk
+), sorted AS (
+    SELECT *, list_select(unsorted, list_grade_up(list_transform(unsorted, lambda turn: turn.ends))) AS turns
+    FROM joined
 )
-SELECT joined.root, {split} AS split, md5(u.conversation_id) AS shuffle,
+SELECT sorted.root, {split} AS split, md5(u.conversation_id) AS shuffle,
     u.segment || getvariable('background')
         || array_to_string(list_transform(turns, lambda turn: turn.segment), '') AS text,
-    u.namespace, u.conversation_id, joined.walk, u.source,
+    u.namespace, u.conversation_id, sorted.walk, u.source,
     list_transform(turns, lambda turn: {{
         utterance_id: turn.id, speaker: turn.speaker, verdict: turn.verdict, score: turn.score, rank: turn.rank,
         siblings: turn.siblings, start: turn.start::BIGINT + head, "end": turn.stop::BIGINT + head}}) AS turns,
-    joined.altered + u.altered::BIGINT AS altered
+    sorted.altered + u.altered::BIGINT AS altered
 FROM (SELECT *, length(segment) + length(getvariable('background')) AS head FROM rendered_roots) AS u
-JOIN joined ON joined.root = u.position
+JOIN sorted ON sorted.root = u.position
 """
 
 # Walks with the text of an earlier walk of their conversation: where few replies have siblings, few walks differ.
@@ -169,7 +182,7 @@ def walk_shard(
 ) -> Counts:
     """Write the walks of one shard as `out/SPLIT.parquet`, in the order of the dataset; return counts."""
     with engine.connect(out / "spill") as connection:
-        create_rendered(connection, utterances, settings.format, settings.speakers)
+        create_utterances(connection, utterances)
         connection.execute("SET VARIABLE seed = $1", [settings.seed])
         connection.read_parquet(str(ranked / RANKED_REPLIES), hive_partitioning=False).create_view("ranked")
         choices = kind.choices.format(coin=coin_sql(kind, "walk", kind.flipped))
@@ -179,6 +192,8 @@ def walk_shard(
         names = "path.walk", f"r.{kind.flipped}"
         shown = kind.shown.format(coin=coin_sql(kind, *names), digest=digest_sql(kind, *names))
         engine.run(connection, "collecting turns", TURNS.format(order=kind.order, shown=shown))
+        engine.run(connection, "reading texts", ROWS)
+        create_views(connection, settings.format, settings.speakers, "shown_rows")
         train, validation, test = settings.shares
         split = split_sql("u.conversation_id", (train, validation, test))
         engine.run(connection, "writing texts", WALKS.format(split=split))

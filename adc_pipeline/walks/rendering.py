@@ -48,7 +48,7 @@ SELECT *, concat(speaker || chr(10), text) AS segment
 FROM (
     SELECT position, id, namespace, conversation_id, {speaker} AS speaker, neutral(text) AS text,
         {altered} AS altered
-    FROM read_rows {join}
+    FROM {rows} {join}
 )
 """
 
@@ -59,7 +59,7 @@ FROM (
     SELECT position, id, namespace, conversation_id, c.source, {speaker} AS speaker,
         neutral(coalesce(c.title, '')) AS title,
         neutral(text) AS text, {altered} OR coalesce(neutral(c.title) <> c.title, false) AS altered
-    FROM (SELECT position, id, speaker, text FROM read_rows) AS r
+    FROM (SELECT position, id, speaker, text FROM {rows}) AS r
     JOIN conversations AS c ON c.root_position = r.position {join}
 )
 """
@@ -67,14 +67,24 @@ ALTERED = "(neutral(text) <> text OR neutral(speaker) <> speaker)"
 
 
 def create_rendered(connection: "DuckDBPyConnection", utterances: Path, format: FormatName, speakers: Speakers) -> None:
-    """Create the views `rendered_replies` and `rendered_roots` over the folder `utterances` or one of its shards.
+    """Create the views of `corpus.tables` and those of `create_views` over a folder `utterances` or one of its shards.
+
+    Query `rendered_replies` only at positions of replies that take part.
+    """
+    create_utterances(connection, utterances)
+    create_views(connection, format, speakers)
+
+
+def create_views(
+    connection: "DuckDBPyConnection", format: FormatName, speakers: Speakers, rows: str = "read_rows"
+) -> None:
+    """Create the views `rendered_replies` and `rendered_roots` over the rows of the table `rows`.
 
     Columns: `position`, `id`, `namespace`, `conversation_id`, `speaker` (null if the setting `speakers` is none),
     `text`, `segment` (the whole rendered utterance), and `altered`, whether a marker string was neutralised in it;
-    roots also have `source` and `title`. Query `rendered_replies` only at positions of replies that take part. Sets
-    the connection's variables `background`, `rejected` and `accepted` to the marker strings.
+    roots also have `source` and `title`. Sets the connection's variables `background`, `rejected` and `accepted` to
+    the marker strings.
     """
-    create_utterances(connection, utterances)
     markers = FORMATS[format]
     names = ("background", "rejected", "accepted")
     variables = {name: getattr(markers, name) for name in names}
@@ -87,4 +97,4 @@ def create_rendered(connection: "DuckDBPyConnection", utterances: Path, format: 
         connection.execute(PSEUDONYMS)
         join = "JOIN pseudonyms USING (namespace, conversation_id, speaker)"
     for view in (RENDERED_REPLIES, RENDERED_ROOTS):
-        connection.execute(view.format(speaker=SPEAKER[speakers], altered=ALTERED, join=join))
+        connection.execute(view.format(speaker=SPEAKER[speakers], altered=ALTERED, join=join, rows=rows))

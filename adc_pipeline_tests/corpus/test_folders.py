@@ -78,6 +78,7 @@ def test_links_are_followed_once_and_named_where_they_lead_elsewhere(folder: Pat
     (folder / "months").symlink_to(elsewhere)
     (folder / "months-again").symlink_to(elsewhere)
     (folder / "up").symlink_to(folder)
+    (folder / "above").symlink_to("/")
     (folder / "within").symlink_to(folder / "RC_2020-01.jsonl")
     (folder / "RC_2020-03.jsonl").symlink_to(write(tmp_path / "disk" / "59da66", lines(COMMENT)))
     os.link(folder / "RS_2020-01.jsonl", folder / "RS_2020-01-hard.jsonl")
@@ -86,6 +87,7 @@ def test_links_are_followed_once_and_named_where_they_lead_elsewhere(folder: Pat
     assert listing.left_out == {
         "RS_2020-01.jsonl": "is the same file as RS_2020-01-hard.jsonl",
         "within": "is the same file as RC_2020-01.jsonl",
+        "above/": "is a link to a folder that holds this one",
         "up/": "is a folder that is read already",
         "months-again/": "is a folder that is read already",
     }

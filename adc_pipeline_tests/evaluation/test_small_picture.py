@@ -34,7 +34,7 @@ def test_what_is_unknown_is_left_out() -> None:
     assert small_headline({"model": dict.fromkeys(HEADLINE, unknown)}) == ""
     drawn = svg(small_headline({"model": {"steering": alone, "preference_accuracy": unknown}}))
     text = "".join(drawn.itertext())
-    assert "Steering (0.5 to 0.5)" in text
+    assert "Steering 0.5..0.5" in text
     assert "Preference" not in text
     # More than fits is not shown at all.
     assert small_headline({f"model {n}": dict.fromkeys(HEADLINE, WORST) for n in range(20)}) == ""

@@ -1,7 +1,9 @@
 """The job `adc` through Dagster, with a real MLflow store and really trained models."""
 
 import json
+import random
 import shutil
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from adc_pipeline.evaluation.headlines import HEADLINES
 from adc_pipeline.tracking.lineage import Node, model_lineage
 from adc_pipeline.tracking.runs import DIGEST, Tracking, local_path
 from adc_pipeline.walks.kinds import KINDS
+from adc_pipeline_tests.drills.bit_flips import flip_every_file
 
 pytestmark = pytest.mark.slow
 
@@ -170,6 +173,16 @@ def test_the_weights_of_a_model_are_on_the_disk_once(run: dg.ExecuteInProcessRes
         assert list(model.predict(model.input_example, {"max_new_tokens": 3}).columns) == ["reply", "speaker"]
         # Not the whole package.
         assert not (copy.parents[1] / "code" / "adc_pipeline" / "corpus").exists()
+
+
+def test_a_flipped_bit_in_any_file_of_a_model_or_an_evaluation_is_noticed(
+    run: dg.ExecuteInProcessResult, home: Path
+) -> None:
+    kinds = Counter[str]()
+    for name in ("base_model", "top_2_model", "top_2_evaluation", "comparison", "top_2_champion"):
+        kinds += flip_every_file(Store(home).current(name), random.Random(0))
+    assert not [name for name in kinds if name.startswith("missed")]
+    assert {"model.safetensors", "tokenizer.json", "training.json", "evaluation.json", "report.html"} < kinds.keys()
 
 
 def test_a_model_from_the_registry_is_the_one_that_was_trained(run: dg.ExecuteInProcessResult, home: Path) -> None:

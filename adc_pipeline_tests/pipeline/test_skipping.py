@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from adc_pipeline import lineage
-from adc_pipeline.core.artefacts import Store, altered_files, damage, folder_digest
+from adc_pipeline.core.artefacts import Store, damage, folder_digest
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.corpus.sample import write_sample
 from adc_pipeline.definitions import defs
@@ -23,6 +23,7 @@ from adc_pipeline.tracking.relocation import relocate
 from adc_pipeline.tracking.restoration import RESTORED
 from adc_pipeline.tracking.runs import ASSET, DIGEST, Tracking
 from adc_pipeline.walks.kinds import KINDS
+from adc_pipeline_tests.drills.bit_flips import flip_every_file, flipped
 
 pytestmark = pytest.mark.slow
 
@@ -277,41 +278,32 @@ def test_no_unfinished_artefact_of_a_killed_run_is_reused(home: Path, corpus: Pa
     assert statuses == ({"FINISHED": finished, "KILLED": 1} if third else {"FINISHED": finished})
 
 
-def flip(path: Path, rng: random.Random, keep_time: bool) -> bytes:
-    """Flip a bit of a file, with or without its time; return the content of before."""
-    before, stat = path.read_bytes(), path.stat()
-    content = bytearray(before)
-    content[rng.randrange(len(content))] ^= 1 << rng.randrange(8)
-    path.write_bytes(content)
-    if keep_time:
-        os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
-    else:
-        os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns + 1))
-    return before
-
-
 def test_a_flipped_bit_in_any_file_of_the_store_is_noticed(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    store, rng, kinds = Store(home), random.Random(0), set()
+    """`test_jobs.py` does so for models and evaluations."""
+    store, rng, kinds = Store(home), random.Random(0), Counter[str]()
     for name in DATASETS:
-        made = store.current(name)
-        assert altered_files(made.path) == []
-        for path in [path for path in made.path.rglob("*") if path.is_file() and path.stat().st_size]:
-            file = str(path.relative_to(made.path))
-            if file.startswith("corpus/") and file not in made.files:
-                continue
-            kinds.add(path.name)
-            before = flip(path, rng, keep_time=True)
-            assert file in altered_files(made.path)
-            path.write_bytes(before)
-            if file in made.files:
-                # A use looks at the content where the time differs.
-                flip(path, rng, keep_time=False)
-                assert damage(made) == [file]
-                path.write_bytes(before)
-                assert damage(made) == []
-    assert {"artefact.json", "making.json", "shown.json", "README.md", "files.json"} < kinds
+        kinds += flip_every_file(store.current(name), rng)
+    assert not [name for name in kinds if name.startswith("missed")]
+    assert {"artefact.json", "making.json", "shown.json", "README.md", "files.json"} < kinds.keys()
     assert lineage.main(["--from", "raw_corpus", "--check"]) == 0
-    flip(store.current("top_2").path / "README.md", rng, keep_time=True)
     capsys.readouterr()
-    assert lineage.main(["--from", "raw_corpus", "--check"]) == 1
+    with flipped(store.current("top_2").path / "README.md", rng, keep_time=True):
+        assert lineage.main(["--from", "raw_corpus", "--check"]) == 1
     assert "README.md" in capsys.readouterr().out
+
+
+def test_content_that_was_altered_under_its_time_is_named_by_the_step_that_fails_on_it(
+    home: Path, corpus: Path
+) -> None:
+    made = Store(home).current("ranked_replies")
+    (file,) = made.path.rglob("ranked*.parquet")
+    stat = file.stat()
+    file.write_bytes(bytes(stat.st_size))
+    os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    sentence = (
+        r"ranked_replies is damaged, .*parquet .* is missing or altered: materialize the asset ranked_replies again"
+    )
+    with pytest.raises(dg.Failure, match=sentence):
+        run_datasets(corpus, top_2={"seed": 1})
+    assert run_datasets(corpus, top_2={"seed": 1}) == only("ranked_replies", "top_2")
+    assert damage(Store(home).current("ranked_replies")) == []

@@ -90,16 +90,19 @@ def write_plan(folder: Path, **changes: Any) -> Plan:
     [
         ({"arm": {}}, r"`arm` \(did you mean arms\?\) is no part of a plan"),
         ({"arms": {}}, "`arms` names none"),
-        ({"arms": {"A": {"dataset": "top-3"}}}, "the arm A is top-3.mle, which is none of top-2.mle"),
+        ({"arms": {"A": {"dataset": "top-3"}}}, "the arm A is top-3.mle, which is no variant; use top-2.mle"),
         ({"arms": {"A": {"data": "top-2"}}}, "use dataset, objective, markers and verdicts"),
-        ({"seeds": [0, 77]}, "`seeds` has 77"),
+        ({"seeds": [0, 77]}, r"`seeds` is \[0, 77\]; use each of 0 to 9 once"),
+        ({"seeds": [0, 0]}, r"`seeds` is \[0, 0\]"),
         ({"seeds": "five"}, "`seeds` is 'five'; use a list of whole numbers"),
         ({"looks": {"efficacy": [3]}}, "end with the number of seeds, 5"),
         ({"looks": 3}, "`looks` is 3; use a mapping"),
         ({"alpha": 5}, "`alpha` is 5"),
         ({"primaries": {"x": {"first": "A"}}}, "x of `primaries` is"),
         ({"primaries": {"x": {"measure": "steering", "first": "Z"}}}, "compares the arm Z"),
-        ({"primaries": {"x": {"measure": "steering", "first": "A", "against": "luck"}}}, "`against` 'luck'"),
+        ({"primaries": {"x": {"measure": "steering", "first": "A", "against": "luck"}}}, "`against` luck; use half"),
+        ({"primaries": {"x": {"measure": "steering", "first": ["A"]}}}, "x of `primaries` is"),
+        ({"arms": {"A": {"dataset": ["top-2"]}}}, "the arm A is"),
     ],
 )
 def test_a_plan_that_cannot_be_carried_out_is_refused_with_its_file(
