@@ -191,7 +191,7 @@ def measured(found: Judged, contexts: Sequence[Context], most: int) -> list[Meas
 
     `policy_improvement` is the judge's score of the reply after `most` rejections minus that of the first reply, and
     `.first_step` that of the second minus the first; `.minus_CONTROL` is the score after `most` rejections minus the
-    control's. `.kK` is the mean score after K rejections, `.CONTROL.kK` the control's.
+    control's, `.minus_yoked.kK` that after K. `.kK` is the mean score after K rejections, `.CONTROL.kK` the control's.
     """
     of = {series: found.table(series, len(contexts), most) for series in (OWN, YOKED, INDEPENDENT, REAL)}
     own = of[OWN]
@@ -208,6 +208,7 @@ def measured(found: Judged, contexts: Sequence[Context], most: int) -> list[Meas
     return [
         mean("", own[:, most] - own[:, 0], last),
         *(mean(f".minus_{series}", own[:, most] - of[series][:, most], last) for series in CONTROLS),
+        *(mean(f".minus_{YOKED}.k{k}", own[:, k] - of[YOKED][:, k]) for k in range(1, most + 1)),
         mean(".first_step", own[:, 1] - own[:, 0]),
         *(mean(f".k{k}", own[:, k]) for k in range(most + 1)),
         *(mean(f".{series}.k{k}", of[series][:, k]) for series in CONTROLS for k in range(1, most + 1)),

@@ -107,6 +107,8 @@ def test_measures_are_differences_of_the_same_context() -> None:
         ".minus_independent": [5, 2],
         ".minus_best_of": [3, 0],
         ".minus_real": [1],
+        ".minus_yoked.k1": [-1, -2],
+        ".minus_yoked.k2": [1, -2],
         ".first_step": [1, 1],
         ".k0": [1, 0],
         ".k1": [2, 1],
