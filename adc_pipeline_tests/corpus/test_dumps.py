@@ -281,3 +281,12 @@ def test_a_long_reading_says_how_far_it_is(tmp_path: Path, small_chunks: int, mo
     said: list[str] = []
     list(lines.chunks(path, tmp_path / "scratch", said.append))
     assert said[-1] == f"RC_2018-09: {path.stat().st_size / 1e6:.0f} of {path.stat().st_size / 1e6:.0f} MB read"
+
+
+def test_a_post_may_have_empty_fields_of_comments(tmp_path: Path) -> None:
+    post = SUBMISSION | {"link_id": "", "parent_id": "", "body": ""}
+    (tmp_path / "dump.jsonl").write_bytes(line(post) + line(COMMENT | {"title": "", "selftext": ""}))
+    counts = write_utterances(tmp_path / "dump.jsonl", tmp_path / "out", UtteranceSettings(max_set_aside=0))
+    assert (counts["roots"], counts["taking_part"]) == (1, 2)
+    ((title,),) = read_utterances(tmp_path / "out", "title", "is_root")
+    assert title == SUBMISSION["title"]
