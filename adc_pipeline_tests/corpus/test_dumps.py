@@ -19,6 +19,9 @@ from adc_pipeline.corpus import packings
 from adc_pipeline.corpus.readers import dumps, lines
 from adc_pipeline.corpus.readers.rows import COLUMNS
 from adc_pipeline.corpus.readers.values import create_macros
+from adc_pipeline.corpus.settings import UtteranceSettings
+from adc_pipeline.corpus.utterances import write_utterances
+from adc_pipeline_tests.stages import read_utterances
 
 SUBMISSION = {
     "id": "p1", "author": "ann", "title": "Why?", "selftext": "it hums", "subreddit": "fixit", "created_utc": 100,

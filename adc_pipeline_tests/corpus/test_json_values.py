@@ -85,7 +85,7 @@ def test_values_of_mongodb_are_plain_ones(tmp_path: Path) -> None:
     assert {row[0]: row[1:] for row in rows} == {
         SUBMISSION["selftext"]: (SUBMISSION["score"], 1600000000),
         COMMENT["body"]: (7, 1600000000),
-        '{"$oid": "x"}': (8, int(COMMENT["created_utc"])),
+        '{"$oid": "x"}': (8, int(str(COMMENT["created_utc"]))),
     }
 
 
