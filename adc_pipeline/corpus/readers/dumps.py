@@ -77,9 +77,9 @@ FROM (
         seconds(retrieved_after) AS after
     FROM (
         SELECT *, CASE WHEN id IS NULL OR kind_of(name) NOT IN ('t1_', 't3_') THEN name ELSE id END AS full_name,
-            parent_name(parent_id) AS parent, coalesce(link_id <> '' OR body <> '' OR CAST(parent_id AS VARCHAR) <> '""',
-                false) OR title IS NULL AND (link_id IS NOT NULL OR parent_id IS NOT NULL OR body IS NOT NULL)
-                AS is_comment
+            parent_name(parent_id) AS parent,
+            coalesce(link_id <> '' OR body <> '' OR CAST(parent_id AS VARCHAR) <> '""', false)
+                OR title IS NULL AND (link_id IS NOT NULL OR parent_id IS NOT NULL OR body IS NOT NULL) AS is_comment
         FROM {source}
     )
 )
