@@ -191,7 +191,7 @@ def measured(found: Judged, contexts: Sequence[Context], most: int) -> list[Meas
 
     `policy_improvement` is the judge's score of the reply after `most` rejections minus that of the first reply, and
     `.first_step` that of the second minus the first; `.minus_CONTROL` is the score after `most` rejections minus the
-    control's. `.kK` is the mean score after K rejections, `.CONTROL.kK` the control's.
+    control's, `.minus_yoked.kK` that after K. `.kK` is the mean score after K rejections, `.CONTROL.kK` the control's.
     """
     of = {series: found.table(series, len(contexts), most) for series in (OWN, YOKED, INDEPENDENT, REAL)}
     own = of[OWN]
@@ -208,6 +208,7 @@ def measured(found: Judged, contexts: Sequence[Context], most: int) -> list[Meas
     return [
         mean("", own[:, most] - own[:, 0], last),
         *(mean(f".minus_{series}", own[:, most] - of[series][:, most], last) for series in CONTROLS),
+        *(mean(f".minus_{YOKED}.k{k}", own[:, k] - of[YOKED][:, k]) for k in range(1, most + 1)),
         mean(".first_step", own[:, 1] - own[:, 0]),
         *(mean(f".k{k}", own[:, k]) for k in range(most + 1)),
         *(mean(f".{series}.k{k}", of[series][:, k]) for series in CONTROLS for k in range(1, most + 1)),
@@ -218,8 +219,8 @@ def described(found: Judged, contexts: Sequence[Context]) -> list[Measured]:
     """Return the measures that need no judgement, over the model's own replies.
 
     `.differs` is the share of replies after a rejection whose words differ from those of every reply before, `.novelty`
-    the share of their 3-grams of words that no reply before has, `.parses` the share of all replies that the judge can
-    read.
+    the mean share of their 3-grams of words that no reply before has (0 for a reply without one), `.parses` the share
+    of all replies that the judge can read.
     """
     words_of = {
         (reply.context, reply.k): (reply.text.casefold().split(), bool(parses))
@@ -228,23 +229,23 @@ def described(found: Judged, contexts: Sequence[Context]) -> list[Measured]:
     }
     differs, novelty, parsed = [], [], []
     for (index, k), (words, parses) in words_of.items():
-        parsed.append((index, k, float(parses), 1.0))
+        parsed.append((index, k, float(parses)))
         if k:
             before = [words_of[index, earlier][0] for earlier in range(k)]
-            differs.append((index, k, float(words not in before), 1.0))
+            differs.append((index, k, float(words not in before)))
             seen = {gram for each in before for gram in grams(each)}
             fresh = [gram not in seen for gram in grams(words)]
-            novelty.append((index, k, float(sum(fresh)), float(len(fresh))))
+            novelty.append((index, k, sum(fresh) / len(fresh) if fresh else 0.0))
     named = {".differs": differs, ".novelty": novelty, ".parses": parsed}
-    return [ratio(name, rows, contexts) for name, rows in named.items()]
+    return [share(name, rows, contexts) for name, rows in named.items()]
 
 
-def ratio(name: str, rows: Sequence[tuple[int, int, float, float]], contexts: Sequence[Context]) -> Measured:
-    """Return a measure of rows of context, k, numerator and denominator."""
-    conversation: Ints = np.array([contexts[index].conversation for index, *_ in rows], dtype=np.int64)
-    case = np.array([f"{contexts[index].case}/{k}" for index, k, *_ in rows], dtype=np.str_)
-    value, weight = (np.array([row[place] for row in rows], dtype=np.float64) for place in (2, 3))
-    return Measured(f"{POLICY}{name}", conversation, case, value, weight)
+def share(name: str, rows: Sequence[tuple[int, int, float]], contexts: Sequence[Context]) -> Measured:
+    """Return a measure of rows of context, k and value."""
+    conversation: Ints = np.array([contexts[index].conversation for index, _, _ in rows], dtype=np.int64)
+    case = np.array([f"{contexts[index].case}/{k}" for index, k, _ in rows], dtype=np.str_)
+    value = np.array([value for _, _, value in rows], dtype=np.float64)
+    return Measured(f"{POLICY}{name}", conversation, case, value, np.ones(len(rows)))
 
 
 def grams(words: Sequence[str]) -> list[tuple[str, ...]]:

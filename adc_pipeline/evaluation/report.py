@@ -79,15 +79,19 @@ def samples_by_prompt(samples: "Sequence[Sample]") -> "list[dict[str, Sample]]":
     return list(groups.values())
 
 
+def judge_sentence(evaluation: Evaluation) -> str:
+    return (
+        f"The judge of policy improvement is {evaluation.judge_name}. Its accuracy, on pairs of siblings of the test"
+        f" split, is {figure(evaluation.judge['preference_accuracy'])}; below {LEAST_ACCURACY:.2f} it decides nothing."
+    )
+
+
 def policy_section(evaluation: Evaluation) -> list[Section]:
     """Return the section on policy improvement; none if it was not measured."""
     differs = evaluation.model.get(f"{POLICY}.differs")
     if differs is None:
         return []
-    sentences = [
-        f"The judge is {evaluation.judge_name}. Its accuracy, on pairs of siblings of the test split, is"
-        f" {figure(evaluation.judge['preference_accuracy'])}; below {LEAST_ACCURACY:.2f} it decides nothing."
-    ]
+    sentences = [judge_sentence(evaluation)]
     if POLICY in evaluation.left_out:
         sentences.append(f"Policy improvement is {evaluation.left_out[POLICY]}.")
     sentences.append(
@@ -178,6 +182,7 @@ def comparison_page(comparison: Comparison, plots: Mapping[Path, str], facts: Ma
     notes += [f"{name}: {VERDICT_FIRST}" for name, each in evaluations.items() if each.markers == "before"]
     if len({each.test_split for each in evaluations.values()}) > 1:
         notes.append(DATASETS_DIFFER)
+    notes += dict.fromkeys(judge_sentence(each) for each in evaluations.values() if each.judge)
     notes += [f"{name}: {sentence}" for name, each in evaluations.items() for sentence in excluded_measures(each)]
     headline, plots = split_headline(plots)
     sections = [

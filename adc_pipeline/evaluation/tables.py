@@ -22,16 +22,19 @@ CHANCE = {
 # Baselines without a model, by the name of their estimates in an evaluation.
 BASELINES = {"length": "length", "constant": "constant", "grammar": "verdict before"}
 # Differences of policy improvement; its other readings are scores and shares.
-DIFFERENCES = (POLICY, f"{POLICY}.first_step", *(f"{POLICY}.minus_{control}" for control in CONTROLS))
+DIFFERENCES = (f"{POLICY}.first_step", f"{POLICY}.minus_")
 
 
 def chance(measure: str) -> str:
-    return "0" if measure in DIFFERENCES else CHANCE.get(family(measure), NONE)
+    if measure == POLICY or measure.startswith(DIFFERENCES):
+        return "0"
+    return CHANCE.get(family(measure), NONE)
 
 
 def policy_table(evaluation: Evaluation) -> Table:
     """Return the judge's scores by the number of rejected replies in the context, of the model and of the controls."""
     columns = {"own": "", **{control.replace("_", " "): f".{control}" for control in CONTROLS}}
+    columns["own − yoked"] = ".minus_yoked"
     rows = []
     k = 0
     while f"{POLICY}.k{k}" in evaluation.model:

@@ -423,5 +423,6 @@ def test_measures_over_walks_are_not_compared_between_datasets(
         "policy_improvement",
         "rejection_contrast",
     }
-    assert {difference.value for difference in differences.values()} == {0.0}
+    # The same model, whose queries share their rows with others.
+    assert max(abs(difference.value or 0.0) for difference in differences.values()) < 1e-6
     assert OWN_WALKS in (compared / "report.html").read_text()
