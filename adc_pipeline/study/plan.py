@@ -63,9 +63,20 @@ class Plan:
         return list(dict.fromkeys(each.measure for each in (*self.primaries, *self.secondaries)))
 
     @property
+    def needed(self) -> list[str]:
+        """The arms of the primaries: a look is held when these have its seeds."""
+        own = {arm for each in self.primaries for arm in (each.first, each.second)}
+        return [arm for arm in self.arms if arm in own]
+
+    @property
     def cells(self) -> list[tuple[str, str]]:
-        """The cells (variant, seed) in the order in which they are made: all arms of a seed before the next seed."""
-        return [(variant.name, str(seed)) for seed in self.seeds for variant in self.arms.values()]
+        """The cells (variant, seed) in the order in which they are made: the arms of the primaries seed by seed, then
+        each other arm.
+        """
+        others = [[arm] for arm in self.arms if arm not in self.needed]
+        return [
+            (self.arms[arm].name, str(seed)) for arms in (self.needed, *others) for seed in self.seeds for arm in arms
+        ]
 
 
 def read_plan(named: str) -> Plan:

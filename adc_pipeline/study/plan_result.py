@@ -97,7 +97,7 @@ def read_result(
     plan: Plan, cells: Mapping[tuple[str, int], ExportedCell], excluded: Mapping[str, str] | None = None
 ) -> PlanResult:
     """Compute the result of the cells that there are."""
-    needed = {plan.arms[arm].name for each in plan.primaries for arm in (each.first, each.second) if arm}
+    needed = [plan.arms[arm].name for arm in plan.needed]
     complete = 0
     while complete < len(plan.seeds) and all((arm, plan.seeds[complete]) in cells for arm in needed):
         complete += 1

@@ -15,7 +15,7 @@ from transformers import AutoTokenizer
 
 from adc_pipeline.evaluation.cases import QUERY_FIELDS, Cases
 from adc_pipeline.evaluation.compare import compare
-from adc_pipeline.evaluation.evaluate import EvaluationJob, evaluate, without_calibration
+from adc_pipeline.evaluation.evaluate import EvaluationJob, evaluate, of_all, without_calibration
 from adc_pipeline.evaluation.evaluation import Evaluation
 from adc_pipeline.evaluation.figures import PLOTS
 from adc_pipeline.evaluation.formatting import number
@@ -176,7 +176,8 @@ def test_no_case_counts_whose_context_had_no_room_for_what_it_is_about(
 
     for name, kind, whole in (
         ("steering", cases.steerings, False),
-        ("in_context_improvement", cases.improvements, True),
+        ("in_context_improvement", of_all(cases.improvements), True),
+        ("rejection_contrast", cases.contrasts, True),
     ):
         of = {row["case"] for row in rows if row["measure"] == name}
         queries = QUERY_FIELDS[type(kind)]

@@ -146,6 +146,7 @@ def test_the_rejection_contrast_is_what_the_better_sibling_gains_over_the_worse_
         "rejection_contrast": (pytest.approx(0.5 * 10 / 40), 2),
         "rejection_contrast.own": (pytest.approx(0.5 * 10 / 40), 2),
         "rejection_contrast.stranger": (pytest.approx(0.0, abs=1e-12), 2),
+        "bits_per_byte.best_sibling": (pytest.approx((30 + 60) / (10 + 20)), 2),
     }
 
 

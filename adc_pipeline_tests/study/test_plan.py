@@ -63,7 +63,9 @@ def test_the_preset_has_the_arms_and_looks_of_the_preregistration() -> None:
     }
     assert (plan.futility, plan.efficacy, plan.alpha, len(plan.seeds)) == ((2,), (3, 5), 0.05, 5)
     assert [each.measure for each in plan.primaries] == ["rejection_contrast", "policy_improvement.minus_yoked"]
-    assert plan.cells[:2] == [("ascending.mle", "0"), ("ascending.mle.neutral", "0")]
+    first = [(arm, str(seed)) for seed in range(5) for arm in ("ascending.mle", "ascending.mle.neutral")]
+    assert plan.cells[:10] == first
+    assert plan.cells[10:] == [(plan.arms[arm].name, str(seed)) for arm in ("C", "D", "A'", "A''") for seed in range(5)]
 
 
 PLAN: dict[str, Any] = {
