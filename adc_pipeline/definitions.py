@@ -11,7 +11,7 @@ import dagster as dg
 
 from adc_pipeline.defs import lifecycle, study
 from adc_pipeline.defs.asset import ASSETS
-from adc_pipeline.defs.console import CONSOLE, console, no_error_for_steps_not_executed
+from adc_pipeline.defs.console import CONSOLE, no_error_for_steps_not_executed
 from adc_pipeline.defs.jobs import jobs
 from adc_pipeline.defs.pruning import prune
 from adc_pipeline.defs.schedules import schedules
@@ -47,7 +47,7 @@ defs = dg.Definitions(
     jobs=[*jobs, prune],
     schedules=schedules,
     sensors=sensors,
-    loggers={CONSOLE: console},
+    loggers={CONSOLE: dg.colored_console_logger},
     resources={"workspace": Workspace(), "mlflow": Mlflow()},
     # One process: each further one would import the code location again, and stages that could run side by side
     # share the same cores.

@@ -4,6 +4,7 @@ Each imports what it needs when it is called, so that `adc --help` takes 0.1 s. 
 also modules of their own (`python -m adc_pipeline.lineage`) and parse their arguments themselves.
 """
 
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -42,6 +43,11 @@ class Commands(click.Group):
             return super().make_context(*arguments, **options)
 
     def invoke(self, ctx: click.Context) -> Any:
+        try:
+            os.getcwd()
+        except FileNotFoundError:
+            click.echo("The working directory has been removed: change to another one.", err=True)
+            ctx.exit(2)
         try:
             with printable_usage():
                 return super().invoke(ctx)
@@ -146,6 +152,7 @@ def promote(name: str, version: str, pin: bool, reason: str) -> None:
 
     from adc_pipeline.core.artefacts import Store
     from adc_pipeline.lifecycle.registry import promote
+    from adc_pipeline.tracking.failures import explained
     from adc_pipeline.tracking.lineage import Records
     from adc_pipeline.tracking.runs import Tracking
 
@@ -155,7 +162,8 @@ def promote(name: str, version: str, pin: bool, reason: str) -> None:
     # A container may have no name for its user.
     with suppress(KeyError, OSError):
         user = getpass.getuser()
-    number = promote(Records([tracking.client()]), name, version, pin, f"{user} on {socket.gethostname()}", reason)
+    with explained(tracking):
+        number = promote(Records([tracking.client()]), name, version, pin, f"{user} on {socket.gethostname()}", reason)
     click.echo(f"Version {number} of {name} is the champion{', pinned' if pin else ''}.")
 
 

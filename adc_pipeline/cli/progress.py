@@ -1,5 +1,6 @@
 """What `adc run` shows of a run: one line a step when it ends, and at a terminal what the current step is doing."""
 
+import os
 import shutil
 import time
 from typing import TYPE_CHECKING, TextIO
@@ -93,5 +94,10 @@ class Progress:
 
     def write(self, text: str) -> None:
         self.written = time.monotonic()
-        self.out.write(text)
-        self.out.flush()
+        try:
+            self.out.write(text)
+            self.out.flush()
+        except BrokenPipeError:
+            # The reader has ended, as `head` does: the run goes on, and its log is in a file.
+            with open(os.devnull, "w") as nowhere:
+                os.dup2(nowhere.fileno(), self.out.fileno())

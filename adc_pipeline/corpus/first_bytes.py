@@ -4,11 +4,12 @@ The extension of a file is not trusted. Packed files are unpacked first (`corpus
 to the content of a packed file.
 """
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from adc_pipeline.corpus.packings import blocks
+from adc_pipeline.corpus.packings import GZIP_MAGIC, XZ_MAGIC, ZSTD_MAGIC, blocks
 
 Container = Literal["parquet", "arrow", "xml", "zip", "tar", "text"]
 
@@ -54,11 +55,27 @@ SIGNATURES = (
     Signature(b"insert into ", "a dump of a SQL database", TABLE, ignore_case=True),
     Signature(b"create table ", "a dump of a SQL database", TABLE, ignore_case=True),
     Signature(b"--\n-- PostgreSQL", "a dump of a SQL database", TABLE),
+    *(
+        Signature(begin, "a dump of a SQL database", TABLE, ignore_case=True)
+        for begin in (b"copy public.", b"pragma foreign_keys", b"begin transaction", b"begin;", b"set sql_mode",
+                      b"set names", b"set statement_timeout", b"drop table ", b"use `")
+    ),
     Signature(b"PGDMP", "a dump of a PostgreSQL database", TABLE),
     Signature(b"version https://git-lfs.github.com/spec/", "a Git LFS pointer and not the file itself",
               "fetch the file by `git lfs pull`, or download it"),
     Signature(b"/annex/objects/", "a git-annex pointer and not the file itself",
               "fetch the file by `git annex get`, or download it"),
+    Signature(b"# xet version", "a Xet pointer and not the file itself", "download the file itself"),
+    Signature(b"outs:\n", "a DVC pointer and not the file itself", "fetch the file by `dvc pull`, or download it"),
+    *(
+        Signature(begin, "an error message of a site and not the file", DOWNLOAD, ignore_case=True)
+        for begin in (b"404: not found", b"404 not found", b"entry not found", b"not found", b"access denied",
+                      b"repository not found", b"invalid username or password")
+    ),
+    *(
+        Signature(begin, "a torrent and not what it describes", "download the files that it describes")
+        for begin in (b"d7:comment", b"d10:created by", b"d13:creation date", b"d4:info")
+    ),
     Signature(b"d8:announce", "a torrent and not what it describes", "download the files that it describes"),
     Signature(b"d13:announce-list", "a torrent and not what it describes", "download the files that it describes"),
     Signature(b"<!doctype html", "a web page", DOWNLOAD, ignore_case=True),
@@ -67,11 +84,25 @@ SIGNATURES = (
     Signature(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an Excel workbook or another Office document", EXCEL),
     Signature(b"\x89HDF\r\n\x1a\n", "an HDF5 file", TABLE),
     Signature(b"\x93NUMPY", "a NumPy array", TABLE),
+    Signature(b"ORC", "an ORC file", "write it as Parquet"),
+    Signature(b"$FL2", "a file of SPSS", TABLE),
+    Signature(b"$FL3", "a file of SPSS", TABLE),
+    Signature(b"<stata_dta>", "a file of Stata", TABLE),
+    Signature(b"\xc2\xea\x81\x60", "a file of SAS", TABLE, offset=12),
+    Signature(b"RDX2\n", "a file of R", TABLE),
+    Signature(b"RDX3\n", "a file of R", TABLE),
+    Signature(b"X\n\0\0\0", "a file of R", TABLE),
+    Signature(b"WARC/", "an archive of web pages", TABLE),
     Signature(b"Obj\x01", "an Avro file", "write it as Parquet"),
     Signature(b"\x80\x02", "a Python pickle, which can run code when it is opened", TABLE),
     Signature(b"\x80\x03", "a Python pickle, which can run code when it is opened", TABLE),
     Signature(b"\x80\x04", "a Python pickle, which can run code when it is opened", TABLE),
     Signature(b"\x80\x05", "a Python pickle, which can run code when it is opened", TABLE),
+    # Packed files are unpacked before their content is looked at.
+    *(
+        Signature(magic, "packed twice", "unpack it once")
+        for magic in (ZSTD_MAGIC, GZIP_MAGIC, XZ_MAGIC, b"BZh91AY&SY")
+    ),
     Signature(b"7z\xbc\xaf\x27\x1c", "a 7z archive", UNPACK),
     Signature(b"Rar!\x1a\x07", "a RAR archive", UNPACK),
     Signature(b"\x04\x22\x4d\x18", "packed by lz4", UNPACK),
@@ -89,23 +120,29 @@ SIGNATURES = (
 
 BINARY = Signature(b"", "binary data of an unknown kind", TABLE)
 TEXT = Signature(b"", "text", container="text")
+XML = Signature(b"", "an XML file", container="xml")
+ELEMENT = re.compile(rb"<[a-zA-Z][\w:.-]*[\s/>]")
+WEB_PAGE = re.compile(rb"(?i)<(!doctype )?html|<head>|<body")
 
 
 def signature(first: bytes) -> Signature:
     """Return the entry of the table for the (unpacked) first bytes of a file; 512 or more, unless it is shorter."""
     stripped = first.lstrip()
+    if stripped.startswith(b"<") and WEB_PAGE.search(stripped[:1024]):
+        return Signature(b"", "a web page", DOWNLOAD)
     for entry in SIGNATURES:
         if entry.fits(first) or (entry.magic[:1] in (b"<", b"-") and entry.fits(stripped)):
             return entry
     # UTF-16 without its mark: every second byte of ASCII text is zero.
     sample = first[:512]
-    if sample.count(0) > len(sample) // 3 and max(sample[0::2].count(0), sample[1::2].count(0)) > len(sample) // 3:
+    fewer, more = sorted((sample[0::2].count(0), sample[1::2].count(0)))
+    if more > len(sample) // 3 and fewer < len(sample) // 20:
         return Signature(b"", "text in UTF-16", "save it as UTF-8")
     # A text may hold a few by mistake.
     if sample.count(0) > len(sample) // 50:
         return BINARY
-    # Stack Exchange's files are sometimes cut from their XML declaration.
-    return Signature(b"", "an XML file", container="xml") if stripped.startswith((b"<posts>", b"<comments>")) else TEXT
+    # A file may lack its XML declaration.
+    return XML if ELEMENT.match(stripped) else TEXT
 
 
 def content(path: Path) -> Signature:

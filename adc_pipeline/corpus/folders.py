@@ -8,7 +8,7 @@ reason, and one that its name calls data and that cannot be read ends the run.
 import os
 import re
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -141,6 +141,7 @@ class Walk:
             self.found.files.append(data_file(folder, recognise(folder, self.wanted)))
             return
         listed = saved_dataset(folder)
+        check_splits(folder)
         for entry in entries:
             path = Path(entry.path)
             if is_hidden(entry.name):
@@ -153,7 +154,7 @@ class Walk:
                 (self.linked if entry.is_symlink() else self.real).append(path)
             elif problem := file_problem(path):
                 self.cannot_be_read(path, problem)
-            elif (listed is not None and entry.name in SAVED_DATASET) or entry.name == "dataset_dict.json":
+            elif (listed is not None and entry.name in SAVED_DATASET) or entry.name == SPLITS:
                 continue
             elif listed is not None and path.suffix == ".arrow" and entry.name not in listed:
                 self.leave_out(path, "is not listed in state.json of its dataset")
@@ -213,7 +214,7 @@ def is_folder(entry: "os.DirEntry[str]") -> bool:
         return False
 
 
-STATE = "state.json"
+STATE, SPLITS = "state.json", "dataset_dict.json"
 # The files beside the data of a dataset that was saved to disk.
 SAVED_DATASET = (STATE, "dataset_info.json")
 
@@ -234,7 +235,27 @@ def saved_dataset(folder: Path) -> set[str] | None:
             f"The dataset {folder}, which the setting corpus names, was saved with a selection of its rows beside it:"
             " call flatten_indices() and save it again."
         )
-    return {str(file["filename"]) for file in files}
+    listed = {str(file["filename"]) for file in files}
+    check_there(folder, STATE, sorted(listed))
+    return listed
+
+
+def check_splits(folder: Path) -> None:
+    """Raise PipelineError if a folder of several saved datasets lacks one that its list of splits names."""
+    if os.path.isfile(folder / SPLITS):
+        content = read_small_json(folder / SPLITS, "corpus")
+        splits = content.get("splits") if isinstance(content, dict) else None
+        names = splits if isinstance(splits, list) else []
+        check_there(folder, SPLITS, [name for name in names if isinstance(name, str)])
+
+
+def check_there(folder: Path, listing: str, names: Sequence[str]) -> None:
+    missing = [name for name in names if not os.path.lexists(folder / name)]
+    if missing:
+        raise PipelineError(
+            f"The dataset {folder}, which the setting corpus names, lacks {', '.join(missing)}, which its {listing}"
+            " lists, so the copy is incomplete: fetch it again."
+        )
 
 
 def grouped(files: Iterable[DataFile], root: Path) -> list[DataFile]:

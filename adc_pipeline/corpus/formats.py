@@ -146,6 +146,8 @@ def of_columns(
     known = find_layout([fields])
     if known:
         return of_layout(path, container, known)
+    if container == "xml" and not fields:
+        raise refused(path, "is an XML file without elements `row` that hold values: write it as CSV or Parquet")
     if container == "xml":
         raise refused(path, f"is an XML file with the fields {names(fields)}, which no known layout has: {MAP_THEM}")
     # `check_columns` names what it lacks.

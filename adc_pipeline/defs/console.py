@@ -1,42 +1,18 @@
 """What a run prints and shows of itself: no event of Dagster's machinery, and of a failure the sentence.
 
-Dagster's default console shows every event of every step, and repeats a failure's stack trace for the step and for the
-run. Its log gets a red row for each step that did not run because an earlier one failed. The default here is level
-INFO, the sentence of a failure that was raised for people, and a grey row for each such step. An unexpected error keeps
-its stack trace, and `loggers: {console: {config: {log_level: DEBUG}}}` in a run's configuration shows every event.
+Dagster's default console shows every event of every step, and its log gets a red row for each step that did not run
+because an earlier one failed. The default here is level INFO, and a grey row for each such step. A failure that the
+pipeline explains has no stack trace (`sentence_failure.py`); an unexpected error keeps its own, and
+`loggers: {console: {config: {log_level: DEBUG}}}` in a run's configuration prints every event.
 """
 
 import logging
 from collections.abc import Callable
 from typing import Any
 
-import dagster as dg
-from dagster import colored_console_logger
-
 # The name of Dagster's default logger, which a run configuration may set.
 CONSOLE = "console"
-STACK = "\n\nStack Trace:\n"
-RAISED_FOR_PEOPLE = f"\n{dg.Failure.__module__}.{dg.Failure.__name__}: "
 NOT_EXECUTED = "Dependencies for step "
-
-
-def without_stack(record: logging.LogRecord) -> bool:
-    """Cut the stack trace off the message of a failure that the pipeline explains in a sentence."""
-    text = record.getMessage()
-    head, found, _ = text.partition(STACK)
-    if found and RAISED_FOR_PEOPLE in head:
-        record.msg, record.args = head, ()
-    return True
-
-
-@dg.logger(
-    colored_console_logger.config_schema, description="Prints what people can act on; the default level is INFO."
-)
-def console(context: dg.InitLoggerContext) -> logging.Logger:
-    """Return the logger of the terminal: Dagster's, without stack traces of failures that a sentence explains."""
-    logger = colored_console_logger.logger_fn(context)
-    logger.addFilter(without_stack)
-    return logger
 
 
 def no_error_for_steps_not_executed() -> None:

@@ -45,6 +45,7 @@ from adc_pipeline.defs.look_ahead import look_ahead
 from adc_pipeline.defs.making import Context, Making, Request
 from adc_pipeline.defs.page import check_names, columns_of, page_of, table_metadata
 from adc_pipeline.defs.run_config import configured, given_config
+from adc_pipeline.defs.sentence_failure import SentenceFailure
 from adc_pipeline.defs.shown import write_shown
 from adc_pipeline.defs.stage import Stage
 from adc_pipeline.defs.started_by import current_settings, keeps_settings, started_by
@@ -318,7 +319,7 @@ def damaged_content(stage: Stage[Any], name: str, store: Store) -> str:
 def failure(sentence: str, name: str, context: Context, store: Store, error: Exception | None = None) -> dg.Failure:
     """Return the failure of a step, with the version that stays in place and where the error was raised.
 
-    Dagster shows an asset whose last attempt failed as failed, and a failure with a cause by two stack traces.
+    Dagster shows an asset whose last attempt failed as failed.
     """
     metadata: dict[str, Any] = {}
     with suppress(PipelineError, OSError):
@@ -331,4 +332,4 @@ def failure(sentence: str, name: str, context: Context, store: Store, error: Exc
         # Dagster's page shows it behind a click; the terminal does not print it.
         trace = "".join(traceback.format_exception(error))
         metadata["raised at"] = dg.MetadataValue.md(f"```\n{trace:1000}\n```")
-    return dg.Failure(sentence, metadata=metadata, allow_retries=False)
+    return SentenceFailure(sentence, metadata)

@@ -106,7 +106,7 @@ def model_stage(kind: WalkKind) -> Stage[TrainingSettings]:
         facts = json.loads((making.folder / "training.json").read_text())
         # Generation renders speakers as in the training data.
         facts["speakers"] = walks.settings["speakers"]
-        (making.folder / "training.json").write_text(json.dumps(facts, indent=2) + "\n")
+        (making.folder / "training.json").write_text(json.dumps(facts, indent=2, allow_nan=False) + "\n")
         record_training(making, facts)
         registered = register_model(making.run, making.folder, making.request.tracking.model_name(kind.name))
         describe_version(making.run, registered, making.inputs)

@@ -1,10 +1,12 @@
 """The datasets of walks, one asset for each kind in `walks.kinds`, and the checks on their text."""
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import dagster as dg
 
 from adc_pipeline.core.artefacts import Artefact, Store
+from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.defs.asset import declare
 from adc_pipeline.defs.distributions import distributions
 from adc_pipeline.defs.making import Making
@@ -106,9 +108,13 @@ def walk_checks(asset: dg.AssetsDefinition) -> list[dg.AssetChecksDefinition]:
 
 
 def same_content(store: Store, dataset: Artefact) -> list[str]:
-    """Return the names of the other current datasets with the same content."""
-    others = [kind.dataset for kind in KINDS.values() if kind.dataset != dataset.name]
-    return [name for name in others if store.place(name).exists() and store.current(name).digest == dataset.digest]
+    """Return the names of the other current datasets with the same content; one that cannot be read has another."""
+    same = []
+    for kind in KINDS.values():
+        with suppress(PipelineError, OSError):
+            if kind.dataset != dataset.name and store.current(kind.dataset).digest == dataset.digest:
+                same.append(kind.dataset)
+    return same
 
 
 datasets = [declare(walk_stage(kind)) for kind in KINDS.values()]

@@ -8,7 +8,8 @@ as rejected in its place. What remains, the contrast after the own reply minus t
 length, nor position, nor the marker, nor what makes the better sibling likelier by itself.
 
 A group of siblings gives a case if it has a reply whose score lies between its best and its worst. That reply is shown;
-a fixed hash chooses among several, and among the groups of a conversation.
+a fixed hash chooses among several, and among the groups of a conversation. Every conversation gives its first group
+before one gives a second.
 """
 
 import math
@@ -68,8 +69,7 @@ placed AS (
 SELECT g.conversation,
     arg_min(r.position, md5(r.id)) FILTER (r.score > g.worst AND r.score < g.best) AS shown,
     arg_min(r.position, r.rank) AS better, arg_max(r.position, r.rank) AS worse
-FROM placed AS g JOIN replies AS r USING (conversation, parent)
-WHERE g.place <= $contrasts
+FROM (FROM placed ORDER BY place, conversation LIMIT $contrasts) AS g JOIN replies AS r USING (conversation, parent)
 GROUP BY g.conversation, parent, g.place ORDER BY g.conversation, g.place
 """
 
@@ -107,7 +107,7 @@ def contrast_rows(
     most: int,
     own_verdict: Verdict | None,
 ) -> Iterator[tuple[Any, ...]]:
-    """Yield the rows of `Contrasts`, at most `most` of a conversation.
+    """Yield the rows of `Contrasts`, at most `most`.
 
     `own_verdict` is the verdict that both siblings are read after, where the model reads a verdict before its turn.
     """

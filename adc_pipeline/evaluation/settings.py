@@ -34,7 +34,9 @@ class EvaluationSettings(Settings):
     max_siblings: int = setting(5, "Siblings of a group, best-ranked first, that are compared in pairs.", minimum=2)
     max_steering: int = setting(4, "Maximum number of turns of a conversation for steering.", minimum=1)
     max_contrasts: int = setting(
-        1, "Maximum number of sibling groups of a conversation for the rejection contrast.", minimum=0
+        200,
+        "Maximum number of sibling groups for the rejection contrast; one of each conversation before a second one.",
+        minimum=0,
     )
     max_context_tokens: int = setting(
         1024,

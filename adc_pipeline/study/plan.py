@@ -158,7 +158,8 @@ class Reader:
         )
 
     def contrast(self, where: str, name: str, given: Any, arms: Mapping[str, Variant]) -> Contrast:
-        types = {"measure": str, "first": str, "second": str, "against": str, "negligible": (int, float)}
+        types: dict[str, type | tuple[type, ...]] = dict.fromkeys(("measure", "first", "second", "against"), str)
+        types["negligible"] = (int, float)
         fits = isinstance(given, Mapping) and {"measure", "first"} <= set(given) <= set(types)
         if not fits or not all(isinstance(value, types[key]) for key, value in given.items()):
             raise PipelineError(

@@ -25,7 +25,7 @@ class CellSettings(TrainingSettings):
     )
     max_contrasts: int = setting(
         DEFAULTS.max_contrasts,
-        "Maximum number of sibling groups of a conversation for the rejection contrast.",
+        "Maximum number of sibling groups for the rejection contrast; one of each conversation before a second one.",
         minimum=0,
     )
     samples: int = setting(DEFAULTS.samples, "Number of contexts for which continuations are sampled.", minimum=0)

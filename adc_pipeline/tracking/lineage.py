@@ -106,7 +106,8 @@ class Records:
         try:
             self.registry.get_registered_model(model)
         except MlflowException as error:
-            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            # The second is for what cannot be a name.
+            if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
                 raise
             raise PipelineError(self._unknown_model(model)) from error
         try:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from adc_pipeline.core.errors import PipelineError, first_line, is_disk_full
+from adc_pipeline.core.errors import DamagedError, PipelineError, first_line, is_disk_full
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -30,7 +30,7 @@ def load_model(folder: Path) -> "PreTrainedModel":
     except Exception as error:
         if is_disk_full(error):
             raise
-        raise PipelineError(
+        raise DamagedError(
             f"The model in {folder} cannot be loaded ({reason(error)}): materialize the asset that made it again."
         ) from error
 

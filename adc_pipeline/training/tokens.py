@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.core.errors import DamagedError, PipelineError, first_line
 from adc_pipeline.walks.markers import FORMATS, Markers, Verdict
 
 if TYPE_CHECKING:
@@ -50,10 +50,17 @@ class MarkerTokenizer:
 
     @classmethod
     def load(cls, folder: Path) -> "MarkerTokenizer":
-        """Load the tokenizer of a model folder."""
+        """Load the tokenizer of a model folder; raise DamagedError for whatever the libraries raise."""
         from transformers import AutoTokenizer
 
-        return cls(AutoTokenizer.from_pretrained(folder, local_files_only=True))
+        try:
+            plain = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        except Exception as error:
+            raise DamagedError(
+                f"The tokenizer in {folder} cannot be loaded ({first_line(error)}): materialize the asset that made it"
+                " again."
+            ) from error
+        return cls(plain)
 
     def ids(self, texts: Sequence[str]) -> list[list[int]]:
         """Tokenize each text as plain text; no list contains a special id."""

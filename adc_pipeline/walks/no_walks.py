@@ -29,10 +29,16 @@ def refuse_no_walks(
     aside = reasons(utterances, "set_aside.")
     if not replies:
         lost = f", and {listed(aside)} are set aside" if aside else ""
+        nothing = f"nothing answers the {roots:,} roots of the corpus, which has no replies"
+        missing = "the file of the replies or comments"
+        if roots and utterances.get("adopted_roots", 0) == roots:
+            nothing = f"the {roots:,} roots are replies themselves, whose posts are not in the corpus"
+            missing = "the file of the posts"
+        elif aside.get("root_outside", 0) > sum(aside.values()) / 2:
+            missing = "the posts that the replies answer, those of the same months, say,"
         raise PipelineError(
-            f"There is no walk: nothing answers the {roots:,} roots of the corpus, which has no replies{lost}. Give the"
-            " setting corpus (or ADC_CORPUS) the file of the replies or comments as well, or the folder that holds"
-            " both."
+            f"There is no walk: {nothing}{lost}. Give the setting corpus (or ADC_CORPUS) {missing} as well, or the"
+            " folder that holds both."
         )
     dropped = reasons(ranked_replies, "dropped.")
     most = max(dropped, key=lambda reason: dropped[reason], default="")

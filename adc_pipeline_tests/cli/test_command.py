@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from adc_pipeline import generate, lineage
+from adc_pipeline.cli.main import main
 from adc_pipeline.evaluation.summary import newest_report
 from adc_pipeline.study import __main__ as study
 
@@ -71,3 +72,16 @@ def test_wrong_arguments_cannot_steer_a_terminal(arguments: list[str]) -> None:
     assert done.returncode == 2
     assert "\\x1b]0;y\\x07" in done.stderr
     assert "\x1b" not in done.stderr
+
+
+def test_a_working_directory_that_is_gone_is_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    with pytest.raises(SystemExit) as ended:
+        main(["report"])
+    assert ended.value.code == 2
+    assert "The working directory has been removed" in capsys.readouterr().err

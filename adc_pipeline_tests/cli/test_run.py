@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from adc_pipeline.cli.home import dagster_instance
+from adc_pipeline.cli.progress import Progress
 from adc_pipeline.cli.run import read_config, run_job
 from adc_pipeline.core.artefacts import Store
 from adc_pipeline.core.errors import PipelineError
@@ -131,6 +132,16 @@ def test_control_characters_do_not_reach_the_terminal() -> None:
 
 
 @pytest.mark.slow
+def test_a_reader_that_ends_does_not_end_the_run() -> None:
+    reading, writing = os.pipe()
+    with open(writing, "w") as out:
+        progress = Progress(out)
+        progress.line("read")
+        os.close(reading)
+        for _ in range(3):
+            progress.line("not read")
+
+
 def test_a_run_configuration_is_a_regular_file(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "run.yaml")
     with pytest.raises(PipelineError, match="is a FIFO and no regular file"):

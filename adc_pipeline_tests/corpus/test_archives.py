@@ -180,6 +180,19 @@ def test_a_damaged_file_in_an_archive_is_named_as_a_person_knows_it(tmp_path: Pa
         fetch(CorpusSettings(str(archive)), {}, tmp_path / "out")
 
 
+def test_an_office_document_is_refused(tmp_path: Path) -> None:
+    archive = zipped(tmp_path / "book", {"[Content_Types].xml": b"<x/>", "xl/workbook.xml": b"<x/>"})
+    with pytest.raises(PipelineError, match=r"is an Excel workbook .*: save the sheet as CSV"):
+        check_source(CorpusSettings(str(archive)))
+
+
+def test_an_archive_without_data_is_named_with_what_it_holds(tmp_path: Path) -> None:
+    inner = zipped(tmp_path / "inner", {"a.jsonl": POST}).read_bytes()
+    archive = zipped(tmp_path / "archive", {"inner.zip": inner})
+    with pytest.raises(PipelineError, match=r"archive holds no data \(inner\.zip is an archive in an archive\)"):
+        fetch(CorpusSettings(str(archive)), {}, tmp_path / "out")
+
+
 def test_json_in_a_zip_is_data_or_named(tmp_path: Path) -> None:
     archive = zipped(tmp_path / "archive", {"a.jsonl": POST, "infos.json": json.dumps({"default": 1}).encode()})
     assert list(unpack(archive, tmp_path / "out")) == ["infos.json"]

@@ -19,6 +19,9 @@ from adc_pipeline.corpus import packings
 from adc_pipeline.corpus.readers import dumps, lines
 from adc_pipeline.corpus.readers.rows import COLUMNS
 from adc_pipeline.corpus.readers.values import create_macros
+from adc_pipeline.corpus.settings import UtteranceSettings
+from adc_pipeline.corpus.utterances import write_utterances
+from adc_pipeline_tests.stages import read_utterances
 
 SUBMISSION = {
     "id": "p1", "author": "ann", "title": "Why?", "selftext": "it hums", "subreddit": "fixit", "created_utc": 100,
@@ -281,3 +284,12 @@ def test_a_long_reading_says_how_far_it_is(tmp_path: Path, small_chunks: int, mo
     said: list[str] = []
     list(lines.chunks(path, tmp_path / "scratch", said.append))
     assert said[-1] == f"RC_2018-09: {path.stat().st_size / 1e6:.0f} of {path.stat().st_size / 1e6:.0f} MB read"
+
+
+def test_a_post_may_have_empty_fields_of_comments(tmp_path: Path) -> None:
+    post = SUBMISSION | {"link_id": "", "parent_id": "", "body": ""}
+    (tmp_path / "dump.jsonl").write_bytes(line(post) + line(COMMENT | {"title": "", "selftext": ""}))
+    counts = write_utterances(tmp_path / "dump.jsonl", tmp_path / "out", UtteranceSettings(max_set_aside=0))
+    assert (counts["roots"], counts["taking_part"]) == (1, 2)
+    ((title,),) = read_utterances(tmp_path / "out", "title", "is_root")
+    assert title == SUBMISSION["title"]

@@ -204,6 +204,12 @@ def test_a_saved_dataset_is_what_its_state_lists(tmp_path: Path) -> None:
     write(saved / "test" / "state.json", b'{"_data_files": [{"filename": "a"}], "_indices_data_files": [{}]}')
     with pytest.raises(PipelineError, match="flatten_indices"):
         list_data(saved, "auto")
+    write(saved / "test" / "state.json", b'{"_data_files": [{"filename": "lost.arrow"}]}')
+    with pytest.raises(PipelineError, match=r"lacks lost\.arrow, which its state\.json lists"):
+        list_data(saved, "auto")
+    write(saved / "dataset_dict.json", b'{"splits": ["train", "validation"]}')
+    with pytest.raises(PipelineError, match=r"lacks validation, which its dataset_dict\.json lists"):
+        list_data(saved, "auto")
 
 
 CONVOKIT = {

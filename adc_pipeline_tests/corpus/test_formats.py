@@ -9,6 +9,9 @@ import zstandard
 
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.corpus.formats import Format, recognise
+from adc_pipeline.corpus.readers import lines
+from adc_pipeline.corpus.settings import CorpusSettings
+from adc_pipeline.corpus.source import check_source
 
 COMMENT = {"id": "c", "link_id": "t3_p", "parent_id": "t3_p", "body": "yes"}
 SUBMISSION = {"id": "p", "title": "why", "selftext": ""}
@@ -69,6 +72,17 @@ def test_a_parquet_file_is_a_table(tmp_path: Path) -> None:
         (line({"id": "a", "conversation_id": "a", "text": "", "meta": {}}), "give the folder"),
         (line({"name": 1, "age": 2}), "the keys age, name, which no known layout has: .* setting columns"),
         (b"[" * 100_000 + b"\n", "none of its first values"),
+        (line({"id": 1, "parent_id": 2, "body": "", "post_id": 3}), "which no known layout has"),
+        (line({"id": 1, "title": "", "created_utc": 1, "permalink": "", "content": ""}), "which no known layout has"),
+        (b"\n <!DOCTYPE HTML>\n", "a web page"),
+        (b"<rss><item/></rss>", "without elements `row`"),
+        (b"404: Not Found", "an error message of a site"),
+        (b"COPY public.posts (id, text) FROM stdin;\n", "a dump of a SQL database"),
+        (b"outs:\n- md5: 3c\n", "a DVC pointer .*`dvc pull`"),
+        (gzip.compress(gzip.compress(b"x")), "packed twice"),
+        (b"ORC" + bytes(range(200)), "an ORC file"),
+        (gzip.compress(b"RDX3\nX\n\0\0\0\3" + bytes(300)), "a file of R"),
+        (bytes(range(1, 9)) * 9 + bytes(99), "binary data of an unknown kind"),
     ],
 )
 def test_what_cannot_be_a_corpus_is_refused(tmp_path: Path, content: bytes, sentence: str) -> None:
@@ -101,3 +115,20 @@ def test_a_lone_file_or_a_folder_of_another_kind_is_no_convokit_corpus(tmp_path:
         recognise(tmp_path, "convokit")
     with pytest.raises(PipelineError, match="The setting format is 'parquet'"):
         recognise(tmp_path, "parquet")  # type: ignore[arg-type]
+
+
+def test_the_parent_may_be_a_key_of_later_lines_only(tmp_path: Path) -> None:
+    post = {"id": "a", "conversation_id": "a", "text": "", "score": 1}
+    path = tmp_path / "table.jsonl"
+    path.write_bytes(line(post) * 1001 + line(post | {"answers": "a"}))
+    columns = {"reply_to": "answers"}
+    assert recognise(path, columns=columns).kind == "table"
+    check_source(CorpusSettings(str(path), columns=columns))
+    with pytest.raises(PipelineError, match="has no key answer but"):
+        recognise(path, columns={"reply_to": "answer"})
+
+
+def test_a_first_line_beyond_the_limit_does_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lines, "LINE", 100)
+    (tmp_path / "dump").write_bytes(line({"long": "x" * 200}) + line({"id": "p", "title": "", "selftext": ""}))
+    assert recognise(tmp_path / "dump").kind == "submissions"

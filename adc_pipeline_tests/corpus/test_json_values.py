@@ -12,6 +12,7 @@ from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.corpus.readers import lines
 from adc_pipeline_tests.corpus.test_dumps import COMMENT, SUBMISSION
 from adc_pipeline_tests.corpus.test_keys import parents, read_corpus
+from adc_pipeline_tests.stages import read_utterances
 
 RECORDS = [
     SUBMISSION,
@@ -70,3 +71,62 @@ def test_other_arrays_are_refused(tmp_path: Path, content: str, sentence: str) -
     (tmp_path / "dump.json").write_text(content)
     with pytest.raises(PipelineError, match=sentence):
         read_corpus(tmp_path, [tmp_path / "dump.json"])
+
+
+def test_values_of_mongodb_are_plain_ones(tmp_path: Path) -> None:
+    post = {"_id": {"$oid": "5f"}, **SUBMISSION, "created_utc": {"$date": {"$numberLong": "1600000000123"}}}
+    comment = COMMENT | {"score": {"$numberInt": "7"}, "created_utc": {"$date": "2020-09-13T12:26:40Z"}}
+    quoted = COMMENT | {"id": "c9", "body": '{"$oid": "x"}', "score": {"$numberDouble": "8.0"}}
+    for name, content in (("a", "".join(f"{json.dumps(r)}\n" for r in (post, comment))), ("b", json.dumps([quoted]))):
+        (tmp_path / f"{name}.json").write_text(content)
+    counts = read_corpus(tmp_path, [tmp_path / "a.json", tmp_path / "b.json"])
+    assert (counts["taking_part"], counts["records"], counts["times_unreadable"]) == (3, 3, 0)
+    rows = read_utterances(tmp_path / "out", "text, score, timestamp")
+    assert {row[0]: row[1:] for row in rows} == {
+        SUBMISSION["selftext"]: (SUBMISSION["score"], 1600000000),
+        COMMENT["body"]: (7, 1600000000),
+        '{"$oid": "x"}': (8, int(str(COMMENT["created_utc"]))),
+    }
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress], ids=["plain", "packed"])
+def test_answers_of_an_interface_hold_records(tmp_path: Path, pack: Callable[[bytes], bytes]) -> None:
+    pages = [{"data": RECORDS[:2], "metadata": {"es": 1}}, {"data": RECORDS[2:]}, {"data": []}, {"oops": 1}]
+    (tmp_path / "dump.json").write_bytes(pack("".join(f"{json.dumps(page)}\n" for page in pages).encode()))
+    counts = read_corpus(tmp_path, [tmp_path / "dump.json"])
+    assert (counts["records"], counts["taking_part"], counts["set_aside.malformed"]) == (5, 4, 1)
+
+
+@pytest.mark.parametrize(
+    ("value", "key"),
+    [
+        ({"posts": [{"id": 1}]}, "posts"),
+        ({"has_more": False, "items": [{"id": 1}], "quota_max": 300}, "items"),
+        ({"id": 1, "comments": [{"id": 2}]}, ""),
+        ({"data": [1, 2]}, ""),
+        ({"data": []}, ""),
+        ({"data": {"children": []}}, ""),
+        ([{"data": [{}]}], ""),
+    ],
+)
+def test_a_record_that_holds_others_is_no_answer_of_an_interface(value: Any, key: str) -> None:
+    assert lines.envelope(json.dumps(value).encode()) == key
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress], ids=["plain", "packed"])
+@pytest.mark.parametrize("more", [[], [{"id": "c8", "link_id": "t3_p1", "body": "another file", "score": 1}]])
+def test_half_of_a_sign_costs_itself_and_not_its_line(
+    tmp_path: Path, pack: Callable[[bytes], bytes], more: list[Any]
+) -> None:
+    halves = [
+        SUBMISSION | {"title": "cut \ud83d", "selftext": "post \ude00"},
+        COMMENT | {"body": "\\ud83d \U0001f600 \ud83d"},
+    ]
+    (tmp_path / "files").mkdir()
+    for name, rows in {"a": halves, "b": more}.items():
+        if rows:
+            (tmp_path / "files" / name).write_bytes(pack("".join(f"{json.dumps(row)}\n" for row in rows).encode()))
+    counts = read_corpus(tmp_path, [tmp_path / "files"])
+    assert counts["taking_part"] == counts["records"] == 2 + len(more)
+    texts = {text for (text,) in read_utterances(tmp_path / "out", "text")}
+    assert texts >= {"post \ufffd", "\\ud83d \U0001f600 \ufffd"}

@@ -48,6 +48,29 @@ def site(path: Path, name: str) -> Path:
     return path
 
 
+@pytest.mark.parametrize(
+    ("rows", "roots"),
+    [
+        ([(1, 1, 0), (2, 1, 1), (4, 4, 0), (5, 4, 4)], 2),
+        ([(1, 1, "-1"), (2, 1, "1.0"), (4, 4, "-1.0"), (5, 4, 4)], 2),
+        # An utterance has the id.
+        ([(0, 0, ""), (1, 0, 0), (2, 0, 0), (3, 0, 1)], 1),
+        ([(0, 0, -1), (1, 0, 0), (2, 0, 1), (3, 0, 1)], 1),
+        # Or it lies outside.
+        ([(1, 0, 0), (2, 0, 0), (4, 4, ""), (5, 4, 4)], 1),
+    ],
+    ids=["0", "-1", "an id", "both", "outside"],
+)
+def test_0_is_no_parent_unless_an_utterance_has_that_id(tmp_path: Path, rows: list[Any], roots: int) -> None:
+    table = "id,conversation_id,reply_to,text,score\n" + "".join(f"{a},{b},{c},text {a},1\n" for a, b, c in rows)
+    (tmp_path / "table.csv").write_text(table)
+    counts = read_corpus(tmp_path, [tmp_path / "table.csv"])
+    outside = counts.get("set_aside.root_outside", 0)
+    assert (counts["roots"], counts["taking_part"], counts["set_aside"]) == (roots, 4 - outside, outside)
+    answered = dict(read_utterances(tmp_path / "out", "id, reply_to"))
+    assert sum(reply_to is None for reply_to in answered.values()) == roots
+
+
 @pytest.mark.slow
 @SHARDS
 def test_ids_of_two_sites_do_not_meet(tmp_path: Path, shards: int) -> None:

@@ -210,7 +210,7 @@ def test_comments_of_stack_exchange_without_their_posts_are_refused(folder: Path
     [
         (b'<?xml version="1.0"?>\n<posts><row Id="1" PostTypeId="1" Score="1" Body="b" />\n', "no whole XML file"),
         (b'<?xml version="1.0"?><!DOCTYPE p [<!ENTITY e "e">]>\n<posts><row Id="&e;" /></posts>', "a document type"),
-        (b'<?xml version="1.0"?>\n<feed><entry>text</entry></feed>', "which no known layout has"),
+        (b'<?xml version="1.0"?>\n<feed><entry>text</entry></feed>', "without elements `row`"),
         (b'<?xml version="1.0"?>\n<posts><row Id="1" & /></posts>', "no whole XML file"),
     ],
 )
@@ -218,6 +218,22 @@ def test_other_xml_is_refused(folder: Path, content: bytes, sentence: str) -> No
     (folder / "posts.xml").write_bytes(content)
     with pytest.raises(PipelineError, match=sentence):
         read(folder / "posts.xml")
+
+
+@pytest.mark.parametrize("write", [comma_separated, parquet])
+def test_a_stack_exchange_site_as_tables(folder: Path, write: Write) -> None:
+    names = list(dict.fromkeys(name for post in POSTS for name in post))
+    rows = [dict.fromkeys(names) | post | {"PostTypeId": float(post["PostTypeId"])} for post in POSTS]
+    write(folder / "Posts", rows)
+    write(folder / "Comments", COMMENTS)
+    assert read(folder) == STACK_EXCHANGE
+
+
+def test_open_assistant_trees_in_parquet(folder: Path) -> None:
+    reply = message("2", "1", 0)
+    prompt = message("1", None, None, "prompter") | {"replies": [reply]}
+    parquet(folder / "trees", [{"message_tree_id": "1", "prompt": prompt}])
+    assert [(row[0], row[1], row[5]) for row in read(folder)] == [("1", None, None), ("2", "1", 0)]
 
 
 def lemmy_post(number: int) -> Record:
@@ -253,6 +269,13 @@ def test_lemmy(folder: Path, write: Write) -> None:
     ]
 
 
+def test_posts_and_comments_of_one_file(folder: Path) -> None:
+    records = [lemmy_post(5), lemmy_comment(6, "0.6", 2), lemmy_comment(7, "0.6.7", 1)]
+    json_lines(folder / "all", records)
+    rows = [(row[0], row[1], row[6]) for row in read(folder)]
+    assert rows == [("5", None, "post 5"), ("6", "5", None), ("7", "6", None)]
+
+
 def discourse(number: int, post_number: int, answers: int | None, likes: int, **more: Any) -> Record:
     return {
         "id": 900 + number, "user_id": 4, "topic_id": 70, "post_number": post_number, "raw": f"post {number}",
@@ -284,7 +307,7 @@ def test_discourse_as_its_public_interface_gives_it(folder: Path, write: Write) 
         }  # fmt: skip
 
     write(
-        folder / "posts", [post(1, [{"id": 3, "count": 9}, {"id": 2, "count": 12}]), post(2, [{"id": 3, "count": 4}])]
+        folder / "posts", [post(1, [{"id": 3, "count": 9}, {"count": 12, "id": 2}]), post(2, [{"id": 3, "count": 4}])]
     )
     assert read(folder) == [
         ("7/1", None, "ann", "post 1", 1577840400, 12, "Moss"),

@@ -5,6 +5,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from adc_pipeline.core.errors import PipelineError
@@ -12,6 +14,7 @@ from adc_pipeline.corpus import sharding
 from adc_pipeline_tests.corpus.test_dumps import COMMENT, SUBMISSION, line
 from adc_pipeline_tests.corpus.test_keys import read_corpus
 from adc_pipeline_tests.stages import read
+from adc_pipeline_tests.trees import Corpus, Row
 
 HEADER = "id,conversation_id,reply_to,speaker,text,score\n"
 
@@ -51,9 +54,54 @@ def write_topics(folder: Path) -> None:
         (folder / f"{name}.jsonl").write_text(f"{json.dumps(row)}\n{json.dumps(more)}\n")
 
 
+def write_columns(folder: Path) -> None:
+    """Parquet and Arrow files of one schema and of another, of our columns, of Reddit's and of OpenAssistant's."""
+    for number in range(3):
+        ids: list[Any] = [f"{number}a", f"{number}b"] if number < 2 else [7, 8]
+        rows = {
+            "id": ids,
+            "conversation_id": ids[:1] * 2,
+            "reply_to": [None, ids[0]],
+            "text": ["x", "y"],
+            "score": [1, 2],
+        }
+        pq.write_table(pa.table(rows), folder / f"{number}.parquet")
+        with pa.ipc.new_file(str(folder / f"{number}.arrow"), pa.table(rows).schema) as writer:
+            writer.write_table(pa.table(rows))
+    for number in range(2):
+        posts = [SUBMISSION | {"id": f"p{number}", "subreddit": None if number else "named"}]
+        comments = [COMMENT | {"id": f"c{number}{n}", "link_id": "t3_p1", "parent_id": "t3_p1"} for n in range(2)]
+        messages = [
+            {"message_id": f"m{number}{n}", "parent_id": f"m{number}0" if n else None, "message_tree_id": f"m{number}0",
+             "text": "t", "role": "r", "rank": n}
+            for n in range(2)
+        ]  # fmt: skip
+        for name, found in (("posts", posts), ("comments", comments), ("messages", messages)):
+            pq.write_table(pa.Table.from_pylist(found), folder / f"{name}{number}.parquet")
+
+
+def write_folders(folder: Path) -> None:
+    """ConvoKit corpora, one with a name of its own, one whose utterances name their source, and one with a mark."""
+    for name in "abcd":
+        meta = {"score": 1} | ({"subreddit": "named"} if name == "b" else {})
+        root = f"{name}0"
+        rows = [Row(f"{name}{n}", root, root if n else None, "ann", f"text {n}", n, meta) for n in range(3)]
+        corpus = Corpus(rows, {root: {"title": f"Title {name}"}}).write(folder / name)
+        if name == "c":
+            (corpus / "corpus.json").write_text('{"name": "named by itself"}')
+        if name == "d":
+            (corpus / "utterances.jsonl").write_bytes(b"\xef\xbb\xbf" + (corpus / "utterances.jsonl").read_bytes())
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("shards", [1, 2])
-@pytest.mark.parametrize("write", [write_dumps, write_tables, write_topics])
+@pytest.mark.parametrize(
+    ("write", "shards"),
+    [
+        *((write, shards) for write in (write_dumps, write_tables, write_topics) for shards in (1, 2)),
+        (write_columns, 1),
+        (write_folders, 2),
+    ],
+)
 def test_small_files_read_together_equal_each_read_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: Any, shards: int
 ) -> None:

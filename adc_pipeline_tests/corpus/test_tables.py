@@ -147,6 +147,33 @@ def test_other_files_are_read_with_quotes(tmp_path: Path, content: str) -> None:
     assert ("1", '"begins', "3") not in records(tmp_path / "some.csv", content)
 
 
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        ("sep=;\na;b;c\n1;2;3\n", [("1", "2", "3")]),
+        ('a, b, c\n1, "2, x", 3\n', [("1", "2, x", "3")]),
+        ("a,b,c\n1,2,3\na,b,c\n4,5,6\n", [("1", "2", "3"), NONE, ("4", "5", "6")]),
+        ('a,b,c\n1,"say \\"x\\", y",3\n4,C:\\d,6\n', [("1", 'say "x", y', "3"), ("4", "C:\\d", "6")]),
+        ('a,b,c\n1,"say \\"x\n\\" y",3\n', [("1", 'say "x\n" y', "3")]),
+        ('a,b,c\n1,"ends with \\",3\n4,"a ""x"" b",6\n', [("1", "ends with \\", "3"), ("4", 'a "x" b', "6")]),
+        ('a\tb\tc\n1\t"a ""x"" b"\t3\n4\t"a" b\t6\n', [("1", 'a "x" b', "3"), NONE]),
+        ('"a"\t"b"\t"c"\n"1"\t"2"\t"3"\n"4"\t"x "y" z"\t"6"\n', [("1", "2", "3"), NONE]),
+    ],
+    ids=["Excel's first line", "spaces", "a header again", "backslashes", "backslashes and lines", "no backslashes",
+         "doubled quotes", "a quoted header"],
+)  # fmt: skip
+def test_other_ways_of_writing_a_file(tmp_path: Path, content: str, found: list[tuple[str | None, ...]]) -> None:
+    assert records(tmp_path / "some.csv", content) == found
+
+
+def test_a_separator_at_the_end_of_each_line_is_no_column(tmp_path: Path) -> None:
+    assert records(tmp_path / "some.csv", "a,b,c\n1,2,3,\n4,5,6,\n") == [("1", "2", "3", ""), ("4", "5", "6", "")]
+
+
+def test_the_tab_separates_where_names_of_columns_hold_commas(tmp_path: Path) -> None:
+    assert records(tmp_path / "some.csv", "a\tb\tc, or, d, e\n1\t2\t3\n") == [("1", "2", "3")]
+
+
 @pytest.mark.slow
 def test_lines_inside_quotes_are_no_records_however_long_the_file(tmp_path: Path) -> None:
     """Beyond 32 MiB, where DuckDB's parallel reader begins anew in the middle of a text."""

@@ -3,7 +3,7 @@
 import hashlib
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -30,7 +30,7 @@ from adc_pipeline_tests.evaluation.conftest import Stages, run_stages
 from adc_pipeline_tests.stages import read, read_records, utterance_records
 
 VERDICTS: tuple[Verdict, Verdict] = ("rejected", "accepted")
-CAPS = EvaluationSettings(max_siblings=3, max_groups=2, max_steering=2)
+CAPS = EvaluationSettings(max_siblings=3, max_groups=2, max_steering=2, max_contrasts=5)
 
 
 def md5(text: str) -> tuple[str, str]:
@@ -92,6 +92,7 @@ def search(stages: Stages, caps: EvaluationSettings) -> Search:
         return segment(min(others, key=distance)) if others else None
 
     found = Search(set(), set(), [], [], set())
+    spread: list[Any] = []
     for conversation in chosen:
         start = background(conversation)
         inside = [row for row in ranked if row["conversation_id"] == conversation]
@@ -115,20 +116,11 @@ def search(stages: Stages, caps: EvaluationSettings) -> Search:
                     )
                 )
         levels = {id: sorted({row["score"] for row in children(id)}) for id in groups}
-        for parent in [id for id in groups if len(levels[id]) > 2][: caps.max_contrasts]:
+        for place, parent in enumerate(id for id in groups if len(levels[id]) > 2):
             group = children(parent)
             between = [row for row in group if levels[parent][0] < row["score"] < levels[parent][-1]]
             shown = min(between, key=lambda row: md5(row["id"]))
-            other = stranger(segment(shown), conversation)
-            histories = [(), ((segment(shown), "rejected"),), ((other, "rejected"),)]
-            if other is not None:
-                queries = [
-                    Query(start, (*above(shown), *history), segment(row))
-                    for history in histories
-                    for row in (group[0], group[-1])
-                ]
-                sizes = [len(segment(row).encode()) for row in (group[0], group[-1])]
-                found.contrasts.add((f"{shown['id']}:{group[0]['id']}>{group[-1]['id']}", *queries, *sizes))
+            spread.append((place, chosen.index(conversation), start, shown, group[0], group[-1]))
         steerable = [row for row in inside if len(children(row["reply_to"])) > 1 and children(row["id"])]
         for x in sorted(steerable, key=lambda row: md5(row["id"]))[: caps.max_steering]:
             sibling = next(row for row in children(x["reply_to"]) if row["id"] != x["id"])
@@ -139,6 +131,17 @@ def search(stages: Stages, caps: EvaluationSettings) -> Search:
             ]
             sizes = [len(neutral(row["text"]).encode()) for row in (sibling, children(x["id"])[0])]
             found.steerings.add((x["id"], *queries, *sizes))
+
+    for _, number, start, shown, best, worst in sorted(spread, key=lambda each: each[:2])[: caps.max_contrasts]:
+        other = stranger(segment(shown), chosen[number])
+        if other is not None:
+            histories: list[tuple[tuple[str, Verdict], ...]]
+            histories = [(), ((segment(shown), "rejected"),), ((other, "rejected"),)]
+            queries = [
+                Query(start, (*above(shown), *history), segment(row)) for history in histories for row in (best, worst)
+            ]
+            sizes = [len(segment(row).encode()) for row in (best, worst)]
+            found.contrasts.add((f"{shown['id']}:{best['id']}>{worst['id']}", *queries, *sizes))
 
     # Texts are neutralised, so that cutting at the marker strings gives the parts back.
     for walk in sorted(walks, key=lambda walk: walk["conversation_id"]):
@@ -158,12 +161,12 @@ def search(stages: Stages, caps: EvaluationSettings) -> Search:
             if verdict == "accepted" and k:
                 kept, history = before[: place - k], before[place - k :]
                 others = [stranger(each, walk["conversation_id"]) for each, _ in history]
-                strange = None if None in others else (*kept, *((each, "rejected") for each in others))
+                strange: Any = None if None in others else (*kept, *((each, "rejected") for each in others))
                 for shown in sorted({*range(1, min(k, 4)), k}):
                     turns = [(*kept, *history[:shown]), kept, before, strange]
-                    queries = [None if each is None else Query(start, each, text) for each in turns]
+                    asked = [None if each is None else Query(start, each, text) for each in turns]
                     name = case if shown == k else f"{case}/{shown}"
-                    found.improvements.append((name, *queries, len(text.encode()), k, shown))
+                    found.improvements.append((name, *asked, len(text.encode()), k, shown))
     return found
 
 
@@ -181,7 +184,7 @@ def resolved(cases: Cases) -> Search:
     """The same as text, from the numbers in the case sets."""
 
     def rows(case_set: Any, queries: tuple[str, ...], others: tuple[str, ...]) -> list[Any]:
-        columns = [[str(case) for case in case_set.case]]
+        columns: list[list[Any]] = [[str(case) for case in case_set.case]]
         columns += [
             [cases.queries[number] if number >= 0 else None for number in getattr(case_set, name)] for name in queries
         ]
@@ -268,9 +271,12 @@ def write_site(path: Path, name: str, silent: int) -> Path:
 
 
 def named(cases: Cases) -> dict[str, set[Any]]:
-    """The cases by their texts, which name the site that they come from."""
+    """The cases by their texts, which name the site that they come from; without strangers, who come from any site."""
     found = resolved(cases)
-    return {name: {row[1:] for row in getattr(found, name)} for name in vars(found)}
+    rows: dict[str, list[Any]] = {name: [row[1:] for row in getattr(found, name)] for name in vars(found)}
+    rows["improvements"] = [(*row[:3], *row[4:]) for row in rows["improvements"]]
+    rows["contrasts"] = [(*row[:4], *row[-2:]) for row in rows["contrasts"]]
+    return {name: {*each} for name, each in rows.items()}
 
 
 @pytest.mark.slow
@@ -283,8 +289,9 @@ def test_the_cases_of_two_sites_are_those_of_each_alone(tmp_path: Path, kind: st
         (tmp_path / name).mkdir()
         fetch(source, {}, tmp_path / name / "corpus")
         stages = run_stages(tmp_path / name / "corpus", tmp_path / name, kind)
+        caps = replace(CAPS, max_contrasts=100)
         return read_cases(
-            stages.dataset, stages.utterances, stages.ranked, "default", "names", CAPS, tmp_path / "spill"
+            stages.dataset, stages.utterances, stages.ranked, "default", "names", caps, tmp_path / "spill"
         )
 
     apart = [cases_of(site.stem, [site]) for site in sites]

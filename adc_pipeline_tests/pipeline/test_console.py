@@ -53,7 +53,7 @@ def test_a_failed_run_ends_in_its_sentence(
         assert len(errors) == 2
         data = errors[0].dagster_event.step_failure_data  # type: ignore[union-attr]
         assert data.error is not None
-        assert data.error.cause is None
+        assert data.error.to_string().strip() == f"Failure: {data.user_failure_data.description}"  # type: ignore[union-attr]
         assert data.user_failure_data is not None
         assert digest in str(data.user_failure_data.metadata["in place"].value)
         raised_at = str(data.user_failure_data.metadata["raised at"].value)

@@ -14,6 +14,7 @@ import yaml
 from adc_pipeline.core.artefacts import Artefact
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.evaluation.case_table import case_schema
+from adc_pipeline.study.__main__ import merged, settings_of_cells
 from adc_pipeline.study.exported import export_cell, file_name, read_exported
 from adc_pipeline.study.grid import VARIANTS
 from adc_pipeline.study.looks import crossing, nominal_levels, rejected
@@ -115,6 +116,21 @@ def test_a_plan_that_cannot_be_carried_out_is_refused_with_its_file(
 def test_a_plan_that_does_not_exist_is_refused_with_the_presets() -> None:
     with pytest.raises(PipelineError, match=r"nothing does not exist: .* a preset \(rejections\)"):
         read_plan("nothing")
+
+
+def test_the_commands_configuration_has_precedence_setting_by_setting(tmp_path: Path) -> None:
+    ours = {"ops": {"study_cell": {"config": {"max_steps": 5, "samples": 2}}, "top_2": {"config": {"seed": 1}}}}
+    theirs = {"ops": {"study_cell": {"config": {"max_steps": 7}}, "raw_corpus": {"config": {"corpus": "sample"}}}}
+    config = merged(write_plan(tmp_path, config=ours), theirs)
+    assert config == {
+        "ops": {
+            "study_cell": {"config": {"max_steps": 7, "samples": 2}},
+            "top_2": {"config": {"seed": 1}},
+            "raw_corpus": {"config": {"corpus": "sample"}},
+        }
+    }
+    settings = settings_of_cells(config)
+    assert (settings.max_steps, settings.evaluation.samples, settings.training.max_steps) == (7, 2, 7)
 
 
 def made_cell(folder: Path, variant: str, seed: int, effect: float, **settings: Any) -> Artefact:

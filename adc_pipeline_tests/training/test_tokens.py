@@ -1,5 +1,6 @@
 """Every token belongs to its turn, and a marker id means a verdict, whatever a user typed. 5 s of CPU."""
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from transformers import AddedToken, AutoTokenizer, PreTrainedTokenizerFast
 
-from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.core.errors import DamagedError, PipelineError
 from adc_pipeline.corpus.utterances import write_utterances
 from adc_pipeline.ranking.ranked_replies import write_ranked_replies
 from adc_pipeline.ranking.settings import RankingSettings
@@ -368,3 +369,15 @@ def test_a_text_of_special_tokens_is_content_and_can_be_read_back(marked: Marker
     for text in special_strings(marked):
         (ids,) = marked.ids([f"a{text}b"])
         assert marked.tokenizer.decode(ids) == f"a{text}b"
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "tokenizer_config.json"])
+@pytest.mark.parametrize("content", ["null", "[]", "{", "[" * 100_000, '{"model": 3}'])
+def test_a_damaged_tokenizer_ends_in_a_sentence(small_model: Path, tmp_path: Path, name: str, content: str) -> None:
+    shutil.copytree(small_model, tmp_path, dirs_exist_ok=True)
+    (tmp_path / name).write_text(content)
+    if name == "tokenizer_config.json" and content == '{"model": 3}':
+        MarkerTokenizer.load(tmp_path)
+        return
+    with pytest.raises(DamagedError, match=r"The tokenizer in .* cannot be loaded .*: materialize the asset"):
+        MarkerTokenizer.load(tmp_path)

@@ -55,6 +55,12 @@ def test_walks_are_not_refused(tmp_path: Path) -> None:
             {},
             r"all 4 replies .*scores are hidden",
         ),
+        (COMMENTS[:1], {}, r"the 1 roots are replies themselves.* the file of the posts"),
+        (
+            [*POSTS, *(line | {"link_id": "t3_q", "parent_id": "t3_q"} for line in COMMENTS)],
+            {},
+            r"4 root_outside are set aside\. .* the posts that the replies answer",
+        ),
         ([*POSTS, *(line | {"body": "[removed]"} for line in COMMENTS)], {}, r"all 4 replies .*4 deleted"),
         ([*POSTS, *COMMENTS], {"min_score": 99}, r"4 min_score.*change the filters"),
         (
@@ -68,7 +74,16 @@ def test_walks_are_not_refused(tmp_path: Path) -> None:
             r"all 3 replies .*\(2 empty, 1 speaker\), most of them because their texts are empty",
         ),
     ],
-    ids=["posts alone", "replies set aside", "hidden scores", "removed", "min_score", "several reasons"],
+    ids=[
+        "posts alone",
+        "replies set aside",
+        "hidden scores",
+        "replies alone",
+        "roots outside",
+        "removed",
+        "min_score",
+        "several reasons",
+    ],
 )
 def test_no_walks_are_refused_with_the_counts(
     tmp_path: Path, lines: list[dict[str, Any]], settings: dict[str, Any], sentence: str

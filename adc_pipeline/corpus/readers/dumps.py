@@ -48,6 +48,7 @@ LINES = """read_json($lines, format = 'newline_delimited', compression = 'none',
     columns=", ".join(f"{name}: '{kind}'" for name, kind in FIELDS.items())
 )
 
+# In a table of both, a post may have empty texts in the fields of comments.
 # A comment that names no parent, or itself, answers its post. A line that names a subreddit or an account keeps that
 # kind, by which it is set aside. A post hides its score by another key than a comment does.
 READ = """
@@ -76,8 +77,9 @@ FROM (
         seconds(retrieved_after) AS after
     FROM (
         SELECT *, CASE WHEN id IS NULL OR kind_of(name) NOT IN ('t1_', 't3_') THEN name ELSE id END AS full_name,
-            parent_name(parent_id) AS parent, link_id IS NOT NULL OR parent_id IS NOT NULL OR body IS NOT NULL
-                AS is_comment
+            parent_name(parent_id) AS parent,
+            coalesce(link_id <> '' OR body <> '' OR CAST(parent_id AS VARCHAR) <> '""', false)
+                OR title IS NULL AND (link_id IS NOT NULL OR parent_id IS NOT NULL OR body IS NOT NULL) AS is_comment
         FROM {source}
     )
 )

@@ -1,0 +1,21 @@
+"""The failure of a step that a sentence explains, without a stack trace.
+
+Dagster records where a `Failure` was raised, for the step and once more for the run, and its page shows both traces
+below the sentence. Of an error from another process it records the description that this error brings along; the
+failure here brings one without a stack.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import dagster as dg
+from dagster._core.errors import DagsterUserCodeProcessError
+from dagster_shared.error import SerializableErrorInfo
+
+
+class SentenceFailure(DagsterUserCodeProcessError, dg.Failure):
+    """A failure whose record in Dagster is the sentence alone; it is not retried."""
+
+    def __init__(self, sentence: str, metadata: Mapping[str, Any]) -> None:
+        error = SerializableErrorInfo(f"Failure: {sentence}", [], dg.Failure.__name__)
+        super().__init__(sentence, metadata=metadata, allow_retries=False, user_code_process_error_infos=[error])
