@@ -44,7 +44,7 @@ LEAST_ACCURACY = 0.6
 # Columns of a bag of words: words and word pairs are hashed, so that nothing has to be kept but the weights.
 COLUMNS = 1 << 18
 # Inverse strengths of the L2 penalty, and longest n-grams, that are tried.
-STRENGTHS, NGRAMS = (0.1, 1.0, 10.0), (1, 2)
+STRENGTHS, NGRAMS = (0.1, 1.0, 10.0, 100.0), (1, 2)
 # Pairs of one sibling group, and siblings, best-ranked first, that they are made of.
 PAIRS_OF_GROUP, SIBLINGS = 4, 5
 # Digits of the weights that are kept.

@@ -57,20 +57,20 @@ def test_random_numbers_depend_on_seed_context_and_rejections_only() -> None:
 @pytest.mark.slow
 def test_a_reply_depends_neither_on_the_batch_nor_on_the_order(cases: Cases, model_folder: Path) -> None:
     scorer = Scorer.load(model_folder, EvaluationSettings())
-    contexts = cases.contexts[:7]
+    contexts = cases.contexts[:5]
 
     def written(order: list[int], rows: int) -> dict[tuple[str, str, int], str]:
-        writer = Writer(scorer, Arrangement(), True, Sampling(0.8, 1.0, 8), 0, rows)
+        writer = Writer(scorer, Arrangement(), True, Sampling(0.8, 1.0, 5), 0, rows)
         asked = [contexts[index] for index in order]
         names = [str(each.conversation) for each in asked]
         return {(names[each.context], each.series, each.k): each.turn for each in writer.write(asked, names, MOST)}
 
-    together = written([*range(7)], 0)
-    assert together == written([*range(7)], 3) == written([4, 2, 6, 0, 1, 5, 3], 5)
+    together = written([*range(5)], 0)
+    assert together == written([*range(5)], 2) == written([4, 2, 0, 1, 3], 3)
     series = Counter((series, k) for _, series, k in together)
     assert {key: count for key, count in series.items() if key[0] != "real"} == {
-        ("own", 0): 7,
-        **{(name, k): 7 for name in ("own", "yoked", "independent") for k in (1, 2)},
+        ("own", 0): 5,
+        **{(name, k): 5 for name in ("own", "yoked", "independent") for k in (1, 2)},
     }
     assert series["real", 1] == sum(len(each.siblings) >= 1 for each in contexts)
     assert series["real", 2] == sum(len(each.siblings) >= 2 for each in contexts)

@@ -23,7 +23,7 @@ from adc_pipeline.generation.settings import Sampling
 VOCABULARY, STOPS = 24, [1, 2]
 SIZE: dict[str, Any] = {"vocab_size": VOCABULARY, "hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 2}
 HEADS: dict[str, Any] = {"num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 256}
-LENGTH = 12
+LENGTH = 8
 SAMPLING = Sampling(0.9, 1.0, LENGTH)
 
 
@@ -72,19 +72,19 @@ def prompts(rows: int) -> list[list[int]]:
 @pytest.mark.slow
 def test_replies_that_grow_in_one_batch_are_those_of_each_prompt_alone(model: torch.nn.Module) -> None:
     """Each round appends what was drawn, without its end, and another marker; now and then something else instead."""
-    asked = prompts(9)
-    uniforms = np.random.default_rng(2).random((4, len(asked), LENGTH))
+    asked = prompts(6)
+    uniforms = np.random.default_rng(2).random((3, len(asked), LENGTH))
     batch = Batch(model, STOPS, SAMPLING)  # type: ignore[arg-type]
     lengths = set()
     for place, numbers in enumerate(uniforms):
-        drawn = batch.draw(asked, numbers, last=place == 3)
+        drawn = batch.draw(asked, numbers, last=place == 2)
         assert drawn == [oracle(model, prompt, row) for prompt, row in zip(asked, numbers, strict=True)]
         lengths |= {len(ids) for ids in drawn}
         asked = [
             [*(prompt[: len(prompt) // 2] if row == place else prompt), *ids[: -1 if ids[-1] in STOPS else None], 2]
             for row, (prompt, ids) in enumerate(zip(asked, drawn, strict=True))
         ]
-    assert len(lengths) > 3
+    assert len(lengths) > 1
     assert batch.cache is None
 
 
