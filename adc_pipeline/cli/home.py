@@ -38,7 +38,7 @@ def use_dagster_home(store: Store) -> Path:
     settings = HEADER + rendered(folder)
     file = folder / "dagster.yaml"
     if os.path.lexists(file) and (problem := file_problem(file)):
-        raise PipelineError(f"{file} {problem}, or remove it, and it is written anew.")
+        raise PipelineError(f"{file} {problem.partition(':')[0]}: remove it, and it is written again.")
     old = file.read_text(errors="replace") if file.exists() else HEADER
     if old.startswith(HEADER) and old != settings:
         with atomic_file(file) as new:
