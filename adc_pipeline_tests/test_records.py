@@ -8,7 +8,19 @@ from typing import Any
 
 import pytest
 
-from adc_pipeline.core.artefacts import MAKING, Artefact, Store, damage, mark_damaged, read_making, scan
+from adc_pipeline.core.artefacts import (
+    MAKING,
+    MANIFEST,
+    Artefact,
+    Store,
+    altered_files,
+    damage,
+    folder_digest,
+    locked,
+    mark_damaged,
+    read_making,
+    scan,
+)
 from adc_pipeline.core.errors import DamagedError, PipelineError
 from adc_pipeline.core.named_files import FROM_KERNEL, SMALL_JSON, file_problem
 from adc_pipeline.core.records import object_in, read_record
@@ -146,3 +158,13 @@ def test_a_record_of_files_and_of_a_version_that_cannot_be_read(tmp_path: Path) 
 
 def test_a_file_that_the_kernel_writes_is_no_regular_file() -> None:
     assert file_problem(Path("/proc/version")) == FROM_KERNEL
+
+
+def test_a_fifo_in_the_place_of_a_record_keeps_nobody_waiting(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / MANIFEST)
+    assert folder_digest(tmp_path) == folder_digest(tmp_path)
+    assert altered_files(tmp_path) == [MANIFEST]
+    with locked(tmp_path / MANIFEST) as free:
+        assert free
+    with pytest.raises(DamagedError, match="is a FIFO"):
+        read_record(tmp_path / MANIFEST)

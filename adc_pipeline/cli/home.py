@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from adc_pipeline.core.artefacts import Store
 from adc_pipeline.core.atomic import atomic_file
 from adc_pipeline.core.errors import PipelineError, first_line
+from adc_pipeline.core.named_files import file_problem
 
 if TYPE_CHECKING:
     from dagster import DagsterInstance
@@ -36,7 +37,9 @@ def use_dagster_home(store: Store) -> Path:
     folder.mkdir(exist_ok=True)
     settings = HEADER + rendered(folder)
     file = folder / "dagster.yaml"
-    old = file.read_text() if file.exists() else HEADER
+    if os.path.lexists(file) and (problem := file_problem(file)):
+        raise PipelineError(f"{file} {problem.partition(':')[0]}: remove it, and it is written again.")
+    old = file.read_text(errors="replace") if file.exists() else HEADER
     if old.startswith(HEADER) and old != settings:
         with atomic_file(file) as new:
             new.write_text(settings)

@@ -28,7 +28,7 @@ from typing import Any
 
 from adc_pipeline.core.atomic import atomic_file
 from adc_pipeline.core.errors import PipelineError, is_disk_full
-from adc_pipeline.core.records import checked_fields, object_in, parsed
+from adc_pipeline.core.records import checked_fields, object_in, parsed, record_text
 
 # A tag of a Dagster run: `true` rebuilds every asset of the run, whether or not it is up to date.
 AGAIN = "adc/again"
@@ -130,7 +130,7 @@ def as_json(settings: Mapping[str, Any]) -> dict[str, Any]:
 def read_making(made: Artefact) -> dict[str, Any]:
     """Return which MLflow run made an artefact and what it read outside ADC_HOME; empty values if not recorded."""
     try:
-        record = unsealed((made.path / MAKING).read_text())
+        record = unsealed(record_text(made.path / MAKING))
         return checked_fields(record, {"run": str, "address": str, "outside": dict})
     except (FileNotFoundError, ValueError):
         return {"run": "", "address": "", "outside": {}}
@@ -197,7 +197,7 @@ def content_digest(files: Mapping[str, Mapping[str, Any]], unhashed: Collection[
 def folder_digest(folder: Path) -> str:
     """Return the digest of a folder's content; its manifest, if it has one, says which files do not count."""
     try:
-        unhashed = object_in((folder / MANIFEST).read_text()).get("unhashed", ())
+        unhashed = object_in(record_text(folder / MANIFEST)).get("unhashed", ())
     except (FileNotFoundError, UnicodeDecodeError):
         unhashed = ()
     return content_digest(scan(folder), unhashed)
@@ -246,7 +246,7 @@ def altered_files(folder: Path) -> list[str]:
     recorded: dict[str, Any] = {}
     for record in (MANIFEST, MAKING):
         try:
-            content = unsealed((folder / record).read_text())
+            content = unsealed(record_text(folder / record))
             recorded |= content.get("files", {}) | content.get("shown", {})
         except FileNotFoundError:
             continue
@@ -371,7 +371,7 @@ class Store:
         # Resolved first: the link may be switched between two accesses.
         path = path.resolve()
         try:
-            manifest = unsealed((path / MANIFEST).read_text())
+            manifest = unsealed(record_text(path / MANIFEST))
             known = {each.name: manifest[each.name] for each in fields(Artefact) if each.name in manifest}
             # Before there were numbers, a manifest had none.
             complete = {**known, "unhashed": tuple(known.get("unhashed", ())), "layout": known.get("layout", 0)}
@@ -590,7 +590,7 @@ def locked(folder: Path, wait: bool = False) -> Iterator[bool]:
     The operating system releases the lock when the process ends, however it ends.
     """
     try:
-        handle = os.open(folder, os.O_RDONLY)
+        handle = os.open(folder, os.O_RDONLY | os.O_NONBLOCK)
     except FileNotFoundError:
         yield False
         return

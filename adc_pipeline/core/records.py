@@ -5,6 +5,7 @@ have the expected names and types ends with one sentence instead of a traceback 
 """
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from types import UnionType
@@ -35,6 +36,12 @@ def read_record(path: Path, *, remedy: str = REMEDY, **fields: Type) -> dict[str
         raise DamagedError(
             f"{path} is damaged, or another program wrote it ({first_line(error)}): {remedy}."
         ) from error
+
+
+def record_text(path: Path) -> str:
+    """Return the text of a file; that of a FIFO is empty, instead of waiting for a writer."""
+    with open(path, opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+        return file.read()
 
 
 def parsed(content: str | bytes) -> Any:

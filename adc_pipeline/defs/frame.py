@@ -143,14 +143,10 @@ def refuse_damaged(artefact: Artefact) -> None:
             f" ({artefact.layout}, here {LAYOUT}) cannot be read: materialize the asset {artefact.name} again."
         )
     if damaged := damage(artefact):
-        raise PipelineError(damaged_sentence(artefact, damaged))
-
-
-def damaged_sentence(artefact: Artefact, damaged: Sequence[str]) -> str:
-    return (
-        f"{artefact.name} is damaged, {', '.join(damaged[:3])} in {artefact.path} is missing or altered:"
-        f" materialize the asset {artefact.name} again."
-    )
+        raise PipelineError(
+            f"{artefact.name} is damaged, {', '.join(damaged[:3])} in {artefact.path} is missing or altered:"
+            f" materialize the asset {artefact.name} again."
+        )
 
 
 def reasons_to_make(request: Request[Any], outside: Mapping[str, Any]) -> list[str]:
@@ -311,8 +307,11 @@ def damaged_content(stage: Stage[Any], name: str, store: Store) -> str:
     with suppress(PipelineError):
         read.append(store.current(name))
     for made in read:
-        if damaged := mark_damaged(made):
-            return damaged_sentence(made, damaged)
+        mark_damaged(made)
+        try:
+            refuse_damaged(made)
+        except PipelineError as error:
+            return str(error)
     return ""
 
 

@@ -64,7 +64,7 @@ class AtomicSqliteStorage(DagsterSqliteStorage):
             note = folder / VERSION
             with damage_explained(folder):
                 storage = cls(str(folder), inst_data)
-                if not note.exists() or note.read_text(errors="replace") != dg.__version__:
+                if not note.is_file() or note.read_text(errors="replace") != dg.__version__:
                     storage.upgrade_outdated(folder)
                     with atomic_file(note) as new:
                         new.write_text(dg.__version__)

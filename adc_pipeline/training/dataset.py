@@ -129,4 +129,7 @@ def load_split(folder: Path) -> TokenizedSplit:
         rest = read_record(folder / "walks.json", remedy=remedy, conversation_ids=list, counts=dict)
         return TokenizedSplit(**arrays, **rest)
     except (ValueError, TypeError, FileNotFoundError) as error:
-        raise PipelineError(f"The tokens in {folder} are damaged ({first_line(error)}): {remedy}.") from error
+        raise PipelineError(
+            f"The tokens in {folder} are damaged ({first_line(error)}): remove {folder.parent}, and the next run"
+            " tokenizes again."
+        ) from error

@@ -51,7 +51,9 @@ class ModelFacts:
             )
             facts.check()
         except ValueError as error:
-            raise PipelineError(f"{path} is not what a training writes ({error}): {REMEDY}.") from error
+            raise PipelineError(
+                f"{path} is not what a training writes ({error}): copy the whole folder of the model again."
+            ) from error
         return facts
 
     def check(self) -> None:

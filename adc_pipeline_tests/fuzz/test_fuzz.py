@@ -1,6 +1,9 @@
 """The fuzzer on a few examples, and what it has found."""
 
 import gzip
+import io
+import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -48,3 +51,16 @@ def test_a_parquet_file_with_a_damaged_page(work: Path) -> None:
     content[4:60] = bytes(56)
     sentence = result(Input("parquet", {"c.parquet": bytes(content)}, "c.parquet"), work)
     assert "c.parquet, which the setting corpus names, could not be read: it is damaged" in sentence
+
+
+def test_a_zip_whose_packed_bytes_are_damaged(work: Path) -> None:
+    """ConvoKit's own files are unpacked without a look at their first bytes."""
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("utterances.jsonl", "".join(f'{{"id": "{number * 7919 % 1009}"}}\n' for number in range(999)))
+    content = bytearray(packed.getvalue())
+    content[300:400] = b"\xff" * 100
+    with pytest.raises(zlib.error), zipfile.ZipFile(io.BytesIO(content)) as archive:
+        archive.read("utterances.jsonl")
+    sentence = result(Input("convokit", {"corpus.zip": bytes(content)}, "corpus.zip"), work)
+    assert sentence.endswith("corpus.zip, which the setting corpus names, is damaged or incomplete: fetch it again.")
