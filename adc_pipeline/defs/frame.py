@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import dagster as dg
+from dagster._core.errors import DagsterExecutionInterruptedError
 
 from adc_pipeline.core.artefacts import (
     AGAIN,
@@ -44,7 +45,7 @@ from adc_pipeline.defs.look_ahead import look_ahead
 from adc_pipeline.defs.making import Context, Making, Request
 from adc_pipeline.defs.page import check_names, columns_of, page_of, table_metadata
 from adc_pipeline.defs.run_config import configured, given_config
-from adc_pipeline.defs.sentence_failure import SentenceFailure
+from adc_pipeline.defs.sentence_failure import Cancelled, SentenceFailure
 from adc_pipeline.defs.shown import write_shown
 from adc_pipeline.defs.stage import Stage
 from adc_pipeline.defs.started_by import current_settings, keeps_settings, started_by
@@ -269,6 +270,8 @@ def errors_as_sentences(name: str, context: Context, workspace: Workspace) -> It
     """End a step with the one sentence of a PipelineError; retry what the network refused."""
     try:
         yield
+    except (KeyboardInterrupt, DagsterExecutionInterruptedError):
+        raise Cancelled from None
     except PipelineError as error:
         tried = context.retry_number
         if isinstance(error, UnreachableError) and tried < len(SECONDS_BEFORE_RETRY):
