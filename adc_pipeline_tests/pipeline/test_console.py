@@ -6,7 +6,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 from dagster._core.errors import DagsterExecutionInterruptedError
-from dagster_shared.error import serializable_error_info_from_exc_info
+from dagster._utils.error import serializable_error_info_from_exc_info
 
 from adc_pipeline.core.artefacts import Store
 from adc_pipeline.definitions import defs
