@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import dagster as dg
+from dagster._core.errors import DagsterExecutionInterruptedError
 
 from adc_pipeline.core.artefacts import (
     AGAIN,
@@ -45,7 +46,7 @@ from adc_pipeline.defs.look_ahead import look_ahead
 from adc_pipeline.defs.making import Context, Making, Request
 from adc_pipeline.defs.page import check_names, columns_of, page_of, table_metadata
 from adc_pipeline.defs.run_config import configured, given_config
-from adc_pipeline.defs.sentence_failure import SentenceFailure
+from adc_pipeline.defs.sentence_failure import Cancelled, SentenceFailure
 from adc_pipeline.defs.shown import write_shown
 from adc_pipeline.defs.stage import Stage
 from adc_pipeline.defs.started_by import current_settings, keeps_settings, started_by
@@ -271,6 +272,8 @@ def errors_as_sentences(stage: Stage[Any], context: Context, workspace: Workspac
     name = stage.artefact_name(context)
     try:
         yield
+    except (KeyboardInterrupt, DagsterExecutionInterruptedError):
+        raise Cancelled from None
     except PipelineError as error:
         if isinstance(error, DamagedError) and (sentence := damaged_content(stage, name, workspace.store)):
             raise failure(sentence, name, context, workspace.store, error) from None

@@ -1,12 +1,16 @@
 """A failed run shows its sentence on the terminal and in Dagster's log, and what is in place stays in sight."""
 
+import sys
 from pathlib import Path
 
 import dagster as dg
 import pytest
+from dagster._core.errors import DagsterExecutionInterruptedError
+from dagster._utils.error import serializable_error_info_from_exc_info
 
 from adc_pipeline.core.artefacts import Store
 from adc_pipeline.definitions import defs
+from adc_pipeline.defs.sentence_failure import Cancelled, SentenceFailure
 
 TABLE = """id,conversation_id,reply_to,speaker,body,score,timestamp
 r,r,,ann,post,1,0
@@ -60,3 +64,13 @@ def test_a_failed_run_ends_in_its_sentence(
         assert "Traceback" in raised_at
         # Dagster's page shows Markdown of this length behind a click.
         assert len(raised_at) >= 1000
+
+
+@pytest.mark.parametrize("error", [Cancelled(), SentenceFailure("The sentence.", {})])
+def test_what_a_sentence_explains_is_recorded_without_a_stack_trace(error: BaseException) -> None:
+    try:
+        raise error from ValueError("the cause")
+    except BaseException:
+        recorded = serializable_error_info_from_exc_info(sys.exc_info())
+    assert recorded.to_string() in ("Cancelled by a signal.", "Failure: The sentence.")
+    assert isinstance(error, dg.Failure | DagsterExecutionInterruptedError)
