@@ -20,7 +20,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, BinaryIO, cast
 
 from adc_pipeline.core.errors import PipelineError, is_disk_full
-from adc_pipeline.corpus.first_bytes import EXCEL, content
+from adc_pipeline.corpus.first_bytes import content
 from adc_pipeline.corpus.folders import HIDDEN, NO_NAME, UNKNOWN_COLUMNS, is_hidden, is_named_data
 from adc_pipeline.corpus.formats import Format, UnfitError, recognise
 from adc_pipeline.corpus.packings import BLOCK, blocks
@@ -100,7 +100,8 @@ def unpack(
 def zip_members(opened: zipfile.ZipFile, archive: Path, left_out: dict[str, str]) -> Iterator[Member]:
     if OFFICE & set(opened.namelist()):
         raise PipelineError(
-            f"{archive}, which the setting corpus names, is an Excel workbook or another Office document: {EXCEL}."
+            f"{archive}, which the setting corpus names, is an Excel workbook or another Office document: save the sheet as"
+            " CSV in UTF-8."
         )
     for info in opened.infolist():
         check_inside(archive, info.filename)

@@ -18,7 +18,7 @@ from adc_pipeline.core.engine import Report, no_report
 from adc_pipeline.corpus.formats import Recognised, known_fields, recognise
 from adc_pipeline.corpus.layouts import STACK_EXCHANGE_COMMENTS, STACK_EXCHANGE_POSTS, ScoreOrder
 from adc_pipeline.corpus.readers import dumps, lines, tables, xml
-from adc_pipeline.corpus.readers.arrow import count_records, open_arrow, write_parquet
+from adc_pipeline.corpus.readers.arrow import count_records, open_arrow, with_sound_texts, write_parquet
 from adc_pipeline.corpus.readers.html import html_to_text
 from adc_pipeline.corpus.readers.nested import Flatten
 from adc_pipeline.corpus.readers.rows import COLUMNS, NAME_OF_FILE, Rows
@@ -109,18 +109,20 @@ def rows(
     report: Report = no_report,
     paths: Sequence[Path] = (),
     names: Sequence[str] = (),
+    repair: bool = False,
 ) -> Iterator[Rows]:
     """Yield the rows of one part, in order; run each to its end before the next.
 
     `paths` are small files of JSON lines, or Parquet or Arrow files of one schema, that are read together, `path` being
     their first; `names` as in `Rows`.
     `columns` maps our names to the file's, for a table. `scratch` takes unpacked pieces; `report` receives the
-    progress. Raises PipelineError for a file that is damaged or ends in the middle.
+    progress. With `repair`, texts of a Parquet file that are no UTF-8 are mended. Raises PipelineError for a file that
+    is damaged or ends in the middle.
     """
     create_functions(connection)
     scratch.mkdir(parents=True, exist_ok=True)
     several = len(paths) > 1
-    source = Source(path, what, connection, scratch, report, paths if several else (), names if several else ())
+    source = Source(path, what, connection, scratch, report, paths if several else (), names if several else (), repair)
     if what.container == "folder":
         yield from stack_exchange_rows(path, connection, scratch, report)
     elif what.layout is not None:
@@ -201,6 +203,7 @@ class Source:
     # Files that are read together with `path`, which is their first, and the names of all.
     paths: Sequence[Path] = ()
     names: Sequence[str] = ()
+    repair: bool = False
 
     def views(self, names: Sequence[str]) -> Iterator[tuple[Piece, str]]:
         """Yield each piece with the name of a view, whose columns f0, f1 and on are the fields `names` as text."""
@@ -217,6 +220,8 @@ class Source:
 
     def pieces(self, names: Sequence[str]) -> Iterator[Piece]:
         """Yield the file in pieces, in order, as relations with the fields `names`, null where it has no such field."""
+        from pyarrow import RecordBatchReader
+
         container, layout = self.what.container, self.what.layout
         known = set().union(*(known_fields(path, container, layout) for path in self.paths or [self.path]))
         places = {name: locate(name, known) for name in names}
@@ -225,20 +230,28 @@ class Source:
         )
         if self.paths and read is None and container in ("parquet", "arrow"):
             with TemporaryDirectory(dir=self.scratch) as folder:
-                copies = map(Path(folder).joinpath, map("{:06}.parquet".format, range(len(self.paths))))
-                files = list(map(write_parquet, self.paths, copies) if container == "arrow" else self.paths)
+                files = list(self.paths)
+                if container == "arrow":
+                    copies = (Path(folder) / f"{number:06}.parquet" for number in range(len(files)))
+                    files = [write_parquet(path, copy, container) for path, copy in zip(files, copies, strict=True)]
                 table = select_columns(tables.open_parquets(files, self.connection), places, ["filename"])
                 yield Piece(table, sum(map(tables.parquet_records, files)), files, self.names)
         elif self.paths:
             with TemporaryDirectory(dir=self.scratch) as folder:
                 files = [lines.plain_file(path, Path(folder), read) for path in self.paths]
                 yield Piece(select_keys(files, places, self.connection), lines=files, names=self.names)
+        elif read is None and container == "parquet" and self.repair:
+            with TemporaryDirectory(dir=self.scratch) as folder:
+                copy = write_parquet(self.path, Path(folder) / "mended.parquet", container)
+                table = tables.open_parquet(copy, self.connection)
+                yield Piece(select_columns(table, places), tables.parquet_records(copy))
         elif read is None and container == "parquet":
             table = tables.open_parquet(self.path, self.connection)
             yield Piece(select_columns(table, places), tables.parquet_records(self.path))
         elif read is None and container == "arrow":
             with open_arrow(self.path) as reader:
-                table = self.connection.from_arrow(reader)
+                batches = map(with_sound_texts, reader)
+                table = self.connection.from_arrow(RecordBatchReader.from_batches(reader.schema, batches))
                 yield Piece(select_columns(table, places), count_records(self.path))
         elif container == "csv":
             with TemporaryDirectory(dir=self.scratch) as folder:

@@ -328,7 +328,8 @@ def read_parts(
         case "table", "csv" | "parquet":
             yield from tables.rows(part.path, source.columns, connection, scratch, engine.report, repair)
         case _:
-            yield from fields.rows(part.path, part.what, source.columns, connection, scratch, engine.report)
+            what = part.what
+            yield from fields.rows(part.path, what, source.columns, connection, scratch, engine.report, repair=repair)
 
 
 def no_utterances() -> PipelineError:

@@ -488,3 +488,13 @@ def test_a_line_that_is_no_object_is_set_aside(folder: Path, tmp_path: Path) -> 
         tmp_path / "corpus", tmp_path / "out", UtteranceSettings(max_set_aside=1), source=settings
     )
     assert (counts["taking_part"], counts["set_aside.malformed"]) == (1, 3)
+
+
+@pytest.mark.parametrize("write", [parquet, arrow])
+@pytest.mark.parametrize("files", [1, 2])
+def test_a_text_that_is_no_utf8_is_mended(folder: Path, write: Write, files: int) -> None:
+    for number in range(files):
+        path = folder / f"posts{number}"
+        write(path, [discourse(1, 1, None, 3) | {"topic_id": number}, discourse(2, 2, None, 0) | {"topic_id": number}])
+        path.write_bytes(path.read_bytes().replace(b"post 2", b"post \xff"))
+    assert [row[3] for row in read(folder)] == ["post 1"] * files + ["post \ufffd"] * files

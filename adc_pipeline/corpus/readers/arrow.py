@@ -45,23 +45,46 @@ def open_arrow(path: Path) -> "Iterator[pa.RecordBatchReader]":
 
 
 def record_batches(path: Path, container: str) -> "Iterator[pa.RecordBatch]":
-    """Yield the record batches of a Parquet or Arrow file."""
+    """Yield the record batches of a Parquet or Arrow file; texts that are no UTF-8 get U+FFFD for what is none."""
     import pyarrow.parquet as pq
 
     if container == "parquet":
         with path.open("rb") as file:
-            yield from pq.ParquetFile(file).iter_batches()
+            yield from map(with_sound_texts, pq.ParquetFile(file).iter_batches())
     else:
         with open_arrow(path) as reader:
-            yield from reader
+            yield from map(with_sound_texts, reader)
 
 
-def write_parquet(path: Path, out: Path) -> Path:
-    """Write the rows of an Arrow file or stream to a Parquet file, and return it."""
+def with_sound_texts(batch: "pa.RecordBatch") -> "pa.RecordBatch":
+    import pyarrow as pa
+
+    try:
+        batch.validate(full=True)
+    except pa.ArrowInvalid:
+        return pa.record_batch(list(map(sound_texts, batch.columns)), batch.schema)
+    return batch
+
+
+def sound_texts(array: "pa.Array") -> "pa.Array":
+    """Return texts, also those in structures, with U+FFFD for bytes that are no UTF-8."""
+    import pyarrow as pa
+
+    if pa.types.is_struct(array.type):
+        inner = [sound_texts(array.field(number)) for number in range(array.type.num_fields)]
+        return pa.StructArray.from_arrays(inner, fields=list(array.type), mask=array.is_null())
+    if not (pa.types.is_string(array.type) or pa.types.is_large_string(array.type)):
+        return array
+    values = array.view(pa.binary() if pa.types.is_string(array.type) else pa.large_binary()).to_pylist()
+    return pa.array([value if value is None else value.decode(errors="replace") for value in values], array.type)
+
+
+def write_parquet(path: Path, out: Path, container: str) -> Path:
+    """Write the rows of a Parquet or Arrow file to another Parquet file, and return it; see `record_batches`."""
     import pyarrow.parquet as pq
 
-    with open_arrow(path) as reader, pq.ParquetWriter(out, reader.schema, compression="none") as writer:
-        for batch in reader:
+    with pq.ParquetWriter(out, read_schema(path, container), compression="none") as writer:
+        for batch in record_batches(path, container):
             writer.write_batch(batch)
     return out
 
