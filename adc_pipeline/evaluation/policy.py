@@ -14,7 +14,7 @@ In-context improvement is that of Laskin et al. 2022, *In-context Reinforcement 
 that others' errors need not teach to correct one's own is Kumar et al. 2024, *Training Language Models to Self-Correct
 via Reinforcement Learning*. A draw depends on the context and the number of rejections alone (`generation/batch.py`).
 
-Cost: see `evaluate.py`.
+Cost: 2,036 replies to the sample's 125 contexts take 12 s of one core with other work on it (0.6 million parameters).
 """
 
 import hashlib
