@@ -126,7 +126,7 @@ def read_result(
 def found_of(sums: Crossed, level: float) -> Found:
     estimate = sums.estimate()
     smallest = None
-    if estimate.p is not None:
+    if estimate.low is not None:
         parts = sums.parts()
         smallest = half_width(parts, level) + half_width(parts, POWER_LEVEL)
     return Found(estimate, sums.by_seed.tolist(), smallest)

@@ -22,7 +22,8 @@ order.
 
 A crossed bootstrap, which resamples seeds and conversations at the same time (Owen 2007, *The pigeonhole bootstrap*),
 has the same variance where clusters are many; the tests use it as the oracle. Its percentiles are too narrow for the
-2 to 10 seeds that a study has. One seed tells nothing of others, so its interval and p-value are refused.
+2 to 10 seeds that a study has. One seed tells nothing of others, and cells that are all alike tell nothing of how much
+others vary: the interval is refused, and the p-value too, but for the 1 of no difference at all.
 """
 
 from collections.abc import Sequence
@@ -38,6 +39,7 @@ Floats = NDArray[np.float64]
 Rows = Sequence[int] | NDArray[np.int64]
 ONE_SEED = "one seed"
 ONE_CONVERSATION = "one conversation"
+ALIKE = "all seeds and conversations alike"
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,10 @@ class Crossed:
         if refused:
             return Difference(ratio, None, None, self.cases, conversations, None, refused=refused)
         parts = self.parts()
+        # Rounding leaves residuals of the last digits.
+        if sum(part.variance for part in parts) <= 1e-24 * max(1.0, ratio**2):
+            p = 1.0 if ratio == null else None
+            return Difference(ratio, None, None, self.cases, conversations, p, refused=ALIKE)
         half = half_width(parts, level)
         p = two_sided_p(ratio - null, parts)
         return Difference(ratio, ratio - half, ratio + half, self.cases, conversations, p)

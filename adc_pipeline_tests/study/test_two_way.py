@@ -93,6 +93,13 @@ def test_one_seed_and_one_conversation_are_refused_with_the_reason() -> None:
         assert found.value == pytest.approx(made.values[part].sum() / made.weights[part].sum())
 
 
+def test_cells_that_are_all_alike_are_refused_an_interval() -> None:
+    """Replies that no judge can parse all have the same score: that shows no absence of an effect."""
+    found = Crossed(np.full((3, 9), 0.1), np.ones((3, 9)), 9).estimate()
+    assert (found.low, found.p, found.refused) == (None, None, "all seeds and conversations alike")
+    assert found.value == pytest.approx(0.1)
+
+
 def test_rows_are_summed_by_seed_and_conversation_and_missing_cells_have_no_weight() -> None:
     made = Crossed.of([7, 7, 9], [4, 2, 4], np.array([1.0, 2.0, 3.0]), np.array([2.0, 2.0, 4.0]), 2)
     assert made.values.tolist() == [[2.0, 1.0], [0.0, 3.0]]
