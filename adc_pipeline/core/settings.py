@@ -187,7 +187,10 @@ def with_defaults(kind: type[S], **defaults: Any) -> type[S]:
         for each in fields(kind)
         if defaults.get(each.name, each.default) != each.default
     ]
-    return make_dataclass(kind.__name__, changed, bases=(kind,), frozen=True) if changed else kind
+    if not changed:
+        return kind
+    names = {"__module__": kind.__module__}
+    return make_dataclass(kind.__name__, changed, bases=(kind,), namespace=names, frozen=True)
 
 
 def flattened(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 
 from adc_pipeline.definitions import defs
 from adc_pipeline.defs.stage import SETTINGS
-from adc_pipeline.evaluation.cases import Improvements, Pairs, Steerings, Turns, table
+from adc_pipeline.evaluation.cases import Contrasts, Improvements, Pairs, Steerings, Turns, table
 from adc_pipeline.evaluation.measures import CaseSets, all_measures, reliability
 from adc_pipeline.evaluation.scoring import Scores
 from adc_pipeline_tests.docs.pages import DOCS, ROOT
@@ -43,24 +44,26 @@ def test_the_reference_is_generated(site: Path) -> None:
 
 
 def test_all_settings_are_in_the_reference() -> None:
-    """Every class of settings that Dagster's run configuration has."""
+    """Every class of settings that Dagster's run configuration has, or the class that it extends."""
     assert defs.assets
-    used = set(SETTINGS.values())
     shown = set(re.findall(r"\{adc-settings\} ([\w.]+)", (REFERENCE / "settings.md").read_text()))
-    assert {f"{kind.__module__}.{kind.__qualname__}" for kind in used} <= shown
+    for kind in SETTINGS.values():
+        names = {f"{each.__module__}.{each.__qualname__}" for each in kind.__mro__}
+        assert names & shown or not fields(kind), kind
 
 
 def test_all_measures_are_in_the_reference() -> None:
     page = (REFERENCE / "metrics.md").read_text()
     floats, ints, bools = np.zeros(0), np.zeros(0, np.int64), np.zeros(0, np.bool_)
     turns = table(Turns, iter(()))
-    sets = CaseSets(table(Pairs, iter(())), table(Steerings, iter(())), turns, table(Improvements, iter(())))
+    pairs, steerings = table(Pairs, iter(())), table(Steerings, iter(()))
+    sets = CaseSets(pairs, steerings, turns, table(Improvements, iter(())), table(Contrasts, iter(())))
     measured = all_measures(sets, Scores(floats, ints, floats, bools, bools, ints)) + reliability(turns, floats)
     names = [each.name for each in measured]
     assert len(names) > 30
     for name in names:
-        # A reading may be written as its last part after the measure's name, and bins as a range.
-        parts = re.sub(r"bin\d", "bin0", name).split(".")
+        # A reading may be written as its last part after the measure's name, and bins and numbers shown as a range.
+        parts = re.sub(r"k\w+\.shown\d", "k3.shown1", re.sub(r"bin\d", "bin0", name)).split(".")
         assert f"`{'.'.join(parts)}`" in page or f"`.{parts[-1]}`" in page, name
 
 
