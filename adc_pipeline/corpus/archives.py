@@ -85,8 +85,8 @@ def unpack(
 def zip_members(opened: zipfile.ZipFile, archive: Path, left_out: dict[str, str]) -> Iterator[Member]:
     if OFFICE & set(opened.namelist()):
         raise PipelineError(
-            f"{archive}, which the setting corpus names, is an Excel workbook or another Office document: save the sheet"
-            " as CSV in UTF-8."
+            f"{archive}, which the setting corpus names, is an Excel workbook or another Office document: save the"
+            " sheet as CSV in UTF-8."
         )
     for info in opened.infolist():
         check_inside(archive, info.filename)
