@@ -101,7 +101,7 @@ def champion_stage(kind: WalkKind) -> Stage[PromotionSettings]:
             # The next run is compared with the champion that this run sets.
             making.outside["champion"] = figures_of(Evaluated(decision.version, ours.path))
         facts = asdict(decision) | {"model": found.name, "promoted": decision.promoted}
-        (making.folder / "decision.json").write_text(json.dumps(facts, indent=1) + "\n")
+        (making.folder / "decision.json").write_text(json.dumps(facts, indent=1, allow_nan=False) + "\n")
         (making.folder / "changes.md").write_text(changed)
         making.log_files(making.folder)
         making.count({"version": int(version.version), "promoted": int(decision.promoted)} | decision.figures())
