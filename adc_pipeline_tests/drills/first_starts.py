@@ -40,6 +40,7 @@ MOMENTS: dict[str, tuple[str, ...]] = {
     "MLflow": (".mlflow.db-new-*", "mlflow.db"),
 }
 SECONDS_AFTER = 3.0
+NO_REVISION = "its tables have 0 revisions instead of one"
 
 
 def run(folder: Path, config: Path) -> subprocess.Popen[bytes]:
@@ -64,9 +65,18 @@ def appeared(home: Path, patterns: tuple[str, ...]) -> Callable[[], bool]:
 
 
 def broken_databases(home: Path) -> list[str]:
-    """Return the databases in place that are damaged; those that a killed process left beside them may be."""
+    """Return the databases in place that are damaged; those that a killed process left beside them may be.
+
+    A killed run's own database of events may lack its revision: Dagster completes it when it opens the run.
+    """
     files = [home / "mlflow.db", *sorted((home / "dagster").glob("[!.]*/**/*.db"))]
-    return [f"{file.relative_to(home)}: {reason}" for file in files if file.exists() and (reason := fault(file, ""))]
+    found = {file: fault(file, "") for file in files if file.exists()}
+    runs = home / "dagster" / "history" / "runs"
+    return [
+        f"{file.relative_to(home)}: {reason}"
+        for file, reason in found.items()
+        if reason and not (reason == NO_REVISION and file.parent == runs and file.stem != "index")
+    ]
 
 
 def play(folder: Path, config: Path, owner: str, second: bool, rng: random.Random, expected: dict[str, str]) -> str:
