@@ -25,6 +25,9 @@ def end_with_the_launcher() -> None:
     launched = {"ACCELERATE_MIXED_PRECISION", "DAGSTER_PIPES_CONTEXT"} & os.environ.keys()
     if sys.platform == "linux" and launched:
         set_parent_death_signal = 1
+        # A process inherits what the one that started it ignores, and would then miss the end of its launcher.
+        if signal.getsignal(signal.SIGTERM) is signal.SIG_IGN:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
         ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGTERM)
 
 
