@@ -29,7 +29,7 @@ def paired_difference(
     p = None
     if estimate.conversations > 1:
         p = sign_flip_p_value(totals_by_conversation(differences[None], conversation)[:, 0], draws, seed)
-    return Difference(estimate.value, estimate.low, estimate.high, estimate.cases, estimate.conversations, p)
+    return Difference(**vars(estimate), p=p)
 
 
 def sign_flip_p_value(totals: Floats, draws: int, seed: int) -> float:

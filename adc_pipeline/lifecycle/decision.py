@@ -94,7 +94,8 @@ def decide(
     else:
         difference, missing = paired(new, champion, settings)
     if difference is None or difference.low is None or difference.high is None or difference.value is None:
-        missing = "they share the cases of fewer than two conversations" if difference else missing
+        if difference:
+            missing = f"their shared cases have no interval ({difference.refused or 'no value'})"
         compared = f"Version {new.version} cannot be compared with {against} by {settings.metric}"
         return decision("not compared", f"{compared}: {missing}; {unchanged}.")
     if difference.conversations < FEWEST_CONVERSATIONS:

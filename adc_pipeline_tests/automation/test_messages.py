@@ -216,7 +216,7 @@ def test_runs_tell_and_record_who_started_them(home: Path, receivers: None) -> N
         assert "missing.csv" in Mail.got[-1].get_content()
 
         store = Store(home)
-        first = run({"dagster/schedule_name": "nightly"}, raw_corpus={"sample_conversations": 60})
+        first = run({"dagster/schedule_name": "nightly"}, raw_corpus={"sample_conversations": 120})
         assert ask("warned_runs", instance, first) == "Every check passed."
         assert read_making(store.current("utterances"))["by"] == "schedule nightly"
         smaller = run(raw_corpus={"sample_conversations": 20}, utterances={"max_set_aside": 0.4})

@@ -28,6 +28,7 @@ from adc_pipeline.defs.look_ahead import check_values
 from adc_pipeline.defs.stage import STAGES
 from adc_pipeline.lifecycle.settings import RetentionSettings
 from adc_pipeline.ranking.ranked_replies import write_ranked_replies
+from adc_pipeline.study.plan import read_plan
 from adc_pipeline.walks.datasets import write_walks
 from adc_pipeline.walks.kinds import KINDS
 from adc_pipeline_tests.docs.pages import PAGES, ROOT, Block, blocks, words
@@ -89,8 +90,12 @@ def jobs_of(ops: set[str]) -> list[str]:
 
 
 @pytest.mark.parametrize("block", blocks("yaml"), ids=str)
-def test_yaml_is_accepted(block: Block) -> None:
+def test_yaml_is_accepted(block: Block, tmp_path: Path) -> None:
     values: dict[str, Any] = yaml.safe_load(block.code)
+    if "arms" in values:
+        (tmp_path / "plan.yaml").write_text(block.code)
+        assert read_plan(str(tmp_path / "plan.yaml")).arms
+        return
     for kind in (AutomationSettings, RetentionSettings):
         if set(values) <= {field.name for field in fields(kind)}:
             read_settings(kind, values, "sample")

@@ -143,7 +143,7 @@ def test_rows_hold_shared_prefixes_once_and_every_query_once(scorer: Scorer, cas
     assert sum(len(row.tokens) for row in rows) < plain / 2
 
 
-def test_a_long_context_keeps_the_start_of_the_background_and_the_nearest_turns(
+def test_a_long_context_keeps_the_end_of_the_background_and_the_nearest_turns(
     model_folder: Path,
 ) -> None:
     scorer = Scorer.load(model_folder, EvaluationSettings(max_context_tokens=40))
@@ -155,7 +155,8 @@ def test_a_long_context_keeps_the_start_of_the_background_and_the_nearest_turns(
     assert 30 < len(ids) <= 40
     assert what.cut.all()
     place = ids.index(tokenizer.background_id)
-    assert ids[:place] == [*tokenizer.prefix_ids, *tokenizer.ids([query.background])[0]][:place]
+    kept = place - len(tokenizer.prefix_ids)
+    assert ids[:place] == [*tokenizer.prefix_ids, *tokenizer.ids([query.background])[0][-kept:]]
     assert place >= 15
     whole = context_ids(tokenizer, query) + tokenizer.ids([query.segment])[0]
     assert ids[place + 1 :] == whole[len(whole) - (len(ids) - place - 1) :]
@@ -181,7 +182,7 @@ def test_siblings_are_asked_after_one_context_whatever_their_length(model_folder
     """The longest of those that fit decides, so that none has seen more than another."""
     tokenizer = Scorer.load(model_folder, EvaluationSettings()).tokenizer
     turns = tuple((f"ann\nturn number {number}", "accepted") for number in range(10))
-    segments = ("cy\nYes.", "cy\nNo, and here is why not.", "cy\n" + "word " * 10, "cy\n" + "word " * 60)
+    segments = ("cy\nYes.", "cy\nNo, and here is why not.", "cy\n" + "word " * 6, "cy\n" + "word " * 60)
     queries = [Query("bob\nA title\n" + "background " * 30, turns, each, segments) for each in segments]  # type: ignore[arg-type]
 
     def contexts(asked: list[Query]) -> list[list[int]]:

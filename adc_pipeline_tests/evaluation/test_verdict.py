@@ -52,4 +52,4 @@ def test_without_shared_cases_there_is_no_verdict() -> None:
 def test_the_headline_figures_are_those_of_the_verdict() -> None:
     names = headline_names(compared(steering=(0.1, 0.0, 0.2, 0.04)))
     assert names == ["top-2_minus_random-walk.steering", "top-2_minus_random-walk.steering.p_holm"]
-    assert set(FIRST) == {"preference_accuracy", "steering", "in_context_improvement"}
+    assert set(FIRST) == {"preference_accuracy", "steering", "in_context_improvement", "policy_improvement"}

@@ -43,7 +43,7 @@ class Weeks:
     def trained(self, what: str) -> Chain:
         made = chain(self.history, what)
         version = self.history.register(made.model)
-        facts = {"registered_model": NAME, "registered_version": int(version)}
+        facts = {"registered_model": NAME, "registered_version": int(version), "logged_model_id": "none"}
         (self.history.store.place("top_2_model") / "registered.json").write_text(json.dumps(facts))
         return made
 
@@ -187,7 +187,7 @@ def test_a_model_of_another_registry_is_refused(weeks: Weeks) -> None:
     weeks.run("first", 0.8)
     made = weeks.trained("second")
     weeks.evaluated(made, 1.0)
-    facts = {"registered_model": NAME, "registered_version": 1}
+    facts = {"registered_model": NAME, "registered_version": 1, "logged_model_id": "none"}
     (weeks.history.store.place("top_2_model") / "registered.json").write_text(json.dumps(facts))
     with pytest.raises(dg.Failure, match="registered on another tracking server"):
         weeks.decide()

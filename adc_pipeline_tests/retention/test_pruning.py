@@ -67,7 +67,7 @@ def test_everything_upstream_of_a_registered_model_is_kept(history: History) -> 
 def test_manifests_on_disk_replace_a_lineage_that_mlflow_lost(history: History, lost: str) -> None:
     weeks = [chain(history, what) for what in "abc"]
     version = history.register(weeks[0].model)
-    facts = {"registered_model": "adc-top-2", "registered_version": int(version)}
+    facts = {"registered_model": "adc-top-2", "registered_version": int(version), "logged_model_id": "none"}
     (weeks[0].model.path / "registered.json").write_text(json.dumps(facts))
     history.purge(getattr(weeks[0], lost))
     assert pruned(history) == keys(weeks[1])
