@@ -1,9 +1,9 @@
 """Read the cases of an evaluation from the conversations of the test split, and from no others.
 
-The dataset's test file determines those conversations. DuckDB pairs siblings and finds turns for steering, set-based
-and, where a cap applies, in a fixed hash order; Python then only concatenates contexts. Cases refer to queries by
-number, and equal queries have one number: the contexts of a sibling group, a steering test and a walk are mostly the
-same text. Cost: about 0.1 s for the sample's 175 conversations of 1,189 replies.
+The dataset's test file determines those conversations; those whose root also occurs in training are excluded
+(`leakage`). DuckDB pairs siblings and finds turns for steering, set-based and, where a cap applies, in a fixed hash
+order; Python then only concatenates contexts. Cases refer to queries by number, and equal queries have one number: the
+contexts of a sibling group, a steering test and a walk are mostly the same text. Cost: about 0.1 s for the sample's 175 conversations of 1,189 replies.
 """
 
 import dataclasses
