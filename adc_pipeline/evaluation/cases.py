@@ -3,7 +3,8 @@
 The dataset's test file determines those conversations; those whose root also occurs in training are excluded
 (`leakage`). DuckDB pairs siblings and finds turns for steering, set-based and, where a cap applies, in a fixed hash
 order; Python then only concatenates contexts. Cases refer to queries by number, and equal queries have one number: the
-contexts of a sibling group, a steering test and a walk are mostly the same text. Cost: about 0.1 s for the sample's 175 conversations of 1,189 replies.
+contexts of a sibling group, a steering test and a walk are mostly the same text. Cost: about 0.1 s for the sample's 175
+conversations of 1,189 replies.
 """
 
 import dataclasses
