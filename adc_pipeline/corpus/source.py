@@ -42,6 +42,11 @@ def sources(corpus: str) -> list[str]:
     return named
 
 
+def is_sample(corpus: str) -> bool:
+    """Return whether the setting `corpus` means the generated sample and nothing else."""
+    return set(sources(corpus)) == {SAMPLE}
+
+
 def source_path(source: str) -> Path:
     """Return a source as a path."""
     return Path(os.path.expanduser(source))

@@ -13,6 +13,7 @@ from adc_pipeline.core.artefacts import Artefact, read_making
 from adc_pipeline.core.markdown import escape
 from adc_pipeline.core.records import read_record
 from adc_pipeline.core.settings import flattened
+from adc_pipeline.corpus.source import is_sample
 from adc_pipeline.defs import judge as _judge  # noqa: F401  (declares the asset)
 from adc_pipeline.defs.asset import declare
 from adc_pipeline.defs.making import Making, Request
@@ -36,6 +37,7 @@ def evaluation_stage(kind: WalkKind) -> Stage[EvaluationSettings]:
 
     def make(making: Making[EvaluationSettings]) -> None:
         from adc_pipeline.evaluation.evaluate import EvaluationJob, evaluate
+        from adc_pipeline.evaluation.leakage import leakage_sentences
         from adc_pipeline.evaluation.small_picture import headline_series
         from adc_pipeline.evaluation.tables import short_table
 
@@ -57,13 +59,17 @@ def evaluation_stage(kind: WalkKind) -> Stage[EvaluationSettings]:
             provenance=provenance(trained, [tuned, base, walks, ranked, utterances, judge, corpus]),
             shortcomings=tuple(shortcomings(walks.counts, walks.settings["walks_per_conversation"])),
             judge=judge.path,
+            exclude_repeated_roots=not is_sample(corpus.settings["corpus"]),
         )
         result = evaluate(job, making.folder, making.settings, making.progress)
         registered = read_registered(tuned.path)
         headline = short_table(result).markdown()
         series = headline_series(result)
         publish(making, result.metrics(), HEADLINES, headline, series, model=registered["logged_model_id"])
-        making.run.note(f"The {kind.name} model and its base model on held-out conversations.\n\n{headline}")
+        leakage = " ".join(leakage_sentences(result.counts))
+        making.run.note(
+            f"The {kind.name} model and its base model on held-out conversations.\n\n{headline}\n\n{leakage}"
+        )
 
     def restore(request: Request[EvaluationSettings], made: Artefact, run: Run) -> Mapping[str, Any]:
         """Log the figures to the logged model, if that is another one since the model was registered again."""
@@ -194,6 +200,8 @@ def perplexity_check(asset: dg.AssetsDefinition) -> dg.AssetChecksDefinition:
         why = None
         if ours is None or base is None:
             why = "No conversation of the test split could be evaluated: increase its share in the setting `shares`."
+            if left_out := result.counts.get("conversations.left_out"):
+                why += f" {left_out:,} are excluded because their root also occurs in the training split."
         elif not result.learned_something():
             why = f"Held-out perplexity is {number(ours)}, not below the base model's {number(base)}:"
             why += " train for more `epochs`, or with a lower `learning_rate`."

@@ -1,6 +1,6 @@
 """The judge of replies, made once for the evaluations of all models."""
 
-from adc_pipeline.corpus.source import SAMPLE, sources
+from adc_pipeline.corpus.source import is_sample
 from adc_pipeline.defs.asset import declare
 from adc_pipeline.defs.making import Making
 from adc_pipeline.defs.stage import Stage
@@ -14,7 +14,7 @@ def make_judge_of(making: Making[JudgeSettings]) -> None:
     walks = making.inputs[TOP_2.dataset].settings
     train, validation, test = walks["shares"]
     judge = make_judge(
-        sample=set(sources(making.request.upstream("raw_corpus").settings["corpus"])) == {SAMPLE},
+        sample=is_sample(making.request.upstream("raw_corpus").settings["corpus"]),
         utterances=making.inputs["utterances"].path,
         ranked=making.inputs["ranked_replies"].path,
         shares=(train, validation, test),

@@ -11,6 +11,7 @@ import dagster as dg
 from adc_pipeline.core.artefacts import Artefact, Store
 from adc_pipeline.core.records import read_record
 from adc_pipeline.core.settings import Settings
+from adc_pipeline.corpus.source import is_sample
 from adc_pipeline.defs.asset import declare, declare_for_job
 from adc_pipeline.defs.evaluation import provenance, publish
 from adc_pipeline.defs.making import Making, Request
@@ -57,6 +58,7 @@ def make_cell(making: Making[CellSettings]) -> None:
     variant, _ = cell_of(making.request.context.partition_key)
     read, name = making.inputs, making.request.name
     datasets = {kind.name: read[kind.dataset] for kind in KINDS.values()}
+    corpus = making.request.upstream("raw_corpus")
     prepared, walks = read["base_model"], datasets[variant.evaluated_on]
     for dataset in datasets.values():
         check_same_markers(dataset, making.store, prepared)
@@ -81,10 +83,11 @@ def make_cell(making: Making[CellSettings]) -> None:
         speakers=walks.settings["speakers"],
         provenance=provenance(
             parameters | {each: settings[each] for each in VARIED},
-            [*read.values(), making.request.upstream("raw_corpus")],
+            [*read.values(), corpus],
         ),
         judge=read["judge"].path,
         score_cache=making.store.home / "work" / "study_cell" / "base_scores",
+        exclude_repeated_roots=not is_sample(corpus.settings["corpus"]),
     )
     result = evaluate(job, evidence, making.settings.evaluation, making.progress)
     table = short_table(result).markdown()

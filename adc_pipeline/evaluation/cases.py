@@ -1,9 +1,10 @@
 """Read the cases of an evaluation from the conversations of the test split, and from no others.
 
-The dataset's test file determines those conversations. DuckDB pairs siblings and finds turns for steering, set-based
-and, where a cap applies, in a fixed hash order; Python then only concatenates contexts. Cases refer to queries by
-number, and equal queries have one number: the contexts of a sibling group, a steering test and a walk are mostly the
-same text. Cost: about 0.1 s for the sample's 175 conversations of 1,189 replies.
+The dataset's test file determines those conversations; those whose root also occurs in training are excluded
+(`leakage`). DuckDB pairs siblings and finds turns for steering, set-based and, where a cap applies, in a fixed hash
+order; Python then only concatenates contexts. Cases refer to queries by number, and equal queries have one number: the
+contexts of a sibling group, a steering test and a walk are mostly the same text. Cost: about 0.1 s for the sample's 175
+conversations of 1,189 replies.
 """
 
 import dataclasses
@@ -22,6 +23,7 @@ from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.core.shards import parts
 from adc_pipeline.evaluation import contrasts
 from adc_pipeline.evaluation.contrasts import Contrasts, Strangers, contrast_rows
+from adc_pipeline.evaluation.leakage import Leakage, create_walked, read_leakage
 from adc_pipeline.evaluation.scoring import Query
 from adc_pipeline.evaluation.settings import EvaluationSettings
 from adc_pipeline.ranking.ranked_replies import RANKED_REPLIES
@@ -139,6 +141,7 @@ class Cases:
     improvements: Improvements
     contrasts: Contrasts
     contexts: list[Context]  # one a conversation, of the first conversations
+    leakage: Leakage
 
 
 def keep(cases: CaseSet, wanted: Bools) -> CaseSet:
@@ -152,22 +155,14 @@ def answered(cases: CaseSet, fits: Bools) -> CaseSet:
     return keep(cases, np.all([fits[each] | (each < 0) for each in queries], axis=0))
 
 
-# Conversations of two sites may have one id (`corpus.namespaces`), and a dataset does not hold namespaces. Its rows of
-# one conversation id and walk number are ordered by them, so the nth belongs to the nth conversation of that id with
-# replies. `name` is the id, with its namespace where the id names several.
+# `name` is the id, with its namespace where the id names several. Excluded conversations have the last numbers.
 CHOSEN = """
 CREATE TABLE chosen AS
-WITH walked AS (
-    SELECT u.position, u.conversation_id, u.namespace,
-        row_number() OVER (PARTITION BY u.conversation_id ORDER BY u.namespace) AS place,
-        count(*) OVER (PARTITION BY u.conversation_id) > 1 AS shared
-    FROM rendered_roots AS u SEMI JOIN (
-        SELECT parent_position AS position FROM read_parquet($ranked, hive_partitioning = false) WHERE depth = 1
-    ) AS answered USING (position)
+SELECT * EXCLUDE (test, shared), CASE WHEN shared THEN namespace || conversation_id ELSE conversation_id END AS name,
+    (row_number() OVER (ORDER BY excluded, md5(conversation_id), conversation_id, namespace) - 1) AS number
+FROM (
+    SELECT *, $exclude AND position IN (FROM repeated_roots) AS excluded FROM walked WHERE test
 )
-SELECT walked.* EXCLUDE (shared), CASE WHEN shared THEN namespace || conversation_id ELSE conversation_id END AS name,
-    (row_number() OVER (ORDER BY md5(conversation_id), conversation_id, namespace) - 1) AS number
-FROM walked SEMI JOIN read_parquet($test, hive_partitioning = false) AS test USING (conversation_id)
 """
 
 REPLIES = """
@@ -441,24 +436,28 @@ def read_cases(
     spill: Path,
     engine: Engine | None = None,
     markers: str = "after",
+    exclude_repeated_roots: bool = True,
 ) -> Cases:
     """Read the cases of a dataset's test conversations, spelt as in the dataset.
 
     `dataset`, `utterances` and `ranked` are the folders of those stages; `format` and `speakers` are the dataset's
     settings; DuckDB spills to `spill`. `markers` is their position in the model's texts. With `before`, segments
     come with their verdict. Unless `after`, there are no pairs and no steerings, which need a verdict after a turn.
+    `exclude_repeated_roots` excludes the test conversations whose root also occurs in the training split.
     Raises PipelineError if `dataset` was not written from these utterances with these settings.
     """
     verdict_first, read_after = markers == "before", markers == "after"
     test = dataset / split_file("test")
-    most = settings.max_conversations
     numbers = QueryNumbers()
     with (engine or Engine()).connect(spill) as connection:
         create_rendered(connection, utterances, format, speakers)
         files = parts(ranked, RANKED_REPLIES)
-        connection.execute(CHOSEN, {"test": str(test), "ranked": files})
+        create_walked(connection, dataset, files)
+        connection.execute(CHOSEN, {"exclude": exclude_repeated_roots})
+        chosen = connection.execute("SELECT name, excluded FROM chosen ORDER BY number").fetchall()
+        most = min(settings.max_conversations, sum(not excluded for _, excluded in chosen))
         connection.execute(REPLIES, {"ranked": files, "most": most})
-        chosen = connection.execute("SELECT name FROM chosen ORDER BY number").fetchall()
+        leakage = read_leakage(connection, files, exclude_repeated_roots)
         trees = Conversations(connection, most)
         all_walks = list(walks(connection, test, most, format))
         for walk in all_walks:
@@ -479,6 +478,7 @@ def read_cases(
         places = contexts(connection, trees, min(settings.contexts, most))
     ask_text = np.zeros(len(numbers.number_of), dtype=bool)
     ask_text[list(numbers.asked)] = True
-    ids = [id for (id,) in chosen]
+    ids = [id for id, _ in chosen]
     verdicts = [verdict for _, verdict in numbers.number_of if verdict is not None] if verdict_first else None
-    return Cases(ids[:most], len(ids), [query for query, _ in numbers.number_of], verdicts, ask_text, *sets, places)
+    queries = [query for query, _ in numbers.number_of]
+    return Cases(ids[:most], len(ids), queries, verdicts, ask_text, *sets, places, leakage)

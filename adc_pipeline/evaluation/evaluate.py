@@ -48,7 +48,8 @@ class EvaluationJob:
     `speakers` is the dataset's setting. `provenance` names, in the report, where model and data come from.
     `score_cache` is a folder that keeps the base model's scores for the next evaluation that asks it the same.
     `shortcomings` are sentences on what the dataset cannot teach, for the report. `judge` is the folder of the judge of
-    replies; without one, policy improvement is not measured.
+    replies; without one, policy improvement is not measured. `exclude_repeated_roots` excludes the test conversations
+    whose root also occurs in the training split.
     """
 
     model: Path
@@ -61,6 +62,7 @@ class EvaluationJob:
     score_cache: Path | None = None
     shortcomings: tuple[str, ...] = ()
     judge: Path | None = None
+    exclude_repeated_roots: bool = True
 
 
 def evaluate(
@@ -188,7 +190,15 @@ def read_test_cases(
     """Read the test cases in the format whose markers the model's tokenizer has."""
     format = next(name for name, markers in FORMATS.items() if markers == model.tokenizer.markers)
     return read_cases(
-        job.dataset, job.utterances, job.ranked, format, job.speakers, settings, spill, markers=facts.markers
+        job.dataset,
+        job.utterances,
+        job.ranked,
+        format,
+        job.speakers,
+        settings,
+        spill,
+        markers=facts.markers,
+        exclude_repeated_roots=job.exclude_repeated_roots,
     )
 
 
@@ -292,6 +302,7 @@ def case_counts(scored: ScoredCases, facts: TrainingFacts, context_tokens: int) 
     counts: dict[str, float | None] = {
         "conversations.test": cases.test_conversations,
         "conversations.evaluated": len(cases.conversations),
+        **cases.leakage.counts(),
         "context_tokens": context_tokens,
         "queries": len(cases.queries),
         "queries.left_out": int((~scored.fits).sum()),

@@ -9,6 +9,7 @@ from adc_pipeline.evaluation.comparison import Comparison
 from adc_pipeline.evaluation.evaluation import Evaluation
 from adc_pipeline.evaluation.formatting import figure
 from adc_pipeline.evaluation.judge import LEAST_ACCURACY
+from adc_pipeline.evaluation.leakage import leakage_sentences
 from adc_pipeline.evaluation.page import Section, page, provenance_section
 from adc_pipeline.evaluation.policy import POLICY
 from adc_pipeline.evaluation.student import FEW
@@ -152,7 +153,7 @@ def evaluation_page(
             headline,
             (headline_table(evaluation),),
         ),
-        Section("How to read this", (*MEANINGS, READING, *coverage(counts))),
+        Section("How to read this", (*MEANINGS, READING, *leakage_sentences(counts), *coverage(counts))),
         *policy_section(evaluation),
         Section("Plots", pictures=plots),
         Section("Lengths", tables=[lengths_table(counts)]),

@@ -50,9 +50,9 @@ def main() -> None:
         stages = run_stages(corpus, folder, "top-2", shares=(90, 5, 5))
         texts = (text for (text,) in read_utterances(stages.utterances, "text"))
         prepare_base_model(BaseModelSettings(), FORMATS["default"], texts, base)
-        cases = read_cases(
-            stages.dataset, stages.utterances, stages.ranked, "default", "names", settings, folder / "spill"
-        )
+        folders = (stages.dataset, stages.utterances, stages.ranked)
+        # The sample has few distinct roots.
+        cases = read_cases(*folders, "default", "names", settings, folder / "spill", exclude_repeated_roots=False)
         scorer = Scorer.load(base, settings)
         # Queries about siblings often repeat those about a walk's turns; here each distinct query counts once.
         distinct: dict[Query, bool] = {}

@@ -13,6 +13,7 @@ import pytest
 from adc_pipeline.definitions import defs
 from adc_pipeline.defs.stage import SETTINGS
 from adc_pipeline.evaluation.cases import Contrasts, Improvements, Pairs, Steerings, Turns, table
+from adc_pipeline.evaluation.leakage import Leakage
 from adc_pipeline.evaluation.measures import CaseSets, all_measures, reliability
 from adc_pipeline.evaluation.scoring import Scores
 from adc_pipeline_tests.docs.pages import DOCS, ROOT
@@ -65,6 +66,11 @@ def test_all_measures_are_in_the_reference() -> None:
         # A reading may be written as its last part after the measure's name, and bins and numbers shown as a range.
         parts = re.sub(r"k\w+\.shown\d", "k3.shown1", re.sub(r"bin\d", "bin0", name)).split(".")
         assert f"`{'.'.join(parts)}`" in page or f"`.{parts[-1]}`" in page, name
+
+
+def test_all_figures_of_leakage_are_in_the_reference() -> None:
+    page = (REFERENCE / "metrics.md").read_text()
+    assert [name for name in Leakage(0, 0, 0, None, None).counts() if f"`{name}`" not in page] == []
 
 
 def test_all_environment_variables_are_in_the_reference() -> None:

@@ -15,14 +15,16 @@ from adc_pipeline.evaluation.evaluation import Evaluation
 from adc_pipeline_tests.promotion.evaluations import write_evaluation
 
 
-def checked(home: Path, monkeypatch: pytest.MonkeyPatch, ours: float | None, base: float | None) -> dg.AssetCheckResult:
-    """Run the check on an evaluation with these perplexities."""
+def checked(
+    home: Path, monkeypatch: pytest.MonkeyPatch, ours: float | None, base: float | None, left_out: int = 0
+) -> dg.AssetCheckResult:
+    """Run the check on an evaluation with these perplexities and this number of excluded conversations."""
     monkeypatch.setenv("ADC_HOME", str(home))
     store = Store(home)
     with store.aside("top_2_evaluation") as folder:
         evaluation = Evaluation.read(write_evaluation(folder, {"c": 1.0}))
         found = [{"perplexity": Estimate(value, None, None, 0, 0)} for value in (ours, base)]
-        evaluation = replace(evaluation, model=found[0], base=found[1])
+        evaluation = replace(evaluation, model=found[0], base=found[1], counts={"conversations.left_out": left_out})
         (folder / "evaluation.json").write_text(json.dumps(asdict(evaluation)))
         store.put(folder, Artefact("top_2_evaluation", folder, "0" * 32))
     result = perplexity_check(evaluations[0])(workspace=Workspace())
@@ -50,3 +52,11 @@ def test_a_failed_check_states_the_reason(
     result = checked(tmp_path, monkeypatch, ours, base)
     assert result.passed == (sentence is None)
     assert (result.description or "").startswith(sentence or "")
+
+
+@pytest.mark.slow
+def test_a_failed_check_counts_the_conversations_that_are_excluded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    description = checked(tmp_path, monkeypatch, None, None, left_out=7).description or ""
+    assert description.endswith(" 7 are excluded because their root also occurs in the training split.")

@@ -100,7 +100,9 @@ def evaluated(model: Path, base: Path, stages: Stages, out: Path) -> Evaluation:
     """Evaluate; the base model's scores are kept, since every model of these stages needs them."""
     out.mkdir()
     cache = stages.dataset.parent / "scores"
-    job = EvaluationJob(model, base, stages.dataset, stages.utterances, stages.ranked, score_cache=cache)
+    folders = (stages.dataset, stages.utterances, stages.ranked)
+    # The sample has few distinct roots.
+    job = EvaluationJob(model, base, *folders, score_cache=cache, exclude_repeated_roots=False)
     return evaluate(job, out, SETTINGS)
 
 
