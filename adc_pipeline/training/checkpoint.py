@@ -1,8 +1,8 @@
 """Checkpoints: everything that a rerun of the same job needs, written in one step.
 
 `accelerator.save_state` holds weights, optimizer and random states. The place in the data is the number of steps, since
-the order of the rows is a pure function of it. A work folder belongs to one fingerprint (settings, data, base model);
-what another job left there is removed. A checkpoint of the small model takes 10 ms.
+the order of the rows is a pure function of it. A work folder belongs to one fingerprint (settings, data, base model,
+`REVISION`); what another job left there is removed. A checkpoint of the small model takes 10 ms.
 """
 
 import dataclasses
