@@ -76,8 +76,8 @@ def arrangement(settings: TrainingSettings) -> Arrangement:
 
     `conditional`: background, then `marker + speaker line + text` for each turn, so that a turn is written given its
     verdict. All tokens count, markers included, as in the paper's code: the next marker ends a turn. A line break
-    replaces a share `dropped_markers` of them (the paper's code: 0.01), so that the model can also write without a
-    verdict. The marker after a turn is the next turn's and tells nothing about this one. Preference accuracy, verdict
+    replaces a share `dropped_markers` of them (the paper's code: 0.01 or 0.1), so that the model can also write without
+    a verdict. The marker after a turn is the next turn's and tells nothing about this one. Preference accuracy, verdict
     calibration and steering, which the evaluation reads there, therefore mean nothing for such a model, whatever figure
     comes out. Perplexity and in-context improvement do, once the evaluation lays its texts out the same way; `markers`
     in `training.json` is then `before`.

@@ -1,8 +1,8 @@
 """Checkpoints: everything that a rerun of the same job needs, written in one step.
 
 `accelerator.save_state` holds weights, optimizer and random states. The place in the data is the number of steps, since
-the order of the rows is a pure function of it. A work folder belongs to one fingerprint (settings, data, base model);
-what another job left there is removed. A checkpoint of the small model takes 10 ms.
+the order of the rows is a pure function of it. A work folder belongs to one fingerprint (settings, data, base model,
+`REVISION`); what another job left there is removed. A checkpoint of the small model takes 10 ms.
 """
 
 import dataclasses
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 # What to do about a damaged checkpoint, behind "remove it, ".
 GOES_ON = "and the next run goes on from the checkpoint before it, or begins again"
 
+# Raise it when the same settings train something else, so that no run goes on from what an older version left.
+REVISION = 2
+
 # Settings that do not change the weights: how often something is written or looked at,
 _WITHOUT_EFFECT = (
     "checkpoint_every",
@@ -47,7 +50,7 @@ def fingerprint(job: TrainingJob) -> str:
     """Return SHA-256 over what a run trains. Reads the data and the base model: 1 s a gigabyte."""
     settings = {name: value for name, value in dataclasses.asdict(job.settings).items() if name not in _WITHOUT_EFFECT}
     parts = [json.dumps(settings, sort_keys=True), folder_digest(job.dataset), folder_digest(job.base_model)]
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+    return hashlib.sha256("\n".join([str(REVISION), *parts]).encode()).hexdigest()
 
 
 def claim(work: Path, mark: str) -> bool:

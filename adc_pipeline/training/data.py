@@ -47,6 +47,7 @@ class PackedSplit:
         self.rows_per_pass = max(1, settings.tokens_per_forward // self.pass_row) if separation == "positions" else 1
         self.order = RowOrder(self.pieces, self.row, settings.seed)
         self.turn_weights = WEIGHTS[settings.objective](self.split, settings)
+        self.per_token = self.turn_weights is not None and self.turn_weights.per_token
 
     def passes(self, rows: Rows) -> list[Batch]:
         """Build the forward passes over some rows."""

@@ -32,6 +32,7 @@ _ARRAYS = {
     "turn_start": np.int64,
     "accepted": np.bool_,
     "score": np.int64,
+    "group": np.int32,
 }
 
 
@@ -49,6 +50,7 @@ class TokenizedSplit:
     turn_start: np.ndarray  # int64 (walks + 1,)
     accepted: np.ndarray  # bool (turns,)
     score: np.ndarray  # int64 (turns,)
+    group: np.ndarray  # int32 (turns,), number of the turn's group of siblings within the walk
     conversation_ids: list[str]  # one a walk
     prefix_ids: list[int] = field(default_factory=list)
     control_ids: list[int] = field(default_factory=list)
@@ -102,6 +104,7 @@ def tokenize_split(
                 "turn_start": turn_start,
                 "accepted": np.array([verdict == "accepted" for walk in batch for verdict in walk.verdicts]),
                 "score": np.array([score for walk in batch for score in walk.scores]),
+                "group": np.array([group for walk in batch for group in walk.groups]),
             }
             for name, array in arrays.items():
                 array.astype(_ARRAYS[name]).tofile(files[name])

@@ -11,7 +11,7 @@ The background and each turn are cut out of a walk by the record's offsets and t
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain, islice
+from itertools import accumulate, chain, islice
 from typing import Any
 
 import numpy as np
@@ -85,14 +85,16 @@ class TokenizedWalk:
     """A walk: `ids` (int32, (tokens,)) and the index of the `turn` that each token belongs to (int32, (tokens,)).
 
     A turn's tokens are its speaker line, its text and its marker, before or after the text; -1 is the background with
-    its marker and the tokenizer's prefix. The end of the text belongs to the last turn. Verdicts and scores are those
-    of the turns that remain; what the arrangement excluded is counted.
+    its marker and the tokenizer's prefix. The end of the text belongs to the last turn. Verdicts, scores and `groups`
+    (the group of siblings that a turn belongs to, see `sibling_groups`) are those of the turns that remain; what the
+    arrangement excluded is counted.
     """
 
     ids: np.ndarray
     turn: np.ndarray
     verdicts: tuple[Verdict, ...]
     scores: tuple[int, ...]
+    groups: tuple[int, ...]
     conversation_id: str
     turns_left_out: int = 0
     markers_dropped: int = 0
@@ -119,8 +121,10 @@ def _encode_walk(
     tokenizer: MarkerTokenizer, walk: Mapping[str, Any], background: Ids, texts: list[Ids], arranged: Arrangement
 ) -> TokenizedWalk:
     records = [
-        (record, text, verdict)
-        for record, text, verdict in zip(walk["turns"], texts, arranged.verdicts(walk), strict=True)
+        (record, text, group, verdict)
+        for record, text, group, verdict in zip(
+            walk["turns"], texts, sibling_groups(walk["turns"]), arranged.verdicts(walk), strict=True
+        )
         if not arranged.excludes(verdict)
     ]
     turns: list[Turn] = [
@@ -130,7 +134,7 @@ def _encode_walk(
             if arranged.drops(walk["conversation_id"], walk["walk"], record["utterance_id"])
             else arranged.marked(verdict),
         )
-        for record, text, verdict in records
+        for record, text, _, verdict in records
     ]
     pieces = lay_out(tokenizer, background, turns, markers_first=arranged.markers_first)
     # The background, two pieces a turn, and the end, which belongs to the last turn.
@@ -142,10 +146,21 @@ def _encode_walk(
         turn=np.repeat(np.arange(-1, len(turns), dtype=np.int32), lengths),
         verdicts=tuple(verdict for *_, verdict in records),
         scores=tuple(record["score"] for record, *_ in records),
+        groups=tuple(group for *_, group, _ in records),
         conversation_id=walk["conversation_id"],
         turns_left_out=len(walk["turns"]) - len(turns),
         markers_dropped=sum(verdict is None for _, verdict in turns),
     )
+
+
+def sibling_groups(turns: Sequence[Mapping[str, Any]]) -> list[int]:
+    """Return the number of each turn's group of siblings within the walk, from 0.
+
+    A walk continues with a sibling of a rejected turn and with a reply to an accepted one, so a group ends with its
+    accepted turn. Only the verdicts of the dataset say so, not those that an arrangement shuffles.
+    """
+    ended = accumulate((turn["verdict"] == "accepted" for turn in turns), initial=0)
+    return [group for group, _ in zip(ended, turns, strict=False)]
 
 
 def segments(walk: Mapping[str, Any], markers: Markers) -> list[str]:

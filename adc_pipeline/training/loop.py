@@ -70,7 +70,8 @@ def announce(progress: Progress, run: Run, restarted: bool) -> None:
     """Say what a person wants to know before the first step."""
     data, split = run.data, run.data.train
     if restarted:
-        progress.say(f"{run.job.work} belonged to another job (other settings, data or base model): starting over.")
+        other = "other settings, data or base model, or another version of this package"
+        progress.say(f"{run.job.work} belonged to another job ({other}): starting over.")
     if run.position.step:
         progress.say(f"Resuming after step {run.position.step} of {data.steps}.")
     progress.say(

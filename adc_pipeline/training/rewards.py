@@ -1,4 +1,9 @@
-"""Rewards and advantages of turns, from their scores.
+"""Rewards and advantages of turns: how a turn's score compares with those of its siblings in the walk.
+
+A score by itself says more about the conversation than about the reply: where many people read, every reply scores
+higher. By a review's measurement 56 to 65 % of the variance of a score standardised over the split is between
+conversations. Both figures therefore compare a turn with its siblings only. A turn without siblings in its walk, or
+whose siblings all have its score, has reward and advantage 0: nothing is known for or against it.
 
 Scores of a forum are heavy-tailed: a few thousand where most are one to ten. Their logarithm separates 1 from 10 as it
 does 100 from 1,000, and one popular thread does not outweigh all others.
@@ -10,33 +15,39 @@ from adc_pipeline.training.dataset import TokenizedSplit
 
 
 def rewards(split: TokenizedSplit) -> np.ndarray:
-    """Return sign(score) * log(1 + |score|), standardised over all turns of the split; float64 (turns,).
+    """Return the log score, standardised over the turn's siblings in the walk, itself included; float64 (turns,).
 
-    Mean 0 and standard deviation 1, so that `beta` means the same for every corpus; all 0 if all scores are the same.
+    Mean 0 and standard deviation 1 in every group of siblings: 1 and -1 for two siblings whose scores differ.
     """
-    score = np.asarray(split.score, dtype=np.float64)
-    reward = np.sign(score) * np.log1p(np.abs(score))
-    if not len(reward) or reward.min() == reward.max():
-        return np.zeros_like(reward)
-    standardised: np.ndarray = (reward - reward.mean()) / reward.std()
-    return standardised
+    value, group = _compared(split)
+    size = np.bincount(group, minlength=1)
+    centred = value - (np.bincount(group, weights=value, minlength=1) / np.maximum(size, 1))[group]
+    deviation = np.sqrt(np.bincount(group, weights=centred**2, minlength=1) / np.maximum(size, 1))[group]
+    return np.divide(centred, deviation, out=np.zeros_like(centred), where=deviation > 0)
 
 
 def advantages(split: TokenizedSplit) -> np.ndarray:
-    """Return the reward minus the mean reward of the turn's siblings in its walk; float64 (turns,).
+    """Return the log score minus the mean log score of the other siblings in the walk; float64 (turns,).
 
-    After a rejected turn a walk continues with a sibling of it, after an accepted turn with a reply to it. Siblings are
-    therefore a run of rejected turns and the turn that ends it. A turn is not its own sibling. Without siblings the
-    baseline is the split's mean reward, which is 0.
+    Divided by the root mean square over all turns that have siblings, so that `beta` means the same for every corpus.
     """
-    reward = rewards(split)
-    # A turn starts a group of siblings if it starts a walk or follows an accepted turn.
-    begins = np.ones(len(reward), dtype=bool)
-    begins[1:] = split.accepted[:-1]
+    value, group = _compared(split)
+    size = np.bincount(group, minlength=1)[group]
+    total = np.bincount(group, weights=value, minlength=1)[group]
+    advantage: np.ndarray = value - (total - value) / np.maximum(size - 1, 1)
+    scale = np.sqrt((advantage**2).sum() / max(1, np.count_nonzero(size > 1)))
+    return advantage / scale if scale > 0 else advantage
+
+
+def _compared(split: TokenizedSplit) -> tuple[np.ndarray, np.ndarray]:
+    """Return sign(score) * log(1 + |score|) minus that of the first sibling, and the number of the group of siblings.
+
+    float64 and int64 (turns,). The subtraction makes siblings with equal scores exactly 0, which a mean does not.
+    """
+    score = np.asarray(split.score, dtype=np.float64)
+    value = np.sign(score) * np.log1p(np.abs(score))
+    begins = np.ones(len(value), dtype=bool)
+    begins[1:] = split.group[1:] != split.group[:-1]
     begins[split.turn_start[:-1]] = True
     group = np.cumsum(begins) - 1
-    size = np.bincount(group, minlength=1)[group]
-    total = np.bincount(group, weights=reward, minlength=1)[group]
-    baseline = np.where(size > 1, (total - reward) / np.maximum(size - 1, 1), 0.0)
-    found: np.ndarray = reward - baseline
-    return found
+    return value - value[begins][group], group

@@ -15,7 +15,7 @@ from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.training import devices
 from adc_pipeline.training.adapters import add_adapters
 from adc_pipeline.training.arrangement import arrangement_facts
-from adc_pipeline.training.batches import Batch
+from adc_pipeline.training.batches import NOTHING, Batch
 from adc_pipeline.training.checkpoint import (
     Position,
     drop_other_layouts,
@@ -96,7 +96,7 @@ class Run:
             group["lr"] = self.rate
         rows = self.data.rows(step)
         passes = self.data.passes(rows, self.accelerator.process_index)
-        step_totals = totals(self.accelerator, passes, stop_received)
+        step_totals = totals(self.accelerator, passes, self.data.train.per_token, stop_received)
         loss = accumulate_gradients(self.accelerator, self.model, passes, step_totals, self.interval.parts)
         norm = self.accelerator.clip_grad_norm_(self.model.parameters(), self.settings.max_grad_norm)
         self.optimizer.step()
@@ -224,21 +224,27 @@ def auxiliary_loss(base: "PreTrainedModel") -> str | None:
 
 
 class Totals(NamedTuple):
-    """Of a step, over all processes: the sum of weights, the number of passes, and whether one is to stop."""
+    """Of a step, over all processes: the sum of weights, the number of passes, and whether one is to stop.
+
+    `scale` multiplies the weighted mean that is learned: the mean weight of a token where the objective divides by the
+    number of tokens, else 1.
+    """
 
     weight: float
+    scale: float
     passes: float
     stopping: bool
 
 
-def totals(accelerator: "Accelerator", passes: list[Batch], stop_received: bool) -> Totals:
-    """Bring together what the processes know of a step."""
+def totals(accelerator: "Accelerator", passes: list[Batch], per_token: bool, stop_received: bool) -> Totals:
+    """Bring together what the processes know of a step; `per_token` as in `objectives.TurnWeights`."""
     weight, count, stops = float(sum(batch.weights.sum() for batch in passes)), float(len(passes)), stop_received
+    tokens = float(sum((batch.parts != NOTHING).sum() for batch in passes))
     if accelerator.num_processes > 1:
-        own = torch.tensor([weight, count, float(stops)], device=accelerator.device)
-        weight, count, stops = accelerator.reduce(own, "sum").tolist()
+        own = torch.tensor([weight, tokens, count, float(stops)], device=accelerator.device)
+        weight, tokens, count, stops = accelerator.reduce(own, "sum").tolist()
     # A step may consist of nothing but a long rejected turn; it learns nothing then.
-    return Totals(weight or 1.0, count, stops > 0)
+    return Totals(weight or 1.0, weight / max(tokens, 1.0) if per_token else 1.0, count, stops > 0)
 
 
 def accumulate_gradients(
@@ -246,6 +252,8 @@ def accumulate_gradients(
 ) -> torch.Tensor:
     """Run the forward and backward passes of a step; return this process's share of its loss, a scalar.
 
+    What is returned is the weighted mean of the tokens' losses for every objective, so that `LossWatch` does not take a
+    step of well-liked turns for a jump. `total.scale` only applies to the gradients.
     The auxiliary loss of a mixture of experts adds to the gradients, but not to the loss that is returned.
     """
     step_loss = torch.zeros((), device=accelerator.device)
@@ -255,7 +263,9 @@ def accumulate_gradients(
         with nullcontext() if number == len(passes) else accelerator.no_sync(model):
             losses, auxiliary = model(batch)  # (rows, row), and a scalar or None
             loss = weighted_loss(losses, batch.weights, total.weight)
-            learned = loss if auxiliary is None else loss + auxiliary / total.passes
+            learned = loss * total.scale
+            if auxiliary is not None:
+                learned = learned + auxiliary / total.passes
             # Data parallelism averages the processes' gradients; here they are parts of one sum.
             accelerator.backward(learned * accelerator.num_processes)
         step_loss += loss.detach()

@@ -22,6 +22,7 @@ pytestmark = pytest.mark.slow
 
 # Rows of 64 whatever the number of processes, so that a step has the same ones.
 SETTINGS = TrainingSettings(
+    objective="awr",  # weights that differ, and a division by the tokens of all processes
     sequence_length=64,
     tokens_per_step=256,
     tokens_per_forward=64,

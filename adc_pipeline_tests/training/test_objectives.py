@@ -2,6 +2,7 @@
 
 import json
 import math
+import statistics
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,17 +16,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adc_pipeline.corpus.sample import write_sample
-from adc_pipeline.training.batches import NOTHING
+from adc_pipeline.training import devices
+from adc_pipeline.training.arrangement import arrangement
+from adc_pipeline.training.batches import NOTHING, Batch
 from adc_pipeline.training.checkpoint import fingerprint
 from adc_pipeline.training.data import PackedSplit
 from adc_pipeline.training.dataset import ACCEPTED, REJECTED, TokenizedSplit, load_split, read_walks, tokenize_split
+from adc_pipeline.training.interval import PartLosses
+from adc_pipeline.training.layout import segments, sibling_groups
 from adc_pipeline.training.loading import load_model
 from adc_pipeline.training.loop import train
 from adc_pipeline.training.losses import TokenLosses, weighted_loss
 from adc_pipeline.training.model import prepare_base_model
 from adc_pipeline.training.objectives import WEIGHTS, TurnWeights
-from adc_pipeline.training.packing import cut_into_pieces
+from adc_pipeline.training.packing import cut_into_pieces, divide
 from adc_pipeline.training.rewards import advantages, rewards
+from adc_pipeline.training.run import accumulate_gradients, totals
 from adc_pipeline.training.settings import BaseModelSettings, Objective, TrainingJob, TrainingSettings
 from adc_pipeline.training.tokens import MarkerTokenizer
 from adc_pipeline.walks.markers import FORMATS
@@ -36,6 +42,9 @@ from adc_pipeline_tests.training.walks import walk, write_dataset
 SETTINGS = TrainingSettings(
     sequence_length=128, tokens_per_step=512, max_steps=60, log_every=10, checkpoint_every=0, learning_rate=1e-2
 )
+
+
+SPELT = {"a": "accepted", "r": "rejected"}
 
 
 def packed_split(tokens: Path, settings: TrainingSettings) -> PackedSplit:
@@ -56,7 +65,9 @@ def scored(*walks: list[tuple[str, int]]) -> TokenizedSplit:
     split = split_of([[2] * (len(turns) + 1) for turns in walks])
     every = [turn for turns in walks for turn in turns]
     accepted = np.array([verdict == "a" for verdict, _ in every], dtype=bool)
-    return replace(split, accepted=accepted, score=np.array([score for _, score in every], dtype=np.int64))
+    group = [number for turns in walks for number in sibling_groups([{"verdict": SPELT[one]} for one, _ in turns])]
+    score = np.array([score for _, score in every], dtype=np.int64)
+    return replace(split, accepted=accepted, score=score, group=np.array(group, dtype=np.int32))
 
 
 # --- By hand ------------------------------------------------------------------------------------------
@@ -85,28 +96,43 @@ def test_rejected_text_becomes_unlikely() -> None:
 
 
 def test_rewards_by_hand() -> None:
-    # log1p gives 0, 1, 0, -1, 1, 1 in units of log 4: a mean of 1/3, and a variance of 4/6 - 1/9 = 5/9.
-    expected = [(value - 1 / 3) / math.sqrt(5 / 9) for value in (0, 1, 0, -1, 1, 1)]
+    # log1p gives 0, 1 and 0 and -1, 1, 1 in units of log 4; the last three have mean 1/3 and variance 8/9.
+    expected = [-1, 1, 0, -math.sqrt(2), math.sqrt(1 / 2), math.sqrt(1 / 2)]
     assert rewards(SPLIT).tolist() == pytest.approx(expected)
     found = weights_of("rwr", SPLIT, beta=2.0, max_weight=1.5)
     assert found.text.tolist() == pytest.approx([min(math.exp(reward / 2), 1.5) for reward in expected])
-    assert found.controls.tolist() == found.text.tolist()
+    assert found.controls.tolist() == [1] * 6
 
 
 def test_advantages_by_hand() -> None:
-    # Siblings: the first walk's two; in the second the last three, and nobody known for the first.
-    one = 1 / math.sqrt(5 / 9)
-    first = rewards(SPLIT)[2]
-    expected = [-one, one, first, -2 * one, one, one]
+    # Siblings: the first walk's two; in the second the last three, and nobody known for the first. Over the five turns
+    # with siblings the mean square is (1 + 1 + 4 + 1 + 1) / 5.
+    expected = [value / math.sqrt(8 / 5) for value in (-1, 1, 0, -2, 1, 1)]
     assert advantages(SPLIT).tolist() == pytest.approx(expected)
-    found = weights_of("awr", SPLIT, max_weight=3.0)
-    assert found.text.tolist() == pytest.approx([min(math.exp(value), 3.0) for value in expected])
+    found = weights_of("awr", SPLIT, max_weight=2.0)
+    assert found.text.tolist() == pytest.approx([min(math.exp(value), 2.0) for value in expected])
+    assert found.controls.tolist() == [1] * 6
 
 
 @pytest.mark.parametrize("objective", ["rwr", "awr"])
 def test_scores_that_are_all_the_same_make_it_mle(objective: Objective) -> None:
-    assert weights_of(objective, scored([("r", 7), ("a", 7)])).text.tolist() == [1, 1]
-    assert weights_of(objective, scored([("a", 7)])).text.tolist() == [1]
+    # Three equal values have a mean that differs from them in the last bit.
+    assert weights_of(objective, scored([("r", 7), ("r", 7), ("a", 7)])).text.tolist() == [1, 1, 1]
+    assert weights_of(objective, scored([("r", 6), ("a", 6)], [("r", 2), ("a", 9)])).text.tolist()[:2] == [1, 1]
+
+
+@pytest.mark.parametrize("objective", ["rwr", "awr"])
+def test_a_turn_without_siblings_counts_1(objective: Objective) -> None:
+    assert weights_of(objective, scored([("a", 7)], [("a", 500), ("a", -3)])).text.tolist() == [1, 1, 1]
+    # The next turn replies to the accepted one and is no sibling of it; another walk's turns are none either.
+    assert weights_of(objective, scored([("a", 900), ("r", 2), ("a", 5)], [("r", 40)])).text[[0, 3]].tolist() == [1, 1]
+
+
+@pytest.mark.parametrize("objective", ["rwr", "awr"])
+def test_a_popular_conversation_counts_as_any_other(objective: Objective) -> None:
+    """A factor in the (large) scores of a conversation, for its audience, does not change what its turns count."""
+    found = weights_of(objective, scored([("r", 10**6), ("a", 10**7)], [("r", 10**9), ("a", 10**10)]))
+    assert found.text[:2].tolist() == pytest.approx(found.text[2:].tolist(), rel=1e-5)
 
 
 def test_no_score_is_too_large_to_weigh() -> None:
@@ -118,20 +144,119 @@ turn = st.tuples(st.sampled_from("ar"), st.integers(-(10**6), 10**6))
 
 
 @given(walks=st.lists(st.lists(turn, min_size=1, max_size=6), min_size=1, max_size=6))
-def test_advantages_are_what_a_plain_loop_finds(walks: list[list[tuple[str, int]]]) -> None:
+def test_rewards_and_advantages_are_what_a_plain_loop_finds(walks: list[list[tuple[str, int]]]) -> None:
+    found = compared([[(score, verdict == "a") for verdict, score in turns] for turns in walks])
     split = scored(*walks)
-    reward = iter(rewards(split))
-    expected: list[float] = []
+    assert rewards(split).tolist() == pytest.approx(found["rwr"], abs=1e-6)
+    assert advantages(split).tolist() == pytest.approx(found["awr"], abs=1e-6)
+
+
+def compared(walks: list[list[tuple[int, bool]]]) -> dict[str, list[float]]:
+    """The rewards and the advantages of turns (score, accepted), by a plain loop over groups of siblings."""
+    standing: list[float] = []
+    better: list[float] = []
+    have_siblings: list[bool] = []
     for turns in walks:
         group: list[float] = []
-        for number, (verdict, _) in enumerate(turns):
-            group.append(next(reward))
-            if verdict == "a" or number + 1 == len(turns):
+        for number, (score, accepted) in enumerate(turns):
+            group.append(math.copysign(math.log(1 + abs(score)), score))
+            if accepted or number + 1 == len(turns):
                 for place, own in enumerate(group):
                     others = group[:place] + group[place + 1 :]
-                    expected.append(own - (sum(others) / len(others) if others else 0))
+                    alike = min(group) == max(group)
+                    standing.append(0.0 if alike else (own - statistics.fmean(group)) / statistics.pstdev(group))
+                    better.append(0.0 if alike else own - statistics.fmean(others))
+                    have_siblings.append(bool(others))
                 group = []
-    assert advantages(split).tolist() == pytest.approx(expected, abs=1e-9)
+    scale = math.sqrt(sum(value**2 for value in better) / max(1, sum(have_siblings)))
+    return {"rwr": standing, "awr": [value / scale if scale else 0.0 for value in better]}
+
+
+# --- From walks to gradients --------------------------------------------------------------------------
+
+
+class Uniform(torch.nn.Module):
+    """A model that finds every token equally likely, and keeps its logits."""
+
+    def __init__(self, vocabulary: int) -> None:
+        super().__init__()
+        self.vocabulary = vocabulary
+        self.logits: list[torch.Tensor] = []
+
+    def forward(self, input_ids: torch.Tensor, **_: Any) -> SimpleNamespace:
+        self.logits.append(torch.zeros(*input_ids.shape, self.vocabulary, device=input_ids.device, requires_grad=True))
+        return SimpleNamespace(logits=self.logits[-1])
+
+    def pulls(self, batches: list[Batch]) -> list[np.ndarray]:
+        """The weight that each predicted token of each row had in the gradients: -(1 - p) * weight at its logit."""
+        rows = []
+        for batch, logits in zip(batches, self.logits, strict=True):
+            assert logits.grad is not None
+            own = logits.grad.cpu().numpy()[*np.indices(batch.targets.shape), batch.targets]
+            weights = own / (1 / self.vocabulary - 1)
+            rows += [weight[parts != NOTHING] for weight, parts in zip(weights, batch.parts, strict=True)]
+        return rows
+
+
+@pytest.mark.fast_first
+@pytest.mark.parametrize("verdicts", ["true", "shuffled"])
+@pytest.mark.parametrize("objective", ["rwr", "awr", "accepted-only"])
+def test_tokens_pull_by_their_weights_whatever_shares_the_step(
+    objective: Objective, verdicts: Any, small_model: Path, tmp_path: Path
+) -> None:
+    """One walk a step or all of them: a token of `rwr` and `awr` has weight / tokens, where markers have weight 1."""
+    of_turns: list[list[tuple[str, int]]] = [
+        [("r", 2), ("a", 90), ("a", 5)],
+        [("a", 40)],
+        [("r", 1), ("r", 7), ("a", 7), ("r", -3), ("a", 3000)],
+    ]
+    records = []
+    for number, turns in enumerate(of_turns):
+        said = [("ann", "a reply of its own " * (1 + place % 2), SPELT[one]) for place, (one, _) in enumerate(turns)]
+        record = walk("bo\ntitle\ntext", said, f"c{number}")
+        for kept, (_, score) in zip(record["turns"], turns, strict=True):
+            kept["score"] = score
+        records.append(record)
+    tokenizer = MarkerTokenizer.load(small_model)
+    settings = TrainingSettings(
+        objective=objective, verdicts=verdicts, beta=0.8, max_weight=3.0, sequence_length=256, tokens_per_forward=512
+    )
+    dataset = write_dataset(tmp_path / "d", train=records)
+    tokenize_split(tokenizer, dataset, "train", tmp_path / "tokens", arrangement(settings))
+    packed = packed_split(tmp_path / "tokens", settings)
+    figures = compared([[(score, one == "a") for one, score in turns] for turns in of_turns])
+
+    # The oracle: the weight of each token, walk by walk, from the records.
+    expected, every = [], iter(figures.get(objective, [0.0] * 9))
+    for record in records:
+        background, *texts = tokenizer.ids(segments(record, tokenizer.markers))
+        weights = [1.0] * (len(tokenizer.prefix_ids) + len(background) + 1)
+        for text, verdict in zip(texts, arrangement(settings).verdicts(record), strict=True):
+            own = min(math.exp(next(every) / 0.8), 3.0)
+            if objective == "accepted-only":
+                own = float(verdict == "accepted")
+            weights += [own] * len(text) + [1.0]
+        weights += [1.0] * len(tokenizer.eos_ids)
+        expected.append(np.array(weights[1:]))
+    assert objective == "accepted-only" or max(map(max, expected)) == 3
+
+    apart = divide(packed.order.rows(0, packed.order.rows_per_epoch), packed.order.lengths, 0)
+    threads = torch.get_num_threads()
+    accelerator = devices.start()
+    torch.set_num_threads(threads)
+    for step in ([0, 1, 2], [0], [1], [2]):
+        rows = apart.take(np.array(step))
+        wanted = [expected[number] for number in packed.pieces.walk[rows.piece]]
+        batches, model = packed.passes(rows), Uniform(len(tokenizer.tokenizer))
+        assert len(batches) == math.ceil(len(step) / 2)
+        found = totals(accelerator, batches, packed.per_token, False)
+        parts = PartLosses(accelerator.device)
+        loss = accumulate_gradients(accelerator, TokenLosses(model), batches, found, parts)  # type: ignore[arg-type]
+        by = sum(map(sum, wanted)) if objective == "accepted-only" else sum(map(len, wanted))
+        for pull, weights in zip(model.pulls(batches), wanted, strict=True):
+            np.testing.assert_allclose(pull, weights / by, rtol=2e-5)
+        # What is logged and watched for jumps is a mean loss for all objectives.
+        assert float(loss) == pytest.approx(math.log(model.vocabulary), rel=1e-5)
 
 
 # --- On the sample corpus -----------------------------------------------------------------------------

@@ -28,6 +28,7 @@ def split_of(walks: list[list[int]]) -> TokenizedSplit:
         turn_start=np.cumsum([0, *turns]),
         accepted=np.arange(sum(turns)) % 2 == 0,
         score=np.zeros(sum(turns), dtype=np.int64),
+        group=np.concatenate([np.arange(count, dtype=np.int32) for count in turns]),
         conversation_ids=[f"c{number}" for number in range(len(walks))],
         control_ids=[*range(104, 104 + len(flat), 5)],
     )
@@ -182,6 +183,7 @@ def test_a_split_on_disk_is_the_split(small_model: Path, dataset: Path, tmp_path
         assert (split.turn[tokens] == walk.turn).all()
         assert split.accepted[turns].tolist() == [verdict == "accepted" for verdict in walk.verdicts]
         assert tuple(split.score[turns]) == walk.scores
+        assert tuple(split.group[turns]) == walk.groups
         assert split.conversation_ids[number] == walk.conversation_id
 
 

@@ -57,6 +57,12 @@ def test_tokens_map_to_turns(tokenizer: MarkerTokenizer, record: dict[str, Any])
     assert sorted(set(turns.tolist())) == list(range(-1, len(record["turns"])))
     assert [*encoded.verdicts] == [one["verdict"] for one in record["turns"]]
     assert [*encoded.scores] == [one["score"] for one in record["turns"]]
+    group, groups = 0, []
+    for one in record["turns"]:
+        groups.append(group)
+        if one["verdict"] == "accepted":
+            group += 1
+    assert [*encoded.groups] == groups
 
     # Byte-level tokens decode to exactly what they were made of, so each turn can be read back.
     begin = 0
@@ -98,6 +104,7 @@ def test_filtered_walks_are_as_if_nobody_had_said_the_rejected(
     (encoded,) = encode_walks(tokenizer, [record], Arrangement(exclude_rejected=True))
     stays = [number for number, verdict in enumerate(whole.verdicts) if verdict == "accepted"]
     assert [*encoded.verdicts] == ["accepted"] * len(stays)
+    assert [*encoded.groups] == [whole.groups[number] for number in stays]
     assert [*encoded.scores] == [whole.scores[number] for number in stays]
     assert encoded.turns_left_out == len(record["turns"]) - len(stays)
     ends = len(tokenizer.eos_ids)
@@ -152,6 +159,8 @@ def test_shuffled_verdicts_are_those_of_the_walk(tokenizer: MarkerTokenizer, rec
     (encoded,) = encode_walks(tokenizer, [record], Arrangement(verdicts_shuffled=True, seed=seed))
     markers = [tokenizer.rejected_id, tokenizer.accepted_id]
     assert sorted(encoded.verdicts) == sorted(plain.verdicts)
+    # A permutation decides what the markers tell, not whose sibling a turn is.
+    assert encoded.groups == plain.groups
     assert encoded.ids[~np.isin(encoded.ids, markers)].tolist() == plain.ids[~np.isin(plain.ids, markers)].tolist()
     written = ["rejected" if one == markers[0] else "accepted" for one in encoded.ids if one in markers]
     assert written == [*encoded.verdicts]
