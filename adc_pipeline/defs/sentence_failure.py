@@ -17,7 +17,9 @@ class SentenceFailure(DagsterUserCodeProcessError, dg.Failure):
     """A failure whose record in Dagster is the sentence alone; it is not retried."""
 
     def __init__(self, sentence: str, metadata: Mapping[str, Any]) -> None:
-        error = SerializableErrorInfo(f"Failure: {sentence}", [], dg.Failure.__name__)
+        # As Dagster writes a Failure: what reads its log looks for the name of the class.
+        written = f"{dg.Failure.__module__}.{dg.Failure.__name__}: {sentence}"
+        error = SerializableErrorInfo(written, [], dg.Failure.__name__)
         super().__init__(sentence, metadata=metadata, allow_retries=False, user_code_process_error_infos=[error])
 
 

@@ -18,6 +18,9 @@ a,r,r,bob,yes,2,1
 b,r,r,cy,no,1,2
 """
 
+# How Dagster writes a failure, also in the log of `dagster job execute`.
+FAILURE = "dagster._core.definitions.events.Failure: "
+
 
 @pytest.mark.slow
 def test_a_failed_run_ends_in_its_sentence(
@@ -57,7 +60,7 @@ def test_a_failed_run_ends_in_its_sentence(
         assert len(errors) == 2
         data = errors[0].dagster_event.step_failure_data  # type: ignore[union-attr]
         assert data.error is not None
-        assert data.error.to_string().strip() == f"Failure: {data.user_failure_data.description}"  # type: ignore[union-attr]
+        assert data.error.to_string().strip() == f"{FAILURE}{data.user_failure_data.description}"  # type: ignore[union-attr]
         assert data.user_failure_data is not None
         assert digest in str(data.user_failure_data.metadata["in place"].value)
         raised_at = str(data.user_failure_data.metadata["raised at"].value)
@@ -72,5 +75,5 @@ def test_what_a_sentence_explains_is_recorded_without_a_stack_trace(error: BaseE
         raise error from ValueError("the cause")
     except BaseException:
         recorded = serializable_error_info_from_exc_info(sys.exc_info())
-    assert recorded.to_string() in ("Cancelled by a signal.", "Failure: The sentence.")
+    assert recorded.to_string() in ("Cancelled by a signal.", f"{FAILURE}The sentence.")
     assert isinstance(error, dg.Failure | DagsterExecutionInterruptedError)
