@@ -7,7 +7,9 @@ controls:
 - *independent*: draws without a history, and *best-of-n*, the best of as many of them by the judge. Sampling often and
   choosing is what improvement in context competes with.
 - *yoked*: the history is that of another conversation's context, so that it has the number and the form of rejected
-  replies, but not their content. What is left of an improvement is counting; own minus yoked is reading.
+  replies, but not their content. What is left of an improvement is counting; own minus yoked is what reading one's own
+  history adds to the judge's score. A judge that does not see the context scores both histories alike: where quality does
+  not depend on the thread, as on the sample, the difference is near 0 for a model that reads as well.
 - *real*: the history is people's replies in this place but the best, worst first, as many as there are.
 
 In-context improvement is that of Laskin et al. 2022, *In-context Reinforcement Learning with Algorithm Distillation*;
