@@ -8,8 +8,8 @@ controls:
   choosing is what improvement in context competes with.
 - *yoked*: the history is that of another conversation's context, so that it has the number and the form of rejected
   replies, but not their content. What is left of an improvement is counting; own minus yoked is what reading one's own
-  history adds to the judge's score. A judge that does not see the context scores both histories alike: where quality does
-  not depend on the thread, as on the sample, the difference is near 0 for a model that reads as well.
+  history adds to the judge's score. Where quality does not depend on the thread, as on the sample, it is near 0 even
+  for a model that reads.
 - *real*: the history is people's replies in this place but the best, worst first, as many as there are.
 
 In-context improvement is that of Laskin et al. 2022, *In-context Reinforcement Learning with Algorithm Distillation*;
