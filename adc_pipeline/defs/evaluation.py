@@ -9,7 +9,7 @@ from typing import Any
 
 import dagster as dg
 
-from adc_pipeline.core.artefacts import Artefact, read_making
+from adc_pipeline.core.artefacts import Artefact, Store, read_making
 from adc_pipeline.core.markdown import escape
 from adc_pipeline.core.records import read_record
 from adc_pipeline.core.settings import flattened
@@ -48,7 +48,7 @@ def evaluation_stage(kind: WalkKind) -> Stage[EvaluationSettings]:
         trained = {"dataset": kind.name, "base_model": base.settings["name"]}
         trained |= {name: tuned.settings[name] for name in ("objective", "seed")}
         making.run.parameters(trained)
-        judge = making.inputs["judge"]
+        judge = making.inputs.get("judge")
         job = EvaluationJob(
             model=tuned.path,
             base=base.path,
@@ -56,9 +56,11 @@ def evaluation_stage(kind: WalkKind) -> Stage[EvaluationSettings]:
             utterances=utterances.path,
             ranked=ranked.path,
             speakers=walks.settings["speakers"],
-            provenance=provenance(trained, [tuned, base, walks, ranked, utterances, judge, corpus]),
+            provenance=provenance(
+                trained, [tuned, base, walks, ranked, utterances, *([judge] if judge else []), corpus]
+            ),
             shortcomings=tuple(shortcomings(walks.counts, walks.settings["walks_per_conversation"])),
-            judge=judge.path,
+            judge=judge.path if judge else None,
             exclude_repeated_roots=not is_sample(corpus.settings["corpus"]),
         )
         result = evaluate(job, making.folder, making.settings, making.progress)
@@ -79,6 +81,13 @@ def evaluation_stage(kind: WalkKind) -> Stage[EvaluationSettings]:
             run.metrics({name: figures[name] for name in HEADLINES if figures.get(name) is not None}, model=logged)
         return {}
 
+    # In this order, `Store.inputs` takes the dataset and base of that model, and the utterances of that dataset.
+    inputs = (kind.model, kind.dataset, "base_model", "ranked_replies", "utterances", "judge")
+
+    def choose(store: Store) -> Mapping[str, Artefact]:
+        """Return the inputs; the judge only where there is one, since a run may select the assets without it."""
+        return store.inputs([name for name in inputs if name != "judge" or store.place(name).exists()])
+
     return Stage(
         name=kind.evaluation,
         place=f"evaluations/{kind.name}",
@@ -88,10 +97,10 @@ def evaluation_stage(kind: WalkKind) -> Stage[EvaluationSettings]:
         make=make,
         restore=restore,
         code=(__name__,),
-        # In this order, `Store.inputs` takes the dataset and base of that model, and the utterances of that dataset.
-        inputs=(kind.model, kind.dataset, "base_model", "ranked_replies", "utterances", "judge"),
+        inputs=inputs,
+        choose=choose,
         # The report shows them.
-        reads=(kind.model, kind.dataset, "base_model", "ranked_replies", "utterances", "judge", "raw_corpus"),
+        reads=(*inputs, "raw_corpus"),
         kinds=("pytorch", "mlflow"),
         table=case_table,
     )

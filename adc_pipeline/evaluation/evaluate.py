@@ -126,10 +126,13 @@ def without_calibration(facts: TrainingFacts, accepted: Bools) -> TrainingFacts:
     return replace(facts, excluded={RELIABILITY: reason, **facts.excluded})
 
 
+NO_JUDGE = "there was no judge, or the setting `contexts` was 0"
+
+
 def without_policy(facts: TrainingFacts, judge: Judge | None, dataset: Path) -> TrainingFacts:
     """Exclude policy improvement where the model knows no rejected turns, or where the judge decides nothing."""
     if judge is None:
-        return facts
+        return replace(facts, excluded={policy.POLICY: NO_JUDGE, **facts.excluded})
     reason = judge.objection() or unseen_problem(judge, dataset)
     if facts.markers == "none":
         reason = WITHOUT_VERDICTS["none"]
