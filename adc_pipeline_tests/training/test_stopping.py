@@ -67,6 +67,8 @@ def test_a_signal_saves_and_the_rerun_goes_on(
     unstopped: TrainingJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
 ) -> None:
     job = replace(unstopped, output=tmp_path / "output", work=tmp_path / "work")
+    # A suite that a script started in the background ignores SIGINT.
+    inherited = signal.signal(number, signal.SIG_DFL)
     before = signal.getsignal(number)
 
     def told(loss: torch.Tensor) -> torch.Tensor:
@@ -81,6 +83,7 @@ def test_a_signal_saves_and_the_rerun_goes_on(
         with pytest.raises(PipelineError, match=f"Stopped by {number.name} after step 7 of 12, which is saved"):
             train(job)
     assert signal.getsignal(number) == before
+    signal.signal(number, inherited)
     assert checkpoints(job.work)[-1].name == "step-000000007"
     assert not job.output.exists()
     train(job)
