@@ -35,6 +35,11 @@ class Signature:
         return there == self.magic or (self.ignore_case and there.lower() == self.magic)
 
 
+def alike(what: str, advice: str, *magics: bytes, ignore_case: bool = False) -> list[Signature]:
+    """Return the signatures of one kind of file that begins in several ways."""
+    return [Signature(magic, what, advice, ignore_case=ignore_case) for magic in magics]
+
+
 SIGNATURES = (
     Signature(b"PAR1", "a Parquet file", container="parquet"),
     Signature(b"PARE", "an encrypted Parquet file", "decrypt it first"),
@@ -48,18 +53,11 @@ SIGNATURES = (
     Signature(b"SQLite format 3\0", "a SQLite database", TABLE),
     Signature(b"DUCK", "a DuckDB database", TABLE, offset=8),
     Signature(b"\0\1\0\0Standard ", "an Access database", TABLE),
-    Signature(b"-- MySQL dump", "a dump of a SQL database", TABLE),
-    Signature(b"-- MariaDB dump", "a dump of a SQL database", TABLE),
-    Signature(b"/*M!", "a dump of a SQL database", TABLE),
-    Signature(b"/*!4", "a dump of a SQL database", TABLE),
-    Signature(b"insert into ", "a dump of a SQL database", TABLE, ignore_case=True),
-    Signature(b"create table ", "a dump of a SQL database", TABLE, ignore_case=True),
-    Signature(b"--\n-- PostgreSQL", "a dump of a SQL database", TABLE),
-    *(
-        Signature(begin, "a dump of a SQL database", TABLE, ignore_case=True)
-        for begin in (b"copy public.", b"pragma foreign_keys", b"begin transaction", b"begin;", b"set sql_mode",
-                      b"set names", b"set statement_timeout", b"drop table ", b"use `")
-    ),
+    *alike("a dump of a SQL database", TABLE, b"-- MySQL dump", b"-- MariaDB dump", b"/*M!", b"/*!4",
+           b"--\n-- PostgreSQL"),
+    *alike("a dump of a SQL database", TABLE, b"insert into ", b"create table ", b"copy public.", b"pragma foreign_keys",
+           b"begin transaction", b"begin;", b"set sql_mode", b"set names", b"set statement_timeout", b"drop table ",
+           b"use `", ignore_case=True),
     Signature(b"PGDMP", "a dump of a PostgreSQL database", TABLE),
     Signature(b"version https://git-lfs.github.com/spec/", "a Git LFS pointer and not the file itself",
               "fetch the file by `git lfs pull`, or download it"),
@@ -67,55 +65,36 @@ SIGNATURES = (
               "fetch the file by `git annex get`, or download it"),
     Signature(b"# xet version", "a Xet pointer and not the file itself", "download the file itself"),
     Signature(b"outs:\n", "a DVC pointer and not the file itself", "fetch the file by `dvc pull`, or download it"),
-    *(
-        Signature(begin, "an error message of a site and not the file", DOWNLOAD, ignore_case=True)
-        for begin in (b"404: not found", b"404 not found", b"entry not found", b"not found", b"access denied",
-                      b"repository not found", b"invalid username or password")
-    ),
-    *(
-        Signature(begin, "a torrent and not what it describes", "download the files that it describes")
-        for begin in (b"d7:comment", b"d10:created by", b"d13:creation date", b"d4:info")
-    ),
-    Signature(b"d8:announce", "a torrent and not what it describes", "download the files that it describes"),
-    Signature(b"d13:announce-list", "a torrent and not what it describes", "download the files that it describes"),
-    Signature(b"<!doctype html", "a web page", DOWNLOAD, ignore_case=True),
-    Signature(b"<html", "a web page", DOWNLOAD, ignore_case=True),
+    *alike("an error message of a site and not the file", DOWNLOAD, b"404: not found", b"404 not found",
+           b"entry not found", b"not found", b"access denied", b"repository not found", b"invalid username or password",
+           ignore_case=True),
+    *alike("a torrent and not what it describes", "download the files that it describes", b"d7:comment",
+           b"d10:created by", b"d13:creation date", b"d4:info", b"d8:announce", b"d13:announce-list"),
+    *alike("a web page", DOWNLOAD, b"<!doctype html", b"<html", ignore_case=True),
     Signature(b"%PDF", "a PDF document", TABLE),
     Signature(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an Excel workbook or another Office document", EXCEL),
     Signature(b"\x89HDF\r\n\x1a\n", "an HDF5 file", TABLE),
     Signature(b"\x93NUMPY", "a NumPy array", TABLE),
     Signature(b"ORC", "an ORC file", "write it as Parquet"),
-    Signature(b"$FL2", "a file of SPSS", TABLE),
-    Signature(b"$FL3", "a file of SPSS", TABLE),
+    *alike("a file of SPSS", TABLE, b"$FL2", b"$FL3"),
     Signature(b"<stata_dta>", "a file of Stata", TABLE),
     Signature(b"\xc2\xea\x81\x60", "a file of SAS", TABLE, offset=12),
-    Signature(b"RDX2\n", "a file of R", TABLE),
-    Signature(b"RDX3\n", "a file of R", TABLE),
-    Signature(b"X\n\0\0\0", "a file of R", TABLE),
+    *alike("a file of R", TABLE, b"RDX2\n", b"RDX3\n", b"X\n\0\0\0"),
     Signature(b"WARC/", "an archive of web pages", TABLE),
     Signature(b"Obj\x01", "an Avro file", "write it as Parquet"),
-    Signature(b"\x80\x02", "a Python pickle, which can run code when it is opened", TABLE),
-    Signature(b"\x80\x03", "a Python pickle, which can run code when it is opened", TABLE),
-    Signature(b"\x80\x04", "a Python pickle, which can run code when it is opened", TABLE),
-    Signature(b"\x80\x05", "a Python pickle, which can run code when it is opened", TABLE),
+    *alike("a Python pickle, which can run code when it is opened", TABLE, b"\x80\x02", b"\x80\x03", b"\x80\x04",
+           b"\x80\x05"),
     # Packed files are unpacked before their content is looked at.
-    *(
-        Signature(magic, "packed twice", "unpack it once")
-        for magic in (ZSTD_MAGIC, GZIP_MAGIC, XZ_MAGIC, b"BZh91AY&SY")
-    ),
+    *alike("packed twice", "unpack it once", ZSTD_MAGIC, GZIP_MAGIC, XZ_MAGIC, b"BZh91AY&SY"),
     Signature(b"7z\xbc\xaf\x27\x1c", "a 7z archive", UNPACK),
     Signature(b"Rar!\x1a\x07", "a RAR archive", UNPACK),
     Signature(b"\x04\x22\x4d\x18", "packed by lz4", UNPACK),
     Signature(b"\x1f\x9d", "packed by compress", UNPACK),
     Signature(b"\xff\x06\0\0sNaPpY", "packed by Snappy", UNPACK),
-    Signature(b"\xff\xfe\0\0", "text in UTF-32", "save it as UTF-8"),
-    Signature(b"\0\0\xfe\xff", "text in UTF-32", "save it as UTF-8"),
-    Signature(b"\xff\xfe", "text in UTF-16", "save it as UTF-8"),
-    Signature(b"\xfe\xff", "text in UTF-16", "save it as UTF-8"),
+    *alike("text in UTF-32", "save it as UTF-8", b"\xff\xfe\0\0", b"\0\0\xfe\xff"),
+    *alike("text in UTF-16", "save it as UTF-8", b"\xff\xfe", b"\xfe\xff"),
     Signature(bytes(64), "filled with zeros, as a download that has not finished", "fetch it again"),
-    Signature(b"\x89PNG", "a picture", "name the corpus itself"),
-    Signature(b"\xff\xd8\xff", "a picture", "name the corpus itself"),
-    Signature(b"GIF8", "a picture", "name the corpus itself"),
+    *alike("a picture", "name the corpus itself", b"\x89PNG", b"\xff\xd8\xff", b"GIF8"),
 )  # fmt: skip
 
 BINARY = Signature(b"", "binary data of an unknown kind", TABLE)

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from adc_pipeline.core.engine import Engine
+from adc_pipeline.core.records import read_record
 from adc_pipeline.core.shards import parts
 from adc_pipeline.evaluation.bootstrap import Floats, ratio_estimates
 from adc_pipeline.evaluation.estimate import Estimate
@@ -141,7 +142,7 @@ class Judge:
         """Read a judge from its folder."""
         from adc_pipeline.core.artefacts import file_digest
 
-        record: dict[str, Any] = json.loads((folder / JUDGE).read_bytes())
+        record = read_record(folder / JUDGE, accuracy=dict, shares=list)
         record["accuracy"] = Estimate(**record["accuracy"])
         record["shares"] = tuple(record["shares"])
         weights = None
