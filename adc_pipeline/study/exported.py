@@ -16,6 +16,7 @@ from adc_pipeline.core.artefacts import Artefact, differing
 from adc_pipeline.core.atomic import atomic_file
 from adc_pipeline.core.engine import connected
 from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.core.records import read_record
 from adc_pipeline.evaluation.case_table import CASE_TABLE
 from adc_pipeline.study.grid import VARIANTS
 from adc_pipeline.study.plan import Plan
@@ -42,8 +43,8 @@ def export_cell(cell: Artefact, variant: str, seed: str, measures: Sequence[str]
     """Write the small result of a cell into `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     evaluation = cell.path / "evaluation"
-    trained = json.loads((evaluation / FACTS).read_bytes())
-    judged = json.loads((evaluation / "evaluation.json").read_bytes())
+    trained = read_record(evaluation / FACTS)
+    judged = read_record(evaluation / "evaluation.json")
     facts = {
         "settings": cell.settings,
         "inputs": cell.inputs,
@@ -65,7 +66,7 @@ def export_cell(cell: Artefact, variant: str, seed: str, measures: Sequence[str]
         )
         connection.table("kept").write_parquet(str(partial), compression="zstd")
     with atomic_file(folder / f"{name}.json") as partial:
-        partial.write_text(json.dumps(facts, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        partial.write_text(json.dumps(facts, indent=1, sort_keys=True, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def read_exported(
