@@ -5,7 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from adc_pipeline.core.artefacts import Artefact
-from adc_pipeline.core.markdown import code, escape, table
+from adc_pipeline.core.markdown import Markdown, code, escape, table
 from adc_pipeline.preferences.configurations import CONFIGURATIONS
 from adc_pipeline.preferences.datasets import columns
 from adc_pipeline.preferences.settings import PreferenceSettings
@@ -36,8 +36,8 @@ pass the settings below, and {pairs:,} are kept, at most {per_group} from the re
 ## Prompts
 
 A prompt is the path from the root to the utterance that is answered: {turns} utterances and {characters:,} characters
-at most, with the root kept. {shortened:,} prompts are shortened. Texts are unchanged: a text may contain special tokens of
-a chat template, which the tokenizer has to treat as text.
+at most, with the root kept. {shortened:,} prompts are shortened. Texts are unchanged: a text may contain special
+tokens of a chat template, which the tokenizer has to treat as text.
 
 {groups}
 {made}
@@ -65,7 +65,7 @@ def write_card(
         for each, configuration in CONFIGURATIONS.items()
     ]
     described = [
-        (code(each), ", ".join(map(code, columns(configuration, settings))), configuration.trainer)
+        (code(each), Markdown(", ".join(map(code, columns(configuration, settings)))), configuration.trainer)
         for each, configuration in CONFIGURATIONS.items()
     ]
     left_out = {

@@ -8,43 +8,36 @@ from adc_pipeline.preferences.settings import Form
 from adc_pipeline.walks.datasets import split_file
 from adc_pipeline.walks.splits import SPLITS
 
-# The columns that hold texts, of any configuration, and those of a list of messages whatever the setting `form`.
-TEXTS = ("prompt", "chosen", "rejected", "reference", "completion", "privileged_context", "messages")
-ALWAYS_TEXT, ALWAYS_MESSAGES = ("privileged_context",), ("messages",)
-
-IS_EMPTY = {
-    True: "coalesce(array_to_string(list_transform({0}, lambda each: trim(each.content)), ''), '') = ''",
-    False: "coalesce(trim({0}), '') = ''",
-}
+# What is wrong with a value of a column, by what the column holds.
+NO_TEXT = "coalesce({0}, '') = ''"
+NO_MESSAGES = "coalesce(array_to_string(list_transform({0}, lambda each: each.content), ''), '') = ''"
+NO_ANSWERS = "len({0}) < 2 OR len(list_filter({0}, lambda each: coalesce(each.answer, '') = '')) > 0"
+# Columns with texts or messages, as the setting `form` asks.
+IN_FORM = ("prompt", "chosen", "rejected", "reference", "completion")
 
 
 def empty_rows(dataset: Path, form: Form, engine: Engine) -> dict[str, int]:
     """Return for each configuration how many rows have an empty prompt or an empty reply."""
+    wrong = dict.fromkeys(IN_FORM, NO_MESSAGES if form == "conversational" else NO_TEXT)
+    wrong |= {"privileged_context": NO_TEXT, "messages": NO_MESSAGES, "answers": NO_ANSWERS}
     found = {}
-    with engine.connect() as connection:
-        for name, configuration in CONFIGURATIONS.items():
-            empty = [
-                IS_EMPTY[column in ALWAYS_MESSAGES or (form == "conversational" and column not in ALWAYS_TEXT)].format(
-                    column
-                )
-                for column in configuration.columns
-                if column in TEXTS
-            ] or ["len(answers) < 2 OR len(list_filter(answers, lambda each: trim(each.answer) = '')) > 0"]
-            query = (
-                f"SELECT count_if({' OR '.join(empty)}) AS empty FROM read_parquet($files, hive_partitioning = false)"  # noqa: S608
-            )
-            found[name] = int(only_row(connection, query, {"files": files_of(dataset, name)})["empty"])
+    for name, configuration in CONFIGURATIONS.items():
+        conditions = [wrong[column].format(column) for column in configuration.columns if column in wrong]
+        found[name] = rows_with(dataset, name, " OR ".join(conditions), engine)
     return found
 
 
 def pairs_out_of_order(dataset: Path, engine: Engine) -> int:
     """Return the number of pairs whose chosen reply does not have the higher score, or is the rejected one."""
-    query = """
-        SELECT count_if(score_chosen <= score_rejected OR score_gap <= 0 OR chosen_id = rejected_id) AS wrong
-        FROM read_parquet($files, hive_partitioning = false)
-    """
+    condition = "score_chosen <= score_rejected OR score_gap <= 0 OR chosen_id = rejected_id"
+    return rows_with(dataset, "pairs", condition, engine)
+
+
+def rows_with(dataset: Path, configuration: str, condition: str, engine: Engine) -> int:
+    """Return the number of rows of a configuration for which a condition holds."""
+    query = f"SELECT count(*) AS found FROM read_parquet($files, hive_partitioning = false) WHERE {condition}"  # noqa: S608
     with engine.connect() as connection:
-        return int(only_row(connection, query, {"files": files_of(dataset, "pairs")})["wrong"])
+        return int(only_row(connection, query, {"files": files_of(dataset, configuration)})["found"])
 
 
 def files_of(dataset: Path, configuration: str) -> list[str]:

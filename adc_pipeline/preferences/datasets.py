@@ -2,8 +2,8 @@
 
 A *group* is the replies to one utterance, of which at least two have different scores. Every configuration but
 `messages` is made of groups: one table of answers and one of prompts are computed once, and each configuration is one
-query over them (`configurations.py`). Pairs compare the score that replies are ranked by, not the rank: replies with equal scores
-make no pair, although time has put one of them first.
+query over them (`configurations.py`). Pairs compare the score that replies are ranked by, not the rank: replies with
+equal scores make no pair, although time has put one of them first.
 
 A prompt is the path from the root to the utterance that is answered. Paths are found upwards from all groups at once,
 `max_turns` joins of integers at most, and texts are joined last. Going down from the roots would take as many joins as
@@ -80,7 +80,8 @@ ANSWERS = """
 CREATE TABLE answers AS
 SELECT * FROM (
     SELECT position, parent, reply_to, id, score, timestamp, rank, depth, root, digest,
-        row_number() OVER scores AS height, count(*) OVER scores AS number, first_value(score) OVER scores AS best, last_value(score) OVER scores AS worst
+        row_number() OVER scores AS height, count(*) OVER scores AS number,
+        first_value(score) OVER scores AS best, last_value(score) OVER scores AS worst
     FROM replies WHERE siblings > 1
     WINDOW scores AS (
         PARTITION BY parent ORDER BY score DESC, rank ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING
