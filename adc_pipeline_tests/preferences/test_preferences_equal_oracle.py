@@ -255,6 +255,7 @@ def test_preferences_equal_the_oracle_under_a_wide_post(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_threads_shards_and_the_order_of_the_rows_do_not_change_a_byte(tmp_path: Path) -> None:
     """More rows than a row group has, and DuckDB gives work to threads in units of 122,880 rows."""
+    (tmp_path / "sample").mkdir()
     write_sample(tmp_path / "sample", conversations=9_000, seed=2)
     lines = (tmp_path / "sample" / "utterances.jsonl").read_text().splitlines(keepends=True)
     one = made(tmp_path / "sample", tmp_path / "one", PreferenceSettings(), engine=Engine(threads=1))
