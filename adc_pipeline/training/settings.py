@@ -58,9 +58,9 @@ class BaseModelSettings(Settings):
         parameters = 12 * self.layers * self.width**2 + 2 * self.vocabulary * self.width
         if self.name == "small" and parameters > MOST_PARAMETERS:
             raise PipelineError(
-                f"`layers` {self.layers}, `width` {self.width} and `vocabulary` {self.vocabulary} give the base model about"
-                f" {parameters:.1g} parameters, and `small` is for at most {MOST_PARAMETERS:.0g}; lower them, or `name` a"
-                " model of that size."
+                f"`layers` {self.layers}, `width` {self.width} and `vocabulary` {self.vocabulary} give the base model"
+                f" about {parameters:.1g} parameters, and `small` is for at most {MOST_PARAMETERS:.0g}; lower them, or"
+                " `name` a model of that size."
             )
 
 
