@@ -76,13 +76,15 @@ class AutomationSettings(Settings):
         for name in ("weekly", "nightly", "prune"):
             if not is_valid_cron_schedule(getattr(self, name)):
                 raise PipelineError(
-                    f"`{name}` is {as_shown(getattr(self, name))}, which is not a cron expression: use one such as 0 3 * * 1."
+                    f"`{name}` is {as_shown(getattr(self, name))}, which is not a cron expression: use one such"
+                    " as 0 3 * * 1."
                 )
         try:
             ZoneInfo(self.time_zone)
         except (ZoneInfoNotFoundError, ValueError, OSError) as error:
             raise PipelineError(
-                f"`time_zone` is {as_shown(self.time_zone)}, which is not a time zone: use one such as UTC or Europe/Berlin."
+                f"`time_zone` is {as_shown(self.time_zone)}, which is not a time zone: use one such as UTC or"
+                " Europe/Berlin."
             ) from error
         for name in ("webhook", "mail_server", "mail_password"):
             # The value is not shown: it may be the secret itself.

@@ -47,6 +47,6 @@ class WorkspaceSettings(Settings):
         super().__post_init__()
         if not is_memory_limit(self.memory_limit):
             raise PipelineError(
-                f"`memory_limit` is {as_shown(self.memory_limit)}; use a size of at least 100MB, such as 4GB or 500MiB, or"
-                " a share of the machine's memory, such as 50%."
+                f"`memory_limit` is {as_shown(self.memory_limit)}; use a size of at least 100MB, such as 4GB or 500MiB,"
+                " or a share of the machine's memory, such as 50%."
             )

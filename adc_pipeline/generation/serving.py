@@ -175,12 +175,13 @@ class Deadline:
             return
         if not answered:
             raise PipelineError(
-                f"The server answered other requests for {waited:.0f} s first and ends this one after {self.seconds:.0f} s"
-                f" ({TIMEOUT}): send it again, or fewer at a time."
+                f"The server answered other requests for {waited:.0f} s first and ends this one after"
+                f" {self.seconds:.0f} s ({TIMEOUT}): send it again, or fewer at a time."
             )
         raise PipelineError(
-            f"{rows:,} rows take about {needed:.0f} s, and this server ends a request after {self.seconds:.0f} s: send at"
-            f" most {max(1, int(answered / spent * limit / 2)):,} rows at once, or serve the model with a higher {TIMEOUT}."
+            f"{rows:,} rows take about {needed:.0f} s, and this server ends a request after {self.seconds:.0f} s: send"
+            f" at most {max(1, int(answered / spent * limit / 2)):,} rows at once, or serve the model with a higher"
+            f" {TIMEOUT}."
         )
 
 
@@ -203,7 +204,7 @@ class Served:
         with self.lock:
             try:
                 sampling = Sampling(**(params or {}))
-                replies = []
+                replies: list[dict[str, str | None]] = []
                 for row in model_input.to_dict("records"):
                     deadline.check(len(replies), len(model_input))
                     replies.append(self.answer(row, sampling))
