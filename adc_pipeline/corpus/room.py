@@ -1,8 +1,8 @@
 """Estimate from a corpus' size how much room its stages need on the disk, and refuse to begin with less.
 
-33,000 utterances of Reddit's leave 1.0 bytes for each byte of a ConvoKit folder, 1.2 of a dump's JSON lines and 4.7 of the
-same dump compressed by Zstandard, the three datasets (0.4 bytes a byte of the folder) included. The factors here are above
-that for what DuckDB spills.
+33,000 utterances of Reddit's leave 1.0 bytes for each byte of a ConvoKit folder, 1.2 of a dump's JSON lines and 4.7 of
+the same dump compressed by Zstandard, the three datasets (0.4 bytes a byte of the folder) included. The factors here
+are above that for what DuckDB spills.
 """
 
 import shutil
