@@ -80,7 +80,7 @@ def evaluate(
     cases = read_test_cases(job, model, facts, settings, out / "spill")
 
     def score(scorer: Scorer, name: str) -> Scores:
-        return scorer.score(cases.queries, cases.ask_text, progress, name, cases.own_verdicts, facts.markers)
+        return scorer.score(cases.queries, cases.ask_text, progress, name, cases.own_verdicts, facts.arrangement)
 
     question = base_question(job, cases, facts, settings)
     base_scores = cached_scores(job.score_cache, question, lambda: score(load_base(), "base model"))
@@ -88,7 +88,10 @@ def evaluate(
     facts = without_calibration(facts, scored.shared.turns.accepted)
     samples: list[Sample] = []
     if settings.samples and "samples" not in facts.excluded:
-        samples = sample(model, cases, settings, "model") + sample(load_base(), cases, settings, "base model")
+        samples = [
+            *sample(model, cases, settings, "model", facts.arrangement),
+            *sample(load_base(), cases, settings, "base model", facts.arrangement),
+        ]
     samples = [each for each in samples if f"samples.{each.verdict}" not in facts.excluded]
 
     judge = Judge.read(job.judge) if job.judge and settings.contexts else None
@@ -213,7 +216,7 @@ def base_question(job: EvaluationJob, cases: Cases, facts: TrainingFacts, settin
         settings.max_context_tokens,
         cases.queries,
         cases.own_verdicts,
-        facts.markers,
+        facts.arrangement,
         cases.ask_text.tobytes(),
     )
 
