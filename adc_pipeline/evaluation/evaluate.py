@@ -39,7 +39,6 @@ from adc_pipeline.evaluation.scoring import Progress, Scorer, Scores
 from adc_pipeline.evaluation.settings import EvaluationSettings
 from adc_pipeline.evaluation.training_facts import REASONS, WITHOUT_VERDICTS, TrainingFacts
 from adc_pipeline.generation.settings import Sampling
-from adc_pipeline.training.facts import ModelFacts
 from adc_pipeline.walks.datasets import split_file
 from adc_pipeline.walks.markers import FORMATS
 from adc_pipeline.walks.rendering import Speakers
@@ -92,7 +91,10 @@ def evaluate(
     cases, facts = scored.cases, without_calibration(trained, scored.shared.turns.accepted)
     samples: list[Sample] = []
     if settings.samples and "samples" not in facts.excluded:
-        samples = sample(model, cases, settings, "model") + sample(load_base(), cases, settings, "base model")
+        samples = [
+            *sample(model, cases, settings, "model", facts.arrangement),
+            *sample(load_base(), cases, settings, "base model", facts.arrangement),
+        ]
     samples = [each for each in samples if f"samples.{each.verdict}" not in facts.excluded]
 
     judge = Judge.read(job.judge) if job.judge and settings.contexts else None
@@ -177,8 +179,7 @@ def policy_series(
     if facts.markers == "none" or facts.objective == "filtering":
         return []
     sampling = Sampling(settings.temperature, 1.0, settings.reply_tokens)
-    arranged = ModelFacts.read(job.model).arrangement
-    writer = policy.Writer(model, arranged, job.speakers != "none", sampling, settings.draw_seed)
+    writer = policy.Writer(model, facts.arrangement, job.speakers != "none", sampling, settings.draw_seed)
     replies = policy.policy_replies(writer, cases.contexts, cases.conversations, settings.rejections, progress)
     found = policy.judged(replies, judge)
     policy.write_replies(out / policy.REPLIES, found, cases.contexts, cases.conversations)
@@ -229,7 +230,9 @@ def score_split(
     label = "" if split == "test" else f", {split} split"
 
     def score(scorer: Scorer, name: str) -> Scores:
-        return scorer.score(cases.queries, cases.ask_text, progress, name + label, cases.own_verdicts, facts.markers)
+        return scorer.score(
+            cases.queries, cases.ask_text, progress, name + label, cases.own_verdicts, facts.arrangement
+        )
 
     question = base_question(job, cases, facts, settings)
     base_scores = cached_scores(job.score_cache, question, lambda: score(load_base(), "base model"))
@@ -301,6 +304,6 @@ def base_question(job: EvaluationJob, cases: Cases, facts: TrainingFacts, settin
         settings.max_context_tokens,
         cases.queries,
         cases.own_verdicts,
-        facts.markers,
+        facts.arrangement,
         cases.ask_text.tobytes(),
     )

@@ -29,6 +29,7 @@ from adc_pipeline.core.artefacts import AGAIN, Store
 from adc_pipeline.core.errors import PipelineError, did_you_mean
 from adc_pipeline.core.named_files import read_mapping
 from adc_pipeline.core.spellings import read_settings
+from adc_pipeline.core.terminal import printable
 from adc_pipeline.study.cells import INPUTS, inputs_of, is_made
 from adc_pipeline.study.grid import GRID_SEEDS, SEEDS, VARIANTS, cell_name
 from adc_pipeline.study.plan import Plan, read_plan
@@ -79,10 +80,25 @@ def parse(arguments: Sequence[str] | None, program: str) -> argparse.Namespace:
     parser.add_argument(
         "--cells", type=Path, metavar="FOLDER", help="with a plan: where the small result of each cell is kept"
     )
-    parser.add_argument("--variants", nargs="*", choices=list(VARIANTS), metavar="NAME")
+    parser.add_argument("--variants", nargs="*", metavar="NAME", help="only these variants, or arms of the plan")
     parser.add_argument("--seeds", nargs="*", choices=SEEDS, metavar="SEED")
     parser.add_argument("--again", action="store_true", help="also cells that are made already")
     return parser.parse_args(arguments)
+
+
+def chosen_variants(plan: Plan | None, names: Sequence[str] | None) -> list[str]:
+    """Return the variants of `--variants`: names of arms with a plan, else names of variants; all if it is not given.
+
+    Raise PipelineError for an unknown name.
+    """
+    known = {name: variant.name for name, variant in (plan.arms if plan else VARIANTS).items()}
+    if wrong := [name for name in names or () if name not in known]:
+        what = f"arm of the plan {plan.name}" if plan else "variant"
+        raise PipelineError(
+            f"`--variants` names {printable(wrong[0])}, which is no {what}{did_you_mean(wrong[0], known)}; use"
+            f" {', '.join(known)}."
+        )
+    return [known[name] for name in names or known]
 
 
 def read_config(path: Path | None) -> dict[str, Any]:
@@ -171,6 +187,7 @@ def main(arguments: Sequence[str] | None = None, program: str = "python -m adc_p
     try:
         plan = read_plan(given.plan) if given.plan else None
         config = read_config(given.config)
+        variants = chosen_variants(plan, given.variants)
         if plan:
             config = merged(plan, config)
         common = settings_of_cells(config)
@@ -192,7 +209,7 @@ def main(arguments: Sequence[str] | None = None, program: str = "python -m adc_p
         print(error, file=sys.stderr)
         return 1
     all_cells = plan.cells if plan else [(variant, seed) for seed in SEEDS for variant in VARIANTS]
-    variants, seeds = given.variants or list(VARIANTS), given.seeds or (SEEDS if plan else GRID_SEEDS)
+    seeds = given.seeds or (SEEDS if plan else GRID_SEEDS)
     cells = [(variant, seed) for variant, seed in all_cells if variant in variants and seed in seeds]
     made = [cell for cell in cells if is_made(store, VARIANTS[cell[0]], int(cell[1]), common)]
     if plan:

@@ -85,7 +85,8 @@ def read_exported(
             continue
         try:
             read = json.loads(facts.read_bytes())
-            made, inputs = read["settings"], read["inputs"]
+            # A setting that the package did not have yet had no effect, as its default has none.
+            made, inputs = {**asdict(CellSettings()), **read["settings"]}, read["inputs"]
         except (ValueError, KeyError, TypeError) as error:
             raise PipelineError(f"{facts} is not what `adc study --cells` writes ({error}): remove it.") from error
         planned = asdict(VARIANTS[variant].settings(common, int(seed)))

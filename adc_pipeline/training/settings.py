@@ -14,7 +14,20 @@ from typing import Literal
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.core.settings import LARGEST_SEED, Settings, setting
 
-Objective = Literal["mle", "accepted-only", "filtering", "conditional", "unlikelihood", "rwr", "awr"]
+Objective = Literal[
+    "mle",
+    "accepted-only",
+    "filtering",
+    "conditional",
+    "unlikelihood",
+    "rwr",
+    "awr",
+    "a-lol",
+    "hindsight",
+    "quantiles",
+]
+# Objectives that write what they know of a turn before it.
+MARKERS_FIRST = ("conditional", "hindsight", "quantiles")
 
 
 # A new model of more parameters would fill most machines' memory before its first step.
@@ -71,7 +84,9 @@ class TrainingSettings(Settings):
     objective: Objective = setting(
         "mle",
         "What the model learns from a walk: mle (every token), accepted-only, filtering, conditional (markers before"
-        " their turns; preference accuracy, calibration and steering do not apply), unlikelihood, rwr or awr.",
+        " their turns; preference accuracy, calibration and steering do not apply), unlikelihood, rwr, awr, a-lol (awr"
+        " of better turns alone), hindsight (conditional in words, accepted turns learned) or quantiles (conditional by"
+        " rank).",
     )
     alpha: float = setting(1.0, "Weight of the tokens of rejected turns with `unlikelihood`.", minimum=0, maximum=1_000)
     beta: float = setting(
@@ -80,10 +95,13 @@ class TrainingSettings(Settings):
         more_than=0,
         maximum=1_000_000,
     )
-    max_weight: float = setting(20.0, "Largest weight of a token with `rwr` and `awr`.", more_than=0, maximum=1_000_000)
-    dropped_markers: float = setting(
-        0.1, "Share of the turns without a marker with `conditional`.", minimum=0, maximum=1
+    max_weight: float = setting(
+        20.0, "Largest weight of a token with `rwr`, `awr` and `a-lol`.", more_than=0, maximum=1_000_000
     )
+    dropped_markers: float = setting(
+        0.1, "Share of the turns without a marker with `conditional` and `quantiles`.", minimum=0, maximum=1
+    )
+    levels: int = setting(5, "Number of levels of `quantiles`, by rank among the siblings.", minimum=2, maximum=16)
     markers: Literal["kept", "stripped", "neutral"] = setting(
         "kept",
         "Ablation: stripped replaces every verdict marker by a line break, neutral by one marker for both verdicts.",
@@ -145,10 +163,15 @@ class TrainingSettings(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.objective == "conditional" and self.markers != "kept":
+        if self.objective in MARKERS_FIRST and self.markers != "kept":
             raise PipelineError(
-                f"`objective` conditional learns from the markers that `markers` {self.markers} removes; change one of"
-                " the two."
+                f"`objective` {self.objective} learns from the markers that `markers` {self.markers} removes; change"
+                " one of the two."
+            )
+        if self.objective == "quantiles" and self.verdicts != "true":
+            raise PipelineError(
+                f"`objective` quantiles learns from ranks, which `verdicts` {self.verdicts} does not change; change one"
+                " of the two."
             )
         if self.tokens_per_step < self.sequence_length:
             raise PipelineError(

@@ -190,6 +190,12 @@ def test_a_cell_of_other_settings_or_inputs_is_excluded_with_the_reason(tmp_path
     cells, excluded = read_exported(plan, COMMON, out)
     assert len(cells) == 3
     assert excluded == {"top-2.mle.seed-1": "it was made from other datasets than most cells"}
+    # A cell that was made before a setting came is read as one with its default.
+    facts = out / f"{file_name('top-2.mle', 0)}.json"
+    read = json.loads(facts.read_text())
+    del read["settings"]["levels"]
+    facts.write_text(json.dumps(read))
+    assert read_exported(plan, COMMON, out)[0].keys() == cells.keys()
     _, excluded = read_exported(plan, replace(COMMON, epochs=7.0), out)
     assert set(excluded.values()) == {"it was made with other settings than the plan's (epochs)"}
 
