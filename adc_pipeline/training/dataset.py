@@ -121,7 +121,7 @@ def tokenize_split(
             "control_ids": tokenizer.control_ids,
             "counts": counts,
         }
-        (partial / "walks.json").write_text(json.dumps(rest))
+        (partial / "walks.json").write_text(json.dumps(rest, allow_nan=False))
 
 
 def load_split(folder: Path) -> TokenizedSplit:

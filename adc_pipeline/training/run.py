@@ -31,7 +31,7 @@ from adc_pipeline.training.optimization import adamw, learning_rate
 from adc_pipeline.training.probes import computes_auxiliary_loss
 from adc_pipeline.training.progress import Progress
 from adc_pipeline.training.settings import TrainingJob
-from adc_pipeline.training.stopping import LossWatch
+from adc_pipeline.training.stopping import LossWatch, OverflowWatch
 from adc_pipeline.training.tokens import MarkerTokenizer
 from adc_pipeline.training.utilization import flops_per_token, peak_flops
 
@@ -87,6 +87,7 @@ class Run:
         self.accelerator.wait_for_everyone()
         self.position = load_checkpoint(self.accelerator, self.job.work, in_part)
         self.watch = LossWatch(self.settings.max_loss_jump, self.position.recent_losses)
+        self.overflows = OverflowWatch()
         self.interval = Interval(self.accelerator.device)
 
     def update(self, step: int, stop_received: bool) -> bool:
@@ -139,7 +140,9 @@ class Run:
             fault = self.watch.fault(loss)
             wrong = f"loss {fault}" if fault else ""
             # With float16, gradients overflow at times, and the scaler skips the step.
-            if not wrong and not math.isfinite(norm) and self.accelerator.scaler is None:
+            if self.accelerator.scaler is not None:
+                self.overflows.check(norm, number, self.data.steps)
+            elif not wrong and not math.isfinite(norm):
                 wrong = f"gradient norm became {norm}"
             if wrong:
                 conversations = self.data.train.conversations(self.data.rows(number))

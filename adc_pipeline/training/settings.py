@@ -195,7 +195,7 @@ class TrainingJob:
     work: Path
 
     def to_json(self) -> str:
-        return json.dumps(dataclasses.asdict(self), default=str, indent=2)
+        return json.dumps(dataclasses.asdict(self), default=str, indent=2, allow_nan=False)
 
     @classmethod
     def from_json(cls, text: str) -> "TrainingJob":
