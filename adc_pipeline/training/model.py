@@ -6,6 +6,7 @@ https://nlp.stanford.edu/~johnhew/vocab-expansion.html): a new row then neither 
 Building the small model takes about 1 s, imports excluded.
 """
 
+import os
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -17,7 +18,7 @@ import torch
 
 from adc_pipeline.core.atomic import atomic_folder
 from adc_pipeline.core.errors import PipelineError, UnreachableError, first_line, is_disk_full, is_network_fault
-from adc_pipeline.core.named_files import check_files_in
+from adc_pipeline.core.named_files import check_files_in, named_path
 from adc_pipeline.training.loading import broken_tensor, convert, load_weights, reason, refuse_adapter, stored_type
 from adc_pipeline.training.probes import FAULTS, knows, looks_ahead
 from adc_pipeline.training.settings import BaseModelSettings
@@ -139,8 +140,8 @@ def initialize_again(base: Path, seed: int, out: Path) -> None:
 
 def _source(settings: BaseModelSettings) -> str:
     """Return what transformers loads from: a folder, whose path may begin with ~, or a Hub name."""
-    folder = Path(settings.name).expanduser()
-    return str(folder) if folder.is_dir() else settings.name
+    folder = named_path(settings.name)
+    return str(folder) if os.path.isdir(folder) else settings.name
 
 
 def _named(
@@ -175,12 +176,12 @@ def _commit(settings: BaseModelSettings) -> str | None:
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
     from transformers.utils.hub import cached_file, extract_commit_hash
 
-    folder = Path(settings.name).expanduser()
-    if not folder.is_dir() and (settings.name[:1] in ("/", ".", "~") or settings.name.count("/") > 1):
+    folder = named_path(settings.name)
+    if not os.path.isdir(folder) and (settings.name[:1] in ("/", ".", "~") or settings.name.count("/") > 1):
         raise PipelineError(
             f"{_subject(settings)} is a path without a folder; give the folder of a model, a Hub name, or `small`."
         )
-    if folder.is_dir():
+    if os.path.isdir(folder):
         check_files_in(folder, "name")
     with _reported(settings):
         revision = settings.revision or "main"

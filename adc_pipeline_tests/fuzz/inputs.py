@@ -139,7 +139,7 @@ def xml(rows: list[Record]) -> bytes:
             f'  <row Id="{n}" PostTypeId="{1 if root else 2}"{parent} Body={text} Score="{row.get("score")}"'
             f' CreationDate="2020-01-01T00:00:00.000" OwnerUserId="{n % 3}" Title="Kettle" />'
         )
-    return ('<?xml version="1.0"?>\n<posts>\n' + "\n".join(lines) + "\n</posts>\n").encode()
+    return ('<?xml version="1.0"?>\n<posts>\n' + "\n".join(lines) + "\n</posts>\n").encode(errors="replace")
 
 
 def comments_xml(rows: list[Record]) -> bytes:

@@ -59,3 +59,13 @@ def test_a_zip_whose_packed_bytes_are_damaged(work: Path) -> None:
         archive.read("utterances.jsonl")
     sentence = outcome(Input("convokit", {"corpus.zip": bytes(content)}, "corpus.zip"), work)
     assert sentence.endswith("corpus.zip, which the setting corpus names, is damaged or incomplete: fetch it again.")
+
+
+def test_a_header_that_is_no_utf8(work: Path) -> None:
+    """A column whose name has such bytes is read where nothing needs it, and named where something does."""
+    names = b"id\tconversation_id\treply_to\tspeaker\ttext\tscore\t"
+    record = b"c0\tc0\t\ts0\tWhich kettle?\t1\t2\n"
+    other = Input("tsv", {"c.tsv": names + b"Gr\xf6\xdfe\n" + record}, "c.tsv")
+    needed = Input("tsv", {"d.tsv": names.replace(b"score", b"sc\xf6re") + b"other\n" + record}, "d.tsv", "table")
+    assert outcome(other, work / "other") == "built"
+    assert r"has no column score (did you mean sc\xf6re?)" in outcome(needed, work / "needed")
