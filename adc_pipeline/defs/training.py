@@ -55,6 +55,8 @@ KILLED = re.compile(r"failed with code (-9|137)\b")
 def make_base_model(making: Making[BaseModelSettings]) -> None:
     from adc_pipeline.training.model import prepare_base_model
 
+    # Ends the step if a signal came during the import, which swallows it.
+    making.report(f"Preparing the base model {making.settings.name}")
     walks = making.request.upstream_settings[TOP_2.dataset]
     texts = training_texts(making.inputs["utterances"].path, walks, making.folder / "spill", making.engine)
     model = making.folder / "model"
