@@ -31,7 +31,8 @@ from adc_pipeline.evaluation.scoring import Progress, Scorer, Scores
 from adc_pipeline.evaluation.settings import EvaluationSettings
 from adc_pipeline.evaluation.training_facts import REASONS, WITHOUT_VERDICTS, TrainingFacts
 from adc_pipeline.generation.settings import Sampling
-from adc_pipeline.training.facts import ModelFacts
+from adc_pipeline.training.facts import WITHOUT_REJECTED, ModelFacts
+from adc_pipeline.training.settings import PREFERENCES
 from adc_pipeline.walks.datasets import split_file
 from adc_pipeline.walks.markers import FORMATS
 from adc_pipeline.walks.rendering import Speakers
@@ -79,12 +80,19 @@ def evaluate(
     model, load_base = Scorer.load(job.model, settings), cache(lambda: Scorer.load(job.base, settings))
     cases = read_test_cases(job, model, facts, settings, out / "spill")
 
+    if facts.objective in PREFERENCES:
+        for of_pairs in (cases.pairs.better, cases.pairs.worse):
+            cases.ask_text[of_pairs] = True
+
     def score(scorer: Scorer, name: str) -> Scores:
         return scorer.score(cases.queries, cases.ask_text, progress, name, cases.own_verdicts, facts.arrangement)
 
     question = base_question(job, cases, facts, settings)
     base_scores = cached_scores(job.score_cache, question, lambda: score(load_base(), "base model"))
-    scored = ScoredCases(cases, {"model": score(model, "model"), "base": base_scores})
+    scores = score(model, "model")
+    if facts.objective in PREFERENCES:
+        scores = by_implicit_reward(scores, base_scores)
+    scored = ScoredCases(cases, {"model": scores, "base": base_scores})
     facts = without_calibration(facts, scored.shared.turns.accepted)
     samples: list[Sample] = []
     if settings.samples and "samples" not in facts.excluded:
@@ -121,6 +129,15 @@ def evaluate(
     return evaluation
 
 
+def by_implicit_reward(model: Scores, base: Scores) -> Scores:
+    """Return the scores of a model of `dpo` or `kto`, whose preference is log p(reply) - log p_base(reply).
+
+    That is its implicit reward but for a factor (Rafailov et al. 2023): no marker tells it a verdict. The base model is
+    the one that the training started from.
+    """
+    return replace(model, log_odds=model.log_probability - base.log_probability)
+
+
 def without_calibration(facts: TrainingFacts, accepted: Bools) -> TrainingFacts:
     """Exclude calibration where all test turns have one verdict, since always predicting that would be perfect."""
     if len(np.unique(accepted)) > 1 or not len(accepted):
@@ -139,7 +156,7 @@ def without_policy(facts: TrainingFacts, judge: Judge | None, dataset: Path) -> 
     reason = judge.objection() or unseen_problem(judge, dataset)
     if facts.markers == "none":
         reason = WITHOUT_VERDICTS["none"]
-    elif facts.objective == "filtering":
+    elif facts.objective in WITHOUT_REJECTED:
         reason = REASONS["filtering"]
     return replace(facts, excluded={policy.POLICY: reason, **facts.excluded}) if reason else facts
 
@@ -168,7 +185,7 @@ def policy_series(
     progress: Progress | None,
 ) -> list[Measured]:
     """Have the model write its replies, write the table of them, and return the measures that apply."""
-    if facts.markers == "none" or facts.objective == "filtering":
+    if facts.markers == "none" or facts.objective in WITHOUT_REJECTED:
         return []
     sampling = Sampling(settings.temperature, 1.0, settings.reply_tokens)
     arranged = ModelFacts.read(job.model).arrangement
@@ -203,7 +220,8 @@ def read_test_cases(
         job.speakers,
         settings,
         spill,
-        markers=facts.markers,
+        # The pairs are asked of `dpo` and `kto` too, without a verdict.
+        markers="after" if facts.objective in PREFERENCES else facts.markers,
         exclude_repeated_roots=job.exclude_repeated_roots,
     )
 
