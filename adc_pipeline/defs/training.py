@@ -5,6 +5,7 @@ import re
 import shutil
 import warnings
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -157,8 +158,8 @@ def record_training(making: Making[T], facts: Mapping[str, Any]) -> None:
     making.count({name: fact for name, fact in numbers.items() if name not in CONSTANTS})
 
 
-def fine_tune(making: Making[T], job: TrainingJob) -> None:
-    """Run or resume a training job; log its metrics and the machine's load to MLflow while it runs."""
+def fine_tune(making: Making[T], job: TrainingJob, logged: bool = True) -> None:
+    """Run or resume a training job; if `logged`, log its metrics and the machine's load to MLflow while it runs."""
     job.work.mkdir(parents=True, exist_ok=True)
     with locked(job.work) as free:
         if not free:
@@ -170,7 +171,10 @@ def fine_tune(making: Making[T], job: TrainingJob) -> None:
         if claim(job.work, fingerprint(job)):
             making.report("Settings, data or base model have changed: training starts from the beginning.")
         (job.work / "job.json").write_text(job.to_json())
-        with system_metrics(making.run), relayed(job.work / "metrics.jsonl", making.run):
+        with ExitStack() as logging:
+            if logged:
+                logging.enter_context(system_metrics(making.run))
+                logging.enter_context(relayed(job.work / "metrics.jsonl", making.run))
             run_training(making.request.context, job)
         making.show("training", training_curves(job.work / "metrics.jsonl"))
 

@@ -39,6 +39,8 @@ from adc_pipeline.evaluation.scoring import Progress, Scorer, Scores
 from adc_pipeline.evaluation.settings import EvaluationSettings
 from adc_pipeline.evaluation.training_facts import REASONS, WITHOUT_VERDICTS, TrainingFacts
 from adc_pipeline.generation.settings import Sampling
+from adc_pipeline.training.facts import WITHOUT_REJECTED
+from adc_pipeline.training.settings import PREFERENCES
 from adc_pipeline.walks.datasets import split_file
 from adc_pipeline.walks.markers import FORMATS
 from adc_pipeline.walks.rendering import Speakers
@@ -129,6 +131,15 @@ def evaluate(
     return evaluation
 
 
+def by_implicit_reward(model: Scores, base: Scores) -> Scores:
+    """Return the scores of a model of `dpo` or `kto`, whose preference is log p(reply) - log p_base(reply).
+
+    That is its implicit reward but for a factor (Rafailov et al. 2023): no marker tells it a verdict. The base model is
+    the one that the training started from.
+    """
+    return replace(model, log_odds=model.log_probability - base.log_probability)
+
+
 def without_calibration(facts: TrainingFacts, accepted: Bools) -> TrainingFacts:
     """Exclude calibration where all test turns have one verdict, since always predicting that would be perfect."""
     if len(np.unique(accepted)) > 1 or not len(accepted):
@@ -147,7 +158,7 @@ def without_policy(facts: TrainingFacts, judge: Judge | None, dataset: Path) -> 
     reason = judge.objection() or unseen_problem(judge, dataset)
     if facts.markers == "none":
         reason = WITHOUT_VERDICTS["none"]
-    elif facts.objective == "filtering":
+    elif facts.objective in WITHOUT_REJECTED:
         reason = REASONS["filtering"]
     return replace(facts, excluded={policy.POLICY: reason, **facts.excluded}) if reason else facts
 
@@ -176,7 +187,7 @@ def policy_series(
     progress: Progress | None,
 ) -> list[Measured]:
     """Have the model write its replies, write the table of them, and return the measures that apply."""
-    if facts.markers == "none" or facts.objective == "filtering":
+    if facts.markers == "none" or facts.objective in WITHOUT_REJECTED:
         return []
     sampling = Sampling(settings.temperature, 1.0, settings.reply_tokens)
     writer = policy.Writer(model, facts.arrangement, job.speakers != "none", sampling, settings.draw_seed)
@@ -222,12 +233,16 @@ def score_split(
         job.speakers,
         settings,
         spill,
-        markers=facts.markers,
+        # The pairs are asked of `dpo` and `kto` too, without a verdict.
+        markers="after" if facts.objective in PREFERENCES else facts.markers,
         exclude_repeated_roots=job.exclude_repeated_roots,
         split=split,
         families=families,
     )
     label = "" if split == "test" else f", {split} split"
+    if facts.objective in PREFERENCES:
+        for of_pairs in (cases.pairs.better, cases.pairs.worse):
+            cases.ask_text[of_pairs] = True
 
     def score(scorer: Scorer, name: str) -> Scores:
         return scorer.score(
@@ -236,7 +251,10 @@ def score_split(
 
     question = base_question(job, cases, facts, settings)
     base_scores = cached_scores(job.score_cache, question, lambda: score(load_base(), "base model"))
-    return ScoredCases(cases, {"model": score(model, "model"), "base": base_scores})
+    scores = score(model, "model")
+    if facts.objective in PREFERENCES:
+        scores = by_implicit_reward(scores, base_scores)
+    return ScoredCases(cases, {"model": scores, "base": base_scores})
 
 
 def validate(

@@ -18,6 +18,7 @@ from adc_pipeline.core.atomic import atomic_folder
 from adc_pipeline.core.errors import PipelineError, first_line
 from adc_pipeline.core.records import read_record
 from adc_pipeline.training.arrangement import Arrangement
+from adc_pipeline.training.completions import encode_completions
 from adc_pipeline.training.layout import BATCH, encode_walks
 from adc_pipeline.training.tokens import MarkerTokenizer
 
@@ -87,7 +88,8 @@ def tokenize_split(
         tokens = turns = 0
         conversation_ids = []
         counts = {"turns_left_out": 0, "walks_left_out": 0, "markers_dropped": 0}
-        walks = encode_walks(tokenizer, read_walks(dataset, split), arranged)
+        encode = encode_completions if arranged and arranged.completions else encode_walks
+        walks = encode(tokenizer, read_walks(dataset, split), arranged or Arrangement())
         while encoded := list(islice(walks, BATCH)):
             # A walk without turns has no verdict, and nothing to learn.
             batch = [walk for walk in encoded if walk.verdicts]
