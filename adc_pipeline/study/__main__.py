@@ -47,6 +47,7 @@ OPS = {
 OTHERS = (
     *(name for kind in KINDS.values() for name in (kind.model, kind.evaluation, kind.champion)),
     "comparison",
+    "preferences",
     "prune_store",
 )
 
