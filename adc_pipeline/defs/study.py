@@ -1,9 +1,9 @@
 """The assets of the study: its cells, one partition each, and the result of the cells that have been made."""
 
+import json
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -18,7 +18,16 @@ from adc_pipeline.defs.making import Making, Request
 from adc_pipeline.defs.stage import Stage
 from adc_pipeline.defs.training import TRAINING_POOL, check_same_markers, fine_tune, record_training
 from adc_pipeline.evaluation.headlines import HEADLINES
-from adc_pipeline.study.cells import CODE, INPUTS, READS, comparable, inputs_of, shared_settings, walks_of
+from adc_pipeline.study.cells import (
+    CODE,
+    INPUTS,
+    READS,
+    comparable,
+    initial_model,
+    inputs_of,
+    shared_settings,
+    walks_of,
+)
 from adc_pipeline.study.grid import GRID_SEEDS, SEEDS, VARIANTS, VARIED, Variant, cell_name
 from adc_pipeline.study.settings import CellSettings
 from adc_pipeline.training.facts import FACTS
@@ -68,8 +77,17 @@ def make_cell(making: Making[CellSettings]) -> None:
     folders = {kind: artefact.path for kind, artefact in datasets.items()}
     training_walks = walks_of(variant, folders, making.folder / "walks")
     model, work = making.folder / "model", making.store.home / "work" / name
-    fine_tune(making, TrainingJob(making.settings.training, training_walks, base, model, work))
+    *before, last = making.settings.stages
+    for supervised in before:
+        reference = making.folder / "reference"
+        fine_tune(making, TrainingJob(supervised, training_walks, base, reference, work / "reference"), logged=False)
+        base = reference
+    fine_tune(making, TrainingJob(last, training_walks, base, model, work))
     facts = read_record(model / FACTS)
+    if before:
+        first = read_record(base / FACTS)
+        facts |= {name: first[name] + facts[name] for name in ("steps", "tokens")}
+        (model / FACTS).write_text(json.dumps(facts, indent=2, allow_nan=False) + "\n")
     record_training(making, facts)
     evidence = making.folder / "evaluation"
     evidence.mkdir()
@@ -86,28 +104,16 @@ def make_cell(making: Making[CellSettings]) -> None:
             [*read.values(), corpus],
         ),
         judge=read["judge"].path,
-        score_cache=making.store.home / "work" / "study_cell" / "base_scores",
+        # Every cell of `dpo` and `kto` has a reference of its own.
+        score_cache=None if before else making.store.home / "work" / "study_cell" / "base_scores",
         exclude_repeated_roots=not is_sample(corpus.settings["corpus"]),
     )
     result = evaluate(job, evidence, making.settings.evaluation, making.progress)
     table = short_table(result).markdown()
     publish(making, result.metrics(), HEADLINES, table, headline_series(result), evidence.name)
     (model / FACTS).rename(evidence / FACTS)
-    for folder in (model, making.folder / "base", making.folder / "walks", work):
+    for folder in (model, *(making.folder / name for name in ("base", "reference", "walks")), work):
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def initial_model(prepared: Artefact, seed: int, out: Path) -> Path:
-    """Return the folder of the model that a cell starts from: for `small`, one with the initial weights of its seed.
-
-    A pretrained model has one set of weights, so that its seeds differ in data order and dropout only.
-    """
-    from adc_pipeline.training.model import initialize_again
-
-    if prepared.settings["name"] != "small":
-        return prepared.path
-    initialize_again(prepared.path, prepared.settings["seed"] + seed, out)
-    return out
 
 
 study_cell = declare_for_job(

@@ -13,6 +13,7 @@ import torch
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 from transformers.generation.streamers import BaseStreamer
 
+from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.generation.conversation import neutral
 from adc_pipeline.generation.settings import Sampling
 from adc_pipeline.training.tokens import MarkerTokenizer
@@ -56,7 +57,7 @@ def continuations(
         output = model.generate(  # type: ignore[operator]
             ids.to(model.device),
             attention_mask=mask.to(model.device),
-            logits_processor=LogitsProcessorList([] if grammar is None else [grammar]),
+            logits_processor=LogitsProcessorList([Finite(), *([] if grammar is None else [grammar])]),
             streamer=streamer,
             generation_config=GenerationConfig(
                 min_new_tokens=1,
@@ -70,6 +71,18 @@ def continuations(
     written: list[list[int]] = output[:, width:].tolist()
     ends = [next((at for at, id in enumerate(ids, 1) if id in stops), len(ids)) for ids in written]
     return [ids[:end] for ids, end in zip(written, ends, strict=True)]
+
+
+class Finite(LogitsProcessor):
+    """Raises PipelineError for logits from which no token can be drawn; the likeliest of them would be token 0."""
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        if not bool(scores.amax(-1).isfinite().all()):
+            raise PipelineError(
+                "The model gives logits that are not finite, so its training diverged or its files are damaged; train"
+                " it again with a lower `learning_rate`, or name another model."
+            )
+        return scores
 
 
 def forbidden_ids(tokenizer: MarkerTokenizer, rows: int) -> list[int]:

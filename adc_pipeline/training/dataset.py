@@ -18,6 +18,7 @@ from adc_pipeline.core.atomic import atomic_folder
 from adc_pipeline.core.errors import PipelineError, first_line
 from adc_pipeline.core.records import read_record
 from adc_pipeline.training.arrangement import Arrangement
+from adc_pipeline.training.completions import encode_completions
 from adc_pipeline.training.layout import BATCH, encode_walks
 from adc_pipeline.training.tokens import MarkerTokenizer
 
@@ -33,6 +34,7 @@ _ARRAYS = {
     "accepted": np.bool_,
     "score": np.int64,
     "group": np.int32,
+    "given": np.bool_,
 }
 
 
@@ -52,6 +54,7 @@ class TokenizedSplit:
     score: np.ndarray  # int64 (turns,)
     group: np.ndarray  # int32 (turns,), number of the turn's group of siblings within the walk
     conversation_ids: list[str]  # one a walk
+    given: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=np.bool_))  # bool (tokens,): no loss; or empty
     prefix_ids: list[int] = field(default_factory=list)
     control_ids: list[int] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=dict)
@@ -85,7 +88,8 @@ def tokenize_split(
         tokens = turns = 0
         conversation_ids = []
         counts = {"turns_left_out": 0, "walks_left_out": 0, "markers_dropped": 0}
-        walks = encode_walks(tokenizer, read_walks(dataset, split), arranged)
+        encode = encode_completions if arranged and arranged.completions else encode_walks
+        walks = encode(tokenizer, read_walks(dataset, split), arranged or Arrangement())
         while encoded := list(islice(walks, BATCH)):
             # A walk without turns has no verdict, and nothing to learn.
             batch = [walk for walk in encoded if walk.verdicts]
@@ -106,6 +110,8 @@ def tokenize_split(
                 "score": np.array([score for walk in batch for score in walk.scores]),
                 "group": np.array([group for walk in batch for group in walk.groups]),
             }
+            if batch[0].given is not None:
+                arrays["given"] = np.concatenate([walk.given for walk in batch])
             for name, array in arrays.items():
                 array.astype(_ARRAYS[name]).tofile(files[name])
             conversation_ids += [walk.conversation_id for walk in batch]
@@ -117,7 +123,7 @@ def tokenize_split(
             "control_ids": tokenizer.control_ids,
             "counts": counts,
         }
-        (partial / "walks.json").write_text(json.dumps(rest))
+        (partial / "walks.json").write_text(json.dumps(rest, allow_nan=False))
 
 
 def load_split(folder: Path) -> TokenizedSplit:

@@ -1,7 +1,8 @@
 """Load a causal language model from a folder or the Hub, and refuse files that are not the whole, plain model.
 
 transformers draws missing tensors at random with a warning, and applies an adapter that lies beside the weights without
-being asked. Both give a model that runs and is not the one that was named. Every load of a model goes through here.
+being asked. Both give a model that runs and is not the one that was named. A quantized model that is not converted to
+plain weights as it is loaded cannot be trained. Every load of a model goes through here.
 """
 
 import pickle
@@ -59,6 +60,11 @@ def load_weights(source: str, named: str, **options: Any) -> "PreTrainedModel":
     loaded: Any = AutoModelForCausalLM.from_pretrained(source, output_loading_info=True, **options)
     model: PreTrainedModel
     model, found = loaded
+    if getattr(model, "is_quantized", False):
+        raise PipelineError(
+            f"{named} is quantized ({model.config.quantization_config.quant_method}), and such weights can be neither"
+            " trained nor exported as a plain model; choose the model that it was made from."
+        )
     if missing := sorted(found["missing_keys"]):
         raise PipelineError(
             f"{named} is incomplete: {len(missing)} of its {len(model.state_dict())} tensors are missing, such as"
@@ -76,8 +82,17 @@ def stored_type(source: str, **options: Any) -> torch.dtype:
 
 
 def convert(model: torch.nn.Module, dtype: torch.dtype) -> None:
-    """Convert a model's weights in place. Those that came in this type are as they came."""
+    """Convert a model's weights in place. Those that came in this type are as they came.
+
+    Raises PipelineError if finite weights are infinite in float16, which holds nothing above 65,504.
+    """
+    finite = dtype != torch.float16 or broken_tensor(model) is None
     model.to(dtype)
+    if dtype == torch.float16 and finite and (broken := broken_tensor(model)):
+        raise PipelineError(
+            f"Weights of the model are too large for float16 ({broken}), the type that its checkpoint names; set"
+            " `precision` of the base model to float32."
+        )
 
 
 def refuse_adapter(source: str, named: str, **options: Any) -> None:
@@ -94,5 +109,5 @@ def refuse_adapter(source: str, named: str, **options: Any) -> None:
 
 
 def broken_tensor(model: torch.nn.Module) -> str | None:
-    """Return the name of a parameter that is not finite, if there is one."""
-    return next((name for name, tensor in model.named_parameters() if not bool(tensor.isfinite().all())), None)
+    """Return the name of a weight that is not finite, if there is one: a parameter, or a buffer that is saved."""
+    return next((name for name, tensor in model.state_dict().items() if not bool(tensor.isfinite().all())), None)
