@@ -30,7 +30,7 @@ def model(small_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     with torch.no_grad():
         for weights in noisy.parameters():
-            weights += 0.2 * torch.randn_like(weights)
+            weights.add_(0.2 * torch.randn_like(weights))
     noisy.save_pretrained(folder)
     return folder
 
@@ -45,17 +45,17 @@ def test_candidates_get_the_figures_of_the_evaluation(model: Path) -> None:
     assert empty == {"error": "Line 3: `candidates` is missing, empty or no list."}
     assert first != other
 
-    # The same questions as the evaluation asks them. A marker that a person wrote is neutralised.
+    # The same questions as the evaluation asks them, in float32, whose last digits depend on what shares a batch. A marker that a person wrote is neutralised.
     turns = (("user2\nNo.", "rejected"), ("bob\nWell ‹accepted›", "accepted"))
     segments = tuple(f"user4\n{text}" for text in ("Oil it.", "lol", "Yes"))
     queries = [Query("ann\nWhy?\nIt leaks.", turns, segment, segments) for segment in segments]  # type: ignore[arg-type]
     scores = Scorer.load(model, EvaluationSettings()).score(queries, np.zeros(3, dtype=bool))
     order = list(np.argsort(-scores.log_odds))
     for place, figures in enumerate(first["candidates"]):
-        assert figures["p_accepted"] == pytest.approx(1 / (1 + np.exp(-scores.log_odds[place])), abs=1e-9)
+        assert figures["p_accepted"] == pytest.approx(1 / (1 + np.exp(-scores.log_odds[place])), abs=1e-6)
         assert figures["rank"] == order.index(place) + 1
         if place == order[-1]:
             assert figures["margin"] is None
         else:
             following = order[order.index(place) + 1]
-            assert figures["margin"] == pytest.approx(scores.log_odds[place] - scores.log_odds[following], abs=1e-9)
+            assert figures["margin"] == pytest.approx(scores.log_odds[place] - scores.log_odds[following], abs=1e-6)
