@@ -63,9 +63,9 @@ class Ranker:
         try:
             asked = json.loads(line)
         except ValueError as error:
-            raise PipelineError(f"it is not JSON ({error}).") from error
+            raise PipelineError(f"it is not JSON ({error}): write one object a line.") from error
         if not isinstance(asked, Mapping):
-            raise PipelineError("it is not an object with the fields post and candidates.")
+            raise PipelineError("it is not an object: give the fields post and candidates.")
         conversation = self.replier.about(
             text_of(asked, "post"),
             text_of(asked, "speaker", FIRST_SPEAKER),
@@ -119,7 +119,7 @@ def text_of(record: Mapping[str, Any], name: str, default: str | None = None) ->
     """Return a text of a record; raise PipelineError if it is missing or is none."""
     value = record.get(name, default)
     if not isinstance(value, str):
-        raise PipelineError(f"`{name}` is missing or is no text.")
+        raise PipelineError(f"`{name}` is missing or is no text: give a text.")
     return value
 
 
@@ -127,8 +127,8 @@ def items_of(record: Mapping[str, Any], name: str, default: Any = None) -> list[
     """Return a list of objects with a `text`; a text stands for such an object."""
     value = record.get(name, default)
     if not isinstance(value, list | tuple) or (default is None and not value):
-        raise PipelineError(f"`{name}` is missing, empty or no list.")
+        raise PipelineError(f"`{name}` is missing, empty or no list: give a list of texts.")
     items = [{"text": each} if isinstance(each, str) else each for each in value]
     if not all(isinstance(each, Mapping) for each in items):
-        raise PipelineError(f"`{name}` holds something that is neither a text nor an object with a text.")
+        raise PipelineError(f"`{name}` holds something else than texts: give texts, or objects with a text.")
     return items

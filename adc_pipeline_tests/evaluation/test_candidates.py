@@ -42,10 +42,11 @@ def test_candidates_get_the_figures_of_the_evaluation(model: Path) -> None:
     assert done.exit_code == 2
     assert "2 of the lines could not be read" in done.stderr
     assert broken["error"].startswith("Line 2: it is not JSON")
-    assert empty == {"error": "Line 3: `candidates` is missing, empty or no list."}
+    assert empty == {"error": "Line 3: `candidates` is missing, empty or no list: give a list of texts."}
     assert first != other
 
-    # The same questions as the evaluation asks them, in float32, whose last digits depend on what shares a batch. A marker that a person wrote is neutralised.
+    # The same questions as the evaluation asks them. In float32 the last digits depend on what shares a batch. A marker
+    # that a person wrote is neutralised.
     turns = (("user2\nNo.", "rejected"), ("bob\nWell ‹accepted›", "accepted"))
     segments = tuple(f"user4\n{text}" for text in ("Oil it.", "lol", "Yes"))
     queries = [Query("ann\nWhy?\nIt leaks.", turns, segment, segments) for segment in segments]  # type: ignore[arg-type]
@@ -58,4 +59,5 @@ def test_candidates_get_the_figures_of_the_evaluation(model: Path) -> None:
             assert figures["margin"] is None
         else:
             following = order[order.index(place) + 1]
-            assert figures["margin"] == pytest.approx(scores.log_odds[place] - scores.log_odds[following], abs=1e-6)
+            margin = scores.log_odds[place] - scores.log_odds[following]
+            assert figures["margin"] == pytest.approx(margin, abs=1e-5)
