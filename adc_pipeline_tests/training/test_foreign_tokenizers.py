@@ -21,7 +21,7 @@ from adc_pipeline.training.model import prepare_base_model
 from adc_pipeline.training.packing import cut_into_pieces, pack
 from adc_pipeline.training.settings import BaseModelSettings
 from adc_pipeline.training.tokenizer import add_markers
-from adc_pipeline.training.tokens import MarkerTokenizer, check_line_breaks
+from adc_pipeline.training.tokens import MarkerTokenizer, check_reads_back
 from adc_pipeline.walks.markers import FORMATS
 from adc_pipeline_tests.training.conftest import TEXTS
 from adc_pipeline_tests.training.walks import walk, write_dataset
@@ -141,7 +141,7 @@ READ_BACK: dict[str, tuple[Callable[[], Tokenizer], str]] = {
 def test_a_turn_is_read_back_as_it_was_spelt(name: str) -> None:
     make, added = READ_BACK[name]
     tokenizer = marked(wrapped(make()))
-    check_line_breaks(tokenizer, "The model")
+    check_reads_back(tokenizer, "The model")
     assert tokenizer.text_prefix == added
     (ids,) = tokenizer.ids(["ann\nyes"])
     spelling = Spelling(tokenizer, speaks=True)
@@ -158,7 +158,7 @@ def test_a_turn_is_read_back_as_it_was_spelt(name: str) -> None:
 def test_a_tokenizer_without_a_line_break_alone_cannot_replace_a_marker() -> None:
     kept = normalizers.Sequence([normalizers.Replace(" ", "▁"), normalizers.Strip()])
     tokenizer = marked(wrapped(unigram(kept, pre_tokenizers.Split("▁", "isolated"), texts=LINES)))
-    check_line_breaks(tokenizer, "The model")
+    check_reads_back(tokenizer, "The model")
     record = walk("the walk", [("ann", "yes", "accepted")])
     assert list(encode_walks(tokenizer, [record]))
     with pytest.raises(PipelineError, match="no token for a line break, which replaces a marker"):
