@@ -16,12 +16,14 @@ import numpy as np
 
 from adc_pipeline.core.atomic import atomic_folder
 from adc_pipeline.core.errors import PipelineError, first_line
-from adc_pipeline.core.records import read_record
+from adc_pipeline.core.records import checked_fields, read_record
 from adc_pipeline.training.arrangement import Arrangement
 from adc_pipeline.training.layout import BATCH, encode_walks, segments
 from adc_pipeline.training.tokens import MarkerTokenizer, unreadable
 
 BACKGROUND, REJECTED, ACCEPTED = 0, 1, 2
+# Bytes of the JSON file with the ids of all conversations.
+LARGEST_IDS = 1 << 34
 # The largest share of the characters that a tokenizer may not know.
 MOST_UNREADABLE = 0.5
 PARTS = ("background", "rejected", "accepted")
@@ -151,7 +153,10 @@ def load_split(folder: Path) -> TokenizedSplit:
             path = folder / f"{name}.bin"
             # An empty file cannot be memory-mapped.
             arrays[name] = np.memmap(path, dtype=kind, mode="r") if path.stat().st_size else np.empty(0, dtype=kind)
-        rest = read_record(folder / "walks.json", remedy=remedy, conversation_ids=list, counts=dict)
+        # The ids of a million conversations are some 15 MiB.
+        path = folder / "walks.json"
+        rest = read_record(path, remedy=remedy, largest=LARGEST_IDS, conversation_ids=list, counts=dict)
+        checked_fields({"unreadable": {}} | rest, {"unreadable": dict})
         return TokenizedSplit(**arrays, **rest)
     except (ValueError, TypeError, FileNotFoundError) as error:
         raise PipelineError(

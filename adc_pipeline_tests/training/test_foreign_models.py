@@ -327,9 +327,7 @@ def test_a_model_without_a_limit_has_no_context() -> None:
 def test_a_table_of_positions_that_is_shorter_than_stated_is_a_sentence() -> None:
     model = tiny("gpt2", n_embd=32, n_layer=1, n_head=2, n_positions=32)
     model.config.n_positions = 64
-    with pytest.raises(
-        PipelineError, match=r"GPT2LMHeadModel, cannot run a text of 50 tokens \(.*lower `sequ"
-    ):
+    with pytest.raises(PipelineError, match=r"GPT2LMHeadModel, cannot run a text of 50 tokens \(.*lower `sequ"):
         choose_separation(model, (5, 50), 64, 64, kernel=True)
 
 
