@@ -179,8 +179,8 @@ def publish(
     """Log the headline metrics, all files and plots to MLflow, and show them in Dagster.
 
     All metrics are in the files. `series` are those of the small picture. The report is in the subfolder `below` of the
-    artefact; `model` is the id of the logged model that was evaluated. Dagster shows all `headlines`, and MLflow those that
-    are `logged`, by default all.
+    artefact; `model` is the id of the logged model that was evaluated. Dagster shows all `headlines`, and MLflow those
+    that are `logged`, by default all.
     """
     from adc_pipeline.evaluation.small_picture import LIMIT, small_headline
 
