@@ -18,17 +18,19 @@ import numpy as np
 from adc_pipeline.core.artefacts import file_digest, folder_digest
 from adc_pipeline.core.code_version import code_version
 from adc_pipeline.evaluation import policy
+from adc_pipeline.evaluation.baselines import BASELINES, TextScorer, informative
 from adc_pipeline.evaluation.case_table import write_case_table
 from adc_pipeline.evaluation.cases import FAMILIES, Cases, read_cases
 from adc_pipeline.evaluation.evaluation import VALIDATION, Evaluation
 from adc_pipeline.evaluation.figures import draw
-from adc_pipeline.evaluation.judge import Judge
+from adc_pipeline.evaluation.judge import Judge, read_words
 from adc_pipeline.evaluation.measures import RELIABILITY, Bools, Measured, family
 from adc_pipeline.evaluation.report import evaluation_page
 from adc_pipeline.evaluation.samples import Sample, sample, sample_figures, write_samples
 from adc_pipeline.evaluation.score_cache import cached_scores
 from adc_pipeline.evaluation.scored import (
     ScoredCases,
+    baseline_differences,
     case_counts,
     differences,
     estimates,
@@ -97,15 +99,22 @@ def evaluate(
 
     judge = Judge.read(job.judge) if job.judge and settings.contexts else None
     facts = without_policy(facts, judge, job.dataset)
-    series = measured_series(scored, facts)
+    series = measured_series(scored, facts, text_scorers(job))
     if judge is not None:
         series["model"] += policy_series(job, model, cases, facts, judge, settings, out, progress)
     validation = None
     if settings.validation_metric:
         validation = validate(job, model, load_base, trained, settings, out / VALIDATION, progress)
+    found = estimates(series, reliability_curves(scored, facts), settings)
     evaluation = Evaluation(
-        **estimates(series, reliability_curves(scored, facts), settings),
+        model=found["model"],
+        base=found["base"],
+        length=found["length"],
+        constant=found["constant"],
+        grammar=found["grammar"],
+        baselines={name: found[name] for name in BASELINES if name in found and name != "length"},
         minus_base=differences(series, settings),
+        minus_baselines=baseline_differences(series, settings),
         counts=case_counts(scored, facts, model.context_tokens)
         | sample_figures(samples)
         | validation_figures(validation, settings.validation_metric),
@@ -121,7 +130,9 @@ def evaluate(
     evaluation.write(out)
     write_case_table(out, cases.conversations, series)
     write_samples(out / "samples.parquet", samples)
-    plots = draw(out, {"base model": evaluation.base, "model": evaluation.model, "length alone": evaluation.length})
+    plots = draw(
+        out, {"base model": informative(evaluation.base), "model": evaluation.model, "length alone": evaluation.length}
+    )
     page = evaluation_page(evaluation, samples, plots, job.provenance, validation, settings.validation_metric)
     (out / "report.html").write_text(page, encoding="utf-8")
     return evaluation
@@ -228,12 +239,24 @@ def score_split(
     )
     label = "" if split == "test" else f", {split} split"
 
-    def score(scorer: Scorer, name: str) -> Scores:
-        return scorer.score(cases.queries, cases.ask_text, progress, name + label, cases.own_verdicts, facts.markers)
+    def score(scorer: Scorer, name: str, ask_text: Bools) -> Scores:
+        return scorer.score(cases.queries, ask_text, progress, name + label, cases.own_verdicts, facts.markers)
 
     question = base_question(job, cases, facts, settings)
-    base_scores = cached_scores(job.score_cache, question, lambda: score(load_base(), "base model"))
-    return ScoredCases(cases, {"model": score(model, "model"), "base": base_scores})
+    base_scores = cached_scores(job.score_cache, question, lambda: score(load_base(), "base model", cases.ask_text))
+    # A baseline is the probability that the model gives to the replies of the pairs.
+    ask_text = cases.ask_text.copy()
+    if split == "test":
+        ask_text[cases.pairs.better] = ask_text[cases.pairs.worse] = True
+    return ScoredCases(cases, {"model": score(model, "model", ask_text), "base": base_scores})
+
+
+def text_scorers(job: EvaluationJob) -> dict[str, TextScorer]:
+    """Return the baselines that score the texts of replies: those that the judge's folder holds."""
+    if job.judge is None:
+        return {}
+    words = read_words(job.judge)
+    return {"words": lambda _, texts: words.scores(texts)[0]} if words else {}
 
 
 def validate(

@@ -14,6 +14,7 @@ from adc_pipeline.core.settings import flattened
 from adc_pipeline.core.terminal import printable
 from adc_pipeline.corpus.parts import read_record
 from adc_pipeline.corpus.source import SAMPLE
+from adc_pipeline.walks.baselines import Baseline, baseline_rows
 from adc_pipeline.walks.datasets import split_file
 from adc_pipeline.walks.kinds import KINDS
 from adc_pipeline.walks.markers import FORMATS
@@ -53,7 +54,7 @@ A conversation is always in the same split: the split is a hash of its id.
 {settings}
 {fates}
 {ranking_note}
-{left_out}
+{left_out}{baselines}
 ## Provenance
 
 {digests}
@@ -119,10 +120,12 @@ def write_card(
     utterances: Artefact,
     ranked: Artefact,
     shortcomings: Sequence[str] = (),
+    baselines: Sequence[Baseline] = (),
 ) -> None:
     """Write `README.md` into the folder `dataset`; the three artefacts are the ones that the dataset was made from.
 
-    `shortcomings` are sentences on what the dataset cannot teach.
+    `shortcomings` are sentences on what the dataset cannot teach, `baselines` what is known of its pairs without their
+    texts.
     """
     import yaml
 
@@ -150,6 +153,7 @@ def write_card(
         ),
         ranking_note=RANKING_NOTES[ranked.settings["order"]] + SCORE_NOTES[ranked.settings["score_order"]],
         left_out=_left_out(corpus),
+        baselines=_baselines(baselines),
         digests=table(["artefact", "digest"], digests),
         deleted=DELETED[ranked.settings["deleted"]],
         ownership=OWNERSHIP[name == SAMPLE],
@@ -167,6 +171,20 @@ def repeats(counts: Mapping[str, float]) -> str:
     return (
         f"{excluded:,} of {int(counts['walks']) + excluded:,} walks that were drawn are excluded, since an earlier walk"
         f" of the conversation has the same text. {rest}"
+    )
+
+
+def _baselines(found: Sequence[Baseline]) -> str:
+    """Return the section about the baselines; empty if none decides a pair."""
+    if not found:
+        return ""
+    header = ["baseline", "pairs", "share that it decides", "of these rightly"]
+    return (
+        "\n## Baselines\n\nHow often each of these alone tells which of two turns of a sibling group has the higher"
+        " score, in the validation and test splits. A model learned something from the texts only where it is better."
+        "\n\n"
+        + table(header, baseline_rows(found), right=[1, 2, 3])
+        + "\n"
     )
 
 
