@@ -253,7 +253,7 @@ def main(arguments: Sequence[str] | None = None, program: str = "python -m adc_p
     logs.mkdir(parents=True, exist_ok=True)
     launcher = Launcher(config, logs, plan.tuned if plan else {})
     with launcher.stoppable():
-        status = run_study(launcher, store, plan, common, given)
+        status = run_study(launcher, store, plan, common, variants, given)
     if launcher.stopped.is_set() and status:
         print("Cancelled. What is made stays; run the same command again to go on.", file=sys.stderr)
         return CANCELLED
@@ -261,9 +261,14 @@ def main(arguments: Sequence[str] | None = None, program: str = "python -m adc_p
 
 
 def run_study(
-    launcher: Launcher, store: Store, plan: Plan | None, common: CellSettings, given: argparse.Namespace
+    launcher: Launcher,
+    store: Store,
+    plan: Plan | None,
+    common: CellSettings,
+    variants: Sequence[str],
+    given: argparse.Namespace,
 ) -> int:
-    """Make the inputs, the cells and the result; return the exit status, which is not 0 after a signal."""
+    """Make the inputs, the cells of `variants` and the result; return the exit status, not 0 after a signal."""
     logs = launcher.logs
     print("Making the datasets and the base model ...", flush=True)
     if not launcher.run("study_inputs", "inputs"):
