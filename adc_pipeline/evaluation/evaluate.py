@@ -91,7 +91,7 @@ def evaluate(
     base_scores = cached_scores(job.score_cache, question, lambda: score(load_base(), "base model"))
     scores = score(model, "model")
     if facts.objective in PREFERENCES:
-        scores = by_implicit_reward(scores, base_scores)
+        scores, base_scores = (by_implicit_reward(each, base_scores) for each in (scores, base_scores))
     scored = ScoredCases(cases, {"model": scores, "base": base_scores})
     facts = without_calibration(facts, scored.shared.turns.accepted)
     samples: list[Sample] = []
@@ -133,7 +133,7 @@ def by_implicit_reward(model: Scores, base: Scores) -> Scores:
     """Return the scores of a model of `dpo` or `kto`, whose preference is log p(reply) - log p_base(reply).
 
     That is its implicit reward but for a factor (Rafailov et al. 2023): no marker tells it a verdict. The base model is
-    the one that the training started from.
+    the one that the training started from, and prefers nothing itself.
     """
     return replace(model, log_odds=model.log_probability - base.log_probability)
 
