@@ -146,7 +146,7 @@ def by_implicit_reward(model: Scores, base: Scores) -> Scores:
     """Return the scores of a model of `dpo` or `kto`, whose preference is log p(reply) - log p_base(reply).
 
     That is its implicit reward but for a factor (Rafailov et al. 2023): no marker tells it a verdict. The base model is
-    the one that the training started from.
+    the one that the training started from, and prefers nothing itself.
     """
     return replace(model, log_odds=model.log_probability - base.log_probability)
 
@@ -265,7 +265,7 @@ def score_split(
     base_scores = cached_scores(job.score_cache, question, lambda: score(load_base(), "base model", ask_base))
     scores = score(model, "model", ask_model)
     if by_text:
-        scores = by_implicit_reward(scores, base_scores)
+        scores, base_scores = (by_implicit_reward(each, base_scores) for each in (scores, base_scores))
     return ScoredCases(cases, {"model": scores, "base": base_scores})
 
 
