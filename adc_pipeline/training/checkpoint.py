@@ -78,7 +78,7 @@ class Position:
     recent_losses: list[float] = field(default_factory=list)
 
 
-POSITION: dict[str, Type] = {"step": int, "tokens": int, "seconds": int | float, "figures": dict, "recent_losses": list}
+POSITION: dict[str, Any] = {"step": int, "tokens": int, "seconds": int | float, "figures": dict, "recent_losses": list}
 
 
 def checkpoints(work: Path) -> list[Path]:
