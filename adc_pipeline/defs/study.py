@@ -31,7 +31,7 @@ from adc_pipeline.study.cells import (
 from adc_pipeline.study.grid import GRID_SEEDS, SEEDS, VARIANTS, VARIED, Variant, cell_name
 from adc_pipeline.study.settings import CellSettings
 from adc_pipeline.training.facts import FACTS
-from adc_pipeline.training.settings import TrainingJob
+from adc_pipeline.training.settings import PREFERENCES, TrainingJob
 from adc_pipeline.training.tools import check_tools
 from adc_pipeline.walks.kinds import KINDS
 
@@ -63,6 +63,7 @@ def make_cell(making: Making[CellSettings]) -> None:
     from adc_pipeline.evaluation.evaluate import EvaluationJob, evaluate
     from adc_pipeline.evaluation.small_picture import headline_series
     from adc_pipeline.evaluation.tables import short_table
+    from adc_pipeline.study.second_round import write_second_round
 
     variant, _ = cell_of(making.request.context.partition_key)
     read, name = making.inputs, making.request.name
@@ -78,14 +79,29 @@ def make_cell(making: Making[CellSettings]) -> None:
     training_walks = walks_of(variant, folders, making.folder / "walks")
     model, work = making.folder / "model", making.store.home / "work" / name
     *before, last = making.settings.stages
-    for supervised in before:
-        reference = making.folder / "reference"
-        fine_tune(making, TrainingJob(supervised, training_walks, base, reference, work / "reference"), logged=False)
-        base = reference
-    fine_tune(making, TrainingJob(last, training_walks, base, model, work))
+    start = base
+    for stage in before:
+        start = making.folder / "first"
+        fine_tune(making, TrainingJob(stage, training_walks, base, start, work / "first"), logged=False)
+    if variant.objective in PREFERENCES:
+        # What the model's preferences are compared with.
+        base = start
+    if variant.second_round != "none":
+        own, training_walks = datasets[variant.source], making.folder / "second"
+        write_second_round(
+            variant.second_round,
+            start,
+            own.path,
+            read["judge"].path,
+            own.settings,
+            replace(making.settings.evaluation, max_context_tokens=making.settings.sequence_length),
+            making.settings.seed,
+            training_walks,
+        )
+    fine_tune(making, TrainingJob(last, training_walks, start, model, work))
     facts = read_record(model / FACTS)
     if before:
-        first = read_record(base / FACTS)
+        first = read_record(start / FACTS)
         facts |= {name: first[name] + facts[name] for name in ("steps", "tokens")}
         (model / FACTS).write_text(json.dumps(facts, indent=2, allow_nan=False) + "\n")
     record_training(making, facts)
@@ -105,14 +121,14 @@ def make_cell(making: Making[CellSettings]) -> None:
         ),
         judge=read["judge"].path,
         # Every cell of `dpo` and `kto` has a reference of its own.
-        score_cache=None if before else making.store.home / "work" / "study_cell" / "base_scores",
+        score_cache=None if base == start and before else making.store.home / "work" / "study_cell" / "base_scores",
         exclude_repeated_roots=not is_sample(corpus.settings["corpus"]),
     )
     result = evaluate(job, evidence, making.settings.evaluation, making.progress)
     table = short_table(result).markdown()
     publish(making, result.metrics(), HEADLINES, table, headline_series(result), evidence.name)
     (model / FACTS).rename(evidence / FACTS)
-    for folder in (model, *(making.folder / name for name in ("base", "reference", "walks")), work):
+    for folder in (model, *(making.folder / name for name in ("base", "first", "second", "walks")), work):
         shutil.rmtree(folder, ignore_errors=True)
 
 

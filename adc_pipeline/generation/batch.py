@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from transformers import DynamicCache, LogitsProcessor
 from transformers.cache_utils import DynamicLayer
 
-from adc_pipeline.generation.decoding import Finite, continuations
+from adc_pipeline.generation.decoding import Finite, continuations, runs_in_batches
 from adc_pipeline.generation.settings import Sampling
 from adc_pipeline.training.context import stated
 from adc_pipeline.training.probes import Logits, Texts, runs_as_alone
@@ -72,9 +72,19 @@ class Batch:
         After the `last` call nothing is kept.
         """
         if not self.grows:
-            drawn = ByUniforms(uniforms, self.sampling.temperature)
-            greedy = Sampling(0.0, 1.0, self.sampling.max_new_tokens)
-            return continuations(self.model, list(prompts), self.stops, greedy, drawn)
+            greedy, temperature = Sampling(0.0, 1.0, self.sampling.max_new_tokens), self.sampling.temperature
+            size = len(prompts) if runs_in_batches(self.model) else 1
+            return [
+                ids
+                for begin in range(0, len(prompts), size)
+                for ids in continuations(
+                    self.model,
+                    list(prompts[begin : begin + size]),
+                    self.stops,
+                    greedy,
+                    ByUniforms(uniforms[begin : begin + size], temperature),
+                )
+            ]
         with torch.inference_mode():
             return self._draw(prompts, torch.from_numpy(uniforms).to(self.model.device), last)
 

@@ -14,7 +14,12 @@ from adc_pipeline.study.settings import CellSettings
 from adc_pipeline.walks.kinds import KINDS, RANDOM_WALK, TOP_2
 
 # The code that decides a cell's content; how results are presented does not.
-CODE = ("adc_pipeline.training.__main__", "adc_pipeline.evaluation.evaluate")
+CODE = (
+    "adc_pipeline.training.__main__",
+    "adc_pipeline.evaluation.evaluate",
+    "adc_pipeline.study.second_round",
+    "adc_pipeline.study.settings",
+)
 CODE_VERSION = code_version(*CODE)
 # The datasets that the variants of `both` are trained on: the two published ones.
 PUBLISHED = (TOP_2, RANDOM_WALK)

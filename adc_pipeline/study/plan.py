@@ -42,6 +42,8 @@ class Contrast:
         return f"{self.measure}, {self.first}{other}"
 
 
+# What names an arm's variant.
+ARM = {"dataset", "objective", "markers", "verdicts", "second_round"}
 # The settings that an arm may have of its own; all others hold for every arm.
 TUNED = (
     "learning_rate",
@@ -175,9 +177,10 @@ class Reader:
             if own:
                 given = {key: value for key, value in given.items() if key != "settings"}
             texts = isinstance(given, Mapping) and all(isinstance(value, str) for value in given.values())
-            if not texts or not {"dataset"} <= set(given) <= {"dataset", "objective", "markers", "verdicts"}:
+            if not texts or not {"dataset"} <= set(given) <= ARM:
                 raise PipelineError(
-                    f"{self.path}: the arm {name} is {given!r}; use dataset, objective, markers, verdicts and settings."
+                    f"{self.path}: the arm {name} is {given!r}; use dataset, objective, markers, verdicts,"
+                    " second_round and settings."
                 )
             learned = {key: value for key, value in given.items() if key != "dataset"}
             variant = Variant(given["dataset"], **learned)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from adc_pipeline.core.errors import DamagedError, PipelineError, first_line, is_disk_full
+from adc_pipeline.core.errors import DamagedError, PipelineError, first_line, is_disk_full, is_network_fault
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -57,20 +57,38 @@ def load_weights(source: str, named: str, **options: Any) -> "PreTrainedModel":
 
     refuse_adapter(source, named, **options)
     options = {"dtype": torch.float32, **options}
-    loaded: Any = AutoModelForCausalLM.from_pretrained(source, output_loading_info=True, **options)
     model: PreTrainedModel
+    try:
+        loaded: Any = AutoModelForCausalLM.from_pretrained(source, output_loading_info=True, **options)
+    except Exception as error:
+        if is_network_fault(error) or is_disk_full(error):
+            raise
+        refuse_quantized(source, named, **options)
+        raise
     model, found = loaded
-    if getattr(model, "is_quantized", False):
-        raise PipelineError(
-            f"{named} is quantized ({model.config.quantization_config.quant_method}), and such weights can be neither"
-            " trained nor exported as a plain model; choose the model that it was made from."
-        )
+    # It is gone where transformers has converted the weights, as those of float8 or mxfp4 on a CPU.
+    if getattr(model.config, "quantization_config", None) is not None:
+        refuse_quantized(source, named, **options)
     if missing := sorted(found["missing_keys"]):
         raise PipelineError(
             f"{named} is incomplete: {len(missing)} of its {len(model.state_dict())} tensors are missing, such as"
             f" {missing[0]}; save the plain model again, not a wrapper around it, or choose another."
         )
     return model
+
+
+def refuse_quantized(source: str, named: str, **options: Any) -> None:
+    """Raise PipelineError if the configuration of a model states that its weights are quantized."""
+    from transformers import AutoConfig
+
+    known = {name: options[name] for name in ("revision", "local_files_only") if name in options}
+    stated = getattr(AutoConfig.from_pretrained(source, **known), "quantization_config", None)
+    if stated is not None:
+        method = stated.get("quant_method") if isinstance(stated, dict) else getattr(stated, "quant_method", None)
+        raise PipelineError(
+            f"{named} is quantized ({method or 'no method is named'}), and such weights can be neither trained nor"
+            " exported as a plain model; choose the model that it was made from."
+        )
 
 
 def stored_type(source: str, **options: Any) -> torch.dtype:

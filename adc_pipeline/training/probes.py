@@ -70,6 +70,22 @@ def looks_ahead(model: "PreTrainedModel") -> bool:
         return distance(moved[:half], alone[:half]) > tolerated(alone) * context_effect(model, text, alone)
 
 
+def counts_from_zero(model: "PreTrainedModel") -> bool:
+    """Return whether positions from 0 on are those that a model gives a text by itself, if it takes any.
+
+    RoBERTa begins behind its token for padding. Packed walks and cached generation number positions from 0.
+    """
+    (text,) = random_texts(model, [SHORT_TEXT])
+    with evaluating(model):
+        alone = logits(model, text)
+        positions = torch.arange(len(text), device=model.device)
+        try:
+            found = model(input_ids=text[None], position_ids=positions[None], use_cache=False).logits[0]
+        except FAULTS:
+            return True
+        return distance(found, alone) <= tolerated(alone) * context_effect(model, text, alone)
+
+
 def knows(model: "PreTrainedModel", ids: Sequence[int]) -> bool:
     """Return whether a model reads these ids and gives each of them a finite logit."""
     with evaluating(model):

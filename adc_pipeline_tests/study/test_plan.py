@@ -97,7 +97,7 @@ def write_plan(folder: Path, **changes: Any) -> Plan:
         ({"arm": {}}, r"`arm` \(did you mean arms\?\) is no part of a plan"),
         ({"arms": {}}, "`arms` names none"),
         ({"arms": {"A": {"dataset": "top-3"}}}, "the arm A is top-3.mle, which is no variant; use top-2.mle"),
-        ({"arms": {"A": {"data": "top-2"}}}, "use dataset, objective, markers, verdicts and settings"),
+        ({"arms": {"A": {"data": "top-2"}}}, "use dataset, objective, markers, verdicts, second_round and settings"),
         ({"arms": {"A": {"dataset": "top-2"}, "B": {"dataset": "top-2"}}}, "the arm B is top-2.mle, as another arm is"),
         ({"arms": {"A": {"dataset": "top-2", "settings": {"epochs": 1}}}}, "`settings` of the arm A has epochs, which"),
         ({"arms": {"A": {"dataset": "top-2", "settings": {"bets": 1}}}}, r"has bets \(did you mean beta\?\)"),
