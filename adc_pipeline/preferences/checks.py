@@ -8,8 +8,8 @@ from adc_pipeline.preferences.settings import Form
 from adc_pipeline.walks.datasets import split_file
 from adc_pipeline.walks.splits import SPLITS
 
-# What is wrong with a value of a column, by what the column holds. Of messages the last one counts: what is answered, or
-# the reply.
+# What is wrong with a value of a column, by what the column holds. Of messages the last one counts: what is answered,
+# or the reply.
 NO_TEXT = "coalesce({0}, '') = ''"
 NO_MESSAGES = "coalesce({0}[-1].content, '') = ''"
 NO_ANSWERS = "len({0}) < 2 OR len(list_filter({0}, lambda each: coalesce(each.answer, '') = '')) > 0"
