@@ -10,8 +10,8 @@ from hypothesis import settings
 # As for the pipeline itself (`training/__main__.py`); read when torch is loaded.
 os.environ.setdefault("GOMP_SPINCOUNT", "5000")
 # Several processes of tests share the cores: each of them, with all that it starts, has cores of its own. Models as
-# small as those of the tests gain nothing from a second core, and lose much where it is busy, since threads wait for one
-# another: of two trainings at once, each takes 3.3 times the processor time with two threads.
+# small as those of the tests gain nothing from a second core, and lose much where it is busy, since threads wait for
+# one another: of two trainings at once, each takes 3.3 times the processor time with two threads.
 WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
 WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
 os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // WORKERS)))
