@@ -23,8 +23,8 @@ and 3.13 give the same version.
 
 **Cost.** Parsing and hashing the modules of all assets takes 0.4 s of processor time, a quarter of the start of the
 definitions. The versions are therefore kept in the user's cache folder, with the SHA-256 of all files of the package.
-They cannot be stale: a change of any file is another SHA-256. With kept versions only the files' bytes are hashed, in
-0.01 s.
+They cannot be stale: a change of any file is another SHA-256. With kept versions only the files' bytes are hashed,
+which takes 0.01 s.
 """
 
 import ast

@@ -46,8 +46,9 @@ class TokenLosses(torch.nn.Module):
         If the batch names its walks, the attention kernel separates them (see `attention`). Otherwise, and without an
         attention mask, transformers derives from the positions where a sequence begins and masks the rest of the row.
         """
-        apart = {} if batch.walks is None else {"walks": batch.walks}
-        found = self.model(input_ids=batch.input_ids, position_ids=batch.position_ids, use_cache=False, **apart)
+        options: dict[str, Any] = {"position_ids": batch.position_ids, "walks": batch.walks}
+        given = {name: value for name, value in options.items() if value is not None}
+        found = self.model(input_ids=batch.input_ids, use_cache=False, **given)
         logits, targets = found.logits.flatten(0, 1), batch.targets.flatten()  # (tokens, vocabulary), (tokens,)
         losses: torch.Tensor
         if batch.unlikely is None:
