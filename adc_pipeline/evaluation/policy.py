@@ -99,10 +99,16 @@ class Writer:
         self.grows = grows(scorer.model)
         self.rows = rows or rows_at_once(scorer.model, scorer.context_tokens)
 
-    def write(self, contexts: Sequence[Context], names: Sequence[str], most: int) -> list[Reply]:
+    def write(
+        self, contexts: Sequence[Context], names: Sequence[str], most: int, progress: "Progress | None" = None
+    ) -> list[Reply]:
         """Write the replies after 0 to `most` rejected ones; `names` name the contexts in all corpora and batches."""
         starts = range(0, len(contexts), self.rows)
-        own = [reply for start in starts for reply in self._own(contexts, names, start, most)]
+        own, first = [], len(contexts) * (most + 1)
+        for reply in (reply for start in starts for reply in self._own(contexts, names, start, most)):
+            own.append(reply)
+            if progress and (len(own) % self.rows == 0 or len(own) == first):
+                progress("own replies", len(own), first)
         turn_of = {(reply.context, reply.k): reply.turn for reply in own}
         yoked = partners(contexts)
         asked: list[tuple[int, str, int, tuple[str, ...]]] = []
@@ -115,11 +121,12 @@ class Writer:
                     asked.append((index, REAL, k, context.siblings[:k]))
         # Sequences of about the same length share a batch.
         asked.sort(key=lambda each: (len(each[3]), each[1], each[0]))
-        return own + [
-            reply
-            for start in range(0, len(asked), self.rows)
-            for reply in self._each(contexts, names, asked[start : start + self.rows])
-        ]
+        controls: list[Reply] = []
+        for start in range(0, len(asked), self.rows):
+            controls += self._each(contexts, names, asked[start : start + self.rows])
+            if progress:
+                progress("replies of the controls", len(controls), len(asked))
+        return own + controls
 
     def independent(self, contexts: Sequence[Context], names: Sequence[str], count: int) -> list[Reply]:
         """Write `count` replies to each context, all without a history."""
@@ -269,10 +276,7 @@ def policy_replies(
 ) -> list[Reply]:
     """Write all replies; `conversations` are the ids by number."""
     names = [f"{conversations[context.conversation]}:{context.case}" for context in contexts]
-    replies = writer.write(contexts, names, most)
-    if progress is not None:
-        progress("replies", len(replies), len(replies))
-    return replies
+    return writer.write(contexts, names, most, progress)
 
 
 def write_replies(path: Path, found: Judged, contexts: Sequence[Context], conversations: Sequence[str]) -> None:

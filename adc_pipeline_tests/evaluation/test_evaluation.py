@@ -96,7 +96,7 @@ def test_metrics_are_valid_json_and_read_back_as_they_were(
     out, evaluation, seen = evaluated
     assert strictly_parsed(out / "metrics.json") == evaluation.metrics()
     assert Evaluation.read(out) == evaluation
-    assert {label for label, done, total in seen if done == total} == {"model", "base model", "replies"}
+    assert {label for label, done, total in seen if done == total} == {"model", "base model", "own replies", "replies of the controls"}
     assert not (out / "spill").exists()
 
 
@@ -262,7 +262,7 @@ def test_a_second_run_takes_the_base_models_scores_from_the_cache_and_gives_the_
 ) -> None:
     """That a model's scores are the same in a second run without a cache, the comparison below shows."""
     out, _, seen = evaluated
-    assert {label for label, *_ in seen} == {"model", "base model", "replies"}
+    assert {label for label, *_ in seen} == {"model", "base model", "own replies", "replies of the controls"}
     (entry,) = cache.iterdir()
     scored: set[str] = set()
     job = job_of(model_folder, base_folder, stages, provenance=PROVENANCE, score_cache=cache)
