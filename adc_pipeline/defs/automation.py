@@ -21,7 +21,7 @@ from dagster._utils.schedules import is_valid_cron_schedule
 from adc_pipeline.core.artefacts import Store
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.core.markdown import code
-from adc_pipeline.core.named_files import read_mapping
+from adc_pipeline.core.named_files import named_path, read_mapping
 from adc_pipeline.core.settings import Settings, as_shown, setting
 from adc_pipeline.core.spellings import read_settings
 from adc_pipeline.corpus.settings import CorpusSettings
@@ -163,7 +163,7 @@ class Automation:
 
     @property
     def run_config_file(self) -> Path:
-        return self.home / Path(self.settings.run_config).expanduser()
+        return self.home / named_path(self.settings.run_config)
 
 
 def modified(file: Path) -> float:
@@ -190,7 +190,7 @@ def read_run_config(home: Path, settings: AutomationSettings) -> dict[str, Any]:
     """Return the run configuration of every job; raise PipelineError if the file is none, or cannot work."""
     if not settings.run_config:
         return {}
-    file = home / Path(settings.run_config).expanduser()
+    file = home / named_path(settings.run_config)
     values = read_mapping(file)
     try:
         check_values(values, SETTINGS)

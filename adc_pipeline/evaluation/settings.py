@@ -9,6 +9,21 @@ from dataclasses import dataclass
 from typing import Any
 
 from adc_pipeline.core.settings import LARGEST_SEED, Settings, setting
+from adc_pipeline.walks.kinds import KINDS
+
+# Whether higher is better (1) or lower is better (-1), for each metric in which every model is tested against its base.
+# Bits per byte of rejected turns are excluded, since some objectives are meant to raise them.
+DIRECTIONS = {
+    "preference_accuracy": 1,
+    "preference_accuracy.within_hour": 1,
+    "preference_accuracy.later_doubled": 1,
+    "steering": 1,
+    "in_context_improvement": -1,
+    "verdict_calibration.brier": -1,
+    "bits_per_byte.accepted": -1,
+}
+# What the datasets teach.
+TAUGHT = ", ".join(f"{kind.promoted_by} for {kind.name}" for kind in KINDS.values())
 
 
 def draws_setting() -> Any:
@@ -49,6 +64,15 @@ class EvaluationSettings(Settings):
         "Tokens scored in one forward pass, or more for a longer context. Affects only speed and memory.",
         minimum=1,
         maximum=1_000_000_000,
+    )
+    validation_metric: str = setting(
+        "",
+        "Metric that is also measured on the validation split, where promotion decides; change it together with the"
+        f" champion's `metric`. Empty: what the dataset teaches, {TAUGHT}; in a study, none.",
+        choices=("", *DIRECTIONS),
+    )
+    validation_conversations: int = setting(
+        200, "Maximum number of conversations of the validation split; a fixed choice by hash.", minimum=1
     )
     draws: int = draws_setting()
     samples: int = setting(16, "Number of contexts for which continuations are sampled.", minimum=0, maximum=1_000_000)

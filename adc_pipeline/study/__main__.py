@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -31,10 +31,12 @@ from adc_pipeline.core.artefacts import AGAIN, Store
 from adc_pipeline.core.errors import PipelineError, did_you_mean
 from adc_pipeline.core.named_files import read_mapping
 from adc_pipeline.core.spellings import read_settings
+from adc_pipeline.core.terminal import printable
 from adc_pipeline.study.cells import INPUTS, inputs_of, is_made
 from adc_pipeline.study.grid import GRID_SEEDS, SEEDS, VARIANTS, cell_name
 from adc_pipeline.study.plan import Plan, read_plan
 from adc_pipeline.study.settings import CellSettings
+from adc_pipeline.study.tuning import combinations, tune
 from adc_pipeline.walks.kinds import KINDS
 
 # The assets that each job materializes.
@@ -47,6 +49,7 @@ OPS = {
 OTHERS = (
     *(name for kind in KINDS.values() for name in (kind.model, kind.evaluation, kind.champion)),
     "comparison",
+    "preferences",
     "prune_store",
 )
 
@@ -60,8 +63,15 @@ class Launcher:
 
     config: dict[str, Any]
     logs: Path
+    tuned: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # by variant: settings of its cells
     running: set["subprocess.Popen[bytes]"] = field(default_factory=set)
     stopped: threading.Event = field(default_factory=threading.Event)
+
+    def of(self, variant: str) -> "Launcher":
+        """Return the launcher of a variant's cells, whose own settings have precedence."""
+        ops = self.config.get("ops") or {}
+        cell = {"config": {**((ops.get("study_cell") or {}).get("config") or {}), **self.tuned.get(variant, {})}}
+        return replace(self, config={**self.config, "ops": {**ops, "study_cell": cell}})
 
     @contextmanager
     def stoppable(self) -> Iterator[None]:
@@ -117,10 +127,26 @@ def parse(arguments: Sequence[str] | None, program: str) -> argparse.Namespace:
     parser.add_argument(
         "--cells", type=Path, metavar="FOLDER", help="with a plan: where the small result of each cell is kept"
     )
-    parser.add_argument("--variants", nargs="*", choices=list(VARIANTS), metavar="NAME")
+    parser.add_argument("--variants", nargs="*", metavar="NAME", help="only these variants, or arms of the plan")
+    parser.add_argument("--tune", metavar="ARM", help="with a plan: tune an arm on validation instead of making cells")
     parser.add_argument("--seeds", nargs="*", choices=SEEDS, metavar="SEED")
     parser.add_argument("--again", action="store_true", help="also cells that are made already")
     return parser.parse_args(arguments)
+
+
+def chosen_variants(plan: Plan | None, names: Sequence[str] | None) -> list[str]:
+    """Return the variants of `--variants`: names of arms with a plan, else names of variants; all if it is not given.
+
+    Raise PipelineError for an unknown name.
+    """
+    known = {name: variant.name for name, variant in (plan.arms if plan else VARIANTS).items()}
+    if wrong := [name for name in names or () if name not in known]:
+        what = f"arm of the plan {plan.name}" if plan else "variant"
+        raise PipelineError(
+            f"`--variants` names {printable(wrong[0])}, which is no {what}{did_you_mean(wrong[0], known)}; use"
+            f" {', '.join(known)}."
+        )
+    return [known[name] for name in names or known]
 
 
 def read_config(path: Path | None) -> dict[str, Any]:
@@ -186,7 +212,7 @@ def run_cells(
         variant, seed = cell
         # Dagster's partition keys, in the order of the dimension names.
         tags = {"dagster/partition": f"{seed}|{variant}", AGAIN: str(again).lower()}
-        well = launcher.run("study", f"{variant}.seed-{seed}", tags)
+        well = launcher.of(variant).run("study", f"{variant}.seed-{seed}", tags)
         with printing:
             if launcher.stopped.is_set() and not well:
                 return
@@ -211,6 +237,11 @@ def main(arguments: Sequence[str] | None = None, program: str = "python -m adc_p
     try:
         plan = read_plan(given.plan) if given.plan else None
         config = read_config(given.config)
+        variants = chosen_variants(plan, given.variants)
+        if given.tune:
+            if plan is None:
+                raise PipelineError("`--tune` tunes an arm of a plan: give the plan with `--plan`.")
+            combinations(plan, given.tune)
         if plan:
             config = merged(plan, config)
         common = settings_of_cells(config)
@@ -220,9 +251,9 @@ def main(arguments: Sequence[str] | None = None, program: str = "python -m adc_p
         return 2
     logs = store.home / "work" / "study"
     logs.mkdir(parents=True, exist_ok=True)
-    launcher = Launcher(config, logs)
+    launcher = Launcher(config, logs, plan.tuned if plan else {})
     with launcher.stoppable():
-        status = run_study(launcher, store, plan, common, given)
+        status = run_study(launcher, store, plan, common, variants, given)
     if launcher.stopped.is_set() and status:
         print("Cancelled. What is made stays; run the same command again to go on.", file=sys.stderr)
         return CANCELLED
@@ -230,9 +261,14 @@ def main(arguments: Sequence[str] | None = None, program: str = "python -m adc_p
 
 
 def run_study(
-    launcher: Launcher, store: Store, plan: Plan | None, common: CellSettings, given: argparse.Namespace
+    launcher: Launcher,
+    store: Store,
+    plan: Plan | None,
+    common: CellSettings,
+    variants: Sequence[str],
+    given: argparse.Namespace,
 ) -> int:
-    """Make the inputs, the cells and the result; return the exit status, which is not 0 after a signal."""
+    """Make the inputs, the cells of `variants` and the result; return the exit status, not 0 after a signal."""
     logs = launcher.logs
     print("Making the datasets and the base model ...", flush=True)
     if not launcher.run("study_inputs", "inputs"):
@@ -247,9 +283,22 @@ def run_study(
         print(error, file=sys.stderr)
         return 1
     all_cells = plan.cells if plan else [(variant, seed) for seed in SEEDS for variant in VARIANTS]
-    variants, seeds = given.variants or list(VARIANTS), given.seeds or (SEEDS if plan else GRID_SEEDS)
+    seeds = given.seeds or (SEEDS if plan else GRID_SEEDS)
     cells = [(variant, seed) for variant, seed in all_cells if variant in variants and seed in seeds]
-    made = [cell for cell in cells if is_made(store, VARIANTS[cell[0]], int(cell[1]), common)]
+    settings_of = {
+        (variant, seed): (
+            plan.settings(variant, int(seed), common) if plan else VARIANTS[variant].settings(common, int(seed))
+        )
+        for variant, seed in cells
+    }
+    made = [cell for cell in cells if is_made(store, cell[0], settings_of[cell])]
+    if plan and given.tune:
+        try:
+            tune(plan, given.tune, store, common, given.cells or store.home / "study" / "plans" / plan.name)
+        except PipelineError as error:
+            print(error, file=sys.stderr)
+            return 1
+        return 0
     if plan:
         return run_plan(launcher, store, plan, common, cells, made, given)
     wanted = [cell for cell in cells if given.again or cell not in made]
