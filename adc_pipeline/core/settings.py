@@ -7,6 +7,7 @@ it. `core.spellings` reads values as people write them in files.
 """
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields, make_dataclass
 from functools import cache
@@ -22,6 +23,8 @@ LARGEST_SEED = 2**32 - 1
 # Characters of a value in a sentence, and of a text, which may be a list of paths.
 LONGEST_SHOWN = 100
 LONGEST_TEXT = 4_000
+# Other characters that are not printable, such as joiners, occur in names of files.
+CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
 
 
 @dataclass(frozen=True)
@@ -140,7 +143,7 @@ class Declared:
             return f"a text that is not empty{', or ~ for none' if self.optional else ''}"
         if len(text) > LONGEST_TEXT:
             return f"a text of at most {LONGEST_TEXT:,} characters"
-        return None if text.isprintable() else "a text without control characters"
+        return "a text without control characters" if CONTROL.search(text) else None
 
 
 def as_shown(value: Any) -> str:

@@ -50,7 +50,10 @@ class PreferenceSettings(Settings):
     )
     min_score_gap: int = setting(1, "Make pairs whose scores differ by this or more.", minimum=1)
     min_score_ratio: float | None = setting(
-        None, "Make pairs whose better score is above 0 and at least so many times the other one.", minimum=1
+        None,
+        "Make pairs whose better score is above 0 and at least so many times the other one.",
+        minimum=1,
+        maximum=1_000_000,
     )
     within_seconds: int | None = setting(None, "Make pairs written at most so many seconds apart.", minimum=0)
     later_only: bool = setting(False, "Make pairs whose better reply was not written before the other one.")

@@ -25,6 +25,7 @@ class CellSettings(TrainingSettings):
         4e-4,
         "Peak learning rate of `dpo` and `kto` after that; `learning_rate` is that of the first part.",
         more_than=0,
+        maximum=10,
     )
     second_round: Literal["none", "own", "people"] = setting(
         "none",

@@ -59,6 +59,8 @@ def test_the_other_types_too(monkeypatch: pytest.MonkeyPatch) -> None:
     assert read(fan="off").fan is False
     assert read(turns=None).turns is None
     assert read(name=20240501).name == "20240501"
+    # A joiner, and a byte of a file's name that is no UTF-8.
+    assert read(name="a\u200db\udcff").name == "a\u200db\udcff"
     assert read(weights=["1e3", 2]).weights == (1000, 2)
     assert read(labels={"a": 1}).labels == {"a": "1"}
     assert read(degrees={"env": "OVEN_DEGREES"}).degrees == 100.0
@@ -77,6 +79,9 @@ def test_the_other_types_too(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"minutes": LARGEST + 1}, f"oven: `minutes` is {LARGEST + 1}; use a finite number of at most {LARGEST}."),
         ({"fan": 1}, "oven: `fan` is 1; use true or false."),
         ({"name": False}, "oven: `name` is False; use a text."),
+        ({"name": " "}, "oven: `name` is ' '; use a text that is not empty."),
+        ({"name": "a\x1b[2J"}, "oven: `name` is 'a\\x1b[2J'; use a text without control characters."),
+        ({"name": "x" * 5_000}, "x…; use a text of at most 4,000 characters."),
         ({"level": "midle"}, "oven: `level` is 'midle'; use one of low, middle (did you mean middle?)."),
         ({"weights": 5}, "oven: `weights` is 5; use a list, such as [500, 250], 1 or more."),
         ({"weights": [5, 0]}, "oven: `weights` is [5, 0]; use 1 or more."),

@@ -22,7 +22,7 @@ EVERY: dict[str, type[Settings]] = {
     **SETTINGS, **RESOURCES, "automation.yaml": AutomationSettings, "generate": Sampling,
 }  # fmt: skip
 # Of any sign: a seed is only hashed, and a score may be negative.
-SIGNED = {("sample_seed", int), ("seed", int), ("min_score", int)}
+SIGNED = {(name, int) for name in ("sample_seed", "seed", "min_score", "min_root_score")}
 LONG = "x" * 3_900
 TEXTS = ["", "  ", "a\0b", "a\nb", "\x1b[2J", "x" * 5_000, LONG]
 OTHERS = [b"x", object(), [[]], {"a": [1]}, ["a", {}], {"a": "b", 1: None}]
