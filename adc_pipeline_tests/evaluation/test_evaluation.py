@@ -96,7 +96,12 @@ def test_metrics_are_valid_json_and_read_back_as_they_were(
     out, evaluation, seen = evaluated
     assert strictly_parsed(out / "metrics.json") == evaluation.metrics()
     assert Evaluation.read(out) == evaluation
-    assert {label for label, done, total in seen if done == total} == {"model", "base model", "own replies", "replies of the controls"}
+    assert {label for label, done, total in seen if done == total} == {
+        "model",
+        "base model",
+        "own replies",
+        "replies of the controls",
+    }
     assert not (out / "spill").exists()
 
 
