@@ -12,17 +12,19 @@ small result of each is written to a folder as it comes, and cells that the fold
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any
+from typing import IO, Any
 
 from adc_pipeline.core.arguments import ArgumentParser
 from adc_pipeline.core.artefacts import AGAIN, Store
@@ -47,8 +49,12 @@ OPS = {
 OTHERS = (
     *(name for kind in KINDS.values() for name in (kind.model, kind.evaluation, kind.champion)),
     "comparison",
+    "preferences",
     "prune_store",
 )
+
+EXECUTE = (sys.executable, "-m", "dagster", "job", "execute", "-m", "adc_pipeline.definitions")
+CANCELLED = 130
 
 
 @dataclass(frozen=True)
@@ -58,6 +64,8 @@ class Launcher:
     config: dict[str, Any]
     logs: Path
     tuned: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # by variant: settings of its cells
+    running: set["subprocess.Popen[bytes]"] = field(default_factory=set)
+    stopped: threading.Event = field(default_factory=threading.Event)
 
     def of(self, variant: str) -> "Launcher":
         """Return the launcher of a variant's cells, whose own settings have precedence."""
@@ -65,19 +73,54 @@ class Launcher:
         cell = {"config": {**((ops.get("study_cell") or {}).get("config") or {}), **self.tuned.get(variant, {})}}
         return replace(self, config={**self.config, "ops": {**ops, "study_cell": cell}})
 
+    @contextmanager
+    def stoppable(self) -> Iterator[None]:
+        """Pass on a signal that ends the command to its processes, which then end as cancelled, and start no other.
+
+        Ctrl+C and a closed terminal reach all processes, but a container's stop and `kill` only this one.
+        """
+
+        def stop(number: int, frame: object) -> None:
+            self.stopped.set()
+            for process in tuple(self.running):
+                process.terminate()
+
+        before = {}
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                before[number] = signal.signal(number, stop)
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
     def run(self, job: str, label: str, tags: Mapping[str, str] | None = None) -> bool:
-        """Run a job to its end; return whether it succeeded."""
+        """Run a job to its end; return whether it succeeded. After a signal, run none."""
+        if self.stopped.is_set():
+            return False
         ours = {name: ops for name, ops in (self.config.get("ops") or {}).items() if name in OPS[job]}
         rest = {key: value for key, value in self.config.items() if key != "ops"}
         with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file, (self.logs / f"{label}.log").open("w") as log:
             # JSON is YAML.
             json.dump({"loggers": {"console": {}}, **rest, "ops": ours}, file, default=str)
             file.flush()
-            command = [sys.executable, "-m", "dagster", "job", "execute", "-m", "adc_pipeline.definitions", "-j", job]
-            command += ["-c", file.name]
+            command = [*EXECUTE, "-j", job, "-c", file.name]
             if tags:
                 command += ["--tags", json.dumps(tags)]
-            return subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, check=False).returncode == 0
+            return self.execute(command, log)
+
+    def execute(self, command: Sequence[str], log: IO[str]) -> bool:
+        """Run a command to its end, its output in `log`; return whether it succeeded."""
+        with subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT) as process:
+            self.running.add(process)
+            try:
+                # The signal may have come before the process was known.
+                if self.stopped.is_set():
+                    process.terminate()
+                return process.wait() == 0
+            finally:
+                self.running.discard(process)
 
 
 def parse(arguments: Sequence[str] | None, program: str) -> argparse.Namespace:
@@ -175,6 +218,8 @@ def run_cells(
         tags = {"dagster/partition": f"{seed}|{variant}", AGAIN: str(again).lower()}
         well = launcher.of(variant).run("study", f"{variant}.seed-{seed}", tags)
         with printing:
+            if launcher.stopped.is_set() and not well:
+                return
             done += 1
             if well and export:
                 export(variant, seed)
@@ -211,8 +256,28 @@ def main(arguments: Sequence[str] | None = None, program: str = "python -m adc_p
     logs = store.home / "work" / "study"
     logs.mkdir(parents=True, exist_ok=True)
     launcher = Launcher(config, logs, plan.tuned if plan else {})
+    with launcher.stoppable():
+        status = run_study(launcher, store, plan, common, variants, given)
+    if launcher.stopped.is_set() and status:
+        print("Cancelled. What is made stays; run the same command again to go on.", file=sys.stderr)
+        return CANCELLED
+    return status
+
+
+def run_study(
+    launcher: Launcher,
+    store: Store,
+    plan: Plan | None,
+    common: CellSettings,
+    variants: Sequence[str],
+    given: argparse.Namespace,
+) -> int:
+    """Make the inputs, the cells of `variants` and the result; return the exit status, not 0 after a signal."""
+    logs = launcher.logs
     print("Making the datasets and the base model ...", flush=True)
     if not launcher.run("study_inputs", "inputs"):
+        if launcher.stopped.is_set():
+            return CANCELLED
         print(f"The inputs of the study could not be made; see {logs / 'inputs.log'}.", file=sys.stderr)
         return 1
     try:
@@ -233,17 +298,20 @@ def main(arguments: Sequence[str] | None = None, program: str = "python -m adc_p
     made = [cell for cell in cells if is_made(store, cell[0], settings_of[cell])]
     if plan and given.tune:
         try:
-            tune(plan, given.tune, store, common, given.cells or store.home / "study" / "plans" / plan.name)
+            folder = given.cells or store.home / "study" / "plans" / plan.name
+            best = tune(plan, given.tune, store, common, folder, launcher.execute, launcher.stopped.is_set)
         except PipelineError as error:
             print(error, file=sys.stderr)
             return 1
-        return 0
+        return 0 if best else CANCELLED
     if plan:
         return run_plan(launcher, store, plan, common, cells, made, given)
     wanted = [cell for cell in cells if given.again or cell not in made]
     print(f"{len(wanted)} cells to make, {len(cells) - len(wanted)} made already.", flush=True)
     failed = run_cells(launcher, wanted, given.parallel, given.again) if wanted else []
     if not launcher.run("study_result", "result"):
+        if launcher.stopped.is_set():
+            return CANCELLED
         print(f"The result could not be made; see {logs / 'result.log'}.", file=sys.stderr)
         return 1
     print(f"The result is in {store.home / store.current('study_table').place}: report.html, study.md.")
@@ -277,6 +345,8 @@ def run_plan(
         wanted = [cell for cell in cells if given.again or cell not in {*made, *there}]
         print(f"{len(wanted)} cells to make, {len(cells) - len(wanted)} made already.", flush=True)
         failed = run_cells(launcher, wanted, given.parallel, given.again, export) if wanted else []
+        if launcher.stopped.is_set():
+            return CANCELLED
         folder.mkdir(parents=True, exist_ok=True)
         path = write_result(read_result(plan, *read_exported(plan, common, folder)), folder)
     except PipelineError as error:

@@ -25,7 +25,7 @@ class Batch:
     """
 
     input_ids: Any  # int64 (rows, row)
-    position_ids: Any  # int64 (rows, row), from 0 in each piece
+    position_ids: Any  # int64 (rows, row), from 0 in each piece; None where the model numbers a single piece by itself
     targets: Any  # int64 (rows, row)
     weights: Any  # float32 (rows, row), 0 where nothing is predicted or nothing is to be learned
     parts: (

@@ -59,7 +59,9 @@ class PackedSplit:
             part = rows.take(np.arange(begin, min(begin + self.rows_per_pass, len(rows))))
             row = self.pass_row if self.padded else self.tokens(part)
             apart = self.separation == "kernel"
-            passes.append(build_batch(self.split, self.pieces, part, row, self.turn_weights, apart))
+            batch = build_batch(self.split, self.pieces, part, row, self.turn_weights, apart)
+            # A piece alone has the positions that the model gives it. Some models take none.
+            passes.append(replace(batch, position_ids=None) if self.separation == "passes" else batch)
         return passes
 
     def tokens(self, rows: Rows) -> int:
@@ -89,6 +91,7 @@ class PackedSplit:
             "turns_rejected": int((~self.split.accepted).sum()),
             **self.split.counts,
             **self.pieces.counts,
+            **({"characters_unreadable": lost["share"]} if (lost := self.split.unreadable) else {}),
             "rows": self.order.rows_per_epoch,
             "row_length": self.row,
             "sequence_length": self.pieces.most,

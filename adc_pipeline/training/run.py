@@ -32,7 +32,7 @@ from adc_pipeline.training.preferences import Preference
 from adc_pipeline.training.probes import computes_auxiliary_loss
 from adc_pipeline.training.progress import Progress
 from adc_pipeline.training.settings import PREFERENCES, TrainingJob
-from adc_pipeline.training.stopping import LossWatch
+from adc_pipeline.training.stopping import LossWatch, OverflowWatch
 from adc_pipeline.training.tokens import MarkerTokenizer
 from adc_pipeline.training.utilization import flops_per_token, peak_flops
 
@@ -94,6 +94,7 @@ class Run:
         # The losses of `dpo` and `kto` fall to 0, from where every pair is a jump.
         jump = 0.0 if self.preference else self.settings.max_loss_jump
         self.watch = LossWatch(jump, self.position.recent_losses)
+        self.overflows = OverflowWatch()
         self.interval = Interval(self.accelerator.device)
 
     def update(self, step: int, stop_received: bool) -> bool:
@@ -151,7 +152,9 @@ class Run:
             fault = self.watch.fault(loss)
             wrong = f"loss {fault}" if fault else ""
             # With float16, gradients overflow at times, and the scaler skips the step.
-            if not wrong and not math.isfinite(norm) and self.accelerator.scaler is None:
+            if self.accelerator.scaler is not None:
+                self.overflows.check(norm, number, self.data.steps)
+            elif not wrong and not math.isfinite(norm):
                 wrong = f"gradient norm became {norm}"
             if wrong:
                 conversations = self.data.train.conversations(self.data.rows(number))

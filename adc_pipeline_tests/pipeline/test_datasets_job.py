@@ -149,4 +149,4 @@ def test_a_home_that_is_not_writable_ends_the_run_at_its_first_step(
     monkeypatch.setenv("ADC_HOME", str(tmp_path / "file"))
     step, message = failure(execute("datasets", {}))
     assert step == "raw_corpus"
-    assert "cannot be written to" in message
+    assert "is a file and no folder: name a folder" in message
