@@ -12,6 +12,7 @@ from adc_pipeline.defs.distributions import distributions
 from adc_pipeline.defs.making import Making
 from adc_pipeline.defs.stage import Stage
 from adc_pipeline.defs.workspace import Workspace
+from adc_pipeline.walks.baselines import dataset_baselines
 from adc_pipeline.walks.card import write_card
 from adc_pipeline.walks.datasets import split_file, write_walks
 from adc_pipeline.walks.grammar import conversations_in_two_splits, grammar_violations
@@ -47,7 +48,8 @@ def walk_stage(kind: WalkKind) -> Stage[WalkSettings]:
         limits = shortcomings(making.counts, settings.walks_per_conversation)
         for sentence in limits:
             making.request.context.log.warning(sentence)
-        write_card(kind.name, folder, settings, making.counts, corpus, utterances, ranked, limits)
+        baselines = dataset_baselines(folder, ranked.path, engine)
+        write_card(kind.name, folder, settings, making.counts, corpus, utterances, ranked, limits, baselines)
         making.metadata["preview"] = dg.MetadataValue.md(walks_as_markdown(folder / split_file("train")))
         files = [str(folder / split_file(split)) for split in SPLITS]
         making.show("distributions", distributions(files, PANELS, engine))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from adc_pipeline.core.artefacts import Artefact
 from adc_pipeline.core.markdown import escape, table
+from adc_pipeline.walks.baselines import Baseline, baseline_rows
 from adc_pipeline.walks.dataset_card import front_matter, made_section
 from adc_pipeline.walks.datasets import split_file
 from adc_pipeline.walks.kinds import KINDS
@@ -32,7 +33,7 @@ Unicode code points; the turn's marker begins at `end`. `rank` counts from 1, th
 in {counts[conversations]:,} conversations.
 {repeats}
 A conversation is always in the same split: the split is a hash of its id.
-{made}
+{baselines}{made}
 ## References
 
 - Laskin et al. 2022, *In-context Reinforcement Learning with Algorithm Distillation*.
@@ -51,10 +52,12 @@ def write_card(
     utterances: Artefact,
     ranked: Artefact,
     shortcomings: Sequence[str] = (),
+    baselines: Sequence[Baseline] = (),
 ) -> None:
     """Write `README.md` into the folder `dataset`; the three artefacts are the ones that the dataset was made from.
 
-    `shortcomings` are sentences on what the dataset cannot teach.
+    `shortcomings` are sentences on what the dataset cannot teach, `baselines` what is known of its pairs without their
+    texts.
     """
     markers = FORMATS[settings.format]
     name = corpus.settings["corpus"]
@@ -69,6 +72,7 @@ def write_card(
         splits=table(["split", "walks"], [(each, f"{counts[f'walks.{each}']:,}") for each in SPLITS], right=[1]),
         counts=counts,
         repeats=repeats(counts),
+        baselines=_baselines(baselines),
         made=made_section(kind, asdict(settings), corpus, utterances, ranked),
     )
     tags = ("human-preferences", "in-context-reinforcement-learning", "conversations")
@@ -86,4 +90,16 @@ def repeats(counts: Mapping[str, float]) -> str:
     return (
         f"{excluded:,} of {int(counts['walks']) + excluded:,} walks that were drawn are excluded, since an earlier walk"
         f" of the conversation has the same text. {rest}"
+    )
+
+
+def _baselines(found: Sequence[Baseline]) -> str:
+    """Return the section about the baselines; empty if none decides a pair."""
+    if not found:
+        return ""
+    header = ["baseline", "pairs", "share that it decides", "of these rightly"]
+    return (
+        "\n## Baselines\n\nHow often each of these alone tells which of two turns of a sibling group has the higher"
+        " score, in the validation and test splits. A model learned something from the texts only where it is better."
+        "\n\n" + table(header, baseline_rows(found), right=[1, 2, 3]) + "\n"
     )

@@ -65,7 +65,7 @@ def test_every_current_artefact_has_the_digest_of_its_content(run: dg.ExecuteInP
 
 def test_every_check_passed(run: dg.ExecuteInProcessResult) -> None:
     checks = {(str(check.asset_key.to_user_string()), check.check_name) for check in run.get_asset_check_evaluations()}
-    assert len(checks) == 3 + 5 * len(KINDS)
+    assert len(checks) == 6 + 5 * len(KINDS)
     assert all(check.passed for check in run.get_asset_check_evaluations() if check.blocking)
 
 

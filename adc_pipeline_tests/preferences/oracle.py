@@ -14,7 +14,8 @@ from typing import Any
 from adc_pipeline.preferences.settings import PreferenceSettings
 from adc_pipeline_tests.oracle import Ranking, Row, Utterance, by_conversation, pseudonyms, split
 
-Rows = dict[str, list[Row]]
+# Replies with their ranks. Ranked replies have a score, which `Utterance` leaves open.
+Group = list[tuple[int, Any]]
 
 
 def is_visible(text: str) -> bool:
@@ -60,7 +61,7 @@ class Oracle:
             return False
         return is_visible(reply.text) and not (settings.exclude_root_speaker and reply.speaker == self.root.speaker)
 
-    def replies_to(self, utterance: Utterance) -> list[tuple[int, Utterance]]:
+    def replies_to(self, utterance: Utterance) -> Group:
         """Return the usable replies with their ranks among all."""
         return [(rank, u) for rank, u in enumerate(self.ranking.replies.get(utterance.id, []), 1) if self.usable(u)]
 
@@ -116,7 +117,8 @@ class Oracle:
         most = limit if answered is self.root else limit // 2
         texts = [self.segment(u)[:most] for u in path]
         # The root and the utterance that is answered, then the others from the last one up, as far as they fit.
-        kept, characters = [], len(texts[0]) + (len(texts[-1]) if len(texts) > 1 else 0)
+        kept: list[str] = []
+        characters = len(texts[0]) + (len(texts[-1]) if len(texts) > 1 else 0)
         for text in reversed(texts[1:-1]):
             characters += len(text)
             if characters > limit or len(kept) + 3 > self.settings.max_turns:
@@ -136,10 +138,10 @@ class Oracle:
 
     # --- Configurations. `group` is sorted by score, the best first, then by rank.
 
-    def by_digest(self, group: list[tuple[int, Utterance]]) -> list[tuple[int, Utterance]]:
+    def by_digest(self, group: Group) -> Group:
         return sorted(group, key=lambda each: (digest(self.settings.seed, each[1].id), each[0]))
 
-    def compared(self, group: list[tuple[int, Utterance]]) -> Iterator[tuple[Any, Any]]:
+    def compared(self, group: Group) -> Iterator[tuple[Any, Any]]:
         """Yield the replies that the setting `pairs` compares, in both orders."""
         match self.settings.pairs:
             case "all":
@@ -152,7 +154,7 @@ class Oracle:
                 for a, b in pairwise(sorted(group, key=lambda each: (each[1].timestamp, each[1].id.encode()))):
                     yield from ((a, b), (b, a))
 
-    def pairs(self, answered: Utterance, group: list[tuple[int, Utterance]]) -> list[Row]:
+    def pairs(self, answered: Utterance, group: Group) -> list[Row]:
         settings, found = self.settings, []
         for (rank_c, c), (rank_r, r) in self.compared(group):
             apart = c.timestamp - r.timestamp
@@ -185,33 +187,33 @@ class Oracle:
         kept = sorted(found, key=lambda each: each[0])[: settings.pairs_per_group]
         return [row for _, row in sorted(kept, key=lambda each: each[0][1:])]
 
-    def groups(self, answered: Utterance, group: list[tuple[int, Utterance]]) -> list[Row]:
+    def groups(self, answered: Utterance, group: Group) -> list[Row]:
         answers = [
             {"answer": u.text, "rank": rank, "score": u.score, "id": u.id, "time": u.timestamp}
             for rank, u in sorted(group, key=lambda each: each[0])
         ]
         return [{"prompt": self.prompt(answered), "answers": answers}]
 
-    def triples(self, answered: Utterance, group: list[tuple[int, Utterance]]) -> list[Row]:
+    def triples(self, answered: Utterance, group: Group) -> list[Row]:
         (_, best), (_, second), (_, worst) = group[0], group[1], group[-1]
         if not best.score > second.score > worst.score:
             return []
         texts = {"reference": best, "chosen": second, "rejected": worst}
         return [{"prompt": self.prompt(answered)} | {name: self.completion(u) for name, u in texts.items()}]
 
-    def rejected(self, group: list[tuple[int, Utterance]]) -> list[tuple[int, Utterance]]:
+    def rejected(self, group: Group) -> Group:
         """Return the replies below the best that are shown, the better ones first."""
         below = [each for each in group if each[1].score < group[0][1].score]
         chosen = self.by_digest(below)[: self.settings.pairs_per_group]
         return [each for each in group if each in chosen]
 
-    def verdicts(self, answered: Utterance, group: list[tuple[int, Utterance]]) -> list[Row]:
+    def verdicts(self, answered: Utterance, group: Group) -> list[Row]:
         return [
             {"prompt": self.prompt(answered), "completion": self.completion(u), "label": u is group[0][1]}
             for _, u in [group[0], *self.rejected(group)]
         ]
 
-    def privileged(self, answered: Utterance, group: list[tuple[int, Utterance]]) -> list[Row]:
+    def privileged(self, answered: Utterance, group: Group) -> list[Row]:
         best = group[0][1]
         if self.settings.privileged == "rejected":
             heading, seen = "Other replies, which readers rated lower:", self.rejected(group)

@@ -1,7 +1,7 @@
 """The preferences of DuckDB equal those of the oracle, in every row and in their order, for any settings.
 
-First groups written down by hand, which document the rules. Then DuckDB against the oracle on generated trees and on a
-sample, and the bytes of the files against themselves for other threads, shards and orders of the source.
+First groups written down by hand, which document the rules. Then DuckDB against the oracle on generated trees and
+under a wide post, and the bytes of the files against themselves for other threads, shards and orders of the source.
 """
 
 import hashlib
@@ -16,7 +16,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from adc_pipeline.core.engine import Engine
-from adc_pipeline.corpus.sample import write_sample
 from adc_pipeline.corpus.settings import UtteranceSettings
 from adc_pipeline.corpus.utterances import write_utterances
 from adc_pipeline.preferences.checks import empty_rows, pairs_out_of_order
@@ -29,6 +28,7 @@ from adc_pipeline.walks.datasets import split_file
 from adc_pipeline.walks.grammar import conversations_in_two_splits
 from adc_pipeline.walks.splits import SPLITS
 from adc_pipeline_tests import oracle, trees
+from adc_pipeline_tests.benchmarks.reddit_shape import write_corpus
 from adc_pipeline_tests.preferences.oracle import Oracle
 
 ALL_TEST = (0, 0, 100)
@@ -86,11 +86,18 @@ THREAD: list[Reply] = [
 ]
 
 
-def chosen_over_rejected(tmp_path: Path, **values: Any) -> set[str]:
+@pytest.fixture(scope="module")
+def ranked_thread(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("thread")
+    made(thread(folder / "corpus", THREAD), folder, PreferenceSettings(shares=ALL_TEST))
+    return folder
+
+
+def of_thread(ranked_thread: Path, out: Path, **values: Any) -> Path:
+    """Return the folder of the preferences of THREAD; every conversation is in the test split."""
     setting = PreferenceSettings(shares=ALL_TEST, **values)
-    folder = made(thread(tmp_path / "corpus", THREAD), tmp_path / "out", setting)
-    rows = rows_of(folder, "pairs", "test")
-    return {f"{row['chosen_id']}>{row['rejected_id']}" for row in rows}
+    write_preferences(ranked_thread / "utterances", ranked_thread / "ranked", out, setting)
+    return out
 
 
 @pytest.mark.fast_first
@@ -110,13 +117,15 @@ def chosen_over_rejected(tmp_path: Path, **values: Any) -> set[str]:
         ({"min_root_score": 21}, set()),
     ],
 )
-def test_which_replies_make_a_pair(tmp_path: Path, values: dict[str, Any], expected: set[str]) -> None:
-    assert chosen_over_rejected(tmp_path, **values) == expected
+def test_which_replies_make_a_pair(
+    ranked_thread: Path, tmp_path: Path, values: dict[str, Any], expected: set[str]
+) -> None:
+    rows = rows_of(of_thread(ranked_thread, tmp_path, **values), "pairs", "test")
+    assert {f"{row['chosen_id']}>{row['rejected_id']}" for row in rows} == expected
 
 
-def test_a_row_of_each_configuration(tmp_path: Path) -> None:
-    setting = PreferenceSettings(shares=ALL_TEST, margin="log", source="in_prompt", speakers="names")
-    folder = made(thread(tmp_path / "corpus", THREAD), tmp_path / "out", setting)
+def test_a_row_of_each_configuration(ranked_thread: Path, tmp_path: Path) -> None:
+    folder = of_thread(ranked_thread, tmp_path, margin="log", source="in_prompt", speakers="names")
     first = {"role": "user", "content": "Community: fixit\n\nann\nTitle\nWhy?"}
     deeper = [{**first, "role": "assistant"}, {"role": "user", "content": "by a\ntext of a"}]
 
@@ -150,17 +159,17 @@ def test_a_row_of_each_configuration(tmp_path: Path) -> None:
     messages = [{"role": "user", "content": "ann\nTitle\nWhy?"}, *says("a"),
                 {"role": "user", "content": "by aa\ntext of aa"}, *says("aaa")]  # fmt: skip
     assert found["messages"] == [{"messages": messages, **origin}]
-    assert all(list(rows[0]) == list(columns(CONFIGURATIONS[name], setting)) for name, rows in found.items())
+    for name, rows in found.items():
+        assert list(rows[0]) == list(columns(CONFIGURATIONS[name], PreferenceSettings(margin="log")))
 
 
 def test_a_long_prompt_keeps_its_root_and_what_is_answered(tmp_path: Path) -> None:
     chain: list[Reply] = [(f"c{n}", f"c{n - 1}" if n else "r", 1, n) for n in range(6)]
     directory = thread(tmp_path / "corpus", [*chain, ("x", "c5", 2, 9), ("y", "c5", 1, 9)])
+    made(directory, tmp_path, PreferenceSettings())
 
     def prompt(**values: Any) -> list[str]:
-        setting = PreferenceSettings(shares=ALL_TEST, **values)
-        folder = made(directory, tmp_path / str(values), setting)
-        (row,) = rows_of(folder, "pairs", "test")
+        (row,) = rows_of(of_thread(tmp_path, tmp_path / str(values), **values), "pairs", "test")
         return [message["content"] for message in row["prompt"]]
 
     assert prompt() == ["Title\nWhy?", *(f"text of c{n}" for n in range(6))]
@@ -225,7 +234,7 @@ ranking_settings = st.sampled_from(
 
 
 @pytest.mark.slow
-@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(trees.corpora(), ranking_settings, preference_settings, st.sampled_from([1, 1, 1, 3]))
 def test_preferences_equal_the_oracle_on_generated_trees_for_any_settings(
     corpus: trees.Corpus, ranking: RankingSettings, setting: PreferenceSettings, shards: int
@@ -254,12 +263,11 @@ def test_preferences_equal_the_oracle_under_a_wide_post(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_threads_shards_and_the_order_of_the_rows_do_not_change_a_byte(tmp_path: Path) -> None:
-    """More rows than a row group has, and DuckDB gives work to threads in units of 122,880 rows."""
-    (tmp_path / "sample").mkdir()
-    write_sample(tmp_path / "sample", conversations=9_000, seed=2)
-    lines = (tmp_path / "sample" / "utterances.jsonl").read_text().splitlines(keepends=True)
-    one = made(tmp_path / "sample", tmp_path / "one", PreferenceSettings(), engine=Engine(threads=1))
-    assert pq.read_metadata(one / split_file("train", "pairs")).num_row_groups == 1
-    (tmp_path / "sample" / "utterances.jsonl").write_text("".join(sorted(lines, key=lambda line: line[::-1])))
-    other = made(tmp_path / "sample", tmp_path / "other", PreferenceSettings(), shards=3, engine=Engine(threads=2))
+    """DuckDB gives work to threads in units of 122,880 rows."""
+    (tmp_path / "corpus").mkdir()
+    write_corpus(tmp_path / "corpus", 130_000)
+    one = made(tmp_path / "corpus", tmp_path / "one", PreferenceSettings(), engine=Engine(threads=1))
+    utterances = tmp_path / "corpus" / "utterances.jsonl"
+    utterances.write_text("".join(reversed(utterances.read_text().splitlines(keepends=True))))
+    other = made(tmp_path / "corpus", tmp_path / "other", PreferenceSettings(), shards=3, engine=Engine(threads=2))
     assert digests(one) == digests(other)

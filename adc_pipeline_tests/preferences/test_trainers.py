@@ -68,8 +68,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
         tokenizer_object=tokenizer, eos_token="</s>", pad_token="<pad>", additional_special_tokens=special[2:]
     )
     fast.chat_template = TEMPLATE
-    ids = {"bos_token_id": None, "eos_token_id": 0, "pad_token_id": 1}
-    config = LlamaConfig(vocab_size=len(alphabet), max_position_embeddings=4096, **ids, **LLAMA_SIZE)
+    config = LlamaConfig(vocab_size=len(alphabet), bos_token_id=None, eos_token_id=0, pad_token_id=1, **LLAMA_SIZE)
     folder = str(tmp_path_factory.mktemp("model"))
     LlamaForCausalLM(config).save_pretrained(folder)
     fast.save_pretrained(folder)
