@@ -148,7 +148,7 @@ def chosen_variants(plan: Plan | None, names: Sequence[str] | None) -> list[str]
         what = f"arm of the plan {plan.name}" if plan else "variant"
         raise PipelineError(
             f"`--variants` names {printable(wrong[0])}, which is no {what}{did_you_mean(wrong[0], known)}; use"
-            f" {', '.join(known)}."
+            f" one of {', '.join(known)}."
         )
     return [known[name] for name in names or known]
 

@@ -40,7 +40,7 @@ def combinations(plan: Plan, arm: str) -> list[dict[str, Any]]:
     if arm not in plan.tuning:
         raise PipelineError(
             f"`--tune` names {arm}{did_you_mean(arm, plan.tuning)}, for which the plan {plan.name} has no `tuning`; use"
-            f" {', '.join(plan.tuning) or 'a plan that has'}."
+            f" one of {', '.join(plan.tuning) or 'another plan'}."
         )
     names = list(plan.tuning[arm])
     return [dict(zip(names, values, strict=True)) for values in product(*plan.tuning[arm].values())]
