@@ -103,6 +103,9 @@ def spelt(values: Values) -> str:
 
 def trained(plan: Plan, arm: str, store: Store, settings: CellSettings, execute: Execute) -> Values:
     """Train a combination; return its final figures, or the sentence why it failed."""
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()
     inputs = inputs_of(store)
     work = store.home / "work" / "tuning" / plan.name / arm
     for name in ("base", "walks", "model"):
