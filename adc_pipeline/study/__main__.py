@@ -24,7 +24,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any
+from typing import IO, Any
 
 from adc_pipeline.core.arguments import ArgumentParser
 from adc_pipeline.core.artefacts import AGAIN, Store
@@ -108,15 +108,19 @@ class Launcher:
             command = [*EXECUTE, "-j", job, "-c", file.name]
             if tags:
                 command += ["--tags", json.dumps(tags)]
-            with subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT) as process:
-                self.running.add(process)
-                try:
-                    # The signal may have come before the process was known.
-                    if self.stopped.is_set():
-                        process.terminate()
-                    return process.wait() == 0
-                finally:
-                    self.running.discard(process)
+            return self.execute(command, log)
+
+    def execute(self, command: Sequence[str], log: IO[str]) -> bool:
+        """Run a command to its end, its output in `log`; return whether it succeeded."""
+        with subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT) as process:
+            self.running.add(process)
+            try:
+                # The signal may have come before the process was known.
+                if self.stopped.is_set():
+                    process.terminate()
+                return process.wait() == 0
+            finally:
+                self.running.discard(process)
 
 
 def parse(arguments: Sequence[str] | None, program: str) -> argparse.Namespace:
@@ -144,7 +148,7 @@ def chosen_variants(plan: Plan | None, names: Sequence[str] | None) -> list[str]
         what = f"arm of the plan {plan.name}" if plan else "variant"
         raise PipelineError(
             f"`--variants` names {printable(wrong[0])}, which is no {what}{did_you_mean(wrong[0], known)}; use"
-            f" {', '.join(known)}."
+            f" one of {', '.join(known)}."
         )
     return [known[name] for name in names or known]
 
@@ -294,11 +298,12 @@ def run_study(
     made = [cell for cell in cells if is_made(store, cell[0], settings_of[cell])]
     if plan and given.tune:
         try:
-            tune(plan, given.tune, store, common, given.cells or store.home / "study" / "plans" / plan.name)
+            folder = given.cells or store.home / "study" / "plans" / plan.name
+            best = tune(plan, given.tune, store, common, folder, launcher.execute, launcher.stopped.is_set)
         except PipelineError as error:
             print(error, file=sys.stderr)
             return 1
-        return 0
+        return 0 if best else CANCELLED
     if plan:
         return run_plan(launcher, store, plan, common, cells, made, given)
     wanted = [cell for cell in cells if given.again or cell not in made]

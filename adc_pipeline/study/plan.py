@@ -215,7 +215,8 @@ class Reader:
             raise PipelineError(f"{where} is {given!r}; use a mapping.")
         if wrong := [str(name) for name in given if name not in TUNED]:
             raise PipelineError(
-                f"{where} has {wrong[0]}{did_you_mean(wrong[0], TUNED)}, which all arms share; use {', '.join(TUNED)}."
+                f"{where} has {wrong[0]}{did_you_mean(wrong[0], TUNED)}, which all arms share; use"
+                f" one of {', '.join(TUNED)}."
             )
         read = read_settings(CellSettings, given, where)
         return {name: getattr(read, name) for name in given}

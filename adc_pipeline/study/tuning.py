@@ -12,12 +12,11 @@ costs a training.
 
 import json
 import shutil
-import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from adc_pipeline.core.artefacts import Store
 from adc_pipeline.core.atomic import atomic_file
@@ -32,6 +31,8 @@ from adc_pipeline.training.settings import PREFERENCES, TrainingJob
 from adc_pipeline.walks.kinds import KINDS
 
 Values = Mapping[str, Any]
+# Run a command to its end with its output in a file; return whether it succeeded.
+Execute = Callable[[Sequence[str], IO[str]], bool]
 
 
 def combinations(plan: Plan, arm: str) -> list[dict[str, Any]]:
@@ -39,7 +40,7 @@ def combinations(plan: Plan, arm: str) -> list[dict[str, Any]]:
     if arm not in plan.tuning:
         raise PipelineError(
             f"`--tune` names {arm}{did_you_mean(arm, plan.tuning)}, for which the plan {plan.name} has no `tuning`; use"
-            f" {', '.join(plan.tuning) or 'a plan that has'}."
+            f" one of {', '.join(plan.tuning) or 'another plan'}."
         )
     names = list(plan.tuning[arm])
     return [dict(zip(names, values, strict=True)) for values in product(*plan.tuning[arm].values())]
@@ -52,8 +53,19 @@ def criterion(settings: CellSettings) -> tuple[str, bool]:
     return "validation_loss_accepted", False
 
 
-def tune(plan: Plan, arm: str, store: Store, common: CellSettings, folder: Path) -> Values:
-    """Train each combination that `folder` has no record of; write and return the record of the best."""
+def tune(
+    plan: Plan,
+    arm: str,
+    store: Store,
+    common: CellSettings,
+    folder: Path,
+    execute: Execute,
+    stopped: Callable[[], bool] = lambda: False,
+) -> Values:
+    """Train each combination that `folder` has no record of; write the records and return that of the best.
+
+    Nothing is returned once a signal has `stopped` the command.
+    """
     variant = plan.arms[arm]
     seed = next((int(each) for each in reversed(SEEDS) if int(each) not in plan.seeds), int(SEEDS[-1]))
     inputs = {name: artefact.digest for name, artefact in inputs_of(store).items()}
@@ -66,7 +78,9 @@ def tune(plan: Plan, arm: str, store: Store, common: CellSettings, folder: Path)
         asked = {"settings": asdict(settings), "inputs": inputs}
         record = next((each for each in tried if {key: each[key] for key in asked} == asked), None)
         if record is None:
-            figures = trained(plan, arm, store, settings)
+            figures = trained(plan, arm, store, settings, execute)
+            if stopped():
+                return {}
             record = {**asked, "tuned": values, "figure": name, "value": figures.get(name), "figures": figures}
             tried.append(record)
             folder.mkdir(parents=True, exist_ok=True)
@@ -87,8 +101,11 @@ def spelt(values: Values) -> str:
     return ", ".join(f"{name}: {value}" for name, value in values.items())
 
 
-def trained(plan: Plan, arm: str, store: Store, settings: CellSettings) -> Values:
+def trained(plan: Plan, arm: str, store: Store, settings: CellSettings, execute: Execute) -> Values:
     """Train a combination; return its final figures, or the sentence why it failed."""
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()
     inputs = inputs_of(store)
     work = store.home / "work" / "tuning" / plan.name / arm
     for name in ("base", "walks", "model"):
@@ -104,9 +121,8 @@ def trained(plan: Plan, arm: str, store: Store, settings: CellSettings) -> Value
         job.write_text(TrainingJob(stage, walks, base, output, own).to_json())
         log = own / "log.txt"
         with log.open("w") as file:
-            command = launch_command(job, settings.accelerate_config)
-            done = subprocess.run(command, stdout=file, stderr=subprocess.STDOUT, check=False)
-        if done.returncode:
+            succeeded = execute(launch_command(job, settings.accelerate_config), file)
+        if not succeeded:
             failure = own / "failure.txt"
             return {"failed": failure.read_text().strip() if failure.exists() else f"see {log}"}
         base = output

@@ -13,15 +13,15 @@ import pyarrow.parquet as pq
 import pytest
 from transformers import AutoTokenizer
 
-from adc_pipeline.evaluation.cases import QUERY_FIELDS, Cases
+from adc_pipeline.evaluation.cases import QUERY_FIELDS, Cases, read_cases
 from adc_pipeline.evaluation.compare import compare
-from adc_pipeline.evaluation.evaluate import EvaluationJob, evaluate, without_calibration
+from adc_pipeline.evaluation.evaluate import EvaluationJob, evaluate, within_training, without_calibration
 from adc_pipeline.evaluation.evaluation import Evaluation
 from adc_pipeline.evaluation.figures import PLOTS
 from adc_pipeline.evaluation.formatting import number
 from adc_pipeline.evaluation.measures import TESTED
 from adc_pipeline.evaluation.scored import of_all
-from adc_pipeline.evaluation.scoring import encoded
+from adc_pipeline.evaluation.scoring import Scorer, encoded
 from adc_pipeline.evaluation.settings import ComparisonSettings, EvaluationSettings
 from adc_pipeline.evaluation.training_facts import TrainingFacts
 from adc_pipeline.generation.decoding import continuations as drawn
@@ -416,6 +416,32 @@ def test_a_measure_that_does_not_apply_is_excluded_with_the_reason(
     # A model that reads a turn's verdict before the turn knows more about it than one that does not.
     always = {"in_context_improvement", "rejection_contrast", *replies}
     assert families == (always if way == "conditional" else {*always, "bits_per_byte"})
+
+
+@pytest.mark.slow
+def test_the_preference_of_a_model_of_pairs_is_its_implicit_reward(
+    model_folder: Path, base_folder: Path, stages: Stages, tmp_path: Path
+) -> None:
+    """Of a model of `dpo`: the pairs in which log P(reply) - log P_base(reply) is higher for the better one."""
+    model, out = trained_by(TrainingSettings(objective="dpo"), model_folder, tmp_path / "model"), tmp_path / "out"
+    out.mkdir()
+    few = replace(SETTINGS, max_conversations=8, samples=0)
+    evaluation = evaluate(job_of(model, base_folder, stages), out, few)
+    assert not {"steering", "verdict_calibration.brier", "policy_improvement"} & evaluation.model.keys()
+    facts, spill = TrainingFacts.read(model), tmp_path / "spill"
+    cases = read_cases(stages.dataset, stages.utterances, stages.ranked, "default", "names", few, spill)
+    scores = [
+        Scorer.load(folder, within_training(few, facts)).score(
+            cases.queries, np.ones(len(cases.queries), dtype=bool), arranged=facts.arrangement
+        )
+        for folder in (model, base_folder)
+    ]
+    reward = scores[0].log_probability - scores[1].log_probability
+    fits = np.logical_and(*(each.fits for each in scores))
+    kept = fits[cases.pairs.better] & fits[cases.pairs.worse]
+    won = reward[cases.pairs.better] > reward[cases.pairs.worse]
+    assert evaluation.model["preference_accuracy"].value == pytest.approx(won[kept].mean(), abs=0.01)
+    assert 0 < won[kept].mean() < 1
 
 
 @pytest.mark.slow

@@ -48,10 +48,10 @@ def test_inputs_that_no_cell_can_be_made_of_end_it_with_the_sentence(
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        (["--variants", "top-2.mel"], "which is no variant (did you mean top-2.mle?); use top-2.mle, top-2.acc"),
+        (["--variants", "top-2.mel"], "which is no variant (did you mean top-2.mle?); use one of top-2.mle, top-2.acc"),
         (
             ["--plan", "rejections", "--variants", "A", "ascending.mle"],
-            "names ascending.mle, which is no arm of the plan rejections; use A, B, C",
+            "names ascending.mle, which is no arm of the plan rejections; use one of A, B, C",
         ),
         (["--plan", "rejections", "--variants", "a"], "(did you mean A?)"),
     ],

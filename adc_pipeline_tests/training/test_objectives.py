@@ -34,7 +34,14 @@ from adc_pipeline.training.objectives import WEIGHTS, TurnWeights
 from adc_pipeline.training.packing import cut_into_pieces, divide
 from adc_pipeline.training.rewards import advantages, rewards
 from adc_pipeline.training.run import accumulate_gradients, totals
-from adc_pipeline.training.settings import MARKERS_FIRST, BaseModelSettings, Objective, TrainingJob, TrainingSettings
+from adc_pipeline.training.settings import (
+    MARKERS_FIRST,
+    PREFERENCES,
+    BaseModelSettings,
+    Objective,
+    TrainingJob,
+    TrainingSettings,
+)
 from adc_pipeline.training.tokens import MarkerTokenizer
 from adc_pipeline.walks.markers import FORMATS
 from adc_pipeline_tests.evaluation.conftest import run_stages
@@ -424,10 +431,10 @@ def test_a_step_without_anything_to_learn_teaches_nothing(base: Path, tmp_path: 
 
 @pytest.fixture(scope="module")
 def trained(sample: Path, base: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, dict[str, Any]]]:
-    """The facts of a fine-tune with each objective that is not like another but for what the tests above see."""
+    """The facts of a fine-tune with each objective that is not like another but for what other tests see."""
     threads = torch.get_num_threads()
     facts = {}
-    for objective in sorted({*get_args(Objective)} - {"rwr", "a-lol", "quantiles"}):
+    for objective in sorted({*get_args(Objective)} - {"rwr", "a-lol", "quantiles", *PREFERENCES}):
         folder = tmp_path_factory.mktemp(objective)
         job = TrainingJob(replace(SETTINGS, objective=objective), sample, base, folder / "output", folder / "work")
         facts[objective] = train(job)
