@@ -182,9 +182,7 @@ def _baselines(found: Sequence[Baseline]) -> str:
     return (
         "\n## Baselines\n\nHow often each of these alone tells which of two turns of a sibling group has the higher"
         " score, in the validation and test splits. A model learned something from the texts only where it is better."
-        "\n\n"
-        + table(header, baseline_rows(found), right=[1, 2, 3])
-        + "\n"
+        "\n\n" + table(header, baseline_rows(found), right=[1, 2, 3]) + "\n"
     )
 
 
