@@ -176,6 +176,8 @@ class Judge:
 
     def values(self, texts: Sequence[str], posts: Sequence[str] = ()) -> Floats:
         """Return the values of words or of a reward model before they are scaled."""
+        if not texts:
+            return np.zeros(0)
         if self.kind == "model":
             return self.reward.scores(posts or [""] * len(texts), texts)
         assert self.weights is not None

@@ -33,9 +33,10 @@ def tiny(tokenizer: "PreTrainedTokenizerBase", tmp_path_factory: pytest.TempPath
     torch.manual_seed(0)
     shape: dict[str, Any] = {"n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 96, "initializer_range": 0.5}
     shape |= {"vocab_size": len(tokenizer), "bos_token_id": None, "eos_token_id": tokenizer.eos_token_id}
-    one, two, five = (GPT2Config(**shape, num_labels=labels) for labels in (1, 2, 5))
-    models: dict[str, Any] = {"one": one, "two": two, "five": five}
-    models = {name: GPT2ForSequenceClassification(config) for name, config in models.items()}
+    models: dict[str, Any] = {}
+    for name, labels in (("one", 1), ("two", 2), ("five", 5)):
+        own: dict[str, Any] = {**shape, "num_labels": labels}
+        models[name] = GPT2ForSequenceClassification(GPT2Config(**own))
     models["causal"] = GPT2LMHeadModel(GPT2Config(**shape))
     small: dict[str, Any] = {"d_model": 16, "d_kv": 8, "d_ff": 32, "num_layers": 1, "num_heads": 2}
     small |= dict.fromkeys(("decoder_start_token_id", "eos_token_id", "pad_token_id"), tokenizer.eos_token_id)
