@@ -20,7 +20,8 @@ def make_judge_of(making: Making[JudgeSettings]) -> None:
         from adc_pipeline.evaluation.reward import prepare_reward_model
 
         reward = (making.folder, prepare_reward_model(making.settings, making.folder / MODEL))
-    walks = making.inputs[TOP_2.dataset].settings
+    making.report("Comparing the siblings of the training split")
+    walks = making.request.upstream_settings[TOP_2.dataset]
     train, validation, test = walks["shares"]
     judge = make_judge(
         sample=is_sample(making.request.upstream("raw_corpus").settings["corpus"]),
@@ -70,13 +71,14 @@ judge = declare(
         place="evaluations/judge",
         group="evaluation",
         description="The judge of the replies that the models write: on the sample corpus the quality of its templates,"
-        " elsewhere a bag-of-words model of the training split's sibling pairs, or a reward model. Splits are those of"
-        f" the settings of {TOP_2.dataset}.",
+        " elsewhere a bag-of-words model of the training split's sibling pairs, or a reward model. Splits and markers"
+        f" are those of the settings `shares` and `format` of {TOP_2.dataset}.",
         settings=JudgeSettings,
         make=make_judge_of,
         code=(__name__,),
-        inputs=(TOP_2.dataset, "ranked_replies", "utterances"),
-        reads=(TOP_2.dataset, "raw_corpus"),
+        inputs=("ranked_replies", "utterances"),
+        reads=("raw_corpus",),
+        follows={TOP_2.dataset: ("format", "shares")},
         kinds=("scikitlearn",),
         outside=reward_model_source,
         check=check_judge,

@@ -55,9 +55,7 @@ def walk_stage(kind: WalkKind) -> Stage[WalkSettings]:
         making.show("distributions", distributions(files, PANELS, engine))
 
     def view(connection: "DuckDBPyConnection", folder: "Path") -> None:
-        rows = [connection.read_parquet(str(folder / split_file(split)), hive_partitioning=False) for split in SPLITS]
-        splits = [row.project(f"'{split}' AS split, *") for row, split in zip(rows, SPLITS, strict=True)]
-        splits[0].union(splits[1]).union(splits[2]).create_view(kind.dataset)
+        view_splits(connection, folder, "data", kind.dataset)
 
     return Stage(
         name=kind.dataset,
@@ -76,6 +74,14 @@ def walk_stage(kind: WalkKind) -> Stage[WalkSettings]:
         view=view,
         volume="walks",
     )
+
+
+def view_splits(connection: "DuckDBPyConnection", folder: "Path", configuration: str, view: str) -> None:
+    """Create a view over the three splits of a dataset's configuration, with the column `split`."""
+    files = [str(folder / split_file(split, configuration)) for split in SPLITS]
+    rows = [connection.read_parquet(file, hive_partitioning=False) for file in files]
+    splits = [row.project(f"'{split}' AS split, *") for row, split in zip(rows, SPLITS, strict=True)]
+    splits[0].union(splits[1]).union(splits[2]).create_view(view)
 
 
 def walk_checks(asset: dg.AssetsDefinition) -> list[dg.AssetChecksDefinition]:

@@ -43,7 +43,8 @@ from adc_pipeline.evaluation.scoring import Progress, Query, Scorer, Scores
 from adc_pipeline.evaluation.settings import EvaluationSettings
 from adc_pipeline.evaluation.training_facts import REASONS, WITHOUT_VERDICTS, TrainingFacts
 from adc_pipeline.generation.settings import Sampling
-from adc_pipeline.training.facts import ModelFacts
+from adc_pipeline.training.facts import WITHOUT_REJECTED
+from adc_pipeline.training.settings import PREFERENCES
 from adc_pipeline.walks.datasets import split_file
 from adc_pipeline.walks.markers import FORMATS
 from adc_pipeline.walks.rendering import Speakers
@@ -98,7 +99,10 @@ def evaluate(
     cases, facts = scored.cases, without_calibration(trained, scored.shared.turns.accepted)
     samples: list[Sample] = []
     if settings.samples and "samples" not in facts.excluded:
-        samples = sample(model, cases, settings, "model") + sample(load_base(), cases, settings, "base model")
+        samples = [
+            *sample(model, cases, settings, "model", facts.arrangement),
+            *sample(load_base(), cases, settings, "base model", facts.arrangement),
+        ]
     samples = [each for each in samples if f"samples.{each.verdict}" not in facts.excluded]
 
     judge = Judge.read(job.judge) if job.judge and settings.contexts else None
@@ -142,6 +146,15 @@ def evaluate(
     return evaluation
 
 
+def by_implicit_reward(model: Scores, base: Scores) -> Scores:
+    """Return the scores of a model of `dpo` or `kto`, whose preference is log p(reply) - log p_base(reply).
+
+    That is its implicit reward but for a factor (Rafailov et al. 2023): no marker tells it a verdict. The base model is
+    the one that the training started from, and prefers nothing itself.
+    """
+    return replace(model, log_odds=model.log_probability - base.log_probability)
+
+
 def without_calibration(facts: TrainingFacts, accepted: Bools) -> TrainingFacts:
     """Exclude calibration where all test turns have one verdict, since always predicting that would be perfect."""
     if len(np.unique(accepted)) > 1 or not len(accepted):
@@ -160,7 +173,7 @@ def without_policy(facts: TrainingFacts, judge: Judge | None, dataset: Path) -> 
     reason = judge.objection() or unseen_problem(judge, dataset)
     if facts.markers == "none":
         reason = WITHOUT_VERDICTS["none"]
-    elif facts.objective == "filtering":
+    elif facts.objective in WITHOUT_REJECTED:
         reason = REASONS["filtering"]
     return replace(facts, excluded={policy.POLICY: reason, **facts.excluded}) if reason else facts
 
@@ -189,11 +202,10 @@ def policy_series(
     progress: Progress | None,
 ) -> list[Measured]:
     """Have the model write its replies, write the table of them, and return the measures that apply."""
-    if facts.markers == "none" or facts.objective == "filtering":
+    if facts.markers == "none" or facts.objective in WITHOUT_REJECTED:
         return []
     sampling = Sampling(settings.temperature, 1.0, settings.reply_tokens)
-    arranged = ModelFacts.read(job.model).arrangement
-    writer = policy.Writer(model, arranged, job.speakers != "none", sampling, settings.draw_seed)
+    writer = policy.Writer(model, facts.arrangement, job.speakers != "none", sampling, settings.draw_seed)
     replies = policy.policy_replies(writer, cases.contexts, cases.conversations, settings.rejections, progress)
     posts = [post_of(context.background, context.turns, job.speakers != "none") for context in cases.contexts]
     found = policy.judged(replies, judge, posts)
@@ -237,23 +249,29 @@ def score_split(
         job.speakers,
         settings,
         spill,
-        markers=facts.markers,
+        # The pairs are asked of `dpo` and `kto` too, without a verdict.
+        markers="after" if facts.objective in PREFERENCES else facts.markers,
         exclude_repeated_roots=job.exclude_repeated_roots,
         split=split,
         families=families,
     )
     label = "" if split == "test" else f", {split} split"
+    of_pairs = cases.ask_text.copy()
+    of_pairs[cases.pairs.better] = of_pairs[cases.pairs.worse] = True
+    by_text = facts.objective in PREFERENCES
+    ask_base = of_pairs if by_text else cases.ask_text
+    # A baseline is the probability that the model gives to the replies of the pairs.
+    ask_model = of_pairs if by_text or split == "test" else cases.ask_text
 
     def score(scorer: Scorer, name: str, ask_text: Bools) -> Scores:
-        return scorer.score(cases.queries, ask_text, progress, name + label, cases.own_verdicts, facts.markers)
+        return scorer.score(cases.queries, ask_text, progress, name + label, cases.own_verdicts, facts.arrangement)
 
-    question = base_question(job, cases, facts, settings)
-    base_scores = cached_scores(job.score_cache, question, lambda: score(load_base(), "base model", cases.ask_text))
-    # A baseline is the probability that the model gives to the replies of the pairs.
-    ask_text = cases.ask_text.copy()
-    if split == "test":
-        ask_text[cases.pairs.better] = ask_text[cases.pairs.worse] = True
-    return ScoredCases(cases, {"model": score(model, "model", ask_text), "base": base_scores})
+    question = base_question(job, cases, ask_base, facts, settings)
+    base_scores = cached_scores(job.score_cache, question, lambda: score(load_base(), "base model", ask_base))
+    scores = score(model, "model", ask_model)
+    if by_text:
+        scores, base_scores = (by_implicit_reward(each, base_scores) for each in (scores, base_scores))
+    return ScoredCases(cases, {"model": scores, "base": base_scores})
 
 
 def text_scorers(job: EvaluationJob) -> dict[str, TextScorer]:
@@ -332,7 +350,9 @@ def validation_figures(validation: Evaluation | None, metric: str) -> dict[str, 
     return {f"validation.{name}": value for name, value in validation.metrics().items() if name in wanted}
 
 
-def base_question(job: EvaluationJob, cases: Cases, facts: TrainingFacts, settings: EvaluationSettings) -> object:
+def base_question(
+    job: EvaluationJob, cases: Cases, ask_text: Bools, facts: TrainingFacts, settings: EvaluationSettings
+) -> object:
     """Return all that the base model's scores depend on."""
     return (
         code_version(__name__),
@@ -340,6 +360,6 @@ def base_question(job: EvaluationJob, cases: Cases, facts: TrainingFacts, settin
         settings.max_context_tokens,
         cases.queries,
         cases.own_verdicts,
-        facts.markers,
-        cases.ask_text.tobytes(),
+        facts.arrangement,
+        ask_text.tobytes(),
     )

@@ -17,7 +17,7 @@ from adc_pipeline.evaluation.student import FEW
 from adc_pipeline.evaluation.tables import (
     CASES,
     baselines_table,
-    comparison_table,
+    comparison_tables,
     differences_table,
     estimates_table,
     headline_table,
@@ -256,7 +256,7 @@ def comparison_page(comparison: Comparison, plots: Mapping[Path, str], facts: Ma
     headline, plots = split_headline(plots)
     sections = [
         Section("Verdict", verdict(comparison)),
-        Section("Headline", (INTERVALS, READING, *notes), headline, (comparison_table(comparison),)),
+        Section("Headline", (INTERVALS, READING, *notes), headline, comparison_tables(comparison)),
         *(
             Section(
                 f"{first} minus {second}",

@@ -57,11 +57,13 @@ class EvaluationSettings(Settings):
         1024,
         "Maximum context length in tokens. The model's own limit and the `sequence_length` of its training apply too.",
         minimum=16,
+        maximum=1_048_576,
     )
     row_tokens: int = setting(
         2048,
         "Tokens scored in one forward pass, or more for a longer context. Affects only speed and memory.",
         minimum=1,
+        maximum=1_000_000_000,
     )
     validation_metric: str = setting(
         "",
@@ -73,16 +75,25 @@ class EvaluationSettings(Settings):
         200, "Maximum number of conversations of the validation split; a fixed choice by hash.", minimum=1
     )
     draws: int = draws_setting()
-    samples: int = setting(16, "Number of contexts for which continuations are sampled.", minimum=0)
-    max_new_tokens: int = setting(64, "Maximum length of a sampled continuation in tokens.", minimum=1)
-    temperature: float = setting(0.8, "Sampling temperature; 0 selects the most likely token.", minimum=0)
+    samples: int = setting(16, "Number of contexts for which continuations are sampled.", minimum=0, maximum=1_000_000)
+    max_new_tokens: int = setting(
+        64, "Maximum length of a sampled continuation in tokens.", minimum=1, maximum=1_048_576
+    )
+    temperature: float = setting(
+        0.8, "Sampling temperature; 0 selects the most likely token.", minimum=0, maximum=1_000
+    )
     contexts: int = setting(
         125, "Number of test conversations in which policy improvement is measured; 0 measures none.", minimum=0
     )
     rejections: int = setting(
-        4, "How often the model's own reply is rejected before its last one, for policy improvement.", minimum=1
+        4,
+        "How often the model's own reply is rejected before its last one, for policy improvement.",
+        minimum=1,
+        maximum=100,
     )
-    reply_tokens: int = setting(64, "Maximum length in tokens of a reply for policy improvement.", minimum=1)
+    reply_tokens: int = setting(
+        64, "Maximum length in tokens of a reply for policy improvement.", minimum=1, maximum=1_048_576
+    )
     draw_seed: int = seed_setting("Seed for the bootstrap, the significance tests and the samples.")
 
 

@@ -179,10 +179,20 @@ def comparison_series(comparison: Comparison) -> dict[str, Mapping[str, Estimate
     return {**series, "length alone": next((each.length for each in evaluations.values() if each.length), {})}
 
 
-def comparison_table(comparison: Comparison) -> Table:
-    """Return the headline measures of all models and their baselines."""
-    table = estimates_table(comparison_series(comparison), list(comparison.evaluations))
-    return Table(table.header, [row for row in table.rows if row[0] in HEADLINES])
+def comparison_tables(comparison: Comparison) -> list[Table]:
+    """Return the headline measures of all models beside reply length, and of their base models.
+
+    Two tables, since one with a column for each would be wider than a page of 1,280 pixels.
+    """
+    models, series = list(comparison.evaluations), comparison_series(comparison)
+    bases = [f"base of {name}" for name in models]
+    table = estimates_table({name: each for name, each in series.items() if name not in bases}, models)
+    measures = [row[0] for row in table.rows if row[0] in HEADLINES]
+    rows = [[name, *(figure(series[base].get(name)) for base in bases)] for name in measures]
+    return [
+        Table(table.header, [row for row in table.rows if row[0] in measures]),
+        Table(["measure", *bases], [row for row in rows if set(row[1:]) != {NONE}]),
+    ]
 
 
 def differences_table(comparison: Comparison, pair: Pair) -> Table:

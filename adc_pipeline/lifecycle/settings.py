@@ -27,16 +27,18 @@ class RetentionSettings(Settings):
     keep_versions: int = setting(
         3, "Number of newest versions of each artefact to keep, whatever their age.", minimum=1
     )
-    keep_days: float = setting(30.0, "Number of days for which every version is kept.", minimum=0)
+    keep_days: float = setting(30.0, "Number of days for which every version is kept.", minimum=0, maximum=100_000)
     history_days: float | None = setting(
         None,
         "Number of days for which Dagster's ended runs are kept, with their events and logs; ~ keeps all. Those that"
         " Dagster shows as an asset's latest stay.",
         minimum=0,
+        maximum=100_000,
     )
     logs_mb: float | None = setting(
         None,
         "Megabytes of what the steps of Dagster's ended runs printed that are kept, the newest; ~ keeps all.",
         minimum=0,
+        maximum=1_000_000_000,
     )
     delete: bool = setting(False, "Remove what is old; without it the job only lists what it would remove.")

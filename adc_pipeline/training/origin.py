@@ -1,8 +1,12 @@
 """Identify what a model from elsewhere is read from, so that a rebuild notices another model of the same name."""
 
+import os
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from adc_pipeline.core.named_files import named_path
 from adc_pipeline.training.settings import BaseModelSettings
 
 SECONDS_FOR_THE_HUB = 10.0
@@ -18,10 +22,9 @@ def named_source(name: str, revision: str | None) -> dict[str, Any]:
 
     The commit is None if the Hub cannot be reached.
     """
-    folder = Path(name).expanduser()
-    if folder.is_dir():
-        stats = {path: path.stat() for path in sorted(folder.rglob("*")) if path.is_file()}
-        return {str(path): [stat.st_size, stat.st_mtime_ns] for path, stat in stats.items()}
+    folder = named_path(name)
+    if os.path.isdir(folder):
+        return dict(sorted(stamps(folder)))
     from huggingface_hub import HfApi
 
     try:
@@ -30,3 +33,12 @@ def named_source(name: str, revision: str | None) -> dict[str, Any]:
         # No network, a gated or a renamed model: loading it reports what is wrong.
         return {name: None}
     return {name: found.sha}
+
+
+def stamps(folder: Path) -> Iterator[tuple[str, list[int]]]:
+    """Yield path, size and time of each file of a model, which lie side by side; loading reports an unreadable one."""
+    with suppress(OSError):
+        for path in folder.iterdir():
+            if os.path.isfile(path):
+                stat = path.stat()
+                yield str(path), [stat.st_size, stat.st_mtime_ns]
