@@ -63,6 +63,7 @@ def evaluation_stage(kind: WalkKind) -> Stage[EvaluationSettings]:
             shortcomings=tuple(shortcomings(walks.counts, walks.settings["walks_per_conversation"])),
             judge=judge.path if judge else None,
             exclude_repeated_roots=not is_sample(corpus.settings["corpus"]),
+            reward_cache=making.store.home / "work" / "judge" / "reward_scores",
         )
         result = evaluate(job, making.folder, making.settings, making.progress)
         registered = read_registered(tuned.path)

@@ -8,7 +8,7 @@ after the imports: 1.8 s of scoring for each of the two models, 1.9 s of plots, 
 intervals and tests.
 """
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -19,15 +19,17 @@ from adc_pipeline.core.artefacts import file_digest, folder_digest
 from adc_pipeline.core.code_version import code_version
 from adc_pipeline.evaluation import policy
 from adc_pipeline.evaluation.baselines import BASELINES, TextScorer, informative
+from adc_pipeline.evaluation.bootstrap import Floats
 from adc_pipeline.evaluation.case_table import write_case_table
 from adc_pipeline.evaluation.cases import FAMILIES, Cases, read_cases
 from adc_pipeline.evaluation.evaluation import VALIDATION, Evaluation
 from adc_pipeline.evaluation.figures import draw
-from adc_pipeline.evaluation.judge import Judge, read_words
+from adc_pipeline.evaluation.judge import Judge
 from adc_pipeline.evaluation.measures import RELIABILITY, Bools, Measured, family
 from adc_pipeline.evaluation.report import evaluation_page
+from adc_pipeline.evaluation.reward import post_of
 from adc_pipeline.evaluation.samples import Sample, sample, sample_figures, write_samples
-from adc_pipeline.evaluation.score_cache import cached_scores
+from adc_pipeline.evaluation.score_cache import cached_scores, cached_values
 from adc_pipeline.evaluation.scored import (
     ScoredCases,
     baseline_differences,
@@ -37,7 +39,7 @@ from adc_pipeline.evaluation.scored import (
     measured_series,
     reliability_curves,
 )
-from adc_pipeline.evaluation.scoring import Progress, Scorer, Scores
+from adc_pipeline.evaluation.scoring import Progress, Query, Scorer, Scores
 from adc_pipeline.evaluation.settings import EvaluationSettings
 from adc_pipeline.evaluation.training_facts import REASONS, WITHOUT_VERDICTS, TrainingFacts
 from adc_pipeline.generation.settings import Sampling
@@ -62,7 +64,8 @@ class EvaluationJob:
     `score_cache` is a folder that keeps the base model's scores for the next evaluation that asks it the same.
     `shortcomings` are sentences on what the dataset cannot teach, for the report. `judge` is the folder of the judge of
     replies; without one, policy improvement is not measured. `exclude_repeated_roots` excludes the test conversations
-    whose root also occurs in the training split.
+    whose root also occurs in the training split. `reward_cache` is a folder that keeps a reward model's scores for the
+    evaluations of other models, which are asked about the same replies.
     """
 
     model: Path
@@ -76,6 +79,7 @@ class EvaluationJob:
     shortcomings: tuple[str, ...] = ()
     judge: Path | None = None
     exclude_repeated_roots: bool = True
+    reward_cache: Path | None = None
 
 
 def evaluate(
@@ -203,12 +207,13 @@ def policy_series(
     sampling = Sampling(settings.temperature, 1.0, settings.reply_tokens)
     writer = policy.Writer(model, facts.arrangement, job.speakers != "none", sampling, settings.draw_seed)
     replies = policy.policy_replies(writer, cases.contexts, cases.conversations, settings.rejections, progress)
-    found = policy.judged(replies, judge)
+    posts = [post_of(context.background, context.turns, job.speakers != "none") for context in cases.contexts]
+    found = policy.judged(replies, judge, posts)
     policy.write_replies(out / policy.REPLIES, found, cases.contexts, cases.conversations)
     described = policy.described(found, cases.contexts)
     if policy.POLICY in facts.excluded:
         # The same figures as for every model, without cases.
-        return [*policy.measured(policy.judged([], judge), [], settings.rejections), *described]
+        return [*policy.measured(policy.judged([], judge, []), [], settings.rejections), *described]
     return [*policy.measured(found, cases.contexts, settings.rejections), *described]
 
 
@@ -273,8 +278,19 @@ def text_scorers(job: EvaluationJob) -> dict[str, TextScorer]:
     """Return the baselines that score the texts of replies: those that the judge's folder holds."""
     if job.judge is None:
         return {}
-    words = read_words(job.judge)
-    return {"words": lambda _, texts: words.scores(texts)[0]} if words else {}
+    judge, named = Judge.read(job.judge), job.speakers != "none"
+    found: dict[str, TextScorer] = {}
+    if words := judge if judge.kind == "words" else judge.baseline:
+        found["words"] = lambda _, texts: words.scores(texts)[0]
+    if judge.kind == "model":
+
+        def reward(queries: Sequence[Query], texts: Sequence[str]) -> Floats:
+            posts = [post_of(query.background, query.turns, named) for query in queries]
+            question = (judge.digest, posts, list(texts))
+            return cached_values(job.reward_cache, question, lambda: judge.values(texts, posts))
+
+        found["reward"] = reward
+    return found
 
 
 def validate(

@@ -1,14 +1,16 @@
 """Judge replies: the scores by which policy improvement is measured.
 
-Two judges, both of the reply's text alone, without speaker and context:
+Three judges, none of which knows the speaker; the first two read the reply's text alone:
 
 - `templates`, on the sample corpus: the quality of the wording, 0 to 4, which the sample's writer knows
   (`corpus/sample_quality.py`). A reply that matches no template is as bad as the worst.
 - `words`, elsewhere: a reward model. Logistic regression on the difference of two siblings' bags of words (Bradley and
   Terry 1952), trained on sibling pairs of the training split; the strength of the L2 penalty, and whether word pairs
   count, are chosen by accuracy on the validation split. Its scores are in standard deviations of people's replies.
+- `model`, if the setting `reward_model` names one: a sequence-classification model that was trained elsewhere
+  (`reward.py`), which also reads the utterance that is replied to. The scale is that of `words`.
 
-On the sample corpus a judge of words is fitted too: in every report it is a baseline of preference accuracy
+Beside the others a judge of words is fitted too: in every report it is a baseline of preference accuracy
 (`baselines.py`).
 
 No judge is fitted or chosen on the conversations that it is used for. Its accuracy on their sibling pairs, the share in
@@ -20,17 +22,20 @@ Cost: 100,000 pairs of Reddit comments take about a minute of one core, the 5,00
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, fields, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from adc_pipeline.core.engine import Engine
+from adc_pipeline.core.errors import DamagedError, first_line
 from adc_pipeline.core.records import read_record
 from adc_pipeline.core.shards import parts
 from adc_pipeline.evaluation.bootstrap import Floats, ratio_estimates
 from adc_pipeline.evaluation.estimate import Estimate
+from adc_pipeline.evaluation.reward import RewardModel
 from adc_pipeline.evaluation.settings import JudgeSettings
 from adc_pipeline.ranking.ranked_replies import RANKED_REPLIES
 from adc_pipeline.walks.markers import FormatName
@@ -41,12 +46,16 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
     from scipy.sparse import csr_matrix
 
-Kind = Literal["templates", "words"]
+Kind = Literal["templates", "words", "model"]
 
 JUDGE, WEIGHTS = "judge.json", "weights.npz"
-# The folder of the bag-of-words model where it is not the judge, and the most pairs that it is then fitted on.
+# The folder of the bag-of-words model where it is not the judge, and the most pairs that it is fitted on on the sample.
 BASELINE, BASELINE_PAIRS = "words", 5_000
+# The folder of a reward model, and the most pairs of a split that it scores.
+MODEL, MODEL_PAIRS = "model", 1_000
 LEAST_ACCURACY = 0.6
+# What `judge.json` does not hold.
+UNWRITTEN = ("weights", "digest", "baseline", "folder")
 # Columns of a bag of words: words and word pairs are hashed, so that nothing has to be kept but the weights.
 COLUMNS = 1 << 18
 # Inverse strengths of the L2 penalty, and longest n-grams, that are tried.
@@ -62,11 +71,11 @@ WITH ranked AS (
     FROM read_parquet($ranked, hive_partitioning = false)
     WHERE {split} = $split AND rank <= $siblings
 ), pairs AS (
-    SELECT a.conversation_id, a.position AS better, b.position AS worse, md5(a.id || '>' || b.id) AS place
+    SELECT a.conversation_id, parent, a.position AS better, b.position AS worse, md5(a.id || '>' || b.id) AS place
     FROM ranked AS a JOIN ranked AS b USING (parent) WHERE a.score > b.score
     QUALIFY row_number() OVER (PARTITION BY parent ORDER BY place, better, worse) <= $pairs
 )
-SELECT p.conversation_id, a.text, b.text
+SELECT p.conversation_id, a.text, b.text, p.parent
 FROM (FROM pairs ORDER BY place, better, worse LIMIT $most) AS p
     JOIN rendered_replies AS a ON a.position = p.better
     JOIN rendered_replies AS b ON b.position = p.worse
@@ -74,13 +83,27 @@ ORDER BY p.place, p.better, p.worse
 """
 
 
+# What siblings reply to: the title and text of a post, or a reply.
+POSTS = """
+SELECT position, segment FROM rendered_roots SEMI JOIN (SELECT unnest($positions) AS position) USING (position)
+UNION ALL
+SELECT position, text FROM rendered_replies SEMI JOIN (SELECT unnest($positions) AS position) USING (position)
+    ANTI JOIN (SELECT position FROM rendered_roots) USING (position)
+"""
+
+
 @dataclass(frozen=True)
 class Pairs:
-    """Texts of two siblings each, the first with the higher score, and their conversations; lists of (pairs,)."""
+    """Texts of two siblings each, the first with the higher score, and their conversations; lists of (pairs,).
+
+    `post` is what they reply to, where a reward model reads it.
+    """
 
     conversation: list[str]
     better: list[str]
     worse: list[str]
+    parent: list[int] = field(default_factory=list)  # position of the utterance that they reply to
+    post: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -103,12 +126,25 @@ class Judge:
     weights: Floats | None = None
     digest: str = ""
     baseline: "Judge | None" = None
+    folder: Path | None = None  # where the judge was read from, or where its reward model is
+
+    @cached_property
+    def reward(self) -> RewardModel:
+        """The reward model of a judge of the kind `model`."""
+        assert self.folder is not None
+        try:
+            return RewardModel.load(str(self.folder / MODEL), self.facts["template"], local_files_only=True)
+        except (OSError, ValueError) as error:
+            raise DamagedError(
+                f"The reward model in {self.folder} cannot be loaded ({first_line(error)}): materialize judge again."
+            ) from error
 
     @property
     def name(self) -> str:
         return {
             "templates": "the quality of the sample's templates, 0 to 4",
             "words": "a bag-of-words model of the training split's pairs, in standard deviations of people's replies",
+            "model": f"the reward model {self.facts.get('model')}, in standard deviations of people's replies",
         }[self.kind]
 
     def objection(self) -> str:
@@ -120,8 +156,11 @@ class Judge:
             return f"not testable: the judge's accuracy on the test split is {value:.2f}, below {LEAST_ACCURACY:.2f}"
         return ""
 
-    def scores(self, texts: Sequence[str]) -> tuple[Floats, np.ndarray]:
-        """Return the scores of replies, and whether each could be judged, both (texts,)."""
+    def scores(self, texts: Sequence[str], posts: Sequence[str] = ()) -> tuple[Floats, np.ndarray]:
+        """Return the scores of replies, and whether each could be judged, both (texts,).
+
+        `posts` are what they reply to, which a reward model reads.
+        """
         if self.kind == "templates":
             from adc_pipeline.corpus.sample_quality import quality
 
@@ -131,17 +170,26 @@ class Judge:
         judged = np.array([bool(text.strip()) for text in texts], dtype=bool)
         if not len(texts):
             return np.zeros(0), judged
-        assert self.weights is not None
-        values = bags(texts, self.facts["ngrams"]) @ self.weights
+        values = self.values(texts, posts)
         values = (values - self.facts["mean"]) / self.facts["deviation"]
         return np.where(judged, values, self.worst), judged
+
+    def values(self, texts: Sequence[str], posts: Sequence[str] = ()) -> Floats:
+        """Return the values of words or of a reward model before they are scaled."""
+        if not texts:
+            return np.zeros(0)
+        if self.kind == "model":
+            return self.reward.scores(posts or [""] * len(texts), texts)
+        assert self.weights is not None
+        values: Floats = bags(texts, self.facts["ngrams"]) @ self.weights
+        return values
 
     def write(self, folder: Path) -> None:
         """Write `judge.json` and, of words, `weights.npz`; the baseline's into a folder of its own."""
         if self.baseline is not None:
             (folder / BASELINE).mkdir()
             self.baseline.write(folder / BASELINE)
-        record = {name: value for name, value in asdict(self).items() if name not in ("weights", "digest", "baseline")}
+        record = {name: value for name, value in asdict(self).items() if name not in UNWRITTEN}
         (folder / JUDGE).write_text(json.dumps(record, indent=1, allow_nan=False) + "\n")
         if self.weights is not None:
             places = np.flatnonzero(self.weights)
@@ -150,7 +198,7 @@ class Judge:
     @classmethod
     def read(cls, folder: Path) -> "Judge":
         """Read a judge from its folder."""
-        from adc_pipeline.core.artefacts import file_digest
+        from adc_pipeline.core.artefacts import file_digest, folder_digest
 
         record = read_record(folder / JUDGE, accuracy=dict, shares=list)
         record["accuracy"] = Estimate(**record["accuracy"])
@@ -163,13 +211,9 @@ class Judge:
                 weights[stored["places"]] = stored["weights"]
             digest += file_digest(folder / WEIGHTS)
         baseline = cls.read(folder / BASELINE) if (folder / BASELINE).is_dir() else None
-        return cls(**record, weights=weights, digest=digest, baseline=baseline)
-
-
-def read_words(folder: Path) -> Judge | None:
-    """Return the bag-of-words model in the folder of a judge; None in one that an earlier version wrote."""
-    judge = Judge.read(folder)
-    return judge if judge.kind == "words" else judge.baseline
+        if record["kind"] == "model":
+            digest += folder_digest(folder / MODEL)
+        return cls(**record, weights=weights, digest=digest, baseline=baseline, folder=folder)
 
 
 def bags(texts: Sequence[str], ngrams: int) -> "csr_matrix":
@@ -191,10 +235,12 @@ def make_judge(
     settings: JudgeSettings,
     spill: Path,
     engine: Engine | None = None,
+    reward: tuple[Path, Mapping[str, Any]] | None = None,
 ) -> Judge:
     """Make the judge of a corpus; `sample` says that it is the sample corpus, with no other beside it.
 
     `utterances` and `ranked` are the folders of those stages, `shares` and `format` the settings of the datasets.
+    `reward` is the folder that holds a reward model as `MODEL`, and the model's facts.
     """
     with (engine or Engine()).connect(spill) as connection:
         create_rendered(connection, utterances, format, "none")
@@ -204,9 +250,25 @@ def make_judge(
 
         most = min(settings.max_pairs, BASELINE_PAIRS) if sample else settings.max_pairs
         held_out = settings.max_held_out_pairs
-        test = pairs("test", held_out)
-        fitted = tested(words(pairs("train", most), pairs("validation", held_out), shares), test, settings)
-        return replace(tested(templates(shares), test, settings), baseline=fitted) if sample else fitted
+        validation, test = pairs("validation", held_out), pairs("test", held_out)
+        fitted = tested(words(pairs("train", most), validation, shares), test, settings)
+        if reward is None:
+            return replace(tested(templates(shares), test, settings), baseline=fitted) if sample else fitted
+        few = min(held_out, MODEL_PAIRS)
+        validation, test = (with_posts(connection, first(each, few)) for each in (validation, test))
+        judge = replace(scaled(rewarded(*reward, shares), validation), baseline=fitted)
+        return tested(judge, test, settings)
+
+
+def first(pairs: Pairs, most: int) -> Pairs:
+    """Return the first pairs, which are a choice by hash."""
+    return Pairs(*(getattr(pairs, each.name)[:most] for each in fields(pairs)))
+
+
+def with_posts(connection: "DuckDBPyConnection", pairs: Pairs) -> Pairs:
+    """Return the pairs with what they reply to."""
+    found = dict(connection.execute(POSTS, {"positions": sorted(set(pairs.parent))}).fetchall())
+    return replace(pairs, post=[found.get(position, "") for position in pairs.parent])
 
 
 def read_pairs(connection: "DuckDBPyConnection", ranked: Path, shares: Shares, split: Split, most: int) -> Pairs:
@@ -247,21 +309,40 @@ def words(train: Pairs, validation: Pairs, shares: Shares) -> Judge:
             accuracy = 0.0 if held_out is None else float(wins(held_out @ found).mean())
             if accuracy > best:
                 best, weights, chosen = accuracy, found, (ngrams, strength)
-    texts = [*validation.better, *validation.worse]
-    values = bags(texts, chosen[0]) @ weights if texts else np.zeros(1)
-    low, mean, high = (float(each) for each in (np.percentile(values, 5), values.mean(), np.percentile(values, 95)))
-    deviation = float(values.std()) or 1.0
     ngrams, strength = chosen
-    facts = {"ngrams": ngrams, "strength": strength, "mean": mean, "deviation": deviation, "pairs": len(train.better)}
-    return Judge(
+    judge = Judge(
         "words",
         NO_ACCURACY,
         best if validation.better and best >= 0 else None,
+        worst=0.0,
+        span=0.0,
+        shares=shares,
+        facts={"ngrams": ngrams, "strength": strength, "pairs": len(train.better)},
+        weights=weights,
+    )
+    return scaled(judge, validation)
+
+
+def rewarded(folder: Path, facts: Mapping[str, Any], shares: Shares) -> Judge:
+    """Return the judge by the reward model in `folder`, not scaled yet."""
+    return Judge("model", NO_ACCURACY, None, worst=0.0, span=0.0, shares=shares, facts=facts, folder=folder)
+
+
+def scaled(judge: Judge, validation: Pairs) -> Judge:
+    """Return the judge with its scale, which is that of people's replies on the validation split, and its accuracy."""
+    better, worse = (judge.values(texts, validation.post) for texts in (validation.better, validation.worse))
+    accuracy = judge.validation_accuracy
+    if judge.kind == "model" and len(better):
+        accuracy = float(wins(better - worse).mean())
+    values = np.concatenate([better, worse]) if len(better) else np.zeros(1)
+    low, mean, high = (float(each) for each in (np.percentile(values, 5), values.mean(), np.percentile(values, 95)))
+    deviation = float(values.std()) or 1.0
+    return replace(
+        judge,
+        validation_accuracy=accuracy,
         worst=(float(values.min()) - mean) / deviation,
         span=(high - low) / deviation,
-        shares=shares,
-        facts=facts,
-        weights=weights,
+        facts={**judge.facts, "mean": mean, "deviation": deviation},
     )
 
 
@@ -274,7 +355,7 @@ def tested(judge: Judge, test: Pairs, settings: JudgeSettings) -> Judge:
     """Return the judge with its accuracy on pairs of the test split."""
     if not test.better:
         return judge
-    won = wins(judge.scores(test.better)[0] - judge.scores(test.worse)[0])
+    won = wins(judge.scores(test.better, test.post)[0] - judge.scores(test.worse, test.post)[0])
     conversation = np.unique(test.conversation, return_inverse=True)[1].astype(np.int64)
     (accuracy,) = ratio_estimates(won[None], np.ones((1, len(won))), conversation, settings.draws, settings.draw_seed)
     return replace(judge, accuracy=accuracy)

@@ -196,8 +196,9 @@ class Judged:
         return table
 
 
-def judged(replies: list[Reply], judge: Judge) -> Judged:
-    score, parses = judge.scores([reply.text for reply in replies])
+def judged(replies: list[Reply], judge: Judge, posts: Sequence[str]) -> Judged:
+    """Score the replies; `posts`, (contexts,), are what they reply to."""
+    score, parses = judge.scores([reply.text for reply in replies], [posts[reply.context] for reply in replies])
     return Judged(replies, score, parses)
 
 

@@ -104,7 +104,22 @@ class JudgeSettings(Settings):
     max_pairs: int = setting(
         100_000, "Maximum number of sibling pairs of the training split; a fixed choice by hash.", minimum=1
     )
-    max_held_out_pairs: int = setting(20_000, "The same for the validation split, and for the test split.", minimum=1)
+    max_held_out_pairs: int = setting(
+        20_000,
+        "The same for the validation split, and for the test split; a reward model scores 1,000 of each.",
+        minimum=1,
+    )
+    reward_model: str = setting(
+        "",
+        "Folder or Hub name of a sequence-classification model, which judges replies in place of the bag of words, and"
+        " is a baseline of preference accuracy. Empty: none.",
+    )
+    reward_revision: str | None = setting(None, "Branch, tag or commit of a reward model on the Hub.")
+    reward_template: str = setting(
+        "",
+        "What the reward model reads, with {post}, {reply} and {eos}. Empty: {post}{eos}{reply}, or SteamSHP's question"
+        " for a text-to-text model.",
+    )
     draws: int = draws_setting()
     draw_seed: int = seed_setting("Seed for the bootstrap.")
 

@@ -29,6 +29,7 @@ from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.evaluation.cases import Context
 from adc_pipeline.evaluation.judge import Judge
 from adc_pipeline.evaluation.policy import Reply, Writer, judged
+from adc_pipeline.evaluation.reward import post_of
 from adc_pipeline.evaluation.scoring import Scorer
 from adc_pipeline.evaluation.settings import EvaluationSettings
 from adc_pipeline.generation.conversation import Conversation, neutral
@@ -87,7 +88,8 @@ def own_turns(
     writer = Writer(scorer, ModelFacts.read(model).arrangement, speakers != "none", sampling, seed)
     contexts = [Context(number, "", place.background, tuple(place.path), ()) for number, place in enumerate(chosen)]
     replies = writer.independent(contexts, [f"second:{place.conversation_id}" for place in chosen], DRAWS)
-    found = judged(replies, judge)
+    posts = [post_of(context.background, context.turns, speakers != "none") for context in contexts]
+    found = judged(replies, judge, posts)
     of: list[list[tuple[Reply, float]]] = [[] for _ in chosen]
     for reply, score, parses in zip(found.replies, found.score, found.parses, strict=True):
         of[reply.context].append((reply, score if parses else float("-inf")))
