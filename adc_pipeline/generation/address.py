@@ -34,7 +34,7 @@ class Place:
     @property
     def options(self) -> dict[str, Any]:
         """Options of `from_pretrained`: a folder needs no network, and code that comes with a model is not run."""
-        return {"local_files_only": Path(self.weights).is_dir(), "trust_remote_code": False}
+        return {"local_files_only": os.path.isdir(self.weights), "trust_remote_code": False}
 
 
 @contextmanager
@@ -44,7 +44,7 @@ def located(address: str) -> Iterator[Place]:
     Raises PipelineError if there is no model.
     """
     folder = Path(address).expanduser()
-    if address.strip() and folder.is_dir():
+    if address.strip() and os.path.isdir(folder):
         yield inside(folder, address)
     elif address.startswith(MLFLOW_SCHEMES):
         with tempfile.TemporaryDirectory(prefix="adc-model-") as copy:

@@ -6,6 +6,7 @@ https://nlp.stanford.edu/~johnhew/vocab-expansion.html): a new row then neither 
 Building the small model takes about 1 s, imports excluded.
 """
 
+import os
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -149,7 +150,7 @@ def initialize_again(base: Path, seed: int, out: Path) -> None:
 def _source(settings: BaseModelSettings) -> str:
     """Return what transformers loads from: a folder, whose path may begin with ~, or a Hub name."""
     folder = Path(settings.name).expanduser()
-    return str(folder) if folder.is_dir() else settings.name
+    return str(folder) if os.path.isdir(folder) else settings.name
 
 
 def _named(
@@ -191,11 +192,11 @@ def _commit(settings: BaseModelSettings) -> str | None:
     from transformers.utils.hub import cached_file, extract_commit_hash
 
     folder = Path(settings.name).expanduser()
-    if not folder.is_dir() and (settings.name[:1] in ("/", ".", "~") or settings.name.count("/") > 1):
+    if not os.path.isdir(folder) and (settings.name[:1] in ("/", ".", "~") or settings.name.count("/") > 1):
         raise PipelineError(
             f"{_subject(settings)} is a path without a folder; give the folder of a model, a Hub name, or `small`."
         )
-    if folder.is_dir():
+    if os.path.isdir(folder):
         check_files_in(folder, "name")
     with _reported(settings):
         revision = settings.revision or "main"
