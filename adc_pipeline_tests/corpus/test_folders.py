@@ -361,6 +361,12 @@ def test_json_beside_the_utterances_may_be_deep_and_wrong(tmp_path: Path) -> Non
     assert corpus_name(tmp_path, "x") == "x"
 
 
+def test_titles_behind_a_byte_order_mark_are_read(tmp_path: Path) -> None:
+    entries = json.dumps({"c1": {"meta": {"title": "T"}}}).encode()
+    (tmp_path / "conversations.json").write_bytes(b"\xef\xbb\xbf" + entries)
+    assert [title and title.title for title in titles(tmp_path)] == ["T"]
+
+
 def test_names_that_are_no_utf8(folder: Path) -> None:
     name = os.fsdecode(b"RC_\xff.jsonl")
     write(folder / name, lines({**COMMENT, "id": "d"}))
