@@ -116,7 +116,7 @@ def runs_in_batches(model: "PreTrainedModel") -> bool:
 
     def together(texts: Texts) -> Logits:
         prompts, forced = [text[:-DRAWN].tolist() for text in texts], torch.stack([text[-DRAWN:] for text in texts])
-        options = {"max_new_tokens": DRAWN, "do_sample": False, "output_logits": True}
+        options: dict[str, Any] = {"max_new_tokens": DRAWN, "do_sample": False, "output_logits": True}
         _, found = generated(model, prompts, 0, [Forced(forced)], **options)
         after = torch.stack(found, dim=1)  # (texts, drawn, vocabulary)
         # Those before are not asked for, and not the one behind the last id.
