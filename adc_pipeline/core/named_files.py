@@ -50,7 +50,7 @@ def check_files_in(folder: Path, setting: str) -> None:
     except OSError as error:
         raise PipelineError(f"{folder}, which the setting {setting} names, {access_problem(folder, error)}.") from error
     for path in paths:
-        if not path.is_dir():
+        if not os.path.isdir(path):
             check_file(path, setting)
 
 
@@ -93,12 +93,12 @@ def folder_problem(path: Path) -> str:
 
 def access_problem(path: Path, error: Exception) -> str:
     """Return what an error of the operating system about `path` means, as the end of a sentence."""
+    if isinstance(error, PermissionError):
+        return "may not be read by this user: change its mode or its owner, or that of a folder on the way to it"
     if os.path.islink(path) and not os.path.exists(path):
         if getattr(error, "errno", None) == errno.ELOOP:
             return "is a link that leads back to itself: remove or correct the link"
         return f"is a link to {os.readlink(path)}, which does not exist: mount what it leads to, or remove the link"
-    if isinstance(error, PermissionError):
-        return "may not be read by this user: change its mode or its owner"
     if isinstance(error, FileNotFoundError | NotADirectoryError):
         return "does not exist: correct the path"
     if isinstance(error, OSError) and error.strerror:

@@ -63,9 +63,9 @@ def list_data(path: Path, wanted: Format, columns: Mapping[str, str] | None = No
 
     Raises PipelineError for a path that is no corpus, and for data that cannot be read.
     """
-    if not path.is_dir() or is_convokit_folder(path, wanted):
+    if not os.path.isdir(path) or is_convokit_folder(path, wanted):
         what = recognise(path, wanted, columns)
-        others = sorted(set(os.listdir(path)) - set(CONVOKIT_FILES)) if path.is_dir() else []
+        others = sorted(set(os.listdir(path)) - set(CONVOKIT_FILES)) if os.path.isdir(path) else []
         listing = Listing([data_file(path, what)], dict.fromkeys(others, "is no file of a ConvoKit corpus"))
         listing.files = grouped(listing.files, path.parent)
         return listing
@@ -86,7 +86,7 @@ UNKNOWN_COLUMNS = "has no columns that are known"
 
 
 def data_file(path: Path, what: Recognised, name: str = "") -> DataFile:
-    name = name or (path.name if path.is_dir() else path.name.split(".")[0]) or path.name
+    name = name or (path.name if os.path.isdir(path) else path.name.split(".")[0]) or path.name
     return DataFile((path,), what, utf8(name))
 
 
@@ -181,7 +181,7 @@ class Walk:
             return
         if what.certain or is_named_data(path):
             # The files of a saved dataset are numbered; its folder has the name.
-            name = self.root.name if (path.parent / STATE).is_file() and what.container == "arrow" else ""
+            name = self.root.name if os.path.isfile(path.parent / STATE) and what.container == "arrow" else ""
             self.found.files.append(data_file(path, what, name))
         else:
             self.leave_out(path, UNKNOWN_COLUMNS)
@@ -204,7 +204,7 @@ class Walk:
             self.found.links[self.relative(path)] = utf8(str(path.resolve()))
 
     def relative(self, path: Path) -> str:
-        return utf8(f"{path.relative_to(self.root)}{'/' * path.is_dir()}")
+        return utf8(f"{path.relative_to(self.root)}{'/' * os.path.isdir(path)}")
 
 
 def is_folder(entry: "os.DirEntry[str]") -> bool:
@@ -292,7 +292,7 @@ def watched_files(path: Path, wanted: Format, columns: Mapping[str, str] | None 
 
     Files whose names say that they are data are not opened. Whatever cannot be listed is not watched.
     """
-    if not path.is_dir():
+    if not os.path.isdir(path):
         return [path]
     if is_convokit_folder(path, wanted):
         return part_files(path)

@@ -34,7 +34,7 @@ class Place:
     @property
     def options(self) -> dict[str, Any]:
         """Options of `from_pretrained`: a folder needs no network, and code that comes with a model is not run."""
-        return {"local_files_only": Path(self.weights).is_dir(), "trust_remote_code": False}
+        return {"local_files_only": os.path.isdir(self.weights), "trust_remote_code": False}
 
 
 @contextmanager

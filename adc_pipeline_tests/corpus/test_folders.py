@@ -1,11 +1,15 @@
 """Of a folder all data is read, whatever it is called and wherever its links lead; nothing is passed over silently."""
 
+import ast
 import bz2
 import json
 import lzma
 import os
+import socket
+import stat
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -136,16 +140,121 @@ def test_what_cannot_be_read_ends_the_run_if_its_name_is_that_of_data_and_is_nam
         list_data(folder, "auto")
 
 
-def test_a_file_or_folder_that_may_not_be_read_ends_the_run(folder: Path) -> None:
-    if os.geteuid() == 0:
-        pytest.skip("root may read everything")
-    (folder / "RC_2020-01.jsonl").chmod(0)
-    with pytest.raises(PipelineError, match=r"RC_2020-01\.jsonl.* may not be read by this user"):
+def outcome_for_another_user(look: Callable[[], object]) -> str:
+    """What a function returns or raises in a process of a user who owns nothing, which root can become."""
+    read, write = os.pipe()
+    child = os.fork()
+    if not child:
+        try:
+            os.setgroups([])
+            os.setresgid(65534, 65534, 65534)
+            os.setresuid(65534, 65534, 65534)
+            said = str(look())
+        except BaseException as error:
+            said = f"{type(error).__name__}: {error}"
+        os.write(write, said.encode())
+        os._exit(0)
+    os.close(write)
+    with os.fdopen(read) as file:
+        said = file.read()
+    os.waitpid(child, 0)
+    return said
+
+
+def in_a_closed_folder(folder: Path, name: str) -> None:
+    """Link to a file in a folder beside this one that its owner alone may enter."""
+    closed = folder.with_name(f"{folder.name}-closed")
+    write(closed / "data", lines(COMMENT))
+    closed.chmod(0)
+    (folder / name).symlink_to(closed / "data")
+
+
+def closed_below(folder: Path, mode: int, inside: str = "inner") -> None:
+    write(folder / inside / "RC_2020-02.jsonl", lines(COMMENT)).parent.chmod(mode)
+
+
+def device(path: Path) -> None:
+    os.mknod(path, stat.S_IFCHR | 0o666, os.makedev(1, 5))
+
+
+def socket_at(path: Path) -> None:
+    # The path of a socket has at most 107 bytes.
+    here = os.getcwd()
+    os.chdir(path.parent)
+    try:
+        with socket.socket(socket.AF_UNIX) as bound:
+            bound.bind(path.name)
+    finally:
+        os.chdir(here)
+
+
+CLOSED: dict[str, tuple[Callable[[Path], object], str]] = {
+    "data": (lambda folder: (folder / "RC_2020-01.jsonl").chmod(0), "RC_2020-01.jsonl, in the folder"),
+    "a folder": (lambda folder: closed_below(folder, 0), "inner, which the setting corpus names"),
+    "a folder in a folder": (lambda folder: closed_below(folder, 0, "a/b"), "a/b, which the setting corpus names"),
+    "a folder that may be listed and not entered": (lambda folder: closed_below(folder, 0o444), "inner/RC_2020-02"),
+    "a folder that may be entered and not listed": (lambda folder: closed_below(folder, 0o111), "inner, which"),
+    "the root": (lambda folder: folder.chmod(0), "dumps, which the setting corpus names"),
+    "utterances": (lambda folder: write(folder / "cc/utterances.jsonl", b"{}").chmod(0), "cc/utterances.jsonl, which"),
+    "splits": (lambda folder: write(folder / "dataset_dict.json", b"{}").chmod(0), "dataset_dict.json, which"),
+    "what a link to data leads to": (lambda folder: in_a_closed_folder(folder, "RC_2020-03.jsonl"), "RC_2020-03.jsonl"),
+}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+@pytest.mark.parametrize("name", CLOSED)
+def test_what_may_not_be_read_ends_the_run(name: str) -> None:
+    close, named = CLOSED[name]
+    # Folders of pytest are closed to other users.
+    with TemporaryDirectory() as place:
+        Path(place).chmod(0o755)
+        folder = Path(place) / "dumps"
+        write(folder / "RC_2020-01.jsonl", lines(COMMENT))
+        write(folder / "RS_2020-01.jsonl", lines(POST))
+        close(folder)
+        said = outcome_for_another_user(lambda: list_data(folder, "auto"))
+        assert said.startswith("PipelineError: ")
+        assert f"{named}" in said
+        assert "may not be read by this user: change its mode or its owner" in said
+        watched = outcome_for_another_user(lambda: watched_files(folder, "auto"))
+        assert watched.startswith(("PipelineError: ", "[")), watched
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_what_is_no_data_and_may_not_be_read_is_named() -> None:
+    with TemporaryDirectory() as place:
+        Path(place).chmod(0o755)
+        folder = Path(place) / "dumps"
+        write(folder / "RS_2020-01.jsonl", lines(POST))
+        write(folder / "notes", b"some notes").chmod(0)
+        in_a_closed_folder(folder, "thing")
+        closed_below(folder, 0, ".cache")
+        os.mkfifo(folder / "pipe")
+        socket_at(folder / "socket")
+        device(folder / "device")
+        said = outcome_for_another_user(lambda: list_data(folder, "auto").left_out)
+        assert ast.literal_eval(said) == {
+            ".cache/": "is hidden",
+            "notes": "may not be read by this user",
+            "thing": "may not be read by this user",
+            "pipe": "is a FIFO and no regular file",
+            "socket": "is a socket and no regular file",
+            "device": "is a device and no regular file",
+        }
+
+
+@pytest.mark.parametrize(("make", "kind"), [(socket_at, "a socket"), (device, "a device"), (os.mkfifo, "a FIFO")])
+def test_what_is_no_file_ends_the_run_if_its_name_or_a_link_to_it_is_that_of_data(
+    folder: Path, make: Callable[[Path], object], kind: str
+) -> None:
+    if make is device and os.geteuid() != 0:
+        pytest.skip("only root makes devices")
+    make(folder.with_name("thing"))
+    (folder / "RC_2020-02.zst").symlink_to(folder.with_name("thing"))
+    with pytest.raises(PipelineError, match=rf"RC_2020-02\.zst.* is {kind} and no regular file"):
         list_data(folder, "auto")
-    (folder / "RC_2020-01.jsonl").chmod(0o600)
-    (folder / "inner").mkdir(mode=0)
-    with pytest.raises(PipelineError, match=r"inner.* may not be read by this user"):
-        list_data(folder, "auto")
+    with pytest.raises(PipelineError, match=rf"thing.* is {kind} and no regular file"):
+        list_data(folder.with_name("thing"), "auto")
 
 
 def test_several_corpora_of_convokit_in_a_folder_are_read(folder: Path) -> None:
@@ -250,6 +359,12 @@ def test_json_beside_the_utterances_may_be_deep_and_wrong(tmp_path: Path) -> Non
         list(titles(tmp_path))
     (tmp_path / "corpus.json").write_text("[1]")
     assert corpus_name(tmp_path, "x") == "x"
+
+
+def test_titles_behind_a_byte_order_mark_are_read(tmp_path: Path) -> None:
+    entries = json.dumps({"c1": {"meta": {"title": "T"}}}).encode()
+    (tmp_path / "conversations.json").write_bytes(b"\xef\xbb\xbf" + entries)
+    assert [title and title.title for title in titles(tmp_path)] == ["T"]
 
 
 def test_names_that_are_no_utf8(folder: Path) -> None:

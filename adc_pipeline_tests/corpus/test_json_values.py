@@ -130,3 +130,19 @@ def test_half_of_a_sign_costs_itself_and_not_its_line(
     assert counts["taking_part"] == counts["records"] == 2 + len(more)
     texts = {text for (text,) in read_utterances(tmp_path / "out", "text")}
     assert texts >= {"post \ufffd", "\\ud83d \U0001f600 \ufffd"}
+
+
+@pytest.mark.parametrize("written", ["array on one line", "array, an object a line", "pretty objects"])
+def test_an_overlong_record_costs_itself_and_not_its_file(
+    tmp_path: Path, written: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lines, "LINE", 4000)
+    monkeypatch.setattr(lines, "OVERLONG", 32_000)
+    monkeypatch.setattr(lines, "BLOCK", 1000)
+    path = tmp_path / "dump.json"
+    overlong = COMMENT | {"id": "long", "body": "so " * 3000}
+    path.write_text(WRITTEN[written]([RECORDS[0], overlong, RECORDS[1]]))
+    with path.open("rb") as file:
+        found = [json.loads(line) for line in lines.objects(file, path)]
+    assert [found[0], found[-1]] == RECORDS[:2]
+    assert set(map(str, found[1:-1])) == {"None"}

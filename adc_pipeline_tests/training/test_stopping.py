@@ -277,12 +277,12 @@ def test_what_the_advice_changes_keeps_the_checkpoints(small_model: Path, datase
         assert advice.endswith("run it again to resume from the last checkpoint")
         halved = max(job.settings.sequence_length, job.settings.tokens_per_forward // 2)
         follow = {"tokens_per_forward": halved} if "tokens_per_forward" in advice else {"gradient_checkpointing": True}
-        job, seen = replace(job, settings=replace(job.settings, **follow)), seen + 1  # type: ignore[arg-type]
+        job, seen = replace(job, settings=replace(job.settings, **follow)), seen + 1
         assert fingerprint(job) == mark
     assert seen == 3
     # What the other messages name: the disk, a jump of the loss, a compiler.
     for change in ({"keep_checkpoints": 1}, {"max_loss_jump": 0.0}, {"compile": True}):
-        assert fingerprint(replace(job, settings=replace(job.settings, **change))) == mark  # type: ignore[arg-type]
+        assert fingerprint(replace(job, settings=replace(job.settings, **change))) == mark
 
 
 def test_pytorch_says_of_too_little_memory_what_is_looked_for() -> None:

@@ -42,6 +42,9 @@ REMEDIES = {
         "name a run or a model of this pipeline"
     ),
     "The training ran out of memory; ….": "the message names the setting to lower; the next run resumes",
+    "The training process was killed, as Linux does when the machine has no memory left; ….": (
+        "the message names the setting to lower; the next run resumes"
+    ),
     "The MLflow database at … cannot be used (…): ….": "restore it from a backup, or move it away to begin a new one",
     "There is no walk: all … replies to the … roots are dropped (…), most of them …: ….": (
         "the message names the filter that dropped most of them"

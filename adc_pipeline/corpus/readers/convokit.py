@@ -138,7 +138,7 @@ def entries(path: Path, step: int = 1 << 22) -> Iterator[tuple[str, Any]]:
     damaged or truncated.
     """
     decode = json.JSONDecoder(strict=False).raw_decode
-    with path.open(encoding="utf-8", errors="replace") as file:
+    with path.open(encoding="utf-8-sig", errors="replace") as file:
         text, place = "", 0
         while True:
             key = KEY.match(text, place)

@@ -26,6 +26,8 @@ MIB = 1 << 20
 CHUNK = 256 * MIB
 # What DuckDB promises to read (its maximum_object_size). Beyond it, a line's place in the file decides.
 LINE = 16 * MIB
+# The most characters of a JSON value beyond `LINE` whose end is looked for.
+OVERLONG = 8 * LINE
 # DuckDB reads this as a row from which nothing could be read.
 UNREADABLE_LINE = b"null\n"
 NEWLINE = ord("\n")
@@ -219,7 +221,7 @@ def objects(file: BinaryIO, path: Path) -> Iterator[bytes]:
             line = value.encode("utf-8", "surrogateescape") + b"\n"
             yield line if len(line) <= LINE else UNREADABLE_LINE
             place = end
-        elif not ended and len(text) - place <= LINE:
+        elif not ended and (len(text) - place <= LINE or may_end(text, place)):
             # Twice as much at a time, since a value that is not complete is decoded again.
             wanted, more = max(BLOCK, len(text) - place), []
             while wanted > 0 and not ended:
@@ -236,6 +238,11 @@ def objects(file: BinaryIO, path: Path) -> Iterator[bytes]:
             yield UNREADABLE_LINE
             next_line = text.find("\n", place) + 1
             place = next_line or len(text)
+
+
+def may_end(text: str, place: int) -> bool:
+    """Return whether to look for the end of an overlong value, since no line end follows it to go on from."""
+    return len(text) - place <= OVERLONG and text.find("\n", place) < 0
 
 
 # Every escape of JSON: a whole surrogate pair, a half of one (the group), or another.
