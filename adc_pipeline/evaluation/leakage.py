@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adc_pipeline.core.engine import only_row
+from adc_pipeline.corpus.missing_texts import create_text_macros
 from adc_pipeline.evaluation.formatting import number
-from adc_pipeline.ranking.ranked_replies import MACROS
 from adc_pipeline.walks.datasets import split_file
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ def create_walked(connection: "DuckDBPyConnection", dataset: Path, ranked: list[
     positions of the roots of the test split that also occur in training.
     """
     files = {"test": str(dataset / split_file("test")), "train": str(dataset / split_file("train"))}
-    connection.execute(MACROS)
+    create_text_macros(connection)
     connection.execute(FOLDED)
     connection.execute(WALKED, {"ranked": ranked, **files})
     connection.execute(REPEATED_ROOTS)
