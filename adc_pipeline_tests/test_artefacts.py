@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import os
+import socket
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -132,10 +133,37 @@ def test_the_digest_can_be_recomputed_with_sha256sum(tmp_path: Path) -> None:
     assert folder_digest(tmp_path) == digest
 
 
-def test_a_home_that_cannot_be_written_is_refused_in_one_sentence(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("kind", "what"),
+    [
+        ("file", "is a file and no folder: name a folder"),
+        ("fifo", "is a FIFO and no folder"),
+        ("socket", "is a socket and no folder"),
+        ("device", "is a device and no folder"),
+        ("loop", "is a link that leads back to itself"),
+        ("dangling", "is a link to nowhere, which does not exist"),
+        ("below a file", r"cannot be written to \(Not a directory\)"),
+        ("below a loop", r"cannot be written to \(Too many levels of symbolic links\)"),
+    ],
+)
+def test_a_home_that_cannot_be_a_folder_is_refused_in_one_sentence(tmp_path: Path, kind: str, what: str) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(PipelineError, match=r"ADC_HOME = .* cannot be written to"):
-        Store(tmp_path / "file").check_writable()
+    os.mkfifo(tmp_path / "fifo")
+    with socket.socket(socket.AF_UNIX) as bound, contextlib.chdir(tmp_path):
+        bound.bind("socket")
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "dangling").symlink_to("nowhere")
+    below = {"below a file": "file/home", "below a loop": "loop/home", "device": "/dev/null"}
+    with pytest.raises(PipelineError, match=rf"^ADC_HOME = .* {what}.*\.$"):
+        Store(tmp_path / below.get(kind, kind)).check_writable()
+
+
+def test_a_home_of_a_user_who_does_not_exist_is_a_folder_of_that_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ADC_HOME", "~nobody-of-this-name/home")
+    monkeypatch.chdir(tmp_path)
+    assert Store.from_environment().home == tmp_path / "~nobody-of-this-name/home"
 
 
 @pytest.mark.parametrize("name", ["a*b", "a?b", "[a]", "a\\b", "a%20b", "a\nb", "a\x1bb", "a\udcff"])

@@ -44,7 +44,7 @@ class Guard:
         host, origin = headers.get("host", ""), headers.get("origin")
         if not self.is_ours(host):
             return "This page is served by IP address, as localhost, and by the name given to --host."
-        if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
+        if origin is not None and origin.lower() not in (f"http://{host.lower()}", f"https://{host.lower()}"):
             return "Requests from pages of another origin are refused."
         if headers.get("sec-fetch-site") in ("cross-site", "same-site") and not is_link(scope, headers):
             return "Requests from pages of another site are refused."

@@ -28,6 +28,7 @@ from typing import Any
 
 from adc_pipeline.core.atomic import atomic_file
 from adc_pipeline.core.errors import PipelineError, is_disk_full
+from adc_pipeline.core.named_files import folder_problem, named_path
 from adc_pipeline.core.records import checked_fields, object_in, parsed, record_text
 
 # A tag of a Dagster run: `true` rebuilds every asset of the run, whether or not it is up to date.
@@ -142,10 +143,10 @@ def write_making(made: Artefact, record: Mapping[str, Any]) -> None:
         partial.write_text(sealed(record))
 
 
-def sealed(record: Mapping[str, Any], allow_nan: bool = True) -> str:
+def sealed(record: Mapping[str, Any]) -> str:
     """Return a record as JSON that contains a checksum of itself."""
     content = {**record, "checksum": checksum(record)}
-    return json.dumps(content, indent=2, sort_keys=True, allow_nan=allow_nan) + "\n"
+    return json.dumps(content, indent=2, sort_keys=True, allow_nan=False) + "\n"
 
 
 def unsealed(content: str) -> dict[str, Any]:
@@ -267,7 +268,7 @@ class Store:
 
     @classmethod
     def from_environment(cls) -> "Store":
-        return cls(Path(os.environ.get("ADC_HOME") or ".adc").expanduser().absolute())
+        return cls(named_path(os.environ.get("ADC_HOME") or ".adc").absolute())
 
     def versions_of(self, name: str) -> Path:
         """Return the folder that holds all versions of an artefact; a partition's name is `ASSET/PARTITION`."""
@@ -403,6 +404,8 @@ class Store:
                 f"ADC_HOME = {self.home} is longer than {LONGEST_HOME} bytes, and SQLite opens no file whose path is"
                 " longer than 512: point ADC_HOME to a folder with a shorter path."
             )
+        if problem := folder_problem(self.home):
+            raise PipelineError(f"ADC_HOME = {self.home} {problem}.")
         try:
             self.home.mkdir(parents=True, exist_ok=True)
             probe = self.home / f".probe-{os.getpid()}"
@@ -549,7 +552,7 @@ def write_manifest(made: Artefact) -> None:
     """Write an artefact's manifest into its folder and have it reach the disk."""
     manifest = {key: value for key, value in asdict(made).items() if key != "path"}
     with atomic_file(made.path / MANIFEST) as partial:
-        partial.write_text(sealed(manifest, allow_nan=False))
+        partial.write_text(sealed(manifest))
         sync(partial)
 
 

@@ -28,6 +28,11 @@ KINDS = {
 }
 
 
+def named_path(name: str) -> Path:
+    """Return a name as a path, with ~ for the home folder; a user that does not exist stays as written."""
+    return Path(os.path.expanduser(name))
+
+
 def check_file(path: Path, setting: str) -> None:
     """Raise PipelineError unless `path`, named by `setting`, is a regular file that can be read."""
     problem = file_problem(path)
@@ -73,6 +78,17 @@ def file_problem(path: Path) -> str:
     except (OSError, ValueError) as error:
         return access_problem(path, error)
     return f"is {KINDS.get(stat.S_IFMT(mode), 'no file')} and no regular file: give a regular file"
+
+
+def folder_problem(path: Path) -> str:
+    """Return why a folder cannot be at `path`, as the end of a sentence; empty if it is there or can be made."""
+    if not os.path.lexists(path) or os.path.isdir(path):
+        return ""
+    try:
+        mode = path.stat().st_mode
+    except OSError as error:
+        return access_problem(path, error)
+    return f"is {KINDS.get(stat.S_IFMT(mode), 'a file')} and no folder: name a folder"
 
 
 def access_problem(path: Path, error: Exception) -> str:

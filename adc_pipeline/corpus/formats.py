@@ -306,8 +306,5 @@ def header_fields(lines: Sequence[bytes]) -> set[str]:
 
 
 def text(line: bytes) -> str:
-    """Return a line as text without its byte order mark; empty if it is no UTF-8."""
-    try:
-        return line.decode("utf-8-sig")
-    except ValueError:
-        return ""
+    """Return a line as text without its byte order mark; bytes that are no UTF-8 become escapes."""
+    return line.decode("utf-8-sig", errors="backslashreplace")

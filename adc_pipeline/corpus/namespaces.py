@@ -8,11 +8,11 @@ A table without any root cannot stand alone: named beside others of its folder (
 replies of the site whose file was named before it.
 """
 
-import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from adc_pipeline.core.named_files import named_path
 from adc_pipeline.corpus.formats import first_lines, known_fields
 from adc_pipeline.corpus.parts import Part
 from adc_pipeline.corpus.recorded_files import UTTERANCES
@@ -42,7 +42,7 @@ def join_sites(parts: Sequence[Part], namespaces: Sequence[str], has_roots: Call
     folders: dict[str, Path] = {}
     for part, namespace in zip(parts, namespaces, strict=True):
         if namespace != REDDIT:
-            folders.setdefault(namespace, Path(os.path.expanduser(part.source)).resolve().parent)
+            folders.setdefault(namespace, named_path(part.source).resolve().parent)
     joined: dict[str, str] = {}
     for folder in dict.fromkeys(folders.values()):
         sites = [namespace for namespace, its_folder in folders.items() if its_folder == folder]

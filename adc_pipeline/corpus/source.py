@@ -15,7 +15,7 @@ from typing import Any
 from adc_pipeline.core.artefacts import file_stamp
 from adc_pipeline.core.engine import Report, no_report
 from adc_pipeline.core.errors import PipelineError
-from adc_pipeline.core.named_files import access_problem
+from adc_pipeline.core.named_files import access_problem, named_path
 from adc_pipeline.core.terminal import printable
 from adc_pipeline.corpus.archives import check_archive, unpack
 from adc_pipeline.corpus.download import download, downloaded_version, newest_download
@@ -49,7 +49,7 @@ def is_sample(corpus: str) -> bool:
 
 def source_path(source: str) -> Path:
     """Return a source as a path."""
-    return Path(os.path.expanduser(source))
+    return named_path(source)
 
 
 def exists(source: str) -> bool:

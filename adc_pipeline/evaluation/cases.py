@@ -1,6 +1,7 @@
-"""Read the cases of an evaluation from the conversations of the test split, and from no others.
+"""Read the cases of an evaluation from the conversations of one held-out split, and from no others.
 
-The dataset's test file determines those conversations; those whose root also occurs in training are excluded
+The split is the test split, or the validation split, on which promotion decides (`validation`). The dataset's file of
+the split determines those conversations; those whose root also occurs in training are excluded
 (`leakage`). DuckDB pairs siblings and finds turns for steering, set-based and, where a cap applies, in a fixed hash
 order; Python then only concatenates contexts. Cases refer to queries by number, and equal queries have one number: the
 contexts of a sibling group, a steering test and a walk are mostly the same text. Cost: about 0.1 s for the sample's 175
@@ -10,7 +11,7 @@ conversations of 1,189 replies.
 import dataclasses
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -23,7 +24,7 @@ from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.core.shards import parts
 from adc_pipeline.evaluation import contrasts
 from adc_pipeline.evaluation.contrasts import Contrasts, Strangers, contrast_rows
-from adc_pipeline.evaluation.leakage import Leakage, create_walked, read_leakage
+from adc_pipeline.evaluation.leakage import SPEAKER_SCORES, Leakage, create_walked, read_leakage
 from adc_pipeline.evaluation.scoring import Query
 from adc_pipeline.evaluation.settings import EvaluationSettings
 from adc_pipeline.ranking.ranked_replies import RANKED_REPLIES
@@ -31,11 +32,13 @@ from adc_pipeline.training.layout import segments
 from adc_pipeline.walks.datasets import split_file
 from adc_pipeline.walks.markers import FORMATS, FormatName, Verdict
 from adc_pipeline.walks.rendering import Speakers, create_rendered
+from adc_pipeline.walks.splits import Split
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
 
@@ -53,6 +56,12 @@ class Pairs:
     within_hour: Bools  # written at most an hour apart
     later_doubled: Bools  # the better reply is later and has twice the score or more, both scores at least 2
     dialogrpt: Bools  # within an hour, neighbours in time, a score gap of at least 20 and a rank gap of at least 0.5
+    time_matched: Bools  # within an hour, with as many better replies that are earlier as ones that are later
+    speaker_free: Bools  # the speakers' mean scores in training are the same, mostly since neither wrote there
+    better_time: Ints
+    worse_time: Ints
+    better_speaker: Floats  # mean score of the reply's speaker in training, or of everybody for one who is not there
+    worse_speaker: Floats
 
 
 @dataclass(frozen=True)
@@ -99,6 +108,16 @@ class Improvements:
     shown: Ints
 
 
+# The measures that have cases, without their readings.
+FAMILIES = (
+    "preference_accuracy",
+    "steering",
+    "in_context_improvement",
+    "rejection_contrast",
+    "verdict_calibration",
+    "bits_per_byte",
+    "perplexity",
+)
 # The verdict before a turn: none before the first one.
 BEFORE = {None: 0, "rejected": 1, "accepted": 2}
 # The most rejected siblings shown in a row that does not show all.
@@ -158,19 +177,23 @@ def answered(cases: CaseSet, fits: Bools) -> CaseSet:
 # `name` is the id, with its namespace where the id names several. Excluded conversations have the last numbers.
 CHOSEN = """
 CREATE TABLE chosen AS
-SELECT * EXCLUDE (test, shared), CASE WHEN shared THEN namespace || conversation_id ELSE conversation_id END AS name,
+SELECT * EXCLUDE (held_out, shared),
+    CASE WHEN shared THEN namespace || conversation_id ELSE conversation_id END AS name,
     (row_number() OVER (ORDER BY excluded, md5(conversation_id), conversation_id, namespace) - 1) AS number
 FROM (
-    SELECT *, $exclude AND position IN (FROM repeated_roots) AS excluded FROM walked WHERE test
+    SELECT *, $exclude AND position IN (FROM repeated_roots) AS excluded FROM walked WHERE held_out
 )
 """
 
 REPLIES = """
 CREATE TABLE replies AS
 SELECT r.position, r.parent_position AS parent, r.id, r.reply_to, r.score, r.timestamp, r.rank,
-    c.number AS conversation, u.segment, strlen(u.text) AS bytes
+    c.number AS conversation, u.segment, strlen(u.text) AS bytes,
+    coalesce(s.mean, (SELECT mean FROM speaker_scores WHERE speaker IS NULL), 0) AS speaker_mean
 FROM read_parquet($ranked, hive_partitioning = false) AS r JOIN chosen AS c USING (conversation_id)
     JOIN rendered_replies AS u ON u.position = r.position AND u.namespace = c.namespace
+    JOIN (SELECT position, namespace, speaker FROM read_rows) AS written ON written.position = r.position
+    LEFT JOIN speaker_scores AS s ON s.namespace = written.namespace AND s.speaker = written.speaker
 WHERE c.number < $most
 """
 
@@ -178,6 +201,9 @@ ROOTS = """
 SELECT c.number, u.segment FROM rendered_roots AS u JOIN chosen AS c USING (position) WHERE c.number < $most
 """
 
+# Earlier replies have had more time to be seen. Matching on time takes, of the pairs written within an hour and about
+# equally far apart (by powers of two of seconds), as many whose better reply is the earlier one as ones whose better
+# reply is the later one; a fixed hash chooses. Pairs of equal times are kept.
 # DialogRPT pairs neighbours in time; a rank there is a score's place among the distinct scores, from 0 to 1.
 PAIRS = """
 WITH ranked AS (
@@ -190,14 +216,33 @@ best AS (
     SELECT *, dense_rank() OVER (PARTITION BY conversation ORDER BY md5(reply_to), reply_to, parent) AS place
     FROM (SELECT *, count(*) OVER (PARTITION BY parent) AS shown FROM ranked WHERE rank <= $siblings)
     WHERE shown > 1
+),
+paired AS (
+    SELECT a.conversation, a.position AS better, b.position AS worse, a.bytes AS better_bytes, b.bytes AS worse_bytes,
+        a.score - b.score AS gap, coalesce(abs(a.timestamp - b.timestamp) <= 3600, false) AS within_hour,
+        coalesce(a.timestamp > b.timestamp AND a.score >= 2 * b.score AND b.score >= 2, false) AS later_doubled,
+        within_hour AND abs(a.turn - b.turn) = 1 AND gap >= 20 AND a.height - b.height >= 0.5 AS dialogrpt,
+        coalesce(sign(a.timestamp - b.timestamp), 0) AS later,
+        floor(log2(greatest(abs(a.timestamp - b.timestamp), 1))) AS apart,
+        a.speaker_mean = b.speaker_mean AS speaker_free,
+        coalesce(a.timestamp, 0) AS better_time, coalesce(b.timestamp, 0) AS worse_time,
+        a.speaker_mean AS better_speaker, b.speaker_mean AS worse_speaker,
+        row_number() OVER (
+            ORDER BY a.conversation, a.reply_to, a.parent, a.rank, a.id, b.rank, b.id
+        ) AS number,
+        md5(a.id || '>' || b.id) AS shuffle
+    FROM best AS a JOIN best AS b ON a.parent = b.parent AND a.score > b.score
+    WHERE a.place <= $groups
+),
+matched AS (
+    SELECT *, row_number() OVER (PARTITION BY within_hour, apart, later ORDER BY shuffle, number) AS place,
+        least(count_if(later > 0) OVER alike, count_if(later < 0) OVER alike) AS most
+    FROM paired WINDOW alike AS (PARTITION BY within_hour, apart)
 )
-SELECT a.conversation, a.position AS better, b.position AS worse, a.bytes AS better_bytes, b.bytes AS worse_bytes,
-    a.score - b.score AS gap, abs(a.timestamp - b.timestamp) <= 3600 AS within_hour,
-    a.timestamp > b.timestamp AND a.score >= 2 * b.score AND b.score >= 2 AS later_doubled,
-    within_hour AND abs(a.turn - b.turn) = 1 AND gap >= 20 AND a.height - b.height >= 0.5 AS dialogrpt
-FROM best AS a JOIN best AS b ON a.parent = b.parent AND a.score > b.score
-WHERE a.place <= $groups
-ORDER BY a.conversation, a.reply_to, a.parent, a.rank, a.id, b.rank, b.id
+SELECT conversation, better, worse, better_bytes, worse_bytes, gap, within_hour, later_doubled, dialogrpt,
+    within_hour AND (later = 0 OR place <= most) AS time_matched, speaker_free,
+    better_time, worse_time, better_speaker, worse_speaker
+FROM matched ORDER BY number
 """
 
 # The best-ranked sibling other than X, and the best-ranked reply to X.
@@ -218,7 +263,7 @@ WALKS = """
 SELECT c.number, w.walk, w.text, w.turns
 FROM (
     SELECT *, row_number() OVER (PARTITION BY conversation_id, walk ORDER BY file_row_number) AS place
-    FROM read_parquet($test, hive_partitioning = false, file_row_number = true)
+    FROM read_parquet($held_out, hive_partitioning = false, file_row_number = true)
 ) AS w LEFT JOIN chosen AS c USING (conversation_id, place)
 WHERE coalesce(c.number < $most, true) ORDER BY c.number, w.walk
 """
@@ -272,6 +317,9 @@ class QueryNumbers:
         return number
 
 
+BOOLEANS = ("accepted", "within_hour", "later_doubled", "dialogrpt", "time_matched", "speaker_free")
+
+
 def table(kind: type[CaseSet], rows: Iterator[tuple[Any, ...]]) -> CaseSet:
     """Return rows as the columns of a case set, also if there are none.
 
@@ -280,7 +328,8 @@ def table(kind: type[CaseSet], rows: Iterator[tuple[Any, ...]]) -> CaseSet:
     """
     columns = list(zip(*rows, strict=True)) or [()] * len(dataclasses.fields(kind))
     columns[1] = distinct(columns[0], columns[1])
-    types = {"case": np.str_} | dict.fromkeys(("accepted", "within_hour", "later_doubled", "dialogrpt"), np.bool_)
+    types: dict[str, Any] = {"case": np.str_, "better_speaker": np.float64, "worse_speaker": np.float64}
+    types |= dict.fromkeys(BOOLEANS, np.bool_)
     names = [f.name for f in dataclasses.fields(kind)]
     arrays: dict[str, Any] = {
         name: np.array(column, dtype=types.get(name, np.int64)) for name, column in zip(names, columns, strict=True)
@@ -376,9 +425,9 @@ class Walk:
     turns: tuple[tuple[str, Verdict], ...]
 
 
-def walks(connection: "DuckDBPyConnection", test: Path, most: int, format: FormatName) -> Iterator[Walk]:
+def walks(connection: "DuckDBPyConnection", file: Path, most: int, format: FormatName) -> Iterator[Walk]:
     markers = FORMATS[format]
-    for number, walk, text, turns in connection.execute(WALKS, {"test": str(test), "most": most}).fetchall():
+    for number, walk, text, turns in connection.execute(WALKS, {"held_out": str(file), "most": most}).fetchall():
         background, *spelt = segments({"text": text, "turns": turns}, markers)
         verdicts = (turn["verdict"] for turn in turns)
         ids = [turn["utterance_id"] for turn in turns]
@@ -437,29 +486,33 @@ def read_cases(
     engine: Engine | None = None,
     markers: str = "after",
     exclude_repeated_roots: bool = True,
+    split: Split = "test",
+    families: Collection[str] = FAMILIES,
 ) -> Cases:
-    """Read the cases of a dataset's test conversations, spelt as in the dataset.
+    """Read the cases of a dataset's conversations of one split, spelt as in the dataset.
 
     `dataset`, `utterances` and `ranked` are the folders of those stages; `format` and `speakers` are the dataset's
     settings; DuckDB spills to `spill`. `markers` is their position in the model's texts. With `before`, segments
     come with their verdict. Unless `after`, there are no pairs and no steerings, which need a verdict after a turn.
-    `exclude_repeated_roots` excludes the test conversations whose root also occurs in the training split.
+    `exclude_repeated_roots` excludes the conversations whose root also occurs in the training split. Only the cases of
+    `families`, of measures as in `measures.family`, are read.
     Raises PipelineError if `dataset` was not written from these utterances with these settings.
     """
     verdict_first, read_after = markers == "before", markers == "after"
-    test = dataset / split_file("test")
+    file = dataset / split_file(split)
     numbers = QueryNumbers()
     with (engine or Engine()).connect(spill) as connection:
         create_rendered(connection, utterances, format, speakers)
         files = parts(ranked, RANKED_REPLIES)
-        create_walked(connection, dataset, files)
+        create_walked(connection, dataset, files, split)
         connection.execute(CHOSEN, {"exclude": exclude_repeated_roots})
         chosen = connection.execute("SELECT name, excluded FROM chosen ORDER BY number").fetchall()
         most = min(settings.max_conversations, sum(not excluded for _, excluded in chosen))
+        connection.execute(SPEAKER_SCORES, {"ranked": files})
         connection.execute(REPLIES, {"ranked": files, "most": most})
         leakage = read_leakage(connection, files, exclude_repeated_roots)
         trees = Conversations(connection, most)
-        all_walks = list(walks(connection, test, most, format))
+        all_walks = list(walks(connection, file, most, format))
         for walk in all_walks:
             if walk.background != trees.background.get(walk.conversation):
                 raise PipelineError(
@@ -468,12 +521,18 @@ def read_cases(
                 )
         strangers = Strangers(trees.conversation, trees.segment)
         own_verdict: Verdict | None = "accepted" if verdict_first else None
+        of_turns = {"verdict_calibration", "bits_per_byte", "perplexity"}.intersection(families)
+        most_contrasts = settings.max_contrasts if "rejection_contrast" in families else 0
         sets = (
-            pairs(connection, trees, numbers, settings) if read_after else table(Pairs, iter(())),
-            steerings(connection, trees, numbers, settings) if read_after else table(Steerings, iter(())),
-            turns(all_walks, numbers, verdict_first),
-            improvements(all_walks, numbers, strangers, verdict_first),
-            table(Contrasts, contrast_rows(connection, trees, numbers, strangers, settings.max_contrasts, own_verdict)),
+            pairs(connection, trees, numbers, settings)
+            if read_after and "preference_accuracy" in families
+            else table(Pairs, iter(())),
+            steerings(connection, trees, numbers, settings)
+            if read_after and "steering" in families
+            else table(Steerings, iter(())),
+            turns(all_walks if of_turns else [], numbers, verdict_first),
+            improvements(all_walks if "in_context_improvement" in families else [], numbers, strangers, verdict_first),
+            table(Contrasts, contrast_rows(connection, trees, numbers, strangers, most_contrasts, own_verdict)),
         )
         places = contexts(connection, trees, min(settings.contexts, most))
     ask_text = np.zeros(len(numbers.number_of), dtype=bool)

@@ -15,7 +15,7 @@ from typing import Any
 
 from adc_pipeline.core.artefacts import Store
 from adc_pipeline.core.errors import PipelineError
-from adc_pipeline.core.named_files import check_files_in
+from adc_pipeline.core.named_files import check_files_in, named_path
 from adc_pipeline.tracking.database import DATABASE
 from adc_pipeline.tracking.failures import words
 from adc_pipeline.tracking.runs import Tracking
@@ -43,8 +43,8 @@ def located(address: str) -> Iterator[Place]:
 
     Raises PipelineError if there is no model.
     """
-    folder = Path(address).expanduser()
-    if address.strip() and folder.is_dir():
+    folder = named_path(address)
+    if address.strip() and os.path.isdir(folder):
         yield inside(folder, address)
     elif address.startswith(MLFLOW_SCHEMES):
         with tempfile.TemporaryDirectory(prefix="adc-model-") as copy:

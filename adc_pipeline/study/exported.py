@@ -18,7 +18,6 @@ from adc_pipeline.core.engine import connected
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.core.records import read_record
 from adc_pipeline.evaluation.case_table import CASE_TABLE
-from adc_pipeline.study.grid import VARIANTS
 from adc_pipeline.study.plan import Plan
 from adc_pipeline.study.settings import CellSettings
 from adc_pipeline.training.facts import FACTS
@@ -85,10 +84,11 @@ def read_exported(
             continue
         try:
             read = json.loads(facts.read_bytes())
-            made, inputs = read["settings"], read["inputs"]
+            # A setting that the package did not have yet had no effect, as its default has none.
+            made, inputs = {**asdict(CellSettings()), **read["settings"]}, read["inputs"]
         except (ValueError, KeyError, TypeError) as error:
             raise PipelineError(f"{facts} is not what `adc study --cells` writes ({error}): remove it.") from error
-        planned = asdict(VARIANTS[variant].settings(common, int(seed)))
+        planned = asdict(plan.settings(variant, int(seed), common))
         if changed := [each for each in differing(planned, made) if each not in OF_THE_MACHINE]:
             excluded[name] = f"it was made with other settings than the plan's ({', '.join(changed)})"
         else:

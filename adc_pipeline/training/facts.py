@@ -11,10 +11,13 @@ from typing import Any, Literal, get_args
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.core.records import checked_fields, read_record
 from adc_pipeline.training.arrangement import Arrangement
+from adc_pipeline.training.settings import PREFERENCES
 
 FACTS = "training.json"
 REMEDY = "copy the whole folder of the model again"
 
+# Objectives whose models never read a rejected turn before another one.
+WITHOUT_REJECTED = ("filtering", *PREFERENCES)
 # Where a turn's marker stands; `neutral` is one marker after every turn, whatever its verdict.
 Markers = Literal["after", "before", "none", "neutral"]
 
@@ -28,6 +31,7 @@ class ModelFacts:
     measures_without_meaning: tuple[str, ...] = ()
     sequence_length: int | None = None  # the longest piece of a walk in the training, in tokens
     speakers: str = "names"  # the dataset's setting
+    levels: int = 0  # of `quantiles`
 
     @classmethod
     def read(cls, folder: Path) -> "ModelFacts":
@@ -48,6 +52,7 @@ class ModelFacts:
                 measures_without_meaning=tuple(record["measures_without_meaning"]),
                 sequence_length=train["sequence_length"],
                 speakers=record["speakers"],
+                levels=record["levels"],
             )
             facts.check()
         except ValueError as error:
@@ -62,6 +67,8 @@ class ModelFacts:
             raise ValueError(f"`markers` is {self.markers!r:.60}")
         if self.sequence_length is not None and self.sequence_length < 1:
             raise ValueError(f"`sequence_length` is {self.sequence_length}")
+        if not 0 <= self.levels <= 16:
+            raise ValueError(f"`levels` is {self.levels}")
         if not all(isinstance(name, str) for name in self.measures_without_meaning):
             raise ValueError("`measures_without_meaning` holds other things than names")
 
@@ -69,9 +76,12 @@ class ModelFacts:
     def arrangement(self) -> Arrangement:
         """The layout of the texts that the model continues."""
         return Arrangement(
-            exclude_rejected=self.objective == "filtering",
+            exclude_rejected=self.objective in WITHOUT_REJECTED,
             markers_first=self.markers == "before",
+            dropped_markers=float(self.markers == "none"),
             neutral=self.markers == "neutral",
+            words=self.objective == "hindsight",
+            levels=self.levels,
         )
 
 
@@ -81,4 +91,5 @@ DEFAULTS: dict[str, Any] = {
     "measures_without_meaning": [],
     "train": {},
     "speakers": ModelFacts.speakers,
+    "levels": ModelFacts.levels,
 }

@@ -1,8 +1,12 @@
 """Identify what the base model is read from, so that a rebuild notices another model of the same name."""
 
+import os
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from adc_pipeline.core.named_files import named_path
 from adc_pipeline.training.settings import BaseModelSettings
 
 SECONDS_FOR_THE_HUB = 10.0
@@ -15,10 +19,9 @@ def origin(settings: BaseModelSettings) -> dict[str, Any]:
     """
     if settings.name == "small":
         return {}
-    folder = Path(settings.name).expanduser()
-    if folder.is_dir():
-        stats = {path: path.stat() for path in sorted(folder.rglob("*")) if path.is_file()}
-        return {str(path): [stat.st_size, stat.st_mtime_ns] for path, stat in stats.items()}
+    folder = named_path(settings.name)
+    if os.path.isdir(folder):
+        return dict(sorted(stamps(folder)))
     from huggingface_hub import HfApi
 
     try:
@@ -27,3 +30,12 @@ def origin(settings: BaseModelSettings) -> dict[str, Any]:
         # No network, a gated or a renamed model: loading it reports what is wrong.
         return {settings.name: None}
     return {settings.name: found.sha}
+
+
+def stamps(folder: Path) -> Iterator[tuple[str, list[int]]]:
+    """Yield path, size and time of each file of a model, which lie side by side; loading reports an unreadable one."""
+    with suppress(OSError):
+        for path in folder.iterdir():
+            if os.path.isfile(path):
+                stat = path.stat()
+                yield str(path), [stat.st_size, stat.st_mtime_ns]

@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from adc_pipeline.core.errors import PipelineError, first_line
-from adc_pipeline.core.named_files import check_file
+from adc_pipeline.core.named_files import check_file, named_path
 from adc_pipeline.training.settings import TrainingSettings
 
 
@@ -21,7 +21,7 @@ def check_tools(settings: TrainingSettings) -> None:
     if settings.lora_rank and find_spec("peft") is None:
         raise PipelineError("`lora_rank` needs the package peft; install it, or set `lora_rank` to 0.")
     if settings.accelerate_config:
-        check_accelerate_config(Path(settings.accelerate_config).expanduser())
+        check_accelerate_config(named_path(settings.accelerate_config))
     if settings.compile:
         check_compiler()
 

@@ -74,14 +74,27 @@ def test_the_names_that_are_served_pass(host: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "host", ["pages.example", "127.0.0.1.pages.example:3000", "localhost.pages.example", "", "[", "1:x"]
+    "host",
+    ["pages.example", "127.0.0.1.pages.example:3000", "localhost.pages.example", "localhost.", "127.1", "", "[", "1:x"],
 )
 def test_a_foreign_host_is_refused(host: str) -> None:
     assert not passes(host=host)
     assert not passes(host=host, kind="websocket")
 
 
-@pytest.mark.parametrize("origin", ["http://pages.example", "null", "http://127.0.0.1:5000", "http://127.0.0.1", ""])
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "http://pages.example",
+        "null",
+        "http://127.0.0.1:5000",
+        "http://127.0.0.1",
+        "",
+        "http://[",
+        f"http://x@{OURS}",
+        "é",
+    ],
+)
 def test_another_origin_is_refused_and_the_pages_own_is_not(origin: str) -> None:
     for kind in ("http", "websocket"):
         assert not passes("/graphql", "POST", kind=kind, Origin=origin)

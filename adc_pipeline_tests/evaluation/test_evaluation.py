@@ -15,11 +15,12 @@ from transformers import AutoTokenizer
 
 from adc_pipeline.evaluation.cases import QUERY_FIELDS, Cases
 from adc_pipeline.evaluation.compare import compare
-from adc_pipeline.evaluation.evaluate import EvaluationJob, evaluate, of_all, without_calibration
+from adc_pipeline.evaluation.evaluate import EvaluationJob, evaluate, without_calibration
 from adc_pipeline.evaluation.evaluation import Evaluation
 from adc_pipeline.evaluation.figures import PLOTS
 from adc_pipeline.evaluation.formatting import number
 from adc_pipeline.evaluation.measures import TESTED
+from adc_pipeline.evaluation.scored import of_all
 from adc_pipeline.evaluation.scoring import encoded
 from adc_pipeline.evaluation.settings import ComparisonSettings, EvaluationSettings
 from adc_pipeline.evaluation.training_facts import TrainingFacts
@@ -29,6 +30,7 @@ from adc_pipeline.training.dataset import read_walks
 from adc_pipeline.training.settings import TrainingSettings
 from adc_pipeline.training.tokens import MarkerTokenizer
 from adc_pipeline.walks.markers import FORMATS
+from adc_pipeline.walks.splits import split_of
 from adc_pipeline_tests.evaluation.conftest import Stages, judge_of, run_stages
 
 if TYPE_CHECKING:
@@ -107,8 +109,10 @@ def test_figures_of_model_base_and_length_rest_on_the_same_cases(
     for measure in ("preference_accuracy", "steering", "in_context_improvement.k1", "bits_per_byte.rejected"):
         of = [row for row in rows if row["measure"] == measure]
         weight = sum(row["weight"] for row in of)
-        for who in ("model", "base", "length"):
-            estimate = getattr(evaluation, who).get(measure)
+        every: dict[str, Any] = {"model": evaluation.model, "base": evaluation.base, "length": evaluation.length}
+        assert set(evaluation.baselines) == {"time", "likelihood"}
+        for who, estimates in {**every, **evaluation.baselines}.items():
+            estimate = estimates.get(measure)
             if estimate is None:
                 assert all(row[who] is None for row in of)
                 continue
@@ -116,6 +120,11 @@ def test_figures_of_model_base_and_length_rest_on_the_same_cases(
             assert (estimate.cases, estimate.conversations) == (len(of), len({row["conversation_id"] for row in of}))
             assert estimate.low <= estimate.value <= estimate.high
     assert evaluation.model["perplexity"].value != evaluation.base["perplexity"].value
+    for name, found in {"length": evaluation.length, **evaluation.baselines}.items():
+        minus: Any = evaluation.minus_baselines[name]["preference_accuracy"]
+        ours: Any = evaluation.model["preference_accuracy"].value
+        assert minus.value == pytest.approx(ours - found["preference_accuracy"].value)
+        assert minus.low <= minus.value <= minus.high
 
 
 @pytest.mark.slow
@@ -139,6 +148,30 @@ def test_plots_report_and_samples_are_written(evaluated: Evaluated) -> None:
         assert sample["words"] == len(sample["continuation"].split())
         assert not any(marker in sample["continuation"] for marker in FORMATS["default"].strings())
         assert sample["valid"] == (sample["ended"] in ("accepted", "rejected", "length"))
+
+
+@pytest.mark.slow
+def test_the_validation_split_is_measured_for_promotion(
+    model_folder: Path, base_folder: Path, corpus: Path, tmp_path: Path
+) -> None:
+    shares = (20, 40, 40)
+    stages, out = run_stages(corpus, tmp_path / "stages", "top-2", shares), tmp_path / "out"
+    out.mkdir()
+    settings = replace(SETTINGS, samples=0, contexts=0, validation_metric="preference_accuracy.within_hour")
+    job = EvaluationJob(
+        model_folder, base_folder, stages.dataset, stages.utterances, stages.ranked, exclude_repeated_roots=False
+    )
+    metrics = evaluate(job, out, settings).metrics()
+    found = Evaluation.read(out / "validation")
+    assert set(found.model) == set(found.minus_base) == {"preference_accuracy.within_hour"}
+    rows = pq.read_table(out / "validation" / "cases.parquet").to_pylist()
+    assert {split_of(row["conversation_id"], shares) for row in rows} == {"validation"}
+    expected = sum(row["model"] for row in rows) / len(rows)
+    assert found.model["preference_accuracy.within_hour"].value == pytest.approx(expected)
+    assert metrics["validation.preference_accuracy.within_hour"] == pytest.approx(expected)
+    assert metrics["validation.minus_base.preference_accuracy.within_hour.p"] is not None
+    page = (out / "report.html").read_text()
+    assert "validation, decides" in page
 
 
 ROOM = 96
@@ -286,6 +319,8 @@ def test_a_comparison_pairs_the_cases_that_two_models_share(
         if not name.startswith("policy_improvement"):
             assert again.base[name].value == score.value, f"{name} of the same model differs in a second run"
     comparison = compare({"first": first, "swapped": swapped}, out, COMPARED)
+    # The base models have a table of their own, so that the page is not wider than a screen.
+    assert max(row.count("<th") for row in (out / "report.html").read_text().split("<tr")) <= 8
     differences = comparison.differences["first", "swapped"]
     assert differences.keys() >= set(TESTED)
     for name, difference in differences.items():

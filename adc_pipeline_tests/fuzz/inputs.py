@@ -1,25 +1,24 @@
-"""Hypothesis strategies for hostile corpora: a small valid corpus of some format, with bytes or values changed."""
+"""Hypothesis strategies for hostile corpora: a small valid corpus of some format, with bytes or values changed.
 
-import bz2
-import gzip
-import io
+The layouts are in `fuzz.records`, what they are written in and packed by in `fuzz.containers`. The settings are drawn
+too: they decide how the bytes become rows, ranks and walks.
+"""
+
 import json
-import lzma
-import tarfile
-import zipfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-import zstandard
 from hypothesis import strategies as st
 
+from adc_pipeline.corpus.settings import UtteranceSettings
+from adc_pipeline.ranking.settings import RankingSettings
+from adc_pipeline.walks.kinds import KINDS
+from adc_pipeline.walks.settings import WalkSettings
+from adc_pipeline_tests.fuzz.containers import ARCHIVES, CONTAINERS, PACKINGS, arrow, json_lines, parquet
+from adc_pipeline_tests.fuzz.records import LAYOUTS, RENAMED, Record, reddit
 from adc_pipeline_tests.trees import NASTY_TEXTS
-
-Record = dict[str, Any]
 
 # Values in place of another, of each type that JSON has and of the kinds that have broken readers.
 VALUES: list[Any] = [
@@ -33,24 +32,45 @@ PIECES = [
     b"[" * 20_000, b'{"a":' * 5_000, b"9" * 5_000, b"null", b"NaN", b"&#0;", b"<!DOCTYPE x [<!ENTITY a 'b'>]>", b"&a;",
 ]  # fmt: skip
 CONVERSATIONS, REPLIES = 4, 3
-# Reddit's prefix of the id of a comment, and of a post.
-KINDS = ("t1", "t3")
+
+
+@dataclass(frozen=True)
+class StageSettings:
+    """Settings of the stages after the corpus."""
+
+    utterances: UtteranceSettings = field(default_factory=lambda: UtteranceSettings(max_set_aside=1.0))
+    ranking: RankingSettings = field(default_factory=RankingSettings)
+    walks: WalkSettings = field(default_factory=WalkSettings)
+    kinds: tuple[str, ...] = tuple(KINDS)
 
 
 @dataclass(frozen=True)
 class Input:
-    """The files of a corpus, by path below its folder; `named` is what the setting `corpus` names there."""
+    """The files of a corpus, by path below its folder; `named` is what the setting `corpus` names there, by commas."""
 
     kind: str
     files: dict[str, bytes]
     named: str
     format: str = "auto"
+    columns: dict[str, str] = field(default_factory=dict)
+    stages: StageSettings = field(default_factory=StageSettings)
 
-    def write(self, folder: Path) -> Path:
+    def write(self, folder: Path) -> str:
+        """Write the files into a folder; return the setting `corpus`."""
         for name, content in self.files.items():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_bytes(content)
-        return folder / self.named
+        return ",".join(str(folder / name) for name in self.named.split(","))
+
+
+def chain(length: int) -> list[Record]:
+    """Return plain records of one conversation in which every reply but the first has one reply."""
+    rows = [{"id": f"d{n}", "conversation_id": "d0", "reply_to": f"d{n - 1}" if n else None} for n in range(length)]
+    rows += [{"id": f"e{n}", "conversation_id": "d0", "reply_to": f"d{n}"} for n in range(0, length, 50)]
+    return [
+        {**row, "text": f"Step {n}.", "speaker": f"s{n % 3}", "score": n % 5, "timestamp": 1_600_000_000 + n}
+        for n, row in enumerate(rows)
+    ]
 
 
 def utterances() -> list[Record]:
@@ -64,10 +84,6 @@ def utterances() -> list[Record]:
     return [
         {**row, "speaker": f"s{n % 3}", "score": n % 5, "timestamp": 1_600_000_000 + n} for n, row in enumerate(rows)
     ]
-
-
-def json_lines(records: list[Record]) -> bytes:
-    return "".join(json.dumps(record) + "\n" for record in records).encode()
 
 
 def convokit(rows: list[Record]) -> dict[str, bytes]:
@@ -86,55 +102,11 @@ def convokit(rows: list[Record]) -> dict[str, bytes]:
 
 
 def comments(rows: list[Record]) -> bytes:
-    return json_lines(
-        [
-            {
-                "id": row.get("id"), "link_id": f"t3_{row.get('conversation_id')}", "body": row.get("text"),
-                "parent_id": f"{KINDS[row.get('reply_to') == row.get('conversation_id')]}_{row.get('reply_to')}",
-                "author": row.get("speaker"), "score": row.get("score"), "created_utc": row.get("timestamp"),
-                "subreddit": "kettles",
-            }
-            for row in rows
-            if row.get("reply_to") is not None
-        ]
-    )  # fmt: skip
+    return json_lines([record for record in reddit(rows) if "body" in record])
 
 
 def submissions(rows: list[Record]) -> bytes:
-    return json_lines(
-        [
-            {
-                "id": row.get("id"), "title": "Kettle", "selftext": row.get("text"), "author": row.get("speaker"),
-                "score": row.get("score"), "created_utc": row.get("timestamp"), "subreddit": "kettles",
-            }
-            for row in rows
-            if row.get("reply_to") is None
-        ]
-    )  # fmt: skip
-
-
-def delimited(rows: list[Record], separator: str) -> bytes:
-    import csv
-
-    file = io.StringIO()
-    writer = csv.DictWriter(file, list(utterances()[0]), delimiter=separator, extrasaction="ignore")
-    writer.writeheader()
-    writer.writerows(rows)
-    return file.getvalue().encode(errors="surrogatepass")
-
-
-def parquet(rows: list[Record]) -> bytes:
-    """Return a Parquet file; values that its columns cannot hold make a column of JSON text."""
-    columns: dict[str, Any] = {}
-    for name in utterances()[0]:
-        values = [row.get(name) for row in rows]
-        try:
-            columns[name] = pa.array(values)
-        except (pa.ArrowException, OverflowError, UnicodeError):
-            columns[name] = pa.array([json.dumps(value) for value in values])
-    file = io.BytesIO()
-    pq.write_table(pa.table(columns), file)
-    return file.getvalue()
+    return json_lines([record for record in reddit(rows) if "body" not in record])
 
 
 def nested(rows: list[Record]) -> bytes:
@@ -167,41 +139,70 @@ def xml(rows: list[Record]) -> bytes:
             f'  <row Id="{n}" PostTypeId="{1 if root else 2}"{parent} Body={text} Score="{row.get("score")}"'
             f' CreationDate="2020-01-01T00:00:00.000" OwnerUserId="{n % 3}" Title="Kettle" />'
         )
-    return ('<?xml version="1.0"?>\n<posts>\n' + "\n".join(lines) + "\n</posts>\n").encode()
+    return ('<?xml version="1.0"?>\n<posts>\n' + "\n".join(lines) + "\n</posts>\n").encode(errors="replace")
 
 
-def zipped(files: dict[str, bytes]) -> bytes:
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, content in files.items():
-            archive.writestr(f"corpus/{name}", content)
-    return file.getvalue()
+def comments_xml(rows: list[Record]) -> bytes:
+    """Return the comments of a Stack Exchange site, one on every other post."""
+    lines = [
+        f'  <row Id="{n}" PostId="{n // 2}" Score="{n % 4}" Text="No, {n}." CreationDate="2020-01-01T00:00:00.000" />'
+        for n in range(0, 2 * len(rows), 2)
+    ]
+    return ('<?xml version="1.0"?>\n<comments>\n' + "\n".join(lines) + "\n</comments>\n").encode()
 
 
-def tarred(files: dict[str, bytes]) -> bytes:
-    file = io.BytesIO()
-    with tarfile.open(fileobj=file, mode="w:gz") as archive:
-        for name, content in files.items():
-            entry = tarfile.TarInfo(f"corpus/{name}")
-            entry.size = len(content)
-            archive.addfile(entry, io.BytesIO(content))
-    return file.getvalue()
+def saved_dataset(rows: list[Record]) -> dict[str, bytes]:
+    """Return the files of a dataset that `datasets` saved to disk."""
+    return {
+        "data-00000-of-00001.arrow": arrow(rows, file_format=False),
+        "state.json": json.dumps({"_data_files": [{"filename": "data-00000-of-00001.arrow"}]}).encode(),
+        "dataset_info.json": b"{}",
+        "cache-1.arrow": b"",
+    }
 
 
-PACKINGS: dict[str, Callable[[bytes], bytes]] = {
-    "": bytes,
-    ".gz": gzip.compress,
-    ".bz2": bz2.compress,
-    ".xz": lzma.compress,
-    ".zst": zstandard.ZstdCompressor().compress,
-}
-FORMATS = ("convokit", "dump", "csv", "tsv", "parquet", "lines", "nested", "xml", "zip", "tar")
+FORMATS = ("convokit", "dump", "parquet", "nested", "xml", "zip", "tar", "layout", "archive", "folder", "dataset")
+
+
+@st.composite
+def stage_settings(draw: st.DrawFn) -> StageSettings:
+    """Draw settings of the stages, half of the time the defaults, and the kind of walk."""
+    kinds = (draw(st.sampled_from(sorted(KINDS))),)
+    if draw(st.booleans()):
+        return StageSettings(kinds=kinds)
+    flags = st.booleans()
+    shares = draw(st.sampled_from([(80, 10, 10), (0, 0, 100), (34, 33, 33), (100, 0, 0)]))
+    return StageSettings(
+        UtteranceSettings(draw(flags), 1.0, draw(flags), draw(st.sampled_from([1, 1, 2, 5]))),
+        RankingSettings(
+            deleted=draw(flags),
+            empty=draw(flags),
+            speakers=draw(st.sampled_from([(), ("s1",), ("",), ("s0", "s1", "s2")])),
+            stickied=draw(flags),
+            distinguished=draw(flags),
+            min_age_hours=draw(st.sampled_from([None, None, 0, 1e9])),
+            min_score=draw(st.sampled_from([None, None, 0, -(2**40)])),
+            min_score_gap=draw(st.sampled_from([None, None, 0, 1])),
+            order=draw(st.sampled_from(["score", "released"])),
+            score_order=draw(st.sampled_from(["higher", "lower"])),
+        ),
+        WalkSettings(
+            seed=draw(st.integers(0, 3)),
+            walks_per_conversation=draw(st.sampled_from([1, 1, 3])),
+            exclude_repeats=draw(flags),
+            speakers=draw(st.sampled_from(["names", "pseudonyms", "none"])),
+            shares=shares,
+        ),
+        kinds,
+    )
 
 
 @st.composite
 def rows(draw: st.DrawFn) -> list[Record]:
     """Draw records in which up to four values, keys or rows are changed."""
     found = utterances()
+    if draw(st.integers(0, 9)) == 0:
+        found += chain(draw(st.sampled_from([2, 60, 400])))
     for _ in range(draw(st.integers(0, 4))):
         row = found[draw(st.integers(0, len(found) - 1))]
         name = draw(st.sampled_from(sorted(row) or ["id"]))
@@ -239,36 +240,78 @@ def damaged(draw: st.DrawFn, content: bytes) -> bytes:
 
 
 @st.composite
+def packed(
+    draw: st.DrawFn, content: bytes, packings: dict[str, Callable[[bytes], bytes]] = PACKINGS
+) -> tuple[str, bytes]:
+    """Draw a packing; return its extension and the file, damaged before and after it is packed."""
+    extension = draw(st.sampled_from(sorted(packings)))
+    return extension, draw(damaged(packings[extension](draw(damaged(content)))))
+
+
+@st.composite
+def data_files(draw: st.DrawFn, found: list[Record], stem: str) -> tuple[dict[str, bytes], dict[str, str]]:
+    """Draw one file of any layout in any container and packing; return it by name, and the setting `columns`."""
+    layout = draw(st.sampled_from(sorted(LAYOUTS)))
+    container = draw(st.sampled_from(sorted(CONTAINERS)))
+    name, write = CONTAINERS[container]
+    extension, content = draw(packed(write(LAYOUTS[layout](found))))
+    columns = RENAMED if layout == "renamed" else {}
+    if draw(st.integers(0, 9)) == 0:
+        columns = {**columns, draw(st.sampled_from(["text", "score", "speaker", "title"])): draw(
+            st.sampled_from(["body", "score", "nothing", "", 'a"b', "text"])
+        )}  # fmt: skip
+    return {f"{stem}{name}{extension}": content}, columns
+
+
+@st.composite
 def inputs(draw: st.DrawFn) -> Input:
-    """Draw a corpus of any format."""
-    made, kind = draw(rows()), draw(st.sampled_from(FORMATS))
+    """Draw a corpus of any format, and settings."""
+    made, kind = draw(rows()), draw(st.sampled_from(FORMATS + ("layout",) * 5))
     wanted = draw(st.sampled_from(["auto"] * 8 + ["convokit", "dump", "table"]))
-    extension = draw(st.sampled_from(sorted(PACKINGS)))
+    files, named, columns = draw(drawn_files(kind, made))
+    return Input(kind, files, named, wanted, columns, draw(stage_settings()))
+
+
+@st.composite
+def drawn_files(draw: st.DrawFn, kind: str, made: list[Record]) -> tuple[dict[str, bytes], str, dict[str, str]]:
+    """Draw the files of a kind of corpus; return them, what the setting `corpus` names, and the setting `columns`."""
+    columns: dict[str, str] = {}
     if kind in ("convokit", "zip", "tar"):
         files = convokit(made)
         which = draw(st.sampled_from(sorted(files)))
         files[which] = draw(damaged(files[which]))
         if kind == "convokit":
-            return Input(kind, {f"corpus/{name}": content for name, content in files.items()}, "corpus", wanted)
-        packed = draw(damaged((zipped if kind == "zip" else tarred)(files)))
-        return Input(kind, {f"corpus.{kind}": packed}, f"corpus.{kind}", wanted)
+            return {f"corpus/{name}": content for name, content in files.items()}, "corpus", columns
+        extension, pack = ARCHIVES[kind]
+        return {f"corpus{extension}": draw(damaged(pack(files)))}, f"corpus{extension}", columns
     if kind == "dump":
-        pack = PACKINGS[extension]
-        posts = draw(damaged(pack(draw(damaged(submissions(made))))))
-        replies = draw(damaged(pack(draw(damaged(comments(made))))))
-        return Input(
-            kind, {f"dumps/RS_2020-01{extension}": posts, f"dumps/RC_2020-01{extension}": replies}, "dumps", wanted
-        )
+        posts, replies = draw(packed(submissions(made))), draw(packed(comments(made)))
+        files = {f"dumps/RS_2020-01{posts[0]}": posts[1], f"dumps/RC_2020-01{replies[0]}": replies[1]}
+        return files, draw(st.sampled_from(["dumps", ",".join(sorted(files))])), columns
     if kind == "parquet":
-        return Input(kind, {"corpus.parquet": draw(damaged(parquet(made)))}, "corpus.parquet", wanted)
+        return {"corpus.parquet": draw(damaged(parquet(made)))}, "corpus.parquet", columns
     if kind == "xml":
-        return Input(kind, {"site/Posts.xml": draw(damaged(xml(made)))}, "site", wanted)
-    writers: dict[str, tuple[str, Callable[[list[Record]], bytes]]] = {
-        "csv": (".csv", lambda rows: delimited(rows, ",")),
-        "tsv": (".tsv", lambda rows: delimited(rows, "\t")),
-        "lines": (".jsonl", json_lines),
-        "nested": (".jsonl", nested),
-    }
-    name, write = writers[kind]
-    content = draw(damaged(PACKINGS[extension](draw(damaged(write(made))))))
-    return Input(kind, {f"corpus{name}{extension}": content}, f"corpus{name}{extension}", wanted)
+        files = {"site/Posts.xml": draw(damaged(xml(made)))}
+        if draw(st.booleans()):
+            files["site/Comments.xml"] = draw(damaged(comments_xml(made)))
+        return files, "site", columns
+    if kind == "nested":
+        extension, content = draw(packed(nested(made)))
+        return {f"corpus.jsonl{extension}": content}, f"corpus.jsonl{extension}", columns
+    if kind == "dataset":
+        files = saved_dataset(made)
+        which = draw(st.sampled_from(sorted(files)))
+        files[which] = draw(damaged(files[which]))
+        return {f"saved/{name}": content for name, content in files.items()}, "saved", columns
+    files, columns = draw(data_files(made, "corpus"))
+    if kind == "layout":
+        return files, next(iter(files)), columns
+    if kind == "archive":
+        extension, pack = ARCHIVES[draw(st.sampled_from(sorted(ARCHIVES)))]
+        return {f"corpus{extension}": draw(damaged(pack(files)))}, f"corpus{extension}", columns
+    # A folder of several files.
+    others, more = draw(data_files(draw(rows()), "other"))
+    files |= others | draw(
+        st.sampled_from([{}, {"README.md": b"# Kettles\n"}, {"a.csv": b""}, {"b.json": b"[" * 9999}])
+    )
+    return {f"folder/{name}": content for name, content in files.items()}, "folder", {**columns, **more}

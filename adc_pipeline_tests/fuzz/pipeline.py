@@ -1,6 +1,7 @@
 """Run the data path on one hostile corpus: it ends with a sentence, or with datasets whose invariants hold."""
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -8,27 +9,30 @@ import pyarrow.parquet as pq
 from adc_pipeline.core.engine import Engine
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.corpus.recorded_files import FILES, record_files
-from adc_pipeline.corpus.settings import CorpusSettings, UtteranceSettings
+from adc_pipeline.corpus.settings import CorpusSettings
 from adc_pipeline.corpus.source import check_source, fetch
 from adc_pipeline.corpus.utterances import write_utterances
 from adc_pipeline.ranking.ranked_replies import write_ranked_replies
 from adc_pipeline.walks.datasets import split_file, write_walks
 from adc_pipeline.walks.grammar import conversations_in_two_splits, grammar_violations
-from adc_pipeline.walks.kinds import KINDS
 from adc_pipeline.walks.markers import FORMATS, FormatName
-from adc_pipeline.walks.settings import WalkSettings
 from adc_pipeline.walks.splits import SPLITS
+from adc_pipeline_tests.fuzz.inputs import Input, StageSettings
 
 ENGINE = Engine(threads=1, memory_limit="1GB")
 
 
-def outcome(settings: CorpusSettings, out: Path, format: FormatName = "default") -> str:
-    """Return the sentence with which the corpus is refused, or "built", after checking what was built.
+def outcome(given: Input, folder: Path, format: FormatName = "default") -> str:
+    """Write a corpus into a folder and build it there.
+
+    Return the sentence with which the corpus is refused, or "built", after checking what was built.
 
     Any other exception, and an AssertionError, is a finding.
     """
     try:
-        build(settings, out, format)
+        corpus = given.write(folder / "given")
+        settings = CorpusSettings(corpus=corpus, format=given.format, columns=given.columns)  # type: ignore[arg-type]
+        build(settings, replace(given.stages, walks=replace(given.stages.walks, format=format)), folder / "out")
     except PipelineError as error:
         sentence = str(error)
         assert sentence, "the sentence is empty"
@@ -37,25 +41,25 @@ def outcome(settings: CorpusSettings, out: Path, format: FormatName = "default")
     return "built"
 
 
-def build(settings: CorpusSettings, out: Path, format: FormatName) -> None:
+def build(settings: CorpusSettings, stages: StageSettings, out: Path) -> None:
     raw = out / "raw" / "corpus"
     raw.parent.mkdir(parents=True)
     check_source(settings)
     fetch(settings, {}, raw)
     record_files(raw, raw.with_name(FILES))
-    counts = write_utterances(raw, out / "utterances", UtteranceSettings(max_set_aside=1.0), ENGINE, settings)
+    counts = write_utterances(raw, out / "utterances", stages.utterances, ENGINE, settings)
     reasons = sum(number for name, number in counts.items() if name.startswith("set_aside."))
     assert counts["records"] == counts["read"], counts
     assert counts["read"] == counts["taking_part"] + counts["set_aside"], counts
     assert counts["set_aside"] == reasons, counts
-    ranked = write_ranked_replies(out / "utterances", out / "ranked", engine=ENGINE)
+    ranked = write_ranked_replies(out / "utterances", out / "ranked", stages.ranking, ENGINE)
     assert ranked["replies"] == ranked["ranked"] + ranked["dropped"], ranked
-    for kind in KINDS:
+    for kind in stages.kinds:
         folder = out / kind
-        walks = write_walks(kind, out / "utterances", out / "ranked", folder, WalkSettings(format=format), ENGINE)
-        assert grammar_violations(folder, format, ENGINE) == 0
+        walks = write_walks(kind, out / "utterances", out / "ranked", folder, stages.walks, ENGINE)
+        assert grammar_violations(folder, stages.walks.format, ENGINE) == 0
         assert conversations_in_two_splits(folder, ENGINE) == 0
-        check_turns(folder, format, kind, walks["turns"])
+        check_turns(folder, stages.walks.format, kind, walks["turns"])
 
 
 def check_turns(folder: Path, format: FormatName, kind: str, expected: float) -> None:

@@ -42,7 +42,7 @@ def digests(tmp_path: Path, empty_database: Path, monkeypatch: pytest.MonkeyPatc
         monkeypatch.setenv("ADC_HOME", str(home))
         monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
         assert execute("datasets", {"ops": config}).success
-        return {name: Store(home).current(name).digest for name in ("top_2", "random_walk", "ascending")}
+        return {name: Store(home).current(name).digest for name in ("top_2", "random_walk", "ascending", "preferences")}
 
     return run
 
@@ -149,4 +149,4 @@ def test_a_home_that_is_not_writable_ends_the_run_at_its_first_step(
     monkeypatch.setenv("ADC_HOME", str(tmp_path / "file"))
     step, message = failure(execute("datasets", {}))
     assert step == "raw_corpus"
-    assert "cannot be written to" in message
+    assert "is a file and no folder: name a folder" in message

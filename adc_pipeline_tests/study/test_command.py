@@ -1,13 +1,19 @@
 """The command around the cells: what it refuses before any is made, and its progress. No job is run."""
 
 import io
+import os
+import signal
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
 
 from adc_pipeline.core.artefacts import Store
-from adc_pipeline.study.__main__ import Launcher, main, run_cells
+from adc_pipeline.study import __main__ as study
+from adc_pipeline.study.__main__ import Launcher, chosen_variants, main, run_cells
+from adc_pipeline.study.plan import read_plan
 from adc_pipeline_tests.study.test_cells import put_walks, store
 
 __all__ = ["store"]
@@ -39,6 +45,32 @@ def test_inputs_that_no_cell_can_be_made_of_end_it_with_the_sentence(
     assert launched == ["inputs"]
 
 
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--variants", "top-2.mel"], "which is no variant (did you mean top-2.mle?); use top-2.mle, top-2.acc"),
+        (
+            ["--plan", "rejections", "--variants", "A", "ascending.mle"],
+            "names ascending.mle, which is no arm of the plan rejections; use A, B, C",
+        ),
+        (["--plan", "rejections", "--variants", "a"], "(did you mean A?)"),
+    ],
+)
+def test_a_variant_or_an_arm_that_is_none_is_refused(
+    options: list[str], sentence: str, launched: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(options) == 2
+    assert sentence in capsys.readouterr().err
+    assert launched == []
+
+
+def test_variants_of_a_plan_are_its_arms() -> None:
+    plan = read_plan("rejections")
+    assert chosen_variants(plan, ["B", "A"]) == ["ascending.mle.neutral", "ascending.mle"]
+    assert chosen_variants(plan, None) == [variant.name for variant in plan.arms.values()]
+    assert chosen_variants(None, ["both.awr"]) == ["both.awr"]
+
+
 def test_the_progress_of_a_cell_is_seen_when_it_ends(
     launched: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -60,3 +92,34 @@ class Unbuffered(io.RawIOBase):
 
     def write(self, data: object) -> int:
         return self.to.write(data)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_the_cell_that_runs_and_starts_no_other(
+    number: signal.Signals, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """As a container's stop sends it: to this process, and not to those that it started."""
+    ready = tmp_path / "ready"
+    program = f"import pathlib, time; pathlib.Path({str(ready)!r}).touch(); time.sleep(600)"
+    monkeypatch.setattr(study, "EXECUTE", (sys.executable, "-c", program))
+    before = signal.signal(number, signal.default_int_handler)
+    launcher = Launcher({}, tmp_path)
+
+    def send() -> None:
+        while not ready.exists():
+            time.sleep(0.01)
+        os.kill(os.getpid(), number)
+
+    sender = threading.Thread(target=send)
+    try:
+        with launcher.stoppable():
+            sender.start()
+            failed = run_cells(launcher, [("top-2.mle", "0"), ("top-2.mle", "1")], parallel=1, again=False)
+        sender.join()
+        assert launcher.stopped.is_set()
+        assert not failed
+        assert not launcher.running
+        assert [path.name for path in tmp_path.glob("*.log")] == ["top-2.mle.seed-0.log"]
+        assert signal.getsignal(number) is signal.default_int_handler
+    finally:
+        signal.signal(number, before)

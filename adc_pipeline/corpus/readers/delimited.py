@@ -92,7 +92,11 @@ def read_dialect(path: Path) -> Dialect:
         )
     if ends_with_separator(following, len(cells), written):
         cells.append("")
-    names = [cell.strip() or f"column{number}" for number, cell in enumerate(cells)]
+    # Bytes that are no UTF-8 cannot be part of a column's name.
+    names = [
+        cell.strip().encode(errors="surrogateescape").decode(errors="backslashreplace") or f"column{number}"
+        for number, cell in enumerate(cells)
+    ]
     # DuckDB does not tell upper case from lower case.
     if len({name.lower() for name in names}) < len(names):
         raise PipelineError(

@@ -1,0 +1,163 @@
+"""What records are written in: lines and arrays of JSON, tables, Arrow, packings, and archives in archives."""
+
+import bz2
+import csv
+import gzip
+import io
+import json
+import lzma
+import struct
+import tarfile
+import zipfile
+from collections.abc import Callable
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.ipc
+import pyarrow.parquet as pq
+import zstandard
+
+Record = dict[str, Any]
+
+
+def columns_of(records: list[Record]) -> list[str]:
+    return list(dict.fromkeys(name for record in records for name in record))
+
+
+def json_lines(records: list[Record]) -> bytes:
+    return "".join(json.dumps(record) + "\n" for record in records).encode()
+
+
+def json_array(records: list[Record]) -> bytes:
+    return json.dumps(records, indent=1).encode()
+
+
+def answer(records: list[Record]) -> bytes:
+    """Return what a public interface answers with."""
+    return json.dumps({"count": len(records), "data": records}).encode()
+
+
+def delimited(records: list[Record], separator: str = ",", quoting: Any = csv.QUOTE_MINIMAL) -> bytes:
+    file = io.StringIO()
+    writer = csv.DictWriter(file, columns_of(records), delimiter=separator, quoting=quoting)
+    writer.writeheader()
+    writer.writerows(
+        {name: json.dumps(value) if isinstance(value, dict | list) else value for name, value in record.items()}
+        for record in records
+    )
+    return file.getvalue().encode(errors="surrogatepass")
+
+
+def table(records: list[Record]) -> pa.Table:
+    """Return a table; values that a column cannot hold make it one of JSON text."""
+    columns: dict[str, Any] = {}
+    for name in columns_of(records):
+        values = [record.get(name) for record in records]
+        try:
+            columns[name] = pa.array(values)
+        except (pa.ArrowException, OverflowError, UnicodeError):
+            columns[name] = pa.array([json.dumps(value) for value in values])
+    return pa.table(columns)
+
+
+def unusual(records: list[Record]) -> pa.Table:
+    """Return a table whose columns have types that few writers choose."""
+    found = table(records)
+    for place, field in enumerate(found.schema):
+        wanted = field.type
+        if pa.types.is_string(wanted):
+            wanted = (pa.large_string(), pa.dictionary(pa.int32(), pa.string()), pa.binary())[place % 3]
+        elif pa.types.is_integer(wanted):
+            wanted = (pa.float64(), pa.decimal128(38, 2), pa.timestamp("s"))[place % 3]
+        elif pa.types.is_null(wanted):
+            wanted = pa.bool_()
+        try:
+            column = found.column(place).cast(wanted)
+        except pa.ArrowException:
+            continue
+        found = found.set_column(place, field.name, column)
+    return found
+
+
+def parquet(records: list[Record], make: Callable[[list[Record]], pa.Table] = table, **options: Any) -> bytes:
+    file = io.BytesIO()
+    pq.write_table(make(records), file, **options)
+    return file.getvalue()
+
+
+def arrow(records: list[Record], file_format: bool = True) -> bytes:
+    file = io.BytesIO()
+    found = table(records)
+    writer = pyarrow.ipc.new_file if file_format else pyarrow.ipc.new_stream
+    with writer(file, found.schema) as opened:
+        opened.write_table(found, max_chunksize=7)
+    return file.getvalue()
+
+
+# Extension and writer of each container.
+CONTAINERS: dict[str, tuple[str, Callable[[list[Record]], bytes]]] = {
+    "lines": (".jsonl", json_lines),
+    "array": (".json", json_array),
+    "answer": (".json", answer),
+    "csv": (".csv", delimited),
+    "tsv": (".tsv", lambda records: delimited(records, "\t")),
+    "quoted": (".csv", lambda records: delimited(records, ";", csv.QUOTE_ALL)),
+    "utf-16": (".csv", lambda records: delimited(records).decode(errors="replace").encode("utf-16")),
+    "parquet": (".parquet", parquet),
+    "unusual": (".parquet", lambda records: parquet(records, unusual)),
+    "row groups": (".parquet", lambda records: parquet(records, row_group_size=3, compression="gzip")),
+    "arrow": (".arrow", arrow),
+    "stream": (".arrow", lambda records: arrow(records, file_format=False)),
+}
+
+
+def zst_blocks(content: bytes) -> bytes:
+    """Return lines in Arctic Shift's blocks, two to a block."""
+    lines, found = content.split(b"\n"), b""
+    for start in range(0, len(lines), 2):
+        rows = lines[start : start + 2]
+        places, data = b"", b""
+        for row in rows:
+            places += struct.pack("<II", len(data), len(row))
+            data += row
+        packed = zstandard.ZstdCompressor().compress(struct.pack("<I", len(rows)) + places + data)
+        found += struct.pack("<I", len(packed)) + packed
+    return found
+
+
+PACKINGS: dict[str, Callable[[bytes], bytes]] = {
+    "": bytes,
+    ".gz": gzip.compress,
+    ".bz2": bz2.compress,
+    ".xz": lzma.compress,
+    ".zst": zstandard.ZstdCompressor().compress,
+    ".zst_blocks": zst_blocks,
+}
+
+
+def zipped(files: dict[str, bytes], below: str = "corpus/") -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in files.items():
+            archive.writestr(f"{below}{name}", content)
+    return file.getvalue()
+
+
+def tarred(files: dict[str, bytes], mode: str = "w:gz", below: str = "corpus/") -> bytes:
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode=mode) as archive:  # type: ignore[call-overload]
+        for name, content in files.items():
+            entry = tarfile.TarInfo(f"{below}{name}")
+            entry.size = len(content)
+            archive.addfile(entry, io.BytesIO(content))
+    return file.getvalue()
+
+
+# What goes around a corpus: nothing, a folder with other files in it, or an archive.
+ARCHIVES: dict[str, tuple[str, Callable[[dict[str, bytes]], bytes]]] = {
+    "zip": (".zip", zipped),
+    "zip in zip": (".zip", lambda files: zipped({"inner.zip": zipped(files)})),
+    "tar": (".tar.gz", tarred),
+    "plain tar": (".tar", lambda files: tarred(files, "w")),
+    "tar.bz2": (".tar.bz2", lambda files: tarred(files, "w:bz2", "")),
+}
