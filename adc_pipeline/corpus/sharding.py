@@ -21,6 +21,7 @@ from adc_pipeline.core.engine import Engine
 from adc_pipeline.core.errors import PipelineError, is_disk_full
 from adc_pipeline.core.shards import shard_names, shard_sql
 from adc_pipeline.corpus import fields
+from adc_pipeline.corpus.missing_texts import create_text_macros
 from adc_pipeline.corpus.namespaces import join_sites, part_namespaces
 from adc_pipeline.corpus.packings import packing
 from adc_pipeline.corpus.parts import Part, list_parts
@@ -33,6 +34,7 @@ from adc_pipeline.corpus.recorded_files import UTTERANCES, unchanged_while_read
 from adc_pipeline.corpus.settings import CorpusSettings, UtteranceSettings
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from duckdb import DuckDBPyConnection
 
 TITLES, COUNTED = "titles.parquet", "counted.json"
@@ -62,7 +64,7 @@ SELECTED = ", ".join(
 # Texts are not compressed: compression would add a quarter to the time of reading them, here and in each later stage.
 # The Parquet files take two fifths of the space of the JSON.
 PARQUET_OPTIONS = "FORMAT parquet, PARQUET_VERSION v2, COMPRESSION uncompressed, DICTIONARY_SIZE_LIMIT 1000"
-FINISHED_ROWS = "SELECT {selected} FROM ({rows})"
+FINISHED_ROWS = "SELECT *, missing_text(text) AS missing_text FROM (SELECT {selected} FROM ({rows}))"
 
 # 0 and -1 may stand for no parent (`corpus.keys`).
 FIND_ROOT = """
@@ -78,18 +80,13 @@ SELECT $first + file_row_number AS position, * EXCLUDE (file_row_number, shard)
 FROM read_parquet($rows, file_row_number = true, hive_partitioning = false) WHERE shard = $shard
 """
 
-# Lists as parameters: arrays of pyarrow would import pandas, which costs as much as 100,000 utterances.
-ENTRIES = """
-CREATE TEMP TABLE entries (namespace VARCHAR, conversation_id VARCHAR, title VARCHAR, source VARCHAR, place BIGINT)
-"""
-ADD_ENTRIES = """
-INSERT INTO entries SELECT $namespace, unnest($ids::VARCHAR[]), unnest($titles::VARCHAR[]), unnest($sources::VARCHAR[]),
-    $place + generate_subscripts($ids::VARCHAR[], 1)
-"""
+# The entries of all `conversations.json`, in order.
+ENTRY_COLUMNS = ("namespace", "conversation_id", "title", "source")
 # Several corpora of one namespace may name a conversation, or one corpus may name it twice: the last entry wins.
 TITLE_ROWS = """
-SELECT namespace, conversation_id, decode_entities(arg_max(title, place)) AS title, arg_max(source, place) AS source
-FROM entries GROUP BY namespace, conversation_id
+SELECT namespace, conversation_id, decode_entities(arg_max(title, file_row_number)) AS title,
+    arg_max(source, file_row_number) AS source
+FROM read_parquet($entries, file_row_number = true, hive_partitioning = false) GROUP BY namespace, conversation_id
 """
 BATCH = 100_000
 
@@ -120,6 +117,7 @@ def shard_rows(corpus: Path, out: Path, source: CorpusSettings, settings: Uttera
     counted = Counted()
     with unchanged_while_read(corpus), engine.connect(out / "spill") as connection:
         create_macros(connection)
+        create_text_macros(connection)
         connection.execute(DECODE_ENTITIES if settings.decode_entities else KEEP_ENTITIES)
         number, position, piece = 0, 0, out / "piece.parquet"
 
@@ -376,17 +374,31 @@ def write_titles(
     engine: Engine,
 ) -> None:
     """Write the titles and sources of ConvoKit's conversations to a Parquet file, one row a conversation."""
-    place = 0
-    connection.execute(ENTRIES)
-    for part, namespace in zip(parts, namespaces, strict=True):
-        for titles in batched(convokit.titles(part.path) if part.what.kind == "convokit" else (), BATCH):
-            rows = [title for title in titles if title is not None]
-            counted.titles_unreadable += len(titles) - len(rows)
-            ids, names, sources = (list(column) for column in zip(*rows, strict=True)) if rows else ([], [], [])
-            values = {"namespace": namespace, "ids": ids, "titles": names, "sources": sources, "place": place}
-            connection.execute(ADD_ENTRIES, values)
-            place += len(titles)
-    engine.write(connection, "writing the titles", TITLE_ROWS, path)
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    entries = path.with_name("entries.parquet")
+    schema = pa.schema([(name, pa.string()) for name in ENTRY_COLUMNS])
+    with pq.ParquetWriter(entries, schema) as writer:
+        for part, namespace in zip(parts, namespaces, strict=True):
+            for titles in batched(convokit.titles(part.path) if part.what.kind == "convokit" else (), BATCH):
+                rows = [(namespace, *title) for title in titles if title is not None]
+                counted.titles_unreadable += len(titles) - len(rows)
+                if rows:
+                    writer.write_batch(
+                        pa.record_batch([string_array(column) for column in zip(*rows, strict=True)], schema)
+                    )
+    engine.write(connection, "writing the titles", TITLE_ROWS, path, {"entries": str(entries)})
+    entries.unlink()
+
+
+def string_array(values: Sequence[str | None]) -> "pa.StringArray":
+    """Return texts as an array of Arrow; `pa.array` would import pandas, which takes as long as 100,000 utterances."""
+    import pyarrow as pa
+
+    builder = pa.lib.StringBuilder()
+    builder.append_values(values)
+    return builder.finish()
 
 
 def batched(titles: Iterable[convokit.Title | None], size: int) -> Iterator[list[convokit.Title | None]]:

@@ -84,41 +84,39 @@ SELECT position, parent FROM linked ANTI JOIN roots USING (position)
 WHERE NOT (head OR unscored OR orphan OR stray)
 """
 
+# One recursion goes down from roots and offenders alike: a reply below a root takes part, one below an offender is set
+# aside with it, and one that neither leads to is in a loop, or below one. It carries the parent, which spares a join.
 REACHED = """
 CREATE TABLE reached AS
 WITH RECURSIVE down AS (
-    SELECT position, 0 AS depth FROM roots
+    SELECT position, NULL::BIGINT AS parent, 0 AS depth, NULL::BIGINT AS because_of FROM roots
     UNION ALL
-    SELECT children.position, down.depth + 1 FROM down JOIN children ON children.parent = down.position
+    SELECT position, NULL, NULL, NULL FROM offenders
+    UNION ALL
+    SELECT children.position, children.parent, down.depth + 1,
+        CASE WHEN down.depth IS NULL THEN coalesce(down.because_of, down.position) END
+    FROM down JOIN children ON children.parent = down.position
 )
 SELECT * FROM down
 """
 
-# Keeps the order of `linked`, which is that of the source.
-PLACED = """
-CREATE TABLE placed AS
-SELECT position, parent, depth FROM linked LEFT JOIN reached USING (position)
-"""
-
-# Rows that neither a root nor an offender leads to are in a loop, or below one.
 SET_ASIDE_TABLE = """
 CREATE TABLE set_aside AS
-WITH RECURSIVE missing AS (
-    SELECT position, parent FROM placed ANTI JOIN offenders USING (position) WHERE depth IS NULL
-), lost AS (
-    SELECT position, reason, NULL::BIGINT AS because_of FROM offenders
-    UNION ALL
-    SELECT missing.position, lost.reason, coalesce(lost.because_of, lost.position)
-    FROM lost JOIN missing ON missing.parent = lost.position
-)
-SELECT * FROM lost
-UNION ALL
-SELECT position, 'loop', NULL FROM missing ANTI JOIN lost USING (position)
+SELECT lost.position, offenders.reason, lost.because_of FROM (FROM reached WHERE depth IS NULL) AS lost
+JOIN offenders ON offenders.position = coalesce(lost.because_of, lost.position)
+"""
+# Loops are rare, and finding them takes a join, so they are counted first.
+UNREACHED = """
+SELECT (SELECT count(*) FROM roots) + (SELECT count(*) FROM offenders) + (SELECT count(*) FROM children)
+    - (SELECT count(*) FROM reached) AS unreached
+"""
+LOOPS = """
+INSERT INTO set_aside SELECT position, 'loop', NULL FROM children ANTI JOIN reached USING (position)
 """
 
+# The order of rows in `reached` may differ from run to run.
 TREE_ROWS = """
-SELECT position, CASE WHEN depth > 0 THEN parent END AS parent_position, depth
-FROM placed WHERE depth IS NOT NULL
+SELECT position, parent AS parent_position, depth FROM reached WHERE depth IS NOT NULL ORDER BY position
 """
 
 CONVERSATION_ROWS = """
@@ -130,16 +128,18 @@ ORDER BY roots.position
 """
 
 SET_ASIDE_ROWS = """
+WITH named AS MATERIALIZED (
+    SELECT position, id, conversation_id, reply_to FROM read_rows SEMI JOIN set_aside USING (position)
+)
 SELECT r.id, r.conversation_id, s.position, s.reason, because.id AS because_of, r.reply_to,
     s.because_of AS because_of_position
-FROM set_aside AS s JOIN (SELECT position, id, conversation_id, reply_to FROM read_rows) AS r USING (position)
-LEFT JOIN (SELECT position, id FROM read_rows) AS because ON because.position = s.because_of
+FROM set_aside AS s JOIN named AS r USING (position) LEFT JOIN named AS because ON because.position = s.because_of
 ORDER BY s.position
 """
 
 COUNTS = """
 SELECT (SELECT count(*) FROM read_rows) AS read,
-    (SELECT count(*) FROM reached) AS taking_part,
+    (SELECT count(depth) FROM reached) AS taking_part,
     (SELECT count(*) FROM roots) AS roots,
     (SELECT count(*) FROM roots WHERE adopted) AS adopted_roots,
     (SELECT count(*) FROM set_aside) AS set_aside
@@ -165,8 +165,9 @@ def write_tree(
         connection.execute(UNFIT)
         connection.execute(CHILDREN)
         engine.run(connection, "reaching replies from the roots", REACHED)
-        engine.run(connection, "computing depths", PLACED)
         connection.execute(SET_ASIDE_TABLE)
+        if only_row(connection, UNREACHED)["unreached"]:
+            connection.execute(LOOPS)
         engine.write(connection, "writing the tree", TREE_ROWS, out / TREE)
         engine.write(connection, "writing the conversations", CONVERSATION_ROWS, out / CONVERSATIONS)
         engine.write(connection, "writing rows set aside", SET_ASIDE_ROWS, out / SET_ASIDE)

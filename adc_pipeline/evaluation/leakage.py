@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adc_pipeline.core.engine import only_row
+from adc_pipeline.corpus.missing_texts import create_text_macros
 from adc_pipeline.evaluation.formatting import number
-from adc_pipeline.ranking.ranked_replies import MACROS
 from adc_pipeline.walks.datasets import split_file
 from adc_pipeline.walks.splits import Split
 
@@ -125,7 +125,7 @@ def create_walked(connection: "DuckDBPyConnection", dataset: Path, ranked: list[
     positions of the roots of the held-out split that also occur in training.
     """
     files = {"held_out": str(dataset / split_file(split)), "train": str(dataset / split_file("train"))}
-    connection.execute(MACROS)
+    create_text_macros(connection)
     connection.execute(FOLDED)
     connection.execute(WALKED, {"ranked": ranked, **files})
     connection.execute(REPEATED_ROOTS)

@@ -16,29 +16,13 @@ from adc_pipeline.ranking.settings import Order, RankingSettings, ScoreOrder
 
 RANKED_REPLIES, DROPPED_REPLIES = "ranked_replies.parquet", "dropped.parquet"
 
-
-MACROS = r"""
-CREATE MACRO stripped(content) AS
-CASE WHEN content IN ('[deleted]', '[removed]', '') THEN content
-     WHEN content < '!' OR content > '~' OR starts_with(content, '[') OR starts_with(content, '*')
-         OR starts_with(content, '_') OR starts_with(content, '\') THEN trim(content, getvariable('blank')) END;
--- A note in place of a text is short, and its first bracket is closed by its last character; it may be in emphasis.
--- Reddit gives reasons, with links: [ Removed by Reddit on account of violating the [content policy](/help). ]
-CREATE MACRO is_note_of_removal(content) AS
-CASE WHEN length(content) <= 150 AND content IS NOT NULL THEN
-    regexp_full_match(content, '(?s)[*_~\\]*\[([^\[\]]|\[[^\[\]]*\])*\][*_~]*')
-    AND regexp_matches(content, '(?i)\b(deleted|removed|unavailable|(not|no longer) available)\b') ELSE false END;
-"""
-
-# Stripping every text would take longer than reading them all. Most blank or deleted texts match literally; the rest
-# begin with a character that is not visible ASCII, with a bracket or with emphasis.
 REPLIES = """
 CREATE TABLE replies AS
 SELECT position, t.parent_position AS parent, t.depth, r.id, {score} AS score, r.timestamp,
     r.recorded_at - r.timestamp AS age,
     CASE
-        WHEN $deleted AND is_note_of_removal(stripped(r.text)) THEN 'deleted'
-        WHEN $empty AND stripped(r.text) = '' THEN 'empty'
+        WHEN $deleted AND r.missing_text = 'deleted' THEN 'deleted'
+        WHEN $empty AND r.missing_text = 'empty' THEN 'empty'
         WHEN list_contains($speakers, r.speaker) THEN 'speaker'
         WHEN $stickied AND r.stickied THEN 'stickied'
         WHEN $score_hidden AND r.score_hidden THEN 'score_hidden'
@@ -91,13 +75,15 @@ ORDERS: dict[Order, str] = {
 RANKED_ROWS = """
 SELECT r.id, r.conversation_id, r.reply_to, ranked.score, r.timestamp, position, ranked.rank, ranked.siblings,
     ranked.depth, ranked.parent AS parent_position
-FROM read_rows AS r JOIN ranked USING (position)
+FROM read_rows AS r JOIN ranked USING (position) ORDER BY position
 """
 
 DROPPED_ROWS = """
+WITH named AS MATERIALIZED (
+    SELECT position, id, conversation_id FROM read_rows SEMI JOIN dropped USING (position)
+)
 SELECT r.id, r.conversation_id, d.position, d.reason, because.id AS because_of
-FROM dropped AS d JOIN (SELECT position, id, conversation_id FROM read_rows) AS r USING (position)
-LEFT JOIN replies AS because ON because.position = d.because_of
+FROM dropped AS d JOIN named AS r USING (position) LEFT JOIN named AS because ON because.position = d.because_of
 ORDER BY d.position
 """
 
@@ -125,12 +111,6 @@ FROM replies
 
 # The smallest BIGINT has no opposite.
 SCORES: dict[ScoreOrder, str] = {"higher": "r.score", "lower": "try_cast(-CAST(r.score AS HUGEINT) AS BIGINT)"}
-
-# White space as in Python's str.strip, and the zero-width space.
-BLANK = (
-    " \t\n\r\x0b\x0c\x1c\x1d\x1e\x1f\x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009"
-    "\u200a\u200b\u2028\u2029\u202f\u205f\u3000"
-)
 
 
 def write_ranked_replies(
@@ -174,8 +154,6 @@ def rank_shard(utterances: Path, out: Path, settings: RankingSettings, engine: E
     with engine.connect(out / "spill") as connection:
         create_read_rows(connection, utterances)
         create_tree(connection, utterances)
-        connection.execute("SET VARIABLE blank = $1", [BLANK])
-        connection.execute(MACROS)
         replies = REPLIES.format(score=SCORES[settings.score_order])
         engine.run(connection, "filtering replies", replies, filters)
         connection.execute(GAPS, {"min_score_gap": settings.min_score_gap})

@@ -54,6 +54,9 @@ def read(
     counts = write_utterances(directory, out, settings or UtteranceSettings(max_set_aside=1.0))
     ids = read_utterances(out, "id")
     found = tables(out, "set_aside.parquet", "position, reason, because_of")
+    placed = tables(out, "tree.parquet", "position")
+    if settings is None or settings.shards == 1:
+        assert placed == sorted(placed)
 
     filled = len(rows) + sum(bool(line.strip()) for line in appended)
     assert counts["read"] == filled == counts["taking_part"] + counts["set_aside"]

@@ -157,6 +157,40 @@ def test_reddit_names_have_kinds(
     assert value(connection, "without_kind($1)", name) == bare
 
 
+@pytest.mark.parametrize(
+    ("written", "seconds", "score", "id"),
+    [
+        ("1600022012", 1600022012, 1600022012, "1600022012"),
+        ("0600022012", 600022012, 600022012, "0600022012"),
+        ("9999999999", 9999999999, 9999999999, "9999999999"),
+        ("1.600022e9", 1600022000, 1600022000, "1600022000"),
+        ("16000220.5", 16000220, None, "16000220.5"),
+        ("-160002201", -160002201, -160002201, "-160002201"),
+        ("2020-09-13", 1599955200, None, "2020-09-13"),
+        ("1.5", 1, None, "1.5"),
+        (".5", 0, None, ".5"),
+        ("7.", 7, 7, "7"),
+        ("1e3", 1000, 1000, "1e3"),
+        ("-12", -12, -12, "-12"),
+        ("a.5", None, None, "a.5"),
+        ("a ", None, None, "a"),
+        (" a", None, None, "a"),
+        ("7.0 ", 7, 7, "7"),
+        (" ", None, None, None),
+        ("", None, None, None),
+    ],
+)
+def test_the_usual_values_are_read_by_the_same_rules(
+    connection: duckdb.DuckDBPyConnection, written: str, seconds: int | None, score: int | None, id: str | None
+) -> None:
+    """Ten digits, short scores and ids that begin with a letter take a shorter way to the same values."""
+    assert value(connection, "[seconds($1)::VARCHAR, whole_number($1)::VARCHAR, text_id($1)]", written) == [
+        None if seconds is None else str(seconds),
+        None if score is None else str(score),
+        id,
+    ]
+
+
 @pytest.mark.parametrize("sql", [convokit.READ, dumps.READ_LINES], ids=["convokit", "dumps"])
 def test_the_order_of_the_source_is_kept(
     connection: duckdb.DuckDBPyConnection, sql: str, tmp_path_factory: pytest.TempPathFactory

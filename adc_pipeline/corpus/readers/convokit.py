@@ -24,8 +24,8 @@ from adc_pipeline.corpus.recorded_files import UTTERANCES
 # conversation has that name: early posts of Reddit are called "na" or "null".
 UTTERANCES_OF = """
 SELECT id, conversation_id,
-    CASE WHEN strlen(parent) > 4 THEN parent
-         WHEN NOT is_nothing(parent) OR parent = conversation_id THEN parent END AS reply_to,
+    CASE WHEN strlen(parent) <= 4 AND is_nothing(parent) AND parent IS DISTINCT FROM conversation_id THEN NULL
+         ELSE parent END AS reply_to,
     coalesce(speaker, "user") AS speaker, text, timestamp, whole_number(meta.score) AS score,
     try_cast(meta.stickied AS BOOLEAN) AS stickied, try_cast(meta.score_hidden AS BOOLEAN) AS score_hidden,
     meta.distinguished AS distinguished, NULL::VARCHAR AS title, {source} AS source,
@@ -37,7 +37,7 @@ FROM (
         text_parent(coalesce(reply_to, "reply-to")) AS parent,
         seconds(timestamp) AS timestamp, timestamp AS written_time,
         seconds(coalesce(meta.retrieved_utc, meta.retrieved_on)) AS recording,
-        seconds(meta.retrieved_after) AS after
+        CASE WHEN meta.retrieved_after IS NOT NULL THEN seconds(meta.retrieved_after) END AS after
     FROM read_json($lines, format = 'newline_delimited', ignore_errors = true, hive_partitioning = false, {several}
         columns = {{
         id: 'VARCHAR', conversation_id: 'VARCHAR', root: 'VARCHAR', reply_to: 'VARCHAR', "reply-to": 'VARCHAR',

@@ -312,7 +312,7 @@ def count_lines(path: Path) -> int:
     """
     import numpy as np
 
-    content = bytearray(MIB // 4)
+    content = bytearray(MIB)
     block = np.frombuffer(content, np.uint8)
     number, last = 0, NEWLINE
     with path.open("rb", buffering=0) as file:

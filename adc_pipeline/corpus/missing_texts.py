@@ -1,0 +1,41 @@
+r"""Tell texts from what stands in their place: nothing, or a note that a text was deleted, removed or is unavailable.
+
+`corpus.sharding` asks once for each text, when it is read, and stores the answer beside the text. A stage that filters
+by it need not read the texts.
+"""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+# White space as in Python's str.strip, and the zero-width space.
+BLANK = (
+    " \t\n\r\x0b\x0c\x1c\x1d\x1e\x1f\x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009"
+    "\u200a\u200b\u2028\u2029\u202f\u205f\u3000"
+)
+
+# Stripping every text would take longer than parsing it. A blank text or a note begins with a character that is not
+# visible ASCII, with emphasis, a backslash or a bracket (`[`, `\` and `_` lie between `[` and a backquote).
+MACROS = r"""
+-- A note in place of a text is short, and its first bracket is closed by its last character; it may be in emphasis.
+-- Reddit gives reasons, with links: [ Removed by Reddit on account of violating the [content policy](/help). ]
+CREATE OR REPLACE TEMP MACRO is_note_of_removal(content) AS
+CASE WHEN length(content) <= 150 THEN
+    regexp_full_match(content, '(?s)[*_~\\]*\[([^\[\]]|\[[^\[\]]*\])*\][*_~]*')
+    AND regexp_matches(content, '(?i)\b(deleted|removed|unavailable|(not|no longer) available)\b') ELSE false END;
+CREATE OR REPLACE TEMP MACRO missing_text(content) AS
+CASE WHEN content < '!' OR content > '~' OR content BETWEEN '[' AND '`' OR content BETWEEN '*' AND '+' THEN
+    CASE WHEN content = '' THEN 'empty' WHEN content IN ('[deleted]', '[removed]') THEN 'deleted'
+         WHEN trim(content, getvariable('blank')) = '' THEN 'empty'
+         WHEN is_note_of_removal(trim(content, getvariable('blank'))) THEN 'deleted' END END;
+"""
+
+
+def create_text_macros(connection: "DuckDBPyConnection") -> None:
+    """Create, for the life of the connection, `is_note_of_removal` of a stripped text and `missing_text` of any.
+
+    The latter is 'empty', 'deleted' or, where there is a text, null.
+    """
+    connection.execute("SET VARIABLE blank = $1", [BLANK])
+    connection.execute(MACROS)
