@@ -19,18 +19,29 @@ only where they are named as roots, so that an asset does not depend on other as
 frames a run or what is displayed of a result. This module does not count either.
 
 The syntax tree is written out here, because `ast.dump` and bytecode differ between Python versions. Python 3.11, 3.12
-and 3.13 give the same version. All assets together take 0.25 s of processor time.
+and 3.13 give the same version.
+
+**Cost.** Parsing and hashing the modules of all assets takes 0.4 s of processor time, a quarter of the start of the
+definitions. The versions are therefore kept in the user's cache folder, with the SHA-256 of all files of the package.
+They cannot be stale: a change of any file is another SHA-256. With kept versions only the files' bytes are hashed,
+which takes 0.01 s.
 """
 
 import ast
+import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from hashlib import sha256
 from importlib.util import resolve_name
 from pathlib import Path
 from typing import Any
+
+from adc_pipeline.core.atomic import atomic_file
+from adc_pipeline.core.records import checked_fields, parsed
+from adc_pipeline.core.user_cache import cache_folder
 
 IMPORTS = (ast.Import, ast.ImportFrom)
 # Fields of syntax nodes that follow from the others (`ctx`) or change nothing (the `u` of u"text", type comments).
@@ -43,7 +54,7 @@ def code_version(*modules: str) -> str:
 
     `modules` are full dotted names of modules of this package. Raise ValueError if there is no such module.
     """
-    return SOURCES.version(*modules)
+    return KEPT.version(*modules)
 
 
 @dataclass(frozen=True)
@@ -59,11 +70,13 @@ class Sources:
     """The source files of one package. Each file is read once."""
 
     def __init__(self, package: Path) -> None:
+        self.package = package
         self.files: dict[str, Path] = {}  # The modules by dotted name.
         self.folders: dict[Path, list[str]] = {}  # The names of the files in each folder.
         self.modules: dict[str, Module] = {}
         self.declaring: dict[Path, bool] = {}
-        for path, _, names in os.walk(package):
+        for path, below, names in os.walk(package):
+            below[:] = [name for name in below if name != "__pycache__"]
             folder = Path(path)
             self.folders[folder] = names
             for file in (folder / name for name in names if name.endswith(".py")):
@@ -87,6 +100,14 @@ class Sources:
                 digest.update(b"%d " % numbers.get(target, -1))
         return digest.hexdigest()[:12]
 
+    @cached_property
+    def content(self) -> str:
+        """SHA-256 over the paths and the contents of all files of the package."""
+        digest = sha256()
+        for path in sorted(folder / name for folder, names in self.folders.items() for name in names):
+            digest.update(os.fsencode(path.relative_to(self.package)) + b"\0" + sha256(path.read_bytes()).digest())
+        return digest.hexdigest()
+
     def reached(self, *roots: str) -> list[Path]:
         """Return the files of these root modules and of all modules that they need."""
         names = list(roots)
@@ -98,7 +119,10 @@ class Sources:
         """Return whether an imported module counts: not this one, and none of a package that declares assets."""
         folder = self.files[name].parent
         if folder not in self.declaring:
-            beside = (other for other, file in self.files.items() if file.parent == folder)
+            # A module that does not have the word cannot import it, and is not parsed for that.
+            beside = (
+                other for other, file in self.files.items() if file.parent == folder and b"dagster" in file.read_bytes()
+            )
             self.declaring[folder] = any(self.module(other).imports_dagster for other in beside)
         return name != __name__ and not self.declaring[folder]
 
@@ -206,4 +230,38 @@ def is_skipped(node: ast.AST, parent: ast.AST) -> bool:
     return isinstance(node, IMPORTS)
 
 
+class KeptVersions:
+    """The code versions of a package, kept in a file of the user's cache folder, one for each place of the package."""
+
+    def __init__(self, sources: Sources, folder: Path) -> None:
+        self.sources = sources
+        place = sha256(os.fsencode(sources.package)).hexdigest()[:16]
+        self.path = folder / f"code-versions-{place}.json"
+
+    @cached_property
+    def versions(self) -> dict[str, str]:
+        """The kept versions by root modules; empty if the file is missing, damaged or of other sources."""
+        with suppress(OSError, ValueError):
+            kept = checked_fields(parsed(self.path.read_bytes()), {"content": str, "versions": dict})
+            if kept["content"] == self.sources.content:
+                return {roots: version for roots, version in kept["versions"].items() if isinstance(version, str)}
+        return {}
+
+    def version(self, *roots: str) -> str:
+        """Return the code version of these root modules, from the file or computed and then kept there."""
+        key = " ".join(roots)
+        if key not in self.versions:
+            self.versions[key] = self.sources.version(*roots)
+            self.write()
+        return self.versions[key]
+
+    def write(self) -> None:
+        """Write the file. A folder that cannot be written costs the next process the time of hashing."""
+        with suppress(OSError):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with atomic_file(self.path) as partial:
+                partial.write_text(json.dumps({"content": self.sources.content, "versions": self.versions}))
+
+
 SOURCES = Sources(Path(__file__).parents[1])
+KEPT = KeptVersions(SOURCES, cache_folder())

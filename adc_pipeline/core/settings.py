@@ -19,6 +19,9 @@ from adc_pipeline.core.errors import PipelineError, did_you_mean
 # Whole numbers fit 64 bits, as in DuckDB, PyTorch and Parquet; NumPy's seeds have 32.
 LARGEST = 2**63 - 1
 LARGEST_SEED = 2**32 - 1
+# Characters of a value in a sentence, and of a text, which may be a list of paths.
+LONGEST_SHOWN = 100
+LONGEST_TEXT = 4_000
 
 
 @dataclass(frozen=True)
@@ -114,7 +117,7 @@ class Declared:
         """Return what is wrong with a value, as a part of a sentence; None if nothing is."""
         if value is None and self.optional:
             return None
-        shown = f"`{self.name}` is {list(value) if isinstance(value, tuple) else repr(value)}; use "
+        shown = f"`{self.name}` is {as_shown(value)}; use "
         if not has_type(value, self.kind):
             return shown + self.wanted
         for item in value if self.kind is tuple else value.values() if self.kind is dict else [value]:
@@ -123,11 +126,31 @@ class Declared:
             if self.choices and item not in self.choices:
                 return f"{shown}{self.accepts}{did_you_mean(item, self.choices)}"
             if self.item in (int, float):
-                if not math.isfinite(item) or (self.item is int and abs(item) > LARGEST):
+                if not is_finite(item) or (self.item is int and abs(item) > LARGEST):
                     return f"{shown}a finite number" + (f" of at most {LARGEST}" if self.item is int else "")
                 if item not in self.range:
                     return f"{shown}{self.range}"
+            if self.kind is str and not self.choices and (wanted := self.problem_of_text(item)):
+                return shown + wanted
         return None
+
+    def problem_of_text(self, text: str) -> str | None:
+        """Return what to use in place of a text that nothing can have as a name, a path or a value; None if it can."""
+        if not text.strip() and text != self.default:
+            return f"a text that is not empty{', or ~ for none' if self.optional else ''}"
+        if len(text) > LONGEST_TEXT:
+            return f"a text of at most {LONGEST_TEXT:,} characters"
+        return None if text.isprintable() else "a text without control characters"
+
+
+def as_shown(value: Any) -> str:
+    """Return a value as a sentence shows it."""
+    try:
+        text = repr(list(value) if isinstance(value, tuple) else value)
+    except ValueError:
+        # Python spells no number of more than 4,300 digits.
+        return "a number of too many digits"
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}…"
 
 
 def declared(kind: type) -> dict[str, Declared]:
@@ -164,6 +187,14 @@ def has_type(value: Any, kind: type) -> bool:
     if kind in (int, float):
         return isinstance(value, Integral if kind is int else Real) and not isinstance(value, bool)
     return isinstance(value, kind)
+
+
+def is_finite(number: float) -> bool:
+    """Return whether a number is finite and a float can hold it, which many a whole number cannot be held by."""
+    try:
+        return math.isfinite(number)
+    except OverflowError:
+        return False
 
 
 @dataclass(frozen=True)

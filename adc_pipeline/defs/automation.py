@@ -22,7 +22,7 @@ from adc_pipeline.core.artefacts import Store
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.core.markdown import code
 from adc_pipeline.core.named_files import named_path, read_mapping
-from adc_pipeline.core.settings import Settings, setting
+from adc_pipeline.core.settings import Settings, as_shown, setting
 from adc_pipeline.core.spellings import read_settings
 from adc_pipeline.corpus.settings import CorpusSettings
 from adc_pipeline.defs.corpus import with_corpus
@@ -68,7 +68,7 @@ class AutomationSettings(Settings):
     )
     mail_password: str = setting("", "Environment variable that holds the user's password at the mail server.")
     late_hours: float | None = setting(
-        24.0, "Hours after which a run that has not ended is reported; ~ reports none.", more_than=0
+        24.0, "Hours after which a run that has not ended is reported; ~ reports none.", more_than=0, maximum=1_000_000
     )
 
     def __post_init__(self) -> None:
@@ -76,13 +76,15 @@ class AutomationSettings(Settings):
         for name in ("weekly", "nightly", "prune"):
             if not is_valid_cron_schedule(getattr(self, name)):
                 raise PipelineError(
-                    f"`{name}` is {getattr(self, name)!r}, which is not a cron expression: use one such as 0 3 * * 1."
+                    f"`{name}` is {as_shown(getattr(self, name))}, which is not a cron expression: use one such"
+                    " as 0 3 * * 1."
                 )
         try:
             ZoneInfo(self.time_zone)
         except (ZoneInfoNotFoundError, ValueError, OSError) as error:
             raise PipelineError(
-                f"`time_zone` is {self.time_zone!r}, which is not a time zone: use one such as UTC or Europe/Berlin."
+                f"`time_zone` is {as_shown(self.time_zone)}, which is not a time zone: use one such as UTC or"
+                " Europe/Berlin."
             ) from error
         for name in ("webhook", "mail_server", "mail_password"):
             # The value is not shown: it may be the secret itself.

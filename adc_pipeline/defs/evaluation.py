@@ -2,6 +2,7 @@
 
 import platform
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -81,6 +82,9 @@ def evaluation_stage(kind: WalkKind) -> Stage[EvaluationSettings]:
             run.metrics({name: figures[name] for name in HEADLINES if figures.get(name) is not None}, model=logged)
         return {}
 
+    def complete(settings: EvaluationSettings, partition: str | None) -> EvaluationSettings:
+        return replace(settings, validation_metric=settings.validation_metric or kind.promoted_by)
+
     # In this order, `Store.inputs` takes the dataset and base of that model, and the utterances of that dataset.
     inputs = (kind.model, kind.dataset, "base_model", "ranked_replies", "utterances", "judge")
 
@@ -99,6 +103,7 @@ def evaluation_stage(kind: WalkKind) -> Stage[EvaluationSettings]:
         code=(__name__,),
         inputs=inputs,
         choose=choose,
+        complete=complete,
         # The report shows them.
         reads=(*inputs, "raw_corpus"),
         kinds=("pytorch", "mlflow"),

@@ -11,7 +11,7 @@ FAILED.
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -48,7 +48,7 @@ from adc_pipeline.defs.page import check_names, columns_of, page_of, table_metad
 from adc_pipeline.defs.run_config import configured, given_config
 from adc_pipeline.defs.sentence_failure import Cancelled, SentenceFailure
 from adc_pipeline.defs.shown import write_shown
-from adc_pipeline.defs.stage import Stage
+from adc_pipeline.defs.stage import STAGES, Stage
 from adc_pipeline.defs.started_by import current_settings, keeps_settings, started_by
 from adc_pipeline.defs.volume import last_version, volume_result
 from adc_pipeline.defs.workspace import Workspace
@@ -106,12 +106,7 @@ def materialize(stage: Stage[Any], context: Context, workspace: Workspace) -> Ma
 def requested(stage: Stage[Any], context: Context, workspace: Workspace) -> Request[Any]:
     """Read the settings, check ADC_HOME, lock the asset until the run ends, and find its inputs."""
     store = workspace.store
-    given = configured(given_config(context), "ops", stage.name)
-    if given is None and keeps_settings(context.run.tags):
-        given = current_settings(stage, store)
-    settings = read_settings(stage.settings, given, stage.name)
-    if stage.complete:
-        settings = stage.complete(settings, context.partition_key if context.has_partition_key else None)
+    settings = settings_in_run(stage, context, store)
     store.check_writable()
     name = stage.artefact_name(context)
     workspace.claim(name, context.log.info)
@@ -119,6 +114,7 @@ def requested(stage: Stage[Any], context: Context, workspace: Workspace) -> Requ
     for artefact in inputs.values():
         refuse_damaged(artefact)
     upstream_settings = store.settings_read(stage.reads, inputs)
+    upstream_settings |= {asset: followed(asset, names, context, store) for asset, names in stage.follows.items()}
     return Request(
         name=name,
         place=stage.place + name.removeprefix(stage.name),
@@ -134,6 +130,27 @@ def requested(stage: Stage[Any], context: Context, workspace: Workspace) -> Requ
         engine=replace(workspace.engine, report=context.log.info),
         context=context,
     )
+
+
+def settings_in_run(stage: Stage[Any], context: Context, store: Store) -> Any:
+    """Return the settings that an asset of the run has."""
+    given = configured(given_config(context), "ops", stage.name)
+    if given is None and keeps_settings(context.run.tags):
+        given = current_settings(stage, store)
+    settings = read_settings(stage.settings, given, stage.name)
+    if stage.complete:
+        settings = stage.complete(settings, context.partition_key if context.has_partition_key else None)
+    return settings
+
+
+def followed(asset: str, names: Sequence[str], context: Context, store: Store) -> dict[str, Any]:
+    """Return settings of an asset in the run, or else of its current version, or else its defaults."""
+    stage = STAGES[asset]
+    if asset in {node.name for node in context.job_def.nodes}:
+        settings = as_json(asdict(settings_in_run(stage, context, store)))
+    else:
+        settings = as_json(asdict(stage.settings())) | (current_settings(stage, store) or {})
+    return {name: settings[name] for name in names}
 
 
 def refuse_damaged(artefact: Artefact) -> None:

@@ -11,7 +11,7 @@ from adc_pipeline.walks.kinds import TOP_2
 def make_judge_of(making: Making[JudgeSettings]) -> None:
     from adc_pipeline.evaluation.judge import make_judge
 
-    walks = making.inputs[TOP_2.dataset].settings
+    walks = making.request.upstream_settings[TOP_2.dataset]
     train, validation, test = walks["shares"]
     judge = make_judge(
         sample=is_sample(making.request.upstream("raw_corpus").settings["corpus"]),
@@ -45,13 +45,14 @@ judge = declare(
         place="evaluations/judge",
         group="evaluation",
         description="The judge of the replies that the models write: on the sample corpus the quality of its templates,"
-        " elsewhere a bag-of-words model of the training split's sibling pairs. Splits are those of the settings of"
-        f" {TOP_2.dataset}.",
+        " elsewhere a bag-of-words model of the training split's sibling pairs. Splits and markers are those of the"
+        f" settings `shares` and `format` of {TOP_2.dataset}.",
         settings=JudgeSettings,
         make=make_judge_of,
         code=(__name__,),
-        inputs=(TOP_2.dataset, "ranked_replies", "utterances"),
-        reads=(TOP_2.dataset, "raw_corpus"),
+        inputs=("ranked_replies", "utterances"),
+        reads=("raw_corpus",),
+        follows={TOP_2.dataset: ("format", "shares")},
         kinds=("scikitlearn",),
     )
 )

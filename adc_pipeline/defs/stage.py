@@ -8,7 +8,7 @@ check, metadata) is the frame's.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -43,6 +43,9 @@ class Stage(Generic[S]):
     # Upstream assets, direct or not, whose settings decide the content besides their files. A stage is given the
     # settings of no other, and is made again when one of them changes.
     reads: tuple[str, ...] = ()
+    # Settings of assets that are not upstream, by asset, which decide the content too: those that an asset has in the
+    # run, or else of its current version. A change of them makes this stage stale, and the asset's files do not.
+    follows: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     kinds: tuple[str, ...] = ()
     # Returns the Parquet files of the asset's table in its folder, whose columns and rows Dagster and MLflow show.
     table: Callable[[Path], Sequence[str]] | None = None

@@ -52,10 +52,10 @@ NO_ROOM = 64 << 10
 def make_base_model(making: Making[BaseModelSettings]) -> None:
     from adc_pipeline.training.model import prepare_base_model
 
-    walks, utterances = making.inputs[TOP_2.dataset], making.inputs["utterances"]
-    texts = training_texts(utterances.path, walks.settings, making.folder / "spill", making.engine)
+    walks = making.request.upstream_settings[TOP_2.dataset]
+    texts = training_texts(making.inputs["utterances"].path, walks, making.folder / "spill", making.engine)
     model = making.folder / "model"
-    facts = prepare_base_model(making.settings, FORMATS[walks.settings["format"]], texts, model)
+    facts = prepare_base_model(making.settings, FORMATS[walks["format"]], texts, model)
     move_up(model)
     making.describe({name: fact for name, fact in facts.items() if isinstance(fact, int | float)})
     making.metadata |= {name: str(fact) for name, fact in facts.items() if isinstance(fact, str)}
@@ -79,14 +79,13 @@ base_model = declare(
         place="models/base",
         group="training",
         description="The model that every fine-tuning starts from and is compared with: a named or a small new one,"
-        f" with marker tokens. Markers, speakers and splits are those of the settings of {TOP_2.dataset}, so a new"
-        f" {TOP_2.dataset} makes it stale. If these settings are the same, so is the rebuilt model, and the"
-        " models of other datasets are up to date again.",
+        f" with marker tokens. Markers, speakers and splits are those of the settings `format`, `speakers` and `shares`"
+        f" of {TOP_2.dataset}.",
         settings=BaseModelSettings,
         make=make_base_model,
         code=(__name__, TRAINING_CODE),
-        inputs=(TOP_2.dataset, "utterances"),
-        reads=(TOP_2.dataset,),
+        inputs=("utterances",),
+        follows={TOP_2.dataset: ("format", "speakers", "shares")},
         kinds=("huggingface", "pytorch"),
         outside=base_model_source,
         check=check_base_model,
@@ -205,7 +204,8 @@ def check_same_markers(walks: Artefact, store: Store, base: Artefact) -> None:
     if ours != theirs:
         raise PipelineError(
             f"{walks.name} has the setting `format` {ours}, but the base model has the markers of {TOP_2.dataset},"
-            f" whose `format` is {theirs}: give both the same `format` and materialize them again."
+            f" whose `format` is {theirs}: give both the same `format` and materialize the datasets and"
+            " base_model again."
         )
 
 

@@ -1,6 +1,7 @@
-"""Read the cases of an evaluation from the conversations of the test split, and from no others.
+"""Read the cases of an evaluation from the conversations of one held-out split, and from no others.
 
-The dataset's test file determines those conversations; those whose root also occurs in training are excluded
+The split is the test split, or the validation split, on which promotion decides (`validation`). The dataset's file of
+the split determines those conversations; those whose root also occurs in training are excluded
 (`leakage`). DuckDB pairs siblings and finds turns for steering, set-based and, where a cap applies, in a fixed hash
 order; Python then only concatenates contexts. Cases refer to queries by number, and equal queries have one number: the
 contexts of a sibling group, a steering test and a walk are mostly the same text. Cost: about 0.1 s for the sample's 175
@@ -10,7 +11,7 @@ conversations of 1,189 replies.
 import dataclasses
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -31,6 +32,7 @@ from adc_pipeline.training.layout import segments
 from adc_pipeline.walks.datasets import split_file
 from adc_pipeline.walks.markers import FORMATS, FormatName, Verdict
 from adc_pipeline.walks.rendering import Speakers, create_rendered
+from adc_pipeline.walks.splits import Split
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -99,6 +101,16 @@ class Improvements:
     shown: Ints
 
 
+# The measures that have cases, without their readings.
+FAMILIES = (
+    "preference_accuracy",
+    "steering",
+    "in_context_improvement",
+    "rejection_contrast",
+    "verdict_calibration",
+    "bits_per_byte",
+    "perplexity",
+)
 # The verdict before a turn: none before the first one.
 BEFORE = {None: 0, "rejected": 1, "accepted": 2}
 # The most rejected siblings shown in a row that does not show all.
@@ -158,10 +170,11 @@ def answered(cases: CaseSet, fits: Bools) -> CaseSet:
 # `name` is the id, with its namespace where the id names several. Excluded conversations have the last numbers.
 CHOSEN = """
 CREATE TABLE chosen AS
-SELECT * EXCLUDE (test, shared), CASE WHEN shared THEN namespace || conversation_id ELSE conversation_id END AS name,
+SELECT * EXCLUDE (held_out, shared),
+    CASE WHEN shared THEN namespace || conversation_id ELSE conversation_id END AS name,
     (row_number() OVER (ORDER BY excluded, md5(conversation_id), conversation_id, namespace) - 1) AS number
 FROM (
-    SELECT *, $exclude AND position IN (FROM repeated_roots) AS excluded FROM walked WHERE test
+    SELECT *, $exclude AND position IN (FROM repeated_roots) AS excluded FROM walked WHERE held_out
 )
 """
 
@@ -218,7 +231,7 @@ WALKS = """
 SELECT c.number, w.walk, w.text, w.turns
 FROM (
     SELECT *, row_number() OVER (PARTITION BY conversation_id, walk ORDER BY file_row_number) AS place
-    FROM read_parquet($test, hive_partitioning = false, file_row_number = true)
+    FROM read_parquet($held_out, hive_partitioning = false, file_row_number = true)
 ) AS w LEFT JOIN chosen AS c USING (conversation_id, place)
 WHERE coalesce(c.number < $most, true) ORDER BY c.number, w.walk
 """
@@ -376,9 +389,9 @@ class Walk:
     turns: tuple[tuple[str, Verdict], ...]
 
 
-def walks(connection: "DuckDBPyConnection", test: Path, most: int, format: FormatName) -> Iterator[Walk]:
+def walks(connection: "DuckDBPyConnection", file: Path, most: int, format: FormatName) -> Iterator[Walk]:
     markers = FORMATS[format]
-    for number, walk, text, turns in connection.execute(WALKS, {"test": str(test), "most": most}).fetchall():
+    for number, walk, text, turns in connection.execute(WALKS, {"held_out": str(file), "most": most}).fetchall():
         background, *spelt = segments({"text": text, "turns": turns}, markers)
         verdicts = (turn["verdict"] for turn in turns)
         ids = [turn["utterance_id"] for turn in turns]
@@ -437,29 +450,32 @@ def read_cases(
     engine: Engine | None = None,
     markers: str = "after",
     exclude_repeated_roots: bool = True,
+    split: Split = "test",
+    families: Collection[str] = FAMILIES,
 ) -> Cases:
-    """Read the cases of a dataset's test conversations, spelt as in the dataset.
+    """Read the cases of a dataset's conversations of one split, spelt as in the dataset.
 
     `dataset`, `utterances` and `ranked` are the folders of those stages; `format` and `speakers` are the dataset's
     settings; DuckDB spills to `spill`. `markers` is their position in the model's texts. With `before`, segments
     come with their verdict. Unless `after`, there are no pairs and no steerings, which need a verdict after a turn.
-    `exclude_repeated_roots` excludes the test conversations whose root also occurs in the training split.
+    `exclude_repeated_roots` excludes the conversations whose root also occurs in the training split. Only the cases of
+    `families`, of measures as in `measures.family`, are read.
     Raises PipelineError if `dataset` was not written from these utterances with these settings.
     """
     verdict_first, read_after = markers == "before", markers == "after"
-    test = dataset / split_file("test")
+    file = dataset / split_file(split)
     numbers = QueryNumbers()
     with (engine or Engine()).connect(spill) as connection:
         create_rendered(connection, utterances, format, speakers)
         files = parts(ranked, RANKED_REPLIES)
-        create_walked(connection, dataset, files)
+        create_walked(connection, dataset, files, split)
         connection.execute(CHOSEN, {"exclude": exclude_repeated_roots})
         chosen = connection.execute("SELECT name, excluded FROM chosen ORDER BY number").fetchall()
         most = min(settings.max_conversations, sum(not excluded for _, excluded in chosen))
         connection.execute(REPLIES, {"ranked": files, "most": most})
         leakage = read_leakage(connection, files, exclude_repeated_roots)
         trees = Conversations(connection, most)
-        all_walks = list(walks(connection, test, most, format))
+        all_walks = list(walks(connection, file, most, format))
         for walk in all_walks:
             if walk.background != trees.background.get(walk.conversation):
                 raise PipelineError(
@@ -468,12 +484,18 @@ def read_cases(
                 )
         strangers = Strangers(trees.conversation, trees.segment)
         own_verdict: Verdict | None = "accepted" if verdict_first else None
+        of_turns = {"verdict_calibration", "bits_per_byte", "perplexity"}.intersection(families)
+        most_contrasts = settings.max_contrasts if "rejection_contrast" in families else 0
         sets = (
-            pairs(connection, trees, numbers, settings) if read_after else table(Pairs, iter(())),
-            steerings(connection, trees, numbers, settings) if read_after else table(Steerings, iter(())),
-            turns(all_walks, numbers, verdict_first),
-            improvements(all_walks, numbers, strangers, verdict_first),
-            table(Contrasts, contrast_rows(connection, trees, numbers, strangers, settings.max_contrasts, own_verdict)),
+            pairs(connection, trees, numbers, settings)
+            if read_after and "preference_accuracy" in families
+            else table(Pairs, iter(())),
+            steerings(connection, trees, numbers, settings)
+            if read_after and "steering" in families
+            else table(Steerings, iter(())),
+            turns(all_walks if of_turns else [], numbers, verdict_first),
+            improvements(all_walks if "in_context_improvement" in families else [], numbers, strangers, verdict_first),
+            table(Contrasts, contrast_rows(connection, trees, numbers, strangers, most_contrasts, own_verdict)),
         )
         places = contexts(connection, trees, min(settings.contexts, most))
     ask_text = np.zeros(len(numbers.number_of), dtype=bool)

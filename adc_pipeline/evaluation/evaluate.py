@@ -1,43 +1,52 @@
 """Evaluate a model and its base model on the same test cases.
 
 The steps: read the test cases, score them with both models, draw samples, keep the cases that both models could be
-asked about, compute the measures, estimate them with intervals, and write figures, cases, samples, plots and report.
+asked about, compute the measures, estimate them with intervals, measure on the validation split what promotion decides
+on, and write figures, cases, samples, plots and report.
 On the sample corpus (169 test conversations, 2,400 queries, 0.6 million parameters) this takes about 6.5 s of one core
 after the imports: 1.8 s of scoring for each of the two models, 1.9 s of plots, 0.3 s of samples of each, 0.5 s of
 intervals and tests.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cache, cached_property
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 
 from adc_pipeline.core.artefacts import file_digest, folder_digest
 from adc_pipeline.core.code_version import code_version
-from adc_pipeline.evaluation import measures, policy
+from adc_pipeline.evaluation import policy
 from adc_pipeline.evaluation.case_table import write_case_table
-from adc_pipeline.evaluation.cases import Cases, Improvements, answered, keep, read_cases
-from adc_pipeline.evaluation.estimate import Difference
-from adc_pipeline.evaluation.evaluation import Estimates, Evaluation
+from adc_pipeline.evaluation.cases import FAMILIES, Cases, read_cases
+from adc_pipeline.evaluation.evaluation import VALIDATION, Evaluation
 from adc_pipeline.evaluation.figures import draw
 from adc_pipeline.evaluation.judge import Judge
-from adc_pipeline.evaluation.measures import RELIABILITY, TESTED, Bools, CaseSets, Measured
+from adc_pipeline.evaluation.measures import RELIABILITY, Bools, Measured, family
 from adc_pipeline.evaluation.report import evaluation_page
 from adc_pipeline.evaluation.samples import Sample, sample, sample_figures, write_samples
 from adc_pipeline.evaluation.score_cache import cached_scores
+from adc_pipeline.evaluation.scored import (
+    ScoredCases,
+    case_counts,
+    differences,
+    estimates,
+    measured_series,
+    reliability_curves,
+)
 from adc_pipeline.evaluation.scoring import Progress, Scorer, Scores
 from adc_pipeline.evaluation.settings import EvaluationSettings
 from adc_pipeline.evaluation.training_facts import REASONS, WITHOUT_VERDICTS, TrainingFacts
 from adc_pipeline.generation.settings import Sampling
-from adc_pipeline.training.facts import ModelFacts
 from adc_pipeline.walks.datasets import split_file
 from adc_pipeline.walks.markers import FORMATS
 from adc_pipeline.walks.rendering import Speakers
-from adc_pipeline.walks.splits import split_of
+from adc_pipeline.walks.splits import Split, split_of
 
-Series = Mapping[str, Sequence[Measured]]
+# Sibling groups of a conversation, and turns to steer, on the validation split.
+VALIDATION_GROUPS, VALIDATION_STEERING = 2, 2
+FIGURE_SUFFIXES = ("", ".low", ".high", ".cases", ".conversations", ".p")
 
 
 @dataclass(frozen=True)
@@ -71,24 +80,21 @@ def evaluate(
     """Evaluate `job.model` against `job.base` on the test split of `job.dataset`.
 
     `out` is an empty folder; it receives `evaluation.json`, `metrics.json`, `cases.parquet`, `samples.parquet`,
-    `report.html` and the plots. The model's `training.json` decides how texts are laid out and which measures apply.
+    `report.html` and the plots; with a `validation_metric`, also the folder `validation` (see `validate`). The model's
+    `training.json` decides how texts are laid out and which measures apply.
     `progress` is called with the model's name, the queries done and the queries in all.
     """
-    facts = TrainingFacts.read(job.model)
-    settings = within_training(settings or EvaluationSettings(), facts)
+    trained = TrainingFacts.read(job.model)
+    settings = within_training(settings or EvaluationSettings(), trained)
     model, load_base = Scorer.load(job.model, settings), cache(lambda: Scorer.load(job.base, settings))
-    cases = read_test_cases(job, model, facts, settings, out / "spill")
-
-    def score(scorer: Scorer, name: str) -> Scores:
-        return scorer.score(cases.queries, cases.ask_text, progress, name, cases.own_verdicts, facts.markers)
-
-    question = base_question(job, cases, facts, settings)
-    base_scores = cached_scores(job.score_cache, question, lambda: score(load_base(), "base model"))
-    scored = ScoredCases(cases, {"model": score(model, "model"), "base": base_scores})
-    facts = without_calibration(facts, scored.shared.turns.accepted)
+    scored = score_split(job, model, load_base, trained, settings, out / "spill", progress)
+    cases, facts = scored.cases, without_calibration(trained, scored.shared.turns.accepted)
     samples: list[Sample] = []
     if settings.samples and "samples" not in facts.excluded:
-        samples = sample(model, cases, settings, "model") + sample(load_base(), cases, settings, "base model")
+        samples = [
+            *sample(model, cases, settings, "model", facts.arrangement),
+            *sample(load_base(), cases, settings, "base model", facts.arrangement),
+        ]
     samples = [each for each in samples if f"samples.{each.verdict}" not in facts.excluded]
 
     judge = Judge.read(job.judge) if job.judge and settings.contexts else None
@@ -96,10 +102,15 @@ def evaluate(
     series = measured_series(scored, facts)
     if judge is not None:
         series["model"] += policy_series(job, model, cases, facts, judge, settings, out, progress)
+    validation = None
+    if settings.validation_metric:
+        validation = validate(job, model, load_base, trained, settings, out / VALIDATION, progress)
     evaluation = Evaluation(
         **estimates(series, reliability_curves(scored, facts), settings),
         minus_base=differences(series, settings),
-        counts=case_counts(scored, facts, model.context_tokens) | sample_figures(samples),
+        counts=case_counts(scored, facts, model.context_tokens)
+        | sample_figures(samples)
+        | validation_figures(validation, settings.validation_metric),
         test_split=file_digest(job.dataset / split_file("test")),
         objective=facts.objective,
         markers=facts.markers,
@@ -113,7 +124,7 @@ def evaluate(
     write_case_table(out, cases.conversations, series)
     write_samples(out / "samples.parquet", samples)
     plots = draw(out, {"base model": evaluation.base, "model": evaluation.model, "length alone": evaluation.length})
-    page = evaluation_page(evaluation, samples, plots, job.provenance)
+    page = evaluation_page(evaluation, samples, plots, job.provenance, validation, settings.validation_metric)
     (out / "report.html").write_text(page, encoding="utf-8")
     return evaluation
 
@@ -168,8 +179,7 @@ def policy_series(
     if facts.markers == "none" or facts.objective == "filtering":
         return []
     sampling = Sampling(settings.temperature, 1.0, settings.reply_tokens)
-    arranged = ModelFacts.read(job.model).arrangement
-    writer = policy.Writer(model, arranged, job.speakers != "none", sampling, settings.draw_seed)
+    writer = policy.Writer(model, facts.arrangement, job.speakers != "none", sampling, settings.draw_seed)
     replies = policy.policy_replies(writer, cases.contexts, cases.conversations, settings.rejections, progress)
     found = policy.judged(replies, judge)
     policy.write_replies(out / policy.REPLIES, found, cases.contexts, cases.conversations)
@@ -187,12 +197,24 @@ def within_training(settings: EvaluationSettings, facts: TrainingFacts) -> Evalu
     return replace(settings, max_context_tokens=min(settings.max_context_tokens, facts.longest_piece))
 
 
-def read_test_cases(
-    job: EvaluationJob, model: Scorer, facts: TrainingFacts, settings: EvaluationSettings, spill: Path
-) -> Cases:
-    """Read the test cases in the format whose markers the model's tokenizer has."""
+def score_split(
+    job: EvaluationJob,
+    model: Scorer,
+    load_base: Callable[[], Scorer],
+    facts: TrainingFacts,
+    settings: EvaluationSettings,
+    spill: Path,
+    progress: Progress | None,
+    split: Split = "test",
+    families: Collection[str] = FAMILIES,
+) -> ScoredCases:
+    """Read the cases of a split and score them with the model and with its base model.
+
+    The format is the one whose markers the model's tokenizer has. The base model is loaded only if its scores are not
+    in the cache.
+    """
     format = next(name for name, markers in FORMATS.items() if markers == model.tokenizer.markers)
-    return read_cases(
+    cases = read_cases(
         job.dataset,
         job.utterances,
         job.ranked,
@@ -202,7 +224,76 @@ def read_test_cases(
         spill,
         markers=facts.markers,
         exclude_repeated_roots=job.exclude_repeated_roots,
+        split=split,
+        families=families,
     )
+    label = "" if split == "test" else f", {split} split"
+
+    def score(scorer: Scorer, name: str) -> Scores:
+        return scorer.score(
+            cases.queries, cases.ask_text, progress, name + label, cases.own_verdicts, facts.arrangement
+        )
+
+    question = base_question(job, cases, facts, settings)
+    base_scores = cached_scores(job.score_cache, question, lambda: score(load_base(), "base model"))
+    return ScoredCases(cases, {"model": score(model, "model"), "base": base_scores})
+
+
+def validate(
+    job: EvaluationJob,
+    model: Scorer,
+    load_base: Callable[[], Scorer],
+    facts: TrainingFacts,
+    settings: EvaluationSettings,
+    out: Path,
+    progress: Progress | None,
+) -> Evaluation:
+    """Measure `settings.validation_metric` on the validation split, on which promotion decides.
+
+    Whatever decides between versions week after week makes its own figure look better than it is, so the split that
+    the report is about does not decide. Only the cases of that metric are scored, few of each conversation, since
+    conversations are what an interval rests on. `out` receives `evaluation.json`, `metrics.json` and `cases.parquet`.
+    """
+    few = replace(
+        settings,
+        max_conversations=settings.validation_conversations,
+        max_groups=min(settings.max_groups, VALIDATION_GROUPS),
+        max_steering=min(settings.max_steering, VALIDATION_STEERING),
+        contexts=0,
+    )
+    out.mkdir()
+    families = (family(settings.validation_metric),)
+    scored = score_split(job, model, load_base, facts, few, out / "spill", progress, "validation", families)
+    facts = without_calibration(facts, scored.shared.turns.accepted)
+    series = {
+        name: [each for each in measured if each.name == settings.validation_metric]
+        for name, measured in measured_series(scored, facts).items()
+    }
+    found = estimates(series, {}, settings)
+    evaluation = Evaluation(
+        model=found["model"],
+        base=found["base"],
+        length=found["length"],
+        constant=found["constant"],
+        grammar=found["grammar"],
+        minus_base=differences(series, settings),
+        counts=case_counts(scored, facts, model.context_tokens),
+        test_split=file_digest(job.dataset / split_file("validation")),
+        objective=facts.objective,
+        markers=facts.markers,
+        left_out=facts.excluded,
+    )
+    evaluation.write(out)
+    write_case_table(out, scored.cases.conversations, series)
+    return evaluation
+
+
+def validation_figures(validation: Evaluation | None, metric: str) -> dict[str, float | None]:
+    """Return the flat figures of the validation split: `validation.METRIC`, `validation.base.METRIC` and so on."""
+    if validation is None:
+        return {}
+    wanted = {f"{prefix}{metric}{suffix}" for prefix in ("", "base.", "minus_base.") for suffix in FIGURE_SUFFIXES}
+    return {f"validation.{name}": value for name, value in validation.metrics().items() if name in wanted}
 
 
 def base_question(job: EvaluationJob, cases: Cases, facts: TrainingFacts, settings: EvaluationSettings) -> object:
@@ -213,120 +304,6 @@ def base_question(job: EvaluationJob, cases: Cases, facts: TrainingFacts, settin
         settings.max_context_tokens,
         cases.queries,
         cases.own_verdicts,
-        facts.markers,
+        facts.arrangement,
         cases.ask_text.tobytes(),
     )
-
-
-@dataclass(frozen=True)
-class ScoredCases:
-    """The test cases, and the scores of `model` and `base` for their queries."""
-
-    cases: Cases
-    scores: Mapping[str, Scores]
-
-    @cached_property
-    def fits(self) -> Bools:
-        """Whether a query's reply fits into the contexts of both models; (queries,)."""
-        return np.logical_and.reduce([each.fits for each in self.scores.values()])
-
-    @cached_property
-    def cut(self) -> Bools:
-        """Whether one of the models saw a part of a query's context only; (queries,)."""
-        return np.logical_or.reduce([each.cut for each in self.scores.values()])
-
-    @cached_property
-    def shared(self) -> CaseSets:
-        """The cases whose queries had room, in the contexts of both models, for what the measure is about.
-
-        A turn that did not fit into the context steers nothing. Where rejected replies crowd out other turns, they are
-        not all that differs between the two contexts of an in-context improvement, or of a contrast.
-        """
-        sees_turn = np.logical_and.reduce([each.turns > 0 for each in self.scores.values()])
-        return CaseSets(
-            answered(self.cases.pairs, self.fits),
-            answered(self.cases.steerings, self.fits & sees_turn),
-            answered(self.cases.turns, self.fits),
-            answered(self.cases.improvements, self.fits & ~self.cut),
-            answered(self.cases.contrasts, self.fits & ~self.cut),
-        )
-
-
-def measured_series(scored: ScoredCases, facts: TrainingFacts) -> dict[str, list[Measured]]:
-    """Compute the measures that apply, of both models, of length, of the best constant and of the verdict before."""
-    pairs, turns, steerings = scored.shared.pairs, scored.shared.turns, scored.shared.steerings
-    series = {name: measures.all_measures(scored.shared, each) for name, each in scored.scores.items()}
-    series["length"] = [
-        *measures.preference_accuracy(pairs, pairs.better_bytes, pairs.worse_bytes),
-        measures.length_steering(steerings),
-    ]
-    series["constant"] = [measures.constant_brier_score(turns)]
-    series["grammar"] = [measures.grammar_brier_score(turns)]
-    return {name: facts.applicable(measured) for name, measured in series.items()}
-
-
-def reliability_curves(scored: ScoredCases, facts: TrainingFacts) -> dict[str, list[Measured]]:
-    """Compute the reliability diagrams of both models, if they apply."""
-    turns = scored.shared.turns
-    return {
-        name: facts.applicable(measures.reliability(turns, measures.p_accepted(each.log_odds[turns.turn])))
-        for name, each in scored.scores.items()
-    }
-
-
-def estimates(series: Series, curves: Series, settings: EvaluationSettings) -> dict[str, Estimates]:
-    """Estimate by series and measure; the series of a measure share their cases and are resampled together."""
-    found: dict[str, Estimates] = {name: {} for name in series}
-    for measure in dict.fromkeys(each.name for measured in series.values() for each in measured):
-        same = {name: each for name, measured in series.items() for each in measured if each.name == measure}
-        together = measures.estimates(list(same.values()), settings.draws, settings.draw_seed)
-        for name, estimate in zip(same, together, strict=True):
-            found[name][measure] = estimate
-    for name, measured in curves.items():
-        for each in measured:
-            (found[name][each.name],) = measures.estimates([each], settings.draws, settings.draw_seed)
-    return found
-
-
-def differences(series: Series, settings: EvaluationSettings) -> dict[str, Difference]:
-    """Return model minus base model, paired, for the measures `TESTED`."""
-    of_base = {each.name: each for each in series["base"]}
-    return {
-        ours.name: measures.difference(ours, of_base[ours.name], settings.draws, settings.draw_seed)
-        for ours in series["model"]
-        if ours.name in TESTED
-    }
-
-
-def case_counts(scored: ScoredCases, facts: TrainingFacts, context_tokens: int) -> dict[str, float | None]:
-    """Count conversations and queries, with those that were cut or excluded, and average the turns' lengths."""
-    cases, shared = scored.cases, scored.shared
-    turns = shared.turns
-    counts: dict[str, float | None] = {
-        "conversations.test": cases.test_conversations,
-        "conversations.evaluated": len(cases.conversations),
-        **cases.leakage.counts(),
-        "context_tokens": context_tokens,
-        "queries": len(cases.queries),
-        "queries.left_out": int((~scored.fits).sum()),
-        "queries.cut": int(scored.cut[scored.fits].sum()),
-        "bytes.accepted": mean(turns.bytes[turns.accepted]),
-        "bytes.rejected": mean(turns.bytes[~turns.accepted]),
-    }
-    for name, every, kept in (
-        ("steering", cases.steerings, shared.steerings),
-        ("in_context_improvement", of_all(cases.improvements), of_all(shared.improvements)),
-        ("rejection_contrast", cases.contrasts, shared.contrasts),
-    ):
-        if name not in facts.excluded:
-            counts[f"{name}.left_out"] = len(every.case) - len(kept.case)
-    return counts
-
-
-def of_all(improvements: Improvements) -> Improvements:
-    """Return the rows that show all rejected siblings: one a turn."""
-    return keep(improvements, improvements.shown == improvements.k)
-
-
-def mean(values: np.ndarray) -> float | None:
-    return float(values.mean()) if len(values) else None

@@ -12,6 +12,9 @@ from adc_pipeline.evaluation.estimate import Difference, Estimate
 
 Estimates = dict[str, Estimate]
 
+# The folder, in that of an evaluation, of the figures of the validation split, on which promotion decides.
+VALIDATION = "validation"
+
 
 @dataclass(frozen=True)
 class Evaluation:

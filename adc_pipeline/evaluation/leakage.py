@@ -1,4 +1,4 @@
-"""Find what the test split shares with the training split: repeated roots, and speakers.
+"""Find what a held-out split, by default the test split, shares with the training split: repeated roots, and speakers.
 
 Splits are a hash of the conversation's id, so that a question that is asked twice, or posted again elsewhere, can be in
 both. A model may then have read replies to the very root that it is tested on. Roots are compared by title and text
@@ -17,6 +17,7 @@ from adc_pipeline.core.engine import only_row
 from adc_pipeline.evaluation.formatting import number
 from adc_pipeline.ranking.ranked_replies import MACROS
 from adc_pipeline.walks.datasets import split_file
+from adc_pipeline.walks.splits import Split
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -31,13 +32,13 @@ CREATE MACRO folded(content) AS
 # replies.
 WALKED = """
 CREATE TABLE walked AS
-SELECT u.position, u.conversation_id, u.namespace, s.test,
+SELECT u.position, u.conversation_id, u.namespace, s.held_out,
     row_number() OVER (PARTITION BY u.conversation_id ORDER BY u.namespace) AS place,
     count(*) OVER (PARTITION BY u.conversation_id) > 1 AS shared
 FROM rendered_roots AS u SEMI JOIN (
     SELECT parent_position AS position FROM read_parquet($ranked, hive_partitioning = false) WHERE depth = 1
 ) AS answered USING (position) JOIN (
-    SELECT conversation_id, true AS test FROM read_parquet($test, hive_partitioning = false) GROUP BY ALL
+    SELECT conversation_id, true AS held_out FROM read_parquet($held_out, hive_partitioning = false) GROUP BY ALL
     UNION ALL SELECT conversation_id, false FROM read_parquet($train, hive_partitioning = false) GROUP BY ALL
 ) AS s USING (conversation_id)
 """
@@ -45,13 +46,13 @@ FROM rendered_roots AS u SEMI JOIN (
 REPEATED_ROOTS = """
 CREATE TABLE repeated_roots AS
 WITH folded_roots AS (
-    SELECT position, test, folded(title) AS title,
+    SELECT position, held_out, folded(title) AS title,
         CASE WHEN is_note_of_removal(trim(text)) THEN '' ELSE folded(text) END AS text
     FROM (SELECT position, title, text FROM rendered_roots) AS u JOIN walked USING (position)
 ), keys AS (
-    SELECT position, test, md5(title || chr(10) || text) AS key FROM folded_roots WHERE title <> '' OR text <> ''
+    SELECT position, held_out, md5(title || chr(10) || text) AS key FROM folded_roots WHERE title <> '' OR text <> ''
 )
-SELECT position FROM keys SEMI JOIN (FROM keys WHERE NOT test) AS trained USING (key) WHERE test
+SELECT position FROM keys SEMI JOIN (FROM keys WHERE NOT held_out) AS trained USING (key) WHERE held_out
 """
 
 # Speakers of the replies that take part. A deleted account is nobody. In training, the root's speaker counts too.
@@ -62,10 +63,10 @@ WITH tested AS (
     WHERE trim(u.speaker) <> '' AND NOT is_note_of_removal(trim(u.speaker))
     GROUP BY ALL
 ), trained AS (
-    SELECT position FROM walked WHERE NOT test
+    SELECT position FROM walked WHERE NOT held_out
     UNION ALL
     SELECT position FROM read_parquet($ranked, hive_partitioning = false)
-        SEMI JOIN (FROM walked WHERE NOT test) AS w USING (conversation_id)
+        SEMI JOIN (FROM walked WHERE NOT held_out) AS w USING (conversation_id)
 ), known AS (
     SELECT DISTINCT namespace, speaker FROM read_rows SEMI JOIN trained USING (position)
         SEMI JOIN tested USING (namespace, speaker)
@@ -103,13 +104,13 @@ class Leakage:
         }
 
 
-def create_walked(connection: "DuckDBPyConnection", dataset: Path, ranked: list[str]) -> None:
-    """Create the tables `walked`, the conversations of the test and training splits, and `repeated_roots`.
+def create_walked(connection: "DuckDBPyConnection", dataset: Path, ranked: list[str], split: Split) -> None:
+    """Create the tables `walked`, the conversations of a held-out and of the training split, and `repeated_roots`.
 
     Needs the views of `walks.rendering`. `ranked` are the files of the ranked replies. `repeated_roots` holds the
-    positions of the roots of the test split that also occur in training.
+    positions of the roots of the held-out split that also occur in training.
     """
-    files = {"test": str(dataset / split_file("test")), "train": str(dataset / split_file("train"))}
+    files = {"held_out": str(dataset / split_file(split)), "train": str(dataset / split_file("train"))}
     connection.execute(MACROS)
     connection.execute(FOLDED)
     connection.execute(WALKED, {"ranked": ranked, **files})

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 
 from adc_pipeline.evaluation.comparison import Comparison
 from adc_pipeline.evaluation.evaluation import Evaluation
-from adc_pipeline.evaluation.formatting import figure
+from adc_pipeline.evaluation.formatting import figure, sample_size
 from adc_pipeline.evaluation.judge import LEAST_ACCURACY
 from adc_pipeline.evaluation.leakage import leakage_sentences
-from adc_pipeline.evaluation.page import Section, page, provenance_section
+from adc_pipeline.evaluation.page import Section, Table, page, provenance_section
 from adc_pipeline.evaluation.policy import POLICY
 from adc_pipeline.evaluation.student import FEW
 from adc_pipeline.evaluation.tables import (
+    CASES,
     comparison_table,
     differences_table,
     estimates_table,
@@ -132,10 +133,43 @@ def coverage(counts: Mapping[str, float | None]) -> list[str]:
     return sentences
 
 
+def promotion_section(evaluation: Evaluation, validation: Evaluation | None, metric: str) -> list[Section]:
+    """Return the section on the figure that promotion decides on, beside that of the test split; none without one."""
+    if validation is None:
+        return []
+    splits = {"validation, decides": validation, "test, reported": evaluation}
+    rows = [
+        [
+            name,
+            figure(each.model.get(metric)),
+            figure(each.base.get(metric)),
+            figure(each.minus_base.get(metric)),
+            sample_size(each.model.get(metric)),
+        ]
+        for name, each in splits.items()
+    ]
+    sentence = (
+        "Whether this version becomes the champion is decided on the validation split, so that the test split, which"
+        " this report is about, stays unbiased however many versions are compared. A new version is compared with the"
+        " champion case by case, and with the base model where there is no champion."
+    )
+    return [
+        Section("Promotion", [sentence], tables=[Table([metric, "model", "base model", "model − base", CASES], rows)])
+    ]
+
+
 def evaluation_page(
-    evaluation: Evaluation, samples: "Sequence[Sample]", plots: Mapping[Path, str], provenance: Mapping[str, str]
+    evaluation: Evaluation,
+    samples: "Sequence[Sample]",
+    plots: Mapping[Path, str],
+    provenance: Mapping[str, str],
+    validation: Evaluation | None = None,
+    validation_metric: str = "",
 ) -> str:
-    """Return the report of an evaluation as HTML; `plots` are captions by path, the headline plot first."""
+    """Return the report of an evaluation as HTML; `plots` are captions by path, the headline plot first.
+
+    `validation` has the figures of `validation_metric` on the validation split.
+    """
     counts = evaluation.counts
     verdict_first = [VERDICT_FIRST] if evaluation.markers == "before" else []
     headline, plots = split_headline(plots)
@@ -154,6 +188,7 @@ def evaluation_page(
             (headline_table(evaluation),),
         ),
         Section("How to read this", (*MEANINGS, READING, *leakage_sentences(counts), *coverage(counts))),
+        *promotion_section(evaluation, validation, validation_metric),
         *policy_section(evaluation),
         Section("Plots", pictures=plots),
         Section("Lengths", tables=[lengths_table(counts)]),

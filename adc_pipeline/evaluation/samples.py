@@ -15,6 +15,7 @@ from typing import Literal, get_args
 from adc_pipeline.evaluation.cases import Cases
 from adc_pipeline.evaluation.scoring import Query, Scorer, encoded
 from adc_pipeline.evaluation.settings import EvaluationSettings
+from adc_pipeline.training.arrangement import Arrangement
 from adc_pipeline.walks.markers import Verdict
 
 End = Literal["accepted", "rejected", "background", "end", "length"]
@@ -63,7 +64,9 @@ def sampled_contexts(cases: Cases, most: int) -> list[tuple[str, Query]]:
     return [(cases.conversations[number], query) for number, query in list(contexts.items())[:most]]
 
 
-def sample(scorer: Scorer, cases: Cases, settings: EvaluationSettings, writer: Writer) -> list[Sample]:
+def sample(
+    scorer: Scorer, cases: Cases, settings: EvaluationSettings, writer: Writer, arranged: Arrangement
+) -> list[Sample]:
     """Draw two continuations, after `rejected` and after `accepted`, for each of `settings.samples` contexts."""
     import torch
 
@@ -71,15 +74,16 @@ def sample(scorer: Scorer, cases: Cases, settings: EvaluationSettings, writer: W
 
     tokenizer = scorer.tokenizer
     contexts = sampled_contexts(cases, settings.samples)
-    room = scorer.context_tokens - settings.max_new_tokens - 1
+    labels = {verdict: tokenizer.marker(arranged.marked(verdict)) for verdict in get_args(Verdict)}
+    room = scorer.context_tokens - settings.max_new_tokens - max(map(len, labels.values()))
     own_verdicts: list[Verdict] | None = None if cases.own_verdicts is None else ["accepted"] * len(contexts)
-    what = encoded([query for _, query in contexts], tokenizer, room, own_verdicts)
+    what = encoded([query for _, query in contexts], tokenizer, room, own_verdicts, arranged)
     verdicts: tuple[Verdict, Verdict] = ("rejected", "accepted")
     asked = [
-        (conversation, query, verdict, [*(id for piece in path for id in what.pieces[piece]), marker])
+        (conversation, query, verdict, [*(id for piece in path for id in what.pieces[piece]), *labels[verdict]])
         for (conversation, query), path in zip(contexts, what.paths, strict=True)
         if path
-        for verdict, marker in ((verdict, tokenizer.marker_id(verdict)) for verdict in verdicts)
+        for verdict in verdicts
     ]
     if not asked:
         return []

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
+    from adc_pipeline.training.arrangement import Arrangement
     from adc_pipeline.training.tokens import MarkerTokenizer
 
 Ints = NDArray[np.int64]
@@ -104,21 +105,19 @@ def encoded(
     tokenizer: "MarkerTokenizer",
     context_tokens: int,
     own_verdicts: Sequence[Verdict] | None = None,
-    markers: str = "after",
+    arranged: "Arrangement | None" = None,
 ) -> Encoded:
     """Return the token paths of queries, of at most `context_tokens` each, laid out as the training lays walks out.
 
     With `own_verdicts`, markers stand before their turns, and each query's segment follows the marker of its verdict in
-    `own_verdicts`. With `markers` none, a line break replaces every marker; with neutral, one marker for both verdicts.
+    `own_verdicts`. `arranged` tells what stands for a verdict (default: its marker).
     A longer context is shortened (see `layout.fit`). Siblings get the room that the longest of them leaves, of those
     that fit at all.
     """
-    from adc_pipeline.training.arrangement import NEUTRAL
+    from adc_pipeline.training.arrangement import Arrangement
     from adc_pipeline.training.layout import fit, lay_out
 
-    def told(verdict: Verdict | None) -> Verdict | None:
-        return None if markers == "none" or verdict is None else NEUTRAL if markers == "neutral" else verdict
-
+    told = (arranged or Arrangement()).marked
     texts = dict.fromkeys(text for q in queries for text in (*(turn for turn, _ in q.turns), q.segment, *q.siblings))
     backgrounds = dict.fromkeys(q.background for q in queries)
     ids_of = dict(zip((*texts, *backgrounds), tokenizer.ids([*texts, *backgrounds]), strict=True))
@@ -213,15 +212,15 @@ class Scorer:
         progress: Progress | None = None,
         label: str = "scoring",
         own_verdicts: Sequence[Verdict] | None = None,
-        markers: str = "after",
+        arranged: "Arrangement | None" = None,
     ) -> Scores:
         """Answer `queries`, with the segment's log-probability where `ask_text` is true.
 
-        `own_verdicts` holds each segment's own verdict, for models that read a verdict before its turn. `markers` are
-        none or neutral for models whose texts had no verdicts (see `encoded`). Raises PipelineError if an answer is not
+        `own_verdicts` holds each segment's own verdict, for models that read a verdict before its turn. `arranged` is
+        the layout of the model's texts (see `encoded`). Raises PipelineError if an answer is not
         finite.
         """
-        what = encoded(queries, self.tokenizer, self.context_tokens, own_verdicts, markers)
+        what = encoded(queries, self.tokenizer, self.context_tokens, own_verdicts, arranged)
         fits = np.array([bool(path) for path in what.paths], dtype=bool)
         asked = np.flatnonzero(fits)
         log_probability, log_odds = np.zeros(len(queries)), np.zeros(len(queries))

@@ -9,6 +9,21 @@ from dataclasses import dataclass
 from typing import Any
 
 from adc_pipeline.core.settings import LARGEST_SEED, Settings, setting
+from adc_pipeline.walks.kinds import KINDS
+
+# Whether higher is better (1) or lower is better (-1), for each metric in which every model is tested against its base.
+# Bits per byte of rejected turns are excluded, since some objectives are meant to raise them.
+DIRECTIONS = {
+    "preference_accuracy": 1,
+    "preference_accuracy.within_hour": 1,
+    "preference_accuracy.later_doubled": 1,
+    "steering": 1,
+    "in_context_improvement": -1,
+    "verdict_calibration.brier": -1,
+    "bits_per_byte.accepted": -1,
+}
+# What the datasets teach.
+TAUGHT = ", ".join(f"{kind.promoted_by} for {kind.name}" for kind in KINDS.values())
 
 
 def draws_setting() -> Any:
@@ -42,23 +57,43 @@ class EvaluationSettings(Settings):
         1024,
         "Maximum context length in tokens. The model's own limit and the `sequence_length` of its training apply too.",
         minimum=16,
+        maximum=1_048_576,
     )
     row_tokens: int = setting(
         2048,
         "Tokens scored in one forward pass, or more for a longer context. Affects only speed and memory.",
         minimum=1,
+        maximum=1_000_000_000,
+    )
+    validation_metric: str = setting(
+        "",
+        "Metric that is also measured on the validation split, where promotion decides; change it together with the"
+        f" champion's `metric`. Empty: what the dataset teaches, {TAUGHT}; in a study, none.",
+        choices=("", *DIRECTIONS),
+    )
+    validation_conversations: int = setting(
+        200, "Maximum number of conversations of the validation split; a fixed choice by hash.", minimum=1
     )
     draws: int = draws_setting()
-    samples: int = setting(16, "Number of contexts for which continuations are sampled.", minimum=0)
-    max_new_tokens: int = setting(64, "Maximum length of a sampled continuation in tokens.", minimum=1)
-    temperature: float = setting(0.8, "Sampling temperature; 0 selects the most likely token.", minimum=0)
+    samples: int = setting(16, "Number of contexts for which continuations are sampled.", minimum=0, maximum=1_000_000)
+    max_new_tokens: int = setting(
+        64, "Maximum length of a sampled continuation in tokens.", minimum=1, maximum=1_048_576
+    )
+    temperature: float = setting(
+        0.8, "Sampling temperature; 0 selects the most likely token.", minimum=0, maximum=1_000
+    )
     contexts: int = setting(
         125, "Number of test conversations in which policy improvement is measured; 0 measures none.", minimum=0
     )
     rejections: int = setting(
-        4, "How often the model's own reply is rejected before its last one, for policy improvement.", minimum=1
+        4,
+        "How often the model's own reply is rejected before its last one, for policy improvement.",
+        minimum=1,
+        maximum=100,
     )
-    reply_tokens: int = setting(64, "Maximum length in tokens of a reply for policy improvement.", minimum=1)
+    reply_tokens: int = setting(
+        64, "Maximum length in tokens of a reply for policy improvement.", minimum=1, maximum=1_048_576
+    )
     draw_seed: int = seed_setting("Seed for the bootstrap, the significance tests and the samples.")
 
 

@@ -3,9 +3,10 @@
 `training.json` beside a model's weights states the layout of its texts. The same texts and measures for every model
 would compare different things:
 
-- `conditional` reads a verdict before its turn. Its texts are laid out that way, its own turn's verdict included: bits
-  per byte are then of a turn given its verdict, and in-context improvement compares two such figures. After a turn it
-  expects the next turn's marker, so no verdict can be read there.
+- `conditional` reads a verdict before its turn, as do `quantiles` and `hindsight` with other labels. Its texts are laid
+  out that way, its own turn's verdict included: bits per byte are then of a turn given its verdict, and in-context
+  improvement compares two such figures. After a turn it expects the next turn's marker, so no verdict can be read
+  there.
 - `filtering` never met a rejected turn. It is scored on the same texts as every other model, rejected turns included;
   its in-context improvement tells what these, and a marker that it has never met either, are worth to a model that was
   not taught to use them.
@@ -24,13 +25,19 @@ from pathlib import Path
 from typing import Literal
 
 from adc_pipeline.evaluation.measures import Measured, family
+from adc_pipeline.training.arrangement import Arrangement
 from adc_pipeline.training.facts import ModelFacts
 
+VERDICT_BEFORE = (
+    "the model was trained on texts in which a verdict stands before its turn, so the marker after a turn is the next"
+    " turn's"
+)
 REASONS = {
     "filtering": "the model was trained on texts without rejected turns and knows no more of rejected than its base"
     " model does",
-    "conditional": "the model was trained on texts in which a verdict stands before its turn, so the marker after a"
-    " turn is the next turn's",
+    "conditional": VERDICT_BEFORE,
+    "quantiles": VERDICT_BEFORE,
+    "hindsight": VERDICT_BEFORE,
 }
 WITHOUT_VERDICTS = {
     "none": "the model was trained on texts with a line break in place of every marker",
@@ -58,6 +65,7 @@ class TrainingFacts:
     markers: Literal["after", "before", "none", "neutral"] = "after"
     excluded: Mapping[str, str] = field(default_factory=dict)
     longest_piece: int | None = None
+    arrangement: Arrangement = field(default_factory=Arrangement)
 
     @classmethod
     def read(cls, model: Path) -> "TrainingFacts":
@@ -70,7 +78,7 @@ class TrainingFacts:
             excluded["samples"] = reason
         elif facts.markers == "after" and "steering" in excluded:
             excluded["samples.rejected"] = reason
-        return cls(facts.objective, facts.markers, excluded, facts.sequence_length)
+        return cls(facts.objective, facts.markers, excluded, facts.sequence_length, facts.arrangement)
 
     def applicable(self, measured: Sequence[Measured]) -> list[Measured]:
         """Return the measures that apply to the model."""

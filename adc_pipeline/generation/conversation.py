@@ -73,6 +73,8 @@ def prompt_ids(conversation: Conversation, tokenizer: "MarkerTokenizer", arrange
     shown = [(turn, verdict) for turn, verdict in conversation.turns if not arranged.excludes(verdict)]
     background, *texts = tokenizer.ids([conversation.background, *(turn for turn, _ in shown)])
     turns: list[Turn] = [(text, arranged.marked(verdict)) for text, (_, verdict) in zip(texts, shown, strict=True)]
-    background, near = fit(tokenizer, background, turns, room - arranged.markers_first)
-    pieces = lay_out(tokenizer, background, near, unfinished=([], "accepted"), markers_first=arranged.markers_first)
+    asked = arranged.marked("accepted")
+    taken = len(tokenizer.marker(asked)) if arranged.markers_first else 0
+    background, near = fit(tokenizer, background, turns, room - taken)
+    pieces = lay_out(tokenizer, background, near, unfinished=([], asked), markers_first=arranged.markers_first)
     return [*chain.from_iterable(pieces)]

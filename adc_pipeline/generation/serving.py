@@ -7,12 +7,14 @@ package's code that a server needs is part of the model (0.15 MB), so that it ne
 
 import logging
 import math
+import os
 import shutil
 import tempfile
 from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
 from threading import Lock
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from adc_pipeline.core.errors import PipelineError
@@ -27,6 +29,10 @@ if TYPE_CHECKING:
 
 # MLflow's warnings about a model that lies in a folder and not on the Hub.
 NOT_ON_THE_HUB = ("The model card could not be retrieved", "Unable to find license information")
+# Set by `mlflow models serve`: that this process is a server, and the seconds after which it ends a request with 504.
+IN_SERVER, TIMEOUT = "_MLFLOW_IS_IN_SERVING_ENVIRONMENT", "MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT"
+# Share of the timeout that replies may take, and seconds after which the rest of a request is estimated.
+USED, SECONDS_TO_ESTIMATE = 0.9, 5.0
 REQUIREMENTS = ("torch", "transformers", "accelerate", "numpy")
 PACKAGE = Path(__file__).parents[1]
 
@@ -149,6 +155,36 @@ def _load_pyfunc(path: str) -> "Served":
     return Served(Replier.load(inside(Path(path), path)))
 
 
+class Deadline:
+    """The time that a server leaves a request, after which its answer is lost although the server goes on with it."""
+
+    def __init__(self) -> None:
+        self.seconds = float(os.environ.get(TIMEOUT) or 0) if os.environ.get(IN_SERVER) == "true" else 0
+        self.arrived = monotonic()
+        self.began: float | None = None
+
+    def check(self, answered: int, rows: int) -> None:
+        """Raise PipelineError if the other rows of a request cannot be answered in time; says how many could be."""
+        if not self.seconds:
+            return
+        now, limit = monotonic(), USED * self.seconds
+        self.began = self.began or now
+        spent, waited = now - self.began, self.began - self.arrived
+        needed = waited + (spent / answered * rows if answered and spent > SECONDS_TO_ESTIMATE else spent)
+        if needed <= limit:
+            return
+        if not answered:
+            raise PipelineError(
+                f"The server answered other requests for {waited:.0f} s first and ends this one after"
+                f" {self.seconds:.0f} s ({TIMEOUT}): send it again, or fewer at a time."
+            )
+        raise PipelineError(
+            f"{rows:,} rows take about {needed:.0f} s, and this server ends a request after {self.seconds:.0f} s: send"
+            f" at most {max(1, int(answered / spent * limit / 2)):,} rows at once, or serve the model with a higher"
+            f" {TIMEOUT}."
+        )
+
+
 class Served:
     """A model that replies to a table of posts."""
 
@@ -164,10 +200,14 @@ class Served:
 
         from adc_pipeline.generation.settings import Sampling
 
+        deadline = Deadline()
         with self.lock:
             try:
                 sampling = Sampling(**(params or {}))
-                replies = [self.answer(row, sampling) for row in model_input.to_dict("records")]
+                replies: list[dict[str, str | None]] = []
+                for row in model_input.to_dict("records"):
+                    deadline.check(len(replies), len(model_input))
+                    replies.append(self.answer(row, sampling))
             except PipelineError as error:
                 raise MlflowException.invalid_parameter_value(str(error)) from error
         # As objects, since pandas would turn a missing speaker into NaN, which is no JSON.

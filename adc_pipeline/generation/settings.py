@@ -13,7 +13,7 @@ COLDEST = 1e-6
 class Sampling(Settings):
     """How tokens are drawn."""
 
-    temperature: float = setting(0.8, "Sampling temperature; 0 takes the likeliest token.", minimum=0)
+    temperature: float = setting(0.8, "Sampling temperature; 0 takes the likeliest token.", minimum=0, maximum=1_000)
     top_p: float = setting(
         0.95, "Draw from the likeliest tokens whose probabilities add up to this share.", more_than=0, maximum=1
     )

@@ -1,26 +1,32 @@
 """Decide whether a new version of a model becomes the champion: only if it is significantly better.
 
-Both versions answered test cases in their own evaluations. The decision compares the cases that both answered, one by
-one (a paired cluster bootstrap, see `evaluation/bootstrap.py`), and requires the whole 95 % interval of the difference
-to lie on the better side of zero. A version that cannot be compared is not promoted, and the reason is stated. Without
-a champion the version has to beat its base model, which its evaluation has tested already. Cost: that of one paired
-comparison, 0.4 s for 980 cases of 169 conversations.
+Both versions answered cases of the validation split in their own evaluations. The decision compares the cases that both
+answered, one by one (a paired cluster bootstrap, see `evaluation/bootstrap.py`), and requires the whole 95 % interval
+of the difference to lie on the better side of zero. A version that cannot be compared is not promoted, and the reason
+is stated. Without a champion the version has to beat its base model, which its evaluation has tested already. Cost:
+that of one paired comparison, 0.4 s for 980 cases of 169 conversations.
+
+The test split, which the reports are about, does not decide: the best of many versions on the same cases looks better
+on them than it is. Its figures stand beside the decision. An evaluation from before this rule has no figures of the
+validation split; it is compared on the test split, and the reason says so.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from adc_pipeline.evaluation.comparison import paired_differences
 from adc_pipeline.evaluation.estimate import Difference
-from adc_pipeline.evaluation.evaluation import Evaluation
+from adc_pipeline.evaluation.evaluation import VALIDATION, Evaluation
 from adc_pipeline.evaluation.formatting import interval, number, p_value
 from adc_pipeline.evaluation.measures import family
-from adc_pipeline.evaluation.settings import ComparisonSettings
+from adc_pipeline.evaluation.settings import DIRECTIONS, ComparisonSettings
 from adc_pipeline.evaluation.training_facts import comparable_bits
-from adc_pipeline.lifecycle.settings import DIRECTIONS, PromotionSettings
+from adc_pipeline.lifecycle.settings import PromotionSettings
 from adc_pipeline.walks.learnable import FEWEST_CONVERSATIONS
 
+DecidingSplit = Literal["validation", "test"]
 Verdict = Literal["promoted", "not better", "not compared", "check failed", "champion already", "pinned"]
 
 
@@ -36,6 +42,13 @@ class Evaluated:
     longest_context: int | None = None
     missing: str = ""
 
+    def folder(self, split: DecidingSplit) -> Path | None:
+        """Return the folder of a split's figures; None if they are not available."""
+        if self.evaluation is None or split == "test":
+            return self.evaluation
+        folder = self.evaluation / VALIDATION
+        return folder if folder.is_dir() else None
+
 
 @dataclass(frozen=True)
 class Decision:
@@ -47,16 +60,18 @@ class Decision:
     metric: str
     difference: Difference | None
     reason: str
+    # The metric's values by split and version, such as `validation.new` and `test.against`.
+    values: Mapping[str, float | None] = field(default_factory=dict)
 
     @property
     def promoted(self) -> bool:
         return self.verdict == "promoted"
 
     def figures(self) -> dict[str, float]:
-        """Return the known figures: the difference, new minus old, its interval, p, and the numbers of cases."""
+        """Return the known figures: the difference, new minus old, its interval, p, the numbers of cases, `values`."""
         figures = self.difference.figures() if self.difference else {}
         named = {"difference" if key == "value" else key: value for key, value in figures.items()}
-        return {key: float(value) for key, value in named.items() if value is not None}
+        return {key: float(value) for key, value in {**named, **self.values}.items() if value is not None}
 
 
 def decide(
@@ -73,8 +88,10 @@ def decide(
     against = f"version {champion.version}" if champion else "the base model"
     unchanged = f"version {champion.version} stays champion" if champion else "there is still no champion"
 
+    values: dict[str, float | None] = {}
+
     def decision(verdict: Verdict, reason: str, difference: Difference | None = None) -> Decision:
-        return Decision(verdict, new.version, against, settings.metric, difference, reason)
+        return Decision(verdict, new.version, against, settings.metric, difference, reason, values)
 
     if champion and champion.version == new.version:
         return decision("champion already", f"Version {new.version} is the champion already.")
@@ -89,12 +106,16 @@ def decide(
     if failed:
         checks = ", ".join(dict.fromkeys(failed))
         return decision("check failed", f"Version {new.version} failed the checks {checks}; {unchanged}.")
+    split, before = deciding_split(new, champion)
+    values = values_of(new, champion, settings.metric, split)
     if champion is None:
-        difference, missing = evaluation.minus_base.get(settings.metric), "its evaluation does not have that figure"
+        difference, missing = against_base(new, settings.metric, split)
     else:
-        difference, missing = paired(new, champion, settings)
+        difference, missing = paired(new, champion, settings, split)
     if difference is None or difference.low is None or difference.high is None or difference.value is None:
-        if difference:
+        if difference and not difference.cases:
+            missing = f"the {split} split has no cases of it: increase its share in the setting `shares`"
+        elif difference:
             missing = f"their shared cases have no interval ({difference.refused or 'no value'})"
         compared = f"Version {new.version} cannot be compared with {against} by {settings.metric}"
         return decision("not compared", f"{compared}: {missing}; {unchanged}.")
@@ -103,39 +124,99 @@ def decide(
         reason = f"Version {new.version} is not compared with {against}: {few}; {unchanged}."
         return decision("not compared", reason, difference)
     direction = DIRECTIONS[settings.metric]
+    beside = f" {both_splits(values, new.version, against)}{before}"
     figures = (
-        f"{settings.metric} of version {new.version} minus that of {against} is {number(difference.value, sign=True)}"
+        f"On the {split} split, {settings.metric} of version {new.version} minus that of {against} is"
+        f" {number(difference.value, sign=True)}"
         f" (95 % interval {interval(difference.low, difference.high, sign=True)}, p {p_value(difference.p)};"
         f" {difference.cases:,} shared cases of {difference.conversations:,} conversations)"
     )
     better_side = f"better side of zero ({'more' if direction > 0 else 'less'} is better)"
     if min(direction * difference.low, direction * difference.high) > 0:
         reason = f"{figures}; all of the interval is on the {better_side}, so version {new.version} becomes champion."
-        return decision("promoted", reason, difference)
+        return decision("promoted", f"{reason}{beside}", difference)
     reason = f"{figures}; not all of the interval is on the {better_side}, so {unchanged}."
-    return decision("not better", reason, difference)
+    return decision("not better", f"{reason}{beside}", difference)
 
 
-def paired(new: Evaluated, champion: Evaluated, settings: PromotionSettings) -> tuple[Difference | None, str]:
+def deciding_split(new: Evaluated, champion: Evaluated | None) -> tuple[DecidingSplit, str]:
+    """Return the split that decides, and the sentence why it is not the validation split."""
+    missing = [each.version for each in (new, champion) if each and each.evaluation and not each.folder("validation")]
+    if not missing:
+        return "validation", ""
+    return "test", (
+        f" The evaluation of version {' and of version '.join(missing)} is from before promotion was decided on the"
+        " validation split, so the test split decided this time."
+    )
+
+
+def both_splits(values: Mapping[str, float | None], version: str, against: str) -> str:
+    """Return the sentence with the values on the splits that were evaluated."""
+    shown = {
+        split: f"{number(values[f'{split}.new'])} against {number(values[f'{split}.against'])}"
+        for split in ("validation", "test")
+        if f"{split}.new" in values
+    }
+    return f"Version {version} against {against}: {', '.join(f'{each} on {split}' for split, each in shown.items())}."
+
+
+def values_of(new: Evaluated, champion: Evaluated | None, metric: str, split: DecidingSplit) -> dict[str, float | None]:
+    """Return the metric's values on the validation and the test split: of the new version, and of what it has to beat.
+
+    Each is over the version's own cases.
+    """
+    values = {}
+    splits: tuple[DecidingSplit, ...] = ("validation", "test")
+    for each in splits if split == "validation" else splits[1:]:
+        ours, theirs = new.folder(each), champion.folder(each) if champion else new.folder(each)
+        for name, folder, which in (("new", ours, "model"), ("against", theirs, "model" if champion else "base")):
+            found = getattr(Evaluation.read(folder), which).get(metric) if folder else None
+            values[f"{each}.{name}"] = found.value if found else None
+    return values
+
+
+def against_base(new: Evaluated, metric: str, split: DecidingSplit) -> tuple[Difference | None, str]:
+    """Return the difference from the base model, or None and the reason why there is none."""
+    folder = new.folder(split)
+    assert folder is not None
+    evaluation = Evaluation.read(folder)
+    missing = absent(new, evaluation, metric, split)
+    return evaluation.minus_base.get(metric), missing or "its evaluation does not have that figure"
+
+
+def absent(version: Evaluated, evaluation: Evaluation, metric: str, split: DecidingSplit) -> str:
+    """Return why an evaluation does not have a metric; empty if it has it, or if that is not known."""
+    if reason := evaluation.left_out.get(family(metric)):
+        return f"the evaluation of version {version.version} excludes it, because {reason}"
+    if split == "validation" and metric not in evaluation.model:
+        return (
+            f"the evaluation of version {version.version} did not measure it on the validation split: set the"
+            f" evaluation's `validation_metric` to {metric} too"
+        )
+    return ""
+
+
+def paired(
+    new: Evaluated, champion: Evaluated, settings: PromotionSettings, split: DecidingSplit
+) -> tuple[Difference | None, str]:
     """Return the paired difference, new minus champion, or None and the reason why there is none."""
-    if new.evaluation is None or champion.evaluation is None:
+    our_folder, their_folder = new.folder(split), champion.folder(split)
+    if our_folder is None or their_folder is None:
         return None, champion.missing or new.missing
     if new.longest_context != champion.longest_context:
         return None, (
             f"they were evaluated with `max_context_tokens` {new.longest_context} and {champion.longest_context}, so"
             " that a case is not the same question to both"
         )
-    found = paired_differences(
-        new.evaluation, champion.evaluation, ComparisonSettings(settings.draws, settings.draw_seed)
-    )
+    found = paired_differences(our_folder, their_folder, ComparisonSettings(settings.draws, settings.draw_seed))
     if settings.metric in found:
         return found[settings.metric], ""
-    ours, theirs = Evaluation.read(new.evaluation), Evaluation.read(champion.evaluation)
-    for version, evaluation in ((new.version, ours), (champion.version, theirs)):
-        if reason := evaluation.left_out.get(family(settings.metric)):
-            return None, f"the evaluation of version {version} excludes it, because {reason}"
+    ours, theirs = Evaluation.read(our_folder), Evaluation.read(their_folder)
+    for version, evaluation in ((new, ours), (champion, theirs)):
+        if reason := absent(version, evaluation, settings.metric, split):
+            return None, reason
     if not comparable_bits(ours.markers, theirs.markers):
         return None, "one reads a verdict before its turn and the other does not"
     if ours.test_split != theirs.test_split:
-        return None, "they were evaluated on other test splits and share none of its cases"
+        return None, f"they were evaluated on other {split} splits and share none of its cases"
     return None, "they share none of its cases"

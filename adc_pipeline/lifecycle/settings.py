@@ -3,20 +3,7 @@
 from dataclasses import dataclass
 
 from adc_pipeline.core.settings import Settings, setting
-from adc_pipeline.evaluation.settings import draws_setting, seed_setting
-from adc_pipeline.walks.kinds import KINDS
-
-# Whether higher is better (1) or lower is better (-1), for each metric in which every model is tested against its base.
-# Bits per byte of rejected turns are excluded, since some objectives are meant to raise them.
-DIRECTIONS = {
-    "preference_accuracy": 1,
-    "preference_accuracy.within_hour": 1,
-    "preference_accuracy.later_doubled": 1,
-    "steering": 1,
-    "in_context_improvement": -1,
-    "verdict_calibration.brier": -1,
-    "bits_per_byte.accepted": -1,
-}
+from adc_pipeline.evaluation.settings import DIRECTIONS, TAUGHT, draws_setting, seed_setting
 
 
 @dataclass(frozen=True)
@@ -25,8 +12,8 @@ class PromotionSettings(Settings):
 
     metric: str = setting(
         "",
-        "Metric that must be significantly better. Empty: what the dataset teaches,"
-        f" {', '.join(f'{kind.promoted_by} for {kind.name}' for kind in KINDS.values())}.",
+        "Metric that must be significantly better on the validation split; the evaluation measures there what its"
+        f" `validation_metric` names. Empty: what the dataset teaches, {TAUGHT}.",
         choices=("", *DIRECTIONS),
     )
     draws: int = draws_setting()
@@ -40,16 +27,18 @@ class RetentionSettings(Settings):
     keep_versions: int = setting(
         3, "Number of newest versions of each artefact to keep, whatever their age.", minimum=1
     )
-    keep_days: float = setting(30.0, "Number of days for which every version is kept.", minimum=0)
+    keep_days: float = setting(30.0, "Number of days for which every version is kept.", minimum=0, maximum=100_000)
     history_days: float | None = setting(
         None,
         "Number of days for which Dagster's ended runs are kept, with their events and logs; ~ keeps all. Those that"
         " Dagster shows as an asset's latest stay.",
         minimum=0,
+        maximum=100_000,
     )
     logs_mb: float | None = setting(
         None,
         "Megabytes of what the steps of Dagster's ended runs printed that are kept, the newest; ~ keeps all.",
         minimum=0,
+        maximum=1_000_000_000,
     )
     delete: bool = setting(False, "Remove what is old; without it the job only lists what it would remove.")

@@ -26,6 +26,7 @@ class RankingSettings(Settings):
         "Drop replies whose score was recorded earlier than this after they were written. A reply without a recording"
         " time passes.",
         minimum=0,
+        maximum=1_000_000,
     )
     min_score: int | None = setting(
         None, "Drop replies with a lower score than this; where score_order is lower, scores are negative."

@@ -29,6 +29,7 @@ from adc_pipeline.core.artefacts import AGAIN, Store
 from adc_pipeline.core.errors import PipelineError, did_you_mean
 from adc_pipeline.core.named_files import read_mapping
 from adc_pipeline.core.spellings import read_settings
+from adc_pipeline.core.terminal import printable
 from adc_pipeline.study.cells import INPUTS, inputs_of, is_made
 from adc_pipeline.study.grid import GRID_SEEDS, SEEDS, VARIANTS, cell_name
 from adc_pipeline.study.plan import Plan, read_plan
@@ -79,25 +80,46 @@ def parse(arguments: Sequence[str] | None, program: str) -> argparse.Namespace:
     parser.add_argument(
         "--cells", type=Path, metavar="FOLDER", help="with a plan: where the small result of each cell is kept"
     )
-    parser.add_argument("--variants", nargs="*", choices=list(VARIANTS), metavar="NAME")
+    parser.add_argument("--variants", nargs="*", metavar="NAME", help="only these variants, or arms of the plan")
     parser.add_argument("--seeds", nargs="*", choices=SEEDS, metavar="SEED")
     parser.add_argument("--again", action="store_true", help="also cells that are made already")
     return parser.parse_args(arguments)
 
 
+def chosen_variants(plan: Plan | None, names: Sequence[str] | None) -> list[str]:
+    """Return the variants of `--variants`: names of arms with a plan, else names of variants; all if it is not given.
+
+    Raise PipelineError for an unknown name.
+    """
+    known = {name: variant.name for name, variant in (plan.arms if plan else VARIANTS).items()}
+    if wrong := [name for name in names or () if name not in known]:
+        what = f"arm of the plan {plan.name}" if plan else "variant"
+        raise PipelineError(
+            f"`--variants` names {printable(wrong[0])}, which is no {what}{did_you_mean(wrong[0], known)}; use"
+            f" {', '.join(known)}."
+        )
+    return [known[name] for name in names or known]
+
+
 def read_config(path: Path | None) -> dict[str, Any]:
-    """Return the run configuration; raise PipelineError if the file is invalid or an asset's name is unknown."""
-    if path is None:
-        return {}
-    config = read_mapping(path)
-    if not isinstance(config.get("ops") or {}, dict):
-        raise PipelineError(f"{path}: `ops` is {config['ops']!r}; use a mapping of assets to their settings.")
-    ops = set(config.get("ops") or {})
+    """Return the run configuration in a file; raise PipelineError if it is invalid."""
+    return dict(checked(read_mapping(path), path)) if path else {}
+
+
+def checked(config: Mapping[str, Any], path: object) -> Mapping[str, Any]:
+    """Return a run configuration; raise PipelineError if it is invalid or the name of an asset is unknown."""
+    ops = config.get("ops") or {}
+    if not isinstance(ops, Mapping):
+        raise PipelineError(f"{path}: `ops` is {ops!r}; use a mapping of assets to their settings.")
     known = [name for names in OPS.values() for name in names]
-    if wrong := sorted(ops - {*known, *OTHERS}):
+    if wrong := sorted(map(str, ops.keys() - {*known, *OTHERS})):
         names = ", ".join(f"{name}{did_you_mean(name, [*known, *OTHERS])}" for name in wrong)
         raise PipelineError(f"The run configuration {path} sets {names}, which is no asset.")
-    if others := sorted(ops - set(known)):
+    for name, op in ops.items():
+        given = dict(op or {}) if isinstance(op or {}, Mapping) else {"": op}
+        if not isinstance(given.pop("config", None) or {}, Mapping) or given:
+            raise PipelineError(f"{path}: {name} is {op!r}; give its settings as a mapping, below `config`.")
+    if others := sorted(ops.keys() - known):
         print(f"The configuration also sets {', '.join(others)}, which the study does not make.")
     return config
 
@@ -171,7 +193,9 @@ def main(arguments: Sequence[str] | None = None, program: str = "python -m adc_p
     try:
         plan = read_plan(given.plan) if given.plan else None
         config = read_config(given.config)
+        variants = chosen_variants(plan, given.variants)
         if plan:
+            checked(plan.config, given.plan)
             config = merged(plan, config)
         common = settings_of_cells(config)
         store.check_writable()
@@ -192,7 +216,7 @@ def main(arguments: Sequence[str] | None = None, program: str = "python -m adc_p
         print(error, file=sys.stderr)
         return 1
     all_cells = plan.cells if plan else [(variant, seed) for seed in SEEDS for variant in VARIANTS]
-    variants, seeds = given.variants or list(VARIANTS), given.seeds or (SEEDS if plan else GRID_SEEDS)
+    seeds = given.seeds or (SEEDS if plan else GRID_SEEDS)
     cells = [(variant, seed) for variant, seed in all_cells if variant in variants and seed in seeds]
     made = [cell for cell in cells if is_made(store, VARIANTS[cell[0]], int(cell[1]), common)]
     if plan:

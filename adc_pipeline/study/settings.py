@@ -28,7 +28,9 @@ class CellSettings(TrainingSettings):
         "Maximum number of sibling groups for the rejection contrast; one of each conversation before a second one.",
         minimum=0,
     )
-    samples: int = setting(DEFAULTS.samples, "Number of contexts for which continuations are sampled.", minimum=0)
+    samples: int = setting(
+        DEFAULTS.samples, "Number of contexts for which continuations are sampled.", minimum=0, maximum=1_000_000
+    )
     contexts: int = setting(
         0, "Number of test conversations in which policy improvement is measured; 0 measures none.", minimum=0
     )
@@ -36,9 +38,13 @@ class CellSettings(TrainingSettings):
         DEFAULTS.rejections,
         "How often the model's own reply is rejected before its last one, for policy improvement.",
         minimum=1,
+        maximum=100,
     )
     reply_tokens: int = setting(
-        DEFAULTS.reply_tokens, "Maximum length in tokens of a reply for policy improvement.", minimum=1
+        DEFAULTS.reply_tokens,
+        "Maximum length in tokens of a reply for policy improvement.",
+        minimum=1,
+        maximum=1_048_576,
     )
 
     @property

@@ -24,6 +24,7 @@ from adc_pipeline.core.artefacts import locked, sync
 from adc_pipeline.core.atomic import atomic_file
 from adc_pipeline.core.errors import PipelineError, first_line
 from adc_pipeline.core.shards import link_or_copy
+from adc_pipeline.core.user_cache import cache_folder
 
 # In ADC_HOME: the database, and the folder of MLflow's artifacts.
 DATABASE, ARTIFACTS = "mlflow.db", "mlflow-artifacts"
@@ -125,11 +126,6 @@ def create(path: Path) -> None:
         # Other processes fill the same cache, without this folder's lock.
         with atomic_file(cached) as new:
             shutil.copyfile(path, new)
-
-
-def cache_folder() -> Path:
-    """Return this user's folder for what can be made again."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")).absolute() / "adc-pipeline"
 
 
 def copy(path: Path, new: Path) -> None:

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 
 from adc_pipeline.core.errors import PipelineError
-from adc_pipeline.core.settings import Settings, setting
+from adc_pipeline.core.settings import Settings, as_shown, setting
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,9 @@ class MlflowSettings(Settings):
         # MLflow refuses / : . % and quotes in the name of a model, and more than 500 characters in an experiment's.
         if not re.fullmatch(r"[\w-]{1,100}", self.model_prefix, re.ASCII):
             raise PipelineError(
-                f"`model_prefix` is {self.model_prefix!r}; use letters, digits, - and _, such as my-team."
+                f"`model_prefix` is {as_shown(self.model_prefix)}; use letters, digits, - and _, such as my-team."
             )
         if not re.fullmatch(r"\S.{0,198}\S|\S", self.experiment) or not self.experiment.isprintable():
-            raise PipelineError(f"`experiment` is {self.experiment!r}; use a name of up to 200 printable characters.")
+            raise PipelineError(
+                f"`experiment` is {as_shown(self.experiment)}; use a name of up to 200 printable characters."
+            )

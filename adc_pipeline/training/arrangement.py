@@ -2,6 +2,7 @@
 
 By default each turn is followed by its marker. `filtering` excludes rejected turns, `conditional` puts the marker in
 front of its turn; both are then maximum likelihood of the changed text, so only the tokenization knows about them.
+`quantiles` and `hindsight` put other labels there: a level by rank, or a word.
 Three ablations test what the markers do: one replaces them by line breaks, one by a single neutral marker, which keeps
 the boundaries of turns and tells no verdict, and one shuffles the verdicts of a walk.
 """
@@ -11,11 +12,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from adc_pipeline.training.settings import TrainingSettings
+from adc_pipeline.training.settings import MARKERS_FIRST, TrainingSettings
+from adc_pipeline.training.tokens import Label
 from adc_pipeline.walks.markers import Verdict
 
 # The marker that stands for both verdicts. All markers start alike, so that which of the two it is does not matter.
 NEUTRAL: Verdict = "accepted"
+# The words of `hindsight`, behind a marker that ends the text before: Liu et al. 2023 write "Good:" and "Bad:".
+WORDS: Mapping[Verdict, Label] = {
+    "accepted": Label((NEUTRAL,), "Good: "),
+    "rejected": Label((NEUTRAL,), "Bad: "),
+}
 # Measures that read or set P(accepted) by the marker after a turn; they mean nothing for some models.
 BY_MARKERS = ("preference_accuracy", "verdict_calibration", "steering")
 
@@ -25,12 +32,15 @@ class Arrangement:
     """Changes to the layout of a walk; by default none.
 
     `dropped_markers` is the share of markers that a line break replaces. `neutral` puts one marker after every turn.
+    `words` puts words in place of markers; `levels`, if not 0, puts one of so many levels.
     """
 
     exclude_rejected: bool = False
     markers_first: bool = False
     dropped_markers: float = 0.0
     neutral: bool = False
+    words: bool = False
+    levels: int = 0
     verdicts_shuffled: bool = False
     seed: int = 0
 
@@ -38,9 +48,32 @@ class Arrangement:
         """Return whether turns of this verdict are excluded from the text."""
         return self.exclude_rejected and verdict == "rejected"
 
-    def marked(self, verdict: Verdict) -> Verdict:
-        """Return the verdict that the marker of a turn tells."""
-        return NEUTRAL if self.neutral else verdict
+    def marked(self, verdict: Verdict) -> Label | Verdict | None:
+        """Return what is written for a verdict: of levels, the best for accepted and the worst for rejected."""
+        if self.dropped_markers == 1:
+            return None
+        if self.levels:
+            return self.level(self.levels if verdict == "accepted" else 1)
+        return WORDS[verdict] if self.words else NEUTRAL if self.neutral else verdict
+
+    def level(self, level: int) -> Label:
+        """Return the label of a level from 1, the worst, to `levels`: one `accepted` for each level that is worse, and
+        one `rejected` for each that is better. Two levels are the two markers.
+        """
+        worse: tuple[Verdict, ...] = ("accepted",)
+        better: tuple[Verdict, ...] = ("rejected",)
+        return Label(worse * (level - 1) + better * (self.levels - level))
+
+    def label(self, walk: Mapping[str, Any], turn: Mapping[str, Any], verdict: Verdict) -> Label | Verdict | None:
+        """Return what is written for a turn of a walk; None where a line break replaces it.
+
+        A level is the place among the turn's siblings: that of rank r of n is the quantile (n - r + 1) / n, rounded up.
+        """
+        if self.drops(walk["conversation_id"], walk["walk"], turn["utterance_id"]):
+            return None
+        if self.levels:
+            return self.level(-(-self.levels * (turn["siblings"] - turn["rank"] + 1) // turn["siblings"]))
+        return self.marked(verdict)
 
     def drops(self, conversation_id: str, walk: int, utterance_id: str) -> bool:
         """Return whether this turn's marker is dropped: the same for the same seed, walk and turn.
@@ -82,22 +115,31 @@ def arrangement(settings: TrainingSettings) -> Arrangement:
     comes out. Perplexity and in-context improvement do, once the evaluation lays its texts out the same way; `markers`
     in `training.json` is then `before`.
 
+    `quantiles`: like `conditional`, with one of `levels` levels in place of two, by rank among the siblings (Lu et al.
+    2022, Quark, https://arxiv.org/abs/2205.13636). Evaluation and generation ask for the best level, and show rejected
+    turns with the worst.
+
+    `hindsight`: like `conditional`, with `Good: ` or `Bad: ` behind a marker that tells no verdict (Liu et al. 2023,
+    Chain of Hindsight, https://arxiv.org/abs/2302.02676). The words are given and carry no loss.
+
     `markers: stripped` replaces every marker by a line break, `markers: neutral` by one and the same marker.
     `verdicts: shuffled` permutes the verdicts of a walk, so that they tell how many of its turns were rejected but not
     which.
     """
-    dropped = settings.dropped_markers if settings.objective == "conditional" else 0.0
+    dropped = settings.dropped_markers if settings.objective in ("conditional", "quantiles") else 0.0
     return Arrangement(
         exclude_rejected=settings.objective == "filtering",
-        markers_first=settings.objective == "conditional",
+        markers_first=settings.objective in MARKERS_FIRST,
         dropped_markers=1.0 if settings.markers == "stripped" else dropped,
         neutral=settings.markers == "neutral",
+        words=settings.objective == "hindsight",
+        levels=settings.levels if settings.objective == "quantiles" else 0,
         verdicts_shuffled=settings.verdicts == "shuffled",
         seed=settings.seed,
     )
 
 
-def arrangement_facts(settings: TrainingSettings) -> dict[str, str | list[str]]:
+def arrangement_facts(settings: TrainingSettings) -> dict[str, str | int | list[str]]:
     """Return what an evaluation has to know: where markers stand, and which measures mean nothing."""
     arranged = arrangement(settings)
     markers = (
@@ -111,4 +153,5 @@ def arrangement_facts(settings: TrainingSettings) -> dict[str, str | list[str]]:
         "markers": markers,
         "verdicts": settings.verdicts,
         "measures_without_meaning": list(BY_MARKERS if unread else ()),
+        **({"levels": arranged.levels} if arranged.levels else {}),
     }

@@ -109,6 +109,8 @@ def build_batch(
     predicted = np.flatnonzero(within > 0)
     targets.ravel()[place[predicted] - 1] = ids[predicted]
     learned = predicted[in_body[predicted]]
+    if len(split.given):
+        learned = learned[~split.given[source[learned]]]
     target = place[learned] - 1
     parts.ravel()[target] = np.where(turn[learned] < 0, BACKGROUND, verdict[learned])
     unlikely = None

@@ -33,6 +33,7 @@ _ARRAYS = {
     "accepted": np.bool_,
     "score": np.int64,
     "group": np.int32,
+    "given": np.bool_,
 }
 
 
@@ -52,6 +53,7 @@ class TokenizedSplit:
     score: np.ndarray  # int64 (turns,)
     group: np.ndarray  # int32 (turns,), number of the turn's group of siblings within the walk
     conversation_ids: list[str]  # one a walk
+    given: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=np.bool_))  # bool (tokens,): no loss; or empty
     prefix_ids: list[int] = field(default_factory=list)
     control_ids: list[int] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=dict)
@@ -106,6 +108,8 @@ def tokenize_split(
                 "score": np.array([score for walk in batch for score in walk.scores]),
                 "group": np.array([group for walk in batch for group in walk.groups]),
             }
+            if batch[0].given is not None:
+                arrays["given"] = np.concatenate([walk.given for walk in batch])
             for name, array in arrays.items():
                 array.astype(_ARRAYS[name]).tofile(files[name])
             conversation_ids += [walk.conversation_id for walk in batch]

@@ -28,6 +28,7 @@ class ModelFacts:
     measures_without_meaning: tuple[str, ...] = ()
     sequence_length: int | None = None  # the longest piece of a walk in the training, in tokens
     speakers: str = "names"  # the dataset's setting
+    levels: int = 0  # of `quantiles`
 
     @classmethod
     def read(cls, folder: Path) -> "ModelFacts":
@@ -48,6 +49,7 @@ class ModelFacts:
                 measures_without_meaning=tuple(record["measures_without_meaning"]),
                 sequence_length=train["sequence_length"],
                 speakers=record["speakers"],
+                levels=record["levels"],
             )
             facts.check()
         except ValueError as error:
@@ -62,6 +64,8 @@ class ModelFacts:
             raise ValueError(f"`markers` is {self.markers!r:.60}")
         if self.sequence_length is not None and self.sequence_length < 1:
             raise ValueError(f"`sequence_length` is {self.sequence_length}")
+        if not 0 <= self.levels <= 16:
+            raise ValueError(f"`levels` is {self.levels}")
         if not all(isinstance(name, str) for name in self.measures_without_meaning):
             raise ValueError("`measures_without_meaning` holds other things than names")
 
@@ -71,7 +75,10 @@ class ModelFacts:
         return Arrangement(
             exclude_rejected=self.objective == "filtering",
             markers_first=self.markers == "before",
+            dropped_markers=float(self.markers == "none"),
             neutral=self.markers == "neutral",
+            words=self.objective == "hindsight",
+            levels=self.levels,
         )
 
 
@@ -81,4 +88,5 @@ DEFAULTS: dict[str, Any] = {
     "measures_without_meaning": [],
     "train": {},
     "speakers": ModelFacts.speakers,
+    "levels": ModelFacts.levels,
 }

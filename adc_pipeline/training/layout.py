@@ -17,12 +17,12 @@ from typing import Any
 import numpy as np
 
 from adc_pipeline.training.arrangement import Arrangement
-from adc_pipeline.training.tokens import MarkerTokenizer
+from adc_pipeline.training.tokens import Label, MarkerTokenizer
 from adc_pipeline.walks.markers import Markers, Verdict
 
 Ids = list[int]
-# The ids of a turn's text, and its verdict; None where a line break replaces the marker.
-Turn = tuple[Ids, Verdict | None]
+# The ids of a turn's text, and its verdict or label; None where a line break replaces the marker.
+Turn = tuple[Ids, Label | Verdict | None]
 
 # Walks tokenized in one call: enough for the tokenizer's threads, little enough to hold.
 BATCH = 512
@@ -87,7 +87,8 @@ class TokenizedWalk:
     A turn's tokens are its speaker line, its text and its marker, before or after the text; -1 is the background with
     its marker and the tokenizer's prefix. The end of the text belongs to the last turn. Verdicts, scores and `groups`
     (the group of siblings that a turn belongs to, see `sibling_groups`) are those of the turns that remain; what the
-    arrangement excluded is counted.
+    arrangement excluded is counted. `given` (bool, (tokens,)) marks the words of labels, which carry no loss; None if
+    there are none.
     """
 
     ids: np.ndarray
@@ -98,6 +99,7 @@ class TokenizedWalk:
     conversation_id: str
     turns_left_out: int = 0
     markers_dropped: int = 0
+    given: np.ndarray | None = None
 
 
 def encode_walks(
@@ -127,15 +129,7 @@ def _encode_walk(
         )
         if not arranged.excludes(verdict)
     ]
-    turns: list[Turn] = [
-        (
-            text,
-            None
-            if arranged.drops(walk["conversation_id"], walk["walk"], record["utterance_id"])
-            else arranged.marked(verdict),
-        )
-        for record, text, _, verdict in records
-    ]
+    turns: list[Turn] = [(text, arranged.label(walk, record, verdict)) for record, text, _, verdict in records]
     pieces = lay_out(tokenizer, background, turns, markers_first=arranged.markers_first)
     # The background, two pieces a turn, and the end, which belongs to the last turn.
     sizes = [len(piece) for piece in pieces]
@@ -149,8 +143,17 @@ def _encode_walk(
         groups=tuple(group for *_, group, _ in records),
         conversation_id=walk["conversation_id"],
         turns_left_out=len(walk["turns"]) - len(turns),
-        markers_dropped=sum(verdict is None for _, verdict in turns),
+        markers_dropped=sum(label is None for _, label in turns),
+        given=words_of_labels(pieces, turns) if arranged.words else None,
     )
+
+
+def words_of_labels(pieces: Sequence[Ids], turns: Sequence[Turn]) -> np.ndarray:
+    """Return which tokens of a text with labels before its turns are words of labels; bool, (tokens,)."""
+    parts = [np.zeros(len(piece), dtype=bool) for piece in pieces]
+    for part, (_, label) in zip(parts[1:-1:2], turns, strict=True):
+        part[len(label.markers) if isinstance(label, Label) else len(part) :] = True
+    return np.concatenate(parts)
 
 
 def sibling_groups(turns: Sequence[Mapping[str, Any]]) -> list[int]:

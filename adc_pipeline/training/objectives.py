@@ -8,14 +8,15 @@ over all predicted tokens i of a step, whatever rows, forward passes and process
 does not change what it learns. Names as in Korbak et al. 2023, Pretraining Language Models with Human Preferences
 (https://arxiv.org/abs/2302.08582).
 
-`rwr` and `awr` divide by the number of predicted tokens instead, as the paper's code does (`apo/objectives.py` of
-https://github.com/tomekkorbak/pretraining-with-human-feedback: `(lm_loss * weights).mean()`). Dividing by the
-sum of weights cancels what the tokens of a step have in common: at one walk a step, by a review's measurement, tokens
-had 0.29 to 2.36 times the weight that was intended.
+`rwr`, `awr` and `a-lol` divide by the number of predicted tokens instead, as the paper's code does
+(`apo/objectives.py` of https://github.com/tomekkorbak/pretraining-with-human-feedback: `(lm_loss * weights).mean()`).
+Dividing by the sum of weights cancels what the tokens of a step have in common: at one walk a step, by a review's
+measurement, tokens had 0.29 to 2.36 times the weight that was intended.
 
-`filtering` and `conditional` change the text (see `arrangement`) and are maximum likelihood of the changed text. The
-others change the weights of a turn's tokens, as one figure a turn that is looked up for the tokens of a batch only, so
-that no array as long as the corpus is allocated. Background tokens and controls always count 1.
+`filtering`, `conditional` and `quantiles` change the text (see `arrangement`) and are maximum likelihood of the changed
+text; `hindsight` changes the text and learns from accepted turns. The others change the weights of a turn's tokens, as
+one figure a turn that is looked up for the tokens of a batch only, so that no array as long as the corpus is allocated.
+Background tokens and controls always count 1.
 
 A turn's text is its speaker line and its words. Its controls are its marker and, behind the last turn, the end of the
 text: no author wrote them, so a rejection or a low score is no evidence against them. A marker weighted by the score of
@@ -63,7 +64,7 @@ class TurnWeights:
 
 
 def every_token(split: TokenizedSplit, settings: TrainingSettings) -> None:
-    """`mle`, `filtering`, `conditional`: loss_i = -log p(token_i | the tokens before it), weight_i = 1.
+    """`mle`, `filtering`, `conditional`, `quantiles`: loss_i = -log p(token_i | the tokens before it), weight_i = 1.
 
     Korbak et al. 2023, section 2. Returns None, which stands for weight 1 everywhere.
     """
@@ -112,6 +113,27 @@ def advantage_weighted(split: TokenizedSplit, settings: TrainingSettings) -> Tur
     return _exponential(advantages(split), settings)
 
 
+def positive_advantage(split: TokenizedSplit, settings: TrainingSettings) -> TurnWeights:
+    """`a-lol`: loss_i = -log p(token_i), weight_i = min(max(advantage, 0), `max_weight`) for the text of a turn.
+
+    Advantage-Leftover Lunch, Baheti et al. 2024 (https://arxiv.org/abs/2305.14718), in its variant without a reference
+    model: turns that are no better than the mean of their siblings are not learned from. The paper also multiplies by
+    the importance weight p(turn) / p_reference(turn), clipped to [0.1, 1.9], and draws examples by their advantage;
+    both are left out, and so is the value function, as in `awr`.
+    """
+    weights = np.clip(advantages(split), 0, settings.max_weight).astype(np.float32)
+    return TurnWeights(text=weights, controls=np.ones_like(weights), per_token=True)
+
+
+def hindsight(split: TokenizedSplit, settings: TrainingSettings) -> TurnWeights:
+    """`hindsight`: loss_i = -log p(token_i), weight_i = 0 for the text of rejected turns, else 1.
+
+    Chain of Hindsight, Liu et al. 2023: the model reads `Bad: ` and a rejected turn, and learns the accepted one behind
+    `Good: `. The words are given. The paper also masks 15 % of the earlier tokens and mixes in pretraining data.
+    """
+    return accepted_only(split, settings)
+
+
 def _exponential(values: np.ndarray, settings: TrainingSettings) -> TurnWeights:
     # Clipped before the exponential, which therefore cannot overflow.
     exponent = np.minimum(values / settings.beta, np.log(settings.max_weight))
@@ -127,4 +149,7 @@ WEIGHTS: Mapping[Objective, Callable[[TokenizedSplit, TrainingSettings], TurnWei
     "unlikelihood": unlikelihood,
     "rwr": reward_weighted,
     "awr": advantage_weighted,
+    "a-lol": positive_advantage,
+    "hindsight": hindsight,
+    "quantiles": every_token,
 }

@@ -9,7 +9,7 @@ sentence, 2 million where they are paragraphs.
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from adc_pipeline.core.errors import DamagedError, PipelineError, first_line
 from adc_pipeline.walks.markers import FORMATS, Markers, Verdict
@@ -20,6 +20,13 @@ if TYPE_CHECKING:
 
 # Characters of which every tokenizer is expected to know one.
 KNOWN_CHARACTERS = ("a", "A", "0", "e", "的", "の", "и", "ا")
+
+
+class Label(NamedTuple):
+    """What is written for a turn: markers, and then words as plain text."""
+
+    markers: tuple[Verdict, ...]
+    words: str = ""
 
 
 class MarkerTokenizer:
@@ -45,6 +52,7 @@ class MarkerTokenizer:
         bos, eos, unknown = tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.unk_token_id
         self.prefix_ids: list[int] = prefix_ids(tokenizer)
         self.eos_ids: list[int] = [] if eos is None else [eos]
+        self._words: dict[str, list[int]] = {}
         # An unknown character is content, unless the same id also ends a text, as in GPT-2.
         self._special = (set(added.values()) | set(tokenizer.all_special_ids)) - ({unknown} - {bos, eos})
 
@@ -95,9 +103,15 @@ class MarkerTokenizer:
                 return str(decoded).partition(text)[0]
         return ""
 
-    def marker(self, verdict: Verdict | None) -> list[int]:
-        """Return the ids of a verdict's marker, or the line break that replaces a dropped marker."""
-        return self.line_break if verdict is None else [self.marker_id(verdict)]
+    def marker(self, label: Label | Verdict | None) -> list[int]:
+        """Return the ids of a verdict's marker or of a label, or the line break that replaces a dropped marker."""
+        if label is None:
+            return self.line_break
+        if not isinstance(label, Label):
+            return [self.marker_id(label)]
+        if label.words not in self._words:
+            self._words[label.words] = self.ids([label.words])[0] if label.words else []
+        return [*map(self.marker_id, label.markers), *self._words[label.words]]
 
     def marker_id(self, verdict: Verdict) -> int:
         return self.accepted_id if verdict == "accepted" else self.rejected_id

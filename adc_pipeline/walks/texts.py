@@ -1,6 +1,6 @@
 """Read the texts that a tokenizer may be trained on: utterances of the training split, rendered as in walks."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,7 @@ from adc_pipeline.walks.rendering import create_rendered
 from adc_pipeline.walks.splits import split_sql
 
 
-def training_texts(utterances: Path, walks: dict[str, Any], spill: Path, engine: Engine) -> Iterator[str]:
+def training_texts(utterances: Path, walks: Mapping[str, Any], spill: Path, engine: Engine) -> Iterator[str]:
     """Yield the rendered utterances of the training split, ordered by a hash of their ids.
 
     `walks` are the settings of a walk dataset, whose split, speakers and format are used.

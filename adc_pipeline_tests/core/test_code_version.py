@@ -171,6 +171,44 @@ def test_a_root_that_does_not_exist_is_an_error(package: Path) -> None:
         version(package, "tiny.walk")
 
 
+def kept_version(package: Path, folder: Path) -> tuple[str, int]:
+    """Return the version that is kept in `folder` or computed, and how many modules were parsed for it."""
+    sources = versions.Sources(package)
+    return versions.KeptVersions(sources, folder).version(ROOT), len(sources.modules)
+
+
+def test_a_kept_version_is_used_until_a_file_of_the_package_changes(package: Path, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    before, parsed = kept_version(package, cache)
+    assert before == version(package)
+    assert parsed
+    assert kept_version(package, cache) == (before, 0)
+    edit(package, "walks/page.html", "A page", "The page")
+    after, parsed = kept_version(package, cache)
+    assert after == version(package) != before
+    assert parsed
+    edit(package, "walks/page.html", "The page", "A page")
+    assert kept_version(package, cache)[0] == before
+    shutil.copytree(package, tmp_path / "other" / "tiny")
+    edit(tmp_path / "other" / "tiny", "walks/page.html", "A page", "The page")
+    assert kept_version(tmp_path / "other" / "tiny", cache)[0] == after
+    assert kept_version(package, cache) == (before, 0)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"content": "", "versions": []}', '{"versions": {}}'])
+def test_a_damaged_cache_costs_only_time(package: Path, tmp_path: Path, content: str) -> None:
+    before, _ = kept_version(package, tmp_path)
+    (kept,) = tmp_path.glob("code-versions-*.json")
+    kept.write_text(content)
+    assert kept_version(package, tmp_path)[0] == before
+    assert kept_version(package, tmp_path) == (before, 0)
+
+
+def test_a_cache_that_cannot_be_written_costs_only_time(package: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    assert kept_version(package, tmp_path / "file" / "cache")[0] == version(package)
+
+
 @pytest.mark.slow
 def test_the_version_of_a_stage_is_that_of_the_code_that_it_uses(tmp_path: Path) -> None:
     original = versions.SOURCES.files["adc_pipeline"].parent

@@ -14,7 +14,7 @@ from adc_pipeline.corpus.source import source_files
 Usage = namedtuple("Usage", "total used free")
 
 
-@pytest.mark.parametrize(("name", "most"), [("dump.jsonl", 1.0), ("dump.jsonl.ZST", 4.0), ("table.parquet", 4.0)])
+@pytest.mark.parametrize(("name", "most"), [("dump.jsonl", 1.6), ("dump.jsonl.ZST", 6.0), ("table.parquet", 6.0)])
 def test_too_little_room_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, most: float) -> None:
     (tmp_path / name).write_bytes(b"x" * 1000)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(0, 0, 1000 * most))

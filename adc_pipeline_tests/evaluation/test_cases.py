@@ -8,6 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -253,6 +254,15 @@ def test_only_test_conversations_are_read(corpus: Path, tmp_path: Path) -> None:
     assert set(cases.conversations) == test - {"t00014", "t00028"}
     assert (cases.test_conversations, cases.leakage.left_out) == (len(test), 2)
     assert 5 < len(cases.conversations) < len(set(ids))
+    held_out = read_cases(
+        stages.dataset, stages.utterances, stages.ranked, "default", "names", CAPS, tmp_path / "spill",
+        split="validation", families=["steering"],
+    )  # fmt: skip
+    assert held_out.conversations
+    assert {split_of(id, shares) for id in held_out.conversations} == {"validation"}
+    assert len(held_out.steerings.case) > 0
+    assert not [*held_out.pairs.case, *held_out.turns.case, *held_out.improvements.case, *held_out.contrasts.case]
+    assert {*np.flatnonzero(held_out.ask_text)} == {*range(len(held_out.queries))}
 
 
 def test_another_spelling_than_the_datasets_is_refused(stages: Stages, tmp_path: Path) -> None:

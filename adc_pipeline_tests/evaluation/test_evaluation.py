@@ -15,11 +15,12 @@ from transformers import AutoTokenizer
 
 from adc_pipeline.evaluation.cases import QUERY_FIELDS, Cases
 from adc_pipeline.evaluation.compare import compare
-from adc_pipeline.evaluation.evaluate import EvaluationJob, evaluate, of_all, without_calibration
+from adc_pipeline.evaluation.evaluate import EvaluationJob, evaluate, without_calibration
 from adc_pipeline.evaluation.evaluation import Evaluation
 from adc_pipeline.evaluation.figures import PLOTS
 from adc_pipeline.evaluation.formatting import number
 from adc_pipeline.evaluation.measures import TESTED
+from adc_pipeline.evaluation.scored import of_all
 from adc_pipeline.evaluation.scoring import encoded
 from adc_pipeline.evaluation.settings import ComparisonSettings, EvaluationSettings
 from adc_pipeline.evaluation.training_facts import TrainingFacts
@@ -29,6 +30,7 @@ from adc_pipeline.training.dataset import read_walks
 from adc_pipeline.training.settings import TrainingSettings
 from adc_pipeline.training.tokens import MarkerTokenizer
 from adc_pipeline.walks.markers import FORMATS
+from adc_pipeline.walks.splits import split_of
 from adc_pipeline_tests.evaluation.conftest import Stages, judge_of, run_stages
 
 if TYPE_CHECKING:
@@ -139,6 +141,30 @@ def test_plots_report_and_samples_are_written(evaluated: Evaluated) -> None:
         assert sample["words"] == len(sample["continuation"].split())
         assert not any(marker in sample["continuation"] for marker in FORMATS["default"].strings())
         assert sample["valid"] == (sample["ended"] in ("accepted", "rejected", "length"))
+
+
+@pytest.mark.slow
+def test_the_validation_split_is_measured_for_promotion(
+    model_folder: Path, base_folder: Path, corpus: Path, tmp_path: Path
+) -> None:
+    shares = (20, 40, 40)
+    stages, out = run_stages(corpus, tmp_path / "stages", "top-2", shares), tmp_path / "out"
+    out.mkdir()
+    settings = replace(SETTINGS, samples=0, contexts=0, validation_metric="preference_accuracy.within_hour")
+    job = EvaluationJob(
+        model_folder, base_folder, stages.dataset, stages.utterances, stages.ranked, exclude_repeated_roots=False
+    )
+    metrics = evaluate(job, out, settings).metrics()
+    found = Evaluation.read(out / "validation")
+    assert set(found.model) == set(found.minus_base) == {"preference_accuracy.within_hour"}
+    rows = pq.read_table(out / "validation" / "cases.parquet").to_pylist()
+    assert {split_of(row["conversation_id"], shares) for row in rows} == {"validation"}
+    expected = sum(row["model"] for row in rows) / len(rows)
+    assert found.model["preference_accuracy.within_hour"].value == pytest.approx(expected)
+    assert metrics["validation.preference_accuracy.within_hour"] == pytest.approx(expected)
+    assert metrics["validation.minus_base.preference_accuracy.within_hour.p"] is not None
+    page = (out / "report.html").read_text()
+    assert "validation, decides" in page
 
 
 ROOM = 96

@@ -98,7 +98,7 @@ def test_texts_without_verdicts_are_laid_out_as_the_training_lays_them_out(
     )
     assert cases.own_verdicts is None
     assert len(cases.pairs.case) == len(cases.steerings.case) == 0
-    what = encoded(cases.queries, scorer.tokenizer, 10_000, markers=markers)
+    what = encoded(cases.queries, scorer.tokenizer, 10_000, arranged=arrangement)
     paths = {tuple(int(id) for piece in path for id in what.pieces[piece]) for path in what.paths}
     arranged = encode_walks(scorer.tokenizer, read_walks(stages.dataset, "test"), arrangement)
     # Without what follows the last turn, of which nothing is asked.

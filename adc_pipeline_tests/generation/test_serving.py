@@ -43,3 +43,32 @@ def test_a_field_is_a_text_or_is_not_given() -> None:
     for value in (5, 1.5, True, ["a"], {"a": 1}):
         with pytest.raises(PipelineError, match=r"`title` is .*; send a text"):
             serving.text_of("title", value)
+
+
+def test_a_server_refuses_rows_that_it_cannot_answer_in_time_and_says_how_many_it_can(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(serving, "monotonic", lambda: clock[0])
+
+    def answered_before_refusal(rows: int, waits: float = 0.0) -> int:
+        deadline = serving.Deadline()
+        clock[0] += waits
+        for answered in range(rows):
+            deadline.check(answered, rows)
+            clock[0] += 0.5
+        return rows
+
+    # Outside a server, such as with `mlflow models predict`, nothing ends a request.
+    assert answered_before_refusal(1_000) == 1_000
+    monkeypatch.setenv(serving.IN_SERVER, "true")
+    assert answered_before_refusal(1_000) == 1_000
+    monkeypatch.setenv(serving.TIMEOUT, "60")
+    assert answered_before_refusal(100) == 100
+    before = clock[0]
+    with pytest.raises(PipelineError, match=r"1,000 rows take about 500 s, and this server ends .* at most 54 rows at"):
+        answered_before_refusal(1_000)
+    # Soon enough for others to be answered.
+    assert clock[0] - before < 6
+    with pytest.raises(PipelineError, match=r"other requests for 55 s first and ends this one after 60 s"):
+        answered_before_refusal(1, waits=55.0)

@@ -244,3 +244,37 @@ def test_a_version_that_mlflow_lost_is_registered_again(run: dg.ExecuteInProcess
     assert client.get_logged_model(after["logged_model_id"]).metrics
     assert model_lineage(client, "adc-top-2", str(after["registered_version"])).digest == before.digest
     assert damage(store.current("top_2_model")) == []
+
+
+@pytest.mark.parametrize(
+    ("changed", "rebuilt", "why"),
+    [
+        ({"seed": 1}, ["top_2"], ""),
+        ({"shares": [80, 10, 10]}, ["base_model", "judge", "top_2"], "setting shares of top_2 has changed from"),
+    ],
+)
+def test_a_changed_dataset_makes_the_base_model_and_the_judge_stale_only_by_the_settings_that_they_follow(
+    run: dg.ExecuteInProcessResult, home: Path, changed: dict[str, Any], rebuilt: list[str], why: str
+) -> None:
+    """At the end of this file, since it replaces a dataset."""
+    chosen = [dg.AssetKey(name) for name in ("top_2", "base_model", "judge")]
+    config = {"ops": {**ADC["ops"], "top_2": {"config": changed}}}
+    with dg.DagsterInstance.local_temp(str(home / "dagster")) as instance:
+        result = defs.resolve_job_def("adc").execute_in_process(
+            run_config=config, instance=instance, asset_selection=chosen
+        )
+    shown = {
+        materialization.asset_key.to_user_string(): materialization.metadata
+        for event in result.get_asset_materialization_events()
+        for materialization in [event.step_materialization_data.materialization]
+    }
+    assert sorted(name for name, metadata in shown.items() if not metadata["unchanged"].value) == rebuilt
+    assert why in str(shown["base_model"]["reason"].value)
+    store = Store(home)
+    assert store.current("base_model").inputs == {"utterances": store.current("utterances").digest}
+    # A run without the dataset follows its current version.
+    alone = defs.resolve_job_def("adc").execute_in_process(
+        run_config=ADC, instance=dg.DagsterInstance.ephemeral(), asset_selection=[dg.AssetKey("judge")]
+    )
+    (event,) = alone.get_asset_materialization_events()
+    assert event.step_materialization_data.materialization.metadata["unchanged"].value is True

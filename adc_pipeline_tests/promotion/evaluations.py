@@ -8,8 +8,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 
+from adc_pipeline.evaluation.bootstrap import Floats
 from adc_pipeline.evaluation.estimate import Estimate
-from adc_pipeline.evaluation.evaluation import Evaluation
+from adc_pipeline.evaluation.evaluation import VALIDATION, Evaluation
 from adc_pipeline.evaluation.significance import paired_difference
 
 DRAWS = 400
@@ -24,15 +25,27 @@ def write_evaluation(
     test_split: str = "a test split",
     markers: str = "after",
     left_out: dict[str, str] | None = None,
+    validation: dict[str, float] | None = None,
 ) -> Path:
-    """Write one case of weight 1 for each of `answers`, by conversation; the base model answers `base` to all."""
+    """Write one case of weight 1 for each of `answers`, by conversation; the base model answers `base` to all.
+
+    `validation` are the answers on the validation split, by default the same; with none, it is as if not measured.
+    """
+    if validation is None or validation:
+        same = {"base": base, "metric": metric, "perplexity": perplexity, "test_split": test_split}
+        same |= {"markers": markers, "left_out": left_out}
+        write_evaluation(folder / VALIDATION, validation or answers, **same, validation={})  # type: ignore[arg-type]
     folder.mkdir(parents=True, exist_ok=True)
     ours, theirs = np.array(list(answers.values()), dtype=float), np.full(len(answers), base)
     difference = paired_difference(ours, theirs, np.ones(len(ours)), np.arange(len(ours)), DRAWS, 0)
+
+    def estimate(values: Floats) -> Estimate:
+        return Estimate(float(values.mean()), None, None, len(values), len(values))
+
     known = Estimate(perplexity[0], None, None, 1, 1)
     evaluation = Evaluation(
-        model={"perplexity": known},
-        base={"perplexity": replace(known, value=perplexity[1])},
+        model={"perplexity": known, metric: estimate(ours)},
+        base={"perplexity": replace(known, value=perplexity[1]), metric: estimate(theirs)},
         length={},
         constant={},
         minus_base={metric: difference},

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.evaluation.formatting import number
+from adc_pipeline.evaluation.settings import DIRECTIONS
 from adc_pipeline.lifecycle.decision import Decision, Evaluated, decide
-from adc_pipeline.lifecycle.settings import DIRECTIONS, PromotionSettings
+from adc_pipeline.lifecycle.settings import PromotionSettings
 from adc_pipeline.walks.kinds import KINDS
 from adc_pipeline.walks.learnable import FEWEST_CONVERSATIONS
 from adc_pipeline_tests.promotion.evaluations import DRAWS, answers, write_evaluation
@@ -78,6 +79,41 @@ def test_the_interval_equals_an_obvious_bootstrap(
     assert not (decision.promoted and other_way.promoted)
 
 
+def test_the_validation_split_decides_and_not_the_test_split(tmp_path: Path) -> None:
+    for name, validation, test in (("worse", 0.5, 1.0), ("better", 1.0, 0.5)):
+        new = write_evaluation(tmp_path / name, answers(test), validation=answers(validation))
+        old = Evaluated("1", write_evaluation(tmp_path / "old", answers(0.6), validation=answers(0.4)), CONTEXT)
+        decision = decide(Evaluated("2", new, CONTEXT), old, [], ACCURACY)
+        assert decision.promoted == (name == "better")
+        assert decision.reason.startswith("On the validation split, preference_accuracy of version 2 minus")
+        assert decision.figures() | {
+            "validation.new": validation, "validation.against": 0.4, "test.new": test, "test.against": 0.6,
+        } == decision.figures()  # fmt: skip
+        beside = f"{number(validation)} against 0.4000 on validation, {number(test)} against 0.6000 on test."
+        assert decision.reason.endswith(f"Version 2 against version 1: {beside}")
+        alone = decide(Evaluated("2", new, CONTEXT), None, [], ACCURACY)
+        assert (alone.promoted, alone.values["test.against"]) == (name == "better", 0.5)
+
+
+def test_a_champion_from_before_is_compared_on_the_test_split(tmp_path: Path) -> None:
+    new = write_evaluation(tmp_path / "new", answers(1.0), validation=answers(0.0))
+    old = Evaluated("1", write_evaluation(tmp_path / "old", answers(0.5), validation={}), CONTEXT)
+    decision = decide(Evaluated("2", new, CONTEXT), old, [], ACCURACY)
+    assert decision.promoted
+    assert decision.reason.startswith("On the test split")
+    assert "evaluation of version 1 is from before promotion was decided on the validation split" in decision.reason
+    assert "validation.new" not in decision.values
+
+
+def test_a_metric_that_was_not_measured_on_the_validation_split_names_the_setting(tmp_path: Path) -> None:
+    new = write_evaluation(tmp_path / "new", answers(1.0))
+    for champion in (None, Evaluated("1", write_evaluation(tmp_path / "old", answers(0.5)), CONTEXT)):
+        decision = decide(Evaluated("2", new, CONTEXT), champion, [], PromotionSettings("steering", DRAWS))
+        assert decision.verdict == "not compared"
+        assert "version 2 did not measure it on the validation split: set the evaluation's `validation_metric` to"\
+            " steering too" in decision.reason  # fmt: skip
+
+
 def test_only_shared_cases_count(tmp_path: Path) -> None:
     shared_new, shared_old = answers(0.5), answers(0.5)
     easy = answers(1.0, start=100, conversations=200)
@@ -91,13 +127,13 @@ def test_other_cases_cannot_be_compared(tmp_path: Path) -> None:
     decision = against(tmp_path, answers(1.0), answers(0.0, start=100))
     assert decision.verdict == "not compared"
     assert "share none of its cases; version 1 stays champion" in decision.reason
-    assert not decision.figures()
+    assert decision.difference is None
 
 
 @pytest.mark.parametrize(
     ("different", "metric", "context", "sentence"),
     [
-        ({"test_split": "another"}, "bits_per_byte.accepted", CONTEXT, "other test splits"),
+        ({"test_split": "another"}, "bits_per_byte.accepted", CONTEXT, "other validation splits"),
         ({"markers": "before"}, "bits_per_byte.accepted", CONTEXT, "reads a verdict before its turn"),
         ({}, "preference_accuracy", 512, "`max_context_tokens` 512 and 1024"),
         (

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from adc_pipeline.core.artefacts import Store
-from adc_pipeline.study.__main__ import Launcher, main, run_cells
+from adc_pipeline.study.__main__ import Launcher, chosen_variants, main, run_cells
+from adc_pipeline.study.plan import read_plan
 from adc_pipeline_tests.study.test_cells import put_walks, store
 
 __all__ = ["store"]
@@ -37,6 +38,32 @@ def test_inputs_that_no_cell_can_be_made_of_end_it_with_the_sentence(
     assert said.startswith("top_2 has the setting `shares`")
     assert said.count("\n") == 1
     assert launched == ["inputs"]
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--variants", "top-2.mel"], "which is no variant (did you mean top-2.mle?); use top-2.mle, top-2.acc"),
+        (
+            ["--plan", "rejections", "--variants", "A", "ascending.mle"],
+            "names ascending.mle, which is no arm of the plan rejections; use A, B, C",
+        ),
+        (["--plan", "rejections", "--variants", "a"], "(did you mean A?)"),
+    ],
+)
+def test_a_variant_or_an_arm_that_is_none_is_refused(
+    options: list[str], sentence: str, launched: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(options) == 2
+    assert sentence in capsys.readouterr().err
+    assert launched == []
+
+
+def test_variants_of_a_plan_are_its_arms() -> None:
+    plan = read_plan("rejections")
+    assert chosen_variants(plan, ["B", "A"]) == ["ascending.mle.neutral", "ascending.mle"]
+    assert chosen_variants(plan, None) == [variant.name for variant in plan.arms.values()]
+    assert chosen_variants(None, ["both.awr"]) == ["both.awr"]
 
 
 def test_the_progress_of_a_cell_is_seen_when_it_ends(

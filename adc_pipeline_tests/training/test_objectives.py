@@ -1,5 +1,6 @@
 """What each objective makes tokens count, by hand and on the sample corpus, and what a model learns by it."""
 
+import itertools
 import json
 import math
 import statistics
@@ -15,6 +16,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.corpus.sample import write_sample
 from adc_pipeline.training import devices
 from adc_pipeline.training.arrangement import arrangement
@@ -32,7 +34,7 @@ from adc_pipeline.training.objectives import WEIGHTS, TurnWeights
 from adc_pipeline.training.packing import cut_into_pieces, divide
 from adc_pipeline.training.rewards import advantages, rewards
 from adc_pipeline.training.run import accumulate_gradients, totals
-from adc_pipeline.training.settings import BaseModelSettings, Objective, TrainingJob, TrainingSettings
+from adc_pipeline.training.settings import MARKERS_FIRST, BaseModelSettings, Objective, TrainingJob, TrainingSettings
 from adc_pipeline.training.tokens import MarkerTokenizer
 from adc_pipeline.walks.markers import FORMATS
 from adc_pipeline_tests.evaluation.conftest import run_stages
@@ -75,7 +77,7 @@ def scored(*walks: list[tuple[str, int]]) -> TokenizedSplit:
 SPLIT = scored([("r", 0), ("a", 3)], [("a", 0), ("r", -3), ("r", 3), ("a", 3)])
 
 
-@pytest.mark.parametrize("objective", ["mle", "filtering", "conditional"])
+@pytest.mark.parametrize("objective", ["mle", "filtering", "conditional", "quantiles"])
 def test_every_token_counts(objective: Objective) -> None:
     assert WEIGHTS[objective](SPLIT, SETTINGS) is None
 
@@ -112,6 +114,53 @@ def test_advantages_by_hand() -> None:
     found = weights_of("awr", SPLIT, max_weight=2.0)
     assert found.text.tolist() == pytest.approx([min(math.exp(value), 2.0) for value in expected])
     assert found.controls.tolist() == [1] * 6
+
+
+def test_better_turns_alone_count() -> None:
+    found = weights_of("a-lol", SPLIT, max_weight=0.7)
+    assert found.text.tolist() == pytest.approx([0, 0.7, 0, 0, 0.7, 0.7])
+    assert weights_of("a-lol", SPLIT).text.tolist() == pytest.approx(np.maximum(advantages(SPLIT), 0))
+    assert found.controls.tolist() == [1] * 6
+    assert found.per_token
+
+
+def test_hindsight_learns_accepted_turns_and_no_word(small_model: Path, tmp_path: Path) -> None:
+    """The rows of two walks, one of them cut: which tokens carry loss."""
+    tokenizer = MarkerTokenizer.load(small_model)
+    said = [("ann", "one two three", "rejected"), ("bo", "four", "accepted"), ("cy", "five six", "rejected")]
+    dataset = write_dataset(tmp_path / "d", train=[walk("bo\ntitle\ntext", said), walk("b", said * 3)])
+    settings = TrainingSettings(objective="hindsight", sequence_length=64, tokens_per_step=64)
+    tokenize_split(tokenizer, dataset, "train", tmp_path / "tokens", arrangement(settings))
+    packed = packed_split(tmp_path / "tokens", settings)
+    assert packed.pieces.counts["walks_cut"]
+    found: dict[str, set[float]] = {}
+    for batch in packed.passes(packed.order.rows(0, packed.order.rows_per_epoch)):
+        for places, weights in zip(batch.targets, batch.weights, strict=True):
+            # Words and texts of the rows, cut at the markers, with the weights of their tokens.
+            ends = [*np.flatnonzero(np.isin(places, [*tokenizer.marker_ids, *tokenizer.eos_ids])), len(places)]
+            assert set(weights[ends[:-1]]) <= {0, 1}
+            for begin, end in itertools.pairwise(ends):
+                text, own = tokenizer.decode(places[begin + 1 : end]), weights[begin + 1 : end]
+                for words in ("Good: ", "Bad: "):
+                    if text.startswith(words) and places[begin] == tokenizer.accepted_id:
+                        size = len(tokenizer.ids([words])[0])
+                        assert not own[:size].any()
+                        found.setdefault(words, set()).update(own[size:])
+    assert found["Bad: "] == {0}
+    assert 1 in found["Good: "]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"objective": "hindsight", "markers": "neutral"},
+        {"objective": "quantiles", "markers": "stripped"},
+        {"objective": "quantiles", "verdicts": "shuffled"},
+    ],
+)
+def test_ablations_of_what_an_objective_learns_from_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(PipelineError, match="change one of the two"):
+        TrainingSettings(**wrong)
 
 
 @pytest.mark.parametrize("objective", ["rwr", "awr"])
@@ -375,10 +424,10 @@ def test_a_step_without_anything_to_learn_teaches_nothing(base: Path, tmp_path: 
 
 @pytest.fixture(scope="module")
 def trained(sample: Path, base: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, dict[str, Any]]]:
-    """The facts of a fine-tune with each objective."""
+    """The facts of a fine-tune with each objective that is not like another but for what the tests above see."""
     threads = torch.get_num_threads()
     facts = {}
-    for objective in get_args(Objective):
+    for objective in sorted({*get_args(Objective)} - {"rwr", "a-lol", "quantiles"}):
         folder = tmp_path_factory.mktemp(objective)
         job = TrainingJob(replace(SETTINGS, objective=objective), sample, base, folder / "output", folder / "work")
         facts[objective] = train(job)
@@ -425,11 +474,11 @@ def test_unlikelihood_unlearns_what_is_always_rejected(base: Path, tmp_path: Pat
 def test_the_facts_say_where_markers_stand(trained: dict[str, dict[str, Any]]) -> None:
     for objective, facts in trained.items():
         assert facts["objective"] == objective
-        assert facts["markers"] == ("before" if objective == "conditional" else "after")
-        without = {"filtering", "conditional"}
+        assert facts["markers"] == ("before" if objective in MARKERS_FIRST else "after")
+        without = {"filtering", *MARKERS_FIRST}
         assert bool(facts["measures_without_meaning"]) == (objective in without)
         assert bool(facts["train"]["turns_left_out"]) == (objective == "filtering")
-        assert bool(facts["train"]["markers_dropped"]) == (objective == "conditional")
+        assert bool(facts["train"]["markers_dropped"]) == (objective in ("conditional", "quantiles"))
         assert facts["train"]["walks_left_out"] == 0
 
 
