@@ -236,7 +236,7 @@ def main(arguments: Sequence[str] | None = None, program: str = PROGRAM) -> int:
     check = checked if given.check else None
     if given.json:
         entries = [as_json(tree, check) for tree in trees]
-        print(json.dumps(entries if given.start is not None else entries[0], indent=1))
+        print(json.dumps(entries if given.start is not None else entries[0], indent=1, allow_nan=False))
     else:
         print(without_controls("\n\n".join("\n".join(lines(tree, check)) for tree in trees)))
     if not check:

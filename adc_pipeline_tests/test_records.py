@@ -168,3 +168,12 @@ def test_a_fifo_in_the_place_of_a_record_keeps_nobody_waiting(tmp_path: Path) ->
         assert free
     with pytest.raises(DamagedError, match="is a FIFO"):
         read_record(tmp_path / MANIFEST)
+
+
+def test_the_ids_of_millions_of_conversations_are_no_damage(tmp_path: Path) -> None:
+    ids = {"conversation_ids": ["c" * 100] * 170_000, "counts": {}}
+    (tmp_path / "walks.json").write_text(json.dumps(ids))
+    assert (tmp_path / "walks.json").stat().st_size > SMALL_JSON
+    for name in ("ids", "turn", "walk_start", "turn_start", "accepted", "score", "group"):
+        (tmp_path / f"{name}.bin").touch()
+    assert len(load_split(tmp_path).conversation_ids) == 170_000

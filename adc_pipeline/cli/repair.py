@@ -157,7 +157,7 @@ def restore_version(store: Store, made: Artefact, run: Run) -> list[str]:
     if is_registered(run, registered):
         return []
     new = register_model(run, made.path, registered["registered_model"])
-    store.amend(made, REGISTERED, json.dumps(new) + "\n")
+    store.amend(made, REGISTERED, json.dumps(new, allow_nan=False) + "\n")
     return [f"{made.name} is registered again, as version {new['registered_version']} of {new['registered_model']}."]
 
 

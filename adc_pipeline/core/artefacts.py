@@ -143,10 +143,10 @@ def write_making(made: Artefact, record: Mapping[str, Any]) -> None:
         partial.write_text(sealed(record))
 
 
-def sealed(record: Mapping[str, Any], allow_nan: bool = True) -> str:
+def sealed(record: Mapping[str, Any]) -> str:
     """Return a record as JSON that contains a checksum of itself."""
     content = {**record, "checksum": checksum(record)}
-    return json.dumps(content, indent=2, sort_keys=True, allow_nan=allow_nan) + "\n"
+    return json.dumps(content, indent=2, sort_keys=True, allow_nan=False) + "\n"
 
 
 def unsealed(content: str) -> dict[str, Any]:
@@ -552,7 +552,7 @@ def write_manifest(made: Artefact) -> None:
     """Write an artefact's manifest into its folder and have it reach the disk."""
     manifest = {key: value for key, value in asdict(made).items() if key != "path"}
     with atomic_file(made.path / MANIFEST) as partial:
-        partial.write_text(sealed(manifest, allow_nan=False))
+        partial.write_text(sealed(manifest))
         sync(partial)
 
 

@@ -19,18 +19,18 @@ REMEDY = "restore it from a backup, or materialize its asset again with the tag 
 Type = type | UnionType
 
 
-def read_record(path: Path, *, remedy: str = REMEDY, **fields: Type) -> dict[str, Any]:
+def read_record(path: Path, *, remedy: str = REMEDY, largest: int = SMALL_JSON, **fields: Type) -> dict[str, Any]:
     """Return the JSON object in `path`, in which each of `fields` has a value of its type.
 
-    Raise DamagedError if the file cannot be read, is no such object, or lacks a field.
+    Raise DamagedError if the file cannot be read, has more than `largest` bytes, is no such object, or lacks a field.
     """
     if problem := file_problem(path):
         raise DamagedError(f"{path} {problem}.")
     try:
         with path.open("rb") as file:
-            content = file.read(SMALL_JSON + 1)
-        if len(content) > SMALL_JSON:
-            raise ValueError(f"it is larger than {SMALL_JSON >> 20} MiB")
+            content = file.read(largest + 1)
+        if len(content) > largest:
+            raise ValueError(f"it is larger than {largest >> 20} MiB")
         return checked_fields(parsed(content), fields)
     except ValueError as error:
         raise DamagedError(

@@ -74,7 +74,7 @@ def link_or_copy(path: Path | str, to: Path | str) -> None:
 
 
 def write_counts(folder: Path, counts: Counts) -> None:
-    (folder / COUNTS).write_text(json.dumps(counts, indent=2) + "\n")
+    (folder / COUNTS).write_text(json.dumps(counts, indent=2, allow_nan=False) + "\n")
 
 
 def build_once(folder: Path, make: Callable[[Path], None]) -> Path:

@@ -47,7 +47,7 @@ def write_parts(corpus: Path, parts: Sequence[NewPart], left_out: Mapping[str, s
     named = {path.name: {"name": part.name, "source": part.source} for path, part in zip(paths, parts, strict=True)}
     lower = {part.layout.name for part in parts if part.layout is not None and part.layout.score_order == "lower"}
     record = {"parts": named, "left_out": left_out, "links": links, "lower_is_better": sorted(lower)}
-    corpus.with_name(PARTS).write_text(json.dumps(record, indent=2) + "\n")
+    corpus.with_name(PARTS).write_text(json.dumps(record, indent=2, allow_nan=False) + "\n")
 
 
 def read_record(corpus: Path) -> dict[str, Any]:

@@ -38,7 +38,7 @@ def record_files(corpus: Path, record: Path, previous: Path | None = None) -> st
         files[str(path.relative_to(corpus))] = stamp | {"sha256": last["sha256"] if same else file_digest(path)}
         if file_stamp(path) != stamp:
             raise changed(path)
-    record.write_text(json.dumps(files, indent=2) + "\n")
+    record.write_text(json.dumps(files, indent=2, allow_nan=False) + "\n")
     return corpus_digest(corpus, {name: str(entry["sha256"]) for name, entry in files.items()})
 
 

@@ -495,4 +495,4 @@ def write_sample(folder: Path, *, conversations: int = 4000, seed: int = 0) -> N
         ("corpus", {"name": "sample"}),
         ("index", index),
     ):
-        (folder / f"{name}.json").write_bytes(json.dumps(content).encode("ascii"))
+        (folder / f"{name}.json").write_bytes(json.dumps(content, allow_nan=False).encode("ascii"))

@@ -140,7 +140,7 @@ def shard_rows(corpus: Path, out: Path, source: CorpusSettings, settings: Uttera
         if not number:
             raise no_utterances()
         write_titles(parts, namespaces, out / TITLES, counted, connection, engine)
-    (out / COUNTED).write_text(json.dumps(asdict(counted)) + "\n")
+    (out / COUNTED).write_text(json.dumps(asdict(counted), allow_nan=False) + "\n")
 
 
 def finds_root(

@@ -129,7 +129,9 @@ def make_comparison(making: Making[ComparisonSettings]) -> None:
     table = short_comparison_table(result).markdown()
     making.metadata["verdict"] = dg.MetadataValue.md(escape(sentence))
     models = {name: each.model for name, each in result.evaluations.items()}
-    publish(making, result.metrics(), headline_names(result), table, models)
+    names = headline_names(result)
+    # The models' own figures are metrics of their evaluations, under the names that MLflow's charts compare.
+    publish(making, result.metrics(), names, table, models, logged=[name for name in names if "_minus_" in name])
     making.run.note(f"{escape(sentence)}\n\n{table}")
     link = f"[Comparison with the other models]({making.run.address}): {escape(sentence)}"
     for kind in KINDS.values():
@@ -177,11 +179,13 @@ def publish(
     series: Mapping[str, Mapping[str, Estimate]],
     below: str = "",
     model: str | None = None,
+    logged: Sequence[str] | None = None,
 ) -> None:
     """Log the headline metrics, all files and plots to MLflow, and show them in Dagster.
 
     All metrics are in the files. `series` are those of the small picture. The report is in the subfolder `below` of the
-    artefact; `model` is the id of the logged model that was evaluated.
+    artefact; `model` is the id of the logged model that was evaluated. Dagster shows all `headlines`, and MLflow those
+    that are `logged`, by default all.
     """
     from adc_pipeline.evaluation.small_picture import LIMIT, small_headline
 
@@ -189,7 +193,7 @@ def publish(
         making.metadata["picture"] = dg.MetadataValue.md(picture)
     folder = making.folder / below
     known = {name: value for name in headlines if (value := metrics.get(name)) is not None}
-    making.run.metrics(known, model=model)
+    making.run.metrics({name: value for name, value in known.items() if logged is None or name in logged}, model=model)
     # Too wide for the page's column, which it would stretch: long enough for Dagster to show it behind a click.
     making.metadata["figures"] = dg.MetadataValue.md(f"{table:{LIMIT}}")
     making.metadata |= known

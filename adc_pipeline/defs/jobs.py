@@ -13,9 +13,10 @@ from adc_pipeline.defs.run_config import job_config
 from adc_pipeline.defs.stage import SETTINGS
 from adc_pipeline.defs.study import CELLS, study_cell
 
-DATASETS = dg.AssetSelection.groups("corpus", "ranking", "walks")
+WALKS = dg.AssetSelection.groups("corpus", "ranking", "walks")
+DATASETS = WALKS | dg.AssetSelection.groups("preferences")
 STUDY = dg.AssetSelection.groups("study")
-STUDY_INPUTS = DATASETS | dg.AssetSelection.assets("base_model", "judge")
+STUDY_INPUTS = WALKS | dg.AssetSelection.assets("base_model", "judge")
 
 
 def config_of(selection: dg.AssetSelection) -> dg.ConfigMapping:
@@ -34,7 +35,7 @@ datasets = dg.define_asset_job(
     "datasets",
     selection=DATASETS,
     config=config_of(DATASETS),
-    description="From the raw corpus to the walk datasets.",
+    description="From the raw corpus to the datasets of walks and of preferences.",
 )
 
 

@@ -11,6 +11,7 @@ from adc_pipeline.walks.kinds import TOP_2
 def make_judge_of(making: Making[JudgeSettings]) -> None:
     from adc_pipeline.evaluation.judge import make_judge
 
+    making.report("Comparing the siblings of the training split")
     walks = making.request.upstream_settings[TOP_2.dataset]
     train, validation, test = walks["shares"]
     judge = make_judge(

@@ -13,7 +13,7 @@ import dagster as dg
 
 from adc_pipeline.core.artefacts import Artefact
 from adc_pipeline.core.errors import PipelineError
-from adc_pipeline.defs import corpus, evaluation, ranking, walks
+from adc_pipeline.defs import corpus, evaluation, preferences, ranking, walks
 from adc_pipeline.defs.asset import declare
 from adc_pipeline.defs.making import Making, Request
 from adc_pipeline.defs.stage import Stage
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from adc_pipeline.lifecycle.decision import Evaluated
 
-CHECKS = [*corpus.checks, *ranking.checks, *walks.checks, *evaluation.checks]
+CHECKS = [*corpus.checks, *ranking.checks, *walks.checks, *preferences.checks, *evaluation.checks]
 
 
 @dataclass(frozen=True)

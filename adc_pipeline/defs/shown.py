@@ -24,7 +24,7 @@ def write_shown(folder: Path, values: Mapping[str, Any], pictures: Mapping[str, 
     """Write what is shown of the artefact in `folder`; `pictures` are paths in it, by name."""
     plain = {name: encoded(value, home) for name, value in values.items()}
     (folder / SHOWN).mkdir(exist_ok=True)
-    content = json.dumps({"values": plain, "pictures": dict(pictures)}, indent=1)
+    content = json.dumps({"values": plain, "pictures": dict(pictures)}, indent=1, allow_nan=False)
     (folder / SHOWN / FILE).write_text(content + "\n")
 
 

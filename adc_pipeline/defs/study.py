@@ -1,9 +1,9 @@
 """The assets of the study: its cells, one partition each, and the result of the cells that have been made."""
 
+import json
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -18,11 +18,20 @@ from adc_pipeline.defs.making import Making, Request
 from adc_pipeline.defs.stage import Stage
 from adc_pipeline.defs.training import TRAINING_POOL, check_same_markers, fine_tune, record_training
 from adc_pipeline.evaluation.headlines import HEADLINES
-from adc_pipeline.study.cells import CODE, INPUTS, READS, comparable, inputs_of, shared_settings, walks_of
+from adc_pipeline.study.cells import (
+    CODE,
+    INPUTS,
+    READS,
+    comparable,
+    initial_model,
+    inputs_of,
+    shared_settings,
+    walks_of,
+)
 from adc_pipeline.study.grid import GRID_SEEDS, SEEDS, VARIANTS, VARIED, Variant, cell_name
 from adc_pipeline.study.settings import CellSettings
 from adc_pipeline.training.facts import FACTS
-from adc_pipeline.training.settings import TrainingJob
+from adc_pipeline.training.settings import PREFERENCES, TrainingJob
 from adc_pipeline.training.tools import check_tools
 from adc_pipeline.walks.kinds import KINDS
 
@@ -54,6 +63,7 @@ def make_cell(making: Making[CellSettings]) -> None:
     from adc_pipeline.evaluation.evaluate import EvaluationJob, evaluate
     from adc_pipeline.evaluation.small_picture import headline_series
     from adc_pipeline.evaluation.tables import short_table
+    from adc_pipeline.study.second_round import write_second_round
 
     variant, _ = cell_of(making.request.context.partition_key)
     read, name = making.inputs, making.request.name
@@ -68,8 +78,32 @@ def make_cell(making: Making[CellSettings]) -> None:
     folders = {kind: artefact.path for kind, artefact in datasets.items()}
     training_walks = walks_of(variant, folders, making.folder / "walks")
     model, work = making.folder / "model", making.store.home / "work" / name
-    fine_tune(making, TrainingJob(making.settings.training, training_walks, base, model, work))
+    *before, last = making.settings.stages
+    start = base
+    for stage in before:
+        start = making.folder / "first"
+        fine_tune(making, TrainingJob(stage, training_walks, base, start, work / "first"), logged=False)
+    if variant.objective in PREFERENCES:
+        # What the model's preferences are compared with.
+        base = start
+    if variant.second_round != "none":
+        own, training_walks = datasets[variant.source], making.folder / "second"
+        write_second_round(
+            variant.second_round,
+            start,
+            own.path,
+            read["judge"].path,
+            own.settings,
+            replace(making.settings.evaluation, max_context_tokens=making.settings.sequence_length),
+            making.settings.seed,
+            training_walks,
+        )
+    fine_tune(making, TrainingJob(last, training_walks, start, model, work))
     facts = read_record(model / FACTS)
+    if before:
+        first = read_record(start / FACTS)
+        facts |= {name: first[name] + facts[name] for name in ("steps", "tokens")}
+        (model / FACTS).write_text(json.dumps(facts, indent=2, allow_nan=False) + "\n")
     record_training(making, facts)
     evidence = making.folder / "evaluation"
     evidence.mkdir()
@@ -86,28 +120,16 @@ def make_cell(making: Making[CellSettings]) -> None:
             [*read.values(), corpus],
         ),
         judge=read["judge"].path,
-        score_cache=making.store.home / "work" / "study_cell" / "base_scores",
+        # Every cell of `dpo` and `kto` has a reference of its own.
+        score_cache=None if base == start and before else making.store.home / "work" / "study_cell" / "base_scores",
         exclude_repeated_roots=not is_sample(corpus.settings["corpus"]),
     )
     result = evaluate(job, evidence, making.settings.evaluation, making.progress)
     table = short_table(result).markdown()
     publish(making, result.metrics(), HEADLINES, table, headline_series(result), evidence.name)
     (model / FACTS).rename(evidence / FACTS)
-    for folder in (model, making.folder / "base", making.folder / "walks", work):
+    for folder in (model, *(making.folder / name for name in ("base", "first", "second", "walks")), work):
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def initial_model(prepared: Artefact, seed: int, out: Path) -> Path:
-    """Return the folder of the model that a cell starts from: for `small`, one with the initial weights of its seed.
-
-    A pretrained model has one set of weights, so that its seeds differ in data order and dropout only.
-    """
-    from adc_pipeline.training.model import initialize_again
-
-    if prepared.settings["name"] != "small":
-        return prepared.path
-    initialize_again(prepared.path, prepared.settings["seed"] + seed, out)
-    return out
 
 
 study_cell = declare_for_job(

@@ -1,9 +1,11 @@
 """The base model, and one fine-tuned model for each kind of walk, registered with MLflow."""
 
 import json
+import re
 import shutil
 import warnings
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -47,11 +49,15 @@ TRAINING_CODE = "adc_pipeline.training.__main__"
 CONSTANTS = ("steps", "tokens", "parameters", "trained_parameters", "processes")
 # With fewer free bytes than this, a process may fail to write even its error message.
 NO_ROOM = 64 << 10
+# How Dagster states that SIGKILL ended a process, directly or below a shell.
+KILLED = re.compile(r"failed with code (-9|137)\b")
 
 
 def make_base_model(making: Making[BaseModelSettings]) -> None:
     from adc_pipeline.training.model import prepare_base_model
 
+    # Ends the step if a signal came during the import, which swallows it.
+    making.report(f"Preparing the base model {making.settings.name}")
     walks = making.request.upstream_settings[TOP_2.dataset]
     texts = training_texts(making.inputs["utterances"].path, walks, making.folder / "spill", making.engine)
     model = making.folder / "model"
@@ -109,7 +115,7 @@ def model_stage(kind: WalkKind) -> Stage[TrainingSettings]:
         record_training(making, facts)
         registered = register_model(making.run, making.folder, making.request.tracking.model_name(kind.name))
         describe_version(making.run, registered, making.inputs)
-        (making.folder / REGISTERED).write_text(json.dumps(registered) + "\n")
+        (making.folder / REGISTERED).write_text(json.dumps(registered, allow_nan=False) + "\n")
         making.metadata |= registered
 
     def restore(request: Request[TrainingSettings], made: Artefact, run: Run) -> Mapping[str, Any]:
@@ -119,7 +125,7 @@ def model_stage(kind: WalkKind) -> Stage[TrainingSettings]:
         if registered["registered_model"] != name or not is_registered(run, registered):
             registered = register_model(run, made.path, name)
             describe_version(run, registered, request.inputs)
-            request.store.amend(made, REGISTERED, json.dumps(registered) + "\n")
+            request.store.amend(made, REGISTERED, json.dumps(registered, allow_nan=False) + "\n")
             request.report(
                 f"{kind.model} is registered again, as version {registered['registered_version']} of {name}: MLflow"
                 " does not have it under this name."
@@ -152,8 +158,8 @@ def record_training(making: Making[T], facts: Mapping[str, Any]) -> None:
     making.count({name: fact for name, fact in numbers.items() if name not in CONSTANTS})
 
 
-def fine_tune(making: Making[T], job: TrainingJob) -> None:
-    """Run or resume a training job; log its metrics and the machine's load to MLflow while it runs."""
+def fine_tune(making: Making[T], job: TrainingJob, logged: bool = True) -> None:
+    """Run or resume a training job; if `logged`, log its metrics and the machine's load to MLflow while it runs."""
     job.work.mkdir(parents=True, exist_ok=True)
     with locked(job.work) as free:
         if not free:
@@ -165,28 +171,42 @@ def fine_tune(making: Making[T], job: TrainingJob) -> None:
         if claim(job.work, fingerprint(job)):
             making.report("Settings, data or base model have changed: training starts from the beginning.")
         (job.work / "job.json").write_text(job.to_json())
-        with system_metrics(making.run), relayed(job.work / "metrics.jsonl", making.run):
-            run_training(making.request.context, job.work / "job.json", making.settings.accelerate_config)
+        with ExitStack() as logging:
+            if logged:
+                logging.enter_context(system_metrics(making.run))
+                logging.enter_context(relayed(job.work / "metrics.jsonl", making.run))
+            run_training(making.request.context, job)
         making.show("training", training_curves(job.work / "metrics.jsonl"))
 
 
-def run_training(context: Context, job: Path, accelerate_config: str) -> None:
-    """Run the training process to its end; raise PipelineError with its error message if it fails."""
+def run_training(context: Context, job: TrainingJob) -> None:
+    """Run the process of a job whose `job.json` is written, to its end; raise PipelineError if it fails.
+
+    The message is the process's own. A process that the system kills leaves none.
+    """
     # Dagster's own client of this class uses a function that Dagster announces as a preview.
     warnings.filterwarnings("ignore", "Function `PipesMessageReader.expected_writer_count`", dg.PreviewWarning)
     try:
         dg.PipesSubprocessClient(termination_timeout_seconds=SECONDS_TO_SAVE).run(
-            context=context, command=launch_command(job, accelerate_config)
+            context=context, command=launch_command(job.work / "job.json", job.settings.accelerate_config)
         )
     except Exception as error:
-        failure = job.with_name("failure.txt")
+        failure = job.work / "failure.txt"
         if message := failure.read_text().strip() if failure.exists() else "":
             raise PipelineError(message) from error
-        if shutil.disk_usage(job.parent).free < NO_ROOM:
+        if shutil.disk_usage(job.work).free < NO_ROOM:
             # The process could not even write its error message.
             raise PipelineError(
-                f"The disk of ADC_HOME is full ({job.parent}): make room and run again to resume from the last"
+                f"The disk of ADC_HOME is full ({job.work}): make room and run again to resume from the last"
                 " checkpoint."
+            ) from error
+        if KILLED.search(str(error)):
+            # Imported here because it imports torch, which Dagster's definitions do without.
+            from adc_pipeline.training.stopping import memory_advice
+
+            raise PipelineError(
+                "The training process was killed, as Linux does when the machine has no memory left;"
+                f" {memory_advice(job.settings)}."
             ) from error
         raise
 

@@ -12,6 +12,7 @@ from adc_pipeline.defs.distributions import distributions
 from adc_pipeline.defs.making import Making
 from adc_pipeline.defs.stage import Stage
 from adc_pipeline.defs.workspace import Workspace
+from adc_pipeline.walks.baselines import dataset_baselines
 from adc_pipeline.walks.card import write_card
 from adc_pipeline.walks.datasets import split_file, write_walks
 from adc_pipeline.walks.grammar import conversations_in_two_splits, grammar_violations
@@ -47,15 +48,14 @@ def walk_stage(kind: WalkKind) -> Stage[WalkSettings]:
         limits = shortcomings(making.counts, settings.walks_per_conversation)
         for sentence in limits:
             making.request.context.log.warning(sentence)
-        write_card(kind.name, folder, settings, making.counts, corpus, utterances, ranked, limits)
+        baselines = dataset_baselines(folder, ranked.path, engine)
+        write_card(kind.name, folder, settings, making.counts, corpus, utterances, ranked, limits, baselines)
         making.metadata["preview"] = dg.MetadataValue.md(walks_as_markdown(folder / split_file("train")))
         files = [str(folder / split_file(split)) for split in SPLITS]
         making.show("distributions", distributions(files, PANELS, engine))
 
     def view(connection: "DuckDBPyConnection", folder: "Path") -> None:
-        rows = [connection.read_parquet(str(folder / split_file(split)), hive_partitioning=False) for split in SPLITS]
-        splits = [row.project(f"'{split}' AS split, *") for row, split in zip(rows, SPLITS, strict=True)]
-        splits[0].union(splits[1]).union(splits[2]).create_view(kind.dataset)
+        view_splits(connection, folder, "data", kind.dataset)
 
     return Stage(
         name=kind.dataset,
@@ -74,6 +74,14 @@ def walk_stage(kind: WalkKind) -> Stage[WalkSettings]:
         view=view,
         volume="walks",
     )
+
+
+def view_splits(connection: "DuckDBPyConnection", folder: "Path", configuration: str, view: str) -> None:
+    """Create a view over the three splits of a dataset's configuration, with the column `split`."""
+    files = [str(folder / split_file(split, configuration)) for split in SPLITS]
+    rows = [connection.read_parquet(file, hive_partitioning=False) for file in files]
+    splits = [row.project(f"'{split}' AS split, *") for row, split in zip(rows, SPLITS, strict=True)]
+    splits[0].union(splits[1]).union(splits[2]).create_view(view)
 
 
 def walk_checks(asset: dg.AssetsDefinition) -> list[dg.AssetChecksDefinition]:

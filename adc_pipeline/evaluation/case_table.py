@@ -10,16 +10,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from adc_pipeline.evaluation.baselines import BASELINES
 from adc_pipeline.evaluation.measures import Measured
 
 if TYPE_CHECKING:
     import pyarrow
 
 CASE_TABLE = "cases.parquet"
-# `weight`, `model`, `base` (none for policy improvement) and, for preference accuracy, `length`: a measure is the sum
-# of a column of values over the sum of the weights.
+# `weight`, `model`, `base` (none for policy improvement) and, for preference accuracy, the baselines: a measure is the
+# sum of a column of values over the sum of the weights.
 KEY = ("measure", "conversation_id", "case")
-VALUES = ("weight", "model", "base", "length")
+VALUES = ("weight", "model", "base", *BASELINES)
 
 CaseKey = tuple[str, str, str]
 
@@ -31,7 +32,7 @@ def case_schema() -> "pyarrow.Schema":
 
 
 def write_case_table(folder: Path, conversations: Sequence[str], series: Mapping[str, Sequence[Measured]]) -> None:
-    """Write the table into `folder`; `series` are the measures of `model`, `base` and `length`.
+    """Write the table into `folder`; `series` are the measures of `model`, `base` and the baselines that there are.
 
     `conversations` are the ids by the conversation numbers of the measures.
     """
@@ -39,9 +40,9 @@ def write_case_table(folder: Path, conversations: Sequence[str], series: Mapping
     import pyarrow.parquet
 
     # Lists, since pyarrow imports pandas (0.6 s) to look at an array of numpy.
-    of_base, length_of = (
-        {measured.name: measured.value.tolist() for measured in series[name]} for name in ("base", "length")
-    )
+    beside = [
+        {measured.name: measured.value.tolist() for measured in series.get(name, ())} for name in ("base", *BASELINES)
+    ]
     ids = np.array(conversations, dtype=np.str_)
     schema = case_schema()
     tables = [
@@ -52,8 +53,7 @@ def write_case_table(folder: Path, conversations: Sequence[str], series: Mapping
                 pa.array(ours.case.tolist(), pa.string()),
                 pa.array(ours.weight.tolist(), pa.float64()),
                 pa.array(ours.value.tolist(), pa.float64()),
-                pa.array(of_base.get(ours.name, [None] * len(ours.value)), pa.float64()),
-                pa.array(length_of.get(ours.name, [None] * len(ours.value)), pa.float64()),
+                *(pa.array(each.get(ours.name, [None] * len(ours.value)), pa.float64()) for each in beside),
             ],
             schema=schema,
         )

@@ -24,7 +24,7 @@ from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.core.shards import parts
 from adc_pipeline.evaluation import contrasts
 from adc_pipeline.evaluation.contrasts import Contrasts, Strangers, contrast_rows
-from adc_pipeline.evaluation.leakage import Leakage, create_walked, read_leakage
+from adc_pipeline.evaluation.leakage import SPEAKER_SCORES, Leakage, create_walked, read_leakage
 from adc_pipeline.evaluation.scoring import Query
 from adc_pipeline.evaluation.settings import EvaluationSettings
 from adc_pipeline.ranking.ranked_replies import RANKED_REPLIES
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
 
@@ -55,6 +56,12 @@ class Pairs:
     within_hour: Bools  # written at most an hour apart
     later_doubled: Bools  # the better reply is later and has twice the score or more, both scores at least 2
     dialogrpt: Bools  # within an hour, neighbours in time, a score gap of at least 20 and a rank gap of at least 0.5
+    time_matched: Bools  # within an hour, with as many better replies that are earlier as ones that are later
+    speaker_free: Bools  # the speakers' mean scores in training are the same, mostly since neither wrote there
+    better_time: Ints
+    worse_time: Ints
+    better_speaker: Floats  # mean score of the reply's speaker in training, or of everybody for one who is not there
+    worse_speaker: Floats
 
 
 @dataclass(frozen=True)
@@ -181,9 +188,12 @@ FROM (
 REPLIES = """
 CREATE TABLE replies AS
 SELECT r.position, r.parent_position AS parent, r.id, r.reply_to, r.score, r.timestamp, r.rank,
-    c.number AS conversation, u.segment, strlen(u.text) AS bytes
+    c.number AS conversation, u.segment, strlen(u.text) AS bytes,
+    coalesce(s.mean, (SELECT mean FROM speaker_scores WHERE speaker IS NULL), 0) AS speaker_mean
 FROM read_parquet($ranked, hive_partitioning = false) AS r JOIN chosen AS c USING (conversation_id)
     JOIN rendered_replies AS u ON u.position = r.position AND u.namespace = c.namespace
+    JOIN (SELECT position, namespace, speaker FROM read_rows) AS written ON written.position = r.position
+    LEFT JOIN speaker_scores AS s ON s.namespace = written.namespace AND s.speaker = written.speaker
 WHERE c.number < $most
 """
 
@@ -191,6 +201,9 @@ ROOTS = """
 SELECT c.number, u.segment FROM rendered_roots AS u JOIN chosen AS c USING (position) WHERE c.number < $most
 """
 
+# Earlier replies have had more time to be seen. Matching on time takes, of the pairs written within an hour and about
+# equally far apart (by powers of two of seconds), as many whose better reply is the earlier one as ones whose better
+# reply is the later one; a fixed hash chooses. Pairs of equal times are kept.
 # DialogRPT pairs neighbours in time; a rank there is a score's place among the distinct scores, from 0 to 1.
 PAIRS = """
 WITH ranked AS (
@@ -203,14 +216,33 @@ best AS (
     SELECT *, dense_rank() OVER (PARTITION BY conversation ORDER BY md5(reply_to), reply_to, parent) AS place
     FROM (SELECT *, count(*) OVER (PARTITION BY parent) AS shown FROM ranked WHERE rank <= $siblings)
     WHERE shown > 1
+),
+paired AS (
+    SELECT a.conversation, a.position AS better, b.position AS worse, a.bytes AS better_bytes, b.bytes AS worse_bytes,
+        a.score - b.score AS gap, coalesce(abs(a.timestamp - b.timestamp) <= 3600, false) AS within_hour,
+        coalesce(a.timestamp > b.timestamp AND a.score >= 2 * b.score AND b.score >= 2, false) AS later_doubled,
+        within_hour AND abs(a.turn - b.turn) = 1 AND gap >= 20 AND a.height - b.height >= 0.5 AS dialogrpt,
+        coalesce(sign(a.timestamp - b.timestamp), 0) AS later,
+        floor(log2(greatest(abs(a.timestamp - b.timestamp), 1))) AS apart,
+        a.speaker_mean = b.speaker_mean AS speaker_free,
+        coalesce(a.timestamp, 0) AS better_time, coalesce(b.timestamp, 0) AS worse_time,
+        a.speaker_mean AS better_speaker, b.speaker_mean AS worse_speaker,
+        row_number() OVER (
+            ORDER BY a.conversation, a.reply_to, a.parent, a.rank, a.id, b.rank, b.id
+        ) AS number,
+        md5(a.id || '>' || b.id) AS shuffle
+    FROM best AS a JOIN best AS b ON a.parent = b.parent AND a.score > b.score
+    WHERE a.place <= $groups
+),
+matched AS (
+    SELECT *, row_number() OVER (PARTITION BY within_hour, apart, later ORDER BY shuffle, number) AS place,
+        least(count_if(later > 0) OVER alike, count_if(later < 0) OVER alike) AS most
+    FROM paired WINDOW alike AS (PARTITION BY within_hour, apart)
 )
-SELECT a.conversation, a.position AS better, b.position AS worse, a.bytes AS better_bytes, b.bytes AS worse_bytes,
-    a.score - b.score AS gap, abs(a.timestamp - b.timestamp) <= 3600 AS within_hour,
-    a.timestamp > b.timestamp AND a.score >= 2 * b.score AND b.score >= 2 AS later_doubled,
-    within_hour AND abs(a.turn - b.turn) = 1 AND gap >= 20 AND a.height - b.height >= 0.5 AS dialogrpt
-FROM best AS a JOIN best AS b ON a.parent = b.parent AND a.score > b.score
-WHERE a.place <= $groups
-ORDER BY a.conversation, a.reply_to, a.parent, a.rank, a.id, b.rank, b.id
+SELECT conversation, better, worse, better_bytes, worse_bytes, gap, within_hour, later_doubled, dialogrpt,
+    within_hour AND (later = 0 OR place <= most) AS time_matched, speaker_free,
+    better_time, worse_time, better_speaker, worse_speaker
+FROM matched ORDER BY number
 """
 
 # The best-ranked sibling other than X, and the best-ranked reply to X.
@@ -285,6 +317,9 @@ class QueryNumbers:
         return number
 
 
+BOOLEANS = ("accepted", "within_hour", "later_doubled", "dialogrpt", "time_matched", "speaker_free")
+
+
 def table(kind: type[CaseSet], rows: Iterator[tuple[Any, ...]]) -> CaseSet:
     """Return rows as the columns of a case set, also if there are none.
 
@@ -293,7 +328,8 @@ def table(kind: type[CaseSet], rows: Iterator[tuple[Any, ...]]) -> CaseSet:
     """
     columns = list(zip(*rows, strict=True)) or [()] * len(dataclasses.fields(kind))
     columns[1] = distinct(columns[0], columns[1])
-    types = {"case": np.str_} | dict.fromkeys(("accepted", "within_hour", "later_doubled", "dialogrpt"), np.bool_)
+    types: dict[str, Any] = {"case": np.str_, "better_speaker": np.float64, "worse_speaker": np.float64}
+    types |= dict.fromkeys(BOOLEANS, np.bool_)
     names = [f.name for f in dataclasses.fields(kind)]
     arrays: dict[str, Any] = {
         name: np.array(column, dtype=types.get(name, np.int64)) for name, column in zip(names, columns, strict=True)
@@ -472,6 +508,7 @@ def read_cases(
         connection.execute(CHOSEN, {"exclude": exclude_repeated_roots})
         chosen = connection.execute("SELECT name, excluded FROM chosen ORDER BY number").fetchall()
         most = min(settings.max_conversations, sum(not excluded for _, excluded in chosen))
+        connection.execute(SPEAKER_SCORES, {"ranked": files})
         connection.execute(REPLIES, {"ranked": files, "most": most})
         leakage = read_leakage(connection, files, exclude_repeated_roots)
         trees = Conversations(connection, most)

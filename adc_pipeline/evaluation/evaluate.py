@@ -18,17 +18,19 @@ import numpy as np
 from adc_pipeline.core.artefacts import file_digest, folder_digest
 from adc_pipeline.core.code_version import code_version
 from adc_pipeline.evaluation import policy
+from adc_pipeline.evaluation.baselines import BASELINES, TextScorer, informative
 from adc_pipeline.evaluation.case_table import write_case_table
 from adc_pipeline.evaluation.cases import FAMILIES, Cases, read_cases
 from adc_pipeline.evaluation.evaluation import VALIDATION, Evaluation
 from adc_pipeline.evaluation.figures import draw
-from adc_pipeline.evaluation.judge import Judge
+from adc_pipeline.evaluation.judge import Judge, read_words
 from adc_pipeline.evaluation.measures import RELIABILITY, Bools, Measured, family
 from adc_pipeline.evaluation.report import evaluation_page
 from adc_pipeline.evaluation.samples import Sample, sample, sample_figures, write_samples
 from adc_pipeline.evaluation.score_cache import cached_scores
 from adc_pipeline.evaluation.scored import (
     ScoredCases,
+    baseline_differences,
     case_counts,
     differences,
     estimates,
@@ -39,6 +41,8 @@ from adc_pipeline.evaluation.scoring import Progress, Scorer, Scores
 from adc_pipeline.evaluation.settings import EvaluationSettings
 from adc_pipeline.evaluation.training_facts import REASONS, WITHOUT_VERDICTS, TrainingFacts
 from adc_pipeline.generation.settings import Sampling
+from adc_pipeline.training.facts import WITHOUT_REJECTED
+from adc_pipeline.training.settings import PREFERENCES
 from adc_pipeline.walks.datasets import split_file
 from adc_pipeline.walks.markers import FORMATS
 from adc_pipeline.walks.rendering import Speakers
@@ -99,15 +103,22 @@ def evaluate(
 
     judge = Judge.read(job.judge) if job.judge and settings.contexts else None
     facts = without_policy(facts, judge, job.dataset)
-    series = measured_series(scored, facts)
+    series = measured_series(scored, facts, text_scorers(job))
     if judge is not None:
         series["model"] += policy_series(job, model, cases, facts, judge, settings, out, progress)
     validation = None
     if settings.validation_metric:
         validation = validate(job, model, load_base, trained, settings, out / VALIDATION, progress)
+    found = estimates(series, reliability_curves(scored, facts), settings)
     evaluation = Evaluation(
-        **estimates(series, reliability_curves(scored, facts), settings),
+        model=found["model"],
+        base=found["base"],
+        length=found["length"],
+        constant=found["constant"],
+        grammar=found["grammar"],
+        baselines={name: found[name] for name in BASELINES if name in found and name != "length"},
         minus_base=differences(series, settings),
+        minus_baselines=baseline_differences(series, settings),
         counts=case_counts(scored, facts, model.context_tokens)
         | sample_figures(samples)
         | validation_figures(validation, settings.validation_metric),
@@ -123,10 +134,21 @@ def evaluate(
     evaluation.write(out)
     write_case_table(out, cases.conversations, series)
     write_samples(out / "samples.parquet", samples)
-    plots = draw(out, {"base model": evaluation.base, "model": evaluation.model, "length alone": evaluation.length})
+    plots = draw(
+        out, {"base model": informative(evaluation.base), "model": evaluation.model, "length alone": evaluation.length}
+    )
     page = evaluation_page(evaluation, samples, plots, job.provenance, validation, settings.validation_metric)
     (out / "report.html").write_text(page, encoding="utf-8")
     return evaluation
+
+
+def by_implicit_reward(model: Scores, base: Scores) -> Scores:
+    """Return the scores of a model of `dpo` or `kto`, whose preference is log p(reply) - log p_base(reply).
+
+    That is its implicit reward but for a factor (Rafailov et al. 2023): no marker tells it a verdict. The base model is
+    the one that the training started from, and prefers nothing itself.
+    """
+    return replace(model, log_odds=model.log_probability - base.log_probability)
 
 
 def without_calibration(facts: TrainingFacts, accepted: Bools) -> TrainingFacts:
@@ -147,7 +169,7 @@ def without_policy(facts: TrainingFacts, judge: Judge | None, dataset: Path) -> 
     reason = judge.objection() or unseen_problem(judge, dataset)
     if facts.markers == "none":
         reason = WITHOUT_VERDICTS["none"]
-    elif facts.objective == "filtering":
+    elif facts.objective in WITHOUT_REJECTED:
         reason = REASONS["filtering"]
     return replace(facts, excluded={policy.POLICY: reason, **facts.excluded}) if reason else facts
 
@@ -176,7 +198,7 @@ def policy_series(
     progress: Progress | None,
 ) -> list[Measured]:
     """Have the model write its replies, write the table of them, and return the measures that apply."""
-    if facts.markers == "none" or facts.objective == "filtering":
+    if facts.markers == "none" or facts.objective in WITHOUT_REJECTED:
         return []
     sampling = Sampling(settings.temperature, 1.0, settings.reply_tokens)
     writer = policy.Writer(model, facts.arrangement, job.speakers != "none", sampling, settings.draw_seed)
@@ -222,21 +244,37 @@ def score_split(
         job.speakers,
         settings,
         spill,
-        markers=facts.markers,
+        # The pairs are asked of `dpo` and `kto` too, without a verdict.
+        markers="after" if facts.objective in PREFERENCES else facts.markers,
         exclude_repeated_roots=job.exclude_repeated_roots,
         split=split,
         families=families,
     )
     label = "" if split == "test" else f", {split} split"
+    of_pairs = cases.ask_text.copy()
+    of_pairs[cases.pairs.better] = of_pairs[cases.pairs.worse] = True
+    by_text = facts.objective in PREFERENCES
+    ask_base = of_pairs if by_text else cases.ask_text
+    # A baseline is the probability that the model gives to the replies of the pairs.
+    ask_model = of_pairs if by_text or split == "test" else cases.ask_text
 
-    def score(scorer: Scorer, name: str) -> Scores:
-        return scorer.score(
-            cases.queries, cases.ask_text, progress, name + label, cases.own_verdicts, facts.arrangement
-        )
+    def score(scorer: Scorer, name: str, ask_text: Bools) -> Scores:
+        return scorer.score(cases.queries, ask_text, progress, name + label, cases.own_verdicts, facts.arrangement)
 
-    question = base_question(job, cases, facts, settings)
-    base_scores = cached_scores(job.score_cache, question, lambda: score(load_base(), "base model"))
-    return ScoredCases(cases, {"model": score(model, "model"), "base": base_scores})
+    question = base_question(job, cases, ask_base, facts, settings)
+    base_scores = cached_scores(job.score_cache, question, lambda: score(load_base(), "base model", ask_base))
+    scores = score(model, "model", ask_model)
+    if by_text:
+        scores, base_scores = (by_implicit_reward(each, base_scores) for each in (scores, base_scores))
+    return ScoredCases(cases, {"model": scores, "base": base_scores})
+
+
+def text_scorers(job: EvaluationJob) -> dict[str, TextScorer]:
+    """Return the baselines that score the texts of replies: those that the judge's folder holds."""
+    if job.judge is None:
+        return {}
+    words = read_words(job.judge)
+    return {"words": lambda _, texts: words.scores(texts)[0]} if words else {}
 
 
 def validate(
@@ -296,7 +334,9 @@ def validation_figures(validation: Evaluation | None, metric: str) -> dict[str, 
     return {f"validation.{name}": value for name, value in validation.metrics().items() if name in wanted}
 
 
-def base_question(job: EvaluationJob, cases: Cases, facts: TrainingFacts, settings: EvaluationSettings) -> object:
+def base_question(
+    job: EvaluationJob, cases: Cases, ask_text: Bools, facts: TrainingFacts, settings: EvaluationSettings
+) -> object:
     """Return all that the base model's scores depend on."""
     return (
         code_version(__name__),
@@ -305,5 +345,5 @@ def base_question(job: EvaluationJob, cases: Cases, facts: TrainingFacts, settin
         cases.queries,
         cases.own_verdicts,
         facts.arrangement,
-        cases.ask_text.tobytes(),
+        ask_text.tobytes(),
     )

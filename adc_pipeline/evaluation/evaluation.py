@@ -32,6 +32,8 @@ class Evaluation:
     left_out: Mapping[str, str]  # measures and samples that do not apply to the model, with the reason
     shortcomings: tuple[str, ...] = ()  # sentences on what the dataset cannot teach
     grammar: Estimates = field(default_factory=dict)  # calibration of the verdict before a turn alone
+    baselines: Mapping[str, Estimates] = field(default_factory=dict)  # of preference accuracy, besides length
+    minus_baselines: Mapping[str, Mapping[str, Difference]] = field(default_factory=dict)  # model minus each, paired
     judge: Estimates = field(default_factory=dict)  # preference accuracy of the judge of policy improvement
     judge_name: str = ""
     judge_digest: str = ""
@@ -40,11 +42,12 @@ class Evaluation:
         """Return all figures by flat names, the same for every model; None where there is no case.
 
         The model has NAME, NAME.low, NAME.high, NAME.cases and NAME.conversations. Baselines have the first three, with
-        the prefix `base.`, `length.`, `constant.`, `grammar.` or `judge.`. Differences have the prefix `minus_base.`,
-        and NAME.p, which is not corrected for several tests.
+        the prefix `base.`, `length.`, `constant.`, `grammar.`, `judge.` or that of a baseline in `baselines.py`.
+        Differences have the prefix `minus_base.` or `minus_BASELINE.`, and NAME.p, which is not corrected for several
+        tests.
         """
         flat: dict[str, float | None] = dict(self.counts)
-        for prefix, found in (
+        groups: list[tuple[str, Mapping[str, Estimate]]] = [
             ("", self.model),
             ("base.", self.base),
             ("length.", self.length),
@@ -52,7 +55,10 @@ class Evaluation:
             ("grammar.", self.grammar),
             ("judge.", self.judge),
             ("minus_base.", self.minus_base),
-        ):
+            *((f"{name}.", found) for name, found in self.baselines.items()),
+            *((f"minus_{name}.", found) for name, found in self.minus_baselines.items()),
+        ]
+        for prefix, found in groups:
             for name, estimate in found.items():
                 figures = estimate.figures()
                 flat[prefix + name] = figures.pop("value")
@@ -77,12 +83,20 @@ class Evaluation:
     def read(cls, folder: Path) -> "Evaluation":
         """Read `evaluation.json` from a folder; raise DamagedError if it is not what `write` wrote."""
         path = folder / "evaluation.json"
-        # Older versions wrote neither.
-        record = {"grammar": {}, "judge": {}} | read_record(path)
+        # Older versions wrote none of them.
+        record = {"grammar": {}, "judge": {}, "baselines": {}, "minus_baselines": {}} | read_record(path)
         try:
             for name in ("model", "base", "length", "constant", "grammar", "judge"):
                 record[name] = {measure: Estimate(**figures) for measure, figures in record[name].items()}
-            record["minus_base"] = {name: Difference(**figures) for name, figures in record["minus_base"].items()}
+            record["baselines"] = {
+                name: {measure: Estimate(**figures) for measure, figures in found.items()}
+                for name, found in record["baselines"].items()
+            }
+            record["minus_base"], *others = (
+                {measure: Difference(**figures) for measure, figures in found.items()}
+                for found in (record["minus_base"], *record["minus_baselines"].values())
+            )
+            record["minus_baselines"] = dict(zip(record["minus_baselines"], others, strict=True))
             return cls(**record | {"shortcomings": tuple(record.get("shortcomings", ()))})
         except (KeyError, TypeError, AttributeError) as error:
             raise DamagedError(

@@ -8,11 +8,14 @@ Two judges, both of the reply's text alone, without speaker and context:
   Terry 1952), trained on sibling pairs of the training split; the strength of the L2 penalty, and whether word pairs
   count, are chosen by accuracy on the validation split. Its scores are in standard deviations of people's replies.
 
+On the sample corpus a judge of words is fitted too: in every report it is a baseline of preference accuracy
+(`baselines.py`).
+
 No judge is fitted or chosen on the conversations that it is used for. Its accuracy on their sibling pairs, the share in
 which the better-scored reply gets the higher score, is computed afterwards and stands beside every figure. Below
 `LEAST_ACCURACY` a judge decides nothing.
 
-Cost: 100,000 pairs of Reddit comments take about a minute of one core, the templates nothing.
+Cost: 100,000 pairs of Reddit comments take about a minute of one core, the 5,000 of the sample's baseline a second.
 """
 
 import json
@@ -41,6 +44,8 @@ if TYPE_CHECKING:
 Kind = Literal["templates", "words"]
 
 JUDGE, WEIGHTS = "judge.json", "weights.npz"
+# The folder of the bag-of-words model where it is not the judge, and the most pairs that it is then fitted on.
+BASELINE, BASELINE_PAIRS = "words", 5_000
 LEAST_ACCURACY = 0.6
 # Columns of a bag of words: words and word pairs are hashed, so that nothing has to be kept but the weights.
 COLUMNS = 1 << 18
@@ -84,7 +89,8 @@ class Judge:
 
     `accuracy` is on the test split, `validation_accuracy` on the one that chose it. `worst` is the score of a text that
     cannot be judged, and `span` the difference between a good and a poor reply: of the templates 4, of words that of
-    the 95th and the 5th percentile of people's replies. `shares` are those of the splits.
+    the 95th and the 5th percentile of people's replies. `shares` are those of the splits. `baseline` is the judge of
+    words where this is another.
     """
 
     kind: Kind
@@ -96,6 +102,7 @@ class Judge:
     facts: Mapping[str, Any]
     weights: Floats | None = None
     digest: str = ""
+    baseline: "Judge | None" = None
 
     @property
     def name(self) -> str:
@@ -130,8 +137,11 @@ class Judge:
         return np.where(judged, values, self.worst), judged
 
     def write(self, folder: Path) -> None:
-        """Write `judge.json` and, of words, `weights.npz`."""
-        record = {name: value for name, value in asdict(self).items() if name not in ("weights", "digest")}
+        """Write `judge.json` and, of words, `weights.npz`; the baseline's into a folder of its own."""
+        if self.baseline is not None:
+            (folder / BASELINE).mkdir()
+            self.baseline.write(folder / BASELINE)
+        record = {name: value for name, value in asdict(self).items() if name not in ("weights", "digest", "baseline")}
         (folder / JUDGE).write_text(json.dumps(record, indent=1, allow_nan=False) + "\n")
         if self.weights is not None:
             places = np.flatnonzero(self.weights)
@@ -152,7 +162,14 @@ class Judge:
                 weights = np.zeros(COLUMNS)
                 weights[stored["places"]] = stored["weights"]
             digest += file_digest(folder / WEIGHTS)
-        return cls(**record, weights=weights, digest=digest)
+        baseline = cls.read(folder / BASELINE) if (folder / BASELINE).is_dir() else None
+        return cls(**record, weights=weights, digest=digest, baseline=baseline)
+
+
+def read_words(folder: Path) -> Judge | None:
+    """Return the bag-of-words model in the folder of a judge; None in one that an earlier version wrote."""
+    judge = Judge.read(folder)
+    return judge if judge.kind == "words" else judge.baseline
 
 
 def bags(texts: Sequence[str], ngrams: int) -> "csr_matrix":
@@ -185,11 +202,11 @@ def make_judge(
         def pairs(split: Split, most: int) -> Pairs:
             return read_pairs(connection, ranked, shares, split, most)
 
-        if sample:
-            judge = templates(shares)
-        else:
-            judge = words(pairs("train", settings.max_pairs), pairs("validation", settings.max_held_out_pairs), shares)
-        return tested(judge, pairs("test", settings.max_held_out_pairs), settings)
+        most = min(settings.max_pairs, BASELINE_PAIRS) if sample else settings.max_pairs
+        held_out = settings.max_held_out_pairs
+        test = pairs("test", held_out)
+        fitted = tested(words(pairs("train", most), pairs("validation", held_out), shares), test, settings)
+        return replace(tested(templates(shares), test, settings), baseline=fitted) if sample else fitted
 
 
 def read_pairs(connection: "DuckDBPyConnection", ranked: Path, shares: Shares, split: Split, most: int) -> Pairs:

@@ -77,6 +77,20 @@ FROM tested LEFT JOIN known USING (namespace, speaker)
 """
 
 
+# The mean score of each speaker's replies in training, and, with no name, of all of them.
+SPEAKER_SCORES = """
+CREATE TABLE speaker_scores AS
+WITH scored AS (
+    SELECT position, score FROM read_parquet($ranked, hive_partitioning = false)
+        SEMI JOIN (FROM walked WHERE NOT held_out) AS w USING (conversation_id)
+)
+SELECT namespace, speaker, avg(score) AS mean
+FROM (SELECT position, namespace, trim(speaker) AS name, speaker FROM read_rows) JOIN scored USING (position)
+WHERE name <> '' AND NOT is_note_of_removal(name) GROUP BY namespace, speaker
+UNION ALL SELECT NULL, NULL, avg(score) FROM scored
+"""
+
+
 @dataclass(frozen=True)
 class Leakage:
     """What the test split shares with the training split.

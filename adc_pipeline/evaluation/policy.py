@@ -121,6 +121,12 @@ class Writer:
             for reply in self._each(contexts, names, asked[start : start + self.rows])
         ]
 
+    def independent(self, contexts: Sequence[Context], names: Sequence[str], count: int) -> list[Reply]:
+        """Write `count` replies to each context, all without a history."""
+        asked = [(index, INDEPENDENT, k, ()) for index in range(len(contexts)) for k in range(count)]
+        starts = range(0, len(asked), self.rows)
+        return [reply for start in starts for reply in self._each(contexts, names, asked[start : start + self.rows])]
+
     def _own(self, contexts: Sequence[Context], names: Sequence[str], start: int, most: int) -> Iterator[Reply]:
         """Write the replies of one batch of contexts, each after the model's own earlier ones."""
         indices = range(start, min(start + self.rows, len(contexts)))

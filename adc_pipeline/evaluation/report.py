@@ -5,6 +5,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from adc_pipeline.evaluation.baselines import BASELINES, informative, is_tie
 from adc_pipeline.evaluation.comparison import Comparison
 from adc_pipeline.evaluation.evaluation import Evaluation
 from adc_pipeline.evaluation.formatting import figure, sample_size
@@ -15,7 +16,8 @@ from adc_pipeline.evaluation.policy import POLICY
 from adc_pipeline.evaluation.student import FEW
 from adc_pipeline.evaluation.tables import (
     CASES,
-    comparison_table,
+    baselines_table,
+    comparison_tables,
     differences_table,
     estimates_table,
     headline_table,
@@ -54,6 +56,17 @@ MEANINGS = (
     " not below the verdict before has shown no more than the grammar of the walks.",
     "Policy improvement: the judge's score of the model's reply after its own earlier replies were rejected one by one,"
     " minus that of its first reply; minus_yoked: minus its score after another conversation's rejected replies.",
+)
+BASELINES_READING = (
+    "What tells the better-scored of two siblings without reading a verdict, on the same pairs, and the model minus it,"
+    " tested. length: the longer reply. time: the earlier one, which more people see. speaker's score: the mean of the"
+    " speaker's replies in the training split. log P per byte: what the model itself gives to the reply's text."
+    " bag of words: logistic regression on pairs of the training split. reward model: the one that the judge's"
+    " setting reward_model names.",
+    "Pairs written within an hour of each other are not free of time: even there the earlier reply is better more often"
+    " than not. Matched on time are as many of them whose better reply is the earlier one as ones whose better reply is"
+    " the later one, so that time decides about half of them rightly. Speakers without a different record: pairs of"
+    " which the speakers' scores in training tell nothing, mostly since neither wrote there.",
 )
 READING = " ".join(kind.reading for kind in KINDS.values())
 VERDICT_FIRST = (
@@ -133,6 +146,23 @@ def coverage(counts: Mapping[str, float | None]) -> list[str]:
     return sentences
 
 
+def baselines_section(evaluations: Mapping[str, Evaluation]) -> list[Section]:
+    """Return the section on the baselines of preference accuracy, with a table for each evaluation that has some."""
+    tables = [baselines_table(each, name) for name, each in evaluations.items() if each.minus_baselines]
+    return [Section("Baselines of preference accuracy", BASELINES_READING, tables=tables)] if tables else []
+
+
+def ties(evaluation: Evaluation) -> list[str]:
+    """Return the sentence on a base model that cannot tell the verdicts apart."""
+    if not any(is_tie(name, each) for name, each in evaluation.base.items()):
+        return []
+    return [
+        "Before fine-tuning both verdicts' markers have the same embedding, so that the base model gives them equal"
+        " probabilities whatever it has read: where it only ties it is no baseline and is not shown, and model − base"
+        " is the difference from a tie."
+    ]
+
+
 def promotion_section(evaluation: Evaluation, validation: Evaluation | None, metric: str) -> list[Section]:
     """Return the section on the figure that promotion decides on, beside that of the test split; none without one."""
     if validation is None:
@@ -142,7 +172,7 @@ def promotion_section(evaluation: Evaluation, validation: Evaluation | None, met
         [
             name,
             figure(each.model.get(metric)),
-            figure(each.base.get(metric)),
+            figure(informative(each.base).get(metric)),
             figure(each.minus_base.get(metric)),
             sample_size(each.model.get(metric)),
         ]
@@ -175,18 +205,20 @@ def evaluation_page(
     headline, plots = split_headline(plots)
     columns = {
         "model": evaluation.model,
-        "base model": evaluation.base,
+        "base model": informative(evaluation.base),
         "length alone": evaluation.length,
         "constant": evaluation.constant,
         "verdict before": evaluation.grammar,
+        **{BASELINES[name]: found for name, found in evaluation.baselines.items()},
     }
     sections = [
         Section(
             "Headline",
-            (*evaluation.shortcomings, INTERVALS, *verdict_first, *excluded_measures(evaluation)),
+            (*evaluation.shortcomings, INTERVALS, *verdict_first, *ties(evaluation), *excluded_measures(evaluation)),
             headline,
             (headline_table(evaluation),),
         ),
+        *baselines_section({"": evaluation}),
         Section("How to read this", (*MEANINGS, READING, *leakage_sentences(counts), *coverage(counts))),
         *promotion_section(evaluation, validation, validation_metric),
         *policy_section(evaluation),
@@ -218,12 +250,13 @@ def comparison_page(comparison: Comparison, plots: Mapping[Path, str], facts: Ma
     notes += [f"{name}: {VERDICT_FIRST}" for name, each in evaluations.items() if each.markers == "before"]
     if len({each.test_split for each in evaluations.values()}) > 1:
         notes.append(DATASETS_DIFFER)
+    notes += dict.fromkeys(sentence for each in evaluations.values() for sentence in ties(each))
     notes += dict.fromkeys(judge_sentence(each) for each in evaluations.values() if each.judge)
     notes += [f"{name}: {sentence}" for name, each in evaluations.items() for sentence in excluded_measures(each)]
     headline, plots = split_headline(plots)
     sections = [
         Section("Verdict", verdict(comparison)),
-        Section("Headline", (INTERVALS, READING, *notes), headline, (comparison_table(comparison),)),
+        Section("Headline", (INTERVALS, READING, *notes), headline, comparison_tables(comparison)),
         *(
             Section(
                 f"{first} minus {second}",
@@ -232,6 +265,7 @@ def comparison_page(comparison: Comparison, plots: Mapping[Path, str], facts: Ma
             )
             for (first, second), found in comparison.differences.items()
         ),
+        *baselines_section(evaluations),
         Section("How to read this", MEANINGS),
         Section("Plots", pictures=plots),
     ]

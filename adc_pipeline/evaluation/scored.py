@@ -11,12 +11,14 @@ from functools import cached_property
 import numpy as np
 
 from adc_pipeline.evaluation import measures
+from adc_pipeline.evaluation.baselines import BASELINES, TESTED_READINGS, TextScorer, baseline_series, decides
 from adc_pipeline.evaluation.cases import Cases, Improvements, answered, keep
 from adc_pipeline.evaluation.estimate import Difference
 from adc_pipeline.evaluation.evaluation import Estimates
 from adc_pipeline.evaluation.measures import TESTED, Bools, CaseSets, Measured
 from adc_pipeline.evaluation.scoring import Scores
 from adc_pipeline.evaluation.settings import EvaluationSettings
+from adc_pipeline.evaluation.significance import paired_differences_from
 from adc_pipeline.evaluation.training_facts import TrainingFacts
 
 Series = Mapping[str, Sequence[Measured]]
@@ -56,14 +58,17 @@ class ScoredCases:
         )
 
 
-def measured_series(scored: ScoredCases, facts: TrainingFacts) -> dict[str, list[Measured]]:
-    """Compute the measures that apply, of both models, of length, of the best constant and of the verdict before."""
+def measured_series(
+    scored: ScoredCases, facts: TrainingFacts, text_scorers: Mapping[str, TextScorer] | None = None
+) -> dict[str, list[Measured]]:
+    """Compute the measures that apply: of both models, of the baselines of preference accuracy (see `baselines`), of
+    the best constant and of the verdict before.
+    """
     pairs, turns, steerings = scored.shared.pairs, scored.shared.turns, scored.shared.steerings
     series = {name: measures.all_measures(scored.shared, each) for name, each in scored.scores.items()}
-    series["length"] = [
-        *measures.preference_accuracy(pairs, pairs.better_bytes, pairs.worse_bytes),
-        measures.length_steering(steerings),
-    ]
+    series |= {"length": measures.preference_accuracy(pairs, pairs.better_bytes, pairs.worse_bytes)}
+    series |= baseline_series(scored.cases, pairs, scored.scores["model"], text_scorers or {})
+    series["length"].append(measures.length_steering(steerings))
     series["constant"] = [measures.constant_brier_score(turns)]
     series["grammar"] = [measures.grammar_brier_score(turns)]
     return {name: facts.applicable(measured) for name, measured in series.items()}
@@ -89,6 +94,26 @@ def estimates(series: Series, curves: Series, settings: EvaluationSettings) -> d
     for name, measured in curves.items():
         for each in measured:
             (found[name][each.name],) = measures.estimates([each], settings.draws, settings.draw_seed)
+    return found
+
+
+def baseline_differences(series: Series, settings: EvaluationSettings) -> dict[str, dict[str, Difference]]:
+    """Return model minus baseline, paired, by baseline and tested reading of preference accuracy."""
+    ours = {each.name: each for each in series["model"]}
+    found: dict[str, dict[str, Difference]] = {}
+    for reading in TESTED_READINGS:
+        theirs = {
+            name: each for name in BASELINES for each in series.get(name, ()) if each.name == reading and decides(each)
+        }
+        if reading not in ours or not theirs:
+            continue
+        first = ours[reading]
+        others = np.stack([each.value for each in theirs.values()])
+        together = paired_differences_from(
+            first.value, others, first.weight, first.conversation, settings.draws, settings.draw_seed
+        )
+        for name, difference in zip(theirs, together, strict=True):
+            found.setdefault(name, {})[reading] = difference
     return found
 
 

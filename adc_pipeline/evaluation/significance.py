@@ -24,16 +24,25 @@ def paired_difference(
 
     The interval is the cluster bootstrap's, of the difference case by case.
     """
-    differences = first - second
-    (estimate,) = ratio_estimates(differences[None], weight[None], conversation, draws, seed)
-    p = None
-    if estimate.conversations > 1:
-        p = sign_flip_p_value(totals_by_conversation(differences[None], conversation)[:, 0], draws, seed)
-    return Difference(**vars(estimate), p=p)
+    return paired_differences_from(first, second[None], weight, conversation, draws, seed)[0]
 
 
-def sign_flip_p_value(totals: Floats, draws: int, seed: int) -> float:
-    """Return the two-sided p-value of no difference; `totals`, (conversations,), are the summed differences.
+def paired_differences_from(
+    first: Floats, others: Floats, weight: Floats, conversation: Ints, draws: int, seed: int
+) -> list[Difference]:
+    """Return `paired_difference` of first and each of `others`, (series, cases), on the same resamples and signs."""
+    differences = first - others
+    weights = np.broadcast_to(weight, differences.shape)
+    estimates = ratio_estimates(differences, weights, conversation, draws, seed)
+    p_values: list[float | None] = [None] * len(estimates)
+    if estimates and estimates[0].conversations > 1:
+        totals = totals_by_conversation(differences, conversation)
+        p_values = [*sign_flip_p_values(totals, draws, seed)]
+    return [Difference(**vars(each), p=p) for each, p in zip(estimates, p_values, strict=True)]
+
+
+def sign_flip_p_values(totals: Floats, draws: int, seed: int) -> list[float]:
+    """Return the two-sided p-values of no difference; `totals`, (conversations, series), are the summed differences.
 
     If two models are alike, exchanging them in a conversation is as likely as not, which flips the sign of its total.
     Over draws of signs,
@@ -42,14 +51,14 @@ def sign_flip_p_value(totals: Floats, draws: int, seed: int) -> float:
 
     which is never 0 (Phipson and Smyth 2010, *Permutation P-values should never be zero*).
     """
-    observed, scale = abs(totals.sum()), np.abs(totals).sum()
+    observed, scale = abs(totals.sum(axis=0)), np.abs(totals).sum(axis=0)
     rng = np.random.default_rng(seed)
-    at_least_as_far = 0
+    at_least_as_far = np.zeros(totals.shape[1], dtype=np.int64)
     for rows in chunks(draws, len(totals)):
         signs = 2.0 * rng.integers(2, size=(rows, len(totals)), dtype=np.int8) - 1
         # Summed in another order, equal sums differ in their last digits; a draw that equals the observed one counts.
-        at_least_as_far += int((np.abs(signs @ totals) >= observed - 1e-9 * scale).sum())
-    return (1 + at_least_as_far) / (1 + draws)
+        at_least_as_far += (np.abs(signs @ totals) >= observed - 1e-9 * scale).sum(axis=0)
+    return [float(count) for count in (1 + at_least_as_far) / (1 + draws)]
 
 
 def holm(p_values: Mapping[Key, float]) -> dict[Key, float]:

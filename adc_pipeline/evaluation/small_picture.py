@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from urllib.parse import quote
 
 from adc_pipeline.core.palette import COLOURS
+from adc_pipeline.evaluation.baselines import informative
 from adc_pipeline.evaluation.estimate import Estimate
 from adc_pipeline.evaluation.evaluation import Evaluation
 from adc_pipeline.evaluation.figures import HEADLINE, Series
@@ -46,7 +47,7 @@ def small_headline(series: Series) -> str:
 
 def headline_series(evaluation: Evaluation) -> Series:
     """Return what the small picture of one model's evaluation shows, by label."""
-    return {"base model": evaluation.base, "model": evaluation.model, "length": evaluation.length}
+    return {"base model": informative(evaluation.base), "model": evaluation.model, "length": evaluation.length}
 
 
 def is_known(estimate: Estimate | None) -> bool:

@@ -32,7 +32,8 @@ MEASURES = (
 def summary(store: Store, assets: Collection[str]) -> list[str]:
     """Return the last lines of a successful run of these assets; none for a run that made nothing to look at."""
     evaluated = not {"comparison", *(kind.evaluation for kind in KINDS.values())}.isdisjoint(assets)
-    datasets = sorted(store.home / "datasets" / kind.name for kind in KINDS.values() if kind.dataset in assets)
+    names = {kind.dataset: kind.name for kind in KINDS.values()} | {"preferences": "preferences"}
+    datasets = sorted(store.home / "datasets" / name for asset, name in names.items() if asset in assets)
     lines = figures(store) if evaluated else []
     if datasets and not evaluated:
         lines.append(f"Datasets: {', '.join(map(shown, datasets))}")

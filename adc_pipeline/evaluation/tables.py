@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+from adc_pipeline.evaluation.baselines import BASELINES, TESTED_READINGS, informative
 from adc_pipeline.evaluation.comparison import Comparison, Pair
 from adc_pipeline.evaluation.estimate import Estimate
 from adc_pipeline.evaluation.evaluation import Evaluation
@@ -19,8 +20,8 @@ CHANCE = {
     "in_context_improvement": "0",
     "rejection_contrast": "0",
 }
-# Baselines without a model, by the name of their estimates in an evaluation.
-BASELINES = {"length": "length", "constant": "constant", "grammar": "verdict before"}
+# Baselines of single measures, by the name of their estimates in an evaluation.
+OTHER_BASELINES = {"length": "length", "constant": "constant", "grammar": "verdict before"}
 # Differences of policy improvement; its other readings are scores and shares.
 DIFFERENCES = (f"{POLICY}.first_step", f"{POLICY}.minus_")
 
@@ -46,13 +47,14 @@ def policy_table(evaluation: Evaluation) -> Table:
 
 def headline_table(evaluation: Evaluation) -> Table:
     """Return the headline measures of a model beside its baselines."""
+    base = informative(evaluation.base)
     corrected = holm({name: each.p for name, each in evaluation.minus_base.items() if each.p is not None})
     rows = [
         [
             name,
             chance(name),
             figure(evaluation.model[name]),
-            figure(evaluation.base.get(name)),
+            figure(base.get(name)),
             baselines(evaluation, name),
             figure(evaluation.minus_base.get(name)),
             p_value(corrected.get(name)),
@@ -61,14 +63,40 @@ def headline_table(evaluation: Evaluation) -> Table:
         for name in HEADLINES
         if name in evaluation.model
     ]
-    header = ["measure", "chance", "model", "base model", "baselines without a model", "model − base", "p (Holm)"]
+    header = ["measure", "chance", "model", "base model", "other baselines", "model − base", "p (Holm)"]
     return Table([*header, CASES], rows)
 
 
 def baselines(evaluation: Evaluation, name: str) -> str:
-    """Return a measure of the baselines without a model, each with its label."""
-    found = {label: getattr(evaluation, field).get(name) for field, label in BASELINES.items()}
-    return "; ".join(f"{label} {figure(each)}" for label, each in found.items() if each is not None) or NONE
+    """Return a measure of the baselines, each with its label."""
+    found = {label: getattr(evaluation, field).get(name) for field, label in OTHER_BASELINES.items()}
+    found |= {BASELINES[field]: each.get(name) for field, each in evaluation.baselines.items()}
+    return "; ".join(f"{label} {number(each.value)}" for label, each in found.items() if each is not None) or NONE
+
+
+def baselines_table(evaluation: Evaluation, caption: str = "") -> Table:
+    """Return preference accuracy of each baseline beside the model's, and the difference, by reading."""
+    tests = {
+        (reading, name): each
+        for reading in TESTED_READINGS
+        for name, found in evaluation.minus_baselines.items()
+        if (each := found.get(reading)) is not None
+    }
+    corrected = holm({key: each.p for key, each in tests.items() if each.p is not None})
+    every = {"length": evaluation.length, **evaluation.baselines}
+    rows = [
+        [
+            TESTED_READINGS[reading],
+            BASELINES[name],
+            figure(every[name].get(reading)),
+            figure(evaluation.model.get(reading)),
+            figure(difference, sign=True),
+            p_value(corrected.get((reading, name))),
+            sample_size(difference),
+        ]
+        for (reading, name), difference in tests.items()
+    ]
+    return Table(["pairs", "baseline", "accuracy", "model", "model − baseline", "p (Holm)", CASES], rows, caption)
 
 
 def short_table(evaluation: Evaluation) -> Table:
@@ -86,7 +114,8 @@ def short_table(evaluation: Evaluation) -> Table:
 
 
 def base_value(evaluation: Evaluation, name: str) -> str:
-    return number(evaluation.base[name].value) if name in evaluation.base else NONE
+    base = informative(evaluation.base)
+    return number(base[name].value) if name in base else NONE
 
 
 def short_comparison_table(comparison: Comparison) -> Table:
@@ -146,14 +175,24 @@ def comparison_series(comparison: Comparison) -> dict[str, Mapping[str, Estimate
     """
     evaluations = comparison.evaluations
     series: dict[str, Mapping[str, Estimate]] = {name: each.model for name, each in evaluations.items()}
-    series |= {f"base of {name}": each.base for name, each in evaluations.items()}
+    series |= {f"base of {name}": informative(each.base) for name, each in evaluations.items()}
     return {**series, "length alone": next((each.length for each in evaluations.values() if each.length), {})}
 
 
-def comparison_table(comparison: Comparison) -> Table:
-    """Return the headline measures of all models and their baselines."""
-    table = estimates_table(comparison_series(comparison), list(comparison.evaluations))
-    return Table(table.header, [row for row in table.rows if row[0] in HEADLINES])
+def comparison_tables(comparison: Comparison) -> list[Table]:
+    """Return the headline measures of all models beside reply length, and of their base models.
+
+    Two tables, since one with a column for each would be wider than a page of 1,280 pixels.
+    """
+    models, series = list(comparison.evaluations), comparison_series(comparison)
+    bases = [f"base of {name}" for name in models]
+    table = estimates_table({name: each for name, each in series.items() if name not in bases}, models)
+    measures = [row[0] for row in table.rows if row[0] in HEADLINES]
+    rows = [[name, *(figure(series[base].get(name)) for base in bases)] for name in measures]
+    return [
+        Table(table.header, [row for row in table.rows if row[0] in measures]),
+        Table(["measure", *bases], [row for row in rows if set(row[1:]) != {NONE}]),
+    ]
 
 
 def differences_table(comparison: Comparison, pair: Pair) -> Table:

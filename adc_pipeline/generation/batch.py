@@ -22,8 +22,9 @@ from numpy.typing import NDArray
 from transformers import DynamicCache, LogitsProcessor
 from transformers.cache_utils import DynamicLayer
 
-from adc_pipeline.generation.decoding import continuations
+from adc_pipeline.generation.decoding import Finite, continuations, runs_in_batches
 from adc_pipeline.generation.settings import Sampling
+from adc_pipeline.training.context import stated
 from adc_pipeline.training.probes import Logits, Texts, runs_as_alone
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ class Batch:
         self.grows = grows
         self.read: list[list[int]] = []  # the ids of each row whose keys and values are kept
         self.cache: Any = None
+        self.finite = Finite()
         self.mask = torch.zeros(0, 0, dtype=torch.long)  # (rows, columns): 1 for a token, 0 for padding
 
     def draw(self, prompts: Sequence[list[int]], uniforms: Floats, last: bool = False) -> list[list[int]]:
@@ -70,9 +72,19 @@ class Batch:
         After the `last` call nothing is kept.
         """
         if not self.grows:
-            drawn = ByUniforms(uniforms, self.sampling.temperature)
-            greedy = Sampling(0.0, 1.0, self.sampling.max_new_tokens)
-            return continuations(self.model, list(prompts), self.stops, greedy, drawn)
+            greedy, temperature = Sampling(0.0, 1.0, self.sampling.max_new_tokens), self.sampling.temperature
+            size = len(prompts) if runs_in_batches(self.model) else 1
+            return [
+                ids
+                for begin in range(0, len(prompts), size)
+                for ids in continuations(
+                    self.model,
+                    list(prompts[begin : begin + size]),
+                    self.stops,
+                    greedy,
+                    ByUniforms(uniforms[begin : begin + size], temperature),
+                )
+            ]
         with torch.inference_mode():
             return self._draw(prompts, torch.from_numpy(uniforms).to(self.model.device), last)
 
@@ -148,7 +160,7 @@ class Batch:
         found: torch.Tensor = self.model(
             input_ids=ids, attention_mask=self.mask, position_ids=positions, **options
         ).logits[:, -1]
-        return found
+        return self.finite(ids, found)
 
 
 def without(logits: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
@@ -182,11 +194,10 @@ class ByUniforms(LogitsProcessor):
 
 def rows_at_once(model: "PreTrainedModel", tokens: int) -> int:
     """Return how many sequences of `tokens` a batch may hold."""
-    config = model.config.get_text_config()
-    heads = getattr(config, "num_attention_heads", 1)
-    size = getattr(config, "head_dim", None) or config.hidden_size // heads
-    kept = 2 * config.num_hidden_layers * (getattr(config, "num_key_value_heads", None) or heads) * size
-    return max(1, min(MOST_ROWS, CACHE_BYTES // (kept * model.dtype.itemsize * tokens)))
+    heads = stated(model, "num_attention_heads") or 1
+    size = stated(model, "head_dim") or (stated(model, "hidden_size") or 1) // heads
+    kept = 2 * (stated(model, "num_hidden_layers") or 1) * (stated(model, "num_key_value_heads") or heads) * size
+    return max(1, min(MOST_ROWS, CACHE_BYTES // max(1, kept * model.dtype.itemsize * tokens)))
 
 
 def grows(model: "PreTrainedModel") -> bool:

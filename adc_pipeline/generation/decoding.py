@@ -7,14 +7,17 @@ core, grammar and text included.
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import torch
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 from transformers.generation.streamers import BaseStreamer
 
+from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.generation.conversation import neutral
 from adc_pipeline.generation.settings import Sampling
+from adc_pipeline.training.probes import Logits, Texts, runs_as_alone
 from adc_pipeline.training.tokens import MarkerTokenizer
 
 if TYPE_CHECKING:
@@ -41,8 +44,30 @@ def continuations(
 ) -> list[list[int]]:
     """Return the new tokens after each prompt, at least one, up to and including the first of `stops`.
 
-    All prompts are one batch with the key-value cache; a `streamer` takes one prompt only. Draws from torch's global
-    generator.
+    All prompts are one batch with the key-value cache, or one after the other without a `grammar` for a model that
+    cannot run a batch. A `streamer` takes one prompt only. Draws from torch's global generator.
+    """
+    if len(prompts) > 1 and grammar is None and not runs_in_batches(model):
+        return [continuations(model, [prompt], stops, sampling)[0] for prompt in prompts]
+    processors = [Finite(), *([] if grammar is None else [grammar])]
+    options = {"max_new_tokens": sampling.max_new_tokens, "eos_token_id": stops, **sampling.options()}
+    written = generated(model, prompts, stops[0], processors, streamer, **options)[0].tolist()
+    ends = [next((at for at, id in enumerate(ids, 1) if id in stops), len(ids)) for ids in written]
+    return [ids[:end] for ids, end in zip(written, ends, strict=True)]
+
+
+def generated(
+    model: "PreTrainedModel",
+    prompts: list[list[int]],
+    padding: int,
+    processors: list[LogitsProcessor],
+    streamer: BaseStreamer | None = None,
+    **options: Any,
+) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    """Run transformers' `generate` over a batch, padded on the left.
+
+    Returns the new ids, (prompts, tokens), and, if `output_logits` is among the options, the model's logits at each of
+    them, (prompts, vocabulary).
     """
     # Options that are not set below would come from the base model's own, such as a repetition penalty.
     model.generation_config = GenerationConfig()
@@ -50,26 +75,69 @@ def continuations(
     # The auxiliary loss of a mixture of experts belongs to training, and fails on the masks of a batch here.
     routers = {"output_router_logits": False} if hasattr(model.config, "output_router_logits") else {}
     # Padding on the left is masked; its id does not matter.
-    ids = torch.tensor([[stops[0]] * (width - len(prompt)) + prompt for prompt in prompts])
+    ids = torch.tensor([[padding] * (width - len(prompt)) + prompt for prompt in prompts])
     mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts])
     with torch.inference_mode():
         output = model.generate(  # type: ignore[operator]
             ids.to(model.device),
             attention_mask=mask.to(model.device),
-            logits_processor=LogitsProcessorList([] if grammar is None else [grammar]),
+            logits_processor=LogitsProcessorList(processors),
             streamer=streamer,
             generation_config=GenerationConfig(
-                min_new_tokens=1,
-                max_new_tokens=sampling.max_new_tokens,
-                eos_token_id=stops,
-                pad_token_id=stops[0],
-                **sampling.options(),
+                min_new_tokens=1, pad_token_id=padding, return_dict_in_generate=True, **options
             ),
             **routers,
         )
-    written: list[list[int]] = output[:, width:].tolist()
-    ends = [next((at for at, id in enumerate(ids, 1) if id in stops), len(ids)) for ids in written]
-    return [ids[:end] for ids, end in zip(written, ends, strict=True)]
+    return output.sequences[:, width:], list(output.logits or ())
+
+
+class Forced(LogitsProcessor):
+    """Draws given ids, (prompts, tokens), whatever the logits."""
+
+    def __init__(self, ids: torch.Tensor) -> None:
+        self.ids, self.step = ids, 0
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        self.step += 1
+        return torch.full_like(scores, float("-inf")).scatter(-1, self.ids[:, self.step - 1, None], 0.0)
+
+
+# Whether a model runs a batch, by model: a probe costs some ten short forward passes.
+BATCHES: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()
+# Tokens of the probe's texts, and how many of them at the end are drawn.
+PROBED, DRAWN = (12, 7), 3
+
+
+def runs_in_batches(model: "PreTrainedModel") -> bool:
+    """Return whether texts that are generated side by side get the logits that each gets alone.
+
+    Padding moves the positions of BART, and the recurrent states of RWKV and RecurrentGemma.
+    """
+
+    def together(texts: Texts) -> Logits:
+        prompts, forced = [text[:-DRAWN].tolist() for text in texts], torch.stack([text[-DRAWN:] for text in texts])
+        options: dict[str, Any] = {"max_new_tokens": DRAWN, "do_sample": False, "output_logits": True}
+        _, found = generated(model, prompts, 0, [Forced(forced)], **options)
+        after = torch.stack(found, dim=1)  # (texts, drawn, vocabulary)
+        # Those before are not asked for, and not the one behind the last id.
+        alone = [model(input_ids=text[None], use_cache=False).logits[0] for text in texts]
+        return [torch.cat([own[: -DRAWN - 1], drawn, own[-1:]]) for own, drawn in zip(alone, after, strict=True)]
+
+    if model not in BATCHES:
+        BATCHES[model] = runs_as_alone(model, PROBED, together)
+    return BATCHES[model]
+
+
+class Finite(LogitsProcessor):
+    """Raises PipelineError for logits from which no token can be drawn; the likeliest of them would be token 0."""
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        if not bool(scores.amax(-1).isfinite().all()):
+            raise PipelineError(
+                "The model gives logits that are not finite, so its training diverged or its files are damaged; train"
+                " it again with a lower `learning_rate`, or name another model."
+            )
+        return scores
 
 
 def forbidden_ids(tokenizer: MarkerTokenizer, rows: int) -> list[int]:

@@ -139,11 +139,15 @@ def is_of_use(record: logging.LogRecord) -> bool:
 def requirement(package: str) -> str:
     """Return the requirement that installs a package's version, or a later one of a pre-release, from an index.
 
-    An index has no builds with a local label, such as `2.13.0+cpu`, and often none of a pre-release.
+    An index has no builds with a local label, such as `2.13.0+cpu`, and often none of a pre-release. A build whose
+    version is not one (PEP 440), such as `2.13-custom-nv`, is asked for by its name alone.
     """
-    from packaging.version import Version
+    from packaging.version import InvalidVersion, Version
 
-    installed = Version(version(package))
+    try:
+        installed = Version(version(package))
+    except (InvalidVersion, TypeError):
+        return package
     return f"{package}{'>=' if installed.is_prerelease else '=='}{installed.public}"
 
 

@@ -12,14 +12,16 @@ small result of each is written to a folder as it comes, and cells that the fold
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -34,6 +36,7 @@ from adc_pipeline.study.cells import INPUTS, inputs_of, is_made
 from adc_pipeline.study.grid import GRID_SEEDS, SEEDS, VARIANTS, cell_name
 from adc_pipeline.study.plan import Plan, read_plan
 from adc_pipeline.study.settings import CellSettings
+from adc_pipeline.study.tuning import combinations, tune
 from adc_pipeline.walks.kinds import KINDS
 
 # The assets that each job materializes.
@@ -46,8 +49,12 @@ OPS = {
 OTHERS = (
     *(name for kind in KINDS.values() for name in (kind.model, kind.evaluation, kind.champion)),
     "comparison",
+    "preferences",
     "prune_store",
 )
+
+EXECUTE = (sys.executable, "-m", "dagster", "job", "execute", "-m", "adc_pipeline.definitions")
+CANCELLED = 130
 
 
 @dataclass(frozen=True)
@@ -56,20 +63,60 @@ class Launcher:
 
     config: dict[str, Any]
     logs: Path
+    tuned: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # by variant: settings of its cells
+    running: set["subprocess.Popen[bytes]"] = field(default_factory=set)
+    stopped: threading.Event = field(default_factory=threading.Event)
+
+    def of(self, variant: str) -> "Launcher":
+        """Return the launcher of a variant's cells, whose own settings have precedence."""
+        ops = self.config.get("ops") or {}
+        cell = {"config": {**((ops.get("study_cell") or {}).get("config") or {}), **self.tuned.get(variant, {})}}
+        return replace(self, config={**self.config, "ops": {**ops, "study_cell": cell}})
+
+    @contextmanager
+    def stoppable(self) -> Iterator[None]:
+        """Pass on a signal that ends the command to its processes, which then end as cancelled, and start no other.
+
+        Ctrl+C and a closed terminal reach all processes, but a container's stop and `kill` only this one.
+        """
+
+        def stop(number: int, frame: object) -> None:
+            self.stopped.set()
+            for process in tuple(self.running):
+                process.terminate()
+
+        before = {}
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                before[number] = signal.signal(number, stop)
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
     def run(self, job: str, label: str, tags: Mapping[str, str] | None = None) -> bool:
-        """Run a job to its end; return whether it succeeded."""
+        """Run a job to its end; return whether it succeeded. After a signal, run none."""
+        if self.stopped.is_set():
+            return False
         ours = {name: ops for name, ops in (self.config.get("ops") or {}).items() if name in OPS[job]}
         rest = {key: value for key, value in self.config.items() if key != "ops"}
         with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file, (self.logs / f"{label}.log").open("w") as log:
             # JSON is YAML.
             json.dump({"loggers": {"console": {}}, **rest, "ops": ours}, file, default=str)
             file.flush()
-            command = [sys.executable, "-m", "dagster", "job", "execute", "-m", "adc_pipeline.definitions", "-j", job]
-            command += ["-c", file.name]
+            command = [*EXECUTE, "-j", job, "-c", file.name]
             if tags:
                 command += ["--tags", json.dumps(tags)]
-            return subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, check=False).returncode == 0
+            with subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT) as process:
+                self.running.add(process)
+                try:
+                    # The signal may have come before the process was known.
+                    if self.stopped.is_set():
+                        process.terminate()
+                    return process.wait() == 0
+                finally:
+                    self.running.discard(process)
 
 
 def parse(arguments: Sequence[str] | None, program: str) -> argparse.Namespace:
@@ -81,6 +128,7 @@ def parse(arguments: Sequence[str] | None, program: str) -> argparse.Namespace:
         "--cells", type=Path, metavar="FOLDER", help="with a plan: where the small result of each cell is kept"
     )
     parser.add_argument("--variants", nargs="*", metavar="NAME", help="only these variants, or arms of the plan")
+    parser.add_argument("--tune", metavar="ARM", help="with a plan: tune an arm on validation instead of making cells")
     parser.add_argument("--seeds", nargs="*", choices=SEEDS, metavar="SEED")
     parser.add_argument("--again", action="store_true", help="also cells that are made already")
     return parser.parse_args(arguments)
@@ -170,8 +218,10 @@ def run_cells(
         variant, seed = cell
         # Dagster's partition keys, in the order of the dimension names.
         tags = {"dagster/partition": f"{seed}|{variant}", AGAIN: str(again).lower()}
-        well = launcher.run("study", f"{variant}.seed-{seed}", tags)
+        well = launcher.of(variant).run("study", f"{variant}.seed-{seed}", tags)
         with printing:
+            if launcher.stopped.is_set() and not well:
+                return
             done += 1
             if well and export:
                 export(variant, seed)
@@ -194,6 +244,10 @@ def main(arguments: Sequence[str] | None = None, program: str = "python -m adc_p
         plan = read_plan(given.plan) if given.plan else None
         config = read_config(given.config)
         variants = chosen_variants(plan, given.variants)
+        if given.tune:
+            if plan is None:
+                raise PipelineError("`--tune` tunes an arm of a plan: give the plan with `--plan`.")
+            combinations(plan, given.tune)
         if plan:
             checked(plan.config, given.plan)
             config = merged(plan, config)
@@ -204,9 +258,29 @@ def main(arguments: Sequence[str] | None = None, program: str = "python -m adc_p
         return 2
     logs = store.home / "work" / "study"
     logs.mkdir(parents=True, exist_ok=True)
-    launcher = Launcher(config, logs)
+    launcher = Launcher(config, logs, plan.tuned if plan else {})
+    with launcher.stoppable():
+        status = run_study(launcher, store, plan, common, variants, given)
+    if launcher.stopped.is_set() and status:
+        print("Cancelled. What is made stays; run the same command again to go on.", file=sys.stderr)
+        return CANCELLED
+    return status
+
+
+def run_study(
+    launcher: Launcher,
+    store: Store,
+    plan: Plan | None,
+    common: CellSettings,
+    variants: Sequence[str],
+    given: argparse.Namespace,
+) -> int:
+    """Make the inputs, the cells of `variants` and the result; return the exit status, not 0 after a signal."""
+    logs = launcher.logs
     print("Making the datasets and the base model ...", flush=True)
     if not launcher.run("study_inputs", "inputs"):
+        if launcher.stopped.is_set():
+            return CANCELLED
         print(f"The inputs of the study could not be made; see {logs / 'inputs.log'}.", file=sys.stderr)
         return 1
     try:
@@ -218,13 +292,28 @@ def main(arguments: Sequence[str] | None = None, program: str = "python -m adc_p
     all_cells = plan.cells if plan else [(variant, seed) for seed in SEEDS for variant in VARIANTS]
     seeds = given.seeds or (SEEDS if plan else GRID_SEEDS)
     cells = [(variant, seed) for variant, seed in all_cells if variant in variants and seed in seeds]
-    made = [cell for cell in cells if is_made(store, VARIANTS[cell[0]], int(cell[1]), common)]
+    settings_of = {
+        (variant, seed): (
+            plan.settings(variant, int(seed), common) if plan else VARIANTS[variant].settings(common, int(seed))
+        )
+        for variant, seed in cells
+    }
+    made = [cell for cell in cells if is_made(store, cell[0], settings_of[cell])]
+    if plan and given.tune:
+        try:
+            tune(plan, given.tune, store, common, given.cells or store.home / "study" / "plans" / plan.name)
+        except PipelineError as error:
+            print(error, file=sys.stderr)
+            return 1
+        return 0
     if plan:
         return run_plan(launcher, store, plan, common, cells, made, given)
     wanted = [cell for cell in cells if given.again or cell not in made]
     print(f"{len(wanted)} cells to make, {len(cells) - len(wanted)} made already.", flush=True)
     failed = run_cells(launcher, wanted, given.parallel, given.again) if wanted else []
     if not launcher.run("study_result", "result"):
+        if launcher.stopped.is_set():
+            return CANCELLED
         print(f"The result could not be made; see {logs / 'result.log'}.", file=sys.stderr)
         return 1
     print(f"The result is in {store.home / store.current('study_table').place}: report.html, study.md.")
@@ -258,6 +347,8 @@ def run_plan(
         wanted = [cell for cell in cells if given.again or cell not in {*made, *there}]
         print(f"{len(wanted)} cells to make, {len(cells) - len(wanted)} made already.", flush=True)
         failed = run_cells(launcher, wanted, given.parallel, given.again, export) if wanted else []
+        if launcher.stopped.is_set():
+            return CANCELLED
         folder.mkdir(parents=True, exist_ok=True)
         path = write_result(read_result(plan, *read_exported(plan, common, folder)), folder)
     except PipelineError as error:

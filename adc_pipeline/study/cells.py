@@ -14,7 +14,12 @@ from adc_pipeline.study.settings import CellSettings
 from adc_pipeline.walks.kinds import KINDS, RANDOM_WALK, TOP_2
 
 # The code that decides a cell's content; how results are presented does not.
-CODE = ("adc_pipeline.training.__main__", "adc_pipeline.evaluation.evaluate")
+CODE = (
+    "adc_pipeline.training.__main__",
+    "adc_pipeline.evaluation.evaluate",
+    "adc_pipeline.study.second_round",
+    "adc_pipeline.study.settings",
+)
 CODE_VERSION = code_version(*CODE)
 # The datasets that the variants of `both` are trained on: the two published ones.
 PUBLISHED = (TOP_2, RANDOM_WALK)
@@ -71,16 +76,29 @@ def walks_of(variant: Variant, datasets: Mapping[str, Path], out: Path) -> Path:
     return out
 
 
-def is_made(store: Store, variant: Variant, seed: int, common: CellSettings) -> bool:
+def initial_model(prepared: Artefact, seed: int, out: Path) -> Path:
+    """Return the folder of the model that a cell starts from: for `small`, one with the initial weights of its seed.
+
+    A pretrained model has one set of weights, so that its seeds differ in data order and dropout only.
+    """
+    from adc_pipeline.training.model import initialize_again
+
+    if prepared.settings["name"] != "small":
+        return prepared.path
+    initialize_again(prepared.path, prepared.settings["seed"] + seed, out)
+    return out
+
+
+def is_made(store: Store, variant: str, settings: CellSettings) -> bool:
     """Return whether a cell is up to date: made with these settings, by this code, from the current inputs."""
     try:
-        made = store.current(cell_name(variant.name, str(seed)))
+        made = store.current(cell_name(variant, str(settings.seed)))
         inputs = inputs_of(store)
     except PipelineError:
         return False
     digests = {name: artefact.digest for name, artefact in inputs.items()}
     upstream_settings = store.settings_read(READS, inputs)
-    return not differences(made, asdict(variant.settings(common, seed)), digests, upstream_settings, CODE_VERSION)
+    return not differences(made, asdict(settings), digests, upstream_settings, CODE_VERSION)
 
 
 def comparable(store: Store, names: Iterable[str]) -> tuple[dict[str, Artefact], dict[str, str]]:

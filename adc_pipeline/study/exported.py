@@ -20,7 +20,6 @@ from adc_pipeline.core.markdown import escape
 from adc_pipeline.core.named_files import file_problem
 from adc_pipeline.core.records import read_record
 from adc_pipeline.evaluation.case_table import CASE_TABLE, case_schema
-from adc_pipeline.study.grid import VARIANTS
 from adc_pipeline.study.plan import Plan
 from adc_pipeline.study.settings import CellSettings
 from adc_pipeline.training.facts import FACTS
@@ -90,7 +89,7 @@ def read_exported(
         check_cases(cases, read.get("cases_sha256"))
         # A setting that the package did not have yet had no effect, as its default has none.
         made = {**asdict(CellSettings()), **read["settings"]}
-        planned = asdict(VARIANTS[variant].settings(common, int(seed)))
+        planned = asdict(plan.settings(variant, int(seed), common))
         if changed := [each for each in differing(planned, made) if each not in OF_THE_MACHINE]:
             excluded[name] = f"it was made with other settings than the plan's ({', '.join(map(escape, changed))})"
         else:

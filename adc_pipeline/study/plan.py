@@ -1,20 +1,22 @@
 """The plan of a study: a file that names arms, seeds, primaries and looks before any cell is made.
 
-A plan is YAML. `arms` are variants of the grid by a short name; `primaries` and `secondaries` are contrasts, each the
-measure of one arm, or its difference between two arms, or against a baseline of the same cases; `looks` are numbers of
-seeds. `config` is the run configuration of all cells, over which the command's own `-c FILE` has precedence. A preset
-in `presets/study` is named without its path.
+A plan is YAML. `arms` are variants of the grid by a short name, with `settings` of their own where they were tuned.
+`primaries` and `secondaries` are contrasts, each the measure of one arm, or its difference between two arms, or against
+a baseline of the same cases; `looks` are numbers of seeds. `config` is the run configuration of all cells, over which
+the command's own `-c FILE` has precedence. A preset in `presets/study` is named without its path.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from adc_pipeline.core.errors import PipelineError, did_you_mean
 from adc_pipeline.core.named_files import read_mapping
 from adc_pipeline.core.settings import is_finite
+from adc_pipeline.core.spellings import read_settings
 from adc_pipeline.study.grid import SEEDS, VARIANTS, Variant
+from adc_pipeline.study.settings import CellSettings
 
 PRESETS = Path(__file__).parents[1] / "presets" / "study"
 
@@ -41,6 +43,19 @@ class Contrast:
         return f"{self.measure}, {self.first}{other}"
 
 
+# What names an arm's variant.
+ARM = {"dataset", "objective", "markers", "verdicts", "second_round"}
+# The settings that an arm may have of its own; all others hold for every arm.
+TUNED = (
+    "learning_rate",
+    "preference_learning_rate",
+    "preference_beta",
+    "alpha",
+    "beta",
+    "max_weight",
+    "dropped_markers",
+    "levels",
+)
 AGAINST = {"half": "0.5", "base": "base model", "length": "length"}
 
 
@@ -51,6 +66,8 @@ class Plan:
     name: str
     question: str
     arms: Mapping[str, Variant]
+    tuned: Mapping[str, Mapping[str, Any]]  # by the name of the variant
+    tuning: Mapping[str, Mapping[str, Sequence[Any]]]  # by arm: values of its own settings to try
     seeds: tuple[int, ...]
     futility: tuple[int, ...]
     efficacy: tuple[int, ...]
@@ -58,6 +75,13 @@ class Plan:
     primaries: tuple[Contrast, ...]
     secondaries: tuple[Contrast, ...]
     config: Mapping[str, Any]
+
+    def settings(
+        self, variant: str, seed: int, common: CellSettings, tried: Mapping[str, Any] | None = None
+    ) -> CellSettings:
+        """Return the settings of a cell; `common` has those that all cells share, `tried` has precedence over all."""
+        own = {**self.tuned.get(variant, {}), **(tried or {})}
+        return VARIANTS[variant].settings(replace(common, **own), seed)
 
     @property
     def measures(self) -> list[str]:
@@ -98,13 +122,13 @@ class Reader:
         self.path, self.content = path, read_mapping(path)
 
     def plan(self) -> Plan:
-        known = ("question", "arms", "seeds", "looks", "alpha", "primaries", "secondaries", "config")
+        known = ("question", "arms", "seeds", "looks", "alpha", "primaries", "secondaries", "tuning", "config")
         if wrong := [str(name) for name in self.content if name not in known]:
             raise PipelineError(
                 f"{self.path}: `{wrong[0]}`{did_you_mean(wrong[0], known)} is no part of a plan; use"
                 f" {', '.join(known)}."
             )
-        arms = self.arms()
+        arms, tuned = self.arms()
         seeds = self.integers(self.content.get("seeds"), "seeds")
         if len(set(seeds)) < len(seeds) or not {str(seed) for seed in seeds} <= {*SEEDS}:
             raise PipelineError(
@@ -126,6 +150,8 @@ class Reader:
             name=self.path.stem,
             question=str(self.content.get("question", "")).strip(),
             arms=arms,
+            tuned=tuned,
+            tuning=self.tuning(arms),
             seeds=seeds,
             futility=futility,
             efficacy=efficacy,
@@ -146,13 +172,18 @@ class Reader:
             raise PipelineError(f"{self.path}: `{name}` is {value!r}; use a list of whole numbers.")
         return tuple(value)
 
-    def arms(self) -> dict[str, Variant]:
-        arms = {}
+    def arms(self) -> tuple[dict[str, Variant], dict[str, Mapping[str, Any]]]:
+        arms: dict[str, Variant] = {}
+        tuned: dict[str, Mapping[str, Any]] = {}
         for name, given in self.mapping("arms").items():
+            own = given.get("settings", {}) if isinstance(given, Mapping) else {}
+            if own:
+                given = {key: value for key, value in given.items() if key != "settings"}
             texts = isinstance(given, Mapping) and all(isinstance(value, str) for value in given.values())
-            if not texts or not {"dataset"} <= set(given) <= {"dataset", "objective", "markers", "verdicts"}:
+            if not texts or not {"dataset"} <= set(given) <= ARM:
                 raise PipelineError(
-                    f"{self.path}: the arm {name} is {given!r}; use dataset, objective, markers and verdicts."
+                    f"{self.path}: the arm {name} is {given!r}; use dataset, objective, markers, verdicts,"
+                    " second_round and settings."
                 )
             learned = {key: value for key, value in given.items() if key != "dataset"}
             variant = Variant(given["dataset"], **learned)
@@ -160,10 +191,37 @@ class Reader:
                 raise PipelineError(
                     f"{self.path}: the arm {name} is {variant.name}, which is no variant; use {', '.join(VARIANTS)}."
                 )
+            if variant in arms.values():
+                raise PipelineError(f"{self.path}: the arm {name} is {variant.name}, as another arm is; name it once.")
             arms[str(name)] = variant
+            tuned[variant.name] = self.own_settings(str(name), own)
         if not arms:
             raise PipelineError(f"{self.path}: `arms` names none; name at least one.")
-        return arms
+        return arms, tuned
+
+    def tuning(self, arms: Mapping[str, Variant]) -> dict[str, Mapping[str, Sequence[Any]]]:
+        found: dict[str, Mapping[str, Sequence[Any]]] = {}
+        for arm, given in self.mapping("tuning").items():
+            if arm not in arms:
+                raise PipelineError(f"{self.path}: `tuning` has {arm}{did_you_mean(arm, arms)}; use {', '.join(arms)}.")
+            lists = isinstance(given, Mapping) and all(isinstance(each, list) and each for each in given.values())
+            if not given or not lists:
+                raise PipelineError(f"{self.path}: `tuning` of {arm} is {given!r}; give a list of values a setting.")
+            read = {name: [self.own_settings(arm, {name: each})[name] for each in own] for name, own in given.items()}
+            found[str(arm)] = read
+        return found
+
+    def own_settings(self, arm: str, given: object) -> Mapping[str, Any]:
+        """Return an arm's own settings, checked; raise PipelineError for others than those of `TUNED`."""
+        where = f"{self.path}: `settings` of the arm {arm}"
+        if not isinstance(given, Mapping):
+            raise PipelineError(f"{where} is {given!r}; use a mapping.")
+        if wrong := [str(name) for name in given if name not in TUNED]:
+            raise PipelineError(
+                f"{where} has {wrong[0]}{did_you_mean(wrong[0], TUNED)}, which all arms share; use {', '.join(TUNED)}."
+            )
+        read = read_settings(CellSettings, given, where)
+        return {name: getattr(read, name) for name in given}
 
     def contrasts(self, section: str, arms: Mapping[str, Variant]) -> tuple[Contrast, ...]:
         return tuple(

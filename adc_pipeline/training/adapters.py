@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 import torch
 
 from adc_pipeline.core.errors import PipelineError, first_line
+from adc_pipeline.training.probes import FAULTS
 from adc_pipeline.training.settings import TrainingSettings
+from adc_pipeline.training.stopping import is_out_of_memory
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -56,7 +58,9 @@ def _adapted(model: "PreTrainedModel", settings: TrainingSettings, marker_ids: l
     )
     try:
         return get_peft_model(model, config)
-    except ValueError as error:
+    except FAULTS as error:
+        if is_out_of_memory(error):
+            raise
         raise PipelineError(
             f"`lora_rank` {settings.lora_rank} does not work with the base model, a {type(model).__name__}"
             f" ({first_line(error)}); set it to 0 to train all weights."

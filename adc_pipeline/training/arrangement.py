@@ -10,9 +10,9 @@ the boundaries of turns and tells no verdict, and one shuffles the verdicts of a
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
-from adc_pipeline.training.settings import MARKERS_FIRST, TrainingSettings
+from adc_pipeline.training.settings import MARKERS_FIRST, PREFERENCES, TrainingSettings
 from adc_pipeline.training.tokens import Label
 from adc_pipeline.walks.markers import Verdict
 
@@ -32,7 +32,8 @@ class Arrangement:
     """Changes to the layout of a walk; by default none.
 
     `dropped_markers` is the share of markers that a line break replaces. `neutral` puts one marker after every turn.
-    `words` puts words in place of markers; `levels`, if not 0, puts one of so many levels.
+    `words` puts words in place of markers; `levels`, if not 0, puts one of so many levels. `completions` makes texts of
+    at most `room` tokens of single turns (see `completions.py`).
     """
 
     exclude_rejected: bool = False
@@ -41,6 +42,8 @@ class Arrangement:
     neutral: bool = False
     words: bool = False
     levels: int = 0
+    completions: Literal["", "dpo", "kto"] = ""
+    room: int = 0
     verdicts_shuffled: bool = False
     seed: int = 0
 
@@ -122,6 +125,8 @@ def arrangement(settings: TrainingSettings) -> Arrangement:
     `hindsight`: like `conditional`, with `Good: ` or `Bad: ` behind a marker that tells no verdict (Liu et al. 2023,
     Chain of Hindsight, https://arxiv.org/abs/2302.02676). The words are given and carry no loss.
 
+    `dpo`, `kto`: single turns behind the accepted ones before them, all with one marker (see `completions.py`).
+
     `markers: stripped` replaces every marker by a line break, `markers: neutral` by one and the same marker.
     `verdicts: shuffled` permutes the verdicts of a walk, so that they tell how many of its turns were rejected but not
     which.
@@ -131,9 +136,11 @@ def arrangement(settings: TrainingSettings) -> Arrangement:
         exclude_rejected=settings.objective == "filtering",
         markers_first=settings.objective in MARKERS_FIRST,
         dropped_markers=1.0 if settings.markers == "stripped" else dropped,
-        neutral=settings.markers == "neutral",
+        neutral=settings.markers == "neutral" or settings.objective in PREFERENCES,
         words=settings.objective == "hindsight",
         levels=settings.levels if settings.objective == "quantiles" else 0,
+        completions=settings.objective if settings.objective in PREFERENCES else "",  # type: ignore[arg-type]
+        room=settings.sequence_length if settings.objective in PREFERENCES else 0,
         verdicts_shuffled=settings.verdicts == "shuffled",
         seed=settings.seed,
     )
@@ -142,16 +149,17 @@ def arrangement(settings: TrainingSettings) -> Arrangement:
 def arrangement_facts(settings: TrainingSettings) -> dict[str, str | int | list[str]]:
     """Return what an evaluation has to know: where markers stand, and which measures mean nothing."""
     arranged = arrangement(settings)
-    markers = (
-        "before"
-        if arranged.markers_first
-        else {"stripped": "none", "neutral": "neutral"}.get(settings.markers, "after")
-    )
-    unread = markers != "after" or arranged.exclude_rejected
+    markers = "before" if arranged.markers_first else "neutral" if arranged.neutral else "after"
+    if settings.markers == "stripped":
+        markers = "none"
+    unread: tuple[str, ...] = BY_MARKERS if markers != "after" or arranged.exclude_rejected else ()
+    if settings.objective in PREFERENCES:
+        # Of preference accuracy, the model's implicit reward decides.
+        unread = tuple(each for each in BY_MARKERS if each != "preference_accuracy")
     return {
         "objective": settings.objective,
         "markers": markers,
         "verdicts": settings.verdicts,
-        "measures_without_meaning": list(BY_MARKERS if unread else ()),
+        "measures_without_meaning": list(unread),
         **({"levels": arranged.levels} if arranged.levels else {}),
     }

@@ -25,13 +25,14 @@ class Batch:
     """
 
     input_ids: Any  # int64 (rows, row)
-    position_ids: Any  # int64 (rows, row), from 0 in each piece
+    position_ids: Any  # int64 (rows, row), from 0 in each piece; None where the model numbers a single piece by itself
     targets: Any  # int64 (rows, row)
     weights: Any  # float32 (rows, row), 0 where nothing is predicted or nothing is to be learned
     parts: (
         Any  # int64 (rows, row): the target's part, BACKGROUND, REJECTED or ACCEPTED, or NOTHING if there is no target
     )
     unlikely: Any = None  # bool (rows, row): whether the target is to become unlikely; None if none is
+    turns: Any = None  # int64 (rows, row): the target's turn among all of the split; None if no token is given
     walks: Spans | None = None  # the sequences of a single row that the attention kernel separates
 
     def to(self, device: torch.device) -> "Batch":
@@ -129,4 +130,8 @@ def build_batch(
     if apart:
         full, rest = divmod(row - total, pieces.most)
         walks = Spans.of([*lengths.tolist(), *[pieces.most] * full, *[rest] * (rest > 0)], pieces.most)
-    return Batch(input_ids, position_ids, targets, weights, parts, unlikely, walks)
+    turns = None
+    if len(split.given):
+        turns = np.zeros(shape, dtype=np.int64)
+        turns.ravel()[target] = own_turn[learned]
+    return Batch(input_ids, position_ids, targets, weights, parts, unlikely, turns, walks)

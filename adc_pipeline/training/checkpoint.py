@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from adc_pipeline.core.artefacts import folder_digest
 from adc_pipeline.core.atomic import partial_of, replace_folder
 from adc_pipeline.core.errors import PipelineError, first_line, is_disk_full
-from adc_pipeline.core.records import Type, read_record
+from adc_pipeline.core.records import read_record
 from adc_pipeline.training.settings import TrainingJob
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ class Position:
     recent_losses: list[float] = field(default_factory=list)
 
 
-POSITION: dict[str, Type] = {"step": int, "tokens": int, "seconds": int | float, "figures": dict, "recent_losses": list}
+POSITION: dict[str, Any] = {"step": int, "tokens": int, "seconds": int | float, "figures": dict, "recent_losses": list}
 
 
 def checkpoints(work: Path) -> list[Path]:

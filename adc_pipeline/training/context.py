@@ -1,6 +1,6 @@
 """Check the lengths of a run against the longest sequence that the base model was made for."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -11,11 +11,24 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
+def stated(model: "PreTrainedModel", name: str) -> Any:
+    """Return a value of the configuration of a model's language part; None if it has none.
+
+    A value that differs from layer to layer, such as Gemma 4's `head_dim`, is none: reading it raises a RuntimeError.
+    """
+    try:
+        return getattr(model.config.get_text_config(), name, None)
+    except RuntimeError:
+        return None
+
+
 def context_length(model: "PreTrainedModel") -> int | None:
-    """Return the longest sequence that the model was made for, in tokens, if its configuration states one."""
-    config = model.config.get_text_config()
+    """Return the longest sequence that the model was made for, in tokens, if its configuration states one.
+
+    XLNet states -1 for no limit.
+    """
     for name in ("max_position_embeddings", "max_seq_len", "max_target_positions"):
-        if isinstance(found := getattr(config, name, None), int):
+        if isinstance(found := stated(model, name), int) and found > 0:
             return found
     return None
 

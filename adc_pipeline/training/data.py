@@ -15,7 +15,7 @@ from adc_pipeline.training.batches import NOTHING, Batch, build_batch
 from adc_pipeline.training.dataset import TokenizedSplit
 from adc_pipeline.training.objectives import WEIGHTS
 from adc_pipeline.training.packing import Pieces, RowOrder, Rows, divide
-from adc_pipeline.training.settings import TrainingSettings
+from adc_pipeline.training.settings import PREFERENCES, TrainingSettings
 
 
 class PackedSplit:
@@ -45,7 +45,8 @@ class PackedSplit:
         at_most = {"kernel": max(settings.sequence_length, settings.tokens_per_forward), "passes": 0}
         self.pass_row = min(self.row, at_most.get(separation, settings.sequence_length))
         self.rows_per_pass = max(1, settings.tokens_per_forward // self.pass_row) if separation == "positions" else 1
-        self.order = RowOrder(self.pieces, self.row, settings.seed)
+        # The two completions of a unit of `dpo` or `kto` are learned from in the same step.
+        self.order = RowOrder(self.pieces, self.row, settings.seed, unit_size(settings))
         self.turn_weights = WEIGHTS[settings.objective](self.split, settings)
         self.per_token = self.turn_weights is not None and self.turn_weights.per_token
 
@@ -58,7 +59,9 @@ class PackedSplit:
             part = rows.take(np.arange(begin, min(begin + self.rows_per_pass, len(rows))))
             row = self.pass_row if self.padded else self.tokens(part)
             apart = self.separation == "kernel"
-            passes.append(build_batch(self.split, self.pieces, part, row, self.turn_weights, apart))
+            batch = build_batch(self.split, self.pieces, part, row, self.turn_weights, apart)
+            # A piece alone has the positions that the model gives it. Some models take none.
+            passes.append(replace(batch, position_ids=None) if self.separation == "passes" else batch)
         return passes
 
     def tokens(self, rows: Rows) -> int:
@@ -88,6 +91,7 @@ class PackedSplit:
             "turns_rejected": int((~self.split.accepted).sum()),
             **self.split.counts,
             **self.pieces.counts,
+            **({"characters_unreadable": lost["share"]} if (lost := self.split.unreadable) else {}),
             "rows": self.order.rows_per_epoch,
             "row_length": self.row,
             "sequence_length": self.pieces.most,
@@ -97,9 +101,15 @@ class PackedSplit:
 
 def row_length(settings: TrainingSettings, processes: int, separation: Separation) -> int:
     """Return the length of a row in tokens."""
+    least = unit_size(settings) * settings.sequence_length
     if separation != "kernel":
-        return settings.sequence_length
-    return max(settings.sequence_length, min(settings.tokens_per_forward, settings.tokens_per_step // processes))
+        return least
+    return max(least, min(settings.tokens_per_forward, settings.tokens_per_step // processes))
+
+
+def unit_size(settings: TrainingSettings) -> int:
+    """Return how many pieces belong together."""
+    return 2 if settings.objective in PREFERENCES else 1
 
 
 @dataclass(frozen=True)
@@ -131,7 +141,8 @@ class TrainingData:
         kept = resumed if resumed and resumed.processes == processes else None
         row = kept.row if kept else None
         # The likelihood of every token, whatever the objective, so that the validation losses of runs can be compared.
-        likelihood = replace(settings, objective="mle")
+        paired = settings.objective in PREFERENCES
+        likelihood = settings if paired else replace(settings, objective="mle")
         self.train = PackedSplit(splits[0], pieces[0], settings, processes, separation, fixed_shape, row)
         self.held_out = PackedSplit(splits[1], pieces[1], likelihood, processes, separation, fixed_shape, row)
         rows_per_step = max(1, round(settings.tokens_per_step / self.train.row / processes)) * processes

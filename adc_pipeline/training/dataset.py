@@ -6,9 +6,9 @@ Each token takes four bytes for its id and four for its turn.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,17 @@ import numpy as np
 
 from adc_pipeline.core.atomic import atomic_folder
 from adc_pipeline.core.errors import PipelineError, first_line
-from adc_pipeline.core.records import read_record
+from adc_pipeline.core.records import checked_fields, read_record
 from adc_pipeline.training.arrangement import Arrangement
-from adc_pipeline.training.layout import BATCH, encode_walks
-from adc_pipeline.training.tokens import MarkerTokenizer
+from adc_pipeline.training.completions import encode_completions
+from adc_pipeline.training.layout import BATCH, encode_walks, segments
+from adc_pipeline.training.tokens import MarkerTokenizer, unreadable
 
 BACKGROUND, REJECTED, ACCEPTED = 0, 1, 2
+# Bytes of the JSON file with the ids of all conversations.
+LARGEST_IDS = 1 << 34
+# The largest share of the characters that a tokenizer may not know.
+MOST_UNREADABLE = 0.5
 PARTS = ("background", "rejected", "accepted")
 
 _COLUMNS = ["text", "conversation_id", "walk", "turns"]
@@ -42,7 +47,8 @@ class TokenizedSplit:
     """Walks one after another: walk w has the tokens walk_start[w]:walk_start[w+1], and its turns likewise.
 
     `prefix_ids` are the ids that every walk begins with, `control_ids` the ids that no text contains (see
-    `MarkerTokenizer`), `counts` what the arrangement of the turns excluded.
+    `MarkerTokenizer`), `counts` what the arrangement of the turns excluded. `unreadable` has the share of the
+    characters that the tokenizer does not know, and the commonest of them; it is empty if there are none.
     """
 
     ids: np.ndarray  # int32 (tokens,)
@@ -57,6 +63,7 @@ class TokenizedSplit:
     prefix_ids: list[int] = field(default_factory=list)
     control_ids: list[int] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=dict)
+    unreadable: dict[str, Any] = field(default_factory=dict)
 
     @property
     def walks(self) -> int:
@@ -87,7 +94,11 @@ def tokenize_split(
         tokens = turns = 0
         conversation_ids = []
         counts = {"turns_left_out": 0, "walks_left_out": 0, "markers_dropped": 0}
-        walks = encode_walks(tokenizer, read_walks(dataset, split), arranged)
+        rows = read_walks(dataset, split)
+        first = list(islice(rows, BATCH))
+        lost = check_readable(tokenizer, first)
+        encode = encode_completions if arranged and arranged.completions else encode_walks
+        walks = encode(tokenizer, chain(first, rows), arranged or Arrangement())
         while encoded := list(islice(walks, BATCH)):
             # A walk without turns has no verdict, and nothing to learn.
             batch = [walk for walk in encoded if walk.verdicts]
@@ -120,8 +131,23 @@ def tokenize_split(
             "prefix_ids": tokenizer.prefix_ids,
             "control_ids": tokenizer.control_ids,
             "counts": counts,
+            "unreadable": lost,
         }
-        (partial / "walks.json").write_text(json.dumps(rest))
+        (partial / "walks.json").write_text(json.dumps(rest, allow_nan=False))
+
+
+def check_readable(tokenizer: MarkerTokenizer, walks: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return what `TokenizedSplit.unreadable` holds, of some walks.
+
+    Raises PipelineError if the tokenizer does not know most of the characters: the model would learn nothing of them.
+    """
+    found = unreadable(tokenizer, [text for walk in walks for text in segments(walk, tokenizer.markers)])
+    if found.share > MOST_UNREADABLE:
+        raise PipelineError(
+            f"The base model's tokenizer does not know {found.share:.0%} of the characters of the corpus, such as"
+            f" {' '.join(found.characters)}; choose a base model for the language of the corpus."
+        )
+    return {"share": round(found.share, 6), "characters": found.characters} if found.count else {}
 
 
 def load_split(folder: Path) -> TokenizedSplit:
@@ -133,7 +159,10 @@ def load_split(folder: Path) -> TokenizedSplit:
             path = folder / f"{name}.bin"
             # An empty file cannot be memory-mapped.
             arrays[name] = np.memmap(path, dtype=kind, mode="r") if path.stat().st_size else np.empty(0, dtype=kind)
-        rest = read_record(folder / "walks.json", remedy=remedy, conversation_ids=list, counts=dict)
+        # The ids of a million conversations are some 15 MiB.
+        path = folder / "walks.json"
+        rest = read_record(path, remedy=remedy, largest=LARGEST_IDS, conversation_ids=list, counts=dict)
+        checked_fields({"unreadable": {}} | rest, {"unreadable": dict})
         return TokenizedSplit(**arrays, **rest)
     except (ValueError, TypeError, FileNotFoundError) as error:
         raise PipelineError(

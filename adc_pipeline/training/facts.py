@@ -11,10 +11,13 @@ from typing import Any, Literal, get_args
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.core.records import checked_fields, read_record
 from adc_pipeline.training.arrangement import Arrangement
+from adc_pipeline.training.settings import PREFERENCES
 
 FACTS = "training.json"
 REMEDY = "copy the whole folder of the model again"
 
+# Objectives whose models never read a rejected turn before another one.
+WITHOUT_REJECTED = ("filtering", *PREFERENCES)
 # Where a turn's marker stands; `neutral` is one marker after every turn, whatever its verdict.
 Markers = Literal["after", "before", "none", "neutral"]
 
@@ -73,7 +76,7 @@ class ModelFacts:
     def arrangement(self) -> Arrangement:
         """The layout of the texts that the model continues."""
         return Arrangement(
-            exclude_rejected=self.objective == "filtering",
+            exclude_rejected=self.objective in WITHOUT_REJECTED,
             markers_first=self.markers == "before",
             dropped_markers=float(self.markers == "none"),
             neutral=self.markers == "neutral",

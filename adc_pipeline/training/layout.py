@@ -87,8 +87,8 @@ class TokenizedWalk:
     A turn's tokens are its speaker line, its text and its marker, before or after the text; -1 is the background with
     its marker and the tokenizer's prefix. The end of the text belongs to the last turn. Verdicts, scores and `groups`
     (the group of siblings that a turn belongs to, see `sibling_groups`) are those of the turns that remain; what the
-    arrangement excluded is counted. `given` (bool, (tokens,)) marks the words of labels, which carry no loss; None if
-    there are none.
+    arrangement excluded is counted. `given` (bool, (tokens,)) marks the words of labels and the contexts of
+    completions, which carry no loss; None if there are none.
     """
 
     ids: np.ndarray
@@ -111,12 +111,20 @@ def encode_walks(
     without turns.
     """
     arranged = arranged or Arrangement()
+    for walk, background, texts in encode_segments(tokenizer, walks):
+        yield _encode_walk(tokenizer, walk, background, texts, arranged)
+
+
+def encode_segments(
+    tokenizer: MarkerTokenizer, walks: Iterable[Mapping[str, Any]]
+) -> Iterator[tuple[Mapping[str, Any], Ids, list[Ids]]]:
+    """Yield each row of a dataset with the ids of its background and of its turns."""
     rows = iter(walks)
     while batch := list(islice(rows, BATCH)):
         encoded = iter(tokenizer.ids([text for walk in batch for text in segments(walk, tokenizer.markers)]))
         for walk in batch:
-            background, *turns = islice(encoded, 1 + len(walk["turns"]))
-            yield _encode_walk(tokenizer, walk, background, turns, arranged)
+            background, *texts = islice(encoded, 1 + len(walk["turns"]))
+            yield walk, background, texts
 
 
 def _encode_walk(

@@ -1,7 +1,8 @@
 """Load a causal language model from a folder or the Hub, and refuse files that are not the whole, plain model.
 
 transformers draws missing tensors at random with a warning, and applies an adapter that lies beside the weights without
-being asked. Both give a model that runs and is not the one that was named. Every load of a model goes through here.
+being asked. Both give a model that runs and is not the one that was named. A quantized model that is not converted to
+plain weights as it is loaded cannot be trained. Every load of a model goes through here.
 """
 
 import pickle
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from adc_pipeline.core.errors import DamagedError, PipelineError, first_line, is_disk_full
+from adc_pipeline.core.errors import DamagedError, PipelineError, first_line, is_disk_full, is_network_fault
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -56,15 +57,38 @@ def load_weights(source: str, named: str, **options: Any) -> "PreTrainedModel":
 
     refuse_adapter(source, named, **options)
     options = {"dtype": torch.float32, **options}
-    loaded: Any = AutoModelForCausalLM.from_pretrained(source, output_loading_info=True, **options)
     model: PreTrainedModel
+    try:
+        loaded: Any = AutoModelForCausalLM.from_pretrained(source, output_loading_info=True, **options)
+    except Exception as error:
+        if is_network_fault(error) or is_disk_full(error):
+            raise
+        refuse_quantized(source, named, **options)
+        raise
     model, found = loaded
+    # It is gone where transformers has converted the weights, as those of float8 or mxfp4 on a CPU.
+    if getattr(model.config, "quantization_config", None) is not None:
+        refuse_quantized(source, named, **options)
     if missing := sorted(found["missing_keys"]):
         raise PipelineError(
             f"{named} is incomplete: {len(missing)} of its {len(model.state_dict())} tensors are missing, such as"
             f" {missing[0]}; save the plain model again, not a wrapper around it, or choose another."
         )
     return model
+
+
+def refuse_quantized(source: str, named: str, **options: Any) -> None:
+    """Raise PipelineError if the configuration of a model states that its weights are quantized."""
+    from transformers import AutoConfig
+
+    known = {name: options[name] for name in ("revision", "local_files_only") if name in options}
+    stated = getattr(AutoConfig.from_pretrained(source, **known), "quantization_config", None)
+    if stated is not None:
+        method = stated.get("quant_method") if isinstance(stated, dict) else getattr(stated, "quant_method", None)
+        raise PipelineError(
+            f"{named} is quantized ({method or 'no method is named'}), and such weights can be neither trained nor"
+            " exported as a plain model; choose the model that it was made from."
+        )
 
 
 def stored_type(source: str, **options: Any) -> torch.dtype:
@@ -76,8 +100,17 @@ def stored_type(source: str, **options: Any) -> torch.dtype:
 
 
 def convert(model: torch.nn.Module, dtype: torch.dtype) -> None:
-    """Convert a model's weights in place. Those that came in this type are as they came."""
+    """Convert a model's weights in place. Those that came in this type are as they came.
+
+    Raises PipelineError if finite weights are infinite in float16, which holds nothing above 65,504.
+    """
+    finite = dtype != torch.float16 or broken_tensor(model) is None
     model.to(dtype)
+    if dtype == torch.float16 and finite and (broken := broken_tensor(model)):
+        raise PipelineError(
+            f"Weights of the model are too large for float16 ({broken}), the type that its checkpoint names; set"
+            " `precision` of the base model to float32."
+        )
 
 
 def refuse_adapter(source: str, named: str, **options: Any) -> None:
@@ -94,5 +127,5 @@ def refuse_adapter(source: str, named: str, **options: Any) -> None:
 
 
 def broken_tensor(model: torch.nn.Module) -> str | None:
-    """Return the name of a parameter that is not finite, if there is one."""
-    return next((name for name, tensor in model.named_parameters() if not bool(tensor.isfinite().all())), None)
+    """Return the name of a weight that is not finite, if there is one: a parameter, or a buffer that is saved."""
+    return next((name for name, tensor in model.state_dict().items() if not bool(tensor.isfinite().all())), None)

@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from adc_pipeline.core.atomic import atomic_folder
-from adc_pipeline.core.errors import PipelineError, UnreachableError, is_disk_full, is_network_fault
+from adc_pipeline.core.errors import PipelineError, UnreachableError, first_line, is_disk_full, is_network_fault
 from adc_pipeline.core.named_files import check_files_in, named_path
 from adc_pipeline.training.loading import broken_tensor, convert, load_weights, reason, refuse_adapter, stored_type
-from adc_pipeline.training.probes import looks_ahead
+from adc_pipeline.training.probes import FAULTS, counts_from_zero, knows, looks_ahead
 from adc_pipeline.training.settings import BaseModelSettings
 from adc_pipeline.training.tokenizer import add_markers, marker_ids, train_tokenizer
-from adc_pipeline.training.tokens import MarkerTokenizer, check_line_breaks
+from adc_pipeline.training.tokens import MarkerTokenizer, check_reads_back
 from adc_pipeline.walks.markers import Markers
 
 if TYPE_CHECKING:
@@ -52,12 +52,33 @@ def prepare_base_model(
         commit = None
     else:
         model, tokenizer, commit = _named(settings)
-        _widen(model, tokenizer, markers)
-        check_line_breaks(MarkerTokenizer(tokenizer), _subject(settings))
+        try:
+            _widen(model, tokenizer, markers)
+            known = knows(model, marker_ids(tokenizer, markers))
+        except FAULTS as error:
+            raise PipelineError(
+                f"{_subject(settings)} is a {type(model).__name__}, to whose vocabulary the markers cannot be added"
+                f" ({first_line(error)}); choose another base model."
+            ) from error
+        if not known:
+            raise PipelineError(
+                f"{_subject(settings)} is a {type(model).__name__} that gives no finite logits once the markers are"
+                " added to its vocabulary; choose another base model."
+            )
+        check_reads_back(MarkerTokenizer(tokenizer), _subject(settings))
         if settings.precision == "kept":
             convert(model, stored_type(_source(settings), revision=commit or settings.revision or "main"))
     with atomic_folder(out) as partial:
-        model.save_pretrained(partial)
+        try:
+            model.save_pretrained(partial)
+        except RuntimeError as error:
+            # Safetensors refuses tensors that share memory without being declared as tied, such as Reformer's.
+            if is_disk_full(error):
+                raise
+            raise PipelineError(
+                f"{_subject(settings)} is a {type(model).__name__} that transformers cannot save"
+                f" ({first_line(error)[:200]}); choose another base model."
+            ) from error
         tokenizer.save_pretrained(partial)
     return {
         **asdict(settings),
@@ -143,14 +164,21 @@ def _named(
         options = {"revision": commit or settings.revision or "main", "trust_remote_code": False}
         tokenizer = AutoTokenizer.from_pretrained(_source(settings), **options)
         model = load_weights(_source(settings), subject, **options)
-        ahead = looks_ahead(model)
+        broken = broken_tensor(model)
+        ahead = not broken and looks_ahead(model)
+        shifted = not broken and not counts_from_zero(model)
+    if broken:
+        raise PipelineError(f"{subject} has weights that are not finite ({broken}); choose another base model.")
     if ahead:
         raise PipelineError(
             f"{subject} is a {type(model).__name__} that sees the tokens it is to predict; choose a causal language"
             " model."
         )
-    if broken := broken_tensor(model):
-        raise PipelineError(f"{subject} has weights that are not finite ({broken}); choose another base model.")
+    if shifted:
+        raise PipelineError(
+            f"{subject} is a {type(model).__name__}, whose positions do not begin at 0, as packing and generation need;"
+            " choose another base model."
+        )
     return model, tokenizer, commit
 
 
@@ -235,4 +263,6 @@ def _start_at_mean(model: "PreTrainedModel", old: int, new: list[int]) -> None:
 
 
 def _embedding_rows(model: "PreTrainedModel") -> int:
-    return next(model.get_input_embeddings().parameters()).shape[0]
+    """Return how many tokens a model can read and write: Llama 3.2 Vision reads eight that it cannot write."""
+    tables = [model.get_input_embeddings(), model.get_output_embeddings()]
+    return min(next(table.parameters()).shape[0] for table in tables)

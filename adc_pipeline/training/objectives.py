@@ -152,4 +152,7 @@ WEIGHTS: Mapping[Objective, Callable[[TokenizedSplit, TrainingSettings], TurnWei
     "a-lol": positive_advantage,
     "hindsight": hindsight,
     "quantiles": every_token,
+    # Their weights depend on the model and are computed step by step (see `preferences`).
+    "dpo": every_token,
+    "kto": every_token,
 }

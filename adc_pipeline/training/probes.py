@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from adc_pipeline.core.errors import PipelineError, first_line
 from adc_pipeline.training.attention import NAME, Separation, Spans, UnsupportedAttention, attend_apart
 from adc_pipeline.training.context import context_length
 from adc_pipeline.training.stopping import is_out_of_memory
@@ -30,6 +31,8 @@ Logits = list[torch.Tensor]  # (tokens, vocabulary) each
 # The largest difference that counts as the same, as a share of what the first half of a text changes.
 TOLERANCE, TOLERANCE_IN_HALF_PRECISION = 0.01, 0.1
 SHORT_TEXT = 16
+# What models raise for an input that they cannot run.
+FAULTS = (ImportError, RuntimeError, TypeError, ValueError, AttributeError, LookupError, AssertionError)
 
 
 def runs_as_alone(
@@ -39,25 +42,17 @@ def runs_as_alone(
 
     `lengths` are those of the texts, `together` runs them in one pass, and `shared` is the number of leading tokens
     that the texts have in common, where the pass holds a common prefix once. A model that fails in the pass is not able
-    to run it; too little memory raises the error.
+    to run it; one that cannot run a text alone raises PipelineError, and too little memory raises its error.
     """
     first, *others = random_texts(model, lengths, shared)
     changed = other_ids(model, first, slice(shared, None))
     with evaluating(model):
-        alone = [logits(model, text) for text in (first, *others)]
+        alone = [read_alone(model, text) for text in (first, *others)]
         tolerance = tolerated(alone[0]) * context_effect(model, first, alone[0])
         try:
             found = together([first, *others])
             moved = together([changed, *others])
-        except (
-            UnsupportedAttention,
-            ImportError,
-            RuntimeError,
-            TypeError,
-            ValueError,
-            AttributeError,
-            IndexError,
-        ) as error:
+        except (UnsupportedAttention, *FAULTS) as error:
             if is_out_of_memory(error):
                 raise
             return False
@@ -73,6 +68,29 @@ def looks_ahead(model: "PreTrainedModel") -> bool:
         alone = logits(model, text)
         moved = logits(model, other_ids(model, text, slice(half, None)))
         return distance(moved[:half], alone[:half]) > tolerated(alone) * context_effect(model, text, alone)
+
+
+def counts_from_zero(model: "PreTrainedModel") -> bool:
+    """Return whether positions from 0 on are those that a model gives a text by itself, if it takes any.
+
+    RoBERTa begins behind its token for padding. Packed walks and cached generation number positions from 0.
+    """
+    (text,) = random_texts(model, [SHORT_TEXT])
+    with evaluating(model):
+        alone = logits(model, text)
+        positions = torch.arange(len(text), device=model.device)
+        try:
+            found = model(input_ids=text[None], position_ids=positions[None], use_cache=False).logits[0]
+        except FAULTS:
+            return True
+        return distance(found, alone) <= tolerated(alone) * context_effect(model, text, alone)
+
+
+def knows(model: "PreTrainedModel", ids: Sequence[int]) -> bool:
+    """Return whether a model reads these ids and gives each of them a finite logit."""
+    with evaluating(model):
+        found = logits(model, torch.tensor(ids, device=model.device))
+        return found.shape[-1] > max(ids) and bool(found.isfinite().all())
 
 
 def computes_auxiliary_loss(model: "PreTrainedModel") -> bool:
@@ -210,6 +228,23 @@ def logits(model: "PreTrainedModel", text: torch.Tensor) -> torch.Tensor:
     """Return the logits of one text in a forward pass of its own, (tokens, vocabulary)."""
     found: torch.Tensor = model(input_ids=text[None], use_cache=False).logits[0]
     return found
+
+
+def read_alone(model: "PreTrainedModel", text: torch.Tensor) -> torch.Tensor:
+    """Return `logits`; raise PipelineError if the model cannot run a text of this length.
+
+    A table of positions may be shorter than the configuration states: RoBERTa's first two places are for padding.
+    """
+    try:
+        return logits(model, text)
+    except FAULTS as error:
+        if is_out_of_memory(error):
+            raise
+        raise PipelineError(
+            f"The model, a {type(model).__name__}, cannot run a text of {len(text)} tokens ({first_line(error)}); lower"
+            " `sequence_length` of the training and `max_context_tokens` of the evaluation, or choose another base"
+            " model."
+        ) from error
 
 
 def context_effect(model: "PreTrainedModel", text: torch.Tensor, alone: torch.Tensor) -> float:

@@ -28,10 +28,11 @@ from adc_pipeline.training.interval import Interval, PartLosses
 from adc_pipeline.training.losses import TokenLosses, auxiliary_weight, weighted_loss
 from adc_pipeline.training.model import compile_blocks
 from adc_pipeline.training.optimization import adamw, learning_rate
+from adc_pipeline.training.preferences import Preference
 from adc_pipeline.training.probes import computes_auxiliary_loss
 from adc_pipeline.training.progress import Progress
-from adc_pipeline.training.settings import TrainingJob
-from adc_pipeline.training.stopping import LossWatch
+from adc_pipeline.training.settings import PREFERENCES, TrainingJob
+from adc_pipeline.training.stopping import LossWatch, OverflowWatch
 from adc_pipeline.training.tokens import MarkerTokenizer
 from adc_pipeline.training.utilization import flops_per_token, peak_flops
 
@@ -73,6 +74,10 @@ class Run:
         losses = TokenLosses(base.train(), auxiliary_weight(base))
         self.model, self.optimizer = accelerator.prepare(losses, adamw(base, self.settings))
         self.interval = Interval(accelerator.device)
+        self.preference = None
+        if self.settings.objective in PREFERENCES:
+            stored = job.work / "tokens" / "reference"
+            self.preference = Preference(self.settings, data, stored, self.evaluated, accelerator)
 
     def resume(self) -> None:
         """Restore the newest checkpoint of the same layout, if there is one."""
@@ -86,7 +91,10 @@ class Run:
             drop_other_layouts(self.job.work, self.data.layout)
         self.accelerator.wait_for_everyone()
         self.position = load_checkpoint(self.accelerator, self.job.work, in_part)
-        self.watch = LossWatch(self.settings.max_loss_jump, self.position.recent_losses)
+        # The losses of `dpo` and `kto` fall to 0, from where every pair is a jump.
+        jump = 0.0 if self.preference else self.settings.max_loss_jump
+        self.watch = LossWatch(jump, self.position.recent_losses)
+        self.overflows = OverflowWatch()
         self.interval = Interval(self.accelerator.device)
 
     def update(self, step: int, stop_received: bool) -> bool:
@@ -97,7 +105,12 @@ class Run:
         rows = self.data.rows(step)
         passes = self.data.passes(rows, self.accelerator.process_index)
         step_totals = totals(self.accelerator, passes, self.data.train.per_token, stop_received)
+        if self.preference:
+            passes, preference_loss = self.preference.weigh(passes)
+            step_totals = step_totals._replace(weight=1.0)
         loss = accumulate_gradients(self.accelerator, self.model, passes, step_totals, self.interval.parts)
+        if self.preference:
+            loss = preference_loss
         norm = self.accelerator.clip_grad_norm_(self.model.parameters(), self.settings.max_grad_norm)
         self.optimizer.step()
         self.optimizer.zero_grad()
@@ -139,7 +152,9 @@ class Run:
             fault = self.watch.fault(loss)
             wrong = f"loss {fault}" if fault else ""
             # With float16, gradients overflow at times, and the scaler skips the step.
-            if not wrong and not math.isfinite(norm) and self.accelerator.scaler is None:
+            if self.accelerator.scaler is not None:
+                self.overflows.check(norm, number, self.data.steps)
+            elif not wrong and not math.isfinite(norm):
                 wrong = f"gradient norm became {norm}"
             if wrong:
                 conversations = self.data.train.conversations(self.data.rows(number))
@@ -177,10 +192,16 @@ class Run:
         Raises PipelineError if one is not finite.
         """
         parts = PartLosses(self.accelerator.device)
-        for batch in self.data.validation_passes(self.accelerator.process_index):
+        passes, found = self.data.validation_passes(self.accelerator.process_index), []
+        for batch in passes:
             batch = batch.to(self.accelerator.device)
-            parts.add(self.evaluated(batch), batch.parts)
+            losses_of_tokens = self.evaluated(batch)
+            parts.add(losses_of_tokens, batch.parts)
+            if self.preference:
+                found.append(losses_of_tokens.cpu())
         losses = parts.means(self.accelerator, "validation_loss")
+        if self.preference:
+            losses |= self.preference.figures(passes, found)
         if broken := [loss for loss in losses.values() if not math.isfinite(loss)]:
             raise diverged(f"validation loss is {broken[0]}", step)
         return losses

@@ -25,7 +25,11 @@ Objective = Literal[
     "a-lol",
     "hindsight",
     "quantiles",
+    "dpo",
+    "kto",
 ]
+# Objectives that compare completions with what the base model thinks of them.
+PREFERENCES = ("dpo", "kto")
 # Objectives that write what they know of a turn before it.
 MARKERS_FIRST = ("conditional", "hindsight", "quantiles")
 
@@ -85,8 +89,8 @@ class TrainingSettings(Settings):
         "mle",
         "What the model learns from a walk: mle (every token), accepted-only, filtering, conditional (markers before"
         " their turns; preference accuracy, calibration and steering do not apply), unlikelihood, rwr, awr, a-lol (awr"
-        " of better turns alone), hindsight (conditional in words, accepted turns learned) or quantiles (conditional by"
-        " rank).",
+        " of better turns alone), hindsight (conditional in words, accepted turns learned) quantiles (conditional by"
+        " rank), dpo or kto (preference optimization; the base model is the reference).",
     )
     alpha: float = setting(1.0, "Weight of the tokens of rejected turns with `unlikelihood`.", minimum=0, maximum=1_000)
     beta: float = setting(
@@ -97,6 +101,9 @@ class TrainingSettings(Settings):
     )
     max_weight: float = setting(
         20.0, "Largest weight of a token with `rwr`, `awr` and `a-lol`.", more_than=0, maximum=1_000_000
+    )
+    preference_beta: float = setting(
+        0.1, "Strength of the pull towards the base model with `dpo` and `kto`.", more_than=0, maximum=1_000
     )
     dropped_markers: float = setting(
         0.1, "Share of the turns without a marker with `conditional` and `quantiles`.", minimum=0, maximum=1
@@ -163,15 +170,15 @@ class TrainingSettings(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.objective in MARKERS_FIRST and self.markers != "kept":
+        if self.objective in (*MARKERS_FIRST, *PREFERENCES) and self.markers != "kept":
             raise PipelineError(
-                f"`objective` {self.objective} learns from the markers that `markers` {self.markers} removes; change"
-                " one of the two."
+                f"`objective` {self.objective} has markers of its own, which `markers` {self.markers} would remove;"
+                " change one of the two."
             )
-        if self.objective == "quantiles" and self.verdicts != "true":
+        if self.objective in ("quantiles", *PREFERENCES) and self.verdicts != "true":
             raise PipelineError(
-                f"`objective` quantiles learns from ranks, which `verdicts` {self.verdicts} does not change; change one"
-                " of the two."
+                f"`objective` {self.objective} learns from ranks or pairs, which `verdicts` {self.verdicts} does not"
+                " change; change one of the two."
             )
         if self.tokens_per_step < self.sequence_length:
             raise PipelineError(
@@ -195,7 +202,7 @@ class TrainingJob:
     work: Path
 
     def to_json(self) -> str:
-        return json.dumps(dataclasses.asdict(self), default=str, indent=2)
+        return json.dumps(dataclasses.asdict(self), default=str, indent=2, allow_nan=False)
 
     @classmethod
     def from_json(cls, text: str) -> "TrainingJob":

@@ -4,6 +4,7 @@ A training that receives SIGTERM, SIGINT or SIGHUP saves a checkpoint first. One
 that checkpoint would contain the fault.
 """
 
+import errno
 import math
 import signal
 import statistics
@@ -19,10 +20,14 @@ import torch
 from adc_pipeline.core.errors import PipelineError, is_disk_full
 from adc_pipeline.training.settings import TrainingJob, TrainingSettings
 
+_OUT_OF_MEMORY = ("out of memory", "ALLOC_FAILED", "DefaultCPUAllocator", "Cannot allocate memory")
+
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 # Steps of the running median, and the fewest steps that it is taken over.
 WINDOW, FEWEST = 100, 10
+# Steps one after the other that float16 may skip.
+SKIPPED = 40
 
 
 class StopSignal:
@@ -79,6 +84,28 @@ class LossWatch:
         return None
 
 
+class OverflowWatch:
+    """Detects gradients that overflow float16 in every step.
+
+    The scaler of float16 skips such a step and halves its factor; at the start that may take some 20 steps. Gradients
+    that go on like this are not a number whatever the factor, and the weights stay as they were.
+    """
+
+    def __init__(self) -> None:
+        self.skipped = self.steps = 0
+
+    def check(self, norm: float, step: int, steps: int) -> None:
+        """Look at the gradient norm of the next step, `step` of `steps`; raise PipelineError if too many overflowed."""
+        self.steps += 1
+        self.skipped = 0 if math.isfinite(norm) else self.skipped + 1
+        if self.skipped >= SKIPPED or (step == steps and self.skipped == self.steps):
+            raise PipelineError(
+                f"Gradients overflowed float16 in each of the last {self.skipped} steps, up to step {step}, and the"
+                " weights stayed as they were; set `mixed_precision` to bf16 or no in the file that `accelerate_config`"
+                " names, or choose another base model."
+            )
+
+
 @contextmanager
 def translated_errors(job: TrainingJob) -> Iterator[None]:
     """Raise PipelineError instead of the errors of PyTorch and the system about too little memory or disk."""
@@ -110,8 +137,13 @@ def memory_advice(settings: TrainingSettings) -> str:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    # On a CPU PyTorch has no class of its own for it.
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "DefaultCPUAllocator" in str(error)
+    """Return whether a device or the machine has too little memory.
+
+    PyTorch has a class of its own only for its allocators of devices. The libraries below them and its allocator on a
+    CPU raise RuntimeError: `CUDA error: out of memory`, `CUBLAS_STATUS_ALLOC_FAILED`, `DefaultCPUAllocator: ...`.
+    """
+    known = isinstance(error, torch.OutOfMemoryError | MemoryError) or getattr(error, "errno", None) == errno.ENOMEM
+    return known or any(words in str(error) for words in _OUT_OF_MEMORY)
 
 
 def _is_cut_short(error: BaseException) -> bool:

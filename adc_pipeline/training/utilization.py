@@ -6,6 +6,8 @@ Attention counts the pairs of tokens within a walk, not those of a whole row.
 
 from typing import TYPE_CHECKING
 
+from adc_pipeline.training.context import stated
+
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
@@ -34,7 +36,6 @@ def flops_per_token(model: "PreTrainedModel", attended: float) -> float:
     is not also the output's, which is looked up; and 6 L w T for causal attention of total width w in L layers, where
     T = `attended` is the mean over tokens of the length of their walk.
     """
-    config = model.config.get_text_config()
     embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
     looked_up = set() if head is None or head.weight is embedding.weight else {id(embedding.weight)}
     weights = sum(
@@ -42,7 +43,6 @@ def flops_per_token(model: "PreTrainedModel", attended: float) -> float:
         for parameter in model.parameters()
         if id(parameter) not in looked_up
     )
-    width = config.hidden_size
-    if getattr(config, "head_dim", None):
-        width = config.num_attention_heads * config.head_dim
-    return float(weights + 6 * config.num_hidden_layers * width * attended)
+    heads, size = stated(model, "num_attention_heads"), stated(model, "head_dim")
+    width = heads * size if heads and size else stated(model, "hidden_size") or 0
+    return float(weights + 6 * (stated(model, "num_hidden_layers") or 0) * width * attended)

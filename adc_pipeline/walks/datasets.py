@@ -8,7 +8,9 @@ Rows are ordered by a hash of the conversation id, so that the bytes depend neit
 the number of threads.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from adc_pipeline.core.engine import Engine, only_row
 from adc_pipeline.core.shards import Counts, link_or_copy, map_shards, shards_of, work_folder
@@ -19,6 +21,9 @@ from adc_pipeline.walks.kinds import KINDS, WalkKind
 from adc_pipeline.walks.rendering import create_views
 from adc_pipeline.walks.settings import WalkSettings
 from adc_pipeline.walks.splits import SPLITS, Split, split_sql
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
 
 CHOICES = "CREATE TABLE choices AS {choices}"
 
@@ -100,18 +105,21 @@ DELETE FROM {table} USING repeats WHERE {table}.root = repeats.root AND {table}.
 # The published files: readable by every Parquet reader, and small.
 PUBLISHED = "FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 1"
 
-# Makes every column nullable, although no value is null. DuckDB would otherwise declare a column as required only where
-# its statistics show no null, and the same rows would give different bytes.
-COLUMNS = ", ".join(
-    f"if(walk >= 0, {name}, NULL) AS {name}" for name in ("text", "conversation_id", "walk", "source", "turns")
-)
+
+def nullable(columns: Sequence[str], always: str) -> str:
+    """Return a list of columns, each of which Parquet declares as nullable, although no value is null.
+
+    DuckDB would otherwise declare a column as required only where its statistics show no null, and the same rows would
+    give different bytes. `always` is a condition that holds for every row, which DuckDB does not know.
+    """
+    return ", ".join(f"if({always}, {name}, NULL) AS {name}" for name in columns)
+
+
+COLUMNS = nullable(("text", "conversation_id", "walk", "source", "turns"), "walk >= 0")
 
 WALK_ROWS = f"""
 SELECT {COLUMNS} FROM (FROM walks WHERE split = $split ORDER BY shuffle, conversation_id, namespace, walk)
 """  # noqa: S608
-
-# Shards are concatenated, since their order is the order of the rows.
-ALL_ROWS = f"SELECT {COLUMNS} FROM read_parquet($files, hive_partitioning = false)"  # noqa: S608
 
 COUNTS = """
 SELECT (SELECT count(*) FROM walks) AS walks,
@@ -135,9 +143,21 @@ FROM read_parquet($files, hive_partitioning = false)
 """
 
 
-def split_file(split: Split) -> str:
+def split_file(split: Split, configuration: str = "data") -> str:
     """Return the path of a split inside a dataset's folder."""
-    return f"data/{split}-00000-of-00001.parquet"
+    return f"{configuration}/{split}-00000-of-00001.parquet"
+
+
+def join_shards(
+    connection: "DuckDBPyConnection", engine: Engine, what: str, columns: str, shards: Sequence[Path], file: Path
+) -> None:
+    """Write the rows of all shards to one file, in their order, which is that of the dataset."""
+    if len(shards) == 1:
+        link_or_copy(shards[0], file)
+        return
+    paths = {"files": [str(path) for path in shards]}
+    rows = f"SELECT {columns} FROM read_parquet($files, hive_partitioning = false)"  # noqa: S608
+    engine.write(connection, f"joining the shards of {what}", rows, file, paths, PUBLISHED)
 
 
 def write_walks(
@@ -166,12 +186,8 @@ def write_walks(
     with work_folder(work, out) as finished, engine.connect(out / "spill") as connection:
         counts = map_shards(names, make, finished, finished / "shards", engine.report)
         for split in SPLITS:
-            files, file = [finished / name / f"{split}.parquet" for name in names], out / split_file(split)
-            if len(files) == 1:
-                link_or_copy(files[0], file)
-            else:
-                paths = {"files": [str(path) for path in files]}
-                engine.write(connection, f"joining the shards of {split}", ALL_ROWS, file, paths, PUBLISHED)
+            parts = [finished / name / f"{split}.parquet" for name in names]
+            join_shards(connection, engine, split, COLUMNS, parts, out / split_file(split))
         rows = {"files": [str(out / split_file(split)) for split in SPLITS]}
         counts["repeats.included"] = only_row(connection, INCLUDED_REPEATS, rows)["repeats"]
     return counts

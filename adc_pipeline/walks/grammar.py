@@ -55,10 +55,12 @@ SELECT count(DISTINCT walk) AS broken FROM (
 )
 """
 
+# A dataset may have several configurations, each a folder with other columns.
 SHARED = """
 SELECT count(*) AS shared FROM (
     SELECT conversation_id FROM (
-        SELECT DISTINCT conversation_id, filename FROM read_parquet($files, filename = true, hive_partitioning = false)
+        SELECT DISTINCT conversation_id, parse_filename(filename) AS split
+        FROM read_parquet($files, filename = true, hive_partitioning = false, union_by_name = true)
     ) GROUP BY conversation_id HAVING count(*) > 1
 )
 """
@@ -81,4 +83,4 @@ def grammar_violations(dataset: Path, format: FormatName, engine: Engine) -> int
 def conversations_in_two_splits(dataset: Path, engine: Engine) -> int:
     """Return the number of conversations in a dataset's folder that are in more than one split."""
     with engine.connect() as connection:
-        return int(only_row(connection, SHARED, {"files": str(dataset / "data" / "*.parquet")})["shared"])
+        return int(only_row(connection, SHARED, {"files": str(dataset / "*" / "*.parquet")})["shared"])

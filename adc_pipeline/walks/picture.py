@@ -24,17 +24,17 @@ def _walk(row: dict[str, Any]) -> str:
     first = row["turns"][0]
     head = first["start"] - (len(first["speaker"]) + 1 if first["speaker"] is not None else 0)
     lines = [f"**{escape(row['source'])}** · conversation {code(row['conversation_id'])} · walk {row['walk']}"]
-    lines.append(f"> **background** {_shortened(row['text'][:head])}")
+    lines.append(f"> **background** {shortened(row['text'][:head])}")
     for turn in row["turns"][:TURNS]:
         place = f"rank {turn['rank']} of {turn['siblings']}, score {turn['score']}"
-        text = _shortened(row["text"][turn["start"] : turn["end"]])
+        text = shortened(row["text"][turn["start"] : turn["end"]])
         lines.append(f"- **{SIGNS[turn['verdict']]}** ({place}) {text}")
     if len(row["turns"]) > TURNS:
         lines.append(f"- … and {len(row['turns']) - TURNS:,} more turns")
     return "\n".join(lines)
 
 
-def _shortened(text: str) -> Markdown:
+def shortened(text: str) -> Markdown:
     """Return a text on one line, cut to `WIDTH` characters and escaped."""
     line = one_line(text)
     return escape(line if len(line) <= WIDTH else line[: WIDTH - 1] + "…")

@@ -2,11 +2,10 @@
 
 from dataclasses import dataclass
 
-from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.core.settings import Settings, setting
 from adc_pipeline.walks.markers import FormatName
 from adc_pipeline.walks.rendering import Speakers
-from adc_pipeline.walks.splits import DEFAULT_SHARES
+from adc_pipeline.walks.splits import DEFAULT_SHARES, check_shares
 
 
 @dataclass(frozen=True)
@@ -33,8 +32,4 @@ class WalkSettings(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if len(self.shares) != 3 or sum(self.shares) != 100:
-            raise PipelineError(
-                f"`shares` is {list(self.shares)}; use three whole percentages for train, validation and test that add"
-                " up to 100."
-            )
+        check_shares(self.shares)

@@ -6,12 +6,24 @@ larger corpus that contains it.
 """
 
 import hashlib
+from collections.abc import Sequence
 from typing import Literal, get_args
+
+from adc_pipeline.core.errors import PipelineError
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
 Shares = tuple[int, int, int]
 DEFAULT_SHARES: Shares = (90, 5, 5)
+
+
+def check_shares(shares: Sequence[int]) -> None:
+    """Raise PipelineError unless the setting `shares` is three percentages that add up to 100."""
+    if len(shares) != 3 or sum(shares) != 100:
+        raise PipelineError(
+            f"`shares` is {list(shares)}; use three whole percentages for train, validation and test that add up to"
+            " 100."
+        )
 
 
 def _bounds(shares: Shares) -> tuple[str, str]:

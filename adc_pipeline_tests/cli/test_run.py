@@ -63,7 +63,7 @@ def test_a_run_shows_a_line_a_step_and_keeps_everything_below_adc_home(
     assert {line.split()[3] for line in lines[: len(steps)]} == {"made", "passed", "not"}
     assert {line.split()[0] for line in lines if line.endswith(" s  made")} == set(STAGES).intersection(steps)
     # The lines that the run ends with.
-    assert lines[len(steps)].startswith(f"{3 + len(KINDS)} rebuilt, 0 reused.")
+    assert lines[len(steps)].startswith(f"{4 + len(KINDS)} rebuilt, 0 reused.")
     assert lines[len(steps) + 1].startswith("Datasets: ")
     assert run.remote_job_origin is not None
     assert run.remote_job_origin.location_name == LOCATION

@@ -94,6 +94,8 @@ def search(stages: Stages, caps: EvaluationSettings) -> Search:
 
     found = Search(set(), set(), [], [], set())
     spread: list[Any] = []
+    pairs: list[Any] = []
+    timed: list[Any] = []
     for conversation in chosen:
         start = background(conversation)
         inside = [row for row in ranked if row["conversation_id"] == conversation]
@@ -103,7 +105,8 @@ def search(stages: Stages, caps: EvaluationSettings) -> Search:
             compared = [(a, b) for a in best for b in best if a["score"] > b["score"]]
             siblings = tuple({row["id"]: segment(row) for both in compared for row in both}.values())
             for a, b in compared:
-                found.pairs.add(
+                timed.append((a, b))
+                pairs.append(
                     (
                         f"{a['id']}>{b['id']}",
                         Query(start, above(a), segment(a), siblings),
@@ -114,6 +117,8 @@ def search(stages: Stages, caps: EvaluationSettings) -> Search:
                         abs(a["timestamp"] - b["timestamp"]) <= 3600,
                         a["timestamp"] > b["timestamp"] and a["score"] >= 2 * b["score"] and b["score"] >= 2,
                         is_of_dialogrpt(a, b, children(parent)),
+                        a["timestamp"],
+                        b["timestamp"],
                     )
                 )
         levels = {id: sorted({row["score"] for row in children(id)}) for id in groups}
@@ -144,6 +149,9 @@ def search(stages: Stages, caps: EvaluationSettings) -> Search:
             sizes = [len(segment(row).encode()) for row in (best, worst)]
             found.contrasts.add((f"{shown['id']}:{best['id']}>{worst['id']}", *queries, *sizes))
 
+    matched = matched_on_time(timed)
+    found.pairs.update((*row, key in matched) for row, key in zip(pairs, range(len(pairs)), strict=True))
+
     # Texts are neutralised, so that cutting at the marker strings gives the parts back.
     for walk in sorted(walks, key=lambda walk: walk["conversation_id"]):
         if walk["conversation_id"] not in chosen:
@@ -171,6 +179,24 @@ def search(stages: Stages, caps: EvaluationSettings) -> Search:
     return found
 
 
+def matched_on_time(timed: list[Any]) -> set[int]:
+    """The places of the pairs within an hour of which, equally far apart, as many better ones are earlier as later."""
+    bins: dict[int, dict[bool, list[int]]] = {}
+    kept = set()
+    for place, (a, b) in enumerate(timed):
+        apart = abs(a["timestamp"] - b["timestamp"])
+        if apart == 0:
+            kept.add(place)
+        elif apart <= 3600:
+            later = a["timestamp"] > b["timestamp"]
+            bins.setdefault(apart.bit_length(), {True: [], False: []})[later].append(place)
+    for both in bins.values():
+        for places in both.values():
+            order = sorted(places, key=lambda place: md5(f"{timed[place][0]['id']}>{timed[place][1]['id']}")[0])
+            kept |= set(order[: min(map(len, both.values()))])
+    return kept
+
+
 def is_of_dialogrpt(a: Any, b: Any, group: list[Any]) -> bool:
     order = sorted(group, key=lambda row: (row["timestamp"], row["score"]))
     scores = sorted({row["score"] for row in group})
@@ -192,7 +218,8 @@ def resolved(cases: Cases) -> Search:
         columns += [getattr(case_set, name).tolist() for name in others]
         return list(zip(*columns, strict=True))
 
-    figures = ("better_bytes", "worse_bytes", "gap", "within_hour", "later_doubled", "dialogrpt")
+    figures: tuple[str, ...] = ("better_bytes", "worse_bytes", "gap", "within_hour", "later_doubled", "dialogrpt")
+    figures += ("better_time", "worse_time", "time_matched")
     pairs = rows(cases.pairs, ("better", "worse"), figures)
     names = ("sibling_if_rejected", "sibling_if_accepted", "reply_if_rejected", "reply_if_accepted")
     steerings = rows(cases.steerings, names, ("sibling_bytes", "reply_bytes"))

@@ -109,8 +109,10 @@ def test_figures_of_model_base_and_length_rest_on_the_same_cases(
     for measure in ("preference_accuracy", "steering", "in_context_improvement.k1", "bits_per_byte.rejected"):
         of = [row for row in rows if row["measure"] == measure]
         weight = sum(row["weight"] for row in of)
-        for who in ("model", "base", "length"):
-            estimate = getattr(evaluation, who).get(measure)
+        every: dict[str, Any] = {"model": evaluation.model, "base": evaluation.base, "length": evaluation.length}
+        assert set(evaluation.baselines) == {"time", "likelihood"}
+        for who, estimates in {**every, **evaluation.baselines}.items():
+            estimate = estimates.get(measure)
             if estimate is None:
                 assert all(row[who] is None for row in of)
                 continue
@@ -118,6 +120,11 @@ def test_figures_of_model_base_and_length_rest_on_the_same_cases(
             assert (estimate.cases, estimate.conversations) == (len(of), len({row["conversation_id"] for row in of}))
             assert estimate.low <= estimate.value <= estimate.high
     assert evaluation.model["perplexity"].value != evaluation.base["perplexity"].value
+    for name, found in {"length": evaluation.length, **evaluation.baselines}.items():
+        minus: Any = evaluation.minus_baselines[name]["preference_accuracy"]
+        ours: Any = evaluation.model["preference_accuracy"].value
+        assert minus.value == pytest.approx(ours - found["preference_accuracy"].value)
+        assert minus.low <= minus.value <= minus.high
 
 
 @pytest.mark.slow
@@ -312,6 +319,8 @@ def test_a_comparison_pairs_the_cases_that_two_models_share(
         if not name.startswith("policy_improvement"):
             assert again.base[name].value == score.value, f"{name} of the same model differs in a second run"
     comparison = compare({"first": first, "swapped": swapped}, out, COMPARED)
+    # The base models have a table of their own, so that the page is not wider than a screen.
+    assert max(row.count("<th") for row in (out / "report.html").read_text().split("<tr")) <= 8
     differences = comparison.differences["first", "swapped"]
     assert differences.keys() >= set(TESTED)
     for name, difference in differences.items():

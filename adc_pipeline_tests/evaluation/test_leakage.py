@@ -119,11 +119,32 @@ def test_repeated_roots_and_known_speakers_equal_the_search(tmp_path: Path) -> N
     assert 3 < len(repeated) < len(test) - 3
     written = utterance_records(stages.utterances)
     trained = {row["speaker"] for row in written if row["conversation_id"] in train}
+    scores: dict[str, list[int]] = {}
+    for row in written:
+        if row["conversation_id"] in train and not row["is_root"]:
+            scores.setdefault(row["speaker"], []).append(row["score"])
+    every = [score for each in scores.values() for score in each]
+    speaker_of = {row["id"]: row["speaker"] for row in written}
+
+    def mean_of(id: str) -> float:
+        known = scores.get(speaker_of[id], every) if speaker_of[id] not in ("", "[deleted]") else every
+        return sum(known) / len(known)
+
     for most in (500, 5):
         found = cases_of(stages, tmp_path, most)
         assert found.leakage.repeated_roots == len(repeated)
         assert len(found.conversations) == min(most, len(test) - len(repeated))
         assert set(found.conversations) <= set(test) - repeated
+
+        for case, *means, free in zip(
+            found.pairs.case,
+            found.pairs.better_speaker,
+            found.pairs.worse_speaker,
+            found.pairs.speaker_free,
+            strict=True,
+        ):
+            assert means == pytest.approx([mean_of(id) for id in str(case).split(">")])
+            assert free == (means[0] == means[1])
 
         replies = [row for row in written if row["conversation_id"] in found.conversations and not row["is_root"]]
         by = [row["speaker"] for row in replies if row["speaker"] not in ("", "[deleted]")]

@@ -22,6 +22,12 @@ PAIRS = Pairs(
     within_hour=np.array([True, False, True, False]),
     later_doubled=np.array([False] * 4),
     dialogrpt=np.array([False, False, False, True]),
+    time_matched=np.array([True, False, False, False]),
+    speaker_free=np.array([False] * 4),
+    better_time=np.zeros(4, dtype=np.int64),
+    worse_time=np.zeros(4, dtype=np.int64),
+    better_speaker=np.zeros(4),
+    worse_speaker=np.zeros(4),
 )
 
 

@@ -49,8 +49,8 @@ def test_an_evaluated_run_ends_with_figures_report_and_commands(store: Store) ->
 
 
 def test_a_run_of_datasets_ends_with_their_places(store: Store) -> None:
-    assert summary(store, ["raw_corpus", "top_2"]) == [
-        f"Datasets: {store.home / 'datasets/top-2'}",
+    assert summary(store, ["raw_corpus", "top_2", "preferences"]) == [
+        f"Datasets: {store.home / 'datasets/preferences'}, {store.home / 'datasets/top-2'}",
         f"Open Dagster's and MLflow's pages: {command('dev')}",
     ]
 

@@ -18,9 +18,20 @@ from adc_pipeline.generation import serving
         ("2.13.0a0+ecf3bae40a.nv26.02", "torch>=2.13.0a0"),
         ("2.14.0.dev20260901+cpu", "torch>=2.14.0.dev20260901"),
         ("5.25.0.dev0", "torch>=5.25.0.dev0"),
+        ("2.13.0rc1+cpu", "torch>=2.13.0rc1"),
+        ("2.13.0+git1a2b3c4.abi.0", "torch==2.13.0"),
+        ("1!2.13.0+cpu", "torch==1!2.13.0"),
+        ("v2.13.0", "torch==2.13.0"),
+        # No versions, and a package whose metadata lack one.
+        ("2.13-custom_build-nv", "torch"),
+        ("unknown", "torch"),
+        ("", "torch"),
+        (None, "torch"),
     ],
 )
-def test_a_requirement_can_be_installed_elsewhere(installed: str, asked: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_requirement_can_be_installed_elsewhere(
+    installed: str | None, asked: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(serving, "version", lambda package: installed)
     assert serving.requirement("torch") == asked
 

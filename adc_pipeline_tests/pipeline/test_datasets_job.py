@@ -42,7 +42,7 @@ def digests(tmp_path: Path, empty_database: Path, monkeypatch: pytest.MonkeyPatc
         monkeypatch.setenv("ADC_HOME", str(home))
         monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
         assert execute("datasets", {"ops": config}).success
-        return {name: Store(home).current(name).digest for name in ("top_2", "random_walk", "ascending")}
+        return {name: Store(home).current(name).digest for name in ("top_2", "random_walk", "ascending", "preferences")}
 
     return run
 

@@ -27,7 +27,8 @@ from adc_pipeline_tests.drills.bit_flips import flip_every_file, flipped
 
 pytestmark = pytest.mark.slow
 
-DATASETS = ("raw_corpus", "utterances", "ranked_replies", *(kind.dataset for kind in KINDS.values()))
+LAST = (*(kind.dataset for kind in KINDS.values()), "preferences")
+DATASETS = ("raw_corpus", "utterances", "ranked_replies", *LAST)
 
 
 @pytest.fixture(scope="module")
@@ -71,8 +72,8 @@ def run_datasets(corpus: Path, tags: dict[str, str] | None = None, **config: Any
 def made_by(result: dg.ExecuteInProcessResult) -> dict[str, bool]:
     """Return for each asset of a run whether it was made and not reused; check the checks and Dagster's records."""
     checks = [check for check in result.get_asset_check_evaluations() if check.blocking]
-    # Two of the utterances or the ranked replies, and two of each dataset of walks.
-    assert len(checks) == 2 + 2 * len(KINDS)
+    # Two of the utterances or the ranked replies, and two of each dataset.
+    assert len(checks) == 2 + 2 * len(LAST)
     assert all(check.passed for check in checks)
     made = {}
     for event in result.get_asset_materialization_events():
@@ -268,7 +269,7 @@ def test_no_unfinished_artefact_of_a_killed_run_is_reused(home: Path, corpus: Pa
     assert killed.returncode == -9, killed.stderr
     # An artefact is put in place as the last act of its run, so that a current one is whole and its run is finished.
     third = ["ranked_replies"] if moment == "before it is in place" else []
-    assert run_datasets(corpus) == only(*third, *(kind.dataset for kind in KINDS.values()))
+    assert run_datasets(corpus) == only(*third, *LAST)
     assert digests(home) == expected
     assert all(folder_digest(Store(home).current(name).path) == expected[name] for name in DATASETS[1:])
     assert not list(home.glob("store/*/.making-*"))

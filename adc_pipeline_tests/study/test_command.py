@@ -1,12 +1,17 @@
 """The command around the cells: what it refuses before any is made, and its progress. No job is run."""
 
 import io
+import os
+import signal
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
 
 from adc_pipeline.core.artefacts import Store
+from adc_pipeline.study import __main__ as study
 from adc_pipeline.study.__main__ import Launcher, chosen_variants, main, run_cells
 from adc_pipeline.study.plan import read_plan
 from adc_pipeline_tests.study.test_cells import put_walks, store
@@ -87,3 +92,34 @@ class Unbuffered(io.RawIOBase):
 
     def write(self, data: object) -> int:
         return self.to.write(data)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_the_cell_that_runs_and_starts_no_other(
+    number: signal.Signals, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """As a container's stop sends it: to this process, and not to those that it started."""
+    ready = tmp_path / "ready"
+    program = f"import pathlib, time; pathlib.Path({str(ready)!r}).touch(); time.sleep(600)"
+    monkeypatch.setattr(study, "EXECUTE", (sys.executable, "-c", program))
+    before = signal.signal(number, signal.default_int_handler)
+    launcher = Launcher({}, tmp_path)
+
+    def send() -> None:
+        while not ready.exists():
+            time.sleep(0.01)
+        os.kill(os.getpid(), number)
+
+    sender = threading.Thread(target=send)
+    try:
+        with launcher.stoppable():
+            sender.start()
+            failed = run_cells(launcher, [("top-2.mle", "0"), ("top-2.mle", "1")], parallel=1, again=False)
+        sender.join()
+        assert launcher.stopped.is_set()
+        assert not failed
+        assert not launcher.running
+        assert [path.name for path in tmp_path.glob("*.log")] == ["top-2.mle.seed-0.log"]
+        assert signal.getsignal(number) is signal.default_int_handler
+    finally:
+        signal.signal(number, before)

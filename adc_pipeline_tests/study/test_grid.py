@@ -6,7 +6,7 @@ from typing import get_args
 import pytest
 
 from adc_pipeline.study.grid import GRID_SEEDS, SOURCES, VARIANTS, Variant, cell_name
-from adc_pipeline.training.settings import MARKERS_FIRST, Objective, TrainingSettings
+from adc_pipeline.training.settings import MARKERS_FIRST, PREFERENCES, Objective, TrainingSettings
 
 
 def test_the_grid_is_every_objective_and_the_ablations_on_every_dataset() -> None:
@@ -16,7 +16,7 @@ def test_the_grid_is_every_objective_and_the_ablations_on_every_dataset() -> Non
         assert [sum(variant.markers == each for variant in of) for each in ("stripped", "neutral")] == [1, 1]
         assert sum(variant.verdicts == "shuffled" for variant in of) == 1
     names = {cell_name(name, seed) for name in VARIANTS for seed in GRID_SEEDS}
-    assert len(names) == len(VARIANTS) * len(GRID_SEEDS) == 156
+    assert len(names) == len(VARIANTS) * len(GRID_SEEDS) == 186
 
 
 @pytest.mark.parametrize("name", VARIANTS)
@@ -38,5 +38,6 @@ def test_a_cell_keeps_what_the_grid_does_not_vary() -> None:
 def test_a_variant_knows_where_its_markers_stand() -> None:
     stand = {name: variant.markers_stand for name, variant in VARIANTS.items() if variant.markers_stand != "after"}
     before = {f"{source}.{objective}": "before" for source in SOURCES for objective in MARKERS_FIRST}
+    before |= {f"{source}.{objective}": "neutral" for source in SOURCES for objective in PREFERENCES}
     ablated = {"stripped": "none", "neutral": "neutral"}
     assert stand == before | {f"{source}.mle.{name}": place for source in SOURCES for name, place in ablated.items()}

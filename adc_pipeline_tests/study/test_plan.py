@@ -16,7 +16,7 @@ import yaml
 from adc_pipeline.core.artefacts import Artefact
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.evaluation.case_table import case_schema
-from adc_pipeline.study.__main__ import checked, merged, settings_of_cells
+from adc_pipeline.study.__main__ import Launcher, checked, merged, settings_of_cells
 from adc_pipeline.study.exported import export_cell, file_name, read_exported
 from adc_pipeline.study.grid import VARIANTS
 from adc_pipeline.study.looks import crossing, nominal_levels, rejected
@@ -62,12 +62,15 @@ def test_the_preset_has_the_arms_and_looks_of_the_preregistration() -> None:
         "D": "ascending.filtering",
         "A'": "top-2.mle",
         "A''": "random-walk.mle",
+        "DPO": "ascending.dpo",
+        "CoH": "ascending.hindsight",
     }
     assert (plan.futility, plan.efficacy, plan.alpha, len(plan.seeds)) == ((2,), (3, 5), 0.05, 5)
     assert [each.measure for each in plan.primaries] == ["rejection_contrast", "policy_improvement.minus_yoked"]
     first = [(arm, str(seed)) for seed in range(5) for arm in ("ascending.mle", "ascending.mle.neutral")]
     assert plan.cells[:10] == first
-    assert plan.cells[10:] == [(plan.arms[arm].name, str(seed)) for arm in ("C", "D", "A'", "A''") for seed in range(5)]
+    others = ("C", "D", "A'", "A''", "DPO", "CoH")
+    assert plan.cells[10:] == [(plan.arms[arm].name, str(seed)) for arm in others for seed in range(5)]
 
 
 PLAN: dict[str, Any] = {
@@ -96,11 +99,19 @@ def write_plan(folder: Path, **changes: Any) -> Plan:
         ({"arm": {}}, r"`arm` \(did you mean arms\?\) is no part of a plan"),
         ({"arms": {}}, "`arms` names none"),
         ({"arms": {"A": {"dataset": "top-3"}}}, "the arm A is top-3.mle, which is no variant; use top-2.mle"),
-        ({"arms": {"A": {"data": "top-2"}}}, "use dataset, objective, markers and verdicts"),
+        ({"arms": {"A": {"data": "top-2"}}}, "use dataset, objective, markers, verdicts, second_round and settings"),
+        ({"arms": {"A": {"dataset": "top-2"}, "B": {"dataset": "top-2"}}}, "the arm B is top-2.mle, as another arm is"),
+        ({"arms": {"A": {"dataset": "top-2", "settings": {"epochs": 1}}}}, "`settings` of the arm A has epochs, which"),
+        ({"arms": {"A": {"dataset": "top-2", "settings": {"bets": 1}}}}, r"has bets \(did you mean beta\?\)"),
+        ({"arms": {"A": {"dataset": "top-2", "settings": {"beta": "cold"}}}}, "`settings` of the arm A"),
+        ({"arms": {"A": {"dataset": "top-2", "settings": "none"}}}, "`settings` of the arm A is 'none'; use a mapping"),
         ({"seeds": [0, 77]}, r"`seeds` is \[0, 77\]; use each of 0 to 9 once"),
         ({"seeds": [0, 0]}, r"`seeds` is \[0, 0\]"),
         ({"seeds": "five"}, "`seeds` is 'five'; use a list of whole numbers"),
         ({"looks": {"efficacy": [3]}}, "end with the number of seeds, 5"),
+        ({"tuning": {"C": {"beta": [1.0]}}}, "`tuning` has C; use A, B"),
+        ({"tuning": {"A": {"beta": 1.0}}}, "`tuning` of A is {'beta': 1.0}; give a list"),
+        ({"tuning": {"A": {"epochs": [1.0]}}}, "`settings` of the arm A has epochs"),
         ({"looks": 3}, "`looks` is 3; use a mapping"),
         ({"looks": {"efficacy": [-1, 5]}}, "`looks` has -1; use numbers of seeds, 1 to 5"),
         ({"looks": {"efficacy": [5], "futility": [9]}}, "`looks` has 9"),
@@ -155,6 +166,26 @@ def test_the_commands_configuration_has_precedence_setting_by_setting(tmp_path: 
 def test_settings_that_no_cell_would_read_are_refused(ops: Any, sentence: str) -> None:
     with pytest.raises(PipelineError, match=sentence):
         checked({"ops": ops}, "my-plan.yaml")
+
+
+def test_an_arm_has_its_own_settings_where_it_was_tuned(tmp_path: Path) -> None:
+    arms = {**PLAN["arms"], "C": {"dataset": "top-2", "objective": "dpo", "settings": {"preference_beta": "1e-2"}}}
+    plan = write_plan(tmp_path, arms=arms)
+    assert plan.settings("top-2.dpo", 3, COMMON) == replace(COMMON, objective="dpo", seed=3, preference_beta=0.01)
+    assert plan.settings("top-2.mle", 3, COMMON) == replace(COMMON, seed=3)
+    launcher = Launcher({"ops": {"study_cell": {"config": {"max_steps": 3}}, "top_2": {}}}, tmp_path, plan.tuned)
+    own = {"ops": {"study_cell": {"config": {"max_steps": 3, "preference_beta": 0.01}}, "top_2": {}}}
+    assert (launcher.of("top-2.dpo").config, launcher.of("top-2.mle").config) == (own, launcher.config)
+
+
+def test_preference_optimization_shares_the_steps_with_the_model_that_it_starts_from() -> None:
+    common = CellSettings(max_steps=7, objective="dpo", supervised_share=0.3, preference_learning_rate=1e-5)
+    first, second = common.stages
+    assert (first.objective, first.markers, first.max_steps, first.learning_rate) == ("filtering", "neutral", 2, 4e-3)
+    assert (second.objective, second.markers, second.max_steps, second.learning_rate) == ("dpo", "kept", 5, 1e-5)
+    by_epochs = replace(common, max_steps=None, epochs=2.0).stages
+    assert [each.epochs for each in by_epochs] == pytest.approx([0.6, 1.4])
+    assert replace(common, objective="mle").stages == (replace(common, objective="mle").training,)
 
 
 def made_cell(folder: Path, variant: str, seed: int, effect: float, **settings: Any) -> Artefact:

@@ -88,12 +88,13 @@ def test_a_made_cell_is_left_out_until_its_code_or_its_settings_change(
     made: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store, common = Store(made), CellSettings(**CONFIG["study"]["study_cell"])
-    assert is_made(store, VARIANTS[VARIANT], 2, common)
-    assert not is_made(store, VARIANTS[VARIANT], 2, replace(common, learning_rate=1e-5))
-    assert not is_made(store, VARIANTS[VARIANT], 1, common)
-    assert not is_made(store, VARIANTS["top-2.mle"], 2, common)
+    own = VARIANTS[VARIANT].settings(common, 2)
+    assert is_made(store, VARIANT, own)
+    assert not is_made(store, VARIANT, replace(own, learning_rate=1e-5))
+    assert not is_made(store, VARIANT, replace(own, seed=1))
+    assert not is_made(store, "top-2.mle", own)
     monkeypatch.setattr("adc_pipeline.study.cells.CODE_VERSION", "another")
-    assert not is_made(store, VARIANTS[VARIANT], 2, common)
+    assert not is_made(store, VARIANT, own)
 
 
 def test_a_made_cell_and_its_result_are_taken_over(made: Path, home: Path) -> None:
@@ -116,7 +117,7 @@ def test_a_made_cell_and_its_result_are_taken_over(made: Path, home: Path) -> No
 
 def test_the_result_is_of_the_cells_that_were_made(made: Path) -> None:
     result = Store(made).current("study_table")
-    assert result.counts == {"cells": 1, "cells.missing": 119, "cells.left_out": 0}
+    assert result.counts == {"cells": 1, "cells.missing": 185, "cells.left_out": 0}
     assert set(result.inputs) == {cell_name(VARIANT, "2")}
     assert VARIANT in (result.path / "study.md").read_text()
 

@@ -5,8 +5,10 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
@@ -15,15 +17,20 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.generation.address import inside
-from adc_pipeline.generation.decoding import continuations, stop_ids
+from adc_pipeline.generation.batch import MOST_ROWS, Batch, rows_at_once
+from adc_pipeline.generation.decoding import continuations, runs_in_batches, stop_ids
 from adc_pipeline.generation.replier import Replier
 from adc_pipeline.generation.settings import Sampling
 from adc_pipeline.training.adapters import add_adapters
-from adc_pipeline.training.loading import load_model
+from adc_pipeline.training.context import context_length, stated
+from adc_pipeline.training.loading import broken_tensor, load_model
 from adc_pipeline.training.loop import train
 from adc_pipeline.training.losses import TokenLosses, auxiliary_weight
-from adc_pipeline.training.model import check_base_model, prepare_base_model
+from adc_pipeline.training.model import _widen, check_base_model, prepare_base_model
+from adc_pipeline.training.probes import choose_separation, counts_from_zero, knows
 from adc_pipeline.training.settings import BaseModelSettings, TrainingJob, TrainingSettings
+from adc_pipeline.training.tokenizer import marker_ids
+from adc_pipeline.training.utilization import flops_per_token
 from adc_pipeline.walks.markers import FORMATS
 from adc_pipeline_tests.training.tiny import LLAMA_SIZE
 
@@ -271,3 +278,130 @@ def test_a_model_with_an_auxiliary_loss_replies(plain_gpt2: Path, dataset: Path,
     drawn = continuations(replier.model, prompts, stops, likeliest)
     alone = [continuations(replier.model, [prompt], stops, likeliest) for prompt in prompts]
     assert [[ids] for ids in drawn] == alone
+
+
+# --- What a model cannot do, asked of the model -------------------------------------------------------
+
+
+def tiny(model_type: str, vocabulary: int = 60, **config: Any) -> Any:
+    torch.manual_seed(0)
+    made = AutoConfig.for_model(model_type, **{"vocab_size": vocabulary, "initializer_range": 0.2, **config})
+    return AutoModelForCausalLM.from_config(made).eval()
+
+
+BART = {
+    "d_model": 32,
+    "decoder_layers": 2,
+    "decoder_attention_heads": 2,
+    "decoder_ffn_dim": 64,
+    "max_position_embeddings": 64,
+    "init_std": 0.5,
+}
+RWKV = {"hidden_size": 32, "attention_hidden_size": 32, "num_hidden_layers": 2, "context_length": 64}
+ROBERTA = {
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "max_position_embeddings": 64,
+    "is_decoder": True,
+}
+
+
+def test_values_that_differ_from_layer_to_layer_are_not_read() -> None:
+    # Of transformers' Gemma 4, `config.head_dim` raises a RuntimeError.
+    types = ["sliding_attention", "full_attention"]
+    own = {"layer_types": types, "global_head_dim": 32, "num_kv_shared_layers": 0, "vocab_size_per_layer_input": 60}
+    model = tiny("gemma4_text", **LLAMA | own, hidden_size_per_layer_input=8, sliding_window=16)
+    with pytest.raises(RuntimeError, match="per-layer attribute"):
+        getattr(model.config, "head_dim", None)
+    assert stated(model, "head_dim") is None
+    assert flops_per_token(model, 10.0) > 0
+    assert rows_at_once(model, 100) == MOST_ROWS
+
+
+def test_a_model_without_a_limit_has_no_context() -> None:
+    assert context_length(SimpleNamespace(config=AutoConfig.for_model("xlnet"))) is None  # type: ignore[arg-type]
+
+
+def test_a_table_of_positions_that_is_shorter_than_stated_is_a_sentence() -> None:
+    model = tiny("gpt2", n_embd=32, n_layer=1, n_head=2, n_positions=32)
+    model.config.n_positions = 64
+    with pytest.raises(PipelineError, match=r"GPT2LMHeadModel, cannot run a text of 50 tokens \(.*lower `sequ"):
+        choose_separation(model, (5, 50), 64, 64, kernel=True)
+
+
+def test_a_model_whose_positions_do_not_begin_at_0_is_refused(plain_gpt2: Path, tmp_path: Path) -> None:
+    assert counts_from_zero(tiny("gpt2", n_embd=32, n_layer=1, n_head=2))
+    assert counts_from_zero(tiny("bloom", hidden_size=32, n_layer=1, n_head=2))
+    plain = write_plain(tmp_path / "plain", plain_gpt2, "roberta", **ROBERTA, pad_token_id=1)
+    with pytest.raises(PipelineError, match="a RobertaForCausalLM, whose positions do not begin at 0"):
+        prepared(plain)
+
+
+@pytest.mark.parametrize(("model_type", "config"), [("bart", BART), ("rwkv", RWKV), ("llama", LLAMA)])
+def test_prompts_are_one_batch_only_where_each_gets_what_it_gets_alone(model_type: str, config: dict[str, Any]) -> None:
+    model = tiny(model_type, **config)
+    assert runs_in_batches(model) == (model_type == "llama")
+    prompts, stops = [[7, 20, 31, 4, 9, 50, 11, 3], [5, 44]], [1, 2]
+    expected = []
+    for prompt in prompts:
+        ids = list(prompt)
+        while len(ids) < len(prompt) + 4 and ids[-1] not in stops:
+            logits = model(input_ids=torch.tensor([ids]), use_cache=False).logits[0, -1].detach()
+            if len(ids) == len(prompt):
+                logits[stops] = -math.inf
+            ids.append(int(logits.argmax()))
+        expected.append(ids[len(prompt) :])
+    assert continuations(model, prompts, stops, Sampling(temperature=0, max_new_tokens=4)) == expected
+    batch = Batch(model, stops, Sampling(0.0, 1.0, 4), grows=False)
+    assert batch.draw(prompts, np.full((2, 4), 0.5)) == expected
+
+
+def test_logits_that_are_not_finite_draw_no_token() -> None:
+    model = tiny("llama", **LLAMA)
+    with torch.no_grad():
+        model.model.norm.weight.fill_(math.nan)
+    for grows in (True, False):
+        with pytest.raises(PipelineError, match="gives logits that are not finite"):
+            Batch(model, [1], Sampling(0.5), grows).draw([[5, 6]], np.full((1, 200), 0.5))
+    with pytest.raises(PipelineError, match="gives logits that are not finite"):
+        continuations(model, [[5, 6]], [1], Sampling(temperature=0))
+
+
+def test_a_head_with_fewer_rows_than_the_embeddings_grows_with_them(plain_gpt2: Path) -> None:
+    # As of Llama 3.2 Vision, which reads eight tokens that it cannot write.
+    tokenizer = AutoTokenizer.from_pretrained(plain_gpt2)
+    model = tiny("llama", len(tokenizer) + 8, **LLAMA, tie_word_embeddings=False)
+    model.lm_head = torch.nn.Linear(32, len(tokenizer), bias=False)
+    _widen(model, tokenizer, MARKERS)
+    assert knows(model, marker_ids(tokenizer, MARKERS))
+
+
+@pytest.mark.parametrize("method", ["gptq", "bitsandbytes", None])
+def test_a_quantized_model_is_refused_by_name(method: str | None, plain_gpt2: Path, tmp_path: Path) -> None:
+    plain = write_plain(tmp_path / "plain", plain_gpt2)
+    config = json.loads((plain / "config.json").read_text())
+    quantized = {"quant_method": method, "bits": 4, "group_size": 128} if method else {"bits": 4}
+    (plain / "config.json").write_text(json.dumps({**config, "quantization_config": quantized}))
+    with pytest.raises(PipelineError, match=rf"is quantized \({method or 'no method is named'}\), and such weights"):
+        prepared(plain)
+
+
+def test_weights_that_are_too_large_for_float16_are_refused(plain_gpt2: Path, tmp_path: Path) -> None:
+    plain = write_plain(tmp_path / "plain", plain_gpt2)
+    tensors = load_file(plain / "model.safetensors")
+    tensors["model.norm.weight"][3] = 1e5
+    save_file(tensors, plain / "model.safetensors", metadata={"format": "pt"})
+    config = json.loads((plain / "config.json").read_text())
+    (plain / "config.json").write_text(json.dumps({**config, "dtype": "float16"}))
+    with pytest.raises(PipelineError, match=r"too large for float16 \(model.norm.weight\).*set `precision`"):
+        prepared(plain)
+    prepare_base_model(BaseModelSettings(name=str(plain), precision="float32"), MARKERS, [], tmp_path / "prepared")
+
+
+def test_a_saved_buffer_that_is_not_finite_is_found() -> None:
+    model = torch.nn.BatchNorm1d(2)
+    assert broken_tensor(model) is None
+    model.running_mean = torch.tensor([0.0, math.nan])
+    assert broken_tensor(model) == "running_mean"

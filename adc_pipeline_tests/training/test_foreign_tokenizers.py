@@ -21,7 +21,7 @@ from adc_pipeline.training.model import prepare_base_model
 from adc_pipeline.training.packing import cut_into_pieces, pack
 from adc_pipeline.training.settings import BaseModelSettings
 from adc_pipeline.training.tokenizer import add_markers
-from adc_pipeline.training.tokens import MarkerTokenizer, check_line_breaks
+from adc_pipeline.training.tokens import MarkerTokenizer, check_reads_back, unreadable
 from adc_pipeline.walks.markers import FORMATS
 from adc_pipeline_tests.training.conftest import TEXTS
 from adc_pipeline_tests.training.walks import walk, write_dataset
@@ -141,7 +141,7 @@ READ_BACK: dict[str, tuple[Callable[[], Tokenizer], str]] = {
 def test_a_turn_is_read_back_as_it_was_spelt(name: str) -> None:
     make, added = READ_BACK[name]
     tokenizer = marked(wrapped(make()))
-    check_line_breaks(tokenizer, "The model")
+    check_reads_back(tokenizer, "The model")
     assert tokenizer.text_prefix == added
     (ids,) = tokenizer.ids(["ann\nyes"])
     spelling = Spelling(tokenizer, speaks=True)
@@ -158,11 +158,60 @@ def test_a_turn_is_read_back_as_it_was_spelt(name: str) -> None:
 def test_a_tokenizer_without_a_line_break_alone_cannot_replace_a_marker() -> None:
     kept = normalizers.Sequence([normalizers.Replace(" ", "▁"), normalizers.Strip()])
     tokenizer = marked(wrapped(unigram(kept, pre_tokenizers.Split("▁", "isolated"), texts=LINES)))
-    check_line_breaks(tokenizer, "The model")
+    check_reads_back(tokenizer, "The model")
     record = walk("the walk", [("ann", "yes", "accepted")])
     assert list(encode_walks(tokenizer, [record]))
     with pytest.raises(PipelineError, match="no token for a line break, which replaces a marker"):
         list(encode_walks(tokenizer, [record], Arrangement(dropped_markers=1.0)))
+
+
+def characters(known: str) -> PreTrainedTokenizerFast:
+    """Single characters; others are lost without a token."""
+    vocabulary = {one: number for number, one in enumerate([*SPECIALS, *sorted({*known, " ", "\n"})])}
+    backend = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    backend.decoder = decoders.Fuse()
+    return PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="</s>")
+
+
+def test_characters_that_a_tokenizer_does_not_know_are_counted(tmp_path: Path) -> None:
+    tokenizer = marked(characters("abcdefghijklmnopqrstuvwxyz"))
+    found = unreadable(tokenizer, ["ann\nyes", "bob\nso 7"])
+    assert (found.count, found.characters, found.of) == (1, ("7",), 12)
+    record = walk("the walk 42", [("ann", "yes", "accepted")])
+    tokenize_split(tokenizer, write_dataset(tmp_path / "d", train=[record]), "train", tmp_path / "tokens")
+    assert load_split(tmp_path / "tokens").unreadable == {"share": round(2 / 15, 6), "characters": ["4", "2"]}
+    plain = walk("the walk", [("ann", "yes", "accepted")])
+    tokenize_split(tokenizer, write_dataset(tmp_path / "p", train=[plain]), "train", tmp_path / "plain")
+    assert load_split(tmp_path / "plain").unreadable == {}
+
+
+def test_a_tokenizer_of_another_script_is_refused(tmp_path: Path) -> None:
+    dataset = write_dataset(tmp_path / "d", train=[walk("прогулка", [("анна", "да", "accepted")])])
+    for tokenizer in (characters("abc"), wrapped(unigram(normalizers.Replace(" ", "▁"), texts=LINES))):
+        with pytest.raises(PipelineError, match=r"does not know \d+% of the characters of the corpus, such as . . . "):
+            tokenize_split(marked(tokenizer), dataset, "train", tmp_path / "tokens")
+        assert not (tmp_path / "tokens").exists()
+    # Small letters, without accents and in another form of Unicode are the same text.
+    forms = normalizers.Sequence([normalizers.NFKD(), normalizers.StripAccents(), normalizers.Lowercase()])
+    backend = byte_level()
+    backend.normalizer = forms
+    assert unreadable(marked(wrapped(backend)), ["Élan ＡＢ ½ 안녕 🙂", "Straße"]).count == 0
+
+
+def test_a_tokenizer_that_loses_spaces_is_refused() -> None:
+    backend = byte_level()
+    backend.normalizer = normalizers.Replace(" ", "")
+    with pytest.raises(PipelineError, match=r"The model has a tokenizer that loses spaces: it reads 'a\\na a' as"):
+        check_reads_back(marked(wrapped(backend)), "The model")
+
+
+def test_a_text_that_changes_with_what_is_put_before_it_is_refused() -> None:
+    class Changed(ByT5Tokenizer):
+        def build_inputs_with_special_tokens(self, first: list[int], second: list[int] | None = None) -> list[int]:
+            return [self.pad_token_id, *(one + 1 for one in first)]
+
+    with pytest.raises(PipelineError, match="what it puts before every text is not known"):
+        marked(Changed(extra_ids=0))
 
 
 def words() -> Tokenizer:

@@ -20,13 +20,22 @@ from accelerate import Accelerator
 
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.training import export
-from adc_pipeline.training.checkpoint import checkpoints
+from adc_pipeline.training.checkpoint import checkpoints, fingerprint
 from adc_pipeline.training.interval import Interval
 from adc_pipeline.training.launch import launch_command
 from adc_pipeline.training.loop import train
 from adc_pipeline.training.run import Run
 from adc_pipeline.training.settings import TrainingJob, TrainingSettings
-from adc_pipeline.training.stopping import FEWEST, LossWatch, StopSignal, translated_errors
+from adc_pipeline.training.stopping import (
+    FEWEST,
+    SKIPPED,
+    LossWatch,
+    OverflowWatch,
+    StopSignal,
+    is_out_of_memory,
+    memory_advice,
+    translated_errors,
+)
 from adc_pipeline_tests.training.processes import PRESETS
 from adc_pipeline_tests.training.test_training import job_in, metrics, weights
 from adc_pipeline_tests.training.walks import random_walk, write_dataset
@@ -138,6 +147,23 @@ def test_what_the_watch_minds() -> None:
     assert LossWatch(0.0, [2.0] * 10).fault(1e9) is None
 
 
+def test_float16_may_skip_some_steps_but_not_all() -> None:
+    watch = OverflowWatch()
+    for step in range(1, 400):
+        # The scaler tries a larger factor every so often.
+        watch.check(math.inf if step < SKIPPED or step % 50 == 0 else 1.0, step, 400)
+    watch.check(math.inf, 400, 400)
+    for norm in (math.inf, math.nan):
+        watch = OverflowWatch()
+        with pytest.raises(PipelineError, match=rf"in each of the last {SKIPPED} steps, up to step {SKIPPED}, and"):
+            for step in range(1, 400):
+                watch.check(norm, step, 400)
+        watch = OverflowWatch()
+        watch.check(norm, 1, 2)
+        with pytest.raises(PipelineError, match=r"last 2 steps, up to step 2, .* set `mixed_precision` to bf16 or no"):
+            watch.check(norm, 2, 2)
+
+
 def test_a_gradient_that_is_no_number_stops_the_run(
     small_model: Path, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -220,6 +246,42 @@ def test_too_little_memory_names_the_settings(
     monkeypatch.setattr(Run, "update", fails)
     with pytest.raises(PipelineError, match=r"The training ran out of memory; lower `tokens_per_forward` below 256"):
         train(job_in(tmp_path, dataset, small_model, SETTINGS))
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported"), True),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), True),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), True),
+        (RuntimeError("MPS backend out of memory (MPS allocated: 5 GiB)"), True),
+        (RuntimeError("HIP out of memory. Tried to allocate 2 GiB"), True),
+        (RuntimeError("NCCL error: unhandled cuda error, Cuda failure 2 'out of memory'"), True),
+        (RuntimeError("unable to mmap 4096 bytes from file </x>: Cannot allocate memory (12)"), True),
+        (OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)), True),
+        (RuntimeError("CUDA error: device-side assert triggered"), False),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_EXECUTION_FAILED"), False),
+        (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), False),
+    ],
+)
+def test_too_little_memory_is_recognised_whoever_reports_it(error: Exception, expected: bool) -> None:
+    assert is_out_of_memory(error) == expected
+
+
+def test_what_the_advice_changes_keeps_the_checkpoints(small_model: Path, dataset: Path, tmp_path: Path) -> None:
+    """Every setting that a message of a training recommends together with resuming, in any combination."""
+    job = job_in(tmp_path, dataset, small_model, replace(SETTINGS, tokens_per_step=256, tokens_per_forward=256))
+    mark, seen = fingerprint(job), 0
+    while "start over" not in (advice := memory_advice(job.settings)):
+        assert advice.endswith("run it again to resume from the last checkpoint")
+        halved = max(job.settings.sequence_length, job.settings.tokens_per_forward // 2)
+        follow = {"tokens_per_forward": halved} if "tokens_per_forward" in advice else {"gradient_checkpointing": True}
+        job, seen = replace(job, settings=replace(job.settings, **follow)), seen + 1  # type: ignore[arg-type]
+        assert fingerprint(job) == mark
+    assert seen == 3
+    # What the other messages name: the disk, a jump of the loss, a compiler.
+    for change in ({"keep_checkpoints": 1}, {"max_loss_jump": 0.0}, {"compile": True}):
+        assert fingerprint(replace(job, settings=replace(job.settings, **change))) == mark  # type: ignore[arg-type]
 
 
 def test_pytorch_says_of_too_little_memory_what_is_looked_for() -> None:

@@ -1,0 +1,45 @@
+"""Check the files of the dataset `preferences`: nothing is empty, and the chosen reply has the higher score."""
+
+from pathlib import Path
+
+from adc_pipeline.core.engine import Engine, only_row
+from adc_pipeline.preferences.configurations import CONFIGURATIONS
+from adc_pipeline.preferences.settings import Form
+from adc_pipeline.walks.datasets import split_file
+from adc_pipeline.walks.splits import SPLITS
+
+# What is wrong with a value of a column, by what the column holds.
+NO_TEXT = "coalesce({0}, '') = ''"
+NO_MESSAGES = "coalesce(array_to_string(list_transform({0}, lambda each: each.content), ''), '') = ''"
+NO_ANSWERS = "len({0}) < 2 OR len(list_filter({0}, lambda each: coalesce(each.answer, '') = '')) > 0"
+# Columns with texts or messages, as the setting `form` asks.
+IN_FORM = ("prompt", "chosen", "rejected", "reference", "completion")
+
+
+def empty_rows(dataset: Path, form: Form, engine: Engine) -> dict[str, int]:
+    """Return for each configuration how many rows have an empty prompt or an empty reply."""
+    wrong = dict.fromkeys(IN_FORM, NO_MESSAGES if form == "conversational" else NO_TEXT)
+    wrong |= {"privileged_context": NO_TEXT, "messages": NO_MESSAGES, "answers": NO_ANSWERS}
+    found = {}
+    for name, configuration in CONFIGURATIONS.items():
+        conditions = [wrong[column].format(column) for column in configuration.columns if column in wrong]
+        found[name] = rows_with(dataset, name, " OR ".join(conditions), engine)
+    return found
+
+
+def pairs_out_of_order(dataset: Path, engine: Engine) -> int:
+    """Return the number of pairs whose chosen reply does not have the higher score, or is the rejected one."""
+    condition = "score_chosen <= score_rejected OR score_gap <= 0 OR chosen_id = rejected_id"
+    return rows_with(dataset, "pairs", condition, engine)
+
+
+def rows_with(dataset: Path, configuration: str, condition: str, engine: Engine) -> int:
+    """Return the number of rows of a configuration for which a condition holds."""
+    query = f"SELECT count(*) AS found FROM read_parquet($files, hive_partitioning = false) WHERE {condition}"  # noqa: S608
+    with engine.connect() as connection:
+        return int(only_row(connection, query, {"files": files_of(dataset, configuration)})["found"])
+
+
+def files_of(dataset: Path, configuration: str) -> list[str]:
+    """Return the files of a configuration, in the order of the splits."""
+    return [str(dataset / split_file(split, configuration)) for split in SPLITS]
