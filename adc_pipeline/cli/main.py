@@ -176,6 +176,29 @@ def generate(arguments: Sequence[str]) -> None:
     sys.exit(main(list(arguments), "adc generate"))
 
 
+@main.command()
+@click.option("--model", default="models:/adc-top-2@latest", show_default=True, help="As for `adc generate`.")
+@click.argument("file", type=click.File(encoding="utf-8", errors="replace"), default="-")
+def score(model: str, file: Any) -> None:
+    """Rank candidate replies by a model.
+
+    FILE, or standard input, has lines of JSON such as {"post": "A title\\nand a text", "candidates": ["This one.", "Or
+    this?"]}. Optional are `title`, `speaker` and `turns`, a list of {"text", "verdict", "speaker"} before the
+    candidates. Each line is answered by one: `candidates` with `p_accepted`, `rank` and `margin`, the log-odds above
+    those of the next one.
+    """
+    import json
+
+    from adc_pipeline.evaluation.candidates import Ranker
+
+    wrong = 0
+    for answer in Ranker.load(model).answers(line for line in file if line.strip()):
+        wrong += "error" in answer
+        click.echo(json.dumps(answer))
+    if wrong:
+        raise PipelineError(f"{wrong} of the lines could not be read; each has an `error` in its place.")
+
+
 @main.command(**OWN_PARSER)
 @ARGUMENTS
 def lineage(arguments: Sequence[str]) -> None:

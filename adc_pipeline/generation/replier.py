@@ -64,6 +64,7 @@ class Replier:
     def __init__(self, model: "PreTrainedModel", tokenizer: MarkerTokenizer, facts: ModelFacts) -> None:
         self.model = model.to("cuda" if torch.cuda.is_available() else "cpu").eval()  # type: ignore[arg-type]
         self.tokenizer = tokenizer
+        self.facts = facts
         self.arranged = facts.arrangement
         self.spelling = Spelling(tokenizer, speaks=facts.speakers != "none")
         # Beyond the longest piece of a walk in its training, a model's positions are untrained.

@@ -8,9 +8,10 @@ from adc_pipeline.preferences.settings import Form
 from adc_pipeline.walks.datasets import split_file
 from adc_pipeline.walks.splits import SPLITS
 
-# What is wrong with a value of a column, by what the column holds.
+# What is wrong with a value of a column, by what the column holds. Of messages the last one counts: what is answered,
+# or the reply.
 NO_TEXT = "coalesce({0}, '') = ''"
-NO_MESSAGES = "coalesce(array_to_string(list_transform({0}, lambda each: each.content), ''), '') = ''"
+NO_MESSAGES = "coalesce({0}[-1].content, '') = ''"
 NO_ANSWERS = "len({0}) < 2 OR len(list_filter({0}, lambda each: coalesce(each.answer, '') = '')) > 0"
 # Columns with texts or messages, as the setting `form` asks.
 IN_FORM = ("prompt", "chosen", "rejected", "reference", "completion")

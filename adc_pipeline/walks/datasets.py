@@ -151,12 +151,20 @@ def split_file(split: Split, configuration: str = "data") -> str:
 def join_shards(
     connection: "DuckDBPyConnection", engine: Engine, what: str, columns: str, shards: Sequence[Path], file: Path
 ) -> None:
-    """Write the rows of all shards to one file, in their order, which is that of the dataset."""
+    """Write the rows of all shards to one file, in their order, which is that of the dataset.
+
+    A row group is closed after the vector with its 122,880th row. Read from files, vectors end where the files do, and
+    row groups would depend on the shards; out of a sort they are full, as where a dataset has one shard.
+    """
     if len(shards) == 1:
         link_or_copy(shards[0], file)
         return
     paths = {"files": [str(path) for path in shards]}
-    rows = f"SELECT {columns} FROM read_parquet($files, hive_partitioning = false)"  # noqa: S608
+    rows = f"""
+        SELECT {columns} FROM (
+            SELECT *, file_index AS shard FROM read_parquet($files, hive_partitioning = false, file_row_number = true)
+            ORDER BY shard, file_row_number)
+    """  # noqa: S608
     engine.write(connection, f"joining the shards of {what}", rows, file, paths, PUBLISHED)
 
 

@@ -12,9 +12,11 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import adc_pipeline
 from adc_pipeline.core.engine import Engine
 from adc_pipeline.corpus.settings import UtteranceSettings
 from adc_pipeline.corpus.utterances import write_utterances
@@ -32,6 +34,7 @@ from adc_pipeline_tests.benchmarks.reddit_shape import write_corpus
 from adc_pipeline_tests.preferences.oracle import Oracle
 
 ALL_TEST = (0, 0, 100)
+PRESETS = Path(adc_pipeline.__file__).parent / "presets"
 
 
 def made(
@@ -121,6 +124,15 @@ def test_which_replies_make_a_pair(
     ranked_thread: Path, tmp_path: Path, values: dict[str, Any], expected: set[str]
 ) -> None:
     rows = rows_of(of_thread(ranked_thread, tmp_path, **values), "pairs", "test")
+    assert {f"{row['chosen_id']}>{row['rejected_id']}" for row in rows} == expected
+
+
+@pytest.mark.parametrize(("preset", "expected"), [("shp", {"b>d"}), ("dialogrpt", {"a>c", "c>d", "aa>ab"})])
+def test_a_preset_makes_the_pairs_of_its_dataset(
+    ranked_thread: Path, tmp_path: Path, preset: str, expected: set[str]
+) -> None:
+    config = yaml.safe_load((PRESETS / f"{preset}.yaml").read_text())["ops"]["preferences"]["config"]
+    rows = rows_of(of_thread(ranked_thread, tmp_path, **config), "pairs", "test")
     assert {f"{row['chosen_id']}>{row['rejected_id']}" for row in rows} == expected
 
 

@@ -1,0 +1,134 @@
+"""Rank candidate replies to a post with a model of walks: P(accepted), rank, and the margin to the next candidate.
+
+The figures are the evaluation's: the log-odds of the marker `accepted` over `rejected` right after a candidate, in its
+context, from the same scorer. Candidates of one post share their context, which goes through the model once.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.evaluation.measures import p_accepted
+from adc_pipeline.evaluation.scoring import Query, Scorer
+from adc_pipeline.evaluation.settings import EvaluationSettings
+from adc_pipeline.generation.address import located
+from adc_pipeline.generation.replier import FIRST_SPEAKER, Replier
+
+if TYPE_CHECKING:
+    from adc_pipeline.generation.conversation import Conversation
+
+# Candidates that are scored before their answers are written.
+AT_ONCE = 5_000
+
+
+@dataclass(frozen=True)
+class Ranker:
+    """A model that ranks candidates, on the GPU if there is one."""
+
+    replier: Replier
+    scorer: Scorer
+
+    @classmethod
+    def load(cls, address: str) -> "Ranker":
+        """Load a model by its address; raise PipelineError for one whose verdict after a turn means nothing."""
+        with located(address) as place:
+            replier = Replier.load(place)
+        if "preference_accuracy" in replier.facts.measures_without_meaning:
+            raise PipelineError(
+                f"`--model` {address} was trained with the objective {replier.facts.objective}, which does not give a"
+                " verdict after a reply: name a model that does, such as models:/adc-top-2@latest."
+            )
+        # As the evaluation scores.
+        return cls(replier, Scorer(replier.model.float(), replier.tokenizer, EvaluationSettings()))
+
+    def answers(self, lines: Iterator[str]) -> Iterator[dict[str, Any]]:
+        """Yield one answer for each line of JSON, in order: `candidates` with their figures, or an `error`."""
+        waiting: list[list[Query] | str] = []
+        for number, line in enumerate(lines, 1):
+            try:
+                waiting.append(self.queries(line))
+            except PipelineError as error:
+                waiting.append(f"Line {number}: {error}")
+            if sum(len(each) for each in waiting if not isinstance(each, str)) >= AT_ONCE:
+                yield from self.scored(waiting)
+                waiting = []
+        yield from self.scored(waiting)
+
+    def queries(self, line: str) -> list[Query]:
+        """Return the queries of one line, one a candidate; raise PipelineError for a line that is no question."""
+        try:
+            asked = json.loads(line)
+        except ValueError as error:
+            raise PipelineError(f"it is not JSON ({error}): write one object a line.") from error
+        if not isinstance(asked, Mapping):
+            raise PipelineError("it is not an object: give the fields post and candidates.")
+        conversation = self.replier.about(
+            text_of(asked, "post"),
+            text_of(asked, "speaker", FIRST_SPEAKER),
+            asked.get("title") and text_of(asked, "title"),
+        )
+        for turn in items_of(asked, "turns", ()):
+            verdict = turn.get("verdict", "accepted")
+            if verdict not in ("accepted", "rejected"):
+                raise PipelineError(f"the verdict of a turn is {verdict!r:.40}: use accepted or rejected.")
+            conversation = self.with_turn(conversation, turn, verdict)
+        segments = [
+            self.with_turn(conversation, each, "accepted").turns[-1][0] for each in items_of(asked, "candidates")
+        ]
+        return [Query(conversation.background, conversation.turns, each, tuple(segments)) for each in segments]
+
+    def with_turn(self, conversation: "Conversation", turn: Mapping[str, Any], verdict: Any) -> "Conversation":
+        """Return the conversation with a turn of the input."""
+        speaker = text_of(turn, "speaker") if turn.get("speaker") else None
+        return self.replier.with_turn(conversation, text_of(turn, "text"), verdict, speaker)
+
+    def scored(self, waiting: Sequence[list[Query] | str]) -> Iterator[dict[str, Any]]:
+        """Score the queries of several lines together and yield an answer a line."""
+        queries = [query for each in waiting if not isinstance(each, str) for query in each]
+        scores = self.scorer.score(queries, np.zeros(len(queries), dtype=bool), arranged=self.replier.arranged)
+        begin = 0
+        for each in waiting:
+            if isinstance(each, str):
+                yield {"error": each}
+                continue
+            end = begin + len(each)
+            yield {"candidates": figures(scores.log_odds[begin:end], scores.fits[begin:end])}
+            begin = end
+
+
+def figures(log_odds: np.ndarray, fits: np.ndarray) -> list[dict[str, Any]]:
+    """Return P(accepted), rank and margin of each candidate, in the order given.
+
+    The margin is the log-odds above those of the next candidate; the last one has none. Ties keep the order given. A
+    candidate that is longer than the model's context has no figures.
+    """
+    order = [int(place) for place in np.argsort(-log_odds, kind="stable") if fits[place]]
+    found: list[dict[str, Any]] = [{"p_accepted": None, "rank": None, "margin": None} for _ in log_odds]
+    for rank, place in enumerate(order, 1):
+        following = order[rank : rank + 1]
+        margin = float(log_odds[place] - log_odds[following[0]]) if following else None
+        found[place] = {"p_accepted": float(p_accepted(log_odds[place])), "rank": rank, "margin": margin}
+    return found
+
+
+def text_of(record: Mapping[str, Any], name: str, default: str | None = None) -> str:
+    """Return a text of a record; raise PipelineError if it is missing or is none."""
+    value = record.get(name, default)
+    if not isinstance(value, str):
+        raise PipelineError(f"`{name}` is missing or is no text: give a text.")
+    return value
+
+
+def items_of(record: Mapping[str, Any], name: str, default: Any = None) -> list[Mapping[str, Any]]:
+    """Return a list of objects with a `text`; a text stands for such an object."""
+    value = record.get(name, default)
+    if not isinstance(value, list | tuple) or (default is None and not value):
+        raise PipelineError(f"`{name}` is missing, empty or no list: give a list of texts.")
+    items = [{"text": each} if isinstance(each, str) else each for each in value]
+    if not all(isinstance(each, Mapping) for each in items):
+        raise PipelineError(f"`{name}` holds something else than texts: give texts, or objects with a text.")
+    return items
