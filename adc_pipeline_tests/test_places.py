@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from adc_pipeline.corpus.settings import CorpusSettings
 from adc_pipeline.walks.datasets import split_file
 from adc_pipeline.walks.splits import SPLITS
-from adc_pipeline_tests.fuzz.inputs import Input, convokit, delimited, parquet, utterances
+from adc_pipeline_tests.fuzz.containers import delimited, parquet
+from adc_pipeline_tests.fuzz.inputs import Input, convokit, utterances
 from adc_pipeline_tests.fuzz.pipeline import outcome
 
 DATASETS = [f"top-2/{split_file(split)}" for split in SPLITS]
@@ -22,7 +22,6 @@ FILES = {
 def test_folders_that_look_like_partitions(tmp_path: Path) -> None:
     built = []
     for folder in (tmp_path / "plain", tmp_path / "score=3" / "text=a" / "id=7"):
-        corpus = Input("all", FILES, "").write(folder / "corpus")
-        assert outcome(CorpusSettings(corpus=str(corpus)), folder / "out") == "built"
+        assert outcome(Input("all", FILES, ""), folder) == "built"
         built.append([(folder / "out" / name).read_bytes() for name in DATASETS])
     assert built[0] == built[1]

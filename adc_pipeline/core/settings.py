@@ -129,7 +129,7 @@ class Declared:
             if self.choices and item not in self.choices:
                 return f"{shown}{self.accepts}{did_you_mean(item, self.choices)}"
             if self.item in (int, float):
-                if not math.isfinite(item) or (self.item is int and abs(item) > LARGEST):
+                if not is_finite(item) or (self.item is int and abs(item) > LARGEST):
                     return f"{shown}a finite number" + (f" of at most {LARGEST}" if self.item is int else "")
                 if item not in self.range:
                     return f"{shown}{self.range}"
@@ -148,7 +148,11 @@ class Declared:
 
 def as_shown(value: Any) -> str:
     """Return a value as a sentence shows it."""
-    text = repr(list(value) if isinstance(value, tuple) else value)
+    try:
+        text = repr(list(value) if isinstance(value, tuple) else value)
+    except ValueError:
+        # Python spells no number of more than 4,300 digits.
+        return "a number of too many digits"
     return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}…"
 
 
@@ -186,6 +190,14 @@ def has_type(value: Any, kind: type) -> bool:
     if kind in (int, float):
         return isinstance(value, Integral if kind is int else Real) and not isinstance(value, bool)
     return isinstance(value, kind)
+
+
+def is_finite(number: float) -> bool:
+    """Return whether a number is finite and a float can hold it, which many a whole number cannot be held by."""
+    try:
+        return math.isfinite(number)
+    except OverflowError:
+        return False
 
 
 @dataclass(frozen=True)

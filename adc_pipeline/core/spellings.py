@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
 from adc_pipeline.core.errors import PipelineError, did_you_mean
-from adc_pipeline.core.settings import Declared, Settings, declared
+from adc_pipeline.core.settings import Declared, Settings, declared, is_finite
 
 S = TypeVar("S", bound=Settings)
 
@@ -66,6 +66,8 @@ def from_environment(setting: Declared, name: str) -> str:
 
 def read_scalar(kind: type, value: Any) -> Any:
     """Return a scalar in the type `kind` where it can be read as that; otherwise as it is."""
+    if isinstance(value, int) and not is_finite(value):
+        return value
     if kind is str and isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     if kind is bool and isinstance(value, str):

@@ -115,7 +115,10 @@ class Automation:
         settings = message_settings(home)
         try:
             settings = read_automation(home)
-            return cls(home, settings, read_run_config(home, settings))
+            found = cls(home, settings, read_run_config(home, settings))
+            # ADC_CORPUS may be wrong as well, and must not keep the definitions from loading.
+            _ = found.corpus
+            return found
         except PipelineError as error:
             return cls(home, settings, {}, str(error))
 

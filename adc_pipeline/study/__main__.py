@@ -154,18 +154,24 @@ def chosen_variants(plan: Plan | None, names: Sequence[str] | None) -> list[str]
 
 
 def read_config(path: Path | None) -> dict[str, Any]:
-    """Return the run configuration; raise PipelineError if the file is invalid or an asset's name is unknown."""
-    if path is None:
-        return {}
-    config = read_mapping(path)
-    if not isinstance(config.get("ops") or {}, dict):
-        raise PipelineError(f"{path}: `ops` is {config['ops']!r}; use a mapping of assets to their settings.")
-    ops = set(config.get("ops") or {})
+    """Return the run configuration in a file; raise PipelineError if it is invalid."""
+    return dict(checked(read_mapping(path), path)) if path else {}
+
+
+def checked(config: Mapping[str, Any], path: object) -> Mapping[str, Any]:
+    """Return a run configuration; raise PipelineError if it is invalid or the name of an asset is unknown."""
+    ops = config.get("ops") or {}
+    if not isinstance(ops, Mapping):
+        raise PipelineError(f"{path}: `ops` is {ops!r}; use a mapping of assets to their settings.")
     known = [name for names in OPS.values() for name in names]
-    if wrong := sorted(ops - {*known, *OTHERS}):
+    if wrong := sorted(map(str, ops.keys() - {*known, *OTHERS})):
         names = ", ".join(f"{name}{did_you_mean(name, [*known, *OTHERS])}" for name in wrong)
         raise PipelineError(f"The run configuration {path} sets {names}, which is no asset.")
-    if others := sorted(ops - set(known)):
+    for name, op in ops.items():
+        given = dict(op or {}) if isinstance(op or {}, Mapping) else {"": op}
+        if not isinstance(given.pop("config", None) or {}, Mapping) or given:
+            raise PipelineError(f"{path}: {name} is {op!r}; give its settings as a mapping, below `config`.")
+    if others := sorted(ops.keys() - known):
         print(f"The configuration also sets {', '.join(others)}, which the study does not make.")
     return config
 
@@ -247,6 +253,7 @@ def main(arguments: Sequence[str] | None = None, program: str = "python -m adc_p
                 raise PipelineError("`--tune` tunes an arm of a plan: give the plan with `--plan`.")
             combinations(plan, given.tune)
         if plan:
+            checked(plan.config, given.plan)
             config = merged(plan, config)
         common = settings_of_cells(config)
         store.check_writable()

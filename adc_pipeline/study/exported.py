@@ -2,7 +2,7 @@
 
 The folder can be committed, so that a study goes on elsewhere, and whoever reads it can compute its result. A cell is
 two files, `VARIANT.seed-SEED.parquet` with the cases of the plan's measures, and `VARIANT.seed-SEED.json` with
-settings, input digests and what the training saw.
+settings, input digests, what the training saw, and the digest of the first file.
 """
 
 import json
@@ -12,12 +12,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from adc_pipeline.core.artefacts import Artefact, differing
+from adc_pipeline.core.artefacts import Artefact, differing, file_digest
 from adc_pipeline.core.atomic import atomic_file
 from adc_pipeline.core.engine import connected
-from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.core.errors import PipelineError, first_line
+from adc_pipeline.core.markdown import escape
+from adc_pipeline.core.named_files import file_problem
 from adc_pipeline.core.records import read_record
-from adc_pipeline.evaluation.case_table import CASE_TABLE
+from adc_pipeline.evaluation.case_table import CASE_TABLE, case_schema
 from adc_pipeline.study.plan import Plan
 from adc_pipeline.study.settings import CellSettings
 from adc_pipeline.training.facts import FACTS
@@ -64,6 +66,7 @@ def export_cell(cell: Artefact, variant: str, seed: str, measures: Sequence[str]
             [str(evaluation / CASE_TABLE), list(measures)],
         )
         connection.table("kept").write_parquet(str(partial), compression="zstd")
+        facts["cases_sha256"] = file_digest(partial)
     with atomic_file(folder / f"{name}.json") as partial:
         partial.write_text(json.dumps(facts, indent=1, sort_keys=True, allow_nan=False) + "\n", encoding="utf-8")
 
@@ -82,20 +85,54 @@ def read_exported(
         cases, facts = folder / f"{name}.parquet", folder / f"{name}.json"
         if not cases.exists() or not facts.exists():
             continue
-        try:
-            read = json.loads(facts.read_bytes())
-            # A setting that the package did not have yet had no effect, as its default has none.
-            made, inputs = {**asdict(CellSettings()), **read["settings"]}, read["inputs"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise PipelineError(f"{facts} is not what `adc study --cells` writes ({error}): remove it.") from error
+        read = read_facts(facts)
+        check_cases(cases, read.get("cases_sha256"))
+        # A setting that the package did not have yet had no effect, as its default has none.
+        made = {**asdict(CellSettings()), **read["settings"]}
         planned = asdict(plan.settings(variant, int(seed), common))
         if changed := [each for each in differing(planned, made) if each not in OF_THE_MACHINE]:
-            excluded[name] = f"it was made with other settings than the plan's ({', '.join(changed)})"
+            excluded[name] = f"it was made with other settings than the plan's ({', '.join(map(escape, changed))})"
         else:
-            found[variant, int(seed)] = ExportedCell(cases, {**read, "digests": json.dumps(inputs, sort_keys=True)})
+            found[variant, int(seed)] = ExportedCell(
+                cases, {**read, "digests": json.dumps(read["inputs"], sort_keys=True)}
+            )
     usual = Counter(cell.facts["digests"] for cell in found.values()).most_common(1)
     for key, cell in list(found.items()):
         if cell.facts["digests"] != usual[0][0]:
             excluded[file_name(*key)] = "it was made from other datasets than most cells"
             del found[key]
     return found, excluded
+
+
+REMOVE = "remove it with the cell's other file, and the cell is exported or made again"
+
+
+def read_facts(path: Path) -> dict[str, Any]:
+    """Return the facts of an exported cell; raise PipelineError if the file is not what `export_cell` writes.
+
+    Such a file may come from elsewhere, and goes into a page.
+    """
+    facts = read_record(path, remedy=REMOVE, settings=dict, inputs=dict, steps=int, tokens=int, train=dict)
+    if not isinstance(facts["train"].get("turns_rejected"), int):
+        raise PipelineError(f"{path} is damaged, or another program wrote it (it has no `turns_rejected`): {REMOVE}.")
+    return facts
+
+
+def check_cases(path: Path, digest: str | None) -> None:
+    """Raise PipelineError unless a file has the cases of a cell; `digest` is the file's own, where it was recorded."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    if problem := file_problem(path):
+        raise PipelineError(f"{path} {problem}.")
+    if digest is not None and file_digest(path) != digest:
+        raise PipelineError(f"{path} was altered after the cell was exported: {REMOVE}.")
+    try:
+        table = pq.read_table(path, partitioning=None).select(case_schema().names).cast(case_schema())
+        values = [pc.is_finite(table[name]) for name in ("weight", "model")]
+        sound = all(pc.all(each, min_count=0).as_py() for each in values)
+    except (pa.ArrowException, OSError, ValueError, KeyError) as error:
+        raise PipelineError(f"{path} holds no cases of a cell ({first_line(error)}): {REMOVE}.") from error
+    if not sound:
+        raise PipelineError(f"{path} has cases whose values are not finite: {REMOVE}.")

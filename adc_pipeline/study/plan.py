@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from adc_pipeline.core.errors import PipelineError, did_you_mean
 from adc_pipeline.core.named_files import read_mapping
+from adc_pipeline.core.settings import is_finite
 from adc_pipeline.core.spellings import read_settings
 from adc_pipeline.study.grid import SEEDS, VARIANTS, Variant
 from adc_pipeline.study.settings import CellSettings
@@ -140,6 +141,8 @@ class Reader:
             raise PipelineError(
                 f"{self.path}: `looks.efficacy` has to rise and to end with the number of seeds, {len(seeds)}."
             )
+        if wrong_looks := [look for look in (*efficacy, *futility) if not 0 < look <= len(seeds)]:
+            raise PipelineError(f"{self.path}: `looks` has {wrong_looks[0]}; use numbers of seeds, 1 to {len(seeds)}.")
         alpha = self.content.get("alpha", 0.05)
         if not isinstance(alpha, float) or not 0 < alpha < 1:
             raise PipelineError(f"{self.path}: `alpha` is {alpha!r}; use a number between 0 and 1.")
@@ -231,11 +234,14 @@ class Reader:
         types: dict[str, type | tuple[type, ...]] = dict.fromkeys(("measure", "first", "second", "against"), str)
         types["negligible"] = (int, float)
         fits = isinstance(given, Mapping) and {"measure", "first"} <= set(given) <= set(types)
-        if not fits or not all(isinstance(value, types[key]) for key, value in given.items()):
+        typed = fits and all(isinstance(value, types[key]) and value is not True for key, value in given.items())
+        if not typed:
             raise PipelineError(
                 f"{self.path}: {where} is {given!r}; give measure and first, and if wanted second, against, negligible."
             )
         contrast = Contrast(name, **given)
+        if contrast.negligible is not None and not (is_finite(contrast.negligible) and contrast.negligible > 0):
+            raise PipelineError(f"{self.path}: {where} has `negligible` {contrast.negligible}; use a number above 0.")
         for arm in (contrast.first, contrast.second):
             if arm is not None and arm not in arms:
                 raise PipelineError(

@@ -164,6 +164,8 @@ def test_descriptions_name_the_corpus_and_the_settings(home: Path, monkeypatch: 
     assert "Uses the corpus `sample` and default settings" in described()
     monkeypatch.setenv("ADC_CORPUS", "/data/mine.csv")
     assert "Uses the corpus `/data/mine.csv`" in described()
+    monkeypatch.setenv("ADC_CORPUS", "/data/\x1b]0;mine\x07.csv")
+    assert "until this is corrected:** `corpus` is '/data/\\x1b]0;mine\\x07.csv'; use a text without" in described()
     (home / "automation.yaml").write_text("run_config: run.yaml\n")
     (home / "run.yaml").write_text(
         "ops: {raw_corpus: {config: {corpus: /data/x}}, top_2: {config: {seed: 3}}, base_model: {config: {layers: 1}}}"

@@ -3,13 +3,15 @@
 Each example is a small corpus of some format with changed bytes or values (`fuzz.inputs`), which goes through readers,
 `utterances`, `ranked_replies` and both datasets. It must end with a PipelineError, or with datasets whose invariants
 hold (`fuzz.pipeline`). Anything else is a finding: it is printed with its traceback, its files are kept in `--keep`,
-and the process goes on. An example that takes longer than a minute ends the process with a traceback.
+and the process goes on. An example that takes longer than a minute of CPU time, or ten minutes by the clock, ends the
+process with a traceback.
 """
 
 import argparse
 import faulthandler
 import random
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -23,18 +25,20 @@ from hypothesis.errors import NonInteractiveExampleWarning
 from adc_pipeline_tests.fuzz.inputs import FORMATS, Input, inputs
 from adc_pipeline_tests.fuzz.pipeline import outcome
 
-SECONDS_TO_HANG = 60
+CPU_SECONDS_TO_HANG, SECONDS_TO_HANG = 60, 600
 
 
 def attempt(given: Input, work: Path, format: str) -> str:
     """Return the outcome of one example: "built", "refused" or a traceback."""
     faulthandler.dump_traceback_later(SECONDS_TO_HANG, exit=True)
+    signal.setitimer(signal.ITIMER_PROF, CPU_SECONDS_TO_HANG)
     try:
         return "built" if outcome(given, work, format) == "built" else "refused"  # type: ignore[arg-type]
     except Exception:
         return traceback.format_exc()
     finally:
         faulthandler.cancel_dump_traceback_later()
+        signal.setitimer(signal.ITIMER_PROF, 0)
 
 
 def main() -> int:
@@ -43,6 +47,8 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--keep", type=Path, default=Path("fuzz-finds"), help="folder for the corpora of findings")
     given = parser.parse_args()
+    # The traceback, then the default action: the end of the process.
+    faulthandler.register(signal.SIGPROF, chain=True)
     warnings.simplefilter("ignore", NonInteractiveExampleWarning)
     rng, began = random.Random(given.seed), time.monotonic()
     counts: Counter[str] = Counter()
@@ -68,6 +74,7 @@ def main() -> int:
                 shutil.rmtree(work, ignore_errors=True)
                 if time.process_time() > given.seconds:
                     break
+            print(f"{time.process_time():.0f} s of CPU time: {dict(counts)}", flush=True)
     seconds = time.monotonic() - began
     print(
         f"Seed {given.seed}: {counts.total()} corpora in {seconds:.0f} s ({time.process_time():.0f} s of CPU time),"

@@ -177,10 +177,10 @@ def stage_settings(draw: st.DrawFn) -> StageSettings:
         RankingSettings(
             deleted=draw(flags),
             empty=draw(flags),
-            speakers=draw(st.sampled_from([(), ("s1",), ("",), ("s0", "s1", "s2")])),
+            speakers=draw(st.sampled_from([(), ("s1",), ("nobody",), ("s0", "s1", "s2")])),
             stickied=draw(flags),
             distinguished=draw(flags),
-            min_age_hours=draw(st.sampled_from([None, None, 0, 1e9])),
+            min_age_hours=draw(st.sampled_from([None, None, 0, 1e6])),
             min_score=draw(st.sampled_from([None, None, 0, -(2**40)])),
             min_score_gap=draw(st.sampled_from([None, None, 0, 1])),
             order=draw(st.sampled_from(["score", "released"])),

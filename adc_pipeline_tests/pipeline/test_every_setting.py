@@ -9,7 +9,7 @@ Of the datasets of walks, which one function declares and which share their sett
 
 import shutil
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from itertools import zip_longest
 from pathlib import Path
@@ -93,20 +93,22 @@ def chains() -> Iterator[list[tuple[str, str]]]:
         yield [each for each in chain if each is not None]
 
 
-def run(home: Path, config: dict[str, dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
+def run(
+    home: Path, config: dict[str, dict[str, Any]], monkeypatch: pytest.MonkeyPatch, names: Sequence[str] = NAMES
+) -> None:
     monkeypatch.setenv("ADC_HOME", str(home))
     ops = {asset: {"config": values} for asset, values in config.items()}
     with dg.DagsterInstance.ephemeral() as instance:
-        assets = [ASSETS[name] for name in NAMES]
+        assets = [ASSETS[name] for name in names]
         assert dg.materialize(
             assets, run_config={"ops": ops}, resources={"workspace": Workspace(threads=1)}, instance=instance
         )
 
 
-def content(home: Path) -> dict[str, Any]:
+def content(home: Path, names: Sequence[str] = NAMES) -> dict[str, Any]:
     """Return what every asset is: digest, what it was made of, counts, and the bytes of its files."""
     store, found = Store(home), {}
-    for asset in NAMES:
+    for asset in names:
         made = store.current(asset)
         files = {
             str(path.relative_to(made.path)): path.read_bytes()
@@ -145,6 +147,15 @@ def without_pictures(patch: pytest.MonkeyPatch) -> None:
         patch.setattr(f"adc_pipeline.defs.{module}.distributions", lambda *_: None)
 
 
+def copied(first: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Copy an ADC_HOME; return the copy."""
+    shutil.copytree(first, home, symlinks=True)
+    relocate(home)
+    # MLflow remembers in a process where the files of a run are, whatever the database.
+    monkeypatch.setattr("mlflow.tracking._tracking_service.utils._artifact_repos_cache", OrderedDict())
+    return home
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "chain", list(chains()), ids=lambda chain: ",".join(f"{asset}.{name}" for asset, name in chain)
@@ -154,11 +165,7 @@ def test_a_changed_setting_gives_what_a_build_from_nothing_gives(
 ) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     without_pictures(monkeypatch)
-    home = tmp_path / "home"
-    shutil.copytree(first, home, symlinks=True)
-    relocate(home)
-    # MLflow remembers in a process where the files of a run are, whatever the database.
-    monkeypatch.setattr("mlflow.tracking._tracking_service.utils._artifact_repos_cache", OrderedDict())
+    home = copied(first, tmp_path / "home", monkeypatch)
     store = Store(home)
     config = {**BASE, "raw_corpus": {"corpus": str(corpus)}}
     for asset, name in chain:
@@ -176,3 +183,24 @@ def test_a_changed_setting_gives_what_a_build_from_nothing_gives(
     after, expected = content(home), content(tmp_path / "new")
     for each in NAMES:
         assert after[each] == expected[each], each
+
+
+@pytest.mark.slow
+def test_a_judge_after_each_of_its_settings_changed_is_one_that_was_made_with_them(
+    corpus: Path, first: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    without_pictures(monkeypatch)
+    home = copied(first, tmp_path / "home", monkeypatch)
+    # Few pairs, so that one more is another choice.
+    config: dict[str, dict[str, Any]] = {"judge": {"max_pairs": 2, "max_held_out_pairs": 2}}
+    run(home, config, monkeypatch, ["judge"])
+    made = Store(home).current("judge")
+    for name, (_, default) in settings_of("judge").items():
+        config["judge"][name] = config["judge"].get(name, default) + 1
+        run(home, config, monkeypatch, ["judge"])
+        before, made = made, Store(home).current("judge")
+        assert made.settings == before.settings | {name: config["judge"][name]}, f"judge ignores a change of {name}"
+    new = copied(first, tmp_path / "new", monkeypatch)
+    run(new, config, monkeypatch, ["judge"])
+    assert content(home, ["judge"]) == content(new, ["judge"])

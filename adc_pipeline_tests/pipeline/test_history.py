@@ -47,6 +47,19 @@ def test_several_first_starts_at_once(tmp_path: Path) -> None:
     assert opens(tmp_path)
 
 
+def test_the_database_of_a_run_has_small_pages_and_that_of_all_runs_has_not(tmp_path: Path) -> None:
+    storage = AtomicSqliteStorage.from_local(str(tmp_path)).event_log_storage
+    # A run that was killed while its database was created.
+    (tmp_path / "history" / "runs" / "killed.db").touch()
+    sizes = {}
+    for run in ("first", "killed"):
+        assert storage.get_logs_for_run(run) == []
+    for name in ("first", "killed", "index"):
+        with closing(sqlite3.connect(tmp_path / "history" / "runs" / f"{name}.db")) as connection:
+            sizes[name] = connection.execute("PRAGMA page_size").fetchone()[0]
+    assert sizes == {"first": history.PAGE, "killed": 4096, "index": 4096}
+
+
 @pytest.mark.slow
 def test_a_killed_first_start_leaves_nothing_in_the_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fork = multiprocessing.get_context("fork")

@@ -1,6 +1,8 @@
 """Plans: what is read and refused, the looks, and the result of cells whose truth is known. No model is trained."""
 
 import json
+import os
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ import yaml
 from adc_pipeline.core.artefacts import Artefact
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.evaluation.case_table import case_schema
-from adc_pipeline.study.__main__ import Launcher, merged, settings_of_cells
+from adc_pipeline.study.__main__ import Launcher, checked, merged, settings_of_cells
 from adc_pipeline.study.exported import export_cell, file_name, read_exported
 from adc_pipeline.study.grid import VARIANTS
 from adc_pipeline.study.looks import crossing, nominal_levels, rejected
@@ -111,7 +113,11 @@ def write_plan(folder: Path, **changes: Any) -> Plan:
         ({"tuning": {"A": {"beta": 1.0}}}, "`tuning` of A is {'beta': 1.0}; give a list"),
         ({"tuning": {"A": {"epochs": [1.0]}}}, "`settings` of the arm A has epochs"),
         ({"looks": 3}, "`looks` is 3; use a mapping"),
+        ({"looks": {"efficacy": [-1, 5]}}, "`looks` has -1; use numbers of seeds, 1 to 5"),
+        ({"looks": {"efficacy": [5], "futility": [9]}}, "`looks` has 9"),
         ({"alpha": 5}, "`alpha` is 5"),
+        ({"primaries": {"x": {"measure": "steering", "first": "A", "negligible": True}}}, "x of `primaries` is"),
+        ({"primaries": {"x": {"measure": "y", "first": "A", "negligible": float("nan")}}}, "has `negligible` nan"),
         ({"primaries": {"x": {"first": "A"}}}, "x of `primaries` is"),
         ({"primaries": {"x": {"measure": "steering", "first": "Z"}}}, "compares the arm Z"),
         ({"primaries": {"x": {"measure": "steering", "first": "A", "against": "luck"}}}, "`against` luck; use half"),
@@ -144,6 +150,22 @@ def test_the_commands_configuration_has_precedence_setting_by_setting(tmp_path: 
     }
     settings = settings_of_cells(config)
     assert (settings.max_steps, settings.evaluation.samples, settings.training.max_steps) == (7, 2, 7)
+
+
+@pytest.mark.parametrize(
+    ("ops", "sentence"),
+    [
+        ([1], r"`ops` is \[1\]; use a mapping"),
+        ({"top2": {}}, r"sets top2 \(did you mean top_2\?\), which is no asset"),
+        ({None: {}}, "sets None, which is no asset"),
+        ({"top_2": True}, "top_2 is True; give its settings as a mapping, below `config`"),
+        ({"top_2": {"config": [1]}}, "below `config`"),
+        ({"top_2": {"seed": 1}}, "below `config`"),
+    ],
+)
+def test_settings_that_no_cell_would_read_are_refused(ops: Any, sentence: str) -> None:
+    with pytest.raises(PipelineError, match=sentence):
+        checked({"ops": ops}, "my-plan.yaml")
 
 
 def test_an_arm_has_its_own_settings_where_it_was_tuned(tmp_path: Path) -> None:
@@ -229,6 +251,48 @@ def test_a_cell_of_other_settings_or_inputs_is_excluded_with_the_reason(tmp_path
     assert read_exported(plan, COMMON, out)[0].keys() == cells.keys()
     _, excluded = read_exported(plan, replace(COMMON, epochs=7.0), out)
     assert set(excluded.values()) == {"it was made with other settings than the plan's (epochs)"}
+
+
+@pytest.mark.parametrize(
+    ("file", "damage", "sentence"),
+    [
+        ("json", lambda path: path.write_text("{"), "is damaged, or another program wrote it"),
+        ("json", lambda path: path.write_text("[" * 100_000), "nested too deeply"),
+        ("json", lambda path: os.mkfifo(path), "is a FIFO and no regular file"),
+        ("json", lambda path: change(path, steps="<b>"), "`steps` is '<b>'"),
+        ("json", lambda path: change(path, train={}), "has no `turns_rejected`"),
+        ("parquet", lambda path: path.write_bytes(b"PAR1"), "was altered after the cell was exported"),
+        ("parquet", lambda path: os.mkfifo(path), "is a FIFO and no regular file"),
+        ("parquet", lambda path: unrecorded(path).write_bytes(b"PAR1"), "holds no cases of a cell"),
+        ("parquet", lambda path: rewrite(path, "model", [None, "é"]), "holds no cases of a cell"),
+        ("parquet", lambda path: rewrite(path, "weight", [0.0, float("nan")]), "values are not finite"),
+    ],
+)
+def test_a_damaged_exported_cell_is_refused_with_its_file(
+    tmp_path: Path, file: str, damage: Callable[[Path], object], sentence: str
+) -> None:
+    plan = write_plan(tmp_path)
+    path = export(plan, tmp_path, 1, (0.1, 0.0)) / f"{file_name('top-2.mle', 0)}.{file}"
+    if "FIFO" in sentence:
+        path.unlink()
+    damage(path)
+    with pytest.raises(PipelineError, match=f"seed-0.{file}.*{sentence}"):
+        read_exported(plan, COMMON, path.parent)
+
+
+def change(facts: Path, **changes: Any) -> None:
+    facts.write_text(json.dumps(json.loads(facts.read_text()) | changes))
+
+
+def unrecorded(cases: Path) -> Path:
+    """Remove the digest of the cases from the cell's facts, which earlier versions did not write."""
+    change(cases.with_suffix(".json"), cases_sha256=None)
+    return cases
+
+
+def rewrite(cases: Path, column: str, values: list[Any]) -> None:
+    table = pq.read_table(unrecorded(cases)).slice(0, len(values))
+    pq.write_table(table.set_column(table.column_names.index(column), column, pa.array(values)), cases)
 
 
 @pytest.mark.parametrize(
