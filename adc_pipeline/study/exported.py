@@ -24,6 +24,9 @@ from adc_pipeline.study.plan import Plan
 from adc_pipeline.study.settings import CellSettings
 from adc_pipeline.training.facts import FACTS
 
+# Inputs whose rows the datasets follow from. Their files may differ where the datasets are equal: a newer version of
+# the package adds a column, or orders rows otherwise.
+OF_SAME_ROWS = ("utterances", "ranked_replies")
 # Settings that change neither the model nor its figures.
 OF_THE_MACHINE = ("accelerate_config", "checkpoint_every", "keep_checkpoints", "log_every", "tokens_per_forward")
 
@@ -76,7 +79,7 @@ def read_exported(
 ) -> tuple[dict[tuple[str, int], ExportedCell], dict[str, str]]:
     """Read the plan's cells that a folder has, by (variant, seed), and the reason why each other one is excluded.
 
-    All cells have to have the settings of the plan and the inputs that most of them have.
+    All cells have to have the settings of the plan, and the datasets, base model and judge that most of them have.
     """
     found: dict[tuple[str, int], ExportedCell] = {}
     excluded = {}
@@ -93,9 +96,8 @@ def read_exported(
         if changed := [each for each in differing(planned, made) if each not in OF_THE_MACHINE]:
             excluded[name] = f"it was made with other settings than the plan's ({', '.join(map(escape, changed))})"
         else:
-            found[variant, int(seed)] = ExportedCell(
-                cases, {**read, "digests": json.dumps(read["inputs"], sort_keys=True)}
-            )
+            inputs = {name: digest for name, digest in read["inputs"].items() if name not in OF_SAME_ROWS}
+            found[variant, int(seed)] = ExportedCell(cases, {**read, "digests": json.dumps(inputs, sort_keys=True)})
     usual = Counter(cell.facts["digests"] for cell in found.values()).most_common(1)
     for key, cell in list(found.items()):
         if cell.facts["digests"] != usual[0][0]:

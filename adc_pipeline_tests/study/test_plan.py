@@ -243,9 +243,11 @@ def test_a_cell_of_other_settings_or_inputs_is_excluded_with_the_reason(tmp_path
     cells, excluded = read_exported(plan, COMMON, out)
     assert len(cells) == 3
     assert excluded == {"top-2.mle.seed-1": "it was made from other datasets than most cells"}
-    # A cell that was made before a setting came is read as one with its default.
+    # A cell that was made before a setting came is read as one with its default, and one from other files of the
+    # utterances as one from the same datasets.
     facts = out / f"{file_name('top-2.mle', 0)}.json"
     read = json.loads(facts.read_text())
+    read["inputs"]["utterances"] = "another"
     del read["settings"]["levels"]
     facts.write_text(json.dumps(read))
     assert read_exported(plan, COMMON, out)[0].keys() == cells.keys()
