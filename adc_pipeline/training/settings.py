@@ -119,7 +119,7 @@ class TrainingSettings(Settings):
     sequence_length: int = setting(
         512, "Longest piece of a walk, in tokens; longer walks are cut.", minimum=16, maximum=1_048_576
     )
-    tokens_per_step: int = setting(512, "Tokens of a step, over all processes.", minimum=16, maximum=1_000_000_000)
+    tokens_per_step: int = setting(1024, "Tokens of a step, over all processes.", minimum=16, maximum=1_000_000_000)
     tokens_per_forward: int = setting(
         8192,
         "Maximum tokens in one forward pass on a device; determines its memory.",
