@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from adc_pipeline.core.errors import PipelineError, UnreachableError, is_disk_full, is_network_fault
-from adc_pipeline.core.named_files import check_files_in
+from adc_pipeline.core.named_files import check_files_in, named_path
 from adc_pipeline.evaluation.bootstrap import Floats
 from adc_pipeline.evaluation.settings import JudgeSettings
 
@@ -169,10 +169,15 @@ def prepare_reward_model(settings: JudgeSettings, out: Path) -> dict[str, Any]:
 
 
 def check_reward_model(settings: JudgeSettings) -> None:
-    """Raise PipelineError if a folder that the settings name is missing or holds what is no regular file."""
-    folder = Path(settings.reward_model).expanduser()
+    """Raise PipelineError if a folder that the settings name is missing, is no model's, or has irregular files."""
+    folder = named_path(settings.reward_model)
     if folder.is_dir():
         check_files_in(folder, "reward_model")
+        if not (folder / "config.json").exists():
+            raise PipelineError(
+                f"The `reward_model` {settings.reward_model!r} has no config.json; give the folder that a model was"
+                " saved to."
+            )
     elif settings.reward_model[:1] in ("/", ".", "~") or settings.reward_model.count("/") > 1:
         raise PipelineError(
             f"The `reward_model` {settings.reward_model!r} is a path without a folder; give the folder of a model or a"
@@ -182,7 +187,7 @@ def check_reward_model(settings: JudgeSettings) -> None:
 
 def source(settings: JudgeSettings) -> str:
     """Return what transformers loads from: a folder, whose path may begin with ~, or a Hub name."""
-    folder = Path(settings.reward_model).expanduser()
+    folder = named_path(settings.reward_model)
     return str(folder) if folder.is_dir() else settings.reward_model
 
 

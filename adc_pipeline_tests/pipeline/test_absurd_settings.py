@@ -74,7 +74,9 @@ def test_an_absurd_value_ends_in_one_sentence_with_the_setting(owner: str) -> No
 def test_a_setting_that_names_a_file_is_judged_with_the_others(owner: str, tmp_path: Path) -> None:
     check = STAGES[owner].check
     assert check
-    named = [name for name in ("accelerate_config", "name", "corpus") if name in declared(SETTINGS[owner])]
+    named = [
+        name for name in ("accelerate_config", "name", "corpus", "reward_model") if name in declared(SETTINGS[owner])
+    ]
     assert named
     for path in (tmp_path / "missing", tmp_path, Path("/dev/zero")):
         for name in named:

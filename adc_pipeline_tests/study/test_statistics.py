@@ -12,7 +12,7 @@ import pytest
 from adc_pipeline.evaluation.significance import holm
 from adc_pipeline.study import statistics
 from adc_pipeline.study.conclusions import conclusions
-from adc_pipeline.study.grid import BASE, CHANCE
+from adc_pipeline.study.grid import BASE, CHANCE, VARIANTS
 from adc_pipeline.study.page import write_results
 from adc_pipeline.study.statistics import MEASURES, read_study
 from adc_pipeline.study.tables import figures_table
@@ -220,7 +220,7 @@ def test_the_result_is_a_page_a_text_a_picture_and_flat_figures(tmp_path: Path) 
     out.mkdir()
     text = write_results(cells(tmp_path, {"top-2.mle": 0.8, "both.mle": 0.5}, seeds=4), out)
     assert (out / "study.md").read_text() == text
-    assert "8 cells: 2 of the grid's 40 variants." in text
+    assert f"8 cells: 2 of the grid's {len(VARIANTS)} variants." in text
     figures = json.loads((out / "study.json").read_text())
     assert figures["top-2.mle.preference_accuracy"] > 0.6
     assert figures["top-2.mle_minus_both.mle.preference_accuracy.p_holm"] < 0.05

@@ -46,6 +46,13 @@ REMEDIES = {
         "the message names the setting to lower; the next run resumes"
     ),
     "The MLflow database at … cannot be used (…): ….": "restore it from a backup, or move it away to begin a new one",
+    "ADC_HOME = ….": "the message ends in it: point ADC_HOME to a folder",
+    "… is damaged, or another program wrote it (it has no `turns_rejected`): ….": (
+        "remove it with the cell's other file, and the cell is exported or made again"
+    ),
+    "… was altered after the cell was exported: ….": "remove it with the cell's other file, or restore both",
+    "… holds no cases of a cell (…): ….": "remove it with the cell's other file, or restore both",
+    "… has cases whose values are not finite: ….": "remove it with the cell's other file, or restore both",
     "There is no walk: all … replies to the … roots are dropped (…), most of them …: ….": (
         "the message names the filter that dropped most of them"
     ),
