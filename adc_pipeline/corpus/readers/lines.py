@@ -265,7 +265,7 @@ def objects(file: BinaryIO, path: Path, key: str = "") -> Iterator[bytes]:
 def open_envelope(text: str, key: str) -> int:
     """Return where the first record stands in a text that begins with an answer of an interface; 0 if it does not."""
     opened = OPEN_ENVELOPE.match(text)
-    beside = [name for name in NAME.findall(opened["before"])] if opened else []
+    beside: list[str] = NAME.findall(opened["before"]) if opened else []
     return opened.end() - 1 if opened and opened["key"] == key and all(map(BESIDE.fullmatch, beside)) else 0
 
 
