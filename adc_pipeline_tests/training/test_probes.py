@@ -203,5 +203,5 @@ def test_a_model_that_runs_no_text_is_not_called_too_short() -> None:
     model_type, config, *_ = MODELS["experts of DBRX"]
     broken = {**config, "attn_config": {**config["attn_config"], "clip_qkv": None}}
     model = AutoModelForCausalLM.from_config(AutoConfig.for_model(model_type, vocab_size=200, **broken))
-    with pytest.raises(PipelineError, match="DbrxForCausalLM, cannot be run .*: correct its config.json"):
+    with pytest.raises(PipelineError, match=r"DbrxForCausalLM, cannot be run .*: correct its config\.json"):
         choose_separation(model, (12, 60), 64, 256, kernel=False)
