@@ -72,7 +72,8 @@ SELECT id, conversation_id,
 FROM (
     SELECT * EXCLUDE (id, parent), without_kind(full_name) AS id,
         CASE WHEN is_comment THEN without_kind(link_id) ELSE without_kind(full_name) END AS conversation_id,
-        without_kind(parent) AS parent, kind_of(parent) AS parent_kind, seconds(coalesce(created_utc, created)) AS timestamp,
+        without_kind(parent) AS parent, kind_of(parent) AS parent_kind,
+        seconds(coalesce(created_utc, created)) AS timestamp,
         seconds(coalesce(nullif(_meta.retrieved_2nd_on, '0'), nullif(updated_utc, '0'), nullif(retrieved_utc, '0'),
             retrieved_on)) AS recording,
         seconds(retrieved_after) AS after
