@@ -102,7 +102,8 @@ def of_text(path: Path, wanted: Format, columns: Mapping[str, str]) -> Recognise
     if start == b"{":
         raise refused(
             path,
-            "begins like JSON, but none of its first lines is a JSON object: write one object a line (JSON lines)",
+            "begins like JSON, but none of its first records is a JSON object of at most 16 MiB: write one object a"
+            " line (JSON lines)",
         )
     if separator_of(text(first[0])):
         return of_columns(path, "csv", header_fields(first), wanted, columns)
@@ -224,13 +225,11 @@ def first_lines(path: Path) -> Iterator[bytes]:
     """Yield the first lines of a file, unpacked; the last line of a shorter file as it is, complete or not."""
     rest = b""
     with path.open("rb") as file:
-        head = next(blocks(file, path), b"")
+        head = lines.beginning(file, path)
         if lines.is_spread(head) or lines.envelope(head):
-            file.seek(0)
             with suppress(PipelineError):
                 yield from islice(lines.json_lines(file, path), LINES_LOOKED_AT)
             return
-        file.seek(0)
         # Lines beyond the limit of a reader do not count.
         for block in islice(blocks(file, path), 0, MOST_BLOCKS):
             *whole, rest = (rest + block).split(b"\n")

@@ -8,11 +8,11 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from adc_pipeline.core import records
 from adc_pipeline.corpus.formats import Recognised, recognise
-from adc_pipeline.corpus.layouts import Layout
+from adc_pipeline.corpus.layouts import ScoreOrder
 from adc_pipeline.corpus.recorded_files import PARTS, UTTERANCES
 from adc_pipeline.corpus.settings import CorpusSettings
 
@@ -24,7 +24,7 @@ class NewPart:
     create: Callable[[Path], object]
     name: str
     source: str
-    layout: Layout | None = None
+    what: Recognised | None = None
 
 
 @dataclass(frozen=True)
@@ -45,17 +45,32 @@ def write_parts(corpus: Path, parts: Sequence[NewPart], left_out: Mapping[str, s
     """Write `parts.json` for the folder `corpus`, whose parts exist already, in this order."""
     paths = sorted(corpus.iterdir())
     named = {path.name: {"name": part.name, "source": part.source} for path, part in zip(paths, parts, strict=True)}
-    lower = {part.layout.name for part in parts if part.layout is not None and part.layout.score_order == "lower"}
-    record = {"parts": named, "left_out": left_out, "links": links, "lower_is_better": sorted(lower)}
+    orders = [score_order(part.what) for part in parts]
+    known = {order: sorted({name for found, name in orders if found == order}) for order in get_args(ScoreOrder)}
+    record = {
+        "parts": named,
+        "left_out": left_out,
+        "links": links,
+        "lower_is_better": known["lower"],
+        # Of parts beside others that do not tell their order.
+        "higher_is_better": known["higher"] if (None, "") in orders else [],
+    }
     corpus.with_name(PARTS).write_text(json.dumps(record, indent=2, allow_nan=False) + "\n")
+
+
+def score_order(what: Recognised | None) -> tuple[ScoreOrder | None, str]:
+    """Return which scores are better in a part, and the name of its layout; none for a table or a ConvoKit corpus."""
+    if what is not None and what.layout is not None:
+        return what.layout.score_order, what.layout.name
+    return ("higher", "Reddit dump") if what and what.kind in ("submissions", "comments") else (None, "")
 
 
 def read_record(corpus: Path) -> dict[str, Any]:
     """Return what `write_parts` wrote for the folder `corpus`; empty if it did not."""
     path = corpus.with_name(PARTS)
     if not path.exists():
-        return {"parts": {}, "left_out": {}, "links": {}, "lower_is_better": []}
-    return records.read_record(path, parts=dict, left_out=dict, links=dict, lower_is_better=list)
+        return {"parts": {}, "left_out": {}, "links": {}, "lower_is_better": [], "higher_is_better": []}
+    return records.read_record(path, parts=dict, left_out=dict, links=dict, lower_is_better=list, higher_is_better=list)
 
 
 def left_out_lines(corpus: Path) -> list[str]:

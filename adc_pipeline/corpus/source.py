@@ -150,7 +150,7 @@ def fetch(settings: CorpusSettings, downloaded: Mapping[str, Path], out: Path, r
             for file in listing.files:
                 put = os.replace if file.paths[0].is_relative_to(unpacked) else link
                 site = f"{source}/{file.site}" if file.site else source
-                parts.append(NewPart(partial(place, file, put), file.name, site, file.what.layout))
+                parts.append(NewPart(partial(place, file, put), file.name, site, file.what))
             name = source_path(source).name
             left_out |= {f"{name}/{path}": reason for path, reason in listing.left_out.items()}
             links |= {f"{name}/{path}": target for path, target in listing.links.items()}

@@ -15,7 +15,7 @@ from adc_pipeline.defs.workspace import Workspace
 from adc_pipeline.ranking.ranked_replies import (
     DROPPED_REPLIES,
     RANKED_REPLIES,
-    refuse_to_negate_twice,
+    refuse_to_turn_round,
     tie_warning,
     write_ranked_replies,
 )
@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 def make_ranked_replies(making: Making[RankingSettings]) -> None:
     utterances = making.inputs["utterances"].path
     corpus = making.request.store.version("raw_corpus", making.inputs["utterances"].inputs["raw_corpus"])
-    refuse_to_negate_twice(making.settings, read_record(corpus.path / "corpus")["lower_is_better"])
+    record = read_record(corpus.path / "corpus")
+    refuse_to_turn_round(making.settings, record["lower_is_better"], record["higher_is_better"])
     with making.unfinished() as work:
         making.count(write_ranked_replies(utterances, making.folder, making.settings, making.engine, work))
     if warning := tie_warning(making.counts):

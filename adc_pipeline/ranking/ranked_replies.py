@@ -168,15 +168,24 @@ def rank_shard(utterances: Path, out: Path, settings: RankingSettings, engine: E
         return counts | (ages if ages["replies_with_recording_time"] else {})
 
 
-def refuse_to_negate_twice(settings: RankingSettings, lower_is_better: Sequence[str]) -> None:
-    """Raise PipelineError where `score_order` would negate scores that were negated when they were read.
+def refuse_to_turn_round(
+    settings: RankingSettings, lower_is_better: Sequence[str], higher_is_better: Sequence[str]
+) -> None:
+    """Raise PipelineError where `score_order` would negate scores of which a higher one is better already.
 
-    `lower_is_better` names the layouts of the corpus whose scores are read as their negatives (`corpus.parts`).
+    `lower_is_better` names the layouts of the corpus whose scores are read as their negatives, `higher_is_better` those
+    of other parts whose order is known, where some parts do not tell theirs (`corpus.parts`).
     """
     if settings.score_order == "lower" and lower_is_better:
         raise PipelineError(
             f"The scores of {', '.join(lower_is_better)} are ranks and are read as their negatives, so a higher one is"
             " better already: leave the setting score_order at higher."
+        )
+    if settings.score_order == "lower" and higher_is_better:
+        raise PipelineError(
+            f"The setting score_order: lower would turn round the scores of {', '.join(higher_is_better)}, too, where a"
+            " higher one is better: write the ranks of the other sources as negative numbers, or rank them in a run of"
+            " their own."
         )
 
 

@@ -233,13 +233,21 @@ def logits(model: "PreTrainedModel", text: torch.Tensor) -> torch.Tensor:
 def read_alone(model: "PreTrainedModel", text: torch.Tensor) -> torch.Tensor:
     """Return `logits`; raise PipelineError if the model cannot run a text of this length.
 
-    A table of positions may be shorter than the configuration states: RoBERTa's first two places are for padding.
+    A table of positions may be shorter than the configuration states: RoBERTa's first two places are for padding. A
+    model that cannot run a short text either is broken.
     """
     try:
         return logits(model, text)
     except FAULTS as error:
         if is_out_of_memory(error):
             raise
+        if len(text) > SHORT_TEXT:
+            read_alone(model, text[:SHORT_TEXT])
+        else:
+            raise PipelineError(
+                f"The model, a {type(model).__name__}, cannot be run ({first_line(error)}): correct its config.json,"
+                " update transformers, or choose another base model."
+            ) from error
         raise PipelineError(
             f"The model, a {type(model).__name__}, cannot run a text of {len(text)} tokens ({first_line(error)}); lower"
             " `sequence_length` of the training and `max_context_tokens` of the evaluation, or choose another base"

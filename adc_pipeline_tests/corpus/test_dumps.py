@@ -157,6 +157,8 @@ def test_submissions_and_comments_are_rows_of_one_shape(tmp_path: Path, pack: Ca
         ({"retrieved_utc": "2020-09-13T20:33:32Z"}, "recorded_at", 1600029212),
         ({"retrieved_on": 1600000001, "_meta": {"retrieved_2nd_on": 1600130000}}, "recorded_at", 1600130000),
         ({"retrieved_on": 0}, "recorded_at", None),
+        ({"retrieved_on": 1600000001, "updated_utc": 1600130000}, "recorded_at", 1600130000),
+        ({"created_utc": None, "created": 1600022012.0}, "timestamp", 1600022012),
         ({"created_utc": 1600000000, "retrieved_after": 3600}, "recorded_at", 1600003600),
         ({"retrieved_after": 1600000001}, "recorded_at", 1600000001),
     ],

@@ -64,7 +64,7 @@ def test_a_parquet_file_is_a_table(tmp_path: Path) -> None:
     [
         (b"", "is empty"),
         (b"\n \n", "is empty"),
-        (b"{\n  'pretty': 1\n}\n", "none of its first lines is a JSON object"),
+        (b"{\n  'pretty': 1\n}\n", "none of its first records is a JSON object"),
         (b"[1, 2]\n", "none of its first values is a JSON object"),
         (b"just text\n", "neither JSON lines nor"),
         (b"BZh91AY&SY\x00\xff,\xfe\n", "ends in the middle"),

@@ -97,6 +97,33 @@ def test_answers_of_an_interface_hold_records(tmp_path: Path, pack: Callable[[by
     assert (counts["records"], counts["taking_part"], counts["set_aside.malformed"]) == (5, 4, 1)
 
 
+@pytest.mark.parametrize("pack", [bytes, gzip.compress], ids=["plain", "packed"])
+@pytest.mark.parametrize("indent", [None, 1], ids=["one line", "indented"])
+def test_an_answer_of_an_interface_may_be_longer_than_a_record(
+    tmp_path: Path, pack: Callable[[bytes], bytes], indent: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, size in (("LINE", 40_000), ("OVERLONG", 80_000), ("BLOCK", 1000)):
+        monkeypatch.setattr(lines, name, size)
+    records = [{"id": f"c{number}", "body": "][}{ " * 100} for number in range(200)]
+    pages = [
+        {"error": None, "data": records[:150], "metadata": {"es": {"took": [1]}}}, {"data": records[150:]}, {"data": []}
+    ]  # fmt: skip
+    content = "\n".join(json.dumps(page, indent=indent) for page in pages).encode()
+    (tmp_path / "answer").write_bytes(pack(content))
+    with (tmp_path / "answer").open("rb") as file:
+        assert list(map(json.loads, lines.json_lines(file, tmp_path / "answer"))) == records
+    for end in (70_000, content.index(b"]", 75_000), len(json.dumps(pages[0], indent=indent)) - 1):
+        (tmp_path / "answer").write_bytes(pack(content[:end]))
+        with (tmp_path / "answer").open("rb") as file, pytest.raises(PipelineError, match="ends in the middle"):
+            list(lines.json_lines(file, tmp_path / "answer"))
+
+
+def test_an_array_without_its_end_is_cut_off(tmp_path: Path) -> None:
+    (tmp_path / "array").write_text(json.dumps(RECORDS)[:-1])
+    with (tmp_path / "array").open("rb") as file, pytest.raises(PipelineError, match="ends in the middle"):
+        list(lines.json_lines(file, tmp_path / "array"))
+
+
 @pytest.mark.parametrize(
     ("value", "key"),
     [

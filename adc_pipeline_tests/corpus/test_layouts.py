@@ -19,7 +19,7 @@ from adc_pipeline.corpus.parts import read_record
 from adc_pipeline.corpus.settings import CorpusSettings, UtteranceSettings
 from adc_pipeline.corpus.source import check_source, fetch
 from adc_pipeline.corpus.utterances import write_utterances
-from adc_pipeline.ranking.ranked_replies import refuse_to_negate_twice
+from adc_pipeline.ranking.ranked_replies import refuse_to_turn_round
 from adc_pipeline.ranking.settings import RankingSettings
 from adc_pipeline_tests.stages import read_utterances
 
@@ -116,9 +116,9 @@ def test_open_assistant_where_the_lowest_rank_is_the_best(folder: Path, write: W
     negated = read_record(folder.with_name("made") / "corpus")["lower_is_better"]
     assert negated == ["OpenAssistant messages"]
     with pytest.raises(PipelineError, match="leave the setting score_order at higher"):
-        refuse_to_negate_twice(RankingSettings(score_order="lower"), negated)
-    refuse_to_negate_twice(RankingSettings(), negated)
-    refuse_to_negate_twice(RankingSettings(score_order="lower"), [])
+        refuse_to_turn_round(RankingSettings(score_order="lower"), negated, [])
+    refuse_to_turn_round(RankingSettings(), negated, [])
+    refuse_to_turn_round(RankingSettings(score_order="lower"), [], [])
 
 
 @pytest.mark.fast_first
@@ -498,3 +498,23 @@ def test_a_text_that_is_no_utf8_is_mended(folder: Path, write: Write, files: int
         write(path, [discourse(1, 1, None, 3) | {"topic_id": number}, discourse(2, 2, None, 0) | {"topic_id": number}])
         path.write_bytes(path.read_bytes().replace(b"post 2", b"post \xff"))
     assert [row[3] for row in read(folder)] == ["post 1"] * files + ["post \ufffd"] * files
+
+
+def test_ranks_of_a_table_are_not_turned_round_together_with_the_scores_of_a_dump(tmp_path: Path) -> None:
+    json_lines(tmp_path / "dump.jsonl", [{"id": "p", "title": "t", "selftext": "", "score": 1}])
+    table = [{"id": "1", "conversation_id": "1", "reply_to": None, "text": "a", "score": 1}]
+    json_lines(tmp_path / "ranks.jsonl", table)
+
+    def record(name: str, *files: str) -> Record:
+        (tmp_path / name).mkdir()
+        fetch(CorpusSettings(",".join(str(tmp_path / file) for file in files)), {}, tmp_path / name / "corpus")
+        return read_record(tmp_path / name / "corpus")
+
+    both = record("both", "dump.jsonl", "ranks.jsonl")["higher_is_better"]
+    assert both == ["Reddit dump"]
+    lower = RankingSettings(score_order="lower")
+    with pytest.raises(PipelineError, match="would turn round the scores of Reddit dump"):
+        refuse_to_turn_round(lower, [], both)
+    refuse_to_turn_round(RankingSettings(), [], both)
+    for name in ("dump.jsonl", "ranks.jsonl"):
+        refuse_to_turn_round(lower, [], record(name.removesuffix(".jsonl"), name)["higher_is_better"])

@@ -21,6 +21,7 @@ from adc_pipeline.ranking.settings import RankingSettings
 from adc_pipeline_tests import oracle, trees
 from adc_pipeline_tests.oracle import Fault
 from adc_pipeline_tests.stages import read, read_utterances
+from adc_pipeline_tests.trees import Corpus, Row
 
 EVERYTHING = RankingSettings(deleted=False, empty=False, speakers=(), stickied=False, score_hidden=False)
 
@@ -186,6 +187,31 @@ def test_a_note_of_removal_is_one_short_pair_of_brackets() -> None:
              "*[deleted]* or not",
              "[]", "removed", f"[removed {'x' * 150}]"]  # fmt: skip
     assert [text for text in notes + texts if oracle.is_note_of_removal(text)] == notes
+
+
+@pytest.mark.slow
+def test_rows_stand_in_the_order_of_the_source(tmp_path: Path) -> None:
+    # As many rows, most of them dropped, as DuckDB needs to join the two tables the other way round.
+    number, roots, kept = 30_000, 1000, 30
+    rows = [
+        Row(
+            str(at),
+            str(at % roots),
+            str(at % roots) if at >= roots else None,
+            "ann",
+            "x",
+            0,
+            {"score": int(at % kept == 1)},
+        )
+        for at in range(number)
+    ]
+    write_utterances(Corpus(rows, {}).write(tmp_path / "corpus"), tmp_path / "utterances")
+    counts = write_ranked_replies(tmp_path / "utterances", tmp_path / "ranked", RankingSettings(min_score=1))
+    places = [place for (place,) in read(tmp_path / "ranked", "ranked_replies.parquet", "position")]
+    assert places == [at for at in range(roots, number) if at % kept == 1]
+    dropped = [place for (place,) in read(tmp_path / "ranked", "dropped.parquet", "position")]
+    assert dropped == [at for at in range(roots, number) if at % kept != 1]
+    assert counts["ranked"] == len(places)
 
 
 def test_a_rank_of_which_0_is_the_best_is_ranked_upside_down() -> None:

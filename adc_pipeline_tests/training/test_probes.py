@@ -12,6 +12,7 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
+from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.evaluation.scoring import Query, Scorer
 from adc_pipeline.evaluation.settings import EvaluationSettings
 from adc_pipeline.training.attention import Separation
@@ -51,6 +52,26 @@ NEO = {
     "max_position_embeddings": 64,
 }
 SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+YARN = {"rope_type": "yarn", "rope_theta": 10000.0, "factor": 8.0, "original_max_position_embeddings": 32}
+DBRX = {
+    "d_model": 32,
+    "n_heads": 2,
+    "n_layers": 2,
+    "max_seq_len": 256,
+    "attn_config": {"kv_n_heads": 1, "rope_theta": 10000.0, "clip_qkv": 8.0},
+    "ffn_config": {"ffn_hidden_size": 32, "hidden_size": 32, "moe_num_experts": 4, "moe_top_k": 2},
+}
+STATES = {**LLAMA, "num_hidden_layers": 4, "num_key_value_heads": 2, "use_mamba_kernels": False}
+ZAMBA = {**STATES, "layers_block_type": ["mamba", "hybrid"] * 2, "mamba_d_state": 8, "mamba_dt_rank": 4}
+NEMOTRON_H = {
+    **STATES,
+    "layers_block_type": ["mamba", "attention", "mlp", "mamba"],
+    "mamba_num_heads": 4,
+    "mamba_head_dim": 16,
+    "ssm_state_size": 8,
+    "n_groups": 1,
+    "chunk_size": 16,
+}
 # Of each, the type, the configuration, how its walks are kept apart, and whether it is scored in prefix trees.
 MODELS: dict[str, tuple[str, dict[str, Any], Separation, bool]] = {
     "attention in chunks of 24": ("llama4_text", {**LLAMA4, "attention_chunk_size": 24}, "positions", False),
@@ -72,6 +93,10 @@ MODELS: dict[str, tuple[str, dict[str, Any], Separation, bool]] = {
     ),
     "a bias by distance": ("bloom", SMALL, "passes", False),
     "a recurrent state": ("mamba", SMALL, "passes", False),
+    "YaRN": ("llama", {**LLAMA, "rope_parameters": YARN}, "kernel", True),
+    "experts of DBRX": ("dbrx", DBRX, "kernel", True),
+    "states and shared attention of Zamba": ("zamba", {**ZAMBA, "n_mamba_heads": 2}, "passes", False),
+    "states and attention of Nemotron-H": ("nemotron_h", NEMOTRON_H, "passes", False),
 }
 SETTINGS = TrainingSettings(
     sequence_length=64, tokens_per_step=256, max_steps=1, checkpoint_every=0, validation_tokens=4096, learning_rate=1e-4
@@ -114,8 +139,12 @@ def test_shorter_walks_do_not_meet_what_longer_ones_meet(name: str) -> None:
     assert choose_separation(made(name, 200), (5, 12), 16, 16, kernel=True) == "kernel"
 
 
+# 10 s of a core more.
+SLOW = "states and shared attention of Zamba"
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", sorted(MODELS.keys() - {SLOW}))
 def test_a_walk_has_the_loss_that_it_has_alone(name: str, plain_gpt2: Path, dataset: Path, tmp_path: Path) -> None:
     """The validation loss that the training reports is the exported model's, each piece in a pass of its own."""
     tokenizer = AutoTokenizer.from_pretrained(plain_gpt2)
@@ -140,7 +169,7 @@ def test_a_walk_has_the_loss_that_it_has_alone(name: str, plain_gpt2: Path, data
 
 
 @pytest.mark.fast_first
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", sorted(MODELS.keys() - {SLOW}))
 def test_a_query_has_the_score_that_it_has_alone(name: str, gpt2: Path) -> None:
     tokenizer = MarkerTokenizer.load(gpt2)
     scorer = Scorer(made(name, len(tokenizer.tokenizer)), tokenizer, EvaluationSettings(max_context_tokens=64))
@@ -168,3 +197,11 @@ def test_a_run_says_how_walks_are_kept_apart(plain_gpt2: Path, dataset: Path, tm
     train(TrainingJob(SETTINGS, dataset, tmp_path / "base", tmp_path / "output", tmp_path / "work"))
     assert "each walk has a forward pass of its own" in capsys.readouterr().out
     assert json.loads((tmp_path / "output" / "training.json").read_text())["separation"] == "passes"
+
+
+def test_a_model_that_runs_no_text_is_not_called_too_short() -> None:
+    model_type, config, *_ = MODELS["experts of DBRX"]
+    broken = {**config, "attn_config": {**config["attn_config"], "clip_qkv": None}}
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(model_type, vocab_size=200, **broken))
+    with pytest.raises(PipelineError, match=r"DbrxForCausalLM, cannot be run .*: correct its config\.json"):
+        choose_separation(model, (12, 60), 64, 256, kernel=False)

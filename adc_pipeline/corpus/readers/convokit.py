@@ -103,9 +103,9 @@ def titles(corpus: Path) -> Iterator[Title | None]:
             continue
         meta = entry.get("meta")
         nested = meta if isinstance(meta, dict) else {}
-        title, source = (
-            nested[name] if nested.get(name) is not None else entry.get(name) for name in ("title", "subreddit")
-        )
+        title, source = nested.get("title"), nested.get("subreddit")
+        title = entry.get("title") if title is None else title
+        source = entry.get("subreddit") if source is None else source
         yield Title(sound_text(key), as_text(title), as_text(source))
 
 
@@ -118,6 +118,8 @@ def as_text(value: Any) -> str | None:
 
 def sound_text(text: str) -> str:
     """Return the text with U+FFFD for each half of a surrogate pair, which UTF-8 cannot hold."""
+    if text.isascii():
+        return text
     try:
         text.encode()
     except UnicodeEncodeError:

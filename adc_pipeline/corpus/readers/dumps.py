@@ -38,9 +38,9 @@ CREATE OR REPLACE TEMP MACRO parent_name(value) AS
 FIELDS = {
     **dict.fromkeys(("id", "name", "display_name", "link_id"), "VARCHAR"),
     "parent_id": "JSON",
-    **dict.fromkeys(("author", "body", "selftext", "title", "subreddit", "created_utc", "score"), "VARCHAR"),
+    **dict.fromkeys(("author", "body", "selftext", "title", "subreddit", "created_utc", "created", "score"), "VARCHAR"),
     **dict.fromkeys(("stickied", "score_hidden", "hide_score", "distinguished"), "VARCHAR"),
-    **dict.fromkeys(("retrieved_on", "retrieved_utc", "retrieved_after"), "VARCHAR"),
+    **dict.fromkeys(("retrieved_on", "retrieved_utc", "retrieved_after", "updated_utc"), "VARCHAR"),
     "_meta": "STRUCT(retrieved_2nd_on VARCHAR)",
 }
 LINES = """read_json($lines, format = 'newline_delimited', compression = 'none', ignore_errors = true,
@@ -68,12 +68,14 @@ SELECT id, conversation_id,
         CASE WHEN parent IS NULL OR parent_kind = 't1_' AND parent = id THEN 't3_'
              WHEN parent_kind IS NOT NULL THEN parent_kind WHEN parent = conversation_id THEN 't3_' ELSE 't1_' END
     END AS parent_kind,
-    is_unreadable(timestamp, created_utc) AS time_unreadable
+    is_unreadable(timestamp, coalesce(created_utc, created)) AS time_unreadable
 FROM (
     SELECT * EXCLUDE (id, parent), without_kind(full_name) AS id,
         CASE WHEN is_comment THEN without_kind(link_id) ELSE without_kind(full_name) END AS conversation_id,
-        without_kind(parent) AS parent, kind_of(parent) AS parent_kind, seconds(created_utc) AS timestamp,
-        seconds(coalesce(nullif(_meta.retrieved_2nd_on, '0'), nullif(retrieved_utc, '0'), retrieved_on)) AS recording,
+        without_kind(parent) AS parent, kind_of(parent) AS parent_kind,
+        seconds(coalesce(created_utc, created)) AS timestamp,
+        seconds(coalesce(nullif(_meta.retrieved_2nd_on, '0'), nullif(updated_utc, '0'), nullif(retrieved_utc, '0'),
+            retrieved_on)) AS recording,
         seconds(retrieved_after) AS after
     FROM (
         SELECT *, CASE WHEN id IS NULL OR kind_of(name) NOT IN ('t1_', 't3_') THEN name ELSE id END AS full_name,

@@ -49,36 +49,31 @@ ENVELOPES = ("data", "posts", "comments", "latest_posts", "items", "results", "s
 BESIDE = re.compile(r"(?i)_?(metadata|meta|errors?|has_?more|quota\w*|backoff|(next|prev|previous)(_?page)?|page\w*"
                     r"|\w*cursor|(total_?)?(count|results)|total|status|success|ok|offset|limit|links?"
                     r"|nb\w+|hits\w+|exhaustive\w*|query\w*|params|processing\w+|server\w+|rendering\w*)")  # fmt: skip
-OPEN_ENVELOPE = re.compile(rb'\s*\{\s*"(?:%s)"\s*:\s*\[\s*\{' % "|".join(ENVELOPES).encode())
+# Such an answer up to its first record, with simple values before the records.
+TEXT = r'"(?:[^"\\]|\\.)*"'
+BEFORE = rf"{TEXT}\s*:\s*(?:null|true|false|-?[\d.eE+-]+|{TEXT}|\{{[^{{}}\[\]]*\}}|\[\s*\])\s*,\s*"
+OPEN_ENVELOPE = re.compile(
+    rf'\s*\{{\s*(?P<before>(?:{BEFORE})*?)"(?P<key>{"|".join(ENVELOPES)})"\s*:\s*\[\s*\{{', re.DOTALL
+)
+NAME = re.compile(r'"((?:[^"\\]|\\.)*)"\s*:')
 
 
 def envelope(first: bytes) -> str:
     """Return the key of the records where JSON begins with an answer of an interface, such as {"data": [{...}]}."""
     if not first.lstrip().startswith(b"{"):
         return ""
+    text = first.decode(errors="replace").lstrip()
     try:
-        found, _ = json.JSONDecoder(strict=False).raw_decode(first.decode(errors="replace").lstrip())
+        found, _ = json.JSONDecoder(strict=False).raw_decode(text)
     except (ValueError, RecursionError):
         # It goes on behind these bytes.
-        opened = OPEN_ENVELOPE.match(first)
-        return opened[0].split(b'"')[1].decode() if opened and len(first) >= BLOCK else ""
+        long = len(first) >= BLOCK
+        return next((key for key in ENVELOPES if long and open_envelope(text, key)), "")
     keys = [key for key in ENVELOPES if isinstance(found.get(key), list)]
     others = set(found) - set(keys)
     if len(keys) != 1 or not all(isinstance(record, dict) for record in found[keys[0]]) or not found[keys[0]]:
         return ""
     return keys[0] if all(map(BESIDE.fullmatch, others)) else ""
-
-
-def opened(lines: Iterator[bytes], key: str) -> Iterator[bytes]:
-    """Yield the records inside some answers of an interface, each as a line."""
-    for block in lines:
-        for line in block.splitlines():
-            try:
-                found = json.loads(line)[key]
-            except (ValueError, RecursionError, KeyError, TypeError):
-                found = None if line.strip() else ()
-            for record in found if isinstance(found, list | tuple) else (None,):
-                yield json.dumps(record).encode() + b"\n"
 
 
 # MongoDB's Extended JSON has {"$oid": "..."} for an id, {"$date": ...} for a time, {"$numberLong": "7"} for a number:
@@ -121,7 +116,7 @@ def is_spread(first: bytes) -> bool:
 # The first line of an object that is spread over lines, or that is followed by a comma or, in an old file of macOS, by
 # the next object.
 OPEN_LINE = re.compile(rb'\{\s*(?:"(?:[^"\\]|\\.)*"\s*:\s*[\[{]?\s*)?|.*\}\s*,\s*|.*\}\r+\{.*', re.DOTALL)
-BETWEEN = re.compile(r"[\s,\[\]\x1e]*")
+BETWEEN, INSIDE = re.compile(r"[\s,\[\]\x1e]*"), re.compile(r"[\s,]*")
 
 # Yields whole lines, with their ends, out of an open file that lies at a path.
 ReadLines = Callable[[BinaryIO, Path], Iterator[bytes]]
@@ -192,35 +187,59 @@ def whole_lines(file: BinaryIO, path: Path) -> Iterator[bytes]:
 
 def json_lines(file: BinaryIO, path: Path) -> Iterator[bytes]:
     """Yield the lines of a file, or the objects of one that is not written as one object a line, each as a line."""
-    head = next(blocks(file, path), b"")
+    first = beginning(file, path)
+    key = envelope(first)
+    found = objects(file, path, key) if key or is_spread(first) else whole_lines(file, path)
+    return without_extended(found) if is_extended(first) else found
+
+
+def beginning(file: BinaryIO, path: Path) -> bytes:
+    """Return the first `BLOCK` bytes of a file, unpacked; the file is at its beginning afterwards."""
+    found = b""
+    for block in blocks(file, path):
+        found += block
+        if len(found) >= BLOCK:
+            break
     file.seek(0)
-    found = objects(file, path) if is_spread(head) else whole_lines(file, path)
-    found = opened(found, key) if (key := envelope(head)) else found
-    return without_extended(found) if is_extended(head) else found
+    return found
 
 
-def objects(file: BinaryIO, path: Path) -> Iterator[bytes]:
+def objects(file: BinaryIO, path: Path, key: str = "") -> Iterator[bytes]:
     """Yield the JSON values of a file, be they in an array or one behind the other, each as a line.
 
-    Memory holds a block and one value. What is no JSON is `UNREADABLE_LINE`, up to the end of its line.
+    With `key`, each of these is an answer of an interface, and the records are those that it holds under this key.
+    Memory holds a block and one value. What is no JSON is `UNREADABLE_LINE`, up to the end of its line. Raise
+    PipelineError for a file that ends in the middle of a value, an array or an answer.
     """
     decode = json.JSONDecoder(strict=False).raw_decode
     unpack = codecs.getincrementaldecoder("utf-8")("surrogateescape")
     unpacked = blocks(file, path)
-    text, place, ended = "", 0, False
+    text, place, ended, depth, sound, where = "", 0, False, 0, True, "outside"
     while True:
-        place = BETWEEN.match(text, place).end()  # type: ignore[union-attr]
+        skipped = (INSIDE if where == "inside" else BETWEEN).match(text, place)
+        place = skipped.end()  # type: ignore[union-attr]
+        depth += skipped[0].count("[") - skipped[0].count("]")  # type: ignore[index]
+        if where == "inside" and text.startswith("]", place) and (ended or text[place + 1 :].strip()):
+            # What stands behind the records is read as an object of its own.
+            text, place, where = "{" + text[place + 1 :].lstrip().removeprefix(","), 0, "behind"
+        elif where == "outside" and key and (begin := open_envelope(text[place : place + BLOCK], key)):
+            place, where = place + begin, "inside"
+            continue
         found, end = None, place
         with suppress(ValueError, RecursionError):
             found, end = decode(text, place) if place < len(text) else (None, place)
         # A number may go on in the next block.
         if end > place and (end < len(text) or ended or isinstance(found, dict)):
             value = text[place:end]
-            if "\n" in value or "\r" in value:
-                value = json.dumps(found)
-            line = value.encode("utf-8", "surrogateescape") + b"\n"
-            yield line if len(line) <= LINE else UNREADABLE_LINE
-            place = end
+            if where == "outside" and key:
+                inside = found.get(key) if isinstance(found, dict) else None
+                values = list(map(json.dumps, inside)) if isinstance(inside, list) else ["null"]
+            else:
+                values = [] if where == "behind" else [json.dumps(found) if "\n" in value or "\r" in value else value]
+            for value in values:
+                line = value.encode("utf-8", "surrogateescape") + b"\n"
+                yield line if len(line) <= LINE else UNREADABLE_LINE
+            place, where = end, "outside" if where == "behind" else where
         elif not ended and (len(text) - place <= LINE or may_end(text, place)):
             # Twice as much at a time, since a value that is not complete is decoded again.
             wanted, more = max(BLOCK, len(text) - place), []
@@ -230,14 +249,24 @@ def objects(file: BinaryIO, path: Path) -> Iterator[bytes]:
                 more.append(unpack.decode(block, ended))
                 wanted -= len(block)
             text, place = text[place:] + "".join(more), 0
+        elif ended and (
+            (where != "outside" or depth > 0) and sound if place == len(text) else "\n" not in text[place:].rstrip()
+        ):
+            raise cut_off(path)
         elif place == len(text):
             return
-        elif ended and "\n" not in text[place:].rstrip():
-            raise cut_off(path)
         else:
             yield UNREADABLE_LINE
+            sound = False
             next_line = text.find("\n", place) + 1
             place = next_line or len(text)
+
+
+def open_envelope(text: str, key: str) -> int:
+    """Return where the first record stands in a text that begins with an answer of an interface; 0 if it does not."""
+    opened = OPEN_ENVELOPE.match(text)
+    beside: list[str] = NAME.findall(opened["before"]) if opened else []
+    return opened.end() - 1 if opened and opened["key"] == key and all(map(BESIDE.fullmatch, beside)) else 0
 
 
 def may_end(text: str, place: int) -> bool:
