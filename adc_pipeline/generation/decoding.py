@@ -206,7 +206,7 @@ class Drawn(LogitsProcessor):
             self.warpers.append(TopPLogitsWarper(sampling.top_p))
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        shares = self.warpers(input_ids, scores).softmax(-1)
+        shares = self.warpers(input_ids, scores).softmax(-1)  # type: ignore[arg-type]
         rows = zip(shares, self.generators, strict=True)
         ids = torch.stack([torch.multinomial(row, 1, generator=generator) for row, generator in rows])
         return torch.full_like(scores, float("-inf")).scatter(-1, ids, 0.0)
