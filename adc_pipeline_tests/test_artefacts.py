@@ -1,8 +1,10 @@
 """Artefacts are whole or not there, and named by their content."""
 
 import contextlib
+import errno
 import hashlib
 import os
+import resource
 import socket
 import threading
 from dataclasses import replace
@@ -11,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from adc_pipeline.core.artefacts import Artefact, Store, content_digest, damage, folder_digest, scan
-from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.core.errors import PipelineError, limit_of_system
 
 
 def make(store: Store, content: str, name: str = "utterances") -> Artefact:
@@ -182,6 +184,33 @@ def test_a_home_with_an_unusual_path_is_accepted(tmp_path: Path, name: str) -> N
 def test_a_full_disk_is_refused_in_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(PipelineError, match="make room"):
         Store(tmp_path).check_writable(free=1 << 60)
+
+
+def test_a_limit_on_the_size_of_files_is_named_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (200 << 10, resource.RLIM_INFINITY))
+    with pytest.raises(PipelineError, match=r"files of at most 200 KiB \(`ulimit -f`\), and at least 262144"):
+        Store(tmp_path / "home").check_writable()
+    assert not (tmp_path / "home").exists()
+
+
+@pytest.mark.parametrize(
+    ("error", "limit"),
+    [
+        (MemoryError(), "ulimit -v"),
+        (RuntimeError("can't start new thread"), "ulimit -u"),
+        (BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable"), "ulimit -u"),
+        (OSError(errno.EFBIG, "File too large"), "ulimit -f"),
+        (OSError(errno.EMFILE, "Too many open files"), "ulimit -n"),
+        (OSError(errno.ENOENT, "No such file or directory"), ""),
+        (RuntimeError("another"), ""),
+    ],
+)
+def test_what_a_limit_on_the_process_causes_is_said_in_a_sentence(error: Exception, limit: str) -> None:
+    sentence = limit_of_system(error)
+    assert bool(sentence) == bool(limit)
+    assert limit in sentence
 
 
 def test_a_home_whose_databases_sqlite_could_not_open_is_refused(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ import hashlib
 import json
 import os
 import re
+import resource
 import shutil
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
@@ -406,6 +407,13 @@ class Store:
             )
         if problem := folder_problem(self.home):
             raise PipelineError(f"ADC_HOME = {self.home} {problem}.")
+        largest, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
+        if largest != resource.RLIM_INFINITY and largest < free:
+            # SQLite would report it as a damaged disk.
+            raise PipelineError(
+                f"This process may write files of at most {largest >> 10} KiB (`ulimit -f`), and at least"
+                f" {free >> 10} are needed: raise the limit, or run it without."
+            )
         try:
             self.home.mkdir(parents=True, exist_ok=True)
             probe = self.home / f".probe-{os.getpid()}"

@@ -55,3 +55,25 @@ def is_disk_full(error: BaseException) -> bool:
     message = str(error)
     full = "No space left on device" in message or "disk is full" in message
     return full or getattr(error, "errno", None) == errno.ENOSPC
+
+
+def limit_of_system(error: BaseException) -> str:
+    """Return the sentence for an error that a limit on this process causes, such as `ulimit -v`; empty for others."""
+    reached = {
+        errno.ENOMEM: "memory (`ulimit -v`, or the container's limit)",
+        errno.EAGAIN: "threads or processes (`ulimit -u`, `ulimit -v`, or the container's limit)",
+        errno.EFBIG: "the size of a file (`ulimit -f`)",
+        errno.EMFILE: "open files (`ulimit -n`)",
+    }
+    text = str(error)
+    number = error.errno if isinstance(error, OSError) else None
+    if isinstance(error, MemoryError) or "bad_alloc" in text:
+        number = errno.ENOMEM
+    elif "can't start new thread" in text:
+        number = errno.EAGAIN
+    if number not in reached:
+        return ""
+    return (
+        f"The system refused this process what it needs ({first_line(error)}), which a limit on {reached[number]}"
+        " causes: raise the limit, or set fewer `threads` and a lower `memory_limit` of the resource workspace."
+    )

@@ -36,7 +36,7 @@ from adc_pipeline.core.artefacts import (
     write_making,
 )
 from adc_pipeline.core.code_version import code_version
-from adc_pipeline.core.errors import DamagedError, PipelineError, UnreachableError, is_disk_full
+from adc_pipeline.core.errors import DamagedError, PipelineError, UnreachableError, is_disk_full, limit_of_system
 from adc_pipeline.core.named_files import refused_by_system
 from adc_pipeline.core.spellings import read_settings
 from adc_pipeline.defs.code_references import origin_tags
@@ -305,6 +305,8 @@ def errors_as_sentences(stage: Stage[Any], context: Context, workspace: Workspac
             sentence = (
                 f"The disk of ADC_HOME = {workspace.store.home} is full: make room, or point ADC_HOME to another disk."
             )
+            raise failure(sentence, name, context, workspace.store, error) from None
+        if sentence := limit_of_system(error):
             raise failure(sentence, name, context, workspace.store, error) from None
         if found := explanation(error, workspace.tracking):
             # The error itself may show the tracking address.

@@ -82,7 +82,7 @@ class Batch:
                     list(prompts[begin : begin + size]),
                     self.stops,
                     greedy,
-                    ByUniforms(uniforms[begin : begin + size], temperature),
+                    [ByUniforms(uniforms[begin : begin + size], temperature)],
                 )
             ]
         with torch.inference_mode():

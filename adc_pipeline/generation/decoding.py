@@ -5,13 +5,14 @@ grammar; samples show whether a model follows it by itself. A reply of the small
 core, grammar and text included.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 import torch
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
+from transformers.generation.logits_process import TemperatureLogitsWarper, TopPLogitsWarper
 from transformers.generation.streamers import BaseStreamer
 
 from adc_pipeline.core.errors import PipelineError
@@ -39,19 +40,18 @@ def continuations(
     prompts: list[list[int]],
     stops: list[int],
     sampling: Sampling,
-    grammar: LogitsProcessor | None = None,
+    processors: Sequence[LogitsProcessor] = (),
     streamer: BaseStreamer | None = None,
 ) -> list[list[int]]:
     """Return the new tokens after each prompt, at least one, up to and including the first of `stops`.
 
-    All prompts are one batch with the key-value cache, or one after the other without a `grammar` for a model that
+    All prompts are one batch with the key-value cache, or one after the other without `processors` for a model that
     cannot run a batch. A `streamer` takes one prompt only. Draws from torch's global generator.
     """
-    if len(prompts) > 1 and grammar is None and not runs_in_batches(model):
+    if len(prompts) > 1 and not processors and not runs_in_batches(model):
         return [continuations(model, [prompt], stops, sampling)[0] for prompt in prompts]
-    processors = [Finite(), *([] if grammar is None else [grammar])]
     options = {"max_new_tokens": sampling.max_new_tokens, "eos_token_id": stops, **sampling.options()}
-    written = generated(model, prompts, stops[0], processors, streamer, **options)[0].tolist()
+    written = generated(model, prompts, stops[0], [Finite(), *processors], streamer, **options)[0].tolist()
     ends = [next((at for at, id in enumerate(ids, 1) if id in stops), len(ids)) for ids in written]
     return [ids[:end] for ids, end in zip(written, ends, strict=True)]
 
@@ -170,9 +170,10 @@ class Spelling:
 
 
 class Grammar(LogitsProcessor):
-    """Constrains one turn to the grammar of a walk: excluded tokens get probability 0.
+    """Constrains turns, one a row, to the grammar of a walk: excluded tokens get probability 0.
 
-    Excluded are the `forbidden` ids, and the ids that end a turn until the turn has a text.
+    Excluded are the `forbidden` ids, and the ids that end a turn until the turn has a text. `prompt` is the width of
+    the batch's prompts.
     """
 
     def __init__(self, spelling: Spelling, prompt: int, forbidden: list[int]) -> None:
@@ -180,15 +181,35 @@ class Grammar(LogitsProcessor):
         self.prompt = prompt
         self.forbidden = torch.tensor(forbidden, dtype=torch.long)
         self.ends = torch.tensor(stop_ids(spelling.tokenizer))
-        self.may_end = False
+        self.may_end: set[int] = set()
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         scores = scores.index_fill(-1, self.forbidden.to(scores.device), float("-inf"))
-        if not self.may_end:
-            self.may_end = self.spelling.may_end(self.spelling.text(input_ids[0, self.prompt :].tolist()))
-        if not self.may_end:
-            scores = scores.index_fill(-1, self.ends.to(scores.device), float("-inf"))
+        for row in set(range(len(scores))) - self.may_end:
+            if self.spelling.may_end(self.spelling.text(input_ids[row, self.prompt :].tolist())):
+                self.may_end.add(row)
+            else:
+                scores[row, self.ends.to(scores.device)] = float("-inf")
         return scores
+
+
+class Drawn(LogitsProcessor):
+    """Leaves of each row's ids only the one that is drawn with the row's own random numbers.
+
+    So a row gets what it gets alone; transformers draws all rows of a batch with one generator.
+    """
+
+    def __init__(self, seeds: list[int], sampling: Sampling, device: torch.device) -> None:
+        self.generators = [torch.Generator(device).manual_seed(seed) for seed in seeds]
+        self.warpers = LogitsProcessorList([TemperatureLogitsWarper(float(sampling.temperature))])
+        if sampling.top_p < 1:
+            self.warpers.append(TopPLogitsWarper(sampling.top_p))
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        shares = self.warpers(input_ids, scores).softmax(-1)  # type: ignore[arg-type]
+        rows = zip(shares, self.generators, strict=True)
+        ids = torch.stack([torch.multinomial(row, 1, generator=generator) for row, generator in rows])
+        return torch.full_like(scores, float("-inf")).scatter(-1, ids, 0.0)
 
 
 @dataclass

@@ -6,22 +6,25 @@ key-value cache between replies would save 15 ms for 300 tokens of the small mod
 sliding windows or state spaces.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import torch
+from transformers import LogitsProcessor
 
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.generation.address import Place
 from adc_pipeline.generation.conversation import Conversation, prompt_ids, utterance
 from adc_pipeline.generation.decoding import (
+    Drawn,
     Grammar,
     Spelling,
     TextStream,
     continuations,
     forbidden_ids,
+    runs_in_batches,
     stop_ids,
 )
 from adc_pipeline.generation.settings import Sampling
@@ -36,6 +39,9 @@ if TYPE_CHECKING:
 
 # Context in tokens of a model that does not state its own.
 UNKNOWN_CONTEXT = 1024
+
+# Conversations that are answered side by side. A server estimates a request's time after each batch.
+BATCH_ROWS = 8
 
 # The default speaker of a post: the first pseudonym in every conversation, and a name like any other to a model that
 # was trained on names.
@@ -133,24 +139,39 @@ class Replier:
         The pieces include the speaker's line. A reply takes at most half of the model's context and leaves the other
         half for the conversation.
         """
+        (reply,) = self._replies([conversation], sampling, TextStream(self.spelling, show))
+        return reply
+
+    def replies(self, conversations: Sequence[Conversation], sampling: Sampling) -> Iterator[list[Reply]]:
+        """Yield the replies to conversations batch by batch; each is what `reply` would write."""
+        size = BATCH_ROWS if len(conversations) > 1 and runs_in_batches(self.model) else 1
+        for begin in range(0, len(conversations), size):
+            yield self._replies(conversations[begin : begin + size], sampling)
+
+    def _replies(
+        self, conversations: Sequence[Conversation], sampling: Sampling, stream: TextStream | None = None
+    ) -> list[Reply]:
         most = min(sampling.max_new_tokens, self.context_tokens // 2)
-        prompt = prompt_ids(conversation, self.tokenizer, self.arranged, self.context_tokens - most)
-        # The seed applies to this reply only. With the same random numbers after every turn, a model would often repeat
-        # the reply that was just rejected.
-        with torch.random.fork_rng(enabled=sampling.seed is not None):
-            if sampling.seed is not None:
-                torch.manual_seed((sampling.seed + len(conversation.turns)) % 2**63)
-            (ids,) = continuations(
-                self.model,
-                [prompt],
-                stop_ids(self.tokenizer),
-                Sampling(sampling.temperature, sampling.top_p, most),
-                Grammar(self.spelling, len(prompt), self.forbidden),
-                TextStream(self.spelling, show),
-            )
+        prompts = [
+            prompt_ids(conversation, self.tokenizer, self.arranged, self.context_tokens - most)
+            for conversation in conversations
+        ]
+        processors: list[LogitsProcessor] = [Grammar(self.spelling, max(map(len, prompts)), self.forbidden)]
+        if sampling.options()["do_sample"]:
+            # With the same random numbers after every turn, a model would often repeat the reply that was just
+            # rejected.
+            seeds = [
+                int(torch.randint(2**62, ())) if sampling.seed is None else (sampling.seed + len(each.turns)) % 2**63
+                for each in conversations
+            ]
+            processors.append(Drawn(seeds, sampling, self.model.device))
+        likeliest = Sampling(0.0, 1.0, most)
+        written = continuations(self.model, prompts, stop_ids(self.tokenizer), likeliest, processors, stream)
         ends: dict[int, Ended] = {
             self.tokenizer.accepted_id: "accepted",
             self.tokenizer.rejected_id: "rejected",
             **dict.fromkeys(self.tokenizer.eos_ids, "end"),
         }
-        return Reply(*self.spelling.parts(self.spelling.text(ids)), ended=ends.get(ids[-1], "length"))
+        return [
+            Reply(*self.spelling.parts(self.spelling.text(ids)), ended=ends.get(ids[-1], "length")) for ids in written
+        ]

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from mlflow.models import Model, ModelSignature
 
+    from adc_pipeline.generation.conversation import Conversation
     from adc_pipeline.generation.replier import Replier
-    from adc_pipeline.generation.settings import Sampling
 
 # MLflow's warnings about a model that lies in a folder and not on the Hub.
 NOT_ON_THE_HUB = ("The model card could not be retrieved", "Unable to find license information")
@@ -208,25 +208,27 @@ class Served:
         with self.lock:
             try:
                 sampling = Sampling(**(params or {}))
+                conversations = [self.conversation(row) for row in model_input.to_dict("records")]
                 replies: list[dict[str, str | None]] = []
-                for row in model_input.to_dict("records"):
-                    deadline.check(len(replies), len(model_input))
-                    replies.append(self.answer(row, sampling))
+                deadline.check(0, len(conversations))
+                for batch in self.replier.replies(conversations, sampling):
+                    replies += [{"reply": reply.text.strip(), "speaker": reply.speaker} for reply in batch]
+                    if len(replies) < len(conversations):
+                        deadline.check(len(replies), len(conversations))
             except PipelineError as error:
                 raise MlflowException.invalid_parameter_value(str(error)) from error
         # As objects, since pandas would turn a missing speaker into NaN, which is no JSON.
         return pd.DataFrame(replies, columns=["reply", "speaker"], dtype=object)
 
-    def answer(self, row: dict[str, Any], sampling: "Sampling") -> dict[str, str | None]:
-        """Reply to one post."""
+    def conversation(self, row: dict[str, Any]) -> "Conversation":
+        """Return the conversation that a row of a request asks for."""
         texts = {name: text_of(name, row.get(name)) for name in ("post", "title", "speaker")}
         given = {name: text for name, text in texts.items() if text is not None}
         conversation = self.replier.about(**{"post": "", **given})
         for rejected in listed("rejected", row.get("rejected")):
             if (text := text_of("rejected", rejected)) is not None:
                 conversation = self.replier.with_turn(conversation, text, "rejected")
-        reply = self.replier.reply(conversation, sampling)
-        return {"reply": reply.text.strip(), "speaker": reply.speaker}
+        return conversation
 
 
 def is_list(value: Any) -> bool:

@@ -56,6 +56,8 @@ TUNED = (
     "dropped_markers",
     "levels",
 )
+# Most rejected replies of policy improvement, which its readings are named by.
+MOST_REJECTIONS = 100
 AGAINST = {"half": "0.5", "base": "base model", "length": "length"}
 
 
@@ -240,6 +242,7 @@ class Reader:
                 f"{self.path}: {where} is {given!r}; give measure and first, and if wanted second, against, negligible."
             )
         contrast = Contrast(name, **given)
+        self.check_measure(where, contrast)
         if contrast.negligible is not None and not (is_finite(contrast.negligible) and contrast.negligible > 0):
             raise PipelineError(f"{self.path}: {where} has `negligible` {contrast.negligible}; use a number above 0.")
         for arm in (contrast.first, contrast.second):
@@ -252,3 +255,29 @@ class Reader:
                 f"{self.path}: {where} has `against` {contrast.against}; use {', '.join(AGAINST)}, and no second arm."
             )
         return contrast
+
+    def check_measure(self, where: str, contrast: Contrast) -> None:
+        """Raise PipelineError for a measure that no cell has, or that has no values to be compared with."""
+        from adc_pipeline.evaluation.measure_names import measure_names
+        from adc_pipeline.evaluation.measures import family
+        from adc_pipeline.evaluation.policy import POLICY
+
+        measure, names = contrast.measure, measure_names(MOST_REJECTIONS)
+        if measure not in names:
+            raise PipelineError(
+                f"{self.path}: {where} has the measure {measure}{did_you_mean(measure, names)}, which no evaluation"
+                " has; take a name from the page Metrics of the documentation."
+            )
+        if family(measure) == "perplexity":
+            raise PipelineError(
+                f"{self.path}: {where} has the measure {measure}, whose differences depend on the tokenizer; use"
+                f" {measure.replace('perplexity', 'bits_per_byte')}."
+            )
+        by_length = family(measure) in ("preference_accuracy", "steering")
+        if (contrast.against == "base" and family(measure) == POLICY) or (
+            contrast.against == "length" and not by_length
+        ):
+            raise PipelineError(
+                f"{self.path}: {where} has `against` {contrast.against}, of which {measure} has no value; use another,"
+                " or a second arm."
+            )

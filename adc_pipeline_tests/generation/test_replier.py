@@ -71,6 +71,15 @@ def test_the_same_seed_gives_the_same_reply(replier: Replier) -> None:
     assert len({one, other, free, also_free}) == 4
 
 
+@pytest.mark.parametrize("sampling", [Sampling(1.0, 0.9, 20, seed=5), Sampling(0.0, max_new_tokens=20)])
+def test_conversations_side_by_side_get_the_replies_that_each_gets_alone(replier: Replier, sampling: Sampling) -> None:
+    about = [replier.about(f"A title {number}\n" + "and words " * (7 * number % 11)) for number in range(10)]
+    about[3] = replier.with_turn(about[3], "No.", "rejected")
+    batches = list(replier.replies(about, sampling))
+    assert [len(batch) for batch in batches] == [8, 2]
+    assert [reply for batch in batches for reply in batch] == [replier.reply(each, sampling) for each in about]
+
+
 @pytest.mark.slow
 def test_a_long_conversation_stays_within_the_context(replier: Replier, prompts: list[list[int]]) -> None:
     conversation = replier.about("A title\n" + "many words " * 100)

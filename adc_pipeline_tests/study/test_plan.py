@@ -117,11 +117,25 @@ def write_plan(folder: Path, **changes: Any) -> Plan:
         ({"looks": {"efficacy": [5], "futility": [9]}}, "`looks` has 9"),
         ({"alpha": 5}, "`alpha` is 5"),
         ({"primaries": {"x": {"measure": "steering", "first": "A", "negligible": True}}}, "x of `primaries` is"),
-        ({"primaries": {"x": {"measure": "y", "first": "A", "negligible": float("nan")}}}, "has `negligible` nan"),
+        (
+            {"primaries": {"x": {"measure": "steering", "first": "A", "negligible": float("nan")}}},
+            "has `negligible` nan",
+        ),
         ({"primaries": {"x": {"first": "A"}}}, "x of `primaries` is"),
         ({"primaries": {"x": {"measure": "steering", "first": "Z"}}}, "compares the arm Z"),
         ({"primaries": {"x": {"measure": "steering", "first": "A", "against": "luck"}}}, "`against` luck; use half"),
         ({"primaries": {"x": {"measure": "steering", "first": ["A"]}}}, "x of `primaries` is"),
+        (
+            {"primaries": {"x": {"measure": "rejection_contrst", "first": "A"}}},
+            r"x of `primaries` has the measure rejection_contrst \(did you mean rejection_contrast\?\), which no",
+        ),
+        ({"secondaries": {"x": {"measure": "Steering", "first": "A"}}}, r"Steering \(did you mean steering\?\)"),
+        ({"primaries": {"x": {"measure": "perplexity", "first": "A"}}}, "use bits_per_byte"),
+        (
+            {"primaries": {"x": {"measure": "policy_improvement.k2", "first": "A", "against": "base"}}},
+            "`against` base, of which policy_improvement.k2 has no value",
+        ),
+        ({"primaries": {"x": {"measure": "bits_per_byte", "first": "A", "against": "length"}}}, "`against` length"),
         ({"arms": {"A": {"dataset": ["top-2"]}}}, "the arm A is"),
     ],
 )
