@@ -148,6 +148,11 @@ def encoded(
     return Encoded(paths, numbers.pieces, cut, seen)
 
 
+def p_accepted(log_odds: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return P(accepted) among the two verdicts: the logistic function, without overflow."""
+    return 1 / (1 + np.exp(-np.clip(log_odds, -500, 500)))
+
+
 class Scorer:
     """A causal language model that answers queries."""
 
