@@ -174,6 +174,6 @@ def test_the_ids_of_millions_of_conversations_are_no_damage(tmp_path: Path) -> N
     ids = {"conversation_ids": ["c" * 100] * 170_000, "counts": {}}
     (tmp_path / "walks.json").write_text(json.dumps(ids))
     assert (tmp_path / "walks.json").stat().st_size > SMALL_JSON
-    for name in ("ids", "turn", "walk_start", "turn_start", "accepted", "score", "group"):
+    for name in ("ids", "turn", "walk_start", "turn_start", "accepted", "score", "group", "given"):
         (tmp_path / f"{name}.bin").touch()
     assert len(load_split(tmp_path).conversation_ids) == 170_000

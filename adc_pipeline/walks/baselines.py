@@ -30,9 +30,9 @@ WITH held_out AS (
 )
 SELECT conversation_id, turn.utterance_id AS id, turn.speaker AS speaker, turn.score AS score,
     turn."end" - turn.start AS characters, row,
-    count_if(turn.verdict = 'accepted') OVER (
+    coalesce(sum((turn.verdict = 'accepted')::INT) OVER (
         PARTITION BY row ORDER BY place ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
-    ) AS step
+    ), 0) AS step
 FROM flat
 """
 

@@ -7,7 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import fields
+from dataclasses import asdict, fields
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,7 +17,7 @@ import dagster as dg
 import pytest
 import yaml
 
-from adc_pipeline.core.artefacts import Store
+from adc_pipeline.core.artefacts import Artefact, Store
 from adc_pipeline.core.spellings import read_settings
 from adc_pipeline.corpus.sample import write_sample
 from adc_pipeline.corpus.utterances import write_utterances
@@ -27,7 +27,11 @@ from adc_pipeline.defs.database import write_database
 from adc_pipeline.defs.look_ahead import check_values
 from adc_pipeline.defs.stage import STAGES
 from adc_pipeline.lifecycle.settings import RetentionSettings
+from adc_pipeline.preferences.card import write_card
+from adc_pipeline.preferences.datasets import write_preferences
+from adc_pipeline.preferences.settings import PreferenceSettings
 from adc_pipeline.ranking.ranked_replies import write_ranked_replies
+from adc_pipeline.ranking.settings import RankingSettings
 from adc_pipeline.study.plan import read_plan
 from adc_pipeline.walks.datasets import write_walks
 from adc_pipeline.walks.kinds import KINDS
@@ -51,10 +55,18 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     corpus, utterances, ranked = work / "sample", place("utterances"), place("ranked_replies")
     corpus.mkdir()
     write_sample(corpus, conversations=120)
-    write_utterances(corpus, utterances)
-    write_ranked_replies(utterances, ranked)
+    read_counts = write_utterances(corpus, utterances)
+    ranked_counts = write_ranked_replies(utterances, ranked)
     for kind in KINDS.values():
         write_walks(kind.name, utterances, ranked, place(kind.dataset))
+    preferences = place("preferences")
+    counts = write_preferences(utterances, ranked, preferences)
+    made = [
+        Artefact("raw_corpus", corpus, "0" * 32, {"corpus": "sample"}),
+        Artefact("utterances", utterances, "1" * 32, counts={**read_counts}),
+        Artefact("ranked_replies", ranked, "2" * 32, asdict(RankingSettings()), counts={**ranked_counts}),
+    ]
+    write_card(preferences, PreferenceSettings(), counts, *made)
     write_database(store)
     return work
 

@@ -47,7 +47,8 @@ def test_the_reference_is_generated(site: Path) -> None:
 def test_all_settings_are_in_the_reference() -> None:
     """Every class of settings that Dagster's run configuration has, or the class that it extends."""
     assert defs.assets
-    shown = set(re.findall(r"\{adc-settings\} ([\w.]+)", (REFERENCE / "settings.md").read_text()))
+    text = "".join(page.read_text() for page in REFERENCE.glob("*.md"))
+    shown = set(re.findall(r"\{adc-settings\} ([\w.]+)", text))
     for kind in SETTINGS.values():
         names = {f"{each.__module__}.{each.__qualname__}" for each in kind.__mro__}
         assert names & shown or not fields(kind), kind

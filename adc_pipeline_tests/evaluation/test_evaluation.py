@@ -273,7 +273,7 @@ def test_a_second_run_takes_the_base_models_scores_from_the_cache_and_gives_the_
     scored: set[str] = set()
     job = job_of(model_folder, base_folder, stages, provenance=PROVENANCE, score_cache=cache)
     evaluate(job, tmp_path, SETTINGS, progress=lambda what, done, total: scored.add(what))
-    assert scored == {"model", "replies"}
+    assert scored == {"model", "own replies", "replies of the controls"}
     assert list(cache.iterdir()) == [entry]
     names = sorted(path.name for path in out.iterdir())
     assert names == sorted(path.name for path in tmp_path.iterdir())

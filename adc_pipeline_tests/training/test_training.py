@@ -318,7 +318,7 @@ def test_a_loss_that_is_no_number_stops_the_run(small_model: Path, dataset: Path
         ({"keep_checkpoints": 0}, "`keep_checkpoints`"),
         ({"markers": "none"}, "`markers` is 'none'; use one of kept, stripped, neutral"),
         ({"verdicts": "random"}, "`verdicts` is 'random'; use one of true, shuffled"),
-        ({"objective": "conditional", "markers": "stripped"}, "`objective` conditional learns from the markers"),
+        ({"objective": "conditional", "markers": "stripped"}, "`objective` conditional has markers of its own"),
         ({"lora_dropout": 2.0}, "`lora_dropout` is 2.0; use 0 or more and less than 1"),
         ({"alpha": -1.0}, "`alpha`"),
         ({"beta": 0.0}, "`beta`"),
