@@ -85,4 +85,4 @@ def test_ranks_and_verdicts_come_back_into_a_corpus(home: Path) -> None:
 )
 def test_what_is_not_there_is_named(home: Path, arguments: tuple[str, ...], sentence: str) -> None:
     with pytest.raises(PipelineError, match=sentence):
-        loading.table(*arguments, home=home)  # type: ignore[arg-type]
+        loading.files(*[*arguments, "", ""][:3], home)

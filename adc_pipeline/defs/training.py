@@ -18,7 +18,7 @@ from adc_pipeline.defs.asset import declare
 from adc_pipeline.defs.making import Context, Making, Request
 from adc_pipeline.defs.registration import register
 from adc_pipeline.defs.stage import Stage
-from adc_pipeline.generation.chat_template import write_chat_template
+from adc_pipeline.generation.chat_template import MODEL_CARD, write_chat_template
 from adc_pipeline.generation.registration import (
     REGISTERED,
     describe_version,
@@ -148,7 +148,7 @@ def model_stage(kind: WalkKind) -> Stage[TrainingSettings]:
         inputs=(kind.dataset, "base_model"),
         reads=(kind.dataset,),
         kinds=("pytorch", "huggingface", "mlflow"),
-        unhashed=(REGISTERED, "training.json"),
+        unhashed=(REGISTERED, "training.json", MODEL_CARD),
         restore=restore,
         check=check_tools,
         pool=TRAINING_POOL,

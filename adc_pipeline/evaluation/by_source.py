@@ -1,7 +1,8 @@
 """Read the figures of an evaluation by source, such as by subreddit, from its cases.
 
 The right community helps a model and a random one hurts it (ComPO, Kumar et al. 2024), so one figure for all
-communities can hide both. `cases.parquet` names the conversation of each case, and the dataset the source of each conversation.
+communities can hide both. `cases.parquet` names the conversation of each case, and the dataset the source of
+each conversation.
 """
 
 from collections.abc import Iterator

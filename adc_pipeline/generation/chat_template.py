@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 CHAT_TEMPLATE = "chat_template.jinja"
+# The evaluation writes it.
+MODEL_CARD = "README.md"
 
 TEMPLATE = """\
 {%- macro plain(text) %}

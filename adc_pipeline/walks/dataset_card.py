@@ -146,7 +146,7 @@ def front_matter(
     rows is not named, since `datasets` fails on one.
     """
     import pyarrow.parquet as pq
-    import yaml
+    from huggingface_hub import DatasetCardData
 
     configs, infos, rows = [], [], 0
     for name, files in configurations.items():
@@ -188,7 +188,7 @@ def front_matter(
         "configs": configs,
         "dataset_info": infos,
     }
-    return f"---\n{yaml.safe_dump(metadata, sort_keys=False, allow_unicode=True)}---\n"
+    return f"---\n{DatasetCardData(**metadata).to_yaml()}\n---\n"
 
 
 def feature(field: "pa.Field") -> dict[str, Any]:
