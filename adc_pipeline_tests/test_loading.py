@@ -84,5 +84,6 @@ def test_ranks_and_verdicts_come_back_into_a_corpus(home: Path) -> None:
     ],
 )
 def test_what_is_not_there_is_named(home: Path, arguments: tuple[str, ...], sentence: str) -> None:
+    name, configuration, split = (*arguments, "", "")[:3]
     with pytest.raises(PipelineError, match=sentence):
-        loading.files(*[*arguments, "", ""][:3], home)
+        loading.files(name, configuration, split, home)

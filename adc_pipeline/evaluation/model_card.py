@@ -73,6 +73,9 @@ with `adc generate` and `adc score`.
 """
 
 
+NOTHING = Estimate(None, None, None, 0, 0)
+
+
 @dataclass(frozen=True)
 class Subject:
     """What a card is about: the registered model's name and folder, its data, and what it was made from."""
@@ -131,7 +134,7 @@ def model_card(subject: Subject, model: Mapping[str, Estimate], base: Mapping[st
                     code(name),
                     shown(each.value),
                     interval(each),
-                    shown(base[name].value if name in base else None),
+                    shown(base.get(name, NOTHING).value),
                     each.cases,
                 )
                 for name, each in known.items()

@@ -175,7 +175,7 @@ def front_matter(
             }
         )
     sample = corpus == SAMPLE
-    metadata = {
+    metadata: dict[str, Any] = {
         "pretty_name": pretty_name,
         **({"license": "mit"} if sample else {"license": "other", "license_name": "that-of-the-source"}),
         "language": ["en"] if sample else [],

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 from huggingface_hub import ModelCard
 
@@ -23,10 +24,11 @@ def test_the_card_has_results_data_objective_and_limits(tmp_path: Path) -> None:
     text = model_card(subject, model, {"preference_accuracy": Estimate(0.5, 0.45, 0.55, 100, 20)})
 
     card = ModelCard(text)
-    (result,) = card.data.eval_results
+    data: Any = card.data
+    (result,) = data.eval_results
     assert (result.metric_type, result.metric_value, result.dataset_revision) == ("preference_accuracy", 0.75, "b2")
     assert result.metric_args == {"low": 0.7, "high": 0.8, "cases": 100}
-    assert card.data.base_model == "org/base"
+    assert data.base_model == "org/base"
     assert "model-index" in card.content
     for part in (
         "Objective: `dpo`",
