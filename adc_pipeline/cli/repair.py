@@ -156,7 +156,10 @@ def restore_version(store: Store, made: Artefact, run: Run) -> list[str]:
     registered = read_registered(made.path)
     if is_registered(run, registered):
         return []
-    new = register_model(run, made.path, registered["registered_model"])
+    # Imports torch.
+    from adc_pipeline.evaluation import served
+
+    new = register_model(run, made.path, registered["registered_model"], served)
     store.amend(made, REGISTERED, json.dumps(new, allow_nan=False) + "\n")
     return [f"{made.name} is registered again, as version {new['registered_version']} of {new['registered_model']}."]
 

@@ -5,6 +5,7 @@ expressions, or the setting `columns`, turn these into our columns. Names from f
 fields are selected through DuckDB's relational interface, and expressions refer to them by number.
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,10 +16,12 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, BinaryIO
 
 from adc_pipeline.core.engine import Report, no_report
+from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.corpus.formats import Recognised, known_fields, recognise
 from adc_pipeline.corpus.layouts import STACK_EXCHANGE_COMMENTS, STACK_EXCHANGE_POSTS, ScoreOrder
 from adc_pipeline.corpus.readers import dumps, lines, tables, xml
 from adc_pipeline.corpus.readers.arrow import count_records, open_arrow, with_sound_texts, write_parquet
+from adc_pipeline.corpus.readers.carried import MAPPED, carried, quoted
 from adc_pipeline.corpus.readers.html import html_to_text
 from adc_pipeline.corpus.readers.nested import Flatten
 from adc_pipeline.corpus.readers.rows import COLUMNS, NAME_OF_FILE, Rows
@@ -57,6 +60,18 @@ COMPUTED = {"only_reply": "only_reply", "QuestionId": "question"}
 ANSWERS = "CREATE OR REPLACE TEMP TABLE answers (answer VARCHAR, question VARCHAR)"
 ADD_ANSWERS = "INSERT INTO answers SELECT {answer}, {question} FROM {view} WHERE {question} IS NOT NULL"
 
+# A member of an object, which is JSON: OpenAssistant writes its labels as objects of a value and a count, or as a list
+# of names and a list of values.
+INNER = re.compile("[A-Za-z0-9_-]+")
+MEMBER = """
+CREATE OR REPLACE TEMP MACRO member(object, name) AS CASE WHEN json_valid(object) THEN coalesce(
+    json_extract_string(object, '$."' || name || CASE json_type(json_extract(object, '$."' || name || '"'))
+        WHEN 'OBJECT' THEN '".value' ELSE '"' END),
+    from_json(json_extract(object, '$.value'), '["VARCHAR"]')[
+        list_position(from_json(json_extract(object, '$.name'), '["VARCHAR"]'), name)]
+) END
+"""
+
 # Views are kept apart by it, where one connection reads several files.
 NUMBERS = count()
 
@@ -83,6 +98,18 @@ class Statement:
             self.fields.append(name)
         return f"f{self.fields.index(name)}"
 
+    def carry(self, columns: Mapping[str, str]) -> "Statement":
+        """Add columns that are carried as they are."""
+        for name, field in zip(quoted(columns), columns.values(), strict=True):
+            outer, dot, inner = field.partition(".")
+            if dot and not INNER.fullmatch(inner):
+                raise PipelineError(
+                    f"The setting columns names the field {field}: write a field inside another with letters, digits,"
+                    " underscores and hyphens, such as labels.quality."
+                )
+            self.columns[name] = f"member({self.column(outer)}, '{inner}')" if dot else self.column(field)
+        return self
+
     def select(self, source: str, several: bool = False) -> str:
         """Return the query of our columns; a record from which nothing could be read is null in each."""
         something = f"coalesce({', '.join(map(self.column, list(self.fields)))}) IS NOT NULL"
@@ -95,7 +122,7 @@ class Statement:
         values["time_unreadable"] = f"is_unreadable({values['timestamp']}, {self.columns['timestamp']})"
         columns = ", ".join(
             f"CASE WHEN {something} THEN {values.get(name, 'NULL')} END::{kind} AS {name}"
-            for name, kind in COLUMNS.items()
+            for name, kind in (COLUMNS | {name: "VARCHAR" for name in self.columns if name not in COLUMNS}).items()
         )
         return f"SELECT {columns} FROM {source}"  # noqa: S608
 
@@ -122,11 +149,12 @@ def rows(
     create_functions(connection)
     scratch.mkdir(parents=True, exist_ok=True)
     several = len(paths) > 1
+    others = carried(columns)
     source = Source(path, what, connection, scratch, report, paths if several else (), names if several else (), repair)
     if what.container == "folder":
-        yield from stack_exchange_rows(path, connection, scratch, report)
+        yield from stack_exchange_rows(path, connection, scratch, report, others)
     elif what.layout is not None:
-        statement = Statement(what.layout.columns, what.layout.score_order)
+        statement = Statement(what.layout.columns, what.layout.score_order).carry(others)
         for piece, view in source.views(statement.fields):
             if "{only_reply}" in what.layout.columns["score"]:
                 numbered = NUMBERED.format(view=view)
@@ -135,12 +163,13 @@ def rows(
             else:
                 yield piece.rows(statement.select(view, several))
     elif what.kind == "table":
-        wanted = [columns.get(name, name) for name in tables.MAPPED] + list(*tables.ALSO_CALLED.values())
+        wanted = [columns.get(name, name) for name in MAPPED] + list(*tables.ALSO_CALLED.values())
+        wanted += others.values()
         for piece in source.pieces(wanted):
             yield piece.rows(tables.select(path, piece.table, columns, connection, several))
     else:
-        for piece in source.pieces(list(dumps.FIELDS)):
-            yield piece.rows(dumps.select(piece.table, connection, several))
+        for piece in source.pieces([*dumps.FIELDS, *others.values()]):
+            yield piece.rows(dumps.select(piece.table, connection, several, others))
 
 
 def create_functions(connection: "DuckDBPyConnection") -> None:
@@ -148,12 +177,15 @@ def create_functions(connection: "DuckDBPyConnection") -> None:
     import duckdb
 
     connection.execute(IS_TRUE)
+    connection.execute(MEMBER)
     # It may be there from the part before.
     with suppress(duckdb.Error):
         connection.create_function("html_text", html_to_text, ["VARCHAR"], "VARCHAR")
 
 
-def stack_exchange_rows(path: Path, connection: "DuckDBPyConnection", scratch: Path, report: Report) -> Iterator[Rows]:
+def stack_exchange_rows(
+    path: Path, connection: "DuckDBPyConnection", scratch: Path, report: Report, others: Mapping[str, str]
+) -> Iterator[Rows]:
     """Yield the posts and then the comments of a site, whose question is that of the post which they are on."""
     posts, comments = (
         # The name of a file says XML; it may be a table of the same fields.
@@ -162,14 +194,14 @@ def stack_exchange_rows(path: Path, connection: "DuckDBPyConnection", scratch: P
     )
     assert posts is not None
     connection.execute(ANSWERS)
-    statement = Statement(STACK_EXCHANGE_POSTS.columns)
+    statement = Statement(STACK_EXCHANGE_POSTS.columns).carry(others)
     answer, question = statement.sql("{Id:id}"), statement.sql("{ParentId:parent}")
     for piece, view in posts.views(statement.fields):
         connection.execute(ADD_ANSWERS.format(answer=answer, question=question, view=view))
         yield piece.rows(statement.select(view))
     if comments is None:
         return
-    statement = Statement(STACK_EXCHANGE_COMMENTS.columns)
+    statement = Statement(STACK_EXCHANGE_COMMENTS.columns).carry(others)
     post = statement.sql("{PostId:id}")
     for piece, view in comments.views(statement.fields):
         joined = QUESTION.format(view=NUMBERED.format(view=view), post=post)
@@ -207,11 +239,16 @@ class Source:
 
     def views(self, names: Sequence[str]) -> Iterator[tuple[Piece, str]]:
         """Yield each piece with the name of a view, whose columns f0, f1 and on are the fields `names` as text."""
-        from duckdb import ColumnExpression
+        from duckdb import ColumnExpression, FunctionExpression
 
         for piece in self.pieces(names):
             view = f"fields_{next(NUMBERS)}"
-            fields = [ColumnExpression(name).cast("VARCHAR") for name in names]
+            kinds = dict(zip(piece.table.columns, piece.table.types, strict=True))
+            fields = [
+                # As text, an object is JSON.
+                (FunctionExpression("to_json", each) if kinds[name].id == "struct" else each).cast("VARCHAR")
+                for name, each in zip(names, map(ColumnExpression, names), strict=True)
+            ]
             chosen = [field.alias(f"f{number}") for number, field in enumerate(fields)]
             name = ["filename"] if piece.names else []
             piece.table.select(*chosen, *map(ColumnExpression, name)).create_view(view)

@@ -21,6 +21,7 @@ from adc_pipeline.corpus.first_bytes import content
 from adc_pipeline.corpus.layouts import REDDIT, STACK_EXCHANGE_POSTS, Layout, find_layout, row_by_row
 from adc_pipeline.corpus.packings import BLOCK, blocks, packing
 from adc_pipeline.corpus.readers import lines
+from adc_pipeline.corpus.readers.carried import own
 from adc_pipeline.corpus.readers.delimited import NAMED_SEPARATOR, separator_of
 from adc_pipeline.corpus.recorded_files import CONVOKIT_FILES, STACK_EXCHANGE_FILES, UTTERANCES
 
@@ -124,7 +125,7 @@ def of_records(path: Path, records: list[set[str]], wanted: Format, columns: Map
         return Recognised("submissions" if reddit is None or reddit.has_roots else "comments", "lines")
     if known:
         return of_layout(path, "lines", row_by_row(known, records))
-    lacked = sorted(set(columns.values()) - every)
+    lacked = sorted(set(own(columns).values()) - every)
     if lacked:
         unknown = ", ".join(f"{name}{did_you_mean(name, sorted(every))}" for name in lacked)
         raise refused(path, f"has no key {unknown} but {names(every)}: correct the setting columns")
@@ -173,7 +174,7 @@ def later_keys(path: Path, first: Collection[str], columns: Mapping[str, str]) -
     The file is searched only if its first lines, with the keys `first`, have everything else that a table needs.
     """
     parent = columns.get("reply_to", "reply_to")
-    others = ({columns.get(name, name) for name in NEEDED} | set(columns.values())) - {parent}
+    others = ({columns.get(name, name) for name in NEEDED} | set(own(columns).values())) - {parent}
     if parent in first or not others <= set(first):
         return set()
     key, rest = json.dumps(parent).encode(), b""
@@ -187,7 +188,7 @@ def later_keys(path: Path, first: Collection[str], columns: Mapping[str, str]) -
 
 def is_mapped(fields: set[str], columns: Mapping[str, str]) -> bool:
     """Return whether a record has all that a table needs, by our names or by those of the setting `columns`."""
-    wanted = {columns.get(name, name) for name in NEEDED} | set(columns.values())
+    wanted = {columns.get(name, name) for name in NEEDED} | set(own(columns).values())
     return wanted <= fields
 
 

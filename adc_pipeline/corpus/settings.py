@@ -18,7 +18,9 @@ class CorpusSettings(Settings):
     )
     format: Format = setting("auto", "Format of the corpus; auto detects it from the content.")
     columns: dict[str, str] = setting(
-        {}, "Column mapping of a table: utterance field to column name, such as {text: body}."
+        {},
+        "Column mapping of a table: utterance field to column name, such as {text: body}. Other names carry a field of"
+        " any format into `utterances`, such as {quality: labels.quality}.",
     )
     sample_conversations: int = setting(
         0, "Conversations in the generated sample; 0 is its own default.", minimum=0, maximum=10_000_000

@@ -27,6 +27,7 @@ from adc_pipeline.corpus.packings import packing
 from adc_pipeline.corpus.parts import Part, list_parts
 from adc_pipeline.corpus.readers import convokit, dumps, lines, tables
 from adc_pipeline.corpus.readers.arrow import read_schema
+from adc_pipeline.corpus.readers.carried import carried, quoted
 from adc_pipeline.corpus.readers.delimited import read_dialect
 from adc_pipeline.corpus.readers.rows import COLUMNS, Rows
 from adc_pipeline.corpus.readers.values import create_macros
@@ -126,7 +127,7 @@ def shard_rows(corpus: Path, out: Path, source: CorpusSettings, settings: Uttera
 
         namespaces = join_sites(parts, part_namespaces(parts, source.columns), has_roots)
         writer = PieceWriter(source, len(names), connection, piece, counted, engine)
-        for batch, namespace in batches(parts, namespaces):
+        for batch, namespace in batches(parts, namespaces, bool(carried(source.columns))):
             for _ in writer.write(batch, namespace):
                 file = f"utterances-{number:05}.parquet"
                 number += 1
@@ -160,10 +161,16 @@ def finds_root(
         return True
 
 
-def batches(parts: Sequence[Part], namespaces: Sequence[str]) -> Iterator[tuple[list[Part], str]]:
-    """Yield the parts in order, those together that one query can read: a query costs as much as 10,000 rows."""
+def batches(
+    parts: Sequence[Part], namespaces: Sequence[str], carries: bool = False
+) -> Iterator[tuple[list[Part], str]]:
+    """Yield the parts in order, those together that one query can read: a query costs as much as 10,000 rows.
+
+    One that `carries` further columns reads one part.
+    """
     for (_, namespace), group in groupby(
-        zip(parts, namespaces, strict=True), lambda each: (batch_key(each[0]), each[1])
+        zip(parts, namespaces, strict=True),
+        lambda each: (each[0].path if carries else batch_key(each[0]), each[1]),
     ):
         batch = [part for part, _ in group]
         for begin in range(0, len(batch), MOST_FILES):
@@ -249,8 +256,9 @@ class PieceWriter:
     def _write_rows(self, batch: Sequence[Part], namespace: str, repair: bool = False) -> Iterator[None]:
         import pyarrow.parquet as pq
 
-        sharded = f"{SELECTED}, {SHARD.format(shard=shard_sql('conversation_id', self.shards))}"
-        selected = SELECTED if self.shards == 1 else sharded
+        selected = ", ".join([SELECTED, *quoted(carried(self.source.columns))])
+        sharded = f"{selected}, {SHARD.format(shard=shard_sql('conversation_id', self.shards))}"
+        selected = selected if self.shards == 1 else sharded
         part, scratch = batch[0], self.piece.with_name("scratch")
         name = convokit.corpus_name(part.path, part.name) if part.what.kind == "convokit" else part.name
         for rows in read_parts(batch, self.source, self.connection, scratch, self.engine, repair):
@@ -320,9 +328,10 @@ def read_parts(
         return
     match part.what.kind, part.what.container:
         case "convokit", _:
-            yield from convokit.rows(part.path, scratch, engine.report, repair)
+            yield from convokit.rows(part.path, connection, scratch, engine.report, repair, carried(source.columns))
         case "submissions" | "comments", "lines":
-            yield from dumps.rows(part.path, connection, scratch, engine.report, repair)
+            others = carried(source.columns)
+            yield from dumps.rows(part.path, connection, scratch, engine.report, repair, others)
         case "table", "csv" | "parquet":
             yield from tables.rows(part.path, source.columns, connection, scratch, engine.report, repair)
         case _:

@@ -22,6 +22,7 @@ from adc_pipeline.corpus.download import download, downloaded_version, newest_do
 from adc_pipeline.corpus.folders import DATA, DataFile, Listing, list_data, watched_files
 from adc_pipeline.corpus.formats import known_fields, later_keys, unfit
 from adc_pipeline.corpus.parts import NewPart, left_out_lines, write_parts
+from adc_pipeline.corpus.readers.carried import carried, own
 from adc_pipeline.corpus.recorded_files import STACK_EXCHANGE_FILES
 from adc_pipeline.corpus.settings import CorpusSettings
 
@@ -100,6 +101,7 @@ def check_source(settings: CorpusSettings, contents: bool = True) -> None:
 
 def check_data(file: DataFile, settings: CorpusSettings) -> None:
     """Raise PipelineError for an archive that cannot be unpacked, and for a table without the columns it needs."""
+    carried(settings.columns)
     if file.what.kind == "archive":
         check_archive(file.paths[0])
     elif file.what.kind == "table":
@@ -111,7 +113,8 @@ def check_data(file: DataFile, settings: CorpusSettings) -> None:
             path, columns = file.paths[0], settings.columns
             known = known_fields(path, file.what.container)
             known |= later_keys(path, known, columns) if file.what.container == "lines" else set()
-            mapped(path, sorted(known), columns)
+            # Later lines may have a field that is carried.
+            mapped(path, sorted(known), own(columns))
 
 
 def download_all(settings: CorpusSettings, downloads: Path, report: Report = no_report) -> dict[str, Path]:

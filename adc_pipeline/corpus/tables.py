@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adc_pipeline.core.shards import parts
+from adc_pipeline.corpus.readers.rows import COLUMNS
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -27,7 +28,7 @@ SELECT r.id, r.conversation_id,
     CASE WHEN NOT (t.depth = 0 AND (r.reply_to = '0' OR r.reply_to = '-1')) THEN r.reply_to END AS reply_to,
     r.speaker, r.text, r.timestamp, r.score, r.position, c.title,
     coalesce(c.source, r.source) AS source, r.stickied, r.score_hidden, r.distinguished,
-    t.depth = 0 AS is_root, t.parent_position, t.depth, r.recorded_at, r.namespace
+    t.depth = 0 AS is_root, t.parent_position, t.depth, r.recorded_at, r.namespace{carried}
 FROM read_rows AS r JOIN tree AS t USING (position) LEFT JOIN conversations AS c ON c.root_position = t.position
 """
 
@@ -66,8 +67,15 @@ def create_utterances(connection: "DuckDBPyConnection", folder: Path) -> None:
     Columns: `id`, `conversation_id`, `reply_to`, `speaker`, `text`, `timestamp` (seconds), `score`,
     `position`, `title` (of a root), `source`, `stickied`, `score_hidden`, `distinguished`, `is_root`,
     `parent_position`, `depth` (0 for a root), `recorded_at` (seconds), `namespace` (`corpus.namespaces`; with
-    `conversation_id` it names a conversation).
+    `conversation_id` it names a conversation); then the columns that the setting `columns` carried, as text.
     """
     create_read_rows(connection, folder)
     create_tree(connection, folder)
-    connection.sql(UTTERANCES).create_view("utterances")
+    others = "".join(f', r."{name}"' for name in carried_columns(connection))
+    connection.sql(UTTERANCES.format(carried=others)).create_view("utterances")
+
+
+def carried_columns(connection: "DuckDBPyConnection") -> list[str]:
+    """Return the names of the columns of `read_rows` that the setting `columns` carried, which are text."""
+    known = {*COLUMNS, "namespace", "missing_text", "position"}
+    return [name for name in connection.table("read_rows").columns if name not in known]

@@ -24,6 +24,7 @@ from adc_pipeline.evaluation.estimate import Estimate
 from adc_pipeline.evaluation.formatting import number
 from adc_pipeline.evaluation.headlines import HEADLINES
 from adc_pipeline.evaluation.settings import ComparisonSettings, EvaluationSettings
+from adc_pipeline.generation.chat_template import MODEL_CARD
 from adc_pipeline.generation.registration import read_registered
 from adc_pipeline.tracking.runs import NOTE, Run
 from adc_pipeline.walks.kinds import KINDS, WalkKind
@@ -39,6 +40,7 @@ def evaluation_stage(kind: WalkKind) -> Stage[EvaluationSettings]:
     def make(making: Making[EvaluationSettings]) -> None:
         from adc_pipeline.evaluation.evaluate import EvaluationJob, evaluate
         from adc_pipeline.evaluation.leakage import leakage_sentences
+        from adc_pipeline.evaluation.model_card import Subject, model_card
         from adc_pipeline.evaluation.small_picture import headline_series
         from adc_pipeline.evaluation.tables import short_table
 
@@ -70,6 +72,17 @@ def evaluation_stage(kind: WalkKind) -> Stage[EvaluationSettings]:
         headline = short_table(result).markdown()
         series = headline_series(result)
         publish(making, result.metrics(), HEADLINES, headline, series, model=registered["logged_model_id"])
+        subject = Subject(
+            name=registered["registered_model"],
+            folder=tuned.path,
+            dataset=kind.dataset,
+            base=str(base.settings["name"]),
+            corpus=str(corpus.settings["corpus"]),
+            settings=tuned.settings,
+            artefacts=[tuned, base, walks, ranked, utterances, corpus],
+        )
+        making.store.amend(tuned, MODEL_CARD, model_card(subject, result.model, result.base))
+        making.run.file(tuned.path / MODEL_CARD)
         leakage = " ".join(leakage_sentences(result.counts))
         making.run.note(
             f"The {kind.name} model and its base model on held-out conversations.\n\n{headline}\n\n{leakage}"

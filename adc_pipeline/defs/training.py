@@ -16,13 +16,14 @@ from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.core.settings import with_defaults
 from adc_pipeline.defs.asset import declare
 from adc_pipeline.defs.making import Context, Making, Request
+from adc_pipeline.defs.registration import register
 from adc_pipeline.defs.stage import Stage
+from adc_pipeline.generation.chat_template import MODEL_CARD, write_chat_template
 from adc_pipeline.generation.registration import (
     REGISTERED,
     describe_version,
     is_registered,
     read_registered,
-    register_model,
 )
 from adc_pipeline.tracking.relay import relayed
 from adc_pipeline.tracking.runs import Run
@@ -113,7 +114,11 @@ def model_stage(kind: WalkKind) -> Stage[TrainingSettings]:
         facts["speakers"] = walks.settings["speakers"]
         (making.folder / "training.json").write_text(json.dumps(facts, indent=2, allow_nan=False) + "\n")
         record_training(making, facts)
-        registered = register_model(making.run, making.folder, making.request.tracking.model_name(kind.name))
+        if not write_chat_template(making.folder):
+            making.request.report(
+                "The model has no chat template: its tokenizer, or its objective, does not let one render its texts."
+            )
+        registered = register(making.run, making.folder, making.request.tracking.model_name(kind.name))
         describe_version(making.run, registered, making.inputs)
         (making.folder / REGISTERED).write_text(json.dumps(registered, allow_nan=False) + "\n")
         making.metadata |= registered
@@ -123,7 +128,7 @@ def model_stage(kind: WalkKind) -> Stage[TrainingSettings]:
         registered = read_registered(made.path)
         name = request.tracking.model_name(kind.name)
         if registered["registered_model"] != name or not is_registered(run, registered):
-            registered = register_model(run, made.path, name)
+            registered = register(run, made.path, name)
             describe_version(run, registered, request.inputs)
             request.store.amend(made, REGISTERED, json.dumps(registered, allow_nan=False) + "\n")
             request.report(
@@ -143,7 +148,7 @@ def model_stage(kind: WalkKind) -> Stage[TrainingSettings]:
         inputs=(kind.dataset, "base_model"),
         reads=(kind.dataset,),
         kinds=("pytorch", "huggingface", "mlflow"),
-        unhashed=(REGISTERED, "training.json"),
+        unhashed=(REGISTERED, "training.json", MODEL_CARD),
         restore=restore,
         check=check_tools,
         pool=TRAINING_POOL,

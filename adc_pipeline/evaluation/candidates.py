@@ -6,14 +6,15 @@ context, from the same scorer. Candidates of one post share their context, which
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
 from adc_pipeline.core.errors import PipelineError
-from adc_pipeline.evaluation.measures import p_accepted
-from adc_pipeline.evaluation.scoring import Query, Scorer
+from adc_pipeline.evaluation.scoring import Query, Scorer, p_accepted
 from adc_pipeline.evaluation.settings import EvaluationSettings
 from adc_pipeline.generation.address import located
 from adc_pipeline.generation.replier import FIRST_SPEAKER, Replier
@@ -37,13 +38,19 @@ class Ranker:
         """Load a model by its address; raise PipelineError for one whose verdict after a turn means nothing."""
         with located(address) as place:
             replier = Replier.load(place)
+        return cls.of(replier, f"`--model` {address}")
+
+    @classmethod
+    def of(cls, replier: Replier, name: str) -> "Ranker":
+        """Return the ranker of a model, called `name` in errors; raise PipelineError as `load` does."""
         if "preference_accuracy" in replier.facts.measures_without_meaning:
             raise PipelineError(
-                f"`--model` {address} was trained with the objective {replier.facts.objective}, which does not give a"
-                " verdict after a reply: name a model that does, such as models:/adc-top-2@latest."
+                f"{name[:1].upper()}{name[1:]} was trained with the objective {replier.facts.objective}, which does not"
+                " give a verdict after a reply: name a model that does, such as models:/adc-top-2@latest."
             )
-        # As the evaluation scores.
-        return cls(replier, Scorer(replier.model.float(), replier.tokenizer, EvaluationSettings()))
+        # As the evaluation scores. Replies are drawn by the model as it is stored.
+        model = replier.model if replier.model.dtype == torch.float32 else deepcopy(replier.model).float()
+        return cls(replier, Scorer(model, replier.tokenizer, EvaluationSettings()))
 
     def answers(self, lines: Iterator[str]) -> Iterator[dict[str, Any]]:
         """Yield one answer for each line of JSON, in order: `candidates` with their figures, or an `error`."""
@@ -66,6 +73,10 @@ class Ranker:
             raise PipelineError(f"it is not JSON ({error}): write one object a line.") from error
         if not isinstance(asked, Mapping):
             raise PipelineError("it is not an object: give the fields post and candidates.")
+        return self.queries_of(asked)
+
+    def queries_of(self, asked: Mapping[str, Any]) -> list[Query]:
+        """Return the queries of one question, one a candidate; raise PipelineError if it is none."""
         conversation = self.replier.about(
             text_of(asked, "post"),
             text_of(asked, "speaker", FIRST_SPEAKER),

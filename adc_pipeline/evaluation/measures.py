@@ -27,7 +27,7 @@ from adc_pipeline.evaluation.cases import MOST_SHOWN, Improvements, Pairs, Steer
 from adc_pipeline.evaluation.contrasts import Contrasts
 from adc_pipeline.evaluation.estimate import Difference, Estimate
 from adc_pipeline.evaluation.headlines import HEADLINES
-from adc_pipeline.evaluation.scoring import Scores
+from adc_pipeline.evaluation.scoring import Scores, p_accepted
 from adc_pipeline.evaluation.significance import paired_difference
 
 Bools = NDArray[np.bool_]
@@ -265,11 +265,6 @@ def rejection_contrast(contrasts: Contrasts, log_probability: Floats) -> list[Me
         ),
         best,
     ]
-
-
-def p_accepted(log_odds: Floats) -> Floats:
-    """Return P(accepted) among the two verdicts: the logistic function, without overflow."""
-    return 1 / (1 + np.exp(-np.clip(log_odds, -500, 500)))
 
 
 def brier_score(turns: Turns, probability: Floats) -> Measured:

@@ -100,6 +100,17 @@ class PieceNumbers:
         return number
 
 
+def texts_of(queries: Sequence[Query]) -> Iterator[str]:
+    """Yield the texts of turns, segments and siblings; siblings that queries share only once."""
+    known: set[int] = set()
+    for query in queries:
+        yield from (turn for turn, _ in query.turns)
+        yield query.segment
+        if id(query.siblings) not in known:
+            known.add(id(query.siblings))
+            yield from query.siblings
+
+
 def encoded(
     queries: Sequence[Query],
     tokenizer: "MarkerTokenizer",
@@ -118,7 +129,7 @@ def encoded(
     from adc_pipeline.training.layout import fit, lay_out
 
     told = (arranged or Arrangement()).marked
-    texts = dict.fromkeys(text for q in queries for text in (*(turn for turn, _ in q.turns), q.segment, *q.siblings))
+    texts = dict.fromkeys(texts_of(queries))
     backgrounds = dict.fromkeys(q.background for q in queries)
     ids_of = dict(zip((*texts, *backgrounds), tokenizer.ids([*texts, *backgrounds]), strict=True))
     numbers = PieceNumbers()
@@ -131,21 +142,33 @@ def encoded(
     paths: list[Path] = []
     cut = np.zeros(len(queries), dtype=bool)
     seen = np.zeros(len(queries), dtype=np.int64)
+    # Candidates of one question share their tuple of siblings, which may be long.
+    smallest: dict[tuple[int, int, int], int | None] = {}
     for index, query in enumerate(queries):
         background, turns = ids_of[query.background], [(ids_of[t], told(v)) for t, v in query.turns]
         unfinished = (ids_of[query.segment], None if own_verdicts is None else told(own_verdicts[index]))
         marker = 0 if own_verdicts is None else len(tokenizer.marker(unfinished[1]))
         least = min(len(tokenizer.prefix_ids) + len(background) + 1, SHORTEST_BACKGROUND)
-        rooms = [context_tokens - len(ids_of[text]) - marker for text in (query.segment, *query.siblings)]
-        if rooms[0] < least:
+        own = context_tokens - len(ids_of[query.segment]) - marker
+        if own < least:
             paths.append(())
             continue
-        kept, near = fit(tokenizer, background, turns, min(room for room in rooms if room >= least))
+        key = (id(query.siblings), marker, least)
+        if key not in smallest:
+            rooms = (context_tokens - len(ids_of[text]) - marker for text in query.siblings)
+            smallest[key] = min((room for room in rooms if room >= least), default=None)
+        others = smallest[key]
+        kept, near = fit(tokenizer, background, turns, own if others is None else min(own, others))
         cut[index] = len(kept) < len(background) or len(near) < len(turns)
         seen[index] = len(near)
         pieces = lay_out(tokenizer, kept, near, unfinished, markers_first=own_verdicts is not None)
         paths.append(tuple(numbers.number(piece) for piece in pieces))
     return Encoded(paths, numbers.pieces, cut, seen)
+
+
+def p_accepted(log_odds: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return P(accepted) among the two verdicts: the logistic function, without overflow."""
+    return 1 / (1 + np.exp(-np.clip(log_odds, -500, 500)))
 
 
 class Scorer:

@@ -9,11 +9,13 @@ from collections.abc import Mapping
 from contextlib import redirect_stderr
 from io import StringIO
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from adc_pipeline.core.artefacts import Artefact
 from adc_pipeline.core.markdown import Markdown, code, escape, table
 from adc_pipeline.core.records import read_record
+from adc_pipeline.generation import serving
 from adc_pipeline.tracking.lineage import Node, Records
 from adc_pipeline.tracking.runs import Run, share
 
@@ -29,17 +31,18 @@ def read_registered(folder: Path) -> dict[str, Any]:
     return read_record(folder / REGISTERED, registered_model=str, registered_version=int, logged_model_id=str)
 
 
-def register_model(run: Run, folder: Path, name: str) -> dict[str, Any]:
-    """Log a Hugging Face folder as a model of `run` and register it as `name`; return name, version and id."""
+def register_model(run: Run, folder: Path, name: str, flavor: ModuleType = serving) -> dict[str, Any]:
+    """Log a Hugging Face folder as a model of `run` and register it as `name`; return name, version and id.
+
+    `flavor` is the module that writes and serves it: `evaluation.served` ranks candidates too.
+    """
     import mlflow
     from mlflow.models import Model
-
-    from adc_pipeline.generation import serving
 
     mlflow.set_tracking_uri(run.tracking_uri)
     status = run.client.get_run(run.id).info.status
     with mlflow.start_run(run_id=run.id):
-        logged = Model.log(None, serving, name=name, folder=folder)
+        logged = Model.log(None, flavor, name=name, folder=folder)
     # MLflow ends the run with the block, also one that goes on until its artefact is in place.
     run.client.update_run(run.id, status)
     share_weights(folder, run.client.get_logged_model(logged.model_id).artifact_location)

@@ -2,7 +2,7 @@
 
 A custom MLflow flavour. The folder is what `mlflow.transformers` writes, so that `mlflow.transformers.load_model` gives
 the plain model. The class that `mlflow.pyfunc` loads, and `mlflow models serve` therefore serves, is our own. The
-package's code that a server needs is part of the model (0.15 MB), so that it needs only the requirements.
+package's code that a server needs is part of the model (0.3 MB), so that it needs only the requirements.
 """
 
 import logging
@@ -10,7 +10,7 @@ import math
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from threading import Lock
@@ -45,6 +45,9 @@ Serve it: `mlflow models serve -m models:/{name}/{version} --env-manager local -
 
 Columns: `post`; optional `title` (else the first line of the post), `speaker` (of the post) and `rejected` (replies
 that were rejected, in their order). Answer: `reply`, and `speaker`, the name that the model gave its reply.
+
+A row with `candidates`, a list of replies, gets no reply but their ranking: for each candidate `p_accepted`, `rank` and
+`margin`, as `adc score` gives them. Such a row may have `turns` too: objects with `text`, `verdict` and `speaker`.
 """
 
 
@@ -65,9 +68,17 @@ def signature() -> "ModelSignature":
                 ColSpec(text, "speaker", required=False),
                 # Of any type, since MLflow's type of lists refuses a column with nulls; `listed` checks it.
                 ColSpec(AnyType(), "rejected", required=False),
+                ColSpec(AnyType(), "turns", required=False),
+                ColSpec(AnyType(), "candidates", required=False),
             ]
         ),
-        outputs=Schema([ColSpec(text, "reply"), ColSpec(text, "speaker", required=False)]),
+        outputs=Schema(
+            [
+                ColSpec(text, "reply", required=False),
+                ColSpec(text, "speaker", required=False),
+                ColSpec(AnyType(), "candidates", required=False),
+            ]
+        ),
         params=ParamSchema(
             [
                 ParamSpec("temperature", DataType.double, default.temperature),
@@ -79,8 +90,11 @@ def signature() -> "ModelSignature":
     )
 
 
-def save_model(path: str, mlflow_model: "Model", folder: Path) -> None:
-    """Write a Hugging Face folder as an MLflow model into `path`; `mlflow.models.Model.log` calls this."""
+def save_model(path: str, mlflow_model: "Model", folder: Path, loader: str = __name__) -> None:
+    """Write a Hugging Face folder as an MLflow model into `path`; `mlflow.models.Model.log` calls this.
+
+    `loader` is the module with `_load_pyfunc`.
+    """
     import mlflow.transformers
     from transformers import AutoTokenizer
 
@@ -90,7 +104,7 @@ def save_model(path: str, mlflow_model: "Model", folder: Path) -> None:
     model = load_model(folder)
     convert(model, stored_type(str(folder), local_files_only=True))
     with tempfile.TemporaryDirectory(prefix="adc-code-") as code:
-        copy_code(Path(code))
+        copy_code(Path(code), loader)
         mlflow.transformers.save_model(
             # Pass the loaded parts, not the folder: MLflow 3.17 expects files that transformers 5 no longer writes.
             transformers_model={
@@ -107,7 +121,7 @@ def save_model(path: str, mlflow_model: "Model", folder: Path) -> None:
         )
     if (folder / FACTS).exists():
         shutil.copy(folder / FACTS, Path(path) / "model" / FACTS)
-    mlflow_model.flavors["python_function"]["loader_module"] = __name__
+    mlflow_model.flavors["python_function"]["loader_module"] = loader
     mlflow_model.save(str(Path(path) / "MLmodel"))
 
 
@@ -119,12 +133,12 @@ def input_example() -> "tuple[pd.DataFrame, dict[str, Any]]":
     return pd.DataFrame([row]), {"max_new_tokens": 100}
 
 
-def copy_code(folder: Path) -> None:
-    """Copy the modules of this package that a served model needs, in their packages, into `folder`."""
+def copy_code(folder: Path, loader: str) -> None:
+    """Copy the modules of this package that a model served by `loader` needs, in their packages, into `folder`."""
     # Not needed by a served model.
     from adc_pipeline.core.code_version import SOURCES
 
-    needed = {PACKAGE / "__init__.py", *SOURCES.reached(__name__)}
+    needed = {PACKAGE / "__init__.py", *SOURCES.reached(loader)}
     needed |= {parent / "__init__.py" for path in needed for parent in path.parents if parent.is_relative_to(PACKAGE)}
     for path in needed:
         copy = folder / path.relative_to(PACKAGE.parent)
@@ -208,17 +222,30 @@ class Served:
         with self.lock:
             try:
                 sampling = Sampling(**(params or {}))
-                conversations = [self.conversation(row) for row in model_input.to_dict("records")]
-                replies: list[dict[str, str | None]] = []
-                deadline.check(0, len(conversations))
-                for batch in self.replier.replies(conversations, sampling):
+                rows = model_input.to_dict("records")
+                deadline.check(0, len(rows))
+                ranked = self.ranked(rows)
+                asked = [self.conversation(row) for place, row in enumerate(rows) if place not in ranked]
+                replies: list[dict[str, Any]] = []
+                for batch in self.replier.replies(asked, sampling):
                     replies += [{"reply": reply.text.strip(), "speaker": reply.speaker} for reply in batch]
-                    if len(replies) < len(conversations):
-                        deadline.check(len(replies), len(conversations))
+                    if len(replies) < len(asked):
+                        deadline.check(len(replies), len(asked))
+                generated = iter(replies)
+                answers = [
+                    {"candidates": ranked[place]} if place in ranked else next(generated) for place in range(len(rows))
+                ]
             except PipelineError as error:
                 raise MlflowException.invalid_parameter_value(str(error)) from error
+        names = ["reply", "speaker", *(["candidates"] if ranked else [])]
         # As objects, since pandas would turn a missing speaker into NaN, which is no JSON.
-        return pd.DataFrame(replies, columns=["reply", "speaker"], dtype=object)
+        return pd.DataFrame([[answer.get(name) for name in names] for answer in answers], columns=names, dtype=object)
+
+    def ranked(self, rows: Sequence[Mapping[str, Any]]) -> dict[int, list[dict[str, Any]]]:
+        """Return the ranking of each row with candidates, by the row's place; a subclass that can rank does."""
+        if any(listed("candidates", row.get("candidates")) for row in rows):
+            raise PipelineError("This model was registered without the part that ranks candidates: use `adc score`.")
+        return {}
 
     def conversation(self, row: dict[str, Any]) -> "Conversation":
         """Return the conversation that a row of a request asks for."""

@@ -65,7 +65,7 @@ FROM texts WHERE is_root AND visible AND ($min_root_score IS NULL OR score >= $m
     AND (is_self_post OR NOT $self_posts_only)
 """
 
-REPLIES = """
+REPLIES = r"""
 CREATE TABLE replies AS
 SELECT r.position, r.parent_position AS parent, r.reply_to, r.id, r.score, r.timestamp, r.rank, r.siblings, r.depth,
     roots.root, ('0x' || left(md5(concat_ws(':', getvariable('seed'), 'preferences', r.id)), 8))::BIGINT AS digest
@@ -73,6 +73,7 @@ FROM ranked AS r JOIN texts USING (position)
 JOIN roots ON roots.namespace = texts.namespace AND roots.conversation_id = texts.conversation_id
 WHERE visible AND (r.depth = 1 OR NOT $top_level_only)
     AND (texts.speaker <> roots.speaker OR NOT $exclude_root_speaker)
+    AND ($max_words IS NULL OR len(regexp_extract_all(texts.content, '\S+')) <= $max_words)
 """
 
 # `height` orders a group by score; it is the rank unless the setting `order` of ranked_replies ranks otherwise.
@@ -297,6 +298,7 @@ def preference_shard(utterances: Path, ranked: Path, out: Path, settings: Prefer
         of_replies = {
             "top_level_only": settings.top_level_only,
             "exclude_root_speaker": settings.exclude_root_speaker,
+            "max_words": settings.max_words,
         }
         engine.run(connection, "finding replies", REPLIES, of_replies)
         engine.run(connection, "grouping replies", ANSWERS)

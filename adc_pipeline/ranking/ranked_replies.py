@@ -13,12 +13,13 @@ from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.core.shards import Counts, map_shards, shards_of, work_folder
 from adc_pipeline.corpus.tables import create_read_rows, create_tree
 from adc_pipeline.ranking.settings import Order, RankingSettings, ScoreOrder
+from adc_pipeline.ranking.values import values_query
 
 RANKED_REPLIES, DROPPED_REPLIES = "ranked_replies.parquet", "dropped.parquet"
 
 REPLIES = """
 CREATE TABLE replies AS
-SELECT position, t.parent_position AS parent, t.depth, r.id, {score} AS score, r.timestamp,
+SELECT position, t.parent_position AS parent, t.depth, r.id, {score} AS score, {votes} r.timestamp,
     r.recorded_at - r.timestamp AS age,
     CASE
         WHEN $deleted AND r.missing_text = 'deleted' THEN 'deleted'
@@ -29,9 +30,13 @@ SELECT position, t.parent_position AS parent, t.depth, r.id, {score} AS score, r
         WHEN $distinguished AND r.distinguished IS NOT NULL THEN 'distinguished'
         WHEN r.recorded_at - r.timestamp < 3600 * $min_age_hours THEN 'min_age_hours'
         WHEN {score} < $min_score THEN 'min_score'
+        {no_value}
     END AS reason
-FROM read_rows AS r JOIN (FROM tree WHERE depth > 0) AS t USING (position)
+FROM read_rows AS r JOIN (FROM tree WHERE depth > 0) AS t USING (position) {join}
 """
+# A reply that nobody answered has no row in the values of `replies`; one without a label has no value.
+VALUES = {True: "coalesce(v.value, 0)", False: "v.value"}
+JOIN = "LEFT JOIN ({values}) AS v USING (position)"
 
 # A single reply has no gap.
 GAPS = """
@@ -110,7 +115,7 @@ FROM replies
 """
 
 # The smallest BIGINT has no opposite.
-SCORES: dict[ScoreOrder, str] = {"higher": "r.score", "lower": "try_cast(-CAST(r.score AS HUGEINT) AS BIGINT)"}
+SCORES: dict[ScoreOrder, str] = {"higher": "{0}", "lower": "try_cast(-CAST({0} AS HUGEINT) AS BIGINT)"}
 
 
 def write_ranked_replies(
@@ -128,18 +133,21 @@ def write_ranked_replies(
     settings, engine = settings or RankingSettings(), engine or Engine()
     out.mkdir(parents=True, exist_ok=True)
 
+    values = values_query(utterances, settings, engine)
+
     def make(name: str, folder: Path) -> Counts:
-        return rank_shard(utterances / name, folder, settings, engine)
+        return rank_shard(utterances / name, folder, settings, engine, values)
 
     with work_folder(work, out) as finished:
         return map_shards([shard.name for shard in shards_of(utterances)], make, out, finished, engine.report)
 
 
-def rank_shard(utterances: Path, out: Path, settings: RankingSettings, engine: Engine) -> Counts:
+def rank_shard(utterances: Path, out: Path, settings: RankingSettings, engine: Engine, values: str = "") -> Counts:
     """Filter and rank the replies of one shard and write two Parquet files into the folder `out`.
 
     `ranked_replies.parquet` holds the replies that stay, in the order of the source, with `rank` (1 is best),
     `siblings` (number of replies ranked together) and `depth` (1 for a reply to the root); `dropped.parquet` the rest.
+    `values` is the query of what replies are ranked by (`ranking.values`); empty for their scores.
     """
     filters = {
         "deleted": settings.deleted,
@@ -154,11 +162,11 @@ def rank_shard(utterances: Path, out: Path, settings: RankingSettings, engine: E
     with engine.connect(out / "spill") as connection:
         create_read_rows(connection, utterances)
         create_tree(connection, utterances)
-        replies = REPLIES.format(score=SCORES[settings.score_order])
+        replies = REPLIES.format(**parts_of_query(settings, values))
         engine.run(connection, "filtering replies", replies, filters)
         connection.execute(GAPS, {"min_score_gap": settings.min_score_gap})
         connection.execute(DROPPED)
-        engine.run(connection, "ranking replies", RANKED.format(order=ORDERS[settings.order]))
+        engine.run(connection, "ranking replies", RANKED.format(order=order(settings, values)))
         connection.execute(TIED)
         engine.write(connection, "writing ranked replies", RANKED_ROWS, out / RANKED_REPLIES)
         engine.write(connection, "writing dropped replies", DROPPED_ROWS, out / DROPPED_REPLIES)
@@ -166,6 +174,26 @@ def rank_shard(utterances: Path, out: Path, settings: RankingSettings, engine: E
         counts = only_row(connection, COUNTS) | {f"dropped.{reason}": number for reason, number in reasons.items()}
         ages = only_row(connection, AGES)
         return counts | (ages if ages["replies_with_recording_time"] else {})
+
+
+def parts_of_query(settings: RankingSettings, values: str) -> dict[str, str]:
+    """Return the parts of `REPLIES`: the expression of the score, and where it comes from if it is not that read."""
+    score = SCORES[settings.score_order]
+    if not values:
+        return {"score": score.format("r.score"), "votes": "", "no_value": "", "join": ""}
+    value = score.format(VALUES[settings.rank_by in ("replies", "depth")])
+    return {
+        "score": value,
+        "votes": "r.score AS votes,",
+        "no_value": f"WHEN {value} IS NULL THEN 'no_value'",
+        "join": JOIN.format(values=values),
+    }
+
+
+def order(settings: RankingSettings, values: str) -> str:
+    """Return the order of siblings; ties of another value than the score go to the score."""
+    found = ORDERS[settings.order]
+    return found.replace("DESC,", "DESC, votes DESC,", 1) if values else found
 
 
 def refuse_to_turn_round(
@@ -176,7 +204,7 @@ def refuse_to_turn_round(
     `lower_is_better` names the layouts of the corpus whose scores are read as their negatives, `higher_is_better` those
     of other parts whose order is known, where some parts do not tell theirs (`corpus.parts`).
     """
-    if settings.score_order == "lower" and lower_is_better:
+    if settings.score_order == "lower" and settings.rank_by == "score" and lower_is_better:
         raise PipelineError(
             f"The scores of {', '.join(lower_is_better)} are ranks and are read as their negatives, so a higher one is"
             " better already: leave the setting score_order at higher."

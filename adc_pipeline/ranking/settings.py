@@ -29,10 +29,19 @@ class RankingSettings(Settings):
         maximum=1_000_000,
     )
     min_score: int | None = setting(
-        None, "Drop replies with a lower score than this; where score_order is lower, scores are negative."
+        None,
+        "Drop replies with a lower score than this, or a lower value of `rank_by`; where score_order is lower, these"
+        " are negative.",
     )
     min_score_gap: int | None = setting(
         None, "Drop all replies to an utterance where the best score leads the second by less than this.", minimum=0
+    )
+    rank_by: str = setting(
+        "score",
+        "What replies are ranked by: score; replies, the number of replies that they got; depth, the levels of replies"
+        " below them; or the name of a column that `columns` of `raw_corpus` carried, whose true counts as 1 and whose"
+        " fractions count in millionths. accepted_reply, if carried, puts the reply that an utterance accepts above the"
+        " others. Ties go to the score. A reply without a value is dropped with its subtree.",
     )
     order: Order = setting(
         "score",
@@ -41,6 +50,7 @@ class RankingSettings(Settings):
     )
     score_order: ScoreOrder = setting(
         "higher",
-        "Whether a higher or a lower score of the corpus is better. A rank of which 0 is the best is lower: such scores"
-        " are negated, here and in the datasets, so that a higher one is better everywhere downstream.",
+        "Whether a higher or a lower score of the corpus, or value of `rank_by`, is better. A rank of which 0 is the"
+        " best is lower: such scores are negated, here and in the datasets, so that a higher one is better everywhere"
+        " downstream.",
     )

@@ -71,6 +71,17 @@ SCORE_NOTES = {
     ),
 }
 
+# What stands for the score where `rank_by` is set.
+VALUE_NOTES = {
+    "replies": "the number of replies that a reply got",
+    "depth": "the levels of replies below a reply",
+    "accepted_reply": "whether the utterance that is answered accepts a reply (1 or 0)",
+}
+VALUE_NOTE = (
+    " The score here is not the votes but {what} ({setting}); ties go to the votes first, and replies with equal values"
+    " are no preference."
+)
+
 # The artefact of the corpus names all of them.
 LEFT_OUT_SHOWN = 50
 
@@ -88,12 +99,23 @@ def made_section(
     return MADE.format(
         settings=table(["setting", "value"], all_settings.items()),
         fates=table(["utterances", "number"], [(fate, f"{number:,}") for fate, number in fates.items()], right=[1]),
-        ranking_note=RANKING_NOTES[ranked.settings["order"]] + SCORE_NOTES[ranked.settings["score_order"]],
+        ranking_note=ranking_note(ranked.settings),
         left_out=_left_out(corpus),
         digests=table(["artefact", "digest"], digests),
         deleted=DELETED[ranked.settings["deleted"]],
         ownership=OWNERSHIP[corpus.settings["corpus"] == SAMPLE],
     )
+
+
+def ranking_note(settings: Mapping[str, Any]) -> str:
+    """Return what replies are ranked by, by the settings of `ranked_replies`."""
+    note = RANKING_NOTES[settings["order"]] + SCORE_NOTES[settings["score_order"]]
+    # An artefact of before that setting has none.
+    rank_by = settings.get("rank_by", "score")
+    if rank_by == "score":
+        return note
+    what = VALUE_NOTES.get(rank_by) or f"the column {code(rank_by)} of the corpus"
+    return note + VALUE_NOTE.format(what=what, setting=code(f"rank_by: {rank_by}"))
 
 
 def _left_out(corpus: Artefact) -> str:
@@ -124,7 +146,7 @@ def front_matter(
     rows is not named, since `datasets` fails on one.
     """
     import pyarrow.parquet as pq
-    import yaml
+    from huggingface_hub import DatasetCardData
 
     configs, infos, rows = [], [], 0
     for name, files in configurations.items():
@@ -153,7 +175,7 @@ def front_matter(
             }
         )
     sample = corpus == SAMPLE
-    metadata = {
+    metadata: dict[str, Any] = {
         "pretty_name": pretty_name,
         **({"license": "mit"} if sample else {"license": "other", "license_name": "that-of-the-source"}),
         "language": ["en"] if sample else [],
@@ -166,7 +188,7 @@ def front_matter(
         "configs": configs,
         "dataset_info": infos,
     }
-    return f"---\n{yaml.safe_dump(metadata, sort_keys=False, allow_unicode=True)}---\n"
+    return f"---\n{DatasetCardData(**metadata).to_yaml()}\n---\n"
 
 
 def feature(field: "pa.Field") -> dict[str, Any]:

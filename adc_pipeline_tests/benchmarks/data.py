@@ -63,7 +63,7 @@ def run_floor(corpus: Path, threads: int, memory: str) -> None:
     from adc_pipeline.corpus.readers.values import create_macros
     from adc_pipeline.corpus.recorded_files import UTTERANCES
 
-    (rows,) = convokit.rows(corpus, corpus / "scratch")
+    (rows,) = convokit.rows(corpus, duckdb.connect(), corpus / "scratch")
     with duckdb.connect() as connection:
         connection.execute("SET threads = $1", [threads])
         connection.execute("SET memory_limit = $1", [memory])

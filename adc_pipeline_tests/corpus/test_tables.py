@@ -241,7 +241,7 @@ def test_columns_are_mapped_and_the_optional_ones_may_be_missing(tmp_path: Path)
         ({}, "has no column reply_to, score but id, conversation_id, text"),
         ({"reply_to": "id", "score": "points"}, "has no column points but"),
         ({"reply_to": "id", "score": "id", "speaker": "who"}, "has no column who but"),
-        ({"body": "text"}, "maps body, which no utterance has"),
+        ({"texts": "text"}, "maps texts, which no utterance has .did you mean text.."),
     ],
 )
 def test_a_column_that_is_not_there_is_refused(tmp_path: Path, columns: dict[str, str], sentence: str) -> None:
@@ -368,7 +368,7 @@ def test_the_same_conversations_are_the_same_rows_whichever_way_they_come(tmp_pa
 
     with duckdb.connect() as connection:
         create_macros(connection)
-        (lines,) = convokit.rows(corpus, tmp_path)
+        (lines,) = convokit.rows(corpus, connection, tmp_path)
         ways = [connection.execute(lines.sql, lines.parameters).fetchall()]
         for dump in dumps.rows(tmp_path / "dump", connection, tmp_path):
             ways.append(connection.execute(dump.sql, dump.parameters).fetchall())

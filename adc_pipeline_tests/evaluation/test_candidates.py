@@ -5,10 +5,12 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from click.testing import CliRunner
 
 from adc_pipeline.cli.main import main
+from adc_pipeline.evaluation import served
 from adc_pipeline.evaluation.scoring import Query, Scorer
 from adc_pipeline.evaluation.settings import EvaluationSettings
 from adc_pipeline_tests.training.conftest import small_model
@@ -44,6 +46,15 @@ def test_candidates_get_the_figures_of_the_evaluation(model: Path) -> None:
     assert broken["error"].startswith("Line 2: it is not JSON")
     assert empty == {"error": "Line 3: `candidates` is missing, empty or no list: give a list of texts."}
     assert first != other
+
+    # A served model gives the same answer, whatever else the request asks.
+    requests = pd.DataFrame([{"post": "Else"}, ASKED, ASKED | {"turns": [], "candidates": ["a"] * 3}])
+    (reply, same, tied) = served._load_pyfunc(str(model)).predict(requests, {"max_new_tokens": 2}).to_dict("records")
+    assert reply["reply"]
+    assert reply["candidates"] is None
+    assert [each["rank"] for each in tied["candidates"]] == [1, 2, 3]
+    for figures, ours in zip(same["candidates"], first["candidates"], strict=True):
+        assert figures == pytest.approx(ours, abs=1e-5)
 
     # The same questions as the evaluation asks them. In float32 the last digits depend on what shares a batch. A marker
     # that a person wrote is neutralised.

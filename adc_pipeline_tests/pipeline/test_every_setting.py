@@ -64,6 +64,7 @@ def other_value(asset: str, name: str, corpus: Path) -> Any:
         ("raw_corpus", "columns"): {"score": "downvotes"},
         ("ranked_replies", "speakers"): ["reader1"],
         ("ranked_replies", "min_age_hours"): 1.0,
+        ("ranked_replies", "rank_by"): "replies",
         (asset, "shares"): [50, 25, 25],
     }
     if (asset, name) in special:

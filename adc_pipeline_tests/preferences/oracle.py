@@ -6,6 +6,7 @@ looked at, and every prompt is written by following `reply_to` upwards.
 
 import hashlib
 import math
+import re
 import unicodedata
 from collections.abc import Iterator
 from itertools import pairwise, permutations
@@ -58,6 +59,8 @@ class Oracle:
     def usable(self, reply: Utterance) -> bool:
         settings = self.settings
         if settings.top_level_only and reply.reply_to != self.root.id:
+            return False
+        if settings.max_words is not None and len(re.findall(r"\S+", reply.text, re.ASCII)) > settings.max_words:
             return False
         return is_visible(reply.text) and not (settings.exclude_root_speaker and reply.speaker == self.root.speaker)
 

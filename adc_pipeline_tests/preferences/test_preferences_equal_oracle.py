@@ -118,6 +118,8 @@ def of_thread(ranked_thread: Path, out: Path, **values: Any) -> Path:
         ({"later_only": True}, {"b>d"}),
         ({"top_level_only": True}, {"a>b", "a>c", "a>d", "b>d", "c>d"}),
         ({"min_root_score": 21}, set()),
+        ({"max_words": 2}, set()),
+        ({"max_words": 3, "top_level_only": True}, {"a>b", "a>c", "a>d", "b>d", "c>d"}),
     ],
 )
 def test_which_replies_make_a_pair(
@@ -230,6 +232,7 @@ preference_settings = st.builds(
     self_posts_only=st.sampled_from([False, False, True]),
     top_level_only=st.sampled_from([False, False, True]),
     exclude_root_speaker=st.sampled_from([False, False, True]),
+    max_words=st.sampled_from([None, None, None, 1, 3]),
     margin=st.sampled_from(["none", "log"]),
     privileged=st.sampled_from(["rejected", "replies"]),
     seed=st.sampled_from([0, 7, -1]),

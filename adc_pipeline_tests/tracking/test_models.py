@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.evaluation import served
+from adc_pipeline.evaluation.candidates import Ranker
 from adc_pipeline.generation.address import located
 from adc_pipeline.generation.registration import register_model
 from adc_pipeline.tracking.runs import Tracking
@@ -44,7 +46,7 @@ def registered(small_model: Path, tmp_path_factory: pytest.TempPathFactory) -> R
     for number in (1, 2):
         (folder / "training.json").write_text(json.dumps({"objective": "mle", "version": number}))
         with tracking.run("top_2_model", {}, {}) as run:
-            facts = register_model(run, folder, NAME)
+            facts = register_model(run, folder, NAME, served)
             # The artefact is not stored yet at this moment.
             assert run.client.get_run(run.id).info.status == "RUNNING"
         assert facts["registered_model"] == NAME
@@ -131,6 +133,33 @@ def test_a_served_model_answers_as_its_signature_says(server: "TestClient") -> N
 def test_a_served_model_requires_only_the_post(server: "TestClient") -> None:
     asked = {"dataframe_records": [{"post": "A title"}], "params": {"max_new_tokens": 5, "temperature": 0}}
     assert server.post("/invocations", json=asked).status_code == 200
+
+
+def test_candidates_get_the_answer_of_the_command_in_all_formats(server: "TestClient", small_model: Path) -> None:
+    turns = [{"text": "No.", "verdict": "rejected"}, {"text": "Well", "speaker": "bob"}]
+    rows: list[dict[str, Any]] = [
+        {"post": "a", "turns": turns, "candidates": ["x", "a longer one", {"text": "y", "speaker": "ann"}]},
+        {"post": "b", "turns": [], "candidates": []},
+    ]
+    (expected,) = Ranker.load(str(small_model)).answers(iter([json.dumps(rows[0])]))
+    columns = list(rows[0])
+    for asked in (
+        {"dataframe_records": rows},
+        {"dataframe_split": {"columns": columns, "data": [list(row.values()) for row in rows]}},
+        # MLflow makes arrays of the columns of these two: lists of one length.
+        {"instances": rows[:1]},
+        {"inputs": rows[:1]},
+        {"inputs": {name: [rows[0][name]] for name in columns}},
+    ):
+        answer = server.post("/invocations", json=asked | {"params": {"max_new_tokens": 3}})
+        assert answer.status_code == 200, answer.text
+        first, *others = answer.json()["predictions"]
+        assert first["reply"] is None
+        for found, figures in zip(first["candidates"], expected["candidates"], strict=True):
+            assert found == pytest.approx(figures, abs=1e-6)
+        assert all(other["reply"] and other["candidates"] is None for other in others)
+    wrong = {"dataframe_records": [{"post": "a", "candidates": "x"}]}
+    assert "send a list of texts" in server.post("/invocations", json=wrong).text
 
 
 def test_all_formats_answer_with_nulls(server: "TestClient") -> None:

@@ -7,17 +7,22 @@ its size does not matter either.
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from adc_pipeline.core.engine import Report, no_report
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.core.named_files import read_small_json
 from adc_pipeline.corpus.readers import lines
+from adc_pipeline.corpus.readers.carried import EMPTY, quoted
 from adc_pipeline.corpus.readers.rows import NAME_OF_FILE, Rows
 from adc_pipeline.corpus.recorded_files import UTTERANCES
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
 
 # `root` and `reply-to` are older spellings in the corpora that ConvoKit has published. A line that is no JSON object,
 # or none of this shape, has null in every column. A parent that is written like a missing value is one, unless the
@@ -30,7 +35,7 @@ SELECT id, conversation_id,
     try_cast(meta.stickied AS BOOLEAN) AS stickied, try_cast(meta.score_hidden AS BOOLEAN) AS score_hidden,
     meta.distinguished AS distinguished, NULL::VARCHAR AS title, {source} AS source,
     recorded(timestamp, recording, after) AS recorded_at, NULL::VARCHAR AS kind, NULL::VARCHAR AS parent_kind,
-    is_unreadable(timestamp, written_time) AS time_unreadable
+    is_unreadable(timestamp, written_time) AS time_unreadable{carried}
 FROM (
     SELECT * EXCLUDE (id, conversation_id, timestamp), text_id(id) AS id,
         text_id(coalesce(conversation_id, root)) AS conversation_id,
@@ -38,31 +43,80 @@ FROM (
         seconds(timestamp) AS timestamp, timestamp AS written_time,
         seconds(coalesce(meta.retrieved_utc, meta.retrieved_on)) AS recording,
         CASE WHEN meta.retrieved_after IS NOT NULL THEN seconds(meta.retrieved_after) END AS after
-    FROM read_json($lines, format = 'newline_delimited', ignore_errors = true, hive_partitioning = false, {several}
-        columns = {{
-        id: 'VARCHAR', conversation_id: 'VARCHAR', root: 'VARCHAR', reply_to: 'VARCHAR', "reply-to": 'VARCHAR',
-        speaker: 'VARCHAR', "user": 'VARCHAR', text: 'VARCHAR', timestamp: 'VARCHAR',
-        meta: 'STRUCT(score VARCHAR, stickied VARCHAR, score_hidden VARCHAR, distinguished VARCHAR, subreddit VARCHAR,
-            retrieved_on VARCHAR, retrieved_utc VARCHAR, retrieved_after VARCHAR)'}})
+    FROM {records}
 )
 """
-READ = UTTERANCES_OF.format(source="meta.subreddit", several="")
-READ_FOLDERS = UTTERANCES_OF.format(source=f"coalesce(meta.subreddit, {NAME_OF_FILE})", several="filename = true,")
+FIELDS = ("id", "conversation_id", "root", "reply_to", "reply-to", "speaker", "user", "text", "timestamp")
+META = (
+    "score", "stickied", "score_hidden", "distinguished", "subreddit", "retrieved_on", "retrieved_utc",
+    "retrieved_after",
+)  # fmt: skip
+LINES = "read_json($lines, format = 'newline_delimited', ignore_errors = true, hive_partitioning = false, {options})"
+COLUMNS_OF_LINES = "columns = {{{fields}, meta: 'STRUCT({meta})'}}".format(
+    fields=", ".join(f"\"{name}\": 'VARCHAR'" for name in FIELDS), meta=", ".join(f"{name} VARCHAR" for name in META)
+)
+READ = UTTERANCES_OF.format(source="meta.subreddit", records=LINES.format(options=COLUMNS_OF_LINES), carried="")
+READ_FOLDERS = UTTERANCES_OF.format(
+    source=f"coalesce(meta.subreddit, {NAME_OF_FILE})",
+    records=LINES.format(options=f"{COLUMNS_OF_LINES}, filename = true"),
+    carried="",
+)
 
 
-def rows(corpus: Path, scratch: Path, report: Report = no_report, unpack: bool = False) -> Iterator[Rows]:
+# Keeps views apart where one connection reads several corpora.
+NUMBERS = count()
+
+
+def rows(
+    corpus: Path,
+    connection: "DuckDBPyConnection",
+    scratch: Path,
+    report: Report = no_report,
+    unpack: bool = False,
+    others: Mapping[str, str] = EMPTY,
+) -> Iterator[Rows]:
     """Yield the utterances of a corpus, in order; run each to its end before the next.
 
-    With `unpack` they go through `readers.lines`, which replaces the lines that are too long for DuckDB. Raise
-    PipelineError for a file that is truncated.
+    With `unpack` they go through `readers.lines`, which replaces the lines that are too long for DuckDB. `others` are
+    the fields of `meta` that are carried besides our columns (`readers.carried`). Raise PipelineError for a file that
+    is truncated.
     """
     path = corpus / UTTERANCES
-    if unpack or not lines.is_one_object_a_line(path):
+    if others:
+        for chunk in lines.chunks(path, scratch, report, lines.json_lines_without_halves):
+            yield Rows(select(chunk, others, connection), lines=[chunk])
+    elif unpack or not lines.is_one_object_a_line(path):
         for chunk in lines.chunks(path, scratch, report):
             yield Rows(READ, {"lines": str(chunk)}, lines=[chunk])
     else:
         lines.check_end(path)
         yield Rows(READ, {"lines": str(path)}, lines=[path])
+
+
+def select(chunk: Path, others: Mapping[str, str], connection: "DuckDBPyConnection") -> str:
+    """Return the query of our columns and `others` over lines; its view stays for the life of the connection.
+
+    The names of fields are values, which only DuckDB's relational interface takes.
+    """
+    from duckdb import ColumnExpression, ConstantExpression, FunctionExpression
+
+    records = connection.read_json(
+        str(chunk),
+        columns=dict.fromkeys(FIELDS, "VARCHAR") | {"meta": "JSON"},
+        format="newline_delimited",
+        ignore_errors=True,
+        hive_partitioning=False,
+    )
+    meta = ColumnExpression("meta")
+    known = ConstantExpression(json.dumps(dict.fromkeys(META, "VARCHAR")))
+    chosen = [FunctionExpression("json_transform", meta, known).alias("meta"), *map(ColumnExpression, FIELDS)]
+    for number, field in enumerate(others.values()):
+        place = ConstantExpression("$." + json.dumps(field.removeprefix("meta."), ensure_ascii=False))
+        chosen.append(FunctionExpression("json_extract_string", meta, place).alias(f"carried_{number}"))
+    view = f"convokit_{next(NUMBERS)}"
+    records.select(*chosen).create_view(view)
+    carried = "".join(f", carried_{number} AS {name}" for number, name in enumerate(quoted(others)))
+    return UTTERANCES_OF.format(source="meta.subreddit", records=view, carried=carried)
 
 
 def rows_of_folders(corpora: Sequence[Path], names: Sequence[str], scratch: Path) -> Iterator[Rows]:

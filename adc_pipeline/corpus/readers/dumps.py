@@ -10,7 +10,7 @@ the post: https://github.com/voussoir/timesearch/issues/19. Both are mended here
 would pass for a root. A comment that names no post has no conversation and is set aside.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from adc_pipeline.core.engine import Report, no_report
 from adc_pipeline.corpus.readers import lines
+from adc_pipeline.corpus.readers.carried import EMPTY, quoted
 from adc_pipeline.corpus.readers.rows import NAME_OF_FILE, Rows
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ SELECT id, conversation_id,
         CASE WHEN parent IS NULL OR parent_kind = 't1_' AND parent = id THEN 't3_'
              WHEN parent_kind IS NOT NULL THEN parent_kind WHEN parent = conversation_id THEN 't3_' ELSE 't1_' END
     END AS parent_kind,
-    is_unreadable(timestamp, coalesce(created_utc, created)) AS time_unreadable
+    is_unreadable(timestamp, coalesce(created_utc, created)) AS time_unreadable{carried}
 FROM (
     SELECT * EXCLUDE (id, parent), without_kind(full_name) AS id,
         CASE WHEN is_comment THEN without_kind(link_id) ELSE without_kind(full_name) END AS conversation_id,
@@ -86,18 +87,21 @@ FROM (
     )
 )
 """
-READ_LINES = READ.format(source=LINES, name="subreddit")
-READ_FILES = READ.format(source=LINES, name=f"coalesce(subreddit, {NAME_OF_FILE})")
+READ_LINES = READ.format(source=LINES, name="subreddit", carried="")
+READ_FILES = READ.format(source=LINES, name=f"coalesce(subreddit, {NAME_OF_FILE})", carried="")
 
 # Keeps views apart where one connection reads several tables.
 NUMBERS = count()
 
 
-def select(table: "DuckDBPyRelation", connection: "DuckDBPyConnection", several: bool = False) -> str:
+def select(
+    table: "DuckDBPyRelation", connection: "DuckDBPyConnection", several: bool, others: Mapping[str, str]
+) -> str:
     """Return the query of our columns over a table with the columns `FIELDS`, of any types and null where it has none.
 
-    Its view stays for the life of the connection. With `several`, the table is that of several files, whose paths its
-    column `filename` has.
+    `others` are the columns that are carried besides them (`readers.carried`), by our names. The table's view stays for
+    the life of the connection. With `several`, the table is that of several files, whose paths its column `filename`
+    has.
     """
     from duckdb import ColumnExpression, ConstantExpression, FunctionExpression
 
@@ -113,12 +117,22 @@ def select(table: "DuckDBPyRelation", connection: "DuckDBPyConnection", several:
     )
     view = f"dump_{next(NUMBERS)}"
     chosen = [column.alias(name) for name, column in columns.items()]
+    chosen += [
+        ColumnExpression(field).cast("VARCHAR").alias(f"carried_{at}") for at, field in enumerate(others.values())
+    ]
+    carried = "".join(f", carried_{number} AS {name}" for number, name in enumerate(quoted(others)))
     table.select(*chosen, *([ColumnExpression("filename")] if several else [])).create_view(view)
-    return READ.format(source=view, name=f"coalesce(subreddit, {NAME_OF_FILE})" if several else "subreddit")
+    name = f"coalesce(subreddit, {NAME_OF_FILE})" if several else "subreddit"
+    return READ.format(source=view, name=name, carried=carried)
 
 
 def rows(
-    path: Path, connection: "DuckDBPyConnection", scratch: Path, report: Report = no_report, unpack: bool = False
+    path: Path,
+    connection: "DuckDBPyConnection",
+    scratch: Path,
+    report: Report = no_report,
+    unpack: bool = False,
+    others: Mapping[str, str] = EMPTY,
 ) -> Iterator[Rows]:
     """Yield the rows of one dump, in order; run each to its end before the next.
 
@@ -127,7 +141,20 @@ def rows(
     damaged or truncated.
     """
     connection.execute(PARENT)
-    if unpack or not lines.is_one_object_a_line(path):
+    if others:
+        # The names of fields are values, which only DuckDB's relational interface takes.
+        read = {**FIELDS, **{field: FIELDS.get(field, "VARCHAR") for field in others.values()}}
+        for chunk in lines.chunks(path, scratch, report, lines.json_lines_without_halves):
+            table = connection.read_json(
+                str(chunk),
+                columns=read,
+                format="newline_delimited",
+                compression="none",
+                ignore_errors=True,
+                hive_partitioning=False,
+            )
+            yield Rows(select(table, connection, False, others), lines=[chunk])
+    elif unpack or not lines.is_one_object_a_line(path):
         for chunk in lines.chunks(path, scratch, report):
             yield Rows(READ_LINES, {"lines": str(chunk)}, lines=[chunk])
     else:

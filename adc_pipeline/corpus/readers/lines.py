@@ -294,6 +294,11 @@ def without_halves(blocks: Iterator[bytes]) -> Iterator[bytes]:
         yield ESCAPE.sub(_whole, block) if HALF.search(block) else block
 
 
+def json_lines_without_halves(file: BinaryIO, path: Path) -> Iterator[bytes]:
+    """Yield the lines of a file as `json_lines` does, with U+FFFD for each half of a surrogate pair."""
+    return without_halves(json_lines(file, path))
+
+
 def _whole(escape: re.Match[bytes]) -> bytes:
     return escape[0] if escape[1] is None else rb"\ufffd"
 

@@ -14,6 +14,7 @@ from adc_pipeline.core.engine import Report, no_report
 from adc_pipeline.core.errors import PipelineError, did_you_mean
 from adc_pipeline.corpus.first_bytes import is_parquet
 from adc_pipeline.corpus.readers.arrow import read_schema
+from adc_pipeline.corpus.readers.carried import MAPPED, carried
 from adc_pipeline.corpus.readers.delimited import read_dialect, write_records
 from adc_pipeline.corpus.readers.rows import COLUMNS, NAME_OF_FILE, Rows
 
@@ -22,9 +23,6 @@ if TYPE_CHECKING:
 
 NEEDED = ("id", "conversation_id", "reply_to", "text", "score")
 IDS = ("id", "conversation_id", "reply_to")
-# What readers conclude, and no table has.
-CONCLUDED = ("kind", "parent_kind", "time_unreadable")
-MAPPED = tuple(name for name in COLUMNS if name not in CONCLUDED)
 # Names that stand for a column of ours where the setting `columns` says nothing.
 ALSO_CALLED = {"recorded_at": ("retrieved_on", "retrieved_utc")}
 
@@ -177,12 +175,7 @@ def without_empty(table: "DuckDBPyRelation") -> "DuckDBPyRelation":
 
 def mapped(path: Path, has: list[str], columns: Mapping[str, str]) -> dict[str, str]:
     """Return the file's name of each of our columns that it has."""
-    unknown = sorted(set(columns) - set(MAPPED))
-    if unknown:
-        raise PipelineError(
-            f"The setting columns maps {', '.join(unknown)}, which no utterance has: its keys are {', '.join(MAPPED)}."
-        )
-    names = {name: columns.get(name, name) for name in MAPPED}
+    names = {name: columns.get(name, name) for name in MAPPED} | carried(columns)
     for name, others in ALSO_CALLED.items():
         if names[name] not in has and name not in columns:
             names[name] = next((other for other in others if other in has), name)
@@ -214,10 +207,15 @@ def select(
         ColumnExpression(names[name]) if name in names else ConstantExpression(None).cast("VARCHAR") for name in MAPPED
     ]
     chosen = [column.alias(name) for column, name in zip(chosen, MAPPED, strict=True)]
+    others = carried(columns)
+    chosen += [ColumnExpression(field).alias(name) for name, field in others.items()]
     table = table.select(*chosen, *([ColumnExpression("filename")] if several else []))
     view = f"table_{next(NUMBERS)}"
     table.create_view(view)
-    found = values(dict(zip(MAPPED, map(str, table.types), strict=False)))
+    types = list(map(str, table.types))
+    found = values(dict(zip(MAPPED, types, strict=False)))
+    for name, kind in zip(others, types[len(MAPPED) :], strict=False):
+        found[f'"{name}"'] = as_text(f'"{name}"', kind)
     if several:
         found["source"] = f"coalesce({found['source']}, {NAME_OF_FILE})"
     return READ.format(finished=", ".join(f"{value} AS {name}" for name, value in found.items()), view=view)

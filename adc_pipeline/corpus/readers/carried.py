@@ -1,0 +1,52 @@
+"""Columns of a source that the setting `columns` carries into `utterances` as they are, besides those of an utterance.
+
+`columns: {accepted_reply: AcceptedAnswerId}` adds a column `accepted_reply` of text. Its name becomes part of SQL
+statements, so it has to be a plain name; the name of the source's field never does. `rank_by` of `ranked_replies` ranks
+by such a column. A corpus without such columns is read as if there were no such setting.
+"""
+
+import re
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from adc_pipeline.core.errors import PipelineError, did_you_mean
+from adc_pipeline.corpus.readers.rows import COLUMNS
+
+# What readers conclude, and no table has.
+CONCLUDED = ("kind", "parent_kind", "time_unreadable")
+MAPPED = tuple(name for name in COLUMNS if name not in CONCLUDED)
+# The column of an utterance that names its accepted reply.
+ACCEPTED_REPLY = "accepted_reply"
+
+EMPTY: Mapping[str, str] = MappingProxyType({})
+
+NAME = re.compile("[a-z][a-z0-9_]{0,62}")
+# Columns of the tables that the stages write, and values of `rank_by`.
+TAKEN = {
+    *COLUMNS, "namespace", "missing_text", "position", "shard", "filename", "file_row_number", "file_index", "is_root",
+    "parent_position", "depth", "replies", "rank", "siblings",
+}  # fmt: skip
+
+
+def carried(columns: Mapping[str, str]) -> dict[str, str]:
+    """Return the source's name of each column that is carried; raise PipelineError for a name that is none."""
+    found = {name: field for name, field in columns.items() if name not in MAPPED}
+    for name in found:
+        similar = did_you_mean(name, MAPPED)
+        if name in TAKEN or similar or not NAME.fullmatch(name):
+            why = "is a name of the pipeline's own" if name in TAKEN else f"no utterance has{similar}"
+            raise PipelineError(
+                f"The setting columns maps {name}, which {why}: the columns of an utterance are"
+                f" {', '.join(MAPPED)}; the name of another one has small letters, digits and underscores."
+            )
+    return found
+
+
+def own(columns: Mapping[str, str]) -> dict[str, str]:
+    """Return the source's name of each column of an utterance that the setting `columns` maps."""
+    return {name: field for name, field in columns.items() if name in MAPPED}
+
+
+def quoted(names: Mapping[str, str]) -> list[str]:
+    """Return names of carried columns as they stand in a statement."""
+    return [f'"{name}"' for name in names]

@@ -1,0 +1,60 @@
+"""Read the figures of an evaluation by source, such as by subreddit, from its cases.
+
+The right community helps a model and a random one hurts it (ComPO, Kumar et al. 2024), so one figure for all
+communities can hide both. `cases.parquet` names the conversation of each case, and the dataset the source of
+each conversation.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from adc_pipeline.evaluation.bootstrap import ratio_estimates
+from adc_pipeline.evaluation.case_table import CASE_TABLE
+from adc_pipeline.evaluation.estimate import Estimate
+from adc_pipeline.evaluation.measures import exponentiated
+
+CASES = """
+SELECT measure, source, conversation_id, weight, model, base FROM read_parquet($cases)
+JOIN (SELECT DISTINCT conversation_id, any_value(source) AS source FROM read_parquet($walks) GROUP BY conversation_id)
+    USING (conversation_id)
+ORDER BY measure, source
+"""
+# The names of measures whose figures are exponentials of the ratio.
+EXPONENTIAL = "perplexity"
+
+
+class SourceFigure(NamedTuple):
+    """One measure over the conversations of one source: the model's figure and the base model's, if it has one."""
+
+    measure: str
+    source: str
+    model: Estimate
+    base: Estimate | None
+
+
+def figures_by_source(evaluation: Path, dataset: Path, draws: int = 1000, seed: int = 0) -> Iterator[SourceFigure]:
+    """Yield each measure by source, with 95 % intervals over the conversations of that source.
+
+    `evaluation` is the folder of an evaluation and `dataset` that of the walks that it was made from. `draws` and
+    `seed` are those of the bootstrap.
+    """
+    import duckdb
+
+    walks = [str(path) for path in sorted(dataset.rglob("test-*.parquet"))]
+    with duckdb.connect() as connection:
+        rows = connection.execute(CASES, {"cases": str(evaluation / CASE_TABLE), "walks": walks}).fetchnumpy()
+    measures, sources = rows["measure"].astype(str), rows["source"].astype(str)
+    names = np.char.add(np.char.add(measures, "\n"), sources)
+    for name in dict.fromkeys(names.tolist()):
+        of = names == name
+        conversations = np.unique(rows["conversation_id"][of].astype(str), return_inverse=True)[1]
+        weights = np.asarray(rows["weight"][of], dtype=np.float64)
+        base = np.ma.filled(np.ma.asarray(rows["base"][of], dtype=np.float64), np.nan)
+        series = [np.asarray(rows["model"][of], dtype=np.float64), *([] if np.isnan(base).any() else [base])]
+        found = ratio_estimates(np.stack(series), np.stack([weights] * len(series)), conversations, draws, seed)
+        measure, _, source = name.partition("\n")
+        figures = [exponentiated(each) if measure.startswith(EXPONENTIAL) else each for each in found]
+        yield SourceFigure(measure, source, figures[0], figures[1] if len(figures) > 1 else None)

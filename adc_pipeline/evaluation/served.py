@@ -1,0 +1,59 @@
+"""Serve a model with MLflow that ranks candidates as well as it replies: a row with `candidates` is ranked.
+
+`generation.serving` is the flavour that writes and serves a model. This module adds what needs the evaluation's scorer.
+The answer is that of `adc score`. All candidates of a request are scored together.
+"""
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from adc_pipeline.evaluation.candidates import Ranker
+from adc_pipeline.generation import serving
+from adc_pipeline.generation.serving import Served, is_missing, listed, text_of
+
+if TYPE_CHECKING:
+    from mlflow.models import Model
+
+
+def save_model(path: str, mlflow_model: "Model", folder: Path) -> None:
+    """Write a Hugging Face folder as an MLflow model into `path`; `mlflow.models.Model.log` calls this."""
+    serving.save_model(path, mlflow_model, folder, __name__)
+
+
+def _load_pyfunc(path: str) -> "ServedRanker":
+    """Load a model for `mlflow.pyfunc`, which calls this with its folder."""
+    from adc_pipeline.generation.address import inside
+    from adc_pipeline.generation.replier import Replier
+
+    return ServedRanker(Replier.load(inside(Path(path), path)))
+
+
+class ServedRanker(Served):
+    """A model that replies to a table of posts, and ranks the candidates of those that have some."""
+
+    @cached_property
+    def ranker(self) -> Ranker:
+        return Ranker.of(self.replier, "the served model")
+
+    def ranked(self, rows: Sequence[Mapping[str, Any]]) -> dict[int, list[dict[str, Any]]]:
+        """Return the figures of the candidates of each row that has some."""
+        asked = {place: candidates for place, row in enumerate(rows) if (candidates := question(row))}
+        if not asked:
+            return {}
+        queries = [self.ranker.queries_of(each) for each in asked.values()]
+        return {place: answer["candidates"] for place, answer in zip(asked, self.ranker.scored(queries), strict=True)}
+
+
+def question(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a row of a request as a question of `adc score`; empty for a row without candidates."""
+    candidates = listed("candidates", row.get("candidates"))
+    if not candidates:
+        return {}
+    texts = {name: text_of(name, row.get(name)) for name in ("post", "title", "speaker")}
+    asked: dict[str, Any] = {name: text for name, text in texts.items() if text is not None}
+    rejected = [text for each in listed("rejected", row.get("rejected")) if (text := text_of("rejected", each))]
+    turns = [each for each in listed("turns", row.get("turns")) if not is_missing(each)]
+    asked["turns"] = [*turns, *({"text": text, "verdict": "rejected"} for text in rejected)]
+    return {"post": ""} | asked | {"candidates": candidates}
