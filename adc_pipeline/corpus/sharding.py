@@ -31,6 +31,7 @@ from adc_pipeline.corpus.readers.delimited import read_dialect
 from adc_pipeline.corpus.readers.rows import COLUMNS, Rows
 from adc_pipeline.corpus.readers.values import create_macros
 from adc_pipeline.corpus.recorded_files import UTTERANCES, unchanged_while_read
+from adc_pipeline.corpus.removals import Removals, remove_rows
 from adc_pipeline.corpus.settings import CorpusSettings, UtteranceSettings
 
 if TYPE_CHECKING:
@@ -108,8 +109,18 @@ class Counted:
     titles_unreadable: int = 0
 
 
-def shard_rows(corpus: Path, out: Path, source: CorpusSettings, settings: UtteranceSettings, engine: Engine) -> None:
-    """Write every row of `corpus` to `out/SHARD/utterances-NNNNN.parquet`, and titles and counts to `out`."""
+def shard_rows(
+    corpus: Path,
+    out: Path,
+    source: CorpusSettings,
+    settings: UtteranceSettings,
+    engine: Engine,
+    removals: Removals | None = None,
+) -> None:
+    """Write every row of `corpus` to `out/SHARD/utterances-NNNNN.parquet`, and titles and counts to `out`.
+
+    What `removals` lists is left out.
+    """
     names = shard_names(settings.shards)
     for name in names:
         (out / name).mkdir()
@@ -138,7 +149,8 @@ def shard_rows(corpus: Path, out: Path, source: CorpusSettings, settings: Uttera
         if not number:
             raise no_utterances()
         write_titles(parts, namespaces, out / TITLES, counted, connection, engine)
-    (out / COUNTED).write_text(json.dumps(asdict(counted), allow_nan=False) + "\n")
+        removed = remove_rows(out, out / TITLES, removals, connection, engine, PARQUET_OPTIONS) if removals else {}
+    (out / COUNTED).write_text(json.dumps(asdict(counted) | removed, allow_nan=False) + "\n")
 
 
 def finds_root(
