@@ -41,6 +41,11 @@ class UtteranceSettings(Settings):
     decode_entities: bool = setting(
         True, "Decode &lt; &gt; &quot; &#39; &amp; in texts and titles to < > \" ' &, once."
     )
+    replace_personal_data: bool = setting(
+        False,
+        "Replace e-mail addresses, phone numbers, links, IP addresses, card numbers and IBANs in texts and titles by"
+        " [email], [phone] and so on; needs the extra privacy.",
+    )
     shards: int = setting(
         1,
         "Number of shards, processed one after the other and reused by a rerun; 1 is enough up to some 30 million"

@@ -25,6 +25,7 @@ from adc_pipeline.corpus.missing_texts import create_text_macros
 from adc_pipeline.corpus.namespaces import join_sites, part_namespaces
 from adc_pipeline.corpus.packings import packing
 from adc_pipeline.corpus.parts import Part, list_parts
+from adc_pipeline.corpus.personal_data import replace_personal_data
 from adc_pipeline.corpus.readers import convokit, dumps, lines, tables
 from adc_pipeline.corpus.readers.arrow import read_schema
 from adc_pipeline.corpus.readers.delimited import read_dialect
@@ -33,6 +34,7 @@ from adc_pipeline.corpus.readers.values import create_macros
 from adc_pipeline.corpus.recorded_files import UTTERANCES, unchanged_while_read
 from adc_pipeline.corpus.removals import Removals, remove_rows
 from adc_pipeline.corpus.settings import CorpusSettings, UtteranceSettings
+from adc_pipeline.corpus.tables import READ
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -149,8 +151,10 @@ def shard_rows(
         if not number:
             raise no_utterances()
         write_titles(parts, namespaces, out / TITLES, counted, connection, engine)
-        removed = remove_rows(out, out / TITLES, removals, connection, engine, PARQUET_OPTIONS) if removals else {}
-    (out / COUNTED).write_text(json.dumps(asdict(counted) | removed, allow_nan=False) + "\n")
+        counts = remove_rows(out, out / TITLES, removals, connection, engine, PARQUET_OPTIONS) if removals else {}
+        if settings.replace_personal_data:
+            counts |= replace_personal_data(sorted(out.glob(f"*/{READ}")), out / TITLES, engine.report)
+    (out / COUNTED).write_text(json.dumps(asdict(counted) | counts, allow_nan=False) + "\n")
 
 
 def finds_root(

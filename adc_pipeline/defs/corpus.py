@@ -15,6 +15,7 @@ from adc_pipeline.core.shards import parts
 from adc_pipeline.corpus.formats import recognise
 from adc_pipeline.corpus.parts import read_record
 from adc_pipeline.corpus.readers.tables import check_columns
+from adc_pipeline.corpus.personal_data import check_installed
 from adc_pipeline.corpus.recorded_files import FILES, PARTS, check_unchanged, corpus_files, record_files
 from adc_pipeline.corpus.removals import read_removals
 from adc_pipeline.corpus.room import check_room
@@ -127,6 +128,11 @@ def check_corpus(request: Request[UtteranceSettings]) -> Mapping[str, Any]:
     return {REMOVALS: removals.digest} if removals else {}
 
 
+def check_utterances(settings: UtteranceSettings) -> None:
+    if settings.replace_personal_data:
+        check_installed()
+
+
 def make_utterances(making: Making[UtteranceSettings]) -> None:
     corpus = making.inputs["raw_corpus"]
     source = CorpusSettings(**corpus.settings)
@@ -164,6 +170,7 @@ utterances = declare(
         table=lambda folder: parts(folder, READ),
         view=view_utterances,
         outside=check_corpus,
+        check=check_utterances,
         volume="read",
     )
 )

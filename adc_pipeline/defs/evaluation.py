@@ -57,6 +57,7 @@ def evaluation_stage(kind: WalkKind) -> Stage[EvaluationSettings]:
             utterances=utterances.path,
             ranked=ranked.path,
             speakers=walks.settings["speakers"],
+            mentions=walks.settings.get("mentions", "names"),
             provenance=provenance(
                 trained, [tuned, base, walks, ranked, utterances, *([judge] if judge else []), corpus]
             ),

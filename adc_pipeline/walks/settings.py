@@ -23,6 +23,11 @@ class WalkSettings(Settings):
         "default", "Marker strings: default, or released for those of the published datasets (texts stay unchanged)."
     )
     speakers: Speakers = setting("names", "How speakers appear: names, pseudonyms (user1, user2, …) or none.")
+    mentions: Speakers = setting(
+        "names",
+        "How users appear whom a text mentions as u/NAME, /u/NAME or @NAME: names, pseudonyms (those of speakers of the"
+        " conversation, someone for others) or none (someone).",
+    )
     shares: tuple[int, ...] = setting(
         DEFAULT_SHARES,
         "Percentages of conversations in train, validation and test; they add up to 100.",
