@@ -7,6 +7,7 @@ from adc_pipeline.core.settings import Settings, setting
 
 Order = Literal["score", "released"]
 ScoreOrder = Literal["higher", "lower"]
+NearDuplicates = Literal["keep", "count", "drop"]
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,14 @@ class RankingSettings(Settings):
     )
     min_score_gap: int | None = setting(
         None, "Drop all replies to an utterance where the best score leads the second by less than this.", minimum=0
+    )
+    near_duplicates: NearDuplicates = setting(
+        "keep",
+        "What to do with replies that nearly repeat an earlier one anywhere in the corpus (copies, texts of bots): keep"
+        " does not look for them, count keeps them, drop keeps the first. Needs the extra near.",
+    )
+    near_duplicate_words: int = setting(
+        8, "Replies with fewer words are no near-duplicates: people thank each other in the same words.", minimum=1
     )
     order: Order = setting(
         "score",

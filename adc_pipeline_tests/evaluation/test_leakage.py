@@ -2,6 +2,7 @@
 
 import random
 import unicodedata
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
@@ -100,6 +101,38 @@ def test_a_root_that_occurs_in_training_is_excluded(tmp_path: Path) -> None:
     assert set(every.conversations) == set(test)
     assert (every.leakage.repeated_roots, every.leakage.left_out) == (4, 0)
     assert "are evaluated all the same" in leakage_sentences(every.leakage.counts())[0]
+
+
+def test_conversations_that_are_nearly_in_training_are_excluded_by_a_setting(tmp_path: Path) -> None:
+    pytest.importorskip("rensa")
+    train, test = ids_of("train", 3), ids_of("test", 3)
+    long = " ".join(f"word{number}" for number in range(40))
+    people = ["ann", "bob", "cy", "dee"]
+    conversations = []
+    # A root with a word more, the same replies below another root, and nothing alike.
+    for number, (one, other) in enumerate(zip(train, test, strict=True)):
+        seen, asked = (conversation(id, f"Title {id}", f"Text {id}", people) for id in (one, other))
+        if number == 0:
+            for each, text in ((seen, long), (asked, f"{long} again")):
+                each.rows[0] = replace(each.rows[0], text=text)
+                each.conversations[each.rows[0].id] = {"title": "Same title"}
+        if number == 1:
+            for place in (1, 2, 3):
+                seen.rows[place], asked.rows[place] = (
+                    replace(each.rows[place], text=f"{long} {place}") for each in (seen, asked)
+                )
+        conversations += [seen, asked]
+    stages = stages_of(conversations, tmp_path)
+    equal = cases_of(stages, tmp_path)
+    assert (set(equal.conversations), equal.leakage.near) == (set(test), None)
+    folders = (stages.dataset, stages.utterances, stages.ranked)
+    near = read_cases(*folders, "default", "names", EvaluationSettings(leakage="near"), tmp_path / "spill")
+    assert set(near.conversations) == {test[2]}
+    assert (near.leakage.repeated_roots, near.leakage.left_out, near.leakage.near) == (2, 2, 2)
+    assert near.leakage.counts()["conversations.nearly_in_training"] == 2
+    assert leakage_sentences(near.leakage.counts())[1] == (
+        "2 of them are not equal to one of training but nearly alike, root or conversation."
+    )
 
 
 @pytest.mark.slow

@@ -224,4 +224,4 @@ def test_the_way_back(tmp_path: Path, hub: Hub) -> None:
     command = [sys.executable, "-c", LOAD, store.current("top_2").digest[:12]]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
-    assert done.stdout.splitlines() == ["3 a walk 0<accepted>", "1112"]
+    assert done.stdout.splitlines() == ["3 a walk 0<accepted>", "1080"]
