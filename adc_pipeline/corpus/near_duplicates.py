@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 PERMUTATIONS, BANDS = 120, 20
 RUN = 3
 SIMILARITY = 0.8
-BATCH = 20_000
+BATCH = 5_000
 WORD = re.compile(r"\w+")
 
 # Of the texts with an equal band the first is the one that all others are compared with. Whatever is not near the first
