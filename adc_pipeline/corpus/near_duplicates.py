@@ -11,7 +11,7 @@ it.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -60,26 +60,24 @@ def similarity(one: set[str], other: set[str]) -> float:
     return len(one & other) / len(one | other) if one or other else 0.0
 
 
-def near_pairs(
-    connection: "DuckDBPyConnection", texts: Iterable[str], again: "Sequence[str] | None" = None, least: float = SIMILARITY
-) -> Iterator[tuple[int, int]]:
+def near_pairs(connection: "DuckDBPyConnection", texts: Sequence[str]) -> Iterator[tuple[int, int]]:
     """Yield pairs of numbers of texts that are nearly alike: a text, and an earlier one.
 
-    `again` gives the texts by number for the exact comparison; by default `texts`, as a list. A text without words is
-    like no other. Memory: a few hundred bytes a text in DuckDB, which spills.
+    A text without words is like no other. DuckDB keeps 20 rows of 17 bytes a text, and spills.
     """
     import numpy as np
     import pyarrow as pa
     import rensa
 
-    kept = again if again is not None else list(texts)
-    source = iter(texts if again is not None else kept)
+    source = iter(texts)
     connection.execute("CREATE OR REPLACE TEMP TABLE bands (number BIGINT, band UTINYINT, key UBIGINT)")
     number = 0
     while batch := list(islice(source, BATCH)):
         sets = [runs(text) for text in batch]
         filled = [place for place, each in enumerate(sets) if each]
-        matrix = rensa.RMinHash.digest_matrix_from_token_sets([sorted(sets[place]) for place in filled], PERMUTATIONS, 1)
+        matrix = rensa.RMinHash.digest_matrix_from_token_sets(
+            [sorted(sets[place]) for place in filled], PERMUTATIONS, 1
+        )
         rows = np.array(matrix.to_rows(), dtype=np.uint64).reshape(len(filled), BANDS, PERMUTATIONS // BANDS)
         # Multiplied and added, modulo 2**64; two bands that differ and have one key cost a comparison, no more.
         keys = np.zeros(rows.shape[:2], dtype=np.uint64)
@@ -95,5 +93,5 @@ def near_pairs(
     candidates = connection.execute(CANDIDATES)
     while page := candidates.fetchmany(BATCH):
         for later, first in page:
-            if similarity(runs(kept[later]), runs(kept[first])) >= least:
+            if similarity(runs(texts[later]), runs(texts[first])) >= SIMILARITY:
                 yield later, first

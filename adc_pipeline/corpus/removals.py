@@ -69,7 +69,8 @@ WHERE {position} NOT IN (SELECT position FROM removed) ORDER BY file_row_number
 """
 REMAINING_TITLES = """
 SELECT * REPLACE (with_mentions(title, getvariable('removed_names'), NULL) AS title)
-FROM read_parquet($file, hive_partitioning = false) AS titles ANTI JOIN removed_titles USING (namespace, conversation_id)
+FROM read_parquet($file, hive_partitioning = false) AS titles
+    ANTI JOIN removed_titles USING (namespace, conversation_id)
 WHERE NOT list_contains(getvariable('removed_ids'), bare_id(conversation_id))
 """
 COUNTS = """
@@ -152,7 +153,9 @@ def remove_rows(
     for file, begin in zip(files, begins, strict=True):
         path = Path(file)
         query = REMAINING.format(position="position" if stored else f"{begin} + file_row_number")
-        engine.write(connection, "leaving out what is removed", query, path.with_suffix(".new"), {"file": file}, options)
+        engine.write(
+            connection, "leaving out what is removed", query, path.with_suffix(".new"), {"file": file}, options
+        )
     engine.write(connection, "leaving out titles", REMAINING_TITLES, titles.with_suffix(".new"), {"file": str(titles)})
     for path in [*map(Path, files), titles]:
         path.with_suffix(".new").replace(path)

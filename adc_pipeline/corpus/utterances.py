@@ -84,14 +84,16 @@ def write_utterances(
 
     `corpus` is a folder that `corpus.source.fetch` wrote, or one ConvoKit folder, dump or table; `source` overrides
     the detected format and maps columns. `work` keeps finished steps for a rerun. What `removals` lists is left out.
-    Return the counts: `read` = `taking_part` + `set_aside`, the latter also by reason. Raise PipelineError for a corpus that is truncated or
-    empty, and where a larger share than `max_set_aside` is set aside.
+    Return the counts: `read` = `taking_part` + `set_aside`, the latter also by reason. Raise PipelineError for a corpus
+    that is truncated or empty, and where a larger share than `max_set_aside` is set aside.
     """
     settings, engine, source = settings or UtteranceSettings(), engine or Engine(), source or CorpusSettings()
     out.mkdir(parents=True, exist_ok=True)
     names = shard_names(settings.shards)
     with work_folder(work, out) as finished:
-        rows = build_once(finished / "rows", lambda folder: shard_rows(corpus, folder, source, settings, engine, removals))
+        rows = build_once(
+            finished / "rows", lambda folder: shard_rows(corpus, folder, source, settings, engine, removals)
+        )
         duplicates = finished / "duplicates.parquet"
         keys = write_duplicates(rows, duplicates, engine)
 

@@ -14,8 +14,8 @@ from adc_pipeline.core.markdown import table
 from adc_pipeline.core.shards import parts
 from adc_pipeline.corpus.formats import recognise
 from adc_pipeline.corpus.parts import read_record
-from adc_pipeline.corpus.readers.tables import check_columns
 from adc_pipeline.corpus.personal_data import check_installed
+from adc_pipeline.corpus.readers.tables import check_columns
 from adc_pipeline.corpus.recorded_files import FILES, PARTS, check_unchanged, corpus_files, record_files
 from adc_pipeline.corpus.removals import read_removals
 from adc_pipeline.corpus.room import check_room

@@ -14,9 +14,9 @@ from adc_pipeline.core.artefacts import Artefact, Store, read_making
 from adc_pipeline.core.markdown import escape
 from adc_pipeline.core.records import read_record
 from adc_pipeline.core.settings import flattened
+from adc_pipeline.corpus.near_duplicates import check_installed
 from adc_pipeline.corpus.source import is_sample
 from adc_pipeline.defs import judge as _judge  # noqa: F401  (declares the asset)
-from adc_pipeline.corpus.near_duplicates import check_installed
 from adc_pipeline.defs.asset import declare
 from adc_pipeline.defs.making import Making, Request
 from adc_pipeline.defs.stage import Stage

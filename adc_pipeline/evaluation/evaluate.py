@@ -60,7 +60,8 @@ class EvaluationJob:
     """What is evaluated: a model, its base model, and the dataset whose test split asks the questions.
 
     `model` and `base` are Hugging Face folders; `dataset`, `utterances` and `ranked` are the folders of those stages.
-    `speakers` and `mentions` are the dataset's settings. `provenance` names, in the report, where model and data come from.
+    `speakers` and `mentions` are the dataset's settings. `provenance` names, in the report, where model and data come
+    from.
     `score_cache` is a folder that keeps the base model's scores for the next evaluation that asks it the same.
     `shortcomings` are sentences on what the dataset cannot teach, for the report. `judge` is the folder of the judge of
     replies; without one, policy improvement is not measured. `exclude_repeated_roots` excludes the test conversations

@@ -113,8 +113,8 @@ class Leakage:
 
     `repeated_roots` counts the test conversations whose root also occurs in training, `left_out` those of them that are
     excluded: all or none. `near` of the `repeated_roots` are only nearly in training, root or whole conversation; None
-    if that was not looked for. `speakers` counts the authors of the evaluated replies. `known_speakers` is the share of them
-    who also wrote in a training conversation, and `known_replies` the share of the replies by them; None without
+    if that was not looked for. `speakers` counts the authors of the evaluated replies. `known_speakers` is the share of
+    them who also wrote in a training conversation, and `known_replies` the share of the replies by them; None without
     authors.
     """
 
@@ -170,9 +170,7 @@ def nearly_trained(connection: "DuckDBPyConnection", query: str, values: object)
     return {rows[number][0] for number, first in pairs if rows[number][1] and not rows[first][1]}
 
 
-def read_leakage(
-    connection: "DuckDBPyConnection", ranked: list[str], exclude: bool, compared: bool = False
-) -> Leakage:
+def read_leakage(connection: "DuckDBPyConnection", ranked: list[str], exclude: bool, compared: bool = False) -> Leakage:
     """Return what the test split, and the replies of the table `replies`, share with the training split.
 
     `compared` says that `create_walked` has looked for conversations that are nearly alike.

@@ -120,7 +120,11 @@ def card(made: Artefact, license: str) -> bytes:
     from huggingface_hub import RepoCard
 
     path = made.path / CARD
-    content = path.read_text(encoding="utf-8") if path.exists() else f"---\nlibrary_name: transformers\n---\n\n# {made.name}\n"
+    content = (
+        path.read_text(encoding="utf-8")
+        if path.exists()
+        else f"---\nlibrary_name: transformers\n---\n\n# {made.name}\n"
+    )
     found = RepoCard(content, ignore_metadata_errors=True)
     for name in ("license_name", "license_link"):
         if license != "other" and name in found.data:

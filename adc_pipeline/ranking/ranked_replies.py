@@ -171,8 +171,8 @@ def rank_shard(
     """Filter and rank the replies of one shard and write two Parquet files into the folder `out`.
 
     `ranked_replies.parquet` holds the replies that stay, in the order of the source, with `rank` (1 is best),
-    `siblings` (number of replies ranked together) and `depth` (1 for a reply to the root); `dropped.parquet` the rest. `near` is the file of
-    near-duplicates, of which the setting says whether they are dropped.
+    `siblings` (number of replies ranked together) and `depth` (1 for a reply to the root); `dropped.parquet` the rest.
+    `near` is the file of near-duplicates, of which the setting says whether they are dropped.
     """
     filters = {
         "deleted": settings.deleted,

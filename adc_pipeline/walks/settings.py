@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from adc_pipeline.core.settings import Settings, setting
+from adc_pipeline.walks.leakage import LookedFor
 from adc_pipeline.walks.markers import FormatName
 from adc_pipeline.walks.rendering import Speakers
 from adc_pipeline.walks.splits import DEFAULT_SHARES, check_shares
@@ -27,6 +28,12 @@ class WalkSettings(Settings):
         "names",
         "How users appear whom a text mentions as u/NAME, /u/NAME or @NAME: names, pseudonyms (those of speakers of the"
         " conversation, someone for others) or none (someone).",
+    )
+    leakage: LookedFor = setting(
+        "none",
+        "Whether the card counts test conversations that are also in training: none, by equal roots, or also by roots"
+        " or replies that are nearly alike (near; needs the extra near). The evaluation excludes them by a setting of"
+        " its own.",
     )
     shares: tuple[int, ...] = setting(
         DEFAULT_SHARES,

@@ -1,8 +1,8 @@
 """Read walks of which only the text is known, such as those of the public datasets of 2023, by their markers.
 
 These datasets have one column, `text`. A walk is cut at its marker strings, whose format is detected. A text in which
-somebody wrote a marker string cannot be told from one with another turn. The line with the speaker stays part of a turn,
-and every score is 0, so that objectives that use scores learn nothing of the verdicts.
+somebody wrote a marker string cannot be told from one with another turn. The line with the speaker stays part of a
+turn, and every score is 0, so that objectives that use scores learn nothing of the verdicts.
 """
 
 import hashlib

@@ -62,10 +62,14 @@ BOT = (
 )
 
 
-def rank(tmp_path: Path, choice: NearDuplicates, shards: int = 1) -> tuple[dict[str, int], list[str], list[tuple[str, str]]]:
+def rank(
+    tmp_path: Path, choice: NearDuplicates, shards: int = 1
+) -> tuple[dict[str, int], list[str], list[tuple[str, str]]]:
     rows = []
     for number in range(6):
-        rows.append({"id": f"q{number}", "conversation_id": f"q{number}", "reply_to": None, "text": f"Question {number}"})
+        rows.append(
+            {"id": f"q{number}", "conversation_id": f"q{number}", "reply_to": None, "text": f"Question {number}"}
+        )
         for reply, text in enumerate(
             [BOT.format(f"forum{number}"), "Thank you so much!", f"Only {number} has this answer to its own question"]
         ):

@@ -53,7 +53,9 @@ def build(source: Path, out: Path, removals: Removals | None, shards: int = 1) -
 def test_a_removed_speaker_is_left_out_with_the_replies_below(tmp_path: Path, shards: int) -> None:
     everything = write_table(tmp_path / "all.jsonl", ROWS)
     by_hand = [(*row[:3], row[3].replace("u/ZED and @zed", "u/[removed] and @[removed]")) for row in ROWS]
-    left = write_table(tmp_path / "left.jsonl", [row for row in by_hand if row[0] in {"a", "a4", "a5", "c", "c1", "c2"}])
+    left = write_table(
+        tmp_path / "left.jsonl", [row for row in by_hand if row[0] in {"a", "a4", "a5", "c", "c1", "c2"}]
+    )
     counts, found = build(everything, tmp_path / "one", Removals(speakers=frozenset({"zed"})), shards)
     _, expected = build(left, tmp_path / "two", None, shards)
     times = {each["id"]: each["timestamp"] for each in found}

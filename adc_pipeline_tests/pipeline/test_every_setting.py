@@ -84,7 +84,8 @@ def other_value(asset: str, name: str, corpus: Path) -> Any:
 
 def without_extra() -> set[str]:
     """Return the settings that need an extra which is not installed."""
-    return set() if find_spec("presidio_analyzer") else {"replace_personal_data"}
+    needed = {"replace_personal_data": "presidio_analyzer"}
+    return {setting for setting, package in needed.items() if find_spec(package) is None}
 
 
 def chains() -> Iterator[list[tuple[str, str]]]:

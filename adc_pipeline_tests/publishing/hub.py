@@ -218,7 +218,9 @@ class Handler(BaseHTTPRequestHandler):
     def tree(self, body: bytes, kind: str, repo: str, revision: str, below: str | None = None) -> None:
         if (found := self.repo(kind, repo)) is not None and (there := found.snapshot(revision)):
             below = (below or "").strip("/")
-            files = {path: content for path, content in there[1].items() if path.startswith(f"{below}/" if below else "")}
+            files = {
+                path: content for path, content in there[1].items() if path.startswith(f"{below}/" if below else "")
+            }
             if below and not files:
                 return self.answer(404, {"error": "no entry"}, {"X-Error-Code": "EntryNotFound"})
             self.answer(200, [self.described(*each) for each in files.items()])
@@ -259,6 +261,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 API = r"/api/(?P<kind>dataset|model)s/(?P<repo>[^/]+/[^/]+)"
+RESOLVE = r"/(?P<kind>datasets/)?(?P<repo>[^/]+/[^/]+)/resolve/(?P<revision>[^/]+)/(?P<path>.+)"
 ROUTES: list[tuple[str, str, Any]] = [
     ("POST", "/api/repos/create", Handler.create),
     ("GET", "/api/whoami-v2", Handler.whoami),
@@ -274,7 +277,11 @@ ROUTES: list[tuple[str, str, Any]] = [
     ("GET", API + "/tree/(?P<revision>[^/]+)(?P<below>/.*)?", Handler.tree),
     ("POST", API + "/paths-info/(?P<revision>.+)", Handler.paths),
     *(
-        (method, r"/(?P<kind>datasets/)?(?P<repo>[^/]+/[^/]+)/resolve/(?P<revision>[^/]+)/(?P<path>.+)", Handler.resolve)
+        (
+            method,
+            r"/(?P<kind>datasets/)?(?P<repo>[^/]+/[^/]+)/resolve/(?P<revision>[^/]+)/(?P<path>.+)",
+            Handler.resolve,
+        )
         for method in ("GET", "HEAD")
     ),
 ]

@@ -54,7 +54,9 @@ def test_mentions_in_walks_are_those_of_the_pseudonyms(stages: Path) -> None:
         "Asking @someone\nWho knows? Not u/someone.<background>"
         "ask @someone<rejected>u/someone: /u/someone does, ‹accepted› u/someone<accepted>"
     )
-    assert walk(stages, "none", "pseudonyms").endswith("<rejected>u/user1: /u/user3 does, ‹accepted› u/someone<accepted>")
+    assert walk(stages, "none", "pseudonyms").endswith(
+        "<rejected>u/user1: /u/user3 does, ‹accepted› u/someone<accepted>"
+    )
 
 
 def test_mentions_stay_by_default(stages: Path) -> None:
