@@ -41,15 +41,15 @@ class UtteranceSettings(Settings):
     decode_entities: bool = setting(
         True, "Decode &lt; &gt; &quot; &#39; &amp; in texts and titles to < > \" ' &, once."
     )
-    replace_personal_data: bool = setting(
-        False,
-        "Replace e-mail addresses, phone numbers, links, IP addresses, card numbers and IBANs in texts and titles by"
-        " [email], [phone] and so on; needs the extra privacy.",
-    )
     shards: int = setting(
         1,
         "Number of shards, processed one after the other and reused by a rerun; 1 is enough up to some 30 million"
         " utterances. The datasets do not depend on it.",
         minimum=1,
         maximum=99_999,
+    )
+    replace_personal_data: bool = setting(
+        False,
+        "Replace e-mail addresses, phone numbers, links, IP addresses, card numbers and IBANs in texts and titles by"
+        " [email], [phone] and so on; needs the extra privacy.",
     )

@@ -493,10 +493,10 @@ def read_cases(
     """Read the cases of a dataset's conversations of one split, spelt as in the dataset.
 
     `dataset`, `utterances` and `ranked` are the folders of those stages; `format`, `speakers` and `mentions` are the
-    dataset's settings; DuckDB spills to `spill`. `markers` is their position in the model's texts. With `before`, segments
-    come with their verdict. Unless `after`, there are no pairs and no steerings, which need a verdict after a turn.
-    `exclude_repeated_roots` excludes the conversations whose root also occurs in the training split. Only the cases of
-    `families`, of measures as in `measures.family`, are read.
+    dataset's settings; DuckDB spills to `spill`. `markers` is their position in the model's texts. With `before`,
+    segments come with their verdict. Unless `after`, there are no pairs and no steerings, which need a verdict after a
+    turn. `exclude_repeated_roots` excludes the conversations whose root also occurs in the training split. Only the
+    cases of `families`, of measures as in `measures.family`, are read.
     Raises PipelineError if `dataset` was not written from these utterances with these settings.
     """
     verdict_first, read_after = markers == "before", markers == "after"
@@ -518,8 +518,8 @@ def read_cases(
             if walk.background != trees.background.get(walk.conversation):
                 raise PipelineError(
                     f"The dataset {dataset} was not written from these utterances with format {format},"
-                    f" speakers {speakers} and mentions {mentions}: evaluate the model on the dataset that it was trained"
-                    " on."
+                    f" speakers {speakers} and mentions {mentions}: evaluate the model on the dataset that it was"
+                    " trained on."
                 )
         strangers = Strangers(trees.conversation, trees.segment)
         own_verdict: Verdict | None = "accepted" if verdict_first else None

@@ -148,6 +148,6 @@ def create_views(
         connection.execute(f"SET VARIABLE {name} = $1", [value])
     connection.execute(UNCHANGED if format == "released" else NEUTRAL)
     join, rows, conversations = create_pseudonyms(connection, speakers, mentions, rows)
-    names = {"join": join, "rows": rows, "conversations": conversations}
+    relations = {"join": join, "rows": rows, "conversations": conversations}
     for view in (RENDERED_REPLIES, RENDERED_ROOTS):
-        connection.execute(view.format(speaker=SPEAKER[speakers], altered=ALTERED, **names))
+        connection.execute(view.format(speaker=SPEAKER[speakers], altered=ALTERED, **relations))

@@ -26,7 +26,8 @@ def walk_of_text(text: str, markers: Markers, number: int) -> dict[str, Any] | N
     verdicts = {markers.accepted: "accepted", markers.rejected: "rejected"}
     if not found:
         return None
-    turns, start = [], len(background) + len(found)
+    turns: list[dict[str, Any]] = []
+    start = len(background) + len(found)
     for marker in re.finditer("|".join(map(re.escape, verdicts)), text):
         if marker.start() < start:
             return None
