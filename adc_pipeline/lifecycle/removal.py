@@ -72,8 +72,8 @@ def standing(store: Store, records: Records, removals: Removals, engine: Engine 
             below.setdefault(upstream, set()).add((made.name, made.digest))
     for _, run in runs:
         if DIGEST in run.data.tags:
-            for read in inputs(run):
-                below.setdefault((read.name, read.digest), set()).add((run.data.tags[ASSET], run.data.tags[DIGEST]))
+            for each in inputs(run):
+                below.setdefault((each.name, each.digest), set()).add((run.data.tags[ASSET], run.data.tags[DIGEST]))
     read = [made for made in versions if made.name == UTTERANCES]
     holding = {(made.name, made.digest) for made in read if holds(made, removals, engine)}
     known = {(run.data.tags[ASSET], run.data.tags.get(DIGEST, "")) for _, run in runs} | set(below)

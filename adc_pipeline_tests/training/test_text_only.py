@@ -1,6 +1,6 @@
 """Datasets with the only column `text`, as the public ones of 2023."""
 
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from adc_pipeline.walks.splits import split_of
 from adc_pipeline_tests.training.walks import random_walk
 
 
-def write_texts(folder: Path, **splits: list[str | None]) -> Path:
+def write_texts(folder: Path, **splits: Sequence[str | None]) -> Path:
     (folder / "data").mkdir(parents=True)
     for split, texts in splits.items():
         table = pa.table({"text": pa.array(texts, pa.string())})
@@ -70,7 +70,7 @@ def test_texts_without_markers_are_refused(tmp_path: Path, texts: list[str]) -> 
 def test_a_model_is_trained_on_texts_alone(tmp_path: Path, small_model: Path) -> None:
     folder = write_texts(tmp_path / "texts", train=[random_walk(number)["text"] for number in range(60)])
     settings = TrainingSettings(sequence_length=64, tokens_per_step=256, max_steps=2)
-    facts = train(TrainingJob(replace(settings), folder, small_model, tmp_path / "output", tmp_path / "work"))
+    facts = train(TrainingJob(settings, folder, small_model, tmp_path / "output", tmp_path / "work"))
     assert facts["steps"] == 2
     assert facts["train"]["walks"] + facts["validation"]["walks"] <= 60
     assert (tmp_path / "output" / "model.safetensors").exists()
