@@ -214,19 +214,16 @@ def push(hub: "HfApi", found: Publication, private: bool, report: Callable[[str]
                 f"The Hub refuses to write to {found.repo_id} ({status}): set {TOKEN} to a token that may, or correct"
                 " the setting repo_id."
             ) from None
-        raise UnreachableError(interrupted(found, f"HTTP status {status}")) from None
+        reason = f"HTTP status {status}"
     except Exception as error:
         # An upload that fails raises RuntimeError, from what has failed.
         if not (is_network_fault(error) or isinstance(error, RuntimeError)):
             raise
-        raise UnreachableError(interrupted(found, first_line(error))) from None
-    return Published(str(commit.commit_url), commit.oid, commit.oid != before)
-
-
-def interrupted(found: Publication, reason: str) -> str:
-    return (
-        f"Publishing {found.repo_id} was interrupted ({without_token(reason)}): run it again, and it sends what is"
-        " missing."
+        reason = without_token(first_line(error))
+    else:
+        return Published(str(commit.commit_url), commit.oid, commit.oid != before)
+    raise UnreachableError(
+        f"Publishing {found.repo_id} was interrupted ({reason}): run it again, and it sends what is missing."
     )
 
 

@@ -71,7 +71,12 @@ def weights() -> bytes:
     import numpy as np
     from safetensors.numpy import save
 
-    shapes: dict[str, tuple[int, ...]] = {"wte.weight": (16, 8), "wpe.weight": (8, 8), "ln_f.weight": (8,), "ln_f.bias": (8,)}
+    shapes: dict[str, tuple[int, ...]] = {
+        "wte.weight": (16, 8),
+        "wpe.weight": (8, 8),
+        "ln_f.weight": (8,),
+        "ln_f.bias": (8,),
+    }
     for name, shape in {"ln_1": (8,), "ln_2": (8,)}.items():
         shapes |= {f"h.0.{name}.weight": shape, f"h.0.{name}.bias": shape}
     linear = {"attn.c_attn": (8, 24), "attn.c_proj": (8, 8), "mlp.c_fc": (8, 32), "mlp.c_proj": (32, 8)}
