@@ -14,6 +14,7 @@ from adc_pipeline.defs.asset import ASSETS
 from adc_pipeline.defs.console import CONSOLE, no_error_for_steps_not_executed
 from adc_pipeline.defs.jobs import jobs
 from adc_pipeline.defs.pruning import prune
+from adc_pipeline.defs.publishing import publish
 from adc_pipeline.defs.schedules import schedules
 from adc_pipeline.defs.sensors import STALE, sensors
 from adc_pipeline.defs.workspace import Mlflow, Workspace
@@ -44,7 +45,7 @@ def with_policies(spec: dg.AssetSpec) -> dg.AssetSpec:
 defs = dg.Definitions(
     assets=dg.map_asset_specs(with_policies, list(ASSETS.values())),
     asset_checks=lifecycle.CHECKS,
-    jobs=[*jobs, prune],
+    jobs=[*jobs, prune, publish],
     schedules=schedules,
     sensors=sensors,
     loggers={CONSOLE: dg.colored_console_logger},

@@ -140,6 +140,21 @@ def repair() -> None:
 
 
 @main.command()
+@click.option("--delete", is_flag=True, help="Remove what is listed (default: only list it).")
+@click.option("--current", is_flag=True, help="Remove current versions too, which the next run builds again.")
+def removed(delete: bool, current: bool) -> None:
+    """List what was built of people and utterances in ADC_HOME/removed.txt, and remove it.
+
+    Finds versions in the store, runs, artifacts and registered models in MLflow, and runs in Dagster. Exit status 1:
+    something is left.
+    """
+    from adc_pipeline.cli.removed import removed
+    from adc_pipeline.core.artefacts import Store
+
+    sys.exit(removed(Store.from_environment(), delete, current, click.echo))
+
+
+@main.command()
 @click.argument("name")
 @click.argument("version")
 @click.option("--pin/--no-pin", help="Keep it champion whatever later versions achieve (default: until one is better).")

@@ -353,6 +353,12 @@ class Store:
                         found.append(folder.parent.relative_to(self.home / "store").as_posix())
         return found
 
+    def withdraw(self, artefact: Artefact) -> None:
+        """Remove the links to a version that is current, so that the asset has no current version."""
+        with locked(artefact.path.parent, wait=True):
+            if self.is_current(artefact):
+                self.place(artefact.name).unlink(missing_ok=True)
+
     def remove(self, name: str, digest: str, made_at: float) -> bool:
         """Remove a version unless it is current or was made again since `made_at`; return whether it was removed."""
         version = self.version_path(name, digest)

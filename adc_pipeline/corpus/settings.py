@@ -50,3 +50,8 @@ class UtteranceSettings(Settings):
         minimum=1,
         maximum=99_999,
     )
+    replace_personal_data: bool = setting(
+        False,
+        "Replace e-mail addresses, phone numbers, links, IP addresses, card numbers and IBANs in texts and titles by"
+        " [email], [phone] and so on; needs the extra privacy.",
+    )

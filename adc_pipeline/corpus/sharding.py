@@ -25,6 +25,7 @@ from adc_pipeline.corpus.missing_texts import create_text_macros
 from adc_pipeline.corpus.namespaces import join_sites, part_namespaces
 from adc_pipeline.corpus.packings import packing
 from adc_pipeline.corpus.parts import Part, list_parts
+from adc_pipeline.corpus.personal_data import replace_personal_data
 from adc_pipeline.corpus.readers import convokit, dumps, lines, tables
 from adc_pipeline.corpus.readers.arrow import read_schema
 from adc_pipeline.corpus.readers.carried import carried, quoted
@@ -32,7 +33,9 @@ from adc_pipeline.corpus.readers.delimited import read_dialect
 from adc_pipeline.corpus.readers.rows import COLUMNS, Rows
 from adc_pipeline.corpus.readers.values import create_macros
 from adc_pipeline.corpus.recorded_files import UTTERANCES, unchanged_while_read
+from adc_pipeline.corpus.removals import Removals, remove_rows
 from adc_pipeline.corpus.settings import CorpusSettings, UtteranceSettings
+from adc_pipeline.corpus.tables import READ
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -109,8 +112,18 @@ class Counted:
     titles_unreadable: int = 0
 
 
-def shard_rows(corpus: Path, out: Path, source: CorpusSettings, settings: UtteranceSettings, engine: Engine) -> None:
-    """Write every row of `corpus` to `out/SHARD/utterances-NNNNN.parquet`, and titles and counts to `out`."""
+def shard_rows(
+    corpus: Path,
+    out: Path,
+    source: CorpusSettings,
+    settings: UtteranceSettings,
+    engine: Engine,
+    removals: Removals | None = None,
+) -> None:
+    """Write every row of `corpus` to `out/SHARD/utterances-NNNNN.parquet`, and titles and counts to `out`.
+
+    What `removals` lists is left out.
+    """
     names = shard_names(settings.shards)
     for name in names:
         (out / name).mkdir()
@@ -139,7 +152,10 @@ def shard_rows(corpus: Path, out: Path, source: CorpusSettings, settings: Uttera
         if not number:
             raise no_utterances()
         write_titles(parts, namespaces, out / TITLES, counted, connection, engine)
-    (out / COUNTED).write_text(json.dumps(asdict(counted), allow_nan=False) + "\n")
+        counts = remove_rows(out, out / TITLES, removals, connection, engine, PARQUET_OPTIONS) if removals else {}
+        if settings.replace_personal_data:
+            counts |= replace_personal_data(sorted(out.glob(f"*/{READ}")), out / TITLES, engine.report)
+    (out / COUNTED).write_text(json.dumps(asdict(counted) | counts, allow_nan=False) + "\n")
 
 
 def finds_root(

@@ -13,6 +13,7 @@ from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.core.records import read_record
 from adc_pipeline.core.shards import Counts, build_once, link_or_copy, map_shards, parts, shard_names, work_folder
 from adc_pipeline.corpus.keys import IS_UTTERANCE, Keys, read_keys
+from adc_pipeline.corpus.removals import Removals
 from adc_pipeline.corpus.settings import CorpusSettings, UtteranceSettings
 from adc_pipeline.corpus.sharding import COUNTED, TITLES, no_utterances, shard_rows
 from adc_pipeline.corpus.tables import READ, SET_ASIDE, create_read_rows
@@ -77,19 +78,22 @@ def write_utterances(
     engine: Engine | None = None,
     source: CorpusSettings | None = None,
     work: Path | None = None,
+    removals: Removals | None = None,
 ) -> Counts:
     """Read the raw corpus `corpus` and write the tables of `corpus.tables` into the folder `out`.
 
     `corpus` is a folder that `corpus.source.fetch` wrote, or one ConvoKit folder, dump or table; `source` overrides
-    the detected format and maps columns. `work` keeps finished steps for a rerun. Return the counts: `read` =
-    `taking_part` + `set_aside`, the latter also by reason. Raise PipelineError for a corpus that is truncated or
-    empty, and where a larger share than `max_set_aside` is set aside.
+    the detected format and maps columns. `work` keeps finished steps for a rerun. What `removals` lists is left out.
+    Return the counts: `read` = `taking_part` + `set_aside`, the latter also by reason. Raise PipelineError for a corpus
+    that is truncated or empty, and where a larger share than `max_set_aside` is set aside.
     """
     settings, engine, source = settings or UtteranceSettings(), engine or Engine(), source or CorpusSettings()
     out.mkdir(parents=True, exist_ok=True)
     names = shard_names(settings.shards)
     with work_folder(work, out) as finished:
-        rows = build_once(finished / "rows", lambda folder: shard_rows(corpus, folder, source, settings, engine))
+        rows = build_once(
+            finished / "rows", lambda folder: shard_rows(corpus, folder, source, settings, engine, removals)
+        )
         duplicates = finished / "duplicates.parquet"
         keys = write_duplicates(rows, duplicates, engine)
 

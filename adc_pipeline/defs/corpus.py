@@ -14,8 +14,10 @@ from adc_pipeline.core.markdown import table
 from adc_pipeline.core.shards import parts
 from adc_pipeline.corpus.formats import recognise
 from adc_pipeline.corpus.parts import read_record
+from adc_pipeline.corpus.personal_data import check_installed
 from adc_pipeline.corpus.readers.tables import check_columns
 from adc_pipeline.corpus.recorded_files import FILES, PARTS, check_unchanged, corpus_files, record_files
+from adc_pipeline.corpus.removals import read_removals
 from adc_pipeline.corpus.room import check_room
 from adc_pipeline.corpus.settings import CorpusSettings, UtteranceSettings
 from adc_pipeline.corpus.source import SAMPLE, check_source, corpus_state, download_all, downloaded, fetch, source_files
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 
+# What `making.json` calls the digest of the removal list.
+REMOVALS = "removals"
 # Parts whose format is shown.
 PARTS_LOOKED_AT = 20
 
@@ -117,20 +121,28 @@ raw_corpus = declare(
 
 
 def check_corpus(request: Request[UtteranceSettings]) -> Mapping[str, Any]:
-    """Raise PipelineError if linked files have changed since the corpus was materialized."""
+    """Raise PipelineError if linked files have changed since the corpus was materialized; return the removal list."""
     corpus = request.inputs["raw_corpus"].path
     check_unchanged(corpus / "corpus", corpus / FILES)
-    return {}
+    removals = read_removals(request.store.home)
+    return {REMOVALS: removals.digest} if removals else {}
+
+
+def check_utterances(settings: UtteranceSettings) -> None:
+    if settings.replace_personal_data:
+        check_installed()
 
 
 def make_utterances(making: Making[UtteranceSettings]) -> None:
     corpus = making.inputs["raw_corpus"]
     source = CorpusSettings(**corpus.settings)
     making.report(f"Reading the utterances of {source.corpus}")
-    with making.unfinished() as work:
-        making.count(
-            write_utterances(corpus.path / "corpus", making.folder, making.settings, making.engine, source, work)
-        )
+    removals = read_removals(making.store.home)
+    # The list may have changed since it was compared.
+    making.outside = {REMOVALS: removals.digest} if removals else {}
+    with making.unfinished(**making.outside) as work:
+        folder, settings, engine = making.folder, making.settings, making.engine
+        making.count(write_utterances(corpus.path / "corpus", folder, settings, engine, source, work, removals))
     files = parts(making.folder, READ)
     making.metadata["preview"] = preview(files, ("id", "conversation_id", "reply_to", "speaker", "score", "text"))
     panels = {"score": "score", "characters of text": "length(text)"}
@@ -158,6 +170,7 @@ utterances = declare(
         table=lambda folder: parts(folder, READ),
         view=view_utterances,
         outside=check_corpus,
+        check=check_utterances,
         volume="read",
     )
 )
@@ -165,11 +178,14 @@ utterances = declare(
 
 @dg.asset_check(asset=utterances, blocking=True)
 def nothing_lost(workspace: Workspace) -> dg.AssetCheckResult:
-    """Every record of the corpus, counted apart from DuckDB, was read, and takes part or is set aside with a reason."""
+    """Every record of the corpus, counted apart from DuckDB, was read, and takes part or is set aside with a reason.
+
+    What the removal list names is counted, and is in neither.
+    """
     counts = workspace.store.current("utterances").counts
     reasons = sum(number for name, number in counts.items() if name.startswith("set_aside."))
     return dg.AssetCheckResult(
-        passed=counts["records"] == counts["read"] == counts["taking_part"] + reasons
+        passed=counts["records"] - counts.get("removed", 0) == counts["read"] == counts["taking_part"] + reasons
         and reasons == counts["set_aside"],
         metadata=counts,
     )

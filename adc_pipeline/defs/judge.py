@@ -29,6 +29,7 @@ def make_judge_of(making: Making[JudgeSettings]) -> None:
         ranked=making.inputs["ranked_replies"].path,
         shares=(train, validation, test),
         format=walks["format"],
+        mentions=walks["mentions"],
         settings=making.settings,
         spill=making.folder / "spill",
         engine=making.engine,
@@ -72,13 +73,13 @@ judge = declare(
         group="evaluation",
         description="The judge of the replies that the models write: on the sample corpus the quality of its templates,"
         " elsewhere a bag-of-words model of the training split's sibling pairs, or a reward model. Splits and markers"
-        f" are those of the settings `shares` and `format` of {TOP_2.dataset}.",
+        f" are those of the settings `shares`, `format` and `mentions` of {TOP_2.dataset}.",
         settings=JudgeSettings,
         make=make_judge_of,
         code=(__name__,),
         inputs=("ranked_replies", "utterances"),
         reads=("raw_corpus",),
-        follows={TOP_2.dataset: ("format", "shares")},
+        follows={TOP_2.dataset: ("format", "mentions", "shares")},
         kinds=("scikitlearn",),
         outside=reward_model_source,
         check=check_judge,

@@ -147,14 +147,18 @@ class Making(Generic[S]):
         self.artifacts[path.name] = str(path.relative_to(self.folder))
 
     @contextmanager
-    def unfinished(self) -> Iterator[Path]:
-        """Yield a folder for finished parts, which the next attempt at the same work reuses if this one fails."""
+    def unfinished(self, **others: str) -> Iterator[Path]:
+        """Yield a folder for finished parts, which the next attempt at the same work reuses if this one fails.
+
+        `others` names what the work is made of besides inputs, settings and code.
+        """
         request = self.request
         work = {
             "inputs": request.digests,
             "upstream_settings": request.upstream_settings,
             "settings": request.plain_settings,
             "code": request.code_version,
+            **others,
         }
         key = hashlib.sha256(json.dumps(work, sort_keys=True).encode()).hexdigest()[:16]
         with self.store.kept(request.name, key) as folder:

@@ -115,6 +115,7 @@ def make_cell(making: Making[CellSettings]) -> None:
         utterances=read["utterances"].path,
         ranked=read["ranked_replies"].path,
         speakers=walks.settings["speakers"],
+        mentions=walks.settings.get("mentions", "names"),
         provenance=provenance(
             parameters | {each: settings[each] for each in VARIED},
             [*read.values(), corpus],

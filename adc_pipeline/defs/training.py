@@ -86,13 +86,13 @@ base_model = declare(
         place="models/base",
         group="training",
         description="The model that every fine-tuning starts from and is compared with: a named or a small new one,"
-        f" with marker tokens. Markers, speakers and splits are those of the settings `format`, `speakers` and `shares`"
-        f" of {TOP_2.dataset}.",
+        f" with marker tokens. Markers, speakers and splits are those of the settings `format`, `speakers`, `mentions`"
+        f" and `shares` of {TOP_2.dataset}.",
         settings=BaseModelSettings,
         make=make_base_model,
         code=(__name__, TRAINING_CODE),
         inputs=("utterances",),
-        follows={TOP_2.dataset: ("format", "speakers", "shares")},
+        follows={TOP_2.dataset: ("format", "speakers", "mentions", "shares")},
         kinds=("huggingface", "pytorch"),
         outside=base_model_source,
         check=check_base_model,

@@ -7,6 +7,7 @@ import dagster as dg
 
 from adc_pipeline.core.artefacts import Artefact, Store
 from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.corpus.near_duplicates import check_installed
 from adc_pipeline.defs.asset import declare
 from adc_pipeline.defs.distributions import distributions
 from adc_pipeline.defs.making import Making
@@ -17,6 +18,7 @@ from adc_pipeline.walks.card import write_card
 from adc_pipeline.walks.datasets import split_file, write_walks
 from adc_pipeline.walks.grammar import conversations_in_two_splits, grammar_violations
 from adc_pipeline.walks.kinds import KINDS, WalkKind
+from adc_pipeline.walks.leakage import count_leakage
 from adc_pipeline.walks.learnable import shortcomings
 from adc_pipeline.walks.no_walks import refuse_no_walks
 from adc_pipeline.walks.picture import walks_as_markdown
@@ -43,6 +45,9 @@ def walk_stage(kind: WalkKind) -> Stage[WalkSettings]:
         folder, settings, engine = making.folder, making.settings, making.engine
         with making.unfinished() as work:
             making.count(write_walks(kind.name, utterances.path, ranked.path, folder, settings, engine, work))
+        files = {split: folder / split_file(split) for split in SPLITS}
+        how = (settings.format, settings.speakers, settings.leakage)
+        making.count(count_leakage(files, *how, engine, folder / "spill"))
         refuse_no_walks(making.counts, utterances.counts, ranked.counts)
         corpus = making.request.upstream("raw_corpus")
         limits = shortcomings(making.counts, settings.walks_per_conversation)
@@ -51,8 +56,11 @@ def walk_stage(kind: WalkKind) -> Stage[WalkSettings]:
         baselines = dataset_baselines(folder, ranked.path, engine)
         write_card(kind.name, folder, settings, making.counts, corpus, utterances, ranked, limits, baselines)
         making.metadata["preview"] = dg.MetadataValue.md(walks_as_markdown(folder / split_file("train")))
-        files = [str(folder / split_file(split)) for split in SPLITS]
-        making.show("distributions", distributions(files, PANELS, engine))
+        making.show("distributions", distributions(list(map(str, files.values())), PANELS, engine))
+
+    def check(settings: WalkSettings) -> None:
+        if settings.leakage == "near":
+            check_installed("leakage")
 
     def view(connection: "DuckDBPyConnection", folder: "Path") -> None:
         view_splits(connection, folder, "data", kind.dataset)
@@ -72,6 +80,7 @@ def walk_stage(kind: WalkKind) -> Stage[WalkSettings]:
         unhashed=("README.md",),
         table=lambda folder: [str(folder / split_file(split)) for split in SPLITS],
         view=view,
+        check=check,
         volume="walks",
     )
 

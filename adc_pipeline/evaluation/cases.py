@@ -488,36 +488,38 @@ def read_cases(
     exclude_repeated_roots: bool = True,
     split: Split = "test",
     families: Collection[str] = FAMILIES,
+    mentions: Speakers = "names",
 ) -> Cases:
     """Read the cases of a dataset's conversations of one split, spelt as in the dataset.
 
-    `dataset`, `utterances` and `ranked` are the folders of those stages; `format` and `speakers` are the dataset's
-    settings; DuckDB spills to `spill`. `markers` is their position in the model's texts. With `before`, segments
-    come with their verdict. Unless `after`, there are no pairs and no steerings, which need a verdict after a turn.
-    `exclude_repeated_roots` excludes the conversations whose root also occurs in the training split. Only the cases of
-    `families`, of measures as in `measures.family`, are read.
+    `dataset`, `utterances` and `ranked` are the folders of those stages; `format`, `speakers` and `mentions` are the
+    dataset's settings; DuckDB spills to `spill`. `markers` is their position in the model's texts. With `before`,
+    segments come with their verdict. Unless `after`, there are no pairs and no steerings, which need a verdict after a
+    turn. `exclude_repeated_roots` excludes the conversations whose root also occurs in the training split. Only the
+    cases of `families`, of measures as in `measures.family`, are read.
     Raises PipelineError if `dataset` was not written from these utterances with these settings.
     """
     verdict_first, read_after = markers == "before", markers == "after"
     file = dataset / split_file(split)
     numbers = QueryNumbers()
     with (engine or Engine()).connect(spill) as connection:
-        create_rendered(connection, utterances, format, speakers)
+        create_rendered(connection, utterances, format, speakers, mentions)
         files = parts(ranked, RANKED_REPLIES)
-        create_walked(connection, dataset, files, split)
+        create_walked(connection, dataset, files, split, settings.leakage == "near")
         connection.execute(CHOSEN, {"exclude": exclude_repeated_roots})
         chosen = connection.execute("SELECT name, excluded FROM chosen ORDER BY number").fetchall()
         most = min(settings.max_conversations, sum(not excluded for _, excluded in chosen))
         connection.execute(SPEAKER_SCORES, {"ranked": files})
         connection.execute(REPLIES, {"ranked": files, "most": most})
-        leakage = read_leakage(connection, files, exclude_repeated_roots)
+        leakage = read_leakage(connection, files, exclude_repeated_roots, settings.leakage == "near")
         trees = Conversations(connection, most)
         all_walks = list(walks(connection, file, most, format))
         for walk in all_walks:
             if walk.background != trees.background.get(walk.conversation):
                 raise PipelineError(
-                    f"The dataset {dataset} was not written from these utterances with format {format} and"
-                    f" speakers {speakers}: evaluate the model on the dataset that it was trained on."
+                    f"The dataset {dataset} was not written from these utterances with format {format},"
+                    f" speakers {speakers} and mentions {mentions}: evaluate the model on the dataset that it was"
+                    " trained on."
                 )
         strangers = Strangers(trees.conversation, trees.segment)
         own_verdict: Verdict | None = "accepted" if verdict_first else None

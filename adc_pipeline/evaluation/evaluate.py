@@ -60,7 +60,8 @@ class EvaluationJob:
     """What is evaluated: a model, its base model, and the dataset whose test split asks the questions.
 
     `model` and `base` are Hugging Face folders; `dataset`, `utterances` and `ranked` are the folders of those stages.
-    `speakers` is the dataset's setting. `provenance` names, in the report, where model and data come from.
+    `speakers` and `mentions` are the dataset's settings. `provenance` names, in the report, where model and data come
+    from.
     `score_cache` is a folder that keeps the base model's scores for the next evaluation that asks it the same.
     `shortcomings` are sentences on what the dataset cannot teach, for the report. `judge` is the folder of the judge of
     replies; without one, policy improvement is not measured. `exclude_repeated_roots` excludes the test conversations
@@ -74,6 +75,7 @@ class EvaluationJob:
     utterances: Path
     ranked: Path
     speakers: Speakers = "names"
+    mentions: Speakers = "names"
     provenance: Mapping[str, str] = field(default_factory=dict)
     score_cache: Path | None = None
     shortcomings: tuple[str, ...] = ()
@@ -254,6 +256,7 @@ def score_split(
         exclude_repeated_roots=job.exclude_repeated_roots,
         split=split,
         families=families,
+        mentions=job.mentions,
     )
     label = "" if split == "test" else f", {split} split"
     of_pairs = cases.ask_text.copy()

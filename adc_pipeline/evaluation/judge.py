@@ -39,7 +39,7 @@ from adc_pipeline.evaluation.reward import RewardModel
 from adc_pipeline.evaluation.settings import JudgeSettings
 from adc_pipeline.ranking.ranked_replies import RANKED_REPLIES
 from adc_pipeline.walks.markers import FormatName
-from adc_pipeline.walks.rendering import create_rendered
+from adc_pipeline.walks.rendering import Speakers, create_rendered
 from adc_pipeline.walks.splits import Shares, Split, split_sql
 
 if TYPE_CHECKING:
@@ -236,14 +236,16 @@ def make_judge(
     spill: Path,
     engine: Engine | None = None,
     reward: tuple[Path, Mapping[str, Any]] | None = None,
+    mentions: Speakers = "names",
 ) -> Judge:
     """Make the judge of a corpus; `sample` says that it is the sample corpus, with no other beside it.
 
-    `utterances` and `ranked` are the folders of those stages, `shares` and `format` the settings of the datasets.
+    `utterances` and `ranked` are the folders of those stages, `shares`, `format` and `mentions` the settings
+    of the datasets.
     `reward` is the folder that holds a reward model as `MODEL`, and the model's facts.
     """
     with (engine or Engine()).connect(spill) as connection:
-        create_rendered(connection, utterances, format, "none")
+        create_rendered(connection, utterances, format, "none", mentions)
 
         def pairs(split: Split, most: int) -> Pairs:
             return read_pairs(connection, ranked, shares, split, most)

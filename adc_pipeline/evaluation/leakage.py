@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from adc_pipeline.core.engine import only_row
 from adc_pipeline.corpus.missing_texts import create_text_macros
+from adc_pipeline.corpus.near_duplicates import near_pairs
 from adc_pipeline.evaluation.formatting import number
 from adc_pipeline.walks.datasets import split_file
 from adc_pipeline.walks.splits import Split
@@ -53,6 +54,21 @@ WITH folded_roots AS (
     SELECT position, held_out, md5(title || chr(10) || text) AS key FROM folded_roots WHERE title <> '' OR text <> ''
 )
 SELECT position FROM keys SEMI JOIN (FROM keys WHERE NOT held_out) AS trained USING (key) WHERE held_out
+"""
+
+# The training split first: a text is compared with the first of those that it may be like.
+NEAR_ROOTS = r"""
+SELECT position, held_out, folded(title || ' ' || CASE WHEN is_note_of_removal(trim(text)) THEN '' ELSE text END)
+FROM (SELECT position, title, text FROM rendered_roots) AS u JOIN walked USING (position)
+ORDER BY held_out, position
+"""
+# What a conversation says, without its root: its replies that take part, in the order of the source.
+NEAR_CONVERSATIONS = """
+SELECT w.position, w.held_out, string_agg(u.text, ' ' ORDER BY u.position)
+FROM read_parquet($ranked, hive_partitioning = false) AS r
+    JOIN (SELECT position, namespace, conversation_id, text FROM rendered_replies) AS u USING (position)
+    JOIN walked AS w ON w.namespace = u.namespace AND w.conversation_id = u.conversation_id
+GROUP BY ALL ORDER BY w.held_out, w.position
 """
 
 # Speakers of the replies that take part. A deleted account is nobody. In training, the root's speaker counts too.
@@ -96,8 +112,9 @@ class Leakage:
     """What the test split shares with the training split.
 
     `repeated_roots` counts the test conversations whose root also occurs in training, `left_out` those of them that are
-    excluded: all or none. `speakers` counts the authors of the evaluated replies. `known_speakers` is the share of them
-    who also wrote in a training conversation, and `known_replies` the share of the replies by them; None without
+    excluded: all or none. `near` of the `repeated_roots` are only nearly in training, root or whole conversation; None
+    if that was not looked for. `speakers` counts the authors of the evaluated replies. `known_speakers` is the share of
+    them who also wrote in a training conversation, and `known_replies` the share of the replies by them; None without
     authors.
     """
 
@@ -106,6 +123,7 @@ class Leakage:
     speakers: int
     known_speakers: float | None
     known_replies: float | None
+    near: int | None = None
 
     def counts(self) -> dict[str, float | None]:
         """Return the figures by their metric names."""
@@ -115,26 +133,52 @@ class Leakage:
             "speakers": self.speakers,
             "speakers.in_training": self.known_speakers,
             "speakers.in_training.replies": self.known_replies,
+            **({} if self.near is None else {"conversations.nearly_in_training": self.near}),
         }
 
 
-def create_walked(connection: "DuckDBPyConnection", dataset: Path, ranked: list[str], split: Split) -> None:
+def create_walked(
+    connection: "DuckDBPyConnection", dataset: Path, ranked: list[str], split: Split, near: bool = False
+) -> None:
     """Create the tables `walked`, the conversations of a held-out and of the training split, and `repeated_roots`.
 
     Needs the views of `walks.rendering`. `ranked` are the files of the ranked replies. `repeated_roots` holds the
-    positions of the roots of the held-out split that also occur in training.
+    positions of the roots of the held-out split that also occur in training; with `near`, also those of conversations
+    that are nearly like one of training, and `near_roots` those that are not equal.
     """
     files = {"held_out": str(dataset / split_file(split)), "train": str(dataset / split_file("train"))}
     create_text_macros(connection)
     connection.execute(FOLDED)
     connection.execute(WALKED, {"ranked": ranked, **files})
     connection.execute(REPEATED_ROOTS)
+    if near:
+        connection.execute("CREATE TABLE near_roots (position BIGINT)")
+        found = {position for query, values in ((NEAR_ROOTS, None), (NEAR_CONVERSATIONS, {"ranked": ranked}))
+                 for position in nearly_trained(connection, query, values)}  # fmt: skip
+        for position in sorted(found):
+            connection.execute("INSERT INTO near_roots SELECT $1 WHERE $1 NOT IN (FROM repeated_roots)", [position])
+        connection.execute("INSERT INTO repeated_roots FROM near_roots")
 
 
-def read_leakage(connection: "DuckDBPyConnection", ranked: list[str], exclude: bool) -> Leakage:
-    """Return what the test split, and the replies of the table `replies`, share with the training split."""
+def nearly_trained(connection: "DuckDBPyConnection", query: str, values: object) -> set[int]:
+    """Return the held-out positions of a query whose text is nearly that of one of training.
+
+    The query gives position, whether held out, and text, with the training split first.
+    """
+    rows = connection.execute(query, values).fetchall()
+    pairs = list(near_pairs(connection, [text for _, _, text in rows]))
+    return {rows[number][0] for number, first in pairs if rows[number][1] and not rows[first][1]}
+
+
+def read_leakage(connection: "DuckDBPyConnection", ranked: list[str], exclude: bool, compared: bool = False) -> Leakage:
+    """Return what the test split, and the replies of the table `replies`, share with the training split.
+
+    `compared` says that `create_walked` has looked for conversations that are nearly alike.
+    """
     roots = only_row(connection, "SELECT count(*) AS repeated_roots FROM repeated_roots")["repeated_roots"]
-    return Leakage(roots, roots if exclude else 0, **only_row(connection, SPEAKERS, {"ranked": ranked}))
+    found = only_row(connection, SPEAKERS, {"ranked": ranked})
+    near = only_row(connection, "SELECT count(*) AS near FROM near_roots")["near"] if compared else None
+    return Leakage(roots, roots if exclude else 0, **found, near=near)
 
 
 def leakage_sentences(counts: Mapping[str, float | None]) -> list[str]:
@@ -143,6 +187,8 @@ def leakage_sentences(counts: Mapping[str, float | None]) -> list[str]:
     outcome = "are excluded" if left_out else "are evaluated all the same, because the sample has few distinct roots"
     found = f"{repeated:,} test conversations whose root also occurs in the training split {outcome}."
     sentences = [found if repeated else "No root of the test split occurs in the training split."]
+    if (near := counts.get("conversations.nearly_in_training")) is not None:
+        sentences.append(f"{near:,} of them are not equal to one of training but nearly alike, root or conversation.")
     if speakers := counts["speakers"]:
         sentences.append(
             f"Of the {speakers:,} authors of the evaluated replies, a share of"

@@ -6,7 +6,7 @@ base model, are asked about the same cases; the report counts what was excluded.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from adc_pipeline.core.settings import LARGEST_SEED, Settings, setting
 from adc_pipeline.walks.kinds import KINDS
@@ -73,6 +73,11 @@ class EvaluationSettings(Settings):
     )
     validation_conversations: int = setting(
         200, "Maximum number of conversations of the validation split; a fixed choice by hash.", minimum=1
+    )
+    leakage: Literal["equal", "near"] = setting(
+        "equal",
+        "Which test conversations are excluded: those whose root is equal to one of the training split, or also those"
+        " that are nearly like one there, root or whole conversation (near; needs the extra near).",
     )
     draws: int = draws_setting()
     samples: int = setting(16, "Number of contexts for which continuations are sampled.", minimum=0, maximum=1_000_000)

@@ -4,6 +4,9 @@ from dataclasses import dataclass
 
 from adc_pipeline.core.settings import Settings, setting
 from adc_pipeline.evaluation.settings import DIRECTIONS, TAUGHT, draws_setting, seed_setting
+from adc_pipeline.walks.kinds import KINDS
+
+PUBLISHABLE = (*(kind.dataset for kind in KINDS.values()), "preferences", *(kind.model for kind in KINDS.values()))
 
 
 @dataclass(frozen=True)
@@ -42,3 +45,27 @@ class RetentionSettings(Settings):
         maximum=1_000_000_000,
     )
     delete: bool = setting(False, "Remove what is old; without it the job only lists what it would remove.")
+
+
+@dataclass(frozen=True)
+class PublishSettings(Settings):
+    """Settings of the job `publish`."""
+
+    artefacts: tuple[str, ...] = setting(
+        (),
+        "What to publish: datasets of walks, preferences and models, such as [top_2, preferences, top_2_model].",
+        choices=PUBLISHABLE,
+    )
+    repo_id: str = setting(
+        "",
+        "Repository on the Hub, such as me/top-2. Of several artefacts each needs one of its own: {name} stands for the"
+        " artefact's name, as in me/reddit-{name}.",
+    )
+    license: str = setting(
+        "",
+        "Licence, as the Hub names it (cc-by-4.0, mit, other, …). You answer for it: nothing is published without.",
+    )
+    private: bool = setting(True, "Whether a repository that does not exist yet becomes private.")
+    tag: str = setting("", "Tag of the commit; empty takes the beginning of the artefact's digest.")
+    message: str = setting("", "Message of the commit; empty names the artefact and its digest.")
+    dry_run: bool = setting(True, "Only list what would be published, with sizes and licence, without the network.")

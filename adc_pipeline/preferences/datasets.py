@@ -28,7 +28,7 @@ from adc_pipeline.preferences.configurations import CONFIGURATIONS, ORIGIN, PAIR
 from adc_pipeline.preferences.settings import Form, Margin, Pairs, PreferenceSettings, Privileged, SourceIn
 from adc_pipeline.ranking.ranked_replies import RANKED_REPLIES
 from adc_pipeline.walks.datasets import PUBLISHED, join_shards, nullable, split_file
-from adc_pipeline.walks.rendering import PSEUDONYMS
+from adc_pipeline.walks.rendering import create_pseudonyms
 from adc_pipeline.walks.splits import SPLITS, split_sql
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ SELECT *, {segment} AS segment, regexp_matches(content, '[^\s\p{{Z}}\p{{C}}]') A
         c.source, c.root_position IS NOT NULL AND r.text <> '' AS is_self_post,
         CASE WHEN c.root_position IS NULL THEN r.text
              ELSE concat_ws(chr(10), nullif(c.title, ''), nullif(r.text, '')) END AS content
-    FROM read_rows AS r LEFT JOIN conversations AS c ON c.root_position = r.position
+    FROM {rows} AS r LEFT JOIN {conversations} AS c ON c.root_position = r.position
     SEMI JOIN (SELECT position FROM ranked UNION ALL SELECT root_position FROM conversations) AS used
         ON used.position = r.position
 ) {join}
@@ -285,11 +285,9 @@ def preference_shard(utterances: Path, ranked: Path, out: Path, settings: Prefer
             connection.execute(f"SET VARIABLE {name} = $1", [value])
         connection.execute(COMPLETION_FORMS[settings.form])
 
-        join = ""
-        if settings.speakers == "pseudonyms":
-            connection.execute(PSEUDONYMS)
-            join = "JOIN pseudonyms USING (namespace, conversation_id, speaker)"
-        engine.run(connection, "reading texts", TEXTS.format(segment=SEGMENTS[settings.speakers], join=join))
+        join, rows, conversations = create_pseudonyms(connection, settings.speakers, settings.mentions)
+        names = {"join": join, "rows": rows, "conversations": conversations}
+        engine.run(connection, "reading texts", TEXTS.format(segment=SEGMENTS[settings.speakers], **names))
         connection.execute(CONTENTS)
         train, validation, test = settings.shares
         split = split_sql("conversation_id", (train, validation, test))

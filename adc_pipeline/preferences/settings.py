@@ -24,6 +24,11 @@ class PreferenceSettings(Settings):
     speakers: Speakers = setting(
         "none", "How speakers appear in the contents of a prompt: none, names or pseudonyms (user1, user2, …)."
     )
+    mentions: Speakers = setting(
+        "names",
+        "How users appear whom a text mentions as u/NAME, /u/NAME or @NAME: names, pseudonyms (those of speakers of the"
+        " conversation, someone for others) or none (someone).",
+    )
     source: SourceIn = setting("none", "Whether the first message of a prompt names the community (in_prompt).")
     max_turns: int = setting(
         16, "Utterances of a prompt at most: the root and the last ones before the reply.", minimum=2, maximum=1000

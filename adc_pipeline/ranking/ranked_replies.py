@@ -8,9 +8,12 @@ gaps. Cost: 0.15 s for 13,720 utterances.
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from adc_pipeline.core.atomic import atomic_file
+from adc_pipeline.core.columns import row_count
 from adc_pipeline.core.engine import Engine, counts_by, only_row
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.core.shards import Counts, map_shards, shards_of, work_folder
+from adc_pipeline.corpus.near_duplicates import near_pairs
 from adc_pipeline.corpus.tables import create_read_rows, create_tree
 from adc_pipeline.ranking.settings import Order, RankingSettings, ScoreOrder
 from adc_pipeline.ranking.values import values_query
@@ -31,12 +34,19 @@ SELECT position, t.parent_position AS parent, t.depth, r.id, {score} AS score, {
         WHEN r.recorded_at - r.timestamp < 3600 * $min_age_hours THEN 'min_age_hours'
         WHEN {score} < $min_score THEN 'min_score'
         {no_value}
+        {near}
     END AS reason
 FROM read_rows AS r JOIN (FROM tree WHERE depth > 0) AS t USING (position) {join}
 """
 # A reply that nobody answered has no row in the values of `replies`; one without a label has no value.
 VALUES = {True: "coalesce(v.value, 0)", False: "v.value"}
 JOIN = "LEFT JOIN ({values}) AS v USING (position)"
+
+WHEN_NEAR = "WHEN position IN (SELECT position FROM near_duplicates) THEN 'near_duplicate'"
+COMPARED = """
+SELECT position, text FROM read_rows SEMI JOIN (FROM tree WHERE depth > 0) AS replies USING (position)
+WHERE missing_text IS NULL AND len(string_split(trim(text), ' ')) >= $words ORDER BY position
+"""
 
 # A single reply has no gap.
 GAPS = """
@@ -132,22 +142,43 @@ def write_ranked_replies(
     """
     settings, engine = settings or RankingSettings(), engine or Engine()
     out.mkdir(parents=True, exist_ok=True)
-
     values = values_query(utterances, settings, engine)
-
-    def make(name: str, folder: Path) -> Counts:
-        return rank_shard(utterances / name, folder, settings, engine, values)
-
     with work_folder(work, out) as finished:
-        return map_shards([shard.name for shard in shards_of(utterances)], make, out, finished, engine.report)
+        near = finished / "near_duplicates.parquet" if settings.near_duplicates != "keep" else None
+        if near and not near.exists():
+            write_near_duplicates(utterances, near, settings, engine)
+
+        def make(name: str, folder: Path) -> Counts:
+            return rank_shard(utterances / name, folder, settings, engine, values, near)
+
+        counts = map_shards([shard.name for shard in shards_of(utterances)], make, out, finished, engine.report)
+        return counts | ({"near_duplicates": row_count([str(near)])} if near else {})
 
 
-def rank_shard(utterances: Path, out: Path, settings: RankingSettings, engine: Engine, values: str = "") -> Counts:
+def write_near_duplicates(utterances: Path, path: Path, settings: RankingSettings, engine: Engine) -> None:
+    """Write the positions of replies of all shards that are nearly an earlier one, as the column `position`."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    with engine.connect(path.with_suffix(".spill")) as connection:
+        create_read_rows(connection, utterances)
+        create_tree(connection, utterances)
+        rows = connection.execute(COMPARED, {"words": settings.near_duplicate_words}).fetchall()
+        engine.report(f"Comparing {len(rows):,} replies")
+        found = sorted({rows[number][0] for number, _ in near_pairs(connection, [text for _, text in rows])})
+    with atomic_file(path) as partial:
+        pq.write_table(pa.table({"position": pa.array(found, pa.int64())}), partial)
+
+
+def rank_shard(
+    utterances: Path, out: Path, settings: RankingSettings, engine: Engine, values: str = "", near: Path | None = None
+) -> Counts:
     """Filter and rank the replies of one shard and write two Parquet files into the folder `out`.
 
     `ranked_replies.parquet` holds the replies that stay, in the order of the source, with `rank` (1 is best),
     `siblings` (number of replies ranked together) and `depth` (1 for a reply to the root); `dropped.parquet` the rest.
-    `values` is the query of what replies are ranked by (`ranking.values`); empty for their scores.
+    `values` is the query of what replies are ranked by (`ranking.values`); empty for their scores. `near` is the file
+    of near-duplicates, of which the setting says whether they are dropped.
     """
     filters = {
         "deleted": settings.deleted,
@@ -162,7 +193,10 @@ def rank_shard(utterances: Path, out: Path, settings: RankingSettings, engine: E
     with engine.connect(out / "spill") as connection:
         create_read_rows(connection, utterances)
         create_tree(connection, utterances)
-        replies = REPLIES.format(**parts_of_query(settings, values))
+        drops = near is not None and settings.near_duplicates == "drop"
+        if drops:
+            connection.read_parquet(str(near), hive_partitioning=False).create_view("near_duplicates")
+        replies = REPLIES.format(**parts_of_query(settings, values), near=WHEN_NEAR if drops else "")
         engine.run(connection, "filtering replies", replies, filters)
         connection.execute(GAPS, {"min_score_gap": settings.min_score_gap})
         connection.execute(DROPPED)
@@ -204,12 +238,14 @@ def refuse_to_turn_round(
     `lower_is_better` names the layouts of the corpus whose scores are read as their negatives, `higher_is_better` those
     of other parts whose order is known, where some parts do not tell theirs (`corpus.parts`).
     """
-    if settings.score_order == "lower" and settings.rank_by == "score" and lower_is_better:
+    if settings.score_order == "higher" or settings.rank_by != "score":
+        return
+    if lower_is_better:
         raise PipelineError(
             f"The scores of {', '.join(lower_is_better)} are ranks and are read as their negatives, so a higher one is"
             " better already: leave the setting score_order at higher."
         )
-    if settings.score_order == "lower" and higher_is_better:
+    if higher_is_better:
         raise PipelineError(
             f"The setting score_order: lower would turn round the scores of {', '.join(higher_is_better)}, too, where a"
             " higher one is better: write the ranks of the other sources as negative numbers, or rank them in a run of"

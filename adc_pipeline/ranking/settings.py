@@ -7,6 +7,7 @@ from adc_pipeline.core.settings import Settings, setting
 
 Order = Literal["score", "released"]
 ScoreOrder = Literal["higher", "lower"]
+NearDuplicates = Literal["keep", "count", "drop"]
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,14 @@ class RankingSettings(Settings):
         " below them; or the name of a column that `columns` of `raw_corpus` carried, whose true counts as 1 and whose"
         " fractions count in millionths. accepted_reply, if carried, puts the reply that an utterance accepts above the"
         " others. Ties go to the score. A reply without a value is dropped with its subtree.",
+    )
+    near_duplicates: NearDuplicates = setting(
+        "keep",
+        "What to do with replies that nearly repeat an earlier one anywhere in the corpus (copies, texts of bots): keep"
+        " does not look for them, count keeps them, drop keeps the first. Needs the extra near.",
+    )
+    near_duplicate_words: int = setting(
+        8, "Replies with fewer words are no near-duplicates: people thank each other in the same words.", minimum=1
     )
     order: Order = setting(
         "score",

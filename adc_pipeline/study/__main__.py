@@ -51,6 +51,7 @@ OTHERS = (
     "comparison",
     "preferences",
     "prune_store",
+    "publish_artefacts",
 )
 
 EXECUTE = (sys.executable, "-m", "dagster", "job", "execute", "-m", "adc_pipeline.definitions")

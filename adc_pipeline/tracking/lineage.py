@@ -290,6 +290,10 @@ class Records:
 
     # The servers
 
+    def runs(self) -> "list[tuple[MlflowClient, Run]]":
+        """Return all runs of this pipeline that made or read an artefact, including deleted ones."""
+        return self._search(f"tags.`{ASSET}` != ''")
+
     def _readers(self, asset: str, digest: str) -> "list[tuple[MlflowClient, Run]]":
         """Return the runs that read an artefact."""
         found = self._search(f"dataset.name = '{asset}' AND dataset.digest = '{digest}'")

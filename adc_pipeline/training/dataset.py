@@ -21,6 +21,8 @@ from adc_pipeline.training.arrangement import Arrangement
 from adc_pipeline.training.completions import encode_completions
 from adc_pipeline.training.layout import BATCH, encode_walks, segments
 from adc_pipeline.training.tokens import MarkerTokenizer, unreadable
+from adc_pipeline.walks.splits import split_of
+from adc_pipeline.walks.text_only import detected_markers, walk_of_text
 
 BACKGROUND, REJECTED, ACCEPTED = 0, 1, 2
 # Bytes of the JSON file with the ids of all conversations.
@@ -71,16 +73,51 @@ class TokenizedSplit:
 
 
 def read_walks(dataset: Path, split: str) -> Iterator[dict[str, Any]]:
-    """Yield the rows of a split in file order, with the columns that training needs."""
+    """Yield the rows of a split in file order, with the columns that training needs.
+
+    Of a dataset with the only column `text`, as the public ones of 2023, walks are read by their markers, and a
+    validation split that it does not have is cut from the training split by a hash of the background.
+    """
     import pyarrow.parquet as pq
 
     files = sorted((dataset / "data").glob(f"{split}-*.parquet"))
+    others = sorted((dataset / "data").glob("train-*.parquet"))
+    text_only = bool(others) and "turns" not in pq.read_schema(others[0]).names
+    if text_only and "text" in pq.read_schema(others[0]).names:
+        cut = not list((dataset / "data").glob("validation-*.parquet"))
+        yield from read_texts(files or others, split if cut else "")
+        return
     if not files:
         raise PipelineError(f"{dataset} has no {split} split; name a folder that the walks stage wrote as `dataset`.")
     for file in files:
         with pq.ParquetFile(file) as parquet:
             for batch in parquet.iter_batches(batch_size=1024, columns=_COLUMNS):
                 yield from batch.to_pylist()
+
+
+def read_texts(files: Sequence[Path], split: str) -> Iterator[dict[str, Any]]:
+    """Yield the walks of a column `text`; with `split`, those whose hash belongs to it.
+
+    Raises PipelineError where most texts have no markers of a known format.
+    """
+    import pyarrow.parquet as pq
+
+    number, found, markers = 0, 0, None
+    for file in files:
+        with pq.ParquetFile(file) as parquet:
+            for batch in parquet.iter_batches(batch_size=1024, columns=["text"]):
+                for text in batch.column(0).to_pylist():
+                    markers = markers or detected_markers(text or "")
+                    walk = walk_of_text(text or "", markers, number) if markers else None
+                    number += 1
+                    found += walk is not None
+                    if walk and split in ("", split_of(walk["conversation_id"])):
+                        yield walk
+    if found <= number / 2:
+        raise PipelineError(
+            f"{number - found} of the {number} texts in {files[0].parent.parent} are no walks with markers: name a"
+            " dataset that the walks stage wrote, or one of its format, as `dataset`."
+        )
 
 
 def tokenize_split(

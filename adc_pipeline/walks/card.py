@@ -32,7 +32,7 @@ Unicode code points; the turn's marker begins at `end`. `rank` counts from 1, th
 {counts[turns]:,} turns, of which {counts[turns.accepted]:,} accepted and {counts[turns.rejected]:,} rejected,
 in {counts[conversations]:,} conversations.
 {repeats}
-A conversation is always in the same split: the split is a hash of its id.
+A conversation is always in the same split: the split is a hash of its id.{leakage}
 {baselines}{made}
 ## References
 
@@ -72,6 +72,7 @@ def write_card(
         splits=table(["split", "walks"], [(each, f"{counts[f'walks.{each}']:,}") for each in SPLITS], right=[1]),
         counts=counts,
         repeats=repeats(counts),
+        leakage=leakage(counts),
         baselines=_baselines(baselines),
         made=made_section(kind, asdict(settings), corpus, utterances, ranked),
     )
@@ -91,6 +92,17 @@ def repeats(counts: Mapping[str, float]) -> str:
         f"{excluded:,} of {int(counts['walks']) + excluded:,} walks that were drawn are excluded, since an earlier walk"
         f" of the conversation has the same text. {rest}"
     )
+
+
+def leakage(counts: Mapping[str, float]) -> str:
+    """Return the sentences on test conversations that are in training too; empty if they were not looked for."""
+    if "leakage.equal_roots" not in counts:
+        return ""
+    tested = f"{int(counts['conversations.test']):,} test conversations"
+    said = f" **Leakage:** {int(counts['leakage.equal_roots']):,} of {tested} have a root that is also in training."
+    if "leakage.nearly_alike" in counts:
+        said += f" {int(counts['leakage.nearly_alike']):,} more are nearly alike, in their root or their replies."
+    return said
 
 
 def _baselines(found: Sequence[Baseline]) -> str:

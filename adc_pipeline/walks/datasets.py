@@ -217,7 +217,7 @@ def walk_shard(
         shown = kind.shown.format(coin=coin_sql(kind, *names), digest=digest_sql(kind, *names))
         engine.run(connection, "collecting turns", TURNS.format(order=kind.order, shown=shown))
         engine.run(connection, "reading texts", ROWS)
-        create_views(connection, settings.format, settings.speakers, "shown_rows")
+        create_views(connection, settings.format, settings.speakers, settings.mentions, "shown_rows")
         train, validation, test = settings.shares
         split = split_sql("u.conversation_id", (train, validation, test))
         engine.run(connection, "writing texts", WALKS.format(split=split))

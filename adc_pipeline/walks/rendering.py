@@ -7,6 +7,7 @@ These are views and not tables, so that a query renders only the utterances that
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from adc_pipeline.corpus.mentions import create_mention_macros
 from adc_pipeline.corpus.tables import create_utterances
 from adc_pipeline.walks.markers import FORMATS, FormatName, neutralised
 
@@ -35,6 +36,27 @@ SELECT namespace, conversation_id, speaker, 'user' || row_number() OVER (
 FROM utterances GROUP BY namespace, conversation_id, speaker
 """
 
+# What stands for a mentioned user of whom the conversation has no utterance.
+SOMEONE = "someone"
+# Names are found whatever their case; two that differ only by it share a pseudonym.
+MENTIONED: dict[Speakers, str] = {
+    "pseudonyms": """
+        CREATE TABLE mention_names AS
+        SELECT namespace, conversation_id, map_from_entries(list((name, pseudonym))) AS names
+        FROM (SELECT namespace, conversation_id, lower(trim(speaker)) AS name, min(pseudonym) AS pseudonym
+              FROM pseudonyms WHERE trim(speaker) <> '' GROUP BY ALL)
+        GROUP BY ALL
+    """,
+    "none": """
+        CREATE TABLE mention_names (namespace VARCHAR, conversation_id VARCHAR, names MAP(VARCHAR, VARCHAR))
+    """,
+}
+REPLACED = """
+CREATE VIEW {view} AS
+SELECT each.* REPLACE (with_mentions({column}, names, getvariable('someone')) AS {column})
+FROM {rows} AS each LEFT JOIN mention_names USING (namespace, conversation_id)
+"""
+
 SPEAKER: dict[Speakers, str] = {
     "names": "neutral(speaker)",
     "pseudonyms": "pseudonym",
@@ -60,30 +82,63 @@ FROM (
         neutral(coalesce(c.title, '')) AS title,
         neutral(text) AS text, {altered} OR coalesce(neutral(c.title) <> c.title, false) AS altered
     FROM (SELECT position, id, speaker, text FROM {rows}) AS r
-    JOIN conversations AS c ON c.root_position = r.position {join}
+    JOIN {conversations} AS c ON c.root_position = r.position {join}
 )
 """
 ALTERED = "(neutral(text) <> text OR neutral(speaker) <> speaker)"
 
 
-def create_rendered(connection: "DuckDBPyConnection", utterances: Path, format: FormatName, speakers: Speakers) -> None:
+def create_rendered(
+    connection: "DuckDBPyConnection",
+    utterances: Path,
+    format: FormatName,
+    speakers: Speakers,
+    mentions: Speakers = "names",
+) -> None:
     """Create the views of `corpus.tables` and those of `create_views` over a folder `utterances` or one of its shards.
 
     Query `rendered_replies` only at positions of replies that take part.
     """
     create_utterances(connection, utterances)
-    create_views(connection, format, speakers)
+    create_views(connection, format, speakers, mentions)
+
+
+def create_pseudonyms(
+    connection: "DuckDBPyConnection", speakers: Speakers, mentions: Speakers, rows: str = "read_rows"
+) -> tuple[str, str, str]:
+    """Create the table `pseudonyms` if one of the two settings needs it, and views of texts with mentions replaced.
+
+    Return a join that adds `pseudonym` to rows with a speaker, or nothing, and the names of the relations to take rows
+    and conversations from: `rows` and `conversations`, or views of them with mentions replaced.
+    """
+    if "pseudonyms" in (speakers, mentions):
+        connection.execute(PSEUDONYMS)
+    conversations = "conversations"
+    if mentions != "names":
+        create_mention_macros(connection)
+        connection.execute("SET VARIABLE someone = $1", [SOMEONE])
+        connection.execute(MENTIONED[mentions])
+        views = {"replaced_rows": (rows, "text"), "replaced_conversations": (conversations, "title")}
+        for view, (relation, column) in views.items():
+            connection.execute(REPLACED.format(view=view, rows=relation, column=column))
+        rows, conversations = views
+    join = "JOIN pseudonyms USING (namespace, conversation_id, speaker)" if speakers == "pseudonyms" else ""
+    return join, rows, conversations
 
 
 def create_views(
-    connection: "DuckDBPyConnection", format: FormatName, speakers: Speakers, rows: str = "read_rows"
+    connection: "DuckDBPyConnection",
+    format: FormatName,
+    speakers: Speakers,
+    mentions: Speakers = "names",
+    rows: str = "read_rows",
 ) -> None:
     """Create the views `rendered_replies` and `rendered_roots` over the rows of the table `rows`.
 
     Columns: `position`, `id`, `namespace`, `conversation_id`, `speaker` (null if the setting `speakers` is none),
     `text`, `segment` (the whole rendered utterance), and `altered`, whether a marker string was neutralised in it;
     roots also have `source` and `title`. Sets the connection's variables `background`, `rejected` and `accepted` to
-    the marker strings.
+    the marker strings. `mentions` is what stands for users whom a text or a title mentions.
     """
     markers = FORMATS[format]
     names = ("background", "rejected", "accepted")
@@ -92,9 +147,7 @@ def create_views(
     for name, value in variables.items():
         connection.execute(f"SET VARIABLE {name} = $1", [value])
     connection.execute(UNCHANGED if format == "released" else NEUTRAL)
-    join = ""
-    if speakers == "pseudonyms":
-        connection.execute(PSEUDONYMS)
-        join = "JOIN pseudonyms USING (namespace, conversation_id, speaker)"
+    join, rows, conversations = create_pseudonyms(connection, speakers, mentions, rows)
+    relations = {"join": join, "rows": rows, "conversations": conversations}
     for view in (RENDERED_REPLIES, RENDERED_ROOTS):
-        connection.execute(view.format(speaker=SPEAKER[speakers], altered=ALTERED, join=join, rows=rows))
+        connection.execute(view.format(speaker=SPEAKER[speakers], altered=ALTERED, **relations))

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from adc_pipeline.core.settings import Settings, setting
+from adc_pipeline.walks.leakage import LookedFor
 from adc_pipeline.walks.markers import FormatName
 from adc_pipeline.walks.rendering import Speakers
 from adc_pipeline.walks.splits import DEFAULT_SHARES, check_shares
@@ -23,6 +24,17 @@ class WalkSettings(Settings):
         "default", "Marker strings: default, or released for those of the published datasets (texts stay unchanged)."
     )
     speakers: Speakers = setting("names", "How speakers appear: names, pseudonyms (user1, user2, …) or none.")
+    mentions: Speakers = setting(
+        "names",
+        "How users appear whom a text mentions as u/NAME, /u/NAME or @NAME: names, pseudonyms (those of speakers of the"
+        " conversation, someone for others) or none (someone).",
+    )
+    leakage: LookedFor = setting(
+        "none",
+        "Whether the card counts test conversations that are also in training: none, by equal roots, or also by roots"
+        " or replies that are nearly alike (near; needs the extra near). The evaluation excludes them by a setting of"
+        " its own.",
+    )
     shares: tuple[int, ...] = setting(
         DEFAULT_SHARES,
         "Percentages of conversations in train, validation and test; they add up to 100.",

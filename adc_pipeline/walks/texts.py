@@ -12,11 +12,11 @@ from adc_pipeline.walks.splits import split_sql
 def training_texts(utterances: Path, walks: Mapping[str, Any], spill: Path, engine: Engine) -> Iterator[str]:
     """Yield the rendered utterances of the training split, ordered by a hash of their ids.
 
-    `walks` are the settings of a walk dataset, whose split, speakers and format are used.
+    `walks` are the settings of a walk dataset, whose split, speakers, mentions and format are used.
     """
     train, validation, test = walks["shares"]
     with engine.connect(spill) as connection:
-        create_rendered(connection, utterances, walks["format"], walks["speakers"])
+        create_rendered(connection, utterances, walks["format"], walks["speakers"], walks["mentions"])
         split = split_sql("conversation_id", (train, validation, test))
         rows = connection.execute(
             f"""

@@ -2,15 +2,19 @@
 
 import random
 import unicodedata
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
 import pytest
 
+from adc_pipeline.core.engine import Engine
 from adc_pipeline.evaluation.cases import Cases, read_cases
 from adc_pipeline.evaluation.leakage import leakage_sentences
 from adc_pipeline.evaluation.settings import EvaluationSettings
-from adc_pipeline.walks.splits import split_of
+from adc_pipeline.walks.datasets import split_file
+from adc_pipeline.walks.leakage import count_leakage
+from adc_pipeline.walks.splits import SPLITS, split_of
 from adc_pipeline_tests.evaluation.conftest import Stages, run_stages
 from adc_pipeline_tests.stages import utterance_records
 from adc_pipeline_tests.trees import Corpus, Row
@@ -100,6 +104,44 @@ def test_a_root_that_occurs_in_training_is_excluded(tmp_path: Path) -> None:
     assert set(every.conversations) == set(test)
     assert (every.leakage.repeated_roots, every.leakage.left_out) == (4, 0)
     assert "are evaluated all the same" in leakage_sentences(every.leakage.counts())[0]
+
+
+def test_conversations_that_are_nearly_in_training_are_excluded_by_a_setting(tmp_path: Path) -> None:
+    pytest.importorskip("rensa")
+    train, test = ids_of("train", 3), ids_of("test", 3)
+    long = " ".join(f"word{number}" for number in range(40))
+    people = ["ann", "bob", "cy", "dee"]
+    conversations = []
+    # A root with a word more, the same replies below another root, and nothing alike.
+    for number, (one, other) in enumerate(zip(train, test, strict=True)):
+        seen, asked = (conversation(id, f"Title {id}", f"Text {id}", people) for id in (one, other))
+        if number == 0:
+            for each, text in ((seen, long), (asked, f"{long} again")):
+                each.rows[0] = replace(each.rows[0], text=text)
+                each.conversations[each.rows[0].id] = {"title": "Same title"}
+        if number == 1:
+            for place in (1, 2, 3):
+                seen.rows[place], asked.rows[place] = (
+                    replace(each.rows[place], text=f"{long} {place}") for each in (seen, asked)
+                )
+        conversations += [seen, asked]
+    stages = stages_of(conversations, tmp_path)
+    files = {split: stages.dataset / split_file(split) for split in SPLITS}
+    counted = count_leakage(files, "default", "names", "near", Engine(), tmp_path / "spill")
+    # A walk of the second conversation shows only some of the replies.
+    assert counted["leakage.equal_roots"] == 0
+    assert counted["leakage.nearly_alike"] in (1, 2)
+    assert count_leakage(files, "default", "names", "none", Engine(), tmp_path / "spill") == {}
+    equal = cases_of(stages, tmp_path)
+    assert (set(equal.conversations), equal.leakage.near) == (set(test), None)
+    folders = (stages.dataset, stages.utterances, stages.ranked)
+    near = read_cases(*folders, "default", "names", EvaluationSettings(leakage="near"), tmp_path / "spill")
+    assert set(near.conversations) == {test[2]}
+    assert (near.leakage.repeated_roots, near.leakage.left_out, near.leakage.near) == (2, 2, 2)
+    assert near.leakage.counts()["conversations.nearly_in_training"] == 2
+    assert leakage_sentences(near.leakage.counts())[1] == (
+        "2 of them are not equal to one of training but nearly alike, root or conversation."
+    )
 
 
 @pytest.mark.slow

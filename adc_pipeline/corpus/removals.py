@@ -1,0 +1,162 @@
+"""The removal list: people and utterances that must not be in anything that is built.
+
+`ADC_HOME/removed.txt` has one entry a line, `speaker NAME` or `utterance ID`; empty lines and lines that begin with `#`
+are ignored. The stage `utterances` leaves these rows out, with all replies below them, before anything else sees them:
+every later artefact is made of its rows. Mentions of a removed speaker in other texts (`u/NAME`, `@NAME`) become
+`[removed]`. The list counts as an input of `utterances`, so a change of it rebuilds everything downstream. Without a
+list, or with an empty one, nothing is read twice and no byte changes.
+
+Cost: the rows are written a second time, which takes about as long as splitting them into shards.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from adc_pipeline.core.engine import Engine, only_row
+from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.core.shards import Counts, parts
+from adc_pipeline.corpus.keys import read_keys
+from adc_pipeline.corpus.mentions import create_mention_macros
+from adc_pipeline.corpus.tables import READ, create_read_rows, first_positions
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+FILE = "removed.txt"
+KINDS = ("speaker", "utterance")
+
+LISTED = """
+CREATE OR REPLACE TEMP MACRO bare_id(id) AS regexp_replace(id, '^t[13]_', '');
+CREATE OR REPLACE TEMP MACRO is_listed(id, speaker) AS coalesce(
+    list_contains(getvariable('removed_ids'), bare_id(id))
+    OR list_contains(getvariable('removed_speakers'), lower(trim(speaker))), false)
+"""
+
+# Every copy of a removed utterance goes, also one that names another speaker. A conversation goes with its root, also
+# the replies in it that nothing links to the root.
+REMOVED = """
+CREATE TABLE removed AS
+WITH RECURSIVE linked AS MATERIALIZED (
+    SELECT position, {key} AS key, {parent_key} AS parent_key, {conversation_key} AS conversation_key, namespace,
+        id = conversation_id OR reply_to IS NULL AS is_root, is_listed(id, speaker) AS listed
+    FROM read_rows
+), listed AS MATERIALIZED (
+    SELECT DISTINCT key FROM linked WHERE listed
+), ended AS (
+    SELECT DISTINCT namespace, conversation_key FROM linked WHERE is_root AND key IN (FROM listed)
+), gone AS (
+    SELECT position, key FROM linked
+    WHERE listed OR key IN (FROM listed) OR (namespace, conversation_key) IN (FROM ended)
+    UNION
+    SELECT linked.position, linked.key FROM gone JOIN linked ON linked.parent_key = gone.key
+)
+SELECT gone.position, any_value(linked.listed OR linked.key IN (FROM listed)) AS listed
+FROM gone JOIN linked USING (position) GROUP BY ALL
+"""
+REMOVED_TITLES = """
+CREATE TABLE removed_titles AS
+SELECT DISTINCT namespace, conversation_id FROM read_rows
+WHERE position IN (SELECT position FROM removed) AND (id = conversation_id OR reply_to IS NULL)
+"""
+REMAINING = """
+SELECT * EXCLUDE (file_row_number) REPLACE (
+    with_mentions(text, getvariable('removed_names'), NULL) AS text,
+    with_mentions(title, getvariable('removed_names'), NULL) AS title)
+FROM read_parquet($file, file_row_number = true, hive_partitioning = false)
+WHERE {position} NOT IN (SELECT position FROM removed) ORDER BY file_row_number
+"""
+REMAINING_TITLES = """
+SELECT * REPLACE (with_mentions(title, getvariable('removed_names'), NULL) AS title)
+FROM read_parquet($file, hive_partitioning = false) AS titles
+    ANTI JOIN removed_titles USING (namespace, conversation_id)
+WHERE NOT list_contains(getvariable('removed_ids'), bare_id(conversation_id))
+"""
+COUNTS = """
+SELECT count(*) AS removed, count_if(listed) AS "removed.listed", count_if(NOT listed) AS "removed.below" FROM removed
+"""
+
+
+@dataclass(frozen=True)
+class Removals:
+    """Who and what is removed: names of speakers in lower case, and ids of utterances without Reddit's `t1_`."""
+
+    speakers: frozenset[str] = frozenset()
+    utterances: frozenset[str] = frozenset()
+
+    def __bool__(self) -> bool:
+        return bool(self.speakers or self.utterances)
+
+    @property
+    def digest(self) -> str:
+        """Return a hash of the entries, whatever their order."""
+        entries = [f"speaker {name}" for name in self.speakers] + [f"utterance {id}" for id in self.utterances]
+        return hashlib.sha256("\n".join(sorted(entries)).encode()).hexdigest()[:32]
+
+    def define(self, connection: "DuckDBPyConnection") -> None:
+        """Create the macro `is_listed(id, speaker)` and what it reads."""
+        for name, values in {"removed_speakers": self.speakers, "removed_ids": self.utterances}.items():
+            connection.execute(f"SET VARIABLE {name} = $1::VARCHAR[]", [sorted(values)])
+        connection.execute("""
+            SET VARIABLE removed_names = map_from_entries(
+                list_transform(getvariable('removed_speakers'), lambda name: (name, '[removed]')))
+        """)
+        connection.execute(LISTED)
+
+
+def read_removals(home: Path) -> Removals:
+    """Return the removal list of an ADC_HOME; PipelineError for a line that is none of its entries."""
+    path = home / FILE
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        return Removals()
+    except (OSError, UnicodeDecodeError) as error:
+        raise PipelineError(f"The removal list {path} cannot be read: save it as UTF-8 text.") from error
+    found: dict[str, set[str]] = {kind: set() for kind in KINDS}
+    for number, line in enumerate(lines, 1):
+        kind, _, value = line.strip().partition(" ")
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        if kind not in found or not value.strip():
+            raise PipelineError(
+                f"Line {number} of the removal list {path} is no entry: write `speaker NAME` or `utterance ID`."
+            )
+        found[kind].add(value.strip())
+    return Removals(
+        frozenset(name.lower() for name in found["speaker"]),
+        frozenset(id[3:] if id[:3] in ("t1_", "t3_") else id for id in found["utterance"]),
+    )
+
+
+def remove_rows(
+    rows: Path, titles: Path, removals: Removals, connection: "DuckDBPyConnection", engine: Engine, options: str
+) -> Counts:
+    """Rewrite the files of all shards in the folder `rows`, and `titles`, without what is removed; return counts.
+
+    `options` are those of the files.
+    """
+    import pyarrow.parquet as pq
+
+    files = parts(rows, READ)
+    create_read_rows(connection, rows)
+    create_mention_macros(connection)
+    removals.define(connection)
+    keys = read_keys(connection)
+    statement = REMOVED.format(key=keys.key, parent_key=keys.parent_key, conversation_key=keys.conversation_key)
+    engine.run(connection, "finding what is removed", statement)
+    connection.execute(REMOVED_TITLES)
+    counts = only_row(connection, COUNTS)
+    stored = "position" in pq.read_schema(files[0]).names
+    begins = first_positions(files)
+    for file, begin in zip(files, begins, strict=True):
+        path = Path(file)
+        query = REMAINING.format(position="position" if stored else f"{begin} + file_row_number")
+        engine.write(
+            connection, "leaving out what is removed", query, path.with_suffix(".new"), {"file": file}, options
+        )
+    engine.write(connection, "leaving out titles", REMAINING_TITLES, titles.with_suffix(".new"), {"file": str(titles)})
+    for path in [*map(Path, files), titles]:
+        path.with_suffix(".new").replace(path)
+    return counts

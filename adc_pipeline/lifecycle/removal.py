@@ -1,0 +1,165 @@
+"""Find what still holds rows of the removal list, and remove it.
+
+A rebuild honours the list (`corpus.removals`); what was built before does not. The versions of `utterances` in the
+store are read, and everything downstream of one that holds a listed row counts as holding it too, by the manifests on
+disk and by the lineage in MLflow: a model or a figure shows no name, and was still made of the row. A version of
+`utterances` that MLflow knows and the store no longer has cannot be read, so it counts as well.
+
+Removing a version deletes its folder; its runs in MLflow lose their artifacts and logged models and are deleted, and
+registered versions of a model are deleted. The source of the corpus is not changed: `raw_corpus` is listed.
+
+Cost: ids and names of all versions of `utterances` are read, and every run in MLflow is listed.
+"""
+
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from adc_pipeline.core.artefacts import Artefact, Store, locked
+from adc_pipeline.core.engine import Engine, only_row
+from adc_pipeline.core.shards import parts
+from adc_pipeline.corpus.mentions import create_mention_macros
+from adc_pipeline.corpus.removals import Removals
+from adc_pipeline.corpus.tables import READ
+from adc_pipeline.tracking.lineage import Records, inputs
+from adc_pipeline.tracking.runs import ASSET, DIGEST
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+UTTERANCES = "utterances"
+HOLDS = """
+SELECT coalesce(bool_or(is_listed(id, speaker)
+    OR with_mentions(text, getvariable('removed_names'), NULL) <> text
+    OR with_mentions(title, getvariable('removed_names'), NULL) <> title), false) AS holds
+FROM read_parquet($files, hive_partitioning = false)
+"""
+
+Key = tuple[str, str]  # name and digest
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What holds rows of the removal list.
+
+    `versions` are those in the store, `current` those of them that are current; `runs` those in MLflow with artifacts;
+    `models` registered versions (NAME, VERSION); `digests` all artefacts, with those that are no longer in the store;
+    `sources` the raw corpora, which are not changed.
+    """
+
+    versions: list[Artefact]
+    current: list[Artefact]
+    runs: "list[tuple[MlflowClient, Run]]"
+    models: list[tuple[str, str]]
+    digests: set[Key]
+    work: list[str]
+    sources: list[Artefact] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        return bool(self.versions or self.runs or self.models or self.work)
+
+
+def standing(store: Store, records: Records, removals: Removals, engine: Engine | None = None) -> Standing:
+    """Find what holds rows of the removal list."""
+    engine = engine or Engine()
+    versions = list(store.versions())
+    runs = records.runs()
+    below: dict[Key, set[Key]] = {}
+    for made in versions:
+        for upstream in made.inputs.items():
+            below.setdefault(upstream, set()).add((made.name, made.digest))
+    for _, run in runs:
+        if DIGEST in run.data.tags:
+            for each in inputs(run):
+                below.setdefault((each.name, each.digest), set()).add((run.data.tags[ASSET], run.data.tags[DIGEST]))
+    read = [made for made in versions if made.name == UTTERANCES]
+    holding = {(made.name, made.digest) for made in read if holds(made, removals, engine)}
+    known = {(run.data.tags[ASSET], run.data.tags.get(DIGEST, "")) for _, run in runs} | set(below)
+    gone = {key for key in known if key[0] == UTTERANCES and key[1]} - {(made.name, made.digest) for made in read}
+    digests = downstream(holding | gone, below)
+    found = [made for made in versions if (made.name, made.digest) in digests]
+    tainted = [
+        (client, run)
+        for client, run in runs
+        if (run.data.tags[ASSET], run.data.tags.get(DIGEST, "")) in digests
+        or any((each.name, each.digest) in digests for each in inputs(run))
+    ]
+    active = [(client, run) for client, run in tainted if run.info.lifecycle_stage == "active"]
+    made_by = {run.info.run_id for _, run in tainted}
+    models = [(each.name, str(each.version)) for each in records.versions() if each.run_id in made_by]
+    corpora = {digest for made in found for name, digest in made.inputs.items() if name == "raw_corpus"}
+    return Standing(
+        versions=found,
+        current=[made for made in found if store.is_current(made)],
+        runs=active,
+        models=models,
+        digests=digests,
+        work=sorted(path.name for path in (store.home / "work").glob("*") if any(path.rglob("*.parquet"))),
+        sources=[made for made in versions if made.name == "raw_corpus" and made.digest in corpora],
+    )
+
+
+def holds(made: Artefact, removals: Removals, engine: Engine) -> bool:
+    """Return whether a version of `utterances` has a row that the list names, or a text that mentions its speaker."""
+    with engine.connect() as connection:
+        create_mention_macros(connection)
+        removals.define(connection)
+        return bool(only_row(connection, HOLDS, {"files": parts(made.path, READ)})["holds"])
+
+
+def downstream(start: Iterable[Key], below: dict[Key, set[Key]]) -> set[Key]:
+    """Return some artefacts with everything that was made of them."""
+    found, waiting = set(start), list(start)
+    while waiting:
+        new = below.get(waiting.pop(), set()) - found
+        found |= new
+        waiting += new
+    return found
+
+
+def remove(store: Store, records: Records, found: Standing, with_current: bool) -> list[str]:
+    """Remove what was found; return what was not, with the reason. Current versions go only `with_current`."""
+    left = []
+    kept: set[Key] = set()
+    for made in found.versions:
+        if store.is_current(made):
+            if not with_current:
+                kept.add((made.name, made.digest))
+                left.append(f"{made.name} {made.digest} is the current version")
+                continue
+            store.withdraw(made)
+        if not store.remove(made.name, made.digest, store.made_at(made)):
+            left.append(f"{made.name} {made.digest} was made again meanwhile")
+    for client, run in found.runs:
+        if (run.data.tags[ASSET], run.data.tags.get(DIGEST, "")) not in kept:
+            remove_run(client, run)
+    registered = {(each.name, str(each.version)): each for each in records.versions()}
+    current = {run.info.run_id for _, run in found.runs} & {
+        run.info.run_id for _, run in found.runs if (run.data.tags[ASSET], run.data.tags.get(DIGEST, "")) in kept
+    }
+    for name, number in found.models:
+        if (version := registered.get((name, number))) and version.run_id not in current:
+            records.registry.delete_model_version(name, number)
+    for name in found.work:
+        for folder in sorted((store.home / "work" / name).iterdir()):
+            with locked(folder) as free:
+                if free:
+                    shutil.rmtree(folder, ignore_errors=True)
+                else:
+                    left.append(f"{folder} is being written")
+    return left
+
+
+def remove_run(client: "MlflowClient", run: "Run") -> None:
+    """Delete a run of MLflow with its artifacts and logged models."""
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    outputs = run.outputs.model_outputs if run.outputs else []
+    for output in outputs:
+        logged = client.get_logged_model(output.model_id)
+        get_artifact_repository(logged.artifact_location).delete_artifacts()
+        client.delete_logged_model(output.model_id)
+    get_artifact_repository(run.info.artifact_uri).delete_artifacts()
+    client.delete_run(run.info.run_id)

@@ -1,0 +1,101 @@
+"""The removal list: what `utterances` leaves out, compared with the same corpus from which it was taken by hand."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.core.shards import Counts
+from adc_pipeline.corpus.removals import FILE, Removals, read_removals
+from adc_pipeline.corpus.settings import UtteranceSettings
+from adc_pipeline.corpus.utterances import write_utterances
+from adc_pipeline_tests.stages import read, utterance_records
+
+# id, parent, speaker, text. Conversation a: two replies of Zed's, one with replies below. b: Zed's own. c: untouched.
+ROWS = [
+    ("a", None, "ann", "root"),
+    ("a1", "a", "Zed", "zed's reply"),
+    ("a2", "a1", "bob", "below it"),
+    ("a3", "a2", "zed", "below that"),
+    ("a4", "a", "cy", "as u/ZED and @zed said, not u/zedd"),
+    ("a5", "a4", "ann", "thanks"),
+    ("b", None, "zed", "zed's root"),
+    ("b1", "b", "ann", "to zed"),
+    ("b2", "gone", "bob", "to nobody in b"),
+    ("c", None, "bob", "another root"),
+    ("c1", "c", "ann", "a reply"),
+    ("c2", "c1", "cy", "another"),
+]
+
+
+def write_table(path: Path, rows: list[tuple[Any, ...]]) -> Path:
+    def top(id: str) -> str:
+        return id[0]
+
+    records = [
+        {"id": id, "conversation_id": top(id), "reply_to": parent, "speaker": speaker, "text": text, "score": 1,
+         "timestamp": number, "title": None if parent else f"title of {speaker}"}
+        for number, (id, parent, speaker, text) in enumerate(rows)
+    ]  # fmt: skip
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    return path
+
+
+def build(source: Path, out: Path, removals: Removals | None, shards: int = 1) -> tuple[Counts, list[dict[str, Any]]]:
+    settings = UtteranceSettings(shards=shards, max_set_aside=1)
+    counts = write_utterances(source, out, settings, removals=removals)
+    return counts, [{**each, "position": 0, "parent_position": 0} for each in utterance_records(out)]
+
+
+@pytest.mark.parametrize("shards", [1, 3])
+def test_a_removed_speaker_is_left_out_with_the_replies_below(tmp_path: Path, shards: int) -> None:
+    everything = write_table(tmp_path / "all.jsonl", ROWS)
+    by_hand = [(*row[:3], row[3].replace("u/ZED and @zed", "u/[removed] and @[removed]")) for row in ROWS]
+    left = write_table(
+        tmp_path / "left.jsonl", [row for row in by_hand if row[0] in {"a", "a4", "a5", "c", "c1", "c2"}]
+    )
+    counts, found = build(everything, tmp_path / "one", Removals(speakers=frozenset({"zed"})), shards)
+    _, expected = build(left, tmp_path / "two", None, shards)
+    times = {each["id"]: each["timestamp"] for each in found}
+    assert found == [{**each, "timestamp": times[each["id"]], "source": found[0]["source"]} for each in expected]
+    assert (counts["removed"], counts["removed.listed"], counts["removed.below"]) == (6, 3, 3)
+    assert counts["records"] == counts["read"] + counts["removed"]
+    stored = "".join(map(str, read(tmp_path / "one", "*.parquet")))
+    assert "zed'" not in stored
+    assert "'b'" not in stored
+
+
+def test_a_removed_utterance_goes_by_its_id_with_or_without_reddits_prefix(tmp_path: Path) -> None:
+    source = write_table(tmp_path / "all.jsonl", ROWS)
+    (tmp_path / FILE).write_text("# asked on Monday\n\nutterance t1_a2\nutterance c\n")
+    counts, found = build(source, tmp_path / "one", read_removals(tmp_path))
+    assert [each["id"] for each in found] == ["a", "a1", "a4", "a5", "b", "b1"]
+    assert counts["removed"] == 5
+
+
+def test_an_empty_list_changes_nothing(tmp_path: Path) -> None:
+    source = write_table(tmp_path / "all.jsonl", ROWS)
+    (tmp_path / FILE).write_text("# nobody\n")
+    assert not read_removals(tmp_path)
+    plain, listed = (build(source, tmp_path / name, removals) for name, removals in
+                     (("one", None), ("two", read_removals(tmp_path))))  # fmt: skip
+    assert plain == listed
+    for path in (tmp_path / "one").rglob("*.parquet"):
+        assert path.read_bytes() == (tmp_path / "two" / path.relative_to(tmp_path / "one")).read_bytes()
+
+
+@pytest.mark.parametrize("line", ["zed", "speaker", "author zed", "speaker\tzed"])
+def test_a_line_that_is_no_entry_is_refused_with_its_number(tmp_path: Path, line: str) -> None:
+    (tmp_path / FILE).write_text(f"speaker ann\n{line}\n")
+    with pytest.raises(PipelineError, match="Line 2 of the removal list"):
+        read_removals(tmp_path)
+
+
+def test_the_digest_is_that_of_the_entries(tmp_path: Path) -> None:
+    (tmp_path / FILE).write_text("speaker Ann\nutterance t1_x\n")
+    first = read_removals(tmp_path)
+    (tmp_path / FILE).write_text("# again\nutterance x\nspeaker ann\nspeaker ANN\n")
+    assert read_removals(tmp_path).digest == first.digest
+    assert Removals(speakers=frozenset({"x"})).digest != Removals(utterances=frozenset({"x"})).digest
