@@ -128,11 +128,11 @@ def write_ranked_replies(
     settings, engine = settings or RankingSettings(), engine or Engine()
     out.mkdir(parents=True, exist_ok=True)
 
-    def make(name: str, folder: Path) -> Counts:
+    def make(name: str, folder: Path, engine: Engine) -> Counts:
         return rank_shard(utterances / name, folder, settings, engine)
 
     with work_folder(work, out) as finished:
-        return map_shards([shard.name for shard in shards_of(utterances)], make, out, finished, engine.report)
+        return map_shards([shard.name for shard in shards_of(utterances)], make, out, finished, engine)
 
 
 def rank_shard(utterances: Path, out: Path, settings: RankingSettings, engine: Engine) -> Counts:
