@@ -133,7 +133,7 @@ class Proof:
             },
         }
         (home / "run.yaml").write_text(json.dumps(config))
-        command = [sys.executable, "-m", "adc_pipeline", "run", "-j", "datasets", "-c", str(home / "run.yaml")]
+        command = [sys.executable, "-m", "adc_pipeline", "run", "datasets", "-c", str(home / "run.yaml")]
         own = {"ADC_HOME": str(home / "adc"), "PYTHONPATH": str(ROOT)}
         unset = ("MLFLOW_TRACKING_URI", "DAGSTER_HOME", "RAY_ADDRESS")
         environment = {key: value for key, value in os.environ.items() if key not in unset} | own | variables
@@ -155,7 +155,9 @@ class Proof:
         return {asset: (store / asset / "current").resolve().name for asset in DATASETS}
 
     def shards_made(self, name: str) -> list[Path]:
-        return list((self.shared / name / "adc").rglob("?????-of-?????/counts.json"))
+        # Folders are renamed and removed meanwhile, which `os.walk` ignores.
+        folders = os.walk(self.shared / name / "adc" / "work")
+        return [Path(folder) for folder, _, files in folders if "counts.json" in files and "-of-" in Path(folder).name]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
