@@ -136,7 +136,7 @@ class Proof:
         command = [sys.executable, "-m", "adc_pipeline", "run", "datasets", "-c", str(home / "run.yaml")]
         own = {"ADC_HOME": str(home / "adc"), "PYTHONPATH": str(ROOT)}
         unset = ("MLFLOW_TRACKING_URI", "DAGSTER_HOME", "RAY_ADDRESS")
-        environment = {key: value for key, value in os.environ.items() if key not in unset} | own | variables
+        environment = {**{key: value for key, value in os.environ.items() if key not in unset}, **own, **variables}
         if node:
             command = node.inside(*command)
         return subprocess.Popen(
