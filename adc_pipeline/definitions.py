@@ -17,7 +17,7 @@ from adc_pipeline.defs.pruning import prune
 from adc_pipeline.defs.publishing import publish
 from adc_pipeline.defs.schedules import schedules
 from adc_pipeline.defs.sensors import STALE, sensors
-from adc_pipeline.defs.workspace import Mlflow, Workspace
+from adc_pipeline.defs.workspace import Mlflow, Shards, Workspace
 
 # The evaluation runs in this process; `training/__main__.py` explains the value.
 os.environ.setdefault("GOMP_SPINCOUNT", "5000")
@@ -49,7 +49,7 @@ defs = dg.Definitions(
     schedules=schedules,
     sensors=sensors,
     loggers={CONSOLE: dg.colored_console_logger},
-    resources={"workspace": Workspace(), "mlflow": Mlflow()},
+    resources={"workspace": Workspace(), "mlflow": Mlflow(), "shards": Shards()},
     # One process: each further one would import the code location again, and stages that could run side by side
     # share the same cores.
     executor=dg.in_process_executor,

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adc_pipeline.core.engine import no_report
+from adc_pipeline.core.engine import Engine
 from adc_pipeline.core.shards import (
     Counts,
     build_once,
@@ -96,7 +96,7 @@ def test_a_finished_shard_is_not_made_again_after_the_next_one_failed(tmp_path: 
     names, out, work = shard_names(3), tmp_path / "out", tmp_path / "work"
     out.mkdir()
 
-    def make(name: str, folder: Path) -> Counts:
+    def make(name: str, folder: Path, engine: Engine) -> Counts:
         made.append(name)
         (folder / "data").write_text("half")
         if made == names[:2]:
@@ -105,12 +105,12 @@ def test_a_finished_shard_is_not_made_again_after_the_next_one_failed(tmp_path: 
         return {"rows": 10 ** names.index(name), f"rows.{name}": 1}
 
     with pytest.raises(Killed):
-        map_shards(names, make, out, work, said.append)
+        map_shards(names, make, out, work, Engine(report=said.append))
     assert made == names[:2]
     assert shards_of(out) == []
     assert shards_of(work) == [work / names[0]]
 
-    counts = map_shards(names, make, out, work, said.append)
+    counts = map_shards(names, make, out, work, Engine(report=said.append))
     assert made == [names[0], names[1], names[1], names[2]]
     assert counts == {"rows": 111} | {f"rows.{name}": 1 for name in names}
     assert [(path.name, (path / "data").read_text()) for path in shards_of(out)] == [(name, name) for name in names]
@@ -141,7 +141,7 @@ def test_what_is_half_made_is_swept_before_it_is_made_again(tmp_path: Path) -> N
 def test_shards_of_an_older_output_are_replaced(tmp_path: Path) -> None:
     (old := tmp_path / "out" / shard_names(1)[0]).mkdir(parents=True)
     (old / "old").write_text("")
-    map_shards(shard_names(1), lambda name, folder: {}, tmp_path / "out", tmp_path / "work", no_report)
+    map_shards(shard_names(1), lambda name, folder, engine: {}, tmp_path / "out", tmp_path / "work", Engine())
     assert [path.name for path in old.iterdir()] == ["counts.json"]
 
 

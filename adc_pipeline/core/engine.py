@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Event, Thread
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.core.settings import setting
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 Report = Callable[[str], None]
+# Where shards are processed: on this machine, or as tasks of a Ray cluster (`core.shards`, `core.cluster`).
+Executor = Literal["local", "ray"]
 
 MEMORY_LIMIT = "3GB"
 SECONDS_BETWEEN_REPORTS = 5.0
@@ -78,11 +80,17 @@ def connected(spill: Path | None = None) -> "DuckDBPyConnection":
 
 @dataclass(frozen=True)
 class Engine:
-    """Settings of a DuckDB connection; `report` receives the progress of a statement every five seconds."""
+    """How a stage computes: settings of DuckDB's connections, and where shards are processed.
+
+    `report` receives the progress of a statement every five seconds. Connections spill to `scratch`, if it is set,
+    instead of the folder beside their output, which may lie on shared storage.
+    """
 
     threads: int = setting(0, "Number of DuckDB threads; 0 uses every core.")
     memory_limit: str = setting(MEMORY_LIMIT, "Memory that DuckDB may use before it spills to disk, such as 4GB.")
     report: Report = no_report
+    executor: Executor = "local"
+    scratch: Path | None = None
 
     @contextmanager
     def connect(self, spill: Path | None = None) -> Iterator["DuckDBPyConnection"]:
@@ -95,7 +103,8 @@ class Engine:
 
         import duckdb
 
-        spill = spill or Path(tempfile.gettempdir()) / f"adc-spill-{os.getpid()}"
+        if self.scratch or not spill:
+            spill = (self.scratch or Path(tempfile.gettempdir())) / f"adc-spill-{os.getpid()}"
 
         with connected(spill) as connection:
             try:

@@ -5,8 +5,9 @@ times the number of shards. The rows of a dataset are ordered by the same hash, 
 gives the dataset.
 
 A stage is a function that reads folders and fills one folder for one shard. `map_shards` calls it for each shard,
-publishes a finished shard by an atomic rename, and skips shards that an earlier, interrupted run finished. This
-module knows nothing of the stages, so another executor can replace it.
+publishes a finished shard by an atomic rename, and skips shards that an earlier, interrupted run finished. The
+engine's `executor` decides where the function is called: in this process, or as a task of a Ray cluster
+(`core.cluster`). A stage does not know which.
 """
 
 import json
@@ -15,14 +16,17 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from adc_pipeline.core.atomic import atomic_folder
-from adc_pipeline.core.engine import Report
+from adc_pipeline.core.engine import Engine
 from adc_pipeline.core.records import read_record
 
 COUNTS = "counts.json"
 Counts = dict[str, int]
+# Fills the folder of the shard of a name, with the engine that it is given. It is sent to other processes by pickle.
+Make = Callable[[str, Path, Engine], Counts]
 
 
 def shard_names(shards: int) -> list[str]:
@@ -46,23 +50,37 @@ def parts(folder: Path, pattern: str) -> list[str]:
     return [str(path) for path in here or (path for shard in shards_of(folder) for path in sorted(shard.glob(pattern)))]
 
 
-def map_shards(
-    names: Sequence[str], make: Callable[[str, Path], Counts], out: Path, work: Path, report: Report
-) -> Counts:
-    """Call `make(NAME, folder)` for each shard, link the folders into `out` and return the summed counts.
+def map_shards(names: Sequence[str], make: Make, out: Path, work: Path, engine: Engine) -> Counts:
+    """Call `make(NAME, folder, engine)` for each shard, link the folders into `out` and return the summed counts.
 
     `work` keeps finished shards between calls; the caller removes it when the stage is done.
     """
+    make_shards(names, make, work, engine)
     counts: Counter[str] = Counter()
-    for number, name in enumerate(names, 1):
-        if len(names) > 1:
-            report(f"shard {number} of {len(names)}" + (" was finished before" if (work / name).exists() else ""))
-        made = build_once(work / name, lambda folder, name=name: write_counts(folder, make(name, folder)))  # type: ignore[misc]
-        counts.update(read_record(made / COUNTS, remedy=f"remove {work}"))
     for name in names:
+        counts.update(read_record(work / name / COUNTS, remedy=f"remove {work}"))
         shutil.rmtree(out / name, ignore_errors=True)
         shutil.copytree(work / name, out / name, copy_function=link_or_copy)
     return dict(counts)
+
+
+def make_shards(names: Sequence[str], make: Make, work: Path, engine: Engine) -> None:
+    """Make each shard that `work` does not have, here or on the cluster."""
+    if engine.executor == "ray":
+        from adc_pipeline.core.cluster import run_on_cluster
+
+        run_on_cluster(names, partial(fill_shard, make), work, engine)
+        return
+    for number, name in enumerate(names, 1):
+        if len(names) > 1:
+            before = " was finished before" if (work / name).exists() else ""
+            engine.report(f"shard {number} of {len(names)}{before}")
+        build_once(work / name, lambda folder, name=name: fill_shard(make, name, folder, engine))  # type: ignore[misc]
+
+
+def fill_shard(make: Make, name: str, folder: Path, engine: Engine) -> None:
+    """Fill the folder of a shard, its counts included."""
+    write_counts(folder, make(name, folder, engine))
 
 
 def link_or_copy(path: Path | str, to: Path | str) -> None:

@@ -97,10 +97,10 @@ def write_utterances(
         duplicates = finished / "duplicates.parquet"
         keys = write_duplicates(rows, duplicates, engine)
 
-        def make(name: str, folder: Path) -> Counts:
+        def make(name: str, folder: Path, engine: Engine) -> Counts:
             return write_tree(rows / name, keys, duplicates, rows / TITLES, folder, settings.adopt_roots, engine)
 
-        counts = map_shards(names, make, out, finished / "trees", engine.report)
+        counts = map_shards(names, make, out, finished / "trees", engine)
         for name in names:
             for path in (rows / name).glob(READ):
                 link_or_copy(path, out / name / path.name)

@@ -7,6 +7,7 @@ reported after hours of training. What a configuration sets of assets outside th
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from adc_pipeline.core.cluster import connected
 from adc_pipeline.core.errors import PipelineError, did_you_mean
 from adc_pipeline.core.settings import Settings
 from adc_pipeline.core.spellings import read_settings
@@ -24,6 +25,8 @@ def look_ahead(context: Context, workspace: Workspace) -> None:
         return
     ops = {node.name for node in context.job_def.nodes}
     settings = check_values(given_config(context), ops)
+    if workspace.engine.executor == "ray":
+        connected()
     # DuckDB knows what memory limit it accepts.
     with workspace.engine.connect():
         pass

@@ -13,7 +13,7 @@ import dagster as dg
 
 from adc_pipeline.core.settings import Settings, declared
 from adc_pipeline.defs.console import CONSOLE
-from adc_pipeline.defs.workspace_settings import WorkspaceSettings
+from adc_pipeline.defs.workspace_settings import ShardSettings, WorkspaceSettings
 from adc_pipeline.tracking.settings import MlflowSettings
 
 
@@ -34,14 +34,18 @@ def schema(kind: type[Settings]) -> dg.Permissive:
 
 # The resources that every asset uses.
 WORKSPACE = "workspace"
-RESOURCES: Mapping[str, type[Settings]] = {WORKSPACE: WorkspaceSettings, "mlflow": MlflowSettings}
+RESOURCES: Mapping[str, type[Settings]] = {
+    WORKSPACE: WorkspaceSettings,
+    "mlflow": MlflowSettings,
+    "shards": ShardSettings,
+}
 
 
 def job_config(ops: Mapping[str, type[Settings]]) -> dg.ConfigMapping:
     """Return the configuration of a job of these ops, which accepts a file that serves other jobs too."""
 
     def for_dagster(given: Mapping[str, Any]) -> dict[str, Any]:
-        # The workspace reads the names in MLflow itself.
+        # The workspace reads the settings of the other resources itself.
         values = mapping(configured(given, "resources", WORKSPACE))
         workspace = {name: value for name, value in values.items() if name in declared(WorkspaceSettings)}
         rest = {part: given[part] for part in ("execution", "loggers") if given.get(part)}

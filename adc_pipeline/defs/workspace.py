@@ -18,7 +18,7 @@ from adc_pipeline.core.spellings import read_settings
 from adc_pipeline.defs.interrupts import interrupts_cancel
 from adc_pipeline.defs.origin import is_forgotten, mark_as_run_of_this_location
 from adc_pipeline.defs.run_config import configured
-from adc_pipeline.defs.workspace_settings import WorkspaceSettings
+from adc_pipeline.defs.workspace_settings import ShardSettings, WorkspaceSettings
 from adc_pipeline.evaluation.summary import command, summary
 from adc_pipeline.tracking.runs import Tracking
 from adc_pipeline.tracking.settings import MlflowSettings
@@ -54,6 +54,13 @@ class Mlflow(dg.ConfigurableResource):
     # Of any type for Dagster; see `run_config`.
     experiment: Any = shown(MlflowSettings, "experiment")
     model_prefix: Any = shown(MlflowSettings, "model_prefix")
+
+
+class Shards(dg.ConfigurableResource):
+    """Where the shards of a corpus are processed. `Workspace` reads the value from the run configuration."""
+
+    # Of any type for Dagster; see `run_config`.
+    executor: Any = shown(ShardSettings, "executor")
 
 
 class Workspace(dg.ConfigurableResource):
@@ -116,7 +123,8 @@ class Workspace(dg.ConfigurableResource):
 
     @property
     def engine(self) -> Engine:
-        return Engine(self.settings.threads, self.settings.memory_limit)
+        given = read_settings(ShardSettings, configured(self._run_config, "resources", "shards"), "shards")
+        return Engine(self.settings.threads, self.settings.memory_limit, executor=given.executor)
 
     @property
     def store(self) -> Store:

@@ -1,9 +1,9 @@
-"""Settings of the resource `workspace`, which every asset uses."""
+"""Settings of the resources `workspace` and `shards`, which every asset uses."""
 
 import re
 from dataclasses import dataclass
 
-from adc_pipeline.core.engine import MEMORY_LIMIT
+from adc_pipeline.core.engine import MEMORY_LIMIT, Executor
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.core.settings import Settings, as_shown, setting
 
@@ -22,6 +22,17 @@ def is_memory_limit(text: str) -> bool:
         return 1 <= number <= 100
     size = number * (1024 if binary else 1000) ** (" KMGT".index(prefix.upper()))
     return LEAST_MEMORY <= size <= MOST_MEMORY
+
+
+@dataclass(frozen=True)
+class ShardSettings(Settings):
+    """Settings of the resource `shards`."""
+
+    executor: Executor = setting(
+        "local",
+        "Where the shards of a corpus are processed: on this machine, one after the other, or as tasks of the Ray"
+        " cluster at RAY_ADDRESS, all of whose nodes have ADC_HOME under the same path. The result is the same.",
+    )
 
 
 @dataclass(frozen=True)

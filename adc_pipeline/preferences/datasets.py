@@ -260,11 +260,11 @@ def write_preferences(
     settings, engine = settings or PreferenceSettings(), engine or Engine()
     names = [shard.name for shard in shards_of(ranked)]
 
-    def make(name: str, folder: Path) -> Counts:
+    def make(name: str, folder: Path, engine: Engine) -> Counts:
         return preference_shard(utterances / name, ranked / name, folder, settings, engine)
 
     with work_folder(work, out) as finished, engine.connect(out / "spill") as connection:
-        counts = map_shards(names, make, finished, finished / "shards", engine.report)
+        counts = map_shards(names, make, finished, finished / "shards", engine)
         for configuration in CONFIGURATIONS.values():
             (out / configuration.name).mkdir(parents=True, exist_ok=True)
             rows = nullable(columns(configuration, settings), "conversation_id >= ''")

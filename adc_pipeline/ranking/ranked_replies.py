@@ -148,10 +148,10 @@ def write_ranked_replies(
         if near and not near.exists():
             write_near_duplicates(utterances, near, settings, engine)
 
-        def make(name: str, folder: Path) -> Counts:
+        def make(name: str, folder: Path, engine: Engine) -> Counts:
             return rank_shard(utterances / name, folder, settings, engine, values, near)
 
-        counts = map_shards([shard.name for shard in shards_of(utterances)], make, out, finished, engine.report)
+        counts = map_shards([shard.name for shard in shards_of(utterances)], make, out, finished, engine)
         return counts | ({"near_duplicates": row_count([str(near)])} if near else {})
 
 

@@ -188,11 +188,11 @@ def write_walks(
     (out / "data").mkdir(parents=True, exist_ok=True)
     names = [shard.name for shard in shards_of(ranked)]
 
-    def make(name: str, folder: Path) -> Counts:
+    def make(name: str, folder: Path, engine: Engine) -> Counts:
         return walk_shard(KINDS[kind], utterances / name, ranked / name, folder, settings, engine)
 
     with work_folder(work, out) as finished, engine.connect(out / "spill") as connection:
-        counts = map_shards(names, make, finished, finished / "shards", engine.report)
+        counts = map_shards(names, make, finished, finished / "shards", engine)
         for split in SPLITS:
             parts = [finished / name / f"{split}.parquet" for name in names]
             join_shards(connection, engine, split, COLUMNS, parts, out / split_file(split))

@@ -1,0 +1,215 @@
+"""Process shards as tasks of a Ray cluster, whose nodes all see the folders under the same paths.
+
+One task makes one shard in a folder of its own, which is renamed to the shard's name: a node that seems lost may still
+write while another one makes its shard again, and the first of both that is complete is kept. What a task returns is a
+few numbers and lines for the log, so Ray's object store holds no data. Shards of a lost node are submitted again. A
+shard that raises an error is tried three times; the others are completed before the stage fails. A `PipelineError` is
+not tried again, since it depends on the input alone.
+
+A task asks for as many CPUs as the setting `threads` says (0 asks for one: shards side by side use cores better than
+threads inside a shard) and for `memory_limit` + 1 GiB of memory. DuckDB spills to the temporary folder of the node.
+"""
+
+import functools
+import logging
+import os
+import shutil
+import signal
+import tempfile
+import threading
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from adc_pipeline.core.engine import SECONDS_BETWEEN_REPORTS, Engine
+from adc_pipeline.core.errors import PipelineError, UnreachableError, first_line
+
+# Fills the folder of the shard of a name, with the engine that it is given.
+Fill = Callable[[str, Path, Engine], None]
+
+ADDRESS = "RAY_ADDRESS"
+ATTEMPTS = 3
+# Losses of one shard, by nodes that end or processes that the system kills, before it counts as failed.
+MOST_LOSSES = 10
+# Beside DuckDB's limit: buffers of the JSON reader and the Python process.
+BESIDE_LIMIT = 2**30
+WAIT = 1.0
+
+
+@dataclass(frozen=True)
+class Made:
+    """What a task returns: rows of the Parquet files it wrote, and the lines of its log."""
+
+    rows: int
+    lines: tuple[str, ...]
+
+
+def run_on_cluster(names: Sequence[str], fill: Fill, work: Path, engine: Engine) -> None:
+    """Make each shard that `work` does not have, as a Ray task; raise PipelineError for shards that failed."""
+    work.mkdir(parents=True, exist_ok=True)
+    remove_unfinished(work)
+    waiting = [name for name in names if not (work / name).exists()]
+    if not waiting:
+        return
+    ray = connected()
+    task = ray.remote(make_shard).options(max_retries=0, **resources(ray, engine))
+    sent = replace(engine, report=_discard)
+    began = reported = time.monotonic()
+    rows, failed = 0, dict[str, BaseException]()
+    attempts, losses = Counter[str](), Counter[str]()
+    running = {task.remote(fill, name, work, sent): name for name in waiting}
+    try:
+        while running:
+            ready, _ = ray.wait(list(running), timeout=WAIT)
+            for future in ready:
+                name = running.pop(future)
+                try:
+                    made = ray.get(future)
+                except (ray.exceptions.RayTaskError, ray.exceptions.OutOfMemoryError) as error:
+                    cause = getattr(error, "cause", None) or error
+                    attempts[name] += 1
+                    if is_final(cause) or attempts[name] == ATTEMPTS:
+                        failed[name] = cause
+                        continue
+                    engine.report(f"shard {name} failed, attempt {attempts[name]} of {ATTEMPTS}: {first_line(cause)}")
+                    running[task.remote(fill, name, work, sent)] = name
+                except ray.exceptions.RayError as error:
+                    losses[name] += 1
+                    if losses[name] == MOST_LOSSES:
+                        failed[name] = error
+                        continue
+                    engine.report(f"shard {name} was lost with its node or process ({type(error).__name__}): again")
+                    running[task.remote(fill, name, work, sent)] = name
+                else:
+                    rows += made.rows
+                    for line in made.lines:
+                        engine.report(f"shard {name}: {line}")
+            now = time.monotonic()
+            if now - reported >= SECONDS_BETWEEN_REPORTS or not running:
+                reported = now
+                alive = sum(1 for node in ray.nodes() if node["Alive"])
+                engine.report(
+                    f"shards: {len(names) - len(running) - len(failed)} of {len(names)} done,"
+                    f" {rows / max(now - began, 0.001):,.0f} rows a second, {alive} nodes"
+                )
+    finally:
+        for future in running:
+            with suppress(Exception):
+                ray.cancel(future, force=True)
+        remove_unfinished(work)
+    if failed:
+        raise failure(failed, len(names))
+
+
+def remove_unfinished(work: Path) -> None:
+    """Remove what tasks that were killed have left."""
+    for path in work.glob(".?????-of-?????-*"):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def make_shard(fill: Fill, name: str, work: Path, engine: Engine) -> Made:
+    """Make one shard; this runs on a node of the cluster."""
+    import pyarrow.parquet as pq
+
+    folder, partial = work / name, work / f".{name}-{uuid.uuid4().hex}"
+    partial.mkdir()
+    lines: list[str] = []
+    with tempfile.TemporaryDirectory(prefix="adc-shard-") as scratch:
+        there = replace(engine, report=functools.partial(_keep_finished, lines), scratch=Path(scratch))
+        fill(name, partial, there)
+    try:
+        partial.rename(folder)
+    except OSError:
+        if not folder.exists():
+            raise
+        shutil.rmtree(partial, ignore_errors=True)
+    rows = sum(pq.read_metadata(path).num_rows for path in folder.glob("*.parquet"))
+    return Made(rows, tuple(lines))
+
+
+def _discard(_: str) -> None:
+    """Stand for the report of the process that submits, which cannot be sent."""
+
+
+def _keep_finished(lines: list[str], line: str) -> None:
+    if ": done in " in line:
+        lines.append(line)
+
+
+def is_final(error: BaseException) -> bool:
+    """Return whether another attempt would raise the same error."""
+    return isinstance(error, PipelineError) and not isinstance(error, UnreachableError)
+
+
+def failure(failed: dict[str, BaseException], of: int) -> PipelineError:
+    """Return the error of a stage with failed shards, each with its cause."""
+    named = "; ".join(f"{name}: {first_line(error)}" for name, error in sorted(failed.items())[:5])
+    more = f"; and {len(failed) - 5} more" if len(failed) > 5 else ""
+    return PipelineError(
+        f"{len(failed)} of {of} shards failed ({named}{more}). The other shards are finished and kept: correct the"
+        " cause and start the same run again."
+    )
+
+
+def connected() -> Any:
+    """Return the module `ray`, connected to the cluster at RAY_ADDRESS; raise PipelineError if that is impossible."""
+    try:
+        import ray
+    except ImportError as error:
+        raise PipelineError(
+            "The setting executor of the resource shards is ray, and Ray is not installed: install it by"
+            " `pip install 'adc-pipeline[ray]'`, or set executor to local."
+        ) from error
+    address = os.environ.get(ADDRESS, "")
+    if not address:
+        raise PipelineError(
+            "The setting executor of the resource shards is ray, and RAY_ADDRESS is not set: set it to the cluster's"
+            " address, such as 10.0.0.1:6379, or set executor to local."
+        )
+    if ray.is_initialized():
+        return ray
+    # Ray would end the process at SIGTERM, and Dagster has a handler of its own.
+    main = threading.current_thread() is threading.main_thread()
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        ray.init(address=address, logging_level=logging.WARNING, configure_logging=False)
+    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+        raise PipelineError(
+            f"No Ray cluster answers at RAY_ADDRESS = {address} ({first_line(error)}): start it, correct the address,"
+            " or set executor of the resource shards to local."
+        ) from error
+    finally:
+        if main and handler is not None:
+            signal.signal(signal.SIGTERM, handler)
+    return ray
+
+
+def resources(ray: Any, engine: Engine) -> dict[str, float]:
+    """Return what a task asks for; raise PipelineError if no node has as much, since the task would wait for ever."""
+    wanted = {"num_cpus": float(engine.threads or 1), "memory": float(memory_of(engine.memory_limit))}
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    if not any(has.get("CPU", 0) >= wanted["num_cpus"] and has.get("memory", 0) >= wanted["memory"] for has in nodes):
+        raise PipelineError(
+            f"No node of the Ray cluster has {wanted['num_cpus']:g} CPUs and {wanted['memory'] / 2**30:.1f} GiB of"
+            " memory, which the workspace's settings threads and memory_limit (+ 1 GiB) ask for: lower them, or add"
+            " larger nodes."
+        )
+    return wanted
+
+
+def memory_of(limit: str) -> int:
+    """Return the bytes of a task under a `memory_limit` of DuckDB; a share of the machine's memory asks for 0."""
+    units = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
+    number, unit = limit.strip().rstrip("Bb").rstrip(), ""
+    if number.endswith("%"):
+        return 0
+    binary = number[-1:] in "iI"
+    number = number[:-1] if binary else number
+    if number[-1:].upper() in units:
+        number, unit = number[:-1], number[-1].upper()
+    return int(float(number) * (1024 if binary else 1000) ** units[unit]) + BESIDE_LIMIT

@@ -1,0 +1,135 @@
+"""Shards as tasks of a real Ray cluster of one node: same bytes, nothing made twice, failed shards named.
+
+One Ray for the module, about 15 s of CPU. What needs several nodes is in `python -m deploy.cluster`.
+"""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from adc_pipeline.core import cluster
+from adc_pipeline.core.engine import Engine
+from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.core.shards import Counts, map_shards, shard_names, shards_of
+from adc_pipeline.corpus.sample import write_sample
+from adc_pipeline.corpus.settings import UtteranceSettings
+from adc_pipeline.corpus.utterances import write_utterances
+from adc_pipeline.ranking.ranked_replies import write_ranked_replies
+from adc_pipeline.walks.datasets import write_walks
+
+
+@pytest.fixture(scope="module")
+def ray_here() -> Iterator[None]:
+    ray = pytest.importorskip("ray")
+    before = {name: os.environ.get(name) for name in ("RAY_ADDRESS", "RAY_USAGE_STATS_ENABLED", "HOME")}
+    # Paths of sockets have 107 characters at most.
+    with tempfile.TemporaryDirectory(prefix="r", dir="/tmp") as folder:
+        # Ray writes the token of its cluster into the home folder.
+        os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "HOME": folder}
+        ray.init(num_cpus=2, include_dashboard=False, object_store_memory=80_000_000, _temp_dir=folder)
+        os.environ["RAY_ADDRESS"] = ray.get_runtime_context().gcs_address
+        try:
+            yield
+        finally:
+            ray.shutdown()
+            for name, value in before.items():
+                os.environ.pop(name, None)
+                if value is not None:
+                    os.environ[name] = value
+
+
+def engine(executor: str, lines: list[str] | None = None) -> Engine:
+    report = (lines if lines is not None else []).append
+    return Engine(threads=1, memory_limit="500MB", executor=executor, report=report)  # type: ignore[arg-type]
+
+
+def datasets(corpus: Path, out: Path, engine: Engine) -> dict[str, bytes]:
+    write_utterances(corpus, out / "utterances", UtteranceSettings(shards=3), engine)
+    write_ranked_replies(out / "utterances", out / "ranked", engine=engine)
+    write_walks("top-2", out / "utterances", out / "ranked", out / "walks", engine=engine)
+    return {str(path.relative_to(out)): path.read_bytes() for path in sorted(out.rglob("*")) if path.is_file()}
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("ray_here")
+def test_the_cluster_writes_the_bytes_of_this_machine(tmp_path: Path) -> None:
+    (tmp_path / "corpus").mkdir()
+    write_sample(tmp_path / "corpus", conversations=60)
+    lines: list[str] = []
+    here = datasets(tmp_path / "corpus", tmp_path / "here", engine("local"))
+    there = datasets(tmp_path / "corpus", tmp_path / "there", engine("ray", lines))
+    assert here == there
+    assert any("shards: 3 of 3 done" in line and "rows a second, 1 nodes" in line for line in lines)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("ray_here")
+def test_a_failed_shard_is_named_after_three_attempts_and_the_others_are_kept(tmp_path: Path) -> None:
+    """The second shard fails at its first three attempts; the first one's process dies once, which is no failure."""
+    names, out, work, log = shard_names(4), tmp_path / "out", tmp_path / "work", tmp_path / "log"
+    out.mkdir()
+    log.mkdir()
+
+    def make(name: str, folder: Path, engine: Engine) -> Counts:
+        tried = len(list(log.glob(f"{name}-*")))
+        (log / f"{name}-{tried}").touch()
+        (folder / "data").write_text("half")
+        if name == names[0] and not tried:
+            os._exit(1)
+        if name == names[1] and tried < 3:
+            raise ValueError("no such luck")
+        (folder / "data").write_text(name)
+        return {"rows": 1}
+
+    def attempts() -> list[int]:
+        return [len(list(log.glob(f"{name}-*"))) for name in names]
+
+    with pytest.raises(PipelineError, match=rf"1 of 4 shards failed \({names[1]}: no such luck\)"):
+        map_shards(names, make, out, work, engine("ray"))
+    assert attempts() == [2, 3, 1, 1]
+    assert [path.name for path in sorted(work.iterdir())] == [names[0], names[2], names[3]]
+    assert map_shards(names, make, out, work, engine("ray")) == {"rows": 4}
+    assert attempts() == [2, 4, 1, 1]
+    assert [(path / "data").read_text() for path in shards_of(out)] == names
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("ray_here")
+def test_a_sentence_of_the_pipeline_is_not_tried_again(tmp_path: Path) -> None:
+    def make(name: str, folder: Path, engine: Engine) -> Counts:
+        with (tmp_path / "log").open("a") as log:
+            log.write("tried\n")
+        raise PipelineError("The corpus is empty.")
+
+    with pytest.raises(PipelineError, match=r"1 of 1 shards failed \(.*The corpus is empty\)"):
+        map_shards(shard_names(1), make, tmp_path / "out", tmp_path / "work", engine("ray"))
+    assert (tmp_path / "log").read_text() == "tried\n"
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("ray_here")
+def test_more_than_any_node_has_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    with pytest.raises(PipelineError, match="No node of the Ray cluster has 999 CPUs"):
+        map_shards(shard_names(1), fill, tmp_path / "out", tmp_path / "work", Engine(threads=999, executor="ray"))
+
+
+def fill(name: str, folder: Path, engine: Engine) -> Counts:
+    return {}
+
+
+def test_without_an_address_the_cluster_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("ray")
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    with pytest.raises(PipelineError, match="RAY_ADDRESS is not set"):
+        map_shards(shard_names(1), fill, tmp_path / "out", tmp_path / "work", Engine(executor="ray"))
+
+
+@pytest.mark.parametrize(
+    ("limit", "size"),
+    [("4GB", 4e9), ("500MiB", 500 * 2**20), ("1.5 G", 1.5e9), ("2tb", 2e12), ("300K", 3e5), ("50%", None)],
+)
+def test_a_task_asks_for_its_memory_limit_and_a_gibibyte(limit: str, size: float | None) -> None:
+    assert cluster.memory_of(limit) == (0 if size is None else int(size) + 2**30)

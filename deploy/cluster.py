@@ -1,0 +1,247 @@
+"""Make the datasets on a real Ray cluster of three nodes on this machine, and compare them with those made without it.
+
+    sudo python -m deploy.cluster                               a small corpus
+    sudo python -m deploy.cluster --utterances 10000000         the largest one that was tried
+    sudo python -m deploy.cluster --corpus FOLDER               a corpus of your own
+
+Each node is a network namespace with a scratch folder of its own; one folder is shared. All servers listen inside these
+namespaces only. Four runs of the job `datasets`, each in an ADC_HOME of its own: without the cluster; on the cluster;
+on the cluster after its head was restarted; and on the cluster while a node is killed in the middle of a stage. The
+digests of all datasets must be equal. Needs root, `ip` of iproute2 and the extra `ray`. Everything is removed at the
+end, also after a failure.
+"""
+
+import argparse
+import json
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+BRIDGE, SUBNET, PORT = "adc-br", "10.213.77", 6379
+DATASETS = ("utterances", "ranked_replies", "top_2", "random_walk", "ascending", "preferences")
+SECONDS = 3600
+
+
+def run(*command: str, quiet: bool = False) -> None:
+    subprocess.run(command, check=not quiet, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL if quiet else None)
+
+
+@dataclass(frozen=True)
+class Node:
+    """A network namespace with an address on the bridge and a scratch folder."""
+
+    number: int
+    scratch: Path
+
+    @property
+    def name(self) -> str:
+        return f"adc-node{self.number}"
+
+    @property
+    def address(self) -> str:
+        return f"{SUBNET}.{self.number + 1}"
+
+    def create(self) -> None:
+        outside, inside = f"adc-v{self.number}", f"adc-w{self.number}"
+        run("ip", "netns", "add", self.name)
+        run("ip", "link", "add", outside, "type", "veth", "peer", "name", inside)
+        run("ip", "link", "set", outside, "master", BRIDGE, "up")
+        run("ip", "link", "set", inside, "netns", self.name)
+        run(*self.inside("ip", "addr", "add", f"{self.address}/24", "dev", inside))
+        run(*self.inside("ip", "link", "set", inside, "up"))
+        run(*self.inside("ip", "link", "set", "lo", "up"))
+        self.scratch.mkdir(parents=True, exist_ok=True)
+
+    def remove(self) -> None:
+        self.kill()
+        run("ip", "netns", "del", self.name, quiet=True)
+        run("ip", "link", "del", f"adc-v{self.number}", quiet=True)
+
+    def inside(self, *command: str) -> list[str]:
+        return ["ip", "netns", "exec", self.name, *command]
+
+    def start(self, variables: Mapping[str, str], cpus: int, memory: int) -> None:
+        """Start Ray; the first node is the head."""
+        of_role = (
+            ["--head", f"--port={PORT}", "--include-dashboard=false"]
+            if self.number == 0
+            else [f"--address={SUBNET}.1:{PORT}"]
+        )
+        command = [sys.executable, "-m", "ray.scripts.scripts", "start", *of_role, f"--node-ip-address={self.address}"]
+        sizes = [f"--num-cpus={cpus}", f"--memory={memory}", "--object-store-memory=80000000"]
+        temporary = [f"--temp-dir={self.scratch}"]
+        environment = os.environ | variables | {"TMPDIR": str(self.scratch)}
+        with (self.scratch / "start.log").open("a") as log:
+            done = subprocess.run(
+                self.inside(*command, *sizes, *temporary),
+                env=environment, stdout=log, stderr=log, cwd=ROOT, timeout=120,
+            )  # fmt: skip
+        if done.returncode:
+            raise SystemExit(f"Ray did not start on {self.name}:\n{(self.scratch / 'start.log').read_text()[-2000:]}")
+
+    def kill(self) -> None:
+        """Kill every process of the node at once, as when its power fails."""
+        found = subprocess.run(("ip", "netns", "pids", self.name), capture_output=True, text=True)
+        for pid in found.stdout.split():
+            with suppress(ProcessLookupError):
+                os.kill(int(pid), signal.SIGKILL)
+
+
+@contextmanager
+def network(folder: Path, nodes: int) -> Iterator[list[Node]]:
+    """Yield nodes whose namespaces are joined by a bridge; remove them at the end."""
+    made = [Node(number, folder / f"n{number}") for number in range(nodes)]
+    with ExitStack() as stack:
+        stack.callback(run, "ip", "link", "del", BRIDGE, quiet=True)
+        run("ip", "link", "add", BRIDGE, "type", "bridge")
+        run("ip", "link", "set", BRIDGE, "up")
+        for node in made:
+            stack.callback(node.remove)
+            node.create()
+        yield made
+
+
+class Proof:
+    """Runs of the job `datasets` over one corpus, in homes below one shared folder."""
+
+    def __init__(self, shared: Path, corpus: Path, shards: int, memory_limit: str) -> None:
+        self.shared, self.corpus, self.shards, self.memory_limit = shared, corpus, shards, memory_limit
+
+    def start(
+        self, name: str, executor: str, node: Node | None, variables: Mapping[str, str]
+    ) -> "subprocess.Popen[bytes]":
+        home = self.shared / name
+        home.mkdir()
+        config = {
+            "resources": {
+                "shards": {"config": {"executor": executor}},
+                "workspace": {"config": {"threads": 1, "memory_limit": self.memory_limit}},
+            },
+            "ops": {
+                "raw_corpus": {"config": {"corpus": str(self.corpus)}},
+                "utterances": {"config": {"shards": self.shards}},
+            },
+        }
+        (home / "run.yaml").write_text(json.dumps(config))
+        command = [sys.executable, "-m", "adc_pipeline", "run", "datasets", "-c", str(home / "run.yaml")]
+        own = {"ADC_HOME": str(home / "adc"), "PYTHONPATH": str(ROOT)}
+        unset = ("MLFLOW_TRACKING_URI", "DAGSTER_HOME", "RAY_ADDRESS")
+        environment = {**{key: value for key, value in os.environ.items() if key not in unset}, **own, **variables}
+        if node:
+            command = node.inside(*command)
+        return subprocess.Popen(
+            command, env=environment, cwd=home, stdout=(home / "log").open("wb"), stderr=subprocess.STDOUT
+        )
+
+    def finish(self, name: str, process: "subprocess.Popen[bytes]") -> None:
+        if process.wait(SECONDS):
+            raise SystemExit(f"The run {name} failed:\n{self.log(name)[-4000:]}")
+
+    def log(self, name: str) -> str:
+        return (self.shared / name / "log").read_text(errors="replace")
+
+    def digests(self, name: str) -> dict[str, str]:
+        store = self.shared / name / "adc" / "store"
+        return {asset: (store / asset / "current").resolve().name for asset in DATASETS}
+
+    def shards_made(self, name: str) -> list[Path]:
+        # Folders are renamed and removed meanwhile, which `os.walk` ignores.
+        folders = os.walk(self.shared / name / "adc" / "work")
+        return [Path(folder) for folder, _, files in folders if "counts.json" in files and "-of-" in Path(folder).name]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--utterances", type=int, default=100_000, help="size of the generated corpus")
+    parser.add_argument("--corpus", type=Path, help="read this corpus instead of a generated one")
+    parser.add_argument("--shards", type=int, default=12)
+    parser.add_argument("--nodes", type=int, default=3, choices=range(2, 10))
+    parser.add_argument("--cpus", type=int, default=1, help="CPUs of a node")
+    parser.add_argument("--memory-limit", default="1GB", help="DuckDB's memory limit of a task")
+    parser.add_argument("--folder", type=Path, default=None, help="where to put scratch and shared folders")
+    given = parser.parse_args(arguments)
+    if os.geteuid() or not shutil.which("ip"):
+        print("This makes network namespaces: run it as root, with `ip` of iproute2 installed.", file=sys.stderr)
+        return 2
+    # Paths of Ray's sockets have 107 characters at most.
+    with tempfile.TemporaryDirectory(prefix="adc-", dir=given.folder) as temporary:
+        return prove(Path(temporary), given)
+
+
+def prove(folder: Path, given: argparse.Namespace) -> int:
+    shared = folder / "shared"
+    shared.mkdir()
+    corpus = given.corpus.resolve() if given.corpus else shared / "corpus"
+    if not given.corpus:
+        from adc_pipeline_tests.benchmarks.reddit_shape import write_corpus
+
+        corpus.mkdir()
+        write_corpus(corpus, given.utterances)
+    ray = {
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN": secrets.token_hex(16),
+        "PYTHONPATH": str(ROOT),
+    }
+    proof = Proof(shared, corpus, given.shards, given.memory_limit)
+    seconds: dict[str, float] = {}
+    notes: dict[str, str] = {}
+
+    def whole(name: str, executor: str, node: Node | None, variables: Mapping[str, str]) -> None:
+        began = time.monotonic()
+        proof.finish(name, proof.start(name, executor, node, variables))
+        seconds[name] = time.monotonic() - began
+        print(f"{name}: {seconds[name]:.1f} s", flush=True)
+
+    whole("local", "local", None, {})
+    with network(folder, given.nodes) as nodes:
+        head = nodes[0]
+        there = ray | {"RAY_ADDRESS": f"{head.address}:{PORT}"}
+
+        def start_all() -> None:
+            for node in nodes:
+                node.start(ray, given.cpus, 4 * 2**30)
+
+        start_all()
+        whole("ray", "ray", head, there)
+        for node in nodes:
+            node.kill()
+        start_all()
+        notes["ray, head restarted"] = "all nodes joined a new head"
+        whole("ray, head restarted", "ray", head, there)
+
+        name = "ray, a node killed"
+        began = time.monotonic()
+        process = proof.start(name, "ray", head, there)
+        while process.poll() is None and not proof.shards_made(name):
+            time.sleep(0.05)
+        nodes[-1].kill()
+        proof.finish(name, process)
+        seconds[name] = time.monotonic() - began
+        lost = proof.log(name).count("was lost with its node")
+        notes[name] = f"{lost} shards made again on other nodes"
+        print(f"{name}: {seconds[name]:.1f} s", flush=True)
+
+    digests = {name: proof.digests(name) for name in seconds}
+    equal = all(found == digests["local"] for found in digests.values())
+    print(f"\n{given.nodes} nodes of {given.cpus} CPU, {given.shards} shards, {os.cpu_count()} cores in all\n")
+    print("| run | seconds | against local | digests | |\n| --- | ---: | ---: | --- | --- |")
+    for name, taken in seconds.items():
+        same = "equal" if digests[name] == digests["local"] else "DIFFER"
+        print(f"| {name} | {taken:.1f} | {taken / seconds['local'] - 1:+.0%} | {same} | {notes.get(name, '')} |")
+    print("\n" + "\n".join(f"{asset}: {digest}" for asset, digest in digests["local"].items()))
+    return 0 if equal else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
