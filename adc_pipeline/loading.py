@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adc_pipeline.core.artefacts import Store
+from adc_pipeline.core.engine import connected
 from adc_pipeline.core.errors import PipelineError, did_you_mean
 from adc_pipeline.core.shards import parts
 from adc_pipeline.preferences.configurations import CONFIGURATIONS
@@ -75,7 +76,7 @@ def files(name: str, configuration: str = "", split: str = "", home: Path | str 
 def check(name: str, what: str, names: tuple[str, ...]) -> None:
     if name not in names:
         meant = did_you_mean(name, names)
-        raise PipelineError(f"There is no {what} {name or '(none given)'}{meant}: use {', '.join(names)}.")
+        raise PipelineError(f"There is no {what} {name or '(none given)'}{meant}: use one of {', '.join(names)}.")
 
 
 def dataset(name: str, configuration: str = "", home: Path | str | None = None) -> "DatasetDict":
@@ -116,14 +117,12 @@ def annotate(corpus: "Corpus", home: Path | str | None = None) -> int:
     siblings), `adc_siblings` and `adc_score` (what it is ranked by), and `adc_verdict_top_2` and so on, `accepted` or
     `rejected`, for each dataset of walks that there is and that shows it. An earlier annotation is replaced.
     """
-    import duckdb
-
     ids = {utterance.id: utterance for utterance in corpus.iter_utterances()}
     # ConvoKit deletes metadata of all utterances at once only.
     for key in {key for utterance in ids.values() for key in utterance.meta if key.startswith("adc_")}:
         corpus.delete_metadata("utterance", key)
     store, ranked = store_of(home), 0
-    with duckdb.connect() as connection:
+    with connected() as connection:
         rows = connection.read_parquet(parts(folder("ranked_replies", home), RANKED_REPLIES), hive_partitioning=False)
         columns = "id, conversation_id, rank, siblings, score"
         for id, conversation, rank, siblings, score in rows.select(columns).fetchall():

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from adc_pipeline.core.engine import connected
 from adc_pipeline.evaluation.bootstrap import ratio_estimates
 from adc_pipeline.evaluation.case_table import CASE_TABLE
 from adc_pipeline.evaluation.estimate import Estimate
@@ -41,10 +42,8 @@ def figures_by_source(evaluation: Path, dataset: Path, draws: int = 1000, seed: 
     `evaluation` is the folder of an evaluation and `dataset` that of the walks that it was made from. `draws` and
     `seed` are those of the bootstrap.
     """
-    import duckdb
-
     walks = [str(path) for path in sorted(dataset.rglob("test-*.parquet"))]
-    with duckdb.connect() as connection:
+    with connected() as connection:
         rows = connection.execute(CASES, {"cases": str(evaluation / CASE_TABLE), "walks": walks}).fetchnumpy()
     measures, sources = rows["measure"].astype(str), rows["source"].astype(str)
     names = np.char.add(np.char.add(measures, "\n"), sources)

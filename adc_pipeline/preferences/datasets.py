@@ -203,9 +203,9 @@ SEEN_BY_TEACHER: dict[Privileged, str] = {
     "rejected": "CREATE VIEW seen_by_teacher AS FROM rejected",
     "replies": """
         CREATE TABLE seen_by_teacher AS
-        SELECT a.parent, r.position, r.rank AS height
-        FROM (SELECT parent, position FROM answers WHERE height = 1) AS a JOIN replies AS r ON r.parent = a.position
-        QUALIFY row_number() OVER (PARTITION BY a.parent ORDER BY r.rank) <= $pairs_per_group
+        SELECT answered AS parent, position, rank AS height
+        FROM (SELECT parent AS answered, position AS best FROM answers WHERE height = 1) JOIN replies ON parent = best
+        QUALIFY row_number() OVER (PARTITION BY answered ORDER BY rank) <= $pairs_per_group
     """,
 }
 HEADINGS: dict[Privileged, str] = {

@@ -95,7 +95,7 @@ def job(name: str) -> dg.JobDefinition:
 
 def jobs_of(ops: set[str]) -> list[str]:
     """The job that makes all of these, or else the jobs of the study, among which its configuration is shared out."""
-    for name in ("adc", "prune"):
+    for name in ("adc", "prune", "publish"):
         if ops <= {node.name for node in job(name).nodes}:
             return [name]
     return ["study_inputs", "study", "study_result"]

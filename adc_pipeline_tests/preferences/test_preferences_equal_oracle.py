@@ -201,6 +201,15 @@ def test_a_lower_score_may_be_better(tmp_path: Path) -> None:
     assert [(row["chosen_id"], row["rejected_id"], row["score_gap"]) for row in rows] == [("a", "b", 1), ("a", "c", 1)]
 
 
+def test_what_a_reply_was_answered_with_belongs_to_it_wherever_it_stands(tmp_path: Path) -> None:
+    """An optimizer of DuckDB 2.0.1 took the answer's parent for the group (see `engine.connected`)."""
+    directory = thread(tmp_path / "corpus", [("c", "a", 7, 1), ("a", "r", 6, 2), ("b", "r", -1, 3)])
+    folder = made(directory, tmp_path / "out", PreferenceSettings(shares=ALL_TEST, privileged="replies"))
+    (row,) = rows_of(folder, "privileged", "test")
+    assert row["completion"][0]["content"] == "text of a"
+    assert row["privileged_context"] == "What the reply was answered with:\n\ntext of c"
+
+
 # --- DuckDB against the oracle ------------------------------------------------------------------------
 
 
