@@ -203,7 +203,10 @@ def test_a_lower_score_may_be_better(tmp_path: Path) -> None:
 
 def test_what_a_reply_was_answered_with_belongs_to_it_wherever_it_stands(tmp_path: Path) -> None:
     """An optimizer of DuckDB 2.0.1 took the answer's parent for the group (see `engine.connected`)."""
-    directory = thread(tmp_path / "corpus", [("c", "a", 7, 1), ("a", "r", 6, 2), ("b", "r", -1, 3)])
+    replies: list[Reply] = [("c", "a", 7, 1), ("a", "r", 6, 2), ("b", "r", -1, 3)]
+    rows = [trees.Row(id, "r", to, "ann", f"text of {id}", at, {"score": score}) for id, to, score, at in replies]
+    rows.append(trees.Row("r", "r", None, "ann", "Why?", 0, {"score": 1}))
+    directory = trees.Corpus(rows, {"r": {"title": "Title", "subreddit": "fixit"}}).write(tmp_path / "corpus")
     folder = made(directory, tmp_path / "out", PreferenceSettings(shares=ALL_TEST, privileged="replies"))
     (row,) = rows_of(folder, "privileged", "test")
     assert row["completion"][0]["content"] == "text of a"
