@@ -20,7 +20,7 @@ from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.corpus.formats import Recognised, known_fields, recognise
 from adc_pipeline.corpus.layouts import STACK_EXCHANGE_COMMENTS, STACK_EXCHANGE_POSTS, ScoreOrder
 from adc_pipeline.corpus.readers import dumps, lines, tables, xml
-from adc_pipeline.corpus.readers.arrow import count_records, open_arrow, with_sound_texts, write_parquet
+from adc_pipeline.corpus.readers.arrow import write_parquet
 from adc_pipeline.corpus.readers.carried import MAPPED, carried, quoted
 from adc_pipeline.corpus.readers.html import html_to_text
 from adc_pipeline.corpus.readers.nested import Flatten
@@ -257,8 +257,6 @@ class Source:
 
     def pieces(self, names: Sequence[str]) -> Iterator[Piece]:
         """Yield the file in pieces, in order, as relations with the fields `names`, null where it has no such field."""
-        from pyarrow import RecordBatchReader
-
         container, layout = self.what.container, self.what.layout
         known = set().union(*(known_fields(path, container, layout) for path in self.paths or [self.path]))
         places = {name: locate(name, known) for name in names}
@@ -277,19 +275,15 @@ class Source:
             with TemporaryDirectory(dir=self.scratch) as folder:
                 files = [lines.plain_file(path, Path(folder), read) for path in self.paths]
                 yield Piece(select_keys(files, places, self.connection), lines=files, names=self.names)
-        elif read is None and container == "parquet" and self.repair:
+        elif read is None and (container == "arrow" or (container == "parquet" and self.repair)):
+            # Some layouts read their rows twice, which a stream of Arrow's batches does not allow.
             with TemporaryDirectory(dir=self.scratch) as folder:
-                copy = write_parquet(self.path, Path(folder) / "mended.parquet", container)
+                copy = write_parquet(self.path, Path(folder) / "rows.parquet", container)
                 table = tables.open_parquet(copy, self.connection)
                 yield Piece(select_columns(table, places), tables.parquet_records(copy))
         elif read is None and container == "parquet":
             table = tables.open_parquet(self.path, self.connection)
             yield Piece(select_columns(table, places), tables.parquet_records(self.path))
-        elif read is None and container == "arrow":
-            with open_arrow(self.path) as reader:
-                batches = map(with_sound_texts, reader)
-                table = self.connection.from_arrow(RecordBatchReader.from_batches(reader.schema, batches))
-                yield Piece(select_columns(table, places), count_records(self.path))
         elif container == "csv":
             with TemporaryDirectory(dir=self.scratch) as folder:
                 table, records = tables.open_csv(self.path, Path(folder), self.connection, self.report)

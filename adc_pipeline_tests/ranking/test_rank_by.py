@@ -111,7 +111,7 @@ def post(id: int, kind: int, parent: int | None, score: int, accepted: int | Non
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("write", [FLAT[0], FLAT[2], FLAT[3]])
+@pytest.mark.parametrize("write", [FLAT[0], *FLAT[2:]])
 def test_the_accepted_answer_of_stack_exchange_is_above_its_siblings(folder: Path, write: Write) -> None:
     posts = [post(1, 1, None, 3, 4), post(2, 2, 1, 9), post(3, 2, 1, 11), post(4, 2, 1, 0)]
     write(folder / "posts", [*posts, post(5, 1, None, 3), post(6, 2, 5, 1), post(7, 2, 5, 2)])

@@ -89,11 +89,5 @@ def write_parquet(path: Path, out: Path, container: str) -> Path:
     return out
 
 
-def count_records(path: Path) -> int:
-    """Return the number of rows of an Arrow file or stream, without a look at their values."""
-    with open_arrow(path) as reader:
-        return sum(batch.num_rows for batch in reader)
-
-
 def incomplete(path: Path, kind: str) -> PipelineError:
     return PipelineError(f"{path.resolve()}, which the setting corpus names, is no whole {kind} file: fetch it again.")
