@@ -9,10 +9,10 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 # An address of e-mail has a letter or a digit before its @, so it is no mention.
-PREFIX = r"(?:/?\bu(?:ser)?/|\B@)"
+PREFIX = r"(?:/?\b(?:u|user)/|\B@)"
 MENTION = rf"(?i)({PREFIX}[\pL\pN_-](?:[\pL\pN_.-]*[\pL\pN_-])?)"
 # Of a mention by itself.
-PARTS = r"(?i)^(/?u(?:ser)?/|@)([\pL\pN_.-]+)$"
+PARTS = r"(?i)^(/?(?:u|user)/|@)([\pL\pN_.-]+)$"
 
 # Each mention becomes an item of a list, and is looked up. A text that has the separator itself loses it.
 MACROS = f"""
