@@ -177,6 +177,7 @@ def test_a_row_of_each_configuration(ranked_thread: Path, tmp_path: Path) -> Non
         assert list(rows[0]) == list(columns(CONFIGURATIONS[name], PreferenceSettings(margin="log")))
 
 
+@pytest.mark.slow
 def test_a_long_prompt_keeps_its_root_and_what_is_answered(tmp_path: Path) -> None:
     chain: list[Reply] = [(f"c{n}", f"c{n - 1}" if n else "r", 1, n) for n in range(6)]
     directory = thread(tmp_path / "corpus", [*chain, ("x", "c5", 2, 9), ("y", "c5", 1, 9)])

@@ -123,6 +123,7 @@ def test_each_artefact_is_one_commit_with_a_tag_and_a_second_push_sends_nothing(
     assert len(walks.commits) == len(model.commits) == 2
 
 
+@pytest.mark.slow
 def test_a_changed_dataset_sends_only_what_differs_and_deletes_what_is_gone(tmp_path: Path, hub: Hub) -> None:
     push_all(build(tmp_path))
     repo = hub.repos["dataset", "me/top-2"]
@@ -135,6 +136,7 @@ def test_a_changed_dataset_sends_only_what_differs_and_deletes_what_is_gone(tmp_
 
 
 # Of the model, since the dataset has been published by then.
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("method", "part", "sent_before"),
     [

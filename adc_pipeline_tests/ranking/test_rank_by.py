@@ -162,6 +162,7 @@ def test_a_field_of_reddit_and_of_convokit(folder: Path) -> None:
     assert read_utterances(made / "utterances", "quality, source", "id = 'a'") == [("0.25", "here")]
 
 
+@pytest.mark.slow
 @settings(max_examples=3, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(corpus=trees.corpora(), rank_by=st.sampled_from(["replies", "depth"]))
 def test_replies_and_depth_equal_a_slow_count(corpus: trees.Corpus, rank_by: str) -> None:
