@@ -7,10 +7,15 @@ by such a column. A corpus without such columns is read as if there were no such
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from adc_pipeline.core.errors import PipelineError, did_you_mean
 from adc_pipeline.corpus.readers.rows import COLUMNS
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection, DuckDBPyRelation
 
 # What readers conclude, and no table has.
 CONCLUDED = ("kind", "parent_kind", "time_unreadable")
@@ -50,3 +55,20 @@ def own(columns: Mapping[str, str]) -> dict[str, str]:
 def quoted(names: Mapping[str, str]) -> list[str]:
     """Return names of carried columns as they stand in a statement."""
     return [f'"{name}"' for name in names]
+
+
+def selected(others: Mapping[str, str]) -> str:
+    """Return the end of a list of columns that selects `carried_0` and on under the names of carried columns."""
+    return "".join(f", carried_{number} AS {name}" for number, name in enumerate(quoted(others)))
+
+
+def open_lines(chunk: Path, columns: Mapping[str, str], connection: "DuckDBPyConnection") -> "DuckDBPyRelation":
+    """Return plain JSON lines as a relation; the names of fields are values, which only such a relation takes."""
+    return connection.read_json(
+        str(chunk),
+        columns=dict(columns),
+        format="newline_delimited",
+        compression="none",
+        ignore_errors=True,
+        hive_partitioning=False,
+    )

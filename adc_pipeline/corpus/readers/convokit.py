@@ -17,7 +17,7 @@ from adc_pipeline.core.engine import Report, no_report
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.core.named_files import read_small_json
 from adc_pipeline.corpus.readers import lines
-from adc_pipeline.corpus.readers.carried import EMPTY, quoted
+from adc_pipeline.corpus.readers.carried import EMPTY, open_lines, selected
 from adc_pipeline.corpus.readers.rows import NAME_OF_FILE, Rows
 from adc_pipeline.corpus.recorded_files import UTTERANCES
 
@@ -94,19 +94,10 @@ def rows(
 
 
 def select(chunk: Path, others: Mapping[str, str], connection: "DuckDBPyConnection") -> str:
-    """Return the query of our columns and `others` over lines; its view stays for the life of the connection.
-
-    The names of fields are values, which only DuckDB's relational interface takes.
-    """
+    """Return the query of our columns and `others` over lines; its view stays for the life of the connection."""
     from duckdb import ColumnExpression, ConstantExpression, FunctionExpression
 
-    records = connection.read_json(
-        str(chunk),
-        columns=dict.fromkeys(FIELDS, "VARCHAR") | {"meta": "JSON"},
-        format="newline_delimited",
-        ignore_errors=True,
-        hive_partitioning=False,
-    )
+    records = open_lines(chunk, dict.fromkeys(FIELDS, "VARCHAR") | {"meta": "JSON"}, connection)
     meta = ColumnExpression("meta")
     known = ConstantExpression(json.dumps(dict.fromkeys(META, "VARCHAR")))
     chosen = [FunctionExpression("json_transform", meta, known).alias("meta"), *map(ColumnExpression, FIELDS)]
@@ -115,8 +106,7 @@ def select(chunk: Path, others: Mapping[str, str], connection: "DuckDBPyConnecti
         chosen.append(FunctionExpression("json_extract_string", meta, place).alias(f"carried_{number}"))
     view = f"convokit_{next(NUMBERS)}"
     records.select(*chosen).create_view(view)
-    carried = "".join(f", carried_{number} AS {name}" for number, name in enumerate(quoted(others)))
-    return UTTERANCES_OF.format(source="meta.subreddit", records=view, carried=carried)
+    return UTTERANCES_OF.format(source="meta.subreddit", records=view, carried=selected(others))
 
 
 def rows_of_folders(corpora: Sequence[Path], names: Sequence[str], scratch: Path) -> Iterator[Rows]:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from adc_pipeline.core.engine import Report, no_report
 from adc_pipeline.corpus.readers import lines
-from adc_pipeline.corpus.readers.carried import EMPTY, quoted
+from adc_pipeline.corpus.readers.carried import EMPTY, open_lines, selected
 from adc_pipeline.corpus.readers.rows import NAME_OF_FILE, Rows
 
 if TYPE_CHECKING:
@@ -120,10 +120,9 @@ def select(
     chosen += [
         ColumnExpression(field).cast("VARCHAR").alias(f"carried_{at}") for at, field in enumerate(others.values())
     ]
-    carried = "".join(f", carried_{number} AS {name}" for number, name in enumerate(quoted(others)))
     table.select(*chosen, *([ColumnExpression("filename")] if several else [])).create_view(view)
     name = f"coalesce(subreddit, {NAME_OF_FILE})" if several else "subreddit"
-    return READ.format(source=view, name=name, carried=carried)
+    return READ.format(source=view, name=name, carried=selected(others))
 
 
 def rows(
@@ -142,17 +141,9 @@ def rows(
     """
     connection.execute(PARENT)
     if others:
-        # The names of fields are values, which only DuckDB's relational interface takes.
         read = {**FIELDS, **{field: FIELDS.get(field, "VARCHAR") for field in others.values()}}
         for chunk in lines.chunks(path, scratch, report, lines.json_lines_without_halves):
-            table = connection.read_json(
-                str(chunk),
-                columns=read,
-                format="newline_delimited",
-                compression="none",
-                ignore_errors=True,
-                hive_partitioning=False,
-            )
+            table = open_lines(chunk, read, connection)
             yield Rows(select(table, connection, False, others), lines=[chunk])
     elif unpack or not lines.is_one_object_a_line(path):
         for chunk in lines.chunks(path, scratch, report):
