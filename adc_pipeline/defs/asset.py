@@ -19,6 +19,8 @@ S = TypeVar("S", bound=Settings)
 ASSETS: dict[str, dg.AssetsDefinition | dg.AssetSpec] = {}
 # Dagster's tag of a materialization that an op reports.
 DATA_VERSION = "dagster/data_version"
+# Dagster's tag by which a run orders steps that are ready.
+PRIORITY_TAG = "dagster/priority"
 
 
 def declare(stage: Stage[S]) -> dg.AssetsDefinition:
@@ -33,6 +35,7 @@ def declare(stage: Stage[S]) -> dg.AssetsDefinition:
         kinds=set(stage.kinds),
         code_version=code_version(*stage.code),
         pool=stage.pool,
+        op_tags={PRIORITY_TAG: str(stage.priority)} if stage.priority else None,
         owners=[stage.owner],
         partitions_def=stage.partitions,
         metadata=source_link(stage.make),

@@ -19,7 +19,7 @@ from adc_pipeline.corpus.source import is_sample
 from adc_pipeline.defs import judge as _judge  # noqa: F401  (declares the asset)
 from adc_pipeline.defs.asset import declare
 from adc_pipeline.defs.making import Making, Request
-from adc_pipeline.defs.stage import Stage
+from adc_pipeline.defs.stage import Stage, kind_priority
 from adc_pipeline.defs.workspace import Workspace
 from adc_pipeline.evaluation.estimate import Estimate
 from adc_pipeline.evaluation.formatting import number
@@ -128,6 +128,7 @@ def evaluation_stage(kind: WalkKind) -> Stage[EvaluationSettings]:
         # The report shows them.
         reads=(*inputs, "raw_corpus"),
         kinds=("pytorch", "mlflow"),
+        priority=kind_priority(kind),
         table=case_table,
     )
 

@@ -77,6 +77,7 @@ def materialize(stage: Stage[Any], context: Context, workspace: Workspace) -> Ma
     """Make an asset's artefact, or reuse the current one if it is up to date."""
     with errors_as_sentences(stage, context, workspace), remembered():
         look_ahead(context, workspace)
+        begin_ahead(stage, context, workspace)
         request = requested(stage, context, workspace)
         # Counts as made until it is known otherwise, also if it fails.
         workspace.made[request.name] = ""
@@ -103,13 +104,35 @@ def materialize(stage: Stage[Any], context: Context, workspace: Workspace) -> Ma
         return Materialized(made.digest, page_of(stage, request, made, reasons, restored), checks)
 
 
-def requested(stage: Stage[Any], context: Context, workspace: Workspace) -> Request[Any]:
-    """Read the settings, check ADC_HOME, lock the asset until the run ends, and find its inputs."""
+def begin_ahead(stage: Stage[Any], context: Context, workspace: Workspace) -> None:
+    """Start the work of later steps of the run that may run beside this one, such as trainings of small models.
+
+    A stage's own step states what is wrong with it, so that errors do not matter here.
+    """
+    steps = context.run.step_keys_to_execute or [node.name for node in context.job_def.nodes]
+    later = [STAGES[name] for name in steps if name in STAGES and name not in workspace.made]
+    for other in later:
+        # Why an input was made: empty while it is not, and if that failed.
+        inputs = [workspace.made.get(name, "") for name in other.inputs if name in steps]
+        if other.begin is None or other is stage or other.name in workspace.begun or "" in inputs:
+            continue
+        workspace.begun[other.name] = None
+        with suppress(PipelineError, OSError):
+            request = requested(other, context, workspace, wait=False)
+            if reasons_to_make(request, {}):
+                workspace.begun[other.name] = other.begin(request)
+
+
+def requested(stage: Stage[Any], context: Context, workspace: Workspace, wait: bool = True) -> Request[Any]:
+    """Read the settings, check ADC_HOME, lock the asset until the run ends, and find its inputs.
+
+    Without `wait`, raise PipelineError at once if another run has locked the asset.
+    """
     store = workspace.store
     settings = settings_in_run(stage, context, store)
     store.check_writable()
     name = stage.artefact_name(context)
-    workspace.claim(name, context.log.info)
+    workspace.claim(name, context.log.info, wait)
     inputs = stage.read(store)
     for artefact in inputs.values():
         refuse_damaged(artefact)
@@ -129,6 +152,7 @@ def requested(stage: Stage[Any], context: Context, workspace: Workspace) -> Requ
         tracking=workspace.tracking,
         engine=replace(workspace.engine, report=context.log.info),
         context=context,
+        begun=workspace.begun.get(stage.name),
     )
 
 

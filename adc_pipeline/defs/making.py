@@ -21,6 +21,8 @@ from adc_pipeline.tracking.runs import Run, Tracking
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from adc_pipeline.defs.training_process import TrainingProcess
+
 S = TypeVar("S", bound=Settings)
 # Keeps the two ends of an interval on one line.
 NO_BREAK_SPACE = "\N{NO-BREAK SPACE}"
@@ -44,6 +46,8 @@ class Request(Generic[S]):
     tracking: Tracking
     engine: Engine
     context: Context
+    # What the stage's `begin` has started ahead of this step.
+    begun: "TrainingProcess | None" = None
 
     @property
     def plain_settings(self) -> dict[str, Any]:

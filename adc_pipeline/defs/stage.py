@@ -18,9 +18,12 @@ from adc_pipeline.core.artefacts import Artefact, Store
 from adc_pipeline.core.settings import Settings
 from adc_pipeline.defs.making import Context, Making, Request
 from adc_pipeline.tracking.runs import Run
+from adc_pipeline.walks.kinds import KINDS, WalkKind
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
+
+    from adc_pipeline.defs.training_process import TrainingProcess
 
 S = TypeVar("S", bound=Settings)
 
@@ -66,6 +69,11 @@ class Stage(Generic[S]):
     check: Callable[[S], None] | None = None
     # The count that the check `volume` compares with that of the last version; without one there is no check.
     volume: str = ""
+    # Starts work of the stage that may run beside the making of other assets, once the run has made the inputs; None if
+    # it is not to. The stage's own step finds it as `Request.begun`.
+    begin: "Callable[[Request[S]], TrainingProcess | None] | None" = None
+    # A run makes assets of a higher priority first, of those whose inputs are there.
+    priority: int = 0
     # Dagster's queue starts one run at a time with an asset of a pool (dagster.yaml), however the run was started.
     pool: str = "places"
     # Who is asked about the asset, as Dagster's pages show it.
@@ -82,6 +90,18 @@ class Stage(Generic[S]):
     def read(self, store: Store) -> Mapping[str, Artefact]:
         """Return the artefacts that this stage reads if it is made now."""
         return self.choose(store) if self.choose else store.inputs(self.inputs)
+
+
+# The priority of what every training reads, so that trainings begin before other assets are made.
+INPUT_OF_TRAINING = 1
+
+
+def kind_priority(kind: WalkKind) -> int:
+    """Return the priority of a kind's model and its evaluation: the longest training comes last.
+
+    Trainings of small models run beside the steps of the run, so the evaluations of the others fill its time.
+    """
+    return -1 - sorted(KINDS.values(), key=lambda each: each.epochs).index(kind)
 
 
 # Every declared stage, by name.

@@ -1,23 +1,21 @@
 """The base model, and one fine-tuned model for each kind of walk, registered with MLflow."""
 
 import json
-import re
+import math
 import shutil
-import warnings
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, TypeVar
 
-import dagster as dg
-
-from adc_pipeline.core.artefacts import Artefact, Store, locked
+from adc_pipeline.core.artefacts import Artefact, Store
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.core.settings import with_defaults
 from adc_pipeline.defs.asset import declare
-from adc_pipeline.defs.making import Context, Making, Request
+from adc_pipeline.defs.making import Making, Request
 from adc_pipeline.defs.registration import register
-from adc_pipeline.defs.stage import Stage
+from adc_pipeline.defs.stage import INPUT_OF_TRAINING, Stage, kind_priority
+from adc_pipeline.defs.training_process import TrainingProcess
 from adc_pipeline.generation.chat_template import MODEL_CARD, write_chat_template
 from adc_pipeline.generation.registration import (
     REGISTERED,
@@ -28,11 +26,9 @@ from adc_pipeline.generation.registration import (
 from adc_pipeline.tracking.relay import relayed
 from adc_pipeline.tracking.runs import Run
 from adc_pipeline.tracking.system import system_metrics
-from adc_pipeline.training.checkpoint import claim, fingerprint
 from adc_pipeline.training.figures import training_curves
-from adc_pipeline.training.launch import launch_command
 from adc_pipeline.training.origin import origin
-from adc_pipeline.training.settings import BaseModelSettings, TrainingJob, TrainingSettings
+from adc_pipeline.training.settings import BaseModelSettings, TrainingJob, TrainingSettings, uses_one_core
 from adc_pipeline.training.tools import check_tools
 from adc_pipeline.walks.kinds import KINDS, TOP_2, WalkKind
 from adc_pipeline.walks.markers import FORMATS
@@ -40,18 +36,12 @@ from adc_pipeline.walks.texts import training_texts
 
 T = TypeVar("T", bound=TrainingSettings)
 
-# One training at a time, since two would share a GPU's memory. Dagster limits the pool in dagster.yaml.
+# One run that trains at a time, since two would share a GPU's memory. Dagster limits the pool in dagster.yaml.
 TRAINING_POOL = "training"
-# How long an interrupted training may take to save its checkpoint before it is abandoned.
-SECONDS_TO_SAVE = 600
 # Training is a process of its own that runs this module, so this module does not import it.
 TRAINING_CODE = "adc_pipeline.training.__main__"
 # Facts of a training that its settings and data fix; the others are measured.
 CONSTANTS = ("steps", "tokens", "parameters", "trained_parameters", "processes")
-# With fewer free bytes than this, a process may fail to write even its error message.
-NO_ROOM = 64 << 10
-# How Dagster states that SIGKILL ended a process, directly or below a shell.
-KILLED = re.compile(r"failed with code (-9|137)\b")
 
 
 def make_base_model(making: Making[BaseModelSettings]) -> None:
@@ -63,7 +53,7 @@ def make_base_model(making: Making[BaseModelSettings]) -> None:
     texts = training_texts(making.inputs["utterances"].path, walks, making.folder / "spill", making.engine)
     model = making.folder / "model"
     facts = prepare_base_model(making.settings, FORMATS[walks["format"]], texts, model)
-    move_up(model)
+    move_files(model, making.folder)
     making.describe({name: fact for name, fact in facts.items() if isinstance(fact, int | float)})
     making.metadata |= {name: str(fact) for name, fact in facts.items() if isinstance(fact, str)}
 
@@ -96,6 +86,7 @@ base_model = declare(
         kinds=("huggingface", "pytorch"),
         outside=base_model_source,
         check=check_base_model,
+        priority=INPUT_OF_TRAINING,
     )
 )
 
@@ -103,12 +94,23 @@ base_model = declare(
 def model_stage(kind: WalkKind) -> Stage[TrainingSettings]:
     """Return the stage of a model fine-tuned on one dataset, registered as `adc-KIND`."""
 
+    def training_job(request: Request[TrainingSettings]) -> TrainingJob:
+        walks, base = request.inputs[kind.dataset], request.inputs["base_model"]
+        check_same_markers(walks, request.store, base)
+        work = request.store.home / "work" / request.name
+        return TrainingJob(request.settings, walks.path, base.path, work / "output", work)
+
+    def begin(request: Request[TrainingSettings]) -> TrainingProcess | None:
+        """Start the training ahead of its step if it uses one core; others run one at a time."""
+        parameters = request.inputs["base_model"].counts.get("parameters", math.inf)
+        if not uses_one_core(request.settings, parameters):
+            return None
+        return TrainingProcess(training_job(request), request.name)
+
     def make(making: Making[TrainingSettings]) -> None:
-        walks, base = making.inputs[kind.dataset], making.inputs["base_model"]
-        check_same_markers(walks, making.store, base)
-        output, work = making.folder / "model", making.store.home / "work" / making.request.name
-        fine_tune(making, TrainingJob(making.settings, walks.path, base.path, output, work))
-        move_up(output)
+        walks, job = making.inputs[kind.dataset], training_job(making.request)
+        fine_tune(making, job)
+        move_files(job.output, making.folder)
         facts = json.loads((making.folder / "training.json").read_text())
         # Generation renders speakers as in the training data.
         facts["speakers"] = walks.settings["speakers"]
@@ -151,7 +153,9 @@ def model_stage(kind: WalkKind) -> Stage[TrainingSettings]:
         unhashed=(REGISTERED, "training.json", MODEL_CARD),
         restore=restore,
         check=check_tools,
+        begin=begin,
         pool=TRAINING_POOL,
+        priority=kind_priority(kind),
     )
 
 
@@ -164,62 +168,27 @@ def record_training(making: Making[T], facts: Mapping[str, Any]) -> None:
 
 
 def fine_tune(making: Making[T], job: TrainingJob, logged: bool = True) -> None:
-    """Run or resume a training job; if `logged`, log its metrics and the machine's load to MLflow while it runs."""
-    job.work.mkdir(parents=True, exist_ok=True)
-    with locked(job.work) as free:
-        if not free:
-            raise PipelineError(
-                f"Another run is training {making.request.name} in ADC_HOME = {making.store.home}: wait for it to end,"
-                " or give this run an ADC_HOME of its own."
-            )
-        # Before the relay starts, so that it sends no metrics of another job.
-        if claim(job.work, fingerprint(job)):
-            making.report("Settings, data or base model have changed: training starts from the beginning.")
-        (job.work / "job.json").write_text(job.to_json())
-        with ExitStack() as logging:
-            if logged:
-                logging.enter_context(system_metrics(making.run))
-                logging.enter_context(relayed(job.work / "metrics.jsonl", making.run))
-            run_training(making.request.context, job)
-        making.show("training", training_curves(job.work / "metrics.jsonl"))
+    """Run or resume a training job; if `logged`, log its metrics and the machine's load to MLflow while it runs.
 
-
-def run_training(context: Context, job: TrainingJob) -> None:
-    """Run the process of a job whose `job.json` is written, to its end; raise PipelineError if it fails.
-
-    The message is the process's own. A process that the system kills leaves none.
+    A process that was started for this job before its step is awaited.
     """
-    # Dagster's own client of this class uses a function that Dagster announces as a preview.
-    warnings.filterwarnings("ignore", "Function `PipesMessageReader.expected_writer_count`", dg.PreviewWarning)
-    try:
-        dg.PipesSubprocessClient(termination_timeout_seconds=SECONDS_TO_SAVE).run(
-            context=context, command=launch_command(job.work / "job.json", job.settings.accelerate_config)
-        )
-    except Exception as error:
-        failure = job.work / "failure.txt"
-        if message := failure.read_text().strip() if failure.exists() else "":
-            raise PipelineError(message) from error
-        if shutil.disk_usage(job.work).free < NO_ROOM:
-            # The process could not even write its error message.
-            raise PipelineError(
-                f"The disk of ADC_HOME is full ({job.work}): make room and run again to resume from the last"
-                " checkpoint."
-            ) from error
-        if KILLED.search(str(error)):
-            # Imported here because it imports torch, which Dagster's definitions do without.
-            from adc_pipeline.training.stopping import memory_advice
-
-            raise PipelineError(
-                "The training process was killed, as Linux does when the machine has no memory left;"
-                f" {memory_advice(job.settings)}."
-            ) from error
-        raise
+    begun = making.request.begun
+    process = begun if begun and begun.job == job else TrainingProcess(job, making.request.name)
+    with ExitStack() as held:
+        held.callback(process.close)
+        if process.restarted:
+            making.report("Settings, data or base model have changed: training starts from the beginning.")
+        if logged:
+            held.enter_context(system_metrics(making.run))
+            held.enter_context(relayed(job.work / "metrics.jsonl", making.run))
+        process.wait(making.report)
+    making.show("training", training_curves(job.work / "metrics.jsonl"))
 
 
-def move_up(folder: Path) -> None:
-    """Move a folder's files to its parent, the artefact's own folder."""
+def move_files(folder: Path, to: Path) -> None:
+    """Move the files of a folder to another one, which may be on another disk, and remove it."""
     for path in folder.iterdir():
-        path.rename(folder.parent / path.name)
+        shutil.move(path, to / path.name)
     folder.rmdir()
 
 

@@ -11,7 +11,7 @@ from adc_pipeline.corpus.near_duplicates import check_installed
 from adc_pipeline.defs.asset import declare
 from adc_pipeline.defs.distributions import distributions
 from adc_pipeline.defs.making import Making
-from adc_pipeline.defs.stage import Stage
+from adc_pipeline.defs.stage import INPUT_OF_TRAINING, Stage
 from adc_pipeline.defs.workspace import Workspace
 from adc_pipeline.walks.baselines import dataset_baselines
 from adc_pipeline.walks.card import write_card
@@ -81,6 +81,7 @@ def walk_stage(kind: WalkKind) -> Stage[WalkSettings]:
         table=lambda folder: [str(folder / split_file(split)) for split in SPLITS],
         view=view,
         check=check,
+        priority=INPUT_OF_TRAINING,
         volume="walks",
     )
 

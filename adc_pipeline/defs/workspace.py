@@ -18,6 +18,7 @@ from adc_pipeline.core.spellings import read_settings
 from adc_pipeline.defs.interrupts import interrupts_cancel
 from adc_pipeline.defs.origin import is_forgotten, mark_as_run_of_this_location
 from adc_pipeline.defs.run_config import configured
+from adc_pipeline.defs.training_process import TrainingProcess
 from adc_pipeline.defs.workspace_settings import ShardSettings, WorkspaceSettings
 from adc_pipeline.evaluation.summary import command, summary
 from adc_pipeline.tracking.runs import Tracking
@@ -74,6 +75,7 @@ class Workspace(dg.ConfigurableResource):
     _held: ExitStack = PrivateAttr(default_factory=ExitStack)
     _claims: Claims | None = PrivateAttr(default=None)
     _made: dict[str, str | None] = PrivateAttr(default_factory=dict)
+    _begun: dict[str, TrainingProcess | None] = PrivateAttr(default_factory=dict)
     _run_config: Mapping[str, Any] = PrivateAttr(default_factory=dict)
 
     def setup_for_execution(self, context: dg.InitResourceContext) -> None:
@@ -95,6 +97,7 @@ class Workspace(dg.ConfigurableResource):
         self._held.enter_context(interrupts_cancel(instance, run.run_id))
         holder = f"{run.job_name}, run {run.run_id}, process {os.getpid()}"
         self._claims = self._held.enter_context(Claims(self.store.home / "claims", holder))
+        self._held.callback(self.end_begun)
 
     def teardown_after_execution(self, context: dg.InitResourceContext) -> None:
         self._held.close()
@@ -106,15 +109,28 @@ class Workspace(dg.ConfigurableResource):
         if lines := summary(self.store, self._made):
             context.log.info("\n".join(lines))
 
-    def claim(self, name: str, report: Callable[[str], None]) -> None:
+    def end_begun(self) -> None:
+        """End what was started ahead and still runs, all at once."""
+        running = [process for process in self._begun.values() if process]
+        for process in running:
+            process.interrupt()
+        for process in running:
+            process.close()
+
+    def claim(self, name: str, report: Callable[[str], None], wait: bool = True) -> None:
         """Lock an artefact for this run until it ends; PipelineError if another run keeps it too long."""
         if self._claims is not None:
-            self._claims.take(name, self.settings.wait_seconds, report)
+            self._claims.take(name, self.settings.wait_seconds if wait else 0.0, report)
 
     @property
     def made(self) -> dict[str, str | None]:
         """Of each artefact of this run, why it was made; None if it was reused."""
         return self._made
+
+    @property
+    def begun(self) -> dict[str, TrainingProcess | None]:
+        """What was started ahead of its step, by artefact; None where nothing could be."""
+        return self._begun
 
     @property
     def settings(self) -> WorkspaceSettings:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from adc_pipeline.core.arguments import ArgumentParser
 from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.training.launch import END_WITH_PARENT
 from adc_pipeline.training.settings import TrainingJob
 
 
@@ -22,8 +23,7 @@ def end_with_the_launcher() -> None:
 
     A run that is stopped in the orchestrator would otherwise leave a training running. Linux only.
     """
-    launched = {"ACCELERATE_MIXED_PRECISION", "DAGSTER_PIPES_CONTEXT"} & os.environ.keys()
-    if sys.platform == "linux" and launched:
+    if sys.platform == "linux":
         set_parent_death_signal = 1
         # A process inherits what the one that started it ignores, and would then miss the end of its launcher.
         if signal.getsignal(signal.SIGTERM) is signal.SIG_IGN:
@@ -34,12 +34,15 @@ def end_with_the_launcher() -> None:
 def main() -> int:
     parser = ArgumentParser(prog="python -m adc_pipeline.training", description="Fine-tune a model.")
     parser.add_argument("job", type=Path, help="the JSON file that TrainingJob.to_json wrote")
+    parser.add_argument(END_WITH_PARENT, action="store_true", help="end when the process that started this one ends")
+    given = parser.parse_args()
     try:
-        job = TrainingJob.from_json(parser.parse_args().job.read_text())
+        job = TrainingJob.from_json(given.job.read_text())
     except (PipelineError, OSError) as error:
         print(error, file=sys.stderr)
         return 2
-    end_with_the_launcher()
+    if given.end_with_parent or "ACCELERATE_MIXED_PRECISION" in os.environ:
+        end_with_the_launcher()
     # OpenMP's threads wait for one another in a busy loop, by default for some milliseconds. Any other process on the
     # same cores then makes a step take up to 6 times as long. With some 100 microseconds it takes twice as long, and no
     # longer on an idle machine. Read when torch is loaded.

@@ -27,6 +27,12 @@ def start() -> "Accelerator":
     return accelerator
 
 
+def use_one_core(accelerator: "Accelerator") -> None:
+    """Compute with one thread on a CPU."""
+    if accelerator.device.type == "cpu":
+        torch.set_num_threads(1)
+
+
 def _precision() -> str:
     """Return bfloat16 if the GPU supports it and no other precision was asked for; never emulated bfloat16."""
     asked = os.environ.get("ACCELERATE_MIXED_PRECISION")

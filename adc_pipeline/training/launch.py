@@ -7,6 +7,9 @@ import os
 import sys
 from pathlib import Path
 
+# Has the training end when the process that started it ends.
+END_WITH_PARENT = "--end-with-parent"
+
 
 def launch_command(job: Path, accelerate_config: str = "") -> list[str]:
     """Return the command that runs the training job in the JSON file `job`."""

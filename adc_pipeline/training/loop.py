@@ -13,7 +13,7 @@ from adc_pipeline.training.export import export_model
 from adc_pipeline.training.preparation import check_devices, load_base, load_data, prepare_work
 from adc_pipeline.training.progress import Progress, duration
 from adc_pipeline.training.run import Run, auxiliary_loss
-from adc_pipeline.training.settings import TrainingJob
+from adc_pipeline.training.settings import TrainingJob, uses_one_core
 from adc_pipeline.training.stopping import StopSignal, translated_errors
 from adc_pipeline.training.tokens import MarkerTokenizer
 
@@ -33,6 +33,8 @@ def _train(job: TrainingJob) -> dict[str, Any]:
     check_devices(job.settings, accelerator)
     tokenizer = MarkerTokenizer.load(job.base_model)
     base = load_base(job, accelerator)
+    if uses_one_core(job.settings, base.num_parameters()):
+        devices.use_one_core(accelerator)
     auxiliary = auxiliary_loss(base)
     restarted = prepare_work(job, tokenizer, accelerator)
     data = load_data(job, base, accelerator)

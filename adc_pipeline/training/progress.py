@@ -1,12 +1,11 @@
 """Report a running fine-tune to a person, a log and MLflow.
 
-A terminal shows a bar; elsewhere each interval logs a line, in Dagster's log if Dagster started the process. Figures go
-to `metrics.jsonl`, one JSON object an interval, flushed at once, so that the parent process can relay them while the
-training runs. Only the main process of a run reports.
+A terminal shows a bar; elsewhere each interval prints a line, which the pipeline's step writes to Dagster's log.
+Figures go to `metrics.jsonl`, one JSON object an interval, flushed at once, so that the parent process can relay them
+while the training runs. Only the main process of a run reports.
 """
 
 import json
-import os
 import sys
 import time
 from contextlib import ExitStack
@@ -24,7 +23,6 @@ class Progress:
         self.first_step, self.total, self.main = first_step, total, main
         self._path = work / "metrics.jsonl"
         self._stack = ExitStack()
-        self._log: Any = None
         self._bar: Any = None
         self._began = time.perf_counter()
 
@@ -33,11 +31,7 @@ class Progress:
             return self
         cut_after(self._path, self.first_step)
         self._metrics = self._stack.enter_context(self._path.open("a"))
-        if "DAGSTER_PIPES_CONTEXT" in os.environ:
-            from dagster_pipes import open_dagster_pipes
-
-            self._log = self._stack.enter_context(open_dagster_pipes()).log
-        elif sys.stderr.isatty():
+        if sys.stdout.isatty() and sys.stderr.isatty():
             from tqdm import tqdm
 
             self._bar = self._stack.enter_context(
@@ -54,9 +48,7 @@ class Progress:
         """Log a line for people."""
         if not self.main:
             return
-        if self._log:
-            self._log.info(line)
-        elif self._bar is not None:
+        if self._bar is not None:
             self._bar.write(line)
         else:
             print(line, flush=True)

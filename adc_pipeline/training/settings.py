@@ -187,6 +187,20 @@ class TrainingSettings(Settings):
             )
 
 
+# Parameters x tokens of one forward pass up to which a second core of a CPU gains little.
+ONE_CORE = 1e9
+
+
+def uses_one_core(settings: TrainingSettings, parameters: float) -> bool:
+    """Return whether a training on a CPU uses one core only.
+
+    It depends neither on the machine nor on what else runs, since the last digits of sums depend on the number of
+    threads. Several processes share the cores by themselves.
+    """
+    tokens = min(settings.tokens_per_step, settings.tokens_per_forward)
+    return not settings.accelerate_config and parameters * tokens <= ONE_CORE
+
+
 @dataclass(frozen=True)
 class TrainingJob:
     """A fine-tune: settings and folders, the input of `python -m adc_pipeline.training JOB.json`.

@@ -63,6 +63,12 @@ def test_every_current_artefact_has_the_digest_of_its_content(run: dg.ExecuteInP
     assert not list(home.glob("store/*/.making-*"))
 
 
+def test_small_models_are_trained_beside_one_another(run: dg.ExecuteInProcessResult, home: Path) -> None:
+    began = [(home / "work" / name / "job.json").stat().st_mtime for name in MODELS]
+    ended = [(Store(home).current(name).path / "training.json").stat().st_mtime for name in MODELS]
+    assert max(began) < min(ended)
+
+
 def test_every_check_passed(run: dg.ExecuteInProcessResult) -> None:
     checks = {(str(check.asset_key.to_user_string()), check.check_name) for check in run.get_asset_check_evaluations()}
     assert len(checks) == 6 + 5 * len(KINDS)

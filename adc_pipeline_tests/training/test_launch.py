@@ -14,7 +14,6 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.training.loop import train
 from adc_pipeline.training.settings import TrainingJob, TrainingSettings
 from adc_pipeline_tests.training.processes import PRESETS, environment
@@ -154,22 +153,3 @@ def test_a_fault_in_several_processes_is_one_sentence(alone: TrainingJob, tmp_pa
     assert (
         (job.work / "failure.txt").read_text().startswith("`lora_rank` 2 does not work with weights that FSDP shards")
     )
-
-
-@pytest.mark.slow
-def test_a_training_that_the_system_kills_says_what_saves_memory(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import dagster as dg
-
-    from adc_pipeline.defs import training
-
-    job = TrainingJob(TrainingSettings(), tmp_path, tmp_path, tmp_path / "output", tmp_path)
-    monkeypatch.setattr(training, "launch_command", lambda *_: ["sh", "-c", "kill -KILL $$"])
-
-    @dg.asset
-    def trained(context: dg.AssetExecutionContext) -> None:
-        training.run_training(context.op_execution_context, job)
-
-    with pytest.raises(PipelineError, match=r"was killed, as Linux .*set `gradient_checkpointing` to true"):
-        dg.materialize([trained])

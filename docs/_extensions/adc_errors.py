@@ -62,7 +62,7 @@ REPEATED = {
     "cli/repair:fault",
     "corpus/source:list_all",
     "defs/look_ahead:check_values",
-    "defs/training:run_training",
+    "defs/training_process:error",
     "lifecycle/messages:send",
     "tracking/database:explained",
     "tracking/failures:explanation",
