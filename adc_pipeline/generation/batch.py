@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from transformers import DynamicCache, LogitsProcessor
-from transformers.cache_utils import DynamicLayer
+from transformers.cache_utils import Cache, DynamicLayer
 
 from adc_pipeline.generation.decoding import Finite, continuations, runs_in_batches
 from adc_pipeline.generation.settings import Sampling
@@ -35,6 +35,8 @@ Floats = NDArray[np.float64]
 # Bytes of keys and values that one batch holds at most, and rows of a batch.
 CACHE_BYTES = 1 << 29
 MOST_ROWS = 256
+# Tokens for which the buffers of a cache have room when they are made.
+ROOM = 64
 # A batch whose sequences do not go on drops finished rows when so many of its rows are finished.
 DROPPED_SHARE = 0.25
 # Tokens in the three parts of each of the probe's texts.
@@ -50,6 +52,43 @@ def chosen(logits: torch.Tensor, uniforms: torch.Tensor, temperature: float) -> 
     # The first id whose sum exceeds the number, which has a probability above 0.
     found = torch.searchsorted(sums, uniforms[:, None] * sums[:, -1:], right=True)[:, 0]
     return found.clamp(max=logits.shape[-1] - 1)
+
+
+class RoomyLayer(DynamicLayer):
+    """The keys and values of a layer, in buffers with room for more tokens.
+
+    `DynamicLayer` copies all of them for each token, which takes most of the time of a small model's replies.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.buffers: tuple[torch.Tensor, torch.Tensor] | None = None
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        if not self.is_initialized or not self.keys.numel():
+            self.lazy_initialization(key_states, value_states)
+            self.keys, self.values = key_states, value_states
+            return self.keys, self.values
+        known = self.keys.shape[2]
+        needed = known + key_states.shape[2]
+        parts, more = (self.keys, self.values), (key_states, value_states)
+        # Rows or columns that were selected lie elsewhere.
+        kept = self.buffers and all(b.data_ptr() == p.data_ptr() for b, p in zip(self.buffers, parts, strict=True))
+        if not (kept and self.buffers and self.buffers[0].shape[2] >= needed):
+            keys, values = (p.new_empty(*p.shape[:2], needed + ROOM, p.shape[3]) for p in parts)
+            self.buffers = keys, values
+            for buffer, part in zip(self.buffers, parts, strict=True):
+                buffer[:, :, :known] = part
+        for buffer, new in zip(self.buffers, more, strict=True):
+            buffer[:, :, known:needed] = new
+        self.keys, self.values = (buffer[:, :, :needed] for buffer in self.buffers)
+        return self.keys, self.values
+
+
+def roomy_cache() -> Cache:
+    return Cache(layer_class_to_replicate=RoomyLayer)
 
 
 class Batch:
@@ -122,7 +161,7 @@ class Batch:
         """Keep the first ids of each row, and move them to the right, so that padding is on the left."""
         columns = max(kept)
         if not columns:
-            self.cache = DynamicCache()
+            self.cache = roomy_cache()
             self.mask = torch.zeros(len(kept), 0, dtype=torch.long, device=self.model.device)
             return
         counts = torch.tensor(kept, device=self.model.device)
