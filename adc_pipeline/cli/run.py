@@ -4,6 +4,7 @@ All that Dagster, libraries and subprocesses print goes to ADC_HOME/logs/JOB.log
 own events, so that no library's output gets between.
 """
 
+import gc
 import os
 import signal
 import sys
@@ -57,9 +58,12 @@ def run_job(name: str, file: str | None) -> int:
 def execute(store: Store, name: str, given: Mapping[str, Any], progress: Progress) -> str:
     """Run a job and return Dagster's status of the run; PipelineError where it cannot begin."""
     progress.status("Loading the pipeline ...")
+    # Imports make much and leave no garbage; `definitions` sets the thresholds.
+    gc.disable()
     from adc_pipeline.definitions import defs
     from adc_pipeline.defs.look_ahead import check_values, not_of
 
+    gc.enable()
     job = find_job(defs, name)
     ops = {node.name for node in job.nodes}
     check_values(given, ops)

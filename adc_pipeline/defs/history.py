@@ -15,6 +15,7 @@ import shutil
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any, Self
@@ -22,9 +23,11 @@ from typing import Any, Self
 import click
 import dagster as dg
 from dagster._core.storage.event_log import SqliteEventLogStorage
+from dagster._core.storage.runs import SqliteRunStorage
+from dagster._core.storage.sqlite import SQLITE_BUSY_TIMEOUT_SECONDS, create_db_conn_string
 from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
 from dagster._serdes import ConfigurableClassData
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine, NullPool, create_engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from adc_pipeline.core.artefacts import locked
@@ -39,18 +42,49 @@ LOCK = ".opening"
 VERSION = ".version"
 # Bytes of a page in the database of a run.
 PAGE = 1024
+# Databases whose engines a process keeps: that of all runs, the index, and those of some runs.
+ENGINES = 8
 
 
 class HistoryError(PipelineError, click.ClickException):
     """A database of Dagster's that cannot be opened; Dagster's own commands print the sentence alone."""
 
 
-class SmallPages(SqliteEventLogStorage):
-    """`SqliteEventLogStorage` with smaller pages in the database of a new run.
+@lru_cache(maxsize=ENGINES)
+def engine_of(address: str) -> Engine:
+    """Return the engine of a database, which connects anew each time.
+
+    Dagster makes an engine for every statement, and a new engine compiles each statement again.
+    """
+    return create_engine(address, poolclass=NullPool, connect_args={"timeout": SQLITE_BUSY_TIMEOUT_SECONDS})
+
+
+class Events(SqliteEventLogStorage):
+    """`SqliteEventLogStorage` with one engine a database, and with smaller pages in the database of a new run.
 
     Each of its 34 tables and indexes takes a page at least, and most are empty: of a run of the job `adc` with nothing
     new, 582 kB become 436 kB.
     """
+
+    def __init__(self, base_dir: str) -> None:
+        self.found_tables: set[str] = set()
+        super().__init__(base_dir)
+
+    @contextmanager
+    def _connect(self, shard: str) -> Iterator[Connection]:
+        with self._db_lock:
+            engine = engine_of(self.conn_string_for_shard(shard))
+            if shard not in self._initialized_dbs:
+                self._initdb(engine)
+                self._initialized_dbs.add(shard)
+            with engine.begin() as connection:
+                yield connection
+
+    def has_table(self, table_name: str) -> bool:
+        """Return whether the index has a table; Dagster asks for each event, and none is ever removed."""
+        if table_name not in self.found_tables and super().has_table(table_name):
+            self.found_tables.add(table_name)
+        return table_name in self.found_tables
 
     def _initdb(self, engine: Engine, for_index_shard: bool = False) -> None:
         file = Path(engine.url.database or "")
@@ -66,12 +100,23 @@ class SmallPages(SqliteEventLogStorage):
         super()._initdb(engine, for_index_shard)
 
 
+class Runs(SqliteRunStorage):
+    """`SqliteRunStorage` with one engine."""
+
+    @contextmanager
+    def connect(self) -> Iterator[Connection]:
+        with engine_of(self._conn_string).begin() as connection:
+            yield connection
+
+
 class AtomicSqliteStorage(DagsterSqliteStorage):
     """`DagsterSqliteStorage` whose first start can be interrupted, and can happen in several processes at once."""
 
     def __init__(self, base_dir: str, inst_data: ConfigurableClassData | None = None) -> None:
         super().__init__(base_dir, inst_data)
-        self._event_log_storage = SmallPages(str(Path(base_dir) / FOLDERS[0] / "runs"))
+        folder = Path(base_dir) / FOLDERS[0]
+        self._run_storage = Runs(create_db_conn_string(str(folder), "runs"))
+        self._event_log_storage = Events(str(folder / "runs"))
 
     @classmethod
     def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Any) -> Self:
