@@ -14,7 +14,8 @@ import re
 from collections.abc import Iterable
 from functools import cache
 
-from adc_pipeline.corpus.sample import (
+from adc_pipeline.corpus.sample import Noun, nouns, words
+from adc_pipeline.corpus.sample_wordings import (
     AGAIN,
     CAUSES,
     CLOSERS,
@@ -25,9 +26,6 @@ from adc_pipeline.corpus.sample import (
     TOOLS,
     UNICODE,
     WORDINGS,
-    Noun,
-    nouns,
-    words,
 )
 
 

@@ -10,118 +10,24 @@ small result of each is written to a folder as it comes, and cells that the fold
 """
 
 import argparse
-import json
-import os
-import signal
-import subprocess
 import sys
-import tempfile
-import threading
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
 from pathlib import Path
-from queue import SimpleQueue
-from typing import IO, Any
 
 from adc_pipeline.core.arguments import ArgumentParser
-from adc_pipeline.core.artefacts import AGAIN, Store
+from adc_pipeline.core.artefacts import Store
 from adc_pipeline.core.errors import PipelineError, did_you_mean
-from adc_pipeline.core.named_files import read_mapping
-from adc_pipeline.core.spellings import read_settings
 from adc_pipeline.core.terminal import printable
-from adc_pipeline.study.cells import INPUTS, inputs_of, is_made
+from adc_pipeline.study.cells import inputs_of, is_made
+from adc_pipeline.study.configuration import checked, merged, read_config, settings_of_cells
 from adc_pipeline.study.grid import GRID_SEEDS, SEEDS, VARIANTS, cell_name
+from adc_pipeline.study.launcher import Launcher, run_cells
 from adc_pipeline.study.plan import Plan, read_plan
 from adc_pipeline.study.settings import CellSettings
 from adc_pipeline.study.tuning import combinations, tune
-from adc_pipeline.walks.kinds import KINDS
 
-# The assets that each job materializes.
-OPS = {
-    "study_inputs": ("raw_corpus", *INPUTS),
-    "study": ("study_cell",),
-    "study_result": ("study_table",),
-}
-# Assets of other jobs, which a configuration file may also set.
-OTHERS = (
-    *(name for kind in KINDS.values() for name in (kind.model, kind.evaluation, kind.champion)),
-    "comparison",
-    "preferences",
-    "prune_store",
-    "publish_artefacts",
-)
-
-EXECUTE = (sys.executable, "-m", "dagster", "job", "execute", "-m", "adc_pipeline.definitions")
+# The exit status of a command that a signal ended.
 CANCELLED = 130
-
-
-@dataclass(frozen=True)
-class Launcher:
-    """Runs each job as a process, with its output in a file in `logs`."""
-
-    config: dict[str, Any]
-    logs: Path
-    tuned: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # by variant: settings of its cells
-    running: set["subprocess.Popen[bytes]"] = field(default_factory=set)
-    stopped: threading.Event = field(default_factory=threading.Event)
-
-    def of(self, variant: str) -> "Launcher":
-        """Return the launcher of a variant's cells, whose own settings have precedence."""
-        ops = self.config.get("ops") or {}
-        cell = {"config": {**((ops.get("study_cell") or {}).get("config") or {}), **self.tuned.get(variant, {})}}
-        return replace(self, config={**self.config, "ops": {**ops, "study_cell": cell}})
-
-    @contextmanager
-    def stoppable(self) -> Iterator[None]:
-        """Pass on a signal that ends the command to its processes, which then end as cancelled, and start no other.
-
-        Ctrl+C and a closed terminal reach all processes, but a container's stop and `kill` only this one.
-        """
-
-        def stop(number: int, frame: object) -> None:
-            self.stopped.set()
-            for process in tuple(self.running):
-                process.terminate()
-
-        before = {}
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            if signal.getsignal(number) is not signal.SIG_IGN:
-                before[number] = signal.signal(number, stop)
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-    def run(self, job: str, label: str, tags: Mapping[str, str] | None = None) -> bool:
-        """Run a job to its end; return whether it succeeded. After a signal, run none."""
-        if self.stopped.is_set():
-            return False
-        ours = {name: ops for name, ops in (self.config.get("ops") or {}).items() if name in OPS[job]}
-        rest = {key: value for key, value in self.config.items() if key != "ops"}
-        with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file, (self.logs / f"{label}.log").open("w") as log:
-            # JSON is YAML.
-            json.dump({"loggers": {"console": {}}, **rest, "ops": ours}, file, default=str)
-            file.flush()
-            command = [*EXECUTE, "-j", job, "-c", file.name]
-            if tags:
-                command += ["--tags", json.dumps(tags)]
-            return self.execute(command, log)
-
-    def execute(self, command: Sequence[str], log: IO[str]) -> bool:
-        """Run a command to its end, its output in `log`; return whether it succeeded."""
-        with subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT) as process:
-            self.running.add(process)
-            try:
-                # The signal may have come before the process was known.
-                if self.stopped.is_set():
-                    process.terminate()
-                return process.wait() == 0
-            finally:
-                self.running.discard(process)
 
 
 def parse(arguments: Sequence[str] | None, program: str) -> argparse.Namespace:
@@ -152,93 +58,6 @@ def chosen_variants(plan: Plan | None, names: Sequence[str] | None) -> list[str]
             f" one of {', '.join(known)}."
         )
     return [known[name] for name in names or known]
-
-
-def read_config(path: Path | None) -> dict[str, Any]:
-    """Return the run configuration in a file; raise PipelineError if it is invalid."""
-    return dict(checked(read_mapping(path), path)) if path else {}
-
-
-def checked(config: Mapping[str, Any], path: object) -> Mapping[str, Any]:
-    """Return a run configuration; raise PipelineError if it is invalid or the name of an asset is unknown."""
-    ops = config.get("ops") or {}
-    if not isinstance(ops, Mapping):
-        raise PipelineError(f"{path}: `ops` is {ops!r}; use a mapping of assets to their settings.")
-    known = [name for names in OPS.values() for name in names]
-    if wrong := sorted(map(str, ops.keys() - {*known, *OTHERS})):
-        names = ", ".join(f"{name}{did_you_mean(name, [*known, *OTHERS])}" for name in wrong)
-        raise PipelineError(f"The run configuration {path} sets {names}, which is no asset.")
-    for name, op in ops.items():
-        given = dict(op or {}) if isinstance(op or {}, Mapping) else {"": op}
-        if not isinstance(given.pop("config", None) or {}, Mapping) or given:
-            raise PipelineError(f"{path}: {name} is {op!r}; give its settings as a mapping, below `config`.")
-    if others := sorted(ops.keys() - known):
-        print(f"The configuration also sets {', '.join(others)}, which the study does not make.")
-    return config
-
-
-def merged(plan: Plan, config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the plan's run configuration with that of the command over it, setting by setting."""
-    ours, theirs = plan.config.get("ops") or {}, config.get("ops") or {}
-    ops = {
-        name: {
-            "config": {**((ours.get(name) or {}).get("config") or {}), **((theirs.get(name) or {}).get("config") or {})}
-        }
-        for name in {**ours, **theirs}
-    }
-    return {**plan.config, **config, "ops": ops}
-
-
-def settings_of_cells(config: dict[str, Any]) -> CellSettings:
-    """Return the settings that all cells share; raise PipelineError if they are invalid."""
-    cell = (config.get("ops") or {}).get("study_cell")
-    return read_settings(CellSettings, cell.get("config") if isinstance(cell, dict) else cell, "study_cell")
-
-
-def run_cells(
-    launcher: Launcher,
-    cells: list[tuple[str, str]],
-    parallel: int,
-    again: bool,
-    export: Callable[[str, str], None] | None = None,
-) -> list[str]:
-    """Run cells (variant, seed), `parallel` at a time; return the names of the failed cells.
-
-    `export` is called with each cell that was made.
-    """
-    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
-    parallel = max(1, min(parallel, len(cells)))
-    shares: SimpleQueue[list[int]] = SimpleQueue()
-    for worker in range(parallel):
-        shares.put(cores[worker::parallel] or cores)
-    done, failed, began, printing = 0, [], time.monotonic(), threading.Lock()
-
-    def take_share() -> None:
-        # The affinity applies to this thread and to the processes that it starts.
-        if cores:
-            os.sched_setaffinity(0, shares.get())
-
-    def run(cell: tuple[str, str]) -> None:
-        nonlocal done
-        variant, seed = cell
-        # Dagster's partition keys, in the order of the dimension names.
-        tags = {"dagster/partition": f"{seed}|{variant}", AGAIN: str(again).lower()}
-        well = launcher.of(variant).run("study", f"{variant}.seed-{seed}", tags)
-        with printing:
-            if launcher.stopped.is_set() and not well:
-                return
-            done += 1
-            if well and export:
-                export(variant, seed)
-            if not well:
-                failed.append(f"{variant}.seed-{seed}")
-            left = (time.monotonic() - began) / done * (len(cells) - done)
-            outcome = "" if well else " FAILED"
-            print(f"{done} of {len(cells)}: {variant}, seed {seed}{outcome}; {left:.0f} s left", flush=True)
-
-    with ThreadPoolExecutor(parallel, initializer=take_share) as pool:
-        list(pool.map(run, cells))
-    return failed
 
 
 def main(arguments: Sequence[str] | None = None, program: str = "python -m adc_pipeline.study") -> int:

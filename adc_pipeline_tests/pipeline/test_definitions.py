@@ -20,7 +20,7 @@ from adc_pipeline.definitions import defs
 from adc_pipeline.defs.look_ahead import check_values
 from adc_pipeline.defs.stage import SETTINGS, STAGES
 from adc_pipeline.ranking.settings import RankingSettings
-from adc_pipeline.study.__main__ import OPS, OTHERS
+from adc_pipeline.study.configuration import OPS, OTHERS
 from adc_pipeline.training.settings import TrainingSettings
 from adc_pipeline.walks.kinds import KINDS
 

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from adc_pipeline.core.artefacts import Store
-from adc_pipeline.study import __main__ as study
-from adc_pipeline.study.__main__ import Launcher, chosen_variants, main, run_cells
+from adc_pipeline.study import launcher as launching
+from adc_pipeline.study.__main__ import chosen_variants, main
+from adc_pipeline.study.launcher import Launcher, run_cells
 from adc_pipeline.study.plan import read_plan
 from adc_pipeline_tests.study.test_cells import put_walks, store
 
@@ -101,7 +102,7 @@ def test_a_signal_ends_the_cell_that_runs_and_starts_no_other(
     """As a container's stop sends it: to this process, and not to those that it started."""
     ready = tmp_path / "ready"
     program = f"import pathlib, time; pathlib.Path({str(ready)!r}).touch(); time.sleep(600)"
-    monkeypatch.setattr(study, "EXECUTE", (sys.executable, "-c", program))
+    monkeypatch.setattr(launching, "EXECUTE", (sys.executable, "-c", program))
     before = signal.signal(number, signal.default_int_handler)
     launcher = Launcher({}, tmp_path)
 

@@ -16,9 +16,10 @@ import yaml
 from adc_pipeline.core.artefacts import Artefact
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.evaluation.case_table import case_schema
-from adc_pipeline.study.__main__ import Launcher, checked, merged, settings_of_cells
+from adc_pipeline.study.configuration import checked, merged, settings_of_cells
 from adc_pipeline.study.exported import export_cell, file_name, read_exported
 from adc_pipeline.study.grid import VARIANTS
+from adc_pipeline.study.launcher import Launcher
 from adc_pipeline.study.looks import crossing, nominal_levels, rejected
 from adc_pipeline.study.plan import Plan, read_plan
 from adc_pipeline.study.plan_result import markdown, read_result

@@ -13,8 +13,8 @@ from adc_pipeline.core.artefacts import Store
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.definitions import defs
 from adc_pipeline.evaluation.evaluation import Evaluation
-from adc_pipeline.study.__main__ import read_config, settings_of_cells
 from adc_pipeline.study.cells import is_made, walks_of
+from adc_pipeline.study.configuration import read_config, settings_of_cells
 from adc_pipeline.study.grid import VARIANTS, cell_name
 from adc_pipeline.study.settings import CellSettings
 from adc_pipeline.tracking.runs import Tracking

@@ -1,0 +1,137 @@
+"""Run the jobs of a study as processes: its inputs, its cells side by side, its result.
+
+A process a job, since a failed cell must stop no other, and a signal to the command must end all of them as cancelled.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from queue import SimpleQueue
+from typing import IO, Any
+
+from adc_pipeline.core.artefacts import AGAIN
+from adc_pipeline.study.configuration import OPS
+
+EXECUTE = (sys.executable, "-m", "dagster", "job", "execute", "-m", "adc_pipeline.definitions")
+
+
+@dataclass(frozen=True)
+class Launcher:
+    """Runs each job as a process, with its output in a file in `logs`."""
+
+    config: dict[str, Any]
+    logs: Path
+    tuned: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # by variant: settings of its cells
+    running: set["subprocess.Popen[bytes]"] = field(default_factory=set)
+    stopped: threading.Event = field(default_factory=threading.Event)
+
+    def of(self, variant: str) -> "Launcher":
+        """Return the launcher of a variant's cells, whose own settings have precedence."""
+        ops = self.config.get("ops") or {}
+        cell = {"config": {**((ops.get("study_cell") or {}).get("config") or {}), **self.tuned.get(variant, {})}}
+        return replace(self, config={**self.config, "ops": {**ops, "study_cell": cell}})
+
+    @contextmanager
+    def stoppable(self) -> Iterator[None]:
+        """Pass on a signal that ends the command to its processes, which then end as cancelled, and start no other.
+
+        Ctrl+C and a closed terminal reach all processes, but a container's stop and `kill` only this one.
+        """
+
+        def stop(number: int, frame: object) -> None:
+            self.stopped.set()
+            for process in tuple(self.running):
+                process.terminate()
+
+        before = {}
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                before[number] = signal.signal(number, stop)
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def run(self, job: str, label: str, tags: Mapping[str, str] | None = None) -> bool:
+        """Run a job to its end; return whether it succeeded. After a signal, run none."""
+        if self.stopped.is_set():
+            return False
+        ours = {name: ops for name, ops in (self.config.get("ops") or {}).items() if name in OPS[job]}
+        rest = {key: value for key, value in self.config.items() if key != "ops"}
+        with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file, (self.logs / f"{label}.log").open("w") as log:
+            # JSON is YAML.
+            json.dump({"loggers": {"console": {}}, **rest, "ops": ours}, file, default=str)
+            file.flush()
+            command = [*EXECUTE, "-j", job, "-c", file.name]
+            if tags:
+                command += ["--tags", json.dumps(tags)]
+            return self.execute(command, log)
+
+    def execute(self, command: Sequence[str], log: IO[str]) -> bool:
+        """Run a command to its end, its output in `log`; return whether it succeeded."""
+        with subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT) as process:
+            self.running.add(process)
+            try:
+                # The signal may have come before the process was known.
+                if self.stopped.is_set():
+                    process.terminate()
+                return process.wait() == 0
+            finally:
+                self.running.discard(process)
+
+
+def run_cells(
+    launcher: Launcher,
+    cells: list[tuple[str, str]],
+    parallel: int,
+    again: bool,
+    export: Callable[[str, str], None] | None = None,
+) -> list[str]:
+    """Run cells (variant, seed), `parallel` at a time; return the names of the failed cells.
+
+    `export` is called with each cell that was made.
+    """
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    parallel = max(1, min(parallel, len(cells)))
+    shares: SimpleQueue[list[int]] = SimpleQueue()
+    for worker in range(parallel):
+        shares.put(cores[worker::parallel] or cores)
+    done, failed, began, printing = 0, [], time.monotonic(), threading.Lock()
+
+    def take_share() -> None:
+        # The affinity applies to this thread and to the processes that it starts.
+        if cores:
+            os.sched_setaffinity(0, shares.get())
+
+    def run(cell: tuple[str, str]) -> None:
+        nonlocal done
+        variant, seed = cell
+        # Dagster's partition keys, in the order of the dimension names.
+        tags = {"dagster/partition": f"{seed}|{variant}", AGAIN: str(again).lower()}
+        well = launcher.of(variant).run("study", f"{variant}.seed-{seed}", tags)
+        with printing:
+            if launcher.stopped.is_set() and not well:
+                return
+            done += 1
+            if well and export:
+                export(variant, seed)
+            if not well:
+                failed.append(f"{variant}.seed-{seed}")
+            left = (time.monotonic() - began) / done * (len(cells) - done)
+            outcome = "" if well else " FAILED"
+            print(f"{done} of {len(cells)}: {variant}, seed {seed}{outcome}; {left:.0f} s left", flush=True)
+
+    with ThreadPoolExecutor(parallel, initializer=take_share) as pool:
+        list(pool.map(run, cells))
+    return failed
