@@ -33,6 +33,9 @@ spelling: ## check the spelling of every tracked file
 definitions: ## check that Dagster can load the definitions
 	$(BIN)dg check defs
 
+ratios: ## check that nothing has become slower, by ratios of CPU seconds within one run
+	$(PYTHON) -m adc_pipeline_tests.benchmarks.ratios
+
 docs: ## build the documentation in docs/_build; the tests build it too, and check its links
 	$(PYTHON) -m sphinx -W --keep-going -q docs docs/_build
 
@@ -51,4 +54,4 @@ locks: ## write the image's locks (needs uv and torch's index)
 		--output-file deploy/requirements.lock
 	grep '^torch==' constraints.txt | $(LOCK) - --output-file deploy/torch-cuda.lock
 
-.PHONY: help install test fast check lint types imports spelling definitions docs pinned constraints locks
+.PHONY: help install test fast check lint types imports spelling definitions docs pinned ratios constraints locks

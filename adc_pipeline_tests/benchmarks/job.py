@@ -6,13 +6,15 @@ Times whole processes, start-up included: the procedure of the published generat
 reference), the run that makes both published walk datasets from the raw corpus, and the job `datasets`, with ADC_HOME
 empty, with its databases there, and with nothing new. The commands take turns, so that a slow minute of the machine is
 shared by all; the table gives the median of each, and the ratio to the reference of the same benchmark. `--whole` times
-the main job on the sample, once, and `--json FILE` writes all figures.
+the main job on the sample, once, and `--json FILE` writes all figures. `--record FILE` appends the medians of this commit
+to a CSV file, such as docs/measurements/speed.csv, which a page of the documentation shows.
 
 Without `--corpus` a corpus in the shape of Reddit is generated (`--utterances`). The corpus is read once before the
 first run, so that no figure includes a cold disk.
 """
 
 import argparse
+import csv
 import json
 import os
 import shutil
@@ -22,6 +24,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from time import perf_counter
 
@@ -166,6 +169,19 @@ def summary(found: dict[str, list[Run]]) -> str:
     return table(head, rows)
 
 
+def record(file: Path, found: dict[str, list[Run]]) -> None:
+    """Append a row for this commit: median seconds, and how many times as fast as the reference, by command."""
+    medians = [statistics.median(run.seconds for run in runs) for runs in found.values()]
+    described = subprocess.run(["git", "describe", "--always", "--dirty"], check=True, capture_output=True, text=True)
+    cells = [f"{each:.1f} s, {medians[0] / each:.2f}" for each in medians]
+    new = not file.exists()
+    with file.open("a", newline="") as commits:
+        writer = csv.writer(commits, lineterminator="\n")
+        if new:
+            writer.writerow(["date", "commit", *found])
+        writer.writerow([datetime.now(UTC).strftime("%Y-%m-%d"), described.stdout.strip(), *cells])
+
+
 def whole_job(folder: Path) -> Run:
     """Time the main job on the sample in an empty ADC_HOME, and print what training and evaluation take of it."""
     run = timed((*ADC, "adc"), folder / "whole", "sample")
@@ -183,6 +199,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--whole", action="store_true", help="time the main job on the sample too")
     parser.add_argument("--json", type=Path, help="file that all figures are written to")
+    parser.add_argument("--record", type=Path, help="CSV file that a row for this commit is appended to")
     parser.add_argument("--folder", type=Path, help="working folder, on a disk with room for the datasets")
     parser.add_argument("--reference", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()
@@ -200,6 +217,8 @@ def main() -> None:
         print(about_this_machine(os.cpu_count() or 1) + "\n", flush=True)
         found = measure(commands(corpus, small, folder), given.runs)
         print(summary(found))
+        if given.record:
+            record(given.record, found)
         if given.whole:
             found["main job on the sample"] = [whole_job(folder)]
     if given.json:

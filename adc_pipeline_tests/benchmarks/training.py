@@ -7,9 +7,10 @@ Measures in one run, with the same walks and the same model:
 1. tokenization, in tokens per second, streamed to disk;
 2. the training loop (`training.loop.train`), with logging, clipping and checkpoints;
 3. a bare loop of forward pass, backward pass and optimizer step over the same packed batches, prepared in advance;
-4. transformers' `Trainer` on padded batches with as many useful tokens.
+4. transformers' `Trainer` on padded batches with as many useful tokens;
+5. trl's `SFTTrainer`, if trl is installed, with its best packing, which keeps walks apart.
 
-2 to 4 alternate for `--rounds` rounds, and the best round of each counts; `--ways loop` runs only 2. Only tokens of
+2 to 5 alternate for `--rounds` rounds, and the median counts; `--ways loop` runs only 2. Only tokens of
 walks count, not padding. On a GPU the model FLOPs utilization is printed too (see `adc_pipeline.training.utilization`).
 The difference between the training loop and the bare loop, whose batches are on the GPU before it starts, includes the
 time that the GPU waits for data. Examples for a GPU:
@@ -26,11 +27,13 @@ import argparse
 import itertools
 import json
 import random
+import statistics
 import sys
 import tempfile
 import time
 from collections.abc import Callable
 from contextlib import redirect_stdout
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,6 +58,8 @@ from adc_pipeline_tests.training.walks import walk, write_dataset
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+
+THREADS = torch.get_num_threads()
 
 # Configurations of models of these sizes; their weights are random here.
 CONFIGURATIONS: dict[str, dict[str, Any]] = {
@@ -182,52 +187,68 @@ class Bench:
             separation = choose_separation(model, lengths, longest, row, kernel=not (on_cpu and self.settings.compile))
         return PackedSplit(split, pieces, self.settings, 1, separation, fixed_shape=not on_cpu)
 
-    def trainer(self) -> float:
-        """Return the tokens per second of transformers' `Trainer`, on padded batches with as many useful tokens."""
-        from transformers import Trainer, TrainerCallback, TrainingArguments
-
+    def walks(self) -> list[list[int]]:
+        """Return the ids of each walk, cut to the longest piece."""
         split, most = load_split(self.tokens), self.settings.sequence_length
         starts = split.walk_start.tolist()
-        walks = [split.ids[begin : min(end, begin + most)].tolist() for begin, end in itertools.pairwise(starts)]
-        mean = float(np.mean([len(ids) for ids in walks]))
+        return [split.ids[begin : min(end, begin + most)].tolist() for begin, end in itertools.pairwise(starts)]
+
+    def arguments(self, rows: int, device: torch.device) -> dict[str, Any]:
+        """Return what both trainers of the Hugging Face libraries are given, with batches of so many rows."""
+        return {
+            "output_dir": str(self.folder / "trainer"),
+            "per_device_train_batch_size": rows,
+            "max_steps": self.settings.max_steps or 1,
+            "learning_rate": self.settings.learning_rate,
+            "save_strategy": "no",
+            "report_to": [],
+            "logging_steps": 10,
+            "disable_tqdm": True,
+            "bf16": device.type == "cuda",
+            "gradient_checkpointing": self.settings.gradient_checkpointing,
+            "torch_compile": self.settings.compile,
+            "use_cpu": device.type == "cpu",
+        }
+
+    def trainer(self) -> float:
+        """Return the tokens per second of transformers' `Trainer`, on padded batches with as many useful tokens."""
+        from transformers import Trainer, TrainingArguments
+
+        walks = self.walks()
         model, device = self.model()
         pad = model.config.eos_token_id
-        learned: list[int] = []
 
         def collate(batch: list[dict[str, list[int]]]) -> dict[str, torch.Tensor]:
             longest = max(len(one["input_ids"]) for one in batch)
-            learned.append(sum(len(one["input_ids"]) for one in batch))
             ids = torch.tensor([one["input_ids"] + [pad] * (longest - len(one["input_ids"])) for one in batch])
             mask = torch.tensor([[1] * len(o["input_ids"]) + [0] * (longest - len(o["input_ids"])) for o in batch])
             return {"input_ids": ids, "attention_mask": mask, "labels": ids.masked_fill(mask == 0, -100)}
 
-        class Clock(TrainerCallback):
-            def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-                self.began = getattr(self, "began", time.perf_counter())
+        rows = max(1, round(self.settings.tokens_per_step / float(np.mean([len(ids) for ids in walks]))))
+        arguments = TrainingArguments(**self.arguments(rows, device))
+        dataset: Any = [{"input_ids": ids} for ids in walks]
+        return speed_of(Trainer(model, arguments, train_dataset=dataset, data_collator=collate), device)
 
-        with tempfile.TemporaryDirectory(dir=self.folder) as out:
-            arguments = TrainingArguments(
-                output_dir=out,
-                per_device_train_batch_size=max(1, round(self.settings.tokens_per_step / mean)),
-                max_steps=self.settings.max_steps or 1,
-                learning_rate=self.settings.learning_rate,
-                save_strategy="no",
-                report_to=[],
-                logging_steps=10,
-                disable_tqdm=True,
-                bf16=device.type == "cuda",
-                gradient_checkpointing=self.settings.gradient_checkpointing,
-                torch_compile=self.settings.compile,
-                use_cpu=device.type == "cpu",
-            )
-            clock = Clock()
-            dataset: Any = [{"input_ids": ids} for ids in walks]
-            trainer = Trainer(model, arguments, train_dataset=dataset, data_collator=collate, callbacks=[clock])
-            with redirect_stdout(sys.stderr):
-                trainer.train()
-            wait_for(device)
-            # The loader reads one batch ahead, which is not trained on.
-            return sum(learned[: arguments.max_steps]) / (time.perf_counter() - clock.began)
+    def sft_trainer(self) -> float:
+        """Return the tokens per second of trl's `SFTTrainer` with its best packing, which keeps walks apart."""
+        import datasets
+        from transformers import AutoTokenizer
+        from trl import SFTConfig, SFTTrainer
+
+        model, device = self.model()
+        longest = self.settings.sequence_length
+        rows = max(1, self.settings.tokens_per_step // longest)
+        # It needs a tokenizer, and uses only the id of its padding.
+        tokenizer = AutoTokenizer.from_pretrained(self.base)
+        tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
+        datasets.disable_progress_bars()
+        arguments = SFTConfig(
+            **self.arguments(rows, device), max_length=longest, packing=True, packing_strategy="bfd", padding_free=True
+        )
+        dataset = datasets.Dataset.from_dict({"input_ids": self.walks()})
+        with redirect_stdout(sys.stderr):
+            trainer = SFTTrainer(model, arguments, train_dataset=dataset, processing_class=tokenizer)
+        return speed_of(trainer, device)
 
     def model(self) -> tuple["PreTrainedModel", torch.device]:
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -236,6 +257,31 @@ class Bench:
         if self.settings.gradient_checkpointing:
             model.gradient_checkpointing_enable({"use_reentrant": False})
         return model, device
+
+
+def speed_of(trainer: Any, device: torch.device) -> float:
+    """Train with a `Trainer`, and return its useful tokens per second, from the begin of its first step."""
+    from transformers import TrainerCallback
+
+    learned: list[int] = []
+    collate = trainer.data_collator
+
+    def counted(batch: list[dict[str, list[int]]]) -> Any:
+        learned.append(sum(len(one["input_ids"]) for one in batch))
+        return collate(batch)
+
+    class Clock(TrainerCallback):
+        def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            self.began = getattr(self, "began", time.perf_counter())
+
+    clock = Clock()
+    trainer.data_collator = counted
+    trainer.add_callback(clock)
+    with redirect_stdout(sys.stderr):
+        trainer.train()
+    wait_for(device)
+    # The loader reads one batch ahead, which is not trained on.
+    return sum(learned[: trainer.args.max_steps]) / (time.perf_counter() - clock.began)
 
 
 def wait_for(device: torch.device) -> None:
@@ -252,16 +298,19 @@ def write_random_model(name: str, folder: Path) -> None:
         AutoModelForCausalLM.from_config(AutoConfig.for_model(**CONFIGURATIONS[name])).save_pretrained(folder)
 
 
-def best_of(number: int, ways: dict[str, Callable[[], float]]) -> dict[str, float]:
-    """Return the best of so many rounds of each way, with the ways alternating."""
-    best = dict.fromkeys(ways, 0.0)
+def speeds(number: int, ways: dict[str, Callable[[], float]]) -> dict[str, list[float]]:
+    """Return the speeds of each way in so many rounds, with the ways alternating."""
+    found: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(number):
         for name, way in ways.items():
-            best[name] = max(best[name], way())
-    return best
+            # The loop of a small model computes with one thread.
+            torch.set_num_threads(THREADS)
+            found[name].append(way())
+    return found
 
 
-def main() -> None:
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of this benchmark's arguments, which the checks in CI use too."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, default in {
         "walks": 4000,
@@ -280,20 +329,36 @@ def main() -> None:
     parser.add_argument("--ways", choices=["all", "loop"], default="all")
     parser.add_argument("--gradient-checkpointing", action="store_true")
     parser.add_argument("--compile", action="store_true")
-    given = parser.parse_args()
+    return parser
+
+
+def main() -> None:
+    given = parser().parse_args()
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(Path(folder), given)
         print(json.dumps(vars(given)) + "\n")
         print(f"Tokenization: {bench.tokenization():,.0f} tokens/s\n", flush=True)
-        ways = {"training loop": bench.loop, "bare loop": bench.bare_loop, "Trainer, padded": bench.trainer}
-        found = best_of(given.rounds, ways if given.ways == "all" else {"training loop": bench.loop})
-        print("| | useful tokens/s | the training loop against it |\n| --- | ---: | ---: |")
-        for name, speed in found.items():
-            print(f"| {name} | {speed:,.0f} | {found['training loop'] / speed:.2f} |")
+        ways = {
+            "training loop": bench.loop,
+            "bare loop": bench.bare_loop,
+            "`Trainer`, padded": bench.trainer,
+            "trl's `SFTTrainer`, `bfd`, `padding_free`": bench.sft_trainer,
+        }
+        if find_spec("trl") is None:
+            del ways["trl's `SFTTrainer`, `bfd`, `padding_free`"]
+        found = speeds(given.rounds, ways if given.ways == "all" else {"training loop": bench.loop})
+        medians = {name: statistics.median(each) for name, each in found.items()}
+        print("| | useful tokens/s, median | least and most | the training loop against it, median of the rounds |")
+        print("| --- | ---: | ---: | ---: |")
+        for name, each in found.items():
+            against = statistics.median(
+                ours / theirs for ours, theirs in zip(found["training loop"], each, strict=True)
+            )
+            print(f"| {name} | {medians[name]:,.0f} | {min(each):,.0f} to {max(each):,.0f} | {against:.2f} |")
         if torch.cuda.is_available() and (peak := peak_flops(torch.cuda.get_device_name())):
             model, device = bench.model()
             needed = flops_per_token(model, bench.data(model, device).attended)
-            used = found["training loop"] * needed / peak
+            used = medians["training loop"] * needed / peak
             print(f"\nModel FLOPs utilization {used:.1%}, {bench.memory_bytes / 2**30:.1f} GiB at most.")
 
 
