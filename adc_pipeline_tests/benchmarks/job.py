@@ -6,8 +6,8 @@ Times whole processes, start-up included: the procedure of the published generat
 reference), the run that makes both published walk datasets from the raw corpus, and the job `datasets`, with ADC_HOME
 empty, with its databases there, and with nothing new. The commands take turns, so that a slow minute of the machine is
 shared by all; the table gives the median of each, and the ratio to the reference of the same benchmark. `--whole` times
-the main job on the sample, once, and `--json FILE` writes all figures. `--record FILE` appends the medians of this commit
-to a CSV file, such as docs/measurements/speed.csv, which a page of the documentation shows.
+the main job on the sample, once, and `--json FILE` writes all figures. `--record FILE` appends the medians of this
+commit to a CSV file, such as docs/measurements/speed.csv, which a page of the documentation shows.
 
 Without `--corpus` a corpus in the shape of Reddit is generated (`--utterances`). The corpus is read once before the
 first run, so that no figure includes a cold disk.
