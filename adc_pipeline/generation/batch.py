@@ -67,24 +67,37 @@ class RoomyLayer(DynamicLayer):
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        if not self.is_initialized or not self.keys.numel():
+        keys, values = self.keys, self.values
+        if keys is None or values is None or not keys.numel():
             self.lazy_initialization(key_states, value_states)
             self.keys, self.values = key_states, value_states
-            return self.keys, self.values
-        known = self.keys.shape[2]
+            return key_states, value_states
+        known = keys.shape[2]
         needed = known + key_states.shape[2]
-        parts, more = (self.keys, self.values), (key_states, value_states)
-        # Rows or columns that were selected lie elsewhere.
-        kept = self.buffers and all(b.data_ptr() == p.data_ptr() for b, p in zip(self.buffers, parts, strict=True))
-        if not (kept and self.buffers and self.buffers[0].shape[2] >= needed):
-            keys, values = (p.new_empty(*p.shape[:2], needed + ROOM, p.shape[3]) for p in parts)
-            self.buffers = keys, values
-            for buffer, part in zip(self.buffers, parts, strict=True):
-                buffer[:, :, :known] = part
-        for buffer, new in zip(self.buffers, more, strict=True):
-            buffer[:, :, known:needed] = new
-        self.keys, self.values = (buffer[:, :, :needed] for buffer in self.buffers)
+        buffers = self.buffers
+        # Rows or columns that were selected lie elsewhere than in the buffers.
+        if (
+            buffers is None
+            or buffers[0].shape[2] < needed
+            or (buffers[0].data_ptr(), buffers[1].data_ptr()) != (keys.data_ptr(), values.data_ptr())
+        ):
+            buffers = with_room(keys, needed), with_room(values, needed)
+        buffers[0][:, :, known:needed] = key_states
+        buffers[1][:, :, known:needed] = value_states
+        self.buffers = buffers
+        self.keys, self.values = buffers[0][:, :, :needed], buffers[1][:, :, :needed]
         return self.keys, self.values
+
+
+def with_room(states: torch.Tensor, tokens: int) -> torch.Tensor:
+    """Return a buffer that begins with `states`, (rows, heads, known tokens, size), and has room for `tokens` and more.
+
+    What is behind the states is not initialized.
+    """
+    rows, heads, known, size = states.shape
+    buffer = states.new_empty(rows, heads, tokens + ROOM, size)
+    buffer[:, :, :known] = states
+    return buffer
 
 
 def roomy_cache() -> Cache:
