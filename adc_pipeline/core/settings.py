@@ -16,6 +16,7 @@ from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from adc_pipeline.core.errors import PipelineError, did_you_mean
+from adc_pipeline.core.secrets import has_credentials, masked
 
 # Whole numbers fit 64 bits, as in DuckDB, PyTorch and Parquet; NumPy's seeds have 32.
 LARGEST = 2**63 - 1
@@ -133,6 +134,8 @@ class Declared:
                     return f"{shown}a finite number" + (f" of at most {LARGEST}" if self.item is int else "")
                 if item not in self.range:
                     return f"{shown}{self.range}"
+            if self.item is str and has_credentials(item):
+                return f"{shown}an address without user, password and query, since settings are recorded and shown"
             if self.kind is str and not self.choices and (wanted := self.problem_of_text(item)):
                 return shown + wanted
         return None
@@ -149,7 +152,7 @@ class Declared:
 def as_shown(value: Any) -> str:
     """Return a value as a sentence shows it."""
     try:
-        text = repr(list(value) if isinstance(value, tuple) else value)
+        text = masked(repr(list(value) if isinstance(value, tuple) else value))
     except ValueError:
         # Python spells no number of more than 4,300 digits.
         return "a number of too many digits"
