@@ -17,7 +17,7 @@ EXAMPLES = ("user", "USER:PASSWORD", "HOST:PORT")
 SCHEME = r"[A-Za-z][A-Za-z0-9+.-]*://"
 # An address in quotes may hold spaces; any other ends before the punctuation of a sentence.
 QUOTED = re.compile(rf"(?P<quote>['\"`])(?P<scheme>{SCHEME})(?P<rest>.*?)(?=(?P=quote))", re.DOTALL)
-PLAIN = re.compile(rf"(?P<scheme>{SCHEME})(?P<rest>[^\s'\"`<>]*[^\s'\"`<>.,:;)\]}}])")
+PLAIN = re.compile(rf"(?P<scheme>{SCHEME})(?P<rest>[^\s'\"`<>]*[^\s'\"`<>.,:;)\]}}?])")
 WITH_USER = re.compile(rf"{SCHEME}(?P<user>\S+)@\S+")
 NAMES = re.compile(r"TOKEN|PASSW|SECRET|CREDENTIAL|API_?KEY|ACCESS_?KEY|PRIVATE_?KEY|WEBHOOK", re.IGNORECASE)
 # Variables that name a place.
@@ -57,9 +57,9 @@ def without_credentials(rest: str) -> str:
         # A password whose address was cut off before the @; brackets are those of IPv6.
         if colon and not at and not port.isdigit() and "[" not in server and server not in EXAMPLES:
             rest = f"{name}:{HIDDEN}"
-    before, question, _ = rest.partition("?")
+    before, _, query = rest.partition("?")
     # What follows # is not sent to a server: MLflow's pages are named by it.
-    return f"{before}?{HIDDEN}" if question and "#" not in before else rest
+    return f"{before}?{HIDDEN}" if query and "#" not in before else rest
 
 
 def secrets() -> Iterator[str]:

@@ -24,8 +24,9 @@ import dagster as dg
 from dagster._core.events.log import EventLogEntry
 from dagster._core.execution.plan.handle import StepHandle
 from dagster._core.storage.event_log import SqliteEventLogStorage
+from dagster._core.storage.event_log.schema import SqlEventLogStorageTable
 from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
-from dagster._serdes import ConfigurableClassData
+from dagster._serdes import ConfigurableClassData, serialize_value
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -48,16 +49,17 @@ class HistoryError(PipelineError, click.ClickException):
 
 
 class SmallEvents(SqliteEventLogStorage):
-    """`SqliteEventLogStorage` that takes less room: smaller pages in new databases, and no text stored twice.
+    """`SqliteEventLogStorage` that takes less room.
 
-    Each of the 34 tables and indexes of a run's database takes a page at least, and most are empty. An event of a step
-    names its step and its run up to six times (`without_repetitions`), and an asset's event is stored in both
-    databases, a check's twice in the second.
+    Each of the 34 tables and indexes of a run's database takes a page at least, and most are empty, so that pages are
+    small; nothing needs an index over the events of one run, which are read in their order. An event of a step names
+    its step and its run up to six times (`without_repetitions`), its JSON has spaces, and events of assets and checks
+    are stored in both databases.
     """
 
     def _initdb(self, engine: Engine, for_index_shard: bool = False) -> None:
         file = Path(engine.url.database or "")
-        if not file.exists():
+        if new := not file.exists():
             # Writes the size into the file, where it cannot be changed later. If another process creates the file at
             # the same time, either size is right.
             with (
@@ -67,9 +69,15 @@ class SmallEvents(SqliteEventLogStorage):
                 connection.execute(f"PRAGMA page_size = {INDEX_PAGE if for_index_shard else PAGE}")
                 connection.execute("VACUUM")
         super()._initdb(engine, for_index_shard)
+        if new and not for_index_shard:
+            for index in SqlEventLogStorageTable.indexes:
+                index.drop(engine, checkfirst=True)
 
     def store_event(self, event: EventLogEntry) -> None:
         super().store_event(without_repetitions(event))
+
+    def _event_to_row(self, event: EventLogEntry) -> dict[str, Any]:
+        return {**super()._event_to_row(event), "event": serialize_value(event, separators=(",", ":"))}
 
 
 def without_repetitions(event: EventLogEntry) -> EventLogEntry:
