@@ -32,24 +32,29 @@ def masked(text: str) -> str:
         text = text.replace(secret, HIDDEN)
     if "://" not in text:
         return text
-    text = QUOTED.sub(lambda found: found["quote"] + found["scheme"] + without_credentials(found["rest"]), text)
-    return PLAIN.sub(lambda found: found["scheme"] + without_credentials(found["rest"]), text)
+    text = QUOTED.sub(lambda found: found["quote"] + without_credentials(found["scheme"], found["rest"]), text)
+    return PLAIN.sub(lambda found: without_credentials(found["scheme"], found["rest"]), text)
 
 
 def has_credentials(text: str) -> bool:
     """Return whether a text holds an address with a user, a password or a query."""
     return "://" in text and any(
-        without_credentials(found["rest"]) != found["rest"] for each in (QUOTED, PLAIN) for found in each.finditer(text)
+        without_credentials(found["scheme"], found["rest"]) != found["scheme"] + found["rest"]
+        for each in (QUOTED, PLAIN)
+        for found in each.finditer(text)
     )
 
 
-def without_credentials(rest: str) -> str:
-    """Return what follows `scheme://` of an address without user, password and query.
+def without_credentials(scheme: str, rest: str) -> str:
+    """Return an address without user, password and query; `scheme` ends in `://`.
 
     A part whose limits are not certain is hidden: a password may hold any character, written as it is.
     """
     user, at, host = rest.rpartition("@")
-    if at and user not in EXAMPLES:
+    if rest.startswith("/") and scheme.lower().startswith(("file", "sqlite")):
+        # A path, as of a home that has the user's whole name.
+        pass
+    elif at and user not in EXAMPLES:
         rest = f"{HIDDEN}@{host}"
     else:
         server = re.split("[/?#]", rest, maxsplit=1)[0]
@@ -59,7 +64,7 @@ def without_credentials(rest: str) -> str:
             rest = f"{name}:{HIDDEN}"
     before, _, query = rest.partition("?")
     # What follows # is not sent to a server: MLflow's pages are named by it.
-    return f"{before}?{HIDDEN}" if query and "#" not in before else rest
+    return scheme + (f"{before}?{HIDDEN}" if query and "#" not in before else rest)
 
 
 def secrets() -> Iterator[str]:

@@ -16,7 +16,7 @@ from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from adc_pipeline.core.errors import PipelineError, did_you_mean
-from adc_pipeline.core.secrets import has_credentials, masked
+from adc_pipeline.core.secrets import HIDDEN, has_credentials, masked
 
 # Whole numbers fit 64 bits, as in DuckDB, PyTorch and Parquet; NumPy's seeds have 32.
 LARGEST = 2**63 - 1
@@ -66,13 +66,15 @@ def setting(
     maximum: float | None = None,
     less_than: float | None = None,
     choices: Sequence[str] = (),
+    hidden: bool = False,
 ) -> Any:
     """Return a dataclass field with a default, a description, and the range or the choices that it accepts.
 
-    A `Literal` type declares its choices by itself. A range applies to each item of a list.
+    A `Literal` type declares its choices by itself. A range applies to each item of a list. A wrong value of a `hidden`
+    setting is not shown, since it may be the secret for which a name was asked.
     """
     accepted = Range(minimum, more_than, maximum, less_than)
-    metadata = {"description": description, "range": accepted, "choices": tuple(choices)}
+    metadata = {"description": description, "range": accepted, "choices": tuple(choices), "hidden": hidden}
     if isinstance(default, dict):
         return field(default_factory=lambda: dict(default), metadata=metadata)
     return field(default=default, metadata=metadata)
@@ -91,6 +93,7 @@ class Declared:
     description: str
     range: Range
     choices: tuple[str, ...]
+    hidden: bool
 
     @property
     def accepts(self) -> str:
@@ -121,7 +124,7 @@ class Declared:
         """Return what is wrong with a value, as a part of a sentence; None if nothing is."""
         if value is None and self.optional:
             return None
-        shown = f"`{self.name}` is {as_shown(value)}; use "
+        shown = f"`{self.name}` is {HIDDEN if self.hidden else as_shown(value)}; use "
         if not has_type(value, self.kind):
             return shown + self.wanted
         for item in value if self.kind is tuple else value.values() if self.kind is dict else [value]:
@@ -184,6 +187,7 @@ def _declared(kind: Any) -> dict[str, Declared]:
             description=each.metadata.get("description", ""),
             range=each.metadata.get("range", Range()),
             choices=tuple(choices),
+            hidden=each.metadata.get("hidden", False),
         )
     return found
 

@@ -28,6 +28,7 @@ ADDRESSES = [
     f"hf://{SECRET}@datasets/name",
     f"s3://key:{SECRET}@bucket/corpus",
     f"postgresql+psycopg2://user:{SECRET}@host:5432/name",
+    f"sqlite:////srv/mlflow.db?key={SECRET}",
     f"ray://user:{SECRET}@[::1]:10001",
     f"git+ssh://{SECRET}@github.com/owner/name.git",
 ]
@@ -50,6 +51,7 @@ def test_no_sentence_has_the_secret_of_an_address(address: str) -> None:
         "write smtp://user@host:587 or smtps://user@host into the variable",
         "sqlite:////srv/a b/mlflow.db, file:///srv/mlflow and http://127.0.0.1:5000/#/experiments/1/runs/a?workflowType=b",
         "http://[::1]:5000/ and models:/adc-top-2@latest, docs at https://host/docs/page.html#part",
+        "sqlite:////home/ann@example.org/mlflow.db and file:///home/ann@example.org/adc",
         "user@host wrote: look?",
     ],
 )
