@@ -57,6 +57,7 @@ def record_batches(path: Path, container: str) -> "Iterator[pa.RecordBatch]":
 
 
 def with_sound_texts(batch: "pa.RecordBatch") -> "pa.RecordBatch":
+    """Return a batch whose texts are UTF-8; raises pa.ArrowInvalid if what it consists of does not fit together."""
     import pyarrow as pa
 
     try:
@@ -67,16 +68,30 @@ def with_sound_texts(batch: "pa.RecordBatch") -> "pa.RecordBatch":
 
 
 def sound_texts(array: "pa.Array") -> "pa.Array":
-    """Return texts, also those in structures, with U+FFFD for bytes that are no UTF-8."""
+    """Return texts, also those in structures and lists, with U+FFFD for bytes that are no UTF-8.
+
+    Raises pa.ArrowInvalid for offsets that lead out of the data, as in a damaged file: Arrow's readers do not look at
+    them, and reading a value there ends the process.
+    """
     import pyarrow as pa
 
+    of_bytes = {pa.string(): pa.binary(), pa.large_string(): pa.large_binary(), pa.string_view(): pa.binary_view()}
+    array.validate()
+    if array.type in of_bytes:
+        values = array.view(of_bytes[array.type])
+        values.validate(full=True)
+        texts = [value if value is None else value.decode(errors="replace") for value in values.to_pylist()]
+        return pa.array(texts, array.type)
     if pa.types.is_struct(array.type):
         inner = [sound_texts(array.field(number)) for number in range(array.type.num_fields)]
-        return pa.StructArray.from_arrays(inner, fields=list(array.type), mask=array.is_null())
-    if not (pa.types.is_string(array.type) or pa.types.is_large_string(array.type)):
-        return array
-    values = array.view(pa.binary() if pa.types.is_string(array.type) else pa.large_binary()).to_pylist()
-    return pa.array([value if value is None else value.decode(errors="replace") for value in values], array.type)
+        array = pa.StructArray.from_arrays(inner, fields=list(array.type), mask=array.is_null())
+    elif pa.types.is_list(array.type):
+        array = pa.ListArray.from_arrays(array.offsets, sound_texts(array.values), array.type, mask=array.is_null())
+    elif pa.types.is_dictionary(array.type):
+        texts = sound_texts(array.dictionary)
+        array = pa.DictionaryArray.from_arrays(array.indices, texts, ordered=array.type.ordered)
+    array.validate(full=True)
+    return array
 
 
 def write_parquet(path: Path, out: Path, container: str) -> Path:
