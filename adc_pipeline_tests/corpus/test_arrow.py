@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from adc_pipeline.corpus.readers.arrow import record_batches
+from adc_pipeline.corpus.readers.arrow import record_batches, write_parquet
 
 # Bytes that are no UTF-8.
 BROKEN = b"caf\xe9"
@@ -67,3 +68,14 @@ def test_offsets_that_lead_out_of_the_data_are_an_error_and_not_the_end_of_the_p
     path = written(array, tmp_path / "a.arrow")
     with pytest.raises(pa.ArrowException):
         list(record_batches(path, "arrow"))
+
+
+def test_a_structure_without_fields_is_null_and_takes_nothing_with_it(tmp_path: Path) -> None:
+    rows = [{"name": "ann", "more": {}, "tags": [{}, None]}, None, {"name": "bob", "more": None, "tags": []}]
+    path = written(pa.array(rows), tmp_path / "a.arrow")
+    read = pq.read_table(write_parquet(path, tmp_path / "a.parquet", "arrow"))["text"].to_pylist()
+    assert read == [
+        {"name": "ann", "more": None, "tags": [None, None]},
+        None,
+        {"name": "bob", "more": None, "tags": []},
+    ]

@@ -96,12 +96,30 @@ def sound_texts(array: "pa.Array") -> "pa.Array":
 
 def write_parquet(path: Path, out: Path, container: str) -> Path:
     """Write the rows of a Parquet or Arrow file to another Parquet file, and return it; see `record_batches`."""
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    with pq.ParquetWriter(out, read_schema(path, container), compression="none") as writer:
+    schema = read_schema(path, container)
+    if changed := any("struct<>" in str(field.type) for field in schema):
+        schema = pa.schema([(field.name, storable(pa.array([], field.type)).type) for field in schema])
+    with pq.ParquetWriter(out, schema, compression="none") as writer:
         for batch in record_batches(path, container):
-            writer.write_batch(batch)
+            writer.write_batch(pa.record_batch(list(map(storable, batch.columns)), schema) if changed else batch)
     return out
+
+
+def storable(array: "pa.Array") -> "pa.Array":
+    """Return an array with null in place of structures without fields, which hold nothing and Parquet does not have."""
+    import pyarrow as pa
+
+    if pa.types.is_list(array.type):
+        return pa.ListArray.from_arrays(array.offsets, storable(array.values), mask=array.is_null())
+    if not pa.types.is_struct(array.type):
+        return array
+    if not array.type.num_fields:
+        return pa.nulls(len(array))
+    inner = [storable(array.field(number)) for number in range(array.type.num_fields)]
+    return pa.StructArray.from_arrays(inner, [field.name for field in array.type], mask=array.is_null())
 
 
 def incomplete(path: Path, kind: str) -> PipelineError:
