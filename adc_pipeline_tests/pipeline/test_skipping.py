@@ -28,7 +28,7 @@ from adc_pipeline_tests.drills.bit_flips import flip_every_file, flipped
 
 pytestmark = pytest.mark.slow
 
-# Bytes that a run of the job `adc` with nothing new adds to Dagster's history.
+# Bytes that a run of the job `adc` with nothing new may add to Dagster's history; it adds 2.1 times as much as `datasets`.
 LIMIT = 700_000
 LAST = (*(kind.dataset for kind in KINDS.values()), "preferences")
 DATASETS = ("raw_corpus", "utterances", "ranked_replies", *LAST)
@@ -129,8 +129,8 @@ def test_a_rerun_reuses_everything_reports_it_and_leaves_little(
     before_run = size(*made)
     assert run_datasets(corpus, store=Store(home)) == only()
     assert size(*made) - before_run < 100_000
-    # The job `adc` has 19 assets and as many checks for each. The pictures are in the history of the run before.
-    assert size("dagster") - history < LIMIT * len(DATASETS) / 19
+    # The pictures are in the history of the run before.
+    assert size("dagster") - history < LIMIT / 2.1
 
 
 def test_a_failed_run_does_not_report_that_nothing_is_new(
