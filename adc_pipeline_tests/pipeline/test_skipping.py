@@ -28,7 +28,7 @@ from adc_pipeline_tests.drills.bit_flips import flip_every_file, flipped
 
 pytestmark = pytest.mark.slow
 
-# Bytes that a run of the job `adc` with nothing new may add to Dagster's history; it adds 2.1 times as much as `datasets`.
+# Bytes that a run of the job `adc` with nothing new may add to Dagster's history, 2.1 times what `datasets` adds.
 LIMIT = 700_000
 LAST = (*(kind.dataset for kind in KINDS.values()), "preferences")
 DATASETS = ("raw_corpus", "utterances", "ranked_replies", *LAST)
