@@ -71,7 +71,7 @@ def test_offsets_that_lead_out_of_the_data_are_an_error_and_not_the_end_of_the_p
 
 
 def test_a_structure_without_fields_is_null_and_takes_nothing_with_it(tmp_path: Path) -> None:
-    rows = [{"name": "ann", "more": {}, "tags": [{}, None]}, None, {"name": "bob", "more": None, "tags": []}]
+    rows: list[Any] = [{"name": "ann", "more": {}, "tags": [{}, None]}, None, {"name": "bob", "more": None, "tags": []}]
     path = written(pa.array(rows), tmp_path / "a.arrow")
     read = pq.read_table(write_parquet(path, tmp_path / "a.parquet", "arrow"))["text"].to_pylist()
     assert read == [
