@@ -22,12 +22,15 @@ from adc_pipeline.cli.servers import Servers, answers, listens
 from adc_pipeline.core.artefacts import Store
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.defs.origin import LOCATION
+from adc_pipeline.lifecycle.messages import is_loopback
 from adc_pipeline.tracking.database import ARTIFACTS, DATABASE
 from adc_pipeline.tracking.runs import Tracking
 
 # Dagster's tag that says which code server has launched a run.
 SERVER = ".dagster/grpc_info"
 PORTS_TRIED = 100
+# The names of this machine in a Host header, as MLflow takes them: with a port they are patterns.
+LOOPBACK = ("localhost", "localhost:*", "127.0.0.1", "127.0.0.1:*", "[::1]", "[[]::1]:*")
 # A training saves a checkpoint first.
 SECONDS_TO_CANCEL = 60.0
 
@@ -85,6 +88,10 @@ def prepare_databases(store: Store, tracking: Tracking) -> None:
 def start_mlflow(servers: Servers, host: str, port: int, store: Store, tracking: Tracking) -> None:
     """Start MLflow's server on the database that the pipeline writes to."""
     artifacts = f"--artifacts-destination={(store.home / ARTIFACTS).as_uri()}"
+    variables = {}
+    if is_loopback(host) and "MLFLOW_SERVER_ALLOWED_HOSTS" not in os.environ:
+        # MLflow accepts all that begins with 10. or 192.168. too, which a foreign name may.
+        variables["MLFLOW_SERVER_ALLOWED_HOSTS"] = ",".join(LOOPBACK)
     servers.start(
         "MLflow",
         ["-m", "mlflow", "server", f"--host={host}", f"--port={port}", "--workers=1", artifacts],
@@ -93,6 +100,7 @@ def start_mlflow(servers: Servers, host: str, port: int, store: Store, tracking:
         MLFLOW_DISABLE_TELEMETRY="true",
         # Eight processes for jobs (judges, prompt optimisation) that this project does not use.
         MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false",
+        **variables,
     )
 
 

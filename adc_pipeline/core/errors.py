@@ -5,18 +5,19 @@ import errno
 import socket
 from collections.abc import Iterable
 
+from adc_pipeline.core.secrets import masked
 from adc_pipeline.core.terminal import printable
 
 
 class PipelineError(Exception):
     """An error whose message is one sentence: what is wrong, which setting is the cause, and what to do.
 
-    Names of files and values from outside may hold control characters, which would steer a terminal: they are escaped
-    here, so that no caller has to think of it.
+    Names of files and values from outside may hold control characters, which would steer a terminal, and secrets: the
+    first are escaped here and the second hidden, so that no caller has to think of it.
     """
 
     def __init__(self, sentence: str) -> None:
-        super().__init__(printable(sentence, kept=""))
+        super().__init__(printable(masked(sentence), kept=""))
 
 
 class UnreachableError(PipelineError):

@@ -16,6 +16,7 @@ from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from adc_pipeline.core.errors import PipelineError, did_you_mean
+from adc_pipeline.core.secrets import HIDDEN, has_credentials, masked
 
 # Whole numbers fit 64 bits, as in DuckDB, PyTorch and Parquet; NumPy's seeds have 32.
 LARGEST = 2**63 - 1
@@ -65,13 +66,15 @@ def setting(
     maximum: float | None = None,
     less_than: float | None = None,
     choices: Sequence[str] = (),
+    hidden: bool = False,
 ) -> Any:
     """Return a dataclass field with a default, a description, and the range or the choices that it accepts.
 
-    A `Literal` type declares its choices by itself. A range applies to each item of a list.
+    A `Literal` type declares its choices by itself. A range applies to each item of a list. A wrong value of a `hidden`
+    setting is not shown, since it may be the secret for which a name was asked.
     """
     accepted = Range(minimum, more_than, maximum, less_than)
-    metadata = {"description": description, "range": accepted, "choices": tuple(choices)}
+    metadata = {"description": description, "range": accepted, "choices": tuple(choices), "hidden": hidden}
     if isinstance(default, dict):
         return field(default_factory=lambda: dict(default), metadata=metadata)
     return field(default=default, metadata=metadata)
@@ -90,6 +93,7 @@ class Declared:
     description: str
     range: Range
     choices: tuple[str, ...]
+    hidden: bool
 
     @property
     def accepts(self) -> str:
@@ -120,7 +124,7 @@ class Declared:
         """Return what is wrong with a value, as a part of a sentence; None if nothing is."""
         if value is None and self.optional:
             return None
-        shown = f"`{self.name}` is {as_shown(value)}; use "
+        shown = f"`{self.name}` is {HIDDEN if self.hidden else as_shown(value)}; use "
         if not has_type(value, self.kind):
             return shown + self.wanted
         for item in value if self.kind is tuple else value.values() if self.kind is dict else [value]:
@@ -133,6 +137,8 @@ class Declared:
                     return f"{shown}a finite number" + (f" of at most {LARGEST}" if self.item is int else "")
                 if item not in self.range:
                     return f"{shown}{self.range}"
+            if self.item is str and has_credentials(item):
+                return f"{shown}an address without user, password and query, since settings are recorded and shown"
             if self.kind is str and not self.choices and (wanted := self.problem_of_text(item)):
                 return shown + wanted
         return None
@@ -149,7 +155,7 @@ class Declared:
 def as_shown(value: Any) -> str:
     """Return a value as a sentence shows it."""
     try:
-        text = repr(list(value) if isinstance(value, tuple) else value)
+        text = masked(repr(list(value) if isinstance(value, tuple) else value))
     except ValueError:
         # Python spells no number of more than 4,300 digits.
         return "a number of too many digits"
@@ -181,6 +187,7 @@ def _declared(kind: Any) -> dict[str, Declared]:
             description=each.metadata.get("description", ""),
             range=each.metadata.get("range", Range()),
             choices=tuple(choices),
+            hidden=each.metadata.get("hidden", False),
         )
     return found
 

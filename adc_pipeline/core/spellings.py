@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
 from adc_pipeline.core.errors import PipelineError, did_you_mean
+from adc_pipeline.core.secrets import is_secret
 from adc_pipeline.core.settings import Declared, Settings, declared, is_finite
 
 S = TypeVar("S", bound=Settings)
@@ -55,7 +56,12 @@ def read_value(setting: Declared, value: Any) -> Any:
 
 
 def from_environment(setting: Declared, name: str) -> str:
-    """Return the content of an environment variable; PipelineError if it is not set."""
+    """Return the content of an environment variable; PipelineError if it is not set, or holds a secret by its name."""
+    if is_secret(name):
+        raise PipelineError(
+            f"`{setting.name}` takes its value from the environment variable {name}, and settings are recorded in"
+            " artefacts and MLflow: give the value in a variable whose name does not stand for a secret."
+        )
     try:
         return os.environ[name]
     except KeyError:

@@ -59,14 +59,20 @@ class AutomationSettings(Settings):
     )
     run_config: str = setting("", "Run configuration file of these runs; a relative path starts at ADC_HOME.")
     webhook: str = setting(
-        "", "Environment variable that holds the address to which messages are posted as JSON, `{text: ...}`."
+        "",
+        "Environment variable that holds the address to which messages are posted as JSON, `{text: ...}`.",
+        hidden=True,
     )
     mail_to: tuple[str, ...] = setting((), "Addresses to which messages are sent by e-mail.")
     mail_from: str = setting("", "Address of the sender; by default the user of the mail server.")
     mail_server: str = setting(
-        "", "Environment variable that holds the mail server, as `smtp://user@host:587` or `smtps://user@host`."
+        "",
+        "Environment variable that holds the mail server, as `smtp://user@host:587` or `smtps://user@host`.",
+        hidden=True,
     )
-    mail_password: str = setting("", "Environment variable that holds the user's password at the mail server.")
+    mail_password: str = setting(
+        "", "Environment variable that holds the user's password at the mail server.", hidden=True
+    )
     late_hours: float | None = setting(
         24.0, "Hours after which a run that has not ended is reported; ~ reports none.", more_than=0, maximum=1_000_000
     )

@@ -1,5 +1,7 @@
 """What a run prints and shows of itself: no event of Dagster's machinery, and of a failure the sentence.
 
+Secrets are hidden in every line that is logged, those of libraries included (`core.secrets`).
+
 Dagster's default console shows every event of every step, and its log gets a red row for each step that did not run
 because an earlier one failed. The default here is level INFO, and a grey row for each such step. A failure that the
 pipeline explains has no stack trace (`sentence_failure.py`); an unexpected error keeps its own, and
@@ -8,25 +10,33 @@ pipeline explains has no stack trace (`sentence_failure.py`); an unexpected erro
 
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
+
+from adc_pipeline.core.secrets import masked
 
 # The name of Dagster's default logger, which a run configuration may set.
 CONSOLE = "console"
 NOT_EXECUTED = "Dependencies for step "
 
 
-def no_error_for_steps_not_executed() -> None:
-    """Log that a step did not run, since an earlier one failed, as DEBUG; Dagster logs it as an error."""
+def adjust_log_records() -> None:
+    """Hide secrets in what is logged, and log that a step did not run, since an earlier one failed, as DEBUG."""
     before = logging.getLogRecordFactory()
     if getattr(before, "__module__", "") != __name__:
-        logging.setLogRecordFactory(demoting(before))
+        logging.setLogRecordFactory(adjusting(before))
 
 
-def demoting(make: Callable[..., logging.LogRecord]) -> Callable[..., logging.LogRecord]:
-    """Return a factory of log records that lowers the level of Dagster's messages on steps that did not run."""
+def adjusting(make: Callable[..., logging.LogRecord]) -> Callable[..., logging.LogRecord]:
+    """Return a factory of log records without secrets, which lowers Dagster's messages on steps that did not run."""
 
     def record(name: str, level: int, *arguments: Any, **keywords: Any) -> logging.LogRecord:
         made = make(name, level, *arguments, **keywords)
+        # A message that does not fit its arguments is reported when it is written.
+        with suppress(TypeError, ValueError):
+            message = made.getMessage()
+            if (shown := masked(message)) != message:
+                made.msg, made.args = shown, None
         if name == "dagster" and level == logging.ERROR and str(made.msg).startswith(NOT_EXECUTED):
             made.levelno, made.levelname = logging.DEBUG, logging.getLevelName(logging.DEBUG)
         return made

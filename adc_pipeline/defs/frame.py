@@ -38,6 +38,7 @@ from adc_pipeline.core.artefacts import (
 from adc_pipeline.core.code_version import code_version
 from adc_pipeline.core.errors import DamagedError, PipelineError, UnreachableError, is_disk_full, limit_of_system
 from adc_pipeline.core.named_files import refused_by_system
+from adc_pipeline.core.secrets import masked
 from adc_pipeline.core.spellings import read_settings
 from adc_pipeline.defs.code_references import origin_tags
 from adc_pipeline.defs.database import write_database
@@ -339,6 +340,10 @@ def errors_as_sentences(stage: Stage[Any], context: Context, workspace: Workspac
             raise failure(refused_by_system(error), name, context, workspace.store, error) from None
         if sentence := damaged_content(stage, name, workspace.store):
             raise failure(sentence, name, context, workspace.store, error) from None
+        trace = "".join(traceback.format_exception(error))
+        if masked(trace) != trace:
+            # Dagster would store the error as it is.
+            raise failure(masked(f"{type(error).__name__}: {error}"), name, context, workspace.store, error) from None
         raise
 
 
@@ -375,6 +380,6 @@ def failure(sentence: str, name: str, context: Context, store: Store, error: Exc
         context.log.info(f"{name} stays as before this run: {kept} is in place.")
     if error is not None:
         # Dagster's page shows it behind a click; the terminal does not print it.
-        trace = "".join(traceback.format_exception(error))
+        trace = masked("".join(traceback.format_exception(error)))
         metadata["raised at"] = dg.MetadataValue.md(f"```\n{trace:1000}\n```")
     return SentenceFailure(sentence, metadata)

@@ -22,11 +22,14 @@ from typing import Any, Self
 
 import click
 import dagster as dg
+from dagster._core.events.log import EventLogEntry
+from dagster._core.execution.plan.handle import StepHandle
 from dagster._core.storage.event_log import SqliteEventLogStorage
+from dagster._core.storage.event_log.schema import SqlEventLogStorageTable
 from dagster._core.storage.runs import SqliteRunStorage
 from dagster._core.storage.sqlite import SQLITE_BUSY_TIMEOUT_SECONDS, create_db_conn_string
 from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
-from dagster._serdes import ConfigurableClassData
+from dagster._serdes import ConfigurableClassData, serialize_value
 from sqlalchemy import Connection, Engine, NullPool, create_engine
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -40,8 +43,8 @@ FOLDERS = ("history", "schedules")
 LOCK = ".opening"
 # The version of Dagster whose tables the databases are known to have.
 VERSION = ".version"
-# Bytes of a page in the database of a run.
-PAGE = 1024
+# Bytes of a page in the database of a run, and in that of the events of all runs that concern assets.
+PAGE, INDEX_PAGE = 512, 1024
 # Databases whose engines a process keeps: that of all runs, the index, and those of some runs.
 ENGINES = 8
 
@@ -60,10 +63,12 @@ def engine_of(address: str) -> Engine:
 
 
 class Events(SqliteEventLogStorage):
-    """`SqliteEventLogStorage` with one engine a database, and with smaller pages in the database of a new run.
+    """`SqliteEventLogStorage` with one engine a database, which takes less room.
 
-    Each of its 34 tables and indexes takes a page at least, and most are empty: of a run of the job `adc` with nothing
-    new, 582 kB become 436 kB.
+    Each of the 34 tables and indexes of a run's database takes a page at least, and most are empty, so that pages are
+    small; nothing needs an index over the events of one run, which are read in their order. An event of a step names
+    its step and its run up to six times (`without_repetitions`), its JSON has spaces, and events of assets and checks
+    are stored in both databases.
     """
 
     def __init__(self, base_dir: str) -> None:
@@ -88,16 +93,41 @@ class Events(SqliteEventLogStorage):
 
     def _initdb(self, engine: Engine, for_index_shard: bool = False) -> None:
         file = Path(engine.url.database or "")
-        if not for_index_shard and not file.exists():
+        if new := not file.exists():
             # Writes the size into the file, where it cannot be changed later. If another process creates the file at
             # the same time, either size is right.
             with (
                 suppress(sqlite3.OperationalError),
                 closing(sqlite3.connect(file, isolation_level=None)) as connection,
             ):
-                connection.execute(f"PRAGMA page_size = {PAGE}")
+                connection.execute(f"PRAGMA page_size = {INDEX_PAGE if for_index_shard else PAGE}")
                 connection.execute("VACUUM")
         super()._initdb(engine, for_index_shard)
+        if new and not for_index_shard:
+            for index in SqlEventLogStorageTable.indexes:
+                index.drop(engine, checkfirst=True)
+
+    def store_event(self, event: EventLogEntry) -> None:
+        super().store_event(without_repetitions(event))
+
+    def _event_to_row(self, event: EventLogEntry) -> dict[str, Any]:
+        return {**super()._event_to_row(event), "event": serialize_value(event, separators=(",", ":"))}
+
+
+def without_repetitions(event: EventLogEntry) -> EventLogEntry:
+    """Return an event without what Dagster restores when it reads it, and without tags for Python's loggers.
+
+    The message of the entry is read only where its event has none, and the handle of a step from that of its op.
+    """
+    inner = event.dagster_event
+    if inner is None:
+        return event
+    if inner.node_handle is not None and inner.step_handle == StepHandle(inner.node_handle):
+        inner = inner._replace(step_handle=None)
+    return event._replace(
+        user_message="" if inner.message is not None else event.user_message,
+        dagster_event=inner._replace(logging_tags={}),
+    )
 
 
 class Runs(SqliteRunStorage):
@@ -198,6 +228,7 @@ def create(folder: Path, names: list[str]) -> None:
     """Create Dagster's databases in a temporary folder and rename those of `names` into place."""
     new = Path(mkdtemp(prefix=".new-", dir=folder))
     try:
+        SmallEvents(str(new / FOLDERS[0] / "runs")).dispose()
         DagsterSqliteStorage.from_local(str(new)).dispose()
         for name in names:
             (new / name).rename(folder / name)

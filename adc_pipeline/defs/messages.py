@@ -5,6 +5,7 @@ the tick, which Dagster shows under *Automation*.
 """
 
 import json
+import os
 import time
 from collections.abc import Iterator
 
@@ -63,7 +64,9 @@ def messages(automation: Automation) -> list[dg.SensorDefinition]:
     settings = automation.settings
     on = bool(receivers_of(settings))
     status = dg.DefaultSensorStatus.RUNNING if on else dg.DefaultSensorStatus.STOPPED
-    to = " and ".join(filter(None, [settings.webhook, *settings.mail_to])) if on else f"nobody: {NOBODY}"
+    # Where the variable is not set, its name may be the secret itself.
+    webhook = settings.webhook if settings.webhook in os.environ else settings.webhook and "a variable that is not set"
+    to = " and ".join(filter(None, [webhook, *settings.mail_to])) if on else f"nobody: {NOBODY}"
     if automation.problem:
         to += f". **To be corrected:** {automation.problem}"
 

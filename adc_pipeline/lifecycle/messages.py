@@ -48,9 +48,8 @@ class Receivers:
         import requests
 
         try:
-            answer = requests.post(
-                content_of(self.webhook), json={"text": f"{subject}\n{text}"}, timeout=SECONDS, allow_redirects=False
-            )
+            address, content = content_of("webhook", self.webhook), {"text": f"{subject}\n{text}"}
+            answer = requests.post(address, json=content, timeout=SECONDS, allow_redirects=False)
         # The error itself may show the address, which is a secret.
         except (requests.RequestException, ValueError) as error:
             raise PipelineError(
@@ -61,8 +60,8 @@ class Receivers:
 
     def mail(self, subject: str, text: str) -> None:
         """Send an e-mail; TLS is used where the server offers it, and required for a password."""
-        address = urlsplit(content_of(self.mail_server))
-        password = content_of(self.mail_password) if self.mail_password else ""
+        address = urlsplit(content_of("mail_server", self.mail_server))
+        password = content_of("mail_password", self.mail_password) if self.mail_password else ""
         try:
             host, port, user = address.hostname or "", address.port, unquote(address.username or "")
             if address.scheme not in ("smtp", "smtps") or not host:
@@ -103,12 +102,15 @@ class Receivers:
             ) from None
 
 
-def content_of(variable: str) -> str:
-    """Return the content of an environment variable; raise PipelineError if it is empty or not set."""
+def content_of(setting: str, variable: str) -> str:
+    """Return the content of an environment variable that a setting names; PipelineError if it is empty or not set.
+
+    What is no variable may be the secret itself, so it is not shown.
+    """
     if content := os.environ.get(variable, "").strip():
         return content
     raise PipelineError(
-        f"The environment variable {variable}, which automation.yaml names, is not set: set it for the code server."
+        f"The environment variable that `{setting}` of automation.yaml names is not set: set it for the code server."
     )
 
 

@@ -97,6 +97,8 @@ def test_the_file_sets_time_zone_and_run_configuration(home: Path) -> None:
         ("- weekly", "not a mapping"),
         ("weekly: [", "give a YAML file"),
         ("webhook: https://hooks.example/secret", "`webhook` is no name of an environment variable"),
+        ("webhook: [https://hooks.example/secret]", r"`webhook` is \.\.\.; use a text"),
+        ("mail_password: {is: secret}", r"`mail_password` is \.\.\.; use a text"),
         ("mail_to: [a@example.org]", "`mail_to` needs `mail_server`"),
     ],
 )

@@ -140,6 +140,9 @@ def test_both_pages_end_together_and_a_run_in_progress_is_cancelled(
 ) -> None:
     with urllib.request.urlopen(pages.mlflow) as answer:
         assert "MLflow" in answer.read().decode()
+    for host in ("pages.example", "10.pages.example:5000", "192.168.pages.example"):
+        with pytest.raises(urllib.error.HTTPError, match="403"):
+            urllib.request.urlopen(urllib.request.Request(pages.mlflow, headers={"Host": host}))
     # Minutes of work for its first step.
     config = {"ops": {"raw_corpus": {"config": {"sample_conversations": 300_000}}}}
     run = pages.ask(LAUNCH, {**LOCATED, "config": config})["launchRun"]["run"]["runId"]

@@ -75,7 +75,11 @@ def test_the_names_that_are_served_pass(host: str) -> None:
 
 @pytest.mark.parametrize(
     "host",
-    ["pages.example", "127.0.0.1.pages.example:3000", "localhost.pages.example", "localhost.", "127.1", "", "[", "1:x"],
+    [
+        *("pages.example", "127.0.0.1.pages.example:3000", "localhost.pages.example", "10.pages.example"),
+        *("localhost.", "127.1", "127.0.0.1.", "0x7f.1", "::1", "localhost@pages.example", "pages.example#localhost"),
+        *("", "[", "1:x"),
+    ],
 )
 def test_a_foreign_host_is_refused(host: str) -> None:
     assert not passes(host=host)

@@ -47,6 +47,8 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--keep", type=Path, default=Path("fuzz-finds"), help="folder for the corpora of findings")
     given = parser.parse_args()
+    # A crash in a library's own code, whose corpus stays in the temporary folder.
+    faulthandler.enable()
     # The traceback, then the default action: the end of the process.
     faulthandler.register(signal.SIGPROF, chain=True)
     warnings.simplefilter("ignore", NonInteractiveExampleWarning)

@@ -13,11 +13,12 @@ import dagster as dg
 import pytest
 import yaml
 from click import ClickException
+from dagster._core.events.log import EventLogEntry
 from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
 
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.defs import history
-from adc_pipeline.defs.history import AtomicSqliteStorage
+from adc_pipeline.defs.history import AtomicSqliteStorage, without_repetitions
 
 ROOT = Path(__file__).parents[2]
 
@@ -47,7 +48,7 @@ def test_several_first_starts_at_once(tmp_path: Path) -> None:
     assert opens(tmp_path)
 
 
-def test_the_database_of_a_run_has_small_pages_and_that_of_all_runs_has_not(tmp_path: Path) -> None:
+def test_new_databases_of_events_have_small_pages(tmp_path: Path) -> None:
     storage = AtomicSqliteStorage.from_local(str(tmp_path)).event_log_storage
     # A run that was killed while its database was created.
     (tmp_path / "history" / "runs" / "killed.db").touch()
@@ -57,7 +58,43 @@ def test_the_database_of_a_run_has_small_pages_and_that_of_all_runs_has_not(tmp_
     for name in ("first", "killed", "index"):
         with closing(sqlite3.connect(tmp_path / "history" / "runs" / f"{name}.db")) as connection:
             sizes[name] = connection.execute("PRAGMA page_size").fetchone()[0]
-    assert sizes == {"first": history.PAGE, "killed": 4096, "index": 4096}
+    assert sizes == {"first": history.PAGE, "killed": 4096, "index": history.INDEX_PAGE}
+
+
+def test_what_an_event_repeats_is_not_stored_and_is_there_again_when_it_is_read(tmp_path: Path) -> None:
+    @dg.asset(check_specs=[dg.AssetCheckSpec("checked", asset="made")])
+    def made(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
+        context.log.info("said")
+        return dg.MaterializeResult(metadata={"rows": 1}, check_results=[dg.AssetCheckResult(passed=True)])
+
+    @dg.asset(deps=[made])
+    def failed() -> None:
+        raise ValueError("no")
+
+    given: list[EventLogEntry] = []
+    storage = {"module": "adc_pipeline.defs.history", "class": "AtomicSqliteStorage"}
+    settings = {"storage": {"custom": storage | {"config": {"base_dir": str(tmp_path / "dagster")}}}}
+    (tmp_path / "dagster.yaml").write_text(yaml.safe_dump(settings))
+    with dg.DagsterInstance.from_config(str(tmp_path)) as instance, pytest.MonkeyPatch.context() as patch:
+
+        def noted(event: EventLogEntry) -> EventLogEntry:
+            given.append(event)
+            return without_repetitions(event)
+
+        patch.setattr(history, "without_repetitions", noted)
+        run = dg.materialize([made, failed], instance=instance, raise_on_error=False).run_id
+        read = instance.all_logs(run)
+    assert [event.dagster_event_type for event in given] == [event.dagster_event_type for event in read]
+    kinds = {event.dagster_event_type for event in read}
+    assert {None, dg.DagsterEventType.STEP_FAILURE, dg.DagsterEventType.ASSET_CHECK_EVALUATION} <= kinds
+    for before, after in zip(given, read, strict=True):
+        assert after.message == before.message
+        assert len(after.to_json()) <= len(before.to_json())
+        if before.dagster_event and after.dagster_event:
+            plain = before.dagster_event._replace(logging_tags={})
+            assert after == before._replace(dagster_event=plain, user_message=after.user_message)
+        else:
+            assert after == before
 
 
 @pytest.mark.slow

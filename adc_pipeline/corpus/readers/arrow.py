@@ -57,6 +57,7 @@ def record_batches(path: Path, container: str) -> "Iterator[pa.RecordBatch]":
 
 
 def with_sound_texts(batch: "pa.RecordBatch") -> "pa.RecordBatch":
+    """Return a batch whose texts are UTF-8; raises pa.ArrowInvalid if what it consists of does not fit together."""
     import pyarrow as pa
 
     try:
@@ -67,26 +68,58 @@ def with_sound_texts(batch: "pa.RecordBatch") -> "pa.RecordBatch":
 
 
 def sound_texts(array: "pa.Array") -> "pa.Array":
-    """Return texts, also those in structures, with U+FFFD for bytes that are no UTF-8."""
+    """Return texts, also those in structures and lists, with U+FFFD for bytes that are no UTF-8.
+
+    Raises pa.ArrowInvalid for offsets that lead out of the data, as in a damaged file: Arrow's readers do not look at
+    them, and reading a value there ends the process.
+    """
     import pyarrow as pa
 
+    of_bytes = {pa.string(): pa.binary(), pa.large_string(): pa.large_binary(), pa.string_view(): pa.binary_view()}
+    array.validate()
+    if array.type in of_bytes:
+        values = array.view(of_bytes[array.type])
+        values.validate(full=True)
+        texts = [value if value is None else value.decode(errors="replace") for value in values.to_pylist()]
+        return pa.array(texts, array.type)
     if pa.types.is_struct(array.type):
         inner = [sound_texts(array.field(number)) for number in range(array.type.num_fields)]
-        return pa.StructArray.from_arrays(inner, fields=list(array.type), mask=array.is_null())
-    if not (pa.types.is_string(array.type) or pa.types.is_large_string(array.type)):
-        return array
-    values = array.view(pa.binary() if pa.types.is_string(array.type) else pa.large_binary()).to_pylist()
-    return pa.array([value if value is None else value.decode(errors="replace") for value in values], array.type)
+        array = pa.StructArray.from_arrays(inner, fields=list(array.type), mask=array.is_null())
+    elif pa.types.is_list(array.type):
+        array = pa.ListArray.from_arrays(array.offsets, sound_texts(array.values), array.type, mask=array.is_null())
+    elif pa.types.is_dictionary(array.type):
+        texts = sound_texts(array.dictionary)
+        array = pa.DictionaryArray.from_arrays(array.indices, texts, ordered=array.type.ordered)
+    array.validate(full=True)
+    return array
 
 
 def write_parquet(path: Path, out: Path, container: str) -> Path:
     """Write the rows of a Parquet or Arrow file to another Parquet file, and return it; see `record_batches`."""
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    with pq.ParquetWriter(out, read_schema(path, container), compression="none") as writer:
+    schema = read_schema(path, container)
+    if changed := any("struct<>" in str(field.type) for field in schema):
+        schema = pa.schema([(field.name, storable(pa.array([], field.type)).type) for field in schema])
+    with pq.ParquetWriter(out, schema, compression="none") as writer:
         for batch in record_batches(path, container):
-            writer.write_batch(batch)
+            writer.write_batch(pa.record_batch(list(map(storable, batch.columns)), schema) if changed else batch)
     return out
+
+
+def storable(array: "pa.Array") -> "pa.Array":
+    """Return an array with null in place of structures without fields, which hold nothing and Parquet does not have."""
+    import pyarrow as pa
+
+    if pa.types.is_list(array.type):
+        return pa.ListArray.from_arrays(array.offsets, storable(array.values), mask=array.is_null())
+    if not pa.types.is_struct(array.type):
+        return array
+    if not array.type.num_fields:
+        return pa.nulls(len(array))
+    inner = [storable(array.field(number)) for number in range(array.type.num_fields)]
+    return pa.StructArray.from_arrays(inner, [field.name for field in array.type], mask=array.is_null())
 
 
 def incomplete(path: Path, kind: str) -> PipelineError:

@@ -1,0 +1,81 @@
+"""Arrow files: texts that are no UTF-8 are read, and what does not fit together ends in an error of Arrow's."""
+
+import struct
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from adc_pipeline.corpus.readers.arrow import record_batches, write_parquet
+
+# Bytes that are no UTF-8.
+BROKEN = b"caf\xe9"
+SOUND = "caf\N{REPLACEMENT CHARACTER}"
+# The second text would end far behind the data; the first and the last offset are right, as `validate` checks them.
+WRONG = struct.pack("<3i", 0, 2**30, len(BROKEN))
+
+
+def texts(offsets: bytes = struct.pack("<3i", 0, 4, 4)) -> pa.Array:
+    """Return two texts, of bytes that are no UTF-8."""
+    return pa.Array.from_buffers(pa.string(), 2, [None, pa.py_buffer(offsets), pa.py_buffer(BROKEN)])
+
+
+def lists(offsets: bytes = struct.pack("<3i", 0, 2, 2), inner: pa.Array | None = None) -> pa.Array:
+    kind = pa.list_(pa.string())
+    return pa.Array.from_buffers(kind, 2, [None, pa.py_buffer(offsets)], children=[inner or texts()])
+
+
+def written(array: pa.Array, path: Path) -> Path:
+    batch = pa.record_batch([array], ["text"])
+    with pa.ipc.new_stream(str(path), batch.schema) as writer:
+        writer.write_batch(batch)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("array", "expected"),
+    [
+        (texts(), [SOUND, ""]),
+        (lists(), [[SOUND, ""], []]),
+        (pa.StructArray.from_arrays([texts()], ["name"]), [{"name": SOUND}, {"name": ""}]),
+        (pa.DictionaryArray.from_arrays(pa.array([1, 0]), texts()), ["", SOUND]),
+    ],
+    ids=["text", "list", "structure", "dictionary"],
+)
+def test_texts_that_are_no_utf8_are_read_wherever_they_are(array: pa.Array, expected: Any, tmp_path: Path) -> None:
+    (batch,) = record_batches(written(array, tmp_path / "a.arrow"), "arrow")
+    batch.validate(full=True)
+    assert batch["text"].to_pylist() == expected
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        texts(WRONG),
+        lists(inner=texts(WRONG)),
+        lists(struct.pack("<3i", 0, 2**30, 2)),
+        pa.StructArray.from_arrays([texts(WRONG)], ["name"]),
+        pa.DictionaryArray.from_arrays(pa.array([2**30, 0]), texts(), safe=False),
+        pa.Array.from_buffers(pa.binary(), 2, [None, pa.py_buffer(WRONG), pa.py_buffer(BROKEN)]),
+    ],
+    ids=["text", "text in a list", "list", "structure", "dictionary", "bytes"],
+)
+def test_offsets_that_lead_out_of_the_data_are_an_error_and_not_the_end_of_the_process(
+    array: pa.Array, tmp_path: Path
+) -> None:
+    path = written(array, tmp_path / "a.arrow")
+    with pytest.raises(pa.ArrowException):
+        list(record_batches(path, "arrow"))
+
+
+def test_a_structure_without_fields_is_null_and_takes_nothing_with_it(tmp_path: Path) -> None:
+    rows: list[Any] = [{"name": "ann", "more": {}, "tags": [{}, None]}, None, {"name": "bob", "more": None, "tags": []}]
+    path = written(pa.array(rows), tmp_path / "a.arrow")
+    read = pq.read_table(write_parquet(path, tmp_path / "a.parquet", "arrow"))["text"].to_pylist()
+    assert read == [
+        {"name": "ann", "more": None, "tags": [None, None]},
+        None,
+        {"name": "bob", "more": None, "tags": []},
+    ]
