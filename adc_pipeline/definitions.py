@@ -11,7 +11,7 @@ import dagster as dg
 
 from adc_pipeline.defs import lifecycle, study
 from adc_pipeline.defs.asset import ASSETS
-from adc_pipeline.defs.console import CONSOLE, no_error_for_steps_not_executed
+from adc_pipeline.defs.console import CONSOLE, machinery_is_debug
 from adc_pipeline.defs.jobs import jobs
 from adc_pipeline.defs.pruning import prune
 from adc_pipeline.defs.publishing import publish
@@ -27,7 +27,7 @@ os.environ.setdefault("GOMP_SPINCOUNT", "5000")
 if not (sys.stderr and sys.stderr.isatty()):
     os.environ.setdefault("TQDM_DISABLE", "1")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-no_error_for_steps_not_executed()
+machinery_is_debug()
 
 # An asset that both schedules have missed for so long needs attention.
 EVERY_WEEK = dg.FreshnessPolicy.time_window(fail_window=timedelta(days=9), warn_window=timedelta(days=8))
