@@ -2,8 +2,7 @@
 
 The rows come in this order, which Dagster keeps: `reason`, `settings`, `run_config`, then the stage's own figures and
 pictures, then where things are. Numbers have four significant digits, and Dagster plots them over an asset's
-materializations. Dagster shows less than 1,000 characters of Markdown in the row itself, a longer one and JSON behind a
-click. Of the pictures only that of the headline figures, a small SVG (`evaluation.small_picture`), is visible without
+materializations. Dagster shows less than 1,000 characters of Markdown in the row itself, a longer one behind a click. Of the pictures only that of the headline figures, a small SVG (`evaluation.small_picture`), is visible without
 a click.
 
 Dagster's column of values is as wide as its longest value, such as an address, and in a window of 1,280 pixels most of
@@ -35,7 +34,7 @@ PICTURES_IN = "pictures_in_run"
 PREVIEW = "preview"
 # Rows that the frame writes.
 ROWS = (
-    "reason", "made", "settings", "defaults", "run_config", "digest", "path", "mlflow_run", "mlflow_run_id",
+    "reason", "made", "settings", "run_config", "defaults", "digest", "path", "mlflow_run", "mlflow_run_id",
     "unchanged", PICTURES_IN,
 )  # fmt: skip
 # Pixels of Dagster's page in a window of 1,280: the table without its column of times and its margins, and a character.
@@ -59,8 +58,6 @@ def page_of(
     made = replace(made, settings=as_json(made.settings))
     reason = f"Rebuilt: {', '.join(reasons)}." if reasons else "Reused: inputs, settings and code are unchanged."
     shown = {**made.counts, **read_shown(made.path, request.store.home), **restored}
-    width = line_width([*ROWS, *shown])
-    changed, defaults = settings_rows(stage, made, making.get("found", {}), width)
     before = None if reasons else earlier_pictures(request, made)
     if before:
         shown.pop(PREVIEW, None)
@@ -70,13 +67,15 @@ def page_of(
         shown |= pictures
         if pictures and request.context.instance.has_run(request.context.run.run_id):
             shown[PICTURES_IN] = dg.MetadataValue.dagster_run(request.context.run.run_id)
+    width = line_width([*ROWS, *shown])
+    changed, defaults = settings_rows(stage, made, making.get("found", {}), width)
     return {
         "reason": dg.MetadataValue.md(narrow(reason, width)),
         "made": dg.MetadataValue.timestamp(request.store.made_at(made)),
         "settings": dg.MetadataValue.md(changed),
-        "defaults": dg.MetadataValue.json(defaults),
         "run_config": dg.MetadataValue.md(block(run_config_of(stage, made), width)),
         **{name: four_digits(value) for name, value in shown.items()},
+        **({"defaults": dg.MetadataValue.md(defaults)} if defaults else {}),
         "digest": made.digest,
         "path": dg.MetadataValue.path(str(request.store.home / made.place)),
         "mlflow_run": dg.MetadataValue.url(making["address"]),
@@ -116,20 +115,18 @@ def block(text: str, width: int) -> str:
     return found if all(len(line) <= width for line in text.splitlines()) else f"{found:{LONG}}"
 
 
-def settings_rows(
-    stage: Stage[Any], made: Artefact, found: Mapping[str, Any], width: int
-) -> tuple[str, dict[str, Any]]:
+def settings_rows(stage: Stage[Any], made: Artefact, found: Mapping[str, Any], width: int) -> tuple[str, str]:
     """Return as Markdown which settings differ from the defaults and what was found in the source; and the others."""
-    lines, others = [], {}
+    lines, others = [], []
     for name, value in made.settings.items():
         default = default_of(stage.settings, name, value)
         if value == default:
-            others[name] = value
+            others.append(narrow(f"{name}: {plain(value)}", width))
         else:
             lines.append(narrow(f"{name}: {plain(value)}", width, "**"))
             lines.append(narrow(f"(default {plain(default)})", width))
     lines += [narrow(f"{name}: {plain(value)}", width) for name, value in found.items()]
-    return "  \n".join(lines) or narrow("All have their defaults.", width), others
+    return "  \n".join(lines or [narrow("All have their defaults.", width)]), "  \n".join(others)
 
 
 def default_of(kind: type[Settings], name: str, value: Any) -> Any:
@@ -167,7 +164,11 @@ def table_metadata(stage: Stage[Any], made: Artefact) -> dict[str, Any]:
     """Return the rows and columns of an artefact's table under Dagster's own names."""
     if not stage.table:
         return {}
-    columns = [dg.TableColumn(name, type) for name, type in columns_of(made).items()]
+    columns = [
+        # The type of a nested column would make the table wider than the page.
+        dg.TableColumn(name, f"{type.partition('<')[0]}<…>", type) if "<" in type else dg.TableColumn(name, type)
+        for name, type in columns_of(made).items()
+    ]
     return {
         "dagster/row_count": row_count(stage.table(made.path)),
         "dagster/column_schema": dg.MetadataValue.table_schema(dg.TableSchema(columns)),

@@ -19,7 +19,7 @@ def show_as_before(instance: dg.DagsterInstance, run: dg.DagsterRun) -> list[str
     A run that is being cancelled leaves none that looks failed.
     """
     ending = instance.get_run_by_id(run.run_id)
-    if ending is None or ending.status is dg.DagsterRunStatus.CANCELING:
+    if ending is None or ending.is_finished or ending.status is dg.DagsterRunStatus.CANCELING:
         return []
     started = {entry.step_key for entry in instance.all_logs(run.run_id, of_type=dg.DagsterEventType.STEP_START)}
     found = []
