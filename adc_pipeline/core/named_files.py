@@ -150,7 +150,7 @@ def read_mapping(path: Path, missing_ok: bool = False) -> dict[str, Any]:
         if path.stat().st_size > SMALL_JSON:
             raise ValueError(f"it is larger than {SMALL_JSON >> 20} MiB")
         # A subclass of the safe loader.
-        values = yaml.load(path.read_text(encoding="utf-8-sig"), Once) or {}  # noqa: S506
+        values = yaml.load(path.read_text(encoding="utf-8-sig"), Once) or {}
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise PipelineError(f"{path} cannot be read ({first_line(error)}): give a YAML file.") from error
     if not isinstance(values, dict):
