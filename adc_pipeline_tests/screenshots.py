@@ -30,6 +30,13 @@ PRESET = Path(__file__).parents[1] / "adc_pipeline" / "presets" / "released.yaml
 LOCATION = "adc_pipeline.definitions"
 README = Path(__file__).parents[1] / "README.md"
 VIEWPORT: "ViewportSize" = {"width": 1440, "height": 900}
+# Returns the rectangle of the nodes of Dagster's graph and a margin.
+GRAPH = """() => {
+  const nodes = [...document.querySelectorAll('foreignObject')].map(node => node.getBoundingClientRect());
+  const x = Math.min(...nodes.map(node => node.left)) - 12, y = Math.min(...nodes.map(node => node.top)) - 12;
+  const right = Math.max(...nodes.map(node => node.right)) + 12, low = Math.max(...nodes.map(node => node.bottom)) + 12;
+  return {x, y, width: right - x, height: low - y};
+}"""
 CHROMIUM = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
 
 
@@ -64,7 +71,7 @@ def screenshot(page: "Page", out: Path, name: str) -> None:
 
 
 def dagster_pictures(page: "Page", address: str, out: Path) -> None:
-    page.set_viewport_size({"width": 1440, "height": 1200})
+    page.set_viewport_size({"width": 1280, "height": 1200})
     page.goto(f"{address}/assets/top_2_evaluation")
     page.get_by_text("Metadata", exact=True).first.wait_for(timeout=60_000)
     page.wait_for_timeout(4_000)
@@ -72,24 +79,20 @@ def dagster_pictures(page: "Page", address: str, out: Path) -> None:
     page.get_by_role("row").filter(has_text="reason").first.evaluate("row => row.scrollIntoView()")
     page.wait_for_timeout(2_000)
     screenshot(page, out, "dagster-asset")
-    page.set_viewport_size({"width": 1440, "height": 2500})
+    page.set_viewport_size({"width": 1440, "height": 3000})
     page.goto(f"{address}/asset-groups")
     page.get_by_text("promotion").first.wait_for()
     page.wait_for_timeout(3_000)
     page.get_by_role("button", name="Hide navigation").click()
     page.keyboard.press("Alt+e")
     page.wait_for_timeout(3_000)
-    # All groups are expanded now. After a reload the graph fits the window's width; drag its top into view.
+    # All groups are expanded now. After a reload the graph fits the window.
     page.reload()
     page.get_by_text("comparison").first.wait_for()
-    page.wait_for_timeout(5_000)
-    page.mouse.move(420, 300)
-    page.mouse.down()
-    page.mouse.move(420, 420, steps=10)
-    page.mouse.up()
-    page.wait_for_timeout(2_000)
+    page.wait_for_timeout(7_000)
     # The graph without the page around it.
-    page.screenshot(path=str(out / "asset-graph.png"), clip={"x": 375, "y": 600, "width": 1055, "height": 1830})
+    page.screenshot(path=str(out / "asset-graph.png"), clip=page.evaluate(GRAPH))
+    print(f"{out / 'asset-graph.png'}", flush=True)
     page.set_viewport_size(VIEWPORT)
     page.goto(f"{address}/locations/{LOCATION}/jobs/datasets/playground")
     page.wait_for_selector(".CodeMirror", timeout=60_000)

@@ -97,7 +97,7 @@ class Progress:
         try:
             self.out.write(text)
             self.out.flush()
-        except BrokenPipeError:
-            # The reader has ended, as `head` does: the run goes on, and its log is in a file.
+        except OSError:
+            # The reader has ended, as `head` does, or the terminal is closed: the run's log is in a file.
             with open(os.devnull, "w") as nowhere:
                 os.dup2(nowhere.fileno(), self.out.fileno())

@@ -10,7 +10,7 @@ import signal
 import sys
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -38,7 +38,7 @@ def run_job(name: str, file: str | None) -> int:
     with printed_to(log) as screen:
         progress = Progress(screen)
         try:
-            with terminated_by_interrupt():
+            with signals_interrupt():
                 status = execute(store, name, given, progress)
         except KeyboardInterrupt:
             status = "CANCELED"
@@ -47,7 +47,9 @@ def run_job(name: str, file: str | None) -> int:
     if status == "SUCCESS":
         return 0
     if status == "CANCELED":
-        print("Cancelled.", file=sys.stderr)
+        # The terminal may be closed.
+        with suppress(OSError):
+            print("Cancelled.", file=sys.stderr, flush=True)
         return CANCELLED
     for sentence in dict.fromkeys(progress.sentences):
         print("\n".join(map(printable, sentence.splitlines())), file=sys.stderr)
@@ -74,7 +76,13 @@ def execute(store: Store, name: str, given: Mapping[str, Any], progress: Progres
         with forwarded(lambda record: progress.line(record.getMessage())):
             instance = open_instance.enter_context(dagster_instance(store))
         instance.add_event_listener(run_id, progress.event)
-        job.execute_in_process(given, instance=instance, raise_on_error=False, run_id=run_id)
+        try:
+            job.execute_in_process(given, instance=instance, raise_on_error=False, run_id=run_id)
+        except KeyboardInterrupt:
+            # Before Dagster captures signals, or after.
+            if (run := instance.get_run_by_id(run_id)) and not run.is_finished:
+                instance.report_run_canceled(run)
+            raise
         run = instance.get_run_by_id(run_id)
     return run.status.value if run else "FAILURE"
 
@@ -101,13 +109,18 @@ def read_config(file: str) -> dict[str, Any]:
 
 
 @contextmanager
-def terminated_by_interrupt() -> Iterator[None]:
-    """Deliver SIGTERM as Ctrl+C. Within a step, Dagster has a handler of its own for both."""
-    before = signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))
+def signals_interrupt() -> Iterator[None]:
+    """Deliver SIGTERM and SIGHUP as Ctrl+C; what is ignored, as SIGHUP under `nohup`, stays ignored.
+
+    During the run, Dagster and `defs.interrupts` have handlers of their own.
+    """
+    numbers = [each for each in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(each) is not signal.SIG_IGN]
+    before = {each: signal.signal(each, signal.default_int_handler) for each in numbers}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for each, handler in before.items():
+            signal.signal(each, handler)
 
 
 @contextmanager

@@ -127,9 +127,20 @@ def read_small_json(path: Path, setting: str, most: int = SMALL_JSON) -> Any:
 def read_mapping(path: Path, missing_ok: bool = False) -> dict[str, Any]:
     """Return the mapping in a YAML file; an empty file is an empty one, as is a missing one with `missing_ok`.
 
-    Raise PipelineError for any other file, and for a link that leads nowhere.
+    Raise PipelineError for any other file, for a name that stands there twice, of which YAML's reader would drop the
+    first, and for a link that leads nowhere.
     """
     import yaml
+
+    class Once(yaml.SafeLoader):
+        """Reads YAML in which a mapping has each name once."""
+
+        def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+            names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.value != "<<"]
+            if twice := [name for place, name in enumerate(names) if name in names[:place]]:
+                line = node.start_mark.line + 1
+                raise ValueError(f"{twice[0]} stands twice in the mapping that begins in line {line}")
+            return super().construct_mapping(node, deep)
 
     if missing_ok and not os.path.lexists(path):
         return {}
@@ -138,7 +149,8 @@ def read_mapping(path: Path, missing_ok: bool = False) -> dict[str, Any]:
     try:
         if path.stat().st_size > SMALL_JSON:
             raise ValueError(f"it is larger than {SMALL_JSON >> 20} MiB")
-        values = yaml.safe_load(path.read_text(encoding="utf-8-sig")) or {}
+        # A subclass of the safe loader.
+        values = yaml.load(path.read_text(encoding="utf-8-sig"), Once) or {}
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise PipelineError(f"{path} cannot be read ({first_line(error)}): give a YAML file.") from error
     if not isinstance(values, dict):

@@ -3,8 +3,9 @@
 Secrets are hidden in every line that is logged, those of libraries included (`core.secrets`).
 
 Dagster's default console shows every event of every step, and its log gets a red row for each step that did not run
-because an earlier one failed. The default here is level INFO, and a grey row for each such step. A failure that the
-pipeline explains has no stack trace (`sentence_failure.py`); an unexpected error keeps its own, and
+because an earlier one failed. The default here is level INFO, and a grey row (DEBUG), which Dagster's page hides, for
+each such step. A failure that the pipeline explains has no stack trace (`sentence_failure.py`); an unexpected error
+keeps its own, and
 `loggers: {console: {config: {log_level: DEBUG}}}` in a run's configuration prints every event.
 """
 
@@ -17,6 +18,7 @@ from adc_pipeline.core.secrets import masked
 
 # The name of Dagster's default logger, which a run configuration may set.
 CONSOLE = "console"
+# How Dagster's message on a step that did not run begins.
 NOT_EXECUTED = "Dependencies for step "
 
 
@@ -37,7 +39,7 @@ def adjusting(make: Callable[..., logging.LogRecord]) -> Callable[..., logging.L
             message = made.getMessage()
             if (shown := masked(message)) != message:
                 made.msg, made.args = shown, None
-        if name == "dagster" and level == logging.ERROR and str(made.msg).startswith(NOT_EXECUTED):
+        if name == "dagster" and str(made.msg).startswith(NOT_EXECUTED):
             made.levelno, made.levelname = logging.DEBUG, logging.getLevelName(logging.DEBUG)
         return made
 

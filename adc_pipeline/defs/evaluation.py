@@ -221,7 +221,7 @@ def publish(
     making.metadata |= known
     making.log_files(folder)
     page, _, view = making.run.address.partition("?")
-    making.metadata["report"] = dg.MetadataValue.url(f"{page}/artifacts/report.html?{view}")
+    making.metadata["report"] = dg.MetadataValue.md(f"[report.html]({page}/artifacts/report.html?{view})")
     report = making.store.home / making.request.place / below / "report.html"
     making.metadata["report_file"] = dg.MetadataValue.path(str(report))
     making.show_plots(folder)

@@ -42,7 +42,7 @@ from adc_pipeline.core.secrets import masked
 from adc_pipeline.core.spellings import read_settings
 from adc_pipeline.defs.code_references import origin_tags
 from adc_pipeline.defs.database import write_database
-from adc_pipeline.defs.interrupts import raise_again, remembered
+from adc_pipeline.defs.interrupts import interrupted_by_signals, remembered
 from adc_pipeline.defs.look_ahead import look_ahead
 from adc_pipeline.defs.making import Context, Making, Request
 from adc_pipeline.defs.page import check_names, columns_of, page_of, table_metadata
@@ -279,9 +279,8 @@ def make(stage: Stage[Any], request: Request[Any], outside: dict[str, Any]) -> A
             run.artefact(artefact, "input", columns_of(artefact))
         making = Making(request, folder, run, outside)
         # Within the MLflow run, which is then killed and not failed.
-        with remembered():
+        with interrupted_by_signals():
             stage.make(making)
-            raise_again()
         files = scan(folder)
         made = Artefact(
             name=request.name,

@@ -228,7 +228,7 @@ def create(folder: Path, names: list[str]) -> None:
     """Create Dagster's databases in a temporary folder and rename those of `names` into place."""
     new = Path(mkdtemp(prefix=".new-", dir=folder))
     try:
-        SmallEvents(str(new / FOLDERS[0] / "runs")).dispose()
+        Events(str(new / FOLDERS[0] / "runs")).dispose()
         DagsterSqliteStorage.from_local(str(new)).dispose()
         for name in names:
             (new / name).rename(folder / name)

@@ -2,14 +2,18 @@
 
 The rows come in this order, which Dagster keeps: `reason`, `settings`, `run_config`, then the stage's own figures and
 pictures, then where things are. Numbers have four significant digits, and Dagster plots them over an asset's
-materializations. Dagster shows less than 1,000 characters of Markdown in the row itself, a longer one behind a click,
-and does not wrap plain text. So what is long has short lines of Markdown, and of the pictures only that of the headline
-figures, a small SVG (`evaluation.small_picture`), is visible without a click.
+materializations. Dagster shows less than 1,000 characters of Markdown in the row itself, a longer one behind a click.
+Of the pictures only that of the headline figures, a small SVG (`evaluation.small_picture`), is visible without a click.
+
+Dagster's column of values is as wide as its longest value, such as an address, and in a window of 1,280 pixels most of
+that is beyond the edge. So text has lines short enough for what is left beside the column of names.
 
 Dagster stores the metadata of a materialization twice. So a reused artefact does not repeat the pictures and the
 preview that an earlier materialization shows.
 """
 
+import re
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -19,7 +23,7 @@ import yaml
 
 from adc_pipeline.core.artefacts import Artefact, as_json, read_making
 from adc_pipeline.core.columns import column_types, row_count
-from adc_pipeline.core.markdown import escape
+from adc_pipeline.core.markdown import escape, one_line
 from adc_pipeline.core.settings import Settings, declared
 from adc_pipeline.defs.making import Making, Request
 from adc_pipeline.defs.shown import read_shown, shown_pictures
@@ -30,9 +34,15 @@ PICTURES_IN = "pictures_in_run"
 PREVIEW = "preview"
 # Rows that the frame writes.
 ROWS = (
-    "reason", "made", "settings", "run_config", "digest", "path", "mlflow_run", "mlflow_run_id", "unchanged",
-    PICTURES_IN,
+    "reason", "made", "settings", "run_config", "defaults", "digest", "path", "mlflow_run", "mlflow_run_id",
+    "unchanged", PICTURES_IN,
 )  # fmt: skip
+# Pixels of Dagster's page in a window of 1,280: the table without its column of times and its margins, and a character.
+TABLE, CHARACTER = 470, 8.4
+# Characters of a line, however long the names are; and of a Markdown value that Dagster shows behind a click.
+SHORTEST_LINE, LONG = 20, 1000
+# At the start of a line, Markdown would take these for a list or a heading.
+BEGINS = re.compile(r"^(\d*)(?=[-+#=.)])")
 
 
 def page_of(
@@ -57,12 +67,15 @@ def page_of(
         shown |= pictures
         if pictures and request.context.instance.has_run(request.context.run.run_id):
             shown[PICTURES_IN] = dg.MetadataValue.dagster_run(request.context.run.run_id)
+    width = line_width([*ROWS, *shown])
+    changed, defaults = settings_rows(stage, made, making.get("found", {}), width)
     return {
-        "reason": dg.MetadataValue.md(escape(reason)),
+        "reason": dg.MetadataValue.md(narrow(reason, width)),
         "made": dg.MetadataValue.timestamp(request.store.made_at(made)),
-        "settings": dg.MetadataValue.md(settings_list(stage, made, making.get("found", {}))),
-        "run_config": dg.MetadataValue.md(f"```yaml\n{run_config_of(stage, made)}```"),
+        "settings": dg.MetadataValue.md(changed),
+        "run_config": dg.MetadataValue.md(block(run_config_of(stage, made), width)),
         **{name: four_digits(value) for name, value in shown.items()},
+        **({"defaults": dg.MetadataValue.md(defaults)} if defaults else {}),
         "digest": made.digest,
         "path": dg.MetadataValue.path(str(request.store.home / made.place)),
         "mlflow_run": dg.MetadataValue.url(making["address"]),
@@ -83,18 +96,37 @@ def earlier_pictures(request: Request[Any], made: Artefact) -> str | None:
     return run if run and instance.has_run(run) else None
 
 
-def settings_list(stage: Stage[Any], made: Artefact, found: Mapping[str, Any]) -> str:
-    """Return as Markdown what differs from the defaults, then what was found in the source, then the other settings."""
-    changed, others = [], []
+def line_width(names: Sequence[str]) -> int:
+    """Return how many characters of a value are visible beside the longest of the names of rows."""
+    longest = max(len(name) for name in names if not name.startswith("dagster/"))
+    return max(SHORTEST_LINE, int(TABLE / CHARACTER) - longest)
+
+
+def narrow(text: str, width: int, emphasis: str = "") -> str:
+    """Return a text as lines of Markdown, each of at most `width` characters and in `emphasis`, such as `**`."""
+    lines = textwrap.wrap(one_line(text), width, break_on_hyphens=False)
+    escaped = [BEGINS.sub(r"\1\\", escape(line)) for line in lines]
+    return "  \n".join(f"{emphasis}{line}{emphasis}" for line in escaped)
+
+
+def block(text: str, width: int) -> str:
+    """Return a text as a block of YAML in Markdown, which is behind a click if a line of it is too long."""
+    found = f"```yaml\n{text}```"
+    return found if all(len(line) <= width for line in text.splitlines()) else f"{found:{LONG}}"
+
+
+def settings_rows(stage: Stage[Any], made: Artefact, found: Mapping[str, Any], width: int) -> tuple[str, str]:
+    """Return as Markdown which settings differ from the defaults and what was found in the source; and the others."""
+    lines, others = [], []
     for name, value in made.settings.items():
         default = default_of(stage.settings, name, value)
         if value == default:
-            others.append(f"{name}: {plain(value)}")
+            others.append(narrow(f"{name}: {plain(value)}", width))
         else:
-            changed.append(f"**{escape(name)}: {escape(plain(value))}** (default {escape(plain(default))})")
-    changed += [f"{escape(name)}: {escape(plain(value))}" for name, value in found.items()]
-    lines = changed + ([f"*defaults:* {escape('; '.join(others))}"] if others else [])
-    return "".join(f"- {line}\n" for line in lines)
+            lines.append(narrow(f"{name}: {plain(value)}", width, "**"))
+            lines.append(narrow(f"(default {plain(default)})", width))
+    lines += [narrow(f"{name}: {plain(value)}", width) for name, value in found.items()]
+    return "  \n".join(lines or [narrow("All have their defaults.", width)]), "  \n".join(others)
 
 
 def default_of(kind: type[Settings], name: str, value: Any) -> Any:
@@ -132,7 +164,11 @@ def table_metadata(stage: Stage[Any], made: Artefact) -> dict[str, Any]:
     """Return the rows and columns of an artefact's table under Dagster's own names."""
     if not stage.table:
         return {}
-    columns = [dg.TableColumn(name, type) for name, type in columns_of(made).items()]
+    columns = [
+        # The type of a nested column would make the table wider than the page.
+        dg.TableColumn(name, f"{type.partition('<')[0]}<…>", type) if "<" in type else dg.TableColumn(name, type)
+        for name, type in columns_of(made).items()
+    ]
     return {
         "dagster/row_count": row_count(stage.table(made.path)),
         "dagster/column_schema": dg.MetadataValue.table_schema(dg.TableSchema(columns)),

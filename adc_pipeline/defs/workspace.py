@@ -19,6 +19,7 @@ from adc_pipeline.defs.interrupts import interrupts_cancel
 from adc_pipeline.defs.origin import is_forgotten, mark_as_run_of_this_location
 from adc_pipeline.defs.run_config import configured
 from adc_pipeline.defs.training_process import TrainingProcess
+from adc_pipeline.defs.unstarted import show_as_before
 from adc_pipeline.defs.workspace_settings import ShardSettings, WorkspaceSettings
 from adc_pipeline.evaluation.summary import command, summary
 from adc_pipeline.tracking.runs import Tracking
@@ -101,9 +102,12 @@ class Workspace(dg.ConfigurableResource):
 
     def teardown_after_execution(self, context: dg.InitResourceContext) -> None:
         self._held.close()
-        if not self._made or not context.log or not context.instance or not context.run:
+        if not context.log or not context.instance or not context.run:
             return
         if context.instance.get_run_stats(context.run.run_id).steps_failed:
+            show_as_before(context.instance, context.run)
+            return
+        if not self._made:
             return
         context.log.info(rebuilt_or_reused(self._made))
         if lines := summary(self.store, self._made):

@@ -5,7 +5,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from adc_pipeline.evaluation.baselines import BASELINES, informative, is_tie
+from adc_pipeline.evaluation.baselines import informative, is_tie
 from adc_pipeline.evaluation.comparison import Comparison
 from adc_pipeline.evaluation.evaluation import Evaluation
 from adc_pipeline.evaluation.formatting import figure, sample_size
@@ -16,10 +16,10 @@ from adc_pipeline.evaluation.policy import POLICY
 from adc_pipeline.evaluation.student import FEW
 from adc_pipeline.evaluation.tables import (
     CASES,
+    all_tables,
     baselines_table,
     comparison_tables,
     differences_table,
-    estimates_table,
     headline_table,
     lengths_table,
     policy_table,
@@ -203,14 +203,6 @@ def evaluation_page(
     counts = evaluation.counts
     verdict_first = [VERDICT_FIRST] if evaluation.markers == "before" else []
     headline, plots = split_headline(plots)
-    columns = {
-        "model": evaluation.model,
-        "base model": informative(evaluation.base),
-        "length alone": evaluation.length,
-        "constant": evaluation.constant,
-        "verdict before": evaluation.grammar,
-        **{BASELINES[name]: found for name, found in evaluation.baselines.items()},
-    }
     sections = [
         Section(
             "Headline",
@@ -225,7 +217,7 @@ def evaluation_page(
         Section("Plots", pictures=plots),
         Section("Lengths", tables=[lengths_table(counts)]),
         Section("Samples", () if samples else ("There are no samples.",), samples=samples_by_prompt(samples)),
-        Section("All figures", tables=[estimates_table(columns, ["model"])]),
+        Section("All figures", tables=all_tables(evaluation)),
         *provenance_section(provenance),
     ]
     lead = (

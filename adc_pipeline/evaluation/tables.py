@@ -148,6 +148,27 @@ def estimates_table(columns: Mapping[str, Mapping[str, Estimate]], models: Seque
     return Table(["measure", "chance", *columns, *sizes], rows)
 
 
+def all_tables(evaluation: Evaluation) -> list[Table]:
+    """Return every measure of a model beside its base model and simple baselines, and those of the other baselines.
+
+    Two tables, since one with a column for each would be wider than a page of 1,280 pixels.
+    """
+    columns = {
+        "model": evaluation.model,
+        "base model": informative(evaluation.base),
+        "length alone": evaluation.length,
+        "constant": evaluation.constant,
+        "verdict before": evaluation.grammar,
+    }
+    rows = [
+        [name, *(figure(each.get(name)) for each in evaluation.baselines.values())]
+        for name in evaluation.model
+        if any(name in each for each in evaluation.baselines.values())
+    ]
+    others = Table(["measure", *(BASELINES[name] for name in evaluation.baselines)], rows)
+    return [estimates_table(columns, ["model"]), *([others] if rows else [])]
+
+
 def lengths_table(counts: Mapping[str, float | None]) -> Table:
     """Return the lengths of held-out turns, and length, variety and validity of what the models write."""
 

@@ -80,9 +80,10 @@ def describe_version(run: Run, registered: Mapping[str, Any], inputs: Mapping[st
 
 
 def is_registered(run: Run, registered: Mapping[str, Any]) -> bool:
-    """Return whether MLflow has the version that `register_model` returned, with its files.
+    """Return whether MLflow has the version that `register_model` returned, with its files and the run it came from.
 
-    A name that was deleted and made again has other models under the same numbers.
+    A name that was deleted and made again has other models under the same numbers. `mlflow gc` removes a deleted run
+    and leaves the version, whose lineage is then unknown.
     """
     from mlflow.exceptions import MlflowException
 
@@ -92,6 +93,8 @@ def is_registered(run: Run, registered: Mapping[str, Any]) -> bool:
         files = [
             file.path for place in (None, "model") for file in run.client.list_logged_model_artifacts(model, place)
         ]
+        if version.run_id:
+            run.client.get_run(version.run_id)
         complete = "MLmodel" in files and any(file.endswith(".safetensors") for file in files)
         return complete and version.source == f"models:/{model}"
     except MlflowException as error:

@@ -16,6 +16,7 @@ from adc_pipeline.core.arguments import ArgumentParser
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.training.launch import END_WITH_PARENT
 from adc_pipeline.training.settings import TrainingJob
+from adc_pipeline.training.signals import end_at_once
 
 
 def end_with_the_launcher() -> None:
@@ -49,6 +50,7 @@ def main() -> int:
     os.environ.setdefault("GOMP_SPINCOUNT", "5000")
     failure = job.work / "failure.txt"
     failure.unlink(missing_ok=True)
+    end_at_once(failure)
     # Imported here: a job that cannot be read is refused without waiting for torch.
     from transformers.utils.logging import disable_progress_bar
 
@@ -66,9 +68,6 @@ def main() -> int:
             failure.write_text(f"{error}\n")
         print(error, file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("Stopped before the first step or after the last: there was nothing to save.", file=sys.stderr)
-        return 130
     return 0
 
 

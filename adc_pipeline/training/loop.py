@@ -14,7 +14,8 @@ from adc_pipeline.training.preparation import check_devices, load_base, load_dat
 from adc_pipeline.training.progress import Progress, duration
 from adc_pipeline.training.run import Run, auxiliary_loss
 from adc_pipeline.training.settings import TrainingJob, uses_one_core
-from adc_pipeline.training.stopping import StopSignal, translated_errors
+from adc_pipeline.training.signals import StopSignal
+from adc_pipeline.training.stopping import translated_errors
 from adc_pipeline.training.tokens import MarkerTokenizer
 
 

@@ -1,19 +1,14 @@
-"""End a training early, with one sentence: on a signal, on a loss that went wrong, on too little memory or disk.
+"""End a training early, with one sentence: on a loss that went wrong, on too little memory or disk.
 
-A training that receives SIGTERM, SIGINT or SIGHUP saves a checkpoint first. One whose loss went wrong does not, since
-that checkpoint would contain the fault.
+A training whose loss went wrong saves no checkpoint, since that would contain the fault. `signals` is about signals.
 """
 
 import errno
 import math
-import signal
 import statistics
-import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from types import FrameType, TracebackType
-from typing import Any, Self
 
 import torch
 
@@ -22,43 +17,10 @@ from adc_pipeline.training.settings import TrainingJob, TrainingSettings
 
 _OUT_OF_MEMORY = ("out of memory", "ALLOC_FAILED", "DefaultCPUAllocator", "Cannot allocate memory")
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-
 # Steps of the running median, and the fewest steps that it is taken over.
 WINDOW, FEWEST = 100, 10
 # Steps one after the other that float16 may skip.
 SKIPPED = 40
-
-
-class StopSignal:
-    """A context in which a signal to stop sets `received` instead of ending the process at once.
-
-    Clusters and container runtimes send SIGTERM some seconds before they take the machine away, Ctrl+C and Dagster's
-    *Terminate* send SIGINT, often both to one process, and a closed terminal sends SIGHUP, which `nohup` has a process
-    ignore. Outside the main thread, where Python allows no handlers, it changes nothing.
-    """
-
-    def __init__(self) -> None:
-        self.received = False
-        # Another process of the training may have received it.
-        self.name = "a signal"
-        self._before: dict[signal.Signals, Any] = {}
-
-    def __enter__(self) -> Self:
-        if threading.current_thread() is threading.main_thread():
-            for number in SIGNALS:
-                if signal.getsignal(number) is not signal.SIG_IGN:
-                    self._before[number] = signal.signal(number, self._receive)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        for number, before in self._before.items():
-            signal.signal(number, before)
-
-    def _receive(self, number: int, frame: FrameType | None) -> None:
-        self.received, self.name = True, signal.Signals(number).name
 
 
 class LossWatch:

@@ -96,6 +96,7 @@ def test_the_file_sets_time_zone_and_run_configuration(home: Path) -> None:
         ("weekly: 3", "not a cron expression"),
         ("- weekly", "not a mapping"),
         ("weekly: [", "give a YAML file"),
+        ("nightly: 0 3 * * *\nnightly: 0 5 * * *", "nightly stands twice in the mapping that begins in line 1"),
         ("webhook: https://hooks.example/secret", "`webhook` is no name of an environment variable"),
         ("webhook: [https://hooks.example/secret]", r"`webhook` is \.\.\.; use a text"),
         ("mail_password: {is: secret}", r"`mail_password` is \.\.\.; use a text"),

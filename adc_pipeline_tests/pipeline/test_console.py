@@ -36,7 +36,8 @@ def test_a_failed_run_ends_in_its_sentence(
         return defs.resolve_job_def("datasets").execute_in_process(config, instance=instance, raise_on_error=False)
 
     with dg.DagsterInstance.ephemeral() as instance:
-        assert run("body").success
+        made = run("body")
+        assert made.success
         digest = Store(tmp_path / "home").current("raw_corpus").digest
         printed = capsys.readouterr().err
         assert "raw_corpus is made" in printed
@@ -67,6 +68,12 @@ def test_a_failed_run_ends_in_its_sentence(
         assert "Traceback" in raised_at
         # Dagster's page shows Markdown of this length behind a click.
         assert len(raised_at) >= 1000
+
+        # Dagster's graph shows an asset as failed whose newest planned run has failed.
+        for name, newest in (("raw_corpus", failed), ("utterances", made), ("top_2", made), ("preferences", made)):
+            planned = instance.get_latest_planned_materialization_info(dg.AssetKey(name))
+            assert planned is not None
+            assert planned.run_id == newest.run_id, name
 
 
 @pytest.mark.parametrize("error", [Cancelled(), SentenceFailure("The sentence.", {})])

@@ -12,7 +12,16 @@ from adc_pipeline.corpus.settings import CorpusSettings
 from adc_pipeline.definitions import defs
 from adc_pipeline.defs.corpus import detected
 from adc_pipeline.defs.making import Making
-from adc_pipeline.defs.page import ROWS, check_names, four_digits, run_config_of, settings_list
+from adc_pipeline.defs.page import (
+    ROWS,
+    block,
+    check_names,
+    four_digits,
+    line_width,
+    narrow,
+    run_config_of,
+    settings_rows,
+)
 from adc_pipeline.defs.run_config import merged
 from adc_pipeline.defs.stage import STAGES
 from adc_pipeline.defs.workspace import rebuilt_or_reused
@@ -26,15 +35,36 @@ def made(name: str, settings: Any, **upstream: Any) -> Artefact:
     return Artefact(name, Path("somewhere"), "0" * 32, plain, upstream_settings=upstream)
 
 
-def test_settings_begin_with_what_differs_from_the_defaults() -> None:
+def test_settings_show_what_differs_from_the_defaults() -> None:
     settings = CorpusSettings(corpus="a|b.csv", columns={"text": "body"})
-    lines = settings_list(STAGES["raw_corpus"], made("raw_corpus", settings), {"format read": "table"}).splitlines()
-    assert lines[0] == r"- **corpus: a\|b.csv** (default '')"
-    assert lines[1] == "- **columns: {text: body}** (default {})"
-    assert lines[2] == "- format read: table"
-    assert lines[3].startswith("- *defaults:* format: auto; ")
-    # Dagster shows less than 1,000 characters of Markdown without a click.
-    assert sum(map(len, lines)) < 1000
+    found = {"format read": "table", "columns read": "text from body; score from points"}
+    shown, defaults = settings_rows(STAGES["raw_corpus"], made("raw_corpus", settings), found, 20)
+    assert shown.split("  \n") == [
+        r"**corpus: a\|b.csv**",
+        "(default '')",
+        "**columns: {text:**",
+        "**body}**",
+        "(default {})",
+        "format read: table",
+        "columns read: text",
+        "from body; score",
+        "from points",
+    ]
+    assert defaults.split("  \n")[0] == "format: auto"
+    assert not {"corpus:", "columns:"} & set(defaults.split())
+
+
+def test_text_has_lines_that_fit_the_page_and_stay_text() -> None:
+    width = line_width(["preference_accuracy.later_doubled", "dagster/a_very_long_name_that_no_row_has"])
+    assert width == 22
+    assert narrow("Rebuilt: setting corpus has changed from a to b.", width) == (
+        "Rebuilt: setting  \ncorpus has changed  \nfrom a to b."
+    )
+    assert narrow("from 5 to 25 - 3 # 12. end", 5) == r"from\n5 to\n25 -\n3 #\n12\.\nend".replace(r"\n", "  \n")
+    assert narrow("- a 0.5", 3) == "\\- a  \n0\\.5"
+    assert narrow("/a/folder/with/a/long/name", 10).split("  \n") == ["/a/folder/", "with/a/lon", "g/name"]
+    assert block("ops: {}\n", 7) == "```yaml\nops: {}\n```"
+    assert len(block("ops: {top_2: {}}\n", 7)) == 1000
 
 
 def test_how_a_table_is_read_is_found_out(tmp_path: Path) -> None:

@@ -26,12 +26,12 @@ from adc_pipeline.training.launch import launch_command
 from adc_pipeline.training.loop import train
 from adc_pipeline.training.run import Run
 from adc_pipeline.training.settings import TrainingJob, TrainingSettings
+from adc_pipeline.training.signals import StopSignal
 from adc_pipeline.training.stopping import (
     FEWEST,
     SKIPPED,
     LossWatch,
     OverflowWatch,
-    StopSignal,
     is_out_of_memory,
     memory_advice,
     translated_errors,
@@ -369,6 +369,36 @@ def test_a_hangup_that_nohup_ignores_stays_ignored() -> None:
         assert not stop.received
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+# Sends a signal when the import of `transformers` begins, which loads torch.
+DURING_IMPORT = """
+import os, runpy, signal, sys
+
+class Signals:
+    def find_spec(self, name, *_):
+        if name == "transformers":
+            os.kill(os.getpid(), signal.NUMBER)
+
+# A suite that a script started in the background ignores SIGINT.
+signal.signal(signal.NUMBER, signal.SIG_DFL)
+sys.meta_path.insert(0, Signals())
+runpy.run_module("adc_pipeline.training", run_name="__main__", alter_sys=True)
+"""
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGHUP"])
+def test_a_signal_while_torch_is_imported_ends_the_process_at_once(name: str, tmp_path: Path) -> None:
+    """An import may swallow the exception that Python raises by default, and takes seconds."""
+    job = TrainingJob(SETTINGS, tmp_path / "dataset", tmp_path / "base", tmp_path / "output", tmp_path / "work")
+    (tmp_path / "job.json").write_text(job.to_json())
+    code = DURING_IMPORT.replace("NUMBER", name)
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "job.json")], capture_output=True, text=True, timeout=60
+    )
+    said = f"Stopped by {name} before the first step or after the last: there was nothing to save.\n"
+    assert (done.returncode, done.stderr) == (130, said)
+    assert (job.work / "failure.txt").read_text() == said
 
 
 def wait_until(done: Callable[[], bool]) -> None:
