@@ -10,7 +10,6 @@ What each part holds is counted a second time by other means than DuckDB, while 
 import json
 import os
 import shutil
-from collections import Counter
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
@@ -26,7 +25,7 @@ from adc_pipeline.core.engine import Engine
 from adc_pipeline.core.errors import PipelineError, is_disk_full
 from adc_pipeline.core.records import read_record
 from adc_pipeline.core.shards import COUNTS, Counts, link_or_copy, make_shards, shard_names, shard_sql
-from adc_pipeline.corpus import fields
+from adc_pipeline.corpus import fields, kept_rows
 from adc_pipeline.corpus.missing_texts import create_text_macros
 from adc_pipeline.corpus.namespaces import join_sites, part_namespaces
 from adc_pipeline.corpus.packings import packing
@@ -138,11 +137,13 @@ def shard_rows(
     engine: Engine,
     removals: Removals | None = None,
     work: Path | None = None,
+    previous: Path | None = None,
 ) -> None:
     """Write every row of `corpus` to `out/SHARD/utterances-NNNNN….parquet`, and titles and counts to `out`.
 
     Each source file, or a part of a large plain one, is a task, which `core.shards` maps; `work` keeps what finished
-    tasks have written. What `removals` lists is left out.
+    tasks have written, and `previous` is a version of which the rows of unchanged files are reused. What `removals`
+    lists is left out.
     """
     names = shard_names(settings.shards)
     parts = list_parts(corpus, source)
@@ -154,7 +155,13 @@ def shard_rows(
 
         namespaces = join_sites(parts, part_namespaces(parts, source.columns), has_roots)
         readings = list(cut(batches(parts, namespaces, bool(carried(source.columns))), len(names)))
-        counts = map_readings(readings, out, source, settings, engine, work or out / ".work")
+        # Rewritten rows are not those of the source files.
+        rewritten = bool(removals) or settings.replace_personal_data
+        keys = [""] * len(readings) if rewritten else kept_rows.keys(readings, corpus, source, settings)
+        finished = work or out / ".work"
+        if previous and (restored := kept_rows.restore(keys, previous, len(names), finished)):
+            engine.report(f"{restored} of {len(readings)} files have not changed: their rows are reused")
+        counts = map_readings(readings, keys, out, source, settings, engine, finished)
         counted = Counted(counts["records"])
         write_titles(parts, namespaces, out / TITLES, counted, connection, engine)
         counts = remove_rows(out, out / TITLES, removals, connection, engine, PARQUET_OPTIONS) if removals else {}
@@ -172,6 +179,7 @@ def prepare(connection: "DuckDBPyConnection", settings: UtteranceSettings) -> No
 
 def map_readings(
     readings: Sequence[Reading],
+    keys: Sequence[str],
     out: Path,
     source: CorpusSettings,
     settings: UtteranceSettings,
@@ -181,24 +189,27 @@ def map_readings(
     """Read every task's rows and link the files into `out/SHARD`, in the order of the source; return summed counts."""
     names, tasks = shard_names(settings.shards), shard_names(len(readings))
     make_shards(tasks, partial(read_task, readings, source, settings), work, engine, "file")
-    counts: Counter[str] = Counter()
     for name in names:
         (out / name).mkdir()
     number = first = 0
+    pieces: list[list[tuple[int, int]]] = []
     for task in tasks:
-        counts.update(read_record(work / task / COUNTS, remedy=f"remove {work}"))
+        pieces.append([])
         for piece in sorted((work / task).glob("?????-*")):
             # Rows of one shard have no positions, which are their numbers.
             place = f"{FROM}{first:012}" if len(names) > 1 else ""
             for name in names:
                 if (rows := piece / f"{name}.parquet").exists():
                     link_or_copy(rows, out / name / f"utterances-{number:05}{place}.parquet")
+            pieces[-1].append((number, int(piece.name.partition("-")[2])))
             number += 1
-            first += int(piece.name.partition("-")[2])
+            first += pieces[-1][-1][1]
     if not number:
         raise no_utterances()
     fill_empty_shards(out, names)
-    return dict(counts)
+    records = [read_record(work / task / COUNTS, remedy=f"remove {work}")["records"] for task in tasks]
+    kept_rows.record(keys, pieces, records, out)
+    return {"records": sum(records)}
 
 
 def read_task(

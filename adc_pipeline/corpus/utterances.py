@@ -25,6 +25,7 @@ from adc_pipeline.core.shards import (
     shards_of,
     work_folder,
 )
+from adc_pipeline.corpus.kept_rows import KEPT
 from adc_pipeline.corpus.keys import IS_UTTERANCE, Keys, read_keys
 from adc_pipeline.corpus.removals import Removals
 from adc_pipeline.corpus.settings import CorpusSettings, UtteranceSettings
@@ -96,13 +97,15 @@ def write_utterances(
     source: CorpusSettings | None = None,
     work: Path | None = None,
     removals: Removals | None = None,
+    previous: Path | None = None,
 ) -> Counts:
     """Read the raw corpus `corpus` and write the tables of `corpus.tables` into the folder `out`.
 
     `corpus` is a folder that `corpus.source.fetch` wrote, or one ConvoKit folder, dump or table; `source` overrides
-    the detected format and maps columns. `work` keeps finished steps for a rerun. What `removals` lists is left out.
-    Return the counts: `read` = `taking_part` + `set_aside`, the latter also by reason. Raise PipelineError for a corpus
-    that is truncated or empty, and where a larger share than `max_set_aside` is set aside.
+    the detected format and maps columns. `work` keeps finished steps for a rerun. What `removals` lists is left out. Of
+    `previous`, an earlier result by the same code, the rows of unchanged source files are reused. Return the counts:
+    `read` = `taking_part` + `set_aside`, the latter also by reason. Raise PipelineError for a corpus that is truncated
+    or empty, and where a larger share than `max_set_aside` is set aside.
     """
     settings, engine, source = settings or UtteranceSettings(), engine or Engine(), source or CorpusSettings()
     out.mkdir(parents=True, exist_ok=True)
@@ -110,7 +113,8 @@ def write_utterances(
     with work_folder(work, out) as finished:
         read = finished / "read"
         rows = build_once(
-            finished / "rows", lambda folder: shard_rows(corpus, folder, source, settings, engine, removals, read)
+            finished / "rows",
+            lambda folder: shard_rows(corpus, folder, source, settings, engine, removals, read, previous),
         )
         shutil.rmtree(read, ignore_errors=True)
         duplicates = finished / "duplicates.parquet"
@@ -123,6 +127,7 @@ def write_utterances(
         for name in names:
             for path in (rows / name).glob(READ):
                 link_or_copy(path, out / name / path.name)
+        link_or_copy(rows / KEPT, out / KEPT)
         counts |= read_record(rows / COUNTED)
         counts |= write_set_aside(rows, out, keys, finished, engine)
     refuse_too_many_set_aside(counts, settings.max_set_aside)
