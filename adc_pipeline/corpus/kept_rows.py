@@ -19,6 +19,7 @@ from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.core.records import read_record
 from adc_pipeline.core.shards import link_or_copy, shard_names, write_counts
 from adc_pipeline.corpus.recorded_files import FILES, part_files
+from adc_pipeline.corpus.remote import RemoteFile
 from adc_pipeline.corpus.settings import CorpusSettings, UtteranceSettings
 
 if TYPE_CHECKING:
@@ -40,8 +41,11 @@ def keys(readings: "Sequence[Reading]", corpus: Path, source: CorpusSettings, se
 
 
 def key(reading: "Reading", corpus: Path, hashes: Mapping[str, str], by: Any) -> str:
-    found = []
+    found: list[Any] = []
     for part in reading.parts:
+        if isinstance(part.path, RemoteFile):
+            found.append([part.name, [part.path.address, *part.path.state()]])
+            continue
         names = [str(path.relative_to(corpus)) for path in part_files(part.path)] if part.path != corpus else []
         if not names or any(name not in hashes for name in names):
             return ""
