@@ -490,6 +490,15 @@ class SplitFiles:
         self.rows = 0
 
     def write(self, batch: "pa.RecordBatch") -> None:
+        """Take the next rows. The bytes of the files do not depend on how rows are batched."""
+        while batch.num_rows:
+            room = MOST_WAITING - self.rows % MOST_WAITING
+            self._sort(batch.slice(0, room))
+            if self.rows % MOST_WAITING == 0:
+                self.flush()
+            batch = batch.slice(room)
+
+    def _sort(self, batch: "pa.RecordBatch") -> None:
         import numpy as np
         import pyarrow as pa
 
@@ -502,9 +511,7 @@ class SplitFiles:
         for shard in np.unique(shards).tolist():
             begin, end = ends[shard], ends[shard + 1]
             self.waiting.setdefault(shard, []).append(grouped.slice(begin, end - begin))
-        before, self.rows = self.rows, self.rows + batch.num_rows
-        if before // MOST_WAITING < self.rows // MOST_WAITING:
-            self.flush()
+        self.rows += batch.num_rows
 
     def flush(self) -> None:
         """Write the rows that wait."""
@@ -516,7 +523,8 @@ class SplitFiles:
                 path = self.folder / f"{self.names[shard]}.parquet"
                 options = {"compression": "none", "use_dictionary": FEW_VALUES}
                 self.writers[shard] = pq.ParquetWriter(path, self.schema, **options)
-            self.writers[shard].write_table(pa.Table.from_batches(batches), ROW_GROUP)
+            # Pages end where chunks do.
+            self.writers[shard].write_table(pa.Table.from_batches(batches).combine_chunks(), ROW_GROUP)
         self.waiting = {}
 
     def close(self) -> None:
