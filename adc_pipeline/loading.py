@@ -20,7 +20,7 @@ from adc_pipeline.core.errors import PipelineError, did_you_mean
 from adc_pipeline.core.shards import parts
 from adc_pipeline.preferences.configurations import CONFIGURATIONS
 from adc_pipeline.ranking.ranked_replies import RANKED_REPLIES
-from adc_pipeline.walks.datasets import split_file
+from adc_pipeline.walks.datasets import split_files
 from adc_pipeline.walks.kinds import KINDS
 from adc_pipeline.walks.splits import SPLITS
 
@@ -70,7 +70,7 @@ def files(name: str, configuration: str = "", split: str = "", home: Path | str 
         check(split, "split", SPLITS)
     place = folder(name, home)
     below = {"configuration": configuration} if configuration else {}
-    return [str(place / split_file(each, **below)) for each in SPLITS if split in ("", each)]
+    return [file for each in SPLITS if split in ("", each) for file in split_files(place, each, **below)]
 
 
 def check(name: str, what: str, names: tuple[str, ...]) -> None:

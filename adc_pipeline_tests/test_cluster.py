@@ -29,7 +29,7 @@ def ray_here() -> Iterator[None]:
     with tempfile.TemporaryDirectory(prefix="r", dir="/tmp") as folder:
         # Ray writes the token of its cluster into the home folder.
         os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "HOME": folder}
-        ray.init(num_cpus=2, include_dashboard=False, object_store_memory=80_000_000, _temp_dir=folder)
+        ray.init(num_cpus=1, include_dashboard=False, object_store_memory=80_000_000, _temp_dir=folder)
         os.environ["RAY_ADDRESS"] = ray.get_runtime_context().gcs_address
         try:
             yield

@@ -6,6 +6,7 @@
 import hashlib
 import json
 import shutil
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,10 @@ from adc_pipeline.core.shards import (
     work_folder,
 )
 from adc_pipeline.corpus import utterances
+from adc_pipeline.corpus.readers import lines
 from adc_pipeline.corpus.sample import write_sample
 from adc_pipeline.corpus.settings import UtteranceSettings
+from adc_pipeline.corpus.sharding import line_ends
 from adc_pipeline.corpus.utterances import write_utterances
 from adc_pipeline_tests.stages import read, utterance_records
 
@@ -195,6 +198,40 @@ def test_counts_of_the_shards_add_up(undisturbed: tuple[Counts, Path]) -> None:
     for name in ("read", "taking_part", "roots", "set_aside"):
         assert counts[name] == sum(shard[name] for shard in shards)
     assert counts["read"] == len(utterance_records(out)) + counts["set_aside"]
+
+
+def test_a_file_that_is_cut_gives_the_rows_of_the_whole_file(
+    sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As do ids that are compared in several ranges; some rows occur twice, and a last line has no end."""
+    corpus = tmp_path / "corpus"
+    shutil.copytree(sample, corpus)
+    content = (sample / "utterances.jsonl").read_bytes()
+    (corpus / "utterances.jsonl").write_bytes(content + b"".join(content.splitlines(keepends=True)[:50]).rstrip())
+    whole = write_utterances(corpus, tmp_path / "whole", UtteranceSettings(max_set_aside=1.0))
+    monkeypatch.setattr(lines, "CHUNK", len(content) // 5)
+    monkeypatch.setattr(utterances, "IDS_AT_A_TIME", 500)
+    counts = write_utterances(corpus, tmp_path / "cut", THREE)
+    assert len({path.name for path in (tmp_path / "cut").glob("*/utterances-*")}) == 6
+    assert counts == whole
+    assert counts["set_aside.identical_row"] == 50
+    assert utterance_records(tmp_path / "cut") == utterance_records(tmp_path / "whole")
+    aside = [read(tmp_path / name, "set_aside.parquet", "*") for name in ("cut", "whole")]
+    assert aside[0] == aside[1]
+
+
+@given(st.lists(st.binary(max_size=12), max_size=12), st.integers(1, 30))
+def test_a_plain_file_is_cut_behind_ends_of_lines(
+    tmp_path_factory: pytest.TempPathFactory, found: list[bytes], size: int
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "lines"
+    content = b"\n".join(found)
+    path.write_bytes(content)
+    places = list(line_ends(path, size))
+    pieces = [content[begin:end] for begin, end in pairwise(places)]
+    assert b"".join(pieces) == content
+    assert all(piece.endswith(b"\n") for piece in pieces[:-1])
+    assert all(b"\n" not in piece[size:-1] for piece in pieces)
 
 
 @pytest.mark.slow

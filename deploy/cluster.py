@@ -1,13 +1,14 @@
 """Make the datasets on a real Ray cluster of three nodes on this machine, and compare them with those made without it.
 
-    sudo python -m deploy.cluster                               a small corpus
-    sudo python -m deploy.cluster --utterances 10000000         the largest one that was tried
+    sudo python -m deploy.cluster                               1 million utterances
+    sudo python -m deploy.cluster --utterances 10000000         as many as you have time for
     sudo python -m deploy.cluster --corpus FOLDER               a corpus of your own
 
 Each node is a network namespace with a scratch folder of its own; one folder is shared. All servers listen inside these
 namespaces only. Four runs of the job `datasets`, each in an ADC_HOME of its own: without the cluster; on the cluster;
 on the cluster after its head was restarted; and on the cluster while a node is killed in the middle of a stage. The
-digests of all datasets must be equal. Needs root, `ip` of iproute2 and the extra `ray`. Everything is removed at the
+digests of all datasets must be equal, the killed node must have lost a task that was made again, and no worker may take
+more memory than its task asks for. Needs root, `ip` of iproute2 and the extra `ray`. Everything is removed at the
 end, also after a failure.
 """
 
@@ -20,11 +21,14 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+from adc_pipeline.core.cluster import memory_of
 
 ROOT = Path(__file__).parents[1]
 BRIDGE, SUBNET, PORT = "adc-br", "10.213.77", 6379
@@ -41,15 +45,9 @@ class Node:
     """A network namespace with an address on the bridge and a scratch folder."""
 
     number: int
+    name: str
+    address: str
     scratch: Path
-
-    @property
-    def name(self) -> str:
-        return f"adc-node{self.number}"
-
-    @property
-    def address(self) -> str:
-        return f"{SUBNET}.{self.number + 1}"
 
     def create(self) -> None:
         outside, inside = f"adc-v{self.number}", f"adc-w{self.number}"
@@ -89,18 +87,25 @@ class Node:
         if done.returncode:
             raise SystemExit(f"Ray did not start on {self.name}:\n{(self.scratch / 'start.log').read_text()[-2000:]}")
 
+    def pids(self) -> list[int]:
+        found = subprocess.run(("ip", "netns", "pids", self.name), capture_output=True, text=True)
+        return list(map(int, found.stdout.split()))
+
     def kill(self) -> None:
         """Kill every process of the node at once, as when its power fails."""
-        found = subprocess.run(("ip", "netns", "pids", self.name), capture_output=True, text=True)
-        for pid in found.stdout.split():
+        for pid in self.pids():
             with suppress(ProcessLookupError):
-                os.kill(int(pid), signal.SIGKILL)
+                os.kill(pid, signal.SIGKILL)
+
+    def makes_a_shard(self) -> bool:
+        """Return whether a task runs on the node, by its folder (`core.cluster.make_shard`)."""
+        return any(self.scratch.glob("adc-shard-*"))
 
 
 @contextmanager
 def network(folder: Path, nodes: int) -> Iterator[list[Node]]:
     """Yield nodes whose namespaces are joined by a bridge; remove them at the end."""
-    made = [Node(number, folder / f"n{number}") for number in range(nodes)]
+    made = [Node(n, f"adc-node{n}", f"{SUBNET}.{n + 1}", folder / f"n{n}") for n in range(nodes)]
     with ExitStack() as stack:
         stack.callback(run, "ip", "link", "del", BRIDGE, quiet=True)
         run("ip", "link", "add", BRIDGE, "type", "bridge")
@@ -109,6 +114,22 @@ def network(folder: Path, nodes: int) -> Iterator[list[Node]]:
             stack.callback(node.remove)
             node.create()
         yield made
+
+
+class Memory(threading.Thread):
+    """Watches the largest memory that a worker of Ray has had, in bytes."""
+
+    def __init__(self, nodes: Sequence[Node]) -> None:
+        super().__init__(daemon=True)
+        self.nodes, self.peak, self.ended = nodes, 0, threading.Event()
+
+    def run(self) -> None:
+        while not self.ended.wait(1):
+            for pid in [pid for node in self.nodes for pid in node.pids()]:
+                with suppress(OSError):
+                    if Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"ray::"):
+                        status = Path(f"/proc/{pid}/status").read_text()
+                        self.peak = max(self.peak, int(status.partition("VmHWM:")[2].split()[0]) << 10)
 
 
 class Proof:
@@ -125,7 +146,8 @@ class Proof:
         config = {
             "resources": {
                 "shards": {"config": {"executor": executor}},
-                "workspace": {"config": {"threads": 1, "memory_limit": self.memory_limit}},
+                # Without the cluster, all cores are used by threads; on it, by tasks of one thread.
+                "workspace": {"config": {"threads": int(executor == "ray"), "memory_limit": self.memory_limit}},
             },
             "ops": {
                 "raw_corpus": {"config": {"corpus": str(self.corpus)}},
@@ -154,15 +176,16 @@ class Proof:
         store = self.shared / name / "adc" / "store"
         return {asset: (store / asset / "current").resolve().name for asset in DATASETS}
 
-    def shards_made(self, name: str) -> list[Path]:
-        # Folders are renamed and removed meanwhile, which `os.walk` ignores.
-        folders = os.walk(self.shared / name / "adc" / "work")
-        return [Path(folder) for folder, _, files in folders if "counts.json" in files and "-of-" in Path(folder).name]
+    def stage_seconds(self, name: str) -> float:
+        """Return the time from the start of the first stage that runs on the cluster to the end of the last."""
+        store = self.shared / name / "adc" / "store"
+        times = [(store / asset / "current").resolve().stat().st_mtime for asset in ("raw_corpus", *DATASETS)]
+        return max(times) - min(times)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--utterances", type=int, default=100_000, help="size of the generated corpus")
+    parser.add_argument("--utterances", type=int, default=1_000_000, help="size of the generated corpus")
     parser.add_argument("--corpus", type=Path, help="read this corpus instead of a generated one")
     parser.add_argument("--shards", type=int, default=12)
     parser.add_argument("--nodes", type=int, default=3, choices=range(2, 10))
@@ -195,6 +218,7 @@ def prove(folder: Path, given: argparse.Namespace) -> int:
     }
     proof = Proof(shared, corpus, given.shards, given.memory_limit)
     seconds: dict[str, float] = {}
+    lost = 0
     notes: dict[str, str] = {}
 
     def whole(name: str, executor: str, node: Node | None, variables: Mapping[str, str]) -> None:
@@ -213,6 +237,8 @@ def prove(folder: Path, given: argparse.Namespace) -> int:
                 node.start(ray, given.cpus, 4 * 2**30)
 
         start_all()
+        memory = Memory(nodes)
+        memory.start()
         whole("ray", "ray", head, there)
         for node in nodes:
             node.kill()
@@ -223,24 +249,40 @@ def prove(folder: Path, given: argparse.Namespace) -> int:
         name = "ray, a node killed"
         began = time.monotonic()
         process = proof.start(name, "ray", head, there)
-        while process.poll() is None and not proof.shards_made(name):
-            time.sleep(0.05)
+        # In the middle of a task, after the first one.
+        for wanted in (True, False, True):
+            while process.poll() is None and nodes[-1].makes_a_shard() != wanted:
+                time.sleep(0.005)
         nodes[-1].kill()
         proof.finish(name, process)
         seconds[name] = time.monotonic() - began
+        memory.ended.set()
         lost = proof.log(name).count("was lost with its node")
-        notes[name] = f"{lost} shards made again on other nodes"
+        notes[name] = f"{lost} tasks of the node made again on others"
         print(f"{name}: {seconds[name]:.1f} s", flush=True)
 
+    limit = memory_of(given.memory_limit)
     digests = {name: proof.digests(name) for name in seconds}
     equal = all(found == digests["local"] for found in digests.values())
     print(f"\n{given.nodes} nodes of {given.cpus} CPU, {given.shards} shards, {os.cpu_count()} cores in all\n")
-    print("| run | seconds | against local | digests | |\n| --- | ---: | ---: | --- | --- |")
+    print("| run | seconds | of the stages | against local | digests | |\n| --- | ---: | ---: | ---: | --- | --- |")
+    local = proof.stage_seconds("local")
     for name, taken in seconds.items():
-        same = "equal" if digests[name] == digests["local"] else "DIFFER"
-        print(f"| {name} | {taken:.1f} | {taken / seconds['local'] - 1:+.0%} | {same} | {notes.get(name, '')} |")
+        same, stages = "equal" if digests[name] == digests["local"] else "DIFFER", proof.stage_seconds(name)
+        print(f"| {name} | {taken:.1f} | {stages:.1f} | {stages / local - 1:+.0%} | {same} | {notes.get(name, '')} |")
+    small = memory.peak <= limit
+    print(
+        f"\nLargest memory of a worker: {memory.peak / 2**30:.2f} GiB, of {limit / 2**30:.2f} GiB that a task asks for."
+    )
+    for failed, what in (
+        (not equal, "the digests differ"),
+        (not lost, "no task was lost"),
+        (not small, "too much memory"),
+    ):
+        if failed:
+            print(f"FAILED: {what}")
     print("\n" + "\n".join(f"{asset}: {digest}" for asset, digest in digests["local"].items()))
-    return 0 if equal else 1
+    return 0 if equal and lost and small else 1
 
 
 if __name__ == "__main__":

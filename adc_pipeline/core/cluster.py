@@ -49,7 +49,7 @@ class Made:
     lines: tuple[str, ...]
 
 
-def run_on_cluster(names: Sequence[str], fill: Fill, work: Path, engine: Engine) -> None:
+def run_on_cluster(names: Sequence[str], fill: Fill, work: Path, engine: Engine, what: str = "shard") -> None:
     """Make each shard that `work` does not have, as a Ray task; raise PipelineError for shards that failed."""
     work.mkdir(parents=True, exist_ok=True)
     remove_unfinished(work)
@@ -59,10 +59,12 @@ def run_on_cluster(names: Sequence[str], fill: Fill, work: Path, engine: Engine)
     ray = connected()
     task = ray.remote(make_shard).options(max_retries=0, **resources(ray, engine))
     sent = replace(engine, report=_discard)
+    # Stored once, since it may name every file of a corpus.
+    stored = ray.put(fill)
     began = reported = time.monotonic()
     rows, failed = 0, dict[str, BaseException]()
     attempts, losses = Counter[str](), Counter[str]()
-    running = {task.remote(fill, name, work, sent): name for name in waiting}
+    running = {task.remote(stored, name, work, sent): name for name in waiting}
     try:
         while running:
             ready, _ = ray.wait(list(running), timeout=WAIT)
@@ -76,25 +78,25 @@ def run_on_cluster(names: Sequence[str], fill: Fill, work: Path, engine: Engine)
                     if is_final(cause) or attempts[name] == ATTEMPTS:
                         failed[name] = cause
                         continue
-                    engine.report(f"shard {name} failed, attempt {attempts[name]} of {ATTEMPTS}: {first_line(cause)}")
-                    running[task.remote(fill, name, work, sent)] = name
+                    engine.report(f"{what} {name} failed, attempt {attempts[name]} of {ATTEMPTS}: {first_line(cause)}")
+                    running[task.remote(stored, name, work, sent)] = name
                 except ray.exceptions.RayError as error:
                     losses[name] += 1
                     if losses[name] == MOST_LOSSES:
                         failed[name] = error
                         continue
-                    engine.report(f"shard {name} was lost with its node or process ({type(error).__name__}): again")
-                    running[task.remote(fill, name, work, sent)] = name
+                    engine.report(f"{what} {name} was lost with its node or process ({type(error).__name__}): again")
+                    running[task.remote(stored, name, work, sent)] = name
                 else:
                     rows += made.rows
                     for line in made.lines:
-                        engine.report(f"shard {name}: {line}")
+                        engine.report(f"{what} {name}: {line}")
             now = time.monotonic()
             if now - reported >= SECONDS_BETWEEN_REPORTS or not running:
                 reported = now
                 alive = sum(1 for node in ray.nodes() if node["Alive"])
                 engine.report(
-                    f"shards: {len(names) - len(running) - len(failed)} of {len(names)} done,"
+                    f"{what}s: {len(names) - len(running) - len(failed)} of {len(names)} done,"
                     f" {rows / max(now - began, 0.001):,.0f} rows a second, {alive} nodes"
                 )
     finally:
@@ -103,7 +105,7 @@ def run_on_cluster(names: Sequence[str], fill: Fill, work: Path, engine: Engine)
                 ray.cancel(future, force=True)
         remove_unfinished(work)
     if failed:
-        raise failure(failed, len(names))
+        raise failure(failed, len(names), what)
 
 
 def remove_unfinished(work: Path) -> None:
@@ -128,7 +130,7 @@ def make_shard(fill: Fill, name: str, work: Path, engine: Engine) -> Made:
         if not folder.exists():
             raise
         shutil.rmtree(partial, ignore_errors=True)
-    rows = sum(pq.read_metadata(path).num_rows for path in folder.glob("*.parquet"))
+    rows = sum(pq.read_metadata(path).num_rows for path in folder.rglob("*.parquet"))
     return Made(rows, tuple(lines))
 
 
@@ -146,12 +148,12 @@ def is_final(error: BaseException) -> bool:
     return isinstance(error, PipelineError) and not isinstance(error, UnreachableError)
 
 
-def failure(failed: dict[str, BaseException], of: int) -> PipelineError:
+def failure(failed: dict[str, BaseException], of: int, what: str) -> PipelineError:
     """Return the error of a stage with failed shards, each with its cause."""
     named = "; ".join(f"{name}: {first_line(error)}" for name, error in sorted(failed.items())[:5])
     more = f"; and {len(failed) - 5} more" if len(failed) > 5 else ""
     return PipelineError(
-        f"{len(failed)} of {of} shards failed ({named}{more}). The other shards are finished and kept: correct the"
+        f"{len(failed)} of {of} {what}s failed ({named}{more}). The other {what}s are finished and kept: correct the"
         " cause and start the same run again."
     )
 

@@ -18,6 +18,7 @@ from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.core.settings import setting
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from duckdb import DuckDBPyConnection
 
 Report = Callable[[str], None]
@@ -143,6 +144,28 @@ class Engine:
     ) -> None:
         """Write the rows of a query to a Parquet file, in the query's order."""
         self.run(connection, doing, f"COPY ({query}) TO $path ({options})", {"path": str(path), **(parameters or {})})
+
+    @contextmanager
+    def batches(
+        self,
+        connection: "DuckDBPyConnection",
+        doing: str,
+        query: str,
+        rows: int,
+        parameters: Mapping[str, object] | None = None,
+    ) -> Iterator["pa.RecordBatchReader"]:
+        """Yield the rows of a query as Arrow batches of at most `rows`, in the query's order."""
+        import duckdb
+        import pyarrow as pa
+
+        try:
+            with self._reporting(doing, connection):
+                yield connection.sql(query, params=dict(parameters or {})).to_arrow_reader(rows)
+        except (pa.ArrowException, OSError) as error:
+            # Arrow passes on the message of DuckDB's errors, and not their type.
+            if "Out of Memory" in str(error):
+                raise duckdb.OutOfMemoryException(str(error)) from error
+            raise
 
     @contextmanager
     def _reporting(self, doing: str, connection: "DuckDBPyConnection") -> Iterator[None]:

@@ -64,17 +64,17 @@ def map_shards(names: Sequence[str], make: Make, out: Path, work: Path, engine: 
     return dict(counts)
 
 
-def make_shards(names: Sequence[str], make: Make, work: Path, engine: Engine) -> None:
-    """Make each shard that `work` does not have, here or on the cluster."""
+def make_shards(names: Sequence[str], make: Make, work: Path, engine: Engine, what: str = "shard") -> None:
+    """Make each shard that `work` does not have, here or on the cluster; `what` it is called in reports and errors."""
     if engine.executor == "ray":
         from adc_pipeline.core.cluster import run_on_cluster
 
-        run_on_cluster(names, partial(fill_shard, make), work, engine)
+        run_on_cluster(names, partial(fill_shard, make), work, engine, what)
         return
     for number, name in enumerate(names, 1):
         if len(names) > 1:
             before = " was finished before" if (work / name).exists() else ""
-            engine.report(f"shard {number} of {len(names)}{before}")
+            engine.report(f"{what} {number} of {len(names)}{before}")
         build_once(work / name, lambda folder, name=name: fill_shard(make, name, folder, engine))  # type: ignore[misc]
 
 

@@ -17,6 +17,7 @@ from adc_pipeline.core.named_files import access_problem, file_problem, read_sma
 from adc_pipeline.corpus.formats import Format, Recognised, UnfitError, recognise, unfit
 from adc_pipeline.corpus.layouts import STACK_EXCHANGE_COMMENTS, STACK_EXCHANGE_POSTS
 from adc_pipeline.corpus.recorded_files import CONVOKIT_FILES, UTTERANCES, part_files
+from adc_pipeline.corpus.remote import RemoteFile
 
 # Files whose names say that they are data: they are read, or end the run.
 DATA = re.compile(
@@ -63,6 +64,8 @@ def list_data(path: Path, wanted: Format, columns: Mapping[str, str] | None = No
 
     Raises PipelineError for a path that is no corpus, and for data that cannot be read.
     """
+    if isinstance(path, RemoteFile):
+        return list_remote(path, wanted, columns)
     if not os.path.isdir(path) or is_convokit_folder(path, wanted):
         what = recognise(path, wanted, columns)
         others = sorted(set(os.listdir(path)) - set(CONVOKIT_FILES)) if os.path.isdir(path) else []
@@ -77,6 +80,26 @@ def list_data(path: Path, wanted: Format, columns: Mapping[str, str] | None = No
             "is neither a ConvoKit corpus, which has utterances.jsonl, nor a folder of dumps or tables"
             + (f" ({'; '.join(reasons[:3])})" if reasons else ""),
         )
+    return listing
+
+
+def list_remote(path: RemoteFile, wanted: Format, columns: Mapping[str, str] | None = None) -> Listing:
+    """Return the dumps at an address: one file, or those in a folder whose names say that they are data."""
+    listing = Listing()
+    single = not path.is_dir()
+    for file in [path] if single else path.files():
+        if not single and not is_named_data(file):
+            listing.left_out[str(file).removeprefix(f"{path}/")] = "is at an address and has no name of data"
+            continue
+        what = recognise(file, wanted, columns)
+        if what.container != "lines":
+            raise unfit(
+                file, "is at an address and holds no JSON lines, which alone are read without a copy: download it first"
+            )
+        listing.files.append(data_file(file, what))
+    if not listing.files:
+        raise unfit(path, "is an address of a folder without dumps")
+    listing.files.sort(key=lambda file: file.reading_order)
     return listing
 
 
@@ -292,6 +315,8 @@ def watched_files(path: Path, wanted: Format, columns: Mapping[str, str] | None 
 
     Files whose names say that they are data are not opened. Whatever cannot be listed is not watched.
     """
+    if isinstance(path, RemoteFile):
+        return [file for file in path.files() if is_named_data(file)] if path.is_dir() else [path]
     if not os.path.isdir(path):
         return [path]
     if is_convokit_folder(path, wanted):

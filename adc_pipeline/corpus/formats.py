@@ -24,6 +24,7 @@ from adc_pipeline.corpus.readers import lines
 from adc_pipeline.corpus.readers.carried import own
 from adc_pipeline.corpus.readers.delimited import NAMED_SEPARATOR, separator_of
 from adc_pipeline.corpus.recorded_files import CONVOKIT_FILES, STACK_EXCHANGE_FILES, UTTERANCES
+from adc_pipeline.corpus.remote import RemoteFile
 
 Format = Literal["auto", "convokit", "dump", "table"]
 Kind = Literal["convokit", "submissions", "comments", "table", "layout", "archive"]
@@ -68,7 +69,8 @@ def recognise(path: Path, wanted: Format = "auto", columns: Mapping[str, str] | 
         if wanted == "auto" and (path / STACK_EXCHANGE_FILES[0]).is_file():
             return Recognised("layout", "folder", STACK_EXCHANGE_POSTS)
         raise unfit(path, f"is a folder without {UTTERANCES}")
-    check_file(path, "corpus")
+    if not isinstance(path, RemoteFile):
+        check_file(path, "corpus")
     if wanted == "convokit":
         raise unfit(path, "is one file, and a ConvoKit corpus is a folder or a zip of one")
     found = content(path)

@@ -13,7 +13,8 @@ from typing import Any, get_args
 from adc_pipeline.core import records
 from adc_pipeline.corpus.formats import Recognised, recognise
 from adc_pipeline.corpus.layouts import ScoreOrder
-from adc_pipeline.corpus.recorded_files import PARTS, UTTERANCES
+from adc_pipeline.corpus.recorded_files import PARTS, UTTERANCES, changed
+from adc_pipeline.corpus.remote import RemoteFile, remote_file
 from adc_pipeline.corpus.settings import CorpusSettings
 
 
@@ -25,6 +26,7 @@ class NewPart:
     name: str
     source: str
     what: Recognised | None = None
+    remote: bool = False
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,10 @@ class Part:
 def write_parts(corpus: Path, parts: Sequence[NewPart], left_out: Mapping[str, str], links: Mapping[str, str]) -> None:
     """Write `parts.json` for the folder `corpus`, whose parts exist already, in this order."""
     paths = sorted(corpus.iterdir())
-    named = {path.name: {"name": part.name, "source": part.source} for path, part in zip(paths, parts, strict=True)}
+    named = {
+        path.name: {"name": part.name, "source": part.source} | ({"remote": True} if part.remote else {})
+        for path, part in zip(paths, parts, strict=True)
+    }
     orders = [score_order(part.what) for part in parts]
     known = {order: sorted({name for found, name in orders if found == order}) for order in get_args(ScoreOrder)}
     record = {
@@ -86,11 +91,18 @@ def list_parts(corpus: Path, settings: CorpusSettings) -> list[Part]:
     """Return the parts of a folder that `corpus.source.fetch` wrote, in order; or `corpus` itself as the only part."""
     single = corpus.is_file() or (corpus / UTTERANCES).is_file()
     record = {} if single else read_record(corpus)["parts"]
-    return [
-        Part(
-            path,
-            recognise(path, settings.format, settings.columns),
-            **record.get(path.name, {"name": path.name.split(".")[0] or path.name}),
-        )
-        for path in ([corpus] if single else sorted(corpus.iterdir()))
-    ]
+    parts = []
+    for path in [corpus] if single else sorted(corpus.iterdir()):
+        named = dict(record.get(path.name, {"name": path.name.split(".")[0] or path.name}))
+        where = referred(path) if named.pop("remote", False) else path
+        parts.append(Part(where, recognise(where, settings.format, settings.columns), **named))
+    return parts
+
+
+def referred(reference: Path) -> RemoteFile:
+    """Return the remote file of a part; raise PipelineError if it is not as it was when the corpus was recorded."""
+    known = records.read_record(reference, address=str, bytes=int, version=str)
+    file = remote_file(known["address"])
+    if file.state() != (known["bytes"], known["version"]):
+        raise changed(file)
+    return file

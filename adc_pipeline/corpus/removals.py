@@ -152,7 +152,7 @@ def remove_rows(
     begins = first_positions(files)
     for file, begin in zip(files, begins, strict=True):
         path = Path(file)
-        query = REMAINING.format(position="position" if stored else f"{begin} + file_row_number")
+        query = REMAINING.format(position=f"{begin} + {'position' if stored else 'file_row_number'}")
         engine.write(
             connection, "leaving out what is removed", query, path.with_suffix(".new"), {"file": file}, options
         )

@@ -1,26 +1,31 @@
 """Read every part of a raw corpus once, in order, and write its rows as Parquet, partitioned into shards.
 
 All text passes through this module once. DuckDB parses on every core and keeps the order of the source, so the number
-of a row is its position. With several shards, each piece is written once and then read again per shard, which takes
-about as long again.
+of a row is its position. Each source file, or a part of a large plain one, is a task, which reads its rows and writes
+them to the shard each belongs to in one pass.
 
 What each part holds is counted a second time by other means than DuckDB, while DuckDB reads it.
 """
 
 import json
-from collections.abc import Generator, Iterable, Iterator, Sequence
+import os
+import shutil
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass
-from itertools import groupby, islice
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from itertools import groupby, islice, pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
+from adc_pipeline.core.columns import row_count
 from adc_pipeline.core.engine import Engine
 from adc_pipeline.core.errors import PipelineError, is_disk_full
-from adc_pipeline.core.shards import shard_names, shard_sql
-from adc_pipeline.corpus import fields
+from adc_pipeline.core.records import read_record
+from adc_pipeline.core.shards import COUNTS, Counts, link_or_copy, make_shards, shard_names, shard_sql
+from adc_pipeline.corpus import fields, kept_rows
 from adc_pipeline.corpus.missing_texts import create_text_macros
 from adc_pipeline.corpus.namespaces import join_sites, part_namespaces
 from adc_pipeline.corpus.packings import packing
@@ -35,10 +40,11 @@ from adc_pipeline.corpus.readers.values import create_macros
 from adc_pipeline.corpus.recorded_files import UTTERANCES, unchanged_while_read
 from adc_pipeline.corpus.removals import Removals, remove_rows
 from adc_pipeline.corpus.settings import CorpusSettings, UtteranceSettings
-from adc_pipeline.corpus.tables import READ
+from adc_pipeline.corpus.tables import FROM, READ
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    import pyarrow.parquet as pq
     from duckdb import DuckDBPyConnection
 
 TITLES, COUNTED = "titles.parquet", "counted.json"
@@ -79,10 +85,11 @@ LIMIT 1
 
 # A row without a conversation goes to the first shard; it is set aside later.
 SHARD = "coalesce({shard}, 0) AS shard"
-SHARD_ROWS = """
-SELECT $first + file_row_number AS position, * EXCLUDE (file_row_number, shard)
-FROM read_parquet($rows, file_row_number = true, hive_partitioning = false) WHERE shard = $shard
-"""
+# Columns with few values, which take a dictionary.
+FEW_VALUES = ["kind", "parent_kind", "source", "namespace", "distinguished", "missing_text", "title"]
+ROW_GROUP = 122_880
+# Rows that wait for a file at most; they take about 300 MB.
+MOST_WAITING = 8 * ROW_GROUP
 
 # The entries of all `conversations.json`, in order.
 ENTRY_COLUMNS = ("namespace", "conversation_id", "title", "source")
@@ -112,6 +119,16 @@ class Counted:
     titles_unreadable: int = 0
 
 
+@dataclass(frozen=True)
+class Reading:
+    """What one task reads: parts that one query can read together, or bytes of the only part's plain file."""
+
+    parts: tuple[Part, ...]
+    namespace: str
+    begin: int = 0
+    end: int = 0
+
+
 def shard_rows(
     corpus: Path,
     out: Path,
@@ -119,43 +136,104 @@ def shard_rows(
     settings: UtteranceSettings,
     engine: Engine,
     removals: Removals | None = None,
+    work: Path | None = None,
+    previous: Path | None = None,
 ) -> None:
-    """Write every row of `corpus` to `out/SHARD/utterances-NNNNN.parquet`, and titles and counts to `out`.
+    """Write every row of `corpus` to `out/SHARD/utterances-NNNNN….parquet`, and titles and counts to `out`.
 
-    What `removals` lists is left out.
+    Each source file, or a part of a large plain one, is a task, which `core.shards` maps; `work` keeps what finished
+    tasks have written, and `previous` is a version of which the rows of unchanged files are reused. What `removals`
+    lists is left out.
     """
     names = shard_names(settings.shards)
-    for name in names:
-        (out / name).mkdir()
     parts = list_parts(corpus, source)
-    counted = Counted()
     with unchanged_while_read(corpus), engine.connect(out / "spill") as connection:
-        create_macros(connection)
-        create_text_macros(connection)
-        connection.execute(DECODE_ENTITIES if settings.decode_entities else KEEP_ENTITIES)
-        number, position, piece = 0, 0, out / "piece.parquet"
+        prepare(connection, settings)
 
         def has_roots(part: Part) -> bool:
-            return finds_root(part, source, connection, piece.with_name("scratch"), engine)
+            return finds_root(part, source, connection, out / "scratch", engine)
 
         namespaces = join_sites(parts, part_namespaces(parts, source.columns), has_roots)
-        writer = PieceWriter(source, len(names), connection, piece, counted, engine)
-        for batch, namespace in batches(parts, namespaces, bool(carried(source.columns))):
-            for _ in writer.write(batch, namespace):
-                file = f"utterances-{number:05}.parquet"
-                number += 1
-                if len(names) == 1:
-                    piece.rename(out / names[0] / file)
-                else:
-                    files = [out / name / file for name in names]
-                    position += split_piece(piece, files, position, connection, engine)
-        if not number:
-            raise no_utterances()
+        readings = list(cut(batches(parts, namespaces, bool(carried(source.columns))), len(names)))
+        # Rewritten rows are not those of the source files.
+        rewritten = bool(removals) or settings.replace_personal_data
+        keys = [""] * len(readings) if rewritten else kept_rows.keys(readings, corpus, source, settings)
+        finished = work or out / ".work"
+        if previous and (restored := kept_rows.restore(keys, previous, len(names), finished)):
+            engine.report(f"{restored} of {len(readings)} files have not changed: their rows are reused")
+        counts = map_readings(readings, keys, out, source, settings, engine, finished)
+        counted = Counted(counts["records"])
         write_titles(parts, namespaces, out / TITLES, counted, connection, engine)
         counts = remove_rows(out, out / TITLES, removals, connection, engine, PARQUET_OPTIONS) if removals else {}
         if settings.replace_personal_data:
             counts |= replace_personal_data(sorted(out.glob(f"*/{READ}")), out / TITLES, engine.report)
     (out / COUNTED).write_text(json.dumps(asdict(counted) | counts, allow_nan=False) + "\n")
+
+
+def prepare(connection: "DuckDBPyConnection", settings: UtteranceSettings) -> None:
+    """Create the macros that readers use."""
+    create_macros(connection)
+    create_text_macros(connection)
+    connection.execute(DECODE_ENTITIES if settings.decode_entities else KEEP_ENTITIES)
+
+
+def map_readings(
+    readings: Sequence[Reading],
+    keys: Sequence[str],
+    out: Path,
+    source: CorpusSettings,
+    settings: UtteranceSettings,
+    engine: Engine,
+    work: Path,
+) -> Counts:
+    """Read every task's rows and link the files into `out/SHARD`, in the order of the source; return summed counts."""
+    names, tasks = shard_names(settings.shards), shard_names(len(readings))
+    make_shards(tasks, partial(read_task, readings, source, settings), work, engine, "file")
+    for name in names:
+        (out / name).mkdir()
+    number = first = 0
+    pieces: list[list[tuple[int, int]]] = []
+    for task in tasks:
+        pieces.append([])
+        for piece in sorted((work / task).glob("?????-*")):
+            # Rows of one shard have no positions, which are their numbers.
+            place = f"{FROM}{first:012}" if len(names) > 1 else ""
+            for name in names:
+                if (rows := piece / f"{name}.parquet").exists():
+                    link_or_copy(rows, out / name / f"utterances-{number:05}{place}.parquet")
+            pieces[-1].append((number, int(piece.name.partition("-")[2])))
+            number += 1
+            first += pieces[-1][-1][1]
+    if not number:
+        raise no_utterances()
+    fill_empty_shards(out, names)
+    records = [read_record(work / task / COUNTS, remedy=f"remove {work}")["records"] for task in tasks]
+    kept_rows.record(keys, pieces, records, out)
+    return {"records": sum(records)}
+
+
+def read_task(
+    readings: Sequence[Reading],
+    source: CorpusSettings,
+    settings: UtteranceSettings,
+    name: str,
+    folder: Path,
+    engine: Engine,
+) -> Counts:
+    """Write the rows of one task to `folder/PIECE-ROWS/SHARD.parquet`; return how many records were read.
+
+    Positions are those in the piece. A shard without rows has no file.
+    """
+    reading, names = readings[int(name.partition("-")[0])], shard_names(settings.shards)
+    scratch = engine.scratch or folder
+    counted, piece = Counted(), scratch / "piece"
+    with engine.connect(scratch / "spill") as connection, cut_out(reading, scratch / "cut") as parts:
+        prepare(connection, settings)
+        writer = PieceWriter(source, names, connection, piece, counted, engine)
+        for number, _ in enumerate(writer.write(parts, reading.namespace)):
+            shutil.move(piece, folder / f"{number:05}-{row_count(writer.files())}")
+    shutil.rmtree(scratch / "scratch", ignore_errors=True)
+    return {"records": counted.records}
 
 
 def finds_root(
@@ -219,10 +297,10 @@ def batch_key(part: Part) -> object:
 
 @dataclass
 class PieceWriter:
-    """Writes the rows of parts to the file `piece`, which the caller moves away before the next piece."""
+    """Writes the rows of parts to the folder `piece`, one file a shard; the caller moves it before the next piece."""
 
     source: CorpusSettings
-    shards: int
+    names: Sequence[str]
     connection: "DuckDBPyConnection"
     piece: Path
     counted: Counted
@@ -270,22 +348,38 @@ class PieceWriter:
                 self.engine.report(f"{part.name} has a row that DuckDB cannot read: reading it again in a slower way")
 
     def _write_rows(self, batch: Sequence[Part], namespace: str, repair: bool = False) -> Iterator[None]:
-        import pyarrow.parquet as pq
-
+        shards = len(self.names)
         selected = ", ".join([SELECTED, *quoted(carried(self.source.columns))])
-        sharded = f"{selected}, {SHARD.format(shard=shard_sql('conversation_id', self.shards))}"
-        selected = selected if self.shards == 1 else sharded
+        sharded = f"{selected}, {SHARD.format(shard=shard_sql('conversation_id', shards))}"
+        selected = selected if shards == 1 else sharded
         part, scratch = batch[0], self.piece.with_name("scratch")
         name = convokit.corpus_name(part.path, part.name) if part.what.kind == "convokit" else part.name
         for rows in read_parts(batch, self.source, self.connection, scratch, self.engine, repair):
             query = FINISHED_ROWS.format(selected=selected, rows=rows.sql)
             parameters = {**rows.parameters, "source": name, "namespace": namespace}
             with counting(rows) as lines_read:
-                self.engine.write(self.connection, f"reading {name}", query, self.piece, parameters, PARQUET_OPTIONS)
-            if rows.lines and isinstance(parameters.get("lines"), str) and has_unreadable_rows(self.piece):
+                self._write_query(f"reading {name}", query, parameters)
+            if rows.lines and isinstance(parameters.get("lines"), str) and has_unreadable_rows(self.files()):
                 self._read_without_halves(rows, query, parameters)
-            self.counted.records += records(rows, lines_read, pq.read_metadata(self.piece).num_rows)
+            self.counted.records += records(rows, lines_read, row_count(self.files()))
             yield
+
+    def files(self) -> list[str]:
+        """Return the files of the piece."""
+        return sorted(map(str, self.piece.iterdir()))
+
+    def _write_query(self, doing: str, query: str, parameters: Mapping[str, object]) -> None:
+        shutil.rmtree(self.piece, ignore_errors=True)
+        self.piece.mkdir()
+        if len(self.names) == 1:
+            path = self.piece / f"{self.names[0]}.parquet"
+            self.engine.write(self.connection, doing, query, path, parameters, PARQUET_OPTIONS)
+            return
+        with self.engine.batches(self.connection, doing, query, ROW_GROUP, parameters) as batches:
+            split = SplitFiles(self.piece, self.names, batches.schema)
+            with closing(split):
+                for batch in batches:
+                    split.write(batch)
 
     def _read_without_halves(self, rows: Rows, query: str, parameters: dict[str, object]) -> None:
         """Read the plain file of a piece again if a half of a surrogate pair is why some lines could not be read."""
@@ -298,17 +392,19 @@ class PieceWriter:
                     out.writelines(lines.without_halves(iter([line])) if halves else [line])
             if found:
                 again = parameters | {"lines": str(copy)}
-                self.engine.write(self.connection, "reading halves of signs", query, self.piece, again, PARQUET_OPTIONS)
+                self._write_query("reading halves of signs", query, again)
 
 
-def has_unreadable_rows(piece: Path) -> bool:
-    """Return whether a piece may have rows from which nothing could be read; asks Parquet's statistics only."""
+def has_unreadable_rows(files: Sequence[str]) -> bool:
+    """Return whether files may have rows from which nothing could be read; asks Parquet's statistics only."""
     import pyarrow.parquet as pq
 
-    metadata = pq.read_metadata(piece)
-    column = metadata.schema.names.index("conversation_id")
-    found = [metadata.row_group(number).column(column).statistics for number in range(metadata.num_row_groups)]
-    return any(statistics is None or statistics.null_count for statistics in found)
+    for metadata in map(pq.read_metadata, files):
+        column = metadata.schema.names.index("conversation_id")
+        found = [metadata.row_group(number).column(column).statistics for number in range(metadata.num_row_groups)]
+        if any(statistics is None or statistics.null_count for statistics in found):
+            return True
+    return False
 
 
 def is_no_fault_of_a_file(error: Exception) -> bool:
@@ -377,17 +473,141 @@ def records(rows: Rows, lines_read: "Future[int] | None", read: int) -> int:
     return read if lines_read.result() == read else sum(map(lines.count_filled_lines, rows.lines))
 
 
-def split_piece(piece: Path, files: list[Path], first: int, connection: "DuckDBPyConnection", engine: Engine) -> int:
-    """Move the rows of `piece` to one file a shard, in order, numbered from `first`; return how many there are."""
+class SplitFiles:
+    """One file a shard in a folder, for rows in their order, each with its position among all of them.
+
+    DuckDB can write a file for each value of a column, too, and loses the order of the rows. 1 million utterances cost
+    0.7 s more of a core than one file, whatever the number of shards.
+    """
+
+    def __init__(self, folder: Path, names: Sequence[str], schema: "pa.Schema") -> None:
+        import pyarrow as pa
+
+        self.folder, self.names = folder, names
+        self.schema = schema.remove(schema.get_field_index("shard")).insert(0, pa.field("position", pa.int64()))
+        self.writers: dict[int, pq.ParquetWriter] = {}
+        self.waiting: dict[int, list[pa.RecordBatch]] = {}
+        self.rows = 0
+
+    def write(self, batch: "pa.RecordBatch") -> None:
+        """Take the next rows. The bytes of the files do not depend on how rows are batched."""
+        while batch.num_rows:
+            room = MOST_WAITING - self.rows % MOST_WAITING
+            self._sort(batch.slice(0, room))
+            if self.rows % MOST_WAITING == 0:
+                self.flush()
+            batch = batch.slice(room)
+
+    def _sort(self, batch: "pa.RecordBatch") -> None:
+        import numpy as np
+        import pyarrow as pa
+
+        shards = batch.column("shard").to_numpy()
+        order = np.argsort(shards, kind="stable")
+        ends = np.searchsorted(shards[order], np.arange(len(self.names) + 1))
+        positions = pa.array(np.arange(self.rows, self.rows + batch.num_rows))
+        columns = [positions, *batch.drop_columns(["shard"]).columns]
+        grouped = pa.RecordBatch.from_arrays(columns, schema=self.schema).take(pa.array(order))
+        for shard in np.unique(shards).tolist():
+            begin, end = ends[shard], ends[shard + 1]
+            self.waiting.setdefault(shard, []).append(grouped.slice(begin, end - begin))
+        self.rows += batch.num_rows
+
+    def flush(self) -> None:
+        """Write the rows that wait."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        for shard, batches in self.waiting.items():
+            if shard not in self.writers:
+                path = self.folder / f"{self.names[shard]}.parquet"
+                options = {"compression": "none", "use_dictionary": FEW_VALUES}
+                self.writers[shard] = pq.ParquetWriter(path, self.schema, **options)
+            # Pages end where chunks do.
+            self.writers[shard].write_table(pa.Table.from_batches(batches).combine_chunks(), ROW_GROUP)
+        self.waiting = {}
+
+    def close(self) -> None:
+        self.flush()
+        for writer in self.writers.values():
+            writer.close()
+
+
+def fill_empty_shards(out: Path, names: Sequence[str]) -> None:
+    """Write a file without rows for each shard that has none."""
     import pyarrow.parquet as pq
 
-    for shard, file in enumerate(files):
-        parameters = {"rows": str(piece), "first": first, "shard": shard}
-        doing = f"writing shard {shard + 1} of {len(files)}"
-        engine.write(connection, doing, SHARD_ROWS, file, parameters, PARQUET_OPTIONS)
-    rows: int = pq.read_metadata(piece).num_rows
-    piece.unlink()
-    return rows
+    schema = pq.read_schema(next(out.glob(f"*/{READ}")))
+    for name in names:
+        if not any((out / name).iterdir()):
+            pq.write_table(schema.empty_table(), out / name / f"utterances-00000{FROM}{0:012}.parquet")
+
+
+def cut(batched: Iterable[tuple[list[Part], str]], shards: int) -> Iterator[Reading]:
+    """Yield the tasks of some batches; with several shards, a large plain file is cut at ends of lines."""
+    for parts, namespace in batched:
+        file = plain_lines(parts[0]) if shards > 1 and len(parts) == 1 else None
+        if file is None or file.stat().st_size <= lines.CHUNK:
+            yield Reading(tuple(parts), namespace)
+        else:
+            for begin, end in pairwise(line_ends(file, lines.CHUNK)):
+                yield Reading(tuple(parts), namespace, begin, end)
+
+
+def plain_lines(part: Part) -> Path | None:
+    """Return the file of a part whose lines can be read apart from one another; None for any other part."""
+    if part.what.kind == "convokit":
+        file = part.path / UTTERANCES
+    elif part.what.kind in ("submissions", "comments") and part.what.container == "lines":
+        file = part.path
+    else:
+        return None
+    return file if lines.is_one_object_a_line(file) else None
+
+
+def line_ends(path: Path, size: int) -> Iterator[int]:
+    """Yield places in a plain file: 0, the ends of lines behind each multiple of `size`, and the end of the file."""
+    end = path.stat().st_size
+    yield 0
+    with path.open("rb") as file:
+        place = 0
+        while place + size < end:
+            file.seek(place + size - 1)
+            while (block := file.read(lines.MIB)) and (found := block.find(b"\n")) < 0:
+                pass
+            if not block:
+                break
+            place = file.tell() - len(block) + found + 1
+            if place < end:
+                yield place
+    yield end
+
+
+@contextmanager
+def cut_out(reading: Reading, folder: Path) -> Iterator[Sequence[Part]]:
+    """Yield the parts of a task; the bytes that it reads of a file lie in `folder` meanwhile."""
+    if not reading.end:
+        yield reading.parts
+        return
+    (part,) = reading.parts
+    folder.mkdir()
+    path = folder / part.path.name
+    if part.what.kind == "convokit":
+        path.mkdir()
+        for other in part.path.iterdir():
+            if other.name != UTTERANCES:
+                (path / other.name).symlink_to(other.resolve())
+    whole, copy = (part.path / UTTERANCES, path / UTTERANCES) if path.is_dir() else (part.path, path)
+    with whole.open("rb") as source, copy.open("wb") as target:
+        place = reading.begin
+        while place < reading.end:
+            place += os.sendfile(target.fileno(), source.fileno(), place, reading.end - place)
+    try:
+        yield [replace(part, path=path)]
+    except PipelineError as error:
+        # Name what the person knows.
+        raise type(error)(str(error).replace(str(path.resolve()), str(part.path.resolve()))) from error
+    shutil.rmtree(folder)
 
 
 def write_titles(

@@ -1,10 +1,11 @@
-"""What the setting `corpus` names: the sample, paths on disk, or names of ConvoKit's collection.
+"""What the setting `corpus` names: the sample, paths on disk, addresses, or names of ConvoKit's collection.
 
 `fetch` turns each source into parts in one folder, named 00, 01 and on in the order in which they are read: a part
 is a ConvoKit folder, a dump, a table or a file of another known layout. Files on disk are linked, not copied, since a
-corpus may be as large as the disk; archives are unpacked.
+corpus may be as large as the disk, and files at an address are read where they lie; archives are unpacked.
 """
 
+import json
 import os
 import shutil
 from collections.abc import Callable, Mapping
@@ -24,6 +25,7 @@ from adc_pipeline.corpus.formats import known_fields, later_keys, unfit
 from adc_pipeline.corpus.parts import NewPart, left_out_lines, write_parts
 from adc_pipeline.corpus.readers.carried import carried, own
 from adc_pipeline.corpus.recorded_files import STACK_EXCHANGE_FILES
+from adc_pipeline.corpus.remote import RemoteFile, is_remote, remote_file
 from adc_pipeline.corpus.settings import CorpusSettings
 
 SAMPLE = "sample"
@@ -54,13 +56,13 @@ def is_sample(corpus: str) -> bool:
 
 
 def source_path(source: str) -> Path:
-    """Return a source as a path."""
-    return named_path(source)
+    """Return a source as a path; an address as a `RemoteFile`."""
+    return remote_file(source) if is_remote(source) else named_path(source)
 
 
 def exists(source: str) -> bool:
     """Return whether a source is something on disk; a link that leads nowhere is. Accepts names of any length."""
-    return os.path.lexists(source_path(source))
+    return not is_remote(source) and os.path.lexists(source_path(source))
 
 
 def is_path(source: str) -> bool:
@@ -157,8 +159,10 @@ def fetch(settings: CorpusSettings, downloaded: Mapping[str, Path], out: Path, r
             listing = list_all(source_path(source), unpacked / str(len(parts)), settings)
             for file in listing.files:
                 put = os.replace if file.paths[0].is_relative_to(unpacked) else link
+                put = write_reference if isinstance(file.paths[0], RemoteFile) else put
                 site = f"{source}/{file.site}" if file.site else source
-                parts.append(NewPart(partial(place, file, put), file.name, site, file.what))
+                remote = isinstance(file.paths[0], RemoteFile)
+                parts.append(NewPart(partial(place, file, put), file.name, site, file.what, remote))
             name = source_path(source).name
             left_out |= {f"{name}/{path}": reason for path, reason in listing.left_out.items()}
             links |= {f"{name}/{path}": target for path, target in listing.links.items()}
@@ -218,6 +222,13 @@ def link(path: Path, out: Path) -> None:
     out.symlink_to(path.resolve())
 
 
+def write_reference(path: Path, out: Path) -> None:
+    """Write where a remote file is and what identifies its content, in place of a link; `corpus.parts` reads it."""
+    assert isinstance(path, RemoteFile)
+    state = path.state()
+    out.write_text(json.dumps({"address": path.address, "bytes": state.bytes, "version": state.version}) + "\n")
+
+
 def corpus_state(settings: CorpusSettings, downloads: Path) -> dict[str, Any]:
     """Return what identifies the current state of the sources, without reading their content.
 
@@ -232,7 +243,10 @@ def corpus_state(settings: CorpusSettings, downloads: Path) -> dict[str, Any]:
             state[source] = downloaded_version(source, downloads)
         elif source != SAMPLE and path.exists():
             files = watched_files(path, settings.format, settings.columns)
-            state |= {str(file.resolve()): file_stamp(file) for file in files}
+            state |= {
+                str(file.resolve()): file.state()._asdict() if isinstance(file, RemoteFile) else file_stamp(file)
+                for file in files
+            }
     return state
 
 

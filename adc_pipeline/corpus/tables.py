@@ -22,6 +22,9 @@ READ, TREE, CONVERSATIONS, SET_ASIDE = (
     "conversations.parquet",
     "set_aside.parquet",
 )
+# With several shards, a file's rows have their positions in the piece of the source that they were read in, and the
+# file's name ends in the position of the piece: what was read of one file does not depend on those before it.
+FROM = "-from-"
 
 UTTERANCES = """
 SELECT r.id, r.conversation_id,
@@ -40,18 +43,20 @@ def create_read_rows(connection: "DuckDBPyConnection", folder: Path) -> None:
     """
     files = parts(folder, READ)
     rows = connection.read_parquet(files, file_row_number=True, hive_partitioning=False)
+    begin = f"{first_positions(files)}[file_index::BIGINT + 1] + " if len(files) > 1 or FROM in files[0] else ""
     if "position" in rows.columns:
-        columns = "* EXCLUDE (file_row_number)"
+        columns = f"* EXCLUDE (file_row_number) REPLACE ({begin}position AS position)"
     else:
-        begin = f"{first_positions(files)}[file_index::BIGINT + 1] + " if len(files) > 1 else ""
         columns = f"{begin}file_row_number AS position, * EXCLUDE (file_row_number)"
     rows.project(columns).create_view("read_rows")
 
 
 def first_positions(files: list[str]) -> list[int]:
-    """Return the position of each file's first row."""
+    """Return the position of each file's first row; with several shards, that of the piece that it is a part of."""
     import pyarrow.parquet as pq
 
+    if FROM in files[0]:
+        return [int(Path(file).stem.rpartition(FROM)[2]) for file in files]
     return [0, *accumulate(pq.read_metadata(file).num_rows for file in files[:-1])]
 
 

@@ -132,8 +132,9 @@ WITH named AS MATERIALIZED (
     SELECT position, id, conversation_id, reply_to FROM read_rows SEMI JOIN set_aside USING (position)
 )
 SELECT r.id, r.conversation_id, s.position, s.reason, because.id AS because_of, r.reply_to,
-    s.because_of AS because_of_position
+    s.because_of AS because_of_position, k.parent_key
 FROM set_aside AS s JOIN named AS r USING (position) LEFT JOIN named AS because ON because.position = s.because_of
+LEFT JOIN (SELECT position, parent_key FROM keys) AS k ON k.position = s.position
 ORDER BY s.position
 """
 

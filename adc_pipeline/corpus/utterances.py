@@ -5,13 +5,27 @@ all shards; and build the tree of each shard (`corpus.tree`). A rerun reuses the
 run finished.
 """
 
+import math
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
+from adc_pipeline.core.columns import row_count
 from adc_pipeline.core.engine import Engine, counts_by, only_row
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.core.records import read_record
-from adc_pipeline.core.shards import Counts, build_once, link_or_copy, map_shards, parts, shard_names, work_folder
+from adc_pipeline.core.shards import (
+    Counts,
+    build_once,
+    link_or_copy,
+    make_shards,
+    map_shards,
+    parts,
+    shard_names,
+    shards_of,
+    work_folder,
+)
+from adc_pipeline.corpus.kept_rows import KEPT
 from adc_pipeline.corpus.keys import IS_UTTERANCE, Keys, read_keys
 from adc_pipeline.corpus.removals import Removals
 from adc_pipeline.corpus.settings import CorpusSettings, UtteranceSettings
@@ -31,22 +45,26 @@ SELECT position, CASE WHEN same > 1 THEN 'identical_row' ELSE 'duplicate_id' END
             stickied, score_hidden, parent_kind ORDER BY position
     ) AS same
     FROM (SELECT *, {key} AS key FROM read_rows WHERE {is_utterance}) AS rows SEMI JOIN (
-        SELECT key FROM (SELECT {key} AS key FROM read_rows WHERE {is_utterance}) GROUP BY key HAVING count(*) > 1
+        SELECT key FROM (SELECT {key} AS key FROM read_rows WHERE {is_utterance}) WHERE {in_bucket}
+        GROUP BY key HAVING count(*) > 1
     ) AS repeated USING (key)
 ) WHERE copy > 1 ORDER BY position
 """
 
+# Ids are grouped by so many at a time: their hash table takes about 100 bytes each.
+IDS_AT_A_TIME = 20_000_000
+IN_ORDER = "SELECT * FROM read_parquet($files, hive_partitioning = false) ORDER BY position"
+IN_BUCKET = "hash(key) % {buckets} = {bucket}"
+
 # A shard sees its own rows only. A parent that is missing in one shard may be in another conversation of another shard.
-IN_OTHER_SHARD = """
-CREATE TABLE in_other_shard AS
-WITH orphans AS (
-    SELECT position, {parent_key} AS key FROM read_rows SEMI JOIN (
-        FROM excluded WHERE reason IN ('missing_parent', 'root_outside') AND because_of_position IS NULL
-    ) AS missing USING (position)
-), found AS (
-    SELECT DISTINCT key FROM (SELECT {key} AS key FROM read_rows) SEMI JOIN orphans USING (key)
-)
-SELECT position FROM orphans SEMI JOIN found USING (key)
+ORPHANS = """
+SELECT position, parent_key AS key FROM read_parquet($files, hive_partitioning = false)
+WHERE reason IN ('missing_parent', 'root_outside') AND because_of_position IS NULL
+"""
+FOUND_ROWS = "rows.parquet"
+FOUND = """
+SELECT position FROM read_parquet($orphans, hive_partitioning = false)
+SEMI JOIN (SELECT {key} AS key FROM read_rows) AS here USING (key)
 """
 
 SET_ASIDE_ROWS = """
@@ -79,23 +97,28 @@ def write_utterances(
     source: CorpusSettings | None = None,
     work: Path | None = None,
     removals: Removals | None = None,
+    previous: Path | None = None,
 ) -> Counts:
     """Read the raw corpus `corpus` and write the tables of `corpus.tables` into the folder `out`.
 
     `corpus` is a folder that `corpus.source.fetch` wrote, or one ConvoKit folder, dump or table; `source` overrides
-    the detected format and maps columns. `work` keeps finished steps for a rerun. What `removals` lists is left out.
-    Return the counts: `read` = `taking_part` + `set_aside`, the latter also by reason. Raise PipelineError for a corpus
-    that is truncated or empty, and where a larger share than `max_set_aside` is set aside.
+    the detected format and maps columns. `work` keeps finished steps for a rerun. What `removals` lists is left out. Of
+    `previous`, an earlier result by the same code, the rows of unchanged source files are reused. Return the counts:
+    `read` = `taking_part` + `set_aside`, the latter also by reason. Raise PipelineError for a corpus that is truncated
+    or empty, and where a larger share than `max_set_aside` is set aside.
     """
     settings, engine, source = settings or UtteranceSettings(), engine or Engine(), source or CorpusSettings()
     out.mkdir(parents=True, exist_ok=True)
     names = shard_names(settings.shards)
     with work_folder(work, out) as finished:
+        read = finished / "read"
         rows = build_once(
-            finished / "rows", lambda folder: shard_rows(corpus, folder, source, settings, engine, removals)
+            finished / "rows",
+            lambda folder: shard_rows(corpus, folder, source, settings, engine, removals, read, previous),
         )
+        shutil.rmtree(read, ignore_errors=True)
         duplicates = finished / "duplicates.parquet"
-        keys = write_duplicates(rows, duplicates, engine)
+        keys = write_duplicates(rows, duplicates, finished / "ids", engine)
 
         def make(name: str, folder: Path, engine: Engine) -> Counts:
             return write_tree(rows / name, keys, duplicates, rows / TITLES, folder, settings.adopt_roots, engine)
@@ -104,37 +127,66 @@ def write_utterances(
         for name in names:
             for path in (rows / name).glob(READ):
                 link_or_copy(path, out / name / path.name)
+        link_or_copy(rows / KEPT, out / KEPT)
         counts |= read_record(rows / COUNTED)
-    counts |= write_set_aside(out, keys, engine)
+        counts |= write_set_aside(rows, out, keys, finished, engine)
     refuse_too_many_set_aside(counts, settings.max_set_aside)
     return counts
 
 
-def write_duplicates(rows: Path, path: Path, engine: Engine) -> Keys:
+def write_duplicates(rows: Path, path: Path, work: Path, engine: Engine) -> Keys:
     """Write the positions of rows whose key another row has, except the one row of each key that stays, with reasons.
 
-    Return the keys.
+    Tasks look at the keys of one range of their hash each; `work` keeps what finished ones have found. Return the keys.
     """
     with engine.connect(path.with_suffix(".spill")) as connection:
         create_read_rows(connection, rows)
         keys = read_keys(connection)
-        query = DUPLICATES.format(key=keys.key, is_utterance=IS_UTTERANCE)
-        engine.write(connection, "finding duplicate ids", query, path)
+    buckets = shard_names(max(1, math.ceil(row_count(parts(rows, READ)) / IDS_AT_A_TIME)))
+
+    def make(name: str, folder: Path, engine: Engine) -> Counts:
+        bucket = IN_BUCKET.format(buckets=len(buckets), bucket=buckets.index(name)) if len(buckets) > 1 else "true"
+        query = DUPLICATES.format(key=keys.key, is_utterance=IS_UTTERANCE, in_bucket=bucket)
+        with engine.connect(folder / "spill") as connection:
+            create_read_rows(connection, rows)
+            engine.write(connection, "finding duplicate ids", query, folder / path.name)
+        return {}
+
+    make_shards(buckets, make, work, engine, "range of ids")
+    with engine.connect(path.with_suffix(".spill")) as connection:
+        engine.write(connection, "joining duplicate ids", IN_ORDER, path, {"files": parts(work, path.name)})
     return keys
 
 
-def write_set_aside(out: Path, keys: Keys, engine: Engine) -> Counts:
-    """Merge the `set_aside.parquet` of all shards into one; return the counts by reason, and of unreadable times."""
+def write_set_aside(rows: Path, out: Path, keys: Keys, finished: Path, engine: Engine) -> Counts:
+    """Merge the `set_aside.parquet` of all shards into one; return the counts by reason, and of unreadable times.
+
+    Tasks look for the parents of replies without one, each in the rows of a shard.
+    """
+    orphans, names = finished / "orphans.parquet", [shard.name for shard in shards_of(out)]
+
+    def find_parents(name: str, folder: Path, engine: Engine) -> Counts:
+        with engine.connect(folder / "spill") as connection:
+            create_read_rows(connection, rows / name)
+            found = FOUND.format(key=keys.key)
+            engine.write(connection, "finding parents", found, folder / FOUND_ROWS, {"orphans": str(orphans)})
+        return {}
+
     files = parts(out, SET_ASIDE)
     with engine.connect(out / "spill") as connection:
+        connection.execute("CREATE TABLE in_other_shard (position BIGINT)")
+        engine.write(connection, "collecting orphans", ORPHANS, orphans, {"files": files})
+        if len(files) > 1 and row_count([str(orphans)]):
+            make_shards(names, find_parents, finished / "parents", engine)
+            connection.execute(
+                "INSERT INTO in_other_shard SELECT DISTINCT position FROM"
+                " read_parquet($files, hive_partitioning = false)",
+                {"files": parts(finished / "parents", FOUND_ROWS)},
+            )
         connection.execute(
             "CREATE TABLE excluded AS FROM read_parquet($files, hive_partitioning = false)", {"files": files}
         )
-        create_read_rows(connection, out)
-        if len(files) > 1:
-            connection.execute(IN_OTHER_SHARD.format(key=keys.key, parent_key=keys.parent_key))
-        else:
-            connection.execute("CREATE TABLE in_other_shard (position BIGINT)")
+        create_read_rows(connection, rows)
         engine.write(connection, "writing rows set aside", SET_ASIDE_ROWS, out / SET_ASIDE)
         for file in files:
             Path(file).unlink()

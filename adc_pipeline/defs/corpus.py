@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
+from adc_pipeline.core.artefacts import damage
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.core.markdown import table
 from adc_pipeline.core.shards import parts
 from adc_pipeline.corpus.formats import recognise
+from adc_pipeline.corpus.kept_rows import KEPT
 from adc_pipeline.corpus.parts import read_record
 from adc_pipeline.corpus.personal_data import check_installed
 from adc_pipeline.corpus.readers.tables import check_columns
@@ -142,11 +144,23 @@ def make_utterances(making: Making[UtteranceSettings]) -> None:
     making.outside = {REMOVALS: removals.digest} if removals else {}
     with making.unfinished(**making.outside) as work:
         folder, settings, engine = making.folder, making.settings, making.engine
-        making.count(write_utterances(corpus.path / "corpus", folder, settings, engine, source, work, removals))
+        counts = write_utterances(
+            corpus.path / "corpus", folder, settings, engine, source, work, removals, previous_rows(making)
+        )
+        making.count(counts)
     files = parts(making.folder, READ)
     making.metadata["preview"] = preview(files, ("id", "conversation_id", "reply_to", "speaker", "score", "text"))
     panels = {"score": "score", "characters of text": "length(text)"}
     making.show("distributions", distributions(files, panels, making.engine))
+
+
+def previous_rows(making: Making[UtteranceSettings]) -> "Path | None":
+    """Return the current version, whose rows of unchanged files can be reused; None if other code made it."""
+    with suppress(PipelineError):
+        made = making.store.current("utterances")
+        if made.code_version == making.request.code_version and not damage(made):
+            return made.path
+    return None
 
 
 def view_utterances(connection: "DuckDBPyConnection", folder: "Path") -> None:
@@ -167,6 +181,7 @@ utterances = declare(
         inputs=("raw_corpus",),
         reads=("raw_corpus",),
         kinds=("duckdb",),
+        unhashed=(KEPT,),
         table=lambda folder: parts(folder, READ),
         view=view_utterances,
         outside=check_corpus,

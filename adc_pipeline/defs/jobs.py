@@ -64,6 +64,10 @@ study_result = dg.define_asset_job(
 PRESETS = {"datasets_released": ("released", "datasets"), "adc_gpu": ("gpu", "adc")}
 
 
+# Read by Dagster's launcher for Kubernetes alone (docs/how-to/use-kubernetes.md): the pod of the run asks for a GPU.
+GPU_POD = {"dagster-k8s/config": {"container_config": {"resources": {"limits": {"nvidia.com/gpu": "1"}}}}}
+
+
 def preset_job(name: str) -> Any:
     """Return a job whose launchpad is filled with a preset. What a run gives has precedence; see `given_config`."""
     preset, job = PRESETS[name]
@@ -73,7 +77,7 @@ def preset_job(name: str) -> Any:
         selection={"datasets": DATASETS, "adc": dg.AssetSelection.all() - STUDY}[job],
         config=yaml.safe_load(file.read_text()),
         description=f"The job {job} with the settings of the preset {preset}; a run may change them.",
-        tags={"adc/preset": preset},
+        tags={"adc/preset": preset, **(GPU_POD if preset == "gpu" else {})},
     )
 
 

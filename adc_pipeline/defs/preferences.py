@@ -1,5 +1,6 @@
 """The asset `preferences`: ranked replies in the formats of those who train on preferences, and the checks on it."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import dagster as dg
@@ -16,12 +17,10 @@ from adc_pipeline.preferences.configurations import CONFIGURATIONS
 from adc_pipeline.preferences.datasets import write_preferences
 from adc_pipeline.preferences.picture import pairs_as_markdown
 from adc_pipeline.preferences.settings import PreferenceSettings
-from adc_pipeline.walks.datasets import split_file
+from adc_pipeline.walks.datasets import split_files
 from adc_pipeline.walks.grammar import conversations_in_two_splits
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from duckdb import DuckDBPyConnection
 
 PANELS = {
@@ -39,7 +38,7 @@ def make_preferences(making: Making[PreferenceSettings]) -> None:
     if not making.counts["pairs"]:
         making.warn("There is no pair: no two replies to one utterance have scores that the settings compare.")
     write_card(folder, settings, making.counts, making.request.upstream("raw_corpus"), utterances, ranked)
-    making.metadata["preview"] = dg.MetadataValue.md(pairs_as_markdown(folder / split_file("train", "pairs")))
+    making.metadata["preview"] = dg.MetadataValue.md(pairs_as_markdown(Path(split_files(folder, "train", "pairs")[0])))
     making.show("distributions", distributions(files_of(folder, "pairs"), PANELS, engine))
 
 

@@ -1,6 +1,7 @@
 """The datasets of walks, one asset for each kind in `walks.kinds`, and the checks on their text."""
 
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import dagster as dg
@@ -15,7 +16,7 @@ from adc_pipeline.defs.stage import INPUT_OF_TRAINING, Stage
 from adc_pipeline.defs.workspace import Workspace
 from adc_pipeline.walks.baselines import dataset_baselines
 from adc_pipeline.walks.card import write_card
-from adc_pipeline.walks.datasets import split_file, write_walks
+from adc_pipeline.walks.datasets import split_files, write_walks
 from adc_pipeline.walks.grammar import conversations_in_two_splits, grammar_violations
 from adc_pipeline.walks.kinds import KINDS, WalkKind
 from adc_pipeline.walks.leakage import count_leakage
@@ -26,8 +27,6 @@ from adc_pipeline.walks.settings import WalkSettings
 from adc_pipeline.walks.splits import SPLITS
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from duckdb import DuckDBPyConnection
 
 PANELS = {
@@ -45,7 +44,7 @@ def walk_stage(kind: WalkKind) -> Stage[WalkSettings]:
         folder, settings, engine = making.folder, making.settings, making.engine
         with making.unfinished() as work:
             making.count(write_walks(kind.name, utterances.path, ranked.path, folder, settings, engine, work))
-        files = {split: folder / split_file(split) for split in SPLITS}
+        files = {split: split_files(folder, split) for split in SPLITS}
         how = (settings.format, settings.speakers, settings.leakage)
         making.count(count_leakage(files, *how, engine, folder / "spill"))
         refuse_no_walks(making.counts, utterances.counts, ranked.counts)
@@ -55,8 +54,8 @@ def walk_stage(kind: WalkKind) -> Stage[WalkSettings]:
             making.request.context.log.warning(sentence)
         baselines = dataset_baselines(folder, ranked.path, engine)
         write_card(kind.name, folder, settings, making.counts, corpus, utterances, ranked, limits, baselines)
-        making.metadata["preview"] = dg.MetadataValue.md(walks_as_markdown(folder / split_file("train")))
-        making.show("distributions", distributions(list(map(str, files.values())), PANELS, engine))
+        making.metadata["preview"] = dg.MetadataValue.md(walks_as_markdown(Path(files["train"][0])))
+        making.show("distributions", distributions([file for split in SPLITS for file in files[split]], PANELS, engine))
 
     def check(settings: WalkSettings) -> None:
         if settings.leakage == "near":
@@ -78,7 +77,7 @@ def walk_stage(kind: WalkKind) -> Stage[WalkSettings]:
         reads=("ranked_replies", "utterances", "raw_corpus"),
         kinds=("duckdb", "huggingface"),
         unhashed=("README.md",),
-        table=lambda folder: [str(folder / split_file(split)) for split in SPLITS],
+        table=lambda folder: [file for split in SPLITS for file in split_files(folder, split)],
         view=view,
         check=check,
         priority=INPUT_OF_TRAINING,
@@ -88,8 +87,8 @@ def walk_stage(kind: WalkKind) -> Stage[WalkSettings]:
 
 def view_splits(connection: "DuckDBPyConnection", folder: "Path", configuration: str, view: str) -> None:
     """Create a view over the three splits of a dataset's configuration, with the column `split`."""
-    files = [str(folder / split_file(split, configuration)) for split in SPLITS]
-    rows = [connection.read_parquet(file, hive_partitioning=False) for file in files]
+    files = [split_files(folder, split, configuration) for split in SPLITS]
+    rows = [connection.read_parquet(each, hive_partitioning=False) for each in files]
     splits = [row.project(f"'{split}' AS split, *") for row, split in zip(rows, SPLITS, strict=True)]
     splits[0].union(splits[1]).union(splits[2]).create_view(view)
 

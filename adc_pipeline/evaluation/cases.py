@@ -29,7 +29,7 @@ from adc_pipeline.evaluation.scoring import Query
 from adc_pipeline.evaluation.settings import EvaluationSettings
 from adc_pipeline.ranking.ranked_replies import RANKED_REPLIES
 from adc_pipeline.training.layout import segments
-from adc_pipeline.walks.datasets import split_file
+from adc_pipeline.walks.datasets import split_files
 from adc_pipeline.walks.markers import FORMATS, FormatName, Verdict
 from adc_pipeline.walks.rendering import Speakers, create_rendered
 from adc_pipeline.walks.splits import Split
@@ -425,9 +425,9 @@ class Walk:
     turns: tuple[tuple[str, Verdict], ...]
 
 
-def walks(connection: "DuckDBPyConnection", file: Path, most: int, format: FormatName) -> Iterator[Walk]:
+def walks(connection: "DuckDBPyConnection", files: list[str], most: int, format: FormatName) -> Iterator[Walk]:
     markers = FORMATS[format]
-    for number, walk, text, turns in connection.execute(WALKS, {"held_out": str(file), "most": most}).fetchall():
+    for number, walk, text, turns in connection.execute(WALKS, {"held_out": files, "most": most}).fetchall():
         background, *spelt = segments({"text": text, "turns": turns}, markers)
         verdicts = (turn["verdict"] for turn in turns)
         ids = [turn["utterance_id"] for turn in turns]
@@ -500,7 +500,7 @@ def read_cases(
     Raises PipelineError if `dataset` was not written from these utterances with these settings.
     """
     verdict_first, read_after = markers == "before", markers == "after"
-    file = dataset / split_file(split)
+    held_out = split_files(dataset, split)
     numbers = QueryNumbers()
     with (engine or Engine()).connect(spill) as connection:
         create_rendered(connection, utterances, format, speakers, mentions)
@@ -513,7 +513,7 @@ def read_cases(
         connection.execute(REPLIES, {"ranked": files, "most": most})
         leakage = read_leakage(connection, files, exclude_repeated_roots, settings.leakage == "near")
         trees = Conversations(connection, most)
-        all_walks = list(walks(connection, file, most, format))
+        all_walks = list(walks(connection, held_out, most, format))
         for walk in all_walks:
             if walk.background != trees.background.get(walk.conversation):
                 raise PipelineError(

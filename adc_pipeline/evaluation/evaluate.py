@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from adc_pipeline.core.artefacts import file_digest, folder_digest
+from adc_pipeline.core.artefacts import combined_digest, file_digest, folder_digest
 from adc_pipeline.core.code_version import code_version
 from adc_pipeline.evaluation import policy
 from adc_pipeline.evaluation.baselines import BASELINES, TextScorer, informative
@@ -45,7 +45,7 @@ from adc_pipeline.evaluation.training_facts import REASONS, WITHOUT_VERDICTS, Tr
 from adc_pipeline.generation.settings import Sampling
 from adc_pipeline.training.facts import WITHOUT_REJECTED
 from adc_pipeline.training.settings import PREFERENCES
-from adc_pipeline.walks.datasets import split_file
+from adc_pipeline.walks.datasets import split_files
 from adc_pipeline.walks.markers import FORMATS
 from adc_pipeline.walks.rendering import Speakers
 from adc_pipeline.walks.splits import Split, split_of
@@ -128,7 +128,7 @@ def evaluate(
         counts=case_counts(scored, facts, model.context_tokens)
         | sample_figures(samples)
         | validation_figures(validation, settings.validation_metric),
-        test_split=file_digest(job.dataset / split_file("test")),
+        test_split=split_digest(job.dataset, "test"),
         objective=facts.objective,
         markers=facts.markers,
         left_out=facts.excluded,
@@ -180,11 +180,19 @@ def without_policy(facts: TrainingFacts, judge: Judge | None, dataset: Path) -> 
     return replace(facts, excluded={policy.POLICY: reason, **facts.excluded}) if reason else facts
 
 
+def split_digest(dataset: Path, split: Split) -> str:
+    """Return the SHA-256 of a split's file, or a digest of all of its files."""
+    files = list(map(Path, split_files(dataset, split)))
+    if len(files) == 1:
+        return file_digest(files[0])
+    return combined_digest((file.name, file_digest(file)) for file in files)
+
+
 def unseen_problem(judge: Judge, dataset: Path) -> str:
     """Return the sentence's part for a judge that was trained on test conversations of the dataset; empty if none."""
     import pyarrow.parquet
 
-    read = pyarrow.parquet.read_table(dataset / split_file("test"), columns=["conversation_id"], partitioning=None)
+    read = pyarrow.parquet.read_table(split_files(dataset, "test"), columns=["conversation_id"], partitioning=None)
     if all(split_of(id, judge.shares) == "test" for id in read["conversation_id"].unique().to_pylist()):
         return ""
     return (
@@ -335,7 +343,7 @@ def validate(
         grammar=found["grammar"],
         minus_base=differences(series, settings),
         counts=case_counts(scored, facts, model.context_tokens),
-        test_split=file_digest(job.dataset / split_file("validation")),
+        test_split=split_digest(job.dataset, "validation"),
         objective=facts.objective,
         markers=facts.markers,
         left_out=facts.excluded,

@@ -17,7 +17,7 @@ from adc_pipeline.core.engine import only_row
 from adc_pipeline.corpus.missing_texts import create_text_macros
 from adc_pipeline.corpus.near_duplicates import near_pairs
 from adc_pipeline.evaluation.formatting import number
-from adc_pipeline.walks.datasets import split_file
+from adc_pipeline.walks.datasets import split_files
 from adc_pipeline.walks.splits import Split
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ def create_walked(
     positions of the roots of the held-out split that also occur in training; with `near`, also those of conversations
     that are nearly like one of training, and `near_roots` those that are not equal.
     """
-    files = {"held_out": str(dataset / split_file(split)), "train": str(dataset / split_file("train"))}
+    files = {"held_out": split_files(dataset, split), "train": split_files(dataset, "train")}
     create_text_macros(connection)
     connection.execute(FOLDED)
     connection.execute(WALKED, {"ranked": ranked, **files})

@@ -10,7 +10,7 @@ from adc_pipeline.preferences.configurations import CONFIGURATIONS
 from adc_pipeline.preferences.datasets import columns
 from adc_pipeline.preferences.settings import PreferenceSettings
 from adc_pipeline.walks.dataset_card import front_matter, made_section
-from adc_pipeline.walks.datasets import split_file
+from adc_pipeline.walks.datasets import split_files
 from adc_pipeline.walks.splits import SPLITS
 
 BODY = """
@@ -59,7 +59,7 @@ def write_card(
 ) -> None:
     """Write `README.md` into the folder `dataset`; the three artefacts are the ones that the dataset was made from."""
     name = corpus.settings["corpus"]
-    files = {each: {split: split_file(split, each) for split in SPLITS} for each in CONFIGURATIONS}
+    files = {each: {split: split_files(dataset, split, each) for split in SPLITS} for each in CONFIGURATIONS}
     numbers = [
         (code(each), *(f"{counts[f'{each}.{split}']:,}" for split in SPLITS), escape(configuration.row))
         for each, configuration in CONFIGURATIONS.items()

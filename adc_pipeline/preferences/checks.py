@@ -5,7 +5,7 @@ from pathlib import Path
 from adc_pipeline.core.engine import Engine, only_row
 from adc_pipeline.preferences.configurations import CONFIGURATIONS
 from adc_pipeline.preferences.settings import Form
-from adc_pipeline.walks.datasets import split_file
+from adc_pipeline.walks.datasets import split_files
 from adc_pipeline.walks.splits import SPLITS
 
 # What is wrong with a value of a column, by what the column holds. Of messages the last one counts: what is answered,
@@ -43,4 +43,4 @@ def rows_with(dataset: Path, configuration: str, condition: str, engine: Engine)
 
 def files_of(dataset: Path, configuration: str) -> list[str]:
     """Return the files of a configuration, in the order of the splits."""
-    return [str(dataset / split_file(split, configuration)) for split in SPLITS]
+    return [file for split in SPLITS for file in split_files(dataset, split, configuration)]

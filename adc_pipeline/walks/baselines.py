@@ -15,7 +15,7 @@ from pathlib import Path
 from adc_pipeline.core.engine import Engine, only_row
 from adc_pipeline.core.shards import parts
 from adc_pipeline.ranking.ranked_replies import RANKED_REPLIES
-from adc_pipeline.walks.datasets import split_file
+from adc_pipeline.walks.datasets import split_files
 from adc_pipeline.walks.splits import Split
 
 WALKS, TRAINING_WALKS = 20_000, 200_000
@@ -82,8 +82,8 @@ class Baseline:
 def dataset_baselines(dataset: Path, ranked: Path, engine: Engine) -> list[Baseline]:
     """Return the baselines that decide a pair of the dataset's validation and test splits."""
     held_out: tuple[Split, ...] = ("test", "validation")
-    files = {"held_out": [str(dataset / split_file(split)) for split in held_out], "walks": WALKS}
-    values = {"train": str(dataset / split_file("train")), "training_walks": TRAINING_WALKS}
+    files = {"held_out": [file for split in held_out for file in split_files(dataset, split)], "walks": WALKS}
+    values = {"train": split_files(dataset, "train"), "training_walks": TRAINING_WALKS}
     with engine.connect(dataset / "spill") as connection:
         engine.run(connection, "reading pairs", TURNS, files)
         found = only_row(connection, PAIRS, values | {"ranked": parts(ranked, RANKED_REPLIES)})

@@ -11,7 +11,7 @@ from adc_pipeline.core.artefacts import Artefact
 from adc_pipeline.core.markdown import escape, table
 from adc_pipeline.walks.baselines import Baseline, baseline_rows
 from adc_pipeline.walks.dataset_card import front_matter, made_section
-from adc_pipeline.walks.datasets import split_file
+from adc_pipeline.walks.datasets import split_files
 from adc_pipeline.walks.kinds import KINDS
 from adc_pipeline.walks.markers import FORMATS
 from adc_pipeline.walks.settings import WalkSettings
@@ -77,7 +77,7 @@ def write_card(
         made=made_section(kind, asdict(settings), corpus, utterances, ranked),
     )
     tags = ("human-preferences", "in-context-reinforcement-learning", "conversations")
-    files = {"default": {split: split_file(split) for split in SPLITS}}
+    files = {"default": {split: split_files(dataset, split) for split in SPLITS}}
     head = front_matter(dataset, name, f"{kind} walks", files, tags)
     (dataset / "README.md").write_text(head + body, encoding="utf-8")
 

@@ -136,13 +136,13 @@ def front_matter(
     dataset: Path,
     corpus: str,
     pretty_name: str,
-    configurations: Mapping[str, Mapping[Split, str]],
+    configurations: Mapping[str, Mapping[Split, Sequence[str]]],
     tags: Sequence[str],
     tasks: Sequence[str] = ("text-generation",),
 ) -> str:
     """Return the YAML metadata of a card, with its two rules, for the Parquet files in the folder `dataset`.
 
-    `configurations` has the path of each split's file by configuration and split. A split or a configuration without
+    `configurations` has the files of each split by configuration and split. A split or a configuration without
     rows is not named, since `datasets` fails on one.
     """
     import pyarrow.parquet as pq
@@ -150,27 +150,27 @@ def front_matter(
 
     configs, infos, rows = [], [], 0
     for name, files in configurations.items():
-        contents = {split: pq.read_metadata(dataset / file) for split, file in files.items()}
-        filled = [split for split in SPLITS if contents[split].num_rows]
+        contents = {split: list(map(pq.read_metadata, paths)) for split, paths in files.items()}
+        examples = {split: sum(content.num_rows for content in found) for split, found in contents.items()}
+        filled = [split for split in SPLITS if examples[split]]
         if not filled:
             continue
         sizes = {
-            split: sum(content.row_group(group).total_byte_size for group in range(content.num_row_groups))
-            for split, content in contents.items()
-        }
-        rows += sum(content.num_rows for content in contents.values())
-        configs.append(
-            {"config_name": name, "data_files": [{"split": split, "path": files[split]} for split in filled]}
-        )
+            split: sum(content.row_group(group).total_byte_size for content in found
+                       for group in range(content.num_row_groups))
+            for split, found in contents.items()
+        }  # fmt: skip
+        rows += sum(examples.values())
+        listed = [{"split": split, "path": path_of(files[split], dataset)} for split in filled]
+        configs.append({"config_name": name, "data_files": listed})
         infos.append(
             {
                 "config_name": name,
-                "features": [feature(field) for field in contents[filled[0]].schema.to_arrow_schema()],
+                "features": [feature(field) for field in contents[filled[0]][0].schema.to_arrow_schema()],
                 "splits": [
-                    {"name": split, "num_bytes": sizes[split], "num_examples": contents[split].num_rows}
-                    for split in filled
+                    {"name": split, "num_bytes": sizes[split], "num_examples": examples[split]} for split in filled
                 ],
-                "download_size": sum((dataset / file).stat().st_size for file in files.values()),
+                "download_size": sum(Path(path).stat().st_size for paths in files.values() for path in paths),
                 "dataset_size": sum(sizes.values()),
             }
         )
@@ -189,6 +189,12 @@ def front_matter(
         "dataset_info": infos,
     }
     return f"---\n{DatasetCardData(**metadata).to_yaml()}\n---\n"
+
+
+def path_of(files: Sequence[str], dataset: Path) -> str:
+    """Return the path of a split's only file in the folder `dataset`, or a pattern of its files."""
+    first = Path(files[0]).relative_to(dataset)
+    return str(first if len(files) == 1 else first.with_name(f"{first.name.partition('-')[0]}-*.parquet"))
 
 
 def feature(field: "pa.Field") -> dict[str, Any]:

@@ -8,12 +8,13 @@ Rows are ordered by a hash of the conversation id, so that the bytes depend neit
 the number of threads.
 """
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adc_pipeline.core.engine import Engine, only_row
-from adc_pipeline.core.shards import Counts, link_or_copy, map_shards, shards_of, work_folder
+from adc_pipeline.core.shards import Counts, link_or_copy, map_shards, shard_sql, shards_of, work_folder
 from adc_pipeline.corpus.tables import create_utterances
 from adc_pipeline.ranking.ranked_replies import RANKED_REPLIES
 from adc_pipeline.walks.coins import coin_sql, digest_sql
@@ -143,29 +144,60 @@ FROM read_parquet($files, hive_partitioning = false)
 """
 
 
-def split_file(split: Split, configuration: str = "data") -> str:
-    """Return the path of a split inside a dataset's folder."""
-    return f"{configuration}/{split}-00000-of-00001.parquet"
+# Bytes of text in a file of a dataset, which zstandard makes some 500 MB of. A split of more has several files.
+TEXT_A_FILE = 1_200_000_000
+# Shards of together fewer bytes are not measured: no text is packed to less than a twelfth.
+LEAST_MEASURED = TEXT_A_FILE // 12
+
+
+def split_file(split: Split, configuration: str = "data", number: int = 0, of: int = 1) -> str:
+    """Return the path of a split inside a dataset's folder, or of one of its files."""
+    return f"{configuration}/{split}-{number:05}-of-{of:05}.parquet"
+
+
+def split_files(dataset: Path, split: Split, configuration: str = "data") -> list[str]:
+    """Return the files of a split of a dataset, in order."""
+    return sorted(map(str, (dataset / configuration).glob(f"{split}-*-of-*.parquet")))
 
 
 def join_shards(
     connection: "DuckDBPyConnection", engine: Engine, what: str, columns: str, shards: Sequence[Path], file: Path
 ) -> None:
-    """Write the rows of all shards to one file, in their order, which is that of the dataset.
+    """Write the rows of all shards to `file`, in their order, which is that of the dataset.
+
+    Where they hold more text than `TEXT_A_FILE`, they go to several files, SPLIT-00000-of-NNNNN.parquet, which are
+    ranges of the hash of the conversation's id: the files depend on the rows alone.
 
     A row group is closed after the vector with its 122,880th row. Read from files, vectors end where the files do, and
     row groups would depend on the shards; out of a sort they are full, as where a dataset has one shard.
     """
-    if len(shards) == 1:
+    files = file_count(connection, shards)
+    if len(shards) == files == 1:
         link_or_copy(shards[0], file)
         return
-    paths = {"files": [str(path) for path in shards]}
-    rows = f"""
-        SELECT {columns} FROM (
-            SELECT *, file_index AS shard FROM read_parquet($files, hive_partitioning = false, file_row_number = true)
-            ORDER BY shard, file_row_number)
-    """  # noqa: S608
-    engine.write(connection, f"joining the shards of {what}", rows, file, paths, PUBLISHED)
+    for number in range(files):
+        # The shards, too, are ranges of this hash.
+        within = shards[number * len(shards) // files : math.ceil((number + 1) * len(shards) / files)]
+        chosen = f"WHERE {shard_sql('conversation_id', files)} = {number}" if files > 1 else ""
+        rows = f"""
+            SELECT {columns} FROM (
+                SELECT *, file_index AS shard
+                FROM read_parquet($files, hive_partitioning = false, file_row_number = true) {chosen}
+                ORDER BY shard, file_row_number)
+        """  # noqa: S608
+        path = file.with_name(file.name.replace("-00000-of-00001", f"-{number:05}-of-{files:05}"))
+        paths = {"files": [str(path) for path in within]}
+        engine.write(connection, f"joining the shards of {what}", rows, path, paths, PUBLISHED)
+
+
+def file_count(connection: "DuckDBPyConnection", shards: Sequence[Path]) -> int:
+    """Return how many files the rows of some shards ask for."""
+    if sum(path.stat().st_size for path in shards) < LEAST_MEASURED:
+        return 1
+    rows = connection.read_parquet([str(path) for path in shards], hive_partitioning=False)
+    size = " + ".join(f'coalesce(strlen("{name}"::VARCHAR), 0)' for name in rows.columns)
+    ((found,),) = rows.aggregate(f"sum({size})").fetchall()
+    return max(1, math.ceil((found or 0) / TEXT_A_FILE))
 
 
 def write_walks(
@@ -196,7 +228,7 @@ def write_walks(
         for split in SPLITS:
             parts = [finished / name / f"{split}.parquet" for name in names]
             join_shards(connection, engine, split, COLUMNS, parts, out / split_file(split))
-        rows = {"files": [str(out / split_file(split)) for split in SPLITS]}
+        rows = {"files": [file for split in SPLITS for file in split_files(out, split)]}
         counts["repeats.included"] = only_row(connection, INCLUDED_REPEATS, rows)["repeats"]
     return counts
 

@@ -5,6 +5,7 @@ Here only the dataset is read: a root is the text before the background marker, 
 are compared without case and punctuation.
 """
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -28,7 +29,12 @@ FROM read_parquet($file, hive_partitioning = false) WHERE walk = 0 GROUP BY ALL 
 
 
 def count_leakage(
-    files: dict[Split, Path], format: FormatName, speakers: Speakers, looked_for: LookedFor, engine: Engine, spill: Path
+    files: Mapping[Split, Sequence[str]],
+    format: FormatName,
+    speakers: Speakers,
+    looked_for: LookedFor,
+    engine: Engine,
+    spill: Path,
 ) -> dict[str, int]:
     """Return how many test conversations have an equal root in training, and how many more are nearly alike."""
     if looked_for == "none":
@@ -49,12 +55,12 @@ def count_leakage(
 
 
 def read(
-    connection: "DuckDBPyConnection", file: Path, format: FormatName, speakers: Speakers
+    connection: "DuckDBPyConnection", files: Sequence[str], format: FormatName, speakers: Speakers
 ) -> list[tuple[str, str, str]]:
     """Return id, root and replies of each conversation."""
     markers = FORMATS[format]
     values = {"background": markers.background, "rejected": markers.rejected, "accepted": markers.accepted}
-    rows = connection.execute(TEXTS, {"file": str(file), **values}).fetchall()
+    rows = connection.execute(TEXTS, {"file": list(files), **values}).fetchall()
     return [(id, root if speakers == "none" else root.partition("\n")[2], text) for id, root, text in rows]
 
 

@@ -12,7 +12,7 @@ from adc_pipeline.core.engine import Engine
 from adc_pipeline.evaluation.cases import Cases, read_cases
 from adc_pipeline.evaluation.leakage import leakage_sentences
 from adc_pipeline.evaluation.settings import EvaluationSettings
-from adc_pipeline.walks.datasets import split_file
+from adc_pipeline.walks.datasets import split_files
 from adc_pipeline.walks.leakage import count_leakage
 from adc_pipeline.walks.splits import SPLITS, split_of
 from adc_pipeline_tests.evaluation.conftest import Stages, run_stages
@@ -126,7 +126,7 @@ def test_conversations_that_are_nearly_in_training_are_excluded_by_a_setting(tmp
                 )
         conversations += [seen, asked]
     stages = stages_of(conversations, tmp_path)
-    files = {split: stages.dataset / split_file(split) for split in SPLITS}
+    files = {split: split_files(stages.dataset, split) for split in SPLITS}
     counted = count_leakage(files, "default", "names", "near", Engine(), tmp_path / "spill")
     # A walk of the second conversation shows only some of the replies.
     assert counted["leakage.equal_roots"] == 0

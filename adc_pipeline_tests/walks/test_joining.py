@@ -1,11 +1,14 @@
 """Joined shards have the bytes of a dataset of one shard, also where a file has several row groups."""
 
+import hashlib
 from pathlib import Path
 
 import pytest
 
 from adc_pipeline.core.engine import Engine
-from adc_pipeline.walks.datasets import PUBLISHED, join_shards, nullable
+from adc_pipeline.core.shards import shard_sql
+from adc_pipeline.walks import datasets
+from adc_pipeline.walks.datasets import PUBLISHED, join_shards, nullable, split_files
 
 # More than two row groups of DuckDB's 122,880 rows.
 ROWS = 260_001
@@ -28,3 +31,37 @@ def test_the_bytes_of_a_file_do_not_depend_on_how_its_rows_lay_in_shards(threads
     with engine.connect() as connection:
         join_shards(connection, engine, "numbers", COLUMNS, shards, tmp_path / "joined.parquet")
     assert (tmp_path / "joined.parquet").read_bytes() == whole.read_bytes()
+
+
+@pytest.mark.parametrize("shards", [1, 3, 16])
+def test_a_large_split_has_files_that_depend_on_its_rows_alone(
+    shards: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ranges of the hash of the conversation's id, in the order of the rows."""
+    monkeypatch.setattr(datasets, "LEAST_MEASURED", 0)
+    monkeypatch.setattr(datasets, "TEXT_A_FILE", 5_000)
+    columns = nullable(("conversation_id", "number"), "number >= 0")
+    rows = "SELECT range AS number, (range // 3)::VARCHAR AS conversation_id FROM range(3000)"
+    engine = Engine(threads=1)
+    written: list[Path] = []
+    with engine.connect() as connection:
+        for shard in range(shards):
+            written.append(tmp_path / f"{shard}.parquet")
+            chosen = f"SELECT {columns} FROM ({rows}) WHERE {shard_sql('conversation_id', shards)} = {shard}"  # noqa: S608
+            part = f"{chosen} ORDER BY md5(conversation_id), conversation_id, number"
+            engine.write(connection, "", part, written[-1], options=PUBLISHED)
+        (tmp_path / "data").mkdir()
+        join_shards(connection, engine, "", columns, written, tmp_path / "data" / "train-00000-of-00001.parquet")
+        files = split_files(tmp_path, "train")
+        assert [Path(file).name for file in files] == [f"train-{number:05}-of-00004.parquet" for number in range(4)]
+        joined, found = (
+            connection.read_parquet(paths).fetchall() for paths in (files, list(map(str, written)))
+        )  # fmt: skip
+    assert joined == found
+    assert len(found) == 3000
+    digests = [hashlib.sha256(Path(file).read_bytes()).hexdigest() for file in files]
+    assert FILES.setdefault("files", digests) == digests
+
+
+# Of the first number of shards.
+FILES: dict[str, list[str]] = {}

@@ -20,7 +20,8 @@ from time import monotonic
 from typing import BinaryIO
 
 from adc_pipeline.core.engine import SECONDS_BETWEEN_REPORTS, Report, no_report
-from adc_pipeline.corpus.packings import BLOCK, MARK, blocks, cut_off, packing
+from adc_pipeline.corpus.packings import BLOCK, MARK, blocks, cut_off, packing_of
+from adc_pipeline.corpus.remote import RemoteFile
 
 MIB = 1 << 20
 CHUNK = 256 * MIB
@@ -36,12 +37,12 @@ NEWLINE = ord("\n")
 def is_one_object_a_line(path: Path) -> bool:
     """Return whether DuckDB can read a file in place.
 
-    It is plain, begins with no mark, array or answer of an interface, and holds no values of MongoDB's.
+    It is plain, on a disk, begins with no mark, array or answer of an interface, and holds no values of MongoDB's.
     """
     with path.open("rb") as file:
         first = file.read(BLOCK)
     other = first.startswith(MARK) or is_spread(first) or is_extended(first) or envelope(first)
-    return packing(path) == "none" and not other
+    return not other and packing_of(first[:16]) == "none" and not isinstance(path, RemoteFile)
 
 
 # Keys that hold the records in an answer of a public interface, and those that may stand beside them.
