@@ -176,6 +176,12 @@ def test_a_home_whose_path_a_library_cannot_have_is_refused_in_one_sentence(tmp_
     assert not list(tmp_path.iterdir())
 
 
+def test_a_home_that_is_an_address_is_refused_without_showing_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ADC_HOME", "https://user:word@host/home")
+    with pytest.raises(PipelineError, match=r"^ADC_HOME is an address: point ADC_HOME to a folder\.$"):
+        Store.from_environment()
+
+
 @pytest.mark.parametrize("name", ["a b", "score=3", "100%", "é#&;'\"$(x)"])
 def test_a_home_with_an_unusual_path_is_accepted(tmp_path: Path, name: str) -> None:
     Store(tmp_path / name).check_writable()

@@ -269,7 +269,11 @@ class Store:
 
     @classmethod
     def from_environment(cls) -> "Store":
-        return cls(named_path(os.environ.get("ADC_HOME") or ".adc").absolute())
+        """Return the store in `ADC_HOME`; PipelineError if that is an address, which would become a folder's path."""
+        home = os.environ.get("ADC_HOME") or ".adc"
+        if "://" in home:
+            raise PipelineError("ADC_HOME is an address: point ADC_HOME to a folder.")
+        return cls(named_path(home).absolute())
 
     def versions_of(self, name: str) -> Path:
         """Return the folder that holds all versions of an artefact; a partition's name is `ASSET/PARTITION`."""

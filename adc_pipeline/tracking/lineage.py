@@ -196,7 +196,7 @@ class Records:
         """
         asset, _, digits = digest.rpartition("/")
         if not HEX.fullmatch(digits):
-            raise PipelineError(f"{digits!r} is no digest: give 6 or more of its hexadecimal digits.")
+            raise PipelineError(f"{digest!r} is no digest: give 6 or more of its hexadecimal digits.")
         found = self._search(f"tags.`{DIGEST}` LIKE '{digits}%'")
         known = sorted({(run.data.tags[ASSET], run.data.tags[DIGEST]) for _, run in found if ASSET in run.data.tags})
         known = [each for each in known if asset in ("", each[0])]
