@@ -172,8 +172,12 @@ def fine_tune(making: Making[T], job: TrainingJob, logged: bool = True) -> None:
 
     A process that was started for this job before its step is awaited.
     """
-    begun = making.request.begun
-    process = begun if begun and begun.job == job else TrainingProcess(job, making.request.name)
+    process = making.request.begun
+    if process and (process.awaited or process.job != job):
+        # An earlier attempt at this step has taken what it wrote.
+        process.close()
+        process = None
+    process = process or TrainingProcess(job, making.request.name)
     with ExitStack() as held:
         held.callback(process.close)
         if process.restarted:

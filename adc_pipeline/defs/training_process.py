@@ -29,14 +29,17 @@ NO_ROOM = 64 << 10
 
 
 class TrainingProcess:
-    """A running fine-tune; `restarted` says whether its work folder held another job's work, which is removed.
+    """A running fine-tune.
 
+    `restarted` says whether its work folder held another job's work, which is removed, and `awaited` whether a step
+    has waited for it.
     Raises PipelineError if another run is training there.
     """
 
     def __init__(self, job: TrainingJob, name: str) -> None:
         job.work.mkdir(parents=True, exist_ok=True)
         self.job, self.log = job, job.work / "log.txt"
+        self.awaited = False
         with ExitStack() as held:
             if not held.enter_context(locked(job.work)):
                 raise PipelineError(
@@ -57,6 +60,7 @@ class TrainingProcess:
 
         The message is the process's own. A process that the system kills leaves none.
         """
+        self.awaited = True
         for line in self.lines():
             report(line)
         self.close()
