@@ -88,7 +88,9 @@ def materialize(stage: Stage[Any], context: Context, workspace: Workspace) -> Ma
         if reasons := reasons_to_make(request, outside):
             request.report(f"{request.name} is made: {', '.join(reasons)}.")
             last = last_version(request.store, request.name)
-            workspace.made[request.name] = ", ".join(reasons)
+            # The asset's page has all of them.
+            more = f" and {len(reasons) - 1} more" if len(reasons) > 1 else ""
+            workspace.made[request.name] = f"{reasons[0]}{more}"
             made = make(stage, request, outside)
             if stage.view:
                 write_database(request.store)
