@@ -196,6 +196,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if os.geteuid() or not shutil.which("ip"):
         print("This makes network namespaces: run it as root, with `ip` of iproute2 installed.", file=sys.stderr)
         return 2
+    # So that nodes and folders are removed.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     # Paths of Ray's sockets have 107 characters at most.
     with tempfile.TemporaryDirectory(prefix="adc-", dir=given.folder) as temporary:
         return prove(Path(temporary), given)
