@@ -172,6 +172,10 @@ class Proof:
     def log(self, name: str) -> str:
         return (self.shared / name / "log").read_text(errors="replace")
 
+    def steps_log(self, name: str) -> str:
+        """Return all lines of the steps, of which the terminal has the last ones."""
+        return (self.shared / name / "adc" / "logs" / "datasets.log").read_text(errors="replace")
+
     def digests(self, name: str) -> dict[str, str]:
         store = self.shared / name / "adc" / "store"
         return {asset: (store / asset / "current").resolve().name for asset in DATASETS}
@@ -259,7 +263,7 @@ def prove(folder: Path, given: argparse.Namespace) -> int:
         proof.finish(name, process)
         seconds[name] = time.monotonic() - began
         memory.ended.set()
-        lost = proof.log(name).count("was lost with its node")
+        lost = proof.steps_log(name).count("was lost with its node")
         notes[name] = f"{lost} tasks of the node made again on others"
         print(f"{name}: {seconds[name]:.1f} s", flush=True)
 
