@@ -172,6 +172,10 @@ class Proof:
     def log(self, name: str) -> str:
         return (self.shared / name / "log").read_text(errors="replace")
 
+    def steps_log(self, name: str) -> str:
+        """Return all lines of the steps, of which the terminal has the last ones."""
+        return (self.shared / name / "adc" / "logs" / "datasets.log").read_text(errors="replace")
+
     def digests(self, name: str) -> dict[str, str]:
         store = self.shared / name / "adc" / "store"
         return {asset: (store / asset / "current").resolve().name for asset in DATASETS}
@@ -196,6 +200,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if os.geteuid() or not shutil.which("ip"):
         print("This makes network namespaces: run it as root, with `ip` of iproute2 installed.", file=sys.stderr)
         return 2
+    # So that nodes and folders are removed.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     # Paths of Ray's sockets have 107 characters at most.
     with tempfile.TemporaryDirectory(prefix="adc-", dir=given.folder) as temporary:
         return prove(Path(temporary), given)
@@ -257,7 +263,7 @@ def prove(folder: Path, given: argparse.Namespace) -> int:
         proof.finish(name, process)
         seconds[name] = time.monotonic() - began
         memory.ended.set()
-        lost = proof.log(name).count("was lost with its node")
+        lost = proof.steps_log(name).count("was lost with its node")
         notes[name] = f"{lost} tasks of the node made again on others"
         print(f"{name}: {seconds[name]:.1f} s", flush=True)
 

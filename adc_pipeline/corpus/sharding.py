@@ -12,7 +12,7 @@ import os
 import shutil
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import groupby, islice, pairwise
@@ -161,7 +161,11 @@ def shard_rows(
         finished = work or out / ".work"
         if previous and (restored := kept_rows.restore(keys, previous, len(names), finished)):
             engine.report(f"{restored} of {len(readings)} files have not changed: their rows are reused")
-        counts = map_readings(readings, keys, out, source, settings, engine, finished)
+        # A connection with its macros costs as much as some thousand rows, so tasks of this process share one.
+        shared = connection if engine.executor == "local" else None
+        make = partial(read_task, readings, source, settings, shared)
+        make_shards(shard_names(len(readings)), make, finished, engine, "file")
+        counts = link_rows(keys, out, names, finished)
         counted = Counted(counts["records"])
         write_titles(parts, namespaces, out / TITLES, counted, connection, engine)
         counts = remove_rows(out, out / TITLES, removals, connection, engine, PARQUET_OPTIONS) if removals else {}
@@ -177,18 +181,9 @@ def prepare(connection: "DuckDBPyConnection", settings: UtteranceSettings) -> No
     connection.execute(DECODE_ENTITIES if settings.decode_entities else KEEP_ENTITIES)
 
 
-def map_readings(
-    readings: Sequence[Reading],
-    keys: Sequence[str],
-    out: Path,
-    source: CorpusSettings,
-    settings: UtteranceSettings,
-    engine: Engine,
-    work: Path,
-) -> Counts:
-    """Read every task's rows and link the files into `out/SHARD`, in the order of the source; return summed counts."""
-    names, tasks = shard_names(settings.shards), shard_names(len(readings))
-    make_shards(tasks, partial(read_task, readings, source, settings), work, engine, "file")
+def link_rows(keys: Sequence[str], out: Path, names: Sequence[str], work: Path) -> Counts:
+    """Link the rows of all tasks, one a key, into `out/SHARD`, in the order of the source; return summed counts."""
+    tasks = shard_names(len(keys))
     for name in names:
         (out / name).mkdir()
     number = first = 0
@@ -216,19 +211,24 @@ def read_task(
     readings: Sequence[Reading],
     source: CorpusSettings,
     settings: UtteranceSettings,
+    shared: "DuckDBPyConnection | None",
     name: str,
     folder: Path,
     engine: Engine,
 ) -> Counts:
     """Write the rows of one task to `folder/PIECE-ROWS/SHARD.parquet`; return how many records were read.
 
-    Positions are those in the piece. A shard without rows has no file.
+    Positions are those in the piece. A shard without rows has no file. `shared` is a prepared connection; without one,
+    as on a cluster, the task opens its own.
     """
     reading, names = readings[int(name.partition("-")[0])], shard_names(settings.shards)
     scratch = engine.scratch or folder
     counted, piece = Counted(), scratch / "piece"
-    with engine.connect(scratch / "spill") as connection, cut_out(reading, scratch / "cut") as parts:
-        prepare(connection, settings)
+    with ExitStack() as stack:
+        connection = shared or stack.enter_context(engine.connect(scratch / "spill"))
+        if shared is None:
+            prepare(connection, settings)
+        parts = stack.enter_context(cut_out(reading, scratch / "cut"))
         writer = PieceWriter(source, names, connection, piece, counted, engine)
         for number, _ in enumerate(writer.write(parts, reading.namespace)):
             shutil.move(piece, folder / f"{number:05}-{row_count(writer.files())}")
