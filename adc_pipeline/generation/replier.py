@@ -31,6 +31,7 @@ from adc_pipeline.generation.settings import Sampling
 from adc_pipeline.training.context import context_length
 from adc_pipeline.training.facts import FACTS, ModelFacts
 from adc_pipeline.training.loading import load_weights, reason
+from adc_pipeline.training.stopping import enough_memory
 from adc_pipeline.training.tokens import MarkerTokenizer
 from adc_pipeline.walks.markers import Verdict
 
@@ -40,6 +41,10 @@ if TYPE_CHECKING:
 # Context in tokens of a model that does not state its own.
 UNKNOWN_CONTEXT = 1024
 
+OUT_OF_MEMORY = (
+    "The model ran out of memory over a conversation; lower `max_new_tokens`, shorten the post and the replies, or use"
+    " a device with more memory."
+)
 # Conversations that are answered side by side. A server estimates a request's time after each batch.
 BATCH_ROWS = 8
 
@@ -166,7 +171,8 @@ class Replier:
             ]
             processors.append(Drawn(seeds, sampling, self.model.device))
         likeliest = Sampling(0.0, 1.0, most)
-        written = continuations(self.model, prompts, stop_ids(self.tokenizer), likeliest, processors, stream)
+        with enough_memory(OUT_OF_MEMORY):
+            written = continuations(self.model, prompts, stop_ids(self.tokenizer), likeliest, processors, stream)
         ends: dict[int, Ended] = {
             self.tokenizer.accepted_id: "accepted",
             self.tokenizer.rejected_id: "rejected",
