@@ -99,7 +99,7 @@ def of_text(path: Path, wanted: Format, columns: Mapping[str, str]) -> Recognise
             "begins a JSON array, and none of its first values is a JSON object: write each utterance as an object",
         )
     if not first:
-        raise unfit(path, "is empty")
+        raise refused(path, "is empty: fetch it again, or leave it out")
     if start == b"{":
         raise refused(
             path,

@@ -129,6 +129,14 @@ def field(table: "DuckDBPyRelation", name: str) -> "Expression":
     return FunctionExpression("struct_extract", ColumnExpression(outer), ConstantExpression(inner))
 
 
+def first_filled(table: "DuckDBPyRelation", names: Sequence[str]) -> "Expression":
+    """Return the value of the only or, as text, of the first of some fields that has one."""
+    from duckdb import CoalesceOperator
+
+    fields = [field(table, name) for name in names]
+    return fields[0] if len(fields) == 1 else CoalesceOperator(*(each.cast("VARCHAR") for each in fields))
+
+
 def open_parquet(path: Path, connection: "DuckDBPyConnection") -> "DuckDBPyRelation":
     import duckdb
 
@@ -229,11 +237,15 @@ def select(
     from duckdb import ColumnExpression, ConstantExpression
 
     inner = [f"{name}.{each}" for name, kind in zip(table.columns, table.types, strict=True) for each in members(kind)]
-    names = mapped(path, [*table.columns, *inner], columns)
-    chosen = [
-        field(table, names[name]) if name in names else ConstantExpression(None).cast("VARCHAR") for name in MAPPED
-    ]
-    chosen = [column.alias(name) for column, name in zip(chosen, MAPPED, strict=True)]
+    has = [*table.columns, *inner]
+    names = mapped(path, has, columns)
+    called = {name: [names[name]] if name in names else [] for name in MAPPED}
+    for name, also in ALSO_CALLED.items():
+        if name not in columns:
+            # A reader may give a column that is null throughout.
+            called[name] = [each for other in (name, *also) if (each := spelled(other, has)) in has]
+    null = ConstantExpression(None).cast("VARCHAR")
+    chosen = [(first_filled(table, each) if each else null).alias(name) for name, each in called.items()]
     others = carried(columns)
     chosen += [field(table, names[name]).alias(name) for name in others]
     table = table.select(*chosen, *([ColumnExpression("filename")] if several else []))
