@@ -17,6 +17,7 @@ import numpy as np
 
 from adc_pipeline.core.artefacts import file_digest, folder_digest
 from adc_pipeline.core.code_version import code_version
+from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.evaluation import policy
 from adc_pipeline.evaluation.baselines import BASELINES, TextScorer, informative
 from adc_pipeline.evaluation.bootstrap import Floats
@@ -99,11 +100,12 @@ def evaluate(
 
     trained = TrainingFacts.read(job.model)
     settings = within_training(settings or EvaluationSettings(), trained)
-    with enough_memory(
+    refusal = PipelineError(
         f"The evaluation ran out of memory; lower `row_tokens` {settings.row_tokens}, then `max_context_tokens`"
         f" {settings.max_context_tokens}, `samples` {settings.samples} and `max_new_tokens` {settings.max_new_tokens},"
         " or use a device with more memory."
-    ):
+    )
+    with enough_memory(refusal):
         return _evaluate(job, out, trained, settings, progress)
 
 

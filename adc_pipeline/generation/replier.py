@@ -41,10 +41,6 @@ if TYPE_CHECKING:
 # Context in tokens of a model that does not state its own.
 UNKNOWN_CONTEXT = 1024
 
-OUT_OF_MEMORY = (
-    "The model ran out of memory over a conversation; lower `max_new_tokens`, shorten the post and the replies, or use"
-    " a device with more memory."
-)
 # Conversations that are answered side by side. A server estimates a request's time after each batch.
 BATCH_ROWS = 8
 
@@ -67,6 +63,13 @@ class Reply:
     def turn(self) -> str:
         """Return the reply as a turn of the conversation."""
         return utterance(self.speaker, self.text)
+
+
+def out_of_memory() -> PipelineError:
+    return PipelineError(
+        "The model ran out of memory over a conversation; lower `max_new_tokens`, shorten the post and the replies, or"
+        " use a device with more memory."
+    )
 
 
 class Replier:
@@ -171,7 +174,7 @@ class Replier:
             ]
             processors.append(Drawn(seeds, sampling, self.model.device))
         likeliest = Sampling(0.0, 1.0, most)
-        with enough_memory(OUT_OF_MEMORY):
+        with enough_memory(out_of_memory()):
             written = continuations(self.model, prompts, stop_ids(self.tokenizer), likeliest, processors, stream)
         ends: dict[int, Ended] = {
             self.tokenizer.accepted_id: "accepted",

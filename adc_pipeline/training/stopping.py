@@ -124,13 +124,13 @@ def translated_errors(job: TrainingJob) -> Iterator[None]:
 
 
 @contextmanager
-def enough_memory(sentence: str) -> Iterator[None]:
-    """Raise PipelineError with this sentence where the block needs more memory than a device or the machine has."""
+def enough_memory(refusal: PipelineError) -> Iterator[None]:
+    """Raise `refusal` where the block needs more memory than a device or the machine has."""
     try:
         yield
     except (RuntimeError, OSError, MemoryError) as error:
         if is_out_of_memory(error):
-            raise PipelineError(sentence) from error
+            raise refusal from error
         raise
 
 
