@@ -103,8 +103,21 @@ def parent(written: str | None, id: str, conversation_id: str) -> str | None:
     return None if answered == id else answered
 
 
+def compact(written: str) -> datetime | None:
+    """The date from 1970 to 2099 that 8, 12 or 14 digits name; None if they name none."""
+    form = {8: "%Y%m%d", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S"}.get(len(written))
+    if not form or not (written.isascii() and written.isdigit() and "1970" <= written < "21"):
+        return None
+    try:
+        return datetime.strptime(written, form).replace(tzinfo=UTC)
+    except ValueError:
+        return None
+
+
 def seconds(written: str) -> int | None:
     """A time in seconds since 1970, UTC: a number of any unit, told by its size, or a date; None if it is neither."""
+    if moment := compact(written):
+        return int(moment.timestamp())
     try:
         number = Fraction(written.strip())
     except ValueError:

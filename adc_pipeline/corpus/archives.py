@@ -26,6 +26,7 @@ from adc_pipeline.corpus.formats import Format, UnfitError, recognise
 from adc_pipeline.corpus.packings import BLOCK, blocks
 from adc_pipeline.corpus.recorded_files import CONVOKIT_FILES
 
+REPLACED = "is replaced by a later file of its name in the archive"
 # Left free on the disk.
 RESERVE = 1 << 28
 # What zipfile, tarfile and the libraries that they unpack with raise for a damaged archive.
@@ -89,6 +90,8 @@ def unpack(
                 # A tar archive is read in one go: the first bytes are kept for writing.
                 source = member.open()
                 first = source.read(BLOCK)
+                if (folder / member.name).is_file():
+                    left_out[f"{member.name} (earlier)"] = REPLACED
                 if choose(Member(member.name, member.size, partial(io.BytesIO, first))):
                     check_fits(archive, member.size, free)
                     free -= member.size
@@ -103,9 +106,11 @@ def zip_members(opened: zipfile.ZipFile, archive: Path, left_out: dict[str, str]
             f"{archive}, which the setting corpus names, is an Excel workbook or another Office document: save the"
             " sheet as CSV in UTF-8."
         )
+    # An archive that was added to may hold a file twice, of which the last one counts.
+    latest = {str(PurePosixPath(info.filename.replace("\\", "/"))): info for info in opened.infolist()}
     for info in opened.infolist():
         check_inside(archive, info.filename)
-        if info.is_dir():
+        if info.is_dir() or info.filename.endswith("\\"):
             continue
         if info.flag_bits & 1:
             raise PipelineError(
@@ -116,7 +121,12 @@ def zip_members(opened: zipfile.ZipFile, archive: Path, left_out: dict[str, str]
         if (info.external_attr >> 28) == 0xA:
             left_out[info.filename] = "is a link in an archive"
             continue
-        yield Member(info.filename, info.file_size, partial(opened.open, info))
+        # Some programs of Windows write backslashes.
+        name = str(PurePosixPath(info.filename.replace("\\", "/")))
+        if latest[name] is info:
+            yield Member(name, info.file_size, partial(opened.open, info))
+        else:
+            left_out[f"{name} (earlier)"] = REPLACED
 
 
 def tar_members(file: BinaryIO, archive: Path, left_out: dict[str, str]) -> Iterator[Member]:

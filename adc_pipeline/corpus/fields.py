@@ -21,7 +21,7 @@ from adc_pipeline.corpus.formats import Recognised, known_fields, recognise
 from adc_pipeline.corpus.layouts import STACK_EXCHANGE_COMMENTS, STACK_EXCHANGE_POSTS, ScoreOrder
 from adc_pipeline.corpus.readers import dumps, lines, tables, xml
 from adc_pipeline.corpus.readers.arrow import write_parquet
-from adc_pipeline.corpus.readers.carried import MAPPED, carried, quoted
+from adc_pipeline.corpus.readers.carried import MAPPED, carried, quoted, spelled
 from adc_pipeline.corpus.readers.html import html_to_text
 from adc_pipeline.corpus.readers.nested import Flatten
 from adc_pipeline.corpus.readers.rows import COLUMNS, NAME_OF_FILE, Rows
@@ -29,12 +29,11 @@ from adc_pipeline.corpus.recorded_files import STACK_EXCHANGE_FILES
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection, DuckDBPyRelation, Expression
-    from duckdb.sqltypes import DuckDBPyType
 
 # How a column of ours is read from text; the others are text themselves.
 READ = {
     "timestamp": "seconds({})",
-    "score": "whole_number({})",
+    "score": "score_number({})",
     "stickied": "try_cast({} AS BOOLEAN)",
     "score_hidden": "try_cast({} AS BOOLEAN)",
 }
@@ -311,9 +310,9 @@ Place = tuple[str, str]
 
 def locate(field: str, known: set[str]) -> Place:
     """Return where a field stands, by the spelling of the file; `known` are its keys, dotted where nested."""
-    spelled = {name.lower(): name for name in known}.get(field.lower(), field)
-    outer, _, inner = spelled.partition(".")
-    return (outer, inner) if inner and outer in known else (spelled, "")
+    found = spelled(field, known)
+    outer, _, inner = found.partition(".")
+    return (outer, inner) if inner and outer in known else (found, "")
 
 
 def select_keys(
@@ -353,15 +352,10 @@ def select_columns(
     types = dict(zip(table.columns, table.types, strict=True))
     fields: dict[str, Expression] = {}
     for name, (outer, inner) in places.items():
-        if outer not in types or (inner and inner not in members(types[outer])):
+        if outer not in types or (inner and inner not in tables.members(types[outer])):
             fields[name] = ConstantExpression(None).cast("VARCHAR")
         elif inner:
             fields[name] = FunctionExpression("struct_extract", ColumnExpression(outer), ConstantExpression(inner))
         else:
             fields[name] = ColumnExpression(outer)
     return table.select(*(field.alias(name) for name, field in fields.items()), *map(ColumnExpression, others))
-
-
-def members(kind: "DuckDBPyType") -> list[str]:
-    """Return the names of the members of a structure; none for another type."""
-    return [name for name, _ in kind.children] if kind.id == "struct" else []

@@ -21,7 +21,7 @@ from adc_pipeline.corpus.first_bytes import content
 from adc_pipeline.corpus.layouts import REDDIT, STACK_EXCHANGE_POSTS, Layout, find_layout, row_by_row
 from adc_pipeline.corpus.packings import BLOCK, blocks, packing
 from adc_pipeline.corpus.readers import lines
-from adc_pipeline.corpus.readers.carried import own
+from adc_pipeline.corpus.readers.carried import own, spelled
 from adc_pipeline.corpus.readers.delimited import NAMED_SEPARATOR, separator_of
 from adc_pipeline.corpus.recorded_files import CONVOKIT_FILES, STACK_EXCHANGE_FILES, UTTERANCES
 from adc_pipeline.corpus.remote import RemoteFile
@@ -101,7 +101,7 @@ def of_text(path: Path, wanted: Format, columns: Mapping[str, str]) -> Recognise
             "begins a JSON array, and none of its first values is a JSON object: write each utterance as an object",
         )
     if not first:
-        raise unfit(path, "is empty")
+        raise refused(path, "is empty: fetch it again, or leave it out")
     if start == b"{":
         raise refused(
             path,
@@ -189,9 +189,9 @@ def later_keys(path: Path, first: Collection[str], columns: Mapping[str, str]) -
 
 
 def is_mapped(fields: set[str], columns: Mapping[str, str]) -> bool:
-    """Return whether a record has all that a table needs, by our names or by those of the setting `columns`."""
+    """Return whether a record has all that a table needs, by our names or by those of `columns`, in any case."""
     wanted = {columns.get(name, name) for name in NEEDED} | set(own(columns).values())
-    return wanted <= fields
+    return all(spelled(name, fields) in fields for name in wanted)
 
 
 def names(found: set[str]) -> str:
@@ -279,15 +279,10 @@ def known_fields(path: Path, container: Container, layout: Layout | None = None)
 
 def schema_fields(path: Path, container: Container) -> set[str]:
     """Return the columns of a Parquet or Arrow file, and those of the structures in it, dotted."""
-    import pyarrow as pa
-
     from adc_pipeline.corpus.readers.arrow import read_schema
+    from adc_pipeline.corpus.readers.tables import schema_names
 
-    schema = read_schema(path, container)
-    nested = {
-        f"{field.name}.{inner.name}" for field in schema if pa.types.is_struct(field.type) for inner in field.type
-    }
-    return set(schema.names) | nested
+    return set(schema_names(read_schema(path, container)))
 
 
 def xml_fields(path: Path) -> set[str]:

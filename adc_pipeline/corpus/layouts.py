@@ -111,14 +111,15 @@ STACK_EXCHANGE_COMMENTS = Layout(
 
 LEMMY_POSTS = Layout(
     "Lemmy posts",
-    ("post.id", "post.name", "counts.score"),
+    ("post.id", "post.name", "counts.score|post.score"),
     {
         "id": "{post.id:id}",
         "conversation_id": "{post.id:id}",
         "speaker": "coalesce({creator.name}, {post.creator_id})",
         "text": "{post.body}",
-        "timestamp": "{post.published}",
-        "score": "{counts.score}",
+        "timestamp": "coalesce({post.published}, {post.published_at})",
+        # Version 1 of its interface has the counts in the post itself.
+        "score": "coalesce({counts.score}, {post.score})",
         "title": "{post.name}",
         "source": "{community.name}",
         "kind": "'t3_'",
@@ -127,7 +128,7 @@ LEMMY_POSTS = Layout(
 
 LEMMY_COMMENTS = Layout(
     "Lemmy comments",
-    ("comment.id", "comment.path", "comment.content", "counts.score"),
+    ("comment.id", "comment.path", "comment.content", "counts.score|comment.score"),
     {
         "id": "{comment.id:id}",
         "conversation_id": "coalesce({comment.post_id:id}, {post.id:id})",
@@ -135,10 +136,11 @@ LEMMY_COMMENTS = Layout(
         "reply_to": "coalesce(nullif(regexp_extract({comment.path}, '^0\\.(?:\\d+\\.)*(\\d+)\\.\\d+$', 1), ''),"
         " {comment.post_id:id}, {post.id:id})",
         "speaker": "coalesce({creator.name}, {comment.creator_id})",
-        "text": "CASE WHEN is_true({comment.removed}) THEN '[removed]' WHEN is_true({comment.deleted}) THEN '[deleted]'"
-        " ELSE {comment.content} END",
-        "timestamp": "{comment.published}",
-        "score": "{counts.score}",
+        # The last is what the site writes over the comments of an account that is deleted.
+        "text": "CASE WHEN is_true({comment.removed}) THEN '[removed]' WHEN is_true({comment.deleted})"
+        " OR {comment.content} = '*Permanently Deleted*' THEN '[deleted]' ELSE {comment.content} END",
+        "timestamp": "coalesce({comment.published}, {comment.published_at})",
+        "score": "coalesce({counts.score}, {comment.score})",
         "distinguished": "CASE WHEN is_true({comment.distinguished}) THEN 'moderator' END",
         "source": "{community.name}",
         "kind": "'t1_'",
@@ -157,7 +159,8 @@ DISCOURSE = Layout(
         "reply_to": "CASE WHEN {post_number:id} <> '1'"
         " THEN {topic_id:id} || '/' || coalesce(nullif({reply_to_post_number:parent}, '0'), '1') END",
         "speaker": "coalesce({username}, 'user' || {user_id:id})",
-        "text": "CASE WHEN {deleted_at:parent} IS NOT NULL THEN '[deleted]'"
+        "text": "CASE WHEN {deleted_at:parent} IS NOT NULL OR is_true({user_deleted})"
+        " OR {raw} = '(post deleted by author)' THEN '[deleted]'"
         " ELSE coalesce({raw}, html_text({cooked})) END",
         "timestamp": "{created_at}",
         # The site's public interface gives likes as the second kind of action, if there are any.

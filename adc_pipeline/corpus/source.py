@@ -8,7 +8,7 @@ corpus may be as large as the disk, and files at an address are read where they 
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from adc_pipeline.core.terminal import printable
 from adc_pipeline.corpus.archives import check_archive, unpack
 from adc_pipeline.corpus.download import download, downloaded_version, newest_download
 from adc_pipeline.corpus.folders import DATA, DataFile, Listing, list_data, watched_files
-from adc_pipeline.corpus.formats import known_fields, later_keys, unfit
+from adc_pipeline.corpus.formats import NEEDED, known_fields, later_keys, unfit
 from adc_pipeline.corpus.parts import NewPart, left_out_lines, write_parts
 from adc_pipeline.corpus.readers.carried import carried, own
 from adc_pipeline.corpus.recorded_files import STACK_EXCHANGE_FILES
@@ -89,9 +89,12 @@ def convokit_names(settings: CorpusSettings) -> list[str]:
 def check_source(settings: CorpusSettings, contents: bool = True) -> None:
     """Raise PipelineError for a source on disk that is missing or, with `contents`, cannot be read as a corpus."""
     names = convokit_names(settings)
+    listed: dict[Path, str] = {}
+    kinds: list[str] = []
     for source in sources(settings.corpus):
         path = source_path(source)
         if source == SAMPLE or source in names:
+            kinds.append("convokit")
             continue
         if not is_utf8(source):
             raise PipelineError(f"The corpus {source} has a path that is not UTF-8: rename it.")
@@ -104,6 +107,30 @@ def check_source(settings: CorpusSettings, contents: bool = True) -> None:
             ) from error
         for file in list_data(path, settings.format, settings.columns).files if contents else []:
             check_data(file, settings)
+            check_listed_once(file, source, listed)
+            kinds.append(file.what.kind)
+    check_mapping(settings, kinds)
+
+
+def check_listed_once(file: DataFile, source: str, listed: dict[Path, str]) -> None:
+    """Raise PipelineError for a file that another source has, too; `listed` has the source of each so far."""
+    for path in file.paths:
+        other = listed.setdefault(path.resolve(), source)
+        if other != source:
+            raise PipelineError(
+                f"The setting corpus (or ADC_CORPUS) names {other} and {source}, and both hold {path.resolve()}: name"
+                " each file once."
+            )
+
+
+def check_mapping(settings: CorpusSettings, kinds: Sequence[str]) -> None:
+    """Raise PipelineError if `columns` maps columns of an utterance, and no part of the corpus is a table."""
+    if kinds and own(settings.columns) and not {"table", "archive"} & set(kinds):
+        raise PipelineError(
+            f"The setting columns maps {', '.join(own(settings.columns))}, and {settings.corpus} has no table that this"
+            " applies to, since a ConvoKit corpus, a dump or another known layout has names of its own: leave it out,"
+            f" or map all of {', '.join(NEEDED)} of one file, such as utterances.jsonl, to have it read as a table."
+        )
 
 
 def check_data(file: DataFile, settings: CorpusSettings) -> None:

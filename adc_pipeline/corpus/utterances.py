@@ -83,7 +83,7 @@ HARMLESS = ("identical_row", "not_an_utterance", "root_outside")
 LEAST_OF_EXCERPT = 0.1
 CORRECTIONS = {
     "root_outside": "name the file with the roots of the conversations (the posts), too, ",
-    "no_score": "give each reply a score (the setting columns maps the names of a table), ",
+    "no_score": "give each reply a whole number as its score (the setting columns maps the names of a table), ",
     "missing_parent": "check what names the parents (for a table, reply_to in the setting columns), ",
     "malformed": "correct the lines that are no records, or save the file as UTF-8, ",
 }

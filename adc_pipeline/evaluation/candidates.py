@@ -17,7 +17,8 @@ from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.evaluation.scoring import Query, Scorer, p_accepted
 from adc_pipeline.evaluation.settings import EvaluationSettings
 from adc_pipeline.generation.address import located
-from adc_pipeline.generation.replier import FIRST_SPEAKER, Replier
+from adc_pipeline.generation.replier import FIRST_SPEAKER, Replier, out_of_memory
+from adc_pipeline.training.stopping import enough_memory
 
 if TYPE_CHECKING:
     from adc_pipeline.generation.conversation import Conversation
@@ -100,7 +101,8 @@ class Ranker:
     def scored(self, waiting: Sequence[list[Query] | str]) -> Iterator[dict[str, Any]]:
         """Score the queries of several lines together and yield an answer a line."""
         queries = [query for each in waiting if not isinstance(each, str) for query in each]
-        scores = self.scorer.score(queries, np.zeros(len(queries), dtype=bool), arranged=self.replier.arranged)
+        with enough_memory(out_of_memory()):
+            scores = self.scorer.score(queries, np.zeros(len(queries), dtype=bool), arranged=self.replier.arranged)
         begin = 0
         for each in waiting:
             if isinstance(each, str):

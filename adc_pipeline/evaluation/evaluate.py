@@ -17,6 +17,7 @@ import numpy as np
 
 from adc_pipeline.core.artefacts import combined_digest, file_digest, folder_digest
 from adc_pipeline.core.code_version import code_version
+from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.evaluation import policy
 from adc_pipeline.evaluation.baselines import BASELINES, TextScorer, informative
 from adc_pipeline.evaluation.bootstrap import Floats
@@ -92,10 +93,25 @@ def evaluate(
     `out` is an empty folder; it receives `evaluation.json`, `metrics.json`, `cases.parquet`, `samples.parquet`,
     `report.html` and the plots; with a `validation_metric`, also the folder `validation` (see `validate`). The model's
     `training.json` decides how texts are laid out and which measures apply.
-    `progress` is called with the model's name, the queries done and the queries in all.
+    `progress` is called with the model's name, the queries done and the queries in all. Raises PipelineError where the
+    memory does not suffice.
     """
+    from adc_pipeline.training.stopping import enough_memory
+
     trained = TrainingFacts.read(job.model)
     settings = within_training(settings or EvaluationSettings(), trained)
+    refusal = PipelineError(
+        f"The evaluation ran out of memory; lower `row_tokens` {settings.row_tokens}, then `max_context_tokens`"
+        f" {settings.max_context_tokens}, `samples` {settings.samples} and `max_new_tokens` {settings.max_new_tokens},"
+        " or use a device with more memory."
+    )
+    with enough_memory(refusal):
+        return _evaluate(job, out, trained, settings, progress)
+
+
+def _evaluate(
+    job: EvaluationJob, out: Path, trained: TrainingFacts, settings: EvaluationSettings, progress: Progress | None
+) -> Evaluation:
     model, load_base = Scorer.load(job.model, settings), cache(lambda: Scorer.load(job.base, settings))
     scored = score_split(job, model, load_base, trained, settings, out / "spill", progress)
     cases, facts = scored.cases, without_calibration(trained, scored.shared.turns.accepted)

@@ -31,6 +31,7 @@ from adc_pipeline.generation.settings import Sampling
 from adc_pipeline.training.context import context_length
 from adc_pipeline.training.facts import FACTS, ModelFacts
 from adc_pipeline.training.loading import load_weights, reason
+from adc_pipeline.training.stopping import enough_memory
 from adc_pipeline.training.tokens import MarkerTokenizer
 from adc_pipeline.walks.markers import Verdict
 
@@ -62,6 +63,13 @@ class Reply:
     def turn(self) -> str:
         """Return the reply as a turn of the conversation."""
         return utterance(self.speaker, self.text)
+
+
+def out_of_memory() -> PipelineError:
+    return PipelineError(
+        "The model ran out of memory over a conversation; lower `max_new_tokens`, shorten the post and the replies, or"
+        " use a device with more memory."
+    )
 
 
 class Replier:
@@ -166,7 +174,8 @@ class Replier:
             ]
             processors.append(Drawn(seeds, sampling, self.model.device))
         likeliest = Sampling(0.0, 1.0, most)
-        written = continuations(self.model, prompts, stop_ids(self.tokenizer), likeliest, processors, stream)
+        with enough_memory(out_of_memory()):
+            written = continuations(self.model, prompts, stop_ids(self.tokenizer), likeliest, processors, stream)
         ends: dict[int, Ended] = {
             self.tokenizer.accepted_id: "accepted",
             self.tokenizer.rejected_id: "rejected",

@@ -85,6 +85,17 @@ def translated_errors(job: TrainingJob) -> Iterator[None]:
         raise
 
 
+@contextmanager
+def enough_memory(refusal: PipelineError) -> Iterator[None]:
+    """Raise `refusal` where the block needs more memory than a device or the machine has."""
+    try:
+        yield
+    except (RuntimeError, OSError, MemoryError) as error:
+        if is_out_of_memory(error):
+            raise refusal from error
+        raise
+
+
 def memory_advice(settings: TrainingSettings) -> str:
     """Say how to use less memory, as a part of a sentence; first by settings that keep the run's checkpoints."""
     longest = max(settings.sequence_length, min(settings.tokens_per_forward, settings.tokens_per_step))

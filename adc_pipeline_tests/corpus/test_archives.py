@@ -196,3 +196,28 @@ def test_an_archive_without_data_is_named_with_what_it_holds(tmp_path: Path) -> 
 def test_json_in_a_zip_is_data_or_named(tmp_path: Path) -> None:
     archive = zipped(tmp_path / "archive", {"a.jsonl": POST, "infos.json": json.dumps({"default": 1}).encode()})
     assert list(unpack(archive, tmp_path / "out")) == ["infos.json"]
+
+
+def test_backslashes_of_windows_separate_folders(tmp_path: Path) -> None:
+    members = {"some\\": b"", "some\\utterances.jsonl": b"{}", "some\\corpus.json": b"{}"}
+    unpack(zipped(tmp_path / "archive", members), tmp_path / "out")
+    assert sorted(path.name for path in (tmp_path / "out" / "some").iterdir()) == ["corpus.json", "utterances.jsonl"]
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar"])
+def test_of_two_files_of_one_name_the_later_is_read_and_the_other_named(tmp_path: Path, kind: str) -> None:
+    archive, later = tmp_path / "archive", POST.replace(b"1", b"2")
+    if kind == "zip":
+        with zipfile.ZipFile(archive, "w") as opened:
+            opened.writestr("a.jsonl", POST)
+            with pytest.warns(UserWarning, match="Duplicate name"):
+                opened.writestr("a.jsonl", later)
+    else:
+        with tarfile.open(archive, "w") as opened:
+            for content in (POST, later):
+                info = tarfile.TarInfo("a.jsonl")
+                info.size = len(content)
+                opened.addfile(info, io.BytesIO(content))
+    left_out = unpack(archive, tmp_path / "out")
+    assert left_out == {"a.jsonl (earlier)": "is replaced by a later file of its name in the archive"}
+    assert (tmp_path / "out" / "a.jsonl").read_bytes() == later

@@ -259,6 +259,7 @@ def test_lemmy(folder: Path, write: Write) -> None:
         lemmy_comment(5, "0.5", 2, removed=False, deleted=False),
         lemmy_comment(6, "0.5.6", -3, removed=False, deleted=True),
         lemmy_comment(7, "0.7", 1, removed=True, deleted=False),
+        lemmy_comment(8, "0.8", 1, content="*Permanently Deleted*"),
     ]
     write(folder / "a-comments", comments)
     assert read(folder) == [
@@ -266,6 +267,21 @@ def test_lemmy(folder: Path, write: Write) -> None:
         ("5", "5", "quill", "comment 5", 1688274000, 2, None),
         ("6", "5", "quill", "[deleted]", 1688277600, -3, None),
         ("7", "5", "quill", "[removed]", 1688281200, 1, None),
+        ("8", "5", "quill", "[deleted]", 1688284800, 1, None),
+    ]
+
+
+def test_lemmy_of_version_1_has_scores_in_posts_and_comments(folder: Path) -> None:
+    def newer(view: Record, part: str) -> Record:
+        own = {name: value for name, value in view[part].items() if name != "published"}
+        own |= {"published_at": view[part]["published"], "score": view["counts"]["score"]}
+        return {name: own if name == part else value for name, value in view.items() if name != "counts"}
+
+    views = [newer(lemmy_post(5), "post"), newer(lemmy_comment(6, "0.6", 2), "comment")]
+    (folder / "views").write_text("".join(json.dumps(view) + "\n" for view in views))
+    assert read(folder) == [
+        ("5", None, "ink", "text", 1688205600, 10, "post 5"),
+        ("6", "5", "quill", "comment 6", 1688277600, 2, None),
     ]
 
 
@@ -434,6 +450,18 @@ def test_what_has_our_own_columns_is_a_table_whatever_it_comes_in(folder: Path, 
     ]
     write(folder / "utterances", rows)
     assert read(folder) == [("r", None, "", "post", 1, None, None), ("a", "r", "", "yes", 2, 3, None)]
+
+
+@pytest.mark.parametrize("write", FLAT)
+def test_of_two_recordings_in_a_table_the_later_stays_whatever_its_time_is_called(folder: Path, write: Write) -> None:
+    root: Record = {"id": "r", "conversation_id": "r", "reply_to": None, "text": "post", "score": None}
+    reply = root | {"id": "a", "reply_to": "r"}
+    rows = [root, reply | {"score": 9, "retrieved_utc": 14}, reply | {"score": 4, "Retrieved_On": 15}]
+    write(folder / "utterances", [row | {each: row.get(each) for each in rows[1] | rows[2]} for row in rows])
+    counts = counts_of(folder)
+    assert (counts["set_aside"], counts["set_aside.duplicate_id"]) == (1, 1)
+    found = read_utterances(folder.with_name("made") / "out", "score, recorded_at", "id = 'a'")
+    assert found == [(4, 15)]
 
 
 def test_hacker_news_is_refused_because_its_comments_have_no_score(folder: Path) -> None:

@@ -244,3 +244,24 @@ def test_an_empty_corpus_is_refused(corpus: Path, tmp_path: Path) -> None:
     (corpus / "utterances.jsonl").write_text("")
     with pytest.raises(PipelineError, match="no utterances"):
         write_utterances(corpus, tmp_path)
+
+
+def test_a_file_that_two_sources_hold_is_refused(corpus: Path, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(corpus / "utterances.jsonl")
+    (tmp_path / "dumps").mkdir()
+    dump(tmp_path / "dumps" / "RC_2018-09", body="yes", link_id="t3_r", parent_id="t3_r")
+    (tmp_path / "copy").symlink_to("dumps")
+    for named in ("dumps/RC_2018-09,dumps", "dumps,copy", "copy/RC_2018-09,dumps"):
+        found = ",".join(str(tmp_path / name) for name in named.split(","))
+        with pytest.raises(PipelineError, match=r"and both hold .*RC_2018-09: name each file once"):
+            check_source(CorpusSettings(found))
+
+
+def test_columns_that_nothing_is_mapped_by_are_refused(corpus: Path, tmp_path: Path) -> None:
+    columns = {"score": "meta.ups"}
+    with pytest.raises(PipelineError, match=r"maps score, and .* has no table that this applies to"):
+        check_source(CorpusSettings(str(corpus), columns=columns))
+    with pytest.raises(PipelineError, match="maps score, and sample has no table that this applies to"):
+        check_source(CorpusSettings("sample", columns=columns))
+    # Further columns are carried whatever the corpus is.
+    check_source(CorpusSettings(str(corpus), columns={"ups": "ups"}))

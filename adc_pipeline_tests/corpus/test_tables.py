@@ -383,3 +383,24 @@ def test_the_same_conversations_are_the_same_rows_whichever_way_they_come(tmp_pa
     # CSV cannot tell an empty text from none.
     text = list(COLUMNS).index("text")
     assert others[2] == [(*row[:text], row[text] or None, *row[text + 1 :]) for row in first]
+
+
+def test_a_member_of_a_structure_can_be_mapped_and_names_are_in_any_case(tmp_path: Path) -> None:
+    path = parquet(tmp_path / "some.parquet", author=[{"name": "ann"}], SPEAKER=["x"])
+    assert read(path, {"speaker": "author.name"})[0]["speaker"] == "ann"
+    assert read(path)[0]["speaker"] == "x"
+    assert tables.check_columns(path, {"speaker": "author.name"})["speaker"] == "author.name"
+    with pytest.raises(PipelineError, match=r"has no column author.names \(did you mean author.name\?\)"):
+        tables.check_columns(path, {"speaker": "author.names"})
+    both = parquet(tmp_path / "both.parquet", ID=["b"])
+    assert read(both)[0]["id"] == "a"
+    (tmp_path / "some.csv").write_text("Id,Conversation_ID,Reply_To,TEXT,Score,Retrieved_On\na,a,,hi,1,9\n")
+    assert read(tmp_path / "some.csv") == [
+        EMPTY | {"id": "a", "conversation_id": "a", "text": "hi", "score": 1, "recorded_at": 9}
+    ]
+
+
+def test_only_the_header_may_end_with_a_separator(tmp_path: Path) -> None:
+    path = tmp_path / "some.csv"
+    path.write_text(HEADER.replace("\n", ",\n") + "a,a,,hi,1,5,ann\n")
+    assert [row["text"] for row in read(path)] == ["hi"]

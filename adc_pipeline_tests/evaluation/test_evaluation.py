@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
 from transformers import AutoTokenizer
 
+from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.evaluation.baselines import BASELINES
 from adc_pipeline.evaluation.cases import QUERY_FIELDS, Cases, read_cases
 from adc_pipeline.evaluation.compare import compare
@@ -495,3 +497,13 @@ def test_measures_over_walks_are_not_compared_between_datasets(
     # The same model, whose queries share their rows with others.
     assert max(abs(difference.value or 0.0) for difference in differences.values()) < 1e-6
     assert OWN_WALKS in (compared / "report.html").read_text()
+
+
+def test_too_little_memory_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
+
+    monkeypatch.setattr(Scorer, "load", fails)
+    job = EvaluationJob(*[tmp_path] * 5)
+    with pytest.raises(PipelineError, match="evaluation ran out of memory; lower `row_tokens` 2048, then `max_context"):
+        evaluate(job, tmp_path)

@@ -151,3 +151,12 @@ def test_a_folder_with_broken_weights_is_refused(small_model: Path, tmp_path: Pa
         (tmp_path / name).symlink_to(small_model / name)
     with pytest.raises(PipelineError, match=r"THERE cannot be loaded \(.*\); check"):
         Replier.load(inside(tmp_path, "THERE"))
+
+
+def test_too_little_memory_is_a_sentence(replier: Replier, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
+
+    monkeypatch.setattr(replier.model, "forward", fails)
+    with pytest.raises(PipelineError, match="ran out of memory over a conversation; lower `max_new_tokens`"):
+        replier.reply(replier.about("A title\nand a text"), WILD)

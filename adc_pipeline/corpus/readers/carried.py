@@ -6,7 +6,7 @@ by such a column. A corpus without such columns is read as if there were no such
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -50,6 +50,11 @@ def carried(columns: Mapping[str, str]) -> dict[str, str]:
 def own(columns: Mapping[str, str]) -> dict[str, str]:
     """Return the source's name of each column of an utterance that the setting `columns` maps."""
     return {name: field for name, field in columns.items() if name in MAPPED}
+
+
+def spelled(name: str, fields: Collection[str]) -> str:
+    """Return a field's name as a file spells it: in the same case if it can be, else in another; `name` without any."""
+    return name if name in fields else min((each for each in fields if each.lower() == name.lower()), default=name)
 
 
 def quoted(names: Mapping[str, str]) -> list[str]:

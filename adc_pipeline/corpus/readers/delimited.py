@@ -92,6 +92,8 @@ def read_dialect(path: Path) -> Dialect:
         )
     if ends_with_separator(following, len(cells), written):
         cells.append("")
+    elif not cells[-1].strip() and lacks_last_cell(following, len(cells), written):
+        cells.pop()
     # Bytes that are no UTF-8 cannot be part of a column's name.
     names = [
         cell.strip().encode(errors="surrogateescape").decode(errors="backslashreplace") or f"column{number}"
@@ -113,6 +115,15 @@ def ends_with_separator(lines: list[str], width: int, dialect: Dialect) -> bool:
     except csv.Error:
         return False
     return bool(records) and all(len(record) == width + 1 and not record[width] for record in records)
+
+
+def lacks_last_cell(lines: list[str], width: int, dialect: Dialect) -> bool:
+    """Return whether the lines behind a header that ends with a separator do not."""
+    try:
+        records = [record for record in csv.reader(lines, **dialect.options) if record]
+    except csv.Error:
+        return False
+    return bool(records) and all(len(record) == width - 1 for record in records)
 
 
 def separator_of(first: str) -> str | None:

@@ -14,12 +14,14 @@ from adc_pipeline.core.engine import Report, no_report
 from adc_pipeline.core.errors import PipelineError, did_you_mean
 from adc_pipeline.corpus.first_bytes import is_parquet
 from adc_pipeline.corpus.readers.arrow import read_schema
-from adc_pipeline.corpus.readers.carried import MAPPED, carried
+from adc_pipeline.corpus.readers.carried import MAPPED, carried, spelled
 from adc_pipeline.corpus.readers.delimited import read_dialect, write_records
 from adc_pipeline.corpus.readers.rows import COLUMNS, NAME_OF_FILE, Rows
 
 if TYPE_CHECKING:
-    from duckdb import DuckDBPyConnection, DuckDBPyRelation
+    import pyarrow as pa
+    from duckdb import DuckDBPyConnection, DuckDBPyRelation, Expression
+    from duckdb.sqltypes import DuckDBPyType
 
 NEEDED = ("id", "conversation_id", "reply_to", "text", "score")
 IDS = ("id", "conversation_id", "reply_to")
@@ -33,7 +35,7 @@ FINISHED = {
     "reply_to": "CASE WHEN NOT is_nothing({text}) OR {text} = {conversation}"
     " THEN without_kind(coalesce({id}, {text})) END",
     "timestamp": "seconds({text})",
-    "score": "whole_number({text})",
+    "score": "score_number({text})",
     "stickied": "try_cast({text} AS BOOLEAN)",
     "score_hidden": "try_cast({text} AS BOOLEAN)",
     "recorded_at": "recorded(seconds({timestamp}), seconds({text}), NULL)",
@@ -100,8 +102,39 @@ def check_columns(path: Path, columns: Mapping[str, str]) -> dict[str, str]:
 
     Raises PipelineError if the table lacks a column that is needed, or one that `columns` names.
     """
-    names = read_schema(path, "parquet").names if is_parquet(path) else read_dialect(path).names
+    names = schema_names(read_schema(path, "parquet")) if is_parquet(path) else read_dialect(path).names
     return mapped(path, names, columns)
+
+
+def schema_names(schema: "pa.Schema") -> list[str]:
+    """Return the columns of a schema, and the members of those that are structures as `column.member`."""
+    import pyarrow as pa
+
+    inner = [f"{field.name}.{each.name}" for field in schema if pa.types.is_struct(field.type) for each in field.type]
+    return [*schema.names, *inner]
+
+
+def members(kind: "DuckDBPyType") -> list[str]:
+    """Return the names of the members of a structure; none for another type."""
+    return [name for name, _ in kind.children] if kind.id == "struct" else []
+
+
+def field(table: "DuckDBPyRelation", name: str) -> "Expression":
+    """Return a column of a table, or the member of one that is a structure."""
+    from duckdb import ColumnExpression, ConstantExpression, FunctionExpression
+
+    if name in table.columns:
+        return ColumnExpression(name)
+    outer, _, inner = name.partition(".")
+    return FunctionExpression("struct_extract", ColumnExpression(outer), ConstantExpression(inner))
+
+
+def first_filled(table: "DuckDBPyRelation", names: Sequence[str]) -> "Expression":
+    """Return the value of the only or, as text, of the first of some fields that has one."""
+    from duckdb import CoalesceOperator
+
+    fields = [field(table, name) for name in names]
+    return fields[0] if len(fields) == 1 else CoalesceOperator(*(each.cast("VARCHAR") for each in fields))
 
 
 def open_parquet(path: Path, connection: "DuckDBPyConnection") -> "DuckDBPyRelation":
@@ -174,11 +207,12 @@ def without_empty(table: "DuckDBPyRelation") -> "DuckDBPyRelation":
 
 
 def mapped(path: Path, has: list[str], columns: Mapping[str, str]) -> dict[str, str]:
-    """Return the file's name of each of our columns that it has."""
+    """Return the file's name of each of our columns that it has; names are in any case."""
     names = {name: columns.get(name, name) for name in MAPPED} | carried(columns)
+    names = {ours: spelled(theirs, has) for ours, theirs in names.items()}
     for name, others in ALSO_CALLED.items():
         if names[name] not in has and name not in columns:
-            names[name] = next((other for other in others if other in has), name)
+            names[name] = next((found for other in others if (found := spelled(other, has)) in has), name)
     missing = [theirs for ours, theirs in names.items() if theirs not in has and (ours in NEEDED or ours in columns)]
     if missing:
         wanted = ", ".join(f"{name}{did_you_mean(name, has)}" for name in missing)
@@ -202,13 +236,18 @@ def select(
     """
     from duckdb import ColumnExpression, ConstantExpression
 
-    names = mapped(path, table.columns, columns)
-    chosen = [
-        ColumnExpression(names[name]) if name in names else ConstantExpression(None).cast("VARCHAR") for name in MAPPED
-    ]
-    chosen = [column.alias(name) for column, name in zip(chosen, MAPPED, strict=True)]
+    inner = [f"{name}.{each}" for name, kind in zip(table.columns, table.types, strict=True) for each in members(kind)]
+    has = [*table.columns, *inner]
+    names = mapped(path, has, columns)
+    called = {name: [names[name]] if name in names else [] for name in MAPPED}
+    for name, also in ALSO_CALLED.items():
+        if name not in columns:
+            # A reader may give a column that is null throughout.
+            called[name] = [each for other in (name, *also) if (each := spelled(other, has)) in has]
+    null = ConstantExpression(None).cast("VARCHAR")
+    chosen = [(first_filled(table, each) if each else null).alias(name) for name, each in called.items()]
     others = carried(columns)
-    chosen += [ColumnExpression(field).alias(name) for name, field in others.items()]
+    chosen += [field(table, names[name]).alias(name) for name in others]
     table = table.select(*chosen, *([ColumnExpression("filename")] if several else []))
     view = f"table_{next(NUMBERS)}"
     table.create_view(view)

@@ -5,7 +5,10 @@ from a string.
 
 - A **time** is a number of seconds, milliseconds, microseconds or nanoseconds since 1970, which its size tells, or a
   date: ISO 8601 with or without a zone (UTC where it names none), or the form of e-mails. Fractions of a second are
-  dropped.
+  dropped. Digits that are a date without separators, such as 20200913183332, are that date: as a number they would lie
+  in 1970, 1976 or the year 2610.
+- A **score** is a whole number. Commas may separate its thousands, since of a table with such scores only the highest
+  ones have commas.
 - An **id** is any text; spaces around it are no part of it. A whole number keeps its id where a program wrote it as a
   float: pandas turns 7 into 7.0 where another row has no value. From 2^53 on, a float no longer holds every whole
   number and is no id. A number with a fraction is no id either; as text it is, since 7.5 may well be the fifth
@@ -32,7 +35,7 @@ NOTHING = ("", "na", "n/a", "#n/a", "<na>", "none", "null", "nan", "nat", r"\n")
 
 # Casting through DOUBLE costs as much as the rest of a row, so a test for a fraction or an exponent comes first; and
 # DuckDB's cast to BIGINT would round 7.5 to 8.
-NUMBERS = """
+NUMBERS = r"""
 CREATE OR REPLACE TEMP MACRO is_plain(written) AS
     NOT (contains(written, '.') OR contains(written, 'e') OR contains(written, 'E'));
 -- Three characters without a point are too few for a fraction.
@@ -41,6 +44,12 @@ CREATE OR REPLACE TEMP MACRO whole_number(written) AS
          WHEN is_plain(written) THEN try_cast(written AS BIGINT)
          WHEN try_cast(written AS DOUBLE) = floor(try_cast(written AS DOUBLE))
              THEN try_cast(try_cast(written AS DOUBLE) AS BIGINT) END;
+CREATE OR REPLACE TEMP MACRO score_number(written) AS
+    CASE WHEN written IS NULL OR NOT contains(written, ',') THEN whole_number(written)
+         WHEN regexp_full_match(written, '\s*[+-]?\d{1,3}(,\d{3})+(\.0*)?\s*')
+             THEN whole_number(replace(written, ',', ''))
+         WHEN regexp_full_match(written, '\s*[+-]?\d+,0{1,2}\s*') THEN whole_number(regexp_extract(written, '[+-]?\d+'))
+         END;
 """
 
 # Seconds reach to the year 5138; milliseconds begin in 1973.
@@ -67,7 +76,9 @@ CREATE OR REPLACE TEMP MACRO date_seconds(written) AS coalesce(
     list_transform([date_parts(written)], lambda parts: parts_seconds(parts))[1],
     epoch(try_strptime(written, ['%a, %d %b %Y %H:%M:%S %z', '%d %b %Y %H:%M:%S %z', '%a, %d %b %Y %H:%M:%S GMT',
         '%d %b %Y %H:%M:%S GMT', '%a %b %d %H:%M:%S %z %Y', '%a %b %d %H:%M:%S %Y', '%Y-%m-%d %H:%M:%S %z UTC',
-        '%Y%m%dT%H%M%SZ', '%Y%m%dT%H%M%S%z', '%Y-%m-%d %I:%M:%S %p'])));
+        '%Y%m%dT%H%M%SZ', '%Y%m%dT%H%M%S%z', '%Y-%m-%d %I:%M:%S %p',
+        '%d %b %Y', '%d %B %Y', '%b %d, %Y', '%B %d, %Y', '%d %b %Y %H:%M:%S',
+        '%b %d, %Y %I:%M %p', '%B %d, %Y %I:%M %p'])));
 CREATE OR REPLACE TEMP MACRO any_seconds(written) AS coalesce(
     try_cast(list_transform([CASE WHEN is_plain(written) THEN CAST(try_cast(written AS BIGINT) AS HUGEINT)
         ELSE try_cast(floor(try_cast(written AS DOUBLE)) AS HUGEINT) END], lambda number: number_seconds(number))[1]
@@ -78,8 +89,14 @@ CREATE OR REPLACE TEMP MACRO any_seconds(written) AS coalesce(
 CREATE OR REPLACE TEMP MACRO ten_digits(written) AS
     CASE WHEN strlen(written) = 10
              THEN try_cast(try_cast(written AS BIGINT) - 1000000000 AS UINTEGER) + CAST(1000000000 AS BIGINT) END;
-CREATE OR REPLACE TEMP MACRO seconds(written) AS coalesce(ten_digits(written),
-    CASE WHEN strlen(written) <= 11 AND NOT (contains(written, '.') OR contains(written, '-') OR contains(written, '/'))
+-- Eight, twelve or fourteen digits that are a day of the calendar from 1970 to 2099, such as 20200913183332.
+CREATE OR REPLACE TEMP MACRO compact_seconds(written) AS
+    CASE WHEN (strlen(written) = 8 OR strlen(written) = 12 OR strlen(written) = 14) AND written BETWEEN '1970' AND '21'
+             AND regexp_full_match(written, '\d+')
+             THEN try_cast(epoch(try_strptime(written, ['%Y%m%d', '%Y%m%d%H%M', '%Y%m%d%H%M%S'])) AS BIGINT) END;
+CREATE OR REPLACE TEMP MACRO seconds(written) AS coalesce(ten_digits(written), compact_seconds(written),
+    CASE WHEN strlen(written) <= 11 AND NOT (contains(written, '.') OR contains(written, '-') OR contains(written, '/')
+            OR contains(written, ' '))
              THEN try_cast(written AS BIGINT)
          WHEN written IS NOT NULL THEN any_seconds(written) END);
 -- `after` (seconds) is the least time of the recording, or how long after the writing it was.
