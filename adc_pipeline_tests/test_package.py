@@ -46,7 +46,7 @@ def undeclared(folder: str, declared: set[str]) -> dict[str, set[str]]:
 def test_every_package_that_the_pipeline_imports_is_declared() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     # What settings that are off by default need, each an extra that its error message names.
-    optional = [line for extra in ("near", "privacy", "ray") for line in project["optional-dependencies"][extra]]
+    optional = [line for extra in ("privacy", "ray") for line in project["optional-dependencies"][extra]]
     lines = [*project["dependencies"], *optional]
     assert not undeclared("adc_pipeline", {canonicalize_name(Requirement(line).name) for line in lines})
 

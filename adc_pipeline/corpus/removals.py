@@ -2,14 +2,15 @@
 
 `ADC_HOME/removed.txt` has one entry a line, `speaker NAME` or `utterance ID`; empty lines and lines that begin with `#`
 are ignored. The stage `utterances` leaves these rows out, with all replies below them, before anything else sees them:
-every later artefact is made of its rows. Mentions of a removed speaker in other texts (`u/NAME`, `@NAME`) become
-`[removed]`. The list counts as an input of `utterances`, so a change of it rebuilds everything downstream. Without a
-list, or with an empty one, nothing is read twice and no byte changes.
+every later artefact is made of its rows. Mentions of a removed speaker in other texts (`u/NAME`, `@NAME`) and the
+name in a source of theirs (`u_NAME`) become `[removed]`. The list counts as an input of `utterances`, so a change of it
+rebuilds everything downstream. Without a list, or with an empty one, nothing is read twice and no byte changes.
 
 Cost: the rows are written a second time, which takes about as long as splitting them into shards.
 """
 
 import hashlib
+import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,8 +19,9 @@ from adc_pipeline.core.engine import Engine, only_row
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.core.shards import Counts, parts
 from adc_pipeline.corpus.keys import read_keys
-from adc_pipeline.corpus.mentions import create_mention_macros
-from adc_pipeline.corpus.tables import READ, create_read_rows, first_positions
+from adc_pipeline.corpus.mentions import MENTION, PREFIX, create_mention_macros
+from adc_pipeline.corpus.readers.carried import ACCEPTED_REPLY
+from adc_pipeline.corpus.tables import READ, carried_columns, create_read_rows, first_positions
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -27,12 +29,34 @@ if TYPE_CHECKING:
 FILE = "removed.txt"
 KINDS = ("speaker", "utterance")
 
+# DuckDB folds the case of some letters otherwise than Python does.
+SPEAKERS = """
+SET VARIABLE removed_speakers = list_distinct(list_transform($1::VARCHAR[], lambda name: name_key(name)))
+"""
+NAMES = """
+SET VARIABLE removed_names = map_from_entries(
+    list_transform(getvariable('removed_speakers'), lambda name: (name, '[removed]')))
+"""
 LISTED = """
 CREATE OR REPLACE TEMP MACRO bare_id(id) AS regexp_replace(id, '^t[13]_', '');
-CREATE OR REPLACE TEMP MACRO is_listed(id, speaker) AS coalesce(
-    list_contains(getvariable('removed_ids'), bare_id(id))
-    OR list_contains(getvariable('removed_speakers'), lower(trim(speaker))), false)
+CREATE OR REPLACE TEMP MACRO is_listed(kind, id, speaker) AS coalesce(
+    list_contains(getvariable('removed_speakers'), name_key(speaker))
+    OR (list_contains(getvariable('removed_bare_ids'), bare_id(id)) AND coalesce(
+        list_contains(getvariable('removed_ids'), bare_id(id)) OR list_contains(getvariable('removed_ids'),
+            coalesce(kind, nullif(regexp_extract(id, '^t[13]_'), '')) || bare_id(id)), true)), false);
+CREATE OR REPLACE TEMP MACRO without_removed(content) AS regexp_replace(
+    with_mentions(content, getvariable('removed_names'), NULL),
+    getvariable('removed_spellings'), '\\1[removed]\\2', 'g')
 """
+# Names that a mention would end in the middle of, such as one with a space. Nothing matches without such a name.
+SPELLINGS = """
+SET VARIABLE removed_spellings = coalesce((
+    SELECT '(?i)(PREFIX)(?:' || string_agg(regexp_escape(spelling), '|' ORDER BY len(spelling) DESC, spelling)
+        || ')([^\\pL\\pM\\pN_-]|$)'
+    FROM (SELECT unnest($spellings::VARCHAR[]) AS spelling)
+    WHERE NOT regexp_full_match('@' || spelling, 'MENTION')
+), '([^\\s\\S])()')
+""".replace("PREFIX", PREFIX).replace("MENTION", MENTION)
 
 # Every copy of a removed utterance goes, also one that names another speaker. A conversation goes with its root, also
 # the replies in it that nothing links to the root.
@@ -40,7 +64,7 @@ REMOVED = """
 CREATE TABLE removed AS
 WITH RECURSIVE linked AS MATERIALIZED (
     SELECT position, {key} AS key, {parent_key} AS parent_key, {conversation_key} AS conversation_key, namespace,
-        id = conversation_id OR reply_to IS NULL AS is_root, is_listed(id, speaker) AS listed
+        id = conversation_id OR reply_to IS NULL AS is_root, is_listed(kind, id, speaker) AS listed
     FROM read_rows
 ), listed AS MATERIALIZED (
     SELECT DISTINCT key FROM linked WHERE listed
@@ -61,17 +85,18 @@ SELECT DISTINCT namespace, conversation_id FROM read_rows
 WHERE position IN (SELECT position FROM removed) AND (id = conversation_id OR reply_to IS NULL)
 """
 REMAINING = """
-SELECT * EXCLUDE (file_row_number) REPLACE (
-    with_mentions(text, getvariable('removed_names'), NULL) AS text,
-    with_mentions(title, getvariable('removed_names'), NULL) AS title)
+SELECT * EXCLUDE (file_row_number) REPLACE (without_removed(text) AS text, without_removed(title) AS title,
+    without_owner(source, getvariable('removed_names'), NULL) AS source {carried})
 FROM read_parquet($file, file_row_number = true, hive_partitioning = false)
 WHERE {position} NOT IN (SELECT position FROM removed) ORDER BY file_row_number
 """
+# What a carried column says of somebody who is removed.
+CARRIED = """, CASE WHEN NOT is_listed(NULL, {id}, "{name}") THEN without_removed("{name}") END AS "{name}" """
 REMAINING_TITLES = """
-SELECT * REPLACE (with_mentions(title, getvariable('removed_names'), NULL) AS title)
+SELECT * REPLACE (without_removed(title) AS title, without_owner(source, getvariable('removed_names'), NULL) AS source)
 FROM read_parquet($file, hive_partitioning = false) AS titles
     ANTI JOIN removed_titles USING (namespace, conversation_id)
-WHERE NOT list_contains(getvariable('removed_ids'), bare_id(conversation_id))
+WHERE NOT is_listed('t3_', conversation_id, NULL)
 """
 COUNTS = """
 SELECT count(*) AS removed, count_if(listed) AS "removed.listed", count_if(NOT listed) AS "removed.below" FROM removed
@@ -80,7 +105,7 @@ SELECT count(*) AS removed, count_if(listed) AS "removed.listed", count_if(NOT l
 
 @dataclass(frozen=True)
 class Removals:
-    """Who and what is removed: names of speakers in lower case, and ids of utterances without Reddit's `t1_`."""
+    """Who and what is removed: names of speakers, and ids of utterances, which may begin with Reddit's `t1_`."""
 
     speakers: frozenset[str] = frozenset()
     utterances: frozenset[str] = frozenset()
@@ -91,17 +116,21 @@ class Removals:
     @property
     def digest(self) -> str:
         """Return a hash of the entries, whatever their order."""
-        entries = [f"speaker {name}" for name in self.speakers] + [f"utterance {id}" for id in self.utterances]
+        entries = {f"speaker {name.lower()}" for name in self.speakers} | {f"utterance {id}" for id in self.utterances}
         return hashlib.sha256("\n".join(sorted(entries)).encode()).hexdigest()[:32]
 
     def define(self, connection: "DuckDBPyConnection") -> None:
-        """Create the macro `is_listed(id, speaker)` and what it reads."""
-        for name, values in {"removed_speakers": self.speakers, "removed_ids": self.utterances}.items():
-            connection.execute(f"SET VARIABLE {name} = $1::VARCHAR[]", [sorted(values)])
-        connection.execute("""
-            SET VARIABLE removed_names = map_from_entries(
-                list_transform(getvariable('removed_speakers'), lambda name: (name, '[removed]')))
-        """)
+        """Create `is_listed(kind, id, speaker)` and `without_removed(content)`; needs the macros of mentions."""
+        values = {
+            "removed_ids": self.utterances,
+            "removed_bare_ids": {id[3:] if id[:3] in ("t1_", "t3_") else id for id in self.utterances},
+        }
+        for name, ids in values.items():
+            connection.execute(f"SET VARIABLE {name} = $1::VARCHAR[]", [sorted(ids)])
+        connection.execute(SPEAKERS, [sorted(self.speakers)])
+        connection.execute(NAMES)
+        forms = {unicodedata.normalize(form, name) for form in ("NFC", "NFD") for name in self.speakers}
+        connection.execute(SPELLINGS, {"spellings": sorted(forms)})
         connection.execute(LISTED)
 
 
@@ -109,7 +138,7 @@ def read_removals(home: Path) -> Removals:
     """Return the removal list of an ADC_HOME; PipelineError for a line that is none of its entries."""
     path = home / FILE
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except FileNotFoundError:
         return Removals()
     except (OSError, UnicodeDecodeError) as error:
@@ -124,10 +153,7 @@ def read_removals(home: Path) -> Removals:
                 f"Line {number} of the removal list {path} is no entry: write `speaker NAME` or `utterance ID`."
             )
         found[kind].add(value.strip())
-    return Removals(
-        frozenset(name.lower() for name in found["speaker"]),
-        frozenset(id[3:] if id[:3] in ("t1_", "t3_") else id for id in found["utterance"]),
-    )
+    return Removals(frozenset(found["speaker"]), frozenset(found["utterance"]))
 
 
 def remove_rows(
@@ -150,9 +176,12 @@ def remove_rows(
     counts = only_row(connection, COUNTS)
     stored = "position" in pq.read_schema(files[0]).names
     begins = first_positions(files)
+    carried = "".join(
+        CARRIED.format(name=name, id=name if name == ACCEPTED_REPLY else "NULL") for name in carried_columns(connection)
+    )
     for file, begin in zip(files, begins, strict=True):
         path = Path(file)
-        query = REMAINING.format(position=f"{begin} + {'position' if stored else 'file_row_number'}")
+        query = REMAINING.format(position=f"{begin} + {'position' if stored else 'file_row_number'}", carried=carried)
         engine.write(
             connection, "leaving out what is removed", query, path.with_suffix(".new"), {"file": file}, options
         )

@@ -14,7 +14,6 @@ from adc_pipeline.core.artefacts import Artefact, Store, read_making
 from adc_pipeline.core.markdown import escape
 from adc_pipeline.core.records import read_record
 from adc_pipeline.core.settings import flattened
-from adc_pipeline.corpus.near_duplicates import check_installed
 from adc_pipeline.corpus.source import is_sample
 from adc_pipeline.defs import judge as _judge  # noqa: F401  (declares the asset)
 from adc_pipeline.defs.asset import declare
@@ -101,10 +100,6 @@ def evaluation_stage(kind: WalkKind) -> Stage[EvaluationSettings]:
     def complete(settings: EvaluationSettings, partition: str | None) -> EvaluationSettings:
         return replace(settings, validation_metric=settings.validation_metric or kind.promoted_by)
 
-    def check(settings: EvaluationSettings) -> None:
-        if settings.leakage == "near":
-            check_installed("leakage")
-
     # In this order, `Store.inputs` takes the dataset and base of that model, and the utterances of that dataset.
     inputs = (kind.model, kind.dataset, "base_model", "ranked_replies", "utterances", "judge")
 
@@ -124,7 +119,6 @@ def evaluation_stage(kind: WalkKind) -> Stage[EvaluationSettings]:
         inputs=inputs,
         choose=choose,
         complete=complete,
-        check=check,
         # The report shows them.
         reads=(*inputs, "raw_corpus"),
         kinds=("pytorch", "mlflow"),

@@ -11,6 +11,7 @@ from adc_pipeline.defs.making import Making
 from adc_pipeline.defs.stage import Stage
 from adc_pipeline.defs.walks import view_splits
 from adc_pipeline.defs.workspace import Workspace
+from adc_pipeline.preferences.baselines import pair_baselines
 from adc_pipeline.preferences.card import write_card
 from adc_pipeline.preferences.checks import empty_rows, files_of, pairs_out_of_order
 from adc_pipeline.preferences.configurations import CONFIGURATIONS
@@ -37,7 +38,8 @@ def make_preferences(making: Making[PreferenceSettings]) -> None:
         making.count(write_preferences(utterances.path, ranked.path, folder, settings, engine, work))
     if not making.counts["pairs"]:
         making.warn("There is no pair: no two replies to one utterance have scores that the settings compare.")
-    write_card(folder, settings, making.counts, making.request.upstream("raw_corpus"), utterances, ranked)
+    baselines = pair_baselines(folder, utterances.path, ranked.path, settings, engine)
+    write_card(folder, settings, making.counts, making.request.upstream("raw_corpus"), utterances, ranked, baselines)
     making.metadata["preview"] = dg.MetadataValue.md(pairs_as_markdown(Path(split_files(folder, "train", "pairs")[0])))
     making.show("distributions", distributions(files_of(folder, "pairs"), PANELS, engine))
 

@@ -18,7 +18,7 @@ from adc_pipeline.lifecycle.settings import PublishSettings
 @dg.op(config_schema=schema(PublishSettings))
 def publish_artefacts(context: dg.OpExecutionContext, workspace: Workspace) -> None:
     """Publish chosen datasets and models to the Hugging Face Hub; by default only list what would be published."""
-    store = workspace.store
+    store, rows, new = workspace.store, [], 0
     try:
         settings = read_settings(PublishSettings, configured(given_config(context), "ops", PUBLISH), PUBLISH)
         found = publishing.plan(store, settings)
@@ -31,29 +31,22 @@ def publish_artefacts(context: dg.OpExecutionContext, workspace: Workspace) -> N
                 context.log.info(f"  {name} ({size:,} bytes)")
             for sentence in publishing.warnings(store, each):
                 context.log.warning(sentence)
-        status = "would be published"
-        commits = []
-        if not settings.dry_run:
-            hub = publishing.api()
-            for each in found:
+        hub = None if settings.dry_run else publishing.api()
+        for each in found:
+            status = "would be published"
+            if hub:
                 done = publishing.push(hub, each, settings.private, context.log.info)
-                said = "Published" if done.is_new else "Unchanged, nothing was sent:"
-                context.log.info(f"{said} {each.repo_id} at {done.url}, tag {each.tag}.")
-                commits.append(done)
-            status = "is published"
+                new += done.is_new
+                status = f"{'published' if done.is_new else 'unchanged, nothing was sent'}: {done.url}"
+                context.log.info(f"{each.repo_id} {status}, tag {each.tag}.")
+            rows.append((each.made.name, code(each.made.digest), each.repo_id, each.tag, each.license,
+                         f"{each.bytes:,}", status))  # fmt: skip
     except PipelineError as error:
         raise dg.Failure(str(error), allow_retries=False) from error
     if settings.dry_run:
         context.log.warning("Nothing is published, since `dry_run` is true: set it to false to publish what is listed.")
-    rows = [
-        (each.made.name, code(each.made.digest), each.repo_id, each.tag, each.license, f"{each.bytes:,}", status)
-        for each in found
-    ]
     header = ["artefact", "digest", "repository", "tag", "licence", "bytes", "status"]
-    context.add_output_metadata(
-        {"published": len(commits), "publications": dg.MetadataValue.md(table(header, rows, right=[5]))}
-        | {f"commit of {each.repo_id}": done.url for each, done in zip(found, commits, strict=False)}
-    )
+    context.add_output_metadata({"published": new, "publications": dg.MetadataValue.md(table(header, rows, right=[5]))})
 
 
 PUBLISH = publish_artefacts.name

@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from adc_pipeline.core.shards import parts
-from adc_pipeline.corpus.near_duplicates import check_installed
 from adc_pipeline.corpus.parts import read_record
 from adc_pipeline.defs.asset import declare
 from adc_pipeline.defs.distributions import distributions
@@ -44,11 +43,6 @@ def make_ranked_replies(making: Making[RankingSettings]) -> None:
     making.show("distributions", distributions(files, panels, making.engine))
 
 
-def check_ranking(settings: RankingSettings) -> None:
-    if settings.near_duplicates != "keep":
-        check_installed("near_duplicates")
-
-
 def view_ranked_replies(connection: "DuckDBPyConnection", folder: "Path") -> None:
     for pattern in (RANKED_REPLIES, DROPPED_REPLIES):
         connection.read_parquet(parts(folder, pattern), hive_partitioning=False).create_view(
@@ -69,7 +63,6 @@ ranked_replies = declare(
         kinds=("duckdb",),
         table=lambda folder: parts(folder, RANKED_REPLIES),
         view=view_ranked_replies,
-        check=check_ranking,
     )
 )
 

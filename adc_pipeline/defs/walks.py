@@ -8,7 +8,7 @@ import dagster as dg
 
 from adc_pipeline.core.artefacts import Artefact, Store
 from adc_pipeline.core.errors import PipelineError
-from adc_pipeline.corpus.near_duplicates import check_installed
+from adc_pipeline.corpus.source import SAMPLE
 from adc_pipeline.defs.asset import declare
 from adc_pipeline.defs.distributions import distributions
 from adc_pipeline.defs.making import Making
@@ -45,10 +45,12 @@ def walk_stage(kind: WalkKind) -> Stage[WalkSettings]:
         with making.unfinished() as work:
             making.count(write_walks(kind.name, utterances.path, ranked.path, folder, settings, engine, work))
         files = {split: split_files(folder, split) for split in SPLITS}
-        how = (settings.format, settings.speakers, settings.leakage)
-        making.count(count_leakage(files, *how, engine, folder / "spill"))
-        refuse_no_walks(making.counts, utterances.counts, ranked.counts)
         corpus = making.request.upstream("raw_corpus")
+        # The sample repeats its roots by design.
+        is_sample = corpus.settings["corpus"] == SAMPLE
+        looked_for = "equal" if settings.leakage == "auto" and is_sample else settings.leakage
+        making.count(count_leakage(files, settings.format, settings.speakers, looked_for, engine, folder / "spill"))
+        refuse_no_walks(making.counts, utterances.counts, ranked.counts)
         limits = shortcomings(making.counts, settings.walks_per_conversation)
         for sentence in limits:
             making.request.context.log.warning(sentence)
@@ -56,10 +58,6 @@ def walk_stage(kind: WalkKind) -> Stage[WalkSettings]:
         write_card(kind.name, folder, settings, making.counts, corpus, utterances, ranked, limits, baselines)
         making.metadata["preview"] = dg.MetadataValue.md(walks_as_markdown(Path(files["train"][0])))
         making.show("distributions", distributions([file for split in SPLITS for file in files[split]], PANELS, engine))
-
-    def check(settings: WalkSettings) -> None:
-        if settings.leakage == "near":
-            check_installed("leakage")
 
     def view(connection: "DuckDBPyConnection", folder: "Path") -> None:
         view_splits(connection, folder, "data", kind.dataset)
@@ -79,7 +77,6 @@ def walk_stage(kind: WalkKind) -> Stage[WalkSettings]:
         unhashed=("README.md",),
         table=lambda folder: [file for split in SPLITS for file in split_files(folder, split)],
         view=view,
-        check=check,
         priority=INPUT_OF_TRAINING,
         volume="walks",
     )

@@ -505,13 +505,14 @@ def read_cases(
     with (engine or Engine()).connect(spill) as connection:
         create_rendered(connection, utterances, format, speakers, mentions)
         files = parts(ranked, RANKED_REPLIES)
-        create_walked(connection, dataset, files, split, settings.leakage == "near")
+        near = settings.leakage == "near" and exclude_repeated_roots
+        create_walked(connection, dataset, files, split, near)
         connection.execute(CHOSEN, {"exclude": exclude_repeated_roots})
         chosen = connection.execute("SELECT name, excluded FROM chosen ORDER BY number").fetchall()
         most = min(settings.max_conversations, sum(not excluded for _, excluded in chosen))
         connection.execute(SPEAKER_SCORES, {"ranked": files})
         connection.execute(REPLIES, {"ranked": files, "most": most})
-        leakage = read_leakage(connection, files, exclude_repeated_roots, settings.leakage == "near")
+        leakage = read_leakage(connection, files, exclude_repeated_roots, near)
         trees = Conversations(connection, most)
         all_walks = list(walks(connection, held_out, most, format))
         for walk in all_walks:

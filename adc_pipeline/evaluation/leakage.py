@@ -3,7 +3,8 @@
 Splits are a hash of the conversation's id, so that a question that is asked twice, or posted again elsewhere, can be in
 both. A model may then have read replies to the very root that it is tested on. Roots are compared by title and text
 after folding case, Unicode composition, punctuation and white space; each root is folded once, and the two splits are
-joined by a hash. A root without title and text equals no other, and a note of removal is no text.
+joined by a hash. A root without title and text equals no other, and a note of removal is no text. By default, roots and
+whole conversations that are only nearly alike are looked for as well (`corpus.near_duplicates`).
 
 Cost: 1.6 s of one core for the 31,547 conversations of both splits of `reddit-college`, most of it for folding.
 """
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from adc_pipeline.core.engine import only_row
 from adc_pipeline.corpus.missing_texts import create_text_macros
-from adc_pipeline.corpus.near_duplicates import near_pairs
+from adc_pipeline.corpus.near_duplicates import FEW_WORDS, near_matches
 from adc_pipeline.evaluation.formatting import number
 from adc_pipeline.walks.datasets import split_files
 from adc_pipeline.walks.splits import Split
@@ -56,19 +57,19 @@ WITH folded_roots AS (
 SELECT position FROM keys SEMI JOIN (FROM keys WHERE NOT held_out) AS trained USING (key) WHERE held_out
 """
 
-# The training split first: a text is compared with the first of those that it may be like.
-NEAR_ROOTS = r"""
-SELECT position, held_out, folded(title || ' ' || CASE WHEN is_note_of_removal(trim(text)) THEN '' ELSE text END)
+NEAR_ROOTS = """
+SELECT position AS number, held_out,
+    title || ' ' || CASE WHEN is_note_of_removal(trim(text)) THEN '' ELSE text END AS text
 FROM (SELECT position, title, text FROM rendered_roots) AS u JOIN walked USING (position)
-ORDER BY held_out, position
 """
-# What a conversation says, without its root: its replies that take part, in the order of the source.
+# What a conversation says, without its root: its replies that take part, in the order of the source. Of few words many
+# conversations consist.
 NEAR_CONVERSATIONS = """
-SELECT w.position, w.held_out, string_agg(u.text, ' ' ORDER BY u.position)
+SELECT w.position AS number, w.held_out, string_agg(u.text, ' ' ORDER BY u.position) AS text
 FROM read_parquet($ranked, hive_partitioning = false) AS r
     JOIN (SELECT position, namespace, conversation_id, text FROM rendered_replies) AS u USING (position)
     JOIN walked AS w ON w.namespace = u.namespace AND w.conversation_id = u.conversation_id
-GROUP BY ALL ORDER BY w.held_out, w.position
+GROUP BY ALL HAVING len(string_split(text, ' ')) >= $words
 """
 
 # Speakers of the replies that take part. A deleted account is nobody. In training, the root's speaker counts too.
@@ -153,21 +154,11 @@ def create_walked(
     connection.execute(REPEATED_ROOTS)
     if near:
         connection.execute("CREATE TABLE near_roots (position BIGINT)")
-        found = {position for query, values in ((NEAR_ROOTS, None), (NEAR_CONVERSATIONS, {"ranked": ranked}))
-                 for position in nearly_trained(connection, query, values)}  # fmt: skip
+        found = near_matches(connection, NEAR_ROOTS)
+        found |= near_matches(connection, NEAR_CONVERSATIONS, {"ranked": ranked, "words": FEW_WORDS})
         for position in sorted(found):
             connection.execute("INSERT INTO near_roots SELECT $1 WHERE $1 NOT IN (FROM repeated_roots)", [position])
         connection.execute("INSERT INTO repeated_roots FROM near_roots")
-
-
-def nearly_trained(connection: "DuckDBPyConnection", query: str, values: object) -> set[int]:
-    """Return the held-out positions of a query whose text is nearly that of one of training.
-
-    The query gives position, whether held out, and text, with the training split first.
-    """
-    rows = connection.execute(query, values).fetchall()
-    pairs = list(near_pairs(connection, [text for _, _, text in rows]))
-    return {rows[number][0] for number, first in pairs if rows[number][1] and not rows[first][1]}
 
 
 def read_leakage(connection: "DuckDBPyConnection", ranked: list[str], exclude: bool, compared: bool = False) -> Leakage:

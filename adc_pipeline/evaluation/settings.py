@@ -75,9 +75,10 @@ class EvaluationSettings(Settings):
         200, "Maximum number of conversations of the validation split; a fixed choice by hash.", minimum=1
     )
     leakage: Literal["equal", "near"] = setting(
-        "equal",
+        "near",
         "Which test conversations are excluded: those whose root is equal to one of the training split, or also those"
-        " that are nearly like one there, root or whole conversation (near; needs the extra near).",
+        " that are nearly like one there, root or whole conversation (near). The generated sample, which repeats its"
+        " roots, excludes none.",
     )
     draws: int = draws_setting()
     samples: int = setting(16, "Number of contexts for which continuations are sampled.", minimum=0, maximum=1_000_000)

@@ -4,7 +4,8 @@ transformers, vLLM and trl then lay out a conversation as the training did (`tra
 
     [{"role": "user", "content": "A title\\nand a text"}, {"role": "rejected", "content": "A reply that will not do."}]
 
-The first message is the post, whose first line is its title. Each other message is a turn: `rejected` by its role or by
+The first message is the post, whose first line is its title. Its role is `user`, or `assistant` where roles are counted
+backwards from a reply, as in the prompts of `preferences`. Each other message is a turn: `rejected` by its role or by
 a field `verdict`, accepted otherwise. `name` gives a speaker where the model knows speakers, and `title` a title.
 
 The template renders one text, in which a tokenizer would take a marker that a person wrote for ours. Markers and all
@@ -36,7 +37,9 @@ TEMPLATE = """\
 {%- macro speaker(message, number) %}
     {%- if speaks %}{{ (message.name or "user" ~ number) | replace("\\n", " ") | trim }}{{ "\\n" }}{% endif %}
 {%- endmacro %}
-{%- if messages[0].role != "user" %}{{ raise_exception("The first message is the post: its role is user.") }}{% endif %}
+{%- if messages[0].role not in ("user", "assistant") %}
+    {{- raise_exception("The first message is the post: its role is user, or assistant.") }}
+{%- endif %}
 {%- set post = messages[0] %}
 {%- if post.title %}
     {%- set title, text = post.title | trim, post.content | trim %}

@@ -12,6 +12,7 @@ have are deleted in the same commit. The token is read from `HF_TOKEN` and from 
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from json import JSONDecodeError
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -97,10 +98,11 @@ def publication(store: Store, name: str, settings: PublishSettings) -> Publicati
         for path in sorted(made.path.rglob("*"))
         if path.is_file() and not is_left_out(path.relative_to(made.path))
     }
-    stands_for = f"{NAMES[name]}-model" if name in MODELS else NAMES[name]
+    repo_id = settings.repo_id.replace("{name}", f"{NAMES[name]}-model" if name in MODELS else NAMES[name])
+    check_repo_id(repo_id)
     return Publication(
         made=made,
-        repo_id=settings.repo_id.replace("{name}", stands_for),
+        repo_id=repo_id,
         repo_type="model" if name in MODELS else "dataset",
         license=settings.license,
         tag=settings.tag or made.digest[:12],
@@ -108,6 +110,16 @@ def publication(store: Store, name: str, settings: PublishSettings) -> Publicati
         files=files,
         card=card(made, settings.license),
     )
+
+
+def check_repo_id(repo_id: str) -> None:
+    """Raise PipelineError for a name that no repository can have."""
+    from huggingface_hub.utils import HFValidationError, validate_repo_id
+
+    try:
+        validate_repo_id(repo_id)
+    except HFValidationError as error:
+        raise PipelineError(f"The setting repo_id gives {repo_id} ({first_line(error)}): correct it.") from error
 
 
 def is_left_out(path: Path) -> bool:
@@ -214,7 +226,14 @@ def push(hub: "HfApi", found: Publication, private: bool, report: Callable[[str]
                 f"The Hub refuses to write to {found.repo_id} ({status}): set {TOKEN} to a token that may, or correct"
                 " the setting repo_id."
             ) from None
+        if status in (400, 422):
+            raise refused(found, error) from None
         reason = f"HTTP status {status}"
+    except JSONDecodeError:
+        reason = "the answer is no JSON"
+    except ValueError as error:
+        # The card's metadata, which the Hub checks first.
+        raise refused(found, error) from None
     except Exception as error:
         # An upload that fails raises RuntimeError, from what has failed.
         if not (is_network_fault(error) or isinstance(error, RuntimeError)):
@@ -224,6 +243,14 @@ def push(hub: "HfApi", found: Publication, private: bool, report: Callable[[str]
         return Published(str(commit.commit_url), commit.oid, commit.oid != before)
     raise UnreachableError(
         f"Publishing {found.repo_id} was interrupted ({reason}): run it again, and it sends what is missing."
+    )
+
+
+def refused(found: Publication, error: Exception) -> PipelineError:
+    """Return the error for what the Hub does not accept, with its reasons."""
+    reasons = without_token(" ".join(str(error).split()))
+    return PipelineError(
+        f"The Hub does not accept {found.repo_id} ({reasons}): correct the settings license, tag and repo_id."
     )
 
 

@@ -31,9 +31,9 @@ if TYPE_CHECKING:
 
 UTTERANCES = "utterances"
 HOLDS = """
-SELECT coalesce(bool_or(is_listed(id, speaker)
-    OR with_mentions(text, getvariable('removed_names'), NULL) <> text
-    OR with_mentions(title, getvariable('removed_names'), NULL) <> title), false) AS holds
+SELECT coalesce(bool_or(
+    is_listed({kind}, id, speaker) OR without_removed(text) <> text OR without_removed(title) <> title
+    OR without_owner(source, getvariable('removed_names'), NULL) <> source), false) AS holds
 FROM read_parquet($files, hive_partitioning = false)
 """
 
@@ -106,7 +106,10 @@ def holds(made: Artefact, removals: Removals, engine: Engine) -> bool:
     with engine.connect() as connection:
         create_mention_macros(connection)
         removals.define(connection)
-        return bool(only_row(connection, HOLDS, {"files": parts(made.path, READ)})["holds"])
+        files = parts(made.path, READ)
+        # An earlier version of the package wrote no such column.
+        kind = "kind" if "kind" in connection.read_parquet(files, hive_partitioning=False).columns else "NULL"
+        return bool(only_row(connection, HOLDS.format(kind=kind), {"files": files})["holds"])
 
 
 def downstream(start: Iterable[Key], below: dict[Key, set[Key]]) -> set[Key]:

@@ -1,6 +1,6 @@
 """Write the dataset card of the preferences: `README.md` in the dataset's folder, in the Hugging Face Hub's format."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -9,6 +9,7 @@ from adc_pipeline.core.markdown import Markdown, code, escape, table
 from adc_pipeline.preferences.configurations import CONFIGURATIONS
 from adc_pipeline.preferences.datasets import columns
 from adc_pipeline.preferences.settings import PreferenceSettings
+from adc_pipeline.walks.baselines import Baseline, baselines_section
 from adc_pipeline.walks.dataset_card import front_matter, made_section
 from adc_pipeline.walks.datasets import split_files
 from adc_pipeline.walks.splits import SPLITS
@@ -56,8 +57,12 @@ def write_card(
     corpus: Artefact,
     utterances: Artefact,
     ranked: Artefact,
+    baselines: Sequence[Baseline] = (),
 ) -> None:
-    """Write `README.md` into the folder `dataset`; the three artefacts are the ones that the dataset was made from."""
+    """Write `README.md` into the folder `dataset`; the three artefacts are the ones that the dataset was made from.
+
+    `baselines` are what is known of the pairs without their texts.
+    """
     name = corpus.settings["corpus"]
     files = {each: {split: split_files(dataset, split, each) for split in SPLITS} for each in CONFIGURATIONS}
     numbers = [
@@ -73,6 +78,7 @@ def write_card(
         "groups whose answered utterance has no text": "groups_without_prompt",
         "conversations without a root that has a text and passes the settings": "roots_left_out",
         "replies without a visible character": "replies_without_text",
+        "texts that are too long, or quote, by the settings, and replies below them": "texts_excluded",
     }
     body = BODY.format(
         source=escape(Path(name).name),
@@ -81,7 +87,7 @@ def write_card(
         possible=counts["pairs_possible"],
         pairs=counts["pairs"],
         per_group=settings.pairs_per_group,
-        baselines=baselines(counts),
+        baselines=baselines_section(baselines, "replies of a pair"),
         turns=settings.max_turns,
         characters=settings.max_characters,
         shortened=counts["prompts_shortened"],
@@ -91,15 +97,3 @@ def write_card(
     tags = ("human-preferences", "rlhf", "dpo", "conversations")
     head = front_matter(dataset, name, "Preferences", files, tags, ("text-generation", "text-ranking"))
     (dataset / "README.md").write_text(head + body, encoding="utf-8")
-
-
-def baselines(counts: Mapping[str, float]) -> str:
-    """Return the sentence on how many pairs are decided without reading; empty without pairs."""
-    pairs = counts["pairs"]
-    if not pairs:
-        return ""
-    longer, later = (counts[f"pairs_whose_{each}_reply_is_chosen"] / pairs for each in ("longer", "later"))
-    return (
-        f"\nWithout reading a text: the longer reply is the chosen one in {longer:.1%} of the pairs, and the later one"
-        f" in {later:.1%}. A model has to do better than these.\n"
-    )

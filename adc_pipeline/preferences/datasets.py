@@ -61,8 +61,22 @@ ROOTS = """
 CREATE TABLE roots AS
 SELECT position AS root, namespace, conversation_id, source, speaker, {split} AS split,
     row_number() OVER (ORDER BY md5(conversation_id), conversation_id, namespace) AS place
-FROM texts WHERE is_root AND visible AND ($min_root_score IS NULL OR score >= $min_root_score)
-    AND (is_self_post OR NOT $self_posts_only)
+FROM texts WHERE is_root AND visible AND position NOT IN (FROM unfit)
+    AND ($min_root_score IS NULL OR score >= $min_root_score) AND (is_self_post OR NOT $self_posts_only)
+"""
+
+# A text that does not fit is left out with all replies below it, as DialogRPT leaves out a whole path. The sign of a
+# quotation may still be an entity, if the setting `decode_entities` of `utterances` is off.
+UNFIT = r"""
+CREATE OR REPLACE TABLE unfit AS
+WITH RECURSIVE lost AS (
+    SELECT position FROM texts
+    WHERE len(regexp_extract_all(content, '\S+')) > $max_words
+        OR ($exclude_quotations AND (contains(content, '>') OR contains(content, '&gt;')))
+    UNION
+    SELECT ranked.position FROM lost JOIN ranked ON ranked.parent_position = lost.position
+)
+FROM lost
 """
 
 REPLIES = r"""
@@ -73,7 +87,7 @@ FROM ranked AS r JOIN texts USING (position)
 JOIN roots ON roots.namespace = texts.namespace AND roots.conversation_id = texts.conversation_id
 WHERE visible AND (r.depth = 1 OR NOT $top_level_only)
     AND (texts.speaker <> roots.speaker OR NOT $exclude_root_speaker)
-    AND ($max_words IS NULL OR len(regexp_extract_all(texts.content, '\S+')) <= $max_words)
+    AND r.position NOT IN (FROM unfit)
 """
 
 # `height` orders a group by score; it is the rank unless the setting `order` of ranked_replies ranks otherwise.
@@ -230,6 +244,7 @@ COUNTS = """
 SELECT $tied AS groups_tied, $unasked AS groups_without_prompt,
     (SELECT count(*) FROM conversations) - (SELECT count(*) FROM roots) AS roots_left_out,
     (SELECT count(*) FROM ranked JOIN texts USING (position) WHERE NOT visible) AS replies_without_text,
+    (SELECT count(*) FROM unfit) AS texts_excluded,
     (SELECT count(*) FROM answers) AS replies_compared, (SELECT count(*) FROM candidates) AS pairs_possible,
     (SELECT count(*) FROM prompts WHERE shortened) AS prompts_shortened,
     (SELECT count(*) FROM pairs WHERE chosen_is_later) AS pairs_whose_later_reply_is_chosen,
@@ -292,11 +307,14 @@ def preference_shard(utterances: Path, ranked: Path, out: Path, settings: Prefer
         train, validation, test = settings.shares
         split = split_sql("conversation_id", (train, validation, test))
         of_roots = {"min_root_score": settings.min_root_score, "self_posts_only": settings.self_posts_only}
+        connection.execute("CREATE TABLE unfit (position BIGINT)")
+        if settings.max_words is not None or settings.exclude_quotations:
+            of_texts = {"max_words": settings.max_words, "exclude_quotations": settings.exclude_quotations}
+            engine.run(connection, "finding texts that do not fit", UNFIT, of_texts)
         engine.run(connection, "finding roots", ROOTS.format(split=split), of_roots)
         of_replies = {
             "top_level_only": settings.top_level_only,
             "exclude_root_speaker": settings.exclude_root_speaker,
-            "max_words": settings.max_words,
         }
         engine.run(connection, "finding replies", REPLIES, of_replies)
         engine.run(connection, "grouping replies", ANSWERS)

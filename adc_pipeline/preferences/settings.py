@@ -66,7 +66,14 @@ class PreferenceSettings(Settings):
     self_posts_only: bool = setting(False, "Use conversations whose root has a text besides its title.")
     top_level_only: bool = setting(False, "Use replies to roots only.")
     exclude_root_speaker: bool = setting(False, "Exclude replies by the speaker of the root.")
-    max_words: int | None = setting(None, "Use replies of at most so many words.", minimum=1)
+    max_words: int | None = setting(
+        None,
+        "Use texts of at most so many words: a longer reply, or root, is excluded with all replies below.",
+        minimum=1,
+    )
+    exclude_quotations: bool = setting(
+        False, "Exclude texts with a > in them, with which a quotation begins, and all replies below."
+    )
     margin: Margin = setting(
         "none", "Whether `pairs` has a column `margin`: the log of the scores' ratio, between 0 and 3 (log)."
     )

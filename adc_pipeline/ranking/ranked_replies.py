@@ -12,9 +12,9 @@ from adc_pipeline.core.atomic import atomic_file
 from adc_pipeline.core.columns import row_count
 from adc_pipeline.core.engine import Engine, counts_by, only_row
 from adc_pipeline.core.errors import PipelineError
-from adc_pipeline.core.shards import Counts, map_shards, shards_of, work_folder
+from adc_pipeline.core.shards import Counts, map_shards, parts, shards_of, work_folder
 from adc_pipeline.corpus.near_duplicates import near_pairs
-from adc_pipeline.corpus.tables import create_read_rows, create_tree
+from adc_pipeline.corpus.tables import TREE, create_read_rows, create_tree
 from adc_pipeline.ranking.settings import Order, RankingSettings, ScoreOrder
 from adc_pipeline.ranking.values import values_query
 
@@ -43,10 +43,16 @@ VALUES = {True: "coalesce(v.value, 0)", False: "v.value"}
 JOIN = "LEFT JOIN ({values}) AS v USING (position)"
 
 WHEN_NEAR = "WHEN position IN (SELECT position FROM near_duplicates) THEN 'near_duplicate'"
+# What is compared to be counted: replies of the first rows of the source, and of those a share by how they begin, so
+# that copies are compared with one another. The hash has 32 bits.
 COMPARED = """
-SELECT position, text FROM read_rows SEMI JOIN (FROM tree WHERE depth > 0) AS replies USING (position)
-WHERE missing_text IS NULL AND len(string_split(trim(text), ' ')) >= $words ORDER BY position
+SELECT position, text FROM (SELECT position, text, missing_text FROM read_rows WHERE position < $rows)
+    SEMI JOIN (FROM tree WHERE depth > 0) AS replies USING (position)
+WHERE missing_text IS NULL AND len(string_split(trim(text), ' ')) >= $words
+    AND ($share >= 1 OR ('0x' || left(md5(left(lower(text), 24)), 8))::BIGINT < $share * 4294967296)
+ORDER BY position
 """
+COUNTED_ROWS, COUNTED_REPLIES = 1_000_000, 10_000
 
 # A single reply has no gap.
 GAPS = """
@@ -152,22 +158,43 @@ def write_ranked_replies(
             return rank_shard(utterances / name, folder, settings, engine, values, near)
 
         counts = map_shards([shard.name for shard in shards_of(utterances)], make, out, finished, engine)
-        return counts | ({"near_duplicates": row_count([str(near)])} if near else {})
+        return counts | (near_counts(near) if near else {})
 
 
 def write_near_duplicates(utterances: Path, path: Path, settings: RankingSettings, engine: Engine) -> None:
-    """Write the positions of replies of all shards that are nearly an earlier one, as the column `position`."""
+    """Write which replies of all shards are nearly an earlier one, as the columns `position` and `near`.
+
+    To drop them, all are compared; to count them, a sample.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     with engine.connect(path.with_suffix(".spill")) as connection:
         create_read_rows(connection, utterances)
         create_tree(connection, utterances)
-        rows = connection.execute(COMPARED, {"words": settings.near_duplicate_words}).fetchall()
-        engine.report(f"Comparing {len(rows):,} replies")
-        found = sorted({rows[number][0] for number, _ in near_pairs(connection, [text for _, text in rows])})
+        rows, share = 2**62, 1.0
+        if settings.near_duplicates == "count":
+            rows = COUNTED_ROWS
+            share = COUNTED_REPLIES / max(min(row_count(parts(utterances, TREE)), COUNTED_ROWS), 1)
+        values = {"rows": rows, "words": settings.near_duplicate_words, "share": share}
+        compared = connection.execute(COMPARED, values).fetchall()
+        engine.report(f"Comparing {len(compared):,} replies")
+        found = {number for number, _ in near_pairs(connection, [text for _, text in compared])}
     with atomic_file(path) as partial:
-        pq.write_table(pa.table({"position": pa.array(found, pa.int64())}), partial)
+        table = {
+            "position": pa.array([position for position, _ in compared], pa.int64()),
+            "near": pa.array([number in found for number in range(len(compared))], pa.bool_()),
+        }
+        pq.write_table(pa.table(table), partial)
+
+
+def near_counts(path: Path) -> Counts:
+    """Return how many replies were compared, and how many are nearly an earlier one."""
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    near = pq.read_table(path, columns=["near"], partitioning=None)["near"]
+    return {"near_duplicates.compared": len(near), "near_duplicates": pc.sum(near, min_count=0).as_py()}
 
 
 def rank_shard(
@@ -195,7 +222,8 @@ def rank_shard(
         create_tree(connection, utterances)
         drops = near is not None and settings.near_duplicates == "drop"
         if drops:
-            connection.read_parquet(str(near), hive_partitioning=False).create_view("near_duplicates")
+            rows = connection.read_parquet(str(near), hive_partitioning=False)
+            rows.filter("near").project("position").create_view("near_duplicates")
         replies = REPLIES.format(**parts_of_query(settings, values), near=WHEN_NEAR if drops else "")
         engine.run(connection, "filtering replies", replies, filters)
         connection.execute(GAPS, {"min_score_gap": settings.min_score_gap})

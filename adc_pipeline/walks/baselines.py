@@ -8,11 +8,12 @@ The rows of a split are in the order of a hash, so that the first ones are a ran
 and `TRAINING_WALKS` are read. Only the times come from elsewhere: the dataset has none.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from adc_pipeline.core.engine import Engine, only_row
+from adc_pipeline.core.markdown import table
 from adc_pipeline.core.shards import parts
 from adc_pipeline.ranking.ranked_replies import RANKED_REPLIES
 from adc_pipeline.walks.datasets import split_files
@@ -53,12 +54,16 @@ WITH times AS (
         coalesce(abs(a.timestamp - b.timestamp) <= 3600, false) AS within_hour, sign(a.mean - b.mean) AS speaker
     FROM valued AS a JOIN valued AS b USING (row, step) WHERE a.score > b.score
 )
+SELECT length, time, within_hour, speaker FROM pairs
+"""
+# Of pairs with the sign of each baseline: above 0 where it prefers the reply with the higher score.
+DECIDED = """
 SELECT count(*) AS pairs, count_if(within_hour) AS within_hour,
     count_if(length <> 0) AS "length.decided", count_if(length > 0) AS "length.right",
     count_if(time <> 0) AS "time.decided", count_if(time > 0) AS "time.right",
     count_if(within_hour AND time <> 0) AS "hour.decided", count_if(within_hour AND time > 0) AS "hour.right",
     count_if(speaker <> 0) AS "speaker.decided", count_if(speaker > 0) AS "speaker.right"
-FROM pairs
+FROM ({pairs})
 """
 # Label of each baseline, its columns, and the column of the pairs that it is about.
 ROWS = (
@@ -86,7 +91,12 @@ def dataset_baselines(dataset: Path, ranked: Path, engine: Engine) -> list[Basel
     values = {"train": split_files(dataset, "train"), "training_walks": TRAINING_WALKS}
     with engine.connect(dataset / "spill") as connection:
         engine.run(connection, "reading pairs", TURNS, files)
-        found = only_row(connection, PAIRS, values | {"ranked": parts(ranked, RANKED_REPLIES)})
+        query = DECIDED.format(pairs=PAIRS)
+        return baselines_of(only_row(connection, query, values | {"ranked": parts(ranked, RANKED_REPLIES)}))
+
+
+def baselines_of(found: Mapping[str, int]) -> list[Baseline]:
+    """Return the baselines that decide a pair, from the row of `DECIDED`."""
     rows = [Baseline(name, found[of], found[f"{key}.decided"], found[f"{key}.right"]) for name, key, of in ROWS]
     return [row for row in rows if row.decided]
 
@@ -97,3 +107,16 @@ def baseline_rows(found: Sequence[Baseline]) -> list[tuple[str, str, str, str]]:
         (each.name, f"{each.pairs:,}", f"{each.decided / each.pairs:.3f}", f"{each.right / each.decided:.3f}")
         for each in found
     ]
+
+
+def baselines_section(found: Sequence[Baseline], pairs: str) -> str:
+    """Return the section of a card about the baselines; empty if none decides a pair. `pairs` says of what."""
+    if not found:
+        return ""
+    header = ["baseline", "pairs", "share that it decides", "of these rightly"]
+    return (
+        f"\n## Baselines\n\nHow often each of these alone tells which of two {pairs} has the higher score, in the"
+        " validation and test splits. A model learned something from the texts only where it is better.\n\n"
+        + table(header, baseline_rows(found), right=[1, 2, 3])
+        + "\n"
+    )

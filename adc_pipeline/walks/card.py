@@ -9,7 +9,7 @@ from pathlib import Path
 
 from adc_pipeline.core.artefacts import Artefact
 from adc_pipeline.core.markdown import escape, table
-from adc_pipeline.walks.baselines import Baseline, baseline_rows
+from adc_pipeline.walks.baselines import Baseline, baselines_section
 from adc_pipeline.walks.dataset_card import front_matter, made_section
 from adc_pipeline.walks.datasets import split_files
 from adc_pipeline.walks.kinds import KINDS
@@ -73,7 +73,7 @@ def write_card(
         counts=counts,
         repeats=repeats(counts),
         leakage=leakage(counts),
-        baselines=_baselines(baselines),
+        baselines=baselines_section(baselines, "turns of a sibling group"),
         made=made_section(kind, asdict(settings), corpus, utterances, ranked),
     )
     tags = ("human-preferences", "in-context-reinforcement-learning", "conversations")
@@ -101,17 +101,5 @@ def leakage(counts: Mapping[str, float]) -> str:
     tested = f"{int(counts['conversations.test']):,} test conversations"
     said = f" **Leakage:** {int(counts['leakage.equal_roots']):,} of {tested} have a root that is also in training."
     if "leakage.nearly_alike" in counts:
-        said += f" {int(counts['leakage.nearly_alike']):,} more are nearly alike, in their root or their replies."
-    return said
-
-
-def _baselines(found: Sequence[Baseline]) -> str:
-    """Return the section about the baselines; empty if none decides a pair."""
-    if not found:
-        return ""
-    header = ["baseline", "pairs", "share that it decides", "of these rightly"]
-    return (
-        "\n## Baselines\n\nHow often each of these alone tells which of two turns of a sibling group has the higher"
-        " score, in the validation and test splits. A model learned something from the texts only where it is better."
-        "\n\n" + table(header, baseline_rows(found), right=[1, 2, 3]) + "\n"
-    )
+        return said + f" {int(counts['leakage.nearly_alike']):,} more are nearly alike, in their root or their replies."
+    return said + " Those that are only nearly alike were not looked for."

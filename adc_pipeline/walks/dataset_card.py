@@ -99,7 +99,7 @@ def made_section(
     return MADE.format(
         settings=table(["setting", "value"], all_settings.items()),
         fates=table(["utterances", "number"], [(fate, f"{number:,}") for fate, number in fates.items()], right=[1]),
-        ranking_note=ranking_note(ranked.settings),
+        ranking_note=ranking_note(ranked.settings) + near_note(ranked),
         left_out=_left_out(corpus),
         digests=table(["artefact", "digest"], digests),
         deleted=DELETED[ranked.settings["deleted"]],
@@ -116,6 +116,17 @@ def ranking_note(settings: Mapping[str, Any]) -> str:
         return note
     what = VALUE_NOTES.get(rank_by) or f"the column {code(rank_by)} of the corpus"
     return note + VALUE_NOTE.format(what=what, setting=code(f"rank_by: {rank_by}"))
+
+
+def near_note(ranked: Artefact) -> str:
+    """Return the sentence on replies that nearly repeat others; empty if none were compared."""
+    compared = int(ranked.counts.get("near_duplicates.compared", 0))
+    if not compared:
+        return ""
+    drops = ranked.settings.get("near_duplicates") == "drop"
+    what, outcome = ("replies", "are dropped") if drops else ("replies, all or a sample,", "are kept")
+    near = int(ranked.counts["near_duplicates"])
+    return f"\n\nOf {compared:,} {what} that were compared, {near:,} nearly repeat an earlier one and {outcome}."
 
 
 def _left_out(corpus: Artefact) -> str:

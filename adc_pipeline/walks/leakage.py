@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from adc_pipeline.core.engine import Engine
-from adc_pipeline.corpus.near_duplicates import WORD, near_pairs
+from adc_pipeline.core.engine import Engine, only_row
+from adc_pipeline.corpus.near_duplicates import FEW_WORDS, near_matches
 from adc_pipeline.walks.markers import FORMATS, FormatName
 from adc_pipeline.walks.rendering import Speakers
 from adc_pipeline.walks.splits import Split
@@ -18,14 +18,34 @@ from adc_pipeline.walks.splits import Split
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
-LookedFor = Literal["none", "equal", "near"]
+LookedFor = Literal["auto", "none", "equal", "near"]
+# `auto` looks for what is nearly alike in a dataset of up to so many walks, which takes a few seconds.
+MOST_WALKS = 50_000
+
 # The first walk of each conversation. Markers are no words of anybody.
-TEXTS = """
-SELECT conversation_id, any_value(split_part(text, $background, 1)),
-    any_value(replace(replace(substr(text, strpos(text, $background) + length($background)), $rejected, ' '),
-        $accepted, ' '))
-FROM read_parquet($file, hive_partitioning = false) WHERE walk = 0 GROUP BY ALL ORDER BY conversation_id
+WALKED = """
+CREATE TABLE walked AS
+SELECT row_number() OVER (ORDER BY conversation_id) AS number, held_out, replies,
+    CASE WHEN $speaks THEN substr(root, strpos(root, chr(10)) + 1) ELSE root END AS root
+FROM (
+    SELECT conversation_id, held_out, any_value(split_part(text, $background, 1)) AS root,
+        any_value(replace(replace(substr(text, strpos(text, $background) + length($background)), $rejected, ' '),
+            $accepted, ' ')) AS replies
+    FROM (
+        SELECT conversation_id, walk, text, true AS held_out FROM read_parquet($test, hive_partitioning = false)
+        UNION ALL SELECT conversation_id, walk, text, false FROM read_parquet($train, hive_partitioning = false)
+    ) WHERE walk = 0 GROUP BY ALL
+)
 """
+EQUAL = r"""
+WITH folded AS (
+    SELECT number, held_out, array_to_string(regexp_extract_all(lower(root), '[\pL\pN_]+'), ' ') AS words FROM walked
+)
+SELECT coalesce(list(number), []) AS numbers FROM folded
+WHERE held_out AND words <> '' AND words IN (SELECT words FROM folded WHERE NOT held_out)
+"""
+ROOTS = "SELECT number, held_out, root AS text FROM walked"
+REPLIES = "SELECT number, held_out, replies AS text FROM walked WHERE len(string_split(replies, ' ')) >= $words"
 
 
 def count_leakage(
@@ -37,33 +57,28 @@ def count_leakage(
     spill: Path,
 ) -> dict[str, int]:
     """Return how many test conversations have an equal root in training, and how many more are nearly alike."""
+    import pyarrow.parquet as pq
+
     if looked_for == "none":
         return {}
+    if looked_for == "auto":
+        walks = sum(pq.read_metadata(file).num_rows for split in files.values() for file in split)
+        looked_for = "near" if walks <= MOST_WALKS else "equal"
     with engine.connect(spill) as connection:
-        train, test = (read(connection, files[split], format, speakers) for split in ("train", "test"))
-        folded = {fold(root) for _, root, _ in train} - {""}
-        equal = {id for id, root, _ in test if fold(root) in folded}
+        create_walked(connection, files, format, speakers)
+        equal = set(only_row(connection, EQUAL)["numbers"])
         counts = {"leakage.equal_roots": len(equal)}
         if looked_for == "near":
-            near: set[str] = set()
-            for place in (1, 2):
-                texts = [each[place] for each in [*train, *test]]
-                pairs = near_pairs(connection, texts)
-                near |= {test[later - len(train)][0] for later, first in pairs if first < len(train) <= later}
+            near = near_matches(connection, ROOTS) | near_matches(connection, REPLIES, {"words": FEW_WORDS})
             counts["leakage.nearly_alike"] = len(near - equal)
     return counts
 
 
-def read(
-    connection: "DuckDBPyConnection", files: Sequence[str], format: FormatName, speakers: Speakers
-) -> list[tuple[str, str, str]]:
-    """Return id, root and replies of each conversation."""
+def create_walked(
+    connection: "DuckDBPyConnection", files: Mapping[Split, Sequence[str]], format: FormatName, speakers: Speakers
+) -> None:
+    """Create the table `walked`: root and replies of each conversation of the training and the test split."""
     markers = FORMATS[format]
     values = {"background": markers.background, "rejected": markers.rejected, "accepted": markers.accepted}
-    rows = connection.execute(TEXTS, {"file": list(files), **values}).fetchall()
-    return [(id, root if speakers == "none" else root.partition("\n")[2], text) for id, root, text in rows]
-
-
-def fold(text: str) -> str:
-    """Return the words of a text in lower case."""
-    return " ".join(WORD.findall(text.lower()))
+    splits = {split: list(files[split]) for split in ("train", "test")}
+    connection.execute(WALKED, {**values, **splits, "speaks": speakers != "none"})

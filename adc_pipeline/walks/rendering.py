@@ -43,7 +43,7 @@ MENTIONED: dict[Speakers, str] = {
     "pseudonyms": """
         CREATE TABLE mention_names AS
         SELECT namespace, conversation_id, map_from_entries(list((name, pseudonym))) AS names
-        FROM (SELECT namespace, conversation_id, lower(trim(speaker)) AS name, min(pseudonym) AS pseudonym
+        FROM (SELECT namespace, conversation_id, name_key(speaker) AS name, min(pseudonym) AS pseudonym
               FROM pseudonyms WHERE trim(speaker) <> '' GROUP BY ALL)
         GROUP BY ALL
     """,
@@ -53,9 +53,9 @@ MENTIONED: dict[Speakers, str] = {
 }
 REPLACED = """
 CREATE VIEW {view} AS
-SELECT each.* REPLACE (with_mentions({column}, names, getvariable('someone')) AS {column})
-FROM {rows} AS each LEFT JOIN mention_names USING (namespace, conversation_id)
+SELECT each.* REPLACE ({replaced}) FROM {rows} AS each LEFT JOIN mention_names USING (namespace, conversation_id)
 """
+WITHOUT_NAMES = "{macro}({column}, names, getvariable('someone')) AS {column}"
 
 SPEAKER: dict[Speakers, str] = {
     "names": "neutral(speaker)",
@@ -118,9 +118,11 @@ def create_pseudonyms(
         create_mention_macros(connection)
         connection.execute("SET VARIABLE someone = $1", [SOMEONE])
         connection.execute(MENTIONED[mentions])
-        views = {"replaced_rows": (rows, "text"), "replaced_conversations": (conversations, "title")}
-        for view, (relation, column) in views.items():
-            connection.execute(REPLACED.format(view=view, rows=relation, column=column))
+        text, title = (WITHOUT_NAMES.format(macro="with_mentions", column=column) for column in ("text", "title"))
+        source = WITHOUT_NAMES.format(macro="without_owner", column="source")
+        views = {"replaced_rows": (rows, text), "replaced_conversations": (conversations, f"{title}, {source}")}
+        for view, (relation, replaced) in views.items():
+            connection.execute(REPLACED.format(view=view, rows=relation, replaced=replaced))
         rows, conversations = views
     join = "JOIN pseudonyms USING (namespace, conversation_id, speaker)" if speakers == "pseudonyms" else ""
     return join, rows, conversations

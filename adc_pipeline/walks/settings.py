@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from adc_pipeline.core.settings import Settings, setting
-from adc_pipeline.walks.leakage import LookedFor
+from adc_pipeline.walks.leakage import MOST_WALKS, LookedFor
 from adc_pipeline.walks.markers import FormatName
 from adc_pipeline.walks.rendering import Speakers
 from adc_pipeline.walks.splits import DEFAULT_SHARES, check_shares
@@ -30,10 +30,10 @@ class WalkSettings(Settings):
         " conversation, someone for others) or none (someone).",
     )
     leakage: LookedFor = setting(
-        "none",
+        "auto",
         "Whether the card counts test conversations that are also in training: none, by equal roots, or also by roots"
-        " or replies that are nearly alike (near; needs the extra near). The evaluation excludes them by a setting of"
-        " its own.",
+        f" or replies that are nearly alike (near). auto is near up to {MOST_WALKS:,} walks, and equal beyond and for"
+        " the generated sample. The evaluation excludes them by a setting of its own.",
     )
     shares: tuple[int, ...] = setting(
         DEFAULT_SHARES,

@@ -9,7 +9,7 @@ import pytest
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.core.shards import Counts
 from adc_pipeline.corpus.removals import FILE, Removals, read_removals
-from adc_pipeline.corpus.settings import UtteranceSettings
+from adc_pipeline.corpus.settings import CorpusSettings, UtteranceSettings
 from adc_pipeline.corpus.utterances import write_utterances
 from adc_pipeline_tests.stages import read, utterance_records
 
@@ -86,6 +86,67 @@ def test_an_empty_list_changes_nothing(tmp_path: Path) -> None:
         assert path.read_bytes() == (tmp_path / "two" / path.relative_to(tmp_path / "one")).read_bytes()
 
 
+# Names of speakers that are more than letters, how others mention them, and what becomes of that.
+NAMES = [
+    ("O'Neil; DROP TABLE x --", "thanks @O'Neil; DROP TABLE x --!", "thanks @[removed]!"),
+    ("a.*|b", "see u/a.*|b, not u/aab", "see u/[removed], not u/aab"),
+    ("John Smith", "@john smith is right, @John is not, and @John Smithson?",
+     "@[removed] is right, @John is not, and @John Smithson?"),
+    ("ΟΔΟΣ", "/u/οδος or @ΟΔΟΣ", "/u/[removed] or @[removed]"),
+    ("İpek", "@İpek and @ipekx", "@[removed] and @ipekx"),
+    ("Zoe\u0308", "@Zo\u00eb and @zoe\u0308", "@[removed] and @[removed]"),
+    ("$1\\2%_", "@$1\\2%_", "@[removed]"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "text", "expected"), NAMES)
+def test_a_name_may_be_any_text(tmp_path: Path, name: str, text: str, expected: str) -> None:
+    rows = [("a", None, "ann", f"root {text}"), ("a1", "a", name, "own words"), ("a2", "a", "bob", text)]
+    (tmp_path / FILE).write_text(f"\ufeffspeaker {name}\r\n")
+    counts, found = build(write_table(tmp_path / "all.jsonl", rows), tmp_path / "one", read_removals(tmp_path))
+    assert [(each["id"], each["text"]) for each in found] == [("a", f"root {expected}"), ("a2", expected)]
+    assert counts["removed.listed"] == 1
+
+
+def test_an_id_of_reddit_removes_what_it_names(tmp_path: Path) -> None:
+    """A post and a comment of Reddit may have one id."""
+    folder = tmp_path / "dump"
+    folder.mkdir()
+    common = {"created_utc": 1, "score": 1, "subreddit": "fixit"}
+    posts = [{"id": id, "author": "Zed", "title": "T", "selftext": "post", **common} for id in ("x", "y")]
+    comments = [{"id": id, "author": "ann", "body": f"comment {id}", "link_id": f"t3_{post}", "parent_id": f"t3_{post}",
+                 **common} for id, post in (("x", "y"), ("y", "y"), ("z", "x"))]  # fmt: skip
+    for name, rows in (("RS_2018-09", posts), ("RC_2018-09", comments)):
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    def left(*entries: str) -> set[str]:
+        out = tmp_path / "-".join(entries).replace(" ", "-")
+        removals = Removals(utterances=frozenset(entries))
+        return {each["text"] for each in build(folder, out, removals)[1]}
+
+    assert left("t1_x") == {"post", "comment y", "comment z"}
+    assert left("t3_x") == {"post", "comment x", "comment y"}
+    assert left("x") == {"post", "comment y"}
+
+
+def test_what_others_carry_of_a_removed_speaker_goes_too(tmp_path: Path) -> None:
+    rows = [
+        {"id": id, "conversation_id": "a", "reply_to": to, "speaker": speaker, "text": "x", "score": 1, "timestamp": 1,
+         "source": "u_ZED", "best": best, "flair": flair}
+        for id, to, speaker, best, flair in (("a", None, "ann", "b", "fan of @zed"), ("b", "a", "Zed", None, "b"),
+                                             ("c", "a", "bob", "c", "b"), ("d", "a", "bob", None, "ZED"))
+    ]  # fmt: skip
+    (tmp_path / "all.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    source = CorpusSettings(columns={"accepted_reply": "best", "flair": "flair"})
+    removals = Removals(frozenset({"zed"}), frozenset({"b"}))
+    write_utterances(tmp_path / "all.jsonl", tmp_path / "out", source=source, removals=removals)
+    columns = "id, source, accepted_reply, flair"
+    assert read(tmp_path / "out", "utterances-*.parquet", columns) == [
+        ("a", "u_[removed]", None, "fan of @[removed]"), ("c", "u_[removed]", "c", "b"),
+        ("d", "u_[removed]", None, None),
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize("line", ["zed", "speaker", "author zed", "speaker\tzed"])
 def test_a_line_that_is_no_entry_is_refused_with_its_number(tmp_path: Path, line: str) -> None:
     (tmp_path / FILE).write_text(f"speaker ann\n{line}\n")
@@ -94,7 +155,7 @@ def test_a_line_that_is_no_entry_is_refused_with_its_number(tmp_path: Path, line
 
 
 def test_the_digest_is_that_of_the_entries(tmp_path: Path) -> None:
-    (tmp_path / FILE).write_text("speaker Ann\nutterance t1_x\n")
+    (tmp_path / FILE).write_text("speaker Ann\nutterance x\n")
     first = read_removals(tmp_path)
     (tmp_path / FILE).write_text("# again\nutterance x\nspeaker ann\nspeaker ANN\n")
     assert read_removals(tmp_path).digest == first.digest

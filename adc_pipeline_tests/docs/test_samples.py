@@ -17,7 +17,7 @@ import dagster as dg
 import pytest
 import yaml
 
-from adc_pipeline.core.artefacts import Artefact, Store
+from adc_pipeline.core.artefacts import Artefact, Store, content_digest, folder_digest, scan, write_manifest
 from adc_pipeline.core.spellings import read_settings
 from adc_pipeline.corpus.sample import write_sample
 from adc_pipeline.corpus.utterances import write_utterances
@@ -33,6 +33,8 @@ from adc_pipeline.preferences.settings import PreferenceSettings
 from adc_pipeline.ranking.ranked_replies import write_ranked_replies
 from adc_pipeline.ranking.settings import RankingSettings
 from adc_pipeline.study.plan import read_plan
+from adc_pipeline.tracking.lineage import Records
+from adc_pipeline.tracking.runs import Tracking
 from adc_pipeline.walks.datasets import write_walks
 from adc_pipeline.walks.kinds import KINDS
 from adc_pipeline_tests.docs.pages import PAGES, ROOT, Block, blocks, words
@@ -41,10 +43,12 @@ PYTHON = blocks("python")
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def home(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) -> Path:
     """A working directory in whose `.adc` the datasets of a small sample are."""
     work = tmp_path_factory.mktemp("work")
     store = Store(work / ".adc")
+    store.home.mkdir()
+    (store.home / "mlflow.db").write_bytes(empty_database.read_bytes())
 
     def place(name: str) -> Path:
         folder, current = store.home / STAGES[name].place, store.place(name)
@@ -58,7 +62,9 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     read_counts = write_utterances(corpus, utterances)
     ranked_counts = write_ranked_replies(utterances, ranked)
     for kind in KINDS.values():
-        write_walks(kind.name, utterances, ranked, place(kind.dataset))
+        folder = place(kind.dataset)
+        write_walks(kind.name, utterances, ranked, folder)
+        write_manifest(Artefact(kind.dataset, folder, content_digest(scan(folder))))
     preferences = place("preferences")
     counts = write_preferences(utterances, ranked, preferences)
     made = [
@@ -66,7 +72,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
         Artefact("utterances", utterances, "1" * 32, counts={**read_counts}),
         Artefact("ranked_replies", ranked, "2" * 32, asdict(RankingSettings()), counts={**ranked_counts}),
     ]
-    write_card(preferences, PreferenceSettings(), counts, *made)
+    write_card(preferences, PreferenceSettings(), counts, made[0], made[1], made[2])
     write_database(store)
     return work
 
@@ -76,7 +82,22 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_python_runs(block: Block, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(home)
     monkeypatch.setenv("HF_DATASETS_CACHE", str(home / "cache"))
-    exec(compile(block.code, str(block), "exec"), {"__name__": "sample"})
+    monkeypatch.delenv("ADC_HOME", raising=False)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    names: dict[str, Any] = {"__name__": "sample"}
+    exec(compile(block.code, str(block), "exec"), names)
+    if "long_walks" in names:
+        in_lineage(names["long_walks"], Store(home / ".adc"))
+
+
+def in_lineage(asset: dg.AssetsDefinition, store: Store) -> None:
+    """The asset of another project is made, and lineage leads from it to the version in the store that it has read."""
+    assert dg.materialize([asset]).success
+    records = Records([Tracking.from_environment(store.home).client()])
+    made = records.above(folder_digest(Path("long-walks")))
+    assert made.settings == {"turns": "3"}
+    assert made.counts["walks"] > 0
+    assert [(each.asset, each.digest) for each in made.inputs] == [("top_2", store.current("top_2").digest)]
 
 
 @pytest.mark.slow

@@ -14,6 +14,7 @@ from adc_pipeline.evaluation.settings import EvaluationSettings, JudgeSettings
 from adc_pipeline.ranking.ranked_replies import write_ranked_replies
 from adc_pipeline.walks.datasets import write_walks
 from adc_pipeline.walks.markers import FORMATS
+from adc_pipeline.walks.rendering import Speakers
 from adc_pipeline.walks.settings import WalkSettings
 from adc_pipeline.walks.splits import Shares
 from adc_pipeline_tests.stages import read_utterances
@@ -32,13 +33,21 @@ class Stages:
     shares: Shares = (0, 0, 100)
 
 
-def run_stages(corpus: Path, folder: Path, kind: str = "random-walk", shares: Shares = (0, 0, 100)) -> Stages:
+def run_stages(
+    corpus: Path, folder: Path, kind: str = "random-walk", shares: Shares = (0, 0, 100), speakers: Speakers = "names"
+) -> Stages:
     stages = Stages(folder / "utterances", folder / "ranked", folder / kind, shares)
     for path in (stages.utterances, stages.ranked, stages.dataset):
         path.mkdir(parents=True)
     write_utterances(corpus, stages.utterances)
     write_ranked_replies(stages.utterances, stages.ranked)
-    write_walks(kind, stages.utterances, stages.ranked, stages.dataset, WalkSettings(shares=shares))
+    write_walks(
+        kind,
+        stages.utterances,
+        stages.ranked,
+        stages.dataset,
+        WalkSettings(shares=shares, speakers=speakers, mentions=speakers),
+    )
     return stages
 
 

@@ -35,6 +35,7 @@ from adc_pipeline.training.tokens import MarkerTokenizer
 from adc_pipeline.walks.markers import FORMATS
 from adc_pipeline.walks.splits import split_of
 from adc_pipeline_tests.evaluation.conftest import Stages, judge_of, run_stages
+from adc_pipeline_tests.stages import read_utterances
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -163,12 +164,12 @@ def test_the_validation_split_is_measured_for_promotion(
     model_folder: Path, base_folder: Path, corpus: Path, tmp_path: Path
 ) -> None:
     shares = (20, 40, 40)
-    stages, out = run_stages(corpus, tmp_path / "stages", "top-2", shares), tmp_path / "out"
+    # Beside it, that nothing which an evaluation writes has a name where the dataset has none.
+    stages, out = run_stages(corpus, tmp_path / "stages", "top-2", shares, "pseudonyms"), tmp_path / "out"
     out.mkdir()
-    settings = replace(SETTINGS, samples=0, contexts=0, validation_metric="preference_accuracy.within_hour")
-    job = EvaluationJob(
-        model_folder, base_folder, stages.dataset, stages.utterances, stages.ranked, exclude_repeated_roots=False
-    )
+    settings = replace(SETTINGS, samples=2, contexts=0, validation_metric="preference_accuracy.within_hour")
+    folders = (model_folder, base_folder, stages.dataset, stages.utterances, stages.ranked)
+    job = EvaluationJob(*folders, "pseudonyms", "pseudonyms", exclude_repeated_roots=False)
     metrics = evaluate(job, out, settings).metrics()
     found = Evaluation.read(out / "validation")
     assert set(found.model) == set(found.minus_base) == {"preference_accuracy.within_hour"}
@@ -180,6 +181,13 @@ def test_the_validation_split_is_measured_for_promotion(
     assert metrics["validation.minus_base.preference_accuracy.within_hour.p"] is not None
     page = (out / "report.html").read_text()
     assert "validation, decides" in page
+    names = {speaker for (speaker,) in read_utterances(stages.utterances, "speaker")} - {"", "[deleted]"}
+    samples = pq.read_table(out / "samples.parquet").to_pylist()
+    assert all("user1\n" in sample["prompt"] for sample in samples)
+    written = str(samples) + "".join(path.read_text() for path in out.rglob("*") if path.suffix in (".html", ".json"))
+    written = re.sub('base64,[^"]*', "", written)
+    assert len(names) > 20
+    assert not [name for name in names if re.search(rf"\b{re.escape(name)}\b", written)]
 
 
 ROOM = 96
@@ -504,6 +512,6 @@ def test_too_little_memory_is_a_sentence(tmp_path: Path, monkeypatch: pytest.Mon
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
 
     monkeypatch.setattr(Scorer, "load", fails)
-    job = EvaluationJob(*[tmp_path] * 5)
+    job = EvaluationJob(tmp_path, tmp_path, tmp_path, tmp_path, tmp_path)
     with pytest.raises(PipelineError, match="evaluation ran out of memory; lower `row_tokens` 2048, then `max_context"):
         evaluate(job, tmp_path)

@@ -66,7 +66,10 @@ def stages_of(conversations: list[Corpus], folder: Path) -> Stages:
 
 
 def cases_of(stages: Stages, folder: Path, most: int = 500, exclude: bool = True) -> Cases:
-    folders, caps = (stages.dataset, stages.utterances, stages.ranked), EvaluationSettings(max_conversations=most)
+    folders, caps = (
+        (stages.dataset, stages.utterances, stages.ranked),
+        EvaluationSettings(max_conversations=most, leakage="equal"),
+    )
     return read_cases(*folders, "default", "names", caps, folder / "spill", exclude_repeated_roots=exclude)
 
 
@@ -106,8 +109,7 @@ def test_a_root_that_occurs_in_training_is_excluded(tmp_path: Path) -> None:
     assert "are evaluated all the same" in leakage_sentences(every.leakage.counts())[0]
 
 
-def test_conversations_that_are_nearly_in_training_are_excluded_by_a_setting(tmp_path: Path) -> None:
-    pytest.importorskip("rensa")
+def test_conversations_that_are_nearly_in_training_are_excluded_by_default(tmp_path: Path) -> None:
     train, test = ids_of("train", 3), ids_of("test", 3)
     long = " ".join(f"word{number}" for number in range(40))
     people = ["ann", "bob", "cy", "dee"]
@@ -127,7 +129,7 @@ def test_conversations_that_are_nearly_in_training_are_excluded_by_a_setting(tmp
         conversations += [seen, asked]
     stages = stages_of(conversations, tmp_path)
     files = {split: split_files(stages.dataset, split) for split in SPLITS}
-    counted = count_leakage(files, "default", "names", "near", Engine(), tmp_path / "spill")
+    counted = count_leakage(files, "default", "names", "auto", Engine(), tmp_path / "spill")
     # A walk of the second conversation shows only some of the replies.
     assert counted["leakage.equal_roots"] == 0
     assert counted["leakage.nearly_alike"] in (1, 2)
@@ -135,7 +137,7 @@ def test_conversations_that_are_nearly_in_training_are_excluded_by_a_setting(tmp
     equal = cases_of(stages, tmp_path)
     assert (set(equal.conversations), equal.leakage.near) == (set(test), None)
     folders = (stages.dataset, stages.utterances, stages.ranked)
-    near = read_cases(*folders, "default", "names", EvaluationSettings(leakage="near"), tmp_path / "spill")
+    near = read_cases(*folders, "default", "names", EvaluationSettings(), tmp_path / "spill")
     assert set(near.conversations) == {test[2]}
     assert (near.leakage.repeated_roots, near.leakage.left_out, near.leakage.near) == (2, 2, 2)
     assert near.leakage.counts()["conversations.nearly_in_training"] == 2

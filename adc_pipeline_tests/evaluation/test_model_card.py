@@ -23,8 +23,16 @@ def test_the_card_has_results_data_objective_and_limits(tmp_path: Path) -> None:
     }
     text = model_card(subject, model, {"preference_accuracy": Estimate(0.5, 0.45, 0.55, 100, 20)})
 
-    card = ModelCard(text)
+    (tmp_path / "README.md").write_text(text)
+    card = ModelCard.load(tmp_path / "README.md")
     data: Any = card.data
+    assert str(card) == text
+    # What the Hub requires of a model index.
+    (index,) = data.to_dict()["model-index"]
+    for each in index["results"]:
+        assert each["task"]["type"] == "text-generation"
+        assert each["dataset"].keys() >= {"type", "name"}
+        assert all(metric.keys() >= {"type", "value"} for metric in each["metrics"])
     (result,) = data.eval_results
     assert (result.metric_type, result.metric_value, result.dataset_revision) == ("preference_accuracy", 0.75, "b2")
     assert result.metric_args == {"low": 0.7, "high": 0.8, "cases": 100}

@@ -54,15 +54,28 @@ class Oracle:
         settings = self.settings
         if not is_visible(self.content(root)) or (settings.self_posts_only and not root.text):
             return False
-        return settings.min_root_score is None or (root.score is not None and root.score >= settings.min_root_score)
+        return self.fits(root) and (
+            settings.min_root_score is None or (root.score is not None and root.score >= settings.min_root_score)
+        )
+
+    def fits(self, utterance: Utterance) -> bool:
+        """Return whether an utterance, and all that it answers up to the root, has a text that the settings allow."""
+        text, most = self.content(utterance), self.settings.max_words
+        if most is not None and len(re.findall(r"[^\t\n\f\r ]+", text)) > most:
+            return False
+        if self.settings.exclude_quotations and (">" in text or "&gt;" in text):
+            return False
+        return utterance is self.root or self.fits(self.conversation[utterance.reply_to or ""])
 
     def usable(self, reply: Utterance) -> bool:
         settings = self.settings
         if settings.top_level_only and reply.reply_to != self.root.id:
             return False
-        if settings.max_words is not None and len(re.findall(r"\S+", reply.text, re.ASCII)) > settings.max_words:
-            return False
-        return is_visible(reply.text) and not (settings.exclude_root_speaker and reply.speaker == self.root.speaker)
+        return (
+            is_visible(reply.text)
+            and self.fits(reply)
+            and not (settings.exclude_root_speaker and reply.speaker == self.root.speaker)
+        )
 
     def replies_to(self, utterance: Utterance) -> Group:
         """Return the usable replies with their ranks among all."""

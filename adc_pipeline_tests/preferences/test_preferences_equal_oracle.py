@@ -119,6 +119,7 @@ def of_thread(ranked_thread: Path, out: Path, **values: Any) -> Path:
         ({"top_level_only": True}, {"a>b", "a>c", "a>d", "b>d", "c>d"}),
         ({"min_root_score": 21}, set()),
         ({"max_words": 2}, set()),
+        # The root has two words, d three.
         ({"max_words": 3, "top_level_only": True}, {"a>b", "a>c", "a>d", "b>d", "c>d"}),
     ],
 )
@@ -246,6 +247,7 @@ preference_settings = st.builds(
     top_level_only=st.sampled_from([False, False, True]),
     exclude_root_speaker=st.sampled_from([False, False, True]),
     max_words=st.sampled_from([None, None, None, 1, 3]),
+    exclude_quotations=st.sampled_from([False, False, True]),
     margin=st.sampled_from(["none", "log"]),
     privileged=st.sampled_from(["rejected", "replies"]),
     seed=st.sampled_from([0, 7, -1]),

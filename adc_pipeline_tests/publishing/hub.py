@@ -16,6 +16,8 @@ from threading import Thread
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from huggingface_hub import DatasetCard, ModelCard
+
 LARGE = (".parquet", ".safetensors")
 WHEN = "2026-01-01T00:00:00.000Z"
 
@@ -257,7 +259,15 @@ class Handler(BaseHTTPRequestHandler):
         self.answer(200, content, headers)
 
     def valid(self, body: bytes) -> None:
-        self.answer(200, {"errors": [], "warnings": []})
+        """Check a card's metadata as far as huggingface_hub knows the rules, and its licence by a few names."""
+        given, errors = json.loads(body), []
+        try:
+            data: Any = (ModelCard if given["repoType"] == "model" else DatasetCard)(given["content"]).data
+            if data.license not in ("mit", "cc-by-4.0", "other"):
+                errors.append({"message": f'"license" must be one of [...], not {data.license}'})
+        except (ValueError, TypeError) as error:
+            errors.append({"message": str(error)})
+        self.answer(400 if errors else 200, {"errors": errors, "warnings": []})
 
 
 API = r"/api/(?P<kind>dataset|model)s/(?P<repo>[^/]+/[^/]+)"

@@ -5,10 +5,14 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
+from adc_pipeline.cli.run import run_job
 from adc_pipeline.core.artefacts import Artefact, Store, content_digest, scan, write_making
 from adc_pipeline.core.errors import PipelineError, UnreachableError
 from adc_pipeline.corpus.removals import FILE, read_removals
@@ -167,19 +171,59 @@ def test_an_interrupted_push_goes_on_where_it_was(
 def test_the_token_comes_from_the_environment_and_is_in_no_message(
     tmp_path: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    store = build(tmp_path)
     hub.refuse = True
     with pytest.raises(PipelineError, match=r"refuses to write to me/top-2 \(403\)") as caught:
-        push_all(store)
-    hub.refuse = False
-    hub.fail = [("POST", "/commit", 99)]
-    with pytest.raises(UnreachableError) as failed:
-        push_all(store)
-    out = "".join(capfd.readouterr())
-    assert hub.token not in f"{caught.value}{failed.value}{out}"
+        push_all(build(tmp_path))
+    assert hub.token not in f"{caught.value}{''.join(capfd.readouterr())}"
     monkeypatch.delenv("HF_TOKEN")
     with pytest.raises(PipelineError, match="HF_TOKEN is not set"):
         publishing.api()
+
+
+@pytest.mark.slow
+def test_the_job_lists_by_default_publishes_if_told_to_and_keeps_no_token(
+    tmp_path: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    home = tmp_path / "home"
+    monkeypatch.setenv("ADC_HOME", str(home))
+    monkeypatch.setenv("DAGSTER_HOME", "")
+    store, file, shown = build(home), tmp_path / "publish.yaml", ""
+
+    def run(**settings: Any) -> tuple[int, str]:
+        """Run the job; return its exit status and its log."""
+        nonlocal shown
+        config = {"artefacts": ["top_2", "top_2_model"], "repo_id": "me/{name}", **settings}
+        file.write_text(yaml.safe_dump({"ops": {"publish_artefacts": {"config": config}}}))
+        status = run_job("publish", str(file))
+        shown += "".join(capfd.readouterr())
+        return status, (home / "logs" / "publish.log").read_text()
+
+    assert run()[0] == 1
+    assert "The setting license is empty" in shown
+    status, log = run(license="cc-by-4.0")
+    assert status == 0
+    assert "Nothing is published, since `dry_run` is true" in log
+    made = store.current("top_2")
+    assert f"top_2 {made.digest} -> dataset me/top-2, tag {made.digest[:12]}, licence cc-by-4.0: 2 files" in log
+    assert f"data/train-00000-of-00001.parquet ({len(parquet(3)):,} bytes)" in log
+    assert "its setting speakers is names" in log
+    assert hub.requests == []
+
+    hub.fail = [("PUT", "/large/", 99)]
+    assert run(license="cc-by-4.0", dry_run=False)[0] == 1
+    assert "run it again, and it sends what is missing" in shown
+    hub.fail = []
+    assert run(license="cc-by-4.0", dry_run=False)[0] == 0
+    repo, sent = hub.repos["model", "me/top-2-model"], hub.uploads()
+    assert len(repo.commits) == 2
+    status, log = run(license="cc-by-4.0", dry_run=False)
+    assert status == 0
+    assert "me/top-2-model unchanged, nothing was sent: " in log
+    assert (len(repo.commits), hub.uploads()) == (2, sent)
+
+    assert len(list((home / "dagster").rglob("*.db"))) > 6
+    assert hub.token not in shown
+    assert not [path for path in home.rglob("*") if path.is_file() and hub.token.encode() in path.read_bytes()]
 
 
 @pytest.mark.parametrize(
@@ -190,6 +234,7 @@ def test_the_token_comes_from_the_environment_and_is_in_no_message(
         (PublishSettings(artefacts=("top_2",), license="mit"), "repo_id names no repository"),
         (PublishSettings(artefacts=("top_2", "preferences"), license="mit", repo_id="me/x"), "write {name}"),
         (PublishSettings(artefacts=("preferences",), license="mit", repo_id="me/x"), "There is no preferences"),
+        (PublishSettings(artefacts=("top_2",), license="mit", repo_id="me/my {name}"), "gives me/my top-2 "),
     ],
 )
 def test_what_is_missing_is_refused_before_anything_is_sent(
@@ -197,6 +242,13 @@ def test_what_is_missing_is_refused_before_anything_is_sent(
 ) -> None:
     with pytest.raises(PipelineError, match=sentence):
         publishing.plan(build(tmp_path), settings)
+
+
+def test_a_licence_that_the_hub_does_not_know_is_refused(tmp_path: Path, hub: Hub) -> None:
+    sentence = r"does not accept me/top-2 \(Invalid metadata in README.md. - \"license\" must be one of .*, not free"
+    with pytest.raises(PipelineError, match=sentence):
+        push_all(build(tmp_path), replace(WANTED, license="free for all"))
+    assert not hub.uploads()
 
 
 def test_what_was_built_before_a_removal_is_refused(tmp_path: Path) -> None:

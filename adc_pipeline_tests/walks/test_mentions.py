@@ -27,7 +27,7 @@ NAMES = ("Ann", "Bob", "carl", "CARL", "dora", "ann")
 def stages(tmp_path: Path) -> Path:
     rows = [
         {"id": id, "conversation_id": "a", "reply_to": parent, "speaker": speaker, "title": title, "text": text,
-         "score": score, "timestamp": number}
+         "score": score, "timestamp": number, "source": "u_Ann"}
         for number, (id, parent, speaker, title, text, score) in enumerate(ROWS)
     ]  # fmt: skip
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
