@@ -25,7 +25,6 @@ from adc_pipeline.core.errors import PipelineError, UnreachableError
 SCHEMES = ("https", "s3", "gs", "hf")
 # Without TLS on this machine only.
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
-SECRET = re.compile(r"(?i)signature|credential|token|secret|passw|\bsig=|accesskey|api_?key")
 BUFFER = 1 << 20
 ATTEMPTS = 5
 # What an environment with credentials for S3 has at least one of. Without, public buckets are read.
@@ -199,17 +198,12 @@ def is_remote(source: str) -> bool:
 
 
 def remote_file(source: str) -> RemoteFile:
-    """Return the file at an address; raise PipelineError for one that is not read, or that holds credentials."""
+    """Return the file at an address; raise PipelineError for one that is not read. Settings refuse credentials."""
     parts = urlsplit(source)
     if parts.scheme not in SCHEMES and not (parts.scheme == "http" and parts.hostname in LOOPBACK):
         raise PipelineError(
             f"The corpus {parts.scheme}://… has an address that is not read: give the setting corpus one that"
             f" begins with {', '.join(f'{scheme}://' for scheme in SCHEMES)}, or a path."
-        )
-    if parts.username is not None or parts.password is not None or SECRET.search(parts.query):
-        raise PipelineError(
-            f"The address of the corpus at {parts.hostname} holds credentials, and settings are recorded: leave them"
-            " out of the setting corpus, and set them in the environment."
         )
     return RemoteFile(source)
 

@@ -36,11 +36,6 @@ def sources(corpus: str) -> list[str]:
     """Split the setting `corpus` into its sources: one existing path, or names separated by commas."""
     if corpus and exists(corpus):
         return [corpus]
-    if "://" in corpus:
-        raise PipelineError(
-            f"The setting corpus (or ADC_CORPUS) is {corpus!r}, which is an address: download the corpus, and give its"
-            " path."
-        )
     named = [source.strip() for source in corpus.split(",") if source.strip()]
     if not named or len(set(named)) < len(named):
         raise PipelineError(

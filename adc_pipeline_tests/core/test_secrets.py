@@ -1,7 +1,6 @@
 """Secrets are hidden in sentences, log lines and settings, however an address or a variable is spelt."""
 
 import logging
-from pathlib import Path
 
 import pytest
 
@@ -10,7 +9,6 @@ from adc_pipeline.core.secrets import has_credentials, masked
 from adc_pipeline.core.settings import LONGEST_SHOWN, as_shown
 from adc_pipeline.core.spellings import read_settings
 from adc_pipeline.corpus.settings import CorpusSettings
-from adc_pipeline.corpus.source import sources
 from adc_pipeline.defs.console import adjusting
 
 SECRET = "Invented-Quince-41"
@@ -98,11 +96,6 @@ def test_a_setting_takes_no_address_with_a_secret(address: str) -> None:
         assert SECRET not in str(refused.value)
     # A value is cut to be shown, which must not cut what marks a secret.
     assert "x" * 20 not in as_shown(f"https://user:{'x' * LONGEST_SHOWN}@host")
-
-
-def test_an_address_is_no_corpus(tmp_path: Path) -> None:
-    with pytest.raises(PipelineError, match="is an address"):
-        sources("https://host/corpus.zip")
 
 
 @pytest.mark.parametrize("variable", ["HF_TOKEN", "db_password"])

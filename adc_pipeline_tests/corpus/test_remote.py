@@ -163,8 +163,8 @@ def test_what_cannot_be_read_ends_in_a_sentence(server: Server) -> None:
         ("ftp://host/RC.zst", "has an address that is not read"),
         ("http://example.org/RC.zst", "has an address that is not read"),
         ("file:///etc/passwd", "has an address that is not read"),
-        ("https://someone:hunter2@host/RC.zst", "holds credentials"),
-        ("https://host/RC.zst?X-Amz-Signature=hunter2", "holds credentials"),
+        ("https://someone:hunter2@host/RC.zst", "use an address without user, password and query"),
+        ("https://host/RC.zst?X-Amz-Signature=hunter2", "use an address without user, password and query"),
     ],
 )
 def test_only_some_addresses_are_read_and_none_with_credentials(address: str, sentence: str) -> None:
