@@ -18,7 +18,8 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from adc_pipeline.core.arguments import ArgumentParser
-from adc_pipeline.core.artefacts import Store, altered_files, file_digest, folder_digest
+from adc_pipeline.core.artefacts import Store
+from adc_pipeline.core.content import altered_files, file_digest, folder_digest
 from adc_pipeline.core.errors import DamagedError, PipelineError
 from adc_pipeline.core.records import read_record
 from adc_pipeline.core.terminal import without_controls

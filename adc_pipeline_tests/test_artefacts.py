@@ -12,8 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from adc_pipeline.core.artefacts import Artefact, Store, content_digest, damage, folder_digest, scan
+from adc_pipeline.core.artefacts import Store
+from adc_pipeline.core.content import content_digest, damage, folder_digest, scan
 from adc_pipeline.core.errors import PipelineError, limit_of_system
+from adc_pipeline.core.manifests import Artefact
 
 
 def make(store: Store, content: str, name: str = "utterances") -> Artefact:

@@ -9,7 +9,9 @@ import duckdb
 import pytest
 
 import adc_pipeline.definitions  # noqa: F401, declares the stages
-from adc_pipeline.core.artefacts import Artefact, Store, folder_digest
+from adc_pipeline.core.artefacts import Store
+from adc_pipeline.core.content import folder_digest
+from adc_pipeline.core.manifests import Artefact
 from adc_pipeline.core.shards import Counts
 from adc_pipeline.corpus.sample import write_sample
 from adc_pipeline.corpus.settings import UtteranceSettings

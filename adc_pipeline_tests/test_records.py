@@ -8,20 +8,11 @@ from typing import Any
 
 import pytest
 
-from adc_pipeline.core.artefacts import (
-    MAKING,
-    MANIFEST,
-    Artefact,
-    Store,
-    altered_files,
-    damage,
-    folder_digest,
-    locked,
-    mark_damaged,
-    read_making,
-    scan,
-)
+from adc_pipeline.core.artefacts import Store
+from adc_pipeline.core.content import altered_files, damage, folder_digest, mark_damaged, scan
 from adc_pipeline.core.errors import DamagedError, PipelineError
+from adc_pipeline.core.links import locked
+from adc_pipeline.core.manifests import MAKING, MANIFEST, Artefact, read_making
 from adc_pipeline.core.named_files import FROM_KERNEL, SMALL_JSON, file_problem
 from adc_pipeline.core.records import object_in, read_record
 from adc_pipeline.corpus.download import VERSION, newest_download

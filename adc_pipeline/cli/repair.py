@@ -14,8 +14,11 @@ from contextlib import closing
 from pathlib import Path
 
 from adc_pipeline.cli.home import dagster_instance, use_dagster_home
-from adc_pipeline.core.artefacts import Artefact, Store, damage, locked, read_making, write_making
+from adc_pipeline.core.artefacts import Store
+from adc_pipeline.core.content import damage
 from adc_pipeline.core.errors import PipelineError, first_line
+from adc_pipeline.core.links import locked
+from adc_pipeline.core.manifests import Artefact, read_making, write_making
 from adc_pipeline.defs.history import FOLDERS
 from adc_pipeline.generation.registration import REGISTERED, is_registered, read_registered, register_model
 from adc_pipeline.tracking.address import sqlite_file

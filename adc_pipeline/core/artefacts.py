@@ -9,256 +9,33 @@ left is removed by the next run of the same asset; a file lock tells whether any
 Each version has a manifest, `artefact.json`: settings, inputs, counts, and size, time and SHA-256 of every file. Using
 a version compares sizes and times with it, and content where these differ, so that a lost or altered file is noticed.
 This costs one `stat` a file.
-
-The digest is the first 32 hexadecimal digits of SHA-256 over the lines `SHA-256  PATH` of the files, sorted by path;
-`sha256sum` and a text editor can verify it.
 """
 
-import fcntl
-import hashlib
-import json
 import os
 import re
 import resource
 import shutil
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 from adc_pipeline.core.atomic import atomic_file
+from adc_pipeline.core.content import SHOWN, damage, file_digest, file_stamp
 from adc_pipeline.core.errors import PipelineError, is_disk_full
+from adc_pipeline.core.links import locked, point, relative, sync, sync_files
+from adc_pipeline.core.manifests import MAKING, MANIFEST, MANIFEST_TYPES, Artefact, unsealed, write_manifest
 from adc_pipeline.core.named_files import folder_problem, named_path
-from adc_pipeline.core.records import checked_fields, object_in, parsed, record_text
+from adc_pipeline.core.records import checked_fields, record_text
 
 # A tag of a Dagster run: `true` rebuilds every asset of the run, whether or not it is up to date.
 AGAIN = "adc/again"
-MANIFEST = "artefact.json"
-# Which MLflow run made the artefact, and from what outside ADC_HOME.
-MAKING = "making.json"
-# A folder with what Dagster shows of the artefact.
-SHOWN = ".shown"
 CURRENT = "current"
 # Patterns of DuckDB, escapes in the addresses of SQLite files, control characters, and bytes that are no UTF-8.
 UNFIT_HOME = re.compile(r"[*?\[\\\x00-\x1f\x7f\ud800-\udfff]|%[0-9A-Fa-f]{2}")
 # Leaves room for Dagster's files of single runs.
 LONGEST_HOME = 400
-# Characters of a setting in the reason of a rebuild.
-LONGEST_VALUE = 60
-# The layout of artefacts and their manifests. Raise it with each change after which this version's code could not read
-# what an earlier one has written; such an artefact is rebuilt, and is no input meanwhile.
-LAYOUT = 1
-
-
-@dataclass(frozen=True)
-class Artefact:
-    """A finished artefact: its folder, what it was made of, and how.
-
-    `upstream_settings` are the settings of upstream artefacts by which it was made, by artefact. `place` is the folder
-    below ADC_HOME where people find it. `unhashed` names the files that describe the making
-    (times, addresses): they differ between two runs that made the same content, so the digest leaves them out.
-    `files` maps a path in the folder to `bytes`, `modified_ns` and `sha256`.
-    """
-
-    name: str
-    path: Path
-    digest: str
-    settings: dict[str, Any] = field(default_factory=dict)
-    inputs: dict[str, str] = field(default_factory=dict)
-    upstream_settings: dict[str, dict[str, Any]] = field(default_factory=dict)
-    counts: dict[str, float] = field(default_factory=dict)
-    code_version: str = ""
-    place: str = ""
-    unhashed: tuple[str, ...] = ()
-    files: dict[str, dict[str, Any]] = field(default_factory=dict)
-    layout: int = LAYOUT
-
-
-MANIFEST_TYPES = {
-    **dict.fromkeys(("name", "digest", "code_version", "place"), str),
-    **dict.fromkeys(("settings", "inputs", "upstream_settings", "counts", "files"), dict),
-    "layout": int,
-}
-
-
-def differences(
-    made: Artefact,
-    settings: Mapping[str, Any],
-    inputs: Mapping[str, str],
-    upstream_settings: Mapping[str, Mapping[str, Any]],
-    code_version: str,
-) -> list[str]:
-    """Return why an artefact is stale, one short reason for each setting, input and the code; empty if up to date.
-
-    A reason has the old and the new value: `setting seed has changed from 0 to 1`.
-    """
-    changed = changes("setting {}", made.settings, as_json(settings))
-    changed += changes("input {}", made.inputs, inputs)
-    for asset in sorted({*made.upstream_settings, *upstream_settings}):
-        before, now = made.upstream_settings.get(asset, {}), as_json(upstream_settings.get(asset, {}))
-        changed += changes(f"setting {{}} of {asset}", before, now)
-    return changed + changes("its {}", {"code": made.code_version}, {"code": code_version})
-
-
-def changes(what: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Return a reason for each name whose values differ; `what` says what the name is."""
-
-    def value(values: Mapping[str, Any], name: str) -> str:
-        if name not in values:
-            return "none"
-        text = values[name] if isinstance(values[name], str) else json.dumps(values[name], ensure_ascii=False)
-        if re.fullmatch("[0-9a-f]{32}", text):
-            return text[:12]
-        return (text if len(text) <= LONGEST_VALUE else f"{text[: LONGEST_VALUE - 1]}…") or "''"
-
-    return [
-        f"{what.format(name)} has changed from {value(before, name)} to {value(now, name)}"
-        for name in differing(before, now)
-    ]
-
-
-def differing(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Return the names whose values differ between two mappings, sorted."""
-    return [name for name in sorted({*before, *now}) if before.get(name) != now.get(name)]
-
-
-def as_json(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return settings as a manifest has them."""
-    read: dict[str, Any] = json.loads(json.dumps(settings))
-    return read
-
-
-def read_making(made: Artefact) -> dict[str, Any]:
-    """Return which MLflow run made an artefact and what it read outside ADC_HOME; empty values if not recorded."""
-    try:
-        record = unsealed(record_text(made.path / MAKING))
-        return checked_fields(record, {"run": str, "address": str, "outside": dict})
-    except (FileNotFoundError, ValueError):
-        return {"run": "", "address": "", "outside": {}}
-
-
-def write_making(made: Artefact, record: Mapping[str, Any]) -> None:
-    """Write what `read_making` returns, in one step."""
-    with atomic_file(made.path / MAKING) as partial:
-        partial.write_text(sealed(record))
-
-
-def sealed(record: Mapping[str, Any]) -> str:
-    """Return a record as JSON that contains a checksum of itself."""
-    content = {**record, "checksum": checksum(record)}
-    return json.dumps(content, indent=2, sort_keys=True, allow_nan=False) + "\n"
-
-
-def unsealed(content: str) -> dict[str, Any]:
-    """Return the record that `sealed` wrote, or one without a checksum; ValueError if it was altered."""
-    record = checked_fields(parsed(content), {})
-    given = record.pop("checksum", None)
-    if given is not None and given != checksum(record):
-        raise ValueError("its checksum differs")
-    return record
-
-
-def checksum(record: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
-
-
-def file_digest(path: Path) -> str:
-    """Return the SHA-256 of a file, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def file_stamp(path: Path) -> dict[str, int]:
-    """Return size and modification time of a file: what a change of its content normally shows in."""
-    stat = path.stat()
-    return {"bytes": stat.st_size, "modified_ns": stat.st_mtime_ns}
-
-
-def scan(folder: Path) -> dict[str, dict[str, Any]]:
-    """Return `bytes`, `modified_ns` and `sha256` of each file below a folder, by relative path, sorted.
-
-    Links are not followed. The manifest, the record of the making and what is shown are left out. Reads 1 GB/s.
-    """
-    paths = (path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
-    files = sorted((str(path.relative_to(folder)), path) for path in paths if path.parent != folder / SHOWN)
-    return {
-        name: {**file_stamp(path), "sha256": file_digest(path)}
-        for name, path in files
-        if path.name not in (MANIFEST, MAKING)
-    }
-
-
-def content_digest(files: Mapping[str, Mapping[str, Any]], unhashed: Collection[str] = ()) -> str:
-    """Return the digest of scanned files, without those whose file name is in `unhashed`."""
-    return combined_digest(
-        (name, str(entry["sha256"])) for name, entry in files.items() if os.path.basename(name) not in unhashed
-    )
-
-
-def folder_digest(folder: Path) -> str:
-    """Return the digest of a folder's content; its manifest, if it has one, says which files do not count."""
-    try:
-        unhashed = object_in(record_text(folder / MANIFEST)).get("unhashed", ())
-    except (FileNotFoundError, UnicodeDecodeError):
-        unhashed = ()
-    return content_digest(scan(folder), unhashed)
-
-
-def combined_digest(files: Iterable[tuple[str, str]]) -> str:
-    """Return the digest of pairs (path, SHA-256), sorted by path."""
-    text = "".join(f"{digest}  {name}\n" for name, digest in files)
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
-
-
-def damage(made: Artefact, by_content: bool = False) -> list[str]:
-    """Return the files of an artefact that are missing or altered.
-
-    A file whose size and time are those of the manifest counts as intact; the content is compared only where they
-    differ, as after a copy, or `by_content` for every file (1 s a gigabyte).
-    """
-    damaged = []
-    for name, entry in made.files.items():
-        path = made.path / name
-        try:
-            stamp = file_stamp(path)
-            same = not by_content and all(entry[key] == value for key, value in stamp.items())
-            if not same and (stamp["bytes"] != entry["bytes"] or file_digest(path) != entry["sha256"]):
-                damaged.append(name)
-        except (OSError, KeyError, TypeError):
-            damaged.append(name)
-    return damaged
-
-
-def mark_damaged(made: Artefact) -> list[str]:
-    """Return the files whose content is not what was recorded, and change their times, so that every use notices."""
-    damaged = damage(made, by_content=True)
-    for name in damaged:
-        with suppress(OSError):
-            os.utime(made.path / name)
-    return damaged
-
-
-def altered_files(folder: Path) -> list[str]:
-    """Return the files of a version whose content is not what was recorded, by reading all of them.
-
-    Covers what the digest leaves out: files that describe the making, both records, and what Dagster shows.
-    """
-    found: list[str] = []
-    recorded: dict[str, Any] = {}
-    for record in (MANIFEST, MAKING):
-        try:
-            content = unsealed(record_text(folder / record))
-            recorded |= content.get("files", {}) | content.get("shown", {})
-        except FileNotFoundError:
-            continue
-        except (ValueError, AttributeError):
-            found.append(record)
-    for name, entry in recorded.items():
-        path = folder / name
-        if not path.is_file() or file_digest(path) != entry["sha256"]:
-            found.append(name)
-    return found
 
 
 class Store:
@@ -557,70 +334,3 @@ class Store:
             old.parent.mkdir(parents=True, exist_ok=True)
             path.replace(old)
         return made
-
-
-def sync_files(folder: Path) -> None:
-    """Have all files below a folder reach the disk; a rename may survive a power failure that they do not."""
-    for path in folder.rglob("*"):
-        if path.is_file() and not path.is_symlink():
-            sync(path)
-
-
-def write_manifest(made: Artefact) -> None:
-    """Write an artefact's manifest into its folder and have it reach the disk."""
-    manifest = {key: value for key, value in asdict(made).items() if key != "path"}
-    with atomic_file(made.path / MANIFEST) as partial:
-        partial.write_text(sealed(manifest))
-        sync(partial)
-
-
-def sync(path: Path) -> None:
-    """Have the content of a file, or the names in a folder, reach the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def relative(link: Path, target: Path) -> Path:
-    """Return the content of a relative link, which stays valid when ADC_HOME is moved."""
-    return Path(os.path.relpath(target, link.parent))
-
-
-def point(link: Path, target: Path) -> None:
-    """Make `link` a relative symbolic link to `target` by an atomic rename.
-
-    Raises PipelineError if a folder is there, which a rename cannot replace and which may be somebody's only copy.
-    """
-    if link.is_dir() and not link.is_symlink():
-        raise PipelineError(
-            f"{link} is a folder where a link to {target} belongs, as after a copy that followed links: move it away,"
-            " or copy ADC_HOME again with its links (cp -a)."
-        )
-    new = link.with_name(f".{link.name}-{os.getpid()}")
-    new.unlink(missing_ok=True)
-    new.symlink_to(relative(link, target))
-    new.replace(link)
-
-
-@contextmanager
-def locked(folder: Path, wait: bool = False) -> Iterator[bool]:
-    """Hold a file lock on a file or folder for the block; yield whether it was free, which `wait` ensures.
-
-    The operating system releases the lock when the process ends, however it ends.
-    """
-    try:
-        handle = os.open(folder, os.O_RDONLY | os.O_NONBLOCK)
-    except FileNotFoundError:
-        yield False
-        return
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-            held = True
-        except BlockingIOError:
-            held = False
-        yield held
-    finally:
-        os.close(handle)

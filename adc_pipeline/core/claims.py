@@ -15,8 +15,8 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 
-from adc_pipeline.core.artefacts import locked
 from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.core.links import locked
 
 SECONDS_BETWEEN_ATTEMPTS = 0.2
 SECONDS_BETWEEN_REPORTS = 5.0

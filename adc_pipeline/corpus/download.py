@@ -15,9 +15,9 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
 
-from adc_pipeline.core.artefacts import locked
 from adc_pipeline.core.engine import Report, no_report, reporting
 from adc_pipeline.core.errors import PipelineError, UnreachableError, is_disk_full
+from adc_pipeline.core.links import locked
 from adc_pipeline.corpus.archives import unpack
 from adc_pipeline.corpus.recorded_files import UTTERANCES
 

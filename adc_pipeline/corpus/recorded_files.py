@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from adc_pipeline.core.artefacts import combined_digest, file_digest, file_stamp
+from adc_pipeline.core.content import combined_digest, file_digest, file_stamp
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.core.records import read_record
 

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from adc_pipeline.core.artefacts import file_stamp
+from adc_pipeline.core.content import file_stamp
 from adc_pipeline.core.engine import Report, no_report
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.core.named_files import access_problem, named_path

@@ -12,8 +12,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from adc_pipeline.core.artefacts import Store, read_making
+from adc_pipeline.core.artefacts import Store
 from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.core.manifests import read_making
 from adc_pipeline.corpus.download import published_versions
 from adc_pipeline.corpus.settings import CorpusSettings
 from adc_pipeline.corpus.source import check_source, convokit_names, corpus_state

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from adc_pipeline.core.artefacts import damage
+from adc_pipeline.core.content import damage
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.core.markdown import table
 from adc_pipeline.core.shards import parts

@@ -8,8 +8,9 @@ old file and renamed: a process that has it open is not disturbed.
 
 from typing import TYPE_CHECKING
 
-from adc_pipeline.core.artefacts import Store, locked
+from adc_pipeline.core.artefacts import Store
 from adc_pipeline.core.engine import connected
+from adc_pipeline.core.links import locked
 from adc_pipeline.defs.stage import STAGES
 
 if TYPE_CHECKING:

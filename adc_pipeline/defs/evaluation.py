@@ -10,7 +10,8 @@ from typing import Any
 
 import dagster as dg
 
-from adc_pipeline.core.artefacts import Artefact, Store, read_making
+from adc_pipeline.core.artefacts import Store
+from adc_pipeline.core.manifests import Artefact, read_making
 from adc_pipeline.core.markdown import escape
 from adc_pipeline.core.records import read_record
 from adc_pipeline.core.settings import flattened

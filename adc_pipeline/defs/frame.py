@@ -18,25 +18,12 @@ from typing import Any
 import dagster as dg
 from dagster._core.errors import DagsterExecutionInterruptedError
 
-from adc_pipeline.core.artefacts import (
-    AGAIN,
-    LAYOUT,
-    SHOWN,
-    Artefact,
-    Store,
-    as_json,
-    content_digest,
-    damage,
-    differences,
-    file_digest,
-    locked,
-    mark_damaged,
-    read_making,
-    scan,
-    write_making,
-)
+from adc_pipeline.core.artefacts import AGAIN, Store
 from adc_pipeline.core.code_version import code_version
+from adc_pipeline.core.content import SHOWN, content_digest, damage, file_digest, mark_damaged, scan
 from adc_pipeline.core.errors import DamagedError, PipelineError, UnreachableError, is_disk_full, limit_of_system
+from adc_pipeline.core.links import locked
+from adc_pipeline.core.manifests import LAYOUT, Artefact, as_json, differences, read_making, write_making
 from adc_pipeline.core.named_files import refused_by_system
 from adc_pipeline.core.secrets import masked
 from adc_pipeline.core.spellings import read_settings

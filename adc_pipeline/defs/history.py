@@ -33,9 +33,9 @@ from dagster._serdes import ConfigurableClassData, serialize_value
 from sqlalchemy import Connection, Engine, NullPool, create_engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from adc_pipeline.core.artefacts import locked
 from adc_pipeline.core.atomic import atomic_file, atomic_folder
 from adc_pipeline.core.errors import PipelineError, first_line
+from adc_pipeline.core.links import locked
 from adc_pipeline.tracking.database import REPAIR, connect, copy, sentence
 
 # The folders of runs and events, and of schedules and sensors.

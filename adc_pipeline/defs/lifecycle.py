@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from adc_pipeline.core.artefacts import Artefact
 from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.core.manifests import Artefact
 from adc_pipeline.defs import corpus, evaluation, preferences, ranking, walks
 from adc_pipeline.defs.asset import declare
 from adc_pipeline.defs.making import Making, Request

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import dagster as dg
 
-from adc_pipeline.core.artefacts import SHOWN, Artefact, Store
+from adc_pipeline.core.artefacts import Store
+from adc_pipeline.core.content import SHOWN
 from adc_pipeline.core.engine import Engine
+from adc_pipeline.core.manifests import Artefact
 from adc_pipeline.core.picture import png
 from adc_pipeline.core.settings import Settings
 from adc_pipeline.core.terminal import printable

@@ -21,8 +21,8 @@ from typing import Any
 import dagster as dg
 import yaml
 
-from adc_pipeline.core.artefacts import Artefact, as_json, read_making
 from adc_pipeline.core.columns import column_types, row_count
+from adc_pipeline.core.manifests import Artefact, as_json, read_making
 from adc_pipeline.core.markdown import escape, one_line
 from adc_pipeline.core.settings import Settings, declared
 from adc_pipeline.defs.making import Making, Request

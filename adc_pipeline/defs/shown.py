@@ -13,7 +13,7 @@ import dagster as dg
 from dagster_shared.serdes import deserialize_value, serialize_value
 from dagster_shared.serdes.errors import DeserializationError
 
-from adc_pipeline.core.artefacts import SHOWN
+from adc_pipeline.core.content import SHOWN
 from adc_pipeline.core.records import parsed
 from adc_pipeline.defs.pictures import picture
 

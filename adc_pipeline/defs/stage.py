@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import dagster as dg
 
-from adc_pipeline.core.artefacts import Artefact, Store
+from adc_pipeline.core.artefacts import Store
+from adc_pipeline.core.manifests import Artefact
 from adc_pipeline.core.settings import Settings
 from adc_pipeline.defs.making import Context, Making, Request
 from adc_pipeline.tracking.runs import Run

@@ -8,7 +8,8 @@ from typing import Any
 
 import dagster as dg
 
-from adc_pipeline.core.artefacts import Artefact, Store
+from adc_pipeline.core.artefacts import Store
+from adc_pipeline.core.manifests import Artefact
 from adc_pipeline.core.records import read_record
 from adc_pipeline.core.settings import Settings
 from adc_pipeline.corpus.source import is_sample

@@ -8,8 +8,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, TypeVar
 
-from adc_pipeline.core.artefacts import Artefact, Store
+from adc_pipeline.core.artefacts import Store
 from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.core.manifests import Artefact
 from adc_pipeline.core.settings import with_defaults
 from adc_pipeline.defs.asset import declare
 from adc_pipeline.defs.making import Making, Request

@@ -15,8 +15,8 @@ import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 
-from adc_pipeline.core.artefacts import locked
 from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.core.links import locked
 from adc_pipeline.training.checkpoint import claim, fingerprint
 from adc_pipeline.training.launch import END_WITH_PARENT, launch_command
 from adc_pipeline.training.settings import TrainingJob

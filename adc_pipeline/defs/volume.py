@@ -9,8 +9,9 @@ from typing import Any
 
 import dagster as dg
 
-from adc_pipeline.core.artefacts import Artefact, Store, differing
+from adc_pipeline.core.artefacts import Store
 from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.core.manifests import Artefact, differing
 from adc_pipeline.defs.stage import Stage
 
 NAME = "volume"

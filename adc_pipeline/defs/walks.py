@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from adc_pipeline.core.artefacts import Artefact, Store
+from adc_pipeline.core.artefacts import Store
 from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.core.manifests import Artefact
 from adc_pipeline.corpus.source import SAMPLE
 from adc_pipeline.defs.asset import declare
 from adc_pipeline.defs.distributions import distributions

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from adc_pipeline.core.artefacts import combined_digest, file_digest, folder_digest
 from adc_pipeline.core.code_version import code_version
+from adc_pipeline.core.content import combined_digest, file_digest, folder_digest
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.evaluation import policy
 from adc_pipeline.evaluation.baselines import BASELINES, TextScorer, informative

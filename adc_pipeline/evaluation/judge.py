@@ -198,7 +198,7 @@ class Judge:
     @classmethod
     def read(cls, folder: Path) -> "Judge":
         """Read a judge from its folder."""
-        from adc_pipeline.core.artefacts import file_digest, folder_digest
+        from adc_pipeline.core.content import file_digest, folder_digest
 
         record = read_record(folder / JUDGE, accuracy=dict, shares=list)
         record["accuracy"] = Estimate(**record["accuracy"])

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from adc_pipeline.core.artefacts import Artefact
+from adc_pipeline.core.manifests import Artefact
 from adc_pipeline.core.markdown import code, escape, table
 from adc_pipeline.evaluation.estimate import Estimate
 from adc_pipeline.evaluation.headlines import HEADLINES

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from adc_pipeline.core.artefacts import Artefact
+from adc_pipeline.core.manifests import Artefact
 from adc_pipeline.core.markdown import Markdown, code, escape, table
 from adc_pipeline.core.records import read_record
 from adc_pipeline.generation import serving

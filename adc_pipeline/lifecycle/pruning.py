@@ -14,8 +14,9 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from adc_pipeline.core.artefacts import Artefact, Store
+from adc_pipeline.core.artefacts import Store
 from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.core.manifests import Artefact
 from adc_pipeline.core.markdown import code, table
 from adc_pipeline.generation.registration import REGISTERED, read_registered
 from adc_pipeline.lifecycle.settings import RetentionSettings

@@ -8,8 +8,9 @@ tags have the verdict and the artefact, since the table of versions shows each t
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from adc_pipeline.core.artefacts import Artefact, Store
+from adc_pipeline.core.artefacts import Store
 from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.core.manifests import Artefact
 from adc_pipeline.core.markdown import table
 from adc_pipeline.evaluation.formatting import number as shown
 from adc_pipeline.lifecycle.decision import Decision, Evaluated

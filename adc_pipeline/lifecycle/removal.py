@@ -16,8 +16,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from adc_pipeline.core.artefacts import Artefact, Store, locked
+from adc_pipeline.core.artefacts import Store
 from adc_pipeline.core.engine import Engine, only_row
+from adc_pipeline.core.links import locked
+from adc_pipeline.core.manifests import Artefact
 from adc_pipeline.core.shards import parts
 from adc_pipeline.corpus.mentions import create_mention_macros
 from adc_pipeline.corpus.removals import Removals

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from adc_pipeline.core.artefacts import Artefact
+from adc_pipeline.core.manifests import Artefact
 from adc_pipeline.core.markdown import Markdown, code, escape, table
 from adc_pipeline.preferences.configurations import CONFIGURATIONS
 from adc_pipeline.preferences.datasets import columns

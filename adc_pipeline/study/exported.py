@@ -12,10 +12,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from adc_pipeline.core.artefacts import Artefact, differing, file_digest
 from adc_pipeline.core.atomic import atomic_file
+from adc_pipeline.core.content import file_digest
 from adc_pipeline.core.engine import connected
 from adc_pipeline.core.errors import PipelineError, first_line
+from adc_pipeline.core.manifests import Artefact, differing
 from adc_pipeline.core.markdown import escape
 from adc_pipeline.core.named_files import file_problem
 from adc_pipeline.core.records import read_record

@@ -20,9 +20,9 @@ from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
-from adc_pipeline.core.artefacts import locked, sync
 from adc_pipeline.core.atomic import atomic_file
 from adc_pipeline.core.errors import PipelineError, first_line
+from adc_pipeline.core.links import locked, sync
 from adc_pipeline.core.shards import link_or_copy
 from adc_pipeline.core.user_cache import cache_folder
 

@@ -10,8 +10,8 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-from adc_pipeline.core.artefacts import locked
 from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.core.links import locked
 from adc_pipeline.core.records import object_in
 from adc_pipeline.tracking.database import ARTIFACTS, DATABASE, copy, temporary_beside
 from adc_pipeline.tracking.runs import local_path

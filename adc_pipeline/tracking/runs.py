@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
-from adc_pipeline.core.artefacts import Artefact
 from adc_pipeline.core.atomic import replace_by_link
 from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.core.manifests import Artefact
 from adc_pipeline.core.processes import has_ended, this_process
 from adc_pipeline.core.settings import flattened
 from adc_pipeline.tracking import database

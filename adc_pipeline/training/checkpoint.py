@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adc_pipeline.core.artefacts import folder_digest
 from adc_pipeline.core.atomic import partial_of, replace_folder
+from adc_pipeline.core.content import folder_digest
 from adc_pipeline.core.errors import PipelineError, first_line, is_disk_full
 from adc_pipeline.core.records import read_record
 from adc_pipeline.training.settings import TrainingJob

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from adc_pipeline.core.artefacts import Artefact
+from adc_pipeline.core.manifests import Artefact
 from adc_pipeline.core.markdown import escape, table
 from adc_pipeline.walks.baselines import Baseline, baselines_section
 from adc_pipeline.walks.dataset_card import front_matter, made_section

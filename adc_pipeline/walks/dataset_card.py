@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adc_pipeline.core.artefacts import Artefact
+from adc_pipeline.core.manifests import Artefact
 from adc_pipeline.core.markdown import code, escape, table
 from adc_pipeline.core.settings import flattened
 from adc_pipeline.core.terminal import printable

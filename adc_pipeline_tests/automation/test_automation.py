@@ -17,8 +17,10 @@ import yaml
 from dagster._core.instance.config import dagster_instance_config
 from dagster._core.launcher.base import WorkerStatus
 
-from adc_pipeline.core.artefacts import Artefact, Store, folder_digest, write_making
+from adc_pipeline.core.artefacts import Store
+from adc_pipeline.core.content import folder_digest
 from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.core.manifests import Artefact, write_making
 from adc_pipeline.corpus.settings import CorpusSettings
 from adc_pipeline.definitions import defs
 from adc_pipeline.defs.automation import Automation, AutomationSettings, read_automation, read_run_config

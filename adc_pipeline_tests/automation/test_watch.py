@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from adc_pipeline.core.artefacts import Artefact, Store
+from adc_pipeline.core.artefacts import Store
+from adc_pipeline.core.manifests import Artefact
 from adc_pipeline.corpus import download
 from adc_pipeline.corpus import watch as watching
 from adc_pipeline.corpus.settings import CorpusSettings

@@ -12,8 +12,10 @@ import pytest
 
 from adc_pipeline.cli.home import dagster_instance
 from adc_pipeline.cli.repair import fault, repair
-from adc_pipeline.core.artefacts import Artefact, Store, content_digest, read_making, scan, write_making
+from adc_pipeline.core.artefacts import Store
+from adc_pipeline.core.content import content_digest, scan
 from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.core.manifests import Artefact, read_making, write_making
 from adc_pipeline.tracking.database import prepared
 from adc_pipeline.tracking.runs import Tracking
 

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from adc_pipeline.core.artefacts import LAYOUT, MANIFEST, SHOWN, Artefact, Store, content_digest, scan, write_making
+from adc_pipeline.core.artefacts import Store
+from adc_pipeline.core.content import SHOWN, content_digest, scan
 from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.core.manifests import LAYOUT, MANIFEST, Artefact, write_making
 from adc_pipeline.defs.frame import refuse_damaged
 
 

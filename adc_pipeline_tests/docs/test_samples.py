@@ -17,7 +17,9 @@ import dagster as dg
 import pytest
 import yaml
 
-from adc_pipeline.core.artefacts import Artefact, Store, content_digest, folder_digest, scan, write_manifest
+from adc_pipeline.core.artefacts import Store
+from adc_pipeline.core.content import content_digest, folder_digest, scan
+from adc_pipeline.core.manifests import Artefact, write_manifest
 from adc_pipeline.core.spellings import read_settings
 from adc_pipeline.corpus.sample import write_sample
 from adc_pipeline.corpus.utterances import write_utterances

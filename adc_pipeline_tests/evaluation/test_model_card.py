@@ -6,7 +6,7 @@ from typing import Any
 
 from huggingface_hub import ModelCard
 
-from adc_pipeline.core.artefacts import Artefact
+from adc_pipeline.core.manifests import Artefact
 from adc_pipeline.evaluation.estimate import Estimate
 from adc_pipeline.evaluation.model_card import Subject, model_card
 

@@ -11,7 +11,8 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from adc_pipeline.core.artefacts import Store, damage, folder_digest
+from adc_pipeline.core.artefacts import Store
+from adc_pipeline.core.content import damage, folder_digest
 from adc_pipeline.definitions import defs
 from adc_pipeline.evaluation.headlines import FIRST, HEADLINES
 from adc_pipeline.tracking.lineage import Node, model_lineage

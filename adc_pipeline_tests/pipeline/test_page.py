@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from adc_pipeline.core.artefacts import Artefact, as_json
+from adc_pipeline.core.manifests import Artefact, as_json
 from adc_pipeline.corpus.settings import CorpusSettings
 from adc_pipeline.definitions import defs
 from adc_pipeline.defs.corpus import detected

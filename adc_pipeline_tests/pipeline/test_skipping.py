@@ -15,7 +15,8 @@ import yaml
 
 from adc_pipeline import lineage
 from adc_pipeline.cli.home import dagster_instance
-from adc_pipeline.core.artefacts import Store, damage, folder_digest
+from adc_pipeline.core.artefacts import Store
+from adc_pipeline.core.content import damage, folder_digest
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.corpus.sample import write_sample
 from adc_pipeline.definitions import defs

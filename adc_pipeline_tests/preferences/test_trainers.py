@@ -15,8 +15,8 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from adc_pipeline.core.artefacts import Artefact
 from adc_pipeline.core.engine import Engine
+from adc_pipeline.core.manifests import Artefact
 from adc_pipeline.corpus.sample import write_sample
 from adc_pipeline.corpus.utterances import write_utterances
 from adc_pipeline.generation.chat_template import write_chat_template

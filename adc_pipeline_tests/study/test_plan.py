@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from adc_pipeline.core.artefacts import Artefact
 from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.core.manifests import Artefact
 from adc_pipeline.evaluation.case_table import case_schema
 from adc_pipeline.study.configuration import checked, merged, settings_of_cells
 from adc_pipeline.study.exported import export_cell, file_name, read_exported

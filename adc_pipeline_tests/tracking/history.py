@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from adc_pipeline.core.artefacts import Artefact, Store, folder_digest
+from adc_pipeline.core.artefacts import Store
+from adc_pipeline.core.content import folder_digest
+from adc_pipeline.core.manifests import Artefact
 from adc_pipeline.tracking.runs import Run, Tracking
 
 if TYPE_CHECKING:

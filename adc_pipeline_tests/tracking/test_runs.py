@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from adc_pipeline.core.artefacts import Artefact
 from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.core.manifests import Artefact
 from adc_pipeline.tracking.runs import GROUP, Tracking, local_path
 from adc_pipeline.tracking.settings import MlflowSettings
 from adc_pipeline_tests.tracking.history import History, history

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, BertConfig, GPTJConfig
 
-from adc_pipeline.core.artefacts import folder_digest
+from adc_pipeline.core.content import folder_digest
 from adc_pipeline.core.errors import PipelineError, UnreachableError
 from adc_pipeline.generation.address import located
 from adc_pipeline.generation.replier import Replier

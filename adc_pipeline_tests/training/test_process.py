@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from adc_pipeline.core.artefacts import locked
 from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.core.links import locked
 from adc_pipeline.defs import training_process
 from adc_pipeline.defs.training_process import TrainingProcess
 from adc_pipeline.defs.workspace import Workspace
