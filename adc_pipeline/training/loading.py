@@ -5,6 +5,7 @@ being asked. Both give a model that runs and is not the one that was named. A qu
 plain weights as it is loaded cannot be trained. Every load of a model goes through here.
 """
 
+import os
 import pickle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,11 +13,16 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from adc_pipeline.core.errors import DamagedError, PipelineError, first_line, is_disk_full, is_network_fault
+from adc_pipeline.core.records import object_in, record_text
+from adc_pipeline.core.terminal import printable
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 ADAPTER = "adapter_config.json"
+INDEX = "model.safetensors.index.json"
+# The types of weights in a safetensors file that are numbers of a quantization.
+INTEGERS = ("I8", "U8", "I16", "U16", "I32", "U32", "I64", "U64", "BOOL")
 
 
 def load_model(folder: Path) -> "PreTrainedModel":
@@ -56,6 +62,7 @@ def load_weights(source: str, named: str, **options: Any) -> "PreTrainedModel":
     from transformers import AutoModelForCausalLM
 
     refuse_adapter(source, named, **options)
+    refuse_foreign_shards(source, named)
     options = {"dtype": torch.float32, **options}
     model: PreTrainedModel
     try:
@@ -69,6 +76,7 @@ def load_weights(source: str, named: str, **options: Any) -> "PreTrainedModel":
     # It is gone where transformers has converted the weights, as those of float8 or mxfp4 on a CPU.
     if getattr(model.config, "quantization_config", None) is not None:
         refuse_quantized(source, named, **options)
+    refuse_integers(source, named, model, **options)
     if missing := sorted(found["missing_keys"]):
         raise PipelineError(
             f"{named} is incomplete: {len(missing)} of its {len(model.state_dict())} tensors are missing, such as"
@@ -89,6 +97,44 @@ def refuse_quantized(source: str, named: str, **options: Any) -> None:
             f"{named} is quantized ({method or 'no method is named'}), and such weights can be neither trained nor"
             " exported as a plain model; choose the model that it was made from."
         )
+
+
+def refuse_foreign_shards(source: str, named: str) -> None:
+    """Raise PipelineError if the index of a folder's weights names files outside of the folder."""
+    index = Path(source, INDEX)
+    if not index.is_file():
+        return
+    try:
+        shards = set(object_in(record_text(index)).get("weight_map", {}).values())
+    except (ValueError, AttributeError, TypeError):
+        # transformers says what is wrong with it.
+        return
+    if foreign := sorted(shard for shard in map(str, shards) if Path(shard).is_absolute() or ".." in Path(shard).parts):
+        raise PipelineError(
+            f"{named} has an index of its weights, {INDEX}, that leads out of its folder ({printable(foreign[0])});"
+            " save the model again, or choose another."
+        )
+
+
+def refuse_integers(source: str, named: str, model: "PreTrainedModel", **options: Any) -> None:
+    """Raise PipelineError if a weight of the model is stored as integers, which no configuration explains.
+
+    transformers takes them for the weights themselves. The files are those that were loaded, so on the disk.
+    """
+    from safetensors import safe_open
+    from transformers.utils.hub import cached_file
+
+    known = {name: options[name] for name in ("revision", "local_files_only") if name in options}
+    folder = os.path.dirname(cached_file(source, "config.json", **known))
+    weights = {name for name, _ in model.named_parameters()}
+    for path in sorted(Path(folder).glob("model*.safetensors")):
+        with safe_open(path, "pt") as file:
+            for name in weights.intersection(file.keys()):
+                if (stored := file.get_slice(name).get_dtype()) in INTEGERS:
+                    raise PipelineError(
+                        f"{named} has weights that are stored as integers ({name}: {stored}) without a configuration of"
+                        " the quantization; choose the model that it was made from."
+                    )
 
 
 def stored_type(source: str, **options: Any) -> torch.dtype:

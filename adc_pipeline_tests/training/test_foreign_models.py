@@ -388,6 +388,25 @@ def test_a_quantized_model_is_refused_by_name(method: str | None, plain_gpt2: Pa
         prepared(plain)
 
 
+def test_weights_stored_as_integers_are_refused(plain_gpt2: Path, tmp_path: Path) -> None:
+    plain = write_plain(tmp_path / "plain", plain_gpt2)
+    tensors = load_file(plain / "model.safetensors")
+    tensors["model.norm.weight"] = torch.ones(32, dtype=torch.int8)
+    save_file(tensors, plain / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(PipelineError, match=r"stored as integers \(model.norm.weight: I8\)"):
+        prepared(plain)
+
+
+@pytest.mark.parametrize("foreign", ["../model.safetensors", "/model.safetensors"])
+def test_an_index_that_leads_out_of_its_folder_is_refused(foreign: str, plain_gpt2: Path, tmp_path: Path) -> None:
+    plain = write_plain(tmp_path / "plain", plain_gpt2)
+    (plain / "model.safetensors").rename(tmp_path / "model.safetensors")
+    weights = dict.fromkeys(load_file(tmp_path / "model.safetensors"), foreign)
+    (plain / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": weights}))
+    with pytest.raises(PipelineError, match="leads out of its folder"):
+        prepared(plain)
+
+
 def test_weights_that_are_too_large_for_float16_are_refused(plain_gpt2: Path, tmp_path: Path) -> None:
     plain = write_plain(tmp_path / "plain", plain_gpt2)
     tensors = load_file(plain / "model.safetensors")
