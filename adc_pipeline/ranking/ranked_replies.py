@@ -52,7 +52,7 @@ WHERE missing_text IS NULL AND len(string_split(trim(text), ' ')) >= $words
     AND ($share >= 1 OR ('0x' || left(md5(left(lower(text), 24)), 8))::BIGINT < $share * 4294967296)
 ORDER BY position
 """
-COUNTED_ROWS, COUNTED_REPLIES = 1_000_000, 10_000
+COUNTED_ROWS, COUNTED_REPLIES = 100_000, 4_000
 
 # A single reply has no gap.
 GAPS = """

@@ -47,7 +47,7 @@ class RankingSettings(Settings):
     near_duplicates: NearDuplicates = setting(
         "count",
         "What to do with replies that nearly repeat an earlier one anywhere in the corpus (copies, texts of bots):"
-        " count keeps them and counts those of a sample, some 10,000 of the first million, with copies chosen together;"
+        " count keeps them and counts those of a sample, some 4,000 of the first 100,000, with copies chosen together;"
         " drop compares all and keeps the first; keep does not look for them.",
     )
     near_duplicate_words: int = setting(
