@@ -280,7 +280,7 @@ def test_a_changed_dataset_makes_the_base_model_and_the_judge_stale_only_by_the_
         for materialization in [event.step_materialization_data.materialization]
     }
     assert sorted(name for name, metadata in shown.items() if not metadata["unchanged"].value) == rebuilt
-    assert why in str(shown["base_model"]["reason"].value)
+    assert why in str(shown["base_model"]["reason"].value).replace("  \n", " ")
     store = Store(home)
     assert store.current("base_model").inputs == {"utterances": store.current("utterances").digest}
     # A run without the dataset follows its current version.
