@@ -5,7 +5,6 @@ being asked. Both give a model that runs and is not the one that was named. A qu
 plain weights as it is loaded cannot be trained. Every load of a model goes through here.
 """
 
-import os
 import pickle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -125,9 +124,9 @@ def refuse_integers(source: str, named: str, model: "PreTrainedModel", **options
     from transformers.utils.hub import cached_file
 
     known = {name: options[name] for name in ("revision", "local_files_only") if name in options}
-    folder = os.path.dirname(cached_file(source, "config.json", **known))
+    folder = Path(cached_file(source, "config.json", **known) or "").parent
     weights = {name for name, _ in model.named_parameters()}
-    for path in sorted(Path(folder).glob("model*.safetensors")):
+    for path in sorted(folder.glob("model*.safetensors")):
         with safe_open(path, "pt") as file:
             for name in weights.intersection(file.keys()):
                 if (stored := file.get_slice(name).get_dtype()) in INTEGERS:
