@@ -113,7 +113,7 @@ def baselines_section(found: Sequence[Baseline], pairs: str) -> str:
     """Return the section of a card about the baselines; empty if none decides a pair. `pairs` says of what."""
     if not found:
         return ""
-    header = ["baseline", "pairs", "share that it decides", "of these rightly"]
+    header = ["baseline", "pairs", "share that it decides", "of these correctly"]
     return (
         f"\n## Baselines\n\nHow often each of these alone tells which of two {pairs} has the higher score, in the"
         " validation and test splits. A model learned something from the texts only where it is better.\n\n"
