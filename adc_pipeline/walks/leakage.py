@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 LookedFor = Literal["auto", "none", "equal", "near"]
-# `auto` looks for what is nearly alike in a dataset of up to so many walks, which takes a few seconds.
-MOST_WALKS = 50_000
+# `auto` looks for what is nearly alike in a dataset of up to so many walks, which takes about half a second.
+MOST_WALKS = 2_000
 
 # The first walk of each conversation. Markers are no words of anybody.
 WALKED = """
