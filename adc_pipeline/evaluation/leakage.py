@@ -62,8 +62,8 @@ SELECT position AS number, held_out,
     title || ' ' || CASE WHEN is_note_of_removal(trim(text)) THEN '' ELSE text END AS text
 FROM (SELECT position, title, text FROM rendered_roots) AS u JOIN walked USING (position)
 """
-# What a conversation says, without its root: its replies that take part, in the order of the source. Of few words many
-# conversations consist.
+# The text of a conversation without its root: its replies that take part, in the order of the source. Conversations of
+# few words are left out, since they are often alike and no copies.
 NEAR_CONVERSATIONS = """
 SELECT w.position AS number, w.held_out, string_agg(u.text, ' ' ORDER BY u.position) AS text
 FROM read_parquet($ranked, hive_partitioning = false) AS r

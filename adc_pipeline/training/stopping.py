@@ -72,10 +72,9 @@ class OverflowWatch:
 def translated_errors(job: TrainingJob) -> Iterator[None]:
     """Raise PipelineError instead of the errors of PyTorch and the system about too little memory or disk."""
     try:
-        yield
-    except (RuntimeError, OSError, MemoryError) as error:
-        if is_out_of_memory(error):
-            raise PipelineError(f"The training ran out of memory; {memory_advice(job.settings)}.") from error
+        with enough_memory(PipelineError(f"The training ran out of memory; {memory_advice(job.settings)}.")):
+            yield
+    except (RuntimeError, OSError) as error:
         if is_disk_full(error) or _is_cut_short(error):
             raise PipelineError(
                 f"The disk is full (`work` {job.work}, `output` {job.output}, both in ADC_HOME where the pipeline"
