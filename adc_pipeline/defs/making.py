@@ -23,7 +23,7 @@ from adc_pipeline.tracking.runs import Run, Tracking
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from adc_pipeline.defs.training_process import TrainingProcess
+    from adc_pipeline.training.process import TrainingProcess
 
 S = TypeVar("S", bound=Settings)
 # Keeps the two ends of an interval on one line.

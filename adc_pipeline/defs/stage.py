@@ -24,7 +24,7 @@ from adc_pipeline.walks.kinds import KINDS, WalkKind
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
-    from adc_pipeline.defs.training_process import TrainingProcess
+    from adc_pipeline.training.process import TrainingProcess
 
 S = TypeVar("S", bound=Settings)
 

@@ -16,7 +16,6 @@ from adc_pipeline.defs.asset import declare
 from adc_pipeline.defs.making import Making, Request
 from adc_pipeline.defs.registration import register
 from adc_pipeline.defs.stage import INPUT_OF_TRAINING, Stage, kind_priority
-from adc_pipeline.defs.training_process import TrainingProcess
 from adc_pipeline.generation.chat_template import MODEL_CARD, write_chat_template
 from adc_pipeline.generation.registration import (
     REGISTERED,
@@ -29,6 +28,7 @@ from adc_pipeline.tracking.runs import Run
 from adc_pipeline.tracking.system import system_metrics
 from adc_pipeline.training.figures import training_curves
 from adc_pipeline.training.origin import origin
+from adc_pipeline.training.process import TrainingProcess
 from adc_pipeline.training.settings import BaseModelSettings, TrainingJob, TrainingSettings, uses_one_core
 from adc_pipeline.training.tools import check_tools
 from adc_pipeline.walks.kinds import KINDS, TOP_2, WalkKind

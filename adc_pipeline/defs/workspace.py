@@ -18,12 +18,12 @@ from adc_pipeline.core.spellings import read_settings
 from adc_pipeline.defs.interrupts import interrupts_cancel
 from adc_pipeline.defs.origin import is_forgotten, mark_as_run_of_this_location
 from adc_pipeline.defs.run_config import configured
-from adc_pipeline.defs.training_process import TrainingProcess
 from adc_pipeline.defs.unstarted import show_as_before
 from adc_pipeline.defs.workspace_settings import ShardSettings, WorkspaceSettings
 from adc_pipeline.evaluation.summary import command, summary
 from adc_pipeline.tracking.runs import Tracking
 from adc_pipeline.tracking.settings import MlflowSettings
+from adc_pipeline.training.process import TrainingProcess
 
 # A tag that each run sets: its process, so that others can tell whether it still runs. Dagster's pages hide it.
 PROCESS = ".dagster/adc/process"

@@ -6,9 +6,9 @@ import pytest
 
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.core.links import locked
-from adc_pipeline.defs import training_process
-from adc_pipeline.defs.training_process import TrainingProcess
 from adc_pipeline.defs.workspace import Workspace
+from adc_pipeline.training import process as launched
+from adc_pipeline.training.process import TrainingProcess
 from adc_pipeline.training.settings import ONE_CORE, TrainingJob, TrainingSettings, uses_one_core
 
 UNTIL_INTERRUPTED = "trap 'echo saved; exit 2' INT; echo begun; while :; do sleep 0.05; done"
@@ -17,7 +17,7 @@ UNTIL_INTERRUPTED = "trap 'echo saved; exit 2' INT; echo begun; while :; do slee
 def started(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> TrainingProcess:
     for name in ("dataset", "base"):
         (folder / name).mkdir(parents=True, exist_ok=True)
-    monkeypatch.setattr(training_process, "launch_command", lambda *_: ["sh", "-c", script, "sh"])
+    monkeypatch.setattr(launched, "launch_command", lambda *_: ["sh", "-c", script, "sh"])
     job = TrainingJob(TrainingSettings(), folder / "dataset", folder / "base", folder / "output", folder / "work")
     return TrainingProcess(job, "a_model")
 

@@ -62,7 +62,7 @@ REPEATED = {
     "cli/repair:fault",
     "corpus/source:list_all",
     "defs/look_ahead:check_values",
-    "defs/training_process:error",
+    "training/process:error",
     "lifecycle/messages:send",
     "tracking/database:explained",
     "tracking/failures:explanation",
