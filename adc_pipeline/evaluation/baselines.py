@@ -21,7 +21,8 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from adc_pipeline.evaluation.bootstrap import Floats
-from adc_pipeline.evaluation.cases import Cases, Pairs
+from adc_pipeline.evaluation.case_sets import Pairs
+from adc_pipeline.evaluation.cases import Cases
 from adc_pipeline.evaluation.estimate import Estimate
 from adc_pipeline.evaluation.measures import Ints, Measured, family, preference_accuracy
 from adc_pipeline.evaluation.scoring import Query, Scores

@@ -1,29 +1,36 @@
 """Read the cases of an evaluation from the conversations of one held-out split, and from no others.
 
 The split is the test split, or the validation split, on which promotion decides (`validation`). The dataset's file of
-the split determines those conversations; those whose root also occurs in training are excluded
-(`leakage`). DuckDB pairs siblings and finds turns for steering, set-based and, where a cap applies, in a fixed hash
-order; Python then only concatenates contexts. Cases refer to queries by number, and equal queries have one number: the
-contexts of a sibling group, a steering test and a walk are mostly the same text. Cost: about 0.1 s for the sample's 175
+the split determines those conversations; those whose root also occurs in training are excluded (`leakage`). DuckDB
+pairs siblings and finds turns for steering, set-based and, where a cap applies, in a fixed hash order; Python then only
+concatenates contexts (`conversations`) and returns arrays (`case_sets`). Cost: about 0.1 s for the sample's 175
 conversations of 1,189 replies.
 """
 
-import dataclasses
 import hashlib
-from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from adc_pipeline.core.engine import Engine
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.core.shards import parts
-from adc_pipeline.evaluation import contrasts
-from adc_pipeline.evaluation.contrasts import Contrasts, Strangers, contrast_rows
+from adc_pipeline.evaluation.case_sets import (
+    BEFORE,
+    MOST_SHOWN,
+    Bools,
+    Contrasts,
+    Improvements,
+    Pairs,
+    Steerings,
+    Turns,
+    table,
+)
+from adc_pipeline.evaluation.contrasts import Strangers, contrast_rows
+from adc_pipeline.evaluation.conversations import CHOSEN, REPLIES, Conversations, QueryNumbers
 from adc_pipeline.evaluation.leakage import SPEAKER_SCORES, Leakage, create_walked, read_leakage
 from adc_pipeline.evaluation.scoring import Query
 from adc_pipeline.evaluation.settings import EvaluationSettings
@@ -37,76 +44,6 @@ from adc_pipeline.walks.splits import Split
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
-Ints = NDArray[np.int64]
-Floats = NDArray[np.float64]
-Bools = NDArray[np.bool_]
-
-
-@dataclass(frozen=True)
-class Pairs:
-    """Pairs of siblings, the better one with the higher score; arrays of (pairs,)."""
-
-    conversation: Ints  # number of the conversation
-    case: NDArray[np.str_]  # BETTER>WORSE, utterance ids
-    better: Ints  # query: the better reply after its accepted ancestors
-    worse: Ints
-    better_bytes: Ints  # UTF-8 length of the reply's text
-    worse_bytes: Ints
-    gap: Ints  # difference of the scores
-    within_hour: Bools  # written at most an hour apart
-    later_doubled: Bools  # the better reply is later and has twice the score or more, both scores at least 2
-    dialogrpt: Bools  # within an hour, neighbours in time, a score gap of at least 20 and a rank gap of at least 0.5
-    time_matched: Bools  # within an hour, with as many better replies that are earlier as ones that are later
-    speaker_free: Bools  # the speakers' mean scores in training are the same, mostly since neither wrote there
-    better_time: Ints
-    worse_time: Ints
-    better_speaker: Floats  # mean score of the reply's speaker in training, or of everybody for one who is not there
-    worse_speaker: Floats
-
-
-@dataclass(frozen=True)
-class Steerings:
-    """Turns X with a sibling s and a reply r; arrays of (turns,)."""
-
-    conversation: Ints
-    case: NDArray[np.str_]  # utterance id of X
-    sibling_if_rejected: Ints  # query: s after X rejected
-    sibling_if_accepted: Ints
-    reply_if_rejected: Ints
-    reply_if_accepted: Ints
-    sibling_bytes: Ints  # UTF-8 length of s's text
-    reply_bytes: Ints
-
-
-@dataclass(frozen=True)
-class Turns:
-    """The turns of the walks; arrays of (turns,)."""
-
-    conversation: Ints
-    case: NDArray[np.str_]  # WALK/utterance id
-    turn: Ints  # query: the turn after everything before it in the walk
-    bytes: Ints  # UTF-8 length of the turn's segment
-    accepted: Bools
-    before: Ints  # the verdict before the turn: one of `BEFORE`
-
-
-@dataclass(frozen=True)
-class Improvements:
-    """Accepted turns with k rejected siblings before them, of which the first `shown` are shown; arrays of (rows,).
-
-    A turn has a row for each number shown from 1 to `MOST_SHOWN`, and one for all k; all of its rows are used, or none.
-    """
-
-    conversation: Ints
-    case: NDArray[np.str_]  # WALK/utterance id, or WALK/utterance id/SHOWN where not all are shown
-    left_in: Ints  # query: the turn with the first `shown` rejected siblings in its context
-    taken_out: Ints  # query: the turn without any
-    every: Ints  # query: the turn with all k
-    strange: Ints  # query: the turn with replies of other conversations in place of all k; -1 if there are none
-    bytes: Ints  # UTF-8 length of the turn's segment
-    k: Ints
-    shown: Ints
-
 
 # The measures that have cases, without their readings.
 FAMILIES = (
@@ -118,10 +55,6 @@ FAMILIES = (
     "bits_per_byte",
     "perplexity",
 )
-# The verdict before a turn: none before the first one.
-BEFORE = {None: 0, "rejected": 1, "accepted": 2}
-# The most rejected siblings shown in a row that does not show all.
-MOST_SHOWN = 3
 
 
 @dataclass(frozen=True)
@@ -133,16 +66,6 @@ class Context:
     background: str
     turns: tuple[tuple[str, Verdict], ...]  # the accepted path
     siblings: tuple[str, ...]  # people's replies but the best, worst first
-
-
-CaseSet = TypeVar("CaseSet", Pairs, Steerings, Turns, Improvements, Contrasts)
-QUERY_FIELDS = {
-    Pairs: ("better", "worse"),
-    Steerings: ("sibling_if_rejected", "sibling_if_accepted", "reply_if_rejected", "reply_if_accepted"),
-    Turns: ("turn",),
-    Improvements: ("left_in", "taken_out", "every", "strange"),
-    Contrasts: contrasts.QUERIES,
-}
 
 
 @dataclass(frozen=True)
@@ -162,44 +85,6 @@ class Cases:
     contexts: list[Context]  # one a conversation, of the first conversations
     leakage: Leakage
 
-
-def keep(cases: CaseSet, wanted: Bools) -> CaseSet:
-    """Return the cases for which `wanted` is true."""
-    return dataclasses.replace(cases, **{f.name: getattr(cases, f.name)[wanted] for f in dataclasses.fields(cases)})
-
-
-def answered(cases: CaseSet, fits: Bools) -> CaseSet:
-    """Return the cases all of whose queries fit; -1 is no query."""
-    queries = [getattr(cases, name) for name in QUERY_FIELDS[type(cases)]]
-    return keep(cases, np.all([fits[each] | (each < 0) for each in queries], axis=0))
-
-
-# `name` is the id, with its namespace where the id names several. Excluded conversations have the last numbers.
-CHOSEN = """
-CREATE TABLE chosen AS
-SELECT * EXCLUDE (held_out, shared),
-    CASE WHEN shared THEN namespace || conversation_id ELSE conversation_id END AS name,
-    (row_number() OVER (ORDER BY excluded, md5(conversation_id), conversation_id, namespace) - 1) AS number
-FROM (
-    SELECT *, $exclude AND position IN (FROM repeated_roots) AS excluded FROM walked WHERE held_out
-)
-"""
-
-REPLIES = """
-CREATE TABLE replies AS
-SELECT r.position, r.parent_position AS parent, r.id, r.reply_to, r.score, r.timestamp, r.rank,
-    c.number AS conversation, u.segment, strlen(u.text) AS bytes,
-    coalesce(s.mean, (SELECT mean FROM speaker_scores WHERE speaker IS NULL), 0) AS speaker_mean
-FROM read_parquet($ranked, hive_partitioning = false) AS r JOIN chosen AS c USING (conversation_id)
-    JOIN rendered_replies AS u ON u.position = r.position AND u.namespace = c.namespace
-    JOIN (SELECT position, namespace, speaker FROM read_rows) AS written ON written.position = r.position
-    LEFT JOIN speaker_scores AS s ON s.namespace = written.namespace AND s.speaker = written.speaker
-WHERE c.number < $most
-"""
-
-ROOTS = """
-SELECT c.number, u.segment FROM rendered_roots AS u JOIN chosen AS c USING (position) WHERE c.number < $most
-"""
 
 # Earlier replies have had more time to be seen. Matching on time takes, of the pairs written within an hour and about
 # equally far apart (by powers of two of seconds), as many whose better reply is the earlier one as ones whose better
@@ -274,77 +159,6 @@ GROUPS = """
 SELECT conversation, parent, reply_to, list(position ORDER BY rank DESC, id DESC, position DESC)
 FROM replies WHERE conversation < $most GROUP BY ALL ORDER BY conversation, parent
 """
-
-
-class Conversations:
-    """The trees of the chosen conversations, from which contexts are built; replies are named by their positions."""
-
-    def __init__(self, connection: "DuckDBPyConnection", most: int) -> None:
-        self.background: dict[int, str] = dict(connection.execute(ROOTS, {"most": most}).fetchall())
-        self.segment: dict[int, str] = {}
-        self.parent: dict[int, int] = {}
-        self.id: dict[int, str] = {}
-        self.conversation: dict[int, int] = {}
-        for position, parent, id, segment, conversation in connection.execute(
-            "SELECT position, parent, id, segment, conversation FROM replies"
-        ).fetchall():
-            self.segment[position], self.parent[position], self.id[position] = segment, parent, id
-            self.conversation[position] = conversation
-
-    def ancestors(self, reply: int) -> tuple[tuple[str, Verdict], ...]:
-        """Return the turns above a reply, topmost first, all accepted."""
-        turns: list[tuple[str, Verdict]] = []
-        while (reply := self.parent[reply]) in self.parent:
-            turns.append((self.segment[reply], "accepted"))
-        return tuple(reversed(turns))
-
-
-class QueryNumbers:
-    """Numbers queries from 0; equal queries with equal verdicts of their segments have one number."""
-
-    def __init__(self) -> None:
-        self.number_of: dict[tuple[Query, Verdict | None], int] = {}
-        self.asked: set[int] = set()
-
-    def verdict_after(self, query: Query, verdict: Verdict | None = None) -> int:
-        """Number a query that only asks for the verdict after its segment."""
-        return self.number_of.setdefault((query, verdict), len(self.number_of))
-
-    def text_of(self, query: Query, verdict: Verdict | None = None) -> int:
-        """Number a query whose segment's own log-probability is needed."""
-        number = self.verdict_after(query, verdict)
-        self.asked.add(number)
-        return number
-
-
-BOOLEANS = ("accepted", "within_hour", "later_doubled", "dialogrpt", "time_matched", "speaker_free")
-
-
-def table(kind: type[CaseSet], rows: Iterator[tuple[Any, ...]]) -> CaseSet:
-    """Return rows as the columns of a case set, also if there are none.
-
-    Within a conversation, the names of its cases differ: an answer and a comment may have one id, so what is named like
-    an earlier case gets a number.
-    """
-    columns = list(zip(*rows, strict=True)) or [()] * len(dataclasses.fields(kind))
-    columns[1] = distinct(columns[0], columns[1])
-    types: dict[str, Any] = {"case": np.str_, "better_speaker": np.float64, "worse_speaker": np.float64}
-    types |= dict.fromkeys(BOOLEANS, np.bool_)
-    names = [f.name for f in dataclasses.fields(kind)]
-    arrays: dict[str, Any] = {
-        name: np.array(column, dtype=types.get(name, np.int64)) for name, column in zip(names, columns, strict=True)
-    }
-    return kind(**arrays)
-
-
-def distinct(conversations: Sequence[int], cases: Sequence[str]) -> tuple[str, ...]:
-    """Return the names of cases; the second of a name in a conversation as NAME#2, and so on."""
-    seen: Counter[tuple[int, str]] = Counter()
-    names = []
-    for key in zip(conversations, cases, strict=True):
-        seen[key] += 1
-        names.append(key[1] if seen[key] == 1 else f"{key[1]}#{seen[key]}")
-    return tuple(names)
 
 
 def pairs(

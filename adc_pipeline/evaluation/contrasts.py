@@ -15,47 +15,14 @@ before one gives a second.
 import math
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
+from adc_pipeline.evaluation.conversations import Conversations, QueryNumbers
 from adc_pipeline.evaluation.scoring import Query
 from adc_pipeline.walks.markers import Verdict
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
-
-    from adc_pipeline.evaluation.cases import Conversations, QueryNumbers
-
-Ints = NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class Contrasts:
-    """Three siblings, the one in the middle shown as rejected; arrays of (groups,)."""
-
-    conversation: Ints
-    case: NDArray[np.str_]  # SHOWN:BETTER>WORSE, utterance ids
-    better: Ints  # query: the better sibling after its accepted ancestors
-    worse: Ints
-    better_after_own: Ints  # query: the better sibling after the shown one, rejected
-    worse_after_own: Ints
-    better_after_stranger: Ints  # query: the better sibling after a reply of another conversation, rejected
-    worse_after_stranger: Ints
-    better_bytes: Ints  # UTF-8 length of the sibling's segment
-    worse_bytes: Ints
-
-
-QUERIES = (
-    "better",
-    "worse",
-    "better_after_own",
-    "worse_after_own",
-    "better_after_stranger",
-    "worse_after_stranger",
-)
 
 CONTRASTS = """
 WITH spread AS (
@@ -101,13 +68,13 @@ class Strangers:
 
 def contrast_rows(
     connection: "DuckDBPyConnection",
-    trees: "Conversations",
-    numbers: "QueryNumbers",
+    trees: Conversations,
+    numbers: QueryNumbers,
     strangers: Strangers,
     most: int,
     own_verdict: Verdict | None,
 ) -> Iterator[tuple[Any, ...]]:
-    """Yield the rows of `Contrasts`, at most `most`.
+    """Yield the rows of `case_sets.Contrasts`, at most `most`.
 
     `own_verdict` is the verdict that both siblings are read after, where the model reads a verdict before its turn.
     """

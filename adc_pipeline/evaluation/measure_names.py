@@ -6,8 +6,7 @@ from typing import Any
 import numpy as np
 
 from adc_pipeline.evaluation import policy
-from adc_pipeline.evaluation.cases import Improvements, Pairs, Steerings, Turns, table
-from adc_pipeline.evaluation.contrasts import Contrasts
+from adc_pipeline.evaluation.case_sets import Contrasts, Improvements, Pairs, Steerings, Turns, table
 from adc_pipeline.evaluation.measures import CaseSets, all_measures
 from adc_pipeline.evaluation.scoring import Scores
 

@@ -23,8 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adc_pipeline.evaluation.bootstrap import Floats, Ints, ratio_estimates
-from adc_pipeline.evaluation.cases import MOST_SHOWN, Improvements, Pairs, Steerings, Turns
-from adc_pipeline.evaluation.contrasts import Contrasts
+from adc_pipeline.evaluation.case_sets import MOST_SHOWN, Contrasts, Improvements, Pairs, Steerings, Turns
 from adc_pipeline.evaluation.estimate import Difference, Estimate
 from adc_pipeline.evaluation.headlines import HEADLINES
 from adc_pipeline.evaluation.scoring import Scores, p_accepted

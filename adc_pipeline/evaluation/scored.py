@@ -12,7 +12,8 @@ import numpy as np
 
 from adc_pipeline.evaluation import measures
 from adc_pipeline.evaluation.baselines import BASELINES, TESTED_READINGS, TextScorer, baseline_series, decides
-from adc_pipeline.evaluation.cases import Cases, Improvements, answered, keep
+from adc_pipeline.evaluation.case_sets import Improvements, answered, keep
+from adc_pipeline.evaluation.cases import Cases
 from adc_pipeline.evaluation.estimate import Difference
 from adc_pipeline.evaluation.evaluation import Estimates
 from adc_pipeline.evaluation.measures import TESTED, Bools, CaseSets, Measured

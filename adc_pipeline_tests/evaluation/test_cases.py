@@ -17,8 +17,8 @@ from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.corpus.settings import CorpusSettings, UtteranceSettings
 from adc_pipeline.corpus.source import fetch
 from adc_pipeline.corpus.utterances import write_utterances
-from adc_pipeline.evaluation.cases import BEFORE, Cases, distinct, read_cases
-from adc_pipeline.evaluation.contrasts import QUERIES
+from adc_pipeline.evaluation.case_sets import BEFORE, QUERY_FIELDS, Contrasts, distinct
+from adc_pipeline.evaluation.cases import Cases, read_cases
 from adc_pipeline.evaluation.scoring import Query
 from adc_pipeline.evaluation.settings import EvaluationSettings
 from adc_pipeline.ranking.ranked_replies import write_ranked_replies
@@ -225,7 +225,7 @@ def resolved(cases: Cases) -> Search:
     steerings = rows(cases.steerings, names, ("sibling_bytes", "reply_bytes"))
     turns = rows(cases.turns, ("turn",), ("bytes", "accepted", "before"))
     improvements = rows(cases.improvements, ("left_in", "taken_out", "every", "strange"), ("bytes", "k", "shown"))
-    contrasts = rows(cases.contrasts, QUERIES, ("better_bytes", "worse_bytes"))
+    contrasts = rows(cases.contrasts, QUERY_FIELDS[Contrasts], ("better_bytes", "worse_bytes"))
     assert len(pairs) == len(set(pairs))
     assert len(steerings) == len(set(steerings))
     return Search(set(pairs), set(steerings), turns, improvements, set(contrasts))

@@ -16,7 +16,8 @@ from transformers import AutoTokenizer
 
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.evaluation.baselines import BASELINES
-from adc_pipeline.evaluation.cases import QUERY_FIELDS, Cases, read_cases
+from adc_pipeline.evaluation.case_sets import QUERY_FIELDS
+from adc_pipeline.evaluation.cases import Cases, read_cases
 from adc_pipeline.evaluation.compare import compare
 from adc_pipeline.evaluation.evaluate import EvaluationJob, evaluate, within_training, without_calibration
 from adc_pipeline.evaluation.evaluation import Evaluation

@@ -7,7 +7,8 @@ import pytest
 
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.evaluation import measures
-from adc_pipeline.evaluation.cases import Cases, keep, read_cases
+from adc_pipeline.evaluation.case_sets import keep
+from adc_pipeline.evaluation.cases import Cases, read_cases
 from adc_pipeline.evaluation.prefix_tree import packed
 from adc_pipeline.evaluation.scoring import Query, Scorer, encoded
 from adc_pipeline.evaluation.settings import EvaluationSettings
