@@ -29,6 +29,12 @@ FEW_WORDS = 8
 BATCH = 5_000
 WORD = re.compile(r"\w+")
 
+# Equal but for case, Unicode composition, punctuation and white space.
+FOLDED = r"""
+CREATE OR REPLACE TEMP MACRO folded(content) AS
+    trim(regexp_replace(lower(nfc_normalize(content)), '[\pP\pZ\pC]+', ' ', 'g'))
+"""
+
 # Of the texts with an equal band the first is the one that all others are compared with. Whatever is not near the first
 # of one band has up to 19 other bands.
 CANDIDATES = """

@@ -16,18 +16,13 @@ from typing import TYPE_CHECKING
 
 from adc_pipeline.core.engine import only_row
 from adc_pipeline.corpus.missing_texts import create_text_macros
-from adc_pipeline.corpus.near_duplicates import FEW_WORDS, near_matches
+from adc_pipeline.corpus.near_duplicates import FEW_WORDS, FOLDED, near_matches
 from adc_pipeline.evaluation.formatting import number
 from adc_pipeline.walks.datasets import split_files
 from adc_pipeline.walks.splits import Split
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
-
-FOLDED = r"""
-CREATE MACRO folded(content) AS
-    trim(regexp_replace(lower(nfc_normalize(content)), '[\pP\pZ\pC]+', ' ', 'g'))
-"""
 
 # Conversations of two sites may have one id (`corpus.namespaces`), and a dataset does not hold namespaces. Its rows of
 # one conversation id and walk number are ordered by them, so the nth belongs to the nth conversation of that id with

@@ -1,8 +1,8 @@
 """Count the test conversations of a dataset whose root or text is also, or nearly, in its training split.
 
 For the dataset's card. The evaluation compares the roots themselves (`evaluation.leakage`) and excludes what it finds.
-Here only the dataset is read: a root is the text before the background marker, without the line of the speaker. Texts
-are compared without case and punctuation.
+Here only the dataset is read: a root is the text before the background marker, without the line of the speaker. Roots
+are equal by the same folding as there.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from adc_pipeline.core.engine import Engine, only_row
-from adc_pipeline.corpus.near_duplicates import FEW_WORDS, near_matches
+from adc_pipeline.corpus.near_duplicates import FEW_WORDS, FOLDED, near_matches
 from adc_pipeline.walks.markers import FORMATS, FormatName
 from adc_pipeline.walks.rendering import Speakers
 from adc_pipeline.walks.splits import Split
@@ -37,12 +37,10 @@ FROM (
     ) WHERE walk = 0 GROUP BY ALL
 )
 """
-EQUAL = r"""
-WITH folded AS (
-    SELECT number, held_out, array_to_string(regexp_extract_all(lower(root), '[\pL\pN_]+'), ' ') AS words FROM walked
-)
-SELECT coalesce(list(number), []) AS numbers FROM folded
-WHERE held_out AND words <> '' AND words IN (SELECT words FROM folded WHERE NOT held_out)
+EQUAL = """
+WITH roots AS (SELECT number, held_out, folded(root) AS root FROM walked)
+SELECT coalesce(list(number), []) AS numbers FROM roots
+WHERE held_out AND root <> '' AND root IN (SELECT root FROM roots WHERE NOT held_out)
 """
 ROOTS = "SELECT number, held_out, root AS text FROM walked"
 REPLIES = "SELECT number, held_out, replies AS text FROM walked WHERE len(string_split(replies, ' ')) >= $words"
@@ -65,6 +63,7 @@ def count_leakage(
         walks = sum(pq.read_metadata(file).num_rows for split in files.values() for file in split)
         looked_for = "near" if walks <= MOST_WALKS else "equal"
     with engine.connect(spill) as connection:
+        connection.execute(FOLDED)
         create_walked(connection, files, format, speakers)
         equal = set(only_row(connection, EQUAL)["numbers"])
         counts = {"leakage.equal_roots": len(equal)}
