@@ -6,11 +6,8 @@ each text 120 numbers, which are cut into 20 bands; texts with an equal band are
 similarity of 0.75, 99.8 % of those with 0.8), and are compared run by run. Comparing all pairs would take years for a
 million texts.
 
-rensa does in Rust what datasketch does in Python.
-
-Where a few texts are compared with many (a test split with training), most texts need no MinHash: `near_matches` takes
-those first that have one of their four smallest hashes of runs in common with the other side, which two texts with a
-similarity of 0.8 have in 99.8 % of cases. DuckDB makes these in 13 µs a text of 40 words, a seventh of the whole.
+rensa does in Rust what datasketch does in Python. Where a few texts are compared with many (a test split with
+training), `near_matches` needs less than all pairs of the many.
 """
 
 import re
@@ -29,12 +26,6 @@ FEW_WORDS = 8
 BATCH = 5_000
 WORD = re.compile(r"\w+")
 
-# Equal but for case, Unicode composition, punctuation and white space.
-FOLDED = r"""
-CREATE OR REPLACE TEMP MACRO folded(content) AS
-    trim(regexp_replace(lower(nfc_normalize(content)), '[\pP\pZ\pC]+', ' ', 'g'))
-"""
-
 # Of the texts with an equal band the first is the one that all others are compared with. Whatever is not near the first
 # of one band has up to 19 other bands.
 CANDIDATES = """
@@ -42,23 +33,6 @@ SELECT DISTINCT number, first FROM (
     SELECT number, min(number) OVER (PARTITION BY band, key) AS first FROM bands
 ) WHERE first < number
 ORDER BY number, first
-"""
-
-# Of each text its smallest hashes of runs, of a shorter text of its words. The hash need not be the same tomorrow.
-SKETCHES = r"""
-CREATE OR REPLACE TEMP TABLE sketches AS
-SELECT number, held_out, unnest(list_slice(list_sort(list_distinct(list_transform(
-    range(1, greatest(len(words) - 1, 2)), lambda place: hash(words[place], words[place + 1], words[place + 2])
-))), 1, 4)) AS sketch
-FROM (SELECT number, held_out, regexp_extract_all(lower(text), '[\pL\pN_]+') AS words FROM compared)
-WHERE len(words) > 0
-"""
-SHARED = """
-SELECT number, text FROM compared WHERE number IN (
-    SELECT number FROM sketches SEMI JOIN (
-        SELECT sketch FROM sketches GROUP BY sketch HAVING bool_or(held_out) AND NOT bool_and(held_out)
-    ) AS shared USING (sketch)
-) ORDER BY held_out, number
 """
 
 
@@ -112,17 +86,3 @@ def near_pairs(connection: "DuckDBPyConnection", texts: Sequence[str]) -> Iterat
         for later, first in page:
             if similarity(runs(texts[later]), runs(texts[first])) >= SIMILARITY:
                 yield later, first
-
-
-def near_matches(connection: "DuckDBPyConnection", query: str, parameters: object = None) -> set[int]:
-    """Return the numbers of held-out texts that are nearly alike to one that is not held out.
-
-    The query gives `number`, `held_out` and `text`.
-    """
-    connection.execute(f"CREATE OR REPLACE TEMP TABLE compared AS {query}", parameters)
-    connection.execute(SKETCHES)
-    rows = connection.execute(SHARED).fetchall()
-    numbers, texts = [number for number, _ in rows], [text for _, text in rows]
-    held_out = {number for (number,) in connection.execute("SELECT number FROM compared WHERE held_out").fetchall()}
-    pairs = ((numbers[later], numbers[first]) for later, first in near_pairs(connection, texts))
-    return {later for later, first in pairs if later in held_out and first not in held_out}

@@ -4,7 +4,7 @@ Splits are a hash of the conversation's id, so that a question that is asked twi
 both. A model may then have read replies to the very root that it is tested on. Roots are compared by title and text
 after folding case, Unicode composition, punctuation and white space; each root is folded once, and the two splits are
 joined by a hash. A root without title and text equals no other, and a note of removal is no text. By default, roots and
-whole conversations that are only nearly alike are looked for as well (`corpus.near_duplicates`).
+whole conversations that are only nearly alike are looked for as well (`corpus.near_matches`).
 
 Cost: 1.6 s of one core for the 31,547 conversations of both splits of `reddit-college`, most of it for folding.
 """
@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 
 from adc_pipeline.core.engine import only_row
 from adc_pipeline.corpus.missing_texts import create_text_macros
-from adc_pipeline.corpus.near_duplicates import FEW_WORDS, FOLDED, near_matches
+from adc_pipeline.corpus.near_duplicates import FEW_WORDS
+from adc_pipeline.corpus.near_matches import FOLDED, near_matches
 from adc_pipeline.evaluation.formatting import number
 from adc_pipeline.walks.datasets import split_files
 from adc_pipeline.walks.splits import Split

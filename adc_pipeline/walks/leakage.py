@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from adc_pipeline.core.engine import Engine, only_row
-from adc_pipeline.corpus.near_duplicates import FEW_WORDS, FOLDED, near_matches
+from adc_pipeline.corpus.near_duplicates import FEW_WORDS
+from adc_pipeline.corpus.near_matches import FOLDED, near_matches
 from adc_pipeline.walks.markers import FORMATS, FormatName
 from adc_pipeline.walks.rendering import Speakers
 from adc_pipeline.walks.splits import Split

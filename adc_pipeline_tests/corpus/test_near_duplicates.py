@@ -9,6 +9,7 @@ import duckdb
 import pytest
 
 from adc_pipeline.corpus.near_duplicates import near_pairs, runs, similarity
+from adc_pipeline.corpus.near_matches import near_matches
 from adc_pipeline.corpus.settings import UtteranceSettings
 from adc_pipeline.corpus.utterances import write_utterances
 from adc_pipeline.ranking.ranked_replies import write_ranked_replies
@@ -53,6 +54,21 @@ def test_exact_copies_are_all_found() -> None:
     with duckdb.connect() as connection:
         found = {later for later, _ in near_pairs(connection, made + made)}
     assert {len(made) + number for number, text in enumerate(made) if runs(text)} <= found
+
+
+def test_held_out_texts_nearly_like_one_of_training_are_found() -> None:
+    made = texts(600, 3)
+    sets = [runs(text) for text in made]
+    wanted = {one for one in range(0, 600, 3)
+              if any(other % 3 and similarity(sets[one], sets[other]) >= 0.8 for other in range(600))}  # fmt: skip
+    with duckdb.connect() as connection:
+        connection.execute(
+            "CREATE TABLE made AS SELECT unnest($1::VARCHAR[]) AS text, unnest(range(600)) AS number", [made]
+        )
+        found = near_matches(connection, "SELECT number, number % 3 = 0 AS held_out, text FROM made")
+    assert len(wanted) > 50
+    assert found <= wanted
+    assert len(wanted - found) <= len(wanted) * 0.02
 
 
 BOT = (
