@@ -7,6 +7,7 @@ from adc_pipeline.corpus.source import is_sample
 from adc_pipeline.defs.asset import declare
 from adc_pipeline.defs.making import Making, Request
 from adc_pipeline.defs.stage import Stage
+from adc_pipeline.evaluation.named_models import NamedModel
 from adc_pipeline.evaluation.settings import JudgeSettings
 from adc_pipeline.training.origin import named_source
 from adc_pipeline.walks.kinds import TOP_2
@@ -15,11 +16,16 @@ from adc_pipeline.walks.kinds import TOP_2
 def make_judge_of(making: Making[JudgeSettings]) -> None:
     from adc_pipeline.evaluation.judge import MODEL, make_judge
 
-    reward = None
-    if making.settings.reward_model:
+    reward, (reward_model, instruct_model) = None, named_models(making.settings)
+    if reward_model.name:
         from adc_pipeline.evaluation.reward import prepare_reward_model
 
-        reward = (making.folder, prepare_reward_model(making.settings, making.folder / MODEL))
+        facts = prepare_reward_model(reward_model, making.settings.reward_template, making.folder / MODEL)
+        reward = (making.folder, facts)
+    if instruct_model.name:
+        from adc_pipeline.evaluation.instruct import INSTRUCT, prepare_instruct_model
+
+        prepare_instruct_model(instruct_model, making.folder / INSTRUCT)
     making.report("Comparing the siblings of the training split")
     walks = making.request.upstream_settings[TOP_2.dataset]
     train, validation, test = walks["shares"]
@@ -54,16 +60,28 @@ def make_judge_of(making: Making[JudgeSettings]) -> None:
         making.warn(f"Policy improvement is {objection}.")
 
 
-def reward_model_source(request: Request[JudgeSettings]) -> Mapping[str, Any]:
-    settings = request.settings
-    return named_source(settings.reward_model, settings.reward_revision) if settings.reward_model else {}
+def named_models(settings: JudgeSettings) -> tuple[NamedModel, NamedModel]:
+    """Return the reward model and the instruct model that the settings name."""
+    return (
+        NamedModel("reward_model", settings.reward_model, settings.reward_revision),
+        NamedModel("instruct_model", settings.instruct_model, settings.instruct_revision),
+    )
+
+
+def model_sources(request: Request[JudgeSettings]) -> Mapping[str, Any]:
+    """Return what tells the named models from others of the same name."""
+    reward_model, instruct_model = named_models(request.settings)
+    found = named_source(reward_model.name, reward_model.revision) if reward_model.name else {}
+    if instruct_model.name:
+        own = named_source(instruct_model.name, instruct_model.revision)
+        found = {**found, **{f"instruct {name}": value for name, value in own.items()}}
+    return found
 
 
 def check_judge(settings: JudgeSettings) -> None:
-    if settings.reward_model:
-        from adc_pipeline.evaluation.reward import check_reward_model
-
-        check_reward_model(settings)
+    for named in named_models(settings):
+        if named.name:
+            named.check()
 
 
 judge = declare(
@@ -81,7 +99,7 @@ judge = declare(
         reads=("raw_corpus",),
         follows={TOP_2.dataset: ("format", "mentions", "shares")},
         kinds=("scikitlearn",),
-        outside=reward_model_source,
+        outside=model_sources,
         check=check_judge,
     )
 )

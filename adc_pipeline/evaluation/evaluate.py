@@ -14,6 +14,7 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from adc_pipeline.core.code_version import code_version
 from adc_pipeline.core.content import combined_digest, file_digest, folder_digest
@@ -25,6 +26,7 @@ from adc_pipeline.evaluation.case_table import write_case_table
 from adc_pipeline.evaluation.cases import FAMILIES, Cases, read_cases
 from adc_pipeline.evaluation.evaluation import VALIDATION, Evaluation
 from adc_pipeline.evaluation.figures import draw
+from adc_pipeline.evaluation.instruct import INSTRUCT, InstructModel
 from adc_pipeline.evaluation.judge import Judge
 from adc_pipeline.evaluation.measures import RELIABILITY, Bools, Measured, family
 from adc_pipeline.evaluation.report import evaluation_page
@@ -66,8 +68,8 @@ class EvaluationJob:
     `score_cache` is a folder that keeps the base model's scores for the next evaluation that asks it the same.
     `shortcomings` are sentences on what the dataset cannot teach, for the report. `judge` is the folder of the judge of
     replies; without one, policy improvement is not measured. `exclude_repeated_roots` excludes the test conversations
-    whose root also occurs in the training split. `reward_cache` is a folder that keeps a reward model's scores for the
-    evaluations of other models, which are asked about the same replies.
+    whose root also occurs in the training split. `reward_cache` is a folder that keeps a reward model's scores, and an
+    instruct model's replies, for the evaluations of other models, which are asked the same.
     """
 
     model: Path
@@ -231,16 +233,55 @@ def policy_series(
     if facts.markers == "none" or facts.objective in WITHOUT_REJECTED:
         return []
     sampling = Sampling(settings.temperature, 1.0, settings.reply_tokens)
-    writer = policy.Writer(model, facts.arrangement, job.speakers != "none", sampling, settings.draw_seed)
-    replies = policy.policy_replies(writer, cases.contexts, cases.conversations, settings.rejections, progress)
+    speaks = job.speakers != "none"
+    names = policy.names_of(cases.contexts, cases.conversations)
+    writer = policy.Writer(policy.Trained(model, facts.arrangement, speaks), sampling, settings.draw_seed)
+    replies = writer.write(cases.contexts, names, settings.rejections, progress)
+    instruct = job.judge is not None and (job.judge / INSTRUCT).is_dir()
+    if instruct:
+        replies += instruct_replies(job, cases, names, sampling, settings, progress)
     posts = [post_of(context.background, context.turns, job.speakers != "none") for context in cases.contexts]
     found = policy.judged(replies, judge, posts)
     policy.write_replies(out / policy.REPLIES, found, cases.contexts, cases.conversations)
     described = policy.described(found, cases.contexts)
     if policy.POLICY in facts.excluded:
         # The same figures as for every model, without cases.
-        return [*policy.measured(policy.judged([], judge, []), [], settings.rejections), *described]
-    return [*policy.measured(found, cases.contexts, settings.rejections), *described]
+        return [*policy.measured(policy.judged([], judge, []), [], settings.rejections, instruct), *described]
+    return [*policy.measured(found, cases.contexts, settings.rejections, instruct), *described]
+
+
+def instruct_replies(
+    job: EvaluationJob,
+    cases: Cases,
+    names: Sequence[str],
+    sampling: Sampling,
+    settings: EvaluationSettings,
+    progress: Progress | None,
+) -> list[policy.Reply]:
+    """Have the instruct model beside the judge write its own replies, or take those of another model's evaluation."""
+    assert job.judge is not None
+    folder, contexts, most = job.judge / INSTRUCT, cases.contexts, settings.rejections
+
+    def compute() -> NDArray[np.str_]:
+        author = InstructModel.load(folder, job.speakers != "none", settings)
+        writer = policy.Writer(author, sampling, settings.draw_seed)
+        replies = writer.own(contexts, names, most, progress, policy.INSTRUCT)
+        turn_of = {(each.context, each.k): each.turn for each in replies}
+        return np.array([turn_of[number, k] for number in range(len(contexts)) for k in range(most + 1)], np.str_)
+
+    question = (
+        code_version(InstructModel.__module__),
+        folder_digest(folder),
+        [(each.background, each.turns) for each in contexts],
+        names,
+        sampling,
+        (most, job.speakers, settings.max_context_tokens, settings.draw_seed),
+    )
+    turns = cached_values(job.reward_cache, question, compute).tolist()
+    return [
+        policy.Reply(place // (most + 1), policy.INSTRUCT, place % (most + 1), turn, turn)
+        for place, turn in enumerate(turns)
+    ]
 
 
 def within_training(settings: EvaluationSettings, facts: TrainingFacts) -> EvaluationSettings:

@@ -12,7 +12,7 @@ from adc_pipeline.core.palette import COLOURS, SHAPES
 from adc_pipeline.core.picture import png
 from adc_pipeline.evaluation.estimate import Estimate
 from adc_pipeline.evaluation.measures import BINS, CURVE, GAP_BINS, RELIABILITY
-from adc_pipeline.evaluation.policy import CONTROLS, POLICY
+from adc_pipeline.evaluation.policy import CONTROLS, INSTRUCT, POLICY
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -185,15 +185,17 @@ def policy_curve(figure: "Figure", series: Series) -> None:
     """Draw the judge's score by the number of rejected replies, a panel for each model."""
     models = {name: estimates for name, estimates in series.items() if POLICY in estimates}
     panels = figure.subplots(1, len(models), squeeze=False, sharey=True)[0]
-    curves = {"own replies": "", **{f"{control.replace('_', ' ')}": f".{control}" for control in CONTROLS}}
-    # The first draw is that of all curves.
+    measured = {name for estimates in models.values() for name in estimates}
+    controls = [each for each in (*CONTROLS, INSTRUCT) if f"{POLICY}.{each}.k1" in measured]
+    curves = {"own replies": "", **{f"{control.replace('_', ' ')}": f".{control}" for control in controls}}
+    # The first draw is that of all curves of a model.
     for axes, (name, estimates) in zip(panels, models.items(), strict=True):
         ks = [k for k in range(len(estimates)) if f"{POLICY}.k{k}" in estimates]
         for index, (label, infix) in enumerate(curves.items()):
             points = [
                 (k + 0.06 * (index - 2), estimates[found])
                 for k in ks
-                if (found := f"{POLICY}{infix if k else ''}.k{k}") in estimates
+                if (found := f"{POLICY}{infix if k or infix == f'.{INSTRUCT}' else ''}.k{k}") in estimates
             ]
             error_bars(axes, dict.fromkeys(curves, estimates), label, points)
             known = [(x, each.value) for x, each in points if each.value is not None]

@@ -20,7 +20,7 @@ def measure_names(rejections: int) -> tuple[str, ...]:
     replies = policy.Judged([], floats, bools)
     measured = [
         *all_measures(sets, Scores(floats, ints, floats, bools, bools, ints)),
-        *policy.measured(replies, [], rejections),
+        *policy.measured(replies, [], rejections, instruct=True),
         *policy.described(replies, []),
     ]
     return tuple(each.name for each in measured)

@@ -11,6 +11,7 @@ controls:
   history adds to the judge's score. Where quality does not depend on the thread, as on the sample, it is near 0 even
   for a model that reads.
 - *real*: the history is people's replies in this place but the best, worst first, as many as there are.
+- *instruct*, if there is such a model: the own replies of a model that was not trained on walks (`instruct.py`).
 
 In-context improvement is that of Laskin et al. 2022, *In-context Reinforcement Learning with Algorithm Distillation*;
 that others' errors need not teach to correct one's own is Kumar et al. 2024, *Training Language Models to Self-Correct
@@ -20,10 +21,10 @@ Cost: 2,036 replies to the sample's 125 contexts take 12 s of one core with othe
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +38,8 @@ from adc_pipeline.generation.settings import Sampling
 from adc_pipeline.training.arrangement import Arrangement
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
     from adc_pipeline.evaluation.scoring import Progress, Scorer
     from adc_pipeline.generation.batch import Batch
 
@@ -46,6 +49,8 @@ REPLIES = "replies.parquet"
 OWN, YOKED, INDEPENDENT, REAL = "own", "yoked", "independent", "real"
 BEST_OF = "best_of"
 CONTROLS = (YOKED, INDEPENDENT, BEST_OF, REAL)
+# The own replies of an instruct model.
+INSTRUCT = "instruct"
 GRAM = 3
 
 
@@ -81,34 +86,66 @@ def uniform_numbers(seed: int, name: str, k: int, count: int) -> Floats:
     return np.random.Generator(np.random.Philox(key=int.from_bytes(digest))).random(count)
 
 
+class Author(Protocol):
+    """A model that writes replies, with its way to read a context and to spell a reply."""
+
+    model: "PreTrainedModel"
+    context_tokens: int  # the longest text that it reads
+    stops: list[int]  # ids that end a reply
+
+    def prompt(self, context: Context, rejected: Sequence[str], room: int) -> list[int]:
+        """Return the ids, at most `room`, of a context in which some turns are rejected."""
+
+    def turn(self, ids: Iterable[int]) -> str:
+        """Return ids that were written as a turn, which can be rejected."""
+
+    def text(self, turn: str) -> str:
+        """Return a turn's text, without the speaker's line."""
+
+
+class Trained:
+    """A model that was trained on walks."""
+
+    def __init__(self, scorer: "Scorer", arranged: Arrangement, speaks: bool) -> None:
+        """`speaks` says whether a turn begins with its speaker's line."""
+        from adc_pipeline.generation.decoding import Spelling, stop_ids
+
+        self.model, self.tokenizer, self.context_tokens = scorer.model, scorer.tokenizer, scorer.context_tokens
+        self.arranged = arranged
+        self.stops = stop_ids(scorer.tokenizer)
+        self.spelling = Spelling(scorer.tokenizer, speaks)
+
+    def prompt(self, context: Context, rejected: Sequence[str], room: int) -> list[int]:
+        conversation = Conversation(context.background, context.turns)
+        for turn in rejected:
+            conversation = conversation.after(turn, "rejected", self.tokenizer.markers)
+        return prompt_ids(conversation, self.tokenizer, self.arranged, room)
+
+    def turn(self, ids: Iterable[int]) -> str:
+        return self.spelling.text(ids)
+
+    def text(self, turn: str) -> str:
+        return self.spelling.parts(turn)[1]
+
+
 class Writer:
     """Has a model write the replies of all series."""
 
-    def __init__(
-        self, scorer: "Scorer", arranged: Arrangement, speaks: bool, sampling: Sampling, seed: int, rows: int = 0
-    ) -> None:
-        """`speaks` says whether a turn begins with its speaker's line; `rows` limits a batch (0: by its memory)."""
+    def __init__(self, author: Author, sampling: Sampling, seed: int, rows: int = 0) -> None:
+        """`rows` limits a batch (0: by its memory)."""
         from adc_pipeline.generation.batch import grows, rows_at_once
-        from adc_pipeline.generation.decoding import Spelling
 
-        self.scorer = scorer
-        self.arranged = arranged
+        self.author = author
         self.sampling = sampling
         self.seed = seed
-        self.spelling = Spelling(scorer.tokenizer, speaks)
-        self.grows = grows(scorer.model)
-        self.rows = rows or rows_at_once(scorer.model, scorer.context_tokens)
+        self.grows = grows(author.model)
+        self.rows = rows or rows_at_once(author.model, author.context_tokens)
 
     def write(
         self, contexts: Sequence[Context], names: Sequence[str], most: int, progress: "Progress | None" = None
     ) -> list[Reply]:
         """Write the replies after 0 to `most` rejected ones; `names` name the contexts in all corpora and batches."""
-        starts = range(0, len(contexts), self.rows)
-        own, first = [], len(contexts) * (most + 1)
-        for reply in (reply for start in starts for reply in self._own(contexts, names, start, most)):
-            own.append(reply)
-            if progress and (len(own) % self.rows == 0 or len(own) == first):
-                progress("own replies", len(own), first)
+        own = self.own(contexts, names, most, progress)
         turn_of = {(reply.context, reply.k): reply.turn for reply in own}
         yoked = partners(contexts)
         asked: list[tuple[int, str, int, tuple[str, ...]]] = []
@@ -128,13 +165,32 @@ class Writer:
                 progress("replies of the controls", len(controls), len(asked))
         return own + controls
 
+    def own(
+        self,
+        contexts: Sequence[Context],
+        names: Sequence[str],
+        most: int,
+        progress: "Progress | None" = None,
+        series: str = OWN,
+    ) -> list[Reply]:
+        """Write the replies after 0 to `most` own ones that are rejected, without the controls."""
+        own, wanted = [], len(contexts) * (most + 1)
+        for start in range(0, len(contexts), self.rows):
+            for reply in self._own(contexts, names, start, most, series):
+                own.append(reply)
+                if progress and (len(own) % self.rows == 0 or len(own) == wanted):
+                    progress(f"{series} replies", len(own), wanted)
+        return own
+
     def independent(self, contexts: Sequence[Context], names: Sequence[str], count: int) -> list[Reply]:
         """Write `count` replies to each context, all without a history."""
         asked = [(index, INDEPENDENT, k, ()) for index in range(len(contexts)) for k in range(count)]
         starts = range(0, len(asked), self.rows)
         return [reply for start in starts for reply in self._each(contexts, names, asked[start : start + self.rows])]
 
-    def _own(self, contexts: Sequence[Context], names: Sequence[str], start: int, most: int) -> Iterator[Reply]:
+    def _own(
+        self, contexts: Sequence[Context], names: Sequence[str], start: int, most: int, series: str
+    ) -> Iterator[Reply]:
         """Write the replies of one batch of contexts, each after the model's own earlier ones."""
         indices = range(start, min(start + self.rows, len(contexts)))
         histories: list[tuple[str, ...]] = [()] * len(indices)
@@ -142,9 +198,9 @@ class Writer:
         for k in range(most + 1):
             prompts = [self._prompt(contexts[index], turns) for index, turns in zip(indices, histories, strict=True)]
             numbers = self._numbers((names[index], k) for index in indices)
-            turns = [self.spelling.text(ids) for ids in batch.draw(prompts, numbers, last=k == most)]
+            turns = [self.author.turn(ids) for ids in batch.draw(prompts, numbers, last=k == most)]
             histories = [(*before, turn) for before, turn in zip(histories, turns, strict=True)]
-            yield from (self._reply(index, OWN, k, turn) for index, turn in zip(indices, turns, strict=True))
+            yield from (self._reply(index, series, k, turn) for index, turn in zip(indices, turns, strict=True))
 
     def _each(
         self,
@@ -156,26 +212,21 @@ class Writer:
         prompts = [self._prompt(contexts[index], history) for index, _, _, history in asked]
         numbers = self._numbers((names[index], k) for index, _, k, _ in asked)
         for (index, series, k, _), ids in zip(asked, self._batch().draw(prompts, numbers, last=True), strict=True):
-            yield self._reply(index, series, k, self.spelling.text(ids))
+            yield self._reply(index, series, k, self.author.turn(ids))
 
     def _batch(self) -> "Batch":
         from adc_pipeline.generation.batch import Batch
-        from adc_pipeline.generation.decoding import stop_ids
 
-        return Batch(self.scorer.model, stop_ids(self.scorer.tokenizer), self.sampling, self.grows)
+        return Batch(self.author.model, self.author.stops, self.sampling, self.grows)
 
     def _prompt(self, context: Context, rejected: Sequence[str]) -> list[int]:
-        conversation = Conversation(context.background, context.turns)
-        for turn in rejected:
-            conversation = conversation.after(turn, "rejected", self.scorer.tokenizer.markers)
-        room = self.scorer.context_tokens - self.sampling.max_new_tokens
-        return prompt_ids(conversation, self.scorer.tokenizer, self.arranged, room)
+        return self.author.prompt(context, rejected, self.author.context_tokens - self.sampling.max_new_tokens)
 
     def _numbers(self, of: Iterator[tuple[str, int]]) -> Floats:
         return np.stack([uniform_numbers(self.seed, name, k, self.sampling.max_new_tokens) for name, k in of])
 
     def _reply(self, index: int, series: str, k: int, turn: str) -> Reply:
-        return Reply(index, series, k, turn, self.spelling.parts(turn)[1])
+        return Reply(index, series, k, turn, self.author.text(turn))
 
 
 @dataclass(frozen=True)
@@ -190,8 +241,8 @@ class Judged:
         """Return the scores of a series, (contexts, most + 1), NaN where there is no reply."""
         table = np.full((contexts, most + 1), np.nan)
         for reply, score in zip(self.replies, self.score, strict=True):
-            # The first draw is that of all series.
-            if reply.series == series or (reply.series == OWN and reply.k == 0):
+            # The first draw is that of all series of a model.
+            if reply.series == series or (reply.series == OWN and reply.k == 0 and series != INSTRUCT):
                 table[reply.context, reply.k] = score
         return table
 
@@ -202,14 +253,16 @@ def judged(replies: list[Reply], judge: Judge, posts: Sequence[str]) -> Judged:
     return Judged(replies, score, parses)
 
 
-def measured(found: Judged, contexts: Sequence[Context], most: int) -> list[Measured]:
+def measured(found: Judged, contexts: Sequence[Context], most: int, instruct: bool = False) -> list[Measured]:
     """Return the measures of policy improvement.
 
     `policy_improvement` is the judge's score of the reply after `most` rejections minus that of the first reply, and
     `.first_step` that of the second minus the first; `.minus_CONTROL` is the score after `most` rejections minus the
     control's, `.minus_yoked.kK` that after K. `.kK` is the mean score after K rejections, `.CONTROL.kK` the control's.
+    `instruct` says that an instruct model is among the controls.
     """
-    of = {series: found.table(series, len(contexts), most) for series in (OWN, YOKED, INDEPENDENT, REAL)}
+    controls = (*CONTROLS, INSTRUCT) if instruct else CONTROLS
+    of = {series: found.table(series, len(contexts), most) for series in (OWN, YOKED, INDEPENDENT, REAL, INSTRUCT)}
     own = of[OWN]
     of[BEST_OF] = np.maximum.accumulate(of[INDEPENDENT], axis=1)
     conversation = np.array([context.conversation for context in contexts], dtype=np.int64)
@@ -223,11 +276,12 @@ def measured(found: Judged, contexts: Sequence[Context], most: int) -> list[Meas
     last = f"/{most}"
     return [
         mean("", own[:, most] - own[:, 0], last),
-        *(mean(f".minus_{series}", own[:, most] - of[series][:, most], last) for series in CONTROLS),
+        *(mean(f".minus_{series}", own[:, most] - of[series][:, most], last) for series in controls),
         *(mean(f".minus_{YOKED}.k{k}", own[:, k] - of[YOKED][:, k]) for k in range(1, most + 1)),
         mean(".first_step", own[:, 1] - own[:, 0]),
         *(mean(f".k{k}", own[:, k]) for k in range(most + 1)),
-        *(mean(f".{series}.k{k}", of[series][:, k]) for series in CONTROLS for k in range(1, most + 1)),
+        *(mean(f".{series}.k{k}", of[series][:, k]) for series in controls for k in range(1, most + 1)),
+        *([mean(f".{INSTRUCT}.k0", of[INSTRUCT][:, 0])] if instruct else []),
     ]
 
 
@@ -268,16 +322,9 @@ def grams(words: Sequence[str]) -> list[tuple[str, ...]]:
     return [tuple(words[start : start + GRAM]) for start in range(len(words) - GRAM + 1)]
 
 
-def policy_replies(
-    writer: Writer,
-    contexts: Sequence[Context],
-    conversations: Sequence[str],
-    most: int,
-    progress: "Progress | None" = None,
-) -> list[Reply]:
-    """Write all replies; `conversations` are the ids by number."""
-    names = [f"{conversations[context.conversation]}:{context.case}" for context in contexts]
-    return writer.write(contexts, names, most, progress)
+def names_of(contexts: Sequence[Context], conversations: Sequence[str]) -> list[str]:
+    """Return the names by which `Writer` draws random numbers; `conversations` are the ids by number."""
+    return [f"{conversations[context.conversation]}:{context.case}" for context in contexts]
 
 
 def write_replies(path: Path, found: Judged, contexts: Sequence[Context], conversations: Sequence[str]) -> None:

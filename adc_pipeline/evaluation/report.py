@@ -12,7 +12,7 @@ from adc_pipeline.evaluation.formatting import figure, sample_size
 from adc_pipeline.evaluation.judge import LEAST_ACCURACY
 from adc_pipeline.evaluation.leakage import leakage_sentences
 from adc_pipeline.evaluation.page import Section, Table, page, provenance_section
-from adc_pipeline.evaluation.policy import POLICY
+from adc_pipeline.evaluation.policy import INSTRUCT, POLICY
 from adc_pipeline.evaluation.student import FEW
 from adc_pipeline.evaluation.tables import (
     CASES,
@@ -114,6 +114,11 @@ def policy_section(evaluation: Evaluation) -> list[Section]:
         " which tells counting from reading. independent: no reply is. best of: the best of as many independent"
         " replies by the judge. real: people's worst replies are rejected."
     )
+    if f"{POLICY}.{INSTRUCT}.k0" in evaluation.model:
+        sentences.append(
+            "instruct: a model that follows instructions writes, and is told in words that its earlier replies were"
+            " rejected."
+        )
     names = {
         "differs": "of the replies after a rejection differ from all before",
         "novelty": "of their 3-grams are new",

@@ -11,17 +11,15 @@ evaluations need neither network nor the folder, and a damaged file is noticed.
 
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from adc_pipeline.core.errors import PipelineError, UnreachableError, is_disk_full, is_network_fault
-from adc_pipeline.core.named_files import check_files_in, named_path
+from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.evaluation.bootstrap import Floats
-from adc_pipeline.evaluation.settings import JudgeSettings
+from adc_pipeline.evaluation.named_models import NamedModel
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -156,58 +154,13 @@ def post_of(background: str, turns: Sequence[tuple[str, Any]], named: bool) -> s
     return text.partition("\n")[2] if named else text
 
 
-def prepare_reward_model(settings: JudgeSettings, out: Path) -> dict[str, Any]:
-    """Load the model that the settings name and save it to `out`; return its facts for `judge.json`.
+def prepare_reward_model(named: NamedModel, template: str, out: Path) -> dict[str, Any]:
+    """Load the model that a setting names and save it to `out`; return its facts for `judge.json`.
 
     Raise PipelineError for whatever the libraries raise.
     """
-    with reported(settings):
-        found = RewardModel.load(source(settings), settings.reward_template, **revision(settings))
+    with named.reported():
+        found = RewardModel.load(named.source, template, **named.options)
         found.model.save_pretrained(out)
         found.tokenizer.save_pretrained(out)
-    return {"model": settings.reward_model, "template": found.template}
-
-
-def check_reward_model(settings: JudgeSettings) -> None:
-    """Raise PipelineError if a folder that the settings name is missing, is no model's, or has irregular files."""
-    folder = named_path(settings.reward_model)
-    if folder.is_dir():
-        check_files_in(folder, "reward_model")
-        if not (folder / "config.json").exists():
-            raise PipelineError(
-                f"The `reward_model` {settings.reward_model!r} has no config.json; give the folder that a model was"
-                " saved to."
-            )
-    elif settings.reward_model[:1] in ("/", ".", "~") or settings.reward_model.count("/") > 1:
-        raise PipelineError(
-            f"The `reward_model` {settings.reward_model!r} is a path without a folder; give the folder of a model or a"
-            " Hub name."
-        )
-
-
-def source(settings: JudgeSettings) -> str:
-    """Return what transformers loads from: a folder, whose path may begin with ~, or a Hub name."""
-    folder = named_path(settings.reward_model)
-    return str(folder) if folder.is_dir() else settings.reward_model
-
-
-def revision(settings: JudgeSettings) -> dict[str, str]:
-    return {"revision": settings.reward_revision} if settings.reward_revision else {}
-
-
-@contextmanager
-def reported(settings: JudgeSettings) -> Iterator[None]:
-    from adc_pipeline.training.loading import reason
-
-    try:
-        yield
-    except PipelineError:
-        raise
-    except Exception as error:
-        if is_disk_full(error):
-            raise
-        kind = UnreachableError if is_network_fault(error) else PipelineError
-        raise kind(
-            f"The `reward_model` {settings.reward_model!r} cannot be loaded ({reason(error)}): check the spelling and"
-            " the network, and that its weights are safetensors."
-        ) from error
+    return {"model": named.name, "template": found.template}

@@ -1,4 +1,4 @@
-"""Cache the scores of a base model, and of a reward model, which many evaluations ask the same questions.
+"""Cache what a base model, a reward model or an instruct model answers, which many evaluations ask the same.
 
 A key is a hash of all that the scores depend on: the code, the model's files, the longest context and the queries. An
 entry is written under another name and renamed.
@@ -8,12 +8,15 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from adc_pipeline.core.atomic import atomic_file
-from adc_pipeline.evaluation.bootstrap import Floats
 from adc_pipeline.evaluation.scoring import Scores
+
+Values = TypeVar("Values", bound=NDArray[Any])
 
 
 def cached_scores(folder: Path | None, question: object, compute: Callable[[], Scores]) -> Scores:
@@ -34,13 +37,13 @@ def cached_scores(folder: Path | None, question: object, compute: Callable[[], S
     return scores
 
 
-def cached_values(folder: Path | None, question: object, compute: Callable[[], Floats]) -> Floats:
-    """Return an array stored in `folder` for `question`, or compute and store it, as `cached_scores` does."""
+def cached_values(folder: Path | None, question: object, compute: Callable[[], Values]) -> Values:
+    """Return an array of numbers or texts that `folder` has for `question`, or compute and store it."""
     if folder is None:
         return compute()
     path = folder / f"{hashlib.sha256(repr(question).encode()).hexdigest()}.npy"
     if path.exists():
-        stored: Floats = np.load(path)
+        stored: Values = np.load(path)
         return stored
     values = compute()
     folder.mkdir(parents=True, exist_ok=True)

@@ -126,6 +126,12 @@ class JudgeSettings(Settings):
         "What the reward model reads, with {post}, {reply} and {eos}. Empty: {post}{eos}{reply}, or SteamSHP's question"
         " for a text-to-text model.",
     )
+    instruct_model: str = setting(
+        "",
+        "Folder or Hub name of a model that follows instructions. It writes replies too, and is told in words which"
+        " were rejected: a control of policy improvement without training. Empty: none.",
+    )
+    instruct_revision: str | None = setting(None, "Branch, tag or commit of an instruct model on the Hub.")
     draws: int = draws_setting()
     draw_seed: int = seed_setting("Seed for the bootstrap.")
 

@@ -10,7 +10,7 @@ from adc_pipeline.evaluation.formatting import NONE, figure, number, p_value, sa
 from adc_pipeline.evaluation.headlines import FIRST, HEADLINES
 from adc_pipeline.evaluation.measures import family
 from adc_pipeline.evaluation.page import Table
-from adc_pipeline.evaluation.policy import CONTROLS, POLICY
+from adc_pipeline.evaluation.policy import CONTROLS, INSTRUCT, POLICY
 from adc_pipeline.evaluation.significance import holm
 
 CASES = "cases (conversations)"
@@ -34,7 +34,8 @@ def chance(measure: str) -> str:
 
 def policy_table(evaluation: Evaluation) -> Table:
     """Return the judge's scores by the number of rejected replies in the context, of the model and of the controls."""
-    columns = {"own": "", **{control.replace("_", " "): f".{control}" for control in CONTROLS}}
+    known = [each for each in (*CONTROLS, INSTRUCT) if f"{POLICY}.{each}.k1" in evaluation.model]
+    columns = {"own": "", **{control.replace("_", " "): f".{control}" for control in known}}
     columns["own − yoked"] = ".minus_yoked"
     rows = []
     k = 0

@@ -28,7 +28,7 @@ from typing import Any
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.evaluation.cases import Context
 from adc_pipeline.evaluation.judge import Judge
-from adc_pipeline.evaluation.policy import Reply, Writer, judged
+from adc_pipeline.evaluation.policy import Reply, Trained, Writer, judged
 from adc_pipeline.evaluation.reward import post_of
 from adc_pipeline.evaluation.scoring import Scorer
 from adc_pipeline.evaluation.settings import EvaluationSettings
@@ -85,7 +85,7 @@ def own_turns(
     """Have the model write replies in each place; return the records of their order, empty where none can be read."""
     scorer = Scorer.load(model, settings)
     sampling = Sampling(settings.temperature, 1.0, settings.reply_tokens)
-    writer = Writer(scorer, ModelFacts.read(model).arrangement, speakers != "none", sampling, seed)
+    writer = Writer(Trained(scorer, ModelFacts.read(model).arrangement, speakers != "none"), sampling, seed)
     contexts = [Context(number, "", place.background, tuple(place.path), ()) for number, place in enumerate(chosen)]
     replies = writer.independent(contexts, [f"second:{place.conversation_id}" for place in chosen], DRAWS)
     posts = [post_of(context.background, context.turns, speakers != "none") for context in contexts]

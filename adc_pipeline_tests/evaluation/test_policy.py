@@ -7,7 +7,16 @@ import numpy as np
 import pytest
 
 from adc_pipeline.evaluation.cases import Cases, Context
-from adc_pipeline.evaluation.policy import Judged, Reply, Writer, described, measured, partners, uniform_numbers
+from adc_pipeline.evaluation.policy import (
+    Judged,
+    Reply,
+    Trained,
+    Writer,
+    described,
+    measured,
+    partners,
+    uniform_numbers,
+)
 from adc_pipeline.evaluation.scoring import Scorer
 from adc_pipeline.evaluation.settings import EvaluationSettings
 from adc_pipeline.generation.settings import Sampling
@@ -60,7 +69,7 @@ def test_a_reply_depends_neither_on_the_batch_nor_on_the_order(cases: Cases, mod
     contexts = cases.contexts[:5]
 
     def written(order: list[int], rows: int) -> dict[tuple[str, str, int], str]:
-        writer = Writer(scorer, Arrangement(), True, Sampling(0.8, 1.0, 5), 0, rows)
+        writer = Writer(Trained(scorer, Arrangement(), True), Sampling(0.8, 1.0, 5), 0, rows)
         asked = [contexts[index] for index in order]
         names = [str(each.conversation) for each in asked]
         return {(names[each.context], each.series, each.k): each.turn for each in writer.write(asked, names, MOST)}

@@ -11,7 +11,8 @@ from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.evaluation import reward
 from adc_pipeline.evaluation.evaluate import EvaluationJob, text_scorers
 from adc_pipeline.evaluation.judge import MODEL, Judge, make_judge
-from adc_pipeline.evaluation.reward import RewardModel, batches, check_reward_model, filled, post_of
+from adc_pipeline.evaluation.named_models import NamedModel
+from adc_pipeline.evaluation.reward import RewardModel, batches, filled, post_of
 from adc_pipeline.evaluation.scoring import Query
 from adc_pipeline.evaluation.settings import JudgeSettings
 from adc_pipeline_tests.evaluation.conftest import Stages, run_stages
@@ -82,7 +83,7 @@ def test_scores_in_batches_equal_those_of_one_text_at_a_time(
 def test_what_is_no_reward_model_is_refused(tiny: dict[str, Path], tmp_path: Path) -> None:
     def refused(folder: Path, sentence: str) -> None:
         with pytest.raises(PipelineError, match=sentence):
-            reward.prepare_reward_model(JudgeSettings(reward_model=str(folder)), tmp_path / "out")
+            reward.prepare_reward_model(NamedModel("reward_model", str(folder)), "", tmp_path / "out")
 
     refused(tiny["five"], "has 5 labels, of which none is a score")
     refused(tiny["causal"], "GPT2LMHeadModel, which does not score a text")
@@ -101,8 +102,8 @@ def test_what_is_no_reward_model_is_refused(tiny: dict[str, Path], tmp_path: Pat
     (tiny["five"] / "config.json").write_text(json.dumps({**config, "id2label": {"0": "LABEL_0"}, "num_labels": 1}))
     refused(tiny["five"], "cannot be loaded .* that its weights are safetensors")
     with pytest.raises(PipelineError, match="is a path without a folder"):
-        check_reward_model(JudgeSettings(reward_model="/nowhere/at/all"))
-    check_reward_model(JudgeSettings(reward_model="owner/name"))
+        NamedModel("reward_model", "/nowhere/at/all").check()
+    NamedModel("reward_model", "owner/name").check()
 
 
 def test_a_template_is_filled_once() -> None:
@@ -126,8 +127,8 @@ def test_a_reply_is_to_the_last_turn_or_the_post() -> None:
 @pytest.mark.slow
 def test_a_reward_model_judges_in_place_of_the_words(tiny: dict[str, Path], corpus: Path, tmp_path: Path) -> None:
     stages: Stages = run_stages(corpus, tmp_path / "stages", shares=(40, 30, 30))
-    settings, folder = JudgeSettings(draws=200, max_pairs=100, reward_model=str(tiny["one"])), tmp_path / "judge"
-    facts = reward.prepare_reward_model(settings, folder / MODEL)
+    settings, folder = JudgeSettings(draws=200, max_pairs=100), tmp_path / "judge"
+    facts = reward.prepare_reward_model(NamedModel("reward_model", str(tiny["one"])), "", folder / MODEL)
     judge = make_judge(
         False, stages.utterances, stages.ranked, stages.shares, "default", settings, tmp_path / "spill",
         reward=(folder, facts),
