@@ -2,10 +2,11 @@
 
     duckdb .adc/adc.duckdb          # or: duckdb -ui .adc/adc.duckdb
 
-It holds no data, only the paths of the current artefacts, so it is small and never stale. It is rewritten beside the
-old file and renamed: a process that has it open is not disturbed.
+It holds no data, only the paths of the current artefacts, so it is small and never stale. A run that made a table
+rewrites it at its end, beside the old file, and renames it: a process that has it open is not disturbed.
 """
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from adc_pipeline.core.artefacts import Store
@@ -19,6 +20,15 @@ if TYPE_CHECKING:
 DATABASE = "adc.duckdb"
 # The oldest format, which every DuckDB since 1.0 opens; the default format needs the newest.
 STORAGE_VERSION = "v1.0.0"
+
+
+def renew_database(store: Store, names: Iterable[str]) -> None:
+    """Write the views if the table of one of these assets is newer than they are."""
+    path = store.home / DATABASE
+    viewed = {name for name in names if name in STAGES and STAGES[name].view}
+    tables = [store.current(name) for name in viewed if store.place(name).exists()]
+    if any(not path.exists() or store.made_at(made) > path.stat().st_mtime for made in tables):
+        write_database(store)
 
 
 def write_database(store: Store) -> None:

@@ -28,7 +28,6 @@ from adc_pipeline.core.named_files import refused_by_system
 from adc_pipeline.core.secrets import masked
 from adc_pipeline.core.spellings import read_settings
 from adc_pipeline.defs.code_references import origin_tags
-from adc_pipeline.defs.database import write_database
 from adc_pipeline.defs.interrupts import interrupted_by_signals, remembered
 from adc_pipeline.defs.look_ahead import look_ahead
 from adc_pipeline.defs.making import Context, Making, Request
@@ -79,8 +78,6 @@ def materialize(stage: Stage[Any], context: Context, workspace: Workspace) -> Ma
             more = f" and {len(reasons) - 1} more" if len(reasons) > 1 else ""
             workspace.made[request.name] = f"{reasons[0]}{more}"
             made = make(stage, request, outside)
-            if stage.view:
-                write_database(request.store)
         else:
             made = request.store.current(request.name)
             request.store.link_place(made)

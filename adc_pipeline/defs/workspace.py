@@ -11,10 +11,12 @@ from pydantic import Field, PrivateAttr
 from adc_pipeline.core.artefacts import Store
 from adc_pipeline.core.claims import Claims
 from adc_pipeline.core.engine import Engine
+from adc_pipeline.core.errors import first_line
 from adc_pipeline.core.log_forwarding import forwarded
 from adc_pipeline.core.processes import this_process
 from adc_pipeline.core.settings import Settings, declared
 from adc_pipeline.core.spellings import read_settings
+from adc_pipeline.defs.database import DATABASE, renew_database
 from adc_pipeline.defs.interrupts import interrupts_cancel
 from adc_pipeline.defs.origin import is_forgotten, mark_as_run_of_this_location
 from adc_pipeline.defs.run_config import configured
@@ -102,6 +104,7 @@ class Workspace(dg.ConfigurableResource):
 
     def teardown_after_execution(self, context: dg.InitResourceContext) -> None:
         self._held.close()
+        self.renew_views(context)
         if not context.log or not context.instance or not context.run:
             return
         if context.instance.get_run_stats(context.run.run_id).steps_failed:
@@ -112,6 +115,15 @@ class Workspace(dg.ConfigurableResource):
         context.log.info(rebuilt_or_reused(self._made))
         if lines := summary(self.store, self._made):
             context.log.info("\n".join(lines))
+
+    def renew_views(self, context: dg.InitResourceContext) -> None:
+        """Rewrite the views of `adc.duckdb` if the run made a table: once, since it takes a tenth of a second."""
+        try:
+            renew_database(self.store, self._made)
+        # The tables are in place, and other steps may have failed for the same reason.
+        except Exception as error:
+            if context.log:
+                context.log.warning(f"{DATABASE} could not be rewritten: {first_line(error)}.")
 
     def end_begun(self) -> None:
         """End what was started ahead and still runs, all at once."""

@@ -30,16 +30,28 @@ SELECT row_number() OVER (ORDER BY conversation_id) AS number, held_out, replies
     CASE WHEN $speaks THEN substr(root, strpos(root, chr(10)) + 1) ELSE root END AS root
 FROM (
     SELECT conversation_id, held_out, any_value(split_part(text, $background, 1)) AS root,
-        any_value(replace(replace(substr(text, strpos(text, $background) + length($background)), $rejected, ' '),
-            $accepted, ' ')) AS replies
+        any_value(CASE WHEN $replies THEN
+            replace(replace(substr(text, strpos(text, $background) + length($background)), $rejected, ' '),
+            $accepted, ' ') END) AS replies
     FROM (
         SELECT conversation_id, walk, text, true AS held_out FROM read_parquet($test, hive_partitioning = false)
         UNION ALL SELECT conversation_id, walk, text, false FROM read_parquet($train, hive_partitioning = false)
     ) WHERE walk = 0 GROUP BY ALL
 )
 """
+# Folding a text costs more than all the rest, so that only roots with the same first five words are folded as a whole.
+# The last word of a beginning may be cut off, so that a beginning has to hold a sixth.
 EQUAL = """
-WITH roots AS (SELECT number, held_out, folded(root) AS root FROM walked)
+WITH beginnings AS (
+    SELECT number, held_out, root, string_split(folded(left(root, 64)), ' ') AS words FROM walked
+), begun AS (
+    SELECT * REPLACE (CASE WHEN len(words) > 5 THEN words ELSE string_split(folded(root), ' ') END[:5] AS words)
+    FROM beginnings
+), shared AS (
+    SELECT words FROM begun GROUP BY ALL HAVING bool_or(held_out) AND NOT bool_and(held_out)
+), roots AS (
+    SELECT number, held_out, folded(root) AS root FROM begun SEMI JOIN shared USING (words)
+)
 SELECT coalesce(list(number), []) AS numbers FROM roots
 WHERE held_out AND root <> '' AND root IN (SELECT root FROM roots WHERE NOT held_out)
 """
@@ -65,7 +77,7 @@ def count_leakage(
         looked_for = "near" if walks <= MOST_WALKS else "equal"
     with engine.connect(spill) as connection:
         connection.execute(FOLDED)
-        create_walked(connection, files, format, speakers)
+        create_walked(connection, files, format, speakers, looked_for == "near")
         equal = set(only_row(connection, EQUAL)["numbers"])
         counts = {"leakage.equal_roots": len(equal)}
         if looked_for == "near":
@@ -75,10 +87,14 @@ def count_leakage(
 
 
 def create_walked(
-    connection: "DuckDBPyConnection", files: Mapping[Split, Sequence[str]], format: FormatName, speakers: Speakers
+    connection: "DuckDBPyConnection",
+    files: Mapping[Split, Sequence[str]],
+    format: FormatName,
+    speakers: Speakers,
+    replies: bool = True,
 ) -> None:
-    """Create the table `walked`: root and replies of each conversation of the training and the test split."""
+    """Create the table `walked`: root and, if `replies`, replies of each conversation of training and test split."""
     markers = FORMATS[format]
     values = {"background": markers.background, "rejected": markers.rejected, "accepted": markers.accepted}
     splits = {split: list(files[split]) for split in ("train", "test")}
-    connection.execute(WALKED, {**values, **splits, "speaks": speakers != "none"})
+    connection.execute(WALKED, {**values, **splits, "speaks": speakers != "none", "replies": replies})

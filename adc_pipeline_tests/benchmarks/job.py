@@ -59,6 +59,8 @@ class Command:
 def timed(arguments: tuple[str, ...], home: Path, corpus: str) -> Run:
     """Run a command with this ADC_HOME and corpus; end with its output if it fails."""
     environment = os.environ | {"ADC_HOME": str(home), "ADC_CORPUS": corpus}
+    # An installed package is not compiled again by each process.
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
     with tempfile.TemporaryFile("w+") as output:
         began = perf_counter()
         process = subprocess.Popen(arguments, env=environment, stdout=output, stderr=subprocess.STDOUT)

@@ -6,7 +6,7 @@
 Each ratio divides the CPU seconds (user and system, child processes included) of something of ours by those of a
 reference that does comparable work with the same libraries, measured in turns, so that neither the speed of the machine
 nor other work on it matters much; the median of the rounds counts. A ratio that exceeds the recorded one by more than
-15 % fails, if it does so in three measurements. One takes a minute and a half on 2 idle cores.
+15 % fails, if it does so in three measurements. One takes one and a half to two minutes on 2 idle cores.
 
 - `stages`: utterances, ranked replies and all walks, against reading the fields that they need from the same JSON;
 - `job`: the job `datasets` on a small corpus, as a process, against importing what it has to import;
