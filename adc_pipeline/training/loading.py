@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 ADAPTER = "adapter_config.json"
 INDEX = "model.safetensors.index.json"
+# One file of weights, and the index of the same weights in shards; transformers takes the file where both are there.
+WEIGHTS = {"model.safetensors": INDEX, "pytorch_model.bin": "pytorch_model.bin.index.json"}
 # The types of weights in a safetensors file that are numbers of a quantization.
 INTEGERS = ("I8", "U8", "I16", "U16", "I32", "U32", "I64", "U64", "BOOL")
 
@@ -61,6 +63,7 @@ def load_weights(source: str, named: str, **options: Any) -> "PreTrainedModel":
     from transformers import AutoModelForCausalLM
 
     refuse_adapter(source, named, **options)
+    refuse_two_weights(source, named)
     refuse_foreign_shards(source, named)
     options = {"dtype": torch.float32, **options}
     model: PreTrainedModel
@@ -96,6 +99,16 @@ def refuse_quantized(source: str, named: str, **options: Any) -> None:
             f"{named} is quantized ({method or 'no method is named'}), and such weights can be neither trained nor"
             " exported as a plain model; choose the model that it was made from."
         )
+
+
+def refuse_two_weights(source: str, named: str) -> None:
+    """Raise PipelineError if a folder holds its weights in one file and in shards, which may be other weights."""
+    for file, index in WEIGHTS.items():
+        if Path(source, file).is_file() and Path(source, index).is_file():
+            raise PipelineError(
+                f"{named} has two sets of weights, {file} and the shards of {index}, of which only the first would be"
+                " read; remove the one that is not meant."
+            )
 
 
 def refuse_foreign_shards(source: str, named: str) -> None:

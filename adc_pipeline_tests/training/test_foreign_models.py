@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -405,6 +406,17 @@ def test_an_index_that_leads_out_of_its_folder_is_refused(foreign: str, plain_gp
     (plain / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": weights}))
     with pytest.raises(PipelineError, match="leads out of its folder"):
         prepared(plain)
+
+
+def test_one_file_of_weights_beside_shards_is_refused(plain_gpt2: Path, tmp_path: Path) -> None:
+    plain = write_plain(tmp_path / "plain", plain_gpt2)
+    weights = dict.fromkeys(load_file(plain / "model.safetensors"), "model-00001-of-00001.safetensors")
+    shutil.copy(plain / "model.safetensors", plain / "model-00001-of-00001.safetensors")
+    (plain / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": weights}))
+    with pytest.raises(PipelineError, match=r"has two sets of weights, model\.safetensors and the shards"):
+        prepared(plain)
+    (plain / "model.safetensors").unlink()
+    prepared(plain)
 
 
 def test_weights_that_are_too_large_for_float16_are_refused(plain_gpt2: Path, tmp_path: Path) -> None:
