@@ -166,8 +166,9 @@ class Store:
             complete = {**known, "unhashed": tuple(known.get("unhashed", ())), "layout": known.get("layout", 0)}
             made = Artefact(path=path, **complete)
             checked_fields(vars(made), MANIFEST_TYPES)
-            if made.name != name:
-                raise ValueError(f"it is that of {made.name}")
+            # `current` is a folder after a copy that followed links.
+            if made.name != name or path.name not in (made.digest, CURRENT):
+                raise ValueError(f"it is that of {made.name} {made.digest}")
             return made
         except (FileNotFoundError, NotADirectoryError) as error:
             raise PipelineError(f"There is no {name} at {path}: materialize the asset {name} first.") from error
