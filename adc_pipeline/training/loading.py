@@ -6,6 +6,8 @@ plain weights as it is loaded cannot be trained. Every load of a model goes thro
 """
 
 import pickle
+import re
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +24,8 @@ ADAPTER = "adapter_config.json"
 INDEX = "model.safetensors.index.json"
 # One file of weights, and the index of the same weights in shards; transformers takes the file where both are there.
 WEIGHTS = {"model.safetensors": INDEX, "pytorch_model.bin": "pytorch_model.bin.index.json"}
+# The beginning of the name of a tensor in one of several layers.
+LAYER = re.compile(r"(?P<layers>(?:[A-Za-z_]\w*\.)+)\d+\.")
 # The types of weights in a safetensors file that are numbers of a quantization.
 INTEGERS = ("I8", "U8", "I16", "U16", "I32", "U32", "I64", "U64", "BOOL")
 
@@ -84,7 +88,26 @@ def load_weights(source: str, named: str, **options: Any) -> "PreTrainedModel":
             f"{named} is incomplete: {len(missing)} of its {len(model.state_dict())} tensors are missing, such as"
             f" {missing[0]}; save the plain model again, not a wrapper around it, or choose another."
         )
+    if surplus := surplus_layer(set(model.state_dict()), found["unexpected_keys"]):
+        raise PipelineError(
+            f"{named} has weights of a layer that its configuration does not have ({surplus}), so that a part of it"
+            " would be left out; correct the number of layers in config.json, or choose another."
+        )
     return model
+
+
+def surplus_layer(names: Collection[str], unexpected: Iterable[str]) -> str:
+    """Return an unexpected tensor of a layer that follows the last one of the model; empty if there is none.
+
+    `names` are the tensors of the model. Other unexpected tensors, such as those of an image encoder, are left out on
+    purpose.
+    """
+    layers = {found["layers"] for name in names if (found := LAYER.match(name))}
+    for name in sorted(unexpected):
+        found = LAYER.match(name)
+        if found and found["layers"] in layers and not any(each.startswith(found[0]) for each in names):
+            return name
+    return ""
 
 
 def refuse_quantized(source: str, named: str, **options: Any) -> None:

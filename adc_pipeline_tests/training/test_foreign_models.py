@@ -24,7 +24,7 @@ from adc_pipeline.generation.replier import Replier
 from adc_pipeline.generation.settings import Sampling
 from adc_pipeline.training.adapters import add_adapters
 from adc_pipeline.training.context import context_length, stated
-from adc_pipeline.training.loading import broken_tensor, load_model
+from adc_pipeline.training.loading import broken_tensor, load_model, surplus_layer
 from adc_pipeline.training.loop import train
 from adc_pipeline.training.losses import TokenLosses, auxiliary_weight
 from adc_pipeline.training.model import _widen, check_base_model, prepare_base_model
@@ -417,6 +417,20 @@ def test_one_file_of_weights_beside_shards_is_refused(plain_gpt2: Path, tmp_path
         prepared(plain)
     (plain / "model.safetensors").unlink()
     prepared(plain)
+
+
+def test_weights_of_layers_that_the_configuration_lacks_are_refused(plain_gpt2: Path, tmp_path: Path) -> None:
+    plain = write_plain(tmp_path / "plain", plain_gpt2, **{**LLAMA, "num_hidden_layers": 2})
+    config = json.loads((plain / "config.json").read_text())
+    (plain / "config.json").write_text(json.dumps({**config, "num_hidden_layers": 1, "layer_types": None}))
+    with pytest.raises(PipelineError, match=r"does not have \(model\.layers\.1\.[a-z_.]+\)"):
+        prepared(plain)
+
+
+def test_only_layers_after_the_last_are_surplus() -> None:
+    names = ["model.layers.0.norm.weight", "model.layers.1.norm.weight", "head.weight"]
+    assert surplus_layer(names, ["mtp.layers.0.norm.weight", "model.layers.1.rotary", "vision.weight"]) == ""
+    assert surplus_layer(names, ["model.layers.2.norm.weight"]) == "model.layers.2.norm.weight"
 
 
 def test_weights_that_are_too_large_for_float16_are_refused(plain_gpt2: Path, tmp_path: Path) -> None:
