@@ -105,7 +105,9 @@ def surplus_layer(names: Collection[str], unexpected: Iterable[str]) -> str:
     layers = {found["layers"] for name in names if (found := LAYER.match(name))}
     for name in sorted(unexpected):
         found = LAYER.match(name)
-        if found and found["layers"] in layers and not any(each.startswith(found[0]) for each in names):
+        # A model without any layer has no names to compare with.
+        known = not layers or (found and found["layers"] in layers)
+        if found and known and not any(each.startswith(found[0]) for each in names):
             return name
     return ""
 
@@ -135,7 +137,10 @@ def refuse_two_weights(source: str, named: str) -> None:
 
 
 def refuse_foreign_shards(source: str, named: str) -> None:
-    """Raise PipelineError if the index of a folder's weights names files outside of the folder."""
+    """Raise PipelineError if the index of a folder's weights leads out of the folder, or if shards share a tensor.
+
+    transformers reads whole shards, so that the last of two tensors of one name would count.
+    """
     index = Path(source, INDEX)
     if not index.is_file():
         return
@@ -149,6 +154,26 @@ def refuse_foreign_shards(source: str, named: str) -> None:
             f"{named} has an index of its weights, {INDEX}, that leads out of its folder ({printable(foreign[0])});"
             " save the model again, or choose another."
         )
+    places: dict[str, str] = {}
+    for shard in sorted(map(str, shards)):
+        for tensor in tensors_in(Path(source, shard)):
+            if tensor in places:
+                raise PipelineError(
+                    f"{named} has {printable(tensor)} in two files, {places[tensor]} and {printable(shard)}, which may"
+                    " differ; save the model again, or choose another."
+                )
+            places[tensor] = printable(shard)
+
+
+def tensors_in(path: Path) -> list[str]:
+    """Return the names of the tensors in a safetensors file; none if it is no such file, as its loading reports."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "pt") as file:
+            return list(file.keys())
+    except (OSError, SafetensorError):
+        return []
 
 
 def refuse_integers(source: str, named: str, model: "PreTrainedModel", **options: Any) -> None:

@@ -417,6 +417,11 @@ def test_one_file_of_weights_beside_shards_is_refused(plain_gpt2: Path, tmp_path
         prepared(plain)
     (plain / "model.safetensors").unlink()
     prepared(plain)
+    save_file({"model.norm.weight": torch.ones(32)}, plain / "model-2.safetensors", metadata={"format": "pt"})
+    other = {"metadata": {}, "weight_map": weights | {"model.norm.weight": "model-2.safetensors"}}
+    (plain / "model.safetensors.index.json").write_text(json.dumps(other))
+    with pytest.raises(PipelineError, match=r"has model\.norm\.weight in two files, model-00001-of-00001\.safe"):
+        prepared(plain)
 
 
 def test_weights_of_layers_that_the_configuration_lacks_are_refused(plain_gpt2: Path, tmp_path: Path) -> None:
@@ -431,6 +436,7 @@ def test_only_layers_after_the_last_are_surplus() -> None:
     names = ["model.layers.0.norm.weight", "model.layers.1.norm.weight", "head.weight"]
     assert surplus_layer(names, ["mtp.layers.0.norm.weight", "model.layers.1.rotary", "vision.weight"]) == ""
     assert surplus_layer(names, ["model.layers.2.norm.weight"]) == "model.layers.2.norm.weight"
+    assert surplus_layer(["head.weight"], ["model.layers.0.norm.weight"]) == "model.layers.0.norm.weight"
 
 
 def test_weights_that_are_too_large_for_float16_are_refused(plain_gpt2: Path, tmp_path: Path) -> None:
