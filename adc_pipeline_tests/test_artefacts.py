@@ -98,7 +98,9 @@ def test_a_copy_whose_times_differ_is_intact(tmp_path: Path) -> None:
 def test_a_file_that_was_added_is_named(name: str, tmp_path: Path) -> None:
     made = make(Store(tmp_path), "a")
     (made.path / ".DS_Store").write_text("hidden")
-    refuse_added(made)
+    (made.path / "README.md").write_text("A card that was written after the artefact.")
+    refuse_added(replace(made, unhashed=("README.md",)))
+    (made.path / "README.md").unlink()
     (made.path / name).parent.mkdir(exist_ok=True)
     (made.path / name).write_text("b")
     assert damage(made) == []

@@ -99,7 +99,8 @@ def added_files(made: Artefact) -> list[str]:
         for name in names:
             path = Path(folder, name)
             relative = str(path.relative_to(made.path))
-            known = relative in made.files or relative in (MANIFEST, MAKING)
+            # A file about the making may have been added by a later asset, before the artefact was made again.
+            known = relative in made.files or relative in (MANIFEST, MAKING) or name in made.unhashed
             if not (known or name.startswith(".") or path.is_symlink()):
                 found.append(relative)
     return sorted(found)
