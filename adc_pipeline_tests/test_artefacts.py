@@ -4,6 +4,7 @@ import contextlib
 import errno
 import hashlib
 import os
+import re
 import resource
 import socket
 import threading
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from adc_pipeline.core.artefacts import Store
-from adc_pipeline.core.content import content_digest, damage, folder_digest, scan
+from adc_pipeline.core.content import content_digest, damage, folder_digest, refuse_added, scan
 from adc_pipeline.core.errors import PipelineError, limit_of_system
 from adc_pipeline.core.manifests import Artefact
 
@@ -91,6 +92,42 @@ def test_a_copy_whose_times_differ_is_intact(tmp_path: Path) -> None:
     made = make(Store(tmp_path), "a")
     os.utime(made.path / "data.txt", (1, 1))
     assert damage(made) == []
+
+
+@pytest.mark.parametrize("name", ["more.txt", "data/train-00001-of-00002.parquet"])
+def test_a_file_that_was_added_is_named(name: str, tmp_path: Path) -> None:
+    made = make(Store(tmp_path), "a")
+    (made.path / ".DS_Store").write_text("hidden")
+    (made.path / "README.md").write_text("A card that was written after the artefact.")
+    refuse_added(replace(made, unhashed=("README.md",)))
+    (made.path / "README.md").unlink()
+    (made.path / name).parent.mkdir(exist_ok=True)
+    (made.path / name).write_text("b")
+    assert damage(made) == []
+    with pytest.raises(PipelineError, match=rf"do not belong to utterances \({re.escape(name)}\).*move them"):
+        refuse_added(made)
+
+
+def test_a_link_to_another_artefact_counts_as_none(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    make(store, "a")
+    made, other = make(store, "a"), make(store, "b", "ranked_replies")
+    store.place("utterances").unlink()
+    store.place("utterances").symlink_to(other.path)
+    with pytest.raises(PipelineError, match="materialize the asset utterances again"):
+        store.current("utterances")
+    assert make(store, "a") == made == store.current("utterances")
+
+
+def test_a_link_to_itself_counts_as_none(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    made = make(store, "a")
+    store.place("utterances").unlink()
+    store.place("utterances").symlink_to(store.place("utterances").name)
+    assert not store.is_current(made)
+    with pytest.raises(PipelineError, match="cannot be read"):
+        store.current("utterances")
+    assert make(store, "a") == made
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"unknown": 1}'])

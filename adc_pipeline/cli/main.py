@@ -166,6 +166,7 @@ def promote(name: str, version: str, pin: bool, reason: str) -> None:
     from contextlib import suppress
 
     from adc_pipeline.core.artefacts import Store
+    from adc_pipeline.core.terminal import printable
     from adc_pipeline.lifecycle.registry import promote
     from adc_pipeline.tracking.failures import explained
     from adc_pipeline.tracking.lineage import Records
@@ -176,7 +177,7 @@ def promote(name: str, version: str, pin: bool, reason: str) -> None:
     user = "somebody"
     # A container may have no name for its user.
     with suppress(KeyError, OSError):
-        user = getpass.getuser()
+        user = printable(getpass.getuser(), kept="")
     with explained(tracking):
         number = promote(Records([tracking.client()]), name, version, pin, f"{user} on {socket.gethostname()}", reason)
     click.echo(f"Version {number} of {name} is the champion{', pinned' if pin else ''}.")

@@ -114,7 +114,7 @@ class Store:
         return any(path.is_dir() for path in self.versions_of(name).glob("[!.]*"))
 
     def is_current(self, artefact: Artefact) -> bool:
-        return self.place(artefact.name).resolve() == artefact.path.resolve()
+        return os.path.realpath(self.place(artefact.name)) == os.path.realpath(artefact.path)
 
     def made_at(self, artefact: Artefact) -> float:
         """Return when this version was last made, in seconds since 1970."""
@@ -157,8 +157,8 @@ class Store:
         return True
 
     def _read(self, name: str, path: Path) -> Artefact:
-        # Resolved first: the link may be switched between two accesses.
-        path = path.resolve()
+        # Resolved first: the link may be switched between two accesses. `Path.resolve` raises an error for a loop.
+        path = Path(os.path.realpath(path))
         try:
             manifest = unsealed(record_text(path / MANIFEST))
             known = {each.name: manifest[each.name] for each in fields(Artefact) if each.name in manifest}
@@ -166,6 +166,9 @@ class Store:
             complete = {**known, "unhashed": tuple(known.get("unhashed", ())), "layout": known.get("layout", 0)}
             made = Artefact(path=path, **complete)
             checked_fields(vars(made), MANIFEST_TYPES)
+            # `current` is a folder after a copy that followed links.
+            if made.name != name or path.name not in (made.digest, CURRENT):
+                raise ValueError(f"it is that of {made.name} {made.digest}")
             return made
         except (FileNotFoundError, NotADirectoryError) as error:
             raise PipelineError(f"There is no {name} at {path}: materialize the asset {name} first.") from error

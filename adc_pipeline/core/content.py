@@ -11,8 +11,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.core.manifests import MAKING, MANIFEST, Artefact, unsealed
 from adc_pipeline.core.records import object_in, record_text
+from adc_pipeline.core.terminal import printable
 
 # A folder with what Dagster shows of the artefact.
 SHOWN = ".shown"
@@ -83,6 +85,34 @@ def damage(made: Artefact, by_content: bool = False) -> list[str]:
         except (OSError, KeyError, TypeError):
             damaged.append(name)
     return damaged
+
+
+def added_files(made: Artefact) -> list[str]:
+    """Return the files in an artefact's folder that its manifest does not list, sorted.
+
+    Readers find files by pattern, and a library opens whatever has the name of a file of its own, such as an adapter
+    beside a model. Hidden files are left out, which neither does, and links, by which an artefact names a corpus.
+    """
+    found = []
+    for folder, folders, names in os.walk(made.path):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in names:
+            path = Path(folder, name)
+            relative = str(path.relative_to(made.path))
+            # A file about the making may have been added by a later asset, before the artefact was made again.
+            known = relative in made.files or relative in (MANIFEST, MAKING) or name in made.unhashed
+            if not (known or name.startswith(".") or path.is_symlink()):
+                found.append(relative)
+    return sorted(found)
+
+
+def refuse_added(artefact: Artefact) -> None:
+    """Raise PipelineError if an artefact's folder holds files that it was not made with, which may be somebody's."""
+    if added := added_files(artefact):
+        raise PipelineError(
+            f"{artefact.path} holds files that do not belong to {artefact.name} ({printable(', '.join(added[:3]))}) and"
+            " might be read as part of it: move them to another folder."
+        )
 
 
 def mark_damaged(made: Artefact) -> list[str]:

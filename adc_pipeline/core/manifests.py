@@ -18,6 +18,8 @@ from adc_pipeline.core.records import checked_fields, parsed, record_text
 MANIFEST = "artefact.json"
 # Which MLflow run made the artefact, and from what outside ADC_HOME.
 MAKING = "making.json"
+# What a record of the making has that an earlier version of this package did not write.
+LATER = ("found", "shown", "metrics", "parameters", "artifacts")
 # Characters of a setting in the reason of a rebuild.
 LONGEST_VALUE = 60
 # The layout of artefacts and their manifests. Raise it with each change after which this version's code could not read
@@ -107,7 +109,8 @@ def read_making(made: Artefact) -> dict[str, Any]:
     """Return which MLflow run made an artefact and what it read outside ADC_HOME; empty values if not recorded."""
     try:
         record = unsealed(record_text(made.path / MAKING))
-        return checked_fields(record, {"run": str, "address": str, "outside": dict})
+        later = {name: dict for name in LATER if name in record}
+        return checked_fields(record, {"run": str, "address": str, "outside": dict, **later})
     except (FileNotFoundError, ValueError):
         return {"run": "", "address": "", "outside": {}}
 

@@ -29,6 +29,8 @@ from adc_pipeline.corpus.recorded_files import CONVOKIT_FILES
 REPLACED = "is replaced by a later file of its name in the archive"
 # Left free on the disk.
 RESERVE = 1 << 28
+# Data may have this size however tightly it is packed. Conversations pack to a tenth, a line repeated to a thousandth.
+ANY_RATIO, MOST_TIMES = 1 << 28, 200
 # What zipfile, tarfile and the libraries that they unpack with raise for a damaged archive.
 DAMAGED = (
     zipfile.BadZipFile,
@@ -214,6 +216,13 @@ def check_inside(archive: Path, name: str) -> None:
 
 
 def check_fits(archive: Path, size: int, free: int) -> None:
+    """Raise PipelineError for data that does not fit on the disk, or that is packed as tightly as no text is."""
+    if size > max(ANY_RATIO, MOST_TIMES * archive.stat().st_size):
+        raise PipelineError(
+            f"The archive {archive}, which the setting corpus names, unpacks to {size / 1e6:,.0f} MB, more than"
+            f" {MOST_TIMES} times its size, as no conversations do: check what it is, or unpack it and name what was in"
+            " it."
+        )
     if size > free:
         raise PipelineError(
             f"The archive {archive}, which the setting corpus names, unpacks to {size / 1e6:,.0f} MB, and the disk of"

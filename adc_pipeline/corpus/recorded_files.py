@@ -1,8 +1,10 @@
-"""Size, modification time and SHA-256 of every file of a raw corpus, and the digest of the corpus.
+"""Size, times and SHA-256 of every file of a raw corpus, and the digest of the corpus.
 
 A raw corpus links to the files on disk instead of copying them, so later stages compare each linked file with this
-record before they read it. A file whose size and time are those of the last record is not hashed again: hashing
-reads every byte of a corpus that may fill the disk.
+record before they read it. A file whose size and times are those of the last record is not hashed again: hashing
+reads every byte of a corpus that may fill the disk. One of the times is that of the last change of the inode, which
+`cp -p` and `rsync -t` cannot set: a file that another of the same size and time has replaced is noticed. A file that
+got another mode or a hard link is hashed once.
 """
 
 import json
@@ -22,21 +24,27 @@ CONVOKIT_FILES = ("conversations.json", "corpus.json", "index.json", "speakers.j
 STACK_EXCHANGE_FILES = ("Posts.xml", "Comments.xml")
 # Beside the folder of parts: what `record_files` and `corpus.parts` write.
 FILES, PARTS = "files.json", "parts.json"
+CHANGED = "changed_ns"
+
+
+def source_stamp(path: Path) -> dict[str, int]:
+    """Return size and modification time of a file outside the store, and when its inode was last changed."""
+    return {**file_stamp(path), CHANGED: path.stat().st_ctime_ns}
 
 
 def record_files(corpus: Path, record: Path, previous: Path | None = None) -> str:
-    """Write size, time and SHA-256 of each file of the parts in `corpus` to `record`; return the corpus' digest.
+    """Write size, times and SHA-256 of each file of the parts in `corpus` to `record`; return the corpus' digest.
 
     `previous` is the corpus folder of the last version, with its own record beside it: a linked file with the same
-    size and time keeps the hash from there. Raises PipelineError for a file that changes while it is hashed.
+    size and times keeps the hash from there. Raises PipelineError for a file that changes while it is hashed.
     """
     known = {} if previous is None else _recorded_links(previous)
     files: dict[str, dict[str, Any]] = {}
     for path in corpus_files(corpus):
-        stamp, last = file_stamp(path), known.get(path.resolve(), {})
+        stamp, last = source_stamp(path), known.get(path.resolve(), {})
         same = last.items() >= stamp.items()
         files[str(path.relative_to(corpus))] = stamp | {"sha256": last["sha256"] if same else file_digest(path)}
-        if file_stamp(path) != stamp:
+        if source_stamp(path) != stamp:
             raise changed(path)
     record.write_text(json.dumps(files, indent=2, allow_nan=False) + "\n")
     return corpus_digest(corpus, {name: str(entry["sha256"]) for name, entry in files.items()})
@@ -88,12 +96,17 @@ def part_files(part: Path) -> list[Path]:
 
 
 def check_unchanged(corpus: Path, record: Path) -> None:
-    """Raise PipelineError if a linked file differs in size or time from its entry in `record`."""
+    """Raise PipelineError if a linked file differs in size or modification time from its entry in `record`.
+
+    The content is compared where only its inode has changed, as by another mode.
+    """
     for name, recorded in read_record(record).items():
         path = corpus / name
         if not is_linked(corpus, name):
             continue
         if not path.is_file() or any(recorded[key] != value for key, value in file_stamp(path).items()):
+            raise changed(path)
+        if recorded.get(CHANGED) not in (None, source_stamp(path)[CHANGED]) and file_digest(path) != recorded["sha256"]:
             raise changed(path)
 
 

@@ -14,6 +14,7 @@ import os
 import re
 import stat
 from collections.abc import Iterator
+from datetime import timedelta
 from functools import cache
 from pathlib import PosixPath
 from time import sleep
@@ -27,6 +28,8 @@ SCHEMES = ("https", "s3", "gs", "hf")
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 BUFFER = 1 << 20
 ATTEMPTS = 5
+# How long the client of Arrow for gs:// tries again, of each attempt.
+GCS_RETRIES = timedelta(seconds=3)
 # What an environment with credentials for S3 has at least one of. Without, public buckets are read.
 S3_CREDENTIALS = (
     "AWS_ACCESS_KEY_ID", "AWS_PROFILE", "AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
@@ -230,7 +233,8 @@ def client(scheme: str, _: int) -> Any:
 
     if scheme == "gs":
         credentials = "GOOGLE_APPLICATION_CREDENTIALS" in os.environ
-        return ArrowFSWrapper(fs.GcsFileSystem(anonymous=not credentials))
+        # The default is 15 minutes, in which no signal is heard.
+        return ArrowFSWrapper(fs.GcsFileSystem(anonymous=not credentials, retry_time_limit=GCS_RETRIES))
     anonymous = not any(name in os.environ for name in S3_CREDENTIALS)
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
     return ArrowFSWrapper(fs.S3FileSystem(anonymous=anonymous, endpoint_override=endpoint))

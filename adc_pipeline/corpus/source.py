@@ -13,7 +13,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from adc_pipeline.core.content import file_stamp
 from adc_pipeline.core.engine import Report, no_report
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.core.named_files import access_problem, named_path
@@ -24,7 +23,7 @@ from adc_pipeline.corpus.folders import DATA, DataFile, Listing, list_data, watc
 from adc_pipeline.corpus.formats import NEEDED, known_fields, later_keys, unfit
 from adc_pipeline.corpus.parts import NewPart, left_out_lines, write_parts
 from adc_pipeline.corpus.readers.carried import carried, own
-from adc_pipeline.corpus.recorded_files import STACK_EXCHANGE_FILES
+from adc_pipeline.corpus.recorded_files import STACK_EXCHANGE_FILES, source_stamp
 from adc_pipeline.corpus.remote import RemoteFile, is_remote, remote_file
 from adc_pipeline.corpus.settings import CorpusSettings
 
@@ -254,7 +253,7 @@ def write_reference(path: Path, out: Path) -> None:
 def corpus_state(settings: CorpusSettings, downloads: Path) -> dict[str, Any]:
     """Return what identifies the current state of the sources, without reading their content.
 
-    Size and time of each file on disk, including new files in a folder of dumps, and the version of each corpus in
+    Size and times of each file on disk, including new files in a folder of dumps, and the version of each corpus in
     `downloads`. Two equal states mean that the corpus has not changed.
     """
     state: dict[str, Any] = {}
@@ -266,7 +265,7 @@ def corpus_state(settings: CorpusSettings, downloads: Path) -> dict[str, Any]:
         elif source != SAMPLE and path.exists():
             files = watched_files(path, settings.format, settings.columns)
             state |= {
-                str(file.resolve()): file.state()._asdict() if isinstance(file, RemoteFile) else file_stamp(file)
+                str(file.resolve()): file.state()._asdict() if isinstance(file, RemoteFile) else source_stamp(file)
                 for file in files
             }
     return state

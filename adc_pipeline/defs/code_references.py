@@ -22,6 +22,8 @@ from typing import Any
 
 import dagster as dg
 
+from adc_pipeline.core.terminal import printable
+
 PACKAGE = Path(__file__).parents[1]
 # Without user and password: a link never shows a secret.
 REMOTE = re.compile(r"^(?:\w+://)?(?:[^@/]+@)?(?P<host>[^:/@]+)(?::\d+)?[:/]/?(?P<path>.+?)(?:\.git)?/?$")
@@ -46,7 +48,8 @@ def source_link(function: Callable[..., Any]) -> dict[str, dg.CodeReferencesMeta
 def origin_tags(function: Callable[..., Any]) -> dict[str, str]:
     """Return MLflow's own tags of a run: who started it, the file of the function that makes the asset, the commit."""
     try:
-        user = getpass.getuser()
+        # An environment variable, which may hold anything.
+        user = printable(getpass.getuser(), kept="")
     except (OSError, KeyError):
         # A user id without a name, as in a container.
         user = str(os.getuid())

@@ -20,7 +20,7 @@ from dagster._core.errors import DagsterExecutionInterruptedError
 
 from adc_pipeline.core.artefacts import AGAIN, Store
 from adc_pipeline.core.code_version import code_version
-from adc_pipeline.core.content import SHOWN, content_digest, damage, file_digest, mark_damaged, scan
+from adc_pipeline.core.content import SHOWN, content_digest, damage, file_digest, mark_damaged, refuse_added, scan
 from adc_pipeline.core.errors import DamagedError, PipelineError, UnreachableError, is_disk_full, limit_of_system
 from adc_pipeline.core.links import locked
 from adc_pipeline.core.manifests import LAYOUT, Artefact, as_json, differences, read_making, write_making
@@ -165,7 +165,7 @@ def followed(asset: str, names: Sequence[str], context: Context, store: Store) -
 
 
 def refuse_damaged(artefact: Artefact) -> None:
-    """Raise PipelineError if an input has another version's layout, or if files of it are missing or altered."""
+    """Raise PipelineError if an input has another version's layout, or files that are missing, altered or added."""
     if artefact.layout != LAYOUT:
         raise PipelineError(
             f"{artefact.name} in {artefact.path} was made by another version of this package, whose layout"
@@ -176,6 +176,7 @@ def refuse_damaged(artefact: Artefact) -> None:
             f"{artefact.name} is damaged, {', '.join(damaged[:3])} in {artefact.path} is missing or altered:"
             f" materialize the asset {artefact.name} again."
         )
+    refuse_added(artefact)
 
 
 def reasons_to_make(request: Request[Any], outside: Mapping[str, Any]) -> list[str]:
@@ -200,6 +201,7 @@ def reasons_to_make(request: Request[Any], outside: Mapping[str, Any]) -> list[s
         reasons.append("its source has changed")
     if damaged := damage(made):
         reasons.append(f"{', '.join(damaged[:3])} is missing or altered")
+    refuse_added(made)
     return reasons
 
 

@@ -33,7 +33,7 @@ from adc_pipeline.study.grid import GRID_SEEDS, SEEDS, VARIANTS, VARIED, Variant
 from adc_pipeline.study.settings import CellSettings
 from adc_pipeline.training.facts import FACTS
 from adc_pipeline.training.settings import PREFERENCES, TrainingJob
-from adc_pipeline.training.tools import check_tools
+from adc_pipeline.training.tools import check_tools, files_of
 from adc_pipeline.walks.kinds import KINDS
 
 GROUP = "study"
@@ -150,6 +150,7 @@ study_cell = declare_for_job(
         kinds=("pytorch", "mlflow"),
         unhashed=("training.json",),
         complete=cell_settings,
+        outside=lambda request: files_of(request.settings),
         check=check_tools,
         pool=TRAINING_POOL,
         partitions=CELLS,

@@ -30,7 +30,7 @@ from adc_pipeline.training.figures import training_curves
 from adc_pipeline.training.origin import origin
 from adc_pipeline.training.process import TrainingProcess
 from adc_pipeline.training.settings import BaseModelSettings, TrainingJob, TrainingSettings, uses_one_core
-from adc_pipeline.training.tools import check_tools
+from adc_pipeline.training.tools import check_tools, files_of
 from adc_pipeline.walks.kinds import KINDS, TOP_2, WalkKind
 from adc_pipeline.walks.markers import FORMATS
 from adc_pipeline.walks.texts import training_texts
@@ -153,6 +153,7 @@ def model_stage(kind: WalkKind) -> Stage[TrainingSettings]:
         kinds=("pytorch", "huggingface", "mlflow"),
         unhashed=(REGISTERED, "training.json", MODEL_CARD),
         restore=restore,
+        outside=lambda request: files_of(request.settings),
         check=check_tools,
         begin=begin,
         pool=TRAINING_POOL,

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adc_pipeline.core.artefacts import Store
-from adc_pipeline.core.content import damage
+from adc_pipeline.core.content import damage, refuse_added
 from adc_pipeline.core.errors import PipelineError, UnreachableError, first_line, is_network_fault
 from adc_pipeline.core.manifests import MAKING, MANIFEST, Artefact, read_making
 from adc_pipeline.corpus.removals import read_removals
@@ -94,6 +94,7 @@ def publication(store: Store, name: str, settings: PublishSettings) -> Publicati
     made = store.current(name)
     if damaged := damage(made):
         raise PipelineError(f"{name} is damaged ({', '.join(damaged[:3])}): materialize the asset {name} again.")
+    refuse_added(made)
     refuse_removed(store, made)
     files = {
         str(path.relative_to(made.path)): path

@@ -30,6 +30,8 @@ from adc_pipeline.core.user_cache import cache_folder
 DATABASE, ARTIFACTS = "mlflow.db", "mlflow-artifacts"
 # What SQLite writes beside a database. A journal that outlives its database would be played back into the next one.
 COMPANIONS = ("-journal", "-wal", "-shm")
+# By table, what creating a database writes: the server of an interrupted start has the experiment `Default`.
+ROWS_OF_A_NEW_DATABASE = {"alembic_version": 1, "workspaces": 1, "experiments": 1}
 # A database without tables that was written to a moment ago may be one that a server of MLflow's is creating.
 SECONDS_TO_SETTLE = 2.0
 SECONDS_FOR_A_LOCK = 20.0
@@ -86,16 +88,26 @@ def revision(path: Path) -> str:
 
 
 def has_content(path: Path) -> bool:
-    """Return whether a database holds a run or a registered model, so that replacing it would lose something."""
+    """Return whether a database holds a row that creating it does not write, so that replacing it would lose something.
+
+    That includes the tables of another program, which `upgraded_copy` keeps.
+    """
     if not path.exists():
         return False
     with closing(connect(path)) as connection:
-        tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-        return any(
-            connection.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone() is not None  # noqa: S608
-            for table in ("runs", "registered_models")
-            if table in tables
-        )
+        tables = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'")
+        for (table,) in tables.fetchall():
+            quoted = table.replace('"', '""')
+            rows = connection.execute(f'SELECT 1 FROM "{quoted}" LIMIT 2').fetchall()  # noqa: S608
+            if len(rows) > ROWS_OF_A_NEW_DATABASE.get(table, 0):
+                return True
+    return False
+
+
+def is_intact(path: Path) -> bool:
+    """Return whether SQLite finds the pages of a database in order (1 ms for a new one)."""
+    with closing(connect(path)) as connection:
+        return bool(connection.execute("PRAGMA quick_check(1)").fetchall() == [("ok",)])
 
 
 def connect(path: Path) -> sqlite3.Connection:
@@ -116,7 +128,7 @@ def create(path: Path) -> None:
     cached = cache_folder() / f"mlflow-{version('mlflow')}-{newest_revision()}.db"
     with suppress(OSError, sqlite3.Error):
         shutil.copyfile(cached, path)
-        if is_ready(path) and not has_content(path):
+        if is_ready(path) and is_intact(path) and not has_content(path):
             return
     path.unlink(missing_ok=True)
     upgrade(path)

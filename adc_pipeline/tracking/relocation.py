@@ -63,15 +63,24 @@ def previous_home(database: Path) -> Path | None:
 
 
 def replace_addresses(database: Path, before: Path, home: Path) -> dict[str, int]:
-    """Replace the prefix of every address, as a `file:` URI and as a path; return the number by table and column."""
+    """Replace the prefix of every address, as a `file:` URI and as a path; return the number by table and column.
+
+    Only at the beginning of an address, which in JSON follows a quotation mark: the name of a home, such as `/store`,
+    may occur in it again.
+    """
     changed = {}
     with closing(sqlite3.connect(database)) as connection:
         for table, column in ADDRESSES:
             number = 0
             for old, new in ((before.as_uri(), home.as_uri()), (str(before), str(home))):
+                values = {"old": f"{old}/", "new": f"{new}/"}
                 # Names of tables and columns are constants; values are parameters.
-                statement = f"UPDATE {table} SET {column} = replace({column}, ?, ?) WHERE instr({column}, ?)"  # noqa: S608
-                number += connection.execute(statement, (f"{old}/", f"{new}/", f"{old}/")).rowcount
+                for change, where in (
+                    (f":new || substr({column}, length(:old) + 1)", f"substr({column}, 1, length(:old)) = :old"),
+                    (f"""replace({column}, '"' || :old, '"' || :new)""", f"""instr({column}, '"' || :old)"""),
+                ):
+                    statement = f"UPDATE {table} SET {column} = {change} WHERE {where}"  # noqa: S608
+                    number += connection.execute(statement, values).rowcount
             if number:
                 changed[f"{table}.{column}"] = number
         connection.commit()

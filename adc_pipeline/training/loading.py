@@ -6,6 +6,8 @@ plain weights as it is loaded cannot be trained. Every load of a model goes thro
 """
 
 import pickle
+import re
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +22,10 @@ if TYPE_CHECKING:
 
 ADAPTER = "adapter_config.json"
 INDEX = "model.safetensors.index.json"
+# One file of weights, and the index of the same weights in shards; transformers takes the file where both are there.
+WEIGHTS = {"model.safetensors": INDEX, "pytorch_model.bin": "pytorch_model.bin.index.json"}
+# The beginning of the name of a tensor in one of several layers.
+LAYER = re.compile(r"(?P<layers>(?:[A-Za-z_]\w*\.)+)\d+\.")
 # The types of weights in a safetensors file that are numbers of a quantization.
 INTEGERS = ("I8", "U8", "I16", "U16", "I32", "U32", "I64", "U64", "BOOL")
 
@@ -61,6 +67,7 @@ def load_weights(source: str, named: str, **options: Any) -> "PreTrainedModel":
     from transformers import AutoModelForCausalLM
 
     refuse_adapter(source, named, **options)
+    refuse_two_weights(source, named)
     refuse_foreign_shards(source, named)
     options = {"dtype": torch.float32, **options}
     model: PreTrainedModel
@@ -81,7 +88,28 @@ def load_weights(source: str, named: str, **options: Any) -> "PreTrainedModel":
             f"{named} is incomplete: {len(missing)} of its {len(model.state_dict())} tensors are missing, such as"
             f" {missing[0]}; save the plain model again, not a wrapper around it, or choose another."
         )
+    if surplus := surplus_layer(set(model.state_dict()), found["unexpected_keys"]):
+        raise PipelineError(
+            f"{named} has weights of a layer that its configuration does not have ({surplus}), so that a part of it"
+            " would be left out; correct the number of layers in config.json, or choose another."
+        )
     return model
+
+
+def surplus_layer(names: Collection[str], unexpected: Iterable[str]) -> str:
+    """Return an unexpected tensor of a layer that follows the last one of the model; empty if there is none.
+
+    `names` are the tensors of the model. Other unexpected tensors, such as those of an image encoder, are left out on
+    purpose.
+    """
+    layers = {found["layers"] for name in names if (found := LAYER.match(name))}
+    for name in sorted(unexpected):
+        found = LAYER.match(name)
+        # A model without any layer has no names to compare with.
+        known = not layers or (found and found["layers"] in layers)
+        if found and known and not any(each.startswith(found[0]) for each in names):
+            return name
+    return ""
 
 
 def refuse_quantized(source: str, named: str, **options: Any) -> None:
@@ -98,8 +126,21 @@ def refuse_quantized(source: str, named: str, **options: Any) -> None:
         )
 
 
+def refuse_two_weights(source: str, named: str) -> None:
+    """Raise PipelineError if a folder holds its weights in one file and in shards, which may be other weights."""
+    for file, index in WEIGHTS.items():
+        if Path(source, file).is_file() and Path(source, index).is_file():
+            raise PipelineError(
+                f"{named} has two sets of weights, {file} and the shards of {index}, of which only the first would be"
+                " read; remove the one that is not meant."
+            )
+
+
 def refuse_foreign_shards(source: str, named: str) -> None:
-    """Raise PipelineError if the index of a folder's weights names files outside of the folder."""
+    """Raise PipelineError if the index of a folder's weights leads out of the folder, or if shards share a tensor.
+
+    transformers reads whole shards, so that the last of two tensors of one name would count.
+    """
     index = Path(source, INDEX)
     if not index.is_file():
         return
@@ -113,6 +154,26 @@ def refuse_foreign_shards(source: str, named: str) -> None:
             f"{named} has an index of its weights, {INDEX}, that leads out of its folder ({printable(foreign[0])});"
             " save the model again, or choose another."
         )
+    places: dict[str, str] = {}
+    for shard in sorted(map(str, shards)):
+        for tensor in tensors_in(Path(source, shard)):
+            if tensor in places:
+                raise PipelineError(
+                    f"{named} has {printable(tensor)} in two files, {places[tensor]} and {printable(shard)}, which may"
+                    " differ; save the model again, or choose another."
+                )
+            places[tensor] = printable(shard)
+
+
+def tensors_in(path: Path) -> list[str]:
+    """Return the names of the tensors in a safetensors file; none if it is no such file, as its loading reports."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "pt") as file:
+            return list(file.keys())
+    except (OSError, SafetensorError):
+        return []
 
 
 def refuse_integers(source: str, named: str, model: "PreTrainedModel", **options: Any) -> None:

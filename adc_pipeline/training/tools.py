@@ -8,9 +8,12 @@ import os
 import shutil
 import sys
 import sysconfig
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
+from adc_pipeline.core.content import file_digest
 from adc_pipeline.core.errors import PipelineError, first_line
 from adc_pipeline.core.named_files import check_file, named_path
 from adc_pipeline.training.settings import TrainingSettings
@@ -24,6 +27,16 @@ def check_tools(settings: TrainingSettings) -> None:
         check_accelerate_config(named_path(settings.accelerate_config))
     if settings.compile:
         check_compiler()
+
+
+def files_of(settings: TrainingSettings) -> dict[str, Any]:
+    """Return the SHA-256 of each file that the settings name, by setting; None for one that cannot be read."""
+    if not settings.accelerate_config:
+        return {}
+    digest = None
+    with suppress(OSError):
+        digest = file_digest(named_path(settings.accelerate_config))
+    return {"accelerate_config": digest}
 
 
 def check_accelerate_config(path: Path) -> None:

@@ -132,6 +132,15 @@ def test_what_does_not_fit_on_the_disk_is_refused_before_it_is_written(
     assert not (tmp_path / "out" / "b.jsonl").exists()
 
 
+def test_a_zip_that_is_packed_as_no_text_is_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archives, "ANY_RATIO", 1 << 20)
+    with zipfile.ZipFile(tmp_path / "corpus.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("corpus/utterances.jsonl", b" " * (1 << 21))
+    with pytest.raises(PipelineError, match=r"unpacks to 2 MB, more than 200 times its size"):
+        unpack(tmp_path / "corpus.zip", tmp_path / "unpacked")
+    assert not list((tmp_path / "unpacked").rglob("utterances.jsonl"))
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("cut", [30, 4000])
 def test_an_archive_cut_off_is_refused(tmp_path: Path, kind: str, cut: int) -> None:

@@ -49,27 +49,48 @@ def test_a_folder_is_linked_and_a_change_of_it_is_noticed(corpus: Path, tmp_path
         check_unchanged(tmp_path / "linked", tmp_path / "files.json")
 
 
-def test_a_linked_file_is_read_again_only_if_size_or_time_differ(tmp_path: Path) -> None:
+def test_a_linked_file_is_read_again_only_if_size_or_times_differ(tmp_path: Path) -> None:
     folder = tmp_path / "dumped"
     folder.mkdir()
     kept = dump(folder / "RC_2018-09", body="yes", link_id="t3_r", parent_id="t3_r")
     settings = CorpusSettings(str(folder))
     (tmp_path / "first").mkdir()
     fetch(settings, {}, tmp_path / "first" / "corpus")
-    record_files(tmp_path / "first" / "corpus", tmp_path / "first" / "files.json")
-    # The same size and time, other content: seen only by reading.
-    stat = kept.stat()
-    kept.write_text(kept.read_text().replace("yes", "not"))
-    os.utime(kept, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    record = tmp_path / "first" / "files.json"
+    record_files(tmp_path / "first" / "corpus", record)
+    before = json.loads(record.read_text())["00"]
+    record.write_text(json.dumps({"00": before | {"sha256": "recorded"}}))
     # One more before it, so that it has another name among the parts.
     dump(folder / "RC_2018-08", body="no", link_id="t3_r", parent_id="t3_r")
     fetch(settings, {}, tmp_path / "later")
-    record_files(tmp_path / "later", tmp_path / "files.json", tmp_path / "first" / "corpus")
-    before, after = (json.loads(file.read_text()) for file in (tmp_path / "first/files.json", tmp_path / "files.json"))
-    assert after["01"] == before["00"]
-    os.utime(kept)
-    record_files(tmp_path / "later", tmp_path / "files.json", tmp_path / "first" / "corpus")
-    assert json.loads((tmp_path / "files.json").read_text())["01"]["sha256"] != before["00"]["sha256"]
+
+    def hashed() -> str:
+        record_files(tmp_path / "later", tmp_path / "files.json", tmp_path / "first" / "corpus")
+        return str(json.loads((tmp_path / "files.json").read_text())["01"]["sha256"])
+
+    assert hashed() == "recorded"
+    kept.chmod(0o600)
+    assert hashed() == before["sha256"]
+    # The same size and modification time, other content.
+    stat = kept.stat()
+    kept.write_text(kept.read_text().replace("yes", "not"))
+    os.utime(kept, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert hashed() not in ("recorded", before["sha256"])
+
+
+def test_a_linked_file_of_the_same_size_and_time_is_compared_by_content(tmp_path: Path) -> None:
+    file = dump(tmp_path / "RC_2018-09", body="yes", link_id="t3_r", parent_id="t3_r")
+    fetch(CorpusSettings(str(file)), {}, tmp_path / "linked")
+    record_files(tmp_path / "linked", tmp_path / "files.json")
+    file.chmod(0o600)
+    check_unchanged(tmp_path / "linked", tmp_path / "files.json")
+    stat, content = file.stat(), file.read_text().replace("yes", "not")
+    other = file.with_name("other")
+    other.write_text(content)
+    os.utime(other, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    other.replace(file)
+    with pytest.raises(PipelineError, match="has changed since the corpus was recorded"):
+        check_unchanged(tmp_path / "linked", tmp_path / "files.json")
 
 
 def test_a_list_longer_than_any_file_name_is_a_list() -> None:

@@ -13,8 +13,10 @@ from typing import Any
 from hypothesis import strategies as st
 
 from adc_pipeline.corpus.settings import UtteranceSettings
+from adc_pipeline.preferences.settings import PreferenceSettings
 from adc_pipeline.ranking.settings import RankingSettings
 from adc_pipeline.walks.kinds import KINDS
+from adc_pipeline.walks.rendering import Speakers
 from adc_pipeline.walks.settings import WalkSettings
 from adc_pipeline_tests.fuzz.containers import ARCHIVES, CONTAINERS, PACKINGS, arrow, json_lines, parquet
 from adc_pipeline_tests.fuzz.records import LAYOUTS, RENAMED, Record, reddit
@@ -42,6 +44,7 @@ class StageSettings:
     ranking: RankingSettings = field(default_factory=RankingSettings)
     walks: WalkSettings = field(default_factory=WalkSettings)
     kinds: tuple[str, ...] = tuple(KINDS)
+    preferences: PreferenceSettings = field(default_factory=PreferenceSettings)
 
 
 @dataclass(frozen=True)
@@ -161,7 +164,12 @@ def saved_dataset(rows: list[Record]) -> dict[str, bytes]:
     }
 
 
-FORMATS = ("convokit", "dump", "parquet", "nested", "xml", "zip", "tar", "layout", "archive", "folder", "dataset")
+FORMATS = (
+    "convokit", "dump", "parquet", "nested", "xml", "zip", "tar", "layout", "archive", "folder", "dataset", "site",
+    "corpora", "tree",
+)  # fmt: skip
+# Names of folders that mean something to DuckDB, a shell, a URL or a terminal.
+FOLDERS = ("score=3", "text=a b", "a%20b", "q'\"[0]*?", "{a,b}", "..b", "é\u202e", "a#b;c", "x://y", "~", "-rf")
 
 
 @st.composite
@@ -194,6 +202,35 @@ def stage_settings(draw: st.DrawFn) -> StageSettings:
             shares=shares,
         ),
         kinds,
+        draw(preference_settings()),
+    )
+
+
+@st.composite
+def preference_settings(draw: st.DrawFn) -> PreferenceSettings:
+    flags = st.booleans()
+    speakers: st.SearchStrategy[Speakers] = st.sampled_from(["names", "pseudonyms", "none"])
+    return PreferenceSettings(
+        form=draw(st.sampled_from(["conversational", "text"])),
+        speakers=draw(speakers),
+        mentions=draw(speakers),
+        source=draw(st.sampled_from(["none", "in_prompt"])),
+        max_turns=draw(st.sampled_from([2, 16])),
+        max_characters=draw(st.sampled_from([2, 40, 3000])),
+        pairs=draw(st.sampled_from(["all", "best-rest", "adjacent", "consecutive"])),
+        pairs_per_group=draw(st.sampled_from([1, 5])),
+        replies_per_group=draw(st.sampled_from([2, 50])),
+        min_score_ratio=draw(st.sampled_from([None, 1, 2.5])),
+        within_seconds=draw(st.sampled_from([None, 0, 10**9])),
+        later_only=draw(flags),
+        min_root_score=draw(st.sampled_from([None, -(2**40), 3])),
+        self_posts_only=draw(flags),
+        top_level_only=draw(flags),
+        exclude_root_speaker=draw(flags),
+        max_words=draw(st.sampled_from([None, 3])),
+        exclude_quotations=draw(flags),
+        margin=draw(st.sampled_from(["none", "log"])),
+        privileged=draw(st.sampled_from(["rejected", "replies"])),
     )
 
 
@@ -264,6 +301,19 @@ def data_files(draw: st.DrawFn, found: list[Record], stem: str) -> tuple[dict[st
 
 
 @st.composite
+def site(draw: st.DrawFn, made: list[Record]) -> dict[str, bytes]:
+    """Draw posts and comments of a layout in files of their own, each in a container and packing of its own."""
+    found = LAYOUTS[draw(st.sampled_from(sorted(LAYOUTS)))](made)
+    halves = {"posts": found[: len(found) // 2], "comments": found[len(found) // 2 :]}
+    files = {}
+    for name, half in halves.items():
+        suffix, write = CONTAINERS[draw(st.sampled_from(sorted(CONTAINERS)))]
+        extension, content = draw(packed(write(half)))
+        files[f"site/{name}{suffix}{extension}"] = content
+    return files
+
+
+@st.composite
 def inputs(draw: st.DrawFn) -> Input:
     """Draw a corpus of any format, and settings."""
     made, kind = draw(rows()), draw(st.sampled_from(FORMATS + ("layout",) * 5))
@@ -304,6 +354,16 @@ def drawn_files(draw: st.DrawFn, kind: str, made: list[Record]) -> tuple[dict[st
         files[which] = draw(damaged(files[which]))
         return {f"saved/{name}": content for name, content in files.items()}, "saved", columns
     files, columns = draw(data_files(made, "corpus"))
+    if kind == "site":
+        return draw(site(made)), "site", columns
+    if kind == "corpora":
+        # Corpora of any two layouts, side by side.
+        others, more = draw(data_files(draw(rows()), "other"))
+        return files | others, ",".join((*files, *others)), {**columns, **more}
+    if kind == "tree":
+        folders = draw(st.lists(st.sampled_from(FOLDERS), min_size=1, max_size=3))
+        below = {f"tree/{'/'.join(folders)}/{name}": content for name, content in files.items()}
+        return below, draw(st.sampled_from(["tree", next(iter(below))])), columns
     if kind == "layout":
         return files, next(iter(files)), columns
     if kind == "archive":

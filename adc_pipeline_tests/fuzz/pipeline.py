@@ -12,6 +12,7 @@ from adc_pipeline.corpus.recorded_files import FILES, record_files
 from adc_pipeline.corpus.settings import CorpusSettings
 from adc_pipeline.corpus.source import check_source, fetch
 from adc_pipeline.corpus.utterances import write_utterances
+from adc_pipeline.preferences.datasets import write_preferences
 from adc_pipeline.ranking.ranked_replies import write_ranked_replies
 from adc_pipeline.walks.datasets import split_file, write_walks
 from adc_pipeline.walks.grammar import conversations_in_two_splits, grammar_violations
@@ -54,6 +55,11 @@ def build(settings: CorpusSettings, stages: StageSettings, out: Path) -> None:
     assert counts["set_aside"] == reasons, counts
     ranked = write_ranked_replies(out / "utterances", out / "ranked", stages.ranking, ENGINE)
     assert ranked["replies"] == ranked["ranked"] + ranked["dropped"], ranked
+    write_preferences(out / "utterances", out / "ranked", out / "preferences", stages.preferences, ENGINE)
+    for path in (out / "preferences" / "pairs").glob("*.parquet"):
+        pairs = pq.ParquetFile(path).read(["score_gap", "chosen_id", "rejected_id"]).to_pylist()
+        assert all(pair["score_gap"] >= stages.preferences.min_score_gap for pair in pairs)
+        assert all(pair["chosen_id"] != pair["rejected_id"] for pair in pairs)
     for kind in stages.kinds:
         folder = out / kind
         walks = write_walks(kind, out / "utterances", out / "ranked", folder, stages.walks, ENGINE)

@@ -10,7 +10,7 @@ import dagster as dg
 import pytest
 
 from adc_pipeline.defs import code_references, ranking
-from adc_pipeline.defs.code_references import published_source, source_link, web_address
+from adc_pipeline.defs.code_references import origin_tags, published_source, source_link, web_address
 from adc_pipeline.defs.stage import STAGES
 
 RANKING = STAGES["ranked_replies"].make
@@ -105,3 +105,9 @@ def test_a_folder_inside_another_repository_is_not_published_there(tmp_path: Pat
     installed = tmp_path / ".venv" / "site-packages"
     installed.mkdir(parents=True)
     assert published_source(installed) is None
+
+
+@pytest.mark.parametrize(("name", "shown"), [("ann\x1b[1m", "ann\\x1b[1m"), ("b\udcff", "b\\udcff"), ("Zoë", "Zoë")])
+def test_the_user_of_a_run_has_no_control_characters(name: str, shown: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOGNAME", name)
+    assert origin_tags(RANKING)["mlflow.user"] == shown

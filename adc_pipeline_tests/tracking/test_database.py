@@ -69,9 +69,12 @@ def test_a_new_database_is_complete_and_the_next_one_comes_from_the_cache(
     assert database.is_ready(tmp_path / "another" / "mlflow.db")
     # A damaged copy in the cache is not used.
     (cached,) = (tmp_path / "cache" / "adc-pipeline").iterdir()
-    cached.write_bytes(cached.read_bytes()[:5000])
-    with pytest.raises(TypeError, match="not callable"):
-        Tracking.from_environment(tmp_path / "third").check()
+    content = cached.read_bytes()
+    middle = len(content) // 2
+    for damaged in (content[:5000], content[:middle] + bytes(40_000) + content[middle + 40_000 :]):
+        cached.write_bytes(damaged)
+        with pytest.raises(TypeError, match="not callable"):
+            Tracking.from_environment(tmp_path / "third").check()
     assert not (tmp_path / "third" / "mlflow.db").exists()
 
 
@@ -108,6 +111,20 @@ def test_an_unfinished_database_of_an_earlier_version_is_replaced(home: Path, pa
     Tracking.from_environment(home).check()
     assert database.is_ready(path)
     assert not path.with_name("mlflow.db-journal").exists()
+
+
+def test_the_tables_of_another_program_stay(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript('CREATE TABLE "a ""b" (word); INSERT INTO "a ""b" VALUES (1)')
+    newest = database.newest_revision()
+
+    def upgrade(copy: Path) -> None:
+        with closing(sqlite3.connect(copy)) as connection:
+            connection.executescript(f"CREATE TABLE alembic_version AS SELECT '{newest}' AS version_num")
+
+    monkeypatch.setattr(database, "upgrade", upgrade)
+    with database.prepared(path), closing(sqlite3.connect(path)) as connection:
+        assert connection.execute('SELECT * FROM "a ""b"').fetchall() == [(1,)]
 
 
 def test_an_older_database_is_upgraded_in_a_copy(

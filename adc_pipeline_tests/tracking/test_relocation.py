@@ -1,12 +1,14 @@
 """A moved or copied ADC_HOME: MLflow's addresses are corrected in one step, or left as they were."""
 
 import shutil
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from adc_pipeline.core.errors import PipelineError
-from adc_pipeline.tracking.relocation import relocate
+from adc_pipeline.tracking.relocation import ADDRESSES, relocate, replace_addresses
 from adc_pipeline.tracking.runs import Tracking
 from adc_pipeline_tests.tracking.history import History, chain, history
 
@@ -69,3 +71,27 @@ def test_a_database_without_the_store_is_left_unchanged(history: History, tmp_pa
 def test_a_folder_without_a_database_is_refused(tmp_path: Path) -> None:
     with pytest.raises(PipelineError, match="There is no MLflow database"):
         relocate(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("before", "home"), [("/store", "/mnt/new"), ("/models", "/srv/models"), ("/a b/é", "/a b/é/a b/é"), ("/x", "/xx")]
+)
+def test_the_name_of_a_home_may_occur_in_an_address_again(before: str, home: str, tmp_path: Path) -> None:
+    database = tmp_path / "mlflow.db"
+
+    def addresses(place: Path) -> list[str]:
+        uri = f"{place.as_uri()}/store/models/data/x/a%20b/store"
+        return [uri, f"{place}/models/store", f'{{"uri": "{uri}"}}', "models:/m-1", f"{place}y/store"]
+
+    with closing(sqlite3.connect(database)) as connection:
+        for table in dict.fromkeys(table for table, _ in ADDRESSES):
+            columns = [column for each, column in ADDRESSES if each == table]
+            connection.execute(f"CREATE TABLE {table} ({', '.join(columns)})")
+            rows = [[address] * len(columns) for address in addresses(Path(before))]
+            connection.executemany(f"INSERT INTO {table} VALUES ({', '.join('?' * len(columns))})", rows)  # noqa: S608
+        connection.commit()
+    assert set(replace_addresses(database, Path(before), Path(home)).values()) == {3}
+    with closing(sqlite3.connect(database)) as connection:
+        for table, column in ADDRESSES:
+            found = [row[0] for row in connection.execute(f"SELECT {column} FROM {table}")]  # noqa: S608
+            assert found == [*addresses(Path(home))[:4], f"{before}y/store"]

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +24,7 @@ from adc_pipeline.generation.replier import Replier
 from adc_pipeline.generation.settings import Sampling
 from adc_pipeline.training.adapters import add_adapters
 from adc_pipeline.training.context import context_length, stated
-from adc_pipeline.training.loading import broken_tensor, load_model
+from adc_pipeline.training.loading import broken_tensor, load_model, surplus_layer
 from adc_pipeline.training.loop import train
 from adc_pipeline.training.losses import TokenLosses, auxiliary_weight
 from adc_pipeline.training.model import _widen, check_base_model, prepare_base_model
@@ -405,6 +406,37 @@ def test_an_index_that_leads_out_of_its_folder_is_refused(foreign: str, plain_gp
     (plain / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": weights}))
     with pytest.raises(PipelineError, match="leads out of its folder"):
         prepared(plain)
+
+
+def test_one_file_of_weights_beside_shards_is_refused(plain_gpt2: Path, tmp_path: Path) -> None:
+    plain = write_plain(tmp_path / "plain", plain_gpt2)
+    weights = dict.fromkeys(load_file(plain / "model.safetensors"), "model-00001-of-00001.safetensors")
+    shutil.copy(plain / "model.safetensors", plain / "model-00001-of-00001.safetensors")
+    (plain / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": weights}))
+    with pytest.raises(PipelineError, match=r"has two sets of weights, model\.safetensors and the shards"):
+        prepared(plain)
+    (plain / "model.safetensors").unlink()
+    prepared(plain)
+    save_file({"model.norm.weight": torch.ones(32)}, plain / "model-2.safetensors", metadata={"format": "pt"})
+    other = {"metadata": {}, "weight_map": weights | {"model.norm.weight": "model-2.safetensors"}}
+    (plain / "model.safetensors.index.json").write_text(json.dumps(other))
+    with pytest.raises(PipelineError, match=r"has model\.norm\.weight in two files, model-00001-of-00001\.safe"):
+        prepared(plain)
+
+
+def test_weights_of_layers_that_the_configuration_lacks_are_refused(plain_gpt2: Path, tmp_path: Path) -> None:
+    plain = write_plain(tmp_path / "plain", plain_gpt2, **{**LLAMA, "num_hidden_layers": 2})
+    config = json.loads((plain / "config.json").read_text())
+    (plain / "config.json").write_text(json.dumps({**config, "num_hidden_layers": 1, "layer_types": None}))
+    with pytest.raises(PipelineError, match=r"does not have \(model\.layers\.1\.[a-z_.]+\)"):
+        prepared(plain)
+
+
+def test_only_layers_after_the_last_are_surplus() -> None:
+    names = ["model.layers.0.norm.weight", "model.layers.1.norm.weight", "head.weight"]
+    assert surplus_layer(names, ["mtp.layers.0.norm.weight", "model.layers.1.rotary", "vision.weight"]) == ""
+    assert surplus_layer(names, ["model.layers.2.norm.weight"]) == "model.layers.2.norm.weight"
+    assert surplus_layer(["head.weight"], ["model.layers.0.norm.weight"]) == "model.layers.0.norm.weight"
 
 
 def test_weights_that_are_too_large_for_float16_are_refused(plain_gpt2: Path, tmp_path: Path) -> None:
