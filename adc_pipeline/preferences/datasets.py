@@ -85,8 +85,7 @@ FROM lost
 REPLIES = r"""
 CREATE TABLE replies AS
 SELECT r.position, r.parent_position AS parent, r.reply_to, r.id, r.score, r.timestamp, r.rank, r.siblings, r.depth,
-    roots.root, length(texts.content) AS characters,
-    CASE WHEN r.siblings > 1
+    roots.root, CASE WHEN r.siblings > 1
          THEN ('0x' || left(md5(concat_ws(':', getvariable('seed'), 'preferences', r.id)), 8))::BIGINT END AS digest
 FROM ranked AS r JOIN texts USING (position)
 JOIN roots ON roots.namespace = texts.namespace AND roots.conversation_id = texts.conversation_id
@@ -99,7 +98,7 @@ WHERE visible AND (r.depth = 1 OR NOT $top_level_only)
 ANSWERS = """
 CREATE TABLE answers AS
 SELECT * FROM (
-    SELECT position, parent, reply_to, id, score, timestamp, rank, depth, root, characters, digest,
+    SELECT position, parent, reply_to, id, score, timestamp, rank, depth, root, digest,
         row_number() OVER scores AS height, count(*) OVER scores AS number,
         first_value(score) OVER scores AS best, last_value(score) OVER scores AS worst
     FROM replies WHERE siblings > 1
@@ -121,7 +120,8 @@ FROM answers JOIN roots USING (root) WHERE height = 1
 # From here on, no text is looked up among those of the whole corpus. The answers of a group lie together, so that
 # collecting them in lists takes a third of the time.
 ANSWERS_WITH_TEXTS = """
-CREATE OR REPLACE TABLE answers AS SELECT answers.*, content FROM answers JOIN contents USING (position)
+CREATE OR REPLACE TABLE answers AS
+SELECT answers.*, content, length(content) AS characters FROM answers JOIN contents USING (position)
 ORDER BY parent, rank
 """
 
