@@ -16,7 +16,8 @@ BLANK = (
 )
 
 # Stripping every text would take longer than parsing it. A blank text or a note begins with a character that is not
-# visible ASCII, with emphasis, a backslash or a bracket (`[`, `\` and `_` lie between `[` and a backquote).
+# visible ASCII, with emphasis, a backslash or a bracket (`[`, `\` and `_` lie between `[` and a backquote). A text that
+# begins with a small letter takes two comparisons, one with a capital letter four.
 MACROS = r"""
 -- A note in place of a text is short, and its first bracket is closed by its last character; it may be in emphasis.
 -- Reddit gives reasons, with links: [ Removed by Reddit on account of violating the [content policy](/help). ]
@@ -25,7 +26,8 @@ CASE WHEN length(content) <= 150 THEN
     regexp_full_match(content, '(?s)[*_~\\]*\[([^\[\]]|\[[^\[\]]*\])*\][*_~]*')
     AND regexp_matches(content, '(?i)\b(deleted|removed|unavailable|(not|no longer) available)\b') ELSE false END;
 CREATE OR REPLACE TEMP MACRO missing_text(content) AS
-CASE WHEN content < '!' OR content > '~' OR content BETWEEN '[' AND '`' OR content BETWEEN '*' AND '+' THEN
+CASE WHEN content > '~'
+        OR content < 'a' AND (content >= '[' OR content < ',' AND (content >= '*' OR content < '!')) THEN
     CASE WHEN content = '' THEN 'empty' WHEN content IN ('[deleted]', '[removed]') THEN 'deleted'
          WHEN trim(content, getvariable('blank')) = '' THEN 'empty'
          WHEN is_note_of_removal(trim(content, getvariable('blank'))) THEN 'deleted' END END;

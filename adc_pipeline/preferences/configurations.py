@@ -1,8 +1,9 @@
 """The configurations of the dataset `preferences`, each declared once: what a row is, its columns, and its query.
 
 `datasets.load_dataset(FOLDER, NAME)` loads one. A configuration's query reads the tables that `datasets.py` makes of a
-shard and yields its columns, with `split` and the sort keys `place` (of the group or the conversation) and `turn`
-(within it). `completion` is a macro that renders a reply as the setting `form` asks.
+shard and yields its columns but those of its group's prompt, which are joined when the rows are written: a table of
+whole rows would hold every prompt several times. `turn` orders rows with one prompt. `completion` is a macro that
+renders a reply as the setting `form` asks.
 """
 
 from collections.abc import Mapping
@@ -21,6 +22,8 @@ class Configuration:
     trainer: str
     columns: tuple[str, ...]
     query: str
+    # Has the columns `split`, `place` (of the group or the conversation) and those of `ORIGIN`.
+    joined: str = "prompts USING (parent)"
 
 
 PAIRS = Configuration(
@@ -32,10 +35,9 @@ PAIRS = Configuration(
         "rank_chosen", "rank_rejected", "seconds_apart", "chosen_is_later",
     ),
     query="""
-        SELECT split, place, rank_chosen * 4294967296 + rank_rejected AS turn, prompt, completion(c.content) AS chosen,
-            completion(r.content) AS rejected, pairs.* EXCLUDE (parent, chosen, rejected), source, conversation_id
-        FROM pairs JOIN prompts USING (parent) JOIN contents AS c ON c.position = pairs.chosen
-        JOIN contents AS r ON r.position = pairs.rejected
+        SELECT rank_chosen * 4294967296 + rank_rejected AS turn, completion(c.content) AS chosen,
+            completion(r.content) AS rejected, pairs.* EXCLUDE (chosen, rejected)
+        FROM pairs JOIN answers AS c ON c.position = pairs.chosen JOIN answers AS r ON r.position = pairs.rejected
     """,
 )  # fmt: skip
 
@@ -46,13 +48,11 @@ GROUPS = Configuration(
     trainer="listwise losses, best-of-n, the ranked lists of axolotl and LLaMA-Factory",
     columns=("prompt", "answers"),
     query="""
-        SELECT split, place, 0 AS turn, prompt,
-            list_select(unsorted, list_grade_up(list_transform(unsorted, lambda each: each.rank))) AS answers, source,
-            conversation_id
-        FROM prompts JOIN (
-            SELECT parent, list({answer: content, rank: rank, score: score, id: id, "time": timestamp}) AS unsorted
-            FROM answers JOIN contents USING (position) GROUP BY parent
-        ) USING (parent)
+        SELECT parent, 0 AS turn, list_select(unsorted, list_grade_up(ranks)) AS answers FROM (
+            SELECT parent, list(rank) AS ranks,
+                list({answer: content, rank: rank, score: score, id: id, "time": timestamp}) AS unsorted
+            FROM answers GROUP BY parent
+        )
     """,
 )
 
@@ -62,17 +62,12 @@ TRIPLES = Configuration(
     trainer="trl's TPOTrainer",
     columns=("prompt", "reference", "chosen", "rejected"),
     query="""
-        SELECT split, place, 0 AS turn, prompt, completion(a.content) AS reference, completion(b.content) AS chosen,
-            completion(c.content) AS rejected, source, conversation_id
-        FROM (
-            SELECT parent, max(CASE WHEN height = 1 THEN position END) AS best,
-                max(CASE WHEN height = 2 THEN position END) AS second,
-                max(CASE WHEN height = number THEN position END) AS last
-            FROM answers WHERE number > 2 AND (height <= 2 OR height = number) GROUP BY parent
-            HAVING max(CASE WHEN height = 1 THEN score END) > max(CASE WHEN height = 2 THEN score END)
-                AND max(CASE WHEN height = 2 THEN score END) > min(score)
-        ) JOIN prompts USING (parent) JOIN contents AS a ON a.position = best JOIN contents AS b ON b.position = second
-        JOIN contents AS c ON c.position = last
+        SELECT best.parent, 0 AS turn, completion(best.content) AS reference, completion(second.content) AS chosen,
+            completion(last.content) AS rejected
+        FROM (FROM answers WHERE height = 1 AND number > 2) AS best
+        JOIN (FROM answers WHERE height = 2) AS second ON second.parent = best.parent AND second.score < best.score
+        JOIN (FROM answers WHERE height = number) AS last
+            ON last.parent = best.parent AND last.score < second.score
     """,
 )
 
@@ -82,12 +77,8 @@ VERDICTS = Configuration(
     trainer="trl's KTOTrainer",
     columns=("prompt", "completion", "label"),
     query="""
-        SELECT split, place, height AS turn, prompt, completion(content) AS completion, height = 1 AS label, source,
-            conversation_id
-        FROM (
-            SELECT parent, position, height FROM answers WHERE height = 1
-            UNION ALL SELECT parent, position, height FROM rejected
-        ) JOIN prompts USING (parent) JOIN contents USING (position)
+        SELECT parent, height AS turn, completion(content) AS completion, height = 1 AS label
+        FROM answers WHERE height = 1 OR position IN (SELECT position FROM rejected)
     """,
 )
 
@@ -97,15 +88,9 @@ PRIVILEGED = Configuration(
     trainer="trl's SDFTTrainer and SDPOTrainer",
     columns=("prompt", "completion", "privileged_context"),
     query="""
-        SELECT split, place, 0 AS turn, prompt, completion(content) AS completion,
-            getvariable('heading') || array_to_string(list_transform(
-                list_select(unsorted, list_grade_up(list_transform(unsorted, lambda each: each.height))),
-                lambda each: each.content), getvariable('blank_line')) AS privileged_context, source, conversation_id
-        FROM prompts JOIN (SELECT parent, position FROM answers WHERE height = 1) USING (parent)
-        JOIN (
-            SELECT parent, list({height: height, content: content}) AS unsorted
-            FROM seen_by_teacher JOIN contents USING (position) GROUP BY parent
-        ) USING (parent) JOIN contents USING (position)
+        SELECT parent, 0 AS turn, completion(content) AS completion,
+            getvariable('heading') || replies AS privileged_context
+        FROM answers JOIN seen USING (parent) WHERE height = 1
     """,
 )
 
@@ -115,16 +100,11 @@ MESSAGES = Configuration(
     trainer="trl's SFTTrainer, LLaMA-Factory, axolotl",
     columns=("messages",),
     query="""
-        SELECT split, place, 0 AS turn, list_transform(
-            list_select(unsorted, list_grade_up(list_transform(unsorted, lambda each: each.step))),
-            lambda each, turn: {
-                role: CASE WHEN turn % 2 = 1 THEN 'user' ELSE 'assistant' END, content: each.content}) AS messages,
-            source, conversation_id
-        FROM roots JOIN (
-            SELECT root, list({step: step, content: CASE WHEN step % 2 = 0 THEN segment ELSE content END}) AS unsorted
-            FROM best_path JOIN contents USING (position) GROUP BY root
-        ) USING (root)
+        SELECT root, 0 AS turn, list_transform(contents, lambda content, turn: {
+            role: CASE WHEN turn % 2 = 1 THEN 'user' ELSE 'assistant' END, content: content}) AS messages
+        FROM best_texts
     """,
+    joined="roots USING (root)",
 )
 
 CONFIGURATIONS: Mapping[str, Configuration] = {

@@ -1,8 +1,9 @@
 """Make the dataset `preferences` from ranked replies: six configurations as Parquet files.
 
 A *group* is the replies to one utterance, of which at least two have different scores. Every configuration but
-`messages` is made of groups: one table of answers and one of prompts are computed once, and each configuration is one
-query over them (`configurations.py`). Pairs compare the score that replies are ranked by, not the rank: replies with
+`messages` is made of groups: one table of prompts and one of the groups' answers are computed once, and each
+configuration is one query over them (`configurations.py`). Which replies belong to it is decided by ids, ranks and
+scores alone; texts are joined last. Pairs compare the score that replies are ranked by, not the rank: replies with
 equal scores make no pair, although time has put one of them first.
 
 A prompt is the path from the root to the utterance that is answered. Paths are found upwards from all groups at once,
@@ -21,7 +22,8 @@ source nor on threads or shards.
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from adc_pipeline.core.engine import Engine, counts_by, only_row
+from adc_pipeline.core.columns import row_count
+from adc_pipeline.core.engine import Engine, only_row
 from adc_pipeline.core.shards import Counts, map_shards, shards_of, work_folder
 from adc_pipeline.corpus.tables import create_utterances
 from adc_pipeline.preferences.configurations import CONFIGURATIONS, ORIGIN, PAIRS, Configuration
@@ -34,12 +36,12 @@ from adc_pipeline.walks.splits import SPLITS, split_sql
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
-# `content` is a reply's text, or a root's title and text; `segment` is the same with the speaker, as in prompts. A text
-# without a visible character is no prompt and no completion.
+# `content` is a reply's text, or a root's title and text. A text without a visible character is no prompt and no
+# completion.
 TEXTS = r"""
 CREATE TABLE texts AS
-SELECT *, {segment} AS segment, regexp_matches(content, '[^\s\p{{Z}}\p{{C}}]') AS visible FROM (
-    SELECT r.position, r.id, r.namespace, r.conversation_id, r.score, r.speaker, c.root_position IS NOT NULL AS is_root,
+SELECT *, regexp_matches(content, '[^\s\p{{Z}}\p{{C}}]') AS visible FROM (
+    SELECT r.position, r.namespace, r.conversation_id, r.score, r.speaker, c.root_position IS NOT NULL AS is_root,
         c.source, c.root_position IS NOT NULL AND r.text <> '' AS is_self_post,
         CASE WHEN c.root_position IS NULL THEN r.text
              ELSE concat_ws(chr(10), nullif(c.title, ''), nullif(r.text, '')) END AS content
@@ -54,7 +56,8 @@ SEGMENTS = {
     "pseudonyms": "concat(pseudonym, chr(10), content)",
 }
 
-CONTENTS = "CREATE VIEW contents AS SELECT position, content, segment FROM texts"
+# `segment` is the content with the speaker, as in prompts; it is not stored, since it mostly is the content again.
+CONTENTS = "CREATE VIEW contents AS SELECT position, content, {segment} AS segment FROM texts"
 
 # `place` orders conversations, in all shards together since a shard is a range of the same hash.
 ROOTS = """
@@ -82,7 +85,8 @@ FROM lost
 REPLIES = r"""
 CREATE TABLE replies AS
 SELECT r.position, r.parent_position AS parent, r.reply_to, r.id, r.score, r.timestamp, r.rank, r.siblings, r.depth,
-    roots.root, ('0x' || left(md5(concat_ws(':', getvariable('seed'), 'preferences', r.id)), 8))::BIGINT AS digest
+    roots.root, CASE WHEN r.siblings > 1
+         THEN ('0x' || left(md5(concat_ws(':', getvariable('seed'), 'preferences', r.id)), 8))::BIGINT END AS digest
 FROM ranked AS r JOIN texts USING (position)
 JOIN roots ON roots.namespace = texts.namespace AND roots.conversation_id = texts.conversation_id
 WHERE visible AND (r.depth = 1 OR NOT $top_level_only)
@@ -105,13 +109,24 @@ SELECT * FROM (
 """
 # Groups without a preference, and those whose answered utterance has no visible text.
 TIED = "DELETE FROM answers WHERE best = worst"
-UNASKED = "DELETE FROM answers WHERE parent NOT IN (SELECT position FROM texts WHERE visible)"
+UNASKED = "DELETE FROM answers WHERE parent IN (SELECT position FROM texts WHERE visible IS NOT TRUE)"
 
 GROUPS = """
 CREATE TABLE groups AS
-SELECT parent, any_value(root) AS root, any_value(reply_to) AS answered, any_value(depth) AS depth
-FROM answers GROUP BY parent
+SELECT parent, root, depth, source, conversation_id, split, row_number() OVER (ORDER BY place, reply_to) AS place
+FROM answers JOIN roots USING (root) WHERE height = 1
 """
+
+# From here on, no text is looked up among those of the whole corpus. The answers of a group lie together, so that
+# collecting them in lists takes a third of the time.
+ANSWERS_WITH_TEXTS = """
+CREATE OR REPLACE TABLE answers AS
+SELECT answers.*, content, length(content) AS characters FROM answers JOIN contents USING (position)
+ORDER BY parent, rank
+"""
+
+# Each step of a recursion reads what it joins again: a table of two columns is much cheaper than the file.
+ABOVE = "CREATE TABLE above AS SELECT position, parent_position FROM ranked WHERE depth > 1"
 
 # `step` counts upwards from the utterance that is answered; the root's is max_turns, wherever it is.
 CONTEXT = """
@@ -120,12 +135,12 @@ WITH RECURSIVE path AS (
     SELECT parent, parent AS position, 0 AS step FROM groups WHERE depth > 1
     UNION ALL
     SELECT path.parent, above.parent_position, path.step + 1
-    FROM path JOIN ranked AS above USING (position)
-    WHERE above.depth > 1 AND path.step + 2 < $max_turns
+    FROM path JOIN above USING (position)
+    WHERE path.step + 2 < $max_turns
 ), bounded AS (
     SELECT parent, position, step, length(segment) AS characters,
         CASE WHEN parent = position AND step > 0 THEN $max_characters ELSE $max_characters // 2 END AS most
-    FROM (FROM path UNION ALL SELECT parent, root, $max_turns FROM groups) JOIN texts USING (position)
+    FROM (FROM path UNION ALL SELECT parent, root, $max_turns FROM groups) JOIN contents USING (position)
 )
 SELECT *, sum(least(characters, most)) OVER (PARTITION BY parent ORDER BY step < $max_turns, step) AS total
 FROM bounded
@@ -134,17 +149,15 @@ QUALIFY step = 0 OR step = $max_turns OR total <= $max_characters
 
 PROMPTS = """
 CREATE TABLE prompts AS
-SELECT parent, {prompt} AS prompt, shortened, roots.source, roots.conversation_id, roots.split,
-    row_number() OVER (ORDER BY roots.place, answered) AS place
+SELECT parent, {prompt} AS prompt, turns < depth OR cut AS shortened, source, conversation_id, split, place
 FROM (
-    SELECT parent, count(*) AS turns, bool_or(characters > most) AS cut,
-        list({{step: step, content: left(segment, most)}}) AS unsorted
-    FROM context JOIN contents USING (position) GROUP BY parent
-) JOIN (SELECT parent, root, answered, depth FROM groups) USING (parent) JOIN roots USING (root),
-LATERAL (
-    SELECT turns < depth OR cut AS shortened, list_transform(
-        list_select(unsorted, list_grade_up(list_transform(unsorted, lambda each: -each.step))),
-        lambda each, turn: {content}) AS contents
+    SELECT groups.*, turns, cut, list_transform(
+        list_select(unsorted, list_grade_up(steps, 'DESC')), lambda each, turn: {content}) AS contents
+    FROM (
+        SELECT parent, count(*) AS turns, bool_or(characters > most) AS cut, list(step) AS steps,
+            list(left(segment, most)) AS unsorted
+        FROM context JOIN contents USING (position) GROUP BY parent
+    ) JOIN groups USING (parent)
 )
 """
 # Roles are counted backwards: the utterance that is answered is the user's.
@@ -159,15 +172,15 @@ COMPLETION_FORMS: dict[Form, str] = {
 }
 # Of a turn of a prompt, which begins with the root.
 TURN_CONTENTS: dict[SourceIn, str] = {
-    "none": "each.content",
-    "in_prompt": "CASE WHEN turn = 1 THEN 'Community: ' || roots.source || getvariable('blank_line') ELSE '' END"
-    " || each.content",
+    "none": "each",
+    "in_prompt": "CASE WHEN turn = 1 THEN 'Community: ' || source || getvariable('blank_line') ELSE '' END || each",
 }
 
 # Of a large group a few replies, so that the number of its pairs is bounded.
 FEW = """
 CREATE TABLE few AS
-FROM answers QUALIFY row_number() OVER (PARTITION BY parent ORDER BY digest, rank) <= $replies_per_group
+SELECT parent, score, timestamp, rank, digest FROM answers
+QUALIFY row_number() OVER (PARTITION BY parent ORDER BY digest, rank) <= $replies_per_group
 """
 
 # Each gives the two replies as `c` and `r`; that c has the higher score follows.
@@ -183,23 +196,29 @@ COMPARED: dict[Pairs, str] = {
     """,
 }
 
-# A gap between two scores of 64 bits may need more; the column has the largest that it can hold.
+# Most candidates are not kept, so that they have no more columns than the choice needs.
 CANDIDATES = """
 CREATE TABLE candidates AS
+SELECT c.parent, (c.digest + r.digest) % 4294967296 AS digest, c.rank AS chosen, r.rank AS rejected
+FROM {compared}
+WHERE c.score > r.score AND c.score::HUGEINT - r.score >= $min_score_gap
+    AND ($min_score_ratio IS NULL OR (c.score > 0 AND c.score::DOUBLE >= $min_score_ratio * r.score::DOUBLE))
+    AND ($within_seconds IS NULL OR abs(c.timestamp - r.timestamp) <= $within_seconds)
+    AND (c.timestamp >= r.timestamp OR NOT $later_only)
+"""
+# A gap between two scores of 64 bits may need more; the column has the largest that it can hold.
+PAIRS_KEPT = """
+CREATE TABLE pairs AS
 SELECT c.parent, c.position AS chosen, r.position AS rejected, c.score AS score_chosen, r.score AS score_rejected,
     least(c.score::HUGEINT - r.score, 9223372036854775807)::BIGINT AS score_gap, c.id AS chosen_id, r.id AS rejected_id,
     c.rank AS rank_chosen, r.rank AS rank_rejected, abs(c.timestamp - r.timestamp) AS seconds_apart,
-    c.timestamp > r.timestamp AS chosen_is_later, (c.digest + r.digest) % 4294967296 AS digest {margin}
-FROM {compared}
-WHERE c.score > r.score AND score_gap >= $min_score_gap
-    AND ($min_score_ratio IS NULL OR (c.score > 0 AND c.score::DOUBLE >= $min_score_ratio * r.score::DOUBLE))
-    AND ($within_seconds IS NULL OR seconds_apart <= $within_seconds)
-    AND (c.timestamp >= r.timestamp OR NOT $later_only)
-"""
-PAIRS_KEPT = """
-CREATE TABLE pairs AS
-SELECT * EXCLUDE (digest) FROM candidates
-QUALIFY row_number() OVER (PARTITION BY parent ORDER BY digest, rank_chosen, rank_rejected) <= $pairs_per_group
+    c.timestamp > r.timestamp AS chosen_is_later, c.characters > r.characters AS chosen_is_longer {margin}
+FROM (
+    FROM candidates
+    QUALIFY row_number() OVER (PARTITION BY parent ORDER BY digest, chosen, rejected) <= $pairs_per_group
+) AS kept
+JOIN answers AS c ON c.parent = kept.parent AND c.rank = kept.chosen
+JOIN answers AS r ON r.parent = kept.parent AND r.rank = kept.rejected
 """
 # Scores below 1 count as 1, which has a logarithm. Llama 2 (Touvron et al. 2023) uses margins of up to 3.
 MARGINS: dict[Margin, str] = {
@@ -226,6 +245,14 @@ HEADINGS: dict[Privileged, str] = {
     "rejected": "Other replies, which readers rated lower:",
     "replies": "What the reply was answered with:",
 }
+SEEN = """
+CREATE TABLE seen AS
+SELECT parent, array_to_string(list_select(unsorted, list_grade_up(heights)), getvariable('blank_line')) AS replies
+FROM (
+    SELECT parent, list(height) AS heights, list(content) AS unsorted
+    FROM seen_by_teacher JOIN contents USING (position) GROUP BY parent
+)
+"""
 
 # The path ends with an assistant's message: a last one of the user's is left out.
 BEST_PATH = """
@@ -237,8 +264,16 @@ WITH RECURSIVE best AS (SELECT parent, position FROM replies WHERE rank = 1), pa
 )
 SELECT * FROM path QUALIFY step < count(*) OVER (PARTITION BY root) // 2 * 2
 """
+BEST_TEXTS = """
+CREATE TABLE best_texts AS
+SELECT root, list_select(unsorted, list_grade_up(steps)) AS contents
+FROM (
+    SELECT root, list(step) AS steps, list(CASE WHEN step % 2 = 0 THEN segment ELSE content END) AS unsorted
+    FROM best_path JOIN contents USING (position) GROUP BY root
+)
+"""
 
-NUMBER_OF_GROUPS = "SELECT count(DISTINCT parent) AS groups FROM answers"
+NUMBER_OF_GROUPS = "SELECT count(*) AS groups FROM answers WHERE height = 1"
 
 COUNTS = """
 SELECT $tied AS groups_tied, $unasked AS groups_without_prompt,
@@ -248,9 +283,12 @@ SELECT $tied AS groups_tied, $unasked AS groups_without_prompt,
     (SELECT count(*) FROM answers) AS replies_compared, (SELECT count(*) FROM candidates) AS pairs_possible,
     (SELECT count(*) FROM prompts WHERE shortened) AS prompts_shortened,
     (SELECT count(*) FROM pairs WHERE chosen_is_later) AS pairs_whose_later_reply_is_chosen,
-    (SELECT count(*) FROM pairs JOIN texts AS c ON c.position = chosen JOIN texts AS r ON r.position = rejected
-     WHERE length(c.content) > length(r.content)) AS pairs_whose_longer_reply_is_chosen
+    (SELECT count(*) FROM pairs WHERE chosen_is_longer) AS pairs_whose_longer_reply_is_chosen
 """
+# What no configuration reads, so that a large shard's rows need not go to disk.
+DROP = "DROP VIEW contents; " + "".join(
+    f"DROP TABLE {table}; " for table in ("texts", "replies", "above", "context", "few", "candidates", "best_path")
+)
 
 
 def columns(configuration: Configuration, settings: PreferenceSettings) -> tuple[str, ...]:
@@ -302,8 +340,8 @@ def preference_shard(utterances: Path, ranked: Path, out: Path, settings: Prefer
 
         join, rows, conversations = create_pseudonyms(connection, settings.speakers, settings.mentions)
         names = {"join": join, "rows": rows, "conversations": conversations}
-        engine.run(connection, "reading texts", TEXTS.format(segment=SEGMENTS[settings.speakers], **names))
-        connection.execute(CONTENTS)
+        engine.run(connection, "reading texts", TEXTS.format(**names))
+        connection.execute(CONTENTS.format(segment=SEGMENTS[settings.speakers]))
         train, validation, test = settings.shares
         split = split_sql("conversation_id", (train, validation, test))
         of_roots = {"min_root_score": settings.min_root_score, "self_posts_only": settings.self_posts_only}
@@ -326,12 +364,15 @@ def preference_shard(utterances: Path, ranked: Path, out: Path, settings: Prefer
         connection.execute(GROUPS)
 
         limits = {"max_turns": settings.max_turns, "max_characters": settings.max_characters}
+        connection.execute(ABOVE)
         engine.run(connection, "finding contexts", CONTEXT, limits)
         prompts = PROMPTS.format(prompt=PROMPT_FORMS[settings.form], content=TURN_CONTENTS[settings.source])
         engine.run(connection, "writing prompts", prompts)
 
+        engine.run(connection, "collecting replies", ANSWERS_WITH_TEXTS)
+
         connection.execute(FEW, {"replies_per_group": settings.replies_per_group})
-        candidates = CANDIDATES.format(compared=COMPARED[settings.pairs], margin=MARGINS[settings.margin])
+        candidates = CANDIDATES.format(compared=COMPARED[settings.pairs])
         of_pairs = {
             "min_score_gap": settings.min_score_gap,
             "min_score_ratio": settings.min_score_ratio,
@@ -340,13 +381,16 @@ def preference_shard(utterances: Path, ranked: Path, out: Path, settings: Prefer
         }
         engine.run(connection, "comparing replies", candidates, of_pairs)
         per_group = {"pairs_per_group": settings.pairs_per_group}
-        engine.run(connection, "choosing pairs", PAIRS_KEPT, per_group)
+        engine.run(connection, "choosing pairs", PAIRS_KEPT.format(margin=MARGINS[settings.margin]), per_group)
         connection.execute(REJECTED, per_group)
         seen = SEEN_BY_TEACHER[settings.privileged]
         connection.execute(seen, per_group if settings.privileged == "replies" else None)
+        engine.run(connection, "collecting the teacher's contexts", SEEN)
         engine.run(connection, "following the best replies", BEST_PATH)
+        engine.run(connection, "collecting the best replies", BEST_TEXTS)
 
         counts = only_row(connection, COUNTS, left_out)
+        connection.execute(DROP)
         for configuration in CONFIGURATIONS.values():
             counts |= write_configuration(connection, engine, configuration, out, settings)
         return counts
@@ -364,10 +408,11 @@ def write_configuration(
     engine.run(connection, f"collecting {name}", f"CREATE OR REPLACE TEMP TABLE rows AS {configuration.query}")
     rows = f"""
         SELECT {nullable(columns(configuration, settings), "place >= 0")}
-        FROM (FROM rows WHERE split = $split ORDER BY place, turn)
+        FROM (FROM rows JOIN {configuration.joined} WHERE split = $split ORDER BY place, turn)
     """  # noqa: S608
+    counts = {}
     for split in SPLITS:
         file = out / f"{name}-{split}.parquet"
         engine.write(connection, f"writing {name} of {split}", rows, file, {"split": split}, PUBLISHED)
-    numbers = counts_by(connection, "SELECT split, count(*) FROM rows GROUP BY split")
-    return {name: sum(numbers.values())} | {f"{name}.{split}": numbers.get(split, 0) for split in SPLITS}
+        counts[f"{name}.{split}"] = row_count([str(file)])
+    return {name: sum(counts.values())} | counts
