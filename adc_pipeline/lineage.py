@@ -120,9 +120,7 @@ def on_disk(node: Node, store: Store) -> Found:
         return Found("missing", f"not on disk (looked in {' and '.join(map(str, dict.fromkeys(places)))})")
     try:
         if is_of_later_version(path):
-            return Found(
-                "unknown", f"made by a later version of this package, which can check what is in {path}"
-            )
+            return Found("unknown", f"made by a later version of this package, which can check what is in {path}")
         digest = content_digest(node.asset, path)
     except OSError as error:
         return Found("changed", f"CHANGED on disk: {error.filename} cannot be read ({error.strerror})")
