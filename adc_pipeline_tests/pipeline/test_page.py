@@ -112,7 +112,7 @@ def test_how_a_table_is_read_is_found_out(tmp_path: Path) -> None:
 
 
 def test_the_run_configuration_of_an_artefact_has_what_differs_upstream_too() -> None:
-    corpus = as_json(dataclasses.asdict(CorpusSettings(sample_seed=3)))
+    corpus = as_json(dataclasses.asdict(CorpusSettings(corpus="sample", sample_seed=3)))
     text = run_config_of(STAGES["top_2"], made("top_2", WalkSettings(seed=1), raw_corpus=corpus))
     assert yaml.safe_load(text) == {
         "ops": {"raw_corpus": {"config": {"sample_seed": 3}}, "top_2": {"config": {"seed": 1}}}
