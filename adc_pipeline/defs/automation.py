@@ -26,10 +26,11 @@ from adc_pipeline.core.settings import Settings, as_shown, setting
 from adc_pipeline.core.spellings import read_settings
 from adc_pipeline.corpus.settings import CorpusSettings
 from adc_pipeline.defs.corpus import with_corpus
+from adc_pipeline.defs.jobs import assets_of_jobs, preset_config
 from adc_pipeline.defs.look_ahead import check_values
-from adc_pipeline.defs.run_config import configured
+from adc_pipeline.defs.run_config import configured, merged
 from adc_pipeline.defs.stage import SETTINGS
-from adc_pipeline.defs.started_by import overwritten, started_by
+from adc_pipeline.defs.started_by import Going, overwritten, started_by
 
 FILE = "automation.yaml"
 MESSAGES = ("webhook", "mail_to", "mail_from", "mail_server", "mail_password", "late_hours")
@@ -153,11 +154,11 @@ class Automation:
         if self.problem:
             return self.problem
         named = self.settings.run_config
-        files = [self.home / FILE, self.run_config_file] if named else []
         try:
-            saved = max(map(modified, files), default=0.0)
+            # Not the time of automation.yaml, which a person saves to change an hour or an address too.
+            saved = modified(self.run_config_file) if named else 0.0
             runs = instance.get_runs(dg.RunsFilter(statuses=NOT_ENDED))
-            going = [run.run_config for run in runs if not started_by(run.tags)]
+            going = [going_run(run) for run in runs if not started_by(run.tags)]
             found = list(overwritten(Store(self.home), assets, self.run_config, saved, going))
         except PipelineError as error:
             return str(error)
@@ -173,6 +174,13 @@ class Automation:
     @property
     def run_config_file(self) -> Path:
         return self.home / named_path(self.settings.run_config)
+
+
+def going_run(run: dg.DagsterRun) -> Going:
+    """Return what a run makes; a command may give no configuration to a job that has that of a preset."""
+    chosen = {key.to_user_string() for key in run.asset_selection or ()}
+    assets = assets_of_jobs().get(run.job_name, frozenset(chosen))
+    return Going(assets & chosen if chosen else assets, merged(preset_config(run.job_name), run.run_config))
 
 
 def modified(file: Path) -> float:
