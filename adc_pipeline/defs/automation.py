@@ -20,10 +20,10 @@ from dagster._utils.schedules import is_valid_cron_schedule
 
 from adc_pipeline.core.artefacts import Store
 from adc_pipeline.core.errors import PipelineError
-from adc_pipeline.core.markdown import code
 from adc_pipeline.core.named_files import named_path, read_mapping
 from adc_pipeline.core.settings import Settings, as_shown, setting
 from adc_pipeline.core.spellings import read_settings
+from adc_pipeline.core.terminal import printable
 from adc_pipeline.corpus.settings import CorpusSettings
 from adc_pipeline.defs.corpus import with_corpus
 from adc_pipeline.defs.jobs import assets_of_jobs, preset_config
@@ -137,17 +137,18 @@ class Automation:
         )
 
     def describe(self, assets: Collection[str]) -> str:
-        """Return which corpus and settings a run of `assets` would use, as Markdown."""
+        """Return which corpus and settings a run of `assets` would use; Dagster's page shows it as plain text."""
         if self.problem:
-            return f"**Every tick is skipped until this is corrected:** {self.problem}"
+            return f"Every tick is skipped until this is corrected: {self.problem}"
+        corpus = printable(self.corpus.corpus)
         if not self.settings.run_config:
-            return f"Uses the corpus {code(self.corpus.corpus)} and default settings ({FILE} names no `run_config`)."
+            return f"Uses the corpus {corpus} and default settings ({FILE} names no `run_config`)."
         given = {name: configured(self.run_config, "ops", name) or {} for name in assets}
         chosen = ", ".join(
             f"{name}: {key} {value!r}" for name, values in given.items() for key, value in values.items()
         )
-        shown = f": {code(chosen[:LONGEST])}" if chosen else ", which sets nothing of these assets"
-        return f"Uses the corpus {code(self.corpus.corpus)} and the settings of {self.settings.run_config}{shown}."
+        shown = f": {printable(chosen[:LONGEST])}" if chosen else ", which sets nothing of these assets"
+        return f"Uses the corpus {corpus} and the settings of {self.settings.run_config}{shown}."
 
     def refusal(self, assets: Collection[str], instance: dg.DagsterInstance) -> str:
         """Return why a run of `assets` must not be started; empty if it may be."""

@@ -166,19 +166,16 @@ def test_descriptions_name_the_corpus_and_the_settings(home: Path, monkeypatch: 
     def described() -> str:
         return schedule("timed", "datasets", "0 4 * * *", "UTC", "Rebuilds.").description or ""
 
-    assert "Uses the corpus `sample` and default settings" in described()
+    assert "Uses the corpus sample and default settings" in described()
     monkeypatch.setenv("ADC_CORPUS", "/data/mine.csv")
-    assert "Uses the corpus `/data/mine.csv`" in described()
+    assert "Uses the corpus /data/mine.csv" in described()
     monkeypatch.setenv("ADC_CORPUS", "/data/\x1b]0;mine\x07.csv")
-    assert "until this is corrected:** `corpus` is '/data/\\x1b]0;mine\\x07.csv'; use a text without" in described()
+    assert "until this is corrected: `corpus` is '/data/\\x1b]0;mine\\x07.csv'; use a text without" in described()
     (home / "automation.yaml").write_text("run_config: run.yaml\n")
     (home / "run.yaml").write_text(
         "ops: {raw_corpus: {config: {corpus: /data/x}}, top_2: {config: {seed: 3}}, base_model: {config: {layers: 1}}}"
     )
-    assert (
-        "the corpus `/data/x` and the settings of run.yaml: `raw_corpus: corpus '/data/x', top_2: seed 3`"
-        in described()
-    )
+    assert "the corpus /data/x and the settings of run.yaml: raw_corpus: corpus '/data/x', top_2: seed 3" in described()
 
 
 def put_version(home: Path, name: str, settings: dict[str, Any], by: str = "") -> Artefact:
@@ -292,7 +289,7 @@ def test_a_tick_says_why_it_asks_for_a_run(home: Path) -> None:
         context.log.addFilter(keep)
         assert defs.get_schedule_def("nightly").evaluate_tick(context).run_requests
     assert lines == [
-        "Starts the job datasets, since it is time (0 4 * * *, UTC). Uses the corpus `sample` and default settings"
+        "Starts the job datasets, since it is time (0 4 * * *, UTC). Uses the corpus sample and default settings"
         " (automation.yaml names no `run_config`)."
     ]
 
