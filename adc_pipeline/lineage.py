@@ -21,7 +21,8 @@ from adc_pipeline.core.arguments import ArgumentParser
 from adc_pipeline.core.artefacts import Store
 from adc_pipeline.core.content import altered_files, file_digest, folder_digest
 from adc_pipeline.core.errors import DamagedError, PipelineError
-from adc_pipeline.core.records import read_record
+from adc_pipeline.core.manifests import LAYOUT, MANIFEST
+from adc_pipeline.core.records import object_in, read_record, record_text
 from adc_pipeline.core.terminal import without_controls
 from adc_pipeline.tracking.address import SERVERS, accepted, sqlite_file
 from adc_pipeline.tracking.failures import words
@@ -34,7 +35,7 @@ WIDTH = 120
 
 @dataclass(frozen=True)
 class Found:
-    """The state of an artefact on disk (`matches`, `changed` or `missing`), and a sentence that describes it."""
+    """The state of an artefact on disk (`matches`, `changed`, `missing`, `unknown`) and a sentence about it."""
 
     state: str
     message: str
@@ -118,6 +119,8 @@ def on_disk(node: Node, store: Store) -> Found:
     if path is None:
         return Found("missing", f"not on disk (looked in {' and '.join(map(str, dict.fromkeys(places)))})")
     try:
+        if is_of_later_version(path):
+            return Found("unknown", f"made by a later version of this package, which can check what is in {path}")
         digest = content_digest(node.asset, path)
     except OSError as error:
         return Found("changed", f"CHANGED on disk: {error.filename} cannot be read ({error.strerror})")
@@ -128,6 +131,15 @@ def on_disk(node: Node, store: Store) -> Found:
             return Found("changed", f"CHANGED on disk: {', '.join(altered[:5])} in {path} is not what was recorded")
         return Found("matches", f"matches what is in {path}")
     return Found("changed", f"CHANGED on disk: what is in {path} now has the digest {digest}{changed_files(path)}")
+
+
+def is_of_later_version(path: Path) -> bool:
+    """Return whether the layout of an artefact is one that this version of the package does not know."""
+    try:
+        layout = object_in(record_text(path / MANIFEST)).get("layout", 0)
+    except (OSError, UnicodeDecodeError):
+        return False
+    return isinstance(layout, int) and layout > LAYOUT
 
 
 def content_digest(asset: str, path: Path) -> str:

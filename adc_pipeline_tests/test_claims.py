@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from adc_pipeline.core import claims
 from adc_pipeline.core.claims import Claims
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.core.processes import has_ended, this_process
@@ -37,12 +38,26 @@ def holder(tmp_path: Path) -> subprocess.Popen[str]:
 
 def test_an_asset_of_another_run_is_refused_after_the_wait(holder: subprocess.Popen[str], tmp_path: Path) -> None:
     reports: list[str] = []
-    with Claims(tmp_path, "ours") as claims:
+    with Claims(tmp_path, "ours") as ours:
         with pytest.raises(PipelineError, match=r"Another run \(datasets, run 1\) is making top_2 in ADC_HOME"):
-            claims.take("top_2", 0.3, reports.append)
-        claims.take("random_walk", 0, reports.append)
-        claims.take("random_walk", 0, reports.append)
+            ours.take("top_2", 0.3, reports.append)
+        ours.take("random_walk", 0, reports.append)
+        ours.take("random_walk", 0, reports.append)
     assert reports == ["Another run (datasets, run 1) is making top_2: waiting at most 0 s for it."]
+    holder.communicate()
+
+
+def test_the_reports_of_a_long_wait_become_rare(
+    holder: subprocess.Popen[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(claims.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(claims.time, "sleep", lambda seconds: clock.__setitem__(0, clock[0] + 1))
+    at: list[float] = []
+    with Claims(tmp_path, "ours") as ours, pytest.raises(PipelineError):
+        ours.take("top_2", 86_400, lambda _: at.append(clock[0]))
+    assert at[:5] == [0, 5, 15, 35, 75]
+    assert len(at) < 160
     holder.communicate()
 
 
@@ -51,17 +66,17 @@ def test_a_lock_ends_with_its_process(holder: subprocess.Popen[str], tmp_path: P
     if end == "killed":
         os.kill(holder.pid, signal.SIGKILL)
     holder.communicate()
-    with Claims(tmp_path, "ours") as claims:
-        claims.take("top_2", 0, pytest.fail)
-        claims.take("study_cell/a", 0, pytest.fail)
-    with Claims(tmp_path, "the next") as claims:
-        claims.take("top_2", 0, pytest.fail)
+    with Claims(tmp_path, "ours") as ours:
+        ours.take("top_2", 0, pytest.fail)
+        ours.take("study_cell/a", 0, pytest.fail)
+    with Claims(tmp_path, "the next") as ours:
+        ours.take("top_2", 0, pytest.fail)
 
 
 def test_a_run_continues_when_the_other_has_ended(holder: subprocess.Popen[str], tmp_path: Path) -> None:
-    with Claims(tmp_path, "ours") as claims:
+    with Claims(tmp_path, "ours") as ours:
         # The holder ends at the first report that we wait.
-        claims.take("top_2", 60, lambda _: holder.stdin.close() if holder.stdin else None)
+        ours.take("top_2", 60, lambda _: holder.stdin.close() if holder.stdin else None)
     holder.wait()
 
 

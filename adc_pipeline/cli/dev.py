@@ -11,10 +11,12 @@ import signal
 import socket
 import tempfile
 import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
+from urllib.parse import quote
 
 from adc_pipeline.cli.browser import open_pages
 from adc_pipeline.cli.home import dagster_instance
@@ -24,7 +26,7 @@ from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.defs.origin import LOCATION
 from adc_pipeline.lifecycle.messages import is_loopback
 from adc_pipeline.tracking.database import ARTIFACTS, DATABASE
-from adc_pipeline.tracking.runs import Tracking
+from adc_pipeline.tracking.runs import VIEW, Tracking
 
 # Dagster's tag that says which code server has launched a run.
 SERVER = ".dagster/grpc_info"
@@ -63,6 +65,7 @@ def serve(host: str, port: int | None, mlflow_port: int | None, opens: bool | No
             with tempfile.TemporaryDirectory(prefix="adc-") as folder:
                 start_dagster(servers, host, port, Path(folder))
                 servers.run_until(lambda: answers(pages["Dagster"]) and (not mlflow_port or answers(pages["MLflow"])))
+                pages["MLflow"] = runs_page(pages["MLflow"], tracking.names.experiment)
                 print(
                     "".join(f"{name + ':':9} {page}\n" for name, page in pages.items()) + "Ctrl+C ends both.",
                     flush=True,
@@ -75,6 +78,20 @@ def serve(host: str, port: int | None, mlflow_port: int | None, opens: bool | No
     except Stopped:
         pass
     return 0
+
+
+def runs_page(page: str, experiment: str) -> str:
+    """Return the page of an experiment's runs, since MLflow's first page leads to an empty one about GenAI.
+
+    MLflow's first page itself if that experiment is not found there.
+    """
+    asked = f"{page}/api/2.0/mlflow/experiments/get-by-name?experiment_name={quote(experiment)}"
+    try:
+        with urllib.request.urlopen(asked, timeout=5) as answer:
+            number = json.load(answer)["experiment"]["experiment_id"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return page
+    return f"{page}/#/experiments/{number}/runs?{VIEW}"
 
 
 def prepare_databases(store: Store, tracking: Tracking) -> None:

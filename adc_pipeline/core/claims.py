@@ -19,7 +19,8 @@ from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.core.links import locked
 
 SECONDS_BETWEEN_ATTEMPTS = 0.2
-SECONDS_BETWEEN_REPORTS = 5.0
+# Doubled with each report, since a run may wait for a day and the reports are in its log.
+SECONDS_BETWEEN_REPORTS, MOST_SECONDS_BETWEEN_REPORTS = 5.0, 600.0
 
 
 class Claims:
@@ -46,7 +47,7 @@ class Claims:
         file = self.folder / name.replace("/", "%")
         file.parent.mkdir(parents=True, exist_ok=True)
         file.touch()
-        began, reported = time.monotonic(), -SECONDS_BETWEEN_REPORTS
+        began, next_report, pause = time.monotonic(), 0.0, SECONDS_BETWEEN_REPORTS
         with ExitStack() as stack:
             while not stack.enter_context(locked(file)):
                 stack.close()
@@ -58,9 +59,9 @@ class Claims:
                         f" within {seconds:.0f} s: start this run when it has ended, increase the workspace's"
                         " `wait_seconds`, or give this run an ADC_HOME of its own."
                     )
-                if waited - reported >= SECONDS_BETWEEN_REPORTS:
-                    report(f"Another run ({other}) is making {name}: waiting at most {seconds - waited:.0f} s for it.")
-                    reported = waited
+                if waited >= next_report:
+                    report(f"Another run ({other}) is making {name}: waiting at most {seconds - waited:,.0f} s for it.")
+                    next_report, pause = waited + pause, min(2 * pause, MOST_SECONDS_BETWEEN_REPORTS)
                 time.sleep(min(SECONDS_BETWEEN_ATTEMPTS, seconds - waited))
             # The holder's name is information only, so a failure to write it does not matter.
             with suppress(OSError):

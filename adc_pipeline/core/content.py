@@ -18,6 +18,8 @@ from adc_pipeline.core.terminal import printable
 
 # A folder with what Dagster shows of the artefact.
 SHOWN = ".shown"
+# The files that did not count before manifests said which do not.
+FIRST_UNHASHED = ("files.json", "README.md", "registered.json", "training.json")
 
 
 def file_digest(path: Path) -> str:
@@ -56,7 +58,7 @@ def content_digest(files: Mapping[str, Mapping[str, Any]], unhashed: Collection[
 def folder_digest(folder: Path) -> str:
     """Return the digest of a folder's content; its manifest, if it has one, says which files do not count."""
     try:
-        unhashed = object_in(record_text(folder / MANIFEST)).get("unhashed", ())
+        unhashed = object_in(record_text(folder / MANIFEST)).get("unhashed", FIRST_UNHASHED)
     except (FileNotFoundError, UnicodeDecodeError):
         unhashed = ()
     return content_digest(scan(folder), unhashed)

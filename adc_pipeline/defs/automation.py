@@ -20,16 +20,17 @@ from dagster._utils.schedules import is_valid_cron_schedule
 
 from adc_pipeline.core.artefacts import Store
 from adc_pipeline.core.errors import PipelineError
-from adc_pipeline.core.markdown import code
 from adc_pipeline.core.named_files import named_path, read_mapping
 from adc_pipeline.core.settings import Settings, as_shown, setting
 from adc_pipeline.core.spellings import read_settings
+from adc_pipeline.core.terminal import printable
 from adc_pipeline.corpus.settings import CorpusSettings
 from adc_pipeline.defs.corpus import with_corpus
+from adc_pipeline.defs.jobs import assets_of_jobs, preset_config
 from adc_pipeline.defs.look_ahead import check_values
-from adc_pipeline.defs.run_config import configured
+from adc_pipeline.defs.run_config import configured, merged
 from adc_pipeline.defs.stage import SETTINGS
-from adc_pipeline.defs.started_by import overwritten, started_by
+from adc_pipeline.defs.started_by import Going, overwritten, started_by
 
 FILE = "automation.yaml"
 MESSAGES = ("webhook", "mail_to", "mail_from", "mail_server", "mail_password", "late_hours")
@@ -136,28 +137,29 @@ class Automation:
         )
 
     def describe(self, assets: Collection[str]) -> str:
-        """Return which corpus and settings a run of `assets` would use, as Markdown."""
+        """Return which corpus and settings a run of `assets` would use; Dagster's page shows it as plain text."""
         if self.problem:
-            return f"**Every tick is skipped until this is corrected:** {self.problem}"
+            return f"Every tick is skipped until this is corrected: {self.problem}"
+        corpus = printable(self.corpus.corpus)
         if not self.settings.run_config:
-            return f"Uses the corpus {code(self.corpus.corpus)} and default settings ({FILE} names no `run_config`)."
+            return f"Uses the corpus {corpus} and default settings ({FILE} names no `run_config`)."
         given = {name: configured(self.run_config, "ops", name) or {} for name in assets}
         chosen = ", ".join(
             f"{name}: {key} {value!r}" for name, values in given.items() for key, value in values.items()
         )
-        shown = f": {code(chosen[:LONGEST])}" if chosen else ", which sets nothing of these assets"
-        return f"Uses the corpus {code(self.corpus.corpus)} and the settings of {self.settings.run_config}{shown}."
+        shown = f": {printable(chosen[:LONGEST])}" if chosen else ", which sets nothing of these assets"
+        return f"Uses the corpus {corpus} and the settings of {self.settings.run_config}{shown}."
 
     def refusal(self, assets: Collection[str], instance: dg.DagsterInstance) -> str:
         """Return why a run of `assets` must not be started; empty if it may be."""
         if self.problem:
             return self.problem
         named = self.settings.run_config
-        files = [self.home / FILE, self.run_config_file] if named else []
         try:
-            saved = max(map(modified, files), default=0.0)
+            # Not the time of automation.yaml, which a person saves to change an hour or an address too.
+            saved = modified(self.run_config_file) if named else 0.0
             runs = instance.get_runs(dg.RunsFilter(statuses=NOT_ENDED))
-            going = [run.run_config for run in runs if not started_by(run.tags)]
+            going = [going_run(run) for run in runs if not started_by(run.tags)]
             found = list(overwritten(Store(self.home), assets, self.run_config, saved, going))
         except PipelineError as error:
             return str(error)
@@ -173,6 +175,13 @@ class Automation:
     @property
     def run_config_file(self) -> Path:
         return self.home / named_path(self.settings.run_config)
+
+
+def going_run(run: dg.DagsterRun) -> Going:
+    """Return what a run makes; a command may give no configuration to a job that has that of a preset."""
+    chosen = {key.to_user_string() for key in run.asset_selection or ()}
+    assets = assets_of_jobs().get(run.job_name, frozenset(chosen))
+    return Going(assets & chosen if chosen else assets, merged(preset_config(run.job_name), run.run_config))
 
 
 def modified(file: Path) -> float:

@@ -117,6 +117,7 @@ raw_corpus = declare(
         kinds=("convokit",),
         unhashed=(FILES, PARTS),
         complete=with_corpus,
+        unset=CorpusSettings(corpus=SAMPLE),
         outside=observe_corpus,
     )
 )

@@ -13,20 +13,24 @@ import logging
 import os
 import shutil
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
 from functools import lru_cache
+from itertools import chain, count
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any, Self
 
 import click
 import dagster as dg
+from alembic.config import Config
+from alembic.script import ScriptDirectory
 from dagster._core.events.log import EventLogEntry
 from dagster._core.execution.plan.handle import StepHandle
 from dagster._core.storage.event_log import SqliteEventLogStorage
 from dagster._core.storage.event_log.schema import SqlEventLogStorageTable
 from dagster._core.storage.runs import SqliteRunStorage
+from dagster._core.storage.sql import ALEMBIC_SCRIPTS_LOCATION
 from dagster._core.storage.sqlite import SQLITE_BUSY_TIMEOUT_SECONDS, create_db_conn_string
 from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
 from dagster._serdes import ConfigurableClassData, serialize_value
@@ -181,8 +185,8 @@ class AtomicSqliteStorage(DagsterSqliteStorage):
         outdated = [storage for storage, found, newest in revisions if found != newest]
         if not outdated:
             return
-        kept = folder.with_name(f"{folder.name}-before-{dg.__version__}")
-        shutil.rmtree(kept, ignore_errors=True)
+        refuse_newer(folder, [found for _, found, _ in revisions])
+        kept = unused(folder.with_name(f"{folder.name}-before-{dg.__version__}"))
         with atomic_folder(kept) as partial:
             for path in (path for name in FOLDERS for path in (folder / name).rglob("*.db")):
                 new = partial / path.relative_to(folder)
@@ -197,6 +201,24 @@ class AtomicSqliteStorage(DagsterSqliteStorage):
         )
         for storage in outdated:
             storage.upgrade()
+
+
+def refuse_newer(folder: Path, revisions: Iterable[str | None]) -> None:
+    """Raise HistoryError for a revision that this version of Dagster does not know, that of a newer one."""
+    config = Config()
+    config.set_main_option("script_location", ALEMBIC_SCRIPTS_LOCATION)
+    known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
+    if newer := sorted({revision for revision in revisions if revision} - known):
+        raise HistoryError(
+            f"Dagster's databases in {folder} cannot be upgraded to Dagster {dg.__version__}, which does not know their"
+            f" revision {', '.join(newer)}, and are as they were: install the version of Dagster that wrote them."
+        )
+
+
+def unused(path: Path) -> Path:
+    """Return the path, or the first with a number behind it that nothing has: the copy of an earlier upgrade stays."""
+    numbered = (path.with_name(f"{path.name}-{number}") for number in count(2))
+    return next(each for each in chain([path], numbered) if not os.path.lexists(each))
 
 
 @contextmanager

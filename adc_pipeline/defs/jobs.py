@@ -1,5 +1,6 @@
 """The jobs, each a selection of assets, some with the settings of a preset."""
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,7 @@ study_result = dg.define_asset_job(
     config=config_of(dg.AssetSelection.assets("study_table")),
     description="The result of the study, a table and a page, from the cells that have been made.",
 )
+FILES = Path(__file__).parents[1] / "presets"
 # By job: a preset's name, and the job whose assets it makes.
 PRESETS = {"datasets_released": ("released", "datasets"), "adc_gpu": ("gpu", "adc")}
 
@@ -68,17 +70,36 @@ PRESETS = {"datasets_released": ("released", "datasets"), "adc_gpu": ("gpu", "ad
 GPU_POD = {"dagster-k8s/config": {"container_config": {"resources": {"limits": {"nvidia.com/gpu": "1"}}}}}
 
 
+def preset_config(job: str) -> dict[str, Any]:
+    """Return the run configuration of a job's preset; an empty one for a job without."""
+    if job not in PRESETS:
+        return {}
+    found: dict[str, Any] = yaml.safe_load((FILES / f"{PRESETS[job][0]}.yaml").read_text())
+    return found
+
+
 def preset_job(name: str) -> Any:
     """Return a job whose launchpad is filled with a preset. What a run gives has precedence; see `given_config`."""
     preset, job = PRESETS[name]
-    file = Path(__file__).parents[1] / "presets" / f"{preset}.yaml"
     return dg.define_asset_job(
         name,
         selection={"datasets": DATASETS, "adc": dg.AssetSelection.all() - STUDY}[job],
-        config=yaml.safe_load(file.read_text()),
+        config=preset_config(name),
         description=f"The job {job} with the settings of the preset {preset}; a run may change them.",
         tags={"adc/preset": preset, **(GPU_POD if preset == "gpu" else {})},
     )
 
 
 jobs: list[Any] = [adc, datasets, study_inputs, study, study_result, *map(preset_job, PRESETS)]
+
+
+@cache
+def assets_of_jobs() -> dict[str, frozenset[str]]:
+    """Return the assets that each job of assets makes, by its name."""
+    found = [(job.name, job.selection) for job in jobs if hasattr(job, "selection")]
+    return {name: frozenset(names(selection)) for name, selection in found}
+
+
+def names(selection: dg.AssetSelection) -> list[str]:
+    """Return the names of the selected assets."""
+    return sorted(key.to_user_string() for key in selection.resolve(executable_assets()))

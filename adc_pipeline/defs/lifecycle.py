@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from adc_pipeline.core.errors import PipelineError
-from adc_pipeline.core.manifests import Artefact
+from adc_pipeline.core.manifests import Artefact, read_making
 from adc_pipeline.defs import corpus, evaluation, preferences, ranking, walks
 from adc_pipeline.defs.asset import declare
 from adc_pipeline.defs.making import Making, Request
@@ -60,11 +60,32 @@ def contest(kind: WalkKind, request: Request[PromotionSettings]) -> Contest:
     except PipelineError as error:
         raise PipelineError(f"{error} Materializing {tuned.name} registers a version that is gone again.") from error
     tree = records.maker(ours.name, ours.digest)
-    champion = registry.champion(records, name)
+    champion = registry.champion(records, name) or last_champion(records, name, request, ours.name)
     against = registry.evaluated(records, request.store, champion, ours.name) if champion else None
     failed = failed_checks(request.context.instance, tree, request.context.run.run_id)
     pinned = registry.pinned(records, name)
     return Contest(records, name, version, lineage, ours, tree, champion, against, failed, pinned)
+
+
+def last_champion(
+    records: Records, name: str, request: Request[PromotionSettings], asset: str
+) -> "ModelVersion | None":
+    """Give a model that has lost its alias `champion` the one of the last decision again, and return that version.
+
+    None if there was no champion, or if its version is gone or another model by now. `asset` names the evaluations.
+    """
+    from adc_pipeline.lifecycle import registry
+
+    try:
+        recorded = read_making(request.store.current(request.name))["outside"].get("champion")
+        version = records.version(name, recorded[0]) if recorded else None
+    except PipelineError:
+        return None
+    if version is None or figures_of(registry.evaluated(records, request.store, version, asset)) != recorded:
+        return None
+    records.registry.set_registered_model_alias(name, registry.CHAMPION, str(version.version))
+    request.report(f"{name} had no champion in MLflow any more: version {version.version} is it again.")
+    return version
 
 
 def champion_stage(kind: WalkKind) -> Stage[PromotionSettings]:

@@ -68,7 +68,7 @@ def messages(automation: Automation) -> list[dg.SensorDefinition]:
     webhook = settings.webhook if settings.webhook in os.environ else settings.webhook and "a variable that is not set"
     to = " and ".join(filter(None, [webhook, *settings.mail_to])) if on else f"nobody: {NOBODY}"
     if automation.problem:
-        to += f". **To be corrected:** {automation.problem}"
+        to += f". To be corrected: {automation.problem}"
 
     @dg.run_failure_sensor(name="failed_runs", default_status=status, description=f"Tells of failed runs. Tells {to}")
     def failed_runs(context: dg.RunFailureSensorContext) -> dg.SkipReason:
@@ -93,7 +93,7 @@ def messages(automation: Automation) -> list[dg.SensorDefinition]:
         name="late_runs",
         minimum_interval_seconds=SECONDS_BETWEEN_LOOKS,
         default_status=status,
-        description=f"Tells once of each run that has not ended after `late_hours`. Tells {to}",
+        description=f"Tells once of each run that has not ended after late_hours. Tells {to}",
     )
     def late_runs(context: dg.SensorEvaluationContext) -> dg.SkipReason:
         hours = Automation.load().settings.late_hours

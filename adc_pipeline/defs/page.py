@@ -15,7 +15,7 @@ preview that an earlier materialization shows.
 import re
 import textwrap
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import dagster as dg
@@ -24,10 +24,9 @@ import yaml
 from adc_pipeline.core.columns import column_types, row_count
 from adc_pipeline.core.manifests import Artefact, as_json, read_making
 from adc_pipeline.core.markdown import escape, one_line
-from adc_pipeline.core.settings import Settings, declared
 from adc_pipeline.defs.making import Making, Request
 from adc_pipeline.defs.shown import read_shown, shown_pictures
-from adc_pipeline.defs.stage import SETTINGS, STAGES, Stage
+from adc_pipeline.defs.stage import STAGES, Stage
 
 # The run whose materialization has the pictures and the preview of this data version.
 PICTURES_IN = "pictures_in_run"
@@ -68,12 +67,13 @@ def page_of(
         if pictures and request.context.instance.has_run(request.context.run.run_id):
             shown[PICTURES_IN] = dg.MetadataValue.dagster_run(request.context.run.run_id)
     width = line_width([*ROWS, *shown])
-    changed, defaults = settings_rows(stage, made, making.get("found", {}), width)
+    partition = request.context.partition_key if request.context.has_partition_key else None
+    changed, defaults = settings_rows(stage, made, making.get("found", {}), width, partition)
     return {
         "reason": dg.MetadataValue.md(narrow(reason, width)),
         "made": dg.MetadataValue.timestamp(request.store.made_at(made)),
         "settings": dg.MetadataValue.md(changed),
-        "run_config": dg.MetadataValue.md(block(run_config_of(stage, made), width)),
+        "run_config": dg.MetadataValue.md(block(run_config_of(stage, made, partition), width)),
         **{name: four_digits(value) for name, value in shown.items()},
         **({"defaults": dg.MetadataValue.md(defaults)} if defaults else {}),
         "digest": made.digest,
@@ -115,11 +115,15 @@ def block(text: str, width: int) -> str:
     return found if all(len(line) <= width for line in text.splitlines()) else f"{found:{LONG}}"
 
 
-def settings_rows(stage: Stage[Any], made: Artefact, found: Mapping[str, Any], width: int) -> tuple[str, str]:
+def settings_rows(
+    stage: Stage[Any], made: Artefact, found: Mapping[str, Any], width: int, partition: str | None = None
+) -> tuple[str, str]:
     """Return as Markdown which settings differ from the defaults and what was found in the source; and the others."""
     lines, others = [], []
+    defaults = defaults_of(stage, partition)
     for name, value in made.settings.items():
-        default = default_of(stage.settings, name, value)
+        # A name that is no setting any more has no default.
+        default = defaults.get(name, value)
         if value == default:
             others.append(narrow(f"{name}: {plain(value)}", width))
         else:
@@ -129,10 +133,9 @@ def settings_rows(stage: Stage[Any], made: Artefact, found: Mapping[str, Any], w
     return "  \n".join(lines or [narrow("All have their defaults.", width)]), "  \n".join(others)
 
 
-def default_of(kind: type[Settings], name: str, value: Any) -> Any:
-    """Return the default of a setting as a manifest has it; its value for a name that is no setting any more."""
-    known = declared(kind)
-    return as_json({name: known[name].default})[name] if name in known else value
+def defaults_of(stage: Stage[Any], partition: str | None = None) -> dict[str, Any]:
+    """Return the settings that an asset has if nobody sets any, as a manifest has them."""
+    return as_json(asdict(stage.defaults(partition)))
 
 
 def plain(value: Any) -> str:
@@ -141,14 +144,14 @@ def plain(value: Any) -> str:
     return text.removesuffix("\n...\n").strip()
 
 
-def run_config_of(stage: Stage[Any], made: Artefact) -> str:
+def run_config_of(stage: Stage[Any], made: Artefact, partition: str | None = None) -> str:
     """Return the run configuration, as YAML, by which this artefact and what it reads upstream were made."""
     used = {made.name.partition("/")[0]: made.settings, **made.upstream_settings}
     ops = {}
-    # The cells of a study are no assets of their own: their partitions decide what differs between them.
-    for asset in sorted(used.keys() & SETTINGS.keys(), key=list(SETTINGS).index):
-        kind = SETTINGS[asset]
-        changed = {name: value for name, value in used[asset].items() if value != default_of(kind, name, value)}
+    for asset in sorted(used.keys() & STAGES.keys(), key=list(STAGES).index):
+        # What a partition decides is no setting of its run.
+        defaults = defaults_of(STAGES[asset], partition if asset == stage.name else None)
+        changed = {name: value for name, value in used[asset].items() if value != defaults.get(name, value)}
         if changed:
             ops[asset] = {"config": changed}
     return str(yaml.safe_dump({"ops": ops}, sort_keys=False, allow_unicode=True))

@@ -5,21 +5,12 @@ Time zone and cron expressions are read when Dagster loads the code, the run con
 
 import dagster as dg
 
-from adc_pipeline.defs.asset import executable_assets
 from adc_pipeline.defs.automation import Automation
-from adc_pipeline.defs.jobs import DATASETS, STUDY
+from adc_pipeline.defs.jobs import assets_of_jobs
 from adc_pipeline.defs.pruning import prune
 
-EVERYTHING = dg.AssetSelection.all() - STUDY
-
-
-def names(selection: dg.AssetSelection) -> list[str]:
-    """Return the names of the selected assets."""
-    return sorted(key.to_user_string() for key in selection.resolve(executable_assets()))
-
-
 # What each job of a schedule or a sensor makes.
-MADE = {"adc": names(EVERYTHING), "datasets": names(DATASETS), prune.name: []}
+MADE = {prune.name: [], **{name: sorted(assets) for name, assets in assets_of_jobs().items()}}
 
 
 def schedule(name: str, job: str, cron: str, time_zone: str, description: str) -> dg.ScheduleDefinition:

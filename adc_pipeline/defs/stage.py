@@ -59,6 +59,8 @@ class Stage(Generic[S]):
     view: "Callable[[DuckDBPyConnection, Path], None] | None" = None
     # Completes settings that depend on the environment or on the partition, given as its key.
     complete: Callable[[S, str | None], S] | None = None
+    # The settings that `complete` gives if neither a run nor the environment sets any, where the environment counts.
+    unset: S | None = None
     # Returns what is read from outside ADC_HOME, as JSON; None as a value stands for what cannot be known now.
     outside: Callable[[Request[S]], Mapping[str, Any]] | None = None
     # Chooses the artefacts to read where they are not simply those of `inputs`.
@@ -87,6 +89,14 @@ class Stage(Generic[S]):
         if self.partition_name is None:
             return self.name
         return f"{self.name}/{self.partition_name(context.partition_key)}"
+
+    def defaults(self, partition: str | None = None) -> S:
+        """Return the settings of the asset, or of a partition given as its key, if nobody sets any."""
+        if self.unset is not None:
+            return self.unset
+        if self.complete is None or (self.partitions and partition is None):
+            return self.settings()
+        return self.complete(self.settings(), partition)
 
     def read(self, store: Store) -> Mapping[str, Artefact]:
         """Return the artefacts that this stage reads if it is made now."""

@@ -6,7 +6,7 @@ version.
 """
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from adc_pipeline.core.artefacts import Store
@@ -20,6 +20,14 @@ from adc_pipeline.defs.stage import STAGES, Stage
 # Tags that Dagster sets.
 SOURCES = {"dagster/schedule_name": "schedule", "dagster/sensor_name": "sensor"}
 AUTOMATION_CONDITION = "dagster/from_automation_condition"
+
+
+@dataclass(frozen=True)
+class Going:
+    """A run that has not ended: the assets that it makes, and its configuration."""
+
+    assets: frozenset[str]
+    run_config: Mapping[str, Any]
 
 
 def started_by(tags: Mapping[str, str]) -> str:
@@ -52,18 +60,18 @@ def overwritten(
     assets: Collection[str],
     run_config: Mapping[str, Any],
     saved: float,
-    going: Collection[Mapping[str, Any]],
+    going: Collection[Going],
 ) -> Iterator[str]:
     """Yield what a run of `assets` would rebuild with other settings than those that a person chose.
 
     A version that was made before `saved`, the time at which a person wrote the configuration of automated runs, does
-    not count: the person has decided since. `going` are the configurations of the runs of persons that have not ended.
+    not count: the person has decided since. `going` are the runs of persons that have not ended.
     Raise PipelineError for settings that cannot work.
     """
     for stage in (each for name, each in STAGES.items() if name in assets and not each.partitions):
         planned = planned_settings(stage, run_config)
-        for given in going:
-            if configured(given, "ops", stage.name) and (chosen := other(planned_or_none(stage, given), planned)):
+        for run in going:
+            if stage.name in run.assets and (chosen := other(planned_or_none(stage, run.run_config), planned)):
                 yield f"a run that has not ended makes {stage.name} with {chosen}"
         try:
             made = store.current(stage.name)

@@ -4,13 +4,17 @@ Dagster plans every asset of a run when the run begins, and its graph shows each
 failed as failed, also where nothing was tried: a wrong setting of one asset turns the whole graph red, as if all data
 were gone. So when a run fails, each asset that it planned, did not start, and that an earlier run has materialized is
 planned once more for that earlier run, whose materialization stays the newest. No data, time or freshness changes.
-Costs a row in the log of the earlier run for each asset.
+Costs a row in the log of the earlier run for each asset. A check that was planned and has no result makes its asset
+look failed too, so its last result is repeated, if that is of the version in place.
 
 The names from `dagster._core` below have no public export in Dagster 1.13.
 """
 
+from collections.abc import Mapping
+
 import dagster as dg
 from dagster._core.events import AssetMaterializationPlannedData, DagsterEvent
+from dagster._core.storage.asset_check_execution_record import COMPLETED_ASSET_CHECK_EXECUTION_RECORD_STATUSES
 
 
 def show_as_before(instance: dg.DagsterInstance, run: dg.DagsterRun) -> list[str]:
@@ -22,7 +26,7 @@ def show_as_before(instance: dg.DagsterInstance, run: dg.DagsterRun) -> list[str
     if ending is None or ending.is_finished or ending.status is dg.DagsterRunStatus.CANCELING:
         return []
     started = {entry.step_key for entry in instance.all_logs(run.run_id, of_type=dg.DagsterEventType.STEP_START)}
-    found = []
+    found: dict[dg.AssetKey, float] = {}
     for entry in instance.all_logs(run.run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED):
         event = entry.dagster_event
         if event is None or event.asset_key is None or event.partition or entry.step_key in started:
@@ -39,5 +43,24 @@ def show_as_before(instance: dg.DagsterInstance, run: dg.DagsterRun) -> list[str
             step_key=entry.step_key,
         )
         instance.report_dagster_event(again, last.run_id)
-        found.append(event.asset_key.to_user_string())
-    return found
+        found[event.asset_key] = last.timestamp
+    repeat_checks(instance, run, found)
+    return [key.to_user_string() for key in found]
+
+
+def repeat_checks(instance: dg.DagsterInstance, run: dg.DagsterRun, assets: Mapping[dg.AssetKey, float]) -> None:
+    """Give the planned checks of these assets the result that the version in place has.
+
+    `assets` has the time at which each was materialized. An older result is of another version, and is not repeated.
+    """
+    for entry in instance.all_logs(run.run_id, of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED):
+        planned = entry.dagster_event and entry.dagster_event.event_specific_data
+        key = getattr(planned, "asset_check_key", None)
+        if key is None or key.asset_key not in assets:
+            continue
+        records = instance.event_log_storage.get_asset_check_execution_history(
+            key, limit=1, status=COMPLETED_ASSET_CHECK_EXECUTION_RECORD_STATUSES
+        )
+        for result in (record.event for record in records):
+            if result is not None and result.dagster_event and result.timestamp >= assets[key.asset_key]:
+                instance.report_dagster_event(result.dagster_event, run.run_id)

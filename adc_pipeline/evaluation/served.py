@@ -24,10 +24,7 @@ def save_model(path: str, mlflow_model: "Model", folder: Path) -> None:
 
 def _load_pyfunc(path: str) -> "ServedRanker":
     """Load a model for `mlflow.pyfunc`, which calls this with its folder."""
-    from adc_pipeline.generation.address import inside
-    from adc_pipeline.generation.replier import Replier
-
-    return ServedRanker(Replier.load(inside(Path(path), path)))
+    return ServedRanker(serving.loaded(path))
 
 
 class ServedRanker(Served):

@@ -11,6 +11,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from threading import Lock
@@ -18,6 +19,8 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.core.records import parsed
+from adc_pipeline.generation.requests import read_rows_with_lists
 from adc_pipeline.training.facts import FACTS
 
 if TYPE_CHECKING:
@@ -167,10 +170,16 @@ def requirement(package: str) -> str:
 
 def _load_pyfunc(path: str) -> "Served":
     """Load a model for `mlflow.pyfunc`, which calls this with its folder."""
+    return Served(loaded(path))
+
+
+def loaded(path: str) -> "Replier":
+    """Load the model of an MLflow folder, and have a server in this process read its requests."""
     from adc_pipeline.generation.address import inside
     from adc_pipeline.generation.replier import Replier
 
-    return Served(Replier.load(inside(Path(path), path)))
+    read_rows_with_lists()
+    return Replier.load(inside(Path(path), path))
 
 
 class Deadline:
@@ -275,9 +284,12 @@ def is_missing(value: Any) -> bool:
 
 
 def listed(name: str, value: Any) -> list[Any]:
-    """Return the elements of a list of a request; none where it is not given."""
+    """Return the elements of a list of a request, which a cell of CSV has as JSON; none where it is not given."""
     if is_missing(value):
         return []
+    if isinstance(value, str) and value.lstrip().startswith("["):
+        with suppress(ValueError):
+            return list(parsed(value))
     if not is_list(value):
         raise PipelineError(f"`{name}` is {value!r}; send a list of texts.")
     return list(value)

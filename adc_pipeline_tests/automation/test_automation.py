@@ -166,19 +166,16 @@ def test_descriptions_name_the_corpus_and_the_settings(home: Path, monkeypatch: 
     def described() -> str:
         return schedule("timed", "datasets", "0 4 * * *", "UTC", "Rebuilds.").description or ""
 
-    assert "Uses the corpus `sample` and default settings" in described()
+    assert "Uses the corpus sample and default settings" in described()
     monkeypatch.setenv("ADC_CORPUS", "/data/mine.csv")
-    assert "Uses the corpus `/data/mine.csv`" in described()
+    assert "Uses the corpus /data/mine.csv" in described()
     monkeypatch.setenv("ADC_CORPUS", "/data/\x1b]0;mine\x07.csv")
-    assert "until this is corrected:** `corpus` is '/data/\\x1b]0;mine\\x07.csv'; use a text without" in described()
+    assert "until this is corrected: `corpus` is '/data/\\x1b]0;mine\\x07.csv'; use a text without" in described()
     (home / "automation.yaml").write_text("run_config: run.yaml\n")
     (home / "run.yaml").write_text(
         "ops: {raw_corpus: {config: {corpus: /data/x}}, top_2: {config: {seed: 3}}, base_model: {config: {layers: 1}}}"
     )
-    assert (
-        "the corpus `/data/x` and the settings of run.yaml: `raw_corpus: corpus '/data/x', top_2: seed 3`"
-        in described()
-    )
+    assert "the corpus /data/x and the settings of run.yaml: raw_corpus: corpus '/data/x', top_2: seed 3" in described()
 
 
 def put_version(home: Path, name: str, settings: dict[str, Any], by: str = "") -> Artefact:
@@ -212,8 +209,7 @@ def test_a_schedule_does_not_undo_what_a_person_made(home: Path) -> None:
     (home / "run.yaml").write_text("ops: {top_2: {config: {walks_per_conversation: 3}}}")
     assert tick_of(timed).run_requests
     # Other settings, named before.
-    for file in ("automation.yaml", "run.yaml"):
-        os.utime(home / file, (1, 1))
+    os.utime(home / "run.yaml", (1, 1))
     assert "walks_per_conversation 2 in place of 3" in (tick_of(timed).skip_message or "")
     # What a schedule made may be made again with other settings.
     put_version(home, "top_2", {**DEFAULTS, "walks_per_conversation": 4}, by="schedule nightly")
@@ -224,21 +220,37 @@ def test_a_schedule_does_not_undo_what_a_person_made(home: Path) -> None:
 def test_a_schedule_does_not_undo_what_a_person_is_making(home: Path) -> None:
     timed = schedule("timed", "datasets", "0 4 * * *", "UTC", "")
     config = {"ops": {"top_2": {"config": {"walks_per_conversation": 2}}}}
-    for status, tags, given, skips in (
-        ("STARTED", {}, config, True),
-        ("STARTED", {"dagster/schedule_name": "nightly"}, config, False),
-        ("SUCCESS", {}, config, False),
-        ("STARTED", {}, {}, False),
-        ("STARTED", {}, {"ops": {"top_2": {"config": {"walks_per_conversation": "1"}}}}, False),
-        ("STARTED", {}, {"ops": {"top_2": {"config": {"walks": 1}}}}, False),
-    ):
-        going = dg.DagsterRun(job_name="datasets", status=dg.DagsterRunStatus[status], tags=tags, run_config=given)
+
+    def refused(status: str = "STARTED", job: str = "datasets", run_config: Any = config, **others: Any) -> str:
+        going = dg.DagsterRun(job, status=dg.DagsterRunStatus[status], run_config=run_config, **others)
         dagster().add_run(going)
         found = tick_of(timed)
         dagster().delete_run(going.run_id)
-        assert bool(found.run_requests) is not skips
-        expected = "a run that has not ended makes top_2 with walks_per_conversation 2 in place of 1"
-        assert (expected in (found.skip_message or "")) is skips
+        reason = found.skip_message or ""
+        assert bool(found.run_requests) is not bool(reason)
+        return reason
+
+    two = "a run that has not ended makes top_2 with walks_per_conversation 2 in place of 1"
+    assert two in refused()
+    assert two in refused("NOT_STARTED")
+    assert two in refused(job="adc")
+    assert not refused("SUCCESS")
+    assert not refused(tags={"dagster/schedule_name": "nightly"})
+    assert not refused(run_config={})
+    assert not refused(run_config={"ops": {"top_2": {"config": {"walks_per_conversation": "1"}}}})
+    assert not refused(run_config={"ops": {"top_2": {"config": {"walks": 1}}}})
+    # The button *Materialize*, and a file for several jobs whose assets it does not make.
+    button = "__ASSET_JOB"
+    assert two in refused(job=button, asset_selection=frozenset([dg.AssetKey("top_2")]))
+    assert not refused(job=button, asset_selection=frozenset([dg.AssetKey("random_walk")]))
+    assert not refused(job="study_result")
+    # A job of a preset, to which a command gives no configuration.
+    assert "makes top_2 with format 'released' in place of 'default'" in refused(job="datasets_released", run_config={})
+    # The default, which a person chose by giving none.
+    (home / "automation.yaml").write_text("run_config: run.yaml\n")
+    (home / "run.yaml").write_text(json.dumps(config))
+    assert "makes top_2 with walks_per_conversation 1 in place of 2" in refused(run_config={})
+    assert not refused(run_config=config)
 
 
 def test_another_corpus_is_not_replaced(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -256,8 +268,7 @@ def test_another_corpus_is_not_replaced(home: Path, monkeypatch: pytest.MonkeyPa
     assert "is remembered" in said(first)
     (home / "automation.yaml").write_text("run_config: run.yaml\nrebuild: datasets\n")
     (home / "run.yaml").write_text("ops: {raw_corpus: {config: {sample_seed: 3}}}")
-    for file in ("automation.yaml", "run.yaml"):
-        os.utime(home / file, (1, 1))
+    os.utime(home / "run.yaml", (1, 1))
     cursor = first.cursor
     for expected in ("the next tick checks", "would undo what a person made", "would undo what a person made"):
         result = tick(cursor)
@@ -278,7 +289,7 @@ def test_a_tick_says_why_it_asks_for_a_run(home: Path) -> None:
         context.log.addFilter(keep)
         assert defs.get_schedule_def("nightly").evaluate_tick(context).run_requests
     assert lines == [
-        "Starts the job datasets, since it is time (0 4 * * *, UTC). Uses the corpus `sample` and default settings"
+        "Starts the job datasets, since it is time (0 4 * * *, UTC). Uses the corpus sample and default settings"
         " (automation.yaml names no `run_config`)."
     ]
 

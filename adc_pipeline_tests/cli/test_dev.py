@@ -90,7 +90,9 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pages]:
     pages = Pages(process, Store(home), *(address("127.0.0.1", port) for port in ports))
     try:
         wait_for("adc dev", lambda: process.poll() is not None or "Ctrl+C" in (folder / "dev.log").read_text())
-        assert process.poll() is None, (folder / "dev.log").read_text()
+        printed = (folder / "dev.log").read_text()
+        assert process.poll() is None, printed
+        assert f"MLflow:   {pages.mlflow}/#/experiments/1/runs?workflowType=machine_learning\n" in printed
         job = [sys.executable, "-m", "dagster", "job", "execute", "-m", LOCATION, "-j", "datasets", "-c", "run.yaml"]
         environment["DAGSTER_HOME"] = str(home / "dagster")
         subprocess.run(job, cwd=folder, env=environment, check=True, capture_output=True)

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from adc_pipeline.core.artefacts import Store
-from adc_pipeline.core.content import SHOWN, content_digest, scan
+from adc_pipeline.core.content import SHOWN, content_digest, folder_digest, scan
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.core.manifests import LAYOUT, MANIFEST, Artefact, write_making
 from adc_pipeline.defs.frame import refuse_damaged
+from adc_pipeline.lineage import is_of_later_version
 
 
 def put(store: Store) -> Artefact:
@@ -41,6 +42,9 @@ def test_a_manifest_of_the_first_version_is_read_but_is_no_input(tmp_path: Path)
     assert (old.layout, old.counts, old.files, old.unhashed) == (0, {"files": 1}, {}, ())
     with pytest.raises(PipelineError, match="made by another version of this package"):
         refuse_damaged(old)
+    (path / "README.md").write_text("a card, which its digest never covered")
+    assert folder_digest(path) == old.digest
+    (path / "README.md").unlink()
     (path / SHOWN / "metadata.json").unlink()
     (path / SHOWN).rmdir()
     store.place("thing").unlink()
@@ -66,3 +70,6 @@ def test_a_manifest_of_a_later_version_is_refused_by_its_layout(tmp_path: Path) 
     with pytest.raises(PipelineError, match=rf"layout\s+\({LAYOUT + 1}, here {LAYOUT}\)"):
         refuse_damaged(later)
     refuse_damaged(replace(later, layout=LAYOUT))
+    assert is_of_later_version(later.path)
+    age(store, layout=LAYOUT)
+    assert not is_of_later_version(later.path)

@@ -1,10 +1,13 @@
 """What a served model asks an index for, and which requests it understands."""
 
+from io import BytesIO, StringIO
+
 import numpy as np
 import pytest
 
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.generation import serving
+from adc_pipeline.generation.requests import read_rows_with_lists
 
 
 @pytest.mark.parametrize(
@@ -40,7 +43,9 @@ def test_rejected_is_a_list_or_is_not_given() -> None:
     for given in (["x", None], ("x", None), np.array(["x", None])):
         assert serving.listed("rejected", given) == ["x", None]
     assert serving.listed("rejected", None) == serving.listed("rejected", float("nan")) == []
-    for value in ("x", b"x", 5, True, {"a": "b"}):
+    # A cell of CSV.
+    assert serving.listed("rejected", '["x", null]') == ["x", None]
+    for value in ("x", "[x]", b"x", 5, True, {"a": "b"}):
         with pytest.raises(PipelineError, match=r"`rejected` is .*; send a list of texts"):
             serving.listed("rejected", value)
 
@@ -54,6 +59,34 @@ def test_a_field_is_a_text_or_is_not_given() -> None:
     for value in (5, 1.5, True, ["a"], {"a": 1}):
         with pytest.raises(PipelineError, match=r"`title` is .*; send a text"):
             serving.text_of("title", value)
+
+
+@pytest.mark.slow
+def test_a_server_reads_csv_and_uneven_instances() -> None:
+    from mlflow.exceptions import MlflowException
+    from mlflow.pyfunc import scoring_server
+
+    read_rows_with_lists()
+    read_rows_with_lists()
+    schema = serving.signature().inputs
+    cells = scoring_server.parse_csv_input(csv_input=StringIO('post,rejected\n5,"[""x""]"\n'), schema=schema)
+    assert cells.to_dict("records") == [{"post": "5", "rejected": '["x"]'}]
+    rows = [{"post": "a", "rejected": ["x"]}, {"post": "b", "rejected": ["x", "y"]}, {"post": "c", "title": "t"}]
+    read = scoring_server.infer_and_parse_data({"instances": rows}, schema)
+    assert [list(each) for each in read["rejected"][:2]] == [["x"], ["x", "y"]]
+    assert list(read["post"]) == ["a", "b", "c"]
+    # As MLflow reads it, and refuses it.
+    assert list(scoring_server.infer_and_parse_data({"instances": ["a"]}, schema)) == ["a"]
+    for parse in (
+        lambda: scoring_server.parse_csv_input(csv_input=StringIO(""), schema=schema),
+        lambda: scoring_server.parse_csv_input(csv_input=StringIO("post\na,b\nc,d,e"), schema=schema),
+        lambda: scoring_server.parse_parquet_input(parquet_input=BytesIO(b"abc")),
+        lambda: scoring_server._split_data_and_params("[" * 100_000),
+    ):
+        with pytest.raises(MlflowException) as refused:
+            parse()
+        assert refused.value.get_http_status_code() == 400
+        assert "stack_trace" not in refused.value.serialize_as_json()
 
 
 def test_a_server_refuses_rows_that_it_cannot_answer_in_time_and_says_how_many_it_can(

@@ -74,6 +74,13 @@ def test_a_failed_run_ends_in_its_sentence(
             planned = instance.get_latest_planned_materialization_info(dg.AssetKey(name))
             assert planned is not None
             assert planned.run_id == newest.run_id, name
+        # And one with a check that was planned and has no result.
+        for asset, check in (("utterances", "nothing_lost"), ("top_2", "marker_grammar"), ("top_2", "volume")):
+            key = dg.AssetCheckKey(dg.AssetKey(asset), check)
+            (last, before) = instance.event_log_storage.get_asset_check_execution_history(key, limit=2)
+            assert (last.run_id, before.run_id) == (failed.run_id, made.run_id)
+            assert last.status == before.status
+            assert last.evaluation == before.evaluation
 
 
 @pytest.mark.parametrize("error", [Cancelled(), SentenceFailure("The sentence.", {})])

@@ -18,7 +18,7 @@ from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
 
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.defs import history
-from adc_pipeline.defs.history import AtomicSqliteStorage, without_repetitions
+from adc_pipeline.defs.history import AtomicSqliteStorage, HistoryError, without_repetitions
 
 ROOT = Path(__file__).parents[2]
 
@@ -156,6 +156,22 @@ def test_databases_of_an_older_dagster_are_copied_and_upgraded(
     assert revision(kept / "history" / "runs.db") == "16e3655b4d9b"
     assert (kept / "schedules" / "schedules.db").exists()
     assert opens(folder)
+
+    with closing(sqlite3.connect(runs)) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = 'ffffffffffff'")
+        connection.commit()
+    (folder / ".version").write_text("99.0.0")
+    caplog.clear()
+    with pytest.raises(HistoryError, match="ffffffffffff, and are as they were: install the version of Dagster that"):
+        AtomicSqliteStorage.from_local(str(folder))
+    assert not caplog.records
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith("dagster-before")] == [kept.name]
+
+
+def test_the_copy_of_an_earlier_upgrade_stays(tmp_path: Path) -> None:
+    for name in ("copy", "copy-2", "copy-3"):
+        assert history.unused(tmp_path / "copy") == tmp_path / name
+        (tmp_path / name).mkdir()
 
 
 def revision(path: Path) -> str:

@@ -41,7 +41,7 @@ def test_settings_show_what_differs_from_the_defaults() -> None:
     shown, defaults = settings_rows(STAGES["raw_corpus"], made("raw_corpus", settings), found, 20)
     assert shown.split("  \n") == [
         r"**corpus: a\|b.csv**",
-        "(default '')",
+        "(default sample)",
         "**columns: {text:**",
         "**body}**",
         "(default {})",
@@ -52,6 +52,38 @@ def test_settings_show_what_differs_from_the_defaults() -> None:
     ]
     assert defaults.split("  \n")[0] == "format: auto"
     assert not {"corpus:", "columns:"} & set(defaults.split())
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_of_every_asset_just_what_somebody_set_differs_from_the_defaults(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also of an asset that completes its settings, from the environment, by its kind of walk or by its partition."""
+    monkeypatch.delenv("ADC_CORPUS", raising=False)
+    stage = STAGES[name]
+    partition = stage.partitions.get_partition_keys()[-1] if stage.partitions else None
+    settings = stage.complete(stage.settings(), partition) if stage.complete else stage.settings()
+    usual = made(name, settings)
+    shown, others = settings_rows(stage, usual, {}, 200, partition)
+    assert shown == "All have their defaults."
+    assert yaml.safe_load(run_config_of(stage, usual, partition)) == {"ops": {}}
+    assert len(others.splitlines()) == len(usual.settings)
+    changed = {setting: {"other": value} for setting, value in usual.settings.items()}
+    other = dataclasses.replace(usual, settings=changed)
+    shown, others = settings_rows(stage, other, {}, 2_000, partition)
+    assert len(shown.splitlines()) == 2 * len(changed) or not changed
+    assert not others
+    config = {"ops": {name: {"config": changed}}} if changed else {"ops": {}}
+    assert yaml.safe_load(run_config_of(stage, other, partition)) == config
+
+
+def test_a_corpus_of_the_environment_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ADC_CORPUS", "/data/dump")
+    stage = STAGES["raw_corpus"]
+    assert stage.complete
+    found = made("raw_corpus", stage.complete(CorpusSettings(), None))
+    assert settings_rows(stage, found, {}, 80)[0].split("  \n")[0] == "**corpus: /data/dump**"
+    assert yaml.safe_load(run_config_of(stage, found)) == {"ops": {"raw_corpus": {"config": {"corpus": "/data/dump"}}}}
 
 
 def test_text_has_lines_that_fit_the_page_and_stay_text() -> None:
@@ -80,7 +112,7 @@ def test_how_a_table_is_read_is_found_out(tmp_path: Path) -> None:
 
 
 def test_the_run_configuration_of_an_artefact_has_what_differs_upstream_too() -> None:
-    corpus = as_json(dataclasses.asdict(CorpusSettings(sample_seed=3)))
+    corpus = as_json(dataclasses.asdict(CorpusSettings(corpus="sample", sample_seed=3)))
     text = run_config_of(STAGES["top_2"], made("top_2", WalkSettings(seed=1), raw_corpus=corpus))
     assert yaml.safe_load(text) == {
         "ops": {"raw_corpus": {"config": {"sample_seed": 3}}, "top_2": {"config": {"seed": 1}}}

@@ -255,6 +255,26 @@ def test_a_pin_ends_where_the_alias_is_moved_in_mlflow(weeks: Weeks) -> None:
     assert "becomes champion" in weeks.run("c", 1.0)["decision"]
 
 
+def test_a_lost_alias_is_given_back_to_the_last_champion(weeks: Weeks) -> None:
+    client = weeks.history.client
+    weeks.run("a", 0.9)
+    weeks.run("b", 0.7)
+    client.delete_registered_model_alias(NAME, "champion")
+    again = weeks.decide()
+    assert (again["unchanged"], again["champion"]) == (True, "1")
+    assert weeks.aliases() == {"champion": "1"}
+    # A pin too, and before a new version is compared.
+    promote(Records([client]), NAME, "1", True, "ann", "")
+    weeks.decide()
+    client.delete_registered_model_alias(NAME, "champion")
+    assert weeks.run("c", 1.0)["decision"].startswith("Version 1 is pinned as champion")
+    assert weeks.aliases() == {"champion": "1"}
+    # MLflow deletes the alias of a version with it. The newest takes its place, by its own figures.
+    client.delete_model_version(NAME, "1")
+    assert "minus that of the base model" in weeks.decide()["decision"]
+    assert weeks.aliases() == {"champion": "3"}
+
+
 def test_what_is_not_there_cannot_be_promoted(weeks: Weeks) -> None:
     weeks.run("a", 0.7)
     with pytest.raises(PipelineError, match="has no version 7"):
