@@ -96,7 +96,7 @@ class Writer:
         self.sampling = sampling
         self.seed = seed
         self.spelling = Spelling(scorer.tokenizer, speaks)
-        self.grows = grows(scorer.model)
+        self.grows = grows(scorer.model, scorer.context_tokens)
         self.rows = rows or rows_at_once(scorer.model, scorer.context_tokens)
 
     def write(
