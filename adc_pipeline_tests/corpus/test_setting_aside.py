@@ -458,6 +458,12 @@ def test_a_byte_order_mark_is_no_part_of_the_first_line(tmp_path: Path) -> None:
     assert write_utterances(directory, tmp_path / "out")["taking_part"] == 3
 
 
+def test_a_title_is_that_of_its_conversation_however_the_number_is_spelt(tmp_path: Path) -> None:
+    directory = Corpus([row("7.0", None, "7.0")], {"7.0": {"title": "Title"}}).write(tmp_path / "corpus")
+    write_utterances(directory, tmp_path / "out", UtteranceSettings())
+    assert read_utterances(tmp_path / "out", "id, title") == [("7", "Title")]
+
+
 @pytest.mark.parametrize(
     ("times", "unit"), [((44_087, 44_090), "days"), ((18_518, 18_519), "days"), ((2_459_106, 2_459_107), "Julian days"),
                         ((2019, 2020), "years")]
