@@ -121,6 +121,16 @@ def test_a_configuration_of_another_size_is_a_sentence(plain_gpt2: Path, tmp_pat
         prepared(plain)
 
 
+def test_weights_that_would_not_fit_their_configuration_are_refused(plain_gpt2: Path, tmp_path: Path) -> None:
+    # transformers widens Marian's embeddings, but not the size of the decoder's vocabulary in its configuration.
+    config = {**BART, "encoder_layers": 1, "encoder_attention_heads": 2, "encoder_ffn_dim": 64, "pad_token_id": 0}
+    plain = write_plain(tmp_path / "plain", plain_gpt2, "marian", **config)
+    with pytest.raises(
+        PipelineError, match=r"markers cannot be added \(model.decoder.embed_tokens.weight is \(320, 32\)"
+    ):
+        prepared(plain)
+
+
 @pytest.mark.parametrize("alone", [False, True])
 def test_an_adapter_is_refused_by_name(alone: bool, plain_gpt2: Path, tmp_path: Path) -> None:
     plain = write_plain(tmp_path / "plain", plain_gpt2)
