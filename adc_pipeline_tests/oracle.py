@@ -122,6 +122,12 @@ def seconds(written: str) -> int | None:
         number = Fraction(written.strip())
     except ValueError:
         return date_seconds(written.strip())
+    for unit, year in ((10**6, 1601), (10**7, 1601), (10**7, 1)):
+        # Counts from another year, where they name one from 1970 to 2099.
+        begin = int((datetime(1970, 1, 1) - datetime(year, 1, 1)).total_seconds())
+        end = int((datetime(2100, 1, 1) - datetime(year, 1, 1)).total_seconds())
+        if begin * unit <= number <= end * unit:
+            return math.floor(number / unit) - begin
     for unit, least in ((10**9, 10**17), (10**6, 10**14), (1000, 10**11)):
         if abs(number) >= least:
             return math.floor(number / unit)
@@ -135,6 +141,8 @@ def date_seconds(written: str) -> int | None:
         r"(?:Z|z|UTC|GMT|([+-])([01]\d|2[0-3])(?::?([0-5]\d))?)?",
         written,
     )
+    if ticks := re.fullmatch(r"/Date\((-?\d+)([+-]\d{4})?\)/", written):
+        return int(ticks[1]) // 1000
     try:
         if not found:
             return int(parsedate_to_datetime(written).timestamp())
@@ -291,10 +299,20 @@ def is_note_of_removal(text: str) -> bool:
         # Reddit's reasons hold links, and no brackets in brackets of these.
         if depth > 2 or (depth < 1 and place < len(text) - 1):
             return False
-    words = re.findall(r"[0-9A-Za-z_]+", text.lower())
-    said = {"deleted", "removed", "unavailable"} & set(words)
-    phrase = re.search(r"(?<![0-9a-z_])(not|no longer) available(?![0-9a-z_])", text.lower())
-    return depth == 0 and len(text) > 0 and bool(said or phrase)
+    said = set(re.findall(r"\w+", text.lower())) & REMOVAL_WORDS
+    phrase = re.search(r"\b(not|no longer) available\b", text.lower())
+    inside = any(word in text.lower() for word in ("удален", "удалён", "видалено", "削除", "删除", "刪除", "삭제"))
+    return depth == 0 and len(text) > 0 and bool(said or phrase or inside)
+
+
+REMOVAL_WORDS = {
+    *("deleted", "removed", "unavailable", "gelöscht", "entfernt", "supprimé", "supprimée", "supprimés", "borrado"),
+    *("borrada", "borrados", "borradas", "eliminado", "eliminada", "eliminados", "eliminadas", "removido", "removida"),
+    *("removidos", "removidas", "excluído", "excluída", "excluído", "excluidos", "excluido", "excluida", "excluídos"),
+    *("excluídas", "excluidas", "apagado", "apagada", "apagados", "apagadas", "eliminato", "eliminata", "rimosso"),
+    *("rimossa", "cancellato", "cancellata", "verwijderd", "usunięta", "usunięte", "usunięty", "silindi", "borttagen"),
+    *("slettet", "poistettu"),
+}
 
 
 def filtered(reply: Utterance, settings: "RankingSettings") -> str | None:

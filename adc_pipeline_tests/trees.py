@@ -30,6 +30,8 @@ NASTY_TEXTS = [
     "[ Removed by Reddit on account of violating the [content policy](/help/contentpolicy). ]",
     "[unavailable]",
     "[Deleted by user]",
+    "[Комментарий УДАЛЁН]",
+    "[Von der Moderation gelöscht]",
     "[deleted] or [removed]",
     "[I undeleted it]",
     "[[[removed]]]",

@@ -15,6 +15,15 @@ BLANK = (
     "\u200a\u200b\u2028\u2029\u202f\u205f\u3000"
 )
 
+# What such a note says, in some languages. Those of scripts without spaces or with cases stand inside longer words.
+SAID = (
+    "(not|no longer) available", "deleted|removed|unavailable", "gelöscht", "entfernt", "supprimé(e|s|es)?",
+    "borrad[oa]s?", "eliminad[oa]s?", "removid[oa]s?", "exclu[ií]d[oa]s?", "apagad[oa]s?", "eliminat[oa]", "rimoss[oa]",
+    "cancellat[oa]", "verwijderd", "usunięt[aey]", "silindi", "borttagen", "slettet", "poistettu",
+)  # fmt: skip
+SAID_IN_OTHER_LETTERS = ("удал[её]н", "видалено", "削除", "删除", "刪除", "삭제")
+REMOVAL_WORDS = rf"(?i)(^|[^\pL\pM\pN_])({'|'.join(SAID)})($|[^\pL\pM\pN_])|{'|'.join(SAID_IN_OTHER_LETTERS)}"
+
 # Stripping every text would take longer than parsing it. A blank text or a note begins with a character that is not
 # visible ASCII, with emphasis, a backslash or a bracket (`[`, `\` and `_` lie between `[` and a backquote). A text that
 # begins with a small letter takes two comparisons, one with a capital letter four.
@@ -24,7 +33,7 @@ MACROS = r"""
 CREATE OR REPLACE TEMP MACRO is_note_of_removal(content) AS
 CASE WHEN length(content) <= 150 THEN
     regexp_full_match(content, '(?s)[*_~\\]*\[([^\[\]]|\[[^\[\]]*\])*\][*_~]*')
-    AND regexp_matches(content, '(?i)\b(deleted|removed|unavailable|(not|no longer) available)\b') ELSE false END;
+    AND regexp_matches(content, '{said}') ELSE false END;
 CREATE OR REPLACE TEMP MACRO missing_text(content) AS
 CASE WHEN content > '~'
         OR content < 'a' AND (content >= '[' OR content < ',' AND (content >= '*' OR content < '!')) THEN
@@ -40,4 +49,4 @@ def create_text_macros(connection: "DuckDBPyConnection") -> None:
     The latter is 'empty', 'deleted' or, where there is a text, null.
     """
     connection.execute("SET VARIABLE blank = $1", [BLANK])
-    connection.execute(MACROS)
+    connection.execute(MACROS.replace("{said}", REMOVAL_WORDS))

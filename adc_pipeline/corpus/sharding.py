@@ -95,9 +95,9 @@ MOST_WAITING = 8 * ROW_GROUP
 ENTRY_COLUMNS = ("namespace", "conversation_id", "title", "source")
 # Several corpora of one namespace may name a conversation, or one corpus may name it twice: the last entry wins.
 TITLE_ROWS = """
-SELECT namespace, conversation_id, decode_entities(arg_max(title, file_row_number)) AS title,
-    arg_max(source, file_row_number) AS source
-FROM read_parquet($entries, file_row_number = true, hive_partitioning = false) GROUP BY namespace, conversation_id
+SELECT namespace, text_id(conversation_id) AS conversation_id,
+    decode_entities(arg_max(title, file_row_number)) AS title, arg_max(source, file_row_number) AS source
+FROM read_parquet($entries, file_row_number = true, hive_partitioning = false) GROUP BY ALL
 """
 BATCH = 100_000
 

@@ -9,6 +9,7 @@ import math
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from adc_pipeline.core.columns import row_count
 from adc_pipeline.core.engine import Engine, counts_by, only_row
@@ -32,6 +33,9 @@ from adc_pipeline.corpus.settings import CorpusSettings, UtteranceSettings
 from adc_pipeline.corpus.sharding import COUNTED, TITLES, no_utterances, shard_rows
 from adc_pipeline.corpus.tables import READ, SET_ASIDE, create_read_rows
 from adc_pipeline.corpus.tree import write_tree
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
 
 # Of several rows with one key the last recording stays, and among equals one that does not depend on the order in which
 # they were read. A row that equals another in every field is no other recording.
@@ -73,6 +77,14 @@ SELECT id, conversation_id, reply_to, position,
             AND coalesce(because_of_position, position) IN (FROM in_other_shard)
         THEN 'other_conversation' ELSE reason END AS reason, because_of
 FROM excluded ORDER BY position
+"""
+
+# Times that are counts of other units than seconds from 1970, as which they would all be of January 1970: years, days
+# from 1970 or, as in spreadsheets, from 1899, and days of astronomers; each from 1970 to 2099.
+OTHER_UNITS = {"years": (1970, 2100), "days": (10_957, 73_050), "Julian days": (2_440_587, 2_488_070)}
+LEAST_TIME = "SELECT min(timestamp) FROM read_rows WHERE timestamp > 0"
+TIMES = """
+SELECT namespace, min(timestamp), max(timestamp) FROM read_rows WHERE timestamp > 0 GROUP BY ALL ORDER BY namespace
 """
 
 # Rows of these reasons are no fault of the corpus, so they do not count towards the setting `max_set_aside`: copies,
@@ -141,6 +153,7 @@ def write_duplicates(rows: Path, path: Path, work: Path, engine: Engine) -> Keys
     """
     with engine.connect(path.with_suffix(".spill")) as connection:
         create_read_rows(connection, rows)
+        refuse_other_units(connection)
         keys = read_keys(connection)
     buckets = shard_names(max(1, math.ceil(row_count(parts(rows, READ)) / IDS_AT_A_TIME)))
 
@@ -156,6 +169,24 @@ def write_duplicates(rows: Path, path: Path, work: Path, engine: Engine) -> Keys
     with engine.connect(path.with_suffix(".spill")) as connection:
         engine.write(connection, "joining duplicate ids", IN_ORDER, path, {"files": parts(work, path.name)})
     return keys
+
+
+def refuse_other_units(connection: "DuckDBPyConnection") -> None:
+    """Raise PipelineError if all times of a source are what years or days of our time are as numbers.
+
+    Days with a fraction lose their time of day, by which siblings with one score are ordered.
+    """
+    ((least,),) = connection.execute(LEAST_TIME).fetchall()
+    if least is None or least > max(last for _, last in OTHER_UNITS.values()):
+        return
+    for _, first, last in connection.execute(TIMES).fetchall():
+        for unit, (begin, end) in OTHER_UNITS.items():
+            if begin <= first and last <= end:
+                raise PipelineError(
+                    f"All times of a source that the setting corpus names are numbers from {first} to {last}, which as"
+                    f" seconds since 1970 are of January 1970 and are probably {unit}: write them as seconds or as"
+                    " dates such as 2020-09-13T18:33:32Z, or leave the column out."
+                )
 
 
 def write_set_aside(rows: Path, out: Path, keys: Keys, finished: Path, engine: Engine) -> Counts:

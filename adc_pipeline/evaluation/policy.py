@@ -138,7 +138,7 @@ class Writer:
         self.author = author
         self.sampling = sampling
         self.seed = seed
-        self.grows = grows(author.model)
+        self.grows = grows(author.model, author.context_tokens)
         self.rows = rows or rows_at_once(author.model, author.context_tokens)
 
     def write(

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from transformers import DynamicCache, LogitsProcessor
 from transformers.cache_utils import Cache, DynamicLayer
 
-from adc_pipeline.generation.decoding import Finite, continuations, runs_in_batches
+from adc_pipeline.generation.decoding import Finite, Restarts, continuations, probed_length, runs_in_batches
 from adc_pipeline.generation.settings import Sampling
 from adc_pipeline.training.context import stated
 from adc_pipeline.training.probes import Logits, Texts, runs_as_alone
@@ -39,7 +39,7 @@ MOST_ROWS = 256
 ROOM = 64
 # A batch whose sequences do not go on drops finished rows when so many of its rows are finished.
 DROPPED_SHARE = 0.25
-# Tokens in the three parts of each of the probe's texts.
+# Tokens in the three parts of each of the probe's texts; the first part of the first is as long as the run's texts.
 PROBE = ((9, 9, 6), (4, 3, 6))
 
 
@@ -125,7 +125,8 @@ class Batch:
         """
         if not self.grows:
             greedy, temperature = Sampling(0.0, 1.0, self.sampling.max_new_tokens), self.sampling.temperature
-            size = len(prompts) if runs_in_batches(self.model) else 1
+            longest = max(map(len, prompts)) + self.sampling.max_new_tokens
+            size = len(prompts) if runs_in_batches(self.model, longest) else 1
             return [
                 ids
                 for begin in range(0, len(prompts), size)
@@ -230,12 +231,15 @@ def shared_prefix(one: list[int], other: list[int]) -> int:
     return count
 
 
-class ByUniforms(LogitsProcessor):
+class ByUniforms(Restarts, LogitsProcessor):
     """Leaves of each row's ids only the one that its uniform number draws."""
 
     def __init__(self, uniforms: Floats, temperature: float) -> None:
         self.uniforms = torch.from_numpy(uniforms)
         self.temperature = temperature
+        self.restart()
+
+    def restart(self) -> None:
         self.step = 0
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
@@ -252,17 +256,19 @@ def rows_at_once(model: "PreTrainedModel", tokens: int) -> int:
     return max(1, min(MOST_ROWS, CACHE_BYTES // max(1, kept * model.dtype.itemsize * tokens)))
 
 
-def grows(model: "PreTrainedModel") -> bool:
+def grows(model: "PreTrainedModel", longest: int) -> bool:
     """Return whether texts that are read in three parts, side by side, get the logits that each gets alone.
 
-    Windows are wider than a probe, so they are taken from the configuration.
+    `longest` is the most tokens of a text. Windows are wider than a probe, so they are taken from the configuration.
     """
     if not all(type(layer) is DynamicLayer for layer in DynamicCache(config=model.config).layers):
         return False
+    (_, *others), short = PROBE
+    sizes = ((max(PROBE[0][0], probed_length(model, longest) - sum(others)), *others), short)
 
     def together(texts: Texts) -> Logits:
         batch = Batch(model, [0], Sampling())
-        parts = [text.split(list(sizes)) for text, sizes in zip(texts, PROBE, strict=True)]
+        parts = [text.split(list(each)) for text, each in zip(texts, sizes, strict=True)]
         batch._keep([0] * len(texts))
         batch._forward([first.tolist() for first, _, _ in parts])
         # Keep less than was read, so that both the mask and the places are tried.
@@ -278,4 +284,4 @@ def grows(model: "PreTrainedModel") -> bool:
         alone = [model(input_ids=text[None], use_cache=False).logits[0] for text in texts]
         return [torch.cat([each[: -len(after)], torch.stack(after)]) for each, after in zip(alone, found, strict=True)]
 
-    return runs_as_alone(model, [sum(sizes) for sizes in PROBE], together)
+    return runs_as_alone(model, list(map(sum, sizes)), together)

@@ -8,17 +8,19 @@ core, grammar and text included.
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 import torch
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 from transformers.generation.logits_process import TemperatureLogitsWarper, TopPLogitsWarper
 from transformers.generation.streamers import BaseStreamer
 
-from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.core.errors import PipelineError, first_line
 from adc_pipeline.generation.conversation import neutral
 from adc_pipeline.generation.settings import Sampling
-from adc_pipeline.training.probes import Logits, Texts, runs_as_alone
+from adc_pipeline.training.context import context_length
+from adc_pipeline.training.probes import FAULTS, Logits, Texts, runs_as_alone
+from adc_pipeline.training.stopping import is_out_of_memory
 from adc_pipeline.training.tokens import MarkerTokenizer
 
 if TYPE_CHECKING:
@@ -48,7 +50,8 @@ def continuations(
     All prompts are one batch with the key-value cache, or one after the other without `processors` for a model that
     cannot run a batch. A `streamer` takes one prompt only. Draws from torch's global generator.
     """
-    if len(prompts) > 1 and not processors and not runs_in_batches(model):
+    longest = max(map(len, prompts)) + sampling.max_new_tokens
+    if len(prompts) > 1 and not processors and not runs_in_batches(model, longest):
         return [continuations(model, [prompt], stops, sampling)[0] for prompt in prompts]
     options = {"max_new_tokens": sampling.max_new_tokens, "eos_token_id": stops, **sampling.options()}
     written = generated(model, prompts, stops[0], [Finite(), *processors], streamer, **options)[0].tolist()
@@ -77,42 +80,87 @@ def generated(
     # Padding on the left is masked; its id does not matter.
     ids = torch.tensor([[padding] * (width - len(prompt)) + prompt for prompt in prompts])
     mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts])
-    with torch.inference_mode():
-        output = model.generate(  # type: ignore[operator]
-            ids.to(model.device),
-            attention_mask=mask.to(model.device),
-            logits_processor=LogitsProcessorList(processors),
-            streamer=streamer,
-            generation_config=GenerationConfig(
-                min_new_tokens=1, pad_token_id=padding, return_dict_in_generate=True, **options
-            ),
-            **routers,
-        )
+
+    def run(use_cache: bool) -> Any:
+        for each in [*processors, streamer]:
+            if isinstance(each, Restarts):
+                each.restart()
+        with torch.inference_mode():
+            return model.generate(  # type: ignore[operator]
+                ids.to(model.device),
+                attention_mask=mask.to(model.device),
+                logits_processor=LogitsProcessorList(processors),
+                streamer=streamer,
+                generation_config=GenerationConfig(
+                    min_new_tokens=1, pad_token_id=padding, return_dict_in_generate=True, use_cache=use_cache, **options
+                ),
+                **routers,
+            )
+
+    try:
+        output = run(model not in WITHOUT_CACHE)
+    except FAULTS as error:
+        if model in WITHOUT_CACHE or is_out_of_memory(error):
+            raise
+        try:
+            output = run(use_cache=False)
+        except FAULTS as second:
+            if is_out_of_memory(second):
+                raise
+            raise PipelineError(
+                f"The model, a {type(model).__name__}, cannot write ({first_line(error)}); update transformers, or"
+                " choose another base model."
+            ) from error
+        WITHOUT_CACHE.add(model)
     return output.sequences[:, width:], list(output.logits or ())
 
 
-class Forced(LogitsProcessor):
+# Models whose code fails with the key-value cache, and writes without.
+WITHOUT_CACHE: WeakSet[Any] = WeakSet()
+
+
+class Restarts:
+    """Keeps what one run of `generate` has drawn so far."""
+
+    def restart(self) -> None:
+        """Forget what an earlier run has drawn."""
+        raise NotImplementedError
+
+
+class Forced(Restarts, LogitsProcessor):
     """Draws given ids, (prompts, tokens), whatever the logits."""
 
     def __init__(self, ids: torch.Tensor) -> None:
-        self.ids, self.step = ids, 0
+        self.ids = ids
+        self.restart()
+
+    def restart(self) -> None:
+        self.step = 0
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         self.step += 1
         return torch.full_like(scores, float("-inf")).scatter(-1, self.ids[:, self.step - 1, None], 0.0)
 
 
-# Whether a model runs a batch, by model: a probe costs some ten short forward passes.
-BATCHES: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()
-# Tokens of the probe's texts, and how many of them at the end are drawn.
-PROBED, DRAWN = (12, 7), 3
+# Whether a model runs a batch, by model and number of tokens: a probe costs some six forward passes of them.
+BATCHES: WeakKeyDictionary[Any, dict[int, bool]] = WeakKeyDictionary()
+# Tokens of the shorter of a probe's texts, and how many tokens at the end of each are drawn.
+SHORT, DRAWN = 7, 3
 
 
-def runs_in_batches(model: "PreTrainedModel") -> bool:
+def probed_length(model: "PreTrainedModel", longest: int) -> int:
+    """Return the length of a probe for texts of at most `longest` tokens: the next power of two, within the context."""
+    length = 1 << max(4, (longest - 1).bit_length())
+    return min(length, max(longest, context_length(model) or length))
+
+
+def runs_in_batches(model: "PreTrainedModel", longest: int) -> bool:
     """Return whether texts that are generated side by side get the logits that each gets alone.
 
-    Padding moves the positions of BART, and the recurrent states of RWKV and RecurrentGemma.
+    `longest` is the most tokens of a text. Padding moves the positions of BART, and the recurrent states of RWKV and
+    RecurrentGemma; LongRoPE gives all texts of a batch the frequencies of the longest.
     """
+    length = probed_length(model, longest)
 
     def together(texts: Texts) -> Logits:
         prompts, forced = [text[:-DRAWN].tolist() for text in texts], torch.stack([text[-DRAWN:] for text in texts])
@@ -123,9 +171,10 @@ def runs_in_batches(model: "PreTrainedModel") -> bool:
         alone = [model(input_ids=text[None], use_cache=False).logits[0] for text in texts]
         return [torch.cat([own[: -DRAWN - 1], drawn, own[-1:]]) for own, drawn in zip(alone, after, strict=True)]
 
-    if model not in BATCHES:
-        BATCHES[model] = runs_as_alone(model, PROBED, together)
-    return BATCHES[model]
+    known = BATCHES.setdefault(model, {})
+    if length not in known:
+        known[length] = runs_as_alone(model, (length, SHORT), together)
+    return known[length]
 
 
 class Finite(LogitsProcessor):
@@ -169,7 +218,7 @@ class Spelling:
         return bool((text.partition("\n")[2] if self.speaks else text).strip().strip(UNFINISHED))
 
 
-class Grammar(LogitsProcessor):
+class Grammar(Restarts, LogitsProcessor):
     """Constrains turns, one a row, to the grammar of a walk: excluded tokens get probability 0.
 
     Excluded are the `forbidden` ids, and the ids that end a turn until the turn has a text. `prompt` is the width of
@@ -181,6 +230,9 @@ class Grammar(LogitsProcessor):
         self.prompt = prompt
         self.forbidden = torch.tensor(forbidden, dtype=torch.long)
         self.ends = torch.tensor(stop_ids(spelling.tokenizer))
+        self.restart()
+
+    def restart(self) -> None:
         self.may_end: set[int] = set()
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
@@ -193,17 +245,21 @@ class Grammar(LogitsProcessor):
         return scores
 
 
-class Drawn(LogitsProcessor):
+class Drawn(Restarts, LogitsProcessor):
     """Leaves of each row's ids only the one that is drawn with the row's own random numbers.
 
     So a row gets what it gets alone; transformers draws all rows of a batch with one generator.
     """
 
     def __init__(self, seeds: list[int], sampling: Sampling, device: torch.device) -> None:
-        self.generators = [torch.Generator(device).manual_seed(seed) for seed in seeds]
+        self.seeds, self.device = seeds, device
+        self.restart()
         self.warpers = LogitsProcessorList([TemperatureLogitsWarper(float(sampling.temperature))])
         if sampling.top_p < 1:
             self.warpers.append(TopPLogitsWarper(sampling.top_p))
+
+    def restart(self) -> None:
+        self.generators = [torch.Generator(self.device).manual_seed(seed) for seed in self.seeds]
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         shares = self.warpers(input_ids, scores).softmax(-1)  # type: ignore[arg-type]
@@ -213,7 +269,7 @@ class Drawn(LogitsProcessor):
 
 
 @dataclass
-class TextStream(BaseStreamer):
+class TextStream(Restarts, BaseStreamer):
     """Passes the text of one turn to `show` while it grows; the pieces concatenated are `Spelling.text`.
 
     A piece ends with a complete character, and before anything that may become a marker string.
@@ -224,6 +280,10 @@ class TextStream(BaseStreamer):
     ids: list[int] = field(default_factory=list)
     shown: int = 0
     begun: bool = False
+
+    def restart(self) -> None:
+        # What was shown stays: the same tokens are drawn again.
+        self.ids, self.begun = [], False
 
     def put(self, value: torch.Tensor) -> None:
         # The first value is the prompt.

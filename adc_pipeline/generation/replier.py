@@ -152,18 +152,22 @@ class Replier:
 
     def replies(self, conversations: Sequence[Conversation], sampling: Sampling) -> Iterator[list[Reply]]:
         """Yield the replies to conversations batch by batch; each is what `reply` would write."""
-        size = BATCH_ROWS if len(conversations) > 1 and runs_in_batches(self.model) else 1
+        size = 1
+        if len(conversations) > 1:
+            most = min(sampling.max_new_tokens, self.context_tokens // 2)
+            longest = max(len(self._prompt(conversation, most)) for conversation in conversations) + most
+            size = BATCH_ROWS if runs_in_batches(self.model, longest) else 1
         for begin in range(0, len(conversations), size):
             yield self._replies(conversations[begin : begin + size], sampling)
+
+    def _prompt(self, conversation: Conversation, most: int) -> list[int]:
+        return prompt_ids(conversation, self.tokenizer, self.arranged, self.context_tokens - most)
 
     def _replies(
         self, conversations: Sequence[Conversation], sampling: Sampling, stream: TextStream | None = None
     ) -> list[Reply]:
         most = min(sampling.max_new_tokens, self.context_tokens // 2)
-        prompts = [
-            prompt_ids(conversation, self.tokenizer, self.arranged, self.context_tokens - most)
-            for conversation in conversations
-        ]
+        prompts = [self._prompt(conversation, most) for conversation in conversations]
         processors: list[LogitsProcessor] = [Grammar(self.spelling, max(map(len, prompts)), self.forbidden)]
         if sampling.options()["do_sample"]:
             # With the same random numbers after every turn, a model would often repeat the reply that was just

@@ -50,10 +50,13 @@ def load_model(folder: Path) -> "PreTrainedModel":
 def reason(error: BaseException) -> str:
     """Return why a library cannot load a model, for a sentence.
 
-    The message for a pickle advises to run what is in it, so it is replaced.
+    The message for a pickle advises to run what is in it, and that for other shapes points to a report in the log, so
+    they are replaced.
     """
     if isinstance(error, pickle.UnpicklingError):
         return "its weights are a pickle that holds other things than tensors, or that is damaged"
+    if "ignore_mismatched_sizes" in str(error):
+        return "tensors in its files have other shapes than its config.json states"
     return first_line(error)
 
 
@@ -110,6 +113,28 @@ def surplus_layer(names: Collection[str], unexpected: Iterable[str]) -> str:
         if found and known and not any(each.startswith(found[0]) for each in names):
             return name
     return ""
+
+
+def other_shape(model: "PreTrainedModel") -> str | None:
+    """Return which tensor of a model has another shape than its configuration states, so that it could not be loaded.
+
+    None if there is none, or if the configuration alone makes no model.
+    """
+    from transformers import AutoModelForCausalLM
+
+    try:
+        with torch.device("meta"):
+            stated = AutoModelForCausalLM.from_config(model.config).state_dict()
+    except Exception:
+        return None
+    return next(
+        (
+            f"{name} is {tuple(tensor.shape)}, and config.json states {tuple(stated[name].shape)}"
+            for name, tensor in model.state_dict().items()
+            if name in stated and stated[name].shape != tensor.shape
+        ),
+        None,
+    )
 
 
 def refuse_quantized(source: str, named: str, **options: Any) -> None:

@@ -19,7 +19,15 @@ import torch
 from adc_pipeline.core.atomic import atomic_folder
 from adc_pipeline.core.errors import PipelineError, UnreachableError, first_line, is_disk_full, is_network_fault
 from adc_pipeline.core.named_files import check_files_in, named_path
-from adc_pipeline.training.loading import broken_tensor, convert, load_weights, reason, refuse_adapter, stored_type
+from adc_pipeline.training.loading import (
+    broken_tensor,
+    convert,
+    load_weights,
+    other_shape,
+    reason,
+    refuse_adapter,
+    stored_type,
+)
 from adc_pipeline.training.probes import FAULTS, counts_from_zero, knows, looks_ahead
 from adc_pipeline.training.settings import BaseModelSettings
 from adc_pipeline.training.tokenizer import add_markers, marker_ids, train_tokenizer
@@ -55,11 +63,14 @@ def prepare_base_model(
         try:
             _widen(model, tokenizer, markers)
             known = knows(model, marker_ids(tokenizer, markers))
+            problem = other_shape(model)
         except FAULTS as error:
+            known, problem = False, first_line(error)
+        if problem:
             raise PipelineError(
                 f"{_subject(settings)} is a {type(model).__name__}, to whose vocabulary the markers cannot be added"
-                f" ({first_line(error)}); choose another base model."
-            ) from error
+                f" ({problem}); choose another base model."
+            )
         if not known:
             raise PipelineError(
                 f"{_subject(settings)} is a {type(model).__name__} that gives no finite logits once the markers are"

@@ -65,7 +65,7 @@ def looks_ahead(model: "PreTrainedModel") -> bool:
     (text,) = random_texts(model, [SHORT_TEXT])
     half = len(text) // 2
     with evaluating(model):
-        alone = logits(model, text)
+        alone = read_alone(model, text)
         moved = logits(model, other_ids(model, text, slice(half, None)))
         return distance(moved[:half], alone[:half]) > tolerated(alone) * context_effect(model, text, alone)
 

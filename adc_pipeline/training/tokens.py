@@ -179,6 +179,19 @@ def check_reads_back(tokenizer: MarkerTokenizer, named: str) -> None:
             f"{named} has a tokenizer that loses spaces: it reads {turn!r} as {decoded!r}, in which words cannot be"
             " separated; choose another base model."
         )
+    # BPE dropout and SentencePiece's sampling are kept in a tokenizer's files.
+    words = " ".join(TRIED_WORDS)
+    if any(again != found for found in tokenizer.ids([words]) for again in tokenizer.ids([words] * TRIES)):
+        raise PipelineError(
+            f"{named} has a tokenizer that splits one text in several ways at random, so that a model would be asked"
+            " about other tokens than it was trained on; remove the `dropout` from its tokenizer.json, or choose"
+            " another base model."
+        )
+
+
+# Tokenized several times, to see whether chance takes part in it. Even a dropout of 0.01 changes one of these.
+TRIED_WORDS = ("the", "conversation", "goes", "on", "and", "nobody", "understands", "what", "happened", "before") * 10
+TRIES = 20
 
 
 @dataclass(frozen=True)

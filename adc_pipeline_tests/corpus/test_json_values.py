@@ -27,6 +27,11 @@ WRITTEN: dict[str, Callable[[Sequence[Any]], str]] = {
     "pretty objects": lambda rows: "\n".join(json.dumps(row, indent=4) for row in rows),
     "commas between lines": lambda rows: ",\n".join(map(json.dumps, rows)) + ",\n",
     "record separators": lambda rows: "".join(f"\x1e{json.dumps(row)}\n" for row in rows),
+    "lines that end with carriage returns": lambda rows: "\r".join(map(json.dumps, rows)) + "\r",
+    "a key twice": lambda rows: "".join('{"score": 0, "author": 0, ' + json.dumps(row)[1:] + "\n" for row in rows),
+    "a key twice, in an array": lambda rows: (
+        "[" + ", ".join('{"score": 0, "author": 0, ' + json.dumps(row)[1:] for row in rows) + "]"
+    ),
     "array with a mark": lambda rows: "\ufeff" + json.dumps(rows),
 }
 
@@ -40,6 +45,7 @@ def test_the_records_are_those_of_json_lines(tmp_path: Path, written: str, pack:
     assert (counts["records"], counts["taking_part"], counts["set_aside"]) == (4, 4, 0)
     texts = [SUBMISSION["selftext"], *(record["body"] for record in RECORDS[1:])]
     assert parents(tmp_path) == dict(zip(texts, [None] + 3 * [texts[0]], strict=True))
+    assert read_utterances(tmp_path / "out", "speaker, score") == [("ann", 7), *3 * [("bob", 3)]]
 
 
 def test_a_value_may_lie_across_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

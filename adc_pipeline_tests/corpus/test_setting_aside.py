@@ -456,3 +456,20 @@ def test_a_byte_order_mark_is_no_part_of_the_first_line(tmp_path: Path) -> None:
     lines = directory / "utterances.jsonl"
     lines.write_bytes(b"\xef\xbb\xbf" + lines.read_bytes())
     assert write_utterances(directory, tmp_path / "out")["taking_part"] == 3
+
+
+def test_a_title_is_that_of_its_conversation_however_the_number_is_spelt(tmp_path: Path) -> None:
+    directory = Corpus([row("7.0", None, "7.0")], {"7.0": {"title": "Title"}}).write(tmp_path / "corpus")
+    write_utterances(directory, tmp_path / "out", UtteranceSettings())
+    assert read_utterances(tmp_path / "out", "id, title") == [("7", "Title")]
+
+
+@pytest.mark.parametrize(
+    ("times", "unit"), [((44_087, 44_090), "days"), ((18_518, 18_519), "days"), ((2_459_106, 2_459_107), "Julian days"),
+                        ((2019, 2020), "years")]
+)  # fmt: skip
+def test_times_in_another_unit_are_refused(tmp_path: Path, times: tuple[int, int], unit: str) -> None:
+    with pytest.raises(PipelineError, match=f"numbers from {times[0]} to {times[1]}, which .* are probably {unit}:"):
+        read(tmp_path, [row("r", None, timestamp=times[0]), row("a", "r", timestamp=times[1]), row("b", "r")])
+    # A time of seconds among them, and they are seconds from another day than 1970's first.
+    read(tmp_path / "seconds", [row("r", None, timestamp=times[0]), row("a", "r", timestamp=90_000_000)])

@@ -98,10 +98,12 @@ def test_models_whose_keys_cannot_be_kept_read_every_prompt_from_its_start(model
 
 @pytest.mark.slow
 def test_the_probe_finds_what_keeps_its_keys(model: torch.nn.Module) -> None:
-    assert grows(model)  # type: ignore[arg-type]
+    assert grows(model, 40)  # type: ignore[arg-type]
     torch.manual_seed(0)
-    assert not grows(MistralForCausalLM(MistralConfig(**SIZE, **HEADS, sliding_window=200)).eval())
-    assert not grows(MambaForCausalLM(MambaConfig(vocab_size=VOCABULARY, hidden_size=32, num_hidden_layers=1)).eval())
+    assert not grows(MistralForCausalLM(MistralConfig(**SIZE, **HEADS, sliding_window=200)).eval(), 40)
+    assert not grows(
+        MambaForCausalLM(MambaConfig(vocab_size=VOCABULARY, hidden_size=32, num_hidden_layers=1)).eval(), 40
+    )
 
 
 @pytest.mark.slow

@@ -182,7 +182,8 @@ def test_of_two_utterances_without_reply_to_the_one_named_like_the_conversation_
 def test_a_note_of_removal_is_one_short_pair_of_brackets() -> None:
     notes = ["[removed]", "[ Deleted ]", "[ Removed by Reddit in response to a copyright notice. ]", "[UNAVAILABLE]",
              "[ Removed by Reddit on account of violating the [content policy](/help/contentpolicy). ]",
-             "*[deleted]*", "\\[removed\\]", "[no longer available]"]  # fmt: skip
+             "*[deleted]*", "\\[removed\\]", "[no longer available]", "[Gelöscht]", "[comentario eliminado]",
+             "[Удалено]", "[削除済み]"]  # fmt: skip
     texts = ["[removed] was all", "[deleted] or [removed]", "[The deleted scene](https://films.example)", "[undeleted]",
              "*[deleted]* or not",
              "[]", "removed", f"[removed {'x' * 150}]"]  # fmt: skip

@@ -18,8 +18,8 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.generation.address import inside
-from adc_pipeline.generation.batch import MOST_ROWS, Batch, rows_at_once
-from adc_pipeline.generation.decoding import continuations, runs_in_batches, stop_ids
+from adc_pipeline.generation.batch import MOST_ROWS, Batch, grows, rows_at_once
+from adc_pipeline.generation.decoding import WITHOUT_CACHE, continuations, runs_in_batches, stop_ids
 from adc_pipeline.generation.replier import Replier
 from adc_pipeline.generation.settings import Sampling
 from adc_pipeline.training.adapters import add_adapters
@@ -119,6 +119,16 @@ def test_a_configuration_of_another_size_is_a_sentence(plain_gpt2: Path, tmp_pat
     config = json.loads((plain / "config.json").read_text())
     (plain / "config.json").write_text(json.dumps({**config, "intermediate_size": 48}))
     with pytest.raises(PipelineError, match=r"'.*plain' \(revision main\) cannot be loaded \("):
+        prepared(plain)
+
+
+def test_weights_that_would_not_fit_their_configuration_are_refused(plain_gpt2: Path, tmp_path: Path) -> None:
+    # transformers widens Marian's embeddings, but not the size of the decoder's vocabulary in its configuration.
+    config = {**BART, "encoder_layers": 1, "encoder_attention_heads": 2, "encoder_ffn_dim": 64, "pad_token_id": 0}
+    plain = write_plain(tmp_path / "plain", plain_gpt2, "marian", **config)
+    with pytest.raises(
+        PipelineError, match=r"markers cannot be added \(model.decoder.embed_tokens.weight is \(320, 32\)"
+    ):
         prepared(plain)
 
 
@@ -309,6 +319,22 @@ ROBERTA = {
 }
 
 
+LONGROPE = {
+    **LLAMA,
+    "original_max_position_embeddings": 9,
+    "rope_parameters": {
+        "rope_type": "longrope",
+        "rope_theta": 10000.0,
+        "short_factor": [1.0] * 8,
+        "long_factor": [4.0] * 8,
+        "original_max_position_embeddings": 9,
+        "factor": 8.0,
+    },
+}
+# Without a layer that attends, with which transformers fails where it asks its cache for a length.
+BAMBA = {**LLAMA, "attn_layer_indices": [], "mamba_n_heads": 4, "mamba_d_head": 16, "mamba_d_state": 8}
+
+
 def test_values_that_differ_from_layer_to_layer_are_not_read() -> None:
     # Of transformers' Gemma 4, `config.head_dim` raises a RuntimeError.
     types = ["sliding_attention", "full_attention"]
@@ -340,10 +366,19 @@ def test_a_model_whose_positions_do_not_begin_at_0_is_refused(plain_gpt2: Path, 
         prepared(plain)
 
 
-@pytest.mark.parametrize(("model_type", "config"), [("bart", BART), ("rwkv", RWKV), ("llama", LLAMA)])
+@pytest.mark.parametrize(
+    ("model_type", "config"),
+    [
+        ("bart", BART),
+        ("rwkv", RWKV),
+        ("phi3", LONGROPE),
+        pytest.param("bamba", BAMBA, marks=pytest.mark.slow),
+        ("llama", LLAMA),
+    ],
+)
 def test_prompts_are_one_batch_only_where_each_gets_what_it_gets_alone(model_type: str, config: dict[str, Any]) -> None:
     model = tiny(model_type, **config)
-    assert runs_in_batches(model) == (model_type == "llama")
+    assert runs_in_batches(model, 12) == (model_type in ("llama", "bamba"))
     prompts, stops = [[7, 20, 31, 4, 9, 50, 11, 3], [5, 44]], [1, 2]
     expected = []
     for prompt in prompts:
@@ -355,17 +390,19 @@ def test_prompts_are_one_batch_only_where_each_gets_what_it_gets_alone(model_typ
             ids.append(int(logits.argmax()))
         expected.append(ids[len(prompt) :])
     assert continuations(model, prompts, stops, Sampling(temperature=0, max_new_tokens=4)) == expected
-    batch = Batch(model, stops, Sampling(0.0, 1.0, 4), grows=False)
-    assert batch.draw(prompts, np.full((2, 4), 0.5)) == expected
+    for grown in {False, grows(model, 12)}:
+        batch = Batch(model, stops, Sampling(0.0, 1.0, 4), grown)
+        assert batch.draw(prompts, np.full((2, 4), 0.5)) == expected
+    assert (model in WITHOUT_CACHE) == (model_type == "bamba")
 
 
 def test_logits_that_are_not_finite_draw_no_token() -> None:
     model = tiny("llama", **LLAMA)
     with torch.no_grad():
         model.model.norm.weight.fill_(math.nan)
-    for grows in (True, False):
+    for grown in (True, False):
         with pytest.raises(PipelineError, match="gives logits that are not finite"):
-            Batch(model, [1], Sampling(0.5), grows).draw([[5, 6]], np.full((1, 200), 0.5))
+            Batch(model, [1], Sampling(0.5), grown).draw([[5, 6]], np.full((1, 200), 0.5))
     with pytest.raises(PipelineError, match="gives logits that are not finite"):
         continuations(model, [[5, 6]], [1], Sampling(temperature=0))
 

@@ -205,6 +205,18 @@ def test_a_tokenizer_that_loses_spaces_is_refused() -> None:
         check_reads_back(marked(wrapped(backend)), "The model")
 
 
+@pytest.mark.parametrize("dropout", [0.01, 1.0])
+def test_a_tokenizer_that_draws_is_refused(dropout: float) -> None:
+    backend = byte_level()
+    backend.model.dropout = dropout
+    if dropout == 1:
+        # No merge at all is always the same.
+        check_reads_back(marked(wrapped(backend)), "The model")
+        return
+    with pytest.raises(PipelineError, match="The model has a tokenizer that splits one text in several ways"):
+        check_reads_back(marked(wrapped(backend)), "The model")
+
+
 def test_a_text_that_changes_with_what_is_put_before_it_is_refused() -> None:
     class Changed(ByT5Tokenizer):
         def build_inputs_with_special_tokens(self, first: list[int], second: list[int] | None = None) -> list[int]:

@@ -14,10 +14,12 @@ import shutil
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from io import BytesIO
+from itertools import islice
 from pathlib import Path
 from tempfile import mkdtemp
 from time import monotonic
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from adc_pipeline.core.engine import SECONDS_BETWEEN_REPORTS, Report, no_report
 from adc_pipeline.corpus.packings import BLOCK, MARK, blocks, cut_off, packing_of
@@ -37,11 +39,12 @@ NEWLINE = ord("\n")
 def is_one_object_a_line(path: Path) -> bool:
     """Return whether DuckDB can read a file in place.
 
-    It is plain, on a disk, begins with no mark, array or answer of an interface, and holds no values of MongoDB's.
+    It is plain, on a disk, begins with no mark, array or answer of an interface, and its beginning holds
+    no values of MongoDB's and no object with one key twice.
     """
     with path.open("rb") as file:
         first = file.read(BLOCK)
-    other = first.startswith(MARK) or is_spread(first) or is_extended(first) or envelope(first)
+    other = first.startswith(MARK) or is_spread(first) or is_extended(first) or envelope(first) or has_repeats(first)
     return not other and packing_of(first[:16]) == "none" and not isinstance(path, RemoteFile)
 
 
@@ -99,6 +102,49 @@ def _plain(extended: re.Match[bytes]) -> bytes:
     return number if b"$number" in extended[0] and NUMBER.fullmatch(number) else value
 
 
+# Lines at the beginning of a file that tell whether its objects have keys twice.
+LINES_LOOKED_AT = 5
+
+
+class RepeatedKey(ValueError):
+    """An object has one key twice."""
+
+
+def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise RepeatedKey
+    return found
+
+
+ONCE = json.JSONDecoder(strict=False, object_pairs_hook=once)
+
+
+def is_repeated(line: bytes) -> bool:
+    """Return whether an object in a line has one key twice, of which DuckDB takes the first and Python the last."""
+    try:
+        ONCE.decode(line.decode(errors="replace").strip(" \t\r\n,[]"))
+    except RepeatedKey:
+        return True
+    except (ValueError, RecursionError):
+        pass
+    return False
+
+
+def has_repeats(first: bytes) -> bool:
+    """Return whether JSON that begins with these bytes repeats keys in its first lines."""
+    return any(map(is_repeated, islice(BytesIO(first), LINES_LOOKED_AT)))
+
+
+def without_repeats(found: Iterator[bytes]) -> Iterator[bytes]:
+    """Yield some lines, each with the last value of a key that an object repeats."""
+    for block in found:
+        for line in BytesIO(block):
+            with suppress(ValueError):
+                line = json.dumps(json.loads(line)).encode() + b"\n" if is_repeated(line) else line
+            yield line
+
+
 NUMBER = re.compile(rb"-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?")
 
 
@@ -111,7 +157,7 @@ def is_spread(first: bytes) -> bool:
     if begin[:1] in (b"[", b"\x1e"):
         return True
     line, newline, _ = begin.partition(b"\n")
-    return begin[:1] == b"{" and bool(newline) and OPEN_LINE.fullmatch(line) is not None
+    return begin[:1] == b"{" and (bool(newline) or b"}\r" in line) and OPEN_LINE.fullmatch(line) is not None
 
 
 # The first line of an object that is spread over lines, or that is followed by a comma or, in an old file of macOS, by
@@ -191,6 +237,7 @@ def json_lines(file: BinaryIO, path: Path) -> Iterator[bytes]:
     first = beginning(file, path)
     key = envelope(first)
     found = objects(file, path, key) if key or is_spread(first) else whole_lines(file, path)
+    found = without_repeats(found) if has_repeats(first) else found
     return without_extended(found) if is_extended(first) else found
 
 
