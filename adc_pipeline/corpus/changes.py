@@ -24,10 +24,10 @@ from typing import TYPE_CHECKING, Any
 from adc_pipeline.core.engine import Engine, only_row
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.core.records import read_record
-from adc_pipeline.core.shards import COUNTS, Counts, parts
+from adc_pipeline.core.shards import COUNTS, Counts
 from adc_pipeline.corpus.kept_rows import KEPT
 from adc_pipeline.corpus.keys import Keys
-from adc_pipeline.corpus.tables import CONVERSATIONS, FROM, READ, SET_ASIDE, TREE, create_read_rows, row_files
+from adc_pipeline.corpus.tables import CONVERSATIONS, FROM, SET_ASIDE, TREE, create_read_rows, row_files
 from adc_pipeline.corpus.tree import write_tree
 
 if TYPE_CHECKING:
@@ -42,12 +42,15 @@ MOST_CHANGED = 0.5
 MOST_RUNS = 100
 
 # A row without a conversation may become part of one, so it is always computed again.
-CHANGED_IDS = "SELECT DISTINCT {key} AS key FROM (FROM new_rows UNION ALL BY NAME FROM gone_rows) WHERE {key} IS NOT NULL"
+CHANGED_IDS = (
+    "SELECT DISTINCT {key} AS key FROM (FROM new_rows UNION ALL BY NAME FROM gone_rows) WHERE {key} IS NOT NULL"
+)
 TOUCHED = """
 CREATE TABLE touched AS SELECT DISTINCT conversation_id FROM (
     SELECT conversation_id FROM new_rows UNION ALL SELECT conversation_id FROM gone_rows
-    UNION ALL SELECT conversation_id FROM (SELECT {key} AS key, {parent_key} AS parent_key, conversation_id FROM kept_rows)
-    WHERE key IN (SELECT key FROM changed_ids) OR parent_key IN (SELECT key FROM changed_ids)
+    UNION ALL SELECT conversation_id FROM (
+        SELECT {key} AS key, {parent_key} AS parent_key, conversation_id FROM kept_rows
+    ) WHERE key IN (SELECT key FROM changed_ids) OR parent_key IN (SELECT key FROM changed_ids)
     UNION ALL SELECT conversation_id FROM (
         (FROM titles EXCEPT FROM titles_before) UNION ALL (FROM titles_before EXCEPT FROM titles))
 ) WHERE conversation_id IS NOT NULL
@@ -95,10 +98,6 @@ class Since:
     runs: tuple[tuple[int, int, int], ...]
     new: frozenset[int]
     gone: frozenset[int]
-
-    def record(self, out: Path) -> None:
-        """Write what stages downstream need."""
-        (out / SINCE).write_text(json.dumps({"previous": self.previous.name, "runs": self.runs}) + "\n")
 
 
 def moved(runs: Sequence[Sequence[int]], position: str, back: bool = False) -> str:
@@ -255,7 +254,9 @@ def merge(
         for file, position in files:
             paths = {"previous": previous / file, "before": out / BEFORE / file, "now": out / NOW / file}
             columns = Columns.read(**paths)
-            selected = ", ".join(f"{moved(runs, name)} AS {name}" if name in POSITIONS else name for name in columns.names)
+            selected = ", ".join(
+                f"{moved(runs, name)} AS {name}" if name in POSITIONS else name for name in columns.names
+            )
             values = {key: str(path) for key, path in paths.items()}
             rows = MERGED.format(moved=selected, position=position)
             if columns.exact:
@@ -299,7 +300,7 @@ class Columns:
 
 
 def nulls(path: Path) -> tuple[dict[str, bool], dict[str, int]]:
-    """Return by column of a file whether it is declared as optional, and its nulls; a file without rows declares none."""
+    """Return by column of a file whether it is declared as optional, which none is without rows, and its nulls."""
     import pyarrow.parquet as pq
 
     with pq.ParquetFile(path) as file:
@@ -320,15 +321,19 @@ def changed_counts(counts: Mapping[str, int], before: Counts, now: Counts) -> Co
 
 @dataclass(frozen=True)
 class Changes:
-    """What a stage downstream knows of the changes that its input `utterances` was built by."""
+    """The changes that a version was updated by: the name of the version before, and `runs` as in `Since`."""
 
     previous: str
     runs: tuple[tuple[int, int, int], ...]
 
     @classmethod
-    def read(cls, utterances: Path) -> "Changes | None":
-        """Return what `Since.record` wrote; None if everything was built."""
-        if not (utterances / SINCE).is_file():
+    def read(cls, version: Path) -> "Changes | None":
+        """Return what `record` wrote; None if everything was computed."""
+        if not (version / SINCE).is_file():
             return None
-        record = read_record(utterances / SINCE, previous=str, runs=list)
+        record = read_record(version / SINCE, previous=str, runs=list)
         return cls(record["previous"], tuple(record["runs"]))
+
+    def record(self, out: Path) -> None:
+        """Write what stages downstream need."""
+        (out / SINCE).write_text(json.dumps(asdict(self)) + "\n")

@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING
 
 from adc_pipeline.core.engine import Engine, only_row
 from adc_pipeline.core.errors import PipelineError
-from adc_pipeline.core.shards import Counts, parts
+from adc_pipeline.core.shards import Counts
 from adc_pipeline.corpus.keys import read_keys
 from adc_pipeline.corpus.mentions import MENTION, PREFIX, create_mention_macros
 from adc_pipeline.corpus.readers.carried import ACCEPTED_REPLY
-from adc_pipeline.corpus.tables import READ, carried_columns, create_read_rows, row_files
+from adc_pipeline.corpus.tables import carried_columns, create_read_rows, row_files
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection

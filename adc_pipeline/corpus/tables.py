@@ -70,7 +70,9 @@ def row_files(folder: Path) -> list[tuple[str, int]]:
     files = parts(folder, READ)
     if files and FROM in files[0]:
         return [(file, int(Path(file).stem.rpartition(FROM)[2])) for file in files]
-    return list(zip(files, accumulate((pq.read_metadata(file).num_rows for file in files[:-1]), initial=0), strict=True))
+    return list(
+        zip(files, accumulate((pq.read_metadata(file).num_rows for file in files[:-1]), initial=0), strict=True)
+    )
 
 
 def create_tree(connection: "DuckDBPyConnection", folder: Path) -> None:

@@ -25,7 +25,7 @@ from adc_pipeline.core.shards import (
     shards_of,
     work_folder,
 )
-from adc_pipeline.corpus.changes import BEFORE, Since, find_changes, moved, update_tree, write_changed_ids
+from adc_pipeline.corpus.changes import BEFORE, Changes, Since, find_changes, moved, update_tree, write_changed_ids
 from adc_pipeline.corpus.kept_rows import record_trees
 from adc_pipeline.corpus.keys import IS_UTTERANCE, Keys, read_keys
 from adc_pipeline.corpus.removals import Removals
@@ -147,7 +147,7 @@ def write_utterances(
         record_trees(rows, keys, settings.adopt_roots, out)
         link_or_copy(rows / TITLES, out / TITLES)
         if since:
-            since.record(out)
+            Changes(since.previous.name, since.runs).record(out)
         counts |= read_record(rows / COUNTED)
         counts |= write_set_aside(rows, out, keys, finished, engine, since)
     refuse_too_many_set_aside(counts, settings.max_set_aside)

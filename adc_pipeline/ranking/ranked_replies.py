@@ -14,8 +14,8 @@ from adc_pipeline.core.engine import Engine, counts_by, only_row
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.core.records import read_record
 from adc_pipeline.core.shards import COUNTS as COUNTED
-from adc_pipeline.core.shards import Counts, link_or_copy, map_shards, parts, shards_of, work_folder
-from adc_pipeline.corpus.changes import BEFORE, NOW, SINCE, Changes, changed_counts, merge
+from adc_pipeline.core.shards import Counts, map_shards, parts, shards_of, work_folder
+from adc_pipeline.corpus.changes import BEFORE, NOW, Changes, changed_counts, merge
 from adc_pipeline.corpus.near_duplicates import near_pairs
 from adc_pipeline.corpus.tables import TREE, create_read_rows, create_tree, row_files
 from adc_pipeline.ranking.settings import Order, RankingSettings, ScoreOrder
@@ -172,8 +172,8 @@ def write_ranked_replies(
 
         shards = finished / (f"since-{changes.previous}" if changes else "shards")
         counts = map_shards([shard.name for shard in shards_of(utterances)], make, out, shards, engine)
-        if changes:
-            link_or_copy(utterances / SINCE, out / SINCE)
+        if previous and changes:
+            Changes(previous.name, changes.runs).record(out)
         return counts | (near_counts(near) if near else {})
 
 

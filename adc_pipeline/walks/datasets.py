@@ -165,7 +165,7 @@ class Previous:
     """A dataset that was made before, and its counts."""
 
     folder: Path
-    counts: Mapping[str, int]
+    counts: Mapping[str, float]
 
 
 def split_file(split: Split, configuration: str = "data", number: int = 0, of: int = 1) -> str:
@@ -204,9 +204,7 @@ def join_shards(
                 ORDER BY shard, file_row_number)
         """  # noqa: S608
         paths = {"files": [str(path) for path in within]}
-        engine.write(
-            connection, f"joining the shards of {what}", rows, numbered(file, number, files), paths, PUBLISHED
-        )
+        engine.write(connection, f"joining the shards of {what}", rows, numbered(file, number, files), paths, PUBLISHED)
 
 
 def join_changed(
@@ -272,14 +270,12 @@ def write_walks(
     changes = Changes.read(utterances) if previous else None
 
     def make(name: str, folder: Path, engine: Engine) -> Counts:
-        here = utterances / name, ranked / name
-        if changes is None:
-            return walk_shard(KINDS[kind], *here, folder, settings, engine)
-        before, now = (
-            walk_part(KINDS[kind], *(each / part for each in here), folder / part, settings, engine)
-            for part in (BEFORE, NOW)
-        )
-        return changed_counts({}, before, now)
+        def walk(part: str) -> Counts:
+            (folder / part).mkdir(parents=True, exist_ok=True)
+            here = utterances / name / part, ranked / name / part, folder / part
+            return walk_shard(KINDS[kind], *here, settings, engine)
+
+        return changed_counts({}, walk(BEFORE), walk(NOW)) if changes else walk("")
 
     with work_folder(work, out) as finished, engine.connect(out / "spill") as connection:
         shards = finished / (f"since-{changes.previous}" if changes else "shards")
@@ -294,17 +290,10 @@ def write_walks(
             parts = [finished / name / f"{split}.parquet" for name in names]
             join_shards(connection, engine, split, COLUMNS, parts, out / split_file(split))
         if previous and changes:
-            counts = {name: previous.counts[name] + number for name, number in counts.items()}
+            counts = {name: int(previous.counts[name]) + number for name, number in counts.items()}
         rows = {"files": [file for split in SPLITS for file in split_files(out, split)]}
         counts["repeats.included"] = only_row(connection, INCLUDED_REPEATS, rows)["repeats"]
     return counts
-
-
-def walk_part(
-    kind: WalkKind, utterances: Path, ranked: Path, out: Path, settings: WalkSettings, engine: Engine
-) -> Counts:
-    out.mkdir(parents=True)
-    return walk_shard(kind, utterances, ranked, out, settings, engine)
 
 
 def walk_shard(
