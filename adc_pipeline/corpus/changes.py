@@ -14,20 +14,22 @@ a row has as its id. Ids of two conversations may be equal (`corpus.namespaces`)
 """
 
 import json
-from collections.abc import Mapping, Sequence
+import shutil
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from adc_pipeline.core.columns import row_count
 from adc_pipeline.core.engine import Engine, only_row
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.core.records import read_record
-from adc_pipeline.core.shards import COUNTS, Counts
+from adc_pipeline.core.shards import COUNTS, Counts, parts
 from adc_pipeline.corpus.kept_rows import KEPT
 from adc_pipeline.corpus.keys import Keys
-from adc_pipeline.corpus.tables import CONVERSATIONS, FROM, SET_ASIDE, TREE, create_read_rows, row_files
+from adc_pipeline.corpus.tables import CONVERSATIONS, FROM, READ, SET_ASIDE, TREE, create_read_rows, row_files
 from adc_pipeline.corpus.tree import write_tree
 
 if TYPE_CHECKING:
@@ -35,7 +37,8 @@ if TYPE_CHECKING:
 
 CHANGED, SINCE = "changed", "since.json"
 NOW, BEFORE = f"{CHANGED}/now", f"{CHANGED}/before"
-ROWS = f"utterances-00000{FROM}{0:012}.parquet"
+# Two files, since DuckDB treats several in another way than one (`merge`).
+KEPT_ROWS, OTHER_ROWS = (f"utterances-{number:05}{FROM}{0:012}.parquet" for number in (0, 1))
 # Above this share of changed rows, computing everything is cheaper.
 MOST_CHANGED = 0.5
 # Runs of kept pieces that moved by the same number of rows. A file that changes makes two of one.
@@ -59,12 +62,8 @@ TOUCHED_ROWS = """
 CREATE TABLE touched_rows AS SELECT position FROM kept_rows
 WHERE conversation_id IS NULL OR conversation_id IN (SELECT conversation_id FROM touched)
 """
-ROWS_NOW = "SELECT * FROM kept_rows SEMI JOIN touched_rows USING (position) UNION ALL BY NAME FROM new_rows"
-ROWS_BEFORE = """
-SELECT * REPLACE ({moved} AS position) FROM read_parquet($now, hive_partitioning = false)
-    SEMI JOIN touched_rows USING (position)
-UNION ALL BY NAME FROM gone_rows
-"""
+ROWS_NOW = "SELECT * FROM kept_rows SEMI JOIN touched_rows USING (position)"
+ROWS_BEFORE = "SELECT * REPLACE ({moved} AS position) FROM read_parquet($now, hive_partitioning = false)"
 # Of the previous version, by the name of the column with the position.
 PART_BEFORE = """
 SELECT * FROM read_parquet($all, hive_partitioning = false) AS rows
@@ -74,7 +73,7 @@ ORDER BY ALL
 """
 COUNTS_BEFORE = """
 SELECT (SELECT count(*) FROM read_rows) AS read, (SELECT count(*) FROM tree) AS taking_part,
-    (SELECT count(*) FROM conversations) AS roots, (SELECT count_if(adopted) FROM conversations) AS adopted_roots,
+    (SELECT count(*) FROM conversations) AS roots, (SELECT count(*) FROM conversations WHERE adopted) AS adopted_roots,
     (SELECT count(*) FROM read_rows) - (SELECT count(*) FROM tree) AS set_aside
 """
 MERGED = """
@@ -212,12 +211,13 @@ def update_tree(
         connection.execute("DROP VIEW kept_rows")
         # Texts are read of the files that have such rows: mostly the last months.
         create_read_rows(connection, rows / name, "kept_rows", files_with(connection, kept))
-        engine.write(connection, "reading their texts", ROWS_NOW, now / ROWS)
-        here = {"now": str(now / ROWS)}
+        engine.write(connection, "reading their texts", ROWS_NOW, now / KEPT_ROWS)
+        engine.write(connection, "reading new rows", "FROM new_rows", now / OTHER_ROWS)
         unmoved = ROWS_BEFORE.format(moved=moved(since.runs, "position", back=True))
-        engine.write(connection, "reading their texts", unmoved, before / ROWS, here)
+        engine.write(connection, "", unmoved, before / KEPT_ROWS, {"now": str(now / KEPT_ROWS)})
+        engine.write(connection, "reading rows that are gone", "FROM gone_rows", before / OTHER_ROWS)
         for file, position in ((TREE, "position"), (CONVERSATIONS, "root_position")):
-            paths = {"all": str(previous / file), "before": str(before / ROWS)}
+            paths = {"all": str(previous / file), "before": parts(before, READ)}
             engine.write(connection, "", PART_BEFORE.format(position=position), before / file, paths)
         create_read_rows(connection, before)
         for file in (TREE, CONVERSATIONS):
@@ -226,7 +226,12 @@ def update_tree(
         counts_before = only_row(connection, COUNTS_BEFORE)
     counts = write_tree(now, keys, duplicates, titles, now, adopt_roots, engine)
     (now / SET_ASIDE).rename(out / SET_ASIDE)
-    merge(out, previous, ((TREE, "position"), (CONVERSATIONS, "root_position")), since.runs, engine)
+
+    def compute(folder: Path) -> Counts:
+        return write_tree(rows / name, keys, duplicates, titles, folder, adopt_roots, engine)
+
+    files = (TREE, "position"), (CONVERSATIONS, "root_position")
+    merge(out, previous, files, since.runs, rows / name, compute, engine)
     return changed_counts(read_record(previous / COUNTS), counts_before, counts)
 
 
@@ -244,74 +249,57 @@ def merge(
     previous: Path,
     files: Sequence[tuple[str, str]],
     runs: Sequence[Sequence[int]],
+    rows: Path,
+    compute: Callable[[Path], object],
     engine: Engine,
 ) -> None:
     """Write files of a shard, each with the column by which it is sorted, from those of the previous version.
 
-    The rows that `out/changed/before` has of a file are replaced by those of `out/changed/now`.
+    The rows that `out/changed/before` has of a file are replaced by those of `out/changed/now`. DuckDB declares a
+    column as required where it knows that no value is null: from the statistics of tables, and of a single Parquet
+    file, but not of several. Where the declarations could differ from those of a build from nothing, `compute` fills a
+    folder with the files from all rows of the shard, which lie in the folder `rows`.
     """
+    paths = {
+        file: {"previous": previous / file, "before": out / BEFORE / file, "now": out / NOW / file} for file, _ in files
+    }
+    if len(row_files(rows)) == 1 or not all(same_declarations(**paths[file]) for file, _ in files):
+        whole = out / "whole"
+        whole.mkdir()
+        compute(whole)
+        for file, _ in files:
+            (whole / file).rename(out / file)
+        shutil.rmtree(whole)
+        return
     with engine.connect(out / "spill") as connection:
         for file, position in files:
-            paths = {"previous": previous / file, "before": out / BEFORE / file, "now": out / NOW / file}
-            columns = Columns.read(**paths)
-            selected = ", ".join(
-                f"{moved(runs, name)} AS {name}" if name in POSITIONS else name for name in columns.names
-            )
-            values = {key: str(path) for key, path in paths.items()}
-            rows = MERGED.format(moved=selected, position=position)
-            if columns.exact:
-                engine.run(connection, f"merging {file}", f"CREATE OR REPLACE TABLE merged AS {rows}", values)
-                rows, values = "FROM merged", {}
+            columns = declared(paths[file]["now"])
+            selected = ", ".join(f"{moved(runs, name)} AS {name}" if name in POSITIONS else name for name in columns)
             # A position is never below 0, which DuckDB does not know (`walks.datasets.nullable`).
             names = ", ".join(
-                f"if({position} >= 0, {name}, NULL) AS {name}" if name in columns.optional else name
-                for name in columns.names
+                f"if({position} >= 0, {name}, NULL) AS {name}" if optional else name
+                for name, optional in columns.items()
             )
-            query = f"SELECT {names} FROM ({rows}) ORDER BY {position}"  # noqa: S608
+            merged = MERGED.format(moved=selected, position=position)
+            query = f"SELECT {names} FROM ({merged}) ORDER BY {position}"  # noqa: S608
+            values = {key: str(path) for key, path in paths[file].items()}
             engine.write(connection, f"merging {file}", query, out / file, values)
 
 
-@dataclass(frozen=True)
-class Columns:
-    """The columns of a merged file: those that DuckDB would declare as optional if it wrote all rows at once.
-
-    Of some columns it knows, from where they come, that they have no null. It asks statistics for the others. `exact`
-    says that these must be those of the merged rows, since the nulls of the previous file are gone.
-    """
-
-    names: tuple[str, ...]
-    optional: frozenset[str]
-    exact: bool
-
-    @classmethod
-    def read(cls, previous: Path, before: Path, now: Path) -> "Columns":
-        declared_before, nulls_before = nulls(previous)
-        declared, nulls_now = nulls(now)
-        gone = nulls(before)[1]
-        optional = frozenset(
-            name
-            for name in declared_before
-            if nulls_before[name] - gone[name] + nulls_now[name]
-            or (declared_before[name] and not nulls_before[name])
-            or (declared[name] and not nulls_now[name])
-        )
-        exact = any(declared_before[name] or declared[name] for name in declared_before if name not in optional)
-        return cls(tuple(declared_before), optional, exact)
+def same_declarations(previous: Path, before: Path, now: Path) -> bool:
+    """Return whether merged rows would be declared as those of the two files; not where one of them has no rows."""
+    files = [str(previous), str(before)]
+    left, there = row_count(files[:1]) - row_count(files[1:]), row_count([str(now)])
+    return left > 0 and there > 0 and declared(previous) == declared(now)
 
 
-def nulls(path: Path) -> tuple[dict[str, bool], dict[str, int]]:
-    """Return by column of a file whether it is declared as optional, which none is without rows, and its nulls."""
+def declared(path: Path) -> dict[str, bool]:
+    """Return by column of a file whether it is declared as optional."""
     import pyarrow.parquet as pq
 
     with pq.ParquetFile(path) as file:
-        metadata, columns = file.metadata, range(len(file.schema))
-        groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
-        declared = {
-            file.schema.column(number).name: bool(metadata.num_rows and file.schema.column(number).max_definition_level)
-            for number in columns
-        }
-        counts = [sum(group.column(number).statistics.null_count for group in groups) for number in columns]
-    return declared, dict(zip(declared, counts, strict=True))
+        columns = [file.schema.column(number) for number in range(len(file.schema))]
+    return {column.name: column.max_definition_level > 0 for column in columns}
 
 
 def changed_counts(counts: Mapping[str, int], before: Counts, now: Counts) -> Counts:

@@ -220,7 +220,12 @@ def rank_changes(
 ) -> Counts:
     """Write the files of a shard from those of its previous version, by ranking the conversations that have changed."""
     before, now = (rank_part(utterances / part, out / part, settings, engine) for part in (BEFORE, NOW))
-    merge(out, previous, [(RANKED_REPLIES, "position"), (DROPPED_REPLIES, "position")], changes.runs, engine)
+
+    def compute(folder: Path) -> Counts:
+        return rank_shard(utterances, folder, settings, engine)
+
+    files = (RANKED_REPLIES, "position"), (DROPPED_REPLIES, "position")
+    merge(out, previous, files, changes.runs, utterances, compute, engine)
     found = changed_counts(read_record(previous / COUNTED), before, now)
     # As `rank_shard` returns them.
     ages = AGES_COUNTED if found.get(AGES_COUNTED[0]) else ()
