@@ -15,7 +15,7 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -71,7 +71,7 @@ def make_shards(names: Sequence[str], make: Make, work: Path, engine: Engine, wh
 
         run_on_cluster(names, partial(fill_shard, make), work, engine, what)
         return
-    with engine.shared(work / "spill") if len(names) > 1 else nullcontext(engine) as one:
+    with engine.shared(work / "spill") as one:
         for number, name in enumerate(names, 1):
             if len(names) > 1:
                 before = " was finished before" if (work / name).exists() else ""

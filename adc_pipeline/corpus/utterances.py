@@ -8,6 +8,7 @@ run finished.
 import math
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from adc_pipeline.core.columns import row_count
@@ -28,6 +29,7 @@ from adc_pipeline.core.shards import (
 from adc_pipeline.corpus.changes import BEFORE, Changes, Since, find_changes, moved, update_tree, write_changed_ids
 from adc_pipeline.corpus.kept_rows import record_trees
 from adc_pipeline.corpus.keys import IS_UTTERANCE, Keys, read_keys
+from adc_pipeline.corpus.parts import plain_bytes
 from adc_pipeline.corpus.removals import Removals
 from adc_pipeline.corpus.settings import CorpusSettings, UtteranceSettings
 from adc_pipeline.corpus.sharding import COUNTED, TITLES, no_utterances, shard_rows
@@ -51,6 +53,9 @@ SELECT position, CASE WHEN same > 1 THEN 'identical_row' ELSE 'duplicate_id' END
     ) AS repeated USING (key)
 ) WHERE copy > 1 ORDER BY position
 """
+
+# Of plain JSON lines: some 20 million utterances.
+BYTES_A_SHARD = 10 * 2**30
 
 # Ids are grouped by so many at a time: their hash table takes about 100 bytes each.
 IDS_AT_A_TIME = 20_000_000
@@ -118,9 +123,10 @@ def write_utterances(
     or empty, and where a larger share than `max_set_aside` is set aside.
     """
     settings, engine, source = settings or UtteranceSettings(), engine or Engine(), source or CorpusSettings()
+    settings = replace(settings, shards=settings.shards or automatic_shards(corpus))
     out.mkdir(parents=True, exist_ok=True)
     names = shard_names(settings.shards)
-    with work_folder(work, out) as finished:
+    with work_folder(work, out) as finished, engine.shared(finished / "spill") as engine:
         read = finished / "read"
         rows = build_once(
             finished / "rows",
@@ -152,6 +158,11 @@ def write_utterances(
         counts |= write_set_aside(rows, out, keys, finished, engine, since)
     refuse_too_many_set_aside(counts, settings.max_set_aside)
     return counts
+
+
+def automatic_shards(corpus: Path) -> int:
+    """Return a number of shards for a corpus by its size: a power of two, so that it seldom changes."""
+    return 2 ** max(0, math.ceil(math.log2(max(plain_bytes(corpus), 1) / BYTES_A_SHARD)))
 
 
 def write_duplicates(rows: Path, path: Path, work: Path, engine: Engine) -> Keys:

@@ -156,7 +156,7 @@ def write_ranked_replies(
     settings, engine = settings or RankingSettings(), engine or Engine()
     out.mkdir(parents=True, exist_ok=True)
     values = values_query(utterances, settings, engine)
-    with work_folder(work, out) as finished:
+    with work_folder(work, out) as finished, engine.shared(finished / "spill") as engine:
         near = finished / "near_duplicates.parquet" if settings.near_duplicates != "keep" else None
         if near and not near.exists():
             write_near_duplicates(utterances, near, settings, engine)

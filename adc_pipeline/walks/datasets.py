@@ -277,7 +277,11 @@ def write_walks(
 
         return changed_counts({}, walk(BEFORE), walk(NOW)) if changes else walk("")
 
-    with work_folder(work, out) as finished, engine.connect(out / "spill") as connection:
+    with (
+        work_folder(work, out) as finished,
+        engine.shared(finished / "spill") as engine,
+        engine.connect(out / "spill") as connection,
+    ):
         shards = finished / (f"since-{changes.previous}" if changes else "shards")
         counts = map_shards(names, make, finished, shards, engine)
         for split in SPLITS:

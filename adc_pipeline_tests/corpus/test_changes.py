@@ -147,7 +147,7 @@ def test_positions_move_with_their_files() -> None:
     import duckdb
 
     def at(position: int, back: bool = False) -> int:
-        ((found,),) = duckdb.sql(f"SELECT {moved(runs, str(position), back)}").fetchall()
+        ((found,),) = duckdb.execute(f"SELECT {moved(runs, str(position), back)}").fetchall()
         return int(found)
 
     there = {0: 0, 4: 4, 8: 5, 9: 6, 10: 14, 11: 15}
