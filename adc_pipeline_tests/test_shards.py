@@ -31,7 +31,7 @@ from adc_pipeline.corpus.readers import lines
 from adc_pipeline.corpus.sample import write_sample
 from adc_pipeline.corpus.settings import UtteranceSettings
 from adc_pipeline.corpus.sharding import line_ends
-from adc_pipeline.corpus.utterances import write_utterances
+from adc_pipeline.corpus.utterances import automatic_shards, write_utterances
 from adc_pipeline_tests.stages import read, utterance_records
 
 ids = st.lists(st.text(st.characters(codec="utf-8"), max_size=8), min_size=1, max_size=50)
@@ -88,6 +88,16 @@ def test_shards_follow_one_another_in_the_order_of_the_hash(ids: list[str], shar
     ordered = sorted(ids, key=lambda id: hashlib.md5(id.encode()).hexdigest())
     found = in_duckdb(ordered, shards)
     assert found == sorted(found)
+
+
+def test_the_number_of_shards_is_chosen_by_the_unpacked_size(tmp_path: Path) -> None:
+    """A power of two, one up to 10 GB; holes in files take no room."""
+    for size, packed, shards in ((0, b"", 1), (10, b"", 1), (11, b"", 2), (41, b"", 8), (3, b"\x1f\x8b", 4)):
+        (path := tmp_path / f"{size}.jsonl").write_bytes(packed)
+        with path.open("r+b") as file:
+            file.truncate(size * 2**30)
+        assert automatic_shards(path) == shards
+        path.unlink()
 
 
 # --- Built once, never half-built ---------------------------------------------------------------------

@@ -49,9 +49,10 @@ def scan(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def content_digest(files: Mapping[str, Mapping[str, Any]], unhashed: Collection[str] = ()) -> str:
-    """Return the digest of scanned files, without those whose file name is in `unhashed`."""
+    """Return the digest of scanned files, without those of which the file or a folder has a name in `unhashed`."""
+    left_out = set(unhashed)
     return combined_digest(
-        (name, str(entry["sha256"])) for name, entry in files.items() if os.path.basename(name) not in unhashed
+        (name, str(entry["sha256"])) for name, entry in files.items() if left_out.isdisjoint(name.split("/"))
     )
 
 

@@ -71,11 +71,12 @@ def make_shards(names: Sequence[str], make: Make, work: Path, engine: Engine, wh
 
         run_on_cluster(names, partial(fill_shard, make), work, engine, what)
         return
-    for number, name in enumerate(names, 1):
-        if len(names) > 1:
-            before = " was finished before" if (work / name).exists() else ""
-            engine.report(f"{what} {number} of {len(names)}{before}")
-        build_once(work / name, lambda folder, name=name: fill_shard(make, name, folder, engine))  # type: ignore[misc]
+    with engine.shared(work / "spill") as one:
+        for number, name in enumerate(names, 1):
+            if len(names) > 1:
+                before = " was finished before" if (work / name).exists() else ""
+                engine.report(f"{what} {number} of {len(names)}{before}")
+            build_once(work / name, lambda folder, name=name: fill_shard(make, name, folder, one))  # type: ignore[misc]
 
 
 def fill_shard(make: Make, name: str, folder: Path, engine: Engine) -> None:

@@ -18,6 +18,7 @@ from adc_pipeline.core.atomic import atomic_folder
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.core.records import read_record
 from adc_pipeline.core.shards import link_or_copy, shard_names, write_counts
+from adc_pipeline.corpus.keys import Keys
 from adc_pipeline.corpus.recorded_files import FILES, part_files
 from adc_pipeline.corpus.remote import RemoteFile
 from adc_pipeline.corpus.settings import CorpusSettings, UtteranceSettings
@@ -58,7 +59,7 @@ def restore(keys: Sequence[str], previous: Path, shards: int, work: Path) -> int
     """Put what the version `previous` has of some tasks into `work`, as if they were finished; return how many."""
     kept: dict[str, Any] = {}
     with suppress(PipelineError):
-        kept = read_record(previous / KEPT) if (previous / KEPT).is_file() else {}
+        kept = read_record(previous / KEPT, tasks=dict)["tasks"] if (previous / KEPT).is_file() else {}
     files = {(path.parent.name, path.name[: len("utterances-00000")]): path for path in previous.glob("*/utterances-*")}
     restored = 0
     for task, key in zip(shard_names(len(keys)), keys, strict=True):
@@ -83,4 +84,10 @@ def record(keys: Sequence[str], pieces: Sequence[Sequence[tuple[int, int]]], rec
         for key, made, number in zip(keys, pieces, records, strict=True)
         if key
     }
+    (out / KEPT).write_text(json.dumps({"tasks": kept}, allow_nan=False) + "\n")
+
+
+def record_trees(rows: Path, keys: Keys, adopt_roots: bool, out: Path) -> None:
+    """Write the record of the folder `rows` with what decides the trees besides the rows (`corpus.changes`)."""
+    kept = read_record(rows / KEPT) | {"keys": asdict(keys), "adopt_roots": adopt_roots}
     (out / KEPT).write_text(json.dumps(kept, allow_nan=False) + "\n")

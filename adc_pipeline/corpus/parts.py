@@ -13,9 +13,14 @@ from typing import Any, get_args
 from adc_pipeline.core import records
 from adc_pipeline.corpus.formats import Recognised, recognise
 from adc_pipeline.corpus.layouts import ScoreOrder
-from adc_pipeline.corpus.recorded_files import PARTS, UTTERANCES, changed
+from adc_pipeline.corpus.packings import packing
+from adc_pipeline.corpus.recorded_files import PARTS, UTTERANCES, changed, part_files
 from adc_pipeline.corpus.remote import RemoteFile, remote_file
 from adc_pipeline.corpus.settings import CorpusSettings
+
+# A packed file holds about so many times its bytes. Smaller files are not looked at.
+UNPACKED, LOOKED_AT = 8, 2**24
+PACKED_ENDS = (".zst", ".gz", ".bz2", ".xz")
 
 
 @dataclass(frozen=True)
@@ -97,6 +102,22 @@ def list_parts(corpus: Path, settings: CorpusSettings) -> list[Part]:
         where = referred(path) if named.pop("remote", False) else path
         parts.append(Part(where, recognise(where, settings.format, settings.columns), **named))
     return parts
+
+
+def plain_bytes(corpus: Path) -> int:
+    """Return about how many bytes the files of a corpus hold when they are unpacked."""
+    single = corpus.is_file() or (corpus / UTTERANCES).is_file()
+    record = {} if single else read_record(corpus)["parts"]
+    found = 0
+    for path in [corpus] if single else corpus.iterdir():
+        if record.get(path.name, {}).get("remote"):
+            known = records.read_record(path, address=str, bytes=int)
+            found += known["bytes"] * (UNPACKED if known["address"].lower().endswith(PACKED_ENDS) else 1)
+            continue
+        for file in part_files(path):
+            size = file.stat().st_size
+            found += size * (UNPACKED if size > LOOKED_AT and packing(file) != "none" else 1)
+    return found
 
 
 def referred(reference: Path) -> RemoteFile:

@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING
 
 from adc_pipeline.core.engine import Engine, only_row
 from adc_pipeline.core.errors import PipelineError
-from adc_pipeline.core.shards import Counts, parts
+from adc_pipeline.core.shards import Counts
 from adc_pipeline.corpus.keys import read_keys
 from adc_pipeline.corpus.mentions import MENTION, PREFIX, create_mention_macros
 from adc_pipeline.corpus.readers.carried import ACCEPTED_REPLY
-from adc_pipeline.corpus.tables import READ, carried_columns, create_read_rows, first_positions
+from adc_pipeline.corpus.tables import carried_columns, create_read_rows, row_files
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -165,7 +165,7 @@ def remove_rows(
     """
     import pyarrow.parquet as pq
 
-    files = parts(rows, READ)
+    files = row_files(rows)
     create_read_rows(connection, rows)
     create_mention_macros(connection)
     removals.define(connection)
@@ -174,18 +174,17 @@ def remove_rows(
     engine.run(connection, "finding what is removed", statement)
     connection.execute(REMOVED_TITLES)
     counts = only_row(connection, COUNTS)
-    stored = "position" in pq.read_schema(files[0]).names
-    begins = first_positions(files)
+    stored = "position" in pq.read_schema(files[0][0]).names
     carried = "".join(
         CARRIED.format(name=name, id=name if name == ACCEPTED_REPLY else "NULL") for name in carried_columns(connection)
     )
-    for file, begin in zip(files, begins, strict=True):
+    for file, begin in files:
         path = Path(file)
         query = REMAINING.format(position=f"{begin} + {'position' if stored else 'file_row_number'}", carried=carried)
         engine.write(
             connection, "leaving out what is removed", query, path.with_suffix(".new"), {"file": file}, options
         )
     engine.write(connection, "leaving out titles", REMAINING_TITLES, titles.with_suffix(".new"), {"file": str(titles)})
-    for path in [*map(Path, files), titles]:
+    for path in [*(Path(file) for file, _ in files), titles]:
         path.with_suffix(".new").replace(path)
     return counts

@@ -44,10 +44,10 @@ class UtteranceSettings(Settings):
         True, "Decode &lt; &gt; &quot; &#39; &amp; in texts and titles to < > \" ' &, once."
     )
     shards: int = setting(
-        1,
+        0,
         "Number of shards, processed one after the other and reused by a rerun; 1 is enough up to some 30 million"
-        " utterances. The datasets do not depend on it.",
-        minimum=1,
+        " utterances, and 0 takes one for each 10 GB of the corpus. The datasets do not depend on it.",
+        minimum=0,
         maximum=99_999,
     )
     replace_personal_data: bool = setting(

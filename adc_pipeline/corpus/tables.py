@@ -6,6 +6,7 @@ order of the source; `tree.parquet`, one row an utterance that takes part; `conv
 file with a few bytes a row.
 """
 
+from collections.abc import Sequence
 from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -36,28 +37,42 @@ FROM read_rows AS r JOIN tree AS t USING (position) LEFT JOIN conversations AS c
 """
 
 
-def create_read_rows(connection: "DuckDBPyConnection", folder: Path) -> None:
-    """Create the view `read_rows`: every row read, with its `position` in the source.
+def create_read_rows(
+    connection: "DuckDBPyConnection",
+    folder: Path,
+    view: str = "read_rows",
+    files: Sequence[tuple[str, int]] | None = None,
+) -> None:
+    """Create the view `read_rows`: every row read, with its `position` in the source, or those in some of `row_files`.
 
     With a single shard, positions are not stored, since they are the row numbers.
     """
-    files = parts(folder, READ)
-    rows = connection.read_parquet(files, file_row_number=True, hive_partitioning=False)
-    begin = f"{first_positions(files)}[file_index::BIGINT + 1] + " if len(files) > 1 or FROM in files[0] else ""
+    given = row_files(folder) if files is None else files
+    chosen = given or row_files(folder)[:1]
+    paths, firsts = [path for path, _ in chosen], [first for _, first in chosen]
+    rows = connection.read_parquet(paths, file_row_number=True, hive_partitioning=False)
+    begin = f"{firsts}[file_index::BIGINT + 1] + " if len(chosen) > 1 or firsts[0] else ""
     if "position" in rows.columns:
         columns = f"* EXCLUDE (file_row_number) REPLACE ({begin}position AS position)"
     else:
         columns = f"{begin}file_row_number AS position, * EXCLUDE (file_row_number)"
-    rows.project(columns).create_view("read_rows")
+    rows = rows.project(columns)
+    (rows if given else rows.limit(0)).create_view(view)
 
 
-def first_positions(files: list[str]) -> list[int]:
-    """Return the position of each file's first row; with several shards, that of the piece that it is a part of."""
+def row_files(folder: Path) -> list[tuple[str, int]]:
+    """Return the files of rows in a folder, each with the position that its rows begin at.
+
+    With several shards, that is the position of the piece that the file is a part of.
+    """
     import pyarrow.parquet as pq
 
-    if FROM in files[0]:
-        return [int(Path(file).stem.rpartition(FROM)[2]) for file in files]
-    return [0, *accumulate(pq.read_metadata(file).num_rows for file in files[:-1])]
+    files = parts(folder, READ)
+    if files and FROM in files[0]:
+        return [(file, int(Path(file).stem.rpartition(FROM)[2])) for file in files]
+    return list(
+        zip(files, accumulate((pq.read_metadata(file).num_rows for file in files[:-1]), initial=0), strict=True)
+    )
 
 
 def create_tree(connection: "DuckDBPyConnection", folder: Path) -> None:

@@ -8,6 +8,7 @@ run finished.
 import math
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,8 +27,10 @@ from adc_pipeline.core.shards import (
     shards_of,
     work_folder,
 )
-from adc_pipeline.corpus.kept_rows import KEPT
+from adc_pipeline.corpus.changes import BEFORE, Changes, Since, find_changes, moved, update_tree, write_changed_ids
+from adc_pipeline.corpus.kept_rows import record_trees
 from adc_pipeline.corpus.keys import IS_UTTERANCE, Keys, read_keys
+from adc_pipeline.corpus.parts import plain_bytes
 from adc_pipeline.corpus.removals import Removals
 from adc_pipeline.corpus.settings import CorpusSettings, UtteranceSettings
 from adc_pipeline.corpus.sharding import COUNTED, TITLES, no_utterances, shard_rows
@@ -55,6 +58,9 @@ SELECT position, CASE WHEN same > 1 THEN 'identical_row' ELSE 'duplicate_id' END
 ) WHERE copy > 1 ORDER BY position
 """
 
+# Of plain JSON lines: some 20 million utterances.
+BYTES_A_SHARD = 10 * 2**30
+
 # Ids are grouped by so many at a time: their hash table takes about 100 bytes each.
 IDS_AT_A_TIME = 20_000_000
 IN_ORDER = "SELECT * FROM read_parquet($files, hive_partitioning = false) ORDER BY position"
@@ -68,7 +74,16 @@ WHERE reason IN ('missing_parent', 'root_outside') AND because_of_position IS NU
 FOUND_ROWS = "rows.parquet"
 FOUND = """
 SELECT position FROM read_parquet($orphans, hive_partitioning = false)
-SEMI JOIN (SELECT {key} AS key FROM read_rows) AS here USING (key)
+SEMI JOIN (
+    SELECT {key} AS key FROM read_rows WHERE conversation_id IS NOT NULL AND {is_utterance}
+) AS here USING (key)
+"""
+
+STILL_EXCLUDED = """
+INSERT INTO excluded BY NAME
+SELECT id, conversation_id, reply_to, {moved} AS position, reason, because_of
+FROM read_parquet($previous, hive_partitioning = false)
+ANTI JOIN (FROM read_parquet($before, hive_partitioning = false)) AS before USING (position)
 """
 
 SET_ASIDE_ROWS = """
@@ -120,9 +135,10 @@ def write_utterances(
     or empty, and where a larger share than `max_set_aside` is set aside.
     """
     settings, engine, source = settings or UtteranceSettings(), engine or Engine(), source or CorpusSettings()
+    settings = replace(settings, shards=settings.shards or automatic_shards(corpus))
     out.mkdir(parents=True, exist_ok=True)
     names = shard_names(settings.shards)
-    with work_folder(work, out) as finished:
+    with work_folder(work, out) as finished, engine.shared(finished / "spill") as engine:
         read = finished / "read"
         rows = build_once(
             finished / "rows",
@@ -132,18 +148,33 @@ def write_utterances(
         duplicates = finished / "duplicates.parquet"
         keys = write_duplicates(rows, duplicates, finished / "ids", engine)
 
-        def make(name: str, folder: Path, engine: Engine) -> Counts:
-            return write_tree(rows / name, keys, duplicates, rows / TITLES, folder, settings.adopt_roots, engine)
+        since = find_changes(previous, rows, keys, settings.adopt_roots)
+        trees, ids = finished / "trees", finished / "changed.parquet"
+        if since:
+            trees = finished / f"trees-{since.previous.name}"
+            write_changed_ids(rows, ids, since, keys, engine)
 
-        counts = map_shards(names, make, out, finished / "trees", engine)
+        def make(name: str, folder: Path, engine: Engine) -> Counts:
+            others = keys, duplicates, rows / TITLES, folder, settings.adopt_roots, engine
+            return update_tree(rows, name, since, ids, *others) if since else write_tree(rows / name, *others)
+
+        counts = map_shards(names, make, out, trees, engine)
         for name in names:
             for path in (rows / name).glob(READ):
                 link_or_copy(path, out / name / path.name)
-        link_or_copy(rows / KEPT, out / KEPT)
+        record_trees(rows, keys, settings.adopt_roots, out)
+        link_or_copy(rows / TITLES, out / TITLES)
+        if since:
+            Changes(since.previous.name, since.runs).record(out)
         counts |= read_record(rows / COUNTED)
-        counts |= write_set_aside(rows, out, keys, finished, engine)
+        counts |= write_set_aside(rows, out, keys, finished, engine, since)
     refuse_too_many_set_aside(counts, settings.max_set_aside)
     return counts
+
+
+def automatic_shards(corpus: Path) -> int:
+    """Return a number of shards for a corpus by its size: a power of two, so that it seldom changes."""
+    return 2 ** max(0, math.ceil(math.log2(max(plain_bytes(corpus), 1) / BYTES_A_SHARD)))
 
 
 def write_duplicates(rows: Path, path: Path, work: Path, engine: Engine) -> Keys:
@@ -189,17 +220,20 @@ def refuse_other_units(connection: "DuckDBPyConnection") -> None:
                 )
 
 
-def write_set_aside(rows: Path, out: Path, keys: Keys, finished: Path, engine: Engine) -> Counts:
+def write_set_aside(
+    rows: Path, out: Path, keys: Keys, finished: Path, engine: Engine, since: Since | None = None
+) -> Counts:
     """Merge the `set_aside.parquet` of all shards into one; return the counts by reason, and of unreadable times.
 
-    Tasks look for the parents of replies without one, each in the rows of a shard.
+    Tasks look for the parents of replies without one, each in the rows of a shard. With `since`, the shards have those
+    of touched conversations only, and the others are those of the previous version.
     """
     orphans, names = finished / "orphans.parquet", [shard.name for shard in shards_of(out)]
 
     def find_parents(name: str, folder: Path, engine: Engine) -> Counts:
         with engine.connect(folder / "spill") as connection:
             create_read_rows(connection, rows / name)
-            found = FOUND.format(key=keys.key)
+            found = FOUND.format(key=keys.key, is_utterance=IS_UTTERANCE)
             engine.write(connection, "finding parents", found, folder / FOUND_ROWS, {"orphans": str(orphans)})
         return {}
 
@@ -207,7 +241,7 @@ def write_set_aside(rows: Path, out: Path, keys: Keys, finished: Path, engine: E
     with engine.connect(out / "spill") as connection:
         connection.execute("CREATE TABLE in_other_shard (position BIGINT)")
         engine.write(connection, "collecting orphans", ORPHANS, orphans, {"files": files})
-        if len(files) > 1 and row_count([str(orphans)]):
+        if (len(files) > 1 or since) and row_count([str(orphans)]):
             make_shards(names, find_parents, finished / "parents", engine)
             connection.execute(
                 "INSERT INTO in_other_shard SELECT DISTINCT position FROM"
@@ -217,6 +251,9 @@ def write_set_aside(rows: Path, out: Path, keys: Keys, finished: Path, engine: E
         connection.execute(
             "CREATE TABLE excluded AS FROM read_parquet($files, hive_partitioning = false)", {"files": files}
         )
+        if since:
+            values = {"previous": str(since.previous / SET_ASIDE), "before": parts(out, f"{BEFORE}/{READ}")}
+            engine.run(connection, "", STILL_EXCLUDED.format(moved=moved(since.runs, "position")), values)
         create_read_rows(connection, rows)
         engine.write(connection, "writing rows set aside", SET_ASIDE_ROWS, out / SET_ASIDE)
         for file in files:

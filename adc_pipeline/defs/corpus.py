@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from adc_pipeline.core.content import damage
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.core.markdown import table
 from adc_pipeline.core.shards import parts
+from adc_pipeline.corpus.changes import CHANGED, SINCE
 from adc_pipeline.corpus.formats import recognise
 from adc_pipeline.corpus.kept_rows import KEPT
 from adc_pipeline.corpus.parts import read_record
@@ -22,6 +22,7 @@ from adc_pipeline.corpus.recorded_files import FILES, PARTS, check_unchanged, co
 from adc_pipeline.corpus.removals import read_removals
 from adc_pipeline.corpus.room import check_room
 from adc_pipeline.corpus.settings import CorpusSettings, UtteranceSettings
+from adc_pipeline.corpus.sharding import TITLES
 from adc_pipeline.corpus.source import SAMPLE, check_source, corpus_state, download_all, downloaded, fetch, source_files
 from adc_pipeline.corpus.tables import READ, SET_ASIDE, create_utterances
 from adc_pipeline.corpus.utterances import write_utterances
@@ -145,23 +146,13 @@ def make_utterances(making: Making[UtteranceSettings]) -> None:
     making.outside = {REMOVALS: removals.digest} if removals else {}
     with making.unfinished(**making.outside) as work:
         folder, settings, engine = making.folder, making.settings, making.engine
-        counts = write_utterances(
-            corpus.path / "corpus", folder, settings, engine, source, work, removals, previous_rows(making)
-        )
+        previous = made.path if (made := making.previous()) else None
+        counts = write_utterances(corpus.path / "corpus", folder, settings, engine, source, work, removals, previous)
         making.count(counts)
     files = parts(making.folder, READ)
     making.metadata["preview"] = preview(files, ("id", "conversation_id", "reply_to", "speaker", "score", "text"))
     panels = {"score": "score", "characters of text": "length(text)"}
     making.show("distributions", distributions(files, panels, making.engine))
-
-
-def previous_rows(making: Making[UtteranceSettings]) -> "Path | None":
-    """Return the current version, whose rows of unchanged files can be reused; None if other code made it."""
-    with suppress(PipelineError):
-        made = making.store.current("utterances")
-        if made.code_version == making.request.code_version and not damage(made):
-            return made.path
-    return None
 
 
 def view_utterances(connection: "DuckDBPyConnection", folder: "Path") -> None:
@@ -182,7 +173,7 @@ utterances = declare(
         inputs=("raw_corpus",),
         reads=("raw_corpus",),
         kinds=("duckdb",),
-        unhashed=(KEPT,),
+        unhashed=(KEPT, TITLES, CHANGED, SINCE),
         table=lambda folder: parts(folder, READ),
         view=view_utterances,
         outside=check_corpus,

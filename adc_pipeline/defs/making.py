@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import dagster as dg
 
 from adc_pipeline.core.artefacts import Store
-from adc_pipeline.core.content import SHOWN
+from adc_pipeline.core.content import SHOWN, damage
 from adc_pipeline.core.engine import Engine
-from adc_pipeline.core.manifests import Artefact
+from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.core.manifests import Artefact, as_json
 from adc_pipeline.core.picture import png
 from adc_pipeline.core.settings import Settings
 from adc_pipeline.core.terminal import printable
+from adc_pipeline.corpus.changes import Changes
 from adc_pipeline.defs.interrupts import raise_again
 from adc_pipeline.tracking.runs import Run, Tracking
 
@@ -151,6 +153,26 @@ class Making(Generic[S]):
     def log_file(self, path: Path) -> None:
         self.run.file(path)
         self.artifacts[path.name] = str(path.relative_to(self.folder))
+
+    def previous(self) -> Artefact | None:
+        """Return the current version if its parts can be reused: made by the same code, and intact."""
+        with suppress(PipelineError):
+            made = self.store.current(self.request.name)
+            if made.code_version == self.request.code_version and not damage(made):
+                return replace(made, path=made.path.resolve())
+        return None
+
+    def updated(self) -> Artefact | None:
+        """Return the current version if it can be updated by what has changed in the inputs (`corpus.changes`).
+
+        It has the same settings, and each of its inputs is the version that this run's input was updated from.
+        """
+        made = self.previous()
+        if made is None or made.settings != as_json(self.request.plain_settings):
+            return None
+        changes = {name: Changes.read(artefact.path) for name, artefact in self.inputs.items()}
+        before = {name: each.previous for name, each in changes.items() if each}
+        return made if before == made.inputs else None
 
     @contextmanager
     def unfinished(self, **others: str) -> Iterator[Path]:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from adc_pipeline.core.shards import parts
+from adc_pipeline.corpus.changes import CHANGED, SINCE
 from adc_pipeline.corpus.parts import read_record
 from adc_pipeline.defs.asset import declare
 from adc_pipeline.defs.distributions import distributions
@@ -33,7 +34,8 @@ def make_ranked_replies(making: Making[RankingSettings]) -> None:
     record = read_record(corpus.path / "corpus")
     refuse_to_turn_round(making.settings, record["lower_is_better"], record["higher_is_better"])
     with making.unfinished() as work:
-        making.count(write_ranked_replies(utterances, making.folder, making.settings, making.engine, work))
+        previous = made.path if (made := making.updated()) else None
+        making.count(write_ranked_replies(utterances, making.folder, making.settings, making.engine, work, previous))
     if warning := tie_warning(making.counts):
         making.warn(warning)
     files = parts(making.folder, RANKED_REPLIES)
@@ -61,6 +63,7 @@ ranked_replies = declare(
         code=(__name__,),
         inputs=("utterances",),
         kinds=("duckdb",),
+        unhashed=(CHANGED, SINCE),
         table=lambda folder: parts(folder, RANKED_REPLIES),
         view=view_ranked_replies,
     )

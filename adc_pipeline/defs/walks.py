@@ -17,7 +17,7 @@ from adc_pipeline.defs.stage import INPUT_OF_TRAINING, Stage
 from adc_pipeline.defs.workspace import Workspace
 from adc_pipeline.walks.baselines import dataset_baselines
 from adc_pipeline.walks.card import write_card
-from adc_pipeline.walks.datasets import split_files, write_walks
+from adc_pipeline.walks.datasets import Previous, split_files, write_walks
 from adc_pipeline.walks.grammar import conversations_in_two_splits, grammar_violations
 from adc_pipeline.walks.kinds import KINDS, WalkKind
 from adc_pipeline.walks.leakage import count_leakage
@@ -44,7 +44,8 @@ def walk_stage(kind: WalkKind) -> Stage[WalkSettings]:
         ranked, utterances = making.inputs["ranked_replies"], making.inputs["utterances"]
         folder, settings, engine = making.folder, making.settings, making.engine
         with making.unfinished() as work:
-            making.count(write_walks(kind.name, utterances.path, ranked.path, folder, settings, engine, work))
+            previous = Previous(made.path, made.counts) if (made := making.updated()) else None
+            making.count(write_walks(kind.name, utterances.path, ranked.path, folder, settings, engine, work, previous))
         files = {split: split_files(folder, split) for split in SPLITS}
         corpus = making.request.upstream("raw_corpus")
         # The sample repeats its roots by design.

@@ -21,6 +21,7 @@ from adc_pipeline.core.engine import Engine, only_row
 from adc_pipeline.core.links import locked
 from adc_pipeline.core.manifests import Artefact
 from adc_pipeline.core.shards import parts
+from adc_pipeline.corpus.changes import BEFORE
 from adc_pipeline.corpus.mentions import create_mention_macros
 from adc_pipeline.corpus.removals import Removals
 from adc_pipeline.corpus.tables import READ
@@ -108,7 +109,8 @@ def holds(made: Artefact, removals: Removals, engine: Engine) -> bool:
     with engine.connect() as connection:
         create_mention_macros(connection)
         removals.define(connection)
-        files = parts(made.path, READ)
+        # The rows of an update as they were before may have some that are no longer in the corpus (`corpus.changes`).
+        files = [*parts(made.path, READ), *parts(made.path, f"{BEFORE}/{READ}")]
         # An earlier version of the package wrote no such column.
         kind = "kind" if "kind" in connection.read_parquet(files, hive_partitioning=False).columns else "NULL"
         return bool(only_row(connection, HOLDS.format(kind=kind), {"files": files})["holds"])

@@ -12,9 +12,12 @@ from adc_pipeline.core.atomic import atomic_file
 from adc_pipeline.core.columns import row_count
 from adc_pipeline.core.engine import Engine, counts_by, only_row
 from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.core.records import read_record
+from adc_pipeline.core.shards import COUNTS as COUNTED
 from adc_pipeline.core.shards import Counts, map_shards, parts, shards_of, work_folder
+from adc_pipeline.corpus.changes import BEFORE, NOW, Changes, changed_counts, merge
 from adc_pipeline.corpus.near_duplicates import near_pairs
-from adc_pipeline.corpus.tables import TREE, create_read_rows, create_tree
+from adc_pipeline.corpus.tables import TREE, create_read_rows, create_tree, row_files
 from adc_pipeline.ranking.settings import Order, RankingSettings, ScoreOrder
 from adc_pipeline.ranking.values import values_query
 
@@ -130,6 +133,8 @@ SELECT count(age) AS replies_with_recording_time,
 FROM replies
 """
 
+AGES_COUNTED = ("replies_with_recording_time", "replies_recorded_within_an_hour", "replies_recorded_within_a_day")
+
 # The smallest BIGINT has no opposite.
 SCORES: dict[ScoreOrder, str] = {"higher": "{0}", "lower": "try_cast(-CAST({0} AS HUGEINT) AS BIGINT)"}
 
@@ -140,24 +145,35 @@ def write_ranked_replies(
     settings: RankingSettings | None = None,
     engine: Engine | None = None,
     work: Path | None = None,
+    previous: Path | None = None,
 ) -> Counts:
     """Filter and rank the replies of the artefact `utterances`, shard by shard, into the folder `out`.
 
-    See `rank_shard` for the files of a shard. `work` keeps finished shards for a rerun. Return the counts: `replies` =
-    `ranked` + `dropped`, the latter also by reason.
+    See `rank_shard` for the files of a shard. `work` keeps finished shards for a rerun. `previous` is a result by the
+    same settings and code, of the version before `utterances` (`corpus.changes`): what it has of conversations that
+    have not changed is reused. Return the counts: `replies` = `ranked` + `dropped`, the latter also by reason.
     """
     settings, engine = settings or RankingSettings(), engine or Engine()
     out.mkdir(parents=True, exist_ok=True)
     values = values_query(utterances, settings, engine)
-    with work_folder(work, out) as finished:
+    with work_folder(work, out) as finished, engine.shared(finished / "spill") as engine:
         near = finished / "near_duplicates.parquet" if settings.near_duplicates != "keep" else None
         if near and not near.exists():
             write_near_duplicates(utterances, near, settings, engine)
 
-        def make(name: str, folder: Path, engine: Engine) -> Counts:
-            return rank_shard(utterances / name, folder, settings, engine, values, near)
+        # These compare a reply with others of the whole corpus.
+        alone = not values and settings.near_duplicates != "drop"
+        changes = Changes.read(utterances) if previous and alone else None
 
-        counts = map_shards([shard.name for shard in shards_of(utterances)], make, out, finished, engine)
+        def make(name: str, folder: Path, engine: Engine) -> Counts:
+            if previous is None or changes is None:
+                return rank_shard(utterances / name, folder, settings, engine, values, near)
+            return rank_changes(utterances / name, previous / name, folder, settings, engine, changes)
+
+        shards = finished / (f"since-{changes.previous}" if changes else "shards")
+        counts = map_shards([shard.name for shard in shards_of(utterances)], make, out, shards, engine)
+        if previous and changes:
+            Changes(previous.name, changes.runs).record(out)
         return counts | (near_counts(near) if near else {})
 
 
@@ -170,12 +186,14 @@ def write_near_duplicates(utterances: Path, path: Path, settings: RankingSetting
     import pyarrow.parquet as pq
 
     with engine.connect(path.with_suffix(".spill")) as connection:
-        create_read_rows(connection, utterances)
         create_tree(connection, utterances)
-        rows, share = 2**62, 1.0
+        rows, share, files = 2**62, 1.0, row_files(utterances)
         if settings.near_duplicates == "count":
             rows = COUNTED_ROWS
+            # Positions are computed, so that DuckDB would read every text to compare them.
+            files = [(file, first) for file, first in files if first < rows]
             share = COUNTED_REPLIES / max(min(row_count(parts(utterances, TREE)), COUNTED_ROWS), 1)
+        create_read_rows(connection, utterances, files=files)
         values = {"rows": rows, "words": settings.near_duplicate_words, "share": share}
         compared = connection.execute(COMPARED, values).fetchall()
         engine.report(f"Comparing {len(compared):,} replies")
@@ -195,6 +213,30 @@ def near_counts(path: Path) -> Counts:
 
     near = pq.read_table(path, columns=["near"], partitioning=None)["near"]
     return {"near_duplicates.compared": len(near), "near_duplicates": pc.sum(near, min_count=0).as_py()}
+
+
+def rank_changes(
+    utterances: Path, previous: Path, out: Path, settings: RankingSettings, engine: Engine, changes: Changes
+) -> Counts:
+    """Write the files of a shard from those of its previous version, by ranking the conversations that have changed."""
+    before, now = (rank_part(utterances / part, out / part, settings, engine) for part in (BEFORE, NOW))
+
+    def compute(folder: Path) -> Counts:
+        return rank_shard(utterances, folder, settings, engine)
+
+    files = (RANKED_REPLIES, "position"), (DROPPED_REPLIES, "position")
+    merge(out, previous, files, changes.runs, utterances, compute, engine)
+    found = changed_counts(read_record(previous / COUNTED), before, now)
+    # As `rank_shard` returns them.
+    ages = AGES_COUNTED if found.get(AGES_COUNTED[0]) else ()
+    reasons = sorted(name for name in found if name.startswith("dropped.") and found[name])
+    others = [name for name in found if "." not in name and name not in AGES_COUNTED]
+    return {name: found[name] for name in (*others, *reasons, *ages)}
+
+
+def rank_part(utterances: Path, out: Path, settings: RankingSettings, engine: Engine) -> Counts:
+    out.mkdir(parents=True)
+    return rank_shard(utterances, out, settings, engine)
 
 
 def rank_shard(

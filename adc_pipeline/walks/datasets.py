@@ -9,13 +9,15 @@ the number of threads.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adc_pipeline.core.engine import Engine, only_row
 from adc_pipeline.core.shards import Counts, link_or_copy, map_shards, shard_sql, shards_of, work_folder
-from adc_pipeline.corpus.tables import create_utterances
+from adc_pipeline.corpus.changes import BEFORE, NOW, Changes, changed_counts
+from adc_pipeline.corpus.tables import CONVERSATIONS, create_utterances
 from adc_pipeline.ranking.ranked_replies import RANKED_REPLIES
 from adc_pipeline.walks.coins import coin_sql, digest_sql
 from adc_pipeline.walks.kinds import KINDS, WalkKind
@@ -24,7 +26,7 @@ from adc_pipeline.walks.settings import WalkSettings
 from adc_pipeline.walks.splits import SPLITS, Split, split_sql
 
 if TYPE_CHECKING:
-    from duckdb import DuckDBPyConnection
+    from duckdb import DuckDBPyConnection, DuckDBPyRelation
 
 CHOICES = "CREATE TABLE choices AS {choices}"
 
@@ -122,6 +124,14 @@ WALK_ROWS = f"""
 SELECT {COLUMNS} FROM (FROM walks WHERE split = $split ORDER BY shuffle, conversation_id, namespace, walk)
 """  # noqa: S608
 
+# Of conversations that have changed, all rows are computed again.
+CHANGED = """
+FROM (
+    FROM previous ANTI JOIN gone USING (conversation_id) UNION ALL BY NAME FROM now
+)
+"""
+IN_ORDER = "ORDER BY md5(conversation_id), conversation_id, file_row_number"
+
 COUNTS = """
 SELECT (SELECT count(*) FROM walks) AS walks,
     (SELECT count(*) FROM walks WHERE split = 'train') AS "walks.train",
@@ -150,6 +160,14 @@ TEXT_A_FILE = 1_200_000_000
 LEAST_MEASURED = TEXT_A_FILE // 12
 
 
+@dataclass(frozen=True)
+class Previous:
+    """A dataset that was made before, and its counts."""
+
+    folder: Path
+    counts: Mapping[str, float]
+
+
 def split_file(split: Split, configuration: str = "data", number: int = 0, of: int = 1) -> str:
     """Return the path of a split inside a dataset's folder, or of one of its files."""
     return f"{configuration}/{split}-{number:05}-of-{of:05}.parquet"
@@ -171,7 +189,7 @@ def join_shards(
     A row group is closed after the vector with its 122,880th row. Read from files, vectors end where the files do, and
     row groups would depend on the shards; out of a sort they are full, as where a dataset has one shard.
     """
-    files = file_count(connection, shards)
+    files = file_count(connection.read_parquet([str(path) for path in shards], hive_partitioning=False), shards)
     if len(shards) == files == 1:
         link_or_copy(shards[0], file)
         return
@@ -185,16 +203,43 @@ def join_shards(
                 FROM read_parquet($files, hive_partitioning = false, file_row_number = true) {chosen}
                 ORDER BY shard, file_row_number)
         """  # noqa: S608
-        path = file.with_name(file.name.replace("-00000-of-00001", f"-{number:05}-of-{files:05}"))
         paths = {"files": [str(path) for path in within]}
-        engine.write(connection, f"joining the shards of {what}", rows, path, paths, PUBLISHED)
+        engine.write(connection, f"joining the shards of {what}", rows, numbered(file, number, files), paths, PUBLISHED)
 
 
-def file_count(connection: "DuckDBPyConnection", shards: Sequence[Path]) -> int:
-    """Return how many files the rows of some shards ask for."""
-    if sum(path.stat().st_size for path in shards) < LEAST_MEASURED:
+def join_changed(
+    connection: "DuckDBPyConnection",
+    engine: Engine,
+    what: str,
+    previous: Sequence[Path],
+    gone: Sequence[Path],
+    now: Sequence[Path],
+    file: Path,
+) -> None:
+    """Write what `join_shards` writes: the rows of the files `previous` without some conversations, and those of `now`.
+
+    The conversations are those of the tables `gone`. All rows of a conversation lie in one file, in their order.
+    """
+    for view, paths in (("previous", previous), ("gone", gone), ("now", now)):
+        connection.read_parquet(list(map(str, paths)), hive_partitioning=False, file_row_number=True).create_view(
+            view, replace=True
+        )
+    files = file_count(connection.sql(CHANGED), [*previous, *now])
+    for number in range(files):
+        chosen = f"WHERE {shard_sql('conversation_id', files)} = {number}" if files > 1 else ""
+        rows = f"SELECT {COLUMNS} FROM ({CHANGED} {chosen} {IN_ORDER})"  # noqa: S608
+        engine.write(connection, f"joining {what}", rows, numbered(file, number, files), {}, PUBLISHED)
+
+
+def numbered(file: Path, number: int, of: int) -> Path:
+    """Return the path of one of several files, given that of the only one."""
+    return file.with_name(file.name.replace("-00000-of-00001", f"-{number:05}-of-{of:05}"))
+
+
+def file_count(rows: "DuckDBPyRelation", files: Sequence[Path]) -> int:
+    """Return how many files the rows ask for, which lie in `files`."""
+    if sum(path.stat().st_size for path in files) < LEAST_MEASURED:
         return 1
-    rows = connection.read_parquet([str(path) for path in shards], hive_partitioning=False)
     size = " + ".join(f'coalesce(strlen("{name}"::VARCHAR), 0)' for name in rows.columns)
     ((found,),) = rows.aggregate(f"sum({size})").fetchall()
     return max(1, math.ceil((found or 0) / TEXT_A_FILE))
@@ -208,26 +253,48 @@ def write_walks(
     settings: WalkSettings | None = None,
     engine: Engine | None = None,
     work: Path | None = None,
+    previous: Previous | None = None,
 ) -> Counts:
     """Write the walks of a kind, by name, as `out/data/SPLIT-00000-of-00001.parquet`.
 
     Each row is a walk: `text`, `conversation_id`, `walk`, `source`, and `turns`, a list of {`utterance_id`,
     `speaker`, `verdict`, `score`, `rank`, `siblings`, `start`, `end`}, where `text[start:end]` is the
     turn's text and the marker follows at `end`. The folder `work` keeps finished shards until all are finished.
+    `previous` is a dataset by the same settings and code, of the versions before `utterances` and `ranked`
+    (`corpus.changes`): its walks of conversations that have not changed are reused.
     Return counts of walks, turns, conversations and repeated texts; the walks drawn are `walks` + `repeats.excluded`.
     """
     settings, engine = settings or WalkSettings(), engine or Engine()
     (out / "data").mkdir(parents=True, exist_ok=True)
     names = [shard.name for shard in shards_of(ranked)]
+    changes = Changes.read(utterances) if previous else None
 
     def make(name: str, folder: Path, engine: Engine) -> Counts:
-        return walk_shard(KINDS[kind], utterances / name, ranked / name, folder, settings, engine)
+        def walk(part: str) -> Counts:
+            (folder / part).mkdir(parents=True, exist_ok=True)
+            here = utterances / name / part, ranked / name / part, folder / part
+            return walk_shard(KINDS[kind], *here, settings, engine)
 
-    with work_folder(work, out) as finished, engine.connect(out / "spill") as connection:
-        counts = map_shards(names, make, finished, finished / "shards", engine)
+        return changed_counts({}, walk(BEFORE), walk(NOW)) if changes else walk("")
+
+    with (
+        work_folder(work, out) as finished,
+        engine.shared(finished / "spill") as engine,
+        engine.connect(out / "spill") as connection,
+    ):
+        shards = finished / (f"since-{changes.previous}" if changes else "shards")
+        counts = map_shards(names, make, finished, shards, engine)
         for split in SPLITS:
+            if previous and changes:
+                now = [finished / name / NOW / f"{split}.parquet" for name in names]
+                files = list(map(Path, split_files(previous.folder, split)))
+                gone = [utterances / name / BEFORE / CONVERSATIONS for name in names]
+                join_changed(connection, engine, split, files, gone, now, out / split_file(split))
+                continue
             parts = [finished / name / f"{split}.parquet" for name in names]
             join_shards(connection, engine, split, COLUMNS, parts, out / split_file(split))
+        if previous and changes:
+            counts = {name: int(previous.counts[name]) + number for name, number in counts.items()}
         rows = {"files": [file for split in SPLITS for file in split_files(out, split)]}
         counts["repeats.included"] = only_row(connection, INCLUDED_REPEATS, rows)["repeats"]
     return counts
