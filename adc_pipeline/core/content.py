@@ -94,9 +94,12 @@ def added_files(made: Artefact) -> list[str]:
     """Return the files in an artefact's folder that its manifest does not list, sorted.
 
     Readers find files by pattern, and a library opens whatever has the name of a file of its own, such as an adapter
-    beside a model. Hidden files are left out, which neither does, and links, by which an artefact names a corpus.
+    beside a model. Hidden files are left out, which neither does, and links, by which an artefact names a corpus. A
+    manifest of the first layout lists no files.
     """
-    found = []
+    found: list[str] = []
+    if not made.files:
+        return found
     for folder, folders, names in os.walk(made.path):
         folders[:] = [name for name in folders if not name.startswith(".")]
         for name in names:

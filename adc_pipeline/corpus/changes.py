@@ -120,15 +120,16 @@ def find_changes(previous: Path | None, rows: Path, keys: Keys, adopt_roots: boo
         before, now = read_record(previous / KEPT), read_record(rows / KEPT)
         if (before["keys"], before["adopt_roots"]) != (asdict(keys), adopt_roots):
             return None
-        return compared(previous, before["tasks"], now["tasks"])
+        return compared(previous, before, now)
     return None
 
 
-def compared(previous: Path, before: dict[str, Any], now: dict[str, Any]) -> Since | None:
-    """Compare the pieces of two versions, by task."""
-    firsts_before, firsts = first_rows(before), first_rows(now)
+def compared(previous: Path, record_before: dict[str, Any], record_now: dict[str, Any]) -> Since | None:
+    """Compare the pieces of two versions, by task; return None if a record does not have all of them."""
+    firsts_before, firsts = first_rows(record_before), first_rows(record_now)
     if firsts_before is None or firsts is None:
         return None
+    before, now = record_before["tasks"], record_now["tasks"]
     runs: list[tuple[int, int, int]] = []
     kept = 0
     found = sorted(
@@ -152,10 +153,13 @@ def compared(previous: Path, before: dict[str, Any], now: dict[str, Any]) -> Sin
     return Since(previous, tuple(runs), new, gone)
 
 
-def first_rows(tasks: dict[str, Any]) -> dict[int, int] | None:
-    """Return the position of the first row of each piece, by number; None if some pieces are not recorded."""
-    pieces = sorted((number, rows) for task in tasks.values() for number, rows in task["pieces"])
-    if [number for number, _ in pieces] != list(range(len(pieces))):
+def first_rows(record: dict[str, Any]) -> dict[int, int] | None:
+    """Return the position of the first row of each piece, by number; None if some pieces are not recorded.
+
+    That is so for rows that are not as in the source: something was removed or replaced in them.
+    """
+    pieces = sorted((number, rows) for task in record["tasks"].values() for number, rows in task["pieces"])
+    if [number for number, _ in pieces] != list(range(record["pieces"])):
         return None
     return dict(zip(range(len(pieces)), accumulate((rows for _, rows in pieces), initial=0), strict=False))
 

@@ -78,13 +78,14 @@ def restore(keys: Sequence[str], previous: Path, shards: int, work: Path) -> int
 
 
 def record(keys: Sequence[str], pieces: Sequence[Sequence[tuple[int, int]]], records: Sequence[int], out: Path) -> None:
-    """Write what `restore` reads, for each task its pieces and its records."""
+    """Write what `restore` reads, for each task with a key its pieces and its records, and the number of all pieces."""
     kept = {
         key: {"pieces": list(made), "records": number}
         for key, made, number in zip(keys, pieces, records, strict=True)
         if key
     }
-    (out / KEPT).write_text(json.dumps({"tasks": kept}, allow_nan=False) + "\n")
+    total = sum(map(len, pieces))
+    (out / KEPT).write_text(json.dumps({"tasks": kept, "pieces": total}, allow_nan=False) + "\n")
 
 
 def record_trees(rows: Path, keys: Keys, adopt_roots: bool, out: Path) -> None:

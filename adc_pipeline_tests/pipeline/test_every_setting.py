@@ -115,14 +115,16 @@ def run(
 
 
 def content(home: Path, names: Sequence[str] = NAMES) -> dict[str, Any]:
-    """Return what every asset is: digest, what it was made of, counts, and the bytes of its files."""
+    """Return what every asset is: digest, what it was made of, counts, and the bytes of the files that count."""
     store, found = Store(home), {}
     for asset in names:
         made = store.current(asset)
         files = {
             str(path.relative_to(made.path)): path.read_bytes()
             for path in made.path.rglob("*")
-            if path.is_file() and path.name not in (MANIFEST, MAKING)
+            if path.is_file()
+            and path.name not in (MANIFEST, MAKING)
+            and not {*made.unhashed}.intersection(path.relative_to(made.path).parts)
         }
         found[asset] = (made.digest, made.settings, made.inputs, made.upstream_settings, made.counts, files)
     return found
