@@ -166,8 +166,9 @@ class Store:
             complete = {**known, "unhashed": tuple(known.get("unhashed", ())), "layout": known.get("layout", 0)}
             made = Artefact(path=path, **complete)
             checked_fields(vars(made), MANIFEST_TYPES)
-            # `current` is a folder after a copy that followed links.
-            if made.name != name or path.name not in (made.digest, CURRENT):
+            # `current` and the place are folders after a copy that followed links.
+            version = path.parent == Path(os.path.realpath(self.versions_of(name))) and path.name != CURRENT
+            if made.name != name or (version and path.name != made.digest):
                 raise ValueError(f"it is that of {made.name} {made.digest}")
             return made
         except (FileNotFoundError, NotADirectoryError) as error:

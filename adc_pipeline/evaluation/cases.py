@@ -92,7 +92,7 @@ class Cases:
 # DialogRPT pairs neighbours in time; a rank there is a score's place among the distinct scores, from 0 to 1.
 PAIRS = """
 WITH ranked AS (
-    SELECT *, row_number() OVER (PARTITION BY parent ORDER BY timestamp, score) AS turn,
+    SELECT *, row_number() OVER (PARTITION BY parent ORDER BY timestamp, score, id, position) AS turn,
         (dense_rank() OVER (PARTITION BY parent ORDER BY score) - 1)
             / nullif(count(DISTINCT score) OVER (PARTITION BY parent) - 1, 0) AS height
     FROM replies

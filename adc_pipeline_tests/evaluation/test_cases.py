@@ -198,7 +198,7 @@ def matched_on_time(timed: list[Any]) -> set[int]:
 
 
 def is_of_dialogrpt(a: Any, b: Any, group: list[Any]) -> bool:
-    order = sorted(group, key=lambda row: (row["timestamp"], row["score"]))
+    order = sorted(group, key=lambda row: (row["timestamp"], row["score"], row["id"]))
     scores = sorted({row["score"] for row in group})
     apart = (scores.index(a["score"]) - scores.index(b["score"])) / (len(scores) - 1)
     neighbours = abs(order.index(a) - order.index(b)) == 1
