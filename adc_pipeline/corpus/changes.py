@@ -125,9 +125,12 @@ def find_changes(previous: Path | None, rows: Path, keys: Keys, adopt_roots: boo
 
 
 def compared(previous: Path, record_before: dict[str, Any], record_now: dict[str, Any]) -> Since | None:
-    """Compare the pieces of two versions, by task; return None if a record does not have all of them."""
+    """Compare the pieces of two versions, by task.
+
+    None if a record does not have all of them, or if there is only one, of which nothing could be reused (`merge`).
+    """
     firsts_before, firsts = first_rows(record_before), first_rows(record_now)
-    if firsts_before is None or firsts is None:
+    if firsts_before is None or firsts is None or len(firsts) == 1:
         return None
     before, now = record_before["tasks"], record_now["tasks"]
     runs: list[tuple[int, int, int]] = []
