@@ -1,11 +1,10 @@
 """Models that settings of the judge name: a folder, or a name on the Hub with a revision."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
-from adc_pipeline.core.errors import PipelineError, UnreachableError, is_disk_full, is_network_fault
+from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.core.named_files import check_files_in, named_path
 
 
@@ -42,20 +41,13 @@ class NamedModel:
                 " name."
             )
 
-    @contextmanager
-    def reported(self) -> Iterator[None]:
+    def reported(self) -> AbstractContextManager[None]:
         """Raise PipelineError for whatever the libraries raise when they load the model."""
-        from adc_pipeline.training.loading import reason
+        from adc_pipeline.training.loading import reported
 
-        try:
-            yield
-        except PipelineError:
-            raise
-        except Exception as error:
-            if is_disk_full(error):
-                raise
-            kind = UnreachableError if is_network_fault(error) else PipelineError
-            raise kind(
-                f"The `{self.setting}` {self.name!r} cannot be loaded ({reason(error)}): check the spelling and the"
-                " network, and that its weights are safetensors."
-            ) from error
+        return reported(
+            lambda reason: (
+                f"The `{self.setting}` {self.name!r} cannot be loaded ({reason}): check the spelling and the network,"
+                " and that its weights are safetensors."
+            )
+        )

@@ -7,13 +7,21 @@ plain weights as it is loaded cannot be trained. Every load of a model goes thro
 
 import pickle
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from adc_pipeline.core.errors import DamagedError, PipelineError, first_line, is_disk_full, is_network_fault
+from adc_pipeline.core.errors import (
+    DamagedError,
+    PipelineError,
+    UnreachableError,
+    first_line,
+    is_disk_full,
+    is_network_fault,
+)
 from adc_pipeline.core.records import object_in, record_text
 from adc_pipeline.core.terminal import printable
 
@@ -58,6 +66,20 @@ def reason(error: BaseException) -> str:
     if "ignore_mismatched_sizes" in str(error):
         return "tensors in its files have other shapes than its config.json states"
     return first_line(error)
+
+
+@contextmanager
+def reported(sentence: Callable[[str], str]) -> Iterator[None]:
+    """Raise PipelineError for whatever the libraries raise when they load a model; `sentence` states the reason."""
+    try:
+        yield
+    except PipelineError:
+        raise
+    except Exception as error:
+        if is_disk_full(error):
+            raise
+        kind = UnreachableError if is_network_fault(error) else PipelineError
+        raise kind(sentence(reason(error))) from error
 
 
 def load_weights(source: str, named: str, **options: Any) -> "PreTrainedModel":

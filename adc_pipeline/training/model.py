@@ -8,8 +8,8 @@ Building the small model takes about 1 s, imports excluded.
 
 import os
 import shutil
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,15 +17,15 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from adc_pipeline.core.atomic import atomic_folder
-from adc_pipeline.core.errors import PipelineError, UnreachableError, first_line, is_disk_full, is_network_fault
+from adc_pipeline.core.errors import PipelineError, first_line, is_disk_full
 from adc_pipeline.core.named_files import check_files_in, named_path
 from adc_pipeline.training.loading import (
     broken_tensor,
     convert,
     load_weights,
     other_shape,
-    reason,
     refuse_adapter,
+    reported,
     stored_type,
 )
 from adc_pipeline.training.probes import FAULTS, counts_from_zero, knows, looks_ahead
@@ -228,21 +228,14 @@ def _subject(settings: BaseModelSettings) -> str:
     return f"The base model's `name` {settings.name!r}"
 
 
-@contextmanager
-def _reported(settings: BaseModelSettings) -> Iterator[None]:
+def _reported(settings: BaseModelSettings) -> AbstractContextManager[None]:
     """Raise PipelineError for whatever the libraries raise when they read or run a model from elsewhere."""
-    try:
-        yield
-    except PipelineError:
-        raise
-    except Exception as error:
-        if is_disk_full(error):
-            raise
-        kind = UnreachableError if is_network_fault(error) else PipelineError
-        raise kind(
-            f"{_subject(settings)} (revision {settings.revision or 'main'}) cannot be loaded ({reason(error)});"
+    return reported(
+        lambda reason: (
+            f"{_subject(settings)} (revision {settings.revision or 'main'}) cannot be loaded ({reason});"
             " check the spelling and the network, or set it to a local folder or to `small`."
-        ) from error
+        )
+    )
 
 
 def _widen(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", markers: Markers) -> None:
