@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 LookedFor = Literal["auto", "none", "equal", "near"]
-# `auto` looks for what is nearly alike in a dataset of up to so many walks, which takes about half a second.
-MOST_WALKS = 2_000
+# `auto` looks for what is nearly alike in a dataset of up to so many walks, which takes some 5 s of a core at most.
+MOST_WALKS = 100_000
 
 # The first walk of each conversation. Markers are no words of anybody.
 WALKED = """
