@@ -61,6 +61,20 @@ def test_new_databases_of_events_have_small_pages(tmp_path: Path) -> None:
     assert sizes == {"first": history.PAGE, "killed": 4096, "index": history.INDEX_PAGE}
 
 
+def test_databases_stay_open_between_events_and_leave_no_logs(tmp_path: Path) -> None:
+    storage = AtomicSqliteStorage.from_local(str(tmp_path))
+    assert (storage.event_log_storage.get_logs_for_run("first"), storage.run_storage.get_runs()) == ([], [])
+    logs = {path.name for path in tmp_path.rglob("*.db-wal")}
+    assert logs == {"first.db-wal", "runs.db-wal", "index.db-wal"}
+    with history.engine_of(f"sqlite:///{tmp_path}/history/runs.db").connect() as connection:
+        # 1 is NORMAL.
+        assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 1
+        assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
+    storage.event_log_storage.dispose()
+    assert not list(tmp_path.rglob("*.db-wal"))
+    assert opens(tmp_path)
+
+
 def test_what_an_event_repeats_is_not_stored_and_is_there_again_when_it_is_read(tmp_path: Path) -> None:
     @dg.asset(check_specs=[dg.AssetCheckSpec("checked", asset="made")])
     def made(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
