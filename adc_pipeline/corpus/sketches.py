@@ -13,7 +13,6 @@ Cost: 12 ns of a core for a byte of ASCII, 20 ns for a sign where others occur.
 
 import sys
 from dataclasses import dataclass, field
-from functools import cache
 from typing import TYPE_CHECKING
 
 from adc_pipeline.corpus.near_duplicates import RUN, WORD
@@ -31,12 +30,22 @@ CHUNK = 200_000
 BASE = 0x100000001B3
 
 
+def no_signs() -> "np.ndarray":
+    """Return False for each code point."""
+    import numpy as np
+
+    return np.zeros(sys.maxunicode + 1, dtype=bool)
+
+
 @dataclass
 class Sketches:
-    """Sketches of texts; keeps the powers of its base from chunk to chunk."""
+    """Sketches of texts; keeps the powers of its base, and which signs words consist of, from chunk to chunk."""
 
     rising: "np.ndarray | None" = field(default=None, repr=False)
     falling: "np.ndarray | None" = field(default=None, repr=False)
+    # By code point: words consist of it, and that is known.
+    in_words: "np.ndarray" = field(default_factory=no_signs, repr=False)
+    known: "np.ndarray" = field(default_factory=no_signs, repr=False)
 
     def take(self, data: "np.ndarray", offsets: "np.ndarray") -> tuple["np.ndarray", "np.ndarray"]:
         """Return the bins (texts × 16, uint64, `EMPTY` where no run is), and one hash of all runs of each text.
@@ -52,7 +61,7 @@ class Sketches:
         first = 0
         while first < len(whole):
             last = max(first + 1, int(np.searchsorted(offsets, offsets[first] + CHUNK, side="right")) - 1)
-            words, owners = self.words(*signs(data, offsets[first : last + 1]))
+            words, owners = self.words(*self.signs(data, offsets[first : last + 1]))
             hashes, owners = runs(words, owners, last - first)
             flat = bins[first:last].reshape(-1)
             np.minimum.at(flat, owners * BINS + (hashes >> np.uint64(64 - BITS)).astype(np.int64), hashes)
@@ -60,11 +69,31 @@ class Sketches:
             first = last
         return bins, whole
 
+    def signs(self, data: "np.ndarray", offsets: "np.ndarray") -> tuple["np.ndarray", "np.ndarray"]:
+        """Return the code points of texts in UTF-8, and where each text begins among them."""
+        import numpy as np
+
+        data, offsets = data[offsets[0] : offsets[-1]], offsets - offsets[0]
+        if not len(data) or data.max() < 0x80:
+            self.learn(np.arange(0x80))
+            return data, offsets
+        # A sign begins with every byte that does not continue one.
+        begun = np.concatenate(([0], np.cumsum((data & 0xC0) != 0x80)))
+        signs = np.frombuffer(data.tobytes().decode().encode("utf-32-le"), dtype=np.uint32)
+        self.learn(signs)
+        return signs, begun[offsets]
+
+    def learn(self, signs: "np.ndarray") -> None:
+        """Note which of these signs words consist of."""
+        for sign in set(signs[~self.known[signs]].tolist()):
+            self.known[sign], self.in_words[sign] = True, bool(WORD.match(chr(sign)))
+
     def words(self, signs: "np.ndarray", offsets: "np.ndarray") -> tuple["np.ndarray", "np.ndarray"]:
         """Return the hash of each word, and the number of its text."""
         import numpy as np
 
-        inside = np.concatenate(([False], in_words()[signs], [False]))
+        outside = np.zeros(1, dtype=bool)
+        inside = np.concatenate((outside, self.in_words[signs], outside))
         edges = np.flatnonzero(inside[1:] != inside[:-1])
         begins, ends = edges[0::2], edges[1::2]
         rising, falling = self.powers(len(signs) + 1)
@@ -84,29 +113,6 @@ class Sketches:
                 series.append(np.cumprod(factors))
             self.rising, self.falling = series
         return self.rising, self.falling
-
-
-def signs(data: "np.ndarray", offsets: "np.ndarray") -> tuple["np.ndarray", "np.ndarray"]:
-    """Return the code points of texts in UTF-8, and where each text begins among them."""
-    import numpy as np
-
-    data, offsets = data[offsets[0] : offsets[-1]], offsets - offsets[0]
-    if not len(data) or data.max() < 0x80:
-        return data, offsets
-    # A sign begins with every byte that does not continue one.
-    begun = np.concatenate(([0], np.cumsum((data & 0xC0) != 0x80)))
-    return np.frombuffer(data.tobytes().decode().encode("utf-32-le"), dtype=np.uint32), begun[offsets]
-
-
-@cache
-def in_words() -> "np.ndarray":
-    """Return for each code point whether words consist of it (bool)."""
-    import numpy as np
-
-    found = np.zeros(sys.maxunicode + 1, dtype=bool)
-    for word in WORD.finditer("".join(map(chr, range(len(found))))):
-        found[slice(*word.span())] = True
-    return found
 
 
 def runs(words: "np.ndarray", owners: "np.ndarray", count: int) -> tuple["np.ndarray", "np.ndarray"]:

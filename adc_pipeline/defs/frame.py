@@ -266,8 +266,9 @@ def make(stage: Stage[Any], request: Request[Any], outside: dict[str, Any]) -> A
         for artefact in request.inputs.values():
             run.artefact(artefact, "input", columns_of(artefact))
         making = Making(request, folder, run, outside)
-        # Within the MLflow run, which is then killed and not failed.
-        with interrupted_by_signals():
+        # Within the MLflow run, which is then killed and not failed. One instance of DuckDB serves all of the stage.
+        with interrupted_by_signals(), request.engine.shared(folder / "spill") as engine:
+            making.request = replace(request, engine=engine)
             stage.make(making)
         files = scan(folder)
         made = Artefact(
