@@ -1,5 +1,6 @@
 """The datasets of walks, one asset for each kind in `walks.kinds`, and the checks on their text."""
 
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -51,15 +52,21 @@ def walk_stage(kind: WalkKind) -> Stage[WalkSettings]:
         # The sample repeats its roots by design.
         is_sample = corpus.settings["corpus"] == SAMPLE
         looked_for = "equal" if settings.leakage == "auto" and is_sample else settings.leakage
-        making.count(count_leakage(files, settings.format, settings.speakers, looked_for, engine, folder / "spill"))
         refuse_no_walks(making.counts, utterances.counts, ranked.counts)
+        with ThreadPoolExecutor(1) as beside:
+            # The picture is drawn on another core.
+            leakage = beside.submit(
+                count_leakage, files, settings.format, settings.speakers, looked_for, engine, folder / "spill"
+            )
+            making.metadata["preview"] = dg.MetadataValue.md(walks_as_markdown(Path(files["train"][0])))
+            written = [file for split in SPLITS for file in files[split]]
+            making.show("distributions", distributions(written, PANELS, engine))
+            baselines = dataset_baselines(folder, ranked.path, engine)
+            making.count(leakage.result())
         limits = shortcomings(making.counts, settings.walks_per_conversation)
         for sentence in limits:
             making.request.context.log.warning(sentence)
-        baselines = dataset_baselines(folder, ranked.path, engine)
         write_card(kind.name, folder, settings, making.counts, corpus, utterances, ranked, limits, baselines)
-        making.metadata["preview"] = dg.MetadataValue.md(walks_as_markdown(Path(files["train"][0])))
-        making.show("distributions", distributions([file for split in SPLITS for file in files[split]], PANELS, engine))
 
     def view(connection: "DuckDBPyConnection", folder: "Path") -> None:
         view_splits(connection, folder, "data", kind.dataset)
