@@ -1,6 +1,7 @@
-"""Columns and rows of Parquet files, from their footers."""
+"""Columns and numbers of rows of Parquet files, from their footers, and their first rows."""
 
 from collections.abc import Sequence
+from typing import Any
 
 
 def column_types(files: Sequence[str]) -> dict[str, str]:
@@ -15,3 +16,13 @@ def row_count(files: Sequence[str]) -> int:
     import pyarrow.parquet as pq
 
     return sum(pq.read_metadata(file).num_rows for file in files)
+
+
+def first_rows(file: str, count: int, columns: Sequence[str] | None = None) -> list[dict[str, Any]]:
+    """Return the first rows of a table, all columns unless some are named."""
+    import pyarrow.parquet as pq
+
+    # With a buffer, a whole row group would be read and unpacked.
+    with pq.ParquetFile(file, pre_buffer=False) as parquet:
+        batch = next(parquet.iter_batches(count, columns=columns and list(columns)), None)
+        return batch.to_pylist() if batch is not None else []

@@ -6,6 +6,7 @@ DuckDB counts the rows of each distinct value, so that a picture of ten million 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from adc_pipeline.core.columns import row_count
 from adc_pipeline.core.engine import Engine
 from adc_pipeline.core.palette import SINGLE
 
@@ -16,13 +17,21 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 COUNT = """
-SELECT ({expression})::DOUBLE AS value, count(*) AS number FROM read_parquet($1, hive_partitioning = false)
+SELECT ({expression})::DOUBLE AS value, count(*) AS number
+FROM (FROM read_parquet($1, hive_partitioning = false) {limit})
 GROUP BY value HAVING value IS NOT NULL
 """
+# Rows that are counted where the first ones are a random sample.
+SAMPLE = 50_000
 
 
-def distributions(files: Sequence[str], columns: Mapping[str, str], engine: Engine) -> "Figure":
-    """Draw a histogram of each SQL expression in `columns`, by label, over Parquet files."""
+def distributions(
+    files: Sequence[str], columns: Mapping[str, str], engine: Engine, in_random_order: bool = False
+) -> "Figure":
+    """Draw a histogram of each SQL expression in `columns`, by label, over Parquet files.
+
+    Rows `in_random_order`, such as those of datasets, are drawn by the first `SAMPLE` of them.
+    """
     from matplotlib.figure import Figure
 
     width, height = 3.2 * len(columns), 2.4
@@ -30,12 +39,14 @@ def distributions(files: Sequence[str], columns: Mapping[str, str], engine: Engi
     panels = figure.subplots(1, len(columns), squeeze=False)[0]
     # In inches, as the labels need. A layout that matplotlib computes draws everything twice.
     figure.subplots_adjust(0.65 / width, 0.5 / height, 1 - 0.1 / width, 1 - 0.1 / height, wspace=0.25)
+    sampled = in_random_order and row_count(files) > SAMPLE
+    limit = f"LIMIT {SAMPLE}" if sampled else ""
     with engine.connect() as connection:
         for axes, (label, expression) in zip(panels, columns.items(), strict=True):
-            rows = connection.execute(COUNT.format(expression=expression), [list(files)]).fetchnumpy()
+            rows = connection.execute(COUNT.format(expression=expression, limit=limit), [list(files)]).fetchnumpy()
             axes.set_xlabel(label)
             histogram(axes, rows["value"], rows["number"])
-    panels[0].set_ylabel("count")
+    panels[0].set_ylabel(f"count in {SAMPLE:,}" if sampled else "count")
     return figure
 
 

@@ -41,7 +41,7 @@ def make_preferences(making: Making[PreferenceSettings]) -> None:
     baselines = pair_baselines(folder, utterances.path, ranked.path, settings, engine)
     write_card(folder, settings, making.counts, making.request.upstream("raw_corpus"), utterances, ranked, baselines)
     making.metadata["preview"] = dg.MetadataValue.md(pairs_as_markdown(Path(split_files(folder, "train", "pairs")[0])))
-    making.show("distributions", distributions(files_of(folder, "pairs"), PANELS, engine))
+    making.show("distributions", distributions(files_of(folder, "pairs"), PANELS, engine, True))
 
 
 def view_preferences(connection: "DuckDBPyConnection", folder: "Path") -> None:

@@ -5,15 +5,14 @@ from typing import Any
 
 import dagster as dg
 
+from adc_pipeline.core.columns import first_rows
+
 ROWS, WIDTH = 8, 80
 
 
 def preview(files: Sequence[str], columns: Sequence[str]) -> dg.TableMetadataValue:
     """Return the first rows of these columns of the first file as metadata; long texts are truncated."""
-    import pyarrow.parquet as pq
-
-    batch = next(pq.ParquetFile(files[0]).iter_batches(ROWS, columns=list(columns)), None)
-    rows = batch.to_pylist() if batch is not None else []
+    rows = first_rows(files[0], ROWS, columns)
     records = [dg.TableRecord({name: _truncated(row[name]) for name in columns}) for row in rows]
     schema = dg.TableSchema([dg.TableColumn(name) for name in columns])
     return dg.MetadataValue.table(records, schema)

@@ -60,7 +60,7 @@ def walk_stage(kind: WalkKind) -> Stage[WalkSettings]:
             )
             making.metadata["preview"] = dg.MetadataValue.md(walks_as_markdown(Path(files["train"][0])))
             written = [file for split in SPLITS for file in files[split]]
-            making.show("distributions", distributions(written, PANELS, engine))
+            making.show("distributions", distributions(written, PANELS, engine, in_random_order=True))
             baselines = dataset_baselines(folder, ranked.path, engine)
             making.count(leakage.result())
         limits = shortcomings(making.counts, settings.walks_per_conversation)

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from adc_pipeline.core.columns import first_rows
 from adc_pipeline.core.markdown import code, escape
 from adc_pipeline.walks.picture import shortened
 
@@ -11,10 +12,7 @@ PAIRS = 10
 
 def pairs_as_markdown(parquet: Path) -> str:
     """Return the first pairs of a split as Markdown."""
-    import pyarrow.parquet as pq
-
-    batch = next(pq.ParquetFile(parquet).iter_batches(PAIRS), None)
-    rows = batch.to_pylist() if batch is not None else []
+    rows = first_rows(str(parquet), PAIRS)
     return "\n\n---\n\n".join(_pair(row) for row in rows) or "No pairs in this split."
 
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from adc_pipeline.core.columns import row_count
 from adc_pipeline.core.engine import Engine, only_row
 from adc_pipeline.corpus.near_duplicates import FEW_WORDS
 from adc_pipeline.corpus.near_matches import FOLDED, near_matches
@@ -68,12 +69,10 @@ def count_leakage(
     spill: Path,
 ) -> dict[str, int]:
     """Return how many test conversations have an equal root in training, and how many more are nearly alike."""
-    import pyarrow.parquet as pq
-
     if looked_for == "none":
         return {}
     if looked_for == "auto":
-        walks = sum(pq.read_metadata(file).num_rows for split in files.values() for file in split)
+        walks = row_count([file for split in files.values() for file in split])
         looked_for = "near" if walks <= MOST_WALKS else "equal"
     with engine.connect(spill) as connection:
         connection.execute(FOLDED)

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from adc_pipeline.core.columns import first_rows
 from adc_pipeline.core.markdown import Markdown, code, escape, one_line
 
 SIGNS = {"accepted": "✓ accepted", "rejected": "✗ rejected"}
@@ -13,10 +14,7 @@ TURNS = 30
 
 def walks_as_markdown(parquet: Path) -> str:
     """Return the first walks of a split as Markdown."""
-    import pyarrow.parquet as pq
-
-    batch = next(pq.ParquetFile(parquet).iter_batches(WALKS), None)
-    rows = batch.to_pylist() if batch is not None else []
+    rows = first_rows(str(parquet), WALKS)
     return "\n\n---\n\n".join(_walk(row) for row in rows) or "No walks in this split."
 
 

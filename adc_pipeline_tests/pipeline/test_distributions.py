@@ -27,3 +27,13 @@ def test_a_panel_counts_the_rows_of_all_files(tmp_path: Path, long_tailed: bool)
     assert heights[0] >= (values == values.min()).sum()
     assert (scores.get_xscale() == "symlog") == long_tailed
     assert [text.get_text() for text in none.texts] == ["no data"]
+
+
+def test_rows_in_random_order_are_drawn_by_the_first_of_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("adc_pipeline.defs.distributions.SAMPLE", 30)
+    pq.write_table(pa.table({"score": [0] * 30 + [1] * 70}), file := tmp_path / "a.parquet")
+    for in_random_order, counted in ((True, 30), (False, 100)):
+        (axes,) = distributions([str(file)], {"score": "score"}, Engine(), in_random_order).axes
+        (steps,) = [patch for patch in axes.patches if isinstance(patch, StepPatch)]
+        assert steps.get_data()[0].sum() == counted
+        assert axes.get_ylabel() == ("count in 30" if in_random_order else "count")
