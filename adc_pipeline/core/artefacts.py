@@ -163,7 +163,8 @@ class Store:
             manifest = unsealed(record_text(path / MANIFEST))
             known = {each.name: manifest[each.name] for each in fields(Artefact) if each.name in manifest}
             # Before there were numbers, a manifest had none.
-            complete = {**known, "unhashed": tuple(known.get("unhashed", ())), "layout": known.get("layout", 0)}
+            unhashed = checked_fields({"unhashed": []} | known, {"unhashed": list[str]})["unhashed"]
+            complete = {**known, "unhashed": tuple(unhashed), "layout": known.get("layout", 0)}
             made = Artefact(path=path, **complete)
             checked_fields(vars(made), MANIFEST_TYPES)
             # `current` and the place are folders after a copy that followed links.

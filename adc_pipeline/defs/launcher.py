@@ -22,6 +22,7 @@ from dagster._grpc.types import CanCancelExecutionRequest, CanCancelExecutionRes
 from dagster._serdes import deserialize_value
 
 from adc_pipeline.core.processes import has_ended
+from adc_pipeline.defs.unstarted import show_as_before
 from adc_pipeline.defs.workspace import PROCESS
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ class WatchfulRunLauncher(DefaultRunLauncher):
         """
         process = run.tags.get(PROCESS)
         if process and has_ended(process):
+            show_as_before(self._instance, run)
             return CheckRunHealthResult(WorkerStatus.FAILED, f"The process of the run ({process}) has ended.")
         if GRPC_INFO_TAG not in run.tags:
             return CheckRunHealthResult(WorkerStatus.RUNNING, "A command started the run: there is no server to ask.")

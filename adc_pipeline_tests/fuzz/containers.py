@@ -56,6 +56,8 @@ def table(records: list[Record]) -> pa.Table:
         values = [record.get(name) for record in records]
         try:
             columns[name] = pa.array(values)
+            # Structures of which one has a value of another type may become an array that no file can hold.
+            columns[name].validate(full=True)
         except (pa.ArrowException, OverflowError, UnicodeError):
             columns[name] = pa.array([json.dumps(value) for value in values])
     return pa.table(columns)
