@@ -16,6 +16,7 @@ import pytest
 from adc_pipeline.core.artefacts import Store
 from adc_pipeline.core.content import content_digest, damage, folder_digest, refuse_added, scan
 from adc_pipeline.core.errors import PipelineError, limit_of_system
+from adc_pipeline.core.links import MANY_FILES, sync_files
 from adc_pipeline.core.manifests import Artefact
 
 
@@ -315,3 +316,17 @@ def test_a_reader_finds_the_artefact_at_every_moment_of_its_being_made_again(tmp
     over.set()
     reader.join()
     assert wrong == []
+
+
+def test_many_small_files_reach_the_disk_by_one_flush(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    flushes: list[str] = []
+    monkeypatch.setattr("os.sync", lambda: flushes.append("all"))
+    monkeypatch.setattr("os.fsync", lambda handle: flushes.append("one"))
+    for number in range(3):
+        (tmp_path / str(number)).touch()
+    sync_files(tmp_path)
+    assert flushes == ["one"] * 3
+    for number in range(MANY_FILES):
+        (tmp_path / str(number)).touch()
+    sync_files(tmp_path)
+    assert flushes == ["one"] * 3 + ["all"]
