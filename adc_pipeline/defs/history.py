@@ -37,7 +37,7 @@ from dagster._serdes import ConfigurableClassData, serialize_value
 from sqlalchemy import Connection, Engine, NullPool, create_engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from adc_pipeline.core.atomic import atomic_file, atomic_folder
+from adc_pipeline.core.atomic import atomic_file, atomic_folder, give_usual_mode
 from adc_pipeline.core.errors import PipelineError, first_line
 from adc_pipeline.core.links import locked
 from adc_pipeline.tracking.database import REPAIR, connect, copy, sentence
@@ -106,6 +106,7 @@ class Events(SqliteEventLogStorage):
             ):
                 connection.execute(f"PRAGMA page_size = {INDEX_PAGE if for_index_shard else PAGE}")
                 connection.execute("VACUUM")
+            give_usual_mode(file)
         super()._initdb(engine, for_index_shard)
         if new and not for_index_shard:
             for index in SqlEventLogStorageTable.indexes:
@@ -252,6 +253,7 @@ def create(folder: Path, names: list[str]) -> None:
     try:
         Events(str(new / FOLDERS[0] / "runs")).dispose()
         DagsterSqliteStorage.from_local(str(new)).dispose()
+        give_usual_mode(*new.rglob("*"))
         for name in names:
             (new / name).rename(folder / name)
     finally:

@@ -20,7 +20,7 @@ from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
-from adc_pipeline.core.atomic import atomic_file
+from adc_pipeline.core.atomic import atomic_file, give_usual_mode
 from adc_pipeline.core.errors import PipelineError, first_line
 from adc_pipeline.core.links import locked, sync
 from adc_pipeline.core.shards import link_or_copy
@@ -211,6 +211,7 @@ def upgrade(path: Path) -> None:
 
 def replace(path: Path, new: Path) -> None:
     """Rename a new database to `path`; it reaches the disk first."""
+    give_usual_mode(new)
     sync(new)
     for companion in COMPANIONS:
         path.with_name(path.name + companion).unlink(missing_ok=True)
