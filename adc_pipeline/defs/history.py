@@ -40,6 +40,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from adc_pipeline.core.atomic import atomic_file, atomic_folder, give_usual_mode
 from adc_pipeline.core.errors import PipelineError, first_line
 from adc_pipeline.core.links import locked
+from adc_pipeline.defs.unstarted import show_as_before
 from adc_pipeline.tracking.database import REPAIR, connect, copy, sentence
 
 # The folders of runs and events, and of schedules and sensors.
@@ -113,6 +114,16 @@ class Events(SqliteEventLogStorage):
                 index.drop(engine, checkfirst=True)
 
     def store_event(self, event: EventLogEntry) -> None:
+        """Store an event; before the failure of a run, what it has not made is shown as before.
+
+        Here, since Dagster's code server reports the failure of a run whose process was killed, and nothing asks us.
+        """
+        inner = event.dagster_event
+        if inner is not None and inner.event_type is dg.DagsterEventType.RUN_FAILURE and self.has_instance:
+            # The failure itself matters more.
+            with suppress(Exception):
+                if run := self._instance.get_run_by_id(event.run_id):
+                    show_as_before(self._instance, run)
         super().store_event(without_repetitions(event))
 
     def _event_to_row(self, event: EventLogEntry) -> dict[str, Any]:

@@ -6,7 +6,8 @@ were gone. So when a run fails, each asset that it planned, did not start, and t
 planned once more for that earlier run, whose materialization stays the newest. No data, time or freshness changes.
 Costs a row in the log of the earlier run for each asset. A check that was planned and has no result makes its asset
 look failed too, and after a cancelled run as if it had never passed, so its last result is repeated, if that is of the
-version in place. A run whose process was killed has nobody to do this: the launcher does, which notices its end.
+version in place. A run whose process was killed has nobody to do this: the launcher does where it notices that, and
+`history` where Dagster's code server reports it. What was done already is left.
 
 The names from `dagster._core` below have no public export in Dagster 1.13.
 """
@@ -15,7 +16,10 @@ from collections.abc import Mapping
 
 import dagster as dg
 from dagster._core.events import AssetMaterializationPlannedData, DagsterEvent
-from dagster._core.storage.asset_check_execution_record import COMPLETED_ASSET_CHECK_EXECUTION_RECORD_STATUSES
+from dagster._core.storage.asset_check_execution_record import (
+    COMPLETED_ASSET_CHECK_EXECUTION_RECORD_STATUSES,
+    AssetCheckExecutionRecordStatus,
+)
 
 
 def show_as_before(instance: dg.DagsterInstance, run: dg.DagsterRun) -> list[str]:
@@ -39,7 +43,8 @@ def show_as_before(instance: dg.DagsterInstance, run: dg.DagsterRun) -> list[str
         if last is None or not instance.has_run(last.run_id):
             continue
         found[event.asset_key] = last.timestamp
-        if not cancelled:
+        newest = instance.get_latest_planned_materialization_info(event.asset_key)
+        if not cancelled and newest is not None and newest.run_id == run.run_id:
             plan_again(instance, run, entry, last.run_id)
     repeat_checks(instance, run, found)
     return [key.to_user_string() for key in found]
@@ -71,9 +76,11 @@ def repeat_checks(instance: dg.DagsterInstance, run: dg.DagsterRun, assets: Mapp
         key = getattr(planned, "asset_check_key", None)
         if key is None or key.asset_key not in assets:
             continue
-        records = instance.event_log_storage.get_asset_check_execution_history(
-            key, limit=1, status=COMPLETED_ASSET_CHECK_EXECUTION_RECORD_STATUSES
-        )
+        history = instance.event_log_storage.get_asset_check_execution_history
+        (newest,) = history(key, limit=1)
+        if (newest.run_id, newest.status) != (run.run_id, AssetCheckExecutionRecordStatus.PLANNED):
+            continue
+        records = history(key, limit=1, status=COMPLETED_ASSET_CHECK_EXECUTION_RECORD_STATUSES)
         for result in (record.event for record in records):
             if result is not None and result.dagster_event and result.timestamp >= assets[key.asset_key]:
                 instance.report_dagster_event(result.dagster_event, run.run_id)

@@ -3,6 +3,7 @@
 import os
 import signal
 import socket
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -10,6 +11,7 @@ import pytest
 from dagster._core.launcher.base import WorkerStatus
 from pydantic import PrivateAttr
 
+from adc_pipeline.defs.history import AtomicSqliteStorage
 from adc_pipeline.defs.interrupts import interrupts_cancel
 from adc_pipeline.defs.launcher import WatchfulRunLauncher
 from adc_pipeline.defs.unstarted import show_as_before
@@ -93,15 +95,39 @@ def test_the_checks_of_what_was_not_made_keep_their_last_result(end: str, status
         assert last.evaluation == before.evaluation
 
 
+def started(instance: dg.DagsterInstance) -> dg.DagsterRun:
+    """Return a run that has started nothing yet, whose process was of a boot before this one."""
+    given: dict[str, Any] = {
+        "status": dg.DagsterRunStatus.STARTED,
+        "tags": {PROCESS: f"{socket.gethostname()} before 1 1"},
+    }
+    return instance.create_run_for_job(DEFS.resolve_job_def("both"), run_config=configured(""), **given)
+
+
 def test_a_killed_run_leaves_what_it_had_not_started_as_before() -> None:
     with dg.DagsterInstance.ephemeral() as instance:
-        made = run(instance)
-        # Of a boot before this one.
-        tags = {PROCESS: f"{socket.gethostname()} before 1 1"}
-        given: dict[str, Any] = {"status": dg.DagsterRunStatus.STARTED, "tags": tags}
-        killed = instance.create_run_for_job(DEFS.resolve_job_def("both"), run_config=configured(""), **given)
+        made, killed = run(instance), started(instance)
         assert planned_last(instance, SECOND) == killed.run_id
         launcher = WatchfulRunLauncher()
         launcher.register_instance(instance)
         assert launcher.check_run_worker_health(killed).status is WorkerStatus.FAILED
         assert planned_last(instance, SECOND) == made
+
+
+def test_so_does_one_that_the_code_server_reports_as_killed(tmp_path: Path) -> None:
+    storage = {"module": AtomicSqliteStorage.__module__, "class": AtomicSqliteStorage.__name__}
+    overrides = {"storage": {"custom": {**storage, "config": {"base_dir": str(tmp_path)}}}}
+    with dg.DagsterInstance.local_temp(str(tmp_path), overrides) as instance:
+        made, killed = run(instance), started(instance)
+        assert planned_last(instance, SECOND) == killed.run_id
+        instance.report_run_failed(killed)
+        assert planned_last(instance, SECOND) == made
+        history = instance.event_log_storage.get_asset_check_execution_history(CHECK, limit=9)
+        assert {(each.run_id, each.status.value) for each in history} == {
+            (killed.run_id, "SUCCEEDED"),
+            (made, "SUCCEEDED"),
+        }
+        # What was done already is not done again.
+        assert show_as_before(instance, killed) == []
+        planned = instance.all_logs(made, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED)
+        assert len(planned) == 4
