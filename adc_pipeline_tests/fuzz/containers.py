@@ -56,8 +56,6 @@ def table(records: list[Record]) -> pa.Table:
         values = [record.get(name) for record in records]
         try:
             columns[name] = pa.array(values)
-            # Structures of which one has a value of another type may become an array that no file can hold.
-            columns[name].validate(full=True)
         except (pa.ArrowException, OverflowError, UnicodeError):
             columns[name] = pa.array([json.dumps(value) for value in values])
     return pa.table(columns)
@@ -86,8 +84,8 @@ def parquet(records: list[Record], make: Callable[[list[Record]], pa.Table] = ta
     file = io.BytesIO()
     try:
         pq.write_table(make(records), file, **options)
-    except pa.ArrowNotImplementedError:
-        # Parquet has no structure without fields.
+    except (pa.ArrowNotImplementedError, pa.ArrowInvalid):
+        # Parquet has no structure without fields, and pyarrow makes arrays of some mixed values that it cannot write.
         reject()
     return file.getvalue()
 
