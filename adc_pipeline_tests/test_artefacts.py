@@ -7,6 +7,7 @@ import os
 import re
 import resource
 import socket
+import stat
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,10 @@ import pytest
 from adc_pipeline.core.artefacts import Store
 from adc_pipeline.core.content import content_digest, damage, folder_digest, refuse_added, scan
 from adc_pipeline.core.errors import PipelineError, limit_of_system
+from adc_pipeline.core.links import MANY_FILES, sync_files
 from adc_pipeline.core.manifests import Artefact
+from adc_pipeline.defs.history import AtomicSqliteStorage, Events
+from adc_pipeline.tracking import database
 
 
 def make(store: Store, content: str, name: str = "utterances") -> Artefact:
@@ -315,3 +319,39 @@ def test_a_reader_finds_the_artefact_at_every_moment_of_its_being_made_again(tmp
     over.set()
     reader.join()
     assert wrong == []
+
+
+def test_many_small_files_reach_the_disk_by_one_flush(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    flushes: list[str] = []
+    monkeypatch.setattr("os.sync", lambda: flushes.append("all"))
+    monkeypatch.setattr("os.fsync", lambda handle: flushes.append("one"))
+    for number in range(3):
+        (tmp_path / str(number)).touch()
+    sync_files(tmp_path)
+    assert flushes == ["one"] * 3
+    for number in range(MANY_FILES):
+        (tmp_path / str(number)).touch()
+    sync_files(tmp_path)
+    assert flushes == ["one"] * 3 + ["all"]
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o002, 0o664), (0o022, 0o644), (0o077, 0o600)])
+def test_a_home_may_be_shared_by_those_whom_the_umask_lets(tmp_path: Path, umask: int, mode: int) -> None:
+    """safetensors keeps its files to this user, and SQLite lets nobody else write."""
+    before = os.umask(umask)
+    try:
+        store = Store(tmp_path)
+        with store.aside("thing") as folder:
+            (folder / "model.safetensors").touch(0o600)
+            (folder / "model.safetensors").write_text("weights")
+            made = store.put(folder, Artefact("thing", folder, "d1", files=scan(folder)))
+        database.create(tmp_path / "new.db")
+        database.replace(tmp_path / "mlflow.db", tmp_path / "new.db")
+        AtomicSqliteStorage.from_local(str(tmp_path / "dagster")).dispose()
+        Events(str(tmp_path / "dagster" / "history" / "runs")).get_logs_for_run("one")
+    finally:
+        os.umask(before)
+    databases = [tmp_path / "mlflow.db", *(tmp_path / "dagster").rglob("*.db")]
+    assert len(databases) == 5
+    for path in (made.path / "model.safetensors", *databases):
+        assert stat.S_IMODE(path.stat().st_mode) == mode, path

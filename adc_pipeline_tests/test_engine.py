@@ -115,3 +115,12 @@ def test_every_connection_is_made_in_one_place() -> None:
     package = Path(engine.__file__).parents[1]
     others = [path for path in package.rglob("*.py") if "duckdb.connect(" in path.read_text()]
     assert others == [Path(engine.__file__)]
+
+
+def test_a_folder_for_temporary_files_that_is_not_utf_8_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", "/tmp/no\udcffutf")
+    with (
+        pytest.raises(PipelineError, match=r"temporary files, /tmp/no.udcffutf, .* not UTF-8: set TMPDIR\."),
+        Engine().connect(),
+    ):
+        pass

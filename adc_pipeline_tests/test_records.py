@@ -12,9 +12,9 @@ from adc_pipeline.core.artefacts import Store
 from adc_pipeline.core.content import altered_files, damage, folder_digest, mark_damaged, scan
 from adc_pipeline.core.errors import DamagedError, PipelineError
 from adc_pipeline.core.links import locked
-from adc_pipeline.core.manifests import MAKING, MANIFEST, Artefact, read_making
+from adc_pipeline.core.manifests import MAKING, MANIFEST, Artefact, read_making, sealed, write_making
 from adc_pipeline.core.named_files import FROM_KERNEL, SMALL_JSON, file_problem
-from adc_pipeline.core.records import object_in, read_record
+from adc_pipeline.core.records import fits, object_in, read_record
 from adc_pipeline.corpus.download import VERSION, newest_download
 from adc_pipeline.corpus.parts import read_record as read_parts
 from adc_pipeline.corpus.recorded_files import check_unchanged
@@ -90,19 +90,46 @@ def test_a_value_of_another_type_in_a_manifest_makes_it_unreadable(tmp_path: Pat
         (folder / "data.txt").write_text("data")
         store.put(folder, Artefact("top_2", folder, "d1", files=scan(folder)))
     manifest = tmp_path / "store/top_2/d1/artefact.json"
-    # Without a checksum, as a person would write it.
     good = {key: value for key, value in json.loads(manifest.read_text()).items() if key != "checksum"}
-    for name in good.keys() - {"unhashed"}:
-        manifest.write_text(json.dumps(good | {name: [3]}))
+    # Each sealed anew, as other code would write it.
+    wrong: dict[str, Any] = {name: [3] for name in good}
+    wrong |= {"counts": {"a": "7"}, "upstream_settings": {"raw_corpus": 3}, "inputs": {"utterances": None}}
+    wrong |= {"files": {"data.txt": 3}, "unhashed": "README.md", "layout": "1"}
+    for name, value in [*wrong.items(), ("counts", {"a": [7]}), ("counts", {"a": True}), ("counts", {"a": None})]:
+        manifest.write_text(sealed(good | {name: value}))
         with pytest.raises(PipelineError, match="cannot be read: materialize the asset top_2 again"):
             store.current("top_2")
-    manifest.write_text(json.dumps(good | {"files": {"data.txt": 3}}))
-    assert damage(store.current("top_2")) == ["data.txt"]
+    # Without a checksum, as a person would write it, who may have left out what later code reads.
     manifest.write_text(json.dumps(good))
+    with pytest.raises(PipelineError, match="cannot be read: materialize the asset top_2 again"):
+        store.current("top_2")
+    manifest.write_text(sealed(good))
     made = store.current("top_2")
-    for content in (*WRONG[1:], '{"run": 3, "address": "", "outside": {}}'):
+    nothing = {"run": "", "address": "", "outside": {}}
+    for content in (*WRONG[1:], json.dumps(nothing | {"run": 3})):
         (made.path / MAKING).write_bytes(content.encode(errors="surrogatepass"))
-        assert read_making(made) == {"run": "", "address": "", "outside": {}}
+        assert read_making(made) == nothing
+    for value in ({"run": 3}, {"metrics": {"a": "7"}}, {"artifacts": {"report.html": 3}}, {"found": "csv"}):
+        write_making(made, nothing | value)
+        assert read_making(made) == nothing
+
+
+@pytest.mark.parametrize(
+    ("value", "kind", "expected"),
+    [
+        ({"a": 1, "b": 2.5}, dict[str, float], True),
+        ({"a": 1, "b": "2.5"}, dict[str, float], False),
+        ({"a": {"b": [1]}}, dict[str, dict[str, Any]], True),
+        ({"a": [1]}, dict[str, dict[str, Any]], False),
+        (["a", 1], list[str], False),
+        (("a",), tuple[str, ...], True),
+        (None, int | None, True),
+        (True, int, False),
+        (1.0, int, False),
+    ],
+)
+def test_types_are_asked_for_what_is_inside_too(value: Any, kind: Any, expected: bool) -> None:
+    assert fits(value, kind) is expected
 
 
 def test_content_that_differs_under_the_same_size_and_time_is_found_and_then_noticed_by_every_use(

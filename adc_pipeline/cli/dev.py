@@ -123,10 +123,11 @@ def start_mlflow(servers: Servers, host: str, port: int, store: Store, tracking:
 
 def start_dagster(servers: Servers, host: str, port: int, folder: Path) -> None:
     """Start the code server, and the daemon and the page that use it; `folder` is for its socket."""
+    import yaml
+
     code, workspace = folder / "code.sock", folder / "workspace.yaml"
     location = {"grpc_server": {"socket": str(code), "location_name": LOCATION}}
-    # JSON is YAML.
-    workspace.write_text(json.dumps({"load_from": [location]}))
+    workspace.write_text(yaml.safe_dump({"load_from": [location]}))
     options = ["--module-name", LOCATION, "--socket", str(code), "--use-python-environment-entry-point"]
     servers.start("Dagster's code server", ["-m", "dagster", "code-server", "start", *options])
     servers.run_until(lambda: listens(code))

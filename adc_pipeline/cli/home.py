@@ -4,7 +4,7 @@ The history, the limits of the queue and the run launcher are therefore the same
 clone the same as those of `dagster job execute`, which reads the file from the repository's root.
 """
 
-import json
+import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -48,11 +48,15 @@ def use_dagster_home(store: Store) -> Path:
 
 
 def rendered(folder: Path) -> str:
-    """Return the template with `folder` in place of its own; a JSON string is a YAML string, whatever it holds."""
+    """Return the template with `folder` in place of its own."""
+    import yaml
+
     lines = []
     for line in TEMPLATE.read_text().splitlines():
         name, found, below = line.partition(f": {PLACE}")
-        lines.append(f"{name}: {json.dumps(f'{folder}{below}')}" if found else line)
+        # JSON writes a character beyond the first 65,536 as two halves, which YAML does not join.
+        quoted = yaml.safe_dump(f"{folder}{below}", default_style='"', width=math.inf).strip()
+        lines.append(f"{name}: {quoted}" if found else line)
     return "\n".join(lines) + "\n"
 
 

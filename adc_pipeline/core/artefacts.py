@@ -21,7 +21,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from adc_pipeline.core.atomic import atomic_file
+from adc_pipeline.core.atomic import atomic_file, give_usual_mode
 from adc_pipeline.core.content import SHOWN, damage, file_digest, file_stamp
 from adc_pipeline.core.errors import PipelineError, is_disk_full
 from adc_pipeline.core.links import locked, point, relative, sync, sync_files
@@ -163,7 +163,8 @@ class Store:
             manifest = unsealed(record_text(path / MANIFEST))
             known = {each.name: manifest[each.name] for each in fields(Artefact) if each.name in manifest}
             # Before there were numbers, a manifest had none.
-            complete = {**known, "unhashed": tuple(known.get("unhashed", ())), "layout": known.get("layout", 0)}
+            unhashed = checked_fields({"unhashed": []} | known, {"unhashed": list[str]})["unhashed"]
+            complete = {**known, "unhashed": tuple(unhashed), "layout": known.get("layout", 0)}
             made = Artefact(path=path, **complete)
             checked_fields(vars(made), MANIFEST_TYPES)
             # `current` and the place are folders after a copy that followed links.
@@ -267,6 +268,7 @@ class Store:
         """Move a temporary folder to the path of its digest, make it the current version, and return it."""
         version = self.version_path(artefact.name, artefact.digest)
         made = replace(artefact, path=folder)
+        give_usual_mode(*folder.rglob("*"))
         sync_files(folder)
         with locked(version.parent, wait=True):
             if version.is_dir():

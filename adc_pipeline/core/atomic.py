@@ -7,6 +7,7 @@ leaves a `.partial` folder, which no reader looks at and which the next writer o
 import filecmp
 import os
 import shutil
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -19,7 +20,29 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     yield partial
+    give_usual_mode(*partial.rglob("*"))
     replace_folder(partial, folder)
+
+
+def give_usual_mode(*paths: Path) -> None:
+    """Let those use files whom the umask lets use a new file: a home may be shared by a group.
+
+    safetensors keeps its files to this user (600), and SQLite lets nobody else write (644), whatever the umask.
+    """
+    files = [path for path in paths if path.is_file() and not path.is_symlink()]
+    if not files:
+        return
+    # The umask cannot be asked for without changing it.
+    probe = files[0].with_name(f".mode-{os.getpid()}-{threading.get_ident()}")
+    probe.touch()
+    usual = probe.stat().st_mode
+    probe.unlink()
+    for path in files:
+        mode = path.stat().st_mode
+        # A link to a file of an earlier version may be another user's.
+        if mode | usual != mode:
+            with suppress(PermissionError):
+                path.chmod(mode | usual)
 
 
 @contextmanager

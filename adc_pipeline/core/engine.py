@@ -16,6 +16,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Literal
 
 from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.core.named_files import is_utf8
 from adc_pipeline.core.settings import setting
 
 if TYPE_CHECKING:
@@ -147,6 +148,10 @@ class Engine:
             return
         if self.scratch or not spill:
             spill = (self.scratch or Path(tempfile.gettempdir())) / f"adc-spill-{os.getpid()}"
+        if not is_utf8(str(spill)):
+            raise PipelineError(
+                f"The folder for temporary files, {spill.parent}, has a path that is not UTF-8: set TMPDIR."
+            )
 
         with connected(spill) as connection:
             try:

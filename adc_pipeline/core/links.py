@@ -8,12 +8,18 @@ from pathlib import Path
 
 from adc_pipeline.core.errors import PipelineError
 
+# From this number of files on, one flush of everything costs less than one of each (2.5 ms).
+MANY_FILES = 200
+
 
 def sync_files(folder: Path) -> None:
     """Have all files below a folder reach the disk; a rename may survive a power failure that they do not."""
-    for path in folder.rglob("*"):
-        if path.is_file() and not path.is_symlink():
-            sync(path)
+    files = [path for path in folder.rglob("*") if path.is_file() and not path.is_symlink()]
+    if len(files) >= MANY_FILES:
+        os.sync()
+        return
+    for path in files:
+        sync(path)
 
 
 def sync(path: Path) -> None:

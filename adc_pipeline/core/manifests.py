@@ -9,17 +9,24 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 from adc_pipeline.core.atomic import atomic_file
 from adc_pipeline.core.links import sync
-from adc_pipeline.core.records import checked_fields, parsed, record_text
+from adc_pipeline.core.records import Type, checked_fields, parsed, record_text
 
 MANIFEST = "artefact.json"
 # Which MLflow run made the artefact, and from what outside ADC_HOME.
 MAKING = "making.json"
+MAKING_TYPES: dict[str, Type] = {"run": str, "address": str, "outside": dict}
 # What a record of the making has that an earlier version of this package did not write.
-LATER = ("found", "shown", "metrics", "parameters", "artifacts")
+LATER: dict[str, Type] = {
+    "found": dict,
+    "shown": dict[str, dict[str, str]],
+    "metrics": dict[str, float],
+    "parameters": dict,
+    "artifacts": dict[str, str],
+}
 # Characters of a setting in the reason of a rebuild.
 LONGEST_VALUE = 60
 # The layout of artefacts and their manifests. Raise it with each change after which this version's code could not read
@@ -51,11 +58,7 @@ class Artefact:
     layout: int = LAYOUT
 
 
-MANIFEST_TYPES = {
-    **dict.fromkeys(("name", "digest", "code_version", "place"), str),
-    **dict.fromkeys(("settings", "inputs", "upstream_settings", "counts", "files"), dict),
-    "layout": int,
-}
+MANIFEST_TYPES = {name: kind for name, kind in get_type_hints(Artefact).items() if name != "path"}
 
 
 def differences(
@@ -109,8 +112,8 @@ def read_making(made: Artefact) -> dict[str, Any]:
     """Return which MLflow run made an artefact and what it read outside ADC_HOME; empty values if not recorded."""
     try:
         record = unsealed(record_text(made.path / MAKING))
-        later = {name: dict for name in LATER if name in record}
-        return checked_fields(record, {"run": str, "address": str, "outside": dict, **later})
+        later = {name: kind for name, kind in LATER.items() if name in record}
+        return checked_fields(record, MAKING_TYPES | later)
     except (FileNotFoundError, ValueError):
         return {"run": "", "address": "", "outside": {}}
 
@@ -128,9 +131,11 @@ def sealed(record: Mapping[str, Any]) -> str:
 
 
 def unsealed(content: str) -> dict[str, Any]:
-    """Return the record that `sealed` wrote, or one without a checksum; ValueError if it was altered."""
+    """Return the record that `sealed` wrote, or an earlier version without a checksum; ValueError if altered."""
     record = checked_fields(parsed(content), {})
     given = record.pop("checksum", None)
+    if given is None and record.get("layout") == LAYOUT:
+        raise ValueError("it has no checksum")
     if given is not None and given != checksum(record):
         raise ValueError("its checksum differs")
     return record

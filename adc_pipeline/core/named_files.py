@@ -156,3 +156,12 @@ def read_mapping(path: Path, missing_ok: bool = False) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise PipelineError(f"{path} is not a mapping of names to values: write one `name: value` per line.")
     return values
+
+
+def is_utf8(text: str) -> bool:
+    """Return whether a text can be stored; paths hold other bytes as lone surrogates."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -8,15 +8,16 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from types import UnionType
-from typing import Any
+from types import GenericAlias, UnionType
+from typing import Any, get_args, get_origin
 
 from adc_pipeline.core.errors import DamagedError, first_line
 from adc_pipeline.core.named_files import SMALL_JSON, file_problem
 
 REMEDY = "restore it from a backup, or materialize its asset again with the tag adc/again = true"
 
-Type = type | UnionType
+# `dict[str, float]` and `tuple[str, ...]` ask for the types of what is inside too.
+Type = type | UnionType | GenericAlias
 
 
 def read_record(path: Path, *, remedy: str = REMEDY, largest: int = SMALL_JSON, **fields: Type) -> dict[str, Any]:
@@ -67,6 +68,23 @@ def checked_fields(record: Any, fields: Mapping[str, Type]) -> dict[str, Any]:
     for name, kind in fields.items():
         if name not in record:
             raise ValueError(f"it has no `{name}`")
-        if not isinstance(record[name], kind):
+        if not fits(record[name], kind):
             raise ValueError(f"`{name}` is {record[name]!r:.60}")
     return record
+
+
+def fits(value: Any, kind: Any) -> bool:
+    """Return whether a value from JSON has a type, and what is inside it the types that are given for that."""
+    inner, outer = get_args(kind), get_origin(kind)
+    if kind is Any:
+        return True
+    if isinstance(kind, UnionType):
+        return any(fits(value, each) for each in inner)
+    if outer is dict:
+        return isinstance(value, dict) and all(fits(each, inner[1]) for each in value.values())
+    if outer in (list, tuple):
+        return isinstance(value, outer) and all(fits(each, inner[0]) for each in value)
+    if kind in (int, float):
+        # JSON writes 2.0 and 2 for one number; `True` is an int for Python only.
+        return isinstance(value, int | kind) and not isinstance(value, bool)
+    return isinstance(value, kind)

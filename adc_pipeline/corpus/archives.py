@@ -7,6 +7,7 @@ created.
 
 import io
 import lzma
+import os
 import shutil
 import struct
 import tarfile
@@ -190,7 +191,7 @@ class Choice:
         if self.wanted != "auto" and not named_data:
             return NO_NAME
         with member.open() as source:
-            self.head.write_bytes(source.read(BLOCK))
+            overwrite(self.head, source.read(BLOCK))
         try:
             # A Parquet file has its columns at its end.
             if content(self.head).container in ("parquet", "arrow"):
@@ -228,6 +229,13 @@ def check_fits(archive: Path, size: int, free: int) -> None:
             f"The archive {archive}, which the setting corpus names, unpacks to {size / 1e6:,.0f} MB, and the disk of"
             f" ADC_HOME has {max(free, 0) / 1e6:,.0f} MB to spare: make room, or check whether it is what it should be."
         )
+
+
+def overwrite(path: Path, content: bytes) -> None:
+    """Give a file this content without emptying it first, which has ext4 write to the disk at once (4 ms)."""
+    with open(path, "wb", opener=lambda name, flags: os.open(name, flags & ~os.O_TRUNC)) as file:
+        file.write(content)
+        file.truncate()
 
 
 def write(source: IO[bytes], path: Path, first: bytes = b"") -> None:

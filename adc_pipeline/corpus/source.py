@@ -15,7 +15,7 @@ from typing import Any
 
 from adc_pipeline.core.engine import Report, no_report
 from adc_pipeline.core.errors import PipelineError
-from adc_pipeline.core.named_files import access_problem, named_path
+from adc_pipeline.core.named_files import access_problem, is_utf8, named_path
 from adc_pipeline.core.terminal import printable
 from adc_pipeline.corpus.archives import check_archive, unpack
 from adc_pipeline.corpus.download import download, downloaded_version, newest_download
@@ -62,15 +62,6 @@ def exists(source: str) -> bool:
 def is_path(source: str) -> bool:
     """Return whether a source means a path on disk rather than a name of ConvoKit's collection."""
     return source.startswith((".", "~", "/")) or "/" in source or "\\" in source or DATA.fullmatch(source) is not None
-
-
-def is_utf8(text: str) -> bool:
-    """Return whether a text can be stored; paths hold other bytes as lone surrogates."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def convokit_names(settings: CorpusSettings) -> list[str]:

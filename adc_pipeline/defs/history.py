@@ -39,9 +39,10 @@ from dagster._serdes import ConfigurableClassData, serialize_value
 from sqlalchemy import Connection, Engine, NullPool, create_engine, event
 from sqlalchemy.exc import SQLAlchemyError
 
-from adc_pipeline.core.atomic import atomic_file, atomic_folder
+from adc_pipeline.core.atomic import atomic_file, atomic_folder, give_usual_mode
 from adc_pipeline.core.errors import PipelineError, first_line
 from adc_pipeline.core.links import locked
+from adc_pipeline.defs.unstarted import show_as_before
 from adc_pipeline.tracking.database import REPAIR, connect, copy, sentence
 
 # The folders of runs and events, and of schedules and sensors.
@@ -146,6 +147,7 @@ class Events(SqliteEventLogStorage):
                 connection.execute(f"PRAGMA page_size = {INDEX_PAGE if for_index_shard else PAGE}")
                 connection.execute("VACUUM")
                 connection.execute("PRAGMA journal_mode = WAL")
+            give_usual_mode(file)
         OPEN.keep(file)
         super()._initdb(engine, for_index_shard)
         if new and not for_index_shard:
@@ -153,6 +155,16 @@ class Events(SqliteEventLogStorage):
                 index.drop(engine, checkfirst=True)
 
     def store_event(self, event: EventLogEntry) -> None:
+        """Store an event; before the failure of a run, what it has not made is shown as before.
+
+        Here, since Dagster's code server reports the failure of a run whose process was killed, and nothing asks us.
+        """
+        inner = event.dagster_event
+        if inner is not None and inner.event_type is dg.DagsterEventType.RUN_FAILURE and self.has_instance:
+            # The failure itself matters more.
+            with suppress(Exception):
+                if run := self._instance.get_run_by_id(event.run_id):
+                    show_as_before(self._instance, run)
         super().store_event(without_repetitions(event))
 
     def dispose(self) -> None:
@@ -307,6 +319,7 @@ def create(folder: Path, names: list[str]) -> None:
         DagsterSqliteStorage.from_local(str(new)).dispose()
         # SQLite writes the logs into the databases and removes them by name.
         OPEN.close()
+        give_usual_mode(*new.rglob("*"))
         for name in names:
             (new / name).rename(folder / name)
     finally:

@@ -12,6 +12,7 @@ A container for every run (`dagster-docker`) is the alternative. It needs the en
 machine. The names from `dagster._core` and `dagster._grpc` below have no public export in Dagster 1.13.
 """
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from dagster import DagsterRun, DefaultRunLauncher
@@ -22,6 +23,7 @@ from dagster._grpc.types import CanCancelExecutionRequest, CanCancelExecutionRes
 from dagster._serdes import deserialize_value
 
 from adc_pipeline.core.processes import has_ended
+from adc_pipeline.defs.unstarted import show_as_before
 from adc_pipeline.defs.workspace import PROCESS
 
 if TYPE_CHECKING:
@@ -50,6 +52,9 @@ class WatchfulRunLauncher(DefaultRunLauncher):
         """
         process = run.tags.get(PROCESS)
         if process and has_ended(process):
+            # That the run has ended matters more than how its assets look.
+            with suppress(Exception):
+                show_as_before(self._instance, run)
             return CheckRunHealthResult(WorkerStatus.FAILED, f"The process of the run ({process}) has ended.")
         if GRPC_INFO_TAG not in run.tags:
             return CheckRunHealthResult(WorkerStatus.RUNNING, "A command started the run: there is no server to ask.")

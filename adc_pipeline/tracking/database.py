@@ -20,7 +20,7 @@ from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
-from adc_pipeline.core.atomic import atomic_file
+from adc_pipeline.core.atomic import atomic_file, give_usual_mode
 from adc_pipeline.core.errors import PipelineError, first_line
 from adc_pipeline.core.links import locked, sync
 from adc_pipeline.core.shards import link_or_copy
@@ -169,6 +169,37 @@ def upgraded_copy(path: Path, new: Path) -> None:
     )
 
 
+@cache
+def refuse_other_tables(uri: str, shown: str) -> None:
+    """Raise PipelineError if the tables at an address of PostgreSQL or MySQL are those of another version of MLflow.
+
+    MLflow would refuse some with a trace and migrate others without a word, and no copy of such a database can be made
+    here. One that has no tables yet is MLflow's to create. `shown` is the address without secrets.
+    """
+    from alembic.migration import MigrationContext
+    from alembic.script import ScriptDirectory
+    from alembic.util import CommandError
+    from mlflow.store.db.utils import _get_alembic_config, create_sqlalchemy_engine
+
+    engine = create_sqlalchemy_engine(uri)
+    try:
+        with engine.connect() as connection:
+            found = MigrationContext.configure(connection).get_current_revision()
+    finally:
+        engine.dispose()
+    if found in (None, newest_revision()):
+        return
+    what = f"The MLflow database {shown} has the tables of another version of MLflow (revision {found})"
+    try:
+        ScriptDirectory.from_config(_get_alembic_config("sqlite://")).get_revision(found)
+    except CommandError as error:
+        raise PipelineError(f"{what}, newer than {version('mlflow')}: install the version that wrote it.") from error
+    raise PipelineError(
+        f"{what}, older than {version('mlflow')}: make a backup (`pg_dump`), then run `mlflow db upgrade ADDRESS`; to"
+        " go back, restore the backup and install the earlier version."
+    )
+
+
 def upgrade(path: Path) -> None:
     """Run `mlflow db upgrade`, which creates MLflow's tables in a database that has none."""
     from mlflow.db import commands
@@ -180,6 +211,7 @@ def upgrade(path: Path) -> None:
 
 def replace(path: Path, new: Path) -> None:
     """Rename a new database to `path`; it reaches the disk first."""
+    give_usual_mode(new)
     sync(new)
     for companion in COMPANIONS:
         path.with_name(path.name + companion).unlink(missing_ok=True)

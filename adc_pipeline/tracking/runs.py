@@ -109,6 +109,8 @@ class Tracking:
             logging.getLogger(name).setLevel(logging.ERROR)
         file = sqlite_file(self.uri)
         if file is None:
+            if urlsplit(self.uri).scheme.partition("+")[0] in ("postgresql", "mysql", "mssql"):
+                database.refuse_other_tables(self.uri, self.shown)
             return MlflowClient(self.uri)
         # MLflow's first client also inserts rows, which two processes must not do concurrently.
         with database.prepared(file):

@@ -38,6 +38,15 @@ def test_history_limits_and_launcher_are_in_force_wherever_adc_home_is(name: str
         assert [run.job_name for run in instance.get_runs()] == ["nothing"]
 
 
+@pytest.mark.parametrize(
+    "name", ["\N{GRINNING FACE} \N{CJK UNIFIED IDEOGRAPH-65E5}", "a\u2028b\x85c", "x" * 200 + " y"]
+)
+def test_the_place_of_the_history_is_read_back_whatever_its_name(name: str, tmp_path: Path) -> None:
+    use_dagster_home(Store(tmp_path / name))
+    settings = yaml.safe_load((tmp_path / name / "dagster" / "dagster.yaml").read_text())
+    assert settings["storage"]["custom"]["config"]["base_dir"] == str(tmp_path / name / "dagster")
+
+
 def test_a_clone_has_the_same_history_by_either_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (ROOT / "dagster.yaml").read_text() == TEMPLATE.read_text()
     use_dagster_home(Store(tmp_path / ".adc"))

@@ -230,3 +230,11 @@ def test_of_two_files_of_one_name_the_later_is_read_and_the_other_named(tmp_path
     left_out = unpack(archive, tmp_path / "out")
     assert left_out == {"a.jsonl (earlier)": "is replaced by a later file of its name in the archive"}
     assert (tmp_path / "out" / "a.jsonl").read_bytes() == later
+
+
+def test_each_member_is_judged_by_its_own_first_bytes(tmp_path: Path) -> None:
+    """Their first bytes are written to one file in turn, which is not emptied between them."""
+    head = tmp_path / "head"
+    for content in (b"long and first", b"short", b"", b"longer than the first one"):
+        archives.overwrite(head, content)
+        assert head.read_bytes() == content

@@ -8,6 +8,7 @@ import pytest
 import zstandard
 
 from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.corpus.first_bytes import SIGNATURES, signature
 from adc_pipeline.corpus.formats import Format, recognise
 from adc_pipeline.corpus.readers import lines
 from adc_pipeline.corpus.settings import CorpusSettings
@@ -132,3 +133,15 @@ def test_a_first_line_beyond_the_limit_does_not_count(tmp_path: Path, monkeypatc
     monkeypatch.setattr(lines, "LINE", 100)
     (tmp_path / "dump").write_bytes(line({"long": "x" * 200}) + line({"id": "p", "title": "", "selftext": ""}))
     assert recognise(tmp_path / "dump").kind == "submissions"
+
+
+def test_every_signature_is_found_by_its_first_bytes() -> None:
+    for entry in SIGNATURES:
+        spellings = [entry.magic, entry.magic.upper()] if entry.ignore_case else [entry.magic]
+        for magic in spellings:
+            start = bytes(range(1, 1 + entry.offset % 200)).ljust(entry.offset, b"\1")
+            found = signature(start + magic + b" and more")
+            # A web page is found anywhere near the beginning.
+            assert found is entry or found.what == entry.what
+            if magic[:1] in (b"<", b"-"):
+                assert signature(b" \n" + magic).what == entry.what

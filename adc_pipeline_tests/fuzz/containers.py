@@ -84,8 +84,8 @@ def parquet(records: list[Record], make: Callable[[list[Record]], pa.Table] = ta
     file = io.BytesIO()
     try:
         pq.write_table(make(records), file, **options)
-    except pa.ArrowNotImplementedError:
-        # Parquet has no structure without fields.
+    except (pa.ArrowNotImplementedError, pa.ArrowInvalid):
+        # Parquet has no structure without fields, and pyarrow makes arrays of some mixed values that it cannot write.
         reject()
     return file.getvalue()
 

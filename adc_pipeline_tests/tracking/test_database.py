@@ -193,3 +193,19 @@ def test_a_damaged_database_is_named(
         Tracking.from_environment(home).check()
     assert f"The MLflow database {path} " in str(refused.value)
     assert sentence in str(refused.value)
+
+
+def test_tables_of_another_version_at_an_address_are_refused(path: Path) -> None:
+    """Those of PostgreSQL or MySQL, of which no copy can be made; SQLite answers for them here."""
+    uri, shown = f"sqlite:///{path}", "postgresql://host"
+    database.refuse_other_tables(f"sqlite:///{path.with_name('empty.db')}", shown)
+    used(path)
+    for revision, says in (
+        ("75868b020152", r"older than .*: make a backup .*`mlflow db upgrade ADDRESS`; to go back, restore the backup"),
+        ("feedfacecafe", "newer than .*: install the version that wrote it"),
+    ):
+        set_revision(path, revision)
+        with pytest.raises(PipelineError, match=rf"{shown} has the tables .*{revision}.*{says}"):
+            database.refuse_other_tables(uri, shown)
+    set_revision(path, database.newest_revision())
+    database.refuse_other_tables(uri, shown)
