@@ -17,13 +17,13 @@ from typing import Literal, get_args
 
 from adc_pipeline.core.errors import PipelineError, did_you_mean
 from adc_pipeline.core.named_files import check_file
-from adc_pipeline.corpus.first_bytes import content
+from adc_pipeline.corpus.first_bytes import TEXT, content
 from adc_pipeline.corpus.layouts import REDDIT, STACK_EXCHANGE_POSTS, Layout, find_layout, row_by_row
 from adc_pipeline.corpus.packings import BLOCK, blocks, packing
 from adc_pipeline.corpus.readers import lines
 from adc_pipeline.corpus.readers.carried import own, spelled
 from adc_pipeline.corpus.readers.delimited import NAMED_SEPARATOR, separator_of
-from adc_pipeline.corpus.recorded_files import CONVOKIT_FILES, STACK_EXCHANGE_FILES, UTTERANCES
+from adc_pipeline.corpus.recorded_files import CONVOKIT_FILES, CONVOKIT_READ, STACK_EXCHANGE_FILES, UTTERANCES
 from adc_pipeline.corpus.remote import RemoteFile
 
 Format = Literal["auto", "convokit", "dump", "table"]
@@ -63,8 +63,7 @@ def recognise(path: Path, wanted: Format = "auto", columns: Mapping[str, str] | 
     if path.is_dir():
         if wanted in ("auto", "convokit") and (path / UTTERANCES).is_file():
             for name in CONVOKIT_FILES:
-                if os.path.lexists(path / name):
-                    check_file(path / name, "corpus")
+                check_convokit_file(path, name)
             return Recognised("convokit", "folder")
         if wanted == "auto" and (path / STACK_EXCHANGE_FILES[0]).is_file():
             return Recognised("layout", "folder", STACK_EXCHANGE_POSTS)
@@ -85,6 +84,18 @@ def recognise(path: Path, wanted: Format = "auto", columns: Mapping[str, str] | 
     if found.container == "xml":
         return of_columns(path, "xml", xml_fields(path), wanted, columns or {})
     return of_text(path, wanted, columns or {})
+
+
+def check_convokit_file(folder: Path, name: str) -> None:
+    """Raise PipelineError for a file of a ConvoKit corpus that is not what its name says."""
+    path = folder / name
+    if os.path.lexists(path):
+        check_file(path, "corpus")
+        found = content(path) if name in CONVOKIT_READ else TEXT
+        if found.container != "text":
+            raise refused(path, f"is {found.what}: {found.advice or 'put the JSON in its place'}")
+    elif others := sorted(other.name for other in folder.glob(f"{name}.*") if other.is_file()):
+        raise refused(path.with_name(others[0]), f"has another name than {name}: rename it, packed or not")
 
 
 def of_text(path: Path, wanted: Format, columns: Mapping[str, str]) -> Recognised:

@@ -5,6 +5,7 @@ time. `conversations.json` is one JSON object as long as the corpus has conversa
 its size does not matter either.
 """
 
+import codecs
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,7 +16,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from adc_pipeline.core.engine import Report, no_report
 from adc_pipeline.core.errors import PipelineError
-from adc_pipeline.core.named_files import read_small_json
+from adc_pipeline.core.named_files import SMALL_JSON, check_file, small_json
+from adc_pipeline.corpus.packings import Unpacked
 from adc_pipeline.corpus.readers import lines
 from adc_pipeline.corpus.readers.carried import EMPTY, open_lines, selected
 from adc_pipeline.corpus.readers.rows import NAME_OF_FILE, Rows
@@ -121,7 +123,11 @@ def rows_of_folders(corpora: Sequence[Path], names: Sequence[str], scratch: Path
 def corpus_name(corpus: Path, otherwise: str) -> str:
     """Return the name that `corpus.json` gives; `otherwise` where it gives none."""
     path = (corpus / "corpus.json").resolve()
-    content = read_small_json(path, "corpus") if path.exists() else {}
+    if not path.exists():
+        return otherwise
+    check_file(path, "corpus")
+    with path.open("rb") as file:
+        content = small_json(Unpacked(file, path).read(SMALL_JSON + 1), path, "corpus")
     name = content.get("name") if isinstance(content, dict) else None
     return name if isinstance(name, str) and name else otherwise
 
@@ -178,14 +184,15 @@ END = re.compile(r"\s*(?:\{\s*)?\}\s*\Z")
 
 
 def entries(path: Path, step: int = 1 << 22) -> Iterator[tuple[str, Any]]:
-    """Yield the keys and decoded values of a file that holds one JSON object.
+    """Yield the keys and decoded values of a file that holds one JSON object, packed or not.
 
-    `step` characters of it are in memory, or one value if that is longer. Raise PipelineError for a file that is
+    `step` bytes of it are in memory, or one value if that is longer. Raise PipelineError for a file that is
     damaged or truncated.
     """
     decode = json.JSONDecoder(strict=False).raw_decode
-    with path.open(encoding="utf-8-sig", errors="replace") as file:
-        text, place = "", 0
+    utf8 = codecs.getincrementaldecoder("utf-8")("replace")
+    with path.open("rb") as file:
+        unpacked, text, place = Unpacked(file, path), "", 0
         while True:
             key = KEY.match(text, place)
             if key:
@@ -202,8 +209,8 @@ def entries(path: Path, step: int = 1 << 22) -> Iterator[tuple[str, Any]]:
                     yield decode(key[1])[0], value
                     place = end
                     continue
-            read = file.read(max(step, len(text) - place))
-            text, place = text[place:] + read, 0
+            read = unpacked.read(max(step, len(text) - place))
+            text, place = text[place:] + utf8.decode(read, final=not read), 0
             if not read:
                 break
     if not END.match(text):
