@@ -230,10 +230,12 @@ def _subject(settings: BaseModelSettings) -> str:
 
 def _reported(settings: BaseModelSettings) -> AbstractContextManager[None]:
     """Raise PipelineError for whatever the libraries raise when they read or run a model from elsewhere."""
+    here = os.path.isdir(named_path(settings.name))
+    check = "that all files of the folder are there and whole" if here else "the spelling and the network"
     return reported(
         lambda reason: (
             f"{_subject(settings)} (revision {settings.revision or 'main'}) cannot be loaded ({reason});"
-            " check the spelling and the network, or set it to a local folder or to `small`."
+            f" check {check}, or set it to a local folder or to `small`."
         )
     )
 
