@@ -17,7 +17,7 @@ from typing import Literal, get_args
 
 from adc_pipeline.core.errors import PipelineError, did_you_mean
 from adc_pipeline.core.named_files import check_file
-from adc_pipeline.corpus.first_bytes import TEXT, content
+from adc_pipeline.corpus.first_bytes import BINARY, TEXT, content
 from adc_pipeline.corpus.layouts import REDDIT, STACK_EXCHANGE_POSTS, Layout, find_layout, row_by_row
 from adc_pipeline.corpus.packings import BLOCK, blocks, packing
 from adc_pipeline.corpus.readers import lines
@@ -92,7 +92,8 @@ def check_convokit_file(folder: Path, name: str) -> None:
     if os.path.lexists(path):
         check_file(path, "corpus")
         found = content(path) if name in CONVOKIT_READ else TEXT
-        if found.container != "text":
+        # A damaged line may hold zeros.
+        if found.container != "text" and found is not BINARY:
             raise refused(path, f"is {found.what}: {found.advice or 'put the JSON in its place'}")
     elif others := sorted(other.name for other in folder.glob(f"{name}.*") if other.is_file()):
         raise refused(path.with_name(others[0]), f"has another name than {name}: rename it, packed or not")

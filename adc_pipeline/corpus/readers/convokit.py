@@ -42,25 +42,41 @@ FROM (
     SELECT * EXCLUDE (id, conversation_id, timestamp), text_id(id) AS id,
         text_id(coalesce(conversation_id, root)) AS conversation_id,
         text_parent(coalesce(reply_to, "reply-to")) AS parent,
-        seconds(timestamp) AS timestamp, timestamp AS written_time,
-        seconds(coalesce(meta.retrieved_utc, meta.retrieved_on)) AS recording,
+        {times},
         CASE WHEN meta.retrieved_after IS NOT NULL THEN seconds(meta.retrieved_after) END AS after
     FROM {records}
 )
 """
+TIMES = """seconds(timestamp) AS timestamp, timestamp AS written_time,
+        seconds(coalesce(meta.retrieved_utc, meta.retrieved_on)) AS recording"""
+# Times as numbers, of which there are two in most lines. A missing recording may be 0.
+COUNTED_TIMES = """counted_seconds(timestamp) AS timestamp, NULL::VARCHAR AS written_time,
+        CASE WHEN meta.retrieved_utc IS NULL THEN counted_seconds(nullif(meta.retrieved_on, 0))
+             ELSE seconds(meta.retrieved_utc) END AS recording"""
 FIELDS = ("id", "conversation_id", "root", "reply_to", "reply-to", "speaker", "user", "text", "timestamp")
 META = (
     "score", "stickied", "score_hidden", "distinguished", "subreddit", "retrieved_on", "retrieved_utc",
     "retrieved_after",
 )  # fmt: skip
 LINES = "read_json($lines, format = 'newline_delimited', ignore_errors = true, hive_partitioning = false, {options})"
+# Raises an error where a line or a value cannot be read, instead of giving null.
+STRICT_LINES = LINES.replace("ignore_errors = true, ", "")
 COLUMNS_OF_LINES = "columns = {{{fields}, meta: 'STRUCT({meta})'}}".format(
     fields=", ".join(f"\"{name}\": 'VARCHAR'" for name in FIELDS), meta=", ".join(f"{name} VARCHAR" for name in META)
 )
-READ = UTTERANCES_OF.format(source="meta.subreddit", records=LINES.format(options=COLUMNS_OF_LINES), carried="")
+COUNTED_COLUMNS = COLUMNS_OF_LINES.replace("\"timestamp\": 'VARCHAR'", "\"timestamp\": 'DOUBLE'").replace(
+    "retrieved_on VARCHAR", "retrieved_on DOUBLE"
+)
+READ = UTTERANCES_OF.format(
+    source="meta.subreddit", records=LINES.format(options=COLUMNS_OF_LINES), times=TIMES, carried=""
+)
+QUICK = UTTERANCES_OF.format(
+    source="meta.subreddit", records=STRICT_LINES.format(options=COUNTED_COLUMNS), times=COUNTED_TIMES, carried=""
+)
 READ_FOLDERS = UTTERANCES_OF.format(
     source=f"coalesce(meta.subreddit, {NAME_OF_FILE})",
     records=LINES.format(options=f"{COLUMNS_OF_LINES}, filename = true"),
+    times=TIMES,
     carried="",
 )
 
@@ -89,10 +105,10 @@ def rows(
             yield Rows(select(chunk, others, connection), lines=[chunk])
     elif unpack or not lines.is_one_object_a_line(path):
         for chunk in lines.chunks(path, scratch, report):
-            yield Rows(READ, {"lines": str(chunk)}, lines=[chunk])
+            yield Rows(READ, {"lines": str(chunk)}, lines=[chunk], quick=QUICK)
     else:
         lines.check_end(path)
-        yield Rows(READ, {"lines": str(path)}, lines=[path])
+        yield Rows(READ, {"lines": str(path)}, lines=[path], quick=QUICK)
 
 
 def select(chunk: Path, others: Mapping[str, str], connection: "DuckDBPyConnection") -> str:
@@ -108,7 +124,7 @@ def select(chunk: Path, others: Mapping[str, str], connection: "DuckDBPyConnecti
         chosen.append(FunctionExpression("json_extract_string", meta, place).alias(f"carried_{number}"))
     view = f"convokit_{next(NUMBERS)}"
     records.select(*chosen).create_view(view)
-    return UTTERANCES_OF.format(source="meta.subreddit", records=view, carried=selected(others))
+    return UTTERANCES_OF.format(source="meta.subreddit", records=view, times=TIMES, carried=selected(others))
 
 
 def rows_of_folders(corpora: Sequence[Path], names: Sequence[str], scratch: Path) -> Iterator[Rows]:

@@ -109,6 +109,11 @@ CREATE OR REPLACE TEMP MACRO seconds(written) AS coalesce(ten_digits(written), c
             OR contains(written, ' '))
              THEN try_cast(written AS BIGINT)
          WHEN written IS NOT NULL THEN any_seconds(written) END);
+-- A time that was read as a number: what `seconds` gives for the same number as text, or an error, where its size does
+-- not show at once that it counts seconds. Reading and testing a number takes a third of what its text takes.
+CREATE OR REPLACE TEMP MACRO counted_seconds(number) AS
+    CASE WHEN number BETWEEN 1000000000 AND 5294967295 THEN CAST(floor(number) AS BIGINT)
+         WHEN number IS NOT NULL THEN error('a number that may not count seconds') END;
 -- `after` (seconds) is the least time of the recording, or how long after the writing it was.
 CREATE OR REPLACE TEMP MACRO recorded(created, recording, after) AS
     CASE WHEN recording > 0 THEN recording
