@@ -79,8 +79,8 @@ def prepare_base_model(
         # Some ask for words with their places on a page, or for a program that the machine lacks.
         with reported(
             lambda reason: (
-                f"{_subject(settings)} has a {type(tokenizer).__name__} that cannot read a plain text ({reason}); choose"
-                " another base model."
+                f"{_subject(settings)} has a {type(tokenizer).__name__} that cannot read a plain text ({reason});"
+                " choose another base model."
             )
         ):
             check_reads_back(MarkerTokenizer(tokenizer), _subject(settings))

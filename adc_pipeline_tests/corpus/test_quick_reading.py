@@ -19,7 +19,8 @@ from adc_pipeline_tests.stages import read_utterances
 TIME = 1_500_000_000
 USUAL: list[Any] = [TIME, float(TIME), TIME + 0.5, str(TIME), f"{TIME}.75", None, TIME + 0.999999999]
 OTHER: list[Any] = [
-    f" {TIME} ", 0, "0", 0.0, "0.0", True, False, -5, 999_999_999, 5_294_967_296, TIME * 1000, TIME * 10**9, 20200913, "20200913",
+    f" {TIME} ", 0, "0", 0.0, "0.0", True, False, -5, 999_999_999, 5_294_967_296, TIME * 1000, TIME * 10**9,
+    20200913, "20200913",
     "2018-09-01", "2018-09-01T10:00:00+02:00", "", " ", "nan", "inf", 1e300, "1_500_000_000", "0x59682F00", "1.5e9",
     [TIME], {"$numberLong": str(TIME)}, "soon",
 ]  # fmt: skip

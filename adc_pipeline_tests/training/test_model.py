@@ -111,7 +111,7 @@ def test_a_marker_with_another_meaning_is_refused(plain_gpt2: Path, tmp_path: Pa
 def test_a_path_without_a_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(PipelineError, match="is a path without a folder"):
         check_base_model(BaseModelSettings(name=str(tmp_path / "nothing")))
-    with pytest.raises(PipelineError, match="cannot be loaded .*; check that all files of the folder are there"):
+    with pytest.raises(PipelineError, match=r"cannot be loaded .*; check that all files of the folder are there"):
         check_base_model(BaseModelSettings(name=str(tmp_path)))
 
 
