@@ -8,6 +8,7 @@ decided in three tables: `first_bytes.SIGNATURES` (container), `layouts.LAYOUTS`
 import csv
 import json
 import os
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -31,6 +32,9 @@ Kind = Literal["convokit", "submissions", "comments", "table", "layout", "archiv
 Container = Literal["folder", "lines", "csv", "parquet", "arrow", "xml", "zip", "tar"]
 
 LINES_LOOKED_AT = 1000
+# JSONP and exports that assign JSON to a variable; and an object as a JSON string.
+SCRIPT = re.compile(rb"\s*(?:(?:var|let|const)\s+)?[A-Za-z_$][\w$.\[\]\"']*\s*[=(]\s*[\[{]")
+ENCODED_TWICE = re.compile(rb'\s*"\s*\{\s*\\"')
 # Read at most for the first line that is not too long.
 MOST_BLOCKS = 10 * lines.LINE // BLOCK
 # Without one of these a table holds no ranked conversations.
@@ -120,6 +124,10 @@ def of_text(path: Path, wanted: Format, columns: Mapping[str, str]) -> Recognise
             "begins like JSON, but none of its first records is a JSON object of at most 16 MiB: write one object a"
             " line (JSON lines)",
         )
+    if SCRIPT.match(first[0]):
+        raise refused(path, "is a script with JSON in it: keep what is between its first and last bracket")
+    if ENCODED_TWICE.match(first[0]):
+        raise refused(path, "holds each JSON object as a text, so it was encoded twice: decode each line once")
     if separator_of(text(first[0])):
         return of_columns(path, "csv", header_fields(first), wanted, columns)
     if wanted == "table":

@@ -86,7 +86,7 @@ CREATE OR REPLACE TEMP MACRO date_seconds(written) AS coalesce(
     floor(try_cast(regexp_extract(written, '^\s*/Date\((-?\d+)(?:[+-]\d{4})?\)/\s*$', 1) AS BIGINT) / 1000),
     epoch(try_strptime(written, ['%a, %d %b %Y %H:%M:%S %z', '%d %b %Y %H:%M:%S %z', '%a, %d %b %Y %H:%M:%S GMT',
         '%d %b %Y %H:%M:%S GMT', '%a %b %d %H:%M:%S %z %Y', '%a %b %d %H:%M:%S %Y', '%Y-%m-%d %H:%M:%S %z UTC',
-        '%Y%m%dT%H%M%SZ', '%Y%m%dT%H%M%S%z', '%Y-%m-%d %I:%M:%S %p',
+        '%Y%m%dT%H%M%SZ', '%Y%m%dT%H%M%S%z', '%Y%m%dT%H%M%S', '%Y%m%dT%H%M', '%Y-%m-%d %I:%M:%S %p',
         '%d %b %Y', '%d %B %Y', '%b %d, %Y', '%B %d, %Y', '%d %b %Y %H:%M:%S',
         '%b %d, %Y %I:%M %p', '%B %d, %Y %I:%M %p'])));
 CREATE OR REPLACE TEMP MACRO any_seconds(written) AS coalesce(
