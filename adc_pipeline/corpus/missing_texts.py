@@ -28,7 +28,7 @@ REMOVAL_WORDS = rf"(?i)(^|[^\pL\pM\pN_])({'|'.join(SAID)})($|[^\pL\pM\pN_])|{'|'
 # visible ASCII, with emphasis, a backslash or a bracket (`[`, `\` and `_` lie between `[` and a backquote). A text that
 # begins with a small letter takes two comparisons, one with a capital letter four.
 MACROS = r"""
--- A note in place of a text is short, and its first bracket is closed by its last; emphasis and a stop may be around it.
+-- A note in place of a text is short, and its first bracket is closed by its last; emphasis or a stop may be around it.
 -- Reddit gives reasons, with links: [ Removed by Reddit on account of violating the [content policy](/help). ]
 CREATE OR REPLACE TEMP MACRO is_note_of_removal(content) AS
 CASE WHEN length(content) <= 150 THEN
