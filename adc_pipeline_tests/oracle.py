@@ -288,11 +288,11 @@ def stripped(text: str) -> str:
 def is_note_of_removal(text: str) -> bool:
     """Return whether a text is one pair of brackets, 150 characters at most, that says what became of the text.
 
-    Signs of emphasis around the pair do not count.
+    Signs of emphasis around the pair do not count, nor does a stop behind it.
     """
     if len(text) > 150:
         return False
-    text = text.lstrip("*_~\\").rstrip("*_~")
+    text = text.lstrip("*_~`\\").rstrip("*_~`.")
     depth = 0
     for place, character in enumerate(text):
         depth += {"[": 1, "]": -1}.get(character, 0)

@@ -32,6 +32,8 @@ NASTY_TEXTS = [
     "[Deleted by user]",
     "[Комментарий УДАЛЁН]",
     "[Von der Moderation gelöscht]",
+    "`[deleted]`",
+    "[REMOVED].",
     "[deleted] or [removed]",
     "[I undeleted it]",
     "[[[removed]]]",

@@ -110,7 +110,11 @@ def read_small_json(path: Path, setting: str, most: int = SMALL_JSON) -> Any:
     """Return the value of a JSON file of at most `most` bytes; raise PipelineError for any other file."""
     check_file(path, setting)
     with path.open("rb") as file:
-        content = file.read(most + 1)
+        return small_json(file.read(most + 1), path, setting, most)
+
+
+def small_json(content: bytes, path: Path, setting: str, most: int = SMALL_JSON) -> Any:
+    """Return the value of the first `most` + 1 bytes of a JSON file; raise PipelineError if that is not all of it."""
     if len(content) > most:
         raise PipelineError(
             f"{path}, which the setting {setting} names, is larger than {most >> 20} MiB, which no file of its kind"

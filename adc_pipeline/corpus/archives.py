@@ -24,7 +24,7 @@ from adc_pipeline.core.errors import PipelineError, is_disk_full
 from adc_pipeline.corpus.first_bytes import content
 from adc_pipeline.corpus.folders import HIDDEN, NO_NAME, UNKNOWN_COLUMNS, is_hidden, is_named_data
 from adc_pipeline.corpus.formats import Format, UnfitError, recognise
-from adc_pipeline.corpus.packings import BLOCK, blocks
+from adc_pipeline.corpus.packings import BLOCK, Unpacked
 from adc_pipeline.corpus.recorded_files import CONVOKIT_FILES
 
 REPLACED = "is replaced by a later file of its name in the archive"
@@ -133,6 +133,7 @@ def zip_members(opened: zipfile.ZipFile, archive: Path, left_out: dict[str, str]
 
 
 def tar_members(file: BinaryIO, archive: Path, left_out: dict[str, str]) -> Iterator[Member]:
+    # `tarfile` knows fewer packings.
     unpacked = Unpacked(file, archive)
     with tarfile.open(fileobj=cast(BinaryIO, unpacked), mode="r|") as opened:
         for info in opened:
@@ -147,19 +148,6 @@ def tar_members(file: BinaryIO, archive: Path, left_out: dict[str, str]) -> Iter
     # Where it is packed, only its end says that it is complete.
     for _ in unpacked.blocks:
         pass
-
-
-class Unpacked:
-    """The unpacked bytes of a file, for `tarfile`, which knows fewer packings than `packings`."""
-
-    def __init__(self, file: BinaryIO, path: Path) -> None:
-        self.blocks, self.rest = blocks(file, path), b""
-
-    def read(self, size: int) -> bytes:
-        while len(self.rest) < size and (block := next(self.blocks, b"")):
-            self.rest += block
-        found, self.rest = self.rest[:size], self.rest[size:]
-        return found
 
 
 def _same(content: IO[bytes]) -> IO[bytes]:

@@ -68,8 +68,8 @@ def list_data(path: Path, wanted: Format, columns: Mapping[str, str] | None = No
         return list_remote(path, wanted, columns)
     if not os.path.isdir(path) or is_convokit_folder(path, wanted):
         what = recognise(path, wanted, columns)
-        others = sorted(set(os.listdir(path)) - set(CONVOKIT_FILES)) if os.path.isdir(path) else []
-        listing = Listing([data_file(path, what)], dict.fromkeys(others, "is no file of a ConvoKit corpus"))
+        others = foreign_files(os.listdir(path)) if os.path.isdir(path) else []
+        listing = Listing([data_file(path, what)], dict.fromkeys(others, FOREIGN))
         listing.files = grouped(listing.files, path.parent)
         return listing
     listing = Walk(path, wanted, columns or {}).listing()
@@ -106,6 +106,12 @@ def list_remote(path: RemoteFile, wanted: Format, columns: Mapping[str, str] | N
 HIDDEN = "is hidden"
 NO_NAME = "has no name of data, and the setting format says what the data is"
 UNKNOWN_COLUMNS = "has no columns that are known"
+FOREIGN = "is no file of a ConvoKit corpus"
+
+
+def foreign_files(names: Iterable[str]) -> list[str]:
+    """Return what lies in the folder of a ConvoKit corpus and is no part of it."""
+    return sorted(set(names) - set(CONVOKIT_FILES))
 
 
 def data_file(path: Path, what: Recognised, name: str = "") -> DataFile:
@@ -162,6 +168,8 @@ class Walk:
             ) from error
         if folder != self.root and is_convokit_folder(folder, self.wanted):
             self.found.files.append(data_file(folder, recognise(folder, self.wanted)))
+            for name in foreign_files(entry.name for entry in entries):
+                self.leave_out(folder / name, FOREIGN)
             return
         listed = saved_dataset(folder)
         check_splits(folder)

@@ -8,6 +8,7 @@ decided in three tables: `first_bytes.SIGNATURES` (container), `layouts.LAYOUTS`
 import csv
 import json
 import os
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,13 +18,13 @@ from typing import Literal, get_args
 
 from adc_pipeline.core.errors import PipelineError, did_you_mean
 from adc_pipeline.core.named_files import check_file
-from adc_pipeline.corpus.first_bytes import content
+from adc_pipeline.corpus.first_bytes import BINARY, TEXT, content
 from adc_pipeline.corpus.layouts import REDDIT, STACK_EXCHANGE_POSTS, Layout, find_layout, row_by_row
 from adc_pipeline.corpus.packings import BLOCK, blocks, packing
 from adc_pipeline.corpus.readers import lines
 from adc_pipeline.corpus.readers.carried import own, spelled
 from adc_pipeline.corpus.readers.delimited import NAMED_SEPARATOR, separator_of
-from adc_pipeline.corpus.recorded_files import CONVOKIT_FILES, STACK_EXCHANGE_FILES, UTTERANCES
+from adc_pipeline.corpus.recorded_files import CONVOKIT_FILES, CONVOKIT_READ, STACK_EXCHANGE_FILES, UTTERANCES
 from adc_pipeline.corpus.remote import RemoteFile
 
 Format = Literal["auto", "convokit", "dump", "table"]
@@ -31,6 +32,9 @@ Kind = Literal["convokit", "submissions", "comments", "table", "layout", "archiv
 Container = Literal["folder", "lines", "csv", "parquet", "arrow", "xml", "zip", "tar"]
 
 LINES_LOOKED_AT = 1000
+# JSONP and exports that assign JSON to a variable; and an object as a JSON string.
+SCRIPT = re.compile(rb"\s*(?:(?:var|let|const)\s+)?[A-Za-z_$][\w$.\[\]\"']*\s*[=(]\s*[\[{]")
+ENCODED_TWICE = re.compile(rb'\s*"\s*\{\s*\\"')
 # Read at most for the first line that is not too long.
 MOST_BLOCKS = 10 * lines.LINE // BLOCK
 # Without one of these a table holds no ranked conversations.
@@ -63,8 +67,7 @@ def recognise(path: Path, wanted: Format = "auto", columns: Mapping[str, str] | 
     if path.is_dir():
         if wanted in ("auto", "convokit") and (path / UTTERANCES).is_file():
             for name in CONVOKIT_FILES:
-                if os.path.lexists(path / name):
-                    check_file(path / name, "corpus")
+                check_convokit_file(path, name)
             return Recognised("convokit", "folder")
         if wanted == "auto" and (path / STACK_EXCHANGE_FILES[0]).is_file():
             return Recognised("layout", "folder", STACK_EXCHANGE_POSTS)
@@ -85,6 +88,19 @@ def recognise(path: Path, wanted: Format = "auto", columns: Mapping[str, str] | 
     if found.container == "xml":
         return of_columns(path, "xml", xml_fields(path), wanted, columns or {})
     return of_text(path, wanted, columns or {})
+
+
+def check_convokit_file(folder: Path, name: str) -> None:
+    """Raise PipelineError for a file of a ConvoKit corpus that is not what its name says."""
+    path = folder / name
+    if os.path.lexists(path):
+        check_file(path, "corpus")
+        found = content(path) if name in CONVOKIT_READ else TEXT
+        # A damaged line may hold zeros.
+        if found.container != "text" and found is not BINARY:
+            raise refused(path, f"is {found.what}: {found.advice or 'put the JSON in its place'}")
+    elif others := sorted(other.name for other in folder.glob(f"{name}.*") if other.is_file()):
+        raise refused(path.with_name(others[0]), f"has another name than {name}: rename it, packed or not")
 
 
 def of_text(path: Path, wanted: Format, columns: Mapping[str, str]) -> Recognised:
@@ -108,6 +124,10 @@ def of_text(path: Path, wanted: Format, columns: Mapping[str, str]) -> Recognise
             "begins like JSON, but none of its first records is a JSON object of at most 16 MiB: write one object a"
             " line (JSON lines)",
         )
+    if SCRIPT.match(first[0]):
+        raise refused(path, "is a script with JSON in it: keep what is between its first and last bracket")
+    if ENCODED_TWICE.match(first[0]):
+        raise refused(path, "holds each JSON object as a text, so it was encoded twice: decode each line once")
     if separator_of(text(first[0])):
         return of_columns(path, "csv", header_fields(first), wanted, columns)
     if wanted == "table":

@@ -28,11 +28,11 @@ REMOVAL_WORDS = rf"(?i)(^|[^\pL\pM\pN_])({'|'.join(SAID)})($|[^\pL\pM\pN_])|{'|'
 # visible ASCII, with emphasis, a backslash or a bracket (`[`, `\` and `_` lie between `[` and a backquote). A text that
 # begins with a small letter takes two comparisons, one with a capital letter four.
 MACROS = r"""
--- A note in place of a text is short, and its first bracket is closed by its last character; it may be in emphasis.
+-- A note in place of a text is short, and its first bracket is closed by its last; emphasis or a stop may be around it.
 -- Reddit gives reasons, with links: [ Removed by Reddit on account of violating the [content policy](/help). ]
 CREATE OR REPLACE TEMP MACRO is_note_of_removal(content) AS
 CASE WHEN length(content) <= 150 THEN
-    regexp_full_match(content, '(?s)[*_~\\]*\[([^\[\]]|\[[^\[\]]*\])*\][*_~]*')
+    regexp_full_match(content, '(?s)[*_~`\\]*\[([^\[\]]|\[[^\[\]]*\])*\][*_~`.]*')
     AND regexp_matches(content, '{said}') ELSE false END;
 CREATE OR REPLACE TEMP MACRO missing_text(content) AS
 CASE WHEN content > '~'

@@ -78,6 +78,19 @@ def blocks(file: BinaryIO, path: Path) -> Iterator[bytes]:
         raise damaged(path, kind) from error
 
 
+class Unpacked:
+    """The unpacked bytes of a file, for what asks for a number of them."""
+
+    def __init__(self, file: BinaryIO, path: Path) -> None:
+        self.blocks, self.rest = blocks(file, path), b""
+
+    def read(self, size: int) -> bytes:
+        while len(self.rest) < size and (block := next(self.blocks, b"")):
+            self.rest += block
+        found, self.rest = self.rest[:size], self.rest[size:]
+        return found
+
+
 def _zstd_stream() -> Any:
     import zstandard
 

@@ -20,6 +20,8 @@ from adc_pipeline.core.records import read_record
 # What makes a folder a ConvoKit corpus, and all of its files; any other file in its folder is not read.
 UTTERANCES = "utterances.jsonl"
 CONVOKIT_FILES = ("conversations.json", "corpus.json", "index.json", "speakers.json", "users.json", UTTERANCES)
+# Those whose content is used.
+CONVOKIT_READ = ("conversations.json", "corpus.json", UTTERANCES)
 # The files of a part that is a Stack Exchange site, whatever they are called at their source.
 STACK_EXCHANGE_FILES = ("Posts.xml", "Comments.xml")
 # Beside the folder of parts: what `record_files` and `corpus.parts` write.

@@ -356,9 +356,11 @@ class PieceWriter:
         name = convokit.corpus_name(part.path, part.name) if part.what.kind == "convokit" else part.name
         for rows in read_parts(batch, self.source, self.connection, scratch, self.engine, repair):
             query = FINISHED_ROWS.format(selected=selected, rows=rows.sql)
+            quick = FINISHED_ROWS.format(selected=selected, rows=rows.quick) if rows.quick else ""
             parameters = {**rows.parameters, "source": name, "namespace": namespace}
             with counting(rows) as lines_read:
-                self._write_query(f"reading {name}", query, parameters)
+                if not (quick and self._is_written(f"reading {name}", quick, parameters)):
+                    self._write_query(f"reading {name}", query, parameters)
             if rows.lines and isinstance(parameters.get("lines"), str) and has_unreadable_rows(self.files()):
                 self._read_without_halves(rows, query, parameters)
             self.counted.records += records(rows, lines_read, row_count(self.files()))
@@ -367,6 +369,19 @@ class PieceWriter:
     def files(self) -> list[str]:
         """Return the files of the piece."""
         return sorted(map(str, self.piece.iterdir()))
+
+    def _is_written(self, doing: str, query: str, parameters: Mapping[str, object]) -> bool:
+        """Try a query that raises an error where a value is not written as usual; return whether it did not."""
+        import duckdb
+        import pyarrow as pa
+
+        try:
+            self._write_query(doing, query, parameters)
+        except (duckdb.Error, pa.ArrowException, OSError) as error:
+            if is_no_fault_of_a_file(error):
+                raise
+            return False
+        return True
 
     def _write_query(self, doing: str, query: str, parameters: Mapping[str, object]) -> None:
         shutil.rmtree(self.piece, ignore_errors=True)

@@ -85,6 +85,8 @@ def check_source(settings: CorpusSettings, contents: bool = True) -> None:
             raise PipelineError(f"The corpus {source} has a path that is not UTF-8: rename it.")
         try:
             path.stat()
+        except PermissionError as error:
+            raise PipelineError(f"The corpus {source} {access_problem(path, error)}.") from error
         except (OSError, ValueError) as error:
             raise PipelineError(
                 f"The corpus {source} {access_problem(path, error).partition(':')[0]}: give the setting corpus (or"

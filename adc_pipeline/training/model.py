@@ -76,7 +76,14 @@ def prepare_base_model(
                 f"{_subject(settings)} is a {type(model).__name__} that gives no finite logits once the markers are"
                 " added to its vocabulary; choose another base model."
             )
-        check_reads_back(MarkerTokenizer(tokenizer), _subject(settings))
+        # Some ask for words with their places on a page, or for a program that the machine lacks.
+        with reported(
+            lambda reason: (
+                f"{_subject(settings)} has a {type(tokenizer).__name__} that cannot read a plain text ({reason});"
+                " choose another base model."
+            )
+        ):
+            check_reads_back(MarkerTokenizer(tokenizer), _subject(settings))
         if settings.precision == "kept":
             convert(model, stored_type(_source(settings), revision=commit or settings.revision or "main"))
     with atomic_folder(out) as partial:
@@ -230,10 +237,12 @@ def _subject(settings: BaseModelSettings) -> str:
 
 def _reported(settings: BaseModelSettings) -> AbstractContextManager[None]:
     """Raise PipelineError for whatever the libraries raise when they read or run a model from elsewhere."""
+    here = os.path.isdir(named_path(settings.name))
+    check = "that all files of the folder are there and whole" if here else "the spelling and the network"
     return reported(
         lambda reason: (
             f"{_subject(settings)} (revision {settings.revision or 'main'}) cannot be loaded ({reason});"
-            " check the spelling and the network, or set it to a local folder or to `small`."
+            f" check {check}, or set it to a local folder or to `small`."
         )
     )
 

@@ -2,6 +2,7 @@
 
 import ast
 import bz2
+import gzip
 import json
 import lzma
 import os
@@ -12,6 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
+import zstandard
 
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.corpus.folders import Listing, list_data, watched_files
@@ -365,6 +367,72 @@ def test_titles_behind_a_byte_order_mark_are_read(tmp_path: Path) -> None:
     entries = json.dumps({"c1": {"meta": {"title": "T"}}}).encode()
     (tmp_path / "conversations.json").write_bytes(b"\xef\xbb\xbf" + entries)
     assert [title and title.title for title in titles(tmp_path)] == ["T"]
+
+
+PACKINGS: dict[str, Callable[[bytes], bytes]] = {
+    "gzip": gzip.compress,
+    "zstd": zstandard.compress,
+    "bzip2": bz2.compress,
+    "xz": lzma.compress,
+    "mark": lambda content: b"\xef\xbb\xbf" + content,
+    "gzip and mark": lambda content: gzip.compress(b"\xef\xbb\xbf" + content),
+}
+
+
+@pytest.mark.parametrize("packed", PACKINGS)
+def test_each_file_of_a_corpus_may_be_packed(tmp_path: Path, packed: str) -> None:
+    write(tmp_path / "conversations.json", PACKINGS[packed](json.dumps({"c1": {"meta": {"title": "Té"}}}).encode()))
+    write(tmp_path / "corpus.json", PACKINGS[packed](b'{"name": "forum"}'))
+    write(tmp_path / "utterances.jsonl", PACKINGS[packed](CONVOKIT["utterances.jsonl"]))
+    assert list_data(tmp_path, "auto").files
+    assert [title and title.title for title in titles(tmp_path)] == ["Té"]
+    assert corpus_name(tmp_path, "x") == "forum"
+
+
+@pytest.mark.parametrize("name", ["conversations.json", "corpus.json", "utterances.jsonl"])
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("{}".encode("utf-16"), "is text in UTF-16: save it as UTF-8"),
+        (gzip.compress("{}".encode("utf-16")), "is text in UTF-16: save it as UTF-8"),
+        (b"version https://git-lfs.github.com/spec/v1", "is a Git LFS pointer .*: fetch the file by `git lfs pull`"),
+        (b"<!doctype html>", "is a web page: download the file itself"),
+        (gzip.compress(gzip.compress(b"{}")), "is packed twice: unpack it once"),
+        (b"PK\x03\x04", "is a zip archive: put the JSON in its place"),
+    ],
+)
+def test_what_stands_in_place_of_a_file_of_a_corpus_is_said(
+    tmp_path: Path, name: str, content: bytes, said: str
+) -> None:
+    for each, whole in CONVOKIT.items():
+        write(tmp_path / each, whole)
+    write(tmp_path / name, content)
+    with pytest.raises(PipelineError, match=f"{name}, which the setting corpus names, {said}"):
+        list_data(tmp_path, "auto")
+
+
+def test_titles_under_another_name_are_not_lost(tmp_path: Path) -> None:
+    write(tmp_path / "utterances.jsonl", CONVOKIT["utterances.jsonl"])
+    write(tmp_path / "conversations.json.gz", gzip.compress(CONVOKIT["conversations.json"]))
+    with pytest.raises(PipelineError, match=r"has another name than conversations\.json: rename it, packed or not"):
+        list_data(tmp_path, "auto")
+
+
+def test_what_lies_beside_a_corpus_in_a_folder_of_corpora_is_named(folder: Path) -> None:
+    write(folder / "cc" / "utterances.jsonl", CONVOKIT["utterances.jsonl"])
+    write(folder / "cc" / "vectors.npy", b"")
+    write(folder / "cc" / "more" / "RC_2020-02.jsonl", lines(COMMENT))
+    foreign = "is no file of a ConvoKit corpus"
+    assert list_data(folder, "auto").left_out == {"cc/more/": foreign, "cc/vectors.npy": foreign}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_a_corpus_in_a_closed_folder_says_that_it_is_closed() -> None:
+    with TemporaryDirectory() as place:
+        write(Path(place) / "dumps" / "RS_2020-01.jsonl", lines(POST))
+        source = CorpusSettings(corpus=f"{place}/dumps")
+        said = outcome_for_another_user(lambda: check_source(source))
+        assert "dumps may not be read by this user: change its mode or its owner" in said
 
 
 def test_names_that_are_no_utf8(folder: Path) -> None:

@@ -32,6 +32,8 @@ WRITTEN: dict[str, Callable[[Sequence[Any]], str]] = {
     "a key twice, in an array": lambda rows: (
         "[" + ", ".join('{"score": 0, "author": 0, ' + json.dumps(row)[1:] for row in rows) + "]"
     ),
+    "one behind the other": lambda rows: "".join(map(json.dumps, rows)),
+    "one behind the other, with spaces": lambda rows: " ".join(map(json.dumps, rows)) + "\n",
     "array with a mark": lambda rows: "\ufeff" + json.dumps(rows),
 }
 

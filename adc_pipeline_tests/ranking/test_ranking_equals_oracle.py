@@ -183,7 +183,7 @@ def test_a_note_of_removal_is_one_short_pair_of_brackets() -> None:
     notes = ["[removed]", "[ Deleted ]", "[ Removed by Reddit in response to a copyright notice. ]", "[UNAVAILABLE]",
              "[ Removed by Reddit on account of violating the [content policy](/help/contentpolicy). ]",
              "*[deleted]*", "\\[removed\\]", "[no longer available]", "[Gelöscht]", "[comentario eliminado]",
-             "[Удалено]", "[削除済み]"]  # fmt: skip
+             "[Удалено]", "[削除済み]", "`[removed]`", "[Removed]."]  # fmt: skip
     texts = ["[removed] was all", "[deleted] or [removed]", "[The deleted scene](https://films.example)", "[undeleted]",
              "*[deleted]* or not",
              "[]", "removed", f"[removed {'x' * 150}]"]  # fmt: skip

@@ -7,7 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
-from transformers import AutoModelForCausalLM, ByT5Tokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers import (
+    AutoModelForCausalLM,
+    ByT5Tokenizer,
+    LayoutLMv3Tokenizer,
+    PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
+)
 
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.evaluation.scoring import Query, encoded
@@ -203,6 +209,13 @@ def test_a_tokenizer_that_loses_spaces_is_refused() -> None:
     backend.normalizer = normalizers.Replace(" ", "")
     with pytest.raises(PipelineError, match=r"The model has a tokenizer that loses spaces: it reads 'a\\na a' as"):
         check_reads_back(marked(wrapped(backend)), "The model")
+
+
+def test_a_tokenizer_of_words_on_a_page_is_refused(plain_gpt2: Path, tmp_path: Path) -> None:
+    AutoModelForCausalLM.from_pretrained(plain_gpt2).save_pretrained(tmp_path / "plain")
+    LayoutLMv3Tokenizer().train_new_from_iterator(TEXTS, 280).save_pretrained(tmp_path / "plain")
+    with pytest.raises(PipelineError, match=r"has a LayoutLMv3Tokenizer that cannot read a plain text \(Words must be"):
+        prepare_base_model(BaseModelSettings(name=str(tmp_path / "plain")), MARKERS, [], tmp_path / "out")
 
 
 @pytest.mark.parametrize("dropout", [0.01, 1.0])

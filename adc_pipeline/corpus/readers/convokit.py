@@ -5,6 +5,7 @@ time. `conversations.json` is one JSON object as long as the corpus has conversa
 its size does not matter either.
 """
 
+import codecs
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,7 +16,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from adc_pipeline.core.engine import Report, no_report
 from adc_pipeline.core.errors import PipelineError
-from adc_pipeline.core.named_files import read_small_json
+from adc_pipeline.core.named_files import SMALL_JSON, check_file, small_json
+from adc_pipeline.corpus.packings import Unpacked
 from adc_pipeline.corpus.readers import lines
 from adc_pipeline.corpus.readers.carried import EMPTY, open_lines, selected
 from adc_pipeline.corpus.readers.rows import NAME_OF_FILE, Rows
@@ -40,25 +42,41 @@ FROM (
     SELECT * EXCLUDE (id, conversation_id, timestamp), text_id(id) AS id,
         text_id(coalesce(conversation_id, root)) AS conversation_id,
         text_parent(coalesce(reply_to, "reply-to")) AS parent,
-        seconds(timestamp) AS timestamp, timestamp AS written_time,
-        seconds(coalesce(meta.retrieved_utc, meta.retrieved_on)) AS recording,
+        {times},
         CASE WHEN meta.retrieved_after IS NOT NULL THEN seconds(meta.retrieved_after) END AS after
     FROM {records}
 )
 """
+TIMES = """seconds(timestamp) AS timestamp, timestamp AS written_time,
+        seconds(coalesce(meta.retrieved_utc, meta.retrieved_on)) AS recording"""
+# Times as numbers, of which there are two in most lines. A missing recording may be 0.
+COUNTED_TIMES = """counted_seconds(timestamp) AS timestamp, NULL::VARCHAR AS written_time,
+        CASE WHEN meta.retrieved_utc IS NULL THEN counted_seconds(nullif(meta.retrieved_on, 0))
+             ELSE seconds(meta.retrieved_utc) END AS recording"""
 FIELDS = ("id", "conversation_id", "root", "reply_to", "reply-to", "speaker", "user", "text", "timestamp")
 META = (
     "score", "stickied", "score_hidden", "distinguished", "subreddit", "retrieved_on", "retrieved_utc",
     "retrieved_after",
 )  # fmt: skip
 LINES = "read_json($lines, format = 'newline_delimited', ignore_errors = true, hive_partitioning = false, {options})"
+# Raises an error where a line or a value cannot be read, instead of giving null.
+STRICT_LINES = LINES.replace("ignore_errors = true, ", "")
 COLUMNS_OF_LINES = "columns = {{{fields}, meta: 'STRUCT({meta})'}}".format(
     fields=", ".join(f"\"{name}\": 'VARCHAR'" for name in FIELDS), meta=", ".join(f"{name} VARCHAR" for name in META)
 )
-READ = UTTERANCES_OF.format(source="meta.subreddit", records=LINES.format(options=COLUMNS_OF_LINES), carried="")
+COUNTED_COLUMNS = COLUMNS_OF_LINES.replace("\"timestamp\": 'VARCHAR'", "\"timestamp\": 'DOUBLE'").replace(
+    "retrieved_on VARCHAR", "retrieved_on DOUBLE"
+)
+READ = UTTERANCES_OF.format(
+    source="meta.subreddit", records=LINES.format(options=COLUMNS_OF_LINES), times=TIMES, carried=""
+)
+QUICK = UTTERANCES_OF.format(
+    source="meta.subreddit", records=STRICT_LINES.format(options=COUNTED_COLUMNS), times=COUNTED_TIMES, carried=""
+)
 READ_FOLDERS = UTTERANCES_OF.format(
     source=f"coalesce(meta.subreddit, {NAME_OF_FILE})",
     records=LINES.format(options=f"{COLUMNS_OF_LINES}, filename = true"),
+    times=TIMES,
     carried="",
 )
 
@@ -87,10 +105,10 @@ def rows(
             yield Rows(select(chunk, others, connection), lines=[chunk])
     elif unpack or not lines.is_one_object_a_line(path):
         for chunk in lines.chunks(path, scratch, report):
-            yield Rows(READ, {"lines": str(chunk)}, lines=[chunk])
+            yield Rows(READ, {"lines": str(chunk)}, lines=[chunk], quick=QUICK)
     else:
         lines.check_end(path)
-        yield Rows(READ, {"lines": str(path)}, lines=[path])
+        yield Rows(READ, {"lines": str(path)}, lines=[path], quick=QUICK)
 
 
 def select(chunk: Path, others: Mapping[str, str], connection: "DuckDBPyConnection") -> str:
@@ -106,7 +124,7 @@ def select(chunk: Path, others: Mapping[str, str], connection: "DuckDBPyConnecti
         chosen.append(FunctionExpression("json_extract_string", meta, place).alias(f"carried_{number}"))
     view = f"convokit_{next(NUMBERS)}"
     records.select(*chosen).create_view(view)
-    return UTTERANCES_OF.format(source="meta.subreddit", records=view, carried=selected(others))
+    return UTTERANCES_OF.format(source="meta.subreddit", records=view, times=TIMES, carried=selected(others))
 
 
 def rows_of_folders(corpora: Sequence[Path], names: Sequence[str], scratch: Path) -> Iterator[Rows]:
@@ -121,7 +139,11 @@ def rows_of_folders(corpora: Sequence[Path], names: Sequence[str], scratch: Path
 def corpus_name(corpus: Path, otherwise: str) -> str:
     """Return the name that `corpus.json` gives; `otherwise` where it gives none."""
     path = (corpus / "corpus.json").resolve()
-    content = read_small_json(path, "corpus") if path.exists() else {}
+    if not path.exists():
+        return otherwise
+    check_file(path, "corpus")
+    with path.open("rb") as file:
+        content = small_json(Unpacked(file, path).read(SMALL_JSON + 1), path, "corpus")
     name = content.get("name") if isinstance(content, dict) else None
     return name if isinstance(name, str) and name else otherwise
 
@@ -178,14 +200,15 @@ END = re.compile(r"\s*(?:\{\s*)?\}\s*\Z")
 
 
 def entries(path: Path, step: int = 1 << 22) -> Iterator[tuple[str, Any]]:
-    """Yield the keys and decoded values of a file that holds one JSON object.
+    """Yield the keys and decoded values of a file that holds one JSON object, packed or not.
 
-    `step` characters of it are in memory, or one value if that is longer. Raise PipelineError for a file that is
+    `step` bytes of it are in memory, or one value if that is longer. Raise PipelineError for a file that is
     damaged or truncated.
     """
     decode = json.JSONDecoder(strict=False).raw_decode
-    with path.open(encoding="utf-8-sig", errors="replace") as file:
-        text, place = "", 0
+    utf8 = codecs.getincrementaldecoder("utf-8")("replace")
+    with path.open("rb") as file:
+        unpacked, text, place = Unpacked(file, path), "", 0
         while True:
             key = KEY.match(text, place)
             if key:
@@ -202,8 +225,8 @@ def entries(path: Path, step: int = 1 << 22) -> Iterator[tuple[str, Any]]:
                     yield decode(key[1])[0], value
                     place = end
                     continue
-            read = file.read(max(step, len(text) - place))
-            text, place = text[place:] + read, 0
+            read = unpacked.read(max(step, len(text) - place))
+            text, place = text[place:] + utf8.decode(read, final=not read), 0
             if not read:
                 break
     if not END.match(text):

@@ -69,14 +69,12 @@ SELECT id, conversation_id,
         CASE WHEN parent IS NULL OR parent_kind = 't1_' AND parent = id THEN 't3_'
              WHEN parent_kind IS NOT NULL THEN parent_kind WHEN parent = conversation_id THEN 't3_' ELSE 't1_' END
     END AS parent_kind,
-    is_unreadable(timestamp, coalesce(created_utc, created)) AS time_unreadable{carried}
+    is_unreadable(timestamp, written_time) AS time_unreadable{carried}
 FROM (
     SELECT * EXCLUDE (id, parent), without_kind(full_name) AS id,
         CASE WHEN is_comment THEN without_kind(link_id) ELSE without_kind(full_name) END AS conversation_id,
         without_kind(parent) AS parent, kind_of(parent) AS parent_kind,
-        seconds(coalesce(created_utc, created)) AS timestamp,
-        seconds(coalesce(nullif(_meta.retrieved_2nd_on, '0'), nullif(updated_utc, '0'), nullif(retrieved_utc, '0'),
-            retrieved_on)) AS recording,
+        {times},
         seconds(retrieved_after) AS after
     FROM (
         SELECT *, CASE WHEN id IS NULL OR kind_of(name) NOT IN ('t1_', 't3_') THEN name ELSE id END AS full_name,
@@ -87,8 +85,21 @@ FROM (
     )
 )
 """
-READ_LINES = READ.format(source=LINES, name="subreddit", carried="")
-READ_FILES = READ.format(source=LINES, name=f"coalesce(subreddit, {NAME_OF_FILE})", carried="")
+RECORDED_AGAIN = "coalesce(nullif(_meta.retrieved_2nd_on, '0'), nullif(updated_utc, '0'), nullif(retrieved_utc, '0'){})"
+TIMES = f"""seconds(coalesce(created_utc, created)) AS timestamp, coalesce(created_utc, created) AS written_time,
+        seconds({RECORDED_AGAIN.format(", retrieved_on")}) AS recording"""
+READ_LINES = READ.format(source=LINES, name="subreddit", times=TIMES, carried="")
+READ_FILES = READ.format(source=LINES, name=f"coalesce(subreddit, {NAME_OF_FILE})", times=TIMES, carried="")
+# Times as numbers, of which there are two in most lines. A missing recording may be 0.
+COUNTED_TIMES = f"""
+        CASE WHEN created_utc IS NULL THEN seconds(created) ELSE counted_seconds(created_utc) END AS timestamp,
+        CASE WHEN created_utc IS NULL THEN created END AS written_time,
+        CASE WHEN {RECORDED_AGAIN.format("")} IS NULL THEN counted_seconds(nullif(retrieved_on, 0))
+             ELSE seconds({RECORDED_AGAIN.format("")}) END AS recording"""
+STRICT_LINES = LINES.replace(" ignore_errors = true,", "")
+for name in ("created_utc", "retrieved_on"):
+    STRICT_LINES = STRICT_LINES.replace(f"{name}: 'VARCHAR'", f"{name}: 'DOUBLE'")
+QUICK = READ.format(source=STRICT_LINES, name="subreddit", times=COUNTED_TIMES, carried="")
 
 # Keeps views apart where one connection reads several tables.
 NUMBERS = count()
@@ -122,7 +133,7 @@ def select(
     ]
     table.select(*chosen, *([ColumnExpression("filename")] if several else [])).create_view(view)
     name = f"coalesce(subreddit, {NAME_OF_FILE})" if several else "subreddit"
-    return READ.format(source=view, name=name, carried=selected(others))
+    return READ.format(source=view, name=name, times=TIMES, carried=selected(others))
 
 
 def rows(
@@ -147,10 +158,10 @@ def rows(
             yield Rows(select(table, connection, False, others), lines=[chunk])
     elif unpack or not lines.is_one_object_a_line(path):
         for chunk in lines.chunks(path, scratch, report):
-            yield Rows(READ_LINES, {"lines": str(chunk)}, lines=[chunk])
+            yield Rows(READ_LINES, {"lines": str(chunk)}, lines=[chunk], quick=QUICK)
     else:
         lines.check_end(path)
-        yield Rows(READ_LINES, {"lines": str(path)}, lines=[path])
+        yield Rows(READ_LINES, {"lines": str(path)}, lines=[path], quick=QUICK)
 
 
 def rows_of_files(

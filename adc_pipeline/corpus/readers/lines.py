@@ -157,12 +157,29 @@ def is_spread(first: bytes) -> bool:
     if begin[:1] in (b"[", b"\x1e"):
         return True
     line, newline, _ = begin.partition(b"\n")
-    return begin[:1] == b"{" and (bool(newline) or b"}\r" in line) and OPEN_LINE.fullmatch(line) is not None
+    if begin[:1] != b"{":
+        return False
+    open_line = (bool(newline) or b"}\r" in line) and OPEN_LINE.fullmatch(line) is not None
+    return open_line or is_followed_by_another(line)
+
+
+def is_followed_by_another(line: bytes) -> bool:
+    """Return whether a line has an object and, right behind it, another one."""
+    # A text may hold such signs, too.
+    if not ADJACENT.search(line):
+        return False
+    text = line.decode(errors="replace")
+    try:
+        _, end = json.JSONDecoder(strict=False).raw_decode(text)
+    except (ValueError, RecursionError):
+        return False
+    return text[end:].lstrip().startswith("{")
 
 
 # The first line of an object that is spread over lines, or that is followed by a comma or, in an old file of macOS, by
 # the next object.
 OPEN_LINE = re.compile(rb'\{\s*(?:"(?:[^"\\]|\\.)*"\s*:\s*[\[{]?\s*)?|.*\}\s*,\s*|.*\}\r+\{.*', re.DOTALL)
+ADJACENT = re.compile(rb"\}[ \t]*\{")
 BETWEEN, INSIDE = re.compile(r"[\s,\[\]\x1e]*"), re.compile(r"[\s,]*")
 
 # Yields whole lines, with their ends, out of an open file that lies at a path.

@@ -44,6 +44,8 @@ NAME_OF_FILE = "$names[list_position($lines, filename)]"
 class Rows:
     """A query that selects `COLUMNS`, and the values of its parameters.
 
+    `quick` is a faster query of the same rows, which raises DuckDB's error where a value is not written as usual.
+
     How many rows it should give is known by other means than the query: `records` is their number, or else `lines` are
     the plain files of JSON lines that the query reads, one row a line.
     """
@@ -52,3 +54,4 @@ class Rows:
     parameters: Mapping[str, Any] = field(default_factory=dict)
     records: int | None = None
     lines: Sequence[Path] = ()
+    quick: str = ""

@@ -1,0 +1,85 @@
+"""The quick query of a reader gives what its other one does, or an error, upon which the other one is taken."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+
+from adc_pipeline.core.engine import Engine
+from adc_pipeline.corpus.readers import convokit, dumps
+from adc_pipeline.corpus.readers.rows import Rows
+from adc_pipeline.corpus.readers.values import create_macros
+from adc_pipeline.corpus.settings import UtteranceSettings
+from adc_pipeline.corpus.utterances import write_utterances
+from adc_pipeline_tests.stages import read_utterances
+
+TIME = 1_500_000_000
+USUAL: list[Any] = [TIME, float(TIME), TIME + 0.5, str(TIME), f"{TIME}.75", None, TIME + 0.999999999]
+OTHER: list[Any] = [
+    f" {TIME} ", 0, "0", 0.0, "0.0", True, False, -5, 999_999_999, 5_294_967_296, TIME * 1000, TIME * 10**9,
+    20200913, "20200913",
+    "2018-09-01", "2018-09-01T10:00:00+02:00", "", " ", "nan", "inf", 1e300, "1_500_000_000", "0x59682F00", "1.5e9",
+    [TIME], {"$numberLong": str(TIME)}, "soon",
+]  # fmt: skip
+CONVOKIT = {"id": "a", "conversation_id": "a", "text": "x", "speaker": "s", "timestamp": TIME, "meta": {"score": 1}}
+COMMENT = {"id": "c", "link_id": "t3_p", "parent_id": "t3_p", "body": "yes", "created_utc": TIME, "score": 1}
+
+
+@pytest.fixture(scope="module")
+def connection() -> Iterator[duckdb.DuckDBPyConnection]:
+    with duckdb.connect() as connection:
+        create_macros(connection)
+        connection.execute(dumps.PARENT)
+        yield connection
+
+
+def compare(rows: Rows, connection: duckdb.DuckDBPyConnection) -> bool:
+    """Return whether the quick query gives rows; they have to be those of the other."""
+    try:
+        found = connection.execute(rows.quick, rows.parameters).fetchall()
+    except duckdb.Error:
+        return False
+    assert found == connection.execute(rows.sql, rows.parameters).fetchall()
+    return True
+
+
+@pytest.mark.parametrize("field", ["timestamp", "retrieved_on", "retrieved_utc", "retrieved_after"])
+def test_a_corpus_of_convokit_is_read_alike(field: str, tmp_path: Path, connection: duckdb.DuckDBPyConnection) -> None:
+    for value in USUAL + OTHER:
+        meta = {"score": 1, "retrieved_on": TIME} | ({} if field == "timestamp" else {field: value})
+        line = CONVOKIT | {"meta": meta} | ({field: value} if field == "timestamp" else {})
+        path = tmp_path / "utterances.jsonl"
+        path.write_text(json.dumps(line) + "\n")
+        quick = compare(Rows(convokit.READ, {"lines": str(path)}, quick=convokit.QUICK), connection)
+        assert quick or value not in USUAL
+
+
+@pytest.mark.parametrize(
+    "field", ["created_utc", "created", "retrieved_on", "retrieved_utc", "updated_utc", "retrieved_2nd_on"]
+)
+def test_a_dump_is_read_alike(field: str, tmp_path: Path, connection: duckdb.DuckDBPyConnection) -> None:
+    for value in USUAL + OTHER:
+        line = COMMENT | {"retrieved_on": TIME} | {field: value}
+        if field == "created":
+            del line["created_utc"]
+        if field == "retrieved_2nd_on":
+            line["_meta"] = {field: value}
+        path = tmp_path / "RC.jsonl"
+        path.write_text(json.dumps(line) + "\n")
+        quick = compare(Rows(dumps.READ_LINES, {"lines": str(path)}, quick=dumps.QUICK), connection)
+        assert quick or value not in USUAL
+
+
+@pytest.mark.parametrize("shards", [1, 3])
+def test_lines_that_the_quick_query_cannot_read_do_not_stop_it(shards: int, tmp_path: Path) -> None:
+    corpus = tmp_path / "corpus"
+    corpus.mkdir()
+    usual = [json.dumps(CONVOKIT | {"id": str(number), "reply-to": "a"}) for number in range(5000)]
+    odd = [json.dumps(CONVOKIT | {"id": "date", "reply-to": "a", "timestamp": "2018-09-01"}), "{no JSON"]
+    (corpus / "utterances.jsonl").write_text("\n".join([json.dumps(CONVOKIT), *usual, *odd]) + "\n")
+    write_utterances(corpus, tmp_path / "out", UtteranceSettings(shards=shards), Engine(2, "1GB"))
+    assert len(read_utterances(tmp_path / "out")) == 5002
+    assert read_utterances(tmp_path / "out", "timestamp", "id = 'date'") == [(1_535_760_000,)]
