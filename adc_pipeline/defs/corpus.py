@@ -128,7 +128,7 @@ raw_corpus = declare(
 )
 
 
-def check_corpus(request: Request[UtteranceSettings]) -> Mapping[str, Any]:
+def check_corpus(request: Request[Any]) -> Mapping[str, Any]:
     """Raise PipelineError if linked files have changed since the corpus was materialized; return the removal list."""
     corpus = request.inputs["raw_corpus"].path
     check_unchanged(corpus / "corpus", corpus / FILES)
