@@ -509,7 +509,8 @@ class SplitFiles:
         import numpy as np
         import pyarrow as pa
 
-        shards = batch.column("shard").to_numpy()
+        # NumPy sorts numbers of 16 bits in linear time.
+        shards = batch.column("shard").to_numpy().astype(np.uint16 if len(self.names) <= 1 << 16 else np.uint32)
         order = np.argsort(shards, kind="stable")
         ends = np.searchsorted(shards[order], np.arange(len(self.names) + 1))
         positions = pa.array(np.arange(self.rows, self.rows + batch.num_rows))

@@ -79,13 +79,17 @@ def altered(months: Months, draw: random.Random) -> Months:
 
 
 def build(
-    folder: Path, months: Months, shards: int, before: tuple[Path, dict[str, Counts]] | None = None
+    folder: Path,
+    months: Months,
+    shards: int,
+    before: tuple[Path, dict[str, Counts]] | None = None,
+    engine: Engine | None = None,
 ) -> dict[str, Counts]:
     """Make both datasets of walks; return the counts by stage."""
     (folder / "source").mkdir(parents=True)
     for name, rows in months.items():
         (folder / "source" / name).write_text("\n".join(rows) + "\n")
-    source, engine = CorpusSettings(str(folder / "source"), format="dump"), Engine(threads=1)
+    source, engine = CorpusSettings(str(folder / "source"), format="dump"), engine or Engine(threads=1)
     corpus = folder / "raw" / "corpus"
     corpus.parent.mkdir()
     fetch(source, {}, corpus)
