@@ -155,10 +155,8 @@ def resources(ray: Any, engine: Engine) -> dict[str, float]:
     """Return what a task asks for; raise PipelineError if no node has as much, since the task would wait for ever."""
     cpus, memory = float(engine.threads or 1), float(memory_of(engine.memory_limit))
     has = f"{cpus:g} CPUs and {memory / 2**30:.1f} GiB of memory"
-    sentence = (
-        "which the workspace's settings threads and memory_limit (+ 1 GiB) ask for: lower them, or add larger nodes"
-    )
-    check_room(ray, {"CPU": cpus, "memory": memory}, has, sentence)
+    settings = "the workspace's settings threads and memory_limit (+ 1 GiB)"
+    check_room(ray, {"CPU": cpus, "memory": memory}, has, settings)
     return {"num_cpus": cpus, "memory": memory}
 
 

@@ -57,8 +57,10 @@ def connect(ray: Any, address: str, resource: str) -> None:
             signal.signal(signal.SIGTERM, handler)
 
 
-def check_room(ray: Any, wanted: Mapping[str, float], has: str, sentence: str) -> None:
-    """Raise PipelineError if no node has as much as is wanted, which the sentence calls `has`."""
+def check_room(ray: Any, wanted: Mapping[str, float], has: str, settings: str) -> None:
+    """Raise PipelineError if no node has as much as is wanted, which is called `has` and which `settings` ask for."""
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     if not any(all(node.get(name, 0) >= number for name, number in wanted.items()) for node in nodes):
-        raise PipelineError(f"No node of the Ray cluster has {has}, {sentence}.")
+        raise PipelineError(
+            f"No node of the Ray cluster has {has}, which {settings} ask for: lower them, or add larger nodes."
+        )

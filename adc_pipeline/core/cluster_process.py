@@ -42,8 +42,8 @@ class ClusterProcess:
         self.returncode: int | None = None
         self.ray = connected(RESOURCE)
         wanted = {"CPU": placement.cpus, "GPU": placement.gpus}
-        sentence = "which the resource training's settings cpus and gpus ask for: lower them, or add larger nodes"
-        check_room(self.ray, wanted, f"{placement.cpus} CPUs and {placement.gpus} GPUs", sentence)
+        settings = "the resource training's settings cpus and gpus"
+        check_room(self.ray, wanted, f"{placement.cpus} CPUs and {placement.gpus} GPUs", settings)
         # One thread runs the process, another one stops it.
         self.options = {"num_cpus": placement.cpus, "num_gpus": placement.gpus, "max_concurrency": 2}
         self.lost = self.killed = 0
