@@ -156,12 +156,14 @@ def test_near_duplicates_are_counted_again_only_where_others_are_compared(
     monkeypatch.setattr(ranked_replies, "COUNTED_ROWS", 10)
     post: dict[str, Any] = {"id": "p", "title": "t", "selftext": "", "author": "a", "score": 1, "created_utc": 1}
 
-    def comments(month: int) -> list[str]:
+    def comments(month: int, post_id: str = "p") -> list[str]:
         text = "one text of many words that others copied from each other word for word without a thought of their own"
-        link = {"link_id": "t3_p", "parent_id": "t3_p"}
-        return [json.dumps(post | link | {"id": f"c{month}{n}", "body": f"{text} {n // 2}"}) for n in range(12)]
+        link = {"link_id": f"t3_{post_id}", "parent_id": f"t3_{post_id}"}
+        return [json.dumps(post | link | {"id": f"{post_id}{month}{n}", "body": f"{text} {n // 2}"}) for n in range(12)]
 
-    months = {"RC_01.jsonl": [json.dumps(post), *comments(1)], "RC_02.jsonl": comments(2)}
+    posts = [json.dumps(post), json.dumps(post | {"id": "q"})]
+    # The late file touches one of two conversations.
+    months = {"RC_01.jsonl": [*posts, *comments(1), *comments(1, "q")], "RC_02.jsonl": comments(2)}
     before = build(tmp_path / "old", months, 1)
     assert before["ranked"]["near_duplicates"] > 0
     months[late] = comments(9)
@@ -173,8 +175,16 @@ def test_near_duplicates_are_counted_again_only_where_others_are_compared(
         count(utterances, path, *others)
 
     monkeypatch.setattr(ranked_replies, "write_near_duplicates", counting)
+    merged: dict[str, bool] = {}
+    alike = changes.same_declarations
+
+    def told(previous: Path, before: Path, now: Path) -> bool:
+        return merged.setdefault(now.name, alike(previous, before, now))
+
+    monkeypatch.setattr(changes, "same_declarations", told)
     now = build(tmp_path / "now", months, 1, (tmp_path / "old", before))
     assert len(counted) == (late == "RC_-1.jsonl")
+    assert merged["ranked_replies.parquet"]
     assert now == build(tmp_path / "whole", months, 1)
 
 
