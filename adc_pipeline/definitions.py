@@ -10,7 +10,7 @@ from datetime import timedelta
 
 import dagster as dg
 
-from adc_pipeline.defs import lifecycle, study
+from adc_pipeline.defs import lifecycle, months, study
 from adc_pipeline.defs.asset import ASSETS
 from adc_pipeline.defs.console import CONSOLE, adjust_log_records
 from adc_pipeline.defs.jobs import jobs
@@ -18,7 +18,7 @@ from adc_pipeline.defs.pruning import prune
 from adc_pipeline.defs.publishing import publish
 from adc_pipeline.defs.schedules import schedules
 from adc_pipeline.defs.sensors import STALE, sensors
-from adc_pipeline.defs.workspace import Mlflow, Shards, Workspace
+from adc_pipeline.defs.workspace import Mlflow, Shards, Training, Workspace
 
 # The garbage collector would look again and again at what was imported, which takes a tenth of a short job's CPU time.
 gc.freeze()
@@ -39,8 +39,11 @@ EVERY_WEEK = dg.FreshnessPolicy.time_window(fail_window=timedelta(days=9), warn_
 
 
 def with_policies(spec: dg.AssetSpec) -> dg.AssetSpec:
-    """Return an asset with the policies of the whole pipeline: when it is stale, when overdue. The study has none."""
-    if spec.group_name == study.GROUP:
+    """Return an asset with the policies of the whole pipeline: when it is stale, when overdue.
+
+    Those of partitions have none.
+    """
+    if spec.group_name in (study.GROUP, months.GROUP):
         return spec
     # The corpus has no upstream asset; the sensor `changed_corpus` tells whether it is stale.
     condition = STALE if spec.deps else None
@@ -54,7 +57,7 @@ defs = dg.Definitions(
     schedules=schedules,
     sensors=sensors,
     loggers={CONSOLE: dg.colored_console_logger},
-    resources={"workspace": Workspace(), "mlflow": Mlflow(), "shards": Shards()},
+    resources={"workspace": Workspace(), "mlflow": Mlflow(), "shards": Shards(), "training": Training()},
     # One process: each further one would import the code location again, and stages that could run side by side
     # share the same cores.
     executor=dg.in_process_executor,

@@ -4,6 +4,7 @@ One Ray for the module, about 15 s of CPU. What needs several nodes is in `pytho
 """
 
 import os
+import random
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,11 +15,13 @@ from adc_pipeline.core import cluster
 from adc_pipeline.core.engine import Engine
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.core.shards import Counts, map_shards, shard_names, shards_of
+from adc_pipeline.corpus import changes, sharding
 from adc_pipeline.corpus.sample import write_sample
 from adc_pipeline.corpus.settings import UtteranceSettings
 from adc_pipeline.corpus.utterances import write_utterances
 from adc_pipeline.ranking.ranked_replies import write_ranked_replies
 from adc_pipeline.walks.datasets import write_walks
+from adc_pipeline_tests.corpus.test_changes import build, content, drawn_months
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +66,24 @@ def test_the_cluster_writes_the_bytes_of_this_machine(tmp_path: Path) -> None:
     there = datasets(tmp_path / "corpus", tmp_path / "there", engine("ray", lines))
     assert here == there
     assert any("shards: 3 of 3 done" in line and "rows a second, 1 nodes" in line for line in lines)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("ray_here")
+def test_an_update_on_the_cluster_writes_the_bytes_of_this_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(changes, "MOST_CHANGED", 0.99)
+    # Small files are read together.
+    monkeypatch.setattr(sharding, "SMALL_FILE", 0)
+    draw = random.Random(5)
+    months = drawn_months(draw)
+    counts = build(tmp_path / "old", months, 3)
+    months |= {"RC_50.jsonl": drawn_months(draw)["RC_01.jsonl"]}
+    here = build(tmp_path / "here", months, 3)
+    assert build(tmp_path / "there", months, 3, (tmp_path / "old", counts), engine("ray")) == here
+    assert (tmp_path / "there" / "ranked" / changes.SINCE).exists()
+    assert content(tmp_path / "there") == content(tmp_path / "here")
 
 
 @pytest.mark.slow

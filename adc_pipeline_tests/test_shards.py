@@ -27,6 +27,7 @@ from adc_pipeline.core.shards import (
     work_folder,
 )
 from adc_pipeline.corpus import utterances
+from adc_pipeline.corpus.parts import plain_bytes
 from adc_pipeline.corpus.readers import lines
 from adc_pipeline.corpus.sample import write_sample
 from adc_pipeline.corpus.settings import UtteranceSettings
@@ -96,8 +97,19 @@ def test_the_number_of_shards_is_chosen_by_the_unpacked_size(tmp_path: Path) -> 
         (path := tmp_path / f"{size}.jsonl").write_bytes(packed)
         with path.open("r+b") as file:
             file.truncate(size * 2**30)
-        assert automatic_shards(path) == shards
+        assert automatic_shards(plain_bytes(path)) == shards
         path.unlink()
+
+
+def test_on_a_cluster_there_are_shards_for_all_tasks_and_a_number_that_serves_stays() -> None:
+    gib = 2**30
+    assert automatic_shards(5 * gib, tasks=3) == 16
+    assert automatic_shards(1000 * gib, tasks=3) == 128
+    # No shard of a few megabytes, however many tasks.
+    assert automatic_shards(gib, tasks=1000) == 4
+    assert automatic_shards(5 * gib, tasks=3, before=32) == 32
+    assert automatic_shards(5 * gib, tasks=3, before=8) == 16
+    assert automatic_shards(gib, before=64) == 1
 
 
 # --- Built once, never half-built ---------------------------------------------------------------------

@@ -11,12 +11,8 @@ threads inside a shard) and for `memory_limit` + 1 GiB of memory. DuckDB spills 
 """
 
 import functools
-import logging
-import os
 import shutil
-import signal
 import tempfile
-import threading
 import time
 import uuid
 from collections import Counter
@@ -26,16 +22,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from adc_pipeline.core.cluster_connection import ATTEMPTS, MOST_LOSSES, check_room, connected
 from adc_pipeline.core.engine import SECONDS_BETWEEN_REPORTS, Engine
 from adc_pipeline.core.errors import PipelineError, UnreachableError, first_line
 
 # Fills the folder of the shard of a name, with the engine that it is given.
 Fill = Callable[[str, Path, Engine], None]
 
-ADDRESS = "RAY_ADDRESS"
-ATTEMPTS = 3
-# Losses of one shard, by nodes that end or processes that the system kills, before it counts as failed.
-MOST_LOSSES = 10
 # Beside DuckDB's limit: buffers of the JSON reader and the Python process.
 BESIDE_LIMIT = 2**30
 WAIT = 1.0
@@ -158,50 +151,21 @@ def failure(failed: dict[str, BaseException], of: int, what: str) -> PipelineErr
     )
 
 
-def connected() -> Any:
-    """Return the module `ray`, connected to the cluster at RAY_ADDRESS; raise PipelineError if that is impossible."""
-    try:
-        import ray
-    except ImportError as error:
-        raise PipelineError(
-            "The setting executor of the resource shards is ray, and Ray is not installed: install it by"
-            " `pip install 'adc-pipeline[ray]'`, or set executor to local."
-        ) from error
-    address = os.environ.get(ADDRESS, "")
-    if not address:
-        raise PipelineError(
-            "The setting executor of the resource shards is ray, and RAY_ADDRESS is not set: set it to the cluster's"
-            " address, such as 10.0.0.1:6379, or set executor to local."
-        )
-    if ray.is_initialized():
-        return ray
-    # Ray would end the process at SIGTERM, and Dagster has a handler of its own.
-    main = threading.current_thread() is threading.main_thread()
-    handler = signal.getsignal(signal.SIGTERM)
-    try:
-        ray.init(address=address, logging_level=logging.WARNING, configure_logging=False)
-    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-        raise PipelineError(
-            f"No Ray cluster answers at RAY_ADDRESS = {address} ({first_line(error)}): start it, correct the address,"
-            " or set executor of the resource shards to local."
-        ) from error
-    finally:
-        if main and handler is not None:
-            signal.signal(signal.SIGTERM, handler)
-    return ray
-
-
 def resources(ray: Any, engine: Engine) -> dict[str, float]:
     """Return what a task asks for; raise PipelineError if no node has as much, since the task would wait for ever."""
-    wanted = {"num_cpus": float(engine.threads or 1), "memory": float(memory_of(engine.memory_limit))}
+    cpus, memory = float(engine.threads or 1), float(memory_of(engine.memory_limit))
+    has = f"{cpus:g} CPUs and {memory / 2**30:.1f} GiB of memory"
+    settings = "the workspace's settings threads and memory_limit (+ 1 GiB)"
+    check_room(ray, {"CPU": cpus, "memory": memory}, has, settings)
+    return {"num_cpus": cpus, "memory": memory}
+
+
+def tasks_at_once(engine: Engine) -> int:
+    """Return how many tasks the nodes that the cluster has now can run at a time."""
+    ray = connected()
+    wanted = {"CPU": float(engine.threads or 1), "memory": float(memory_of(engine.memory_limit))}
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    if not any(has.get("CPU", 0) >= wanted["num_cpus"] and has.get("memory", 0) >= wanted["memory"] for has in nodes):
-        raise PipelineError(
-            f"No node of the Ray cluster has {wanted['num_cpus']:g} CPUs and {wanted['memory'] / 2**30:.1f} GiB of"
-            " memory, which the workspace's settings threads and memory_limit (+ 1 GiB) ask for: lower them, or add"
-            " larger nodes."
-        )
-    return wanted
+    return sum(int(min(node.get(name, 0) // number for name, number in wanted.items() if number)) for node in nodes)
 
 
 def memory_of(limit: str) -> int:

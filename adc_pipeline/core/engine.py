@@ -13,10 +13,11 @@ from itertools import count
 from pathlib import Path
 from threading import Event, Thread
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.core.named_files import is_utf8
+from adc_pipeline.core.placement import Executor
 from adc_pipeline.core.settings import setting
 
 if TYPE_CHECKING:
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 Report = Callable[[str], None]
-# Where shards are processed: on this machine, or as tasks of a Ray cluster (`core.shards`, `core.cluster`).
-Executor = Literal["local", "ray"]
 
 MEMORY_LIMIT = "3GB"
 SECONDS_BETWEEN_REPORTS = 5.0

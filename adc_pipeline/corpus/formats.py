@@ -56,12 +56,27 @@ class Recognised:
         return self.kind == "submissions" or (self.layout is not None and self.layout.has_roots)
 
 
+# What files were found to be, by all that this depends on: a run looks at each file several times.
+SEEN: "dict[tuple[object, ...], Recognised]" = {}
+
+
 def recognise(path: Path, wanted: Format = "auto", columns: Mapping[str, str] | None = None) -> Recognised:
     """Return what `path` is. The settings `format` (here `wanted`) and `columns` take precedence over the content.
 
     Raises PipelineError for what cannot be a corpus, with what it is and what to do. A folder is a ConvoKit corpus or
     nothing here: `folders` looks into folders of other files.
     """
+    if isinstance(path, RemoteFile) or not path.is_file():
+        return recognise_anew(path, wanted, columns)
+    stat = path.stat()
+    identity = stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
+    known = (*identity, wanted, *sorted((columns or {}).items()))
+    if known not in SEEN:
+        SEEN[known] = recognise_anew(path, wanted, columns)
+    return SEEN[known]
+
+
+def recognise_anew(path: Path, wanted: Format, columns: Mapping[str, str] | None) -> Recognised:
     if wanted not in get_args(Format):
         raise PipelineError(f"The setting format is {wanted!r}: give one of {', '.join(get_args(Format))}.")
     if path.is_dir():
@@ -106,7 +121,8 @@ def check_convokit_file(folder: Path, name: str) -> None:
 def of_text(path: Path, wanted: Format, columns: Mapping[str, str]) -> Recognised:
     """Return what a file of text is: JSON lines, a CSV file, or neither, which raises PipelineError."""
     first = [line for line in first_lines(path) if line.strip()]
-    records = [found for found in map(keys, first) if found]
+    # Most lines have the same keys.
+    records: list[Collection[str]] = [found for found in dict.fromkeys(map(keys, first)) if found]
     if records or wanted == "dump":
         return of_records(path, records, wanted, columns)
     with path.open("rb") as file:
@@ -135,9 +151,11 @@ def of_text(path: Path, wanted: Format, columns: Mapping[str, str]) -> Recognise
     raise unfit(path, "is neither JSON lines nor a Parquet or CSV file")
 
 
-def of_records(path: Path, records: list[set[str]], wanted: Format, columns: Mapping[str, str]) -> Recognised:
+def of_records(
+    path: Path, records: Sequence[Collection[str]], wanted: Format, columns: Mapping[str, str]
+) -> Recognised:
     """Return what JSON lines with these keys are."""
-    every = set().union(*records)
+    every: set[str] = set().union(*records)
     every |= later_keys(path, every, columns)
     if wanted == "table" or (wanted == "auto" and is_mapped(every, columns)):
         return Recognised("table", "lines")
@@ -264,16 +282,16 @@ def first_lines(path: Path) -> Iterator[bytes]:
     yield rest
 
 
-def keys(line: bytes) -> set[str]:
+def keys(line: bytes) -> frozenset[str]:
     """Return the keys of the JSON object in a line, and those of the objects in it, dotted; none if it is no object."""
     try:
         value = json.loads(line.decode(errors="replace"))
     except (ValueError, RecursionError):
-        return set()
+        return frozenset()
     if not isinstance(value, dict):
-        return set()
-    nested = {f"{outer}.{inner}" for outer, found in value.items() if isinstance(found, dict) for inner in found}
-    return set(value) | nested
+        return frozenset()
+    nested = (f"{outer}.{inner}" for outer, found in value.items() if isinstance(found, dict) for inner in found)
+    return frozenset(value).union(nested)
 
 
 def known_fields(path: Path, container: Container, layout: Layout | None = None) -> set[str]:

@@ -46,7 +46,8 @@ class UtteranceSettings(Settings):
     shards: int = setting(
         0,
         "Number of shards, processed one after the other and reused by a rerun; 1 is enough up to some 30 million"
-        " utterances, and 0 takes one for each 10 GB of the corpus. The datasets do not depend on it.",
+        " utterances, and 0 takes one for each 10 GB of the corpus, on a cluster more. The datasets do not depend on"
+        " it.",
         minimum=0,
         maximum=99_999,
     )

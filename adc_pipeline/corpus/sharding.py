@@ -10,7 +10,7 @@ What each part holds is counted a second time by other means than DuckDB, while 
 import json
 import os
 import shutil
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -137,13 +137,14 @@ def shard_rows(
     engine: Engine,
     removals: Removals | None = None,
     work: Path | None = None,
-    previous: Path | None = None,
+    previous: Sequence[Path] = (),
+    chosen: Callable[[Part], bool] | None = None,
 ) -> None:
     """Write every row of `corpus` to `out/SHARD/utterances-NNNNN….parquet`, and titles and counts to `out`.
 
     Each source file, or a part of a large plain one, is a task, which `core.shards` maps; `work` keeps what finished
-    tasks have written, and `previous` is a version of which the rows of unchanged files are reused. What `removals`
-    lists is left out.
+    tasks have written, and `previous` are folders by this function of which the rows of unchanged files are reused.
+    What `removals` lists is left out. Only tasks with a part that is `chosen` are done.
     """
     names = shard_names(settings.shards)
     parts = list_parts(corpus, source)
@@ -155,11 +156,12 @@ def shard_rows(
 
         namespaces = join_sites(parts, part_namespaces(parts, source.columns), has_roots)
         readings = list(cut(batches(parts, namespaces, bool(carried(source.columns))), len(names)))
-        # Rewritten rows are not those of the source files.
-        rewritten = bool(removals) or settings.replace_personal_data
-        keys = [""] * len(readings) if rewritten else kept_rows.keys(readings, corpus, source, settings)
+        if chosen:
+            readings = [reading for reading in readings if any(map(chosen, reading.parts))]
+        kept = keeps_rows(settings, removals)
+        keys = kept_rows.keys(readings, corpus, source, settings) if kept else [""] * len(readings)
         finished = work or out / ".work"
-        if previous and (restored := kept_rows.restore(keys, previous, len(names), finished)):
+        if restored := sum(kept_rows.restore(keys, each, len(names), finished) for each in previous):
             engine.report(f"{restored} of {len(readings)} files have not changed: their rows are reused")
         # A connection with its macros costs as much as some thousand rows, so tasks of this process share one.
         shared = connection if engine.executor == "local" else None
@@ -172,6 +174,11 @@ def shard_rows(
         if settings.replace_personal_data:
             counts |= replace_personal_data(sorted(out.glob(f"*/{READ}")), out / TITLES, engine.report)
     (out / COUNTED).write_text(json.dumps(asdict(counted) | counts, allow_nan=False) + "\n")
+
+
+def keeps_rows(settings: UtteranceSettings, removals: Removals | None) -> bool:
+    """Return whether rows can be reused: rewritten ones are not those of the source files."""
+    return not removals and not settings.replace_personal_data
 
 
 def prepare(connection: "DuckDBPyConnection", settings: UtteranceSettings) -> None:
@@ -517,7 +524,8 @@ class SplitFiles:
         import numpy as np
         import pyarrow as pa
 
-        shards = batch.column("shard").to_numpy()
+        # NumPy sorts numbers of 16 bits in linear time.
+        shards = batch.column("shard").to_numpy().astype(np.uint16 if len(self.names) <= 1 << 16 else np.uint32)
         order = np.argsort(shards, kind="stable")
         ends = np.searchsorted(shards[order], np.arange(len(self.names) + 1))
         positions = pa.array(np.arange(self.rows, self.rows + batch.num_rows))

@@ -7,7 +7,7 @@ run finished.
 
 import math
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -60,6 +60,10 @@ SELECT position, CASE WHEN same > 1 THEN 'identical_row' ELSE 'duplicate_id' END
 
 # Of plain JSON lines: some 20 million utterances.
 BYTES_A_SHARD = 10 * 2**30
+# On a cluster, where every node is to work to the end: shards for each task that can run at a time, of at least so many
+# bytes.
+SHARDS_A_TASK = 4
+LEAST_BYTES = 256 * 2**20
 
 # Ids are grouped by so many at a time: their hash table takes about 100 bytes each.
 IDS_AT_A_TIME = 20_000_000
@@ -125,24 +129,27 @@ def write_utterances(
     work: Path | None = None,
     removals: Removals | None = None,
     previous: Path | None = None,
+    months: Sequence[Path] = (),
 ) -> Counts:
     """Read the raw corpus `corpus` and write the tables of `corpus.tables` into the folder `out`.
 
     `corpus` is a folder that `corpus.source.fetch` wrote, or one ConvoKit folder, dump or table; `source` overrides
     the detected format and maps columns. `work` keeps finished steps for a rerun. What `removals` lists is left out. Of
-    `previous`, an earlier result by the same code, the rows of unchanged source files are reused. Return the counts:
-    `read` = `taking_part` + `set_aside`, the latter also by reason. Raise PipelineError for a corpus that is truncated
-    or empty, and where a larger share than `max_set_aside` is set aside.
+    `previous`, an earlier result by the same code, and of `months` (`corpus.months`), the rows of unchanged source
+    files are reused. Return the counts: `read` = `taking_part` + `set_aside`, the latter also by reason. Raise
+    PipelineError for a corpus that is truncated or empty, and where a larger share than `max_set_aside` is set aside.
     """
     settings, engine, source = settings or UtteranceSettings(), engine or Engine(), source or CorpusSettings()
-    settings = replace(settings, shards=settings.shards or automatic_shards(corpus))
+    settings = with_shards(settings, corpus, engine, previous or next(iter(months), None))
     out.mkdir(parents=True, exist_ok=True)
     names = shard_names(settings.shards)
     with work_folder(work, out) as finished, engine.shared(finished / "spill") as engine:
         read = finished / "read"
         rows = build_once(
             finished / "rows",
-            lambda folder: shard_rows(corpus, folder, source, settings, engine, removals, read, previous),
+            lambda folder: shard_rows(
+                corpus, folder, source, settings, engine, removals, read, [previous, *months] if previous else months
+            ),
         )
         shutil.rmtree(read, ignore_errors=True)
         duplicates = finished / "duplicates.parquet"
@@ -172,9 +179,29 @@ def write_utterances(
     return counts
 
 
-def automatic_shards(corpus: Path) -> int:
-    """Return a number of shards for a corpus by its size: a power of two, so that it seldom changes."""
-    return 2 ** max(0, math.ceil(math.log2(max(plain_bytes(corpus), 1) / BYTES_A_SHARD)))
+def with_shards(settings: UtteranceSettings, corpus: Path, engine: Engine, previous: Path | None) -> UtteranceSettings:
+    """Return settings in which a number of shards stands for 0; `previous` is a folder of rows by an earlier number."""
+    if settings.shards:
+        return settings
+    tasks = 0
+    if engine.executor == "ray":
+        from adc_pipeline.core.cluster import tasks_at_once
+
+        tasks = tasks_at_once(engine)
+    return replace(
+        settings, shards=automatic_shards(plain_bytes(corpus), tasks, len(shards_of(previous)) if previous else 0)
+    )
+
+
+def automatic_shards(size: int, tasks: int = 0, before: int = 0) -> int:
+    """Return a number of shards for a corpus of `size` bytes: a power of two, so that it seldom changes.
+
+    `tasks` can run at a time on a cluster. The number that was `before` stays if it serves, since all files are read
+    again for another one.
+    """
+    wanted = max(size / BYTES_A_SHARD, min(SHARDS_A_TASK * tasks, size / LEAST_BYTES), 1)
+    found: int = 2 ** math.ceil(math.log2(wanted))
+    return before if found <= before <= 2 * size / LEAST_BYTES else found
 
 
 def write_duplicates(rows: Path, path: Path, work: Path, engine: Engine) -> Keys:

@@ -51,6 +51,34 @@ def declare(stage: Stage[S]) -> dg.AssetsDefinition:
     return asset
 
 
+def op_of(stage: Stage[S], name: str = "") -> dg.OpDefinition:
+    """Return an op that makes a stage's asset in a job of partitions.
+
+    One with a `name` makes an asset that has an op of its own, by the settings of its current version.
+    """
+
+    @dg.op(
+        name=name or stage.name,
+        description=stage.description,
+        config_schema=None if name else schema(stage.settings),
+        pool=stage.pool,
+        ins={"after": dg.In(dg.Nothing)} if stage.inputs else None,
+        out=dg.Out(dg.Nothing),
+    )
+    def op(context: dg.OpExecutionContext, workspace: Workspace) -> None:
+        made = materialize(stage, context, workspace)
+        context.log_event(
+            dg.AssetMaterialization(
+                stage.name,
+                partition=context.partition_key if stage.partitions else None,
+                metadata=made.metadata,
+                tags={DATA_VERSION: made.digest},
+            )
+        )
+
+    return op
+
+
 def declare_for_job(stage: Stage[S]) -> dg.OpDefinition:
     """Register a stage whose partitions only a job makes; return the op of that job, which has the asset's name.
 
@@ -58,18 +86,7 @@ def declare_for_job(stage: Stage[S]) -> dg.OpDefinition:
     assets, and would ask for a partition if one of them had any.
     """
 
-    @dg.op(name=stage.name, description=stage.description, config_schema=schema(stage.settings), pool=stage.pool)
-    def op(context: dg.OpExecutionContext, workspace: Workspace) -> None:
-        made = materialize(stage, context, workspace)
-        context.log_event(
-            dg.AssetMaterialization(
-                stage.name,
-                partition=context.partition_key,
-                metadata=made.metadata,
-                tags={DATA_VERSION: made.digest},
-            )
-        )
-
+    op = op_of(stage)
     STAGES[stage.name], SETTINGS[stage.name] = stage, stage.settings
     ASSETS[stage.name] = dg.AssetSpec(
         stage.name,

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
+from adc_pipeline.core.artefacts import CURRENT
+from adc_pipeline.core.content import damage
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.core.markdown import table
 from adc_pipeline.core.shards import parts
@@ -39,6 +41,8 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 
+# The asset whose partitions are months that were read ahead (`defs.months`).
+MONTH = "corpus_month"
 # What `making.json` calls the digest of the removal list.
 REMOVALS = "removals"
 # Parts whose format is shown.
@@ -124,7 +128,7 @@ raw_corpus = declare(
 )
 
 
-def check_corpus(request: Request[UtteranceSettings]) -> Mapping[str, Any]:
+def check_corpus(request: Request[Any]) -> Mapping[str, Any]:
     """Raise PipelineError if linked files have changed since the corpus was materialized; return the removal list."""
     corpus = request.inputs["raw_corpus"].path
     check_unchanged(corpus / "corpus", corpus / FILES)
@@ -147,12 +151,34 @@ def make_utterances(making: Making[UtteranceSettings]) -> None:
     with making.unfinished(**making.outside) as work:
         folder, settings, engine = making.folder, making.settings, making.engine
         previous = made.path if (made := making.previous()) else None
-        counts = write_utterances(corpus.path / "corpus", folder, settings, engine, source, work, removals, previous)
+        months = months_read(making)
+        read = corpus.path / "corpus"
+        counts = write_utterances(read, folder, settings, engine, source, work, removals, previous, months)
         making.count(counts)
     files = parts(making.folder, READ)
     making.metadata["preview"] = preview(files, ("id", "conversation_id", "reply_to", "speaker", "score", "text"))
     panels = {"score": "score", "characters of text": "length(text)"}
     making.show("distributions", distributions(files, panels, making.engine))
+
+
+def last_rows(making: Making[Any]) -> "Path | None":
+    """Return the current version of `utterances`, or a month, whose rows can be reused."""
+    with suppress(PipelineError):
+        made = making.store.current("utterances")
+        if made.code_version == making.request.code_version and not damage(made):
+            return made.path.resolve()
+    return next(iter(months_read(making)), None)
+
+
+def months_read(making: Making[Any]) -> list["Path"]:
+    """Return the months that were read ahead by the code of this asset, and are intact."""
+    found = []
+    for link in sorted(making.store.versions_of(MONTH).glob(f"*/{CURRENT}")):
+        with suppress(PipelineError):
+            made = making.store.current(f"{MONTH}/{link.parent.name}")
+            if made.code_version == making.request.code_version and not damage(made):
+                found.append(made.path)
+    return found
 
 
 def view_utterances(connection: "DuckDBPyConnection", folder: "Path") -> None:

@@ -140,6 +140,7 @@ def requested(stage: Stage[Any], context: Context, workspace: Workspace, wait: b
         engine=replace(workspace.engine, report=context.log.info),
         context=context,
         begun=workspace.begun.get(stage.name),
+        placement=workspace.placement,
     )
 
 

@@ -9,13 +9,17 @@ import yaml
 
 # Importing them declares the assets.
 from adc_pipeline.defs import lifecycle as _lifecycle  # noqa: F401
-from adc_pipeline.defs.asset import executable_assets
+from adc_pipeline.defs import months
+from adc_pipeline.defs.asset import executable_assets, op_of
 from adc_pipeline.defs.run_config import job_config
-from adc_pipeline.defs.stage import SETTINGS
+from adc_pipeline.defs.stage import SETTINGS, STAGES
+from adc_pipeline.defs.started_by import KEEPS_SETTINGS
 from adc_pipeline.defs.study import CELLS, study_cell
 
 WALKS = dg.AssetSelection.groups("corpus", "ranking", "walks")
 DATASETS = WALKS | dg.AssetSelection.groups("preferences")
+# What *Materialize all* and the jobs without partitions leave out: assets of partitions, which a job of each makes.
+PARTITIONED = dg.AssetSelection.groups("study", months.GROUP)
 STUDY = dg.AssetSelection.groups("study")
 STUDY_INPUTS = WALKS | dg.AssetSelection.assets("base_model", "judge")
 
@@ -28,8 +32,8 @@ def config_of(selection: dg.AssetSelection) -> dg.ConfigMapping:
 
 adc = dg.define_asset_job(
     "adc",
-    selection=dg.AssetSelection.all() - STUDY,
-    config=config_of(dg.AssetSelection.all() - STUDY),
+    selection=dg.AssetSelection.all() - PARTITIONED,
+    config=config_of(dg.AssetSelection.all() - PARTITIONED),
     description="Everything, from the raw corpus to the comparison of all models and the champions.",
 )
 datasets = dg.define_asset_job(
@@ -47,6 +51,16 @@ datasets = dg.define_asset_job(
 )
 def study() -> None:
     study_cell()
+
+
+@dg.job(
+    partitions_def=months.MONTHS,
+    tags={KEEPS_SETTINGS: "true"},
+    description="Reads a month of the corpus ahead: a late file, or a backfill of many months, is one click. Records"
+    " the corpus first, by the settings that it has.",
+)
+def read_month() -> None:
+    months.corpus_month(op_of(STAGES["raw_corpus"], "record_corpus")())
 
 
 study_inputs = dg.define_asset_job(
@@ -83,14 +97,14 @@ def preset_job(name: str) -> Any:
     preset, job = PRESETS[name]
     return dg.define_asset_job(
         name,
-        selection={"datasets": DATASETS, "adc": dg.AssetSelection.all() - STUDY}[job],
+        selection={"datasets": DATASETS, "adc": dg.AssetSelection.all() - PARTITIONED}[job],
         config=preset_config(name),
         description=f"The job {job} with the settings of the preset {preset}; a run may change them.",
         tags={"adc/preset": preset, **(GPU_POD if preset == "gpu" else {})},
     )
 
 
-jobs: list[Any] = [adc, datasets, study_inputs, study, study_result, *map(preset_job, PRESETS)]
+jobs: list[Any] = [adc, datasets, read_month, study_inputs, study, study_result, *map(preset_job, PRESETS)]
 
 
 @cache

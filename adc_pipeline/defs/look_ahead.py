@@ -7,13 +7,14 @@ reported after hours of training. What a configuration sets of assets outside th
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from adc_pipeline.core.cluster import connected
+from adc_pipeline.core.cluster_connection import connected
+from adc_pipeline.core.cluster_process import RESOURCE
 from adc_pipeline.core.errors import PipelineError, did_you_mean
 from adc_pipeline.core.settings import Settings
 from adc_pipeline.core.spellings import read_settings
 from adc_pipeline.defs.making import Context
 from adc_pipeline.defs.run_config import RESOURCES, configured, given_config, mapping
-from adc_pipeline.defs.stage import SETTINGS, STAGES
+from adc_pipeline.defs.stage import SETTINGS, STAGES, TRAINING_POOL
 from adc_pipeline.defs.workspace import Workspace
 
 PARTS = ("ops", "resources", "execution", "loggers")
@@ -27,6 +28,8 @@ def look_ahead(context: Context, workspace: Workspace) -> None:
     settings = check_values(given_config(context), ops)
     if workspace.engine.executor == "ray":
         connected()
+    if workspace.placement.on_cluster and any(STAGES[name].pool == TRAINING_POOL for name in ops if name in STAGES):
+        connected(RESOURCE)
     # DuckDB knows what memory limit it accepts.
     with workspace.engine.connect():
         pass

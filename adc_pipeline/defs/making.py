@@ -16,6 +16,7 @@ from adc_pipeline.core.engine import Engine
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.core.manifests import Artefact, as_json
 from adc_pipeline.core.picture import png
+from adc_pipeline.core.placement import Placement
 from adc_pipeline.core.settings import Settings
 from adc_pipeline.core.terminal import printable
 from adc_pipeline.corpus.changes import Changes
@@ -52,6 +53,8 @@ class Request(Generic[S]):
     context: Context
     # What the stage's `begin` has started ahead of this step.
     begun: "TrainingProcess | None" = None
+    # Where a training of the stage runs.
+    placement: Placement = field(default_factory=Placement)
 
     @property
     def plain_settings(self) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from adc_pipeline.defs.stage import Stage
 from adc_pipeline.defs.workspace import Workspace
 from adc_pipeline.ranking.ranked_replies import (
     DROPPED_REPLIES,
+    NEAR,
     RANKED_REPLIES,
     refuse_to_turn_round,
     tie_warning,
@@ -63,7 +64,7 @@ ranked_replies = declare(
         code=(__name__,),
         inputs=("utterances",),
         kinds=("duckdb",),
-        unhashed=(CHANGED, SINCE),
+        unhashed=(CHANGED, SINCE, NEAR),
         table=lambda folder: parts(folder, RANKED_REPLIES),
         view=view_ranked_replies,
     )

@@ -11,6 +11,7 @@ from typing import Any
 
 import dagster as dg
 
+from adc_pipeline.core.placement import Placement
 from adc_pipeline.core.settings import Settings, declared
 from adc_pipeline.defs.console import CONSOLE
 from adc_pipeline.defs.workspace_settings import ShardSettings, WorkspaceSettings
@@ -38,6 +39,7 @@ RESOURCES: Mapping[str, type[Settings]] = {
     WORKSPACE: WorkspaceSettings,
     "mlflow": MlflowSettings,
     "shards": ShardSettings,
+    "training": Placement,
 }
 
 

@@ -7,7 +7,7 @@ import dagster as dg
 from adc_pipeline.core.artefacts import Store
 from adc_pipeline.corpus.watch import Watch, check_for_change
 from adc_pipeline.defs.automation import Automation
-from adc_pipeline.defs.jobs import STUDY, adc, datasets
+from adc_pipeline.defs.jobs import PARTITIONED, adc, datasets
 from adc_pipeline.defs.messages import messages
 from adc_pipeline.defs.schedules import MADE
 
@@ -75,7 +75,7 @@ STALE = (
 
 stale_assets = dg.AutomationConditionSensorDefinition(
     "stale_assets",
-    target=dg.AssetSelection.all() - STUDY,
+    target=dg.AssetSelection.all() - PARTITIONED,
     default_status=dg.DefaultSensorStatus.STOPPED,
     description="Materializes stale assets: those whose upstream assets or code have changed, each with the settings of"
     " its current version. The corpus stays as it is.",

@@ -103,6 +103,8 @@ class Stage(Generic[S]):
         return self.choose(store) if self.choose else store.inputs(self.inputs)
 
 
+# One run that trains at a time, since two would share a GPU's memory. Dagster limits the pool in dagster.yaml.
+TRAINING_POOL = "training"
 # The priority of what every training reads, so that trainings begin before other assets are made.
 INPUT_OF_TRAINING = 1
 

@@ -20,6 +20,8 @@ from adc_pipeline.defs.stage import STAGES, Stage
 # Tags that Dagster sets.
 SOURCES = {"dagster/schedule_name": "schedule", "dagster/sensor_name": "sensor"}
 AUTOMATION_CONDITION = "dagster/from_automation_condition"
+# Of a job whose assets keep the settings of their current versions, unless its configuration has some.
+KEEPS_SETTINGS = "adc/keeps_settings"
 
 
 @dataclass(frozen=True)
@@ -36,8 +38,8 @@ def started_by(tags: Mapping[str, str]) -> str:
 
 
 def keeps_settings(tags: Mapping[str, str]) -> bool:
-    """Return whether a run materializes stale assets with the settings that they have."""
-    return tags.get(AUTOMATION_CONDITION) == "true"
+    """Return whether a run materializes assets with the settings that they have."""
+    return "true" in (tags.get(AUTOMATION_CONDITION), tags.get(KEEPS_SETTINGS))
 
 
 def current_settings(stage: Stage[Any], store: Store) -> dict[str, Any] | None:

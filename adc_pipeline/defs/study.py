@@ -16,8 +16,8 @@ from adc_pipeline.corpus.source import is_sample
 from adc_pipeline.defs.asset import declare, declare_for_job
 from adc_pipeline.defs.evaluation import provenance, publish
 from adc_pipeline.defs.making import Making, Request
-from adc_pipeline.defs.stage import Stage
-from adc_pipeline.defs.training import TRAINING_POOL, check_same_markers, fine_tune, record_training
+from adc_pipeline.defs.stage import TRAINING_POOL, Stage
+from adc_pipeline.defs.training import check_same_markers, fine_tune, record_training
 from adc_pipeline.evaluation.headlines import HEADLINES
 from adc_pipeline.study.cells import (
     CODE,

@@ -15,7 +15,7 @@ from adc_pipeline.core.settings import with_defaults
 from adc_pipeline.defs.asset import declare
 from adc_pipeline.defs.making import Making, Request
 from adc_pipeline.defs.registration import register
-from adc_pipeline.defs.stage import INPUT_OF_TRAINING, Stage, kind_priority
+from adc_pipeline.defs.stage import INPUT_OF_TRAINING, TRAINING_POOL, Stage, kind_priority
 from adc_pipeline.generation.chat_template import MODEL_CARD, write_chat_template
 from adc_pipeline.generation.registration import (
     REGISTERED,
@@ -37,8 +37,6 @@ from adc_pipeline.walks.texts import training_texts
 
 T = TypeVar("T", bound=TrainingSettings)
 
-# One run that trains at a time, since two would share a GPU's memory. Dagster limits the pool in dagster.yaml.
-TRAINING_POOL = "training"
 # Training is a process of its own that runs this module, so this module does not import it.
 TRAINING_CODE = "adc_pipeline.training.__main__"
 # Facts of a training that its settings and data fix; the others are measured.
@@ -102,11 +100,14 @@ def model_stage(kind: WalkKind) -> Stage[TrainingSettings]:
         return TrainingJob(request.settings, walks.path, base.path, work / "output", work)
 
     def begin(request: Request[TrainingSettings]) -> TrainingProcess | None:
-        """Start the training ahead of its step if it uses one core; others run one at a time."""
+        """Start the training ahead of its step if it uses one core; others run one at a time on this machine.
+
+        On a cluster each waits for what it asks for.
+        """
         parameters = request.inputs["base_model"].counts.get("parameters", math.inf)
-        if not uses_one_core(request.settings, parameters):
+        if not request.placement.on_cluster and not uses_one_core(request.settings, parameters):
             return None
-        return TrainingProcess(training_job(request), request.name)
+        return TrainingProcess(training_job(request), request.name, request.placement)
 
     def make(making: Making[TrainingSettings]) -> None:
         walks, job = making.inputs[kind.dataset], training_job(making.request)
@@ -179,7 +180,7 @@ def fine_tune(making: Making[T], job: TrainingJob, logged: bool = True) -> None:
         # An earlier attempt at this step has taken what it wrote.
         process.close()
         process = None
-    process = process or TrainingProcess(job, making.request.name)
+    process = process or TrainingProcess(job, making.request.name, making.request.placement)
     with ExitStack() as held:
         held.callback(process.close)
         if process.restarted:

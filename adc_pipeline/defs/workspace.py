@@ -13,6 +13,7 @@ from adc_pipeline.core.claims import Claims
 from adc_pipeline.core.engine import Engine
 from adc_pipeline.core.errors import first_line
 from adc_pipeline.core.log_forwarding import forwarded
+from adc_pipeline.core.placement import Placement
 from adc_pipeline.core.processes import this_process
 from adc_pipeline.core.settings import Settings, declared
 from adc_pipeline.core.spellings import read_settings
@@ -65,6 +66,15 @@ class Shards(dg.ConfigurableResource):
 
     # Of any type for Dagster; see `run_config`.
     executor: Any = shown(ShardSettings, "executor")
+
+
+class Training(dg.ConfigurableResource):
+    """Where trainings run. `Workspace` reads the values from the run configuration."""
+
+    # Of any type for Dagster; see `run_config`.
+    executor: Any = shown(Placement, "executor")
+    cpus: Any = shown(Placement, "cpus")
+    gpus: Any = shown(Placement, "gpus")
 
 
 class Workspace(dg.ConfigurableResource):
@@ -157,6 +167,11 @@ class Workspace(dg.ConfigurableResource):
     def engine(self) -> Engine:
         given = read_settings(ShardSettings, configured(self._run_config, "resources", "shards"), "shards")
         return Engine(self.settings.threads, self.settings.memory_limit, executor=given.executor)
+
+    @property
+    def placement(self) -> Placement:
+        """Where trainings run."""
+        return read_settings(Placement, configured(self._run_config, "resources", "training"), "training")
 
     @property
     def store(self) -> Store:

@@ -3,8 +3,9 @@
 import re
 from dataclasses import dataclass
 
-from adc_pipeline.core.engine import MEMORY_LIMIT, Executor
+from adc_pipeline.core.engine import MEMORY_LIMIT
 from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.core.placement import Executor
 from adc_pipeline.core.settings import Settings, as_shown, setting
 
 # DuckDB takes 0 and sizes below what one statement needs, and fails later; it takes a negative size for no limit.

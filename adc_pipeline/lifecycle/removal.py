@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 UTTERANCES = "utterances"
+# Artefacts with rows as they were read.
+HAVE_ROWS = (UTTERANCES, "corpus_month")
 HOLDS = """
 SELECT coalesce(bool_or(
     is_listed({kind}, id, speaker) OR without_removed(text) <> text OR without_removed(title) <> title
@@ -77,7 +79,7 @@ def standing(store: Store, records: Records, removals: Removals, engine: Engine 
         if DIGEST in run.data.tags:
             for each in inputs(run):
                 below.setdefault((each.name, each.digest), set()).add((run.data.tags[ASSET], run.data.tags[DIGEST]))
-    read = [made for made in versions if made.name == UTTERANCES]
+    read = [made for made in versions if made.name.partition("/")[0] in HAVE_ROWS]
     holding = {(made.name, made.digest) for made in read if holds(made, removals, engine)}
     known = {(run.data.tags[ASSET], run.data.tags.get(DIGEST, "")) for _, run in runs} | set(below)
     gone = {key for key in known if key[0] == UTTERANCES and key[1]} - {(made.name, made.digest) for made in read}
@@ -111,6 +113,8 @@ def holds(made: Artefact, removals: Removals, engine: Engine) -> bool:
         removals.define(connection)
         # The rows of an update as they were before may have some that are no longer in the corpus (`corpus.changes`).
         files = [*parts(made.path, READ), *parts(made.path, f"{BEFORE}/{READ}")]
+        if not files:
+            return False
         # An earlier version of the package wrote no such column.
         kind = "kind" if "kind" in connection.read_parquet(files, hive_partitioning=False).columns else "NULL"
         return bool(only_row(connection, HOLDS.format(kind=kind), {"files": files})["holds"])

@@ -5,6 +5,7 @@ lists both, with `because_of` set to the dropped reply for the subtree. Filters 
 gaps. Cost: 0.15 s for 13,720 utterances.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -22,6 +23,8 @@ from adc_pipeline.ranking.settings import Order, RankingSettings, ScoreOrder
 from adc_pipeline.ranking.values import values_query
 
 RANKED_REPLIES, DROPPED_REPLIES = "ranked_replies.parquet", "dropped.parquet"
+# What was counted of near-duplicates, for the next version.
+NEAR = "near_duplicates.json"
 
 REPLIES = """
 CREATE TABLE replies AS
@@ -157,13 +160,13 @@ def write_ranked_replies(
     out.mkdir(parents=True, exist_ok=True)
     values = values_query(utterances, settings, engine)
     with work_folder(work, out) as finished, engine.shared(finished / "spill") as engine:
-        near = finished / "near_duplicates.parquet" if settings.near_duplicates != "keep" else None
-        if near and not near.exists():
-            write_near_duplicates(utterances, near, settings, engine)
-
         # These compare a reply with others of the whole corpus.
         alone = not values and settings.near_duplicates != "drop"
         changes = Changes.read(utterances) if previous and alone else None
+        near = finished / "near_duplicates.parquet" if settings.near_duplicates != "keep" else None
+        counted = kept_near_counts(utterances, previous, changes) if near and previous and changes else {}
+        if near and not counted and not near.exists():
+            write_near_duplicates(utterances, near, settings, engine)
 
         def make(name: str, folder: Path, engine: Engine) -> Counts:
             if previous is None or changes is None:
@@ -174,7 +177,10 @@ def write_ranked_replies(
         counts = map_shards([shard.name for shard in shards_of(utterances)], make, out, shards, engine)
         if previous and changes:
             Changes(previous.name, changes.runs).record(out)
-        return counts | (near_counts(near) if near else {})
+        if near:
+            counted = counted or near_counts(near)
+            (out / NEAR).write_text(json.dumps(counted) + "\n")
+        return counts | counted
 
 
 def write_near_duplicates(utterances: Path, path: Path, settings: RankingSettings, engine: Engine) -> None:
@@ -213,6 +219,30 @@ def near_counts(path: Path) -> Counts:
 
     near = pq.read_table(path, columns=["near"], partitioning=None)["near"]
     return {"near_duplicates.compared": len(near), "near_duplicates": pc.sum(near, min_count=0).as_py()}
+
+
+def kept_near_counts(utterances: Path, previous: Path, changes: Changes) -> Counts:
+    """Return what the previous version has counted of near-duplicates if the same replies would be compared now.
+
+    That is so if the first rows of the source are where they were, and those of them that take part are the same.
+    """
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    begin, end, by = changes.runs[0] if changes.runs else (0, 0, 0)
+    if (begin, by) != (0, 0) or end < COUNTED_ROWS or not (previous / NEAR).is_file():
+        return {}
+    rows, first = [], []
+    for part in (BEFORE, NOW):
+        files = parts(utterances, f"{part}/{TREE}")
+        rows.append(row_count(files))
+        found = pq.ParquetDataset(files, filters=pc.field("position") < COUNTED_ROWS).read(["position"])
+        first.append(set(found["position"].to_pylist()))
+    now = row_count(parts(utterances, TREE))
+    if first[0] != first[1] or min(now, now - rows[1] + rows[0]) < COUNTED_ROWS:
+        return {}
+    kept: Counts = read_record(previous / NEAR)
+    return kept
 
 
 def rank_changes(

@@ -2,8 +2,9 @@
 
 The command makes the inputs of the cells, then every cell that is not up to date, then the result. Each cell is a run
 of the job `study` in a separate process, so a failed cell stops no other and can be rerun alone, here or in Dagster's
-pages, where the cells are partitions. `--parallel N` runs N cells at a time, each on its share of the cores. A cell
-costs about 15 s of one core besides its training and its evaluation.
+pages, where the cells are partitions. `--parallel N` runs N cells at a time, each on its share of the cores, or on the
+Ray cluster if the resource `training` is placed there. A cell costs about 15 s of one core besides its training and its
+evaluation.
 
 Without a plan, the study is the grid, and its result the asset `study_table`. With one, it is the plan's cells; the
 small result of each is written to a folder as it comes, and cells that the folder has are not made again.
@@ -19,7 +20,7 @@ from adc_pipeline.core.artefacts import Store
 from adc_pipeline.core.errors import PipelineError, did_you_mean
 from adc_pipeline.core.terminal import printable
 from adc_pipeline.study.cells import inputs_of, is_made
-from adc_pipeline.study.configuration import checked, merged, read_config, settings_of_cells
+from adc_pipeline.study.configuration import checked, merged, placement_of_cells, read_config, settings_of_cells
 from adc_pipeline.study.grid import GRID_SEEDS, SEEDS, VARIANTS, cell_name
 from adc_pipeline.study.launcher import Launcher, run_cells
 from adc_pipeline.study.plan import Plan, read_plan
@@ -28,12 +29,14 @@ from adc_pipeline.study.tuning import combinations, tune
 
 # The exit status of a command that a signal ended.
 CANCELLED = 130
+# Each waits in a thread for its turn on the cluster.
+MOST_CELLS = 1000
 
 
 def parse(arguments: Sequence[str] | None, program: str) -> argparse.Namespace:
     parser = ArgumentParser(prog=program, description="Train and evaluate a grid.")
     parser.add_argument("-c", "--config", type=Path, help="run configuration of all jobs of the study, as YAML")
-    parser.add_argument("--parallel", type=int, default=1, help="cells at a time")
+    parser.add_argument("--parallel", type=int, help="cells at a time; 1, or on a cluster all")
     parser.add_argument("--plan", metavar="PLAN", help="a plan (a YAML file, or a preset) instead of the grid")
     parser.add_argument(
         "--cells", type=Path, metavar="FOLDER", help="with a plan: where the small result of each cell is kept"
@@ -76,13 +79,16 @@ def main(arguments: Sequence[str] | None = None, program: str = "python -m adc_p
             checked(plan.config, given.plan)
             config = merged(plan, config)
         common = settings_of_cells(config)
+        placement = placement_of_cells(config)
         store.check_writable()
     except PipelineError as error:
         print(error, file=sys.stderr)
         return 2
     logs = store.home / "work" / "study"
     logs.mkdir(parents=True, exist_ok=True)
-    launcher = Launcher(config, logs, plan.tuned if plan else {})
+    launcher = Launcher(config, logs, plan.tuned if plan else {}, placement=placement)
+    if given.parallel is None:
+        given.parallel = MOST_CELLS if placement.on_cluster else 1
     with launcher.stoppable():
         status = run_study(launcher, store, plan, common, variants, given)
     if launcher.stopped.is_set() and status:

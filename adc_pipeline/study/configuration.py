@@ -4,8 +4,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from adc_pipeline.core.cluster_connection import connected
+from adc_pipeline.core.cluster_process import RESOURCE
 from adc_pipeline.core.errors import PipelineError, did_you_mean
 from adc_pipeline.core.named_files import read_mapping
+from adc_pipeline.core.placement import Placement
 from adc_pipeline.core.spellings import read_settings
 from adc_pipeline.study.cells import INPUTS
 from adc_pipeline.study.plan import Plan
@@ -22,6 +25,7 @@ OPS = {
 OTHERS = (
     *(name for kind in KINDS.values() for name in (kind.model, kind.evaluation, kind.champion)),
     "comparison",
+    "corpus_month",
     "preferences",
     "prune_store",
     "publish_artefacts",
@@ -61,6 +65,15 @@ def merged(plan: Plan, config: Mapping[str, Any]) -> dict[str, Any]:
         for name in {**ours, **theirs}
     }
     return {**plan.config, **config, "ops": ops}
+
+
+def placement_of_cells(config: Mapping[str, Any]) -> Placement:
+    """Return where cells run; raise PipelineError if the settings are invalid, or no cluster answers that they name."""
+    given = (config.get("resources") or {}).get(RESOURCE) or {}
+    placement = read_settings(Placement, given.get("config"), RESOURCE)
+    if placement.on_cluster:
+        connected(RESOURCE)
+    return placement
 
 
 def settings_of_cells(config: dict[str, Any]) -> CellSettings:

@@ -1,6 +1,8 @@
 """Run the jobs of a study as processes: its inputs, its cells side by side, its result.
 
 A process a job, since a failed cell must stop no other, and a signal to the command must end all of them as cancelled.
+With `resources: training: config: {executor: ray}`, the process of a cell, which trains and evaluates, runs on the Ray
+cluster with the CPUs and GPUs that this asks for; inputs and result are made here.
 """
 
 import json
@@ -8,7 +10,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,9 +21,17 @@ from queue import SimpleQueue
 from typing import IO, Any
 
 from adc_pipeline.core.artefacts import AGAIN
+from adc_pipeline.core.cluster_process import RESOURCE, ClusterProcess
+from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.core.placement import Placement
+from adc_pipeline.core.secrets import has_credentials
 from adc_pipeline.study.configuration import OPS
 
 EXECUTE = (sys.executable, "-m", "dagster", "job", "execute", "-m", "adc_pipeline.definitions")
+# The job of a cell.
+CELL = "study"
+# Variables of this process that a cell on another node needs. Those with secrets are set there.
+PASSED_ON = ("ADC_CORPUS", "ADC_HOME", "DAGSTER_HOME", "MLFLOW_TRACKING_URI")
 
 
 @dataclass(frozen=True)
@@ -32,8 +41,9 @@ class Launcher:
     config: dict[str, Any]
     logs: Path
     tuned: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # by variant: settings of its cells
-    running: set["subprocess.Popen[bytes]"] = field(default_factory=set)
+    running: set["subprocess.Popen[bytes] | ClusterProcess"] = field(default_factory=set)
     stopped: threading.Event = field(default_factory=threading.Event)
+    placement: Placement = field(default_factory=Placement)
 
     def of(self, variant: str) -> "Launcher":
         """Return the launcher of a variant's cells, whose own settings have precedence."""
@@ -69,18 +79,26 @@ class Launcher:
             return False
         ours = {name: ops for name, ops in (self.config.get("ops") or {}).items() if name in OPS[job]}
         rest = {key: value for key, value in self.config.items() if key != "ops"}
-        with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file, (self.logs / f"{label}.log").open("w") as log:
-            # JSON is YAML.
-            json.dump({"loggers": {"console": {}}, **rest, "ops": ours}, file, default=str)
-            file.flush()
-            command = [*EXECUTE, "-j", job, "-c", file.name]
-            if tags:
-                command += ["--tags", json.dumps(tags)]
-            return self.execute(command, log)
+        if job == CELL:
+            # It is where it trains already.
+            rest["resources"] = {name: each for name, each in (rest.get("resources") or {}).items() if name != RESOURCE}
+        # Where every node sees it.
+        file = self.logs / f"{label}.yaml"
+        # JSON is YAML.
+        file.write_text(json.dumps({"loggers": {"console": {}}, **rest, "ops": ours}, default=str))
+        command = [*EXECUTE, "-j", job, "-c", str(file)]
+        if tags:
+            command += ["--tags", json.dumps(tags)]
+        with (self.logs / f"{label}.log").open("w") as log:
+            return self.execute(command, log, self.placement.on_cluster and job == CELL)
 
-    def execute(self, command: Sequence[str], log: IO[str]) -> bool:
-        """Run a command to its end, its output in `log`; return whether it succeeded."""
-        with subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT) as process:
+    def execute(self, command: Sequence[str], log: IO[str], on_cluster: bool | None = None) -> bool:
+        """Run a command of Python to its end, its output in `log`; return whether it succeeded.
+
+        It runs where cells do, unless `on_cluster` says.
+        """
+        try:
+            process = self.begin(command, log, self.placement.on_cluster if on_cluster is None else on_cluster)
             self.running.add(process)
             try:
                 # The signal may have come before the process was known.
@@ -89,6 +107,20 @@ class Launcher:
                 return process.wait() == 0
             finally:
                 self.running.discard(process)
+        except PipelineError as error:
+            log.write(f"{error}\n")
+            return False
+
+    def begin(
+        self, command: Sequence[str], log: IO[str], on_cluster: bool
+    ) -> "subprocess.Popen[bytes] | ClusterProcess":
+        if not on_cluster:
+            return subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+        given = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+        variables = {name: value for name, value in given.items() if not has_credentials(value)}
+        # The same place, wherever the process begins.
+        variables |= {"ADC_HOME": str(Path(given.get("ADC_HOME", ".adc")).resolve())}
+        return ClusterProcess(command[1:], Path(log.name).resolve(), self.placement, variables)
 
 
 def run_cells(
@@ -102,7 +134,8 @@ def run_cells(
 
     `export` is called with each cell that was made.
     """
-    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    here = hasattr(os, "sched_getaffinity") and not launcher.placement.on_cluster
+    cores = sorted(os.sched_getaffinity(0)) if here else []
     parallel = max(1, min(parallel, len(cells)))
     shares: SimpleQueue[list[int]] = SimpleQueue()
     for worker in range(parallel):

@@ -5,31 +5,17 @@ writes JOB.json. An error that the user can fix ends the process with code 2 and
 in `failure.txt` in the work folder.
 """
 
-import ctypes
 import os
-import signal
 import sys
 from contextlib import suppress
 from pathlib import Path
 
 from adc_pipeline.core.arguments import ArgumentParser
 from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.core.tied import end_with_parent
 from adc_pipeline.training.launch import END_WITH_PARENT
 from adc_pipeline.training.settings import TrainingJob
 from adc_pipeline.training.signals import end_at_once
-
-
-def end_with_the_launcher() -> None:
-    """Send SIGTERM to this process when `accelerate launch` or Dagster's step ends; neither forwards signals.
-
-    A run that is stopped in the orchestrator would otherwise leave a training running. Linux only.
-    """
-    if sys.platform == "linux":
-        set_parent_death_signal = 1
-        # A process inherits what the one that started it ignores, and would then miss the end of its launcher.
-        if signal.getsignal(signal.SIGTERM) is signal.SIG_IGN:
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGTERM)
 
 
 def main() -> int:
@@ -43,7 +29,7 @@ def main() -> int:
         print(error, file=sys.stderr)
         return 2
     if given.end_with_parent or "ACCELERATE_MIXED_PRECISION" in os.environ:
-        end_with_the_launcher()
+        end_with_parent()
     # OpenMP's threads wait for one another in a busy loop, by default for some milliseconds. Any other process on the
     # same cores then makes a step take up to 6 times as long. With some 100 microseconds it takes twice as long, and no
     # longer on an idle machine. Read when torch is loaded.

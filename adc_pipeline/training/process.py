@@ -7,6 +7,9 @@ checkpoint first. A process that is started early writes to its work folder only
 
 The process prints its lines to a file, `log.txt` in the work folder, which the step follows. Dagster's own client
 (`PipesSubprocessClient`) starts and awaits a process in one call, within one step.
+
+The process runs on this machine, or on the Ray cluster (`core.cluster_process`), where it is started again from its
+last checkpoint if it is lost.
 """
 
 import shutil
@@ -15,8 +18,10 @@ import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 
+from adc_pipeline.core.cluster_process import ClusterProcess
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.core.links import locked
+from adc_pipeline.core.placement import Placement
 from adc_pipeline.training.checkpoint import claim, fingerprint
 from adc_pipeline.training.launch import END_WITH_PARENT, launch_command
 from adc_pipeline.training.settings import TrainingJob
@@ -36,7 +41,7 @@ class TrainingProcess:
     Raises PipelineError if another run is training there.
     """
 
-    def __init__(self, job: TrainingJob, name: str) -> None:
+    def __init__(self, job: TrainingJob, name: str, placement: Placement | None = None) -> None:
         job.work.mkdir(parents=True, exist_ok=True)
         self.job, self.log = job, job.work / "log.txt"
         self.awaited = False
@@ -52,7 +57,12 @@ class TrainingProcess:
             (job.work / "failure.txt").unlink(missing_ok=True)
             command = [*launch_command(job.work / "job.json", job.settings.accelerate_config), END_WITH_PARENT]
             with self.log.open("wb") as output:
-                self.process = subprocess.Popen(command, stdout=output)
+                self.process: subprocess.Popen[bytes] | ClusterProcess = (
+                    # On the node, Python may have another place.
+                    ClusterProcess(command[1:], self.log, placement)
+                    if placement and placement.on_cluster
+                    else subprocess.Popen(command, stdout=output)
+                )
             self.held = held.pop_all()
 
     def wait(self, report: Callable[[str], None]) -> None:
@@ -96,7 +106,7 @@ class TrainingProcess:
 
     def error(self) -> Exception:
         """Return the error that states why the process failed."""
-        job, code = self.job, self.process.returncode
+        job, code = self.job, self.process.returncode or 0
         failure = job.work / "failure.txt"
         if message := failure.read_text().strip() if failure.exists() else "":
             return PipelineError(message)

@@ -107,6 +107,8 @@ DELETE FROM {table} USING repeats WHERE {table}.root = repeats.root AND {table}.
 
 # The published files: readable by every Parquet reader, and small.
 PUBLISHED = "FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 1"
+# Those of a shard, which are joined to published ones at once.
+JOINED = "FORMAT parquet, COMPRESSION uncompressed, DICTIONARY_SIZE_LIMIT 1000"
 
 
 def nullable(columns: Sequence[str], always: str) -> str:
@@ -273,7 +275,9 @@ def write_walks(
         def walk(part: str) -> Counts:
             (folder / part).mkdir(parents=True, exist_ok=True)
             here = utterances / name / part, ranked / name / part, folder / part
-            return walk_shard(KINDS[kind], *here, settings, engine)
+            # The file of a single shard is linked.
+            options = JOINED if changes or len(names) > 1 else PUBLISHED
+            return walk_shard(KINDS[kind], *here, settings, engine, options)
 
         return changed_counts({}, walk(BEFORE), walk(NOW)) if changes else walk("")
 
@@ -301,7 +305,13 @@ def write_walks(
 
 
 def walk_shard(
-    kind: WalkKind, utterances: Path, ranked: Path, out: Path, settings: WalkSettings, engine: Engine
+    kind: WalkKind,
+    utterances: Path,
+    ranked: Path,
+    out: Path,
+    settings: WalkSettings,
+    engine: Engine,
+    options: str = PUBLISHED,
 ) -> Counts:
     """Write the walks of one shard as `out/SPLIT.parquet`, in the order of the dataset; return counts."""
     with engine.connect(out / "spill") as connection:
@@ -327,5 +337,5 @@ def walk_shard(
             connection.execute(EXCLUDE.format(table=table))
         for name in SPLITS:
             path = out / f"{name}.parquet"
-            engine.write(connection, f"writing {name}", WALK_ROWS, path, {"split": name}, PUBLISHED)
+            engine.write(connection, f"writing {name}", WALK_ROWS, path, {"split": name}, options)
         return only_row(connection, COUNTS)

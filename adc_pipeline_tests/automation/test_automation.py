@@ -55,9 +55,9 @@ def test_schedules_and_sensors_are_off_by_default() -> None:
     assert all(each.default_status == dg.DefaultSensorStatus.STOPPED for each in repository.sensor_defs)
 
 
-def test_every_asset_outside_the_study_has_freshness_and_automation() -> None:
+def test_every_asset_outside_study_and_months_has_freshness_and_automation() -> None:
     for spec in defs.resolve_all_asset_specs():
-        ours = spec.group_name != "study"
+        ours = spec.group_name not in ("study", "months")
         assert (spec.freshness_policy is not None) == ours
         assert (spec.automation_condition is not None) == (ours and spec.key != dg.AssetKey("raw_corpus"))
 

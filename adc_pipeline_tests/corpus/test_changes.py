@@ -20,7 +20,8 @@ from adc_pipeline.corpus.recorded_files import FILES, record_files
 from adc_pipeline.corpus.settings import CorpusSettings, UtteranceSettings
 from adc_pipeline.corpus.source import fetch
 from adc_pipeline.corpus.utterances import write_utterances
-from adc_pipeline.ranking.ranked_replies import write_ranked_replies
+from adc_pipeline.ranking import ranked_replies
+from adc_pipeline.ranking.ranked_replies import NEAR, write_ranked_replies
 from adc_pipeline.walks.datasets import Previous, write_walks
 from adc_pipeline.walks.settings import WalkSettings
 
@@ -78,13 +79,17 @@ def altered(months: Months, draw: random.Random) -> Months:
 
 
 def build(
-    folder: Path, months: Months, shards: int, before: tuple[Path, dict[str, Counts]] | None = None
+    folder: Path,
+    months: Months,
+    shards: int,
+    before: tuple[Path, dict[str, Counts]] | None = None,
+    engine: Engine | None = None,
 ) -> dict[str, Counts]:
     """Make both datasets of walks; return the counts by stage."""
     (folder / "source").mkdir(parents=True)
     for name, rows in months.items():
         (folder / "source" / name).write_text("\n".join(rows) + "\n")
-    source, engine = CorpusSettings(str(folder / "source"), format="dump"), Engine(threads=1)
+    source, engine = CorpusSettings(str(folder / "source"), format="dump"), engine or Engine(threads=1)
     corpus = folder / "raw" / "corpus"
     corpus.parent.mkdir()
     fetch(source, {}, corpus)
@@ -112,7 +117,7 @@ def content(folder: Path) -> dict[str, bytes]:
     return {
         "/".join(parts): path.read_bytes()
         for path, parts in names
-        if parts[0] not in ("source", "raw") and not {CHANGED, SINCE, KEPT} & set(parts)
+        if parts[0] not in ("source", "raw") and not {CHANGED, SINCE, KEPT, NEAR} & set(parts)
     }
 
 
@@ -130,6 +135,7 @@ def check_update(seed: int, shards: int, folder: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(changes, "MOST_CHANGED", 0.99)
     # Small files are read together, and kept together.
     monkeypatch.setattr(sharding, "SMALL_FILE", 0)
+    monkeypatch.setattr(ranked_replies, "COUNTED_ROWS", 10)
     draw = random.Random(seed)
     months = drawn_months(draw)
     old, now, whole = folder / "old", folder / "now", folder / "whole"
@@ -140,6 +146,46 @@ def check_update(seed: int, shards: int, folder: Path, monkeypatch: pytest.Monke
     assert content(now) == content(whole)
     # Some files are kept by every change, and so are their trees, if namespaces and kinds of ids are the same.
     assert (now / "utterances" / SINCE).exists() == (now / "ranked" / SINCE).exists()
+
+
+@pytest.mark.parametrize("late", ["RC_99.jsonl", "RC_-1.jsonl"])
+def test_near_duplicates_are_counted_again_only_where_others_are_compared(
+    late: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sharding, "SMALL_FILE", 0)
+    monkeypatch.setattr(ranked_replies, "COUNTED_ROWS", 10)
+    post: dict[str, Any] = {"id": "p", "title": "t", "selftext": "", "author": "a", "score": 1, "created_utc": 1}
+
+    def comments(month: int, post_id: str = "p") -> list[str]:
+        text = "one text of many words that others copied from each other word for word without a thought of their own"
+        link = {"link_id": f"t3_{post_id}", "parent_id": f"t3_{post_id}"}
+        return [json.dumps(post | link | {"id": f"{post_id}{month}{n}", "body": f"{text} {n // 2}"}) for n in range(12)]
+
+    posts = [json.dumps(post), json.dumps(post | {"id": "q"})]
+    # The late file touches one of two conversations.
+    months = {"RC_01.jsonl": [*posts, *comments(1), *comments(1, "q")], "RC_02.jsonl": comments(2)}
+    before = build(tmp_path / "old", months, 1)
+    assert before["ranked"]["near_duplicates"] > 0
+    months[late] = comments(9)
+    counted: list[Path] = []
+    count = ranked_replies.write_near_duplicates
+
+    def counting(utterances: Path, path: Path, *others: Any) -> None:
+        counted.append(path)
+        count(utterances, path, *others)
+
+    monkeypatch.setattr(ranked_replies, "write_near_duplicates", counting)
+    merged: dict[str, bool] = {}
+    alike = changes.same_declarations
+
+    def told(previous: Path, before: Path, now: Path) -> bool:
+        return merged.setdefault(now.name, alike(previous, before, now))
+
+    monkeypatch.setattr(changes, "same_declarations", told)
+    now = build(tmp_path / "now", months, 1, (tmp_path / "old", before))
+    assert len(counted) == (late == "RC_-1.jsonl")
+    assert merged["ranked_replies.parquet"]
+    assert now == build(tmp_path / "whole", months, 1)
 
 
 def test_positions_move_with_their_files() -> None:

@@ -1,6 +1,7 @@
-"""Corpora at addresses: over HTTP from a server that cuts connections, and from an S3-compatible server (moto's).
+"""Corpora at addresses: over HTTP from a server that cuts connections, from an S3-compatible server (moto's), from one
+that speaks a part of the Hub's API, and from fsspec's memory.
 
-5 s of CPU.
+8 s of CPU.
 """
 
 import json
@@ -12,8 +13,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import pytest
 import zstandard
+from huggingface_hub import constants
 
 from adc_pipeline.core.errors import PipelineError, UnreachableError
 from adc_pipeline.corpus import remote
@@ -22,6 +25,7 @@ from adc_pipeline.corpus.remote import remote_file
 from adc_pipeline.corpus.settings import CorpusSettings, UtteranceSettings
 from adc_pipeline.corpus.source import check_source, corpus_state, fetch
 from adc_pipeline.corpus.utterances import write_utterances
+from adc_pipeline_tests.publishing import hub
 from adc_pipeline_tests.stages import utterance_records
 
 HOW = UtteranceSettings(max_set_aside=1.0)
@@ -209,3 +213,50 @@ def test_a_folder_of_dumps_is_read_from_s3(tmp_path: Path, monkeypatch: pytest.M
     finally:
         server.stop()
         remote.client.cache_clear()
+
+
+def months_of(content: bytes) -> dict[str, bytes]:
+    lines = content.splitlines(keepends=True)
+    months = {"RS.zst": lines[:200], "RC_1.zst": lines[200:1000], "RC_2.jsonl": lines[1000:]}
+    joined = {name: b"".join(part) for name, part in months.items()}
+    return {name: zstandard.compress(part) if name.endswith("zst") else part for name, part in joined.items()}
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Path:
+    """The months as files of this machine."""
+    folder = tmp_path / "files"
+    folder.mkdir()
+    for name, content in months_of(dump()).items():
+        (folder / name).write_bytes(content)
+    return folder
+
+
+def test_a_folder_of_dumps_is_read_through_any_client(
+    here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """fsspec's memory stands for Google Cloud Storage, whose own client finds no server here."""
+    files = fsspec.filesystem("memory")
+    for path in here.iterdir():
+        files.pipe_file(f"/bucket/reddit/{path.name}", path.read_bytes())
+    monkeypatch.setattr(remote, "client", lambda scheme, _: files if scheme == "gs" else None)
+    assert read("gs://bucket/reddit", tmp_path / "remote") == read(str(here), tmp_path / "local")
+    with pytest.raises(PipelineError, match="does not exist there"):
+        check_source(CorpusSettings("gs://bucket/gone.zst"))
+
+
+@pytest.mark.slow
+def test_a_folder_of_dumps_is_read_from_the_hub(here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with hub.serving() as served:
+        files = {f"reddit/{path.name}": path.read_bytes() for path in here.iterdir()}
+        served.repos["dataset", "me/corpus"] = hub.Repo(True, [("1" * 40, files)])
+        # As HF_ENDPOINT would have it when the library is loaded.
+        resolve = constants.HUGGINGFACE_CO_URL_TEMPLATE.removeprefix(constants.ENDPOINT)
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", served.url + resolve)
+        monkeypatch.setattr(constants, "ENDPOINT", served.url)
+        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+        monkeypatch.setattr(remote, "sleep", lambda _: None)
+        monkeypatch.setenv("HF_TOKEN", served.token)
+        remote.client.cache_clear()
+        assert read("hf://datasets/me/corpus/reddit", tmp_path / "remote") == read(str(here), tmp_path / "local")
+    remote.client.cache_clear()

@@ -53,6 +53,7 @@ WITHOUT_EFFECT = {
     "workspace": {"threads", "memory_limit", "wait_seconds", "volume_change"},
     "mlflow": {"experiment", "model_prefix"},
     "shards": {"executor"},
+    "training": {"executor", "cpus", "gpus"},
 }
 OTHER_VALUES: Mapping[str, Any] = {
     "corpus": "/other.csv",

@@ -26,6 +26,11 @@ def blob_oid(content: bytes) -> str:
     return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
 
 
+def folder(below: str, name: str) -> dict[str, Any]:
+    """Return how the Hub describes a folder."""
+    return {"type": "directory", "path": f"{below}/{name}".strip("/"), "oid": "0" * 40, "size": 0}
+
+
 @dataclass
 class Repo:
     private: bool
@@ -225,7 +230,11 @@ class Handler(BaseHTTPRequestHandler):
             }
             if below and not files:
                 return self.answer(404, {"error": "no entry"}, {"X-Error-Code": "EntryNotFound"})
-            self.answer(200, [self.described(*each) for each in files.items()])
+            names = {path.removeprefix(f"{below}/" if below else "") for path in files}
+            folders = sorted({name.partition("/")[0] for name in names if "/" in name})
+            self.answer(
+                200, [*(self.described(*each) for each in files.items()), *(folder(below, name) for name in folders)]
+            )
 
     def paths(self, body: bytes, kind: str, repo: str, revision: str) -> None:
         if (found := self.repo(kind, repo)) is not None and (there := found.snapshot(revision)):
@@ -240,7 +249,7 @@ class Handler(BaseHTTPRequestHandler):
                 if path in there[1]:
                     entries.append(self.described(path, there[1][path]))
                 elif any(name.startswith(f"{path}/") for name in there[1]):
-                    entries.append({"type": "directory", "path": path, "oid": "0" * 40, "size": 0})
+                    entries.append(folder("", path))
             self.answer(200, entries)
 
     def resolve(self, body: bytes, repo: str, revision: str, path: str, kind: str | None = None) -> None:
