@@ -51,8 +51,8 @@ def create_read_rows(
     chosen = given or row_files(folder)[:1]
     paths, firsts = [path for path, _ in chosen], [first for _, first in chosen]
     rows = connection.read_parquet(paths, file_row_number=True, hive_partitioning=False)
-    # Also where all begin at 0: columns of one file are declared in another way than those of several, so that an update
-    # could not be merged (`corpus.changes.merge`).
+    # Also where all begin at 0: columns of one file are declared in another way than those of several, so that an
+    # update could not be merged (`corpus.changes.merge`).
     begin = f"{firsts}[file_index::BIGINT + 1] + " if len(chosen) > 1 or firsts[0] else ""
     if "position" in rows.columns:
         columns = f"* EXCLUDE (file_row_number) REPLACE ({begin}position AS position)"
