@@ -29,7 +29,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("ray_here")]
 
 THERE = Placement(executor="ray")
 SETTINGS = TrainingSettings(
-    sequence_length=64, tokens_per_step=256, max_steps=600, log_every=100, checkpoint_every=20, validate_every=0
+    sequence_length=64, tokens_per_step=256, max_steps=240, log_every=60, checkpoint_every=20, validate_every=0
 )
 
 
