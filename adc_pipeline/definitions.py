@@ -3,6 +3,7 @@
 dagster job execute -m adc_pipeline.definitions -j adc
 """
 
+import atexit
 import gc
 import os
 import sys
@@ -20,9 +21,11 @@ from adc_pipeline.defs.schedules import schedules
 from adc_pipeline.defs.sensors import STALE, sensors
 from adc_pipeline.defs.workspace import Mlflow, Shards, Training, Workspace
 
-# The garbage collector would look again and again at what was imported, which takes a tenth of a short job's CPU time.
+# The garbage collector would look again and again at what was imported, which takes a tenth of a short job's CPU time,
+# and once more at everything when the interpreter ends, which takes another.
 gc.freeze()
 gc.set_threshold(50_000, 20, 20)
+atexit.register(gc.freeze)
 
 # The evaluation runs in this process; `training/__main__.py` explains the value.
 os.environ.setdefault("GOMP_SPINCOUNT", "5000")
