@@ -4,11 +4,11 @@ The sketch is a MinHash by one permutation (Li, Owen and Zhang 2012, "One Permut
 has one hash, its highest bits choose one of 16 bins, and a bin keeps its smallest hash. The share of equal bins
 estimates the Jaccard similarity of the runs. Words and runs are those of `near_duplicates`.
 
-All words of a chunk of texts are hashed at once in NumPy: the sums of a polynomial hash over all signs are taken once,
-and the hash of a word is a difference of two of them. Cutting each text into words, as a MinHash library wants them,
-costs ten times as much.
+All words of a chunk of texts are hashed at once in NumPy: the sums of a polynomial hash over all characters are taken
+once, and the hash of a word is a difference of two of them. Cutting each text into words, as a MinHash library wants
+them, costs several times as much.
 
-Cost: 12 ns of a core for a byte of ASCII, 20 ns for a sign where others occur.
+Cost: 12 ns of a core for a byte of ASCII, 20 ns for a character where others occur.
 """
 
 import sys
@@ -30,7 +30,7 @@ CHUNK = 200_000
 BASE = 0x100000001B3
 
 
-def no_signs() -> "np.ndarray":
+def unmarked() -> "np.ndarray":
     """Return False for each code point."""
     import numpy as np
 
@@ -39,13 +39,13 @@ def no_signs() -> "np.ndarray":
 
 @dataclass
 class Sketches:
-    """Sketches of texts; keeps the powers of its base, and which signs words consist of, from chunk to chunk."""
+    """Sketches of texts; keeps the powers of its base, and which code points words consist of, from chunk to chunk."""
 
     rising: "np.ndarray | None" = field(default=None, repr=False)
     falling: "np.ndarray | None" = field(default=None, repr=False)
     # By code point: words consist of it, and that is known.
-    in_words: "np.ndarray" = field(default_factory=no_signs, repr=False)
-    known: "np.ndarray" = field(default_factory=no_signs, repr=False)
+    in_words: "np.ndarray" = field(default_factory=unmarked, repr=False)
+    known: "np.ndarray" = field(default_factory=unmarked, repr=False)
 
     def take(self, data: "np.ndarray", offsets: "np.ndarray") -> tuple["np.ndarray", "np.ndarray"]:
         """Return the bins (texts × 16, uint64, `EMPTY` where no run is), and one hash of all runs of each text.
@@ -61,7 +61,7 @@ class Sketches:
         first = 0
         while first < len(whole):
             last = max(first + 1, int(np.searchsorted(offsets, offsets[first] + CHUNK, side="right")) - 1)
-            words, owners = self.words(*self.signs(data, offsets[first : last + 1]))
+            words, owners = self.words(*self.code_points(data, offsets[first : last + 1]))
             hashes, owners = runs(words, owners, last - first)
             flat = bins[first:last].reshape(-1)
             np.minimum.at(flat, owners * BINS + (hashes >> np.uint64(64 - BITS)).astype(np.int64), hashes)
@@ -69,7 +69,7 @@ class Sketches:
             first = last
         return bins, whole
 
-    def signs(self, data: "np.ndarray", offsets: "np.ndarray") -> tuple["np.ndarray", "np.ndarray"]:
+    def code_points(self, data: "np.ndarray", offsets: "np.ndarray") -> tuple["np.ndarray", "np.ndarray"]:
         """Return the code points of texts in UTF-8, and where each text begins among them."""
         import numpy as np
 
@@ -77,28 +77,28 @@ class Sketches:
         if not len(data) or data.max() < 0x80:
             self.learn(np.arange(0x80))
             return data, offsets
-        # A sign begins with every byte that does not continue one.
+        # A character begins with every byte that does not continue one.
         begun = np.concatenate(([0], np.cumsum((data & 0xC0) != 0x80)))
-        signs = np.frombuffer(data.tobytes().decode().encode("utf-32-le"), dtype=np.uint32)
-        self.learn(signs)
-        return signs, begun[offsets]
+        code_points = np.frombuffer(data.tobytes().decode().encode("utf-32-le"), dtype=np.uint32)
+        self.learn(code_points)
+        return code_points, begun[offsets]
 
-    def learn(self, signs: "np.ndarray") -> None:
-        """Note which of these signs words consist of."""
-        for sign in set(signs[~self.known[signs]].tolist()):
-            self.known[sign], self.in_words[sign] = True, bool(WORD.match(chr(sign)))
+    def learn(self, code_points: "np.ndarray") -> None:
+        """Note which of these code points words consist of."""
+        for code_point in set(code_points[~self.known[code_points]].tolist()):
+            self.known[code_point], self.in_words[code_point] = True, bool(WORD.match(chr(code_point)))
 
-    def words(self, signs: "np.ndarray", offsets: "np.ndarray") -> tuple["np.ndarray", "np.ndarray"]:
+    def words(self, code_points: "np.ndarray", offsets: "np.ndarray") -> tuple["np.ndarray", "np.ndarray"]:
         """Return the hash of each word, and the number of its text."""
         import numpy as np
 
         outside = np.zeros(1, dtype=bool)
-        inside = np.concatenate((outside, self.in_words[signs], outside))
+        inside = np.concatenate((outside, self.in_words[code_points], outside))
         edges = np.flatnonzero(inside[1:] != inside[:-1])
         begins, ends = edges[0::2], edges[1::2]
-        rising, falling = self.powers(len(signs) + 1)
-        sums = np.zeros(len(signs) + 1, dtype=np.uint64)
-        np.cumsum(signs * rising[: len(signs)], out=sums[1:])
+        rising, falling = self.powers(len(code_points) + 1)
+        sums = np.zeros(len(code_points) + 1, dtype=np.uint64)
+        np.cumsum(code_points * rising[: len(code_points)], out=sums[1:])
         return mixed((sums[ends] - sums[begins]) * falling[begins]), np.searchsorted(offsets, begins, side="right") - 1
 
     def powers(self, length: int) -> tuple["np.ndarray", "np.ndarray"]:
