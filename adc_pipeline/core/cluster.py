@@ -22,7 +22,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from adc_pipeline.core.cluster_connection import ATTEMPTS, MOST_LOSSES, check_room, connected
+from adc_pipeline.core.cluster_connection import ATTEMPTS, MOST_LOSSES, check_room, connected, nodes
 from adc_pipeline.core.engine import SECONDS_BETWEEN_REPORTS, Engine
 from adc_pipeline.core.errors import PipelineError, UnreachableError, first_line
 
@@ -164,8 +164,9 @@ def tasks_at_once(engine: Engine) -> int:
     """Return how many tasks the nodes that the cluster has now can run at a time."""
     ray = connected()
     wanted = {"CPU": float(engine.threads or 1), "memory": float(memory_of(engine.memory_limit))}
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    return sum(int(min(node.get(name, 0) // number for name, number in wanted.items() if number)) for node in nodes)
+    return sum(
+        int(min(node.get(name, 0) // number for name, number in wanted.items() if number)) for node in nodes(ray)
+    )
 
 
 def memory_of(limit: str) -> int:

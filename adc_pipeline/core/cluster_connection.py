@@ -59,8 +59,12 @@ def connect(ray: Any, address: str, resource: str) -> None:
 
 def check_room(ray: Any, wanted: Mapping[str, float], has: str, settings: str) -> None:
     """Raise PipelineError if no node has as much as is wanted, which is called `has` and which `settings` ask for."""
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    if not any(all(node.get(name, 0) >= number for name, number in wanted.items()) for node in nodes):
+    if not any(all(node.get(name, 0) >= number for name, number in wanted.items()) for node in nodes(ray)):
         raise PipelineError(
             f"No node of the Ray cluster has {has}, which {settings} ask for: lower them, or add larger nodes."
         )
+
+
+def nodes(ray: Any) -> list[dict[str, float]]:
+    """Return what each node that is alive has, such as CPU and memory."""
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]

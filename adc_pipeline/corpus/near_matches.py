@@ -6,7 +6,7 @@ so that a join of the sketches finds the candidates, and only these are compared
 need no comparison. Of the sketches of the other side only those bins are kept that are also in one of the held-out
 side, which is a tenth of it or less.
 
-Cost: 3.2 CPU s for the roots and the replies of 31,550 conversations of `reddit-college`, and the texts in memory,
+Cost: 4.6 CPU s for the roots and the replies of 31,550 conversations of `reddit-college`, and the texts in memory,
 which DuckDB spills.
 """
 

@@ -249,25 +249,27 @@ class Bench:
         print(table(["dump", "GB", "seconds of utterances", "peak memory, GiB"], rows))
 
 
+# The utterances of a ConvoKit corpus, of `$lines`, and the fields that a Reddit dump has of them but for the time.
+UTTERANCES = """
+read_json($lines, format = 'newline_delimited', columns = {id: 'VARCHAR', speaker: 'VARCHAR',
+    meta: 'STRUCT(score BIGINT, subreddit VARCHAR, stickied BOOLEAN)', timestamp: 'BIGINT', text: 'VARCHAR',
+    "reply-to": 'VARCHAR', conversation_id: 'VARCHAR'})
+"""
+DUMP_FIELDS = """
+    id, speaker AS author, meta.score AS score, meta.subreddit AS subreddit, meta.stickied AS stickied,
+    CASE WHEN "reply-to" IS NULL THEN 'A title' END AS title, CASE WHEN "reply-to" IS NULL THEN text END AS selftext,
+    CASE WHEN "reply-to" IS NOT NULL THEN text END AS body,
+    CASE WHEN "reply-to" IS NOT NULL THEN 't3_' || conversation_id END AS link_id,
+    CASE WHEN "reply-to" = conversation_id THEN 't3_' || "reply-to" ELSE 't1_' || "reply-to" END AS parent_id
+"""
+
+
 def write_dump(corpus: Path, path: Path) -> None:
     """Write the utterances of a ConvoKit corpus in the format of a Reddit dump."""
     import duckdb
 
     duckdb.execute(
-        """
-        COPY (
-            SELECT id, speaker AS author, meta.score AS score, meta.subreddit AS subreddit, timestamp AS created_utc,
-                meta.stickied AS stickied, CASE WHEN "reply-to" IS NULL THEN 'A title' END AS title,
-                CASE WHEN "reply-to" IS NULL THEN text END AS selftext,
-                CASE WHEN "reply-to" IS NOT NULL THEN text END AS body,
-                CASE WHEN "reply-to" IS NOT NULL THEN 't3_' || conversation_id END AS link_id,
-                CASE "reply-to" WHEN NULL THEN NULL WHEN conversation_id THEN 't3_' || "reply-to"
-                    ELSE 't1_' || "reply-to" END AS parent_id
-            FROM read_json($lines, format = 'newline_delimited', columns = {id: 'VARCHAR', speaker: 'VARCHAR',
-                meta: 'STRUCT(score BIGINT, subreddit VARCHAR, stickied BOOLEAN)', timestamp: 'BIGINT', text: 'VARCHAR',
-                "reply-to": 'VARCHAR', conversation_id: 'VARCHAR'})
-        ) TO $path (FORMAT json)
-        """,
+        f"COPY (SELECT {DUMP_FIELDS}, timestamp AS created_utc FROM {UTTERANCES}) TO $path (FORMAT json)",  # noqa: S608
         {"lines": str(corpus / "utterances.jsonl"), "path": str(path)},
     )
 

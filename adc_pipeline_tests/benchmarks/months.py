@@ -16,7 +16,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from adc_pipeline_tests.benchmarks.data import measured
+from adc_pipeline_tests.benchmarks.data import DUMP_FIELDS, UTTERANCES, measured
 from adc_pipeline_tests.benchmarks.reddit_shape import write_corpus
 
 MONTHS, SECONDS = 25, 30 * 86_400
@@ -24,25 +24,18 @@ FIRST = 1_420_070_400  # January 2015
 KINDS = ("top-2", "random-walk")
 STAGES = ("utterances", "ranked", *KINDS)
 
-DATED = """
+DATED = f"""
 CREATE TABLE dated AS SELECT *, $first + (hash(conversation_id) % $span)::BIGINT
     + CASE WHEN "reply-to" IS NULL THEN 0 WHEN hash(id) % 50 = 0 THEN hash(id, 1) % (60 * 86400)
         ELSE hash(id, 2) % (2 * 86400) END::BIGINT AS time
-FROM read_json($lines, format = 'newline_delimited', columns = {id: 'VARCHAR', speaker: 'VARCHAR',
-    meta: 'STRUCT(score BIGINT, subreddit VARCHAR, stickied BOOLEAN)', text: 'VARCHAR',
-    "reply-to": 'VARCHAR', conversation_id: 'VARCHAR'})
-"""
-MONTH = """
+FROM {UTTERANCES}
+"""  # noqa: S608
+MONTH = f"""
 COPY (
-    SELECT id, speaker AS author, meta.score AS score, meta.subreddit AS subreddit, time AS created_utc,
-        meta.stickied AS stickied, CASE WHEN "reply-to" IS NULL THEN 'A title' END AS title,
-        CASE WHEN "reply-to" IS NULL THEN text END AS selftext,
-        CASE WHEN "reply-to" IS NOT NULL THEN text END AS body,
-        CASE WHEN "reply-to" IS NOT NULL THEN 't3_' || conversation_id END AS link_id,
-        CASE WHEN "reply-to" = conversation_id THEN 't3_' || "reply-to" ELSE 't1_' || "reply-to" END AS parent_id
-    FROM dated WHERE least((time - $first) // $seconds, $months - 1) = $month ORDER BY time, id
+    SELECT {DUMP_FIELDS}, time AS created_utc FROM dated
+    WHERE least((time - $first) // $seconds, $months - 1) = $month ORDER BY time, id
 ) TO $path (FORMAT json)
-"""
+"""  # noqa: S608
 
 
 def write_months(folder: Path, utterances: int) -> None:

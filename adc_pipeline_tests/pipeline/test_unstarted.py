@@ -9,33 +9,24 @@ from typing import Any
 import dagster as dg
 import pytest
 from dagster._core.launcher.base import WorkerStatus
-from pydantic import PrivateAttr
 
 from adc_pipeline.defs.history import AtomicSqliteStorage
-from adc_pipeline.defs.interrupts import interrupts_cancel
 from adc_pipeline.defs.launcher import WatchfulRunLauncher
 from adc_pipeline.defs.unstarted import show_as_before
 from adc_pipeline.defs.workspace import PROCESS
+from adc_pipeline_tests.pipeline.test_interrupts import Listening
 
 FIRST, SECOND = dg.AssetKey("first"), dg.AssetKey("second")
 CHECK = dg.AssetCheckKey(SECOND, "good")
 
 
-class Ending(dg.ConfigurableResource):
+class Ending(Listening):
     """As the pipeline's `Workspace`: a signal cancels the run, and what it has not made looks as before."""
-
-    _held: list[Any] = PrivateAttr(default_factory=list)
-
-    def setup_for_execution(self, context: dg.InitResourceContext) -> None:
-        assert context.instance is not None
-        assert context.run is not None
-        self._held.append(interrupts_cancel(context.instance, context.run.run_id))
-        self._held[0].__enter__()
 
     def teardown_after_execution(self, context: dg.InitResourceContext) -> None:
         assert context.instance is not None
         assert context.run is not None
-        self._held[0].__exit__(None, None, None)
+        super().teardown_after_execution(context)
         if context.instance.get_run_stats(context.run.run_id).steps_failed:
             show_as_before(context.instance, context.run)
 
