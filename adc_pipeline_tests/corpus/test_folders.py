@@ -394,10 +394,10 @@ def test_each_file_of_a_corpus_may_be_packed(tmp_path: Path, packed: str) -> Non
     ("content", "said"),
     [
         ("{}".encode("utf-16"), "is text in UTF-16: save it as UTF-8"),
-        (gzip.compress("{}".encode("utf-16")), "is text in UTF-16: save it as UTF-8"),
+        (gzip.compress("{}".encode("utf-16"), mtime=0), "is text in UTF-16: save it as UTF-8"),
         (b"version https://git-lfs.github.com/spec/v1", "is a Git LFS pointer .*: fetch the file by `git lfs pull`"),
         (b"<!doctype html>", "is a web page: download the file itself"),
-        (gzip.compress(gzip.compress(b"{}")), "is packed twice: unpack it once"),
+        (gzip.compress(gzip.compress(b"{}", mtime=0), mtime=0), "is packed twice: unpack it once"),
         (b"PK\x03\x04", "is a zip archive: put the JSON in its place"),
     ],
 )
