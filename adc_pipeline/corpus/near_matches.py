@@ -10,7 +10,9 @@ Cost: 4.6 CPU s for the roots and the replies of 31,550 conversations of `reddit
 which DuckDB spills.
 """
 
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from adc_pipeline.corpus.near_duplicates import SIMILARITY, runs, similarity
@@ -18,6 +20,7 @@ from adc_pipeline.corpus.sketches import EMPTY, Sketches
 
 if TYPE_CHECKING:
     import numpy as np
+    import pyarrow as pa
     from duckdb import DuckDBPyConnection
 
 # Texts that differ only in case, Unicode composition, punctuation or white space have one folded form.
@@ -81,21 +84,32 @@ def near_matches(connection: "DuckDBPyConnection", query: str, parameters: objec
 def sketched(
     connection: "DuckDBPyConnection", held_out: bool
 ) -> Iterator[tuple["np.ndarray", "np.ndarray", "np.ndarray"]]:
-    """Yield numbers, bins and the hash of all runs of the texts of one side, some thousand texts at a time."""
+    """Yield numbers, bins and the hash of all runs of the texts of one side, some thousand texts at a time.
+
+    As many batches are hashed at a time as DuckDB has threads.
+    """
+    count, threads = connection.execute("SELECT count(*), current_setting('threads') FROM compared").fetchall()[0]
+    with ThreadPoolExecutor(threads) as pool:
+        waiting: deque[Future[tuple[np.ndarray, np.ndarray, np.ndarray]]] = deque()
+        for first in range(0, count, BATCH):
+            values = {"held_out": held_out, "first": first, "batch": BATCH}
+            batch = connection.sql(LOWERED, params=values).to_arrow_table()
+            if len(batch):
+                waiting.append(pool.submit(sketch, batch))
+            if len(waiting) > threads:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def sketch(batch: "pa.Table") -> tuple["np.ndarray", "np.ndarray", "np.ndarray"]:
+    """Return numbers, bins and the hash of all runs of some texts."""
     import numpy as np
     import pyarrow as pa
 
-    (count,) = connection.execute("SELECT count(*) FROM compared").fetchall()[0]
-    sketches = Sketches()
-    for first in range(0, count, BATCH):
-        values = {"held_out": held_out, "first": first, "batch": BATCH}
-        batch = connection.sql(LOWERED, params=values).to_arrow_table().combine_chunks()
-        if not len(batch):
-            continue
-        texts = batch["text"].chunk(0).cast(pa.large_string())
-        _, offsets, data = texts.buffers()
-        begins = np.frombuffer(offsets, dtype=np.int64)[texts.offset : texts.offset + len(texts) + 1]
-        yield batch["number"].to_numpy(), *sketches.take(np.frombuffer(data, dtype=np.uint8), begins)
+    _, offsets, data = batch["text"].combine_chunks().cast(pa.large_string()).buffers()
+    begins = np.frombuffer(offsets, dtype=np.int64)[: len(batch) + 1]
+    return batch["number"].to_numpy(), *Sketches().take(np.frombuffer(data, dtype=np.uint8), begins)
 
 
 def append(

@@ -27,24 +27,22 @@ MOST_WALKS = 100_000
 # The first walk of each conversation. Markers are no words of anybody.
 WALKED = """
 CREATE TABLE walked AS
-SELECT row_number() OVER (ORDER BY conversation_id) AS number, held_out, replies,
-    CASE WHEN $speaks THEN substr(root, strpos(root, chr(10)) + 1) ELSE root END AS root
+SELECT held_out,
+    CASE WHEN $speaks THEN substr(root, strpos(root, chr(10)) + 1) ELSE root END AS root,
+    CASE WHEN $replies THEN
+        replace(replace(split_part(text, $background, 2), $rejected, ' '), $accepted, ' ') END AS replies
 FROM (
-    SELECT conversation_id, held_out, any_value(split_part(text, $background, 1)) AS root,
-        any_value(CASE WHEN $replies THEN
-            replace(replace(substr(text, strpos(text, $background) + length($background)), $rejected, ' '),
-            $accepted, ' ') END) AS replies
-    FROM (
-        SELECT conversation_id, walk, text, true AS held_out FROM read_parquet($test, hive_partitioning = false)
-        UNION ALL SELECT conversation_id, walk, text, false FROM read_parquet($train, hive_partitioning = false)
-    ) WHERE walk = 0 GROUP BY ALL
+    SELECT held_out, text, split_part(text, $background, 1) AS root FROM (
+        SELECT walk, text, true AS held_out FROM read_parquet($test, hive_partitioning = false)
+        UNION ALL SELECT walk, text, false FROM read_parquet($train, hive_partitioning = false)
+    ) WHERE walk = 0
 )
 """
 # Folding a text costs more than all the rest, so that only roots with the same first five words are folded as a whole.
 # The last word of a beginning may be cut off, so that a beginning has to hold a sixth.
 EQUAL = """
 WITH beginnings AS (
-    SELECT number, held_out, root, string_split(folded(left(root, 64)), ' ') AS words FROM walked
+    SELECT rowid AS number, held_out, root, string_split(folded(left(root, 64)), ' ') AS words FROM walked
 ), begun AS (
     SELECT * REPLACE (CASE WHEN len(words) > 5 THEN words ELSE string_split(folded(root), ' ') END[:5] AS words)
     FROM beginnings
@@ -56,8 +54,10 @@ WITH beginnings AS (
 SELECT coalesce(list(number), []) AS numbers FROM roots
 WHERE held_out AND root <> '' AND root IN (SELECT root FROM roots WHERE NOT held_out)
 """
-ROOTS = "SELECT number, held_out, root AS text FROM walked"
-REPLIES = "SELECT number, held_out, replies AS text FROM walked WHERE len(string_split(replies, ' ')) >= $words"
+ROOTS = "SELECT rowid AS number, held_out, root AS text FROM walked"
+REPLIES = """
+SELECT rowid AS number, held_out, replies AS text FROM walked WHERE len(string_split(replies, ' ')) >= $words
+"""
 
 
 def count_leakage(
