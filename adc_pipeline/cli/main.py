@@ -71,19 +71,20 @@ def main() -> None:
 
 
 @main.command()
-@click.argument("job", default="adc")
+@click.argument("names", metavar="[JOB | ASSET...]", nargs=-1)
 @click.option(
     "-c", "--config", metavar="FILE", help="Run configuration (YAML), or the name of a preset, such as gpu or released."
 )
-def run(job: str, config: str | None) -> None:
-    """Run a job: `adc` (everything, the default), `datasets`, `prune`, ...
+def run(names: tuple[str, ...], config: str | None) -> None:
+    """Run a job: `adc` (everything, the default), `datasets`, `prune`, ...; or make assets, such as `top_2`, and what
+    they need.
 
     Shows one line a step; the whole log is a file under ADC_HOME/logs. Exit status 1: the run failed. 2: it could not
     start. 130: it was cancelled.
     """
     from adc_pipeline.cli.run import run_job
 
-    sys.exit(run_job(job, config))
+    sys.exit(run_job(names or ["adc"], config))
 
 
 @main.command()

@@ -1,4 +1,4 @@
-"""`adc run`: a job in this process, with one line a step on the terminal and the whole log in a file.
+"""`adc run`: a job, or some assets, in this process, with one line a step on the terminal and the whole log in a file.
 
 All that Dagster, libraries and subprocesses print goes to ADC_HOME/logs/JOB.log. What is shown comes from the run's
 own events, so that no library's output gets between.
@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -29,17 +29,20 @@ PRESETS = Path(__file__).parents[1] / "presets"
 CANCELLED = 130
 
 
-def run_job(name: str, file: str | None) -> int:
-    """Run a job and return the exit status: 0, 1 where it failed, 130 where it was cancelled."""
+def run_job(names: Sequence[str], file: str | None) -> int:
+    """Run a job, or make some assets and what they need; each by its name.
+
+    Return the exit status: 0, 1 where it failed, 130 where it was cancelled.
+    """
     given = read_config(file) if file else {}
     store = Store.from_environment()
     store.check_writable()
-    log = store.home / "logs" / f"{name if name.isidentifier() else 'run'}.log"
+    log = store.home / "logs" / f"{names[0] if len(names) == 1 and names[0].isidentifier() else 'run'}.log"
     with printed_to(log) as screen:
         progress = Progress(screen)
         try:
             with signals_interrupt():
-                status = execute(store, name, given, progress)
+                status = execute(store, names, given, progress)
         except KeyboardInterrupt:
             status = "CANCELED"
         finally:
@@ -57,8 +60,8 @@ def run_job(name: str, file: str | None) -> int:
     return 1
 
 
-def execute(store: Store, name: str, given: Mapping[str, Any], progress: Progress) -> str:
-    """Run a job and return Dagster's status of the run; PipelineError where it cannot begin."""
+def execute(store: Store, names: Sequence[str], given: Mapping[str, Any], progress: Progress) -> str:
+    """Run a job, or make assets, and return Dagster's status of the run; PipelineError where it cannot begin."""
     progress.status("Loading the pipeline ...")
     # Imports make much and leave no garbage; `definitions` sets the thresholds.
     gc.disable()
@@ -66,11 +69,11 @@ def execute(store: Store, name: str, given: Mapping[str, Any], progress: Progres
     from adc_pipeline.defs.look_ahead import check_values, not_of
 
     gc.enable()
-    job = find_job(defs, name)
+    job = find_job(defs, names)
     ops = {node.name for node in job.nodes}
     check_values(given, ops)
     if unused := not_of(ops, given):
-        progress.line(f"The job {name} does not make {', '.join(unused)}: these settings are not used.")
+        progress.line(f"This run does not make {', '.join(unused)}: these settings are not used.")
     run_id = str(uuid.uuid4())
     with ExitStack() as open_instance:
         with forwarded(lambda record: progress.line(record.getMessage())):
@@ -87,15 +90,30 @@ def execute(store: Store, name: str, given: Mapping[str, Any], progress: Progres
     return run.status.value if run else "FAILURE"
 
 
-def find_job(defs: "Definitions", name: str) -> "JobDefinition":
-    """Return a job by name; PipelineError where there is none, or where it is one of a partition at a time."""
+def find_job(defs: "Definitions", names: Sequence[str]) -> "JobDefinition":
+    """Return a job by name, or one that makes assets by name, and what they need.
+
+    Raise PipelineError where there is no such job or asset, or where it is one of a partition at a time.
+    """
+    from adc_pipeline.defs.jobs import job_of_assets, makeable_assets
+
     jobs = {job.name: job for job in defs.resolve_all_job_defs() if not job.name.startswith("__")}
-    if name not in jobs:
-        known = ", ".join(sorted(jobs))
-        raise PipelineError(f"There is no job {name}{did_you_mean(name, jobs)}: the jobs are {known}.")
-    if jobs[name].partitions_def:
-        raise PipelineError(f"The job {name} makes one partition at a time: run `adc study`, or use Dagster's page.")
-    return jobs[name]
+    if len(names) == 1 and (job := jobs.get(names[0])):
+        if job.partitions_def:
+            raise PipelineError(
+                f"The job {job.name} makes one partition at a time: run `adc study`, or use Dagster's page."
+            )
+        return job
+    assets = makeable_assets()
+    for name in names:
+        if name in jobs and len(names) > 1:
+            raise PipelineError(f"{name} is a job, and a job runs by itself: name one job, or some assets.")
+        if name not in assets:
+            raise PipelineError(
+                f"There is no job or asset {name}{did_you_mean(name, {*jobs, *assets})}: the jobs are"
+                f" {', '.join(sorted(jobs))}, the assets {', '.join(assets)}."
+            )
+    return job_of_assets(names, defs)
 
 
 def read_config(file: str) -> dict[str, Any]:

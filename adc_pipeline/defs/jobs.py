@@ -1,5 +1,6 @@
 """The jobs, each a selection of assets, some with the settings of a preset."""
 
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,21 @@ study_result = dg.define_asset_job(
     config=config_of(dg.AssetSelection.assets("study_table")),
     description="The result of the study, a table and a page, from the cells that have been made.",
 )
+
+
+def makeable_assets() -> list[str]:
+    """Return the names of the assets that a run makes without a partition."""
+    keys = (dg.AssetSelection.all() - PARTITIONED).resolve(executable_assets())
+    return sorted(name for name in STAGES if dg.AssetKey(name) in keys)
+
+
+def job_of_assets(names: Sequence[str], definitions: dg.Definitions) -> dg.JobDefinition:
+    """Return a job that makes some assets, by name, and what they need."""
+    selection = dg.AssetSelection.assets(*names).upstream()
+    job = dg.define_asset_job("chosen_assets", selection=selection, config=config_of(selection))
+    return job.resolve(asset_graph=definitions.resolve_asset_graph(), resource_defs=definitions.resources)
+
+
 FILES = Path(__file__).parents[1] / "presets"
 # By job: a preset's name, and the job whose assets it makes.
 PRESETS = {"datasets_released": ("released", "datasets"), "adc_gpu": ("gpu", "adc")}

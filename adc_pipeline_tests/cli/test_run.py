@@ -49,12 +49,12 @@ def test_a_run_shows_a_line_a_step_and_keeps_everything_below_adc_home(
     home: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     file = config(tmp_path, {**SMALL, "comparison": {"config": {"draws": 100}}})
-    assert run_job("datasets", file) == 0
+    assert run_job(["datasets"], file) == 0
     out, error = capfd.readouterr()
     assert error == ""
     # Without the notes of a step, as of a dataset that is too small.
     lines = [line for line in out.splitlines() if not re.match("[a-z0-9_]+: ", line)]
-    assert lines.pop(0) == "The job datasets does not make comparison: these settings are not used."
+    assert lines.pop(0) == "This run does not make comparison: these settings are not used."
     with dagster_instance(Store(home)) as instance:
         (run,) = instance.get_runs()
         steps = [entry.step_key for entry in instance.all_logs(run.run_id, of_type=dg.DagsterEventType.STEP_SUCCESS)]
@@ -73,8 +73,21 @@ def test_a_run_shows_a_line_a_step_and_keeps_everything_below_adc_home(
 
 
 @pytest.mark.slow
+def test_assets_are_made_with_what_they_need_and_no_more(home: Path, tmp_path: Path) -> None:
+    assert run_job(["top_2", "random_walk"], config(tmp_path, SMALL)) == 0
+    store = Store(home)
+    made = {name for name in STAGES if store.place(name).exists()}
+    assert made == {"raw_corpus", "utterances", "ranked_replies", "top_2", "random_walk"}
+
+
+def test_a_job_runs_by_itself(home: Path) -> None:
+    with pytest.raises(PipelineError, match="datasets is a job, and a job runs by itself"):
+        run_job(["top_2", "datasets"], None)
+
+
+@pytest.mark.slow
 def test_a_failure_ends_in_its_sentence_alone(home: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    assert run_job("datasets", config(tmp_path, {"raw_corpus": {"config": {"corpus": "/no/where"}}})) == 1
+    assert run_job(["datasets"], config(tmp_path, {"raw_corpus": {"config": {"corpus": "/no/where"}}})) == 1
     out, error = capfd.readouterr()
     (line,) = out.splitlines()
     assert (line.split()[0], line.split()[-1]) == ("raw_corpus", "failed")
@@ -87,7 +100,8 @@ def test_a_failure_ends_in_its_sentence_alone(home: Path, tmp_path: Path, capfd:
 @pytest.mark.parametrize(
     ("job", "ops", "sentence"),
     [
-        ("datasest", {}, r"There is no job datasest \(did you mean datasets\?\): the jobs are adc, "),
+        ("datasest", {}, r"no job or asset datasest \(did you mean datasets\?\): the jobs are adc, "),
+        ("top_3", {}, r"no job or asset top_3 \(did you mean top_2\?\): .*, the assets .*ascending, "),
         ("study", {}, "The job study makes one partition at a time"),
         ("datasets", {"raw_corpsu": {}}, r"raw_corpsu is no asset \(did you mean raw_corpus\?\)"),
         ("datasets", {"raw_corpus": {"config": {"corpsu": "x"}}}, r"no setting corpsu \(did you mean corpus\?\)"),
@@ -99,7 +113,7 @@ def test_what_cannot_begin_is_refused_in_a_sentence(
     home: Path, tmp_path: Path, job: str, ops: Any, sentence: str
 ) -> None:
     with pytest.raises(PipelineError, match=sentence) as refused:
-        run_job(job, config(tmp_path, ops))
+        run_job([job], config(tmp_path, ops))
     assert "\n" not in str(refused.value)
 
 
@@ -108,7 +122,7 @@ def test_a_file_that_is_no_run_configuration_is_refused(home: Path, tmp_path: Pa
     if text is not None:
         (tmp_path / "run.yaml").write_text(text)
     with pytest.raises(PipelineError, match=r"run.yaml (cannot be read|is not a mapping|does not exist)"):
-        run_job("datasets", str(tmp_path / "run.yaml"))
+        run_job(["datasets"], str(tmp_path / "run.yaml"))
     assert [path.name for path in home.iterdir()] == ["mlflow.db"]
 
 
@@ -118,7 +132,7 @@ def test_a_signal_cancels_the_run(
     home: Path, tmp_path: Path, number: int, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(Store, "put", lambda *_: os.kill(os.getpid(), number))
-    assert run_job("datasets", config(tmp_path, SMALL)) == 130
+    assert run_job(["datasets"], config(tmp_path, SMALL)) == 130
     shown = capfd.readouterr()
     assert shown.err == "Cancelled.\n"
     # The step, and not a failure.

@@ -196,7 +196,7 @@ def test_the_job_lists_by_default_publishes_if_told_to_and_keeps_no_token(
         nonlocal shown
         config = {"artefacts": ["top_2", "top_2_model"], "repo_id": "me/{name}", **settings}
         file.write_text(yaml.safe_dump({"ops": {"publish_artefacts": {"config": config}}}))
-        status = run_job("publish", str(file))
+        status = run_job(["publish"], str(file))
         shown += "".join(capfd.readouterr())
         return status, (home / "logs" / "publish.log").read_text()
 
