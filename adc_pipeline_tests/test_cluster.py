@@ -23,7 +23,7 @@ from adc_pipeline.core.engine import Engine
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.core.placement import Placement
 from adc_pipeline.core.shards import Counts, map_shards, shard_names, shards_of
-from adc_pipeline.corpus import changes, sharding
+from adc_pipeline.corpus import changes, readings
 from adc_pipeline.corpus.sample import write_sample
 from adc_pipeline.corpus.settings import UtteranceSettings
 from adc_pipeline.corpus.utterances import write_utterances
@@ -95,7 +95,7 @@ def test_an_update_on_the_cluster_writes_the_bytes_of_this_machine(
 ) -> None:
     monkeypatch.setattr(changes, "MOST_CHANGED", 0.99)
     # Small files are read together.
-    monkeypatch.setattr(sharding, "SMALL_FILE", 0)
+    monkeypatch.setattr(readings, "SMALL_FILE", 0)
     draw = random.Random(5)
     months = drawn_months(draw)
     counts = build(tmp_path / "old", months, 3)

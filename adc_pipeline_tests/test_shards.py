@@ -29,9 +29,9 @@ from adc_pipeline.core.shards import (
 from adc_pipeline.corpus import utterances
 from adc_pipeline.corpus.parts import plain_bytes
 from adc_pipeline.corpus.readers import lines
+from adc_pipeline.corpus.readings import line_ends
 from adc_pipeline.corpus.sample import write_sample
 from adc_pipeline.corpus.settings import UtteranceSettings
-from adc_pipeline.corpus.sharding import line_ends
 from adc_pipeline.corpus.utterances import automatic_shards, write_utterances
 from adc_pipeline_tests.stages import read, utterance_records
 

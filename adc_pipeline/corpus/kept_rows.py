@@ -24,7 +24,7 @@ from adc_pipeline.corpus.remote import RemoteFile
 from adc_pipeline.corpus.settings import CorpusSettings, UtteranceSettings
 
 if TYPE_CHECKING:
-    from adc_pipeline.corpus.sharding import Reading
+    from adc_pipeline.corpus.readings import Reading
 
 # Beside the shards of a version: the pieces of each task, as [number, rows], and its records, by the task's key.
 KEPT = "kept.json"

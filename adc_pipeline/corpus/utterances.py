@@ -33,8 +33,9 @@ from adc_pipeline.corpus.keys import IS_UTTERANCE, Keys, read_keys
 from adc_pipeline.corpus.parts import plain_bytes
 from adc_pipeline.corpus.removals import Removals
 from adc_pipeline.corpus.settings import CorpusSettings, UtteranceSettings
-from adc_pipeline.corpus.sharding import COUNTED, TITLES, no_utterances, shard_rows
+from adc_pipeline.corpus.sharding import COUNTED, no_utterances, shard_rows
 from adc_pipeline.corpus.tables import READ, SET_ASIDE, create_read_rows
+from adc_pipeline.corpus.titles import TITLES
 from adc_pipeline.corpus.tree import write_tree
 
 if TYPE_CHECKING:

@@ -24,9 +24,9 @@ from adc_pipeline.corpus.recorded_files import FILES, PARTS, check_unchanged, co
 from adc_pipeline.corpus.removals import read_removals
 from adc_pipeline.corpus.room import check_room
 from adc_pipeline.corpus.settings import CorpusSettings, UtteranceSettings
-from adc_pipeline.corpus.sharding import TITLES
 from adc_pipeline.corpus.source import SAMPLE, check_source, corpus_state, download_all, downloaded, fetch, source_files
 from adc_pipeline.corpus.tables import READ, SET_ASIDE, create_utterances
+from adc_pipeline.corpus.titles import TITLES
 from adc_pipeline.corpus.utterances import write_utterances
 from adc_pipeline.defs.asset import declare
 from adc_pipeline.defs.distributions import distributions

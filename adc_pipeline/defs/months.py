@@ -15,7 +15,8 @@ from adc_pipeline.corpus.kept_rows import KEPT
 from adc_pipeline.corpus.months import read_month
 from adc_pipeline.corpus.removals import read_removals
 from adc_pipeline.corpus.settings import CorpusSettings, UtteranceSettings
-from adc_pipeline.corpus.sharding import COUNTED, TITLES
+from adc_pipeline.corpus.sharding import COUNTED
+from adc_pipeline.corpus.titles import TITLES
 from adc_pipeline.corpus.utterances import with_shards
 from adc_pipeline.defs import corpus
 from adc_pipeline.defs.asset import declare_for_job

@@ -13,7 +13,7 @@ import pytest
 
 from adc_pipeline.core.engine import Engine
 from adc_pipeline.core.shards import Counts
-from adc_pipeline.corpus import changes, sharding
+from adc_pipeline.corpus import changes, readings
 from adc_pipeline.corpus.changes import CHANGED, SINCE, moved
 from adc_pipeline.corpus.kept_rows import KEPT
 from adc_pipeline.corpus.recorded_files import FILES, record_files
@@ -134,7 +134,7 @@ def test_an_updated_version_has_the_bytes_of_a_build_from_nothing(
 def check_update(seed: int, shards: int, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(changes, "MOST_CHANGED", 0.99)
     # Small files are read together, and kept together.
-    monkeypatch.setattr(sharding, "SMALL_FILE", 0)
+    monkeypatch.setattr(readings, "SMALL_FILE", 0)
     monkeypatch.setattr(ranked_replies, "COUNTED_ROWS", 10)
     draw = random.Random(seed)
     months = drawn_months(draw)
@@ -152,7 +152,7 @@ def check_update(seed: int, shards: int, folder: Path, monkeypatch: pytest.Monke
 def test_near_duplicates_are_counted_again_only_where_others_are_compared(
     late: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sharding, "SMALL_FILE", 0)
+    monkeypatch.setattr(readings, "SMALL_FILE", 0)
     monkeypatch.setattr(ranked_replies, "COUNTED_ROWS", 10)
     post: dict[str, Any] = {"id": "p", "title": "t", "selftext": "", "author": "a", "score": 1, "created_utc": 1}
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from adc_pipeline.corpus.settings import CorpusSettings, UtteranceSettings
-from adc_pipeline.corpus.sharding import BATCH
 from adc_pipeline.corpus.source import fetch
+from adc_pipeline.corpus.titles import BATCH
 from adc_pipeline.corpus.utterances import write_utterances
 from adc_pipeline.ranking.ranked_replies import write_ranked_replies
 from adc_pipeline.walks.datasets import split_file, write_walks

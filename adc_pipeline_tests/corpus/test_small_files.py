@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from adc_pipeline.core.errors import PipelineError
-from adc_pipeline.corpus import sharding
+from adc_pipeline.corpus import readings
 from adc_pipeline_tests.corpus.test_dumps import COMMENT, SUBMISSION, line
 from adc_pipeline_tests.corpus.test_keys import read_corpus
 from adc_pipeline_tests.stages import read
@@ -109,7 +109,7 @@ def test_small_files_read_together_equal_each_read_alone(
     write(tmp_path / "files")
     found = {}
     for most in (1, 2000):
-        monkeypatch.setattr(sharding, "MOST_FILES", most)
+        monkeypatch.setattr(readings, "MOST_FILES", most)
         (tmp_path / str(most)).mkdir()
         counts = read_corpus(tmp_path / str(most), [tmp_path / "files"], shards)
         rows = read(tmp_path / str(most) / "out", "utterances-*.parquet", "* EXCLUDE (position)" if shards > 1 else "*")
@@ -136,6 +136,6 @@ def test_a_file_that_duckdb_cannot_read_does_not_spoil_the_others(
     write_dumps(tmp_path / "files")
     long = b'{"id": "' + b"x" * (40 << 20) + b'"}\n'
     (tmp_path / "files" / "RC_3.jsonl").write_bytes(line(COMMENT) + long)
-    monkeypatch.setattr(sharding, "SMALL_FILE", 1 << 30)
+    monkeypatch.setattr(readings, "SMALL_FILE", 1 << 30)
     counts = read_corpus(tmp_path, [tmp_path / "files"])
     assert (counts["read"], counts["records"], counts["set_aside.malformed"]) == (11, 11, 2)

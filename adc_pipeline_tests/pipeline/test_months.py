@@ -9,7 +9,7 @@ import pytest
 
 from adc_pipeline.core.artefacts import Store
 from adc_pipeline.core.shards import Counts
-from adc_pipeline.corpus import sharding
+from adc_pipeline.corpus import readings, sharding
 from adc_pipeline.corpus.removals import FILE
 from adc_pipeline.definitions import defs
 from adc_pipeline.defs.asset import executable_assets
@@ -45,7 +45,7 @@ def test_a_late_month_is_read_by_one_click(
     monkeypatch.setenv("ADC_HOME", str(home))
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     # Small files are read together.
-    monkeypatch.setattr(sharding, "SMALL_FILE", 0)
+    monkeypatch.setattr(readings, "SMALL_FILE", 0)
     write_dump(dumps)
     store, config = Store(home), {"raw_corpus": {"config": {"corpus": str(dumps)}}}
 

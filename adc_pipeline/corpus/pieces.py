@@ -1,0 +1,238 @@
+"""Write the rows of some parts, finished and with their shards, piece by piece.
+
+What a part holds is counted a second time by other means than DuckDB, while DuckDB reads it.
+"""
+
+import shutil
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+from adc_pipeline.core.columns import row_count
+from adc_pipeline.core.engine import Engine
+from adc_pipeline.core.errors import PipelineError, is_disk_full
+from adc_pipeline.core.shards import shard_sql
+from adc_pipeline.corpus import fields
+from adc_pipeline.corpus.parts import Part
+from adc_pipeline.corpus.readers import convokit, dumps, lines, tables
+from adc_pipeline.corpus.readers.carried import carried, quoted
+from adc_pipeline.corpus.readers.rows import COLUMNS, Rows
+from adc_pipeline.corpus.settings import CorpusSettings
+from adc_pipeline.corpus.split_files import ROW_GROUP, SplitFiles
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+# What names itself as its parent has none.
+FINISHED = {
+    "reply_to": "CASE WHEN reply_to = id AND kind IS NOT DISTINCT FROM parent_kind THEN NULL ELSE reply_to END",
+    "speaker": "coalesce(speaker, '')",
+    "text": "coalesce(decode_entities(text), '')",
+    "stickied": "coalesce(stickied, false)",
+    "score_hidden": "coalesce(score_hidden, false)",
+    "title": "decode_entities(title)",
+    "source": "coalesce(source, $source)",
+}
+SELECTED = ", ".join(
+    [*(f"{FINISHED[name]} AS {name}" if name in FINISHED else name for name in COLUMNS), "$namespace AS namespace"]
+)
+# Texts are not compressed: compression would add a quarter to the time of reading them, here and in each later stage.
+# The Parquet files take two fifths of the space of the JSON.
+PARQUET_OPTIONS = "FORMAT parquet, PARQUET_VERSION v2, COMPRESSION uncompressed, DICTIONARY_SIZE_LIMIT 1000"
+FINISHED_ROWS = "SELECT *, missing_text(text) AS missing_text FROM (SELECT {selected} FROM ({rows}))"
+# A row without a conversation goes to the first shard; it is set aside later.
+SHARD = "coalesce({shard}, 0) AS shard"
+
+
+@dataclass
+class PieceWriter:
+    """Writes the rows of parts to the folder `piece`, one file a shard; the caller moves it before the next piece."""
+
+    source: CorpusSettings
+    names: Sequence[str]
+    connection: "DuckDBPyConnection"
+    piece: Path
+    engine: Engine
+    # Of all pieces, by other means than DuckDB.
+    records: int = 0
+
+    def write(self, batch: Sequence[Part], namespace: str) -> Iterator[None]:
+        """Write one piece of some parts after the other: of all together, or each by itself if DuckDB cannot."""
+        import duckdb
+        import pyarrow as pa
+
+        if len(batch) > 1:
+            began = False
+            try:
+                for _ in self._write_rows(batch, namespace):
+                    began = True
+                    yield
+                return
+            except (duckdb.Error, pa.ArrowException, OSError) as error:
+                if began or is_no_fault_of_a_file(error):
+                    raise
+        for part in batch:
+            yield from self._write_single(part, namespace)
+
+    def _write_single(self, part: Part, namespace: str) -> Iterator[None]:
+        """Write one piece of a part after the other; a part that DuckDB cannot read is read again in a slower way."""
+        import duckdb
+        import pyarrow as pa
+
+        for repair in (False, True):
+            written = 0
+            try:
+                for _ in self._write_rows([part], namespace, repair):
+                    written += 1
+                    yield
+                return
+            except (duckdb.Error, pa.ArrowException, OSError) as error:
+                if is_no_fault_of_a_file(error):
+                    raise
+                # Only a file that DuckDB reads in place can be repaired, and nothing of it has been written yet.
+                if repair or written:
+                    raise PipelineError(
+                        f"{part.path.resolve()}, which the setting corpus names, could not be read: it is damaged, or"
+                        " not of the format that it seems to have. Fetch it again, or correct the setting format."
+                    ) from error
+                self.engine.report(f"{part.name} has a row that DuckDB cannot read: reading it again in a slower way")
+
+    def _write_rows(self, batch: Sequence[Part], namespace: str, repair: bool = False) -> Iterator[None]:
+        shards = len(self.names)
+        selected = ", ".join([SELECTED, *quoted(carried(self.source.columns))])
+        sharded = f"{selected}, {SHARD.format(shard=shard_sql('conversation_id', shards))}"
+        selected = selected if shards == 1 else sharded
+        part, scratch = batch[0], self.piece.with_name("scratch")
+        name = convokit.corpus_name(part.path, part.name) if part.what.kind == "convokit" else part.name
+        for rows in read_parts(batch, self.source, self.connection, scratch, self.engine, repair):
+            query = FINISHED_ROWS.format(selected=selected, rows=rows.sql)
+            quick = FINISHED_ROWS.format(selected=selected, rows=rows.quick) if rows.quick else ""
+            parameters = {**rows.parameters, "source": name, "namespace": namespace}
+            with counting(rows) as lines_read:
+                if not (quick and self._is_written(f"reading {name}", quick, parameters)):
+                    self._write_query(f"reading {name}", query, parameters)
+            if rows.lines and isinstance(parameters.get("lines"), str) and has_unreadable_rows(self.files()):
+                self._read_without_halves(rows, query, parameters)
+            self.records += record_count(rows, lines_read, row_count(self.files()))
+            yield
+
+    def files(self) -> list[str]:
+        """Return the files of the piece."""
+        return sorted(map(str, self.piece.iterdir()))
+
+    def _is_written(self, doing: str, query: str, parameters: Mapping[str, object]) -> bool:
+        """Try a query that raises an error where a value is not written as usual; return whether it did not."""
+        import duckdb
+        import pyarrow as pa
+
+        try:
+            self._write_query(doing, query, parameters)
+        except (duckdb.Error, pa.ArrowException, OSError) as error:
+            if is_no_fault_of_a_file(error):
+                raise
+            return False
+        return True
+
+    def _write_query(self, doing: str, query: str, parameters: Mapping[str, object]) -> None:
+        shutil.rmtree(self.piece, ignore_errors=True)
+        self.piece.mkdir()
+        if len(self.names) == 1:
+            path = self.piece / f"{self.names[0]}.parquet"
+            self.engine.write(self.connection, doing, query, path, parameters, PARQUET_OPTIONS)
+            return
+        with self.engine.batches(self.connection, doing, query, ROW_GROUP, parameters) as batches:
+            split = SplitFiles(self.piece, self.names, batches.schema)
+            with closing(split):
+                for batch in batches:
+                    split.write(batch)
+
+    def _read_without_halves(self, rows: Rows, query: str, parameters: dict[str, object]) -> None:
+        """Read the plain file of a piece again if a half of a surrogate pair is why some lines could not be read."""
+        with TemporaryDirectory(dir=self.piece.parent) as folder, rows.lines[0].open("rb") as file:
+            copy, found = Path(folder) / "lines.jsonl", False
+            with copy.open("wb") as out:
+                for line in file:
+                    halves = lines.has_halves(line)
+                    found = found or halves
+                    out.writelines(lines.without_halves(iter([line])) if halves else [line])
+            if found:
+                again = parameters | {"lines": str(copy)}
+                self._write_query("reading halves of signs", query, again)
+
+
+def has_unreadable_rows(files: Sequence[str]) -> bool:
+    """Return whether files may have rows from which nothing could be read; asks Parquet's statistics only."""
+    import pyarrow.parquet as pq
+
+    for metadata in map(pq.read_metadata, files):
+        column = metadata.schema.names.index("conversation_id")
+        found = [metadata.row_group(number).column(column).statistics for number in range(metadata.num_row_groups)]
+        if any(statistics is None or statistics.null_count for statistics in found):
+            return True
+    return False
+
+
+def is_no_fault_of_a_file(error: Exception) -> bool:
+    """Return whether an error is one of the machine: a full disk, too little memory, a refusal of the system."""
+    import duckdb
+
+    # Arrow raises OSError, without a number, for damaged data.
+    refused = isinstance(error, OSError) and error.errno is not None
+    return refused or is_disk_full(error) or isinstance(error, duckdb.OutOfMemoryException)
+
+
+def read_parts(
+    batch: Sequence[Part],
+    source: CorpusSettings,
+    connection: "DuckDBPyConnection",
+    scratch: Path,
+    engine: Engine,
+    repair: bool,
+) -> Generator[Rows, None, None]:
+    """Yield the rows of some parts; with `repair`, in a slower way that accepts rows which DuckDB cannot read."""
+    part = batch[0]
+    if len(batch) > 1:
+        paths, names = [part.path for part in batch], [part.name for part in batch]
+        if part.what.kind == "convokit":
+            yield from convokit.rows_of_folders(paths, names, scratch)
+        elif part.what.kind == "table" and part.what.container in ("csv", "parquet"):
+            yield from tables.rows_of_files(paths, names, source.columns, connection, scratch)
+        elif part.what.kind in ("table", "layout") or part.what.container in ("parquet", "arrow"):
+            what = part.what
+            yield from fields.rows(part.path, what, source.columns, connection, scratch, engine.report, paths, names)
+        else:
+            yield from dumps.rows_of_files(paths, names, connection, scratch)
+        return
+    match part.what.kind, part.what.container:
+        case "convokit", _:
+            yield from convokit.rows(part.path, connection, scratch, engine.report, repair, carried(source.columns))
+        case "submissions" | "comments", "lines":
+            others = carried(source.columns)
+            yield from dumps.rows(part.path, connection, scratch, engine.report, repair, others)
+        case "table", "csv" | "parquet":
+            yield from tables.rows(part.path, source.columns, connection, scratch, engine.report, repair)
+        case _:
+            what = part.what
+            yield from fields.rows(part.path, what, source.columns, connection, scratch, engine.report, repair=repair)
+
+
+@contextmanager
+def counting(rows: Rows) -> Iterator["Future[int] | None"]:
+    """Count the lines that a query reads while the block runs."""
+    if not rows.lines:
+        yield None
+        return
+    with ThreadPoolExecutor(1) as pool:
+        yield pool.submit(lambda: sum(map(lines.count_lines, rows.lines)))
+
+
+def record_count(rows: Rows, lines_read: "Future[int] | None", read: int) -> int:
+    """Return the number of records of a piece, of which `read` rows were read."""
+    if lines_read is None:
+        return read if rows.records is None else rows.records
+    # Blank lines are no records.
+    return read if lines_read.result() == read else sum(map(lines.count_filled_lines, rows.lines))

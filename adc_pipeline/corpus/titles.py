@@ -1,0 +1,72 @@
+"""Write the titles and sources that ConvoKit's `conversations.json` gives, one row a conversation."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from adc_pipeline.core.engine import Engine
+from adc_pipeline.corpus.parts import Part
+from adc_pipeline.corpus.readers import convokit
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from duckdb import DuckDBPyConnection
+
+TITLES = "titles.parquet"
+
+# The entries of all `conversations.json`, in order.
+ENTRY_COLUMNS = ("namespace", "conversation_id", "title", "source")
+# Several corpora of one namespace may name a conversation, or one corpus may name it twice: the last entry wins.
+TITLE_ROWS = """
+SELECT namespace, text_id(conversation_id) AS conversation_id,
+    decode_entities(arg_max(title, file_row_number)) AS title, arg_max(source, file_row_number) AS source
+FROM read_parquet($entries, file_row_number = true, hive_partitioning = false) GROUP BY ALL
+"""
+BATCH = 100_000
+
+
+def write_titles(
+    parts: list[Part],
+    namespaces: list[str],
+    path: Path,
+    connection: "DuckDBPyConnection",
+    engine: Engine,
+) -> int:
+    """Write the titles and sources of ConvoKit's conversations to a Parquet file, one row a conversation.
+
+    Return how many entries are no JSON objects.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    entries = path.with_name("entries.parquet")
+    schema, unreadable = pa.schema([(name, pa.string()) for name in ENTRY_COLUMNS]), 0
+    with pq.ParquetWriter(entries, schema) as writer:
+        for part, namespace in zip(parts, namespaces, strict=True):
+            for titles in batched(convokit.titles(part.path) if part.what.kind == "convokit" else (), BATCH):
+                rows = [(namespace, *title) for title in titles if title is not None]
+                unreadable += len(titles) - len(rows)
+                if rows:
+                    writer.write_batch(
+                        pa.record_batch([string_array(column) for column in zip(*rows, strict=True)], schema)
+                    )
+    engine.write(connection, "writing the titles", TITLE_ROWS, path, {"entries": str(entries)})
+    entries.unlink()
+    return unreadable
+
+
+def string_array(values: Sequence[str | None]) -> "pa.StringArray":
+    """Return texts as an array of Arrow; `pa.array` would import pandas, which takes as long as 100,000 utterances."""
+    import pyarrow as pa
+
+    builder = pa.lib.StringBuilder()
+    builder.append_values(values)
+    return builder.finish()
+
+
+def batched(titles: Iterable[convokit.Title | None], size: int) -> Iterator[list[convokit.Title | None]]:
+    """Yield lists of at most `size` titles."""
+    left = iter(titles)
+    while batch := list(islice(left, size)):
+        yield batch
