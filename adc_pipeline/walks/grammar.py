@@ -59,7 +59,7 @@ SELECT count(DISTINCT walk) AS broken FROM (
 SHARED = """
 SELECT count(*) AS shared FROM (
     SELECT conversation_id FROM (
-        SELECT DISTINCT conversation_id, parse_filename(filename) AS split
+        SELECT DISTINCT conversation_id, split_part(parse_filename(filename), '-', 1) AS split
         FROM read_parquet($files, filename = true, hive_partitioning = false, union_by_name = true)
     ) GROUP BY conversation_id HAVING count(*) > 1
 )

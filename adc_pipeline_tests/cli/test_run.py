@@ -20,6 +20,8 @@ from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.core.terminal import printable
 from adc_pipeline.defs.origin import LOCATION
 from adc_pipeline.defs.stage import STAGES
+from adc_pipeline.walks import datasets as walks
+from adc_pipeline.walks.datasets import split_files
 from adc_pipeline.walks.kinds import KINDS
 
 SMALL = {"raw_corpus": {"config": {"sample_conversations": 40}}}
@@ -46,8 +48,11 @@ def config(folder: Path, ops: Any) -> str:
 
 @pytest.mark.slow
 def test_a_run_shows_a_line_a_step_and_keeps_everything_below_adc_home(
-    home: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    home: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # Configurations of different sizes have different numbers of files, which all checks read.
+    monkeypatch.setattr(walks, "LEAST_MEASURED", 0)
+    monkeypatch.setattr(walks, "TEXT_A_FILE", 4_000)
     file = config(tmp_path, {**SMALL, "comparison": {"config": {"draws": 100}}})
     assert run_job(["datasets"], file) == 0
     out, error = capfd.readouterr()
@@ -65,6 +70,8 @@ def test_a_run_shows_a_line_a_step_and_keeps_everything_below_adc_home(
     # The lines that the run ends with.
     assert lines[len(steps)].startswith(f"{4 + len(KINDS)} rebuilt, 0 reused.")
     assert lines[len(steps) + 1].startswith("Datasets: ")
+    files = [len(split_files(home / "datasets" / "preferences", "train", each)) for each in ("pairs", "messages")]
+    assert files[0] > files[1] > 1
     assert run.remote_job_origin is not None
     assert run.remote_job_origin.location_name == LOCATION
     assert " - INFO - datasets - " in (home / "logs" / "datasets.log").read_text()

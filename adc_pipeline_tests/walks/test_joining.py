@@ -9,6 +9,7 @@ from adc_pipeline.core.engine import Engine
 from adc_pipeline.core.shards import shard_sql
 from adc_pipeline.walks import datasets
 from adc_pipeline.walks.datasets import PUBLISHED, join_shards, nullable, split_files
+from adc_pipeline.walks.grammar import conversations_in_two_splits
 
 # More than two row groups of DuckDB's 122,880 rows.
 ROWS = 260_001
@@ -61,6 +62,22 @@ def test_a_large_split_has_files_that_depend_on_its_rows_alone(
     assert len(found) == 3000
     digests = [hashlib.sha256(Path(file).read_bytes()).hexdigest() for file in files]
     assert FILES.setdefault("files", digests) == digests
+
+
+def test_a_conversation_in_several_files_of_a_split_is_in_one_split(tmp_path: Path) -> None:
+    """A configuration with more rows has more files."""
+    engine = Engine()
+    with engine.connect() as connection:
+        for file, conversation in {
+            "pairs/train-00000-of-00002": "a", "pairs/train-00001-of-00002": "b", "groups/train-00000-of-00001": "b",
+            "pairs/test-00000-of-00001": "c",
+        }.items():  # fmt: skip
+            (tmp_path / file).parent.mkdir(exist_ok=True)
+            engine.write(connection, "", f"SELECT '{conversation}' AS conversation_id", tmp_path / f"{file}.parquet")  # noqa: S608
+    assert conversations_in_two_splits(tmp_path, engine) == 0
+    (tmp_path / "pairs" / "test-00000-of-00001.parquet").rename(tmp_path / "groups" / "test-00000-of-00001.parquet")
+    (tmp_path / "pairs" / "train-00001-of-00002.parquet").rename(tmp_path / "pairs" / "test-00000-of-00001.parquet")
+    assert conversations_in_two_splits(tmp_path, engine) == 1
 
 
 # Of the first number of shards.
