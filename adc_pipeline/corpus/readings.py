@@ -1,6 +1,6 @@
 """What the tasks of a corpus read: small files together, and large plain ones in parts that end with a line.
 
-A query costs as much as 10,000 rows, so that one query reads many small files of one kind. A large file of JSON lines is
+A query costs as much as 10,000 rows, so that one query reads many small files of a kind. A large file of JSON lines is
 cut, so that several nodes can read it.
 """
 

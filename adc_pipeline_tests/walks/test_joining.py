@@ -73,7 +73,7 @@ def test_a_conversation_in_several_files_of_a_split_is_in_one_split(tmp_path: Pa
             "pairs/test-00000-of-00001": "c",
         }.items():  # fmt: skip
             (tmp_path / file).parent.mkdir(exist_ok=True)
-            engine.write(connection, "", f"SELECT '{conversation}' AS conversation_id", tmp_path / f"{file}.parquet")  # noqa: S608
+            engine.write(connection, "", f"SELECT '{conversation}' AS conversation_id", tmp_path / f"{file}.parquet")
     assert conversations_in_two_splits(tmp_path, engine) == 0
     (tmp_path / "pairs" / "test-00000-of-00001.parquet").rename(tmp_path / "groups" / "test-00000-of-00001.parquet")
     (tmp_path / "pairs" / "train-00001-of-00002.parquet").rename(tmp_path / "pairs" / "test-00000-of-00001.parquet")
