@@ -86,8 +86,8 @@ POSITIONS = ("position", "parent_position", "root_position")
 
 
 @dataclass(frozen=True)
-class Since:
-    """What has changed since the version `previous` of `utterances`.
+class Difference:
+    """The difference between a version of `utterances` and `previous`, the one before.
 
     `runs` are ranges of positions whose rows were kept: begin and end in the previous version, and by how much they
     moved. `new` and `gone` are the numbers of files of rows without a counterpart.
@@ -109,7 +109,7 @@ def moved(runs: Sequence[Sequence[int]], position: str, back: bool = False) -> s
     return f"{position} + CASE{whens} ELSE {cases[-1][1]} END" if whens else f"{position} + {cases[-1][1]}"
 
 
-def find_changes(previous: Path | None, rows: Path, keys: Keys, adopt_roots: bool) -> Since | None:
+def find_changes(previous: Path | None, rows: Path, keys: Keys, adopt_roots: bool) -> Difference | None:
     """Return what has changed since `previous` where its trees can be reused; None if all have to be built.
 
     `rows` is the folder of the rows that were read.
@@ -124,7 +124,7 @@ def find_changes(previous: Path | None, rows: Path, keys: Keys, adopt_roots: boo
     return None
 
 
-def compared(previous: Path, record_before: dict[str, Any], record_now: dict[str, Any]) -> Since | None:
+def compared(previous: Path, record_before: dict[str, Any], record_now: dict[str, Any]) -> Difference | None:
     """Compare the pieces of two versions, by task.
 
     None if a record does not have all of them, or if there is only one, of which nothing could be reused (`merge`).
@@ -153,7 +153,7 @@ def compared(previous: Path, record_before: dict[str, Any], record_now: dict[str
         frozenset(number for task in some.keys() - other.keys() for number, _ in some[task]["pieces"])
         for some, other in ((now, before), (before, now))
     )
-    return Since(previous, tuple(runs), new, gone)
+    return Difference(previous, tuple(runs), new, gone)
 
 
 def first_rows(record: dict[str, Any]) -> dict[int, int] | None:
@@ -167,13 +167,15 @@ def first_rows(record: dict[str, Any]) -> dict[int, int] | None:
     return dict(zip(range(len(pieces)), accumulate((rows for _, rows in pieces), initial=0), strict=False))
 
 
-def create_changed_rows(connection: "DuckDBPyConnection", rows: Path, name: str, since: Since) -> list[tuple[str, int]]:
+def create_changed_rows(
+    connection: "DuckDBPyConnection", rows: Path, name: str, difference: Difference
+) -> list[tuple[str, int]]:
     """Create the views `new_rows` and `gone_rows`, of a shard or, if `name` is empty, of all; return the kept files."""
-    files, before = row_files(rows / name), row_files(since.previous / name)
-    create_read_rows(connection, rows / name, "new_rows", [each for each in files if number_of(each) in since.new])
-    gone = [each for each in before if number_of(each) in since.gone]
-    create_read_rows(connection, since.previous / name, "gone_rows", gone)
-    return [each for each in files if number_of(each) not in since.new]
+    files, before = row_files(rows / name), row_files(difference.previous / name)
+    create_read_rows(connection, rows / name, "new_rows", [each for each in files if number_of(each) in difference.new])
+    gone = [each for each in before if number_of(each) in difference.gone]
+    create_read_rows(connection, difference.previous / name, "gone_rows", gone)
+    return [each for each in files if number_of(each) not in difference.new]
 
 
 def number_of(file: tuple[str, int]) -> int:
@@ -181,17 +183,17 @@ def number_of(file: tuple[str, int]) -> int:
     return int(Path(file[0]).name.removeprefix("utterances-")[:5])
 
 
-def write_changed_ids(rows: Path, path: Path, since: Since, keys: Keys, engine: Engine) -> None:
+def write_changed_ids(rows: Path, path: Path, difference: Difference, keys: Keys, engine: Engine) -> None:
     """Write the keys of the rows that are new or gone."""
     with engine.connect(path.with_suffix(".spill")) as connection:
-        create_changed_rows(connection, rows, "", since)
+        create_changed_rows(connection, rows, "", difference)
         engine.write(connection, "collecting changed ids", CHANGED_IDS.format(key=keys.key), path)
 
 
 def update_tree(
     rows: Path,
     name: str,
-    since: Since,
+    difference: Difference,
     ids: Path,
     keys: Keys,
     duplicates: Path,
@@ -204,13 +206,13 @@ def update_tree(
 
     `ids` is the file of `write_changed_ids`. `set_aside.parquet` has the rows of touched conversations only.
     """
-    previous, now, before = since.previous / name, out / NOW, out / BEFORE
+    previous, now, before = difference.previous / name, out / NOW, out / BEFORE
     now.mkdir(parents=True)
     before.mkdir()
     with engine.connect(out / "spill") as connection:
-        kept = create_changed_rows(connection, rows, name, since)
+        kept = create_changed_rows(connection, rows, name, difference)
         create_read_rows(connection, rows / name, "kept_rows", kept)
-        views = {"changed_ids": ids, "titles": titles, "titles_before": since.previous / titles.name}
+        views = {"changed_ids": ids, "titles": titles, "titles_before": difference.previous / titles.name}
         for view, path in views.items():
             connection.read_parquet(str(path), hive_partitioning=False).create_view(view)
         engine.run(connection, "finding touched conversations", TOUCHED.format(**asdict(keys)))
@@ -220,7 +222,7 @@ def update_tree(
         create_read_rows(connection, rows / name, "kept_rows", files_with(connection, kept))
         engine.write(connection, "reading their texts", ROWS_NOW, now / KEPT_ROWS)
         engine.write(connection, "reading new rows", "FROM new_rows", now / OTHER_ROWS)
-        unmoved = ROWS_BEFORE.format(moved=moved(since.runs, "position", back=True))
+        unmoved = ROWS_BEFORE.format(moved=moved(difference.runs, "position", back=True))
         engine.write(connection, "", unmoved, before / KEPT_ROWS, {"now": str(now / KEPT_ROWS)})
         engine.write(connection, "reading rows that are gone", "FROM gone_rows", before / OTHER_ROWS)
         for file, position in ((TREE, "position"), (CONVERSATIONS, "root_position")):
@@ -238,7 +240,7 @@ def update_tree(
         return write_tree(rows / name, keys, duplicates, titles, folder, adopt_roots, engine)
 
     files = (TREE, "position"), (CONVERSATIONS, "root_position")
-    merge(out, previous, files, since.runs, rows / name, compute, engine)
+    merge(out, previous, files, difference.runs, rows / name, compute, engine)
     return changed_counts(read_record(previous / COUNTS), counts_before, counts)
 
 
@@ -316,7 +318,7 @@ def changed_counts(counts: Mapping[str, int], before: Counts, now: Counts) -> Co
 
 @dataclass(frozen=True)
 class Changes:
-    """The changes that a version was updated by: the name of the version before, and `runs` as in `Since`."""
+    """The changes that a version was updated by: the name of the version before, and `runs` as in `Difference`."""
 
     previous: str
     runs: tuple[tuple[int, int, int], ...]

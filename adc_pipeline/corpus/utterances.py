@@ -27,7 +27,7 @@ from adc_pipeline.core.shards import (
     shards_of,
     work_folder,
 )
-from adc_pipeline.corpus.changes import BEFORE, Changes, Since, find_changes, moved, update_tree, write_changed_ids
+from adc_pipeline.corpus.changes import BEFORE, Changes, Difference, find_changes, moved, update_tree, write_changed_ids
 from adc_pipeline.corpus.kept_rows import record_trees
 from adc_pipeline.corpus.keys import IS_UTTERANCE, Keys, read_keys
 from adc_pipeline.corpus.parts import plain_bytes
@@ -156,15 +156,15 @@ def write_utterances(
         duplicates = finished / "duplicates.parquet"
         keys = write_duplicates(rows, duplicates, finished / "ids", engine)
 
-        since = find_changes(previous, rows, keys, settings.adopt_roots)
+        difference = find_changes(previous, rows, keys, settings.adopt_roots)
         trees, ids = finished / "trees", finished / "changed.parquet"
-        if since:
-            trees = finished / f"trees-{since.previous.name}"
-            write_changed_ids(rows, ids, since, keys, engine)
+        if difference:
+            trees = finished / f"trees-{difference.previous.name}"
+            write_changed_ids(rows, ids, difference, keys, engine)
 
         def make(name: str, folder: Path, engine: Engine) -> Counts:
             others = keys, duplicates, rows / TITLES, folder, settings.adopt_roots, engine
-            return update_tree(rows, name, since, ids, *others) if since else write_tree(rows / name, *others)
+            return update_tree(rows, name, difference, ids, *others) if difference else write_tree(rows / name, *others)
 
         counts = map_shards(names, make, out, trees, engine)
         for name in names:
@@ -172,10 +172,10 @@ def write_utterances(
                 link_or_copy(path, out / name / path.name)
         record_trees(rows, keys, settings.adopt_roots, out)
         link_or_copy(rows / TITLES, out / TITLES)
-        if since:
-            Changes(since.previous.name, since.runs).record(out)
+        if difference:
+            Changes(difference.previous.name, difference.runs).record(out)
         counts |= read_record(rows / COUNTED)
-        counts |= write_set_aside(rows, out, keys, finished, engine, since)
+        counts |= write_set_aside(rows, out, keys, finished, engine, difference)
     refuse_too_many_set_aside(counts, settings.max_set_aside)
     return counts
 
@@ -249,12 +249,12 @@ def refuse_other_units(connection: "DuckDBPyConnection") -> None:
 
 
 def write_set_aside(
-    rows: Path, out: Path, keys: Keys, finished: Path, engine: Engine, since: Since | None = None
+    rows: Path, out: Path, keys: Keys, finished: Path, engine: Engine, difference: Difference | None = None
 ) -> Counts:
     """Merge the `set_aside.parquet` of all shards into one; return the counts by reason, and of unreadable times.
 
-    Tasks look for the parents of replies without one, each in the rows of a shard. With `since`, the shards have those
-    of touched conversations only, and the others are those of the previous version.
+    Tasks look for the parents of replies without one, each in the rows of a shard. With a `difference`, the shards have
+    those of touched conversations only, and the others are those of the previous version.
     """
     orphans, names = finished / "orphans.parquet", [shard.name for shard in shards_of(out)]
 
@@ -269,7 +269,7 @@ def write_set_aside(
     with engine.connect(out / "spill") as connection:
         connection.execute("CREATE TABLE in_other_shard (position BIGINT)")
         engine.write(connection, "collecting orphans", ORPHANS, orphans, {"files": files})
-        if (len(files) > 1 or since) and row_count([str(orphans)]):
+        if (len(files) > 1 or difference) and row_count([str(orphans)]):
             make_shards(names, find_parents, finished / "parents", engine)
             connection.execute(
                 "INSERT INTO in_other_shard SELECT DISTINCT position FROM"
@@ -279,9 +279,9 @@ def write_set_aside(
         connection.execute(
             "CREATE TABLE excluded AS FROM read_parquet($files, hive_partitioning = false)", {"files": files}
         )
-        if since:
-            values = {"previous": str(since.previous / SET_ASIDE), "before": parts(out, f"{BEFORE}/{READ}")}
-            engine.run(connection, "", STILL_EXCLUDED.format(moved=moved(since.runs, "position")), values)
+        if difference:
+            values = {"previous": str(difference.previous / SET_ASIDE), "before": parts(out, f"{BEFORE}/{READ}")}
+            engine.run(connection, "", STILL_EXCLUDED.format(moved=moved(difference.runs, "position")), values)
         create_read_rows(connection, rows)
         engine.write(connection, "writing rows set aside", SET_ASIDE_ROWS, out / SET_ASIDE)
         for file in files:

@@ -33,7 +33,7 @@ from adc_pipeline.training.settings import BaseModelSettings, TrainingJob, Train
 from adc_pipeline.training.tokenizer import marker_ids
 from adc_pipeline.training.utilization import flops_per_token
 from adc_pipeline.walks.markers import FORMATS
-from adc_pipeline_tests.training.tiny import LLAMA_SIZE
+from adc_pipeline_tests.training.tiny import LLAMA_SIZE, longrope
 
 MARKERS = FORMATS["default"]
 SETTINGS = TrainingSettings(
@@ -319,18 +319,7 @@ ROBERTA = {
 }
 
 
-LONGROPE = {
-    **LLAMA,
-    "original_max_position_embeddings": 9,
-    "rope_parameters": {
-        "rope_type": "longrope",
-        "rope_theta": 10000.0,
-        "short_factor": [1.0] * 8,
-        "long_factor": [4.0] * 8,
-        "original_max_position_embeddings": 9,
-        "factor": 8.0,
-    },
-}
+LONGROPE = {**LLAMA, "original_max_position_embeddings": 9, "rope_parameters": longrope(9)}
 # Without a layer that attends, with which transformers fails where it asks its cache for a length.
 BAMBA = {**LLAMA, "attn_layer_indices": [], "mamba_n_heads": 4, "mamba_d_head": 16, "mamba_d_state": 8}
 

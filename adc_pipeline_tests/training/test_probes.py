@@ -25,7 +25,7 @@ from adc_pipeline.training.settings import BaseModelSettings, TrainingJob, Train
 from adc_pipeline.training.tokens import MarkerTokenizer
 from adc_pipeline.walks.markers import FORMATS
 from adc_pipeline_tests.evaluation.reference import reference
-from adc_pipeline_tests.training.tiny import LLAMA_SIZE
+from adc_pipeline_tests.training.tiny import LLAMA_SIZE, longrope
 from adc_pipeline_tests.training.walks import random_walk, write_dataset
 
 LLAMA = {
@@ -34,14 +34,7 @@ LLAMA = {
 }
 EXPERTS = {"num_local_experts": 2, "num_experts_per_tok": 1}
 LLAMA4 = {**LLAMA, **EXPERTS, "intermediate_size_mlp": 64, "interleave_moe_layer_step": 2, "no_rope_layers": [1, 1]}
-LONGROPE = {
-    "rope_type": "longrope",
-    "rope_theta": 10000.0,
-    "short_factor": [1.0] * 8,
-    "long_factor": [4.0] * 8,
-    "original_max_position_embeddings": 32,
-    "factor": 8.0,
-}
+LONGROPE = longrope(32)
 NEO = {
     "hidden_size": 32,
     "intermediate_size": 64,

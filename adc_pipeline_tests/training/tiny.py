@@ -1,4 +1,4 @@
-"""The size of the tiny Llama that tests of models begin with."""
+"""The tiny Llama that tests of models begin with."""
 
 from typing import Any
 
@@ -10,3 +10,15 @@ LLAMA_SIZE: dict[str, Any] = {
     "num_key_value_heads": 1,
     "head_dim": 16,
 }
+
+
+def longrope(context: int) -> dict[str, Any]:
+    """Return the positions of a model (LongRoPE) whose factors differ beyond so many tokens."""
+    return {
+        "rope_type": "longrope",
+        "rope_theta": 10000.0,
+        "short_factor": [1.0] * 8,
+        "long_factor": [4.0] * 8,
+        "original_max_position_embeddings": context,
+        "factor": 8.0,
+    }
