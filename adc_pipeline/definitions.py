@@ -27,6 +27,10 @@ gc.freeze()
 gc.set_threshold(50_000, 20, 20)
 atexit.register(gc.freeze)
 
+# Python looks for modules in the working directory first, so that a file random.py there would end each process that a
+# run starts.
+os.environ.setdefault("PYTHONSAFEPATH", "1")
+
 # The evaluation runs in this process; `training/__main__.py` explains the value.
 os.environ.setdefault("GOMP_SPINCOUNT", "5000")
 

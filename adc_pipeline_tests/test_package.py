@@ -1,6 +1,7 @@
 """The distribution: declared dependencies, the constraints file, and what a wheel contains."""
 
 import ast
+import os
 import re
 import subprocess
 import sys
@@ -97,3 +98,12 @@ def test_a_wheel_holds_the_package_alone_and_all_of_it(tmp_path: Path) -> None:
         name for name in tracked if name.startswith("adc_pipeline/") and (ROOT / name).is_file()
     }
     assert re.search(r"^Classifier: Typing :: Typed$", metadata, re.MULTILINE)
+
+
+def test_a_file_of_the_working_directory_is_no_module_of_the_processes_that_a_run_starts(tmp_path: Path) -> None:
+    (tmp_path / "random.py").write_text("raise SystemExit(9)")
+    child = "import subprocess, sys; sys.exit(subprocess.run([sys.executable, '-c', 'import random']).returncode)"
+    command = [sys.executable, "-P", "-c", f"import adc_pipeline.definitions; {child}"]
+    variables = {name: value for name, value in os.environ.items() if name != "PYTHONSAFEPATH"}
+    assert subprocess.run([sys.executable, "-P", "-c", child], env=variables, cwd=tmp_path).returncode == 9
+    assert subprocess.run(command, env=variables, cwd=tmp_path).returncode == 0

@@ -38,7 +38,8 @@ class Servers:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                env={**os.environ, **variables},
+                # As in `definitions`: a file of the working directory is no module.
+                env={**os.environ, "PYTHONSAFEPATH": "1", **variables},
                 # Ctrl+C at a terminal reaches this process alone, which ends the others in order.
                 start_new_session=True,
             )

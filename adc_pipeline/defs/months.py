@@ -49,7 +49,8 @@ corpus_month = declare_for_job(
         name=MONTH,
         place="corpus/months",
         group=GROUP,
-        description="The rows of a month of the corpus, of the files with the month in their names, read ahead.",
+        description="The rows of a month of the corpus, of the files with the month in their names, read ahead by the"
+        " job `read_month`: choose the months there, under *Partitions*.",
         settings=Settings,
         make=make_month,
         # That of `utterances`, which takes the rows only if it would read the same.
