@@ -23,7 +23,7 @@ from adc_pipeline.corpus.layouts import REDDIT, STACK_EXCHANGE_POSTS, Layout, fi
 from adc_pipeline.corpus.packings import BLOCK, blocks, packing
 from adc_pipeline.corpus.readers import lines
 from adc_pipeline.corpus.readers.carried import own, spelled
-from adc_pipeline.corpus.readers.delimited import NAMED_SEPARATOR, separator_of
+from adc_pipeline.corpus.readers.delimited import HEADER_WITHIN, find_header
 from adc_pipeline.corpus.recorded_files import CONVOKIT_FILES, CONVOKIT_READ, STACK_EXCHANGE_FILES, UTTERANCES
 from adc_pipeline.corpus.remote import RemoteFile
 
@@ -144,7 +144,7 @@ def of_text(path: Path, wanted: Format, columns: Mapping[str, str]) -> Recognise
         raise refused(path, "is a script with JSON in it: keep what is between its first and last bracket")
     if ENCODED_TWICE.match(first[0]):
         raise refused(path, "holds each JSON object as a text, so it was encoded twice: decode each line once")
-    if separator_of(text(first[0])):
+    if find_header([text(line) for line in first[:HEADER_WITHIN]])[2]:
         return of_columns(path, "csv", header_fields(first), wanted, columns)
     if wanted == "table":
         return Recognised("table", "csv")
@@ -312,7 +312,7 @@ def known_fields(path: Path, container: Container, layout: Layout | None = None)
         case "xml":
             return xml_fields(path)
         case _:
-            return header_fields([line for line in islice(first_lines(path), 100) if line.strip()])
+            return header_fields(list(islice(first_lines(path), HEADER_WITHIN)))
 
 
 def schema_fields(path: Path, container: Container) -> set[str]:
@@ -332,12 +332,12 @@ def xml_fields(path: Path) -> set[str]:
 
 def header_fields(lines: Sequence[bytes]) -> set[str]:
     """Return the columns that the header of a CSV file names, out of its first lines."""
-    first = text(lines[0]) if lines else ""
-    header = text(lines[1]) if NAMED_SEPARATOR.fullmatch(first) and len(lines) > 1 else first
+    _, header, separator = find_header([text(line) for line in lines[:HEADER_WITHIN]])
     try:
-        return {name.strip() for name in next(csv.reader([header], delimiter=separator_of(first) or ","), [])}
+        names = next(csv.reader([header], delimiter=separator or ","), [])
     except csv.Error:
         return set()
+    return {name.strip().strip("'") for name in names}
 
 
 def text(line: bytes) -> str:
