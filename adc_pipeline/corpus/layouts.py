@@ -160,7 +160,7 @@ DISCOURSE = Layout(
         " THEN {topic_id:id} || '/' || coalesce(nullif({reply_to_post_number:parent}, '0'), '1') END",
         "speaker": "coalesce({username}, 'user' || {user_id:id})",
         "text": "CASE WHEN {deleted_at:parent} IS NOT NULL OR is_true({user_deleted})"
-        " OR {raw} = '(post deleted by author)' THEN '[deleted]'"
+        " OR {raw} = '(post deleted by author)' OR {raw} LIKE '(post withdrawn by author,%' THEN '[deleted]'"
         " ELSE coalesce({raw}, html_text({cooked})) END",
         "timestamp": "{created_at}",
         # The site's public interface gives likes as the second kind of action, if there are any.
