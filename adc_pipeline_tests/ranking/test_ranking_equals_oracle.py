@@ -188,7 +188,8 @@ NOTES = [
     "[Удалено]", "[削除済み]", "`[removed]`", "[Removed].", "[redacted]", "[data unavailable]", "[Deleted User]",
     "[Comment removed by moderator]", "[removed - rule 3]", "[post removed; author banned]", "[recipe removed]",
     "[User deleted their account]", "(deleted)", "<removed>", "&lt;deleted&gt;", "{Removed}", "*deleted*",
-    "~~removed~~", "_Permanently Deleted_", "(post deleted by author)", "(removed by the mods)", "(this comment has been removed)",
+    "~~removed~~",
+    "_Permanently Deleted_", "(post deleted by author)", "(removed by the mods)", "(this comment has been removed)",
     "*[removed by user]*", "（削除済み）", "【已删除】",
 ]  # fmt: skip
 TEXTS = [
