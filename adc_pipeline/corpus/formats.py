@@ -14,12 +14,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from adc_pipeline.core.errors import PipelineError, did_you_mean
 from adc_pipeline.core.named_files import check_file
 from adc_pipeline.corpus.first_bytes import BINARY, TEXT, content
-from adc_pipeline.corpus.layouts import REDDIT, STACK_EXCHANGE_POSTS, Layout, find_layout, row_by_row
+from adc_pipeline.corpus.layouts import LAYOUTS, REDDIT, STACK_EXCHANGE_POSTS, Layout, find_layout, row_by_row
 from adc_pipeline.corpus.packings import BLOCK, blocks, packing
 from adc_pipeline.corpus.readers import lines
 from adc_pipeline.corpus.readers.carried import own, spelled
@@ -121,10 +121,18 @@ def check_convokit_file(folder: Path, name: str) -> None:
 def of_text(path: Path, wanted: Format, columns: Mapping[str, str]) -> Recognised:
     """Return what a file of text is: JSON lines, a CSV file, or neither, which raises PipelineError."""
     first = [line for line in first_lines(path) if line.strip()]
+    objects = [found for found in map(parsed, first) if found]
     # Most lines have the same keys.
-    records: list[Collection[str]] = [found for found in dict.fromkeys(map(keys, first)) if found]
+    records: list[Collection[str]] = list(dict.fromkeys(map(keys, objects)))
     if records or wanted == "dump":
-        return of_records(path, records, wanted, columns)
+        what = of_records(path, records, wanted, columns)
+        inner = "" if what.layout is not None and what.layout.inside else inner_records(objects, columns)
+        if inner:
+            raise InnerRecordsError(
+                f"{path}, which the setting corpus names, holds records inside its records, under the key {inner},"
+                " which would be left out: write each of these on a line of its own, with the id of what it answers."
+            )
+        return what
     with path.open("rb") as file:
         start = next(blocks(file, path), b"").lstrip()[:1]
     if start == b"[":
@@ -248,6 +256,10 @@ class UnfitError(PipelineError):
         self.reason, self.companion = reason, companion
 
 
+class InnerRecordsError(PipelineError):
+    """A file with utterances that would be lost; a folder does not pass it over as it does a file without any."""
+
+
 def unfit(path: Path, what: str) -> UnfitError:
     """Return the error for a path that is no corpus, where a look at it does not tell what to do."""
     return UnfitError(
@@ -282,16 +294,54 @@ def first_lines(path: Path) -> Iterator[bytes]:
     yield rest
 
 
-def keys(line: bytes) -> frozenset[str]:
-    """Return the keys of the JSON object in a line, and those of the objects in it, dotted; none if it is no object."""
+def parsed(line: bytes) -> dict[str, Any]:
+    """Return the JSON object in a line; an empty one if it is none."""
     try:
         value = json.loads(line.decode(errors="replace"))
     except (ValueError, RecursionError):
-        return frozenset()
-    if not isinstance(value, dict):
-        return frozenset()
-    nested = (f"{outer}.{inner}" for outer, found in value.items() if isinstance(found, dict) for inner in found)
-    return frozenset(value).union(nested)
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def keys(record: Mapping[str, Any]) -> frozenset[str]:
+    """Return the keys of a record, and those of the objects in it, dotted."""
+    nested = (f"{outer}.{inner}" for outer, found in record.items() if isinstance(found, dict) for inner in found)
+    return frozenset(record).union(nested)
+
+
+# Keys under which exports write replies, and those of the texts of these; a post that another one repeats is no reply.
+REPLIES = ("replies", "comments", "children", "answers", "responses")
+TEXTS = {"body", "text", "content", "message", "selftext", "raw", "cooked"}
+REPEATED = ("crosspost_parent_list", "cross_posts")
+
+
+def inner_records(records: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> str:
+    """Return the key under which some records hold others that could stand for themselves; none if there is none."""
+    known: dict[frozenset[str], bool] = {}
+    readable = [*REDDIT, *(layout for layout in LAYOUTS if not layout.refused)]
+
+    def is_record(inner: dict[str, Any], key: str) -> bool:
+        if key.lower() in REPLIES and TEXTS & set(inner):
+            return True
+        found = keys(inner)
+        if found not in known:
+            known[found] = is_mapped(set(found), columns) or find_layout([found], readable) is not None
+        return known[found]
+
+    for record in records:
+        for key, value in record.items():
+            if key not in REPEATED and any(is_record(inner, key) for inner in objects_in(value)):
+                return key
+    return ""
+
+
+def objects_in(value: Any) -> list[dict[str, Any]]:
+    """Return the objects in a list, those in a listing of Reddit's interface, or those that an object has by name."""
+    if isinstance(value, dict):
+        listed = value.get("data")
+        children = listed.get("children") if isinstance(listed, dict) else None
+        value = [child.get("data") for child in children if isinstance(child, dict)] if children else [*value.values()]
+    return [inner for inner in value if isinstance(inner, dict)] if isinstance(value, list) else []
 
 
 def known_fields(path: Path, container: Container, layout: Layout | None = None) -> set[str]:
@@ -306,7 +356,7 @@ def known_fields(path: Path, container: Container, layout: Layout | None = None)
                 from adc_pipeline.corpus.readers.nested import Flatten
 
                 records = [inner for line in records for inner in Flatten(layout).lines(line)]
-            return set().union(*map(keys, records))
+            return set().union(*(keys(parsed(line)) for line in records))
         case "parquet" | "arrow":
             return schema_fields(path, container)
         case "xml":

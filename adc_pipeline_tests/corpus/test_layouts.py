@@ -292,6 +292,54 @@ def test_posts_and_comments_of_one_file(folder: Path) -> None:
     assert rows == [("5", None, "post 5"), ("6", "5", None), ("7", "6", None)]
 
 
+def test_lemmy_before_version_0_17_names_what_a_comment_answers(folder: Path) -> None:
+    comments = [lemmy_comment(6, "", 2), lemmy_comment(7, "", 1)]
+    for view, parent in zip(comments, (None, 6), strict=True):
+        del view["comment"]["path"]
+        view["comment"]["parent_id"] = parent
+    json_lines(folder / "views", [*comments, lemmy_post(5)])
+    assert [(row[0], row[1]) for row in read(folder)] == [("5", None), ("6", "5"), ("7", "6")]
+
+
+def test_answers_of_an_interface_one_a_line_hold_posts_or_comments(folder: Path) -> None:
+    answers: list[Record] = [{"posts": [lemmy_post(5)]}, {"comments": [lemmy_comment(6, "0.6", 2)]}, {"comments": []}]
+    json_lines(folder / "answers", [*answers, {"comments": [lemmy_comment(7, "0.6.7", 1)], "next_page": "x"}])
+    assert [(row[0], row[1]) for row in read(folder)] == [("5", None), ("6", "5"), ("7", "6")]
+
+
+def test_one_post_of_lemmy_as_its_interface_gives_it(folder: Path) -> None:
+    json_lines(folder / "a.json", [{"post_view": lemmy_post(5), "community_view": {"community": {"name": "c"}}}])
+    json_lines(folder / "b.json", [lemmy_comment(6, "0.6", 2)])
+    assert [(row[0], row[1], row[6]) for row in read(folder)] == [("5", None, "post 5"), ("6", "5", None)]
+
+
+REPLY = {"id": "c", "body": "hi", "link_id": "t3_p", "parent_id": "t3_p", "score": 3, "created_utc": 1500000000}
+LISTING = {"kind": "Listing", "data": {"children": [{"kind": "t1", "data": REPLY}]}}
+
+
+@pytest.mark.parametrize(
+    ("record", "key"),
+    [
+        (REPLY | {"replies": [REPLY]}, "replies"),
+        (REPLY | {"replies": LISTING}, "replies"),
+        ({"id": "p", "title": "T", "selftext": "", "comments": [{"id": "c", "body": "hi"}]}, "comments"),
+        ({"id": "p", "title": "T", "selftext": "", "thread": {"c": REPLY}}, "thread"),
+        (lemmy_comment(6, "0.6", 2) | {"below": [lemmy_comment(7, "0.6.7", 1)]}, "below"),
+    ],
+)
+def test_replies_inside_records_are_not_left_out_without_a_word(folder: Path, record: Record, key: str) -> None:
+    json_lines(folder / "some.json", [REPLY | {"replies": ""}, record])
+    with pytest.raises(PipelineError, match=f"records inside its records, under the key {key}, which would be left"):
+        check_source(CorpusSettings(str(folder)))
+
+
+def test_what_is_no_reply_may_be_inside_a_record(folder: Path) -> None:
+    post = {"id": "p", "title": "T", "selftext": "", "author": "ann", "created_utc": 1400000000, "score": 1}
+    inside = {"crosspost_parent_list": [post], "all_awardings": [{"id": "a", "name": "gold"}], "replies": ""}
+    json_lines(folder / "some.json", [post | inside, REPLY | {"author": "ann"}])
+    assert [row[0] for row in read(folder)] == ["p", "c"]
+
+
 def discourse(number: int, post_number: int, answers: int | None, likes: int, **more: Any) -> Record:
     return {
         "id": 900 + number, "user_id": 4, "topic_id": 70, "post_number": post_number, "raw": f"post {number}",
@@ -343,6 +391,16 @@ def test_a_topic_of_discourse_with_its_posts(folder: Path) -> None:
         for number in (70, 71, 72)
         for row in ((f"{number}/1", None, 3, f"Topic {number - 70}"), (f"{number}/2", f"{number}/1", 0, None))
     )
+
+
+def test_pages_of_a_topic_and_what_the_site_writes_in_it(folder: Path) -> None:
+    first = {"id": 70, "title": "Topic", "post_stream": {"posts": [discourse(1, 1, None, 3), discourse(2, 2, 1, 0)]}}
+    closed = discourse(3, 3, None, 0, post_type=3, raw="closed")
+    later = {"id": 70, "post_stream": {"posts": [closed, discourse(4, 4, 2, 1, post_type=1)]}}
+    json_lines(folder / "a.json", [first])
+    json_lines(folder / "b.json", [later])
+    counts = counts_of(folder)
+    assert (counts["taking_part"], counts["set_aside.not_an_utterance"]) == (3, 1)
 
 
 @pytest.mark.fast_first
