@@ -473,6 +473,37 @@ def test_reddit_in_a_table_is_read_as_the_dump_it_was_made_from(folder: Path, wr
     assert [row[:2] for row in rows[1:]] == [("a", "a"), ("b", "a"), ("c", "a")]
 
 
+def reddit_table(**columns: Any) -> pa.Table:
+    """A post and two comments, of which the second answers the first."""
+    found: Record = {
+        "id": ["9", "11", "12"], "link_id": [None, "9", "9"], "parent_id": [None, "9", "11"], "score": [7, 1, 2],
+        "title": ["Why?", None, None], "selftext": ["it hums", None, None], "body": [None, "yes", "no"],
+        "author": ["ann"] * 3, "created_utc": [1, 2, 3], "subreddit": ["sheds"] * 3,
+    }  # fmt: skip
+    return pa.table(found | columns)
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"id": [9, 11, 12], "link_id": [None, 9, 9], "parent_id": [None, 9, 11]},
+        {"id": [9, 11, 12], "link_id": [None, 9.0, 9.0], "parent_id": [None, 9.0, 11.0]},
+        {"id": [9.0, 11.0, 12.0], "link_id": ["nan", "9.0", "9.0"], "parent_id": ["nan", "9.0", "11.0"],
+         "body": ["nan", "yes", "no"], "title": ["Why?", "nan", "nan"], "selftext": ["it hums", "nan", "nan"]},
+        {"link_id": [None, "t3_9", "t3_9"], "parent_id": [None, None, 37]},
+        {"link_id": ["None", "t3_9", "t3_9"], "parent_id": [None, None, 37.0], "body": ["None", "yes", "no"]},
+    ],
+    ids=["numbers", "floats", "texts of pandas", "a parent in base 10", "a parent in base 10 as a float"],
+)  # fmt: skip
+def test_ids_of_reddit_in_a_table_may_be_numbers(folder: Path, columns: Record) -> None:
+    pq.write_table(reddit_table(**columns), folder / "some.parquet")
+    assert read(folder) == [
+        ("9", None, "ann", "it hums", 1, 7, "Why?"),
+        ("11", "9", "ann", "yes", 2, 1, None),
+        ("12", "11", "ann", "no", 3, 2, None),
+    ]
+
+
 @pytest.mark.fast_first
 @pytest.mark.parametrize("write", FLAT)
 def test_a_table_is_read_through_the_setting_columns_whatever_it_comes_in(folder: Path, write: Write) -> None:
