@@ -124,6 +124,11 @@ def of_text(path: Path, wanted: Format, columns: Mapping[str, str]) -> Recognise
     objects = [found for found in map(parsed, first) if found]
     # Most lines have the same keys.
     records: list[Collection[str]] = list(dict.fromkeys(map(keys, objects)))
+    if objects and holds_columns(objects[0]):
+        raise refused(
+            path,
+            "holds a table by columns, each key with the values of all rows: write it by rows, one JSON object a line",
+        )
     if records or wanted == "dump":
         what = of_records(path, records, wanted, columns)
         inner = "" if what.layout is not None and what.layout.inside else inner_records(objects, columns)
@@ -307,6 +312,15 @@ def keys(record: Mapping[str, Any]) -> frozenset[str]:
     """Return the keys of a record, and those of the objects in it, dotted."""
     nested = (f"{outer}.{inner}" for outer, found in record.items() if isinstance(found, dict) for inner in found)
     return frozenset(record).union(nested)
+
+
+def holds_columns(record: Mapping[str, Any]) -> bool:
+    """Return whether a record has a list, or an object by row numbers, under each of its keys, all of one length."""
+    values = list(record.values())
+    if len(values) < len(NEEDED) or not all(isinstance(value, list | dict) and value for value in values):
+        return False
+    by_number = (isinstance(value, list) or all(key.isdigit() for key in value) for value in values)
+    return len({len(value) for value in values}) == 1 and all(by_number)
 
 
 # Keys under which exports write replies, and those of the texts of these; a post that another one repeats is no reply.

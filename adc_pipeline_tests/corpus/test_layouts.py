@@ -333,6 +333,14 @@ def test_replies_inside_records_are_not_left_out_without_a_word(folder: Path, re
         check_source(CorpusSettings(str(folder)))
 
 
+@pytest.mark.parametrize("column", [lambda values: values, lambda values: dict(enumerate(values))])
+def test_a_table_by_columns_is_refused(tmp_path: Path, column: Callable[[list[str]], Any]) -> None:
+    table = {name: column(["a", "b"]) for name in ("id", "conversation_id", "reply_to", "text", "score")}
+    json_lines(tmp_path / "some.json", [table])
+    with pytest.raises(PipelineError, match="a table by columns, .*: write it by rows"):
+        check_source(CorpusSettings(str(tmp_path / "some.json")))
+
+
 def test_what_is_no_reply_may_be_inside_a_record(folder: Path) -> None:
     post = {"id": "p", "title": "T", "selftext": "", "author": "ann", "created_utc": 1400000000, "score": 1}
     inside = {"crosspost_parent_list": [post], "all_awardings": [{"id": "a", "name": "gold"}], "replies": ""}
