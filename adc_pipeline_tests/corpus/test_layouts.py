@@ -337,7 +337,7 @@ def test_replies_inside_records_are_not_left_out_without_a_word(folder: Path, re
 def test_a_table_by_columns_is_refused(tmp_path: Path, column: Callable[[list[str]], Any]) -> None:
     table = {name: column(["a", "b"]) for name in ("id", "conversation_id", "reply_to", "text", "score")}
     json_lines(tmp_path / "some.json", [table])
-    with pytest.raises(PipelineError, match="a table by columns, .*: write it by rows"):
+    with pytest.raises(PipelineError, match=r"a table by columns, .*: write it by rows"):
         check_source(CorpusSettings(str(tmp_path / "some.json")))
 
 
