@@ -99,7 +99,10 @@ def recognise_anew(path: Path, wanted: Format, columns: Mapping[str, str] | None
     if found.container in ("parquet", "arrow") and packing(path) != "none":
         raise refused(path, f"is {found.what} that is packed once more: unpack it first")
     if found.container in ("parquet", "arrow"):
-        return of_columns(path, found.container, schema_fields(path, found.container), wanted, columns or {})
+        fields = schema_fields(path, found.container)
+        what = of_columns(path, found.container, fields, wanted, columns or {})
+        refuse_objects(path, what, fields, columns or {})
+        return what
     if found.container == "xml":
         return of_columns(path, "xml", xml_fields(path), wanted, columns or {})
     return of_text(path, wanted, columns or {})
@@ -131,6 +134,7 @@ def of_text(path: Path, wanted: Format, columns: Mapping[str, str]) -> Recognise
         )
     if records or wanted == "dump":
         what = of_records(path, records, wanted, columns)
+        refuse_objects(path, what, set().union(*records), columns)
         inner = "" if what.layout is not None and what.layout.inside else inner_records(objects, columns)
         if inner:
             raise InnerRecordsError(
@@ -207,6 +211,30 @@ def of_columns(
         raise refused(path, f"is an XML file with the fields {names(fields)}, which no known layout has: {MAP_THEM}")
     # `check_columns` names what it lacks.
     return Recognised("table", container, certain=False)
+
+
+# Fields that hold a name or a text; a client of Reddit's interface has an object for an author or a subreddit.
+PLAIN_OF_REDDIT = ("id", "link_id", "author", "body", "selftext", "title", "subreddit")
+PLAIN = ("id", "conversation_id", "reply_to", "speaker")
+
+
+def refuse_objects(path: Path, what: Recognised, fields: Collection[str], columns: Mapping[str, str]) -> None:
+    """Raise PipelineError where a name or a text is an object, which would be read as its JSON.
+
+    Values of MongoDB's are written as objects, too.
+    """
+    if what.kind == "layout" or not what.certain:
+        return
+    outer = {field.partition(".")[0] for field in fields if "." in field and ".$" not in field}
+    of_a_table = [columns.get(name, name) for name in PLAIN]
+    for name in of_a_table if what.kind == "table" else PLAIN_OF_REDDIT:
+        if name in outer:
+            advice = "map a member of it by the setting columns, such as {speaker: author.name}"
+            raise refused(
+                path,
+                f"holds an object under the key {name}, where a name or a text is read:"
+                f" {advice if what.kind == 'table' else 'write the name or the text in its place'}",
+            )
 
 
 def of_layout(path: Path, container: Container, layout: Layout) -> Recognised:

@@ -341,6 +341,21 @@ def test_a_table_by_columns_is_refused(tmp_path: Path, column: Callable[[list[st
         check_source(CorpusSettings(str(tmp_path / "some.json")))
 
 
+@pytest.mark.parametrize("write", [json_lines, parquet])
+@pytest.mark.parametrize(
+    ("record", "sentence"),
+    [
+        (REPLY | {"author": {"name": "ann", "id": "t2_1"}}, "under the key author, .*: write the name"),
+        (dict.fromkeys(("id", "conversation_id", "reply_to", "text", "score"), "a") | {"speaker": {"name": "ann"}},
+         "under the key speaker, .*: map a member"),
+    ],
+)  # fmt: skip
+def test_a_name_that_is_an_object_is_refused(tmp_path: Path, write: Write, record: Record, sentence: str) -> None:
+    write(tmp_path / "some.jsonl", [record])
+    with pytest.raises(PipelineError, match=sentence):
+        check_source(CorpusSettings(str(tmp_path / "some.jsonl")))
+
+
 def test_what_is_no_reply_may_be_inside_a_record(folder: Path) -> None:
     post = {"id": "p", "title": "T", "selftext": "", "author": "ann", "created_utc": 1400000000, "score": 1}
     inside = {"crosspost_parent_list": [post], "all_awardings": [{"id": "a", "name": "gold"}], "replies": ""}
