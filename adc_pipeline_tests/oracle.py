@@ -288,25 +288,80 @@ def stripped(text: str) -> str:
 def is_note_of_removal(text: str) -> bool:
     """Return whether a text is one pair of brackets, 150 characters at most, that says what became of the text.
 
-    Signs of emphasis around the pair do not count, nor does a stop behind it.
+    Signs of emphasis around the pair do not count, nor does a stop behind it. In brackets that are not square, and with
+    emphasis alone, a note is what became of what, and by whom.
     """
-    if len(text) > 150:
+    bare = text.lstrip("*_~`\\").rstrip("*_~`\\.")
+    if len(text) > 150 or not bare:
         return False
-    text = text.lstrip("*_~`\\").rstrip("*_~`.")
+    for begin, end in BRACKETS:
+        if bare.startswith(begin) and bare.endswith(end):
+            return (begin >= "\u2000" and any(word in bare for word in OTHER_LETTERS)) or (
+                begin < "\u2000" and says_only_removal(bare[len(begin) : -len(end)])
+            )
+    if bare[0] != "[":
+        return text[0] in "*_~`\\" and text.rstrip(".")[-1] in "*_~`\\" and says_only_removal(bare)
     depth = 0
-    for place, character in enumerate(text):
+    for place, character in enumerate(bare):
         depth += {"[": 1, "]": -1}.get(character, 0)
         # Reddit's reasons hold links, and no brackets in brackets of these.
-        if depth > 2 or (depth < 1 and place < len(text) - 1):
+        if depth > 2 or (depth < 1 and place < len(bare) - 1):
             return False
-    said = set(re.findall(r"\w+", text.lower())) & REMOVAL_WORDS
-    phrase = re.search(r"\b(not|no longer) available\b", text.lower())
-    inside = any(word in text.lower() for word in ("удален", "удалён", "видалено", "削除", "删除", "刪除", "삭제"))
-    return depth == 0 and len(text) > 0 and bool(said or phrase or inside)
+    words = re.findall(r"\w+|[^\w\s]", bare.lower()[1:-1])
+    return depth == 0 and (
+        bool(set(words) & WORDS_ELSEWHERE)
+        or any(word in bare.lower() for word in OTHER_LETTERS)
+        or any(says_removal(words[:place], words[place:]) for place in range(len(words)))
+    )
 
 
-REMOVAL_WORDS = {
-    *("deleted", "removed", "unavailable", "gelöscht", "entfernt", "supprimé", "supprimée", "supprimés", "borrado"),
+def removal_words(words: list[str]) -> int:
+    """How many of the first words say that something was removed."""
+    if words[0] in ("deleted", "removed", "unavailable", "redacted", "withdrawn", "censored", "erased"):
+        return 1
+    return 2 if words[:2] == ["not", "available"] else 3 if words[:3] == ["no", "longer", "available"] else 0
+
+
+def says_removal(before: list[str], words: list[str]) -> bool:
+    """Whether the words say that something was removed, and then nothing, or why, or when; not who removed what."""
+    length = removal_words(words)
+    if not length or set(before) & set(TELLS.split()):
+        return False
+    for word in words[length:]:
+        if word in REASONS.split() or word in ",;:.(/–—-":
+            return True
+        if word.removesuffix("s") not in THINGS and word not in ALONG.split() and word.isalnum():
+            return False
+    return True
+
+
+def says_only_removal(content: str) -> bool:
+    words = re.findall(r"[^\W_]+", content.lower().replace("'s", "").replace("’s", ""))
+    first = next((place for place in range(len(words)) if removal_words(words[place:])), None)
+    if first is None or re.search(r"[^\w\s.'’]|\.\s*\w", content):
+        return False
+    before, rest = words[:first], words[first + removal_words(words[first:]) :]
+    if not set(before) <= THINGS | PEOPLE | set(BETWEEN.split()):
+        return False
+    rest = rest[1:] if rest and rest[0].removesuffix("s") in THINGS else rest
+    named = [word for word in rest[1:] if word not in ("the", "a", "an")]
+    return not rest or (rest[0] == "by" and len(named) == 1 and named[0].removesuffix("s") in PEOPLE)
+
+
+BRACKETS = [*zip("(<{（【［〔", ")>}）】］〕", strict=True), ("&lt;", "&gt;")]
+THINGS_NAMED = (
+    "account answer article comment content data file image item link media message page photo picture post question"
+    " reply submission text thread topic user username video"
+)
+PEOPLE_NAMED = "author user poster op creator owner moderator mod admin administrator staff reddit system automoderator"
+THINGS, PEOPLE = set(THINGS_NAMED.split()), set(PEOPLE_NAMED.split())
+TELLS = "i me my we our you your he she if when once"
+BETWEEN = "the this that was were is are has have been being permanently automatically"
+ALONG = "the this that their his her own automatically permanently temporarily already now here again"
+REASONS = "after and as at because by due for from in is on pending per since to under until via was with"
+OTHER_LETTERS = ("удален", "удалён", "видалено", "削除", "删除", "刪除", "삭제")
+WORDS_ELSEWHERE = {
+    *("gelöscht", "entfernt", "supprimé", "supprimée", "supprimés", "borrado"),
     *("borrada", "borrados", "borradas", "eliminado", "eliminada", "eliminados", "eliminadas", "removido", "removida"),
     *("removidos", "removidas", "excluído", "excluída", "excluído", "excluidos", "excluido", "excluida", "excluídos"),
     *("excluídas", "excluidas", "apagado", "apagada", "apagados", "apagadas", "eliminato", "eliminata", "rimosso"),

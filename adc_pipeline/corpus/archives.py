@@ -23,7 +23,7 @@ from typing import IO, BinaryIO, cast
 from adc_pipeline.core.errors import PipelineError, is_disk_full
 from adc_pipeline.corpus.first_bytes import content
 from adc_pipeline.corpus.folders import HIDDEN, NO_NAME, UNKNOWN_COLUMNS, is_hidden, is_named_data
-from adc_pipeline.corpus.formats import Format, UnfitError, recognise
+from adc_pipeline.corpus.formats import Format, InnerRecordsError, UnfitError, recognise
 from adc_pipeline.corpus.packings import BLOCK, Unpacked
 from adc_pipeline.corpus.recorded_files import CONVOKIT_FILES
 
@@ -187,7 +187,8 @@ class Choice:
             found = recognise(self.head, self.wanted, self.columns)
         except PipelineError as error:
             # A member whose name says data is unpacked; its reader reports what is wrong with it.
-            if named_data and not getattr(error, "companion", False):
+            inner = isinstance(error, InnerRecordsError)
+            if inner or (named_data and not getattr(error, "companion", False)):
                 return ""
             return error.reason if isinstance(error, UnfitError) else "cannot be unpacked"
         if found.kind == "archive":

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.core.named_files import access_problem, file_problem, read_small_json
-from adc_pipeline.corpus.formats import Format, Recognised, UnfitError, recognise, unfit
+from adc_pipeline.corpus.formats import Format, InnerRecordsError, Recognised, UnfitError, recognise, unfit
 from adc_pipeline.corpus.layouts import STACK_EXCHANGE_COMMENTS, STACK_EXCHANGE_POSTS
 from adc_pipeline.corpus.recorded_files import CONVOKIT_FILES, UTTERANCES, part_files
 from adc_pipeline.corpus.remote import RemoteFile
@@ -205,8 +205,8 @@ class Walk:
                 raise
             self.leave_out(path, error.reason)
             return
-        except PipelineError:
-            if is_named_data(path):
+        except PipelineError as error:
+            if is_named_data(path) or isinstance(error, InnerRecordsError):
                 raise
             self.leave_out(path, "cannot be unpacked")
             return

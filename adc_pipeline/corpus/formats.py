@@ -14,16 +14,16 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from adc_pipeline.core.errors import PipelineError, did_you_mean
 from adc_pipeline.core.named_files import check_file
 from adc_pipeline.corpus.first_bytes import BINARY, TEXT, content
-from adc_pipeline.corpus.layouts import REDDIT, STACK_EXCHANGE_POSTS, Layout, find_layout, row_by_row
+from adc_pipeline.corpus.layouts import LAYOUTS, REDDIT, STACK_EXCHANGE_POSTS, Layout, find_layout, row_by_row
 from adc_pipeline.corpus.packings import BLOCK, blocks, packing
 from adc_pipeline.corpus.readers import lines
 from adc_pipeline.corpus.readers.carried import own, spelled
-from adc_pipeline.corpus.readers.delimited import NAMED_SEPARATOR, separator_of
+from adc_pipeline.corpus.readers.delimited import HEADER_WITHIN, find_header
 from adc_pipeline.corpus.recorded_files import CONVOKIT_FILES, CONVOKIT_READ, STACK_EXCHANGE_FILES, UTTERANCES
 from adc_pipeline.corpus.remote import RemoteFile
 
@@ -99,7 +99,10 @@ def recognise_anew(path: Path, wanted: Format, columns: Mapping[str, str] | None
     if found.container in ("parquet", "arrow") and packing(path) != "none":
         raise refused(path, f"is {found.what} that is packed once more: unpack it first")
     if found.container in ("parquet", "arrow"):
-        return of_columns(path, found.container, schema_fields(path, found.container), wanted, columns or {})
+        fields = schema_fields(path, found.container)
+        what = of_columns(path, found.container, fields, wanted, columns or {})
+        refuse_objects(path, what, fields, columns or {})
+        return what
     if found.container == "xml":
         return of_columns(path, "xml", xml_fields(path), wanted, columns or {})
     return of_text(path, wanted, columns or {})
@@ -121,10 +124,24 @@ def check_convokit_file(folder: Path, name: str) -> None:
 def of_text(path: Path, wanted: Format, columns: Mapping[str, str]) -> Recognised:
     """Return what a file of text is: JSON lines, a CSV file, or neither, which raises PipelineError."""
     first = [line for line in first_lines(path) if line.strip()]
+    objects = [found for found in map(parsed, first) if found]
     # Most lines have the same keys.
-    records: list[Collection[str]] = [found for found in dict.fromkeys(map(keys, first)) if found]
+    records: list[Collection[str]] = list(dict.fromkeys(map(keys, objects)))
+    if objects and holds_columns(objects[0]):
+        raise refused(
+            path,
+            "holds a table by columns, each key with the values of all rows: write it by rows, one JSON object a line",
+        )
     if records or wanted == "dump":
-        return of_records(path, records, wanted, columns)
+        what = of_records(path, records, wanted, columns)
+        refuse_objects(path, what, set().union(*records), columns)
+        inner = "" if what.layout is not None and what.layout.inside else inner_records(objects, columns)
+        if inner:
+            raise InnerRecordsError(
+                f"{path}, which the setting corpus names, holds records inside its records, under the key {inner},"
+                " which would be left out: write each of these on a line of its own, with the id of what it answers."
+            )
+        return what
     with path.open("rb") as file:
         start = next(blocks(file, path), b"").lstrip()[:1]
     if start == b"[":
@@ -144,7 +161,7 @@ def of_text(path: Path, wanted: Format, columns: Mapping[str, str]) -> Recognise
         raise refused(path, "is a script with JSON in it: keep what is between its first and last bracket")
     if ENCODED_TWICE.match(first[0]):
         raise refused(path, "holds each JSON object as a text, so it was encoded twice: decode each line once")
-    if separator_of(text(first[0])):
+    if find_header([text(line) for line in first[:HEADER_WITHIN]])[2]:
         return of_columns(path, "csv", header_fields(first), wanted, columns)
     if wanted == "table":
         return Recognised("table", "csv")
@@ -194,6 +211,30 @@ def of_columns(
         raise refused(path, f"is an XML file with the fields {names(fields)}, which no known layout has: {MAP_THEM}")
     # `check_columns` names what it lacks.
     return Recognised("table", container, certain=False)
+
+
+# Fields that hold a name or a text; a client of Reddit's interface has an object for an author or a subreddit.
+PLAIN_OF_REDDIT = ("id", "link_id", "author", "body", "selftext", "title", "subreddit")
+PLAIN = ("id", "conversation_id", "reply_to", "speaker")
+
+
+def refuse_objects(path: Path, what: Recognised, fields: Collection[str], columns: Mapping[str, str]) -> None:
+    """Raise PipelineError where a name or a text is an object, which would be read as its JSON.
+
+    Values of MongoDB's are written as objects, too.
+    """
+    if what.kind == "layout" or not what.certain:
+        return
+    outer = {field.partition(".")[0] for field in fields if "." in field and ".$" not in field}
+    of_a_table = [columns.get(name, name) for name in PLAIN]
+    for name in of_a_table if what.kind == "table" else PLAIN_OF_REDDIT:
+        if name in outer:
+            advice = "map a member of it by the setting columns, such as {speaker: author.name}"
+            raise refused(
+                path,
+                f"holds an object under the key {name}, where a name or a text is read:"
+                f" {advice if what.kind == 'table' else 'write the name or the text in its place'}",
+            )
 
 
 def of_layout(path: Path, container: Container, layout: Layout) -> Recognised:
@@ -248,6 +289,10 @@ class UnfitError(PipelineError):
         self.reason, self.companion = reason, companion
 
 
+class InnerRecordsError(PipelineError):
+    """A file with utterances that would be lost; a folder does not pass it over as it does a file without any."""
+
+
 def unfit(path: Path, what: str) -> UnfitError:
     """Return the error for a path that is no corpus, where a look at it does not tell what to do."""
     return UnfitError(
@@ -282,16 +327,63 @@ def first_lines(path: Path) -> Iterator[bytes]:
     yield rest
 
 
-def keys(line: bytes) -> frozenset[str]:
-    """Return the keys of the JSON object in a line, and those of the objects in it, dotted; none if it is no object."""
+def parsed(line: bytes) -> dict[str, Any]:
+    """Return the JSON object in a line; an empty one if it is none."""
     try:
         value = json.loads(line.decode(errors="replace"))
     except (ValueError, RecursionError):
-        return frozenset()
-    if not isinstance(value, dict):
-        return frozenset()
-    nested = (f"{outer}.{inner}" for outer, found in value.items() if isinstance(found, dict) for inner in found)
-    return frozenset(value).union(nested)
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def keys(record: Mapping[str, Any]) -> frozenset[str]:
+    """Return the keys of a record, and those of the objects in it, dotted."""
+    nested = (f"{outer}.{inner}" for outer, found in record.items() if isinstance(found, dict) for inner in found)
+    return frozenset(record).union(nested)
+
+
+def holds_columns(record: Mapping[str, Any]) -> bool:
+    """Return whether a record has a list, or an object by row numbers, under each of its keys, all of one length."""
+    values = list(record.values())
+    if len(values) < len(NEEDED) or not all(isinstance(value, list | dict) and value for value in values):
+        return False
+    by_number = (isinstance(value, list) or all(key.isdigit() for key in value) for value in values)
+    return len({len(value) for value in values}) == 1 and all(by_number)
+
+
+# Keys under which exports write replies, and those of the texts of these; a post that another one repeats is no reply.
+REPLIES = ("replies", "comments", "children", "answers", "responses")
+TEXTS = {"body", "text", "content", "message", "selftext", "raw", "cooked"}
+REPEATED = ("crosspost_parent_list", "cross_posts")
+
+
+def inner_records(records: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> str:
+    """Return the key under which some records hold others that could stand for themselves; none if there is none."""
+    known: dict[frozenset[str], bool] = {}
+    readable = [*REDDIT, *(layout for layout in LAYOUTS if not layout.refused)]
+
+    def is_record(inner: dict[str, Any], key: str) -> bool:
+        if key.lower() in REPLIES and TEXTS & set(inner):
+            return True
+        found = keys(inner)
+        if found not in known:
+            known[found] = is_mapped(set(found), columns) or find_layout([found], readable) is not None
+        return known[found]
+
+    for record in records:
+        for key, value in record.items():
+            if key not in REPEATED and any(is_record(inner, key) for inner in objects_in(value)):
+                return key
+    return ""
+
+
+def objects_in(value: Any) -> list[dict[str, Any]]:
+    """Return the objects in a list, those in a listing of Reddit's interface, or those that an object has by name."""
+    if isinstance(value, dict):
+        listed = value.get("data")
+        children = listed.get("children") if isinstance(listed, dict) else None
+        value = [child.get("data") for child in children if isinstance(child, dict)] if children else [*value.values()]
+    return [inner for inner in value if isinstance(inner, dict)] if isinstance(value, list) else []
 
 
 def known_fields(path: Path, container: Container, layout: Layout | None = None) -> set[str]:
@@ -306,13 +398,13 @@ def known_fields(path: Path, container: Container, layout: Layout | None = None)
                 from adc_pipeline.corpus.readers.nested import Flatten
 
                 records = [inner for line in records for inner in Flatten(layout).lines(line)]
-            return set().union(*map(keys, records))
+            return set().union(*(keys(parsed(line)) for line in records))
         case "parquet" | "arrow":
             return schema_fields(path, container)
         case "xml":
             return xml_fields(path)
         case _:
-            return header_fields([line for line in islice(first_lines(path), 100) if line.strip()])
+            return header_fields(list(islice(first_lines(path), HEADER_WITHIN)))
 
 
 def schema_fields(path: Path, container: Container) -> set[str]:
@@ -332,12 +424,12 @@ def xml_fields(path: Path) -> set[str]:
 
 def header_fields(lines: Sequence[bytes]) -> set[str]:
     """Return the columns that the header of a CSV file names, out of its first lines."""
-    first = text(lines[0]) if lines else ""
-    header = text(lines[1]) if NAMED_SEPARATOR.fullmatch(first) and len(lines) > 1 else first
+    _, header, separator = find_header([text(line) for line in lines[:HEADER_WITHIN]])
     try:
-        return {name.strip() for name in next(csv.reader([header], delimiter=separator_of(first) or ","), [])}
+        names = next(csv.reader([header], delimiter=separator or ","), [])
     except csv.Error:
         return set()
+    return {name.strip().strip("'") for name in names}
 
 
 def text(line: bytes) -> str:

@@ -126,15 +126,21 @@ LEMMY_POSTS = Layout(
     },
 )
 
+# The answer to a request for one post.
+LEMMY_POST = replace(
+    LEMMY_POSTS, name="Lemmy posts, one an answer", fields=("post_view.post", "post_view.counts"), inside="post_view"
+)
+
 LEMMY_COMMENTS = Layout(
     "Lemmy comments",
-    ("comment.id", "comment.path", "comment.content", "counts.score|comment.score"),
+    ("comment.id", "comment.path|comment.parent_id", "comment.content", "counts.score|comment.score"),
     {
         "id": "{comment.id:id}",
         "conversation_id": "coalesce({comment.post_id:id}, {post.id:id})",
         # The way down from the post, such as 0.6.7, where 7 is the comment itself and 6 what it answers.
+        # Before version 0.17 a comment names what it answers.
         "reply_to": "coalesce(nullif(regexp_extract({comment.path}, '^0\\.(?:\\d+\\.)*(\\d+)\\.\\d+$', 1), ''),"
-        " {comment.post_id:id}, {post.id:id})",
+        " {comment.parent_id:parent}, {comment.post_id:id}, {post.id:id})",
         "speaker": "coalesce({creator.name}, {comment.creator_id})",
         # The last is what the site writes over the comments of an account that is deleted.
         "text": "CASE WHEN is_true({comment.removed}) THEN '[removed]' WHEN is_true({comment.deleted})"
@@ -144,7 +150,8 @@ LEMMY_COMMENTS = Layout(
         "distinguished": "CASE WHEN is_true({comment.distinguished}) THEN 'moderator' END",
         "source": "{community.name}",
         "kind": "'t1_'",
-        "parent_kind": "CASE WHEN {comment.path} LIKE '0.%.%' THEN 't1_' ELSE 't3_' END",
+        "parent_kind": "CASE WHEN {comment.path} LIKE '0.%.%' OR {comment.parent_id:parent} IS NOT NULL THEN 't1_'"
+        " ELSE 't3_' END",
     },
     has_roots=False,
 )
@@ -160,7 +167,7 @@ DISCOURSE = Layout(
         " THEN {topic_id:id} || '/' || coalesce(nullif({reply_to_post_number:parent}, '0'), '1') END",
         "speaker": "coalesce({username}, 'user' || {user_id:id})",
         "text": "CASE WHEN {deleted_at:parent} IS NOT NULL OR is_true({user_deleted})"
-        " OR {raw} = '(post deleted by author)' THEN '[deleted]'"
+        " OR {raw} = '(post deleted by author)' OR {raw} LIKE '(post withdrawn by author,%' THEN '[deleted]'"
         " ELSE coalesce({raw}, html_text({cooked})) END",
         "timestamp": "{created_at}",
         # The site's public interface gives likes as the second kind of action, if there are any.
@@ -168,6 +175,8 @@ DISCOURSE = Layout(
         " THEN coalesce(nullif(regexp_extract({actions_summary}, '.id.: ?2\\b[^{{}}]*?.count.: ?(\\d+)', 1), ''),"
         " nullif(regexp_extract({actions_summary}, '.count.: ?(\\d+)[^{{}}]*?.id.: ?2\\b', 1), ''), '0') END)",
         "title": "CASE {post_number:id} WHEN '1' THEN {topic_title} END",
+        # What the site writes about a topic, such as that it was closed, is no utterance.
+        "kind": "CASE {post_type:id} WHEN '3' THEN 't5_' END",
     },
 )
 
@@ -175,7 +184,8 @@ DISCOURSE = Layout(
 DISCOURSE_TOPICS = replace(
     DISCOURSE,
     name="Discourse topics",
-    fields=("post_stream.posts", "title"),
+    # Later pages of a topic have no title.
+    fields=("post_stream.posts",),
     columns={**DISCOURSE.columns, "title": "CASE {post_number:id} WHEN '1' THEN {title} END"},
     inside="post_stream.posts",
     around=("title",),
@@ -267,6 +277,9 @@ HACKER_NEWS_SEARCH = replace(
     fields=("objectID", "created_at_i", "author", "points"),
 )
 
+# The tables of comments that BigQuery had.
+HACKER_NEWS_TABLE = replace(HACKER_NEWS, fields=("id", "by", "time_ts", "text"))
+
 HACKER_NEWS_TREE = replace(
     HACKER_NEWS, name="Hacker News items with their replies", fields=("id", "type", "author", "points", "children")
 )
@@ -294,6 +307,7 @@ LAYOUTS = (
     STACK_EXCHANGE_COMMENTS,
     LEMMY_COMMENTS,
     LEMMY_POSTS,
+    LEMMY_POST,
     DISCOURSE,
     DISCOURSE_TOPICS,
     VOAT_COMMENTS,
@@ -302,6 +316,7 @@ LAYOUTS = (
     RUQQUS_SUBMISSIONS,
     HACKER_NEWS,
     HACKER_NEWS_SEARCH,
+    HACKER_NEWS_TABLE,
     HACKER_NEWS_TREE,
     REDDIT_LISTING,
     SUBREDDITS,

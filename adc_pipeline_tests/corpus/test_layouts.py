@@ -292,6 +292,77 @@ def test_posts_and_comments_of_one_file(folder: Path) -> None:
     assert rows == [("5", None, "post 5"), ("6", "5", None), ("7", "6", None)]
 
 
+def test_lemmy_before_version_0_17_names_what_a_comment_answers(folder: Path) -> None:
+    comments = [lemmy_comment(6, "", 2), lemmy_comment(7, "", 1)]
+    for view, parent in zip(comments, (None, 6), strict=True):
+        del view["comment"]["path"]
+        view["comment"]["parent_id"] = parent
+    json_lines(folder / "views", [*comments, lemmy_post(5)])
+    assert [(row[0], row[1]) for row in read(folder)] == [("5", None), ("6", "5"), ("7", "6")]
+
+
+def test_answers_of_an_interface_one_a_line_hold_posts_or_comments(folder: Path) -> None:
+    answers: list[Record] = [{"posts": [lemmy_post(5)]}, {"comments": [lemmy_comment(6, "0.6", 2)]}, {"comments": []}]
+    json_lines(folder / "answers", [*answers, {"comments": [lemmy_comment(7, "0.6.7", 1)], "next_page": "x"}])
+    assert [(row[0], row[1]) for row in read(folder)] == [("5", None), ("6", "5"), ("7", "6")]
+
+
+def test_one_post_of_lemmy_as_its_interface_gives_it(folder: Path) -> None:
+    json_lines(folder / "a.json", [{"post_view": lemmy_post(5), "community_view": {"community": {"name": "c"}}}])
+    json_lines(folder / "b.json", [lemmy_comment(6, "0.6", 2)])
+    assert [(row[0], row[1], row[6]) for row in read(folder)] == [("5", None, "post 5"), ("6", "5", None)]
+
+
+REPLY = {"id": "c", "body": "hi", "link_id": "t3_p", "parent_id": "t3_p", "score": 3, "created_utc": 1500000000}
+LISTING = {"kind": "Listing", "data": {"children": [{"kind": "t1", "data": REPLY}]}}
+
+
+@pytest.mark.parametrize(
+    ("record", "key"),
+    [
+        (REPLY | {"replies": [REPLY]}, "replies"),
+        (REPLY | {"replies": LISTING}, "replies"),
+        ({"id": "p", "title": "T", "selftext": "", "comments": [{"id": "c", "body": "hi"}]}, "comments"),
+        ({"id": "p", "title": "T", "selftext": "", "thread": {"c": REPLY}}, "thread"),
+        (lemmy_comment(6, "0.6", 2) | {"below": [lemmy_comment(7, "0.6.7", 1)]}, "below"),
+    ],
+)
+def test_replies_inside_records_are_not_left_out_without_a_word(folder: Path, record: Record, key: str) -> None:
+    json_lines(folder / "some.json", [REPLY | {"replies": ""}, record])
+    with pytest.raises(PipelineError, match=f"records inside its records, under the key {key}, which would be left"):
+        check_source(CorpusSettings(str(folder)))
+
+
+@pytest.mark.parametrize("column", [lambda values: values, lambda values: dict(enumerate(values))])
+def test_a_table_by_columns_is_refused(tmp_path: Path, column: Callable[[list[str]], Any]) -> None:
+    table = {name: column(["a", "b"]) for name in ("id", "conversation_id", "reply_to", "text", "score")}
+    json_lines(tmp_path / "some.json", [table])
+    with pytest.raises(PipelineError, match=r"a table by columns, .*: write it by rows"):
+        check_source(CorpusSettings(str(tmp_path / "some.json")))
+
+
+@pytest.mark.parametrize("write", [json_lines, parquet])
+@pytest.mark.parametrize(
+    ("record", "sentence"),
+    [
+        (REPLY | {"author": {"name": "ann", "id": "t2_1"}}, "under the key author, .*: write the name"),
+        (dict.fromkeys(("id", "conversation_id", "reply_to", "text", "score"), "a") | {"speaker": {"name": "ann"}},
+         "under the key speaker, .*: map a member"),
+    ],
+)  # fmt: skip
+def test_a_name_that_is_an_object_is_refused(tmp_path: Path, write: Write, record: Record, sentence: str) -> None:
+    write(tmp_path / "some.jsonl", [record])
+    with pytest.raises(PipelineError, match=sentence):
+        check_source(CorpusSettings(str(tmp_path / "some.jsonl")))
+
+
+def test_what_is_no_reply_may_be_inside_a_record(folder: Path) -> None:
+    post = {"id": "p", "title": "T", "selftext": "", "author": "ann", "created_utc": 1400000000, "score": 1}
+    inside = {"crosspost_parent_list": [post], "all_awardings": [{"id": "a", "name": "gold"}], "replies": ""}
+    json_lines(folder / "some.json", [post | inside, REPLY | {"author": "ann"}])
+    assert [row[0] for row in read(folder)] == ["p", "c"]
+
+
 def discourse(number: int, post_number: int, answers: int | None, likes: int, **more: Any) -> Record:
     return {
         "id": 900 + number, "user_id": 4, "topic_id": 70, "post_number": post_number, "raw": f"post {number}",
@@ -343,6 +414,16 @@ def test_a_topic_of_discourse_with_its_posts(folder: Path) -> None:
         for number in (70, 71, 72)
         for row in ((f"{number}/1", None, 3, f"Topic {number - 70}"), (f"{number}/2", f"{number}/1", 0, None))
     )
+
+
+def test_pages_of_a_topic_and_what_the_site_writes_in_it(folder: Path) -> None:
+    first = {"id": 70, "title": "Topic", "post_stream": {"posts": [discourse(1, 1, None, 3), discourse(2, 2, 1, 0)]}}
+    closed = discourse(3, 3, None, 0, post_type=3, raw="closed")
+    later = {"id": 70, "post_stream": {"posts": [closed, discourse(4, 4, 2, 1, post_type=1)]}}
+    json_lines(folder / "a.json", [first])
+    json_lines(folder / "b.json", [later])
+    counts = counts_of(folder)
+    assert (counts["taking_part"], counts["set_aside.not_an_utterance"]) == (3, 1)
 
 
 @pytest.mark.fast_first
@@ -413,6 +494,37 @@ def test_reddit_in_a_table_is_read_as_the_dump_it_was_made_from(folder: Path, wr
     rows = read(folder)
     assert rows[0] == ("a", None, "ann", "it hums", 1, 7, "Why?")
     assert [row[:2] for row in rows[1:]] == [("a", "a"), ("b", "a"), ("c", "a")]
+
+
+def reddit_table(**columns: Any) -> pa.Table:
+    """A post and two comments, of which the second answers the first."""
+    found: Record = {
+        "id": ["9", "11", "12"], "link_id": [None, "9", "9"], "parent_id": [None, "9", "11"], "score": [7, 1, 2],
+        "title": ["Why?", None, None], "selftext": ["it hums", None, None], "body": [None, "yes", "no"],
+        "author": ["ann"] * 3, "created_utc": [1, 2, 3], "subreddit": ["sheds"] * 3,
+    }  # fmt: skip
+    return pa.table(found | columns)
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"id": [9, 11, 12], "link_id": [None, 9, 9], "parent_id": [None, 9, 11]},
+        {"id": [9, 11, 12], "link_id": [None, 9.0, 9.0], "parent_id": [None, 9.0, 11.0]},
+        {"id": [9.0, 11.0, 12.0], "link_id": ["nan", "9.0", "9.0"], "parent_id": ["nan", "9.0", "11.0"],
+         "body": ["nan", "yes", "no"], "title": ["Why?", "nan", "nan"], "selftext": ["it hums", "nan", "nan"]},
+        {"link_id": [None, "t3_9", "t3_9"], "parent_id": [None, None, 37]},
+        {"link_id": ["None", "t3_9", "t3_9"], "parent_id": [None, None, 37.0], "body": ["None", "yes", "no"]},
+    ],
+    ids=["numbers", "floats", "texts of pandas", "a parent in base 10", "a parent in base 10 as a float"],
+)  # fmt: skip
+def test_ids_of_reddit_in_a_table_may_be_numbers(folder: Path, columns: Record) -> None:
+    pq.write_table(reddit_table(**columns), folder / "some.parquet")
+    assert read(folder) == [
+        ("9", None, "ann", "it hums", 1, 7, "Why?"),
+        ("11", "9", "ann", "yes", 2, 1, None),
+        ("12", "11", "ann", "no", 3, 2, None),
+    ]
 
 
 @pytest.mark.fast_first

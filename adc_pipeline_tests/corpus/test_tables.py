@@ -18,6 +18,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.corpus.formats import Recognised, recognise
 from adc_pipeline.corpus.readers import convokit, delimited, dumps, tables
 from adc_pipeline.corpus.readers.rows import COLUMNS
 from adc_pipeline.corpus.readers.values import create_macros
@@ -152,15 +153,27 @@ def test_other_files_are_read_with_quotes(tmp_path: Path, content: str) -> None:
     [
         ("sep=;\na;b;c\n1;2;3\n", [("1", "2", "3")]),
         ('a, b, c\n1, "2, x", 3\n', [("1", "2, x", "3")]),
-        ("a,b,c\n1,2,3\na,b,c\n4,5,6\n", [("1", "2", "3"), NONE, ("4", "5", "6")]),
+        ("a,b,c\n1,2,3\na,b,c\n4,5,6\n", [("1", "2", "3"), ("4", "5", "6")]),
+        ("a,b,c\n1,2,3\n\ufeffa,b,c\n4,5,6\nA , B , C\n", [("1", "2", "3"), ("4", "5", "6")]),
+        ("# made by hand, in May\n\n# again\na,b,c\n1,2,3\n", [("1", "2", "3")]),
+        ('# one, two\n#a\tb\tc\n1\t"2\t3\n', [("1", '"2', "3")]),
+        ("#,b,c\n1,2,3\n", [("1", "2", "3")]),
+        ("'a','b','c'\n1,'it''s, so',3\n4,'x\\'y,\nz',6\n", [("1", "it's, so", "3"), ("4", "x'y,\nz", "6")]),
+        ('"a","b","c"\n"1","x",2,3\n"2","y",4,5\n', [("1", "x", "2", "3"), ("2", "y", "4", "5")]),
+        ("a,b,c\n1,x,2,3\n2,y,4,5\n", [NONE, NONE]),
+        ("a,b,c\n1,2,3,,\n4,5,6,,\n", [("1", "2", "3", "", ""), ("4", "5", "6", "", "")]),
+        ("a,b,c,,\n1,2,3\n4,5,6\n", [("1", "2", "3"), ("4", "5", "6")]),
+        ("sep=^\na^b^c\n1^2,5^3\n", [("1", "2,5", "3")]),
         ('a,b,c\n1,"say \\"x\\", y",3\n4,C:\\d,6\n', [("1", 'say "x", y', "3"), ("4", "C:\\d", "6")]),
         ('a,b,c\n1,"say \\"x\n\\" y",3\n', [("1", 'say "x\n" y', "3")]),
         ('a,b,c\n1,"ends with \\",3\n4,"a ""x"" b",6\n', [("1", "ends with \\", "3"), ("4", 'a "x" b', "6")]),
         ('a\tb\tc\n1\t"a ""x"" b"\t3\n4\t"a" b\t6\n', [("1", 'a "x" b', "3"), NONE]),
         ('"a"\t"b"\t"c"\n"1"\t"2"\t"3"\n"4"\t"x "y" z"\t"6"\n', [("1", "2", "3"), NONE]),
     ],
-    ids=["Excel's first line", "spaces", "a header again", "backslashes", "backslashes and lines", "no backslashes",
-         "doubled quotes", "a quoted header"],
+    ids=["Excel's first line", "spaces", "a header again", "a header again, spelled otherwise", "remarks",
+         "a header among remarks", "a first name that looks like a remark", "apostrophes", "names of rows",
+         "more cells", "separators behind records", "separators behind the header", "another sign that is named",
+         "backslashes", "backslashes and lines", "no backslashes", "doubled quotes", "a quoted header"],
 )  # fmt: skip
 def test_other_ways_of_writing_a_file(tmp_path: Path, content: str, found: list[tuple[str | None, ...]]) -> None:
     assert records(tmp_path / "some.csv", content) == found
@@ -168,6 +181,28 @@ def test_other_ways_of_writing_a_file(tmp_path: Path, content: str, found: list[
 
 def test_a_separator_at_the_end_of_each_line_is_no_column(tmp_path: Path) -> None:
     assert records(tmp_path / "some.csv", "a,b,c\n1,2,3,\n4,5,6,\n") == [("1", "2", "3", ""), ("4", "5", "6", "")]
+
+
+@pytest.mark.parametrize("separator", ["^", ":", "~", "\x01", "\x1f", "\xac"])
+def test_any_sign_separates_that_parts_five_names(tmp_path: Path, separator: str) -> None:
+    lines = ["id,conversation_id,reply_to,text,score", "a,a,,hello; there|you,5", 'b,a,a,"no,4', "c,a,b,end,3"]
+    (tmp_path / "some.csv").write_text("\n".join(lines).replace(",", separator))
+    assert recognise(tmp_path / "some.csv") == Recognised("table", "csv")
+    assert [row["text"] for row in read(tmp_path / "some.csv")] == ["hello; there|you", '"no', "end"]
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ("a,b,c\n1,2,3\nc,b,a\n6,5,4\n", r"another order \(c, b, a\): write what is below it"),
+        ("a,b,c,d\n1,2,3,4\na,b,c,e\n6,5,4,3\n", r"other columns .*\(a, b, c, e\)"),
+        ("| a | b | c |\n|---|:-:|--:|\n| 1 | 2 | 3 |\n", "a table drawn for people"),
+        (" a | b | c\n---+---+---\n 1 | 2 | 3\n", "a table drawn for people"),
+    ],
+)
+def test_what_would_be_read_as_what_it_is_not_is_refused(tmp_path: Path, content: str, sentence: str) -> None:
+    with pytest.raises(PipelineError, match=sentence):
+        records(tmp_path / "some.csv", content)
 
 
 def test_the_tab_separates_where_names_of_columns_hold_commas(tmp_path: Path) -> None:

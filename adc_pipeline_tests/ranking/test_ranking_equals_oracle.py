@@ -10,10 +10,12 @@ from itertools import combinations
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import duckdb
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from adc_pipeline.corpus.missing_texts import create_text_macros
 from adc_pipeline.corpus.settings import UtteranceSettings
 from adc_pipeline.corpus.utterances import write_utterances
 from adc_pipeline.ranking.ranked_replies import write_ranked_replies
@@ -179,15 +181,32 @@ def test_of_two_utterances_without_reply_to_the_one_named_like_the_conversation_
     assert oracle.root_of({"b": other, "a": early}) is early
 
 
+NOTES = [
+    "[removed]", "[ Deleted ]", "[ Removed by Reddit in response to a copyright notice. ]", "[UNAVAILABLE]",
+    "[ Removed by Reddit on account of violating the [content policy](/help/contentpolicy). ]",
+    "*[deleted]*", "\\[removed\\]", "[no longer available]", "[Gelöscht]", "[comentario eliminado]",
+    "[Удалено]", "[削除済み]", "`[removed]`", "[Removed].", "[redacted]", "[data unavailable]", "[Deleted User]",
+    "[Comment removed by moderator]", "[removed - rule 3]", "[post removed; author banned]", "[recipe removed]",
+    "[User deleted their account]", "(deleted)", "<removed>", "&lt;deleted&gt;", "{Removed}", "*deleted*",
+    "~~removed~~",
+    "_Permanently Deleted_", "(post deleted by author)", "(removed by the mods)", "(this comment has been removed)",
+    "*[removed by user]*", "（削除済み）", "【已删除】",
+]  # fmt: skip
+TEXTS = [
+    "[removed] was all", "[deleted] or [removed]", "[The deleted scene](https://films.example)", "[undeleted]",
+    "*[deleted]* or not", "[]", "removed", f"[removed {'x' * 150}]", "[laughs]", "[the deleted scene]",
+    "(removed the battery and it worked)", "[removed the battery and it worked]", "[I removed the lid]",
+    "[when the lid is removed, it rattles]", "(deleted my account)", "(removed by hand)", "(not removed)",
+    "*removed his hat*", "(deleted) it", "**removed** it", "<b>removed</b>", "[available]", "_removed the screws_",
+]  # fmt: skip
+
+
 def test_a_note_of_removal_is_one_short_pair_of_brackets() -> None:
-    notes = ["[removed]", "[ Deleted ]", "[ Removed by Reddit in response to a copyright notice. ]", "[UNAVAILABLE]",
-             "[ Removed by Reddit on account of violating the [content policy](/help/contentpolicy). ]",
-             "*[deleted]*", "\\[removed\\]", "[no longer available]", "[Gelöscht]", "[comentario eliminado]",
-             "[Удалено]", "[削除済み]", "`[removed]`", "[Removed]."]  # fmt: skip
-    texts = ["[removed] was all", "[deleted] or [removed]", "[The deleted scene](https://films.example)", "[undeleted]",
-             "*[deleted]* or not",
-             "[]", "removed", f"[removed {'x' * 150}]"]  # fmt: skip
-    assert [text for text in notes + texts if oracle.is_note_of_removal(text)] == notes
+    assert [text for text in NOTES + TEXTS if oracle.is_note_of_removal(text)] == NOTES
+    with duckdb.connect() as connection:
+        create_text_macros(connection)
+        found = [connection.execute("SELECT missing_text($1)", [text]).fetchall() for text in NOTES + TEXTS]
+    assert found == [[("deleted",)]] * len(NOTES) + [[(None,)]] * len(TEXTS)
 
 
 @pytest.mark.slow

@@ -5,8 +5,12 @@ one stray carriage return ends its reading. Here a file is read from the first b
 separator, double quotes, a header. A record that does not fit becomes a row of nulls in its place, and reading goes
 on at the next line, so that a quote which is never closed costs one record.
 
-- In tab- and pipe-separated files a quote is often a plain character. Where quoting does not fit such a file, and its
-  lines do without it, the file is read without quoting.
+- The usual separators are the comma, semicolon, tab and bar. Any other sign is one where it separates five names or
+  more in the header, such as ^, : and the control characters of Hive.
+- Lines that begin with `#` before the header are remarks. One of them is the header where it has the cells of a record.
+- Where the cells of the header are in apostrophes, these quote.
+- In files with other separators than commas and semicolons a quote is often a plain character. Where quoting does not
+  fit such a file, and its lines do without it, the file is read without quoting.
 - Spark and others write a quote inside quotes as `\"`, which is read where it makes records of what are none otherwise.
 - A carriage return inside a line ends a record where all parts of the line are records, and is text where the line as
   a whole is one.
@@ -17,9 +21,9 @@ The records go to a Parquet file, which DuckDB then reads as any other. Cost: se
 import csv
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import islice, takewhile
 from pathlib import Path
 from time import monotonic
 from typing import Any, BinaryIO
@@ -30,22 +34,31 @@ from adc_pipeline.corpus.packings import BLOCK, blocks
 from adc_pipeline.corpus.readers.lines import LINE
 
 SEPARATORS = (",", "\t", ";", "|")
-# Separators with which files are common that do not quote at all.
-OFTEN_UNQUOTED = ("\t", "|")
+# With any other separator files are common that do not quote at all.
+OFTEN_QUOTED = (",", ";")
+# Signs that stand in the names of columns, or around them, and separators that an unusual one needs in the header.
+IN_NAMES = "_-. \"'()[]{}#/"
+LEAST_SEPARATORS = 4
+REMARK = "#"
+IN_APOSTROPHES = re.compile(r"\s*'[^']*'\s*")
+# A line between the header and the records of a table that was drawn for people.
+RULE = re.compile(r"[\s|+:=-]*---[\s|+:=-]*")
 # Excel's first line, which names the separator, before the header.
-NAMED_SEPARATOR = re.compile(r'"?sep=(.)"?\s*')
-# A quote that is escaped by a backslash, which is not escaped itself.
-ESCAPED_QUOTE = re.compile(r'(?<!\\)((?:\\\\)*)\\"')
+NAMED_SEPARATOR = re.compile(r'"?sep=([^\w"\'\r\n])"?\s*')
 # A line beyond this length is no record. As text it has a quote that fits nowhere, so that the parser rejects it.
 TOO_LONG = '"too long"\0\n'
 # What stands for a carriage return that is text while a line is parsed: a code point that no text may hold.
 RETURN = "\ufdd0"
 # Lines behind the header that tell whether each ends with a separator.
 LINES_LOOKED_AT = 20
+# Lines among which the header is looked for.
+HEADER_WITHIN = 100
 # Bytes that are parsed and written at a time: more objects at once only give the garbage collector more to do.
 STEP = 1 << 20
 # Characters that may be parsed again after quotes that are never closed, before the file is given up.
 PARSED_AGAIN = 1 << 30
+# What may stand around the first name of a header in the middle of a file: nothing, a byte order mark, a space.
+AROUND_NAMES = (("", ""), ("\ufeff", ""), (" ", ""), ("", " "))
 
 Record = list[str]
 
@@ -55,13 +68,14 @@ class Dialect:
     """How a file is written.
 
     `names` are the columns of its header, behind `before` lines of another kind. `quoting` says whether quotes mean
-    anything, `quoted_header` whether the header has some, `escaped` whether a backslash stands before quotes inside
-    quotes, and `spaced` whether a space follows each separator.
+    anything, `quote` which sign they are, `quoted_header` whether the header has some, `escaped` whether a backslash
+    stands before quotes inside quotes, and `spaced` whether a space follows each separator.
     """
 
     names: list[str]
     separator: str
     quoting: bool = True
+    quote: str = '"'
     before: int = 0
     quoted_header: bool = False
     escaped: bool = False
@@ -70,30 +84,44 @@ class Dialect:
     @property
     def options(self) -> dict[str, Any]:
         quoting = csv.QUOTE_MINIMAL if self.quoting else csv.QUOTE_NONE
-        return {"delimiter": self.separator, "quoting": quoting, "skipinitialspace": self.spaced}
+        return {
+            "delimiter": self.separator,
+            "quoting": quoting,
+            "quotechar": self.quote,
+            "skipinitialspace": self.spaced,
+        }
+
+    @property
+    def escaped_quote(self) -> str:
+        return "\\" + self.quote
+
+    def doubled(self, line: str) -> str:
+        """Return a line with each quote doubled that a backslash escapes, which is not escaped itself."""
+        return re.sub(rf"(?<!\\)((?:\\\\)*)\\{self.quote}", rf"\1{self.quote * 2}", line)
 
 
 def read_dialect(path: Path) -> Dialect:
     """Return the dialect that the header of a file tells; raise PipelineError for a file without a header."""
     with path.open("rb") as file:
-        filled = (line for line in text_lines(file, path) if line.strip())
-        first = next(filled, "")
-        before = int(NAMED_SEPARATOR.fullmatch(first) is not None)
-        separator = separator_of(first)
-        first = next(filled, "") if before else first
-        following = list(islice(filled, LINES_LOOKED_AT))
-    written = Dialect([], separator or ",", before=before, quoted_header='"' in first)
-    written = replace(written, spaced=first.count(written.separator) == first.count(f"{written.separator} ") > 0)
-    cells = parse(first, written) if written.separator in first and "\0" not in first else None
+        first = list(islice(text_lines(file, path), HEADER_WITHIN))
+    before, header, separator = find_header(first)
+    following = [line for line in first[before + 1 :] if line.strip()][:LINES_LOOKED_AT]
+    written = Dialect([], separator or ",", before=before, quoted_header='"' in header)
+    written = replace(written, spaced=header.count(written.separator) == header.count(f"{written.separator} ") > 0)
+    if all(IN_APOSTROPHES.fullmatch(cell) for cell in header.split(written.separator)):
+        written = replace(written, quote="'", quoted_header=True)
+    cells = parse(header, written) if separator and "\0" not in header else None
     if not cells:
         raise PipelineError(
             f"{path.resolve()}, which the setting corpus names, has no header of a CSV file in UTF-8: give it one, or"
             " correct the setting format."
         )
-    if ends_with_separator(following, len(cells), written):
-        cells.append("")
-    elif not cells[-1].strip() and lacks_last_cell(following, len(cells), written):
-        cells.pop()
+    if following and RULE.fullmatch(following[0]):
+        raise PipelineError(
+            f"{path.resolve()}, which the setting corpus names, is a table drawn for people, with a rule below its"
+            " header: write it as CSV."
+        )
+    cells = fitted(cells, following, written)
     # Bytes that are no UTF-8 cannot be part of a column's name.
     names = [
         cell.strip().encode(errors="surrogateescape").decode(errors="backslashreplace") or f"column{number}"
@@ -108,33 +136,80 @@ def read_dialect(path: Path) -> Dialect:
     return replace(written, names=names)
 
 
-def ends_with_separator(lines: list[str], width: int, dialect: Dialect) -> bool:
-    """Return whether some lines behind a header of `width` cells have one more each, which is empty."""
-    try:
-        records = list(csv.reader(lines, **dialect.options))
-    except csv.Error:
-        return False
-    return bool(records) and all(len(record) == width + 1 and not record[width] for record in records)
+def find_header(lines: Sequence[str]) -> tuple[int, str, str | None]:
+    """Return the place of the header among the first lines of a file, the header, and what separates its cells if any.
+
+    Before it there may be empty lines, one that names the separator, and remarks. The last remark is the header where
+    it has the cells of the first record.
+    """
+    filled = [place for place, line in enumerate(lines) if line.strip()]
+    named = NAMED_SEPARATOR.fullmatch(lines[filled[0]]) if filled else None
+    filled = filled[1:] if named else filled
+    if not filled:
+        return 0, "", None
+    remarks = list(takewhile(lambda place: lines[place].lstrip().startswith(REMARK), filled))
+    others = filled[len(remarks) :]
+    place = (others or filled)[0]
+    header = lines[place]
+    if remarks:
+        remark = lines[remarks[-1]].lstrip().removeprefix(REMARK).lstrip(" ")
+        separator = named[1] if named else separator_of(remark)
+        if separator and is_header(remark, header if others else "", separator):
+            place, header = remarks[-1], remark
+    separator = named[1] if named else separator_of(header)
+    return place, header, separator if separator and separator in header else None
 
 
-def lacks_last_cell(lines: list[str], width: int, dialect: Dialect) -> bool:
-    """Return whether the lines behind a header that ends with a separator do not."""
+def is_header(remark: str, line: str, separator: str) -> bool:
+    """Return whether a remark has the cells of the line behind it, which may begin a record of several lines."""
+    width, record = remark.count(separator) + 1, parse(line, Dialect([], separator))
+    if record:
+        return width == len(record) > 1
+    return width > LEAST_SEPARATORS or width == line.count(separator) + 1 > 1
+
+
+def fitted(cells: list[str], lines: list[str], dialect: Dialect) -> list[str]:
+    """Return the cells of a header as the lines behind it have them; one that the header does not name is empty.
+
+    Each of these may end with separators that the header has not, or the other way round; and R begins them with the
+    number of the row. Where only some have more cells, a text may hold separators, so these fit nowhere.
+    """
     try:
         records = [record for record in csv.reader(lines, **dialect.options) if record]
     except csv.Error:
-        return False
-    return bool(records) and all(len(record) == width - 1 for record in records)
+        return cells
+    if len(lines) == LINES_LOOKED_AT:
+        # The last one may go on.
+        del records[-1]
+    widths = {len(record) for record in records}
+    if len(widths) != 1:
+        return cells
+    (width,) = widths
+    if width < len(cells) and not any(cell.strip() for cell in cells[width:]):
+        return cells[:width]
+    if not any(cell for record in records for cell in record[len(cells) :]):
+        return cells + [""] * (width - len(cells))
+    numbered = [record[0] for record in records] == [str(number + 1) for number in range(len(records))]
+    if width == len(cells) + 1 and numbered and dialect.quoted_header and lines[0].startswith(dialect.quote):
+        return ["", *cells]
+    return cells
 
 
-def separator_of(first: str) -> str | None:
-    """Return what separates the cells of a file with this first line; None if nothing does."""
-    named = NAMED_SEPARATOR.fullmatch(first)
-    if named:
-        return named[1] if named[1] in SEPARATORS else None
+def separator_of(header: str) -> str | None:
+    """Return what separates the cells of a header; None if nothing does."""
     # Of a file whose lines end with \r, all is the first line. A column's name may hold commas, but no tab.
-    first = first.strip().partition("\r")[0]
-    most = "\t" if "\t" in first else max(SEPARATORS, key=first.count)
-    return most if most in first and "\0" not in first else None
+    header = header.strip(" \n\r").partition("\r")[0]
+    if "\0" in header:
+        return None
+    most = "\t" if "\t" in header else max(SEPARATORS, key=header.count)
+    if header.count(most) >= LEAST_SEPARATORS:
+        return most
+    others = sorted({sign for sign in header if not (sign.isalnum() or sign in IN_NAMES or sign in SEPARATORS)})
+    other = max(others, key=header.count, default="")
+    cells = [cell.strip() for cell in header.split(other)] if other else []
+    if len(cells) > LEAST_SEPARATORS and all(cells) and len(set(cells)) == len(cells):
+        return other
+    return most if most in header else None
 
 
 def text_lines(file: BinaryIO, path: Path) -> Iterator[str]:
@@ -180,7 +255,7 @@ def parse(line: str, dialect: Dialect) -> Record | None:
 
 
 class Reader:
-    """Reads the records of an open file, and counts what tells whether the file is written with quotes.
+    """Reads the records behind the header of an open file, and counts what tells whether it is written with quotes.
 
     `lines` counts the lines that were read, `broken` those that are no record because of a quote, `swallowed` those
     inside quotes that are records by themselves, `needed` the records that are none without quoting, or whose cells
@@ -188,15 +263,16 @@ class Reader:
     """
 
     def __init__(self, chunks: Iterator[list[str]], dialect: Dialect) -> None:
-        self.chunks, self.dialect = chunks, dialect
+        self.chunks, self.dialect = behind_header(chunks, dialect), dialect
         if dialect.escaped:
-            self.chunks = ([ESCAPED_QUOTE.sub(r'\1""', line) for line in chunk] for chunk in chunks)
+            self.chunks = ([dialect.doubled(line) for line in chunk] for chunk in self.chunks)
         self.width = len(dialect.names)
-        self.lines = self.broken = self.swallowed = self.needed = self.backslashed = self.parsed_again = 0
+        self.lines = dialect.before + 1
+        self.broken = self.swallowed = self.needed = self.backslashed = self.parsed_again = 0
         csv.field_size_limit(max(csv.field_size_limit(), LINE))
 
     def batches(self) -> Iterator[list[Record | None]]:
-        """Yield the records, the header first, some at a time and in order; None for one that does not fit."""
+        """Yield the records behind the header, some at a time and in order; None for one that does not fit."""
         lines: list[str] = []
         for chunk in self.chunks:
             lines += chunk
@@ -210,7 +286,7 @@ class Reader:
         records: list[Record | None] = []
         read, total, width = 0, len(lines), self.width
         options = self.dialect.options
-        looks_at_quotes = self.dialect.quoting and self.dialect.separator in OFTEN_UNQUOTED
+        looks_at_quotes = self.dialect.quoting and self.dialect.separator not in OFTEN_QUOTED
         while read < total:
             parser = csv.reader(map(lines.__getitem__, range(read, total)), strict=True, **options)
             start = read
@@ -221,7 +297,7 @@ class Reader:
                         records.append(record)
                     elif record:
                         records.append(None)
-                        self.backslashed += any('\\"' in line for line in lines[read:end])
+                        self.backslashed += any(self.dialect.escaped_quote in line for line in lines[read:end])
                     if looks_at_quotes and '"' in lines[read]:
                         self.note_quotes(lines[read:end], record)
                     read = end
@@ -253,7 +329,7 @@ class Reader:
                 " is not the first: correct its quotes, or write it as Parquet."
             )
         self.broken += '"' in line
-        self.backslashed += '\\"' in line
+        self.backslashed += self.dialect.escaped_quote in line
         line = line.rstrip("\r\n")
         if "\r" in line:
             parts = [self.record(part) for part in line.split("\r") if part]
@@ -309,7 +385,7 @@ def write_records(path: Path, dialect: Dialect, out: Path, report: Report = no_r
             out.with_suffix(".escaped").replace(out)
             return again
         out.with_suffix(".escaped").unlink()
-    if dialect.quoting and not dialect.quoted_header and dialect.separator in OFTEN_UNQUOTED:
+    if dialect.quoting and not dialect.quoted_header and dialect.separator not in OFTEN_QUOTED:
         unquoted = replace(dialect, quoting=False)
         against = reader.broken + reader.swallowed
         if reader.needed < against and misfits(path, unquoted) < against / 2:
@@ -319,11 +395,19 @@ def write_records(path: Path, dialect: Dialect, out: Path, report: Report = no_r
 
 
 def misfits(path: Path, dialect: Dialect) -> int:
-    """Return how many lines are neither a record without quoting nor before the header."""
+    """Return how many lines from the header on are no record without quoting."""
     width = len(dialect.names)
     with path.open("rb") as file:
-        found = (line.count(dialect.separator) != width - 1 for line in text_lines(file, path) if line.strip())
-        return sum(found) - dialect.before
+        lines = islice(text_lines(file, path), dialect.before, None)
+        return sum(line.count(dialect.separator) != width - 1 for line in lines if line.strip())
+
+
+def behind_header(chunks: Iterator[list[str]], dialect: Dialect) -> Iterator[list[str]]:
+    skipped = dialect.before + 1
+    for chunk in chunks:
+        behind = chunk[skipped:]
+        skipped -= len(chunk) - len(behind)
+        yield behind
 
 
 def _write(path: Path, dialect: Dialect, out: Path, report: Report) -> tuple[Counted, Reader]:
@@ -331,20 +415,15 @@ def _write(path: Path, dialect: Dialect, out: Path, report: Report) -> tuple[Cou
     import pyarrow.parquet as pq
 
     schema = pa.schema([(name, pa.string()) for name in dialect.names])
-    nothing = [None] * len(dialect.names)
+    headings, nothing = Headings(path, dialect.names), [None] * len(dialect.names)
     written = malformed = 0
-    total, reported, skipped = path.stat().st_size, monotonic(), 1 + dialect.before
+    total, reported = path.stat().st_size, monotonic()
     with path.open("rb") as file, pq.ParquetWriter(out, schema, compression="none", use_dictionary=False) as writer:
         reader = Reader(text_chunks(file, path), dialect)
         for records in reader.batches():
-            if skipped and records:
-                before, skipped = skipped, max(0, skipped - len(records))
-                del records[:before]
+            records = headings.removed(records)
             if not records:
                 continue
-            # Where tables were joined by hand, the header stands between their records, too.
-            if dialect.names in records:
-                records = [None if record == dialect.names else record for record in records]
             try:
                 batch = pa.record_batch([pa.array(cells, pa.string()) for cells in zip(*records, strict=True)], schema)
             except (TypeError, UnicodeEncodeError):
@@ -357,6 +436,33 @@ def _write(path: Path, dialect: Dialect, out: Path, report: Report) -> tuple[Cou
                 reported = monotonic()
                 report(f"{path.resolve().name}: {file.tell() / 1e6:,.0f} of {total / 1e6:,.0f} MB read")
     return Counted(written + count_lines(path) - reader.lines, malformed), reader
+
+
+class Headings:
+    """Finds headers between the records of a table that was joined by hand.
+
+    They may be spelled a little otherwise than the first. One of a table with other columns, or in another order, ends
+    the reading, since what follows it would be read as what it is not.
+    """
+
+    def __init__(self, path: Path, names: list[str]) -> None:
+        self.path, self.names = path, [name.lower() for name in names]
+        spellings = {spelling for name in names for spelling in (name, name.lower(), name.upper(), name.title())}
+        self.first_cells = {before + spelling + behind for spelling in spellings for before, behind in AROUND_NAMES}
+
+    def removed(self, records: list[Record | None]) -> list[Record | None]:
+        """Return the records without headers; raise PipelineError for a header with other columns."""
+        known = self.first_cells
+        for record in [record for record in records if record and record[0] in known]:
+            cells = [cell.strip(" \ufeff\"'").lower() for cell in record]
+            if cells == self.names:
+                records.remove(record)
+            elif 2 * len(set(cells) & set(self.names)) > len(cells):
+                raise PipelineError(
+                    f"{self.path.resolve()}, which the setting corpus names, has a second header with other columns or"
+                    f" in another order ({', '.join(cells)}): write what is below it to a file of its own."
+                )
+        return records
 
 
 def count_lines(path: Path) -> int:

@@ -22,7 +22,7 @@ from adc_pipeline.corpus.readers.carried import EMPTY, open_lines, selected
 from adc_pipeline.corpus.readers.rows import NAME_OF_FILE, Rows
 
 if TYPE_CHECKING:
-    from duckdb import DuckDBPyConnection, DuckDBPyRelation
+    from duckdb import DuckDBPyConnection, DuckDBPyRelation, Expression
 
 # `parent_id` is read as JSON, with its quotes, because only a number is in base 10: a string of digits is an id in base
 # 36 like any other. All but a few parents take the first, cheap case.
@@ -33,6 +33,9 @@ CREATE OR REPLACE TEMP MACRO parent_name(value) AS
          WHEN starts_with(value, '"') THEN CASE WHEN NOT is_nothing(json_text(value)) THEN json_text(value) END
          WHEN regexp_full_match(CAST(value AS VARCHAR), '[0-9]{1,18}')
              THEN 't1_' || lower(to_base(try_cast(CAST(value AS VARCHAR) AS BIGINT), 36)) END;
+CREATE OR REPLACE TEMP MACRO unless_nothing(name) AS CASE WHEN NOT is_nothing(name) THEN name END;
+CREATE OR REPLACE TEMP MACRO field_of_a_post(post, parent, content) AS
+    CASE WHEN NOT (post IS NULL AND parent IS NULL AND content <> '' AND is_nothing(content)) THEN content END;
 """
 
 # The fields of Reddit's records that are read, and as what.
@@ -120,7 +123,7 @@ def select(
     kinds = dict(zip(table.columns, map(str, table.types), strict=True))
     columns = {name: ColumnExpression(name).cast("VARCHAR") for name in FIELDS}
     if kinds["parent_id"] != "JSON":
-        columns["parent_id"] = FunctionExpression("to_json", ColumnExpression("parent_id"))
+        columns |= ids_of_a_table(kinds)
     has_second = kinds["_meta"].startswith("STRUCT(") and "retrieved_2nd_on" in kinds["_meta"]
     second = FunctionExpression("struct_extract", ColumnExpression("_meta"), ConstantExpression("retrieved_2nd_on"))
     columns["_meta"] = FunctionExpression(
@@ -134,6 +137,30 @@ def select(
     table.select(*chosen, *([ColumnExpression("filename")] if several else [])).create_view(view)
     name = f"coalesce(subreddit, {NAME_OF_FILE})" if several else "subreddit"
     return READ.format(source=view, name=name, times=TIMES, carried=selected(others))
+
+
+def ids_of_a_table(kinds: Mapping[str, str]) -> "dict[str, Expression]":
+    """Return the columns of a table that hold ids, with a number as its digits, and nothing as null.
+
+    `kinds` are the types of all columns. Programs write numbers as floats, and what is missing as a text such as nan,
+    which would make a comment of a post. A number of a parent beside names of posts is in base 10, as in a dump.
+    """
+    from duckdb import ColumnExpression, FunctionExpression
+
+    def name(column: str) -> "Expression":
+        is_float = kinds[column].startswith(("FLOAT", "DOUBLE", "DECIMAL"))
+        return FunctionExpression("number_id" if is_float else "text_id", ColumnExpression(column).cast("VARCHAR"))
+
+    columns = {"id": name("id"), "link_id": FunctionExpression("unless_nothing", name("link_id"))}
+    parent = FunctionExpression("unless_nothing", name("parent_id"))
+    for text in ("body", "selftext", "title"):
+        columns[text] = FunctionExpression(
+            "field_of_a_post", columns["link_id"], parent, ColumnExpression(text).cast("VARCHAR")
+        )
+    is_number = "INT" in kinds["parent_id"] or kinds["parent_id"] == "DOUBLE"
+    in_base_10 = is_number and kinds["link_id"] == kinds["id"] == "VARCHAR"
+    columns["parent_id"] = FunctionExpression("to_json", parent.cast("BIGINT") if in_base_10 else parent)
+    return columns
 
 
 def rows(

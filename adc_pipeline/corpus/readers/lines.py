@@ -272,7 +272,8 @@ def beginning(file: BinaryIO, path: Path) -> bytes:
 def objects(file: BinaryIO, path: Path, key: str = "") -> Iterator[bytes]:
     """Yield the JSON values of a file, be they in an array or one behind the other, each as a line.
 
-    With `key`, each of these is an answer of an interface, and the records are those that it holds under this key.
+    With `key`, each of these is an answer of an interface, and the records are those that it holds under this key, or
+    under another one of `ENVELOPES` where it has none under this.
     Memory holds a block and one value. What is no JSON is `UNREADABLE_LINE`, up to the end of its line. Raise
     PipelineError for a file that ends in the middle of a value, an array or an answer.
     """
@@ -297,7 +298,9 @@ def objects(file: BinaryIO, path: Path, key: str = "") -> Iterator[bytes]:
         if end > place and (end < len(text) or ended or isinstance(found, dict)):
             value = text[place:end]
             if where == "outside" and key:
-                inside = found.get(key) if isinstance(found, dict) else None
+                # Posts and comments may come as answers of their own.
+                listed = [found.get(name) for name in (key, *ENVELOPES)] if isinstance(found, dict) else []
+                inside = next((value for value in listed if isinstance(value, list)), None)
                 values = list(map(json.dumps, inside)) if isinstance(inside, list) else ["null"]
             else:
                 values = [] if where == "behind" else [json.dumps(found) if "\n" in value or "\r" in value else value]
