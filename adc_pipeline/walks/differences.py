@@ -9,7 +9,7 @@ from pathlib import Path
 
 from adc_pipeline.core.engine import Engine, only_row
 
-WALKS, CHARACTERS = 2000, 20_000
+WALKS, CHARACTERS = 1000, 20_000
 
 DIFFERENCES = r"""
 WITH beginnings AS (
