@@ -24,7 +24,7 @@ from adc_pipeline.corpus.readers.arrow import write_parquet
 from adc_pipeline.corpus.readers.carried import MAPPED, carried, quoted, spelled
 from adc_pipeline.corpus.readers.html import html_to_text
 from adc_pipeline.corpus.readers.nested import Flatten
-from adc_pipeline.corpus.readers.rows import COLUMNS, NAME_OF_FILE, Rows
+from adc_pipeline.corpus.readers.rows import COLUMNS, FILE_NUMBER, NAME_OF_FILE, Rows, columns_of_file
 from adc_pipeline.corpus.recorded_files import STACK_EXCHANGE_FILES
 
 if TYPE_CHECKING:
@@ -213,9 +213,9 @@ class Piece:
 
     table: "DuckDBPyRelation"
     records: int | None = None
-    # The plain files that are read, and the names of several.
+    # The plain files that are read, and of several the names of each.
     lines: Sequence[Path] = ()
-    names: Sequence[str] = ()
+    names: Sequence[list[str]] = ()
 
     def rows(self, sql: str) -> Rows:
         parameters = {"lines": list(map(str, self.lines)), "names": list(self.names)} if self.names else {}
@@ -249,8 +249,8 @@ class Source:
                 for name, each in zip(names, map(ColumnExpression, names), strict=True)
             ]
             chosen = [field.alias(f"f{number}") for number, field in enumerate(fields)]
-            name = ["filename"] if piece.names else []
-            piece.table.select(*chosen, *map(ColumnExpression, name)).create_view(view)
+            of_file = columns_of_file(piece.table) if piece.names else []
+            piece.table.select(*chosen, *of_file).create_view(view)
             yield piece, view
             self.connection.execute(f"DROP VIEW {view}")
 
@@ -269,11 +269,12 @@ class Source:
                     copies = (Path(folder) / f"{number:06}.parquet" for number in range(len(files)))
                     files = [write_parquet(path, copy, container) for path, copy in zip(files, copies, strict=True)]
                 table = select_columns(tables.open_parquets(files, self.connection), places, ["filename"])
-                yield Piece(table, sum(map(tables.parquet_records, files)), files, self.names)
+                yield Piece(table, sum(map(tables.parquet_records, files)), files, [[name] for name in self.names])
         elif self.paths:
             with TemporaryDirectory(dir=self.scratch) as folder:
-                files = [lines.plain_file(path, Path(folder), read) for path in self.paths]
-                yield Piece(select_keys(files, places, self.connection), lines=files, names=self.names)
+                found = dict(lines.plain_files(self.paths, self.names, Path(folder), read))
+                table = select_keys(list(found), places, self.connection, several=True)
+                yield Piece(table, lines=list(found), names=list(found.values()))
         elif read is None and (container == "arrow" or (container == "parquet" and self.repair)):
             # Some layouts read their rows twice, which a stream of Arrow's batches does not allow.
             with TemporaryDirectory(dir=self.scratch) as folder:
@@ -316,20 +317,24 @@ def locate(field: str, known: set[str]) -> Place:
 
 
 def select_keys(
-    paths: Sequence[Path], places: Mapping[str, Place], connection: "DuckDBPyConnection"
+    paths: Sequence[Path], places: Mapping[str, Place], connection: "DuckDBPyConnection", several: bool = False
 ) -> "DuckDBPyRelation":
-    """Return the fields of plain files of JSON lines, of several with their `filename`; null in a line without any."""
+    """Return the fields of plain files of JSON lines, null in a line without any.
+
+    With `several`, the plain files are those of several files, and the rows tell which (`columns_of_file`).
+    """
     from duckdb import ColumnExpression, ConstantExpression, FunctionExpression
 
     nested = {outer for outer, inner in places.values() if inner}
     records = connection.read_json(
         list(map(str, paths)),
-        columns={outer: "JSON" if outer in nested else "VARCHAR" for outer, _ in places.values()},
+        columns={outer: "JSON" if outer in nested else "VARCHAR" for outer, _ in places.values()}
+        | ({FILE_NUMBER: "INTEGER"} if several else {}),
         format="newline_delimited",
         compression="none",
         ignore_errors=True,
         hive_partitioning=False,
-        filename=len(paths) > 1,
+        filename=several,
     )
     fields: dict[str, Expression] = {}
     for name, (outer, inner) in places.items():
@@ -338,8 +343,8 @@ def select_keys(
             where = ConstantExpression(f'$."{inner}"' if inner else "$")
             column = FunctionExpression("json_extract_string", column, where)
         fields[name] = column
-    if len(paths) > 1:
-        fields["filename"] = ColumnExpression("filename")
+    if several:
+        fields |= {name: ColumnExpression(name) for name in ("filename", FILE_NUMBER)}
     return records.select(*(field.alias(name) for name, field in fields.items()))
 
 

@@ -68,12 +68,21 @@ def recognise(path: Path, wanted: Format = "auto", columns: Mapping[str, str] | 
     """
     if isinstance(path, RemoteFile) or not path.is_file():
         return recognise_anew(path, wanted, columns)
-    stat = path.stat()
-    identity = stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
-    known = (*identity, wanted, *sorted((columns or {}).items()))
+    known = identity(path, wanted, columns)
     if known not in SEEN:
         SEEN[known] = recognise_anew(path, wanted, columns)
     return SEEN[known]
+
+
+def identity(path: Path, wanted: Format, columns: Mapping[str, str] | None) -> tuple[object, ...]:
+    stat = path.stat()
+    of_file = stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
+    return (*of_file, wanted, *sorted((columns or {}).items()))
+
+
+def remember(path: Path, wanted: Format, columns: Mapping[str, str] | None, found: Recognised) -> None:
+    """Have `recognise` return `found` for a file that was copied or moved here as a whole."""
+    SEEN[identity(path, wanted, columns)] = found
 
 
 def recognise_anew(path: Path, wanted: Format, columns: Mapping[str, str] | None) -> Recognised:

@@ -61,7 +61,7 @@ class PieceWriter:
     records: int = 0
 
     def write(self, batch: Sequence[Part], namespace: str) -> Iterator[None]:
-        """Write one piece of some parts after the other: of all together, or each by itself if DuckDB cannot."""
+        """Write one piece of some parts after the other: of all together, or of either half if DuckDB cannot."""
         import duckdb
         import pyarrow as pa
 
@@ -75,8 +75,12 @@ class PieceWriter:
             except (duckdb.Error, pa.ArrowException, OSError) as error:
                 if began or is_no_fault_of_a_file(error):
                     raise
-        for part in batch:
-            yield from self._write_single(part, namespace)
+            half = len(batch) // 2
+            for some in (batch[:half], batch[half:]):
+                yield from self.write(some, namespace)
+            return
+        (part,) = batch
+        yield from self._write_single(part, namespace)
 
     def _write_single(self, part: Part, namespace: str) -> Iterator[None]:
         """Write one piece of a part after the other; a part that DuckDB cannot read is read again in a slower way."""

@@ -40,7 +40,7 @@ def record_files(corpus: Path, record: Path, previous: Path | None = None) -> st
     `previous` is the corpus folder of the last version, with its own record beside it: a linked file with the same
     size and times keeps the hash from there. Raises PipelineError for a file that changes while it is hashed.
     """
-    known = {} if previous is None else _recorded_links(previous)
+    known = {} if previous is None else recorded_links(previous)
     files: dict[str, dict[str, Any]] = {}
     for path in corpus_files(corpus):
         stamp, last = source_stamp(path), known.get(path.resolve(), {})
@@ -69,7 +69,7 @@ def _part_names(corpus: Path) -> dict[str, str]:
     return {part: entry["name"] for part, entry in parts.items()}
 
 
-def _recorded_links(corpus: Path) -> dict[Path, dict[str, Any]]:
+def recorded_links(corpus: Path) -> dict[Path, dict[str, Any]]:
     """Return the recorded entries of the linked files of a raw corpus, by the path that each link resolves to.
 
     A record that is lost or damaged counts as empty.

@@ -20,7 +20,7 @@ from adc_pipeline.core.terminal import printable
 from adc_pipeline.corpus.archives import check_archive, unpack
 from adc_pipeline.corpus.download import download, downloaded_version, newest_download
 from adc_pipeline.corpus.folders import DATA, DataFile, Listing, list_data, watched_files
-from adc_pipeline.corpus.formats import NEEDED, known_fields, later_keys, unfit
+from adc_pipeline.corpus.formats import NEEDED, Recognised, known_fields, later_keys, remember, unfit
 from adc_pipeline.corpus.parts import NewPart, left_out_lines, write_parts
 from adc_pipeline.corpus.readers.carried import carried, own
 from adc_pipeline.corpus.recorded_files import STACK_EXCHANGE_FILES, source_stamp
@@ -172,7 +172,7 @@ def fetch(settings: CorpusSettings, downloaded: Mapping[str, Path], out: Path, r
         else:
             listing = list_all(source_path(source), unpacked / str(len(parts)), settings)
             for file in listing.files:
-                put = os.replace if file.paths[0].is_relative_to(unpacked) else link
+                put = partial(move, settings, file.what) if file.paths[0].is_relative_to(unpacked) else link
                 put = write_reference if isinstance(file.paths[0], RemoteFile) else put
                 site = f"{source}/{file.site}" if file.site else source
                 remote = isinstance(file.paths[0], RemoteFile)
@@ -234,6 +234,13 @@ def place(file: DataFile, put: Callable[[Path, Path], object], out: Path) -> Non
 
 def link(path: Path, out: Path) -> None:
     out.symlink_to(path.resolve())
+
+
+def move(settings: CorpusSettings, what: Recognised, path: Path, out: Path) -> None:
+    """Move what was unpacked to its place; what a file was found to be is not looked at again."""
+    os.replace(path, out)
+    if what.container not in ("folder", "xml"):
+        remember(out, settings.format, settings.columns, what)
 
 
 def write_reference(path: Path, out: Path) -> None:

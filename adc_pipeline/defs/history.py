@@ -105,6 +105,10 @@ OPEN = OpenDatabases()
 atexit.register(OPEN.close)
 
 
+# Ends of a run that may leave what it has planned.
+TOO_EARLY = (dg.DagsterEventType.RUN_FAILURE, dg.DagsterEventType.RUN_CANCELED)
+
+
 class Events(SqliteEventLogStorage):
     """`SqliteEventLogStorage` with one engine a database, which takes less room.
 
@@ -155,16 +159,18 @@ class Events(SqliteEventLogStorage):
                 index.drop(engine, checkfirst=True)
 
     def store_event(self, event: EventLogEntry) -> None:
-        """Store an event; before the failure of a run, what it has not made is shown as before.
+        """Store an event; before the end of a run that ends too early, what it has not made is shown as before.
 
-        Here, since Dagster's code server reports the failure of a run whose process was killed, and nothing asks us.
+        Here, since Dagster's code server reports the failure of a run whose process was killed, and Dagster's page that
+        of one which was cancelled in the queue or before its first step, and nothing asks us.
         """
         inner = event.dagster_event
-        if inner is not None and inner.event_type is dg.DagsterEventType.RUN_FAILURE and self.has_instance:
-            # The failure itself matters more.
+        if inner is not None and inner.event_type in TOO_EARLY and self.has_instance:
+            # The end itself matters more.
             with suppress(Exception):
                 if run := self._instance.get_run_by_id(event.run_id):
-                    show_as_before(self._instance, run)
+                    cancelled = inner.event_type is dg.DagsterEventType.RUN_CANCELED
+                    show_as_before(self._instance, run, cancelled)
         super().store_event(without_repetitions(event))
 
     def dispose(self) -> None:

@@ -6,8 +6,9 @@ were gone. So when a run fails, each asset that it planned, did not start, and t
 planned once more for that earlier run, whose materialization stays the newest. No data, time or freshness changes.
 Costs a row in the log of the earlier run for each asset. A check that was planned and has no result makes its asset
 look failed too, and after a cancelled run as if it had never passed, so its last result is repeated, if that is of the
-version in place. A run whose process was killed has nobody to do this: the launcher does where it notices that, and
-`history` where Dagster's code server reports it. What was done already is left.
+version in place. A run whose process was killed, or that was cancelled before it had one, has nobody to do this: the
+launcher does where it notices that, and `history` where Dagster's code server or page reports it. What was done already
+is left.
 
 The names from `dagster._core` below have no public export in Dagster 1.13.
 """
@@ -22,7 +23,7 @@ from dagster._core.storage.asset_check_execution_record import (
 )
 
 
-def show_as_before(instance: dg.DagsterInstance, run: dg.DagsterRun) -> list[str]:
+def show_as_before(instance: dg.DagsterInstance, run: dg.DagsterRun, cancelled: bool = False) -> list[str]:
     """Show the assets that a run which ends has not made as they were before; return their names.
 
     One that a failing run has started is left out: it has failed. A cancelled run leaves none that looks failed, and
@@ -31,7 +32,7 @@ def show_as_before(instance: dg.DagsterInstance, run: dg.DagsterRun) -> list[str
     ending = instance.get_run_by_id(run.run_id)
     if ending is None or ending.is_finished:
         return []
-    cancelled = ending.status is dg.DagsterRunStatus.CANCELING
+    cancelled = cancelled or ending.status is dg.DagsterRunStatus.CANCELING
     begun = dg.DagsterEventType.ASSET_MATERIALIZATION if cancelled else dg.DagsterEventType.STEP_START
     done = {entry.step_key for entry in instance.all_logs(run.run_id, of_type=begun)}
     found: dict[dg.AssetKey, float] = {}

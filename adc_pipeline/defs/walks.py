@@ -19,6 +19,7 @@ from adc_pipeline.defs.workspace import Workspace
 from adc_pipeline.walks.baselines import dataset_baselines
 from adc_pipeline.walks.card import write_card
 from adc_pipeline.walks.datasets import Previous, split_files, write_walks
+from adc_pipeline.walks.differences import count_differences
 from adc_pipeline.walks.grammar import conversations_in_two_splits, grammar_violations
 from adc_pipeline.walks.kinds import KINDS, WalkKind
 from adc_pipeline.walks.leakage import count_leakage
@@ -62,6 +63,7 @@ def walk_stage(kind: WalkKind) -> Stage[WalkSettings]:
             written = [file for split in SPLITS for file in files[split]]
             making.show("distributions", distributions(written, PANELS, engine, in_random_order=True))
             baselines = dataset_baselines(folder, ranked.path, engine)
+            making.count(count_differences(files["train"], engine, folder / "spill-differences"))
             making.count(leakage.result())
         limits = shortcomings(making.counts, settings.walks_per_conversation)
         for sentence in limits:
@@ -119,7 +121,7 @@ def walk_checks(asset: dg.AssetsDefinition) -> list[dg.AssetChecksDefinition]:
     # Not blocking: a person may want the texts. A champion is not made of such a dataset.
     @dg.asset_check(asset=asset, name="something_to_learn")
     def something_to_learn(workspace: Workspace) -> dg.AssetCheckResult:
-        """There are rejected turns, no other dataset is the same, and the splits are large enough."""
+        """There are rejected turns, texts differ, no other dataset is the same, and the splits are large enough."""
         made = workspace.store.current(name)
         same = same_content(workspace.store, made)
         found = shortcomings(made.counts, made.settings["walks_per_conversation"], same)

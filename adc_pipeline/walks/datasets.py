@@ -9,7 +9,7 @@ the number of threads.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,6 +26,7 @@ from adc_pipeline.walks.settings import WalkSettings
 from adc_pipeline.walks.splits import SPLITS, Split, split_sql
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from duckdb import DuckDBPyConnection, DuckDBPyRelation
 
 CHOICES = "CREATE TABLE choices AS {choices}"
@@ -160,6 +161,8 @@ FROM read_parquet($files, hive_partitioning = false)
 TEXT_A_FILE = 1_200_000_000
 # Shards of together fewer bytes are not measured: no text is packed to less than a twelfth.
 LEAST_MEASURED = TEXT_A_FILE // 12
+# Rows that are joined at a time: four of DuckDB's vectors.
+BATCH = 4 * 2048
 
 
 @dataclass(frozen=True)
@@ -189,7 +192,8 @@ def join_shards(
     ranges of the hash of the conversation's id: the files depend on the rows alone.
 
     A row group is closed after the vector with its 122,880th row. Read from files, vectors end where the files do, and
-    row groups would depend on the shards; out of a sort they are full, as where a dataset has one shard.
+    row groups would depend on the shards, so the rows go through Arrow in batches of whole vectors. A sort fills
+    vectors too, and needs twice the memory: with 500 MB, 1 GB of pairs could not be joined.
     """
     files = file_count(connection.read_parquet([str(path) for path in shards], hive_partitioning=False), shards)
     if len(shards) == files == 1:
@@ -199,14 +203,30 @@ def join_shards(
         # The shards, too, are ranges of this hash.
         within = shards[number * len(shards) // files : math.ceil((number + 1) * len(shards) / files)]
         chosen = f"WHERE {shard_sql('conversation_id', files)} = {number}" if files > 1 else ""
-        rows = f"""
-            SELECT {columns} FROM (
-                SELECT *, file_index AS shard
-                FROM read_parquet($files, hive_partitioning = false, file_row_number = true) {chosen}
-                ORDER BY shard, file_row_number)
-        """  # noqa: S608
-        paths = {"files": [str(path) for path in within]}
-        engine.write(connection, f"joining the shards of {what}", rows, numbered(file, number, files), paths, PUBLISHED)
+        rows = f"FROM read_parquet($files, hive_partitioning = false) {chosen}"
+        found = connection.sql(rows, params={"files": [str(path) for path in within]}).to_arrow_reader(BATCH)
+        with engine.connect(file.with_suffix(".spill")) as writing:
+            writing.from_arrow(in_whole_vectors(found)).create_view("joined")
+            joined, doing = numbered(file, number, files), f"joining the shards of {what}"
+            engine.write(writing, doing, f"SELECT {columns} FROM joined", joined, {}, PUBLISHED)  # noqa: S608
+
+
+def in_whole_vectors(rows: "pa.RecordBatchReader") -> "pa.RecordBatchReader":
+    """Return the same rows in batches of `BATCH`, but for the last one."""
+    import pyarrow as pa
+
+    def batches() -> "Iterator[pa.RecordBatch]":
+        waiting: list[pa.RecordBatch] = []
+        for batch in rows:
+            waiting.append(batch)
+            while sum(each.num_rows for each in waiting) >= BATCH:
+                table = pa.Table.from_batches(waiting)
+                yield from table.slice(0, BATCH).combine_chunks().to_batches()
+                waiting = table.slice(BATCH).to_batches()
+        if waiting:
+            yield from pa.Table.from_batches(waiting).combine_chunks().to_batches()
+
+    return pa.RecordBatchReader.from_batches(rows.schema, batches())
 
 
 def join_changed(

@@ -10,6 +10,8 @@ from collections.abc import Collection, Mapping
 FEWEST_CONVERSATIONS = 20
 # Fewer verdicts of one kind than this teach nothing that an evaluation could show.
 FEWEST_REJECTED = 20
+# Fewer different walks than this are learned by heart.
+FEWEST_DIFFERENT = 20
 
 
 def shortcomings(counts: Mapping[str, float], walks_per_conversation: int, same_as: Collection[str] = ()) -> list[str]:
@@ -22,6 +24,25 @@ def shortcomings(counts: Mapping[str, float], walks_per_conversation: int, same_
         )
     elif rejected < FEWEST_REJECTED:
         found.append(f"Only {rejected} of {turns:,} turns are rejected, too few to learn verdicts from.")
+    # An earlier version did not compare texts.
+    compared = int(counts.get("sampled.rejected", 0))
+    different = compared - int(counts.get("sampled.same_as_accepted", 0))
+    if compared and not different:
+        found.append(
+            "Every rejected reply has the text of the accepted one beside it, white space aside: there is nothing to"
+            " learn of verdicts."
+        )
+    elif different < FEWEST_REJECTED <= compared:
+        found.append(
+            f"Of {compared:,} rejected replies that were compared, only {different} differ in their text from the"
+            " accepted one beside them, too few to learn verdicts from."
+        )
+    walks, texts = int(counts.get("sampled.walks", 0)), int(counts.get("sampled.different", 0))
+    if texts < FEWEST_DIFFERENT <= walks:
+        found.append(
+            f"Of {walks:,} training walks that were compared, only {texts} differ{'s' * (texts == 1)} in the replies: a"
+            " model learns them by heart, and the test split has the same ones."
+        )
     if same_as:
         found.append(
             f"It holds the same walks as {', '.join(sorted(same_as))}: models of the two differ by chance alone."

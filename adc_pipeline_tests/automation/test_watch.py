@@ -12,8 +12,9 @@ from adc_pipeline.core.artefacts import Store
 from adc_pipeline.core.manifests import Artefact
 from adc_pipeline.corpus import download
 from adc_pipeline.corpus import watch as watching
+from adc_pipeline.corpus.recorded_files import record_files
 from adc_pipeline.corpus.settings import CorpusSettings
-from adc_pipeline.corpus.source import corpus_state
+from adc_pipeline.corpus.source import corpus_state, fetch
 from adc_pipeline.corpus.watch import Watch, check_for_change
 
 LINE = '{"id": "r", "body": "yes", "link_id": "t3_r", "parent_id": "t3_r", "created_utc": 1}\n'
@@ -113,6 +114,40 @@ def test_the_corpus_of_the_current_artefact_requests_no_run(dumps: Path, tmp_pat
     assert watcher.looks() == []
     (dumps / "RC_2018-10.jsonl").write_text(LINE)
     assert len(watcher.looks()) == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "asked"),
+    [("touch", False), ("mode", False), ("written again", False), ("same length", True), ("too large", True)],
+)
+def test_a_file_whose_content_is_that_of_the_current_artefact_requests_no_run(
+    dumps: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str, asked: bool
+) -> None:
+    settings = CorpusSettings(str(dumps))
+    watcher = Watcher(settings, tmp_path / "home")
+    with watcher.store.aside("raw_corpus") as folder:
+        fetch(settings, {}, folder / "corpus")
+        digest = record_files(folder / "corpus", folder / "files.json")
+        seen = corpus_state(settings, tmp_path / "home" / "downloads")
+        (folder / "making.json").write_text(json.dumps({"run": "1", "address": "", "outside": seen}))
+        recorded = json.loads(json.dumps(vars(settings)))
+        watcher.store.put(folder, Artefact("raw_corpus", folder, digest, settings=recorded))
+    assert watcher.looks() == []
+    file = dumps / "RC_2018-09.jsonl"
+    match change:
+        case "touch":
+            os.utime(file)
+        case "mode":
+            file.chmod(0o600)
+        case "written again":
+            file.unlink()
+            file.write_text(LINE)
+        case "same length":
+            file.write_text(LINE.replace("yes", "not"))
+        case "too large":
+            monkeypatch.setattr(watching, "MOST_COMPARED", 1)
+            os.utime(file)
+    assert len(watcher.looks()) == asked
 
 
 def test_changed_settings_request_a_run(watcher: Watcher) -> None:

@@ -9,13 +9,15 @@ import tarfile
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 import zstandard
 
 from adc_pipeline.core.errors import PipelineError
-from adc_pipeline.corpus import archives
+from adc_pipeline.corpus import archives, formats
 from adc_pipeline.corpus.archives import unpack
+from adc_pipeline.corpus.formats import Recognised, recognise_anew
 from adc_pipeline.corpus.parts import list_parts, read_record
 from adc_pipeline.corpus.settings import CorpusSettings
 from adc_pipeline.corpus.source import check_source, fetch
@@ -238,3 +240,32 @@ def test_each_member_is_judged_by_its_own_first_bytes(tmp_path: Path) -> None:
     for content in (b"long and first", b"short", b"", b"longer than the first one"):
         archives.overwrite(head, content)
         assert head.read_bytes() == content
+
+
+def test_members_of_one_size_are_told_apart_within_one_tick_of_the_clock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(formats, "identity", lambda path, *_: path.stat().st_size)
+    note = b"one, two\n".ljust(len(COMMENT), b".")
+    members = {f"{number:03}.{'txt' if number % 2 else 'data'}": (note, COMMENT)[number % 2] for number in range(40)}
+    left_out = unpack(zipped(tmp_path / "many.zip", members), tmp_path / "out")
+    assert sorted(left_out) == [name for name in sorted(members) if name.endswith(".data")]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(members.keys() - left_out.keys())
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar"])
+def test_what_a_small_member_is_found_to_be_is_not_looked_for_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    archive = made(kind, tmp_path / f"archive.{kind}", {f"{number}.jsonl": COMMENT for number in range(3)})
+    looked: list[Path] = []
+
+    def look(path: Path, *others: Any) -> Recognised:
+        looked.append(path)
+        return recognise_anew(path, *others)
+
+    monkeypatch.setattr(formats, "recognise_anew", look)
+    monkeypatch.setattr(archives, "recognise_anew", look)
+    fetch(CorpusSettings(corpus=str(archive)), {}, tmp_path / "corpus")
+    assert [part.what.kind for part in list_parts(tmp_path / "corpus", CorpusSettings())] == ["comments"] * 3
+    assert [path.name for path in looked].count(".head") == len(looked) - 1 == 3

@@ -5,12 +5,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from adc_pipeline.core.errors import PipelineError
-from adc_pipeline.corpus import readings
+from adc_pipeline.corpus import pieces, readings
+from adc_pipeline.corpus.readers import lines
 from adc_pipeline_tests.corpus.test_dumps import COMMENT, SUBMISSION, line
 from adc_pipeline_tests.corpus.test_keys import read_corpus
 from adc_pipeline_tests.stages import read
@@ -139,3 +141,46 @@ def test_a_file_that_duckdb_cannot_read_does_not_spoil_the_others(
     monkeypatch.setattr(readings, "SMALL_FILE", 1 << 30)
     counts = read_corpus(tmp_path, [tmp_path / "files"])
     assert (counts["read"], counts["records"], counts["set_aside.malformed"]) == (11, 11, 2)
+
+
+def test_small_files_are_joined_and_their_objects_numbered(tmp_path: Path) -> None:
+    contents = {
+        "a": b'{"x": 1}\n\n {"x": 2}',
+        "b": b'[{"x": 3}, {"x": 4}]',
+        "c": b'{"x": 5}\n{bad\n',
+        "d": b'{"x": 6}\n',
+    }
+    contents["e"] = b'{"x": "' + bytes(b"y" * lines.JOINED) + b'"}\n'
+    for name, content in contents.items():
+        (tmp_path / name).write_bytes(content)
+    (tmp_path / "out").mkdir()
+    found = lines.plain_files([tmp_path / name for name in contents], list(contents), tmp_path / "out")
+    assert [(path.read_bytes() if len(names) > 1 or names == ["d"] else path, names) for path, names in found] == [
+        (b'{"adc: file number": 1, "x": 1}\n\n{"adc: file number": 1, "x": 2}\n'
+         b'{"adc: file number": 2, "x": 3}\n{"adc: file number": 2, "x": 4}\n', ["a", "b"]),
+        (tmp_path / "c", ["c"]),
+        (b'{"adc: file number": 1, "x": 6}\n', ["d"]),
+        (tmp_path / "e", ["e"]),
+    ]  # fmt: skip
+
+
+@pytest.mark.slow
+def test_of_many_files_few_are_read_alone_since_one_cannot_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "files").mkdir()
+    for number in range(64):
+        (tmp_path / "files" / f"{number:02}.jsonl").write_bytes(line({**SUBMISSION, "id": f"p{number}"}))
+    queries: list[str] = []
+    write = pieces.PieceWriter._write_query
+
+    def fail_with_the_file(self: Any, doing: str, query: str, parameters: Any) -> None:
+        queries.append(doing)
+        if any("40" in str(name) for name in parameters.get("names", ())) or parameters["source"] == "40":
+            raise duckdb.InvalidInputException(doing)
+        write(self, doing, query, parameters)
+
+    monkeypatch.setattr(pieces.PieceWriter, "_write_query", fail_with_the_file)
+    with pytest.raises(PipelineError, match=r"40\.jsonl.* could not be read"):
+        read_corpus(tmp_path, [tmp_path / "files"])
+    assert len(queries) < 20

@@ -122,3 +122,23 @@ def test_so_does_one_that_the_code_server_reports_as_killed(tmp_path: Path) -> N
         assert show_as_before(instance, killed) == []
         planned = instance.all_logs(made, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED)
         assert len(planned) == 4
+
+
+@pytest.mark.parametrize("status", [dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.STARTED])
+@pytest.mark.parametrize("asked", [True, False])
+def test_a_run_cancelled_before_its_first_step_leaves_checks_as_before(
+    tmp_path: Path, status: dg.DagsterRunStatus, asked: bool
+) -> None:
+    storage = {"module": AtomicSqliteStorage.__module__, "class": AtomicSqliteStorage.__name__}
+    overrides = {"storage": {"custom": {**storage, "config": {"base_dir": str(tmp_path)}}}}
+    with dg.DagsterInstance.local_temp(str(tmp_path), overrides) as instance:
+        made = run(instance)
+        given: dict[str, Any] = {"status": status, "run_config": configured("")}
+        waiting = instance.create_run_for_job(DEFS.resolve_job_def("both"), **given)
+        if asked:
+            instance.report_run_canceling(waiting)
+        instance.report_run_canceled(waiting)
+        last, before = instance.event_log_storage.get_asset_check_execution_history(CHECK, limit=2)
+        assert (last.run_id, before.run_id) == (waiting.run_id, made)
+        assert last.status == before.status
+        assert planned_last(instance, SECOND) == waiting.run_id

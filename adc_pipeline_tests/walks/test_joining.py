@@ -82,3 +82,14 @@ def test_a_conversation_in_several_files_of_a_split_is_in_one_split(tmp_path: Pa
 
 # Of the first number of shards.
 FILES: dict[str, list[str]] = {}
+
+
+@pytest.mark.slow
+def test_shards_are_joined_in_less_memory_than_their_rows_take(tmp_path: Path) -> None:
+    columns = nullable(("number", "text"), "number >= 0")
+    rows = "SELECT range AS number, repeat(md5(range::VARCHAR), 16) AS text FROM range(150_000)"
+    with (engine := Engine(threads=1)).connect() as connection:
+        engine.write(connection, "", f"SELECT {columns} FROM ({rows})", tmp_path / "0.parquet")  # noqa: S608
+    with (engine := Engine(threads=1, memory_limit="180MB")).connect(tmp_path / "spill") as connection:
+        join_shards(connection, engine, "", columns, [tmp_path / "0.parquet"] * 4, tmp_path / "joined.parquet")
+        assert connection.read_parquet(str(tmp_path / "joined.parquet")).count("*").fetchall() == [(600_000,)]

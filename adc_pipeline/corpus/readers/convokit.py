@@ -20,7 +20,7 @@ from adc_pipeline.core.named_files import SMALL_JSON, check_file, small_json
 from adc_pipeline.corpus.packings import Unpacked
 from adc_pipeline.corpus.readers import lines
 from adc_pipeline.corpus.readers.carried import EMPTY, open_lines, selected
-from adc_pipeline.corpus.readers.rows import NAME_OF_FILE, Rows
+from adc_pipeline.corpus.readers.rows import FILE_NUMBER, NAME_OF_FILE, Rows
 from adc_pipeline.corpus.recorded_files import UTTERANCES
 
 if TYPE_CHECKING:
@@ -75,7 +75,9 @@ QUICK = UTTERANCES_OF.format(
 )
 READ_FOLDERS = UTTERANCES_OF.format(
     source=f"coalesce(meta.subreddit, {NAME_OF_FILE})",
-    records=LINES.format(options=f"{COLUMNS_OF_LINES}, filename = true"),
+    records=LINES.format(
+        options=COLUMNS_OF_LINES.replace("{", f"{{\"{FILE_NUMBER}\": 'INTEGER', ", 1) + ", filename = true"
+    ),
     times=TIMES,
     carried="",
 )
@@ -131,9 +133,9 @@ def rows_of_folders(corpora: Sequence[Path], names: Sequence[str], scratch: Path
     """Yield the utterances of many small corpora, in order, by one query; `names` as in `Rows`."""
     scratch.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=scratch) as folder:
-        files = [lines.plain_file(corpus / UTTERANCES, Path(folder)) for corpus in corpora]
         own = [corpus_name(corpus, name) for corpus, name in zip(corpora, names, strict=True)]
-        yield Rows(READ_FOLDERS, {"lines": list(map(str, files)), "names": own}, lines=files)
+        files = dict(lines.plain_files([corpus / UTTERANCES for corpus in corpora], own, Path(folder)))
+        yield Rows(READ_FOLDERS, {"lines": list(map(str, files)), "names": list(files.values())}, lines=list(files))
 
 
 def corpus_name(corpus: Path, otherwise: str) -> str:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from adc_pipeline.core.engine import Report, no_report
 from adc_pipeline.corpus.readers import lines
 from adc_pipeline.corpus.readers.carried import EMPTY, open_lines, selected
-from adc_pipeline.corpus.readers.rows import NAME_OF_FILE, Rows
+from adc_pipeline.corpus.readers.rows import FILE_NUMBER, NAME_OF_FILE, Rows, columns_of_file
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection, DuckDBPyRelation, Expression
@@ -92,7 +92,8 @@ RECORDED_AGAIN = "coalesce(nullif(_meta.retrieved_2nd_on, '0'), nullif(updated_u
 TIMES = f"""seconds(coalesce(created_utc, created)) AS timestamp, coalesce(created_utc, created) AS written_time,
         seconds({RECORDED_AGAIN.format(", retrieved_on")}) AS recording"""
 READ_LINES = READ.format(source=LINES, name="subreddit", times=TIMES, carried="")
-READ_FILES = READ.format(source=LINES, name=f"coalesce(subreddit, {NAME_OF_FILE})", times=TIMES, carried="")
+NUMBERED_LINES = LINES.replace("columns = {", f"columns = {{\"{FILE_NUMBER}\": 'INTEGER', ", 1)
+READ_FILES = READ.format(source=NUMBERED_LINES, name=f"coalesce(subreddit, {NAME_OF_FILE})", times=TIMES, carried="")
 # Times as numbers, of which there are two in most lines. A missing recording may be 0.
 COUNTED_TIMES = f"""
         CASE WHEN created_utc IS NULL THEN seconds(created) ELSE counted_seconds(created_utc) END AS timestamp,
@@ -134,7 +135,7 @@ def select(
     chosen += [
         ColumnExpression(field).cast("VARCHAR").alias(f"carried_{at}") for at, field in enumerate(others.values())
     ]
-    table.select(*chosen, *([ColumnExpression("filename")] if several else [])).create_view(view)
+    table.select(*chosen, *(columns_of_file(table) if several else [])).create_view(view)
     name = f"coalesce(subreddit, {NAME_OF_FILE})" if several else "subreddit"
     return READ.format(source=view, name=name, times=TIMES, carried=selected(others))
 
@@ -198,15 +199,17 @@ def rows_of_files(
     connection.execute(PARENT)
     scratch.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=scratch) as folder:
-        begin = size = 0
-        files: list[Path] = []
-        for number, path in enumerate(paths):
-            files.append(lines.plain_file(path, Path(folder)))
-            size += files[-1].stat().st_size
-            if size >= lines.CHUNK or number == len(paths) - 1:
-                parameters = {"lines": list(map(str, files)), "names": names[begin : number + 1]}
-                yield Rows(READ_FILES, parameters, lines=files)
+        size, files = 0, dict[Path, list[str]]()
+        coming = lines.plain_files(paths, names, Path(folder))
+        found = next(coming, None)
+        while found:
+            files[found[0]] = found[1]
+            size += found[0].stat().st_size
+            found = next(coming, None)
+            if size >= lines.CHUNK or not found:
+                parameters = {"lines": list(map(str, files)), "names": list(files.values())}
+                yield Rows(READ_FILES, parameters, lines=list(files))
                 for file in files:
                     if file.parent == Path(folder):
                         file.unlink()
-                begin, size, files = number + 1, 0, []
+                size, files = 0, {}

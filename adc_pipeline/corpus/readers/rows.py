@@ -8,7 +8,10 @@ decided once, in `readers.values`.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyRelation, Expression
 
 # Name and type of the columns that `Rows.sql` selects, in this order. A value that the source does not have is null.
 # A row that could not be read is null in every column.
@@ -35,9 +38,19 @@ COLUMNS = {
     "time_unreadable": "BOOLEAN",
 }
 
-# The name of the file that a row of several files comes from, where the row names no source itself. `names` are those
-# of the files `lines`, in order.
-NAME_OF_FILE = "$names[list_position($lines, filename)]"
+# The number of a row's file among those that are joined to one; null where that is a file by itself.
+FILE_NUMBER = "adc: file number"
+# The name of the file that a row of several files comes from, where the row names no source itself. `names` has, for
+# each of the files `lines`, its name, or those of the files that are joined to it.
+NAME_OF_FILE = f'$names[list_position($lines, filename)][coalesce("{FILE_NUMBER}", 1)]'
+
+
+def columns_of_file(table: "DuckDBPyRelation") -> "list[Expression]":
+    """Return the columns of a table of several files that `NAME_OF_FILE` needs."""
+    from duckdb import ColumnExpression, ConstantExpression
+
+    null = ConstantExpression(None).cast("INTEGER").alias(FILE_NUMBER)
+    return [ColumnExpression("filename"), ColumnExpression(FILE_NUMBER) if FILE_NUMBER in table.columns else null]
 
 
 @dataclass(frozen=True)

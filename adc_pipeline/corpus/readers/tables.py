@@ -16,7 +16,7 @@ from adc_pipeline.corpus.first_bytes import is_parquet
 from adc_pipeline.corpus.readers.arrow import read_schema
 from adc_pipeline.corpus.readers.carried import MAPPED, carried, spelled
 from adc_pipeline.corpus.readers.delimited import read_dialect, write_records
-from adc_pipeline.corpus.readers.rows import COLUMNS, NAME_OF_FILE, Rows
+from adc_pipeline.corpus.readers.rows import COLUMNS, NAME_OF_FILE, Rows, columns_of_file
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -93,7 +93,7 @@ def rows_of_files(
                 write_records(path, read_dialect(path), file).records for path, file in zip(paths, files, strict=True)
             )
             table = without_empty(open_parquets(files, connection))
-        parameters = {"lines": list(map(str, files)), "names": names}
+        parameters = {"lines": list(map(str, files)), "names": [[name] for name in names]}
         yield Rows(select(paths[0], table, columns, connection, several=True), parameters, records=records)
 
 
@@ -234,7 +234,7 @@ def select(
 
     With `several`, the table is that of several files, whose paths its column `filename` has.
     """
-    from duckdb import ColumnExpression, ConstantExpression
+    from duckdb import ConstantExpression
 
     inner = [f"{name}.{each}" for name, kind in zip(table.columns, table.types, strict=True) for each in members(kind)]
     has = [*table.columns, *inner]
@@ -248,7 +248,7 @@ def select(
     chosen = [(first_filled(table, each) if each else null).alias(name) for name, each in called.items()]
     others = carried(columns)
     chosen += [field(table, names[name]).alias(name) for name in others]
-    table = table.select(*chosen, *([ColumnExpression("filename")] if several else []))
+    table = table.select(*chosen, *(columns_of_file(table) if several else []))
     view = f"table_{next(NUMBERS)}"
     table.create_view(view)
     types = list(map(str, table.types))
