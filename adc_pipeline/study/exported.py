@@ -20,9 +20,10 @@ from adc_pipeline.core.manifests import Artefact, differing
 from adc_pipeline.core.markdown import escape
 from adc_pipeline.core.named_files import file_problem
 from adc_pipeline.core.records import read_record
-from adc_pipeline.evaluation.case_table import CASE_TABLE, case_schema
+from adc_pipeline.evaluation.case_table import CASE_TABLE
 from adc_pipeline.study.plan import Plan
 from adc_pipeline.study.settings import CellSettings
+from adc_pipeline.study.statistics import NUMBERS, TEXTS
 from adc_pipeline.training.facts import FACTS
 
 # Inputs whose rows the datasets follow from. Their files may differ where the datasets are equal: a newer version of
@@ -122,7 +123,10 @@ def read_facts(path: Path) -> dict[str, Any]:
 
 
 def check_cases(path: Path, digest: str | None) -> None:
-    """Raise PipelineError unless a file has the cases of a cell; `digest` is the file's own, where it was recorded."""
+    """Raise PipelineError unless a file has the cases of a cell; `digest` is the file's own, where it was recorded.
+
+    Only the columns that the statistics read are asked for: a case table gets further ones with newer versions.
+    """
     import pyarrow as pa
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
@@ -132,7 +136,8 @@ def check_cases(path: Path, digest: str | None) -> None:
     if digest is not None and file_digest(path) != digest:
         raise PipelineError(f"{path} was altered after the cell was exported: {REMOVE}.")
     try:
-        table = pq.read_table(path, partitioning=None).select(case_schema().names).cast(case_schema())
+        schema = pa.schema(dict.fromkeys(TEXTS, pa.string()) | dict.fromkeys(NUMBERS, pa.float64()))
+        table = pq.read_table(path, partitioning=None).select(schema.names).cast(schema)
         values = [pc.is_finite(table[name]) for name in ("weight", "model")]
         sound = all(pc.all(each, min_count=0).as_py() for each in values)
     except (pa.ArrowException, OSError, ValueError, KeyError) as error:

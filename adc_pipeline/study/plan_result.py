@@ -4,7 +4,8 @@ A look takes the first seeds of the plan, as many as the look has, once every ar
 are tested at the efficacy looks by the boundary of O'Brien and Fleming, corrected over the primaries by Holm's method
 (see `looks.py`); a primary is shown if it is rejected and has the same sign in every seed. A futility look tests
 nothing: it says whether an effect that matters is still possible. A primary whose measure no cell has cannot be tested,
-and the others take its share of alpha. Secondaries have intervals and p-values of their own, uncorrected.
+and the others take its share of alpha. Secondaries have intervals and p-values of their own, uncorrected. Below the
+tables stands why each contrast without a figure has none.
 
 Beside every contrast stands the smallest effect that this many seeds and conversations would have shown with a
 probability of 80 %: half the width of the interval at the level of the test, plus half of that of confidence 60 %.
@@ -18,8 +19,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from adc_pipeline.core.engine import connected
+from adc_pipeline.core.markdown import escape
 from adc_pipeline.evaluation.estimate import Difference
 from adc_pipeline.evaluation.formatting import NONE, figure, number, p_value
+from adc_pipeline.evaluation.measures import family
 from adc_pipeline.evaluation.page import Table
 from adc_pipeline.evaluation.student import half_width
 from adc_pipeline.study.exported import ExportedCell
@@ -77,20 +80,51 @@ class PlanResult:
         """Return what may be said of a primary at this look."""
         found = self.found.get(contrast.name)
         if found is None or found.estimate.value is None:
-            return "not testable: no cell has this measure" if self.look else "no look yet"
+            return f"not testable: {self.reason(contrast)}" if self.look else "no look yet"
         if contrast.name in self.rejected:
-            signs = f"the sign in {found.signs} of {len(found.by_seed)} seeds"
+            signs = f"the sign in {found.signs} of {self.look} seeds"
+            return f"shown, {signs}" if found.signs == self.look else f"not shown: beyond the boundary, but {signs}"
+        low, high = found.estimate.low, found.estimate.high
+        if low is None or high is None:
+            return f"not testable: no interval can be given from {found.estimate.refused}"
+        if contrast.negligible is not None and high < contrast.negligible:
+            known = f"all of the interval is below {contrast.negligible}"
+            # A gain is what a plan asks for; a loss of any size is below the bound too.
+            lost = low <= -contrast.negligible
             return (
-                f"shown, {signs}"
-                if found.signs == len(found.by_seed)
-                else f"not shown: beyond the boundary, but {signs}"
+                f"no gain that matters: {known}; a loss is not excluded" if lost else f"no effect that matters: {known}"
             )
-        high = found.estimate.high
-        if contrast.negligible is not None and high is not None and high < contrast.negligible:
-            return f"no effect that matters: all of the interval is below {contrast.negligible}"
         if self.look not in self.plan.efficacy:
             return "look for futility only: an effect that matters is still possible"
         return "not shown"
+
+    def reason(self, contrast: Contrast) -> str:
+        """Return why a contrast has no figure at this look."""
+        arms = [arm for arm in (contrast.first, contrast.second) if arm is not None]
+        made = {arm: [seed for seed in self.plan.seeds[: self.look] if self.cell(arm, seed)] for arm in arms}
+        if missing := [arm for arm, seeds in made.items() if not seeds]:
+            return f"no cell of {' and '.join(missing)} is made"
+        for arm, seeds in made.items():
+            excluded = self.cells[self.plan.arms[arm].name, seeds[0]].facts.get("excluded") or {}
+            if why := excluded.get(contrast.measure) or excluded.get(family(contrast.measure)):
+                return f"{str(why).removeprefix('not testable: ')} ({arm})"
+        if not set.intersection(*map(set, made.values())):
+            return f"{' and '.join(arms)} have no seed in common"
+        return "no cell has this measure" if len(arms) == 1 else "the arms have no case of this measure in common"
+
+    def cell(self, arm: str, seed: int) -> ExportedCell | None:
+        return self.cells.get((self.plan.arms[arm].name, seed))
+
+    def untested(self) -> list[str]:
+        """Return a sentence for each contrast that has no figure, or no interval, at this look."""
+        sentences = []
+        for contrast in (*self.plan.primaries, *self.plan.secondaries) if self.look else ():
+            found = self.found.get(contrast.name)
+            if found is None or found.estimate.value is None:
+                sentences.append(f"{contrast.name}: {self.reason(contrast)}.")
+            elif found.estimate.low is None:
+                sentences.append(f"{contrast.name}: no interval can be given from {found.estimate.refused}.")
+        return sentences
 
 
 def read_result(
@@ -177,6 +211,7 @@ def markdown(result: PlanResult) -> str:
         ),
     }
     excluded = [f"Excluded: {name}, because {reason}." for name, reason in result.excluded.items()]
+    untested = [f"- {escape(sentence)}" for sentence in result.untested()]
     return "\n\n".join(
         [
             f"# {plan.name}",
@@ -184,6 +219,7 @@ def markdown(result: PlanResult) -> str:
             state,
             *excluded,
             *(f"## {title}\n\n{table.caption}\n\n{table.markdown()}" for title, table in tables.items()),
+            *(["## Not testable", "\n".join(untested)] if untested else []),
         ]
     )
 

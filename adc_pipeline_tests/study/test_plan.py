@@ -231,7 +231,7 @@ def made_cell(folder: Path, variant: str, seed: int, effect: float, **settings: 
     return Artefact("study_cell", evaluation.parent, "d", asdict(own), {"top_2": "digest"})
 
 
-def export(plan: Plan, folder: Path, seeds: int, effects: tuple[float, float], **settings: Any) -> Path:
+def export(plan: Plan, folder: Path, seeds: int, effects: tuple[float, ...], **settings: Any) -> Path:
     out = folder / "cells"
     for effect, variant in zip(effects, plan.arms.values(), strict=True):
         for seed in range(seeds):
@@ -342,3 +342,48 @@ def test_the_verdict_is_that_of_the_latest_look(
     assert f"{2 * seeds} of 10 cells are made" in text
     assert "| A | top-2.mle |" in text
     assert "| 11 |" in text
+
+
+EVIDENCE = Path(__file__).parents[2] / "evidence" / "rejections"
+
+
+def test_the_committed_cells_give_the_committed_result() -> None:
+    """They were made by an earlier version of the package, whose case tables have fewer columns."""
+    plan = read_plan("rejections")
+    cells, excluded = read_exported(plan, settings_of_cells(dict(plan.config)), EVIDENCE)
+    assert markdown(read_result(plan, cells, excluded)) == (EVIDENCE / "result.md").read_text()
+
+
+def test_what_cannot_be_tested_is_said_with_its_reason(tmp_path: Path) -> None:
+    arms = {**PLAN["arms"], "C": {"dataset": "ascending"}}
+    secondaries = {
+        "missing": {"measure": "steering", "first": "A", "second": "C"},
+        "told": {"measure": "preference_accuracy.within_hour", "first": "B"},
+        "without": {"measure": "in_context_improvement", "first": "A", "second": "B"},
+    }
+    plan = write_plan(tmp_path, arms=arms, secondaries=secondaries)
+    out = tmp_path / "cells"
+    for variant in ("top-2.mle", "top-2.mle.neutral"):
+        for seed in range(3):
+            export_cell(made_cell(tmp_path, variant, seed, len(variant) / 100), variant, str(seed), plan.measures, out)
+            reasons = {"preference_accuracy": "of one marker"} if "neutral" in variant else {}
+            judged = {"policy_improvement": "not testable: the judge is <poor>"}
+            change(out / f"{file_name(variant, seed)}.json", excluded=reasons | judged)
+    result = read_result(plan, read_exported(plan, COMMON, out)[0])
+    assert result.untested() == [
+        "improving: the judge is <poor> (A).",
+        "missing: no cell of C is made.",
+        "told: of one marker (B).",
+        "without: the arms have no case of this measure in common.",
+    ]
+    assert result.verdict(plan.primaries[1]) == "not testable: the judge is <poor> (A)"
+    assert "## Not testable\n\n- improving: the judge is &lt;poor&gt; (A)." in markdown(result)
+
+
+def test_a_loss_is_not_called_an_effect_that_does_not_matter(tmp_path: Path) -> None:
+    primaries = {"reading": {"measure": "rejection_contrast", "first": "A", "negligible": 0.02}}
+    plan = write_plan(tmp_path, arms={"A": {"dataset": "top-2"}}, primaries=primaries, secondaries={})
+    cells, _ = read_exported(plan, COMMON, export(plan, tmp_path, 2, (-0.3,)))
+    (reading,) = plan.primaries
+    sentence = "no gain that matters: all of the interval is below 0.02; a loss is not excluded"
+    assert read_result(plan, cells).verdict(reading) == sentence
