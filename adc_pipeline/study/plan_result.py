@@ -24,7 +24,6 @@ from adc_pipeline.evaluation.estimate import Difference
 from adc_pipeline.evaluation.formatting import NONE, figure, number, p_value
 from adc_pipeline.evaluation.measures import family
 from adc_pipeline.evaluation.page import Table
-from adc_pipeline.evaluation.student import half_width
 from adc_pipeline.study.exported import ExportedCell
 from adc_pipeline.study.looks import nominal_levels, rejected
 from adc_pipeline.study.plan import Contrast, Plan
@@ -161,8 +160,7 @@ def found_of(sums: Crossed, level: float) -> Found:
     estimate = sums.estimate()
     smallest = None
     if estimate.low is not None:
-        parts = sums.parts()
-        smallest = half_width(parts, level) + half_width(parts, POWER_LEVEL)
+        smallest = sums.half_width(level) + sums.half_width(POWER_LEVEL)
     return Found(estimate, sums.by_seed.tolist(), smallest)
 
 
