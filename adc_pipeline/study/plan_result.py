@@ -26,7 +26,7 @@ from adc_pipeline.evaluation.measures import family
 from adc_pipeline.evaluation.page import Table
 from adc_pipeline.study.exported import ExportedCell
 from adc_pipeline.study.looks import nominal_levels, rejected
-from adc_pipeline.study.plan import Contrast, Plan
+from adc_pipeline.study.plan import AGAINST, Contrast, Plan
 from adc_pipeline.study.statistics import create_cases, crossed
 from adc_pipeline.study.two_way import Crossed
 
@@ -36,10 +36,11 @@ if TYPE_CHECKING:
 # The level whose half-width is the distance that 80 % of a symmetric distribution does not exceed on one side.
 POWER_LEVEL = 0.4
 
+# A baseline that decides no pair has no value, and is then no zero.
 ONE_ARM = """
 SELECT seed, conversation, weight,
-    model - $4 * weight - coalesce(CASE $5 WHEN 'base' THEN base WHEN 'length' THEN length END, 0) AS value
-FROM cases WHERE variant = $1 AND measure = $2 AND seed IN (SELECT unnest($3))
+    model - $4 * weight - CASE $5 WHEN 'base' THEN base WHEN 'length' THEN length ELSE 0 END AS value
+FROM cases WHERE variant = $1 AND measure = $2 AND seed IN (SELECT unnest($3)) AND value IS NOT NULL
 """
 TWO_ARMS = """
 SELECT seed, ours.conversation, ours.model - theirs.model AS value, ours.weight
@@ -72,6 +73,7 @@ class PlanResult:
     found: Mapping[str, Found]  # at the look, by the contrast's name; without those that have no case
     levels: Mapping[str, float]  # the two-sided level at this look of each primary that can be tested
     rejected: frozenset[str]
+    measured: frozenset[tuple[str, str]]  # (variant, measure) of every case
     cells: Mapping[tuple[str, int], ExportedCell]
     excluded: Mapping[str, str]
 
@@ -109,7 +111,11 @@ class PlanResult:
                 return f"{str(why).removeprefix('not testable: ')} ({arm})"
         if not set.intersection(*map(set, made.values())):
             return f"{' and '.join(arms)} have no seed in common"
-        return "no cell has this measure" if len(arms) == 1 else "the arms have no case of this measure in common"
+        if without := [arm for arm in arms if (self.plan.arms[arm].name, contrast.measure) not in self.measured]:
+            return f"no cell of {' and '.join(without)} has a case of this measure"
+        if contrast.second is None:
+            return f"{AGAINST.get(contrast.against, contrast.against)}, which it is compared with, decides no case"
+        return "the arms have no case of this measure in common"
 
     def cell(self, arm: str, seed: int) -> ExportedCell | None:
         return self.cells.get((self.plan.arms[arm].name, seed))
@@ -138,6 +144,7 @@ def read_result(
     look = held[-1] if held else 0
     with connected() as connection:
         create_cases(connection, {key: cell.cases for key, cell in cells.items()}, plan.measures)
+        measured = frozenset(connection.execute("SELECT DISTINCT variant, measure FROM cases").fetchall())
         at = {each.name: sums_of(connection, plan, each, look) for each in (*plan.primaries, *plan.secondaries)}
         testable = [each for each in plan.primaries if at[each.name] is not None]
         p_values: dict[str, dict[int, float]] = {each.name: {} for each in testable}
@@ -153,7 +160,17 @@ def read_result(
     levels = nominal_levels(plan.efficacy, plan.alpha / left)
     level = levels[next((each for each in plan.efficacy if each >= look), plan.efficacy[-1])]
     found = {name: found_of(sums, level) for name, sums in at.items() if sums is not None}
-    return PlanResult(plan, look, complete, found, {each.name: level for each in testable}, hit, cells, excluded or {})
+    return PlanResult(
+        plan,
+        look,
+        complete,
+        found,
+        levels={each.name: level for each in testable},
+        rejected=hit,
+        measured=measured,
+        cells=cells,
+        excluded=excluded or {},
+    )
 
 
 def found_of(sums: Crossed, level: float) -> Found:

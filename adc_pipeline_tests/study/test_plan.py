@@ -203,7 +203,9 @@ def test_preference_optimization_shares_the_steps_with_the_model_that_it_starts_
     assert replace(common, objective="mle").stages == (replace(common, objective="mle").training,)
 
 
-def made_cell(folder: Path, variant: str, seed: int, effect: float, **settings: Any) -> Artefact:
+def made_cell(
+    folder: Path, variant: str, seed: int, effect: float, length: float | None = 0.5, **settings: Any
+) -> Artefact:
     """An artefact as `study_cell` leaves it, whose rejection contrast is `effect` on average."""
     rng = np.random.default_rng([seed, int(abs(effect) * 1000)])
     rows = [
@@ -214,7 +216,7 @@ def made_cell(folder: Path, variant: str, seed: int, effect: float, **settings: 
             "weight": 1.0,
             "model": effect + 0.02 * rng.normal(),
             "base": 0.0,
-            "length": 0.5 if measure == "preference_accuracy" else None,
+            "length": length if measure == "preference_accuracy" else None,
         }
         for measure in ("rejection_contrast", "preference_accuracy", "steering")
         for conversation in range(30)
@@ -332,7 +334,7 @@ def test_the_verdict_is_that_of_the_latest_look(
     assert (result.look, result.verdict(reading)) == (look, verdict)
     if look:
         # No cell has the measure of the second primary, so that the first is tested at all of alpha.
-        assert result.verdict(improving) == "not testable: no cell has this measure"
+        assert result.verdict(improving) == "not testable: no cell of A has a case of this measure"
         assert result.levels == {"reading": nominal_levels([3, 5], 0.05)[max(3, look)]}
         found = result.found["reading"]
         assert found.estimate.value == pytest.approx(effects[0] - effects[1], abs=0.01)
@@ -360,12 +362,14 @@ def test_what_cannot_be_tested_is_said_with_its_reason(tmp_path: Path) -> None:
         "missing": {"measure": "steering", "first": "A", "second": "C"},
         "told": {"measure": "preference_accuracy.within_hour", "first": "B"},
         "without": {"measure": "in_context_improvement", "first": "A", "second": "B"},
+        "length": {"measure": "preference_accuracy", "first": "A", "against": "length"},
     }
     plan = write_plan(tmp_path, arms=arms, secondaries=secondaries)
     out = tmp_path / "cells"
     for variant in ("top-2.mle", "top-2.mle.neutral"):
         for seed in range(3):
-            export_cell(made_cell(tmp_path, variant, seed, len(variant) / 100), variant, str(seed), plan.measures, out)
+            cell = made_cell(tmp_path, variant, seed, len(variant) / 100, length=None)
+            export_cell(cell, variant, str(seed), plan.measures, out)
             reasons = {"preference_accuracy": "of one marker"} if "neutral" in variant else {}
             judged = {"policy_improvement": "not testable: the judge is <poor>"}
             change(out / f"{file_name(variant, seed)}.json", excluded=reasons | judged)
@@ -374,7 +378,8 @@ def test_what_cannot_be_tested_is_said_with_its_reason(tmp_path: Path) -> None:
         "improving: the judge is <poor> (A).",
         "missing: no cell of C is made.",
         "told: of one marker (B).",
-        "without: the arms have no case of this measure in common.",
+        "without: no cell of A and B has a case of this measure.",
+        "length: length, which it is compared with, decides no case.",
     ]
     assert result.verdict(plan.primaries[1]) == "not testable: the judge is <poor> (A)"
     assert "## Not testable\n\n- improving: the judge is &lt;poor&gt; (A)." in markdown(result)
