@@ -19,8 +19,9 @@ from adc_pipeline.core.errors import PipelineError, first_line
 from adc_pipeline.core.manifests import Artefact, differing
 from adc_pipeline.core.markdown import escape
 from adc_pipeline.core.named_files import file_problem
-from adc_pipeline.core.records import read_record
+from adc_pipeline.core.records import checked_fields, read_record
 from adc_pipeline.evaluation.case_table import CASE_TABLE
+from adc_pipeline.evaluation.estimate import Estimate
 from adc_pipeline.study.plan import Plan
 from adc_pipeline.study.settings import CellSettings
 from adc_pipeline.study.statistics import NUMBERS, TEXTS
@@ -108,6 +109,7 @@ def read_exported(
     return found, excluded
 
 
+ESTIMATE = dict.fromkeys(("value", "low", "high"), float | None) | dict.fromkeys(("cases", "conversations"), int)
 REMOVE = "remove it with the cell's other file, and the cell is exported or made again"
 
 
@@ -117,6 +119,14 @@ def read_facts(path: Path) -> dict[str, Any]:
     Such a file may come from elsewhere, and goes into a page.
     """
     facts = read_record(path, remedy=REMOVE, settings=dict, inputs=dict, steps=int, tokens=int, train=dict)
+    try:
+        for accuracy in checked_fields(facts.setdefault("judge", {}), {}).values():
+            checked_fields(accuracy, ESTIMATE)
+            Estimate(**accuracy)
+    except (TypeError, ValueError) as error:
+        raise PipelineError(
+            f"{path} is damaged, or another program wrote it ({first_line(error)}): {REMOVE}."
+        ) from error
     if not isinstance(facts["train"].get("turns_rejected"), int):
         raise PipelineError(f"{path} is damaged, or another program wrote it (it has no `turns_rejected`): {REMOVE}.")
     return facts

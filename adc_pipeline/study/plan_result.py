@@ -20,10 +20,11 @@ import numpy as np
 
 from adc_pipeline.core.engine import connected
 from adc_pipeline.core.markdown import escape
-from adc_pipeline.evaluation.estimate import Difference
-from adc_pipeline.evaluation.formatting import NONE, figure, number, p_value
+from adc_pipeline.evaluation.estimate import Difference, Estimate
+from adc_pipeline.evaluation.formatting import NONE, figure, number, p_value, sample_size
 from adc_pipeline.evaluation.measures import family
 from adc_pipeline.evaluation.page import Table
+from adc_pipeline.evaluation.policy import POLICY
 from adc_pipeline.study.exported import ExportedCell
 from adc_pipeline.study.looks import nominal_levels, rejected
 from adc_pipeline.study.plan import AGAINST, Contrast, Plan
@@ -232,11 +233,28 @@ def markdown(result: PlanResult) -> str:
             f"# {plan.name}",
             *([plan.question] if plan.question else []),
             state,
+            *judge_sentences(result),
             *excluded,
             *(f"## {title}\n\n{table.caption}\n\n{table.markdown()}" for title, table in tables.items()),
             *(["## Not testable", "\n".join(untested)] if untested else []),
         ]
     )
+
+
+def judge_sentences(result: PlanResult) -> list[str]:
+    """Return who judged and how well, where a contrast is a judge's."""
+    if POLICY not in map(family, result.plan.measures):
+        return []
+    told = {
+        (str(cell.facts.get("judge_name", "")), figure(accuracy), sample_size(accuracy))
+        for cell in result.cells.values()
+        for accuracy in (Estimate(**each) for each in cell.facts.get("judge", {}).values())
+    }
+    return [
+        f"The judge is {escape(name)}. Its accuracy on people's replies of the test split is {accuracy}, on {sample}"
+        " pairs (conversations)."
+        for name, accuracy, sample in sorted(told)
+    ]
 
 
 def figures(found: Found | None) -> list[str]:

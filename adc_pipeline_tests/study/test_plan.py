@@ -203,6 +203,9 @@ def test_preference_optimization_shares_the_steps_with_the_model_that_it_starts_
     assert replace(common, objective="mle").stages == (replace(common, objective="mle").training,)
 
 
+ACCURACY = {"value": 0.7, "low": 0.6, "high": 0.8, "cases": 90, "conversations": 30, "refused": None}
+
+
 def made_cell(
     folder: Path, variant: str, seed: int, effect: float, length: float | None = 0.5, **settings: Any
 ) -> Artefact:
@@ -280,6 +283,8 @@ def test_a_cell_of_other_settings_or_inputs_is_excluded_with_the_reason(tmp_path
         ("json", lambda path: os.mkfifo(path), "is a FIFO and no regular file"),
         ("json", lambda path: change(path, steps="<b>"), "`steps` is '<b>'"),
         ("json", lambda path: change(path, train={}), "has no `turns_rejected`"),
+        ("json", lambda path: change(path, judge={"x": {"value": "<b>"}}), "`value` is '<b>'"),
+        ("json", lambda path: change(path, judge={"x": ACCURACY | {"y": 1}}), "unexpected keyword argument"),
         ("parquet", lambda path: path.write_bytes(b"PAR1"), "was altered after the cell was exported"),
         ("parquet", lambda path: os.mkfifo(path), "is a FIFO and no regular file"),
         ("parquet", lambda path: unrecorded(path).write_bytes(b"PAR1"), "holds no cases of a cell"),
@@ -372,7 +377,8 @@ def test_what_cannot_be_tested_is_said_with_its_reason(tmp_path: Path) -> None:
             export_cell(cell, variant, str(seed), plan.measures, out)
             reasons = {"preference_accuracy": "of one marker"} if "neutral" in variant else {}
             judged = {"policy_improvement": "not testable: the judge is <poor>"}
-            change(out / f"{file_name(variant, seed)}.json", excluded=reasons | judged)
+            judge = {"judge": {"preference_accuracy": ACCURACY}, "judge_name": "a <judge>"}
+            change(out / f"{file_name(variant, seed)}.json", excluded=reasons | judged, **judge)
     result = read_result(plan, read_exported(plan, COMMON, out)[0])
     assert result.untested() == [
         "improving: the judge is <poor> (A).",
@@ -382,7 +388,9 @@ def test_what_cannot_be_tested_is_said_with_its_reason(tmp_path: Path) -> None:
         "length: length, which it is compared with, decides no case.",
     ]
     assert result.verdict(plan.primaries[1]) == "not testable: the judge is <poor> (A)"
-    assert "## Not testable\n\n- improving: the judge is &lt;poor&gt; (A)." in markdown(result)
+    text = markdown(result)
+    assert "## Not testable\n\n- improving: the judge is &lt;poor&gt; (A)." in text
+    assert "The judge is a &lt;judge&gt;. Its accuracy on people's replies of the test split is 0.7000 [0.6000," in text
 
 
 def test_a_loss_is_not_called_an_effect_that_does_not_matter(tmp_path: Path) -> None:
