@@ -361,6 +361,14 @@ def test_the_committed_cells_give_the_committed_result() -> None:
     assert markdown(read_result(plan, cells, excluded)) == (EVIDENCE / "result.md").read_text()
 
 
+def test_a_plan_without_primaries_waits_for_all_of_its_arms(tmp_path: Path) -> None:
+    plan = write_plan(tmp_path, primaries={})
+    out = export(plan, tmp_path, 2, (0.1, 0.0))
+    (out / f"{file_name('top-2.mle.neutral', 1)}.json").unlink()
+    result = read_result(plan, read_exported(plan, COMMON, out)[0])
+    assert (plan.needed, result.complete, result.look) == (["A", "B"], 1, 0)
+
+
 def test_what_cannot_be_tested_is_said_with_its_reason(tmp_path: Path) -> None:
     arms = {**PLAN["arms"], "C": {"dataset": "ascending"}}
     secondaries = {
