@@ -120,15 +120,13 @@ def read_facts(path: Path) -> dict[str, Any]:
     """
     facts = read_record(path, remedy=REMOVE, settings=dict, inputs=dict, steps=int, tokens=int, train=dict)
     try:
+        checked_fields(facts["train"], {"turns_rejected": int})
         for accuracy in checked_fields(facts.setdefault("judge", {}), {}).values():
-            checked_fields(accuracy, ESTIMATE)
-            Estimate(**accuracy)
+            Estimate(**checked_fields(accuracy, ESTIMATE))
     except (TypeError, ValueError) as error:
         raise PipelineError(
             f"{path} is damaged, or another program wrote it ({first_line(error)}): {REMOVE}."
         ) from error
-    if not isinstance(facts["train"].get("turns_rejected"), int):
-        raise PipelineError(f"{path} is damaged, or another program wrote it (it has no `turns_rejected`): {REMOVE}.")
     return facts
 
 
