@@ -26,6 +26,8 @@ LONGEST_SHOWN = 100
 LONGEST_TEXT = 4_000
 # Other characters that are not printable, such as joiners, occur in names of files.
 CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
+# What a text of several lines may have of them.
+BREAKS = str.maketrans("", "", "\n\t")
 
 
 @dataclass(frozen=True)
@@ -67,14 +69,21 @@ def setting(
     less_than: float | None = None,
     choices: Sequence[str] = (),
     hidden: bool = False,
+    lines: bool = False,
 ) -> Any:
     """Return a dataclass field with a default, a description, and the range or the choices that it accepts.
 
     A `Literal` type declares its choices by itself. A range applies to each item of a list. A wrong value of a `hidden`
-    setting is not shown, since it may be the secret for which a name was asked.
+    setting is not shown, since it may be the secret for which a name was asked. A text of `lines` may have line breaks.
     """
     accepted = Range(minimum, more_than, maximum, less_than)
-    metadata = {"description": description, "range": accepted, "choices": tuple(choices), "hidden": hidden}
+    metadata = {
+        "description": description,
+        "range": accepted,
+        "choices": tuple(choices),
+        "hidden": hidden,
+        "lines": lines,
+    }
     if isinstance(default, dict):
         return field(default_factory=lambda: dict(default), metadata=metadata)
     return field(default=default, metadata=metadata)
@@ -94,6 +103,7 @@ class Declared:
     range: Range
     choices: tuple[str, ...]
     hidden: bool
+    lines: bool
 
     @property
     def accepts(self) -> str:
@@ -149,7 +159,8 @@ class Declared:
             return f"a text that is not empty{', or ~ for none' if self.optional else ''}"
         if len(text) > LONGEST_TEXT:
             return f"a text of at most {LONGEST_TEXT:,} characters"
-        return "a text without control characters" if CONTROL.search(text) else None
+        looked_at = text.translate(BREAKS) if self.lines else text
+        return "a text without control characters" if CONTROL.search(looked_at) else None
 
 
 def as_shown(value: Any) -> str:
@@ -188,6 +199,7 @@ def _declared(kind: Any) -> dict[str, Declared]:
             range=each.metadata.get("range", Range()),
             choices=tuple(choices),
             hidden=each.metadata.get("hidden", False),
+            lines=each.metadata.get("lines", False),
         )
     return found
 

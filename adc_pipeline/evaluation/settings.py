@@ -125,6 +125,7 @@ class JudgeSettings(Settings):
         "",
         "What the reward model reads, with {post}, {reply} and {eos}. Empty: {post}{eos}{reply}, or SteamSHP's question"
         " for a text-to-text model.",
+        lines=True,
     )
     instruct_model: str = setting(
         "",

@@ -10,6 +10,7 @@ from dataclasses import replace
 from adc_pipeline.evaluation.formatting import figure, p_value
 from adc_pipeline.study.grid import BASE, CHANCE, VARIANTS
 from adc_pipeline.study.statistics import Study, Test, references
+from adc_pipeline.study.two_way import ONE_SEED
 
 # Significance level of the corrected p-values.
 LEVEL = 0.05
@@ -103,4 +104,10 @@ def limits(study: Study) -> str:
             f"One seed tells nothing of other trainings, so there is no interval and no test of {', '.join(alone)}:"
             " make more seeds."
         )
-    return " ".join(sentences)
+    refused: dict[str, set[str]] = {}
+    for found in study.estimates.values():
+        for measure, estimate in found.items():
+            if estimate.refused and estimate.refused != ONE_SEED:
+                refused.setdefault(estimate.refused, set()).add(measure)
+    sentences += [f"{reason} give no interval of {', '.join(sorted(found))}." for reason, found in refused.items()]
+    return " ".join(sentence[0].upper() + sentence[1:] for sentence in sentences)

@@ -19,10 +19,12 @@ from adc_pipeline.core.errors import PipelineError, first_line
 from adc_pipeline.core.manifests import Artefact, differing
 from adc_pipeline.core.markdown import escape
 from adc_pipeline.core.named_files import file_problem
-from adc_pipeline.core.records import read_record
-from adc_pipeline.evaluation.case_table import CASE_TABLE, case_schema
+from adc_pipeline.core.records import checked_fields, read_record
+from adc_pipeline.evaluation.case_table import CASE_TABLE
+from adc_pipeline.evaluation.estimate import Estimate
 from adc_pipeline.study.plan import Plan
 from adc_pipeline.study.settings import CellSettings
+from adc_pipeline.study.statistics import NUMBERS, TEXTS
 from adc_pipeline.training.facts import FACTS
 
 # Inputs whose rows the datasets follow from. Their files may differ where the datasets are equal: a newer version of
@@ -107,6 +109,7 @@ def read_exported(
     return found, excluded
 
 
+ESTIMATE = dict.fromkeys(("value", "low", "high"), float | None) | dict.fromkeys(("cases", "conversations"), int)
 REMOVE = "remove it with the cell's other file, and the cell is exported or made again"
 
 
@@ -116,13 +119,22 @@ def read_facts(path: Path) -> dict[str, Any]:
     Such a file may come from elsewhere, and goes into a page.
     """
     facts = read_record(path, remedy=REMOVE, settings=dict, inputs=dict, steps=int, tokens=int, train=dict)
-    if not isinstance(facts["train"].get("turns_rejected"), int):
-        raise PipelineError(f"{path} is damaged, or another program wrote it (it has no `turns_rejected`): {REMOVE}.")
+    try:
+        checked_fields(facts["train"], {"turns_rejected": int})
+        for accuracy in checked_fields(facts.setdefault("judge", {}), {}).values():
+            Estimate(**checked_fields(accuracy, ESTIMATE))
+    except (TypeError, ValueError) as error:
+        raise PipelineError(
+            f"{path} is damaged, or another program wrote it ({first_line(error)}): {REMOVE}."
+        ) from error
     return facts
 
 
 def check_cases(path: Path, digest: str | None) -> None:
-    """Raise PipelineError unless a file has the cases of a cell; `digest` is the file's own, where it was recorded."""
+    """Raise PipelineError unless a file has the cases of a cell; `digest` is the file's own, where it was recorded.
+
+    Only the columns that the statistics read are asked for: a case table gets further ones with newer versions.
+    """
     import pyarrow as pa
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
@@ -132,7 +144,8 @@ def check_cases(path: Path, digest: str | None) -> None:
     if digest is not None and file_digest(path) != digest:
         raise PipelineError(f"{path} was altered after the cell was exported: {REMOVE}.")
     try:
-        table = pq.read_table(path, partitioning=None).select(case_schema().names).cast(case_schema())
+        schema = pa.schema(dict.fromkeys(TEXTS, pa.string()) | dict.fromkeys(NUMBERS, pa.float64()))
+        table = pq.read_table(path, partitioning=None).select(schema.names).cast(schema)
         values = [pc.is_finite(table[name]) for name in ("weight", "model")]
         sound = all(pc.all(each, min_count=0).as_py() for each in values)
     except (pa.ArrowException, OSError, ValueError, KeyError) as error:

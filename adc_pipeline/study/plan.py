@@ -91,8 +91,8 @@ class Plan:
 
     @property
     def needed(self) -> list[str]:
-        """The arms of the primaries: a look is held when these have its seeds."""
-        own = {arm for each in self.primaries for arm in (each.first, each.second)}
+        """The arms of the primaries, or all without a primary: a look is held when these have its seeds."""
+        own = {arm for each in self.primaries for arm in (each.first, each.second)} or {*self.arms}
         return [arm for arm in self.arms if arm in own]
 
     @property

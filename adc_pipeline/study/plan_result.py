@@ -4,7 +4,8 @@ A look takes the first seeds of the plan, as many as the look has, once every ar
 are tested at the efficacy looks by the boundary of O'Brien and Fleming, corrected over the primaries by Holm's method
 (see `looks.py`); a primary is shown if it is rejected and has the same sign in every seed. A futility look tests
 nothing: it says whether an effect that matters is still possible. A primary whose measure no cell has cannot be tested,
-and the others take its share of alpha. Secondaries have intervals and p-values of their own, uncorrected.
+and the others take its share of alpha. Secondaries have intervals and p-values of their own, uncorrected. Below the
+tables stands why each contrast without a figure has none.
 
 Beside every contrast stands the smallest effect that this many seeds and conversations would have shown with a
 probability of 80 %: half the width of the interval at the level of the test, plus half of that of confidence 60 %.
@@ -18,13 +19,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from adc_pipeline.core.engine import connected
-from adc_pipeline.evaluation.estimate import Difference
-from adc_pipeline.evaluation.formatting import NONE, figure, number, p_value
+from adc_pipeline.core.markdown import escape
+from adc_pipeline.evaluation.estimate import Difference, Estimate
+from adc_pipeline.evaluation.formatting import NONE, figure, number, p_value, sample_size
+from adc_pipeline.evaluation.measures import family
 from adc_pipeline.evaluation.page import Table
-from adc_pipeline.evaluation.student import half_width
+from adc_pipeline.evaluation.policy import POLICY
 from adc_pipeline.study.exported import ExportedCell
 from adc_pipeline.study.looks import nominal_levels, rejected
-from adc_pipeline.study.plan import Contrast, Plan
+from adc_pipeline.study.plan import AGAINST, Contrast, Plan
 from adc_pipeline.study.statistics import create_cases, crossed
 from adc_pipeline.study.two_way import Crossed
 
@@ -34,10 +37,11 @@ if TYPE_CHECKING:
 # The level whose half-width is the distance that 80 % of a symmetric distribution does not exceed on one side.
 POWER_LEVEL = 0.4
 
+# A baseline that decides no pair has no value, and is then no zero.
 ONE_ARM = """
 SELECT seed, conversation, weight,
-    model - $4 * weight - coalesce(CASE $5 WHEN 'base' THEN base WHEN 'length' THEN length END, 0) AS value
-FROM cases WHERE variant = $1 AND measure = $2 AND seed IN (SELECT unnest($3))
+    model - $4 * weight - CASE $5 WHEN 'base' THEN base WHEN 'length' THEN length ELSE 0 END AS value
+FROM cases WHERE variant = $1 AND measure = $2 AND seed IN (SELECT unnest($3)) AND value IS NOT NULL
 """
 TWO_ARMS = """
 SELECT seed, ours.conversation, ours.model - theirs.model AS value, ours.weight
@@ -70,6 +74,7 @@ class PlanResult:
     found: Mapping[str, Found]  # at the look, by the contrast's name; without those that have no case
     levels: Mapping[str, float]  # the two-sided level at this look of each primary that can be tested
     rejected: frozenset[str]
+    measured: frozenset[tuple[str, str]]  # (variant, measure) of every case
     cells: Mapping[tuple[str, int], ExportedCell]
     excluded: Mapping[str, str]
 
@@ -77,20 +82,55 @@ class PlanResult:
         """Return what may be said of a primary at this look."""
         found = self.found.get(contrast.name)
         if found is None or found.estimate.value is None:
-            return "not testable: no cell has this measure" if self.look else "no look yet"
+            return f"not testable: {self.reason(contrast)}" if self.look else "no look yet"
         if contrast.name in self.rejected:
-            signs = f"the sign in {found.signs} of {len(found.by_seed)} seeds"
+            signs = f"the sign in {found.signs} of {self.look} seeds"
+            return f"shown, {signs}" if found.signs == self.look else f"not shown: beyond the boundary, but {signs}"
+        low, high = found.estimate.low, found.estimate.high
+        if low is None or high is None:
+            return f"not testable: no interval can be given from {found.estimate.refused}"
+        if contrast.negligible is not None and high < contrast.negligible:
+            known = f"all of the interval is below {contrast.negligible}"
+            # A gain is what a plan asks for; a loss of any size is below the bound too.
+            lost = low <= -contrast.negligible
             return (
-                f"shown, {signs}"
-                if found.signs == len(found.by_seed)
-                else f"not shown: beyond the boundary, but {signs}"
+                f"no gain that matters: {known}; a loss is not excluded" if lost else f"no effect that matters: {known}"
             )
-        high = found.estimate.high
-        if contrast.negligible is not None and high is not None and high < contrast.negligible:
-            return f"no effect that matters: all of the interval is below {contrast.negligible}"
         if self.look not in self.plan.efficacy:
             return "look for futility only: an effect that matters is still possible"
         return "not shown"
+
+    def reason(self, contrast: Contrast) -> str:
+        """Return why a contrast has no figure at this look."""
+        arms = [arm for arm in (contrast.first, contrast.second) if arm is not None]
+        made = {arm: [seed for seed in self.plan.seeds[: self.look] if self.cell(arm, seed)] for arm in arms}
+        if missing := [arm for arm, seeds in made.items() if not seeds]:
+            return f"no cell of {' and '.join(missing)} is made"
+        for arm, seeds in made.items():
+            excluded = self.cells[self.plan.arms[arm].name, seeds[0]].facts.get("excluded") or {}
+            if why := excluded.get(contrast.measure) or excluded.get(family(contrast.measure)):
+                return f"{str(why).removeprefix('not testable: ')} ({arm})"
+        if not set.intersection(*map(set, made.values())):
+            return f"{' and '.join(arms)} have no seed in common"
+        if without := [arm for arm in arms if (self.plan.arms[arm].name, contrast.measure) not in self.measured]:
+            return f"no cell of {' and '.join(without)} has a case of this measure"
+        if contrast.second is None:
+            return f"{AGAINST.get(contrast.against, contrast.against)}, which it is compared with, decides no case"
+        return "the arms have no case of this measure in common"
+
+    def cell(self, arm: str, seed: int) -> ExportedCell | None:
+        return self.cells.get((self.plan.arms[arm].name, seed))
+
+    def untested(self) -> list[str]:
+        """Return a sentence for each contrast that has no figure, or no interval, at this look."""
+        sentences = []
+        for contrast in (*self.plan.primaries, *self.plan.secondaries) if self.look else ():
+            found = self.found.get(contrast.name)
+            if found is None or found.estimate.value is None:
+                sentences.append(f"{contrast.name}: {self.reason(contrast)}.")
+            elif found.estimate.low is None:
+                sentences.append(f"{contrast.name}: no interval can be given from {found.estimate.refused}.")
+        return sentences
 
 
 def read_result(
@@ -105,6 +145,7 @@ def read_result(
     look = held[-1] if held else 0
     with connected() as connection:
         create_cases(connection, {key: cell.cases for key, cell in cells.items()}, plan.measures)
+        measured = frozenset(connection.execute("SELECT DISTINCT variant, measure FROM cases").fetchall())
         at = {each.name: sums_of(connection, plan, each, look) for each in (*plan.primaries, *plan.secondaries)}
         testable = [each for each in plan.primaries if at[each.name] is not None]
         p_values: dict[str, dict[int, float]] = {each.name: {} for each in testable}
@@ -120,15 +161,24 @@ def read_result(
     levels = nominal_levels(plan.efficacy, plan.alpha / left)
     level = levels[next((each for each in plan.efficacy if each >= look), plan.efficacy[-1])]
     found = {name: found_of(sums, level) for name, sums in at.items() if sums is not None}
-    return PlanResult(plan, look, complete, found, {each.name: level for each in testable}, hit, cells, excluded or {})
+    return PlanResult(
+        plan,
+        look,
+        complete,
+        found,
+        levels={each.name: level for each in testable},
+        rejected=hit,
+        measured=measured,
+        cells=cells,
+        excluded=excluded or {},
+    )
 
 
 def found_of(sums: Crossed, level: float) -> Found:
     estimate = sums.estimate()
     smallest = None
     if estimate.low is not None:
-        parts = sums.parts()
-        smallest = half_width(parts, level) + half_width(parts, POWER_LEVEL)
+        smallest = sums.half_width(level) + sums.half_width(POWER_LEVEL)
     return Found(estimate, sums.by_seed.tolist(), smallest)
 
 
@@ -177,15 +227,34 @@ def markdown(result: PlanResult) -> str:
         ),
     }
     excluded = [f"Excluded: {name}, because {reason}." for name, reason in result.excluded.items()]
+    untested = [f"- {escape(sentence)}" for sentence in result.untested()]
     return "\n\n".join(
         [
             f"# {plan.name}",
             *([plan.question] if plan.question else []),
             state,
+            *judge_sentences(result),
             *excluded,
             *(f"## {title}\n\n{table.caption}\n\n{table.markdown()}" for title, table in tables.items()),
+            *(["## Not testable", "\n".join(untested)] if untested else []),
         ]
     )
+
+
+def judge_sentences(result: PlanResult) -> list[str]:
+    """Return who judged and how well, where a contrast is a judge's."""
+    if POLICY not in map(family, result.plan.measures):
+        return []
+    told = {
+        (str(cell.facts.get("judge_name", "")), figure(accuracy), sample_size(accuracy))
+        for cell in result.cells.values()
+        for accuracy in (Estimate(**each) for each in cell.facts.get("judge", {}).values())
+    }
+    return [
+        f"The judge is {escape(name)}. Its accuracy on people's replies of the test split is {accuracy}, on {sample}"
+        " pairs (conversations)."
+        for name, accuracy, sample in sorted(told)
+    ]
 
 
 def figures(found: Found | None) -> list[str]:

@@ -32,6 +32,9 @@ MEASURES: Mapping[str, float | None] = {
     "bits_per_byte.accepted": None,
 }
 
+# The columns of a case table that the statistics read.
+TEXTS, NUMBERS = ("measure", "conversation_id", "case"), ("weight", "model", "base", "length")
+
 Cell = tuple[str, int]  # variant and seed
 
 
@@ -182,21 +185,21 @@ WHERE ours.variant = $1 AND theirs.variant = $2 AND measure = $3
 """
 
 
+READ = """
+INSERT INTO read SELECT $1, $2, {} FROM read_parquet($3, hive_partitioning = false) WHERE list_contains($4, measure)
+"""
+
+
 def create_cases(connection: "DuckDBPyConnection", files: Mapping[Cell, Path], measures: Iterable[str]) -> None:
     """Create the table `cases` with one row a case and cell; `conversation` numbers the conversations.
 
     `files` are case tables, of which the rows of `measures` are read.
     """
-    connection.execute(
-        "CREATE TABLE read (variant VARCHAR, seed INTEGER, measure VARCHAR, conversation_id VARCHAR,"
-        ' "case" VARCHAR, weight DOUBLE, model DOUBLE, base DOUBLE, length DOUBLE)'
-    )
+    columns = [*(f'"{name}" VARCHAR' for name in TEXTS), *(f'"{name}" DOUBLE' for name in NUMBERS)]
+    connection.execute(f"CREATE TABLE read (variant VARCHAR, seed INTEGER, {', '.join(columns)})")
+    names = ", ".join(f'"{name}"' for name in (*TEXTS, *NUMBERS))
     for (variant, seed), file in files.items():
-        connection.execute(
-            'INSERT INTO read SELECT $1, $2, measure, conversation_id, "case", weight, model, base, length'
-            " FROM read_parquet($3, hive_partitioning = false) WHERE list_contains($4, measure)",
-            [variant, seed, str(file), list(measures)],
-        )
+        connection.execute(READ.format(names), [variant, seed, str(file), list(measures)])
     connection.execute(
         "CREATE TABLE cases AS SELECT *, dense_rank() OVER (ORDER BY conversation_id) AS conversation FROM read"
     )

@@ -16,14 +16,17 @@ the residual of a cell is z = (v − r w) / sum(w). From S seeds and C conversat
 V_both, the part of a single seed on a single conversation, is in both of the others and is counted once (Cameron,
 Gelbach and Miller 2011, *Robust inference with multiway clustering*; for balanced cells this is the analysis of
 variance of two random crossed factors). The interval gives V_seeds Student's t with S − 1 degrees of freedom, and
-V_conversations − V_both, if positive, that with C − 1 (see `evaluation/student.py`). Two arms are compared seed by
-seed, on the seeds that both have: the difference of a case is that of models with the same initial weights and data
-order.
+V_conversations − V_both, if positive, that with C − 1 (see `evaluation/student.py`). It is never narrower than that
+over conversations alone, Student's t with V_conversations: where V_both is by chance as large as V_conversations, the
+first one would rest on the seeds only. Two arms are compared seed by seed, on the seeds that both have: the difference
+of a case is that of models with the same initial weights and data order.
 
 A crossed bootstrap, which resamples seeds and conversations at the same time (Owen 2007, *The pigeonhole bootstrap*),
 has the same variance where clusters are many; the tests use it as the oracle. Its percentiles are too narrow for the
 2 to 10 seeds that a study has. One seed tells nothing of others, and cells that are all alike tell nothing of how much
-others vary: the interval is refused, and the p-value too, but for the 1 of no difference at all.
+others vary: the interval is refused, and the p-value too, but for the 1 of no difference at all. So it is for less than
+`FEWEST` conversations: where nearly all cases of a conversation have one outcome, as preferences may, 2 to 5 that agree
+by chance gave intervals that covered the truth in 73 to 90 of 100 simulations, 6 in 90 to 92.
 """
 
 from collections.abc import Sequence
@@ -37,6 +40,8 @@ from adc_pipeline.evaluation.student import Part, half_width, two_sided_p
 
 Floats = NDArray[np.float64]
 Rows = Sequence[int] | NDArray[np.int64]
+# With fewer conversations there is no interval.
+FEWEST = 6
 ONE_SEED = "one seed"
 ONE_CONVERSATION = "one conversation"
 ALIKE = "all seeds and conversations alike"
@@ -67,6 +72,24 @@ class Crossed:
 
     def parts(self) -> list[Part]:
         """Return the parts of the ratio's variance."""
+        of_seeds, of_conversations, of_both = self._variances()
+        seeds, conversations = self.values.shape
+        return [Part(of_seeds, seeds - 1), Part(max(0.0, of_conversations - of_both), conversations - 1)]
+
+    def half_width(self, level: float = 0.05) -> float:
+        """Return half the width of the interval of confidence 1 − `level`."""
+        return max(half_width(parts, level) for parts in self._bounds())
+
+    def p_value(self, distance: float) -> float:
+        """Return the level at which the interval is as wide as `distance` on either side."""
+        return max(two_sided_p(distance, parts) for parts in self._bounds())
+
+    def _bounds(self) -> list[list[Part]]:
+        """Return the parts of both intervals, of which the wider one counts: two-way, and over conversations alone."""
+        return [self.parts(), [Part(self._variances()[1], self.values.shape[1] - 1)]]
+
+    def _variances(self) -> tuple[float, float, float]:
+        """Return the variances between seeds, between conversations, and the part that is in both."""
         seeds, conversations = self.values.shape
         ratio = self.values.sum() / self.weights.sum()
         z = (self.values - ratio * self.weights) / self.weights.sum()
@@ -74,10 +97,7 @@ class Crossed:
         of_seeds = seeds / (seeds - 1) * (z.sum(axis=1) ** 2).sum()
         of_conversations = conversations / (conversations - 1) * (z.sum(axis=0) ** 2).sum()
         of_both = z.size / ((seeds - 1) * (conversations - 1)) * (own**2).sum()
-        return [
-            Part(float(of_seeds), seeds - 1),
-            Part(max(0.0, float(of_conversations - of_both)), conversations - 1),
-        ]
+        return float(of_seeds), float(of_conversations), float(of_both)
 
     def estimate(self, level: float = 0.05, null: float = 0.0) -> Difference:
         """Return the ratio with its interval, and the p-value that it is `null`."""
@@ -86,14 +106,14 @@ class Crossed:
         if not total:
             return Difference(None, None, None, self.cases, conversations, None)
         ratio = float(self.values.sum() / total)
-        refused = ONE_SEED if seeds == 1 else ONE_CONVERSATION if conversations == 1 else None
+        few = ONE_CONVERSATION if conversations == 1 else f"{conversations} conversations"
+        refused = ONE_SEED if seeds == 1 else few if conversations < FEWEST else None
         if refused:
             return Difference(ratio, None, None, self.cases, conversations, None, refused=refused)
-        parts = self.parts()
         # Rounding leaves residuals of the last digits.
-        if sum(part.variance for part in parts) <= 1e-24 * max(1.0, ratio**2):
+        if sum(part.variance for part in self.parts()) <= 1e-24 * max(1.0, ratio**2):
             p = 1.0 if ratio == null else None
             return Difference(ratio, None, None, self.cases, conversations, p, refused=ALIKE)
-        half = half_width(parts, level)
-        p = two_sided_p(ratio - null, parts)
+        half = self.half_width(level)
+        p = self.p_value(ratio - null)
         return Difference(ratio, ratio - half, ratio + half, self.cases, conversations, p)

@@ -20,6 +20,7 @@ class Oven(Settings):
     level: Literal["low", "middle"] = setting("middle", "Where it stands.")
     weights: tuple[int, ...] = setting((500, 250), "Grams of each piece.", minimum=1)
     labels: dict[str, str] = setting({}, "Names of the pieces.")
+    recipe: str = setting("", "How it is used.", lines=True)
 
 
 def read(**values: Any) -> Oven:
@@ -61,6 +62,7 @@ def test_the_other_types_too(monkeypatch: pytest.MonkeyPatch) -> None:
     assert read(name=20240501).name == "20240501"
     # A joiner, and a byte of a file's name that is no UTF-8.
     assert read(name="a\u200db\udcff").name == "a\u200db\udcff"
+    assert read(recipe="Heat.\n\tServe.").recipe == "Heat.\n\tServe."
     assert read(weights=["1e3", 2]).weights == (1000, 2)
     assert read(labels={"a": 1}).labels == {"a": "1"}
     assert read(degrees={"env": "OVEN_DEGREES"}).degrees == 100.0
@@ -84,6 +86,8 @@ def test_the_other_types_too(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"name": False}, "oven: `name` is False; use a text."),
         ({"name": " "}, "oven: `name` is ' '; use a text that is not empty."),
         ({"name": "a\x1b[2J"}, "oven: `name` is 'a\\x1b[2J'; use a text without control characters."),
+        ({"name": "a\nb"}, "use a text without control characters."),
+        ({"recipe": "a\rb"}, "use a text without control characters."),
         ({"name": "x" * 5_000}, "x…; use a text of at most 4,000 characters."),
         ({"level": "midle"}, "oven: `level` is 'midle'; use one of low, middle (did you mean middle?)."),
         ({"weights": 5}, "oven: `weights` is 5; use a list, such as [500, 250], 1 or more."),

@@ -203,7 +203,12 @@ def test_preference_optimization_shares_the_steps_with_the_model_that_it_starts_
     assert replace(common, objective="mle").stages == (replace(common, objective="mle").training,)
 
 
-def made_cell(folder: Path, variant: str, seed: int, effect: float, **settings: Any) -> Artefact:
+ACCURACY = {"value": 0.7, "low": 0.6, "high": 0.8, "cases": 90, "conversations": 30, "refused": None}
+
+
+def made_cell(
+    folder: Path, variant: str, seed: int, effect: float, length: float | None = 0.5, **settings: Any
+) -> Artefact:
     """An artefact as `study_cell` leaves it, whose rejection contrast is `effect` on average."""
     rng = np.random.default_rng([seed, int(abs(effect) * 1000)])
     rows = [
@@ -214,7 +219,7 @@ def made_cell(folder: Path, variant: str, seed: int, effect: float, **settings: 
             "weight": 1.0,
             "model": effect + 0.02 * rng.normal(),
             "base": 0.0,
-            "length": 0.5 if measure == "preference_accuracy" else None,
+            "length": length if measure == "preference_accuracy" else None,
         }
         for measure in ("rejection_contrast", "preference_accuracy", "steering")
         for conversation in range(30)
@@ -231,7 +236,7 @@ def made_cell(folder: Path, variant: str, seed: int, effect: float, **settings: 
     return Artefact("study_cell", evaluation.parent, "d", asdict(own), {"top_2": "digest"})
 
 
-def export(plan: Plan, folder: Path, seeds: int, effects: tuple[float, float], **settings: Any) -> Path:
+def export(plan: Plan, folder: Path, seeds: int, effects: tuple[float, ...], **settings: Any) -> Path:
     out = folder / "cells"
     for effect, variant in zip(effects, plan.arms.values(), strict=True):
         for seed in range(seeds):
@@ -278,6 +283,8 @@ def test_a_cell_of_other_settings_or_inputs_is_excluded_with_the_reason(tmp_path
         ("json", lambda path: os.mkfifo(path), "is a FIFO and no regular file"),
         ("json", lambda path: change(path, steps="<b>"), "`steps` is '<b>'"),
         ("json", lambda path: change(path, train={}), "has no `turns_rejected`"),
+        ("json", lambda path: change(path, judge={"x": {"value": "<b>"}}), "`value` is '<b>'"),
+        ("json", lambda path: change(path, judge={"x": ACCURACY | {"y": 1}}), "unexpected keyword argument"),
         ("parquet", lambda path: path.write_bytes(b"PAR1"), "was altered after the cell was exported"),
         ("parquet", lambda path: os.mkfifo(path), "is a FIFO and no regular file"),
         ("parquet", lambda path: unrecorded(path).write_bytes(b"PAR1"), "holds no cases of a cell"),
@@ -332,7 +339,7 @@ def test_the_verdict_is_that_of_the_latest_look(
     assert (result.look, result.verdict(reading)) == (look, verdict)
     if look:
         # No cell has the measure of the second primary, so that the first is tested at all of alpha.
-        assert result.verdict(improving) == "not testable: no cell has this measure"
+        assert result.verdict(improving) == "not testable: no cell of A has a case of this measure"
         assert result.levels == {"reading": nominal_levels([3, 5], 0.05)[max(3, look)]}
         found = result.found["reading"]
         assert found.estimate.value == pytest.approx(effects[0] - effects[1], abs=0.01)
@@ -342,3 +349,62 @@ def test_the_verdict_is_that_of_the_latest_look(
     assert f"{2 * seeds} of 10 cells are made" in text
     assert "| A | top-2.mle |" in text
     assert "| 11 |" in text
+
+
+EVIDENCE = Path(__file__).parents[2] / "evidence" / "rejections"
+
+
+def test_the_committed_cells_give_the_committed_result() -> None:
+    """They were made by an earlier version of the package, whose case tables have fewer columns."""
+    plan = read_plan("rejections")
+    cells, excluded = read_exported(plan, settings_of_cells(dict(plan.config)), EVIDENCE)
+    assert markdown(read_result(plan, cells, excluded)) == (EVIDENCE / "result.md").read_text()
+
+
+def test_a_plan_without_primaries_waits_for_all_of_its_arms(tmp_path: Path) -> None:
+    plan = write_plan(tmp_path, primaries={})
+    out = export(plan, tmp_path, 2, (0.1, 0.0))
+    (out / f"{file_name('top-2.mle.neutral', 1)}.json").unlink()
+    result = read_result(plan, read_exported(plan, COMMON, out)[0])
+    assert (plan.needed, result.complete, result.look) == (["A", "B"], 1, 0)
+
+
+def test_what_cannot_be_tested_is_said_with_its_reason(tmp_path: Path) -> None:
+    arms = {**PLAN["arms"], "C": {"dataset": "ascending"}}
+    secondaries = {
+        "missing": {"measure": "steering", "first": "A", "second": "C"},
+        "told": {"measure": "preference_accuracy.within_hour", "first": "B"},
+        "without": {"measure": "in_context_improvement", "first": "A", "second": "B"},
+        "length": {"measure": "preference_accuracy", "first": "A", "against": "length"},
+    }
+    plan = write_plan(tmp_path, arms=arms, secondaries=secondaries)
+    out = tmp_path / "cells"
+    for variant in ("top-2.mle", "top-2.mle.neutral"):
+        for seed in range(3):
+            cell = made_cell(tmp_path, variant, seed, len(variant) / 100, length=None)
+            export_cell(cell, variant, str(seed), plan.measures, out)
+            reasons = {"preference_accuracy": "of one marker"} if "neutral" in variant else {}
+            judged = {"policy_improvement": "not testable: the judge is <poor>"}
+            judge = {"judge": {"preference_accuracy": ACCURACY}, "judge_name": "a <judge>"}
+            change(out / f"{file_name(variant, seed)}.json", excluded=reasons | judged, **judge)
+    result = read_result(plan, read_exported(plan, COMMON, out)[0])
+    assert result.untested() == [
+        "improving: the judge is <poor> (A).",
+        "missing: no cell of C is made.",
+        "told: of one marker (B).",
+        "without: no cell of A and B has a case of this measure.",
+        "length: length, which it is compared with, decides no case.",
+    ]
+    assert result.verdict(plan.primaries[1]) == "not testable: the judge is <poor> (A)"
+    text = markdown(result)
+    assert "## Not testable\n\n- improving: the judge is &lt;poor&gt; (A)." in text
+    assert "The judge is a &lt;judge&gt;. Its accuracy on people's replies of the test split is 0.7000 [0.6000," in text
+
+
+def test_a_loss_is_not_called_an_effect_that_does_not_matter(tmp_path: Path) -> None:
+    primaries = {"reading": {"measure": "rejection_contrast", "first": "A", "negligible": 0.02}}
+    plan = write_plan(tmp_path, arms={"A": {"dataset": "top-2"}}, primaries=primaries, secondaries={})
+    cells, _ = read_exported(plan, COMMON, export(plan, tmp_path, 2, (-0.3,)))
+    (reading,) = plan.primaries
+    sentence = "no gain that matters: all of the interval is below 0.02; a loss is not excluded"
+    assert read_result(plan, cells).verdict(reading) == sentence

@@ -215,6 +215,15 @@ def test_one_seed_has_neither_interval_nor_test_and_the_text_says_so(tmp_path: P
     assert f"{estimate.value:.4f} (one seed)" in figures_table(study).rows[0]
 
 
+def test_few_conversations_have_no_interval_and_the_text_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(f"{__name__}.CONVERSATIONS", 3)
+    study = read_study(cells(tmp_path, {"top-2.mle": 0.6}))
+    *_, limits = conclusions(study)
+    assert limits.endswith("3 conversations give no interval of preference_accuracy.")
+
+
 def test_the_result_is_a_page_a_text_a_picture_and_flat_figures(tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from adc_pipeline.study.two_way import Crossed
+from adc_pipeline.evaluation.student import Part, half_width
+from adc_pipeline.study.two_way import FEWEST, Crossed
 
 CONVERSATIONS = 40
 # The standard deviations between seeds, between conversations, and of a seed on a conversation.
@@ -59,6 +60,37 @@ def test_two_arms_of_one_kind_differ_no_more_often_than_the_level(seeds: int) ->
     assert over_conversations / trials > 0.5
 
 
+@pytest.mark.parametrize("seeds", [2, 3, 5])
+@pytest.mark.parametrize("conversations", [FEWEST, 8])
+def test_outcomes_that_hardly_vary_get_no_interval_that_is_much_too_narrow(seeds: int, conversations: int) -> None:
+    """A preference that is nearly the same in all cases of a conversation and from every seed; the truth is 0."""
+    rng = np.random.default_rng(seeds)
+    covered = []
+    for _ in range(400):
+        cases = rng.integers(1, 4, size=conversations)
+        prefers = np.where(rng.normal(size=conversations) > 0, 0.5, -0.5)
+        wrong = np.array([[rng.binomial(each, 0.05) for each in cases] for _ in range(seeds)])
+        found = Crossed(prefers * (cases - 2 * wrong), np.tile(1.0 * cases, (seeds, 1)), cases.sum()).estimate()
+        if found.low is not None and found.high is not None:
+            covered.append(found.low <= 0 <= found.high)
+    assert len(covered) > 350
+    assert np.mean(covered) >= 0.87
+
+
+def test_an_interval_is_never_narrower_than_that_over_conversations_alone() -> None:
+    """Where seeds and conversations vary alike by chance, nothing is left of the part of the conversations."""
+    values = np.array([[1.0, -1.0, 1.0, -1.0, 1.0, -1.0], [-1.0, 1.0, -1.0, 1.0, 1.0, -1.0], [0.1] * 6])
+    made = Crossed(values, np.ones_like(values), 6)
+    alone = values.mean(axis=0)
+    narrow = half_width([Part(float(alone.var(ddof=1) / len(alone)), len(alone) - 1)])
+    assert half_width(made.parts()) < narrow
+    found = made.estimate()
+    assert found.high is not None
+    assert found.value is not None
+    assert found.high - found.value == pytest.approx(narrow)
+    assert made.p_value(narrow) == pytest.approx(0.05, rel=1e-3)
+
+
 def test_with_many_clusters_the_variance_is_that_of_a_crossed_bootstrap() -> None:
     """Owen's pigeonhole bootstrap counts the part of both three times, which is little where clusters are many."""
     rng = np.random.default_rng(0)
@@ -85,9 +117,13 @@ def test_the_interval_and_its_test_agree() -> None:
         assert p > 0.05
 
 
-def test_one_seed_and_one_conversation_are_refused_with_the_reason() -> None:
+def test_one_seed_and_few_conversations_are_refused_with_the_reason() -> None:
     made = simulated(np.random.default_rng(1), 3, NOISE["all"])
-    for part, refused in (((slice(1), slice(None)), "one seed"), ((slice(None), slice(1)), "one conversation")):
+    for part, refused in (
+        ((slice(1), slice(None)), "one seed"),
+        ((slice(None), slice(1)), "one conversation"),
+        ((slice(None), slice(FEWEST - 1)), "5 conversations"),
+    ):
         found = Crossed(made.values[part], made.weights[part], 1).estimate()
         assert (found.low, found.high, found.p, found.refused) == (None, None, None, refused)
         assert found.value == pytest.approx(made.values[part].sum() / made.weights[part].sum())

@@ -48,7 +48,7 @@ REMEDIES = {
     ),
     "The MLflow database at … cannot be used (…): ….": "restore it from a backup, or move it away to begin a new one",
     "ADC_HOME = ….": "the message ends in it: point ADC_HOME to a folder",
-    "… is damaged, or another program wrote it (it has no `turns_rejected`): ….": (
+    "… is damaged, or another program wrote it (…): ….": (
         "remove it with the cell's other file, and the cell is exported or made again"
     ),
     "… was altered after the cell was exported: ….": "remove it with the cell's other file, or restore both",
