@@ -21,7 +21,7 @@ import numpy as np
 from adc_pipeline.core.engine import connected
 from adc_pipeline.core.markdown import escape
 from adc_pipeline.evaluation.estimate import Difference, Estimate
-from adc_pipeline.evaluation.formatting import NONE, figure, number, p_value, sample_size
+from adc_pipeline.evaluation.formatting import NONE, figure, number, p_value
 from adc_pipeline.evaluation.measures import family
 from adc_pipeline.evaluation.page import Table
 from adc_pipeline.evaluation.policy import POLICY
@@ -246,15 +246,20 @@ def judge_sentences(result: PlanResult) -> list[str]:
     if POLICY not in map(family, result.plan.measures):
         return []
     told = {
-        (str(cell.facts.get("judge_name", "")), figure(accuracy), sample_size(accuracy))
+        (str(cell.facts.get("judge_name", "")), accuracy_sentence(Estimate(**accuracy)))
         for cell in result.cells.values()
-        for accuracy in (Estimate(**each) for each in cell.facts.get("judge", {}).values())
+        for accuracy in cell.facts.get("judge", {}).values()
     }
-    return [
-        f"The judge is {escape(name)}. Its accuracy on people's replies of the test split is {accuracy}, on {sample}"
-        " pairs (conversations)."
-        for name, accuracy, sample in sorted(told)
-    ]
+    return [f"The judge is {escape(name)}. {sentence}" for name, sentence in sorted(told)]
+
+
+def accuracy_sentence(accuracy: Estimate) -> str:
+    if accuracy.value is None:
+        return "The test split has no two replies with different scores to test it on."
+    return (
+        f"Its accuracy on people's replies of the test split is {figure(accuracy)}, on {accuracy.cases:,} pairs of"
+        f" {accuracy.conversations:,} conversations."
+    )
 
 
 def figures(found: Found | None) -> list[str]:
