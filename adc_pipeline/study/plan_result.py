@@ -11,6 +11,7 @@ Beside every contrast stands the smallest effect that this many seeds and conver
 probability of 80 %: half the width of the interval at the level of the test, plus half of that of confidence 60 %.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -234,6 +235,7 @@ def markdown(result: PlanResult) -> str:
             *([plan.question] if plan.question else []),
             state,
             *judge_sentences(result),
+            *versions_sentence(result),
             *excluded,
             *(f"## {title}\n\n{table.caption}\n\n{table.markdown()}" for title, table in tables.items()),
             *(["## Not testable", "\n".join(untested)] if untested else []),
@@ -251,6 +253,15 @@ def judge_sentences(result: PlanResult) -> list[str]:
         for accuracy in cell.facts.get("judge", {}).values()
     }
     return [f"The judge is {escape(name)}. {sentence}" for name, sentence in sorted(told)]
+
+
+def versions_sentence(result: PlanResult) -> list[str]:
+    """Return a sentence where cells were made by different code, which may train or evaluate in other ways."""
+    versions = Counter(str(cell.facts.get("code_version")) for cell in result.cells.values())
+    if len(versions) < 2:
+        return []
+    counted = ", ".join(f"{count} by {escape(version)}" for version, count in versions.most_common())
+    return [f"The cells were made by {len(versions)} versions of the code: {counted}."]
 
 
 def accuracy_sentence(accuracy: Estimate) -> str:
