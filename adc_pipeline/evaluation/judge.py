@@ -312,6 +312,8 @@ def words(train: Pairs, validation: Pairs, shares: Shares) -> Judge:
             if accuracy > best:
                 best, weights, chosen = accuracy, found, (ngrams, strength)
     ngrams, strength = chosen
+    # In the order of `judge.json`, by whose digest cells of a study are known to have one judge; `scaled` fills in two.
+    facts = {"ngrams": ngrams, "strength": strength, "mean": 0.0, "deviation": 1.0, "pairs": len(train.better)}
     judge = Judge(
         "words",
         NO_ACCURACY,
@@ -319,7 +321,7 @@ def words(train: Pairs, validation: Pairs, shares: Shares) -> Judge:
         worst=0.0,
         span=0.0,
         shares=shares,
-        facts={"ngrams": ngrams, "strength": strength, "pairs": len(train.better)},
+        facts=facts,
         weights=weights,
     )
     return scaled(judge, validation)

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from adc_pipeline.evaluation.formatting import figure, p_value
 from adc_pipeline.study.grid import BASE, CHANCE, VARIANTS
-from adc_pipeline.study.statistics import Study, Test, references
+from adc_pipeline.study.statistics import MEASURES, Study, Test, references
 from adc_pipeline.study.two_way import ONE_SEED
 
 # Significance level of the corrected p-values.
@@ -104,6 +104,9 @@ def limits(study: Study) -> str:
             f"One seed tells nothing of other trainings, so there is no interval and no test of {', '.join(alone)}:"
             " make more seeds."
         )
+    known = {measure for found in study.estimates.values() for measure in found}
+    if study.estimates and (without := [measure for measure in MEASURES if measure not in known]):
+        sentences.append(f"No cell has a case of {', '.join(without)}: of these nothing can be said.")
     refused: dict[str, set[str]] = {}
     for found in study.estimates.values():
         for measure, estimate in found.items():

@@ -11,6 +11,7 @@ Beside every contrast stands the smallest effect that this many seeds and conver
 probability of 80 %: half the width of the interval at the level of the test, plus half of that of confidence 60 %.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ import numpy as np
 from adc_pipeline.core.engine import connected
 from adc_pipeline.core.markdown import escape
 from adc_pipeline.evaluation.estimate import Difference, Estimate
-from adc_pipeline.evaluation.formatting import NONE, figure, number, p_value, sample_size
+from adc_pipeline.evaluation.formatting import NONE, figure, number, p_value
 from adc_pipeline.evaluation.measures import family
 from adc_pipeline.evaluation.page import Table
 from adc_pipeline.evaluation.policy import POLICY
@@ -234,6 +235,7 @@ def markdown(result: PlanResult) -> str:
             *([plan.question] if plan.question else []),
             state,
             *judge_sentences(result),
+            *versions_sentence(result),
             *excluded,
             *(f"## {title}\n\n{table.caption}\n\n{table.markdown()}" for title, table in tables.items()),
             *(["## Not testable", "\n".join(untested)] if untested else []),
@@ -246,15 +248,29 @@ def judge_sentences(result: PlanResult) -> list[str]:
     if POLICY not in map(family, result.plan.measures):
         return []
     told = {
-        (str(cell.facts.get("judge_name", "")), figure(accuracy), sample_size(accuracy))
+        (str(cell.facts.get("judge_name", "")), accuracy_sentence(Estimate(**accuracy)))
         for cell in result.cells.values()
-        for accuracy in (Estimate(**each) for each in cell.facts.get("judge", {}).values())
+        for accuracy in cell.facts.get("judge", {}).values()
     }
-    return [
-        f"The judge is {escape(name)}. Its accuracy on people's replies of the test split is {accuracy}, on {sample}"
-        " pairs (conversations)."
-        for name, accuracy, sample in sorted(told)
-    ]
+    return [f"The judge is {escape(name)}. {sentence}" for name, sentence in sorted(told)]
+
+
+def versions_sentence(result: PlanResult) -> list[str]:
+    """Return a sentence where cells were made by different code, which may train or evaluate in other ways."""
+    versions = Counter(str(cell.facts.get("code_version")) for cell in result.cells.values())
+    if len(versions) < 2:
+        return []
+    counted = ", ".join(f"{count} by {escape(version)}" for version, count in versions.most_common())
+    return [f"The cells were made by {len(versions)} versions of the code: {counted}."]
+
+
+def accuracy_sentence(accuracy: Estimate) -> str:
+    if accuracy.value is None:
+        return "The test split has no two replies with different scores to test it on."
+    return (
+        f"Its accuracy on people's replies of the test split is {figure(accuracy)}, on {accuracy.cases:,} pairs of"
+        f" {accuracy.conversations:,} conversations."
+    )
 
 
 def figures(found: Found | None) -> list[str]:

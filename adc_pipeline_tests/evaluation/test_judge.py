@@ -79,6 +79,8 @@ def test_penalty_and_word_pairs_are_chosen_on_the_validation_pairs() -> None:
     judge = words(train, Pairs(["c"], ["not bad"], ["bad not"]), SHARES)
     assert judge.facts["ngrams"] == 2
     assert judge.validation_accuracy == 1
+    # The committed cells of `evidence/rejections` have a judge whose file is in this order.
+    assert [*judge.facts] == ["ngrams", "strength", "mean", "deviation", "pairs"]
     # What cannot be judged is as bad as the worst.
     assert judge.scores(["not bad", "bad not", ""])[0].tolist() == [1, -1, -1]
 

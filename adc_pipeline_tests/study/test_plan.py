@@ -401,6 +401,26 @@ def test_what_cannot_be_tested_is_said_with_its_reason(tmp_path: Path) -> None:
     assert "The judge is a &lt;judge&gt;. Its accuracy on people's replies of the test split is 0.7000 [0.6000," in text
 
 
+def test_a_judge_without_a_pair_to_be_tested_on_is_said_to_have_none(tmp_path: Path) -> None:
+    plan = write_plan(tmp_path)
+    out = export(plan, tmp_path, 1, (0.1, 0.0))
+    untested = {"preference_accuracy": dict.fromkeys(("value", "low", "high")) | {"cases": 0, "conversations": 0}}
+    for facts in out.glob("*.json"):
+        change(facts, judge=untested, judge_name="one")
+    text = markdown(read_result(plan, read_exported(plan, COMMON, out)[0]))
+    assert "The judge is one. The test split has no two replies with different scores to test it on." in text
+
+
+def test_cells_of_different_code_are_counted_by_version(tmp_path: Path) -> None:
+    plan = write_plan(tmp_path)
+    out = export(plan, tmp_path, 2, (0.1, 0.0))
+    assert "versions of the code" not in markdown(read_result(plan, read_exported(plan, COMMON, out)[0]))
+    change(out / f"{file_name('top-2.mle', 1)}.json", code_version="<new>")
+    text = markdown(read_result(plan, read_exported(plan, COMMON, out)[0]))
+    assert "The cells were made by 2 versions of the code: 3 by " in text
+    assert ", 1 by &lt;new&gt;." in text
+
+
 def test_a_loss_is_not_called_an_effect_that_does_not_matter(tmp_path: Path) -> None:
     primaries = {"reading": {"measure": "rejection_contrast", "first": "A", "negligible": 0.02}}
     plan = write_plan(tmp_path, arms={"A": {"dataset": "top-2"}}, primaries=primaries, secondaries={})

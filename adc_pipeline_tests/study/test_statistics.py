@@ -222,6 +222,9 @@ def test_few_conversations_have_no_interval_and_the_text_says_so(
     study = read_study(cells(tmp_path, {"top-2.mle": 0.6}))
     *_, limits = conclusions(study)
     assert limits.endswith("3 conversations give no interval of preference_accuracy.")
+    assert (
+        "No cell has a case of steering, in_context_improvement, rejection_contrast, bits_per_byte.accepted:" in limits
+    )
 
 
 def test_the_result_is_a_page_a_text_a_picture_and_flat_figures(tmp_path: Path) -> None:
