@@ -87,10 +87,15 @@ def is_nothing(written: str) -> bool:
 
 
 def identifier(written: str | None) -> str | None:
-    """An id as text: 7.0 is 7 as long as a float holds every whole number, any other text is itself."""
+    """An id as text: 7.0 is 7 as long as a float holds every whole number, any other text is itself.
+
+    Of a number of twelve digits or more, Excel shows the first six, which is no id.
+    """
     written = written and written.strip(" ")
     if written and re.fullmatch(r"-?\d+(\.(0*|\d+[eE]\+?\d+)|[eE]\+\d+)", written, re.ASCII):
         number = float(written)
+        if re.fullmatch(r"\d(\.\d{1,5})?E\+\d{2}", written) and number >= 1e11:
+            return None
         return str(int(number)) if abs(number) < 2**53 and number == int(number) else None
     return written or None
 

@@ -92,7 +92,9 @@ def recognise_anew(path: Path, wanted: Format, columns: Mapping[str, str] | None
         if wanted in ("auto", "convokit") and (path / UTTERANCES).is_file():
             for name in CONVOKIT_FILES:
                 check_convokit_file(path, name)
-            return Recognised("convokit", "folder")
+            what = Recognised("convokit", "folder")
+            refuse_objects(path / UTTERANCES, what, known_fields(path / UTTERANCES, "lines"), {})
+            return what
         if wanted == "auto" and (path / STACK_EXCHANGE_FILES[0]).is_file():
             return Recognised("layout", "folder", STACK_EXCHANGE_POSTS)
         raise unfit(path, f"is a folder without {UTTERANCES}")
@@ -225,6 +227,7 @@ def of_columns(
 # Fields that hold a name or a text; a client of Reddit's interface has an object for an author or a subreddit.
 PLAIN_OF_REDDIT = ("id", "link_id", "author", "body", "selftext", "title", "subreddit")
 PLAIN = ("id", "conversation_id", "reply_to", "speaker")
+PLAIN_OF_CONVOKIT = (*PLAIN, "root", "reply-to", "user")
 
 
 def refuse_objects(path: Path, what: Recognised, fields: Collection[str], columns: Mapping[str, str]) -> None:
@@ -235,14 +238,16 @@ def refuse_objects(path: Path, what: Recognised, fields: Collection[str], column
     if what.kind == "layout" or not what.certain:
         return
     outer = {field.partition(".")[0] for field in fields if "." in field and ".$" not in field}
+    is_table = what.kind == "table"
     of_a_table = [columns.get(name, name) for name in PLAIN]
-    for name in of_a_table if what.kind == "table" else PLAIN_OF_REDDIT:
+    names = of_a_table if is_table else PLAIN_OF_CONVOKIT if what.kind == "convokit" else PLAIN_OF_REDDIT
+    for name in names:
         if name in outer:
             advice = "map a member of it by the setting columns, such as {speaker: author.name}"
             raise refused(
                 path,
                 f"holds an object under the key {name}, where a name or a text is read:"
-                f" {advice if what.kind == 'table' else 'write the name or the text in its place'}",
+                f" {advice if is_table else 'write the name or the text in its place'}",
             )
 
 

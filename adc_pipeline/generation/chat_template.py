@@ -86,16 +86,23 @@ def write_chat_template(folder: Path) -> bool:
     return True
 
 
+# Options of a base model that hold for any text. Others were chosen for its own layout, such as a forced token, or
+# search, which a draw excludes: transformers writes no file in which they meet.
+KEPT = ("temperature", "top_k", "top_p", "min_p")
+
+
 def write_stops(folder: Path, tokenizer: MarkerTokenizer) -> None:
-    """Let generation stop at a marker and at the end of the text."""
+    """Let generation draw, and stop at a marker and at the end of the text."""
     from transformers import GenerationConfig
 
     known = (folder / "generation_config.json").exists()
-    config = GenerationConfig.from_pretrained(folder) if known else GenerationConfig()
-    config.eos_token_id = tokenizer.control_ids
-    config.pad_token_id = tokenizer.tokenizer.pad_token_id or tokenizer.control_ids[-1]
-    config.do_sample = True
-    config.save_pretrained(folder)
+    base = GenerationConfig.from_pretrained(folder) if known else GenerationConfig()
+    values = {name: getattr(base, name, None) for name in KEPT}
+    kept = {name: value for name, value in values.items() if isinstance(value, int | float) and value > 0}
+    pad = tokenizer.tokenizer.pad_token_id or tokenizer.control_ids[-1]
+    GenerationConfig(do_sample=True, eos_token_id=tokenizer.control_ids, pad_token_id=pad, **kept).save_pretrained(
+        folder
+    )
 
 
 def chat_template(facts: ModelFacts, tokenizer: MarkerTokenizer) -> str:

@@ -356,6 +356,13 @@ def test_a_name_that_is_an_object_is_refused(tmp_path: Path, write: Write, recor
         check_source(CorpusSettings(str(tmp_path / "some.jsonl")))
 
 
+def test_a_speaker_of_convokit_that_is_an_object_is_refused(folder: Path) -> None:
+    line = {"id": "p", "conversation_id": "p", "speaker": {"id": "ann"}, "text": "hi", "meta": {"score": 1}}
+    json_lines(folder / "utterances.jsonl", [line])
+    with pytest.raises(PipelineError, match=r"under the key speaker, .*: write the name"):
+        check_source(CorpusSettings(str(folder)))
+
+
 def test_what_is_no_reply_may_be_inside_a_record(folder: Path) -> None:
     post = {"id": "p", "title": "T", "selftext": "", "author": "ann", "created_utc": 1400000000, "score": 1}
     inside = {"crosspost_parent_list": [post], "all_awardings": [{"id": "a", "name": "gold"}], "replies": ""}

@@ -159,8 +159,9 @@ def test_the_unit_of_a_number_is_told_by_its_size(
 
 written_ids = st.one_of(
     st.sampled_from(["", "1.0", "7.", "7.5", "007", "v1.0", "1e5", "1.5e+3", "9007199254740991.0", "9007199254740992.0",
-                     "9.007199254740994e+15", "12.10", "1.2.3", "-5.0", "-0.0", "0.0", "1e+05", "1E+15",
-                     "5e+3x", " 5", "5.0 ", " ", "NA ", "None", "NULL", "Nan", "<NA>", *oracle.NOTHING]),
+                     "9.007199254740994e+15", "12.10", "1.2.3", "-5.0", "-0.0", "0.0", "1e+05", "1E+15", "1.23457E+11",
+                     "1.234567E+11", "1.5E+3", "5e+3x", " 5", "5.0 ", " ", "NA ", "None", "NULL", "Nan", "<NA>",
+                     *oracle.NOTHING]),
     st.text(alphabet="0123456789.eE+-", max_size=8),
     st.text(max_size=6),
 )  # fmt: skip
@@ -219,6 +220,8 @@ def test_reddit_names_have_kinds(
         ("a ", None, None, "a"),
         (" a", None, None, "a"),
         ("7.0 ", 7, 7, "7"),
+        ("1.23457E+12", 1234570000, 1234570000000, None),
+        ("1.23457E+06", 1234570, 1234570, "1234570"),
         (" ", None, None, None),
         ("", None, None, None),
     ],

@@ -36,6 +36,26 @@ def exported(model: Path, folder: Path, **facts: object) -> Path:
 
 
 @pytest.mark.parametrize(
+    "options",
+    [
+        {"early_stopping": True},
+        {"use_cache": False, "cache_implementation": "static"},
+        {"forced_eos_token_id": 2, "suppress_tokens": [1], "min_length": 9, "max_length": 9, "repetition_penalty": 2.0},
+        {"num_beams": 4, "num_beam_groups": 2, "diversity_penalty": 0.5},
+    ],
+)
+def test_options_that_a_base_model_has_for_another_layout_are_left_out(
+    small_model: Path, tmp_path: Path, options: dict[str, object]
+) -> None:
+    folder = exported(small_model, tmp_path / "model")
+    (folder / "generation_config.json").write_text(json.dumps(options | {"temperature": 0.6, "do_sample": False}))
+    assert write_chat_template(folder)
+    found = json.loads((folder / "generation_config.json").read_text())
+    assert found.pop("eos_token_id") == MarkerTokenizer.load(folder).control_ids
+    assert set(found) == {"do_sample", "pad_token_id", "temperature", "transformers_version"}
+
+
+@pytest.mark.parametrize(
     "facts",
     [
         {},

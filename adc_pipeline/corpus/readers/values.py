@@ -166,10 +166,12 @@ CREATE OR REPLACE TEMP MACRO number_id(written) AS
          WHEN abs(try_cast(written AS DOUBLE)) < 9007199254740992
              AND try_cast(written AS DOUBLE) = floor(try_cast(written AS DOUBLE))
              THEN CAST(CAST(try_cast(written AS DOUBLE) AS BIGINT) AS VARCHAR) END;
+-- Of a number of twelve digits or more, Excel shows the first six, which several ids may share: 1.23457E+12.
 CREATE OR REPLACE TEMP MACRO bare_id(written) AS
     CASE WHEN (contains(written, '.') OR contains(written, '+'))
              AND regexp_full_match(written, '-?\d+(\.(0*|\d+[eE]\+?\d+)|[eE]\+\d+)')
-             THEN number_id(written)
+             THEN CASE WHEN NOT regexp_full_match(written, '\d(\.\d{1,5})?E\+(1[1-9]|[2-9]\d)')
+                           THEN number_id(written) END
          ELSE nullif(written, '') END;
 -- What is empty or begins with a space, a sign or a digit sorts before a colon. Anything else is no number.
 CREATE OR REPLACE TEMP MACRO text_id(written) AS
