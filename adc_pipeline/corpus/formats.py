@@ -56,7 +56,9 @@ class Recognised:
         return self.kind == "submissions" or (self.layout is not None and self.layout.has_roots)
 
 
-# What files were found to be, by all that this depends on: a run looks at each file several times.
+# What files were found to be, by all that this depends on: a run looks at each file several times. A server lives for
+# months, so that it forgets them all when they are too many.
+MOST_SEEN = 200_000
 SEEN: "dict[tuple[object, ...], Recognised]" = {}
 
 
@@ -68,10 +70,10 @@ def recognise(path: Path, wanted: Format = "auto", columns: Mapping[str, str] | 
     """
     if isinstance(path, RemoteFile) or not path.is_file():
         return recognise_anew(path, wanted, columns)
-    known = identity(path, wanted, columns)
-    if known not in SEEN:
-        SEEN[known] = recognise_anew(path, wanted, columns)
-    return SEEN[known]
+    if (found := SEEN.get(identity(path, wanted, columns))) is None:
+        found = recognise_anew(path, wanted, columns)
+        remember(path, wanted, columns, found)
+    return found
 
 
 def identity(path: Path, wanted: Format, columns: Mapping[str, str] | None) -> tuple[object, ...]:
@@ -81,7 +83,9 @@ def identity(path: Path, wanted: Format, columns: Mapping[str, str] | None) -> t
 
 
 def remember(path: Path, wanted: Format, columns: Mapping[str, str] | None, found: Recognised) -> None:
-    """Have `recognise` return `found` for a file that was copied or moved here as a whole."""
+    """Have `recognise` return `found` for a file, such as one that was copied here as a whole."""
+    if len(SEEN) >= MOST_SEEN:
+        SEEN.clear()
     SEEN[identity(path, wanted, columns)] = found
 
 

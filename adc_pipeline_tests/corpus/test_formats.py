@@ -8,6 +8,7 @@ import pytest
 import zstandard
 
 from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.corpus import formats
 from adc_pipeline.corpus.first_bytes import SIGNATURES, signature
 from adc_pipeline.corpus.formats import Format, recognise
 from adc_pipeline.corpus.readers import lines
@@ -36,6 +37,17 @@ def test_an_object_longer_than_a_block_is_recognised(tmp_path: Path) -> None:
     path = tmp_path / "long.jsonl"
     path.write_bytes(line(COMMENT | {"body": "x" * (3 << 20)}))
     assert recognise(path).kind == "comments"
+
+
+def test_no_more_files_are_remembered_than_a_server_has_room_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(formats, "SEEN", {})
+    monkeypatch.setattr(formats, "MOST_SEEN", 2)
+    for number in range(3):
+        (tmp_path / f"{number}").write_bytes(line(COMMENT))
+        assert recognise(tmp_path / f"{number}").kind == "comments"
+    assert len(formats.SEEN) == 1
 
 
 def test_a_folder_with_utterances_is_a_convokit_corpus(tmp_path: Path) -> None:
