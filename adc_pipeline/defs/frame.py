@@ -294,7 +294,10 @@ def make(stage: Stage[Any], request: Request[Any], outside: dict[str, Any]) -> A
         record |= {"by": started_by(request.context.run.tags), "shown": shown}
         logged = {"metrics": run.logged, "parameters": run.described, "artifacts": making.artifacts}
         write_making(made, record | logged)
-        return request.store.put(folder, made)
+        made = request.store.put(folder, made)
+        if stage.placed:
+            stage.placed(made, run)
+        return made
 
 
 @contextmanager

@@ -68,6 +68,8 @@ class Stage(Generic[S]):
     # Brings back what a reused artefact has outside its folder, beside its MLflow run and that run's files; returns
     # what of it Dagster shows.
     restore: Callable[[Request[S], Artefact, Run], Mapping[str, Any]] | None = None
+    # Called once an artefact that was made is in place, which may be a version that was there with the same content.
+    placed: Callable[[Artefact, Run], None] | None = None
     # Raises PipelineError at the start of a run for settings that cannot work; may look at files and the network.
     check: Callable[[S], None] | None = None
     # The count that the check `volume` compares with that of the last version; without one there is no check.

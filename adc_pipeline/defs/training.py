@@ -22,6 +22,7 @@ from adc_pipeline.generation.registration import (
     describe_version,
     is_registered,
     read_registered,
+    share_weights,
 )
 from adc_pipeline.tracking.relay import relayed
 from adc_pipeline.tracking.runs import Run
@@ -154,12 +155,19 @@ def model_stage(kind: WalkKind) -> Stage[TrainingSettings]:
         kinds=("pytorch", "huggingface", "mlflow"),
         unhashed=(REGISTERED, "training.json", MODEL_CARD),
         restore=restore,
+        placed=share_with_version,
         outside=lambda request: files_of(request.settings),
         check=check_tools,
         begin=begin,
         pool=TRAINING_POOL,
         priority=kind_priority(kind),
     )
+
+
+def share_with_version(made: Artefact, run: Run) -> None:
+    """Link MLflow's weights to those in place, which a training to the same content has not written itself."""
+    model = run.client.get_logged_model(read_registered(made.path)["logged_model_id"])
+    share_weights(made.path, model.artifact_location)
 
 
 def record_training(making: Making[T], facts: Mapping[str, Any]) -> None:
