@@ -28,6 +28,7 @@ from adc_pipeline.corpus.formats import (
     InnerRecordsError,
     Recognised,
     UnfitError,
+    identity,
     recognise_anew,
     remember,
 )
@@ -185,7 +186,7 @@ class Choice:
     def remember(self, member: Member, path: Path) -> None:
         """Have a member that was unpacked to `path` recognised as its first bytes were, if these are all."""
         if member.name in self.found:
-            remember(path, self.wanted, self.columns, self.found.pop(member.name))
+            remember(identity(path, self.wanted, self.columns), self.found.pop(member.name))
 
     def reason_to_leave_out(self, member: Member) -> str:
         path = Path(member.name)

@@ -70,9 +70,11 @@ def recognise(path: Path, wanted: Format = "auto", columns: Mapping[str, str] | 
     """
     if isinstance(path, RemoteFile) or not path.is_file():
         return recognise_anew(path, wanted, columns)
-    if (found := SEEN.get(identity(path, wanted, columns))) is None:
+    # Taken before the look: what changes meanwhile is looked at again.
+    known = identity(path, wanted, columns)
+    if (found := SEEN.get(known)) is None:
         found = recognise_anew(path, wanted, columns)
-        remember(path, wanted, columns, found)
+        remember(known, found)
     return found
 
 
@@ -82,11 +84,11 @@ def identity(path: Path, wanted: Format, columns: Mapping[str, str] | None) -> t
     return (*of_file, wanted, *sorted((columns or {}).items()))
 
 
-def remember(path: Path, wanted: Format, columns: Mapping[str, str] | None, found: Recognised) -> None:
-    """Have `recognise` return `found` for a file, such as one that was copied here as a whole."""
+def remember(known: tuple[object, ...], found: Recognised) -> None:
+    """Have `recognise` return `found` for the file of this `identity`."""
     if len(SEEN) >= MOST_SEEN:
         SEEN.clear()
-    SEEN[identity(path, wanted, columns)] = found
+    SEEN[known] = found
 
 
 def recognise_anew(path: Path, wanted: Format, columns: Mapping[str, str] | None) -> Recognised:

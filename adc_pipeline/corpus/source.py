@@ -20,7 +20,7 @@ from adc_pipeline.core.terminal import printable
 from adc_pipeline.corpus.archives import check_archive, unpack
 from adc_pipeline.corpus.download import download, downloaded_version, newest_download
 from adc_pipeline.corpus.folders import DATA, DataFile, Listing, list_data, watched_files
-from adc_pipeline.corpus.formats import NEEDED, Recognised, known_fields, later_keys, remember, unfit
+from adc_pipeline.corpus.formats import NEEDED, Recognised, identity, known_fields, later_keys, remember, unfit
 from adc_pipeline.corpus.parts import NewPart, left_out_lines, write_parts
 from adc_pipeline.corpus.readers.carried import carried, own
 from adc_pipeline.corpus.recorded_files import STACK_EXCHANGE_FILES, source_stamp
@@ -240,7 +240,7 @@ def move(settings: CorpusSettings, what: Recognised, path: Path, out: Path) -> N
     """Move what was unpacked to its place; what a file was found to be is not looked at again."""
     os.replace(path, out)
     if what.container not in ("folder", "xml"):
-        remember(out, settings.format, settings.columns, what)
+        remember(identity(out, settings.format, settings.columns), what)
 
 
 def write_reference(path: Path, out: Path) -> None:
