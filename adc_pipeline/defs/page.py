@@ -40,6 +40,8 @@ ROWS = (
 TABLE, CHARACTER = 470, 8.4
 # Characters of a line, however long the names are; and of a Markdown value that Dagster shows behind a click.
 SHORTEST_LINE, LONG = 20, 1000
+# What counts begin with that a check puts into words.
+IN_WORDS = "sampled."
 # At the start of a line, Markdown would take these for a list or a heading.
 BEGINS = re.compile(r"^(\d*)(?=[-+#=.)])")
 
@@ -56,7 +58,8 @@ def page_of(
     # As a manifest has them: a list for a tuple.
     made = replace(made, settings=as_json(made.settings))
     reason = f"Rebuilt: {', '.join(reasons)}." if reasons else "Reused: inputs, settings and code are unchanged."
-    shown = {**made.counts, **read_shown(made.path, request.store.home), **restored}
+    counts = {name: value for name, value in made.counts.items() if not name.startswith(IN_WORDS)}
+    shown = {**counts, **read_shown(made.path, request.store.home), **restored}
     before = None if reasons else earlier_pictures(request, made)
     if before:
         shown.pop(PREVIEW, None)

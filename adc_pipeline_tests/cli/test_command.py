@@ -66,7 +66,7 @@ def test_the_newest_report_is_printed(tmp_path: Path) -> None:
     assert adc("report", ADC_HOME=str(tmp_path)).stdout == f"{newest}\n"
 
 
-@pytest.mark.parametrize("arguments", [["run", "x", "\x1b]0;y\x07"], ["lineage", "--\x1b]0;y\x07"], ["--\x1b]0;y\x07"]])
+@pytest.mark.parametrize("arguments", [["run", "\x1b]0;y\x07", "x"], ["lineage", "--\x1b]0;y\x07"], ["--\x1b]0;y\x07"]])
 def test_wrong_arguments_cannot_steer_a_terminal(arguments: list[str]) -> None:
     done = adc(*arguments)
     assert done.returncode == 2

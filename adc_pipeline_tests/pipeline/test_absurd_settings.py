@@ -43,7 +43,8 @@ def absurd(setting: Declared) -> Iterator[Any]:
         yield from (0, 1, 2, "", "maybe", "0", [True])
     if setting.kind is str:
         # A blank is no name; an empty text is one only as the default.
-        yield from (text for text in TEXTS if text != setting.default and not (text == LONG and is_free(setting)))
+        right = {setting.default, *([LONG] if is_free(setting) else []), *(["a\nb"] if setting.lines else [])}
+        yield from (text for text in TEXTS if text not in right)
         yield from (-1.5, False, [], {})
     if setting.kind is tuple:
         yield from ("", "x", 1, {}, [None], [1.5])

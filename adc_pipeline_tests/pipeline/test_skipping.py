@@ -29,6 +29,8 @@ from adc_pipeline_tests.drills.bit_flips import flip_every_file, flipped
 
 pytestmark = pytest.mark.slow
 
+ROOT = Path(__file__).parents[2]
+
 # Bytes that a run of the job `adc` with nothing new may add to Dagster's history, 2.1 times what `datasets` adds.
 LIMIT = 700_000
 LAST = (*(kind.dataset for kind in KINDS.values()), "preferences")
@@ -278,7 +280,11 @@ def test_no_unfinished_artefact_of_a_killed_run_is_reused(home: Path, corpus: Pa
         f"{method} = killing\n"
         "run_datasets(Path(sys.argv[1]))\n"
     )
-    killed = subprocess.run([sys.executable, "-c", code, str(corpus)], capture_output=True, check=False)
+    # Processes that a run starts do not look for modules in the working directory.
+    variables = {name: value for name, value in os.environ.items() if name != "PYTHONSAFEPATH"}
+    killed = subprocess.run(
+        [sys.executable, "-c", code, str(corpus)], capture_output=True, check=False, env=variables, cwd=ROOT
+    )
     assert killed.returncode == -9, killed.stderr
     # An artefact is put in place as the last act of its run, so that a current one is whole and its run is finished.
     third = ["ranked_replies"] if moment == "before it is in place" else []
