@@ -7,7 +7,7 @@ failing. Memory beyond the limit (buffers of the JSON reader, the Python process
 
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
@@ -92,13 +92,19 @@ NUMBERS = count()
 @contextmanager
 def database_of(instance: "DuckDBPyConnection") -> "Iterator[DuckDBPyConnection]":
     """Yield a connection to a new database in memory of an instance, which is removed afterwards."""
+    import duckdb
+
     name = f"database_{next(NUMBERS)}"
     with instance.cursor() as connection:
         connection.execute(f"{PROGRESS}; ATTACH ':memory:' AS {name}; USE {name}")
         try:
             yield connection
-        finally:
-            connection.execute(f"USE memory; DETACH {name}")
+        except BaseException:
+            # A result that is still open would refuse the statement, and hide why.
+            with suppress(duckdb.Error):
+                connection.execute(f"USE memory; DETACH {name}")
+            raise
+        connection.execute(f"USE memory; DETACH {name}")
 
 
 @dataclass(frozen=True)
