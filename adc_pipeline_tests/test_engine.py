@@ -126,10 +126,13 @@ def test_a_folder_for_temporary_files_that_is_not_utf_8_is_named(monkeypatch: py
         pass
 
 
+def fail_while_reading(connection: duckdb.DuckDBPyConnection) -> None:
+    connection.sql("FROM range(1000000)").to_arrow_reader(10).read_next_batch()
+    raise ZeroDivisionError
+
+
 def test_an_error_is_not_hidden_by_a_result_that_is_open() -> None:
     with Engine().connect() as instance:
         sharing = Engine(instance=instance)
         with pytest.raises(ZeroDivisionError), sharing.connect() as connection:
-            rows = connection.sql("FROM range(1000000)").to_arrow_reader(10)
-            rows.read_next_batch()
-            raise ZeroDivisionError
+            fail_while_reading(connection)
