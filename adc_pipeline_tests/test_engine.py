@@ -127,7 +127,8 @@ def test_a_folder_for_temporary_files_that_is_not_utf_8_is_named(monkeypatch: py
 
 
 def fail_while_reading(connection: duckdb.DuckDBPyConnection) -> None:
-    connection.sql("FROM range(1000000)").to_arrow_reader(10).read_next_batch()
+    rows = connection.sql("FROM range(1000000)").to_arrow_reader(10)
+    rows.read_next_batch()
     raise ZeroDivisionError
 
 
