@@ -106,7 +106,7 @@ def find_job(defs: "Definitions", names: Sequence[str]) -> "JobDefinition":
         return job
     assets = makeable_assets()
     for name in names:
-        if name in jobs and len(names) > 1:
+        if name in jobs:
             raise PipelineError(f"{name} is a job, and a job runs by itself: name one job, or some assets.")
         if name not in assets:
             raise PipelineError(

@@ -1,6 +1,6 @@
 r"""Tell texts from what stands in their place: nothing, or a note that a text was deleted, removed or is unavailable.
 
-`corpus.sharding` asks once for each text, when it is read, and stores the answer beside the text. A stage that filters
+`corpus.pieces` asks once for each text, when it is read, and stores the answer beside the text. A stage that filters
 by it need not read the texts.
 """
 

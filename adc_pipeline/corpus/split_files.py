@@ -23,8 +23,7 @@ MOST_WAITING = 8 * ROW_GROUP
 class SplitFiles:
     """One file a shard in a folder, for rows in their order, each with its position among all of them.
 
-    DuckDB can write a file for each value of a column, too, and loses the order of the rows. 1 million utterances cost
-    0.7 s more of a core than one file, whatever the number of shards.
+    Cost: as much as DuckDB takes for one file (reading 1 million utterances: 2.0 to 2.3 CPU s either way).
     """
 
     def __init__(self, folder: Path, names: Sequence[str], schema: "pa.Schema") -> None:

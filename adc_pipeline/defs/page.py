@@ -40,7 +40,7 @@ ROWS = (
 TABLE, CHARACTER = 470, 8.4
 # Characters of a line, however long the names are; and of a Markdown value that Dagster shows behind a click.
 SHORTEST_LINE, LONG = 20, 1000
-# What counts begin with that a check puts into words.
+# Prefix of the counts that a check puts into words: they have no rows of their own.
 IN_WORDS = "sampled."
 # At the start of a line, Markdown would take these for a list or a heading.
 BEGINS = re.compile(r"^(\d*)(?=[-+#=.)])")

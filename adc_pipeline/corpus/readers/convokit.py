@@ -20,7 +20,7 @@ from adc_pipeline.core.named_files import SMALL_JSON, check_file, small_json
 from adc_pipeline.corpus.packings import Unpacked
 from adc_pipeline.corpus.readers import lines
 from adc_pipeline.corpus.readers.carried import EMPTY, open_lines, selected
-from adc_pipeline.corpus.readers.rows import FILE_NUMBER, NAME_OF_FILE, Rows
+from adc_pipeline.corpus.readers.rows import NAME_OF_FILE, READ_FILE_NUMBER, Rows
 from adc_pipeline.corpus.recorded_files import UTTERANCES
 
 if TYPE_CHECKING:
@@ -75,9 +75,7 @@ QUICK = UTTERANCES_OF.format(
 )
 READ_FOLDERS = UTTERANCES_OF.format(
     source=f"coalesce(meta.subreddit, {NAME_OF_FILE})",
-    records=LINES.format(
-        options=COLUMNS_OF_LINES.replace("{", f"{{\"{FILE_NUMBER}\": 'INTEGER', ", 1) + ", filename = true"
-    ),
+    records=LINES.format(options=COLUMNS_OF_LINES.replace("{", "{" + READ_FILE_NUMBER, 1) + ", filename = true"),
     times=TIMES,
     carried="",
 )

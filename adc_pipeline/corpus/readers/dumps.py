@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from adc_pipeline.core.engine import Report, no_report
 from adc_pipeline.corpus.readers import lines
 from adc_pipeline.corpus.readers.carried import EMPTY, open_lines, selected
-from adc_pipeline.corpus.readers.rows import FILE_NUMBER, NAME_OF_FILE, Rows, columns_of_file
+from adc_pipeline.corpus.readers.rows import NAME_OF_FILE, READ_FILE_NUMBER, Rows, columns_of_file
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection, DuckDBPyRelation, Expression
@@ -92,7 +92,7 @@ RECORDED_AGAIN = "coalesce(nullif(_meta.retrieved_2nd_on, '0'), nullif(updated_u
 TIMES = f"""seconds(coalesce(created_utc, created)) AS timestamp, coalesce(created_utc, created) AS written_time,
         seconds({RECORDED_AGAIN.format(", retrieved_on")}) AS recording"""
 READ_LINES = READ.format(source=LINES, name="subreddit", times=TIMES, carried="")
-NUMBERED_LINES = LINES.replace("columns = {", f"columns = {{\"{FILE_NUMBER}\": 'INTEGER', ", 1)
+NUMBERED_LINES = LINES.replace("columns = {", "columns = {" + READ_FILE_NUMBER, 1)
 READ_FILES = READ.format(source=NUMBERED_LINES, name=f"coalesce(subreddit, {NAME_OF_FILE})", times=TIMES, carried="")
 # Times as numbers, of which there are two in most lines. A missing recording may be 0.
 COUNTED_TIMES = f"""

@@ -40,6 +40,8 @@ COLUMNS = {
 
 # The number of a row's file among those that are joined to one; null where that is a file by itself.
 FILE_NUMBER = "adc: file number"
+# Among the columns of `read_json`.
+READ_FILE_NUMBER = f"\"{FILE_NUMBER}\": 'INTEGER', "
 # The name of the file that a row of several files comes from, where the row names no source itself. `names` has, for
 # each of the files `lines`, its name, or those of the files that are joined to it.
 NAME_OF_FILE = f'$names[list_position($lines, filename)][coalesce("{FILE_NUMBER}", 1)]'
