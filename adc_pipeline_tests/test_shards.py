@@ -26,10 +26,10 @@ from adc_pipeline.core.shards import (
     shards_of,
     work_folder,
 )
-from adc_pipeline.corpus import utterances
+from adc_pipeline.corpus import sharding, utterances
 from adc_pipeline.corpus.parts import plain_bytes
 from adc_pipeline.corpus.readers import lines
-from adc_pipeline.corpus.readings import line_ends
+from adc_pipeline.corpus.readings import cut, line_ends, whole_readings
 from adc_pipeline.corpus.sample import write_sample
 from adc_pipeline.corpus.settings import UtteranceSettings
 from adc_pipeline.corpus.utterances import automatic_shards, write_utterances
@@ -232,6 +232,7 @@ def test_a_file_that_is_cut_gives_the_rows_of_the_whole_file(
     (corpus / "utterances.jsonl").write_bytes(content + b"".join(content.splitlines(keepends=True)[:50]).rstrip())
     whole = write_utterances(corpus, tmp_path / "whole", UtteranceSettings(max_set_aside=1.0))
     monkeypatch.setattr(lines, "CHUNK", len(content) // 5)
+    monkeypatch.setattr(sharding, "whole_readings", lambda *given: cut(whole_readings(*given)))
     monkeypatch.setattr(utterances, "IDS_AT_A_TIME", 500)
     counts = write_utterances(corpus, tmp_path / "cut", THREE)
     assert len({path.name for path in (tmp_path / "cut").glob("*/utterances-*")}) == 6

@@ -30,6 +30,7 @@ from adc_pipeline.core.shards import COUNTS, Counts, parts
 from adc_pipeline.corpus.kept_rows import KEPT
 from adc_pipeline.corpus.keys import Keys
 from adc_pipeline.corpus.tables import CONVERSATIONS, FROM, READ, SET_ASIDE, TREE, create_read_rows, row_files
+from adc_pipeline.corpus.titles import create_titles
 from adc_pipeline.corpus.tree import write_tree
 
 if TYPE_CHECKING:
@@ -212,9 +213,9 @@ def update_tree(
     with engine.connect(out / "spill") as connection:
         kept = create_changed_rows(connection, rows, name, difference)
         create_read_rows(connection, rows / name, "kept_rows", kept)
-        views = {"changed_ids": ids, "titles": titles, "titles_before": difference.previous / titles.name}
-        for view, path in views.items():
-            connection.read_parquet(str(path), hive_partitioning=False).create_view(view)
+        connection.read_parquet(str(ids), hive_partitioning=False).create_view("changed_ids")
+        create_titles(connection, titles, name)
+        create_titles(connection, difference.previous / titles.name, name, "titles_before")
         engine.run(connection, "finding touched conversations", TOUCHED.format(**asdict(keys)))
         engine.run(connection, "finding their rows", TOUCHED_ROWS)
         connection.execute("DROP VIEW kept_rows")
@@ -233,11 +234,11 @@ def update_tree(
             view = file.removesuffix(".parquet")
             connection.read_parquet(str(before / file), hive_partitioning=False).create_view(view)
         counts_before = only_row(connection, COUNTS_BEFORE)
-    counts = write_tree(now, keys, duplicates, titles, now, adopt_roots, engine)
+    counts = write_tree(now, name, keys, duplicates, titles, now, adopt_roots, engine)
     (now / SET_ASIDE).rename(out / SET_ASIDE)
 
     def compute(folder: Path) -> Counts:
-        return write_tree(rows / name, keys, duplicates, titles, folder, adopt_roots, engine)
+        return write_tree(rows / name, name, keys, duplicates, titles, folder, adopt_roots, engine)
 
     files = (TREE, "position"), (CONVERSATIONS, "root_position")
     merge(out, previous, files, difference.runs, rows / name, compute, engine)

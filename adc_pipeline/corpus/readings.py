@@ -1,7 +1,8 @@
 """What the tasks of a corpus read: small files together, and large plain ones in parts that end with a line.
 
-A query costs as much as 10,000 rows, so that one query reads many small files of a kind. A large file of JSON lines is
-cut, so that several nodes can read it.
+A query costs as much as 10,000 rows, so that one query reads many small files of a kind. For a cluster, a large file of
+JSON lines is cut, so that several nodes can read it; on one machine that would cost a copy of the file (0.4 CPU s a
+gigabyte) and gain nothing, since DuckDB parses on every core.
 """
 
 import os
@@ -36,10 +37,8 @@ class Reading:
     end: int = 0
 
 
-def batches(
-    parts: Sequence[Part], namespaces: Sequence[str], carries: bool = False
-) -> Iterator[tuple[list[Part], str]]:
-    """Yield the parts in order, those together that one query can read: a query costs as much as 10,000 rows.
+def whole_readings(parts: Sequence[Part], namespaces: Sequence[str], carries: bool = False) -> Iterator[Reading]:
+    """Yield tasks for the parts in order, those together that one query can read.
 
     One that `carries` further columns reads one part.
     """
@@ -49,7 +48,7 @@ def batches(
     ):
         batch = [part for part, _ in group]
         for begin in range(0, len(batch), MOST_FILES):
-            yield batch[begin : begin + MOST_FILES], namespace
+            yield Reading(tuple(batch[begin : begin + MOST_FILES]), namespace)
 
 
 def batch_key(part: Part) -> object:
@@ -76,15 +75,15 @@ def batch_key(part: Part) -> object:
     return part.path
 
 
-def cut(batched: Iterable[tuple[list[Part], str]], shards: int) -> Iterator[Reading]:
-    """Yield the tasks of some batches; with several shards, a large plain file is cut at ends of lines."""
-    for parts, namespace in batched:
-        file = plain_lines(parts[0]) if shards > 1 and len(parts) == 1 else None
+def cut(readings: Iterable[Reading]) -> Iterator[Reading]:
+    """Yield the tasks in order, with several in place of one that reads a large plain file, each some lines of it."""
+    for reading in readings:
+        file = plain_lines(reading.parts[0]) if len(reading.parts) == 1 else None
         if file is None or file.stat().st_size <= lines.CHUNK:
-            yield Reading(tuple(parts), namespace)
+            yield reading
         else:
             for begin, end in pairwise(line_ends(file, lines.CHUNK)):
-                yield Reading(tuple(parts), namespace, begin, end)
+                yield replace(reading, begin=begin, end=end)
 
 
 def plain_lines(part: Part) -> Path | None:

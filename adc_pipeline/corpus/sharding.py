@@ -1,8 +1,8 @@
 """Read every part of a raw corpus once, in order, and write its rows as Parquet, partitioned into shards.
 
 All text passes through this module once. DuckDB parses on every core and keeps the order of the source, so the number
-of a row is its position. Each source file, or a part of a large plain one, is a task, which reads its rows and writes
-them to the shard each belongs to in one pass (`readings` says what, `pieces` how).
+of a row is its position. Each source file, or on a cluster a part of a large plain one, is a task, which reads its rows
+and writes them to the shard each belongs to in one pass (`readings` says what, `pieces` how).
 """
 
 import json
@@ -26,7 +26,7 @@ from adc_pipeline.corpus.personal_data import replace_personal_data
 from adc_pipeline.corpus.pieces import PARQUET_OPTIONS, PieceWriter, is_no_fault_of_a_file, read_parts
 from adc_pipeline.corpus.readers.carried import carried
 from adc_pipeline.corpus.readers.values import create_macros
-from adc_pipeline.corpus.readings import Reading, batches, cut, cut_out
+from adc_pipeline.corpus.readings import Reading, cut, cut_out, whole_readings
 from adc_pipeline.corpus.recorded_files import unchanged_while_read
 from adc_pipeline.corpus.removals import Removals, remove_rows
 from adc_pipeline.corpus.settings import CorpusSettings, UtteranceSettings
@@ -70,8 +70,8 @@ def shard_rows(
 ) -> None:
     """Write every row of `corpus` to `out/SHARD/utterances-NNNNN….parquet`, and titles and counts to `out`.
 
-    Each source file, or a part of a large plain one, is a task, which `core.shards` maps; `work` keeps what finished
-    tasks have written, and `previous` are folders by this function of which the rows of unchanged files are reused.
+    Each source file, or a part of one, is a task, which `core.shards` maps; `work` keeps what finished tasks have
+    written, and `previous` are folders by this function of which the rows of unchanged files are reused.
     What `removals` lists is left out. Only tasks with a part that is `chosen` are done.
     """
     names = shard_names(settings.shards)
@@ -83,7 +83,10 @@ def shard_rows(
             return finds_root(part, source, connection, out / "scratch", engine)
 
         namespaces = join_sites(parts, part_namespaces(parts, source.columns), has_roots)
-        readings = list(cut(batches(parts, namespaces, bool(carried(source.columns))), len(names)))
+        readings = list(whole_readings(parts, namespaces, bool(carried(source.columns))))
+        # The rows of a single shard have no positions, so that they are those of whole files.
+        if engine.executor == "ray" and len(names) > 1:
+            readings = list(cut(readings))
         if chosen:
             readings = [reading for reading in readings if any(map(chosen, reading.parts))]
         kept = keeps_rows(settings, removals)
@@ -96,7 +99,7 @@ def shard_rows(
         make = partial(read_task, readings, source, settings, shared)
         make_shards(shard_names(len(readings)), make, finished, engine, "file")
         counts = link_rows(keys, out, names, finished)
-        counts["titles_unreadable"] = write_titles(parts, namespaces, out / TITLES, connection, engine)
+        counts["titles_unreadable"] = write_titles(parts, namespaces, out / TITLES, len(names), connection, engine)
         if removals:
             counts |= remove_rows(out, out / TITLES, removals, connection, engine, PARQUET_OPTIONS)
         if settings.replace_personal_data:

@@ -42,10 +42,12 @@ def create_read_rows(
     folder: Path,
     view: str = "read_rows",
     files: Sequence[tuple[str, int]] | None = None,
+    before: int | None = None,
 ) -> None:
     """Create the view `read_rows`: every row read, with its `position` in the source, or those in some of `row_files`.
 
-    With a single shard, positions are not stored, since they are the row numbers.
+    With `before`, only rows of smaller positions. With a single shard, positions are not stored, since they are the row
+    numbers.
     """
     given = row_files(folder) if files is None else files
     chosen = given or row_files(folder)[:1]
@@ -58,7 +60,12 @@ def create_read_rows(
         columns = f"* EXCLUDE (file_row_number) REPLACE ({begin}position AS position)"
     else:
         columns = f"{begin}file_row_number AS position, * EXCLUDE (file_row_number)"
+    if before is not None:
+        # A position in a file is never above that in the source, and Parquet's statistics have its range.
+        rows = rows.filter(f"{'position' if 'position' in rows.columns else 'file_row_number'} < {before:d}")
     rows = rows.project(columns)
+    if before is not None:
+        rows = rows.filter(f"position < {before:d}")
     (rows if given else rows.limit(0)).create_view(view)
 
 

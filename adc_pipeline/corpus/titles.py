@@ -1,4 +1,7 @@
-"""Write the titles and sources that ConvoKit's `conversations.json` gives, one row a conversation."""
+"""Write the titles and sources that ConvoKit's `conversations.json` gives, one row a conversation.
+
+The rows are sorted by shard, so that a shard reads its own: Parquet's statistics tell where they are.
+"""
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
@@ -6,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adc_pipeline.core.engine import Engine
+from adc_pipeline.core.shards import shard_sql
 from adc_pipeline.corpus.parts import Part
 from adc_pipeline.corpus.readers import convokit
 
@@ -19,9 +23,11 @@ TITLES = "titles.parquet"
 ENTRY_COLUMNS = ("namespace", "conversation_id", "title", "source")
 # Several corpora of one namespace may name a conversation, or one corpus may name it twice: the last entry wins.
 TITLE_ROWS = """
-SELECT namespace, text_id(conversation_id) AS conversation_id,
-    decode_entities(arg_max(title, file_row_number)) AS title, arg_max(source, file_row_number) AS source
-FROM read_parquet($entries, file_row_number = true, hive_partitioning = false) GROUP BY ALL
+SELECT *, {shard} AS shard FROM (
+    SELECT namespace, text_id(conversation_id) AS conversation_id,
+        decode_entities(arg_max(title, file_row_number)) AS title, arg_max(source, file_row_number) AS source
+    FROM read_parquet($entries, file_row_number = true, hive_partitioning = false) GROUP BY ALL
+) ORDER BY shard, namespace, conversation_id
 """
 BATCH = 100_000
 
@@ -30,6 +36,7 @@ def write_titles(
     parts: list[Part],
     namespaces: list[str],
     path: Path,
+    shards: int,
     connection: "DuckDBPyConnection",
     engine: Engine,
 ) -> int:
@@ -51,9 +58,19 @@ def write_titles(
                     writer.write_batch(
                         pa.record_batch([string_array(column) for column in zip(*rows, strict=True)], schema)
                     )
-    engine.write(connection, "writing the titles", TITLE_ROWS, path, {"entries": str(entries)})
+    query = TITLE_ROWS.format(shard=shard_sql("conversation_id", shards) if shards > 1 else "0")
+    engine.write(connection, "writing the titles", query, path, {"entries": str(entries)})
     entries.unlink()
     return unreadable
+
+
+def create_titles(connection: "DuckDBPyConnection", path: Path, name: str, view: str = "titles") -> None:
+    """Create a view of the titles of the conversations in the shard `name`, of a file by `write_titles`."""
+    from duckdb import ColumnExpression, ConstantExpression
+
+    number = ConstantExpression(int(name.partition("-")[0]))
+    titles = connection.read_parquet(str(path), hive_partitioning=False).filter(ColumnExpression("shard") == number)
+    titles.project("* EXCLUDE (shard)").create_view(view)
 
 
 def string_array(values: Sequence[str | None]) -> "pa.StringArray":

@@ -15,6 +15,7 @@ from adc_pipeline.core.engine import Engine, only_row
 from adc_pipeline.core.shards import Counts
 from adc_pipeline.corpus.keys import IS_UTTERANCE, Keys
 from adc_pipeline.corpus.tables import CONVERSATIONS, SET_ASIDE, TREE, create_read_rows
+from adc_pipeline.corpus.titles import create_titles
 
 KEYS = """
 CREATE TABLE keys AS
@@ -148,9 +149,9 @@ SELECT (SELECT count(*) FROM read_rows) AS read,
 
 
 def write_tree(
-    rows: Path, keys: Keys, duplicates: Path, titles: Path, out: Path, adopt_roots: bool, engine: Engine
+    rows: Path, name: str, keys: Keys, duplicates: Path, titles: Path, out: Path, adopt_roots: bool, engine: Engine
 ) -> Counts:
-    """Write the tree of the shard `rows` into the folder `out`: three Parquet files, see `corpus.tables`.
+    """Write the tree of `rows`, of the shard `name`, into the folder `out`: three Parquet files, see `corpus.tables`.
 
     `duplicates` is a file of positions whose key another row has, with reasons; `titles` a file of ConvoKit's titles.
     A parent that is not in this shard counts as missing. Return the counts: `read` = `taking_part` + `set_aside`.
@@ -158,7 +159,7 @@ def write_tree(
     with engine.connect(out / "spill") as connection:
         create_read_rows(connection, rows)
         connection.read_parquet(str(duplicates), hive_partitioning=False).create_view("duplicates")
-        connection.read_parquet(str(titles), hive_partitioning=False).create_view("titles")
+        create_titles(connection, titles, name)
         engine.run(connection, "reading the ids", KEYS.format(**asdict(keys), is_utterance=IS_UTTERANCE))
         connection.execute(UNREADABLE.format(is_utterance=IS_UTTERANCE))
         engine.run(connection, "finding the parent of every reply", LINK)

@@ -164,7 +164,9 @@ def write_utterances(
 
         def make(name: str, folder: Path, engine: Engine) -> Counts:
             others = keys, duplicates, rows / TITLES, folder, settings.adopt_roots, engine
-            return update_tree(rows, name, difference, ids, *others) if difference else write_tree(rows / name, *others)
+            if difference:
+                return update_tree(rows, name, difference, ids, *others)
+            return write_tree(rows / name, name, *others)
 
         counts = map_shards(names, make, out, trees, engine)
         for name in names:

@@ -18,7 +18,7 @@ from adc_pipeline.core.shards import COUNTS as COUNTED
 from adc_pipeline.core.shards import Counts, map_shards, parts, shards_of, work_folder
 from adc_pipeline.corpus.changes import BEFORE, NOW, Changes, changed_counts, merge
 from adc_pipeline.corpus.near_duplicates import near_pairs
-from adc_pipeline.corpus.tables import TREE, create_read_rows, create_tree, row_files
+from adc_pipeline.corpus.tables import TREE, create_read_rows, create_tree
 from adc_pipeline.ranking.settings import Order, RankingSettings, ScoreOrder
 from adc_pipeline.ranking.values import values_query
 
@@ -52,7 +52,7 @@ WHEN_NEAR = "WHEN position IN (SELECT position FROM near_duplicates) THEN 'near_
 # What is compared to be counted: replies of the first rows of the source, and of those a share by how they begin, so
 # that copies are compared with one another. The hash has 32 bits.
 COMPARED = """
-SELECT position, text FROM (SELECT position, text, missing_text FROM read_rows WHERE position < $rows)
+SELECT position, text FROM (SELECT position, text, missing_text FROM read_rows)
     SEMI JOIN (FROM tree WHERE depth > 0) AS replies USING (position)
 WHERE missing_text IS NULL AND len(string_split(trim(text), ' ')) >= $words
     AND ($share >= 1 OR ('0x' || left(md5(left(lower(text), 24)), 8))::BIGINT < $share * 4294967296)
@@ -193,14 +193,12 @@ def write_near_duplicates(utterances: Path, path: Path, settings: RankingSetting
 
     with engine.connect(path.with_suffix(".spill")) as connection:
         create_tree(connection, utterances)
-        rows, share, files = 2**62, 1.0, row_files(utterances)
+        before, share = None, 1.0
         if settings.near_duplicates == "count":
-            rows = COUNTED_ROWS
-            # Positions are computed, so that DuckDB would read every text to compare them.
-            files = [(file, first) for file, first in files if first < rows]
+            before = COUNTED_ROWS
             share = COUNTED_REPLIES / max(min(row_count(parts(utterances, TREE)), COUNTED_ROWS), 1)
-        create_read_rows(connection, utterances, files=files)
-        values = {"rows": rows, "words": settings.near_duplicate_words, "share": share}
+        create_read_rows(connection, utterances, before=before)
+        values = {"words": settings.near_duplicate_words, "share": share}
         compared = connection.execute(COMPARED, values).fetchall()
         engine.report(f"Comparing {len(compared):,} replies")
         found = {number for number, _ in near_pairs(connection, [text for _, text in compared])}
