@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adc_pipeline.core.engine import Engine
+from adc_pipeline.core.engine import Engine, connected
 from adc_pipeline.core.shards import (
     Counts,
     build_once,
@@ -32,6 +32,8 @@ from adc_pipeline.corpus.readers import lines
 from adc_pipeline.corpus.readings import cut, line_ends, whole_readings
 from adc_pipeline.corpus.sample import write_sample
 from adc_pipeline.corpus.settings import UtteranceSettings
+from adc_pipeline.corpus.tables import create_read_rows
+from adc_pipeline.corpus.titles import TITLES, create_titles
 from adc_pipeline.corpus.utterances import automatic_shards, write_utterances
 from adc_pipeline_tests.stages import read, utterance_records
 
@@ -316,3 +318,26 @@ def test_positions_run_on_from_one_part_of_the_source_to_the_next(shards: int, t
     assert counts["read"] == counts["roots"] == 12
     found = [(one["position"], one["id"]) for one in utterance_records(tmp_path / "out")]
     assert found == list(enumerate(ids))
+
+
+@pytest.mark.fast_first
+@pytest.mark.parametrize("shards", [1, 3])
+def test_the_first_rows_of_the_source_are_read_by_themselves(shards: int, sample: Path, tmp_path: Path) -> None:
+    write_utterances(sample, tmp_path, UtteranceSettings(max_set_aside=1.0, shards=shards))
+    with connected() as connection:
+        create_read_rows(connection, tmp_path, before=100)
+        create_read_rows(connection, tmp_path, "all_rows")
+        assert connection.execute("SELECT list(position ORDER BY position) FROM read_rows").fetchall() == [
+            (list(range(100)),)
+        ]
+        assert connection.execute("FROM read_rows EXCEPT FROM all_rows").fetchall() == []
+
+
+def test_each_shard_reads_the_titles_of_its_conversations(sample: Path, tmp_path: Path) -> None:
+    write_utterances(sample, tmp_path, THREE)
+    with connected() as connection:
+        for name in shard_names(3):
+            create_titles(connection, tmp_path / TITLES, name, name)
+            titles = connection.table(f'"{name}"')
+            assert titles.limit(1).fetchall()
+            assert titles.filter(f"{shard_sql('conversation_id', 3)} != {int(name[:5])}").fetchall() == []
