@@ -10,7 +10,7 @@ The other shapes are extreme cases: chains of 20,000 replies, posts with 200,000
 reply. There nothing is deleted, so that walks are as long as possible.
 
 All values are hashes of the row number, so a corpus is always the same. Ten million utterances (5.2 GB) take 27 to 42 s
-on 2 cores.
+on 2 cores. A corpus that is larger than the disk is written piece by piece: each has conversations of its own.
 """
 
 import json
@@ -61,8 +61,9 @@ PARENTS: dict[Shape, str] = {
 
 CONVERSATIONS = """
 CREATE TABLE conversations AS
-SELECT c, size, (ends - size)::BIGINT AS first FROM (
-    SELECT c, size, sum(size) OVER (ORDER BY c) AS ends FROM (SELECT range AS c, {size} AS size FROM range($n))
+SELECT c, size, ($piece * ($n + 1000000) + ends - size)::BIGINT AS first FROM (
+    SELECT c, size, sum(size) OVER (ORDER BY c) AS ends
+    FROM (SELECT range AS c, {size} AS size FROM range($piece * $n, ($piece + 1) * $n))
 ) WHERE ends - size < $n
 """
 
@@ -106,8 +107,11 @@ FROM conversations JOIN sentences AS t ON t.sentence = hash(c, 'title') % 262144
 """
 
 
-def write_corpus(folder: Path, utterances: int, shape: Shape = "reddit") -> int:
-    """Write a corpus of at least so many utterances into the folder; return the number of conversations."""
+def write_corpus(folder: Path, utterances: int, shape: Shape = "reddit", piece: int = 0) -> int:
+    """Write a corpus of at least so many utterances into the folder; return the number of conversations.
+
+    It shares no conversation with another `piece` of this size.
+    """
     import duckdb
 
     with duckdb.connect() as connection:
@@ -116,7 +120,7 @@ def write_corpus(folder: Path, utterances: int, shape: Shape = "reddit") -> int:
         connection.execute(UNIFORM)
         for statement in (WORDS, SENTENCES):
             connection.execute(statement)
-        connection.execute(CONVERSATIONS.format(size=SIZES[shape]), {"n": utterances})
+        connection.execute(CONVERSATIONS.format(size=SIZES[shape]), {"n": utterances, "piece": piece})
         path = {"path": str(folder / "utterances.jsonl")}
         connection.execute(UTTERANCES.format(parent=PARENTS[shape], disturbed=shape == "reddit"), path)
         number = 0
