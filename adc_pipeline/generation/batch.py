@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from transformers import DynamicCache, LogitsProcessor
 from transformers.cache_utils import Cache, DynamicLayer
 
-from adc_pipeline.generation.decoding import Finite, Restarts, continuations, probed_length, runs_in_batches
+from adc_pipeline.generation.decoding import Finite, Restarts, continuations, only, probed_length, runs_in_batches
 from adc_pipeline.generation.settings import Sampling
 from adc_pipeline.training.context import stated
 from adc_pipeline.training.probes import Logits, Texts, runs_as_alone
@@ -100,10 +100,6 @@ def with_room(states: torch.Tensor, tokens: int) -> torch.Tensor:
     return buffer
 
 
-def roomy_cache() -> Cache:
-    return Cache(layer_class_to_replicate=RoomyLayer)
-
-
 class Batch:
     """Sequences side by side, with the keys and values of what was read of them."""
 
@@ -175,7 +171,7 @@ class Batch:
         """Keep the first ids of each row, and move them to the right, so that padding is on the left."""
         columns = max(kept)
         if not columns:
-            self.cache = roomy_cache()
+            self.cache = Cache(layer_class_to_replicate=RoomyLayer)
             self.mask = torch.zeros(len(kept), 0, dtype=torch.long, device=self.model.device)
             return
         counts = torch.tensor(kept, device=self.model.device)
@@ -245,7 +241,7 @@ class ByUniforms(Restarts, LogitsProcessor):
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         ids = chosen(scores, self.uniforms[:, self.step].to(scores.device), self.temperature)
         self.step += 1
-        return torch.full_like(scores, float("-inf")).scatter(-1, ids[:, None], 0.0)
+        return only(scores, ids[:, None])
 
 
 def rows_at_once(model: "PreTrainedModel", tokens: int) -> int:

@@ -127,6 +127,11 @@ class Restarts:
         raise NotImplementedError
 
 
+def only(scores: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
+    """Return scores by which each row of (rows, vocabulary) draws its id of `ids`, (rows, 1), for certain."""
+    return torch.full_like(scores, float("-inf")).scatter(-1, ids, 0.0)
+
+
 class Forced(Restarts, LogitsProcessor):
     """Draws given ids, (prompts, tokens), whatever the logits."""
 
@@ -139,7 +144,7 @@ class Forced(Restarts, LogitsProcessor):
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         self.step += 1
-        return torch.full_like(scores, float("-inf")).scatter(-1, self.ids[:, self.step - 1, None], 0.0)
+        return only(scores, self.ids[:, self.step - 1, None])
 
 
 # Whether a model runs a batch, by model and number of tokens: a probe costs some six forward passes of them.
@@ -264,8 +269,7 @@ class Drawn(Restarts, LogitsProcessor):
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         shares = self.warpers(input_ids, scores).softmax(-1)  # type: ignore[arg-type]
         rows = zip(shares, self.generators, strict=True)
-        ids = torch.stack([torch.multinomial(row, 1, generator=generator) for row, generator in rows])
-        return torch.full_like(scores, float("-inf")).scatter(-1, ids, 0.0)
+        return only(scores, torch.stack([torch.multinomial(row, 1, generator=generator) for row, generator in rows]))
 
 
 @dataclass
