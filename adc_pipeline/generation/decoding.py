@@ -19,7 +19,7 @@ from adc_pipeline.core.errors import PipelineError, first_line
 from adc_pipeline.generation.conversation import neutral
 from adc_pipeline.generation.settings import Sampling
 from adc_pipeline.training.context import context_length
-from adc_pipeline.training.probes import FAULTS, Logits, Texts, runs_as_alone
+from adc_pipeline.training.probes import FAULTS, Logits, Texts, logits, runs_as_alone
 from adc_pipeline.training.stopping import is_out_of_memory
 from adc_pipeline.training.tokens import MarkerTokenizer
 
@@ -173,7 +173,7 @@ def runs_in_batches(model: "PreTrainedModel", longest: int) -> bool:
         _, found = generated(model, prompts, 0, [Forced(forced)], **options)
         after = torch.stack(found, dim=1)  # (texts, drawn, vocabulary)
         # Those before are not asked for, and not the one behind the last id.
-        alone = [model(input_ids=text[None], use_cache=False).logits[0] for text in texts]
+        alone = [logits(model, text) for text in texts]
         return [torch.cat([own[: -DRAWN - 1], drawn, own[-1:]]) for own, drawn in zip(alone, after, strict=True)]
 
     known = BATCHES.setdefault(model, {})
