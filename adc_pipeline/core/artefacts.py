@@ -38,6 +38,14 @@ UNFIT_HOME = re.compile(r"[*?\[\\\x00-\x1f\x7f\ud800-\udfff]|%[0-9A-Fa-f]{2}")
 LONGEST_HOME = 400
 
 
+def remove_abandoned(folders: Iterable[Path]) -> None:
+    """Remove those of the folders in which no process works, as their locks tell."""
+    for folder in folders:
+        with locked(folder) as free:
+            if free:
+                shutil.rmtree(folder, ignore_errors=True)
+
+
 class Store:
     """The artefacts below one `ADC_HOME`."""
 
@@ -237,10 +245,7 @@ class Store:
         folder = shelf / f".making-{os.getpid()}-{os.urandom(4).hex()}"
         with ExitStack() as held:
             with locked(shelf, wait=True):
-                for left in shelf.glob(".making-*"):
-                    with locked(left) as free:
-                        if free:
-                            shutil.rmtree(left, ignore_errors=True)
+                remove_abandoned(shelf.glob(".making-*"))
                 folder.mkdir()
                 held.callback(shutil.rmtree, folder, ignore_errors=True)
                 held.enter_context(locked(folder, wait=True))
@@ -256,11 +261,7 @@ class Store:
         folder.mkdir(parents=True, exist_ok=True)
         with locked(folder, wait=True):
             folder.mkdir(exist_ok=True)
-            for left in folder.parent.iterdir():
-                if left != folder:
-                    with locked(left) as free:
-                        if free:
-                            shutil.rmtree(left, ignore_errors=True)
+            remove_abandoned(left for left in folder.parent.iterdir() if left != folder)
             yield folder
             shutil.rmtree(folder)
 

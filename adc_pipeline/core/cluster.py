@@ -57,8 +57,14 @@ def run_on_cluster(names: Sequence[str], fill: Fill, work: Path, engine: Engine,
     began = reported = time.monotonic()
     rows, failed = 0, dict[str, BaseException]()
     attempts, losses = Counter[str](), Counter[str]()
-    running = {task.remote(stored, name, work, sent): name for name in waiting}
+    running: dict[Any, str] = {}
+
+    def submit(name: str) -> None:
+        running[task.remote(stored, name, work, sent)] = name
+
     try:
+        for name in waiting:
+            submit(name)
         while running:
             ready, _ = ray.wait(list(running), timeout=WAIT)
             for future in ready:
@@ -72,14 +78,14 @@ def run_on_cluster(names: Sequence[str], fill: Fill, work: Path, engine: Engine,
                         failed[name] = cause
                         continue
                     engine.report(f"{what} {name} failed, attempt {attempts[name]} of {ATTEMPTS}: {first_line(cause)}")
-                    running[task.remote(stored, name, work, sent)] = name
+                    submit(name)
                 except ray.exceptions.RayError as error:
                     losses[name] += 1
                     if losses[name] == MOST_LOSSES:
                         failed[name] = error
                         continue
                     engine.report(f"{what} {name} was lost with its node or process ({type(error).__name__}): again")
-                    running[task.remote(stored, name, work, sent)] = name
+                    submit(name)
                 else:
                     rows += made.rows
                     for line in made.lines:
@@ -153,17 +159,22 @@ def failure(failed: dict[str, BaseException], of: int, what: str) -> PipelineErr
 
 def resources(ray: Any, engine: Engine) -> dict[str, float]:
     """Return what a task asks for; raise PipelineError if no node has as much, since the task would wait for ever."""
-    cpus, memory = float(engine.threads or 1), float(memory_of(engine.memory_limit))
-    has = f"{cpus:g} CPUs and {memory / 2**30:.1f} GiB of memory"
+    wanted = wanted_by_task(engine)
+    has = f"{wanted['CPU']:g} CPUs and {wanted['memory'] / 2**30:.1f} GiB of memory"
     settings = "the workspace's settings threads and memory_limit (+ 1 GiB)"
-    check_room(ray, {"CPU": cpus, "memory": memory}, has, settings)
-    return {"num_cpus": cpus, "memory": memory}
+    check_room(ray, wanted, has, settings)
+    return {"num_cpus": wanted["CPU"], "memory": wanted["memory"]}
+
+
+def wanted_by_task(engine: Engine) -> dict[str, float]:
+    """Return what a task needs of a node, by the names of Ray's resources."""
+    return {"CPU": float(engine.threads or 1), "memory": float(memory_of(engine.memory_limit))}
 
 
 def tasks_at_once(engine: Engine) -> int:
     """Return how many tasks the nodes that the cluster has now can run at a time."""
     ray = connected()
-    wanted = {"CPU": float(engine.threads or 1), "memory": float(memory_of(engine.memory_limit))}
+    wanted = wanted_by_task(engine)
     return sum(
         int(min(node.get(name, 0) // number for name, number in wanted.items() if number)) for node in nodes(ray)
     )

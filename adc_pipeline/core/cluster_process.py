@@ -51,7 +51,7 @@ class ClusterProcess:
         self.start()
 
     def start(self) -> None:
-        self.actor = self.ray.remote(There).options(**self.options).remote()
+        self.actor = self.ray.remote(ProcessActor).options(**self.options).remote()
         self.alive = self.actor.alive.remote()
         self.future = self.actor.run.remote(self.args, self.log, self.variables, Path.cwd())
 
@@ -67,12 +67,12 @@ class ClusterProcess:
             left = SECONDS_BETWEEN_LOOKS if ends is None else max(0.0, min(ends - monotonic(), SECONDS_BETWEEN_LOOKS))
             ready, _ = self.ray.wait([self.future], timeout=left)
             if ready:
-                self.look()
+                self.take_status()
             elif ends is not None and monotonic() >= ends:
                 raise subprocess.TimeoutExpired(self.args, timeout or 0)
         return self.returncode
 
-    def look(self) -> None:
+    def take_status(self) -> None:
         """Take the exit status of a process that has ended, or start one that was lost again."""
         ray = self.ray
         try:
@@ -82,17 +82,18 @@ class ClusterProcess:
             raise
         except ray.exceptions.RayError as error:
             self.lost += 1
-            self.again(f"was lost with its node or process ({type(error).__name__})", self.lost < MOST_LOSSES)
+            self.restart(f"was lost with its node or process ({type(error).__name__})", self.lost < MOST_LOSSES)
             return
         if status == -signal.SIGKILL and not self.stopped:
             self.killed += 1
             if self.killed < ATTEMPTS:
-                self.again("was killed", True)
+                self.restart("was killed", True)
                 return
         self.returncode = status
         ray.kill(self.actor)
 
-    def again(self, what: str, possible: bool) -> None:
+    def restart(self, what: str, possible: bool) -> None:
+        """Start the process again and say so in its log, unless it was told to end; PipelineError if not `possible`."""
         if self.stopped:
             self.returncode = -signal.SIGINT
             return
@@ -121,8 +122,8 @@ class ClusterProcess:
         self.send_signal(signal.SIGTERM)
 
 
-class There:
-    """The actor: it runs on a node of the cluster."""
+class ProcessActor:
+    """The actor, which runs the process on a node of the cluster."""
 
     def __init__(self) -> None:
         self.stopped = threading.Event()
@@ -137,7 +138,7 @@ class There:
         """Run Python with `arguments` to its end; return its exit status, that of SIGINT if it was never started."""
         handle = os.open(log.with_name(f"{log.name}.lock"), os.O_RDWR | os.O_CREAT, 0o600)
         try:
-            while not free(handle):
+            while not try_lock(handle):
                 if self.stopped.wait(SECONDS_BETWEEN_LOOKS):
                     return -signal.SIGINT
             with log.open("ab") as output:
@@ -159,8 +160,8 @@ class There:
         return process.returncode
 
 
-def free(handle: int) -> bool:
-    """Lock an open file; return whether nobody else has."""
+def try_lock(handle: int) -> bool:
+    """Lock an open file, unless another process holds the lock; return whether it is locked now."""
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -76,7 +76,7 @@ def make_shards(names: Sequence[str], make: Make, work: Path, engine: Engine, wh
             if len(names) > 1:
                 before = " was finished before" if (work / name).exists() else ""
                 engine.report(f"{what} {number} of {len(names)}{before}")
-            build_once(work / name, lambda folder, name=name: fill_shard(make, name, folder, one))  # type: ignore[misc]
+            build_once(work / name, partial(fill_shard, make, name, engine=one))
 
 
 def fill_shard(make: Make, name: str, folder: Path, engine: Engine) -> None:

@@ -6,7 +6,7 @@ stands for the default, and `{env: NAME}` for the content of an environment vari
 """
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from adc_pipeline.core.errors import PipelineError, did_you_mean
@@ -28,18 +28,13 @@ def read_settings(kind: type[S], values: Any, owner: str) -> S:
     values = {} if values is None else values
     if not isinstance(values, Mapping):
         raise PipelineError(f"{owner}: its configuration is {values!r}; give one `name: value` a line.")
-    if unknown := [unknown_name(name, known) for name in values if name not in known]:
+    if unknown := [f"{name}{did_you_mean(name, known)}" for name in values if name not in known]:
         raise PipelineError(f"{owner} has no setting {', '.join(unknown)}.")
     try:
         read = {name: read_value(known[name], value) for name, value in values.items()}
         return kind(**read)
     except PipelineError as error:
         raise PipelineError(f"{owner}: {error}") from error
-
-
-def unknown_name(name: object, known: Iterable[str]) -> str:
-    """Return a name that is not known, with the nearest one that is."""
-    return f"{name}{did_you_mean(name, known)}"
 
 
 def read_value(setting: Declared, value: Any) -> Any:

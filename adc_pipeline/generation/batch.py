@@ -22,10 +22,10 @@ from numpy.typing import NDArray
 from transformers import DynamicCache, LogitsProcessor
 from transformers.cache_utils import Cache, DynamicLayer
 
-from adc_pipeline.generation.decoding import Finite, Restarts, continuations, probed_length, runs_in_batches
+from adc_pipeline.generation.decoding import Finite, Restarts, continuations, only, probed_length, runs_in_batches
 from adc_pipeline.generation.settings import Sampling
 from adc_pipeline.training.context import stated
-from adc_pipeline.training.probes import Logits, Texts, runs_as_alone
+from adc_pipeline.training.probes import Logits, Texts, logits, runs_as_alone
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -100,10 +100,6 @@ def with_room(states: torch.Tensor, tokens: int) -> torch.Tensor:
     return buffer
 
 
-def roomy_cache() -> Cache:
-    return Cache(layer_class_to_replicate=RoomyLayer)
-
-
 class Batch:
     """Sequences side by side, with the keys and values of what was read of them."""
 
@@ -175,7 +171,7 @@ class Batch:
         """Keep the first ids of each row, and move them to the right, so that padding is on the left."""
         columns = max(kept)
         if not columns:
-            self.cache = roomy_cache()
+            self.cache = Cache(layer_class_to_replicate=RoomyLayer)
             self.mask = torch.zeros(len(kept), 0, dtype=torch.long, device=self.model.device)
             return
         counts = torch.tensor(kept, device=self.model.device)
@@ -245,7 +241,7 @@ class ByUniforms(Restarts, LogitsProcessor):
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         ids = chosen(scores, self.uniforms[:, self.step].to(scores.device), self.temperature)
         self.step += 1
-        return torch.full_like(scores, float("-inf")).scatter(-1, ids[:, None], 0.0)
+        return only(scores, ids[:, None])
 
 
 def rows_at_once(model: "PreTrainedModel", tokens: int) -> int:
@@ -273,15 +269,15 @@ def grows(model: "PreTrainedModel", longest: int) -> bool:
         batch._forward([first.tolist() for first, _, _ in parts])
         # Keep less than was read, so that both the mask and the places are tried.
         batch._keep([len(first) - 1 for first, _, _ in parts])
-        logits = batch._forward([[*first[-1:].tolist(), *second.tolist()] for first, second, _ in parts])
-        found = [[row] for row in logits]
+        read = batch._forward([[*first[-1:].tolist(), *second.tolist()] for first, second, _ in parts])
+        found = [[row] for row in read]
         for step in range(max(len(third) for _, _, third in parts)):
             running = torch.tensor([step < len(third) for _, _, third in parts], device=model.device)
             ids = torch.stack([third[min(step, len(third) - 1)] for _, _, third in parts])
-            for row, logits in enumerate(batch._next(ids, running)):
+            for row, after in enumerate(batch._next(ids, running)):
                 if running[row]:
-                    found[row].append(logits)
-        alone = [model(input_ids=text[None], use_cache=False).logits[0] for text in texts]
+                    found[row].append(after)
+        alone = [logits(model, text) for text in texts]
         return [torch.cat([each[: -len(after)], torch.stack(after)]) for each, after in zip(alone, found, strict=True)]
 
     return runs_as_alone(model, list(map(sum, sizes)), together)

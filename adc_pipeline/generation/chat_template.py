@@ -153,7 +153,7 @@ def own_ids(facts: ModelFacts, tokenizer: MarkerTokenizer, messages: list[dict[s
     """Return the ids of messages by our own layout."""
     from itertools import chain
 
-    from adc_pipeline.generation.conversation import Conversation, utterance
+    from adc_pipeline.generation.conversation import Conversation, tokenized, utterance
     from adc_pipeline.training.layout import Turn, lay_out
 
     arranged, speaks = facts.arrangement, facts.speakers != "none"
@@ -163,8 +163,6 @@ def own_ids(facts: ModelFacts, tokenizer: MarkerTokenizer, messages: list[dict[s
         rejected = "rejected" in (message["role"], message.get("verdict"))
         turn = utterance(name, message["content"].strip())
         conversation = conversation.after(turn, "rejected" if rejected else "accepted", tokenizer.markers)
-    shown = [(turn, verdict) for turn, verdict in conversation.turns if not arranged.excludes(verdict)]
-    background, *texts = tokenizer.ids([conversation.background, *(turn for turn, _ in shown)])
-    turns: list[Turn] = [(ids, arranged.marked(verdict)) for ids, (_, verdict) in zip(texts, shown, strict=True)]
+    background, turns = tokenized(conversation, tokenizer, arranged)
     unfinished: Turn | None = ([], arranged.marked("accepted")) if prompt else None
     return [*chain.from_iterable(lay_out(tokenizer, background, turns, unfinished, arranged.markers_first))]

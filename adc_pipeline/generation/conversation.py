@@ -62,17 +62,27 @@ class Conversation:
         )
 
 
+def tokenized(
+    conversation: Conversation, tokenizer: "MarkerTokenizer", arranged: Arrangement
+) -> "tuple[list[int], list[Turn]]":
+    """Return the ids of the background, and the turns as the model's training shows them.
+
+    A model that never saw a rejected turn gets none.
+    """
+    shown = [(turn, verdict) for turn, verdict in conversation.turns if not arranged.excludes(verdict)]
+    background, *texts = tokenizer.ids([conversation.background, *(turn for turn, _ in shown)])
+    return background, [(text, arranged.marked(verdict)) for text, (_, verdict) in zip(texts, shown, strict=True)]
+
+
 def prompt_ids(conversation: Conversation, tokenizer: "MarkerTokenizer", arranged: Arrangement, room: int) -> list[int]:
     """Return at most `room` token ids, after which the model writes the next turn.
 
-    The layout is that of the model's training: a model that never saw a rejected turn gets none, and a model that
-    writes a turn for the marker before it is asked for an accepted turn.
+    The layout is that of the model's training: a model that writes a turn for the marker before it is asked for an
+    accepted turn.
     """
     from adc_pipeline.training.layout import fit, lay_out
 
-    shown = [(turn, verdict) for turn, verdict in conversation.turns if not arranged.excludes(verdict)]
-    background, *texts = tokenizer.ids([conversation.background, *(turn for turn, _ in shown)])
-    turns: list[Turn] = [(text, arranged.marked(verdict)) for text, (_, verdict) in zip(texts, shown, strict=True)]
+    background, turns = tokenized(conversation, tokenizer, arranged)
     asked = arranged.marked("accepted")
     taken = len(tokenizer.marker(asked)) if arranged.markers_first else 0
     background, near = fit(tokenizer, background, turns, room - taken)

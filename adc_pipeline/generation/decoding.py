@@ -19,7 +19,7 @@ from adc_pipeline.core.errors import PipelineError, first_line
 from adc_pipeline.generation.conversation import neutral
 from adc_pipeline.generation.settings import Sampling
 from adc_pipeline.training.context import context_length
-from adc_pipeline.training.probes import FAULTS, Logits, Texts, runs_as_alone
+from adc_pipeline.training.probes import FAULTS, Logits, Texts, logits, runs_as_alone
 from adc_pipeline.training.stopping import is_out_of_memory
 from adc_pipeline.training.tokens import MarkerTokenizer
 
@@ -127,6 +127,11 @@ class Restarts:
         raise NotImplementedError
 
 
+def only(scores: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
+    """Return scores by which each row of (rows, vocabulary) draws its id of `ids`, (rows, 1), for certain."""
+    return torch.full_like(scores, float("-inf")).scatter(-1, ids, 0.0)
+
+
 class Forced(Restarts, LogitsProcessor):
     """Draws given ids, (prompts, tokens), whatever the logits."""
 
@@ -139,7 +144,7 @@ class Forced(Restarts, LogitsProcessor):
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         self.step += 1
-        return torch.full_like(scores, float("-inf")).scatter(-1, self.ids[:, self.step - 1, None], 0.0)
+        return only(scores, self.ids[:, self.step - 1, None])
 
 
 # Whether a model runs a batch, by model and number of tokens: a probe costs some six forward passes of them.
@@ -168,7 +173,7 @@ def runs_in_batches(model: "PreTrainedModel", longest: int) -> bool:
         _, found = generated(model, prompts, 0, [Forced(forced)], **options)
         after = torch.stack(found, dim=1)  # (texts, drawn, vocabulary)
         # Those before are not asked for, and not the one behind the last id.
-        alone = [model(input_ids=text[None], use_cache=False).logits[0] for text in texts]
+        alone = [logits(model, text) for text in texts]
         return [torch.cat([own[: -DRAWN - 1], drawn, own[-1:]]) for own, drawn in zip(alone, after, strict=True)]
 
     known = BATCHES.setdefault(model, {})
@@ -264,8 +269,7 @@ class Drawn(Restarts, LogitsProcessor):
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         shares = self.warpers(input_ids, scores).softmax(-1)  # type: ignore[arg-type]
         rows = zip(shares, self.generators, strict=True)
-        ids = torch.stack([torch.multinomial(row, 1, generator=generator) for row, generator in rows])
-        return torch.full_like(scores, float("-inf")).scatter(-1, ids, 0.0)
+        return only(scores, torch.stack([torch.multinomial(row, 1, generator=generator) for row, generator in rows]))
 
 
 @dataclass

@@ -177,8 +177,8 @@ def warnings(store: Store, found: Publication) -> list[str]:
     for name, digest in {found.made.name: found.made.digest, **found.made.inputs}.items():
         settings = store.version(name, digest).settings
         if name in NAMES and name not in MODELS:
-            said += [f"{name} has names: its setting {each} is names." for each in ("speakers", "mentions")
-                     if settings.get(each, "names") == "names"]  # fmt: skip
+            kept = [each for each in ("speakers", "mentions") if settings.get(each, "names") == "names"]
+            said += [f"{name} has names: its setting {each} is names." for each in kept]
     said += [
         f"{found.made.name} may have e-mail addresses, phone numbers and links: the setting replace_personal_data of"
         " utterances is off."

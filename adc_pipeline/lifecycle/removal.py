@@ -147,7 +147,7 @@ def remove(store: Store, records: Records, found: Standing, with_current: bool) 
         if (run.data.tags[ASSET], run.data.tags.get(DIGEST, "")) not in kept:
             remove_run(client, run)
     registered = {(each.name, str(each.version)): each for each in records.versions()}
-    current = {run.info.run_id for _, run in found.runs} & {
+    current = {
         run.info.run_id for _, run in found.runs if (run.data.tags[ASSET], run.data.tags.get(DIGEST, "")) in kept
     }
     for name, number in found.models:

@@ -14,10 +14,10 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.core.secrets import HIDDEN
 
 SERVERS = ("http", "https")
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
-HIDDEN = "..."
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff]")
 HOST = re.compile(r"[\w.-]+")
 SQLITE = re.compile(r"sqlite(\+\w+)?:///(?P<path>[^?]+)")

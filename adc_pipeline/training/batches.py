@@ -4,7 +4,7 @@ Everything is indexing into the split's flat arrays, without a Python loop over 
 """
 
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -28,9 +28,7 @@ class Batch:
     position_ids: Any  # int64 (rows, row), from 0 in each piece; None where the model numbers a single piece by itself
     targets: Any  # int64 (rows, row)
     weights: Any  # float32 (rows, row), 0 where nothing is predicted or nothing is to be learned
-    parts: (
-        Any  # int64 (rows, row): the target's part, BACKGROUND, REJECTED or ACCEPTED, or NOTHING if there is no target
-    )
+    parts: Any  # int64 (rows, row): the target's part, BACKGROUND, REJECTED or ACCEPTED; NOTHING without a target
     unlikely: Any = None  # bool (rows, row): whether the target is to become unlikely; None if none is
     turns: Any = None  # int64 (rows, row): the target's turn among all of the split; None if no token is given
     walks: Spans | None = None  # the sequences of a single row that the attention kernel separates
@@ -53,6 +51,58 @@ def _on(device: torch.device, array: np.ndarray) -> torch.Tensor:
     return tensor.to(device, non_blocking=True)
 
 
+class Places(NamedTuple):
+    """Where the tokens of some rows come from and go to; one entry a token, or a piece, or a row."""
+
+    within: np.ndarray  # int64 (tokens,): the token's number in its piece
+    in_body: np.ndarray  # bool (tokens,): whether it is of the piece's body, not of its repeated context
+    source: np.ndarray  # int64 (tokens,): its place in the split
+    place: np.ndarray  # int64 (tokens,): its place in the flattened rows
+    first: np.ndarray  # int64 (pieces,): the number of the piece's first token
+    lengths: np.ndarray  # int64 (pieces,)
+    filled: np.ndarray  # int64 (rows,): tokens in the row
+
+
+def places_of(pieces: Pieces, rows: Rows, row: int) -> Places:
+    """Return the places of the tokens of pieces that stand side by side in rows of `row` tokens."""
+    prefix = pieces.prefix_end[rows.piece] - pieces.prefix_start[rows.piece]
+    body = pieces.body_end[rows.piece] - pieces.body_start[rows.piece]
+    lengths = prefix + body
+    first = np.cumsum(lengths) - lengths
+    within = np.arange(int(lengths.sum())) - np.repeat(first, lengths)
+    in_body = within >= np.repeat(prefix, lengths)
+    source = within + np.where(
+        in_body,
+        np.repeat(pieces.body_start[rows.piece] - prefix, lengths),
+        np.repeat(pieces.prefix_start[rows.piece], lengths),
+    )
+    row_of_piece = np.repeat(np.arange(len(rows)), np.diff(rows.start))
+    row_first = np.concatenate([[0], np.cumsum(lengths)])[rows.start[:-1]]
+    place = within + np.repeat(first - row_first[row_of_piece] + row_of_piece * row, lengths)
+    filled = np.bincount(row_of_piece, weights=lengths, minlength=len(rows)).astype(np.int64)
+    return Places(within, in_body, source, place, first, lengths, filled)
+
+
+def positions_in(at: Places, row: int, most: int) -> np.ndarray:
+    """Return positions, int64 (rows, row), that restart at 0 in each piece and in the padding at a row's end.
+
+    The padding is a sequence of its own, or several where it is longer than a piece may be.
+    """
+    positions = np.zeros((len(at.filled), row), dtype=np.int64)
+    columns = np.arange(row)
+    padding = columns >= at.filled[:, None]  # (rows, row)
+    np.subtract(columns, at.filled[:, None], out=positions, where=padding)
+    np.remainder(positions, most, out=positions, where=padding)
+    positions.ravel()[at.place] = at.within
+    return positions
+
+
+def spans_in(at: Places, row: int, most: int) -> Spans:
+    """Return the sequences of a single row, its padding included."""
+    full, rest = divmod(row - len(at.within), most)
+    return Spans.of([*at.lengths.tolist(), *[most] * full, *[rest] * (rest > 0)], most)
+
+
 def build_batch(
     split: TokenizedSplit,
     pieces: Pieces,
@@ -63,56 +113,31 @@ def build_batch(
 ) -> Batch:
     """Lay pieces out in rows of `row` tokens; without `turn_weights` every token counts 1.
 
-    Positions restart at 0 in each piece, and in the padding at a row's end, which is a sequence of its own, or several
-    where it is longer than a piece may be. The first token of a piece has no loss, since nothing predicts it. With
-    `apart`, which takes a single row, the batch tells the attention kernel where sequences begin.
+    The first token of a piece has no loss, since nothing predicts it. With `apart`, which takes a single row, the batch
+    tells the attention kernel where sequences begin.
     """
-    # One entry a piece.
-    prefix = pieces.prefix_end[rows.piece] - pieces.prefix_start[rows.piece]
-    body = pieces.body_end[rows.piece] - pieces.body_start[rows.piece]
-    lengths = prefix + body
-    total = int(lengths.sum())
-    first = np.cumsum(lengths) - lengths
-    # One entry a token: its place in the piece, in the split (`source`) and in the flattened rows (`place`).
-    within = np.arange(total) - np.repeat(first, lengths)
-    in_body = within >= np.repeat(prefix, lengths)
-    source = within + np.where(
-        in_body,
-        np.repeat(pieces.body_start[rows.piece] - prefix, lengths),
-        np.repeat(pieces.prefix_start[rows.piece], lengths),
-    )
-    row_of_piece = np.repeat(np.arange(len(rows)), np.diff(rows.start))
-    row_first = np.concatenate([[0], np.cumsum(lengths)])[rows.start[:-1]]
-    place = within + np.repeat(first - row_first[row_of_piece] + row_of_piece * row, lengths)
-
-    ids = split.ids[source]
+    at = places_of(pieces, rows, row)
+    ids = split.ids[at.source]
     for offset, one in enumerate(split.prefix_ids):
         # This only changes pieces whose background lost its start: the model expects every text to begin like this.
-        ids[first + offset] = one
-    turn = split.turn[source]
-    turn_first = np.repeat(split.turn_start[pieces.walk[rows.piece]], lengths)
+        ids[at.first + offset] = one
+    turn = split.turn[at.source]
+    turn_first = np.repeat(split.turn_start[pieces.walk[rows.piece]], at.lengths)
     own_turn = turn_first + np.maximum(turn, 0)
     verdict = np.where(split.accepted[own_turn], ACCEPTED, REJECTED)
 
     shape = (len(rows), row)
     input_ids = np.zeros(shape, dtype=np.int64)
-    position_ids = np.zeros(shape, dtype=np.int64)
     targets = np.zeros(shape, dtype=np.int64)
     weights = np.zeros(shape, dtype=np.float32)
     parts = np.full(shape, NOTHING, dtype=np.int64)
-    filled = np.bincount(row_of_piece, weights=lengths, minlength=len(rows)).astype(np.int64)
-    columns = np.arange(row)
-    padding = columns >= filled[:, None]  # (rows, row)
-    np.subtract(columns, filled[:, None], out=position_ids, where=padding)
-    np.remainder(position_ids, pieces.most, out=position_ids, where=padding)
-    input_ids.ravel()[place] = ids
-    position_ids.ravel()[place] = within
-    predicted = np.flatnonzero(within > 0)
-    targets.ravel()[place[predicted] - 1] = ids[predicted]
-    learned = predicted[in_body[predicted]]
+    input_ids.ravel()[at.place] = ids
+    predicted = np.flatnonzero(at.within > 0)
+    targets.ravel()[at.place[predicted] - 1] = ids[predicted]
+    learned = predicted[at.in_body[predicted]]
     if len(split.given):
-        learned = learned[~split.given[source[learned]]]
-    target = place[learned] - 1
+        learned = learned[~split.given[at.source[learned]]]
+    target = at.place[learned] - 1
     parts.ravel()[target] = np.where(turn[learned] < 0, BACKGROUND, verdict[learned])
     unlikely = None
     if turn_weights is None:
@@ -126,12 +151,9 @@ def build_batch(
         if found_unlikely is not None:
             unlikely = np.zeros(shape, dtype=np.bool_)
             unlikely.ravel()[target] = found_unlikely
-    walks = None
-    if apart:
-        full, rest = divmod(row - total, pieces.most)
-        walks = Spans.of([*lengths.tolist(), *[pieces.most] * full, *[rest] * (rest > 0)], pieces.most)
     turns = None
     if len(split.given):
         turns = np.zeros(shape, dtype=np.int64)
         turns.ravel()[target] = own_turn[learned]
-    return Batch(input_ids, position_ids, targets, weights, parts, unlikely, turns, walks)
+    walks = spans_in(at, row, pieces.most) if apart else None
+    return Batch(input_ids, positions_in(at, row, pieces.most), targets, weights, parts, unlikely, turns, walks)

@@ -19,7 +19,7 @@ REMEDY = "copy the whole folder of the model again"
 # Objectives whose models never read a rejected turn before another one.
 WITHOUT_REJECTED = ("filtering", *PREFERENCES)
 # Where a turn's marker stands; `neutral` is one marker after every turn, whatever its verdict.
-Markers = Literal["after", "before", "none", "neutral"]
+MarkerPlace = Literal["after", "before", "none", "neutral"]
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class ModelFacts:
     """What `training.json` states of a model; the defaults describe a model without that file."""
 
     objective: str = "mle"
-    markers: Markers = "after"
+    markers: MarkerPlace = "after"
     measures_without_meaning: tuple[str, ...] = ()
     sequence_length: int | None = None  # the longest piece of a walk in the training, in tokens
     speakers: str = "names"  # the dataset's setting
@@ -63,7 +63,7 @@ class ModelFacts:
 
     def check(self) -> None:
         """Raise ValueError for a value that no training writes."""
-        if self.markers not in get_args(Markers):
+        if self.markers not in get_args(MarkerPlace):
             raise ValueError(f"`markers` is {self.markers!r:.60}")
         if self.sequence_length is not None and self.sequence_length < 1:
             raise ValueError(f"`sequence_length` is {self.sequence_length}")

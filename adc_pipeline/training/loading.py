@@ -7,7 +7,7 @@ plain weights as it is loaded cannot be trained. Every load of a model goes thro
 
 import pickle
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -121,6 +121,11 @@ def load_weights(source: str, named: str, **options: Any) -> "PreTrainedModel":
     return model
 
 
+def location_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of `from_pretrained` that say where files are read: the revision, and whether on this disk."""
+    return {name: options[name] for name in ("revision", "local_files_only") if name in options}
+
+
 def surplus_layer(names: Collection[str], unexpected: Iterable[str]) -> str:
     """Return an unexpected tensor of a layer that follows the last one of the model; empty if there is none.
 
@@ -163,8 +168,7 @@ def refuse_quantized(source: str, named: str, **options: Any) -> None:
     """Raise PipelineError if the configuration of a model states that its weights are quantized."""
     from transformers import AutoConfig
 
-    known = {name: options[name] for name in ("revision", "local_files_only") if name in options}
-    stated = getattr(AutoConfig.from_pretrained(source, **known), "quantization_config", None)
+    stated = getattr(AutoConfig.from_pretrained(source, **location_options(options)), "quantization_config", None)
     if stated is not None:
         method = stated.get("quant_method") if isinstance(stated, dict) else getattr(stated, "quant_method", None)
         raise PipelineError(
@@ -231,8 +235,7 @@ def refuse_integers(source: str, named: str, model: "PreTrainedModel", **options
     from safetensors import safe_open
     from transformers.utils.hub import cached_file
 
-    known = {name: options[name] for name in ("revision", "local_files_only") if name in options}
-    folder = Path(cached_file(source, "config.json", **known) or "").parent
+    folder = Path(cached_file(source, "config.json", **location_options(options)) or "").parent
     weights = {name for name, _ in model.named_parameters()}
     for path in sorted(folder.glob("model*.safetensors")):
         with safe_open(path, "pt") as file:
@@ -270,9 +273,8 @@ def refuse_adapter(source: str, named: str, **options: Any) -> None:
     """Raise PipelineError if a folder or a name on the Hub has a PEFT adapter, alone or beside a model."""
     from transformers.utils.hub import cached_file
 
-    known = {name: options[name] for name in ("revision", "local_files_only") if name in options}
     quiet = {"_raise_exceptions_for_missing_entries": False, "_raise_exceptions_for_connection_errors": False}
-    if cached_file(source, ADAPTER, **known, **quiet):
+    if cached_file(source, ADAPTER, **location_options(options), **quiet):
         raise PipelineError(
             f"{named} contains a PEFT adapter ({ADAPTER}), which would be loaded in place of the plain model; merge the"
             " adapter into the model with PEFT's merge_and_unload and save that, or remove the adapter."

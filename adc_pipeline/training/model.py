@@ -60,30 +60,7 @@ def prepare_base_model(
         commit = None
     else:
         model, tokenizer, commit = _named(settings)
-        try:
-            _widen(model, tokenizer, markers)
-            known = knows(model, marker_ids(tokenizer, markers))
-            problem = other_shape(model)
-        except FAULTS as error:
-            known, problem = False, first_line(error)
-        if problem:
-            raise PipelineError(
-                f"{_subject(settings)} is a {type(model).__name__}, to whose vocabulary the markers cannot be added"
-                f" ({problem}); choose another base model."
-            )
-        if not known:
-            raise PipelineError(
-                f"{_subject(settings)} is a {type(model).__name__} that gives no finite logits once the markers are"
-                " added to its vocabulary; choose another base model."
-            )
-        # Some ask for words with their places on a page, or for a program that the machine lacks.
-        with reported(
-            lambda reason: (
-                f"{_subject(settings)} has a {type(tokenizer).__name__} that cannot read a plain text ({reason});"
-                " choose another base model."
-            )
-        ):
-            check_reads_back(MarkerTokenizer(tokenizer), _subject(settings))
+        _add_markers(model, tokenizer, markers, _subject(settings))
         if settings.precision == "kept":
             convert(model, stored_type(_source(settings), revision=commit or settings.revision or "main"))
     with atomic_folder(out) as partial:
@@ -245,6 +222,39 @@ def _reported(settings: BaseModelSettings) -> AbstractContextManager[None]:
             f" check {check}, or set it to a local folder or to `small`."
         )
     )
+
+
+def _add_markers(
+    model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", markers: Markers, subject: str
+) -> None:
+    """Add the markers to a named model, which error messages call `subject`.
+
+    Raise PipelineError if the model or its tokenizer does not work with them.
+    """
+    try:
+        _widen(model, tokenizer, markers)
+        known = knows(model, marker_ids(tokenizer, markers))
+        problem = other_shape(model)
+    except FAULTS as error:
+        known, problem = False, first_line(error)
+    if problem:
+        raise PipelineError(
+            f"{subject} is a {type(model).__name__}, to whose vocabulary the markers cannot be added"
+            f" ({problem}); choose another base model."
+        )
+    if not known:
+        raise PipelineError(
+            f"{subject} is a {type(model).__name__} that gives no finite logits once the markers are"
+            " added to its vocabulary; choose another base model."
+        )
+    # Some ask for words with their places on a page, or for a program that the machine lacks.
+    with reported(
+        lambda reason: (
+            f"{subject} has a {type(tokenizer).__name__} that cannot read a plain text ({reason});"
+            " choose another base model."
+        )
+    ):
+        check_reads_back(MarkerTokenizer(tokenizer), subject)
 
 
 def _widen(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", markers: Markers) -> None:

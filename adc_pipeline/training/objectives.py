@@ -10,8 +10,8 @@ does not change what it learns. Names as in Korbak et al. 2023, Pretraining Lang
 
 `rwr`, `awr` and `a-lol` divide by the number of predicted tokens instead, as the paper's code does
 (`apo/objectives.py` of https://github.com/tomekkorbak/pretraining-with-human-feedback: `(lm_loss * weights).mean()`).
-Dividing by the sum of weights cancels what the tokens of a step have in common: at one walk a step, by a review's
-measurement, tokens had 0.29 to 2.36 times the weight that was intended.
+Dividing by the sum of weights would cancel a factor that all tokens of a step share: at one walk a step, tokens had
+0.29 to 2.36 times the weight that was intended.
 
 `filtering`, `conditional` and `quantiles` change the text (see `arrangement`) and are maximum likelihood of the changed
 text; `hindsight` changes the text and learns from accepted turns. The others change the weights of a turn's tokens, as
@@ -20,8 +20,8 @@ Background tokens and controls always count 1.
 
 A turn's text is its speaker line and its words. Its controls are its marker and, behind the last turn, the end of the
 text: no author wrote them, so a rejection or a low score is no evidence against them. A marker weighted by the score of
-its turn teaches a wrong P(accepted), since accepted turns score higher: 0.73 in a review's measurement, where 0.44 of
-the turns were accepted.
+its turn would teach a wrong P(accepted), since accepted turns score higher: it was 0.73 where 0.44 of the turns were
+accepted.
 """
 
 from collections.abc import Callable, Mapping

@@ -1,9 +1,9 @@
 """Rewards and advantages of turns: how a turn's score compares with those of its siblings in the walk.
 
 A score by itself says more about the conversation than about the reply: where many people read, every reply scores
-higher. By a review's measurement 56 to 65 % of the variance of a score standardised over the split is between
-conversations. Both figures therefore compare a turn with its siblings only. A turn without siblings in its walk, or
-whose siblings all have its score, has reward and advantage 0: nothing is known for or against it.
+higher. Of the variance of a score, standardised over the split, 56 to 65 % was found to lie between conversations. Both
+figures therefore compare a turn with its siblings only. A turn without siblings in its walk, or whose siblings all have
+its score, has reward and advantage 0: nothing is known for or against it.
 
 Scores of a forum are heavy-tailed: a few thousand where most are one to ten. Their logarithm separates 1 from 10 as it
 does 100 from 1,000, and one popular thread does not outweigh all others.

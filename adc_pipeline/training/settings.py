@@ -89,7 +89,7 @@ class TrainingSettings(Settings):
         "mle",
         "What the model learns from a walk: mle (every token), accepted-only, filtering, conditional (markers before"
         " their turns; preference accuracy, calibration and steering do not apply), unlikelihood, rwr, awr, a-lol (awr"
-        " of better turns alone), hindsight (conditional in words, accepted turns learned) quantiles (conditional by"
+        " of better turns alone), hindsight (conditional in words, accepted turns learned), quantiles (conditional by"
         " rank), dpo or kto (preference optimization; the base model is the reference).",
     )
     alpha: float = setting(1.0, "Weight of the tokens of rejected turns with `unlikelihood`.", minimum=0, maximum=1_000)

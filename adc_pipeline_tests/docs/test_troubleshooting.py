@@ -31,11 +31,12 @@ def test_every_error_has_a_remedy_and_is_on_the_page() -> None:
     assert not [each for each in found if not adc_errors.within(each, places)]
 
 
-def test_a_sentence_is_read_with_gaps_and_divided(tmp_path: Path) -> None:
+@pytest.mark.parametrize("docstring", ["Read it. Raise", "Read it; raise", "Read it.\n\n    Raises"])
+def test_a_sentence_is_read_with_gaps_and_divided(docstring: str, tmp_path: Path) -> None:
     package = code(
         tmp_path,
         "def read(path: str, size: int) -> None:",
-        '    """Read it. Raise PipelineError if it is\n    too large."""',
+        f'    """{docstring} PipelineError if it is\n    too large."""',
         '    raise PipelineError(f"{path} has {size / 1e6:,.0f} MB{path}{size}: make room, or give another.")',
     )
     (error,) = adc_errors.errors(package)

@@ -1,4 +1,4 @@
-"""A third kind of walk is one declaration: everything else follows from it (docs/architecture.md, "Add a dataset")."""
+"""A fourth kind of walk is one declaration: everything else follows from it (docs/architecture.md, "Add a dataset")."""
 
 import json
 import os

@@ -69,7 +69,7 @@ REPEATED = {
     "tracking/failures:explanation",
     "tracking/lineage:version",
 }
-WHEN = re.compile(r"(?:Raises?|or|;|,|\.) PipelineError (?:is raised )?((?:if|for|unless|where|with) [^.;]+)")
+WHEN = re.compile(r"(?:[Rr]aises?|or|;|,|\.) PipelineError (?:is raised )?((?:if|for|unless|where|with) [^.;]+)")
 
 
 @dataclass(frozen=True)
