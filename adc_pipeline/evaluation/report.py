@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 INTERVALS = (
     "Parentheses hold the number of conversations that the cases come from."
     f" Brackets hold the 95 % confidence interval, a bootstrap over conversations; with fewer than {FEW} conversations,"
-    " where a bootstrap is too narrow, Student's t. A p-value is that of a paired, two-sided sign-flip test over"
-    " conversations."
+    " where a bootstrap is too narrow, Student's t. One conversation, or conversations that are all alike, give none,"
+    " and the reason stands there. A p-value is that of a paired, two-sided sign-flip test over conversations."
     " Holm's correction covers all tests of a table, or of the page where a page compares models."
 )
 MEANINGS = (
