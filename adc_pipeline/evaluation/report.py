@@ -135,13 +135,18 @@ def split_headline(plots: Mapping[Path, str]) -> tuple[dict[Path, str], dict[Pat
     return dict(first), dict(others)
 
 
-def coverage(counts: Mapping[str, float | None]) -> list[str]:
-    """Return sentences on the queries whose contexts were too long for the model."""
-    sentences = [
+def too_long(counts: Mapping[str, float | None]) -> str:
+    """Return the sentence on the queries whose contexts were too long for the model."""
+    return (
         f"Of {counts['queries']:,} queries, {counts['queries.cut']:,} had a context too long for the model, which read"
         f" the end of the background and the nearest turns; {counts['queries.left_out']:,} had a reply too long for"
         " it and are excluded."
-    ]
+    )
+
+
+def coverage(counts: Mapping[str, float | None]) -> list[str]:
+    """Return sentences on what did not fit into the context."""
+    sentences = [too_long(counts)]
     for measure in ("steering", "in_context_improvement", "rejection_contrast"):
         if (name := f"{measure}.left_out") in counts:
             sentences.append(
