@@ -24,10 +24,10 @@ from adc_pipeline.core.markdown import escape
 from adc_pipeline.evaluation.estimate import Difference, Estimate
 from adc_pipeline.evaluation.formatting import NONE, figure, number, p_value
 from adc_pipeline.evaluation.leakage import repeated_roots
+from adc_pipeline.evaluation.left_out import too_long
 from adc_pipeline.evaluation.measures import family
 from adc_pipeline.evaluation.page import Table
 from adc_pipeline.evaluation.policy import POLICY
-from adc_pipeline.evaluation.report import too_long
 from adc_pipeline.study.exported import ExportedCell
 from adc_pipeline.study.looks import nominal_levels, rejected
 from adc_pipeline.study.plan import AGAINST, Contrast, Plan
@@ -75,7 +75,7 @@ class PlanResult:
     look: int
     complete: int  # seeds that every arm of the primaries has
     found: Mapping[str, Found]  # at the look, by the contrast's name; without those that have no case
-    levels: Mapping[str, float]  # the two-sided level at this look of each primary that can be tested
+    levels: Mapping[str, float]  # the two-sided level at this look of each primary that is tested
     rejected: Mapping[str, int]  # primaries, each with the look at which it was
     measured: frozenset[tuple[str, str]]  # (variant, measure) of every case
     cells: Mapping[tuple[str, int], ExportedCell]
@@ -186,7 +186,7 @@ def read_result(
         look,
         complete,
         found,
-        levels={each.name: level for each in testable},
+        levels={each.name: level for each in testable if found[each.name].estimate.p is not None},
         rejected=hit,
         measured=measured,
         cells=cells,
@@ -309,7 +309,7 @@ def accuracy_sentence(accuracy: Estimate) -> str:
         return "The test split has no two replies with different scores to test it on."
     return (
         f"Its accuracy on people's replies of the test split is {figure(accuracy)}, on {accuracy.cases:,} pairs of"
-        f" {accuracy.conversations:,} conversations."
+        f" {accuracy.conversations:,} conversation{'' if accuracy.conversations == 1 else 's'}."
     )
 
 
