@@ -220,7 +220,8 @@ def run_plan(
 def report_failed(failed: list[str], logs: Path) -> int:
     """Name the failed cells; return the command's exit status."""
     if failed:
-        print(f"{len(failed)} cells failed, whose logs are in {logs}: {', '.join(failed)}.", file=sys.stderr)
+        cells = f"{len(failed)} cell{'s' * (len(failed) > 1)} failed, with logs in {logs}"
+        print(f"{cells}: {', '.join(failed)}.", file=sys.stderr)
     return 1 if failed else 0
 
 

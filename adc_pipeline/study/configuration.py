@@ -43,7 +43,7 @@ def checked(config: Mapping[str, Any], path: object) -> Mapping[str, Any]:
     """Return a run configuration; raise PipelineError if it is invalid or the name of an asset is unknown."""
     if wrong := [str(name) for name in config if name not in SECTIONS]:
         raise PipelineError(
-            f"{path}: `{wrong[0]}`{did_you_mean(wrong[0], SECTIONS)} is no part of a run configuration; use"
+            f"{path}: `{wrong[0]}`{did_you_mean(wrong[0], SECTIONS)} is no part of a run configuration; use one of"
             f" {', '.join(SECTIONS)}."
         )
     ops = config.get("ops") or {}

@@ -187,7 +187,7 @@ class Reader:
     def check_parts(self, whole: str, given: Mapping[str, Any], known: Sequence[str]) -> None:
         if wrong := [str(name) for name in given if name not in known]:
             raise PipelineError(
-                f"{self.path}: `{wrong[0]}`{did_you_mean(wrong[0], known)} is no part of {whole}; use"
+                f"{self.path}: `{wrong[0]}`{did_you_mean(wrong[0], known)} is no part of {whole}; use one of"
                 f" {', '.join(known)}."
             )
 
