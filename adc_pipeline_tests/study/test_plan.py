@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,9 +17,10 @@ import yaml
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.core.manifests import Artefact
 from adc_pipeline.evaluation.case_table import case_schema
+from adc_pipeline.study import __main__ as command
 from adc_pipeline.study.configuration import checked, merged, settings_of_cells
 from adc_pipeline.study.exported import check_same_data, export_cell, file_name, read_exported
-from adc_pipeline.study.grid import VARIANTS
+from adc_pipeline.study.grid import VARIANTS, cell_name
 from adc_pipeline.study.launcher import Launcher
 from adc_pipeline.study.looks import crossing, nominal_levels, rejected
 from adc_pipeline.study.plan import Plan, read_plan
@@ -464,6 +466,26 @@ def test_a_measure_that_came_into_the_plan_later_is_said_to_be_missing(tmp_path:
     plan = write_plan(tmp_path, secondaries={"later": {"measure": "steering", "first": "A", "second": "B"}})
     (_, sentence) = read_result(plan, read_exported(plan, COMMON, out)[0]).untested()
     assert sentence.startswith("later: the cells of A and B were exported before the plan had this measure; remove")
+
+
+def test_a_made_cell_is_exported_again_for_a_new_measure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = write_plan(tmp_path)
+    out = export(plan, tmp_path, 1, (0.1, 0.0))
+    cells = {cell_name(name, "0"): made_cell(tmp_path / "store", name, 0, 0.1) for name, _ in plan.cells[:2]}
+    store = SimpleNamespace(current=cells.__getitem__, home=tmp_path)
+    monkeypatch.setattr(command, "inputs_of", lambda _: {"top_2": SimpleNamespace(digest="digest")})
+
+    def again(plan: Plan) -> set[str]:
+        given = command.parse(["--plan", plan.name, "--cells", str(out)], "adc study")
+        own: Any = store
+        assert command.run_plan(Launcher({}, tmp_path), own, plan, COMMON, plan.cells[:2], plan.cells[:2], given) == 0
+        return set(pq.read_table(out / "top-2.mle.seed-0.parquet")["measure"].to_pylist())
+
+    before = (out / "top-2.mle.seed-0.json").stat().st_mtime_ns
+    assert again(plan) == {"rejection_contrast", "preference_accuracy"}
+    assert (out / "top-2.mle.seed-0.json").stat().st_mtime_ns == before
+    later = write_plan(tmp_path, secondaries={"later": {"measure": "steering", "first": "A", "second": "B"}})
+    assert again(later) == {"rejection_contrast", "steering"}
 
 
 def test_cells_of_other_data_than_the_run_s_end_it(tmp_path: Path) -> None:
