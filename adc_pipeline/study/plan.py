@@ -45,7 +45,12 @@ class Contrast:
         """The setting of cells that is 0 where none has the measure; None where every cell is asked for it."""
         if self.measure.startswith("policy_improvement"):
             return "contexts"
-        return "max_contrasts" if self.measure.startswith(OF_CONTRASTS) else None
+        return "max_contrasts" if self.of_contrasts else None
+
+    @property
+    def of_contrasts(self) -> bool:
+        """Whether its cases are those of the rejection contrast, which are the same for every dataset."""
+        return self.measure.startswith(OF_CONTRASTS)
 
     def __str__(self) -> str:
         other = f" − {self.second}" if self.second else "" if self.against == "zero" else f" − {AGAINST[self.against]}"
@@ -289,11 +294,34 @@ class Reader:
                 )
         if contrast.second == contrast.first:
             raise PipelineError(f"{self.path}: {where} compares {contrast.first} with itself; use two arms.")
+        self.check_pair(where, contrast, arms)
         if contrast.against != "zero" and (contrast.second or contrast.against not in AGAINST):
             raise PipelineError(
                 f"{self.path}: {where} has `against` {contrast.against}; use {', '.join(AGAINST)}, and no second arm."
             )
         return contrast
+
+    def check_pair(self, where: str, contrast: Contrast, arms: Mapping[str, Variant]) -> None:
+        """Raise PipelineError for two arms that the measure does not put the same questions to."""
+        from adc_pipeline.evaluation.comparison import OF_EVERY_DATASET, OF_ONE_JUDGE
+        from adc_pipeline.evaluation.measures import family
+        from adc_pipeline.evaluation.training_facts import comparable_bits
+
+        if contrast.second is None:
+            return
+        first, second = arms[contrast.first], arms[contrast.second]
+        of_walks = family(contrast.measure) not in (*OF_EVERY_DATASET, *OF_ONE_JUDGE) and not contrast.of_contrasts
+        if of_walks and first.evaluated_on != second.evaluated_on:
+            raise PipelineError(
+                f"{self.path}: {where} compares {contrast.measure} of {first.evaluated_on} and {second.evaluated_on},"
+                " which rests on the walks of a dataset; use arms of one dataset, or another measure."
+            )
+        bits = family(contrast.measure) == "bits_per_byte"
+        if bits and not comparable_bits(first.markers_stand, second.markers_stand):
+            raise PipelineError(
+                f"{self.path}: {where} compares {contrast.measure} of {first.name} and {second.name}, one of which"
+                " reads a verdict before its turn and knows more of it; use other arms, or another measure."
+            )
 
     def check_measure(self, where: str, contrast: Contrast) -> None:
         """Raise PipelineError for a measure that no cell has, or that has no values to be compared with."""

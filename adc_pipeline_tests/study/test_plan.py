@@ -96,6 +96,30 @@ def write_plan(folder: Path, **changes: Any) -> Plan:
     return read_plan(str(path))
 
 
+def across(measure: str, **second: str) -> dict[str, Any]:
+    """Return the changes to a plan that compare an arm of top-2 with another one."""
+    return {
+        "arms": {**PLAN["arms"], "C": second},
+        "secondaries": {"x": {"measure": measure, "first": "A", "second": "C"}},
+    }
+
+
+@pytest.mark.parametrize(
+    ("measure", "second"),
+    [
+        ("rejection_contrast", {"dataset": "ascending"}),
+        ("bits_per_byte.best_sibling", {"dataset": "ascending", "objective": "filtering"}),
+        ("policy_improvement.k1", {"dataset": "random-walk"}),
+        ("bits_per_byte", {"dataset": "top-2", "markers": "stripped"}),
+        ("in_context_improvement", {"dataset": "top-2", "objective": "conditional"}),
+    ],
+)
+def test_arms_are_compared_where_they_answer_the_same_cases(
+    measure: str, second: dict[str, str], tmp_path: Path
+) -> None:
+    assert write_plan(tmp_path, **across(measure, **second)).secondaries[0].second == "C"
+
+
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
