@@ -229,14 +229,13 @@ def perplexity_check(asset: dg.AssetsDefinition) -> dg.AssetChecksDefinition:
     def learned_something(workspace: Workspace) -> dg.AssetCheckResult:
         """Perplexity on the test split is finite and below the base model's."""
         from adc_pipeline.evaluation.evaluation import Evaluation
+        from adc_pipeline.evaluation.left_out import nothing_evaluated
 
         result = Evaluation.read(workspace.store.current(name).path)
         ours, base = result.model["perplexity"].value, result.base["perplexity"].value
         why = None
         if ours is None or base is None:
-            why = "No conversation of the test split could be evaluated: increase its share in the setting `shares`."
-            if left_out := result.counts.get("conversations.left_out"):
-                why += f" {left_out:,} are excluded because their root also occurs in the training split."
+            why = nothing_evaluated(result.counts)
         elif not result.learned_something():
             why = f"Held-out perplexity is {number(ours)}, not below the base model's {number(base)}:"
             why += " train for more `epochs`, or with a lower `learning_rate`."

@@ -35,6 +35,7 @@ from adc_pipeline.training.facts import FACTS
 from adc_pipeline.training.settings import PREFERENCES, TrainingJob
 from adc_pipeline.training.tools import check_tools, files_of
 from adc_pipeline.walks.kinds import KINDS
+from adc_pipeline.walks.learnable import not_taught
 
 GROUP = "study"
 CELLS = dg.MultiPartitionsDefinition(
@@ -120,6 +121,9 @@ def make_cell(making: Making[CellSettings]) -> None:
         provenance=provenance(
             parameters | {each: settings[each] for each in VARIED},
             [*read.values(), corpus],
+        ),
+        shortcomings=tuple(
+            dict.fromkeys(sentence for name in variant.trained_on for sentence in not_taught(datasets[name].counts))
         ),
         judge=read["judge"].path,
         # Every cell of `dpo` and `kto` has a reference of its own.

@@ -11,6 +11,10 @@ Percentiles of a bootstrap over C conversations are too narrow where C is small:
 quantile with a variance that is too small by (C − 1) / C. Below `FEW` conversations the interval is Student's t with
 C − 1 degrees of freedom, around the linearized ratio: with the totals v and w of a conversation and the ratio r, its
 residual is z = (v − r w) / sum(w), and the variance of r is C / (C − 1) × sum(z²).
+
+Conversations that are all alike tell nothing of how much others vary: every resample gives the same ratio, and an
+interval without width would say that it is known exactly. There is none then, however many they are, and the reason is
+given.
 """
 
 from collections.abc import Iterator
@@ -65,7 +69,7 @@ def ratio_estimates(values: Floats, weights: Floats, conversation: Ints, draws: 
     """Return sum(values) / sum(weights) of each series, with its interval.
 
     The interval goes from the 2.5th to the 97.5th percentile of the bootstrap, and is Student's t below `FEW`
-    conversations. It is refused for one conversation, and for few that are all alike.
+    conversations. It is refused for one conversation, and for any number that are all alike.
 
     `values` and `weights` are (series, cases), one case the same in all series; `conversation`, (cases,), numbers the
     conversation of each case. Conversations without any weight are not resampled.
@@ -82,29 +86,27 @@ def ratio_estimates(values: Floats, weights: Floats, conversation: Ints, draws: 
     found = []
     ratios = resampled_ratios(numerators, denominators, draws, seed) if size >= FEW else None
     for series, point in enumerate(points):
-        low = high = refused = None
         if np.isnan(point):
             found.append(Estimate(None, None, None, cases, size))
             continue
-        if ratios is not None:
+        low = high = None
+        variance = linearized_variance(float(point), numerators[:, series], denominators[:, series])
+        refused = "one conversation" if size == 1 else None if variance else f"{size:,} conversations alike"
+        if ratios is not None and not refused:
             low, high = (float(bound) for bound in np.nanpercentile(ratios[:, series], [2.5, 97.5]))
-        else:
-            low, high, refused = student_limits(float(point), numerators[:, series], denominators[:, series])
+        elif not refused:
+            half = half_width([Part(variance, size - 1)])
+            low, high = float(point) - half, float(point) + half
         found.append(Estimate(float(point), low, high, cases, size, refused=refused))
     return found
 
 
-def student_limits(
-    ratio: float, numerators: Floats, denominators: Floats
-) -> tuple[float | None, float | None, str | None]:
-    """Return the limits of a ratio over few conversations, or why there are none; both arrays are (conversations,)."""
+def linearized_variance(ratio: float, numerators: Floats, denominators: Floats) -> float:
+    """Return the variance of a ratio over conversations; 0 for one, or where all are alike; both (conversations,)."""
     size = len(numerators)
     if size == 1:
-        return None, None, "one conversation"
+        return 0.0
     residuals = (numerators - ratio * denominators) / denominators.sum()
     variance = size / (size - 1) * float((residuals**2).sum())
     # Rounding leaves residuals of the last digits.
-    if variance <= 1e-24 * max(1.0, ratio**2):
-        return None, None, f"{size} conversations alike"
-    half = half_width([Part(variance, size - 1)])
-    return ratio - half, ratio + half, None
+    return variance if variance > 1e-24 * max(1.0, ratio**2) else 0.0

@@ -27,6 +27,6 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Difference(Estimate):
-    """A paired difference and the two-sided p-value of no difference, which is None where there is no interval."""
+    """A paired difference and the two-sided p-value of no difference; None where too few clusters allow no test."""
 
     p: float | None

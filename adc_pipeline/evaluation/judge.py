@@ -35,6 +35,7 @@ from adc_pipeline.core.records import read_record
 from adc_pipeline.core.shards import parts
 from adc_pipeline.evaluation.bootstrap import Floats, ratio_estimates
 from adc_pipeline.evaluation.estimate import Estimate
+from adc_pipeline.evaluation.formatting import number
 from adc_pipeline.evaluation.reward import RewardModel
 from adc_pipeline.evaluation.settings import JudgeSettings
 from adc_pipeline.ranking.ranked_replies import RANKED_REPLIES
@@ -153,7 +154,9 @@ class Judge:
         if value is None:
             return "not testable: the test split has no two siblings with different scores to test the judge on"
         if value < LEAST_ACCURACY:
-            return f"not testable: the judge's accuracy on the test split is {value:.2f}, below {LEAST_ACCURACY:.2f}"
+            return (
+                f"not testable: the judge's accuracy on the test split is {number(value)}, below {LEAST_ACCURACY:.2f}"
+            )
         return ""
 
     def scores(self, texts: Sequence[str], posts: Sequence[str] = ()) -> tuple[Floats, np.ndarray]:

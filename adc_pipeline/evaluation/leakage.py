@@ -170,16 +170,22 @@ def read_leakage(connection: "DuckDBPyConnection", ranked: list[str], exclude: b
 
 def leakage_sentences(counts: Mapping[str, float | None]) -> list[str]:
     """Return sentences on what the test split shares with the training split, from an evaluation's counts."""
-    repeated, left_out = counts["conversations.root_in_training"] or 0, counts["conversations.left_out"]
-    outcome = "are excluded" if left_out else "are evaluated all the same, because the sample has few distinct roots"
-    found = f"{repeated:,} test conversations whose root also occurs in the training split {outcome}."
-    sentences = [found if repeated else "No root of the test split occurs in the training split."]
-    if (near := counts.get("conversations.nearly_in_training")) is not None:
-        sentences.append(f"{near:,} of them are not equal to one of training but nearly alike, root or conversation.")
+    sentences = repeated_roots(counts)
     if speakers := counts["speakers"]:
         sentences.append(
             f"Of the {speakers:,} authors of the evaluated replies, a share of"
             f" {number(counts['speakers.in_training'])} also wrote in the training split;"
             f" {number(counts['speakers.in_training.replies'])} of the replies are theirs."
         )
+    return sentences
+
+
+def repeated_roots(counts: Mapping[str, float | None]) -> list[str]:
+    """Return sentences on the conversations of the test split that are also, or nearly, in the training split."""
+    repeated, left_out = counts["conversations.root_in_training"] or 0, counts["conversations.left_out"]
+    outcome = "are excluded" if left_out else "are evaluated all the same, because the sample has few distinct roots"
+    found = f"{repeated:,} test conversations whose root also occurs in the training split {outcome}."
+    sentences = [found if repeated else "No root of the test split occurs in the training split."]
+    if repeated and (near := counts.get("conversations.nearly_in_training")) is not None:
+        sentences.append(f"{near:,} of them are not equal to one of training but nearly alike, root or conversation.")
     return sentences

@@ -16,7 +16,7 @@ model, reply length) pass through the same functions with other scores, over the
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -93,7 +93,7 @@ def estimates(series: Sequence[Measured], draws: int, seed: int) -> list[Estimat
 def exponentiated(estimate: Estimate) -> Estimate:
     figures = (estimate.value, estimate.low, estimate.high)
     value, low, high = (None if figure is None else float(np.exp(figure)) for figure in figures)
-    return Estimate(value, low, high, estimate.cases, estimate.conversations)
+    return replace(estimate, value=value, low=low, high=high)
 
 
 def difference(first: Measured, second: Measured, draws: int, seed: int) -> Difference:

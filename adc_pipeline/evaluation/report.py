@@ -11,6 +11,7 @@ from adc_pipeline.evaluation.evaluation import Evaluation
 from adc_pipeline.evaluation.formatting import figure, sample_size
 from adc_pipeline.evaluation.judge import LEAST_ACCURACY
 from adc_pipeline.evaluation.leakage import leakage_sentences
+from adc_pipeline.evaluation.left_out import coverage
 from adc_pipeline.evaluation.page import Section, Table, page, provenance_section
 from adc_pipeline.evaluation.policy import INSTRUCT, POLICY
 from adc_pipeline.evaluation.student import FEW
@@ -33,8 +34,8 @@ if TYPE_CHECKING:
 INTERVALS = (
     "Parentheses hold the number of conversations that the cases come from."
     f" Brackets hold the 95 % confidence interval, a bootstrap over conversations; with fewer than {FEW} conversations,"
-    " where a bootstrap is too narrow, Student's t. A p-value is that of a paired, two-sided sign-flip test over"
-    " conversations."
+    " where a bootstrap is too narrow, Student's t. One conversation, or conversations that are all alike, give none,"
+    " and the reason stands there. A p-value is that of a paired, two-sided sign-flip test over conversations."
     " Holm's correction covers all tests of a table, or of the page where a page compares models."
 )
 MEANINGS = (
@@ -133,22 +134,6 @@ def split_headline(plots: Mapping[Path, str]) -> tuple[dict[Path, str], dict[Pat
     """Return the first plot, for the head of a report, and the others."""
     first, others = list(plots.items())[:1], list(plots.items())[1:]
     return dict(first), dict(others)
-
-
-def coverage(counts: Mapping[str, float | None]) -> list[str]:
-    """Return sentences on the queries whose contexts were too long for the model."""
-    sentences = [
-        f"Of {counts['queries']:,} queries, {counts['queries.cut']:,} had a context too long for the model, which read"
-        f" the end of the background and the nearest turns; {counts['queries.left_out']:,} had a reply too long for"
-        " it and are excluded."
-    ]
-    for measure in ("steering", "in_context_improvement", "rejection_contrast"):
-        if (name := f"{measure}.left_out") in counts:
-            sentences.append(
-                f"Of {measure}, {counts[name]:,} cases are excluded because what they compare did not fit into the"
-                " context."
-            )
-    return sentences
 
 
 def baselines_section(evaluations: Mapping[str, Evaluation]) -> list[Section]:

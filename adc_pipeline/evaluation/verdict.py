@@ -1,8 +1,10 @@
 """The verdict of a comparison in sentences: whose model is better in what, by how much, and how certain that is."""
 
+from dataclasses import replace
+
 from adc_pipeline.evaluation.comparison import Comparison, Pair
 from adc_pipeline.evaluation.estimate import Difference
-from adc_pipeline.evaluation.formatting import interval, number, p_value
+from adc_pipeline.evaluation.formatting import figure, p_value
 from adc_pipeline.evaluation.headlines import FIRST
 
 # A smaller value of these is better.
@@ -51,8 +53,8 @@ def size(difference: Difference, larger: bool = False) -> str:
     value, low, high = difference.value or 0.0, difference.low, difference.high
     if larger and value < 0:
         value, low, high = -value, None if high is None else -high, None if low is None else -low
-    bounds = "one conversation" if low is None or high is None else interval(low, high, sign=not larger)
-    return f"{number(value, sign=not larger)} {bounds}"
+    found = replace(difference, value=value, low=low, high=high)
+    return figure(found, sign=not larger)
 
 
 def listed(parts: list[str]) -> str:

@@ -2,9 +2,10 @@
 
 Both versions answered cases of the validation split in their own evaluations. The decision compares the cases that both
 answered, one by one (a paired cluster bootstrap, see `evaluation/bootstrap.py`), and requires the whole 95 % interval
-of the difference to lie on the better side of zero. A version that cannot be compared is not promoted, and the reason
-is stated. Without a champion the version has to beat its base model, which its evaluation has tested already. Cost:
-that of one paired comparison, 0.4 s for 980 cases of 169 conversations.
+of the difference to lie on the better side of zero, or the difference itself where every conversation has the same one,
+which gives no interval. A version that cannot be compared is not promoted, and the reason is stated. Without a champion
+the version has to beat its base model, which its evaluation has tested already. Cost: that of one paired comparison,
+0.4 s for 980 cases of 169 conversations.
 
 The test split, which the reports are about, does not decide: the best of many versions on the same cases looks better
 on them than it is. Its figures stand beside the decision. An evaluation from before this rule has no figures of the
@@ -112,7 +113,7 @@ def decide(
         difference, missing = against_base(new, settings.metric, split)
     else:
         difference, missing = paired(new, champion, settings, split)
-    if difference is None or difference.low is None or difference.high is None or difference.value is None:
+    if difference is None or difference.value is None or difference.p is None:
         if difference and not difference.cases:
             missing = f"the {split} split has no cases of it: increase its share in the setting `shares`"
         elif difference:
@@ -125,17 +126,23 @@ def decide(
         return decision("not compared", reason, difference)
     direction = DIRECTIONS[settings.metric]
     beside = f" {both_splits(values, new.version, against)}{before}"
+    if difference.low is None or difference.high is None:
+        bounds, all_of, not_all_of = f"no interval: {difference.refused}", "every conversation", "no conversation"
+    else:
+        bounds = f"95 % interval {interval(difference.low, difference.high, sign=True)}"
+        all_of, not_all_of = "all of the interval", "not all of the interval"
     figures = (
         f"On the {split} split, {settings.metric} of version {new.version} minus that of {against} is"
-        f" {number(difference.value, sign=True)}"
-        f" (95 % interval {interval(difference.low, difference.high, sign=True)}, p {p_value(difference.p)};"
+        f" {number(difference.value, sign=True)} ({bounds}, p {p_value(difference.p)};"
         f" {difference.cases:,} shared cases of {difference.conversations:,} conversations)"
     )
     better_side = f"better side of zero ({'more' if direction > 0 else 'less'} is better)"
-    if min(direction * difference.low, direction * difference.high) > 0:
-        reason = f"{figures}; all of the interval is on the {better_side}, so version {new.version} becomes champion."
+    # Without an interval the difference is the same in every conversation.
+    limits = {difference.low, difference.high} - {None} or {difference.value}
+    if min(direction * limit for limit in limits if limit is not None) > 0:
+        reason = f"{figures}; {all_of} is on the {better_side}, so version {new.version} becomes champion."
         return decision("promoted", f"{reason}{beside}", difference)
-    reason = f"{figures}; not all of the interval is on the {better_side}, so {unchanged}."
+    reason = f"{figures}; {not_all_of} is on the {better_side}, so {unchanged}."
     return decision("not better", f"{reason}{beside}", difference)
 
 

@@ -63,6 +63,31 @@ def chosen_variants(plan: Plan | None, names: Sequence[str] | None) -> list[str]
     return [known[name] for name in names or known]
 
 
+def check_options(plan: Plan | None, given: argparse.Namespace) -> None:
+    """Raise PipelineError for options that would have no effect on this plan, or without one."""
+    for option, value in (("--tune", given.tune), ("--cells", given.cells)):
+        if value and plan is None:
+            raise PipelineError(f"`{option}` is an option of a plan: give the plan with `--plan`.")
+    if plan is None:
+        return
+    if given.tune:
+        combinations(plan, given.tune)
+    own = list(map(str, plan.seeds))
+    if wrong := [seed for seed in given.seeds or () if seed not in own]:
+        raise PipelineError(
+            f"`--seeds` names {wrong[0]}, which is no seed of the plan {plan.name}; use one of {', '.join(own)}."
+        )
+
+
+def unmeasured(plan: Plan, common: CellSettings) -> list[str]:
+    """Return a sentence for each contrast that no cell of these settings will have a case of."""
+    return [
+        f"No cell will have a case of {each.name} ({each.measure}), because `{each.asked_by}` of study_cell is 0."
+        for each in (*plan.primaries, *plan.secondaries)
+        if each.asked_by and getattr(common, each.asked_by) == 0
+    ]
+
+
 def main(arguments: Sequence[str] | None = None, program: str = "python -m adc_pipeline.study") -> int:
     """Run the command `program` and return its exit status; `arguments` default to those of the process."""
     given = parse(arguments, program)
@@ -71,14 +96,13 @@ def main(arguments: Sequence[str] | None = None, program: str = "python -m adc_p
         plan = read_plan(given.plan) if given.plan else None
         config = read_config(given.config)
         variants = chosen_variants(plan, given.variants)
-        if given.tune:
-            if plan is None:
-                raise PipelineError("`--tune` tunes an arm of a plan: give the plan with `--plan`.")
-            combinations(plan, given.tune)
+        check_options(plan, given)
         if plan:
             checked(plan.config, given.plan)
             config = merged(plan, config)
         common = settings_of_cells(config)
+        for sentence in unmeasured(plan, common) if plan else ():
+            print(sentence)
         placement = placement_of_cells(config)
         store.check_writable()
     except PipelineError as error:
@@ -161,7 +185,7 @@ def run_plan(
     given: argparse.Namespace,
 ) -> int:
     """Make the cells of a plan that neither the store nor the folder of small results has, and write the result."""
-    from adc_pipeline.study.exported import export_cell, read_exported
+    from adc_pipeline.study.exported import check_same_data, export_cell, read_exported
     from adc_pipeline.study.plan_result import read_result, write_result
 
     folder = given.cells or store.home / "study" / "plans" / plan.name
@@ -172,10 +196,14 @@ def run_plan(
     try:
         known, _ = read_exported(plan, common, folder)
         there = [(variant, seed) for variant, seed in cells if (variant, int(seed)) in known]
-        for cell in made:
-            if cell not in there:
-                export(*cell)
         wanted = [cell for cell in cells if given.again or cell not in {*made, *there}]
+        # A plan may ask for more than when a cell was exported.
+        of_less = {key for key, cell in known.items() if any(map(cell.lacks, plan.measures))}
+        exported = [(name, seed) for name, seed in made if (name, int(seed)) not in known.keys() - of_less]
+        inputs = {name: artefact.digest for name, artefact in inputs_of(store).items()}
+        check_same_data(known, inputs, folder, datasets_only=not (wanted or exported))
+        for cell in exported:
+            export(*cell)
         print(f"{len(wanted)} cells to make, {len(cells) - len(wanted)} made already.", flush=True)
         failed = run_cells(launcher, wanted, given.parallel, given.again, export) if wanted else []
         if launcher.stopped.is_set():
@@ -192,7 +220,8 @@ def run_plan(
 def report_failed(failed: list[str], logs: Path) -> int:
     """Name the failed cells; return the command's exit status."""
     if failed:
-        print(f"{len(failed)} cells failed, whose logs are in {logs}: {', '.join(failed)}.", file=sys.stderr)
+        cells = f"{len(failed)} cell{'s' * (len(failed) > 1)} failed, with logs in {logs}"
+        print(f"{cells}: {', '.join(failed)}.", file=sys.stderr)
     return 1 if failed else 0
 
 

@@ -12,7 +12,7 @@ from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.core.manifests import Artefact, differences, differing
 from adc_pipeline.study.grid import BOTH, VARIED, Variant, cell_name
 from adc_pipeline.study.settings import CellSettings
-from adc_pipeline.walks.kinds import KINDS, RANDOM_WALK, TOP_2
+from adc_pipeline.walks.kinds import KINDS
 
 # The code that decides a cell's content; how results are presented does not.
 CODE = (
@@ -22,8 +22,6 @@ CODE = (
     "adc_pipeline.study.settings",
 )
 CODE_VERSION = code_version(*CODE)
-# The datasets that the variants of `both` are trained on: the two published ones.
-PUBLISHED = (TOP_2, RANDOM_WALK)
 # Every cell depends on all datasets, whichever it is trained on, so that all cells are comparable.
 INPUTS = (*(kind.dataset for kind in KINDS.values()), "base_model", "ranked_replies", "utterances", "judge")
 # The report of a cell shows the settings of all of them.
@@ -70,10 +68,10 @@ def walks_of(variant: Variant, datasets: Mapping[str, Path], out: Path) -> Path:
     if variant.source != BOTH:
         return datasets[variant.source]
     (out / "data").mkdir(parents=True)
-    for kind in PUBLISHED:
-        for file in sorted((datasets[kind.name] / "data").iterdir()):
+    for name in variant.trained_on:
+        for file in sorted((datasets[name] / "data").iterdir()):
             # A reader recognises a split by the prefix of the file name.
-            os.link(file.resolve(), out / "data" / f"{file.stem}-{kind.name}{file.suffix}")
+            os.link(file.resolve(), out / "data" / f"{file.stem}-{name}{file.suffix}")
     return out
 
 

@@ -21,6 +21,8 @@ OPS = {
     "study": ("study_cell",),
     "study_result": ("study_table",),
 }
+# The sections of Dagster's run configuration.
+SECTIONS = ("ops", "resources", "execution", "loggers")
 # Assets of other jobs, which a configuration file may also set.
 OTHERS = (
     *(name for kind in KINDS.values() for name in (kind.model, kind.evaluation, kind.champion)),
@@ -39,6 +41,11 @@ def read_config(path: Path | None) -> dict[str, Any]:
 
 def checked(config: Mapping[str, Any], path: object) -> Mapping[str, Any]:
     """Return a run configuration; raise PipelineError if it is invalid or the name of an asset is unknown."""
+    if wrong := [str(name) for name in config if name not in SECTIONS]:
+        raise PipelineError(
+            f"{path}: `{wrong[0]}`{did_you_mean(wrong[0], SECTIONS)} is no part of a run configuration; use one of"
+            f" {', '.join(SECTIONS)}."
+        )
     ops = config.get("ops") or {}
     if not isinstance(ops, Mapping):
         raise PipelineError(f"{path}: `ops` is {ops!r}; use a mapping of assets to their settings.")

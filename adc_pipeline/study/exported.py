@@ -2,7 +2,7 @@
 
 The folder can be committed, so that a study goes on elsewhere, and whoever reads it can compute its result. A cell is
 two files, `VARIANT.seed-SEED.parquet` with the cases of the plan's measures, and `VARIANT.seed-SEED.json` with
-settings, input digests, what the training saw, and the digest of the first file.
+settings, input digests, what the training saw, what of the test split was evaluated, and the digest of the first file.
 """
 
 import json
@@ -26,12 +26,19 @@ from adc_pipeline.study.plan import Plan
 from adc_pipeline.study.settings import CellSettings
 from adc_pipeline.study.statistics import NUMBERS, TEXTS
 from adc_pipeline.training.facts import FACTS
+from adc_pipeline.walks.kinds import KINDS
 
 # Inputs whose rows the datasets follow from. Their files may differ where the datasets are equal: a newer version of
 # the package adds a column, or orders rows otherwise.
 OF_SAME_ROWS = ("utterances", "ranked_replies")
 # Settings that change neither the model nor its figures.
 OF_THE_MACHINE = ("accelerate_config", "checkpoint_every", "keep_checkpoints", "log_every", "tokens_per_forward")
+# The first parts of the names of counts that say what of the test split an evaluation rests on, and those always there.
+COUNTED = ("conversations", "queries", "steering", "in_context_improvement", "rejection_contrast")
+COUNTS: Mapping[str, type] = {
+    **{f"conversations.{name}": int for name in ("test", "evaluated", "root_in_training", "left_out")},
+    **dict.fromkeys(("queries", "queries.cut", "queries.left_out"), int),
+}
 
 
 @dataclass(frozen=True)
@@ -40,6 +47,10 @@ class ExportedCell:
 
     cases: Path
     facts: Mapping[str, Any]
+
+    def lacks(self, measure: str) -> bool:
+        """Return whether the cell was exported for a plan without this measure; earlier versions did not record it."""
+        return bool(self.facts["measures"]) and measure not in self.facts["measures"]
 
 
 def file_name(variant: str, seed: int | str) -> str:
@@ -60,7 +71,10 @@ def export_cell(cell: Artefact, variant: str, seed: str, measures: Sequence[str]
         "steps": trained["steps"],
         "tokens": trained["tokens"],
         "train": {name: trained["train"][name] for name in ("walks", "tokens", "turns", "turns_rejected")},
+        "measures": sorted(measures),
         "excluded": judged["left_out"],
+        "counts": {name: value for name, value in judged["counts"].items() if name.split(".")[0] in COUNTED},
+        "shortcomings": judged["shortcomings"],
         "judge": judged.get("judge", {}),
         "judge_name": judged.get("judge_name", ""),
     }
@@ -109,6 +123,26 @@ def read_exported(
     return found, excluded
 
 
+def check_same_data(
+    cells: Mapping[tuple[str, int], ExportedCell], inputs: Mapping[str, str], folder: Path, datasets_only: bool
+) -> None:
+    """Raise PipelineError if the cells of a folder were made from other data than a run would make cells from.
+
+    `inputs` are the digests of the run's. New cells could not be compared with those of the folder, and the result of
+    the folder's would not be that of the run's corpus. With `datasets_only` no cell is to be made, and base model and
+    judge may differ.
+    """
+    if not cells:
+        return
+    theirs = next(iter(cells.values())).facts["inputs"]
+    compared = {kind.dataset for kind in KINDS.values()} if datasets_only else {*inputs} - {*OF_SAME_ROWS}
+    if others := [name for name in inputs if name in compared and theirs.get(name) not in (None, inputs[name])]:
+        raise PipelineError(
+            f"The cells in {folder} were made from other data ({', '.join(others)}) than those of this run: name"
+            " another folder with `--cells`, or give the corpus and the settings that they were made with."
+        )
+
+
 ESTIMATE = dict.fromkeys(("value", "low", "high"), float | None) | dict.fromkeys(("cases", "conversations"), int)
 REMOVE = "remove it with the cell's other file, and the cell is exported or made again"
 
@@ -121,6 +155,10 @@ def read_facts(path: Path) -> dict[str, Any]:
     facts = read_record(path, remedy=REMOVE, settings=dict, inputs=dict, steps=int, tokens=int, train=dict)
     try:
         checked_fields(facts["train"], {"turns_rejected": int})
+        # Earlier versions wrote none of them.
+        facts = {"measures": [], "counts": {}, "shortcomings": []} | facts
+        checked_fields(facts, {"measures": list[str], "counts": dict[str, int], "shortcomings": list[str]})
+        checked_fields(facts["counts"], COUNTS if facts["counts"] else {})
         for accuracy in checked_fields(facts.setdefault("judge", {}), {}).values():
             Estimate(**checked_fields(accuracy, ESTIMATE))
     except (TypeError, ValueError) as error:

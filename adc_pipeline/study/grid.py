@@ -12,9 +12,11 @@ from typing import Any, Literal, TypeVar, get_args
 
 from adc_pipeline.training.arrangement import arrangement_facts
 from adc_pipeline.training.settings import Objective, TrainingSettings
-from adc_pipeline.walks.kinds import ASCENDING, KINDS, RANDOM_WALK
+from adc_pipeline.walks.kinds import ASCENDING, KINDS, RANDOM_WALK, TOP_2
 
 BOTH = "both"
+# The kinds that it stands for: the two published ones.
+PUBLISHED = (TOP_2.name, RANDOM_WALK.name)
 # The training data of a variant: one dataset, or the two published ones together.
 SOURCES = (*KINDS, BOTH)
 
@@ -53,6 +55,11 @@ class Variant:
     def reference(self) -> "Variant":
         """The variant from which this one differs in one factor; itself if it is a reference."""
         return Variant(self.source)
+
+    @property
+    def trained_on(self) -> tuple[str, ...]:
+        """The kinds of the training walks."""
+        return PUBLISHED if self.source == BOTH else (self.source,)
 
     @property
     def evaluated_on(self) -> str:

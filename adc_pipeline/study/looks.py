@@ -49,12 +49,16 @@ def nominal_levels(looks: Sequence[int], alpha: float) -> dict[int, float]:
     return {look: 2 * float(ndtr(-high / t**0.5)) for look, t in zip(looks, fractions, strict=True)}
 
 
-def rejected(p_values: Mapping[Key, Mapping[int, float]], looks: Sequence[int], alpha: float) -> set[Key]:
-    """Return the hypotheses that are rejected; `p_values` are theirs by look, for the looks that were held."""
-    found: set[Key] = set()
-    while left := set(p_values) - found:
+def rejected(p_values: Mapping[Key, Mapping[int, float]], looks: Sequence[int], alpha: float) -> dict[Key, int]:
+    """Return the hypotheses that are rejected, each with the first look at which it is.
+
+    `p_values` are theirs by look, for the looks that were held.
+    """
+    found: dict[Key, int] = {}
+    while left := p_values.keys() - found:
         levels = nominal_levels(looks, alpha / len(left))
-        hit = {key for key in left if any(p <= levels[look] for look, p in p_values[key].items())}
+        beyond = {key: [look for look, p in p_values[key].items() if p <= levels[look]] for key in left}
+        hit = {key: min(held) for key, held in beyond.items() if held}
         if not hit:
             break
         found |= hit

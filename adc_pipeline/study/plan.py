@@ -20,6 +20,8 @@ from adc_pipeline.study.settings import CellSettings
 
 PRESETS = Path(__file__).parents[1] / "presets" / "study"
 
+# Measures of the cases of the rejection contrast.
+OF_CONTRASTS = ("rejection_contrast", "bits_per_byte.best_sibling")
 # What a measure of one arm is compared with: nothing, or another column of the same cases.
 Against = Literal["zero", "half", "base", "length"]
 
@@ -37,6 +39,18 @@ class Contrast:
     second: str | None = None
     against: Against = "zero"
     negligible: float | None = None
+
+    @property
+    def asked_by(self) -> str | None:
+        """The setting of cells that is 0 where none has the measure; None where every cell is asked for it."""
+        if self.measure.startswith("policy_improvement"):
+            return "contexts"
+        return "max_contrasts" if self.of_contrasts else None
+
+    @property
+    def of_contrasts(self) -> bool:
+        """Whether its cases are those of the rejection contrast, which are the same for every dataset."""
+        return self.measure.startswith(OF_CONTRASTS)
 
     def __str__(self) -> str:
         other = f" − {self.second}" if self.second else "" if self.against == "zero" else f" − {AGAINST[self.against]}"
@@ -58,6 +72,7 @@ TUNED = (
 )
 # Most rejected replies of policy improvement, which its readings are named by.
 MOST_REJECTIONS = 100
+LONGEST_NAME = 100
 AGAINST = {"half": "0.5", "base": "base model", "length": "length"}
 
 
@@ -125,11 +140,10 @@ class Reader:
 
     def plan(self) -> Plan:
         known = ("question", "arms", "seeds", "looks", "alpha", "primaries", "secondaries", "tuning", "config")
-        if wrong := [str(name) for name in self.content if name not in known]:
-            raise PipelineError(
-                f"{self.path}: `{wrong[0]}`{did_you_mean(wrong[0], known)} is no part of a plan; use"
-                f" {', '.join(known)}."
-            )
+        self.check_parts("a plan", self.content, known)
+        question = self.content.get("question") or ""
+        if not isinstance(question, str):
+            raise PipelineError(f"{self.path}: `question` is {question!r}; use a text.")
         arms, tuned = self.arms()
         seeds = self.integers(self.content.get("seeds"), "seeds")
         if len(set(seeds)) < len(seeds) or not {str(seed) for seed in seeds} <= {*SEEDS}:
@@ -137,6 +151,7 @@ class Reader:
                 f"{self.path}: `seeds` is {[*seeds]}; use each of {SEEDS[0]} to {SEEDS[-1]} once at most."
             )
         looks = self.mapping("looks")
+        self.check_parts("`looks`", looks, ("futility", "efficacy"))
         efficacy = self.integers(looks.get("efficacy"), "looks.efficacy")
         futility = self.integers(looks.get("futility", []), "looks.futility", empty=True)
         if list(efficacy) != sorted(set(efficacy)) or efficacy[-1] != len(seeds):
@@ -148,9 +163,14 @@ class Reader:
         alpha = self.content.get("alpha", 0.05)
         if not isinstance(alpha, float) or not 0 < alpha < 1:
             raise PipelineError(f"{self.path}: `alpha` is {alpha!r}; use a number between 0 and 1.")
+        primaries, secondaries = (self.contrasts(section, arms) for section in ("primaries", "secondaries"))
+        if twice := [each.name for each in secondaries if each.name in {other.name for other in primaries}]:
+            raise PipelineError(
+                f"{self.path}: {twice[0]} is the name of a primary and of a secondary; give each contrast its own."
+            )
         return Plan(
             name=self.path.stem,
-            question=str(self.content.get("question", "")).strip(),
+            question=question.strip(),
             arms=arms,
             tuned=tuned,
             tuning=self.tuning(arms),
@@ -158,8 +178,8 @@ class Reader:
             futility=futility,
             efficacy=efficacy,
             alpha=alpha,
-            primaries=self.contrasts("primaries", arms),
-            secondaries=self.contrasts("secondaries", arms),
+            primaries=primaries,
+            secondaries=secondaries,
             config=self.mapping("config"),
         )
 
@@ -169,6 +189,27 @@ class Reader:
             raise PipelineError(f"{self.path}: `{name}` is {value!r}; use a mapping.")
         return value
 
+    def check_parts(self, whole: str, given: Mapping[str, Any], known: Sequence[str]) -> None:
+        if wrong := [str(name) for name in given if name not in known]:
+            raise PipelineError(
+                f"{self.path}: `{wrong[0]}`{did_you_mean(wrong[0], known)} is no part of {whole}; use one of"
+                f" {', '.join(known)}."
+            )
+
+    def named(self, section: str) -> Mapping[str, Any]:
+        """Return a section whose keys people chose; raise PipelineError for a name that is no line of text.
+
+        An arm's name is also part of a file's.
+        """
+        for name in (given := self.mapping(section)):
+            text = isinstance(name, str) and name.isprintable() and 0 < len(name.strip()) == len(name) <= LONGEST_NAME
+            if not text or "/" in name:
+                raise PipelineError(
+                    f"{self.path}: `{section}` has the name {name!r}; use a text of 1 to {LONGEST_NAME} signs in one"
+                    " line without a slash, in quotes where YAML reads a number or another value."
+                )
+        return given
+
     def integers(self, value: object, name: str, empty: bool = False) -> tuple[int, ...]:
         if not isinstance(value, list) or not all(type(each) is int for each in value) or not (value or empty):
             raise PipelineError(f"{self.path}: `{name}` is {value!r}; use a list of whole numbers.")
@@ -177,9 +218,10 @@ class Reader:
     def arms(self) -> tuple[dict[str, Variant], dict[str, Mapping[str, Any]]]:
         arms: dict[str, Variant] = {}
         tuned: dict[str, Mapping[str, Any]] = {}
-        for name, given in self.mapping("arms").items():
-            own = given.get("settings", {}) if isinstance(given, Mapping) else {}
-            if own:
+        for name, given in self.named("arms").items():
+            own: object = {}
+            if isinstance(given, Mapping) and "settings" in given:
+                own = given["settings"]
                 given = {key: value for key, value in given.items() if key != "settings"}
             texts = isinstance(given, Mapping) and all(isinstance(value, str) for value in given.values())
             if not texts or not {"dataset"} <= set(given) <= ARM:
@@ -191,12 +233,13 @@ class Reader:
             variant = Variant(given["dataset"], **learned)
             if VARIANTS.get(variant.name) != variant:
                 raise PipelineError(
-                    f"{self.path}: the arm {name} is {variant.name}, which is no variant; use {', '.join(VARIANTS)}."
+                    f"{self.path}: the arm {name} is {variant.name}, which is no variant"
+                    f"{did_you_mean(variant.name, VARIANTS)}; use {', '.join(VARIANTS)}."
                 )
             if variant in arms.values():
                 raise PipelineError(f"{self.path}: the arm {name} is {variant.name}, as another arm is; name it once.")
-            arms[str(name)] = variant
-            tuned[variant.name] = self.own_settings(str(name), own)
+            arms[name] = variant
+            tuned[variant.name] = self.own_settings(name, own)
         if not arms:
             raise PipelineError(f"{self.path}: `arms` names none; name at least one.")
         return arms, tuned
@@ -228,8 +271,7 @@ class Reader:
 
     def contrasts(self, section: str, arms: Mapping[str, Variant]) -> tuple[Contrast, ...]:
         return tuple(
-            self.contrast(f"{name} of `{section}`", str(name), given, arms)
-            for name, given in self.mapping(section).items()
+            self.contrast(f"{name} of `{section}`", name, given, arms) for name, given in self.named(section).items()
         )
 
     def contrast(self, where: str, name: str, given: Any, arms: Mapping[str, Variant]) -> Contrast:
@@ -250,11 +292,36 @@ class Reader:
                 raise PipelineError(
                     f"{self.path}: {where} compares the arm {arm}{did_you_mean(arm, arms)}; use {', '.join(arms)}."
                 )
+        if contrast.second == contrast.first:
+            raise PipelineError(f"{self.path}: {where} compares {contrast.first} with itself; use two arms.")
+        self.check_pair(where, contrast, arms)
         if contrast.against != "zero" and (contrast.second or contrast.against not in AGAINST):
             raise PipelineError(
                 f"{self.path}: {where} has `against` {contrast.against}; use {', '.join(AGAINST)}, and no second arm."
             )
         return contrast
+
+    def check_pair(self, where: str, contrast: Contrast, arms: Mapping[str, Variant]) -> None:
+        """Raise PipelineError for two arms that the measure does not put the same questions to."""
+        from adc_pipeline.evaluation.comparison import OF_EVERY_DATASET, OF_ONE_JUDGE
+        from adc_pipeline.evaluation.measures import family
+        from adc_pipeline.evaluation.training_facts import comparable_bits
+
+        if contrast.second is None:
+            return
+        first, second = arms[contrast.first], arms[contrast.second]
+        of_walks = family(contrast.measure) not in (*OF_EVERY_DATASET, *OF_ONE_JUDGE) and not contrast.of_contrasts
+        if of_walks and first.evaluated_on != second.evaluated_on:
+            raise PipelineError(
+                f"{self.path}: {where} compares {contrast.measure} of {first.evaluated_on} and {second.evaluated_on},"
+                " which rests on the walks of a dataset; use arms of one dataset, or another measure."
+            )
+        bits = family(contrast.measure) == "bits_per_byte"
+        if bits and not comparable_bits(first.markers_stand, second.markers_stand):
+            raise PipelineError(
+                f"{self.path}: {where} compares {contrast.measure} of {first.name} and {second.name}, one of which"
+                " reads a verdict before its turn and knows more of it; use other arms, or another measure."
+            )
 
     def check_measure(self, where: str, contrast: Contrast) -> None:
         """Raise PipelineError for a measure that no cell has, or that has no values to be compared with."""

@@ -23,6 +23,8 @@ from adc_pipeline.core.engine import connected
 from adc_pipeline.core.markdown import escape
 from adc_pipeline.evaluation.estimate import Difference, Estimate
 from adc_pipeline.evaluation.formatting import NONE, figure, number, p_value
+from adc_pipeline.evaluation.leakage import repeated_roots
+from adc_pipeline.evaluation.left_out import too_long
 from adc_pipeline.evaluation.measures import family
 from adc_pipeline.evaluation.page import Table
 from adc_pipeline.evaluation.policy import POLICY
@@ -73,8 +75,8 @@ class PlanResult:
     look: int
     complete: int  # seeds that every arm of the primaries has
     found: Mapping[str, Found]  # at the look, by the contrast's name; without those that have no case
-    levels: Mapping[str, float]  # the two-sided level at this look of each primary that can be tested
-    rejected: frozenset[str]
+    levels: Mapping[str, float]  # the two-sided level at this look of each primary that is tested
+    rejected: Mapping[str, int]  # primaries, each with the look at which it was
     measured: frozenset[tuple[str, str]]  # (variant, measure) of every case
     cells: Mapping[tuple[str, int], ExportedCell]
     excluded: Mapping[str, str]
@@ -85,8 +87,13 @@ class PlanResult:
         if found is None or found.estimate.value is None:
             return f"not testable: {self.reason(contrast)}" if self.look else "no look yet"
         if contrast.name in self.rejected:
-            signs = f"the sign in {found.signs} of {self.look} seeds"
-            return f"shown, {signs}" if found.signs == self.look else f"not shown: beyond the boundary, but {signs}"
+            held = self.rejected[contrast.name]
+            side = f"{'above' if found.estimate.value > 0 else 'below'} 0"
+            signs = f"with this sign in {found.signs} of {self.look} seeds"
+            if found.signs < self.look:
+                return f"not shown: beyond the boundary at {held} seeds and {side}, but {signs}"
+            # What a later look finds does not take it back.
+            return f"shown {f'at {held} seeds ' if held < self.look else ''}to be {side}, {signs}"
         low, high = found.estimate.low, found.estimate.high
         if low is None or high is None:
             return f"not testable: no interval can be given from {found.estimate.refused}"
@@ -113,8 +120,20 @@ class PlanResult:
                 return f"{str(why).removeprefix('not testable: ')} ({arm})"
         if not set.intersection(*map(set, made.values())):
             return f"{' and '.join(arms)} have no seed in common"
+        first = {arm: self.cells[self.plan.arms[arm].name, seeds[0]] for arm, seeds in made.items()}
+        if older := [arm for arm, cell in first.items() if cell.lacks(contrast.measure)]:
+            return (
+                f"the cells of {' and '.join(older)} were exported before the plan had this measure; remove their"
+                " files, and they are exported or made again"
+            )
+        if empty := [arm for arm, cell in first.items() if cell.facts["counts"].get("conversations.evaluated") == 0]:
+            return f"no conversation of the test split is evaluated ({' and '.join(empty)})"
         if without := [arm for arm in arms if (self.plan.arms[arm].name, contrast.measure) not in self.measured]:
-            return f"no cell of {' and '.join(without)} has a case of this measure"
+            if contrast.asked_by and first[without[0]].facts["settings"].get(contrast.asked_by) == 0:
+                return f"`{contrast.asked_by}` of study_cell is 0, so that no cell was asked for it"
+            none = f"no cell of {' and '.join(without)} has a case of this measure"
+            excluded = first[without[0]].facts["counts"].get(f"{family(contrast.measure)}.left_out")
+            return f"{none}; {excluded:,} did not fit into the context" if excluded else none
         if contrast.second is None:
             return f"{AGAINST.get(contrast.against, contrast.against)}, which it is compared with, decides no case"
         return "the arms have no case of this measure in common"
@@ -156,7 +175,7 @@ def read_result(
                 p = sums.estimate().p if sums else None
                 if p is not None:
                     p_values[contrast.name][held_look] = p
-    hit = frozenset(rejected(p_values, plan.efficacy, plan.alpha)) if p_values else frozenset()
+    hit = rejected(p_values, plan.efficacy, plan.alpha)
     # What the next of the hypotheses that are left would have to pass.
     left = max(1, len(testable) - len(hit))
     levels = nominal_levels(plan.efficacy, plan.alpha / left)
@@ -167,7 +186,7 @@ def read_result(
         look,
         complete,
         found,
-        levels={each.name: level for each in testable},
+        levels={each.name: level for each in testable if found[each.name].estimate.p is not None},
         rejected=hit,
         measured=measured,
         cells=cells,
@@ -234,6 +253,7 @@ def markdown(result: PlanResult) -> str:
             f"# {plan.name}",
             *([plan.question] if plan.question else []),
             state,
+            *test_sentences(result),
             *judge_sentences(result),
             *versions_sentence(result),
             *excluded,
@@ -241,6 +261,26 @@ def markdown(result: PlanResult) -> str:
             *(["## Not testable", "\n".join(untested)] if untested else []),
         ]
     )
+
+
+def test_sentences(result: PlanResult) -> list[str]:
+    """Return what of the test split the figures rest on, and what the datasets cannot teach."""
+    told: dict[str, dict[str, None]] = {}
+    arms = {variant.name: arm for arm, variant in result.plan.arms.items()}
+    for (variant, _), cell in result.cells.items():
+        sentences: list[str] = [escape(each) for each in cell.facts["shortcomings"]]
+        if counts := cell.facts["counts"]:
+            evaluated, test = counts["conversations.evaluated"], counts["conversations.test"]
+            lead = f"{evaluated:,} of {test:,} conversations of the test split are evaluated."
+            cut = [too_long(counts)] if counts["queries.left_out"] or counts["queries.cut"] else []
+            sentences.append(" ".join([lead, *repeated_roots(counts), *cut]))
+        for sentence in sentences:
+            told.setdefault(sentence, {})[arms[variant]] = None
+    every = {arms[variant] for variant, _ in result.cells}
+    return [
+        sentence if own.keys() == every else f"{', '.join(map(escape, own))}: {sentence}"
+        for sentence, own in told.items()
+    ]
 
 
 def judge_sentences(result: PlanResult) -> list[str]:
@@ -269,7 +309,7 @@ def accuracy_sentence(accuracy: Estimate) -> str:
         return "The test split has no two replies with different scores to test it on."
     return (
         f"Its accuracy on people's replies of the test split is {figure(accuracy)}, on {accuracy.cases:,} pairs of"
-        f" {accuracy.conversations:,} conversations."
+        f" {accuracy.conversations:,} conversation{'' if accuracy.conversations == 1 else 's'}."
     )
 
 

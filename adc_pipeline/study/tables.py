@@ -21,10 +21,11 @@ def figures_table(study: Study) -> Table:
 
 def figures_caption(study: Study) -> str:
     """Return what the figures rest on, and which of them do not compare."""
-    counts = {each.conversations for found in study.estimates.values() for each in found.values()} - {0}
+    counts = sorted({each.conversations for found in study.estimates.values() for each in found.values()} - {0})
+    numbers = " to ".join(dict.fromkeys(f"{each:,}" for each in (*counts[:1], *counts[-1:]))) or "no"
     caption = (
-        f"Means over the seeds; intervals over {min(counts, default=0):,} to {max(counts, default=0):,} conversations."
-        " A dash marks a measure that does not apply to the variant."
+        f"Means over the seeds; intervals over {numbers} conversations. A dash marks a measure that does not apply to"
+        " the variant, or of which no cell has a case."
     )
     sources: dict[str, dict[str, None]] = {}
     for name in study.estimates:

@@ -93,7 +93,11 @@ def tune(
     if not known:
         raise PipelineError(f"No combination of the arm {arm} could be judged: see `figures` in {path}.")
     best: Values = max(known, key=lambda each: better * each["value"])
-    print(f"Best: {spelt(best['tuned'])}. Write it into the arm's `settings`; the records are in {path}.", flush=True)
+    equal = sum(each["value"] == best["value"] for each in known)
+    which = f"Best, the first of {equal} that are equal" if equal > 1 else "Best"
+    print(
+        f"{which}: {spelt(best['tuned'])}. Write it into the arm's `settings`; the records are in {path}.", flush=True
+    )
     return best
 
 

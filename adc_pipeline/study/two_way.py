@@ -44,7 +44,7 @@ Rows = Sequence[int] | NDArray[np.int64]
 FEWEST = 6
 ONE_SEED = "one seed"
 ONE_CONVERSATION = "one conversation"
-ALIKE = "all seeds and conversations alike"
+ALIKE = "seeds and conversations that are all alike"
 
 
 @dataclass(frozen=True)

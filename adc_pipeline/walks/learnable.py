@@ -16,6 +16,26 @@ FEWEST_DIFFERENT = 20
 
 def shortcomings(counts: Mapping[str, float], walks_per_conversation: int, same_as: Collection[str] = ()) -> list[str]:
     """Return a sentence for each shortcoming of a dataset; `same_as` are the datasets with the same content."""
+    found = not_taught(counts)
+    if same_as:
+        found.append(
+            f"It holds the same walks as {', '.join(sorted(same_as))}: models of the two differ by chance alone."
+        )
+    for split in ("train", "validation"):
+        if not counts[f"walks.{split}"]:
+            found.append(f"The {split} split is empty: give a larger corpus, or another `shares`.")
+    # A dataset of an earlier version counts no conversations, and has every walk that was drawn.
+    tested = int(counts.get("conversations.test", counts["walks.test"] // walks_per_conversation))
+    if tested < FEWEST_CONVERSATIONS:
+        found.append(
+            f"The test split has {tested} conversation{'' if tested == 1 else 's'}, and an interval needs"
+            f" {FEWEST_CONVERSATIONS}: give a larger corpus, or a larger test share (`shares`)."
+        )
+    return found
+
+
+def not_taught(counts: Mapping[str, float]) -> list[str]:
+    """Return a sentence for each reason why a model cannot learn verdicts, or anything, from a dataset."""
     found = []
     rejected, turns = int(counts["turns.rejected"]), int(counts["turns"])
     if rejected == 0:
@@ -42,19 +62,5 @@ def shortcomings(counts: Mapping[str, float], walks_per_conversation: int, same_
         found.append(
             f"Of {walks:,} training walks that were compared, only {texts} differ{'s' * (texts == 1)} in the replies: a"
             " model learns them by heart, and the test split has the same ones."
-        )
-    if same_as:
-        found.append(
-            f"It holds the same walks as {', '.join(sorted(same_as))}: models of the two differ by chance alone."
-        )
-    for split in ("train", "validation"):
-        if not counts[f"walks.{split}"]:
-            found.append(f"The {split} split is empty: give a larger corpus, or another `shares`.")
-    # A dataset of an earlier version counts no conversations, and has every walk that was drawn.
-    tested = int(counts.get("conversations.test", counts["walks.test"] // walks_per_conversation))
-    if tested < FEWEST_CONVERSATIONS:
-        found.append(
-            f"The test split has {tested} conversation{'' if tested == 1 else 's'}, and an interval needs"
-            f" {FEWEST_CONVERSATIONS}: give a larger corpus, or a larger test share (`shares`)."
         )
     return found

@@ -77,9 +77,17 @@ def test_few_conversations_get_intervals_of_student_that_cover_the_truth(size: i
     assert 0.92 <= covered / 600 <= 0.98
 
 
-def test_few_conversations_that_are_alike_are_refused_an_interval() -> None:
-    alike = ratio_estimate(np.full(3, 0.5), np.ones(3), np.arange(3), 100, 0)
-    assert (alike.value, alike.low, alike.refused) == (0.5, None, "3 conversations alike")
+@pytest.mark.parametrize(("size", "reason"), [(3, "3 conversations alike"), (2500, "2,500 conversations alike")])
+@pytest.mark.parametrize("value", [0.5, 1.0, 0.1])
+def test_conversations_that_are_alike_are_refused_an_interval(size: int, reason: str, value: float) -> None:
+    weight = np.linspace(1, 3, size)
+    alike = ratio_estimate(value * weight, weight, np.arange(size), 100, 0)
+    assert (alike.value, alike.low, alike.high) == (pytest.approx(value), None, None)
+    assert alike.refused == reason
+    # One that differs is enough.
+    other = ratio_estimate(value * weight + (np.arange(size) == 1), weight, np.arange(size), 100, 0)
+    assert other.low is not None
+    assert other.refused is None
 
 
 def test_too_few_cases_give_none_instead_of_a_number() -> None:

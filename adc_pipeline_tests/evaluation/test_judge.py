@@ -49,7 +49,7 @@ def test_a_judge_of_words_never_sees_the_test_conversations(split_stages: Stages
     assert np.array_equal(first.weights, second.weights)  # type: ignore[arg-type]
     assert first.facts == second.facts
     assert second.accuracy.value == 0.5
-    assert "0.50, below 0.60" in second.objection()
+    assert "0.5000, below 0.60" in second.objection()
     for judge, name in ((first, "first"), (second, "second")):
         (tmp_path / name).mkdir()
         judge.write(tmp_path / name)

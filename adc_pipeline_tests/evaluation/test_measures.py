@@ -86,6 +86,12 @@ def test_steering_compares_what_a_rejection_does_to_a_sibling_and_to_a_reply() -
     assert measures.length_steering(steerings).value.tolist() == content_free.tolist() == [1, 0.5, 0]
 
 
+def test_a_perplexity_without_an_interval_keeps_the_reason() -> None:
+    alike = Measured("perplexity", np.arange(30), np.full(30, "a"), np.ones(30), np.ones(30), exponential=True)
+    (found,) = measures.estimates([alike], draws=100, seed=0)
+    assert (found.value, found.low, found.refused) == (pytest.approx(math.e), None, "30 conversations alike")
+
+
 def test_bits_per_byte_and_perplexity_by_verdict() -> None:
     turns = Turns(
         conversation=np.array([0, 0, 1]),

@@ -44,6 +44,12 @@ def test_a_difference_that_may_be_chance_is_none() -> None:
     ]
 
 
+def test_a_difference_without_an_interval_has_the_reason() -> None:
+    found = {"steering": Difference(-0.5, None, None, 40, 40, 0.001, refused="40 conversations alike")}
+    (sentence,) = verdict(Comparison({}, {PAIR: found}))
+    assert sentence.endswith("top-2 in steering by 0.5000 (40 conversations alike) (corrected p 0.001).")
+
+
 def test_without_shared_cases_there_is_no_verdict() -> None:
     (sentence,) = verdict(compared())
     assert "share no case" in sentence

@@ -55,9 +55,15 @@ def test_inputs_that_no_cell_can_be_made_of_end_it_with_the_sentence(
             "names ascending.mle, which is no arm of the plan rejections; use one of A, B, C",
         ),
         (["--plan", "rejections", "--variants", "a"], "(did you mean A?)"),
+        (
+            ["--plan", "rejections", "--seeds", "7"],
+            "`--seeds` names 7, which is no seed of the plan rejections; use one",
+        ),
+        (["--cells", "folder"], "`--cells` is an option of a plan: give the plan with `--plan`"),
+        (["--tune", "A"], "`--tune` is an option of a plan"),
     ],
 )
-def test_a_variant_or_an_arm_that_is_none_is_refused(
+def test_an_option_that_names_nothing_of_the_study_is_refused(
     options: list[str], sentence: str, launched: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(options) == 2

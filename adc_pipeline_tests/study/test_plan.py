@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,9 +17,10 @@ import yaml
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.core.manifests import Artefact
 from adc_pipeline.evaluation.case_table import case_schema
+from adc_pipeline.study import __main__ as command
 from adc_pipeline.study.configuration import checked, merged, settings_of_cells
-from adc_pipeline.study.exported import export_cell, file_name, read_exported
-from adc_pipeline.study.grid import VARIANTS
+from adc_pipeline.study.exported import check_same_data, export_cell, file_name, read_exported
+from adc_pipeline.study.grid import VARIANTS, cell_name
 from adc_pipeline.study.launcher import Launcher
 from adc_pipeline.study.looks import crossing, nominal_levels, rejected
 from adc_pipeline.study.plan import Plan, read_plan
@@ -49,9 +51,9 @@ def test_holm_passes_the_level_of_what_is_rejected_on() -> None:
     looks = [3, 5]
     half, full = nominal_levels(looks, 0.025), nominal_levels(looks, 0.05)
     between = (half[5] + full[5]) / 2
-    assert rejected({"a": {3: 0.5, 5: between}, "b": {3: half[3] / 2}}, looks, 0.05) == {"a", "b"}
-    assert rejected({"a": {3: 0.5, 5: between}, "b": {3: 0.5, 5: 0.5}}, looks, 0.05) == set()
-    assert rejected({"a": {3: 0.5, 5: between}}, looks, 0.05) == {"a"}
+    assert rejected({"a": {3: 0.5, 5: between}, "b": {3: half[3] / 2}}, looks, 0.05) == {"a": 5, "b": 3}
+    assert rejected({"a": {3: 0.5, 5: between}, "b": {3: 0.5, 5: 0.5}}, looks, 0.05) == {}
+    assert rejected({"a": {3: 0.5, 5: between}}, looks, 0.05) == {"a": 5}
 
 
 def test_the_preset_has_the_arms_and_looks_of_the_preregistration() -> None:
@@ -94,12 +96,39 @@ def write_plan(folder: Path, **changes: Any) -> Plan:
     return read_plan(str(path))
 
 
+def across(measure: str, **second: str) -> dict[str, Any]:
+    """Return the changes to a plan that compare an arm of top-2 with another one."""
+    return {
+        "arms": {**PLAN["arms"], "C": second},
+        "secondaries": {"x": {"measure": measure, "first": "A", "second": "C"}},
+    }
+
+
+@pytest.mark.parametrize(
+    ("measure", "second"),
+    [
+        ("rejection_contrast", {"dataset": "ascending"}),
+        ("bits_per_byte.best_sibling", {"dataset": "ascending", "objective": "filtering"}),
+        ("policy_improvement.k1", {"dataset": "random-walk"}),
+        ("bits_per_byte", {"dataset": "top-2", "markers": "stripped"}),
+        ("in_context_improvement", {"dataset": "top-2", "objective": "conditional"}),
+    ],
+)
+def test_arms_are_compared_where_they_answer_the_same_cases(
+    measure: str, second: dict[str, str], tmp_path: Path
+) -> None:
+    assert write_plan(tmp_path, **across(measure, **second)).secondaries[0].second == "C"
+
+
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
         ({"arm": {}}, r"`arm` \(did you mean arms\?\) is no part of a plan"),
         ({"arms": {}}, "`arms` names none"),
-        ({"arms": {"A": {"dataset": "top-3"}}}, "the arm A is top-3.mle, which is no variant; use top-2.mle"),
+        (
+            {"arms": {"A": {"dataset": "top-3"}}},
+            r"the arm A is top-3.mle, which is no variant \(did you mean top-2.mle\?\); use top-2.mle",
+        ),
         ({"arms": {"A": {"data": "top-2"}}}, "use dataset, objective, markers, verdicts, second_round and settings"),
         ({"arms": {"A": {"dataset": "top-2"}, "B": {"dataset": "top-2"}}}, "the arm B is top-2.mle, as another arm is"),
         ({"arms": {"A": {"dataset": "top-2", "settings": {"epochs": 1}}}}, "`settings` of the arm A has epochs, which"),
@@ -138,6 +167,22 @@ def write_plan(folder: Path, **changes: Any) -> Plan:
         ),
         ({"primaries": {"x": {"measure": "bits_per_byte", "first": "A", "against": "length"}}}, "`against` length"),
         ({"arms": {"A": {"dataset": ["top-2"]}}}, "the arm A is"),
+        ({"arms": {"A": {"dataset": "top-2", "settings": None}}}, "`settings` of the arm A is None; use a mapping"),
+        *(
+            ({"arms": {name: {"dataset": "top-2"}}}, "`arms` has the name")
+            for name in (1, None, "", " a", "a\nb", "../a")
+        ),
+        ({"primaries": {7: {"measure": "steering", "first": "A"}}}, "`primaries` has the name 7; use a text"),
+        ({"primaries": {"x": {"measure": "steering", "first": "A", "second": "A"}}}, "compares A with itself"),
+        (
+            {"secondaries": {"reading": {"measure": "steering", "first": "A"}}},
+            "reading is the name of a primary and of",
+        ),
+        (
+            {"looks": {"efficacy": [5], "fultility": [2]}},
+            r"`fultility` \(did you mean futility\?\) is no part of `looks`",
+        ),
+        ({"question": ["Is it so?"]}, r"`question` is \['Is it so\?'\]; use a text"),
     ],
 )
 def test_a_plan_that_cannot_be_carried_out_is_refused_with_its_file(
@@ -183,6 +228,11 @@ def test_settings_that_no_cell_would_read_are_refused(ops: Any, sentence: str) -
         checked({"ops": ops}, "my-plan.yaml")
 
 
+def test_a_section_that_no_run_has_is_refused() -> None:
+    with pytest.raises(PipelineError, match=r"my-plan.yaml: `op` \(did you mean ops\?\) is no part of a run conf"):
+        checked({"op": {}}, "my-plan.yaml")
+
+
 def test_an_arm_has_its_own_settings_where_it_was_tuned(tmp_path: Path) -> None:
     arms = {**PLAN["arms"], "C": {"dataset": "top-2", "objective": "dpo", "settings": {"preference_beta": "1e-2"}}}
     plan = write_plan(tmp_path, arms=arms)
@@ -204,6 +254,11 @@ def test_preference_optimization_shares_the_steps_with_the_model_that_it_starts_
 
 
 ACCURACY = {"value": 0.7, "low": 0.6, "high": 0.8, "cases": 90, "conversations": 30, "refused": None}
+
+
+COUNTS = {"conversations.test": 40, "conversations.evaluated": 30, "conversations.root_in_training": 0}
+COUNTS |= {"conversations.left_out": 0, "rejection_contrast.left_out": 0}
+COUNTS |= {"queries": 200, "queries.cut": 0, "queries.left_out": 0}
 
 
 def made_cell(
@@ -231,7 +286,11 @@ def made_cell(
     train = {"walks": 4, "tokens": 900, "turns": 30, "turns_rejected": 11}
     facts = {"versions": {}, "steps": 3, "tokens": 800, "train": train}
     (evaluation / "training.json").write_text(json.dumps(facts))
-    (evaluation / "evaluation.json").write_text(json.dumps({"left_out": {}}))
+    (evaluation / "evaluation.json").write_text(
+        json.dumps(
+            {"left_out": {}, "counts": {**COUNTS, "bytes.accepted": 9.5}, "shortcomings": ["Little <to> learn."]}
+        )
+    )
     own = VARIANTS[variant].settings(replace(COMMON, **settings), seed)
     return Artefact("study_cell", evaluation.parent, "d", asdict(own), {"top_2": "digest"})
 
@@ -324,8 +383,8 @@ def rewrite(cases: Path, column: str, values: list[Any]) -> None:
     [
         (1, (0.1, 0.0), 0, "no look yet"),
         (2, (0.1, 0.0), 2, "look for futility only: an effect that matters is still possible"),
-        (4, (0.1, 0.0), 3, "shown, the sign in 3 of 3 seeds"),
-        (5, (0.1, 0.0), 5, "shown, the sign in 5 of 5 seeds"),
+        (4, (0.1, 0.0), 3, "shown to be above 0, with this sign in 3 of 3 seeds"),
+        (5, (0.1, 0.0), 5, "shown at 3 seeds to be above 0, with this sign in 5 of 5 seeds"),
         (5, (0.003, 0.001), 5, "no effect that matters: all of the interval is below 0.02"),
     ],
 )
@@ -339,7 +398,8 @@ def test_the_verdict_is_that_of_the_latest_look(
     assert (result.look, result.verdict(reading)) == (look, verdict)
     if look:
         # No cell has the measure of the second primary, so that the first is tested at all of alpha.
-        assert result.verdict(improving) == "not testable: no cell of A has a case of this measure"
+        reason = "`contexts` of study_cell is 0, so that no cell was asked for it"
+        assert result.verdict(improving) == f"not testable: {reason}"
         assert result.levels == {"reading": nominal_levels([3, 5], 0.05)[max(3, look)]}
         found = result.found["reading"]
         assert found.estimate.value == pytest.approx(effects[0] - effects[1], abs=0.01)
@@ -399,6 +459,81 @@ def test_what_cannot_be_tested_is_said_with_its_reason(tmp_path: Path) -> None:
     text = markdown(result)
     assert "## Not testable\n\n- improving: the judge is &lt;poor&gt; (A)." in text
     assert "The judge is a &lt;judge&gt;. Its accuracy on people's replies of the test split is 0.7000 [0.6000," in text
+
+
+def test_what_the_test_split_and_the_datasets_lack_is_said(tmp_path: Path) -> None:
+    secondaries = {"contrast": {"measure": "rejection_contrast.own", "first": "A"}}
+    plan = write_plan(tmp_path, secondaries=secondaries)
+    out = export(plan, tmp_path, 3, (0.1, 0.0))
+    text = markdown(read_result(plan, read_exported(plan, COMMON, out)[0]))
+    assert "30 of 40 conversations of the test split are evaluated. No root of the test split occurs in the" in text
+    assert text.count("Little &lt;to&gt; learn.") == 1
+    counts = COUNTS | {"rejection_contrast.left_out": 7, "queries.left_out": 150}
+    for facts in out.glob("top-2.mle.seed*.json"):
+        change(facts, counts=counts)
+    result = read_result(plan, read_exported(plan, COMMON, out)[0])
+    text = markdown(result)
+    assert "A: 30 of 40 conversations of the test split are evaluated. No root" in text
+    assert "150 had a reply too long for it and are excluded.\n\nB: 30 of 40 conversations" in text
+    assert result.untested() == [
+        "improving: `contexts` of study_cell is 0, so that no cell was asked for it.",
+        "contrast: no cell of A has a case of this measure; 7 did not fit into the context.",
+    ]
+    for facts in out.glob("*.json"):
+        change(facts, counts=counts | {"conversations.evaluated": 0, "conversations.left_out": 40})
+    (_, sentence) = read_result(plan, read_exported(plan, COMMON, out)[0]).untested()
+    assert sentence == "contrast: no conversation of the test split is evaluated (A)."
+
+
+def test_a_measure_that_came_into_the_plan_later_is_said_to_be_missing(tmp_path: Path) -> None:
+    out = export(write_plan(tmp_path), tmp_path, 3, (0.1, 0.0))
+    plan = write_plan(tmp_path, secondaries={"later": {"measure": "steering", "first": "A", "second": "B"}})
+    (_, sentence) = read_result(plan, read_exported(plan, COMMON, out)[0]).untested()
+    assert sentence.startswith("later: the cells of A and B were exported before the plan had this measure; remove")
+
+
+def test_a_made_cell_is_exported_again_for_a_new_measure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = write_plan(tmp_path)
+    out = export(plan, tmp_path, 1, (0.1, 0.0))
+    cells = {cell_name(name, "0"): made_cell(tmp_path / "store", name, 0, 0.1) for name, _ in plan.cells[:2]}
+    store = SimpleNamespace(current=cells.__getitem__, home=tmp_path)
+    monkeypatch.setattr(command, "inputs_of", lambda _: {"top_2": SimpleNamespace(digest="digest")})
+
+    def again(plan: Plan) -> set[str]:
+        given = command.parse(["--plan", plan.name, "--cells", str(out)], "adc study")
+        own: Any = store
+        assert command.run_plan(Launcher({}, tmp_path), own, plan, COMMON, plan.cells[:2], plan.cells[:2], given) == 0
+        return set(pq.read_table(out / "top-2.mle.seed-0.parquet")["measure"].to_pylist())
+
+    before = (out / "top-2.mle.seed-0.json").stat().st_mtime_ns
+    assert again(plan) == {"rejection_contrast", "preference_accuracy"}
+    assert (out / "top-2.mle.seed-0.json").stat().st_mtime_ns == before
+    later = write_plan(tmp_path, secondaries={"later": {"measure": "steering", "first": "A", "second": "B"}})
+    assert again(later) == {"rejection_contrast", "steering"}
+
+
+def test_cells_of_other_data_than_the_run_s_end_it(tmp_path: Path) -> None:
+    plan = write_plan(tmp_path)
+    cells, _ = read_exported(plan, COMMON, export(plan, tmp_path, 1, (0.1, 0.0)))
+    check_same_data({}, {"top_2": "other"}, tmp_path, datasets_only=False)
+    check_same_data(cells, {"top_2": "digest", "utterances": "other"}, tmp_path, datasets_only=False)
+    with pytest.raises(PipelineError, match=r"other data \(top_2\) than those of this run: name another folder"):
+        check_same_data(cells, {"top_2": "other"}, tmp_path, datasets_only=True)
+    for key, cell in cells.items():
+        cells[key] = replace(cell, facts={**cell.facts, "inputs": {"top_2": "digest", "judge": "one"}})
+    check_same_data(cells, {"top_2": "digest", "judge": "other"}, tmp_path, datasets_only=True)
+    with pytest.raises(PipelineError, match=r"other data \(judge\)"):
+        check_same_data(cells, {"top_2": "digest", "judge": "other"}, tmp_path, datasets_only=False)
+
+
+@pytest.mark.parametrize(("effect", "side"), [(0.1, "above"), (-0.1, "below")])
+def test_a_primary_is_shown_with_its_side_and_the_look_that_showed_it(tmp_path: Path, effect: float, side: str) -> None:
+    primaries = {"reading": {"measure": "rejection_contrast", "first": "A"}}
+    plan = write_plan(tmp_path, arms={"A": {"dataset": "top-2"}}, primaries=primaries, secondaries={})
+    cells, _ = read_exported(plan, COMMON, export(plan, tmp_path, 3, (effect,)))
+    assert (
+        read_result(plan, cells).verdict(plan.primaries[0]) == f"shown to be {side} 0, with this sign in 3 of 3 seeds"
+    )
 
 
 def test_a_judge_without_a_pair_to_be_tested_on_is_said_to_have_none(tmp_path: Path) -> None:

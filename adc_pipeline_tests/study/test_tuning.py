@@ -68,6 +68,15 @@ def test_preferences_are_tuned_by_their_accuracy_from_one_model_of_the_accepted_
     assert training.jobs[0].work == training.jobs[2].work
 
 
+def test_combinations_that_are_equal_are_counted(
+    store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    put(store, "base_model", {"name": "a folder"})
+    plan = write_plan(tmp_path, tuning={"A": {"alpha": [0.1, 0.2], "learning_rate": [1e-3]}})
+    assert tune(plan, "A", store, COMMON, tmp_path / "cells", Training())["tuned"]["alpha"] == 0.1
+    assert "Best, the first of 2 that are equal: alpha: 0.1, learning_rate: 0.001." in capsys.readouterr().out
+
+
 def test_a_signal_leaves_no_record(store: Store, tmp_path: Path) -> None:
     put(store, "base_model", {"name": "a folder"})
     plan = write_plan(tmp_path, tuning={"A": {"learning_rate": [1e-3]}})

@@ -132,7 +132,7 @@ def test_one_seed_and_few_conversations_are_refused_with_the_reason() -> None:
 def test_cells_that_are_all_alike_are_refused_an_interval() -> None:
     """Replies that no judge can parse all have the same score: that shows no absence of an effect."""
     found = Crossed(np.full((3, 9), 0.1), np.ones((3, 9)), 9).estimate()
-    assert (found.low, found.p, found.refused) == (None, None, "all seeds and conversations alike")
+    assert (found.low, found.p, found.refused) == (None, None, "seeds and conversations that are all alike")
     assert found.value == pytest.approx(0.1)
 
 
