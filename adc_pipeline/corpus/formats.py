@@ -5,7 +5,6 @@ read and unpacked (a megabyte, or as much as the first line is long). What a fil
 decided in three tables: `first_bytes.SIGNATURES` (container), `layouts.LAYOUTS` (fields), and the setting `columns`.
 """
 
-import csv
 import json
 import os
 import re
@@ -23,7 +22,7 @@ from adc_pipeline.corpus.layouts import LAYOUTS, REDDIT, STACK_EXCHANGE_POSTS, L
 from adc_pipeline.corpus.packings import BLOCK, blocks, packing
 from adc_pipeline.corpus.readers import lines
 from adc_pipeline.corpus.readers.carried import own, spelled
-from adc_pipeline.corpus.readers.delimited import HEADER_WITHIN, find_header
+from adc_pipeline.corpus.readers.dialects import HEADER_WITHIN, Dialect, find_header, parse
 from adc_pipeline.corpus.recorded_files import CONVOKIT_FILES, CONVOKIT_READ, STACK_EXCHANGE_FILES, UTTERANCES
 from adc_pipeline.corpus.remote import RemoteFile
 
@@ -445,10 +444,7 @@ def xml_fields(path: Path) -> set[str]:
 def header_fields(lines: Sequence[bytes]) -> set[str]:
     """Return the columns that the header of a CSV file names, out of its first lines."""
     _, header, separator = find_header([text(line) for line in lines[:HEADER_WITHIN]])
-    try:
-        names = next(csv.reader([header], delimiter=separator or ","), [])
-    except csv.Error:
-        return set()
+    names = parse(header, Dialect([], separator or ",")) or []
     return {name.strip().strip("'") for name in names}
 
 
