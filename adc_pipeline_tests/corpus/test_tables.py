@@ -365,7 +365,8 @@ def test_a_broken_parquet_file_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("header", "sentence"), [(b"text", "no header of a CSV"), (b"id,text,ID", "two columns of one name")]
+    ("header", "sentence"),
+    [(b"text", "no header of a CSV"), (b"id,text,ID", "two columns of one name .* put a header above")],
 )
 def test_a_header_that_is_none_is_refused(tmp_path: Path, header: bytes, sentence: str) -> None:
     (tmp_path / "some.csv").write_bytes(header + b"\n1,2,3\n")
@@ -503,3 +504,9 @@ def test_points_part_thousands_where_all_of_them_do(
     path = tmp_path / "some.csv"
     path.write_text(HEADER + "".join(f"{number},0,0,hi,{score},5,ann\n" for number, score in enumerate(written)))
     assert [row["score"] for row in read(path)] == scores
+
+
+def test_the_last_sign_of_a_file_of_dos_is_no_record(tmp_path: Path) -> None:
+    path = tmp_path / "some.csv"
+    path.write_bytes(HEADER.encode() + b"a,a,,hi,1,5,ann\r\n\x1a")
+    assert [row["id"] for row in read(path)] == ["a"]

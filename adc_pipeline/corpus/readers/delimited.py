@@ -38,6 +38,8 @@ MISSING_CELL = re.compile(r"(?:^|\t)\\N(?=[\t\r\n]|$)")
 BACKSLASH = re.compile(r"\\(.?)", re.DOTALL)
 # What stands for a carriage return that is text while a line is parsed: a code point that no text may hold.
 RETURN = "\ufdd0"
+# The last sign of a file of DOS, which is no part of it.
+END_OF_FILE = "\x1a"
 # Characters that may be parsed again after quotes that are never closed, before the file is given up.
 PARSED_AGAIN = 1 << 30
 # What may stand around the first name of a header in the middle of a file: nothing, a byte order mark, a space.
@@ -89,7 +91,7 @@ class Reader:
                     end = start + parser.line_num
                     if len(record) == width:
                         records.append(record if self.is_plain else self.dialect.restored(record))
-                    elif record:
+                    elif record and record != [END_OF_FILE]:
                         records.append(None)
                         self.backslashed += any(self.dialect.escaped_quote in line for line in lines[read:end])
                     if looks_at_quotes and '"' in lines[read]:

@@ -139,7 +139,7 @@ def read_dialect(path: Path) -> Dialect:
     if len({name.lower() for name in names}) < len(names):
         raise PipelineError(
             f"{path.resolve()}, which the setting corpus names, has two columns of one name ({', '.join(names)}):"
-            " rename one."
+            " rename one, or put a header above if this is a record."
         )
     return replace(written, names=names)
 
