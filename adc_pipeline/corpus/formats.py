@@ -242,7 +242,7 @@ def of_columns(
 
 # Fields that hold a name or a text; a client of Reddit's interface has an object for an author or a subreddit.
 PLAIN_OF_REDDIT = ("id", "link_id", "author", "body", "selftext", "title", "subreddit")
-PLAIN = ("id", "conversation_id", "reply_to", "speaker", "text")
+PLAIN = ("id", "conversation_id", "reply_to", "speaker")
 PLAIN_OF_CONVOKIT = (*PLAIN, "root", "reply-to", "user")
 
 
@@ -255,7 +255,9 @@ def refuse_objects(path: Path, what: Recognised, fields: Collection[str], column
         return
     outer = {field.partition(".")[0] for field in fields if "." in field and ".$" not in field}
     is_table = what.kind == "table"
-    of_a_table = [columns.get(name, name) for name in PLAIN]
+    # All texts of a column have one type; among lines, one that is an object may be a slip.
+    plain = (*PLAIN, "text") if what.container in ("parquet", "arrow") else PLAIN
+    of_a_table = [columns.get(name, name) for name in plain]
     names = of_a_table if is_table else PLAIN_OF_CONVOKIT if what.kind == "convokit" else PLAIN_OF_REDDIT
     for name in names:
         if name in outer:

@@ -358,14 +358,20 @@ def test_a_table_by_columns_is_refused(tmp_path: Path, column: Callable[[list[st
         (REPLY | {"author": {"name": "ann", "id": "t2_1"}}, "under the key author, .*: write the name"),
         (dict.fromkeys(("id", "conversation_id", "reply_to", "text", "score"), "a") | {"speaker": {"name": "ann"}},
          "under the key speaker, .*: map a member"),
-        (dict.fromkeys(("id", "conversation_id", "reply_to", "score"), "a") | {"text": {"en": "hi"}},
-         "under the key text, .*: map a member"),
     ],
 )  # fmt: skip
 def test_a_name_that_is_an_object_is_refused(tmp_path: Path, write: Write, record: Record, sentence: str) -> None:
     write(tmp_path / "some.jsonl", [record])
     with pytest.raises(PipelineError, match=sentence):
         check_source(CorpusSettings(str(tmp_path / "some.jsonl")))
+
+
+def test_a_text_that_is_a_structure_is_refused(tmp_path: Path) -> None:
+    parquet(
+        tmp_path / "t", [dict.fromkeys(("id", "conversation_id", "reply_to", "score"), "a") | {"text": {"en": "hi"}}]
+    )
+    with pytest.raises(PipelineError, match=r"under the key text, .*: map a member"):
+        check_source(CorpusSettings(str(tmp_path / "t")))
 
 
 def test_a_speaker_of_convokit_that_is_an_object_is_refused(folder: Path) -> None:

@@ -510,3 +510,10 @@ def test_the_last_sign_of_a_file_of_dos_is_no_record(tmp_path: Path) -> None:
     path = tmp_path / "some.csv"
     path.write_bytes(HEADER.encode() + b"a,a,,hi,1,5,ann\r\n\x1a")
     assert [row["id"] for row in read(path)] == ["a"]
+
+
+def test_what_names_neither_conversation_nor_parent_is_a_root(tmp_path: Path) -> None:
+    path = tmp_path / "some.csv"
+    path.write_text(HEADER + "t3_a,,,hi,1,5,ann\nb,NA,NA,ho,1,5,bob\nc,,a,hm,1,5,cid\nnan,,,hm,1,5,cid\n")
+    assert [(row["id"], row["conversation_id"], row["reply_to"]) for row in read(path)] == [
+        ("a", "a", None), ("b", "b", None), ("c", None, "a"), (None, None, None)]  # fmt: skip

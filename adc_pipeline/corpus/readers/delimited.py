@@ -8,9 +8,9 @@ and reading goes on at the next line, so that a quote which is never closed cost
 - In files with other separators than commas and semicolons a quote is often a plain character. Where quoting does not
   fit such a file, and its lines do without it, the file is read without quoting.
 - Spark and others write a quote inside quotes as `\"`, which is read where it makes records of what are none otherwise.
-- Databases do not quote at all: they write \N for what is missing, and a backslash before the letters of control signs,
-  before a backslash and often before a line end or tab that is text. It is read so where \N is a cell and no backslash
-  stands before anything else.
+- Databases do not quote at all: they write \N or NULL for what is missing, and a backslash before the letters of
+  control signs, before a backslash and often before a line end or tab that is text. It is read so where such a cell
+  occurs and no backslash stands before anything else.
 - A carriage return inside a line ends a record where all parts of the line are records, and is text where the line as
   a whole is one.
 
@@ -33,13 +33,13 @@ from adc_pipeline.corpus.readers.text_lines import count_lines, text_chunks, tex
 
 # With any other separator files are common that do not quote at all.
 OFTEN_QUOTED = (",", ";")
-# A cell that databases write for what is missing, and a backslash with the sign that it makes another one.
-MISSING_CELL = re.compile(r"(?:^|\t)\\N(?=[\t\r\n]|$)")
+# Cells that databases write for what is missing, and a backslash with the sign that it makes another one.
+MISSING_CELL = re.compile(r"(?:^|\t)(?:\\N|NULL)(?=[\t\r\n]|$)")
 BACKSLASH = re.compile(r"\\(.?)", re.DOTALL)
 # What stands for a carriage return that is text while a line is parsed: a code point that no text may hold.
 RETURN = "\ufdd0"
-# The last sign of a file of DOS, which is no part of it.
-END_OF_FILE = "\x1a"
+# What stands alone behind the last record of a file of DOS, and of a table of PostgreSQL.
+ENDS = ("\x1a", "\\.")
 # Characters that may be parsed again after quotes that are never closed, before the file is given up.
 PARSED_AGAIN = 1 << 30
 # What may stand around the first name of a header in the middle of a file: nothing, a byte order mark, a space.
@@ -52,7 +52,8 @@ class Reader:
     `lines` counts the lines that were read, `broken` those that are no record because of a quote, `swallowed` those
     inside quotes that are records by themselves, `needed` the records that are none without quoting, or whose cells
     are all quoted, and `backslashed` those that are no records and hold a quote behind a backslash. In a file separated
-    by tabs, `missing` counts cells \\N, `slashed` the other backslashes that databases write, `unslashed` those left.
+    by tabs, `missing` counts cells \\N and NULL, `slashed` the other backslashes that databases write, `unslashed` what
+    is left of them.
     """
 
     def __init__(self, chunks: Iterator[list[str]], dialect: Dialect) -> None:
@@ -91,7 +92,7 @@ class Reader:
                     end = start + parser.line_num
                     if len(record) == width:
                         records.append(record if self.is_plain else self.dialect.restored(record))
-                    elif record and record != [END_OF_FILE]:
+                    elif record and lines[read].strip() not in ENDS:
                         records.append(None)
                         self.backslashed += any(self.dialect.escaped_quote in line for line in lines[read:end])
                     if looks_at_quotes and '"' in lines[read]:
@@ -119,8 +120,9 @@ class Reader:
 
     def note_backslashes(self, lines: list[str]) -> None:
         for line in lines:
-            if "\\" in line:
+            if "\\N" in line or "NULL" in line:
                 self.missing += len(MISSING_CELL.findall(line))
+            if "\\" in line and line.strip() not in ENDS:
                 for behind in BACKSLASH.findall(line):
                     if behind in BEHIND_BACKSLASH or behind in ("\\", "\t", "\n"):
                         self.slashed += 1

@@ -32,8 +32,10 @@ ALSO_CALLED = {"recorded_at": ("retrieved_on", "retrieved_utc")}
 # A column of ours out of its text, where it is not the text itself. An id without t1_ or t3_ is that of a dump.
 FINISHED = {
     "id": "CASE WHEN NOT is_no_id({text}) THEN without_kind({id}) END",
-    "conversation_id": "CASE WHEN NOT is_no_id({text}) THEN without_kind({id}) END",
-    "reply_to": "CASE WHEN NOT is_nothing({text}) OR {text} = {conversation}"
+    # What names neither its conversation nor a parent is a root, of the conversation that it names.
+    "conversation_id": "CASE WHEN NOT is_no_id({text}) THEN without_kind({id})"
+    " WHEN is_nothing({parent_kind}) THEN CASE WHEN NOT is_no_id({kind}) THEN without_kind({own}) END END",
+    "reply_to": "CASE WHEN NOT is_nothing({text}) OR ({text} = {conversation} AND NOT is_no_id({conversation}))"
     " THEN without_kind(coalesce({id}, {text})) END",
     "timestamp": "seconds({text})",
     "score": "score_number({text})",
@@ -284,6 +286,7 @@ def values(types: Mapping[str, str], by_points: bool) -> dict[str, str]:
         value = FINISHED.get(name, "{text}").format(
             text=texts.get(name),
             id=ids.get(name),
+            own=ids["id"],
             timestamp=texts["timestamp"],
             conversation=texts["conversation_id"],
             kind=texts["id"],
