@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 NUMBERED = re.compile(r"(?P<before>.*?)(?P<number>\d+)(?P<of>[-_]of[-_])(?P<total>\d+)(?P<behind>.*)")
-# A set is numbered from 0 or from 1 on.
+# A larger total is no number of files but a part of a name, such as a date.
 MOST = 100_000
 
 
@@ -24,6 +24,7 @@ def missing_files(paths: Iterable[Path]) -> dict[Path, str]:
             sets.setdefault((path.parent, found["before"], int(found["total"])), {})[int(found["number"])] = path
     lacked: dict[Path, str] = {}
     for (folder, before, total), files in sets.items():
+        # Sets are numbered from 0 or from 1 on.
         first = 1 if total in files else 0
         missing = sorted(set(range(first, first + total)) - set(files))
         if missing:
