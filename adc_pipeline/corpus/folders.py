@@ -16,6 +16,7 @@ from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.core.named_files import access_problem, file_problem, read_small_json
 from adc_pipeline.corpus.formats import Format, InnerRecordsError, Recognised, UnfitError, recognise, unfit
 from adc_pipeline.corpus.layouts import STACK_EXCHANGE_COMMENTS, STACK_EXCHANGE_POSTS
+from adc_pipeline.corpus.numbered_files import missing_files
 from adc_pipeline.corpus.recorded_files import CONVOKIT_FILES, UTTERANCES, part_files
 from adc_pipeline.corpus.remote import RemoteFile
 
@@ -150,6 +151,8 @@ class Walk:
                 self.leave_out(path, f"is the same file as {self.relative(same)}")
             else:
                 self.look_at(path)
+        for path, reason in missing_files(file.paths[0] for file in self.found.files).items():
+            self.leave_out(path, reason)
         self.found.files = sorted(grouped(self.found.files, self.root), key=lambda file: file.reading_order)
         return self.found
 

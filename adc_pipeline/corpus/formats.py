@@ -5,7 +5,6 @@ read and unpacked (a megabyte, or as much as the first line is long). What a fil
 decided in three tables: `first_bytes.SIGNATURES` (container), `layouts.LAYOUTS` (fields), and the setting `columns`.
 """
 
-import csv
 import json
 import os
 import re
@@ -23,7 +22,7 @@ from adc_pipeline.corpus.layouts import LAYOUTS, REDDIT, STACK_EXCHANGE_POSTS, L
 from adc_pipeline.corpus.packings import BLOCK, blocks, packing
 from adc_pipeline.corpus.readers import lines
 from adc_pipeline.corpus.readers.carried import own, spelled
-from adc_pipeline.corpus.readers.delimited import HEADER_WITHIN, find_header
+from adc_pipeline.corpus.readers.dialects import HEADER_WITHIN, Dialect, find_header, parse
 from adc_pipeline.corpus.recorded_files import CONVOKIT_FILES, CONVOKIT_READ, STACK_EXCHANGE_FILES, UTTERANCES
 from adc_pipeline.corpus.remote import RemoteFile
 
@@ -32,8 +31,9 @@ Kind = Literal["convokit", "submissions", "comments", "table", "layout", "archiv
 Container = Literal["folder", "lines", "csv", "parquet", "arrow", "xml", "zip", "tar"]
 
 LINES_LOOKED_AT = 1000
-# JSONP and exports that assign JSON to a variable; and an object as a JSON string.
+# JSONP and exports that assign JSON to a variable; what Python prints of a dict; and an object as a JSON string.
 SCRIPT = re.compile(rb"\s*(?:(?:var|let|const)\s+)?[A-Za-z_$][\w$.\[\]\"']*\s*[=(]\s*[\[{]")
+PYTHON = re.compile(rb"""\s*\[?\s*\{\s*u?'[^']*'\s*:""")
 ENCODED_TWICE = re.compile(rb'\s*"\s*\{\s*\\"')
 # Read at most for the first line that is not too long.
 MOST_BLOCKS = 10 * lines.LINE // BLOCK
@@ -147,20 +147,30 @@ def of_text(path: Path, wanted: Format, columns: Mapping[str, str]) -> Recognise
     if objects and holds_columns(objects[0]):
         raise refused(
             path,
-            "holds a table by columns, each key with the values of all rows: write it by rows, one JSON object a line",
+            "holds a whole table as one JSON object, its columns apart: write it by rows, one JSON object a line",
         )
     if records or wanted == "dump":
-        what = of_records(path, records, wanted, columns)
+        try:
+            what = of_records(path, records, wanted, columns)
+        except UnfitError:
+            if outer := next((key for record in objects for key in wrapped_records(record, columns)), ""):
+                raise InnerRecordsError(
+                    f"{path}, which the setting corpus names, holds each record inside another object, under a key such"
+                    f" as {outer}: write what is inside on a line of its own."
+                ) from None
+            refuse_inner_records(path, objects, columns)
+            raise
         refuse_objects(path, what, set().union(*records), columns)
-        inner = "" if what.layout is not None and what.layout.inside else inner_records(objects, columns)
-        if inner:
-            raise InnerRecordsError(
-                f"{path}, which the setting corpus names, holds records inside its records, under the key {inner},"
-                " which would be left out: write each of these on a line of its own, with the id of what it answers."
-            )
+        if what.layout is None or not what.layout.inside:
+            refuse_inner_records(path, objects, columns)
         return what
     with path.open("rb") as file:
-        start = next(blocks(file, path), b"").lstrip()[:1]
+        start_of = next(blocks(file, path), b"").lstrip()
+    start = start_of[:1]
+    if PYTHON.match(start_of):
+        raise refused(
+            path, "holds Python's notation of objects, which is no JSON: write them by `json.dumps`, one object a line"
+        )
     if start == b"[":
         raise refused(
             path,
@@ -245,7 +255,9 @@ def refuse_objects(path: Path, what: Recognised, fields: Collection[str], column
         return
     outer = {field.partition(".")[0] for field in fields if "." in field and ".$" not in field}
     is_table = what.kind == "table"
-    of_a_table = [columns.get(name, name) for name in PLAIN]
+    # All texts of a column have one type; among lines, one that is an object may be a slip.
+    plain = (*PLAIN, "text") if what.container in ("parquet", "arrow") else PLAIN
+    of_a_table = [columns.get(name, name) for name in plain]
     names = of_a_table if is_table else PLAIN_OF_CONVOKIT if what.kind == "convokit" else PLAIN_OF_REDDIT
     for name in names:
         if name in outer:
@@ -363,8 +375,13 @@ def keys(record: Mapping[str, Any]) -> frozenset[str]:
 
 
 def holds_columns(record: Mapping[str, Any]) -> bool:
-    """Return whether a record has a list, or an object by row numbers, under each of its keys, all of one length."""
+    """Return whether a record has a list, or an object by row numbers, under each of its keys, all of one length.
+
+    Or a list of columns beside one of rows, as pandas writes tables, too.
+    """
     values = list(record.values())
+    if isinstance(record.get("columns"), list) and isinstance(record.get("data"), list):
+        return True
     if len(values) < len(NEEDED) or not all(isinstance(value, list | dict) and value for value in values):
         return False
     by_number = (isinstance(value, list) or all(key.isdigit() for key in value) for value in values)
@@ -375,19 +392,28 @@ def holds_columns(record: Mapping[str, Any]) -> bool:
 REPLIES = ("replies", "comments", "children", "answers", "responses")
 TEXTS = {"body", "text", "content", "message", "selftext", "raw", "cooked"}
 REPEATED = ("crosspost_parent_list", "cross_posts")
+READABLE = [*REDDIT, *(layout for layout in LAYOUTS if not layout.refused)]
+
+
+def refuse_inner_records(path: Path, records: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> None:
+    """Raise InnerRecordsError if some records hold others that could stand for themselves."""
+    if inner := inner_records(records, columns):
+        raise InnerRecordsError(
+            f"{path}, which the setting corpus names, holds records inside its records, under the key {inner},"
+            " which would be left out: write each of these on a line of its own, with the id of what it answers."
+        )
 
 
 def inner_records(records: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> str:
     """Return the key under which some records hold others that could stand for themselves; none if there is none."""
     known: dict[frozenset[str], bool] = {}
-    readable = [*REDDIT, *(layout for layout in LAYOUTS if not layout.refused)]
 
     def is_record(inner: dict[str, Any], key: str) -> bool:
         if key.lower() in REPLIES and TEXTS & set(inner):
             return True
         found = keys(inner)
         if found not in known:
-            known[found] = is_mapped(set(found), columns) or find_layout([found], readable) is not None
+            known[found] = is_mapped(set(found), columns) or find_layout([found], READABLE) is not None
         return known[found]
 
     for record in records:
@@ -395,6 +421,15 @@ def inner_records(records: Sequence[Mapping[str, Any]], columns: Mapping[str, st
             if key not in REPEATED and any(is_record(inner, key) for inner in objects_in(value)):
                 return key
     return ""
+
+
+def wrapped_records(record: Mapping[str, Any], columns: Mapping[str, str]) -> Iterator[str]:
+    """Yield the keys under which a record holds one that could stand for itself."""
+    for key, value in record.items():
+        if isinstance(value, dict) and key not in REPEATED:
+            found = keys(value)
+            if is_mapped(set(found), columns) or find_layout([found], READABLE):
+                yield key
 
 
 def objects_in(value: Any) -> list[dict[str, Any]]:
@@ -445,10 +480,7 @@ def xml_fields(path: Path) -> set[str]:
 def header_fields(lines: Sequence[bytes]) -> set[str]:
     """Return the columns that the header of a CSV file names, out of its first lines."""
     _, header, separator = find_header([text(line) for line in lines[:HEADER_WITHIN]])
-    try:
-        names = next(csv.reader([header], delimiter=separator or ","), [])
-    except csv.Error:
-        return set()
+    names = parse(header, Dialect([], separator or ",")) or []
     return {name.strip().strip("'") for name in names}
 
 

@@ -8,7 +8,7 @@ has neither, the key is the id, and costs nothing.
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from adc_pipeline.corpus.readers.values import COMMENT, POST
+from adc_pipeline.corpus.readers.values import COMMENT, POST, stands_for_nothing
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -23,13 +23,12 @@ FROM read_rows GROUP BY namespace
 OWN_KIND = f"coalesce(kind, CASE WHEN reply_to IS NULL THEN '{POST}' ELSE '{COMMENT}' END)"
 PARENT_KIND = f"coalesce(parent_kind, CASE WHEN reply_to = conversation_id THEN '{POST}' ELSE '{COMMENT}' END)"
 
-# How databases number what is not there. It is a parent where an utterance has that id, as in a table with row numbers.
-NUMBERS_OF_NOTHING = ("0", "-1")
-ANSWERS_NOTHING = """
+# A word for no parent is a parent where an utterance has that id, as in a table with row numbers.
+ANSWERS_NOTHING = f"""
 SELECT DISTINCT namespace, reply_to FROM read_rows
-WHERE (reply_to = '0' OR reply_to = '-1') AND reply_to IS DISTINCT FROM conversation_id AND parent_kind IS NULL
-"""
-HAS_ID = "SELECT DISTINCT namespace, id FROM read_rows WHERE id = '0' OR id = '-1'"
+WHERE {stands_for_nothing("reply_to")} AND reply_to IS DISTINCT FROM conversation_id AND parent_kind IS NULL
+"""  # noqa: S608
+HAS_ID = f"SELECT DISTINCT namespace, id FROM read_rows WHERE {stands_for_nothing('id')}"  # noqa: S608
 IS_NOTHING = (
     "namespace = '{}' AND reply_to = '{}' AND reply_to IS DISTINCT FROM conversation_id AND parent_kind IS NULL"
 )

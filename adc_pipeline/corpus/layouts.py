@@ -250,7 +250,8 @@ RUQQUS_COMMENTS = Layout(
 
 RUQQUS_SUBMISSIONS = Layout(
     "Ruqqus submissions",
-    ("id", "title", "author_name", "upvotes", "downvotes", "guild_name|guild.name"),
+    # rDrama, which goes on with its code, calls a guild a hole.
+    ("id", "title", "author_name", "upvotes", "downvotes", "guild_name|guild.name|hole|sub"),
     {
         "id": "{id:id}",
         "conversation_id": "{id:id}",
@@ -259,7 +260,7 @@ RUQQUS_SUBMISSIONS = Layout(
         "timestamp": "{created_utc}",
         "score": "coalesce({score}, CAST(whole_number({upvotes}) - whole_number({downvotes}) AS VARCHAR))",
         "title": "{title}",
-        "source": "coalesce({guild_name}, {guild.name})",
+        "source": "coalesce({guild_name}, {guild.name}, {hole}, {sub})",
         "kind": "'t3_'",
     },
 )

@@ -18,7 +18,7 @@ from adc_pipeline.corpus.packings import packing
 from adc_pipeline.corpus.parts import Part
 from adc_pipeline.corpus.readers import lines
 from adc_pipeline.corpus.readers.arrow import read_schema
-from adc_pipeline.corpus.readers.delimited import read_dialect
+from adc_pipeline.corpus.readers.dialects import read_dialect
 from adc_pipeline.corpus.recorded_files import UTTERANCES
 
 # Small files are read together, this many at most.

@@ -25,7 +25,7 @@ from adc_pipeline.corpus.parts import Part, list_parts
 from adc_pipeline.corpus.personal_data import replace_personal_data
 from adc_pipeline.corpus.pieces import PARQUET_OPTIONS, PieceWriter, is_no_fault_of_a_file, read_parts
 from adc_pipeline.corpus.readers.carried import carried
-from adc_pipeline.corpus.readers.values import create_macros
+from adc_pipeline.corpus.readers.values import create_macros, stands_for_nothing
 from adc_pipeline.corpus.readings import Reading, cut, cut_out, whole_readings
 from adc_pipeline.corpus.recorded_files import unchanged_while_read
 from adc_pipeline.corpus.removals import Removals, remove_rows
@@ -49,10 +49,10 @@ CASE WHEN contains(content, '&') THEN replace(replace(replace(replace(replace(co
 KEEP_ENTITIES = "CREATE TEMP MACRO decode_entities(content) AS content"
 
 
-# 0 and -1 may stand for no parent (`corpus.keys`).
+# What stands for no parent may also be an id (`corpus.keys`).
 FIND_ROOT = """
 SELECT 1 FROM ({rows}) WHERE id IS NOT NULL AND (coalesce(reply_to, id) = id
-    OR (reply_to = '0' OR reply_to = '-1') AND reply_to IS DISTINCT FROM conversation_id)
+    OR {nothing} AND reply_to IS DISTINCT FROM conversation_id)
 LIMIT 1
 """
 
@@ -181,10 +181,12 @@ def finds_root(
 
     if part.what.layout is not None or part.what.kind != "table":
         return part.what.layout is None or part.what.has_roots
+    nothing = stands_for_nothing("reply_to")
     try:
         with closing(read_parts([part], source, connection, scratch, engine, repair=True)) as pieces:
             return any(
-                connection.execute(FIND_ROOT.format(rows=rows.sql), rows.parameters).fetchall() for rows in pieces
+                connection.execute(FIND_ROOT.format(rows=rows.sql, nothing=nothing), rows.parameters).fetchall()
+                for rows in pieces
             )
     except duckdb.Error as error:
         if is_no_fault_of_a_file(error):

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from adc_pipeline.core.shards import parts
 from adc_pipeline.corpus.readers.rows import COLUMNS
+from adc_pipeline.corpus.readers.values import stands_for_nothing
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -29,7 +30,7 @@ FROM = "-from-"
 
 UTTERANCES = """
 SELECT r.id, r.conversation_id,
-    CASE WHEN NOT (t.depth = 0 AND (r.reply_to = '0' OR r.reply_to = '-1')) THEN r.reply_to END AS reply_to,
+    CASE WHEN t.depth > 0 OR NOT {nothing} THEN r.reply_to END AS reply_to,
     r.speaker, r.text, r.timestamp, r.score, r.position, c.title,
     coalesce(c.source, r.source) AS source, r.stickied, r.score_hidden, r.distinguished,
     t.depth = 0 AS is_root, t.parent_position, t.depth, r.recorded_at, r.namespace{carried}
@@ -101,7 +102,9 @@ def create_utterances(connection: "DuckDBPyConnection", folder: Path) -> None:
     create_read_rows(connection, folder)
     create_tree(connection, folder)
     others = "".join(f', r."{name}"' for name in carried_columns(connection))
-    connection.sql(UTTERANCES.format(carried=others)).create_view("utterances")
+    connection.sql(UTTERANCES.format(carried=others, nothing=stands_for_nothing("r.reply_to"))).create_view(
+        "utterances"
+    )
 
 
 def carried_columns(connection: "DuckDBPyConnection") -> list[str]:

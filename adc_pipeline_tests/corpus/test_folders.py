@@ -275,6 +275,17 @@ def test_a_folder_without_data_says_what_it_holds(tmp_path: Path) -> None:
         list_data(tmp_path, "auto")
 
 
+def test_a_set_of_numbered_files_names_what_it_lacks(tmp_path: Path) -> None:
+    for name in ("a-00000-of-00004.csv", "a-00003-of-00004.jsonl", "b_1_of_2.csv", "b_2_of_2.csv", "c-1-of-3.csv"):
+        content = b"id,conversation_id,reply_to,text,score\n1,1,,hi,1\n"
+        record = dict.fromkeys(("id", "conversation_id", "text", "score"), "1") | {"reply_to": None}
+        (tmp_path / name).write_bytes(lines(record) if name.endswith("jsonl") else content)
+    assert found(tmp_path)[1].left_out == {
+        "a-00001-of-00004.csv": "is missing, with 1 others, as the names of the files beside it tell",
+        "c-0-of-3.csv": "is missing, with 1 others, as the names of the files beside it tell",
+    }
+
+
 def test_with_a_format_only_files_with_names_of_data_are_read(folder: Path) -> None:
     write(folder / "notes.txt", lines(COMMENT))
     names, listing = found(folder, "dump")

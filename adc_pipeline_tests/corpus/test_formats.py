@@ -77,7 +77,10 @@ def test_a_parquet_file_is_a_table(tmp_path: Path) -> None:
     [
         (b"", "is empty"),
         (b"\n \n", "is empty"),
-        (b"{\n  'pretty': 1\n}\n", "none of its first records is a JSON object"),
+        (b"{\n  'pretty': 1\n}\n", "Python's notation of objects, .*: write them by `json.dumps`"),
+        (b"[{u'id': 1, u'body': None}]\n", "Python's notation of objects"),
+        (b"{\n  pretty: 1\n}\n", "none of its first records is a JSON object"),
+        (line({"columns": ["id", "text"], "index": [0], "data": [[1, "x"]]}), "a whole table as one JSON object"),
         (b"[1, 2]\n", "none of its first values is a JSON object"),
         (b"just text\n", "neither JSON lines nor"),
         (b'callback([{"id": 1}]);', "a script with JSON in it: keep what is between"),

@@ -56,17 +56,21 @@ def site(path: Path, name: str) -> Path:
         # An utterance has the id.
         ([(0, 0, ""), (1, 0, 0), (2, 0, 0), (3, 0, 1)], 1),
         ([(0, 0, -1), (1, 0, 0), (2, 0, 1), (3, 0, 1)], 1),
+        ([(1, 1, "root"), (2, 1, 1), (3, 1, 9), (4, 4, "root")], 2),
+        ([(1, 1, "-"), (2, 1, 1), (4, 4, "-"), (5, 4, "undefined")], 2),
+        ([("root", "root", ""), (1, "root", "root"), (2, "root", 1), (3, "root", "root")], 1),
         # Or it lies outside.
         ([(1, 0, 0), (2, 0, 0), (4, 4, ""), (5, 4, 4)], 1),
     ],
-    ids=["0", "-1", "an id", "both", "outside"],
+    ids=["0", "-1", "an id", "both", "root", "words", "root as an id", "outside"],
 )
-def test_0_is_no_parent_unless_an_utterance_has_that_id(tmp_path: Path, rows: list[Any], roots: int) -> None:
+def test_0_and_root_are_no_parents_unless_an_utterance_has_that_id(tmp_path: Path, rows: list[Any], roots: int) -> None:
     table = "id,conversation_id,reply_to,text,score\n" + "".join(f"{a},{b},{c},text {a},1\n" for a, b, c in rows)
     (tmp_path / "table.csv").write_text(table)
     counts = read_corpus(tmp_path, [tmp_path / "table.csv"])
-    outside = counts.get("set_aside.root_outside", 0)
-    assert (counts["roots"], counts["taking_part"], counts["set_aside"]) == (roots, 4 - outside, outside)
+    lost = sum(number for name, number in counts.items() if name.startswith("set_aside."))
+    assert (counts["roots"], counts["taking_part"], counts["set_aside"]) == (roots, 4 - lost, lost)
+    assert not counts["adopted_roots"]
     answered = dict(read_utterances(tmp_path / "out", "id, reply_to"))
     assert sum(reply_to is None for reply_to in answered.values()) == roots
 

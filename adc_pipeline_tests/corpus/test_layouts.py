@@ -333,11 +333,21 @@ def test_replies_inside_records_are_not_left_out_without_a_word(folder: Path, re
         check_source(CorpusSettings(str(folder)))
 
 
+@pytest.mark.parametrize(
+    ("record", "key"),
+    [({"_index": "reddit", "_id": "c", "_source": REPLY}, "_source"), ({"c": REPLY, "d": REPLY | {"id": "d"}}, "c")],
+)
+def test_records_that_are_inside_other_objects_are_named(folder: Path, record: Record, key: str) -> None:
+    json_lines(folder / "some.json", [record])
+    with pytest.raises(PipelineError, match=f"each record inside another object, under a key such as {key}: write"):
+        check_source(CorpusSettings(str(folder)))
+
+
 @pytest.mark.parametrize("column", [lambda values: values, lambda values: dict(enumerate(values))])
 def test_a_table_by_columns_is_refused(tmp_path: Path, column: Callable[[list[str]], Any]) -> None:
     table = {name: column(["a", "b"]) for name in ("id", "conversation_id", "reply_to", "text", "score")}
     json_lines(tmp_path / "some.json", [table])
-    with pytest.raises(PipelineError, match=r"a table by columns, .*: write it by rows"):
+    with pytest.raises(PipelineError, match=r"a whole table as one JSON object, .*: write it by rows"):
         check_source(CorpusSettings(str(tmp_path / "some.json")))
 
 
@@ -354,6 +364,14 @@ def test_a_name_that_is_an_object_is_refused(tmp_path: Path, write: Write, recor
     write(tmp_path / "some.jsonl", [record])
     with pytest.raises(PipelineError, match=sentence):
         check_source(CorpusSettings(str(tmp_path / "some.jsonl")))
+
+
+def test_a_text_that_is_a_structure_is_refused(tmp_path: Path) -> None:
+    parquet(
+        tmp_path / "t", [dict.fromkeys(("id", "conversation_id", "reply_to", "score"), "a") | {"text": {"en": "hi"}}]
+    )
+    with pytest.raises(PipelineError, match=r"under the key text, .*: map a member"):
+        check_source(CorpusSettings(str(tmp_path / "t")))
 
 
 def test_a_speaker_of_convokit_that_is_an_object_is_refused(folder: Path) -> None:
@@ -466,10 +484,14 @@ def test_voat_as_pandas_writes_it_with_ids_as_floats(folder: Path) -> None:
 
 
 @pytest.mark.fast_first
-@pytest.mark.parametrize("write", NESTED)
-def test_ruqqus(folder: Path, write: Write) -> None:
+@pytest.mark.parametrize(
+    ("write", "guild"),
+    # rDrama goes on with the code of Ruqqus, and calls a guild a hole.
+    [*((write, "guild_name") for write in NESTED), (json_lines, "hole")],
+)
+def test_ruqqus(folder: Path, write: Write, guild: str) -> None:
     votes = {"author_name": "ann", "upvotes": 5, "downvotes": 2, "score": 3}
-    write(folder / "posts", [{"id": "a1", "title": "Hm", "body": "text", "guild_name": "g", "created_utc": 1} | votes])
+    write(folder / "posts", [{"id": "a1", "title": "Hm", "body": "text", guild: "g", "created_utc": 1} | votes])
 
     def comment(name: str, parents: list[str], time: int) -> Record:
         return {"id": name, "post_id": "a1", "parent_comment_id": parents, "body": f"comment {name}",

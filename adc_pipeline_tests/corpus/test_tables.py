@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.corpus.formats import Recognised, recognise
-from adc_pipeline.corpus.readers import convokit, delimited, dumps, tables
+from adc_pipeline.corpus.readers import convokit, delimited, dialects, dumps, tables
 from adc_pipeline.corpus.readers.rows import COLUMNS
 from adc_pipeline.corpus.readers.values import create_macros
 from adc_pipeline.corpus.sample import write_sample
@@ -89,7 +89,7 @@ def test_a_record_beyond_the_greatest_length_is_counted(tmp_path: Path) -> None:
 def records(path: Path, content: str) -> list[tuple[str | None, ...]]:
     """The cells of a file with the columns a, b and c; None for a record that does not fit."""
     path.write_text(content, newline="")
-    counted = delimited.write_records(path, delimited.read_dialect(path), path.with_suffix(".parquet"))
+    counted = delimited.write_records(path, dialects.read_dialect(path), path.with_suffix(".parquet"))
     found = [tuple(row.values()) for row in pq.read_table(path.with_suffix(".parquet")).to_pylist()]
     assert counted == delimited.Counted(len(found), found.count((None, None, None)))
     return found
@@ -365,7 +365,8 @@ def test_a_broken_parquet_file_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("header", "sentence"), [(b"text", "no header of a CSV"), (b"id,text,ID", "two columns of one name")]
+    ("header", "sentence"),
+    [(b"text", "no header of a CSV"), (b"id,text,ID", "two columns of one name .* put a header above")],
 )
 def test_a_header_that_is_none_is_refused(tmp_path: Path, header: bytes, sentence: str) -> None:
     (tmp_path / "some.csv").write_bytes(header + b"\n1,2,3\n")
@@ -439,3 +440,80 @@ def test_only_the_header_may_end_with_a_separator(tmp_path: Path) -> None:
     path = tmp_path / "some.csv"
     path.write_text(HEADER.replace("\n", ",\n") + "a,a,,hi,1,5,ann\n")
     assert [row["text"] for row in read(path)] == ["hi"]
+
+
+@pytest.mark.parametrize("separator", ["||", "::", "|~|", "<>", ";;", "@@@"])
+def test_several_signs_separate_cells_that_hold_one_of_them(tmp_path: Path, separator: str) -> None:
+    path, first = tmp_path / "some.txt", separator[0]
+    lines = [HEADER.strip().split(","), ["a", "a", "", f"b{first}c", "1", "5", "ann"],
+             ["b", "a", "a", f'"d{separator}e\nf"', "2", "", "bob"]]  # fmt: skip
+    path.write_text("".join(separator.join(cells) + "\n" for cells in lines))
+    assert recognise(path) == Recognised("table", "csv")
+    assert [(row["id"], row["text"], row["score"], row["speaker"]) for row in read(path)] == [
+        ("a", f"b{first}c", 1, "ann"), ("b", f"d{separator}e\nf", 2, "bob")]  # fmt: skip
+
+
+def test_unnamed_columns_between_the_named_ones_are_no_separator_of_several_signs(tmp_path: Path) -> None:
+    path = tmp_path / "some.csv"
+    path.write_text("id,,conversation_id,,reply_to,,text,,score\na,x,a,x,,x,hi,x,1\n")
+    assert [(row["id"], row["text"], row["score"]) for row in read(path)] == [("a", "hi", 1)]
+
+
+@pytest.mark.parametrize("remark", ["# one, two", "% one, two", "; one, two", ";", "// one, two"])
+def test_remarks_stand_before_a_header(tmp_path: Path, remark: str) -> None:
+    path = tmp_path / "some.csv"
+    path.write_text(f"{remark}\n{HEADER}a,a,,hi,1,5,ann\n")
+    assert recognise(path) == Recognised("table", "csv")
+    assert [row["text"] for row in read(path)] == ["hi"]
+
+
+def test_a_header_whose_first_column_has_no_name_is_no_remark(tmp_path: Path) -> None:
+    path = tmp_path / "some.csv"
+    path.write_text(";" + HEADER.replace(",", ";") + "0;a;a;;hi;1;5;ann\n")
+    assert [row["text"] for row in read(path)] == ["hi"]
+
+
+def test_a_table_of_a_database_has_backslashes_before_what_a_text_may_not_hold(tmp_path: Path) -> None:
+    path, reports = tmp_path / "some.tsv", list[str]()
+    header = "id\tconversation_id\treply_to\ttext\tscore\n"
+    path.write_text(
+        header + '1\t1\t\\N\ta\\nb\\tc "d\t5\n2\t1\t1\tC:\\\\new\\\\table\t3\n3\t1\t1\ttwo\\\nlines\\\tmore\t4\n'
+    )
+    rows = [(row["reply_to"], row["text"], row["score"]) for row in read(path, reports=reports)]
+    assert rows == [(None, 'a\nb\tc "d', 5), ("1", r"C:\new\table", 3), ("1", "two\nlines\tmore", 4)]
+    assert reports == ["some.tsv has a backslash before signs, as databases write it: reading it again so"]
+    # Without \N, or with a backslash before another sign, it is a sign like any other.
+    for text in ("1\t1\t\tC:\\new\t5\n", "1\t1\t\\N\tC:\\new\\_\t5\n"):
+        path.write_text(header + text)
+        assert read(path)[0]["text"] == text.split("\t")[3]
+
+
+@pytest.mark.parametrize(
+    ("written", "scores"),
+    [
+        (["1.234", "12", "1.000", "-2.000.000"], [1234, 12, 1000, -2000000]),
+        (["1.000", "2.000"], [1, 2]),
+        (["1.000", "2", "0.500"], [1, 2, None]),
+        (["1.0", "2", "7"], [1, 2, 7]),
+    ],
+    ids=["thousands", "fractions alone", "a fraction beside them", "a float"],
+)
+def test_points_part_thousands_where_all_of_them_do(
+    tmp_path: Path, written: list[str], scores: list[int | None]
+) -> None:
+    path = tmp_path / "some.csv"
+    path.write_text(HEADER + "".join(f"{number},0,0,hi,{score},5,ann\n" for number, score in enumerate(written)))
+    assert [row["score"] for row in read(path)] == scores
+
+
+def test_the_last_sign_of_a_file_of_dos_is_no_record(tmp_path: Path) -> None:
+    path = tmp_path / "some.csv"
+    path.write_bytes(HEADER.encode() + b"a,a,,hi,1,5,ann\r\n\x1a")
+    assert [row["id"] for row in read(path)] == ["a"]
+
+
+def test_what_names_neither_conversation_nor_parent_is_a_root(tmp_path: Path) -> None:
+    path = tmp_path / "some.csv"
+    path.write_text(HEADER + "t3_a,,,hi,1,5,ann\nb,NA,NA,ho,1,5,bob\nc,,a,hm,1,5,cid\nnan,,,hm,1,5,cid\n")
+    assert [(row["id"], row["conversation_id"], row["reply_to"]) for row in read(path)] == [
+        ("a", "a", None), ("b", "b", None), ("c", None, "a"), (None, None, None)]  # fmt: skip

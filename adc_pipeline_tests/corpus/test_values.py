@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -246,6 +247,17 @@ def test_a_score_may_have_commas_between_thousands(
     connection: duckdb.DuckDBPyConnection, written: str | None, score: int | None
 ) -> None:
     assert value(connection, "score_number($1)", written) == score
+
+
+def test_scores_of_dumps_and_of_convokit_are_read_as_those_of_tables(
+    connection: duckdb.DuckDBPyConnection, tmp_path: Path
+) -> None:
+    (tmp_path / "lines").write_text('{"id": "a", "body": "x", "score": "1,234", "meta": {"score": "1,234"}}\n')
+    connection.execute(dumps.PARENT)
+    for sql in (convokit.READ, dumps.READ_LINES):
+        result = connection.execute(sql, {"lines": str(tmp_path / "lines")})
+        names = [column[0] for column in result.description]
+        assert [row[names.index("score")] for row in result.fetchall()] == [1234]
 
 
 @pytest.mark.parametrize("sql", [convokit.READ, dumps.READ_LINES], ids=["convokit", "dumps"])

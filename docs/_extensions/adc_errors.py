@@ -23,7 +23,7 @@ from sphinx.errors import ExtensionError
 from sphinx.util.docutils import SphinxDirective
 
 PACKAGE = Path(__file__).parents[2] / "adc_pipeline"
-ERRORS = {"PipelineError", "UnreachableError"}
+ERRORS = {"PipelineError", "UnreachableError", "InnerRecordsError"}
 GAP = "…"
 # Sentences whose remedy is known when they are raised, or goes without saying in them.
 REMEDIES = {

@@ -61,7 +61,7 @@ SELECT id, conversation_id,
         CASE WHEN parent IS NULL OR parent_kind = 't1_' AND parent = id THEN conversation_id ELSE parent END
     END AS reply_to,
     author AS speaker, CASE WHEN is_comment THEN body ELSE selftext END AS text, timestamp,
-    whole_number(score) AS score, try_cast(stickied AS BOOLEAN) AS stickied,
+    score_number(score) AS score, try_cast(stickied AS BOOLEAN) AS stickied,
     coalesce(try_cast(score_hidden AS BOOLEAN), try_cast(hide_score AS BOOLEAN)) AS score_hidden, distinguished,
     CASE WHEN NOT is_comment THEN title END AS title, {name} AS source,
     recorded(timestamp, recording, after) AS recorded_at,

@@ -15,7 +15,8 @@ from adc_pipeline.core.errors import PipelineError, did_you_mean
 from adc_pipeline.corpus.first_bytes import is_parquet
 from adc_pipeline.corpus.readers.arrow import read_schema
 from adc_pipeline.corpus.readers.carried import MAPPED, carried, spelled
-from adc_pipeline.corpus.readers.delimited import read_dialect, write_records
+from adc_pipeline.corpus.readers.delimited import write_records
+from adc_pipeline.corpus.readers.dialects import read_dialect
 from adc_pipeline.corpus.readers.rows import COLUMNS, NAME_OF_FILE, Rows, columns_of_file
 
 if TYPE_CHECKING:
@@ -31,8 +32,10 @@ ALSO_CALLED = {"recorded_at": ("retrieved_on", "retrieved_utc")}
 # A column of ours out of its text, where it is not the text itself. An id without t1_ or t3_ is that of a dump.
 FINISHED = {
     "id": "CASE WHEN NOT is_no_id({text}) THEN without_kind({id}) END",
-    "conversation_id": "CASE WHEN NOT is_no_id({text}) THEN without_kind({id}) END",
-    "reply_to": "CASE WHEN NOT is_nothing({text}) OR {text} = {conversation}"
+    # What names neither its conversation nor a parent is a root, of the conversation that it names.
+    "conversation_id": "CASE WHEN NOT is_no_id({text}) THEN without_kind({id})"
+    " WHEN is_nothing({parent_kind}) THEN CASE WHEN NOT is_no_id({kind}) THEN without_kind({own}) END END",
+    "reply_to": "CASE WHEN NOT is_nothing({text}) OR ({text} = {conversation} AND NOT is_no_id({conversation}))"
     " THEN without_kind(coalesce({id}, {text})) END",
     "timestamp": "seconds({text})",
     "score": "score_number({text})",
@@ -45,6 +48,7 @@ FINISHED = {
 }
 WHERE_SOUND = "CASE WHEN {sound} THEN {value} END"
 READ = "SELECT {finished} FROM {view}"
+BY_POINTS = "SELECT thousands_by_points(score) FROM {view}"
 
 # Keeps views apart where one connection reads several tables.
 NUMBERS = count()
@@ -66,12 +70,13 @@ def rows(
     """
     scratch.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=scratch) as folder:
-        if is_parquet(path):
+        of_texts = not is_parquet(path)
+        if of_texts:
+            table, records = open_csv(path, Path(folder), connection, report)
+        else:
             table = without_validation(path, Path(folder), connection) if repair else open_parquet(path, connection)
             records = parquet_records(path)
-        else:
-            table, records = open_csv(path, Path(folder), connection, report)
-        yield Rows(select(path, table, columns, connection), records=records)
+        yield Rows(select(path, table, columns, connection, of_texts=of_texts), records=records)
 
 
 def rows_of_files(
@@ -84,7 +89,8 @@ def rows_of_files(
     """Yield the rows of many small tables of one schema, in order, by one query; `names` as in `Rows`."""
     scratch.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=scratch) as folder:
-        if is_parquet(paths[0]):
+        of_texts = not is_parquet(paths[0])
+        if not of_texts:
             files, records = list(paths), sum(map(parquet_records, paths))
             table = open_parquets(files, connection)
         else:
@@ -94,7 +100,8 @@ def rows_of_files(
             )
             table = without_empty(open_parquets(files, connection))
         parameters = {"lines": list(map(str, files)), "names": [[name] for name in names]}
-        yield Rows(select(paths[0], table, columns, connection, several=True), parameters, records=records)
+        query = select(paths[0], table, columns, connection, several=True, of_texts=of_texts)
+        yield Rows(query, parameters, records=records)
 
 
 def check_columns(path: Path, columns: Mapping[str, str]) -> dict[str, str]:
@@ -229,10 +236,12 @@ def select(
     columns: Mapping[str, str],
     connection: "DuckDBPyConnection",
     several: bool = False,
+    of_texts: bool = False,
 ) -> str:
     """Return the query of our columns over a table; its view stays for the life of the connection.
 
-    With `several`, the table is that of several files, whose paths its column `filename` has.
+    With `several`, the table is that of several files, whose paths its column `filename` has; with `of_texts`, it is
+    read once before, to find out how its scores are written.
     """
     from duckdb import ConstantExpression
 
@@ -252,7 +261,8 @@ def select(
     view = f"table_{next(NUMBERS)}"
     table.create_view(view)
     types = list(map(str, table.types))
-    found = values(dict(zip(MAPPED, types, strict=False)))
+    by_points = of_texts and connection.execute(BY_POINTS.format(view=view)).fetchall() == [(True,)]
+    found = values(dict(zip(MAPPED, types, strict=False)), by_points)
     for name, kind in zip(others, types[len(MAPPED) :], strict=False):
         found[f'"{name}"'] = as_text(f'"{name}"', kind)
     if several:
@@ -260,9 +270,14 @@ def select(
     return READ.format(finished=", ".join(f"{value} AS {name}" for name, value in found.items()), view=view)
 
 
-def values(types: Mapping[str, str]) -> dict[str, str]:
-    """Return the expression of each of `COLUMNS` over columns that have our names and these DuckDB types."""
+def values(types: Mapping[str, str], by_points: bool) -> dict[str, str]:
+    """Return the expression of each of `COLUMNS` over columns that have our names and these DuckDB types.
+
+    `by_points` says that points part the thousands of scores.
+    """
     texts = {name: as_text(name, kind) for name, kind in types.items()}
+    if by_points:
+        texts["score"] = f"replace({texts['score']}, '.', '')"
     ids = {name: as_id(texts[name], types[name]) for name in IDS}
     # A text that is no UTF-8 spoils its row.
     undecoded = [f"({name} IS NULL OR {texts[name]} IS NOT NULL)" for name, kind in types.items() if kind == "BLOB"]
@@ -271,6 +286,7 @@ def values(types: Mapping[str, str]) -> dict[str, str]:
         value = FINISHED.get(name, "{text}").format(
             text=texts.get(name),
             id=ids.get(name),
+            own=ids["id"],
             timestamp=texts["timestamp"],
             conversation=texts["conversation_id"],
             kind=texts["id"],

@@ -9,7 +9,7 @@ from a string.
   date without separators, such as 20200913183332, are that date: as a number they would lie in 1970, 1976 or the year
   2610.
 - A **score** is a whole number. Commas may separate its thousands, since of a table with such scores only the highest
-  ones have commas.
+  ones have commas. So may points where a table of texts tells that they do (`thousands_by_points`).
 - An **id** is any text; spaces around it are no part of it. A whole number keeps its id where a program wrote it as a
   float: pandas turns 7 into 7.0 where another row has no value. From 2^53 on, a float no longer holds every whole
   number and is no id. A number with a fraction is no id either; as text it is, since 7.5 may well be the fifth
@@ -34,6 +34,16 @@ POST, COMMENT = "t3_", "t1_"
 NO_ID = ("", "NA", "N/A", "#N/A", "<NA>", "None", "NONE", "null", "Null", "NULL", "nan", "NaN", "NAN", "NaT", r"\N")
 NOTHING = ("", "na", "n/a", "#n/a", "<na>", "none", "null", "nan", "nat", r"\n")
 
+# How databases number what is not there, and how people and programs write that a root answers nothing. Unlike the
+# above, these may be ids, which `corpus.keys` finds out.
+PERHAPS_NOTHING = ("0", "-1", "-", "root", "Root", "ROOT", "undefined", "false", "False", "[]", "{}")
+
+
+def stands_for_nothing(parent: str) -> str:
+    """Return whether an expression in SQL is a parent that stands for none where no utterance has that id."""
+    return "(" + " OR ".join(f"{parent} = '{word}'" for word in PERHAPS_NOTHING) + ")"
+
+
 # Casting through DOUBLE costs as much as the rest of a row, so a test for a fraction or an exponent comes first; and
 # DuckDB's cast to BIGINT would round 7.5 to 8.
 NUMBERS = r"""
@@ -45,12 +55,18 @@ CREATE OR REPLACE TEMP MACRO whole_number(written) AS
          WHEN is_plain(written) THEN try_cast(written AS BIGINT)
          WHEN try_cast(written AS DOUBLE) = floor(try_cast(written AS DOUBLE))
              THEN try_cast(try_cast(written AS DOUBLE) AS BIGINT) END;
-CREATE OR REPLACE TEMP MACRO score_number(written) AS
-    CASE WHEN written IS NULL OR NOT contains(written, ',') THEN whole_number(written)
+-- Nearly all scores are whole numbers as they stand, and cost no look for a comma.
+CREATE OR REPLACE TEMP MACRO score_number(written) AS coalesce(whole_number(written),
+    CASE WHEN NOT contains(written, ',') THEN NULL
          WHEN regexp_full_match(written, '\s*[+-]?\d{1,3}(,\d{3})+(\.0*)?\s*')
              THEN whole_number(replace(written, ',', ''))
          WHEN regexp_full_match(written, '\s*[+-]?\d+,0{1,2}\s*') THEN whole_number(regexp_extract(written, '[+-]?\d+'))
-         END;
+    END);
+-- Whether the points in a column of texts part thousands (1.000 or 1.234): all of them may, and some numbers have none,
+-- which a program would write as 12.000 beside the fraction 1.000.
+CREATE OR REPLACE TEMP MACRO thousands_by_points(written) AS
+    bool_and(NOT contains(written, '.') OR regexp_full_match(written, '\s*[+-]?[1-9]\d{0,2}(\.\d{3})+\s*'))
+        AND bool_or(regexp_full_match(written, '\s*[+-]?\d+\s*')) AND bool_or(contains(written, '.'));
 """
 
 # Seconds reach to the year 5138; milliseconds begin in 1973. Counts from another year than 1970 are told by their size,

@@ -29,7 +29,8 @@ def records(file: BinaryIO, path: Path, whole: bool = True) -> Iterator[dict[str
 
     def refuse(*_: object) -> None:
         raise PipelineError(
-            f"{path}, which the setting corpus names, is XML with a document type, which is not read: remove it."
+            f"{path.resolve()}, which the setting corpus names, is XML with a document type, which is not read: remove"
+            " it."
         )
 
     parser = expat.ParserCreate()
@@ -44,7 +45,8 @@ def records(file: BinaryIO, path: Path, whole: bool = True) -> Iterator[dict[str
             parser.Parse(b"", True)
     except expat.ExpatError as error:
         raise PipelineError(
-            f"{path}, which the setting corpus names, is no whole XML file (line {error.lineno}): fetch it again."
+            f"{path.resolve()}, which the setting corpus names, is no whole XML file (line {error.lineno}): fetch it"
+            " again."
         ) from error
 
 
