@@ -251,8 +251,13 @@ def explained(path: Path) -> Iterator[None]:
 
 def sentence(path: Path, error: sqlite3.Error, owner: str = "MLflow") -> str:
     """Return what is wrong with a database of `owner`, and what to do, for an error of SQLite."""
-    name = getattr(error, "sqlite_errorname", "")
+    return f"The {owner} database {path} {fault(error)}."
+
+
+def fault(error: BaseException) -> str:
+    """Return what is wrong and what to do for an error of SQLite, or of SQLAlchemy which has one of SQLite's inside."""
+    name = getattr(getattr(error, "orig", error), "sqlite_errorname", "")
     for prefix, (what, remedy) in SENTENCES.items():
         if name.startswith(prefix):
-            return f"The {owner} database {path} {what}: {remedy}."
-    return f"The {owner} database {path} cannot be used ({first_line(error)}): {REPAIR}."
+            return f"{what}: {remedy}"
+    return f"cannot be used ({first_line(error)}): {REPAIR}"
