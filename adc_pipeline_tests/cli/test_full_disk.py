@@ -3,6 +3,7 @@
 import sqlite3
 from pathlib import Path
 
+import dagster as dg
 import pytest
 from sqlalchemy.exc import OperationalError
 
@@ -24,6 +25,7 @@ def test_a_full_disk_under_dagsters_history_is_not_called_damage(
 ) -> None:
     # Set first, so that what the code sets is undone afterwards.
     monkeypatch.setenv("DAGSTER_HOME", "")
+    monkeypatch.setattr(dg.DagsterInstance, "get", dg.DagsterInstance.ephemeral)
     inner = sqlite3.OperationalError("database or disk is full")
     inner.sqlite_errorname = "SQLITE_FULL"
     with (
