@@ -110,6 +110,23 @@ def is_intact(path: Path) -> bool:
         return bool(connection.execute("PRAGMA quick_check(1)").fetchall() == [("ok",)])
 
 
+def lacking(path: Path) -> list[str]:
+    """Return the columns that a database with MLflow's newest tables lacks; another program may have dropped them."""
+    with temporary_beside(path) as new:
+        create(new)
+        return sorted(columns(new) - columns(path))
+
+
+def columns(path: Path) -> set[str]:
+    """Return all columns of a database, as `TABLE.COLUMN`."""
+    query = """
+        SELECT tables.name || '.' || columns.name
+        FROM sqlite_master AS tables, pragma_table_info(tables.name) AS columns WHERE tables.type = 'table'
+    """
+    with closing(connect(path)) as connection:
+        return {name for (name,) in connection.execute(query)}
+
+
 def connect(path: Path) -> sqlite3.Connection:
     """Open an existing database."""
     return sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=SECONDS_FOR_A_LOCK)
