@@ -6,11 +6,13 @@ Host nor Origin, so that an `<img>` on a foreign page can start a run. Refused a
 
 - a Host that is a name other than localhost or the one served at: DNS rebinding makes a foreign name lead here, while
   an address in digits cannot be rebound;
-- an Origin that is not the page's own, for websockets too, which browsers open across origins without asking;
+- an Origin that is not the page's own, for websockets too, which browsers open across origins without asking, and a
+  Referer that is not, where something may be changed;
 - what a browser marks as coming from another site or origin, except that it follows a link to a page;
 - a GraphQL document that holds more than queries, unless it is sent by POST.
 
-Clients that are no browsers send neither Origin nor Sec-Fetch-Site and pass. Costs about 20 microseconds a request.
+Of a header that is there more than once, every value counts. Clients that are no browsers send neither Origin nor
+Sec-Fetch-Site and pass. Costs about 20 microseconds a request.
 """
 
 import ipaddress
@@ -41,12 +43,15 @@ class Guard:
     def refusal(self, scope: Scope) -> str | None:
         """Return why a request or a websocket is refused, or None if it is not."""
         headers = Headers(scope=scope)
-        host, origin = headers.get("host", ""), headers.get("origin")
-        if not self.is_ours(host):
+        hosts = headers.getlist("host")
+        if len(hosts) != 1 or not self.is_ours(hosts[0]):
             return "This page is served by IP address, as localhost, and by the name given to --host."
-        if origin is not None and origin.lower() not in (f"http://{host.lower()}", f"https://{host.lower()}"):
+        ours = [f"{scheme}://{hosts[0].lower()}" for scheme in ("http", "https")]
+        pages = [] if scope.get("method") in ("GET", "HEAD") else map(origin_of, headers.getlist("referer"))
+        if any(origin.lower() not in ours for origin in [*headers.getlist("origin"), *pages]):
             return "Requests from pages of another origin are refused."
-        if headers.get("sec-fetch-site") in ("cross-site", "same-site") and not is_link(scope, headers):
+        sites = {site.lower() for site in headers.getlist("sec-fetch-site")}
+        if not sites <= {"same-origin", "none"} and not is_link(scope, headers):
             return "Requests from pages of another site are refused."
         if scope["type"] == "http" and scope["method"] != "POST" and changes(scope["query_string"]):
             return "GraphQL documents other than queries are accepted by POST only."
@@ -55,10 +60,17 @@ class Guard:
     def is_ours(self, host: str) -> bool:
         """Return whether a Host header holds a name that is served, or an IP address."""
         try:
-            name = urlsplit(f"//{host}").hostname or ""
-            return name in self.names or bool(ipaddress.ip_address(name))
+            parts = urlsplit(f"//{host}")
+            name = parts.hostname or ""
+            # `port` raises ValueError for what is none.
+            return parts.port != 0 and "@" not in host and (name in self.names or bool(ipaddress.ip_address(name)))
         except ValueError:
             return False
+
+
+def origin_of(address: str) -> str:
+    """Return the scheme and host of an address, as an Origin header has them."""
+    return "/".join(address.split("/", 3)[:3])
 
 
 def is_link(scope: Scope, headers: Headers) -> bool:

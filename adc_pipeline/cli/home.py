@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from adc_pipeline.core.artefacts import Store
 from adc_pipeline.core.atomic import atomic_file
-from adc_pipeline.core.errors import PipelineError, first_line
+from adc_pipeline.core.errors import PipelineError, first_line, is_disk_full
 from adc_pipeline.core.named_files import file_problem
 
 if TYPE_CHECKING:
@@ -71,6 +71,8 @@ def dagster_instance(store: Store) -> Iterator["DagsterInstance"]:
     except PipelineError:
         raise
     except Exception as error:
+        if is_disk_full(error):
+            raise PipelineError(f"The disk of DAGSTER_HOME = {home} is full: make room.") from error
         raise PipelineError(
             f"Dagster cannot be started on DAGSTER_HOME = {home} ({first_line(error)}): correct its dagster.yaml, or"
             " run `adc repair` if a database in it is damaged."
@@ -82,7 +84,6 @@ def dagster_instance(store: Store) -> Iterator["DagsterInstance"]:
             # Errors of steps do not get here, so that these are of Dagster's own storage.
             if type(error).__module__.partition(".")[0] not in ("sqlite3", "sqlalchemy"):
                 raise
-            raise PipelineError(
-                f"A database of Dagster in DAGSTER_HOME = {home} cannot be used ({first_line(error)}): run `adc"
-                " repair`, which begins a new one if it is damaged."
-            ) from error
+            from adc_pipeline.tracking.database import fault
+
+            raise PipelineError(f"A database of Dagster in DAGSTER_HOME = {home} {fault(error)}.") from error

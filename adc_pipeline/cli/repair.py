@@ -22,7 +22,7 @@ from adc_pipeline.core.manifests import Artefact, read_making, write_making
 from adc_pipeline.defs.history import FOLDERS
 from adc_pipeline.generation.registration import REGISTERED, is_registered, read_registered, register_model
 from adc_pipeline.tracking.address import sqlite_file
-from adc_pipeline.tracking.database import COMPANIONS, connect, sentence
+from adc_pipeline.tracking.database import COMPANIONS, connect, is_ready, lacking, sentence
 from adc_pipeline.tracking.failures import explained
 from adc_pipeline.tracking.restoration import restored_run
 from adc_pipeline.tracking.runs import Run, Tracking
@@ -119,7 +119,8 @@ def replace_damaged(path: Path, owner: str, report: Report) -> bool:
 def fault(path: Path, owner: str) -> str:
     """Return why an SQLite file is damaged, empty if it is not; PipelineError if it cannot be read.
 
-    Tables without exactly one revision are those of a process that was killed while it created them.
+    Tables without exactly one revision are those of a process that was killed while it created them. Which columns
+    there have to be is known of MLflow's newest tables.
     """
     try:
         with closing(connect(path)) as connection:
@@ -136,7 +137,10 @@ def fault(path: Path, owner: str) -> str:
         raise PipelineError(sentence(path, error, owner)) from error
     if answer != "ok":
         return answer.splitlines()[0]
-    return f"its tables have {versions} revisions instead of one" if tables and versions != 1 else ""
+    if tables and versions != 1:
+        return f"its tables have {versions} revisions instead of one"
+    gone = lacking(path) if owner == "MLflow" and is_ready(path) else []
+    return f"it lacks {', '.join(gone[:3])}" if gone else ""
 
 
 def restore(store: Store, tracking: Tracking, made: Artefact) -> list[str]:
@@ -160,8 +164,11 @@ def restore_version(store: Store, made: Artefact, run: Run) -> list[str]:
     if is_registered(run, registered):
         return []
     # Imports torch.
+    from transformers.utils.logging import disable_progress_bar
+
     from adc_pipeline.evaluation import served
 
+    disable_progress_bar()
     new = register_model(run, made.path, registered["registered_model"], served)
     store.amend(made, REGISTERED, json.dumps(new, allow_nan=False) + "\n")
     return [f"{made.name} is registered again, as version {new['registered_version']} of {new['registered_model']}."]

@@ -5,6 +5,7 @@ own events, so that no library's output gets between.
 """
 
 import gc
+import io
 import os
 import signal
 import sys
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from adc_pipeline.cli.home import dagster_instance
 from adc_pipeline.cli.progress import Progress
 from adc_pipeline.core.artefacts import Store
-from adc_pipeline.core.errors import PipelineError, did_you_mean
+from adc_pipeline.core.errors import PipelineError, did_you_mean, is_disk_full
 from adc_pipeline.core.log_forwarding import forwarded
 from adc_pipeline.core.named_files import read_mapping
 from adc_pipeline.core.terminal import printable
@@ -141,6 +142,18 @@ def signals_interrupt() -> Iterator[None]:
             signal.signal(each, handler)
 
 
+class LogFile(io.FileIO):
+    """A file that loses what a full disk does not take: the step that needs the room says so, and a log must not."""
+
+    def write(self, data: Any) -> int:
+        try:
+            return super().write(data) or 0
+        except OSError as error:
+            if not is_disk_full(error):
+                raise
+            return len(data)
+
+
 @contextmanager
 def printed_to(log: Path) -> Iterator[TextIO]:
     """Send what this process and those it starts print to the file `log`; yield the original standard output."""
@@ -151,7 +164,9 @@ def printed_to(log: Path) -> Iterator[TextIO]:
     try:
         with (
             open(os.dup(before[0]), "w", encoding="utf-8", errors="replace") as screen,
-            log.open("w", encoding="utf-8", errors="replace", buffering=1) as file,
+            io.TextIOWrapper(
+                io.BufferedWriter(LogFile(log, "w")), encoding="utf-8", errors="replace", line_buffering=True
+            ) as file,
             redirect_stdout(file),
             redirect_stderr(file),
         ):

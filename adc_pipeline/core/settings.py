@@ -115,7 +115,8 @@ class Declared:
         """Return in words which values the setting accepts."""
         if self.choices:
             return self.accepts
-        example = list(self.default) if self.kind is tuple and self.default else [1]
+        one = ["a text"] if self.item is str else [1]
+        example = list(self.default) if self.kind is tuple and self.default else one
         words: dict[type, str] = {
             int: "a whole number",
             float: "a number",

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.core.named_files import access_problem, file_problem, read_small_json
@@ -53,11 +54,15 @@ class DataFile:
 
 @dataclass
 class Listing:
-    """What lies below a path: the data, what is left out and why, and which links lead elsewhere and where."""
+    """What lies below a path: the data, what is left out and why, and which links lead elsewhere and where.
+
+    `archives` are those that were unpacked: stamp and SHA-256 of each, by resolved path.
+    """
 
     files: list[DataFile] = field(default_factory=list)
     left_out: dict[str, str] = field(default_factory=dict)
     links: dict[str, str] = field(default_factory=dict)
+    archives: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 def list_data(path: Path, wanted: Format, columns: Mapping[str, str] | None = None) -> Listing:

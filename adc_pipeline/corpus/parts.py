@@ -1,7 +1,8 @@
 """The parts of a raw corpus: the order in which they are read, their names, and the source that each belongs to.
 
 `fetch` writes the parts and, beside their folder, `parts.json`: the name and source of each, which files of the
-sources are left out and why, and which links lead elsewhere. The dataset cards show the last two.
+sources are left out and why, which links lead elsewhere, and what the archives were that were unpacked. The dataset
+cards show what is left out and the links.
 """
 
 import json
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from adc_pipeline.core import records
+from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.corpus.formats import Recognised, recognise
 from adc_pipeline.corpus.layouts import ScoreOrder
 from adc_pipeline.corpus.packings import packing
@@ -48,7 +50,13 @@ class Part:
     source: str = ""
 
 
-def write_parts(corpus: Path, parts: Sequence[NewPart], left_out: Mapping[str, str], links: Mapping[str, str]) -> None:
+def write_parts(
+    corpus: Path,
+    parts: Sequence[NewPart],
+    left_out: Mapping[str, str],
+    links: Mapping[str, str],
+    archives: Mapping[str, Mapping[str, Any]],
+) -> None:
     """Write `parts.json` for the folder `corpus`, whose parts exist already, in this order."""
     paths = sorted(corpus.iterdir())
     named = {
@@ -61,6 +69,7 @@ def write_parts(corpus: Path, parts: Sequence[NewPart], left_out: Mapping[str, s
         "parts": named,
         "left_out": left_out,
         "links": links,
+        "archives": archives,
         "lower_is_better": known["lower"],
         # Of parts beside others that do not tell their order.
         "higher_is_better": known["higher"] if (None, "") in orders else [],
@@ -81,6 +90,17 @@ def read_record(corpus: Path) -> dict[str, Any]:
     if not path.exists():
         return {"parts": {}, "left_out": {}, "links": {}, "lower_is_better": [], "higher_is_better": []}
     return records.read_record(path, parts=dict, left_out=dict, links=dict, lower_is_better=list, higher_is_better=list)
+
+
+def recorded_archives(corpus: Path) -> dict[Path, dict[str, Any]]:
+    """Return stamp and SHA-256 of each archive that was unpacked for a raw corpus, by path.
+
+    A record that is lost or damaged counts as empty, as does one of an earlier version.
+    """
+    try:
+        return {Path(path): entry for path, entry in read_record(corpus).get("archives", {}).items()}
+    except PipelineError:
+        return {}
 
 
 def left_out_lines(corpus: Path) -> list[str]:

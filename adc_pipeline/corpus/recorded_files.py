@@ -52,6 +52,20 @@ def record_files(corpus: Path, record: Path, previous: Path | None = None) -> st
     return corpus_digest(corpus, {name: str(entry["sha256"]) for name, entry in files.items()})
 
 
+@contextmanager
+def recorded(path: Path, record: dict[str, dict[str, Any]]) -> Iterator[None]:
+    """Write stamp and SHA-256 of a file that is read in the block to `record`, by resolved path.
+
+    Raises PipelineError if the file has changed meanwhile.
+    """
+    stamp = source_stamp(path)
+    yield
+    entry = stamp | {"sha256": file_digest(path)}
+    if source_stamp(path) != stamp:
+        raise changed(path)
+    record[str(path.resolve())] = entry
+
+
 def corpus_digest(corpus: Path, hashes: Mapping[str, str] | None = None) -> str:
     """Return the digest of a raw corpus, of the SHA-256 of each of its files (computed by default).
 

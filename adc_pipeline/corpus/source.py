@@ -23,7 +23,7 @@ from adc_pipeline.corpus.folders import DATA, DataFile, Listing, list_data, watc
 from adc_pipeline.corpus.formats import NEEDED, Recognised, identity, known_fields, later_keys, remember, unfit
 from adc_pipeline.corpus.parts import NewPart, left_out_lines, write_parts
 from adc_pipeline.corpus.readers.carried import carried, own
-from adc_pipeline.corpus.recorded_files import STACK_EXCHANGE_FILES, source_stamp
+from adc_pipeline.corpus.recorded_files import STACK_EXCHANGE_FILES, recorded, source_stamp
 from adc_pipeline.corpus.remote import RemoteFile, is_remote, remote_file
 from adc_pipeline.corpus.settings import CorpusSettings
 
@@ -164,6 +164,7 @@ def fetch(settings: CorpusSettings, downloaded: Mapping[str, Path], out: Path, r
     parts: list[NewPart] = []
     left_out: dict[str, str] = {}
     links: dict[str, str] = {}
+    archives: dict[str, dict[str, Any]] = {}
     for source in sources(settings.corpus):
         if source == SAMPLE:
             parts.append(NewPart(partial(generate, settings), SAMPLE, source))
@@ -180,11 +181,12 @@ def fetch(settings: CorpusSettings, downloaded: Mapping[str, Path], out: Path, r
             name = source_path(source).name
             left_out |= {f"{name}/{path}": reason for path, reason in listing.left_out.items()}
             links |= {f"{name}/{path}": target for path, target in listing.links.items()}
+            archives |= listing.archives
     width = max(2, len(str(len(parts) - 1)))
     for number, part in enumerate(parts):
         part.create(out / f"{number:0{width}}")
     shutil.rmtree(unpacked, ignore_errors=True)
-    write_parts(out, parts, left_out, links)
+    write_parts(out, parts, left_out, links, archives)
     for line in left_out_lines(out):
         report(printable(line))
 
@@ -196,7 +198,8 @@ def list_all(path: Path, unpacked: Path, settings: CorpusSettings) -> Listing:
     listing.files = [file for file in listing.files if file.what.kind != "archive"]
     for number, archive in enumerate(archives):
         folder = unpacked / str(number) / archive.name.split(".")[0]
-        left_out = unpack(archive, folder, settings.format, settings.columns)
+        with recorded(archive, listing.archives):
+            left_out = unpack(archive, folder, settings.format, settings.columns)
         if not any(path.is_file() for path in folder.rglob("*")):
             reasons = "; ".join(f"{name} {why}" for name, why in sorted(left_out.items())[:3])
             raise unfit(archive, f"holds no data ({reasons})" if reasons else "is an empty archive")

@@ -19,6 +19,7 @@ from adc_pipeline.core.content import file_digest
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.core.manifests import read_making
 from adc_pipeline.corpus.download import published_versions
+from adc_pipeline.corpus.parts import recorded_archives
 from adc_pipeline.corpus.recorded_files import recorded_links
 from adc_pipeline.corpus.settings import CorpusSettings
 from adc_pipeline.corpus.source import check_source, convokit_names, corpus_state
@@ -102,11 +103,11 @@ def is_current(settings: CorpusSettings, state: Mapping[str, Any], store: Store)
 def only_times_differ(before: Mapping[str, Any], now: Mapping[str, Any], corpus: Path) -> bool:
     """Return whether two states have the same files with the same content, as recorded for the raw corpus `corpus`.
 
-    A file that was touched, or got another mode or a hard link, is read once. Nobody waits for more than
-    `MOST_COMPARED` bytes of them: these count as changed, as does an archive, of which no content is recorded.
+    A file or an archive that was touched, or got another mode or a hard link, is read once. Nobody waits for more than
+    `MOST_COMPARED` bytes of them: these count as changed.
     """
     changed = [name for name in before.keys() | now.keys() if before.get(name) != now.get(name)]
-    recorded, read = recorded_links(corpus), 0
+    recorded, read = recorded_links(corpus) | recorded_archives(corpus), 0
     for name in changed:
         was, found, known = before.get(name), now.get(name), recorded.get(Path(name))
         if known is None or not isinstance(was, dict) or not isinstance(found, dict):

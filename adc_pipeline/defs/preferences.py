@@ -16,6 +16,7 @@ from adc_pipeline.preferences.card import write_card
 from adc_pipeline.preferences.checks import empty_rows, files_of, pairs_out_of_order
 from adc_pipeline.preferences.configurations import CONFIGURATIONS
 from adc_pipeline.preferences.datasets import write_preferences
+from adc_pipeline.preferences.learnable import count_same_texts, shortcomings
 from adc_pipeline.preferences.picture import pairs_as_markdown
 from adc_pipeline.preferences.settings import PreferenceSettings
 from adc_pipeline.walks.datasets import split_files
@@ -36,10 +37,13 @@ def make_preferences(making: Making[PreferenceSettings]) -> None:
     folder, settings, engine = making.folder, making.settings, making.engine
     with making.unfinished() as work:
         making.count(write_preferences(utterances.path, ranked.path, folder, settings, engine, work))
-    if not making.counts["pairs"]:
-        making.warn("There is no pair: no two replies to one utterance have scores that the settings compare.")
+    making.count(count_same_texts(split_files(folder, "train", "pairs"), settings.form, engine, folder / "spill"))
+    limits = shortcomings(making.counts)
+    for sentence in limits:
+        making.warn(sentence)
     baselines = pair_baselines(folder, utterances.path, ranked.path, settings, engine)
-    write_card(folder, settings, making.counts, making.request.upstream("raw_corpus"), utterances, ranked, baselines)
+    corpus = making.request.upstream("raw_corpus")
+    write_card(folder, settings, making.counts, corpus, utterances, ranked, baselines, limits)
     making.metadata["preview"] = dg.MetadataValue.md(pairs_as_markdown(Path(split_files(folder, "train", "pairs")[0])))
     making.show("distributions", distributions(files_of(folder, "pairs"), PANELS, engine, True))
 
@@ -88,4 +92,14 @@ def splits_apart(workspace: Workspace) -> dg.AssetCheckResult:
     return dg.AssetCheckResult(passed=shared == 0, metadata={"shared": shared})
 
 
-checks = [well_formed, splits_apart]
+# Not blocking: a person may want the texts.
+@dg.asset_check(asset=preferences, name="something_to_learn")
+def something_to_learn(workspace: Workspace) -> dg.AssetCheckResult:
+    """There are pairs in training, and their replies have different texts."""
+    found = shortcomings(workspace.store.current("preferences").counts)
+    return dg.AssetCheckResult(
+        passed=not found, severity=dg.AssetCheckSeverity.WARN, description=" ".join(found) or None
+    )
+
+
+checks = [well_formed, splits_apart, something_to_learn]

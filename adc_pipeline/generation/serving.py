@@ -272,12 +272,14 @@ def is_list(value: Any) -> bool:
 
 
 def is_missing(value: Any) -> bool:
-    """Return whether a value is not given: no such column, None, NaN, or the text that MLflow makes of a null.
+    """Return whether a value is not given: no such column, None, NaN, NA, or the text that MLflow makes of a null.
 
     In the formats `instances` and `inputs`, a null arrives as the text None.
     """
     return (
         value is None
+        # pandas is not imported where it has made no value.
+        or type(value).__name__ == "NAType"
         or (isinstance(value, float) and math.isnan(value))
         or (isinstance(value, str) and value == "None")
     )

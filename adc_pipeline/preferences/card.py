@@ -10,14 +10,16 @@ from adc_pipeline.preferences.configurations import CONFIGURATIONS
 from adc_pipeline.preferences.datasets import columns
 from adc_pipeline.preferences.settings import PreferenceSettings
 from adc_pipeline.walks.baselines import Baseline, baselines_section
-from adc_pipeline.walks.dataset_card import front_matter, made_section
+from adc_pipeline.walks.dataset_card import front_matter, made_section, notes
 from adc_pipeline.walks.datasets import split_files
 from adc_pipeline.walks.splits import SPLITS
 
 BODY = """
 # Preferences from {source}
 
-Replies that readers preferred, and those that they did not, in six configurations. Load one by its name:
+Replies that readers preferred, and those that they did not, in six configurations.
+{shortcomings}
+Load one by its name:
 
 ```python
 from datasets import load_dataset
@@ -58,10 +60,11 @@ def write_card(
     utterances: Artefact,
     ranked: Artefact,
     baselines: Sequence[Baseline] = (),
+    shortcomings: Sequence[str] = (),
 ) -> None:
     """Write `README.md` into the folder `dataset`; the three artefacts are the ones that the dataset was made from.
 
-    `baselines` are what is known of the pairs without their texts.
+    `baselines` are what is known of the pairs without their texts, `shortcomings` sentences on what they cannot teach.
     """
     name = corpus.settings["corpus"]
     files = {each: {split: split_files(dataset, split, each) for split in SPLITS} for each in CONFIGURATIONS}
@@ -82,6 +85,7 @@ def write_card(
     }
     body = BODY.format(
         source=escape(Path(name).name),
+        shortcomings=notes(shortcomings),
         configurations=table(["configuration", *SPLITS, "one row"], numbers, right=[1, 2, 3]),
         columns=table(["configuration", "columns", "for"], described),
         possible=counts["pairs_possible"],

@@ -110,6 +110,23 @@ def is_intact(path: Path) -> bool:
         return bool(connection.execute("PRAGMA quick_check(1)").fetchall() == [("ok",)])
 
 
+def lacking(path: Path) -> list[str]:
+    """Return the columns that a database with MLflow's newest tables lacks; another program may have dropped them."""
+    with temporary_beside(path) as new:
+        create(new)
+        return sorted(columns(new) - columns(path))
+
+
+def columns(path: Path) -> set[str]:
+    """Return all columns of a database, as `TABLE.COLUMN`."""
+    query = """
+        SELECT tables.name || '.' || columns.name
+        FROM sqlite_master AS tables, pragma_table_info(tables.name) AS columns WHERE tables.type = 'table'
+    """
+    with closing(connect(path)) as connection:
+        return {name for (name,) in connection.execute(query)}
+
+
 def connect(path: Path) -> sqlite3.Connection:
     """Open an existing database."""
     return sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=SECONDS_FOR_A_LOCK)
@@ -251,8 +268,13 @@ def explained(path: Path) -> Iterator[None]:
 
 def sentence(path: Path, error: sqlite3.Error, owner: str = "MLflow") -> str:
     """Return what is wrong with a database of `owner`, and what to do, for an error of SQLite."""
-    name = getattr(error, "sqlite_errorname", "")
+    return f"The {owner} database {path} {fault(error)}."
+
+
+def fault(error: BaseException) -> str:
+    """Return what is wrong and what to do for an error of SQLite, or of SQLAlchemy which has one of SQLite's inside."""
+    name = getattr(getattr(error, "orig", error), "sqlite_errorname", "")
     for prefix, (what, remedy) in SENTENCES.items():
         if name.startswith(prefix):
-            return f"The {owner} database {path} {what}: {remedy}."
-    return f"The {owner} database {path} cannot be used ({first_line(error)}): {REPAIR}."
+            return f"{what}: {remedy}"
+    return f"cannot be used ({first_line(error)}): {REPAIR}"

@@ -10,7 +10,7 @@ from pathlib import Path
 from adc_pipeline.core.manifests import Artefact
 from adc_pipeline.core.markdown import escape, table
 from adc_pipeline.walks.baselines import Baseline, baselines_section
-from adc_pipeline.walks.dataset_card import front_matter, made_section
+from adc_pipeline.walks.dataset_card import front_matter, made_section, notes
 from adc_pipeline.walks.datasets import split_files
 from adc_pipeline.walks.kinds import KINDS
 from adc_pipeline.walks.markers import FORMATS
@@ -65,7 +65,7 @@ def write_card(
         kind=kind,
         source=escape(Path(name).name),
         summary=KINDS[kind].summary,
-        shortcomings="".join(f"\n> **Note.** {escape(sentence)}\n" for sentence in shortcomings),
+        shortcomings=notes(shortcomings),
         background=markers.background,
         accepted=markers.accepted,
         rejected=markers.rejected,

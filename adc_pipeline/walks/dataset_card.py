@@ -4,7 +4,7 @@ A card is `README.md` in a dataset's folder, in the Hugging Face Hub's format. T
 the YAML metadata: which files belong to which configuration and split, and the types of the columns.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -105,6 +105,11 @@ def made_section(
         deleted=DELETED[ranked.settings["deleted"]],
         ownership=OWNERSHIP[corpus.settings["corpus"] == SAMPLE],
     )
+
+
+def notes(shortcomings: Iterable[str]) -> str:
+    """Return the paragraphs that say what a dataset cannot teach."""
+    return "".join(f"\n> **Note.** {escape(sentence)}\n" for sentence in shortcomings)
 
 
 def ranking_note(settings: Mapping[str, Any]) -> str:

@@ -10,8 +10,10 @@ from pathlib import Path
 from adc_pipeline.core.engine import Engine, only_row
 
 WALKS, CHARACTERS = 1000, 20_000
+# White space and invisible signs, as a regular expression of DuckDB.
+BLANK = r"[\s\p{Z}\p{C}]+"
 
-DIFFERENCES = r"""
+DIFFERENCES = """
 WITH beginnings AS (
     SELECT row_number() OVER () AS row, left(text, $characters) AS text,
         list_filter(turns, lambda turn: turn."end" <= $characters) AS turns
@@ -19,7 +21,7 @@ WITH beginnings AS (
 ), flat AS (
     SELECT row, generate_subscripts(turns, 1) AS place, unnest(list_transform(turns, lambda turn: {
         verdict: turn.verdict,
-        content: regexp_replace(substr(text, turn.start + 1, turn."end" - turn.start), '[\s\p{Z}\p{C}]+', '', 'g')
+        content: regexp_replace(substr(text, turn.start + 1, turn."end" - turn.start), $blank, '', 'g')
     })) AS turn
     FROM beginnings
 ), stepped AS (
@@ -45,4 +47,5 @@ def count_differences(files: Sequence[str], engine: Engine, spill: Path) -> dict
     walks were looked at, and how many different ones these are.
     """
     with engine.connect(spill) as connection:
-        return only_row(connection, DIFFERENCES, {"files": list(files), "walks": WALKS, "characters": CHARACTERS})
+        sample = {"files": list(files), "walks": WALKS, "characters": CHARACTERS, "blank": BLANK}
+        return only_row(connection, DIFFERENCES, sample)

@@ -116,13 +116,22 @@ def test_the_corpus_of_the_current_artefact_requests_no_run(dumps: Path, tmp_pat
     assert len(watcher.looks()) == 1
 
 
+@pytest.mark.parametrize("packing", ["plain", "zip", "tar.gz"])
 @pytest.mark.parametrize(
     ("change", "asked"),
     [("touch", False), ("mode", False), ("written again", False), ("same length", True), ("too large", True)],
 )
 def test_a_file_whose_content_is_that_of_the_current_artefact_requests_no_run(
-    dumps: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str, asked: bool
+    dumps: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str, asked: bool, packing: str
 ) -> None:
+    file = dumps / "RC_2018-09.jsonl"
+    if packing != "plain":
+        (dumps / "notes.txt").unlink()
+        archive = {"zip": "zip", "tar.gz": "gztar"}[packing]
+        file = Path(shutil.make_archive(str(tmp_path / "RC_2018-09"), archive, dumps))
+        shutil.rmtree(dumps)
+        dumps.mkdir()
+        file = Path(shutil.move(file, dumps))
     settings = CorpusSettings(str(dumps))
     watcher = Watcher(settings, tmp_path / "home")
     with watcher.store.aside("raw_corpus") as folder:
@@ -133,7 +142,7 @@ def test_a_file_whose_content_is_that_of_the_current_artefact_requests_no_run(
         recorded = json.loads(json.dumps(vars(settings)))
         watcher.store.put(folder, Artefact("raw_corpus", folder, digest, settings=recorded))
     assert watcher.looks() == []
-    file = dumps / "RC_2018-09.jsonl"
+    content = file.read_bytes()
     match change:
         case "touch":
             os.utime(file)
@@ -141,9 +150,9 @@ def test_a_file_whose_content_is_that_of_the_current_artefact_requests_no_run(
             file.chmod(0o600)
         case "written again":
             file.unlink()
-            file.write_text(LINE)
+            file.write_bytes(content)
         case "same length":
-            file.write_text(LINE.replace("yes", "not"))
+            file.write_bytes(content[:-1] + b" ")
         case "too large":
             monkeypatch.setattr(watching, "MOST_COMPARED", 1)
             os.utime(file)

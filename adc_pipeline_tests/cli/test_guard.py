@@ -33,7 +33,10 @@ def passes(path: str = "/", method: str = "GET", host: str = OURS, kind: str = "
     path, _, query = path.partition("?")
     raw = {"Host": host, **{name.replace("_", "-"): value for name, value in headers.items()}}
     scope: dict[str, Any] = {"type": kind, "path": path, "query_string": query.encode(), "method": method}
-    scope["headers"] = [(name.lower().encode(), value.encode()) for name, value in raw.items()]
+    # A value with a line break stands for a header that is there twice.
+    scope["headers"] = [
+        (name.lower().encode(), value.encode()) for name, values in raw.items() for value in values.split("\n")
+    ]
     asyncio.run(Guard(app, "workstation")(scope, receive, send))
     refused = {"http": "http.response.start", "websocket": "websocket.close"}[kind]
     assert bool(reached) != bool([message for message in sent if message["type"] == refused])
@@ -78,7 +81,7 @@ def test_the_names_that_are_served_pass(host: str) -> None:
     [
         *("pages.example", "127.0.0.1.pages.example:3000", "localhost.pages.example", "10.pages.example"),
         *("localhost.", "127.1", "127.0.0.1.", "0x7f.1", "::1", "localhost@pages.example", "pages.example#localhost"),
-        *("", "[", "1:x"),
+        *("", "[", "1:x", "x@127.0.0.1:3000", "127.0.0.1:99999", "127.0.0.1:3000, pages.example", "localhost:3000:1"),
     ],
 )
 def test_a_foreign_host_is_refused(host: str) -> None:
@@ -114,6 +117,20 @@ def test_a_browser_may_follow_a_link_here_and_nothing_else_from_another_site() -
     assert not passes("/", **{**IMAGE, "Sec-Fetch-Site": "same-site"})
     # Typed into the address bar, or from a bookmark.
     assert passes("/", **{**LINK, "Sec-Fetch-Site": "none"})
+
+
+def test_of_a_header_that_is_there_twice_every_value_counts() -> None:
+    assert not passes(host=f"{OURS}\npages.example")
+    assert not passes("/graphql", "POST", Origin=f"http://{OURS}\nhttp://pages.example")
+    assert not passes("/graphql", "POST", Sec_Fetch_Site="same-origin\ncross-site")
+
+
+def test_a_page_named_by_referer_alone_changes_nothing() -> None:
+    for foreign in ("http://pages.example/x", "http://127.0.0.1:5000/", f"http://{OURS}.pages.example/", "about:blank"):
+        assert not passes("/graphql", "POST", Referer=foreign)
+        assert passes("/runs/1", Referer=foreign)
+    assert passes("/graphql", "POST", Referer=f"http://{OURS}/runs/1?x=//y")
+    assert not passes("/graphql", "POST", Sec_Fetch_Site="Cross-Site")
 
 
 def test_a_program_that_is_no_browser_passes() -> None:

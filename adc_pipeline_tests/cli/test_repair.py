@@ -105,6 +105,25 @@ def test_tables_that_were_not_completed_count_as_damaged(tmp_path: Path) -> None
     assert fault(path, "Dagster") == "its tables have 2 revisions instead of one"
 
 
+@pytest.mark.parametrize(
+    ("change", "lacks"),
+    [
+        ("DROP TABLE latest_metrics", "it lacks latest_metrics."),
+        ("ALTER TABLE params DROP COLUMN value", "it lacks params.value"),
+        ("CREATE TABLE of_another_program (name TEXT)", ""),
+    ],
+)
+def test_tables_of_mlflow_that_are_gone_count_as_damage(tmp_path: Path, change: str, lacks: str) -> None:
+    path = tmp_path / "mlflow.db"
+    with prepared(path):
+        assert fault(path, "MLflow") == ""
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute(change)
+    found = fault(path, "MLflow")
+    assert found.startswith(lacks)
+    assert bool(found) == bool(lacks)
+
+
 @pytest.mark.slow
 def test_a_damaged_artefact_is_reported(store: Store) -> None:
     (store.current("top_2").path / "data.txt").write_text("other")

@@ -19,6 +19,7 @@ class Oven(Settings):
     name: str = setting("bread", "What is baked.")
     level: Literal["low", "middle"] = setting("middle", "Where it stands.")
     weights: tuple[int, ...] = setting((500, 250), "Grams of each piece.", minimum=1)
+    helpers: tuple[str, ...] = setting((), "Who helps.")
     labels: dict[str, str] = setting({}, "Names of the pieces.")
     recipe: str = setting("", "How it is used.", lines=True)
 
@@ -91,6 +92,7 @@ def test_the_other_types_too(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"name": "x" * 5_000}, "x…; use a text of at most 4,000 characters."),
         ({"level": "midle"}, "oven: `level` is 'midle'; use one of low, middle (did you mean middle?)."),
         ({"weights": 5}, "oven: `weights` is 5; use a list, such as [500, 250], 1 or more."),
+        ({"helpers": "ann"}, "oven: `helpers` is 'ann'; use a list, such as ['a text']."),
         ({"weights": [5, 0]}, "oven: `weights` is [5, 0]; use 1 or more."),
         ({"labels": ["a"]}, "oven: `labels` is ['a']; use a mapping, such as {text: body}."),
         ({"degree": 5}, "oven has no setting degree (did you mean degrees?)."),

@@ -4,6 +4,7 @@ import bz2
 import io
 import json
 import lzma
+import os
 import shutil
 import tarfile
 import zipfile
@@ -15,7 +16,7 @@ import pytest
 import zstandard
 
 from adc_pipeline.core.errors import PipelineError
-from adc_pipeline.corpus import archives, formats
+from adc_pipeline.corpus import archives, formats, source
 from adc_pipeline.corpus.archives import unpack
 from adc_pipeline.corpus.formats import Recognised, recognise_anew
 from adc_pipeline.corpus.parts import list_parts, read_record
@@ -269,3 +270,16 @@ def test_what_a_small_member_is_found_to_be_is_not_looked_for_again(
     fetch(CorpusSettings(corpus=str(archive)), {}, tmp_path / "corpus")
     assert [part.what.kind for part in list_parts(tmp_path / "corpus", CorpusSettings())] == ["comments"] * 3
     assert [path.name for path in looked].count(".head") == len(looked) - 1 == 3
+
+
+def test_an_archive_that_changes_while_it_is_unpacked_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    archive = zipped(tmp_path / "dumps.zip", DUMPS)
+
+    def unpack_meanwhile(path: Path, *rest: Any) -> dict[str, str]:
+        left_out = unpack(path, *rest)
+        os.utime(path, (1, 1))
+        return left_out
+
+    monkeypatch.setattr(source, "unpack", unpack_meanwhile)
+    with pytest.raises(PipelineError, match="has changed since the corpus was recorded"):
+        fetch(CorpusSettings(str(archive)), {}, tmp_path / "corpus")

@@ -3,6 +3,7 @@
 from io import BytesIO, StringIO
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from adc_pipeline.core.errors import PipelineError
@@ -53,7 +54,7 @@ def test_rejected_is_a_list_or_is_not_given() -> None:
 def test_a_field_is_a_text_or_is_not_given() -> None:
     assert serving.text_of("post", "Title\r\nThe text\r\n") == "Title\nThe text"
     assert serving.text_of("speaker", None) is None
-    assert serving.text_of("speaker", float("nan")) is None
+    assert serving.text_of("speaker", float("nan")) is serving.text_of("speaker", pd.NA) is None
     # A null of `instances`.
     assert serving.text_of("title", "None") is None
     for value in (5, 1.5, True, ["a"], {"a": 1}):

@@ -38,6 +38,9 @@ REMEDIES = {
     "… Materializing … registers a version that is gone again.": "materialize the model, then its champion",
     "The run configuration … sets …, which is no asset.": "correct the name; the message has the nearest one",
     "… has ended (exit status …): see ….": "read the end of that log",
+    "A database of Dagster in DAGSTER_HOME = ….": (
+        "the message ends in it: make room, end what locks it, or run `adc repair` for one that is damaged"
+    ),
     "The servers have not started in … s: see ….": "read the end of that log; end other work on this machine",
     "The MLflow run … was not made by this pipeline (it has no tag …), so what it read is unknown.": (
         "name a run or a model of this pipeline"
