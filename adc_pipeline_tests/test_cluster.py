@@ -212,7 +212,7 @@ def test_a_training_whose_worker_is_killed_goes_on_to_the_same_end(
     os.kill(training, signal.SIGKILL)
     saved = checkpoints(job.work)[-1]
     until(lambda: checkpoints(job.work)[-1] > saved)
-    for pid in [*pids("ray::There"), *pids(f"adc_pipeline.training {job.work}")]:
+    for pid in [*pids("ray::ProcessActor"), *pids(f"adc_pipeline.training {job.work}")]:
         os.kill(pid, signal.SIGKILL)
     waiting.join(120)
     assert process.process.returncode == 0

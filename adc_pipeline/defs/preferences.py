@@ -92,14 +92,4 @@ def splits_apart(workspace: Workspace) -> dg.AssetCheckResult:
     return dg.AssetCheckResult(passed=shared == 0, metadata={"shared": shared})
 
 
-# Not blocking: a person may want the texts.
-@dg.asset_check(asset=preferences, name="something_to_learn")
-def something_to_learn(workspace: Workspace) -> dg.AssetCheckResult:
-    """There are pairs in training, and their replies have different texts."""
-    found = shortcomings(workspace.store.current("preferences").counts)
-    return dg.AssetCheckResult(
-        passed=not found, severity=dg.AssetCheckSeverity.WARN, description=" ".join(found) or None
-    )
-
-
-checks = [well_formed, splits_apart, something_to_learn]
+checks = [well_formed, splits_apart]

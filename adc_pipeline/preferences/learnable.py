@@ -1,8 +1,8 @@
 """What pairs cannot teach, known from their number and from whether the texts of a sample of them differ.
 
 As with walks (`walks.learnable`), such a dataset is not refused, since it may be wanted for its other configurations:
-the log, the card and an asset check say it. The rows of a split are in the order of a hash, so that the first ones are
-a random sample of conversations. Texts are compared without white space and invisible signs.
+the log and the card say it. The rows of a split are in the order of a hash, so that the first ones are a random sample
+of conversations. Texts are compared without white space and invisible signs.
 """
 
 from collections.abc import Mapping, Sequence
