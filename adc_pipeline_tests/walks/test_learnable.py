@@ -57,7 +57,7 @@ def test_dialogues_without_siblings_are_told_in_log_check_and_card(
         for event in result.get_asset_check_evaluations()
         if event.check_name == "something_to_learn"
     }
-    assert set(found) == {"top_2", "random_walk", "ascending", "preferences"}
+    assert set(found) == {"top_2", "random_walk", "ascending"}
     assert not any(check.passed for check in found.values())
     assert "the same walks as ascending, top_2" in (found["random_walk"].description or "")
     card = (tmp_path / "home" / "datasets" / "top-2" / "README.md").read_text()
