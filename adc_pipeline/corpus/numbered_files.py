@@ -1,4 +1,4 @@
-"""Find what lacks in a set of files that are numbered by their names, such as train-00001-of-00003.parquet.
+"""Find files that are missing in a set that is numbered by their names, such as train-00001-of-00003.parquet.
 
 People take some of many files on purpose, so that this is no error, but it is not passed over silently either.
 """
@@ -13,7 +13,7 @@ MOST = 100_000
 
 
 def missing_files(paths: Iterable[Path]) -> dict[Path, str]:
-    """Return the first file that each set of numbered files lacks, with the reason as the end of a sentence.
+    """Return the first file that is missing in each set of numbered files, with the reason as the end of a sentence.
 
     Files of one set may differ in their endings.
     """

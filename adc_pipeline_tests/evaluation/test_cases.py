@@ -249,7 +249,7 @@ def assert_equal(stages: Stages, spill: Path, caps: EvaluationSettings) -> Searc
 
 @pytest.mark.slow
 @given(trees.corpora(faults=()))
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 def test_cases_of_generated_trees_equal_the_search(corpus: trees.Corpus) -> None:
     with TemporaryDirectory() as name:
         folder = Path(name)

@@ -246,7 +246,7 @@ walk_settings = st.builds(
 
 
 @pytest.mark.slow
-@settings(max_examples=18, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(corpus=trees.corpora(), ranking=ranking_settings, walk=walk_settings, shards=st.sampled_from([1, 1, 2, 5]))
 def test_walks_equal_the_oracle_on_generated_trees_for_any_number_of_shards(
     corpus: trees.Corpus, ranking: RankingSettings, walk: WalkSettings, shards: int
@@ -384,7 +384,7 @@ sound_corpora = trees.corpora(faults=("missing_parent", "loop"), titled=True)
 
 
 @pytest.mark.slow
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(corpus=sound_corpora, seed=st.integers(0, 3))
 def test_released_is_what_the_published_generator_makes_of_generated_trees(corpus: trees.Corpus, seed: int) -> None:
     with TemporaryDirectory() as temporary:
