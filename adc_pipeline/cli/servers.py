@@ -34,7 +34,8 @@ class Servers:
         """Start Python with these arguments, and these variables beside the environment's."""
         with self.log.open("ab") as output:
             self.processes[name] = subprocess.Popen(
-                [sys.executable, *arguments],
+                # They end with this process even if it is killed, and do not hold its ports.
+                [sys.executable, "-m", "adc_pipeline.core.tied", *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
