@@ -165,9 +165,9 @@ def of_text(path: Path, wanted: Format, columns: Mapping[str, str]) -> Recognise
             refuse_inner_records(path, objects, columns)
         return what
     with path.open("rb") as file:
-        start_of = next(blocks(file, path), b"").lstrip()
-    start = start_of[:1]
-    if PYTHON.match(start_of):
+        first_block = next(blocks(file, path), b"").lstrip()
+    start = first_block[:1]
+    if PYTHON.match(first_block):
         raise refused(
             path, "holds Python's notation of objects, which is no JSON: write them by `json.dumps`, one object a line"
         )

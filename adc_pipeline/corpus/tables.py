@@ -61,12 +61,12 @@ def create_read_rows(
         columns = f"* EXCLUDE (file_row_number) REPLACE ({begin}position AS position)"
     else:
         columns = f"{begin}file_row_number AS position, * EXCLUDE (file_row_number)"
-    if before is not None:
+    if before is None:
+        rows = rows.project(columns)
+    else:
         # A position in a file is never above that in the source, and Parquet's statistics have its range.
-        rows = rows.filter(f"{'position' if 'position' in rows.columns else 'file_row_number'} < {before:d}")
-    rows = rows.project(columns)
-    if before is not None:
-        rows = rows.filter(f"position < {before:d}")
+        in_file = "position" if "position" in rows.columns else "file_row_number"
+        rows = rows.filter(f"{in_file} < {before:d}").project(columns).filter(f"position < {before:d}")
     (rows if given else rows.limit(0)).create_view(view)
 
 

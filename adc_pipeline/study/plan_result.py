@@ -253,7 +253,7 @@ def markdown(result: PlanResult) -> str:
             f"# {plan.name}",
             *([plan.question] if plan.question else []),
             state,
-            *test_sentences(result),
+            *split_sentences(result),
             *judge_sentences(result),
             *versions_sentence(result),
             *excluded,
@@ -263,7 +263,7 @@ def markdown(result: PlanResult) -> str:
     )
 
 
-def test_sentences(result: PlanResult) -> list[str]:
+def split_sentences(result: PlanResult) -> list[str]:
     """Return what of the test split the figures rest on, and what the datasets cannot teach."""
     told: dict[str, dict[str, None]] = {}
     arms = {variant.name: arm for arm, variant in result.plan.arms.items()}

@@ -30,6 +30,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+from adc_pipeline.corpus.recorded_files import UTTERANCES as UTTERANCES_FILE
 from adc_pipeline.walks.kinds import KINDS
 from adc_pipeline_tests.benchmarks.reddit_shape import Shape, write_corpus
 
@@ -63,14 +64,13 @@ def run_floor(corpus: Path, threads: int, memory: str) -> None:
 
     from adc_pipeline.corpus.readers import convokit
     from adc_pipeline.corpus.readers.values import create_macros
-    from adc_pipeline.corpus.recorded_files import UTTERANCES
 
     (rows,) = convokit.rows(corpus, duckdb.connect(), corpus / "scratch")
     with duckdb.connect() as connection:
         connection.execute("SET threads = $1", [threads])
         connection.execute("SET memory_limit = $1", [memory])
         create_macros(connection)
-        lines = str(corpus / UTTERANCES)
+        lines = str(corpus / UTTERANCES_FILE)
         with measured("count the lines"):
             count = "SELECT count(*) FROM read_json($lines, format = 'newline_delimited', columns = {id: 'VARCHAR'})"
             connection.execute(count, {"lines": lines}).fetchall()
@@ -280,7 +280,6 @@ def pack(plain: Path, packed: Path) -> None:
         zstandard.ZstdCompressor(compression_params=settings).copy_stream(source, target)
 
 
-UTTERANCES_FILE = "utterances.jsonl"
 # The utterances of a ConvoKit corpus, of `$lines`, and the fields that a Reddit dump has of them but for the time.
 UTTERANCES = """
 read_json($lines, format = 'newline_delimited', columns = {id: 'VARCHAR', speaker: 'VARCHAR',
