@@ -11,8 +11,8 @@ Writes a corpus shaped like Reddit (`reddit_shape`), and in separate processes
 
 The results are printed as Markdown. `--shapes` measures the hard shapes instead, `--zst` a dump compressed by
 zstandard, and `--pieces` the stages on so many compressed dumps, of which one at a time is on the disk uncompressed: a
-hundred million utterances are 10 pieces, 4 GB, and the stages write 31 GB. The corpus is read once before anything is
-timed, so that no result includes a cold disk.
+hundred million utterances are 20 pieces, 4 GB, and the stages take 27 GB more. The corpus is read once before anything
+is timed, so that no result includes a cold disk.
 """
 
 import argparse
