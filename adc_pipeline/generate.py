@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, TextIO
 from adc_pipeline.core.arguments import ArgumentParser
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.core.named_files import file_problem
+from adc_pipeline.core.signals import CANCELLED
 from adc_pipeline.core.terminal import without_controls
 from adc_pipeline.walks.kinds import ASCENDING
 
@@ -203,7 +204,7 @@ def main(arguments: list[str] | None = None, program: str = "python -m adc_pipel
         print()
     except KeyboardInterrupt:
         print()
-        return 130
+        return CANCELLED
     except BrokenPipeError:
         # The reader closed the pipe. Redirect to the null device, so that the flush at exit does not fail as well.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

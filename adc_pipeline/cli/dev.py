@@ -23,6 +23,7 @@ from adc_pipeline.cli.home import dagster_instance
 from adc_pipeline.cli.servers import Servers, answers, listens
 from adc_pipeline.core.artefacts import Store
 from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.core.signals import SIGNALS, handled
 from adc_pipeline.defs.origin import LOCATION
 from adc_pipeline.lifecycle.messages import is_loopback
 from adc_pipeline.tracking.database import ARTIFACTS, DATABASE
@@ -162,16 +163,12 @@ def stopped_by_signals() -> Iterator[None]:
     """Raise Stopped at the first SIGINT, SIGTERM or SIGHUP, and ignore further ones while the servers end."""
 
     def stop(number: int, frame: FrameType | None) -> None:
-        for each in before:
+        for each in SIGNALS:
             signal.signal(each, signal.SIG_IGN)
         raise Stopped
 
-    before = {each: signal.signal(each, stop) for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
-    try:
+    with handled(stop):
         yield
-    finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)
 
 
 def address(host: str, port: int) -> str:

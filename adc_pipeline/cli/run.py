@@ -21,13 +21,13 @@ from adc_pipeline.core.artefacts import Store
 from adc_pipeline.core.errors import PipelineError, did_you_mean, is_disk_full
 from adc_pipeline.core.log_forwarding import forwarded
 from adc_pipeline.core.named_files import read_mapping
+from adc_pipeline.core.signals import CANCELLED, handled
 from adc_pipeline.core.terminal import printable
 
 if TYPE_CHECKING:
     from dagster import Definitions, JobDefinition
 
 PRESETS = Path(__file__).parents[1] / "presets"
-CANCELLED = 130
 
 
 def run_job(names: Sequence[str], file: str | None) -> int:
@@ -42,7 +42,8 @@ def run_job(names: Sequence[str], file: str | None) -> int:
     with printed_to(log) as screen:
         progress = Progress(screen)
         try:
-            with signals_interrupt():
+            # As Ctrl+C. During the run, Dagster and `defs.interrupts` have handlers of their own.
+            with handled(signal.default_int_handler, (signal.SIGTERM, signal.SIGHUP)):
                 status = execute(store, names, given, progress)
         except KeyboardInterrupt:
             status = "CANCELED"
@@ -125,21 +126,6 @@ def read_config(file: str) -> dict[str, Any]:
         presets = ", ".join(sorted(each.stem for each in PRESETS.glob("*.yaml")))
         raise PipelineError(f"{file} does not exist: give a run configuration (a YAML file), or a preset ({presets}).")
     return read_mapping(path)
-
-
-@contextmanager
-def signals_interrupt() -> Iterator[None]:
-    """Deliver SIGTERM and SIGHUP as Ctrl+C; what is ignored, as SIGHUP under `nohup`, stays ignored.
-
-    During the run, Dagster and `defs.interrupts` have handlers of their own.
-    """
-    numbers = [each for each in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(each) is not signal.SIG_IGN]
-    before = {each: signal.signal(each, signal.default_int_handler) for each in numbers}
-    try:
-        yield
-    finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)
 
 
 class LogFile(io.FileIO):

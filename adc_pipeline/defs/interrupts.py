@@ -23,7 +23,8 @@ from types import FrameType
 
 import dagster as dg
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+from adc_pipeline.core.signals import SIGNALS
+
 # How long further signals are ignored while the end of an interrupted step is recorded in MLflow and Dagster.
 SECONDS_TO_RECORD = 15.0
 # The signals of the current step, and when its interrupted work ended; signals belong to the process, and so do these.

@@ -18,6 +18,7 @@ from pathlib import Path
 from adc_pipeline.core.arguments import ArgumentParser
 from adc_pipeline.core.artefacts import Store
 from adc_pipeline.core.errors import PipelineError, did_you_mean
+from adc_pipeline.core.signals import CANCELLED
 from adc_pipeline.core.terminal import printable
 from adc_pipeline.study.cells import inputs_of, is_made
 from adc_pipeline.study.configuration import checked, merged, placement_of_cells, read_config, settings_of_cells
@@ -27,8 +28,6 @@ from adc_pipeline.study.plan import Plan, read_plan
 from adc_pipeline.study.settings import CellSettings
 from adc_pipeline.study.tuning import combinations, tune
 
-# The exit status of a command that a signal ended.
-CANCELLED = 130
 # Each waits in a thread for its turn on the cluster.
 MOST_CELLS = 1000
 

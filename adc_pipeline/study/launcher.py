@@ -7,7 +7,6 @@ cluster with the CPUs and GPUs that this asks for; inputs and result are made he
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -25,6 +24,7 @@ from adc_pipeline.core.cluster_process import RESOURCE, ClusterProcess
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.core.placement import Placement
 from adc_pipeline.core.secrets import has_credentials
+from adc_pipeline.core.signals import handled
 from adc_pipeline.study.configuration import OPS
 
 EXECUTE = (sys.executable, "-m", "dagster", "job", "execute", "-m", "adc_pipeline.definitions")
@@ -63,15 +63,8 @@ class Launcher:
             for process in tuple(self.running):
                 process.terminate()
 
-        before = {}
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            if signal.getsignal(number) is not signal.SIG_IGN:
-                before[number] = signal.signal(number, stop)
-        try:
+        with handled(stop):
             yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
     def run(self, job: str, label: str, tags: Mapping[str, str] | None = None) -> bool:
         """Run a job to its end; return whether it succeeded. After a signal, run none."""

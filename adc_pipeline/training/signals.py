@@ -9,27 +9,12 @@ torch, which takes seconds.
 
 import os
 import signal
-import threading
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, Self
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-# The exit status of a process that a signal ended.
-INTERRUPTED = 130
-
-
-def handle(handler: Callable[[int, FrameType | None], None]) -> dict[signal.Signals, Any]:
-    """Install a handler of the signals that are not ignored; return those that were in place.
-
-    Outside the main thread, where Python allows no handlers, it changes nothing.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        return {}
-    taken = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
-    return {number: signal.signal(number, handler) for number in taken}
+from adc_pipeline.core.signals import CANCELLED, handle, restore
 
 
 def end_at_once(failure: Path) -> None:
@@ -44,7 +29,7 @@ def end_at_once(failure: Path) -> None:
             with failure.open("x") as file:
                 file.write(sentence)
             os.write(2, sentence.encode())
-        os._exit(INTERRUPTED)
+        os._exit(CANCELLED)
 
     handle(end)
 
@@ -65,8 +50,7 @@ class StopSignal:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for number, before in self._before.items():
-            signal.signal(number, before)
+        restore(self._before)
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         self.received, self.name = True, signal.Signals(number).name
