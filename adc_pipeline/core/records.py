@@ -1,4 +1,4 @@
-"""Read back small JSON files that the pipeline wrote: records in ADC_HOME, and facts beside a model.
+"""Write and read back small JSON files of the pipeline: records in ADC_HOME, and facts beside a model.
 
 Between the writing and the reading a disk, a copy, another program or a person may have changed them. What does not
 have the expected names and types ends with one sentence instead of a traceback in the code that uses the values.
@@ -6,7 +6,7 @@ have the expected names and types ends with one sentence instead of a traceback 
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import GenericAlias, UnionType
 from typing import Any, get_args, get_origin
@@ -18,6 +18,11 @@ REMEDY = "restore it from a backup, or materialize its asset again with the tag 
 
 # `dict[str, float]` and `tuple[str, ...]` ask for the types of what is inside too.
 Type = type | UnionType | GenericAlias
+
+
+def write_record(path: Path, record: Mapping[str, Any] | Sequence[Any]) -> None:
+    """Write a JSON object or list; ValueError where it holds a number that JSON lacks, such as NaN."""
+    path.write_text(json.dumps(record, indent=2, allow_nan=False) + "\n")
 
 
 def read_record(path: Path, *, remedy: str = REMEDY, largest: int = SMALL_JSON, **fields: Type) -> dict[str, Any]:

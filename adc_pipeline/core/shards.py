@@ -10,7 +10,6 @@ engine's `executor` decides where the function is called: in this process, or as
 (`core.cluster`). A stage does not know which.
 """
 
-import json
 import os
 import shutil
 from collections import Counter
@@ -21,7 +20,7 @@ from pathlib import Path
 
 from adc_pipeline.core.atomic import atomic_folder
 from adc_pipeline.core.engine import Engine
-from adc_pipeline.core.records import read_record
+from adc_pipeline.core.records import read_record, write_record
 
 COUNTS = "counts.json"
 Counts = dict[str, int]
@@ -93,7 +92,7 @@ def link_or_copy(path: Path | str, to: Path | str) -> None:
 
 
 def write_counts(folder: Path, counts: Counts) -> None:
-    (folder / COUNTS).write_text(json.dumps(counts, indent=2, allow_nan=False) + "\n")
+    write_record(folder / COUNTS, counts)
 
 
 def build_once(folder: Path, make: Callable[[Path], None]) -> Path:

@@ -5,7 +5,6 @@ sources are left out and why, which links lead elsewhere, and what the archives 
 cards show what is left out and the links.
 """
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,7 +73,7 @@ def write_parts(
         # Of parts beside others that do not tell their order.
         "higher_is_better": known["higher"] if (None, "") in orders else [],
     }
-    corpus.with_name(PARTS).write_text(json.dumps(record, indent=2, allow_nan=False) + "\n")
+    records.write_record(corpus.with_name(PARTS), record)
 
 
 def score_order(what: Recognised | None) -> tuple[ScoreOrder | None, str]:

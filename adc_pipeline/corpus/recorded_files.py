@@ -7,7 +7,6 @@ reads every byte of a corpus that may fill the disk. One of the times is that of
 got another mode or a hard link is hashed once.
 """
 
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any
 
 from adc_pipeline.core.content import combined_digest, file_digest, file_stamp
 from adc_pipeline.core.errors import PipelineError
-from adc_pipeline.core.records import read_record
+from adc_pipeline.core.records import read_record, write_record
 
 # What makes a folder a ConvoKit corpus, and all of its files; any other file in its folder is not read.
 UTTERANCES = "utterances.jsonl"
@@ -48,7 +47,7 @@ def record_files(corpus: Path, record: Path, previous: Path | None = None) -> st
         files[str(path.relative_to(corpus))] = stamp | {"sha256": last["sha256"] if same else file_digest(path)}
         if source_stamp(path) != stamp:
             raise changed(path)
-    record.write_text(json.dumps(files, indent=2, allow_nan=False) + "\n")
+    write_record(record, files)
     return corpus_digest(corpus, {name: str(entry["sha256"]) for name, entry in files.items()})
 
 

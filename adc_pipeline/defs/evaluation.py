@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
@@ -31,6 +31,9 @@ from adc_pipeline.tracking.runs import NOTE, Run
 from adc_pipeline.walks.kinds import KINDS, WalkKind
 from adc_pipeline.walks.learnable import shortcomings
 
+if TYPE_CHECKING:
+    from adc_pipeline.evaluation.evaluate import EvaluationJob
+
 # Begins the link to the comparison in an evaluation's description.
 COMPARED = "## Compared"
 
@@ -39,34 +42,21 @@ def evaluation_stage(kind: WalkKind) -> Stage[EvaluationSettings]:
     """Return the stage of one model's evaluation on the test split."""
 
     def make(making: Making[EvaluationSettings]) -> None:
-        from adc_pipeline.evaluation.evaluate import EvaluationJob, evaluate
+        from adc_pipeline.evaluation.evaluate import evaluate
         from adc_pipeline.evaluation.leakage import leakage_sentences
         from adc_pipeline.evaluation.model_card import Subject, model_card
         from adc_pipeline.evaluation.small_picture import headline_series
         from adc_pipeline.evaluation.tables import short_table
 
-        tuned, walks = making.inputs[kind.model], making.inputs[kind.dataset]
-        base, ranked, utterances = (making.inputs[name] for name in ("base_model", "ranked_replies", "utterances"))
+        tuned, walks, base = (making.inputs[name] for name in (kind.model, kind.dataset, "base_model"))
         corpus = making.request.upstream("raw_corpus")
         # Training parameters, by which MLflow's pages can group and compare evaluations.
         trained = {"dataset": kind.name, "base_model": base.settings["name"]}
         trained |= {name: tuned.settings[name] for name in ("objective", "seed")}
         making.run.parameters(trained)
-        judge = making.inputs.get("judge")
-        job = EvaluationJob(
-            model=tuned.path,
-            base=base.path,
-            dataset=walks.path,
-            utterances=utterances.path,
-            ranked=ranked.path,
-            speakers=walks.settings["speakers"],
-            mentions=walks.settings.get("mentions", "names"),
-            provenance=provenance(
-                trained, [tuned, base, walks, ranked, utterances, *([judge] if judge else []), corpus]
-            ),
+        job = replace(
+            evaluation_job(making, walks, tuned.path, base.path, trained),
             shortcomings=tuple(shortcomings(walks.counts, walks.settings["walks_per_conversation"])),
-            judge=judge.path if judge else None,
-            exclude_repeated_roots=not is_sample(corpus.settings["corpus"]),
             reward_cache=making.store.home / "work" / "judge" / "reward_scores",
         )
         result = evaluate(job, making.folder, making.settings, making.progress)
@@ -81,7 +71,7 @@ def evaluation_stage(kind: WalkKind) -> Stage[EvaluationSettings]:
             base=str(base.settings["name"]),
             corpus=str(corpus.settings["corpus"]),
             settings=tuned.settings,
-            artefacts=[tuned, base, walks, ranked, utterances, corpus],
+            artefacts=[*making.inputs.values(), corpus],
         )
         making.store.amend(tuned, MODEL_CARD, model_card(subject, result.model, result.base))
         making.run.file(tuned.path / MODEL_CARD)
@@ -125,6 +115,31 @@ def evaluation_stage(kind: WalkKind) -> Stage[EvaluationSettings]:
         kinds=("pytorch", "mlflow"),
         priority=kind_priority(kind),
         table=case_table,
+    )
+
+
+def evaluation_job(
+    making: Making[Any], walks: Artefact, model: Path, base: Path, trained: Mapping[str, Any]
+) -> "EvaluationJob":
+    """Return the job of comparing `model` with `base` on the test split of `walks`, from the inputs of the asset.
+
+    `trained` says, in the report, what was trained.
+    """
+    from adc_pipeline.evaluation.evaluate import EvaluationJob
+
+    read, corpus = making.inputs, making.request.upstream("raw_corpus")
+    judge = read.get("judge")
+    return EvaluationJob(
+        model=model,
+        base=base,
+        dataset=walks.path,
+        utterances=read["utterances"].path,
+        ranked=read["ranked_replies"].path,
+        speakers=walks.settings["speakers"],
+        mentions=walks.settings.get("mentions", "names"),
+        provenance=provenance(trained, [*read.values(), corpus]),
+        judge=judge.path if judge else None,
+        exclude_repeated_roots=not is_sample(corpus.settings["corpus"]),
     )
 
 

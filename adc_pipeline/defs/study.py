@@ -1,20 +1,19 @@
 """The assets of the study: its cells, one partition each, and the result of the cells that have been made."""
 
-import json
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
 
 from adc_pipeline.core.artefacts import Store
 from adc_pipeline.core.manifests import Artefact
-from adc_pipeline.core.records import read_record
+from adc_pipeline.core.records import read_record, write_record
 from adc_pipeline.core.settings import Settings
-from adc_pipeline.corpus.source import is_sample
 from adc_pipeline.defs.asset import declare, declare_for_job
-from adc_pipeline.defs.evaluation import provenance, publish
+from adc_pipeline.defs.evaluation import evaluation_job, provenance, publish
 from adc_pipeline.defs.making import Making, Request
 from adc_pipeline.defs.stage import TRAINING_POOL, Stage
 from adc_pipeline.defs.training import check_same_markers, fine_tune, record_training
@@ -62,39 +61,44 @@ def cell_settings(settings: CellSettings, partition: str | None) -> CellSettings
 
 
 def make_cell(making: Making[CellSettings]) -> None:
-    from adc_pipeline.evaluation.evaluate import EvaluationJob, evaluate
-    from adc_pipeline.evaluation.small_picture import headline_series
-    from adc_pipeline.evaluation.tables import short_table
-    from adc_pipeline.study.second_round import write_second_round
-
     variant, _ = cell_of(making.request.context.partition_key)
-    read, name = making.inputs, making.request.name
-    datasets = {kind.name: read[kind.dataset] for kind in KINDS.values()}
-    corpus = making.request.upstream("raw_corpus")
-    prepared, walks = read["base_model"], datasets[variant.evaluated_on]
+    prepared = making.inputs["base_model"]
+    datasets = {kind.name: making.inputs[kind.dataset] for kind in KINDS.values()}
     for dataset in datasets.values():
         check_same_markers(dataset, making.store, prepared)
-    base = initial_model(prepared, making.settings.seed, making.folder / "base")
-    parameters = {"dataset": variant.source, "base_model": prepared.settings["name"]}
-    making.run.parameters(parameters)
+    making.run.parameters({"dataset": variant.source, "base_model": prepared.settings["name"]})
+    base, model = train_cell(making, variant, datasets)
+    evaluate_cell(making, variant, datasets, base, model)
+    # The evidence is kept, the weights are not.
+    work = making.store.home / "work" / making.request.name
+    for folder in (*(making.folder / name for name in ("base", "first", "model", "second", "walks")), work):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def train_cell(making: Making[CellSettings], variant: Variant, datasets: Mapping[str, Artefact]) -> tuple[Path, Path]:
+    """Return the folders of the model that the cell's model is compared with, and of the cell's model.
+
+    The former is the model before its last stage where that learns preferences, which are compared with it, and
+    otherwise the initial one.
+    """
+    from adc_pipeline.study.second_round import write_second_round
+
+    initial = initial_model(making.inputs["base_model"], making.settings.seed, making.folder / "base")
     folders = {kind: artefact.path for kind, artefact in datasets.items()}
     training_walks = walks_of(variant, folders, making.folder / "walks")
-    model, work = making.folder / "model", making.store.home / "work" / name
+    model, work = making.folder / "model", making.store.home / "work" / making.request.name
     *before, last = making.settings.stages
-    start = base
+    start = initial
     for stage in before:
         start = making.folder / "first"
-        fine_tune(making, TrainingJob(stage, training_walks, base, start, work / "first"), logged=False)
-    if variant.objective in PREFERENCES:
-        # What the model's preferences are compared with.
-        base = start
+        fine_tune(making, TrainingJob(stage, training_walks, initial, start, work / "first"), logged=False)
     if variant.second_round != "none":
         own, training_walks = datasets[variant.source], making.folder / "second"
         write_second_round(
             variant.second_round,
             start,
             own.path,
-            read["judge"].path,
+            making.inputs["judge"].path,
             own.settings,
             replace(making.settings.evaluation, max_context_tokens=making.settings.sequence_length),
             making.settings.seed,
@@ -105,37 +109,36 @@ def make_cell(making: Making[CellSettings]) -> None:
     if before:
         first = read_record(start / FACTS)
         facts |= {name: first[name] + facts[name] for name in ("steps", "tokens")}
-        (model / FACTS).write_text(json.dumps(facts, indent=2, allow_nan=False) + "\n")
+        write_record(model / FACTS, facts)
     record_training(making, facts)
+    return start if variant.objective in PREFERENCES else initial, model
+
+
+def evaluate_cell(
+    making: Making[CellSettings], variant: Variant, datasets: Mapping[str, Artefact], base: Path, model: Path
+) -> None:
+    """Write the evaluation of `model` beside `base` into the cell's folder `evaluation`, and publish it."""
+    from adc_pipeline.evaluation.evaluate import evaluate
+    from adc_pipeline.evaluation.small_picture import headline_series
+    from adc_pipeline.evaluation.tables import short_table
+
     evidence = making.folder / "evaluation"
     evidence.mkdir()
     settings = asdict(making.settings)
-    job = EvaluationJob(
-        model=model,
-        base=base,
-        dataset=walks.path,
-        utterances=read["utterances"].path,
-        ranked=read["ranked_replies"].path,
-        speakers=walks.settings["speakers"],
-        mentions=walks.settings.get("mentions", "names"),
-        provenance=provenance(
-            parameters | {each: settings[each] for each in VARIED},
-            [*read.values(), corpus],
-        ),
-        shortcomings=tuple(
-            dict.fromkeys(sentence for name in variant.trained_on for sentence in not_taught(datasets[name].counts))
-        ),
-        judge=read["judge"].path,
-        # Every cell of `dpo` and `kto` has a reference of its own.
-        score_cache=None if base == start and before else making.store.home / "work" / "study_cell" / "base_scores",
-        exclude_repeated_roots=not is_sample(corpus.settings["corpus"]),
+    trained = {"dataset": variant.source, "base_model": making.inputs["base_model"].settings["name"]}
+    trained |= {each: settings[each] for each in VARIED}
+    learned = (sentence for name in variant.trained_on for sentence in not_taught(datasets[name].counts))
+    # A reference that was trained belongs to its cell, and no other asks it.
+    shared = base != making.folder / "first"
+    job = replace(
+        evaluation_job(making, datasets[variant.evaluated_on], model, base, trained),
+        shortcomings=tuple(dict.fromkeys(learned)),
+        score_cache=making.store.home / "work" / "study_cell" / "base_scores" if shared else None,
     )
     result = evaluate(job, evidence, making.settings.evaluation, making.progress)
     table = short_table(result).markdown()
     publish(making, result.metrics(), HEADLINES, table, headline_series(result), evidence.name)
     (model / FACTS).rename(evidence / FACTS)
-    for folder in (model, *(making.folder / name for name in ("base", "first", "second", "walks")), work):
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 study_cell = declare_for_job(
@@ -152,7 +155,7 @@ study_cell = declare_for_job(
         reads=READS,
         choose=inputs_of,
         kinds=("pytorch", "mlflow"),
-        unhashed=("training.json",),
+        unhashed=(FACTS,),
         complete=cell_settings,
         outside=lambda request: files_of(request.settings),
         check=check_tools,

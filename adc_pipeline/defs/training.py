@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from adc_pipeline.core.artefacts import Store
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.core.manifests import Artefact
+from adc_pipeline.core.records import read_record, write_record
 from adc_pipeline.core.settings import with_defaults
 from adc_pipeline.defs.asset import declare
 from adc_pipeline.defs.making import Making, Request
@@ -27,6 +28,7 @@ from adc_pipeline.generation.registration import (
 from adc_pipeline.tracking.relay import relayed
 from adc_pipeline.tracking.runs import Run
 from adc_pipeline.tracking.system import system_metrics
+from adc_pipeline.training.facts import FACTS
 from adc_pipeline.training.figures import training_curves
 from adc_pipeline.training.origin import origin
 from adc_pipeline.training.process import TrainingProcess
@@ -114,10 +116,9 @@ def model_stage(kind: WalkKind) -> Stage[TrainingSettings]:
         walks, job = making.inputs[kind.dataset], training_job(making.request)
         fine_tune(making, job)
         move_files(job.output, making.folder)
-        facts = json.loads((making.folder / "training.json").read_text())
         # Generation renders speakers as in the training data.
-        facts["speakers"] = walks.settings["speakers"]
-        (making.folder / "training.json").write_text(json.dumps(facts, indent=2, allow_nan=False) + "\n")
+        facts = read_record(making.folder / FACTS) | {"speakers": walks.settings["speakers"]}
+        write_record(making.folder / FACTS, facts)
         record_training(making, facts)
         if not write_chat_template(making.folder):
             making.request.report(
@@ -153,7 +154,7 @@ def model_stage(kind: WalkKind) -> Stage[TrainingSettings]:
         inputs=(kind.dataset, "base_model"),
         reads=(kind.dataset,),
         kinds=("pytorch", "huggingface", "mlflow"),
-        unhashed=(REGISTERED, "training.json", MODEL_CARD),
+        unhashed=(REGISTERED, FACTS, MODEL_CARD),
         restore=restore,
         placed=share_with_version,
         outside=lambda request: files_of(request.settings),

@@ -18,7 +18,7 @@ from adc_pipeline.evaluation.estimate import Difference
 from adc_pipeline.evaluation.evaluation import Evaluation
 from adc_pipeline.evaluation.measures import family
 from adc_pipeline.evaluation.settings import ComparisonSettings
-from adc_pipeline.evaluation.significance import holm, paired_difference
+from adc_pipeline.evaluation.significance import corrected, paired_difference
 from adc_pipeline.evaluation.training_facts import comparable_bits
 
 # By measure, with all its readings. Perplexity is not among them: its logarithm is bits per byte.
@@ -39,12 +39,11 @@ class Comparison:
 
     def corrected(self) -> dict[tuple[Pair, str], float]:
         """Return the p-values of all differences, corrected by Holm's method for being tested together."""
-        return holm(
+        return corrected(
             {
-                (pair, measure): difference.p
+                (pair, measure): difference
                 for pair, found in self.differences.items()
                 for measure, difference in found.items()
-                if difference.p is not None
             }
         )
 

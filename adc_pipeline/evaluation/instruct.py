@@ -43,10 +43,10 @@ class InstructModel:
     @classmethod
     def load(cls, folder: Path, speaks: bool, settings: EvaluationSettings) -> "InstructModel":
         """Load the model that `prepare_instruct_model` saved, onto the GPU if there is one."""
-        import torch
         from transformers import AutoTokenizer
 
         from adc_pipeline.training.context import context_length
+        from adc_pipeline.training.devices import one_device
         from adc_pipeline.training.loading import load_model
 
         try:
@@ -54,9 +54,8 @@ class InstructModel:
         except (OSError, ValueError) as error:
             raise DamagedError(f"The instruct model in {folder} cannot be loaded: materialize judge again.") from error
         model: Any = load_model(folder)
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         longest = min(context_length(model) or settings.max_context_tokens, settings.max_context_tokens)
-        return cls(model.to(device).eval(), tokenizer, speaks, longest)
+        return cls(model.to(one_device()).eval(), tokenizer, speaks, longest)
 
     def prompt(self, context: "Context", rejected: Sequence[str], room: int) -> list[int]:
         """Return the ids of the messages up to the next reply.

@@ -55,6 +55,7 @@ class RewardModel:
             AutoTokenizer,
         )
 
+        from adc_pipeline.training.devices import one_device
         from adc_pipeline.training.loading import broken_tensor, refuse_adapter
 
         subject, trusted = f"The reward model {source}", {**options, "trust_remote_code": False}
@@ -85,9 +86,8 @@ class RewardModel:
             tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
         model.config.pad_token_id = tokenizer.pad_token_id
         tokenizer.truncation_side, tokenizer.padding_side = "left", "right"
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         template = template or (TEXT_TO_TEXT if text_to_text else CLASSIFICATION)
-        return cls(model.to(device).eval(), tokenizer, template, text_to_text)
+        return cls(model.to(one_device()).eval(), tokenizer, template, text_to_text)
 
     @property
     def longest(self) -> int:

@@ -175,11 +175,10 @@ class Scorer:
     """A causal language model that answers queries."""
 
     def __init__(self, model: "PreTrainedModel", tokenizer: "MarkerTokenizer", settings: EvaluationSettings) -> None:
-        import torch
-
         from adc_pipeline.training.context import context_length
+        from adc_pipeline.training.devices import one_device
 
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.device = one_device()
         self.model = model.to(self.device).eval()  # type: ignore[arg-type]
         self.tokenizer = tokenizer
         self.context_tokens = min(context_length(model) or settings.max_context_tokens, settings.max_context_tokens)

@@ -61,6 +61,11 @@ def sign_flip_p_values(totals: Floats, draws: int, seed: int) -> list[float]:
     return [float(count) for count in (1 + at_least_as_far) / (1 + draws)]
 
 
+def corrected(differences: Mapping[Key, Difference]) -> dict[Key, float]:
+    """Return the p-values, corrected by Holm's method, of the differences that were tested."""
+    return holm({key: each.p for key, each in differences.items() if each.p is not None})
+
+
 def holm(p_values: Mapping[Key, float]) -> dict[Key, float]:
     """Return p-values corrected for being tested together, in the given order.
 

@@ -11,7 +11,7 @@ from adc_pipeline.evaluation.headlines import FIRST, HEADLINES
 from adc_pipeline.evaluation.measures import family
 from adc_pipeline.evaluation.page import Table
 from adc_pipeline.evaluation.policy import CONTROLS, INSTRUCT, POLICY
-from adc_pipeline.evaluation.significance import holm
+from adc_pipeline.evaluation.significance import corrected
 
 CASES = "cases (conversations)"
 CHANCE = {
@@ -49,7 +49,7 @@ def policy_table(evaluation: Evaluation) -> Table:
 def headline_table(evaluation: Evaluation) -> Table:
     """Return the headline measures of a model beside its baselines."""
     base = informative(evaluation.base)
-    corrected = holm({name: each.p for name, each in evaluation.minus_base.items() if each.p is not None})
+    p_values = corrected(evaluation.minus_base)
     rows = [
         [
             name,
@@ -58,7 +58,7 @@ def headline_table(evaluation: Evaluation) -> Table:
             figure(base.get(name)),
             baselines(evaluation, name),
             figure(evaluation.minus_base.get(name)),
-            p_value(corrected.get(name)),
+            p_value(p_values.get(name)),
             sample_size(evaluation.model[name]),
         ]
         for name in HEADLINES
@@ -83,7 +83,7 @@ def baselines_table(evaluation: Evaluation, caption: str = "") -> Table:
         for name, found in evaluation.minus_baselines.items()
         if (each := found.get(reading)) is not None
     }
-    corrected = holm({key: each.p for key, each in tests.items() if each.p is not None})
+    p_values = corrected(tests)
     every = {"length": evaluation.length, **evaluation.baselines}
     rows = [
         [
@@ -92,7 +92,7 @@ def baselines_table(evaluation: Evaluation, caption: str = "") -> Table:
             figure(every[name].get(reading)),
             figure(evaluation.model.get(reading)),
             figure(difference, sign=True),
-            p_value(corrected.get((reading, name))),
+            p_value(p_values.get((reading, name))),
             sample_size(difference),
         ]
         for (reading, name), difference in tests.items()
@@ -105,9 +105,9 @@ def short_table(evaluation: Evaluation) -> Table:
 
     As Markdown it has less than 1,000 characters, up to which Dagster shows a table without a click.
     """
-    corrected = holm({name: each.p for name, each in evaluation.minus_base.items() if each.p is not None})
+    p_values = corrected(evaluation.minus_base)
     rows = [
-        [name, figure(evaluation.model[name]), base_value(evaluation, name), p_value(corrected.get(name))]
+        [name, figure(evaluation.model[name]), base_value(evaluation, name), p_value(p_values.get(name))]
         for name in HEADLINES
         if name in evaluation.model
     ]
@@ -219,13 +219,13 @@ def comparison_tables(comparison: Comparison) -> list[Table]:
 
 def differences_table(comparison: Comparison, pair: Pair) -> Table:
     """Return first minus second, over the cases that both models share."""
-    corrected = comparison.corrected()
+    p_values = comparison.corrected()
     rows = [
         [
             measure,
             figure(difference),
             p_value(difference.p),
-            p_value(corrected.get((pair, measure))),
+            p_value(p_values.get((pair, measure))),
             sample_size(difference),
         ]
         for measure, difference in comparison.differences[pair].items()

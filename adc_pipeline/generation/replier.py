@@ -29,6 +29,7 @@ from adc_pipeline.generation.decoding import (
 )
 from adc_pipeline.generation.settings import Sampling
 from adc_pipeline.training.context import context_length
+from adc_pipeline.training.devices import one_device
 from adc_pipeline.training.facts import FACTS, ModelFacts
 from adc_pipeline.training.loading import load_weights, reason
 from adc_pipeline.training.stopping import enough_memory
@@ -76,7 +77,7 @@ class Replier:
     """A causal language model with our markers, on the GPU if there is one."""
 
     def __init__(self, model: "PreTrainedModel", tokenizer: MarkerTokenizer, facts: ModelFacts) -> None:
-        self.model = model.to("cuda" if torch.cuda.is_available() else "cpu").eval()  # type: ignore[arg-type]
+        self.model = model.to(one_device()).eval()  # type: ignore[arg-type]
         self.tokenizer = tokenizer
         self.facts = facts
         self.arranged = facts.arrangement

@@ -15,7 +15,7 @@ from adc_pipeline.evaluation.case_table import CASE_TABLE
 from adc_pipeline.evaluation.comparison import OF_EVERY_DATASET
 from adc_pipeline.evaluation.estimate import Difference, Estimate
 from adc_pipeline.evaluation.measures import family
-from adc_pipeline.evaluation.significance import holm
+from adc_pipeline.evaluation.significance import corrected
 from adc_pipeline.evaluation.training_facts import comparable_bits
 from adc_pipeline.study.grid import BASE, CHANCE, VARIANTS
 from adc_pipeline.study.two_way import Crossed
@@ -110,8 +110,7 @@ def read_study(folders: Mapping[Cell, Path]) -> Study:
         variant: {measure: found.by_seed.tolist() for measure, found in measures.items()}
         for variant, measures in sums.items()
     }
-    p_values = {test: difference.p for test, difference in tests.items() if difference.p is not None}
-    return Study(seeds, estimates, by_seed, base, tests, holm(p_values))
+    return Study(seeds, estimates, by_seed, base, tests, corrected(tests))
 
 
 def planned_tests(estimates: Mapping[str, Mapping[str, Estimate]]) -> Iterator[Test]:

@@ -27,6 +27,11 @@ def start() -> "Accelerator":
     return accelerator
 
 
+def one_device() -> torch.device:
+    """Return where one process evaluates or generates: the GPU if there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
 def use_one_core(accelerator: "Accelerator") -> None:
     """Compute with one thread on a CPU."""
     if accelerator.device.type == "cpu":

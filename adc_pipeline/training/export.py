@@ -1,13 +1,14 @@
 """Export the fine-tuned model: a folder with plain weights, the tokenizer, and `training.json` with the facts."""
 
-import json
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from adc_pipeline.core.atomic import atomic_folder
 from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.core.records import write_record
 from adc_pipeline.training.adapters import merged
+from adc_pipeline.training.facts import FACTS
 from adc_pipeline.training.loading import broken_tensor, convert, load_model, stored_type
 from adc_pipeline.training.settings import TrainingJob
 from adc_pipeline.training.tokens import MarkerTokenizer
@@ -45,5 +46,5 @@ def export_model(
         with atomic_folder(job.output) as partial:
             plain.save_pretrained(partial)
             tokenizer.tokenizer.save_pretrained(partial)
-            (partial / "training.json").write_text(json.dumps(facts, indent=2, allow_nan=False) + "\n")
+            write_record(partial / FACTS, facts)
     accelerator.wait_for_everyone()
