@@ -49,7 +49,7 @@ def encode_completions(
                     encoder.unit(place.path, (accepted, texts[accepted]), (number, texts[number]))
             else:
                 for number, text in place.turns if others else ():
-                    encoder.unit(place.path, (number, text), (number, others[number % len(others)]))
+                    encoder.unit(place.path, (number, text), (None, others[number % len(others)]))
         yield from encoder.found
         if encoder.excluded:
             yield encoder.nothing()
@@ -82,8 +82,8 @@ class Encoder:
         self.found: list[TokenizedWalk] = []
         self.excluded = 0
 
-    def unit(self, path: Sequence[Ids], *completions: tuple[int, Ids]) -> None:
-        """Add the texts of completions, each with the number of the turn whose verdict it has."""
+    def unit(self, path: Sequence[Ids], *completions: tuple[int | None, Ids]) -> None:
+        """Add the texts of completions, each with the number of its turn; a turn from elsewhere has none."""
         room = self.room - 1 - max(len(ids) for _, ids in completions)
         if room < LEAST:
             self.excluded += 1
@@ -92,12 +92,13 @@ class Encoder:
         background, near = fit(self.tokenizer, self.background, turns, room)
         self.found += [self.completion(background, near, *completion) for completion in completions]
 
-    def completion(self, background: Ids, near: Sequence[Turn], number: int, ids: Ids) -> TokenizedWalk:
+    def completion(self, background: Ids, near: Sequence[Turn], number: int | None, ids: Ids) -> TokenizedWalk:
         # Without the end of the text: a conversation may go on.
         first, *pieces = lay_out(self.tokenizer, background, [*near, (ids, NEUTRAL)])[:-1]
         sizes = [len(first), *(len(text) + len(marker) for text, marker in zip(pieces[::2], pieces[1::2], strict=True))]
-        record = self.walk["turns"][number]
         accepted: Verdict = "accepted"
+        # A turn from elsewhere counts like those of the context, so that no rejected turn is counted twice.
+        record: Mapping[str, Any] = {"verdict": accepted, "score": 0} if number is None else self.walk["turns"][number]
         turn = np.repeat(np.arange(-1, len(near) + 1, dtype=np.int32), sizes)
         return TokenizedWalk(
             ids=np.array([*first, *chain.from_iterable(pieces)], dtype=np.int32),

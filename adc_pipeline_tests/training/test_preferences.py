@@ -61,7 +61,7 @@ def expected(objective: Objective) -> list[tuple[list[str], str, bool]]:
                 if objective == "dpo" and not own:
                     found += [(list(context), accepted, True), (list(context), texts[at], False)]
                 elif objective == "kto" and before:
-                    found += [(list(context), texts[at], own), (list(context), before[at % len(before)], own)]
+                    found += [(list(context), texts[at], own), (list(context), before[at % len(before)], True)]
             context.append(accepted)
             number += len(place)
         before = texts
