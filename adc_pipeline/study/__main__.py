@@ -20,13 +20,13 @@ from adc_pipeline.core.artefacts import Store
 from adc_pipeline.core.errors import PipelineError, did_you_mean
 from adc_pipeline.core.signals import CANCELLED
 from adc_pipeline.core.terminal import printable
-from adc_pipeline.study.cells import inputs_of, is_made
 from adc_pipeline.study.configuration import checked, merged, placement_of_cells, read_config, settings_of_cells
-from adc_pipeline.study.grid import GRID_SEEDS, SEEDS, VARIANTS, cell_name
-from adc_pipeline.study.launcher import Launcher, run_cells
+from adc_pipeline.study.grid import GRID_SEEDS, SEEDS, VARIANTS
+from adc_pipeline.study.launcher import Launcher, Stopped
 from adc_pipeline.study.plan import Plan, read_plan
+from adc_pipeline.study.run import Run
 from adc_pipeline.study.settings import CellSettings
-from adc_pipeline.study.tuning import combinations, tune
+from adc_pipeline.study.tuning import combinations
 
 # Each waits in a thread for its turn on the cluster.
 MOST_CELLS = 1000
@@ -109,119 +109,40 @@ def main(arguments: Sequence[str] | None = None, program: str = "python -m adc_p
         return 2
     logs = store.home / "work" / "study"
     logs.mkdir(parents=True, exist_ok=True)
-    launcher = Launcher(config, logs, plan.tuned if plan else {}, placement=placement)
-    if given.parallel is None:
-        given.parallel = MOST_CELLS if placement.on_cluster else 1
-    with launcher.stoppable():
-        status = run_study(launcher, store, plan, common, variants, given)
-    if launcher.stopped.is_set() and status:
+    run = Run(
+        launcher=Launcher(config, logs, plan.tuned if plan else {}, placement=placement),
+        store=store,
+        common=common,
+        variants=variants,
+        seeds=given.seeds or (SEEDS if plan else GRID_SEEDS),
+        parallel=given.parallel if given.parallel is not None else MOST_CELLS if placement.on_cluster else 1,
+        again=given.again,
+    )
+    try:
+        with run.launcher.stoppable():
+            failed = make(run, plan, given)
+    except Stopped:
         print("Cancelled. What is made stays; run the same command again to go on.", file=sys.stderr)
         return CANCELLED
-    return status
-
-
-def run_study(
-    launcher: Launcher,
-    store: Store,
-    plan: Plan | None,
-    common: CellSettings,
-    variants: Sequence[str],
-    given: argparse.Namespace,
-) -> int:
-    """Make the inputs, the cells of `variants` and the result; return the exit status, not 0 after a signal."""
-    logs = launcher.logs
-    print("Making the datasets and the base model ...", flush=True)
-    if not launcher.run("study_inputs", "inputs"):
-        if launcher.stopped.is_set():
-            return CANCELLED
-        print(f"The inputs of the study could not be made; see {logs / 'inputs.log'}.", file=sys.stderr)
-        return 1
-    try:
-        # Report an error once here, not in the log of every cell.
-        inputs_of(store)
     except PipelineError as error:
         print(error, file=sys.stderr)
         return 1
-    all_cells = plan.cells if plan else [(variant, seed) for seed in SEEDS for variant in VARIANTS]
-    seeds = given.seeds or (SEEDS if plan else GRID_SEEDS)
-    cells = [(variant, seed) for variant, seed in all_cells if variant in variants and seed in seeds]
-    settings_of = {
-        (variant, seed): (
-            plan.settings(variant, int(seed), common) if plan else VARIANTS[variant].settings(common, int(seed))
-        )
-        for variant, seed in cells
-    }
-    made = [cell for cell in cells if is_made(store, cell[0], settings_of[cell])]
-    if plan and given.tune:
-        try:
-            folder = given.cells or store.home / "study" / "plans" / plan.name
-            best = tune(plan, given.tune, store, common, folder, launcher.execute, launcher.stopped.is_set)
-        except PipelineError as error:
-            print(error, file=sys.stderr)
-            return 1
-        return 0 if best else CANCELLED
-    if plan:
-        return run_plan(launcher, store, plan, common, cells, made, given)
-    wanted = [cell for cell in cells if given.again or cell not in made]
-    print(f"{len(wanted)} cells to make, {len(cells) - len(wanted)} made already.", flush=True)
-    failed = run_cells(launcher, wanted, given.parallel, given.again) if wanted else []
-    if not launcher.run("study_result", "result"):
-        if launcher.stopped.is_set():
-            return CANCELLED
-        print(f"The result could not be made; see {logs / 'result.log'}.", file=sys.stderr)
-        return 1
-    print(f"The result is in {store.home / store.current('study_table').place}: report.html, study.md.")
-    return report_failed(failed, logs)
-
-
-def run_plan(
-    launcher: Launcher,
-    store: Store,
-    plan: Plan,
-    common: CellSettings,
-    cells: list[tuple[str, str]],
-    made: list[tuple[str, str]],
-    given: argparse.Namespace,
-) -> int:
-    """Make the cells of a plan that neither the store nor the folder of small results has, and write the result."""
-    from adc_pipeline.study.exported import check_same_data, export_cell, read_exported
-    from adc_pipeline.study.plan_result import read_result, write_result
-
-    folder = given.cells or store.home / "study" / "plans" / plan.name
-
-    def export(variant: str, seed: str) -> None:
-        export_cell(store.current(cell_name(variant, seed)), variant, seed, plan.measures, folder)
-
-    try:
-        known, _ = read_exported(plan, common, folder)
-        there = [(variant, seed) for variant, seed in cells if (variant, int(seed)) in known]
-        wanted = [cell for cell in cells if given.again or cell not in {*made, *there}]
-        # A plan may ask for more than when a cell was exported.
-        of_less = {key for key, cell in known.items() if any(map(cell.lacks, plan.measures))}
-        exported = [(name, seed) for name, seed in made if (name, int(seed)) not in known.keys() - of_less]
-        inputs = {name: artefact.digest for name, artefact in inputs_of(store).items()}
-        check_same_data(known, inputs, folder, datasets_only=not (wanted or exported))
-        for cell in exported:
-            export(*cell)
-        print(f"{len(wanted)} cells to make, {len(cells) - len(wanted)} made already.", flush=True)
-        failed = run_cells(launcher, wanted, given.parallel, given.again, export) if wanted else []
-        if launcher.stopped.is_set():
-            return CANCELLED
-        folder.mkdir(parents=True, exist_ok=True)
-        path = write_result(read_result(plan, *read_exported(plan, common, folder)), folder)
-    except PipelineError as error:
-        print(error, file=sys.stderr)
-        return 1
-    print(f"The result is {path}.")
-    return report_failed(failed, launcher.logs)
-
-
-def report_failed(failed: list[str], logs: Path) -> int:
-    """Name the failed cells; return the command's exit status."""
     if failed:
         cells = f"{len(failed)} cell{'s' * (len(failed) > 1)} failed, with logs in {logs}"
         print(f"{cells}: {', '.join(failed)}.", file=sys.stderr)
     return 1 if failed else 0
+
+
+def make(run: Run, plan: Plan | None, given: argparse.Namespace) -> list[str]:
+    """Make the inputs, then what the command asks for; return the names of the failed cells."""
+    run.inputs()
+    if plan is None:
+        return run.grid()
+    folder = given.cells or run.store.home / "study" / "plans" / plan.name
+    if given.tune:
+        run.tune(plan, given.tune, folder)
+        return []
+    return run.plan(plan, folder)
 
 
 if __name__ == "__main__":

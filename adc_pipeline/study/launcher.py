@@ -34,6 +34,10 @@ CELL = "study"
 PASSED_ON = ("ADC_CORPUS", "ADC_HOME", "DAGSTER_HOME", "MLFLOW_TRACKING_URI")
 
 
+class Stopped(Exception):
+    """A signal ended the command."""
+
+
 @dataclass(frozen=True)
 class Launcher:
     """Runs each job as a process, with its output in a file in `logs`."""
@@ -84,6 +88,17 @@ class Launcher:
             command += ["--tags", json.dumps(tags)]
         with (self.logs / f"{label}.log").open("w") as log:
             return self.execute(command, log, self.placement.on_cluster and job == CELL)
+
+    def go_on(self) -> None:
+        """Raise Stopped if a signal came."""
+        if self.stopped.is_set():
+            raise Stopped
+
+    def require(self, job: str, label: str, what: str) -> None:
+        """Run a job that makes `what`; raise Stopped after a signal, and PipelineError if it failed otherwise."""
+        if not self.run(job, label):
+            self.go_on()
+            raise PipelineError(f"{what} could not be made; see {self.logs / label}.log.")
 
     def execute(self, command: Sequence[str], log: IO[str], on_cluster: bool | None = None) -> bool:
         """Run a command of Python to its end, its output in `log`; return whether it succeeded.

@@ -17,7 +17,7 @@ import yaml
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.core.manifests import Artefact
 from adc_pipeline.evaluation.case_table import case_schema
-from adc_pipeline.study import __main__ as command
+from adc_pipeline.study import run
 from adc_pipeline.study.configuration import checked, merged, settings_of_cells
 from adc_pipeline.study.exported import check_same_data, export_cell, file_name, read_exported
 from adc_pipeline.study.grid import VARIANTS, cell_name
@@ -497,12 +497,13 @@ def test_a_made_cell_is_exported_again_for_a_new_measure(tmp_path: Path, monkeyp
     out = export(plan, tmp_path, 1, (0.1, 0.0))
     cells = {cell_name(name, "0"): made_cell(tmp_path / "store", name, 0, 0.1) for name, _ in plan.cells[:2]}
     store = SimpleNamespace(current=cells.__getitem__, home=tmp_path)
-    monkeypatch.setattr(command, "inputs_of", lambda _: {"top_2": SimpleNamespace(digest="digest")})
+    monkeypatch.setattr(run, "inputs_of", lambda _: {"top_2": SimpleNamespace(digest="digest")})
+    monkeypatch.setattr(run, "is_made", lambda *_: True)
 
     def again(plan: Plan) -> set[str]:
-        given = command.parse(["--plan", plan.name, "--cells", str(out)], "adc study")
         own: Any = store
-        assert command.run_plan(Launcher({}, tmp_path), own, plan, COMMON, plan.cells[:2], plan.cells[:2], given) == 0
+        variants, seeds = zip(*plan.cells[:2], strict=True)
+        assert run.Run(Launcher({}, tmp_path), own, COMMON, variants, seeds).plan(plan, out) == []
         return set(pq.read_table(out / "top-2.mle.seed-0.parquet")["measure"].to_pylist())
 
     before = (out / "top-2.mle.seed-0.json").stat().st_mtime_ns

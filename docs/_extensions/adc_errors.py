@@ -41,6 +41,7 @@ REMEDIES = {
     "A database of Dagster in DAGSTER_HOME = ….": (
         "the message ends in it: make room, end what locks it, or run `adc repair` for one that is damaged"
     ),
+    "… could not be made; see ….log.": "read the end of that log",
     "The servers have not started in … s: see ….": "read the end of that log; end other work on this machine",
     "The MLflow run … was not made by this pipeline (it has no tag …), so what it read is unknown.": (
         "name a run or a model of this pipeline"
