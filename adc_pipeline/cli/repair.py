@@ -18,7 +18,7 @@ from adc_pipeline.core.artefacts import Store
 from adc_pipeline.core.content import damage
 from adc_pipeline.core.errors import PipelineError, first_line
 from adc_pipeline.core.links import locked
-from adc_pipeline.core.manifests import Artefact, read_making, write_making
+from adc_pipeline.core.manifests import Artefact
 from adc_pipeline.defs.history import FOLDERS
 from adc_pipeline.generation.registration import REGISTERED, is_registered, read_registered, register_model
 from adc_pipeline.tracking.address import sqlite_file
@@ -146,12 +146,9 @@ def fault(path: Path, owner: str) -> str:
 def restore(store: Store, tracking: Tracking, made: Artefact) -> list[str]:
     """Restore the MLflow run of a current artefact and the version of its model; return what was restored."""
     messages: list[str] = []
-    record = read_making(made)
     inputs = {name: store.version(name, digest) for name, digest in made.inputs.items() if has(store, name, digest)}
     tags = {"dagster.asset_key": made.name.partition("/")[0], "adc.code_version": made.code_version}
-    run = restored_run(tracking, made, record, inputs, tags, messages.append)
-    if (run.id, run.address) != (record["run"], record["address"]):
-        write_making(made, {**record, "run": run.id, "address": run.address})
+    run = restored_run(tracking, made, inputs, tags, messages.append)
     if (made.path / REGISTERED).is_file():
         with explained(tracking):
             messages += restore_version(store, made, run)

@@ -21,7 +21,7 @@ from adc_pipeline.corpus.parts import read_record
 from adc_pipeline.corpus.personal_data import check_installed
 from adc_pipeline.corpus.readers.tables import check_columns
 from adc_pipeline.corpus.recorded_files import FILES, PARTS, check_unchanged, corpus_files, record_files
-from adc_pipeline.corpus.removals import read_removals
+from adc_pipeline.corpus.removals import Removals, read_removals
 from adc_pipeline.corpus.room import check_room
 from adc_pipeline.corpus.settings import CorpusSettings, UtteranceSettings
 from adc_pipeline.corpus.source import SAMPLE, check_source, corpus_state, download_all, downloaded, fetch, source_files
@@ -141,13 +141,18 @@ def check_utterances(settings: UtteranceSettings) -> None:
         check_installed()
 
 
+def current_removals(making: Making[Any]) -> Removals:
+    """Return the removal list of this moment, which may have changed since it was compared, and record it."""
+    removals = read_removals(making.store.home)
+    making.outside = {REMOVALS: removals.digest} if removals else {}
+    return removals
+
+
 def make_utterances(making: Making[UtteranceSettings]) -> None:
     corpus = making.inputs["raw_corpus"]
     source = CorpusSettings(**corpus.settings)
     making.report(f"Reading the utterances of {source.corpus}")
-    removals = read_removals(making.store.home)
-    # The list may have changed since it was compared.
-    making.outside = {REMOVALS: removals.digest} if removals else {}
+    removals = current_removals(making)
     with making.unfinished(**making.outside) as work:
         folder, settings, engine = making.folder, making.settings, making.engine
         previous = made.path if (made := making.previous()) else None

@@ -239,20 +239,16 @@ def restore_effects(stage: Stage[Any], request: Request[Any], made: Artefact) ->
 
     Return what Dagster shows of them beside what it shows of the artefact itself.
     """
-    record = read_making(made)
-    if stage.restore is None and is_intact(request.tracking, record):
+    if stage.restore is None and is_intact(request.tracking, read_making(made)):
         return {}
     run = restored_run(
         request.tracking,
         replace(made, settings=request.plain_settings),
-        record,
         request.inputs,
         run_tags(stage, request),
         request.report,
         columns_of,
     )
-    if (run.id, run.address) != (record["run"], record["address"]):
-        write_making(made, {**record, "run": run.id, "address": run.address})
     return stage.restore(request, made, run) if stage.restore else {}
 
 

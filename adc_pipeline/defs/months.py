@@ -13,14 +13,13 @@ import dagster as dg
 from adc_pipeline.core.settings import Settings
 from adc_pipeline.corpus.kept_rows import KEPT
 from adc_pipeline.corpus.months import read_month
-from adc_pipeline.corpus.removals import read_removals
 from adc_pipeline.corpus.settings import CorpusSettings, UtteranceSettings
 from adc_pipeline.corpus.sharding import COUNTED
 from adc_pipeline.corpus.titles import TITLES
 from adc_pipeline.corpus.utterances import with_shards
 from adc_pipeline.defs import corpus
 from adc_pipeline.defs.asset import declare_for_job
-from adc_pipeline.defs.corpus import MONTH, REMOVALS, check_corpus, last_rows
+from adc_pipeline.defs.corpus import MONTH, check_corpus, current_removals, last_rows
 from adc_pipeline.defs.making import Making
 from adc_pipeline.defs.stage import Stage
 
@@ -34,9 +33,7 @@ def make_month(making: Making[Settings]) -> None:
     given = making.request.upstream_settings["utterances"]
     source, read = CorpusSettings(**raw.settings), raw.path / "corpus"
     settings = with_shards(replace(UtteranceSettings(), **given), read, making.engine, last_rows(making))
-    removals = read_removals(making.store.home)
-    # The list may have changed since it was compared.
-    making.outside = {REMOVALS: removals.digest} if removals else {}
+    removals = current_removals(making)
     making.report(f"Reading {month} of {source.corpus}")
     previous = [made.path] if (made := making.previous()) else []
     with making.unfinished(**making.outside) as work:

@@ -8,9 +8,8 @@ the old run had is lost: the time, and metrics of single steps.
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
-from adc_pipeline.core.manifests import Artefact
+from adc_pipeline.core.manifests import Artefact, read_making, write_making
 from adc_pipeline.tracking.failures import explained
 from adc_pipeline.tracking.runs import Run, Tracking
 
@@ -22,19 +21,17 @@ Report = Callable[[str], None]
 def restored_run(
     tracking: Tracking,
     made: Artefact,
-    record: Mapping[str, Any],
     inputs: Mapping[str, Artefact],
     tags: Mapping[str, str],
     report: Report,
     columns: Callable[[Artefact], Mapping[str, str]] = lambda artefact: {},
 ) -> Run:
-    """Return the finished MLflow run of an artefact, brought back if necessary.
+    """Return the finished MLflow run of an artefact, brought back if necessary; its `making.json` then names the run.
 
-    `record` is its `making.json`; `columns` returns the types of a table's columns by name.
-
-    Raises PipelineError if MLflow does not answer.
+    `columns` returns the types of a table's columns by name. Raises PipelineError if MLflow does not answer.
     """
     tracking.check()
+    record = read_making(made)
     with explained(tracking):
         client = tracking.client()
         info = tracking.find_run(record["run"])
@@ -57,6 +54,8 @@ def restored_run(
             if info.status != "FINISHED":
                 client.set_terminated(info.run_id, "FINISHED")
         restore_files(run, made.path, record.get("artifacts", {}), report)
+    if (run.id, run.address) != (record["run"], record["address"]):
+        write_making(made, {**record, "run": run.id, "address": run.address})
     return run
 
 

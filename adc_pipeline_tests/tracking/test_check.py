@@ -50,4 +50,4 @@ def test_a_server_without_its_database_is_refused_at_once(address: str, asked: l
 def test_nothing_is_brought_back_without_a_response(address: str, tmp_path: Path) -> None:
     made = Artefact("top_2", tmp_path, "0" * 32)
     with pytest.raises(PipelineError, match="MLflow does not answer"):
-        restored_run(Tracking(address), made, {"run": "0" * 32}, {}, {}, print)
+        restored_run(Tracking(address), made, {}, {}, print)
