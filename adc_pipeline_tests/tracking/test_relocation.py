@@ -1,5 +1,6 @@
 """A moved or copied ADC_HOME: MLflow's addresses are corrected in one step, or left as they were."""
 
+import errno
 import shutil
 import sqlite3
 from contextlib import closing
@@ -70,6 +71,28 @@ def test_a_database_without_the_store_is_left_unchanged(history: History, tmp_pa
 
 def test_a_folder_without_a_database_is_refused(tmp_path: Path) -> None:
     with pytest.raises(PipelineError, match="There is no MLflow database"):
+        relocate(tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"no database" * 100, b""])
+def test_a_damaged_database_is_named(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "mlflow.db").write_bytes(content)
+    with pytest.raises(
+        PipelineError, match=r"The MLflow database .*/mlflow.db (is damaged|cannot be used).*adc repair"
+    ):
+        relocate(tmp_path)
+
+
+def test_a_home_that_cannot_be_written_to_is_named_and_not_a_file_in_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path, _: bytes) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    (tmp_path / "mlflow.db").touch()
+    # The superuser, who may run the tests, is refused nothing.
+    monkeypatch.setattr(Path, "write_bytes", refuse)
+    with pytest.raises(PipelineError, match=f"^ADC_HOME = {tmp_path} cannot be written to"):
         relocate(tmp_path)
 
 
