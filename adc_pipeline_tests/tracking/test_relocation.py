@@ -78,7 +78,7 @@ def test_a_folder_without_a_database_is_refused(tmp_path: Path) -> None:
 def test_a_damaged_database_is_named(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "mlflow.db").write_bytes(content)
     with pytest.raises(
-        PipelineError, match=r"The MLflow database .*/mlflow.db (is damaged|cannot be used).*adc repair"
+        PipelineError, match=r"mlflow.db (is damaged|cannot be used).*`adc repair`"
     ):
         relocate(tmp_path)
 
