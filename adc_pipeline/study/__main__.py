@@ -18,7 +18,7 @@ from pathlib import Path
 from adc_pipeline.core.arguments import ArgumentParser
 from adc_pipeline.core.artefacts import Store
 from adc_pipeline.core.errors import PipelineError, did_you_mean
-from adc_pipeline.core.terminal import printable
+from adc_pipeline.core.terminal import printable, show
 from adc_pipeline.study.cells import inputs_of, is_made
 from adc_pipeline.study.configuration import checked, merged, placement_of_cells, read_config, settings_of_cells
 from adc_pipeline.study.grid import GRID_SEEDS, SEEDS, VARIANTS, cell_name
@@ -102,7 +102,7 @@ def main(arguments: Sequence[str] | None = None, program: str = "python -m adc_p
             config = merged(plan, config)
         common = settings_of_cells(config)
         for sentence in unmeasured(plan, common) if plan else ():
-            print(sentence)
+            show(sentence)
         placement = placement_of_cells(config)
         store.check_writable()
     except PipelineError as error:
@@ -213,7 +213,7 @@ def run_plan(
     except PipelineError as error:
         print(error, file=sys.stderr)
         return 1
-    print(f"The result is {path}.")
+    show(f"The result is {path}.")
     return report_failed(failed, launcher.logs)
 
 

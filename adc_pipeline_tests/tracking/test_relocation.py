@@ -77,9 +77,7 @@ def test_a_folder_without_a_database_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", [b"no database" * 100, b""])
 def test_a_damaged_database_is_named(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "mlflow.db").write_bytes(content)
-    with pytest.raises(
-        PipelineError, match=r"mlflow.db (is damaged|cannot be used).*`adc repair`"
-    ):
+    with pytest.raises(PipelineError, match=r"mlflow.db (is damaged|cannot be used).*`adc repair`"):
         relocate(tmp_path)
 
 
