@@ -14,7 +14,7 @@ from adc_pipeline.core.artefacts import Store
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.core.links import locked
 from adc_pipeline.core.records import object_in
-from adc_pipeline.tracking.database import ARTIFACTS, DATABASE, copy, explained, temporary_beside
+from adc_pipeline.tracking.database import ARTIFACTS, DATABASE, connect, copy, explained, temporary_beside
 from adc_pipeline.tracking.runs import local_path
 
 # Every column in which MLflow keeps an address of a file.
@@ -56,7 +56,7 @@ def relocate(home: Path) -> dict[str, int]:
 
 def previous_home(database: Path) -> Path | None:
     """Return the home that the database's addresses lead to; None if no experiment keeps its artifacts in one."""
-    with closing(sqlite3.connect(database)) as connection:
+    with closing(connect(database)) as connection:
         locations = connection.execute("SELECT artifact_location FROM experiments ORDER BY experiment_id DESC")
         for (location,) in locations.fetchall():
             if location and location.rstrip("/").endswith(f"/{ARTIFACTS}"):

@@ -1,6 +1,7 @@
 """A moved or copied ADC_HOME: MLflow's addresses are corrected in one step, or left as they were."""
 
 import errno
+import os
 import shutil
 import sqlite3
 from contextlib import closing
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.tracking.database import prepared
 from adc_pipeline.tracking.relocation import ADDRESSES, relocate, replace_addresses
 from adc_pipeline.tracking.runs import Tracking
 from adc_pipeline_tests.tracking.history import History, chain, history
@@ -79,6 +81,14 @@ def test_a_damaged_database_is_named(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "mlflow.db").write_bytes(content)
     with pytest.raises(PipelineError, match=r"mlflow.db (is damaged|cannot be used).*`adc repair`"):
         relocate(tmp_path)
+
+
+def test_a_database_that_is_no_file_is_named(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "mlflow.db")
+    with pytest.raises(PipelineError, match=r"The database .*/mlflow\.db is a FIFO and no regular file"):
+        relocate(tmp_path)
+    with pytest.raises(PipelineError, match="is a FIFO"), prepared(tmp_path / "mlflow.db"):
+        pass
 
 
 def test_a_home_that_cannot_be_written_to_is_named_and_not_a_file_in_it(
