@@ -24,7 +24,6 @@ from adc_pipeline.cli.servers import Servers, answers, listens
 from adc_pipeline.core.artefacts import Store
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.defs.origin import LOCATION
-from adc_pipeline.lifecycle.messages import is_loopback
 from adc_pipeline.tracking.database import ARTIFACTS, DATABASE
 from adc_pipeline.tracking.runs import VIEW, Tracking
 
@@ -122,15 +121,16 @@ def mlflow_names(host: str, port: int) -> dict[str, str]:
     """Return the variables by which MLflow's page answers as localhost and at `host`, and to its own pages there.
 
     MLflow itself accepts every name that begins with 10. or 192.168., which a foreign one may, and refuses its own page
-    the search for runs at any address but this machine's. Variables of the environment win; which addresses 0.0.0.0
+    the search for runs at any address but localhost's. Variables of the environment win; which addresses 0.0.0.0
     stands for is not known here.
     """
     if host in ANY_ADDRESS:
         return {}
     name = f"[{host}]" if ":" in host else host.lower()
-    variables = {"MLFLOW_SERVER_ALLOWED_HOSTS": ",".join((*LOOPBACK, name, f"{name}:{port}"))}
-    if not is_loopback(host):
-        variables["MLFLOW_SERVER_CORS_ALLOWED_ORIGINS"] = f"http://{name}:{port}"
+    variables = {
+        "MLFLOW_SERVER_ALLOWED_HOSTS": ",".join((*LOOPBACK, name, f"{name}:{port}")),
+        "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS": f"http://{name}:{port}",
+    }
     return {variable: value for variable, value in variables.items() if variable not in os.environ}
 
 

@@ -175,7 +175,7 @@ def test_the_address_is_one_that_a_browser_can_open(host: str, page: str) -> Non
     assert address(host, 1) == page
 
 
-@pytest.mark.parametrize("host", ["192.168.0.7", "Workstation", "fd00::7", "127.0.0.1"])
+@pytest.mark.parametrize("host", ["192.168.0.7", "Workstation", "fd00::7", "127.0.0.1", "127.0.0.2"])
 def test_mlflow_answers_at_the_address_served_and_to_no_foreign_name(
     host: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
