@@ -23,7 +23,7 @@ from adc_pipeline.core.content import altered_files, file_digest, folder_digest
 from adc_pipeline.core.errors import DamagedError, PipelineError
 from adc_pipeline.core.manifests import LAYOUT, MANIFEST
 from adc_pipeline.core.records import object_in, read_record, record_text
-from adc_pipeline.core.terminal import without_controls
+from adc_pipeline.core.terminal import show, without_controls
 from adc_pipeline.tracking.address import SERVERS, accepted, sqlite_file
 from adc_pipeline.tracking.failures import words
 from adc_pipeline.tracking.lineage import Node, Records
@@ -258,7 +258,7 @@ def main(arguments: Sequence[str] | None = None, program: str = PROGRAM) -> int:
     if not given.json:
         print(f"\n{len(known) - len(other)} of {len(known)} artefacts are on disk and match their digests.")
         for (asset, digest), found in other.items():
-            print(f"  {asset} {digest}: {found.message}")
+            show(f"  {asset} {digest}: {found.message}")
     return 1 if other else 0
 
 

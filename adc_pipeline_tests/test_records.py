@@ -18,6 +18,7 @@ from adc_pipeline.core.records import fits, object_in, read_record
 from adc_pipeline.corpus.download import VERSION, newest_download
 from adc_pipeline.corpus.parts import read_record as read_parts
 from adc_pipeline.corpus.recorded_files import check_unchanged
+from adc_pipeline.defs.shown import read_shown, shown_pictures
 from adc_pipeline.evaluation.evaluation import Evaluation
 from adc_pipeline.generation.registration import read_registered
 from adc_pipeline.training.checkpoint import latest_layout
@@ -195,3 +196,10 @@ def test_the_ids_of_millions_of_conversations_are_no_damage(tmp_path: Path) -> N
     for name in ("ids", "turn", "walk_start", "turn_start", "accepted", "score", "group", "given"):
         (tmp_path / f"{name}.bin").touch()
     assert len(load_split(tmp_path).conversation_ids) == 170_000
+
+
+def test_what_is_shown_of_an_artefact_is_read_without_waiting_for_a_fifo(tmp_path: Path) -> None:
+    (tmp_path / ".shown").mkdir()
+    os.mkfifo(tmp_path / ".shown" / "shown.json")
+    assert read_shown(tmp_path, tmp_path) == {}
+    assert shown_pictures(tmp_path) == {}

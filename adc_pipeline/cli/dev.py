@@ -25,7 +25,6 @@ from adc_pipeline.core.artefacts import Store
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.core.signals import SIGNALS, handled
 from adc_pipeline.defs.origin import LOCATION
-from adc_pipeline.lifecycle.messages import is_loopback
 from adc_pipeline.tracking.database import ARTIFACTS, DATABASE
 from adc_pipeline.tracking.runs import VIEW, Tracking
 
@@ -34,6 +33,7 @@ SERVER = ".dagster/grpc_info"
 PORTS_TRIED = 100
 # The names of this machine in a Host header, as MLflow takes them: with a port they are patterns.
 LOOPBACK = ("localhost", "localhost:*", "127.0.0.1", "127.0.0.1:*", "[::1]", "[[]::1]:*")
+ANY_ADDRESS = ("0.0.0.0", "::")
 # A training saves a checkpoint first.
 SECONDS_TO_CANCEL = 60.0
 
@@ -106,10 +106,6 @@ def prepare_databases(store: Store, tracking: Tracking) -> None:
 def start_mlflow(servers: Servers, host: str, port: int, store: Store, tracking: Tracking) -> None:
     """Start MLflow's server on the database that the pipeline writes to."""
     artifacts = f"--artifacts-destination={(store.home / ARTIFACTS).as_uri()}"
-    variables = {}
-    if is_loopback(host) and "MLFLOW_SERVER_ALLOWED_HOSTS" not in os.environ:
-        # MLflow accepts all that begins with 10. or 192.168. too, which a foreign name may.
-        variables["MLFLOW_SERVER_ALLOWED_HOSTS"] = ",".join(LOOPBACK)
     servers.start(
         "MLflow",
         ["-m", "mlflow", "server", f"--host={host}", f"--port={port}", "--workers=1", artifacts],
@@ -118,8 +114,25 @@ def start_mlflow(servers: Servers, host: str, port: int, store: Store, tracking:
         MLFLOW_DISABLE_TELEMETRY="true",
         # Eight processes for jobs (judges, prompt optimisation) that this project does not use.
         MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false",
-        **variables,
+        **mlflow_names(host, port),
     )
+
+
+def mlflow_names(host: str, port: int) -> dict[str, str]:
+    """Return the variables by which MLflow's page answers as localhost and at `host`, and to its own pages there.
+
+    MLflow itself accepts every name that begins with 10. or 192.168., which a foreign one may, and refuses its own page
+    the search for runs at any address but localhost's. Variables of the environment win; which addresses 0.0.0.0
+    stands for is not known here.
+    """
+    if host in ANY_ADDRESS:
+        return {}
+    name = f"[{host}]" if ":" in host else host.lower()
+    variables = {
+        "MLFLOW_SERVER_ALLOWED_HOSTS": ",".join((*LOOPBACK, name, f"{name}:{port}")),
+        "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS": f"http://{name}:{port}",
+    }
+    return {variable: value for variable, value in variables.items() if variable not in os.environ}
 
 
 def start_dagster(servers: Servers, host: str, port: int, folder: Path) -> None:
@@ -173,7 +186,7 @@ def stopped_by_signals() -> Iterator[None]:
 
 def address(host: str, port: int) -> str:
     """Return where a browser on this machine finds what is served at `host`."""
-    name = "127.0.0.1" if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host
+    name = "127.0.0.1" if host in ANY_ADDRESS else f"[{host}]" if ":" in host else host
     return f"http://{name}:{port}"
 
 

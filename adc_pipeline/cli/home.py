@@ -40,7 +40,9 @@ def use_dagster_home(store: Store) -> Path:
     if os.path.lexists(file) and (problem := file_problem(file)):
         raise PipelineError(f"{file} {problem.partition(':')[0]}: remove it, and it is written again.")
     old = file.read_text(errors="replace") if file.exists() else HEADER
-    if old.startswith(HEADER) and old != settings:
+    # A power failure may leave an empty file, or one of zeros; Dagster would go on without these settings.
+    ours = old.startswith(HEADER) or not old.strip("\0\n ")
+    if ours and old != settings:
         with atomic_file(file) as new:
             new.write_text(settings)
     os.environ["DAGSTER_HOME"] = str(folder)

@@ -14,7 +14,7 @@ import click
 
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.core.named_files import refused_by_system
-from adc_pipeline.core.terminal import printable
+from adc_pipeline.core.terminal import printable, show
 
 # A command that hands its arguments on as they are, `--help` included.
 OWN_PARSER: dict[str, Any] = {
@@ -111,7 +111,7 @@ def report(opens: bool | None) -> None:
     found = newest_report(home)
     if found is None:
         raise PipelineError(f"There is no report in ADC_HOME = {home}: make one by `{command('run')}`.")
-    click.echo(shown(found))
+    show(shown(found))
     open_pages([found.resolve().as_uri()], opens)
 
 
@@ -124,8 +124,8 @@ def relocate() -> None:
     home = Store.from_environment().home
     changed = relocate(home)
     for column, number in changed.items():
-        click.echo(f"{column}: {number} corrected")
-    click.echo(f"MLflow's addresses lead to ADC_HOME = {home}.")
+        show(f"{column}: {number} corrected")
+    show(f"MLflow's addresses lead to ADC_HOME = {home}.")
 
 
 @main.command()
@@ -137,7 +137,7 @@ def repair() -> None:
     from adc_pipeline.cli.repair import repair
     from adc_pipeline.core.artefacts import Store
 
-    repair(Store.from_environment(), click.echo)
+    repair(Store.from_environment(), show)
 
 
 @main.command()
@@ -152,7 +152,7 @@ def removed(delete: bool, current: bool) -> None:
     from adc_pipeline.cli.removed import removed
     from adc_pipeline.core.artefacts import Store
 
-    sys.exit(removed(Store.from_environment(), delete, current, click.echo))
+    sys.exit(removed(Store.from_environment(), delete, current, show))
 
 
 @main.command()
@@ -181,7 +181,7 @@ def promote(name: str, version: str, pin: bool, reason: str) -> None:
         user = printable(getpass.getuser(), kept="")
     with explained(tracking):
         number = promote(Records([tracking.client()]), name, version, pin, f"{user} on {socket.gethostname()}", reason)
-    click.echo(f"Version {number} of {name} is the champion{', pinned' if pin else ''}.")
+    show(f"Version {number} of {name} is the champion{', pinned' if pin else ''}.")
 
 
 @main.command(**OWN_PARSER)

@@ -77,6 +77,13 @@ def file_problem(path: Path) -> str:
         return FROM_KERNEL
     except (OSError, ValueError) as error:
         return access_problem(path, error)
+    return kind_problem(mode)
+
+
+def kind_problem(mode: int) -> str:
+    """Return what a file of this mode is, as the end of a sentence; empty for a regular one."""
+    if stat.S_ISREG(mode):
+        return ""
     return f"is {KINDS.get(stat.S_IFMT(mode), 'no file')} and no regular file: give a regular file"
 
 

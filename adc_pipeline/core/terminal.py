@@ -2,12 +2,18 @@
 
 import re
 
-CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+# With overrides of the direction of writing, which reorder what a line says.
+CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
 def without_controls(text: str) -> str:
     """Return a text of several lines with control characters spelled as escapes; all other characters stay."""
     return CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def show(text: str) -> None:
+    """Print lines that hold names from outside, as those of files, of models and in somebody else's MLflow."""
+    print(printable(text), flush=True)
 
 
 def printable(text: str, kept: str = "\n\t") -> str:

@@ -142,8 +142,8 @@ def rows(
     `paths` are small files of JSON lines, or Parquet or Arrow files of one schema, that are read together, `path` being
     their first; `names` as in `Rows`.
     `columns` maps our names to the file's, for a table. `scratch` takes unpacked pieces; `report` receives the
-    progress. With `repair`, texts of a Parquet file that are no UTF-8 are mended. Raises PipelineError for a file that
-    is damaged or ends in the middle.
+    progress. With `repair`, texts of a Parquet file that are no UTF-8 are mended, and of JSON lines those that are too
+    long for DuckDB are replaced. Raises PipelineError for a file that is damaged or ends in the middle.
     """
     create_functions(connection)
     scratch.mkdir(parents=True, exist_ok=True)
@@ -288,7 +288,8 @@ class Source:
             with TemporaryDirectory(dir=self.scratch) as folder:
                 table, records = tables.open_csv(self.path, Path(folder), self.connection, self.report)
                 yield Piece(select_columns(table, places), records)
-        elif read is None and lines.is_one_object_a_line(self.path) and not self.has_halves():
+        # DuckDB refuses a whole file for a line that it finds too long.
+        elif read is None and not self.repair and lines.is_one_object_a_line(self.path) and not self.has_halves():
             lines.check_end(self.path)
             yield Piece(select_keys([self.path], places, self.connection), lines=[self.path])
         else:

@@ -14,7 +14,7 @@ from dagster_shared.serdes import deserialize_value, serialize_value
 from dagster_shared.serdes.errors import DeserializationError
 
 from adc_pipeline.core.content import SHOWN
-from adc_pipeline.core.records import parsed
+from adc_pipeline.core.records import parsed, record_text
 from adc_pipeline.defs.pictures import picture
 
 FILE = "shown.json"
@@ -31,7 +31,7 @@ def write_shown(folder: Path, values: Mapping[str, Any], pictures: Mapping[str, 
 def read_shown(folder: Path, home: Path) -> dict[str, Any]:
     """Return what is shown of the artefact in `folder` besides pictures; empty if that cannot be read."""
     try:
-        shown = parsed((folder / SHOWN / FILE).read_text())
+        shown = parsed(record_text(folder / SHOWN / FILE))
         found = {name: decoded(value, home) for name, value in shown["values"].items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError, DeserializationError):
         return {}
@@ -41,7 +41,7 @@ def read_shown(folder: Path, home: Path) -> dict[str, Any]:
 def shown_pictures(folder: Path) -> dict[str, Any]:
     """Return the pictures of the artefact in `folder` as metadata, those that exist."""
     try:
-        paths = parsed((folder / SHOWN / FILE).read_text())["pictures"]
+        paths = parsed(record_text(folder / SHOWN / FILE))["pictures"]
         there = {name: folder / path for name, path in paths.items() if (folder / path).exists()}
         return {name: picture(path.read_bytes(), name) for name, path in there.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):

@@ -85,7 +85,8 @@ def record(records: Records, version: "ModelVersion", model: Node, evaluation: s
     that the version's origin stays known after its run has been deleted.
     """
     facts = {"metric": decision.metric, "against": decision.against, "evaluation": evaluation}
-    facts |= {name: shown(value) for name, value in decision.figures().items()}
+    counts = ("cases", "conversations")
+    facts |= {name: f"{value:,.0f}" if name in counts else shown(value) for name, value in decision.figures().items()}
     tags = {ORIGIN: f"{model.asset}/{model.digest}", PROMOTION: decision.verdict}
     write_decision(records, version, tags, f"{decision.reason}\n\n{table(['', ''], facts.items())}")
     if decision.promoted:

@@ -19,7 +19,7 @@ from adc_pipeline.core.arguments import ArgumentParser
 from adc_pipeline.core.artefacts import Store
 from adc_pipeline.core.errors import PipelineError, did_you_mean
 from adc_pipeline.core.signals import CANCELLED
-from adc_pipeline.core.terminal import printable
+from adc_pipeline.core.terminal import printable, show
 from adc_pipeline.study.configuration import checked, merged, placement_of_cells, read_config, settings_of_cells
 from adc_pipeline.study.grid import GRID_SEEDS, SEEDS, VARIANTS
 from adc_pipeline.study.launcher import Launcher, Stopped
@@ -101,7 +101,7 @@ def main(arguments: Sequence[str] | None = None, program: str = "python -m adc_p
             config = merged(plan, config)
         common = settings_of_cells(config)
         for sentence in unmeasured(plan, common) if plan else ():
-            print(sentence)
+            show(sentence)
         placement = placement_of_cells(config)
         store.check_writable()
     except PipelineError as error:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from adc_pipeline.core.artefacts import Store
+from adc_pipeline.core.terminal import show
 from adc_pipeline.study.cells import inputs_of, is_made
 from adc_pipeline.study.grid import SEEDS, VARIANTS, cell_name
 from adc_pipeline.study.launcher import Launcher, run_cells
@@ -52,7 +53,7 @@ class Run:
         }
         failed = self.make(cells, self.missing(cells, made))
         self.launcher.require("study_result", "result", "The result")
-        print(f"The result is in {self.store.home / self.store.current('study_table').place}: report.html, study.md.")
+        show(f"The result is in {self.store.home / self.store.current('study_table').place}: report.html, study.md.")
         return failed
 
     def plan(self, plan: Plan, folder: Path) -> list[str]:
@@ -86,7 +87,7 @@ class Run:
         self.launcher.go_on()
         folder.mkdir(parents=True, exist_ok=True)
         path = write_result(read_result(plan, *read_exported(plan, self.common, folder)), folder)
-        print(f"The result is {path}.")
+        show(f"The result is {path}.")
         return failed
 
     def tune(self, plan: Plan, arm: str, folder: Path) -> None:

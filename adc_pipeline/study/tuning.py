@@ -22,6 +22,7 @@ from adc_pipeline.core.artefacts import Store
 from adc_pipeline.core.atomic import atomic_file
 from adc_pipeline.core.errors import PipelineError, did_you_mean
 from adc_pipeline.core.records import read_record
+from adc_pipeline.core.terminal import show
 from adc_pipeline.study.cells import initial_model, inputs_of, walks_of
 from adc_pipeline.study.grid import SEEDS
 from adc_pipeline.study.plan import Plan
@@ -86,7 +87,7 @@ def tune(
             folder.mkdir(parents=True, exist_ok=True)
             with atomic_file(path) as partial:
                 partial.write_text(json.dumps({"tried": tried}, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-        print(f"{arm}: {spelt(values)}: {name} {record['value']}", flush=True)
+        show(f"{arm}: {spelt(values)}: {name} {record['value']}")
         found.append(record)
     better = 1 if criterion(settings)[1] else -1
     known = [each for each in found if each["value"] is not None]
@@ -95,9 +96,7 @@ def tune(
     best: Values = max(known, key=lambda each: better * each["value"])
     equal = sum(each["value"] == best["value"] for each in known)
     which = f"Best, the first of {equal} that are equal" if equal > 1 else "Best"
-    print(
-        f"{which}: {spelt(best['tuned'])}. Write it into the arm's `settings`; the records are in {path}.", flush=True
-    )
+    show(f"{which}: {spelt(best['tuned'])}. Write it into the arm's `settings`; the records are in {path}.")
     return best
 
 

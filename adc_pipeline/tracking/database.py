@@ -23,6 +23,7 @@ from pathlib import Path
 from adc_pipeline.core.atomic import atomic_file, give_usual_mode
 from adc_pipeline.core.errors import PipelineError, first_line
 from adc_pipeline.core.links import locked, sync
+from adc_pipeline.core.named_files import kind_problem
 from adc_pipeline.core.shards import link_or_copy
 from adc_pipeline.core.user_cache import cache_folder
 
@@ -128,7 +129,10 @@ def columns(path: Path) -> set[str]:
 
 
 def connect(path: Path) -> sqlite3.Connection:
-    """Open an existing database."""
+    """Open an existing database; PipelineError for what is no regular file: SQLite would wait for a FIFO."""
+    # Not by opening it: another process may be writing its first bytes.
+    if path.exists() and not path.is_dir() and (problem := kind_problem(path.stat().st_mode)):
+        raise PipelineError(f"The database {path} {problem}.")
     return sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=SECONDS_FOR_A_LOCK)
 
 

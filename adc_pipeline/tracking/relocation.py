@@ -10,10 +10,11 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+from adc_pipeline.core.artefacts import Store
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.core.links import locked
 from adc_pipeline.core.records import object_in
-from adc_pipeline.tracking.database import ARTIFACTS, DATABASE, copy, temporary_beside
+from adc_pipeline.tracking.database import ARTIFACTS, DATABASE, connect, copy, explained, temporary_beside
 from adc_pipeline.tracking.runs import local_path
 
 # Every column in which MLflow keeps an address of a file.
@@ -32,13 +33,14 @@ TRIED = 20
 def relocate(home: Path) -> dict[str, int]:
     """Correct the addresses in `home/mlflow.db`; return how many were changed, by table and column.
 
-    Raises PipelineError if there is no database, if the old home is unknown, or if an artifact cannot be read by its
-    corrected address; the database is then unchanged.
+    Raises PipelineError if there is no database, if it is damaged or the home cannot be written to, or if an artifact
+    cannot be read by its corrected address; the database is then unchanged.
     """
     database = home / DATABASE
     if not database.exists():
         raise PipelineError(f"There is no MLflow database {database}: point ADC_HOME to the folder that was moved.")
-    with locked(home, wait=True):
+    Store(home).check_writable()
+    with locked(home, wait=True), explained(database):
         before = previous_home(database)
         if before is None or before == home:
             return {}
@@ -54,7 +56,7 @@ def relocate(home: Path) -> dict[str, int]:
 
 def previous_home(database: Path) -> Path | None:
     """Return the home that the database's addresses lead to; None if no experiment keeps its artifacts in one."""
-    with closing(sqlite3.connect(database)) as connection:
+    with closing(connect(database)) as connection:
         locations = connection.execute("SELECT artifact_location FROM experiments ORDER BY experiment_id DESC")
         for (location,) in locations.fetchall():
             if location and location.rstrip("/").endswith(f"/{ARTIFACTS}"):

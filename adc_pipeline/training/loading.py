@@ -113,10 +113,10 @@ def load_weights(source: str, named: str, **options: Any) -> "PreTrainedModel":
             f"{named} is incomplete: {len(missing)} of its {len(model.state_dict())} tensors are missing, such as"
             f" {missing[0]}; save the plain model again, not a wrapper around it, or choose another."
         )
-    if surplus := surplus_layer(set(model.state_dict()), found["unexpected_keys"]):
+    if surplus := surplus_weight(set(model.state_dict()), found["unexpected_keys"]):
         raise PipelineError(
-            f"{named} has weights of a layer that its configuration does not have ({surplus}), so that a part of it"
-            " would be left out; correct the number of layers in config.json, or choose another."
+            f"{named} has weights that its configuration has no place for ({surplus}), so that a part of it would be"
+            " left out; correct config.json (the number of layers, or what a layer has), or choose another."
         )
     return model
 
@@ -126,18 +126,21 @@ def location_options(options: Mapping[str, Any]) -> dict[str, Any]:
     return {name: options[name] for name in ("revision", "local_files_only") if name in options}
 
 
-def surplus_layer(names: Collection[str], unexpected: Iterable[str]) -> str:
-    """Return an unexpected tensor of a layer that follows the last one of the model; empty if there is none.
+def surplus_weight(names: Collection[str], unexpected: Iterable[str]) -> str:
+    """Return an unexpected tensor without which the model is another one; empty if there is none.
 
-    `names` are the tensors of the model. Other unexpected tensors, such as those of an image encoder, are left out on
-    purpose.
+    `names` are the tensors of the model. Such are a tensor of a layer that follows the last one, a further weight in a
+    layer, as a norm of its queries, and the bias of a weight that is to have none. Others are left out on purpose: an
+    image encoder, or the masks that earlier versions saved.
     """
     layers = {found["layers"] for name in names if (found := LAYER.match(name))}
     for name in sorted(unexpected):
         found = LAYER.match(name)
         # A model without any layer has no names to compare with.
-        known = not layers or (found and found["layers"] in layers)
-        if found and known and not any(each.startswith(found[0]) for each in names):
+        known = found if found and (not layers or found["layers"] in layers) else None
+        beyond = known and not any(each.startswith(known[0]) for each in names)
+        inside = known and name.endswith(".weight")
+        if beyond or inside or (name.endswith(".bias") and f"{name.removesuffix('bias')}weight" in names):
             return name
     return ""
 

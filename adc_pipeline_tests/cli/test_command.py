@@ -9,6 +9,7 @@ import pytest
 
 from adc_pipeline import generate, lineage
 from adc_pipeline.cli.main import main
+from adc_pipeline.core.terminal import without_controls
 from adc_pipeline.evaluation.summary import newest_report
 from adc_pipeline.study import __main__ as study
 
@@ -72,6 +73,20 @@ def test_wrong_arguments_cannot_steer_a_terminal(arguments: list[str]) -> None:
     assert done.returncode == 2
     assert "\\x1b]0;y\\x07" in done.stderr
     assert "\x1b" not in done.stderr
+
+
+@pytest.mark.parametrize("command", ["repair", "removed"])
+def test_what_a_command_reports_cannot_steer_a_terminal(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(f"adc_pipeline.cli.{command}.{command}", lambda *given: given[-1]("store: \x1b]0;y\x07\u202e"))
+    with pytest.raises(SystemExit):
+        main([command])
+    assert capsys.readouterr().out == "store: \\x1b]0;y\\x07\\u202e\n"
+
+
+def test_a_models_text_cannot_steer_a_terminal() -> None:
+    assert without_controls("a\x1b[31m\r\u202e\tb\nc") == "a\\x1b[31m\\r\\u202e\tb\nc"
 
 
 def test_a_working_directory_that_is_gone_is_a_sentence(

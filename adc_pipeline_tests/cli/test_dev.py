@@ -20,7 +20,7 @@ import yaml
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
-from adc_pipeline.cli.dev import address, free_port
+from adc_pipeline.cli.dev import address, free_port, mlflow_names
 from adc_pipeline.cli.home import dagster_instance
 from adc_pipeline.core.artefacts import Store
 from adc_pipeline.core.errors import PipelineError
@@ -173,3 +173,25 @@ def test_a_port_that_is_taken_is_refused_and_a_default_gives_way() -> None:
 )
 def test_the_address_is_one_that_a_browser_can_open(host: str, page: str) -> None:
     assert address(host, 1) == page
+
+
+@pytest.mark.parametrize("host", ["192.168.0.7", "Workstation", "fd00::7", "127.0.0.1", "127.0.0.2"])
+def test_mlflow_answers_at_the_address_served_and_to_no_foreign_name(
+    host: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlflow.server import security_utils
+
+    for variable in ("MLFLOW_SERVER_ALLOWED_HOSTS", "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS"):
+        monkeypatch.delenv(variable, raising=False)
+    for variable, value in mlflow_names(host, 5000).items():
+        monkeypatch.setenv(variable, value)
+    names, origins = security_utils.get_allowed_hosts_from_env(), security_utils.get_allowed_origins_from_env()
+    assert names
+    page = address(host.lower(), 5000)
+    for name in (page.removeprefix("http://"), "localhost:5000", "127.0.0.1", "[::1]:5000"):
+        assert security_utils.is_allowed_host_header(names, name), name
+    for name in ("192.168.pages.example:5000", "10.pages.example", "pages.example", f"{host}.pages.example:5000"):
+        assert not security_utils.is_allowed_host_header(names, name), name
+    assert not security_utils.should_block_cors_request(page, "POST", origins)
+    for foreign in ("http://pages.example", "null"):
+        assert security_utils.should_block_cors_request(foreign, "POST", origins)

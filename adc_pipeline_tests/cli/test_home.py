@@ -86,3 +86,12 @@ def test_an_instance_that_cannot_be_opened_is_a_sentence(tmp_path: Path) -> None
         dagster_instance(store),
     ):
         pass
+
+
+@pytest.mark.parametrize("left", [b"", b"\0" * 900, b"\n"])
+def test_what_a_power_failure_left_is_written_again(left: bytes, tmp_path: Path) -> None:
+    file = tmp_path / "dagster" / "dagster.yaml"
+    file.parent.mkdir()
+    file.write_bytes(left)
+    use_dagster_home(Store(tmp_path))
+    assert file.read_text().startswith(HEADER)

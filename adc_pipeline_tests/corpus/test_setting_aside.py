@@ -328,6 +328,19 @@ def test_a_line_longer_than_duckdb_reads_is_set_aside_and_those_around_it_are_wh
     assert read_utterances(tmp_path / "out", "length(text)", "id = 'long'") == [(10 * MB,)]
 
 
+@pytest.mark.slow
+def test_a_line_beyond_what_duckdb_reads_costs_a_table_itself_only(tmp_path: Path) -> None:
+    """The reader of any fields, which reads plain lines in place, as that of dumps does."""
+    rows = [
+        {"id": name, "conversation_id": "r", "reply_to": parent, "speaker": "s", "text": text, "score": 1}
+        for name, parent, text in [("r", None, "?"), ("a", "r", "x"), ("long", "r", "x" * 40 * MB), ("b", "r", "x")]
+    ]
+    corpus = tmp_path / "table.jsonl"
+    corpus.write_text("".join(f"{json.dumps(each)}\n" for each in rows))
+    write_utterances(corpus, tmp_path / "out", UtteranceSettings(max_set_aside=1.0))
+    assert read_utterances(tmp_path / "out", "id") == [("r",), ("a",), ("b",)]
+
+
 ENTITIES = "&lt;b&gt; &amp;amp; &quot;&#39; &amp;lt; &nbsp; &lt"
 DECODED = "<b> &amp; \"' &lt; &nbsp; &lt"
 

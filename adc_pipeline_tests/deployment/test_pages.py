@@ -42,7 +42,7 @@ class Page(BaseHTTPRequestHandler):
         self.send_header("Content-Length", "0")
         self.end_headers()
 
-    do_POST = do_PUT = do_HEAD = do_GET
+    do_POST = do_PUT = do_DELETE = do_HEAD = do_GET
 
     def log_message(self, format: str, *args: object) -> None:
         pass
@@ -102,8 +102,10 @@ def status(port: int, path: str = "/", method: str = "GET", host: str = "", **he
         connection.putrequest(method, path, skip_host=True)
         given = {"Host": host.replace("PORT", str(port)) or f"127.0.0.1:{port}"}
         given |= {name.replace("_", "-"): value.replace("PORT", str(port)) for name, value in headers.items()}
-        for name, value in given.items():
-            connection.putheader(name, value)
+        # A value with a line break stands for a header that is there twice.
+        for name, values in given.items():
+            for value in values.split("\n"):
+                connection.putheader(name, value)
         if method == "POST":
             connection.putheader("Content-Length", "0")
         connection.endheaders()
@@ -129,7 +131,11 @@ def guarded(path: str = "/", method: str = "GET", host: str = "", **headers: str
     raw = {"Host": host or "127.0.0.1:PORT", **{name.replace("_", "-"): value for name, value in headers.items()}}
     scope: Scope = {"type": "websocket" if "Upgrade" in raw else "http", "method": method, "path": path}
     scope["query_string"] = query.encode()
-    scope["headers"] = [(name.lower().encode(), value.replace("PORT", port).encode()) for name, value in raw.items()]
+    scope["headers"] = [
+        (name.lower().encode(), value.replace("PORT", port).encode())
+        for name, values in raw.items()
+        for value in values.split("\n")
+    ]
     asyncio.run(Guard(app, NAME)(scope, receive, send))
     return bool(reached)
 
@@ -151,6 +157,13 @@ REQUESTS = [
     ("/", {"host": "[::1]:PORT"}),
     ("/graphql", {"method": "POST", "host": NAME, "Origin": f"https://{NAME}", "Sec_Fetch_Site": "same-origin"}),
     ("/", {**LINK, "Sec_Fetch_Site": "none"}),
+    ("/", {**LINK, "Sec_Fetch_Site": "Cross-Site"}),
+    ("/graphql", {"method": "POST", "Origin": "HTTP://127.0.0.1:PORT", "Sec_Fetch_Site": "Same-Origin"}),
+    ("/graphql", {"method": "POST", "host": "LocalHost:PORT", "Origin": "http://localhost:PORT"}),
+    ("/graphql", {"method": "POST", "Referer": "http://127.0.0.1:PORT/runs/1?x=//y"}),
+    ("/graphql", {"method": "POST", "Referer": "http://127.0.0.1:PORT"}),
+    ("/runs/1", {"Referer": "http://pages.example/x"}),
+    ("/runs/1", {"method": "HEAD", "Referer": "http://pages.example/x"}),
     # Refused.
     (BY_GET, {}),
     (BY_GET, IMAGE),
@@ -173,6 +186,25 @@ REQUESTS = [
     ("/", IMAGE),
     ("/", {**IMAGE, "Sec_Fetch_Site": "same-site"}),
     ("/", {**LINK, "Sec_Fetch_Dest": "iframe"}),
+    ("/graphql", {"method": "POST", "Sec_Fetch_Site": "Cross-Site"}),
+    ("/graphql", {"method": "POST", "Sec_Fetch_Site": "elsewhere"}),
+    ("/graphql", {"method": "POST", "Sec_Fetch_Site": ""}),
+    ("/graphql", {"method": "POST", "Sec_Fetch_Site": "same-origin\ncross-site"}),
+    ("/graphql", {"method": "POST", "Origin": ""}),
+    ("/graphql", {"method": "POST", "Origin": "http://127.0.0.1:PORT\nhttp://pages.example"}),
+    ("/graphql", {"method": "POST", "Origin": "http://127.0.0.1:PORT/"}),
+    ("/graphql", {"method": "POST", "Referer": "http://pages.example/x"}),
+    ("/graphql", {"method": "POST", "Referer": "http://127.0.0.1:PORT.pages.example/"}),
+    ("/graphql", {"method": "POST", "Referer": "http://x@127.0.0.1:PORT/"}),
+    ("/graphql", {"method": "POST", "Referer": "about:blank"}),
+    ("/graphql", {"method": "POST", "Content_Type": "text/plain", "Origin": "http://pages.example"}),
+    (BY_GET, {"method": "DELETE", "Referer": "http://pages.example/x"}),
+    ("/", {"host": "127.1"}),
+    ("/", {"host": "127.0.0.1."}),
+    ("/", {"host": "999.0.0.1"}),
+    ("/", {"host": "1.2.3.4.5"}),
+    ("/", {"host": "0x7f.1"}),
+    ("/", {"host": "localhost."}),
 ]
 
 

@@ -1,5 +1,7 @@
 """A moved or copied ADC_HOME: MLflow's addresses are corrected in one step, or left as they were."""
 
+import errno
+import os
 import shutil
 import sqlite3
 from contextlib import closing
@@ -8,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.tracking.database import prepared
 from adc_pipeline.tracking.relocation import ADDRESSES, relocate, replace_addresses
 from adc_pipeline.tracking.runs import Tracking
 from adc_pipeline_tests.tracking.history import History, chain, history
@@ -70,6 +73,34 @@ def test_a_database_without_the_store_is_left_unchanged(history: History, tmp_pa
 
 def test_a_folder_without_a_database_is_refused(tmp_path: Path) -> None:
     with pytest.raises(PipelineError, match="There is no MLflow database"):
+        relocate(tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"no database" * 100, b""])
+def test_a_damaged_database_is_named(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "mlflow.db").write_bytes(content)
+    with pytest.raises(PipelineError, match=r"mlflow.db (is damaged|cannot be used).*`adc repair`"):
+        relocate(tmp_path)
+
+
+def test_a_database_that_is_no_file_is_named(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "mlflow.db")
+    with pytest.raises(PipelineError, match=r"The database .*/mlflow\.db is a FIFO and no regular file"):
+        relocate(tmp_path)
+    with pytest.raises(PipelineError, match="is a FIFO"), prepared(tmp_path / "mlflow.db"):
+        pass
+
+
+def test_a_home_that_cannot_be_written_to_is_named_and_not_a_file_in_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path, _: bytes) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    (tmp_path / "mlflow.db").touch()
+    # The superuser, who may run the tests, is refused nothing.
+    monkeypatch.setattr(Path, "write_bytes", refuse)
+    with pytest.raises(PipelineError, match=f"^ADC_HOME = {tmp_path} cannot be written to"):
         relocate(tmp_path)
 
 

@@ -24,7 +24,7 @@ from adc_pipeline.generation.replier import Replier
 from adc_pipeline.generation.settings import Sampling
 from adc_pipeline.training.adapters import add_adapters
 from adc_pipeline.training.context import context_length, stated
-from adc_pipeline.training.loading import broken_tensor, load_model, surplus_layer
+from adc_pipeline.training.loading import broken_tensor, load_model, surplus_weight
 from adc_pipeline.training.loop import train
 from adc_pipeline.training.losses import TokenLosses, auxiliary_weight
 from adc_pipeline.training.model import _widen, check_base_model, prepare_base_model
@@ -454,15 +454,20 @@ def test_weights_of_layers_that_the_configuration_lacks_are_refused(plain_gpt2: 
     plain = write_plain(tmp_path / "plain", plain_gpt2, **{**LLAMA, "num_hidden_layers": 2})
     config = json.loads((plain / "config.json").read_text())
     (plain / "config.json").write_text(json.dumps({**config, "num_hidden_layers": 1, "layer_types": None}))
-    with pytest.raises(PipelineError, match=r"does not have \(model\.layers\.1\.[a-z_.]+\)"):
+    with pytest.raises(PipelineError, match=r"no place for \(model\.layers\.1\.[a-z_.]+\)"):
         prepared(plain)
 
 
-def test_only_layers_after_the_last_are_surplus() -> None:
+def test_only_what_belongs_to_the_layers_is_surplus() -> None:
     names = ["model.layers.0.norm.weight", "model.layers.1.norm.weight", "head.weight"]
-    assert surplus_layer(names, ["mtp.layers.0.norm.weight", "model.layers.1.rotary", "vision.weight"]) == ""
-    assert surplus_layer(names, ["model.layers.2.norm.weight"]) == "model.layers.2.norm.weight"
-    assert surplus_layer(["head.weight"], ["model.layers.0.norm.weight"]) == "model.layers.0.norm.weight"
+    assert surplus_weight(names, ["mtp.layers.0.norm.weight", "model.layers.1.rotary", "vision.weight"]) == ""
+    assert surplus_weight(names, ["model.layers.2.norm.weight"]) == "model.layers.2.norm.weight"
+    # Norms of queries, as of Qwen3, and biases, as of Qwen2, in a model that is read as a Llama.
+    for other in ("model.layers.0.q_norm.weight", "model.layers.1.norm.bias", "head.bias"):
+        assert surplus_weight(names, [other]) == other
+    # The mask of GPT-Neo.
+    assert surplus_weight(names, ["model.layers.0.attention.bias", "model.layers.0.attention.masked_bias"]) == ""
+    assert surplus_weight(["head.weight"], ["model.layers.0.norm.weight"]) == "model.layers.0.norm.weight"
 
 
 def test_weights_that_are_too_large_for_float16_are_refused(plain_gpt2: Path, tmp_path: Path) -> None:

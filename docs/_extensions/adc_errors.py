@@ -51,6 +51,7 @@ REMEDIES = {
         "the message names the setting to lower; the next run resumes"
     ),
     "The MLflow database at … cannot be used (…): ….": "restore it from a backup, or move it away to begin a new one",
+    "The database ….": "the message ends in it: move away what has its name, or give a regular file",
     "ADC_HOME = ….": "the message ends in it: point ADC_HOME to a folder",
     "… is damaged, or another program wrote it (…): ….": (
         "remove it with the cell's other file, and the cell is exported or made again"
