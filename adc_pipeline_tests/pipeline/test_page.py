@@ -22,6 +22,7 @@ from adc_pipeline.defs.page import (
     run_config_of,
     settings_rows,
 )
+from adc_pipeline.defs.presets import preset_config
 from adc_pipeline.defs.run_config import merged
 from adc_pipeline.defs.stage import STAGES
 from adc_pipeline.defs.workspace import rebuilt_or_reused
@@ -153,10 +154,16 @@ def test_one_line_says_what_was_rebuilt_and_why() -> None:
 
 def test_a_preset_is_a_job_and_a_run_may_change_it() -> None:
     job = defs.resolve_job_def("datasets_released")
-    assert job.run_config is not None
-    both = merged(job.run_config, {"ops": {"top_2": {"config": {"seed": 4}}}})
+    assert job.config_mapping is not None
+    schema: Any = job.config_mapping.config_schema.config_type
+    # What the launchpad begins with.
+    assert schema.fields["ops"].default_value == preset_config("datasets_released")["ops"]
+    both = merged(preset_config("datasets_released"), {"ops": {"top_2": {"config": {"seed": 4}}}})
     assert both["ops"]["top_2"]["config"] == {"format": "released", "seed": 4}
     assert both["ops"]["ranked_replies"]["config"]["order"] == "released"
+    preset = preset_config("datasets_released")
+    assert merged(preset, {"ops": None}) == merged(preset, {"ops": {"top_2": {"config": None}}}) == preset
+    assert merged({"config": {"seed": 4}}, {"config": {"seed": None}}) == {"config": {"seed": None}}
 
 
 def test_every_asset_has_an_owner_and_a_description() -> None:
