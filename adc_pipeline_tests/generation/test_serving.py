@@ -62,6 +62,15 @@ def test_a_field_is_a_text_or_is_not_given() -> None:
             serving.text_of("title", value)
 
 
+def test_a_dict_of_columns_is_as_many_rows() -> None:
+    rows = [{"post": "a", "speaker": None}, {"post": "b", "speaker": "ann"}]
+    assert serving.as_rows([{"post": ["a", "b"], "speaker": np.array([None, "ann"])}]) == rows
+    assert serving.as_rows(rows) == rows
+    # Not as many of each: the post is refused by its name.
+    for other in ({"post": ["a", "b"], "rejected": ["x"]}, {"post": ["a"], "speaker": "ann"}, {"rejected": ["x"]}):
+        assert serving.as_rows([other]) == [other]
+
+
 @pytest.mark.slow
 def test_a_server_reads_csv_and_uneven_instances() -> None:
     from mlflow.exceptions import MlflowException
