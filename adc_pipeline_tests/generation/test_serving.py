@@ -1,6 +1,7 @@
 """What a served model asks an index for, and which requests it understands."""
 
 from io import BytesIO, StringIO
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -67,7 +68,12 @@ def test_a_dict_of_columns_is_as_many_rows() -> None:
     assert serving.as_rows([{"post": ["a", "b"], "speaker": np.array([None, "ann"])}]) == rows
     assert serving.as_rows(rows) == rows
     # Not as many of each: the post is refused by its name.
-    for other in ({"post": ["a", "b"], "rejected": ["x"]}, {"post": ["a"], "speaker": "ann"}, {"rejected": ["x"]}):
+    others: list[dict[str, Any]] = [
+        {"post": ["a", "b"], "rejected": ["x"]},
+        {"post": ["a"], "speaker": "ann"},
+        {"rejected": []},
+    ]
+    for other in others:
         assert serving.as_rows([other]) == [other]
 
 
