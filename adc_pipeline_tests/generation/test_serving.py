@@ -64,7 +64,7 @@ def test_a_field_is_a_text_or_is_not_given() -> None:
 
 
 def test_a_dict_of_columns_is_as_many_rows() -> None:
-    rows = [{"post": "a", "speaker": None}, {"post": "b", "speaker": "ann"}]
+    rows: list[dict[str, Any]] = [{"post": "a", "speaker": None}, {"post": "b", "speaker": "ann"}]
     assert serving.as_rows([{"post": ["a", "b"], "speaker": np.array([None, "ann"])}]) == rows
     assert serving.as_rows(rows) == rows
     # Not as many of each: the post is refused by its name.
