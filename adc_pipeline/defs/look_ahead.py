@@ -18,11 +18,6 @@ from adc_pipeline.defs.stage import SETTINGS, STAGES, TRAINING_POOL
 from adc_pipeline.defs.workspace import Workspace
 
 PARTS = ("ops", "resources", "execution", "loggers")
-# What to do with a part that Dagster itself reads, where it would refuse it.
-REMEDIES = {
-    "execution": "remove it, since a run executes its steps in one process",
-    "loggers": "use {console: {config: {log_level: DEBUG}}}, with a level of Python's logging, or remove it",
-}
 
 
 def look_ahead(context: Context, workspace: Workspace) -> None:
@@ -76,37 +71,45 @@ def not_of(ops: Collection[str], run_config: Mapping[str, Any]) -> list[str]:
 
 def problems_of_names(run_config: Mapping[str, Any]) -> list[str]:
     """Return a sentence for each name in a run configuration that nothing has, with the nearest one that is known."""
-    known = {"": PARTS, "ops": tuple(SETTINGS), "resources": tuple(RESOURCES)}
-    what = {"": "part of a run configuration", "ops": "asset", "resources": "resource"}
+    ops, resources = mapping(run_config.get("ops")), mapping(run_config.get("resources"))
     return [
-        f"{name} is no {what[part]}{did_you_mean(name, names)}{place_of(part, name)}."
-        for part, names in known.items()
-        for name in (mapping(run_config.get(part)) if part else run_config)
-        if name not in names
-    ] + [
-        f"`{part}` is {run_config[part]!r}; use a mapping of names."
-        for part in ("ops", "resources")
-        if not isinstance(run_config.get(part) or {}, Mapping)
+        *(
+            f"{name} is no part of a run configuration{did_you_mean(name, PARTS) or place_of(name)}."
+            for name in run_config
+            if name not in PARTS
+        ),
+        *(f"{name} is no asset{did_you_mean(name, SETTINGS)}." for name in ops if name not in SETTINGS),
+        *(f"{name} is no resource{did_you_mean(name, RESOURCES)}." for name in resources if name not in RESOURCES),
+        *(
+            f"`{part}` is {as_shown(run_config[part])}; use a mapping of names."
+            for part in ("ops", "resources")
+            if not isinstance(run_config.get(part) or {}, Mapping)
+        ),
     ]
 
 
-def place_of(part: str, name: Any) -> str:
+def place_of(name: Any) -> str:
     """Return where a name belongs that stands at the top of a run configuration, as the end of a sentence."""
-    if part:
-        return ""
-    for below, names in (("ops", SETTINGS), ("resources", RESOURCES)):
+    for part, names in (("ops", SETTINGS), ("resources", RESOURCES)):
         if name in names:
-            return f": put it below `{below}:`"
-    return "" if did_you_mean(name, PARTS) else f": use {', '.join(PARTS)}"
+            return f": put it below `{part}:`"
+    return f": use {', '.join(PARTS)}"
 
 
 def problems_of_dagster(run_config: Mapping[str, Any]) -> list[str]:
     """Return a sentence for each part that Dagster itself reads, and would refuse with a stack trace."""
-    return [
-        f"`{part}` is {as_shown(run_config[part])}; {remedy}."
-        for part, remedy in REMEDIES.items()
-        if not is_read_by_dagster(part, run_config.get(part))
-    ]
+    execution, loggers = run_config.get("execution"), run_config.get("loggers")
+    problems = []
+    if not is_read_by_dagster("execution", execution):
+        problems.append(
+            f"`execution` is {as_shown(execution)}; remove it, since a run executes its steps in one process."
+        )
+    if not is_read_by_dagster("loggers", loggers):
+        problems.append(
+            f"`loggers` is {as_shown(loggers)}; use {{console: {{config: {{log_level: DEBUG}}}}}}, with a level of"
+            " Python's logging, or remove it."
+        )
+    return problems
 
 
 def problems_of_others(run_config: Mapping[str, Any], ops: Collection[str]) -> list[str]:
