@@ -4,6 +4,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import pytest
 import yaml
 
@@ -21,6 +22,7 @@ from adc_pipeline.defs.page import (
     narrow,
     run_config_of,
     settings_rows,
+    visible,
 )
 from adc_pipeline.defs.presets import preset_config
 from adc_pipeline.defs.run_config import merged
@@ -98,6 +100,21 @@ def test_text_has_lines_that_fit_the_page_and_stay_text() -> None:
     assert narrow("/a/folder/with/a/long/name", 10).split("  \n") == ["/a/folder/", "with/a/lon", "g/name"]
     assert block("ops: {}\n", 7) == "```yaml\nops: {}\n```"
     assert len(block("ops: {top_2: {}}\n", 7)) == 1000
+
+
+def test_a_paragraph_of_a_stage_is_as_narrow_as_the_page() -> None:
+    paragraph = dg.MetadataValue.md(
+        r"No difference between top-2 and ascending is shown in steering (0.1) - and \*more\*."
+    )
+    shown = visible(paragraph, 20)
+    assert shown.value.split("  \n") == [
+        "No difference between top-2 and", "ascending is shown in steering (0.1)", r"\- and \*more\*."]  # fmt: skip
+    assert len(visible(paragraph, 60).value.split("  \n")) == 2
+    words = "one two three four five six seven eight nine ten"
+    for other in (f"| a | b |\n| - | {words} |", f"[report.html](http://127.0.0.1/a {words})", f"- one\n- {words}"):
+        assert visible(dg.MetadataValue.md(other), 9).value == other
+    assert visible(0.5, 3) == 0.5
+    assert visible(words, 3) == words
 
 
 def test_how_a_table_is_read_is_found_out(tmp_path: Path) -> None:
