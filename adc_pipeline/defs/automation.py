@@ -26,8 +26,9 @@ from adc_pipeline.core.spellings import read_settings
 from adc_pipeline.core.terminal import printable
 from adc_pipeline.corpus.settings import CorpusSettings
 from adc_pipeline.defs.corpus import with_corpus
-from adc_pipeline.defs.jobs import assets_of_jobs, preset_config
+from adc_pipeline.defs.jobs import assets_of_jobs
 from adc_pipeline.defs.look_ahead import check_values
+from adc_pipeline.defs.presets import preset_config
 from adc_pipeline.defs.run_config import configured, merged
 from adc_pipeline.defs.stage import SETTINGS
 from adc_pipeline.defs.started_by import Going, overwritten, started_by

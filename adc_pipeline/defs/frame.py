@@ -21,10 +21,9 @@ from dagster._core.errors import DagsterExecutionInterruptedError
 from adc_pipeline.core.artefacts import AGAIN, Store
 from adc_pipeline.core.code_version import code_version
 from adc_pipeline.core.content import SHOWN, content_digest, damage, file_digest, mark_damaged, refuse_added, scan
-from adc_pipeline.core.errors import DamagedError, PipelineError, UnreachableError, is_disk_full, limit_of_system
+from adc_pipeline.core.errors import DamagedError, PipelineError, UnreachableError
 from adc_pipeline.core.links import locked
 from adc_pipeline.core.manifests import LAYOUT, Artefact, as_json, differences, read_making, write_making
-from adc_pipeline.core.named_files import refused_by_system
 from adc_pipeline.core.secrets import masked
 from adc_pipeline.core.spellings import read_settings
 from adc_pipeline.defs.code_references import origin_tags
@@ -33,13 +32,12 @@ from adc_pipeline.defs.look_ahead import look_ahead
 from adc_pipeline.defs.making import Context, Making, Request
 from adc_pipeline.defs.page import check_names, columns_of, page_of, table_metadata
 from adc_pipeline.defs.run_config import configured, given_config
-from adc_pipeline.defs.sentence_failure import Cancelled, SentenceFailure
+from adc_pipeline.defs.sentence_failure import Cancelled, SentenceFailure, sentence_of
 from adc_pipeline.defs.shown import write_shown
 from adc_pipeline.defs.stage import STAGES, Stage
 from adc_pipeline.defs.started_by import current_settings, keeps_settings, started_by
 from adc_pipeline.defs.volume import last_version, volume_result
 from adc_pipeline.defs.workspace import Workspace
-from adc_pipeline.tracking.failures import explanation
 from adc_pipeline.tracking.intact import is_intact
 from adc_pipeline.tracking.restoration import restored_run
 from adc_pipeline.tracking.runs import STUDY
@@ -314,18 +312,9 @@ def errors_as_sentences(stage: Stage[Any], context: Context, workspace: Workspac
             raise dg.RetryRequested(len(SECONDS_BEFORE_RETRY), seconds) from error
         raise failure(str(error), name, context, workspace.store, error) from None
     except Exception as error:
-        if is_disk_full(error):
-            sentence = (
-                f"The disk of ADC_HOME = {workspace.store.home} is full: make room, or point ADC_HOME to another disk."
-            )
-            raise failure(sentence, name, context, workspace.store, error) from None
-        if sentence := limit_of_system(error):
-            raise failure(sentence, name, context, workspace.store, error) from None
-        if found := explanation(error, workspace.tracking):
-            # The error itself may show the tracking address.
-            raise failure(str(found), name, context, workspace.store) from None
-        if isinstance(error, OSError) and error.filename:
-            raise failure(refused_by_system(error), name, context, workspace.store, error) from None
+        sentence, shown = sentence_of(error, workspace)
+        if sentence:
+            raise failure(sentence, name, context, workspace.store, shown) from None
         if sentence := damaged_content(stage, name, workspace.store):
             raise failure(sentence, name, context, workspace.store, error) from None
         trace = "".join(traceback.format_exception(error))

@@ -1,17 +1,16 @@
 """The jobs, each a selection of assets, some with the settings of a preset."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
-import yaml
 
 # Importing them declares the assets.
 from adc_pipeline.defs import lifecycle as _lifecycle  # noqa: F401
 from adc_pipeline.defs import months
 from adc_pipeline.defs.asset import executable_assets, op_of
+from adc_pipeline.defs.presets import PRESETS, preset_config
 from adc_pipeline.defs.run_config import job_config
 from adc_pipeline.defs.stage import SETTINGS, STAGES
 from adc_pipeline.defs.started_by import KEEPS_SETTINGS
@@ -25,10 +24,10 @@ STUDY = dg.AssetSelection.groups("study")
 STUDY_INPUTS = WALKS | dg.AssetSelection.assets("base_model", "judge")
 
 
-def config_of(selection: dg.AssetSelection) -> dg.ConfigMapping:
-    """Return the configuration of a job that makes the selected assets."""
+def config_of(selection: dg.AssetSelection, preset: Mapping[str, Any] | None = None) -> dg.ConfigMapping:
+    """Return the configuration of a job that makes the selected assets, with what the launchpad begins with."""
     keys = selection.resolve(executable_assets())
-    return job_config({name: kind for name, kind in SETTINGS.items() if dg.AssetKey(name) in keys})
+    return job_config({name: kind for name, kind in SETTINGS.items() if dg.AssetKey(name) in keys}, preset)
 
 
 adc = dg.define_asset_job(
@@ -91,30 +90,18 @@ def job_of_assets(names: Sequence[str], definitions: dg.Definitions) -> dg.JobDe
     return job.resolve(asset_graph=definitions.resolve_asset_graph(), resource_defs=definitions.resources)
 
 
-FILES = Path(__file__).parents[1] / "presets"
-# By job: a preset's name, and the job whose assets it makes.
-PRESETS = {"datasets_released": ("released", "datasets"), "adc_gpu": ("gpu", "adc")}
-
-
 # Read by Dagster's launcher for Kubernetes alone (docs/how-to/use-kubernetes.md): the pod of the run asks for a GPU.
 GPU_POD = {"dagster-k8s/config": {"container_config": {"resources": {"limits": {"nvidia.com/gpu": "1"}}}}}
-
-
-def preset_config(job: str) -> dict[str, Any]:
-    """Return the run configuration of a job's preset; an empty one for a job without."""
-    if job not in PRESETS:
-        return {}
-    found: dict[str, Any] = yaml.safe_load((FILES / f"{PRESETS[job][0]}.yaml").read_text())
-    return found
 
 
 def preset_job(name: str) -> Any:
     """Return a job whose launchpad is filled with a preset. What a run gives has precedence; see `given_config`."""
     preset, job = PRESETS[name]
+    selection = {"datasets": DATASETS, "adc": dg.AssetSelection.all() - PARTITIONED}[job]
     return dg.define_asset_job(
         name,
-        selection={"datasets": DATASETS, "adc": dg.AssetSelection.all() - PARTITIONED}[job],
-        config=preset_config(name),
+        selection=selection,
+        config=config_of(selection, preset_config(name)),
         description=f"The job {job} with the settings of the preset {preset}; a run may change them.",
         tags={"adc/preset": preset, **(GPU_POD if preset == "gpu" else {})},
     )

@@ -10,10 +10,10 @@ from typing import Any
 from adc_pipeline.core.cluster_connection import connected
 from adc_pipeline.core.cluster_process import RESOURCE
 from adc_pipeline.core.errors import PipelineError, did_you_mean
-from adc_pipeline.core.settings import Settings
+from adc_pipeline.core.settings import Settings, as_shown, declared
 from adc_pipeline.core.spellings import read_settings
 from adc_pipeline.defs.making import Context
-from adc_pipeline.defs.run_config import RESOURCES, configured, given_config, mapping
+from adc_pipeline.defs.run_config import RESOURCES, configured, given_config, is_read_by_dagster, mapping
 from adc_pipeline.defs.stage import SETTINGS, STAGES, TRAINING_POOL
 from adc_pipeline.defs.workspace import Workspace
 
@@ -44,7 +44,9 @@ def look_ahead(context: Context, workspace: Workspace) -> None:
 
 def check_values(run_config: Mapping[str, Any], ops: Collection[str]) -> dict[str, Settings]:
     """Return the settings of a run's ops by name; raise PipelineError for names and values that cannot work."""
-    problems = [*problems_of_names(run_config), *problems_of_shape(mapping(run_config.get("ops")))]
+    problems = [*problems_of_names(run_config), *problems_of_dagster(run_config)]
+    for part in ("ops", "resources"):
+        problems += problems_of_shape(mapping(run_config.get(part)))
     settings: dict[str, Settings] = {}
     for name in [each for each in SETTINGS if each in ops]:
         try:
@@ -56,6 +58,7 @@ def check_values(run_config: Mapping[str, Any], ops: Collection[str]) -> dict[st
             read_settings(kind, configured(run_config, "resources", name), name)
         except PipelineError as error:
             problems.append(str(error))
+    problems += problems_of_others(run_config, ops)
     if problems:
         raise PipelineError(" ".join(problems))
     return settings
@@ -68,24 +71,66 @@ def not_of(ops: Collection[str], run_config: Mapping[str, Any]) -> list[str]:
 
 def problems_of_names(run_config: Mapping[str, Any]) -> list[str]:
     """Return a sentence for each name in a run configuration that nothing has, with the nearest one that is known."""
-    known = {"": PARTS, "ops": tuple(SETTINGS), "resources": tuple(RESOURCES)}
-    what = {"": "part of a run configuration", "ops": "asset", "resources": "resource"}
+    ops, resources = mapping(run_config.get("ops")), mapping(run_config.get("resources"))
     return [
-        f"{name} is no {what[part]}{did_you_mean(name, names)}."
-        for part, names in known.items()
-        for name in (mapping(run_config.get(part)) if part else run_config)
-        if name not in names
-    ] + [
-        f"`{part}` is {run_config[part]!r}; use a mapping of names."
-        for part in PARTS
-        if not isinstance(run_config.get(part) or {}, Mapping)
+        *(
+            f"{name} is no part of a run configuration{did_you_mean(name, PARTS) or place_of(name)}."
+            for name in run_config
+            if name not in PARTS
+        ),
+        *(f"{name} is no asset{did_you_mean(name, SETTINGS)}." for name in ops if name not in SETTINGS),
+        *(f"{name} is no resource{did_you_mean(name, RESOURCES)}." for name in resources if name not in RESOURCES),
+        *(
+            f"`{part}` is {as_shown(run_config[part])}; use a mapping of names."
+            for part in ("ops", "resources")
+            if not isinstance(run_config.get(part) or {}, Mapping)
+        ),
     ]
 
 
-def problems_of_shape(ops: Mapping[str, Any]) -> list[str]:
-    """Return a sentence for each asset whose settings do not stand below `config`."""
+def place_of(name: Any) -> str:
+    """Return where a name belongs that stands at the top of a run configuration, as the end of a sentence."""
+    for part, names in (("ops", SETTINGS), ("resources", RESOURCES)):
+        if name in names:
+            return f": put it below `{part}:`"
+    return f": use {', '.join(PARTS)}"
+
+
+def problems_of_dagster(run_config: Mapping[str, Any]) -> list[str]:
+    """Return a sentence for each part that Dagster itself reads, and would refuse with a stack trace."""
+    execution, loggers = run_config.get("execution"), run_config.get("loggers")
+    problems = []
+    if not is_read_by_dagster("execution", execution):
+        problems.append(
+            f"`execution` is {as_shown(execution)}; remove it, since a run executes its steps in one process."
+        )
+    if not is_read_by_dagster("loggers", loggers):
+        problems.append(
+            f"`loggers` is {as_shown(loggers)}; use {{console: {{config: {{log_level: DEBUG}}}}}}, with a level of"
+            " Python's logging, or remove it."
+        )
+    return problems
+
+
+def problems_of_others(run_config: Mapping[str, Any], ops: Collection[str]) -> list[str]:
+    """Return a sentence for each asset outside the run with a setting that it does not have.
+
+    Its values are judged by the job that makes it.
+    """
+    problems = []
+    for name in not_of(ops, run_config):
+        known = declared(SETTINGS[name]) if name in SETTINGS else {}
+        given = [each for each in mapping(configured(run_config, "ops", name)) if each not in known]
+        if known and given:
+            unknown = ", ".join(f"{each}{did_you_mean(each, known)}" for each in given)
+            problems.append(f"{name} has no setting {unknown}.")
+    return problems
+
+
+def problems_of_shape(entries: Mapping[str, Any]) -> list[str]:
+    """Return a sentence for each asset or resource whose settings do not stand below `config`."""
     return [
         f"{name}: put its settings below `config:`."
-        for name, entry in ops.items()
+        for name, entry in entries.items()
         if entry is not None and (not isinstance(entry, Mapping) or set(entry) - {"config", "inputs", "outputs"})
     ]

@@ -40,6 +40,8 @@ ROWS = (
 TABLE, CHARACTER = 470, 8.4
 # Characters of a line, however long the names are; and of a Markdown value that Dagster shows behind a click.
 SHORTEST_LINE, LONG = 20, 1000
+# Characters of a line of a paragraph at least: Dagster breaks longer names than leave room for these.
+PARAGRAPH = 36
 # Prefix of the counts that a check puts into words: they have no rows of their own.
 IN_WORDS = "sampled."
 # At the start of a line, Markdown would take these for a list or a heading.
@@ -77,7 +79,7 @@ def page_of(
         "made": dg.MetadataValue.timestamp(request.store.made_at(made)),
         "settings": dg.MetadataValue.md(changed),
         "run_config": dg.MetadataValue.md(block(run_config_of(stage, made, partition), width)),
-        **{name: four_digits(value) for name, value in shown.items()},
+        **{name: visible(four_digits(value), width) for name, value in shown.items()},
         **({"defaults": dg.MetadataValue.md(defaults)} if defaults else {}),
         "digest": made.digest,
         "path": dg.MetadataValue.path(str(request.store.home / made.place)),
@@ -110,6 +112,15 @@ def narrow(text: str, width: int, emphasis: str = "") -> str:
     lines = textwrap.wrap(one_line(text), width, break_on_hyphens=False)
     escaped = [BEGINS.sub(r"\1\\", escape(line)) for line in lines]
     return "  \n".join(f"{emphasis}{line}{emphasis}" for line in escaped)
+
+
+def visible(value: Any, width: int) -> Any:
+    """Return a value with short lines, of `width` or PARAGRAPH characters, if it is a paragraph; else as it is."""
+    if not isinstance(value, dg.MarkdownMetadataValue) or any(part in value.value for part in ("\n", "](", "```")):
+        return value
+    # It is Markdown already: only what begins a line may mean something else now.
+    lines = textwrap.wrap(value.value, max(width, PARAGRAPH), break_on_hyphens=False, break_long_words=False)
+    return dg.MetadataValue.md("  \n".join([*lines[:1], *(BEGINS.sub(r"\1\\", line) for line in lines[1:])]))
 
 
 def block(text: str, width: int) -> str:

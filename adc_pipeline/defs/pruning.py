@@ -5,12 +5,12 @@ dagster job execute -m adc_pipeline.definitions -j prune
 
 import dagster as dg
 
-from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.defs.asset import executable_assets
 from adc_pipeline.defs.lifecycle import CHECKS
 from adc_pipeline.defs.look_ahead import look_ahead
 from adc_pipeline.defs.old_runs import old_runs, remove_run, runs_with_excess_logs
 from adc_pipeline.defs.run_config import configured, job_config, schema
+from adc_pipeline.defs.sentence_failure import ends_as_sentence
 from adc_pipeline.defs.stage import SETTINGS
 from adc_pipeline.defs.workspace import Workspace
 from adc_pipeline.lifecycle.retention import FILE, retention
@@ -21,17 +21,19 @@ from adc_pipeline.tracking.lineage import Records
 @dg.op(config_schema=schema(RetentionSettings))
 def prune_store(context: dg.OpExecutionContext, workspace: Workspace) -> None:
     """Remove old versions of artefacts, except current ones and those upstream of a registered model."""
+    with ends_as_sentence(workspace):
+        list_and_remove(context, workspace)
+
+
+def list_and_remove(context: dg.OpExecutionContext, workspace: Workspace) -> None:
     from adc_pipeline.lifecycle import pruning
 
     store = workspace.store
-    try:
-        look_ahead(context, workspace)
-        settings, reason = retention(store.home, configured(context.run.run_config, "ops", PRUNE), PRUNE)
-        workspace.tracking.check()
-        plan = pruning.plan(store, Records([workspace.tracking.client()]), settings)
-        gone = pruning.prune(store, plan) if settings.delete else []
-    except PipelineError as error:
-        raise dg.Failure(str(error), allow_retries=False) from error
+    look_ahead(context, workspace)
+    settings, reason = retention(store.home, configured(context.run.run_config, "ops", PRUNE), PRUNE)
+    workspace.tracking.check()
+    plan = pruning.plan(store, Records([workspace.tracking.client()]), settings)
+    gone = pruning.prune(store, plan) if settings.delete else []
     for name, digest in plan.to_remove:
         did = "Removed" if (name, digest) in gone else "Not removed" if settings.delete else "Would remove"
         context.log.info(f"{did} {name} {digest} ({plan.bytes[name, digest] >> 20} MiB)")

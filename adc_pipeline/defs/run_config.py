@@ -6,14 +6,17 @@ descriptions, and `look_ahead` checks the values when a run begins. An asset rea
 configuration, since a job's config mapping does not know which of the job's assets a run selects.
 """
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
 import dagster as dg
+from dagster._config import validate_config
 
 from adc_pipeline.core.placement import Placement
 from adc_pipeline.core.settings import Settings, declared
 from adc_pipeline.defs.console import CONSOLE
+from adc_pipeline.defs.presets import preset_config
 from adc_pipeline.defs.workspace_settings import ShardSettings, WorkspaceSettings
 from adc_pipeline.tracking.settings import MlflowSettings
 
@@ -43,30 +46,59 @@ RESOURCES: Mapping[str, type[Settings]] = {
 }
 
 
-def job_config(ops: Mapping[str, type[Settings]]) -> dg.ConfigMapping:
-    """Return the configuration of a job of these ops, which accepts a file that serves other jobs too."""
+def job_config(ops: Mapping[str, type[Settings]], preset: Mapping[str, Any] | None = None) -> dg.ConfigMapping:
+    """Return the configuration of a job of these ops, which accepts a file that serves other jobs too.
+
+    The launchpad begins with the preset. `given_config` puts what a run gives over it.
+    """
 
     def for_dagster(given: Mapping[str, Any]) -> dict[str, Any]:
         # The workspace reads the settings of the other resources itself.
         values = mapping(configured(given, "resources", WORKSPACE))
         workspace = {name: value for name, value in values.items() if name in declared(WorkspaceSettings)}
-        rest = {part: given[part] for part in ("execution", "loggers") if given.get(part)}
+        # What Dagster would refuse with a stack trace, `look_ahead` refuses with a sentence.
+        rest = {part: given[part] for part in READ_BY_DAGSTER if given.get(part)}
+        rest = {part: value for part, value in rest.items() if is_read_by_dagster(part, value)}
         # Dagster prints every event unless a logger is configured.
         return {"loggers": {CONSOLE: {}}, "resources": {WORKSPACE: {"config": workspace}}, **rest}
 
     shown = {
-        "ops": optional({name: settings_below(kind) for name, kind in ops.items()}),
+        "ops": optional({name: settings_below(kind) for name, kind in ops.items()}, (preset or {}).get("ops")),
         "resources": optional({name: settings_below(kind) for name, kind in RESOURCES.items()}),
     }
     return dg.ConfigMapping(for_dagster, dg.Permissive(shown))
 
 
+READ_BY_DAGSTER: Mapping[str, dict[str, Any]] = {
+    "execution": {"config": dg.Field(dg.in_process_executor.config_schema.config_type, is_required=False)},
+    "loggers": {
+        CONSOLE: dg.Field(
+            {"config": dg.Field(dg.colored_console_logger.config_schema.config_type, is_required=False)},
+            is_required=False,
+        )
+    },
+}
+
+
+def is_read_by_dagster(part: str, value: Any) -> bool:
+    """Return whether Dagster accepts a part of a run configuration that it reads itself."""
+    if not value:
+        return True
+    if not validate_config(READ_BY_DAGSTER[part], value).success:
+        return False
+    # Dagster looks at the level when it makes the logger.
+    level = mapping(mapping(mapping(value).get(CONSOLE)).get("config")).get("log_level", "INFO")
+    return part != "loggers" or str(level).upper() in logging.getLevelNamesMapping()
+
+
 def settings_below(kind: type[Settings]) -> dg.Field:
-    return optional({"config": dg.Field(schema(kind), is_required=False)})
+    return optional({"config": dg.Field(dg.Noneable(schema(kind)), is_required=False)})
 
 
-def optional(entries: dict[str, dg.Field]) -> dg.Field:
-    return dg.Field(dg.Permissive(entries), is_required=False)
+def optional(entries: dict[str, dg.Field], default: Any = None) -> dg.Field:
+    """Return a part of a run configuration, which may be empty, as where all of its lines are commented out."""
+    begins = {"default_value": default} if default else {}
+    return dg.Field(dg.Noneable(dg.Permissive(entries)), is_required=False, **begins)
 
 
 def given_config(context: dg.OpExecutionContext | dg.AssetExecutionContext) -> Mapping[str, Any]:
@@ -74,14 +106,17 @@ def given_config(context: dg.OpExecutionContext | dg.AssetExecutionContext) -> M
 
     Dagster's launchpad begins with the preset. A command gives only its own file, or nothing.
     """
-    return merged(context.job_def.run_config or {}, context.run.run_config)
+    return merged(preset_config(context.job_name), context.run.run_config)
 
 
 def merged(preset: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return two nested mappings as one, in which `given` has precedence."""
+    """Return two nested mappings as one, in which `given` has precedence; an empty part of it says nothing."""
     both = {name: merged(preset[name], given[name]) for name in preset.keys() & given.keys()
             if isinstance(preset[name], Mapping) and isinstance(given[name], Mapping)}  # fmt: skip
-    return {**preset, **given, **both}
+    said = {
+        name: value for name, value in given.items() if value is not None or not isinstance(preset.get(name), Mapping)
+    }
+    return {**preset, **said, **both}
 
 
 def configured(run_config: Mapping[str, Any], part: str, name: str) -> Any:

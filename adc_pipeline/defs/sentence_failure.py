@@ -5,12 +5,19 @@ below the sentence. Of an error from another process it records the description 
 errors here bring one without a stack.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import dagster as dg
 from dagster._core.errors import DagsterExecutionInterruptedError, DagsterUserCodeProcessError
 from dagster_shared.error import SerializableErrorInfo
+
+from adc_pipeline.core.errors import PipelineError, is_disk_full, limit_of_system
+from adc_pipeline.core.named_files import refused_by_system
+from adc_pipeline.defs.interrupts import interrupted_by_signals, remembered
+from adc_pipeline.defs.workspace import Workspace
+from adc_pipeline.tracking.failures import explanation
 
 
 class SentenceFailure(DagsterUserCodeProcessError, dg.Failure):
@@ -29,3 +36,37 @@ class Cancelled(DagsterUserCodeProcessError, DagsterExecutionInterruptedError):
     def __init__(self) -> None:
         error = SerializableErrorInfo("Cancelled by a signal.", [], DagsterExecutionInterruptedError.__name__)
         super().__init__(error.message, user_code_process_error_infos=[error])
+
+
+def sentence_of(error: Exception, workspace: Workspace) -> tuple[str, Exception | None]:
+    """Return the sentence for an error of the system or of MLflow, empty if there is none, and what may be shown of it.
+
+    The errors of MLflow may show the tracking address.
+    """
+    if is_disk_full(error):
+        home = workspace.store.home
+        return f"The disk of ADC_HOME = {home} is full: make room, or point ADC_HOME to another disk.", error
+    if sentence := limit_of_system(error):
+        return sentence, error
+    if found := explanation(error, workspace.tracking):
+        return str(found), None
+    if isinstance(error, OSError) and error.filename:
+        return refused_by_system(error), error
+    return "", error
+
+
+@contextmanager
+def ends_as_sentence(workspace: Workspace) -> Iterator[None]:
+    """End an op that makes no asset as an asset ends: with one sentence, or as cancelled by a signal."""
+    try:
+        with remembered(), interrupted_by_signals():
+            yield
+    except (KeyboardInterrupt, DagsterExecutionInterruptedError):
+        raise Cancelled from None
+    except PipelineError as error:
+        raise SentenceFailure(str(error), {}) from None
+    except Exception as error:
+        sentence, _ = sentence_of(error, workspace)
+        if sentence:
+            raise SentenceFailure(sentence, {}) from None
+        raise

@@ -1,12 +1,13 @@
 """What a run ends with: the models' headline figures, where the report is, and the commands to go on with.
 
-Reads the current artefacts under ADC_HOME, so that the lines are the same after a run that reused everything.
+Reads the current artefacts of the run's assets under ADC_HOME, so that the lines are the same after a run that reused
+everything, and say nothing of what other runs made of other data.
 """
 
 import os
 import shutil
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +20,8 @@ from adc_pipeline.walks.kinds import ASCENDING, KINDS, TOP_2
 if TYPE_CHECKING:
     from adc_pipeline.evaluation.estimate import Estimate
 
+# A report's file, in the folder of an evaluation, of the comparison or of a study's result.
+REPORT = "report.html"
 # Measure, its label, and the value of a model that has learned nothing.
 MEASURES = (
     ("preference_accuracy", "preference accuracy", "0.5"),
@@ -31,14 +34,18 @@ MEASURES = (
 
 def summary(store: Store, assets: Collection[str]) -> list[str]:
     """Return the last lines of a successful run of these assets; none for a run that made nothing to look at."""
-    evaluated = not {"comparison", *(kind.evaluation for kind in KINDS.values())}.isdisjoint(assets)
+    compared = "comparison" in assets
+    evaluated = [kind.name for kind in KINDS.values() if compared or kind.evaluation in assets]
     names = {kind.dataset: kind.name for kind in KINDS.values()} | {"preferences": "preferences"}
     datasets = sorted(store.home / "datasets" / name for asset, name in names.items() if asset in assets)
-    lines = figures(store) if evaluated else []
+    lines = figures(store, evaluated)
     if datasets and not evaluated:
         lines.append(f"Datasets: {', '.join(map(shown, datasets))}")
-    report = newest_report(store.home)
-    if report and (evaluated or "study_table" in assets):
+    reports = [store.home / "evaluations" / name / REPORT for name in evaluated]
+    reports += store.home.glob(f"study/*/{REPORT}") if "study_table" in assets else []
+    comparison = store.home / "evaluations" / "comparison" / REPORT
+    report = comparison if compared and comparison.exists() else newest(reports)
+    if report:
         lines.append(f"Report: {shown(report)}")
     if lines:
         lines.append(f"Open Dagster's and MLflow's pages: {command('dev')}")
@@ -47,16 +54,15 @@ def summary(store: Store, assets: Collection[str]) -> list[str]:
     return lines
 
 
-def figures(store: Store) -> list[str]:
-    """Return a table of the current evaluations' headline figures, one column a model; empty if there are none."""
+def figures(store: Store, names: Collection[str]) -> list[str]:
+    """Return a table of evaluations' headline figures, one column a model; empty if there are none."""
     from adc_pipeline.evaluation.evaluation import Evaluation
 
-    files = sorted(store.home.glob("evaluations/*/evaluation.json"))
     read = {}
-    for file in files:
+    for folder in [store.home / "evaluations" / name for name in sorted(names)]:
         # The run that this is about has succeeded.
-        with suppress(PipelineError):
-            read[file.parent.name] = Evaluation.read(file.parent)
+        with suppress(PipelineError, FileNotFoundError):
+            read[folder.name] = Evaluation.read(folder)
     if not read:
         return []
     estimates = {
@@ -84,8 +90,12 @@ def interval(estimate: "Estimate | None") -> str:
 
 def newest_report(home: Path) -> Path | None:
     """Return the report of the evaluation, comparison or study under `home` that was made last."""
-    reports = [*home.glob("evaluations/*/report.html"), *home.glob("study/*/report.html")]
-    return max(reports, key=lambda report: report.stat().st_mtime, default=None)
+    return newest([*home.glob(f"evaluations/*/{REPORT}"), *home.glob(f"study/*/{REPORT}")])
+
+
+def newest(reports: Iterable[Path]) -> Path | None:
+    """Return the file that was written last, of those that there are."""
+    return max((each for each in reports if each.exists()), key=lambda each: each.stat().st_mtime, default=None)
 
 
 def registered_model(store: Store) -> str | None:

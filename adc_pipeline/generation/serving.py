@@ -231,7 +231,7 @@ class Served:
         with self.lock:
             try:
                 sampling = Sampling(**(params or {}))
-                rows = model_input.to_dict("records")
+                rows = as_rows(model_input.to_dict("records"))
                 deadline.check(0, len(rows))
                 ranked = self.ranked(rows)
                 asked = [self.conversation(row) for place, row in enumerate(rows) if place not in ranked]
@@ -265,6 +265,16 @@ class Served:
             if (text := text_of("rejected", rejected)) is not None:
                 conversation = self.replier.with_turn(conversation, text, "rejected")
         return conversation
+
+
+def as_rows(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the rows of a request; those of a dict of columns, of which MLflow's client makes one row of lists."""
+    if len(rows) != 1 or not is_list(rows[0].get("post")):
+        return rows
+    columns = {name: list(value) for name, value in rows[0].items() if is_list(value)}
+    if len(columns) < len(rows[0]) or len({*map(len, columns.values())}) > 1:
+        return rows
+    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
 
 
 def is_list(value: Any) -> bool:

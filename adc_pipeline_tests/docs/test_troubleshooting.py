@@ -44,6 +44,17 @@ def test_a_sentence_is_read_with_gaps_and_divided(docstring: str, tmp_path: Path
     assert adc_errors.divided(error.sentence) == ("… has … MB…", "make room, or give another")
 
 
+def test_sentences_that_a_function_returns_are_errors(tmp_path: Path) -> None:
+    package = code(
+        tmp_path,
+        "def problems_of_names(names: list[str]) -> list[str]:",
+        '    """Return a sentence for each wrong name."""',
+        '    return [f"{name} is no asset{nearest(name)}." for name in names if f"{name}" not in KNOWN]',
+    )
+    (error,) = adc_errors.errors(package)
+    assert error == adc_errors.Error("module", "problems_of_names", "", "… is no asset….")
+
+
 @pytest.mark.parametrize(
     ("line", "problem"),
     [

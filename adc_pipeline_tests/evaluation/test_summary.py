@@ -48,6 +48,22 @@ def test_an_evaluated_run_ends_with_figures_report_and_commands(store: Store) ->
     ]
 
 
+def test_a_run_ends_with_its_own_figures_and_report(store: Store) -> None:
+    study = store.home / "study" / "result" / "report.html"
+    study.parent.mkdir(parents=True)
+    study.touch()
+    lines = summary(store, ["random_walk_evaluation"])
+    assert next(line for line in lines if "nothing learned" in line).split() == ["random-walk", "nothing", "learned"]
+    assert f"Report: {store.home / 'evaluations/random-walk/report.html'}" in lines
+    assert summary(store, ["study_table"])[0] == f"Report: {study}"
+    # The report of the comparison, whichever of the run's is newer.
+    comparison = store.home / "evaluations" / "comparison" / "report.html"
+    comparison.parent.mkdir()
+    comparison.touch()
+    os.utime(comparison, (-9, -9))
+    assert f"Report: {comparison}" in summary(store, ["top_2_evaluation", "comparison"])
+
+
 def test_a_run_of_datasets_ends_with_their_places(store: Store) -> None:
     assert summary(store, ["raw_corpus", "top_2", "preferences"]) == [
         f"Datasets: {store.home / 'datasets/preferences'}, {store.home / 'datasets/top-2'}",

@@ -1,6 +1,7 @@
 """What a served model asks an index for, and which requests it understands."""
 
 from io import BytesIO, StringIO
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -60,6 +61,20 @@ def test_a_field_is_a_text_or_is_not_given() -> None:
     for value in (5, 1.5, True, ["a"], {"a": 1}):
         with pytest.raises(PipelineError, match=r"`title` is .*; send a text"):
             serving.text_of("title", value)
+
+
+def test_a_dict_of_columns_is_as_many_rows() -> None:
+    rows: list[dict[str, Any]] = [{"post": "a", "speaker": None}, {"post": "b", "speaker": "ann"}]
+    assert serving.as_rows([{"post": ["a", "b"], "speaker": np.array([None, "ann"])}]) == rows
+    assert serving.as_rows(rows) == rows
+    # Not as many of each: the post is refused by its name.
+    others: list[dict[str, Any]] = [
+        {"post": ["a", "b"], "rejected": ["x"]},
+        {"post": ["a"], "speaker": "ann"},
+        {"rejected": []},
+    ]
+    for other in others:
+        assert serving.as_rows([other]) == [other]
 
 
 @pytest.mark.slow

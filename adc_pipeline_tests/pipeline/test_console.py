@@ -1,7 +1,10 @@
 """A failed run shows its sentence on the terminal and in Dagster's log, and what is in place stays in sight."""
 
+import errno
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import dagster as dg
 import pytest
@@ -9,8 +12,9 @@ from dagster._core.errors import DagsterExecutionInterruptedError
 from dagster._utils.error import serializable_error_info_from_exc_info
 
 from adc_pipeline.core.artefacts import Store
+from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.definitions import defs
-from adc_pipeline.defs.sentence_failure import Cancelled, SentenceFailure
+from adc_pipeline.defs.sentence_failure import Cancelled, SentenceFailure, ends_as_sentence
 
 TABLE = """id,conversation_id,reply_to,speaker,body,score,timestamp
 r,r,,ann,post,1,0
@@ -91,3 +95,23 @@ def test_what_a_sentence_explains_is_recorded_without_a_stack_trace(error: BaseE
         recorded = serializable_error_info_from_exc_info(sys.exc_info())
     assert recorded.to_string() in ("Cancelled by a signal.", f"{FAILURE}The sentence.")
     assert isinstance(error, dg.Failure | DagsterExecutionInterruptedError)
+
+
+@pytest.mark.parametrize(
+    ("error", "shown"),
+    [
+        (KeyboardInterrupt(), "Cancelled by a signal."),
+        (DagsterExecutionInterruptedError(), "Cancelled by a signal."),
+        (PipelineError("The sentence."), f"{FAILURE}The sentence."),
+        (OSError(errno.ENOSPC, "No space left on device"), f"{FAILURE}The disk of ADC_HOME = /home is full"),
+    ],
+)
+def test_an_op_that_makes_no_asset_ends_without_a_stack_trace(error: BaseException, shown: str) -> None:
+    workspace: Any = SimpleNamespace(store=SimpleNamespace(home="/home"))
+    try:
+        with ends_as_sentence(workspace):
+            raise error
+    except BaseException:
+        recorded = serializable_error_info_from_exc_info(sys.exc_info())
+    assert recorded.to_string().startswith(shown)
+    assert recorded.stack == []

@@ -4,6 +4,7 @@ After an intended change: `pytest adc_pipeline_tests/pipeline/test_definitions.p
 `__snapshots__/test_definitions.ambr`.
 """
 
+import re
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -16,6 +17,7 @@ import pytest
 import yaml
 from syrupy.assertion import SnapshotAssertion
 
+from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.definitions import defs
 from adc_pipeline.defs.look_ahead import check_values
 from adc_pipeline.defs.stage import SETTINGS, STAGES
@@ -125,10 +127,10 @@ def test_settings_have_defaults_and_descriptions_in_the_launchpad() -> None:
     job = defs.resolve_job_def("adc")
     assert job.config_mapping is not None
     schema: Any = job.config_mapping.config_schema.config_type
-    ops = schema.fields["ops"].config_type
+    ops = schema.fields["ops"].config_type.inner_type
 
     def settings(asset: str) -> Any:
-        return ops.fields[asset].config_type.fields["config"].config_type
+        return ops.fields[asset].config_type.inner_type.fields["config"].config_type.inner_type
 
     shown = settings("ranked_replies")
     assert set(shown.fields) == {field.name for field in fields(RankingSettings)}
@@ -143,11 +145,48 @@ def test_a_job_takes_a_file_that_serves_other_jobs() -> None:
         "ops": {"top_2_model": {"config": {"learning_rate": "1e-4"}}, "prune_store": {"config": {"delete": True}}},
         "resources": {"workspace": {"config": {"threads": "2"}}},
     }
-    for name in ("adc", "datasets", "prune", "study_inputs", "study_result"):
+    for name in ("adc", "datasets", "datasets_released", "adc_gpu", "prune", "study_inputs", "study_result"):
         assert dg.validate_run_config(defs.resolve_job_def(name), given)["resources"]["workspace"]
     settings = check_values(given, {"raw_corpus", "top_2_model"})
     assert set(settings) == {"raw_corpus", "top_2_model"}
     assert settings["top_2_model"] == TrainingSettings(learning_rate=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"raw_corpus": {}}, "raw_corpus is no part of a run configuration: put it below `ops:`."),
+        ({"shards": {}}, "shards is no part of a run configuration: put it below `resources:`."),
+        ({"op": {}}, "op is no part of a run configuration (did you mean ops?)."),
+        ({"tags": {}}, "tags is no part of a run configuration: use ops, resources, execution, loggers."),
+        ({"resources": {"workspace": {"threads": 2}}}, "workspace: put its settings below `config:`."),
+        ({"ops": {"prune_store": {"config": {"keep_dys": 3}}}},
+         "prune_store has no setting keep_dys (did you mean keep_days?)."),
+        ({"execution": {"config": {"multiprocess": {}}}}, "a run executes its steps in one process."),
+        ({"loggers": {"consol": {}}}, "`loggers` is {'consol': {}}; use {console: "),
+        ({"loggers": {"console": {"config": {"log_level": "LOUD"}}}}, "with a level of Python's logging"),
+        ({"loggers": 5}, "`loggers` is 5; use {console: "),
+        ({"ops": None, "resources": None, "opps": None}, "opps is no part"),
+        ({"ops": {"raw_corpus": None, "top2": None}}, "top2 is no asset"),
+        ({"ops": {"raw_corpus": {"config": None}, "top2": None}}, "top2 is no asset"),
+        ({"resources": {"workspace": {"config": None}, "mlflow": None, "mlfow": None}}, "mlfow is no resource"),
+    ],
+)  # fmt: skip
+def test_every_level_of_a_run_configuration_is_judged_by_a_sentence(given: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(PipelineError, match=re.escape(sentence)):
+        check_values(given, {"raw_corpus"})
+    # Dagster itself begins the run, which then ends in the sentence.
+    for name in ("datasets", "datasets_released", "prune"):
+        assert dg.validate_run_config(defs.resolve_job_def(name), given)
+
+
+def test_what_dagster_reads_of_a_run_configuration_reaches_it() -> None:
+    given = {"loggers": {"console": {"config": {"log_level": "debug"}}},
+             "execution": {"config": {"retries": {"disabled": {}}}}}  # fmt: skip
+    assert check_values(given, {"raw_corpus"})
+    read = dg.validate_run_config(defs.resolve_job_def("datasets"), given)
+    assert read["loggers"]["console"]["config"]["log_level"] == "debug"
+    assert read["execution"]
 
 
 def test_the_study_knows_what_other_jobs_make() -> None:

@@ -4,6 +4,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import pytest
 import yaml
 
@@ -21,7 +22,9 @@ from adc_pipeline.defs.page import (
     narrow,
     run_config_of,
     settings_rows,
+    visible,
 )
+from adc_pipeline.defs.presets import preset_config
 from adc_pipeline.defs.run_config import merged
 from adc_pipeline.defs.stage import STAGES
 from adc_pipeline.defs.workspace import rebuilt_or_reused
@@ -99,6 +102,21 @@ def test_text_has_lines_that_fit_the_page_and_stay_text() -> None:
     assert len(block("ops: {top_2: {}}\n", 7)) == 1000
 
 
+def test_a_paragraph_of_a_stage_is_as_narrow_as_the_page() -> None:
+    paragraph = dg.MetadataValue.md(
+        r"No difference between top-2 and ascending is shown in steering (0.1) - and \*more\*."
+    )
+    shown = visible(paragraph, 20)
+    assert shown.value.split("  \n") == [
+        "No difference between top-2 and", "ascending is shown in steering (0.1)", r"\- and \*more\*."]  # fmt: skip
+    assert len(visible(paragraph, 60).value.split("  \n")) == 2
+    words = "one two three four five six seven eight nine ten"
+    for other in (f"| a | b |\n| - | {words} |", f"[report.html](http://127.0.0.1/a {words})", f"- one\n- {words}"):
+        assert visible(dg.MetadataValue.md(other), 9).value == other
+    assert visible(0.5, 3) == 0.5
+    assert visible(words, 3) == words
+
+
 def test_how_a_table_is_read_is_found_out(tmp_path: Path) -> None:
     table = tmp_path / "00-table.csv"
     table.write_text(
@@ -153,10 +171,16 @@ def test_one_line_says_what_was_rebuilt_and_why() -> None:
 
 def test_a_preset_is_a_job_and_a_run_may_change_it() -> None:
     job = defs.resolve_job_def("datasets_released")
-    assert job.run_config is not None
-    both = merged(job.run_config, {"ops": {"top_2": {"config": {"seed": 4}}}})
+    assert job.config_mapping is not None
+    schema: Any = job.config_mapping.config_schema.config_type
+    # What the launchpad begins with.
+    assert schema.fields["ops"].default_value == preset_config("datasets_released")["ops"]
+    both = merged(preset_config("datasets_released"), {"ops": {"top_2": {"config": {"seed": 4}}}})
     assert both["ops"]["top_2"]["config"] == {"format": "released", "seed": 4}
     assert both["ops"]["ranked_replies"]["config"]["order"] == "released"
+    preset = preset_config("datasets_released")
+    assert merged(preset, {"ops": None}) == merged(preset, {"ops": {"top_2": {"config": None}}}) == preset
+    assert merged({"config": {"seed": 4}}, {"config": {"seed": None}}) == {"config": {"seed": None}}
 
 
 def test_every_asset_has_an_owner_and_a_description() -> None:

@@ -3,10 +3,11 @@
     ```{adc-errors} corpus ranking walks
     ```
 
-The arguments are folders and modules of the package. A sentence is the text of a `PipelineError` in the syntax tree;
-what depends on the case is shown as …. Most sentences end in their remedy, and `REMEDIES` has that of the others. When
-an error comes is what the docstring of its function says. A sentence without a remedy, a remedy whose sentence is gone,
-and an error that no directive lists fail the build, so that code and page stay together.
+The arguments are folders and modules of the package. A sentence is the text of a `PipelineError` in the syntax tree, or
+of a function `problems_of_NAME`, which returns sentences; what depends on the case is shown as …. Most sentences end in
+their remedy, and `REMEDIES` has that of the others. When an error comes is what the docstring of its function says. A
+sentence without a remedy, a remedy whose sentence is gone, and an error that no directive lists fail the build, so that
+code and page stay together.
 """
 
 import ast
@@ -23,6 +24,8 @@ from sphinx.errors import ExtensionError
 from sphinx.util.docutils import SphinxDirective
 
 PACKAGE = Path(__file__).parents[2] / "adc_pipeline"
+# Functions that return sentences, of which their caller makes one error.
+PROBLEMS = "problems_of_"
 ERRORS = {"PipelineError", "UnreachableError", "InnerRecordsError"}
 GAP = "…"
 # Sentences whose remedy is known when they are raised, or goes without saying in them.
@@ -33,6 +36,9 @@ REMEDIES = {
     "The corpus ….": "the message ends in it: give this user access",
     "….": "the message says which values the setting accepts; see the reference of settings",
     "… has no setting ….": "correct the name; the message has the nearest one, the reference of settings has all",
+    "… is no part of a run configuration….": "correct the name, or put it where the message says that it belongs",
+    "… is no asset….": "correct the name; the message has the nearest one, the reference of settings has all",
+    "… is no resource….": "correct the name; the message has the nearest one, the reference of settings has all",
     "…: …": "as the message says, in the settings of the asset that it begins with",
     "`…` takes its value from the environment variable …, which is not set.": "set the variable, or give the value",
     "… Materializing … registers a version that is gone again.": "materialize the model, then its champion",
@@ -103,6 +109,8 @@ def errors_in(node: ast.AST, module: str, function: str, when: str) -> Iterator[
     if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
         found = WHEN.search(" ".join((ast.get_docstring(node) or "").split()))
         function, when = node.name, found[1] if found else ""
+    if isinstance(node, ast.JoinedStr) and function.startswith(PROBLEMS) and text_of(node).endswith("."):
+        yield Error(module, function, when, text_of(node))
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ERRORS and node.args:
         yield Error(module, function, when, text_of(node.args[0]))
     for child in ast.iter_child_nodes(node):
