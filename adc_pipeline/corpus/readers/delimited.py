@@ -8,6 +8,9 @@ and reading goes on at the next line, so that a quote which is never closed cost
 - In files with other separators than commas and semicolons a quote is often a plain character. Where quoting does not
   fit such a file, and its lines do without it, the file is read without quoting.
 - Spark and others write a quote inside quotes as `\"`, which is read where it makes records of what are none otherwise.
+- Python's csv, pandas and MySQL can write a backslash before every quote, separator, line end and backslash that is
+  text. It is read so where backslashes stand before nothing else, no other quote stands inside a cell, and no record is
+  lost.
 - Databases do not quote at all: they write \N or NULL for what is missing, and a backslash before the letters of
   control signs, before a backslash and often before a line end or tab that is text. It is read so where such a cell
   occurs and no backslash stands before anything else.
@@ -36,6 +39,8 @@ OFTEN_QUOTED = (",", ";")
 # Cells that databases write for what is missing, and a backslash with the sign that it makes another one.
 MISSING_CELL = re.compile(r"(?:^|\t)(?:\\N|NULL)(?=[\t\r\n]|$)")
 BACKSLASH = re.compile(r"\\(.?)", re.DOTALL)
+# What else may stand behind a backslash where one stands before each sign that is text: \N is missing, \0 is zero.
+BEHIND_GUARD = ("\\", "N", "0")
 # What stands for a carriage return that is text while a line is parsed: a code point that no text may hold.
 RETURN = "\ufdd0"
 # What stands alone behind the last record of a file of DOS, and of a table of PostgreSQL.
@@ -53,16 +58,19 @@ class Reader:
     inside quotes that are records by themselves, `needed` the records that are none without quoting, or whose cells
     are all quoted, and `backslashed` those that are no records and hold a quote behind a backslash. In a file separated
     by tabs, `missing` counts cells \\N and NULL, `slashed` the other backslashes that databases write, `unslashed` what
-    is left of them.
+    is left of them. `guards` counts backslashes before quotes, separators and line ends as far as `unguarded` is false,
+    which tells of one before anything else.
     """
 
     def __init__(self, chunks: Iterator[list[str]], dialect: Dialect) -> None:
         self.chunks, self.dialect = behind_header(chunks, dialect), dialect
-        self.is_plain = dialect == replace(dialect, separator=dialect.sign, escaped=False, slashed=False)
+        bare = replace(dialect, separator=dialect.sign, escaped=False, slashed=False, guarded=False)
+        self.is_plain = dialect == bare
         self.width = len(dialect.names)
         self.lines = dialect.before + 1
         self.broken = self.swallowed = self.needed = self.backslashed = self.parsed_again = 0
-        self.missing = self.slashed = self.unslashed = 0
+        self.missing = self.slashed = self.unslashed = self.guards = 0
+        self.unguarded = len(dialect.separator) > 1
         csv.field_size_limit(max(csv.field_size_limit(), LINE))
 
     def batches(self) -> Iterator[list[Record | None]]:
@@ -72,6 +80,7 @@ class Reader:
         for chunk in self.chunks:
             if looks_at_backslashes:
                 self.note_backslashes(chunk)
+            self.note_guards(chunk)
             lines += chunk if self.is_plain else map(self.dialect.prepared, chunk)
             records, read = self.parse(lines, ended=False)
             yield records
@@ -129,6 +138,16 @@ class Reader:
                     elif behind != "N":
                         self.unslashed += 1
 
+    def note_guards(self, lines: list[str]) -> None:
+        known = (self.dialect.quote, self.dialect.separator, "\r", "\n")
+        for line in lines:
+            if self.unguarded:
+                return
+            if "\\" in line:
+                for behind in BACKSLASH.findall(line):
+                    self.guards += behind in known
+                    self.unguarded = self.unguarded or behind not in (*known, *BEHIND_GUARD)
+
     def recovered(self, line: str, number: int) -> list[Record | None]:
         """Return what stands in a line that begins a record and is none."""
         if self.parsed_again > PARSED_AGAIN:
@@ -185,6 +204,14 @@ def write_records(path: Path, dialect: Dialect, out: Path, report: Report = no_r
     A record that does not fit the header is null in every column.
     """
     counted, reader = _write(path, dialect, out, report)
+    if reader.guards and not reader.unguarded and is_guarded(path, dialect):
+        guarded = replace(dialect, guarded=True)
+        again, _ = _write(path, guarded, out.with_suffix(".guarded"), report)
+        if again.malformed <= counted.malformed:
+            report(f"{path.resolve().name} has a backslash before signs that are text: reading it again so")
+            out.with_suffix(".guarded").replace(out)
+            return again
+        out.with_suffix(".guarded").unlink()
     if reader.backslashed:
         escaped = replace(dialect, escaped=True)
         again, _ = _write(path, escaped, out.with_suffix(".escaped"), report)
@@ -203,6 +230,30 @@ def write_records(path: Path, dialect: Dialect, out: Path, report: Report = no_r
             report(f"{path.resolve().name} does not quote: reading it again with quotes as plain characters")
             counted, _ = _write(path, unquoted, out, report)
     return counted
+
+
+def is_guarded(path: Path, dialect: Dialect) -> bool:
+    """Return whether a file whose backslashes all stand before signs, as `Reader.guards` counts them, needs them all.
+
+    Then a quote without one encloses a cell, and where some cell is enclosed, separators inside it have none.
+    """
+    sign = re.escape(dialect.separator)
+    enclosing = re.compile(rf"(?:^|{sign}) ?{dialect.quote}|{dialect.quote}(?=\s*(?:{sign}|$))")
+    quotes = separators = encloses = False
+    with path.open("rb") as file:
+        for line in islice(text_lines(file, path), dialect.before + 1, None):
+            if "\\" in line:
+                found = BACKSLASH.findall(line)
+                quotes = quotes or dialect.quote in found
+                separators = separators or dialect.separator in found
+                line = BACKSLASH.sub("x", line)
+            if dialect.quote in line:
+                encloses = True
+                if dialect.quote in enclosing.sub("", line):
+                    return False
+            if encloses and separators:
+                return False
+    return quotes or not encloses
 
 
 def misfits(path: Path, dialect: Dialect) -> int:

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 NEEDED = ("id", "conversation_id", "reply_to", "text", "score")
 IDS = ("id", "conversation_id", "reply_to")
+# Their values only tell one from another, so that they may be bytes, such as those of UUIDs.
+NAMES = (*IDS, "speaker")
 # Names that stand for a column of ours where the setting `columns` says nothing.
 ALSO_CALLED = {"recorded_at": ("retrieved_on", "retrieved_utc")}
 
@@ -76,7 +78,8 @@ def rows(
         else:
             table = without_validation(path, Path(folder), connection) if repair else open_parquet(path, connection)
             records = parquet_records(path)
-        yield Rows(select(path, table, columns, connection, of_texts=of_texts), records=records)
+        query = select(path, table, columns, connection, of_texts=of_texts, texts_as_bytes=repair and not of_texts)
+        yield Rows(query, records=records)
 
 
 def rows_of_files(
@@ -237,11 +240,12 @@ def select(
     connection: "DuckDBPyConnection",
     several: bool = False,
     of_texts: bool = False,
+    texts_as_bytes: bool = False,
 ) -> str:
     """Return the query of our columns over a table; its view stays for the life of the connection.
 
     With `several`, the table is that of several files, whose paths its column `filename` has; with `of_texts`, it is
-    read once before, to find out how its scores are written.
+    read once before, to find out how its scores are written; with `texts_as_bytes`, its texts may be no UTF-8.
     """
     from duckdb import ConstantExpression
 
@@ -262,7 +266,7 @@ def select(
     table.create_view(view)
     types = list(map(str, table.types))
     by_points = of_texts and connection.execute(BY_POINTS.format(view=view)).fetchall() == [(True,)]
-    found = values(dict(zip(MAPPED, types, strict=False)), by_points)
+    found = values(dict(zip(MAPPED, types, strict=False)), by_points, texts_as_bytes)
     for name, kind in zip(others, types[len(MAPPED) :], strict=False):
         found[f'"{name}"'] = as_text(f'"{name}"', kind)
     if several:
@@ -270,12 +274,14 @@ def select(
     return READ.format(finished=", ".join(f"{value} AS {name}" for name, value in found.items()), view=view)
 
 
-def values(types: Mapping[str, str], by_points: bool) -> dict[str, str]:
+def values(types: Mapping[str, str], by_points: bool, texts_as_bytes: bool) -> dict[str, str]:
     """Return the expression of each of `COLUMNS` over columns that have our names and these DuckDB types.
 
     `by_points` says that points part the thousands of scores.
     """
     texts = {name: as_text(name, kind) for name, kind in types.items()}
+    if not texts_as_bytes:
+        texts |= {name: f"coalesce({texts[name]}, lower(hex({name})))" for name in NAMES if types.get(name) == "BLOB"}
     if by_points:
         texts["score"] = f"replace({texts['score']}, '.', '')"
     ids = {name: as_id(texts[name], types[name]) for name in IDS}
