@@ -286,8 +286,8 @@ class Source:
             yield Piece(select_columns(table, places), tables.parquet_records(self.path))
         elif container == "csv":
             with TemporaryDirectory(dir=self.scratch) as folder:
-                table, records = tables.open_csv(self.path, Path(folder), self.connection, self.report)
-                yield Piece(select_columns(table, places), records)
+                table, counted = tables.open_csv(self.path, Path(folder), self.connection, self.report)
+                yield Piece(select_columns(table, places), counted.records)
         elif read is None and lines.is_one_object_a_line(self.path) and not self.has_halves():
             lines.check_end(self.path)
             yield Piece(select_keys([self.path], places, self.connection), lines=[self.path])

@@ -15,7 +15,7 @@ from adc_pipeline.core.errors import PipelineError, did_you_mean
 from adc_pipeline.corpus.first_bytes import is_parquet
 from adc_pipeline.corpus.readers.arrow import read_schema
 from adc_pipeline.corpus.readers.carried import MAPPED, carried, spelled
-from adc_pipeline.corpus.readers.delimited import write_records
+from adc_pipeline.corpus.readers.delimited import Counted, write_records
 from adc_pipeline.corpus.readers.dialects import read_dialect
 from adc_pipeline.corpus.readers.rows import COLUMNS, NAME_OF_FILE, Rows, columns_of_file
 
@@ -72,13 +72,14 @@ def rows(
     """
     scratch.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=scratch) as folder:
-        of_texts = not is_parquet(path)
-        if of_texts:
-            table, records = open_csv(path, Path(folder), connection, report)
+        points = False
+        if not is_parquet(path):
+            table, counted = open_csv(path, Path(folder), connection, report, columns)
+            records, points, repair = counted.records, counted.points, False
         else:
             table = without_validation(path, Path(folder), connection) if repair else open_parquet(path, connection)
             records = parquet_records(path)
-        query = select(path, table, columns, connection, of_texts=of_texts, texts_as_bytes=repair and not of_texts)
+        query = select(path, table, columns, connection, points=points, texts_as_bytes=repair)
         yield Rows(query, records=records)
 
 
@@ -92,18 +93,21 @@ def rows_of_files(
     """Yield the rows of many small tables of one schema, in order, by one query; `names` as in `Rows`."""
     scratch.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=scratch) as folder:
-        of_texts = not is_parquet(paths[0])
-        if not of_texts:
+        points = False
+        if is_parquet(paths[0]):
             files, records = list(paths), sum(map(parquet_records, paths))
             table = open_parquets(files, connection)
         else:
             files = [Path(folder) / f"{number:06}.parquet" for number in range(len(paths))]
-            records = sum(
-                write_records(path, read_dialect(path), file).records for path, file in zip(paths, files, strict=True)
-            )
+            score = score_column(paths[0], read_dialect(paths[0]).names, columns)
+            counted = [
+                write_records(path, read_dialect(path), file, looked_at=score)
+                for path, file in zip(paths, files, strict=True)
+            ]
+            records, points = sum(each.records for each in counted), any(each.points for each in counted)
             table = without_empty(open_parquets(files, connection))
         parameters = {"lines": list(map(str, files)), "names": [[name] for name in names]}
-        query = select(paths[0], table, columns, connection, several=True, of_texts=of_texts)
+        query = select(paths[0], table, columns, connection, several=True, points=points)
         yield Rows(query, parameters, records=records)
 
 
@@ -190,17 +194,28 @@ def without_validation(path: Path, folder: Path, connection: "DuckDBPyConnection
 
 
 def open_csv(
-    path: Path, folder: Path, connection: "DuckDBPyConnection", report: Report = no_report
-) -> "tuple[DuckDBPyRelation, int]":
+    path: Path,
+    folder: Path,
+    connection: "DuckDBPyConnection",
+    report: Report = no_report,
+    columns: Mapping[str, str] | None = None,
+) -> "tuple[DuckDBPyRelation, Counted]":
     """Return the records of a CSV file as columns of text, where an empty cell is null, and how many there are.
 
-    They lie in `folder`, which has to stay until the relation has been read.
+    They lie in `folder`, which has to stay until the relation has been read. With `columns`, as in `rows`, the points
+    of scores are looked for.
     """
-    records = folder / "records.parquet"
-    counted = write_records(path, read_dialect(path), records, report)
+    records, dialect = folder / "records.parquet", read_dialect(path)
+    score = None if columns is None else score_column(path, dialect.names, columns)
+    counted = write_records(path, dialect, records, report, score)
     if counted.malformed:
         report(f"{counted.malformed} records of {path.resolve().name} could not be read and are set aside as malformed")
-    return without_empty(connection.read_parquet(str(records), hive_partitioning=False)), counted.records
+    return without_empty(connection.read_parquet(str(records), hive_partitioning=False)), counted
+
+
+def score_column(path: Path, has: list[str], columns: Mapping[str, str]) -> str:
+    """Return the file's name of the column of scores; PipelineError as in `check_columns`."""
+    return mapped(path, has, columns)["score"]
 
 
 def without_empty(table: "DuckDBPyRelation") -> "DuckDBPyRelation":
@@ -239,13 +254,14 @@ def select(
     columns: Mapping[str, str],
     connection: "DuckDBPyConnection",
     several: bool = False,
-    of_texts: bool = False,
+    points: bool = False,
     texts_as_bytes: bool = False,
 ) -> str:
     """Return the query of our columns over a table; its view stays for the life of the connection.
 
-    With `several`, the table is that of several files, whose paths its column `filename` has; with `of_texts`, it is
-    read once before, to find out how its scores are written; with `texts_as_bytes`, its texts may be no UTF-8.
+    With `several`, the table is that of several files, whose paths its column `filename` has; with `points`, its
+    scores are texts of which some hold points, and are read once before, to find out what these mean; with
+    `texts_as_bytes`, its texts may be no UTF-8.
     """
     from duckdb import ConstantExpression
 
@@ -265,7 +281,7 @@ def select(
     view = f"table_{next(NUMBERS)}"
     table.create_view(view)
     types = list(map(str, table.types))
-    by_points = of_texts and connection.execute(BY_POINTS.format(view=view)).fetchall() == [(True,)]
+    by_points = points and connection.execute(BY_POINTS.format(view=view)).fetchall() == [(True,)]
     found = values(dict(zip(MAPPED, types, strict=False)), by_points, texts_as_bytes)
     for name, kind in zip(others, types[len(MAPPED) :], strict=False):
         found[f'"{name}"'] = as_text(f'"{name}"', kind)
