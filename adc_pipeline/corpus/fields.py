@@ -250,7 +250,7 @@ class Source:
             ]
             chosen = [field.alias(f"f{number}") for number, field in enumerate(fields)]
             of_file = columns_of_file(piece.table) if piece.names else []
-            piece.table.select(*chosen, *of_file).create_view(view)
+            tables.of_texts(piece.table).select(*chosen, *of_file).create_view(view)
             yield piece, view
             self.connection.execute(f"DROP VIEW {view}")
 

@@ -133,10 +133,10 @@ def signature(first: bytes) -> Signature:
 
 
 def content(path: Path) -> Signature:
-    """Return the entry of the table for a file's unpacked content; a zip that unpacks itself is a zip."""
+    """Return the entry of the table for a file's unpacked content; a zip behind a program is a zip."""
     with path.open("rb") as file:
         found = signature(next(blocks(file, path), b""))
-        return ZIP if found.what == PROGRAM and zipfile.is_zipfile(file) else found
+        return ZIP if (found is BINARY or found.what == PROGRAM) and zipfile.is_zipfile(file) else found
 
 
 def is_parquet(path: Path) -> bool:

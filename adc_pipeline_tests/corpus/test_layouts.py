@@ -229,6 +229,20 @@ def test_a_stack_exchange_site_as_tables(folder: Path, write: Write) -> None:
     assert read(folder) == STACK_EXCHANGE
 
 
+def test_texts_and_ids_of_a_table_may_be_bytes(folder: Path) -> None:
+    number = bytes(range(240, 256))
+    records = [message("1", None, None), message("2", "1", 0)]
+    for record in records:
+        record |= {"text": "é".encode(), "message_id": number + record["message_id"].encode()}
+        record |= {"parent_id": record["parent_id"] and number + b"1", "message_tree_id": number + b"1"}
+    parquet(folder / "messages", records)
+    post = {"id": b"p", "title": "Té".encode(), "selftext": b"", "author": b"ann", "created_utc": 1, "score": 1}
+    parquet(folder / "posts", [post | {"subreddit": "é".encode()}])
+    found = [(row[0], row[1], row[3], row[6]) for row in read(folder)]
+    first, second = number.hex() + "31", number.hex() + "32"
+    assert found == [("p", None, "", "Té"), (first, None, "é", None), (second, first, "é", None)]
+
+
 def test_open_assistant_trees_in_parquet(folder: Path) -> None:
     reply = message("2", "1", 0)
     prompt = message("1", None, None, "prompter") | {"replies": [reply]}

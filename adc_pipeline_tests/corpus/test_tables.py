@@ -153,6 +153,7 @@ def test_other_files_are_read_with_quotes(tmp_path: Path, content: str) -> None:
     ("content", "found"),
     [
         ("sep=;\na;b;c\n1;2;3\n", [("1", "2", "3")]),
+        ('a,b,c\n,,\n1,,\n,"",\n,2,\n,,\n', [("1", "", ""), ("", "2", "")]),
         ('a, b, c\n1, "2, x", 3\n', [("1", "2, x", "3")]),
         ("a,b,c\n1,2,3\na,b,c\n4,5,6\n", [("1", "2", "3"), ("4", "5", "6")]),
         ("a,b,c\n1,2,3\n\ufeffa,b,c\n4,5,6\nA , B , C\n", [("1", "2", "3"), ("4", "5", "6")]),
@@ -171,8 +172,8 @@ def test_other_files_are_read_with_quotes(tmp_path: Path, content: str) -> None:
         ('a\tb\tc\n1\t"a ""x"" b"\t3\n4\t"a" b\t6\n', [("1", 'a "x" b', "3"), NONE]),
         ('"a"\t"b"\t"c"\n"1"\t"2"\t"3"\n"4"\t"x "y" z"\t"6"\n', [("1", "2", "3"), NONE]),
     ],
-    ids=["Excel's first line", "spaces", "a header again", "a header again, spelled otherwise", "remarks",
-         "a header among remarks", "a first name that looks like a remark", "apostrophes", "names of rows",
+    ids=["Excel's first line", "rows without a value", "spaces", "a header again",
+         "a header again, spelled otherwise", "remarks", "a header among remarks", "a first name that looks like a remark", "apostrophes", "names of rows",
          "more cells", "separators behind records", "separators behind the header", "another sign that is named",
          "backslashes", "backslashes and lines", "no backslashes", "doubled quotes", "a quoted header"],
 )  # fmt: skip

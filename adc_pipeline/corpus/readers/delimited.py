@@ -100,7 +100,9 @@ class Reader:
                 for record in parser:
                     end = start + parser.line_num
                     if len(record) == width:
-                        records.append(record if self.is_plain else self.dialect.restored(record))
+                        # Spreadsheets write rows without a value as separators alone: blank lines.
+                        if record[0] or any(record):
+                            records.append(record if self.is_plain else self.dialect.restored(record))
                     elif record and lines[read].strip() not in ENDS:
                         records.append(None)
                         self.backslashed += any(self.dialect.escaped_quote in line for line in lines[read:end])

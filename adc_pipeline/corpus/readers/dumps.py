@@ -17,7 +17,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from adc_pipeline.core.engine import Report, no_report
-from adc_pipeline.corpus.readers import lines
+from adc_pipeline.corpus.readers import lines, tables
 from adc_pipeline.corpus.readers.carried import EMPTY, open_lines, selected
 from adc_pipeline.corpus.readers.rows import NAME_OF_FILE, READ_FILE_NUMBER, Rows, columns_of_file
 
@@ -125,6 +125,7 @@ def select(
     from duckdb import ColumnExpression, ConstantExpression, FunctionExpression
 
     connection.execute(PARENT)
+    table = tables.of_texts(table)
     kinds = dict(zip(table.columns, map(str, table.types), strict=True))
     columns = {name: ColumnExpression(name).cast("VARCHAR") for name in FIELDS}
     if kinds["parent_id"] != "JSON":

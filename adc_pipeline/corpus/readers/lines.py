@@ -378,6 +378,12 @@ def without_halves(blocks: Iterator[bytes]) -> Iterator[bytes]:
         yield ESCAPE.sub(_whole, block) if HALF.search(block) else block
 
 
+def mended(line: bytes) -> bytes:
+    """Return a line without a byte order mark, and with U+FFFD for each half of a surrogate pair."""
+    line = line.removeprefix(MARK)
+    return ESCAPE.sub(_whole, line) if HALF.search(line) else line
+
+
 def json_lines_without_halves(file: BinaryIO, path: Path) -> Iterator[bytes]:
     """Yield the lines of a file as `json_lines` does, with U+FFFD for each half of a surrogate pair."""
     return without_halves(json_lines(file, path))

@@ -151,6 +151,23 @@ def first_filled(table: "DuckDBPyRelation", names: Sequence[str]) -> "Expression
     return fields[0] if len(fields) == 1 else CoalesceOperator(*(each.cast("VARCHAR") for each in fields))
 
 
+def of_texts(table: "DuckDBPyRelation") -> "DuckDBPyRelation":
+    """Return a table with the columns that are bytes as text; `readers.values` has to have been created."""
+    from duckdb import ColumnExpression, FunctionExpression
+
+    columns = dict(zip(table.columns, table.types, strict=True))
+    if "BLOB" not in map(str, columns.values()):
+        return table
+    return table.select(
+        *(
+            FunctionExpression("text_of_bytes", ColumnExpression(name)).alias(name)
+            if kind == "BLOB"
+            else ColumnExpression(name)
+            for name, kind in columns.items()
+        )
+    )
+
+
 def open_parquet(path: Path, connection: "DuckDBPyConnection") -> "DuckDBPyRelation":
     import duckdb
 
@@ -297,7 +314,7 @@ def values(types: Mapping[str, str], by_points: bool, texts_as_bytes: bool) -> d
     """
     texts = {name: as_text(name, kind) for name, kind in types.items()}
     if not texts_as_bytes:
-        texts |= {name: f"coalesce({texts[name]}, lower(hex({name})))" for name in NAMES if types.get(name) == "BLOB"}
+        texts |= {name: f"text_of_bytes({name})" for name in NAMES if types.get(name) == "BLOB"}
     if by_points:
         texts["score"] = f"replace({texts['score']}, '.', '')"
     ids = {name: as_id(texts[name], types[name]) for name in IDS}
