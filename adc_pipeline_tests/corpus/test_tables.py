@@ -173,7 +173,8 @@ def test_other_files_are_read_with_quotes(tmp_path: Path, content: str) -> None:
         ('"a"\t"b"\t"c"\n"1"\t"2"\t"3"\n"4"\t"x "y" z"\t"6"\n', [("1", "2", "3"), NONE]),
     ],
     ids=["Excel's first line", "rows without a value", "spaces", "a header again",
-         "a header again, spelled otherwise", "remarks", "a header among remarks", "a first name that looks like a remark", "apostrophes", "names of rows",
+         "a header again, spelled otherwise", "remarks", "a header among remarks",
+         "a first name that looks like a remark", "apostrophes", "names of rows",
          "more cells", "separators behind records", "separators behind the header", "another sign that is named",
          "backslashes", "backslashes and lines", "no backslashes", "doubled quotes", "a quoted header"],
 )  # fmt: skip
