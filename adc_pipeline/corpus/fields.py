@@ -250,7 +250,7 @@ class Source:
             ]
             chosen = [field.alias(f"f{number}") for number, field in enumerate(fields)]
             of_file = columns_of_file(piece.table) if piece.names else []
-            piece.table.select(*chosen, *of_file).create_view(view)
+            tables.of_texts(piece.table).select(*chosen, *of_file).create_view(view)
             yield piece, view
             self.connection.execute(f"DROP VIEW {view}")
 
@@ -286,8 +286,8 @@ class Source:
             yield Piece(select_columns(table, places), tables.parquet_records(self.path))
         elif container == "csv":
             with TemporaryDirectory(dir=self.scratch) as folder:
-                table, records = tables.open_csv(self.path, Path(folder), self.connection, self.report)
-                yield Piece(select_columns(table, places), records)
+                table, counted = tables.open_csv(self.path, Path(folder), self.connection, self.report)
+                yield Piece(select_columns(table, places), counted.records)
         # DuckDB refuses a whole file for a line that it finds too long.
         elif read is None and not self.repair and lines.is_one_object_a_line(self.path) and not self.has_halves():
             lines.check_end(self.path)

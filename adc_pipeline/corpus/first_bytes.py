@@ -5,6 +5,7 @@ to the content of a packed file.
 """
 
 import re
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -17,6 +18,7 @@ TABLE = "export the table of posts and replies as CSV or Parquet"
 DOWNLOAD = "download the file itself; the site may ask for a login"
 UNPACK = "unpack it, and name what was in it"
 EXCEL = "save the sheet as CSV in UTF-8"
+PROGRAM = "a program"
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,8 @@ SIGNATURES = (
            b"\x80\x05"),
     # Packed files are unpacked before their content is looked at.
     *alike("packed twice", "unpack it once", ZSTD_MAGIC, GZIP_MAGIC, XZ_MAGIC, b"BZh91AY&SY"),
+    *alike(PROGRAM, "unpack it if it is an archive that unpacks itself, and name what was in it", b"MZ\x90\0", b"MZP\0",
+           b"MZ\0\0", b"\x7fELF"),
     Signature(b"7z\xbc\xaf\x27\x1c", "a 7z archive", UNPACK),
     Signature(b"Rar!\x1a\x07", "a RAR archive", UNPACK),
     Signature(b"\x04\x22\x4d\x18", "packed by lz4", UNPACK),
@@ -102,6 +106,7 @@ BY_START = tuple((None if entry.offset else entry.magic[:1].lower(), entry) for 
 BINARY = Signature(b"", "binary data of an unknown kind", TABLE)
 TEXT = Signature(b"", "text", container="text")
 XML = Signature(b"", "an XML file", container="xml")
+ZIP = Signature(b"", "a zip archive", container="zip")
 ELEMENT = re.compile(rb"<[a-zA-Z][\w:.-]*[\s/>]")
 WEB_PAGE = re.compile(rb"(?i)<(!doctype )?html|<head>|<body")
 
@@ -128,9 +133,10 @@ def signature(first: bytes) -> Signature:
 
 
 def content(path: Path) -> Signature:
-    """Return the entry of the table for a file's unpacked content."""
+    """Return the entry of the table for a file's unpacked content; a zip behind a program is a zip."""
     with path.open("rb") as file:
-        return signature(next(blocks(file, path), b""))
+        found = signature(next(blocks(file, path), b""))
+        return ZIP if (found is BINARY or found.what == PROGRAM) and zipfile.is_zipfile(file) else found
 
 
 def is_parquet(path: Path) -> bool:

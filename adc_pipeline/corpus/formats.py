@@ -205,6 +205,12 @@ def of_records(
         return Recognised("table", "lines")
     reddit = find_layout(records, REDDIT)
     known = None if wanted == "dump" or reddit else find_layout(records)
+    if reddit and not any(layout.fits(found) for layout in REDDIT for found in records):
+        raise refused(
+            path,
+            f"holds Reddit's records with keys of other spellings than Reddit's ({names(every)}): write them in small"
+            " letters",
+        )
     if wanted == "dump" or reddit:
         return Recognised("submissions" if reddit is None or reddit.has_roots else "comments", "lines")
     if known:

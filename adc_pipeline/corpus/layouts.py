@@ -16,6 +16,8 @@ from typing import Literal
 
 ScoreOrder = Literal["higher", "lower"]
 
+ITSELF = "."
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -29,11 +31,12 @@ class Layout:
     score_order: ScoreOrder = "higher"
     # Files with roots are read first.
     has_roots: bool = True
-    # Where a record holds the records that are read; which of its own values they take over; the key of the replies
-    # that they hold in turn; and which field of a reply is which of what it answers, if it does not say so itself.
+    # Where a record holds the records that are read (`ITSELF`: it is one of them); which of its own values they take
+    # over; the keys of the replies that they hold in turn; and which field of a reply is which of what it answers, if
+    # it does not say so itself.
     inside: str = ""
     around: tuple[str, ...] = ()
-    children: str = ""
+    children: tuple[str, ...] = ()
     answers: tuple[str, str] = ("", "")
     # Why such a file is not read and what to do, as the end of a sentence.
     refused: str = ""
@@ -68,7 +71,7 @@ OPEN_ASSISTANT_TREES = replace(
     fields=("message_tree_id", "prompt.message_id", "prompt.replies"),
     inside="prompt",
     around=("message_tree_id",),
-    children="replies",
+    children=("replies",),
     answers=("parent_id", "message_id"),
 )
 
@@ -108,6 +111,32 @@ STACK_EXCHANGE_COMMENTS = Layout(
     },
     has_roots=False,
 )
+
+# A question, its answers inside it, and comments inside both, as the public interface gives them. Questions and answers
+# are numbered together, comments apart.
+STACK_EXCHANGE_QUESTIONS = Layout(
+    "Stack Exchange questions of its public interface",
+    (
+        "question_id|answer_id|comment_id", "score", "creation_date", "body|body_markdown",
+        "owner|owner.display_name|owner.user_id|owner.user_type",
+    ),
+    {
+        "id": "coalesce({comment_id:id}, {answer_id:id}, {question_id:id})",
+        "conversation_id": "{question_id:id}",
+        "reply_to": "CASE WHEN {comment_id:id} IS NOT NULL THEN {post_id:parent}"
+        " WHEN {answer_id:id} IS NOT NULL THEN {question_id:parent} END",
+        "speaker": "coalesce(html_text({owner.display_name}), 'user' || {owner.user_id:id})",
+        "text": "coalesce(html_text({body}), {body_markdown})",
+        "timestamp": "{creation_date}",
+        "score": "{score}",
+        "title": "CASE WHEN coalesce({comment_id:id}, {answer_id:id}) IS NULL THEN {title} END",
+        "kind": "CASE WHEN {comment_id:id} IS NULL THEN 't3_' ELSE 't1_' END",
+        "parent_kind": "'t3_'",
+    },
+    inside=ITSELF,
+    children=("answers", "comments"),
+    answers=("question_id", "question_id"),
+)  # fmt: skip
 
 LEMMY_POSTS = Layout(
     "Lemmy posts",
@@ -152,6 +181,82 @@ LEMMY_COMMENTS = Layout(
         "kind": "'t1_'",
         "parent_kind": "CASE WHEN {comment.path} LIKE '0.%.%' OR {comment.parent_id:parent} IS NOT NULL THEN 't1_'"
         " ELSE 't3_' END",
+    },
+    has_roots=False,
+)
+
+# Tables of its database, with the score that another one has.
+LEMMY_POST_TABLE = Layout(
+    "Lemmy posts as a table",
+    ("id", "name", "community_id", "creator_id", "score"),
+    {
+        "id": "{id:id}",
+        "conversation_id": "{id:id}",
+        "speaker": "coalesce({creator_name}, {creator_id:id})",
+        "text": "CASE WHEN is_true({removed}) THEN '[removed]' WHEN is_true({deleted}) THEN '[deleted]'"
+        " ELSE {body} END",
+        "timestamp": "coalesce({published}, {published_at})",
+        "score": "{score}",
+        "title": "{name}",
+        "source": "{community_name}",
+        "kind": "'t3_'",
+    },
+)
+
+LEMMY_COMMENT_TABLE = Layout(
+    "Lemmy comments as a table",
+    ("id", "post_id", "path", "content", "score"),
+    {
+        "id": "{id:id}",
+        "conversation_id": "{post_id:id}",
+        "reply_to": "coalesce(nullif(regexp_extract({path}, '^0\\.(?:\\d+\\.)*(\\d+)\\.\\d+$', 1), ''), {post_id:id})",
+        "speaker": "coalesce({creator_name}, {creator_id:id})",
+        "text": "CASE WHEN is_true({removed}) THEN '[removed]' WHEN is_true({deleted})"
+        " OR {content} = '*Permanently Deleted*' THEN '[deleted]' ELSE {content} END",
+        "timestamp": "coalesce({published}, {published_at})",
+        "score": "{score}",
+        "distinguished": "CASE WHEN is_true({distinguished}) THEN 'moderator' END",
+        "source": "{community_name}",
+        "kind": "'t1_'",
+        "parent_kind": "CASE WHEN {path} LIKE '0.%.%' THEN 't1_' ELSE 't3_' END",
+    },
+    has_roots=False,
+)
+
+# Raddle and others: tables of its database, or its interface.
+POSTMILL_SUBMISSIONS = Layout(
+    "Postmill submissions",
+    ("id", "title", "net_score|netScore", "forum_id|forum_name|forum.id|forum.name"),
+    {
+        "id": "{id:id}",
+        "conversation_id": "{id:id}",
+        "speaker": "coalesce({user.username}, {username}, 'user' || {user_id:id})",
+        "text": "CASE {visibility} WHEN 'soft_deleted' THEN '[deleted]' WHEN 'trashed' THEN '[removed]'"
+        " ELSE {body} END",
+        "timestamp": "{timestamp}",
+        "score": "coalesce({net_score}, {netScore})",
+        "stickied": "{sticky}",
+        "title": "{title}",
+        "source": "coalesce({forum.name}, {forum_name})",
+        "kind": "'t3_'",
+    },
+)
+
+POSTMILL_COMMENTS = Layout(
+    "Postmill comments",
+    ("id", "body", "net_score|netScore", "submission_id|submission.id"),
+    {
+        "id": "{id:id}",
+        "conversation_id": "coalesce({submission_id:id}, {submission.id:id})",
+        "reply_to": "coalesce({parent_id:parent}, {parentId:parent}, {submission_id:id}, {submission.id:id})",
+        "speaker": "coalesce({user.username}, {username}, 'user' || {user_id:id})",
+        "text": "CASE WHEN {visibility} = 'soft_deleted' OR is_true({soft_deleted}) THEN '[deleted]'"
+        " WHEN {visibility} = 'trashed' THEN '[removed]' ELSE {body} END",
+        "timestamp": "{timestamp}",
+        "score": "coalesce({net_score}, {netScore})",
+        "source": "{forum_name}",
+        "kind": "'t1_'",
+        "parent_kind": "CASE WHEN coalesce({parent_id:parent}, {parentId:parent}) IS NULL THEN 't3_' ELSE 't1_' END",
     },
     has_roots=False,
 )
@@ -306,9 +411,14 @@ LAYOUTS = (
     OPEN_ASSISTANT_TREES,
     STACK_EXCHANGE_POSTS,
     STACK_EXCHANGE_COMMENTS,
+    STACK_EXCHANGE_QUESTIONS,
     LEMMY_COMMENTS,
     LEMMY_POSTS,
     LEMMY_POST,
+    LEMMY_COMMENT_TABLE,
+    LEMMY_POST_TABLE,
+    POSTMILL_COMMENTS,
+    POSTMILL_SUBMISSIONS,
     DISCOURSE,
     DISCOURSE_TOPICS,
     VOAT_COMMENTS,
@@ -326,6 +436,8 @@ LAYOUTS = (
 # Posts and comments of one site, and how a record is known as a post, for files that hold both.
 SITES = (
     (LEMMY_POSTS, LEMMY_COMMENTS, "{comment.id} IS NULL"),
+    (LEMMY_POST_TABLE, LEMMY_COMMENT_TABLE, "{path} IS NULL"),
+    (POSTMILL_SUBMISSIONS, POSTMILL_COMMENTS, "{title} IS NOT NULL"),
     (VOAT_SUBMISSIONS, VOAT_COMMENTS, "{title} IS NOT NULL"),
     (RUQQUS_SUBMISSIONS, RUQQUS_COMMENTS, "{title} IS NOT NULL"),
 )

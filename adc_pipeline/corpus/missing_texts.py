@@ -19,10 +19,17 @@ BLANK = (
 SAID = "(?:not|no longer) available|deleted|removed|unavailable|redacted|withdrawn|censored|erased"
 SAID_ELSEWHERE = (
     "gelöscht", "entfernt", "supprimé(e|s|es)?", "borrad[oa]s?", "eliminad[oa]s?", "removid[oa]s?", "exclu[ií]d[oa]s?",
-    "apagad[oa]s?", "eliminat[oa]", "rimoss[oa]", "cancellat[oa]", "verwijderd", "usunięt[aey]", "silindi", "borttagen",
-    "slettet", "poistettu",
+    "apagad[oa]s?", "suprimid[oa]s?", "eliminat[oa]?", "rimoss[oa]", "cancellat[oa]", "esborrat", "suprimat",
+    "effacé(e|s|es)?", "retiré(e|s|es)?", "verwijderd", "usunięt[aeoy]", "skasowan[aeoy]", "odstraněn[aoý]?",
+    "odstránen[éýá]", "smaz[aá]n[aoý]?", "vymazan[ýéoá]", "zmazan[ýéoá]", "obrisan[oa]?", "izbrisan[oa]?",
+    "uklonjen[oa]?", "silindi", "silinmiş", "kaldırıldı", "borttag(en|et)", "raderad", "slettet", "fjernet",
+    "poistettu", "kustutatud", "dzēsts", "ištrint[ai]s?", "törölve", "törölt", "șters", "dihapus", "dipadam",
+    "(đã |bị )xóa", "gỡ bỏ",
 )  # fmt: skip
-SAID_IN_OTHER_LETTERS = ("удал[её]н", "видалено", "削除", "删除", "刪除", "삭제")
+SAID_IN_OTHER_LETTERS = (
+    "удал[её]н", "видалено", "изтрит", "обрисано", "избрисан", "διαγρ[άα]φ", "削除", "删除", "刪除", "移除", "삭제",
+    "ลบแล้ว", "ถูกลบ", "हटाया", "हटा दिया", "حذف", "محذوف", "נמחק", "הוסר",
+)  # fmt: skip
 # Of what it says it, and who did it.
 THINGS = (
     "account|answer|article|comment|content|data|file|image|item|link|media|message|page|photo|picture|post|question"
@@ -45,7 +52,9 @@ SIGNS = r"[*_~`\\]"
 # Few of the texts that may be notes by their first sign are enclosed by any.
 ENCLOSED = r"(?s)[*_~`\\(<{&\[（【［〔].*[*_~`\\)>};.\]）】］〕]"
 INSIDE = r"(?:[^\[\]]|\[[^\[\]]*\])*"
-BRACKETED = rf"(?is){SIGNS}*\[{INSIDE}\b(?:{SAID})\b{REST}(?:{REASON}{INSIDE}|[^\pL\pN\[\]]*)\]{SIGNS}*\.?{SIGNS}*"
+BRACKETED = (
+    rf"(?is){SIGNS}*\[\[?{INSIDE}\b(?:{SAID})\b{REST}(?:{REASON}{INSIDE}|[^\pL\pN\[\]]*)\]\]?{SIGNS}*\.?{SIGNS}*"
+)
 BRACKETED_ELSEWHERE = rf"(?s){SIGNS}*\[{INSIDE}\][*_~`.]*"
 WORDS_ELSEWHERE = (
     rf"(?i)(^|[^\pL\pM\pN_])({'|'.join(SAID_ELSEWHERE)})($|[^\pL\pM\pN_])|{'|'.join(SAID_IN_OTHER_LETTERS)}"

@@ -1,8 +1,10 @@
 """Unpack a file by its first bytes, one block at a time: zstd, gzip, bzip2, xz, and Arctic Shift's zst_blocks.
 
 Python's own file objects for gzip, bzip2 and xz and zstandard's reader are not used: some of them do not notice a
-file that ends in the middle, or ignore what follows the last stream. Each packing here is a sequence of streams, and
-the file must end with one. Memory holds a few blocks; a zstd frame may ask for a window of up to 2 GiB.
+file that ends in the middle, or ignore what follows the last stream. Each packing here is a sequence of streams, with
+zeros between and behind them, which are padding. A little else behind the last one, such as a checksum or a message of
+a server, becomes one line that no reader can read, so that it is counted. Memory holds a few blocks; a zstd frame may
+ask for a window of up to 2 GiB.
 """
 
 import bz2
@@ -21,6 +23,12 @@ PACKED_BLOCK = 16 << 10
 WINDOW = 1 << 31
 # The byte order mark that some programs write before UTF-8, and DuckDB takes for a part of the first line.
 MARK = b"\xef\xbb\xbf"
+# What DOS and CP/M write behind the end of a text.
+END_OF_TEXT = b"\x1a"
+# Bytes that tell how what follows is packed, and the most behind the last stream that are not taken for lost data.
+START, MOST_BEHIND = 16, 64 << 10
+# What stands for these, behind an end of line: JSON that is no record, and no row of a table either.
+BEHIND = b"\nnull\n"
 
 Packing = Literal["zstd", "gzip", "bzip2", "xz", "zst_blocks", "none"]
 
@@ -31,7 +39,7 @@ GZIP_MAGIC, BZIP2_MAGIC, XZ_MAGIC, LZMA_MAGIC = b"\x1f\x8b", b"BZh", b"\xfd7zXZ\
 def packing(path: Path) -> Packing:
     """Return how a file is packed."""
     with path.open("rb") as file:
-        return packing_of(file.read(16))
+        return packing_of(file.read(START))
 
 
 def packing_of(first: bytes) -> Packing:
@@ -50,26 +58,31 @@ def packing_of(first: bytes) -> Packing:
 
 
 def blocks(file: BinaryIO, path: Path) -> Iterator[bytes]:
-    """Yield the unpacked content of `file` without its byte order mark, at most `BLOCK` bytes at a time.
+    """Yield the unpacked content of `file` without its byte order mark and `END_OF_TEXT`, at most `BLOCK` bytes a time.
 
     `path` names the file in errors. Raises PipelineError where the file ends in the middle or is damaged.
     """
     import zstandard
 
-    kind = packing_of(file.read(16))
+    kind = packing_of(file.read(START))
     file.seek(0)
     if kind == "none":
         unpacked = iter(lambda: file.read(BLOCK), b"")
     elif kind == "zst_blocks":
         unpacked = _from_zst_blocks(file, path)
     else:
-        unpacked = _from_streams(file, path, STREAMS[kind])
+        unpacked = _from_streams(file, path, kind)
     try:
-        for number, found in enumerate(filter(None, unpacked)):
+        for number, found in enumerate(without_end(unpacked)):
             block = found.removeprefix(MARK) if not number else found
             for start in range(0, len(block), BLOCK):
                 yield block[start : start + BLOCK]
     except (zstandard.ZstdError, zlib.error, lzma.LZMAError, EOFError, ValueError, struct.error) as error:
+        if isinstance(error, zstandard.ZstdError) and "ictionary" in str(error):
+            raise PipelineError(
+                f"{path.resolve()}, which the setting corpus names, was packed by zstd with a dictionary, which is"
+                " another file: unpack it by `zstd -d -D DICTIONARY`, and name what was in it."
+            ) from error
         raise damaged(path, kind) from error
     except OSError as error:
         # bz2 raises OSError without a number for damaged data.
@@ -105,21 +118,36 @@ STREAMS: dict[str, Callable[[], Any]] = {
 }
 
 
-def _from_streams(file: BinaryIO, path: Path, start: Callable[[], Any]) -> Iterator[bytes]:
-    stream = None
-    while packed := file.read(PACKED_BLOCK):
-        while packed:
-            # Zeros between streams are padding.
-            packed = packed if stream else packed.lstrip(b"\0")
+def without_end(unpacked: Iterator[bytes]) -> Iterator[bytes]:
+    """Yield the blocks that are not empty, without `END_OF_TEXT` behind the last one."""
+    ends = b""
+    for block in unpacked:
+        if kept := block.rstrip(END_OF_TEXT):
+            yield ends + kept
+            ends = b""
+        ends += block[len(kept) :]
+
+
+def _from_streams(file: BinaryIO, path: Path, kind: str) -> Iterator[bytes]:
+    stream, packed = None, b""
+    while True:
+        if stream is None:
+            packed = packed.lstrip(b"\0")
+            while len(packed) < START and (more := file.read(PACKED_BLOCK)):
+                packed = (packed + more).lstrip(b"\0")
             if not packed:
-                break
-            stream = stream or start()
-            yield from _decompressed(stream, packed)
-            packed = stream.unused_data if stream.eof else b""
-            if stream.eof:
-                stream = None
-    if stream:
-        raise cut_off(path)
+                return
+            found = packing_of(packed)
+            if found != kind:
+                if found != "none" or len(packed) + len(file.read(MOST_BEHIND)) > MOST_BEHIND:
+                    raise damaged(path, kind)
+                yield BEHIND
+                return
+            stream = STREAMS[kind]()
+        elif not packed:
+            raise cut_off(path)
+        yield from _decompressed(stream, packed)
+        packed, stream = (stream.unused_data, None) if stream.eof else (file.read(PACKED_BLOCK), stream)
 
 
 def _decompressed(stream: Any, packed: bytes) -> Iterator[bytes]:
@@ -139,6 +167,9 @@ def _from_zst_blocks(file: BinaryIO, path: Path) -> Iterator[bytes]:
     (uint32 each), and the rows: https://github.com/ArthurHeitmann/zst_blocks_format.
     """
     while head := file.read(4):
+        if not head.strip(b"\0"):
+            # Padding: no block is empty.
+            continue
         packed = file.read(int.from_bytes(head, "little")) if len(head) == 4 else b""
         stream = _zstd_stream()
         content = stream.decompress(packed)

@@ -120,7 +120,7 @@ class PieceWriter:
                 if not (quick and self._is_written(f"reading {name}", quick, parameters)):
                     self._write_query(f"reading {name}", query, parameters)
             if rows.lines and isinstance(parameters.get("lines"), str) and has_unreadable_rows(self.files()):
-                self._read_without_halves(rows, query, parameters)
+                self._read_mended(rows, query, parameters)
             self.records += record_count(rows, lines_read, row_count(self.files()))
             yield
 
@@ -154,18 +154,20 @@ class PieceWriter:
                 for batch in batches:
                     split.write(batch)
 
-    def _read_without_halves(self, rows: Rows, query: str, parameters: dict[str, object]) -> None:
-        """Read the plain file of a piece again if a half of a surrogate pair is why some lines could not be read."""
+    def _read_mended(self, rows: Rows, query: str, parameters: dict[str, object]) -> None:
+        """Read the plain file of a piece again if some lines can be mended that could not be read.
+
+        These hold half of a surrogate pair, or begin with a mark, as where files were joined.
+        """
         with TemporaryDirectory(dir=self.piece.parent) as folder, rows.lines[0].open("rb") as file:
             copy, found = Path(folder) / "lines.jsonl", False
             with copy.open("wb") as out:
                 for line in file:
-                    halves = lines.has_halves(line)
-                    found = found or halves
-                    out.writelines(lines.without_halves(iter([line])) if halves else [line])
+                    mended = lines.mended(line)
+                    found = found or mended != line
+                    out.write(mended)
             if found:
-                again = parameters | {"lines": str(copy)}
-                self._write_query("reading halves of signs", query, again)
+                self._write_query("reading mended lines", query, parameters | {"lines": str(copy)})
 
 
 def has_unreadable_rows(files: Sequence[str]) -> bool:

@@ -198,6 +198,19 @@ def test_an_office_document_is_refused(tmp_path: Path) -> None:
         check_source(CorpusSettings(str(archive)))
 
 
+def test_a_zip_that_unpacks_itself_is_read_and_another_program_is_refused(tmp_path: Path) -> None:
+    program = b"MZ\x90\0" + bytes(3000)
+    alone = zipped(tmp_path / "some.zip", {"comments": COMMENT, "posts": POST})
+    path = tmp_path / "some.exe"
+    path.write_bytes(program + alone.read_bytes())
+    check_source(CorpusSettings(str(path)))
+    assert unpack(path, tmp_path / "unpacked") == {}
+    assert (tmp_path / "unpacked/posts").read_bytes() == POST
+    path.write_bytes(program)
+    with pytest.raises(PipelineError, match="is a program: unpack it if it is an archive that unpacks itself"):
+        check_source(CorpusSettings(str(path)))
+
+
 def test_an_archive_without_data_is_named_with_what_it_holds(tmp_path: Path) -> None:
     inner = zipped(tmp_path / "inner", {"a.jsonl": POST}).read_bytes()
     archive = zipped(tmp_path / "archive", {"inner.zip": inner})

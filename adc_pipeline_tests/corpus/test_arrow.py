@@ -79,3 +79,19 @@ def test_a_structure_without_fields_is_null_and_takes_nothing_with_it(tmp_path: 
         None,
         {"name": "bob", "more": None, "tags": []},
     ]
+
+
+def test_types_that_parquet_does_not_have_are_read(tmp_path: Path) -> None:
+    arrays = {
+        "runs": (pa.RunEndEncodedArray.from_arrays(pa.array([2], pa.int32()), pa.array(["a"])), ["a", "a"]),
+        "several": (
+            pa.UnionArray.from_sparse(pa.array([0, 1], pa.int8()), [pa.array([1, None]), pa.array([None, "b"])]),
+            ["1", "b"],
+        ),
+    }
+    path = tmp_path / "a.arrow"
+    batch = pa.record_batch([array for array, _ in arrays.values()], list(arrays))
+    with pa.ipc.new_stream(str(path), batch.schema) as writer:
+        writer.write_batch(batch)
+    read = pq.read_table(write_parquet(path, tmp_path / "a.parquet", "arrow")).to_pydict()
+    assert read == {name: expected for name, (_, expected) in arrays.items()}

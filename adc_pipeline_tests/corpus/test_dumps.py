@@ -225,9 +225,50 @@ def test_a_damaged_dump_is_refused(tmp_path: Path, pack: Callable[[bytes], bytes
     path.write_bytes(packed[:20] + b"\xff" * 30 + packed[50:])
     with pytest.raises(PipelineError, match=r"(is damaged|ends in the middle).*fetch it again"):
         read(path)
-    path.write_bytes(packed + b"what is this")
-    with pytest.raises(PipelineError, match=r"(is damaged|ends in the middle).*fetch it again"):
+    # A second part whose beginning is damaged is data, not what a server added.
+    for behind in (packed[:40], b"what is this" * 6000):
+        path.write_bytes(packed + behind)
+        with pytest.raises(PipelineError, match=r"(is damaged|ends in the middle).*fetch it again"):
+            read(path)
+
+
+@pytest.mark.parametrize("pack", PACKINGS[1:])
+@pytest.mark.parametrize("end", [b"", b"\n"])
+def test_a_little_behind_packed_data_is_one_row_that_cannot_be_read_and_zeros_are_none(
+    tmp_path: Path, pack: Callable[[bytes], bytes], end: bytes
+) -> None:
+    path, packed = tmp_path / "dump", pack((line(SUBMISSION) + line(COMMENT)).rstrip() + end)
+    path.write_bytes(packed + bytes(700))
+    assert [row["id"] for row in read(path)] == ["p1", "c1"]
+    if pack is not zst_blocks:
+        path.write_bytes(packed + bytes(20_000) + b"d41d8cd9 dump\n\n<p>End</p>")
+        assert [row["id"] for row in read(path)] == ["p1", "c1", None]
+
+
+def test_zstd_with_a_dictionary_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    path = tmp_path / "dump"
+    words = zstandard.train_dictionary(2000, [line(COMMENT | {"id": f"c{number}"}) for number in range(1000)])
+    path.write_bytes(zstandard.ZstdCompressor(dict_data=words).compress(line(COMMENT)))
+    with pytest.raises(PipelineError, match=r"with a dictionary, .* unpack it by `zstd -d -D DICTIONARY`"):
         read(path)
+
+
+@pytest.mark.parametrize("end", [b"\x1a", b"\n\x1a", b"\r\n\x1a\x1a"])
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+def test_the_sign_that_ends_a_text_of_dos_is_no_row(tmp_path: Path, pack: Callable[[bytes], bytes], end: bytes) -> None:
+    path = tmp_path / "dump"
+    for content in (line(SUBMISSION) + line(COMMENT), line([SUBMISSION, COMMENT])):
+        path.write_bytes(pack(content.rstrip() + end))
+        assert [row["id"] for row in read(path)] == ["p1", "c1"]
+
+
+def test_spaces_around_ids_are_no_part_of_them(tmp_path: Path) -> None:
+    path = tmp_path / "dump"
+    path.write_bytes(
+        line(SUBMISSION | {"id": " p1 "}) + line(COMMENT | {"id": "c1 ", "link_id": "t3_p1 ", "parent_id": " t3_p1 "})
+    )
+    found = [(row["id"], row["conversation_id"], row["reply_to"], row["parent_kind"]) for row in read(path)]
+    assert found == [("p1", "p1", None, None), ("c1", "p1", "p1", "t3_")]
 
 
 @pytest.mark.parametrize("pack", [gzip.compress, zstandard.compress, bz2.compress, lzma.compress])

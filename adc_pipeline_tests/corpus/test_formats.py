@@ -90,6 +90,10 @@ def test_a_parquet_file_is_a_table(tmp_path: Path) -> None:
         ("id,text".encode("utf-16"), "text in UTF-16: save it as UTF-8"),
         (line({"id": "a", "conversation_id": "a", "text": "", "meta": {}}), "give the folder"),
         (line({"name": 1, "age": 2}), "the keys age, name, which no known layout has: .* setting columns"),
+        (
+            line({"ID": "c", "BODY": "", "LINK_ID": "t3_p"}),
+            "keys of other spellings than Reddit's .*: write them in small",
+        ),
         (b"[" * 100_000 + b"\n", "none of its first values"),
         (line({"id": 1, "parent_id": 2, "body": "", "post_id": 3}), "which no known layout has"),
         (line({"id": 1, "title": "", "created_utc": 1, "permalink": "", "content": ""}), "which no known layout has"),

@@ -167,6 +167,13 @@ def test_half_of_a_sign_costs_itself_and_not_its_line(
     assert texts >= {"post \ufffd", "\\ud83d \U0001f600 \ufffd"}
 
 
+def test_a_mark_between_files_that_were_joined_costs_no_row(tmp_path: Path) -> None:
+    content = "".join(json.dumps(record) + "\n" for record in RECORDS[:2])
+    (tmp_path / "dump.json").write_text(content + "\ufeff" + json.dumps(RECORDS[2]) + "\n")
+    counts = read_corpus(tmp_path, [tmp_path / "dump.json"])
+    assert (counts["records"], counts["taking_part"]) == (3, 3)
+
+
 @pytest.mark.parametrize("written", ["array on one line", "array, an object a line", "pretty objects"])
 def test_an_overlong_record_costs_itself_and_not_its_file(
     tmp_path: Path, written: str, monkeypatch: pytest.MonkeyPatch

@@ -229,6 +229,20 @@ def test_a_stack_exchange_site_as_tables(folder: Path, write: Write) -> None:
     assert read(folder) == STACK_EXCHANGE
 
 
+def test_texts_and_ids_of_a_table_may_be_bytes(folder: Path) -> None:
+    number = bytes(range(240, 256))
+    records = [message("1", None, None), message("2", "1", 0)]
+    for record in records:
+        record |= {"text": "é".encode(), "message_id": number + record["message_id"].encode()}
+        record |= {"parent_id": record["parent_id"] and number + b"1", "message_tree_id": number + b"1"}
+    parquet(folder / "messages", records)
+    post = {"id": b"p", "title": "Té".encode(), "selftext": b"", "author": b"ann", "created_utc": 1, "score": 1}
+    parquet(folder / "posts", [post | {"subreddit": "é".encode()}])
+    found = [(row[0], row[1], row[3], row[6]) for row in read(folder)]
+    first, second = number.hex() + "31", number.hex() + "32"
+    assert found == [("p", None, "", "Té"), (first, None, "é", None), (second, first, "é", None)]
+
+
 def test_open_assistant_trees_in_parquet(folder: Path) -> None:
     reply = message("2", "1", 0)
     prompt = message("1", None, None, "prompter") | {"replies": [reply]}
@@ -311,6 +325,96 @@ def test_one_post_of_lemmy_as_its_interface_gives_it(folder: Path) -> None:
     json_lines(folder / "a.json", [{"post_view": lemmy_post(5), "community_view": {"community": {"name": "c"}}}])
     json_lines(folder / "b.json", [lemmy_comment(6, "0.6", 2)])
     assert [(row[0], row[1], row[6]) for row in read(folder)] == [("5", None, "post 5"), ("6", "5", None)]
+
+
+def flat_comment(number: int, path: str, **more: Any) -> Record:
+    return {"id": number, "post_id": 5, "creator_id": 4, "content": f"comment {number}", "path": path, "score": number,
+            "published": f"2023-07-02 0{number}:00:00", "removed": "f", "deleted": "f"} | more  # fmt: skip
+
+
+LEMMY_TABLE = {"id": 5, "name": "post 5", "body": "text", "creator_id": 3, "community_id": 8, "score": 10,
+               "published": "2023-07-01 10:00:00"}  # fmt: skip
+
+
+@pytest.mark.fast_first
+@pytest.mark.parametrize("write", [json_lines, comma_separated, parquet])
+def test_lemmy_as_tables(folder: Path, write: Write) -> None:
+    write(folder / "post", [LEMMY_TABLE])
+    write(folder / "comment", [flat_comment(5, "0.5"), flat_comment(6, "0.5.6", deleted="t"), flat_comment(7, "0.7")])
+    assert read(folder) == [
+        ("5", None, "3", "text", 1688205600, 10, "post 5"),
+        ("5", "5", "4", "comment 5", 1688274000, 5, None),
+        ("6", "5", "4", "[deleted]", 1688277600, 6, None),
+        ("7", "5", "4", "comment 7", 1688281200, 7, None),
+    ]
+
+
+def postmill(number: int, parent: int | None, **more: Any) -> Record:
+    return {"id": number, "submission_id": 5, "user_id": 4, "parent_id": parent, "body": f"comment {number}",
+            "net_score": number, "timestamp": f"2023-07-02 0{number}:00:00+00", "visibility": "visible",
+            } | more  # fmt: skip
+
+
+POSTMILL = {"id": 5, "forum_id": 8, "user_id": 3, "title": "post 5", "body": "text", "net_score": 10,
+            "timestamp": "2023-07-01 10:00:00+00", "visibility": "visible"}  # fmt: skip
+
+
+@pytest.mark.fast_first
+@pytest.mark.parametrize("write", [json_lines, comma_separated, parquet])
+def test_postmill_as_tables(folder: Path, write: Write) -> None:
+    write(folder / "submissions", [POSTMILL])
+    write(folder / "comments", [postmill(5, None), postmill(6, 5, visibility="trashed"), postmill(7, None)])
+    assert read(folder) == [
+        ("5", None, "user3", "text", 1688205600, 10, "post 5"),
+        ("5", "5", "user4", "comment 5", 1688274000, 5, None),
+        ("6", "5", "user4", "[removed]", 1688277600, 6, None),
+        ("7", "5", "user4", "comment 7", 1688281200, 7, None),
+    ]
+
+
+def test_postmill_as_its_interface_gives_it(folder: Path) -> None:
+    def given(record: Record, **more: Any) -> Record:
+        ids = ("net_score", "user_id", "forum_id", "submission_id", "parent_id")
+        own = {name: value for name, value in record.items() if name not in ids}
+        return own | {"netScore": record["net_score"], "user": {"id": 1, "username": "ann"}} | more
+
+    (folder / "a.json").write_text(
+        json.dumps({"entries": [given(POSTMILL, forum={"id": 8, "name": "moss"})], "nextPage": "x"})
+    )
+    submission = {"id": 5, "title": "post 5", "forum": {"name": "moss"}}
+    comments = [postmill(5, None), postmill(6, 5)]
+    json_lines(
+        folder / "b.json",
+        [given(comment, submission=submission, parentId=comment["parent_id"]) for comment in comments],
+    )
+    assert [row[:4] for row in read(folder)] == [
+        ("5", None, "ann", "text"), ("5", "5", "ann", "comment 5"), ("6", "5", "ann", "comment 6"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("write", [json_lines, parquet])
+def test_questions_of_stack_exchange_with_their_answers_and_comments(folder: Path, write: Write) -> None:
+    def given(kind: str, number: int, time: int, **more: Any) -> Record:
+        owner = {"user_id": number, "display_name": "d &amp; e"} if kind == "comment" else {"display_name": "ann"}
+        return {
+            f"{kind}_id": number, "score": number, "creation_date": time, "body": f"<p>{kind} <i>{number}</i></p>",
+            "owner": owner,
+        } | more  # fmt: skip
+
+    answers = [
+        given("answer", 2, 12, question_id=1, comments=[given("comment", 2, 14, post_id=2)]),
+        given("answer", 3, 13, question_id=1),
+    ]
+    comments = [given("comment", 1, 11, post_id=1)]
+    question = given("question", 1, 10, title="Why &lt; that?", answers=answers, comments=comments)
+    write(folder / "questions", [question])
+    assert read(folder) == [
+        ("1", None, "ann", "question 1", 10, 1, "Why < that?"),
+        ("1", "1", "d & e", "comment 1", 11, 1, None),
+        ("2", "1", "ann", "answer 2", 12, 2, None),
+        ("3", "1", "ann", "answer 3", 13, 3, None),
+        ("2", "2", "d & e", "comment 2", 14, 2, None),
+    ]
 
 
 REPLY = {"id": "c", "body": "hi", "link_id": "t3_p", "parent_id": "t3_p", "score": 3, "created_utc": 1500000000}

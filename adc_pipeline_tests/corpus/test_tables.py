@@ -2,6 +2,7 @@
 
 import csv
 import gzip
+import io
 import json
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
@@ -152,6 +153,7 @@ def test_other_files_are_read_with_quotes(tmp_path: Path, content: str) -> None:
     ("content", "found"),
     [
         ("sep=;\na;b;c\n1;2;3\n", [("1", "2", "3")]),
+        ('a,b,c\n,,\n1,,\n,"",\n,2,\n,,\n', [("1", "", ""), ("", "2", "")]),
         ('a, b, c\n1, "2, x", 3\n', [("1", "2, x", "3")]),
         ("a,b,c\n1,2,3\na,b,c\n4,5,6\n", [("1", "2", "3"), ("4", "5", "6")]),
         ("a,b,c\n1,2,3\n\ufeffa,b,c\n4,5,6\nA , B , C\n", [("1", "2", "3"), ("4", "5", "6")]),
@@ -170,8 +172,9 @@ def test_other_files_are_read_with_quotes(tmp_path: Path, content: str) -> None:
         ('a\tb\tc\n1\t"a ""x"" b"\t3\n4\t"a" b\t6\n', [("1", 'a "x" b', "3"), NONE]),
         ('"a"\t"b"\t"c"\n"1"\t"2"\t"3"\n"4"\t"x "y" z"\t"6"\n', [("1", "2", "3"), NONE]),
     ],
-    ids=["Excel's first line", "spaces", "a header again", "a header again, spelled otherwise", "remarks",
-         "a header among remarks", "a first name that looks like a remark", "apostrophes", "names of rows",
+    ids=["Excel's first line", "rows without a value", "spaces", "a header again",
+         "a header again, spelled otherwise", "remarks", "a header among remarks",
+         "a first name that looks like a remark", "apostrophes", "names of rows",
          "more cells", "separators behind records", "separators behind the header", "another sign that is named",
          "backslashes", "backslashes and lines", "no backslashes", "doubled quotes", "a quoted header"],
 )  # fmt: skip
@@ -207,6 +210,52 @@ def test_what_would_be_read_as_what_it_is_not_is_refused(tmp_path: Path, content
 
 def test_the_tab_separates_where_names_of_columns_hold_commas(tmp_path: Path) -> None:
     assert records(tmp_path / "some.csv", "a\tb\tc, or, d, e\n1\t2\t3\n") == [("1", "2", "3")]
+
+
+GUARDED = [("1", 'say "x", \\d', "3"), ("4", "C:\\new\\ and\ntwo, \\N", "6"), ("7", '"', "\\"), ("8", "plain", "9")]
+
+
+@pytest.mark.parametrize("separator", [",", "\t", ";"])
+@pytest.mark.parametrize("quoting", [csv.QUOTE_MINIMAL, csv.QUOTE_ALL, csv.QUOTE_NONE])
+def test_a_backslash_before_every_sign_that_is_text_is_no_text(tmp_path: Path, separator: str, quoting: Any) -> None:
+    written = io.StringIO()
+    writer = csv.writer(written, quoting=quoting, escapechar="\\", doublequote=False, delimiter=separator)
+    writer.writerows([("a", "b", "c"), *GUARDED])
+    assert records(tmp_path / "some.csv", written.getvalue()) == GUARDED
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        ["ends with \\", 'a, "quote"', "\\\\"],
+        ['a "quote" and \\', "b"],
+        ['he said \\"hi\\", ok', "\\n"],
+        ["one\\, two", 'a "b"'],
+        ["\\\\server", "\\\\\\_(o)_/"],
+    ],
+)
+def test_backslashes_that_are_text_stay(tmp_path: Path, texts: list[str]) -> None:
+    for quoting in (csv.QUOTE_MINIMAL, csv.QUOTE_ALL):
+        written = io.StringIO()
+        rows = [(str(number), text, "x") for number, text in enumerate(texts)]
+        csv.writer(written, quoting=quoting).writerows([("a", "b", "c"), *rows])
+        assert records(tmp_path / "some.csv", written.getvalue()) == rows
+    # A file that neither quotes nor guards.
+    plain = [("1", '6\\" pipe', "2"), ("3", '7" pipe', "4")]
+    content = "".join("\t".join(row) + "\n" for row in [("a", "b", "c"), *plain])
+    assert records(tmp_path / "some.tsv", content) == plain
+
+
+def test_ids_may_be_bytes(tmp_path: Path) -> None:
+    first, second = bytes(range(240, 256)), bytes(range(200, 216))
+    for kind in (pa.binary(), pa.binary(16)):
+        path = parquet(
+            tmp_path / "some.parquet", id=pa.array([first, second], kind), text=["a", "b"], score=[1, 2],
+            conversation_id=pa.array([first, first], kind), reply_to=pa.array([None, first], kind),
+            speaker=pa.array([second, None], kind),
+        )  # fmt: skip
+        found = [(row["id"], row["conversation_id"], row["reply_to"], row["speaker"]) for row in read(path)]
+        assert found == [(first.hex(), first.hex(), None, second.hex()), (second.hex(), first.hex(), first.hex(), None)]
 
 
 @pytest.mark.slow

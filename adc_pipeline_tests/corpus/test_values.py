@@ -241,7 +241,8 @@ def test_the_usual_values_are_read_by_the_same_rules(
 @pytest.mark.parametrize(
     ("written", "score"),
     [("1,234", 1234), ("-12,345,678", -12345678), ("1,234.0", 1234), ("5,0", 5), ("1,23", None), ("1234,567", None),
-     ("1,234.5", None), ("0,5", None), ("x,000", None), ("7", 7), ("1e3", 1000), ("", None), (None, None)],
+     ("1,234.5", None), ("0,5", None), ("x,000", None), ("7", 7), ("1e3", 1000), ("", None), (None, None),
+     ("\N{MINUS SIGN}12", -12), ("\N{MINUS SIGN}", None)],
 )  # fmt: skip
 def test_a_score_may_have_commas_between_thousands(
     connection: duckdb.DuckDBPyConnection, written: str | None, score: int | None

@@ -190,7 +190,7 @@ NOTES = [
     "[User deleted their account]", "(deleted)", "<removed>", "&lt;deleted&gt;", "{Removed}", "*deleted*",
     "~~removed~~",
     "_Permanently Deleted_", "(post deleted by author)", "(removed by the mods)", "(this comment has been removed)",
-    "*[removed by user]*", "（削除済み）", "【已删除】",
+    "*[removed by user]*", "（削除済み）", "【已删除】", "[[deleted]]",
 ]  # fmt: skip
 TEXTS = [
     "[removed] was all", "[deleted] or [removed]", "[The deleted scene](https://films.example)", "[undeleted]",
@@ -207,6 +207,22 @@ def test_a_note_of_removal_is_one_short_pair_of_brackets() -> None:
         create_text_macros(connection)
         found = [connection.execute("SELECT missing_text($1)", [text]).fetchall() for text in NOTES + TEXTS]
     assert found == [[("deleted",)]] * len(NOTES) + [[(None,)]] * len(TEXTS)
+
+
+ELSEWHERE = [
+    "[dihapus oleh moderator]", "[đã xóa]", "[تم الحذف]", "[נמחק]", "[हटाया गया]", "[törölve]", "[odstraněno]",
+    "[διαγράφηκε]", "[ลบแล้ว]", "[usunięto]", "[retiré par la modération]", "[effacé]", "[smazáno]", "[obrisano]",
+    "[șters]", "[изтрито]", "[silinmiş]", "[kaldırıldı]", "[ištrinta]", "[raderad]", "[已移除]",
+]  # fmt: skip
+
+
+def test_a_note_of_removal_may_be_in_another_language() -> None:
+    with duckdb.connect() as connection:
+        create_text_macros(connection)
+        found = [connection.execute("SELECT missing_text($1)", [text]).fetchone() for text in ELSEWHERE]
+        other = [connection.execute("SELECT missing_text($1)", [text[1:-1]]).fetchone() for text in ELSEWHERE]
+    assert found == [("deleted",)] * len(ELSEWHERE)
+    assert other == [(None,)] * len(ELSEWHERE)
 
 
 @pytest.mark.slow

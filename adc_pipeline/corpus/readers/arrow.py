@@ -99,9 +99,10 @@ def write_parquet(path: Path, out: Path, container: str) -> Path:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    schema = read_schema(path, container)
-    if changed := any("struct<>" in str(field.type) for field in schema):
-        schema = pa.schema([(field.name, storable(pa.array([], field.type)).type) for field in schema])
+    given = read_schema(path, container)
+    schema = pa.schema([(field.name, storable(pa.nulls(0, field.type)).type) for field in given])
+    changed = schema.types != given.types
+    schema = schema if changed else given
     with pq.ParquetWriter(out, schema, compression="none") as writer:
         for batch in record_batches(path, container):
             writer.write_batch(pa.record_batch(list(map(storable, batch.columns)), schema) if changed else batch)
@@ -109,9 +110,18 @@ def write_parquet(path: Path, out: Path, container: str) -> Path:
 
 
 def storable(array: "pa.Array") -> "pa.Array":
-    """Return an array with null in place of structures without fields, which hold nothing and Parquet does not have."""
-    import pyarrow as pa
+    """Return an array as one of a type that Parquet has.
 
+    Structures without fields, which hold nothing, become null, runs of equal values these values, and values of several
+    types and intervals texts.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if pa.types.is_run_end_encoded(array.type):
+        return storable(pc.run_end_decode(array))
+    if pa.types.is_union(array.type) or pa.types.is_interval(array.type):
+        return pa.array([None if value is None else str(value) for value in array.to_pylist()], pa.string())
     if pa.types.is_list(array.type):
         return pa.ListArray.from_arrays(array.offsets, storable(array.values), mask=array.is_null())
     if not pa.types.is_struct(array.type):

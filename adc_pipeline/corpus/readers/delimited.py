@@ -8,6 +8,9 @@ and reading goes on at the next line, so that a quote which is never closed cost
 - In files with other separators than commas and semicolons a quote is often a plain character. Where quoting does not
   fit such a file, and its lines do without it, the file is read without quoting.
 - Spark and others write a quote inside quotes as `\"`, which is read where it makes records of what are none otherwise.
+- Python's csv, pandas and MySQL can write a backslash before every quote, separator, line end and backslash that is
+  text. It is read so where backslashes stand before nothing else, no other quote stands inside a cell, and no record is
+  lost.
 - Databases do not quote at all: they write \N or NULL for what is missing, and a backslash before the letters of
   control signs, before a backslash and often before a line end or tab that is text. It is read so where such a cell
   occurs and no backslash stands before anything else.
@@ -36,6 +39,8 @@ OFTEN_QUOTED = (",", ";")
 # Cells that databases write for what is missing, and a backslash with the sign that it makes another one.
 MISSING_CELL = re.compile(r"(?:^|\t)(?:\\N|NULL)(?=[\t\r\n]|$)")
 BACKSLASH = re.compile(r"\\(.?)", re.DOTALL)
+# What else may stand behind a backslash where one stands before each sign that is text: \N is missing, \0 is zero.
+BEHIND_GUARD = ("\\", "N", "0")
 # What stands for a carriage return that is text while a line is parsed: a code point that no text may hold.
 RETURN = "\ufdd0"
 # What stands alone behind the last record of a file of DOS, and of a table of PostgreSQL.
@@ -53,16 +58,19 @@ class Reader:
     inside quotes that are records by themselves, `needed` the records that are none without quoting, or whose cells
     are all quoted, and `backslashed` those that are no records and hold a quote behind a backslash. In a file separated
     by tabs, `missing` counts cells \\N and NULL, `slashed` the other backslashes that databases write, `unslashed` what
-    is left of them.
+    is left of them. `guards` counts backslashes before quotes, separators and line ends as far as `unguarded` is false,
+    which tells of one before anything else.
     """
 
     def __init__(self, chunks: Iterator[list[str]], dialect: Dialect) -> None:
         self.chunks, self.dialect = behind_header(chunks, dialect), dialect
-        self.is_plain = dialect == replace(dialect, separator=dialect.sign, escaped=False, slashed=False)
+        bare = replace(dialect, separator=dialect.sign, escaped=False, slashed=False, guarded=False)
+        self.is_plain = dialect == bare
         self.width = len(dialect.names)
         self.lines = dialect.before + 1
         self.broken = self.swallowed = self.needed = self.backslashed = self.parsed_again = 0
-        self.missing = self.slashed = self.unslashed = 0
+        self.missing = self.slashed = self.unslashed = self.guards = 0
+        self.unguarded = len(dialect.separator) > 1
         csv.field_size_limit(max(csv.field_size_limit(), LINE))
 
     def batches(self) -> Iterator[list[Record | None]]:
@@ -72,6 +80,7 @@ class Reader:
         for chunk in self.chunks:
             if looks_at_backslashes:
                 self.note_backslashes(chunk)
+            self.note_guards(chunk)
             lines += chunk if self.is_plain else map(self.dialect.prepared, chunk)
             records, read = self.parse(lines, ended=False)
             yield records
@@ -91,7 +100,9 @@ class Reader:
                 for record in parser:
                     end = start + parser.line_num
                     if len(record) == width:
-                        records.append(record if self.is_plain else self.dialect.restored(record))
+                        # Spreadsheets write rows without a value as separators alone: blank lines.
+                        if record[0] or any(record):
+                            records.append(record if self.is_plain else self.dialect.restored(record))
                     elif record and lines[read].strip() not in ENDS:
                         records.append(None)
                         self.backslashed += any(self.dialect.escaped_quote in line for line in lines[read:end])
@@ -128,6 +139,19 @@ class Reader:
                         self.slashed += 1
                     elif behind != "N":
                         self.unslashed += 1
+
+    def note_guards(self, lines: list[str]) -> None:
+        # One search in all lines costs a third of one in each.
+        if self.unguarded or "\\" not in "".join(lines):
+            return
+        known = (self.dialect.quote, self.dialect.separator, "\r", "\n")
+        for line in lines:
+            if self.unguarded:
+                return
+            if "\\" in line:
+                for behind in BACKSLASH.findall(line):
+                    self.guards += behind in known
+                    self.unguarded = self.unguarded or behind not in (*known, *BEHIND_GUARD)
 
     def recovered(self, line: str, number: int) -> list[Record | None]:
         """Return what stands in a line that begins a record and is none."""
@@ -172,22 +196,34 @@ def is_sound(record: Record) -> bool:
 class Counted:
     """The records in a Parquet file that `write_records` wrote, and how many of them are rows of nulls.
 
-    `records` is counted apart from them: each line of the file belongs to a record or is left over.
+    `records` is counted apart from them: each line of the file belongs to a record or is left over. `points` says
+    whether a cell of the column that was looked at holds a point.
     """
 
     records: int
     malformed: int
+    points: bool = False
 
 
-def write_records(path: Path, dialect: Dialect, out: Path, report: Report = no_report) -> Counted:
+def write_records(
+    path: Path, dialect: Dialect, out: Path, report: Report = no_report, looked_at: str | None = None
+) -> Counted:
     """Write the records of a delimited file to the Parquet file `out`, all columns as text; return their numbers.
 
-    A record that does not fit the header is null in every column.
+    A record that does not fit the header is null in every column. `looked_at` is the column of `Counted.points`.
     """
-    counted, reader = _write(path, dialect, out, report)
+    counted, reader = _write(path, dialect, out, report, looked_at)
+    if reader.guards and not reader.unguarded and is_guarded(path, dialect):
+        guarded = replace(dialect, guarded=True)
+        again, _ = _write(path, guarded, out.with_suffix(".guarded"), report, looked_at)
+        if again.malformed <= counted.malformed:
+            report(f"{path.resolve().name} has a backslash before signs that are text: reading it again so")
+            out.with_suffix(".guarded").replace(out)
+            return again
+        out.with_suffix(".guarded").unlink()
     if reader.backslashed:
         escaped = replace(dialect, escaped=True)
-        again, _ = _write(path, escaped, out.with_suffix(".escaped"), report)
+        again, _ = _write(path, escaped, out.with_suffix(".escaped"), report, looked_at)
         if again.malformed <= counted.malformed / 2:
             report(f"{path.resolve().name} has a backslash before quotes: reading it again so")
             out.with_suffix(".escaped").replace(out)
@@ -196,13 +232,37 @@ def write_records(path: Path, dialect: Dialect, out: Path, report: Report = no_r
     against = reader.broken + reader.swallowed
     if reader.missing and reader.slashed and not reader.unslashed and reader.needed <= against:
         report(f"{path.resolve().name} has a backslash before signs, as databases write it: reading it again so")
-        return _write(path, replace(dialect, quoting=False, slashed=True), out, report)[0]
+        return _write(path, replace(dialect, quoting=False, slashed=True), out, report, looked_at)[0]
     if dialect.quoting and not dialect.quoted_header and dialect.separator not in OFTEN_QUOTED:
         unquoted = replace(dialect, quoting=False)
         if reader.needed < against and misfits(path, unquoted) < against / 2:
             report(f"{path.resolve().name} does not quote: reading it again with quotes as plain characters")
-            counted, _ = _write(path, unquoted, out, report)
+            counted, _ = _write(path, unquoted, out, report, looked_at)
     return counted
+
+
+def is_guarded(path: Path, dialect: Dialect) -> bool:
+    """Return whether a file whose backslashes all stand before signs, as `Reader.guards` counts them, needs them all.
+
+    Then a quote without one encloses a cell, and where some cell is enclosed, separators inside it have none.
+    """
+    sign = re.escape(dialect.separator)
+    enclosing = re.compile(rf"(?:^|{sign}) ?{dialect.quote}|{dialect.quote}(?=\s*(?:{sign}|$))")
+    quotes = separators = encloses = False
+    with path.open("rb") as file:
+        for line in islice(text_lines(file, path), dialect.before + 1, None):
+            if "\\" in line:
+                found = BACKSLASH.findall(line)
+                quotes = quotes or dialect.quote in found
+                separators = separators or dialect.separator in found
+                line = BACKSLASH.sub("x", line)
+            if dialect.quote in line:
+                encloses = True
+                if dialect.quote in enclosing.sub("", line):
+                    return False
+            if encloses and separators:
+                return False
+    return quotes or not encloses
 
 
 def misfits(path: Path, dialect: Dialect) -> int:
@@ -221,13 +281,14 @@ def behind_header(chunks: Iterator[list[str]], dialect: Dialect) -> Iterator[lis
         yield behind
 
 
-def _write(path: Path, dialect: Dialect, out: Path, report: Report) -> tuple[Counted, Reader]:
+def _write(path: Path, dialect: Dialect, out: Path, report: Report, looked_at: str | None) -> tuple[Counted, Reader]:
     import pyarrow as pa
+    import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
     schema = pa.schema([(name, pa.string()) for name in dialect.names])
     headings, nothing = Headings(path, dialect.names), [None] * len(dialect.names)
-    written = malformed = 0
+    written, malformed, points = 0, 0, False
     total, reported = path.stat().st_size, monotonic()
     with path.open("rb") as file, pq.ParquetWriter(out, schema, compression="none", use_dictionary=False) as writer:
         reader = Reader(text_chunks(file, path), dialect)
@@ -242,11 +303,13 @@ def _write(path: Path, dialect: Dialect, out: Path, report: Report) -> tuple[Cou
                 batch = pa.record_batch([pa.array(cells, pa.string()) for cells in zip(*sound, strict=True)], schema)
                 malformed += sound.count(nothing)
             writer.write_batch(batch)
+            if looked_at is not None and not points:
+                points = bool(pc.any(pc.match_substring(batch.column(looked_at), ".")).as_py())
             written += len(records)
             if monotonic() - reported > SECONDS_BETWEEN_REPORTS:
                 reported = monotonic()
                 report(f"{path.resolve().name}: {file.tell() / 1e6:,.0f} of {total / 1e6:,.0f} MB read")
-    return Counted(written + count_lines(path) - reader.lines, malformed), reader
+    return Counted(written + count_lines(path) - reader.lines, malformed, points), reader
 
 
 class Headings:

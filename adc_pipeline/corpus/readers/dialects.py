@@ -51,7 +51,8 @@ class Dialect:
     `names` are the columns of its header, behind `before` lines of another kind. `quoting` says whether quotes mean
     anything, `quote` which sign they are, `quoted_header` whether the header has some, `escaped` whether a backslash
     stands before quotes inside quotes, `slashed` whether one stands before line ends, tabs and backslashes inside texts
-    without quotes, and `spaced` whether a space follows each separator.
+    without quotes, `guarded` whether one stands before whatever could be taken for another sign than text, and `spaced`
+    whether a space follows each separator.
     """
 
     names: list[str]
@@ -62,6 +63,7 @@ class Dialect:
     quoted_header: bool = False
     escaped: bool = False
     slashed: bool = False
+    guarded: bool = False
     spaced: bool = False
 
     @property
@@ -71,7 +73,8 @@ class Dialect:
             "delimiter": self.sign,
             "quoting": quoting,
             "quotechar": self.quote,
-            "escapechar": "\\" if self.slashed else None,
+            "doublequote": not self.guarded,
+            "escapechar": "\\" if self.slashed or self.guarded else None,
             "skipinitialspace": self.spaced,
         }
 
@@ -84,13 +87,13 @@ class Dialect:
         """Return a line as the parser reads it, which knows separators of one sign and quotes that are doubled."""
         if self.escaped:
             line = self.doubled(line)
-        if self.slashed and "\\" in line:
+        if (self.slashed or self.guarded) and "\\" in line:
             line = re.sub(r"\\(.)", behind_backslash, line)
         return line.replace(self.separator, SEPARATION) if len(self.separator) > 1 else line
 
     def restored(self, record: Record) -> Record:
         """Return a record that was parsed from lines that are `prepared`, with the signs that others stood for."""
-        if self.slashed:
+        if self.slashed or self.guarded:
             return [cell.translate(MEANT) for cell in record]
         return [cell.replace(SEPARATION, self.separator) for cell in record] if len(self.separator) > 1 else record
 

@@ -17,7 +17,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from adc_pipeline.core.engine import Report, no_report
-from adc_pipeline.corpus.readers import lines
+from adc_pipeline.corpus.readers import lines, tables
 from adc_pipeline.corpus.readers.carried import EMPTY, open_lines, selected
 from adc_pipeline.corpus.readers.rows import NAME_OF_FILE, READ_FILE_NUMBER, Rows, columns_of_file
 
@@ -28,11 +28,13 @@ if TYPE_CHECKING:
 # 36 like any other. All but a few parents take the first, cheap case.
 PARENT = r"""
 CREATE OR REPLACE TEMP MACRO parent_name(value) AS
-    CASE WHEN (prefix(value, '"t1_') OR prefix(value, '"t3_')) AND NOT contains(value, '\')
+    CASE WHEN (prefix(value, '"t1_') OR prefix(value, '"t3_')) AND NOT (contains(value, '\') OR suffix(value, ' "'))
              THEN substr(value, 2, length(value) - 2)
-         WHEN starts_with(value, '"') THEN CASE WHEN NOT is_nothing(json_text(value)) THEN json_text(value) END
+         WHEN starts_with(value, '"') THEN CASE WHEN NOT is_nothing(json_text(value)) THEN trim(json_text(value)) END
          WHEN regexp_full_match(CAST(value AS VARCHAR), '[0-9]{1,18}')
              THEN 't1_' || lower(to_base(try_cast(CAST(value AS VARCHAR) AS BIGINT), 36)) END;
+CREATE OR REPLACE TEMP MACRO without_spaces(written) AS
+    CASE WHEN written < '!' OR suffix(written, ' ') THEN trim(written) ELSE written END;
 CREATE OR REPLACE TEMP MACRO unless_nothing(name) AS CASE WHEN NOT is_nothing(name) THEN name END;
 CREATE OR REPLACE TEMP MACRO field_of_a_post(post, parent, content) AS
     CASE WHEN NOT (post IS NULL AND parent IS NULL AND content <> '' AND is_nothing(content)) THEN content END;
@@ -80,7 +82,9 @@ FROM (
         {times},
         seconds(retrieved_after) AS after
     FROM (
-        SELECT *, CASE WHEN id IS NULL OR kind_of(name) NOT IN ('t1_', 't3_') THEN name ELSE id END AS full_name,
+        SELECT * REPLACE (without_spaces(link_id) AS link_id),
+            CASE WHEN id IS NULL OR kind_of(name) NOT IN ('t1_', 't3_') THEN name
+                 ELSE without_spaces(id) END AS full_name,
             parent_name(parent_id) AS parent,
             coalesce(link_id <> '' OR body <> '' OR CAST(parent_id AS VARCHAR) <> '""', false)
                 OR title IS NULL AND (link_id IS NOT NULL OR parent_id IS NOT NULL OR body IS NOT NULL) AS is_comment
@@ -121,6 +125,7 @@ def select(
     from duckdb import ColumnExpression, ConstantExpression, FunctionExpression
 
     connection.execute(PARENT)
+    table = tables.of_texts(table)
     kinds = dict(zip(table.columns, map(str, table.types), strict=True))
     columns = {name: ColumnExpression(name).cast("VARCHAR") for name in FIELDS}
     if kinds["parent_id"] != "JSON":

@@ -22,7 +22,7 @@ from time import monotonic
 from typing import Any, BinaryIO
 
 from adc_pipeline.core.engine import SECONDS_BETWEEN_REPORTS, Report, no_report
-from adc_pipeline.corpus.packings import BLOCK, MARK, blocks, cut_off, packing_of
+from adc_pipeline.corpus.packings import BLOCK, END_OF_TEXT, MARK, blocks, cut_off, packing_of
 from adc_pipeline.corpus.readers.rows import FILE_NUMBER
 from adc_pipeline.corpus.remote import RemoteFile
 
@@ -40,11 +40,16 @@ NEWLINE = ord("\n")
 def is_one_object_a_line(path: Path) -> bool:
     """Return whether DuckDB can read a file in place.
 
-    It is plain, on a disk, begins with no mark, array or answer of an interface, and its beginning holds
-    no values of MongoDB's and no object with one key twice.
+    It is plain, on a disk, begins with no mark, array or answer of an interface, its beginning holds no values of
+    MongoDB's and no object with one key twice, and it does not end as DOS ends a text.
     """
+    if isinstance(path, RemoteFile):
+        return False
     with path.open("rb") as file:
-        return is_plain(file.read(BLOCK)) and not isinstance(path, RemoteFile)
+        if not is_plain(file.read(BLOCK)):
+            return False
+        file.seek(max(0, file.seek(0, os.SEEK_END) - 1))
+        return file.read() != END_OF_TEXT
 
 
 def is_plain(first: bytes) -> bool:
@@ -54,7 +59,7 @@ def is_plain(first: bytes) -> bool:
 
 
 # Keys that hold the records in an answer of a public interface, and those that may stand beside them.
-ENVELOPES = ("data", "posts", "comments", "latest_posts", "items", "results", "submissions", "hits")
+ENVELOPES = ("data", "posts", "comments", "latest_posts", "items", "results", "submissions", "hits", "entries")
 BESIDE = re.compile(r"(?i)_?(metadata|meta|errors?|has_?more|quota\w*|backoff|(next|prev|previous)(_?page)?|page\w*"
                     r"|\w*cursor|(total_?)?(count|results)|total|status|success|ok|offset|limit|links?"
                     r"|nb\w+|hits\w+|exhaustive\w*|query\w*|params|processing\w+|server\w+|rendering\w*)")  # fmt: skip
@@ -373,6 +378,12 @@ def without_halves(blocks: Iterator[bytes]) -> Iterator[bytes]:
         yield ESCAPE.sub(_whole, block) if HALF.search(block) else block
 
 
+def mended(line: bytes) -> bytes:
+    """Return a line without a byte order mark, and with U+FFFD for each half of a surrogate pair."""
+    line = line.removeprefix(MARK)
+    return ESCAPE.sub(_whole, line) if HALF.search(line) else line
+
+
 def json_lines_without_halves(file: BinaryIO, path: Path) -> Iterator[bytes]:
     """Yield the lines of a file as `json_lines` does, with U+FFFD for each half of a surrogate pair."""
     return without_halves(json_lines(file, path))
@@ -440,7 +451,8 @@ def _small_content(path: Path, read: ReadLines | None) -> bytes | None:
     with path.open("rb") as file:
         content = file.read()
         file.seek(0)
-        if read is None and is_plain(content) and not has_halves(content) and not isinstance(path, RemoteFile):
+        plain = is_plain(content) and not content.endswith(END_OF_TEXT) and not isinstance(path, RemoteFile)
+        if read is None and plain and not has_halves(content):
             refuse_cut_off(content.rpartition(b"\n")[2], path)
         else:
             found, blocks = bytearray(), without_halves((read or json_lines)(file, path))
@@ -473,8 +485,7 @@ def check_end(path: Path) -> None:
 
 def refuse_cut_off(last: bytes, path: Path) -> None:
     """Raise PipelineError for a last line that has no newline and is no whole JSON either."""
-    # DOS ends a file with 0x1A.
-    if not last.strip(b"\x1a \t\r"):
+    if not last.strip(b" \t\r"):
         return
     try:
         json.loads(last.decode(errors="replace"))

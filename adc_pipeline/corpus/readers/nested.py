@@ -1,6 +1,6 @@
 """Turn records that hold other records, such as a topic with its posts or a tree of messages, into one line each.
 
-`Layout.inside` names where the inner records stand, and `Layout.children` the key of a record's own replies.
+`Layout.inside` names where the inner records stand, and `Layout.children` the keys of a record's own replies.
 """
 
 import json
@@ -8,14 +8,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from adc_pipeline.corpus.layouts import Layout
+from adc_pipeline.corpus.layouts import ITSELF, Layout
 from adc_pipeline.corpus.readers.lines import LINE, UNREADABLE_LINE, json_lines
 
 
 def inner_records(record: Any, layout: Layout) -> Iterator[dict[str, Any]]:
     """Yield the records inside a record, each before what answers it; none if it holds none."""
     found = record
-    for key in layout.inside.split("."):
+    for key in layout.inside.split(".") if layout.inside != ITSELF else ():
         found = found.get(key) if isinstance(found, dict) else None
     if found is None:
         return
@@ -25,11 +25,12 @@ def inner_records(record: Any, layout: Layout) -> Iterator[dict[str, Any]]:
         node, parent = waiting.pop(0)
         if not isinstance(node, dict):
             continue
-        children = node.get(layout.children)
+        listed = [node.get(key) for key in layout.children]
+        children = [child for some in listed if isinstance(some, list) for child in some]
         field, answered = layout.answers
-        own = {key: value for key, value in node.items() if key != layout.children}
+        own = {key: value for key, value in node.items() if key not in layout.children}
         yield around | ({field: parent.get(answered)} if parent else {}) | own
-        waiting = [*((child, node) for child in (children if isinstance(children, list) else ())), *waiting]
+        waiting = [*((child, node) for child in children), *waiting]
 
 
 def table_lines(path: Path, container: str) -> Iterator[bytes]:

@@ -15,7 +15,7 @@ from adc_pipeline.core.errors import PipelineError, did_you_mean
 from adc_pipeline.corpus.first_bytes import is_parquet
 from adc_pipeline.corpus.readers.arrow import read_schema
 from adc_pipeline.corpus.readers.carried import MAPPED, carried, spelled
-from adc_pipeline.corpus.readers.delimited import write_records
+from adc_pipeline.corpus.readers.delimited import Counted, write_records
 from adc_pipeline.corpus.readers.dialects import read_dialect
 from adc_pipeline.corpus.readers.rows import COLUMNS, NAME_OF_FILE, Rows, columns_of_file
 
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 NEEDED = ("id", "conversation_id", "reply_to", "text", "score")
 IDS = ("id", "conversation_id", "reply_to")
+# Their values only tell one from another, so that they may be bytes, such as those of UUIDs.
+NAMES = (*IDS, "speaker")
 # Names that stand for a column of ours where the setting `columns` says nothing.
 ALSO_CALLED = {"recorded_at": ("retrieved_on", "retrieved_utc")}
 
@@ -70,13 +72,15 @@ def rows(
     """
     scratch.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=scratch) as folder:
-        of_texts = not is_parquet(path)
-        if of_texts:
-            table, records = open_csv(path, Path(folder), connection, report)
+        points = False
+        if not is_parquet(path):
+            table, counted = open_csv(path, Path(folder), connection, report, columns)
+            records, points, repair = counted.records, counted.points, False
         else:
             table = without_validation(path, Path(folder), connection) if repair else open_parquet(path, connection)
             records = parquet_records(path)
-        yield Rows(select(path, table, columns, connection, of_texts=of_texts), records=records)
+        query = select(path, table, columns, connection, points=points, texts_as_bytes=repair)
+        yield Rows(query, records=records)
 
 
 def rows_of_files(
@@ -89,18 +93,21 @@ def rows_of_files(
     """Yield the rows of many small tables of one schema, in order, by one query; `names` as in `Rows`."""
     scratch.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=scratch) as folder:
-        of_texts = not is_parquet(paths[0])
-        if not of_texts:
+        points = False
+        if is_parquet(paths[0]):
             files, records = list(paths), sum(map(parquet_records, paths))
             table = open_parquets(files, connection)
         else:
             files = [Path(folder) / f"{number:06}.parquet" for number in range(len(paths))]
-            records = sum(
-                write_records(path, read_dialect(path), file).records for path, file in zip(paths, files, strict=True)
-            )
+            score = score_column(paths[0], read_dialect(paths[0]).names, columns)
+            counted = [
+                write_records(path, read_dialect(path), file, looked_at=score)
+                for path, file in zip(paths, files, strict=True)
+            ]
+            records, points = sum(each.records for each in counted), any(each.points for each in counted)
             table = without_empty(open_parquets(files, connection))
         parameters = {"lines": list(map(str, files)), "names": [[name] for name in names]}
-        query = select(paths[0], table, columns, connection, several=True, of_texts=of_texts)
+        query = select(paths[0], table, columns, connection, several=True, points=points)
         yield Rows(query, parameters, records=records)
 
 
@@ -142,6 +149,23 @@ def first_filled(table: "DuckDBPyRelation", names: Sequence[str]) -> "Expression
 
     fields = [field(table, name) for name in names]
     return fields[0] if len(fields) == 1 else CoalesceOperator(*(each.cast("VARCHAR") for each in fields))
+
+
+def of_texts(table: "DuckDBPyRelation") -> "DuckDBPyRelation":
+    """Return a table with the columns that are bytes as text; `readers.values` has to have been created."""
+    from duckdb import ColumnExpression, FunctionExpression
+
+    columns = dict(zip(table.columns, table.types, strict=True))
+    if "BLOB" not in map(str, columns.values()):
+        return table
+    return table.select(
+        *(
+            FunctionExpression("text_of_bytes", ColumnExpression(name)).alias(name)
+            if kind == "BLOB"
+            else ColumnExpression(name)
+            for name, kind in columns.items()
+        )
+    )
 
 
 def open_parquet(path: Path, connection: "DuckDBPyConnection") -> "DuckDBPyRelation":
@@ -187,17 +211,28 @@ def without_validation(path: Path, folder: Path, connection: "DuckDBPyConnection
 
 
 def open_csv(
-    path: Path, folder: Path, connection: "DuckDBPyConnection", report: Report = no_report
-) -> "tuple[DuckDBPyRelation, int]":
+    path: Path,
+    folder: Path,
+    connection: "DuckDBPyConnection",
+    report: Report = no_report,
+    columns: Mapping[str, str] | None = None,
+) -> "tuple[DuckDBPyRelation, Counted]":
     """Return the records of a CSV file as columns of text, where an empty cell is null, and how many there are.
 
-    They lie in `folder`, which has to stay until the relation has been read.
+    They lie in `folder`, which has to stay until the relation has been read. With `columns`, as in `rows`, the points
+    of scores are looked for.
     """
-    records = folder / "records.parquet"
-    counted = write_records(path, read_dialect(path), records, report)
+    records, dialect = folder / "records.parquet", read_dialect(path)
+    score = None if columns is None else score_column(path, dialect.names, columns)
+    counted = write_records(path, dialect, records, report, score)
     if counted.malformed:
         report(f"{counted.malformed} records of {path.resolve().name} could not be read and are set aside as malformed")
-    return without_empty(connection.read_parquet(str(records), hive_partitioning=False)), counted.records
+    return without_empty(connection.read_parquet(str(records), hive_partitioning=False)), counted
+
+
+def score_column(path: Path, has: list[str], columns: Mapping[str, str]) -> str:
+    """Return the file's name of the column of scores; PipelineError as in `check_columns`."""
+    return mapped(path, has, columns)["score"]
 
 
 def without_empty(table: "DuckDBPyRelation") -> "DuckDBPyRelation":
@@ -236,12 +271,14 @@ def select(
     columns: Mapping[str, str],
     connection: "DuckDBPyConnection",
     several: bool = False,
-    of_texts: bool = False,
+    points: bool = False,
+    texts_as_bytes: bool = False,
 ) -> str:
     """Return the query of our columns over a table; its view stays for the life of the connection.
 
-    With `several`, the table is that of several files, whose paths its column `filename` has; with `of_texts`, it is
-    read once before, to find out how its scores are written.
+    With `several`, the table is that of several files, whose paths its column `filename` has; with `points`, its
+    scores are texts of which some hold points, and are read once before, to find out what these mean; with
+    `texts_as_bytes`, its texts may be no UTF-8.
     """
     from duckdb import ConstantExpression
 
@@ -261,8 +298,8 @@ def select(
     view = f"table_{next(NUMBERS)}"
     table.create_view(view)
     types = list(map(str, table.types))
-    by_points = of_texts and connection.execute(BY_POINTS.format(view=view)).fetchall() == [(True,)]
-    found = values(dict(zip(MAPPED, types, strict=False)), by_points)
+    by_points = points and connection.execute(BY_POINTS.format(view=view)).fetchall() == [(True,)]
+    found = values(dict(zip(MAPPED, types, strict=False)), by_points, texts_as_bytes)
     for name, kind in zip(others, types[len(MAPPED) :], strict=False):
         found[f'"{name}"'] = as_text(f'"{name}"', kind)
     if several:
@@ -270,12 +307,14 @@ def select(
     return READ.format(finished=", ".join(f"{value} AS {name}" for name, value in found.items()), view=view)
 
 
-def values(types: Mapping[str, str], by_points: bool) -> dict[str, str]:
+def values(types: Mapping[str, str], by_points: bool, texts_as_bytes: bool) -> dict[str, str]:
     """Return the expression of each of `COLUMNS` over columns that have our names and these DuckDB types.
 
     `by_points` says that points part the thousands of scores.
     """
     texts = {name: as_text(name, kind) for name, kind in types.items()}
+    if not texts_as_bytes:
+        texts |= {name: f"text_of_bytes({name})" for name in NAMES if types.get(name) == "BLOB"}
     if by_points:
         texts["score"] = f"replace({texts['score']}, '.', '')"
     ids = {name: as_id(texts[name], types[name]) for name in IDS}

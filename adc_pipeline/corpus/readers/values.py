@@ -57,7 +57,8 @@ CREATE OR REPLACE TEMP MACRO whole_number(written) AS
              THEN try_cast(try_cast(written AS DOUBLE) AS BIGINT) END;
 -- Nearly all scores are whole numbers as they stand, and cost no look for a comma.
 CREATE OR REPLACE TEMP MACRO score_number(written) AS coalesce(whole_number(written),
-    CASE WHEN NOT contains(written, ',') THEN NULL
+    CASE WHEN NOT contains(written, ',') THEN
+             CASE WHEN contains(written, chr(8722)) THEN whole_number(replace(written, chr(8722), '-')) END
          WHEN regexp_full_match(written, '\s*[+-]?\d{1,3}(,\d{3})+(\.0*)?\s*')
              THEN whole_number(replace(written, ',', ''))
          WHEN regexp_full_match(written, '\s*[+-]?\d+,0{1,2}\s*') THEN whole_number(regexp_extract(written, '[+-]?\d+'))
@@ -201,6 +202,8 @@ CREATE OR REPLACE TEMP MACRO text_parent(written) AS
                       THEN coalesce(text_id(written), nullif(trim(written), ''))
                   ELSE nullif(written, '') END
          WHEN suffix(written, ' ') THEN trim(written) ELSE written END;
+-- Texts and ids that a file declares as bytes, such as a UUID's.
+CREATE OR REPLACE TEMP MACRO text_of_bytes(content) AS coalesce(TRY(decode(content)), lower(hex(content)));
 CREATE OR REPLACE TEMP MACRO json_text(value) AS
     CASE WHEN starts_with(value, '"') THEN value ->> '$' ELSE CAST(value AS VARCHAR) END;
 -- Reddit's names of things: t1_ comment, t2_ account, t3_ post, t4_ message, t5_ subreddit, t6_ award.

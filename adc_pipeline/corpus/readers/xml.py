@@ -10,6 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 from xml.parsers import expat
+from xml.parsers.expat import errors
 
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.corpus.packings import blocks
@@ -44,6 +45,10 @@ def records(file: BinaryIO, path: Path, whole: bool = True) -> Iterator[dict[str
         if whole:
             parser.Parse(b"", True)
     except expat.ExpatError as error:
+        if error.code == errors.codes[errors.XML_ERROR_JUNK_AFTER_DOC_ELEMENT]:
+            # All rows have been read. What follows is counted as a row without values.
+            yield from [*found, {}]
+            return
         raise PipelineError(
             f"{path.resolve()}, which the setting corpus names, is no whole XML file (line {error.lineno}): fetch it"
             " again."
