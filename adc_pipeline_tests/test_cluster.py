@@ -29,6 +29,7 @@ from adc_pipeline.corpus.settings import UtteranceSettings
 from adc_pipeline.corpus.utterances import write_utterances
 from adc_pipeline.ranking.ranked_replies import write_ranked_replies
 from adc_pipeline.training.checkpoint import checkpoints
+from adc_pipeline.training.loop import train
 from adc_pipeline.training.process import TrainingProcess
 from adc_pipeline.training.settings import TrainingSettings
 from adc_pipeline.walks.datasets import write_walks
@@ -201,7 +202,7 @@ def test_a_training_whose_worker_is_killed_goes_on_to_the_same_end(
     dataset: Path, small_model: Path, tmp_path: Path
 ) -> None:
     unstopped = job_in(tmp_path / "here", dataset, small_model, TRAINING)
-    TrainingProcess(unstopped, "here").wait(print)
+    train(unstopped)
     job = replace(unstopped, output=tmp_path / "there" / "output", work=tmp_path / "there" / "work")
     process, lines = TrainingProcess(job, "there", THERE), list[str]()
     waiting = Thread(target=process.wait, args=(lines.append,), daemon=True)

@@ -66,7 +66,7 @@ def judge_of(stages: Stages) -> Path:
 @pytest.fixture(scope="session")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("corpus")
-    write_sample(folder, conversations=40)
+    write_sample(folder, conversations=24)
     return folder
 
 

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.corpus.sample import write_sample
 from adc_pipeline.corpus.settings import CorpusSettings, UtteranceSettings
 from adc_pipeline.corpus.source import fetch
 from adc_pipeline.corpus.utterances import write_utterances
@@ -271,9 +272,11 @@ def test_cases_of_the_sample_corpus_equal_the_search(stages: Stages, tmp_path: P
 
 
 @pytest.mark.slow
-def test_only_test_conversations_are_read(corpus: Path, tmp_path: Path) -> None:
+def test_only_test_conversations_are_read(tmp_path: Path) -> None:
+    (tmp_path / "corpus").mkdir()
+    write_sample(tmp_path / "corpus", conversations=40)
     shares = (40, 10, 50)
-    stages = run_stages(corpus, tmp_path, kind="top-2", shares=shares)
+    stages = run_stages(tmp_path / "corpus", tmp_path, kind="top-2", shares=shares)
     cases = read_cases(stages.dataset, stages.utterances, stages.ranked, "default", "names", CAPS, tmp_path / "spill")
     ids = [id for (id,) in read(stages.ranked, "ranked_replies.parquet", "conversation_id")]
     test = {id for id in ids if split_of(id, shares) == "test"}

@@ -191,7 +191,7 @@ def test_the_validation_split_is_measured_for_promotion(
     assert not [name for name in names if re.search(rf"\b{re.escape(name)}\b", written)]
 
 
-ROOM = 96
+ROOM = 128
 
 
 @pytest.fixture(scope="module")

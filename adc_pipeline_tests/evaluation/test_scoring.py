@@ -27,8 +27,8 @@ def scorer(model_folder: Path) -> Scorer:
 @pytest.mark.slow
 def test_scores_equal_one_sequence_at_a_time(scorer: Scorer, cases: Cases) -> None:
     assert scorer.row_tokens
-    queries = cases.queries[:150]
-    scores = scorer.score(queries, np.ones(150, dtype=bool))
+    queries = cases.queries[:110]
+    scores = scorer.score(queries, np.ones(110, dtype=bool))
     assert scores.fits.all()
     assert not scores.cut.any()
     expected = [reference(scorer.model, scorer.tokenizer, query) for query in queries]
@@ -183,7 +183,7 @@ def test_siblings_are_asked_after_one_context_whatever_their_length(model_folder
     """The longest of those that fit decides, so that none has seen more than another."""
     tokenizer = Scorer.load(model_folder, EvaluationSettings()).tokenizer
     turns = tuple((f"ann\nturn number {number}", "accepted") for number in range(10))
-    segments = ("cy\nYes.", "cy\nNo, and here is why not.", "cy\n" + "word " * 6, "cy\n" + "word " * 60)
+    segments = ("cy\nYes.", "cy\nNo, and here is why not.", "cy\n" + "word " * 12, "cy\n" + "word " * 60)
     queries = [Query("bob\nA title\n" + "background " * 30, turns, each, segments) for each in segments]  # type: ignore[arg-type]
 
     def contexts(asked: list[Query]) -> list[list[int]]:
