@@ -35,11 +35,11 @@ settings.load_profile("adc")
 # Of the files with nothing but slow tests those that take longest, in this order: what is short runs last, so that the
 # processes of tests end together. `--durations 0` gives the figures.
 LONGEST = (
-    "training/test_launch.py",
     "pipeline/test_jobs.py",
-    "pipeline/test_every_setting.py",
-    "evaluation/test_known_answers.py",
     "pipeline/test_skipping.py",
+    "pipeline/test_every_setting.py",
+    "training/test_launch.py",
+    "evaluation/test_known_answers.py",
     "promotion/test_champion.py",
     "study/test_study_job.py",
     "docs/test_site.py",

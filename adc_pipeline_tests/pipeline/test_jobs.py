@@ -25,8 +25,9 @@ pytestmark = pytest.mark.slow
 SHORT: dict[str, Any] = {"max_steps": 30, "sequence_length": 256, "tokens_per_step": 2048, "log_every": 5}
 ADC: dict[str, Any] = {
     "ops": {
-        "raw_corpus": {"config": {"corpus": "sample", "sample_conversations": 400}},
+        "raw_corpus": {"config": {"corpus": "sample", "sample_conversations": 250}},
         "base_model": {"config": {"layers": 1, "width": 32, "heads": 2, "vocabulary": 512}},
+        "judge": {"config": {"draws": 200}},
         **{kind.model: {"config": SHORT} for kind in KINDS.values()},
         **{kind.evaluation: {"config": {"draws": 200, "samples": 2, "contexts": 8}} for kind in KINDS.values()},
     }
