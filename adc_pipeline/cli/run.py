@@ -7,6 +7,7 @@ own events, so that no library's output gets between.
 import gc
 import io
 import os
+import re
 import signal
 import sys
 import uuid
@@ -56,10 +57,18 @@ def run_job(names: Sequence[str], file: str | None) -> int:
         with suppress(OSError):
             print("Cancelled.", file=sys.stderr, flush=True)
         return CANCELLED
-    for sentence in dict.fromkeys(progress.sentences):
+    for sentence in distinct(progress.sentences):
         print("\n".join(map(printable, sentence.splitlines())), file=sys.stderr)
     print(f"The whole log is in {log}.", file=sys.stderr)
     return 1
+
+
+def distinct(sentences: Sequence[str]) -> list[str]:
+    """Return the first of all sentences that differ in numbers only, as in what is left of a disk that fills up."""
+    found: dict[str, str] = {}
+    for sentence in sentences:
+        found.setdefault(re.sub(r"\d+", "0", sentence), sentence)
+    return list(found.values())
 
 
 def execute(store: Store, names: Sequence[str], given: Mapping[str, Any], progress: Progress) -> str:

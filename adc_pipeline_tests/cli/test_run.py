@@ -14,7 +14,7 @@ import yaml
 
 from adc_pipeline.cli.home import dagster_instance
 from adc_pipeline.cli.progress import Progress
-from adc_pipeline.cli.run import read_config, run_job
+from adc_pipeline.cli.run import distinct, read_config, run_job
 from adc_pipeline.core.artefacts import Store
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.core.terminal import printable
@@ -146,6 +146,12 @@ def test_a_signal_cancels_the_run(
     assert shown.out.splitlines()[-1].split() == ["raw_corpus", ANY, "s", "cancelled"]
     with dagster_instance(Store(home)) as instance:
         assert [run.status for run in instance.get_runs()] == [dg.DagsterRunStatus.CANCELED]
+
+
+def test_what_differs_in_a_number_only_is_said_once() -> None:
+    full = "ADC_HOME = /srv/adc has {} MiB left and at least 256 are needed: make room."
+    other = "There is no top_2 at /srv: materialize the asset top_2 first."
+    assert distinct([full.format(9), other, full.format(12)]) == [full.format(9), other]
 
 
 def test_control_characters_do_not_reach_the_terminal() -> None:
