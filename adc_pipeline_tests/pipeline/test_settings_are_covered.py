@@ -85,7 +85,7 @@ def context(config: Mapping[str, Any]) -> Context:
     """Return as much of a step's context as the frame reads before it makes an asset."""
     run = SimpleNamespace(tags={}, run_config={"ops": {name: {"config": values} for name, values in config.items()}})
     log = SimpleNamespace(info=lambda _: None)
-    return cast("Context", SimpleNamespace(run=run, job_def=JOB, has_partition_key=False, log=log))
+    return cast("Context", SimpleNamespace(run=run, job_def=JOB, job_name=JOB.name, has_partition_key=False, log=log))
 
 
 def in_order(names: list[str]) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Every configuration file of accelerate with two processes, which on a CPU talk through gloo. 40 s of a core.
+"""Every configuration file of accelerate with two processes, which on a CPU talk through gloo. 50 s of two cores.
 
 What several processes learn is what one learns from the same rows.
 """
@@ -34,45 +34,26 @@ SETTINGS = TrainingSettings(
 )
 
 # Accelerate offers FSDP to accelerators only; PyTorch's runs on a CPU as well. Told that its processes were GPUs', it
-# goes on as it would there, but for the device, which is known by then. Each job has a process of its own, forked from
-# one that has imported what they need, which is most of the time of a start. After the first job, all that came after
-# its first checkpoint is moved away.
+# goes on as it would there, but for the device, which is known by then.
 FSDP_ON_A_CPU = """
-import os, runpy, sys
-from pathlib import Path
-import transformers.models.llama.modeling_llama
+import runpy, sys
 from accelerate.state import PartialState
 from accelerate.utils import DistributedType
-import adc_pipeline.training.loop
-
-for number, job in enumerate(sys.argv[1:]):
-    if not (child := os.fork()):
-        # As a launcher counts what it starts again, so that no process reads what one before it announced.
-        os.environ["TORCHELASTIC_RESTART_COUNT"] = str(number)
-        PartialState(cpu=True)
-        PartialState._shared_state["distributed_type"] = DistributedType.MULTI_GPU
-        sys.argv = ["adc_pipeline.training", job]
-        runpy.run_module("adc_pipeline.training", run_name="__main__", alter_sys=True)
-    if code := os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]):
-        sys.exit(code)
-    if number == 0 and os.environ["RANK"] == "0":
-        work = Path(job).parent
-        for lost in (sorted((work / "checkpoints").iterdir())[-1], work.parent / "output"):
-            lost.rename(work.parent / "lost" / lost.name)
+PartialState(cpu=True)
+PartialState._shared_state["distributed_type"] = DistributedType.MULTI_GPU
+sys.argv = ["adc_pipeline.training", sys.argv[1]]
+runpy.run_module("adc_pipeline.training", run_name="__main__", alter_sys=True)
 """
 
 
-def job_file(job: TrainingJob) -> str:
+def launch(job: TrainingJob, config: str, *flags: str, script: Path | None = None) -> "subprocess.Popen[str]":
     job.work.mkdir(parents=True, exist_ok=True)
     file = job.work / "job.json"
     file.write_text(job.to_json())
-    return str(file)
-
-
-def launch(config: str, *flags: str, what: list[str]) -> "subprocess.Popen[str]":
     launcher = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(PRESETS / config), *flags]
+    what = ["-m", "adc_pipeline.training"] if script is None else [str(script)]
     # Computed in full, so that figures can be compared; the files' bfloat16 is for GPUs.
-    command = [*launcher, "--mixed_precision", "no", *what]
+    command = [*launcher, "--mixed_precision", "no", *what, str(file)]
     return subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment(OMP_NUM_THREADS="1")
     )
@@ -125,41 +106,50 @@ def check_same(job: TrainingJob, alone: TrainingJob) -> None:
 
 def test_data_parallel(alone: TrainingJob, tmp_path: Path) -> None:
     job = job_in(tmp_path, alone.dataset, alone.base_model)
-    what = ["-m", "adc_pipeline.training", job_file(job)]
-    finished(launch("multi_gpu.yaml", "--main_process_port", free_port(), what=what))
+    finished(launch(job, "multi_gpu.yaml", "--main_process_port", free_port()))
     check_same(job, alone)
 
 
 def test_several_machines(alone: TrainingJob, tmp_path: Path) -> None:
     job = job_in(tmp_path, alone.dataset, alone.base_model)
-    what, port = ["-m", "adc_pipeline.training", job_file(job)], free_port()
-    flags = ("--num_processes", "2", "--main_process_port", port, "--machine_rank")
-    for machine in [launch("multi_machine.yaml", *flags, rank, what=what) for rank in ("0", "1")]:
+    port = free_port()
+    machines = [
+        launch(job, "multi_machine.yaml", "--num_processes", "2", "--machine_rank", rank, "--main_process_port", port)
+        for rank in ("0", "1")
+    ]
+    for machine in machines:
         finished(machine)
     check_same(job, alone)
 
 
-def test_sharded_weights_and_checkpoints_and_a_fault_that_is_one_sentence(alone: TrainingJob, tmp_path: Path) -> None:
-    script, lost = tmp_path / "fsdp_on_a_cpu.py", tmp_path / "lost"
+def test_sharded_weights_and_checkpoints(alone: TrainingJob, tmp_path: Path) -> None:
+    script = tmp_path / "fsdp_on_a_cpu.py"
     script.write_text(FSDP_ON_A_CPU)
-    lost.mkdir()
     job = job_in(tmp_path, alone.dataset, alone.base_model)
-    faulty = job_in(tmp_path / "faulty", alone.dataset, alone.base_model, replace(SETTINGS, lora_rank=2))
-    # To the end; again, as if it had been killed after the first checkpoint; and with a fault.
-    what = [str(script), job_file(job), job_file(job), job_file(faulty)]
-    process = launch("fsdp.yaml", "--main_process_port", free_port(), what=what)
-    said, _ = process.communicate(timeout=300)
-    assert "Resuming after step 4 of 8" in said, said
+    finished(launch(job, "fsdp.yaml", "--main_process_port", free_port(), script=script))
     check_same(job, alone)
-    checkpoints = job.work / "checkpoints"
-    (last,) = (path for path in lost.iterdir() if path.name != "output")
-    assert {path.name for path in checkpoints.iterdir()} > {last.name}
+    first, last = sorted((job.work / "checkpoints").iterdir())
     for part in ("pytorch_model_fsdp_0", "optimizer_0"):
-        assert {path.name for path in (last / part).iterdir()} >= {"__0_0.distcp", "__1_0.distcp"}
-    uninterrupted = load_file(lost / "output" / "model.safetensors")
+        assert {path.name for path in (first / part).iterdir()} >= {"__0_0.distcp", "__1_0.distcp"}
+
+    # As if it had been killed after the first checkpoint.
+    uninterrupted = weights(job)
+    for lost in (last, job.output):
+        lost.rename(tmp_path / lost.name)
+    assert "Resuming after step 4 of 8" in finished(
+        launch(job, "fsdp.yaml", "--main_process_port", free_port(), script=script)
+    )
     for name, tensor in weights(job).items():
         assert torch.equal(tensor, uninterrupted[name]), name
 
+
+def test_a_fault_in_several_processes_is_one_sentence(alone: TrainingJob, tmp_path: Path) -> None:
+    script = tmp_path / "fsdp_on_a_cpu.py"
+    script.write_text(FSDP_ON_A_CPU)
+    job = job_in(tmp_path, alone.dataset, alone.base_model, replace(SETTINGS, lora_rank=2))
+    process = launch(job, "fsdp.yaml", "--main_process_port", free_port(), script=script)
+    process.communicate(timeout=300)
     assert process.returncode != 0
-    failure = (faulty.work / "failure.txt").read_text()
-    assert failure.startswith("`lora_rank` 2 does not work with weights that FSDP shards")
+    assert (
+        (job.work / "failure.txt").read_text().startswith("`lora_rank` 2 does not work with weights that FSDP shards")
+    )
