@@ -15,6 +15,7 @@ import hashlib
 import json
 import math
 import re
+import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -78,12 +79,13 @@ def decoded(text: str) -> str:
     return re.sub("|".join(entities), lambda entity: entities[entity[0]], text)
 
 
+SPACES = "".join(sign for sign in map(chr, range(0x3001)) if unicodedata.category(sign) == "Zs")
 NOTHING = ("", "na", "n/a", "#n/a", "<na>", "none", "null", "nan", "nat", r"\n")
 
 
 def is_nothing(written: str) -> bool:
-    """Whether a text stands for a missing value."""
-    return written.strip(" ").lower() in NOTHING
+    """Whether a text stands for a missing value, with spaces of any width around it."""
+    return written.strip(SPACES).lower() in NOTHING
 
 
 def identifier(written: str | None) -> str | None:

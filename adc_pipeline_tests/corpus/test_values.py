@@ -7,7 +7,7 @@ from typing import Any
 
 import duckdb
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from adc_pipeline.corpus.readers import convokit, dumps
@@ -170,6 +170,8 @@ written_ids = st.one_of(
 
 @pytest.mark.slow
 @given(written_ids, written_ids, written_ids)
+@example("a\N{NO-BREAK SPACE} ", "\N{NO-BREAK SPACE}", "a")
+@example("a", "a\N{NO-BREAK SPACE} ", " \N{EM SPACE}a")
 @settings(max_examples=300, deadline=None)
 def test_ids_and_parents_are_the_oracles(
     connection: duckdb.DuckDBPyConnection, written: str, parent: str, conversation_id: str
