@@ -127,7 +127,7 @@ def mlflow_names(host: str, port: int) -> dict[str, str]:
     """
     if host in ANY_ADDRESS:
         return {}
-    name = f"[{host}]" if ":" in host else host.lower()
+    name = in_address(host).lower()
     variables = {
         "MLFLOW_SERVER_ALLOWED_HOSTS": ",".join((*LOOPBACK, name, f"{name}:{port}")),
         "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS": f"http://{name}:{port}",
@@ -186,8 +186,12 @@ def stopped_by_signals() -> Iterator[None]:
 
 def address(host: str, port: int) -> str:
     """Return where a browser on this machine finds what is served at `host`."""
-    name = "127.0.0.1" if host in ANY_ADDRESS else f"[{host}]" if ":" in host else host
-    return f"http://{name}:{port}"
+    return f"http://{'127.0.0.1' if host in ANY_ADDRESS else in_address(host)}:{port}"
+
+
+def in_address(host: str) -> str:
+    """Return a host as URLs have it: an IPv6 address in brackets."""
+    return f"[{host}]" if ":" in host else host
 
 
 def free_port(host: str, wanted: int | None, default: int, option: str) -> int:

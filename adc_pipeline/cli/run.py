@@ -24,11 +24,10 @@ from adc_pipeline.core.log_forwarding import forwarded
 from adc_pipeline.core.named_files import read_mapping
 from adc_pipeline.core.signals import CANCELLED, handled
 from adc_pipeline.core.terminal import printable
+from adc_pipeline.defs.presets import FILES
 
 if TYPE_CHECKING:
     from dagster import Definitions, JobDefinition
-
-PRESETS = Path(__file__).parents[1] / "presets"
 
 
 def run_job(names: Sequence[str], file: str | None) -> int:
@@ -129,10 +128,10 @@ def find_job(defs: "Definitions", names: Sequence[str]) -> "JobDefinition":
 
 def read_config(file: str) -> dict[str, Any]:
     """Read a run configuration, or the preset of that name; PipelineError where it is none."""
-    preset = PRESETS / f"{file.removesuffix('.yaml')}.yaml"
+    preset = FILES / f"{file.removesuffix('.yaml')}.yaml"
     path = preset if preset.is_file() and not Path(file).exists() else Path(file)
     if not os.path.lexists(path):
-        presets = ", ".join(sorted(each.stem for each in PRESETS.glob("*.yaml")))
+        presets = ", ".join(sorted(each.stem for each in FILES.glob("*.yaml")))
         raise PipelineError(f"{file} does not exist: give a run configuration (a YAML file), or a preset ({presets}).")
     return read_mapping(path)
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-import yaml
+from adc_pipeline.core.named_files import read_mapping
 
 FILES = Path(__file__).parents[1] / "presets"
 # By job: a preset's name, and the job whose assets it makes.
@@ -14,5 +14,4 @@ def preset_config(job: str) -> dict[str, Any]:
     """Return the run configuration of a job's preset; an empty one for a job without."""
     if job not in PRESETS:
         return {}
-    found: dict[str, Any] = yaml.safe_load((FILES / f"{PRESETS[job][0]}.yaml").read_text())
-    return found
+    return read_mapping(FILES / f"{PRESETS[job][0]}.yaml")

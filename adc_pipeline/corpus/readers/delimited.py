@@ -213,22 +213,20 @@ def write_records(
     A record that does not fit the header is null in every column. `looked_at` is the column of `Counted.points`.
     """
     counted, reader = _write(path, dialect, out, report, looked_at)
+    # What may have a backslash before it, the dialect in which it has, and how many malformed records speak for that.
+    ways: list[tuple[str, Dialect, float]] = []
     if reader.guards and not reader.unguarded and is_guarded(path, dialect):
-        guarded = replace(dialect, guarded=True)
-        again, _ = _write(path, guarded, out.with_suffix(".guarded"), report, looked_at)
-        if again.malformed <= counted.malformed:
-            report(f"{path.resolve().name} has a backslash before signs that are text: reading it again so")
-            out.with_suffix(".guarded").replace(out)
-            return again
-        out.with_suffix(".guarded").unlink()
+        ways.append(("signs that are text", replace(dialect, guarded=True), counted.malformed))
     if reader.backslashed:
-        escaped = replace(dialect, escaped=True)
-        again, _ = _write(path, escaped, out.with_suffix(".escaped"), report, looked_at)
-        if again.malformed <= counted.malformed / 2:
-            report(f"{path.resolve().name} has a backslash before quotes: reading it again so")
-            out.with_suffix(".escaped").replace(out)
+        ways.append(("quotes", replace(dialect, escaped=True), counted.malformed / 2))
+    for signs, way, most in ways:
+        beside = out.with_suffix(".again")
+        again, _ = _write(path, way, beside, report, looked_at)
+        if again.malformed <= most:
+            report(f"{path.resolve().name} has a backslash before {signs}: reading it again so")
+            beside.replace(out)
             return again
-        out.with_suffix(".escaped").unlink()
+        beside.unlink()
     against = reader.broken + reader.swallowed
     if reader.missing and reader.slashed and not reader.unslashed and reader.needed <= against:
         report(f"{path.resolve().name} has a backslash before signs, as databases write it: reading it again so")

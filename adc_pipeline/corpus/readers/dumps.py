@@ -30,11 +30,10 @@ PARENT = r"""
 CREATE OR REPLACE TEMP MACRO parent_name(value) AS
     CASE WHEN (prefix(value, '"t1_') OR prefix(value, '"t3_')) AND NOT (contains(value, '\') OR suffix(value, ' "'))
              THEN substr(value, 2, length(value) - 2)
-         WHEN starts_with(value, '"') THEN CASE WHEN NOT is_nothing(json_text(value)) THEN trim(json_text(value)) END
+         WHEN starts_with(value, '"')
+             THEN CASE WHEN NOT is_nothing(json_text(value)) THEN without_spaces(json_text(value)) END
          WHEN regexp_full_match(CAST(value AS VARCHAR), '[0-9]{1,18}')
              THEN 't1_' || lower(to_base(try_cast(CAST(value AS VARCHAR) AS BIGINT), 36)) END;
-CREATE OR REPLACE TEMP MACRO without_spaces(written) AS
-    CASE WHEN written < '!' OR suffix(written, ' ') THEN trim(written) ELSE written END;
 CREATE OR REPLACE TEMP MACRO unless_nothing(name) AS CASE WHEN NOT is_nothing(name) THEN name END;
 CREATE OR REPLACE TEMP MACRO field_of_a_post(post, parent, content) AS
     CASE WHEN NOT (post IS NULL AND parent IS NULL AND content <> '' AND is_nothing(content)) THEN content END;

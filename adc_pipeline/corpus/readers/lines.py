@@ -374,14 +374,16 @@ def has_halves(content: bytes) -> bool:
 
 def without_halves(blocks: Iterator[bytes]) -> Iterator[bytes]:
     """Yield blocks of whole lines with U+FFFD for each half of a surrogate pair."""
-    for block in blocks:
-        yield ESCAPE.sub(_whole, block) if HALF.search(block) else block
+    return map(_with_whole_signs, blocks)
 
 
 def mended(line: bytes) -> bytes:
     """Return a line without a byte order mark, and with U+FFFD for each half of a surrogate pair."""
-    line = line.removeprefix(MARK)
-    return ESCAPE.sub(_whole, line) if HALF.search(line) else line
+    return _with_whole_signs(line.removeprefix(MARK))
+
+
+def _with_whole_signs(content: bytes) -> bytes:
+    return ESCAPE.sub(_whole, content) if HALF.search(content) else content
 
 
 def json_lines_without_halves(file: BinaryIO, path: Path) -> Iterator[bytes]:

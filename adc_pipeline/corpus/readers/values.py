@@ -190,19 +190,19 @@ CREATE OR REPLACE TEMP MACRO bare_id(written) AS
              THEN CASE WHEN NOT regexp_full_match(written, '\d(\.\d{1,5})?E\+(1[1-9]|[2-9]\d)')
                            THEN number_id(written) END
          ELSE nullif(written, '') END;
+-- Few ids have spaces around them, and the others cost no copy.
+CREATE OR REPLACE TEMP MACRO without_spaces(written) AS
+    CASE WHEN written < '!' OR suffix(written, ' ') THEN trim(written, ' ') ELSE written END;
 -- What is empty or begins with a space, a sign or a digit sorts before a colon. Anything else is no number.
 CREATE OR REPLACE TEMP MACRO text_id(written) AS
-    CASE WHEN written < ':' THEN
-             CASE WHEN written < '!' OR suffix(written, ' ') THEN bare_id(trim(written, ' '))
-                  ELSE bare_id(written) END
-         WHEN suffix(written, ' ') THEN trim(written, ' ') ELSE written END;
+    CASE WHEN written < ':' THEN bare_id(without_spaces(written)) ELSE without_spaces(written) END;
 -- A parent that is no id stays as it is written: its row is no root, but answers something that is not there.
 CREATE OR REPLACE TEMP MACRO text_parent(written) AS
     CASE WHEN written < ':' THEN
              CASE WHEN contains(written, '.') OR contains(written, '+') OR contains(written, ' ')
-                      THEN coalesce(text_id(written), nullif(trim(written, ' '), ''))
+                      THEN coalesce(text_id(written), nullif(without_spaces(written), ''))
                   ELSE nullif(written, '') END
-         WHEN suffix(written, ' ') THEN trim(written, ' ') ELSE written END;
+         ELSE without_spaces(written) END;
 -- Texts and ids that a file declares as bytes, such as a UUID's.
 CREATE OR REPLACE TEMP MACRO text_of_bytes(content) AS coalesce(TRY(decode(content)), lower(hex(content)));
 CREATE OR REPLACE TEMP MACRO json_text(value) AS
