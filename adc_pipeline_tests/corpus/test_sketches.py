@@ -8,18 +8,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adc_pipeline.corpus.near_duplicates import runs, similarity
+from adc_pipeline.corpus.near_duplicates import WORD, runs, similarity
 from adc_pipeline.corpus.near_matches import near_matches
-from adc_pipeline.corpus.sketches import BINS, EMPTY, Sketches
+from adc_pipeline.corpus.sketches import BINS, EMPTY, sketch, word_characters
 
-WORDS = ["a", "ab", "b", "0", "x_1", "straße", "мир", "日本"]
+WORDS = ["a", "ab", "b", "0", "x_1", "straße", "мир", "日本", "𝒳²", "conversation", "w" * 63, "w" * 65, "é" * 40]
 TEXTS = st.lists(st.lists(st.sampled_from([*WORDS, ".", " ", "--"]), max_size=8).map(" ".join), max_size=12)
 
 
 def sketched(texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
     encoded = [(text.lower() + " ").encode() for text in texts]
     offsets = np.cumsum([0, *map(len, encoded)], dtype=np.int64)
-    return Sketches().take(np.frombuffer(b"".join(encoded), dtype=np.uint8), offsets)
+    return sketch(np.frombuffer(b"".join(encoded), dtype=np.uint8), offsets)
 
 
 @given(TEXTS)
@@ -51,6 +51,14 @@ def test_the_share_of_equal_bins_estimates_the_similarity(monkeypatch: pytest.Mo
     # The standard error of one estimate is at most 1 / sqrt(4 * BINS).
     assert abs(np.mean(errors)) < 0.04
     assert np.std(errors) < 1 / np.sqrt(4 * BINS) + 0.03
+
+
+def test_words_consist_of_the_characters_that_a_regular_expression_finds() -> None:
+    text = "".join(map(chr, range(0x40000)))
+    found = np.zeros(len(text), dtype=bool)
+    for word in WORD.finditer(text):
+        found[word.start() : word.end()] = True
+    assert (word_characters()[: len(text)] == found).all()
 
 
 @pytest.mark.parametrize(
