@@ -15,8 +15,8 @@ import yaml
 from compose_spec import PyCompose
 
 from deploy.proof import compose
-from deploy.proof.__main__ import BACKUP, PUBLISHED, RESTORE, SETTINGS
 from deploy.proof.engines import Podman, dotenv, seconds
+from deploy.proof.steps import BACKUP, PUBLISHED, RESTORE, SETTINGS
 
 ROOT = Path(__file__).parents[2]
 ORIGINS = "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS"

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.proof.__main__ import BACKUP, RESTORE
+from deploy.proof.steps import BACKUP, RESTORE
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 PROGRAMS = next((str(path.parent) for path in sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))), "")
