@@ -34,6 +34,8 @@ ROOT = Path(__file__).parents[1]
 BRIDGE, SUBNET, PORT = "adc-br", "10.213.77", 6379
 DATASETS = ("utterances", "ranked_replies", "top_2", "random_walk", "ascending", "preferences")
 SECONDS = 3600
+# The names of the runs, which are those of their folders too.
+LOCAL, RESTARTED, LOST = "local", "ray, head restarted", "ray, a node killed"
 
 
 def run(*command: str, quiet: bool = False) -> None:
@@ -133,10 +135,11 @@ class Memory(threading.Thread):
 
 
 class Proof:
-    """Runs of the job `datasets` over one corpus, in homes below one shared folder."""
+    """Runs of the job `datasets` over one corpus, in homes below one shared folder, and how long each took."""
 
     def __init__(self, shared: Path, corpus: Path, shards: int, memory_limit: str) -> None:
         self.shared, self.corpus, self.shards, self.memory_limit = shared, corpus, shards, memory_limit
+        self.seconds: dict[str, float] = {}
 
     def start(
         self, name: str, executor: str, node: Node | None, variables: Mapping[str, str]
@@ -165,9 +168,18 @@ class Proof:
             command, env=environment, cwd=home, stdout=(home / "log").open("wb"), stderr=subprocess.STDOUT
         )
 
-    def finish(self, name: str, process: "subprocess.Popen[bytes]") -> None:
+    @contextmanager
+    def run(
+        self, name: str, executor: str, node: Node | None, variables: Mapping[str, str]
+    ) -> Iterator["subprocess.Popen[bytes]"]:
+        """Start a run, and wait for its end after the block; SystemExit with its output where it fails."""
+        began = time.monotonic()
+        process = self.start(name, executor, node, variables)
+        yield process
         if process.wait(SECONDS):
             raise SystemExit(f"The run {name} failed:\n{self.log(name)[-4000:]}")
+        self.seconds[name] = time.monotonic() - began
+        print(f"{name}: {self.seconds[name]:.1f} s", flush=True)
 
     def log(self, name: str) -> str:
         return (self.shared / name / "log").read_text(errors="replace")
@@ -208,6 +220,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def prove(folder: Path, given: argparse.Namespace) -> int:
+    """Make the four runs, print the table, and return the exit status."""
     shared = folder / "shared"
     shared.mkdir()
     corpus = given.corpus.resolve() if given.corpus else shared / "corpus"
@@ -216,79 +229,70 @@ def prove(folder: Path, given: argparse.Namespace) -> int:
 
         corpus.mkdir()
         write_corpus(corpus, given.utterances)
+    proof = Proof(shared, corpus, given.shards, given.memory_limit)
+    with proof.run(LOCAL, "local", None, {}):
+        pass
+    with network(folder, given.nodes) as nodes:
+        peak, lost = runs_on(nodes, proof, given.cpus)
+    notes = {RESTARTED: "all nodes joined a new head", LOST: f"{lost} tasks of the node made again on others"}
+    print(f"\n{given.nodes} nodes of {given.cpus} CPU, {given.shards} shards, {os.cpu_count()} cores in all\n")
+    equal = print_table(proof, notes)
+    limit = memory_of(given.memory_limit)
+    print(f"\nLargest memory of a worker: {peak / 2**30:.2f} GiB, of {limit / 2**30:.2f} GiB that a task asks for.")
+    checks = {"the digests differ": equal, "no task was lost": lost > 0, "too much memory": peak <= limit}
+    failed = [what for what, holds in checks.items() if not holds]
+    for what in failed:
+        print(f"FAILED: {what}")
+    print("\n" + "\n".join(f"{asset}: {digest}" for asset, digest in proof.digests(LOCAL).items()))
+    return int(bool(failed))
+
+
+def runs_on(nodes: Sequence[Node], proof: Proof, cpus: int) -> tuple[int, int]:
+    """Make the runs on the cluster; return the largest memory of a worker in bytes, and how many tasks were lost."""
+    head = nodes[0]
     ray = {
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": secrets.token_hex(16),
         "PYTHONPATH": str(ROOT),
     }
-    proof = Proof(shared, corpus, given.shards, given.memory_limit)
-    seconds: dict[str, float] = {}
-    lost = 0
-    notes: dict[str, str] = {}
+    there = ray | {"RAY_ADDRESS": f"{head.address}:{PORT}"}
 
-    def whole(name: str, executor: str, node: Node | None, variables: Mapping[str, str]) -> None:
-        began = time.monotonic()
-        proof.finish(name, proof.start(name, executor, node, variables))
-        seconds[name] = time.monotonic() - began
-        print(f"{name}: {seconds[name]:.1f} s", flush=True)
-
-    whole("local", "local", None, {})
-    with network(folder, given.nodes) as nodes:
-        head = nodes[0]
-        there = ray | {"RAY_ADDRESS": f"{head.address}:{PORT}"}
-
-        def start_all() -> None:
-            for node in nodes:
-                node.start(ray, given.cpus, 4 * 2**30)
-
-        start_all()
-        memory = Memory(nodes)
-        memory.start()
-        whole("ray", "ray", head, there)
+    def start_all() -> None:
         for node in nodes:
-            node.kill()
-        start_all()
-        notes["ray, head restarted"] = "all nodes joined a new head"
-        whole("ray, head restarted", "ray", head, there)
+            node.start(ray, cpus, 4 * 2**30)
 
-        name = "ray, a node killed"
-        began = time.monotonic()
-        process = proof.start(name, "ray", head, there)
+    start_all()
+    memory = Memory(nodes)
+    memory.start()
+    with proof.run("ray", "ray", head, there):
+        pass
+    for node in nodes:
+        node.kill()
+    start_all()
+    with proof.run(RESTARTED, "ray", head, there):
+        pass
+    with proof.run(LOST, "ray", head, there) as process:
         # In the middle of a task, after the first one.
         for wanted in (True, False, True):
             while process.poll() is None and nodes[-1].makes_a_shard() != wanted:
                 time.sleep(0.005)
         nodes[-1].kill()
-        proof.finish(name, process)
-        seconds[name] = time.monotonic() - began
-        memory.ended.set()
-        lost = proof.steps_log(name).count("was lost with its node")
-        notes[name] = f"{lost} tasks of the node made again on others"
-        print(f"{name}: {seconds[name]:.1f} s", flush=True)
+    memory.ended.set()
+    return memory.peak, proof.steps_log(LOST).count("was lost with its node")
 
-    limit = memory_of(given.memory_limit)
-    digests = {name: proof.digests(name) for name in seconds}
-    equal = all(found == digests["local"] for found in digests.values())
-    print(f"\n{given.nodes} nodes of {given.cpus} CPU, {given.shards} shards, {os.cpu_count()} cores in all\n")
+
+def print_table(proof: Proof, notes: Mapping[str, str]) -> bool:
+    """Print a row for each run; return whether all have the digests of the local one."""
+    digests, local = proof.digests(LOCAL), proof.stage_seconds(LOCAL)
+    equal = True
     print("| run | seconds | of the stages | against local | digests | |\n| --- | ---: | ---: | ---: | --- | --- |")
-    local = proof.stage_seconds("local")
-    for name, taken in seconds.items():
-        same, stages = "equal" if digests[name] == digests["local"] else "DIFFER", proof.stage_seconds(name)
-        print(f"| {name} | {taken:.1f} | {stages:.1f} | {stages / local - 1:+.0%} | {same} | {notes.get(name, '')} |")
-    small = memory.peak <= limit
-    print(
-        f"\nLargest memory of a worker: {memory.peak / 2**30:.2f} GiB, of {limit / 2**30:.2f} GiB that a task asks for."
-    )
-    for failed, what in (
-        (not equal, "the digests differ"),
-        (not lost, "no task was lost"),
-        (not small, "too much memory"),
-    ):
-        if failed:
-            print(f"FAILED: {what}")
-    print("\n" + "\n".join(f"{asset}: {digest}" for asset, digest in digests["local"].items()))
-    return 0 if equal and lost and small else 1
+    for name, taken in proof.seconds.items():
+        same, stages = proof.digests(name) == digests, proof.stage_seconds(name)
+        equal &= same
+        cells = [name, f"{taken:.1f}", f"{stages:.1f}", f"{stages / local - 1:+.0%}", "equal" if same else "DIFFER"]
+        print(f"| {' | '.join(cells)} | {notes.get(name, '')} |")
+    return equal
 
 
 if __name__ == "__main__":
