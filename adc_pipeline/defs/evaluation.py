@@ -32,7 +32,7 @@ from adc_pipeline.walks.kinds import KINDS, WalkKind
 from adc_pipeline.walks.learnable import shortcomings
 
 if TYPE_CHECKING:
-    from adc_pipeline.evaluation.evaluate import EvaluationJob
+    from adc_pipeline.evaluation.job import EvaluationJob
 
 # Begins the link to the comparison in an evaluation's description.
 COMPARED = "## Compared"
@@ -125,7 +125,7 @@ def evaluation_job(
 
     `trained` says, in the report, what was trained.
     """
-    from adc_pipeline.evaluation.evaluate import EvaluationJob
+    from adc_pipeline.evaluation.job import EvaluationJob
 
     read, corpus = making.inputs, making.request.upstream("raw_corpus")
     judge = read.get("judge")

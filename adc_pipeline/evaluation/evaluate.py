@@ -8,33 +8,30 @@ after the imports: 1.8 s of scoring for each of the two models, 1.9 s of plots, 
 intervals and tests.
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
-from adc_pipeline.core.code_version import code_version
-from adc_pipeline.core.content import combined_digest, file_digest, folder_digest
+from adc_pipeline.core.content import combined_digest, file_digest
 from adc_pipeline.core.errors import PipelineError
-from adc_pipeline.evaluation import policy
-from adc_pipeline.evaluation.baselines import BASELINES, TextScorer, informative
-from adc_pipeline.evaluation.bootstrap import Floats
+from adc_pipeline.evaluation.applicability import (
+    TrainingFacts,
+    within_training,
+    without_calibration,
+    without_policy,
+)
+from adc_pipeline.evaluation.baselines import BASELINES, informative
 from adc_pipeline.evaluation.case_table import write_case_table
-from adc_pipeline.evaluation.cases import FAMILIES, Cases, read_cases
 from adc_pipeline.evaluation.evaluation import VALIDATION, Evaluation
 from adc_pipeline.evaluation.figures import draw
-from adc_pipeline.evaluation.instruct import INSTRUCT, InstructModel
+from adc_pipeline.evaluation.job import EvaluationJob
 from adc_pipeline.evaluation.judge import Judge
-from adc_pipeline.evaluation.measures import RELIABILITY, Bools, Measured, family
+from adc_pipeline.evaluation.measures import family
+from adc_pipeline.evaluation.own_replies import policy_series
 from adc_pipeline.evaluation.report import evaluation_page
-from adc_pipeline.evaluation.reward import post_of
 from adc_pipeline.evaluation.samples import Sample, sample, sample_figures, write_samples
-from adc_pipeline.evaluation.score_cache import cached_scores, cached_values
 from adc_pipeline.evaluation.scored import (
-    ScoredCases,
     baseline_differences,
     case_counts,
     differences,
@@ -42,49 +39,15 @@ from adc_pipeline.evaluation.scored import (
     measured_series,
     reliability_curves,
 )
-from adc_pipeline.evaluation.scoring import Progress, Query, Scorer, Scores
+from adc_pipeline.evaluation.scoring import Progress, Scorer
 from adc_pipeline.evaluation.settings import EvaluationSettings
-from adc_pipeline.evaluation.training_facts import REASONS, WITHOUT_VERDICTS, TrainingFacts
-from adc_pipeline.generation.settings import Sampling
-from adc_pipeline.training.facts import WITHOUT_REJECTED
-from adc_pipeline.training.settings import PREFERENCES
+from adc_pipeline.evaluation.split_scores import score_split, text_scorers
 from adc_pipeline.walks.datasets import split_files
-from adc_pipeline.walks.markers import FORMATS
-from adc_pipeline.walks.rendering import Speakers
-from adc_pipeline.walks.splits import Split, split_of
+from adc_pipeline.walks.splits import Split
 
 # Sibling groups of a conversation, and turns to steer, on the validation split.
 VALIDATION_GROUPS, VALIDATION_STEERING = 2, 2
 FIGURE_SUFFIXES = ("", ".low", ".high", ".cases", ".conversations", ".p")
-
-
-@dataclass(frozen=True)
-class EvaluationJob:
-    """What is evaluated: a model, its base model, and the dataset whose test split asks the questions.
-
-    `model` and `base` are Hugging Face folders; `dataset`, `utterances` and `ranked` are the folders of those stages.
-    `speakers` and `mentions` are the dataset's settings. `provenance` names, in the report, where model and data come
-    from.
-    `score_cache` is a folder that keeps the base model's scores for the next evaluation that asks it the same.
-    `shortcomings` are sentences on what the dataset cannot teach, for the report. `judge` is the folder of the judge of
-    replies; without one, policy improvement is not measured. `exclude_repeated_roots` excludes the test conversations
-    whose root also occurs in the training split. `reward_cache` is a folder that keeps a reward model's scores, and an
-    instruct model's replies, for the evaluations of other models, which are asked the same.
-    """
-
-    model: Path
-    base: Path
-    dataset: Path
-    utterances: Path
-    ranked: Path
-    speakers: Speakers = "names"
-    mentions: Speakers = "names"
-    provenance: Mapping[str, str] = field(default_factory=dict)
-    score_cache: Path | None = None
-    shortcomings: tuple[str, ...] = ()
-    judge: Path | None = None
-    exclude_repeated_roots: bool = True
-    reward_cache: Path | None = None
 
 
 def evaluate(
@@ -166,199 +129,12 @@ def _evaluate(
     return evaluation
 
 
-def by_implicit_reward(model: Scores, base: Scores) -> Scores:
-    """Return the scores of a model of `dpo` or `kto`, whose preference is log p(reply) - log p_base(reply).
-
-    That is its implicit reward but for a factor (Rafailov et al. 2023): no marker tells it a verdict. The base model is
-    the one that the training started from, and prefers nothing itself.
-    """
-    return replace(model, log_odds=model.log_probability - base.log_probability)
-
-
-def without_calibration(facts: TrainingFacts, accepted: Bools) -> TrainingFacts:
-    """Exclude calibration where all test turns have one verdict, since always predicting that would be perfect."""
-    if len(np.unique(accepted)) > 1 or not len(accepted):
-        return facts
-    reason = f"every turn of the test split is {'accepted' if accepted[0] else 'rejected'}"
-    return replace(facts, excluded={RELIABILITY: reason, **facts.excluded})
-
-
-NO_JUDGE = "there was no judge, or the setting `contexts` was 0"
-
-
-def without_policy(facts: TrainingFacts, judge: Judge | None, dataset: Path) -> TrainingFacts:
-    """Exclude policy improvement where the model knows no rejected turns, or where the judge decides nothing."""
-    if judge is None:
-        return replace(facts, excluded={policy.POLICY: NO_JUDGE, **facts.excluded})
-    reason = judge.objection() or unseen_problem(judge, dataset)
-    if facts.markers == "none":
-        reason = WITHOUT_VERDICTS["none"]
-    elif facts.objective in WITHOUT_REJECTED:
-        reason = REASONS["filtering"]
-    return replace(facts, excluded={policy.POLICY: reason, **facts.excluded}) if reason else facts
-
-
 def split_digest(dataset: Path, split: Split) -> str:
     """Return the SHA-256 of a split's file, or a digest of all of its files."""
     files = list(map(Path, split_files(dataset, split)))
     if len(files) == 1:
         return file_digest(files[0])
     return combined_digest((file.name, file_digest(file)) for file in files)
-
-
-def unseen_problem(judge: Judge, dataset: Path) -> str:
-    """Return the sentence's part for a judge that was trained on test conversations of the dataset; empty if none."""
-    import pyarrow.parquet
-
-    read = pyarrow.parquet.read_table(split_files(dataset, "test"), columns=["conversation_id"], partitioning=None)
-    if all(split_of(id, judge.shares) == "test" for id in read["conversation_id"].unique().to_pylist()):
-        return ""
-    return (
-        f"the judge was made with the setting `shares` {judge.shares} and this dataset with another, so that it may"
-        " have been trained on test conversations"
-    )
-
-
-def policy_series(
-    job: EvaluationJob,
-    model: Scorer,
-    cases: Cases,
-    facts: TrainingFacts,
-    judge: Judge,
-    settings: EvaluationSettings,
-    out: Path,
-    progress: Progress | None,
-) -> list[Measured]:
-    """Have the model write its replies, write the table of them, and return the measures that apply."""
-    if facts.markers == "none" or facts.objective in WITHOUT_REJECTED:
-        return []
-    sampling = Sampling(settings.temperature, 1.0, settings.reply_tokens)
-    speaks = job.speakers != "none"
-    names = policy.names_of(cases.contexts, cases.conversations)
-    writer = policy.Writer(policy.Trained(model, facts.arrangement, speaks), sampling, settings.draw_seed)
-    replies = writer.write(cases.contexts, names, settings.rejections, progress)
-    instruct = job.judge is not None and (job.judge / INSTRUCT).is_dir()
-    if instruct:
-        replies += instruct_replies(job, cases, names, sampling, settings, progress)
-    posts = [post_of(context.background, context.turns, job.speakers != "none") for context in cases.contexts]
-    found = policy.judged(replies, judge, posts)
-    policy.write_replies(out / policy.REPLIES, found, cases.contexts, cases.conversations)
-    described = policy.described(found, cases.contexts)
-    if policy.POLICY in facts.excluded:
-        # The same figures as for every model, without cases.
-        return [*policy.measured(policy.judged([], judge, []), [], settings.rejections, instruct), *described]
-    return [*policy.measured(found, cases.contexts, settings.rejections, instruct), *described]
-
-
-def instruct_replies(
-    job: EvaluationJob,
-    cases: Cases,
-    names: Sequence[str],
-    sampling: Sampling,
-    settings: EvaluationSettings,
-    progress: Progress | None,
-) -> list[policy.Reply]:
-    """Have the instruct model beside the judge write its own replies, or take those of another model's evaluation."""
-    assert job.judge is not None
-    folder, contexts, most = job.judge / INSTRUCT, cases.contexts, settings.rejections
-
-    def compute() -> NDArray[np.str_]:
-        author = InstructModel.load(folder, job.speakers != "none", settings)
-        writer = policy.Writer(author, sampling, settings.draw_seed)
-        replies = writer.own(contexts, names, most, progress, policy.INSTRUCT)
-        turn_of = {(each.context, each.k): each.turn for each in replies}
-        return np.array([turn_of[number, k] for number in range(len(contexts)) for k in range(most + 1)], np.str_)
-
-    question = (
-        code_version(InstructModel.__module__),
-        folder_digest(folder),
-        [(each.background, each.turns) for each in contexts],
-        names,
-        sampling,
-        (most, job.speakers, settings.max_context_tokens, settings.draw_seed),
-    )
-    turns = cached_values(job.reward_cache, question, compute).tolist()
-    return [
-        policy.Reply(place // (most + 1), policy.INSTRUCT, place % (most + 1), turn, turn)
-        for place, turn in enumerate(turns)
-    ]
-
-
-def within_training(settings: EvaluationSettings, facts: TrainingFacts) -> EvaluationSettings:
-    """Limit the context to the longest piece that the model was trained on."""
-    if facts.longest_piece is None:
-        return settings
-    return replace(settings, max_context_tokens=min(settings.max_context_tokens, facts.longest_piece))
-
-
-def score_split(
-    job: EvaluationJob,
-    model: Scorer,
-    load_base: Callable[[], Scorer],
-    facts: TrainingFacts,
-    settings: EvaluationSettings,
-    spill: Path,
-    progress: Progress | None,
-    split: Split = "test",
-    families: Collection[str] = FAMILIES,
-) -> ScoredCases:
-    """Read the cases of a split and score them with the model and with its base model.
-
-    The format is the one whose markers the model's tokenizer has. The base model is loaded only if its scores are not
-    in the cache.
-    """
-    format = next(name for name, markers in FORMATS.items() if markers == model.tokenizer.markers)
-    cases = read_cases(
-        job.dataset,
-        job.utterances,
-        job.ranked,
-        format,
-        job.speakers,
-        settings,
-        spill,
-        # The pairs are asked of `dpo` and `kto` too, without a verdict.
-        markers="after" if facts.objective in PREFERENCES else facts.markers,
-        exclude_repeated_roots=job.exclude_repeated_roots,
-        split=split,
-        families=families,
-        mentions=job.mentions,
-    )
-    label = "" if split == "test" else f", {split} split"
-    of_pairs = cases.ask_text.copy()
-    of_pairs[cases.pairs.better] = of_pairs[cases.pairs.worse] = True
-    by_text = facts.objective in PREFERENCES
-    ask_base = of_pairs if by_text else cases.ask_text
-    # A baseline is the probability that the model gives to the replies of the pairs.
-    ask_model = of_pairs if by_text or split == "test" else cases.ask_text
-
-    def score(scorer: Scorer, name: str, ask_text: Bools) -> Scores:
-        return scorer.score(cases.queries, ask_text, progress, name + label, cases.own_verdicts, facts.arrangement)
-
-    question = base_question(job, cases, ask_base, facts, settings)
-    base_scores = cached_scores(job.score_cache, question, lambda: score(load_base(), "base model", ask_base))
-    scores = score(model, "model", ask_model)
-    if by_text:
-        scores, base_scores = (by_implicit_reward(each, base_scores) for each in (scores, base_scores))
-    return ScoredCases(cases, {"model": scores, "base": base_scores})
-
-
-def text_scorers(job: EvaluationJob) -> dict[str, TextScorer]:
-    """Return the baselines that score the texts of replies: those that the judge's folder holds."""
-    if job.judge is None:
-        return {}
-    judge, named = Judge.read(job.judge), job.speakers != "none"
-    found: dict[str, TextScorer] = {}
-    if words := judge if judge.kind == "words" else judge.baseline:
-        found["words"] = lambda _, texts: words.scores(texts)[0]
-    if judge.kind == "model":
-
-        def reward(queries: Sequence[Query], texts: Sequence[str]) -> Floats:
-            posts = [post_of(query.background, query.turns, named) for query in queries]
-            question = (judge.digest, posts, list(texts))
-            return cached_values(job.reward_cache, question, lambda: judge.values(texts, posts))
-
-        found["reward"] = reward
-    return found
 
 
 def validate(
@@ -416,18 +192,3 @@ def validation_figures(validation: Evaluation | None, metric: str) -> dict[str, 
         return {}
     wanted = {f"{prefix}{metric}{suffix}" for prefix in ("", "base.", "minus_base.") for suffix in FIGURE_SUFFIXES}
     return {f"validation.{name}": value for name, value in validation.metrics().items() if name in wanted}
-
-
-def base_question(
-    job: EvaluationJob, cases: Cases, ask_text: Bools, facts: TrainingFacts, settings: EvaluationSettings
-) -> object:
-    """Return all that the base model's scores depend on."""
-    return (
-        code_version(__name__),
-        folder_digest(job.base),
-        settings.max_context_tokens,
-        cases.queries,
-        cases.own_verdicts,
-        facts.arrangement,
-        ask_text.tobytes(),
-    )

@@ -11,6 +11,7 @@ from functools import cached_property
 import numpy as np
 
 from adc_pipeline.evaluation import measures
+from adc_pipeline.evaluation.applicability import TrainingFacts
 from adc_pipeline.evaluation.baselines import BASELINES, TESTED_READINGS, TextScorer, baseline_series, decides
 from adc_pipeline.evaluation.case_sets import Improvements, answered, keep
 from adc_pipeline.evaluation.cases import Cases
@@ -20,7 +21,6 @@ from adc_pipeline.evaluation.measures import TESTED, Bools, CaseSets, Measured
 from adc_pipeline.evaluation.scoring import Scores
 from adc_pipeline.evaluation.settings import EvaluationSettings
 from adc_pipeline.evaluation.significance import paired_differences_from
-from adc_pipeline.evaluation.training_facts import TrainingFacts
 
 Series = Mapping[str, Sequence[Measured]]
 

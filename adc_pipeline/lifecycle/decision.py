@@ -17,13 +17,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from adc_pipeline.evaluation.applicability import comparable_bits
 from adc_pipeline.evaluation.comparison import paired_differences
 from adc_pipeline.evaluation.estimate import Difference
 from adc_pipeline.evaluation.evaluation import VALIDATION, Evaluation
 from adc_pipeline.evaluation.formatting import interval, number, p_value
 from adc_pipeline.evaluation.measures import family
 from adc_pipeline.evaluation.settings import DIRECTIONS, ComparisonSettings
-from adc_pipeline.evaluation.training_facts import comparable_bits
 from adc_pipeline.lifecycle.settings import PromotionSettings
 from adc_pipeline.walks.learnable import FEWEST_CONVERSATIONS
 

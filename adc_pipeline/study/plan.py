@@ -303,9 +303,9 @@ class Reader:
 
     def check_pair(self, where: str, contrast: Contrast, arms: Mapping[str, Variant]) -> None:
         """Raise PipelineError for two arms that the measure does not put the same questions to."""
+        from adc_pipeline.evaluation.applicability import comparable_bits
         from adc_pipeline.evaluation.comparison import OF_EVERY_DATASET, OF_ONE_JUDGE
         from adc_pipeline.evaluation.measures import family
-        from adc_pipeline.evaluation.training_facts import comparable_bits
 
         if contrast.second is None:
             return

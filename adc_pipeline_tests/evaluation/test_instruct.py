@@ -8,9 +8,10 @@ from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerBase
 
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.evaluation.cases import Cases, Context
-from adc_pipeline.evaluation.evaluate import EvaluationJob, instruct_replies
 from adc_pipeline.evaluation.instruct import INSTRUCT, InstructModel, prepare_instruct_model
+from adc_pipeline.evaluation.job import EvaluationJob
 from adc_pipeline.evaluation.named_models import NamedModel
+from adc_pipeline.evaluation.own_replies import instruct_replies
 from adc_pipeline.evaluation.settings import EvaluationSettings
 from adc_pipeline.generation.settings import Sampling
 

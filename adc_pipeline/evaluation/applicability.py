@@ -1,4 +1,4 @@
-"""Read what a model was trained on, and decide which measures apply to it.
+"""Decide which measures apply to a model, from what it was trained on, and from the split and the judge.
 
 `training.json` beside a model's weights states the layout of its texts. The same texts and measures for every model
 would compare different things:
@@ -20,13 +20,19 @@ A measure that does not apply is neither written nor drawn; the report gives the
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
 
-from adc_pipeline.evaluation.measures import Measured, family
+import numpy as np
+
+from adc_pipeline.evaluation.judge import Judge
+from adc_pipeline.evaluation.measures import RELIABILITY, Bools, Measured, family
+from adc_pipeline.evaluation.policy import POLICY
+from adc_pipeline.evaluation.settings import EvaluationSettings
 from adc_pipeline.training.arrangement import Arrangement
-from adc_pipeline.training.facts import ModelFacts
+from adc_pipeline.training.facts import WITHOUT_REJECTED, MarkerPlace, ModelFacts
+from adc_pipeline.walks.datasets import split_files
+from adc_pipeline.walks.splits import split_of
 
 VERDICT_BEFORE = (
     "the model was trained on texts in which a verdict stands before its turn, so the marker after a turn is the next"
@@ -43,6 +49,7 @@ WITHOUT_VERDICTS = {
     "none": "the model was trained on texts with a line break in place of every marker",
     "neutral": "the model was trained on texts with one marker for both verdicts",
 }
+NO_JUDGE = "there was no judge, or the setting `contexts` was 0"
 
 
 def comparable_bits(one: str, other: str) -> bool:
@@ -62,7 +69,7 @@ class TrainingFacts:
     """
 
     objective: str = "mle"
-    markers: Literal["after", "before", "none", "neutral"] = "after"
+    markers: MarkerPlace = "after"
     excluded: Mapping[str, str] = field(default_factory=dict)
     longest_piece: int | None = None
     arrangement: Arrangement = field(default_factory=Arrangement)
@@ -83,3 +90,43 @@ class TrainingFacts:
     def applicable(self, measured: Sequence[Measured]) -> list[Measured]:
         """Return the measures that apply to the model."""
         return [each for each in measured if family(each.name) not in self.excluded]
+
+
+def without_calibration(facts: TrainingFacts, accepted: Bools) -> TrainingFacts:
+    """Exclude calibration where all test turns have one verdict, since always predicting that would be perfect."""
+    if len(np.unique(accepted)) > 1 or not len(accepted):
+        return facts
+    reason = f"every turn of the test split is {'accepted' if accepted[0] else 'rejected'}"
+    return replace(facts, excluded={RELIABILITY: reason, **facts.excluded})
+
+
+def without_policy(facts: TrainingFacts, judge: Judge | None, dataset: Path) -> TrainingFacts:
+    """Exclude policy improvement where the model knows no rejected turns, or where the judge decides nothing."""
+    if judge is None:
+        return replace(facts, excluded={POLICY: NO_JUDGE, **facts.excluded})
+    reason = judge.objection() or unseen_problem(judge, dataset)
+    if facts.markers == "none":
+        reason = WITHOUT_VERDICTS["none"]
+    elif facts.objective in WITHOUT_REJECTED:
+        reason = REASONS["filtering"]
+    return replace(facts, excluded={POLICY: reason, **facts.excluded}) if reason else facts
+
+
+def unseen_problem(judge: Judge, dataset: Path) -> str:
+    """Return the sentence's part for a judge that was trained on test conversations of the dataset; empty if none."""
+    import pyarrow.parquet
+
+    read = pyarrow.parquet.read_table(split_files(dataset, "test"), columns=["conversation_id"], partitioning=None)
+    if all(split_of(id, judge.shares) == "test" for id in read["conversation_id"].unique().to_pylist()):
+        return ""
+    return (
+        f"the judge was made with the setting `shares` {judge.shares} and this dataset with another, so that it may"
+        " have been trained on test conversations"
+    )
+
+
+def within_training(settings: EvaluationSettings, facts: TrainingFacts) -> EvaluationSettings:
+    """Limit the context to the longest piece that the model was trained on."""
+    if facts.longest_piece is None:
+        return settings
+    return replace(settings, max_context_tokens=min(settings.max_context_tokens, facts.longest_piece))
