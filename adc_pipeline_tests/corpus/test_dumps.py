@@ -16,7 +16,7 @@ import zstandard
 
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.corpus import packings
-from adc_pipeline.corpus.readers import dumps, lines
+from adc_pipeline.corpus.readers import dumps, lines, progress
 from adc_pipeline.corpus.readers.rows import COLUMNS
 from adc_pipeline.corpus.readers.values import create_macros
 from adc_pipeline.corpus.settings import UtteranceSettings
@@ -321,7 +321,7 @@ def test_a_reading_given_up_leaves_nothing_behind(tmp_path: Path, small_chunks: 
 
 
 def test_a_long_reading_says_how_far_it_is(tmp_path: Path, small_chunks: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lines, "SECONDS_BETWEEN_REPORTS", 0)
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_REPORTS", 0)
     path = tmp_path / "RC_2018-09"
     path.write_bytes(line(COMMENT) * 30_000)
     said: list[str] = []

@@ -26,12 +26,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from time import monotonic
 
-from adc_pipeline.core.engine import SECONDS_BETWEEN_REPORTS, Report, no_report
+from adc_pipeline.core.engine import Report, no_report
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.corpus.readers.dialects import BEHIND_BACKSLASH, Dialect, Record, parse
 from adc_pipeline.corpus.readers.lines import LINE
+from adc_pipeline.corpus.readers.progress import Progress
 from adc_pipeline.corpus.readers.text_lines import count_lines, text_chunks, text_lines
 
 # With any other separator files are common that do not quote at all.
@@ -287,9 +287,8 @@ def _write(path: Path, dialect: Dialect, out: Path, report: Report, looked_at: s
     schema = pa.schema([(name, pa.string()) for name in dialect.names])
     headings, nothing = Headings(path, dialect.names), [None] * len(dialect.names)
     written, malformed, points = 0, 0, False
-    total, reported = path.stat().st_size, monotonic()
     with path.open("rb") as file, pq.ParquetWriter(out, schema, compression="none", use_dictionary=False) as writer:
-        reader = Reader(text_chunks(file, path), dialect)
+        reader, progress = Reader(text_chunks(file, path), dialect), Progress(file, path, report)
         for records in reader.batches():
             records = headings.removed(records)
             if not records:
@@ -304,9 +303,7 @@ def _write(path: Path, dialect: Dialect, out: Path, report: Report, looked_at: s
             if looked_at is not None and not points:
                 points = bool(pc.any(pc.match_substring(batch.column(looked_at), ".")).as_py())
             written += len(records)
-            if monotonic() - reported > SECONDS_BETWEEN_REPORTS:
-                reported = monotonic()
-                report(f"{path.resolve().name}: {file.tell() / 1e6:,.0f} of {total / 1e6:,.0f} MB read")
+            progress.update()
     return Counted(written + count_lines(path) - reader.lines, malformed, points), reader
 
 

@@ -18,11 +18,11 @@ from io import BytesIO
 from itertools import islice
 from pathlib import Path
 from tempfile import mkdtemp
-from time import monotonic
 from typing import Any, BinaryIO
 
-from adc_pipeline.core.engine import SECONDS_BETWEEN_REPORTS, Report, no_report
+from adc_pipeline.core.engine import Report, no_report
 from adc_pipeline.corpus.packings import BLOCK, END_OF_TEXT, MARK, blocks, cut_off, packing_of
+from adc_pipeline.corpus.readers.progress import Progress
 from adc_pipeline.corpus.readers.rows import FILE_NUMBER
 from adc_pipeline.corpus.remote import RemoteFile
 
@@ -222,9 +222,9 @@ def chunks(
 
 
 def _written(path: Path, folder: Path, report: Report, read: ReadLines) -> Iterator[Path]:
-    total, number, reported = path.stat().st_size, 0, monotonic()
+    number = 0
     with path.open("rb") as file:
-        lines = read(file, path)
+        lines, progress = read(file, path), Progress(file, path, report)
         more = next(lines, None)
         while more is not None:
             chunk = folder / f"{number:05}.jsonl"
@@ -233,9 +233,7 @@ def _written(path: Path, folder: Path, report: Report, read: ReadLines) -> Itera
             with chunk.open("r+b" if chunk.exists() else "wb") as out:
                 while more is not None and out.tell() < CHUNK:
                     out.write(more)
-                    if monotonic() - reported > SECONDS_BETWEEN_REPORTS:
-                        reported = monotonic()
-                        report(f"{path.resolve().name}: {file.tell() / 1e6:,.0f} of {total / 1e6:,.0f} MB read")
+                    progress.update()
                     more = next(lines, None)
                 out.truncate()
             yield chunk
