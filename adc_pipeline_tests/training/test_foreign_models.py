@@ -208,6 +208,20 @@ def test_adapters_stand_beside_plainly_linear_layers_only(small_model: Path) -> 
     }
 
 
+@pytest.mark.parametrize("shared", ["layer", "weight"])
+def test_no_adapter_stands_beside_a_weight_that_several_layers_use(shared: str, small_model: Path) -> None:
+    """It would be merged into all of them: Zamba's shared blocks got the adapters of two places."""
+    model = load_model(small_model)
+    attention = model.model.layers[0].self_attn
+    if shared == "layer":
+        attention.v_proj = attention.k_proj
+    else:
+        attention.v_proj.weight = attention.k_proj.weight
+    add_adapters(model, replace(SETTINGS, lora_rank=2), [297, 298, 299])
+    adapted = {name.partition(".lora_A")[0] for name, _ in model.named_parameters() if ".lora_A" in name}
+    assert {name.rpartition(".")[2] for name in adapted} == {"q_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
+
+
 # --- The auxiliary loss of a mixture of experts -------------------------------------------------------
 
 
