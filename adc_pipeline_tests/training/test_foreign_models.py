@@ -114,6 +114,17 @@ def test_tied_embeddings_are_not_missing(plain_gpt2: Path, tmp_path: Path) -> No
     prepared(plain)
 
 
+def test_output_embeddings_that_the_files_hold_are_kept(plain_gpt2: Path, tmp_path: Path) -> None:
+    """The configuration ties them to the input's, and transformers would drop them once the vocabulary grows."""
+    plain = write_plain(tmp_path / "plain", plain_gpt2, **LLAMA, tie_word_embeddings=False)
+    config = json.loads((plain / "config.json").read_text())
+    (plain / "config.json").write_text(json.dumps({**config, "tie_word_embeddings": True}))
+    head = load_file(plain / "model.safetensors")["lm_head.weight"]
+    model = load_model(prepared(plain))
+    assert model.lm_head.weight[: len(head)].equal(head)
+    assert not model.config.tie_word_embeddings
+
+
 def test_a_configuration_of_another_size_is_a_sentence(plain_gpt2: Path, tmp_path: Path) -> None:
     plain = write_plain(tmp_path / "plain", plain_gpt2)
     config = json.loads((plain / "config.json").read_text())
