@@ -80,7 +80,7 @@ def decoded(text: str) -> str:
 
 
 SPACES = "".join(sign for sign in map(chr, range(0x3001)) if unicodedata.category(sign) == "Zs")
-NOTHING = ("", "na", "n/a", "#n/a", "<na>", "none", "null", "nan", "nat", r"\n")
+NOTHING = ("", "na", "n/a", "#n/a", "<na>", "none", "null", "nan", "nat", r"\n", '=""')
 
 
 def is_nothing(written: str) -> bool:
@@ -91,8 +91,10 @@ def is_nothing(written: str) -> bool:
 def identifier(written: str | None) -> str | None:
     """An id as text: 7.0 is 7 as long as a float holds every whole number, any other text is itself.
 
-    Of a number of twelve digits or more, Excel shows the first six, which is no id.
+    Of a number of twelve digits or more, Excel shows the first six, which is no id. It writes ="001" for a text.
     """
+    if written and (quoted := re.fullmatch('="([^"]*)"', written)):
+        return quoted[1] or None
     written = written and written.strip(" ")
     if written and re.fullmatch(r"-?\d+(\.(0*|\d+[eE]\+?\d+)|[eE]\+\d+)", written, re.ASCII):
         number = float(written)

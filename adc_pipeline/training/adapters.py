@@ -5,6 +5,7 @@ start as three copies of one mean, and a model whose markers stay equal cannot t
 does the work; the export adds its matrices to the weights, so that the saved folder is a plain model.
 """
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import torch
@@ -47,6 +48,7 @@ def _adapted(model: "PreTrainedModel", settings: TrainingSettings, marker_ids: l
     # PEFT replaces whatever is derived from a linear layer. A layer with a forward pass of its own, such as a router
     # that returns scores and logits, is not x W + b, and an adapter could not be merged into it.
     others = [name for name, module in model.named_modules() if is_linear(module) and not is_plainly_linear(module)]
+    others += [name for name in shared_layers(model) if model.get_submodule(name) is not head]
     config = LoraConfig(
         task_type="CAUSAL_LM",
         exclude_modules=others or None,
@@ -65,6 +67,16 @@ def _adapted(model: "PreTrainedModel", settings: TrainingSettings, marker_ids: l
             f"`lora_rank` {settings.lora_rank} does not work with the base model, a {type(model).__name__}"
             f" ({first_line(error)}); set it to 0 to train all weights."
         ) from error
+
+
+def shared_layers(model: torch.nn.Module) -> list[str]:
+    """Return the names of linear layers whose weight other places of the model use as well, as Zamba's do.
+
+    An adapter stands in one place, and what it learned would be merged into all of them.
+    """
+    weights = Counter(id(parameter) for _, parameter in model.named_parameters(remove_duplicate=False))
+    modules = model.named_modules(remove_duplicate=False)
+    return [name for name, module in modules if is_linear(module) and weights[id(module.weight)] > 1]
 
 
 def is_linear(module: torch.nn.Module) -> bool:

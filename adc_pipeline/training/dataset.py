@@ -20,7 +20,8 @@ from adc_pipeline.core.records import checked_fields, read_record
 from adc_pipeline.training.arrangement import Arrangement
 from adc_pipeline.training.completions import encode_completions
 from adc_pipeline.training.layout import BATCH, encode_walks, segments
-from adc_pipeline.training.tokens import MarkerTokenizer, unreadable
+from adc_pipeline.training.reading_back import read_back
+from adc_pipeline.training.tokens import MarkerTokenizer
 from adc_pipeline.walks.splits import split_of
 from adc_pipeline.walks.text_only import detected_markers, walk_of_text
 
@@ -50,7 +51,8 @@ class TokenizedSplit:
 
     `prefix_ids` are the ids that every walk begins with, `control_ids` the ids that no text contains (see
     `MarkerTokenizer`), `counts` what the arrangement of the turns excluded. `unreadable` has the share of the
-    characters that the tokenizer does not know, and the commonest of them; it is empty if there are none.
+    characters that the tokenizer does not know, and the commonest of them, and likewise the share of the texts that it
+    changes, and in what; it is empty if it reads back every text.
     """
 
     ids: np.ndarray  # int32 (tokens,)
@@ -178,13 +180,15 @@ def check_readable(tokenizer: MarkerTokenizer, walks: Sequence[Mapping[str, Any]
 
     Raises PipelineError if the tokenizer does not know most of the characters: the model would learn nothing of them.
     """
-    found = unreadable(tokenizer, [text for walk in walks for text in segments(walk, tokenizer.markers)])
-    if found.share > MOST_UNREADABLE:
+    found = read_back(tokenizer, [text for walk in walks for text in segments(walk, tokenizer.markers)])
+    if found.missing_share > MOST_UNREADABLE:
         raise PipelineError(
-            f"The base model's tokenizer does not know {found.share:.0%} of the characters of the corpus, such as"
-            f" {' '.join(found.characters)}; choose a base model for the language of the corpus."
+            f"The base model's tokenizer does not know {found.missing_share:.0%} of the characters of the corpus, such"
+            f" as {' '.join(found.commonest)}; choose a base model for the language of the corpus."
         )
-    return {"share": round(found.share, 6), "characters": found.characters} if found.count else {}
+    missing = {"share": round(found.missing_share, 6), "characters": found.commonest}
+    changed = {"changed": round(found.changed_share, 6), "changes": found.changes}
+    return (missing if found.missing else {}) | (changed if found.changed else {})
 
 
 def load_split(folder: Path) -> TokenizedSplit:

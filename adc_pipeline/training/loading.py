@@ -108,6 +108,7 @@ def load_weights(source: str, named: str, **options: Any) -> "PreTrainedModel":
     if getattr(model.config, "quantization_config", None) is not None:
         refuse_quantized(source, named, **options)
     refuse_integers(source, named, model, **options)
+    keep_apart(model)
     if missing := sorted(found["missing_keys"]):
         raise PipelineError(
             f"{named} is incomplete: {len(missing)} of its {len(model.state_dict())} tensors are missing, such as"
@@ -119,6 +120,21 @@ def load_weights(source: str, named: str, **options: Any) -> "PreTrainedModel":
             " left out; correct config.json (the number of layers, or what a layer has), or choose another."
         )
     return model
+
+
+def keep_apart(model: "PreTrainedModel") -> None:
+    """Let the configuration say that a model has output embeddings of its own, if its files have some.
+
+    transformers loads them with a warning where the configuration ties them to the input's, and would drop them once
+    the vocabulary grows.
+    """
+    embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
+    one, other = (getattr(table, "weight", None) for table in (embedding, head))
+    if one is None or other is None or one is other or (one.shape == other.shape and torch.equal(one, other)):
+        return
+    for config in (model.config, model.config.get_text_config()):
+        if getattr(config, "tie_word_embeddings", False):
+            config.tie_word_embeddings = False
 
 
 def location_options(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -82,9 +82,15 @@ def announce(progress: Progress, run: Run, restarted: bool) -> None:
         f" {data.layout.rows_per_step} x {split.row} tokens, {split.fill:.1%} of them filled, on"
         f" {devices.device_name(run.accelerator)}."
     )
-    if lost := split.split.unreadable:
+    lost = split.split.unreadable
+    if "share" in lost:
         named = " ".join(lost["characters"])
         progress.say(f"The tokenizer does not know {lost['share']:.2%} of the characters, such as {named}.")
+    if "changed" in lost:
+        progress.say(
+            f"The tokenizer changes {lost['changed']:.2%} of the texts ({', '.join(lost['changes'])}): the model learns"
+            " and writes them so."
+        )
     if run.auxiliary_loss:
         progress.say(f"Auxiliary loss of the routers, which the base model asks for: {run.auxiliary_loss}.")
     if split.separation == "passes":

@@ -29,9 +29,10 @@ from adc_pipeline.training.loading import (
     stored_type,
 )
 from adc_pipeline.training.probes import FAULTS, counts_from_zero, knows, looks_ahead
+from adc_pipeline.training.reading_back import check_loads_again, check_reads_back
 from adc_pipeline.training.settings import BaseModelSettings
 from adc_pipeline.training.tokenizer import add_markers, marker_ids, train_tokenizer
-from adc_pipeline.training.tokens import MarkerTokenizer, check_reads_back
+from adc_pipeline.training.tokens import MarkerTokenizer
 from adc_pipeline.walks.markers import Markers
 
 if TYPE_CHECKING:
@@ -75,6 +76,8 @@ def prepare_base_model(
                 f" ({first_line(error)[:200]}); choose another base model."
             ) from error
         tokenizer.save_pretrained(partial)
+        if settings.name != "small":
+            check_loads_again(MarkerTokenizer(tokenizer), partial, _subject(settings))
     return {
         **asdict(settings),
         "commit": commit,

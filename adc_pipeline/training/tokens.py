@@ -6,10 +6,7 @@ the end of a turn, where a marker stands anyway. Speed: 0.8 million tokens a sec
 sentence, 2 million where they are paragraphs.
 """
 
-import unicodedata
-from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -74,22 +71,35 @@ class MarkerTokenizer:
         return cls(plain)
 
     def ids(self, texts: Sequence[str]) -> list[list[int]]:
-        """Tokenize each text as plain text; no list contains a special id."""
-        encoded: list[list[int]]
-        if self.tokenizer.is_fast:
-            # Straight to the Rust tokenizer: the wrapper's conversions take as long as the tokenization.
-            backend = self.tokenizer.backend_tokenizer
-            backend.encode_special_tokens = True
-            backend.no_truncation()
-            backend.no_padding()
-            encoded = [found.ids for found in backend.encode_batch_fast(texts, add_special_tokens=False)]
-        else:
-            encoded = self.tokenizer(list(texts), add_special_tokens=False, split_special_tokens=True)["input_ids"]
+        """Tokenize each text as plain text; no list contains a special id.
+
+        Raises PipelineError for a text that the tokenizer cannot read, such as one with an unknown word.
+        """
+        try:
+            encoded = self._encoded(texts)
+        except Exception as error:
+            raise PipelineError(
+                f"The base model's tokenizer, a {type(self.tokenizer).__name__}, cannot read every text"
+                f" ({first_line(error)}); choose another base model."
+            ) from error
         # Some vocabularies hold a special token's string as an ordinary piece too. Such a text loses it.
         return [
             found if self._special.isdisjoint(found) else [one for one in found if one not in self._special]
             for found in encoded
         ]
+
+    def _encoded(self, texts: Sequence[str]) -> list[list[int]]:
+        if not self.tokenizer.is_fast:
+            found: list[list[int]] = self.tokenizer(list(texts), add_special_tokens=False, split_special_tokens=True)[
+                "input_ids"
+            ]
+            return found
+        # Straight to the Rust tokenizer: the wrapper's conversions take as long as the tokenization.
+        backend = self.tokenizer.backend_tokenizer
+        backend.encode_special_tokens = True
+        backend.no_truncation()
+        backend.no_padding()
+        return [found.ids for found in backend.encode_batch_fast(texts, add_special_tokens=False)]
 
     def decode(self, ids: Iterable[int]) -> str:
         """Return the text of ids, without special tokens and without what the tokenizer adds before every text."""
@@ -157,68 +167,3 @@ def prefix_ids(tokenizer: "PreTrainedTokenizerBase") -> list[int]:
             " puts before every text is not known; choose another base model."
         )
     return []
-
-
-def check_reads_back(tokenizer: MarkerTokenizer, named: str) -> None:
-    """Raise PipelineError if a turn loses its line break or its spaces once it was tokenized and decoded.
-
-    The line break separates a turn's speaker from its text, and a reply may only end behind it. `named` is the subject
-    of the error's sentence.
-    """
-    known = next((text for text in KNOWN_CHARACTERS if text in tokenizer.decode(tokenizer.ids([text])[0])), "a")
-    turn = f"{known}\n{known} {known}"
-    decoded = tokenizer.decode(tokenizer.ids([turn])[0])
-    speaker, line_break, text = decoded.partition("\n")
-    if not (line_break and speaker.strip() == known and text.strip().startswith(known)):
-        raise PipelineError(
-            f"{named} has a tokenizer that loses line breaks: it reads {turn!r} as {decoded!r}, in which speaker and"
-            " text cannot be separated; choose another base model."
-        )
-    if len(text.split()) == 1:
-        raise PipelineError(
-            f"{named} has a tokenizer that loses spaces: it reads {turn!r} as {decoded!r}, in which words cannot be"
-            " separated; choose another base model."
-        )
-    # BPE dropout and SentencePiece's sampling are kept in a tokenizer's files.
-    words = " ".join(TRIED_WORDS)
-    if any(again != found for found in tokenizer.ids([words]) for again in tokenizer.ids([words] * TRIES)):
-        raise PipelineError(
-            f"{named} has a tokenizer that splits one text in several ways at random, so that a model would be asked"
-            " about other tokens than it was trained on; remove the `dropout` from its tokenizer.json, or choose"
-            " another base model."
-        )
-
-
-# Tokenized several times, to see whether chance takes part in it. Even a dropout of 0.01 changes one of these.
-TRIED_WORDS = ("the", "conversation", "goes", "on", "and", "nobody", "understands", "what", "happened", "before") * 10
-TRIES = 20
-
-
-@dataclass(frozen=True)
-class Unreadable:
-    """How many characters of some texts a tokenizer does not read back, which ones most, and of how many."""
-
-    count: int
-    characters: tuple[str, ...]
-    of: int
-
-    @property
-    def share(self) -> float:
-        return self.count / max(1, self.of)
-
-
-def unreadable(tokenizer: MarkerTokenizer, texts: Sequence[str]) -> Unreadable:
-    """Compare texts with what is decoded of their tokens, apart from spaces, capitals, accents and Unicode's forms."""
-    expected, missing = Counter[str](), Counter[str]()
-    for text, ids in zip(texts, tokenizer.ids(texts), strict=True):
-        characters = Counter(plain_form(text))
-        expected += characters
-        missing += characters - Counter(plain_form(tokenizer.decode(ids)))
-    most = tuple(character for character, _ in missing.most_common(5))
-    return Unreadable(missing.total(), most, expected.total())
-
-
-def plain_form(text: str) -> str:
-    """Return a text in compatibility form, in small letters, without spaces and combining marks."""
-    folded = unicodedata.normalize("NFKD", text.casefold())
-    return "".join(one for one in folded if not one.isspace() and not unicodedata.combining(one))

@@ -162,6 +162,7 @@ written_ids = st.one_of(
     st.sampled_from(["", "1.0", "7.", "7.5", "007", "v1.0", "1e5", "1.5e+3", "9007199254740991.0", "9007199254740992.0",
                      "9.007199254740994e+15", "12.10", "1.2.3", "-5.0", "-0.0", "0.0", "1e+05", "1E+15", "1.23457E+11",
                      "1.234567E+11", "1.5E+3", "5e+3x", " 5", "5.0 ", " ", "NA ", "None", "NULL", "Nan", "<NA>",
+                     '="001"', '="7.0"', '="a', '=="1"', '="a"b"',
                      *oracle.NOTHING]),
     st.text(alphabet="0123456789.eE+-", max_size=8),
     st.text(max_size=6),
@@ -181,6 +182,15 @@ def test_ids_and_parents_are_the_oracles(
     assert nothing == oracle.is_nothing(parent)
     if not nothing:
         assert value(connection, "text_parent($1)", parent) == (oracle.identifier(parent) or parent.strip(" "))
+
+
+@pytest.mark.parametrize(("written", "id"), [('="001"', "001"), ('="1.0"', "1.0"), ('=""', None), ("=1", "=1")])
+def test_what_excel_puts_around_a_text_is_no_part_of_an_id(
+    connection: duckdb.DuckDBPyConnection, written: str, id: str | None
+) -> None:
+    for macro in ("text_id", "text_parent"):
+        assert value(connection, f"{macro}($1)", written) == id
+    assert value(connection, "[is_nothing($1), is_no_id($1)]", written) == [id is None] * 2
 
 
 @pytest.mark.parametrize(

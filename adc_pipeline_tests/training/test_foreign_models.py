@@ -114,6 +114,17 @@ def test_tied_embeddings_are_not_missing(plain_gpt2: Path, tmp_path: Path) -> No
     prepared(plain)
 
 
+def test_output_embeddings_that_the_files_hold_are_kept(plain_gpt2: Path, tmp_path: Path) -> None:
+    """The configuration ties them to the input's, and transformers would drop them once the vocabulary grows."""
+    plain = write_plain(tmp_path / "plain", plain_gpt2, **LLAMA, tie_word_embeddings=False)
+    config = json.loads((plain / "config.json").read_text())
+    (plain / "config.json").write_text(json.dumps({**config, "tie_word_embeddings": True}))
+    head = load_file(plain / "model.safetensors")["lm_head.weight"]
+    model = load_model(prepared(plain))
+    assert model.lm_head.weight[: len(head)].equal(head)
+    assert not model.config.tie_word_embeddings
+
+
 def test_a_configuration_of_another_size_is_a_sentence(plain_gpt2: Path, tmp_path: Path) -> None:
     plain = write_plain(tmp_path / "plain", plain_gpt2)
     config = json.loads((plain / "config.json").read_text())
@@ -206,6 +217,20 @@ def test_adapters_stand_beside_plainly_linear_layers_only(small_model: Path) -> 
         "gate_proj",
         "down_proj",
     }
+
+
+@pytest.mark.parametrize("shared", ["layer", "weight"])
+def test_no_adapter_stands_beside_a_weight_that_several_layers_use(shared: str, small_model: Path) -> None:
+    """It would be merged into all of them: Zamba's shared blocks got the adapters of two places."""
+    model = load_model(small_model)
+    attention = model.model.layers[0].self_attn
+    if shared == "layer":
+        attention.v_proj = attention.k_proj
+    else:
+        attention.v_proj.weight = attention.k_proj.weight
+    add_adapters(model, replace(SETTINGS, lora_rank=2), [297, 298, 299])
+    adapted = {name.partition(".lora_A")[0] for name, _ in model.named_parameters() if ".lora_A" in name}
+    assert {name.rpartition(".")[2] for name in adapted} == {"q_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
 
 
 # --- The auxiliary loss of a mixture of experts -------------------------------------------------------

@@ -25,9 +25,10 @@ from adc_pipeline.training.dataset import load_split, tokenize_split
 from adc_pipeline.training.layout import encode_walks
 from adc_pipeline.training.model import prepare_base_model
 from adc_pipeline.training.packing import cut_into_pieces, pack
+from adc_pipeline.training.reading_back import check_loads_again, check_reads_back, read_back
 from adc_pipeline.training.settings import BaseModelSettings
 from adc_pipeline.training.tokenizer import add_markers
-from adc_pipeline.training.tokens import MarkerTokenizer, check_reads_back, unreadable
+from adc_pipeline.training.tokens import MarkerTokenizer
 from adc_pipeline.walks.markers import FORMATS
 from adc_pipeline_tests.training.conftest import TEXTS
 from adc_pipeline_tests.training.walks import walk, write_dataset
@@ -181,8 +182,8 @@ def characters(known: str) -> PreTrainedTokenizerFast:
 
 def test_characters_that_a_tokenizer_does_not_know_are_counted(tmp_path: Path) -> None:
     tokenizer = marked(characters("abcdefghijklmnopqrstuvwxyz"))
-    found = unreadable(tokenizer, ["ann\nyes", "bob\nso 7"])
-    assert (found.count, found.characters, found.of) == (1, ("7",), 12)
+    found = read_back(tokenizer, ["ann\nyes", "bob\nso 7"])
+    assert (found.missing, found.commonest, found.characters, found.changed) == (1, ("7",), 12, 0)
     record = walk("the walk 42", [("ann", "yes", "accepted")])
     tokenize_split(tokenizer, write_dataset(tmp_path / "d", train=[record]), "train", tmp_path / "tokens")
     assert load_split(tmp_path / "tokens").unreadable == {"share": round(2 / 15, 6), "characters": ["4", "2"]}
@@ -201,7 +202,57 @@ def test_a_tokenizer_of_another_script_is_refused(tmp_path: Path) -> None:
     forms = normalizers.Sequence([normalizers.NFKD(), normalizers.StripAccents(), normalizers.Lowercase()])
     backend = byte_level()
     backend.normalizer = forms
-    assert unreadable(marked(wrapped(backend)), ["Élan ＡＢ ½ 안녕 🙂", "Straße"]).count == 0
+    found = read_back(marked(wrapped(backend)), ["Élan ＡＢ ½ 안녕 🙂", "Straße"])
+    assert (found.missing, found.changes) == (0, ("forms of characters", "capitals"))
+
+
+@pytest.mark.parametrize(
+    ("normalizer", "changes"),
+    [
+        (normalizers.Replace(Regex("\n+"), "\n"), ["line breaks"]),
+        (normalizers.Replace(Regex(" +"), " "), ["spaces"]),
+        (normalizers.Replace("\t", " "), ["spaces"]),
+        (normalizers.Lowercase(), ["capitals"]),
+        (normalizers.NFKC(), ["forms of characters"]),
+        (normalizers.Strip(), None),
+    ],
+)
+def test_what_a_tokenizer_changes_in_texts_is_counted(
+    normalizer: Any, changes: list[str] | None, tmp_path: Path
+) -> None:
+    backend = byte_level()
+    backend.normalizer = normalizer
+    record = walk("the walk\nof 2", [("ann", "So  it\tgoes\n\nﬁne", "accepted"), ("bob", "yes", "accepted")])
+    tokenize_split(
+        marked(wrapped(backend)), write_dataset(tmp_path / "d", train=[record]), "train", tmp_path / "tokens"
+    )
+    expected = {"changed": 0.333333, "changes": changes} if changes else {}
+    assert load_split(tmp_path / "tokens").unreadable == expected
+
+
+def test_a_text_that_a_tokenizer_cannot_read_is_a_sentence(tmp_path: Path) -> None:
+    backend = Tokenizer(models.WordLevel({one: number for number, one in enumerate(["</s>", "a", "b", " ", "\n"])}))
+    backend.pre_tokenizer = pre_tokenizers.Split("", "isolated")
+    tokenizer = marked(wrapped(backend))
+    assert tokenizer.ids(["a b"]) == [[1, 3, 2]]
+    with pytest.raises(PipelineError, match=r"cannot read every text \(WordLevel error: .*\); choose"):
+        tokenizer.ids(["a b", "c"])
+
+
+def test_a_tokenizer_that_is_another_once_it_was_saved_is_refused(tmp_path: Path) -> None:
+    """The number 0 is nobody's: an added token then gets another id when it is loaded."""
+    vocabulary = {one: number for number, one in enumerate([*" \nabcdeghilnoprstuvwy", "</s>"], start=1)}
+    for name, ids in {"whole": {"<unk>": 0, **vocabulary}, "gap": vocabulary}.items():
+        backend = Tokenizer(models.WordLevel(ids, unk_token="</s>"))
+        backend.pre_tokenizer = pre_tokenizers.Split("", "isolated")
+        backend.decoder = decoders.Fuse()
+        tokenizer = marked(PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="</s>"))
+        tokenizer.tokenizer.save_pretrained(tmp_path / name)
+        if name == "whole":
+            check_loads_again(tokenizer, tmp_path / name, "The model")
+        else:
+            with pytest.raises(PipelineError, match="The model has a tokenizer that is another once it was saved and"):
+                check_loads_again(tokenizer, tmp_path / name, "The model")
 
 
 def test_a_tokenizer_that_loses_spaces_is_refused() -> None:

@@ -10,10 +10,10 @@ from a string.
   2610.
 - A **score** is a whole number. Commas may separate its thousands, since of a table with such scores only the highest
   ones have commas. So may points where a table of texts tells that they do (`thousands_by_points`).
-- An **id** is any text; spaces around it are no part of it. A whole number keeps its id where a program wrote it as a
-  float: pandas turns 7 into 7.0 where another row has no value. From 2^53 on, a float no longer holds every whole
-  number and is no id. A number with a fraction is no id either; as text it is, since 7.5 may well be the fifth
-  utterance of thread 7.
+- An **id** is any text; spaces around it are no part of it, nor what Excel puts around a text of digits (="001"). A
+  whole number keeps its id where a program wrote it as a float: pandas turns 7 into 7.0 where another row has no value.
+  From 2^53 on, a float no longer holds every whole number and is no id. A number with a fraction is no id either; as
+  text it is, since 7.5 may well be the fifth utterance of thread 7.
 - A **parent** may be missing in several spellings (null, NA, nan, \N and others), in any case.
 
 Each macro tests for the usual case by comparisons alone, of texts or of their lengths: they cost 1 to 3 ns a row, where
@@ -31,8 +31,12 @@ POST, COMMENT = "t3_", "t1_"
 
 # How pandas, R, SQL dumps and spreadsheets write a missing value as text: a parent or a time in any case, an id in
 # these only, since `na` and `none` are ids of Reddit's first posts.
-NO_ID = ("", "NA", "N/A", "#N/A", "<NA>", "None", "NONE", "null", "Null", "NULL", "nan", "NaN", "NAN", "NaT", r"\N")
-NOTHING = ("", "na", "n/a", "#n/a", "<na>", "none", "null", "nan", "nat", r"\n")
+EXCELS_EMPTY = '=""'
+NO_ID = (
+    *("", "NA", "N/A", "#N/A", "<NA>", "None", "NONE", "null", "Null", "NULL", "nan", "NaN", "NAN", "NaT", r"\N"),
+    EXCELS_EMPTY,
+)
+NOTHING = ("", "na", "n/a", "#n/a", "<na>", "none", "null", "nan", "nat", r"\n", EXCELS_EMPTY)
 
 # How databases number what is not there, and how people and programs write that a root answers nothing. Unlike the
 # above, these may be ids, which `corpus.keys` finds out.
@@ -192,7 +196,11 @@ CREATE OR REPLACE TEMP MACRO bare_id(written) AS
          ELSE nullif(written, '') END;
 -- Few ids have spaces around them, and the others cost no copy.
 CREATE OR REPLACE TEMP MACRO without_spaces(written) AS
-    CASE WHEN written < '!' OR suffix(written, ' ') THEN trim(written, ' ') ELSE written END;
+    CASE WHEN written < '!' OR suffix(written, ' ') THEN trim(written, ' ')
+         -- Excel's formula for digits that are to stay a text: ="001". '#' follows the quotation mark.
+         WHEN written >= '="' AND written < '=#'
+             THEN nullif(regexp_replace(written, '^="([^"]*)"$', '\1'), '')
+         ELSE written END;
 -- What is empty or begins with a space, a sign or a digit sorts before a colon. Anything else is no number.
 CREATE OR REPLACE TEMP MACRO text_id(written) AS
     CASE WHEN written < ':' THEN bare_id(without_spaces(written)) ELSE without_spaces(written) END;
