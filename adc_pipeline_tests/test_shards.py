@@ -94,8 +94,9 @@ def test_shards_follow_one_another_in_the_order_of_the_hash(ids: list[str], shar
 
 
 def test_the_number_of_shards_is_chosen_by_the_unpacked_size(tmp_path: Path) -> None:
-    """A power of two, one up to 10 GB; holes in files take no room."""
-    for size, packed, shards in ((0, b"", 1), (10, b"", 1), (11, b"", 2), (41, b"", 8), (3, b"\x1f\x8b", 4)):
+    """A power of two, one up to 2 GB, 16 up to 160 GB; holes in files take no room."""
+    sizes = ((0, b"", 1), (2, b"", 1), (5, b"", 4), (41, b"", 16), (160, b"", 16), (161, b"", 32), (1, b"\x1f\x8b", 4))
+    for size, packed, shards in sizes:
         (path := tmp_path / f"{size}.jsonl").write_bytes(packed)
         with path.open("r+b") as file:
             file.truncate(size * 2**30)

@@ -45,9 +45,8 @@ class UtteranceSettings(Settings):
     )
     shards: int = setting(
         0,
-        "Number of shards, processed one after the other and reused by a rerun; 1 is enough up to some 30 million"
-        " utterances, and 0 takes one for each 10 GB of the corpus, on a cluster more. The datasets do not depend on"
-        " it.",
+        "Number of shards, processed one after the other and reused by a rerun; 0 takes one for each 2 GB of the"
+        " corpus up to 16, then one for each 10 GB, and on a cluster more. The datasets do not depend on it.",
         minimum=0,
         maximum=99_999,
     )

@@ -59,8 +59,12 @@ SELECT position, CASE WHEN same > 1 THEN 'identical_row' ELSE 'duplicate_id' END
 ) WHERE copy > 1 ORDER BY position
 """
 
-# Of plain JSON lines: some 20 million utterances.
-BYTES_A_SHARD = 10 * 2**30
+# Of plain JSON lines: some 4 million utterances, whose preferences fit into the default memory limit. Spilling them to
+# disk costs more than shards do. A corpus that would have more than 16 such shards has larger ones, since each piece
+# that is read becomes a file a shard.
+BYTES_A_SHARD = 2 * 2**30
+SMALL_SHARDS = 16
+BYTES_A_LARGE_SHARD = 10 * 2**30
 # On a cluster, where every node is to work to the end: shards for each task that can run at a time, of at least so many
 # bytes.
 SHARDS_A_TASK = 4
@@ -202,7 +206,8 @@ def automatic_shards(size: int, tasks: int = 0, before: int = 0) -> int:
     `tasks` can run at a time on a cluster. The number that was `before` stays if it serves, since all files are read
     again for another one.
     """
-    wanted = max(size / BYTES_A_SHARD, min(SHARDS_A_TASK * tasks, size / LEAST_BYTES), 1)
+    alone = max(min(size / BYTES_A_SHARD, SMALL_SHARDS), size / BYTES_A_LARGE_SHARD)
+    wanted = max(alone, min(SHARDS_A_TASK * tasks, size / LEAST_BYTES), 1)
     found: int = 2 ** math.ceil(math.log2(wanted))
     return before if found <= before <= 2 * size / LEAST_BYTES else found
 
