@@ -4,6 +4,7 @@ What a name leads to is not trusted: opening a FIFO waits for ever, a device nev
 file may not be readable. Each ends here with one sentence that names the file and the setting. Links are followed.
 """
 
+import codecs
 import errno
 import json
 import os
@@ -160,8 +161,15 @@ def read_mapping(path: Path, missing_ok: bool = False) -> dict[str, Any]:
     try:
         if path.stat().st_size > SMALL_JSON:
             raise ValueError(f"it is larger than {SMALL_JSON >> 20} MiB")
+        content = path.read_bytes()
+        # As editors and shells on Windows write it.
+        utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
         # A subclass of the safe loader.
-        values = yaml.load(path.read_text(encoding="utf-8-sig"), Once) or {}
+        values = yaml.load(content.decode("utf-16" if utf16 else "utf-8-sig"), Once) or {}
+    except yaml.MarkedYAMLError as error:
+        found = ", ".join(filter(None, (error.context, error.problem)))
+        line = f" in line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise PipelineError(f"{path} cannot be read ({found}{line}): give a YAML file.") from error
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise PipelineError(f"{path} cannot be read ({first_line(error)}): give a YAML file.") from error
     if not isinstance(values, dict):

@@ -219,15 +219,14 @@ def publish(
     artefact; `model` is the id of the logged model that was evaluated. Dagster shows all `headlines`, and MLflow those
     that are `logged`, by default all.
     """
-    from adc_pipeline.evaluation.small_picture import LIMIT, small_headline
+    from adc_pipeline.evaluation.small_picture import small_headline
 
     if picture := small_headline(series):
         making.metadata["picture"] = dg.MetadataValue.md(picture)
     folder = making.folder / below
     known = {name: value for name in headlines if (value := metrics.get(name)) is not None}
     making.run.metrics({name: value for name, value in known.items() if logged is None or name in logged}, model=model)
-    # Too wide for the page's column, which it would stretch: long enough for Dagster to show it behind a click.
-    making.metadata["figures"] = dg.MetadataValue.md(f"{table:{LIMIT}}")
+    making.metadata["figures"] = dg.MetadataValue.md(table)
     making.metadata |= known
     making.log_files(folder)
     page, _, view = making.run.address.partition("?")

@@ -257,12 +257,14 @@ def make(stage: Stage[Any], request: Request[Any], outside: dict[str, Any]) -> A
     with (
         request.store.aside(request.name) as folder,
         tracking.run(request.name, request.plain_settings, run_tags(stage, request), parent_run(stage, request)) as run,
+        # Within the MLflow run, which is then killed and not failed, and whose end a second signal does not disturb.
+        interrupted_by_signals(),
     ):
         for artefact in request.inputs.values():
             run.artefact(artefact, "input", columns_of(artefact))
         making = Making(request, folder, run, outside)
-        # Within the MLflow run, which is then killed and not failed. One instance of DuckDB serves all of the stage.
-        with interrupted_by_signals(), request.engine.shared(folder / "spill") as engine:
+        # One instance of DuckDB serves all of the stage.
+        with request.engine.shared(folder / "spill") as engine:
             making.request = replace(request, engine=engine)
             stage.make(making)
         files = scan(folder)

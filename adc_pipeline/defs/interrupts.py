@@ -8,13 +8,15 @@ at that moment.
 Dagster's handler raises an exception wherever the step is. A library that is being imported may swallow it, as torch's
 imports did 1.5 s after the start of `base_model`, and the run would go on for hours; DuckDB raises an error of its own
 ("Query interrupted"), and the run would count as failed. So a signal is remembered, and raised again in place of
-another error, or at the next place where the step reports. Steps of checks have no such frame; the process's wakeup
-file descriptor tells the listener that a signal came. Once an interrupted step ends, further signals are ignored for
-some seconds, so that an impatient second Ctrl+C does not leave the run in MLflow unfinished.
+another error, or at the next place where the step reports. One that arrives in a finalizer would also be printed with
+its stack trace. Steps of checks have no such frame; the process's wakeup file descriptor tells the listener that a
+signal came. Once an interrupted step ends, further signals are ignored for some seconds, so that an impatient second
+Ctrl+C does not leave the run in MLflow unfinished.
 """
 
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -57,6 +59,8 @@ def remembered() -> Iterator[None]:
     taken = [number for number, found in before.items() if callable(found)]
     for number in taken:
         signal.signal(number, handler)
+    print_unraisable = sys.unraisablehook
+    sys.unraisablehook = lambda found: None if RECEIVED else print_unraisable(found)
     try:
         if woken():
             # It interrupted an earlier step, a check, which failed instead.
@@ -69,6 +73,7 @@ def remembered() -> Iterator[None]:
     finally:
         RECEIVED.clear()
         ENDING.clear()
+        sys.unraisablehook = print_unraisable
         for number in taken:
             signal.signal(number, before[number])
 

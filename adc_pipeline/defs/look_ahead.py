@@ -93,6 +93,8 @@ def place_of(name: Any) -> str:
     for part, names in (("ops", SETTINGS), ("resources", RESOURCES)):
         if name in names:
             return f": put it below `{part}:`"
+    if having := [asset for asset, kind in SETTINGS.items() if name in declared(kind)]:
+        return f": put it below `config:` of an asset in `ops:` ({' or '.join(having[:3])})"
     return f": use {', '.join(PARTS)}"
 
 

@@ -83,7 +83,7 @@ def page_of(
         **({"defaults": dg.MetadataValue.md(defaults)} if defaults else {}),
         "digest": made.digest,
         "path": dg.MetadataValue.path(str(request.store.home / made.place)),
-        "mlflow_run": dg.MetadataValue.url(making["address"]),
+        "mlflow_run": link(making["run"], making["address"]),
         "mlflow_run_id": making["run"],
         "unchanged": not reasons,
     }
@@ -114,13 +114,28 @@ def narrow(text: str, width: int, emphasis: str = "") -> str:
     return "  \n".join(f"{emphasis}{line}{emphasis}" for line in escaped)
 
 
+def link(text: str, address: str) -> dg.MarkdownMetadataValue:
+    """Return a link with a short text, since an address would stretch the column."""
+    return dg.MetadataValue.md(f"[{text[:8]}]({address})")
+
+
 def visible(value: Any, width: int) -> Any:
-    """Return a value with short lines, of `width` or PARAGRAPH characters, if it is a paragraph; else as it is."""
+    """Return a value that does not stretch the column: a wide table behind a click, a paragraph with short lines.
+
+    The lines of a paragraph have `width` characters, at least PARAGRAPH.
+    """
+    if isinstance(value, dg.MarkdownMetadataValue) and has_wide_table(value.value, width):
+        return dg.MetadataValue.md(f"{value.value:{LONG}}")
     if not isinstance(value, dg.MarkdownMetadataValue) or any(part in value.value for part in ("\n", "](", "```")):
         return value
     # It is Markdown already: only what begins a line may mean something else now.
     lines = textwrap.wrap(value.value, max(width, PARAGRAPH), break_on_hyphens=False, break_long_words=False)
     return dg.MetadataValue.md("  \n".join([*lines[:1], *(BEGINS.sub(r"\1\\", line) for line in lines[1:])]))
+
+
+def has_wide_table(text: str, width: int) -> bool:
+    """Return whether Markdown holds a table with a row of more than `width` characters."""
+    return any(line.startswith("|") and len(line) > width for line in text.splitlines())
 
 
 def block(text: str, width: int) -> str:

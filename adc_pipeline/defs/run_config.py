@@ -12,6 +12,7 @@ from typing import Any
 
 import dagster as dg
 from dagster._config import validate_config
+from dagster_shared.check import CheckError
 
 from adc_pipeline.core.placement import Placement
 from adc_pipeline.core.settings import Settings, declared
@@ -66,7 +67,20 @@ def job_config(ops: Mapping[str, type[Settings]], preset: Mapping[str, Any] | No
         "ops": optional({name: settings_below(kind) for name, kind in ops.items()}, (preset or {}).get("ops")),
         "resources": optional({name: settings_below(kind) for name, kind in RESOURCES.items()}),
     }
-    return dg.ConfigMapping(for_dagster, dg.Permissive(shown))
+    return JudgedLater(for_dagster, dg.Permissive(shown))
+
+
+class JudgedLater(dg.ConfigMapping):
+    """A config mapping that also takes what its schema refuses, such as `ops: 5`, which `look_ahead` refuses.
+
+    Dagster would refuse it with a stack trace. The launchpad, which marks the place, still does.
+    """
+
+    def resolve_from_unvalidated_config(self, config: Any) -> Any:
+        try:
+            return super().resolve_from_unvalidated_config(config)
+        except (dg.DagsterInvalidConfigError, CheckError):
+            return self.config_fn(config)
 
 
 READ_BY_DAGSTER: Mapping[str, dict[str, Any]] = {

@@ -28,6 +28,7 @@ from adc_pipeline.tracking.settings import MlflowSettings
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import Run as MlflowRun
     from mlflow.entities import RunInfo
 
 # MLflow's own tags.
@@ -225,7 +226,15 @@ class Tracking:
         experiment = self.experiment(client)
         end_abandoned(client, experiment, asset)
         tags = {ASSET: asset, PROCESS: this_process(), **({PARENT: parent} if parent else {}), **tags}
-        made = client.create_run(experiment, run_name=asset, tags=tags)
+        try:
+            made = client.create_run(experiment, run_name=asset, tags=tags)
+        except BaseException:
+            # An interrupt may come when MLflow has the run already, whose id is not known here.
+            with suppress(Exception):
+                for left in unfinished_runs(client, experiment, asset):
+                    if left.data.tags.get(PROCESS) == tags[PROCESS]:
+                        terminate(client, left.info.run_id, parent, "KILLED", left.info.start_time)
+            raise
         run = Run(client, made.info.run_id, self.run_address(experiment, made.info.run_id), self.uri)
         started = time.monotonic()
 
@@ -257,10 +266,15 @@ def terminate(client: "MlflowClient", run: str, parent: str, status: str, end: i
 
 def end_abandoned(client: "MlflowClient", experiment: str, asset: str) -> None:
     """Mark the runs of an asset whose process has ended as KILLED; they would stay RUNNING forever."""
-    running = f"tags.`{ASSET}` = '{asset}' AND attributes.status = 'RUNNING'"
-    for run in client.search_runs([experiment], running):
+    for run in unfinished_runs(client, experiment, asset):
         if has_ended(run.data.tags.get(PROCESS, "")):
             client.set_terminated(run.info.run_id, "KILLED")
+
+
+def unfinished_runs(client: "MlflowClient", experiment: str, asset: str) -> "list[MlflowRun]":
+    """Return the runs of an asset that MLflow takes for running."""
+    running = f"tags.`{ASSET}` = '{asset}' AND attributes.status = 'RUNNING'"
+    return list(client.search_runs([experiment], running))
 
 
 @dataclass(frozen=True)

@@ -157,6 +157,8 @@ def test_a_job_takes_a_file_that_serves_other_jobs() -> None:
     [
         ({"raw_corpus": {}}, "raw_corpus is no part of a run configuration: put it below `ops:`."),
         ({"shards": {}}, "shards is no part of a run configuration: put it below `resources:`."),
+        ({"sample_seed": 5},
+         "sample_seed is no part of a run configuration: put it below `config:` of an asset in `ops:` (raw_corpus)."),
         ({"op": {}}, "op is no part of a run configuration (did you mean ops?)."),
         ({"tags": {}}, "tags is no part of a run configuration: use ops, resources, execution, loggers."),
         ({"resources": {"workspace": {"threads": 2}}}, "workspace: put its settings below `config:`."),
@@ -170,6 +172,11 @@ def test_a_job_takes_a_file_that_serves_other_jobs() -> None:
         ({"ops": {"raw_corpus": None, "top2": None}}, "top2 is no asset"),
         ({"ops": {"raw_corpus": {"config": None}, "top2": None}}, "top2 is no asset"),
         ({"resources": {"workspace": {"config": None}, "mlflow": None, "mlfow": None}}, "mlfow is no resource"),
+        ({"ops": 5}, "`ops` is 5; use a mapping of names."),
+        ({"resources": ["workspace"]}, "`resources` is ['workspace']; use a mapping of names."),
+        ({"ops": {"raw_corpus": {"config": "x"}}}, "raw_corpus: its configuration is 'x'; give one `name: value` a"),
+        ({"ops": {"raw_corpus": {"config": {5: 1}}}}, "raw_corpus has no setting 5."),
+        ({"resources": {"workspace": 5}}, "workspace: put its settings below `config:`."),
     ],
 )  # fmt: skip
 def test_every_level_of_a_run_configuration_is_judged_by_a_sentence(given: dict[str, Any], sentence: str) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 from contextlib import suppress
 from typing import Any
 
@@ -146,3 +147,23 @@ def test_a_second_signal_does_not_disturb_the_end_of_an_interrupted_step() -> No
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+class Interrupted:
+    """Is interrupted in its finalizer, whose exceptions Python prints and forgets."""
+
+    def __del__(self) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_an_interrupt_in_a_finalizer_ends_the_step_and_prints_no_stack_trace(monkeypatch: pytest.MonkeyPatch) -> None:
+    printed: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", printed.append)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt), remembered(), interrupted_by_signals():
+            Interrupted()
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert not printed
+    assert sys.unraisablehook == printed.append

@@ -83,7 +83,8 @@ def test_materializations_show_figures_pictures_and_links(run: dg.ExecuteInProce
         made = Store(home).current(materialization.asset_key.to_user_string())
         assert materialization.metadata["digest"].value == made.digest
         run_id, address = (materialization.metadata[name].value for name in ("mlflow_run_id", "mlflow_run"))
-        assert str(address).endswith(f"/runs/{run_id}?workflowType=machine_learning")
+        assert str(address).startswith(f"[{str(run_id)[:8]}](")
+        assert str(address).endswith(f"/runs/{run_id}?workflowType=machine_learning)")
         assert materialization.tags is not None
         assert materialization.tags["dagster/data_version"] == made.digest
 

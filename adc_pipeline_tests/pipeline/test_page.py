@@ -14,11 +14,13 @@ from adc_pipeline.definitions import defs
 from adc_pipeline.defs.corpus import detected
 from adc_pipeline.defs.making import Making
 from adc_pipeline.defs.page import (
+    LONG,
     ROWS,
     block,
     check_names,
     four_digits,
     line_width,
+    link,
     narrow,
     run_config_of,
     settings_rows,
@@ -111,10 +113,21 @@ def test_a_paragraph_of_a_stage_is_as_narrow_as_the_page() -> None:
         "No difference between top-2 and", "ascending is shown in steering (0.1)", r"\- and \*more\*."]  # fmt: skip
     assert len(visible(paragraph, 60).value.split("  \n")) == 2
     words = "one two three four five six seven eight nine ten"
-    for other in (f"| a | b |\n| - | {words} |", f"[report.html](http://127.0.0.1/a {words})", f"- one\n- {words}"):
+    for other in ("| a |\n| - |", f"[report.html](http://127.0.0.1/a {words})", f"- one\n- {words}"):
         assert visible(dg.MetadataValue.md(other), 9).value == other
     assert visible(0.5, 3) == 0.5
     assert visible(words, 3) == words
+
+
+def test_wide_tables_are_behind_a_click_and_links_are_short() -> None:
+    """Otherwise they stretch the column of values beyond the edge of the page."""
+    wide = "### What changed\n\n| artefact | before | now |\n| --- | --- | --- |\n"
+    shown = visible(dg.MetadataValue.md(wide), 20).value
+    assert shown.startswith(wide)
+    assert len(shown) >= LONG
+    assert (
+        link("0123456789abcdef", "http://127.0.0.1:5000/#/runs/0").value == "[01234567](http://127.0.0.1:5000/#/runs/0)"
+    )
 
 
 def test_how_a_table_is_read_is_found_out(tmp_path: Path) -> None:

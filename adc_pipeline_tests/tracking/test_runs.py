@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -87,3 +88,22 @@ def test_mlflows_copy_of_a_file_is_a_link_where_both_are_on_one_disk(history: Hi
     # Removing the original leaves MLflow's.
     (tmp_path / "report.html").unlink()
     assert Path(history.client.download_artifacts(run.id, "report.html")).read_text() == "a report"
+
+
+def test_a_run_is_killed_that_an_interrupt_hits_while_mlflow_creates_it(
+    history: History, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MLflow has the run then, and the parent of the job would count as finished."""
+    client = history.tracking.client()
+    parent = history.tracking.parent("adc", "a job", {})
+    create = type(client).create_run
+
+    def interrupted(*arguments: Any, **keywords: Any) -> None:
+        create(*arguments, **keywords)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(type(client), "create_run", interrupted)
+    with pytest.raises(KeyboardInterrupt), history.tracking.run("top_2", {}, {}, parent):
+        pass
+    (made,) = client.search_runs([history.tracking.experiment(client)], "attributes.run_name = 'top_2'")
+    assert made.info.status == client.get_run(parent).info.status == "KILLED"
