@@ -137,7 +137,7 @@ def is_of_later_version(path: Path) -> bool:
     """Return whether the layout of an artefact is one that this version of the package does not know."""
     try:
         layout = object_in(record_text(path / MANIFEST)).get("layout", 0)
-    except (OSError, UnicodeDecodeError):
+    except (OSError, ValueError):
         return False
     return isinstance(layout, int) and layout > LAYOUT
 
