@@ -220,6 +220,7 @@ PUT: dict[str, Callable[[Path], Any]] = {
     "FIFO": os.mkfifo,
     "socket": socket_at,
     "loop": lambda path: path.symlink_to(path.name),
+    "lost": lambda path: path.symlink_to("nowhere"),
     "no object": lambda path: path.write_text('{"files": [], "unhashed": 5, "shown": 3}'),
     "no entries": lambda path: path.write_text('{"files": {"a": 5}, "unhashed": [[1]]}'),
     "huge": huge,
@@ -244,6 +245,13 @@ def test_whatever_is_in_the_place_of_a_record_counts_as_damaged(tmp_path: Path, 
     reported: list[str] = []
     assert check_artefacts(store, reported.append)
     assert reported[0].startswith(f"The manifest of {folder} cannot be read")
+
+
+def test_a_missing_record_of_the_making_is_found(tmp_path: Path) -> None:
+    (tmp_path / MANIFEST).write_text(sealed({"layout": 1, "files": {}}))
+    assert altered_files(tmp_path) == [MAKING]
+    (tmp_path / MANIFEST).write_text("{}")
+    assert altered_files(tmp_path) == []
 
 
 def test_a_folder_in_the_place_of_a_file_is_named(tmp_path: Path) -> None:

@@ -141,13 +141,17 @@ def altered_files(folder: Path) -> list[str]:
     """
     found: list[str] = []
     recorded: dict[str, Any] = {}
+    layout = None
     for record in (MANIFEST, MAKING):
         try:
             content = {"files": {}, "shown": {}} | unsealed(record_text(folder / record))
             checked_fields(content, {"files": dict[str, dict[str, Any]], "shown": dict[str, dict[str, Any]]})
             recorded |= content["files"] | content["shown"]
+            layout = layout or content.get("layout")
         except FileNotFoundError:
-            continue
+            # Earlier versions of the package, and what has no manifest, have no record of the making.
+            if record == MAKING and layout:
+                found.append(record)
         except ValueError:
             found.append(record)
     for name, entry in recorded.items():

@@ -50,7 +50,7 @@ def read_record(path: Path, *, remedy: str = REMEDY, largest: int = SMALL_JSON, 
 
 
 def record_text(path: Path) -> str:
-    """Return the text of a record of the store; raise FileNotFoundError if there is none, or a link to nothing.
+    """Return the text of a record of the store; raise FileNotFoundError if there is none.
 
     Raise ValueError for what is no regular file, has more than `LARGEST` bytes, or is no UTF-8: a FIFO would be waited
     for, and a device never ends.
@@ -58,8 +58,8 @@ def record_text(path: Path) -> str:
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     except OSError as error:
-        # A socket, and a link that leads back to itself.
-        if error.errno in (errno.ENXIO, errno.ELOOP):
+        # A socket, and a link that leads nowhere or back to itself.
+        if error.errno in (errno.ENXIO, errno.ELOOP) or path.is_symlink():
             raise ValueError("it is no regular file") from error
         raise
     try:
