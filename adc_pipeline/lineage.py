@@ -122,12 +122,13 @@ def on_disk(node: Node, store: Store) -> Found:
         if is_of_later_version(path):
             return Found("unknown", f"made by a later version of this package, which can check what is in {path}")
         digest = content_digest(node.asset, path)
+        altered = altered_files(path) if digest == node.digest else []
     except OSError as error:
         return Found("changed", f"CHANGED on disk: {error.filename} cannot be read ({error.strerror})")
     except DamagedError as error:
         return Found("changed", f"CHANGED on disk: {error}")
     if digest == node.digest:
-        if altered := altered_files(path):
+        if altered:
             return Found("changed", f"CHANGED on disk: {', '.join(altered[:5])} in {path} is not what was recorded")
         return Found("matches", f"matches what is in {path}")
     return Found("changed", f"CHANGED on disk: what is in {path} now has the digest {digest}{changed_files(path)}")
@@ -137,7 +138,7 @@ def is_of_later_version(path: Path) -> bool:
     """Return whether the layout of an artefact is one that this version of the package does not know."""
     try:
         layout = object_in(record_text(path / MANIFEST)).get("layout", 0)
-    except (OSError, UnicodeDecodeError):
+    except (OSError, ValueError):
         return False
     return isinstance(layout, int) and layout > LAYOUT
 

@@ -2,25 +2,29 @@
 
 import json
 import os
+import socket
 from collections.abc import Callable
+from contextlib import chdir
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from adc_pipeline.cli.repair import check_artefacts
 from adc_pipeline.core.artefacts import Store
 from adc_pipeline.core.content import altered_files, damage, folder_digest, mark_damaged, scan
 from adc_pipeline.core.errors import DamagedError, PipelineError
 from adc_pipeline.core.links import locked
 from adc_pipeline.core.manifests import MAKING, MANIFEST, Artefact, read_making, sealed, write_making
 from adc_pipeline.core.named_files import FROM_KERNEL, SMALL_JSON, file_problem
-from adc_pipeline.core.records import fits, object_in, read_record
+from adc_pipeline.core.records import LARGEST, fits, object_in, read_record
 from adc_pipeline.corpus.download import VERSION, newest_download
 from adc_pipeline.corpus.parts import read_record as read_parts
 from adc_pipeline.corpus.recorded_files import check_unchanged
 from adc_pipeline.defs.shown import read_shown, shown_pictures
 from adc_pipeline.evaluation.evaluation import Evaluation
 from adc_pipeline.generation.registration import read_registered
+from adc_pipeline.lineage import is_of_later_version
 from adc_pipeline.training.checkpoint import latest_layout
 from adc_pipeline.training.dataset import load_split
 from adc_pipeline.training.facts import ModelFacts
@@ -95,8 +99,19 @@ def test_a_value_of_another_type_in_a_manifest_makes_it_unreadable(tmp_path: Pat
     # Each sealed anew, as other code would write it.
     wrong: dict[str, Any] = {name: [3] for name in good}
     wrong |= {"counts": {"a": "7"}, "upstream_settings": {"raw_corpus": 3}, "inputs": {"utterances": None}}
-    wrong |= {"files": {"data.txt": 3}, "unhashed": "README.md", "layout": "1"}
-    for name, value in [*wrong.items(), ("counts", {"a": [7]}), ("counts", {"a": True}), ("counts", {"a": None})]:
+    wrong |= {"files": {"data.txt": 3}, "unhashed": "README.md", "layout": "1", "place": "../top-2"}
+    outside: list[tuple[str, Any]] = [
+        ("files", {"a/../../b": {}}),
+        ("files", {"a\0": {}}),
+        ("inputs", {"utterances": "../../x"}),
+    ]
+    for name, value in [
+        *wrong.items(),
+        *outside,
+        ("counts", {"a": [7]}),
+        ("counts", {"a": True}),
+        ("counts", {"a": None}),
+    ]:
         manifest.write_text(sealed(good | {name: value}))
         with pytest.raises(PipelineError, match="cannot be read: materialize the asset top_2 again"):
             store.current("top_2")
@@ -187,6 +202,62 @@ def test_a_fifo_in_the_place_of_a_record_keeps_nobody_waiting(tmp_path: Path) ->
         assert free
     with pytest.raises(DamagedError, match="is a FIFO"):
         read_record(tmp_path / MANIFEST)
+
+
+def socket_at(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as opened, chdir(path.parent):
+        opened.bind(path.name)
+
+
+def huge(path: Path) -> None:
+    path.touch()
+    os.truncate(path, LARGEST + 1)
+
+
+PUT: dict[str, Callable[[Path], Any]] = {
+    "folder": lambda path: path.mkdir(),
+    "device": lambda path: path.symlink_to("/dev/zero"),
+    "FIFO": os.mkfifo,
+    "socket": socket_at,
+    "loop": lambda path: path.symlink_to(path.name),
+    "lost": lambda path: path.symlink_to("nowhere"),
+    "no object": lambda path: path.write_text('{"files": [], "unhashed": 5, "shown": 3}'),
+    "no entries": lambda path: path.write_text('{"files": {"a": 5}, "unhashed": [[1]]}'),
+    "huge": huge,
+}
+
+
+@pytest.mark.parametrize("put", PUT.values(), ids=PUT)
+def test_whatever_is_in_the_place_of_a_record_counts_as_damaged(tmp_path: Path, put: Callable[[Path], Any]) -> None:
+    store = Store(tmp_path)
+    folder = store.version_path("top_2", "0" * 32)
+    folder.mkdir(parents=True)
+    put(folder / MANIFEST)
+    put(folder / MAKING)
+    with pytest.raises(PipelineError, match="cannot be read: materialize the asset top_2 again"):
+        store.version("top_2", "0" * 32)
+    assert store.unreadable() == [folder]
+    assert not list(store.versions())
+    assert read_making(Artefact("top_2", folder, "0" * 32)) == {"run": "", "address": "", "outside": {}}
+    assert altered_files(folder) == [MANIFEST, MAKING]
+    assert len(folder_digest(folder)) == 32
+    assert not is_of_later_version(folder)
+    reported: list[str] = []
+    assert check_artefacts(store, reported.append)
+    assert reported[0].startswith(f"The manifest of {folder} cannot be read")
+
+
+def test_a_missing_record_of_the_making_is_found(tmp_path: Path) -> None:
+    (tmp_path / MANIFEST).write_text(sealed({"layout": 1, "files": {}}))
+    assert altered_files(tmp_path) == [MAKING]
+    (tmp_path / MANIFEST).write_text("{}")
+    assert altered_files(tmp_path) == []
+
+
+def test_a_folder_in_the_place_of_a_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / MAKING).mkdir()
+    with pytest.raises(PipelineError, match=r"making\.json is a folder where a file belongs: move it away\."):
+        write_making(Artefact("top_2", tmp_path, "d1"), {})
 
 
 def test_the_ids_of_millions_of_conversations_are_no_damage(tmp_path: Path) -> None:

@@ -62,8 +62,12 @@ class Guard:
         try:
             parts = urlsplit(f"//{host}")
             name = parts.hostname or ""
-            # `port` raises ValueError for what is none.
-            return parts.port != 0 and "@" not in host and (name in self.names or bool(ipaddress.ip_address(name)))
+            # `port` raises ValueError for what is none. % is that of a zone, which no browser sends.
+            return (
+                parts.port != 0
+                and not {"@", "%"} & set(host)
+                and (name in self.names or bool(ipaddress.ip_address(name)))
+            )
         except ValueError:
             return False
 

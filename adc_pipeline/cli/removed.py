@@ -41,8 +41,9 @@ def removed(store: Store, delete: bool, with_current: bool, report: Report) -> i
         records = Records([tracking.client()])
         found = standing(store, records, removals)
         history = sorted(runs_of(instance, found.digests))
-        show(found, history, store, report)
-        if not (found or history):
+        unknown = [folder for folder in store.unreadable() if folder.parent != store.versions_of("raw_corpus")]
+        show(found, history, unknown, store, report)
+        if not (found or history or unknown):
             return 0
         if not delete:
             report("Nothing is removed: `adc removed --delete` does.")
@@ -52,6 +53,7 @@ def removed(store: Store, delete: bool, with_current: bool, report: Report) -> i
         still = runs_of(instance, kept)
         forget(instance, [run for run in history if run not in still], store.home)
         left += [f"the run {run} in Dagster's history shows a current version" for run in sorted(still)]
+        left += [f"{folder}, whose manifest cannot be read: give this user access, or remove it" for folder in unknown]
     for each in left:
         report(f"Not removed: {each}.")
     if left:
@@ -61,7 +63,7 @@ def removed(store: Store, delete: bool, with_current: bool, report: Report) -> i
     return 1 if left else 0
 
 
-def show(found: Standing, history: list[str], store: Store, report: Report) -> None:
+def show(found: Standing, history: list[str], unknown: list[Path], store: Store, report: Report) -> None:
     """Print what was found, one line each."""
     for made in found.versions:
         report(f"store: {made.name} {made.digest}{', current' if store.is_current(made) else ''}")
@@ -76,7 +78,9 @@ def show(found: Standing, history: list[str], store: Store, report: Report) -> N
     for made in found.sources:
         source = made.settings.get("corpus", "")
         report(f"source (never changed by this command): {made.path}, read from {source}")
-    if not (found or history):
+    for folder in unknown:
+        report(f"store: {folder}, of which nobody knows what it was made of, since its manifest cannot be read")
+    if not (found or history or unknown):
         report("Nothing holds a row of the removal list.")
 
 

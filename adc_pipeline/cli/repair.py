@@ -86,8 +86,15 @@ def repair_mlflow(store: Store, report: Report) -> bool:
 
 
 def check_artefacts(store: Store, report: Report) -> bool:
-    """Report current artefacts whose files are missing or altered; return whether there are any."""
+    """Report artefacts whose manifest cannot be read, and current ones whose files are missing or altered.
+
+    Return whether there are any.
+    """
     found = False
+    for folder in store.unreadable():
+        found = True
+        name = folder.parent.relative_to(store.home / "store").as_posix()
+        report(f"The manifest of {folder} cannot be read: the next run that makes {name} replaces it if it is current.")
     for made in current(store):
         if files := damage(made):
             found = True

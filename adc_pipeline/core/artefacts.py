@@ -34,8 +34,14 @@ AGAIN = "adc/again"
 CURRENT = "current"
 # Patterns of DuckDB, escapes in the addresses of SQLite files, control characters, and bytes that are no UTF-8.
 UNFIT_HOME = re.compile(r"[*?\[\\\x00-\x1f\x7f\ud800-\udfff]|%[0-9A-Fa-f]{2}")
+DIGEST = re.compile("[0-9a-f]{32}")
 # Leaves room for Dagster's files of single runs.
 LONGEST_HOME = 400
+
+
+def is_inside(path: str) -> bool:
+    """Return whether a relative path of a manifest stays in its folder, and is a path."""
+    return bool(path) and "\0" not in path and not path.startswith("/") and ".." not in path.split("/")
 
 
 def remove_abandoned(folders: Iterable[Path]) -> None:
@@ -117,6 +123,18 @@ class Store:
                     with suppress(PipelineError):
                         yield self._read(version.parent.relative_to(self.home / "store").as_posix(), version)
 
+    def unreadable(self) -> list[Path]:
+        """Return the folders of versions whose manifest cannot be read or is missing; `versions` has the others."""
+        found = []
+        for pattern in ("*/*", "*/*/*"):
+            for folder in sorted((self.home / "store").glob(pattern)):
+                if DIGEST.fullmatch(folder.name) and folder.is_dir() and not folder.is_symlink():
+                    try:
+                        self._read(folder.parent.relative_to(self.home / "store").as_posix(), folder)
+                    except PipelineError:
+                        found.append(folder)
+        return found
+
     def has_versions(self, name: str) -> bool:
         """Return whether there is any version of an artefact, current and readable or not."""
         return any(path.is_dir() for path in self.versions_of(name).glob("[!.]*"))
@@ -175,6 +193,9 @@ class Store:
             complete = {**known, "unhashed": tuple(unhashed), "layout": known.get("layout", 0)}
             made = Artefact(path=path, **complete)
             checked_fields(vars(made), MANIFEST_TYPES)
+            above = (f"{asset}/{digest}" for asset, digest in made.inputs.items())
+            if outside := [path for path in (made.place or "-", *made.files, *above) if not is_inside(path)]:
+                raise ValueError(f"it names {outside[0]!r:.60}")
             # `current` and the place are folders after a copy that followed links.
             version = path.parent == Path(os.path.realpath(self.versions_of(name))) and path.name != CURRENT
             if made.name != name or (version and path.name != made.digest):
@@ -184,7 +205,7 @@ class Store:
             raise PipelineError(f"There is no {name} at {path}: materialize the asset {name} first.") from error
         except OSError as error:
             raise PipelineError(
-                f"{error.filename} cannot be read ({error.strerror}): give this user access to ADC_HOME."
+                f"{path / MANIFEST} cannot be read ({error.strerror}): give this user access to ADC_HOME."
             ) from error
         except (ValueError, TypeError, KeyError) as error:
             # Cut off by a power failure: as good as absent.

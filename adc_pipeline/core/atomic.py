@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from adc_pipeline.core.errors import PipelineError
+
 
 @contextmanager
 def atomic_folder(folder: Path) -> Iterator[Path]:
@@ -49,8 +51,11 @@ def give_usual_mode(*paths: Path) -> None:
 def atomic_file(path: Path) -> Iterator[Path]:
     """Yield a path to write to; the file replaces `path` when the block ends without an error.
 
-    The name is this process's own, so that two processes may write the same file.
+    The name is this process's own, so that two processes may write the same file. Raise PipelineError if a folder is
+    there, which a rename cannot replace.
     """
+    if path.is_dir() and not path.is_symlink():
+        raise PipelineError(f"{path} is a folder where a file belongs: move it away.")
     partial = path.with_name(f".{path.stem}-{os.getpid()}{path.suffix}")
     try:
         yield partial

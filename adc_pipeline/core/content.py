@@ -13,7 +13,7 @@ from typing import Any
 
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.core.manifests import MAKING, MANIFEST, Artefact, unsealed
-from adc_pipeline.core.records import object_in, record_text
+from adc_pipeline.core.records import checked_fields, parsed, record_text
 from adc_pipeline.core.terminal import printable
 
 # A folder with what Dagster shows of the artefact.
@@ -58,10 +58,14 @@ def content_digest(files: Mapping[str, Mapping[str, Any]], unhashed: Collection[
 
 def folder_digest(folder: Path) -> str:
     """Return the digest of a folder's content; its manifest, if it has one, says which files do not count."""
+    unhashed: Collection[str] = FIRST_UNHASHED
     try:
-        unhashed = object_in(record_text(folder / MANIFEST)).get("unhashed", FIRST_UNHASHED)
-    except (FileNotFoundError, UnicodeDecodeError):
+        unhashed = checked_fields(parsed(record_text(folder / MANIFEST)), {"unhashed": list[str]})["unhashed"]
+    except FileNotFoundError:
         unhashed = ()
+    except ValueError:
+        # An early manifest, or a damaged one.
+        pass
     return content_digest(scan(folder), unhashed)
 
 
@@ -137,16 +141,21 @@ def altered_files(folder: Path) -> list[str]:
     """
     found: list[str] = []
     recorded: dict[str, Any] = {}
+    layout = None
     for record in (MANIFEST, MAKING):
         try:
-            content = unsealed(record_text(folder / record))
-            recorded |= content.get("files", {}) | content.get("shown", {})
+            content = {"files": {}, "shown": {}} | unsealed(record_text(folder / record))
+            checked_fields(content, {"files": dict[str, dict[str, Any]], "shown": dict[str, dict[str, Any]]})
+            recorded |= content["files"] | content["shown"]
+            layout = layout or content.get("layout")
         except FileNotFoundError:
-            continue
-        except (ValueError, AttributeError):
+            # Earlier versions of the package, and what has no manifest, have no record of the making.
+            if record == MAKING and layout:
+                found.append(record)
+        except ValueError:
             found.append(record)
     for name, entry in recorded.items():
         path = folder / name
-        if not path.is_file() or file_digest(path) != entry["sha256"]:
+        if not path.is_file() or file_digest(path) != entry.get("sha256"):
             found.append(name)
     return found

@@ -109,12 +109,12 @@ def as_json(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_making(made: Artefact) -> dict[str, Any]:
-    """Return which MLflow run made an artefact and what it read outside ADC_HOME; empty values if not recorded."""
+    """Return which MLflow run made an artefact and what it read outside ADC_HOME; empty values if that is unknown."""
     try:
         record = unsealed(record_text(made.path / MAKING))
         later = {name: kind for name, kind in LATER.items() if name in record}
         return checked_fields(record, MAKING_TYPES | later)
-    except (FileNotFoundError, ValueError):
+    except (OSError, ValueError):
         return {"run": "", "address": "", "outside": {}}
 
 

@@ -4,8 +4,10 @@ Between the writing and the reading a disk, a copy, another program or a person 
 have the expected names and types ends with one sentence instead of a traceback in the code that uses the values.
 """
 
+import errno
 import json
 import os
+import stat
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import GenericAlias, UnionType
@@ -15,6 +17,9 @@ from adc_pipeline.core.errors import DamagedError, first_line
 from adc_pipeline.core.named_files import SMALL_JSON, file_problem
 
 REMEDY = "restore it from a backup, or materialize its asset again with the tag adc/again = true"
+
+# A manifest has some 150 bytes for each file of its artefact.
+LARGEST = 1 << 28
 
 # `dict[str, float]` and `tuple[str, ...]` ask for the types of what is inside too.
 Type = type | UnionType | GenericAlias
@@ -45,9 +50,28 @@ def read_record(path: Path, *, remedy: str = REMEDY, largest: int = SMALL_JSON, 
 
 
 def record_text(path: Path) -> str:
-    """Return the text of a file; that of a FIFO is empty, instead of waiting for a writer."""
-    with open(path, opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
-        return file.read()
+    """Return the text of a record of the store; raise FileNotFoundError if there is none.
+
+    Raise ValueError for what is no regular file, has more than `LARGEST` bytes, or is no UTF-8: a FIFO would be waited
+    for, and a device never ends.
+    """
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    except OSError as error:
+        # A socket, and a link that leads nowhere or back to itself.
+        if error.errno in (errno.ENXIO, errno.ELOOP) or path.is_symlink():
+            raise ValueError("it is no regular file") from error
+        raise
+    try:
+        found = os.fstat(handle)
+        if not stat.S_ISREG(found.st_mode):
+            raise ValueError("it is no regular file")
+        if found.st_size > LARGEST:
+            raise ValueError(f"it is larger than {LARGEST >> 20} MiB")
+        with open(handle, "rb", closefd=False) as file:
+            return file.read().decode()
+    finally:
+        os.close(handle)
 
 
 def parsed(content: str | bytes) -> Any:

@@ -1,9 +1,10 @@
 """Hide secrets in texts that people read: sentences of errors, log lines, stack traces.
 
 Libraries put addresses and headers into their errors as they are. Two things are hidden wherever they stand: of an
-address the user, the password and the query; and what an environment variable holds whose name says that it is a
-secret, as `HF_TOKEN`, or the password in an address that a variable holds, as in `HTTPS_PROXY`. What is no address and
-in no such variable cannot be recognised. Costs 0.1 ms a text.
+address the user, the password and the query, also in the forms that libraries give them in errors, with headers and
+tokens of a known shape; and what an environment variable holds whose name says that it is a secret, as `HF_TOKEN`, or
+the password in an address that a variable holds, as in `HTTPS_PROXY`. Anything else cannot be recognised. Costs 0.1 ms
+a text.
 """
 
 import os
@@ -19,6 +20,36 @@ SCHEME = r"[A-Za-z][A-Za-z0-9+.-]*://"
 QUOTED = re.compile(rf"(?P<quote>['\"`])(?P<scheme>{SCHEME})(?P<rest>.*?)(?=(?P=quote))", re.DOTALL)
 PLAIN = re.compile(rf"(?P<scheme>{SCHEME})(?P<rest>[^\s'\"`<>]*[^\s'\"`<>.,:;)\]}}?])")
 WITH_USER = re.compile(rf"{SCHEME}(?P<user>\S+)@\S+")
+# Names of parameters, keywords and arguments; not those of a vocabulary's tokens, whose values are such as <pad>.
+KEYWORDS = ("token", "passwd", "password", "pwd", "secret", "signature", "sig", "credential", "key")
+NAME = (
+    r"(?:[\w-]{1,40}[_-])?"
+    r"(?:token|passwd|password|pwd|secret|signature|sig|credential|(?:api|access|private|secret)[_-]?key)"
+)
+# What libraries write of secrets that are no address of their own: words of which a text has one, and the pattern, of
+# whose match the groups stay. Lengths are limited, so that a long line costs time in proportion.
+FORMS = [
+    (words, re.compile(pattern, re.IGNORECASE))
+    for words, pattern in (
+        (KEYWORDS, rf"(\b{NAME}\s?=\s?['\"]?)[^\s&;,'\"()<\[]+"),
+        (KEYWORDS, rf"(['\"]{NAME}['\"]\s?:\s?['\"])[^'\"<\[]+"),
+        (("authorization",), r"(\bauthorization['\"]?\s?[:=]\s?['\"]?(?:(?:bearer|basic|digest|token)\s)?)[^\s'\",]+"),
+        (("cookie",), r"(\b(?:set-)?cookie['\"]?\s?:\s?['\"]?)[^'\"\n]+"),
+        # urllib3 names an address without its host.
+        (("with url: ",), r"(\bwith url: [^\s?]{0,2000}\?)[^\s)]+"),
+        # libpq, of a password with an @.
+        (("host name ", "server at "), r"(\b(?:host name|server at) ['\"])[^'\"\s]{0,200}(@)"),
+        # User and password in an address with other signs than //, or behind a space in it.
+        (("@",), r"((?<![\w:])[\w.+-]{1,100}:)(?!PASSWORD@)[^\s@/'\"`]{1,200}(@)(?=[\w\[])"),
+        (("%40",), r"(%3A%2F%2F)[^\s%]{0,200}(?:%(?!40)[^\s%]{0,200}){0,20}(%40)"),
+        # Tokens of Hugging Face, GitHub, GitLab, AWS and Slack, and JSON web tokens.
+        (("hf_",), r"()\bhf_\w{30,}"),
+        (("gh", "glpat-"), r"()\b(?:gh[opsur]_\w{30,}|github_pat_\w{30,}|glpat-[\w-]{20,})"),
+        (("akia", "asia"), r"()\b(?:AKIA|ASIA)[0-9A-Z]{16}"),
+        (("xox",), r"()\bxox[abeprs]-[\w-]{10,}"),
+        (("eyj",), r"()\beyJ[\w-]{10,2000}\.[\w-]{10,}\.[\w-]*"),
+    )
+]
 NAMES = re.compile(r"TOKEN|PASSW|SECRET|CREDENTIAL|API_?KEY|ACCESS_?KEY|PRIVATE_?KEY|WEBHOOK", re.IGNORECASE)
 # Variables that name a place.
 PLACES = re.compile(r"_(PATH|FILE|DIR|URI_FILE)$", re.IGNORECASE)
@@ -30,10 +61,14 @@ def masked(text: str) -> str:
     """Return a text with `...` in place of every secret."""
     for secret in secrets():
         text = text.replace(secret, HIDDEN)
-    if "://" not in text:
-        return text
-    text = QUOTED.sub(lambda found: found["quote"] + without_credentials(found["scheme"], found["rest"]), text)
-    return PLAIN.sub(lambda found: without_credentials(found["scheme"], found["rest"]), text)
+    if "://" in text:
+        text = QUOTED.sub(lambda found: found["quote"] + without_credentials(found["scheme"], found["rest"]), text)
+        text = PLAIN.sub(lambda found: without_credentials(found["scheme"], found["rest"]), text)
+    lower = text.lower()
+    for words, form in FORMS:
+        if any(word in lower for word in words):
+            text = form.sub(lambda found: HIDDEN.join([*found.groups(), ""][:2]), text)
+    return text
 
 
 def has_credentials(text: str) -> bool:

@@ -219,6 +219,9 @@ class Choice:
 
 
 def check_inside(archive: Path, name: str) -> None:
+    """Raise PipelineError for a member that would be written outside the folder, BadZipFile for one without a name."""
+    if not name:
+        raise zipfile.BadZipFile("a member has no name")
     path = PurePosixPath(name.replace("\\", "/"))
     if path.is_absolute() or ".." in path.parts:
         raise PipelineError(

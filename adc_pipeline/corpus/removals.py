@@ -98,8 +98,11 @@ FROM read_parquet($file, hive_partitioning = false) AS titles
     ANTI JOIN removed_titles USING (namespace, conversation_id)
 WHERE NOT is_listed('t3_', conversation_id, NULL)
 """
+# `count_if` of no rows is NULL.
 COUNTS = """
-SELECT count(*) AS removed, count_if(listed) AS "removed.listed", count_if(NOT listed) AS "removed.below" FROM removed
+SELECT count(*) AS removed, count(*) FILTER (listed) AS "removed.listed",
+    count(*) FILTER (NOT listed) AS "removed.below"
+FROM removed
 """
 
 

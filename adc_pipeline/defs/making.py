@@ -22,6 +22,7 @@ from adc_pipeline.core.terminal import printable
 from adc_pipeline.corpus.changes import Changes
 from adc_pipeline.defs.interrupts import raise_again
 from adc_pipeline.tracking.runs import Run, Tracking
+from adc_pipeline.walks.splits import SPLITS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -124,9 +125,12 @@ class Making(Generic[S]):
         self.report(f"{what}: {done} of {total}")
 
     def count(self, counts: Mapping[str, float]) -> None:
-        """Record counts in the manifest, in MLflow and in Dagster."""
+        """Record counts in the manifest, in MLflow and in Dagster.
+
+        MLflow's metrics have no counts by split: its record of the artefact has all counts.
+        """
         self.counts |= counts
-        self.run.metrics(counts)
+        self.run.metrics({name: count for name, count in counts.items() if name.rpartition(".")[2] not in SPLITS})
 
     def describe(self, facts: Mapping[str, float]) -> None:
         """Record numbers that settings and inputs fix: as counts, but as parameters in MLflow."""

@@ -53,6 +53,11 @@ def list_and_remove(context: dg.OpExecutionContext, workspace: Workspace) -> Non
     if logs:
         printed = sum(logs.values()) / 1e6
         context.log.info(f"What the steps of {len(logs)} more runs printed {verb} ({printed:.0f} MB).")
+    if unreadable := store.unreadable():
+        context.log.warning(
+            f"The manifests of {len(unreadable)} versions cannot be read, such as {unreadable[0]}: they are kept."
+            " Run the job that makes them, or remove them."
+        )
     if reason:
         context.log.warning(f"Nothing is removed, since {reason}.")
     removed = settings.delete

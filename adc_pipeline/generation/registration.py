@@ -25,6 +25,11 @@ REGISTERED = "registered.json"
 HEADING = "## Lineage"
 COUNTS = ("bytes", "conversations", "parameters", "ranked", "read", "turns", "walks")
 
+MODEL_DESCRIPTION = (
+    "A language model that learns from the replies people rejected. The alias `champion` names the version to use. A"
+    " version's description says how to ask it, what it was made from, and why it was promoted or not."
+)
+
 
 def read_registered(folder: Path) -> dict[str, Any]:
     """Return what `register_model` returned for the model in a folder; raise PipelineError if that is damaged."""
@@ -49,6 +54,8 @@ def register_model(run: Run, folder: Path, name: str, flavor: ModuleType = servi
     # MLflow prints on stderr that it has registered the model.
     with redirect_stderr(StringIO()):
         number = int(mlflow.register_model(f"models:/{logged.model_id}", name).version)
+    if not run.client.get_registered_model(name).description:
+        run.client.update_registered_model(name, MODEL_DESCRIPTION)
     run.client.update_model_version(name, str(number), serving.DESCRIPTION.format(name=name, version=number))
     return {"registered_model": name, "registered_version": number, "logged_model_id": logged.model_id}
 

@@ -45,9 +45,38 @@ def test_no_sentence_has_the_secret_of_an_address(address: str) -> None:
 @pytest.mark.parametrize(
     "text",
     [
+        f"Max retries exceeded with url: /c.zip?X-Amz-Signature={SECRET} (Caused by NewConnectionError)",
+        f"Max retries exceeded with url: /c.zip?{SECRET}",
+        f'could not translate host name "{SECRET}@host" to address',
+        f"connection failed: password={SECRET} host=db",
+        f"storage_options={{'secret': '{SECRET}', \"aws_access_key\": \"{SECRET}\"}}",
+        f"headers {{'Authorization': 'Bearer {SECRET}', 'Cookie': 'session={SECRET}'}}",
+        f"Authorization: Basic {SECRET}==",
+        f"https:/user:{SECRET}@host/x",
+        f"https:\\\\user:{SECRET}@host",
+        f"//user:{SECRET}@host/x and user:{SECRET}@host:5432/name",
+        f"https://us er:{SECRET}@host/x",
+        f"https%3A%2F%2Fuser%3A{SECRET}%40host",
+        f"http://host/#/?token={SECRET}",
+        f"eyJ{'a' * 20}.{SECRET}{'a' * 20}.a",
+    ],
+)
+def test_no_sentence_has_a_secret_in_the_form_of_a_library(text: str) -> None:
+    assert SECRET not in masked(text)
+
+
+@pytest.mark.parametrize("token", [f"hf_{'a' * 34}", f"ghp_{'a' * 36}", f"AKIA{'A' * 16}", f"xoxb-{'1' * 12}"])
+def test_a_token_is_known_by_its_shape(token: str) -> None:
+    assert masked(f"The token {token} is refused.") == "The token ... is refused."
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
         "Give an MLflow server (http://HOST:PORT) or a database (postgresql://USER:PASSWORD@HOST/NAME).",
         "write smtp://user@host:587 or smtps://user@host into the variable",
         "sqlite:////srv/a b/mlflow.db, file:///srv/mlflow and http://127.0.0.1:5000/#/experiments/1/runs/a?workflowType=b",
+        "models:/adc-top-2@champion, tokens_per_step=512, eos_token='<|endoftext|>', mail_to: ann@example.org",
         "http://[::1]:5000/ and models:/adc-top-2@latest, docs at https://host/docs/page.html#part",
         "sqlite:////home/ann@example.org/mlflow.db and file:///home/ann@example.org/adc",
         "user@host wrote: look?",

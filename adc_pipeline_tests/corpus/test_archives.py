@@ -174,6 +174,13 @@ def test_a_zip_with_bytes_that_cannot_be_unpacked_is_refused(tmp_path: Path, pac
         unpack(tmp_path / "archive", tmp_path / "out")
 
 
+def test_a_member_without_a_name_is_damage(tmp_path: Path) -> None:
+    archive = zipped(tmp_path / "archive", {"?": POST})
+    archive.write_bytes(archive.read_bytes().replace(b"?", b"\0"))
+    with pytest.raises(PipelineError, match="damaged or incomplete: fetch it again"):
+        check_source(CorpusSettings(str(archive)))
+
+
 def test_an_encrypted_zip_is_refused(tmp_path: Path) -> None:
     archive = zipped(tmp_path / "archive", {"a.jsonl": POST})
     content = bytearray(archive.read_bytes())

@@ -86,6 +86,13 @@ def test_an_empty_list_changes_nothing(tmp_path: Path) -> None:
         assert path.read_bytes() == (tmp_path / "two" / path.relative_to(tmp_path / "one")).read_bytes()
 
 
+def test_a_list_of_what_the_corpus_has_not_counts_nothing(tmp_path: Path) -> None:
+    source = write_table(tmp_path / "all.jsonl", ROWS)
+    plain, _ = build(source, tmp_path / "one", None)
+    counts, _ = build(source, tmp_path / "two", Removals(frozenset({"nobody"}), frozenset({"z9"})))
+    assert counts == plain | {"removed": 0, "removed.listed": 0, "removed.below": 0}
+
+
 # Names of speakers that are more than letters, how others mention them, and what becomes of that.
 NAMES = [
     ("O'Neil; DROP TABLE x --", "thanks @O'Neil; DROP TABLE x --!", "thanks @[removed]!"),

@@ -129,6 +129,7 @@ def test_every_materialization_is_a_finished_mlflow_run_with_digests(
         assert made.data.tags["dagster.run_id"] == run.run_id
         assert made.data.tags["dagster.asset_key"] == name
         assert made.data.metrics["seconds"] > 0
+        assert not [metric for metric in made.data.metrics if metric.endswith((".train", ".validation", ".test"))]
 
 
 def test_mlflow_has_the_headline_figures_and_the_artifact_has_all(
@@ -164,7 +165,9 @@ def test_mlflow_has_the_headline_figures_and_the_artifact_has_all(
 
 
 def test_a_version_describes_its_lineage_and_has_two_tags(run: dg.ExecuteInProcessResult, home: Path) -> None:
-    version = Tracking.from_environment(home).client().get_model_version("adc-top-2", "1")
+    client = Tracking.from_environment(home).client()
+    version = client.get_model_version("adc-top-2", "1")
+    assert "`champion`" in str(client.get_registered_model("adc-top-2").description)
     assert set(version.tags) == {"adc.artefact", "adc.promotion"}
     assert version.description is not None
     for name in ("top_2", "ranked_replies", "utterances", "raw_corpus", "base_model"):

@@ -129,3 +129,8 @@ def test_nothing_of_a_removed_speaker_is_left(
     printed.clear()
     assert removed(store, True, False, printed.append) == 0
     assert printed == ["Nothing holds a row of the removal list."]
+    # What it was made of is unknown.
+    lost = store.version_path("top_2", "0" * 32)
+    lost.mkdir()
+    assert removed(store, True, False, printed.append) == 1
+    assert f"Not removed: {lost}, whose manifest cannot be read: give this user access, or remove it." in printed

@@ -9,7 +9,7 @@ import pytest
 
 from adc_pipeline.core.artefacts import Store
 from adc_pipeline.core.content import folder_digest
-from adc_pipeline.core.manifests import Artefact
+from adc_pipeline.core.manifests import Artefact, write_making
 from adc_pipeline.tracking.runs import Run, Tracking
 
 if TYPE_CHECKING:
@@ -55,6 +55,7 @@ class History:
         placed = Artefact(**{**vars(made), "path": self.store.version_path(made.name, made.digest)})
         run.artefact(placed, "output")
         self.runs.setdefault(made.digest, []).append(run.id)
+        write_making(made, {"run": run.id, "address": run.address, "outside": {}})
         return self.store.put(folder, made)
 
     def register(self, made: Artefact, name: str = "adc-top-2") -> str:
