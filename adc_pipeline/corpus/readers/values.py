@@ -196,21 +196,22 @@ CREATE OR REPLACE TEMP MACRO bare_id(written) AS
          ELSE nullif(written, '') END;
 -- Few ids have spaces around them, and the others cost no copy.
 CREATE OR REPLACE TEMP MACRO without_spaces(written) AS
-    CASE WHEN written < '!' OR suffix(written, ' ') THEN trim(written, ' ')
-         -- Excel's formula for digits that are to stay a text: ="001". '#' follows the quotation mark.
-         WHEN written >= '="' AND written < '=#'
-             THEN nullif(regexp_replace(written, '^="([^"]*)"$', '\1'), '')
-         ELSE written END;
+    CASE WHEN written < '!' OR suffix(written, ' ') THEN trim(written, ' ') ELSE written END;
+-- Excel's formula for digits that are to stay a text: ="001". '#' follows the quotation mark. A macro of its own, since
+-- each use is planned anew, and that of `without_spaces` in `bare_id` stands many times.
+CREATE OR REPLACE TEMP MACRO other_text(written) AS
+    CASE WHEN written >= '="' AND written < '=#' THEN nullif(regexp_replace(written, '^="([^"]*)"$', '\1'), '')
+         ELSE without_spaces(written) END;
 -- What is empty or begins with a space, a sign or a digit sorts before a colon. Anything else is no number.
 CREATE OR REPLACE TEMP MACRO text_id(written) AS
-    CASE WHEN written < ':' THEN bare_id(without_spaces(written)) ELSE without_spaces(written) END;
+    CASE WHEN written < ':' THEN bare_id(without_spaces(written)) ELSE other_text(written) END;
 -- A parent that is no id stays as it is written: its row is no root, but answers something that is not there.
 CREATE OR REPLACE TEMP MACRO text_parent(written) AS
     CASE WHEN written < ':' THEN
              CASE WHEN contains(written, '.') OR contains(written, '+') OR contains(written, ' ')
                       THEN coalesce(text_id(written), nullif(without_spaces(written), ''))
                   ELSE nullif(written, '') END
-         ELSE without_spaces(written) END;
+         ELSE other_text(written) END;
 -- Texts and ids that a file declares as bytes, such as a UUID's.
 CREATE OR REPLACE TEMP MACRO text_of_bytes(content) AS coalesce(TRY(decode(content)), lower(hex(content)));
 CREATE OR REPLACE TEMP MACRO json_text(value) AS
