@@ -79,7 +79,7 @@ def show(found: Standing, history: list[str], unknown: list[Path], store: Store,
         source = made.settings.get("corpus", "")
         report(f"source (never changed by this command): {made.path}, read from {source}")
     for folder in unknown:
-        report(f"store: {folder}, of which nobody knows what it was made of, since its manifest cannot be read")
+        report(f"store: {folder}, whose manifest cannot be read, so that what it was made of is unknown")
     if not (found or history or unknown):
         report("Nothing holds a row of the removal list.")
 

@@ -93,8 +93,10 @@ def check_artefacts(store: Store, report: Report) -> bool:
     found = False
     for folder in store.unreadable():
         found = True
-        name = folder.parent.relative_to(store.home / "store").as_posix()
-        report(f"The manifest of {folder} cannot be read: the next run that makes {name} replaces it if it is current.")
+        report(
+            f"The manifest of {folder} cannot be read: the next run that makes {store.name_of(folder)} replaces it if"
+            " it is current."
+        )
     for made in current(store):
         if files := damage(made):
             found = True

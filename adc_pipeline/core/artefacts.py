@@ -116,24 +116,30 @@ class Store:
 
     def versions(self) -> Iterator[Artefact]:
         """Return every version of every artefact, those of partitions included; not those without a manifest."""
-        for pattern in (f"*/*/{MANIFEST}", f"*/*/*/{MANIFEST}"):
-            for manifest in sorted((self.home / "store").glob(pattern)):
-                version = manifest.parent
-                if not version.name.startswith(".") and not version.is_symlink():
-                    with suppress(PipelineError):
-                        yield self._read(version.parent.relative_to(self.home / "store").as_posix(), version)
+        for manifest in self._stored(f"*/{MANIFEST}"):
+            if not manifest.parent.name.startswith(".") and not manifest.parent.is_symlink():
+                with suppress(PipelineError):
+                    yield self._read(self.name_of(manifest.parent), manifest.parent)
 
     def unreadable(self) -> list[Path]:
         """Return the folders of versions whose manifest cannot be read or is missing; `versions` has the others."""
         found = []
-        for pattern in ("*/*", "*/*/*"):
-            for folder in sorted((self.home / "store").glob(pattern)):
-                if DIGEST.fullmatch(folder.name) and folder.is_dir() and not folder.is_symlink():
-                    try:
-                        self._read(folder.parent.relative_to(self.home / "store").as_posix(), folder)
-                    except PipelineError:
-                        found.append(folder)
+        for folder in self._stored("*"):
+            if DIGEST.fullmatch(folder.name) and folder.is_dir() and not folder.is_symlink():
+                try:
+                    self._read(self.name_of(folder), folder)
+                except PipelineError:
+                    found.append(folder)
         return found
+
+    def name_of(self, version: Path) -> str:
+        """Return the name of the artefact in whose folder a version lies; that of a partition has a slash."""
+        return version.parent.relative_to(self.home / "store").as_posix()
+
+    def _stored(self, pattern: str) -> Iterator[Path]:
+        """Yield what matches a pattern in the folder of each artefact, then of each partition, both sorted."""
+        for level in ("*/", "*/*/"):
+            yield from sorted((self.home / "store").glob(level + pattern))
 
     def has_versions(self, name: str) -> bool:
         """Return whether there is any version of an artefact, current and readable or not."""
@@ -153,11 +159,10 @@ class Store:
     def being_written(self) -> list[str]:
         """Return the names of the artefacts that some process is writing now."""
         found = []
-        for pattern in ("*/.making-*", "*/*/.making-*"):
-            for folder in sorted((self.home / "store").glob(pattern)):
-                with locked(folder) as free:
-                    if not free and folder.exists():
-                        found.append(folder.parent.relative_to(self.home / "store").as_posix())
+        for folder in self._stored(".making-*"):
+            with locked(folder) as free:
+                if not free and folder.exists():
+                    found.append(self.name_of(folder))
         return found
 
     def withdraw(self, artefact: Artefact) -> None:

@@ -1,10 +1,9 @@
 """Hide secrets in texts that people read: sentences of errors, log lines, stack traces.
 
-Libraries put addresses and headers into their errors as they are. Two things are hidden wherever they stand: of an
-address the user, the password and the query, also in the forms that libraries give them in errors, with headers and
-tokens of a known shape; and what an environment variable holds whose name says that it is a secret, as `HF_TOKEN`, or
-the password in an address that a variable holds, as in `HTTPS_PROXY`. Anything else cannot be recognised. Costs 0.1 ms
-a text.
+Libraries put addresses and headers into their errors as they are. Hidden wherever they stand: of an address the user,
+the password and the query; parameters, headers and tokens whose name or shape tells that they are secret; and what an
+environment variable holds whose name says that it is a secret, as `HF_TOKEN`, or the password in an address that a
+variable holds, as in `HTTPS_PROXY`. Anything else cannot be recognised. Costs 0.1 ms a text.
 """
 
 import os

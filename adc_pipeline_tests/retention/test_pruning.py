@@ -158,12 +158,14 @@ def test_the_plan_equals_an_obvious_implementation(
         inputs = {known[i % len(known)].name: known[i % len(known)].digest for i in above if known}
         artefact = put(store, name, str(content), inputs, now - age * DAY)
         key = (name, artefact.digest)
-        artefacts[key], ages[key], in_place[name] = artefact, age, key
+        artefacts[key], in_place[name] = artefact, key
+        # In seconds, as the file system keeps it, which rounds: an age may be drawn that is `days` exactly.
+        ages[key] = now - store.made_at(artefact)
     decided = plan(store, Records([history.client]), RetentionSettings(versions, days), now)
     keep = set(in_place.values())
     for name in in_place:
         own = sorted((key for key in artefacts if key[0] == name), key=lambda key: (ages[key], key))
-        keep |= set(own[:versions]) | {key for key in own if ages[key] < days}
+        keep |= set(own[:versions]) | {key for key in own if ages[key] < days * DAY}
     while True:
         above_them = {pair for key in keep if key in artefacts for pair in artefacts[key].inputs.items()}
         if above_them <= keep:
