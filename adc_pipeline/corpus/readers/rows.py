@@ -55,6 +55,11 @@ def columns_of_file(table: "DuckDBPyRelation") -> "list[Expression]":
     return [ColumnExpression("filename"), ColumnExpression(FILE_NUMBER) if FILE_NUMBER in table.columns else null]
 
 
+def as_columns(values: Mapping[str, str]) -> str:
+    """Return expressions by name as a list of columns."""
+    return ", ".join(f"{value} AS {name}" for name, value in values.items())
+
+
 @dataclass(frozen=True)
 class Rows:
     """A query that selects `COLUMNS`, and the values of its parameters.
