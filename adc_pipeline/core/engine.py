@@ -122,6 +122,8 @@ class Engine:
     scratch: Path | None = None
     # An instance of DuckDB in which connections are made; see `shared`.
     instance: "DuckDBPyConnection | None" = None
+    # The open connections, where another thread may have to interrupt their statements.
+    in_use: "list[DuckDBPyConnection] | None" = None
 
     @contextmanager
     def shared(self, spill: Path) -> "Iterator[Engine]":
@@ -142,6 +144,18 @@ class Engine:
 
         Raise PipelineError if DuckDB rejects the limits.
         """
+        with self._new_connection(spill) as connection:
+            if self.in_use is None:
+                yield connection
+                return
+            self.in_use.append(connection)
+            try:
+                yield connection
+            finally:
+                self.in_use.remove(connection)
+
+    @contextmanager
+    def _new_connection(self, spill: Path | None) -> Iterator["DuckDBPyConnection"]:
         import shutil
         import tempfile
 

@@ -8,6 +8,7 @@ and writes them to the shard each belongs to in one pass (`readings` says what, 
 import json
 import shutil
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
@@ -32,7 +33,7 @@ from adc_pipeline.corpus.removals import Removals, remove_rows
 from adc_pipeline.corpus.settings import CorpusSettings, UtteranceSettings
 from adc_pipeline.corpus.split_files import fill_empty_shards
 from adc_pipeline.corpus.tables import FROM, READ
-from adc_pipeline.corpus.titles import TITLES, write_titles
+from adc_pipeline.corpus.titles import TITLES, write_entries, write_titles
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -97,9 +98,12 @@ def shard_rows(
         # A connection with its macros costs as much as some thousand rows, so tasks of this process share one.
         shared = connection if engine.executor == "local" else None
         make = partial(read_task, readings, source, settings, shared)
-        make_shards(shard_names(len(readings)), make, finished, engine, "file")
-        counts = link_rows(keys, out, names, finished)
-        counts["titles_unreadable"] = write_titles(parts, namespaces, out / TITLES, len(names), connection, engine)
+        entries = out / "entries.parquet"
+        with ThreadPoolExecutor(1) as beside:
+            unreadable = beside.submit(write_entries, parts, namespaces, entries)
+            make_shards(shard_names(len(readings)), make, finished, engine, "file")
+        counts = link_rows(keys, out, names, finished) | {"titles_unreadable": unreadable.result()}
+        write_titles(entries, out / TITLES, len(names), connection, engine)
         if removals:
             counts |= remove_rows(out, out / TITLES, removals, connection, engine, PARQUET_OPTIONS)
         if settings.replace_personal_data:

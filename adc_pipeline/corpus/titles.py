@@ -32,24 +32,16 @@ SELECT *, {shard} AS shard FROM (
 BATCH = 100_000
 
 
-def write_titles(
-    parts: list[Part],
-    namespaces: list[str],
-    path: Path,
-    shards: int,
-    connection: "DuckDBPyConnection",
-    engine: Engine,
-) -> int:
-    """Write the titles and sources of ConvoKit's conversations to a Parquet file, one row a conversation.
+def write_entries(parts: list[Part], namespaces: list[str], path: Path) -> int:
+    """Write the entries of all `conversations.json` to a Parquet file; return how many are no JSON objects.
 
-    Return how many entries are no JSON objects.
+    Python parses them on one core, so that DuckDB may read the utterances meanwhile.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    entries = path.with_name("entries.parquet")
     schema, unreadable = pa.schema([(name, pa.string()) for name in ENTRY_COLUMNS]), 0
-    with pq.ParquetWriter(entries, schema) as writer:
+    with pq.ParquetWriter(path, schema) as writer:
         for part, namespace in zip(parts, namespaces, strict=True):
             for titles in batched(convokit.titles(part.path) if part.what.kind == "convokit" else (), BATCH):
                 rows = [(namespace, *title) for title in titles if title is not None]
@@ -58,10 +50,14 @@ def write_titles(
                     writer.write_batch(
                         pa.record_batch([string_array(column) for column in zip(*rows, strict=True)], schema)
                     )
+    return unreadable
+
+
+def write_titles(entries: Path, path: Path, shards: int, connection: "DuckDBPyConnection", engine: Engine) -> None:
+    """Write the titles and sources of conversations, one row a conversation, and remove the file of their entries."""
     query = TITLE_ROWS.format(shard=shard_sql("conversation_id", shards) if shards > 1 else "0")
     engine.write(connection, "writing the titles", query, path, {"entries": str(entries)})
     entries.unlink()
-    return unreadable
 
 
 def create_titles(connection: "DuckDBPyConnection", path: Path, name: str, view: str = "titles") -> None:

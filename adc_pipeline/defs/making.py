@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import dagster as dg
 
+from adc_pipeline.core.ahead import Begun
 from adc_pipeline.core.artefacts import Store
 from adc_pipeline.core.content import SHOWN, damage
 from adc_pipeline.core.engine import Engine
@@ -26,8 +27,6 @@ from adc_pipeline.walks.splits import SPLITS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-    from adc_pipeline.training.process import TrainingProcess
 
 S = TypeVar("S", bound=Settings)
 # Keeps the two ends of an interval on one line.
@@ -53,7 +52,7 @@ class Request(Generic[S]):
     engine: Engine
     context: Context
     # What the stage's `begin` has started ahead of this step.
-    begun: "TrainingProcess | None" = None
+    begun: Begun | None = None
     # Where a training of the stage runs.
     placement: Placement = field(default_factory=Placement)
 

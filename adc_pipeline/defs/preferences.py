@@ -5,9 +5,13 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
+from adc_pipeline.core.ahead import FilesAhead
+from adc_pipeline.core.engine import Engine
+from adc_pipeline.core.shards import Counts
+from adc_pipeline.defs.ahead import begun_ahead, taken
 from adc_pipeline.defs.asset import declare
 from adc_pipeline.defs.distributions import distributions
-from adc_pipeline.defs.making import Making
+from adc_pipeline.defs.making import Making, Request
 from adc_pipeline.defs.stage import Stage
 from adc_pipeline.defs.walks import view_splits
 from adc_pipeline.defs.workspace import Workspace
@@ -30,13 +34,27 @@ PANELS = {
     "hours apart": "seconds_apart / 3600",
     "rank of the rejected reply": "rank_rejected",
 }
+# Of so many ranked replies they take some 7 s and 1 GB.
+MOST_AHEAD = 1_000_000
+
+
+def begin_preferences(request: Request[PreferenceSettings]) -> FilesAhead | None:
+    utterances, ranked = request.inputs["utterances"].path, request.inputs["ranked_replies"].path
+
+    def write(out: Path, engine: Engine) -> Counts:
+        return write_preferences(utterances, ranked, out, request.settings, engine)
+
+    return begun_ahead(request, write, MOST_AHEAD)
 
 
 def make_preferences(making: Making[PreferenceSettings]) -> None:
     ranked, utterances = making.inputs["ranked_replies"], making.inputs["utterances"]
     folder, settings, engine = making.folder, making.settings, making.engine
-    with making.unfinished() as work:
-        making.count(write_preferences(utterances.path, ranked.path, folder, settings, engine, work))
+    counts = taken(making)
+    if counts is None:
+        with making.unfinished() as work:
+            counts = write_preferences(utterances.path, ranked.path, folder, settings, engine, work)
+    making.count(counts)
     making.count(count_same_texts(split_files(folder, "train", "pairs"), settings.form, engine, folder / "spill"))
     limits = shortcomings(making.counts)
     for sentence in limits:
@@ -61,6 +79,7 @@ preferences = declare(
         description="Ranked replies as pairs, groups, triples, verdicts and paths, in the formats of trainers.",
         settings=PreferenceSettings,
         make=make_preferences,
+        begin=begin_preferences,
         code=(__name__,),
         inputs=("ranked_replies", "utterances"),
         # The card shows them.

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import dagster as dg
 
+from adc_pipeline.core.ahead import Begun
 from adc_pipeline.core.artefacts import Store
 from adc_pipeline.core.manifests import Artefact
 from adc_pipeline.core.settings import Settings
@@ -23,8 +24,6 @@ from adc_pipeline.walks.kinds import KINDS, WalkKind
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
-
-    from adc_pipeline.training.process import TrainingProcess
 
 S = TypeVar("S", bound=Settings)
 
@@ -76,7 +75,7 @@ class Stage(Generic[S]):
     volume: str = ""
     # Starts work of the stage that may run beside the making of other assets, once the run has made the inputs; None if
     # it is not to. The stage's own step finds it as `Request.begun`.
-    begin: "Callable[[Request[S]], TrainingProcess | None] | None" = None
+    begin: Callable[[Request[S]], Begun | None] | None = None
     # A run makes assets of a higher priority first, of those whose inputs are there.
     priority: int = 0
     # Dagster's queue starts one run at a time with an asset of a pool (dagster.yaml), however the run was started.

@@ -184,7 +184,8 @@ def fine_tune(making: Making[T], job: TrainingJob, logged: bool = True) -> None:
 
     A process that was started for this job before its step is awaited.
     """
-    process = making.request.begun
+    begun = making.request.begun
+    process = begun if isinstance(begun, TrainingProcess) else None
     if process and (process.awaited or process.job != job):
         # An earlier attempt at this step has taken what it wrote.
         process.close()

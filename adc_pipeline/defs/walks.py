@@ -7,13 +7,17 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
+from adc_pipeline.core.ahead import FilesAhead
 from adc_pipeline.core.artefacts import Store
+from adc_pipeline.core.engine import Engine
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.core.manifests import Artefact
+from adc_pipeline.core.shards import Counts
 from adc_pipeline.corpus.source import SAMPLE
+from adc_pipeline.defs.ahead import begun_ahead, taken
 from adc_pipeline.defs.asset import declare
 from adc_pipeline.defs.distributions import distributions
-from adc_pipeline.defs.making import Making
+from adc_pipeline.defs.making import Making, Request
 from adc_pipeline.defs.stage import INPUT_OF_TRAINING, Stage
 from adc_pipeline.defs.workspace import Workspace
 from adc_pipeline.walks.baselines import dataset_baselines
@@ -37,17 +41,31 @@ PANELS = {
     "turns of a walk": "len(turns)",
     "rejected turns": "len(list_filter(turns, lambda turn: turn.verdict = 'rejected'))",
 }
+# Of so many ranked replies a kind's walks take some 3 s and 1 GB.
+MOST_AHEAD = 2_000_000
 
 
 def walk_stage(kind: WalkKind) -> Stage[WalkSettings]:
     """Return the stage of a kind's dataset: three splits and a card, as on the Hugging Face Hub."""
 
+    def begin(request: Request[WalkSettings]) -> FilesAhead | None:
+        ranked, utterances = request.inputs["ranked_replies"].path, request.inputs["utterances"].path
+
+        def write(out: Path, engine: Engine) -> Counts:
+            return write_walks(kind.name, utterances, ranked, out, request.settings, engine)
+
+        return begun_ahead(request, write, MOST_AHEAD)
+
     def make(making: Making[WalkSettings]) -> None:
         ranked, utterances = making.inputs["ranked_replies"], making.inputs["utterances"]
         folder, settings, engine = making.folder, making.settings, making.engine
-        with making.unfinished() as work:
-            previous = Previous(made.path, made.counts) if (made := making.updated()) else None
-            making.count(write_walks(kind.name, utterances.path, ranked.path, folder, settings, engine, work, previous))
+        counts = taken(making)
+        if counts is None:
+            with making.unfinished() as work:
+                previous = Previous(made.path, made.counts) if (made := making.updated()) else None
+                out = utterances.path, ranked.path, folder
+                counts = write_walks(kind.name, *out, settings, engine, work, previous)
+        making.count(counts)
         files = {split: split_files(folder, split) for split in SPLITS}
         corpus = making.request.upstream("raw_corpus")
         # The sample repeats its roots by design.
@@ -81,6 +99,7 @@ def walk_stage(kind: WalkKind) -> Stage[WalkSettings]:
         settings=WalkSettings,
         make=make,
         code=(__name__,),
+        begin=begin,
         inputs=("ranked_replies", "utterances"),
         # The card shows them.
         reads=("ranked_replies", "utterances", "raw_corpus"),

@@ -8,6 +8,7 @@ from typing import Any
 import dagster as dg
 from pydantic import Field, PrivateAttr
 
+from adc_pipeline.core.ahead import Begun
 from adc_pipeline.core.artefacts import Store
 from adc_pipeline.core.claims import Claims
 from adc_pipeline.core.engine import Engine
@@ -26,7 +27,6 @@ from adc_pipeline.defs.workspace_settings import ShardSettings, WorkspaceSetting
 from adc_pipeline.evaluation.summary import command, summary
 from adc_pipeline.tracking.runs import Tracking
 from adc_pipeline.tracking.settings import MlflowSettings
-from adc_pipeline.training.process import TrainingProcess
 
 # A tag that each run sets: its process, so that others can tell whether it still runs. Dagster's pages hide it.
 PROCESS = ".dagster/adc/process"
@@ -88,7 +88,7 @@ class Workspace(dg.ConfigurableResource):
     _held: ExitStack = PrivateAttr(default_factory=ExitStack)
     _claims: Claims | None = PrivateAttr(default=None)
     _made: dict[str, str | None] = PrivateAttr(default_factory=dict)
-    _begun: dict[str, TrainingProcess | None] = PrivateAttr(default_factory=dict)
+    _begun: dict[str, Begun | None] = PrivateAttr(default_factory=dict)
     _run_config: Mapping[str, Any] = PrivateAttr(default_factory=dict)
 
     def setup_for_execution(self, context: dg.InitResourceContext) -> None:
@@ -137,11 +137,11 @@ class Workspace(dg.ConfigurableResource):
 
     def end_begun(self) -> None:
         """End what was started ahead and still runs, all at once."""
-        running = [process for process in self._begun.values() if process]
-        for process in running:
-            process.interrupt()
-        for process in running:
-            process.close()
+        running = [work for work in self._begun.values() if work]
+        for work in running:
+            work.interrupt()
+        for work in running:
+            work.close()
 
     def claim(self, name: str, report: Callable[[str], None], wait: bool = True) -> None:
         """Lock an artefact for this run until it ends; PipelineError if another run keeps it too long."""
@@ -154,7 +154,7 @@ class Workspace(dg.ConfigurableResource):
         return self._made
 
     @property
-    def begun(self) -> dict[str, TrainingProcess | None]:
+    def begun(self) -> dict[str, Begun | None]:
         """What was started ahead of its step, by artefact; None where nothing could be."""
         return self._begun
 

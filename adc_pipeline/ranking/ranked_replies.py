@@ -7,6 +7,7 @@ gaps. Cost: 0.15 s for 13,720 utterances.
 
 import json
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from adc_pipeline.core.atomic import atomic_file
@@ -165,8 +166,11 @@ def write_ranked_replies(
         changes = Changes.read(utterances) if previous and alone else None
         near = finished / "near_duplicates.parquet" if settings.near_duplicates != "keep" else None
         counted = kept_near_counts(utterances, previous, changes) if near and previous and changes else {}
-        if near and not counted and not near.exists():
-            write_near_duplicates(utterances, near, settings, engine)
+        missing = None if near is None or counted or near.exists() else near
+        if missing and settings.near_duplicates == "drop":
+            # The shards read what is found.
+            write_near_duplicates(utterances, missing, settings, engine)
+            missing = None
 
         def make(name: str, folder: Path, engine: Engine) -> Counts:
             if previous is None or changes is None:
@@ -174,7 +178,12 @@ def write_ranked_replies(
             return rank_changes(utterances / name, previous / name, folder, settings, engine, changes)
 
         shards = finished / (f"since-{changes.previous}" if changes else "shards")
-        counts = map_shards([shard.name for shard in shards_of(utterances)], make, out, shards, engine)
+        with ThreadPoolExecutor(1) as beside:
+            # Python compares a sample on one core while DuckDB ranks.
+            compared = missing and beside.submit(write_near_duplicates, utterances, missing, settings, engine)
+            counts = map_shards([shard.name for shard in shards_of(utterances)], make, out, shards, engine)
+        if compared:
+            compared.result()
         if previous and changes:
             Changes(previous.name, changes.runs).record(out)
         if near:

@@ -18,8 +18,12 @@ from adc_pipeline.cli.home import dagster_instance
 from adc_pipeline.core.artefacts import Store
 from adc_pipeline.core.content import damage, folder_digest
 from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.core.shards import Counts
 from adc_pipeline.corpus.sample import write_sample
 from adc_pipeline.definitions import defs
+from adc_pipeline.defs import ahead as defs_ahead
+from adc_pipeline.defs import preferences, walks
+from adc_pipeline.defs.making import Making
 from adc_pipeline.tracking.lineage import Records
 from adc_pipeline.tracking.relocation import relocate
 from adc_pipeline.tracking.restoration import RESTORED
@@ -48,10 +52,20 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def first(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return an ADC_HOME in which the datasets have been made once."""
     home = tmp_path_factory.mktemp("first")
+    ahead: list[Counts] = []
+
+    def taken(making: Making[Any]) -> Counts | None:
+        if counts := defs_ahead.taken(making):
+            ahead.append(counts)
+        return counts
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ADC_HOME", str(home))
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        for module in (walks, preferences):
+            patch.setattr(module, "taken", taken)
         assert run_datasets(corpus) == only(*DATASETS)
+    assert ahead
     return home
 
 
@@ -171,8 +185,13 @@ def test_a_changed_setting_rebuilds_its_asset_whose_page_says_why_and_how_to_mak
     assert again == config
 
 
-def test_the_tag_again_rebuilds_everything_identically(home: Path, corpus: Path) -> None:
+def test_the_tag_again_rebuilds_everything_identically(
+    home: Path, corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before = digests(home)
+    # In the first run, datasets were begun while another one was made.
+    for module in (walks, preferences):
+        monkeypatch.setattr(module, "begun_ahead", lambda *_: None)
     assert run_datasets(corpus, {"adc/again": "true"}) == only(*DATASETS)
     assert digests(home) == before
     assert len(mlflow_runs(home)) == 2 * len(DATASETS)
