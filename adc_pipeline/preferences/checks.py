@@ -1,16 +1,13 @@
 """Check the files of the dataset `preferences`: nothing is empty, and the chosen reply has the higher score."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from adc_pipeline.core.engine import Engine, only_row
 from adc_pipeline.preferences.configurations import CONFIGURATIONS
 from adc_pipeline.preferences.settings import Form
 from adc_pipeline.walks.datasets import split_files
 from adc_pipeline.walks.splits import SPLITS
-
-if TYPE_CHECKING:
-    from duckdb import DuckDBPyConnection
 
 # What is wrong with a value of a column, by what the column holds. Of messages the last one counts: what is answered,
 # or the reply.
@@ -25,25 +22,31 @@ def empty_rows(dataset: Path, form: Form, engine: Engine) -> dict[str, int]:
     """Return for each configuration how many rows have an empty prompt or an empty reply."""
     wrong = dict.fromkeys(IN_FORM, NO_MESSAGES if form == "conversational" else NO_TEXT)
     wrong |= {"privileged_context": NO_TEXT, "messages": NO_MESSAGES, "answers": NO_ANSWERS}
-    found = {}
-    with engine.connect() as connection:
-        for name, configuration in CONFIGURATIONS.items():
-            conditions = [wrong[column].format(column) for column in configuration.columns if column in wrong]
-            found[name] = rows_with(connection, dataset, name, " OR ".join(conditions))
-    return found
+    conditions = {
+        name: " OR ".join(wrong[column].format(column) for column in configuration.columns if column in wrong)
+        for name, configuration in CONFIGURATIONS.items()
+    }
+    return rows_with(dataset, conditions, engine)
 
 
 def pairs_out_of_order(dataset: Path, engine: Engine) -> int:
     """Return the number of pairs whose chosen reply does not have the higher score, or is the rejected one."""
     condition = "score_chosen <= score_rejected OR score_gap <= 0 OR chosen_id = rejected_id"
+    return rows_with(dataset, {"pairs": condition}, engine)["pairs"]
+
+
+def rows_with(dataset: Path, conditions: Mapping[str, str], engine: Engine) -> dict[str, int]:
+    """Return the number of rows of each configuration for which its condition holds.
+
+    A file has few row groups, each of which one core reads; one statement reads several files at a time.
+    """
+    counts = (
+        f"(SELECT count(*) FROM read_parquet(${name}, hive_partitioning = false) WHERE {condition}) AS {name}"  # noqa: S608
+        for name, condition in conditions.items()
+    )
     with engine.connect() as connection:
-        return rows_with(connection, dataset, "pairs", condition)
-
-
-def rows_with(connection: "DuckDBPyConnection", dataset: Path, configuration: str, condition: str) -> int:
-    """Return the number of rows of a configuration for which a condition holds."""
-    query = f"SELECT count(*) AS found FROM read_parquet($files, hive_partitioning = false) WHERE {condition}"  # noqa: S608
-    return int(only_row(connection, query, {"files": files_of(dataset, configuration)})["found"])
+        files = {name: files_of(dataset, name) for name in conditions}
+        return only_row(connection, f"SELECT {', '.join(counts)}", files)
 
 
 def files_of(dataset: Path, configuration: str) -> list[str]:
