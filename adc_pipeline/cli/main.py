@@ -158,7 +158,9 @@ def removed(delete: bool, current: bool) -> None:
 @main.command()
 @click.argument("name")
 @click.argument("version")
-@click.option("--pin/--no-pin", help="Keep it champion whatever later versions achieve (default: until one is better).")
+@click.option(
+    "--pin/--no-pin", help="Keep it champion whatever later versions achieve (default: until a newer one is better)."
+)
 @click.option("--reason", default="", metavar="TEXT", help="Why; it is written to the version.")
 def promote(name: str, version: str, pin: bool, reason: str) -> None:
     """Make VERSION, a number or an alias, the champion of the registered model NAME, or go back to it."""
