@@ -30,6 +30,7 @@ from adc_pipeline.training.process import TrainingProcess
 
 # A tag that each run sets: its process, so that others can tell whether it still runs. Dagster's pages hide it.
 PROCESS = ".dagster/adc/process"
+CANCELLED = (dg.DagsterRunStatus.CANCELING, dg.DagsterRunStatus.CANCELED)
 
 
 def rebuilt_or_reused(made: Mapping[str, str | None]) -> str:
@@ -133,7 +134,7 @@ class Workspace(dg.ConfigurableResource):
         if not (context.run and context.instance and any(self._made.values())):
             return
         run = context.instance.get_run_by_id(context.run.run_id)
-        cancelled = woken() or (run is not None and run.status is dg.DagsterRunStatus.CANCELING)
+        cancelled = woken() or (run is not None and run.status in CANCELLED)
         if cancelled or context.instance.get_run_stats(context.run.run_id).steps_failed:
             # The run has ended, and its own sentence matters more than one about MLflow.
             with suppress(Exception):
