@@ -5,15 +5,17 @@ also modules of their own (`python -m adc_pipeline.lineage`) and parse their arg
 """
 
 import os
+import signal
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import click
 
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.core.named_files import refused_by_system
+from adc_pipeline.core.signals import CANCELLED, handled
 from adc_pipeline.core.terminal import printable, show
 
 # A command that hands its arguments on as they are, `--help` included.
@@ -36,7 +38,7 @@ def printable_usage() -> Iterator[None]:
 
 
 class Commands(click.Group):
-    """A group whose commands end in one sentence and exit status 2 where they raise PipelineError."""
+    """A group whose commands end in one sentence: exit status 2 where they raise PipelineError, 130 after a signal."""
 
     def make_context(self, *arguments: Any, **options: Any) -> click.Context:
         with printable_usage():
@@ -49,8 +51,14 @@ class Commands(click.Group):
             click.echo("The working directory has been removed: change to another one.", err=True)
             ctx.exit(2)
         try:
-            with printable_usage():
+            # As Ctrl+C. A command that has something to save sets handlers of its own.
+            with handled(signal.default_int_handler, (signal.SIGTERM, signal.SIGHUP)), printable_usage():
                 return super().invoke(ctx)
+        except KeyboardInterrupt:
+            # The terminal may be closed.
+            with suppress(OSError):
+                click.echo("Cancelled.", err=True)
+            ctx.exit(CANCELLED)
         except PipelineError as error:
             click.echo(error, err=True)
             ctx.exit(2)
@@ -158,13 +166,14 @@ def removed(delete: bool, current: bool) -> None:
 @main.command()
 @click.argument("name")
 @click.argument("version")
-@click.option("--pin/--no-pin", help="Keep it champion whatever later versions achieve (default: until one is better).")
+@click.option(
+    "--pin/--no-pin", help="Keep it champion whatever later versions achieve (default: until a newer one is better)."
+)
 @click.option("--reason", default="", metavar="TEXT", help="Why; it is written to the version.")
 def promote(name: str, version: str, pin: bool, reason: str) -> None:
     """Make VERSION, a number or an alias, the champion of the registered model NAME, or go back to it."""
     import getpass
     import socket
-    from contextlib import suppress
 
     from adc_pipeline.core.artefacts import Store
     from adc_pipeline.core.terminal import printable

@@ -8,6 +8,7 @@ import codecs
 import errno
 import json
 import os
+import re
 import stat
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,9 @@ from adc_pipeline.core.terminal import printable
 
 # A small JSON file is metadata that is read at once, such as a corpus' name.
 SMALL_JSON = 16 << 20
+
+# To YAML 1.1, a number that begins with 0 is octal, and one with colons has the base 60, as times have.
+OTHER_BASE = re.compile(r"[-+]?(0[0_]*[1-7][0-7_]*|[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?)")
 
 FROM_KERNEL = "is written by the kernel while it is read: give a file on a disk"
 
@@ -140,7 +144,7 @@ def read_mapping(path: Path, missing_ok: bool = False) -> dict[str, Any]:
     """Return the mapping in a YAML file; an empty file is an empty one, as is a missing one with `missing_ok`.
 
     Raise PipelineError for any other file, for a name that stands there twice, of which YAML's reader would drop the
-    first, and for a link that leads nowhere.
+    first, for a number that it reads as another one than is written, and for a link that leads nowhere.
     """
     import yaml
 
@@ -154,6 +158,16 @@ def read_mapping(path: Path, missing_ok: bool = False) -> dict[str, Any]:
                 raise ValueError(f"{twice[0]} stands twice in the mapping that begins in line {line}")
             return super().construct_mapping(node, deep)
 
+        def construct_number(self, node: yaml.ScalarNode) -> int | float:
+            construct = self.construct_yaml_int if node.tag.endswith("int") else self.construct_yaml_float
+            value: int | float = construct(node)
+            if OTHER_BASE.fullmatch(node.value):
+                line = node.start_mark.line + 1
+                raise ValueError(f"YAML reads {node.value} in line {line} as {value}: write that, or a text in quotes")
+            return value
+
+    for kind in ("int", "float"):
+        Once.add_constructor(f"tag:yaml.org,2002:{kind}", Once.construct_number)
     if missing_ok and not os.path.lexists(path):
         return {}
     if problem := file_problem(path):

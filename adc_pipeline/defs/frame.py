@@ -60,6 +60,7 @@ class Materialized:
 
 def materialize(stage: Stage[Any], context: Context, workspace: Workspace) -> Materialized:
     """Make an asset's artefact, or reuse the current one if it is up to date."""
+    refuse_ended_run(context)
     with errors_as_sentences(stage, context, workspace), remembered():
         look_ahead(context, workspace)
         begin_ahead(stage, context, workspace)
@@ -87,6 +88,16 @@ def materialize(stage: Stage[Any], context: Context, workspace: Workspace) -> Ma
             if check.description:
                 context.log.warning(check.description)
         return Materialized(made.digest, page_of(stage, request, made, reasons, restored), checks)
+
+
+def refuse_ended_run(context: Context) -> None:
+    """Raise Cancelled if Dagster has the run as ended, as after *Force termination*, which reaches no process.
+
+    The run would go on to the end, beside the next one of the queue, and then count as a success.
+    """
+    run = context.instance.get_run_by_id(context.run.run_id)
+    if run is not None and run.is_finished:
+        raise Cancelled("The run has been marked as ended meanwhile, and makes nothing more.")
 
 
 def begin_ahead(stage: Stage[Any], context: Context, workspace: Workspace) -> None:

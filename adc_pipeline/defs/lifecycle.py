@@ -44,6 +44,7 @@ class Contest:
     against: "Evaluated | None"
     failed_checks: list[str]
     pinned: str | None
+    passed_over: bool
 
 
 def contest(kind: WalkKind, request: Request[PromotionSettings]) -> Contest:
@@ -64,7 +65,8 @@ def contest(kind: WalkKind, request: Request[PromotionSettings]) -> Contest:
     against = registry.evaluated(records, request.store, champion, ours.name) if champion else None
     failed = failed_checks(request.context.instance, tree, request.context.run.run_id)
     pinned = registry.pinned(records, name)
-    return Contest(records, name, version, lineage, ours, tree, champion, against, failed, pinned)
+    passed = registry.passed_over(records, version, champion)
+    return Contest(records, name, version, lineage, ours, tree, champion, against, failed, pinned, passed)
 
 
 def last_champion(
@@ -111,6 +113,7 @@ def champion_stage(kind: WalkKind) -> Stage[PromotionSettings]:
             found.failed_checks,
             making.settings,
             found.pinned,
+            found.passed_over,
         )
         # A champion keeps the figures that it was promoted with.
         if decision.verdict != "champion already":

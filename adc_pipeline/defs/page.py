@@ -36,12 +36,11 @@ ROWS = (
     "reason", "made", "settings", "run_config", "defaults", "digest", "path", "mlflow_run", "mlflow_run_id",
     "unchanged", PICTURES_IN,
 )  # fmt: skip
-# Pixels of Dagster's page in a window of 1,280: the table without its column of times and its margins, and a character.
-TABLE, CHARACTER = 470, 8.4
-# Characters of a line, however long the names are; and of a Markdown value that Dagster shows behind a click.
-SHORTEST_LINE, LONG = 20, 1000
-# Characters of a line of a paragraph at least: Dagster breaks longer names than leave room for these.
-PARAGRAPH = 36
+# Pixels of Dagster's page in a window of 1,280: the table without its column of times and its margins; of these, the
+# names at most, of which Dagster breaks longer ones; and a character.
+TABLE, NAMES, CHARACTER = 470, 277, 8.4
+# Characters of a Markdown value that Dagster shows behind a click.
+LONG = 1000
 # Prefix of the counts that a check puts into words: they have no rows of their own.
 IN_WORDS = "sampled."
 # At the start of a line, Markdown would take these for a list or a heading.
@@ -104,7 +103,7 @@ def earlier_pictures(request: Request[Any], made: Artefact) -> str | None:
 def line_width(names: Sequence[str]) -> int:
     """Return how many characters of a value are visible beside the longest of the names of rows."""
     longest = max(len(name) for name in names if not name.startswith("dagster/"))
-    return max(SHORTEST_LINE, int(TABLE / CHARACTER) - longest)
+    return int((TABLE - min(NAMES, longest * CHARACTER)) / CHARACTER)
 
 
 def narrow(text: str, width: int, emphasis: str = "") -> str:
@@ -120,16 +119,13 @@ def link(text: str, address: str) -> dg.MarkdownMetadataValue:
 
 
 def visible(value: Any, width: int) -> Any:
-    """Return a value that does not stretch the column: a wide table behind a click, a paragraph with short lines.
-
-    The lines of a paragraph have `width` characters, at least PARAGRAPH.
-    """
+    """Return a value that does not stretch the column: a wide table behind a click, a paragraph with short lines."""
     if isinstance(value, dg.MarkdownMetadataValue) and has_wide_table(value.value, width):
         return dg.MetadataValue.md(f"{value.value:{LONG}}")
     if not isinstance(value, dg.MarkdownMetadataValue) or any(part in value.value for part in ("\n", "](", "```")):
         return value
     # It is Markdown already: only what begins a line may mean something else now.
-    lines = textwrap.wrap(value.value, max(width, PARAGRAPH), break_on_hyphens=False, break_long_words=False)
+    lines = textwrap.wrap(value.value, width, break_on_hyphens=False, break_long_words=False)
     return dg.MetadataValue.md("  \n".join([*lines[:1], *(BEGINS.sub(r"\1\\", line) for line in lines[1:])]))
 
 

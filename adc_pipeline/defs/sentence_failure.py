@@ -31,10 +31,10 @@ class SentenceFailure(DagsterUserCodeProcessError, dg.Failure):
 
 
 class Cancelled(DagsterUserCodeProcessError, DagsterExecutionInterruptedError):
-    """The interrupt of a step by a signal."""
+    """The interrupt of a step, by a signal unless `why` says otherwise."""
 
-    def __init__(self) -> None:
-        error = SerializableErrorInfo("Cancelled by a signal.", [], DagsterExecutionInterruptedError.__name__)
+    def __init__(self, why: str = "Cancelled by a signal.") -> None:
+        error = SerializableErrorInfo(why, [], DagsterExecutionInterruptedError.__name__)
         super().__init__(error.message, user_code_process_error_infos=[error])
 
 

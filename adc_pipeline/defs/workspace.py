@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Any
 
 import dagster as dg
@@ -19,7 +19,7 @@ from adc_pipeline.core.processes import this_process
 from adc_pipeline.core.settings import Settings, declared
 from adc_pipeline.core.spellings import read_settings
 from adc_pipeline.defs.database import DATABASE, renew_database
-from adc_pipeline.defs.interrupts import interrupts_cancel
+from adc_pipeline.defs.interrupts import interrupts_cancel, woken
 from adc_pipeline.defs.origin import is_forgotten, mark_as_run_of_this_location
 from adc_pipeline.defs.run_config import configured
 from adc_pipeline.defs.unstarted import show_as_before
@@ -30,6 +30,7 @@ from adc_pipeline.tracking.settings import MlflowSettings
 
 # A tag that each run sets: its process, so that others can tell whether it still runs. Dagster's pages hide it.
 PROCESS = ".dagster/adc/process"
+CANCELLED = (dg.DagsterRunStatus.CANCELING, dg.DagsterRunStatus.CANCELED)
 
 
 def rebuilt_or_reused(made: Mapping[str, str | None]) -> str:
@@ -113,6 +114,7 @@ class Workspace(dg.ConfigurableResource):
         self._held.callback(self.end_begun)
 
     def teardown_after_execution(self, context: dg.InitResourceContext) -> None:
+        self.end_in_mlflow(context)
         self._held.close()
         self.renew_views(context)
         if not context.log or not context.instance or not context.run:
@@ -125,6 +127,18 @@ class Workspace(dg.ConfigurableResource):
         context.log.info(rebuilt_or_reused(self._made))
         if lines := summary(self.store, self._made):
             context.log.info("\n".join(lines))
+
+    def end_in_mlflow(self, context: dg.InitResourceContext) -> None:
+        """Let MLflow's run of the job say that it was cancelled or failed, also where none of its children did."""
+        # Before an asset has a reason to be made, MLflow has no run of this job.
+        if not (context.run and context.instance and any(self._made.values())):
+            return
+        run = context.instance.get_run_by_id(context.run.run_id)
+        cancelled = woken() or (run is not None and run.status in CANCELLED)
+        if cancelled or context.instance.get_run_stats(context.run.run_id).steps_failed:
+            # The run has ended, and its own sentence matters more than one about MLflow.
+            with suppress(Exception):
+                self.tracking.end_group(context.run.run_id, "KILLED" if cancelled else "FAILED")
 
     def renew_views(self, context: dg.InitResourceContext) -> None:
         """Rewrite the views of `adc.duckdb` if the run made a table: once, since it takes a tenth of a second."""

@@ -43,7 +43,8 @@ DESCRIPTION = """\
 Serve it: `mlflow models serve -m models:/{name}/{version} --env-manager local -p 5001`. Ask it:
 
     curl http://127.0.0.1:5001/invocations -H 'Content-Type: application/json' -d '{{
-      "dataframe_records": [{{"post": "A title\\nand a text", "rejected": ["A reply that will not do."]}}],
+      "dataframe_records": [{{"post": "A title\\nand a text",
+                             "rejected": ["A reply that will not do."]}}],
       "params": {{"max_new_tokens": 100}}}}'
 
 Columns: `post`; optional `title` (else the first line of the post), `speaker` (of the post) and `rejected` (replies

@@ -28,7 +28,7 @@ from adc_pipeline.lifecycle.settings import PromotionSettings
 from adc_pipeline.walks.learnable import FEWEST_CONVERSATIONS
 
 DecidingSplit = Literal["validation", "test"]
-Verdict = Literal["promoted", "not better", "not compared", "check failed", "champion already", "pinned"]
+Verdict = Literal["promoted", "not better", "not compared", "check failed", "champion already", "pinned", "passed over"]
 
 
 @dataclass(frozen=True)
@@ -81,10 +81,12 @@ def decide(
     failed: list[str],
     settings: PromotionSettings,
     pinned: str | None = None,
+    passed_over: bool = False,
 ) -> Decision:
     """Decide on `new`, which has an evaluation, by `settings.metric`.
 
     `failed` names the checks that failed, `pinned` is the number of a version that a person has pinned as champion.
+    `passed_over` says that a person has chosen the champion when the new version was there.
     """
     against = f"version {champion.version}" if champion else "the base model"
     unchanged = f"version {champion.version} stays champion" if champion else "there is still no champion"
@@ -99,6 +101,12 @@ def decide(
     if pinned:
         return decision(
             "pinned", f"Version {pinned} is pinned as champion, so version {new.version} is not compared with it."
+        )
+    if champion and passed_over:
+        return decision(
+            "passed over",
+            f"Somebody made version {champion.version} champion when version {new.version} was there, so only a newer"
+            f" version may take its place; `adc promote` makes version {new.version} champion.",
         )
     assert new.evaluation is not None
     evaluation = Evaluation.read(new.evaluation)

@@ -25,6 +25,8 @@ PROMOTION = "adc.promotion"
 HEADING = "## Promotion"
 # Tag of a registered model: the version that stays champion until somebody promotes another.
 PINNED = f"{PROMOTION}.pinned"
+# Tag of a registered model: the version that somebody promoted by hand, and the newest version at that time.
+CHOSEN = f"{PROMOTION}.chosen"
 
 
 def candidate(records: Records, name: str, number: int, model: Artefact) -> tuple["ModelVersion", Node]:
@@ -108,9 +110,9 @@ def write_decision(records: Records, version: "ModelVersion", tags: Mapping[str,
 def promote(records: Records, name: str, which: str, pin: bool, who: str, why: str) -> str:
     """Make a version the champion by hand, or back again; return its number.
 
-    `which` is a number or an alias. With `pin` no later decision moves the alias; without, an earlier pin is removed.
-    Who did it and why are written to the version before the alias moves. Raises PipelineError if there is no such
-    version.
+    `which` is a number or an alias. With `pin` no later decision moves the alias; without, an earlier pin is removed,
+    and a version that is registered later may take the place. Who did it and why are written to the version before the
+    alias moves. Raises PipelineError if there is no such version.
     """
     version = records.version(name, which)
     client, number = records.registry, str(version.version)
@@ -124,8 +126,26 @@ def promote(records: Records, name: str, which: str, pin: bool, who: str, why: s
         client.set_registered_model_tag(name, PINNED, number)
     elif pinned(records, name):
         client.delete_registered_model_tag(name, PINNED)
+    if not before or str(before.version) != number:
+        newest = max(int(each.version) for each in records.versions(name))
+        client.set_registered_model_tag(name, CHOSEN, f"{number}/{newest}")
     client.set_registered_model_alias(name, CHAMPION, number)
     return number
+
+
+def passed_over(records: Records, version: "ModelVersion", champion: "ModelVersion | None") -> bool:
+    """Return whether a person has chosen the champion when this version was there.
+
+    By `promote`; or by moving the alias in MLflow from this version, which had become champion, to an older one, which
+    no decision does.
+    """
+    if champion is None:
+        return False
+    chosen, _, newest = records.registry.get_registered_model(version.name).tags.get(CHOSEN, "").partition("/")
+    if chosen == str(champion.version) and newest.isdecimal() and int(version.version) <= int(newest):
+        return True
+    was_champion = version.tags.get(PROMOTION) in ("promoted", "passed over")
+    return was_champion and int(champion.version) < int(version.version)
 
 
 def pinned(records: Records, name: str) -> str | None:

@@ -9,6 +9,7 @@ from adc_pipeline.core.cluster_process import RESOURCE
 from adc_pipeline.core.errors import PipelineError, did_you_mean
 from adc_pipeline.core.named_files import read_mapping
 from adc_pipeline.core.placement import Placement
+from adc_pipeline.core.settings import as_shown
 from adc_pipeline.core.spellings import read_settings
 from adc_pipeline.study.cells import INPUTS
 from adc_pipeline.study.plan import Plan
@@ -48,7 +49,7 @@ def checked(config: Mapping[str, Any], path: object) -> Mapping[str, Any]:
         )
     ops = config.get("ops") or {}
     if not isinstance(ops, Mapping):
-        raise PipelineError(f"{path}: `ops` is {ops!r}; use a mapping of assets to their settings.")
+        raise PipelineError(f"{path}: `ops` is {as_shown(ops)}; use a mapping of assets to their settings.")
     known = [name for names in OPS.values() for name in names]
     if wrong := sorted(map(str, ops.keys() - {*known, *OTHERS})):
         names = ", ".join(f"{name}{did_you_mean(name, [*known, *OTHERS])}" for name in wrong)
@@ -56,7 +57,7 @@ def checked(config: Mapping[str, Any], path: object) -> Mapping[str, Any]:
     for name, op in ops.items():
         given = dict(op or {}) if isinstance(op or {}, Mapping) else {"": op}
         if not isinstance(given.pop("config", None) or {}, Mapping) or given:
-            raise PipelineError(f"{path}: {name} is {op!r}; give its settings as a mapping, below `config`.")
+            raise PipelineError(f"{path}: {name} is {as_shown(op)}; give its settings as a mapping, below `config`.")
     if others := sorted(ops.keys() - known):
         print(f"The configuration also sets {', '.join(others)}, which the study does not make.")
     return config

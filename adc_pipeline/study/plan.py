@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from adc_pipeline.core.errors import PipelineError, did_you_mean
 from adc_pipeline.core.named_files import read_mapping
-from adc_pipeline.core.settings import is_finite
+from adc_pipeline.core.settings import as_shown, is_finite
 from adc_pipeline.core.spellings import read_settings
 from adc_pipeline.study.grid import SEEDS, VARIANTS, Variant
 from adc_pipeline.study.settings import CellSettings
@@ -143,7 +143,7 @@ class Reader:
         self.check_parts("a plan", self.content, known)
         question = self.content.get("question") or ""
         if not isinstance(question, str):
-            raise PipelineError(f"{self.path}: `question` is {question!r}; use a text.")
+            raise PipelineError(f"{self.path}: `question` is {as_shown(question)}; use a text.")
         arms, tuned = self.arms()
         seeds = self.integers(self.content.get("seeds"), "seeds")
         if len(set(seeds)) < len(seeds) or not {str(seed) for seed in seeds} <= {*SEEDS}:
@@ -162,7 +162,7 @@ class Reader:
             raise PipelineError(f"{self.path}: `looks` has {wrong_looks[0]}; use numbers of seeds, 1 to {len(seeds)}.")
         alpha = self.content.get("alpha", 0.05)
         if not isinstance(alpha, float) or not 0 < alpha < 1:
-            raise PipelineError(f"{self.path}: `alpha` is {alpha!r}; use a number between 0 and 1.")
+            raise PipelineError(f"{self.path}: `alpha` is {as_shown(alpha)}; use a number between 0 and 1.")
         primaries, secondaries = (self.contrasts(section, arms) for section in ("primaries", "secondaries"))
         if twice := [each.name for each in secondaries if each.name in {other.name for other in primaries}]:
             raise PipelineError(
@@ -186,7 +186,7 @@ class Reader:
     def mapping(self, name: str) -> Mapping[str, Any]:
         value = self.content.get(name) or {}
         if not isinstance(value, Mapping):
-            raise PipelineError(f"{self.path}: `{name}` is {value!r}; use a mapping.")
+            raise PipelineError(f"{self.path}: `{name}` is {as_shown(value)}; use a mapping.")
         return value
 
     def check_parts(self, whole: str, given: Mapping[str, Any], known: Sequence[str]) -> None:
@@ -205,14 +205,14 @@ class Reader:
             text = isinstance(name, str) and name.isprintable() and 0 < len(name.strip()) == len(name) <= LONGEST_NAME
             if not text or "/" in name:
                 raise PipelineError(
-                    f"{self.path}: `{section}` has the name {name!r}; use a text of 1 to {LONGEST_NAME} signs in one"
-                    " line without a slash, in quotes where YAML reads a number or another value."
+                    f"{self.path}: `{section}` has the name {as_shown(name)}; use a text of 1 to {LONGEST_NAME} signs"
+                    " in one line without a slash, in quotes where YAML reads a number or another value."
                 )
         return given
 
     def integers(self, value: object, name: str, empty: bool = False) -> tuple[int, ...]:
         if not isinstance(value, list) or not all(type(each) is int for each in value) or not (value or empty):
-            raise PipelineError(f"{self.path}: `{name}` is {value!r}; use a list of whole numbers.")
+            raise PipelineError(f"{self.path}: `{name}` is {as_shown(value)}; use a list of whole numbers.")
         return tuple(value)
 
     def arms(self) -> tuple[dict[str, Variant], dict[str, Mapping[str, Any]]]:
@@ -226,7 +226,7 @@ class Reader:
             texts = isinstance(given, Mapping) and all(isinstance(value, str) for value in given.values())
             if not texts or not {"dataset"} <= set(given) <= ARM:
                 raise PipelineError(
-                    f"{self.path}: the arm {name} is {given!r}; use dataset, objective, markers, verdicts,"
+                    f"{self.path}: the arm {name} is {as_shown(given)}; use dataset, objective, markers, verdicts,"
                     " second_round and settings."
                 )
             learned = {key: value for key, value in given.items() if key != "dataset"}
@@ -251,7 +251,9 @@ class Reader:
                 raise PipelineError(f"{self.path}: `tuning` has {arm}{did_you_mean(arm, arms)}; use {', '.join(arms)}.")
             lists = isinstance(given, Mapping) and all(isinstance(each, list) and each for each in given.values())
             if not given or not lists:
-                raise PipelineError(f"{self.path}: `tuning` of {arm} is {given!r}; give a list of values a setting.")
+                raise PipelineError(
+                    f"{self.path}: `tuning` of {arm} is {as_shown(given)}; give a list of values a setting."
+                )
             read = {name: [self.own_settings(arm, {name: each})[name] for each in own] for name, own in given.items()}
             found[str(arm)] = read
         return found
@@ -260,7 +262,7 @@ class Reader:
         """Return an arm's own settings, checked; raise PipelineError for others than those of `TUNED`."""
         where = f"{self.path}: `settings` of the arm {arm}"
         if not isinstance(given, Mapping):
-            raise PipelineError(f"{where} is {given!r}; use a mapping.")
+            raise PipelineError(f"{where} is {as_shown(given)}; use a mapping.")
         if wrong := [str(name) for name in given if name not in TUNED]:
             raise PipelineError(
                 f"{where} has {wrong[0]}{did_you_mean(wrong[0], TUNED)}, which all arms share; use"
@@ -281,7 +283,8 @@ class Reader:
         typed = fits and all(isinstance(value, types[key]) and value is not True for key, value in given.items())
         if not typed:
             raise PipelineError(
-                f"{self.path}: {where} is {given!r}; give measure and first, and if wanted second, against, negligible."
+                f"{self.path}: {where} is {as_shown(given)}; give measure and first, and if wanted second, against,"
+                " negligible."
             )
         contrast = Contrast(name, **given)
         self.check_measure(where, contrast)

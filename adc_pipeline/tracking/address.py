@@ -21,6 +21,8 @@ DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff]")
 HOST = re.compile(r"[\w.-]+")
 SQLITE = re.compile(r"sqlite(\+\w+)?:///(?P<path>[^?]+)")
+# What MLflow's library reads as another path than the one that is written, or a shell would have.
+REWRITTEN = re.compile(r"~|file:|.*%[0-9A-Fa-f]{2}")
 
 
 def shown(address: str) -> str:
@@ -72,7 +74,10 @@ def refusal(address: str) -> str:
     if kind == "sqlite":
         if ":memory:" in address or "mode=memory" in address:
             return "a database in memory ends with its process, and other processes do not see it"
-        return "" if SQLITE.match(address) else "an SQLite file is written sqlite:///PATH"
+        found = SQLITE.match(address)
+        if found and REWRITTEN.match(found["path"]):
+            return "the path of an SQLite file is written in full and as it is, without ~, file: and signs such as %20"
+        return "" if found else "an SQLite file is written sqlite:///PATH"
     if " " in address:
         return "it contains a space"
     if "@" in parts.path + parts.query + parts.fragment or parts.netloc.count("@") > 1:

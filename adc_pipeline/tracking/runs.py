@@ -207,15 +207,21 @@ class Tracking:
         """Return the id of the parent run of a group, created on first use.
 
         It is finished from the start, since several processes may make children of it, and any may be killed. Each
-        child that ends moves its end, and one that fails makes it FAILED.
+        child that ends moves its end, and one that fails makes it FAILED; what ends a job outside of them, `end_group`.
         """
         client = self.client()
         experiment = self.experiment(client)
-        for run in client.search_runs([experiment], f"tags.`{GROUP}` = '{group}'", max_results=1):
-            return str(run.info.run_id)
+        if found := parents(client, experiment, group):
+            return str(found[0].info.run_id)
         made = client.create_run(experiment, run_name=name, tags={GROUP: group, **tags})
         client.set_terminated(made.info.run_id, "FINISHED", made.info.start_time)
         return str(made.info.run_id)
+
+    def end_group(self, group: str, status: str) -> None:
+        """Give the parent run of a group the status of a job that has failed or was cancelled; without one, nothing."""
+        client = self.client()
+        for run in parents(client, self.experiment(client), group):
+            end_parent(client, run.info.run_id, status, int(time.time() * 1000))
 
     @contextmanager
     def run(
@@ -258,17 +264,27 @@ def terminate(client: "MlflowClient", run: str, parent: str, status: str, end: i
     """End a run, and with it its parent, which keeps the status of a child that has not finished."""
     client.set_terminated(run, status, end)
     if parent:
-        before = client.get_run(parent)
-        # A study goes on: what failed in it is run again.
-        keeps = before.info.status != "FINISHED" and not before.data.tags.get(GROUP, "").startswith(STUDY)
-        client.set_terminated(parent, before.info.status if keeps else status, max(end, before.info.end_time or 0))
+        end_parent(client, parent, status, end)
+
+
+def end_parent(client: "MlflowClient", parent: str, status: str, end: int) -> None:
+    """End a parent run anew; it keeps the status of what has not finished before."""
+    before = client.get_run(parent)
+    # A study goes on: what failed in it is run again.
+    keeps = before.info.status != "FINISHED" and not before.data.tags.get(GROUP, "").startswith(STUDY)
+    client.set_terminated(parent, before.info.status if keeps else status, max(end, before.info.end_time or 0))
 
 
 def end_abandoned(client: "MlflowClient", experiment: str, asset: str) -> None:
-    """Mark the runs of an asset whose process has ended as KILLED; they would stay RUNNING forever."""
+    """Mark the runs of an asset whose process has ended as KILLED, with their parents; they would stay RUNNING."""
     for run in unfinished_runs(client, experiment, asset):
         if has_ended(run.data.tags.get(PROCESS, "")):
-            client.set_terminated(run.info.run_id, "KILLED")
+            terminate(client, run.info.run_id, run.data.tags.get(PARENT, ""), "KILLED", int(time.time() * 1000))
+
+
+def parents(client: "MlflowClient", experiment: str, group: str) -> "list[MlflowRun]":
+    """Return the parent run of a group, if there is one."""
+    return list(client.search_runs([experiment], f"tags.`{GROUP}` = '{group}'", max_results=1))
 
 
 def unfinished_runs(client: "MlflowClient", experiment: str, asset: str) -> "list[MlflowRun]":

@@ -1,11 +1,13 @@
 """The command `adc`: its help is light, and the older commands behave the same below it."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from adc_pipeline import generate, lineage
 from adc_pipeline.cli.main import main
@@ -100,3 +102,12 @@ def test_a_working_directory_that_is_gone_is_a_sentence(
         main(["report"])
     assert ended.value.code == 2
     assert "The working directory has been removed" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_any_command_with_one_line(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = signal.getsignal(number)
+    monkeypatch.setattr("adc_pipeline.tracking.relocation.relocate", lambda home: os.kill(os.getpid(), number))
+    done = CliRunner().invoke(main, ["relocate"])
+    assert (done.exit_code, done.output) == (130, "Cancelled.\n")
+    assert signal.getsignal(number) is before

@@ -1,6 +1,7 @@
 """YAML files as editors write them are read, and a wrong one is refused with the place of what is wrong."""
 
 import codecs
+from math import inf
 from pathlib import Path
 
 import pytest
@@ -42,3 +43,27 @@ def test_what_is_wrong_in_a_file_is_told_with_its_line(tmp_path: Path, content: 
     file.write_bytes(content)
     with pytest.raises(PipelineError, match=sentence):
         read_mapping(file)
+
+
+def test_a_number_that_yaml_reads_as_another_one_is_refused(tmp_path: Path) -> None:
+    """`017` is 15 to YAML 1.1, and `10:30` is 630, also where a text was meant, such as a revision of a model."""
+    file = tmp_path / "run.yaml"
+    for written, read in (("017", 15), ("-0_12", -10), ("10:30", 630), ("190:20:30.5", 685230.5)):
+        file.write_text(f"a: 1\nb: {written}\n")
+        with pytest.raises(PipelineError, match=f"YAML reads {written} in line 2 as {read}"):
+            read_mapping(file)
+    values = {
+        "0": 0,
+        "00": 0,
+        "0.5": 0.5,
+        "10": 10,
+        "1_000": 1000,
+        "0x1F": 31,
+        "0b11": 3,
+        "08": "08",
+        "'017'": "017",
+        ".inf": inf,
+    }
+    for written, value in values.items():
+        file.write_text(f"b: {written}\n")
+        assert read_mapping(file) == {"b": value}

@@ -4,12 +4,14 @@ import os
 import signal
 import sys
 from contextlib import suppress
+from types import SimpleNamespace
 from typing import Any
 
 import dagster as dg
 import pytest
 from pydantic import PrivateAttr
 
+from adc_pipeline.defs.frame import refuse_ended_run
 from adc_pipeline.defs.interrupts import (
     RECEIVED,
     WAKEUP,
@@ -18,6 +20,7 @@ from adc_pipeline.defs.interrupts import (
     raise_again,
     remembered,
 )
+from adc_pipeline.defs.sentence_failure import Cancelled
 
 
 class Listening(dg.ConfigurableResource):
@@ -167,3 +170,18 @@ def test_an_interrupt_in_a_finalizer_ends_the_step_and_prints_no_stack_trace(mon
         signal.signal(signal.SIGINT, before)
     assert not printed
     assert sys.unraisablehook == printed.append
+
+
+@pytest.mark.parametrize("status", ["STARTED", "CANCELING", "CANCELED", "FAILURE", "SUCCESS"])
+def test_a_run_that_dagster_has_as_ended_makes_nothing_more(status: str) -> None:
+    """*Force termination* reaches no process, which would go on and turn the cancelled run into a success."""
+    run = dg.DagsterRun(job_name="adc", status=dg.DagsterRunStatus(status))
+    with dg.DagsterInstance.ephemeral() as instance:
+        context: Any = SimpleNamespace(instance=instance, run=run)
+        refuse_ended_run(context)
+        instance.add_run(run)
+        if not run.is_finished:
+            refuse_ended_run(context)
+            return
+        with pytest.raises(Cancelled, match="marked as ended"):
+            refuse_ended_run(context)

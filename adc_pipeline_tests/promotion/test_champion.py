@@ -247,6 +247,22 @@ def test_a_person_goes_back_to_a_version_and_pins_it(weeks: Weeks) -> None:
     assert weeks.aliases() == {"champion": "3"}
 
 
+def test_a_version_that_a_person_went_back_from_is_not_promoted_again(weeks: Weeks) -> None:
+    weeks.run("a", 0.7)
+    weeks.run("b", 0.9)
+    promote(Records([weeks.history.client]), NAME, "1", False, "ann", "the other one answers in the wrong language")
+    for draws in (DRAWS, DRAWS + 1):
+        assert "when version 2 was there" in weeks.decide(draws=draws)["decision"]
+        assert weeks.aliases() == {"champion": "1"}
+    assert weeks.tags(2)["adc.promotion"] == "passed over"
+    # Nor if the alias was moved in MLflow's page.
+    assert "becomes champion" in weeks.run("c", 1.0)["decision"]
+    weeks.history.client.set_registered_model_alias(NAME, "champion", "1")
+    for draws in (DRAWS, DRAWS + 1):
+        assert "when version 3 was there" in weeks.decide(draws=draws)["decision"]
+    assert "becomes champion" in weeks.run("d", 0.95)["decision"]
+
+
 def test_a_pin_ends_where_the_alias_is_moved_in_mlflow(weeks: Weeks) -> None:
     weeks.run("a", 0.7)
     records = Records([weeks.history.client])

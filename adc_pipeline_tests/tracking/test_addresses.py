@@ -94,6 +94,14 @@ def test_a_malformed_address_is_refused_without_showing_it(address: str) -> None
     assert SECRET not in str(refused.value) + shown(address)
 
 
+@pytest.mark.parametrize("path", ["~/mlflow.db", "a%20b/mlflow.db", "/srv/a%2Fb.db", "file:mlflow.db?uri=true"])
+def test_a_path_that_mlflow_would_read_as_another_is_refused(path: str) -> None:
+    """SQLAlchemy takes `%20` for a space, and a folder named ~ is nobody's home."""
+    with pytest.raises(PipelineError, match="in full and as it is"):
+        accepted(f"sqlite:///{path}", "MLFLOW_TRACKING_URI")
+    assert accepted("sqlite:///50%/a b~.db", "MLFLOW_TRACKING_URI") == "sqlite:///50%/a b~.db"
+
+
 @pytest.mark.parametrize(
     ("address", "expected"),
     [

@@ -55,6 +55,30 @@ def test_a_group_has_one_parent_which_keeps_a_failure_unless_it_is_a_study(histo
         assert found.info.end_time >= history.client.get_run(run.id).info.end_time
 
 
+def test_a_job_that_ends_outside_of_its_steps_runs_says_so(history: History) -> None:
+    """Cancelled while a step waits, or failed by a sentence before it: MLflow has no run that could tell."""
+    tracking = history.tracking
+    tracking.end_group("nothing made", "KILLED")
+    for group, first, later in (("waits", "KILLED", "FAILED"), ("refused", "FAILED", "KILLED")):
+        parent = tracking.parent("a job", group, {})
+        tracking.end_group(group, first)
+        assert history.client.get_run(parent).info.status == first
+        tracking.end_group(group, later)
+        assert history.client.get_run(parent).info.status == first
+
+
+def test_a_killed_process_ends_the_parent_too(history: History, monkeypatch: pytest.MonkeyPatch) -> None:
+    tracking = history.tracking
+    parent = tracking.parent("a job", "killed", {})
+    tags = {"mlflow.parentRunId": parent, "adc.asset": "top_2", "adc.process": "4194305 somewhere"}
+    left = history.client.create_run(tracking.experiment(history.client), run_name="top_2", tags=tags)
+    monkeypatch.setattr("adc_pipeline.tracking.runs.has_ended", lambda process: process == tags["adc.process"])
+    with tracking.run("top_2", {}, {}):
+        pass
+    assert history.client.get_run(left.info.run_id).info.status == "KILLED"
+    assert history.client.get_run(parent).info.status == "KILLED"
+
+
 def test_a_dataset_has_its_schema(history: History) -> None:
     made = Artefact("top_2", Path("somewhere").absolute(), "ab" * 16)
     with history.tracking.run("top_2_model", {}, {}) as run:
