@@ -54,7 +54,10 @@ class Ranker:
             )
         # As the evaluation scores. Replies are drawn by the model as it is stored.
         model = replier.model if replier.model.dtype == torch.float32 else deepcopy(replier.model).float()
-        return cls(replier, Scorer(model, replier.tokenizer, EvaluationSettings()))
+        most = EvaluationSettings().max_context_tokens
+        # Beyond the longest piece of a walk in its training, a model's positions are untrained.
+        settings = EvaluationSettings(max_context_tokens=min(most, facts.sequence_length or most))
+        return cls(replier, Scorer(model, replier.tokenizer, settings))
 
     def answers(self, lines: Iterator[str]) -> Iterator[dict[str, Any]]:
         """Yield one answer for each line of JSON, in order: `candidates` with their figures, or an `error`."""

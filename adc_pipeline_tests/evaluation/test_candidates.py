@@ -100,6 +100,15 @@ def test_a_question_means_the_same_however_it_is_written(model: Path) -> None:
     assert forged["error"].startswith("Line 1: The `speaker` has to be one line")
 
 
+def test_a_context_is_no_longer_than_in_the_training(model: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(model, tmp_path / "model")
+    (folder / "training.json").write_text(json.dumps({"train": {"sequence_length": 40}}))
+    short, long = Ranker.load(str(folder)), Ranker.load(str(model))
+    assert (short.scorer.context_tokens, long.scorer.context_tokens) == (40, 256)
+    found = answer(short, post="Why? " * 60, candidates=["Oil it.", "x " * 60])["candidates"]
+    assert [each["rank"] for each in found] == [1, None]
+
+
 def test_a_reply_reads_the_turns_of_its_row(model: Path) -> None:
     served_model = served._load_pyfunc(str(model))
     asked = served_model.conversation({"post": "Why?", "turns": np.array(TURNS), "rejected": ["lol", None, ""]})
