@@ -22,10 +22,10 @@ from adc_pipeline.training.settings import TrainingSettings
 WORKING: dict[str, tuple[tuple[str, ...], str]] = {
     "distributed_type": (
         ("no", "fsdp", *(f"multi_{kind}" for kind in ("cpu", "gpu", "xpu", "npu", "mlu", "musa", "sdaa", "hpu"))),
-        "use MULTI_GPU or FSDP",
+        "MULTI_GPU or FSDP",
     ),
-    "mixed_precision": (("no", "bf16", "fp16"), "use no, bf16 or fp16"),
-    "dynamo_backend": (("no",), "use the setting `compile`"),
+    "mixed_precision": (("no", "bf16", "fp16"), "no, bf16 or fp16"),
+    "dynamo_backend": (("no",), "the setting `compile`"),
 }
 
 
@@ -79,7 +79,7 @@ def check_accelerate_config(path: Path) -> None:
         value = "no" if chosen.get(name) in (None, False) else str(chosen[name])
         if value.lower() not in works:
             raise PipelineError(
-                f"`accelerate_config` {path} sets `{name}` {value}, which does not work here; {instead}."
+                f"`accelerate_config` {path} sets `{name}` {value}, which does not work here; use {instead}."
             )
 
 
