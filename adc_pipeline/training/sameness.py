@@ -4,7 +4,7 @@ Adapters are merged into weights, shards are gathered, and tensors are renamed, 
 Each of these has gone wrong for some architecture without an error. Two checks find that, whatever the cause:
 
 - before the first step, adapters with random values against the same adapters merged, on the CPU, so that a training is
-  not made in vain: it takes the time of reading the base model, and about three forward passes of a short text;
+  not made in vain: it takes the time of reading the base model, and about five passes of a short text;
 - at the export, the model on its devices against the written folder, read again, on a piece of the last step.
 """
 
@@ -63,10 +63,13 @@ def check_adapters(job: "TrainingJob", marker_ids: list[int]) -> None:
     text = torch.cat([text, torch.tensor(marker_ids), text.flip(0)])
     alone = losses_of(base, text)
     add_adapters(base, job.settings, marker_ids)
+    # Jamba reads a layer's weight past its adapter, which is not trained then, and stays without effect.
+    with torch.enable_grad():
+        logits(base.eval(), text).float().sum().backward()
     draw = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in base.parameters():
-            if parameter.requires_grad:
+            if parameter.grad is not None:
                 parameter.add_(RANDOM * torch.randn(parameter.shape, generator=draw))
     adapted = losses_of(base, text)
     plain = merged(load_model(job.base_model), job.settings, marker_ids, base.state_dict())

@@ -67,6 +67,15 @@ def test_adapters_that_cannot_be_merged_are_refused_before_the_first_step(
     assert not (job.work / "checkpoints").exists()
 
 
+def test_an_adapter_that_the_model_passes_by_is_not_trained_and_no_fault(
+    small_model: Path, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Jamba reads the weight of a layer itself, and never calls the layer."""
+    feed_forward = type(load_model(small_model).model.layers[0].mlp)
+    monkeypatch.setattr(feed_forward, "forward", lambda self, x: self.down_proj(x @ self.up_proj.weight.T))
+    check_adapters(job_in(tmp_path, dataset, small_model), MarkerTokenizer.load(small_model).marker_ids)
+
+
 def test_a_folder_that_gives_other_losses_than_the_trained_model_is_not_kept(
     small_model: Path, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
