@@ -53,7 +53,8 @@ def first_line(error: BaseException) -> str:
     """
     first, *rest = (str(error).strip() or type(error).__name__).splitlines()
     following = next((line.strip() for line in rest if line.strip()), "")
-    return (f"{first} {following}" if first.endswith(":") and following else first).rstrip(".")
+    first = first.rstrip()
+    return (f"{first} {following}" if first.endswith(":") and following else first).rstrip(".,")
 
 
 def is_disk_full(error: BaseException) -> bool:

@@ -36,6 +36,8 @@ INDEX = "model.safetensors.index.json"
 WEIGHTS = {"model.safetensors": INDEX, "pytorch_model.bin": "pytorch_model.bin.index.json"}
 # The beginning of the name of a tensor in one of several layers.
 LAYER = re.compile(r"(?P<layers>(?:[A-Za-z_]\w*\.)+)\d+\.")
+# The name of a tensor that belongs to a quantized weight, such as `down_proj.weight_scale_inv`.
+SCALE = re.compile(r"(.+\.weight)[._]\w")
 # The types of weights in a safetensors file: those of half precision, and those that are numbers of a quantization.
 HALF = {"BF16": torch.bfloat16, "F16": torch.float16}
 INTEGERS = ("I8", "U8", "I16", "U16", "I32", "U32", "I64", "U64", "BOOL")
@@ -151,8 +153,8 @@ def surplus_weight(names: Collection[str], unexpected: Iterable[str]) -> str:
     """Return an unexpected tensor without which the model is another one; empty if there is none.
 
     `names` are the tensors of the model. Such are a tensor of a layer that follows the last one, a further weight in a
-    layer, as a norm of its queries, and the bias of a weight that is to have none. Others are left out on purpose: an
-    image encoder, or the masks that earlier versions saved.
+    layer, as a norm of its queries, the bias of a weight that is to have none, and the scale of a quantized weight.
+    Others are left out on purpose: an image encoder, or the masks that earlier versions saved.
     """
     layers = {found["layers"] for name in names if (found := LAYER.match(name))}
     for name in sorted(unexpected):
@@ -161,7 +163,13 @@ def surplus_weight(names: Collection[str], unexpected: Iterable[str]) -> str:
         known = found if found and (not layers or found["layers"] in layers) else None
         beyond = known and not any(each.startswith(known[0]) for each in names)
         inside = known and name.endswith(".weight")
-        if beyond or inside or (name.endswith(".bias") and f"{name.removesuffix('bias')}weight" in names):
+        scaled = SCALE.match(name)
+        if (
+            beyond
+            or inside
+            or (scaled and scaled[1] in names)
+            or (name.endswith(".bias") and f"{name.removesuffix('bias')}weight" in names)
+        ):
             return name
     return ""
 

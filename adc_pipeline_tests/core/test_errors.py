@@ -15,6 +15,7 @@ from adc_pipeline.core.errors import first_line
             "Validation error for field 'eos_token_id':\n\n    expected int, got str.\nAnd more",
             "{} expected int, got str",
         ),
+        ("One of: \n(1) a file,\n(2) a name", "One of: (1) a file"),
         ("It ends here:", "It ends here:"),
     ],
 )

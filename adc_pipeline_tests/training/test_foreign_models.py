@@ -499,6 +499,9 @@ def test_only_what_belongs_to_the_layers_is_surplus() -> None:
         assert surplus_weight(names, [other]) == other
     # The mask of GPT-Neo.
     assert surplus_weight(names, ["model.layers.0.attention.bias", "model.layers.0.attention.masked_bias"]) == ""
+    # Of a quantized checkpoint whose configuration does not say so any more.
+    for scale in ("model.layers.0.mlp.up.weight_scale_inv", "model.layers.0.mlp.up.weight.absmax"):
+        assert surplus_weight([*names, "model.layers.0.mlp.up.weight"], [scale]) == scale
     assert surplus_weight(["head.weight"], ["model.layers.0.norm.weight"]) == "model.layers.0.norm.weight"
 
 
