@@ -47,8 +47,14 @@ def did_you_mean(name: object, names: Iterable[str]) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of an error's message without its full stop, or the error's type if it has none."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+    """Return the first line of an error's message without its full stop, or the error's type if it has none.
+
+    A line that ends in a colon announces the next one, which is returned with it.
+    """
+    first, *rest = (str(error).strip() or type(error).__name__).splitlines()
+    following = next((line.strip() for line in rest if line.strip()), "")
+    first = first.rstrip()
+    return (f"{first} {following}" if first.endswith(":") and following else first).rstrip(".,")
 
 
 def is_disk_full(error: BaseException) -> bool:

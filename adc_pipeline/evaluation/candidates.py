@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,11 +17,9 @@ from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.evaluation.scoring import Query, Scorer, p_accepted
 from adc_pipeline.evaluation.settings import EvaluationSettings
 from adc_pipeline.generation.address import located
-from adc_pipeline.generation.replier import FIRST_SPEAKER, Replier, out_of_memory
+from adc_pipeline.generation.questions import conversation_of, items_of, with_turn
+from adc_pipeline.generation.replier import Replier, out_of_memory
 from adc_pipeline.training.stopping import enough_memory
-
-if TYPE_CHECKING:
-    from adc_pipeline.generation.conversation import Conversation
 
 # Candidates that are scored before their answers are written.
 AT_ONCE = 5_000
@@ -44,14 +42,22 @@ class Ranker:
     @classmethod
     def of(cls, replier: Replier, name: str) -> "Ranker":
         """Return the ranker of a model, called `name` in errors; raise PipelineError as `load` does."""
-        if "preference_accuracy" in replier.facts.measures_without_meaning:
+        # `dpo` and `kto` compare replies by how much likelier they became, which needs the base model too.
+        facts = replier.facts
+        if facts.markers != "after" or not {"preference_accuracy", "verdict_calibration"}.isdisjoint(
+            facts.measures_without_meaning
+        ):
+            how = f"the objective {facts.objective}" if facts.objective != "mle" else f"`markers` {facts.markers}"
             raise PipelineError(
-                f"{name[:1].upper()}{name[1:]} was trained with the objective {replier.facts.objective}, which does not"
-                " give a verdict after a reply: name a model that does, such as models:/adc-top-2@latest."
+                f"{name[:1].upper()}{name[1:]} was trained with {how}, which does not give a verdict after a reply:"
+                " name a model that does, such as models:/adc-top-2@latest."
             )
         # As the evaluation scores. Replies are drawn by the model as it is stored.
         model = replier.model if replier.model.dtype == torch.float32 else deepcopy(replier.model).float()
-        return cls(replier, Scorer(model, replier.tokenizer, EvaluationSettings()))
+        most = EvaluationSettings().max_context_tokens
+        # Beyond the longest piece of a walk in its training, a model's positions are untrained.
+        settings = EvaluationSettings(max_context_tokens=min(most, facts.sequence_length or most))
+        return cls(replier, Scorer(model, replier.tokenizer, settings))
 
     def answers(self, lines: Iterator[str]) -> Iterator[dict[str, Any]]:
         """Yield one answer for each line of JSON, in order: `candidates` with their figures, or an `error`."""
@@ -78,25 +84,12 @@ class Ranker:
 
     def queries_of(self, asked: Mapping[str, Any]) -> list[Query]:
         """Return the queries of one question, one a candidate; raise PipelineError if it is none."""
-        conversation = self.replier.about(
-            text_of(asked, "post"),
-            text_of(asked, "speaker", FIRST_SPEAKER),
-            asked.get("title") and text_of(asked, "title"),
-        )
-        for turn in items_of(asked, "turns", ()):
-            verdict = turn.get("verdict", "accepted")
-            if verdict not in ("accepted", "rejected"):
-                raise PipelineError(f"the verdict of a turn is {verdict!r:.40}: use accepted or rejected.")
-            conversation = self.with_turn(conversation, turn, verdict)
+        conversation = conversation_of(self.replier, asked)
         segments = [
-            self.with_turn(conversation, each, "accepted").turns[-1][0] for each in items_of(asked, "candidates")
+            with_turn(self.replier, conversation, each, "accepted").turns[-1][0]
+            for each in items_of(asked, "candidates")
         ]
         return [Query(conversation.background, conversation.turns, each, tuple(segments)) for each in segments]
-
-    def with_turn(self, conversation: "Conversation", turn: Mapping[str, Any], verdict: Any) -> "Conversation":
-        """Return the conversation with a turn of the input."""
-        speaker = text_of(turn, "speaker") if turn.get("speaker") else None
-        return self.replier.with_turn(conversation, text_of(turn, "text"), verdict, speaker)
 
     def scored(self, waiting: Sequence[list[Query] | str]) -> Iterator[dict[str, Any]]:
         """Score the queries of several lines together and yield an answer a line."""
@@ -126,22 +119,3 @@ def figures(log_odds: np.ndarray, fits: np.ndarray) -> list[dict[str, Any]]:
         margin = float(log_odds[place] - log_odds[following[0]]) if following else None
         found[place] = {"p_accepted": float(p_accepted(log_odds[place])), "rank": rank, "margin": margin}
     return found
-
-
-def text_of(record: Mapping[str, Any], name: str, default: str | None = None) -> str:
-    """Return a text of a record; raise PipelineError if it is missing or is none."""
-    value = record.get(name, default)
-    if not isinstance(value, str):
-        raise PipelineError(f"`{name}` is missing or is no text: give a text.")
-    return value
-
-
-def items_of(record: Mapping[str, Any], name: str, default: Any = None) -> list[Mapping[str, Any]]:
-    """Return a list of objects with a `text`; a text stands for such an object."""
-    value = record.get(name, default)
-    if not isinstance(value, list | tuple) or (default is None and not value):
-        raise PipelineError(f"`{name}` is missing, empty or no list: give a list of texts.")
-    items = [{"text": each} if isinstance(each, str) else each for each in value]
-    if not all(isinstance(each, Mapping) for each in items):
-        raise PipelineError(f"`{name}` holds something else than texts: give texts, or objects with a text.")
-    return items

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from adc_pipeline.evaluation.candidates import Ranker
 from adc_pipeline.generation import serving
-from adc_pipeline.generation.serving import Served, is_missing, listed, text_of
+from adc_pipeline.generation.serving import Served, question
 
 if TYPE_CHECKING:
     from mlflow.models import Model
@@ -36,21 +36,9 @@ class ServedRanker(Served):
 
     def ranked(self, rows: Sequence[Mapping[str, Any]]) -> dict[int, list[dict[str, Any]]]:
         """Return the figures of the candidates of each row that has some."""
-        asked = {place: candidates for place, row in enumerate(rows) if (candidates := question(row))}
+        questions = {place: question(row) for place, row in enumerate(rows)}
+        asked = {place: each for place, each in questions.items() if each["candidates"]}
         if not asked:
             return {}
         queries = [self.ranker.queries_of(each) for each in asked.values()]
         return {place: answer["candidates"] for place, answer in zip(asked, self.ranker.scored(queries), strict=True)}
-
-
-def question(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a row of a request as a question of `adc score`; empty for a row without candidates."""
-    candidates = listed("candidates", row.get("candidates"))
-    if not candidates:
-        return {}
-    texts = {name: text_of(name, row.get(name)) for name in ("post", "title", "speaker")}
-    asked: dict[str, Any] = {name: text for name, text in texts.items() if text is not None}
-    rejected = [text for each in listed("rejected", row.get("rejected")) if (text := text_of("rejected", each))]
-    turns = [each for each in listed("turns", row.get("turns")) if not is_missing(each)]
-    asked["turns"] = [*turns, *({"text": text, "verdict": "rejected"} for text in rejected)]
-    return {"post": ""} | asked | {"candidates": candidates}

@@ -99,7 +99,8 @@ def write_stops(folder: Path, tokenizer: MarkerTokenizer) -> None:
     base = GenerationConfig.from_pretrained(folder) if known else GenerationConfig()
     values = {name: getattr(base, name, None) for name in KEPT}
     kept = {name: value for name, value in values.items() if isinstance(value, int | float) and value > 0}
-    pad = tokenizer.tokenizer.pad_token_id or tokenizer.control_ids[-1]
+    own = tokenizer.tokenizer.pad_token_id
+    pad = tokenizer.control_ids[-1] if own is None else own
     GenerationConfig(do_sample=True, eos_token_id=tokenizer.control_ids, pad_token_id=pad, **kept).save_pretrained(
         folder
     )

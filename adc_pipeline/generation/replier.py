@@ -27,6 +27,7 @@ from adc_pipeline.generation.decoding import (
     runs_in_batches,
     stop_ids,
 )
+from adc_pipeline.generation.questions import FIRST_SPEAKER
 from adc_pipeline.generation.settings import Sampling
 from adc_pipeline.training.context import context_length
 from adc_pipeline.training.devices import one_device
@@ -44,10 +45,6 @@ UNKNOWN_CONTEXT = 1024
 
 # Conversations that are answered side by side. A server estimates a request's time after each batch.
 BATCH_ROWS = 8
-
-# The default speaker of a post: the first pseudonym in every conversation, and a name like any other to a model that
-# was trained on names.
-FIRST_SPEAKER = "user1"
 
 Ended = Literal["accepted", "rejected", "end", "length"]
 
@@ -71,6 +68,12 @@ def out_of_memory() -> PipelineError:
         "The model ran out of memory over a conversation; lower `max_new_tokens`, shorten the post and the replies, or"
         " use a device with more memory."
     )
+
+
+def check_speaker(speaker: str) -> None:
+    """Raise PipelineError for a speaker that cannot stand on a line of its own."""
+    if "\n" in speaker or not speaker.strip():
+        raise PipelineError("The `speaker` has to be one line that is not empty; leave it out for a new one.")
 
 
 class Replier:
@@ -124,8 +127,7 @@ class Replier:
 
     def about(self, post: str, speaker: str = FIRST_SPEAKER, title: str | None = None) -> Conversation:
         """Start a conversation with a post (see `Conversation.about`), without a speaker if the model knows none."""
-        if "\n" in speaker or not speaker.strip():
-            raise PipelineError("The `speaker` has to be one line that is not empty; leave it out for user1.")
+        check_speaker(speaker)
         return Conversation.about(post, speaker if self.spelling.speaks else None, self.tokenizer.markers, title)
 
     def with_turn(
@@ -133,6 +135,7 @@ class Replier:
     ) -> Conversation:
         """Return the conversation with a turn by `speaker`, or by a new speaker."""
         speaker = speaker or f"user{len(conversation.turns) + 2}"
+        check_speaker(speaker)
         turn = utterance(speaker if self.spelling.speaks else None, text.strip())
         return conversation.after(turn, verdict, self.tokenizer.markers)
 

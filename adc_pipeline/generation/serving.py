@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.core.records import parsed
+from adc_pipeline.generation.questions import conversation_of
 from adc_pipeline.generation.requests import read_rows_with_lists
 from adc_pipeline.training.facts import FACTS
 
@@ -47,11 +48,12 @@ Serve it: `mlflow models serve -m models:/{name}/{version} --env-manager local -
                              "rejected": ["A reply that will not do."]}}],
       "params": {{"max_new_tokens": 100}}}}'
 
-Columns: `post`; optional `title` (else the first line of the post), `speaker` (of the post) and `rejected` (replies
-that were rejected, in their order). Answer: `reply`, and `speaker`, the name that the model gave its reply.
+Columns: `post`; optional `title` (else the first line of the post), `speaker` (of the post), `turns` below it (objects
+with `text`, `verdict` and `speaker`) and `rejected` (replies that were rejected, in their order). Answer: `reply`, and
+`speaker`, the name that the model gave its reply.
 
 A row with `candidates`, a list of replies, gets no reply but their ranking: for each candidate `p_accepted`, `rank` and
-`margin`, as `adc score` gives them. Such a row may have `turns` too: objects with `text`, `verdict` and `speaker`.
+`margin`, as `adc score` gives them.
 """
 
 
@@ -257,15 +259,19 @@ class Served:
             raise PipelineError("This model was registered without the part that ranks candidates: use `adc score`.")
         return {}
 
-    def conversation(self, row: dict[str, Any]) -> "Conversation":
+    def conversation(self, row: Mapping[str, Any]) -> "Conversation":
         """Return the conversation that a row of a request asks for."""
-        texts = {name: text_of(name, row.get(name)) for name in ("post", "title", "speaker")}
-        given = {name: text for name, text in texts.items() if text is not None}
-        conversation = self.replier.about(**{"post": "", **given})
-        for rejected in listed("rejected", row.get("rejected")):
-            if (text := text_of("rejected", rejected)) is not None:
-                conversation = self.replier.with_turn(conversation, text, "rejected")
-        return conversation
+        return conversation_of(self.replier, question(row))
+
+
+def question(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a row of a request as a question of `adc score`, without the fields that are not given."""
+    texts = {name: text_of(name, row.get(name)) for name in ("post", "title", "speaker")}
+    asked: dict[str, Any] = {name: text for name, text in texts.items() if text is not None}
+    rejected = [text for each in listed("rejected", row.get("rejected")) if (text := text_of("rejected", each))]
+    turns = [each for each in listed("turns", row.get("turns")) if not is_missing(each)]
+    candidates = listed("candidates", row.get("candidates"))
+    return {"post": "", **asked, "turns": turns, "rejected": rejected, "candidates": candidates}
 
 
 def as_rows(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

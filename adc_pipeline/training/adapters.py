@@ -59,7 +59,9 @@ def _adapted(model: "PreTrainedModel", settings: TrainingSettings, marker_ids: l
         trainable_token_indices=dict.fromkeys(names, marker_ids),
     )
     try:
-        return get_peft_model(model, config)
+        adapted = get_peft_model(model, config)
+        keep_bias(head, model.get_output_embeddings())
+        return adapted
     except FAULTS as error:
         if is_out_of_memory(error):
             raise
@@ -67,6 +69,21 @@ def _adapted(model: "PreTrainedModel", settings: TrainingSettings, marker_ids: l
             f"`lora_rank` {settings.lora_rank} does not work with the base model, a {type(model).__name__}"
             f" ({first_line(error)}); set it to 0 to train all weights."
         ) from error
+
+
+def keep_bias(head: torch.nn.Module, adapted: torch.nn.Module) -> None:
+    """Have output embeddings with adapted rows add their bias, if they have one that PEFT leaves out.
+
+    PEFT computes x W of them, so that GPT-J and Phi would be trained without a bias that their export has.
+    """
+    bias = getattr(head, "bias", None)
+    if bias is None or adapted is head:
+        return
+    nothing = torch.zeros_like(head.get_parameter("weight")[:1])
+    with torch.no_grad():
+        left_out = not bool(adapted(nothing).any()) and bool(head(nothing).any())
+    if left_out:
+        adapted.register_forward_hook(lambda module, given, found: found + bias)
 
 
 def shared_layers(model: torch.nn.Module) -> list[str]:

@@ -10,6 +10,7 @@ from adc_pipeline.core.records import write_record
 from adc_pipeline.training.adapters import merged
 from adc_pipeline.training.facts import FACTS
 from adc_pipeline.training.loading import broken_tensor, convert, load_model, stored_type
+from adc_pipeline.training.sameness import ReadText, check_written
 from adc_pipeline.training.settings import TrainingJob
 from adc_pipeline.training.tokens import MarkerTokenizer
 
@@ -26,11 +27,13 @@ def export_model(
     tokenizer: MarkerTokenizer,
     job: TrainingJob,
     facts: dict[str, Any],
+    trained: ReadText,
 ) -> None:
     """Write `job.output` in one step; every process calls it, since FSDP gathers the weights from all.
 
     The weights are loaded into the base model, read again on the CPU: whatever devices, shards, adapters and compiled
-    blocks were used, the saved model is plain. This takes the time of reading it and as much memory again.
+    blocks were used, the saved model is plain. What was written has to give the text `trained` its losses. This takes
+    the time of reading the model twice and as much memory again.
     """
     gathered = accelerator.get_state_dict(model)
     if accelerator.is_main_process:
@@ -40,11 +43,16 @@ def export_model(
             plain = merged(plain, job.settings, tokenizer.marker_ids, weights)
         else:
             plain.load_state_dict(weights)
-        convert(plain, stored_type(str(job.base_model), local_files_only=True))
+        del gathered, weights
+        stored = stored_type(str(job.base_model), local_files_only=True)
+        convert(plain, stored)
         if broken := broken_tensor(plain):
             raise PipelineError(f"The trained weights are not finite ({broken}); lower `learning_rate`.")
         with atomic_folder(job.output) as partial:
             plain.save_pretrained(partial)
+            del plain
+            half = stored != torch.float32 or accelerator.mixed_precision != "no"
+            check_written(partial, trained, half)
             tokenizer.tokenizer.save_pretrained(partial)
             write_record(partial / FACTS, facts)
     accelerator.wait_for_everyone()

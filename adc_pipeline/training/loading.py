@@ -5,8 +5,10 @@ being asked. Both give a model that runs and is not the one that was named. A qu
 plain weights as it is loaded cannot be trained. Every load of a model goes through here.
 """
 
+import math
 import pickle
 import re
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,7 +36,10 @@ INDEX = "model.safetensors.index.json"
 WEIGHTS = {"model.safetensors": INDEX, "pytorch_model.bin": "pytorch_model.bin.index.json"}
 # The beginning of the name of a tensor in one of several layers.
 LAYER = re.compile(r"(?P<layers>(?:[A-Za-z_]\w*\.)+)\d+\.")
-# The types of weights in a safetensors file that are numbers of a quantization.
+# The name of a tensor that belongs to a quantized weight, such as `down_proj.weight_scale_inv`.
+SCALE = re.compile(r"(.+\.weight)[._]\w")
+# The types of weights in a safetensors file: those of half precision, and those that are numbers of a quantization.
+HALF = {"BF16": torch.bfloat16, "F16": torch.float16}
 INTEGERS = ("I8", "U8", "I16", "U16", "I32", "U32", "I64", "U64", "BOOL")
 
 
@@ -63,6 +68,8 @@ def reason(error: BaseException) -> str:
     """
     if isinstance(error, pickle.UnpicklingError):
         return "its weights are a pickle that holds other things than tensors, or that is damaged"
+    if "module 'torch' has no attribute" in str(error):
+        return f"its config.json names {str(error).split()[-1]} as the type of its weights, which torch does not know"
     if "ignore_mismatched_sizes" in str(error):
         return "tensors in its files have other shapes than its config.json states"
     return first_line(error)
@@ -146,8 +153,8 @@ def surplus_weight(names: Collection[str], unexpected: Iterable[str]) -> str:
     """Return an unexpected tensor without which the model is another one; empty if there is none.
 
     `names` are the tensors of the model. Such are a tensor of a layer that follows the last one, a further weight in a
-    layer, as a norm of its queries, and the bias of a weight that is to have none. Others are left out on purpose: an
-    image encoder, or the masks that earlier versions saved.
+    layer, as a norm of its queries, the bias of a weight that is to have none, and the scale of a quantized weight.
+    Others are left out on purpose: an image encoder, or the masks that earlier versions saved.
     """
     layers = {found["layers"] for name in names if (found := LAYER.match(name))}
     for name in sorted(unexpected):
@@ -156,7 +163,13 @@ def surplus_weight(names: Collection[str], unexpected: Iterable[str]) -> str:
         known = found if found and (not layers or found["layers"] in layers) else None
         beyond = known and not any(each.startswith(known[0]) for each in names)
         inside = known and name.endswith(".weight")
-        if beyond or inside or (name.endswith(".bias") and f"{name.removesuffix('bias')}weight" in names):
+        scaled = SCALE.match(name)
+        if (
+            beyond
+            or inside
+            or (scaled and scaled[1] in names)
+            or (name.endswith(".bias") and f"{name.removesuffix('bias')}weight" in names)
+        ):
             return name
     return ""
 
@@ -267,25 +280,60 @@ def refuse_integers(source: str, named: str, model: "PreTrainedModel", **options
 
 
 def stored_type(source: str, **options: Any) -> torch.dtype:
-    """Return the type of a checkpoint's weights; float32 if its configuration names none that training knows."""
+    """Return the type of a checkpoint's weights: what its configuration names, or that of most numbers in its files.
+
+    It is float32 for a type that training does not know.
+    """
     from transformers import AutoConfig
+    from transformers.utils.hub import cached_file
 
     named = AutoConfig.from_pretrained(source, **options).dtype
+    if named is None:
+        named = type_in_files(Path(cached_file(source, "config.json", **location_options(options)) or "").parent)
     return named if named in (torch.bfloat16, torch.float16) else torch.float32
+
+
+def type_in_files(folder: Path) -> torch.dtype | None:
+    """Return the type of most numbers in the weights of a folder; None if it has no files that can be read."""
+    from safetensors import safe_open
+
+    numbers = Counter[torch.dtype]()
+    for path in sorted(folder.glob("model*.safetensors")):
+        with safe_open(path, "pt") as file:
+            for name in file.keys():  # noqa: SIM118  # a handle of files, which is no dict
+                part = file.get_slice(name)
+                numbers[HALF.get(part.get_dtype(), torch.float32)] += math.prod(part.get_shape())
+    for path in [] if numbers else sorted(folder.glob("pytorch_model*.bin")):
+        for tensor in torch.load(path, map_location="meta", weights_only=True).values():
+            numbers[tensor.dtype] += tensor.numel()
+    return numbers.most_common(1)[0][0] if numbers else None
 
 
 def convert(model: torch.nn.Module, dtype: torch.dtype) -> None:
     """Convert a model's weights in place. Those that came in this type are as they came.
 
+    Those that transformers keeps in float32 whatever the type, such as the routers of DeepSeek V3, stay in float32.
     Raises PipelineError if finite weights are infinite in float16, which holds nothing above 65,504.
     """
     finite = dtype != torch.float16 or broken_tensor(model) is None
+    kept = {name: tensor for name, tensor in model.state_dict().items() if in_float32(model, name, dtype)}
     model.to(dtype)
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        if name in kept:
+            tensor.data = kept[name]
     if dtype == torch.float16 and finite and (broken := broken_tensor(model)):
         raise PipelineError(
             f"Weights of the model are too large for float16 ({broken}), the type that its checkpoint names; set"
             " `precision` of the base model to float32."
         )
+
+
+def in_float32(model: torch.nn.Module, name: str, dtype: torch.dtype) -> bool:
+    """Return whether transformers loads a tensor of a model in float32 where the others have the type `dtype`."""
+    parts = set(getattr(model, "_keep_in_fp32_modules_strict", None) or ()) if dtype in HALF.values() else set()
+    if dtype == torch.float16:
+        parts |= set(getattr(model, "_keep_in_fp32_modules", None) or ())
+    return any(re.search(re.escape(part).replace(r"\*", ".*"), name) for part in parts)
 
 
 def refuse_adapter(source: str, named: str, **options: Any) -> None:

@@ -9,10 +9,12 @@ from typing import Any
 
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.training import devices
+from adc_pipeline.training.checkpoint import checkpoints
 from adc_pipeline.training.export import export_model
 from adc_pipeline.training.preparation import check_devices, load_base, load_data, prepare_work
 from adc_pipeline.training.progress import Progress, duration
 from adc_pipeline.training.run import Run, auxiliary_loss
+from adc_pipeline.training.sameness import check_adapters
 from adc_pipeline.training.settings import TrainingJob, uses_one_core
 from adc_pipeline.training.signals import StopSignal
 from adc_pipeline.training.stopping import translated_errors
@@ -39,6 +41,8 @@ def _train(job: TrainingJob) -> dict[str, Any]:
     auxiliary = auxiliary_loss(base)
     restarted = prepare_work(job, tokenizer, accelerator)
     data = load_data(job, base, accelerator)
+    if job.settings.lora_rank and accelerator.is_main_process and not checkpoints(job.work):
+        check_adapters(job, tokenizer.marker_ids)
     run = Run(job, accelerator, base, tokenizer, data, auxiliary)
     run.resume()
     with (
@@ -62,7 +66,7 @@ def _train(job: TrainingJob) -> dict[str, Any]:
                     " run the same job again to resume from there."
                 )
         facts = run.facts()
-        export_model(accelerator, run.model, tokenizer, job, facts)
+        export_model(accelerator, run.model, tokenizer, job, facts, run.read_text())
         done = f"{data.steps} steps, {run.position.tokens:,} tokens in {duration(run.position.seconds)}"
         progress.say(f"{done}: {job.output} is written.")
     accelerator.end_training()

@@ -67,13 +67,14 @@ def prepare_base_model(
     with atomic_folder(out) as partial:
         try:
             model.save_pretrained(partial)
-        except RuntimeError as error:
-            # Safetensors refuses tensors that share memory without being declared as tied, such as Reformer's.
+        except Exception as error:
+            # Safetensors refuses tensors that share memory without being declared as tied, such as Reformer's, and
+            # transformers a configuration that contradicts itself.
             if is_disk_full(error):
                 raise
             raise PipelineError(
                 f"{_subject(settings)} is a {type(model).__name__} that transformers cannot save"
-                f" ({first_line(error)[:200]}); choose another base model."
+                f" ({first_line(error)[:300]}); correct its config.json, or choose another base model."
             ) from error
         tokenizer.save_pretrained(partial)
         if settings.name != "small":

@@ -125,8 +125,11 @@ class Preference:
         steps = range(1, min(data.steps, epoch) + 1)
         train = (batch for step in steps for batch in data.passes(data.rows(step), process))
         held_out = data.validation_passes(process) if data.held_out.split.walks else []
-        self.train = Reference(data.train, self.reference(data.train, train, work / "train.npy"))
-        self.held_out = Reference(data.held_out, self.reference(data.held_out, held_out, work / "validation.npy"))
+        # By what it covers: a run that goes on with other passes or more validation needs that of other texts.
+        covered = f"train-{data.train.row}-{data.layout.rows_per_step}.npy"
+        validated = f"validation-{data.held_out.row}-{data.validation_rows}.npy"
+        self.train = Reference(data.train, self.reference(data.train, train, work / covered))
+        self.held_out = Reference(data.held_out, self.reference(data.held_out, held_out, work / validated))
 
     def reference(self, split: PackedSplit, passes: Iterable[Batch], path: Path) -> np.ndarray:
         if not path.exists():

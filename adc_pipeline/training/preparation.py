@@ -15,7 +15,7 @@ from adc_pipeline.training.dataset import load_split, tokenize_split
 from adc_pipeline.training.loading import load_model
 from adc_pipeline.training.packing import cut_into_pieces
 from adc_pipeline.training.probes import choose_separation
-from adc_pipeline.training.settings import TrainingJob, TrainingSettings
+from adc_pipeline.training.settings import PREFERENCES, TrainingJob, TrainingSettings
 from adc_pipeline.training.tokens import MarkerTokenizer
 
 if TYPE_CHECKING:
@@ -62,6 +62,13 @@ def load_data(job: TrainingJob, base: "PreTrainedModel", accelerator: "Accelerat
     """Cut both splits into pieces, choose how the model keeps them apart, and lay them out in steps."""
     settings, processes = job.settings, accelerator.num_processes
     train, held_out = (load_split(job.work / "tokens" / split) for split in ("train", "validation"))
+    if not train.walks and settings.objective in PREFERENCES:
+        shown = {"dpo": "an accepted reply beside a rejected one", "kto": "replies of two conversations"}
+        raise PipelineError(
+            f"The training split of {job.dataset} has nothing for `objective` {settings.objective}, which needs"
+            f" {shown[settings.objective]}, each of at most `sequence_length` {settings.sequence_length} tokens; choose"
+            " another objective or another dataset."
+        )
     if not train.walks:
         raise PipelineError(f"The training split of {job.dataset} is empty; use a larger corpus or fewer filters.")
     check_backgrounds(base, train)

@@ -7,6 +7,7 @@ import importlib.metadata
 import math
 import time
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -31,6 +32,7 @@ from adc_pipeline.training.optimization import adamw, learning_rate
 from adc_pipeline.training.preferences import Preference
 from adc_pipeline.training.probes import computes_auxiliary_loss
 from adc_pipeline.training.progress import Progress
+from adc_pipeline.training.sameness import ReadText, first_text
 from adc_pipeline.training.settings import PREFERENCES, TrainingJob
 from adc_pipeline.training.stopping import LossWatch, OverflowWatch
 from adc_pipeline.training.tokens import MarkerTokenizer
@@ -177,6 +179,12 @@ class Run:
             broken = int(self.accelerator.reduce((~losses.isfinite()).any().float(), "sum"))
         if broken:
             raise diverged("weights are no longer finite, or give a loss that is not,", step)
+
+    def read_text(self) -> ReadText:
+        """Return a piece of the last step with its losses, as the trained model gives them."""
+        batch = self.data.passes(self.data.rows(self.data.steps), self.accelerator.process_index)[0]
+        batch = replace(batch, unlikely=None).to(self.accelerator.device)
+        return first_text(batch, self.evaluated(batch))
 
     def evaluated(self, batch: Batch) -> torch.Tensor:
         """Return the losses of a batch, (rows, row), in evaluation mode and without gradients."""

@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,9 +11,13 @@ import pytest
 from click.testing import CliRunner
 
 from adc_pipeline.cli.main import main
+from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.evaluation import served
+from adc_pipeline.evaluation.candidates import Ranker
 from adc_pipeline.evaluation.scoring import Query, Scorer
 from adc_pipeline.evaluation.settings import EvaluationSettings
+from adc_pipeline.training.arrangement import arrangement_facts
+from adc_pipeline.training.settings import TrainingSettings
 from adc_pipeline_tests.training.conftest import small_model
 
 __all__ = ["small_model"]
@@ -72,3 +77,62 @@ def test_candidates_get_the_figures_of_the_evaluation(model: Path) -> None:
             following = order[order.index(place) + 1]
             margin = scores.log_odds[place] - scores.log_odds[following]
             assert figures["margin"] == pytest.approx(margin, abs=1e-5)
+
+
+def answer(ranker: Ranker, **asked: object) -> dict[str, Any]:
+    (found,) = ranker.answers(iter([json.dumps(ASKED | asked)]))
+    return found
+
+
+def test_a_question_means_the_same_however_it_is_written(model: Path) -> None:
+    ranker = Ranker.load(str(model))
+    first = answer(ranker)
+    assert answer(ranker, candidates=["Oil\nit."]) != answer(ranker, candidates=["Oil it."])
+    assert answer(ranker, candidates=["Oil\r\nit."]) == answer(ranker, candidates=["Oil\nit."])
+    assert answer(ranker, post="Why?\r\nIt leaks.", title=None) == first
+    # Rejected replies follow the turns, and a null is not given.
+    well = TURNS[1]
+    rejected = answer(ranker, turns=[well | {"verdict": None}], rejected=["No.", "Nor so."])
+    turns = [well, {"text": "No.", "verdict": "rejected"}, {"text": "Nor so.", "verdict": "rejected"}]
+    assert rejected == answer(ranker, turns=turns)
+    assert answer(ranker, turns=None, rejected=None) == answer(ranker, turns=[])
+    forged = answer(ranker, candidates=[{"text": "x", "speaker": "ann\nYes"}])
+    assert forged["error"].startswith("Line 1: The `speaker` has to be one line")
+
+
+def test_a_context_is_no_longer_than_in_the_training(model: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(model, tmp_path / "model")
+    (folder / "training.json").write_text(json.dumps({"train": {"sequence_length": 40}}))
+    short, long = Ranker.load(str(folder)), Ranker.load(str(model))
+    assert (short.scorer.context_tokens, long.scorer.context_tokens) == (40, 256)
+    found = answer(short, post="Why? " * 60, candidates=["Oil it.", "x " * 60])["candidates"]
+    assert [each["rank"] for each in found] == [1, None]
+
+
+def test_a_reply_reads_the_turns_of_its_row(model: Path) -> None:
+    served_model = served._load_pyfunc(str(model))
+    asked = served_model.conversation({"post": "Why?", "turns": np.array(TURNS), "rejected": ["lol", None, ""]})
+    assert asked.turns == (("user2\nNo.", "rejected"), ("bob\nWell ‹accepted›", "accepted"), ("user4\nlol", "rejected"))
+    with pytest.raises(PipelineError, match=r"`turns` is 'No\.'; send a list"):
+        served_model.conversation({"post": "Why?", "turns": "No."})
+
+
+@pytest.mark.parametrize(
+    ("facts", "how"),
+    [
+        (arrangement_facts(TrainingSettings(objective="dpo")), "the objective dpo"),
+        (arrangement_facts(TrainingSettings(objective="kto")), "the objective kto"),
+        (arrangement_facts(TrainingSettings(objective="conditional")), "the objective conditional"),
+        (arrangement_facts(TrainingSettings(objective="filtering")), "the objective filtering"),
+        (arrangement_facts(TrainingSettings(markers="neutral")), "`markers` neutral"),
+        # Of an earlier version, which said nothing of the calibration.
+        ({"objective": "dpo", "markers": "neutral", "measures_without_meaning": []}, "the objective dpo"),
+    ],
+)
+def test_a_model_without_a_verdict_after_a_reply_ranks_nothing(
+    facts: dict[str, Any], how: str, model: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(model, tmp_path / "model")
+    (folder / "training.json").write_text(json.dumps(facts))
+    with pytest.raises(PipelineError, match=rf"was trained with {how}, which does not give a verdict after a reply"):
+        Ranker.load(str(folder))

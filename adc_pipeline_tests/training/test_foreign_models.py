@@ -24,7 +24,14 @@ from adc_pipeline.generation.replier import Replier
 from adc_pipeline.generation.settings import Sampling
 from adc_pipeline.training.adapters import add_adapters
 from adc_pipeline.training.context import context_length, stated
-from adc_pipeline.training.loading import broken_tensor, load_model, surplus_weight
+from adc_pipeline.training.loading import (
+    broken_tensor,
+    convert,
+    load_model,
+    stored_type,
+    surplus_weight,
+    type_in_files,
+)
 from adc_pipeline.training.loop import train
 from adc_pipeline.training.losses import TokenLosses, auxiliary_weight
 from adc_pipeline.training.model import _widen, check_base_model, prepare_base_model
@@ -492,6 +499,9 @@ def test_only_what_belongs_to_the_layers_is_surplus() -> None:
         assert surplus_weight(names, [other]) == other
     # The mask of GPT-Neo.
     assert surplus_weight(names, ["model.layers.0.attention.bias", "model.layers.0.attention.masked_bias"]) == ""
+    # Of a quantized checkpoint whose configuration does not say so any more.
+    for scale in ("model.layers.0.mlp.up.weight_scale_inv", "model.layers.0.mlp.up.weight.absmax"):
+        assert surplus_weight([*names, "model.layers.0.mlp.up.weight"], [scale]) == scale
     assert surplus_weight(["head.weight"], ["model.layers.0.norm.weight"]) == "model.layers.0.norm.weight"
 
 
@@ -505,6 +515,54 @@ def test_weights_that_are_too_large_for_float16_are_refused(plain_gpt2: Path, tm
     with pytest.raises(PipelineError, match=r"too large for float16 \(model.norm.weight\).*set `precision`"):
         prepared(plain)
     prepare_base_model(BaseModelSettings(name=str(plain), precision="float32"), MARKERS, [], tmp_path / "prepared")
+
+
+class Routed(torch.nn.Module):
+    """A model whose router transformers keeps in float32, as DeepSeek V3's, and whose norm in float16 only."""
+
+    _keep_in_fp32_modules_strict = ("gate.bias*",)
+    _keep_in_fp32_modules = ("norm",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate, self.norm, self.down = (torch.nn.Linear(3, 3) for _ in range(3))
+
+
+def test_weights_that_stay_in_float32_are_not_rounded() -> None:
+    for dtype, expected in [
+        (torch.bfloat16, {"gate.bias"}),
+        (torch.float16, {"gate.bias", "norm.weight", "norm.bias"}),
+        (torch.float32, {"gate.bias", "gate.weight", "norm.weight", "norm.bias", "down.weight", "down.bias"}),
+    ]:
+        model = Routed()
+        before = {name: tensor.clone() for name, tensor in model.named_parameters()}
+        convert(model, dtype)
+        after = dict(model.named_parameters())
+        assert {name for name in after if after[name].dtype == torch.float32} == expected
+        assert all(torch.equal(after[name], before[name]) for name in expected)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin"])
+def test_a_type_that_no_configuration_names_is_that_of_the_files(name: str, tmp_path: Path) -> None:
+    assert type_in_files(tmp_path) is None
+    weights = {"a": torch.zeros(4, 4, dtype=torch.bfloat16), "b": torch.zeros(4)}
+    if name.endswith("bin"):
+        torch.save(weights, tmp_path / name)
+    else:
+        save_file(weights, tmp_path / name)
+    assert type_in_files(tmp_path) == torch.bfloat16
+    (tmp_path / "config.json").write_text('{"model_type": "llama"}')
+    assert stored_type(str(tmp_path), local_files_only=True) == torch.bfloat16
+    (tmp_path / "config.json").write_text('{"model_type": "llama", "dtype": "float16"}')
+    assert stored_type(str(tmp_path), local_files_only=True) == torch.float16
+
+
+def test_a_configuration_that_cannot_be_saved_is_refused(plain_gpt2: Path, tmp_path: Path) -> None:
+    plain = write_plain(tmp_path / "plain", plain_gpt2)
+    config = json.loads((plain / "config.json").read_text())
+    (plain / "config.json").write_text(json.dumps({**config, "output_attentions": True}))
+    with pytest.raises(PipelineError, match=r"transformers cannot save .*output_attentions.*correct its config.json"):
+        prepared(plain)
 
 
 def test_a_saved_buffer_that_is_not_finite_is_found() -> None:

@@ -203,6 +203,31 @@ def test_a_training_prefers_what_was_accepted_and_resumes_with_its_reference(
     assert weights[0] == weights[1]
 
 
+@pytest.mark.slow
+def test_a_reference_covers_what_a_run_needs_that_goes_on_with_other_passes(small_model: Path, tmp_path: Path) -> None:
+    """Ended before its first checkpoint, as by too little memory, and run again with smaller passes and more texts."""
+    dataset = write_dataset(tmp_path / "d", train=records() * 8, validation=records() * 4)
+    before = replace(SETTINGS, objective="dpo", max_steps=1, checkpoint_every=0, validation_tokens=1)
+    job = TrainingJob(before, dataset, small_model, tmp_path / "one", tmp_path / "work")
+    train(job)
+    after = replace(before, tokens_per_forward=64, validation_tokens=10_000)
+    resumed = train(replace(job, settings=after, output=tmp_path / "two"))
+    alone = train(replace(job, settings=after, output=tmp_path / "three", work=tmp_path / "other"))
+    assert resumed["final"]["validation_loss"] == alone["final"]["validation_loss"]
+
+
+@pytest.mark.parametrize(("objective", "lacks"), [("dpo", "beside a rejected one"), ("kto", "of two conversations")])
+def test_data_without_any_unit_are_told_by_what_the_objective_needs(
+    objective: Objective, lacks: str, small_model: Path, tmp_path: Path
+) -> None:
+    dataset = write_dataset(tmp_path / "d", train=[walk("bo\none\ntext", [("ann", "yes", "accepted")], "one")])
+    job = TrainingJob(
+        replace(SETTINGS, objective=objective), dataset, small_model, tmp_path / "output", tmp_path / "work"
+    )
+    with pytest.raises(PipelineError, match=rf"has nothing for `objective` {objective}, which needs .*{lacks}"):
+        train(job)
+
+
 def test_ablations_of_markers_and_verdicts_are_refused() -> None:
     for wrong in ({"markers": "neutral"}, {"verdicts": "shuffled"}):
         for objective in OBJECTIVES:

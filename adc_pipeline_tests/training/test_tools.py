@@ -13,6 +13,7 @@ from adc_pipeline.training import tools
 from adc_pipeline.training.settings import TrainingJob, TrainingSettings
 from adc_pipeline.training.tools import check_tools
 
+PACKAGE = Path(tools.__file__).parents[1]
 COMPILED = TrainingSettings(compile=True)
 
 
@@ -26,6 +27,13 @@ def test_a_training_process_without_a_compiler_ends_in_a_sentence(tmp_path: Path
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1].startswith("`compile` needs a C++ compiler, and there is no /nowhere/g++")
     assert "Traceback" not in done.stderr
+
+
+def test_the_configurations_of_the_package_are_accepted() -> None:
+    presets = sorted((PACKAGE / "presets" / "accelerate").glob("*.yaml"))
+    assert len(presets) >= 5
+    for preset in presets:
+        check_tools(TrainingSettings(accelerate_config=str(preset)))
 
 
 def test_a_compiler_that_is_there_is_enough(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -49,7 +57,27 @@ def test_adapters_need_their_package(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(
     ("content", "sentence"),
-    [(None, "does not exist"), ("a: [", "write YAML"), ("- 1", "no mapping of names to values"), ("use_cpu: true", "")],
+    [
+        (None, "does not exist"),
+        ("a: [", "write YAML"),
+        ("- 1", "no mapping of names to values"),
+        ("distributed_type: no\nuse_cpu: true", ""),
+        ("use_cpu: true", r"refused by Accelerate \(.*`distributed_type` must be"),
+        ("mixed_precision: no\ndistributed_type: MULTI_GPU\nnum_processes: 2", ""),
+        (
+            "distributed_type: no\ngradient_accumulation_steps: 4",
+            r"refused by Accelerate \(.*gradient_accumulation_steps",
+        ),
+        (
+            "distributed_type: no\nmixed_precision: fp8",
+            "sets `mixed_precision` fp8, which does not work here; use no, bf16 or fp16",
+        ),
+        ("distributed_type: DEEPSPEED", "sets `distributed_type` DEEPSPEED, .*use MULTI_GPU or FSDP"),
+        (
+            "distributed_type: no\ndynamo_config: {dynamo_backend: INDUCTOR}",
+            "sets `dynamo_backend` INDUCTOR, .*the setting `compile`",
+        ),
+    ],
 )
 def test_the_configuration_of_accelerate_has_to_be_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str | None, sentence: str

@@ -1,0 +1,62 @@
+"""Read a question to a model: a post with the turns below it, from a line of `adc score` or a row of a request."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from adc_pipeline.core.errors import PipelineError
+
+if TYPE_CHECKING:
+    from adc_pipeline.generation.conversation import Conversation
+    from adc_pipeline.generation.replier import Replier
+
+# The default speaker of a post: the first pseudonym in every conversation, and a name like any other to a model that
+# was trained on names.
+FIRST_SPEAKER = "user1"
+
+
+def conversation_of(replier: "Replier", asked: Mapping[str, Any]) -> "Conversation":
+    """Return the conversation of a question: `post`, `title`, `speaker`, then `turns`, then `rejected` replies.
+
+    Raises PipelineError for a field that is not what it should be.
+    """
+    title = asked.get("title")
+    conversation = replier.about(
+        text_of(asked, "post"), text_of(asked, "speaker", FIRST_SPEAKER), title and text_of(asked, "title")
+    )
+    for turn in items_of(asked, "turns", ()):
+        verdict = turn.get("verdict") or "accepted"
+        if verdict not in ("accepted", "rejected"):
+            raise PipelineError(f"the verdict of a turn is {verdict!r:.40}: use accepted or rejected.")
+        conversation = with_turn(replier, conversation, turn, verdict)
+    for turn in items_of(asked, "rejected", ()):
+        conversation = with_turn(replier, conversation, turn, "rejected")
+    return conversation
+
+
+def with_turn(
+    replier: "Replier", conversation: "Conversation", turn: Mapping[str, Any], verdict: Any
+) -> "Conversation":
+    """Return the conversation with a turn of a question, an object with `text` and perhaps a `speaker`."""
+    speaker = text_of(turn, "speaker") if turn.get("speaker") else None
+    return replier.with_turn(conversation, text_of(turn, "text"), verdict, speaker)
+
+
+def text_of(record: Mapping[str, Any], name: str, default: str | None = None) -> str:
+    """Return a text of a record, its lines ended as in the datasets; raise PipelineError if it is missing or none."""
+    value = record.get(name)
+    value = default if value is None else value
+    if not isinstance(value, str):
+        raise PipelineError(f"`{name}` is missing or is no text: give a text.")
+    return value.replace("\r\n", "\n")
+
+
+def items_of(record: Mapping[str, Any], name: str, default: Any = None) -> list[Mapping[str, Any]]:
+    """Return a list of objects with a `text`; a text stands for such an object."""
+    value = record.get(name)
+    value = default if value is None else value
+    if not isinstance(value, list | tuple) or (default is None and not value):
+        raise PipelineError(f"`{name}` is missing, empty or no list: give a list of texts.")
+    items = [{"text": each} if isinstance(each, str) else each for each in value]
+    if not all(isinstance(each, Mapping) for each in items):
+        raise PipelineError(f"`{name}` holds something else than texts: give texts, or objects with a text.")
+    return items
