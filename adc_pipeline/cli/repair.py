@@ -79,7 +79,9 @@ def repair_mlflow(store: Store, report: Report) -> bool:
             found = replace_damaged(file, "MLflow", report)
     if found:
         report(LOST_IN_MLFLOW)
-    restored = [message for made in current(store) for message in restore(store, tracking, made)]
+    # A damaged model would be registered as if it were the one that was trained; `check_artefacts` reports it.
+    intact = [made for made in current(store) if not damage(made)]
+    restored = [message for made in intact for message in restore(store, tracking, made)]
     for message in restored:
         report(message)
     return found or bool(restored)

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import dagster as dg
 
 from adc_pipeline.core.artefacts import Store
-from adc_pipeline.core.content import SHOWN, damage
+from adc_pipeline.core.content import SHOWN
 from adc_pipeline.core.engine import Engine
-from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.core.manifests import Artefact, as_json
 from adc_pipeline.core.picture import png
 from adc_pipeline.core.placement import Placement
@@ -163,11 +162,8 @@ class Making(Generic[S]):
 
     def previous(self) -> Artefact | None:
         """Return the current version if its parts can be reused: made by the same code, and intact."""
-        with suppress(PipelineError):
-            made = self.store.current(self.request.name)
-            if made.code_version == self.request.code_version and not damage(made):
-                return replace(made, path=made.path.resolve())
-        return None
+        made = self.store.intact(self.request.name)
+        return made if made and made.code_version == self.request.code_version else None
 
     def updated(self) -> Artefact | None:
         """Return the current version if it can be updated by what has changed in the inputs (`corpus.changes`).
