@@ -17,11 +17,12 @@ from adc_pipeline.core.errors import DamagedError, PipelineError
 from adc_pipeline.core.links import locked
 from adc_pipeline.core.manifests import MAKING, MANIFEST, Artefact, read_making, sealed, write_making
 from adc_pipeline.core.named_files import FROM_KERNEL, SMALL_JSON, file_problem
+from adc_pipeline.core.picture import png
 from adc_pipeline.core.records import LARGEST, fits, object_in, read_record
 from adc_pipeline.corpus.download import VERSION, newest_download
 from adc_pipeline.corpus.parts import read_record as read_parts
 from adc_pipeline.corpus.recorded_files import check_unchanged
-from adc_pipeline.defs.shown import read_shown, shown_pictures
+from adc_pipeline.defs.shown import read_shown, shown_digests, shown_pictures, write_shown
 from adc_pipeline.evaluation.evaluation import Evaluation
 from adc_pipeline.generation.registration import read_registered
 from adc_pipeline.lineage import is_of_later_version
@@ -272,5 +273,30 @@ def test_the_ids_of_millions_of_conversations_are_no_damage(tmp_path: Path) -> N
 def test_what_is_shown_of_an_artefact_is_read_without_waiting_for_a_fifo(tmp_path: Path) -> None:
     (tmp_path / ".shown").mkdir()
     os.mkfifo(tmp_path / ".shown" / "shown.json")
-    assert read_shown(tmp_path, tmp_path) == {}
-    assert shown_pictures(tmp_path) == {}
+    assert read_shown(tmp_path, {}, tmp_path) == {}
+    assert shown_pictures(tmp_path, {}) == {}
+
+
+def test_a_fifo_in_the_place_of_an_empty_file_keeps_nobody_waiting(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    with store.aside("top_2") as folder:
+        (folder / "empty").touch()
+        made = store.put(folder, Artefact("top_2", folder, "0" * 32, files=scan(folder)))
+    (made.path / "empty").unlink()
+    os.mkfifo(made.path / "empty")
+    assert damage(made) == ["empty"]
+
+
+def test_what_is_shown_of_an_artefact_is_not_shown_once_it_is_altered(tmp_path: Path) -> None:
+    import dagster as dg
+    from matplotlib.figure import Figure
+
+    write_shown(tmp_path, {"preview": dg.MetadataValue.md("a table"), "walks": 3}, {"headline": "x.png"}, tmp_path)
+    (tmp_path / "x.png").write_bytes(png(Figure(figsize=(1, 1))))
+    recorded = shown_digests(tmp_path)
+    assert read_shown(tmp_path, recorded, tmp_path)["preview"].value == "a table"
+    assert list(shown_pictures(tmp_path, recorded)) == ["headline"]
+    file = tmp_path / ".shown" / "shown.json"
+    file.write_text('{"values": {"preview": {"dagster": null}}, "pictures": {"headline": null}}')
+    assert read_shown(tmp_path, recorded, tmp_path) == {}
+    assert shown_pictures(tmp_path, recorded) == {}

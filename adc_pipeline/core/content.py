@@ -4,6 +4,7 @@ The digest of a folder is the first 32 hexadecimal digits of SHA-256 over the li
 by path; `sha256sum` and a text editor can verify it. Reads 1 GB/s.
 """
 
+import errno
 import hashlib
 import os
 from collections.abc import Collection, Iterable, Mapping
@@ -13,7 +14,7 @@ from typing import Any
 
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.core.manifests import MAKING, MANIFEST, Artefact, unsealed
-from adc_pipeline.core.records import checked_fields, parsed, record_text
+from adc_pipeline.core.records import checked_fields, parsed, record_text, regular_file
 from adc_pipeline.core.terminal import printable
 
 # A folder with what Dagster shows of the artefact.
@@ -23,9 +24,12 @@ FIRST_UNHASHED = ("files.json", "README.md", "registered.json", "training.json")
 
 
 def file_digest(path: Path) -> str:
-    """Return the SHA-256 of a file, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """Return the SHA-256 of a file, in hexadecimal; raise OSError for what is no regular file."""
+    try:
+        with regular_file(path) as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except ValueError as error:
+        raise OSError(errno.EINVAL, str(error), str(path)) from error
 
 
 def file_stamp(path: Path) -> dict[str, int]:

@@ -8,7 +8,9 @@ import errno
 import json
 import os
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
 from types import GenericAlias, UnionType
 from typing import Any, get_args, get_origin
@@ -50,10 +52,23 @@ def read_record(path: Path, *, remedy: str = REMEDY, largest: int = SMALL_JSON, 
 
 
 def record_text(path: Path) -> str:
-    """Return the text of a record of the store; raise FileNotFoundError if there is none.
+    """Return the text of a record of the store; raise ValueError if it is no UTF-8, and as `regular_file` does."""
+    return record_bytes(path).decode()
 
-    Raise ValueError for what is no regular file, has more than `LARGEST` bytes, or is no UTF-8: a FIFO would be waited
-    for, and a device never ends.
+
+def record_bytes(path: Path) -> bytes:
+    """Return the content of a small file of the store; raise ValueError if it has more than `LARGEST` bytes."""
+    with regular_file(path) as file:
+        if os.fstat(file.fileno()).st_size > LARGEST:
+            raise ValueError(f"it is larger than {LARGEST >> 20} MiB")
+        return file.read()
+
+
+@contextmanager
+def regular_file(path: Path) -> Iterator[BufferedReader]:
+    """Open a file of the store for reading; raise FileNotFoundError if there is none.
+
+    Raise ValueError for what is no regular file: a FIFO would be waited for, and a device never ends.
     """
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
@@ -63,13 +78,10 @@ def record_text(path: Path) -> str:
             raise ValueError("it is no regular file") from error
         raise
     try:
-        found = os.fstat(handle)
-        if not stat.S_ISREG(found.st_mode):
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
             raise ValueError("it is no regular file")
-        if found.st_size > LARGEST:
-            raise ValueError(f"it is larger than {LARGEST >> 20} MiB")
         with open(handle, "rb", closefd=False) as file:
-            return file.read().decode()
+            yield file
     finally:
         os.close(handle)
 
