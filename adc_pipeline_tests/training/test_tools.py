@@ -49,7 +49,13 @@ def test_adapters_need_their_package(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(
     ("content", "sentence"),
-    [(None, "does not exist"), ("a: [", "write YAML"), ("- 1", "no mapping of names to values"), ("use_cpu: true", "")],
+    [
+        (None, "does not exist"),
+        ("a: [", "give a YAML file"),
+        ("[" * 10_000, "give a YAML file"),
+        ("- 1", "not a mapping of names to values"),
+        ("use_cpu: true", ""),
+    ],
 )
 def test_the_configuration_of_accelerate_has_to_be_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str | None, sentence: str
