@@ -58,7 +58,7 @@ def test_a_run_that_is_refused_leaves_no_password_in_the_history(tmp_path: Path,
     storage = AtomicSqliteStorage.from_local(str(tmp_path)).run_storage
     run = storage.add_run(dg.DagsterRun("datasets", run_config=config))
     assert run.run_config == config
-    stored = storage.get_runs()[0].run_config
+    stored: Any = storage.get_runs()[0].run_config
     assert "quince41secret" not in str(stored)
     if address == "sample":
         assert stored == config
