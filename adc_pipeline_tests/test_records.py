@@ -20,12 +20,14 @@ from adc_pipeline.core.named_files import FROM_KERNEL, SMALL_JSON, file_problem
 from adc_pipeline.core.picture import png
 from adc_pipeline.core.records import LARGEST, fits, object_in, read_record
 from adc_pipeline.corpus.download import VERSION, newest_download
+from adc_pipeline.corpus.parts import list_parts, recorded_archives
 from adc_pipeline.corpus.parts import read_record as read_parts
-from adc_pipeline.corpus.recorded_files import check_unchanged
+from adc_pipeline.corpus.recorded_files import check_unchanged, corpus_digest, read_files, recorded_links
+from adc_pipeline.corpus.settings import CorpusSettings
 from adc_pipeline.defs.shown import read_shown, shown_digests, shown_pictures, write_shown
 from adc_pipeline.evaluation.evaluation import Evaluation
 from adc_pipeline.generation.registration import read_registered
-from adc_pipeline.lineage import is_of_later_version
+from adc_pipeline.lineage import changed_files, is_of_later_version
 from adc_pipeline.training.checkpoint import latest_layout
 from adc_pipeline.training.dataset import load_split
 from adc_pipeline.training.facts import ModelFacts
@@ -88,6 +90,40 @@ def test_a_record_is_of_limited_size(tmp_path: Path) -> None:
     (tmp_path / "large.json").write_bytes(b" " * (SMALL_JSON + 1))
     with pytest.raises(DamagedError, match="larger than 16 MiB"):
         read_record(tmp_path / "large.json")
+
+
+@pytest.mark.parametrize("content", ['{"00": 5}', '{"00": {"bytes": 1}}', '{"/etc/passwd": ENTRY}', '{"": ENTRY}'])
+def test_a_record_of_files_with_other_values_is_refused(tmp_path: Path, content: str) -> None:
+    entry = '{"bytes": 1, "modified_ns": 1, "sha256": "x"}'
+    (tmp_path / "corpus").mkdir()
+    for known in (entry, entry.replace("}", ', "changed_ns": 1}')):
+        (tmp_path / "files.json").write_text(f'{{"00": {known}}}')
+        assert list(read_files(tmp_path / "files.json")) == ["00"]
+    (tmp_path / "files.json").write_text(content.replace("ENTRY", entry))
+    with pytest.raises(DamagedError):
+        check_unchanged(tmp_path / "corpus", tmp_path / "files.json")
+    with pytest.raises(DamagedError):
+        changed_files(tmp_path)
+    assert recorded_links(tmp_path / "corpus") == {}
+
+
+@pytest.mark.parametrize(
+    "parts", ['{"00": true}', '{"00": {}}', '{"00": {"name": 3}}', '{"00": {"name": "x", "remote": 1}}']
+)
+def test_a_record_of_parts_with_other_values_is_refused(tmp_path: Path, parts: str) -> None:
+    record = (
+        '{"parts": PARTS, "left_out": {}, "links": {}, "lower_is_better": [], "higher_is_better": [], "archives": 5}'
+    )
+    (tmp_path / "corpus").mkdir()
+    (tmp_path / "corpus" / "00").touch()
+    (tmp_path / "parts.json").write_text(record.replace("PARTS", parts))
+    with pytest.raises(DamagedError):
+        list_parts(tmp_path / "corpus", CorpusSettings())
+    with pytest.raises(DamagedError):
+        corpus_digest(tmp_path / "corpus")
+    (tmp_path / "parts.json").write_text(record.replace("PARTS", '{"00": {"name": "x"}}'))
+    assert corpus_digest(tmp_path / "corpus")
+    assert recorded_archives(tmp_path / "corpus") == {}
 
 
 def test_a_value_of_another_type_in_a_manifest_makes_it_unreadable(tmp_path: Path) -> None:

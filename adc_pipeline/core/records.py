@@ -10,10 +10,11 @@ import os
 import stat
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from io import BufferedReader
 from pathlib import Path
 from types import GenericAlias, UnionType
-from typing import Any, get_args, get_origin
+from typing import Any, get_args, get_origin, get_type_hints, is_typeddict
 
 from adc_pipeline.core.errors import DamagedError, first_line
 from adc_pipeline.core.named_files import SMALL_JSON, file_problem
@@ -23,7 +24,7 @@ REMEDY = "restore it from a backup, or materialize its asset again with the tag 
 # A manifest has some 150 bytes for each file of its artefact.
 LARGEST = 1 << 28
 
-# `dict[str, float]` and `tuple[str, ...]` ask for the types of what is inside too.
+# `dict[str, float]`, `tuple[str, ...]` and a TypedDict ask for the types of what is inside too.
 Type = type | UnionType | GenericAlias
 
 
@@ -119,6 +120,10 @@ def fits(value: Any, kind: Any) -> bool:
     inner, outer = get_args(kind), get_origin(kind)
     if kind is Any:
         return True
+    if is_typeddict(kind):
+        known = hints(kind)
+        there = isinstance(value, dict) and kind.__required_keys__ <= value.keys()
+        return there and all(fits(value[name], known[name]) for name in known.keys() & value.keys())
     if isinstance(kind, UnionType):
         return any(fits(value, each) for each in inner)
     if outer is dict:
@@ -129,3 +134,9 @@ def fits(value: Any, kind: Any) -> bool:
         # JSON writes 2.0 and 2 for one number; `True` is an int for Python only.
         return isinstance(value, int | kind) and not isinstance(value, bool)
     return isinstance(value, kind)
+
+
+@cache
+def hints(kind: type) -> dict[str, Any]:
+    """Return the types of a TypedDict's values; a record may have hundreds of thousands of entries."""
+    return get_type_hints(kind)
