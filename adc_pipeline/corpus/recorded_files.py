@@ -30,7 +30,7 @@ CHANGED = "changed_ns"
 
 
 class FileEntry(TypedDict):
-    """What `record_files` writes of a file; versions before 0.2 did not write `changed_ns`."""
+    """What `record_files` writes of a file; earlier versions did not write `changed_ns`."""
 
     bytes: int
     modified_ns: int
