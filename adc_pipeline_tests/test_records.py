@@ -6,6 +6,7 @@ import socket
 from collections.abc import Callable
 from contextlib import chdir
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -24,9 +25,12 @@ from adc_pipeline.corpus.parts import list_parts, recorded_archives
 from adc_pipeline.corpus.parts import read_record as read_parts
 from adc_pipeline.corpus.recorded_files import check_unchanged, corpus_digest, read_files, recorded_links
 from adc_pipeline.corpus.settings import CorpusSettings
+from adc_pipeline.defs.making import Request
 from adc_pipeline.defs.shown import read_shown, shown_digests, shown_pictures, write_shown
 from adc_pipeline.evaluation.evaluation import Evaluation
 from adc_pipeline.generation.registration import read_registered
+from adc_pipeline.lifecycle.decision import Evaluated
+from adc_pipeline.lifecycle.registry import evaluated
 from adc_pipeline.lineage import changed_files, is_of_later_version
 from adc_pipeline.training.checkpoint import latest_layout
 from adc_pipeline.training.dataset import load_split
@@ -336,3 +340,34 @@ def test_what_is_shown_of_an_artefact_is_not_shown_once_it_is_altered(tmp_path: 
     file.write_text('{"values": {"preview": {"dagster": null}}, "pictures": {"headline": null}}')
     assert read_shown(tmp_path, recorded, tmp_path) == {}
     assert shown_pictures(tmp_path, recorded) == {}
+
+
+def test_a_damaged_version_that_is_no_input_is_not_read(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    with store.aside("raw_corpus") as folder:
+        (folder / "parts.json").write_text("{}")
+        corpus = store.put(folder, Artefact("raw_corpus", folder, "0" * 32, files=scan(folder)))
+    inputs = {"utterances": Artefact("utterances", tmp_path, "1" * 32, inputs={"raw_corpus": corpus.digest})}
+    request = SimpleNamespace(inputs=inputs, store=store, upstream_settings={"raw_corpus": {}})
+    assert Request.upstream(request, "raw_corpus").digest == corpus.digest  # type: ignore[arg-type]
+    (corpus.path / "parts.json").write_text('{"lower_is_better": []}')
+    with pytest.raises(PipelineError, match="raw_corpus is damaged"):
+        Request.upstream(request, "raw_corpus")  # type: ignore[arg-type]
+
+
+def test_a_champion_whose_evaluation_was_altered_is_not_compared(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    with store.aside("top_2_evaluation") as folder:
+        (folder / "cases.parquet").write_text("cases")
+        made = store.put(folder, Artefact("top_2_evaluation", folder, "2" * 32, files=scan(folder)))
+    records = SimpleNamespace(
+        above_version=lambda version: None, evaluations=lambda asset, model: [SimpleNamespace(digest=made.digest)]
+    )
+
+    def found() -> Evaluated:
+        return evaluated(records, store, SimpleNamespace(version="3"), "top_2_evaluation")  # type: ignore[arg-type]
+
+    assert found().evaluation == made.path
+    (made.path / "cases.parquet").write_text("other")
+    assert found().evaluation is None
+    assert found().missing == f"cases.parquet of the evaluation {made.digest} of version 3 is missing or altered"

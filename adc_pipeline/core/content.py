@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from adc_pipeline.core.errors import PipelineError
-from adc_pipeline.core.manifests import MAKING, MANIFEST, Artefact, unsealed
+from adc_pipeline.core.manifests import LAYOUT, MAKING, MANIFEST, Artefact, unsealed
 from adc_pipeline.core.records import checked_fields, parsed, record_text, regular_file
 from adc_pipeline.core.terminal import printable
 
@@ -127,6 +127,24 @@ def refuse_added(artefact: Artefact) -> None:
             f"{artefact.path} holds files that do not belong to {artefact.name} ({printable(', '.join(added[:3]))}) and"
             " might be read as part of it: move them to another folder."
         )
+
+
+def refuse_damaged(artefact: Artefact) -> None:
+    """Raise PipelineError if an artefact has another version's layout, or files that are missing, altered or added.
+
+    For everything that is read of a version, whether or not it is an input.
+    """
+    if artefact.layout != LAYOUT:
+        raise PipelineError(
+            f"{artefact.name} in {artefact.path} was made by another version of this package, whose layout"
+            f" ({artefact.layout}, here {LAYOUT}) cannot be read: materialize the asset {artefact.name} again."
+        )
+    if damaged := damage(artefact):
+        raise PipelineError(
+            f"{artefact.name} is damaged, {', '.join(damaged[:3])} in {artefact.path} is missing or altered:"
+            f" materialize the asset {artefact.name} again."
+        )
+    refuse_added(artefact)
 
 
 def mark_damaged(made: Artefact) -> list[str]:

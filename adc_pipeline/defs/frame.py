@@ -20,7 +20,7 @@ from dagster._core.errors import DagsterExecutionInterruptedError
 
 from adc_pipeline.core.artefacts import AGAIN, Store
 from adc_pipeline.core.code_version import code_version
-from adc_pipeline.core.content import content_digest, damage, mark_damaged, refuse_added, scan
+from adc_pipeline.core.content import content_digest, damage, mark_damaged, refuse_added, refuse_damaged, scan
 from adc_pipeline.core.errors import DamagedError, PipelineError, UnreachableError
 from adc_pipeline.core.links import locked
 from adc_pipeline.core.manifests import LAYOUT, Artefact, as_json, differences, read_making, write_making
@@ -161,21 +161,6 @@ def followed(asset: str, names: Sequence[str], context: Context, store: Store) -
     else:
         settings = as_json(asdict(stage.settings())) | (current_settings(stage, store) or {})
     return {name: settings[name] for name in names}
-
-
-def refuse_damaged(artefact: Artefact) -> None:
-    """Raise PipelineError if an input has another version's layout, or files that are missing, altered or added."""
-    if artefact.layout != LAYOUT:
-        raise PipelineError(
-            f"{artefact.name} in {artefact.path} was made by another version of this package, whose layout"
-            f" ({artefact.layout}, here {LAYOUT}) cannot be read: materialize the asset {artefact.name} again."
-        )
-    if damaged := damage(artefact):
-        raise PipelineError(
-            f"{artefact.name} is damaged, {', '.join(damaged[:3])} in {artefact.path} is missing or altered:"
-            f" materialize the asset {artefact.name} again."
-        )
-    refuse_added(artefact)
 
 
 def reasons_to_make(request: Request[Any], outside: Mapping[str, Any]) -> list[str]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import dagster as dg
 
 from adc_pipeline.core.artefacts import Store
-from adc_pipeline.core.content import SHOWN
+from adc_pipeline.core.content import SHOWN, refuse_damaged
 from adc_pipeline.core.engine import Engine
 from adc_pipeline.core.manifests import Artefact, as_json
 from adc_pipeline.core.picture import png
@@ -65,9 +65,14 @@ class Request(Generic[S]):
         return {name: artefact.digest for name, artefact in self.inputs.items()}
 
     def upstream(self, name: str) -> Artefact:
-        """Return an artefact that an input was made from, with the settings that the input was made by."""
+        """Return an artefact that an input was made from, with the settings that the input was made by.
+
+        Raise PipelineError if it is damaged.
+        """
         digest = next(made.inputs[name] for made in self.inputs.values() if name in made.inputs)
-        return replace(self.store.version(name, digest), settings=dict(self.upstream_settings[name]))
+        made = self.store.version(name, digest)
+        refuse_damaged(made)
+        return replace(made, settings=dict(self.upstream_settings[name]))
 
     def report(self, message: str) -> None:
         """Write a line to the run's log; end the step if a signal to do so was lost."""
