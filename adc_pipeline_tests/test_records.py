@@ -4,12 +4,14 @@ import json
 import os
 import socket
 from collections.abc import Callable
-from contextlib import chdir
+from contextlib import chdir, suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from adc_pipeline.cli.repair import check_artefacts
 from adc_pipeline.core.artefacts import Store
@@ -20,8 +22,9 @@ from adc_pipeline.core.manifests import MAKING, MANIFEST, Artefact, read_making,
 from adc_pipeline.core.named_files import FROM_KERNEL, SMALL_JSON, file_problem
 from adc_pipeline.core.picture import png
 from adc_pipeline.core.records import LARGEST, fits, object_in, read_record
+from adc_pipeline.core.terminal import without_controls
 from adc_pipeline.corpus.download import VERSION, newest_download
-from adc_pipeline.corpus.parts import list_parts, recorded_archives
+from adc_pipeline.corpus.parts import left_out_lines, list_parts, recorded_archives
 from adc_pipeline.corpus.parts import read_record as read_parts
 from adc_pipeline.corpus.recorded_files import check_unchanged, corpus_digest, read_files, recorded_links
 from adc_pipeline.corpus.settings import CorpusSettings
@@ -31,11 +34,13 @@ from adc_pipeline.evaluation.evaluation import Evaluation
 from adc_pipeline.generation.registration import read_registered
 from adc_pipeline.lifecycle.decision import Evaluated
 from adc_pipeline.lifecycle.registry import evaluated
-from adc_pipeline.lineage import changed_files, is_of_later_version
+from adc_pipeline.lineage import changed_files, is_of_later_version, on_disk
+from adc_pipeline.tracking.lineage import Node
 from adc_pipeline.training.checkpoint import latest_layout
 from adc_pipeline.training.dataset import load_split
 from adc_pipeline.training.facts import ModelFacts
 from adc_pipeline.training.progress import cut_after
+from adc_pipeline_tests.fuzz.stored import altered
 
 DEEP = "[" * 200_000
 WRONG = ["", "null", "[]", "7", '"text"', "{", DEEP, '{"a": 1}', "\ud800", "NaN", '{"model": 3}', '{"parts": []}']
@@ -371,3 +376,71 @@ def test_a_champion_whose_evaluation_was_altered_is_not_compared(tmp_path: Path)
     (made.path / "cases.parquet").write_text("other")
     assert found().evaluation is None
     assert found().missing == f"cases.parquet of the evaluation {made.digest} of version 3 is missing or altered"
+
+
+def test_a_file_whose_name_is_no_utf8_is_named(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    with store.aside("top_2") as folder:
+        made = store.put(folder, Artefact("top_2", folder, folder_digest(folder), files={"a": {}}))
+    (made.path / os.fsdecode(b"b\xff.txt")).touch()
+    node = Node("top_2", made.digest, None)
+    message = without_controls(on_disk(node, store).message)
+    assert message.startswith("CHANGED on disk")
+    assert message.encode()
+    reported: list[str] = []
+    check_artefacts(store, reported.append)
+    assert "holds files that do not belong to top_2 (b\\udcff.txt)" in reported[-1]
+    assert without_controls(os.fsdecode(b"b\xff")).encode() == b"b\\udcff"
+
+
+EXAMPLES = 20
+ENTRY = {"bytes": 1, "modified_ns": 1, "changed_ns": 1, "sha256": "x"}
+FIGURE = {"value": 0.5, "low": 0.4, "high": 0.6, "cases": 9, "conversations": 5, "refused": ""}
+# A valid record and what reads it, by the name of its file.
+VALID: dict[str, tuple[dict[str, Any], Callable[[Path], Any]]] = {
+    "files.json": (
+        {"00": ENTRY, "01/utterances.jsonl": ENTRY},
+        lambda folder: (recorded_links(folder / "corpus"), changed_files(folder), read_files(folder / "files.json")),
+    ),
+    "parts.json": (
+        {
+            "parts": {"00": {"name": "a", "source": "b"}, "01": {"name": "c", "source": "d", "remote": False}},
+            "left_out": {"a": "b"},
+            "links": {"a": "b"},
+            "lower_is_better": ["a"],
+            "higher_is_better": [],
+            "archives": {"/a": ENTRY},
+        },
+        lambda folder: (
+            *(recorded_archives(folder / "corpus"), left_out_lines(folder / "corpus")),
+            *(corpus_digest(folder / "corpus"), list_parts(folder / "corpus", CorpusSettings())),
+        ),
+    ),
+    "registered.json": (
+        {"registered_model": "adc-top-2", "registered_version": 1, "logged_model_id": "m-1"},
+        read_registered,
+    ),
+    "training.json": (
+        {"objective": "mle", "markers": "after", "speakers": "names", "train": {"sequence_length": 256}},
+        ModelFacts.read,
+    ),
+    "evaluation.json": (
+        {"model": {"steering": FIGURE}, "base": {"steering": FIGURE}, "minus_base": {"steering": FIGURE}},
+        Evaluation.read,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", VALID)
+@given(data=st.data())
+@settings(max_examples=EXAMPLES, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_an_altered_record_is_read_or_refused_with_a_sentence(name: str, data: st.DataObject, tmp_path: Path) -> None:
+    record, read = VALID[name]
+    (tmp_path / "corpus").mkdir(exist_ok=True)
+    for part in ("00", "01"):
+        (tmp_path / "corpus" / part).write_text(
+            '{"id": "a", "title": "b", "selftext": "c", "author": "d", "score": 1}\n'
+        )
+    (tmp_path / name).write_text(json.dumps(data.draw(altered(record))))
+    with suppress(PipelineError):
+        read(tmp_path)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from adc_pipeline.cli.home import dagster_instance, use_dagster_home
 from adc_pipeline.core.artefacts import Store
-from adc_pipeline.core.content import damage
+from adc_pipeline.core.content import damage, refuse_added
 from adc_pipeline.core.errors import PipelineError, first_line
 from adc_pipeline.core.links import locked
 from adc_pipeline.core.manifests import Artefact
@@ -88,7 +88,7 @@ def repair_mlflow(store: Store, report: Report) -> bool:
 
 
 def check_artefacts(store: Store, report: Report) -> bool:
-    """Report artefacts whose manifest cannot be read, and current ones whose files are missing or altered.
+    """Report artefacts whose manifest cannot be read, and current ones with files that are missing, altered or added.
 
     Return whether there are any.
     """
@@ -103,6 +103,11 @@ def check_artefacts(store: Store, report: Report) -> bool:
         if files := damage(made):
             found = True
             report(f"{made.name} is damaged ({', '.join(files[:3])} is missing or altered): the next run rebuilds it.")
+        try:
+            refuse_added(made)
+        except PipelineError as error:
+            found = True
+            report(str(error))
     return found
 
 

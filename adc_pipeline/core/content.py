@@ -76,7 +76,8 @@ def folder_digest(folder: Path) -> str:
 def combined_digest(files: Iterable[tuple[str, str]]) -> str:
     """Return the digest of pairs (path, SHA-256), sorted by path."""
     text = "".join(f"{digest}  {name}\n" for name, digest in files)
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
+    # Names of files may be bytes that are no UTF-8.
+    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:32]
 
 
 def damage(made: Artefact, by_content: bool = False) -> list[str]:
