@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shutil
 import socket
 from collections.abc import Callable
 from contextlib import chdir, suppress
@@ -36,7 +38,7 @@ from adc_pipeline.lifecycle.decision import Evaluated
 from adc_pipeline.lifecycle.registry import evaluated
 from adc_pipeline.lineage import changed_files, is_of_later_version, on_disk
 from adc_pipeline.tracking.lineage import Node
-from adc_pipeline.training.checkpoint import latest_layout
+from adc_pipeline.training.checkpoint import claim, latest_layout
 from adc_pipeline.training.dataset import load_split
 from adc_pipeline.training.facts import ModelFacts
 from adc_pipeline.training.progress import cut_after
@@ -391,6 +393,19 @@ def test_a_file_whose_name_is_no_utf8_is_named(tmp_path: Path) -> None:
     check_artefacts(store, reported.append)
     assert "holds files that do not belong to top_2 (b\\udcff.txt)" in reported[-1]
     assert without_controls(os.fsdecode(b"b\xff")).encode() == b"b\\udcff"
+
+
+@pytest.mark.parametrize("name", ["fingerprint", "log.txt", "tokens/train/ids.bin", "checkpoints/step-000000001/x.pkl"])
+def test_a_fifo_in_a_work_folder_of_a_training_is_named(tmp_path: Path, name: str) -> None:
+    assert not claim(tmp_path / "new", "mark")
+    path = tmp_path / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    os.mkfifo(path)
+    with pytest.raises(PipelineError, match=f"{path} is a FIFO and no regular file: remove {tmp_path}") as raised:
+        claim(tmp_path, "mark")
+    left = Path(re.findall(r"remove ([^,]*), and the next run", str(raised.value))[0])
+    shutil.rmtree(left) if left.is_dir() else left.unlink()
+    assert not claim(tmp_path, "mark")
 
 
 EXAMPLES = 20
