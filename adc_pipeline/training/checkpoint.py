@@ -79,7 +79,9 @@ def check_regular(work: Path) -> None:
         for path in (Path(folder, name) for name in names):
             if problem := file_problem(path):
                 left = path if path.parent == work else path.parent
-                raise PipelineError(f"{path} {problem.partition(':')[0]}: remove {left}, {GOES_ON}.")
+                raise PipelineError(
+                    f"{path} {problem.partition(':')[0]}: remove {left}, and the next run goes on from what is left."
+                )
 
 
 @dataclass(frozen=True)
