@@ -22,7 +22,7 @@ from adc_pipeline.core.artefacts import Store
 from adc_pipeline.core.content import altered_files, file_digest, folder_digest
 from adc_pipeline.core.errors import DamagedError, PipelineError
 from adc_pipeline.core.manifests import LAYOUT, MANIFEST
-from adc_pipeline.core.records import object_in, read_record, record_text
+from adc_pipeline.core.records import object_in, record_text
 from adc_pipeline.core.terminal import show, without_controls
 from adc_pipeline.tracking.address import SERVERS, accepted, sqlite_file
 from adc_pipeline.tracking.failures import words
@@ -158,7 +158,9 @@ def changed_files(path: Path) -> str:
     record = path / "files.json"
     if not record.exists():
         return ""
-    seen = read_record(record)
+    from adc_pipeline.corpus.recorded_files import read_files
+
+    seen = read_files(record)
     other = [
         name
         for name, entry in seen.items()

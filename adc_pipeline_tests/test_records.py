@@ -2,13 +2,18 @@
 
 import json
 import os
+import re
+import shutil
 import socket
 from collections.abc import Callable
-from contextlib import chdir
+from contextlib import chdir, suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from adc_pipeline.cli.repair import check_artefacts
 from adc_pipeline.core.artefacts import Store
@@ -17,18 +22,27 @@ from adc_pipeline.core.errors import DamagedError, PipelineError
 from adc_pipeline.core.links import locked
 from adc_pipeline.core.manifests import MAKING, MANIFEST, Artefact, read_making, sealed, write_making
 from adc_pipeline.core.named_files import FROM_KERNEL, SMALL_JSON, file_problem
+from adc_pipeline.core.picture import png
 from adc_pipeline.core.records import LARGEST, fits, object_in, read_record
+from adc_pipeline.core.terminal import without_controls
 from adc_pipeline.corpus.download import VERSION, newest_download
+from adc_pipeline.corpus.parts import left_out_lines, list_parts, recorded_archives
 from adc_pipeline.corpus.parts import read_record as read_parts
-from adc_pipeline.corpus.recorded_files import check_unchanged
-from adc_pipeline.defs.shown import read_shown, shown_pictures
+from adc_pipeline.corpus.recorded_files import check_unchanged, corpus_digest, read_files, recorded_links
+from adc_pipeline.corpus.settings import CorpusSettings
+from adc_pipeline.defs.making import Request
+from adc_pipeline.defs.shown import read_shown, shown_digests, shown_pictures, write_shown
 from adc_pipeline.evaluation.evaluation import Evaluation
 from adc_pipeline.generation.registration import read_registered
-from adc_pipeline.lineage import is_of_later_version
-from adc_pipeline.training.checkpoint import latest_layout
+from adc_pipeline.lifecycle.decision import Evaluated
+from adc_pipeline.lifecycle.registry import evaluated
+from adc_pipeline.lineage import changed_files, is_of_later_version, on_disk
+from adc_pipeline.tracking.lineage import Node
+from adc_pipeline.training.checkpoint import claim, latest_layout
 from adc_pipeline.training.dataset import load_split
 from adc_pipeline.training.facts import ModelFacts
 from adc_pipeline.training.progress import cut_after
+from adc_pipeline_tests.fuzz.stored import altered
 
 DEEP = "[" * 200_000
 WRONG = ["", "null", "[]", "7", '"text"', "{", DEEP, '{"a": 1}', "\ud800", "NaN", '{"model": 3}', '{"parts": []}']
@@ -87,6 +101,40 @@ def test_a_record_is_of_limited_size(tmp_path: Path) -> None:
     (tmp_path / "large.json").write_bytes(b" " * (SMALL_JSON + 1))
     with pytest.raises(DamagedError, match="larger than 16 MiB"):
         read_record(tmp_path / "large.json")
+
+
+@pytest.mark.parametrize("content", ['{"00": 5}', '{"00": {"bytes": 1}}', '{"/etc/passwd": ENTRY}', '{"": ENTRY}'])
+def test_a_record_of_files_with_other_values_is_refused(tmp_path: Path, content: str) -> None:
+    entry = '{"bytes": 1, "modified_ns": 1, "sha256": "x"}'
+    (tmp_path / "corpus").mkdir()
+    for known in (entry, entry.replace("}", ', "changed_ns": 1}')):
+        (tmp_path / "files.json").write_text(f'{{"00": {known}}}')
+        assert list(read_files(tmp_path / "files.json")) == ["00"]
+    (tmp_path / "files.json").write_text(content.replace("ENTRY", entry))
+    with pytest.raises(DamagedError):
+        check_unchanged(tmp_path / "corpus", tmp_path / "files.json")
+    with pytest.raises(DamagedError):
+        changed_files(tmp_path)
+    assert recorded_links(tmp_path / "corpus") == {}
+
+
+@pytest.mark.parametrize(
+    "parts", ['{"00": true}', '{"00": {}}', '{"00": {"name": 3}}', '{"00": {"name": "x", "remote": 1}}']
+)
+def test_a_record_of_parts_with_other_values_is_refused(tmp_path: Path, parts: str) -> None:
+    record = (
+        '{"parts": PARTS, "left_out": {}, "links": {}, "lower_is_better": [], "higher_is_better": [], "archives": 5}'
+    )
+    (tmp_path / "corpus").mkdir()
+    (tmp_path / "corpus" / "00").touch()
+    (tmp_path / "parts.json").write_text(record.replace("PARTS", parts))
+    with pytest.raises(DamagedError):
+        list_parts(tmp_path / "corpus", CorpusSettings())
+    with pytest.raises(DamagedError):
+        corpus_digest(tmp_path / "corpus")
+    (tmp_path / "parts.json").write_text(record.replace("PARTS", '{"00": {"name": "x"}}'))
+    assert corpus_digest(tmp_path / "corpus")
+    assert recorded_archives(tmp_path / "corpus") == {}
 
 
 def test_a_value_of_another_type_in_a_manifest_makes_it_unreadable(tmp_path: Path) -> None:
@@ -272,5 +320,142 @@ def test_the_ids_of_millions_of_conversations_are_no_damage(tmp_path: Path) -> N
 def test_what_is_shown_of_an_artefact_is_read_without_waiting_for_a_fifo(tmp_path: Path) -> None:
     (tmp_path / ".shown").mkdir()
     os.mkfifo(tmp_path / ".shown" / "shown.json")
-    assert read_shown(tmp_path, tmp_path) == {}
-    assert shown_pictures(tmp_path) == {}
+    assert read_shown(tmp_path, {}, tmp_path) == {}
+    assert shown_pictures(tmp_path, {}) == {}
+
+
+def test_a_fifo_in_the_place_of_an_empty_file_keeps_nobody_waiting(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    with store.aside("top_2") as folder:
+        (folder / "empty").touch()
+        made = store.put(folder, Artefact("top_2", folder, "0" * 32, files=scan(folder)))
+    (made.path / "empty").unlink()
+    os.mkfifo(made.path / "empty")
+    assert damage(made) == ["empty"]
+
+
+def test_what_is_shown_of_an_artefact_is_not_shown_once_it_is_altered(tmp_path: Path) -> None:
+    import dagster as dg
+    from matplotlib.figure import Figure
+
+    write_shown(tmp_path, {"preview": dg.MetadataValue.md("a table"), "walks": 3}, {"headline": "x.png"}, tmp_path)
+    (tmp_path / "x.png").write_bytes(png(Figure(figsize=(1, 1))))
+    recorded = shown_digests(tmp_path)
+    assert read_shown(tmp_path, recorded, tmp_path)["preview"].value == "a table"
+    assert list(shown_pictures(tmp_path, recorded)) == ["headline"]
+    file = tmp_path / ".shown" / "shown.json"
+    file.write_text('{"values": {"preview": {"dagster": null}}, "pictures": {"headline": null}}')
+    assert read_shown(tmp_path, recorded, tmp_path) == {}
+    assert shown_pictures(tmp_path, recorded) == {}
+
+
+def test_a_damaged_version_that_is_no_input_is_not_read(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    with store.aside("raw_corpus") as folder:
+        (folder / "parts.json").write_text("{}")
+        corpus = store.put(folder, Artefact("raw_corpus", folder, "0" * 32, files=scan(folder)))
+    inputs = {"utterances": Artefact("utterances", tmp_path, "1" * 32, inputs={"raw_corpus": corpus.digest})}
+    request = SimpleNamespace(inputs=inputs, store=store, upstream_settings={"raw_corpus": {}})
+    assert Request.upstream(request, "raw_corpus").digest == corpus.digest  # type: ignore[arg-type]
+    (corpus.path / "parts.json").write_text('{"lower_is_better": []}')
+    with pytest.raises(PipelineError, match="raw_corpus is damaged"):
+        Request.upstream(request, "raw_corpus")  # type: ignore[arg-type]
+
+
+def test_a_champion_whose_evaluation_was_altered_is_not_compared(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    with store.aside("top_2_evaluation") as folder:
+        (folder / "cases.parquet").write_text("cases")
+        made = store.put(folder, Artefact("top_2_evaluation", folder, "2" * 32, files=scan(folder)))
+    records = SimpleNamespace(
+        above_version=lambda version: None, evaluations=lambda asset, model: [SimpleNamespace(digest=made.digest)]
+    )
+
+    def found() -> Evaluated:
+        return evaluated(records, store, SimpleNamespace(version="3"), "top_2_evaluation")  # type: ignore[arg-type]
+
+    assert found().evaluation == made.path
+    (made.path / "cases.parquet").write_text("other")
+    assert found().evaluation is None
+    assert found().missing == f"cases.parquet of the evaluation {made.digest} of version 3 is missing or altered"
+
+
+def test_a_file_whose_name_is_no_utf8_is_named(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    with store.aside("top_2") as folder:
+        made = store.put(folder, Artefact("top_2", folder, folder_digest(folder), files={"a": {}}))
+    (made.path / os.fsdecode(b"b\xff.txt")).touch()
+    node = Node("top_2", made.digest, None)
+    message = without_controls(on_disk(node, store).message)
+    assert message.startswith("CHANGED on disk")
+    assert message.encode()
+    reported: list[str] = []
+    check_artefacts(store, reported.append)
+    assert "holds files that do not belong to top_2 (b\\udcff.txt)" in reported[-1]
+    assert without_controls(os.fsdecode(b"b\xff")).encode() == b"b\\udcff"
+
+
+@pytest.mark.parametrize("name", ["fingerprint", "log.txt", "tokens/train/ids.bin", "checkpoints/step-000000001/x.pkl"])
+def test_a_fifo_in_a_work_folder_of_a_training_is_named(tmp_path: Path, name: str) -> None:
+    assert not claim(tmp_path / "new", "mark")
+    path = tmp_path / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    os.mkfifo(path)
+    with pytest.raises(PipelineError, match=f"{path} is a FIFO and no regular file: remove {tmp_path}") as raised:
+        claim(tmp_path, "mark")
+    left = Path(re.findall(r"remove ([^,]*), and the next run", str(raised.value))[0])
+    shutil.rmtree(left) if left.is_dir() else left.unlink()
+    assert not claim(tmp_path, "mark")
+
+
+EXAMPLES = 20
+ENTRY = {"bytes": 1, "modified_ns": 1, "changed_ns": 1, "sha256": "x"}
+FIGURE = {"value": 0.5, "low": 0.4, "high": 0.6, "cases": 9, "conversations": 5, "refused": ""}
+# A valid record and what reads it, by the name of its file.
+VALID: dict[str, tuple[dict[str, Any], Callable[[Path], Any]]] = {
+    "files.json": (
+        {"00": ENTRY, "01/utterances.jsonl": ENTRY},
+        lambda folder: (recorded_links(folder / "corpus"), changed_files(folder), read_files(folder / "files.json")),
+    ),
+    "parts.json": (
+        {
+            "parts": {"00": {"name": "a", "source": "b"}, "01": {"name": "c", "source": "d", "remote": False}},
+            "left_out": {"a": "b"},
+            "links": {"a": "b"},
+            "lower_is_better": ["a"],
+            "higher_is_better": [],
+            "archives": {"/a": ENTRY},
+        },
+        lambda folder: (
+            *(recorded_archives(folder / "corpus"), left_out_lines(folder / "corpus")),
+            *(corpus_digest(folder / "corpus"), list_parts(folder / "corpus", CorpusSettings())),
+        ),
+    ),
+    "registered.json": (
+        {"registered_model": "adc-top-2", "registered_version": 1, "logged_model_id": "m-1"},
+        read_registered,
+    ),
+    "training.json": (
+        {"objective": "mle", "markers": "after", "speakers": "names", "train": {"sequence_length": 256}},
+        ModelFacts.read,
+    ),
+    "evaluation.json": (
+        {"model": {"steering": FIGURE}, "base": {"steering": FIGURE}, "minus_base": {"steering": FIGURE}},
+        Evaluation.read,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", VALID)
+@given(data=st.data())
+@settings(max_examples=EXAMPLES, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_an_altered_record_is_read_or_refused_with_a_sentence(name: str, data: st.DataObject, tmp_path: Path) -> None:
+    record, read = VALID[name]
+    (tmp_path / "corpus").mkdir(exist_ok=True)
+    for part in ("00", "01"):
+        (tmp_path / "corpus" / part).write_text(
+            '{"id": "a", "title": "b", "selftext": "c", "author": "d", "score": 1}\n'
+        )
+    (tmp_path / name).write_text(json.dumps(data.draw(altered(record))))
+    with suppress(PipelineError):
+        read(tmp_path)

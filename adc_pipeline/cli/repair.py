@@ -15,7 +15,7 @@ from pathlib import Path
 
 from adc_pipeline.cli.home import dagster_instance, use_dagster_home
 from adc_pipeline.core.artefacts import Store
-from adc_pipeline.core.content import damage
+from adc_pipeline.core.content import damage, refuse_added
 from adc_pipeline.core.errors import PipelineError, first_line
 from adc_pipeline.core.links import locked
 from adc_pipeline.core.manifests import Artefact
@@ -79,14 +79,16 @@ def repair_mlflow(store: Store, report: Report) -> bool:
             found = replace_damaged(file, "MLflow", report)
     if found:
         report(LOST_IN_MLFLOW)
-    restored = [message for made in current(store) for message in restore(store, tracking, made)]
+    # A damaged model would be registered as if it were the one that was trained; `check_artefacts` reports it.
+    intact = [made for made in current(store) if not damage(made)]
+    restored = [message for made in intact for message in restore(store, tracking, made)]
     for message in restored:
         report(message)
     return found or bool(restored)
 
 
 def check_artefacts(store: Store, report: Report) -> bool:
-    """Report artefacts whose manifest cannot be read, and current ones whose files are missing or altered.
+    """Report artefacts whose manifest cannot be read, and current ones with files that are missing, altered or added.
 
     Return whether there are any.
     """
@@ -101,6 +103,11 @@ def check_artefacts(store: Store, report: Report) -> bool:
         if files := damage(made):
             found = True
             report(f"{made.name} is damaged ({', '.join(files[:3])} is missing or altered): the next run rebuilds it.")
+        try:
+            refuse_added(made)
+        except PipelineError as error:
+            found = True
+            report(str(error))
     return found
 
 

@@ -81,6 +81,16 @@ class Store:
         """Return the current version of an artefact; PipelineError if there is none."""
         return self._read(name, self.place(name))
 
+    def intact(self, name: str) -> Artefact | None:
+        """Return the current version of an artefact, if there is one and its files are as they were recorded.
+
+        For what is reused of a version that is about to be replaced: a damaged record would be taken over silently.
+        """
+        with suppress(PipelineError):
+            made = self.current(name)
+            return None if damage(made) else made
+        return None
+
     def version(self, name: str, digest: str) -> Artefact:
         """Return the version of an artefact that has this digest; PipelineError if it is not in the store."""
         return self._read(name, self.version_path(name, digest))

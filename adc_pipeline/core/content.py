@@ -4,6 +4,7 @@ The digest of a folder is the first 32 hexadecimal digits of SHA-256 over the li
 by path; `sha256sum` and a text editor can verify it. Reads 1 GB/s.
 """
 
+import errno
 import hashlib
 import os
 from collections.abc import Collection, Iterable, Mapping
@@ -12,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from adc_pipeline.core.errors import PipelineError
-from adc_pipeline.core.manifests import MAKING, MANIFEST, Artefact, unsealed
-from adc_pipeline.core.records import checked_fields, parsed, record_text
+from adc_pipeline.core.manifests import LAYOUT, MAKING, MANIFEST, Artefact, unsealed
+from adc_pipeline.core.records import checked_fields, parsed, record_text, regular_file
 from adc_pipeline.core.terminal import printable
 
 # A folder with what Dagster shows of the artefact.
@@ -23,9 +24,12 @@ FIRST_UNHASHED = ("files.json", "README.md", "registered.json", "training.json")
 
 
 def file_digest(path: Path) -> str:
-    """Return the SHA-256 of a file, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """Return the SHA-256 of a file, in hexadecimal; raise OSError for what is no regular file."""
+    try:
+        with regular_file(path) as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except ValueError as error:
+        raise OSError(errno.EINVAL, str(error), str(path)) from error
 
 
 def file_stamp(path: Path) -> dict[str, int]:
@@ -72,7 +76,8 @@ def folder_digest(folder: Path) -> str:
 def combined_digest(files: Iterable[tuple[str, str]]) -> str:
     """Return the digest of pairs (path, SHA-256), sorted by path."""
     text = "".join(f"{digest}  {name}\n" for name, digest in files)
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
+    # Names of files may be bytes that are no UTF-8.
+    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:32]
 
 
 def damage(made: Artefact, by_content: bool = False) -> list[str]:
@@ -123,6 +128,24 @@ def refuse_added(artefact: Artefact) -> None:
             f"{artefact.path} holds files that do not belong to {artefact.name} ({printable(', '.join(added[:3]))}) and"
             " might be read as part of it: move them to another folder."
         )
+
+
+def refuse_damaged(artefact: Artefact) -> None:
+    """Raise PipelineError if an artefact has another version's layout, or files that are missing, altered or added.
+
+    For everything that is read of a version, whether or not it is an input.
+    """
+    if artefact.layout != LAYOUT:
+        raise PipelineError(
+            f"{artefact.name} in {artefact.path} was made by another version of this package, whose layout"
+            f" ({artefact.layout}, here {LAYOUT}) cannot be read: materialize the asset {artefact.name} again."
+        )
+    if damaged := damage(artefact):
+        raise PipelineError(
+            f"{artefact.name} is damaged, {', '.join(damaged[:3])} in {artefact.path} is missing or altered:"
+            f" materialize the asset {artefact.name} again."
+        )
+    refuse_added(artefact)
 
 
 def mark_damaged(made: Artefact) -> list[str]:

@@ -21,7 +21,8 @@ SMALL_JSON = 16 << 20
 
 # To YAML 1.1, a number that begins with 0 is octal, and one with colons has the base 60, as times have.
 OTHER_BASE = re.compile(r"[-+]?(0[0_]*[1-7][0-7_]*|[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?)")
-
+# What YAML's errors repeat of a file besides single signs.
+REPEATED_BY_YAML = re.compile(r"\b(alias|anchor|tag|handle) ['\"].*", re.DOTALL)
 FROM_KERNEL = "is written by the kernel while it is read: give a file on a disk"
 
 KINDS = {
@@ -181,7 +182,8 @@ def read_mapping(path: Path, missing_ok: bool = False) -> dict[str, Any]:
         # A subclass of the safe loader.
         values = yaml.load(content.decode("utf-16" if utf16 else "utf-8-sig"), Once) or {}
     except yaml.MarkedYAMLError as error:
-        found = ", ".join(filter(None, (error.context, error.problem)))
+        # An unquoted password that begins with `*` or `!` is an alias or a tag in YAML, whose name the error repeats.
+        found = REPEATED_BY_YAML.sub(r"\1 '...'", ", ".join(filter(None, (error.context, error.problem))))
         line = f" in line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise PipelineError(f"{path} cannot be read ({found}{line}): give a YAML file.") from error
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:

@@ -8,10 +8,13 @@ import errno
 import json
 import os
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cache
+from io import BufferedReader
 from pathlib import Path
 from types import GenericAlias, UnionType
-from typing import Any, get_args, get_origin
+from typing import Any, get_args, get_origin, get_type_hints, is_typeddict
 
 from adc_pipeline.core.errors import DamagedError, first_line
 from adc_pipeline.core.named_files import SMALL_JSON, file_problem
@@ -21,7 +24,7 @@ REMEDY = "restore it from a backup, or materialize its asset again with the tag 
 # A manifest has some 150 bytes for each file of its artefact.
 LARGEST = 1 << 28
 
-# `dict[str, float]` and `tuple[str, ...]` ask for the types of what is inside too.
+# `dict[str, float]`, `tuple[str, ...]` and a TypedDict ask for the types of what is inside too.
 Type = type | UnionType | GenericAlias
 
 
@@ -50,10 +53,23 @@ def read_record(path: Path, *, remedy: str = REMEDY, largest: int = SMALL_JSON, 
 
 
 def record_text(path: Path) -> str:
-    """Return the text of a record of the store; raise FileNotFoundError if there is none.
+    """Return the text of a record of the store; raise ValueError if it is no UTF-8, and as `regular_file` does."""
+    return record_bytes(path).decode()
 
-    Raise ValueError for what is no regular file, has more than `LARGEST` bytes, or is no UTF-8: a FIFO would be waited
-    for, and a device never ends.
+
+def record_bytes(path: Path) -> bytes:
+    """Return the content of a small file of the store; raise ValueError if it has more than `LARGEST` bytes."""
+    with regular_file(path) as file:
+        if os.fstat(file.fileno()).st_size > LARGEST:
+            raise ValueError(f"it is larger than {LARGEST >> 20} MiB")
+        return file.read()
+
+
+@contextmanager
+def regular_file(path: Path) -> Iterator[BufferedReader]:
+    """Open a file of the store for reading; raise FileNotFoundError if there is none.
+
+    Raise ValueError for what is no regular file: a FIFO would be waited for, and a device never ends.
     """
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
@@ -63,13 +79,10 @@ def record_text(path: Path) -> str:
             raise ValueError("it is no regular file") from error
         raise
     try:
-        found = os.fstat(handle)
-        if not stat.S_ISREG(found.st_mode):
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
             raise ValueError("it is no regular file")
-        if found.st_size > LARGEST:
-            raise ValueError(f"it is larger than {LARGEST >> 20} MiB")
         with open(handle, "rb", closefd=False) as file:
-            return file.read().decode()
+            yield file
     finally:
         os.close(handle)
 
@@ -107,6 +120,10 @@ def fits(value: Any, kind: Any) -> bool:
     inner, outer = get_args(kind), get_origin(kind)
     if kind is Any:
         return True
+    if is_typeddict(kind):
+        known = hints(kind)
+        there = isinstance(value, dict) and kind.__required_keys__ <= value.keys()
+        return there and all(fits(value[name], known[name]) for name in known.keys() & value.keys())
     if isinstance(kind, UnionType):
         return any(fits(value, each) for each in inner)
     if outer is dict:
@@ -117,3 +134,9 @@ def fits(value: Any, kind: Any) -> bool:
         # JSON writes 2.0 and 2 for one number; `True` is an int for Python only.
         return isinstance(value, int | kind) and not isinstance(value, bool)
     return isinstance(value, kind)
+
+
+@cache
+def hints(kind: type) -> dict[str, Any]:
+    """Return the types of a TypedDict's values; a record may have hundreds of thousands of entries."""
+    return get_type_hints(kind)

@@ -2,12 +2,13 @@
 
 import re
 
-# With overrides of the direction of writing, which reorder what a line says.
-CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+# With overrides of the direction of writing, which reorder what a line says, and with what names of files have in place
+# of bytes that are no UTF-8, which no terminal takes.
+CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def without_controls(text: str) -> str:
-    """Return a text of several lines with control characters spelled as escapes; all other characters stay."""
+    """Return a text of several lines with control characters and the like spelled as escapes; all others stay."""
     return CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 

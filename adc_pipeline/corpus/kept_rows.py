@@ -19,7 +19,7 @@ from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.core.records import read_record
 from adc_pipeline.core.shards import link_or_copy, shard_names, write_counts
 from adc_pipeline.corpus.keys import Keys
-from adc_pipeline.corpus.recorded_files import FILES, part_files
+from adc_pipeline.corpus.recorded_files import FILES, part_files, read_files
 from adc_pipeline.corpus.remote import RemoteFile
 from adc_pipeline.corpus.settings import CorpusSettings, UtteranceSettings
 
@@ -35,7 +35,7 @@ READ_BY = (("format", "columns"), ("decode_entities", "shards"))
 def keys(readings: "Sequence[Reading]", corpus: Path, source: CorpusSettings, settings: UtteranceSettings) -> list[str]:
     """Return the key of each task; empty where the content of its files is not recorded."""
     record = corpus.with_name(FILES)
-    hashes = {name: entry["sha256"] for name, entry in read_record(record).items()} if record.is_file() else {}
+    hashes = {name: entry["sha256"] for name, entry in read_files(record).items()} if record.is_file() else {}
     of_source, of_rows = asdict(source), asdict(settings)
     by = [[of_source[name] for name in READ_BY[0]], [of_rows[name] for name in READ_BY[1]]]
     return [key(reading, corpus, hashes, by) for reading in readings]

@@ -12,10 +12,11 @@ from typing import Any, get_args
 
 from adc_pipeline.core import records
 from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.core.records import fits
 from adc_pipeline.corpus.formats import Recognised, recognise
 from adc_pipeline.corpus.layouts import ScoreOrder
 from adc_pipeline.corpus.packings import packing
-from adc_pipeline.corpus.recorded_files import PARTS, UTTERANCES, changed, part_files
+from adc_pipeline.corpus.recorded_files import PARTS, UTTERANCES, FileEntry, PartEntry, changed, part_files
 from adc_pipeline.corpus.remote import RemoteFile, remote_file
 from adc_pipeline.corpus.settings import CorpusSettings
 
@@ -88,7 +89,14 @@ def read_record(corpus: Path) -> dict[str, Any]:
     path = corpus.with_name(PARTS)
     if not path.exists():
         return {"parts": {}, "left_out": {}, "links": {}, "lower_is_better": [], "higher_is_better": []}
-    return records.read_record(path, parts=dict, left_out=dict, links=dict, lower_is_better=list, higher_is_better=list)
+    return records.read_record(
+        path,
+        parts=dict[str, PartEntry],
+        left_out=dict[str, str],
+        links=dict[str, str],
+        lower_is_better=list[str],
+        higher_is_better=list[str],
+    )
 
 
 def recorded_archives(corpus: Path) -> dict[Path, dict[str, Any]]:
@@ -97,9 +105,10 @@ def recorded_archives(corpus: Path) -> dict[Path, dict[str, Any]]:
     A record that is lost or damaged counts as empty, as does one of an earlier version.
     """
     try:
-        return {Path(path): entry for path, entry in read_record(corpus).get("archives", {}).items()}
+        archives = read_record(corpus).get("archives", {})
     except PipelineError:
         return {}
+    return {Path(path): entry for path, entry in archives.items()} if fits(archives, dict[str, FileEntry]) else {}
 
 
 def left_out_lines(corpus: Path) -> list[str]:
@@ -117,9 +126,10 @@ def list_parts(corpus: Path, settings: CorpusSettings) -> list[Part]:
     record = {} if single else read_record(corpus)["parts"]
     parts = []
     for path in [corpus] if single else sorted(corpus.iterdir()):
-        named = dict(record.get(path.name, {"name": path.name.split(".")[0] or path.name}))
-        where = referred(path) if named.pop("remote", False) else path
-        parts.append(Part(where, recognise(where, settings.format, settings.columns), **named))
+        named = record.get(path.name, {"name": path.name.split(".")[0] or path.name})
+        where = referred(path) if named.get("remote") else path
+        what = recognise(where, settings.format, settings.columns)
+        parts.append(Part(where, what, named["name"], named.get("source", "")))
     return parts
 
 

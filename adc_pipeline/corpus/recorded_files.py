@@ -10,11 +10,12 @@ got another mode or a hard link is hashed once.
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
+from adc_pipeline.core.artefacts import is_inside
 from adc_pipeline.core.content import combined_digest, file_digest, file_stamp
-from adc_pipeline.core.errors import PipelineError
-from adc_pipeline.core.records import read_record, write_record
+from adc_pipeline.core.errors import DamagedError, PipelineError
+from adc_pipeline.core.records import REMEDY, fits, read_record, write_record
 
 # What makes a folder a ConvoKit corpus, and all of its files; any other file in its folder is not read.
 UTTERANCES = "utterances.jsonl"
@@ -26,6 +27,23 @@ STACK_EXCHANGE_FILES = ("Posts.xml", "Comments.xml")
 # Beside the folder of parts: what `record_files` and `corpus.parts` write.
 FILES, PARTS = "files.json", "parts.json"
 CHANGED = "changed_ns"
+
+
+class FileEntry(TypedDict):
+    """What `record_files` writes of a file; earlier versions did not write `changed_ns`."""
+
+    bytes: int
+    modified_ns: int
+    changed_ns: NotRequired[int]
+    sha256: str
+
+
+class PartEntry(TypedDict):
+    """What `corpus.parts` writes of a part."""
+
+    name: str
+    source: NotRequired[str]
+    remote: NotRequired[bool]
 
 
 def source_stamp(path: Path) -> dict[str, int]:
@@ -78,8 +96,16 @@ def corpus_digest(corpus: Path, hashes: Mapping[str, str] | None = None) -> str:
 
 def _part_names(corpus: Path) -> dict[str, str]:
     record = corpus.with_name(PARTS)
-    parts = read_record(record, parts=dict)["parts"] if record.is_file() else {}
+    parts = read_record(record, parts=dict[str, PartEntry])["parts"] if record.is_file() else {}
     return {part: entry["name"] for part, entry in parts.items()}
+
+
+def read_files(record: Path) -> dict[str, dict[str, Any]]:
+    """Return what `record_files` wrote, by path below the corpus; raise DamagedError if it is something else."""
+    found = read_record(record)
+    if not fits(found, dict[str, FileEntry]) or not all(map(is_inside, found)):
+        raise DamagedError(f"{record} is damaged, or another program wrote it: {REMEDY}.")
+    return found
 
 
 def recorded_links(corpus: Path) -> dict[Path, dict[str, Any]]:
@@ -88,7 +114,7 @@ def recorded_links(corpus: Path) -> dict[Path, dict[str, Any]]:
     A record that is lost or damaged counts as empty.
     """
     try:
-        files = read_record(corpus.with_name(FILES))
+        files = read_files(corpus.with_name(FILES))
     except PipelineError:
         return {}
     return {(corpus / name).resolve(): entry for name, entry in files.items() if is_linked(corpus, name)}
@@ -115,7 +141,7 @@ def check_unchanged(corpus: Path, record: Path) -> None:
 
     The content is compared where only its inode has changed, as by another mode.
     """
-    for name, recorded in read_record(record).items():
+    for name, recorded in read_files(record).items():
         path = corpus / name
         if not is_linked(corpus, name):
             continue

@@ -90,11 +90,8 @@ def check_for_change(watch: Watch, settings: CorpusSettings, store: Store) -> Ti
 
 def is_current(settings: CorpusSettings, state: Mapping[str, Any], store: Store) -> bool:
     """Return whether the current raw corpus is up to date: made from this state of the sources, with these settings."""
-    try:
-        made = store.current("raw_corpus")
-    except PipelineError:
-        return False
-    if made.settings != json.loads(json.dumps(asdict(settings))):
+    made = store.intact("raw_corpus")
+    if made is None or made.settings != json.loads(json.dumps(asdict(settings))):
         return False
     seen = read_making(made)["outside"]
     return seen == dict(state) or only_times_differ(seen, state, made.path / "corpus")

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from adc_pipeline.core.artefacts import CURRENT
-from adc_pipeline.core.content import damage
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.core.markdown import table
 from adc_pipeline.core.shards import parts
@@ -68,9 +67,9 @@ def make_raw_corpus(making: Making[CorpusSettings]) -> None:
     making.report(f"Fetching the corpus {settings.corpus}")
     folder = making.folder / "corpus"
     fetch(settings, downloaded(settings, store.home / "downloads"), folder, making.report)
-    before = store.place("raw_corpus") / "corpus"
+    before = store.intact("raw_corpus")
     # Linked files are outside the folder and may be large, so the digest is that of a record of the files.
-    making.digest = record_files(folder, making.folder / FILES, before if before.exists() else None)
+    making.digest = record_files(folder, making.folder / FILES, before.path / "corpus" if before else None)
     files = corpus_files(folder)
     record = read_record(folder)
     making.count(
@@ -168,10 +167,9 @@ def make_utterances(making: Making[UtteranceSettings]) -> None:
 
 def last_rows(making: Making[Any]) -> "Path | None":
     """Return the current version of `utterances`, or a month, whose rows can be reused."""
-    with suppress(PipelineError):
-        made = making.store.current("utterances")
-        if made.code_version == making.request.code_version and not damage(made):
-            return made.path.resolve()
+    made = making.store.intact("utterances")
+    if made and made.code_version == making.request.code_version:
+        return made.path
     return next(iter(months_read(making)), None)
 
 
@@ -179,10 +177,9 @@ def months_read(making: Making[Any]) -> list["Path"]:
     """Return the months that were read ahead by the code of this asset, and are intact."""
     found = []
     for link in sorted(making.store.versions_of(MONTH).glob(f"*/{CURRENT}")):
-        with suppress(PipelineError):
-            made = making.store.current(f"{MONTH}/{link.parent.name}")
-            if made.code_version == making.request.code_version and not damage(made):
-                found.append(made.path)
+        made = making.store.intact(f"{MONTH}/{link.parent.name}")
+        if made and made.code_version == making.request.code_version:
+            found.append(made.path)
     return found
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from adc_pipeline.core.artefacts import Store
+from adc_pipeline.core.content import refuse_damaged
 from adc_pipeline.core.manifests import Artefact, read_making
 from adc_pipeline.core.markdown import escape
 from adc_pipeline.core.records import read_record
@@ -176,6 +177,7 @@ def comparison_facts(making: Making[ComparisonSettings]) -> dict[str, str]:
     for kind in KINDS.values():
         evaluation = making.inputs[kind.evaluation]
         model = making.store.version(kind.model, evaluation.inputs[kind.model])
+        refuse_damaged(model)
         registered = read_registered(model.path)
         facts["corpus"] = str(evaluation.upstream_settings["raw_corpus"]["corpus"])
         facts["base model"] = str(evaluation.upstream_settings["base_model"]["name"])

@@ -20,7 +20,7 @@ from dagster._core.errors import DagsterExecutionInterruptedError
 
 from adc_pipeline.core.artefacts import AGAIN, Store
 from adc_pipeline.core.code_version import code_version
-from adc_pipeline.core.content import SHOWN, content_digest, damage, file_digest, mark_damaged, refuse_added, scan
+from adc_pipeline.core.content import content_digest, damage, mark_damaged, refuse_added, refuse_damaged, scan
 from adc_pipeline.core.errors import DamagedError, PipelineError, UnreachableError
 from adc_pipeline.core.links import locked
 from adc_pipeline.core.manifests import LAYOUT, Artefact, as_json, differences, read_making, write_making
@@ -33,7 +33,7 @@ from adc_pipeline.defs.making import Context, Making, Request
 from adc_pipeline.defs.page import check_names, columns_of, page_of, table_metadata
 from adc_pipeline.defs.run_config import configured, given_config
 from adc_pipeline.defs.sentence_failure import Cancelled, SentenceFailure, sentence_of
-from adc_pipeline.defs.shown import write_shown
+from adc_pipeline.defs.shown import shown_digests, write_shown
 from adc_pipeline.defs.stage import STAGES, Stage
 from adc_pipeline.defs.started_by import current_settings, keeps_settings, started_by
 from adc_pipeline.defs.volume import last_version, volume_result
@@ -174,21 +174,6 @@ def followed(asset: str, names: Sequence[str], context: Context, store: Store) -
     return {name: settings[name] for name in names}
 
 
-def refuse_damaged(artefact: Artefact) -> None:
-    """Raise PipelineError if an input has another version's layout, or files that are missing, altered or added."""
-    if artefact.layout != LAYOUT:
-        raise PipelineError(
-            f"{artefact.name} in {artefact.path} was made by another version of this package, whose layout"
-            f" ({artefact.layout}, here {LAYOUT}) cannot be read: materialize the asset {artefact.name} again."
-        )
-    if damaged := damage(artefact):
-        raise PipelineError(
-            f"{artefact.name} is damaged, {', '.join(damaged[:3])} in {artefact.path} is missing or altered:"
-            f" materialize the asset {artefact.name} again."
-        )
-    refuse_added(artefact)
-
-
 def reasons_to_make(request: Request[Any], outside: Mapping[str, Any]) -> list[str]:
     """Return why the current version cannot be reused; empty if it is up to date."""
     if request.context.run.tags.get(AGAIN, "").lower() in ("1", "true", "yes"):
@@ -296,9 +281,8 @@ def make(stage: Stage[Any], request: Request[Any], outside: dict[str, Any]) -> A
         run.artefact(replace(made, path=request.store.version_path(made.name, made.digest)), "output", columns)
         check_names(making)
         write_shown(folder, making.metadata | table_metadata(stage, made), making.pictures, request.store.home)
-        shown = {f"{SHOWN}/{path.name}": {"sha256": file_digest(path)} for path in sorted((folder / SHOWN).iterdir())}
         record = {"run": run.id, "address": run.address, "outside": making.outside, "found": making.found}
-        record |= {"by": started_by(request.context.run.tags), "shown": shown}
+        record |= {"by": started_by(request.context.run.tags), "shown": shown_digests(folder)}
         logged = {"metrics": run.logged, "parameters": run.described, "artifacts": making.artifacts}
         write_making(made, record | logged)
         made = request.store.put(folder, made)

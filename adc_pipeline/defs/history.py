@@ -14,7 +14,7 @@ import logging
 import os
 import shutil
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from functools import lru_cache
 from itertools import chain, count
@@ -42,6 +42,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from adc_pipeline.core.atomic import atomic_file, atomic_folder, give_usual_mode
 from adc_pipeline.core.errors import PipelineError, first_line
 from adc_pipeline.core.links import locked
+from adc_pipeline.core.secrets import HIDDEN, has_credentials, masked
 from adc_pipeline.defs.unstarted import show_as_before
 from adc_pipeline.tracking.database import REPAIR, connect, copy, sentence
 
@@ -54,6 +55,8 @@ VERSION = ".version"
 PAGE, INDEX_PAGE = 512, 1024
 # Databases whose engines a process keeps: that of all runs, the index, and those of some runs.
 ENGINES = 8
+# What takes the place of a secret in a run's configuration.
+REMOVED = "removed"
 
 
 class HistoryError(PipelineError, click.ClickException):
@@ -204,7 +207,12 @@ def without_repetitions(event: EventLogEntry) -> EventLogEntry:
 
 
 class Runs(SqliteRunStorage):
-    """`SqliteRunStorage` with one engine."""
+    """`SqliteRunStorage` with one engine, and without the secrets in a run's configuration."""
+
+    def add_run(self, dagster_run: dg.DagsterRun) -> dg.DagsterRun:
+        # Dagster records a run before it begins, which then refuses such a configuration.
+        super().add_run(dagster_run._replace(run_config=without_secrets(dagster_run.run_config)))
+        return dagster_run
 
     @contextmanager
     def connect(self) -> Iterator[Connection]:
@@ -212,6 +220,20 @@ class Runs(SqliteRunStorage):
         OPEN.keep(database_of(engine))
         with engine.begin() as connection:
             yield connection
+
+
+def without_secrets(config: Any) -> Any:
+    """Return a run configuration with `REMOVED` in place of users, passwords and queries of addresses.
+
+    No setting accepts these, nor what takes their place, so that a run that is launched from the database is refused.
+    """
+    if isinstance(config, Mapping):
+        return {name: without_secrets(value) for name, value in config.items()}
+    if isinstance(config, list | tuple):
+        return [without_secrets(value) for value in config]
+    if isinstance(config, str) and has_credentials(config):
+        return masked(config).replace(HIDDEN, REMOVED)
+    return config
 
 
 class AtomicSqliteStorage(DagsterSqliteStorage):

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -12,9 +12,8 @@ import dagster as dg
 
 from adc_pipeline.core.ahead import Begun
 from adc_pipeline.core.artefacts import Store
-from adc_pipeline.core.content import SHOWN, damage
+from adc_pipeline.core.content import SHOWN, refuse_damaged
 from adc_pipeline.core.engine import Engine
-from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.core.manifests import Artefact, as_json
 from adc_pipeline.core.picture import png
 from adc_pipeline.core.placement import Placement
@@ -65,9 +64,14 @@ class Request(Generic[S]):
         return {name: artefact.digest for name, artefact in self.inputs.items()}
 
     def upstream(self, name: str) -> Artefact:
-        """Return an artefact that an input was made from, with the settings that the input was made by."""
+        """Return an artefact that an input was made from, with the settings that the input was made by.
+
+        Raise PipelineError if it is damaged.
+        """
         digest = next(made.inputs[name] for made in self.inputs.values() if name in made.inputs)
-        return replace(self.store.version(name, digest), settings=dict(self.upstream_settings[name]))
+        made = self.store.version(name, digest)
+        refuse_damaged(made)
+        return replace(made, settings=dict(self.upstream_settings[name]))
 
     def report(self, message: str) -> None:
         """Write a line to the run's log; end the step if a signal to do so was lost."""
@@ -162,11 +166,8 @@ class Making(Generic[S]):
 
     def previous(self) -> Artefact | None:
         """Return the current version if its parts can be reused: made by the same code, and intact."""
-        with suppress(PipelineError):
-            made = self.store.current(self.request.name)
-            if made.code_version == self.request.code_version and not damage(made):
-                return replace(made, path=made.path.resolve())
-        return None
+        made = self.store.intact(self.request.name)
+        return made if made and made.code_version == self.request.code_version else None
 
     def updated(self) -> Artefact | None:
         """Return the current version if it can be updated by what has changed in the inputs (`corpus.changes`).

@@ -56,17 +56,18 @@ def page_of(
 ) -> dict[str, Any]:
     """Return the metadata of a materialization; `reasons` are empty if the artefact is reused."""
     making = read_making(made)
+    recorded = making.get("shown", {})
     # As a manifest has them: a list for a tuple.
     made = replace(made, settings=as_json(made.settings))
     reason = f"Rebuilt: {', '.join(reasons)}." if reasons else "Reused: inputs, settings and code are unchanged."
     counts = {name: value for name, value in made.counts.items() if not name.startswith(IN_WORDS)}
-    shown = {**counts, **read_shown(made.path, request.store.home), **restored}
+    shown = {**counts, **read_shown(made.path, recorded, request.store.home), **restored}
     before = None if reasons else earlier_pictures(request, made)
     if before:
         shown.pop(PREVIEW, None)
         shown[PICTURES_IN] = dg.MetadataValue.dagster_run(before)
     else:
-        pictures = shown_pictures(made.path)
+        pictures = shown_pictures(made.path, recorded)
         shown |= pictures
         if pictures and request.context.instance.has_run(request.context.run.run_id):
             shown[PICTURES_IN] = dg.MetadataValue.dagster_run(request.context.run.run_id)

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
+from adc_pipeline.core.content import refuse_damaged
 from adc_pipeline.core.shards import parts
 from adc_pipeline.corpus.changes import CHANGED, SINCE
 from adc_pipeline.corpus.parts import read_record
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 def make_ranked_replies(making: Making[RankingSettings]) -> None:
     utterances = making.inputs["utterances"].path
     corpus = making.request.store.version("raw_corpus", making.inputs["utterances"].inputs["raw_corpus"])
+    refuse_damaged(corpus)
     record = read_record(corpus.path / "corpus")
     refuse_to_turn_round(making.settings, record["lower_is_better"], record["higher_is_better"])
     with making.unfinished() as work:

@@ -6,15 +6,16 @@ is shown by these.
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 from dagster_shared.serdes import deserialize_value, serialize_value
-from dagster_shared.serdes.errors import DeserializationError
 
-from adc_pipeline.core.content import SHOWN
-from adc_pipeline.core.records import parsed, record_text
+from adc_pipeline.core.content import SHOWN, file_digest
+from adc_pipeline.core.records import parsed, record_bytes
 from adc_pipeline.defs.pictures import picture
 
 FILE = "shown.json"
@@ -28,23 +29,39 @@ def write_shown(folder: Path, values: Mapping[str, Any], pictures: Mapping[str, 
     (folder / SHOWN / FILE).write_text(content + "\n")
 
 
-def read_shown(folder: Path, home: Path) -> dict[str, Any]:
-    """Return what is shown of the artefact in `folder` besides pictures; empty if that cannot be read."""
-    try:
-        shown = parsed(record_text(folder / SHOWN / FILE))
-        found = {name: decoded(value, home) for name, value in shown["values"].items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, DeserializationError):
-        return {}
+def shown_digests(folder: Path) -> dict[str, dict[str, str]]:
+    """Return the SHA-256 of each file that is shown of the artefact in `folder`, as `making.json` records it."""
+    return {f"{SHOWN}/{path.name}": {"sha256": file_digest(path)} for path in sorted((folder / SHOWN).iterdir())}
+
+
+def read_shown(folder: Path, recorded: Mapping[str, Mapping[str, str]], home: Path) -> dict[str, Any]:
+    """Return what is shown of the artefact in `folder` besides pictures; empty if it is not as `recorded`."""
+    values = intact(folder, recorded).get("values", {})
+    return {name: decoded(value, home) for name, value in values.items()}
+
+
+def shown_pictures(folder: Path, recorded: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
+    """Return the pictures of the artefact in `folder` as metadata, those that exist and are as `recorded`."""
+    found = {}
+    for name, path in intact(folder, recorded).get("pictures", {}).items():
+        # The others are files of the artefact, which are compared with its manifest.
+        with suppress(OSError, ValueError):
+            content = record_bytes(folder / path)
+            if path not in recorded or sha256(content).hexdigest() == recorded[path]["sha256"]:
+                found[name] = picture(content, name)
     return found
 
 
-def shown_pictures(folder: Path) -> dict[str, Any]:
-    """Return the pictures of the artefact in `folder` as metadata, those that exist."""
+def intact(folder: Path, recorded: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
+    """Return the record of what is shown of the artefact in `folder`; empty unless it has the recorded digest.
+
+    Dagster makes objects of what it holds, so that an altered value could end the run of an artefact that is intact.
+    """
     try:
-        paths = parsed(record_text(folder / SHOWN / FILE))["pictures"]
-        there = {name: folder / path for name, path in paths.items() if (folder / path).exists()}
-        return {name: picture(path.read_bytes(), name) for name, path in there.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        content = record_bytes(folder / SHOWN / FILE)
+        known = recorded.get(f"{SHOWN}/{FILE}", {}).get("sha256")
+        return dict(parsed(content)) if sha256(content).hexdigest() == known else {}
+    except (OSError, ValueError):
         return {}
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adc_pipeline.core.artefacts import Store
-from adc_pipeline.core.content import damage, refuse_added
+from adc_pipeline.core.content import refuse_damaged
 from adc_pipeline.core.errors import PipelineError, UnreachableError, first_line, is_network_fault
 from adc_pipeline.core.manifests import MAKING, MANIFEST, Artefact, read_making
 from adc_pipeline.corpus.removals import read_removals
@@ -92,9 +92,7 @@ def plan(store: Store, settings: PublishSettings) -> list[Publication]:
 def publication(store: Store, name: str, settings: PublishSettings) -> Publication:
     """Return how the current version of an artefact is published."""
     made = store.current(name)
-    if damaged := damage(made):
-        raise PipelineError(f"{name} is damaged ({', '.join(damaged[:3])}): materialize the asset {name} again.")
-    refuse_added(made)
+    refuse_damaged(made)
     refuse_removed(store, made)
     files = {
         str(path.relative_to(made.path)): path

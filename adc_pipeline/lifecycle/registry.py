@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from adc_pipeline.core.artefacts import Store
+from adc_pipeline.core.content import damage
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.core.manifests import Artefact
 from adc_pipeline.core.markdown import table
@@ -67,6 +68,9 @@ def evaluated(records: Records, store: Store, version: "ModelVersion", asset: st
             found = store.version(asset, node.digest)
         except PipelineError:
             continue
+        if damaged := damage(found):
+            files = f"{', '.join(damaged[:3])} of the evaluation {node.digest} of version {number}"
+            return Evaluated(number, None, missing=f"{files} is missing or altered")
         return Evaluated(number, found.path, found.settings.get("max_context_tokens"))
     if not known:
         return Evaluated(number, None, missing=f"MLflow has no finished evaluation of version {number}")

@@ -8,6 +8,7 @@ the order of the rows is a pure function of it. A work folder belongs to one fin
 import dataclasses
 import hashlib
 import json
+import os
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from adc_pipeline.core.atomic import partial_of, replace_folder
 from adc_pipeline.core.content import folder_digest
 from adc_pipeline.core.errors import PipelineError, first_line, is_disk_full
+from adc_pipeline.core.named_files import file_problem
 from adc_pipeline.core.records import read_record
 from adc_pipeline.training.settings import TrainingJob
 
@@ -55,6 +57,7 @@ def fingerprint(job: TrainingJob) -> str:
 
 def claim(work: Path, mark: str) -> bool:
     """Make `work` the folder of the job with this fingerprint; return whether another job's work was removed."""
+    check_regular(work)
     note = work / "fingerprint"
     other = note.exists() and note.read_text(errors="replace") != mark
     if not note.exists() or other:
@@ -65,6 +68,20 @@ def claim(work: Path, mark: str) -> bool:
     work.mkdir(parents=True, exist_ok=True)
     note.write_text(mark)
     return other
+
+
+def check_regular(work: Path) -> None:
+    """Raise PipelineError if anything in a work folder is neither a folder nor a file that can be read.
+
+    Libraries open what has the name of a file of theirs, and would wait for a FIFO without an end.
+    """
+    for folder, _, names in os.walk(work):
+        for path in (Path(folder, name) for name in names):
+            if problem := file_problem(path):
+                left = path if path.parent == work else path.parent
+                raise PipelineError(
+                    f"{path} {problem.partition(':')[0]}: remove {left}, and the next run goes on from what is left."
+                )
 
 
 @dataclass(frozen=True)

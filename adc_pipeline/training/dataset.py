@@ -15,7 +15,9 @@ from typing import Any
 import numpy as np
 
 from adc_pipeline.core.atomic import atomic_folder
+from adc_pipeline.core.content import damage, scan
 from adc_pipeline.core.errors import PipelineError, first_line
+from adc_pipeline.core.manifests import Artefact
 from adc_pipeline.core.records import checked_fields, read_record
 from adc_pipeline.training.arrangement import Arrangement
 from adc_pipeline.training.completions import encode_completions
@@ -171,6 +173,7 @@ def tokenize_split(
             "control_ids": tokenizer.control_ids,
             "counts": counts,
             "unreadable": lost,
+            "files": scan(partial),
         }
         (partial / "walks.json").write_text(json.dumps(rest, allow_nan=False))
 
@@ -192,7 +195,10 @@ def check_readable(tokenizer: MarkerTokenizer, walks: Sequence[Mapping[str, Any]
 
 
 def load_split(folder: Path) -> TokenizedSplit:
-    """Open what `tokenize_split` wrote, as memory maps; raise PipelineError if it is damaged."""
+    """Open what `tokenize_split` wrote, as memory maps; raise PipelineError if it is damaged.
+
+    A map of a file that was cut off, or that holds other numbers, would be trained on without an error.
+    """
     remedy = f"remove {folder.parent}, and the next run tokenizes again"
     arrays: dict[str, Any] = {}
     try:
@@ -203,9 +209,12 @@ def load_split(folder: Path) -> TokenizedSplit:
         # The ids of a million conversations are some 15 MiB.
         path = folder / "walks.json"
         rest = read_record(path, remedy=remedy, largest=LARGEST_IDS, conversation_ids=list, counts=dict)
-        checked_fields({"unreadable": {}} | rest, {"unreadable": dict})
+        # An earlier version did not write what the files are.
+        checked_fields({"unreadable": {}, "files": {}} | rest, {"unreadable": dict, "files": dict[str, dict[str, Any]]})
+        if altered := damage(Artefact("tokens", folder, "", files=rest.pop("files", {}))):
+            raise ValueError(f"{', '.join(altered[:3])} is missing or altered")
         return TokenizedSplit(**arrays, **rest)
-    except (ValueError, TypeError, FileNotFoundError) as error:
+    except (ValueError, TypeError, FileNotFoundError, IsADirectoryError) as error:
         raise PipelineError(
             f"The tokens in {folder} are damaged ({first_line(error)}): remove {folder.parent}, and the next run"
             " tokenizes again."

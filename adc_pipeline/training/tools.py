@@ -15,7 +15,7 @@ from typing import Any
 
 from adc_pipeline.core.content import file_digest
 from adc_pipeline.core.errors import PipelineError, first_line
-from adc_pipeline.core.named_files import check_file, named_path
+from adc_pipeline.core.named_files import check_file, named_path, read_mapping
 from adc_pipeline.training.settings import TrainingSettings
 
 # What may stand in a configuration of Accelerate, in small letters, and what to use in place of anything else.
@@ -51,17 +51,8 @@ def files_of(settings: TrainingSettings) -> dict[str, Any]:
 
 def check_accelerate_config(path: Path) -> None:
     """Raise PipelineError unless a file is a configuration of Accelerate, JSON or YAML."""
-    import yaml
-
     check_file(path, "accelerate_config")
-    try:
-        values = yaml.safe_load(path.read_text())
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
-        raise PipelineError(f"`accelerate_config` {path} cannot be read ({first_line(error)}); write YAML.") from error
-    if not isinstance(values, dict):
-        raise PipelineError(
-            f"`accelerate_config` {path} is no mapping of names to values; write it with `accelerate config`."
-        )
+    values = read_mapping(path)
     from accelerate.commands.config.config_args import load_config_from_file
 
     try:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from adc_pipeline.core.artefacts import Store
+from adc_pipeline.core.content import scan
 from adc_pipeline.core.manifests import Artefact
 from adc_pipeline.corpus import download
 from adc_pipeline.corpus import watch as watching
@@ -157,6 +158,23 @@ def test_a_file_whose_content_is_that_of_the_current_artefact_requests_no_run(
             monkeypatch.setattr(watching, "MOST_COMPARED", 1)
             os.utime(file)
     assert len(watcher.looks()) == asked
+
+
+def test_a_damaged_record_of_the_current_artefact_requests_a_run(dumps: Path, tmp_path: Path) -> None:
+    settings = CorpusSettings(str(dumps))
+    watcher = Watcher(settings, tmp_path / "home")
+    with watcher.store.aside("raw_corpus") as folder:
+        fetch(settings, {}, folder / "corpus")
+        digest = record_files(folder / "corpus", folder / "files.json")
+        seen = corpus_state(settings, tmp_path / "home" / "downloads")
+        (folder / "making.json").write_text(json.dumps({"run": "1", "address": "", "outside": seen}))
+        recorded = json.loads(json.dumps(vars(settings)))
+        made = Artefact("raw_corpus", folder, digest, settings=recorded, files=scan(folder))
+        made = watcher.store.put(folder, made)
+    assert watcher.looks() == []
+    (made.path / "files.json").write_text('{"00": 5}')
+    os.utime(dumps / "RC_2018-09.jsonl")
+    assert len(watcher.looks()) == 1
 
 
 def test_changed_settings_request_a_run(watcher: Watcher) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from adc_pipeline.cli import repair as repairing
 from adc_pipeline.cli.home import dagster_instance
 from adc_pipeline.cli.repair import fault, repair
 from adc_pipeline.core.artefacts import Store
@@ -130,6 +131,14 @@ def test_a_damaged_artefact_is_reported(store: Store) -> None:
     assert repaired(store) == [
         "top_2 is damaged (data.txt is missing or altered): the next run rebuilds it.",
     ]
+
+
+def test_nothing_is_restored_from_a_damaged_artefact(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    (store.current("top_2").path / "data.txt").write_text("other")
+    messages: list[str] = []
+    monkeypatch.setattr(repairing, "restore", lambda store, tracking, made: [f"{made.name} is restored"])
+    repairing.repair_mlflow(store, messages.append)
+    assert messages == []
 
 
 @pytest.mark.slow

@@ -7,10 +7,9 @@ from pathlib import Path
 import pytest
 
 from adc_pipeline.core.artefacts import Store
-from adc_pipeline.core.content import SHOWN, content_digest, folder_digest, scan
+from adc_pipeline.core.content import SHOWN, content_digest, folder_digest, refuse_damaged, scan
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.core.manifests import LAYOUT, MANIFEST, Artefact, write_making
-from adc_pipeline.defs.frame import refuse_damaged
 from adc_pipeline.lineage import is_of_later_version
 
 

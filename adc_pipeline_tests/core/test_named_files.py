@@ -33,7 +33,7 @@ def test_a_file_of_any_editor_is_read(tmp_path: Path, content: bytes) -> None:
     [
         (b"ops:\n\ta: 1\n", r"found character '\\t' that cannot start any token in line 2.: give a YAML file"),
         (b"ops: {}\n---\nops: {}\n", "expected a single document in the stream, but found another document in line 2"),
-        (b"ops: *nothing\n", "found undefined alias 'nothing' in line 1"),
+        (b"ops: *nothing\n", "found undefined alias '...' in line 1"),
         (b"ops: {a: 1\n", "expected ',' or '}', but got '<stream end>' in line 2"),
         ("ops: é".encode("latin-1"), "'utf-8' codec can't decode"),
     ],
@@ -67,3 +67,14 @@ def test_a_number_that_yaml_reads_as_another_one_is_refused(tmp_path: Path) -> N
     for written, value in values.items():
         file.write_text(f"b: {written}\n")
         assert read_mapping(file) == {"b": value}
+
+
+@pytest.mark.parametrize(
+    "value", ["*{}", "!{}", "!a!{}", "!!python/{}", "!{}'s", "&{0} a\nb: &{0} c", "%{}", "@{}", "`{}"]
+)
+def test_an_unquoted_password_is_not_repeated(tmp_path: Path, value: str) -> None:
+    file = tmp_path / "automation.yaml"
+    file.write_text(f"mail_password: {value.format('secret1password')}\n")
+    with pytest.raises(PipelineError, match="in line") as raised:
+        read_mapping(file)
+    assert "secret1password" not in str(raised.value)

@@ -5,15 +5,20 @@ import os
 import shutil
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from adc_pipeline.core.artefacts import Store
+from adc_pipeline.core.content import scan
 from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.core.manifests import Artefact
 from adc_pipeline.corpus.parts import read_record
 from adc_pipeline.corpus.recorded_files import check_unchanged, record_files
 from adc_pipeline.corpus.settings import CorpusSettings, UtteranceSettings
 from adc_pipeline.corpus.source import check_source, convokit_names, fetch, is_path, sources
 from adc_pipeline.corpus.utterances import write_utterances
+from adc_pipeline.defs.corpus import make_raw_corpus
 
 LINES: list[dict[str, object]] = [
     {"id": "r", "conversation_id": "r", "reply_to": None, "speaker": "ann", "text": "post", "timestamp": 1},
@@ -76,6 +81,27 @@ def test_a_linked_file_is_read_again_only_if_size_or_times_differ(tmp_path: Path
     kept.write_text(kept.read_text().replace("yes", "not"))
     os.utime(kept, ns=(stat.st_atime_ns, stat.st_mtime_ns))
     assert hashed() not in ("recorded", before["sha256"])
+
+
+@pytest.mark.parametrize("content", ["another hash", '{"00": 5}', ""])
+def test_nothing_is_taken_over_from_a_damaged_record_of_the_last_version(tmp_path: Path, content: str) -> None:
+    file = dump(tmp_path / "RC_2018-09", body="yes", link_id="t3_r", parent_id="t3_r")
+    store = Store(tmp_path / "home")
+
+    def make() -> Artefact:
+        with store.aside("raw_corpus") as folder:
+            making = SimpleNamespace(settings=CorpusSettings(str(file)), store=store, folder=folder, report=print)
+            making.count, making.found, making.metadata = print, {}, {}
+            make_raw_corpus(making)  # type: ignore[arg-type]
+            return store.put(folder, Artefact("raw_corpus", folder, making.digest, files=scan(folder)))
+
+    made = make()
+    record = made.path / "files.json"
+    entry = json.loads(record.read_text())["00"]
+    # The file itself has not changed.
+    record.write_text(json.dumps({"00": entry | {"sha256": "other"}}) if content == "another hash" else content)
+    assert make().digest == made.digest
+    assert json.loads(record.read_text())["00"] == entry
 
 
 def test_a_linked_file_of_the_same_size_and_time_is_compared_by_content(tmp_path: Path) -> None:

@@ -17,6 +17,8 @@ from dagster._core.events.log import EventLogEntry
 from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
 
 from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.core.spellings import read_settings
+from adc_pipeline.corpus.settings import CorpusSettings
 from adc_pipeline.defs import history
 from adc_pipeline.defs.history import AtomicSqliteStorage, HistoryError, without_repetitions
 
@@ -46,6 +48,23 @@ def test_several_first_starts_at_once(tmp_path: Path) -> None:
         process.join()
     assert [process.exitcode for process in processes] == [0] * 4
     assert opens(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "address", ["https://ann:quince41secret@host/RC.zst", "s3://bucket/RC.zst?token=quince41secret", "sample"]
+)
+def test_a_run_that_is_refused_leaves_no_password_in_the_history(tmp_path: Path, address: str) -> None:
+    config = {"ops": {"raw_corpus": {"config": {"corpus": address, "columns": {"text": "body"}}}}}
+    storage = AtomicSqliteStorage.from_local(str(tmp_path)).run_storage
+    run = storage.add_run(dg.DagsterRun("datasets", run_config=config))
+    assert run.run_config == config
+    stored: Any = storage.get_runs()[0].run_config
+    assert "quince41secret" not in str(stored)
+    if address == "sample":
+        assert stored == config
+    else:
+        with pytest.raises(PipelineError, match="use an address without user, password and query"):
+            read_settings(CorpusSettings, stored["ops"]["raw_corpus"]["config"], "raw_corpus")
 
 
 def test_new_databases_of_events_have_small_pages(tmp_path: Path) -> None:

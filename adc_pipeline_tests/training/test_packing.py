@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.training.batches import NOTHING, build_batch
 from adc_pipeline.training.dataset import ACCEPTED, BACKGROUND, REJECTED, TokenizedSplit, load_split, tokenize_split
 from adc_pipeline.training.objectives import TurnWeights
@@ -185,6 +186,24 @@ def test_a_split_on_disk_is_the_split(small_model: Path, dataset: Path, tmp_path
         assert tuple(split.score[turns]) == walk.scores
         assert tuple(split.group[turns]) == walk.groups
         assert split.conversation_ids[number] == walk.conversation_id
+
+
+@pytest.mark.parametrize("damage", ["cut off", "altered", "a folder", "gone"])
+def test_damaged_tokens_are_not_trained_on(small_model: Path, dataset: Path, tmp_path: Path, damage: str) -> None:
+    tokenize_split(MarkerTokenizer.load(small_model), dataset, "validation", tmp_path / "validation")
+    file = tmp_path / "validation" / "ids.bin"
+    content = bytearray(file.read_bytes())
+    file.unlink()
+    match damage:
+        case "cut off":
+            file.write_bytes(content[: len(content) // 8 * 4])
+        case "altered":
+            content[0] ^= 1
+            file.write_bytes(content)
+        case "a folder":
+            file.mkdir()
+    with pytest.raises(PipelineError, match="and the next run tokenizes again"):
+        load_split(tmp_path / "validation")
 
 
 def test_an_empty_split_packs_to_nothing(small_model: Path, dataset: Path, tmp_path: Path) -> None:

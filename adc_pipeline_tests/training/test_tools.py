@@ -59,8 +59,9 @@ def test_adapters_need_their_package(monkeypatch: pytest.MonkeyPatch) -> None:
     ("content", "sentence"),
     [
         (None, "does not exist"),
-        ("a: [", "write YAML"),
-        ("- 1", "no mapping of names to values"),
+        ("a: [", "give a YAML file"),
+        ("[" * 10_000, "give a YAML file"),
+        ("- 1", "not a mapping of names to values"),
         ("distributed_type: no\nuse_cpu: true", ""),
         ("use_cpu: true", r"refused by Accelerate \(.*`distributed_type` must be"),
         ("mixed_precision: no\ndistributed_type: MULTI_GPU\nnum_processes: 2", ""),
