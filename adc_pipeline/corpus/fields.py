@@ -34,8 +34,9 @@ if TYPE_CHECKING:
 READ = {
     "timestamp": "seconds({})",
     "score": "score_number({})",
-    "stickied": "try_cast({} AS BOOLEAN)",
-    "score_hidden": "try_cast({} AS BOOLEAN)",
+    "stickied": "truth({})",
+    "score_hidden": "truth({})",
+    "distinguished": "mark({})",
 }
 # How a field is read where an expression says so.
 SPECS = {
@@ -45,7 +46,7 @@ SPECS = {
     "number": "CASE WHEN NOT is_nothing({0}) THEN {0} END",
 }
 
-IS_TRUE = "CREATE OR REPLACE TEMP MACRO is_true(written) AS coalesce(try_cast(written AS BOOLEAN), false)"
+IS_TRUE = "CREATE OR REPLACE TEMP MACRO is_true(written) AS coalesce(truth(written), false)"
 
 # What an expression may refer to besides fields: columns that these add. A window or a join may change the order of
 # rows, which is that of the source.
