@@ -7,7 +7,7 @@ log that tells which ones count.
 
 import os
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from urllib.parse import unquote
 
 from adc_pipeline.core.errors import PipelineError
@@ -26,10 +26,22 @@ def check_log(folder: Path) -> None:
     """Raise PipelineError for the folder of a table whose log tells which of its files count."""
     for pattern, system in LOGS.items():
         if next(folder.glob(pattern), None) is not None:
-            raise PipelineError(
-                f"The folder {folder}, which the setting corpus names, is a table of {system}, whose log tells which of"
-                " its files count: write its rows to a folder of Parquet files."
-            )
+            raise has_log(f"The folder {folder}", "is", system)
+
+
+def check_no_log(archive: Path, member: str) -> None:
+    """Raise PipelineError for a member of an archive that is the log of such a table."""
+    path = PurePosixPath(member)
+    for pattern, system in LOGS.items():
+        if path.match(pattern) or path.match(f"{pattern}/*"):
+            raise has_log(f"The archive {archive}", "holds", system)
+
+
+def has_log(what: str, has: str, system: str) -> PipelineError:
+    return PipelineError(
+        f"{what}, which the setting corpus names, {has} a table of {system}, whose log tells which of its files count:"
+        " write its rows to a folder of Parquet files."
+    )
 
 
 def no_data_reason(name: str) -> str:
@@ -40,11 +52,11 @@ def no_data_reason(name: str) -> str:
 
 
 def source_by_folder(path: Path, root: Path, what: Recognised, columns: Mapping[str, str]) -> str:
-    """Return the source that a folder between `root` and a file names, where the file has no such column itself.
+    """Return the source that a folder from `root` down to a file names, where the file has no such column itself.
 
     Raise PipelineError for another column that is read and that only the name of a folder has.
     """
-    told = [folder.partition("=") for folder in path.relative_to(root).parts[:-1] if "=" in folder]
+    told = [folder.partition("=") for folder in path.relative_to(root.parent).parts[:-1] if "=" in folder]
     if not told or what.kind not in ("table", "submissions", "comments"):
         return ""
     is_table, known = what.kind == "table", {field.lower() for field in known_fields(path, what.container)}

@@ -290,21 +290,21 @@ class Source:
                 table, counted = tables.open_csv(self.path, Path(folder), self.connection, self.report)
                 yield Piece(select_columns(table, places), counted.records)
         # DuckDB refuses a whole file for a line that it finds too long.
-        elif read is None and not self.repair and lines.is_one_object_a_line(self.path) and not self.has_halves():
+        elif read is None and not self.repair and lines.is_one_object_a_line(self.path) and self.is_sound():
             lines.check_end(self.path)
             yield Piece(select_keys([self.path], places, self.connection), lines=[self.path])
         else:
 
             def whole(file: BinaryIO, path: Path) -> Iterator[bytes]:
-                return lines.without_halves((read or lines.json_lines)(file, path))
+                return map(lines.mended, (read or lines.json_lines)(file, path))
 
             for chunk in lines.chunks(self.path, self.scratch, self.report, whole):
                 yield Piece(select_keys([chunk], places, self.connection), lines=[chunk])
 
-    def has_halves(self) -> bool:
-        """Return whether a plain file of JSON lines holds half of a surrogate pair."""
+    def is_sound(self) -> bool:
+        """Return whether no line of a plain file of JSON lines is one that `lines.mended` mends."""
         with self.path.open("rb") as file:
-            return any(map(lines.has_halves, file))
+            return all(map(lines.is_sound, file))
 
 
 # A key of a record, and the key within its object or none.

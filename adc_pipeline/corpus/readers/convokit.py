@@ -101,7 +101,7 @@ def rows(
     """
     path = corpus / UTTERANCES
     if others:
-        for chunk in lines.chunks(path, scratch, report, lines.json_lines_without_halves):
+        for chunk in lines.chunks(path, scratch, report, lines.mended_json_lines):
             yield Rows(select(chunk, others, connection), lines=[chunk])
     elif unpack or not lines.is_one_object_a_line(path):
         for chunk in lines.chunks(path, scratch, report):

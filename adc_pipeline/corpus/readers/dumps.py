@@ -186,7 +186,7 @@ def rows(
     connection.execute(PARENT)
     if others:
         read = {**FIELDS, **{field: FIELDS.get(field, "VARCHAR") for field in others.values()}}
-        for chunk in lines.chunks(path, scratch, report, lines.json_lines_without_halves):
+        for chunk in lines.chunks(path, scratch, report, lines.mended_json_lines):
             table = open_lines(chunk, read, connection)
             yield Rows(select(table, connection, False, others), lines=[chunk])
     elif unpack or not lines.is_one_object_a_line(path):

@@ -187,14 +187,33 @@ def is_followed_by_another(line: bytes) -> bool:
         _, end = json.JSONDecoder(strict=False).raw_decode(text)
     except (ValueError, RecursionError):
         return False
-    return text[end:].lstrip().startswith("{")
+    return text[end:].lstrip(" \t\ufeff").startswith("{")
+
+
+def parted(line: bytes) -> bytes:
+    """Return a line without a byte order mark, and with each of several objects on a line of its own.
+
+    So they lie where files were joined of which one did not end with its last line.
+    """
+    line = line.removeprefix(MARK)
+    if not is_followed_by_another(line):
+        return line
+    text, place, found = line.decode("utf-8", "surrogateescape"), 0, []
+    with suppress(ValueError, RecursionError):
+        while place < len(text):
+            _, end = json.JSONDecoder(strict=False).raw_decode(text, place)
+            found.append(text[place:end])
+            place = end + len(text[end:]) - len(text[end:].lstrip("\ufeff \t\r\n"))
+    # What follows them is no JSON.
+    found += [text[place:].rstrip("\n")] if place < len(text) else []
+    return "".join(f"{each}\n" for each in found).encode("utf-8", "surrogateescape")
 
 
 # The first line of an object that is spread over lines, or that is followed by a comma or, in an old file of macOS, by
 # the next object.
 OPEN_LINE = re.compile(rb'\{\s*(?:"(?:[^"\\]|\\.)*"\s*:\s*[\[{]?\s*)?|.*\}\s*,\s*|.*\}\r+\{.*', re.DOTALL)
-ADJACENT = re.compile(rb"\}[ \t]*\{")
-BETWEEN, INSIDE = re.compile(r"[\s,\[\]\x1e]*"), re.compile(r"[\s,]*")
+ADJACENT = re.compile(rb"\}(?:[ \t]|\xef\xbb\xbf)*\{")
+BETWEEN, INSIDE = re.compile(r"[\s,\[\]\x1e\ufeff]*"), re.compile(r"[\s,]*")
 
 # Yields whole lines, with their ends, out of an open file that lies at a path.
 ReadLines = Callable[[BinaryIO, Path], Iterator[bytes]]
@@ -374,23 +393,30 @@ def has_halves(content: bytes) -> bool:
     return HALF.search(content) is not None and any(escape[1] for escape in ESCAPE.finditer(content))
 
 
-def without_halves(blocks: Iterator[bytes]) -> Iterator[bytes]:
-    """Yield blocks of whole lines with U+FFFD for each half of a surrogate pair."""
-    return map(_with_whole_signs, blocks)
+def is_sound(content: bytes) -> bool:
+    """Return whether DuckDB reads all objects in some whole lines, as far as `mended` could help."""
+    return not (has_halves(content) or content.startswith(MARK) or is_joined(content))
 
 
-def mended(line: bytes) -> bytes:
-    """Return a line without a byte order mark, and with U+FFFD for each half of a surrogate pair."""
-    return _with_whole_signs(line.removeprefix(MARK))
+def is_joined(content: bytes) -> bool:
+    """Return whether whole lines may hold a mark or two objects as `parted` parts them."""
+    return b"\n" + MARK in content or ADJACENT.search(content) is not None
+
+
+def mended(content: bytes) -> bytes:
+    """Return whole lines as `parted` parts them, and with U+FFFD for each half of a surrogate pair."""
+    if content.startswith(MARK) or is_joined(content):
+        content = b"".join(map(parted, BytesIO(content)))
+    return _with_whole_signs(content)
 
 
 def _with_whole_signs(content: bytes) -> bytes:
     return ESCAPE.sub(_whole, content) if HALF.search(content) else content
 
 
-def json_lines_without_halves(file: BinaryIO, path: Path) -> Iterator[bytes]:
-    """Yield the lines of a file as `json_lines` does, with U+FFFD for each half of a surrogate pair."""
-    return without_halves(json_lines(file, path))
+def mended_json_lines(file: BinaryIO, path: Path) -> Iterator[bytes]:
+    """Yield the lines of a file as `json_lines` does, mended."""
+    return map(mended, json_lines(file, path))
 
 
 def _whole(escape: re.Match[bytes]) -> bytes:
@@ -400,14 +426,14 @@ def _whole(escape: re.Match[bytes]) -> bytes:
 def plain_file(path: Path, folder: Path, read: ReadLines | None = None) -> Path:
     """Return a small file as a plain one that DuckDB can read: itself, or the lines that `read` gives, in `folder`.
 
-    Halves of surrogate pairs become U+FFFD.
+    Its lines are `mended`.
     """
-    if read is None and is_one_object_a_line(path) and not has_halves(path.read_bytes()):
+    if read is None and is_one_object_a_line(path) and is_sound(path.read_bytes()):
         check_end(path)
         return path
     plain = folder / f"{len(os.listdir(folder)):05}-{path.name}.jsonl"
     with path.open("rb") as file, plain.open("wb") as out:
-        out.writelines(without_halves((read or json_lines)(file, path)))
+        out.writelines(map(mended, (read or json_lines)(file, path)))
     return plain
 
 
@@ -456,10 +482,10 @@ def _small_content(path: Path, read: ReadLines | None) -> bytes | None:
         content = file.read()
         file.seek(0)
         plain = is_plain(content) and not content.endswith(END_OF_TEXT) and not isinstance(path, RemoteFile)
-        if read is None and plain and not has_halves(content):
+        if read is None and plain and is_sound(content):
             refuse_cut_off(content.rpartition(b"\n")[2], path)
         else:
-            found, blocks = bytearray(), without_halves((read or json_lines)(file, path))
+            found, blocks = bytearray(), map(mended, (read or json_lines)(file, path))
             while len(found) <= JOINED and (block := next(blocks, b"")):
                 found += block
             content = bytes(found)
