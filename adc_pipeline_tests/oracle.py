@@ -88,6 +88,11 @@ def is_nothing(written: str) -> bool:
     return written.strip(SPACES).lower() in NOTHING
 
 
+def without_spaces(written: str) -> str:
+    """An id without spaces around it and tabs before it; a tab behind it alone stays."""
+    return written.strip(" \t") if written[:1] <= " " or written[-1:] == " " else written
+
+
 def identifier(written: str | None) -> str | None:
     """An id as text: 7.0 is 7 as long as a float holds every whole number, any other text is itself.
 
@@ -96,7 +101,7 @@ def identifier(written: str | None) -> str | None:
     """
     if written and (quoted := re.fullmatch('="([^"]*)"', written)):
         return quoted[1] or None
-    written = written and written.strip(" \t")
+    written = written and without_spaces(written)
     if written and re.fullmatch(r"-?\d+(\.(0*|\d+[eE]\+?\d+)|(,\d+)?[eE]\+\d+)", written, re.ASCII):
         if "," in written:
             return None
@@ -109,9 +114,9 @@ def identifier(written: str | None) -> str | None:
 
 def parent(written: str | None, id: str, conversation_id: str) -> str | None:
     """What an utterance answers: nothing if that is written so, or if it is the utterance itself."""
-    if written is None or (is_nothing(written) and written.strip(" \t") != conversation_id):
+    if written is None or (is_nothing(written) and without_spaces(written) != conversation_id):
         return None
-    answered = identifier(written) or written.strip(" \t")
+    answered = identifier(written) or without_spaces(written) or None
     return None if answered == id else answered
 
 

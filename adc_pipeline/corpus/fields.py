@@ -304,7 +304,7 @@ class Source:
     def is_sound(self) -> bool:
         """Return whether no line of a plain file of JSON lines is one that `lines.mended` mends."""
         with self.path.open("rb") as file:
-            return all(map(lines.is_sound, file))
+            return all(map(lines.is_sound, lines.whole_lines(file, self.path)))
 
 
 # A key of a record, and the key within its object or none.

@@ -367,5 +367,5 @@ def is_named_data(path: Path) -> bool:
 
 
 def is_hidden(name: str) -> bool:
-    """Return whether a file or folder is hidden, or holds what macOS adds to archives."""
-    return name.startswith(".") or name == "__MACOSX"
+    """Return whether a file or folder is hidden, or is what macOS, Office and Windows put beside others."""
+    return name.startswith((".", "~$")) or name in ("__MACOSX", "$RECYCLE.BIN")

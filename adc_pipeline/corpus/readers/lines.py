@@ -213,6 +213,8 @@ def parted(line: bytes) -> bytes:
 # the next object.
 OPEN_LINE = re.compile(rb'\{\s*(?:"(?:[^"\\]|\\.)*"\s*:\s*[\[{]?\s*)?|.*\}\s*,\s*|.*\}\r+\{.*', re.DOTALL)
 ADJACENT = re.compile(rb"\}(?:[ \t]|\xef\xbb\xbf)*\{")
+# An expression finds it in half the time that `in` takes.
+MARKED_LINE = re.compile(b"\n" + MARK)
 BETWEEN, INSIDE = re.compile(r"[\s,\[\]\x1e\ufeff]*"), re.compile(r"[\s,]*")
 
 # Yields whole lines, with their ends, out of an open file that lies at a path.
@@ -395,12 +397,15 @@ def has_halves(content: bytes) -> bool:
 
 def is_sound(content: bytes) -> bool:
     """Return whether DuckDB reads all objects in some whole lines, as far as `mended` could help."""
-    return not (has_halves(content) or content.startswith(MARK) or is_joined(content))
+    if content.startswith(MARK) or is_joined(content):
+        return False
+    # Of many lines, few hold anything that could be a half.
+    return HALF.search(content) is None or not any(map(has_halves, BytesIO(content)))
 
 
 def is_joined(content: bytes) -> bool:
     """Return whether whole lines may hold a mark or two objects as `parted` parts them."""
-    return b"\n" + MARK in content or ADJACENT.search(content) is not None
+    return ADJACENT.search(content) is not None or MARKED_LINE.search(content) is not None
 
 
 def mended(content: bytes) -> bytes:

@@ -12,7 +12,7 @@ from a string.
   ones have commas. So may points where a table of texts tells that they do (`thousands_by_points`). Pages show the
   highest ones as 1.2k, and some say what they count (7 points).
 - A **mark** (pinned, hidden, by a moderator) is also true as 1.0, and none where it is written like a missing value.
-- An **id** is any text; spaces and tabs around it are no part of it, nor what Excel puts around a text of digits
+- An **id** is any text; spaces around it and a tab before it are no part of it, nor what Excel puts around digits
   (="001"). A whole number keeps its id where a program wrote it as a float: pandas turns 7 into 7.0 where another row
   has no value. From 2^53 on (2^24 for a float of four bytes), a float no longer holds every whole number and is no id.
   A number with a fraction is no id either; as text it is, since 7.5 may well be the fifth utterance of thread 7.
@@ -214,8 +214,7 @@ CREATE OR REPLACE TEMP MACRO bare_id(written) AS
          ELSE nullif(written, '') END;
 -- Few ids have spaces around them, and the others cost no copy. A tab before digits makes Excel keep them as they are.
 CREATE OR REPLACE TEMP MACRO without_spaces(written) AS
-    CASE WHEN written < '!' OR suffix(written, ' ') OR suffix(written, chr(9)) THEN trim(written, ' ' || chr(9))
-         ELSE written END;
+    CASE WHEN written < '!' OR suffix(written, ' ') THEN trim(written, ' ' || chr(9)) ELSE written END;
 -- Excel's formula for digits that are to stay a text: ="001". '#' follows the quotation mark. A macro of its own, since
 -- each use is planned anew, and that of `without_spaces` in `bare_id` stands many times.
 CREATE OR REPLACE TEMP MACRO other_text(written) AS
@@ -227,7 +226,7 @@ CREATE OR REPLACE TEMP MACRO text_id(written) AS
 -- A parent that is no id stays as it is written: its row is no root, but answers something that is not there.
 CREATE OR REPLACE TEMP MACRO text_parent(written) AS
     CASE WHEN written < ':' THEN
-             CASE WHEN contains(written, '.') OR contains(written, '+') OR contains(written, ' ')
+             CASE WHEN contains(written, '.') OR contains(written, '+') OR contains(written, ' ') OR written < '!'
                       THEN coalesce(text_id(written), nullif(without_spaces(written), ''))
                   ELSE nullif(written, '') END
          ELSE other_text(written) END;
