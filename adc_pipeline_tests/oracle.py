@@ -88,15 +88,23 @@ def is_nothing(written: str) -> bool:
     return written.strip(SPACES).lower() in NOTHING
 
 
+def without_spaces(written: str) -> str:
+    """An id without spaces around it and tabs before it; a tab behind it alone stays."""
+    return written.strip(" \t") if written[:1] <= " " or written[-1:] == " " else written
+
+
 def identifier(written: str | None) -> str | None:
     """An id as text: 7.0 is 7 as long as a float holds every whole number, any other text is itself.
 
-    Of a number of twelve digits or more, Excel shows the first six, which is no id. It writes ="001" for a text.
+    Of a number of twelve digits or more, Excel shows the first six, which is no id; with a comma nothing is one of
+    what it shows so. It writes ="001" for a text.
     """
     if written and (quoted := re.fullmatch('="([^"]*)"', written)):
         return quoted[1] or None
-    written = written and written.strip(" ")
-    if written and re.fullmatch(r"-?\d+(\.(0*|\d+[eE]\+?\d+)|[eE]\+\d+)", written, re.ASCII):
+    written = written and without_spaces(written)
+    if written and re.fullmatch(r"-?\d+(\.(0*|\d+[eE]\+?\d+)|(,\d+)?[eE]\+\d+)", written, re.ASCII):
+        if "," in written:
+            return None
         number = float(written)
         if re.fullmatch(r"\d(\.\d{1,5})?E\+\d{2}", written) and number >= 1e11:
             return None
@@ -106,9 +114,9 @@ def identifier(written: str | None) -> str | None:
 
 def parent(written: str | None, id: str, conversation_id: str) -> str | None:
     """What an utterance answers: nothing if that is written so, or if it is the utterance itself."""
-    if written is None or (is_nothing(written) and written.strip(" ") != conversation_id):
+    if written is None or (is_nothing(written) and without_spaces(written) != conversation_id):
         return None
-    answered = identifier(written) or written.strip(" ")
+    answered = identifier(written) or without_spaces(written) or None
     return None if answered == id else answered
 
 

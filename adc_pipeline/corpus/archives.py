@@ -21,6 +21,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, BinaryIO, cast
 
 from adc_pipeline.core.errors import PipelineError, is_disk_full
+from adc_pipeline.corpus.engine_folders import check_no_log
 from adc_pipeline.corpus.first_bytes import content
 from adc_pipeline.corpus.folders import HIDDEN, NO_NAME, UNKNOWN_COLUMNS, is_hidden, is_named_data
 from adc_pipeline.corpus.formats import (
@@ -36,6 +37,9 @@ from adc_pipeline.corpus.packings import BLOCK, Unpacked
 from adc_pipeline.corpus.recorded_files import CONVOKIT_FILES
 
 REPLACED = "is replaced by a later file of its name in the archive"
+BEHIND, NO_MEMBER = "(behind its end)", "is no part of the archive"
+# What ends a zip archive, and how long that may be with a remark.
+END_OF_ZIP, LONGEST_END = b"PK\x05\x06", 22 + 65535
 # Left free on the disk.
 RESERVE = 1 << 28
 # Data may have this size however tightly it is packed. Conversations pack to a tenth, a line repeated to a thousandth.
@@ -119,10 +123,12 @@ def zip_members(opened: zipfile.ZipFile, archive: Path, left_out: dict[str, str]
             f"{archive}, which the setting corpus names, is an Excel workbook or another Office document: save the"
             " sheet as CSV in UTF-8."
         )
+    refuse_joined(opened, archive)
     # An archive that was added to may hold a file twice, of which the last one counts.
     latest = {str(PurePosixPath(info.filename.replace("\\", "/"))): info for info in opened.infolist()}
     for info in opened.infolist():
         check_inside(archive, info.filename)
+        check_no_log(archive, info.filename)
         if info.is_dir() or info.filename.endswith("\\"):
             continue
         if info.flag_bits & 1:
@@ -142,12 +148,26 @@ def zip_members(opened: zipfile.ZipFile, archive: Path, left_out: dict[str, str]
             left_out[f"{name} (earlier)"] = REPLACED
 
 
+def refuse_joined(opened: zipfile.ZipFile, archive: Path) -> None:
+    """Raise PipelineError if another zip archive lies before the one that is read, of which nothing would be seen."""
+    first = min((info.header_offset for info in opened.infolist()), default=0)
+    if first and opened.fp is not None:
+        opened.fp.seek(max(0, first - LONGEST_END))
+        if END_OF_ZIP in opened.fp.read(min(first, LONGEST_END)):
+            raise PipelineError(
+                f"{archive}, which the setting corpus names, is several zip archives behind one another: unpack them,"
+                " and name what was in them."
+            )
+
+
 def tar_members(file: BinaryIO, archive: Path, left_out: dict[str, str]) -> Iterator[Member]:
     # `tarfile` knows fewer packings.
     unpacked = Unpacked(file, archive)
-    with tarfile.open(fileobj=cast(BinaryIO, unpacked), mode="r|") as opened:
+    header = headers(left_out)
+    with tarfile.open(fileobj=cast(BinaryIO, unpacked), mode="r|", tarinfo=header, ignore_zeros=True) as opened:
         for info in opened:
             check_inside(archive, info.name)
+            check_no_log(archive, info.name)
             if info.isdir():
                 continue
             content = opened.extractfile(info) if info.isreg() else None
@@ -158,6 +178,39 @@ def tar_members(file: BinaryIO, archive: Path, left_out: dict[str, str]) -> Iter
     # Where it is packed, only its end says that it is complete.
     for _ in unpacked.blocks:
         pass
+
+
+def headers(left_out: dict[str, str]) -> type[tarfile.TarInfo]:
+    """Return the class that reads the headers of one archive, or of several that were joined.
+
+    `tarfile` takes whatever is no header for the end. Here it is, behind the zeros that end an archive, noted in
+    `left_out`; anywhere else it is damage.
+    """
+
+    class Header(tarfile.TarInfo):
+        ended = False
+
+        @classmethod
+        def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> "Header":
+            try:
+                header = super().frombuf(buf, encoding, errors)
+            except tarfile.EOFHeaderError:  # type: ignore[attr-defined]
+                cls.ended = True
+                raise
+            except tarfile.TruncatedHeaderError:  # type: ignore[attr-defined]
+                if not cls.ended:
+                    raise tarfile.ReadError("it ends in the middle") from None
+                left_out[BEHIND] = NO_MEMBER
+                raise
+            except tarfile.InvalidHeaderError:  # type: ignore[attr-defined]
+                if not cls.ended:
+                    raise tarfile.ReadError("what should be a header is none") from None
+                left_out[BEHIND] = NO_MEMBER
+                raise
+            cls.ended = False
+            return header
+
+    return Header
 
 
 def _same(content: IO[bytes]) -> IO[bytes]:

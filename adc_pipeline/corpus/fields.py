@@ -34,8 +34,9 @@ if TYPE_CHECKING:
 READ = {
     "timestamp": "seconds({})",
     "score": "score_number({})",
-    "stickied": "try_cast({} AS BOOLEAN)",
-    "score_hidden": "try_cast({} AS BOOLEAN)",
+    "stickied": "truth({})",
+    "score_hidden": "truth({})",
+    "distinguished": "mark({})",
 }
 # Whether a record has any of the fields, and its time as it is written; no column of a file has these names.
 SOMETHING, WRITTEN_TIME = '"adc: something"', '"adc: written time"'
@@ -47,7 +48,7 @@ SPECS = {
     "number": "CASE WHEN NOT is_nothing({0}) THEN {0} END",
 }
 
-IS_TRUE = "CREATE OR REPLACE TEMP MACRO is_true(written) AS coalesce(try_cast(written AS BOOLEAN), false)"
+IS_TRUE = "CREATE OR REPLACE TEMP MACRO is_true(written) AS coalesce(truth(written), false)"
 
 # What an expression may refer to besides fields: columns that these add. A window or a join may change the order of
 # rows, which is that of the source.
@@ -295,21 +296,21 @@ class Source:
                 table, counted = tables.open_csv(self.path, Path(folder), self.connection, self.report)
                 yield Piece(select_columns(table, places), counted.records)
         # DuckDB refuses a whole file for a line that it finds too long.
-        elif read is None and not self.repair and lines.is_one_object_a_line(self.path) and not self.has_halves():
+        elif read is None and not self.repair and lines.is_one_object_a_line(self.path) and self.is_sound():
             lines.check_end(self.path)
             yield Piece(select_keys([self.path], places, self.connection), lines=[self.path])
         else:
 
             def whole(file: BinaryIO, path: Path) -> Iterator[bytes]:
-                return lines.without_halves((read or lines.json_lines)(file, path))
+                return map(lines.mended, (read or lines.json_lines)(file, path))
 
             for chunk in lines.chunks(self.path, self.scratch, self.report, whole):
                 yield Piece(select_keys([chunk], places, self.connection), lines=[chunk])
 
-    def has_halves(self) -> bool:
-        """Return whether a plain file of JSON lines holds half of a surrogate pair."""
+    def is_sound(self) -> bool:
+        """Return whether no line of a plain file of JSON lines is one that `lines.mended` mends."""
         with self.path.open("rb") as file:
-            return any(map(lines.has_halves, file))
+            return all(map(lines.is_sound, lines.whole_lines(file, self.path)))
 
 
 # A key of a record, and the key within its object or none.

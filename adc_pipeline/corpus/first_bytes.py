@@ -95,6 +95,8 @@ SIGNATURES = (
     Signature(b"\x04\x22\x4d\x18", "packed by lz4", UNPACK),
     Signature(b"\x1f\x9d", "packed by compress", UNPACK),
     Signature(b"\xff\x06\0\0sNaPpY", "packed by Snappy", UNPACK),
+    Signature(b"LZIP", "packed by lzip", UNPACK),
+    Signature(b"\x89LZO\0", "packed by lzop", UNPACK),
     *alike("text in UTF-32", "save it as UTF-8", b"\xff\xfe\0\0", b"\0\0\xfe\xff"),
     *alike("text in UTF-16", "save it as UTF-8", b"\xff\xfe", b"\xfe\xff"),
     Signature(bytes(64), "filled with zeros, as a download that has not finished", "fetch it again"),

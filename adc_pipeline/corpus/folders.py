@@ -15,6 +15,7 @@ from typing import Any
 
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.core.named_files import access_problem, file_problem, read_small_json
+from adc_pipeline.corpus.engine_folders import check_log, no_data_reason, source_by_folder
 from adc_pipeline.corpus.formats import Format, InnerRecordsError, Recognised, UnfitError, recognise, unfit
 from adc_pipeline.corpus.layouts import STACK_EXCHANGE_COMMENTS, STACK_EXCHANGE_POSTS
 from adc_pipeline.corpus.numbered_files import missing_files
@@ -179,12 +180,15 @@ class Walk:
             for name in foreign_files(entry.name for entry in entries):
                 self.leave_out(folder / name, FOREIGN)
             return
+        check_log(folder)
         listed = saved_dataset(folder)
         check_splits(folder)
         for entry in entries:
             path = Path(entry.path)
             if is_hidden(entry.name):
                 self.leave_out(path, HIDDEN)
+            elif reason := no_data_reason(entry.name):
+                self.leave_out(path, reason)
             elif is_folder(entry):
                 if entry.is_symlink() and self.leads_above(path):
                     self.leave_out(path, "is a link to a folder that holds this one")
@@ -221,6 +225,7 @@ class Walk:
         if what.certain or is_named_data(path):
             # The files of a saved dataset are numbered; its folder has the name.
             name = self.root.name if os.path.isfile(path.parent / STATE) and what.container == "arrow" else ""
+            name = name or source_by_folder(path, self.root, what, self.columns)
             self.found.files.append(data_file(path, what, name))
         else:
             self.leave_out(path, UNKNOWN_COLUMNS)
@@ -362,5 +367,5 @@ def is_named_data(path: Path) -> bool:
 
 
 def is_hidden(name: str) -> bool:
-    """Return whether a file or folder is hidden, or holds what macOS adds to archives."""
-    return name.startswith(".") or name == "__MACOSX"
+    """Return whether a file or folder is hidden, or is what macOS, Office and Windows put beside others."""
+    return name.startswith((".", "~$")) or name in ("__MACOSX", "$RECYCLE.BIN")

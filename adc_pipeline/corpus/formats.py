@@ -119,6 +119,8 @@ def recognise_anew(path: Path, wanted: Format, columns: Mapping[str, str] | None
         fields = schema_fields(path, found.container)
         what = of_columns(path, found.container, fields, wanted, columns or {})
         refuse_objects(path, what, fields, columns or {})
+        if what.layout is None or not what.layout.inside:
+            refuse_inner_records(path, [schema_record(path, found.container)], columns or {})
         return what
     if found.container == "xml":
         return of_columns(path, "xml", xml_fields(path), wanted, columns or {})
@@ -474,6 +476,22 @@ def schema_fields(path: Path, container: Container) -> set[str]:
     from adc_pipeline.corpus.readers.tables import schema_names
 
     return set(schema_names(read_schema(path, container)))
+
+
+def schema_record(path: Path, container: Container) -> dict[str, Any]:
+    """Return what a record of a Parquet or Arrow file may hold in its lists of structures: names without values."""
+    import pyarrow as pa
+
+    from adc_pipeline.corpus.readers.arrow import read_schema
+
+    listed = {
+        field.name: field.type.value_type
+        for field in read_schema(path, container)
+        if pa.types.is_list(field.type) or pa.types.is_large_list(field.type)
+    }
+    return {
+        name: [dict.fromkeys(inner.name for inner in kind)] for name, kind in listed.items() if pa.types.is_struct(kind)
+    }
 
 
 def xml_fields(path: Path) -> set[str]:

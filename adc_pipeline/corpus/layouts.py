@@ -95,6 +95,24 @@ STACK_EXCHANGE_POSTS = Layout(
     },
 )
 
+# Tables of questions and answers that others made of these, such as Google's; answers name a question.
+STACK_EXCHANGE_TABLES = Layout(
+    "Stack Exchange questions and answers",
+    ("id", "body", "score", "OwnerUserId|owner_user_id", "CreationDate|creation_date", "ParentId|parent_id|title"),
+    {
+        "id": "{id:id}",
+        "conversation_id": "coalesce({ParentId:parent}, {parent_id:parent}, {id:id})",
+        "reply_to": "coalesce({ParentId:parent}, {parent_id:parent})",
+        "speaker": "coalesce('user' || {OwnerUserId:id}, 'user' || {owner_user_id:id}, {owner_display_name})",
+        "text": "html_text({body})",
+        "timestamp": "coalesce({CreationDate}, {creation_date})",
+        "score": "{score}",
+        "title": "CASE WHEN coalesce({ParentId:parent}, {parent_id:parent}) IS NULL THEN {title} END",
+        "kind": "CASE WHEN {post_type_id:id} NOT IN ('1', '2') THEN 't5_' ELSE 't3_' END",
+        "parent_kind": "'t3_'",
+    },
+)
+
 STACK_EXCHANGE_COMMENTS = Layout(
     "Stack Exchange comments",
     ("Id", "PostId", "Score", "Text"),
@@ -420,6 +438,7 @@ LAYOUTS = (
     STACK_EXCHANGE_POSTS,
     STACK_EXCHANGE_COMMENTS,
     STACK_EXCHANGE_QUESTIONS,
+    STACK_EXCHANGE_TABLES,
     LEMMY_COMMENTS,
     LEMMY_POSTS,
     LEMMY_POST,

@@ -119,9 +119,10 @@ class PieceWriter:
             with counting(rows) as lines_read:
                 if not (quick and self._is_written(f"reading {name}", quick, parameters)):
                     self._write_query(f"reading {name}", query, parameters)
+            more = 0
             if rows.lines and isinstance(parameters.get("lines"), str) and has_unreadable_rows(self.files()):
-                self._read_mended(rows, query, parameters)
-            self.records += record_count(rows, lines_read, row_count(self.files()))
+                more = self._read_mended(rows, query, parameters)
+            self.records += record_count(rows, lines_read, row_count(self.files()) - more) + more
             yield
 
     def files(self) -> list[str]:
@@ -154,20 +155,23 @@ class PieceWriter:
                 for batch in batches:
                     split.write(batch)
 
-    def _read_mended(self, rows: Rows, query: str, parameters: dict[str, object]) -> None:
+    def _read_mended(self, rows: Rows, query: str, parameters: dict[str, object]) -> int:
         """Read the plain file of a piece again if some lines can be mended that could not be read.
 
-        These hold half of a surrogate pair, or begin with a mark, as where files were joined.
+        These hold half of a surrogate pair, or a mark or two objects, as where files were joined. Return how many lines
+        were added.
         """
         with TemporaryDirectory(dir=self.piece.parent) as folder, rows.lines[0].open("rb") as file:
-            copy, found = Path(folder) / "lines.jsonl", False
+            copy, found, more = Path(folder) / "lines.jsonl", False, 0
             with copy.open("wb") as out:
                 for line in file:
                     mended = lines.mended(line)
                     found = found or mended != line
+                    more += max(0, mended.count(b"\n") - 1)
                     out.write(mended)
             if found:
                 self._write_query("reading mended lines", query, parameters | {"lines": str(copy)})
+            return more
 
 
 def has_unreadable_rows(files: Sequence[str]) -> bool:

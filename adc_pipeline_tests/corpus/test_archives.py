@@ -303,3 +303,34 @@ def test_an_archive_that_changes_while_it_is_unpacked_is_told(tmp_path: Path, mo
     monkeypatch.setattr(source, "unpack", unpack_meanwhile)
     with pytest.raises(PipelineError, match="has changed since the corpus was recorded"):
         fetch(CorpusSettings(str(archive)), {}, tmp_path / "corpus")
+
+
+def test_archives_behind_one_another_are_read_or_refused(tmp_path: Path) -> None:
+    posts, comments = {"posts": POST}, {"comments": COMMENT}
+    joined = tmp_path / "joined"
+    joined.write_bytes(tarred(tmp_path / "a", posts).read_bytes() + tarred(tmp_path / "b", comments).read_bytes())
+    assert unpack(joined, tmp_path / "tar") == {}
+    assert sorted(os.listdir(tmp_path / "tar")) == ["comments", "posts"]
+    joined.write_bytes(zipped(tmp_path / "a", posts).read_bytes() + zipped(tmp_path / "b", comments).read_bytes())
+    with pytest.raises(PipelineError, match="several zip archives behind one another: unpack them"):
+        check_source(CorpusSettings(str(joined)))
+
+
+def test_what_is_no_header_of_a_tar_is_named_behind_its_end_and_damage_before(tmp_path: Path) -> None:
+    sound = tarred(tmp_path / "sound", {"posts": POST, "comments": COMMENT}).read_bytes()
+    archive = tmp_path / "archive"
+    for number, behind in enumerate((b"signature", b"x" * 2000)):
+        archive.write_bytes(sound + behind)
+        assert unpack(archive, tmp_path / str(number)) == {archives.BEHIND: archives.NO_MEMBER}
+        assert len(os.listdir(tmp_path / str(number))) == 2
+    for damaged in (sound[:1024] + b"\1" * 512 + sound[1536:], sound[:1200]):
+        archive.write_bytes(damaged)
+        with pytest.raises(PipelineError, match="is damaged or incomplete: fetch it again"):
+            unpack(archive, tmp_path / str(len(damaged)))
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar"])
+def test_a_table_whose_log_tells_what_counts_is_refused_in_an_archive_too(tmp_path: Path, kind: str) -> None:
+    archive = made(kind, tmp_path / "archive", {"table/part": POST, "table/_delta_log/0.json": b"{}"})
+    with pytest.raises(PipelineError, match="holds a table of Delta Lake"):
+        unpack(archive, tmp_path / "out")

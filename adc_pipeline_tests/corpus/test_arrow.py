@@ -1,5 +1,6 @@
 """Arrow files: texts that are no UTF-8 are read, and what does not fit together ends in an error of Arrow's."""
 
+import io
 import struct
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.corpus.readers.arrow import record_batches, write_parquet
 
 # Bytes that are no UTF-8.
@@ -95,3 +97,29 @@ def test_types_that_parquet_does_not_have_are_read(tmp_path: Path) -> None:
         writer.write_batch(batch)
     read = pq.read_table(write_parquet(path, tmp_path / "a.parquet", "arrow")).to_pydict()
     assert read == {name: expected for name, (_, expected) in arrays.items()}
+
+
+def content(rows: list[dict[str, int]], stream: bool = True) -> bytes:
+    sink, table = io.BytesIO(), pa.Table.from_pylist(rows)
+    with (pa.ipc.new_stream if stream else pa.ipc.new_file)(sink, table.schema) as writer:
+        writer.write_table(table)
+    return sink.getvalue()
+
+
+@pytest.mark.parametrize("between", [0, 8, 200])
+def test_streams_behind_one_another_are_read(tmp_path: Path, between: int) -> None:
+    """As `cat` joins them; zeros are padding."""
+    path = tmp_path / "a.arrow"
+    path.write_bytes(content([{"n": 1}, {"n": 2}]) + content([{"n": 3}]) + bytes(between))
+    assert [row["n"] for batch in record_batches(path, "arrow") for row in batch.to_pylist()] == [1, 2, 3]
+    for behind in (b"junk" * 10, content([{"m": 1}])):
+        path.write_bytes(content([{"n": 1}]) + behind)
+        with pytest.raises(pa.ArrowInvalid):
+            list(record_batches(path, "arrow"))
+
+
+def test_files_behind_one_another_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.arrow"
+    path.write_bytes(content([{"n": 1}], stream=False) + content([{"n": 2}], stream=False))
+    with pytest.raises(PipelineError, match="several Arrow files behind one another: give each by itself"):
+        list(record_batches(path, "arrow"))

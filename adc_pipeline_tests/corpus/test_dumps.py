@@ -336,3 +336,29 @@ def test_a_post_may_have_empty_fields_of_comments(tmp_path: Path) -> None:
     assert (counts["roots"], counts["taking_part"]) == (1, 2)
     ((title,),) = read_utterances(tmp_path / "out", "title", "is_root")
     assert title == SUBMISSION["title"]
+
+
+def test_a_post_may_have_its_text_in_the_field_of_a_comment(tmp_path: Path) -> None:
+    """As people who name columns themselves have it; what names a post or a parent is a comment."""
+    post = {name: value for name, value in SUBMISSION.items() if name != "selftext"}
+    (tmp_path / "posts").write_bytes(
+        line(SUBMISSION) + line(post | {"id": "p2", "body": "it hums, too"}) + line(COMMENT)
+    )
+    write_utterances(tmp_path / "posts", tmp_path / "out", UtteranceSettings(max_set_aside=0))
+    assert sorted(read_utterances(tmp_path / "out", "id, text, title, is_root")) == [
+        ("c1", "the fuse", None, False), ("p1", "it hums", "Why?", True), ("p2", "it hums, too", "Why?", True),
+    ]  # fmt: skip
+
+
+def test_votes_stand_for_a_score_that_is_missing(tmp_path: Path) -> None:
+    comment = {name: value for name, value in COMMENT.items() if name != "score"}
+    (tmp_path / "dump").write_bytes(line(SUBMISSION | {"ups": 9}) + line(comment | {"ups": 5, "downs": 0}))
+    write_utterances(tmp_path / "dump", tmp_path / "out", UtteranceSettings(max_set_aside=0))
+    assert sorted(read_utterances(tmp_path / "out", "id, score")) == [("c1", 5), ("p1", 7)]
+
+
+def test_marks_as_programs_write_them_beside_missing_values(tmp_path: Path) -> None:
+    marks = {"stickied": 0.0, "score_hidden": "1.0", "distinguished": "None"}
+    (tmp_path / "dump").write_bytes(line(SUBMISSION) + line(COMMENT | marks))
+    write_utterances(tmp_path / "dump", tmp_path / "out", UtteranceSettings(max_set_aside=0))
+    assert read_utterances(tmp_path / "out", "stickied, score_hidden, distinguished")[1] == (False, True, None)

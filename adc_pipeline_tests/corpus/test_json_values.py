@@ -10,6 +10,8 @@ import pytest
 
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.corpus.readers import lines
+from adc_pipeline.corpus.settings import UtteranceSettings
+from adc_pipeline.corpus.utterances import write_utterances
 from adc_pipeline_tests.corpus.test_dumps import COMMENT, SUBMISSION
 from adc_pipeline_tests.corpus.test_keys import parents, read_corpus
 from adc_pipeline_tests.stages import read_utterances
@@ -188,3 +190,32 @@ def test_an_overlong_record_costs_itself_and_not_its_file(
         found = [json.loads(line) for line in lines.objects(file, path)]
     assert [found[0], found[-1]] == RECORDS[:2]
     assert set(map(str, found[1:-1])) == {"None"}
+
+
+JOINTS = ["", " ", "\ufeff", "\n\ufeff"]
+
+
+@pytest.mark.parametrize("joint", JOINTS)
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+def test_files_that_were_joined_without_a_line_end_lose_no_row(
+    tmp_path: Path, joint: str, pack: Callable[[bytes], bytes]
+) -> None:
+    """Of small and of large files, and as tables, whose lines are read in another way."""
+    first, second, third = (json.dumps(COMMENT | {"id": id, "body": "a }{ b"}) for id in ("c1", "c2", "c3"))
+    (tmp_path / "dump").write_bytes(pack(f"{json.dumps(SUBMISSION)}\n{first}{joint}{second}\n{third}\n".encode()))
+    counts = write_utterances(tmp_path / "dump", tmp_path / "out", UtteranceSettings(max_set_aside=0))
+    assert (counts["read"], counts["records"]) == (4, 4)
+    with (tmp_path / "dump").open("rb") as file:
+        assert b"".join(lines.mended_json_lines(file, tmp_path / "dump")).count(b"\n") == 4
+    assert len(lines.plain_file(tmp_path / "dump", tmp_path).read_bytes().splitlines()) == 4
+
+
+def test_what_stands_behind_joined_records_stays_a_line() -> None:
+    assert lines.mended(b'{"a": 1}{"b": 2} x\n{"c": 3}\n') == b'{"a": 1}\n{"b": 2}\nx\n{"c": 3}\n'
+    assert lines.mended(b'{"a": "}{"}\n') == b'{"a": "}{"}\n'
+
+
+def test_a_mark_between_arrays_is_no_part_of_them(tmp_path: Path) -> None:
+    (tmp_path / "dump").write_text(json.dumps([SUBMISSION]) + "\ufeff" + json.dumps([COMMENT]))
+    counts = write_utterances(tmp_path / "dump", tmp_path / "out", UtteranceSettings(max_set_aside=0))
+    assert counts["read"] == 2

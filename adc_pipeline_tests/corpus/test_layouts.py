@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 from xml.sax.saxutils import quoteattr
 
 import pyarrow as pa
@@ -16,6 +17,7 @@ import pytest
 
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.corpus.parts import read_record
+from adc_pipeline.corpus.readers.xml import records as rows_of_xml
 from adc_pipeline.corpus.settings import CorpusSettings, UtteranceSettings
 from adc_pipeline.corpus.source import check_source, fetch
 from adc_pipeline.corpus.utterances import write_utterances
@@ -791,3 +793,55 @@ def test_ranks_of_a_table_are_not_turned_round_together_with_the_scores_of_a_dum
     refuse_to_turn_round(RankingSettings(), [], both)
     for name in ("dump.jsonl", "ranks.jsonl"):
         refuse_to_turn_round(lower, [], record(name.removesuffix(".jsonl"), name)["higher_is_better"])
+
+
+SNAKE = {"owner_user_id": "OwnerUserId", "creation_date": "CreationDate", "parent_id": "ParentId"}
+
+
+@pytest.mark.parametrize("camel", [False, True])
+def test_stack_exchange_tables_of_others(folder: Path, camel: bool) -> None:
+    """Google's tables and those of a collection of questions and answers, in files of their own."""
+    questions = [{"id": "1", "title": "Why?", "body": "<p>it hums</p>", "owner_user_id": "5",
+                  "creation_date": "2020-09-13 12:26:40 UTC", "score": "3"}]  # fmt: skip
+    answers = [
+        {"id": number, "parent_id": "1", "body": "<p>fuse</p>", "owner_user_id": "6",
+         "creation_date": "2020-09-13 12:26:41 UTC", "score": number} for number in ("2", "3")
+    ]  # fmt: skip
+    for name, records in (("questions.csv", questions), ("answers.csv", answers)):
+        if camel:
+            records = [{SNAKE.get(key, key.title()): value for key, value in each.items()} for each in records]
+        else:
+            records = [each | {"post_type_id": "1" if name[0] == "q" else "2"} for each in records]
+        comma_separated(folder / name, records)
+    assert read(folder) == [
+        ("1", None, "user5", "it hums", 1600000000, 3, "Why?"),
+        ("2", "1", "user6", "fuse", 1600000001, 2, None),
+        ("3", "1", "user6", "fuse", 1600000001, 3, None),
+    ]
+
+
+def test_control_characters_do_not_end_the_reading_of_xml(folder: Path) -> None:
+    rows = '<row Id="1" PostTypeId="1" Score="1" Title="a&#x1F;b&#0;c" Body="d\x08e&#xA;f" CreationDate="2020-09-13" />'
+    (folder / "Posts.xml").write_text(f"<posts>{rows}</posts>")
+    assert read(folder) == [("1", None, "", "d e\nf", 1599955200, 1, "a b c")]
+
+
+@pytest.mark.parametrize("cut", range(1, 8))
+def test_a_reference_to_a_control_character_may_begin_in_one_block_and_end_in_the_next(
+    tmp_path: Path, cut: int
+) -> None:
+    content = b'<posts><row Id="1" Body="a&#x0001F;b" /></posts>'
+    place = content.index(b"&") + cut
+    blocks = iter([content[:place], content[place:]])
+    with patch("adc_pipeline.corpus.readers.xml.blocks", lambda *_: blocks):
+        assert list(rows_of_xml(io.BytesIO(), tmp_path / "Posts.xml")) == [{"Id": "1", "Body": "a b"}]
+
+
+@pytest.mark.parametrize("write", [parquet, arrow, feather])
+def test_replies_in_a_list_of_structures_are_not_lost(folder: Path, write: Write) -> None:
+    row = {"id": "1", "conversation_id": "1", "reply_to": "", "text": "x", "score": 1}
+    write(folder / "table.parquet", [row | {"awards": [{"id": "a", "count": 1}]}])
+    check_source(CorpusSettings(str(folder)))
+    write(folder / "table.parquet", [row | {"comments": [{"id": "2", "text": "y", "score": 1}]}])
+    with pytest.raises(PipelineError, match="holds records inside its records, under the key comments"):
+        check_source(CorpusSettings(str(folder)))

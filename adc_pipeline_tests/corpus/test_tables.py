@@ -567,3 +567,22 @@ def test_what_names_neither_conversation_nor_parent_is_a_root(tmp_path: Path) ->
     path.write_text(HEADER + "t3_a,,,hi,1,5,ann\nb,NA,NA,ho,1,5,bob\nc,,a,hm,1,5,cid\nnan,,,hm,1,5,cid\n")
     assert [(row["id"], row["conversation_id"], row["reply_to"]) for row in read(path)] == [
         ("a", "a", None), ("b", "b", None), ("c", None, "a"), (None, None, None)]  # fmt: skip
+
+
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+@pytest.mark.parametrize("separator", [",", "\t", "||"])
+def test_tables_that_were_joined_without_a_line_end_lose_no_record(tmp_path: Path, mark: str, separator: str) -> None:
+    path, other = tmp_path / "some.csv", HEADER.replace("timestamp,speaker", "speaker,timestamp")
+    records = [
+        f"{id},a,{parent},hi,7,{5 + place},ann"
+        for place, (id, parent) in enumerate((("a", ""), ("b", "a"), ("c", "a")))
+    ]
+    content = f"{HEADER}{records[0]}\n{records[1]}{mark}{HEADER}{records[2]}\n"
+    path.write_text(content.replace(",", separator))
+    assert [row["timestamp"] for row in read(path)] == [5, 6, 7]
+    # Another table's columns, and a record without a header between.
+    for joint in (other, ""):
+        path.write_text(f"{HEADER}{records[0]}\n{records[1]}{joint}{records[2]}\n")
+        rows = read(path)
+        assert rows[0]["timestamp"] == 5
+        assert rows[1] == EMPTY

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from adc_pipeline.corpus.readers import convokit, dumps
+from adc_pipeline.corpus.readers import convokit, dumps, tables
 from adc_pipeline.corpus.readers.values import create_macros
 from adc_pipeline_tests import oracle
 
@@ -181,7 +181,9 @@ def test_ids_and_parents_are_the_oracles(
     nothing = value(connection, "is_nothing($1)", parent)
     assert nothing == oracle.is_nothing(parent)
     if not nothing:
-        assert value(connection, "text_parent($1)", parent) == (oracle.identifier(parent) or parent.strip(" "))
+        assert value(connection, "text_parent($1)", parent) == (
+            oracle.identifier(parent) or oracle.without_spaces(parent) or None
+        )
 
 
 @pytest.mark.parametrize(("written", "id"), [('="001"', "001"), ('="1.0"', "1.0"), ('=""', None), ("=1", "=1")])
@@ -191,6 +193,63 @@ def test_what_excel_puts_around_a_text_is_no_part_of_an_id(
     for macro in ("text_id", "text_parent"):
         assert value(connection, f"{macro}($1)", written) == id
     assert value(connection, "[is_nothing($1), is_no_id($1)]", written) == [id is None] * 2
+
+
+@pytest.mark.parametrize(
+    ("written", "id"),
+    [("\t001", "001"), ("001\t", "001\t"), ("\tabc \t", "abc"), ("a\tb", "a\tb"), ("\t", None), ("1,23457E+18", None),
+     ("1,2E+05", None), ("1,2", "1,2"), ("x,1E+05", "x,1E+05")],
+)  # fmt: skip
+def test_what_people_and_excel_do_to_long_digits(
+    connection: duckdb.DuckDBPyConnection, written: str, id: str | None
+) -> None:
+    assert value(connection, "text_id($1)", written) == id == oracle.identifier(written)
+    if not written.startswith("1,") and id:
+        assert value(connection, "text_parent($1)", written) == id
+
+
+@pytest.mark.parametrize(("number", "id"), [("16777215.0", "16777215"), ("16777216.0", None), ("7.5", None)])
+def test_a_float_of_four_bytes_is_an_id_if_it_is_exact(
+    connection: duckdb.DuckDBPyConnection, number: str, id: str | None
+) -> None:
+    assert value(connection, "short_number_id($1)", number) == id
+    assert [tables.id_macro(kind) for kind in ("FLOAT", "DOUBLE", "DECIMAL(18,3)", "VARCHAR")] == [
+        "short_number_id", "number_id", "number_id", "text_id",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("written", "score"),
+    [("1.2k", 1200), ("1,2K", 1200), ("-3k", -3000), ("2.5 M", 2500000), ("12.3k points", 12300), ("1 point", 1),
+     ("7 points", 7), ("\N{MINUS SIGN}3 Votes", -3), ("1,234 upvotes", 1234), ("5\N{NO-BREAK SPACE}likes", 5),
+     ("1 234", 1234), ("1'234", 1234), ("12\N{NARROW NO-BREAK SPACE}345", 12345), ("1.5", None), ("1.5 points", None),
+     ("k", None), ("points", None), ("1.2kk", None), ("1 2", None), ("50%", None), ("score hidden", None),
+     ("Vote", None)],
+)  # fmt: skip
+def test_a_score_may_be_written_as_pages_show_it(
+    connection: duckdb.DuckDBPyConnection, written: str, score: int | None
+) -> None:
+    assert value(connection, "score_number($1)", written) == score
+
+
+@pytest.mark.parametrize(
+    ("written", "true"),
+    [("true", True), ("1", True), ("1.0", True), ("0.0", False), ("2", True), ("False", False), ("nan", None),
+     ("", None), ("perhaps", None), (None, None)],
+)  # fmt: skip
+def test_truth_may_be_a_number(connection: duckdb.DuckDBPyConnection, written: str | None, true: bool | None) -> None:
+    assert value(connection, "truth($1)", written) is true
+
+
+@pytest.mark.parametrize(
+    ("written", "mark"),
+    [("moderator", "moderator"), ("true", "true"), ("None", None), ("nan", None), ("", None), ("false", None),
+     ("0.0", None), (None, None)],
+)  # fmt: skip
+def test_a_mark_may_be_written_as_none(
+    connection: duckdb.DuckDBPyConnection, written: str | None, mark: str | None
+) -> None:
+    assert value(connection, "mark($1)", written) == mark
 
 
 @pytest.mark.parametrize(

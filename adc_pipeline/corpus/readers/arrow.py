@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,10 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 FILE_MAGIC = b"ARROW1"
+# The end of an Arrow file and the beginning of the next.
+JOINT = FILE_MAGIC + FILE_MAGIC + bytes(2)
+# Looked at at a time behind a stream.
+PADDING = 64
 
 
 def read_schema(path: Path, container: str) -> "pa.Schema":
@@ -36,12 +41,41 @@ def open_arrow(path: Path) -> "Iterator[pa.RecordBatchReader]":
     with pa.memory_map(str(path)) as mapped:
         if mapped.read(len(FILE_MAGIC)) != FILE_MAGIC:
             mapped.seek(0)
-            yield pa.ipc.open_stream(mapped)
+            first = pa.ipc.open_stream(mapped)
+            yield pa.RecordBatchReader.from_batches(first.schema, batches_of_streams(mapped, first))
             return
         mapped.seek(0)
         file: Any = pa.ipc.open_file(mapped)
         batches = (file.get_batch(number) for number in range(file.num_record_batches))
         yield pa.RecordBatchReader.from_batches(file.schema, batches)
+
+
+def batches_of_streams(mapped: "pa.MemoryMappedFile", first: "pa.RecordBatchReader") -> "Iterator[pa.RecordBatch]":
+    """Yield the batches of a stream and of those behind it, where streams were joined; zeros are padding.
+
+    Raises pa.ArrowInvalid for a stream with another schema, and for anything else.
+    """
+    import pyarrow as pa
+
+    yield from first
+    while (place := mapped.tell()) < mapped.size():
+        if not mapped.read(PADDING).strip(b"\0"):
+            continue
+        mapped.seek(place)
+        reader = pa.ipc.open_stream(mapped)
+        if reader.schema != first.schema:
+            raise pa.ArrowInvalid("another schema in a stream behind the first")
+        yield from reader
+
+
+def refuse_joined(path: Path) -> None:
+    """Raise PipelineError for several Arrow files behind one another, of which only the last one's table is seen."""
+    with path.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as mapped:
+        if mapped.find(JOINT) >= 0:
+            raise PipelineError(
+                f"{path.resolve()}, which the setting corpus names, is several Arrow files behind one another: give"
+                " each by itself, in one folder."
+            )
 
 
 def record_batches(path: Path, container: str) -> "Iterator[pa.RecordBatch]":
@@ -52,6 +86,7 @@ def record_batches(path: Path, container: str) -> "Iterator[pa.RecordBatch]":
         with path.open("rb") as file:
             yield from map(with_sound_texts, pq.ParquetFile(file).iter_batches())
     else:
+        refuse_joined(path)
         with open_arrow(path) as reader:
             yield from map(with_sound_texts, reader)
 

@@ -34,8 +34,8 @@ SELECT id, conversation_id,
     CASE WHEN strlen(parent) <= 4 AND is_nothing(parent) AND parent IS DISTINCT FROM conversation_id THEN NULL
          ELSE parent END AS reply_to,
     coalesce(speaker, "user") AS speaker, text, timestamp, score_number(meta.score) AS score,
-    try_cast(meta.stickied AS BOOLEAN) AS stickied, try_cast(meta.score_hidden AS BOOLEAN) AS score_hidden,
-    meta.distinguished AS distinguished, NULL::VARCHAR AS title, {source} AS source,
+    truth(meta.stickied) AS stickied, truth(meta.score_hidden) AS score_hidden,
+    mark(meta.distinguished) AS distinguished, NULL::VARCHAR AS title, {source} AS source,
     recorded(timestamp, recording, after) AS recorded_at, NULL::VARCHAR AS kind, NULL::VARCHAR AS parent_kind,
     is_unreadable(timestamp, written_time) AS time_unreadable{carried}
 FROM (
@@ -101,7 +101,7 @@ def rows(
     """
     path = corpus / UTTERANCES
     if others:
-        for chunk in lines.chunks(path, scratch, report, lines.json_lines_without_halves):
+        for chunk in lines.chunks(path, scratch, report, lines.mended_json_lines):
             yield Rows(select(chunk, others, connection), lines=[chunk])
     elif unpack or not lines.is_one_object_a_line(path):
         for chunk in lines.chunks(path, scratch, report):

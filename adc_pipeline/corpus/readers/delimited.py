@@ -104,7 +104,7 @@ class Reader:
                         if record[0] or any(record):
                             records.append(record if self.is_plain else self.dialect.restored(record))
                     elif record and lines[read].strip() not in ENDS:
-                        records.append(None)
+                        records.append(self.before_header(record))
                         self.backslashed += any(self.dialect.escaped_quote in line for line in lines[read:end])
                     if looks_at_quotes and '"' in lines[read]:
                         self.note_quotes(lines[read:end], record)
@@ -117,6 +117,13 @@ class Reader:
                 read += 1
         self.lines += read
         return records, read
+
+    def before_header(self, record: Record) -> Record | None:
+        """Return what stands before the header of the next table, where tables were joined without a line end."""
+        first, *others = self.dialect.names
+        *cells, last = record[: self.width]
+        joined = len(record) == 2 * self.width - 1 and record[self.width :] == others and last.endswith(first)
+        return self.dialect.restored([*cells, last.removesuffix(first).removesuffix("\ufeff")]) if joined else None
 
     def note_quotes(self, lines: list[str], record: Record) -> None:
         """Count a record whose quotes are in order for or against quoting."""

@@ -43,7 +43,9 @@ CREATE OR REPLACE TEMP MACRO field_of_a_post(post, parent, content) AS
 FIELDS = {
     **dict.fromkeys(("id", "name", "display_name", "link_id"), "VARCHAR"),
     "parent_id": "JSON",
-    **dict.fromkeys(("author", "body", "selftext", "title", "subreddit", "created_utc", "created", "score"), "VARCHAR"),
+    **dict.fromkeys(
+        ("author", "body", "selftext", "title", "subreddit", "created_utc", "created", "score", "ups"), "VARCHAR"
+    ),
     **dict.fromkeys(("stickied", "score_hidden", "hide_score", "distinguished"), "VARCHAR"),
     **dict.fromkeys(("retrieved_on", "retrieved_utc", "retrieved_after", "updated_utc"), "VARCHAR"),
     "_meta": "STRUCT(retrieved_2nd_on VARCHAR)",
@@ -61,9 +63,9 @@ SELECT id, conversation_id,
     CASE WHEN is_comment THEN
         CASE WHEN parent IS NULL OR parent_kind = 't1_' AND parent = id THEN conversation_id ELSE parent END
     END AS reply_to,
-    author AS speaker, CASE WHEN is_comment THEN body ELSE selftext END AS text, timestamp,
-    score_number(score) AS score, try_cast(stickied AS BOOLEAN) AS stickied,
-    coalesce(try_cast(score_hidden AS BOOLEAN), try_cast(hide_score AS BOOLEAN)) AS score_hidden, distinguished,
+    author AS speaker, CASE WHEN is_comment THEN body ELSE coalesce(nullif(selftext, ''), body, selftext) END AS text,
+    timestamp, score_number(coalesce(score, ups)) AS score, truth(stickied) AS stickied,
+    coalesce(truth(score_hidden), truth(hide_score)) AS score_hidden, mark(distinguished) AS distinguished,
     CASE WHEN NOT is_comment THEN title END AS title, {name} AS source,
     recorded(timestamp, recording, after) AS recorded_at,
     CASE WHEN is_comment THEN 't1_' WHEN display_name IS NOT NULL THEN 't5_'
@@ -85,7 +87,7 @@ FROM (
             CASE WHEN id IS NULL OR kind_of(name) NOT IN ('t1_', 't3_') THEN name
                  ELSE without_spaces(id) END AS full_name,
             parent_name(parent_id) AS parent,
-            coalesce(link_id <> '' OR body <> '' OR CAST(parent_id AS VARCHAR) <> '""', false)
+            coalesce(link_id <> '' OR CAST(parent_id AS VARCHAR) <> '""' OR body <> '' AND title = '', false)
                 OR title IS NULL AND (link_id IS NOT NULL OR parent_id IS NOT NULL OR body IS NOT NULL) AS is_comment
         FROM {source}
     )
@@ -153,8 +155,7 @@ def ids_of_a_table(kinds: Mapping[str, str]) -> "dict[str, Expression]":
     from duckdb import ColumnExpression, FunctionExpression
 
     def name(column: str) -> "Expression":
-        is_float = kinds[column].startswith(("FLOAT", "DOUBLE", "DECIMAL"))
-        return FunctionExpression("number_id" if is_float else "text_id", ColumnExpression(column).cast("VARCHAR"))
+        return FunctionExpression(tables.id_macro(kinds[column]), ColumnExpression(column).cast("VARCHAR"))
 
     columns = {"id": name("id"), "link_id": FunctionExpression("unless_nothing", name("link_id"))}
     parent = FunctionExpression("unless_nothing", name("parent_id"))
@@ -185,7 +186,7 @@ def rows(
     connection.execute(PARENT)
     if others:
         read = {**FIELDS, **{field: FIELDS.get(field, "VARCHAR") for field in others.values()}}
-        for chunk in lines.chunks(path, scratch, report, lines.json_lines_without_halves):
+        for chunk in lines.chunks(path, scratch, report, lines.mended_json_lines):
             table = open_lines(chunk, read, connection)
             yield Rows(select(table, connection, False, others), lines=[chunk])
     elif unpack or not lines.is_one_object_a_line(path):

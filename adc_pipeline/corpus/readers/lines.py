@@ -59,9 +59,13 @@ def is_plain(first: bytes) -> bool:
 
 
 # Keys that hold the records in an answer of a public interface, and those that may stand beside them.
-ENVELOPES = ("data", "posts", "comments", "latest_posts", "items", "results", "submissions", "hits", "entries")
+ENVELOPES = (
+    *("data", "posts", "comments", "latest_posts", "items", "results", "submissions", "hits", "entries"),
+    *("rows", "records", "utterances"),
+)
 BESIDE = re.compile(r"(?i)_?(metadata|meta|errors?|has_?more|quota\w*|backoff|(next|prev|previous)(_?page)?|page\w*"
                     r"|\w*cursor|(total_?)?(count|results)|total|status|success|ok|offset|limit|links?"
+                    r"|schema|columns|database|table|truncated"
                     r"|nb\w+|hits\w+|exhaustive\w*|query\w*|params|processing\w+|server\w+|rendering\w*)")  # fmt: skip
 # Such an answer up to its first record, with simple values before the records.
 TEXT = r'"(?:[^"\\]|\\.)*"'
@@ -183,14 +187,35 @@ def is_followed_by_another(line: bytes) -> bool:
         _, end = json.JSONDecoder(strict=False).raw_decode(text)
     except (ValueError, RecursionError):
         return False
-    return text[end:].lstrip().startswith("{")
+    return text[end:].lstrip(" \t\ufeff").startswith("{")
+
+
+def parted(line: bytes) -> bytes:
+    """Return a line without a byte order mark, and with each of several objects on a line of its own.
+
+    So they lie where files were joined of which one did not end with its last line.
+    """
+    line = line.removeprefix(MARK)
+    if not is_followed_by_another(line):
+        return line
+    text, place, found = line.decode("utf-8", "surrogateescape"), 0, []
+    with suppress(ValueError, RecursionError):
+        while place < len(text):
+            _, end = json.JSONDecoder(strict=False).raw_decode(text, place)
+            found.append(text[place:end])
+            place = end + len(text[end:]) - len(text[end:].lstrip("\ufeff \t\r\n"))
+    # What follows them is no JSON.
+    found += [text[place:].rstrip("\n")] if place < len(text) else []
+    return "".join(f"{each}\n" for each in found).encode("utf-8", "surrogateescape")
 
 
 # The first line of an object that is spread over lines, or that is followed by a comma or, in an old file of macOS, by
 # the next object.
 OPEN_LINE = re.compile(rb'\{\s*(?:"(?:[^"\\]|\\.)*"\s*:\s*[\[{]?\s*)?|.*\}\s*,\s*|.*\}\r+\{.*', re.DOTALL)
-ADJACENT = re.compile(rb"\}[ \t]*\{")
-BETWEEN, INSIDE = re.compile(r"[\s,\[\]\x1e]*"), re.compile(r"[\s,]*")
+ADJACENT = re.compile(rb"\}(?:[ \t]|\xef\xbb\xbf)*\{")
+# An expression finds it in half the time that `in` takes.
+MARKED_LINE = re.compile(b"\n" + MARK)
+BETWEEN, INSIDE = re.compile(r"[\s,\[\]\x1e\ufeff]*"), re.compile(r"[\s,]*")
 
 # Yields whole lines, with their ends, out of an open file that lies at a path.
 ReadLines = Callable[[BinaryIO, Path], Iterator[bytes]]
@@ -370,23 +395,33 @@ def has_halves(content: bytes) -> bool:
     return HALF.search(content) is not None and any(escape[1] for escape in ESCAPE.finditer(content))
 
 
-def without_halves(blocks: Iterator[bytes]) -> Iterator[bytes]:
-    """Yield blocks of whole lines with U+FFFD for each half of a surrogate pair."""
-    return map(_with_whole_signs, blocks)
+def is_sound(content: bytes) -> bool:
+    """Return whether DuckDB reads all objects in some whole lines, as far as `mended` could help."""
+    if content.startswith(MARK) or is_joined(content):
+        return False
+    # Of many lines, few hold anything that could be a half.
+    return HALF.search(content) is None or not any(map(has_halves, BytesIO(content)))
 
 
-def mended(line: bytes) -> bytes:
-    """Return a line without a byte order mark, and with U+FFFD for each half of a surrogate pair."""
-    return _with_whole_signs(line.removeprefix(MARK))
+def is_joined(content: bytes) -> bool:
+    """Return whether whole lines may hold a mark or two objects as `parted` parts them."""
+    return ADJACENT.search(content) is not None or MARKED_LINE.search(content) is not None
+
+
+def mended(content: bytes) -> bytes:
+    """Return whole lines as `parted` parts them, and with U+FFFD for each half of a surrogate pair."""
+    if content.startswith(MARK) or is_joined(content):
+        content = b"".join(map(parted, BytesIO(content)))
+    return _with_whole_signs(content)
 
 
 def _with_whole_signs(content: bytes) -> bytes:
     return ESCAPE.sub(_whole, content) if HALF.search(content) else content
 
 
-def json_lines_without_halves(file: BinaryIO, path: Path) -> Iterator[bytes]:
-    """Yield the lines of a file as `json_lines` does, with U+FFFD for each half of a surrogate pair."""
-    return without_halves(json_lines(file, path))
+def mended_json_lines(file: BinaryIO, path: Path) -> Iterator[bytes]:
+    """Yield the lines of a file as `json_lines` does, mended."""
+    return map(mended, json_lines(file, path))
 
 
 def _whole(escape: re.Match[bytes]) -> bytes:
@@ -396,14 +431,14 @@ def _whole(escape: re.Match[bytes]) -> bytes:
 def plain_file(path: Path, folder: Path, read: ReadLines | None = None) -> Path:
     """Return a small file as a plain one that DuckDB can read: itself, or the lines that `read` gives, in `folder`.
 
-    Halves of surrogate pairs become U+FFFD.
+    Its lines are `mended`.
     """
-    if read is None and is_one_object_a_line(path) and not has_halves(path.read_bytes()):
+    if read is None and is_one_object_a_line(path) and is_sound(path.read_bytes()):
         check_end(path)
         return path
     plain = folder / f"{len(os.listdir(folder)):05}-{path.name}.jsonl"
     with path.open("rb") as file, plain.open("wb") as out:
-        out.writelines(without_halves((read or json_lines)(file, path)))
+        out.writelines(map(mended, (read or json_lines)(file, path)))
     return plain
 
 
@@ -452,10 +487,10 @@ def _small_content(path: Path, read: ReadLines | None) -> bytes | None:
         content = file.read()
         file.seek(0)
         plain = is_plain(content) and not content.endswith(END_OF_TEXT) and not isinstance(path, RemoteFile)
-        if read is None and plain and not has_halves(content):
+        if read is None and plain and is_sound(content):
             refuse_cut_off(content.rpartition(b"\n")[2], path)
         else:
-            found, blocks = bytearray(), without_halves((read or json_lines)(file, path))
+            found, blocks = bytearray(), map(mended, (read or json_lines)(file, path))
             while len(found) <= JOINED and (block := next(blocks, b"")):
                 found += block
             content = bytes(found)

@@ -48,8 +48,9 @@ FINISHED = {
     " THEN without_kind(coalesce({id}, {text})) END",
     "timestamp": "{seconds}",
     "score": "score_number({text})",
-    "stickied": "try_cast({text} AS BOOLEAN)",
-    "score_hidden": "try_cast({text} AS BOOLEAN)",
+    "stickied": "truth({text})",
+    "score_hidden": "truth({text})",
+    "distinguished": "mark({text})",
     "recorded_at": "recorded({seconds}, {recorded}, NULL)",
     "kind": "kind_of({kind})",
     "parent_kind": "kind_of({parent_kind})",
@@ -372,4 +373,11 @@ def as_text(name: str, kind: str) -> str:
 
 
 def as_id(text: str, kind: str) -> str:
-    return f"number_id({text})" if kind in ("FLOAT", "DOUBLE") else f"text_id({text})"
+    return f"{id_macro(kind)}({text})"
+
+
+def id_macro(kind: str) -> str:
+    """Return the macro that reads an id of a column of this DuckDB type."""
+    if kind.startswith("FLOAT"):
+        return "short_number_id"
+    return "number_id" if kind.startswith(("DOUBLE", "DECIMAL")) else "text_id"

@@ -9,11 +9,13 @@ from a string.
   date without separators, such as 20200913183332, are that date: as a number they would lie in 1970, 1976 or the year
   2610.
 - A **score** is a whole number. Commas may separate its thousands, since of a table with such scores only the highest
-  ones have commas. So may points where a table of texts tells that they do (`thousands_by_points`).
-- An **id** is any text; spaces around it are no part of it, nor what Excel puts around a text of digits (="001"). A
-  whole number keeps its id where a program wrote it as a float: pandas turns 7 into 7.0 where another row has no value.
-  From 2^53 on, a float no longer holds every whole number and is no id. A number with a fraction is no id either; as
-  text it is, since 7.5 may well be the fifth utterance of thread 7.
+  ones have commas. So may points where a table of texts tells that they do (`thousands_by_points`). Pages show the
+  highest ones as 1.2k, and some say what they count (7 points).
+- A **mark** (pinned, hidden, by a moderator) is also true as 1.0, and none where it is written like a missing value.
+- An **id** is any text; spaces around it and a tab before it are no part of it, nor what Excel puts around digits
+  (="001"). A whole number keeps its id where a program wrote it as a float: pandas turns 7 into 7.0 where another row
+  has no value. From 2^53 on (2^24 for a float of four bytes), a float no longer holds every whole number and is no id.
+  A number with a fraction is no id either; as text it is, since 7.5 may well be the fifth utterance of thread 7.
 - A **parent** may be missing in several spellings (null, NA, nan, \N and others), in any case.
 
 Each macro tests for the usual case by comparisons alone, of texts or of their lengths: they cost 1 to 3 ns a row, where
@@ -59,14 +61,26 @@ CREATE OR REPLACE TEMP MACRO whole_number(written) AS
          WHEN is_plain(written) THEN try_cast(written AS BIGINT)
          WHEN try_cast(written AS DOUBLE) = floor(try_cast(written AS DOUBLE))
              THEN try_cast(try_cast(written AS DOUBLE) AS BIGINT) END;
--- Nearly all scores are whole numbers as they stand, and cost no look for a comma.
+-- A score as a page shows it: what it counts behind it, thousands parted, a true minus sign, or only its first digits.
+CREATE OR REPLACE TEMP MACRO shown_score(written) AS regexp_replace(regexp_replace(
+    replace(lower(written), chr(8722), '-'),
+    '^[\s\x{a0}]+|[\s\x{a0}]*(?:(?:point|vote|upvote|like)s?)?[\s\x{a0}]*$', '', 'g'),
+    '(\d)[ ''\x{2019}\x{a0}\x{2009}\x{202f}](\d{3})', '\1,\2', 'g');
+CREATE OR REPLACE TEMP MACRO shown_number(shown) AS
+    CASE WHEN regexp_full_match(shown, '[+-]?\d{1,3}(,\d{3})+(\.0*)?') THEN whole_number(replace(shown, ',', ''))
+         WHEN regexp_full_match(shown, '[+-]?\d+(,0{1,2})?') THEN whole_number(regexp_extract(shown, '[+-]?\d+'))
+         WHEN regexp_full_match(shown, '[+-]?\d+([.,]\d{1,3})? ?[km]')
+             THEN CAST(round(try_cast(replace(regexp_extract(shown, '[^ km]+'), ',', '.') AS DECIMAL(18, 3))
+                 * CASE WHEN suffix(shown, 'k') THEN 1000 ELSE 1000000 END) AS BIGINT) END;
+-- Nearly all scores are whole numbers as they stand.
 CREATE OR REPLACE TEMP MACRO score_number(written) AS coalesce(whole_number(written),
-    CASE WHEN NOT contains(written, ',') THEN
-             CASE WHEN contains(written, chr(8722)) THEN whole_number(replace(written, chr(8722), '-')) END
-         WHEN regexp_full_match(written, '\s*[+-]?\d{1,3}(,\d{3})+(\.0*)?\s*')
-             THEN whole_number(replace(written, ',', ''))
-         WHEN regexp_full_match(written, '\s*[+-]?\d+,0{1,2}\s*') THEN whole_number(regexp_extract(written, '[+-]?\d+'))
-    END);
+    CASE WHEN written IS NOT NULL
+             THEN list_transform([shown_score(written)], lambda shown: shown_number(shown))[1] END);
+-- Programs that keep what is missing among numbers write true and false as 1.0 and 0.0.
+CREATE OR REPLACE TEMP MACRO truth(written) AS coalesce(try_cast(written AS BOOLEAN), whole_number(written) <> 0);
+-- A mark such as moderator; what stands for none is none.
+CREATE OR REPLACE TEMP MACRO mark(written) AS
+    CASE WHEN written IS NOT NULL AND NOT is_nothing(written) AND coalesce(truth(written), true) THEN written END;
 -- Whether the points in a column of texts part thousands (1.000 or 1.234): all of them may, and some numbers have none,
 -- which a program would write as 12.000 beside the fraction 1.000.
 CREATE OR REPLACE TEMP MACRO thousands_by_points(written) AS
@@ -187,16 +201,20 @@ CREATE OR REPLACE TEMP MACRO number_id(written) AS
          WHEN abs(try_cast(written AS DOUBLE)) < 9007199254740992
              AND try_cast(written AS DOUBLE) = floor(try_cast(written AS DOUBLE))
              THEN CAST(CAST(try_cast(written AS DOUBLE) AS BIGINT) AS VARCHAR) END;
--- Of a number of twelve digits or more, Excel shows the first six, which several ids may share: 1.23457E+12.
+-- A float of four bytes holds every whole number up to 2^24.
+CREATE OR REPLACE TEMP MACRO short_number_id(written) AS
+    CASE WHEN abs(try_cast(written AS DOUBLE)) < 16777216 THEN number_id(written) END;
+-- Of a number of twelve digits or more, Excel shows the first six, which several ids may share: 1.23457E+12, or with a
+-- comma where decimals have one.
 CREATE OR REPLACE TEMP MACRO bare_id(written) AS
     CASE WHEN (contains(written, '.') OR contains(written, '+'))
-             AND regexp_full_match(written, '-?\d+(\.(0*|\d+[eE]\+?\d+)|[eE]\+\d+)')
+             AND regexp_full_match(written, '-?\d+(\.(0*|\d+[eE]\+?\d+)|(,\d+)?[eE]\+\d+)')
              THEN CASE WHEN NOT regexp_full_match(written, '\d(\.\d{1,5})?E\+(1[1-9]|[2-9]\d)')
                            THEN number_id(written) END
          ELSE nullif(written, '') END;
--- Few ids have spaces around them, and the others cost no copy.
+-- Few ids have spaces around them, and the others cost no copy. A tab before digits makes Excel keep them as they are.
 CREATE OR REPLACE TEMP MACRO without_spaces(written) AS
-    CASE WHEN written < '!' OR suffix(written, ' ') THEN trim(written, ' ') ELSE written END;
+    CASE WHEN written < '!' OR suffix(written, ' ') THEN trim(written, ' ' || chr(9)) ELSE written END;
 -- Excel's formula for digits that are to stay a text: ="001". '#' follows the quotation mark. A macro of its own, since
 -- each use is planned anew, and that of `without_spaces` in `bare_id` stands many times.
 CREATE OR REPLACE TEMP MACRO other_text(written) AS
@@ -208,7 +226,7 @@ CREATE OR REPLACE TEMP MACRO text_id(written) AS
 -- A parent that is no id stays as it is written: its row is no root, but answers something that is not there.
 CREATE OR REPLACE TEMP MACRO text_parent(written) AS
     CASE WHEN written < ':' THEN
-             CASE WHEN contains(written, '.') OR contains(written, '+') OR contains(written, ' ')
+             CASE WHEN contains(written, '.') OR contains(written, '+') OR contains(written, ' ') OR written < '!'
                       THEN coalesce(text_id(written), nullif(without_spaces(written), ''))
                   ELSE nullif(written, '') END
          ELSE other_text(written) END;

@@ -1,10 +1,12 @@
 """Turn the rows of an XML file, whose attributes are the values, into JSON lines: Stack Exchange's form.
 
-The file is read piece by piece, so that its size does not matter. A document type is refused, since its entities can
-expand without bound; the public dumps have none.
+Control characters and references to them, which XML does not allow, become spaces, since an export may pass on
+what people pasted. The file is read piece by piece, so that its size does not matter. A document type is refused, since
+its entities can expand without bound; the public dumps have none.
 """
 
 import json
+import re
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -18,6 +20,12 @@ from adc_pipeline.corpus.readers.lines import LINE, UNREADABLE_LINE
 
 ROW = "row"
 ROWS_LOOKED_AT = 100
+# Signs that XML does not allow and references to them, and what may begin one at the end of a block.
+CONTROL = bytes(range(9)) + b"\x0b\x0c" + bytes(range(14, 32))
+AS_SPACES = bytes.maketrans(CONTROL, b" " * len(CONTROL))
+TO_CONTROL = re.compile(rb"&#(?:0*(?:[0-8]|1[124-9]|2\d|3[01])|x0*(?:[0-8bBcCeEfF]|1[0-9a-fA-F]));")
+BEGUN = re.compile(rb"&(?:#x?[0-9a-fA-F]{0,8})?\Z")
+LONGEST = 12
 
 
 def records(file: BinaryIO, path: Path, whole: bool = True) -> Iterator[dict[str, str]]:
@@ -34,16 +42,19 @@ def records(file: BinaryIO, path: Path, whole: bool = True) -> Iterator[dict[str
             " it."
         )
 
-    parser = expat.ParserCreate()
+    parser, rest = expat.ParserCreate(), b""
     parser.StartElementHandler = start
     parser.StartDoctypeDeclHandler = refuse
     try:
         for block in blocks(file, path):
-            parser.Parse(block)
+            block = TO_CONTROL.sub(b" ", (rest + block).translate(AS_SPACES))
+            begun = BEGUN.search(block, max(0, len(block) - LONGEST))
+            rest = begun[0] if begun else b""
+            parser.Parse(block.removesuffix(rest))
             yield from found
             found.clear()
         if whole:
-            parser.Parse(b"", True)
+            parser.Parse(rest, True)
     except expat.ExpatError as error:
         if error.code == errors.codes[errors.XML_ERROR_JUNK_AFTER_DOC_ELEMENT]:
             # All rows have been read. What follows is counted as a row without values.
