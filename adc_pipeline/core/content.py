@@ -29,7 +29,7 @@ def file_digest(path: Path) -> str:
         with regular_file(path) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except ValueError as error:
-        raise OSError(errno.EINVAL, str(error), str(path)) from error
+        raise error.__cause__ or OSError(errno.EINVAL, str(error), str(path)) from error
 
 
 def file_stamp(path: Path) -> dict[str, int]:

@@ -138,6 +138,8 @@ class Workspace(dg.ConfigurableResource):
         if cancelled or context.instance.get_run_stats(context.run.run_id).steps_failed:
             # The run has ended, and its own sentence matters more than one about MLflow.
             with suppress(Exception):
+                # The client alone would ask an MLflow that does not answer for minutes.
+                self.tracking.check()
                 self.tracking.end_group(context.run.run_id, "KILLED" if cancelled else "FAILED")
 
     def renew_views(self, context: dg.InitResourceContext) -> None:

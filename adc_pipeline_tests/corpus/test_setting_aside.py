@@ -244,7 +244,6 @@ MB = 10**6
 # A text that is a number, an object or a list is kept, spelt as JSON; null is no text.
 WORLD: dict[str, tuple[Line, Fate]] = {
     "malformed JSON": ('{"id": "malformed JSON", "text', "malformed"),
-    "two objects": (spelt(reply("two objects")) * 2, "malformed"),
     "invalid UTF-8": (text_as("invalid UTF-8", b'"caf\xe9"'), "malformed"),
     "half of a surrogate pair": (text_as("half of a surrogate pair", rb'"a\ud800b"'), ("a\ufffdb", 1, 1)),
     "a NUL byte": (text_as("a NUL byte", b'"a\0b"'), "malformed"),
