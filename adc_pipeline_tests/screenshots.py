@@ -2,9 +2,10 @@
 
     python -m adc_pipeline_tests.screenshots docs
 
-Starts `dagster dev` and `mlflow ui` on 127.0.0.1, with an ADC_HOME in which the job `adc` has run; launches the job
-`datasets` with a preset from Dagster's launchpad and waits for it; opens the README's link to MLflow. Needs Chromium
-on the PATH and `playwright` from the extra `pictures`. Takes about 2 minutes.
+Starts `adc dev` on 127.0.0.1, with an ADC_HOME in which the job `adc` has run; launches the job `datasets` with a
+preset from Dagster's launchpad and waits for it; opens the README's link to MLflow. Needs Chromium and `adc` on the
+PATH, and `playwright` from the extra `pictures`. Takes about a minute. A run's page shows the path of ADC_HOME, unless
+it is below the working directory.
 """
 
 import argparse
@@ -21,7 +22,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adc_pipeline.core.artefacts import Store
-from adc_pipeline.tracking.runs import Tracking
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page, ViewportSize
@@ -71,7 +71,7 @@ def screenshot(page: "Page", out: Path, name: str) -> None:
 
 
 def dagster_pictures(page: "Page", address: str, out: Path) -> None:
-    page.set_viewport_size({"width": 1280, "height": 1200})
+    page.set_viewport_size({"width": 1280, "height": 1168})
     page.goto(f"{address}/assets/top_2_evaluation")
     page.get_by_text("Metadata", exact=True).first.wait_for(timeout=60_000)
     page.wait_for_timeout(4_000)
@@ -124,26 +124,21 @@ def main() -> int:
     given = parser.parse_args()
     from playwright.sync_api import sync_playwright
 
-    home = Store.from_environment().home
     given.out.mkdir(parents=True, exist_ok=True)
-    python, bound = [sys.executable, "-m"], ["--host", "127.0.0.1", "--port"]
     with ExitStack() as stack:
         browser = stack.enter_context(sync_playwright()).chromium.launch(
             executable_path=shutil.which("chromium") or shutil.which("google-chrome"), args=CHROMIUM
         )
         stack.callback(browser.close)
         page = browser.new_page(viewport=VIEWPORT)
+        port, of_mlflow = free_port(), free_port()
+        command = [sys.executable, "-m", "adc_pipeline", "dev", "--port", str(port), "--mlflow-port", str(of_mlflow)]
+        log = Store.from_environment().home / "dev.log"
+        address = stack.enter_context(served(command, f"http://127.0.0.1:{port}", log))
         if given.only != "mlflow":
-            port = free_port()
-            command = [*python, "dagster", "dev", "-m", LOCATION, *bound, str(port)]
-            address = stack.enter_context(served(command, f"http://127.0.0.1:{port}", home / "dagster-dev.log"))
             dagster_pictures(page, address, given.out)
         if given.only != "dagster":
-            port = free_port()
-            uri = Tracking.from_environment(home).uri
-            command = [*python, "mlflow", "ui", "--workers", "1", "--backend-store-uri", uri, *bound, str(port)]
-            address = stack.enter_context(served(command, f"http://127.0.0.1:{port}", home / "mlflow-ui.log"))
-            mlflow_picture(page, address, given.out)
+            mlflow_picture(page, f"http://127.0.0.1:{of_mlflow}", given.out)
     return 0
 
 

@@ -175,6 +175,10 @@ class Events(SqliteEventLogStorage):
                     cancelled = inner.event_type is dg.DagsterEventType.RUN_CANCELED
                     show_as_before(self._instance, run, cancelled)
         super().store_event(without_repetitions(event))
+        # Dagster's page waits for changes of the database's own file, which an open database does not get: its
+        # write-ahead log grows instead.
+        with suppress(OSError):
+            os.utime(self.path_for_shard(event.run_id))
 
     def dispose(self) -> None:
         # An instance disposes of its runs first.

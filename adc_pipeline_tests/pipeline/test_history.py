@@ -1,12 +1,15 @@
 """Dagster's own databases are in place whole or not at all, however many processes start at once."""
 
+import logging
 import multiprocessing
 import os
 import shutil
 import signal
 import sqlite3
+import time
 from contextlib import closing
 from pathlib import Path
+from queue import Queue
 from typing import Any
 
 import dagster as dg
@@ -92,6 +95,19 @@ def test_databases_stay_open_between_events_and_leave_no_logs(tmp_path: Path) ->
     storage.event_log_storage.dispose()
     assert not list(tmp_path.rglob("*.db-wal"))
     assert opens(tmp_path)
+
+
+def test_a_page_that_watches_a_run_is_given_each_event(tmp_path: Path) -> None:
+    """Of another process, whose database stays open: its write-ahead log grows, and not the file that is watched."""
+    page, run = (AtomicSqliteStorage.from_local(str(tmp_path)).event_log_storage for _ in range(2))
+    seen, event = Queue[str](), EventLogEntry(None, logging.INFO, "", "run", time.time(), None, None, None)
+    run.store_event(event._replace(user_message="first"))
+    page.watch("run", None, lambda found, _: seen.put(found.user_message))
+    for message in ("second", "third"):
+        run.store_event(event._replace(user_message=message))
+        while seen.get(timeout=20) != message:
+            pass
+    page.dispose()
 
 
 def test_what_an_event_repeats_is_not_stored_and_is_there_again_when_it_is_read(tmp_path: Path) -> None:
