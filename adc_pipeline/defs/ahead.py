@@ -12,18 +12,26 @@ from adc_pipeline.corpus.changes import Changes
 from adc_pipeline.defs.making import Making, Request
 from adc_pipeline.ranking.ranked_replies import RANKED_REPLIES
 
+# Writes a dataset: from the folders of `utterances` and `ranked_replies` into a third one, by settings.
+Write = Callable[[Path, Path, Path, Any, Engine], Counts]
 
-def begun_ahead(request: Request[Any], write: Callable[[Path, Engine], Counts], most: int) -> FilesAhead | None:
+
+def begun_ahead(request: Request[Any], write: Write, most: int) -> FilesAhead | None:
     """Begin to write the files of a dataset of up to `most` ranked replies, which is to take seconds.
 
     None for a larger one, for one that a cluster writes, and where parts of an earlier one are there to be reused.
     """
-    ranked, unfinished = request.inputs["ranked_replies"].path, (request.store.home / "work" / request.name).glob("*")
+    utterances, ranked = request.inputs["utterances"].path, request.inputs["ranked_replies"].path
+    unfinished = (request.store.home / "work" / request.name).glob("*")
     if request.engine.executor != "local" or Changes.read(ranked) or any(unfinished):
         return None
     if row_count(parts(ranked, RANKED_REPLIES)) > most:
         return None
-    return FilesAhead(write, request.store.aside(request.name), request.engine)
+
+    def write_into(out: Path, engine: Engine) -> Counts:
+        return write(utterances, ranked, out, request.settings, engine)
+
+    return FilesAhead(write_into, request.store.aside(request.name), request.engine)
 
 
 def taken(making: Making[Any]) -> Counts | None:

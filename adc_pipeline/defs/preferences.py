@@ -6,8 +6,6 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from adc_pipeline.core.ahead import FilesAhead
-from adc_pipeline.core.engine import Engine
-from adc_pipeline.core.shards import Counts
 from adc_pipeline.defs.ahead import begun_ahead, taken
 from adc_pipeline.defs.asset import declare
 from adc_pipeline.defs.distributions import distributions
@@ -39,12 +37,7 @@ MOST_AHEAD = 1_000_000
 
 
 def begin_preferences(request: Request[PreferenceSettings]) -> FilesAhead | None:
-    utterances, ranked = request.inputs["utterances"].path, request.inputs["ranked_replies"].path
-
-    def write(out: Path, engine: Engine) -> Counts:
-        return write_preferences(utterances, ranked, out, request.settings, engine)
-
-    return begun_ahead(request, write, MOST_AHEAD)
+    return begun_ahead(request, write_preferences, MOST_AHEAD)
 
 
 def make_preferences(making: Making[PreferenceSettings]) -> None:

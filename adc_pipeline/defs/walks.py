@@ -2,6 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,10 +10,8 @@ import dagster as dg
 
 from adc_pipeline.core.ahead import FilesAhead
 from adc_pipeline.core.artefacts import Store
-from adc_pipeline.core.engine import Engine
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.core.manifests import Artefact
-from adc_pipeline.core.shards import Counts
 from adc_pipeline.corpus.source import SAMPLE
 from adc_pipeline.defs.ahead import begun_ahead, taken
 from adc_pipeline.defs.asset import declare
@@ -49,12 +48,7 @@ def walk_stage(kind: WalkKind) -> Stage[WalkSettings]:
     """Return the stage of a kind's dataset: three splits and a card, as on the Hugging Face Hub."""
 
     def begin(request: Request[WalkSettings]) -> FilesAhead | None:
-        ranked, utterances = request.inputs["ranked_replies"].path, request.inputs["utterances"].path
-
-        def write(out: Path, engine: Engine) -> Counts:
-            return write_walks(kind.name, utterances, ranked, out, request.settings, engine)
-
-        return begun_ahead(request, write, MOST_AHEAD)
+        return begun_ahead(request, partial(write_walks, kind.name), MOST_AHEAD)
 
     def make(making: Making[WalkSettings]) -> None:
         ranked, utterances = making.inputs["ranked_replies"], making.inputs["utterances"]

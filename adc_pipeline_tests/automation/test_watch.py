@@ -117,6 +117,17 @@ def test_the_corpus_of_the_current_artefact_requests_no_run(dumps: Path, tmp_pat
     assert len(watcher.looks()) == 1
 
 
+def put_corpus(store: Store, settings: CorpusSettings) -> Artefact:
+    """Put the raw corpus of these settings in place, as its asset does."""
+    with store.aside("raw_corpus") as folder:
+        fetch(settings, {}, folder / "corpus")
+        digest = record_files(folder / "corpus", folder / "files.json")
+        seen = corpus_state(settings, store.home / "downloads")
+        (folder / "making.json").write_text(json.dumps({"run": "1", "address": "", "outside": seen}))
+        recorded = json.loads(json.dumps(vars(settings)))
+        return store.put(folder, Artefact("raw_corpus", folder, digest, settings=recorded, files=scan(folder)))
+
+
 @pytest.mark.parametrize("packing", ["plain", "zip", "tar.gz"])
 @pytest.mark.parametrize(
     ("change", "asked"),
@@ -135,13 +146,7 @@ def test_a_file_whose_content_is_that_of_the_current_artefact_requests_no_run(
         file = Path(shutil.move(file, dumps))
     settings = CorpusSettings(str(dumps))
     watcher = Watcher(settings, tmp_path / "home")
-    with watcher.store.aside("raw_corpus") as folder:
-        fetch(settings, {}, folder / "corpus")
-        digest = record_files(folder / "corpus", folder / "files.json")
-        seen = corpus_state(settings, tmp_path / "home" / "downloads")
-        (folder / "making.json").write_text(json.dumps({"run": "1", "address": "", "outside": seen}))
-        recorded = json.loads(json.dumps(vars(settings)))
-        watcher.store.put(folder, Artefact("raw_corpus", folder, digest, settings=recorded))
+    put_corpus(watcher.store, settings)
     assert watcher.looks() == []
     content = file.read_bytes()
     match change:
@@ -163,14 +168,7 @@ def test_a_file_whose_content_is_that_of_the_current_artefact_requests_no_run(
 def test_a_damaged_record_of_the_current_artefact_requests_a_run(dumps: Path, tmp_path: Path) -> None:
     settings = CorpusSettings(str(dumps))
     watcher = Watcher(settings, tmp_path / "home")
-    with watcher.store.aside("raw_corpus") as folder:
-        fetch(settings, {}, folder / "corpus")
-        digest = record_files(folder / "corpus", folder / "files.json")
-        seen = corpus_state(settings, tmp_path / "home" / "downloads")
-        (folder / "making.json").write_text(json.dumps({"run": "1", "address": "", "outside": seen}))
-        recorded = json.loads(json.dumps(vars(settings)))
-        made = Artefact("raw_corpus", folder, digest, settings=recorded, files=scan(folder))
-        made = watcher.store.put(folder, made)
+    made = put_corpus(watcher.store, settings)
     assert watcher.looks() == []
     (made.path / "files.json").write_text('{"00": 5}')
     os.utime(dumps / "RC_2018-09.jsonl")

@@ -1,6 +1,6 @@
 """What is begun ahead of its step is taken once, or written by the step itself; nothing of it stays."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Event
@@ -58,17 +58,12 @@ def test_files_of_a_failure_are_not_taken(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("busy")
-def test_a_step_does_not_wait_for_what_has_not_begun(tmp_path: Path) -> None:
+@pytest.mark.parametrize("ended_by", [lambda ahead, to: ahead.take(to), lambda ahead, _: ahead.interrupt()])
+def test_neither_its_step_nor_the_end_of_a_run_waits_for_what_has_not_begun(
+    tmp_path: Path, ended_by: Callable[[FilesAhead, Path], Counts | None]
+) -> None:
     ahead = FilesAhead(write, folder(tmp_path / "ahead"), Engine())
-    assert ahead.take(tmp_path) is None
-    ahead.close()
-    assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.usefixtures("busy")
-def test_the_end_of_a_run_waits_only_for_what_has_begun(tmp_path: Path) -> None:
-    ahead = FilesAhead(write, folder(tmp_path / "ahead"), Engine())
-    ahead.interrupt()
+    assert ended_by(ahead, tmp_path) is None
     ahead.close()
     assert not list(tmp_path.iterdir())
 
