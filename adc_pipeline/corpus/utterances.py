@@ -28,6 +28,7 @@ from adc_pipeline.core.shards import (
     work_folder,
 )
 from adc_pipeline.corpus.changes import BEFORE, Changes, Difference, find_changes, moved, update_tree, write_changed_ids
+from adc_pipeline.corpus.duplicates import write_duplicates
 from adc_pipeline.corpus.kept_rows import record_trees
 from adc_pipeline.corpus.keys import IS_UTTERANCE, Keys, read_keys
 from adc_pipeline.corpus.parts import plain_bytes
@@ -41,24 +42,6 @@ from adc_pipeline.corpus.tree import write_tree
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
-# Of several rows with one key the last recording stays, and among equals one that does not depend on the order in which
-# they were read. A row that equals another in every field is no other recording.
-DUPLICATES = """
-SELECT position, CASE WHEN same > 1 THEN 'identical_row' ELSE 'duplicate_id' END AS reason FROM (
-    SELECT position, row_number() OVER (
-        PARTITION BY key ORDER BY conversation_id IS NULL, recorded_at DESC NULLS LAST, timestamp, score DESC,
-            conversation_id, reply_to, speaker, text, title, distinguished, stickied, score_hidden, position
-    ) AS copy, row_number() OVER (
-        PARTITION BY key, conversation_id, recorded_at, timestamp, score, reply_to, speaker, text, title, distinguished,
-            stickied, score_hidden, parent_kind ORDER BY position
-    ) AS same
-    FROM (SELECT *, {key} AS key FROM read_rows WHERE {is_utterance}) AS rows SEMI JOIN (
-        SELECT key FROM (SELECT {key} AS key FROM read_rows WHERE {is_utterance}) WHERE {in_bucket}
-        GROUP BY key HAVING count(*) > 1
-    ) AS repeated USING (key)
-) WHERE copy > 1 ORDER BY position
-"""
-
 # Of plain JSON lines: some 4 million utterances, whose preferences fit into the default memory limit. Spilling them to
 # disk costs more than shards do. A corpus that would have more than 16 such shards has larger ones, since each piece
 # that is read becomes a file a shard.
@@ -69,11 +52,6 @@ BYTES_A_LARGE_SHARD = 10 * 2**30
 # bytes.
 SHARDS_A_TASK = 4
 LEAST_BYTES = 256 * 2**20
-
-# Ids are grouped by so many at a time: their hash table takes about 100 bytes each.
-IDS_AT_A_TIME = 20_000_000
-IN_ORDER = "SELECT * FROM read_parquet($files, hive_partitioning = false) ORDER BY position"
-IN_BUCKET = "hash(key) % {buckets} = {bucket}"
 
 # A shard sees its own rows only. A parent that is missing in one shard may be in another conversation of another shard.
 ORPHANS = """
@@ -157,14 +135,17 @@ def write_utterances(
             ),
         )
         shutil.rmtree(read, ignore_errors=True)
-        duplicates = finished / "duplicates.parquet"
-        keys = write_duplicates(rows, duplicates, finished / "ids", engine)
+        with engine.connect(finished / "keys.spill") as connection:
+            create_read_rows(connection, rows)
+            refuse_other_units(connection)
+            keys = read_keys(connection)
 
         difference = find_changes(previous, rows, keys, settings.adopt_roots)
-        trees, ids = finished / "trees", finished / "changed.parquet"
+        trees, ids, duplicates = finished / "trees", finished / "changed.parquet", finished / "duplicates.parquet"
         if difference:
             trees = finished / f"trees-{difference.previous.name}"
             write_changed_ids(rows, ids, difference, keys, engine)
+        write_duplicates(rows, duplicates, finished / "ids", keys, engine, difference, ids)
 
         def make(name: str, folder: Path, engine: Engine) -> Counts:
             others = keys, duplicates, rows / TITLES, folder, settings.adopt_roots, engine
@@ -210,31 +191,6 @@ def automatic_shards(size: int, tasks: int = 0, before: int = 0) -> int:
     wanted = max(alone, min(SHARDS_A_TASK * tasks, size / LEAST_BYTES), 1)
     found: int = 2 ** math.ceil(math.log2(wanted))
     return before if found <= before <= 2 * size / LEAST_BYTES else found
-
-
-def write_duplicates(rows: Path, path: Path, work: Path, engine: Engine) -> Keys:
-    """Write the positions of rows whose key another row has, except the one row of each key that stays, with reasons.
-
-    Tasks look at the keys of one range of their hash each; `work` keeps what finished ones have found. Return the keys.
-    """
-    with engine.connect(path.with_suffix(".spill")) as connection:
-        create_read_rows(connection, rows)
-        refuse_other_units(connection)
-        keys = read_keys(connection)
-    buckets = shard_names(max(1, math.ceil(row_count(parts(rows, READ)) / IDS_AT_A_TIME)))
-
-    def make(name: str, folder: Path, engine: Engine) -> Counts:
-        bucket = IN_BUCKET.format(buckets=len(buckets), bucket=buckets.index(name)) if len(buckets) > 1 else "true"
-        query = DUPLICATES.format(key=keys.key, is_utterance=IS_UTTERANCE, in_bucket=bucket)
-        with engine.connect(folder / "spill") as connection:
-            create_read_rows(connection, rows)
-            engine.write(connection, "finding duplicate ids", query, folder / path.name)
-        return {}
-
-    make_shards(buckets, make, work, engine, "range of ids")
-    with engine.connect(path.with_suffix(".spill")) as connection:
-        engine.write(connection, "joining duplicate ids", IN_ORDER, path, {"files": parts(work, path.name)})
-    return keys
 
 
 def refuse_other_units(connection: "DuckDBPyConnection") -> None:
