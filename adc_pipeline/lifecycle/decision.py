@@ -75,6 +75,32 @@ class Decision:
         return {key: float(value) for key, value in {**named, **self.values}.items() if value is not None}
 
 
+@dataclass(frozen=True)
+class Pair:
+    """A new version and what it has to beat: the champion or, where there is none, the base model."""
+
+    new: Evaluated
+    champion: Evaluated | None
+    metric: str
+
+    @property
+    def against(self) -> str:
+        return f"version {self.champion.version}" if self.champion else "the base model"
+
+    @property
+    def unchanged(self) -> str:
+        return f"version {self.champion.version} stays champion" if self.champion else "there is still no champion"
+
+    def decision(
+        self,
+        verdict: Verdict,
+        reason: str,
+        difference: Difference | None = None,
+        values: Mapping[str, float | None] | None = None,
+    ) -> Decision:
+        return Decision(verdict, self.new.version, self.against, self.metric, difference, reason, values or {})
+
+
 def decide(
     new: Evaluated,
     champion: Evaluated | None,
@@ -88,59 +114,70 @@ def decide(
     `failed` names the checks that failed, `pinned` is the number of a version that a person has pinned as champion.
     `passed_over` says that a person has chosen the champion when the new version was there.
     """
-    against = f"version {champion.version}" if champion else "the base model"
-    unchanged = f"version {champion.version} stays champion" if champion else "there is still no champion"
+    pair = Pair(new, champion, settings.metric)
+    return decide_by_rule(pair, failed, pinned, passed_over) or decide_by_figures(pair, settings)
 
-    values: dict[str, float | None] = {}
 
-    def decision(verdict: Verdict, reason: str, difference: Difference | None = None) -> Decision:
-        return Decision(verdict, new.version, against, settings.metric, difference, reason, values)
-
-    if champion and champion.version == new.version:
-        return decision("champion already", f"Version {new.version} is the champion already.")
+def decide_by_rule(pair: Pair, failed: list[str], pinned: str | None, passed_over: bool) -> Decision | None:
+    """Return the decision that needs no comparison; None if the figures decide."""
+    version, champion = pair.new.version, pair.champion
+    if champion and champion.version == version:
+        return pair.decision("champion already", f"Version {version} is the champion already.")
     if pinned:
-        return decision(
-            "pinned", f"Version {pinned} is pinned as champion, so version {new.version} is not compared with it."
-        )
+        reason = f"Version {pinned} is pinned as champion, so version {version} is not compared with it."
+        return pair.decision("pinned", reason)
     if champion and passed_over:
-        return decision(
-            "passed over",
-            f"Somebody made version {champion.version} champion when version {new.version} was there, so only a newer"
-            f" version may take its place; `adc promote` makes version {new.version} champion.",
+        reason = (
+            f"Somebody made version {champion.version} champion when version {version} was there, so only a newer"
+            f" version may take its place; `adc promote` makes version {version} champion."
         )
-    assert new.evaluation is not None
-    evaluation = Evaluation.read(new.evaluation)
-    if not evaluation.learned_something():
+        return pair.decision("passed over", reason)
+    assert pair.new.evaluation is not None
+    if not Evaluation.read(pair.new.evaluation).learned_something():
         failed = [*failed, "learned_something"]
     if failed:
         checks = ", ".join(dict.fromkeys(failed))
-        return decision("check failed", f"Version {new.version} failed the checks {checks}; {unchanged}.")
-    split, before = deciding_split(new, champion)
-    values = values_of(new, champion, settings.metric, split)
-    if champion is None:
-        difference, missing = against_base(new, settings.metric, split)
+        return pair.decision("check failed", f"Version {version} failed the checks {checks}; {pair.unchanged}.")
+    return None
+
+
+def decide_by_figures(pair: Pair, settings: PromotionSettings) -> Decision:
+    """Return the decision by the difference between the two, or that it cannot be had."""
+    version, against, metric, unchanged = pair.new.version, pair.against, pair.metric, pair.unchanged
+    split, before = deciding_split(pair.new, pair.champion)
+    values = values_of(pair.new, pair.champion, metric, split)
+    if pair.champion is None:
+        difference, missing = against_base(pair.new, metric, split)
     else:
-        difference, missing = paired(new, champion, settings, split)
+        difference, missing = paired(pair.new, pair.champion, settings, split)
     if difference is None or difference.value is None or difference.p is None:
         if difference and not difference.cases:
             missing = f"the {split} split has no cases of it: increase its share in the setting `shares`"
         elif difference:
             missing = f"their shared cases have no interval ({difference.refused or 'no value'})"
-        compared = f"Version {new.version} cannot be compared with {against} by {settings.metric}"
-        return decision("not compared", f"{compared}: {missing}; {unchanged}.")
+        reason = f"Version {version} cannot be compared with {against} by {metric}: {missing}; {unchanged}."
+        return pair.decision("not compared", reason, values=values)
     if difference.conversations < FEWEST_CONVERSATIONS:
         few = f"the cases are of {difference.conversations} conversations, and an interval needs {FEWEST_CONVERSATIONS}"
-        reason = f"Version {new.version} is not compared with {against}: {few}; {unchanged}."
-        return decision("not compared", reason, difference)
-    direction = DIRECTIONS[settings.metric]
-    beside = f" {both_splits(values, new.version, against)}{before}"
+        reason = f"Version {version} is not compared with {against}: {few}; {unchanged}."
+        return pair.decision("not compared", reason, difference, values)
+    better, reason = compared(pair, difference, split)
+    reason += f" {both_splits(values, version, against)}{before}"
+    return pair.decision("promoted" if better else "not better", reason, difference, values)
+
+
+def compared(pair: Pair, difference: Difference, split: DecidingSplit) -> tuple[bool, str]:
+    """Return whether the whole interval is on the better side of zero, and the sentence that says so."""
+    assert difference.value is not None
+    assert difference.p is not None
+    version, direction = pair.new.version, DIRECTIONS[pair.metric]
     if difference.low is None or difference.high is None:
         bounds, all_of, not_all_of = f"no interval: {difference.refused}", "every conversation", "no conversation"
     else:
         bounds = f"95 % interval {interval(difference.low, difference.high, sign=True)}"
         all_of, not_all_of = "all of the interval", "not all of the interval"
     figures = (
-        f"On the {split} split, {settings.metric} of version {new.version} minus that of {against} is"
+        f"On the {split} split, {pair.metric} of version {version} minus that of {pair.against} is"
         f" {number(difference.value, sign=True)} ({bounds}, p {p_value(difference.p)};"
         f" {difference.cases:,} shared cases of {difference.conversations:,} conversations)"
     )
@@ -148,10 +185,8 @@ def decide(
     # Without an interval the difference is the same in every conversation.
     limits = {difference.low, difference.high} - {None} or {difference.value}
     if min(direction * limit for limit in limits if limit is not None) > 0:
-        reason = f"{figures}; {all_of} is on the {better_side}, so version {new.version} becomes champion."
-        return decision("promoted", f"{reason}{beside}", difference)
-    reason = f"{figures}; {not_all_of} is on the {better_side}, so {unchanged}."
-    return decision("not better", f"{reason}{beside}", difference)
+        return True, f"{figures}; {all_of} is on the {better_side}, so version {version} becomes champion."
+    return False, f"{figures}; {not_all_of} is on the {better_side}, so {pair.unchanged}."
 
 
 def deciding_split(new: Evaluated, champion: Evaluated | None) -> tuple[DecidingSplit, str]:
