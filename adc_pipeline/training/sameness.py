@@ -6,6 +6,9 @@ Each of these has gone wrong for some architecture without an error. Two checks 
 - before the first step, adapters with random values against the same adapters merged, on the CPU, so that a training is
   not made in vain: it takes the time of reading the base model, and about five passes of a short text;
 - at the export, the model on its devices against the written folder, read again, on a piece of the last step.
+
+For 135 million parameters they take 12 and 3 s of processor time. Reading the weights is the least of it (0.1 s), since
+files are mapped into memory.
 """
 
 from typing import TYPE_CHECKING, NamedTuple
