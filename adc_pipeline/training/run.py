@@ -66,6 +66,7 @@ class Run:
         if self.settings.lora_rank:
             add_adapters(base, self.settings, tokenizer.marker_ids)
             self.adapted = adapted_share(base)
+        devices.allow_unused_weights(accelerator, base)
         if self.settings.gradient_checkpointing:
             base.gradient_checkpointing_enable({"use_reentrant": False})
         if self.settings.compile:
