@@ -108,10 +108,14 @@ def _adapted(model: "PreTrainedModel", settings: TrainingSettings, marker_ids: l
     except FAULTS as error:
         if is_out_of_memory(error):
             raise
-        remedy = "set `lora_dropout` to 0" if "lora_dropout" in str(error) else "set it to 0 to train all weights"
+        if "lora_dropout" in str(error):
+            raise PipelineError(
+                f"`lora_dropout` {settings.lora_dropout} does not work with the experts of the base model, a"
+                f" {type(model).__name__}; set it to 0."
+            ) from error
         raise PipelineError(
             f"`lora_rank` {settings.lora_rank} does not work with the base model, a {type(model).__name__}"
-            f" ({first_line(error)}); {remedy}."
+            f" ({first_line(error)}); set it to 0 to train all weights."
         ) from error
 
 
