@@ -21,6 +21,7 @@ from adc_pipeline.training.dataset import read_walks
 from adc_pipeline.training.devices import allow_unused_weights
 from adc_pipeline.training.layout import encode_walks
 from adc_pipeline.training.loop import train
+from adc_pipeline.training.losses import TokenLosses
 from adc_pipeline.training.model import prepare_base_model
 from adc_pipeline.training.probes import choose_separation, without_gradient
 from adc_pipeline.training.settings import BaseModelSettings, TrainingJob, TrainingSettings
@@ -231,3 +232,13 @@ def test_gradients_are_looked_for_without_the_kernel() -> None:
     assert choose_separation(model, (8, 16), 32, 32, kernel=True) == "kernel"
     assert without_gradient(model) == set()
     assert model.config._attn_implementation == NAME
+
+
+def test_blocks_that_a_model_does_not_have_are_not_sharded() -> None:
+    """Accelerate refuses a name without a module, such as the text encoder's of SigLIP in Gemma 3."""
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model("gemma3", **WITH_IMAGES))
+    present = {type(module).__name__ for module in model.modules()}
+    found = TokenLosses(model)._no_split_modules
+    assert "Gemma3DecoderLayer" in found
+    assert set(found) <= present
+    assert not set(model._no_split_modules) <= present
