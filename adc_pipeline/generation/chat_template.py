@@ -17,7 +17,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adc_pipeline.training.facts import ModelFacts
+from adc_pipeline.core.records import read_record, write_record
+from adc_pipeline.training.facts import REMEDY, ModelFacts
 from adc_pipeline.training.tokens import Label, MarkerTokenizer
 from adc_pipeline.walks.markers import Verdict, neutralised
 
@@ -75,6 +76,7 @@ def write_chat_template(folder: Path) -> bool:
     """
     facts, tokenizer = ModelFacts.read(folder), MarkerTokenizer.load(folder)
     write_stops(folder, tokenizer)
+    write_padding(folder, tokenizer)
     # That of a base model for chats lays out other texts.
     (folder / CHAT_TEMPLATE).unlink(missing_ok=True)
     if facts.markers == "none":
@@ -104,6 +106,16 @@ def write_stops(folder: Path, tokenizer: MarkerTokenizer) -> None:
     GenerationConfig(do_sample=True, eos_token_id=tokenizer.control_ids, pad_token_id=pad, **kept).save_pretrained(
         folder
     )
+
+
+def write_padding(folder: Path, tokenizer: MarkerTokenizer) -> None:
+    """Let the end of the text pad batches, which transformers' pipeline refuses to make of a tokenizer without padding.
+
+    A tokenizer without an end of text is left as it is: a marker that pads would have a role besides.
+    """
+    path = folder / "tokenizer_config.json"
+    if tokenizer.tokenizer.pad_token is None and tokenizer.eos_ids and path.exists():
+        write_record(path, read_record(path, remedy=REMEDY) | {"pad_token": tokenizer.tokenizer.eos_token})
 
 
 def chat_template(facts: ModelFacts, tokenizer: MarkerTokenizer) -> str:

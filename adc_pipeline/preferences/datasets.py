@@ -103,7 +103,7 @@ def preference_shard(utterances: Path, ranked: Path, out: Path, settings: Prefer
         add_texts(connection, engine)
         create_pairs(connection, engine, settings)
         create_teachers_contexts(connection, engine, settings)
-        create_best_paths(connection, engine)
+        create_best_paths(connection, engine, settings)
         counts = only_row(connection, COUNTS, left_out)
         connection.execute(DROP)
         for configuration in CONFIGURATIONS.values():

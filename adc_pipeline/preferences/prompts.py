@@ -53,7 +53,7 @@ PROMPT_FORMS: dict[Form, str] = {
     " CASE WHEN (len(contents) - turn) % 2 = 0 THEN 'user' ELSE 'assistant' END, content: content})",
     "text": "array_to_string(contents, getvariable('blank_line')) || getvariable('blank_line')",
 }
-# Of a turn of a prompt, which begins with the root.
+# Of a turn of a prompt or a dialogue, which begins with the root.
 TURN_CONTENTS: dict[SourceIn, str] = {
     "none": "each",
     "in_prompt": "CASE WHEN turn = 1 THEN 'Community: ' || source || getvariable('blank_line') ELSE '' END || each",

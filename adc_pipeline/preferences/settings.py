@@ -29,7 +29,9 @@ class PreferenceSettings(Settings):
         "How users appear whom a text mentions as u/NAME, /u/NAME or @NAME: names, pseudonyms (those of speakers of the"
         " conversation, someone for others) or none (someone).",
     )
-    source: SourceIn = setting("none", "Whether the first message of a prompt names the community (in_prompt).")
+    source: SourceIn = setting(
+        "none", "Whether the first message of a prompt or dialogue names the community (in_prompt)."
+    )
     max_turns: int = setting(
         16, "Utterances of a prompt at most: the root and the last ones before the reply.", minimum=2, maximum=1000
     )

@@ -5,8 +5,9 @@ start as three copies of one mean, and a model whose markers stay equal cannot t
 does the work; the export adds its matrices to the weights, so that the saved folder is a plain model.
 """
 
+import re
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
@@ -19,10 +20,51 @@ if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedModel
 
+# Weights without an adapter are named from this share of all on.
+NAMED_SHARE = 0.01
+
+
+class AdaptedShare(NamedTuple):
+    """The share of a base model's weights that have an adapter, and the shares of those that have none, by name.
+
+    The numbers of layers are left out of the names.
+    """
+
+    adapted: float
+    others: dict[str, float]
+
+    def __str__(self) -> str:
+        found = f"LoRA adapts {self.adapted:.1%} of the weights"
+        named = ", ".join(f"{name} {share:.1%}" for name, share in self.others.items() if share >= NAMED_SHARE)
+        return f"{found}; without adapters stay {named}." if named else f"{found}."
+
 
 def add_adapters(model: "PreTrainedModel", settings: TrainingSettings, marker_ids: list[int]) -> None:
     """Freeze the model except for new adapters and the markers' rows, in place."""
     _adapted(model, settings, marker_ids)
+
+
+def adapted_share(model: "PreTrainedModel") -> AdaptedShare:
+    """Return which of a model's weights `add_adapters` gave adapters.
+
+    Experts are one weight of three dimensions, no linear layers. PEFT adapts those of some models, as Mixtral's and
+    Qwen's, and none of others, so that the share may be small.
+    """
+    from peft.tuners.lora import LoraLayer
+
+    beside = {
+        id(module.get_base_layer().get_parameter(getattr(module, "parameter_name", "weight")))
+        for module in model.modules()
+        if isinstance(module, LoraLayer)
+    }
+    total, others = 0, Counter[str]()
+    for name, parameter in model.named_parameters():
+        if "lora_" in name or "trainable_tokens" in name:
+            continue
+        total += parameter.numel()
+        if id(parameter) not in beside:
+            others[re.sub(r"\.(\d+|base_layer|token_adapter|weight)(?=\.|$)", "", name)] += parameter.numel()
+    return AdaptedShare(1 - others.total() / total, {name: count / total for name, count in others.most_common()})
 
 
 def merged(
@@ -49,6 +91,7 @@ def _adapted(model: "PreTrainedModel", settings: TrainingSettings, marker_ids: l
     # that returns scores and logits, is not x W + b, and an adapter could not be merged into it.
     others = [name for name, module in model.named_modules() if is_linear(module) and not is_plainly_linear(module)]
     others += [name for name in shared_layers(model) if model.get_submodule(name) is not head]
+    others += refused_layers(model)
     config = LoraConfig(
         task_type="CAUSAL_LM",
         exclude_modules=others or None,
@@ -65,6 +108,11 @@ def _adapted(model: "PreTrainedModel", settings: TrainingSettings, marker_ids: l
     except FAULTS as error:
         if is_out_of_memory(error):
             raise
+        if "lora_dropout" in str(error):
+            raise PipelineError(
+                f"`lora_dropout` {settings.lora_dropout} does not work with the experts of the base model, a"
+                f" {type(model).__name__}; set it to 0."
+            ) from error
         raise PipelineError(
             f"`lora_rank` {settings.lora_rank} does not work with the base model, a {type(model).__name__}"
             f" ({first_line(error)}); set it to 0 to train all weights."
@@ -84,6 +132,29 @@ def keep_bias(head: torch.nn.Module, adapted: torch.nn.Module) -> None:
         left_out = not bool(adapted(nothing).any()) and bool(head(nothing).any())
     if left_out:
         adapted.register_forward_hook(lambda module, given, found: found + bias)
+
+
+def refused_layers(model: "PreTrainedModel") -> list[str]:
+    """Return the names of linear layers that PEFT refuses to adapt in a model of this kind.
+
+    A state-space layer's kernel reads the weight of its output past an adapter. PEFT judges by the model's type and the
+    last part of a layer's name, so it is asked about a layer of that name in a model of that type.
+    """
+    from peft import LoraConfig, inject_adapter_in_model
+
+    named: dict[str, list[str]] = {}
+    for name, module in model.named_modules():
+        if is_linear(module):
+            named.setdefault(name.rpartition(".")[2], []).append(name)
+    refused: list[str] = []
+    for last, names in named.items():
+        alone = torch.nn.ModuleDict({last: torch.nn.Linear(1, 1)})
+        alone.config = model.config  # type: ignore[assignment]  # where PEFT looks for the type
+        try:
+            inject_adapter_in_model(LoraConfig(r=1, target_modules=[last]), alone)
+        except ValueError:
+            refused += names
+    return refused
 
 
 def shared_layers(model: torch.nn.Module) -> list[str]:

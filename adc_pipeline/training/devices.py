@@ -10,8 +10,11 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from adc_pipeline.training.probes import without_gradient
+
 if TYPE_CHECKING:
     from accelerate import Accelerator
+    from transformers import PreTrainedModel
 
 
 def start() -> "Accelerator":
@@ -25,6 +28,18 @@ def start() -> "Accelerator":
         processes_here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
         torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // processes_here))
     return accelerator
+
+
+def allow_unused_weights(accelerator: "Accelerator", model: "PreTrainedModel") -> None:
+    """Let processes exchange gradients although some of the model's weights get none: torch fails at the second step.
+
+    To be called before the model is prepared. torch then looks for such weights in each step, which takes time, so that
+    other models are trained without.
+    """
+    from accelerate import DistributedDataParallelKwargs
+
+    if accelerator.num_processes > 1 and not shards_weights(accelerator) and without_gradient(model):
+        accelerator.ddp_handler = DistributedDataParallelKwargs(find_unused_parameters=True)
 
 
 def one_device() -> torch.device:

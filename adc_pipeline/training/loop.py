@@ -95,6 +95,8 @@ def announce(progress: Progress, run: Run, restarted: bool) -> None:
             f"The tokenizer changes {lost['changed']:.2%} of the texts ({', '.join(lost['changes'])}): the model learns"
             " and writes them so."
         )
+    if run.adapted:
+        progress.say(str(run.adapted))
     if run.auxiliary_loss:
         progress.say(f"Auxiliary loss of the routers, which the base model asks for: {run.auxiliary_loss}.")
     if split.separation == "passes":

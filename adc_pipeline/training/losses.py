@@ -63,8 +63,10 @@ class TokenLosses(torch.nn.Module):
     # Accelerate asks these of a model whose weights FSDP shards, to choose what is gathered at a time.
 
     @property
-    def _no_split_modules(self) -> Any:
-        return self.model._no_split_modules
+    def _no_split_modules(self) -> list[str]:
+        # A class may name blocks of other models that it is used in, as Gemma 3 with images does; Accelerate refuses.
+        present = {type(module).__name__ for module in self.model.modules()}
+        return [name for name in self.model._no_split_modules or () if name in present]
 
     def get_input_embeddings(self) -> torch.nn.Module:
         return self.model.get_input_embeddings()

@@ -100,6 +100,25 @@ def computes_auxiliary_loss(model: "PreTrainedModel") -> bool:
         return getattr(model(input_ids=text[None], use_cache=False), "aux_loss", None) is not None
 
 
+def without_gradient(model: "PreTrainedModel") -> set[str]:
+    """Return the names of the weights to be trained that a short text gives no gradient.
+
+    They are those of an image encoder, of experts that no token is sent to, or adapters that a model reads past.
+    """
+    (text,) = random_texts(model, [SHORT_TEXT])
+    attention = model.config._attn_implementation
+    if attention == NAME:
+        # The kernel wants the lengths of walks, and half precision on a GPU.
+        model.set_attn_implementation("eager")
+    with evaluating(model), torch.enable_grad():
+        logits(model, text).float().sum().backward()
+    if attention == NAME:
+        model.set_attn_implementation(attention)
+    found = {name for name, weight in model.named_parameters() if weight.requires_grad and weight.grad is None}
+    model.zero_grad(set_to_none=True)
+    return found
+
+
 def choose_separation(
     model: "PreTrainedModel", lengths: tuple[int, int], longest: int, row: int, kernel: bool
 ) -> Separation:

@@ -14,7 +14,7 @@ import torch
 
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.training import devices
-from adc_pipeline.training.adapters import add_adapters
+from adc_pipeline.training.adapters import adapted_share, add_adapters
 from adc_pipeline.training.arrangement import arrangement_facts
 from adc_pipeline.training.batches import NOTHING, Batch
 from adc_pipeline.training.checkpoint import (
@@ -62,8 +62,11 @@ class Run:
         set_seed(self.settings.seed)
         self.parameters = base.num_parameters()
         self.auxiliary_loss = auxiliary
+        self.adapted = None
         if self.settings.lora_rank:
             add_adapters(base, self.settings, tokenizer.marker_ids)
+            self.adapted = adapted_share(base)
+        devices.allow_unused_weights(accelerator, base)
         if self.settings.gradient_checkpointing:
             base.gradient_checkpointing_enable({"use_reentrant": False})
         if self.settings.compile:
@@ -231,6 +234,7 @@ class Run:
             "tokens_per_step": round(position.tokens / data.steps, 1),
             "parameters": self.parameters,
             "trained_parameters": self.trained_parameters,
+            **({"adapted_share": round(self.adapted.adapted, 4)} if self.adapted else {}),
             "train": data.train.facts(),
             "validation": data.held_out.facts(),
             "final": position.figures,

@@ -6,6 +6,9 @@ Each of these has gone wrong for some architecture without an error. Two checks 
 - before the first step, adapters with random values against the same adapters merged, on the CPU, so that a training is
   not made in vain: it takes the time of reading the base model, and about five passes of a short text;
 - at the export, the model on its devices against the written folder, read again, on a piece of the last step.
+
+For 135 million parameters they take 12 and 3 s of processor time. Reading the weights is the least of it (0.1 s), since
+files are mapped into memory.
 """
 
 from typing import TYPE_CHECKING, NamedTuple
@@ -17,7 +20,7 @@ from adc_pipeline.training.adapters import add_adapters, merged
 from adc_pipeline.training.batches import Batch
 from adc_pipeline.training.loading import load_model
 from adc_pipeline.training.losses import CrossEntropy
-from adc_pipeline.training.probes import SHORT_TEXT, evaluating, logits, random_texts
+from adc_pipeline.training.probes import SHORT_TEXT, evaluating, logits, random_texts, without_gradient
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -64,12 +67,11 @@ def check_adapters(job: "TrainingJob", marker_ids: list[int]) -> None:
     alone = losses_of(base, text)
     add_adapters(base, job.settings, marker_ids)
     # Jamba reads a layer's weight past its adapter, which is not trained then, and stays without effect.
-    with torch.enable_grad():
-        logits(base.eval(), text).float().sum().backward()
+    passed_by = without_gradient(base)
     draw = torch.Generator().manual_seed(0)
     with torch.no_grad():
-        for parameter in base.parameters():
-            if parameter.grad is not None:
+        for name, parameter in base.named_parameters():
+            if parameter.requires_grad and name not in passed_by:
                 parameter.add_(RANDOM * torch.randn(parameter.shape, generator=draw))
     adapted = losses_of(base, text)
     plain = merged(load_model(job.base_model), job.settings, marker_ids, base.state_dict())

@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from transformers import AutoTokenizer
 
 from adc_pipeline.generation.address import inside
 from adc_pipeline.generation.chat_template import own_ids, template_ids, write_chat_template
@@ -117,6 +118,23 @@ def test_the_pipeline_of_transformers_uses_it_and_stops_at_a_marker(small_model:
         assert found["generated_token_ids"] == [*prompt, *[allowed] * new]
     (found,) = generate(CHATS[1], max_new_tokens=5, return_full_text=False)
     assert isinstance(found["generated_text"], str)
+    options = {"max_new_tokens": 5, "do_sample": False}
+    alone = [generate(chat, **options) for chat in CHATS[1:]]
+    assert generate(CHATS[1:], batch_size=2, **options) == alone
+
+
+@pytest.mark.parametrize(
+    ("end", "own", "expected"), [("<|end|>", None, "<|end|>"), ("<|end|>", "<p>", "<p>"), (None, None, None)]
+)
+def test_the_end_of_the_text_pads_where_nothing_else_does(
+    small_model: Path, tmp_path: Path, end: str | None, own: str | None, expected: str | None
+) -> None:
+    plain = AutoTokenizer.from_pretrained(small_model)
+    plain.eos_token, plain.pad_token = end, own
+    folder = exported(small_model, tmp_path / "model")
+    plain.save_pretrained(folder)
+    write_chat_template(folder)
+    assert AutoTokenizer.from_pretrained(folder).pad_token == expected
 
 
 def test_a_model_without_markers_gets_no_template(small_model: Path, tmp_path: Path) -> None:

@@ -98,6 +98,8 @@ class Oracle:
                 else {"role": "assistant", "content": u.text}
                 for turn, u in enumerate(path)
             ]
+            if self.settings.source == "in_prompt":
+                messages[0]["content"] = f"Community: {self.root.source}\n\n{messages[0]['content']}"
             self.add("messages", {"messages": messages})
 
     def of_groups(self) -> dict[str, Any]:

@@ -171,7 +171,7 @@ def test_a_row_of_each_configuration(ranked_thread: Path, tmp_path: Path) -> Non
         **origin,
     }
     # The last reply of the path, aaa, would be the assistant's; aa the user's.
-    messages = [{"role": "user", "content": "ann\nTitle\nWhy?"}, *says("a"),
+    messages = [first, *says("a"),
                 {"role": "user", "content": "by aa\ntext of aa"}, *says("aaa")]  # fmt: skip
     assert found["messages"] == [{"messages": messages, **origin}]
     for name, rows in found.items():

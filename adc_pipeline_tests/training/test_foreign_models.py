@@ -22,7 +22,7 @@ from adc_pipeline.generation.batch import MOST_ROWS, Batch, grows, rows_at_once
 from adc_pipeline.generation.decoding import WITHOUT_CACHE, continuations, runs_in_batches, stop_ids
 from adc_pipeline.generation.replier import Replier
 from adc_pipeline.generation.settings import Sampling
-from adc_pipeline.training.adapters import add_adapters
+from adc_pipeline.training.adapters import adapted_share, add_adapters
 from adc_pipeline.training.context import context_length, stated
 from adc_pipeline.training.loading import (
     broken_tensor,
@@ -238,6 +238,33 @@ def test_no_adapter_stands_beside_a_weight_that_several_layers_use(shared: str, 
     add_adapters(model, replace(SETTINGS, lora_rank=2), [297, 298, 299])
     adapted = {name.partition(".lora_A")[0] for name, _ in model.named_parameters() if ".lora_A" in name}
     assert {name.rpartition(".")[2] for name in adapted} == {"q_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
+
+
+def adapted(model_type: str, config: dict[str, Any], **settings: Any) -> Any:
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(model_type, vocab_size=300, **config))
+    add_adapters(model, replace(SETTINGS, lora_rank=2, **settings), [297, 298, 299])
+    return model
+
+
+def test_layers_that_peft_refuses_to_adapt_are_left_out() -> None:
+    """It refuses the output of Mamba's layers, whose weight a kernel reads past an adapter."""
+    names = {name for name, _ in adapted("mamba", {"hidden_size": 16, "num_hidden_layers": 1}).named_parameters()}
+    assert any("in_proj.lora_A" in name for name in names)
+    assert not any("out_proj.lora_A" in name for name in names)
+
+
+def test_the_share_of_adapted_weights_tells_of_experts_without_adapters() -> None:
+    without, beside = (adapted_share(adapted(each, MIXTRAL)) for each in ("gpt_oss", "mixtral"))
+    assert "model.layers.mlp.experts.gate_up_proj" in without.others
+    assert "without adapters stay model.layers.mlp.experts.gate_up_proj" in str(without)
+    assert without.adapted + sum(without.others.values()) == pytest.approx(1)
+    assert without.adapted < 0.2 < beside.adapted
+    assert not any("experts" in name for name in beside.others)
+
+
+def test_dropout_that_experts_adapters_do_not_have_is_named() -> None:
+    with pytest.raises(PipelineError, match=r"`lora_dropout` 0.1 does not work with the experts .*; set it to 0"):
+        adapted("mixtral", MIXTRAL, lora_dropout=0.1)
 
 
 # --- The auxiliary loss of a mixture of experts -------------------------------------------------------

@@ -5,6 +5,7 @@ Each of these mixes walks somewhere, most of them only beyond some length, which
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,12 +16,14 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.evaluation.scoring import Query, Scorer
 from adc_pipeline.evaluation.settings import EvaluationSettings
-from adc_pipeline.training.attention import Separation
+from adc_pipeline.training.attention import NAME, Separation
 from adc_pipeline.training.dataset import read_walks
+from adc_pipeline.training.devices import allow_unused_weights
 from adc_pipeline.training.layout import encode_walks
 from adc_pipeline.training.loop import train
+from adc_pipeline.training.losses import TokenLosses
 from adc_pipeline.training.model import prepare_base_model
-from adc_pipeline.training.probes import choose_separation
+from adc_pipeline.training.probes import choose_separation, without_gradient
 from adc_pipeline.training.settings import BaseModelSettings, TrainingJob, TrainingSettings
 from adc_pipeline.training.tokens import MarkerTokenizer
 from adc_pipeline.walks.markers import FORMATS
@@ -198,3 +201,44 @@ def test_a_model_that_runs_no_text_is_not_called_too_short() -> None:
     model = AutoModelForCausalLM.from_config(AutoConfig.for_model(model_type, vocab_size=200, **broken))
     with pytest.raises(PipelineError, match=r"DbrxForCausalLM, cannot be run .*: correct its config\.json"):
         choose_separation(model, (12, 60), 64, 256, kernel=False)
+
+
+VISION = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+WITH_IMAGES = {
+    "text_config": {**LLAMA, "vocab_size": 300},
+    "vision_config": {**VISION, "image_size": 28, "patch_size": 14},
+    "mm_tokens_per_image": 4,
+}
+
+
+@pytest.mark.parametrize(("model_type", "config", "unused"), [("gemma3", WITH_IMAGES, True), ("llama", LLAMA, False)])
+def test_processes_are_told_of_weights_that_get_no_gradient(
+    model_type: str, config: dict[str, Any], unused: bool
+) -> None:
+    """Those of an image encoder. On several processes, torch fails at the second step otherwise."""
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(model_type, **{"vocab_size": 300} | config))
+    names = without_gradient(model)
+    assert bool(names) == unused
+    assert all("vision" in name or "multi_modal" in name for name in names)
+    assert all(weight.grad is None for weight in model.parameters())
+    for processes, kind, told in [(2, "MULTI_GPU", unused), (1, "NO", False), (2, "FSDP", False)]:
+        accelerator: Any = SimpleNamespace(num_processes=processes, distributed_type=kind, ddp_handler=None)
+        allow_unused_weights(accelerator, model)
+        assert (accelerator.ddp_handler is not None) == told
+
+
+def test_gradients_are_looked_for_without_the_kernel() -> None:
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model("llama", vocab_size=300, **LLAMA))
+    assert choose_separation(model, (8, 16), 32, 32, kernel=True) == "kernel"
+    assert without_gradient(model) == set()
+    assert model.config._attn_implementation == NAME
+
+
+def test_blocks_that_a_model_does_not_have_are_not_sharded() -> None:
+    """Accelerate refuses a name without a module, such as the text encoder's of SigLIP in Gemma 3."""
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model("gemma3", **WITH_IMAGES))
+    present = {type(module).__name__ for module in model.modules()}
+    found = TokenLosses(model)._no_split_modules
+    assert "Gemma3DecoderLayer" in found
+    assert set(found) <= present
+    assert not set(model._no_split_modules) <= present
