@@ -79,18 +79,21 @@ def decoded(text: str) -> str:
     return re.sub("|".join(entities), lambda entity: entities[entity[0]], text)
 
 
-SPACES = "".join(sign for sign in map(chr, range(0x3001)) if unicodedata.category(sign) == "Zs")
-NOTHING = ("", "na", "n/a", "#n/a", "<na>", "none", "null", "nan", "nat", r"\n", '=""')
+SPACES = "".join(sign for sign in map(chr, range(0x3001)) if unicodedata.category(sign) in ("Zs", "Zl", "Zp"))
+BLANKS = SPACES + "\t\n\r\x0b\x0c\x85\N{ZERO WIDTH SPACE}\N{BYTE ORDER MARK}"
+NOTHING = ("", "na", "n/a", "#n/a", "none", "null", "nil", "nan", "nat", r"\n", "=")
 
 
 def is_nothing(written: str) -> bool:
-    """Whether a text stands for a missing value, with spaces of any width around it."""
-    return written.strip(SPACES).lower() in NOTHING
+    """Whether a text stands for a missing value, with white space, brackets or quotes around it."""
+    size = len(written.encode())
+    whole = written[:1] >= "0" and written[:1] not in "<=[\\{" and written == without_spaces(written)
+    return (size <= 4 or (size <= 32 and not whole)) and written.strip(BLANKS + "()[]<>{}\"'").lower() in NOTHING
 
 
 def without_spaces(written: str) -> str:
-    """An id without spaces around it and tabs before it; a tab behind it alone stays."""
-    return written.strip(" \t") if written[:1] <= " " or written[-1:] == " " else written
+    """An id without white space around it."""
+    return written.strip(BLANKS)
 
 
 def identifier(written: str | None) -> str | None:
