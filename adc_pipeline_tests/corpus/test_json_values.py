@@ -151,7 +151,9 @@ def test_a_record_that_holds_others_is_no_answer_of_an_interface(value: Any, key
 
 
 @pytest.mark.parametrize("pack", [bytes, gzip.compress], ids=["plain", "packed"])
-@pytest.mark.parametrize("more", [[], [{"id": "c8", "link_id": "t3_p1", "body": "another file", "score": 1}]])
+@pytest.mark.parametrize(
+    "more", [[], [{"id": "c8", "link_id": "t3_p1", "parent_id": None, "body": "another file", "score": 1}]]
+)
 def test_half_of_a_sign_costs_itself_and_not_its_line(
     tmp_path: Path, pack: Callable[[bytes], bytes], more: list[Any]
 ) -> None:
@@ -213,6 +215,23 @@ def test_files_that_were_joined_without_a_line_end_lose_no_row(
 def test_what_stands_behind_joined_records_stays_a_line() -> None:
     assert lines.mended(b'{"a": 1}{"b": 2} x\n{"c": 3}\n') == b'{"a": 1}\n{"b": 2}\nx\n{"c": 3}\n'
     assert lines.mended(b'{"a": "}{"}\n') == b'{"a": "}{"}\n'
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress], ids=["plain", "packed"])
+def test_remarks_before_the_records_are_none(tmp_path: Path, pack: Callable[[bytes], bytes]) -> None:
+    written = b"# posts\n\n// of 2020\n" + "".join(f"{json.dumps(row)}\n" for row in (SUBMISSION, COMMENT)).encode()
+    (tmp_path / "dump").write_bytes(pack(written))
+    counts = read_corpus(tmp_path, [tmp_path / "dump"])
+    assert (counts["taking_part"], counts["records"]) == (2, 2)
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress], ids=["plain", "packed"])
+def test_documents_of_an_index_are_the_records(tmp_path: Path, pack: Callable[[bytes], bytes]) -> None:
+    bare = {key: value for key, value in COMMENT.items() if key != "id"}
+    hits = [{"_id": "x", "_source": SUBMISSION}, {"_id": COMMENT["id"], "_score": 1, "_source": bare}, {"_id": "y"}]
+    (tmp_path / "dump").write_bytes(pack("".join(f"{json.dumps(row)}\n" for row in hits).encode()))
+    counts = read_corpus(tmp_path, [tmp_path / "dump"])
+    assert (counts["taking_part"], counts["records"], counts["set_aside.malformed"]) == (2, 3, 1)
 
 
 def test_a_mark_between_arrays_is_no_part_of_them(tmp_path: Path) -> None:

@@ -40,8 +40,8 @@ NEWLINE = ord("\n")
 def is_one_object_a_line(path: Path) -> bool:
     """Return whether DuckDB can read a file in place.
 
-    It is plain, on a disk, begins with no mark, array or answer of an interface, its beginning holds no values of
-    MongoDB's and no object with one key twice, and it does not end as DOS ends a text.
+    It is plain, on a disk, begins with no mark, remark, array, answer of an interface or document of an index, its
+    beginning holds no values of MongoDB's and no object with one key twice, and it does not end as DOS ends a text.
     """
     if isinstance(path, RemoteFile):
         return False
@@ -55,6 +55,7 @@ def is_one_object_a_line(path: Path) -> bool:
 def is_plain(first: bytes) -> bool:
     """Return whether DuckDB can read what begins with these bytes; see `is_one_object_a_line`."""
     other = first.startswith(MARK) or is_spread(first) or is_extended(first) or envelope(first) or has_repeats(first)
+    other = other or is_wrapped(first) or REMARKS.match(first) is not None
     return not other and packing_of(first[:16]) == "none"
 
 
@@ -92,6 +93,48 @@ def envelope(first: bytes) -> str:
     if len(keys) != 1 or not all(isinstance(record, dict) for record in found[keys[0]]) or not found[keys[0]]:
         return ""
     return keys[0] if all(map(BESIDE.fullmatch, others)) else ""
+
+
+# Remarks before the first record, of which JSON has none.
+REMARKS = re.compile(rb"\s*(?:(?:#|//)[^\n]*\n\s*)+(?=\{)")
+LEADING_REMARKS = re.compile(rb"\A\s*(?:(?:#|//)[^\n]*\n\s*)*")
+
+
+def without_remarks(found: Iterator[bytes]) -> Iterator[bytes]:
+    """Yield some lines without remarks before the first record."""
+    for block in found:
+        if rest := LEADING_REMARKS.sub(b"", block, count=1):
+            yield rest
+            yield from found
+
+
+# Elasticsearch and OpenSearch write a document as what the index says of it, with the document itself inside.
+DOCUMENT, BESIDE_DOCUMENT = "_source", re.compile("_.*|sort|fields|highlight|matched_queries|found")
+
+
+def is_wrapped(first: bytes) -> bool:
+    """Return whether JSON lines that begin with these bytes hold the documents of an index."""
+    return b'"_source"' in first and bool(document(first.lstrip().partition(b"\n")[0]))
+
+
+def document(line: bytes) -> dict[str, Any]:
+    """Return the document in a line; an empty one if the line holds none."""
+    try:
+        found = json.loads(line.decode(errors="surrogateescape"))
+    except (ValueError, RecursionError):
+        return {}
+    inside = found.get(DOCUMENT) if isinstance(found, dict) else None
+    if not isinstance(inside, dict) or not all(map(BESIDE_DOCUMENT.fullmatch, found)):
+        return {}
+    return {"id": found["_id"], **inside} if "_id" in found else inside
+
+
+def documents(found: Iterator[bytes]) -> Iterator[bytes]:
+    """Yield the documents in some lines, each as a line."""
+    for block in found:
+        for line in BytesIO(block):
+            inside = document(line)
+            yield json.dumps(inside).encode() + b"\n" if inside else UNREADABLE_LINE if line.strip() else line
 
 
 # MongoDB's Extended JSON has {"$oid": "..."} for an id, {"$date": ...} for a time, {"$numberLong": "7"} for a number:
@@ -293,6 +336,8 @@ def json_lines(file: BinaryIO, path: Path) -> Iterator[bytes]:
     first = beginning(file, path)
     key = envelope(first)
     found = objects(file, path, key) if key or is_spread(first) else whole_lines(file, path)
+    found = without_remarks(found) if REMARKS.match(first) else found
+    found = documents(found) if is_wrapped(first) else found
     found = without_repeats(found) if has_repeats(first) else found
     return without_extended(found) if is_extended(first) else found
 
