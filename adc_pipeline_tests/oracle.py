@@ -339,6 +339,10 @@ def removal_words(words: list[str]) -> int:
     """How many of the first words say that something was removed."""
     if words[0] in ("deleted", "removed", "unavailable", "redacted", "withdrawn", "censored", "erased"):
         return 1
+    if words[0].removesuffix("s") in NAMED_BY_SITES.split():
+        between = next((place for place, word in enumerate(words[1:], 1) if word not in STATES.split()), len(words))
+        if words[between : between + 1] and words[between] in SAID_BY_SITES.split():
+            return between + 1
     return 2 if words[:2] == ["not", "available"] else 3 if words[:3] == ["no", "longer", "available"] else 0
 
 
@@ -375,6 +379,9 @@ THINGS_NAMED = (
 )
 PEOPLE_NAMED = "author user poster op creator owner moderator mod admin administrator staff reddit system automoderator"
 THINGS, PEOPLE = set(THINGS_NAMED.split()), set(PEOPLE_NAMED.split())
+NAMED_BY_SITES = "account author comment content message post profile reply submission user"
+STATES = "is are was were has have been permanently temporarily currently"
+SAID_BY_SITES = "suspended banned deactivated terminated hidden flagged blocked withheld moderated"
 TELLS = "i me my we our you your he she if when once"
 BETWEEN = "the this that was were is are has have been being permanently automatically"
 ALONG = "the this that their his her own automatically permanently temporarily already now here again"
