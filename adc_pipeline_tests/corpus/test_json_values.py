@@ -143,6 +143,9 @@ def test_an_array_without_its_end_is_cut_off(tmp_path: Path) -> None:
         ({"data": [1, 2]}, ""),
         ({"data": []}, ""),
         ({"data": {"children": []}}, ""),
+        ({"code": 0, "cursor": {"next": "x"}, "response": [{"id": 1}]}, "response"),
+        ({"@odata.context": "x", "value": [{"id": 1}]}, "value"),
+        ({"id": 1, "value": [{"id": 1}]}, ""),
         ([{"data": [{}]}], ""),
     ],
 )

@@ -237,6 +237,7 @@ def test_a_float_of_four_bytes_is_an_id_if_it_is_exact(
 @pytest.mark.parametrize(
     ("written", "score"),
     [("1.2k", 1200), ("1,2K", 1200), ("-3k", -3000), ("2.5 M", 2500000), ("12.3k points", 12300), ("1 point", 1),
+     ("3 pts", 3),
      ("7 points", 7), ("\N{MINUS SIGN}3 Votes", -3), ("1,234 upvotes", 1234), ("5\N{NO-BREAK SPACE}likes", 5),
      ("1 234", 1234), ("1'234", 1234), ("12\N{NARROW NO-BREAK SPACE}345", 12345), ("1.5", None), ("1.5 points", None),
      ("k", None), ("points", None), ("1.2kk", None), ("1 2", None), ("50%", None), ("score hidden", None),

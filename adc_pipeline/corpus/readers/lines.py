@@ -62,11 +62,11 @@ def is_plain(first: bytes) -> bool:
 # Keys that hold the records in an answer of a public interface, and those that may stand beside them.
 ENVELOPES = (
     *("data", "posts", "comments", "latest_posts", "items", "results", "submissions", "hits", "entries"),
-    *("rows", "records", "utterances"),
+    *("rows", "records", "utterances", "response", "docs", "documents", "value", "objects"),
 )
 BESIDE = re.compile(r"(?i)_?(metadata|meta|errors?|has_?more|quota\w*|backoff|(next|prev|previous)(_?page)?|page\w*"
                     r"|\w*cursor|(total_?)?(count|results)|total|status|success|ok|offset|limit|links?"
-                    r"|schema|columns|database|table|truncated"
+                    r"|schema|columns|database|table|truncated|code|@odata\.\w+|start|num_?found\w*|max_?score"
                     r"|nb\w+|hits\w+|exhaustive\w*|query\w*|params|processing\w+|server\w+|rendering\w*)")  # fmt: skip
 # Such an answer up to its first record, with simple values before the records.
 TEXT = r'"(?:[^"\\]|\\.)*"'

@@ -73,7 +73,7 @@ CREATE OR REPLACE TEMP MACRO whole_number(written) AS
 -- A score as a page shows it: what it counts behind it, thousands parted, a true minus sign, or only its first digits.
 CREATE OR REPLACE TEMP MACRO shown_score(written) AS regexp_replace(regexp_replace(
     replace(lower(written), chr(8722), '-'),
-    '^[\s\x{a0}]+|[\s\x{a0}]*(?:(?:point|vote|upvote|like)s?)?[\s\x{a0}]*$', '', 'g'),
+    '^[\s\x{a0}]+|[\s\x{a0}]*(?:(?:point|pt|vote|upvote|like)s?)?[\s\x{a0}]*$', '', 'g'),
     '(\d)[ ''\x{2019}\x{a0}\x{2009}\x{202f}](\d{3})', '\1,\2', 'g');
 CREATE OR REPLACE TEMP MACRO shown_number(shown) AS
     CASE WHEN regexp_full_match(shown, '[+-]?\d{1,3}(,\d{3})+(\.0*)?') THEN whole_number(replace(shown, ',', ''))
