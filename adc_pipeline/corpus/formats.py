@@ -8,6 +8,7 @@ decided in three tables: `first_bytes.SIGNATURES` (container), `layouts.LAYOUTS`
 import json
 import os
 import re
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -29,7 +30,7 @@ from adc_pipeline.corpus.layouts import (
 )
 from adc_pipeline.corpus.packings import BLOCK, blocks, packing
 from adc_pipeline.corpus.readers import lines
-from adc_pipeline.corpus.readers.carried import own, spelled
+from adc_pipeline.corpus.readers.carried import MAPPED, own, spelled
 from adc_pipeline.corpus.readers.dialects import HEADER_WITHIN, Dialect, find_header, parse
 from adc_pipeline.corpus.readers.text_lines import other_encoding
 from adc_pipeline.corpus.recorded_files import CONVOKIT_FILES, CONVOKIT_READ, STACK_EXCHANGE_FILES, UTTERANCES
@@ -127,6 +128,7 @@ def recognise_anew(path: Path, wanted: Format, columns: Mapping[str, str] | None
     if found.container in ("parquet", "arrow"):
         fields = schema_fields(path, found.container)
         what = of_columns(path, found.container, fields, wanted, columns or {})
+        refuse_one_name_twice(path, found.container, what, columns or {})
         refuse_objects(path, what, fields, columns or {})
         if what.layout is None or not what.layout.inside:
             refuse_inner_records(path, [schema_record(path, found.container)], columns or {})
@@ -281,6 +283,18 @@ def of_columns(
         raise refused(path, f"is an XML file with the fields {names(fields)}, which no known layout has: {MAP_THEM}")
     # `check_columns` names what it lacks.
     return Recognised("table", container, certain=False)
+
+
+def refuse_one_name_twice(path: Path, container: Container, what: Recognised, columns: Mapping[str, str]) -> None:
+    """Raise PipelineError if a column that may be read has the name of another, in any case, as DuckDB compares them."""
+    from adc_pipeline.corpus.readers.arrow import read_schema
+
+    found = read_schema(path, container).names
+    number = Counter(map(str.lower, found))
+    read = {columns.get(name, name).lower() for name in MAPPED} | set(map(str.lower, columns.values()))
+    twice = [name for name in found if number[name.lower()] > 1 and (what.kind != "table" or name.lower() in read)]
+    if twice:
+        raise refused(path, f"has two columns of one name ({', '.join(twice)}): rename one")
 
 
 # Fields that hold a name or a text; a client of Reddit's interface has an object for an author or a subreddit.

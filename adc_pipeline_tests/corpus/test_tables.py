@@ -407,6 +407,16 @@ def test_one_text_that_is_no_utf_8_spoils_its_row_only(tmp_path: Path) -> None:
     assert rows[1] == EMPTY
 
 
+@pytest.mark.parametrize("other", ["Score", "score"])
+def test_two_columns_of_one_name_are_refused_where_one_of_them_is_read(tmp_path: Path, other: str) -> None:
+    names = [*tables.NEEDED, other, "more", "More"]
+    pq.write_table(pa.table([["a"]] * len(names), names), tmp_path / "some.parquet")
+    with pytest.raises(PipelineError, match=rf"two columns of one name \(score, {other}\): rename one"):
+        recognise(tmp_path / "some.parquet")
+    pq.write_table(pa.table([["a"]] * 7, [*tables.NEEDED, "more", "More"]), tmp_path / "other.parquet")
+    assert recognise(tmp_path / "other.parquet").kind == "table"
+
+
 def test_a_broken_parquet_file_is_refused(tmp_path: Path) -> None:
     path = parquet(tmp_path / "table")
     path.write_bytes(path.read_bytes()[:-9])
