@@ -286,7 +286,7 @@ def of_columns(
 
 
 def refuse_one_name_twice(path: Path, container: Container, what: Recognised, columns: Mapping[str, str]) -> None:
-    """Raise PipelineError if a column that may be read has the name of another, in any case, as DuckDB compares them."""
+    """Raise PipelineError if a column that may be read has the name of another, in any case: DuckDB renames one."""
     from adc_pipeline.corpus.readers.arrow import read_schema
 
     found = read_schema(path, container).names
