@@ -69,6 +69,17 @@ def test_what_is_no_json_in_an_array_is_set_aside(tmp_path: Path) -> None:
     assert (counts["records"], counts["taking_part"], counts["set_aside.malformed"]) == (4, 2, 2)
 
 
+@pytest.mark.parametrize("write", [lambda rows: json.dumps(rows, indent=1), lambda rows: json.dumps({"data": rows})])
+def test_a_text_that_is_no_utf_8_is_not_mended_in_what_is_written_anew(
+    tmp_path: Path, write: Callable[[list[Any]], str]
+) -> None:
+    rows = [*RECORDS[:3], COMMENT | {"id": "c4", "body": "half \ud83d"}]
+    written = write(rows).encode().replace(b"two", b"\xe9")
+    (tmp_path / "dump.json").write_bytes(written)
+    counts = read_corpus(tmp_path, [tmp_path / "dump.json"])
+    assert (counts["records"], counts["taking_part"], counts["set_aside.malformed"]) == (4, 3, 1)
+
+
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [

@@ -120,7 +120,7 @@ def is_wrapped(first: bytes) -> bool:
 def document(line: bytes) -> dict[str, Any]:
     """Return the document in a line; an empty one if the line holds none."""
     try:
-        found = json.loads(line.decode(errors="surrogateescape"))
+        found = json.loads(line.decode())
     except (ValueError, RecursionError):
         return {}
     inside = found.get(DOCUMENT) if isinstance(found, dict) else None
@@ -353,6 +353,11 @@ def beginning(file: BinaryIO, path: Path) -> bytes:
     return found
 
 
+LINE_END = re.compile(r"[\r\n]")
+# What stands for bytes that are no UTF-8.
+UNDECODED = re.compile("[\udc80-\udcff]")
+
+
 def objects(file: BinaryIO, path: Path, key: str = "") -> Iterator[bytes]:
     """Yield the JSON values of a file, be they in an array or one behind the other, each as a line.
 
@@ -385,9 +390,9 @@ def objects(file: BinaryIO, path: Path, key: str = "") -> Iterator[bytes]:
                 # Posts and comments may come as answers of their own.
                 listed = [found.get(name) for name in (key, *ENVELOPES)] if isinstance(found, dict) else []
                 inside = next((value for value in listed if isinstance(value, list)), None)
-                values = list(map(json.dumps, inside)) if isinstance(inside, list) else ["null"]
+                values = apart(value, inside) if isinstance(inside, list) else ["null"]
             else:
-                values = [] if where == "behind" else [json.dumps(found) if "\n" in value or "\r" in value else value]
+                values = [] if where == "behind" else [on_one_line(value, found)]
             for value in values:
                 line = value.encode("utf-8", "surrogateescape") + b"\n"
                 yield line if len(line) <= LINE else UNREADABLE_LINE
@@ -412,6 +417,24 @@ def objects(file: BinaryIO, path: Path, key: str = "") -> Iterator[bytes]:
             sound = False
             next_line = text.find("\n", place) + 1
             place = next_line or len(text)
+
+
+def on_one_line(value: str, found: Any) -> str:
+    """Return a JSON value, which was decoded as `found`, as a line without its end.
+
+    Bytes that are no UTF-8 stay as they are, so that the line is none that can be read.
+    """
+    if not LINE_END.search(value):
+        return value
+    return LINE_END.sub(" ", value) if UNDECODED.search(value) else json.dumps(found)
+
+
+def apart(value: str, records: Sequence[Any]) -> list[str]:
+    """Return the records of an answer, each as JSON on a line; null for one with bytes that are no UTF-8."""
+    if not UNDECODED.search(value):
+        return list(map(json.dumps, records))
+    written = (json.dumps(record, ensure_ascii=False) for record in records)
+    return ["null" if UNDECODED.search(each) else json.dumps(json.loads(each)) for each in written]
 
 
 def open_envelope(text: str, key: str) -> int:
