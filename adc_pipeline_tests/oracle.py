@@ -79,18 +79,21 @@ def decoded(text: str) -> str:
     return re.sub("|".join(entities), lambda entity: entities[entity[0]], text)
 
 
-SPACES = "".join(sign for sign in map(chr, range(0x3001)) if unicodedata.category(sign) == "Zs")
-NOTHING = ("", "na", "n/a", "#n/a", "<na>", "none", "null", "nan", "nat", r"\n", '=""')
+SPACES = "".join(sign for sign in map(chr, range(0x3001)) if unicodedata.category(sign) in ("Zs", "Zl", "Zp"))
+BLANKS = SPACES + "\t\n\r\x0b\x0c\x85\N{ZERO WIDTH SPACE}\N{BYTE ORDER MARK}"
+NOTHING = ("", "na", "n/a", "#n/a", "none", "null", "nil", "nan", "nat", r"\n", "=")
 
 
 def is_nothing(written: str) -> bool:
-    """Whether a text stands for a missing value, with spaces of any width around it."""
-    return written.strip(SPACES).lower() in NOTHING
+    """Whether a text stands for a missing value, with white space, brackets or quotes around it."""
+    size = len(written.encode())
+    whole = written[:1] >= "0" and written[:1] not in "<=[\\{" and written == without_spaces(written)
+    return (size <= 4 or (size <= 32 and not whole)) and written.strip(BLANKS + "()[]<>{}\"'").lower() in NOTHING
 
 
 def without_spaces(written: str) -> str:
-    """An id without spaces around it and tabs before it; a tab behind it alone stays."""
-    return written.strip(" \t") if written[:1] <= " " or written[-1:] == " " else written
+    """An id without white space around it."""
+    return written.strip(BLANKS)
 
 
 def identifier(written: str | None) -> str | None:
@@ -336,6 +339,10 @@ def removal_words(words: list[str]) -> int:
     """How many of the first words say that something was removed."""
     if words[0] in ("deleted", "removed", "unavailable", "redacted", "withdrawn", "censored", "erased"):
         return 1
+    if words[0].removesuffix("s") in NAMED_BY_SITES.split():
+        between = next((place for place, word in enumerate(words[1:], 1) if word not in STATES.split()), len(words))
+        if words[between : between + 1] and words[between] in SAID_BY_SITES.split():
+            return between + 1
     return 2 if words[:2] == ["not", "available"] else 3 if words[:3] == ["no", "longer", "available"] else 0
 
 
@@ -372,6 +379,9 @@ THINGS_NAMED = (
 )
 PEOPLE_NAMED = "author user poster op creator owner moderator mod admin administrator staff reddit system automoderator"
 THINGS, PEOPLE = set(THINGS_NAMED.split()), set(PEOPLE_NAMED.split())
+NAMED_BY_SITES = "account author comment content message post profile reply submission user"
+STATES = "is are was were has have been permanently temporarily currently"
+SAID_BY_SITES = "suspended banned deactivated terminated hidden flagged blocked withheld moderated"
 TELLS = "i me my we our you your he she if when once"
 BETWEEN = "the this that was were is are has have been being permanently automatically"
 ALONG = "the this that their his her own automatically permanently temporarily already now here again"

@@ -26,7 +26,7 @@ from adc_pipeline.corpus.first_bytes import content
 from adc_pipeline.corpus.folders import HIDDEN, NO_NAME, UNKNOWN_COLUMNS, is_hidden, is_named_data
 from adc_pipeline.corpus.formats import (
     Format,
-    InnerRecordsError,
+    LostRecordsError,
     Recognised,
     UnfitError,
     identity,
@@ -260,7 +260,7 @@ class Choice:
             found = recognise_anew(self.head, self.wanted, self.columns)
         except PipelineError as error:
             # A member whose name says data is unpacked; its reader reports what is wrong with it.
-            inner = isinstance(error, InnerRecordsError)
+            inner = isinstance(error, LostRecordsError)
             if inner or (named_data and not getattr(error, "companion", False)):
                 return ""
             return error.reason if isinstance(error, UnfitError) else "cannot be unpacked"

@@ -16,7 +16,7 @@ from typing import Any
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.core.named_files import access_problem, file_problem, read_small_json
 from adc_pipeline.corpus.engine_folders import check_log, no_data_reason, source_by_folder
-from adc_pipeline.corpus.formats import Format, InnerRecordsError, Recognised, UnfitError, recognise, unfit
+from adc_pipeline.corpus.formats import Format, LostRecordsError, Recognised, UnfitError, recognise, unfit
 from adc_pipeline.corpus.layouts import STACK_EXCHANGE_COMMENTS, STACK_EXCHANGE_POSTS
 from adc_pipeline.corpus.numbered_files import missing_files
 from adc_pipeline.corpus.recorded_files import CONVOKIT_FILES, UTTERANCES, part_files
@@ -218,7 +218,7 @@ class Walk:
             self.leave_out(path, error.reason)
             return
         except PipelineError as error:
-            if is_named_data(path) or isinstance(error, InnerRecordsError):
+            if is_named_data(path) or isinstance(error, LostRecordsError):
                 raise
             self.leave_out(path, "cannot be unpacked")
             return

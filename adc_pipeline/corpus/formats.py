@@ -8,6 +8,7 @@ decided in three tables: `first_bytes.SIGNATURES` (container), `layouts.LAYOUTS`
 import json
 import os
 import re
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,11 +19,20 @@ from typing import Any, Literal, get_args
 from adc_pipeline.core.errors import PipelineError, did_you_mean
 from adc_pipeline.core.named_files import check_file
 from adc_pipeline.corpus.first_bytes import BINARY, TEXT, content
-from adc_pipeline.corpus.layouts import LAYOUTS, REDDIT, STACK_EXCHANGE_POSTS, Layout, find_layout, row_by_row
+from adc_pipeline.corpus.layouts import (
+    LAYOUTS,
+    REDDIT,
+    REDDIT_ADDRESSES,
+    STACK_EXCHANGE_POSTS,
+    Layout,
+    find_layout,
+    row_by_row,
+)
 from adc_pipeline.corpus.packings import BLOCK, blocks, packing
 from adc_pipeline.corpus.readers import lines
-from adc_pipeline.corpus.readers.carried import own, spelled
+from adc_pipeline.corpus.readers.carried import MAPPED, own, spelled
 from adc_pipeline.corpus.readers.dialects import HEADER_WITHIN, Dialect, find_header, parse
+from adc_pipeline.corpus.readers.text_lines import other_encoding
 from adc_pipeline.corpus.recorded_files import CONVOKIT_FILES, CONVOKIT_READ, STACK_EXCHANGE_FILES, UTTERANCES
 from adc_pipeline.corpus.remote import RemoteFile
 
@@ -118,6 +128,7 @@ def recognise_anew(path: Path, wanted: Format, columns: Mapping[str, str] | None
     if found.container in ("parquet", "arrow"):
         fields = schema_fields(path, found.container)
         what = of_columns(path, found.container, fields, wanted, columns or {})
+        refuse_one_name_twice(path, found.container, what, columns or {})
         refuse_objects(path, what, fields, columns or {})
         if what.layout is None or not what.layout.inside:
             refuse_inner_records(path, [schema_record(path, found.container)], columns or {})
@@ -146,6 +157,10 @@ def of_text(path: Path, wanted: Format, columns: Mapping[str, str]) -> Recognise
     objects = [found for found in map(parsed, first) if found]
     # Most lines have the same keys.
     records: list[Collection[str]] = list(dict.fromkeys(map(keys, objects)))
+    if encoding := other_encoding(first):
+        raise refused(path, f"is not in UTF-8 but in {encoding}: save it as UTF-8")
+    if objects and objects[0].get("type") == "header" and "phpmyadmin" in str(objects[0].get("comment")).lower():
+        raise refused(path, "is a table that phpMyAdmin wrote as JSON: export it as CSV, with the names of its columns")
     if objects and holds_columns(objects[0]):
         raise refused(
             path,
@@ -156,11 +171,11 @@ def of_text(path: Path, wanted: Format, columns: Mapping[str, str]) -> Recognise
             what = of_records(path, records, wanted, columns)
         except UnfitError:
             if outer := next((key for record in objects for key in wrapped_records(record, columns)), ""):
-                raise InnerRecordsError(
+                raise LostRecordsError(
                     f"{path}, which the setting corpus names, holds each record inside another object, under a key such"
                     f" as {outer}: write what is inside on a line of its own."
                 ) from None
-            refuse_inner_records(path, objects, columns)
+            refuse_inner_records(path, objects, columns, "")
             raise
         refuse_objects(path, what, set().union(*records), columns)
         if what.layout is None or not what.layout.inside:
@@ -205,7 +220,7 @@ def of_records(
     every |= later_keys(path, every, columns)
     if wanted == "table" or (wanted == "auto" and is_mapped(every, columns)):
         return Recognised("table", "lines")
-    reddit = find_layout(records, REDDIT)
+    reddit = reddit_layout(records)
     known = None if wanted == "dump" or reddit else find_layout(records)
     if reddit and not any(layout.fits(found) for layout in REDDIT for found in records):
         raise refused(
@@ -214,7 +229,7 @@ def of_records(
             " letters",
         )
     if wanted == "dump" or reddit:
-        return Recognised("submissions" if reddit is None or reddit.has_roots else "comments", "lines")
+        return of_reddit(path, "lines", reddit, every)
     if known:
         return of_layout(path, "lines", row_by_row(known, records))
     lacked = sorted(set(own(columns).values()) - every)
@@ -226,15 +241,37 @@ def of_records(
     raise refused(path, f"holds JSON objects with the keys {names(every)}, which no known layout has: {MAP_THEM}")
 
 
+def reddit_layout(records: Sequence[Collection[str]]) -> Layout | None:
+    """Return which of Reddit's records those with these keys are; None if none of them is one."""
+    found = find_layout(records, REDDIT)
+    # Records of others have an address, too, and so do posts.
+    others = find_layout(records) or any("title" in map(str.lower, keys) for keys in records)
+    return None if found is REDDIT_ADDRESSES and others else found
+
+
+def of_reddit(path: Path, container: Container, layout: Layout | None, fields: Collection[str]) -> Recognised:
+    """Return what records of Reddit are; raise PipelineError for comments that do not tell where they belong."""
+    if layout is None or layout.has_roots:
+        return Recognised("submissions", container)
+    has = {field.lower() for field in fields}
+    if lacked := [name for name in ("link_id", "parent_id") if name not in has]:
+        raise LostRecordsError(
+            f"{path}, which the setting corpus names, holds comments of Reddit without {' and '.join(lacked)}, so that"
+            f" they do not tell {'what each answers' if 'parent_id' in lacked else 'which post each belongs to'}: fetch"
+            " them with link_id and parent_id."
+        )
+    return Recognised("comments", container)
+
+
 def of_columns(
     path: Path, container: Container, fields: set[str], wanted: Format, columns: Mapping[str, str]
 ) -> Recognised:
     """Return what a table with these columns is: our own or mapped, Reddit's, another known layout, or unknown."""
     if wanted == "table" or is_mapped(fields, columns):
         return Recognised("table", container)
-    reddit = find_layout([fields], REDDIT)
+    reddit = reddit_layout([fields])
     if reddit:
-        return Recognised("submissions" if reddit.has_roots else "comments", container)
+        return of_reddit(path, container, reddit, fields)
     if wanted == "dump":
         raise unfit(path, f"is a {container.capitalize()} file and not a dump")
     known = find_layout([fields])
@@ -246,6 +283,18 @@ def of_columns(
         raise refused(path, f"is an XML file with the fields {names(fields)}, which no known layout has: {MAP_THEM}")
     # `check_columns` names what it lacks.
     return Recognised("table", container, certain=False)
+
+
+def refuse_one_name_twice(path: Path, container: Container, what: Recognised, columns: Mapping[str, str]) -> None:
+    """Raise PipelineError if a column that may be read has the name of another, in any case: DuckDB renames one."""
+    from adc_pipeline.corpus.readers.arrow import read_schema
+
+    found = read_schema(path, container).names
+    number = Counter(map(str.lower, found))
+    read = {columns.get(name, name).lower() for name in MAPPED} | set(map(str.lower, columns.values()))
+    twice = [name for name in found if number[name.lower()] > 1 and (what.kind != "table" or name.lower() in read)]
+    if twice:
+        raise refused(path, f"has two columns of one name ({', '.join(twice)}): rename one")
 
 
 # Fields that hold a name or a text; a client of Reddit's interface has an object for an author or a subreddit.
@@ -329,7 +378,7 @@ class UnfitError(PipelineError):
         self.reason, self.companion = reason, companion
 
 
-class InnerRecordsError(PipelineError):
+class LostRecordsError(PipelineError):
     """A file with utterances that would be lost; a folder does not pass it over as it does a file without any."""
 
 
@@ -352,7 +401,7 @@ def first_lines(path: Path) -> Iterator[bytes]:
     rest = b""
     with path.open("rb") as file:
         head = lines.beginning(file, path)
-        if lines.is_spread(head) or lines.envelope(head):
+        if lines.is_spread(head) or lines.envelope(head) or lines.is_wrapped(head):
             with suppress(PipelineError):
                 yield from islice(lines.json_lines(file, path), LINES_LOOKED_AT)
             return
@@ -400,15 +449,21 @@ def holds_columns(record: Mapping[str, Any]) -> bool:
 REPLIES = ("replies", "comments", "children", "answers", "responses")
 TEXTS = {"body", "text", "content", "message", "selftext", "raw", "cooked"}
 REPEATED = ("crosspost_parent_list", "cross_posts")
+ANSWERS = ", with the id of what it answers"
 READABLE = [*REDDIT, *(layout for layout in LAYOUTS if not layout.refused)]
 
 
-def refuse_inner_records(path: Path, records: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> None:
-    """Raise InnerRecordsError if some records hold others that could stand for themselves."""
+def refuse_inner_records(
+    path: Path, records: Sequence[Mapping[str, Any]], columns: Mapping[str, str], answers: str = ANSWERS
+) -> None:
+    """Raise LostRecordsError if some records hold others that could stand for themselves.
+
+    `answers` is empty if the outer ones are none that these could answer.
+    """
     if inner := inner_records(records, columns):
-        raise InnerRecordsError(
+        raise LostRecordsError(
             f"{path}, which the setting corpus names, holds records inside its records, under the key {inner},"
-            " which would be left out: write each of these on a line of its own, with the id of what it answers."
+            f" which would be left out: write each of these on a line of its own{answers}."
         )
 
 

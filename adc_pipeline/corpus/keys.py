@@ -3,6 +3,10 @@
 People see `id` and `conversation_id`, and splits and coins are hashes of these. Joins use keys, since an id alone may
 name two utterances: one of each of two forums (`corpus.namespaces`), or a post and a comment of Reddit. Where a corpus
 has neither, the key is the id, and costs nothing.
+
+Some sites number threads and posts apart. Their tables name a thread in `conversation_id`, and those who answer its
+first post name the thread again: a parent that no utterance has as its id. `answers_thread` tells such rows, whose
+parent is the root of their conversation.
 """
 
 from dataclasses import dataclass, replace
@@ -33,6 +37,24 @@ IS_NOTHING = (
     "namespace = '{}' AND reply_to = '{}' AND reply_to IS DISTINCT FROM conversation_id AND parent_kind IS NULL"
 )
 
+# Namespaces in which threads and utterances are numbered apart: no utterance has the name of a conversation that is
+# answered, and most conversations that are answered so have a root. An excerpt without its posts has none.
+NAMES_THREADS = """
+SELECT namespace FROM read_rows
+GROUP BY namespace HAVING bool_or(reply_to = conversation_id) AND NOT bool_or(id = conversation_id) ORDER BY namespace
+"""
+NUMBERED_APART = """
+WITH rows AS (SELECT namespace, id, conversation_id, reply_to, {parent_key} AS parent_key FROM read_rows
+              WHERE list_contains($namespaces, namespace)),
+    threads AS (SELECT namespace, conversation_id, bool_or(parent_key IS NULL) AS has_root FROM rows
+                WHERE conversation_id IS NOT NULL GROUP BY ALL HAVING bool_or(reply_to = conversation_id)),
+    named AS (SELECT DISTINCT rows.namespace FROM rows
+              JOIN threads ON rows.namespace = threads.namespace AND rows.id = threads.conversation_id)
+SELECT namespace FROM threads ANTI JOIN named USING (namespace)
+GROUP BY namespace HAVING avg(has_root::INTEGER) >= 0.5 ORDER BY namespace
+"""
+ANSWERS_THREAD = "(namespace IN ({namespaces}) AND reply_to = conversation_id)"
+
 # What holds no utterance: an entry of a list of subreddits or accounts.
 IS_UTTERANCE = f"(kind IS NULL OR kind IN ('{POST}', '{COMMENT}'))"
 
@@ -44,6 +66,8 @@ class Keys:
     key: str = "id"
     parent_key: str = "reply_to"
     conversation_key: str = "conversation_id"
+    # Whether a row answers the thread that it belongs to; such a parent has no key.
+    answers_thread: str = "false"
 
 
 def read_keys(connection: "DuckDBPyConnection") -> Keys:
@@ -64,4 +88,11 @@ def read_keys(connection: "DuckDBPyConnection") -> Keys:
     if nothing:
         conditions = " OR ".join(IS_NOTHING.format(*each) for each in nothing)
         keys = replace(keys, parent_key=f"CASE WHEN NOT ({conditions}) THEN {keys.parent_key} END")
+    threads = [namespace for (namespace,) in connection.execute(NAMES_THREADS).fetchall()]
+    if threads:
+        query = NUMBERED_APART.format(parent_key=keys.parent_key)
+        threads = [namespace for (namespace,) in connection.execute(query, {"namespaces": threads}).fetchall()]
+    if threads:
+        known = ", ".join(f"'{namespace}'" for namespace in threads)
+        keys = replace(keys, answers_thread=ANSWERS_THREAD.format(namespaces=known))
     return keys

@@ -479,7 +479,9 @@ REDDIT_COMMENTS = Layout(
 REDDIT_SUBMISSIONS = Layout("Reddit posts", ("id", "title", "selftext"))
 # Posts that were cut down to some columns, without their texts.
 REDDIT_LINKS = Layout("Reddit posts", ("id", "title", "created_utc", "subreddit|num_comments|subreddit_id"))
-REDDIT = (REDDIT_COMMENTS, REDDIT_SUBMISSIONS, REDDIT_LINKS)
+# Comments that name their post in an address only, which does not tell what they answer, are refused.
+REDDIT_ADDRESSES = Layout("Reddit comments", ("id", "body", "permalink", "author", "score"), has_roots=False)
+REDDIT = (REDDIT_COMMENTS, REDDIT_SUBMISSIONS, REDDIT_LINKS, REDDIT_ADDRESSES)
 
 
 def find_layout(records: Iterable[Collection[str]], layouts: Iterable[Layout] = LAYOUTS) -> Layout | None:

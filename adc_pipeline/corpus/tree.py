@@ -20,7 +20,7 @@ from adc_pipeline.corpus.titles import create_titles
 KEYS = """
 CREATE TABLE keys AS
 SELECT position, {key} AS key, {parent_key} AS parent_key, {conversation_key} AS conversation_key,
-    id = conversation_id AS named, timestamp, score
+    id = conversation_id AS named, timestamp, score, {answers_thread} AS answers_thread
 FROM read_rows ANTI JOIN duplicates USING (position)
 WHERE id IS NOT NULL AND conversation_id IS NOT NULL AND {is_utterance}
 """
@@ -64,6 +64,13 @@ FROM keys SEMI JOIN (FROM linked WHERE orphan OR stray) AS outside USING (positi
     ANTI JOIN heads USING (conversation_key)
 WHERE $adopt_roots
 GROUP BY conversation_key HAVING count(*) = 1
+"""
+
+# An adopted root answers what lies outside.
+ANSWERS_TO_THREADS = """
+UPDATE linked SET parent = roots.position, orphan = false
+FROM keys JOIN roots USING (conversation_key)
+WHERE linked.position = keys.position AND keys.answers_thread AND linked.orphan AND NOT roots.adopted
 """
 
 # A reply whose parent is missing tells of a fault only where its conversation has a root. Otherwise the root lies
@@ -164,6 +171,8 @@ def write_tree(
         connection.execute(UNREADABLE.format(is_utterance=IS_UTTERANCE))
         engine.run(connection, "finding the parent of every reply", LINK)
         connection.execute(ROOTS, {"adopt_roots": adopt_roots})
+        if keys.answers_thread != Keys.answers_thread:
+            connection.execute(ANSWERS_TO_THREADS)
         connection.execute(UNFIT)
         connection.execute(CHILDREN)
         engine.run(connection, "reaching replies from the roots", REACHED)

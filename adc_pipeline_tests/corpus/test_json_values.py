@@ -69,6 +69,17 @@ def test_what_is_no_json_in_an_array_is_set_aside(tmp_path: Path) -> None:
     assert (counts["records"], counts["taking_part"], counts["set_aside.malformed"]) == (4, 2, 2)
 
 
+@pytest.mark.parametrize("write", [lambda rows: json.dumps(rows, indent=1), lambda rows: json.dumps({"data": rows})])
+def test_a_text_that_is_no_utf_8_is_not_mended_in_what_is_written_anew(
+    tmp_path: Path, write: Callable[[list[Any]], str]
+) -> None:
+    rows = [*RECORDS[:3], COMMENT | {"id": "c4", "body": "half \ud83d"}]
+    written = write(rows).encode().replace(b"two", b"\xe9")
+    (tmp_path / "dump.json").write_bytes(written)
+    counts = read_corpus(tmp_path, [tmp_path / "dump.json"])
+    assert (counts["records"], counts["taking_part"], counts["set_aside.malformed"]) == (4, 3, 1)
+
+
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
@@ -143,6 +154,9 @@ def test_an_array_without_its_end_is_cut_off(tmp_path: Path) -> None:
         ({"data": [1, 2]}, ""),
         ({"data": []}, ""),
         ({"data": {"children": []}}, ""),
+        ({"code": 0, "cursor": {"next": "x"}, "response": [{"id": 1}]}, "response"),
+        ({"@odata.context": "x", "value": [{"id": 1}]}, "value"),
+        ({"id": 1, "value": [{"id": 1}]}, ""),
         ([{"data": [{}]}], ""),
     ],
 )
@@ -151,7 +165,9 @@ def test_a_record_that_holds_others_is_no_answer_of_an_interface(value: Any, key
 
 
 @pytest.mark.parametrize("pack", [bytes, gzip.compress], ids=["plain", "packed"])
-@pytest.mark.parametrize("more", [[], [{"id": "c8", "link_id": "t3_p1", "body": "another file", "score": 1}]])
+@pytest.mark.parametrize(
+    "more", [[], [{"id": "c8", "link_id": "t3_p1", "parent_id": None, "body": "another file", "score": 1}]]
+)
 def test_half_of_a_sign_costs_itself_and_not_its_line(
     tmp_path: Path, pack: Callable[[bytes], bytes], more: list[Any]
 ) -> None:
@@ -213,6 +229,23 @@ def test_files_that_were_joined_without_a_line_end_lose_no_row(
 def test_what_stands_behind_joined_records_stays_a_line() -> None:
     assert lines.mended(b'{"a": 1}{"b": 2} x\n{"c": 3}\n') == b'{"a": 1}\n{"b": 2}\nx\n{"c": 3}\n'
     assert lines.mended(b'{"a": "}{"}\n') == b'{"a": "}{"}\n'
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress], ids=["plain", "packed"])
+def test_remarks_before_the_records_are_none(tmp_path: Path, pack: Callable[[bytes], bytes]) -> None:
+    written = b"# posts\n\n// of 2020\n" + "".join(f"{json.dumps(row)}\n" for row in (SUBMISSION, COMMENT)).encode()
+    (tmp_path / "dump").write_bytes(pack(written))
+    counts = read_corpus(tmp_path, [tmp_path / "dump"])
+    assert (counts["taking_part"], counts["records"]) == (2, 2)
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress], ids=["plain", "packed"])
+def test_documents_of_an_index_are_the_records(tmp_path: Path, pack: Callable[[bytes], bytes]) -> None:
+    bare = {key: value for key, value in COMMENT.items() if key != "id"}
+    hits = [{"_id": "x", "_source": SUBMISSION}, {"_id": COMMENT["id"], "_score": 1, "_source": bare}, {"_id": "y"}]
+    (tmp_path / "dump").write_bytes(pack("".join(f"{json.dumps(row)}\n" for row in hits).encode()))
+    counts = read_corpus(tmp_path, [tmp_path / "dump"])
+    assert (counts["taking_part"], counts["records"], counts["set_aside.malformed"]) == (2, 3, 1)
 
 
 def test_a_mark_between_arrays_is_no_part_of_them(tmp_path: Path) -> None:

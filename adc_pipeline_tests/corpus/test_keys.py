@@ -75,6 +75,30 @@ def test_0_and_root_are_no_parents_unless_an_utterance_has_that_id(tmp_path: Pat
     assert sum(reply_to is None for reply_to in answered.values()) == roots
 
 
+@pytest.mark.parametrize(
+    ("rows", "lost"),
+    [
+        ("p1,T9,\nc1,T9,T9\nc2,T9,c1\np2,T8,0\nc3,T8,T8\nc4,T8,p2", ""),
+        # One thread of several lacks its root, and is as incomplete as before.
+        ("p1,T9,\nc1,T9,T9\nc2,T8,T8\nc3,T8,T8", "root_outside"),
+        # An excerpt, in which one row lacks its parent; and threads that are named by their roots.
+        ("c1,T9,T9\nc2,T9,T9\nc3,T8,T8\nc4,T8,T8\nc5,T7,\nc6,T7,T7", "root_outside missing_parent"),
+        ("T8,T8,\nc1,T8,T8\nc2,T9,\nc3,T9,T9", "missing_parent"),
+        # An utterance has the number of a thread.
+        ("1,2,\n2,1,\n3,2,2\n4,1,1", "other_conversation"),
+    ],
+    ids=["apart", "a root is missing", "excerpt", "named by roots", "same numbers"],
+)
+def test_who_answers_a_thread_that_is_numbered_apart_answers_its_root(tmp_path: Path, rows: str, lost: str) -> None:
+    table = "id,conversation_id,reply_to,text,score\n" + "".join(f"{row},text,1\n" for row in rows.split("\n"))
+    (tmp_path / "table.csv").write_text(table)
+    counts = read_corpus(tmp_path, [tmp_path / "table.csv"])
+    assert {name for name in counts if name.startswith("set_aside.")} == {f"set_aside.{name}" for name in lost.split()}
+    parents = dict(read_utterances(tmp_path / "out", "id, parent_position"))
+    if not lost:
+        assert parents == {"p1": None, "c1": 0, "c2": 1, "p2": None, "c3": 3, "c4": 3}
+
+
 @pytest.mark.slow
 @SHARDS
 def test_ids_of_two_sites_do_not_meet(tmp_path: Path, shards: int) -> None:

@@ -441,7 +441,7 @@ def test_replies_inside_records_are_not_left_out_without_a_word(folder: Path, re
 
 @pytest.mark.parametrize(
     ("record", "key"),
-    [({"_index": "reddit", "_id": "c", "_source": REPLY}, "_source"), ({"c": REPLY, "d": REPLY | {"id": "d"}}, "c")],
+    [({"event": "new", "value": REPLY}, "value"), ({"c": REPLY, "d": REPLY | {"id": "d"}}, "c")],
 )
 def test_records_that_are_inside_other_objects_are_named(folder: Path, record: Record, key: str) -> None:
     json_lines(folder / "some.json", [record])

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.corpus.settings import UtteranceSettings
-from adc_pipeline.corpus.utterances import write_utterances
+from adc_pipeline.corpus.utterances import correction, write_utterances
 from adc_pipeline_tests import trees
 from adc_pipeline_tests.stages import read as tables
 from adc_pipeline_tests.stages import read_utterances, utterance_records
@@ -198,6 +198,16 @@ def test_copies_and_the_edge_of_an_excerpt_do_not_end_the_run(tmp_path: Path) ->
     assert counts["set_aside"] == 7
     with pytest.raises(PipelineError, match=r"1 of 30 utterances would be set aside \(1 missing_parent\)"):
         read(tmp_path / "strict", rows, UtteranceSettings(max_set_aside=0.03))
+
+
+@pytest.mark.parametrize(
+    ("reason", "advice"),
+    [("second_root", "name a conversation for each root"), ("duplicate_id", "give each utterance an id"),
+     ("no_conversation", "name the conversation of each reply"), ("loop", "correct the corpus")],
+)  # fmt: skip
+def test_the_commonest_reason_decides_what_to_do(reason: str, advice: str) -> None:
+    counts = {"set_aside": 3, f"set_aside.{reason}": 2, "set_aside.malformed": 1}
+    assert correction(counts, {}).startswith(advice)
 
 
 def test_a_corpus_of_which_most_roots_are_missing_is_refused(tmp_path: Path) -> None:

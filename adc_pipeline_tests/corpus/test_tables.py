@@ -407,6 +407,16 @@ def test_one_text_that_is_no_utf_8_spoils_its_row_only(tmp_path: Path) -> None:
     assert rows[1] == EMPTY
 
 
+@pytest.mark.parametrize("other", ["Score", "score"])
+def test_two_columns_of_one_name_are_refused_where_one_of_them_is_read(tmp_path: Path, other: str) -> None:
+    names = [*tables.NEEDED, other, "more", "More"]
+    pq.write_table(pa.table([["a"]] * len(names), names), tmp_path / "some.parquet")
+    with pytest.raises(PipelineError, match=rf"two columns of one name \(score, {other}\): rename one"):
+        recognise(tmp_path / "some.parquet")
+    pq.write_table(pa.table([["a"]] * 7, [*tables.NEEDED, "more", "More"]), tmp_path / "other.parquet")
+    assert recognise(tmp_path / "other.parquet").kind == "table"
+
+
 def test_a_broken_parquet_file_is_refused(tmp_path: Path) -> None:
     path = parquet(tmp_path / "table")
     path.write_bytes(path.read_bytes()[:-9])
@@ -515,6 +525,28 @@ def test_remarks_stand_before_a_header(tmp_path: Path, remark: str) -> None:
     path.write_text(f"{remark}\n{HEADER}a,a,,hi,1,5,ann\n")
     assert recognise(path) == Recognised("table", "csv")
     assert [row["text"] for row in read(path)] == ["hi"]
+
+
+@pytest.mark.parametrize(
+    "title",
+    ["Export of the forum\n", "Forum, 2020\nby hand\n\n", "Forum,,,,,,\n,,,,,,\n", '"All, of it",,,,,,\n', "3 rows\n"],
+)
+def test_titles_stand_above_a_header(tmp_path: Path, title: str) -> None:
+    path = tmp_path / "some.csv"
+    path.write_text(title + HEADER + "a,a,,one,1,5,ann\nb,a,a,two,1,5,bob\n")
+    assert recognise(path).kind == "table"
+    assert [row["id"] for row in read(path)] == ["a", "b"]
+
+
+def test_a_table_in_another_encoding_is_refused_wherever_it_shows(tmp_path: Path) -> None:
+    path, rows = tmp_path / "some.csv", "a,a,,hi,1,5,ann\n" * 70_000
+    broken = "b,a,a,café,1,5,bob\nc,a,a,naïve,1,5,bob\n"
+    path.write_text(HEADER + rows + broken, encoding="windows-1252")
+    with pytest.raises(PipelineError, match="is not in UTF-8 but in Windows-1252"):
+        read(path)
+    # Damage beside text that is UTF-8.
+    path.write_bytes((HEADER + rows).encode() + broken.encode("windows-1252") + broken.encode())
+    assert [row["id"] for row in read(path)[70_000:]] == [None, None, "b", "c"]
 
 
 def test_a_header_whose_first_column_has_no_name_is_no_remark(tmp_path: Path) -> None:

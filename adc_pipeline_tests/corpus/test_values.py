@@ -35,6 +35,8 @@ def value(connection: duckdb.DuckDBPyConnection, expression: str, *arguments: ob
         ("1600022012", 1600022012),
         ("1600022012.9", 1600022012),
         ("1.600022012e9", 1600022012),
+        ("16e17", 1600000000),
+        ("16E8", 1600000000),
         ("1600022012345", 1600022012),
         ("1600022012345.6", 1600022012),
         ("1600022012345678", 1600022012),
@@ -197,8 +199,10 @@ def test_what_excel_puts_around_a_text_is_no_part_of_an_id(
 
 @pytest.mark.parametrize(
     ("written", "id"),
-    [("\t001", "001"), ("001\t", "001\t"), ("\tabc \t", "abc"), ("a\tb", "a\tb"), ("\t", None), ("1,23457E+18", None),
-     ("1,2E+05", None), ("1,2", "1,2"), ("x,1E+05", "x,1E+05")],
+    [("\t001", "001"), ("001\t", "001"), ("\tabc \t", "abc"), ("a\tb", "a\tb"), ("\t", None), ("1,23457E+18", None),
+     ("abc\N{NO-BREAK SPACE}", "abc"), ("\N{BYTE ORDER MARK}7", "7"), ("7\r\n", "7"), ("7.0\t", "7"),
+     ("\N{NO-BREAK SPACE}", None), ("é", "é"), ("\N{ZERO WIDTH SPACE}é", "é"), ("1,2E+05", None),
+     ("1,2", "1,2"), ("x,1E+05", "x,1E+05")],
 )  # fmt: skip
 def test_what_people_and_excel_do_to_long_digits(
     connection: duckdb.DuckDBPyConnection, written: str, id: str | None
@@ -206,6 +210,18 @@ def test_what_people_and_excel_do_to_long_digits(
     assert value(connection, "text_id($1)", written) == id == oracle.identifier(written)
     if not written.startswith("1,") and id:
         assert value(connection, "text_parent($1)", written) == id
+
+
+@pytest.mark.parametrize(
+    ("written", "nothing"),
+    [("(null)", True), ("[NULL]", True), ("<none>", True), ("\"\"", True), ("''", True), ("nil", True), ("[]", True),
+     ("{}", True), ("(None)\t", True), ("<NA>", True), ("(nulls)", False), ("[null, 1]", False), ("(1)", False),
+     ("<abc>", False), ("nulla", False)],
+)  # fmt: skip
+def test_nothing_may_be_enclosed(connection: duckdb.DuckDBPyConnection, written: str, nothing: bool) -> None:
+    assert value(connection, "is_nothing($1)", written) is oracle.is_nothing(written) is nothing
+    # Early posts of Reddit are called nil, na and none.
+    assert value(connection, "is_no_id($1)", written) is (nothing and written != "nil")
 
 
 @pytest.mark.parametrize(("number", "id"), [("16777215.0", "16777215"), ("16777216.0", None), ("7.5", None)])
@@ -221,6 +237,7 @@ def test_a_float_of_four_bytes_is_an_id_if_it_is_exact(
 @pytest.mark.parametrize(
     ("written", "score"),
     [("1.2k", 1200), ("1,2K", 1200), ("-3k", -3000), ("2.5 M", 2500000), ("12.3k points", 12300), ("1 point", 1),
+     ("3 pts", 3),
      ("7 points", 7), ("\N{MINUS SIGN}3 Votes", -3), ("1,234 upvotes", 1234), ("5\N{NO-BREAK SPACE}likes", 5),
      ("1 234", 1234), ("1'234", 1234), ("12\N{NARROW NO-BREAK SPACE}345", 12345), ("1.5", None), ("1.5 points", None),
      ("k", None), ("points", None), ("1.2kk", None), ("1 2", None), ("50%", None), ("score hidden", None),

@@ -191,6 +191,7 @@ NOTES = [
     "~~removed~~",
     "_Permanently Deleted_", "(post deleted by author)", "(removed by the mods)", "(this comment has been removed)",
     "*[removed by user]*", "（削除済み）", "【已删除】", "[[deleted]]",
+    "[Account suspended]", "[This user has been banned]", "[comment hidden: low score]", "(post hidden by a moderator)",
 ]  # fmt: skip
 TEXTS = [
     "[removed] was all", "[deleted] or [removed]", "[The deleted scene](https://films.example)", "[undeleted]",
@@ -198,6 +199,7 @@ TEXTS = [
     "(removed the battery and it worked)", "[removed the battery and it worked]", "[I removed the lid]",
     "[when the lid is removed, it rattles]", "(deleted my account)", "(removed by hand)", "(not removed)",
     "*removed his hat*", "(deleted) it", "**removed** it", "<b>removed</b>", "[available]", "_removed the screws_",
+    "[suspended]", "[hidden behind the door]", "[post hidden treasure]", "[my account was suspended]",
 ]  # fmt: skip
 
 

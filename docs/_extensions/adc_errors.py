@@ -26,7 +26,7 @@ from sphinx.util.docutils import SphinxDirective
 PACKAGE = Path(__file__).parents[2] / "adc_pipeline"
 # Functions that return sentences, of which their caller makes one error.
 PROBLEMS = "problems_of_"
-ERRORS = {"PipelineError", "UnreachableError", "InnerRecordsError"}
+ERRORS = {"PipelineError", "UnreachableError", "LostRecordsError"}
 GAP = "…"
 # Sentences whose remedy is known when they are raised, or goes without saying in them.
 REMEDIES = {

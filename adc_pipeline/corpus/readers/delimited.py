@@ -32,7 +32,13 @@ from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.corpus.readers.dialects import BEHIND_BACKSLASH, Dialect, Record, parse
 from adc_pipeline.corpus.readers.lines import LINE
 from adc_pipeline.corpus.readers.progress import Progress
-from adc_pipeline.corpus.readers.text_lines import count_lines, text_chunks, text_lines
+from adc_pipeline.corpus.readers.text_lines import (
+    count_lines,
+    lines_beyond_ascii,
+    other_encoding,
+    text_chunks,
+    text_lines,
+)
 
 # With any other separator files are common that do not quote at all.
 OFTEN_QUOTED = (",", ";")
@@ -204,12 +210,13 @@ class Counted:
     """The records in a Parquet file that `write_records` wrote, and how many of them are rows of nulls.
 
     `records` is counted apart from them: each line of the file belongs to a record or is left over. `points` says
-    whether a cell of the column that was looked at holds a point.
+    whether a cell of the column that was looked at holds a point. `undecoded` counts rows of nulls that are no UTF-8.
     """
 
     records: int
     malformed: int
     points: bool = False
+    undecoded: int = 0
 
 
 def write_records(
@@ -220,6 +227,10 @@ def write_records(
     A record that does not fit the header is null in every column. `looked_at` is the column of `Counted.points`.
     """
     counted, reader = _write(path, dialect, out, report, looked_at)
+    if counted.undecoded > 1 and (encoding := other_encoding(lines_beyond_ascii(path))):
+        raise PipelineError(
+            f"{path.resolve()}, which the setting corpus names, is not in UTF-8 but in {encoding}: save it as UTF-8."
+        )
     # What may have a backslash before it, the dialect in which it has, and how many malformed records speak for that.
     ways: list[tuple[str, Dialect, float]] = []
     if reader.guards and not reader.unguarded and is_guarded(path, dialect):
@@ -293,7 +304,7 @@ def _write(path: Path, dialect: Dialect, out: Path, report: Report, looked_at: s
 
     schema = pa.schema([(name, pa.string()) for name in dialect.names])
     headings, nothing = Headings(path, dialect.names), [None] * len(dialect.names)
-    written, malformed, points = 0, 0, False
+    written, malformed, points, undecoded = 0, 0, False, 0
     with path.open("rb") as file, pq.ParquetWriter(out, schema, compression="none", use_dictionary=False) as writer:
         reader, progress = Reader(text_chunks(file, path), dialect), Progress(file, path, report)
         for records in reader.batches():
@@ -306,12 +317,13 @@ def _write(path: Path, dialect: Dialect, out: Path, report: Report, looked_at: s
                 sound = [record if record and is_sound(record) else nothing for record in records]
                 batch = pa.record_batch([pa.array(cells, pa.string()) for cells in zip(*sound, strict=True)], schema)
                 malformed += sound.count(nothing)
+                undecoded += sound.count(nothing) - records.count(None)
             writer.write_batch(batch)
             if looked_at is not None and not points:
                 points = bool(pc.any(pc.match_substring(batch.column(looked_at), ".")).as_py())
             written += len(records)
             progress.update()
-    return Counted(written + count_lines(path) - reader.lines, malformed, points), reader
+    return Counted(written + count_lines(path) - reader.lines, malformed, points, undecoded), reader
 
 
 class Headings:

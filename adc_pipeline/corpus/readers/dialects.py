@@ -4,6 +4,8 @@ r"""How a delimited text file is written: the sign between its cells, its quotes
   more in the header, such as ^, : and the control characters of Hive; so are several signs, such as || and ::.
 - Lines that begin with #, %, ; or // before the header are remarks. One of them is the header where it has the cells of
   a record.
+- Lines of fewer than five cells before the header are titles, as in sheets, since a table of utterances has five
+  columns.
 - Where the cells of the header are in apostrophes, these quote.
 """
 
@@ -30,6 +32,8 @@ REMARK = re.compile(rf"\s*(?:[#%]|//|;(?!(?:[^;]*;){{{LEAST_SEPARATORS}}}))")
 IN_APOSTROPHES = re.compile(r"\s*'[^']*'\s*")
 # A line between the header and the records of a table that was drawn for people.
 RULE = re.compile(r"[\s|+:=-]*---[\s|+:=-]*")
+# The name of a column below a title.
+COLUMN = re.compile(r"[^\W\d][\w .()/:-]{0,39}")
 # Excel's first line, which names the separator, before the header.
 NAMED_SEPARATOR = re.compile(r'"?sep=([^\w"\'\r\n])"?\s*')
 # Lines behind the header that tell whether each ends with a separator.
@@ -150,8 +154,8 @@ def read_dialect(path: Path) -> Dialect:
 def find_header(lines: Sequence[str]) -> tuple[int, str, str | None]:
     """Return the place of the header among the first lines of a file, the header, and what separates its cells if any.
 
-    Before it there may be empty lines, one that names the separator, and remarks. The last remark is the header where
-    it has the cells of the first record.
+    Before it there may be empty lines, one that names the separator, remarks, and titles. The last remark is the header
+    where it has the cells of the first record.
     """
     filled = [place for place, line in enumerate(lines) if line.strip()]
     named = NAMED_SEPARATOR.fullmatch(lines[filled[0]]) if filled else None
@@ -168,7 +172,24 @@ def find_header(lines: Sequence[str]) -> tuple[int, str, str | None]:
         if separator and is_header(remark, header if others else "", separator):
             place, header = remarks[-1], remark
     separator = named[1] if named else separator_of(header, lines[place + 1 :])
+    if len(filled_cells(header, separator)) <= LEAST_SEPARATORS and (below := below_titles(lines, place + 1)):
+        return below
     return place, header, separator if separator and separator in header else None
+
+
+def filled_cells(line: str, separator: str | None) -> list[str]:
+    cells = parse(line, Dialect([], separator)) if separator else [line]
+    return [cell.strip() for cell in cells or [] if cell.strip()]
+
+
+def below_titles(lines: Sequence[str], begin: int) -> tuple[int, str, str] | None:
+    """Return what `find_header` does for the first line from `begin` on whose cells are names of columns, if any."""
+    for place in range(begin, len(lines)):
+        separator = separator_of(lines[place], lines[place + 1 :]) if lines[place].strip() else None
+        cells = filled_cells(lines[place], separator)
+        if separator and len(set(cells)) == len(cells) > LEAST_SEPARATORS and all(map(COLUMN.fullmatch, cells)):
+            return place, lines[place], separator
+    return None
 
 
 def is_header(remark: str, line: str, separator: str) -> bool:

@@ -40,8 +40,8 @@ NEWLINE = ord("\n")
 def is_one_object_a_line(path: Path) -> bool:
     """Return whether DuckDB can read a file in place.
 
-    It is plain, on a disk, begins with no mark, array or answer of an interface, its beginning holds no values of
-    MongoDB's and no object with one key twice, and it does not end as DOS ends a text.
+    It is plain, on a disk, begins with no mark, remark, array, answer of an interface or document of an index, its
+    beginning holds no values of MongoDB's and no object with one key twice, and it does not end as DOS ends a text.
     """
     if isinstance(path, RemoteFile):
         return False
@@ -55,17 +55,18 @@ def is_one_object_a_line(path: Path) -> bool:
 def is_plain(first: bytes) -> bool:
     """Return whether DuckDB can read what begins with these bytes; see `is_one_object_a_line`."""
     other = first.startswith(MARK) or is_spread(first) or is_extended(first) or envelope(first) or has_repeats(first)
+    other = other or is_wrapped(first) or REMARKS.match(first) is not None
     return not other and packing_of(first[:16]) == "none"
 
 
 # Keys that hold the records in an answer of a public interface, and those that may stand beside them.
 ENVELOPES = (
     *("data", "posts", "comments", "latest_posts", "items", "results", "submissions", "hits", "entries"),
-    *("rows", "records", "utterances"),
+    *("rows", "records", "utterances", "response", "docs", "documents", "value", "objects"),
 )
 BESIDE = re.compile(r"(?i)_?(metadata|meta|errors?|has_?more|quota\w*|backoff|(next|prev|previous)(_?page)?|page\w*"
                     r"|\w*cursor|(total_?)?(count|results)|total|status|success|ok|offset|limit|links?"
-                    r"|schema|columns|database|table|truncated"
+                    r"|schema|columns|database|table|truncated|code|@odata\.\w+|start|num_?found\w*|max_?score"
                     r"|nb\w+|hits\w+|exhaustive\w*|query\w*|params|processing\w+|server\w+|rendering\w*)")  # fmt: skip
 # Such an answer up to its first record, with simple values before the records.
 TEXT = r'"(?:[^"\\]|\\.)*"'
@@ -92,6 +93,48 @@ def envelope(first: bytes) -> str:
     if len(keys) != 1 or not all(isinstance(record, dict) for record in found[keys[0]]) or not found[keys[0]]:
         return ""
     return keys[0] if all(map(BESIDE.fullmatch, others)) else ""
+
+
+# Remarks before the first record, of which JSON has none.
+REMARKS = re.compile(rb"\s*(?:(?:#|//)[^\n]*\n\s*)+(?=\{)")
+LEADING_REMARKS = re.compile(rb"\A\s*(?:(?:#|//)[^\n]*\n\s*)*")
+
+
+def without_remarks(found: Iterator[bytes]) -> Iterator[bytes]:
+    """Yield some lines without remarks before the first record."""
+    for block in found:
+        if rest := LEADING_REMARKS.sub(b"", block, count=1):
+            yield rest
+            yield from found
+
+
+# Elasticsearch and OpenSearch write a document as what the index says of it, with the document itself inside.
+DOCUMENT, BESIDE_DOCUMENT = "_source", re.compile("_.*|sort|fields|highlight|matched_queries|found")
+
+
+def is_wrapped(first: bytes) -> bool:
+    """Return whether JSON lines that begin with these bytes hold the documents of an index."""
+    return b'"_source"' in first and bool(document(first.lstrip().partition(b"\n")[0]))
+
+
+def document(line: bytes) -> dict[str, Any]:
+    """Return the document in a line; an empty one if the line holds none."""
+    try:
+        found = json.loads(line.decode())
+    except (ValueError, RecursionError):
+        return {}
+    inside = found.get(DOCUMENT) if isinstance(found, dict) else None
+    if not isinstance(inside, dict) or not all(map(BESIDE_DOCUMENT.fullmatch, found)):
+        return {}
+    return {"id": found["_id"], **inside} if "_id" in found else inside
+
+
+def documents(found: Iterator[bytes]) -> Iterator[bytes]:
+    """Yield the documents in some lines, each as a line."""
+    for block in found:
+        for line in BytesIO(block):
+            inside = document(line)
+            yield json.dumps(inside).encode() + b"\n" if inside else UNREADABLE_LINE if line.strip() else line
 
 
 # MongoDB's Extended JSON has {"$oid": "..."} for an id, {"$date": ...} for a time, {"$numberLong": "7"} for a number:
@@ -293,6 +336,8 @@ def json_lines(file: BinaryIO, path: Path) -> Iterator[bytes]:
     first = beginning(file, path)
     key = envelope(first)
     found = objects(file, path, key) if key or is_spread(first) else whole_lines(file, path)
+    found = without_remarks(found) if REMARKS.match(first) else found
+    found = documents(found) if is_wrapped(first) else found
     found = without_repeats(found) if has_repeats(first) else found
     return without_extended(found) if is_extended(first) else found
 
@@ -306,6 +351,11 @@ def beginning(file: BinaryIO, path: Path) -> bytes:
             break
     file.seek(0)
     return found
+
+
+LINE_END = re.compile(r"[\r\n]")
+# What stands for bytes that are no UTF-8.
+UNDECODED = re.compile("[\udc80-\udcff]")
 
 
 def objects(file: BinaryIO, path: Path, key: str = "") -> Iterator[bytes]:
@@ -340,9 +390,9 @@ def objects(file: BinaryIO, path: Path, key: str = "") -> Iterator[bytes]:
                 # Posts and comments may come as answers of their own.
                 listed = [found.get(name) for name in (key, *ENVELOPES)] if isinstance(found, dict) else []
                 inside = next((value for value in listed if isinstance(value, list)), None)
-                values = list(map(json.dumps, inside)) if isinstance(inside, list) else ["null"]
+                values = apart(value, inside) if isinstance(inside, list) else ["null"]
             else:
-                values = [] if where == "behind" else [json.dumps(found) if "\n" in value or "\r" in value else value]
+                values = [] if where == "behind" else [on_one_line(value, found)]
             for value in values:
                 line = value.encode("utf-8", "surrogateescape") + b"\n"
                 yield line if len(line) <= LINE else UNREADABLE_LINE
@@ -367,6 +417,24 @@ def objects(file: BinaryIO, path: Path, key: str = "") -> Iterator[bytes]:
             sound = False
             next_line = text.find("\n", place) + 1
             place = next_line or len(text)
+
+
+def on_one_line(value: str, found: Any) -> str:
+    """Return a JSON value, which was decoded as `found`, as a line without its end.
+
+    Bytes that are no UTF-8 stay as they are, so that the line is none that can be read.
+    """
+    if not LINE_END.search(value):
+        return value
+    return LINE_END.sub(" ", value) if UNDECODED.search(value) else json.dumps(found)
+
+
+def apart(value: str, records: Sequence[Any]) -> list[str]:
+    """Return the records of an answer, each as JSON on a line; null for one with bytes that are no UTF-8."""
+    if not UNDECODED.search(value):
+        return list(map(json.dumps, records))
+    written = (json.dumps(record, ensure_ascii=False) for record in records)
+    return ["null" if UNDECODED.search(each) else json.dumps(json.loads(each)) for each in written]
 
 
 def open_envelope(text: str, key: str) -> int:

@@ -1,7 +1,8 @@
 """The lines of a delimited text file, as text: unpacked, in steps, whatever ends them."""
 
 import io
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -57,3 +58,38 @@ def count_lines(path: Path) -> int:
                 old_mac = b"\n" not in block and b"\r" in block
             number, last = number + block.count(b"\r" if old_mac else b"\n"), block[-1:]
     return number + (last != (b"\r" if old_mac else b"\n"))
+
+
+# Signs beyond ASCII one beside the other, and what no text holds.
+BEYOND_ASCII = re.compile(rb"[\x80-\xff]+")
+CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1f]")
+
+
+def other_encoding(lines: Iterable[bytes]) -> str:
+    """Return what the encoding of some lines may be if it is none of Unicode's, as the object of a sentence; else none.
+
+    Bytes that are damaged make one line unreadable, or hold control signs, or stand beside other signs in UTF-8.
+    """
+    undecoded = []
+    for line in lines:
+        if not line.isascii():
+            try:
+                line.decode()
+            except UnicodeDecodeError:
+                undecoded.append(line)
+            else:
+                return ""
+    if len(undecoded) < 2 or any(map(CONTROL.search, undecoded)):
+        return ""
+    runs = [len(run) for line in undecoded for run in BEYOND_ASCII.findall(line)]
+    # Words of other scripts consist of such signs.
+    if sum(runs) < 2 * len(runs):
+        return "Windows-1252 (`iconv -f WINDOWS-1252 -t UTF-8`) or a similar encoding"
+    return "another encoding, such as Windows-1251 (`iconv -f WINDOWS-1251 -t UTF-8`), GB18030 or Shift_JIS"
+
+
+def lines_beyond_ascii(path: Path) -> Iterator[bytes]:
+    """Yield the lines of a file that are not ASCII."""
+    with path.open("rb") as file:
+        for chunk in text_chunks(file, path):
+            yield from (line.encode("utf-8", "surrogateescape") for line in chunk if not line.isascii())

@@ -12,11 +12,12 @@ from a string.
   ones have commas. So may points where a table of texts tells that they do (`thousands_by_points`). Pages show the
   highest ones as 1.2k, and some say what they count (7 points).
 - A **mark** (pinned, hidden, by a moderator) is also true as 1.0, and none where it is written like a missing value.
-- An **id** is any text; spaces around it and a tab before it are no part of it, nor what Excel puts around digits
-  (="001"). A whole number keeps its id where a program wrote it as a float: pandas turns 7 into 7.0 where another row
-  has no value. From 2^53 on (2^24 for a float of four bytes), a float no longer holds every whole number and is no id.
-  A number with a fraction is no id either; as text it is, since 7.5 may well be the fifth utterance of thread 7.
-- A **parent** may be missing in several spellings (null, NA, nan, \N and others), in any case.
+- An **id** is any text; white space around it is no part of it, nor what Excel puts around digits (="001"). A whole
+  number keeps its id where a program wrote it as a float: pandas turns 7 into 7.0 where another row has no value. From
+  2^53 on (2^24 for a float of four bytes), a float no longer holds every whole number and is no id. A number with a
+  fraction is no id either; as text it is, since 7.5 may well be the fifth utterance of thread 7.
+- A **parent** may be missing in several spellings (null, NA, nan, \N and others), in any case, also in brackets or
+  quotes, as programs show it: (null), [NULL], <none>.
 
 Each macro tests for the usual case by comparisons alone, of texts or of their lengths: they cost 1 to 3 ns a row, where
 a function of texts (`contains`, `suffix`, a cast) costs 15 to 50, and reading a row of a corpus takes 2,000.
@@ -32,17 +33,25 @@ if TYPE_CHECKING:
 POST, COMMENT = "t3_", "t1_"
 
 # How pandas, R, SQL dumps and spreadsheets write a missing value as text: a parent or a time in any case, an id in
-# these only, since `na` and `none` are ids of Reddit's first posts.
-EXCELS_EMPTY = '=""'
-NO_ID = (
-    *("", "NA", "N/A", "#N/A", "<NA>", "None", "NONE", "null", "Null", "NULL", "nan", "NaN", "NAN", "NaT", r"\N"),
-    EXCELS_EMPTY,
+# these only, since `na` and `none` are ids of Reddit's first posts. Either may be enclosed; of Excel's ="" the sign of
+# a formula is left.
+NO_ID = ("", "NA", "N/A", "None", "NONE", "null", "Null", "NULL", "nan", "NaN", "NAN", "NaT", r"\N")
+NOTHING = ("", "na", "n/a", "#n/a", "none", "null", "nil", "nan", "nat", r"\n", "=")
+ENCLOSING = "()[]<>{}\"'"
+# The longest text of which the ends are looked at.
+LONGEST_NOTHING = 32
+# White space, also in Python's sense, and marks without a width.
+BLANKS = (
+    " \t\n\r\x0b\x0c\x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u200b\u2028\u2029"
+    "\u202f\u205f\u3000\ufeff"
 )
-NOTHING = ("", "na", "n/a", "#n/a", "<na>", "none", "null", "nan", "nat", r"\n", EXCELS_EMPTY)
 
 # How databases number what is not there, and how people and programs write that a root answers nothing. Unlike the
 # above, these may be ids, which `corpus.keys` finds out.
-PERHAPS_NOTHING = ("0", "-1", "-", "root", "Root", "ROOT", "undefined", "false", "False", "[]", "{}")
+PERHAPS_NOTHING = (
+    *("0", "-1", "-", "--", "root", "Root", "ROOT", "undefined", "false", "False"),
+    "00000000-0000-0000-0000-000000000000",
+)
 
 
 def stands_for_nothing(parent: str) -> str:
@@ -64,7 +73,7 @@ CREATE OR REPLACE TEMP MACRO whole_number(written) AS
 -- A score as a page shows it: what it counts behind it, thousands parted, a true minus sign, or only its first digits.
 CREATE OR REPLACE TEMP MACRO shown_score(written) AS regexp_replace(regexp_replace(
     replace(lower(written), chr(8722), '-'),
-    '^[\s\x{a0}]+|[\s\x{a0}]*(?:(?:point|vote|upvote|like)s?)?[\s\x{a0}]*$', '', 'g'),
+    '^[\s\x{a0}]+|[\s\x{a0}]*(?:(?:point|pt|vote|upvote|like)s?)?[\s\x{a0}]*$', '', 'g'),
     '(\d)[ ''\x{2019}\x{a0}\x{2009}\x{202f}](\d{3})', '\1,\2', 'g');
 CREATE OR REPLACE TEMP MACRO shown_number(shown) AS
     CASE WHEN regexp_full_match(shown, '[+-]?\d{1,3}(,\d{3})+(\.0*)?') THEN whole_number(replace(shown, ',', ''))
@@ -172,7 +181,7 @@ CREATE OR REPLACE TEMP MACRO compact_seconds(written) AS
              THEN try_cast(epoch(try_strptime(written, ['%Y%m%d', '%Y%m%d%H%M', '%Y%m%d%H%M%S'])) AS BIGINT) END;
 CREATE OR REPLACE TEMP MACRO seconds(written) AS coalesce(ten_digits(written), compact_seconds(written),
     CASE WHEN strlen(written) <= 11 AND NOT (contains(written, '.') OR contains(written, '-') OR contains(written, '/')
-            OR contains(written, ' '))
+            OR contains(written, ' ') OR contains(lower(written), 'e'))
              THEN try_cast(written AS BIGINT)
          WHEN written IS NOT NULL THEN any_seconds(written) END);
 -- A time that was read as a number: what `seconds` gives for the same number as text, or an error, where its size does
@@ -187,13 +196,22 @@ CREATE OR REPLACE TEMP MACRO recorded(created, recording, after) AS
 """
 
 IDS = r"""
+-- Whether a text begins with one of "#'(<=[ or a sign beside these, and whether it has white space around it, or a sign
+-- beyond ASCII at an end.
+CREATE OR REPLACE TEMP MACRO may_be_enclosed(written) AS
+    (written >= '"' AND written < '*') OR (written >= '<' AND written < '>') OR (written >= '[' AND written < '\')
+        OR (written >= '{' AND written < '|');
+CREATE OR REPLACE TEMP MACRO is_padded(written) AS
+    (written < '!' OR written > '~' OR written[-1] NOT BETWEEN '!' AND '~');
 CREATE OR REPLACE TEMP MACRO is_nothing(written) AS
     CASE WHEN written IS NULL THEN true
-         WHEN strlen(written) > {longest} AND NOT (prefix(written, ' ') OR suffix(written, ' ')) THEN false
-         ELSE list_contains([{nothing}], lower(trim(written))) END;
+         WHEN strlen(written) > {longest} AND (strlen(written) > {longest_enclosed}
+                 OR NOT (written < '0' OR may_be_enclosed(written) OR is_padded(written))) THEN false
+         ELSE list_contains([{nothing}], lower(trim(written, {blanks} || {enclosing}))) END;
 CREATE OR REPLACE TEMP MACRO is_no_id(written) AS
-    CASE WHEN written IS NULL THEN true WHEN strlen(written) > {longest} THEN false
-         ELSE list_contains([{no_id}], trim(written)) END;
+    CASE WHEN written IS NULL THEN true WHEN may_be_enclosed(written) THEN is_nothing(written)
+         WHEN strlen(written) > {longest} THEN false
+         ELSE list_contains([{no_id}], trim(written, {blanks})) END;
 CREATE OR REPLACE TEMP MACRO is_unreadable(value, written) AS
     CASE WHEN value IS NULL THEN CASE WHEN NOT is_nothing(written) THEN true END END;
 CREATE OR REPLACE TEMP MACRO number_id(written) AS
@@ -212,23 +230,25 @@ CREATE OR REPLACE TEMP MACRO bare_id(written) AS
              THEN CASE WHEN NOT regexp_full_match(written, '\d(\.\d{1,5})?E\+(1[1-9]|[2-9]\d)')
                            THEN number_id(written) END
          ELSE nullif(written, '') END;
--- Few ids have spaces around them, and the others cost no copy. A tab before digits makes Excel keep them as they are.
+-- Few ids have white space around them, and the others cost no copy. A tab beside digits makes Excel keep them as they
+-- are.
 CREATE OR REPLACE TEMP MACRO without_spaces(written) AS
-    CASE WHEN written < '!' OR suffix(written, ' ') THEN trim(written, ' ' || chr(9)) ELSE written END;
--- Excel's formula for digits that are to stay a text: ="001". '#' follows the quotation mark. A macro of its own, since
--- each use is planned anew, and that of `without_spaces` in `bare_id` stands many times.
+    CASE WHEN is_padded(written) THEN trim(written, {blanks}) ELSE written END;
+-- Excel's formula for digits that are to stay a text: ="001". '#' follows the quotation mark.
 CREATE OR REPLACE TEMP MACRO other_text(written) AS
     CASE WHEN written >= '="' AND written < '=#' THEN nullif(regexp_replace(written, '^="([^"]*)"$', '\1'), '')
-         ELSE without_spaces(written) END;
--- What is empty or begins with a space, a sign or a digit sorts before a colon. Anything else is no number.
+         ELSE written END;
+-- What is empty or begins with a space, a sign or a digit sorts before a colon. Anything else is no number. The
+-- argument of `bare_id` is written out many times, so that it is a column, or taken once by a lambda.
 CREATE OR REPLACE TEMP MACRO text_id(written) AS
-    CASE WHEN written < ':' THEN bare_id(without_spaces(written)) ELSE other_text(written) END;
+    CASE WHEN is_padded(written)
+             THEN list_transform([trim(written, {blanks})],
+                 lambda trimmed: CASE WHEN trimmed < ':' THEN bare_id(trimmed) ELSE other_text(trimmed) END)[1]
+         WHEN written < ':' THEN bare_id(written) ELSE other_text(written) END;
 -- A parent that is no id stays as it is written: its row is no root, but answers something that is not there.
 CREATE OR REPLACE TEMP MACRO text_parent(written) AS
-    CASE WHEN written < ':' THEN
-             CASE WHEN contains(written, '.') OR contains(written, '+') OR contains(written, ' ') OR written < '!'
-                      THEN coalesce(text_id(written), nullif(without_spaces(written), ''))
-                  ELSE nullif(written, '') END
+    CASE WHEN is_padded(written) OR (written < ':' AND (contains(written, '.') OR contains(written, '+')))
+             THEN coalesce(text_id(written), nullif(trim(written, {blanks}), ''))
          ELSE other_text(written) END;
 -- Texts and ids that a file declares as bytes, such as a UUID's.
 CREATE OR REPLACE TEMP MACRO text_of_bytes(content) AS coalesce(TRY(decode(content)), lower(hex(content)));
@@ -248,7 +268,8 @@ def create_macros(connection: "DuckDBPyConnection") -> None:
     """Create the macros for the life of the connection."""
     connection.execute(NUMBERS)
     connection.execute(TIMES)
-    ids = IDS.replace("{longest}", str(max(map(len, NOTHING))))
-    for name, words in (("{nothing}", NOTHING), ("{no_id}", NO_ID)):
-        ids = ids.replace(name, ", ".join(f"'{word}'" for word in words))
+    ids = IDS.replace("{longest}", str(max(map(len, NOTHING)))).replace("{longest_enclosed}", str(LONGEST_NOTHING))
+    texts = {"nothing": NOTHING, "no_id": NO_ID, "blanks": [BLANKS], "enclosing": [ENCLOSING]}
+    for name, words in texts.items():
+        ids = ids.replace(f"{{{name}}}", ", ".join("'" + word.replace("'", "''") + "'" for word in words))
     connection.execute(ids)
