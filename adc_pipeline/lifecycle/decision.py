@@ -13,10 +13,11 @@ validation split; it is compared on the test split, and the reason says so.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Literal
 
+from adc_pipeline.core.records import read_record
 from adc_pipeline.evaluation.applicability import comparable_bits
 from adc_pipeline.evaluation.comparison import paired_differences
 from adc_pipeline.evaluation.estimate import Difference
@@ -29,6 +30,8 @@ from adc_pipeline.walks.learnable import FEWEST_CONVERSATIONS
 
 DecidingSplit = Literal["validation", "test"]
 Verdict = Literal["promoted", "not better", "not compared", "check failed", "champion already", "pinned", "passed over"]
+# The file of a decision, beside the figures that people read.
+DECISION = "decision.json"
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,16 @@ class Decision:
         figures = self.difference.figures() if self.difference else {}
         named = {"difference" if key == "value" else key: value for key, value in figures.items()}
         return {key: float(value) for key, value in {**named, **self.values}.items() if value is not None}
+
+
+def read_decision(folder: Path) -> Decision:
+    """Return the decision in an artefact's folder; raise DamagedError if its file is damaged."""
+    found = read_record(
+        folder / DECISION, verdict=str, version=str, against=str, metric=str, difference=dict | None, reason=str
+    )
+    difference = Difference(**found["difference"]) if found["difference"] else None
+    known = {each.name: found[each.name] for each in fields(Decision) if each.name in found}
+    return Decision(**{**known, "difference": difference})
 
 
 def decide(
