@@ -62,6 +62,23 @@ def test_the_reports_of_a_long_wait_become_rare(
 
 
 @pytest.mark.parametrize("end", ["well", "killed"])
+def test_a_run_that_waits_goes_on_and_says_so(holder: subprocess.Popen[str], tmp_path: Path, end: str) -> None:
+    reports: list[str] = []
+
+    def report(message: str) -> None:
+        reports.append(message)
+        if end == "killed":
+            os.kill(holder.pid, signal.SIGKILL)
+        elif holder.stdin:
+            holder.stdin.close()
+
+    with Claims(tmp_path, "ours") as ours:
+        ours.take("top_2", 60, report)
+    assert reports[-1].startswith("The other run (datasets, run 1) has ended: this one goes on with top_2 after ")
+    holder.wait()
+
+
+@pytest.mark.parametrize("end", ["well", "killed"])
 def test_a_lock_ends_with_its_process(holder: subprocess.Popen[str], tmp_path: Path, end: str) -> None:
     if end == "killed":
         os.kill(holder.pid, signal.SIGKILL)
@@ -71,13 +88,6 @@ def test_a_lock_ends_with_its_process(holder: subprocess.Popen[str], tmp_path: P
         ours.take("study_cell/a", 0, pytest.fail)
     with Claims(tmp_path, "the next") as ours:
         ours.take("top_2", 0, pytest.fail)
-
-
-def test_a_run_continues_when_the_other_has_ended(holder: subprocess.Popen[str], tmp_path: Path) -> None:
-    with Claims(tmp_path, "ours") as ours:
-        # The holder ends at the first report that we wait.
-        ours.take("top_2", 60, lambda _: holder.stdin.close() if holder.stdin else None)
-    holder.wait()
 
 
 def test_a_process_counts_as_ended_only_when_it_has_ended() -> None:

@@ -9,7 +9,7 @@ a damaged one.
 import json
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 
@@ -20,7 +20,13 @@ from adc_pipeline.core.errors import PipelineError, first_line
 from adc_pipeline.core.links import locked
 from adc_pipeline.core.manifests import Artefact
 from adc_pipeline.defs.history import FOLDERS
-from adc_pipeline.generation.registration import REGISTERED, is_registered, read_registered, register_model
+from adc_pipeline.generation.registration import (
+    REGISTERED,
+    describe_version,
+    is_registered,
+    read_registered,
+    register_model,
+)
 from adc_pipeline.tracking.address import sqlite_file
 from adc_pipeline.tracking.database import COMPANIONS, connect, is_ready, lacking, sentence
 from adc_pipeline.tracking.failures import explained
@@ -167,11 +173,11 @@ def restore(store: Store, tracking: Tracking, made: Artefact) -> list[str]:
     run = restored_run(tracking, made, inputs, tags, messages.append)
     if (made.path / REGISTERED).is_file():
         with explained(tracking):
-            messages += restore_version(store, made, run)
+            messages += restore_version(store, made, inputs, run)
     return messages
 
 
-def restore_version(store: Store, made: Artefact, run: Run) -> list[str]:
+def restore_version(store: Store, made: Artefact, inputs: Mapping[str, Artefact], run: Run) -> list[str]:
     """Register a model again if MLflow has lost its version; return what was restored."""
     registered = read_registered(made.path)
     if is_registered(run, registered):
@@ -184,6 +190,7 @@ def restore_version(store: Store, made: Artefact, run: Run) -> list[str]:
     disable_progress_bar()
     new = register_model(run, made.path, registered["registered_model"], served)
     store.amend(made, REGISTERED, json.dumps(new, allow_nan=False) + "\n")
+    describe_version(run, new, inputs)
     return [f"{made.name} is registered again, as version {new['registered_version']} of {new['registered_model']}."]
 
 

@@ -47,7 +47,7 @@ class Claims:
         file = self.folder / name.replace("/", "%")
         file.parent.mkdir(parents=True, exist_ok=True)
         file.touch()
-        began, next_report, pause = time.monotonic(), 0.0, SECONDS_BETWEEN_REPORTS
+        began, next_report, pause, other = time.monotonic(), 0.0, SECONDS_BETWEEN_REPORTS, ""
         with ExitStack() as stack:
             while not stack.enter_context(locked(file)):
                 stack.close()
@@ -63,6 +63,9 @@ class Claims:
                     report(f"Another run ({other}) is making {name}: waiting at most {seconds - waited:,.0f} s for it.")
                     next_report, pause = waited + pause, min(2 * pause, MOST_SECONDS_BETWEEN_REPORTS)
                 time.sleep(min(SECONDS_BETWEEN_ATTEMPTS, seconds - waited))
+            if other:
+                waited = time.monotonic() - began
+                report(f"The other run ({other}) has ended: this one goes on with {name} after {waited:,.0f} s.")
             # The holder's name is information only, so a failure to write it does not matter.
             with suppress(OSError):
                 file.write_text(self.holder)

@@ -26,6 +26,7 @@ LATER: dict[str, Type] = {
     "metrics": dict[str, float],
     "parameters": dict,
     "artifacts": dict[str, str],
+    "tags": dict[str, str],
 }
 # Characters of a setting in the reason of a rebuild.
 LONGEST_VALUE = 60

@@ -137,6 +137,20 @@ class Automation:
             read_settings(CorpusSettings, configured(self.run_config, "ops", "raw_corpus"), "raw_corpus")
         )
 
+    @property
+    def hindrance(self) -> str:
+        """Return why no run may be started now, whatever it makes; empty if one may be.
+
+        Of an ADC_HOME that is gone, as a disk that is not mounted, the settings are gone too: a run would build the
+        sample in its place.
+        """
+        if not self.home.is_dir():
+            return (
+                f"ADC_HOME = {self.home} is no folder any more: bring it back, such as by mounting its disk, or start"
+                " Dagster with another ADC_HOME."
+            )
+        return self.problem
+
     def describe(self, assets: Collection[str]) -> str:
         """Return which corpus and settings a run of `assets` would use; Dagster's page shows it as plain text."""
         if self.problem:
@@ -153,8 +167,8 @@ class Automation:
 
     def refusal(self, assets: Collection[str], instance: dg.DagsterInstance) -> str:
         """Return why a run of `assets` must not be started; empty if it may be."""
-        if self.problem:
-            return self.problem
+        if hindrance := self.hindrance:
+            return hindrance
         named = self.settings.run_config
         try:
             # Not the time of automation.yaml, which a person saves to change an hour or an address too.

@@ -28,7 +28,7 @@ from adc_pipeline.evaluation.headlines import HEADLINES
 from adc_pipeline.evaluation.settings import ComparisonSettings, EvaluationSettings
 from adc_pipeline.generation.chat_template import MODEL_CARD
 from adc_pipeline.generation.registration import read_registered
-from adc_pipeline.tracking.runs import NOTE, Run
+from adc_pipeline.tracking.runs import NOTE, Run, Tracking
 from adc_pipeline.walks.kinds import KINDS, WalkKind
 from adc_pipeline.walks.learnable import shortcomings
 
@@ -82,8 +82,12 @@ def evaluation_stage(kind: WalkKind) -> Stage[EvaluationSettings]:
         )
 
     def restore(request: Request[EvaluationSettings], made: Artefact, run: Run) -> Mapping[str, Any]:
-        """Log the figures to the logged model, if that is another one since the model was registered again."""
-        logged = read_registered(request.inputs[kind.model].path)["logged_model_id"]
+        """Log the model's card if it is gone, and the figures to another logged model, that of a later version."""
+        tuned = request.inputs[kind.model].path
+        there = {each.path for each in run.client.list_artifacts(run.id)}
+        if (tuned / MODEL_CARD).is_file() and MODEL_CARD not in there:
+            run.file(tuned / MODEL_CARD)
+        logged = read_registered(tuned)["logged_model_id"]
         if not run.client.get_logged_model(logged).metrics:
             figures = read_record(made.path / "metrics.json")
             run.metrics({name: figures[name] for name in HEADLINES if figures.get(name) is not None}, model=logged)
@@ -166,9 +170,21 @@ def make_comparison(making: Making[ComparisonSettings]) -> None:
     # The models' own figures are metrics of their evaluations, under the names that MLflow's charts compare.
     publish(making, result.metrics(), names, table, models, logged=[name for name in names if "_minus_" in name])
     making.run.note(f"{escape(sentence)}\n\n{table}")
-    link = f"[Comparison with the other models]({making.run.address}): {escape(sentence)}"
+    link_evaluations(making.request, making.run, escape(sentence))
+
+
+def restore_comparison(request: Request[ComparisonSettings], made: Artefact, run: Run) -> Mapping[str, Any]:
+    """Link the evaluations to the comparison where they have lost the link, or the comparison has another run."""
+    said, _, _ = run.client.get_run(run.id).data.tags.get(NOTE, "").partition("\n\n")
+    link_evaluations(request, run, said)
+    return {}
+
+
+def link_evaluations(request: Request[ComparisonSettings], run: Run, said: str) -> None:
+    """Link from the evaluations' descriptions in MLflow to the comparison, whose `run` says `said`."""
     for kind in KINDS.values():
-        link_from(making, making.inputs[kind.evaluation], link)
+        link = f"[Comparison with the other models]({run.address}): {said}"
+        link_from(request.inputs[kind.evaluation], request.tracking, link)
 
 
 def comparison_facts(making: Making[ComparisonSettings]) -> dict[str, str]:
@@ -185,14 +201,13 @@ def comparison_facts(making: Making[ComparisonSettings]) -> dict[str, str]:
     return facts
 
 
-def link_from(making: Making[ComparisonSettings], evaluation: Artefact, link: str) -> None:
+def link_from(evaluation: Artefact, tracking: Tracking, link: str) -> None:
     """Add to the description of an evaluation's MLflow run a link to the comparison, in place of an earlier one."""
-    run = making.request.tracking.find_run(read_making(evaluation)["run"])
-    if run is None or run.lifecycle_stage != "active":
+    run = tracking.find_run(read_making(evaluation)["run"])
+    if run is None or run.info.lifecycle_stage != "active" or link in (before := run.data.tags.get(NOTE, "")):
         return
-    client = making.run.client
-    text = client.get_run(run.run_id).data.tags.get(NOTE, "").partition(COMPARED)[0].rstrip()
-    client.set_tag(run.run_id, NOTE, f"{text}\n\n{COMPARED}\n\n{link}\n".lstrip())
+    text = before.partition(COMPARED)[0].rstrip()
+    tracking.client().set_tag(run.info.run_id, NOTE, f"{text}\n\n{COMPARED}\n\n{link}\n".lstrip())
 
 
 def provenance(trained: Mapping[str, Any], artefacts: Sequence[Artefact]) -> dict[str, str]:
@@ -271,6 +286,7 @@ comparison = declare(
         description="All models and the base model side by side, paired on the test cases that they share.",
         settings=ComparisonSettings,
         make=make_comparison,
+        restore=restore_comparison,
         code=(__name__,),
         inputs=tuple(kind.evaluation for kind in KINDS.values()),
         # It shows the date and the models' versions.

@@ -233,7 +233,7 @@ def restore_effects(stage: Stage[Any], request: Request[Any], made: Artefact) ->
 
     Return what Dagster shows of them beside what it shows of the artefact itself.
     """
-    if stage.restore is None and is_intact(request.tracking, read_making(made)):
+    if stage.restore is None and is_intact(request.tracking, made, read_making(made)):
         return {}
     run = restored_run(
         request.tracking,
@@ -242,6 +242,7 @@ def restore_effects(stage: Stage[Any], request: Request[Any], made: Artefact) ->
         run_tags(stage, request),
         request.report,
         columns_of,
+        lambda: parent_run(stage, request),
     )
     return stage.restore(request, made, run) if stage.restore else {}
 
@@ -283,7 +284,7 @@ def make(stage: Stage[Any], request: Request[Any], outside: dict[str, Any]) -> A
         write_shown(folder, making.metadata | table_metadata(stage, made), making.pictures, request.store.home)
         record = {"run": run.id, "address": run.address, "outside": making.outside, "found": making.found}
         record |= {"by": started_by(request.context.run.tags), "shown": shown_digests(folder)}
-        logged = {"metrics": run.logged, "parameters": run.described, "artifacts": making.artifacts}
+        logged = {"metrics": run.logged, "parameters": run.described, "artifacts": making.artifacts, "tags": run.noted}
         write_making(made, record | logged)
         made = request.store.put(folder, made)
         if stage.placed:

@@ -20,6 +20,7 @@ from adc_pipeline.defs.stage import Stage
 from adc_pipeline.generation.registration import read_registered
 from adc_pipeline.lifecycle.settings import PromotionSettings
 from adc_pipeline.tracking.lineage import Node, Records
+from adc_pipeline.tracking.runs import Run
 from adc_pipeline.walks.kinds import KINDS, WalkKind
 
 if TYPE_CHECKING:
@@ -99,10 +100,16 @@ def champion_stage(kind: WalkKind) -> Stage[PromotionSettings]:
     def outside(request: Request[PromotionSettings]) -> Mapping[str, Any]:
         found = contest(kind, request)
         pinned = {"pinned": found.pinned} if found.pinned else {}
-        return {"champion": figures_of(found.against), "failed_checks": found.failed_checks, **pinned}
+        version = str(found.version.version)
+        return {
+            "version": version,
+            "champion": figures_of(found.against),
+            "failed_checks": found.failed_checks,
+            **pinned,
+        }
 
     def make(making: Making[PromotionSettings]) -> None:
-        from adc_pipeline.lifecycle.decision import Evaluated, decide
+        from adc_pipeline.lifecycle.decision import DECISION, Evaluated, decide
         from adc_pipeline.lifecycle.registry import record
 
         found = contest(kind, making.request)
@@ -125,7 +132,7 @@ def champion_stage(kind: WalkKind) -> Stage[PromotionSettings]:
             # The next run is compared with the champion that this run sets.
             making.outside["champion"] = figures_of(Evaluated(decision.version, ours.path))
         facts = asdict(decision) | {"model": found.name, "promoted": decision.promoted}
-        (making.folder / "decision.json").write_text(json.dumps(facts, indent=1, allow_nan=False) + "\n")
+        (making.folder / DECISION).write_text(json.dumps(facts, indent=1, allow_nan=False) + "\n")
         (making.folder / "changes.md").write_text(changed)
         making.log_files(making.folder)
         making.count({"version": int(version.version), "promoted": int(decision.promoted)} | decision.figures())
@@ -134,6 +141,19 @@ def champion_stage(kind: WalkKind) -> Stage[PromotionSettings]:
             "changes": dg.MetadataValue.md(changed),
             "champion": current,
         }
+
+    def restore(request: Request[PromotionSettings], made: Artefact, run: Run) -> Mapping[str, Any]:
+        """Write the decision to the model's version again if that has lost it."""
+        from adc_pipeline.lifecycle import registry
+        from adc_pipeline.lifecycle.decision import read_decision
+
+        tuned, evaluation = request.inputs[kind.model], request.inputs[kind.evaluation]
+        registered, records = read_registered(tuned.path), Records([run.client])
+        name, number = registered["registered_model"], registered["registered_version"]
+        version, lineage = registry.candidate(records, name, number, tuned)
+        if registry.restore(records, version, lineage, evaluation.digest, read_decision(made.path)):
+            request.report(f"The decision on version {number} of {name} is written to it again.")
+        return {}
 
     return Stage(
         name=kind.champion,
@@ -149,6 +169,7 @@ def champion_stage(kind: WalkKind) -> Stage[PromotionSettings]:
         kinds=("mlflow",),
         complete=complete,
         outside=outside,
+        restore=restore,
     )
 
 

@@ -32,8 +32,8 @@ def described() -> str:
 def changed_corpus(context: dg.SensorEvaluationContext) -> dg.SensorResult:
     watch = Watch.from_cursor(context.cursor)
     automation = Automation.load()
-    if automation.problem:
-        return dg.SensorResult(skip_reason=automation.problem, cursor=watch.cursor())
+    if hindrance := automation.hindrance:
+        return dg.SensorResult(skip_reason=hindrance, cursor=watch.cursor())
     corpus = automation.corpus
     found = check_for_change(watch, corpus, Store.from_environment())
     if found.skip:

@@ -130,17 +130,17 @@ def model_stage(kind: WalkKind) -> Stage[TrainingSettings]:
         making.metadata |= registered
 
     def restore(request: Request[TrainingSettings], made: Artefact, run: Run) -> Mapping[str, Any]:
-        """Register the model again if its version, or the version's files, are gone from MLflow."""
+        """Register the model again if its version, or the version's files, are gone from MLflow; describe it anew."""
         registered = read_registered(made.path)
         name = request.tracking.model_name(kind.name)
         if registered["registered_model"] != name or not is_registered(run, registered):
             registered = register(run, made.path, name)
-            describe_version(run, registered, request.inputs)
             request.store.amend(made, REGISTERED, json.dumps(registered, allow_nan=False) + "\n")
             request.report(
                 f"{kind.model} is registered again, as version {registered['registered_version']} of {name}: MLflow"
                 " does not have it under this name."
             )
+        describe_version(run, registered, request.inputs)
         return registered
 
     return Stage(

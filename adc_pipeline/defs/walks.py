@@ -75,7 +75,10 @@ def walk_stage(kind: WalkKind) -> Stage[WalkSettings]:
             written = [file for split in SPLITS for file in files[split]]
             making.show("distributions", distributions(written, PANELS, engine, in_random_order=True))
             baselines = dataset_baselines(folder, ranked.path, engine)
-            making.count(count_differences(files["train"], engine, folder / "spill-differences"))
+            differences = count_differences(files["train"], engine, folder / "spill-differences")
+            making.count(
+                {name: count for name, count in differences.items() if name != "sampled.tied" or kind.follows_ranks}
+            )
             making.count(leakage.result())
         limits = shortcomings(making.counts, settings.walks_per_conversation)
         for sentence in limits:

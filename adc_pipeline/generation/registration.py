@@ -54,9 +54,6 @@ def register_model(run: Run, folder: Path, name: str, flavor: ModuleType = servi
     # MLflow prints on stderr that it has registered the model.
     with redirect_stderr(StringIO()):
         number = int(mlflow.register_model(f"models:/{logged.model_id}", name).version)
-    if not run.client.get_registered_model(name).description:
-        run.client.update_registered_model(name, MODEL_DESCRIPTION)
-    run.client.update_model_version(name, str(number), serving.DESCRIPTION.format(name=name, version=number))
     return {"registered_model": name, "registered_version": number, "logged_model_id": logged.model_id}
 
 
@@ -67,7 +64,15 @@ def share_weights(folder: Path, location: str) -> None:
 
 
 def describe_version(run: Run, registered: Mapping[str, Any], inputs: Mapping[str, Artefact]) -> None:
-    """Add the lineage of a registered model to its version's description: a table with links to the MLflow runs."""
+    """Describe a registered model and its version where they have no description; a person's words stay.
+
+    A version's is how to ask it, and its lineage: a table with links to the MLflow runs.
+    """
+    name, number = registered["registered_model"], str(registered["registered_version"])
+    if not run.client.get_registered_model(name).description:
+        run.client.update_registered_model(name, MODEL_DESCRIPTION)
+    if (run.client.get_model_version(name, number).description or "").strip():
+        return
     records = Records([run.client])
     nodes: dict[tuple[str, str], Node] = {}
     for artefact in inputs.values():
@@ -80,10 +85,9 @@ def describe_version(run: Run, registered: Mapping[str, Any], inputs: Mapping[st
         )
         for node in nodes.values()
     ]
-    name, number = registered["registered_model"], str(registered["registered_version"])
-    description = run.client.get_model_version(name, number).description or ""
+    asked = serving.DESCRIPTION.format(name=name, version=number).rstrip()
     lineage = f"Trained by [this run]({run.address}) from:\n\n{table(['artefact', 'digest', 'counts'], rows)}"
-    run.client.update_model_version(name, number, f"{description.rstrip()}\n\n{HEADING}\n\n{lineage}")
+    run.client.update_model_version(name, number, f"{asked}\n\n{HEADING}\n\n{lineage}")
 
 
 def is_registered(run: Run, registered: Mapping[str, Any]) -> bool:

@@ -13,10 +13,12 @@ validation split; it is compared on the test split, and the reason says so.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Literal
 
+from adc_pipeline.core.errors import DamagedError, first_line
+from adc_pipeline.core.records import REMEDY, read_record
 from adc_pipeline.evaluation.applicability import comparable_bits
 from adc_pipeline.evaluation.comparison import paired_differences
 from adc_pipeline.evaluation.estimate import Difference
@@ -29,6 +31,8 @@ from adc_pipeline.walks.learnable import FEWEST_CONVERSATIONS
 
 DecidingSplit = Literal["validation", "test"]
 Verdict = Literal["promoted", "not better", "not compared", "check failed", "champion already", "pinned", "passed over"]
+# The file of a decision, beside the figures that people read.
+DECISION = "decision.json"
 
 
 @dataclass(frozen=True)
@@ -99,6 +103,20 @@ class Pair:
         values: Mapping[str, float | None] | None = None,
     ) -> Decision:
         return Decision(verdict, self.new.version, self.against, self.metric, difference, reason, values or {})
+
+
+def read_decision(folder: Path) -> Decision:
+    """Return the decision in an artefact's folder; raise DamagedError if its file is damaged."""
+    path = folder / DECISION
+    found = read_record(path, verdict=str, version=str, against=str, metric=str, difference=dict | None, reason=str)
+    known = {each.name: found[each.name] for each in fields(Decision) if each.name in found}
+    try:
+        difference = Difference(**found["difference"]) if found["difference"] else None
+    except TypeError as error:
+        raise DamagedError(
+            f"{path} is damaged, or another version of this package wrote it ({first_line(error)}): {REMEDY}."
+        ) from error
+    return Decision(**{**known, "difference": difference})
 
 
 def decide(

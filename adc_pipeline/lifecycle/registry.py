@@ -6,7 +6,7 @@ tags have the verdict and the artefact, since the table of versions shows each t
 """
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from adc_pipeline.core.artefacts import Store
 from adc_pipeline.core.content import damage
@@ -14,7 +14,8 @@ from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.core.manifests import Artefact
 from adc_pipeline.core.markdown import table
 from adc_pipeline.evaluation.formatting import number as shown
-from adc_pipeline.lifecycle.decision import Decision, Evaluated
+from adc_pipeline.generation.registration import HEADING as LINEAGE
+from adc_pipeline.lifecycle.decision import Decision, Evaluated, Verdict
 from adc_pipeline.tracking.lineage import ORIGIN, Node, Records
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ CHAMPION = "champion"
 # The tag that records a decision on its version; what begins with it and a point is from before 0.2.
 PROMOTION = "adc.promotion"
 HEADING = "## Promotion"
+BY_HAND = "promoted by hand"
+VERDICTS = (*get_args(Verdict), BY_HAND)
 # Tag of a registered model: the version that stays champion until somebody promotes another.
 PINNED = f"{PROMOTION}.pinned"
 # Tag of a registered model: the version that somebody promoted by hand, and the newest version at that time.
@@ -85,7 +88,35 @@ def previous(records: Records, version: "ModelVersion") -> "ModelVersion | None"
 
 
 def record(records: Records, version: "ModelVersion", model: Node, evaluation: str, decision: Decision) -> None:
-    """Write a decision to its version's tags and description, and then move the alias if the version was promoted.
+    """Write a decision to its version's tags and description, and then move the alias if the version was promoted."""
+    describe_decision(records, version, model, evaluation, decision)
+    if decision.promoted:
+        records.registry.set_registered_model_alias(version.name, CHAMPION, str(version.version))
+
+
+def restore(records: Records, version: "ModelVersion", model: Node, evaluation: str, decision: Decision) -> bool:
+    """Write a decision again if its version has lost tags or description; return whether it had.
+
+    Where the alias leads is not looked at: a person may have moved it. Words of a person's own in the description stay.
+    """
+    text, verdict = version.description or "", version.tags.get(PROMOTION)
+    described = HEADING in text or (text.strip() and LINEAGE not in text)
+    if described and verdict in VERDICTS and version.tags.get(ORIGIN) == origin(model):
+        return False
+    kept = verdict if verdict and verdict in VERDICTS else decision.verdict
+    describe_decision(records, version, model, evaluation, decision, kept)
+    return True
+
+
+def origin(model: Node) -> str:
+    """Return what the tag of a version's origin says."""
+    return f"{model.asset}/{model.digest}"
+
+
+def describe_decision(
+    records: Records, version: "ModelVersion", model: Node, evaluation: str, decision: Decision, verdict: str = ""
+) -> None:
+    """Write a decision to its version's tags and description; `verdict` stands in the tag in place of its own.
 
     `evaluation` is the digest of the evaluation behind the decision. The model's asset and digest are written too, so
     that the version's origin stays known after its run has been deleted.
@@ -93,10 +124,8 @@ def record(records: Records, version: "ModelVersion", model: Node, evaluation: s
     facts = {"metric": decision.metric, "against": decision.against, "evaluation": evaluation}
     counts = ("cases", "conversations")
     facts |= {name: f"{value:,.0f}" if name in counts else shown(value) for name, value in decision.figures().items()}
-    tags = {ORIGIN: f"{model.asset}/{model.digest}", PROMOTION: decision.verdict}
+    tags = {ORIGIN: origin(model), PROMOTION: verdict or decision.verdict}
     write_decision(records, version, tags, f"{decision.reason}\n\n{table(['', ''], facts.items())}")
-    if decision.promoted:
-        records.registry.set_registered_model_alias(version.name, CHAMPION, str(version.version))
 
 
 def write_decision(records: Records, version: "ModelVersion", tags: Mapping[str, str], text: str) -> None:
@@ -125,7 +154,7 @@ def promote(records: Records, name: str, which: str, pin: bool, who: str, why: s
         f"Version {number} was promoted by hand by {who}{', and pinned' if pin else ''}: {why or 'no reason given'}"
     )
     against = f"version {before.version} was champion" if before else "there was no champion"
-    write_decision(records, version, {PROMOTION: "promoted by hand"}, f"{reason}. Before, {against}.")
+    write_decision(records, version, {PROMOTION: BY_HAND}, f"{reason}. Before, {against}.")
     if pin:
         client.set_registered_model_tag(name, PINNED, number)
     elif pinned(records, name):
@@ -148,7 +177,7 @@ def passed_over(records: Records, version: "ModelVersion", champion: "ModelVersi
     chosen, _, newest = records.registry.get_registered_model(version.name).tags.get(CHOSEN, "").partition("/")
     if chosen == str(champion.version) and newest.isdecimal() and int(version.version) <= int(newest):
         return True
-    was_champion = version.tags.get(PROMOTION) in ("promoted", "passed over")
+    was_champion = version.tags.get(PROMOTION) in ("promoted", "champion already", "passed over")
     return was_champion and int(champion.version) < int(version.version)
 
 

@@ -102,6 +102,11 @@ def has_content(path: Path) -> bool:
             rows = connection.execute(f'SELECT 1 FROM "{quoted}" LIMIT 2').fetchall()  # noqa: S608
             if len(rows) > ROWS_OF_A_NEW_DATABASE.get(table, 0):
                 return True
+            # `Default` may have been purged, and the one that is there be somebody's own.
+            if table == "experiments":
+                only = connection.execute("SELECT * FROM experiments").fetchone()
+                if only is not None and "Default" not in only:
+                    return True
     return False
 
 

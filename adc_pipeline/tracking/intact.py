@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from adc_pipeline.core.manifests import Artefact
 from adc_pipeline.tracking.address import sqlite_file
 from adc_pipeline.tracking.database import COMPANIONS
-from adc_pipeline.tracking.runs import Tracking, local_path
+from adc_pipeline.tracking.runs import ASSET, DIGEST, PARENT, Tracking, local_path
 
 QUERY = """
 SELECT experiment_id, runs.artifact_uri, experiments.artifact_location
@@ -22,10 +23,15 @@ FROM runs JOIN experiments USING (experiment_id)
 WHERE runs.run_uuid = ? AND runs.status = 'FINISHED' AND runs.lifecycle_stage = 'active'
   AND experiments.name = ? AND experiments.lifecycle_stage = 'active'
 """
+TAGS = "SELECT key, value FROM tags WHERE run_uuid = ?"
+DELETED = "SELECT count(*) FROM runs WHERE run_uuid = ? AND lifecycle_stage != 'active'"
 
 
-def is_intact(tracking: Tracking, record: Mapping[str, Any]) -> bool:
-    """Return whether the run of a `making.json` is certainly there: finished, in the experiment, and with its files."""
+def is_intact(tracking: Tracking, made: Artefact, record: Mapping[str, Any]) -> bool:
+    """Return whether the run of an artefact, which its `making.json` names, is certainly there.
+
+    That is finished, in the experiment, with its tags and files, and below no deleted parent.
+    """
     file = sqlite_file(tracking.uri)
     # A journal that a killed process left has to be played back first.
     if file is None or any(file.with_name(file.name + each).exists() for each in COMPANIONS):
@@ -33,9 +39,13 @@ def is_intact(tracking: Tracking, record: Mapping[str, Any]) -> bool:
     try:
         with closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True)) as connection:
             found = connection.execute(QUERY, (record["run"], tracking.names.experiment)).fetchone()
+            tags = dict(connection.execute(TAGS, (record["run"],)).fetchall())
+            (deleted,) = connection.execute(DELETED, (tags.get(PARENT, ""),)).fetchone()
     except sqlite3.Error:
         return False
-    if found is None:
+    if found is None or deleted or (tags.get(ASSET), tags.get(DIGEST)) != (made.name, made.digest):
+        return False
+    if not record.get("tags", {}).keys() <= tags.keys():
         return False
     experiment, files, location = found
     if tracking.run_address(str(experiment), record["run"]) != record["address"]:

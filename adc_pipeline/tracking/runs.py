@@ -29,7 +29,6 @@ from adc_pipeline.tracking.settings import MlflowSettings
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run as MlflowRun
-    from mlflow.entities import RunInfo
 
 # MLflow's own tags.
 NOTE, KIND, PARENT = "mlflow.note.content", "mlflow.experimentKind", "mlflow.parentRunId"
@@ -183,12 +182,12 @@ class Tracking:
                     answer.raise_for_status()
             self.experiment(client)
 
-    def find_run(self, run: str) -> "RunInfo | None":
+    def find_run(self, run: str) -> "MlflowRun | None":
         """Return what MLflow knows of a run, which may be deleted or unfinished; None if it is gone."""
         from mlflow.exceptions import MlflowException
 
         try:
-            return self.client().get_run(run).info if run else None
+            return self.client().get_run(run) if run else None
         except MlflowException as error:
             if error.error_code == "RESOURCE_DOES_NOT_EXIST":
                 return None
@@ -304,6 +303,7 @@ class Run:
     # What is logged of the artefact as a whole, besides its settings, for `tracking.restoration`.
     logged: dict[str, float] = field(default_factory=dict)
     described: dict[str, Any] = field(default_factory=dict)
+    noted: dict[str, str] = field(default_factory=dict)
 
     def describe(self, values: Mapping[str, Any]) -> None:
         """Log facts that are no settings and do not change during the run, such as a model's size, as parameters."""
@@ -312,6 +312,7 @@ class Run:
 
     def note(self, markdown: str) -> None:
         """Write the run's description, which replaces an earlier one."""
+        self.noted[NOTE] = markdown
         self.client.set_tag(self.id, NOTE, markdown)
 
     def parameters(self, values: Mapping[str, Any]) -> None:

@@ -14,19 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from adc_pipeline.core.content import file_digest
-from adc_pipeline.core.errors import PipelineError, first_line
-from adc_pipeline.core.named_files import check_file, named_path, read_mapping
+from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.core.named_files import named_path
+from adc_pipeline.training.accelerate_file import check_accelerate_config
 from adc_pipeline.training.settings import TrainingSettings
-
-# What may stand in a configuration of Accelerate, in small letters, and what to use in place of anything else.
-WORKING: dict[str, tuple[tuple[str, ...], str]] = {
-    "distributed_type": (
-        ("no", "fsdp", *(f"multi_{kind}" for kind in ("cpu", "gpu", "xpu", "npu", "mlu", "musa", "sdaa", "hpu"))),
-        "MULTI_GPU or FSDP",
-    ),
-    "mixed_precision": (("no", "bf16", "fp16"), "no, bf16 or fp16"),
-    "dynamo_backend": (("no",), "the setting `compile`"),
-}
 
 
 def check_tools(settings: TrainingSettings) -> None:
@@ -47,31 +38,6 @@ def files_of(settings: TrainingSettings) -> dict[str, Any]:
     with suppress(OSError):
         digest = file_digest(named_path(settings.accelerate_config))
     return {"accelerate_config": digest}
-
-
-def check_accelerate_config(path: Path) -> None:
-    """Raise PipelineError unless a file is a configuration of Accelerate, JSON or YAML."""
-    check_file(path, "accelerate_config")
-    values = read_mapping(path)
-    from accelerate.commands.config.config_args import load_config_from_file
-
-    try:
-        # The launcher does the same, and ends in a stack trace.
-        load_config_from_file(str(path))
-    except Exception as error:
-        raise PipelineError(
-            f"`accelerate_config` {path} is refused by Accelerate ({first_line(error)}); write it with `accelerate"
-            " config`."
-        ) from error
-    dynamo = values.get("dynamo_config")
-    chosen = {**values, "dynamo_backend": dynamo.get("dynamo_backend") if isinstance(dynamo, dict) else None}
-    for name, (works, instead) in WORKING.items():
-        # A bare `no` is false in YAML.
-        value = "no" if chosen.get(name) in (None, False) else str(chosen[name])
-        if value.lower() not in works:
-            raise PipelineError(
-                f"`accelerate_config` {path} sets `{name}` {value}, which does not work here; use {instead}."
-            )
 
 
 def check_compiler() -> None:

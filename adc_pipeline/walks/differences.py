@@ -1,4 +1,4 @@
-"""Count in a sample of training walks what could be learned of verdicts: replies and walks that differ in their text.
+"""Count in a sample of training walks what could be learned of verdicts: replies and walks that differ.
 
 The rows of a split are in the order of a hash, so that the first ones are a random sample. Texts are compared without
 white space and invisible signs. Of a long walk its beginning counts: a slice costs the characters before it.
@@ -21,30 +21,32 @@ WITH beginnings AS (
 ), flat AS (
     SELECT row, generate_subscripts(turns, 1) AS place, unnest(list_transform(turns, lambda turn: {
         verdict: turn.verdict,
+        score: turn.score,
         content: regexp_replace(substr(text, turn.start + 1, turn."end" - turn.start), $blank, '', 'g')
     })) AS turn
     FROM beginnings
 ), stepped AS (
-    SELECT row, place, turn.verdict = 'accepted' AS accepted, turn.content AS content,
+    SELECT row, place, turn.verdict = 'accepted' AS accepted, turn.content AS content, turn.score AS score,
         coalesce(sum(accepted::INT) OVER (
             PARTITION BY row ORDER BY place ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
         ), 0) AS step
     FROM flat
 ), compared AS (
-    SELECT chosen.content = rejected.content AS same
+    SELECT chosen.content = rejected.content AS same, chosen.score = rejected.score AS tied
     FROM stepped AS chosen JOIN stepped AS rejected USING (row, step) WHERE chosen.accepted AND NOT rejected.accepted
 ), walked AS (
     SELECT hash(list((accepted, content) ORDER BY place)) AS walk FROM stepped GROUP BY row
 )
 SELECT count(*) AS "sampled.rejected", coalesce(count_if(same), 0) AS "sampled.same_as_accepted",
+    coalesce(count_if(tied), 0) AS "sampled.tied",
     (SELECT count(*) FROM walked) AS "sampled.walks", (SELECT count(DISTINCT walk) FROM walked) AS "sampled.different"
 FROM compared
 """
 
 
 def count_differences(files: Sequence[str], engine: Engine, spill: Path) -> dict[str, int]:
-    """Return how many rejected turns were looked at, how many of them have the text of the accepted sibling, how many
-    walks were looked at, and how many different ones these are.
+    """Return how many rejected turns were looked at, how many of them have the text, and how many the score, of the
+    accepted sibling, how many walks were looked at, and how many different ones these are.
     """
     with engine.connect(spill) as connection:
         sample = {"files": list(files), "walks": WALKS, "characters": CHARACTERS, "blank": BLANK}

@@ -37,6 +37,8 @@ class WalkKind:
     promoted_by: str
     reading: str
     epochs: float = 2.0
+    # Whether a verdict follows the ranks, and is no coin's.
+    follows_ranks: bool = True
 
     @property
     def dataset(self) -> str:
@@ -105,6 +107,7 @@ RANDOM_WALK = WalkKind(
     # 16**32 / 2
     threshold="8" + "0" * 31,
     promoted_by="steering",
+    follows_ranks=False,
     reading=(
         "In random-walk the verdict is a coin that is independent of the text: its preference accuracy belongs near or"
         " below chance, and steering is what it can teach."

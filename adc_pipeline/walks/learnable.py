@@ -57,6 +57,13 @@ def not_taught(counts: Mapping[str, float]) -> list[str]:
             f"Of {compared:,} rejected replies that were compared, only {different} differ in their text from the"
             " accepted one beside them, too few to learn verdicts from."
         )
+    # Not counted where verdicts do not follow the scores.
+    tied = int(counts.get("sampled.tied", 0))
+    if tied and (tied == compared or compared - tied < FEWEST_REJECTED <= compared):
+        found.append(
+            f"Of {compared:,} rejected replies that were compared, {tied:,} have the score of the accepted one beside"
+            " them, so that the time of writing decides, and there is too little to learn of better and worse."
+        )
     walks, texts = int(counts.get("sampled.walks", 0)), int(counts.get("sampled.different", 0))
     if texts < FEWEST_DIFFERENT <= walks:
         found.append(

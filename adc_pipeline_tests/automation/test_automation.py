@@ -25,7 +25,7 @@ from adc_pipeline.corpus.settings import CorpusSettings
 from adc_pipeline.definitions import defs
 from adc_pipeline.defs.automation import Automation, AutomationSettings, read_automation, read_run_config
 from adc_pipeline.defs.launcher import WatchfulRunLauncher
-from adc_pipeline.defs.schedules import schedule
+from adc_pipeline.defs.schedules import schedule, schedules
 from adc_pipeline.defs.sensors import changed_corpus
 from adc_pipeline.defs.stage import STAGES
 from adc_pipeline.defs.started_by import current_settings, keeps_settings, started_by
@@ -133,6 +133,17 @@ def dagster() -> dg.DagsterInstance:
 def tick_of(timed: dg.ScheduleDefinition) -> Any:
     with dg.build_schedule_context(dagster(), repository_def=defs.get_repository_def()) as context:
         return timed.evaluate_tick(context)
+
+
+def test_nothing_is_started_where_adc_home_is_gone(home: Path) -> None:
+    home.rmdir()
+    gone = f"ADC_HOME = {home} is no folder any more: bring it back"
+    for timed in schedules:
+        assert gone in str(tick_of(timed).skip_message)
+    watched = tick("remembered")
+    assert gone in said(watched)
+    assert not watched.run_requests
+    assert not home.exists()
 
 
 @pytest.mark.slow

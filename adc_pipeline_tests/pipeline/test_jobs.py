@@ -257,6 +257,9 @@ def test_a_version_that_mlflow_lost_is_registered_again(run: dg.ExecuteInProcess
     assert shown["top_2_model"]["registered_version"].value == after["registered_version"]
     found = client.get_model_version("adc-top-2", str(after["registered_version"]))
     assert client.get_run(str(found.run_id)).info.status == "FINISHED"
+    # The decision is about that version.
+    assert {"adc.artefact", "adc.promotion"} <= found.tags.keys()
+    assert "## Promotion" in str(found.description)
     assert client.get_logged_model(after["logged_model_id"]).metrics
     assert model_lineage(client, "adc-top-2", str(after["registered_version"])).digest == before.digest
     assert damage(store.current("top_2_model")) == []

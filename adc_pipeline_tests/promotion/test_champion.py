@@ -293,6 +293,24 @@ def test_a_lost_alias_is_given_back_to_the_last_champion(weeks: Weeks) -> None:
     assert weeks.aliases() == {"champion": "3"}
 
 
+def test_what_a_version_has_lost_of_its_decision_is_written_to_it_again(weeks: Weeks) -> None:
+    client = weeks.history.client
+    weeks.run("first", 0.8)
+    before, described = weeks.tags(1), described_version(weeks, 1)
+    for change in (
+        lambda: client.delete_model_version_tag(NAME, "1", "adc.promotion"),
+        lambda: client.set_model_version_tag(NAME, "1", "adc.promotion", "edited"),
+        lambda: client.set_model_version_tag(NAME, "1", "adc.artefact", "edited"),
+        lambda: client.update_model_version(NAME, "1", ""),
+    ):
+        change()
+        assert weeks.decide()["unchanged"] is True
+        assert (weeks.tags(1), described_version(weeks, 1)) == (before, described)
+    client.update_model_version(NAME, "1", "Somebody's own words")
+    weeks.decide()
+    assert described_version(weeks, 1) == "Somebody's own words"
+
+
 def test_what_is_not_there_cannot_be_promoted(weeks: Weeks) -> None:
     weeks.run("a", 0.7)
     with pytest.raises(PipelineError, match="has no version 7"):

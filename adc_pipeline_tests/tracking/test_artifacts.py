@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 
 from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.core.manifests import Artefact, write_making
 from adc_pipeline.tracking.intact import is_intact
-from adc_pipeline.tracking.runs import Tracking, local_path
+from adc_pipeline.tracking.restoration import restored_run
+from adc_pipeline.tracking.runs import ASSET, DIGEST, NOTE, PARENT, Tracking, local_path
 
 
 @pytest.fixture
@@ -31,6 +33,33 @@ def test_artifacts_of_a_database_lie_beside_it(team: Path, address: str, monkeyp
         artifacts = run.client.get_run(run.id).info.artifact_uri
     assert (team / "mlflow-artifacts").resolve().as_uri() in artifacts
     assert list((team.parent / "somewhere").iterdir()) == []
+
+
+def test_tags_and_the_parent_of_a_run_are_brought_back(team: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{team / 'mlflow.db'}")
+    tracking, made = Tracking.from_environment(team.parent / "home"), Artefact("top_2", team, "0" * 32)
+    tags = {"adc.stage": "walks", "mlflow.user": "ann"}
+    above = tracking.parent("job", "job", {})
+    with tracking.run("top_2", {}, tags, above) as run:
+        run.artefact(made, "output")
+        run.note("a description")
+    write_making(made, {"run": run.id, "address": run.address, "outside": {}, "tags": run.noted})
+    client, before = run.client, run.client.get_run(run.id).data.tags
+
+    def restored() -> dict[str, str]:
+        restored_run(tracking, made, {}, {**tags, "mlflow.user": "bob"}, print, parent=lambda: "another")
+        return dict(client.get_run(run.id).data.tags)
+
+    for name in (ASSET, DIGEST, NOTE, "adc.stage"):
+        client.delete_tag(run.id, name)
+    client.delete_run(above)
+    assert restored() == before
+    assert client.get_run(above).info.lifecycle_stage == "active"
+    client.set_tag(run.id, DIGEST, "edited")
+    client.set_tag(run.id, NOTE, "somebody's words")
+    client.delete_run(above)
+    client._tracking_client.store._hard_delete_run(above)
+    assert restored() == {**before, NOTE: "somebody's words", PARENT: "another"}
 
 
 def test_artifacts_of_a_server_of_databases_lie_in_adc_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -66,26 +95,34 @@ def test_what_is_missing_in_a_database_is_seen_without_mlflow(team: Path, monkey
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{team / 'mlflow.db'}")
     tracking = Tracking.from_environment(team.parent / "home")
     (team / "note.txt").write_text("a note")
-    with tracking.run("top_2", {}, {}) as run:
+    made = Artefact("top_2", team, "0" * 32)
+    with tracking.run("top_2", {}, {}, tracking.parent("job", "job", {})) as run:
         run.file(team / "note.txt")
-        record = {"run": run.id, "address": run.address, "artifacts": {"note.txt": "note.txt"}}
+        run.artefact(made, "output")
+        run.note("a description")
+        record = {"run": run.id, "address": run.address, "artifacts": {"note.txt": "note.txt"}, "tags": run.noted}
         # It has not ended.
-        assert not is_intact(tracking, record)
+        assert not is_intact(tracking, made, record)
     client, experiment = run.client, run.client.get_run(run.id).info.experiment_id
+    parent = client.get_run(run.id).data.tags[PARENT]
     artifacts = local_path(client.get_run(run.id).info.artifact_uri)
-    assert is_intact(tracking, record)
+    assert is_intact(tracking, made, record)
     for change, back in (
         (lambda: client.delete_run(run.id), lambda: client.restore_run(run.id)),
         (lambda: client.rename_experiment(experiment, "old"), lambda: client.rename_experiment(experiment, "adc")),
         (lambda: client.delete_experiment(experiment), lambda: client.restore_experiment(experiment)),
         (lambda: artifacts.rename(team / "away"), lambda: (team / "away").rename(artifacts)),
+        (lambda: client.delete_tag(run.id, ASSET), lambda: client.set_tag(run.id, ASSET, made.name)),
+        (lambda: client.set_tag(run.id, DIGEST, "x"), lambda: client.set_tag(run.id, DIGEST, made.digest)),
+        (lambda: client.delete_tag(run.id, NOTE), lambda: run.note("a description")),
+        (lambda: client.delete_run(parent), lambda: client.restore_run(parent)),
         (lambda: (team / "mlflow.db-journal").touch(), lambda: (team / "mlflow.db-journal").unlink()),
     ):
         change()
-        assert not is_intact(tracking, record)
+        assert not is_intact(tracking, made, record)
         back()
-        assert is_intact(tracking, record)
-    assert not is_intact(tracking, {**record, "address": "http://elsewhere"})
-    assert not is_intact(tracking, {**record, "run": "gone"})
+        assert is_intact(tracking, made, record)
+    assert not is_intact(tracking, made, {**record, "address": "http://elsewhere"})
+    assert not is_intact(tracking, made, {**record, "run": "gone"})
     (team / "mlflow.db").write_bytes(b"no database")
-    assert not is_intact(tracking, record)
+    assert not is_intact(tracking, made, record)

@@ -113,6 +113,17 @@ def test_an_unfinished_database_of_an_earlier_version_is_replaced(home: Path, pa
     assert not path.with_name("mlflow.db-journal").exists()
 
 
+def test_an_experiment_of_somebodys_own_is_content(tmp_path: Path) -> None:
+    path = tmp_path / "mlflow.db"
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("CREATE TABLE experiments (experiment_id INT, name TEXT)")
+        connection.execute("INSERT INTO experiments VALUES (0, 'Default')")
+    assert not database.has_content(path)
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE experiments SET name = 'mine'")
+    assert database.has_content(path)
+
+
 def test_the_tables_of_another_program_stay(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with closing(sqlite3.connect(path)) as connection:
         connection.executescript('CREATE TABLE "a ""b" (word); INSERT INTO "a ""b" VALUES (1)')

@@ -55,6 +55,9 @@ def test_adapters_need_their_package(monkeypatch: pytest.MonkeyPatch) -> None:
         check_tools(TrainingSettings(lora_rank=4))
 
 
+FSDP = "distributed_type: FSDP\nnum_processes: 2\nfsdp_config:"
+
+
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
@@ -63,21 +66,36 @@ def test_adapters_need_their_package(monkeypatch: pytest.MonkeyPatch) -> None:
         ("[" * 10_000, "give a YAML file"),
         ("- 1", "not a mapping of names to values"),
         ("distributed_type: no\nuse_cpu: true", ""),
-        ("use_cpu: true", r"refused by Accelerate \(.*`distributed_type` must be"),
+        ("", "has no `distributed_type`; use NO"),
+        ("use_cpu: true", "has no `distributed_type`; use NO"),
         ("mixed_precision: no\ndistributed_type: MULTI_GPU\nnum_processes: 2", ""),
+        ("distributed_type: no\ngradient_accumulation_steps: 4", "gradient_accumulation_steps is no setting of Acc"),
+        ("distributed_type: no\nnum_proceses: 1", r"num_proceses \(did you mean num_processes\?\) is no setting"),
+        ("distributed_type: no\nmixed_precision: fp8", "`mixed_precision` is 'fp8'; use one of no, bf16, fp16"),
+        ("distributed_type: DEEPSPEED", "`distributed_type` is 'DEEPSPEED'; use one of NO, FSDP"),
+        ("distributed_type: multi_gpu", r"'multi_gpu'; use one of .* \(did you mean MULTI_GPU\?\)"),
+        ("distributed_type: MULTI_GPU", "give `num_processes`, one for each device"),
+        ("distributed_type: MULTI_GPU\nnum_processes: two", "`num_processes` is 'two'; use a whole number"),
+        ("distributed_type: MULTI_GPU\nnum_processes: 0", "`num_processes` is 0; use 1 or more"),
+        ("distributed_type: MULTI_GPU\nnum_processes: 2\ngpu_ids: [0, 1]", r"`gpu_ids` is \[0, 1\]; use a text"),
+        ("distributed_type: MULTI_GPU\nnum_processes: 2\ngpu_ids: a", "use all, or numbers such as '0,1'"),
+        ("distributed_type: MULTI_GPU\nnum_processes: 2\ngpu_ids: '0'", "'0' for 2 processes; give an id for each"),
+        ("distributed_type: MULTI_GPU\nnum_processes: 2\ngpu_ids: 0, 1", ""),
+        ("distributed_type: no\nmachine_rank: 1", "`machine_rank` is 1 and `num_machines` 1; use 0 to 0"),
+        ("distributed_type: no\nnum_machines: 2", "give the address of the first as `main_process_ip`"),
+        ("distributed_type: no\nmain_process_port: 99999", "`main_process_port` is 99999; use 0 to 65,535"),
+        ("distributed_type: no\nuse_cpu: 'no'", "`use_cpu` is 'no'; use true or false"),
         (
-            "distributed_type: no\ngradient_accumulation_steps: 4",
-            r"refused by Accelerate \(.*gradient_accumulation_steps",
+            "distributed_type: no\ndeepspeed_config: {zero_stage: 3}",
+            "`deepspeed_config` does not work here; remove it, and use FSDP",
         ),
-        (
-            "distributed_type: no\nmixed_precision: fp8",
-            "sets `mixed_precision` fp8, which does not work here; use no, bf16 or fp16",
-        ),
-        ("distributed_type: DEEPSPEED", "sets `distributed_type` DEEPSPEED, .*use MULTI_GPU or FSDP"),
-        (
-            "distributed_type: no\ndynamo_config: {dynamo_backend: INDUCTOR}",
-            "sets `dynamo_backend` INDUCTOR, .*the setting `compile`",
-        ),
+        ("distributed_type: no\ndeepspeed_config: {}\ndowncast_bf16: 'no'", ""),
+        ("distributed_type: no\nfsdp_config: 1", "`fsdp_config` is 1; use a mapping"),
+        (f"{FSDP} {{fsdp_sharding_stratgy: 1}}", r"\(did you mean fsdp_sharding_strategy\?\) is no setting of `fsdp_"),
+        (f"{FSDP} {{auto_wrap_policy: none}}", "`fsdp_auto_wrap_policy` is 'none'; use one of TRANSFORMER_BASED"),
+        (f"{FSDP} {{fsdp_version: 2, fsdp_state_dict_type: LOCAL_STATE_DICT}}", "use one of SHARDED_STATE_DICT, FULL"),
+        (f"{FSDP} {{fsdp_version: 2, reshard_after_forward: true}}", ""),
+        ("distributed_type: no\ndynamo_config: {dynamo_backend: INDUCTOR}", "'INDUCTOR', .*the setting `compile`"),
     ],
 )
 def test_the_configuration_of_accelerate_has_to_be_one(

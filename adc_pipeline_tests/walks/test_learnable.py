@@ -1,5 +1,7 @@
 """A dataset that cannot teach verdicts, or cannot be evaluated, says so; the run goes on."""
 
+from collections.abc import Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -66,12 +68,12 @@ def test_dialogues_without_siblings_are_told_in_log_check_and_card(
     assert "> **Note.** There is no pair" in card
 
 
-def walk(*turns: tuple[str, str]) -> dict[str, Any]:
+def walk(*turns: tuple[str, str], scores: Sequence[int | None] = ()) -> dict[str, Any]:
     text, found = "ann\nwhy\n<background>", []
-    for content, verdict in turns:
+    for (content, verdict), score in zip_longest(turns, scores):
         start = len(text)
         text += f"{content}<{verdict}>"
-        found.append({"verdict": verdict, "start": start, "end": start + len(content)})
+        found.append({"verdict": verdict, "start": start, "end": start + len(content), "score": score})
     return {"text": text, "turns": found}
 
 
@@ -92,6 +94,23 @@ def test_rejected_turns_are_compared_with_the_accepted_one_of_their_step(
     found = count_differences([str(tmp_path / "train.parquet")], Engine(), tmp_path / "spill")
     assert (found["sampled.rejected"], found["sampled.same_as_accepted"]) == (3 * counted[0], 3 * counted[1])
     assert (found["sampled.walks"], found["sampled.different"]) == ((4, 2) if counted[0] else (1, 1))
+
+
+def test_rejected_turns_with_the_score_of_the_accepted_one_are_counted(tmp_path: Path) -> None:
+    turns = (("a", "rejected"), ("b", "rejected"), ("c", "accepted"), ("d", "accepted"))
+    rows = [walk(*turns, scores=scores) for scores in ([7, 5, 7, 5], [None, 5, None, 5], [1, 2, 3, 1])]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "train.parquet")
+    found = count_differences([str(tmp_path / "train.parquet")], Engine(), tmp_path / "spill")
+    assert (found["sampled.rejected"], found["sampled.tied"]) == (6, 1)
+
+
+@pytest.mark.parametrize(("tied", "said"), [(0, False), (880, False), (881, True), (900, True)])
+def test_ties_that_decide_the_verdicts_are_told(tied: int, said: bool) -> None:
+    found = shortcomings(GOOD | {"sampled.rejected": 900, "sampled.tied": tied}, 1)
+    assert [f"Of 900 rejected replies that were compared, {tied} have the score" in each for each in found] == [
+        True
+    ] * said
+    assert not shortcomings(GOOD | {"sampled.rejected": 900}, 1)
 
 
 @pytest.mark.parametrize(

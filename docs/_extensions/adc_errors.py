@@ -52,7 +52,7 @@ REMEDIES = {
     "The MLflow run … was not made by this pipeline (it has no tag …), so what it read is unknown.": (
         "name a run or a model of this pipeline"
     ),
-    "`accelerate_config` … sets `…` …, which does not work here; use ….": "the message ends in it",
+    "`accelerate_config` …: …": "the message ends in it; `accelerate config` writes such a file",
     "The training ran out of memory; ….": "the message names the setting to lower; the next run resumes",
     "The training process was killed, as Linux does when the machine has no memory left; ….": (
         "the message names the setting to lower; the next run resumes"
