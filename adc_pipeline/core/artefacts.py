@@ -21,7 +21,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from adc_pipeline.core.atomic import atomic_file, give_usual_mode
+from adc_pipeline.core.atomic import atomic_file, give_usual_mode, temporary
 from adc_pipeline.core.content import SHOWN, damage, file_digest, file_stamp
 from adc_pipeline.core.errors import PipelineError, is_disk_full
 from adc_pipeline.core.links import locked, point, relative, sync, sync_files
@@ -252,7 +252,7 @@ class Store:
             )
         try:
             self.home.mkdir(parents=True, exist_ok=True)
-            probe = self.home / f".probe-{os.getpid()}"
+            probe = temporary(self.home / "probe")
             try:
                 probe.write_bytes(b"probe")
             finally:

@@ -9,7 +9,6 @@ import filecmp
 import glob
 import os
 import shutil
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -42,7 +41,7 @@ def give_usual_mode(*paths: Path) -> None:
     if not files:
         return
     # The umask cannot be asked for without changing it.
-    probe = files[0].with_name(f".mode-{os.getpid()}-{threading.get_ident()}")
+    probe = temporary(files[0].with_name("mode"))
     probe.touch()
     usual = probe.stat().st_mode
     probe.unlink()

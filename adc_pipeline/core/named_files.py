@@ -64,6 +64,9 @@ def refused_by_system(error: OSError) -> str:
     """Return the sentence for a file that the operating system refused."""
     reason = error.strerror or type(error).__name__
     name = os.fsdecode(error.filename)
+    if isinstance(error, FileExistsError | NotADirectoryError):
+        # Of a file, where a folder is to be made or read.
+        return printable(f"{name} is no folder, or lies below a file ({reason}): move that file away.", kept="")
     return printable(f"{name} cannot be used ({reason}): correct the path, or give this user access to it.", kept="")
 
 
