@@ -187,6 +187,12 @@ def test_what_a_killed_run_left_is_swept_and_what_is_being_written_is_not(tmp_pa
         with store.aside("utterances") as second:
             assert first.exists()
             assert second.exists()
+            # Also by the job `prune` and `adc repair`, of artefacts that nothing makes any more.
+            (other := tmp_path / "store" / "study_cell" / "a" / ".making-removed-0123").mkdir(parents=True)
+            store.remove_left()
+            assert not other.exists()
+            assert first.exists()
+            assert second.exists()
 
 
 def test_the_digest_can_be_recomputed_with_sha256sum(tmp_path: Path) -> None:

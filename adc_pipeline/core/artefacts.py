@@ -175,6 +175,12 @@ class Store:
                     found.append(self.name_of(folder))
         return found
 
+    def remove_left(self) -> None:
+        """Remove what killed runs have left of any artefact."""
+        for folder in self._stored(".making-*"):
+            with locked(folder.parent, wait=True):
+                remove_abandoned([folder])
+
     def withdraw(self, artefact: Artefact) -> None:
         """Remove the links to a version that is current, so that the asset has no current version."""
         with locked(artefact.path.parent, wait=True):

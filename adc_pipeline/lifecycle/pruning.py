@@ -79,7 +79,11 @@ def plan(store: Store, records: Records, settings: RetentionSettings, now: float
 
 
 def prune(store: Store, plan: Plan) -> list[Key]:
-    """Remove versions as planned, except those made again or made current since; return the removed ones."""
+    """Remove versions as planned, except those made again or made current since; return the removed ones.
+
+    Removes what killed runs have left too, an earlier pruning among them.
+    """
+    store.remove_left()
     return [key for key, seen in sorted(plan.to_remove.items()) if store.remove(*key, seen)]
 
 
