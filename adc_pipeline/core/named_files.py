@@ -25,6 +25,13 @@ OTHER_BASE = re.compile(r"[-+]?(0[0_]*[1-7][0-7_]*|[0-9][0-9_]*(:[0-5]?[0-9])+(\
 REPEATED_BY_YAML = re.compile(r"\b(alias|anchor|tag|handle) ['\"].*", re.DOTALL)
 FROM_KERNEL = "is written by the kernel while it is read: give a file on a disk"
 
+# What to do about what the system answers of a disk, whatever the path.
+BY_SYSTEM = {
+    errno.EIO: "check the disk, of which the system's log says more",
+    errno.EROFS: "mount the disk for writing, or name a place on another one",
+    errno.ESTALE: "mount the disk again",
+}
+
 KINDS = {
     stat.S_IFIFO: "a FIFO",
     stat.S_IFSOCK: "a socket",
@@ -67,7 +74,8 @@ def refused_by_system(error: OSError) -> str:
     if isinstance(error, FileExistsError | NotADirectoryError):
         # Of a file, where a folder is to be made or read.
         return printable(f"{name} is no folder, or lies below a file ({reason}): move that file away.", kept="")
-    return printable(f"{name} cannot be used ({reason}): correct the path, or give this user access to it.", kept="")
+    remedy = BY_SYSTEM.get(error.errno or 0, "correct the path, or give this user access to it")
+    return printable(f"{name} cannot be used ({reason}): {remedy}.", kept="")
 
 
 def file_problem(path: Path) -> str:

@@ -1,6 +1,8 @@
 """YAML files as editors write them are read, and a wrong one is refused with the place of what is wrong."""
 
 import codecs
+import errno
+import os
 from math import inf
 from pathlib import Path
 
@@ -87,3 +89,11 @@ def test_a_file_in_place_of_a_folder_is_named(tmp_path: Path, path: str) -> None
         (tmp_path / "claims" / path).mkdir(parents=True, exist_ok=True)
     assert "is no folder, or lies below a file" in refused_by_system(refused.value)
     assert refused_by_system(refused.value).endswith("move that file away.")
+
+
+@pytest.mark.parametrize(("number", "remedy"), [(errno.EIO, "check the disk"), (errno.EROFS, "for writing")])
+def test_what_the_system_says_of_a_disk_is_no_matter_of_the_path(number: int, remedy: str) -> None:
+    sentence = refused_by_system(OSError(number, os.strerror(number), "/srv/adc/a.parquet"))
+    assert os.strerror(number) in sentence
+    assert remedy in sentence
+    assert "correct the path" not in sentence
