@@ -25,11 +25,16 @@ OTHER_BASE = re.compile(r"[-+]?(0[0_]*[1-7][0-7_]*|[0-9][0-9_]*(:[0-5]?[0-9])+(\
 REPEATED_BY_YAML = re.compile(r"\b(alias|anchor|tag|handle) ['\"].*", re.DOTALL)
 FROM_KERNEL = "is written by the kernel while it is read: give a file on a disk"
 
-# What to do about what the system answers of a disk, whatever the path.
+# What to do about what the system answers, where neither the place nor the user's rights are the cause.
 BY_SYSTEM = {
     errno.EIO: "check the disk, of which the system's log says more",
     errno.EROFS: "mount the disk for writing, or name a place on another one",
     errno.ESTALE: "mount the disk again",
+    errno.ENOSPC: "make room on the disk",
+    errno.EDQUOT: "make room, or have this user's quota raised",
+    errno.EFBIG: "raise the limit on the size of files (`ulimit -f`)",
+    errno.EMFILE: "raise the limit on open files (`ulimit -n`)",
+    errno.ENAMETOOLONG: "shorten the path",
 }
 
 KINDS = {

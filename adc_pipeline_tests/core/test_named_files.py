@@ -91,7 +91,15 @@ def test_a_file_in_place_of_a_folder_is_named(tmp_path: Path, path: str) -> None
     assert refused_by_system(refused.value).endswith("move that file away.")
 
 
-@pytest.mark.parametrize(("number", "remedy"), [(errno.EIO, "check the disk"), (errno.EROFS, "for writing")])
+@pytest.mark.parametrize(
+    ("number", "remedy"),
+    [
+        (errno.EIO, "check the disk"),
+        (errno.EROFS, "for writing"),
+        (errno.ENOSPC, "make room"),
+        (errno.EMFILE, "ulimit -n"),
+    ],
+)
 def test_what_the_system_says_of_a_disk_is_no_matter_of_the_path(number: int, remedy: str) -> None:
     sentence = refused_by_system(OSError(number, os.strerror(number), "/srv/adc/a.parquet"))
     assert os.strerror(number) in sentence
