@@ -18,7 +18,7 @@ from adc_pipeline.core.artefacts import Store
 from adc_pipeline.core.atomic import temporary
 from adc_pipeline.core.content import added_files, content_digest, damage, folder_digest, refuse_added, scan
 from adc_pipeline.core.errors import PipelineError, limit_of_system
-from adc_pipeline.core.links import MANY_FILES, sync_files
+from adc_pipeline.core.links import MANY_FILES, point, sync_files
 from adc_pipeline.core.manifests import MAKING, MANIFEST, Artefact, write_making
 from adc_pipeline.defs.history import AtomicSqliteStorage, Events
 from adc_pipeline.tracking import database
@@ -72,6 +72,16 @@ def test_what_a_killed_writer_left_in_a_version_is_no_content_and_goes(tmp_path:
     make(store, "a")
     assert not os.path.lexists(left[0])
     assert not os.path.lexists(left[3])
+
+
+def test_a_link_that_cannot_be_put_in_place_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: Path) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(Path, "replace", fails)
+    with pytest.raises(OSError, match="Input/output"):
+        point(tmp_path / "link", tmp_path / "target")
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_same_content_is_kept_once(tmp_path: Path) -> None:

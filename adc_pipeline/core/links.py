@@ -49,7 +49,11 @@ def point(link: Path, target: Path) -> None:
         )
     new = temporary(link)
     new.symlink_to(relative(link, target))
-    new.replace(link)
+    try:
+        new.replace(link)
+    except OSError:
+        new.unlink()
+        raise
 
 
 @contextmanager
