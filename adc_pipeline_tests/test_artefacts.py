@@ -15,10 +15,11 @@ from pathlib import Path
 import pytest
 
 from adc_pipeline.core.artefacts import Store
-from adc_pipeline.core.content import content_digest, damage, folder_digest, refuse_added, scan
+from adc_pipeline.core.atomic import temporary
+from adc_pipeline.core.content import added_files, content_digest, damage, folder_digest, refuse_added, scan
 from adc_pipeline.core.errors import PipelineError, limit_of_system
-from adc_pipeline.core.links import MANY_FILES, sync_files
-from adc_pipeline.core.manifests import Artefact
+from adc_pipeline.core.links import MANY_FILES, point, sync_files
+from adc_pipeline.core.manifests import MAKING, MANIFEST, Artefact, write_making
 from adc_pipeline.defs.history import AtomicSqliteStorage, Events
 from adc_pipeline.tracking import database
 
@@ -48,6 +49,39 @@ def test_a_new_version_replaces_the_old_one_and_the_old_one_stays(tmp_path: Path
     assert (store.place("utterances") / "data.txt").read_text() == "b"
     assert (store.version("utterances", old.digest).path / "data.txt").read_text() == "a"
     assert old.digest != new.digest
+
+
+def test_what_a_killed_writer_left_in_a_version_is_no_content_and_goes(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    made = make(store, "a")
+    left = [temporary(made.path / name) for name in (MAKING, MANIFEST, "registered.json")]
+    left.append(temporary(store.place("utterances")))
+    assert temporary(made.path / MAKING) != left[0]
+    for path in left[:3]:
+        path.write_text("{")
+    left[3].symlink_to("nowhere")
+    assert folder_digest(made.path) == made.digest
+    assert store.current("utterances") == made
+    assert not added_files(made)
+    # One that is young may be another machine's that writes now.
+    write_making(made, {})
+    assert left[0].exists()
+    for path in left:
+        os.utime(path, (0, 0), follow_symlinks=False)
+    write_making(made, {})
+    make(store, "a")
+    assert not os.path.lexists(left[0])
+    assert not os.path.lexists(left[3])
+
+
+def test_a_link_that_cannot_be_put_in_place_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: Path) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(Path, "replace", fails)
+    with pytest.raises(OSError, match="Input/output"):
+        point(tmp_path / "link", tmp_path / "target")
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_same_content_is_kept_once(tmp_path: Path) -> None:
@@ -161,6 +195,12 @@ def test_what_a_killed_run_left_is_swept_and_what_is_being_written_is_not(tmp_pa
     with store.aside("utterances") as first:
         assert not left.exists()
         with store.aside("utterances") as second:
+            assert first.exists()
+            assert second.exists()
+            # Also by the job `prune` and `adc repair`, of artefacts that nothing makes any more.
+            (other := tmp_path / "store" / "study_cell" / "a" / ".making-removed-0123").mkdir(parents=True)
+            store.remove_left()
+            assert not other.exists()
             assert first.exists()
             assert second.exists()
 

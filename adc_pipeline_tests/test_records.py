@@ -20,10 +20,10 @@ from adc_pipeline.core.artefacts import Store
 from adc_pipeline.core.content import altered_files, damage, folder_digest, mark_damaged, scan
 from adc_pipeline.core.errors import DamagedError, PipelineError
 from adc_pipeline.core.links import locked
-from adc_pipeline.core.manifests import MAKING, MANIFEST, Artefact, read_making, sealed, write_making
+from adc_pipeline.core.manifests import MAKING, MANIFEST, Artefact, read_making, write_making
 from adc_pipeline.core.named_files import FROM_KERNEL, SMALL_JSON, file_problem
 from adc_pipeline.core.picture import png
-from adc_pipeline.core.records import LARGEST, fits, object_in, read_record
+from adc_pipeline.core.records import LARGEST, fits, object_in, read_record, sealed
 from adc_pipeline.core.terminal import without_controls
 from adc_pipeline.corpus.download import VERSION, newest_download
 from adc_pipeline.corpus.parts import left_out_lines, list_parts, recorded_archives
@@ -68,6 +68,26 @@ def test_a_record_that_is_no_record_is_refused(name: str, content: str, tmp_path
     assert len(sentence.splitlines()) == 1
     assert sentence.endswith(".")
     assert str(tmp_path) in sentence
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [('"step": 5', '"step": 6'), ("0.25", "0.5"), ('"row": 64', '"row": 32'), ("checksum", "checksums")]
+)
+def test_a_valid_number_that_was_altered_is_noticed(old: str, new: str, tmp_path: Path) -> None:
+    layout = {"row": 64, "rows_per_step": 2, "processes": 1}
+    figures = {"step": 5, "tokens": 640, "seconds": 0.25, "figures": {}, "recent_losses": [1.0, 0.1 + 0.2]}
+    path = tmp_path / "work/checkpoints/step-000000005/position.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(sealed({**figures, "layout": layout}))
+    read = READERS["work/checkpoints/step-000000001/position.json"]
+    assert read(tmp_path).row == 64
+    path.write_text(path.read_text().replace(old, new))
+    if new == "checksums":
+        # As an earlier version wrote it.
+        assert read(tmp_path).row == 64
+    else:
+        with pytest.raises(PipelineError, match=r"its checksum differs\): remove .*step-000000005, and the next run"):
+            read(tmp_path)
 
 
 @pytest.mark.parametrize(

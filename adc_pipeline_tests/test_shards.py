@@ -5,7 +5,9 @@
 
 import hashlib
 import json
+import os
 import shutil
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -164,6 +166,44 @@ def test_what_is_half_made_is_swept_before_it_is_made_again(tmp_path: Path) -> N
 
     assert build_once(tmp_path / "made", make) == build_once(tmp_path / "made", make) == tmp_path / "made"
     assert seen == [[]]
+
+
+def alter(path: Path) -> None:
+    path.write_text("altered")
+    # Of the same size, and later by less than a file system with coarse times would show.
+    os.utime(path, ns=(0, path.stat().st_mtime_ns + 1))
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda folder: alter(folder / "inner" / "data"),
+        lambda folder: (folder / "inner" / "data").unlink(),
+        lambda folder: (folder / "inner" / "data").write_text(""),
+        lambda folder: (folder / "other").write_text("of somebody"),
+        lambda folder: (folder / "other").symlink_to("nowhere"),
+        lambda folder: folder.rename(folder.with_name("elsewhere")),
+        lambda folder: folder.rename(folder.with_name("elsewhere")).with_name("made").write_text(""),
+        lambda folder: folder.rename(folder.with_name("elsewhere")).with_name("made").symlink_to("nowhere"),
+        lambda folder: folder.with_name(".made.files").unlink(),
+        lambda folder: folder.with_name(".made.files").write_text("{"),
+    ],
+)
+def test_a_finished_part_that_was_altered_is_made_again(tmp_path: Path, damage: Callable[[Path], Any]) -> None:
+    def make(folder: Path) -> None:
+        made.append(folder)
+        (folder / "inner").mkdir()
+        (folder / "inner" / "data").write_text("as made")
+
+    made: list[Path] = []
+    folder = build_once(tmp_path / "made", make)
+    build_once(folder, make)
+    assert len(made) == 1
+    damage(folder)
+    build_once(folder, make)
+    assert len(made) == 2
+    assert [path.name for path in folder.iterdir()] == ["inner"]
+    assert (folder / "inner" / "data").read_text() == "as made"
 
 
 def test_shards_of_an_older_output_are_replaced(tmp_path: Path) -> None:

@@ -11,7 +11,9 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
+from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from adc_pipeline.cli.home import dagster_instance, use_dagster_home
 from adc_pipeline.core.artefacts import Store
@@ -19,7 +21,7 @@ from adc_pipeline.core.content import damage, refuse_added
 from adc_pipeline.core.errors import PipelineError, first_line
 from adc_pipeline.core.links import locked
 from adc_pipeline.core.manifests import Artefact
-from adc_pipeline.defs.history import FOLDERS
+from adc_pipeline.defs.history import FOLDERS, create
 from adc_pipeline.generation.registration import (
     REGISTERED,
     describe_version,
@@ -28,7 +30,7 @@ from adc_pipeline.generation.registration import (
     register_model,
 )
 from adc_pipeline.tracking.address import sqlite_file
-from adc_pipeline.tracking.database import COMPANIONS, connect, is_ready, lacking, sentence
+from adc_pipeline.tracking.database import COMPANIONS, columns, connect, is_ready, lacking, revision, sentence
 from adc_pipeline.tracking.failures import explained
 from adc_pipeline.tracking.restoration import restored_run
 from adc_pipeline.tracking.runs import Run, Tracking
@@ -54,6 +56,7 @@ def repair(store: Store, report: Report) -> None:
     store.check_writable()
     if busy := store.being_written():
         raise PipelineError(f"ADC_HOME = {store.home} is in use, {', '.join(busy)} is being built: wait for the run.")
+    store.remove_left()
     found = [repair_dagster(store, report), repair_mlflow(store, report), check_artefacts(store, report)]
     if not any(found):
         report(f"Nothing is damaged in ADC_HOME = {store.home}.")
@@ -63,7 +66,14 @@ def repair_dagster(store: Store, report: Report) -> bool:
     """Move damaged databases of Dagster aside, and have Dagster create new ones; return whether there were any."""
     home = use_dagster_home(store)
     files = [file for folder in FOLDERS for file in sorted((home / folder).rglob("*.db"))]
-    damaged = [file for file in files if replace_damaged(file, "Dagster", report)]
+    with TemporaryDirectory(prefix="adc-") as name:
+        if files:
+            create(new := Path(name), list(FOLDERS))
+        damaged = [
+            file
+            for file in files
+            if replace_damaged(file, "Dagster", report, partial(lacking_in_dagster, file, home, new))
+        ]
     for file in damaged:
         report(f"Lost from Dagster: {LOST_IN_DAGSTER.get(file.name, f'the log of the run {file.stem}')}.")
     if damaged:
@@ -82,7 +92,7 @@ def repair_mlflow(store: Store, report: Report) -> bool:
     found = False
     if file is not None and file.exists():
         with locked(file.parent, wait=True):
-            found = replace_damaged(file, "MLflow", report)
+            found = replace_damaged(file, "MLflow", report, partial(lacking_in_mlflow, file))
     if found:
         report(LOST_IN_MLFLOW)
     # A damaged model would be registered as if it were the one that was trained; `check_artefacts` reports it.
@@ -121,9 +131,27 @@ def current(store: Store) -> Iterator[Artefact]:
     return (made for made in store.versions() if store.is_current(made))
 
 
-def replace_damaged(path: Path, owner: str, report: Report) -> bool:
-    """Move an SQLite file aside, with its journal, if it is damaged; return whether it was."""
-    reason = fault(path, owner)
+def lacking_in_mlflow(file: Path) -> list[str]:
+    """Return the columns that a database of MLflow lacks; one of an earlier version has others, and is upgraded."""
+    return lacking(file) if is_ready(file) else []
+
+
+def lacking_in_dagster(file: Path, home: Path, new: Path) -> list[str]:
+    """Return the columns that a database of Dagster lacks, beside the new ones in the folder `new`.
+
+    One of an earlier version has others, and is upgraded. Each run has a database with the tables of the index.
+    """
+    beside = new / file.relative_to(home)
+    beside = beside if beside.exists() else new / "history" / "runs" / "index.db"
+    return sorted(columns(beside) - columns(file)) if revision(file) == revision(beside) else []
+
+
+def replace_damaged(path: Path, owner: str, report: Report, missing: Callable[[], list[str]]) -> bool:
+    """Move an SQLite file aside, with its journal, if it is damaged; return whether it was.
+
+    `missing` returns the columns that an intact file should have and has not.
+    """
+    reason = fault(path, owner, missing)
     if not reason:
         return False
     kept = path.with_name(f"{path.name}.damaged-{time.strftime('%Y%m%d-%H%M%S')}")
@@ -138,11 +166,10 @@ def replace_damaged(path: Path, owner: str, report: Report) -> bool:
     return True
 
 
-def fault(path: Path, owner: str) -> str:
+def fault(path: Path, owner: str, missing: Callable[[], list[str]] = list) -> str:
     """Return why an SQLite file is damaged, empty if it is not; PipelineError if it cannot be read.
 
-    Tables without exactly one revision are those of a process that was killed while it created them. Which columns
-    there have to be is known of MLflow's newest tables.
+    Tables without exactly one revision are those of a process that was killed while it created them.
     """
     try:
         with closing(connect(path)) as connection:
@@ -161,7 +188,7 @@ def fault(path: Path, owner: str) -> str:
         return answer.splitlines()[0]
     if tables and versions != 1:
         return f"its tables have {versions} revisions instead of one"
-    gone = lacking(path) if owner == "MLflow" and is_ready(path) else []
+    gone = missing()
     return f"it lacks {', '.join(gone[:3])}" if gone else ""
 
 

@@ -21,7 +21,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from adc_pipeline.core.atomic import atomic_file, give_usual_mode
+from adc_pipeline.core.atomic import atomic_file, give_usual_mode, temporary
 from adc_pipeline.core.content import SHOWN, damage, file_digest, file_stamp
 from adc_pipeline.core.errors import PipelineError, is_disk_full
 from adc_pipeline.core.links import locked, point, relative, sync, sync_files
@@ -175,6 +175,12 @@ class Store:
                     found.append(self.name_of(folder))
         return found
 
+    def remove_left(self) -> None:
+        """Remove what killed runs have left of any artefact."""
+        for folder in self._stored(".making-*"):
+            with locked(folder.parent, wait=True):
+                remove_abandoned([folder])
+
     def withdraw(self, artefact: Artefact) -> None:
         """Remove the links to a version that is current, so that the asset has no current version."""
         with locked(artefact.path.parent, wait=True):
@@ -252,7 +258,7 @@ class Store:
             )
         try:
             self.home.mkdir(parents=True, exist_ok=True)
-            probe = self.home / f".probe-{os.getpid()}"
+            probe = temporary(self.home / "probe")
             try:
                 probe.write_bytes(b"probe")
             finally:

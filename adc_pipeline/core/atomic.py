@@ -1,18 +1,24 @@
 """Write a folder or a file in one step: readers see the old version, the new one, or none, never a half.
 
 Both are written beside their place and then renamed into it, which costs microseconds. A process that is killed halfway
-leaves a `.partial` folder, which no reader looks at and which the next writer of the same folder removes.
+leaves a `.partial` folder, which no reader looks at and which the next writer of the same folder removes; or a file or
+link with a name of `temporary`, which is no part of any content (`core.content`) and which a later writer removes.
 """
 
 import filecmp
+import glob
 import os
 import shutil
-import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from adc_pipeline.core.errors import PipelineError
+
+# In the names of files that are being written.
+MARK = ".partial-"
+SECONDS_TO_WRITE = 24 * 3600
 
 
 @contextmanager
@@ -35,7 +41,7 @@ def give_usual_mode(*paths: Path) -> None:
     if not files:
         return
     # The umask cannot be asked for without changing it.
-    probe = files[0].with_name(f".mode-{os.getpid()}-{threading.get_ident()}")
+    probe = temporary(files[0].with_name("mode"))
     probe.touch()
     usual = probe.stat().st_mode
     probe.unlink()
@@ -51,17 +57,35 @@ def give_usual_mode(*paths: Path) -> None:
 def atomic_file(path: Path) -> Iterator[Path]:
     """Yield a path to write to; the file replaces `path` when the block ends without an error.
 
-    The name is this process's own, so that two processes may write the same file. Raise PipelineError if a folder is
+    Two processes, of two machines too, may write the same file. Raise PipelineError if a folder is
     there, which a rename cannot replace.
     """
     if path.is_dir() and not path.is_symlink():
         raise PipelineError(f"{path} is a folder where a file belongs: move it away.")
-    partial = path.with_name(f".{path.stem}-{os.getpid()}{path.suffix}")
+    partial = temporary(path)
     try:
         yield partial
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def temporary(path: Path) -> Path:
+    """Return an unused name beside `path`, to be renamed to it; remove what writers that were killed have left of it.
+
+    Whether another writer still lives cannot be known where machines share a folder, but none takes so long.
+    """
+    begin = f".{path.stem}{MARK}"
+    for left in path.parent.glob(f"{glob.escape(begin)}*"):
+        with suppress(OSError):
+            if time.time() - left.lstat().st_mtime > SECONDS_TO_WRITE:
+                left.unlink()
+    return path.with_name(f"{begin}{os.urandom(4).hex()}{path.suffix}")
+
+
+def is_temporary(path: Path) -> bool:
+    """Return whether a file or link has a name of `temporary`."""
+    return path.name.startswith(".") and MARK in path.name
 
 
 def partial_of(folder: Path) -> Path:

@@ -25,6 +25,7 @@ from typing import Any
 from adc_pipeline.core.cluster_connection import ATTEMPTS, MOST_LOSSES, check_room, connected, nodes
 from adc_pipeline.core.engine import SECONDS_BETWEEN_REPORTS, Engine
 from adc_pipeline.core.errors import PipelineError, UnreachableError, first_line
+from adc_pipeline.core.finished import finish, is_finished
 
 # Fills the folder of the shard of a name, with the engine that it is given.
 Fill = Callable[[str, Path, Engine], None]
@@ -46,7 +47,7 @@ def run_on_cluster(names: Sequence[str], fill: Fill, work: Path, engine: Engine,
     """Make each shard that `work` does not have, as a Ray task; raise PipelineError for shards that failed."""
     work.mkdir(parents=True, exist_ok=True)
     remove_unfinished(work)
-    waiting = [name for name in names if not (work / name).exists()]
+    waiting = [name for name in names if not is_finished(work / name)]
     if not waiting:
         return
     ray = connected()
@@ -125,6 +126,7 @@ def make_shard(fill: Fill, name: str, work: Path, engine: Engine) -> Made:
         fill(name, partial, there)
     try:
         partial.rename(folder)
+        finish(folder)
     except OSError:
         if not folder.exists():
             raise

@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from adc_pipeline.core.atomic import is_temporary
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.core.manifests import LAYOUT, MAKING, MANIFEST, Artefact, unsealed
 from adc_pipeline.core.records import checked_fields, parsed, record_text, regular_file
@@ -41,9 +42,11 @@ def file_stamp(path: Path) -> dict[str, int]:
 def scan(folder: Path) -> dict[str, dict[str, Any]]:
     """Return `bytes`, `modified_ns` and `sha256` of each file below a folder, by relative path, sorted.
 
-    Links are not followed. The manifest, the record of the making and what is shown are left out. Reads 1 GB/s.
+    Links are not followed. The manifest, the record of the making, what is shown, and what a killed writer of one of
+    these has left are left out. Reads 1 GB/s.
     """
-    paths = (path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+    found = (path for path in folder.rglob("*") if not is_temporary(path))
+    paths = (path for path in found if path.is_file() and not path.is_symlink())
     files = sorted((str(path.relative_to(folder)), path) for path in paths if path.parent != folder / SHOWN)
     return {
         name: {**file_stamp(path), "sha256": file_digest(path)}

@@ -58,10 +58,10 @@ def first_line(error: BaseException) -> str:
 
 
 def is_disk_full(error: BaseException) -> bool:
-    """Return whether the operating system, DuckDB or SQLite reports that the disk is full."""
+    """Return whether the operating system, DuckDB or SQLite reports a full disk, or that a user's quota is used up."""
     message = str(error)
-    full = "No space left on device" in message or "disk is full" in message
-    return full or getattr(error, "errno", None) == errno.ENOSPC
+    full = any(each in message for each in ("No space left on device", "Disk quota exceeded", "disk is full"))
+    return full or getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
 
 
 def limit_of_system(error: BaseException) -> str:

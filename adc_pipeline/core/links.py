@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from adc_pipeline.core.atomic import temporary
 from adc_pipeline.core.errors import PipelineError
 
 # From this number of files on, one flush of everything costs less than one of each (2.5 ms).
@@ -46,10 +47,13 @@ def point(link: Path, target: Path) -> None:
             f"{link} is a folder where a link to {target} belongs, as after a copy that followed links: move it away,"
             " or copy ADC_HOME again with its links (cp -a)."
         )
-    new = link.with_name(f".{link.name}-{os.getpid()}")
-    new.unlink(missing_ok=True)
+    new = temporary(link)
     new.symlink_to(relative(link, target))
-    new.replace(link)
+    try:
+        new.replace(link)
+    except OSError:
+        new.unlink()
+        raise
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 A manifest that a power failure has cut off, or that somebody altered, is as good as absent: its artefact is rebuilt.
 """
 
-import hashlib
 import json
 import re
 from collections.abc import Mapping
@@ -13,7 +12,7 @@ from typing import Any, get_type_hints
 
 from adc_pipeline.core.atomic import atomic_file
 from adc_pipeline.core.links import sync
-from adc_pipeline.core.records import Type, checked_fields, parsed, record_text
+from adc_pipeline.core.records import CHECKSUM, Type, checked_fields, parsed, record_text, sealed, without_checksum
 
 MANIFEST = "artefact.json"
 # Which MLflow run made the artefact, and from what outside ADC_HOME.
@@ -125,25 +124,12 @@ def write_making(made: Artefact, record: Mapping[str, Any]) -> None:
         partial.write_text(sealed(record))
 
 
-def sealed(record: Mapping[str, Any]) -> str:
-    """Return a record as JSON that contains a checksum of itself."""
-    content = {**record, "checksum": checksum(record)}
-    return json.dumps(content, indent=2, sort_keys=True, allow_nan=False) + "\n"
-
-
 def unsealed(content: str) -> dict[str, Any]:
     """Return the record that `sealed` wrote, or an earlier version without a checksum; ValueError if altered."""
     record = checked_fields(parsed(content), {})
-    given = record.pop("checksum", None)
-    if given is None and record.get("layout") == LAYOUT:
+    if CHECKSUM not in record and record.get("layout") == LAYOUT:
         raise ValueError("it has no checksum")
-    if given is not None and given != checksum(record):
-        raise ValueError("its checksum differs")
-    return record
-
-
-def checksum(record: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
+    return without_checksum(record)
 
 
 def write_manifest(made: Artefact) -> None:

@@ -5,6 +5,7 @@ have the expected names and types ends with one sentence instead of a traceback 
 """
 
 import errno
+import hashlib
 import json
 import os
 import stat
@@ -21,6 +22,7 @@ from adc_pipeline.core.named_files import SMALL_JSON, file_problem
 
 REMEDY = "restore it from a backup, or materialize its asset again with the tag adc/again = true"
 
+CHECKSUM = "checksum"
 # A manifest has some 150 bytes for each file of its artefact.
 LARGEST = 1 << 28
 
@@ -33,10 +35,29 @@ def write_record(path: Path, record: Mapping[str, Any] | Sequence[Any]) -> None:
     path.write_text(json.dumps(record, indent=2, allow_nan=False) + "\n")
 
 
+def sealed(record: Mapping[str, Any]) -> str:
+    """Return a record as JSON that contains a checksum of itself."""
+    content = {**record, CHECKSUM: checksum(record)}
+    return json.dumps(content, indent=2, sort_keys=True, allow_nan=False) + "\n"
+
+
+def without_checksum(record: dict[str, Any]) -> dict[str, Any]:
+    """Return a record without the checksum that `sealed` gave it, if it has one; raise ValueError if it was altered."""
+    content = {name: value for name, value in record.items() if name != CHECKSUM}
+    if CHECKSUM in record and record[CHECKSUM] != checksum(content):
+        raise ValueError("its checksum differs")
+    return content
+
+
+def checksum(record: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
+
+
 def read_record(path: Path, *, remedy: str = REMEDY, largest: int = SMALL_JSON, **fields: Type) -> dict[str, Any]:
     """Return the JSON object in `path`, in which each of `fields` has a value of its type.
 
-    Raise DamagedError if the file cannot be read, has more than `largest` bytes, is no such object, or lacks a field.
+    Raise DamagedError if the file cannot be read, has more than `largest` bytes, is no such object, lacks a field, or
+    differs from its checksum, if it has one.
     """
     if problem := file_problem(path):
         raise DamagedError(f"{path} {problem}.")
@@ -45,7 +66,7 @@ def read_record(path: Path, *, remedy: str = REMEDY, largest: int = SMALL_JSON, 
             content = file.read(largest + 1)
         if len(content) > largest:
             raise ValueError(f"it is larger than {largest >> 20} MiB")
-        return checked_fields(parsed(content), fields)
+        return without_checksum(checked_fields(parsed(content), fields))
     except ValueError as error:
         raise DamagedError(
             f"{path} is damaged, or another program wrote it ({first_line(error)}): {remedy}."

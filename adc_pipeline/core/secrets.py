@@ -18,12 +18,16 @@ SCHEME = r"[A-Za-z][A-Za-z0-9+.-]*://"
 # An address in quotes may hold spaces; any other ends before the punctuation of a sentence.
 QUOTED = re.compile(rf"(?P<quote>['\"`])(?P<scheme>{SCHEME})(?P<rest>.*?)(?=(?P=quote))", re.DOTALL)
 PLAIN = re.compile(rf"(?P<scheme>{SCHEME})(?P<rest>[^\s'\"`<>]*[^\s'\"`<>.,:;)\]}}?])")
+# Schemes but those of models and paths, in which an @ may stand.
+OF_A_NETWORK = r"(?!(?:models|runs|file|sqlite|mlflow-artifacts|dbfs):)[A-Za-z][A-Za-z0-9+.-]{0,30}"
+# A folder of a partitioned table, such as `token=7`.
+PARTITION = re.compile(r"(?<=/)[\w.-]{1,100}=[^/?#&;@]*(?=/|$)")
 WITH_USER = re.compile(rf"{SCHEME}(?P<user>\S+)@\S+")
 # Names of parameters, keywords and arguments; not those of a vocabulary's tokens, whose values are such as <pad>.
 KEYWORDS = ("token", "passwd", "password", "pwd", "secret", "signature", "sig", "credential", "key")
 NAME = (
     r"(?:[\w-]{1,40}[_-])?"
-    r"(?:token|passwd|password|pwd|secret|signature|sig|credential|(?:api|access|private|secret)[_-]?key)"
+    r"(?:token|passwd|password|pwd|secret|signature|sig|credential|(?:account|api|access|private|secret|shared)[_-]?key)"
 )
 # What libraries write of secrets that are no address of their own: words of which a text has one, and the pattern, of
 # whose match the groups stay. Lengths are limited, so that a long line costs time in proportion.
@@ -40,6 +44,10 @@ FORMS = [
         (("host name ", "server at "), r"(\b(?:host name|server at) ['\"])[^'\"\s]{0,200}(@)"),
         # User and password in an address with other signs than //, or behind a space in it.
         (("@",), r"((?<![\w:])[\w.+-]{1,100}:)(?!PASSWORD@)[^\s@/'\"`]{1,200}(@)(?=[\w\[])"),
+        # One of the two alone, behind a misspelt or a missing scheme; not in names of models, nor in paths.
+        (("/",), rf"((?<![\w:/\\])(?:{OF_A_NETWORK}:/|//))(?!user@)[^\s@/\\'\"`]{{1,200}}(@)(?=[\w\[])"),
+        # The query of an address without a scheme.
+        (("?",), rf"((?<![^\s'\"`(])(?!{SCHEME})[^\s?#'\"`(]{{1,2000}}\?)[\w.~%-]{{1,100}}=[^\s'\"`)]+"),
         (("%40",), r"(%3A%2F%2F)[^\s%]{0,200}(?:%(?!40)[^\s%]{0,200}){0,20}(%40)"),
         # Tokens of Hugging Face, GitHub, GitLab, AWS and Slack, and JSON web tokens.
         (("hf_",), r"()\bhf_\w{30,}"),
@@ -60,6 +68,11 @@ def masked(text: str) -> str:
     """Return a text with `...` in place of every secret."""
     for secret in secrets():
         text = text.replace(secret, HIDDEN)
+    return masked_by_form(text)
+
+
+def masked_by_form(text: str) -> str:
+    """Return a text with `...` in place of what looks like a secret, whatever the environment holds."""
     if "://" in text:
         text = QUOTED.sub(lambda found: found["quote"] + without_credentials(found["scheme"], found["rest"]), text)
         text = PLAIN.sub(lambda found: without_credentials(found["scheme"], found["rest"]), text)
@@ -71,12 +84,12 @@ def masked(text: str) -> str:
 
 
 def has_credentials(text: str) -> bool:
-    """Return whether a text holds an address with a user, a password or a query."""
-    return "://" in text and any(
-        without_credentials(found["scheme"], found["rest"]) != found["scheme"] + found["rest"]
-        for each in (QUOTED, PLAIN)
-        for found in each.finditer(text)
-    )
+    """Return whether a text holds anything that looks like a secret, such as an address with a user or a query.
+
+    What a sentence would hide is what no setting accepts and no history keeps, however the address is spelt.
+    """
+    text = PARTITION.sub("", text)
+    return masked_by_form(text) != text
 
 
 def without_credentials(scheme: str, rest: str) -> str:

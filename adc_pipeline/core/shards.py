@@ -5,9 +5,9 @@ times the number of shards. The rows of a dataset are ordered by the same hash, 
 gives the dataset.
 
 A stage is a function that reads folders and fills one folder for one shard. `map_shards` calls it for each shard,
-publishes a finished shard by an atomic rename, and skips shards that an earlier, interrupted run finished. The
-engine's `executor` decides where the function is called: in this process, or as a task of a Ray cluster
-(`core.cluster`). A stage does not know which.
+publishes a finished shard by an atomic rename, and skips shards that an earlier, interrupted run finished, unless they
+were altered since (`core.finished`). The engine's `executor` decides where the function is called: in this process, or
+as a task of a Ray cluster (`core.cluster`). A stage does not know which.
 """
 
 import os
@@ -20,6 +20,7 @@ from pathlib import Path
 
 from adc_pipeline.core.atomic import atomic_folder
 from adc_pipeline.core.engine import Engine
+from adc_pipeline.core.finished import finish, is_finished
 from adc_pipeline.core.records import read_record, write_record
 
 COUNTS = "counts.json"
@@ -73,7 +74,7 @@ def make_shards(names: Sequence[str], make: Make, work: Path, engine: Engine, wh
     with engine.shared(work / "spill") as one:
         for number, name in enumerate(names, 1):
             if len(names) > 1:
-                before = " was finished before" if (work / name).exists() else ""
+                before = " was finished before" if is_finished(work / name) else ""
                 engine.report(f"{what} {number} of {len(names)}{before}")
             build_once(work / name, partial(fill_shard, make, name, engine=one))
 
@@ -96,10 +97,11 @@ def write_counts(folder: Path, counts: Counts) -> None:
 
 
 def build_once(folder: Path, make: Callable[[Path], None]) -> Path:
-    """Return `folder`; if it does not exist, let `make` fill it in one step."""
-    if not folder.exists():
+    """Return `folder`; unless it is finished, let `make` fill it in one step."""
+    if not is_finished(folder):
         with atomic_folder(folder) as partial:
             make(partial)
+        finish(folder)
     return folder
 
 

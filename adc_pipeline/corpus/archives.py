@@ -5,6 +5,7 @@ will be written is added up and compared with the free disk first. Links, device
 created.
 """
 
+import errno
 import io
 import lzma
 import os
@@ -20,7 +21,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO, BinaryIO, cast
 
-from adc_pipeline.core.errors import PipelineError, is_disk_full
+from adc_pipeline.core.errors import PipelineError, is_disk_full, limit_of_system
 from adc_pipeline.corpus.engine_folders import check_no_log
 from adc_pipeline.corpus.first_bytes import content
 from adc_pipeline.corpus.folders import HIDDEN, NO_NAME, UNKNOWN_COLUMNS, is_hidden, is_named_data
@@ -56,6 +57,8 @@ DAMAGED = (
     RuntimeError,
     ValueError,
 )
+# What the system answers where a path cannot be that of a file, whatever else it might write.
+NO_NAME_OF_A_FILE = (errno.ENAMETOOLONG, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.EILSEQ, errno.ELOOP)
 # What an Office document, which is a zip, holds.
 OFFICE = {"[Content_Types].xml", "content.xml"}
 # Files beside the data that tell how to read it.
@@ -99,19 +102,20 @@ def unpack(
                 check_fits(archive, sum(member.size for member in chosen), free)
                 for member in chosen:
                     with member.open() as source:
-                        write(source, folder / member.name)
+                        write(source, folder, member.name, archive)
                     choose.remember(member, folder / member.name)
         else:
             for member in tar_members(file, archive, left_out):
                 # A tar archive is read in one go: the first bytes are kept for writing.
                 source = member.open()
                 first = source.read(BLOCK)
-                if (folder / member.name).is_file():
+                # Not by a method of the path, which raises an error for a name that is too long.
+                if os.path.isfile(folder / member.name):
                     left_out[f"{member.name} (earlier)"] = REPLACED
                 if choose(Member(member.name, member.size, partial(io.BytesIO, first))):
                     check_fits(archive, member.size, free)
                     free -= member.size
-                    write(source, folder / member.name, first)
+                    write(source, folder, member.name, archive, first)
                     choose.remember(member, folder / member.name)
     choose.head.unlink(missing_ok=True)
     return left_out
@@ -305,9 +309,20 @@ def overwrite(path: Path, content: bytes) -> None:
         file.truncate()
 
 
-def write(source: IO[bytes], path: Path, first: bytes = b"") -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("wb") as file:
+def write(source: IO[bytes], folder: Path, name: str, archive: Path, first: bytes = b"") -> None:
+    """Write a member by its name below a folder; PipelineError if no file can have it, as below another member."""
+    path = folder / name
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("wb")
+    except OSError as error:
+        if error.errno not in NO_NAME_OF_A_FILE:
+            raise
+        raise PipelineError(
+            f"The archive {archive}, which the setting corpus names, holds {name[-60:]!r}, which cannot be"
+            f" written ({error.strerror}): unpack it by other names, and name what was in it."
+        ) from error
+    with file:
         file.write(first)
         shutil.copyfileobj(source, file, BLOCK)
 
@@ -322,8 +337,14 @@ def archive_errors(archive: Path) -> Iterator[None]:
             " and name what was in it."
         ) from error
     except DAMAGED as error:
-        if is_disk_full(error):
+        if is_disk_full(error) or limit_of_system(error):
             raise
+        # What the system refuses is named by it; libraries give no number, and seek to places that a file cannot have.
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+            raise PipelineError(
+                f"The archive {archive}, which the setting corpus names, cannot be unpacked ({error.strerror}): check"
+                " the disk, and give this user access."
+            ) from error
         raise PipelineError(
             f"The archive {archive}, which the setting corpus names, is damaged or incomplete: fetch it again."
         ) from error

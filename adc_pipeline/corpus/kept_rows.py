@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from adc_pipeline.core.atomic import atomic_folder
 from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.core.finished import finish, is_finished
 from adc_pipeline.core.records import read_record
 from adc_pipeline.core.shards import link_or_copy, shard_names, write_counts
 from adc_pipeline.corpus.keys import Keys
@@ -63,7 +64,7 @@ def restore(keys: Sequence[str], previous: Path, shards: int, work: Path) -> int
     files = {(path.parent.name, path.name[: len("utterances-00000")]): path for path in previous.glob("*/utterances-*")}
     restored = 0
     for task, key in zip(shard_names(len(keys)), keys, strict=True):
-        if key not in kept or (work / task).exists():
+        if key not in kept or is_finished(work / task):
             continue
         with atomic_folder(work / task) as folder:
             for place, (number, rows) in enumerate(kept[key]["pieces"]):
@@ -73,6 +74,7 @@ def restore(keys: Sequence[str], previous: Path, shards: int, work: Path) -> int
                     if path := files.get((name, f"utterances-{number:05}")):
                         link_or_copy(path, piece / f"{name}.parquet")
             write_counts(folder, {"records": kept[key]["records"]})
+        finish(work / task)
         restored += 1
     return restored
 

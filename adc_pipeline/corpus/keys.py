@@ -39,6 +39,8 @@ IS_NOTHING = (
 
 # Namespaces in which threads and utterances are numbered apart: no utterance has the name of a conversation that is
 # answered, and most conversations that are answered so have a root. An excerpt without its posts has none.
+# One conversation that is named by its root, as in dumps and ConvoKit's corpora, spares comparing the ids of all rows.
+NAMED_BY_ROOT = "SELECT 1 FROM read_rows WHERE id = conversation_id LIMIT 1"
 NAMES_THREADS = """
 SELECT namespace FROM read_rows
 GROUP BY namespace HAVING bool_or(reply_to = conversation_id) AND NOT bool_or(id = conversation_id) ORDER BY namespace
@@ -88,7 +90,9 @@ def read_keys(connection: "DuckDBPyConnection") -> Keys:
     if nothing:
         conditions = " OR ".join(IS_NOTHING.format(*each) for each in nothing)
         keys = replace(keys, parent_key=f"CASE WHEN NOT ({conditions}) THEN {keys.parent_key} END")
-    threads = [namespace for (namespace,) in connection.execute(NAMES_THREADS).fetchall()]
+    threads = []
+    if len(found) > 1 or not connection.execute(NAMED_BY_ROOT).fetchall():
+        threads = [namespace for (namespace,) in connection.execute(NAMES_THREADS).fetchall()]
     if threads:
         query = NUMBERED_APART.format(parent_key=keys.parent_key)
         threads = [namespace for (namespace,) in connection.execute(query, {"namespaces": threads}).fetchall()]

@@ -10,6 +10,7 @@ Cost: the rows are written a second time, which takes about as long as splitting
 """
 
 import hashlib
+import os
 import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from adc_pipeline.core.engine import Engine, only_row
 from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.core.named_files import file_problem
 from adc_pipeline.core.shards import Counts
 from adc_pipeline.corpus.keys import read_keys
 from adc_pipeline.corpus.mentions import MENTION, PREFIX, create_mention_macros
@@ -138,13 +140,19 @@ class Removals:
 
 
 def read_removals(home: Path) -> Removals:
-    """Return the removal list of an ADC_HOME; PipelineError for a line that is none of its entries."""
+    """Return the removal list of an ADC_HOME, which is empty where there is none.
+
+    Raise PipelineError for a file that cannot be read, as one that lies on a disk that is not mounted, and for a line
+    that is none of its entries.
+    """
     path = home / FILE
+    if not os.path.lexists(path):
+        return Removals()
+    if problem := file_problem(path):
+        raise PipelineError(f"The removal list {path} {problem}.")
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except FileNotFoundError:
-        return Removals()
-    except (OSError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
         raise PipelineError(f"The removal list {path} cannot be read: save it as UTF-8 text.") from error
     found: dict[str, set[str]] = {kind: set() for kind in KINDS}
     for number, line in enumerate(lines, 1):

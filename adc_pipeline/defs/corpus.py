@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from adc_pipeline.core.artefacts import CURRENT
+from adc_pipeline.core.artefacts import CURRENT, Store
 from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.core.manifests import read_making
 from adc_pipeline.core.markdown import table
 from adc_pipeline.core.shards import parts
 from adc_pipeline.corpus.changes import CHANGED, SINCE
@@ -20,7 +21,7 @@ from adc_pipeline.corpus.parts import read_record
 from adc_pipeline.corpus.personal_data import check_installed
 from adc_pipeline.corpus.readers.tables import check_columns
 from adc_pipeline.corpus.recorded_files import FILES, PARTS, check_unchanged, corpus_files, record_files
-from adc_pipeline.corpus.removals import Removals, read_removals
+from adc_pipeline.corpus.removals import FILE, Removals, read_removals
 from adc_pipeline.corpus.room import check_room
 from adc_pipeline.corpus.settings import CorpusSettings, UtteranceSettings
 from adc_pipeline.corpus.source import SAMPLE, check_source, corpus_state, download_all, downloaded, fetch, source_files
@@ -131,8 +132,26 @@ def check_corpus(request: Request[Any]) -> Mapping[str, Any]:
     """Raise PipelineError if linked files have changed since the corpus was materialized; return the removal list."""
     corpus = request.inputs["raw_corpus"].path
     check_unchanged(corpus / "corpus", corpus / FILES)
-    removals = read_removals(request.store.home)
+    removals = removal_list(request.store, request.name)
     return {REMOVALS: removals.digest} if removals else {}
+
+
+def removal_list(store: Store, name: str) -> Removals:
+    """Return the removal list; PipelineError if it is gone and the current version of `name` was made by one.
+
+    Who is on it would come back without a word. An empty file says that this is wanted.
+    """
+    file = store.home / FILE
+    if not os.path.lexists(file) and store.place(name).exists():
+        outside: Mapping[str, Any] = {}
+        with suppress(PipelineError):
+            outside = read_making(store.current(name))["outside"]
+        if REMOVALS in outside:
+            raise PipelineError(
+                f"The removal list {file} is gone, and {name} was made by one: restore it, or write an empty file if"
+                " nobody is to be removed any more."
+            )
+    return read_removals(store.home)
 
 
 def check_utterances(settings: UtteranceSettings) -> None:
@@ -142,7 +161,7 @@ def check_utterances(settings: UtteranceSettings) -> None:
 
 def current_removals(making: Making[Any]) -> Removals:
     """Return the removal list of this moment, which may have changed since it was compared, and record it."""
-    removals = read_removals(making.store.home)
+    removals = removal_list(making.store, making.request.name)
     making.outside = {REMOVALS: removals.digest} if removals else {}
     return removals
 

@@ -1,21 +1,23 @@
 """Remove old versions of artefacts from the store, but nothing upstream of a version that is kept.
 
 These versions are kept: the current version of each artefact; its newest versions, and all young ones; every registered
-model with its evaluations, whatever their age; and everything upstream of these, by the manifests on disk and by the
-lineage in MLflow. A model's history is therefore removed only after its version has been deleted from the registry. If
-the lineage of a registered version is unknown, nothing is removed at all. Only `ADC_HOME/store` is pruned; the
-registry, MLflow's runs and their files stay (`mlflow gc` removes those).
+model with its evaluations, whatever their age; what may be one, since the record of its registration is damaged; and
+everything upstream of these, by the manifests on disk and by the lineage in MLflow. A model's history is therefore
+removed only after its version has been deleted from the registry. If the lineage of a registered version is unknown,
+nothing is removed at all. Only `ADC_HOME/store` is pruned; the registry, MLflow's runs and their files stay, which
+`mlflow gc` removes.
 
 A version is renamed before it is removed, so that no reader finds half of it; if pruning is killed, the next run
 removes the rest. Cost: 0.13 s of one core for each registered version, after importing MLflow.
 """
 
+import os
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from adc_pipeline.core.artefacts import Store
-from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.core.errors import DamagedError, PipelineError
 from adc_pipeline.core.manifests import Artefact
 from adc_pipeline.core.markdown import code, table
 from adc_pipeline.generation.registration import REGISTERED, read_registered
@@ -77,7 +79,11 @@ def plan(store: Store, records: Records, settings: RetentionSettings, now: float
 
 
 def prune(store: Store, plan: Plan) -> list[Key]:
-    """Remove versions as planned, except those made again or made current since; return the removed ones."""
+    """Remove versions as planned, except those made again or made current since; return the removed ones.
+
+    Removes what killed runs have left too, an earlier pruning among them.
+    """
+    store.remove_left()
     return [key for key, seen in sorted(plan.to_remove.items()) if store.remove(*key, seen)]
 
 
@@ -100,10 +106,10 @@ def registered(records: Records, versions: Mapping[Key, Artefact]) -> dict[Key, 
 
     Raise PipelineError if a lineage in MLflow ends before a raw corpus and no manifest on disk continues it.
     """
-    folders = by_registered_version(versions.values())
+    folders, damaged = by_registered_version(versions.values())
     # A version with one of these names belongs to this pipeline, even if its run has been deleted.
     ours = {kind.registered for kind in KINDS.values()} | {name.rpartition("/")[0] for name in folders}
-    needed: dict[Key, str] = {}
+    needed = dict.fromkeys(damaged, f"may be registered, since its {REGISTERED} cannot be read")
     for version in records.versions():
         name = f"{version.name}/{version.version}"
         try:
@@ -132,14 +138,19 @@ def registered(records: Records, versions: Mapping[Key, Artefact]) -> dict[Key, 
     return needed
 
 
-def by_registered_version(versions: Iterable[Artefact]) -> dict[str, Key]:
-    """Return the artefacts with a record of their registration, by NAME/VERSION."""
-    found = {}
+def by_registered_version(versions: Iterable[Artefact]) -> tuple[dict[str, Key], list[Key]]:
+    """Return the artefacts with a record of their registration by NAME/VERSION, and those whose record is damaged."""
+    found: dict[str, Key] = {}
+    damaged: list[Key] = []
     for made in versions:
-        if (made.path / REGISTERED).exists():
-            facts = read_registered(made.path)
-            found[f"{facts['registered_model']}/{facts['registered_version']}"] = (made.name, made.digest)
-    return found
+        key = (made.name, made.digest)
+        if os.path.lexists(made.path / REGISTERED):
+            try:
+                facts = read_registered(made.path)
+                found[f"{facts['registered_model']}/{facts['registered_version']}"] = key
+            except DamagedError:
+                damaged.append(key)
+    return found, damaged
 
 
 def markdown(plan: Plan, gone: Iterable[Key]) -> str:

@@ -14,6 +14,7 @@ from adc_pipeline.core.atomic import atomic_file
 from adc_pipeline.core.columns import row_count
 from adc_pipeline.core.engine import Engine, counts_by, only_row
 from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.core.finished import finish, is_finished
 from adc_pipeline.core.records import read_record
 from adc_pipeline.core.shards import COUNTS as COUNTED
 from adc_pipeline.core.shards import Counts, map_shards, parts, shards_of, work_folder
@@ -166,7 +167,7 @@ def write_ranked_replies(
         changes = Changes.read(utterances) if previous and alone else None
         near = finished / "near_duplicates.parquet" if settings.near_duplicates != "keep" else None
         counted = kept_near_counts(utterances, previous, changes) if near and previous and changes else {}
-        missing = None if near is None or counted or near.exists() else near
+        missing = None if near is None or counted or is_finished(near) else near
         if missing and settings.near_duplicates == "drop":
             # The shards read what is found.
             write_near_duplicates(utterances, missing, settings, engine)
@@ -217,6 +218,7 @@ def write_near_duplicates(utterances: Path, path: Path, settings: RankingSetting
             "near": pa.array([number in found for number in range(len(compared))], pa.bool_()),
         }
         pq.write_table(pa.table(table), partial)
+    finish(path)
 
 
 def near_counts(path: Path) -> Counts:

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import shutil
+import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,7 @@ from adc_pipeline.core.atomic import partial_of, replace_folder
 from adc_pipeline.core.content import folder_digest
 from adc_pipeline.core.errors import PipelineError, first_line, is_disk_full
 from adc_pipeline.core.named_files import file_problem
-from adc_pipeline.core.records import read_record
+from adc_pipeline.core.records import read_record, sealed
 from adc_pipeline.training.settings import TrainingJob
 
 if TYPE_CHECKING:
@@ -118,7 +119,7 @@ def save_checkpoint(accelerator: "Accelerator", work: Path, position: Position, 
         accelerator.wait_for_everyone()
         if accelerator.is_main_process:
             noted = {**dataclasses.asdict(position), "layout": dataclasses.asdict(layout)}
-            (partial / "position.json").write_text(json.dumps(noted, allow_nan=False))
+            (partial / "position.json").write_text(sealed(noted))
     except (OSError, RuntimeError):
         shutil.rmtree(partial, ignore_errors=True)
         raise
@@ -150,6 +151,15 @@ def _noted(folder: Path) -> tuple[Position, "Layout"]:
     return Position(**{name: record[name] for name in POSITION}), layout
 
 
+def check_archives(folder: Path) -> None:
+    """Raise ValueError if a file that `torch.save` wrote was altered; torch ignores the checksums in it (1 s a GB)."""
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                if (wrong := archive.testzip()) is not None:
+                    raise ValueError(f"the checksum of {wrong} in {path.name} differs")
+
+
 def keep_trained_weights_only(accelerator: "Accelerator", model: "torch.nn.Module") -> None:
     """Exclude frozen weights from checkpoints; `load_checkpoint` then has to be called with `in_part`."""
     trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
@@ -170,6 +180,8 @@ def load_checkpoint(accelerator: "Accelerator", work: Path, in_part: bool = Fals
         return Position()
     position, _ = _noted(found[-1])
     try:
+        if accelerator.is_main_process:
+            check_archives(found[-1])
         accelerator.load_state(str(found[-1]), **({"strict": False} if in_part else {}))
     except Exception as error:
         # Imported here because it imports torch, which Dagster's definitions do without.

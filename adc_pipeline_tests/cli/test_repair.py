@@ -6,13 +6,14 @@ import subprocess
 import sys
 from collections import OrderedDict
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from adc_pipeline.cli import repair as repairing
 from adc_pipeline.cli.home import dagster_instance
-from adc_pipeline.cli.repair import fault, repair
+from adc_pipeline.cli.repair import fault, lacking_in_mlflow, repair
 from adc_pipeline.core.artefacts import Store
 from adc_pipeline.core.content import content_digest, scan
 from adc_pipeline.core.errors import PipelineError
@@ -117,12 +118,31 @@ def test_tables_that_were_not_completed_count_as_damaged(tmp_path: Path) -> None
 def test_tables_of_mlflow_that_are_gone_count_as_damage(tmp_path: Path, change: str, lacks: str) -> None:
     path = tmp_path / "mlflow.db"
     with prepared(path):
-        assert fault(path, "MLflow") == ""
+        assert fault(path, "MLflow", partial(lacking_in_mlflow, path)) == ""
     with closing(sqlite3.connect(path)) as connection:
         connection.execute(change)
-    found = fault(path, "MLflow")
+    found = fault(path, "MLflow", partial(lacking_in_mlflow, path))
     assert found.startswith(lacks)
     assert bool(found) == bool(lacks)
+
+
+@pytest.mark.slow
+def test_tables_of_dagster_that_are_gone_count_as_damage(store: Store) -> None:
+    with dagster_instance(store):
+        pass
+    assert repaired(store) == [f"Nothing is damaged in ADC_HOME = {store.home}."]
+    changes = {
+        "history/runs.db": ("ALTER TABLE runs RENAME COLUMN status TO state", "runs.status"),
+        "history/runs/index.db": ("DROP TABLE asset_keys", "asset_keys.asset_details, "),
+        "schedules/schedules.db": ("ALTER TABLE jobs DROP COLUMN job_body", "jobs.job_body"),
+    }
+    for name, (change, _) in changes.items():
+        with closing(sqlite3.connect(store.home / "dagster" / name)) as connection:
+            connection.execute(change)
+    messages = repaired(store)
+    for name, (_, lacks) in changes.items():
+        assert any(f"{name} of Dagster is damaged (it lacks {lacks}" in message for message in messages), messages
+    assert repaired(store) == [f"Nothing is damaged in ADC_HOME = {store.home}."]
 
 
 @pytest.mark.slow

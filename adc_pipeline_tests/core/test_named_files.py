@@ -1,13 +1,15 @@
 """YAML files as editors write them are read, and a wrong one is refused with the place of what is wrong."""
 
 import codecs
+import errno
+import os
 from math import inf
 from pathlib import Path
 
 import pytest
 
 from adc_pipeline.core.errors import PipelineError
-from adc_pipeline.core.named_files import read_mapping
+from adc_pipeline.core.named_files import read_mapping, refused_by_system
 
 TEXT = "ops:\n  a: é\n"
 
@@ -78,3 +80,28 @@ def test_an_unquoted_password_is_not_repeated(tmp_path: Path, value: str) -> Non
     with pytest.raises(PipelineError, match="in line") as raised:
         read_mapping(file)
     assert "secret1password" not in str(raised.value)
+
+
+@pytest.mark.parametrize("path", ["", "inner"])
+def test_a_file_in_place_of_a_folder_is_named(tmp_path: Path, path: str) -> None:
+    (tmp_path / "claims").write_text("")
+    with pytest.raises(OSError, match="claims") as refused:
+        (tmp_path / "claims" / path).mkdir(parents=True, exist_ok=True)
+    assert "is no folder, or lies below a file" in refused_by_system(refused.value)
+    assert refused_by_system(refused.value).endswith("move that file away.")
+
+
+@pytest.mark.parametrize(
+    ("number", "remedy"),
+    [
+        (errno.EIO, "check the disk"),
+        (errno.EROFS, "for writing"),
+        (errno.ENOSPC, "make room"),
+        (errno.EMFILE, "ulimit -n"),
+    ],
+)
+def test_what_the_system_says_of_a_disk_is_no_matter_of_the_path(number: int, remedy: str) -> None:
+    sentence = refused_by_system(OSError(number, os.strerror(number), "/srv/adc/a.parquet"))
+    assert os.strerror(number) in sentence
+    assert remedy in sentence
+    assert "correct the path" not in sentence

@@ -30,6 +30,23 @@ ADDRESSES = [
     f"ray://user:{SECRET}@[::1]:10001",
     f"git+ssh://{SECRET}@github.com/owner/name.git",
 ]
+# Addresses of which a scheme or a slash is missing or wrong, so that no library would take them for addresses.
+MISSPELT = [
+    f"https:/user:{SECRET}@host/x",
+    f"https:/{SECRET}@host/x",
+    f"HTTPS:user:{SECRET}@host",
+    f"https;//user:{SECRET}@host",
+    f"https：//user:{SECRET}@host",
+    f"https:\\\\user:{SECRET}@host",
+    f"//user:{SECRET}@host/x",
+    f"//{SECRET}@host/x",
+    f"hf:/{SECRET}@datasets/name",
+    f"user:{SECRET}@host:5432/name",
+    f"https%3A%2F%2Fuser%3A{SECRET}%40host",
+    f"host/corpus.zip?sv=2&sig={SECRET}",
+    f"https:/host/corpus.zip?code={SECRET}",
+    f"/corpus.zip?X-Amz-Expires=9&X-Amz-Signature={SECRET}",
+]
 
 
 @pytest.mark.parametrize("address", ADDRESSES)
@@ -59,6 +76,8 @@ def test_no_sentence_has_the_secret_of_an_address(address: str) -> None:
         f"https%3A%2F%2Fuser%3A{SECRET}%40host",
         f"http://host/#/?token={SECRET}",
         f"eyJ{'a' * 20}.{SECRET}{'a' * 20}.a",
+        f"AccountKey={SECRET}==;EndpointSuffix=core.windows.net",
+        *MISSPELT,
     ],
 )
 def test_no_sentence_has_a_secret_in_the_form_of_a_library(text: str) -> None:
@@ -80,6 +99,7 @@ def test_a_token_is_known_by_its_shape(token: str) -> None:
         "http://[::1]:5000/ and models:/adc-top-2@latest, docs at https://host/docs/page.html#part",
         "sqlite:////home/ann@example.org/mlflow.db and file:///home/ann@example.org/adc",
         "user@host wrote: look?",
+        "/srv/ann@example.org/posts.jsonl, //server/share/posts.jsonl, models:/name@champion and part-0?.jsonl",
     ],
 )
 def test_what_is_no_secret_stays(text: str) -> None:
@@ -117,12 +137,14 @@ def test_a_place_of_a_secret_is_none_and_a_message_that_does_not_fit_stays(monke
     assert adjusting(logging.LogRecord)("a", logging.INFO, "", 1, "%d", ("x",), None).args == ("x",)
 
 
-@pytest.mark.parametrize("address", ADDRESSES)
+@pytest.mark.parametrize("address", [*ADDRESSES, *MISSPELT, f"hf_{'a' * 34}"])
 def test_a_setting_takes_no_address_with_a_secret(address: str) -> None:
     for given in ({"corpus": address}, {"corpus": f"sample,{address}"}, {"columns": {"text": address}}):
         with pytest.raises(PipelineError, match="use an address without user, password and query") as refused:
             read_settings(CorpusSettings, given, "raw_corpus")
         assert SECRET not in str(refused.value)
+    # A folder of a partitioned table is no parameter.
+    assert read_settings(CorpusSettings, {"corpus": "/srv/token=5/sig=a/posts.parquet"}, "raw_corpus").corpus
     # A value is cut to be shown, which must not cut what marks a secret.
     assert "x" * 20 not in as_shown(f"https://user:{'x' * LONGEST_SHOWN}@host")
 

@@ -1,6 +1,7 @@
 """Archives of dumps are read as the folder in them would be, and write nothing but that."""
 
 import bz2
+import errno
 import io
 import json
 import lzma
@@ -15,7 +16,7 @@ from typing import Any
 import pytest
 import zstandard
 
-from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.core.errors import PipelineError, is_disk_full
 from adc_pipeline.corpus import archives, formats, source
 from adc_pipeline.corpus.archives import unpack
 from adc_pipeline.corpus.formats import Recognised, recognise_anew
@@ -105,6 +106,39 @@ def test_an_archive_that_would_write_outside_its_folder_is_refused(tmp_path: Pat
     with pytest.raises(PipelineError, match="outside its folder: do not trust it"):
         unpack(archive, tmp_path / "in" / "here")
     assert not list(tmp_path.rglob("*outside*"))
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar"])
+@pytest.mark.parametrize(
+    "members",
+    [
+        {f"{'x' * 256}.jsonl": POST},
+        {f"{'d/' * 3000}RS_2020": POST},
+        {"a": POST, "a/b.jsonl": COMMENT},
+        {"a/b.jsonl": COMMENT, "a": POST},
+        {".": POST},
+    ],
+)
+def test_a_member_whose_name_no_file_can_have_is_named(tmp_path: Path, kind: str, members: dict[str, bytes]) -> None:
+    with pytest.raises(PipelineError, match=r"holds '.*', which cannot be written \(.*\): unpack it by other names"):
+        unpack(made(kind, tmp_path / "archive", members), tmp_path / "here")
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar"])
+def test_of_what_is_left_packed_a_name_may_be_too_long(tmp_path: Path, kind: str) -> None:
+    name = f"{'x' * 256}.png"
+    assert unpack(made(kind, tmp_path / "archive", {name: b"\x89PNG\r\n\x1a\n"}), tmp_path / "here") == {
+        name: "is a picture"
+    }
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.EROFS, errno.EACCES, errno.EMFILE, errno.ENOSPC, errno.EDQUOT])
+def test_what_the_system_refuses_is_no_damage_of_an_archive(number: int) -> None:
+    with pytest.raises((OSError, PipelineError)) as refused, archives.archive_errors(Path("archive")):
+        raise OSError(number, os.strerror(number), "archive")
+    assert "fetch it again" not in str(refused.value)
+    assert os.strerror(number) in str(refused.value)
+    assert isinstance(refused.value, OSError) == is_disk_full(refused.value) or number == errno.EMFILE
 
 
 def test_links_and_devices_in_an_archive_are_never_created(tmp_path: Path) -> None:

@@ -1,16 +1,20 @@
 """The removal list: what `utterances` leaves out, compared with the same corpus from which it was taken by hand."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from adc_pipeline.core.artefacts import Store
 from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.core.manifests import Artefact, write_making
 from adc_pipeline.core.shards import Counts
 from adc_pipeline.corpus.removals import FILE, Removals, read_removals
 from adc_pipeline.corpus.settings import CorpusSettings, UtteranceSettings
 from adc_pipeline.corpus.utterances import write_utterances
+from adc_pipeline.defs.corpus import REMOVALS, removal_list
 from adc_pipeline_tests.stages import read, utterance_records
 
 # id, parent, speaker, text. Conversation a: two replies of Zed's, one with replies below. b: Zed's own. c: untouched.
@@ -167,3 +171,37 @@ def test_the_digest_is_that_of_the_entries(tmp_path: Path) -> None:
     (tmp_path / FILE).write_text("# again\nutterance x\nspeaker ann\nspeaker ANN\n")
     assert read_removals(tmp_path).digest == first.digest
     assert Removals(speakers=frozenset({"x"})).digest != Removals(utterances=frozenset({"x"})).digest
+
+
+@pytest.mark.parametrize("what", ["folder", "fifo", "dangling", "loop", "device"])
+def test_a_list_that_is_no_file_is_refused_and_not_taken_for_an_empty_one(what: str, tmp_path: Path) -> None:
+    path = tmp_path / FILE
+    if what == "folder":
+        path.mkdir()
+    elif what == "fifo":
+        os.mkfifo(path)
+    else:
+        path.symlink_to({"dangling": "not-mounted/removed.txt", "loop": FILE, "device": "/dev/null"}[what])
+    with pytest.raises(PipelineError, match=r"^The removal list .*removed\.txt is .*: "):
+        read_removals(tmp_path)
+
+
+def test_a_list_that_is_gone_is_missed_by_what_was_made_by_it(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    assert not removal_list(store, "utterances")
+    (tmp_path / FILE).write_text("speaker ann\n")
+    for outside in ({}, {REMOVALS: removal_list(store, "utterances").digest}):
+        with store.aside("utterances") as folder:
+            made = Artefact("utterances", folder, "0" * 32)
+            write_making(made, {"run": "", "address": "", "outside": outside})
+            store.put(folder, made)
+        assert removal_list(store, "utterances").speakers == {"ann"}
+        (tmp_path / FILE).unlink()
+        if outside:
+            with pytest.raises(PipelineError, match=r"is gone, and utterances was made by one: restore it, or write"):
+                removal_list(store, "utterances")
+        else:
+            assert not removal_list(store, "utterances")
+        (tmp_path / FILE).write_text("")
+        assert not removal_list(store, "utterances")
+        (tmp_path / FILE).write_text("speaker ann\n")

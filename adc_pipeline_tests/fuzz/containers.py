@@ -6,10 +6,12 @@ import gzip
 import io
 import json
 import lzma
+import sqlite3
 import struct
 import tarfile
 import zipfile
 from collections.abc import Callable
+from contextlib import closing
 from typing import Any
 
 import pyarrow as pa
@@ -99,6 +101,18 @@ def arrow(records: list[Record], file_format: bool = True) -> bytes:
     return file.getvalue()
 
 
+def sqlite(records: list[Record]) -> bytes:
+    """Return a database with a table of the records, which no reader takes."""
+    names = ", ".join(f'"c{place}"' for place, _ in enumerate(columns_of(records))) or "c"
+    with closing(sqlite3.connect(":memory:")) as connection:
+        connection.execute(f"CREATE TABLE posts ({names})")
+        for record in records:
+            values = [json.dumps(record.get(name)) for name in columns_of(records)] or [""]
+            connection.execute(f"INSERT INTO posts VALUES ({', '.join('?' * len(values))})", values)  # noqa: S608
+        connection.commit()
+        return connection.serialize()
+
+
 # Extension and writer of each container.
 CONTAINERS: dict[str, tuple[str, Callable[[list[Record]], bytes]]] = {
     "lines": (".jsonl", json_lines),
@@ -113,6 +127,7 @@ CONTAINERS: dict[str, tuple[str, Callable[[list[Record]], bytes]]] = {
     "row groups": (".parquet", lambda records: parquet(records, row_group_size=3, compression="gzip")),
     "arrow": (".arrow", arrow),
     "stream": (".arrow", lambda records: arrow(records, file_format=False)),
+    "sqlite": (".db", sqlite),
 }
 
 
@@ -165,4 +180,7 @@ ARCHIVES: dict[str, tuple[str, Callable[[dict[str, bytes]], bytes]]] = {
     "tar": (".tar.gz", tarred),
     "plain tar": (".tar", lambda files: tarred(files, "w")),
     "tar.bz2": (".tar.bz2", lambda files: tarred(files, "w:bz2", "")),
+    "tar.xz": (".tar.xz", lambda files: tarred(files, "w:xz")),
+    "tar.zst": (".tar.zst", lambda files: zstandard.ZstdCompressor().compress(tarred(files, "w"))),
+    "tar in zip": (".zip", lambda files: zipped({"inner.tar": tarred(files, "w")})),
 }

@@ -21,7 +21,7 @@ from adc_pipeline.core.manifests import Artefact
 from adc_pipeline.defs.old_runs import old_runs, remove_run, runs_with_excess_logs
 from adc_pipeline.defs.pruning import prune as prune_job
 from adc_pipeline.defs.workspace import Workspace
-from adc_pipeline.lifecycle.pruning import DAY, Plan, plan, prune
+from adc_pipeline.lifecycle.pruning import DAY, Plan, by_registered_version, plan, prune
 from adc_pipeline.lifecycle.retention import SAMPLE, retention
 from adc_pipeline.lifecycle.settings import RetentionSettings
 from adc_pipeline.tracking.lineage import Records
@@ -73,6 +73,31 @@ def test_manifests_on_disk_replace_a_lineage_that_mlflow_lost(history: History, 
     (weeks[0].model.path / "registered.json").write_text(json.dumps(facts))
     history.purge(getattr(weeks[0], lost))
     assert pruned(history) == keys(weeks[1])
+
+
+@pytest.mark.slow
+def test_a_damaged_record_of_a_registration_keeps_its_model_and_stops_nothing(history: History) -> None:
+    weeks = [chain(history, what) for what in "abc"]
+    (weeks[0].model.path / "registered.json").write_text("{")
+    assert pruned(history) == keys(weeks[1])
+    assert keys(weeks[0]) <= left(history)
+
+
+def test_records_of_registrations_are_read_or_known_as_damaged(tmp_path: Path) -> None:
+    facts = json.dumps({"registered_model": "adc-top-2", "registered_version": 3, "logged_model_id": "none"})
+    made = {
+        what: Artefact("top_2_model", tmp_path / str(place), what)
+        for place, what in enumerate(["", "{", facts, "none", "folder", "link"])
+    }
+    for each in made.values():
+        each.path.mkdir(parents=True)
+    for content in ("", "{", facts):
+        (made[content].path / "registered.json").write_text(content)
+    (made["folder"].path / "registered.json").mkdir()
+    (made["link"].path / "registered.json").symlink_to("nowhere")
+    found, damaged = by_registered_version(made.values())
+    assert found == {"adc-top-2/3": ("top_2_model", facts)}
+    assert damaged == [("top_2_model", what) for what in ("", "{", "folder", "link")]
 
 
 @pytest.mark.slow

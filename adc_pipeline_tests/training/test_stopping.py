@@ -20,7 +20,7 @@ from accelerate import Accelerator
 
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.training import export
-from adc_pipeline.training.checkpoint import checkpoints, fingerprint
+from adc_pipeline.training.checkpoint import check_archives, checkpoints, fingerprint
 from adc_pipeline.training.interval import Interval
 from adc_pipeline.training.launch import launch_command
 from adc_pipeline.training.loop import train
@@ -99,6 +99,21 @@ def test_a_signal_saves_and_the_rerun_goes_on(
     for name, tensor in weights(unstopped.output).items():
         assert torch.equal(tensor, weights(job.output)[name]), name
     assert [line["step"] for line in metrics(job)] == [5, 7, 10, 12]
+
+
+def test_weights_that_were_altered_are_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "step" / "optimizer.bin"
+    path.parent.mkdir()
+    torch.save({"weight": torch.full((64,), 0.3)}, path)
+    (path.parent / "position.json").write_text("{}")
+    check_archives(path.parent)
+    content = path.read_bytes()
+    place = content.index(torch.full((1,), 0.3).numpy().tobytes()) + 40
+    path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+    # torch itself takes the other number.
+    assert torch.load(path)["weight"].unique().numel() == 2
+    with pytest.raises(ValueError, match=r"the checksum of .*data/0 in optimizer\.bin differs"):
+        check_archives(path.parent)
 
 
 @pytest.mark.slow

@@ -33,6 +33,7 @@ REMEDIES = {
     "…, which the setting … names, ….": "the message ends in it: correct the path, or give this user access",
     "…, in the folder that the setting corpus names, ….": "the message ends in it; or move the file away",
     "The folder …, which the setting corpus names, ….": "the message ends in it: give this user access",
+    "The removal list ….": "the message ends in it; or write an empty file if nobody is to be removed",
     "The corpus ….": "the message ends in it: give this user access",
     "….": "the message says which values the setting accepts; see the reference of settings",
     "… has no setting ….": "correct the name; the message has the nearest one, the reference of settings has all",
