@@ -30,7 +30,7 @@ from adc_pipeline.core.shards import (
 )
 from adc_pipeline.corpus import sharding, utterances
 from adc_pipeline.corpus.parts import plain_bytes
-from adc_pipeline.corpus.readers import lines
+from adc_pipeline.corpus.readers import json_lines
 from adc_pipeline.corpus.readings import cut, line_ends, whole_readings
 from adc_pipeline.corpus.sample import write_sample
 from adc_pipeline.corpus.settings import UtteranceSettings
@@ -274,7 +274,7 @@ def test_a_file_that_is_cut_gives_the_rows_of_the_whole_file(
     content = (sample / "utterances.jsonl").read_bytes()
     (corpus / "utterances.jsonl").write_bytes(content + b"".join(content.splitlines(keepends=True)[:50]).rstrip())
     whole = write_utterances(corpus, tmp_path / "whole", UtteranceSettings(max_set_aside=1.0))
-    monkeypatch.setattr(lines, "CHUNK", len(content) // 5)
+    monkeypatch.setattr(json_lines, "CHUNK", len(content) // 5)
     monkeypatch.setattr(sharding, "whole_readings", lambda *given: cut(whole_readings(*given)))
     monkeypatch.setattr(utterances, "IDS_AT_A_TIME", 500)
     counts = write_utterances(corpus, tmp_path / "cut", THREE)

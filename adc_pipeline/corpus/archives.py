@@ -25,17 +25,10 @@ from adc_pipeline.core.errors import PipelineError, is_disk_full, limit_of_syste
 from adc_pipeline.corpus.engine_folders import check_no_log
 from adc_pipeline.corpus.first_bytes import content
 from adc_pipeline.corpus.folders import HIDDEN, NO_NAME, UNKNOWN_COLUMNS, is_hidden, is_named_data
-from adc_pipeline.corpus.formats import (
-    Format,
-    LostRecordsError,
-    Recognised,
-    UnfitError,
-    identity,
-    recognise_anew,
-    remember,
-)
+from adc_pipeline.corpus.formats import Format, Recognised, identity, recognise_anew, remember
 from adc_pipeline.corpus.packings import BLOCK, Unpacked
 from adc_pipeline.corpus.recorded_files import CONVOKIT_FILES
+from adc_pipeline.corpus.unfit import LostRecordsError, UnfitError
 
 REPLACED = "is replaced by a later file of its name in the archive"
 BEHIND, NO_MEMBER = "(behind its end)", "is no part of the archive"

@@ -11,7 +11,8 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import unquote
 
 from adc_pipeline.core.errors import PipelineError
-from adc_pipeline.corpus.formats import Recognised, known_fields
+from adc_pipeline.corpus.file_fields import known_fields
+from adc_pipeline.corpus.formats import Recognised
 from adc_pipeline.corpus.readers.carried import MAPPED, carried
 from adc_pipeline.corpus.readers.dumps import FIELDS
 

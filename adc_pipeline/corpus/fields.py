@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from adc_pipeline.core.engine import Report, no_report
 from adc_pipeline.core.errors import PipelineError
-from adc_pipeline.corpus.formats import Recognised, known_fields, recognise
+from adc_pipeline.corpus.file_fields import known_fields
+from adc_pipeline.corpus.formats import Recognised, recognise
 from adc_pipeline.corpus.layouts import STACK_EXCHANGE_COMMENTS, STACK_EXCHANGE_POSTS, ScoreOrder
-from adc_pipeline.corpus.readers import dumps, lines, tables, xml
+from adc_pipeline.corpus.readers import dumps, json_lines, lines, mended_json, small_files, tables, xml
 from adc_pipeline.corpus.readers.arrow import write_parquet
 from adc_pipeline.corpus.readers.carried import MAPPED, carried, quoted, spelled
 from adc_pipeline.corpus.readers.html import html_to_text
@@ -279,7 +280,7 @@ class Source:
                 yield Piece(table, sum(map(tables.parquet_records, files)), files, [[name] for name in self.names])
         elif self.paths:
             with TemporaryDirectory(dir=self.scratch) as folder:
-                found = dict(lines.plain_files(self.paths, self.names, Path(folder), read))
+                found = dict(small_files.plain_files(self.paths, self.names, Path(folder), read))
                 table = select_keys(list(found), places, self.connection, several=True)
                 yield Piece(table, lines=list(found), names=list(found.values()))
         elif read is None and (container == "arrow" or (container == "parquet" and self.repair)):
@@ -296,21 +297,21 @@ class Source:
                 table, counted = tables.open_csv(self.path, Path(folder), self.connection, self.report)
                 yield Piece(select_columns(table, places), counted.records)
         # DuckDB refuses a whole file for a line that it finds too long.
-        elif read is None and not self.repair and lines.is_one_object_a_line(self.path) and self.is_sound():
+        elif read is None and not self.repair and json_lines.is_one_object_a_line(self.path) and self.is_sound():
             lines.check_end(self.path)
             yield Piece(select_keys([self.path], places, self.connection), lines=[self.path])
         else:
 
             def whole(file: BinaryIO, path: Path) -> Iterator[bytes]:
-                return map(lines.mended, (read or lines.json_lines)(file, path))
+                return map(mended_json.mended, (read or json_lines.json_lines)(file, path))
 
-            for chunk in lines.chunks(self.path, self.scratch, self.report, whole):
+            for chunk in json_lines.chunks(self.path, self.scratch, self.report, whole):
                 yield Piece(select_keys([chunk], places, self.connection), lines=[chunk])
 
     def is_sound(self) -> bool:
-        """Return whether no line of a plain file of JSON lines is one that `lines.mended` mends."""
+        """Return whether no line of a plain file of JSON lines is one that `mended_json.mended` mends."""
         with self.path.open("rb") as file:
-            return all(map(lines.is_sound, lines.whole_lines(file, self.path)))
+            return all(map(mended_json.is_sound, lines.whole_lines(file, self.path)))
 
 
 # A key of a record, and the key within its object or none.

@@ -16,11 +16,12 @@ from typing import Any
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.core.named_files import access_problem, file_problem, read_small_json
 from adc_pipeline.corpus.engine_folders import check_log, no_data_reason, source_by_folder
-from adc_pipeline.corpus.formats import Format, LostRecordsError, Recognised, UnfitError, recognise, unfit
+from adc_pipeline.corpus.formats import Format, Recognised, recognise
 from adc_pipeline.corpus.layouts import STACK_EXCHANGE_COMMENTS, STACK_EXCHANGE_POSTS
 from adc_pipeline.corpus.numbered_files import missing_files
 from adc_pipeline.corpus.recorded_files import CONVOKIT_FILES, UTTERANCES, part_files
 from adc_pipeline.corpus.remote import RemoteFile
+from adc_pipeline.corpus.unfit import LostRecordsError, UnfitError, unfit
 
 # Files whose names say that they are data: they are read, or end the run.
 DATA = re.compile(

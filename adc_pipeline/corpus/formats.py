@@ -5,22 +5,34 @@ read and unpacked (a megabyte, or as much as the first line is long). What a fil
 decided in three tables: `first_bytes.SIGNATURES` (container), `layouts.LAYOUTS` (fields), and the setting `columns`.
 """
 
-import json
 import os
 import re
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from adc_pipeline.core.errors import PipelineError, did_you_mean
 from adc_pipeline.core.named_files import check_file
+from adc_pipeline.corpus.file_fields import (
+    NEEDED,
+    Container,
+    first_lines,
+    header_fields,
+    is_mapped,
+    keys,
+    known_fields,
+    later_keys,
+    parsed,
+    schema_fields,
+    schema_record,
+    text,
+    xml_fields,
+)
 from adc_pipeline.corpus.first_bytes import BINARY, TEXT, content
+from adc_pipeline.corpus.inner_records import refuse_inner_records, wrapped_records
 from adc_pipeline.corpus.layouts import (
-    LAYOUTS,
     REDDIT,
     REDDIT_ADDRESSES,
     STACK_EXCHANGE_POSTS,
@@ -28,27 +40,20 @@ from adc_pipeline.corpus.layouts import (
     find_layout,
     row_by_row,
 )
-from adc_pipeline.corpus.packings import BLOCK, blocks, packing
-from adc_pipeline.corpus.readers import lines
-from adc_pipeline.corpus.readers.carried import MAPPED, own, spelled
-from adc_pipeline.corpus.readers.dialects import HEADER_WITHIN, Dialect, find_header, parse
+from adc_pipeline.corpus.packings import blocks, packing
+from adc_pipeline.corpus.readers.carried import MAPPED, own
+from adc_pipeline.corpus.readers.dialects import HEADER_WITHIN, find_header
 from adc_pipeline.corpus.readers.text_lines import other_encoding
 from adc_pipeline.corpus.recorded_files import CONVOKIT_FILES, CONVOKIT_READ, STACK_EXCHANGE_FILES, UTTERANCES
 from adc_pipeline.corpus.remote import RemoteFile
+from adc_pipeline.corpus.unfit import LostRecordsError, UnfitError, names, refused, unfit
 
 Format = Literal["auto", "convokit", "dump", "table"]
 Kind = Literal["convokit", "submissions", "comments", "table", "layout", "archive"]
-Container = Literal["folder", "lines", "csv", "parquet", "arrow", "xml", "zip", "tar"]
-
-LINES_LOOKED_AT = 1000
 # JSONP and exports that assign JSON to a variable; what Python prints of a dict; and an object as a JSON string.
 SCRIPT = re.compile(rb"\s*(?:(?:var|let|const)\s+)?[A-Za-z_$][\w$.\[\]\"']*\s*[=(]\s*[\[{]")
 PYTHON = re.compile(rb"""\s*\[?\s*\{\s*u?'[^']*'\s*:""")
 ENCODED_TWICE = re.compile(rb'\s*"\s*\{\s*\\"')
-# Read at most for the first line that is not too long.
-MOST_BLOCKS = 10 * lines.LINE // BLOCK
-# Without one of these a table holds no ranked conversations.
-NEEDED = ("id", "conversation_id", "reply_to", "text", "score")
 
 
 @dataclass(frozen=True)
@@ -338,99 +343,6 @@ MAP_THEM = (
 )
 
 
-def later_keys(path: Path, first: Collection[str], columns: Mapping[str, str]) -> set[str]:
-    """Return the key of the parent where only later lines have it, as in a file of posts and, behind them, replies.
-
-    The file is searched only if its first lines, with the keys `first`, have everything else that a table needs.
-    """
-    parent = columns.get("reply_to", "reply_to")
-    others = ({columns.get(name, name) for name in NEEDED} | set(own(columns).values())) - {parent}
-    if parent in first or not others <= set(first):
-        return set()
-    key, rest = json.dumps(parent).encode(), b""
-    with path.open("rb") as file:
-        for block in blocks(file, path):
-            if key in rest + block:
-                return {parent}
-            rest = block[-len(key) :]
-    return set()
-
-
-def is_mapped(fields: set[str], columns: Mapping[str, str]) -> bool:
-    """Return whether a record has all that a table needs, by our names or by those of `columns`, in any case."""
-    wanted = {columns.get(name, name) for name in NEEDED} | set(own(columns).values())
-    return all(spelled(name, fields) in fields for name in wanted)
-
-
-def names(found: set[str]) -> str:
-    """Return the first twelve of some keys as text; nested ones are left to their parents."""
-    return ", ".join(sorted(name for name in found if "." not in name)[:12])
-
-
-class UnfitError(PipelineError):
-    """A file that can be opened and is no corpus; `reason` says what it is, as the end of a sentence.
-
-    A `companion` often lies beside a corpus, and is no reason to doubt it.
-    """
-
-    def __init__(self, sentence: str, reason: str = "", companion: bool = False) -> None:
-        super().__init__(sentence)
-        self.reason, self.companion = reason, companion
-
-
-class LostRecordsError(PipelineError):
-    """A file with utterances that would be lost; a folder does not pass it over as it does a file without any."""
-
-
-def unfit(path: Path, what: str) -> UnfitError:
-    """Return the error for a path that is no corpus, where a look at it does not tell what to do."""
-    return UnfitError(
-        f"{path} {what}: give the setting corpus (or ADC_CORPUS) a ConvoKit corpus, a dump of Reddit or a table, or"
-        " say what it is by the setting format.",
-        what,
-    )
-
-
-def refused(path: Path, what: str, companion: bool = False) -> UnfitError:
-    """Return the error for a path of a known kind; `what` names it and, behind a colon, what to do."""
-    return UnfitError(f"{path}, which the setting corpus names, {what}.", what.partition(":")[0], companion)
-
-
-def first_lines(path: Path) -> Iterator[bytes]:
-    """Yield the first lines of a file, unpacked; the last line of a shorter file as it is, complete or not."""
-    rest = b""
-    with path.open("rb") as file:
-        head = lines.beginning(file, path)
-        if lines.is_spread(head) or lines.envelope(head) or lines.is_wrapped(head):
-            with suppress(PipelineError):
-                yield from islice(lines.json_lines(file, path), LINES_LOOKED_AT)
-            return
-        # Lines beyond the limit of a reader do not count.
-        for block in islice(blocks(file, path), 0, MOST_BLOCKS):
-            *whole, rest = (rest + block).split(b"\n")
-            found = [line for line in whole[:LINES_LOOKED_AT] if len(line) <= lines.LINE]
-            yield from found
-            if found:
-                return
-            rest = rest[: lines.LINE + 1]
-    yield rest
-
-
-def parsed(line: bytes) -> dict[str, Any]:
-    """Return the JSON object in a line; an empty one if it is none."""
-    try:
-        value = json.loads(line.decode(errors="replace"))
-    except (ValueError, RecursionError):
-        return {}
-    return value if isinstance(value, dict) else {}
-
-
-def keys(record: Mapping[str, Any]) -> frozenset[str]:
-    """Return the keys of a record, and those of the objects in it, dotted."""
-    nested = (f"{outer}.{inner}" for outer, found in record.items() if isinstance(found, dict) for inner in found)
-    return frozenset(record).union(nested)
-
-
 def holds_columns(record: Mapping[str, Any]) -> bool:
     """Return whether a record has a list, or an object by row numbers, under each of its keys, all of one length.
 
@@ -443,126 +355,3 @@ def holds_columns(record: Mapping[str, Any]) -> bool:
         return False
     by_number = (isinstance(value, list) or all(key.isdigit() for key in value) for value in values)
     return len({len(value) for value in values}) == 1 and all(by_number)
-
-
-# Keys under which exports write replies, and those of the texts of these; a post that another one repeats is no reply.
-REPLIES = ("replies", "comments", "children", "answers", "responses")
-TEXTS = {"body", "text", "content", "message", "selftext", "raw", "cooked"}
-REPEATED = ("crosspost_parent_list", "cross_posts")
-ANSWERS = ", with the id of what it answers"
-READABLE = [*REDDIT, *(layout for layout in LAYOUTS if not layout.refused)]
-
-
-def refuse_inner_records(
-    path: Path, records: Sequence[Mapping[str, Any]], columns: Mapping[str, str], answers: str = ANSWERS
-) -> None:
-    """Raise LostRecordsError if some records hold others that could stand for themselves.
-
-    `answers` is empty if the outer ones are none that these could answer.
-    """
-    if inner := inner_records(records, columns):
-        raise LostRecordsError(
-            f"{path}, which the setting corpus names, holds records inside its records, under the key {inner},"
-            f" which would be left out: write each of these on a line of its own{answers}."
-        )
-
-
-def inner_records(records: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> str:
-    """Return the key under which some records hold others that could stand for themselves; none if there is none."""
-    known: dict[frozenset[str], bool] = {}
-
-    def is_record(inner: dict[str, Any], key: str) -> bool:
-        if key.lower() in REPLIES and TEXTS & set(inner):
-            return True
-        found = keys(inner)
-        if found not in known:
-            known[found] = is_mapped(set(found), columns) or find_layout([found], READABLE) is not None
-        return known[found]
-
-    for record in records:
-        for key, value in record.items():
-            if key not in REPEATED and any(is_record(inner, key) for inner in objects_in(value)):
-                return key
-    return ""
-
-
-def wrapped_records(record: Mapping[str, Any], columns: Mapping[str, str]) -> Iterator[str]:
-    """Yield the keys under which a record holds one that could stand for itself."""
-    for key, value in record.items():
-        if isinstance(value, dict) and key not in REPEATED:
-            found = keys(value)
-            if is_mapped(set(found), columns) or find_layout([found], READABLE):
-                yield key
-
-
-def objects_in(value: Any) -> list[dict[str, Any]]:
-    """Return the objects in a list, those in a listing of Reddit's interface, or those that an object has by name."""
-    if isinstance(value, dict):
-        listed = value.get("data")
-        children = listed.get("children") if isinstance(listed, dict) else None
-        value = [child.get("data") for child in children if isinstance(child, dict)] if children else [*value.values()]
-    return [inner for inner in value if isinstance(inner, dict)] if isinstance(value, list) else []
-
-
-def known_fields(path: Path, container: Container, layout: Layout | None = None) -> set[str]:
-    """Return the fields of a file's records as far as its beginning tells, dotted where nested.
-
-    Where a layout names records inside these, they are those that count.
-    """
-    match container:
-        case "lines":
-            records = list(first_lines(path))
-            if layout is not None and layout.inside:
-                from adc_pipeline.corpus.readers.nested import Flatten
-
-                records = [inner for line in records for inner in Flatten(layout).lines(line)]
-            return set().union(*(keys(parsed(line)) for line in records))
-        case "parquet" | "arrow":
-            return schema_fields(path, container)
-        case "xml":
-            return xml_fields(path)
-        case _:
-            return header_fields(list(islice(first_lines(path), HEADER_WITHIN)))
-
-
-def schema_fields(path: Path, container: Container) -> set[str]:
-    """Return the columns of a Parquet or Arrow file, and those of the structures in it, dotted."""
-    from adc_pipeline.corpus.readers.arrow import read_schema
-    from adc_pipeline.corpus.readers.tables import schema_names
-
-    return set(schema_names(read_schema(path, container)))
-
-
-def schema_record(path: Path, container: Container) -> dict[str, Any]:
-    """Return what a record of a Parquet or Arrow file may hold in its lists of structures: names without values."""
-    import pyarrow as pa
-
-    from adc_pipeline.corpus.readers.arrow import read_schema
-
-    listed = {
-        field.name: field.type.value_type
-        for field in read_schema(path, container)
-        if pa.types.is_list(field.type) or pa.types.is_large_list(field.type)
-    }
-    return {
-        name: [dict.fromkeys(inner.name for inner in kind)] for name, kind in listed.items() if pa.types.is_struct(kind)
-    }
-
-
-def xml_fields(path: Path) -> set[str]:
-    """Return the attributes of the first rows of an XML file."""
-    from adc_pipeline.corpus.readers.xml import first_records
-
-    return set().union(*first_records(path))
-
-
-def header_fields(lines: Sequence[bytes]) -> set[str]:
-    """Return the columns that the header of a CSV file names, out of its first lines."""
-    _, header, separator = find_header([text(line) for line in lines[:HEADER_WITHIN]])
-    names = parse(header, Dialect([], separator or ",")) or []
-    return {name.strip().strip("'") for name in names}
-
-
-def text(line: bytes) -> str:
-    """Return a line as text without its byte order mark; bytes that are no UTF-8 become escapes."""
-    return line.decode("utf-8-sig", errors="backslashreplace")

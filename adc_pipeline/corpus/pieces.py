@@ -18,7 +18,7 @@ from adc_pipeline.core.errors import PipelineError, is_disk_full
 from adc_pipeline.core.shards import shard_sql
 from adc_pipeline.corpus import fields
 from adc_pipeline.corpus.parts import Part
-from adc_pipeline.corpus.readers import convokit, dumps, lines, tables
+from adc_pipeline.corpus.readers import convokit, dumps, lines, mended_json, tables
 from adc_pipeline.corpus.readers.carried import carried, quoted
 from adc_pipeline.corpus.readers.rows import COLUMNS, Rows
 from adc_pipeline.corpus.settings import CorpusSettings
@@ -165,7 +165,7 @@ class PieceWriter:
             copy, found, more = Path(folder) / "lines.jsonl", False, 0
             with copy.open("wb") as out:
                 for line in file:
-                    mended = lines.mended(line)
+                    mended = mended_json.mended(line)
                     found = found or mended != line
                     more += max(0, mended.count(b"\n") - 1)
                     out.write(mended)

@@ -16,7 +16,7 @@ from pathlib import Path
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.corpus.packings import packing
 from adc_pipeline.corpus.parts import Part
-from adc_pipeline.corpus.readers import lines
+from adc_pipeline.corpus.readers import json_lines, lines
 from adc_pipeline.corpus.readers.arrow import read_schema
 from adc_pipeline.corpus.readers.dialects import read_dialect
 from adc_pipeline.corpus.recorded_files import UTTERANCES
@@ -79,10 +79,10 @@ def cut(readings: Iterable[Reading]) -> Iterator[Reading]:
     """Yield the tasks in order, with several in place of one that reads a large plain file, each some lines of it."""
     for reading in readings:
         file = plain_lines(reading.parts[0]) if len(reading.parts) == 1 else None
-        if file is None or file.stat().st_size <= lines.CHUNK:
+        if file is None or file.stat().st_size <= json_lines.CHUNK:
             yield reading
         else:
-            for begin, end in pairwise(line_ends(file, lines.CHUNK)):
+            for begin, end in pairwise(line_ends(file, json_lines.CHUNK)):
                 yield replace(reading, begin=begin, end=end)
 
 
@@ -94,7 +94,7 @@ def plain_lines(part: Part) -> Path | None:
         file = part.path
     else:
         return None
-    return file if lines.is_one_object_a_line(file) else None
+    return file if json_lines.is_one_object_a_line(file) else None
 
 
 def line_ends(path: Path, size: int) -> Iterator[int]:

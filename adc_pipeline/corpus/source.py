@@ -19,13 +19,15 @@ from adc_pipeline.core.named_files import access_problem, is_utf8, named_path
 from adc_pipeline.core.terminal import printable
 from adc_pipeline.corpus.archives import check_archive, unpack
 from adc_pipeline.corpus.download import download, downloaded_version, newest_download
+from adc_pipeline.corpus.file_fields import NEEDED, known_fields, later_keys
 from adc_pipeline.corpus.folders import DATA, DataFile, Listing, list_data, watched_files
-from adc_pipeline.corpus.formats import NEEDED, Recognised, identity, known_fields, later_keys, remember, unfit
+from adc_pipeline.corpus.formats import Recognised, identity, remember
 from adc_pipeline.corpus.parts import NewPart, left_out_lines, write_parts
 from adc_pipeline.corpus.readers.carried import carried, own
 from adc_pipeline.corpus.recorded_files import STACK_EXCHANGE_FILES, recorded, source_stamp
 from adc_pipeline.corpus.remote import RemoteFile, is_remote, remote_file
 from adc_pipeline.corpus.settings import CorpusSettings
+from adc_pipeline.corpus.unfit import unfit
 
 SAMPLE = "sample"
 UNPACKED = ".unpacked"

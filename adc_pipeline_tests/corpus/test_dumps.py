@@ -16,7 +16,7 @@ import zstandard
 
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.corpus import packings
-from adc_pipeline.corpus.readers import dumps, lines, progress
+from adc_pipeline.corpus.readers import dumps, json_lines, lines, progress
 from adc_pipeline.corpus.readers.rows import COLUMNS
 from adc_pipeline.corpus.readers.values import create_macros
 from adc_pipeline.corpus.settings import UtteranceSettings
@@ -284,7 +284,7 @@ def test_packed_pieces_one_behind_the_other_are_one_dump(tmp_path: Path, pack: C
 
 @pytest.fixture
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> int:
-    monkeypatch.setattr(lines, "CHUNK", 1 << 20)
+    monkeypatch.setattr(json_lines, "CHUNK", 1 << 20)
     monkeypatch.setattr(packings, "BLOCK", 1 << 16)
     return (1 << 20) + (1 << 16)
 
@@ -299,7 +299,7 @@ def test_neither_memory_nor_disk_grow_with_the_file(
     path.write_bytes(pack(content))
     tracemalloc.start()
     seen = []
-    for chunk in lines.chunks(path, scratch):
+    for chunk in json_lines.chunks(path, scratch):
         lying = list(scratch.glob("lines-*/*"))
         assert len(lying) <= 2
         assert chunk.stat().st_size <= small_chunks
@@ -314,7 +314,7 @@ def test_neither_memory_nor_disk_grow_with_the_file(
 def test_a_reading_given_up_leaves_nothing_behind(tmp_path: Path, small_chunks: int) -> None:
     path = tmp_path / "dump"
     path.write_bytes(line(COMMENT) * 30_000)
-    chunks = lines.chunks(path, tmp_path / "scratch")
+    chunks = json_lines.chunks(path, tmp_path / "scratch")
     next(chunks)
     chunks.close()
     assert list((tmp_path / "scratch").iterdir()) == []
@@ -325,7 +325,7 @@ def test_a_long_reading_says_how_far_it_is(tmp_path: Path, small_chunks: int, mo
     path = tmp_path / "RC_2018-09"
     path.write_bytes(line(COMMENT) * 30_000)
     said: list[str] = []
-    list(lines.chunks(path, tmp_path / "scratch", said.append))
+    list(json_lines.chunks(path, tmp_path / "scratch", said.append))
     assert said[-1] == f"RC_2018-09: {path.stat().st_size / 1e6:.0f} of {path.stat().st_size / 1e6:.0f} MB read"
 
 

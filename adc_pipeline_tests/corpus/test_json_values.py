@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from adc_pipeline.core.errors import PipelineError
-from adc_pipeline.corpus.readers import lines
+from adc_pipeline.corpus.readers import json_lines, json_values, mended_json, small_files
 from adc_pipeline.corpus.settings import UtteranceSettings
 from adc_pipeline.corpus.utterances import write_utterances
 from adc_pipeline_tests.corpus.test_dumps import COMMENT, SUBMISSION
@@ -53,12 +53,12 @@ def test_the_records_are_those_of_json_lines(tmp_path: Path, written: str, pack:
 
 
 def test_a_value_may_lie_across_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lines, "BLOCK", 7)
+    monkeypatch.setattr(json_values, "BLOCK", 7)
     path = tmp_path / "numbers.json"
     values = [{"n": number, "text": "é" * number} for number in range(40)] + [123456789]
     path.write_text(json.dumps(values, ensure_ascii=False))
     with path.open("rb") as file:
-        assert [json.loads(line) for line in lines.objects(file, path)] == values
+        assert [json.loads(line) for line in json_values.objects(file, path)] == values
 
 
 def test_what_is_no_json_in_an_array_is_set_aside(tmp_path: Path) -> None:
@@ -124,7 +124,8 @@ def test_an_answer_of_an_interface_may_be_longer_than_a_record(
     tmp_path: Path, pack: Callable[[bytes], bytes], indent: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, size in (("LINE", 40_000), ("OVERLONG", 80_000), ("BLOCK", 1000)):
-        monkeypatch.setattr(lines, name, size)
+        monkeypatch.setattr(json_values, name, size)
+    monkeypatch.setattr(json_lines, "BLOCK", 1000)
     records = [{"id": f"c{number}", "body": "][}{ " * 100} for number in range(200)]
     pages = [
         {"error": None, "data": records[:150], "metadata": {"es": {"took": [1]}}}, {"data": records[150:]}, {"data": []}
@@ -132,17 +133,17 @@ def test_an_answer_of_an_interface_may_be_longer_than_a_record(
     content = "\n".join(json.dumps(page, indent=indent) for page in pages).encode()
     (tmp_path / "answer").write_bytes(pack(content))
     with (tmp_path / "answer").open("rb") as file:
-        assert list(map(json.loads, lines.json_lines(file, tmp_path / "answer"))) == records
+        assert list(map(json.loads, json_lines.json_lines(file, tmp_path / "answer"))) == records
     for end in (70_000, content.index(b"]", 75_000), len(json.dumps(pages[0], indent=indent)) - 1):
         (tmp_path / "answer").write_bytes(pack(content[:end]))
         with (tmp_path / "answer").open("rb") as file, pytest.raises(PipelineError, match="ends in the middle"):
-            list(lines.json_lines(file, tmp_path / "answer"))
+            list(json_lines.json_lines(file, tmp_path / "answer"))
 
 
 def test_an_array_without_its_end_is_cut_off(tmp_path: Path) -> None:
     (tmp_path / "array").write_text(json.dumps(RECORDS)[:-1])
     with (tmp_path / "array").open("rb") as file, pytest.raises(PipelineError, match="ends in the middle"):
-        list(lines.json_lines(file, tmp_path / "array"))
+        list(json_lines.json_lines(file, tmp_path / "array"))
 
 
 @pytest.mark.parametrize(
@@ -161,7 +162,7 @@ def test_an_array_without_its_end_is_cut_off(tmp_path: Path) -> None:
     ],
 )
 def test_a_record_that_holds_others_is_no_answer_of_an_interface(value: Any, key: str) -> None:
-    assert lines.envelope(json.dumps(value).encode()) == key
+    assert json_values.envelope(json.dumps(value).encode()) == key
 
 
 @pytest.mark.parametrize("pack", [bytes, gzip.compress], ids=["plain", "packed"])
@@ -196,14 +197,14 @@ def test_a_mark_between_files_that_were_joined_costs_no_row(tmp_path: Path) -> N
 def test_an_overlong_record_costs_itself_and_not_its_file(
     tmp_path: Path, written: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lines, "LINE", 4000)
-    monkeypatch.setattr(lines, "OVERLONG", 32_000)
-    monkeypatch.setattr(lines, "BLOCK", 1000)
+    monkeypatch.setattr(json_values, "LINE", 4000)
+    monkeypatch.setattr(json_values, "OVERLONG", 32_000)
+    monkeypatch.setattr(json_values, "BLOCK", 1000)
     path = tmp_path / "dump.json"
     overlong = COMMENT | {"id": "long", "body": "so " * 3000}
     path.write_text(WRITTEN[written]([RECORDS[0], overlong, RECORDS[1]]))
     with path.open("rb") as file:
-        found = [json.loads(line) for line in lines.objects(file, path)]
+        found = [json.loads(line) for line in json_values.objects(file, path)]
     assert [found[0], found[-1]] == RECORDS[:2]
     assert set(map(str, found[1:-1])) == {"None"}
 
@@ -222,13 +223,13 @@ def test_files_that_were_joined_without_a_line_end_lose_no_row(
     counts = write_utterances(tmp_path / "dump", tmp_path / "out", UtteranceSettings(max_set_aside=0))
     assert (counts["read"], counts["records"]) == (4, 4)
     with (tmp_path / "dump").open("rb") as file:
-        assert b"".join(lines.mended_json_lines(file, tmp_path / "dump")).count(b"\n") == 4
-    assert len(lines.plain_file(tmp_path / "dump", tmp_path).read_bytes().splitlines()) == 4
+        assert b"".join(json_lines.mended_json_lines(file, tmp_path / "dump")).count(b"\n") == 4
+    assert len(small_files.plain_file(tmp_path / "dump", tmp_path).read_bytes().splitlines()) == 4
 
 
 def test_what_stands_behind_joined_records_stays_a_line() -> None:
-    assert lines.mended(b'{"a": 1}{"b": 2} x\n{"c": 3}\n') == b'{"a": 1}\n{"b": 2}\nx\n{"c": 3}\n'
-    assert lines.mended(b'{"a": "}{"}\n') == b'{"a": "}{"}\n'
+    assert mended_json.mended(b'{"a": 1}{"b": 2} x\n{"c": 3}\n') == b'{"a": 1}\n{"b": 2}\nx\n{"c": 3}\n'
+    assert mended_json.mended(b'{"a": "}{"}\n') == b'{"a": "}{"}\n'
 
 
 @pytest.mark.parametrize("pack", [bytes, gzip.compress], ids=["plain", "packed"])

@@ -12,7 +12,7 @@ import pytest
 
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.corpus import pieces, readings
-from adc_pipeline.corpus.readers import lines
+from adc_pipeline.corpus.readers import small_files
 from adc_pipeline_tests.corpus.test_dumps import COMMENT, SUBMISSION, line
 from adc_pipeline_tests.corpus.test_keys import read_corpus
 from adc_pipeline_tests.stages import read
@@ -150,11 +150,11 @@ def test_small_files_are_joined_and_their_objects_numbered(tmp_path: Path) -> No
         "c": b'{"x": 5}\n{bad\n',
         "d": b'{"x": 6}\n',
     }
-    contents["e"] = b'{"x": "' + bytes(b"y" * lines.JOINED) + b'"}\n'
+    contents["e"] = b'{"x": "' + bytes(b"y" * small_files.JOINED) + b'"}\n'
     for name, content in contents.items():
         (tmp_path / name).write_bytes(content)
     (tmp_path / "out").mkdir()
-    found = lines.plain_files([tmp_path / name for name in contents], list(contents), tmp_path / "out")
+    found = small_files.plain_files([tmp_path / name for name in contents], list(contents), tmp_path / "out")
     assert [(path.read_bytes() if len(names) > 1 or names == ["d"] else path, names) for path, names in found] == [
         (b'{"adc: file number": 1, "x": 1}\n\n{"adc: file number": 1, "x": 2}\n'
          b'{"adc: file number": 2, "x": 3}\n{"adc: file number": 2, "x": 4}\n', ["a", "b"]),

@@ -18,7 +18,7 @@ from adc_pipeline.core.engine import Report, no_report
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.core.named_files import SMALL_JSON, check_file, small_json
 from adc_pipeline.corpus.packings import Unpacked
-from adc_pipeline.corpus.readers import lines
+from adc_pipeline.corpus.readers import json_lines, lines, small_files
 from adc_pipeline.corpus.readers.carried import EMPTY, open_lines, selected
 from adc_pipeline.corpus.readers.rows import NAME_OF_FILE, READ_FILE_NUMBER, Rows
 from adc_pipeline.corpus.recorded_files import UTTERANCES
@@ -95,16 +95,16 @@ def rows(
 ) -> Iterator[Rows]:
     """Yield the utterances of a corpus, in order; run each to its end before the next.
 
-    With `unpack` they go through `readers.lines`, which replaces the lines that are too long for DuckDB. `others` are
-    the fields of `meta` that are carried besides our columns (`readers.carried`). Raise PipelineError for a file that
-    is truncated.
+    With `unpack` they go through `readers.json_lines`, which replaces the lines that are too long for DuckDB. `others`
+    are the fields of `meta` that are carried besides our columns (`readers.carried`). Raise PipelineError for a file
+    that is truncated.
     """
     path = corpus / UTTERANCES
     if others:
-        for chunk in lines.chunks(path, scratch, report, lines.mended_json_lines):
+        for chunk in json_lines.chunks(path, scratch, report, json_lines.mended_json_lines):
             yield Rows(select(chunk, others, connection), lines=[chunk])
-    elif unpack or not lines.is_one_object_a_line(path):
-        for chunk in lines.chunks(path, scratch, report):
+    elif unpack or not json_lines.is_one_object_a_line(path):
+        for chunk in json_lines.chunks(path, scratch, report):
             yield Rows(READ, {"lines": str(chunk)}, lines=[chunk], quick=QUICK)
     else:
         lines.check_end(path)
@@ -132,7 +132,7 @@ def rows_of_folders(corpora: Sequence[Path], names: Sequence[str], scratch: Path
     scratch.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=scratch) as folder:
         own = [corpus_name(corpus, name) for corpus, name in zip(corpora, names, strict=True)]
-        files = dict(lines.plain_files([corpus / UTTERANCES for corpus in corpora], own, Path(folder)))
+        files = dict(small_files.plain_files([corpus / UTTERANCES for corpus in corpora], own, Path(folder)))
         yield Rows(READ_FOLDERS, {"lines": list(map(str, files)), "names": list(files.values())}, lines=list(files))
 
 

@@ -3,7 +3,7 @@
 Ids lose their `t1_` and `t3_`, as in ConvoKit's corpora, so that a conversation is in the same split whichever way it
 came; `kind` and `parent_kind` keep them apart, since a post and a comment may have the same id. The keys of a line
 decide whether it is a post or a comment, so a file may hold both. DuckDB reads a plain file in place; a compressed one
-is unpacked piece by piece (`readers.lines`).
+is unpacked piece by piece (`readers.json_lines`).
 
 For some years Pushshift wrote the parent of a comment as a number (the id in base 10), and as null where the parent is
 the post: https://github.com/voussoir/timesearch/issues/19. Both are mended here, since a comment without a parent
@@ -17,7 +17,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from adc_pipeline.core.engine import Report, no_report
-from adc_pipeline.corpus.readers import lines, tables
+from adc_pipeline.corpus.readers import json_lines, lines, small_files, tables
 from adc_pipeline.corpus.readers.carried import EMPTY, open_lines, selected
 from adc_pipeline.corpus.readers.rows import NAME_OF_FILE, READ_FILE_NUMBER, Rows, columns_of_file
 
@@ -180,17 +180,17 @@ def rows(
     """Yield the rows of one dump, in order; run each to its end before the next.
 
     `scratch` takes unpacked pieces; `report` receives the progress. With `unpack` a plain file goes through
-    `readers.lines` too, which replaces the lines that are too long for DuckDB. Raise PipelineError for a file that is
-    damaged or truncated.
+    `readers.json_lines` too, which replaces the lines that are too long for DuckDB. Raise PipelineError for a file that
+    is damaged or truncated.
     """
     connection.execute(PARENT)
     if others:
         read = {**FIELDS, **{field: FIELDS.get(field, "VARCHAR") for field in others.values()}}
-        for chunk in lines.chunks(path, scratch, report, lines.mended_json_lines):
+        for chunk in json_lines.chunks(path, scratch, report, json_lines.mended_json_lines):
             table = open_lines(chunk, read, connection)
             yield Rows(select(table, connection, False, others), lines=[chunk])
-    elif unpack or not lines.is_one_object_a_line(path):
-        for chunk in lines.chunks(path, scratch, report):
+    elif unpack or not json_lines.is_one_object_a_line(path):
+        for chunk in json_lines.chunks(path, scratch, report):
             yield Rows(READ_LINES, {"lines": str(chunk)}, lines=[chunk], quick=QUICK)
     else:
         lines.check_end(path)
@@ -200,18 +200,18 @@ def rows(
 def rows_of_files(
     paths: Sequence[Path], names: Sequence[str], connection: "DuckDBPyConnection", scratch: Path
 ) -> Iterator[Rows]:
-    """Yield the rows of many small dumps, in order, by as few queries as `lines.CHUNK` allows; `names` as in `Rows`."""
+    """Yield the rows of many small dumps, in order, by as few queries as `CHUNK` allows; `names` as in `Rows`."""
     connection.execute(PARENT)
     scratch.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=scratch) as folder:
         size, files = 0, dict[Path, list[str]]()
-        coming = lines.plain_files(paths, names, Path(folder))
+        coming = small_files.plain_files(paths, names, Path(folder))
         found = next(coming, None)
         while found:
             files[found[0]] = found[1]
             size += found[0].stat().st_size
             found = next(coming, None)
-            if size >= lines.CHUNK or not found:
+            if size >= json_lines.CHUNK or not found:
                 parameters = {"lines": list(map(str, files)), "names": list(files.values())}
                 yield Rows(READ_FILES, parameters, lines=list(files))
                 for file in files:

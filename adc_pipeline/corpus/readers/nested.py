@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from adc_pipeline.corpus.layouts import ITSELF, Layout
-from adc_pipeline.corpus.readers.lines import LINE, UNREADABLE_LINE, json_lines
+from adc_pipeline.corpus.readers.json_lines import json_lines
+from adc_pipeline.corpus.readers.lines import LINE, UNREADABLE_LINE
 
 
 def inner_records(record: Any, layout: Layout) -> Iterator[dict[str, Any]]:
@@ -43,7 +44,7 @@ def table_lines(path: Path, container: str) -> Iterator[bytes]:
 
 
 class Flatten:
-    """Yields the records of a file with each inner record as a line of its own, for `readers.lines.chunks`."""
+    """Yields the records of a file with each inner record as a line of its own, for `readers.json_lines.chunks`."""
 
     def __init__(self, layout: Layout, container: str = "lines") -> None:
         self.layout, self.container = layout, container

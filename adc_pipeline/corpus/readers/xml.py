@@ -72,7 +72,7 @@ def first_records(path: Path) -> list[dict[str, str]]:
 
 
 def json_lines(file: BinaryIO, path: Path) -> Iterator[bytes]:
-    """Yield each row as a JSON object and a line end, for `readers.lines.chunks`."""
+    """Yield each row as a JSON object and a line end, for `readers.json_lines.chunks`."""
     for record in records(file, path):
         line = json.dumps(record).encode() + b"\n"
         yield line if len(line) <= LINE else UNREADABLE_LINE

@@ -1,0 +1,160 @@
+"""JSON that is not one object a line: an array, objects over several lines, or the answer of an interface.
+
+Its values are decoded one behind the other, and each becomes a line. Memory holds a block and one value.
+"""
+
+import codecs
+import json
+import re
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from adc_pipeline.corpus.packings import BLOCK, blocks, cut_off
+from adc_pipeline.corpus.readers.lines import LINE, UNREADABLE_LINE, apart, on_one_line
+
+# The most characters of a JSON value beyond `LINE` whose end is looked for.
+OVERLONG = 8 * LINE
+# Keys that hold the records in an answer of a public interface, and those that may stand beside them.
+ENVELOPES = (
+    *("data", "posts", "comments", "latest_posts", "items", "results", "submissions", "hits", "entries"),
+    *("rows", "records", "utterances", "response", "docs", "documents", "value", "objects"),
+)
+BESIDE = re.compile(r"(?i)_?(metadata|meta|errors?|has_?more|quota\w*|backoff|(next|prev|previous)(_?page)?|page\w*"
+                    r"|\w*cursor|(total_?)?(count|results)|total|status|success|ok|offset|limit|links?"
+                    r"|schema|columns|database|table|truncated|code|@odata\.\w+|start|num_?found\w*|max_?score"
+                    r"|nb\w+|hits\w+|exhaustive\w*|query\w*|params|processing\w+|server\w+|rendering\w*)")  # fmt: skip
+# Such an answer up to its first record, with simple values before the records.
+TEXT = r'"(?:[^"\\]|\\.)*"'
+BEFORE = rf"{TEXT}\s*:\s*(?:null|true|false|-?[\d.eE+-]+|{TEXT}|\{{[^{{}}\[\]]*\}}|\[\s*\])\s*,\s*"
+OPEN_ENVELOPE = re.compile(
+    rf'\s*\{{\s*(?P<before>(?:{BEFORE})*?)"(?P<key>{"|".join(ENVELOPES)})"\s*:\s*\[\s*\{{', re.DOTALL
+)
+NAME = re.compile(r'"((?:[^"\\]|\\.)*)"\s*:')
+
+
+def envelope(first: bytes) -> str:
+    """Return the key of the records where JSON begins with an answer of an interface, such as {"data": [{...}]}."""
+    if not first.lstrip().startswith(b"{"):
+        return ""
+    text = first.decode(errors="replace").lstrip()
+    try:
+        found, _ = json.JSONDecoder(strict=False).raw_decode(text)
+    except (ValueError, RecursionError):
+        # It goes on behind these bytes.
+        long = len(first) >= BLOCK
+        return next((key for key in ENVELOPES if long and open_envelope(text, key)), "")
+    keys = [key for key in ENVELOPES if isinstance(found.get(key), list)]
+    others = set(found) - set(keys)
+    if len(keys) != 1 or not all(isinstance(record, dict) for record in found[keys[0]]) or not found[keys[0]]:
+        return ""
+    return keys[0] if all(map(BESIDE.fullmatch, others)) else ""
+
+
+def is_spread(first: bytes) -> bool:
+    """Return whether JSON that begins with these bytes is not one object a line, but an array or spread over lines.
+
+    The first line that is no whole object decides, where it is followed by another.
+    """
+    begin = first.lstrip()
+    if begin[:1] in (b"[", b"\x1e"):
+        return True
+    line, newline, _ = begin.partition(b"\n")
+    if begin[:1] != b"{":
+        return False
+    open_line = (bool(newline) or b"}\r" in line) and OPEN_LINE.fullmatch(line) is not None
+    return open_line or is_followed_by_another(line)
+
+
+def is_followed_by_another(line: bytes) -> bool:
+    """Return whether a line has an object and, right behind it, another one."""
+    # A text may hold such signs, too.
+    if not ADJACENT.search(line):
+        return False
+    text = line.decode(errors="replace")
+    try:
+        _, end = json.JSONDecoder(strict=False).raw_decode(text)
+    except (ValueError, RecursionError):
+        return False
+    return text[end:].lstrip(" \t\ufeff").startswith("{")
+
+
+# The first line of an object that is spread over lines, or that is followed by a comma or, in an old file of macOS, by
+# the next object.
+OPEN_LINE = re.compile(rb'\{\s*(?:"(?:[^"\\]|\\.)*"\s*:\s*[\[{]?\s*)?|.*\}\s*,\s*|.*\}\r+\{.*', re.DOTALL)
+ADJACENT = re.compile(rb"\}(?:[ \t]|\xef\xbb\xbf)*\{")
+BETWEEN, INSIDE = re.compile(r"[\s,\[\]\x1e\ufeff]*"), re.compile(r"[\s,]*")
+
+
+def objects(file: BinaryIO, path: Path, key: str = "") -> Iterator[bytes]:
+    """Yield the JSON values of a file, be they in an array or one behind the other, each as a line.
+
+    With `key`, each of these is an answer of an interface, and the records are those that it holds under this key, or
+    under another one of `ENVELOPES` where it has none under this.
+    Memory holds a block and one value. What is no JSON is `UNREADABLE_LINE`, up to the end of its line. Raise
+    PipelineError for a file that ends in the middle of a value, an array or an answer.
+    """
+    decode = json.JSONDecoder(strict=False).raw_decode
+    unpack = codecs.getincrementaldecoder("utf-8")("surrogateescape")
+    unpacked = blocks(file, path)
+    text, place, ended, depth, sound, where = "", 0, False, 0, True, "outside"
+    while True:
+        skipped = (INSIDE if where == "inside" else BETWEEN).match(text, place)
+        place = skipped.end()  # type: ignore[union-attr]
+        depth += skipped[0].count("[") - skipped[0].count("]")  # type: ignore[index]
+        if where == "inside" and text.startswith("]", place) and (ended or text[place + 1 :].strip()):
+            # What stands behind the records is read as an object of its own.
+            text, place, where = "{" + text[place + 1 :].lstrip().removeprefix(","), 0, "behind"
+        elif where == "outside" and key and (begin := open_envelope(text[place : place + BLOCK], key)):
+            place, where = place + begin, "inside"
+            continue
+        found, end = None, place
+        with suppress(ValueError, RecursionError):
+            found, end = decode(text, place) if place < len(text) else (None, place)
+        # A number may go on in the next block.
+        if end > place and (end < len(text) or ended or isinstance(found, dict)):
+            value = text[place:end]
+            if where == "outside" and key:
+                # Posts and comments may come as answers of their own.
+                listed = [found.get(name) for name in (key, *ENVELOPES)] if isinstance(found, dict) else []
+                inside = next((value for value in listed if isinstance(value, list)), None)
+                values = apart(value, inside) if isinstance(inside, list) else ["null"]
+            else:
+                values = [] if where == "behind" else [on_one_line(value, found)]
+            for value in values:
+                line = value.encode("utf-8", "surrogateescape") + b"\n"
+                yield line if len(line) <= LINE else UNREADABLE_LINE
+            place, where = end, "outside" if where == "behind" else where
+        elif not ended and (len(text) - place <= LINE or may_end(text, place)):
+            # Twice as much at a time, since a value that is not complete is decoded again.
+            wanted, more = max(BLOCK, len(text) - place), []
+            while wanted > 0 and not ended:
+                block = next(unpacked, b"")
+                ended = not block
+                more.append(unpack.decode(block, ended))
+                wanted -= len(block)
+            text, place = text[place:] + "".join(more), 0
+        elif ended and (
+            (where != "outside" or depth > 0) and sound if place == len(text) else "\n" not in text[place:].rstrip()
+        ):
+            raise cut_off(path)
+        elif place == len(text):
+            return
+        else:
+            yield UNREADABLE_LINE
+            sound = False
+            next_line = text.find("\n", place) + 1
+            place = next_line or len(text)
+
+
+def open_envelope(text: str, key: str) -> int:
+    """Return where the first record stands in a text that begins with an answer of an interface; 0 if it does not."""
+    opened = OPEN_ENVELOPE.match(text)
+    beside: list[str] = NAME.findall(opened["before"]) if opened else []
+    return opened.end() - 1 if opened and opened["key"] == key and all(map(BESIDE.fullmatch, beside)) else 0
+
+
+def may_end(text: str, place: int) -> bool:
+    """Return whether to look for the end of an overlong value, since no line end follows it to go on from."""
+    return len(text) - place <= OVERLONG and text.find("\n", place) < 0
