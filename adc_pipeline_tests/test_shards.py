@@ -28,7 +28,7 @@ from adc_pipeline.core.shards import (
     shards_of,
     work_folder,
 )
-from adc_pipeline.corpus import sharding, utterances
+from adc_pipeline.corpus import duplicates, sharding, utterances
 from adc_pipeline.corpus.parts import plain_bytes
 from adc_pipeline.corpus.readers import json_lines
 from adc_pipeline.corpus.readings import cut, line_ends, whole_readings
@@ -276,7 +276,7 @@ def test_a_file_that_is_cut_gives_the_rows_of_the_whole_file(
     whole = write_utterances(corpus, tmp_path / "whole", UtteranceSettings(max_set_aside=1.0))
     monkeypatch.setattr(json_lines, "CHUNK", len(content) // 5)
     monkeypatch.setattr(sharding, "whole_readings", lambda *given: cut(whole_readings(*given)))
-    monkeypatch.setattr(utterances, "IDS_AT_A_TIME", 500)
+    monkeypatch.setattr(duplicates, "IDS_AT_A_TIME", 500)
     counts = write_utterances(corpus, tmp_path / "cut", THREE)
     assert len({path.name for path in (tmp_path / "cut").glob("*/utterances-*")}) == 6
     assert counts == whole

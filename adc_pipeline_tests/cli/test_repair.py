@@ -30,7 +30,8 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
     monkeypatch.setattr("mlflow.tracking._tracking_service.utils._artifact_repos_cache", OrderedDict())
     store = Store(tmp_path / "home")
     tracking = Tracking.from_environment(store.home)
-    with store.aside("top_2") as folder, tracking.run("top_2", {"seed": 1}, {}) as run:
+    tags = {"dagster.asset_key": "top_2", "adc.code_version": ""}
+    with store.aside("top_2") as folder, tracking.run("top_2", {"seed": 1}, tags) as run:
         (folder / "data.txt").write_text("walks")
         files = scan(folder)
         made = Artefact("top_2", folder, content_digest(files), {"seed": 1}, counts={"walks": 3}, files=files)

@@ -11,7 +11,7 @@ from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.evaluation import served
 from adc_pipeline.evaluation.candidates import Ranker
 from adc_pipeline.generation.address import located
-from adc_pipeline.generation.registration import register_model
+from adc_pipeline.generation.registration import describe_version, register_model
 from adc_pipeline.tracking.runs import Tracking
 from adc_pipeline_tests.training.conftest import small_model
 
@@ -47,6 +47,7 @@ def registered(small_model: Path, tmp_path_factory: pytest.TempPathFactory) -> R
         (folder / "training.json").write_text(json.dumps({"objective": "mle", "version": number}))
         with tracking.run("top_2_model", {}, {}) as run:
             facts = register_model(run, folder, NAME, served)
+            describe_version(run, facts, {})
             # The artefact is not stored yet at this moment.
             assert run.client.get_run(run.id).info.status == "RUNNING"
         assert facts["registered_model"] == NAME
