@@ -147,6 +147,21 @@ def test_what_is_not_there_yet_has_no_view(tmp_path: Path) -> None:
     assert views(tmp_path / DATABASE) == {"read_rows", "tree", "conversations", "utterances", "set_aside"}
 
 
+@pytest.mark.parametrize("damage", ["gone", "cut off"])
+def test_a_damaged_table_is_named_and_the_others_have_their_views(tmp_path: Path, damage: str) -> None:
+    store = Store(tmp_path)
+    put_utterances(store, 20)
+    with store.aside("ranked_replies") as folder:
+        put(store, "ranked_replies", folder, write_ranked_replies(store.place("utterances"), folder))
+    for file in store.place("ranked_replies").rglob("*.parquet"):
+        if damage == "gone":
+            file.unlink()
+        else:
+            file.write_bytes(file.read_bytes()[:100])
+    assert write_database(store) == ["ranked_replies"]
+    assert views(tmp_path / DATABASE) == {"read_rows", "tree", "conversations", "utterances", "set_aside"}
+
+
 @pytest.mark.slow
 def test_a_reader_is_not_disturbed_and_does_not_disturb(tmp_path: Path) -> None:
     store, path = Store(tmp_path), tmp_path / DATABASE

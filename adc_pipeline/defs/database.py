@@ -22,17 +22,18 @@ DATABASE = "adc.duckdb"
 STORAGE_VERSION = "v1.0.0"
 
 
-def renew_database(store: Store, names: Iterable[str]) -> None:
-    """Write the views if the table of one of these assets is newer than they are."""
+def renew_database(store: Store, names: Iterable[str]) -> list[str]:
+    """Write the views if the table of one of these assets is newer than they are; return what `write_database` does."""
     path = store.home / DATABASE
     viewed = {name for name in names if name in STAGES and STAGES[name].view}
     tables = [store.current(name) for name in viewed if store.place(name).exists()]
     if any(not path.exists() or store.made_at(made) > path.stat().st_mtime for made in tables):
-        write_database(store)
+        return write_database(store)
+    return []
 
 
-def write_database(store: Store) -> None:
-    """Write the views over all current artefacts."""
+def write_database(store: Store) -> list[str]:
+    """Write the views over all current artefacts; return the assets whose files cannot be read, which have none."""
     path = store.home / DATABASE
     new = path.with_name(f".{path.name}-new")
     # One writer at a time and one name, so that the next writer finds what a killed one left.
@@ -44,12 +45,21 @@ def write_database(store: Store) -> None:
             quoted = str(new).replace("'", "''")
             connection.execute(f"ATTACH '{quoted}' AS adc (STORAGE_VERSION '{STORAGE_VERSION}')")
             connection.execute("USE adc")
-            create_views(connection, store)
+            unreadable = create_views(connection, store)
         new.replace(path)
+    return unreadable
 
 
-def create_views(connection: "DuckDBPyConnection", store: Store) -> None:
-    """Create the views of every stage that has some and a current artefact."""
+def create_views(connection: "DuckDBPyConnection", store: Store) -> list[str]:
+    """Create the views of every stage that has some and a current artefact; return the assets that cannot be read."""
+    import duckdb
+
+    unreadable = []
     for stage in STAGES.values():
         if stage.view and store.place(stage.name).exists():
-            stage.view(connection, store.place(stage.name))
+            try:
+                stage.view(connection, store.place(stage.name))
+            except (duckdb.Error, OSError):
+                # Files that are gone or damaged; a view may be there already.
+                unreadable.append(stage.name)
+    return unreadable

@@ -145,7 +145,12 @@ class Workspace(dg.ConfigurableResource):
     def renew_views(self, context: dg.InitResourceContext) -> None:
         """Rewrite the views of `adc.duckdb` if the run made a table: once, since it takes a tenth of a second."""
         try:
-            renew_database(self.store, self._made)
+            unreadable = renew_database(self.store, self._made)
+            if unreadable and context.log:
+                context.log.warning(
+                    f"{DATABASE} does not show {' and '.join(unreadable)}, whose files are gone or damaged: make them"
+                    f" again, as by `adc run {' '.join(unreadable)}`."
+                )
         # The tables are in place, and other steps may have failed for the same reason.
         except Exception as error:
             if context.log:

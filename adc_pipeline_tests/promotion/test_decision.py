@@ -1,5 +1,6 @@
 """A version is promoted only if the whole interval is better, on shared cases."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -8,10 +9,10 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.core.errors import DamagedError, PipelineError
 from adc_pipeline.evaluation.formatting import number
 from adc_pipeline.evaluation.settings import DIRECTIONS
-from adc_pipeline.lifecycle.decision import Decision, Evaluated, decide
+from adc_pipeline.lifecycle.decision import DECISION, Decision, Evaluated, decide, read_decision
 from adc_pipeline.lifecycle.settings import PromotionSettings
 from adc_pipeline.walks.kinds import KINDS
 from adc_pipeline.walks.learnable import FEWEST_CONVERSATIONS
@@ -202,3 +203,13 @@ def test_the_metric_is_one_that_can_be_paired() -> None:
     assert {kind.promoted_by for kind in KINDS.values()} <= set(DIRECTIONS)
     with pytest.raises(PipelineError, match=r"`metric` is 'perplexity'; use one of preference"):
         PromotionSettings("perplexity")
+
+
+@pytest.mark.parametrize("difference", [{"value": 0.1, "unknown": 1}, {"value": 0.1}, []])
+def test_a_damaged_decision_is_a_sentence(tmp_path: Path, difference: object) -> None:
+    record = {"verdict": "promoted", "version": "2", "against": "version 1", "metric": "m", "reason": "", "values": {}}
+    (tmp_path / DECISION).write_text(json.dumps({**record, "difference": difference}))
+    with pytest.raises(DamagedError, match=r"decision\.json is damaged"):
+        read_decision(tmp_path)
+    (tmp_path / DECISION).write_text(json.dumps({**record, "difference": None}))
+    assert read_decision(tmp_path).verdict == "promoted"
