@@ -54,6 +54,10 @@ Kind = Literal["convokit", "submissions", "comments", "table", "layout", "archiv
 SCRIPT = re.compile(rb"\s*(?:(?:var|let|const)\s+)?[A-Za-z_$][\w$.\[\]\"']*\s*[=(]\s*[\[{]")
 PYTHON = re.compile(rb"""\s*\[?\s*\{\s*u?'[^']*'\s*:""")
 ENCODED_TWICE = re.compile(rb'\s*"\s*\{\s*\\"')
+MAP_THEM = (
+    "if each is one utterance, map them by the setting columns, such as {text: body}; or give the setting corpus (or"
+    " ADC_CORPUS) a ConvoKit corpus, a dump of Reddit or another known layout"
+)
 
 
 @dataclass(frozen=True)
@@ -335,12 +339,6 @@ def of_layout(path: Path, container: Container, layout: Layout) -> Recognised:
     if layout.refused:
         raise refused(path, layout.refused, layout.companion)
     return Recognised("layout", container, layout)
-
-
-MAP_THEM = (
-    "if each is one utterance, map them by the setting columns, such as {text: body}; or give the setting corpus (or"
-    " ADC_CORPUS) a ConvoKit corpus, a dump of Reddit or another known layout"
-)
 
 
 def holds_columns(record: Mapping[str, Any]) -> bool:

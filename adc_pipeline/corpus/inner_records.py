@@ -5,11 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from adc_pipeline.corpus.file_fields import is_mapped, keys
-from adc_pipeline.corpus.layouts import (
-    LAYOUTS,
-    REDDIT,
-    find_layout,
-)
+from adc_pipeline.corpus.layouts import LAYOUTS, REDDIT, find_layout
 from adc_pipeline.corpus.unfit import LostRecordsError
 
 # Keys under which exports write replies, and those of the texts of these; a post that another one repeats is no reply.

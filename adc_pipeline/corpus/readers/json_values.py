@@ -32,6 +32,11 @@ OPEN_ENVELOPE = re.compile(
     rf'\s*\{{\s*(?P<before>(?:{BEFORE})*?)"(?P<key>{"|".join(ENVELOPES)})"\s*:\s*\[\s*\{{', re.DOTALL
 )
 NAME = re.compile(r'"((?:[^"\\]|\\.)*)"\s*:')
+# The first line of an object that is spread over lines, or that is followed by a comma or, in an old file of macOS, by
+# the next object.
+OPEN_LINE = re.compile(rb'\{\s*(?:"(?:[^"\\]|\\.)*"\s*:\s*[\[{]?\s*)?|.*\}\s*,\s*|.*\}\r+\{.*', re.DOTALL)
+ADJACENT = re.compile(rb"\}(?:[ \t]|\xef\xbb\xbf)*\{")
+BETWEEN, INSIDE = re.compile(r"[\s,\[\]\x1e\ufeff]*"), re.compile(r"[\s,]*")
 
 
 def envelope(first: bytes) -> str:
@@ -78,13 +83,6 @@ def is_followed_by_another(line: bytes) -> bool:
     except (ValueError, RecursionError):
         return False
     return text[end:].lstrip(" \t\ufeff").startswith("{")
-
-
-# The first line of an object that is spread over lines, or that is followed by a comma or, in an old file of macOS, by
-# the next object.
-OPEN_LINE = re.compile(rb'\{\s*(?:"(?:[^"\\]|\\.)*"\s*:\s*[\[{]?\s*)?|.*\}\s*,\s*|.*\}\r+\{.*', re.DOTALL)
-ADJACENT = re.compile(rb"\}(?:[ \t]|\xef\xbb\xbf)*\{")
-BETWEEN, INSIDE = re.compile(r"[\s,\[\]\x1e\ufeff]*"), re.compile(r"[\s,]*")
 
 
 def objects(file: BinaryIO, path: Path, key: str = "") -> Iterator[bytes]:
