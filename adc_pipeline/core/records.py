@@ -35,6 +35,13 @@ def write_record(path: Path, record: Mapping[str, Any] | Sequence[Any]) -> None:
     path.write_text(json.dumps(record, indent=2, allow_nan=False) + "\n")
 
 
+def unfit_record(path: Path, error: Exception) -> DamagedError:
+    """Return the error for a record with values of which this version can make nothing."""
+    return DamagedError(
+        f"{path} is damaged, or another version of this package wrote it ({first_line(error)}): {REMEDY}."
+    )
+
+
 def sealed(record: Mapping[str, Any]) -> str:
     """Return a record as JSON that contains a checksum of itself."""
     content = {**record, CHECKSUM: checksum(record)}

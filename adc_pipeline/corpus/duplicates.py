@@ -52,23 +52,12 @@ UNION SELECT {key} AS key FROM read_rows SEMI JOIN (
 
 
 def write_duplicates(
-    rows: Path,
-    path: Path,
-    work: Path,
-    keys: Keys,
-    engine: Engine,
-    difference: Difference | None = None,
-    changed: Path | None = None,
+    rows: Path, path: Path, work: Path, keys: Keys, engine: Engine, candidates: Path | None = None
 ) -> None:
     """Write the positions of rows whose key another row has, except the one row of each key that stays, with reasons.
 
-    `work` keeps what finished tasks have found. `changed` is the file of keys of `corpus.changes.write_changed_ids`
-    for a `difference`.
+    `work` keeps what finished tasks have found. Only the keys in the file `candidates` are looked at, by default all.
     """
-    candidates = path.with_stem("candidates") if difference else None
-    if candidates:
-        assert difference
-        write_candidates(rows, candidates, keys, engine, difference, str(changed))
     buckets = shard_names(max(1, math.ceil(row_count(parts(rows, READ)) / IDS_AT_A_TIME)))
 
     def make(name: str, folder: Path, engine: Engine) -> Counts:
@@ -87,11 +76,14 @@ def write_duplicates(
         engine.write(connection, "joining duplicate ids", IN_ORDER, path, {"files": parts(work, path.name)})
 
 
-def write_candidates(rows: Path, path: Path, keys: Keys, engine: Engine, difference: Difference, changed: str) -> None:
-    """Write the keys that can have several rows: those of rows that are new or gone, and those that had."""
+def write_candidates(rows: Path, path: Path, keys: Keys, engine: Engine, difference: Difference, changed: Path) -> None:
+    """Write the keys that can have several rows: those of rows that are new or gone, and those that had.
+
+    The former are the file `changed` of `corpus.changes.write_changed_ids`.
+    """
     kept = " OR ".join(f"position >= {begin} AND position < {end}" for begin, end, _ in difference.runs) or "false"
     query = CANDIDATES.format(key=keys.key, moved=moved(difference.runs, "position"), kept=kept)
-    values = {"changed": changed, "set_aside": str(difference.previous / SET_ASIDE), "reasons": list(REASONS)}
+    values = {"changed": str(changed), "set_aside": str(difference.previous / SET_ASIDE), "reasons": list(REASONS)}
     with engine.connect(path.with_suffix(".spill")) as connection:
         create_read_rows(connection, rows)
         engine.write(connection, "collecting ids that may be repeated", query, path, values)

@@ -16,9 +16,9 @@ BLANK = (
 )
 
 # What such a note says, in some languages. Those of scripts without spaces or with cases stand inside longer words.
-SAID = "(?:not|no longer) available|deleted|removed|unavailable|redacted|withdrawn|censored|erased"
-# What else sites say of an account or a text; people say it of much else.
-SAID += (
+SAID = (
+    r"(?:not|no longer) available|deleted|removed|unavailable|redacted|withdrawn|censored|erased"
+    # What else sites say of an account or a text; people say it of much else.
     r"|(?:account|author|comment|content|message|post|profile|reply|submission|user)s?"
     r"(?:\s+(?:is|are|was|were|has|have|been|permanently|temporarily|currently))*"
     r"\s+(?:suspended|banned|deactivated|terminated|hidden|flagged|blocked|withheld|moderated)"

@@ -28,7 +28,7 @@ from adc_pipeline.core.shards import (
     work_folder,
 )
 from adc_pipeline.corpus.changes import BEFORE, Changes, Difference, find_changes, moved, update_tree, write_changed_ids
-from adc_pipeline.corpus.duplicates import write_duplicates
+from adc_pipeline.corpus.duplicates import write_candidates, write_duplicates
 from adc_pipeline.corpus.kept_rows import record_trees
 from adc_pipeline.corpus.keys import IS_UTTERANCE, Keys, read_keys
 from adc_pipeline.corpus.parts import plain_bytes
@@ -145,10 +145,12 @@ def write_utterances(
 
         difference = find_changes(previous, rows, keys, settings.adopt_roots)
         trees, ids, duplicates = finished / "trees", finished / "changed.parquet", finished / "duplicates.parquet"
+        candidates = None
         if difference:
-            trees = finished / f"trees-{difference.previous.name}"
+            trees, candidates = finished / f"trees-{difference.previous.name}", finished / "candidates.parquet"
             write_changed_ids(rows, ids, difference, keys, engine)
-        write_duplicates(rows, duplicates, finished / "ids", keys, engine, difference, ids)
+            write_candidates(rows, candidates, keys, engine, difference, ids)
+        write_duplicates(rows, duplicates, finished / "ids", keys, engine, candidates)
 
         def make(name: str, folder: Path, engine: Engine) -> Counts:
             others = keys, duplicates, rows / TITLES, folder, settings.adopt_roots, engine

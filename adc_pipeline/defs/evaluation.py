@@ -182,8 +182,8 @@ def restore_comparison(request: Request[ComparisonSettings], made: Artefact, run
 
 def link_evaluations(request: Request[ComparisonSettings], run: Run, said: str) -> None:
     """Link from the evaluations' descriptions in MLflow to the comparison, whose `run` says `said`."""
+    link = f"[Comparison with the other models]({run.address}): {said}"
     for kind in KINDS.values():
-        link = f"[Comparison with the other models]({run.address}): {said}"
         link_from(request.inputs[kind.evaluation], request.tracking, link)
 
 

@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from adc_pipeline.core.errors import DamagedError, first_line
-from adc_pipeline.core.records import REMEDY, read_record
+from adc_pipeline.core.records import read_record, unfit_record
 from adc_pipeline.evaluation.estimate import Difference, Estimate
 
 Estimates = dict[str, Estimate]
@@ -99,6 +98,4 @@ class Evaluation:
             record["minus_baselines"] = dict(zip(record["minus_baselines"], others, strict=True))
             return cls(**record | {"shortcomings": tuple(record.get("shortcomings", ()))})
         except (KeyError, TypeError, AttributeError) as error:
-            raise DamagedError(
-                f"{path} is damaged, or another version of this package wrote it ({first_line(error)}): {REMEDY}."
-            ) from error
+            raise unfit_record(path, error) from error

@@ -17,8 +17,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Literal
 
-from adc_pipeline.core.errors import DamagedError, first_line
-from adc_pipeline.core.records import REMEDY, read_record
+from adc_pipeline.core.records import read_record, unfit_record
 from adc_pipeline.evaluation.applicability import comparable_bits
 from adc_pipeline.evaluation.comparison import paired_differences
 from adc_pipeline.evaluation.estimate import Difference
@@ -113,9 +112,7 @@ def read_decision(folder: Path) -> Decision:
     try:
         difference = Difference(**found["difference"]) if found["difference"] else None
     except TypeError as error:
-        raise DamagedError(
-            f"{path} is damaged, or another version of this package wrote it ({first_line(error)}): {REMEDY}."
-        ) from error
+        raise unfit_record(path, error) from error
     return Decision(**{**known, "difference": difference})
 
 

@@ -5,7 +5,7 @@ name below `fsdp_config`, or a block for another kind of training, is passed ove
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -85,18 +85,18 @@ def check_accelerate_config(path: Path) -> None:
         ) from error
 
 
-def check_values(values: Mapping[str, Any], known: Iterable[str]) -> None:
+def check_values(values: Mapping[str, Any], known: Collection[str]) -> None:
     """Raise PipelineError for a name that Accelerate does not know, and for a value that does not work."""
-    known = list(known)
     refuse_unknown(values, known, "no setting of Accelerate's")
     if values.get("distributed_type") is None:
         raise PipelineError("it has no `distributed_type`; use NO, MULTI_GPU or FSDP.")
     given = {name: value for name, value in values.items() if name in declared(AccelerateFile) and value is not None}
     # A bare `no` is false in YAML.
     given |= {name: "no" for name in ("distributed_type", "mixed_precision") if given.get(name) is False}
-    for name, change in (("distributed_type", str.upper), ("mixed_precision", str.lower)):
-        if isinstance(given.get(name), str) and (name != "distributed_type" or given[name] == "no"):
-            given[name] = change(given[name])
+    if given["distributed_type"] == "no":
+        given["distributed_type"] = "NO"
+    if isinstance(given.get("mixed_precision"), str):
+        given["mixed_precision"] = given["mixed_precision"].lower()
     file = AccelerateFile(**given)
     if file.distributed_type != "NO" and "num_processes" not in given:
         raise PipelineError(
@@ -140,8 +140,7 @@ def check_fsdp(values: Mapping[str, Any]) -> None:
             )
 
 
-def refuse_unknown(values: Mapping[str, Any], known: Iterable[str], what: str) -> None:
+def refuse_unknown(values: Mapping[str, Any], known: Collection[str], what: str) -> None:
     """Raise PipelineError for the names among `values` that are not known, each with the nearest that is."""
-    known = list(known)
     if unknown := [f"{name}{did_you_mean(name, known)}" for name in values if name not in known]:
         raise PipelineError(f"{', '.join(unknown)} is {what}; correct the name, or remove it.")

@@ -6,13 +6,13 @@ Its values are decoded one behind the other, and each becomes a line. Memory hol
 import codecs
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from adc_pipeline.corpus.packings import BLOCK, blocks, cut_off
-from adc_pipeline.corpus.readers.lines import LINE, UNREADABLE_LINE, apart, on_one_line
+from adc_pipeline.corpus.readers.lines import LINE, UNREADABLE_LINE
 
 # The most characters of a JSON value beyond `LINE` whose end is looked for.
 OVERLONG = 8 * LINE
@@ -37,6 +37,9 @@ NAME = re.compile(r'"((?:[^"\\]|\\.)*)"\s*:')
 OPEN_LINE = re.compile(rb'\{\s*(?:"(?:[^"\\]|\\.)*"\s*:\s*[\[{]?\s*)?|.*\}\s*,\s*|.*\}\r+\{.*', re.DOTALL)
 ADJACENT = re.compile(rb"\}(?:[ \t]|\xef\xbb\xbf)*\{")
 BETWEEN, INSIDE = re.compile(r"[\s,\[\]\x1e\ufeff]*"), re.compile(r"[\s,]*")
+LINE_END = re.compile(r"[\r\n]")
+# What stands for bytes that are no UTF-8.
+UNDECODED = re.compile("[\udc80-\udcff]")
 
 
 def envelope(first: bytes) -> str:
@@ -144,6 +147,24 @@ def objects(file: BinaryIO, path: Path, key: str = "") -> Iterator[bytes]:
             sound = False
             next_line = text.find("\n", place) + 1
             place = next_line or len(text)
+
+
+def on_one_line(value: str, found: Any) -> str:
+    """Return a JSON value, which was decoded as `found`, as a line without its end.
+
+    Bytes that are no UTF-8 stay as they are, so that the line is none that can be read.
+    """
+    if not LINE_END.search(value):
+        return value
+    return LINE_END.sub(" ", value) if UNDECODED.search(value) else json.dumps(found)
+
+
+def apart(value: str, records: Sequence[Any]) -> list[str]:
+    """Return the records of an answer, each as JSON on a line; null for one with bytes that are no UTF-8."""
+    if not UNDECODED.search(value):
+        return list(map(json.dumps, records))
+    written = (json.dumps(record, ensure_ascii=False) for record in records)
+    return ["null" if UNDECODED.search(each) else json.dumps(json.loads(each)) for each in written]
 
 
 def open_envelope(text: str, key: str) -> int:

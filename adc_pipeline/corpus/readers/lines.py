@@ -1,10 +1,9 @@
 """Whole lines of a file, and how many there are; what every reader of JSON lines needs."""
 
 import json
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from adc_pipeline.corpus.packings import blocks, cut_off
 
@@ -37,29 +36,6 @@ def whole_lines(file: BinaryIO, path: Path) -> Iterator[bytes]:
     elif last := b"".join(begun):
         refuse_cut_off(last, path)
         yield last + b"\n"
-
-
-LINE_END = re.compile(r"[\r\n]")
-# What stands for bytes that are no UTF-8.
-UNDECODED = re.compile("[\udc80-\udcff]")
-
-
-def on_one_line(value: str, found: Any) -> str:
-    """Return a JSON value, which was decoded as `found`, as a line without its end.
-
-    Bytes that are no UTF-8 stay as they are, so that the line is none that can be read.
-    """
-    if not LINE_END.search(value):
-        return value
-    return LINE_END.sub(" ", value) if UNDECODED.search(value) else json.dumps(found)
-
-
-def apart(value: str, records: Sequence[Any]) -> list[str]:
-    """Return the records of an answer, each as JSON on a line; null for one with bytes that are no UTF-8."""
-    if not UNDECODED.search(value):
-        return list(map(json.dumps, records))
-    written = (json.dumps(record, ensure_ascii=False) for record in records)
-    return ["null" if UNDECODED.search(each) else json.dumps(json.loads(each)) for each in written]
 
 
 def check_end(path: Path) -> None:
