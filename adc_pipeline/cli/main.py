@@ -204,7 +204,7 @@ def generate(arguments: Sequence[str]) -> None:
 
 @main.command()
 @click.option("--model", default="models:/adc-top-2@latest", show_default=True, help="As for `adc generate`.")
-@click.argument("file", type=click.File(encoding="utf-8", errors="replace"), default="-")
+@click.argument("file", type=click.File(encoding="utf-8-sig", errors="replace"), default="-")
 def score(model: str, file: Any) -> None:
     """Rank candidate replies by a model.
 
@@ -218,7 +218,7 @@ def score(model: str, file: Any) -> None:
     from adc_pipeline.evaluation.candidates import Ranker
 
     wrong = 0
-    for answer in Ranker.load(model).answers(line for line in file if line.strip()):
+    for answer in Ranker.load(model).answers(file):
         wrong += "error" in answer
         click.echo(json.dumps(answer))
     if wrong:

@@ -21,7 +21,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from adc_pipeline.core.atomic import atomic_file, give_usual_mode, temporary
+from adc_pipeline.core.atomic import atomic_file, give_usual_mode, remove_folder, temporary
 from adc_pipeline.core.content import SHOWN, damage, file_digest, file_stamp
 from adc_pipeline.core.errors import PipelineError, is_disk_full
 from adc_pipeline.core.links import locked, point, relative, sync, sync_files
@@ -49,7 +49,9 @@ def remove_abandoned(folders: Iterable[Path]) -> None:
     for folder in folders:
         with locked(folder) as free:
             if free:
-                shutil.rmtree(folder, ignore_errors=True)
+                # Their removal may fail, as that of another user's folder.
+                with suppress(OSError):
+                    remove_folder(folder)
 
 
 class Store:
@@ -305,7 +307,7 @@ class Store:
             folder.mkdir(exist_ok=True)
             remove_abandoned(left for left in folder.parent.iterdir() if left != folder)
             yield folder
-            shutil.rmtree(folder)
+            remove_folder(folder)
 
     def put(self, folder: Path, artefact: Artefact) -> Artefact:
         """Move a temporary folder to the path of its digest, make it the current version, and return it."""

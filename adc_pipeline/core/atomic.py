@@ -96,8 +96,19 @@ def partial_of(folder: Path) -> Path:
 def replace_folder(partial: Path, folder: Path) -> None:
     """Rename a complete folder to its place, and remove what is there."""
     if folder.exists():
-        shutil.rmtree(folder)
+        remove_folder(folder)
     partial.rename(folder)
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove a folder in one step: a reader, or a rerun after this process was killed, finds all of it or nothing.
+
+    What a killed process has left is removed with the next folder of this name.
+    """
+    doomed = partial_of(folder.with_name(f"{folder.name}.removed"))
+    shutil.rmtree(doomed, ignore_errors=True)
+    folder.rename(doomed)
+    shutil.rmtree(doomed)
 
 
 def replace_by_link(copy: Path, original: Path) -> None:

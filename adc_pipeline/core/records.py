@@ -66,6 +66,8 @@ def read_record(path: Path, *, remedy: str = REMEDY, largest: int = SMALL_JSON, 
     Raise DamagedError if the file cannot be read, has more than `largest` bytes, is no such object, lacks a field, or
     differs from its checksum, if it has one.
     """
+    if not os.path.lexists(path):
+        raise DamagedError(f"{path} does not exist: {remedy}.")
     if problem := file_problem(path):
         raise DamagedError(f"{path} {problem}.")
     try:

@@ -4,8 +4,7 @@ The figures are the evaluation's: the log-odds of the marker `accepted` over `re
 context, from the same scorer. Candidates of one post share their context, which goes through the model once.
 """
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +13,7 @@ import numpy as np
 import torch
 
 from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.core.records import parsed
 from adc_pipeline.evaluation.scoring import Query, Scorer, p_accepted
 from adc_pipeline.evaluation.settings import EvaluationSettings
 from adc_pipeline.generation.address import located
@@ -59,10 +59,15 @@ class Ranker:
         settings = EvaluationSettings(max_context_tokens=min(most, facts.sequence_length or most))
         return cls(replier, Scorer(model, replier.tokenizer, settings))
 
-    def answers(self, lines: Iterator[str]) -> Iterator[dict[str, Any]]:
-        """Yield one answer for each line of JSON, in order: `candidates` with their figures, or an `error`."""
+    def answers(self, lines: Iterable[str]) -> Iterator[dict[str, Any]]:
+        """Yield one answer for each line of JSON, in order: `candidates` with their figures, or an `error`.
+
+        Empty lines have no answer.
+        """
         waiting: list[list[Query] | str] = []
         for number, line in enumerate(lines, 1):
+            if not line.strip():
+                continue
             try:
                 waiting.append(self.queries(line))
             except PipelineError as error:
@@ -75,7 +80,7 @@ class Ranker:
     def queries(self, line: str) -> list[Query]:
         """Return the queries of one line, one a candidate; raise PipelineError for a line that is no question."""
         try:
-            asked = json.loads(line)
+            asked = parsed(line)
         except ValueError as error:
             raise PipelineError(f"it is not JSON ({error}): write one object a line.") from error
         if not isinstance(asked, Mapping):

@@ -14,6 +14,7 @@ a text in another way than its parts; a probe finds out, and such a model gets n
 """
 
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -89,8 +90,14 @@ def write_chat_template(folder: Path) -> bool:
 
 
 # Options of a base model that hold for any text. Others were chosen for its own layout, such as a forced token, or
-# search, which a draw excludes: transformers writes no file in which they meet.
-KEPT = ("temperature", "top_k", "top_p", "min_p")
+# search, which a draw excludes: transformers writes no file in which they meet. With each its type and its largest
+# value: a base model may name others, with which transformers would write no file or draw nothing.
+KEPT: dict[str, tuple[type[int] | type[float], float]] = {
+    "temperature": (float, sys.float_info.max),
+    "top_k": (int, sys.maxsize),
+    "top_p": (float, 1),
+    "min_p": (float, 1),
+}
 
 
 def write_stops(folder: Path, tokenizer: MarkerTokenizer) -> None:
@@ -99,8 +106,11 @@ def write_stops(folder: Path, tokenizer: MarkerTokenizer) -> None:
 
     known = (folder / "generation_config.json").exists()
     base = GenerationConfig.from_pretrained(folder) if known else GenerationConfig()
-    values = {name: getattr(base, name, None) for name in KEPT}
-    kept = {name: value for name, value in values.items() if isinstance(value, int | float) and value > 0}
+    kept: dict[str, Any] = {}
+    for name, (kind, most) in KEPT.items():
+        value: Any = getattr(base, name, None)
+        if type(value) in (int, float) and 0 < value <= most and kind(value):
+            kept[name] = kind(value)
     own = tokenizer.tokenizer.pad_token_id
     pad = tokenizer.control_ids[-1] if own is None else own
     GenerationConfig(do_sample=True, eos_token_id=tokenizer.control_ids, pad_token_id=pad, **kept).save_pretrained(

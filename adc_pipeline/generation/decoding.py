@@ -18,7 +18,7 @@ from transformers.generation.streamers import BaseStreamer
 from adc_pipeline.core.errors import PipelineError, first_line
 from adc_pipeline.generation.conversation import neutral
 from adc_pipeline.generation.settings import Sampling
-from adc_pipeline.training.context import context_length
+from adc_pipeline.training.context import context_length, stated
 from adc_pipeline.training.probes import FAULTS, Logits, Texts, logits, runs_as_alone
 from adc_pipeline.training.stopping import is_out_of_memory
 from adc_pipeline.training.tokens import MarkerTokenizer
@@ -97,10 +97,11 @@ def generated(
                 **routers,
             )
 
+    cache = model not in WITHOUT_CACHE and not changes_positions(model, width, width + options["max_new_tokens"])
     try:
-        output = run(model not in WITHOUT_CACHE)
+        output = run(cache)
     except FAULTS as error:
-        if model in WITHOUT_CACHE or is_out_of_memory(error):
+        if not cache or is_out_of_memory(error):
             raise
         try:
             output = run(use_cache=False)
@@ -113,6 +114,20 @@ def generated(
             ) from error
         WITHOUT_CACHE.add(model)
     return output.sequences[:, width:], list(output.logits or ())
+
+
+def changes_positions(model: "PreTrainedModel", begin: int, end: int) -> bool:
+    """Return whether LongRoPE gives a text other positions once it has grown from `begin` to `end` tokens.
+
+    It has other frequencies above a length. A cache would keep the keys of the shorter text beside those of the longer,
+    which no pass over a whole text gives; transformers empties it there for Phi-3 only.
+    """
+    rope = stated(model, "rope_parameters") or {}
+    # Of the whole model, or of each kind of layer.
+    scaled = [each for each in (rope, *rope.values()) if isinstance(each, dict) and each.get("rope_type") == "longrope"]
+    name = "original_max_position_embeddings"
+    limits = [each.get(name) or stated(model, name) for each in scaled]
+    return any(begin <= limit < end for limit in limits if limit)
 
 
 # Models whose code fails with the key-value cache, and writes without.

@@ -17,14 +17,13 @@ FIRST_SPEAKER = "user1"
 def conversation_of(replier: "Replier", asked: Mapping[str, Any]) -> "Conversation":
     """Return the conversation of a question: `post`, `title`, `speaker`, then `turns`, then `rejected` replies.
 
-    Raises PipelineError for a field that is not what it should be.
+    Only a field that is missing or null is not given. Raises PipelineError for one that is not what it should be.
     """
-    title = asked.get("title")
     conversation = replier.about(
-        text_of(asked, "post"), text_of(asked, "speaker", FIRST_SPEAKER), title and text_of(asked, "title")
+        text_of(asked, "post"), text_of(asked, "speaker", FIRST_SPEAKER), given_text(asked, "title")
     )
     for turn in items_of(asked, "turns", ()):
-        verdict = turn.get("verdict") or "accepted"
+        verdict = "accepted" if turn.get("verdict") is None else turn["verdict"]
         if verdict not in ("accepted", "rejected"):
             raise PipelineError(f"the verdict of a turn is {verdict!r:.40}: use accepted or rejected.")
         conversation = with_turn(replier, conversation, turn, verdict)
@@ -37,8 +36,12 @@ def with_turn(
     replier: "Replier", conversation: "Conversation", turn: Mapping[str, Any], verdict: Any
 ) -> "Conversation":
     """Return the conversation with a turn of a question, an object with `text` and perhaps a `speaker`."""
-    speaker = text_of(turn, "speaker") if turn.get("speaker") else None
-    return replier.with_turn(conversation, text_of(turn, "text"), verdict, speaker)
+    return replier.with_turn(conversation, text_of(turn, "text"), verdict, given_text(turn, "speaker"))
+
+
+def given_text(record: Mapping[str, Any], name: str) -> str | None:
+    """Return a text of a record, or None if it is not given."""
+    return None if record.get(name) is None else text_of(record, name)
 
 
 def text_of(record: Mapping[str, Any], name: str, default: str | None = None) -> str:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adc_pipeline.core.atomic import partial_of, replace_folder
+from adc_pipeline.core.atomic import partial_of, remove_folder, replace_folder
 from adc_pipeline.core.content import folder_digest
 from adc_pipeline.core.errors import PipelineError, first_line, is_disk_full
 from adc_pipeline.core.named_files import file_problem
@@ -62,12 +62,17 @@ def claim(work: Path, mark: str) -> bool:
     note = work / "fingerprint"
     other = note.exists() and note.read_text(errors="replace") != mark
     if not note.exists() or other:
+        # First, so that a run of either job that finds half of the rest removes it as well.
+        note.unlink(missing_ok=True)
         # By name, since the caller may keep files of its own here, such as the job's.
         for folder in ("checkpoints", "tokens"):
             shutil.rmtree(work / folder, ignore_errors=True)
         (work / "metrics.jsonl").unlink(missing_ok=True)
-    work.mkdir(parents=True, exist_ok=True)
-    note.write_text(mark)
+        work.mkdir(parents=True, exist_ok=True)
+        note.write_text(mark)
+    # What a killed run was writing or removing.
+    for left in (work / "checkpoints").glob("*.partial"):
+        shutil.rmtree(left)
     return other
 
 
@@ -126,7 +131,7 @@ def save_checkpoint(accelerator: "Accelerator", work: Path, position: Position, 
     if accelerator.is_main_process:
         replace_folder(partial, folder)
         for old in checkpoints(work)[:-keep]:
-            shutil.rmtree(old)
+            remove_folder(old)
 
 
 def latest_layout(work: Path) -> "Layout | None":
@@ -139,7 +144,7 @@ def drop_other_layouts(work: Path, layout: "Layout") -> None:
     """Remove the checkpoints of other layouts, in which the number of a step means another place in the data."""
     for folder in checkpoints(work):
         if _noted(folder)[1] != layout:
-            shutil.rmtree(folder)
+            remove_folder(folder)
 
 
 def _noted(folder: Path) -> tuple[Position, "Layout"]:

@@ -72,6 +72,8 @@ def reason(error: BaseException) -> str:
         return f"its config.json names {str(error).split()[-1]} as the type of its weights, which torch does not know"
     if "ignore_mismatched_sizes" in str(error):
         return "tensors in its files have other shapes than its config.json states"
+    if isinstance(error, KeyError):
+        return f"{first_line(error)} is missing, or it is not known"
     return first_line(error)
 
 

@@ -100,6 +100,26 @@ def test_a_question_means_the_same_however_it_is_written(model: Path) -> None:
     assert forged["error"].startswith("Line 1: The `speaker` has to be one line")
 
 
+WRONG: dict[str, dict[str, Any]] = {
+    "`title` is missing or is no text": {"title": 0},
+    "`speaker` is missing or is no text": {"turns": [{"text": "No.", "speaker": False}]},
+    "the verdict of a turn is {}": {"turns": [{"text": "No.", "verdict": {}}]},
+}
+
+
+@pytest.mark.parametrize("reason", WRONG)
+def test_what_is_neither_text_nor_null_is_no_missing_field(reason: str, model: Path) -> None:
+    assert answer(Ranker.load(str(model)), **WRONG[reason])["error"].startswith(f"Line 1: {reason}")
+
+
+def test_a_line_that_is_no_question_has_its_number_and_stops_nothing(model: Path) -> None:
+    lines = ["\ufeff" + json.dumps(ASKED), "", "[" * 200_000, json.dumps(ASKED)]
+    done = CliRunner().invoke(main, ["score", "--model", str(model)], input="\n".join(lines))
+    first, deep, last = map(json.loads, done.stdout.splitlines())
+    assert first == last
+    assert deep["error"].startswith("Line 3: it is not JSON (it is nested too deeply)")
+
+
 def test_a_context_is_no_longer_than_in_the_training(model: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(model, tmp_path / "model")
     (folder / "training.json").write_text(json.dumps({"train": {"sequence_length": 40}}))

@@ -43,6 +43,8 @@ def exported(model: Path, folder: Path, **facts: object) -> Path:
         {"use_cache": False, "cache_implementation": "static"},
         {"forced_eos_token_id": 2, "suppress_tokens": [1], "min_length": 9, "max_length": 9, "repetition_penalty": 2.0},
         {"num_beams": 4, "num_beam_groups": 2, "diversity_penalty": 0.5},
+        {"top_p": 5.0, "min_p": 2.0, "top_k": -3},
+        {"top_p": float("inf"), "min_p": float("nan"), "top_k": True},
     ],
 )
 def test_options_that_a_base_model_has_for_another_layout_are_left_out(

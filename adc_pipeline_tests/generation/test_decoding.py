@@ -6,7 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import GenerationConfig
+from transformers import GenerationConfig, Qwen2Config, Qwen2ForCausalLM
 
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.generation.decoding import (
@@ -14,12 +14,14 @@ from adc_pipeline.generation.decoding import (
     Sampling,
     Spelling,
     TextStream,
+    changes_positions,
     continuations,
     forbidden_ids,
     stop_ids,
 )
 from adc_pipeline.generation.replier import Replier
 from adc_pipeline.training.tokens import MarkerTokenizer
+from adc_pipeline_tests.training.tiny import LLAMA_SIZE, longrope
 
 
 def streamed(tokenizer: MarkerTokenizer, ids: list[int]) -> list[str]:
@@ -120,3 +122,23 @@ def test_a_temperature_next_to_nothing_takes_the_likeliest(replier: Replier) -> 
 def test_a_sampling_that_cannot_work_is_refused(setting: dict[str, float]) -> None:
     with pytest.raises(PipelineError, match=f"`{next(iter(setting))}`"):
         Sampling(**setting)  # type: ignore[arg-type]
+
+
+def test_a_reply_that_crosses_the_border_of_longrope_is_that_of_whole_passes() -> None:
+    """The keys of a cache would keep the positions of the shorter text."""
+    config = Qwen2Config(
+        **{**LLAMA_SIZE, "vocab_size": 50, "initializer_range": 0.5},
+        max_position_embeddings=64,
+        rope_parameters=longrope(24),
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = Qwen2ForCausalLM(config).eval()
+        prompt = torch.randint(50, (20,)).tolist()
+    assert [changes_positions(model, *each) for each in ((8, 24), (24, 25), (25, 40))] == [False, True, False]
+    (written,) = continuations(model, [prompt], [49], Sampling(temperature=0, max_new_tokens=16))
+    expected = list(prompt)
+    for _ in range(16):
+        with torch.no_grad():
+            expected.append(int(model(torch.tensor([expected]), use_cache=False).logits[0, -1].argmax()))
+    assert written == expected[20:]

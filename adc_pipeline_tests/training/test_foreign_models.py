@@ -28,6 +28,7 @@ from adc_pipeline.training.loading import (
     broken_tensor,
     convert,
     load_model,
+    reason,
     stored_type,
     surplus_weight,
     type_in_files,
@@ -597,3 +598,7 @@ def test_a_saved_buffer_that_is_not_finite_is_found() -> None:
     assert broken_tensor(model) is None
     model.running_mean = torch.tensor([0.0, math.nan])
     assert broken_tensor(model) == "running_mean"
+
+
+def test_a_missing_key_is_a_reason_in_words() -> None:
+    assert reason(KeyError("weight_map")) == "'weight_map' is missing, or it is not known"
