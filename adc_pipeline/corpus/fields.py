@@ -20,9 +20,9 @@ from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.corpus.file_fields import known_fields
 from adc_pipeline.corpus.formats import Recognised, recognise
 from adc_pipeline.corpus.layouts import STACK_EXCHANGE_COMMENTS, STACK_EXCHANGE_POSTS, ScoreOrder
-from adc_pipeline.corpus.readers import dumps, json_lines, lines, mended_json, small_files, tables, xml
+from adc_pipeline.corpus.readers import dumps, inner_replies, json_lines, lines, mended_json, small_files, tables, xml
 from adc_pipeline.corpus.readers.arrow import write_parquet
-from adc_pipeline.corpus.readers.carried import MAPPED, carried, quoted, spelled
+from adc_pipeline.corpus.readers.carried import MAPPED, carried, place_of, quoted
 from adc_pipeline.corpus.readers.html import html_to_text
 from adc_pipeline.corpus.readers.nested import Flatten
 from adc_pipeline.corpus.readers.rows import COLUMNS, FILE_NUMBER, NAME_OF_FILE, Rows, as_columns, columns_of_file
@@ -65,7 +65,7 @@ ADD_ANSWERS = "INSERT INTO answers SELECT {answer}, {question} FROM {view} WHERE
 
 # A member of an object, which is JSON: OpenAssistant writes its labels as objects of a value and a count, or as a list
 # of names and a list of values.
-INNER = re.compile("[A-Za-z0-9_-]+")
+INNER = re.compile("[A-Za-z0-9_.-]+")
 MEMBER = """
 CREATE OR REPLACE TEMP MACRO member(object, name) AS CASE WHEN json_valid(object) THEN coalesce(
     json_extract_string(object, '$."' || name || CASE json_type(json_extract(object, '$."' || name || '"'))
@@ -110,7 +110,8 @@ class Statement:
                     f"The setting columns names the field {field}: write a field inside another with letters, digits,"
                     " underscores and hyphens, such as labels.quality."
                 )
-            self.columns[name] = f"member({self.column(outer)}, '{inner}')" if dot else self.column(field)
+            is_member = dot and "." not in inner
+            self.columns[name] = f"member({self.column(outer)}, '{inner}')" if is_member else self.column(field)
         return self
 
     def select(self, source: str, several: bool = False) -> str:
@@ -266,7 +267,7 @@ class Source:
         """Yield the file in pieces, in order, as relations with the fields `names`, null where it has no such field."""
         container, layout = self.what.container, self.what.layout
         known = set().union(*(known_fields(path, container, layout) for path in self.paths or [self.path]))
-        places = {name: locate(name, known) for name in names}
+        places = {name: place_of(name, known) for name in names}
         read = (
             xml.json_lines if container == "xml" else Flatten(layout, container) if layout and layout.inside else None
         )
@@ -314,15 +315,8 @@ class Source:
             return all(map(mended_json.is_sound, lines.whole_lines(file, self.path)))
 
 
-# A key of a record, and the key within its object or none.
-Place = tuple[str, str]
-
-
-def locate(field: str, known: set[str]) -> Place:
-    """Return where a field stands, by the spelling of the file; `known` are its keys, dotted where nested."""
-    found = spelled(field, known)
-    outer, _, inner = found.partition(".")
-    return (outer, inner) if inner and outer in known else (found, "")
+# A key of a record, and those within its objects.
+Place = tuple[str, ...]
 
 
 def select_keys(
@@ -334,11 +328,12 @@ def select_keys(
     """
     from duckdb import ColumnExpression, ConstantExpression, FunctionExpression
 
-    nested = {outer for outer, inner in places.values() if inner}
+    nested = {place[0] for place in places.values() if len(place) > 1}
+    wanted = {place[0]: "JSON" if place[0] in nested else "VARCHAR" for place in places.values()}
+    inner_keys = inner_replies.without_inner(wanted)
     records = connection.read_json(
         list(map(str, paths)),
-        columns={outer: "JSON" if outer in nested else "VARCHAR" for outer, _ in places.values()}
-        | ({FILE_NUMBER: "INTEGER"} if several else {}),
+        columns=wanted | inner_keys | ({FILE_NUMBER: "INTEGER"} if several else {}),
         format="newline_delimited",
         compression="none",
         ignore_errors=True,
@@ -346,30 +341,27 @@ def select_keys(
         filename=several,
     )
     fields: dict[str, Expression] = {}
-    for name, (outer, inner) in places.items():
+    for name, (outer, *inner) in places.items():
         column = ColumnExpression(outer)
         if outer in nested:
-            where = ConstantExpression(f'$."{inner}"' if inner else "$")
+            where = ConstantExpression("$" + "".join(f'."{key}"' for key in inner))
             column = FunctionExpression("json_extract_string", column, where)
         fields[name] = column
     if several:
         fields |= {name: ColumnExpression(name) for name in ("filename", FILE_NUMBER)}
-    return records.select(*(field.alias(name) for name, field in fields.items()))
+    return inner_replies.refuse_inner(records, inner_keys).select(
+        *(field.alias(name) for name, field in fields.items())
+    )
 
 
 def select_columns(
     table: "DuckDBPyRelation", places: Mapping[str, Place], others: Sequence[str] = ()
 ) -> "DuckDBPyRelation":
     """Return the fields of a table, null where it has none, and `others` of its columns."""
-    from duckdb import ColumnExpression, ConstantExpression, FunctionExpression
+    from duckdb import ColumnExpression, ConstantExpression
 
-    types = dict(zip(table.columns, table.types, strict=True))
-    fields: dict[str, Expression] = {}
-    for name, (outer, inner) in places.items():
-        if outer not in types or (inner and inner not in tables.members(types[outer])):
-            fields[name] = ConstantExpression(None).cast("VARCHAR")
-        elif inner:
-            fields[name] = FunctionExpression("struct_extract", ColumnExpression(outer), ConstantExpression(inner))
-        else:
-            fields[name] = ColumnExpression(outer)
-    return table.select(*(field.alias(name) for name, field in fields.items()), *map(ColumnExpression, others))
+    known, null = tables.column_names(table), ConstantExpression(None).cast("VARCHAR")
+    there = {name: ".".join(place) for name, place in places.items()}
+    fields = (tables.field(there[name], known) if there[name] in known else null for name in places)
+    chosen = (field.alias(name) for name, field in zip(places, fields, strict=True))
+    return table.select(*chosen, *map(ColumnExpression, others))

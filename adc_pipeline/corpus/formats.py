@@ -118,6 +118,7 @@ def recognise_anew(path: Path, wanted: Format, columns: Mapping[str, str] | None
             for name in CONVOKIT_FILES:
                 check_convokit_file(path, name)
             what = Recognised("convokit", "folder")
+            refuse_other_encoding(path / UTTERANCES, list(first_lines(path / UTTERANCES)))
             refuse_objects(path / UTTERANCES, what, known_fields(path / UTTERANCES, "lines"), {})
             return what
         if wanted == "auto" and (path / STACK_EXCHANGE_FILES[0]).is_file():
@@ -160,14 +161,18 @@ def check_convokit_file(folder: Path, name: str) -> None:
         raise refused(path.with_name(others[0]), f"has another name than {name}: rename it, packed or not")
 
 
+def refuse_other_encoding(path: Path, lines: Sequence[bytes]) -> None:
+    if encoding := other_encoding(lines):
+        raise refused(path, f"is not in UTF-8 but in {encoding}: save it as UTF-8")
+
+
 def of_text(path: Path, wanted: Format, columns: Mapping[str, str]) -> Recognised:
     """Return what a file of text is: JSON lines, a CSV file, or neither, which raises PipelineError."""
     first = [line for line in first_lines(path) if line.strip()]
     objects = [found for found in map(parsed, first) if found]
     # Most lines have the same keys.
     records: list[Collection[str]] = list(dict.fromkeys(map(keys, objects)))
-    if encoding := other_encoding(first):
-        raise refused(path, f"is not in UTF-8 but in {encoding}: save it as UTF-8")
+    refuse_other_encoding(path, first)
     if objects and objects[0].get("type") == "header" and "phpmyadmin" in str(objects[0].get("comment")).lower():
         raise refused(path, "is a table that phpMyAdmin wrote as JSON: export it as CSV, with the names of its columns")
     if objects and holds_columns(objects[0]):
@@ -184,7 +189,7 @@ def of_text(path: Path, wanted: Format, columns: Mapping[str, str]) -> Recognise
                     f"{path}, which the setting corpus names, holds each record inside another object, under a key such"
                     f" as {outer}: write what is inside on a line of its own."
                 ) from None
-            refuse_inner_records(path, objects, columns, "")
+            refuse_inner_records(path, objects, columns, answered=False)
             raise
         refuse_objects(path, what, set().union(*records), columns)
         if what.layout is None or not what.layout.inside:

@@ -57,6 +57,19 @@ def spelled(name: str, fields: Collection[str]) -> str:
     return name if name in fields else min((each for each in fields if each.lower() == name.lower()), default=name)
 
 
+def place_of(name: str, fields: Collection[str]) -> tuple[str, ...]:
+    """Return where a field stands: a key, and the keys within its objects.
+
+    `fields` are the known ones, dotted where nested. A point may also be part of a key.
+    """
+    found, begin, place = spelled(name, fields), 0, []
+    for end in (at for at, sign in enumerate(found) if sign == "."):
+        if found[:end] in fields:
+            place.append(found[begin:end])
+            begin = end + 1
+    return (*place, found[begin:])
+
+
 def quoted(names: Mapping[str, str]) -> list[str]:
     """Return names of carried columns as they stand in a statement."""
     return [f'"{name}"' for name in names]
