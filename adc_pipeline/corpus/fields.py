@@ -58,7 +58,22 @@ ONLY_REPLY = "SELECT *, count(*) OVER (PARTITION BY {parent}) = 1 AS only_reply 
 QUESTION = """
 SELECT r.*, coalesce(a.question, {post}) AS question FROM ({view}) AS r LEFT JOIN answers AS a ON a.answer = {post}
 """
-COMPUTED = {"only_reply": "only_reply", "QuestionId": "question"}
+COMPUTED = {"only_reply": "only_reply", "QuestionId": "question", "root": "root"}
+# Where a site names no conversation: the highest utterance above each, or what that one answers outside the file. A
+# loop has none.
+PARENTS = """
+CREATE OR REPLACE TEMP TABLE parents AS
+SELECT DISTINCT {own} AS own, nullif({parent}, {own}) AS parent FROM {view} WHERE {own} IS NOT NULL
+"""
+ROOTS = """
+CREATE OR REPLACE TEMP TABLE roots AS
+WITH RECURSIVE down(own, root) AS (
+    SELECT own, coalesce(parent, own) FROM parents ANTI JOIN (SELECT own AS parent FROM parents) AS known USING (parent)
+    UNION SELECT parents.own, down.root FROM parents JOIN down ON parents.parent = down.own
+)
+SELECT own, min(root) AS root FROM down GROUP BY own
+"""
+WITH_ROOT = "SELECT r.*, roots.root FROM ({view}) AS r LEFT JOIN roots ON roots.own = {own}"
 
 ANSWERS = "CREATE OR REPLACE TEMP TABLE answers (answer VARCHAR, question VARCHAR)"
 ADD_ANSWERS = "INSERT INTO answers SELECT {answer}, {question} FROM {view} WHERE {question} IS NOT NULL"
@@ -73,6 +88,18 @@ CREATE OR REPLACE TEMP MACRO member(object, name) AS CASE WHEN json_valid(object
     from_json(json_extract(object, '$.value'), '["VARCHAR"]')[
         list_position(from_json(json_extract(object, '$.name'), '["VARCHAR"]'), name)]
 ) END
+"""
+
+# How many reactions a message got: the sum over its list of them. Telegram writes a text with links and the like as a
+# list of its pieces.
+MESSAGES = """
+CREATE OR REPLACE TEMP MACRO reactions(listed) AS coalesce(CASE WHEN json_valid(listed)
+    THEN list_sum(TRY_CAST(json_extract_string(listed, '$[*].count') AS BIGINT[])) END, 0)::VARCHAR;
+CREATE OR REPLACE TEMP MACRO pieces(written) AS
+    CASE WHEN NOT starts_with(written, '[') OR NOT json_valid(written)
+             OR json_type(written, '$[0]') NOT IN ('VARCHAR', 'OBJECT') THEN written
+         ELSE array_to_string(list_transform(json_extract(written, '$[*]'),
+             lambda piece: coalesce(json_extract_string(piece, '$.text'), piece ->> '$')), '') END;
 """
 
 # Views are kept apart by it, where one connection reads several files.
@@ -168,6 +195,12 @@ def rows(
                 numbered = NUMBERED.format(view=view)
                 only = ONLY_REPLY.format(view=numbered, parent=statement.columns["reply_to"])
                 yield piece.rows(statement.select(f"({only}) ORDER BY place", several))
+            elif "{root}" in what.layout.columns["conversation_id"]:
+                own, parent = statement.columns["id"], statement.columns["reply_to"]
+                connection.execute(PARENTS.format(view=view, own=own, parent=parent))
+                connection.execute(ROOTS)
+                rooted = WITH_ROOT.format(view=NUMBERED.format(view=view), own=own)
+                yield piece.rows(statement.select(f"({rooted}) ORDER BY place", several))
             else:
                 yield piece.rows(statement.select(view, several))
     elif what.kind == "table":
@@ -186,6 +219,7 @@ def create_functions(connection: "DuckDBPyConnection") -> None:
 
     connection.execute(IS_TRUE)
     connection.execute(MEMBER)
+    connection.execute(MESSAGES)
     # It may be there from the part before.
     with suppress(duckdb.Error):
         connection.create_function("html_text", html_to_text, ["VARCHAR"], "VARCHAR")

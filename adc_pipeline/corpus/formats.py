@@ -33,6 +33,7 @@ from adc_pipeline.corpus.file_fields import (
 from adc_pipeline.corpus.first_bytes import BINARY, TEXT, content
 from adc_pipeline.corpus.inner_records import refuse_inner_records, wrapped_records
 from adc_pipeline.corpus.layouts import (
+    NO_SCORE,
     REDDIT,
     REDDIT_ADDRESSES,
     STACK_EXCHANGE_POSTS,
@@ -291,12 +292,19 @@ def of_columns(
     known = find_layout([fields])
     if known:
         return of_layout(path, container, known)
+    if container == "xml" and is_disqus(path):
+        raise refused(path, f"is an export of Disqus, whose posts{NO_SCORE.removeprefix(', which')}")
     if container == "xml" and not fields:
         raise refused(path, "is an XML file without elements `row` that hold values: write it as CSV or Parquet")
     if container == "xml":
         raise refused(path, f"is an XML file with the fields {names(fields)}, which no known layout has: {MAP_THEM}")
     # `check_columns` names what it lacks.
     return Recognised("table", container, certain=False)
+
+
+def is_disqus(path: Path) -> bool:
+    with path.open("rb") as file:
+        return b"<disqus " in next(blocks(file, path), b"")[:4096]
 
 
 def refuse_one_name_twice(path: Path, container: Container, what: Recognised, columns: Mapping[str, str]) -> None:
