@@ -65,6 +65,14 @@ def test_replies_inside_a_later_record_end_the_run(
         read(tmp_path / "lost" / "some.jsonl", spelt([*begin, record(FIRST, **{key: inside})]), columns)
 
 
+def test_comments_behind_many_posts_are_read_as_what_they_are(tmp_path: Path) -> None:
+    posts = [{"post": {"id": number, "name": "T", "body": "hi"}, "counts": {"score": 1}} for number in range(FIRST)]
+    comments = [lemmy(number) for number in range(3)]
+    assert read(tmp_path / "in" / "some.jsonl", spelt([*posts, *comments]))["taking_part"] == FIRST + 3
+    rows = read_utterances(tmp_path / "in" / "out", "id, reply_to, text", where="reply_to IS NOT NULL")
+    assert rows == [(str(number), "1", "hi") for number in range(3)]
+
+
 @pytest.mark.parametrize("first", [0, FIRST])
 @pytest.mark.parametrize("name", ["some.jsonl", "utterances.jsonl"])
 def test_json_lines_in_another_encoding_name_it(tmp_path: Path, name: str, first: int) -> None:

@@ -60,9 +60,12 @@ def spelled(name: str, fields: Collection[str]) -> str:
 def place_of(name: str, fields: Collection[str]) -> tuple[str, ...]:
     """Return where a field stands: a key, and the keys within its objects.
 
-    `fields` are the known ones, dotted where nested. A point may also be part of a key.
+    `fields` are the known ones, dotted where nested. A point may also be part of a key; but a field that is not known
+    stands inside an object that only later records have.
     """
     found, begin, place = spelled(name, fields), 0, []
+    if found not in fields and found.partition(".")[0] not in fields:
+        return tuple(found.split("."))
     for end in (at for at, sign in enumerate(found) if sign == "."):
         if found[:end] in fields:
             place.append(found[begin:end])
