@@ -30,7 +30,7 @@ from adc_pipeline.corpus.file_fields import (
     text,
     xml_fields,
 )
-from adc_pipeline.corpus.first_bytes import BINARY, TEXT, content
+from adc_pipeline.corpus.first_bytes import BINARY, DOWNLOAD, TEXT, content
 from adc_pipeline.corpus.inner_records import refuse_inner_records, wrapped_records
 from adc_pipeline.corpus.layouts import (
     NO_SCORE,
@@ -55,6 +55,12 @@ Kind = Literal["convokit", "submissions", "comments", "table", "layout", "archiv
 SCRIPT = re.compile(rb"\s*(?:(?:var|let|const)\s+)?[A-Za-z_$][\w$.\[\]\"']*\s*[=(]\s*[\[{]")
 PYTHON = re.compile(rb"""\s*\[?\s*\{\s*u?'[^']*'\s*:""")
 ENCODED_TWICE = re.compile(rb'\s*"\s*\{\s*\\"')
+# The first line of a file of settings, and the keys of an answer that tells of an error.
+SECTION = re.compile(rb"\s*\[+[A-Za-z_][\w .-]*\]+\s*")
+ERROR_KEYS = {
+    *("error", "errors", "message", "msg", "detail", "status", "code", "statusCode", "reason", "success", "type"),
+    *("documentation_url", "error_code", "error_description", "timestamp", "path"),
+}
 MAP_THEM = (
     "if each is one utterance, map them by the setting columns, such as {text: body}; or give the setting corpus (or"
     " ADC_CORPUS) a ConvoKit corpus, a dump of Reddit or another known layout"
@@ -181,6 +187,8 @@ def of_text(path: Path, wanted: Format, columns: Mapping[str, str]) -> Recognise
             path,
             "holds a whole table as one JSON object, its columns apart: write it by rows, one JSON object a line",
         )
+    if len(objects) == 1 and objects[0].keys() <= ERROR_KEYS:
+        raise refused(path, f"is an error message of a site and not the file: {DOWNLOAD}")
     if records or wanted == "dump":
         try:
             what = of_records(path, records, wanted, columns)
@@ -203,6 +211,8 @@ def of_text(path: Path, wanted: Format, columns: Mapping[str, str]) -> Recognise
         raise refused(
             path, "holds Python's notation of objects, which is no JSON: write them by `json.dumps`, one object a line"
         )
+    if SECTION.fullmatch(first_block.partition(b"\n")[0]):
+        raise refused(path, "is a file of settings (INI or TOML): name the corpus itself")
     if start == b"[":
         raise refused(
             path,

@@ -415,6 +415,55 @@ MASTODON = Layout(
     },
 )
 
+# As the first version of its interface has them; version 2 names the conversation.
+TWEETS = Layout(
+    "tweets",
+    ("id|id_str", "full_text|text", "in_reply_to_status_id|in_reply_to_status_id_str", "favorite_count"),
+    {
+        "id": "coalesce({id_str:id}, {id:id})",
+        "conversation_id": "{root}",
+        "reply_to": "coalesce({in_reply_to_status_id_str:parent}, {in_reply_to_status_id:parent})",
+        "speaker": "coalesce({user.screen_name}, {screen_name})",
+        "text": "coalesce({full_text}, {text})",
+        "timestamp": "{created_at}",
+        "score": "{favorite_count}",
+        # What repeats another tweet is none of its own.
+        "kind": "CASE WHEN coalesce({retweeted_status.id:parent}, {retweeted_status:parent}) IS NOT NULL"
+        " THEN 't5_' END",
+    },
+)
+
+TWEETS_OF_VERSION_2 = Layout(
+    "tweets of version 2",
+    ("id", "text", "conversation_id", "author_id", "public_metrics.like_count"),
+    {
+        "id": "{id:id}",
+        "conversation_id": "{conversation_id:id}",
+        "reply_to": "coalesce("
+        "nullif(regexp_extract({referenced_tweets}, '.type.: ?.replied_to., ?.id.: ?.?(\\d+)', 1), ''),"
+        " nullif(regexp_extract({referenced_tweets}, '.id.: ?.?(\\d+).?, ?.type.: ?.replied_to', 1), ''))",
+        "speaker": "{author_id}",
+        "text": "{text}",
+        "timestamp": "{created_at}",
+        "score": "{public_metrics.like_count}",
+        "kind": "CASE WHEN {referenced_tweets} LIKE '%retweeted%' THEN 't5_' END",
+    },
+)
+
+BLUESKY = Layout(
+    "Bluesky posts",
+    ("uri", "cid", "record.text", "likeCount"),
+    {
+        "id": "{uri:id}",
+        "conversation_id": "coalesce({record.reply.root.uri:parent}, {uri:id})",
+        "reply_to": "{record.reply.parent.uri:parent}",
+        "speaker": "coalesce({author.handle}, {author.did})",
+        "text": "{record.text}",
+        "timestamp": "coalesce({record.createdAt}, {indexedAt})",
+        "score": "{likeCount}",
+    },
+)
+
 # Messages of chats, whose score is the number of reactions.
 TELEGRAM = Layout(
     "Telegram messages",
@@ -566,6 +615,14 @@ TELEGRAM_CHATS = Layout(
     refused="holds all chats of a Telegram account, whose messages are numbered apart: write each of `chats.list` to a"
     " file of its own",
 )
+TURNS = Layout(
+    "turns of chats",
+    ("role", "content"),
+    refused="holds chats with a model as turns with a role, which carry no score and of which each has one answer, so"
+    " there is nothing to rank: give the setting corpus (or ADC_CORPUS) a corpus with several scored replies",
+)
+NAMED_TURNS = replace(TURNS, fields=("from", "value"))
+LISTS_OF_TURNS = replace(TURNS, fields=("conversations",))
 SEARCH_ANSWER = Layout(
     "answer of Elasticsearch",
     ("hits.hits",),
@@ -630,6 +687,9 @@ LAYOUTS = (
     RUQQUS_COMMENTS,
     RUQQUS_SUBMISSIONS,
     MASTODON,
+    TWEETS,
+    TWEETS_OF_VERSION_2,
+    BLUESKY,
     TELEGRAM,
     SLACK,
     DISCORD,
@@ -651,6 +711,9 @@ LAYOUTS = (
     HACKER_NEWS_TREE,
     REDDIT_LISTING,
     SUBREDDITS,
+    TURNS,
+    NAMED_TURNS,
+    LISTS_OF_TURNS,
 )
 
 # Posts and comments of one site, and how a record is known as a post, for files that hold both.

@@ -25,6 +25,28 @@ def status(number: int, parent: int | None, likes: int, **more: Any) -> Record:
     } | more  # fmt: skip
 
 
+def tweet(number: int, parent: int | None, likes: int, **more: Any) -> Record:
+    return {
+        "id": number, "full_text": f"text {number}", "in_reply_to_status_id": parent, "favorite_count": likes,
+        "user": {"screen_name": "ann"}, "created_at": "Sun Jan 01 00:00:00 +0000 2023",
+    } | more  # fmt: skip
+
+
+def newer_tweet(number: int, parent: int | None, likes: int) -> Record:
+    answered = {} if parent is None else {"referenced_tweets": [{"type": "replied_to", "id": str(parent)}]}
+    return {
+        "id": str(number), "text": f"text {number}", "conversation_id": "1", "author_id": "ann",
+        "public_metrics": {"like_count": likes}, "created_at": "2023-01-01T00:00:00.000Z",
+    } | answered  # fmt: skip
+
+
+def bluesky(number: int, parent: int | None, likes: int) -> Record:
+    record: Record = {"text": f"text {number}", "createdAt": "2023-01-01T00:00:00Z"}
+    if parent is not None:
+        record["reply"] = {"parent": {"uri": str(parent)}, "root": {"uri": "1"}}
+    return {"uri": str(number), "cid": "c", "author": {"handle": "ann"}, "record": record, "likeCount": likes}
+
+
 def telegram(number: int, parent: int | None, **more: Any) -> Record:
     answered = {} if parent is None else {"reply_to_message_id": parent}
     return {
@@ -103,6 +125,9 @@ def downloaded(number: str, votes: str) -> Record:
     ("content", "expected"),
     [
         ([status(3, 2, 2), status(2, 1, 5), status(1, None, 0), status(4, None, 0, reblog={"id": "1"})], IN_ROOT),
+        ([tweet(3, 2, 2), tweet(2, 1, 5), tweet(1, None, 0), tweet(4, None, 0, retweeted_status={"id": 1})], IN_ROOT),
+        ({"data": [newer_tweet(3, 2, 2), newer_tweet(2, 1, 5), newer_tweet(1, None, 0)], "meta": {}}, IN_ROOT),
+        ([bluesky(3, 2, 2), bluesky(2, 1, 5), bluesky(1, None, 0)], IN_ROOT),
         (
             CHAT
             | {
@@ -146,7 +171,10 @@ def downloaded(number: str, votes: str) -> Record:
             IN_ROOT,
         ),
     ],
-    ids=["mastodon", "telegram", "discord", "slack", "youtube", "threads", "flat", "downloader", "yt-dlp", "disqus"],
+    ids=[
+        *("mastodon", "twitter", "twitter 2", "bluesky", "telegram", "discord", "slack", "youtube", "threads", "flat"),
+        *("downloader", "yt-dlp", "disqus"),
+    ],
 )  # fmt: skip
 @pytest.mark.parametrize("indent", [None, 1], ids=["one line", "spread"])
 def test_replies_have_a_root_and_a_score(

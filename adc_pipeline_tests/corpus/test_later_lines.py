@@ -9,6 +9,7 @@ import pytest
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.corpus.settings import CorpusSettings, UtteranceSettings
 from adc_pipeline.corpus.utterances import write_utterances
+from adc_pipeline_tests.stages import read as read_table
 from adc_pipeline_tests.stages import read_utterances
 
 Record = dict[str, Any]
@@ -102,3 +103,14 @@ def test_a_field_inside_objects_inside_objects_is_mapped(tmp_path: Path) -> None
     assert read(tmp_path / "in" / "some.jsonl", spelt(records), columns)["taking_part"] == 3
     rows = read_utterances(tmp_path / "in" / "out", "id, speaker, text")
     assert rows == [("1", "ann", "hi 1"), ("2", "ann", "hi 2"), ("3", "ann", "hi 3")]
+
+
+@pytest.mark.parametrize("name", ["some.jsonl", "utterances.jsonl"])
+def test_a_field_inside_objects_is_carried_from_dumps_and_convokit(tmp_path: Path, name: str) -> None:
+    inside = {"votes.up": {"x": 7}, "gild": {"by": {"me": 3}}}
+    record = post(0, **inside) if name == "some.jsonl" else message(0) | {"meta": {"score": 1} | inside}
+    begin = "" if name == "some.jsonl" else "meta."
+    columns = {"one": f"{begin}gild.by.me", "two": f"{begin}gild.by", "none": f"{begin}gild.to.me"}
+    read(tmp_path / "in" / name, spelt([record]), columns)
+    (carried,) = read_table(tmp_path / "in" / "out", "utterances-*.parquet", "one, two, none")
+    assert carried == ("3", '{"me":3}', None)
