@@ -331,8 +331,15 @@ def is_note_of_removal(text: str) -> bool:
     return depth == 0 and (
         bool(set(words) & WORDS_ELSEWHERE)
         or any(word in bare.lower() for word in OTHER_LETTERS)
-        or any(says_removal(words[:place], words[place:]) for place in range(len(words)))
+        or (not says_no_removal(words) and any(says_removal(words[:at], words[at:]) for at in range(len(words))))
     )
+
+
+def says_no_removal(words: list[str]) -> bool:
+    """Whether the words say that something was not removed."""
+    behind = [words[place + 1 :] for place, word in enumerate(words) if word in ("not", "never")]
+    behind += [words[1:] for words in behind if words[:1] in (["yet"], ["been"])]
+    return any(words and removal_words(words) for words in behind)
 
 
 def removal_words(words: list[str]) -> int:

@@ -20,9 +20,9 @@ from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.corpus.file_fields import known_fields
 from adc_pipeline.corpus.formats import Recognised, recognise
 from adc_pipeline.corpus.layouts import STACK_EXCHANGE_COMMENTS, STACK_EXCHANGE_POSTS, ScoreOrder
-from adc_pipeline.corpus.readers import dumps, json_lines, lines, mended_json, small_files, tables, xml
+from adc_pipeline.corpus.readers import dumps, inner_replies, json_lines, lines, mended_json, small_files, tables, xml
 from adc_pipeline.corpus.readers.arrow import write_parquet
-from adc_pipeline.corpus.readers.carried import MAPPED, carried, quoted, spelled
+from adc_pipeline.corpus.readers.carried import MAPPED, carried, place_of, quoted
 from adc_pipeline.corpus.readers.html import html_to_text
 from adc_pipeline.corpus.readers.nested import Flatten
 from adc_pipeline.corpus.readers.rows import COLUMNS, FILE_NUMBER, NAME_OF_FILE, Rows, as_columns, columns_of_file
@@ -58,14 +58,29 @@ ONLY_REPLY = "SELECT *, count(*) OVER (PARTITION BY {parent}) = 1 AS only_reply 
 QUESTION = """
 SELECT r.*, coalesce(a.question, {post}) AS question FROM ({view}) AS r LEFT JOIN answers AS a ON a.answer = {post}
 """
-COMPUTED = {"only_reply": "only_reply", "QuestionId": "question"}
+COMPUTED = {"only_reply": "only_reply", "QuestionId": "question", "root": "root"}
+# Where a site names no conversation: the highest utterance above each, or what that one answers outside the file. A
+# loop has none.
+PARENTS = """
+CREATE OR REPLACE TEMP TABLE parents AS
+SELECT DISTINCT {own} AS own, nullif({parent}, {own}) AS parent FROM {view} WHERE {own} IS NOT NULL
+"""
+ROOTS = """
+CREATE OR REPLACE TEMP TABLE roots AS
+WITH RECURSIVE down(own, root) AS (
+    SELECT own, coalesce(parent, own) FROM parents ANTI JOIN (SELECT own AS parent FROM parents) AS known USING (parent)
+    UNION SELECT parents.own, down.root FROM parents JOIN down ON parents.parent = down.own
+)
+SELECT own, min(root) AS root FROM down GROUP BY own
+"""
+WITH_ROOT = "SELECT r.*, roots.root FROM ({view}) AS r LEFT JOIN roots ON roots.own = {own}"
 
 ANSWERS = "CREATE OR REPLACE TEMP TABLE answers (answer VARCHAR, question VARCHAR)"
 ADD_ANSWERS = "INSERT INTO answers SELECT {answer}, {question} FROM {view} WHERE {question} IS NOT NULL"
 
 # A member of an object, which is JSON: OpenAssistant writes its labels as objects of a value and a count, or as a list
 # of names and a list of values.
-INNER = re.compile("[A-Za-z0-9_-]+")
+INNER = re.compile("[A-Za-z0-9_.-]+")
 MEMBER = """
 CREATE OR REPLACE TEMP MACRO member(object, name) AS CASE WHEN json_valid(object) THEN coalesce(
     json_extract_string(object, '$."' || name || CASE json_type(json_extract(object, '$."' || name || '"'))
@@ -73,6 +88,18 @@ CREATE OR REPLACE TEMP MACRO member(object, name) AS CASE WHEN json_valid(object
     from_json(json_extract(object, '$.value'), '["VARCHAR"]')[
         list_position(from_json(json_extract(object, '$.name'), '["VARCHAR"]'), name)]
 ) END
+"""
+
+# How many reactions a message got: the sum over its list of them. Telegram writes a text with links and the like as a
+# list of its pieces.
+MESSAGES = """
+CREATE OR REPLACE TEMP MACRO reactions(listed) AS coalesce(CASE WHEN json_valid(listed)
+    THEN list_sum(TRY_CAST(json_extract_string(listed, '$[*].count') AS BIGINT[])) END, 0)::VARCHAR;
+CREATE OR REPLACE TEMP MACRO pieces(written) AS
+    CASE WHEN NOT starts_with(written, '[') OR NOT json_valid(written)
+             OR json_type(written, '$[0]') NOT IN ('VARCHAR', 'OBJECT') THEN written
+         ELSE array_to_string(list_transform(json_extract(written, '$[*]'),
+             lambda piece: coalesce(json_extract_string(piece, '$.text'), piece ->> '$')), '') END;
 """
 
 # Views are kept apart by it, where one connection reads several files.
@@ -110,7 +137,8 @@ class Statement:
                     f"The setting columns names the field {field}: write a field inside another with letters, digits,"
                     " underscores and hyphens, such as labels.quality."
                 )
-            self.columns[name] = f"member({self.column(outer)}, '{inner}')" if dot else self.column(field)
+            is_member = dot and "." not in inner
+            self.columns[name] = f"member({self.column(outer)}, '{inner}')" if is_member else self.column(field)
         return self
 
     def select(self, source: str, several: bool = False) -> str:
@@ -167,6 +195,12 @@ def rows(
                 numbered = NUMBERED.format(view=view)
                 only = ONLY_REPLY.format(view=numbered, parent=statement.columns["reply_to"])
                 yield piece.rows(statement.select(f"({only}) ORDER BY place", several))
+            elif "{root}" in what.layout.columns["conversation_id"]:
+                own, parent = statement.columns["id"], statement.columns["reply_to"]
+                connection.execute(PARENTS.format(view=view, own=own, parent=parent))
+                connection.execute(ROOTS)
+                rooted = WITH_ROOT.format(view=NUMBERED.format(view=view), own=own)
+                yield piece.rows(statement.select(f"({rooted}) ORDER BY place", several))
             else:
                 yield piece.rows(statement.select(view, several))
     elif what.kind == "table":
@@ -185,6 +219,7 @@ def create_functions(connection: "DuckDBPyConnection") -> None:
 
     connection.execute(IS_TRUE)
     connection.execute(MEMBER)
+    connection.execute(MESSAGES)
     # It may be there from the part before.
     with suppress(duckdb.Error):
         connection.create_function("html_text", html_to_text, ["VARCHAR"], "VARCHAR")
@@ -266,7 +301,7 @@ class Source:
         """Yield the file in pieces, in order, as relations with the fields `names`, null where it has no such field."""
         container, layout = self.what.container, self.what.layout
         known = set().union(*(known_fields(path, container, layout) for path in self.paths or [self.path]))
-        places = {name: locate(name, known) for name in names}
+        places = {name: place_of(name, known) for name in names}
         read = (
             xml.json_lines if container == "xml" else Flatten(layout, container) if layout and layout.inside else None
         )
@@ -314,15 +349,8 @@ class Source:
             return all(map(mended_json.is_sound, lines.whole_lines(file, self.path)))
 
 
-# A key of a record, and the key within its object or none.
-Place = tuple[str, str]
-
-
-def locate(field: str, known: set[str]) -> Place:
-    """Return where a field stands, by the spelling of the file; `known` are its keys, dotted where nested."""
-    found = spelled(field, known)
-    outer, _, inner = found.partition(".")
-    return (outer, inner) if inner and outer in known else (found, "")
+# A key of a record, and those within its objects.
+Place = tuple[str, ...]
 
 
 def select_keys(
@@ -334,11 +362,12 @@ def select_keys(
     """
     from duckdb import ColumnExpression, ConstantExpression, FunctionExpression
 
-    nested = {outer for outer, inner in places.values() if inner}
+    nested = {place[0] for place in places.values() if len(place) > 1}
+    wanted = {place[0]: "JSON" if place[0] in nested else "VARCHAR" for place in places.values()}
+    inner_keys = inner_replies.without_inner(wanted)
     records = connection.read_json(
         list(map(str, paths)),
-        columns={outer: "JSON" if outer in nested else "VARCHAR" for outer, _ in places.values()}
-        | ({FILE_NUMBER: "INTEGER"} if several else {}),
+        columns=wanted | inner_keys | ({FILE_NUMBER: "INTEGER"} if several else {}),
         format="newline_delimited",
         compression="none",
         ignore_errors=True,
@@ -346,30 +375,27 @@ def select_keys(
         filename=several,
     )
     fields: dict[str, Expression] = {}
-    for name, (outer, inner) in places.items():
+    for name, (outer, *inner) in places.items():
         column = ColumnExpression(outer)
         if outer in nested:
-            where = ConstantExpression(f'$."{inner}"' if inner else "$")
+            where = ConstantExpression("$" + "".join(f'."{key}"' for key in inner))
             column = FunctionExpression("json_extract_string", column, where)
         fields[name] = column
     if several:
         fields |= {name: ColumnExpression(name) for name in ("filename", FILE_NUMBER)}
-    return records.select(*(field.alias(name) for name, field in fields.items()))
+    return inner_replies.refuse_inner(records, inner_keys).select(
+        *(field.alias(name) for name, field in fields.items())
+    )
 
 
 def select_columns(
     table: "DuckDBPyRelation", places: Mapping[str, Place], others: Sequence[str] = ()
 ) -> "DuckDBPyRelation":
     """Return the fields of a table, null where it has none, and `others` of its columns."""
-    from duckdb import ColumnExpression, ConstantExpression, FunctionExpression
+    from duckdb import ColumnExpression, ConstantExpression
 
-    types = dict(zip(table.columns, table.types, strict=True))
-    fields: dict[str, Expression] = {}
-    for name, (outer, inner) in places.items():
-        if outer not in types or (inner and inner not in tables.members(types[outer])):
-            fields[name] = ConstantExpression(None).cast("VARCHAR")
-        elif inner:
-            fields[name] = FunctionExpression("struct_extract", ColumnExpression(outer), ConstantExpression(inner))
-        else:
-            fields[name] = ColumnExpression(outer)
-    return table.select(*(field.alias(name) for name, field in fields.items()), *map(ColumnExpression, others))
+    known, null = tables.column_names(table), ConstantExpression(None).cast("VARCHAR")
+    there = {name: ".".join(place) for name, place in places.items()}
+    fields = (tables.field(there[name], known) if there[name] in known else null for name in places)
+    chosen = (field.alias(name) for name, field in zip(places, fields, strict=True))
+    return table.select(*chosen, *map(ColumnExpression, others))

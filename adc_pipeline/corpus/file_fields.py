@@ -18,6 +18,8 @@ Container = Literal["folder", "lines", "csv", "parquet", "arrow", "xml", "zip", 
 LINES_LOOKED_AT = 1000
 # Read at most for the first line that is not too long.
 MOST_BLOCKS = 10 * lines.LINE // BLOCK
+# Levels of objects whose keys are fields.
+DEEPEST = 4
 # Without one of these a table holds no ranked conversations.
 NEEDED = ("id", "conversation_id", "reply_to", "text", "score")
 
@@ -76,9 +78,17 @@ def parsed(line: bytes) -> dict[str, Any]:
 
 
 def keys(record: Mapping[str, Any]) -> frozenset[str]:
-    """Return the keys of a record, and those of the objects in it, dotted."""
-    nested = (f"{outer}.{inner}" for outer, found in record.items() if isinstance(found, dict) for inner in found)
-    return frozenset(record).union(nested)
+    """Return the keys of a record, and those of the objects in it to a depth of `DEEPEST`, dotted."""
+    found, objects = set[str](), [("", record)]
+    for _ in range(DEEPEST):
+        found.update(f"{begin}{key}" for begin, inner in objects for key in inner)
+        objects = [
+            (f"{begin}{key}.", value)
+            for begin, inner in objects
+            for key, value in inner.items()
+            if isinstance(value, dict)
+        ]
+    return frozenset(found)
 
 
 def known_fields(path: Path, container: Container, layout: Layout | None = None) -> set[str]:

@@ -74,6 +74,7 @@ SIGNATURES = (
            b"d10:created by", b"d13:creation date", b"d4:info", b"d8:announce", b"d13:announce-list"),
     *alike("a web page", DOWNLOAD, b"<!doctype html", b"<html", ignore_case=True),
     Signature(b"%PDF", "a PDF document", TABLE),
+    Signature(b"{\\rtf", "a text document (RTF)", TABLE),
     Signature(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an Excel workbook or another Office document", EXCEL),
     Signature(b"\x89HDF\r\n\x1a\n", "an HDF5 file", TABLE),
     Signature(b"\x93NUMPY", "a NumPy array", TABLE),

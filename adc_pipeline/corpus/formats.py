@@ -30,9 +30,10 @@ from adc_pipeline.corpus.file_fields import (
     text,
     xml_fields,
 )
-from adc_pipeline.corpus.first_bytes import BINARY, TEXT, content
+from adc_pipeline.corpus.first_bytes import BINARY, DOWNLOAD, TEXT, content
 from adc_pipeline.corpus.inner_records import refuse_inner_records, wrapped_records
 from adc_pipeline.corpus.layouts import (
+    NO_SCORE,
     REDDIT,
     REDDIT_ADDRESSES,
     STACK_EXCHANGE_POSTS,
@@ -54,6 +55,12 @@ Kind = Literal["convokit", "submissions", "comments", "table", "layout", "archiv
 SCRIPT = re.compile(rb"\s*(?:(?:var|let|const)\s+)?[A-Za-z_$][\w$.\[\]\"']*\s*[=(]\s*[\[{]")
 PYTHON = re.compile(rb"""\s*\[?\s*\{\s*u?'[^']*'\s*:""")
 ENCODED_TWICE = re.compile(rb'\s*"\s*\{\s*\\"')
+# The first line of a file of settings, and the keys of an answer that tells of an error.
+SECTION = re.compile(rb"\s*\[+[A-Za-z_][\w .-]*\]+\s*")
+ERROR_KEYS = {
+    *("error", "errors", "message", "msg", "detail", "status", "code", "statusCode", "reason", "success", "type"),
+    *("documentation_url", "error_code", "error_description", "timestamp", "path"),
+}
 MAP_THEM = (
     "if each is one utterance, map them by the setting columns, such as {text: body}; or give the setting corpus (or"
     " ADC_CORPUS) a ConvoKit corpus, a dump of Reddit or another known layout"
@@ -118,6 +125,7 @@ def recognise_anew(path: Path, wanted: Format, columns: Mapping[str, str] | None
             for name in CONVOKIT_FILES:
                 check_convokit_file(path, name)
             what = Recognised("convokit", "folder")
+            refuse_other_encoding(path / UTTERANCES, list(first_lines(path / UTTERANCES)))
             refuse_objects(path / UTTERANCES, what, known_fields(path / UTTERANCES, "lines"), {})
             return what
         if wanted == "auto" and (path / STACK_EXCHANGE_FILES[0]).is_file():
@@ -160,14 +168,18 @@ def check_convokit_file(folder: Path, name: str) -> None:
         raise refused(path.with_name(others[0]), f"has another name than {name}: rename it, packed or not")
 
 
+def refuse_other_encoding(path: Path, lines: Sequence[bytes]) -> None:
+    if encoding := other_encoding(lines):
+        raise refused(path, f"is not in UTF-8 but in {encoding}: save it as UTF-8")
+
+
 def of_text(path: Path, wanted: Format, columns: Mapping[str, str]) -> Recognised:
     """Return what a file of text is: JSON lines, a CSV file, or neither, which raises PipelineError."""
     first = [line for line in first_lines(path) if line.strip()]
     objects = [found for found in map(parsed, first) if found]
     # Most lines have the same keys.
     records: list[Collection[str]] = list(dict.fromkeys(map(keys, objects)))
-    if encoding := other_encoding(first):
-        raise refused(path, f"is not in UTF-8 but in {encoding}: save it as UTF-8")
+    refuse_other_encoding(path, first)
     if objects and objects[0].get("type") == "header" and "phpmyadmin" in str(objects[0].get("comment")).lower():
         raise refused(path, "is a table that phpMyAdmin wrote as JSON: export it as CSV, with the names of its columns")
     if objects and holds_columns(objects[0]):
@@ -175,6 +187,8 @@ def of_text(path: Path, wanted: Format, columns: Mapping[str, str]) -> Recognise
             path,
             "holds a whole table as one JSON object, its columns apart: write it by rows, one JSON object a line",
         )
+    if len(objects) == 1 and objects[0].keys() <= ERROR_KEYS:
+        raise refused(path, f"is an error message of a site and not the file: {DOWNLOAD}")
     if records or wanted == "dump":
         try:
             what = of_records(path, records, wanted, columns)
@@ -184,7 +198,7 @@ def of_text(path: Path, wanted: Format, columns: Mapping[str, str]) -> Recognise
                     f"{path}, which the setting corpus names, holds each record inside another object, under a key such"
                     f" as {outer}: write what is inside on a line of its own."
                 ) from None
-            refuse_inner_records(path, objects, columns, "")
+            refuse_inner_records(path, objects, columns, answered=False)
             raise
         refuse_objects(path, what, set().union(*records), columns)
         if what.layout is None or not what.layout.inside:
@@ -197,6 +211,8 @@ def of_text(path: Path, wanted: Format, columns: Mapping[str, str]) -> Recognise
         raise refused(
             path, "holds Python's notation of objects, which is no JSON: write them by `json.dumps`, one object a line"
         )
+    if SECTION.fullmatch(first_block.partition(b"\n")[0]):
+        raise refused(path, "is a file of settings (INI or TOML): name the corpus itself")
     if start == b"[":
         raise refused(
             path,
@@ -286,12 +302,19 @@ def of_columns(
     known = find_layout([fields])
     if known:
         return of_layout(path, container, known)
+    if container == "xml" and is_disqus(path):
+        raise refused(path, f"is an export of Disqus, whose posts{NO_SCORE.removeprefix(', which')}")
     if container == "xml" and not fields:
         raise refused(path, "is an XML file without elements `row` that hold values: write it as CSV or Parquet")
     if container == "xml":
         raise refused(path, f"is an XML file with the fields {names(fields)}, which no known layout has: {MAP_THEM}")
     # `check_columns` names what it lacks.
     return Recognised("table", container, certain=False)
+
+
+def is_disqus(path: Path) -> bool:
+    with path.open("rb") as file:
+        return b"<disqus " in next(blocks(file, path), b"")[:4096]
 
 
 def refuse_one_name_twice(path: Path, container: Container, what: Recognised, columns: Mapping[str, str]) -> None:

@@ -6,28 +6,22 @@ from typing import Any
 
 from adc_pipeline.corpus.file_fields import is_mapped, keys
 from adc_pipeline.corpus.layouts import LAYOUTS, REDDIT, find_layout
-from adc_pipeline.corpus.unfit import LostRecordsError
+from adc_pipeline.corpus.readers.inner_replies import REPLIES, TEXTS, inner_records_error
 
-# Keys under which exports write replies, and those of the texts of these; a post that another one repeats is no reply.
-REPLIES = ("replies", "comments", "children", "answers", "responses")
-TEXTS = {"body", "text", "content", "message", "selftext", "raw", "cooked"}
+# A post that another one repeats is no reply.
 REPEATED = ("crosspost_parent_list", "cross_posts")
-ANSWERS = ", with the id of what it answers"
 READABLE = [*REDDIT, *(layout for layout in LAYOUTS if not layout.refused)]
 
 
 def refuse_inner_records(
-    path: Path, records: Sequence[Mapping[str, Any]], columns: Mapping[str, str], answers: str = ANSWERS
+    path: Path, records: Sequence[Mapping[str, Any]], columns: Mapping[str, str], answered: bool = True
 ) -> None:
     """Raise LostRecordsError if some records hold others that could stand for themselves.
 
-    `answers` is empty if the outer ones are none that these could answer.
+    With `answered`, these may answer the outer ones.
     """
     if inner := inner_records(records, columns):
-        raise LostRecordsError(
-            f"{path}, which the setting corpus names, holds records inside its records, under the key {inner},"
-            f" which would be left out: write each of these on a line of its own{answers}."
-        )
+        raise inner_records_error(path, inner) if answered else inner_records_error(path, inner, "")
 
 
 def inner_records(records: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> str:
@@ -35,7 +29,7 @@ def inner_records(records: Sequence[Mapping[str, Any]], columns: Mapping[str, st
     known: dict[frozenset[str], bool] = {}
 
     def is_record(inner: dict[str, Any], key: str) -> bool:
-        if key.lower() in REPLIES and TEXTS & set(inner):
+        if key.lower() in REPLIES and not inner.keys().isdisjoint(TEXTS):
             return True
         found = keys(inner)
         if found not in known:

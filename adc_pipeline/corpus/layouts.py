@@ -5,11 +5,12 @@ or not. Each of our columns is an SQL expression over the file's fields in brace
 the file has no such field. A dot leads into an object, and names match in any case. `{field:id}` and `{field:parent}`
 read an id and a reference to a parent (`readers.values`), `{field:number}` a number that may be missing;
 `html_text()` takes tags off. Where a site numbers posts and comments apart, `kind` and `parent_kind` tell which an id
-names, as Reddit's t3_ and t1_ do.
+names, as Reddit's t3_ and t1_ do. `{root}` is the first utterance of a thread, where a site names no conversation.
 
 To add a layout, add an entry here, a row to the documentation's table of what is read, and a small file to the tests.
 """
 
+import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -36,6 +37,8 @@ class Layout:
     # over; the keys of the replies that they hold in turn; and which field of a reply is which of what it answers, if
     # it does not say so itself.
     inside: str = ""
+    # Further records stand there.
+    beside: str = ""
     around: tuple[str, ...] = ()
     children: tuple[str, ...] = ()
     answers: tuple[str, str] = ("", "")
@@ -396,6 +399,237 @@ RUQQUS_SUBMISSIONS = Layout(
     },
 )
 
+MASTODON = Layout(
+    "Mastodon statuses",
+    ("id", "in_reply_to_id", "content", "favourites_count"),
+    {
+        "id": "{id:id}",
+        "conversation_id": "{root}",
+        "reply_to": "{in_reply_to_id:parent}",
+        "speaker": "coalesce({account.acct}, {account.username}, {acct}, {username})",
+        "text": "html_text({content})",
+        "timestamp": "{created_at}",
+        "score": "{favourites_count}",
+        # A status that repeats another one has its text, and is none of its own.
+        "kind": "CASE WHEN coalesce({reblog.id:parent}, {reblog:parent}) IS NOT NULL THEN 't5_' END",
+    },
+)
+
+# As the first version of its interface has them; version 2 names the conversation.
+TWEETS = Layout(
+    "tweets",
+    ("id|id_str", "full_text|text", "in_reply_to_status_id|in_reply_to_status_id_str", "favorite_count"),
+    {
+        "id": "coalesce({id_str:id}, {id:id})",
+        "conversation_id": "{root}",
+        "reply_to": "coalesce({in_reply_to_status_id_str:parent}, {in_reply_to_status_id:parent})",
+        "speaker": "coalesce({user.screen_name}, {screen_name})",
+        "text": "coalesce({full_text}, {text})",
+        "timestamp": "{created_at}",
+        "score": "{favorite_count}",
+        # What repeats another tweet is none of its own.
+        "kind": "CASE WHEN coalesce({retweeted_status.id:parent}, {retweeted_status:parent}) IS NOT NULL"
+        " THEN 't5_' END",
+    },
+)
+
+TWEETS_OF_VERSION_2 = Layout(
+    "tweets of version 2",
+    ("id", "text", "conversation_id", "author_id", "public_metrics.like_count"),
+    {
+        "id": "{id:id}",
+        "conversation_id": "{conversation_id:id}",
+        "reply_to": "coalesce("
+        "nullif(regexp_extract({referenced_tweets}, '.type.: ?.replied_to., ?.id.: ?.?(\\d+)', 1), ''),"
+        " nullif(regexp_extract({referenced_tweets}, '.id.: ?.?(\\d+).?, ?.type.: ?.replied_to', 1), ''))",
+        "speaker": "{author_id}",
+        "text": "{text}",
+        "timestamp": "{created_at}",
+        "score": "{public_metrics.like_count}",
+        "kind": "CASE WHEN {referenced_tweets} LIKE '%retweeted%' THEN 't5_' END",
+    },
+)
+
+BLUESKY = Layout(
+    "Bluesky posts",
+    ("uri", "cid", "record.text", "likeCount"),
+    {
+        "id": "{uri:id}",
+        "conversation_id": "coalesce({record.reply.root.uri:parent}, {uri:id})",
+        "reply_to": "{record.reply.parent.uri:parent}",
+        "speaker": "coalesce({author.handle}, {author.did})",
+        "text": "{record.text}",
+        "timestamp": "coalesce({record.createdAt}, {indexedAt})",
+        "score": "{likeCount}",
+    },
+)
+
+# Messages of chats, whose score is the number of reactions.
+TELEGRAM = Layout(
+    "Telegram messages",
+    ("id", "type", "date", "from", "from_id", "text"),
+    {
+        "id": "{id:id}",
+        "conversation_id": "{root}",
+        "reply_to": "{reply_to_message_id:parent}",
+        "speaker": "coalesce({from}, {from_id})",
+        "text": "pieces({text})",
+        "timestamp": "coalesce({date_unixtime}, {date})",
+        "score": "reactions({reactions})",
+        "kind": "CASE WHEN {type} <> 'message' THEN 't5_' END",
+    },
+)
+
+SLACK = Layout(
+    "Slack messages",
+    ("type", "ts", "text", "user|bot_id|username"),
+    {
+        "id": "{ts:id}",
+        "conversation_id": "coalesce({thread_ts:id}, {ts:id})",
+        "reply_to": "nullif({thread_ts:parent}, {ts:parent})",
+        "speaker": "coalesce({user_profile.name}, {username}, {user}, {bot_id})",
+        "text": "{text}",
+        "timestamp": "{ts}",
+        "score": "reactions({reactions})",
+        # Others tell that somebody joined, and the like.
+        "kind": "CASE WHEN {subtype} NOT IN ('thread_broadcast', 'me_message', 'file_share', 'bot_message')"
+        " THEN 't5_' END",
+    },
+)
+
+# As its interface gives them, or DiscordChatExporter.
+DISCORD = Layout(
+    "Discord messages",
+    ("id", "content", "timestamp", "author.name|author.username", "isPinned|pinned"),
+    {
+        "id": "{id:id}",
+        "conversation_id": "{root}",
+        "reply_to": "coalesce({reference.messageId:parent}, {message_reference.message_id:parent})",
+        "speaker": "coalesce({author.name}, {author.username})",
+        "text": "{content}",
+        "timestamp": "{timestamp}",
+        "score": "reactions({reactions})",
+        # The others tell that somebody joined, that a message was pinned, and the like.
+        "kind": "CASE WHEN {type} NOT IN ('Default', 'Reply', '0', '19') THEN 't5_' END",
+    },
+)
+
+# Comments on a video, of which the first of a thread is the root.
+YOUTUBE = Layout(
+    "YouTube comments",
+    ("id|commentId|comment_id", "textOriginal|textDisplay", "likeCount"),
+    {
+        "id": "coalesce({id:id}, {commentId:id}, {comment_id:id})",
+        "conversation_id": "coalesce({parentId:parent}, {parent_id:parent}, {id:id}, {commentId:id}, {comment_id:id})",
+        "reply_to": "coalesce({parentId:parent}, {parent_id:parent})",
+        "speaker": "{authorDisplayName}",
+        "text": "coalesce({textOriginal}, html_text({textDisplay}))",
+        "timestamp": "{publishedAt}",
+        "score": "{likeCount}",
+    },
+)
+
+YOUTUBE_COMMENTS = replace(
+    YOUTUBE,
+    name="YouTube comments of its public interface",
+    fields=("id", "snippet.textOriginal|snippet.textDisplay", "snippet.likeCount"),
+    columns={
+        name: re.sub(r"\{(?!id:|comment)", "{snippet.", expression) for name, expression in YOUTUBE.columns.items()
+    },
+)
+
+# Each comment with some of its answers.
+YOUTUBE_THREADS = replace(
+    YOUTUBE_COMMENTS,
+    name="YouTube threads of its public interface",
+    fields=("id", "snippet.topLevelComment.snippet", "snippet.videoId"),
+    inside="snippet.topLevelComment",
+    beside="replies.comments",
+)
+
+# What youtube-comment-downloader writes: the id of an answer has that of what it answers before a point.
+YOUTUBE_DOWNLOADER = Layout(
+    "YouTube comments of youtube-comment-downloader",
+    ("cid", "text", "author", "votes", "time"),
+    {
+        "id": "{cid:id}",
+        "conversation_id": "split_part({cid:id}, '.', 1)",
+        "reply_to": "CASE WHEN contains({cid:id}, '.') THEN split_part({cid:id}, '.', 1) END",
+        "speaker": "{author}",
+        "text": "{text}",
+        "timestamp": "{time_parsed}",
+        "score": "coalesce(nullif({votes}, ''), '0')",
+    },
+)
+
+# What yt-dlp writes of a video: the video is the root.
+YT_DLP = Layout(
+    "videos with their comments, as yt-dlp writes them",
+    ("id", "title", "extractor", "webpage_url", "comments"),
+    {
+        "id": "{id:id}",
+        "conversation_id": "coalesce({video:id}, {id:id})",
+        "reply_to": "coalesce(nullif({parent:parent}, 'root'), {video:id})",
+        "speaker": "coalesce({author}, {uploader})",
+        "text": "CASE WHEN {video} IS NULL THEN {description} ELSE {text} END",
+        "timestamp": "{timestamp}",
+        "score": "{like_count}",
+        "title": "{title}",
+    },
+    inside=ITSELF,
+    children=("comments",),
+    answers=("video", "id"),
+)
+
+# Comments below an article, of which the first of a thread is the root.
+DISQUS = Layout(
+    "Disqus posts of its public interface",
+    ("id", "parent", "thread|thread.id", "message", "likes|points", "createdAt", "raw_message|isDeleted|isSpam"),
+    {
+        "id": "{id:id}",
+        "conversation_id": "{root}",
+        "reply_to": "{parent:parent}",
+        "speaker": "coalesce({author.name}, {author.username})",
+        "text": "CASE WHEN is_true({isDeleted}) THEN '[deleted]'"
+        " ELSE coalesce({raw_message}, html_text({message})) END",
+        "timestamp": "{createdAt}",
+        "score": "coalesce({points}, CAST(whole_number({likes}) - coalesce(whole_number({dislikes}), 0) AS VARCHAR))",
+    },
+)
+
+NO_SCORE = (
+    ", which carry no score, so there is nothing to rank replies by: give the setting corpus (or ADC_CORPUS) a corpus"
+    " with scores"
+)
+IMAGE_BOARD = Layout("posts of 4chan", ("no", "resto", "time"), refused=f"holds posts of 4chan{NO_SCORE}")
+IMAGE_BOARD_ARCHIVE = replace(IMAGE_BOARD, fields=("num", "subnum", "thread_num", "op"))
+ACTIVITIES = Layout(
+    "activities of ActivityPub",
+    ("type", "actor", "object.content|object.inReplyTo|object.type"),
+    refused=f"holds activities of ActivityPub{NO_SCORE}, such as statuses of Mastodon's interface",
+)
+ACTIVITY_BOX = replace(ACTIVITIES, fields=("type", "orderedItems"))
+TELEGRAM_CHATS = Layout(
+    "all chats of Telegram",
+    ("chats.list",),
+    refused="holds all chats of a Telegram account, whose messages are numbered apart: write each of `chats.list` to a"
+    " file of its own",
+)
+TURNS = Layout(
+    "turns of chats",
+    ("role", "content"),
+    refused="holds chats with a model as turns with a role, which carry no score and of which each has one answer, so"
+    " there is nothing to rank: give the setting corpus (or ADC_CORPUS) a corpus with several scored replies",
+)
+NAMED_TURNS = replace(TURNS, fields=("from", "value"))
+LISTS_OF_TURNS = replace(TURNS, fields=("conversations",))
+SEARCH_ANSWER = Layout(
+    "answer of Elasticsearch",
+    ("hits.hits",),
+    refused="is an answer of Elasticsearch, with its documents inside: write each on a line of its own, as"
+    " `jq -c '.hits.hits[]'` does",
+)
+
 HACKER_NEWS = Layout(
     "Hacker News items",
     ("id", "type", "by", "time"),
@@ -452,12 +686,34 @@ LAYOUTS = (
     VOAT_SUBMISSIONS,
     RUQQUS_COMMENTS,
     RUQQUS_SUBMISSIONS,
+    MASTODON,
+    TWEETS,
+    TWEETS_OF_VERSION_2,
+    BLUESKY,
+    TELEGRAM,
+    SLACK,
+    DISCORD,
+    YOUTUBE,
+    YOUTUBE_COMMENTS,
+    YOUTUBE_THREADS,
+    YOUTUBE_DOWNLOADER,
+    YT_DLP,
+    DISQUS,
+    IMAGE_BOARD,
+    IMAGE_BOARD_ARCHIVE,
+    ACTIVITIES,
+    ACTIVITY_BOX,
+    TELEGRAM_CHATS,
+    SEARCH_ANSWER,
     HACKER_NEWS,
     HACKER_NEWS_SEARCH,
     HACKER_NEWS_TABLE,
     HACKER_NEWS_TREE,
     REDDIT_LISTING,
     SUBREDDITS,
+    TURNS,
+    NAMED_TURNS,
+    LISTS_OF_TURNS,
 )
 
 # Posts and comments of one site, and how a record is known as a post, for files that hold both.

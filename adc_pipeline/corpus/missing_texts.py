@@ -42,8 +42,10 @@ THINGS = (
     "|reply|submission|text|thread|topic|user|username|video"
 )
 PEOPLE = "author|user|poster|op|creator|owner|moderator|mod|admin|administrator|staff|reddit|system|automoderator"
-# A person tells what was removed, or when: "I removed the lid", "when it is removed".
-TELLS = rf"(?i)\b(i|me|my|we|our|you|your|he|she|if|when|once)\b.*\b({SAID})\b"
+# A person tells what was removed, or when, or that it was not: "I removed the lid", "when it is removed".
+TELLS = (
+    rf"(?i)\b(i|me|my|we|our|you|your|he|she|if|when|once)\b.*\b({SAID})\b|\b(not|never)\s+(yet\s+|been\s+)?({SAID})\b"
+)
 # Behind the word a note ends, or gives a reason. A text goes on: "removed the lid", "the deleted scene".
 GAP = r"[^\w\[\]]"
 REST = (

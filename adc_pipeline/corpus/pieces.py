@@ -20,9 +20,13 @@ from adc_pipeline.corpus import fields
 from adc_pipeline.corpus.parts import Part
 from adc_pipeline.corpus.readers import convokit, dumps, lines, mended_json, tables
 from adc_pipeline.corpus.readers.carried import carried, quoted
+from adc_pipeline.corpus.readers.inner_replies import lost_records
 from adc_pipeline.corpus.readers.rows import COLUMNS, Rows
+from adc_pipeline.corpus.readers.text_lines import other_encoding_of_lines
+from adc_pipeline.corpus.recorded_files import UTTERANCES
 from adc_pipeline.corpus.settings import CorpusSettings
 from adc_pipeline.corpus.split_files import ROW_GROUP, SplitFiles
+from adc_pipeline.corpus.unfit import refused
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -46,6 +50,10 @@ PARQUET_OPTIONS = "FORMAT parquet, PARQUET_VERSION v2, COMPRESSION uncompressed,
 FINISHED_ROWS = "SELECT *, missing_text(text) AS missing_text FROM (SELECT {selected} FROM ({rows}))"
 # A row without a conversation goes to the first shard; it is set aside later.
 SHARD = "coalesce({shard}, 0) AS shard"
+
+
+class OtherEncodingError(Exception):
+    """A file of JSON lines is in this encoding, which is none of Unicode's."""
 
 
 @dataclass
@@ -72,7 +80,7 @@ class PieceWriter:
                     began = True
                     yield
                 return
-            except (duckdb.Error, pa.ArrowException, OSError) as error:
+            except (duckdb.Error, pa.ArrowException, OSError, OtherEncodingError) as error:
                 if began or is_no_fault_of_a_file(error):
                     raise
             half = len(batch) // 2
@@ -94,9 +102,14 @@ class PieceWriter:
                     written += 1
                     yield
                 return
+            except OtherEncodingError as encoding:
+                path = part.path / UTTERANCES if part.what.kind == "convokit" else part.path
+                raise refused(path.resolve(), f"is not in UTF-8 but in {encoding}: save it as UTF-8") from None
             except (duckdb.Error, pa.ArrowException, OSError) as error:
                 if is_no_fault_of_a_file(error):
                     raise
+                if lost := lost_records(error, part.path.resolve()):
+                    raise lost from error
                 # Only a file that DuckDB reads in place can be repaired, and nothing of it has been written yet.
                 if repair or written:
                     raise PipelineError(
@@ -120,8 +133,11 @@ class PieceWriter:
                 if not (quick and self._is_written(f"reading {name}", quick, parameters)):
                     self._write_query(f"reading {name}", query, parameters)
             more = 0
-            if rows.lines and isinstance(parameters.get("lines"), str) and has_unreadable_rows(self.files()):
-                more = self._read_mended(rows, query, parameters)
+            if rows.lines and has_unreadable_rows(self.files()):
+                if encoding := next(filter(None, map(other_encoding_of_lines, rows.lines)), ""):
+                    raise OtherEncodingError(encoding)
+                if isinstance(parameters.get("lines"), str):
+                    more = self._read_mended(rows, query, parameters)
             self.records += record_count(rows, lines_read, row_count(self.files()) - more) + more
             yield
 

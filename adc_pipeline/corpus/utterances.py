@@ -282,7 +282,7 @@ def refuse_too_many_set_aside(counts: Mapping[str, int], most: float) -> None:
         )
 
 
-def correction(counts: Mapping[str, int], harmless: Mapping[str, int]) -> str:
+def correction(counts: Mapping[str, float], harmless: Mapping[str, int]) -> str:
     """Return what to do about rows that are set aside, by the commonest of their reasons, as the begin of a clause."""
     found = {name: counts.get(f"set_aside.{name}", 0) for name in CORRECTIONS if not harmless.get(name)}
     commonest = max(found, key=lambda name: found[name], default="")

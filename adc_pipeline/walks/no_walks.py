@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.corpus.utterances import correction
 
 # What a reason for dropping a reply means, and what to do about it.
 DROPPED = {
@@ -31,10 +32,23 @@ def refuse_no_walks(
         lost = f", and {listed(aside)} are set aside" if aside else ""
         nothing = f"nothing answers the {roots:,} roots of the corpus, which has no replies"
         missing = "the file of the replies or comments"
-        if roots and utterances.get("adopted_roots", 0) == roots:
+        adopted = int(utterances.get("adopted_roots", 0))
+        outside = aside.get("root_outside", 0) > sum(aside.values()) / 2
+        if aside and not outside and not adopted:
+            raise PipelineError(
+                f"There is no walk: of {int(utterances['read']):,} utterances, {listed(aside)} are set aside, and the"
+                f" others are no replies: {correction(utterances, {}).removesuffix(', ').strip()}."
+            )
+        if roots and adopted == roots:
             nothing = f"the {roots:,} roots are replies themselves, whose posts are not in the corpus"
             missing = "the file of the posts"
-        elif aside.get("root_outside", 0) > sum(aside.values()) / 2:
+        elif adopted:
+            nothing = (
+                f"nothing answers the {roots:,} roots of the corpus, {adopted:,} of which answer what is not in it, at"
+                " least not under that id"
+            )
+            missing = "what they answer, with ids that are spelled as the replies spell them,"
+        elif outside:
             missing = "the posts that the replies answer, those of the same months, say,"
         raise PipelineError(
             f"There is no walk: {nothing}{lost}. Give the setting corpus (or ADC_CORPUS) {missing} as well, or the"

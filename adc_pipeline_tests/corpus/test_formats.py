@@ -89,6 +89,11 @@ def test_a_parquet_file_is_a_table(tmp_path: Path) -> None:
         (b"BZh91AY&SY\x00\xff,\xfe\n", "ends in the middle"),
         ("id,text".encode("utf-16"), "text in UTF-16: save it as UTF-8"),
         (line({"id": "a", "conversation_id": "a", "text": "", "meta": {}}), "give the folder"),
+        (line({"message": "API rate limit exceeded", "documentation_url": ""}), "an error message of a site"),
+        (b"[table]\nid = 1\n", "a file of settings"),
+        (b"{\\rtf1\\ansi hello}", "a text document"),
+        (line({"messages": [{"role": "user", "content": "x"}]}), "chats with a model .* carry no score"),
+        (line({"conversations": [{"from": "human", "value": "x"}]}), "chats with a model .* carry no score"),
         (line({"name": 1, "age": 2}), "the keys age, name, which no known layout has: .* setting columns"),
         (
             line({"ID": "c", "BODY": "", "LINK_ID": "t3_p"}),

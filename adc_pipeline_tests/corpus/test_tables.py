@@ -199,6 +199,8 @@ def test_any_sign_separates_that_parts_five_names(tmp_path: Path, separator: str
     [
         ("a,b,c\n1,2,3\nc,b,a\n6,5,4\n", r"another order \(c, b, a\): write what is below it"),
         ("a,b,c,d\n1,2,3,4\na,b,c,e\n6,5,4,3\n", r"other columns .*\(a, b, c, e\)"),
+        (HEADER + "1,1,,hi,1,5,ann\n\nUser,Mail,Joined,Posts,Likes,Rank,Forum\nann,a,b,3,4,c,d\n", "of another table"),
+        (HEADER + "a,a,,hi,x,5,ann\nuser_id,mail,joined,posts,likes,rank,forum\nann,a,b,3,4,c,d\n", "of another table"),
         ("| a | b | c |\n|---|:-:|--:|\n| 1 | 2 | 3 |\n", "a table drawn for people"),
         (" a | b | c\n---+---+---\n 1 | 2 | 3\n", "a table drawn for people"),
     ],
@@ -538,6 +540,12 @@ def test_titles_stand_above_a_header(tmp_path: Path, title: str) -> None:
     assert [row["id"] for row in read(path)] == ["a", "b"]
 
 
+def test_a_reply_with_a_word_for_its_score_is_no_header_of_another_table(tmp_path: Path) -> None:
+    path = tmp_path / "some.csv"
+    path.write_text(HEADER + "a,a,,hi,5,x,ann\nb,aa,ab,name,hidden,yes,bob\n1,aa,a,so,7,x,ann\n")
+    assert [row["score"] for row in read(path)] == [5, None, 7]
+
+
 def test_a_table_in_another_encoding_is_refused_wherever_it_shows(tmp_path: Path) -> None:
     path, rows = tmp_path / "some.csv", "a,a,,hi,1,5,ann\n" * 70_000
     broken = "b,a,a,café,1,5,bob\nc,a,a,naïve,1,5,bob\n"
@@ -547,6 +555,14 @@ def test_a_table_in_another_encoding_is_refused_wherever_it_shows(tmp_path: Path
     # Damage beside text that is UTF-8.
     path.write_bytes((HEADER + rows).encode() + broken.encode("windows-1252") + broken.encode())
     assert [row["id"] for row in read(path)[70_000:]] == [None, None, "b", "c"]
+
+
+def test_a_member_of_a_structure_in_a_structure_is_mapped(tmp_path: Path) -> None:
+    path = tmp_path / "some.parquet"
+    rows = [{"n": str(n), "on": {"post.of": {"id": "1"}, "said": {"by": {"name": "ann"}}}, "score": n} for n in (1, 2)]
+    pq.write_table(pa.Table.from_pylist(rows), path)
+    columns = {"id": "n", "conversation_id": "on.post.of.id", "reply_to": "n", "text": "On.said.by.name"}
+    assert [(row["conversation_id"], row["text"]) for row in read(path, columns)] == [("1", "ann")] * 2
 
 
 def test_a_header_whose_first_column_has_no_name_is_no_remark(tmp_path: Path) -> None:

@@ -197,6 +197,7 @@ TEXTS = [
     "[removed] was all", "[deleted] or [removed]", "[The deleted scene](https://films.example)", "[undeleted]",
     "*[deleted]* or not", "[]", "removed", f"[removed {'x' * 150}]", "[laughs]", "[the deleted scene]",
     "(removed the battery and it worked)", "[removed the battery and it worked]", "[I removed the lid]",
+    "[not deleted]",
     "[when the lid is removed, it rattles]", "(deleted my account)", "(removed by hand)", "(not removed)",
     "*removed his hat*", "(deleted) it", "**removed** it", "<b>removed</b>", "[available]", "_removed the screws_",
     "[suspended]", "[hidden behind the door]", "[post hidden treasure]", "[my account was suspended]",

@@ -48,7 +48,7 @@ def test_walks_are_not_refused(tmp_path: Path) -> None:
         (
             [*POSTS, COMMENTS[0] | {"parent_id": "t1_gone"}, COMMENTS[1] | {"score": None}],
             {},
-            r"the 6 roots .* no replies, and 1 missing_parent, 1 no_score are set aside",
+            r"of 8 utterances, 1 missing_parent, 1 no_score are set aside, and the others are no replies: correct the",
         ),
         (
             [*POSTS, *(line | {"score_hidden": True} for line in COMMENTS)],
@@ -90,3 +90,22 @@ def test_no_walks_are_refused_with_the_counts(
 ) -> None:
     with pytest.raises(PipelineError, match=sentence):
         check(tmp_path, lines, **settings)
+
+
+@pytest.mark.parametrize(
+    ("counts", "sentence"),
+    [
+        (
+            {"roots": 2, "taking_part": 2, "adopted_roots": 1},
+            "2 roots .* 1 of which answer what is not in it.* spelled",
+        ),
+        (
+            {"roots": 1, "taking_part": 1, "set_aside": 3, "set_aside.missing_parent": 3},
+            "of 4 utterances, 3 missing_parent are set aside, .*: check what names the parents",
+        ),
+    ],
+)
+def test_replies_that_answer_nothing_here_are_named(counts: dict[str, float], sentence: str) -> None:
+    read = {"read": 4, "set_aside": 0} | counts
+    with pytest.raises(PipelineError, match=sentence):
+        refuse_no_walks({"walks": 0}, read, {})

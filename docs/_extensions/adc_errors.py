@@ -67,6 +67,9 @@ REMEDIES = {
     "… was altered after the cell was exported: ….": "remove it with the cell's other file, or restore both",
     "… holds no cases of a cell (…): ….": "remove it with the cell's other file, or restore both",
     "… has cases whose values are not finite: ….": "remove it with the cell's other file, or restore both",
+    "There is no walk: of … utterances, … are set aside, and the others are no replies: ….": (
+        "the message ends in it, by the commonest reason"
+    ),
     "There is no walk: all … replies to the … roots are dropped (…), most of them …: ….": (
         "the message names the filter that dropped most of them"
     ),

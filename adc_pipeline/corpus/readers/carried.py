@@ -5,8 +5,9 @@ statements, so it has to be a plain name; the name of the source's field never d
 by such a column. A corpus without such columns is read as if there were no such setting.
 """
 
+import json
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -15,7 +16,7 @@ from adc_pipeline.core.errors import PipelineError, did_you_mean
 from adc_pipeline.corpus.readers.rows import COLUMNS
 
 if TYPE_CHECKING:
-    from duckdb import DuckDBPyConnection, DuckDBPyRelation
+    from duckdb import DuckDBPyConnection, DuckDBPyRelation, Expression
 
 # What readers conclude, and no table has.
 CONCLUDED = ("kind", "parent_kind", "time_unreadable")
@@ -57,6 +58,22 @@ def spelled(name: str, fields: Collection[str]) -> str:
     return name if name in fields else min((each for each in fields if each.lower() == name.lower()), default=name)
 
 
+def place_of(name: str, fields: Collection[str]) -> tuple[str, ...]:
+    """Return where a field stands: a key, and the keys within its objects.
+
+    `fields` are the known ones, dotted where nested. A point may also be part of a key; but a field that is not known
+    stands inside an object that only later records have.
+    """
+    found, begin, place = spelled(name, fields), 0, []
+    if found not in fields and found.partition(".")[0] not in fields:
+        return tuple(found.split("."))
+    for end in (at for at, sign in enumerate(found) if sign == "."):
+        if found[:end] in fields:
+            place.append(found[begin:end])
+            begin = end + 1
+    return (*place, found[begin:])
+
+
 def quoted(names: Mapping[str, str]) -> list[str]:
     """Return names of carried columns as they stand in a statement."""
     return [f'"{name}"' for name in names]
@@ -68,12 +85,31 @@ def selected(others: Mapping[str, str]) -> str:
 
 
 def open_lines(chunk: Path, columns: Mapping[str, str], connection: "DuckDBPyConnection") -> "DuckDBPyRelation":
-    """Return plain JSON lines as a relation; the names of fields are values, which only such a relation takes."""
-    return connection.read_json(
+    """Return plain JSON lines as a relation; the names of fields are values, which only such a relation takes.
+
+    A name with a point is a key, or leads into an object under a key that is none of `columns`.
+    """
+    from duckdb import CoalesceOperator, ColumnExpression
+
+    inside = {name: name.split(".") for name in columns if "." in name and name.partition(".")[0] not in columns}
+    records = connection.read_json(
         str(chunk),
-        columns=dict(columns),
+        columns={**columns, **{path[0]: "JSON" for path in inside.values()}},
         format="newline_delimited",
         compression="none",
         ignore_errors=True,
         hive_partitioning=False,
     )
+    fields = {name: ColumnExpression(name) for name in columns}
+    for name, path in inside.items():
+        found = CoalesceOperator(fields[name], json_text(ColumnExpression(path[0]), path[1:]))
+        fields[name] = found.alias(name)
+    return records.select(*fields.values())
+
+
+def json_text(value: "Expression", path: Sequence[str]) -> "Expression":
+    """Return what stands in a JSON object under a key, and the keys within its objects, as text."""
+    from duckdb import ConstantExpression, FunctionExpression
+
+    place = "$" + "".join(f".{json.dumps(key, ensure_ascii=False)}" for key in path)
+    return FunctionExpression("json_extract_string", value, ConstantExpression(place))

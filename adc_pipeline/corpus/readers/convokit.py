@@ -19,7 +19,7 @@ from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.core.named_files import SMALL_JSON, check_file, small_json
 from adc_pipeline.corpus.packings import Unpacked
 from adc_pipeline.corpus.readers import json_lines, lines, small_files
-from adc_pipeline.corpus.readers.carried import EMPTY, open_lines, selected
+from adc_pipeline.corpus.readers.carried import EMPTY, json_text, open_lines, selected
 from adc_pipeline.corpus.readers.rows import NAME_OF_FILE, READ_FILE_NUMBER, Rows
 from adc_pipeline.corpus.recorded_files import UTTERANCES
 
@@ -113,15 +113,16 @@ def rows(
 
 def select(chunk: Path, others: Mapping[str, str], connection: "DuckDBPyConnection") -> str:
     """Return the query of our columns and `others` over lines; its view stays for the life of the connection."""
-    from duckdb import ColumnExpression, ConstantExpression, FunctionExpression
+    from duckdb import CoalesceOperator, ColumnExpression, ConstantExpression, FunctionExpression
 
     records = open_lines(chunk, dict.fromkeys(FIELDS, "VARCHAR") | {"meta": "JSON"}, connection)
     meta = ColumnExpression("meta")
     known = ConstantExpression(json.dumps(dict.fromkeys(META, "VARCHAR")))
     chosen = [FunctionExpression("json_transform", meta, known).alias("meta"), *map(ColumnExpression, FIELDS)]
     for number, field in enumerate(others.values()):
-        place = ConstantExpression("$." + json.dumps(field.removeprefix("meta."), ensure_ascii=False))
-        chosen.append(FunctionExpression("json_extract_string", meta, place).alias(f"carried_{number}"))
+        key = field.removeprefix("meta.")
+        found = CoalesceOperator(json_text(meta, [key]), json_text(meta, key.split(".")))
+        chosen.append(found.alias(f"carried_{number}"))
     view = f"convokit_{next(NUMBERS)}"
     records.select(*chosen).create_view(view)
     return UTTERANCES_OF.format(source="meta.subreddit", records=view, times=TIMES, carried=selected(others))

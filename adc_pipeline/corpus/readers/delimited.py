@@ -29,7 +29,7 @@ from pathlib import Path
 
 from adc_pipeline.core.engine import Report, no_report
 from adc_pipeline.core.errors import PipelineError
-from adc_pipeline.corpus.readers.dialects import BEHIND_BACKSLASH, Dialect, Record, parse
+from adc_pipeline.corpus.readers.dialects import BEHIND_BACKSLASH, COLUMN, LINES_LOOKED_AT, Dialect, Record, parse
 from adc_pipeline.corpus.readers.lines import LINE
 from adc_pipeline.corpus.readers.progress import Progress
 from adc_pipeline.corpus.readers.text_lines import (
@@ -53,6 +53,41 @@ RETURN = "\ufdd0"
 ENDS = ("\x1a", "\\.")
 # Characters that may be parsed again after quotes that are never closed, before the file is given up.
 PARSED_AGAIN = 1 << 30
+# Names that tables of accounts, posts and replies often have, without the signs between their words.
+USUAL_NAMES = {
+    *(
+        "id",
+        "name",
+        "user",
+        "username",
+        "userid",
+        "author",
+        "authorid",
+        "email",
+        "mail",
+        "date",
+        "created",
+        "createdat",
+    ),
+    *("time", "timestamp", "title", "text", "body", "content", "message", "comment", "comments", "commentid", "post"),
+    *("postid", "posts", "thread", "threadid", "topic", "topicid", "parent", "parentid", "replyto", "conversationid"),
+    *(
+        "score",
+        "likes",
+        "votes",
+        "ups",
+        "points",
+        "rank",
+        "joined",
+        "url",
+        "link",
+        "type",
+        "status",
+        "category",
+        "forum",
+    ),
+}
+WHOLE_NUMBER = re.compile(r"\s*[+-]?\d+(?:\.\d+)?\s*")
 # What may stand around the first name of a header in the middle of a file: nothing, a byte order mark, a space.
 AROUND_NAMES = (("", ""), ("\ufeff", ""), (" ", ""), ("", " "))
 
@@ -309,6 +344,7 @@ def _write(path: Path, dialect: Dialect, out: Path, report: Report, looked_at: s
         reader, progress = Reader(text_chunks(file, path), dialect), Progress(file, path, report)
         for records in reader.batches():
             records = headings.removed(records)
+            headings.refuse_second_table(records)
             if not records:
                 continue
             try:
@@ -333,10 +369,37 @@ class Headings:
     the reading, since what follows it would be read as what it is not.
     """
 
+    # Columns that hold numbers, as the first records tell; none as long as there are no records.
+    numbers: list[int] | None = None
+
     def __init__(self, path: Path, names: list[str]) -> None:
         self.path, self.names = path, [name.lower() for name in names]
         spellings = {spelling for name in names for spelling in (name, name.lower(), name.upper(), name.title())}
         self.first_cells = {before + spelling + behind for spelling in spellings for before, behind in AROUND_NAMES}
+
+    def refuse_second_table(self, records: list[Record | None]) -> None:
+        """Raise PipelineError for a record that is the header of another table, whose columns have other names.
+
+        It has names, all of them different, where the records have numbers, and two that such tables often have. Where
+        only one column has numbers, half of all have to be such, as a reply may have a word in place of a score, too.
+        """
+        if self.numbers is None and records:
+            self.numbers = number_columns([record for record in records[:LINES_LOOKED_AT] if record])
+        if not self.numbers:
+            return
+        column, *others = self.numbers
+        for record in [record for record in records if record and record[column][:1].isalpha()]:
+            cells = [cell.strip().lower() for cell in record]
+            if len(set(cells)) < len(cells) or not all(map(COLUMN.fullmatch, cells)):
+                continue
+            if any(any(map(str.isdigit, cells[number])) for number in self.numbers):
+                continue
+            usual = sum(re.sub(r"\W|_", "", cell) in USUAL_NAMES for cell in cells)
+            if usual >= (2 if others else len(cells) / 2):
+                raise PipelineError(
+                    f"{self.path.resolve()}, which the setting corpus names, has the header of another table among its"
+                    f" rows ({', '.join(record)}): write what is below it to a file of its own."
+                )
 
     def removed(self, records: list[Record | None]) -> list[Record | None]:
         """Return the records without headers; raise PipelineError for a header with other columns."""
@@ -351,3 +414,9 @@ class Headings:
                     f" in another order ({', '.join(cells)}): write what is below it to a file of its own."
                 )
         return records
+
+
+def number_columns(records: list[Record]) -> list[int]:
+    """Return the places of the columns in which most cells of some records are whole numbers."""
+    numbers = (sum(WHOLE_NUMBER.fullmatch(cell) is not None for cell in cells) for cells in zip(*records, strict=True))
+    return [place for place, number in enumerate(numbers) if 2 * number > len(records)]

@@ -143,9 +143,10 @@ def read_dialect(path: Path) -> Dialect:
         for number, cell in enumerate(cells)
     ]
     # DuckDB does not tell upper case from lower case.
-    if len({name.lower() for name in names}) < len(names):
+    lowered = [name.lower() for name in names]
+    if twice := [name for name in names if lowered.count(name.lower()) > 1]:
         raise PipelineError(
-            f"{path.resolve()}, which the setting corpus names, has two columns of one name ({', '.join(names)}):"
+            f"{path.resolve()}, which the setting corpus names, has two columns of one name ({', '.join(twice)}):"
             " rename one, or put a header above if this is a record."
         )
     return replace(written, names=names)

@@ -17,7 +17,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from adc_pipeline.core.engine import Report, no_report
-from adc_pipeline.corpus.readers import json_lines, lines, small_files, tables
+from adc_pipeline.corpus.readers import inner_replies, json_lines, lines, small_files, tables
 from adc_pipeline.corpus.readers.carried import EMPTY, open_lines, selected
 from adc_pipeline.corpus.readers.rows import NAME_OF_FILE, READ_FILE_NUMBER, Rows, columns_of_file
 
@@ -52,7 +52,7 @@ FIELDS = {
 }
 LINES = """read_json($lines, format = 'newline_delimited', compression = 'none', ignore_errors = true,
     hive_partitioning = false, columns = {{{columns}}}, filename = true)""".format(
-    columns=", ".join(f"{name}: '{kind}'" for name, kind in FIELDS.items())
+    columns=", ".join(f"{name}: '{kind}'" for name, kind in {**FIELDS, **inner_replies.COLUMNS}.items())
 )
 
 # In a table of both, a post may have empty texts in the fields of comments.
@@ -96,8 +96,9 @@ FROM (
 RECORDED_AGAIN = "coalesce(nullif(_meta.retrieved_2nd_on, '0'), nullif(updated_utc, '0'), nullif(retrieved_utc, '0'){})"
 TIMES = f"""seconds(coalesce(created_utc, created)) AS timestamp, coalesce(created_utc, created) AS written_time,
         seconds({RECORDED_AGAIN.format(", retrieved_on")}) AS recording"""
-READ_LINES = READ.format(source=LINES, name="subreddit", times=TIMES, carried="")
-NUMBERED_LINES = LINES.replace("columns = {", "columns = {" + READ_FILE_NUMBER, 1)
+WHERE = f" WHERE {inner_replies.HOLDS_NONE}"
+READ_LINES = READ.format(source=LINES + WHERE, name="subreddit", times=TIMES, carried="")
+NUMBERED_LINES = LINES.replace("columns = {", "columns = {" + READ_FILE_NUMBER, 1) + WHERE
 READ_FILES = READ.format(source=NUMBERED_LINES, name=f"coalesce(subreddit, {NAME_OF_FILE})", times=TIMES, carried="")
 # Times as numbers, of which there are two in most lines. A missing recording may be 0.
 COUNTED_TIMES = f"""
@@ -108,7 +109,7 @@ COUNTED_TIMES = f"""
 STRICT_LINES = LINES.replace(" ignore_errors = true,", "")
 for name in ("created_utc", "retrieved_on"):
     STRICT_LINES = STRICT_LINES.replace(f"{name}: 'VARCHAR'", f"{name}: 'DOUBLE'")
-QUICK = READ.format(source=STRICT_LINES, name="subreddit", times=COUNTED_TIMES, carried="")
+QUICK = READ.format(source=STRICT_LINES + WHERE, name="subreddit", times=COUNTED_TIMES, carried="")
 
 # Keeps views apart where one connection reads several tables.
 NUMBERS = count()
@@ -187,7 +188,8 @@ def rows(
     if others:
         read = {**FIELDS, **{field: FIELDS.get(field, "VARCHAR") for field in others.values()}}
         for chunk in json_lines.chunks(path, scratch, report, json_lines.mended_json_lines):
-            table = open_lines(chunk, read, connection)
+            inner = inner_replies.without_inner(read)
+            table = inner_replies.refuse_inner(open_lines(chunk, read | inner, connection), inner)
             yield Rows(select(table, connection, False, others), lines=[chunk])
     elif unpack or not json_lines.is_one_object_a_line(path):
         for chunk in json_lines.chunks(path, scratch, report):

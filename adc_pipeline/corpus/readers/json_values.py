@@ -6,7 +6,7 @@ Its values are decoded one behind the other, and each becomes a line. Memory hol
 import codecs
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -19,12 +19,15 @@ OVERLONG = 8 * LINE
 # Keys that hold the records in an answer of a public interface, and those that may stand beside them.
 ENVELOPES = (
     *("data", "posts", "comments", "latest_posts", "items", "results", "submissions", "hits", "entries"),
-    *("rows", "records", "utterances", "response", "docs", "documents", "value", "objects"),
+    *("rows", "records", "utterances", "response", "docs", "documents", "value", "objects", "messages"),
 )
-BESIDE = re.compile(r"(?i)_?(metadata|meta|errors?|has_?more|quota\w*|backoff|(next|prev|previous)(_?page)?|page\w*"
+BESIDE = re.compile(r"(?i)_?(metadata|meta|kind|etag|(next|prev)page_?token"
+                    r"|errors?|has_?more|quota\w*|backoff|(next|prev|previous)(_?page)?|page\w*"
                     r"|\w*cursor|(total_?)?(count|results)|total|status|success|ok|offset|limit|links?"
                     r"|schema|columns|database|table|truncated|code|@odata\.\w+|start|num_?found\w*|max_?score"
                     r"|nb\w+|hits\w+|exhaustive\w*|query\w*|params|processing\w+|server\w+|rendering\w*)")  # fmt: skip
+# What may stand beside the messages of a chat, too. A forum's thread may have these keys beside its replies.
+BESIDE_MESSAGES = re.compile(r"name|type|id|about|guild|channel|dateRange|exportedAt|messageCount")
 # Such an answer up to its first record, with simple values before the records.
 TEXT = r'"(?:[^"\\]|\\.)*"'
 BEFORE = rf"{TEXT}\s*:\s*(?:null|true|false|-?[\d.eE+-]+|{TEXT}|\{{[^{{}}\[\]]*\}}|\[\s*\])\s*,\s*"
@@ -57,7 +60,12 @@ def envelope(first: bytes) -> str:
     others = set(found) - set(keys)
     if len(keys) != 1 or not all(isinstance(record, dict) for record in found[keys[0]]) or not found[keys[0]]:
         return ""
-    return keys[0] if all(map(BESIDE.fullmatch, others)) else ""
+    return keys[0] if may_stand_beside(keys[0], others) else ""
+
+
+def may_stand_beside(key: str, others: Iterable[str]) -> bool:
+    """Return whether all of some keys may stand beside the one that holds the records of an answer."""
+    return all(BESIDE.fullmatch(name) or (key == "messages" and BESIDE_MESSAGES.fullmatch(name)) for name in others)
 
 
 def is_spread(first: bytes) -> bool:
@@ -171,7 +179,7 @@ def open_envelope(text: str, key: str) -> int:
     """Return where the first record stands in a text that begins with an answer of an interface; 0 if it does not."""
     opened = OPEN_ENVELOPE.match(text)
     beside: list[str] = NAME.findall(opened["before"]) if opened else []
-    return opened.end() - 1 if opened and opened["key"] == key and all(map(BESIDE.fullmatch, beside)) else 0
+    return opened.end() - 1 if opened and opened["key"] == key and may_stand_beside(key, beside) else 0
 
 
 def may_end(text: str, place: int) -> bool:

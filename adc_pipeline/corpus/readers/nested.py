@@ -15,13 +15,9 @@ from adc_pipeline.corpus.readers.lines import LINE, UNREADABLE_LINE
 
 def inner_records(record: Any, layout: Layout) -> Iterator[dict[str, Any]]:
     """Yield the records inside a record, each before what answers it; none if it holds none."""
-    found = record
-    for key in layout.inside.split(".") if layout.inside != ITSELF else ():
-        found = found.get(key) if isinstance(found, dict) else None
-    if found is None:
-        return
+    found = standing_at(layout.inside, record) + (standing_at(layout.beside, record) if layout.beside else [])
     around = {key: record[key] for key in layout.around if key in record}
-    waiting: list[tuple[Any, Any]] = [(node, None) for node in (found if isinstance(found, list) else [found])]
+    waiting: list[tuple[Any, Any]] = [(node, None) for node in found]
     while waiting:
         node, parent = waiting.pop(0)
         if not isinstance(node, dict):
@@ -32,6 +28,14 @@ def inner_records(record: Any, layout: Layout) -> Iterator[dict[str, Any]]:
         own = {key: value for key, value in node.items() if key not in layout.children}
         yield around | ({field: parent.get(answered)} if parent else {}) | own
         waiting = [*((child, node) for child in children), *waiting]
+
+
+def standing_at(place: str, record: Any) -> list[Any]:
+    """Return what stands at a place of `Layout.inside`, be it one record, a list of them, or nothing."""
+    found = record
+    for key in place.split(".") if place != ITSELF else ():
+        found = found.get(key) if isinstance(found, dict) else None
+    return found if isinstance(found, list) else [] if found is None else [found]
 
 
 def table_lines(path: Path, container: str) -> Iterator[bytes]:

@@ -4,17 +4,17 @@ DuckDB reads Parquet in place. A CSV file is first read record by record (`reade
 read is not dropped: it is null in every column, so that the stage counts it as malformed.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from adc_pipeline.core.engine import Report, no_report
 from adc_pipeline.core.errors import PipelineError, did_you_mean
 from adc_pipeline.corpus.first_bytes import is_parquet
 from adc_pipeline.corpus.readers.arrow import read_schema
-from adc_pipeline.corpus.readers.carried import MAPPED, carried, spelled
+from adc_pipeline.corpus.readers.carried import MAPPED, carried, place_of, spelled
 from adc_pipeline.corpus.readers.delimited import Counted, write_records
 from adc_pipeline.corpus.readers.dialects import read_dialect
 from adc_pipeline.corpus.readers.rows import COLUMNS, NAME_OF_FILE, Rows, as_columns, columns_of_file
@@ -132,30 +132,43 @@ def schema_names(schema: "pa.Schema") -> list[str]:
     """Return the columns of a schema, and the members of those that are structures as `column.member`."""
     import pyarrow as pa
 
-    inner = [f"{field.name}.{each.name}" for field in schema if pa.types.is_struct(field.type) for each in field.type]
-    return [*schema.names, *inner]
+    def inner(name: str, kind: "pa.DataType") -> Iterator[str]:
+        for each in kind if pa.types.is_struct(kind) else ():
+            yield f"{name}.{each.name}"
+            yield from inner(f"{name}.{each.name}", each.type)
+
+    return [*schema.names, *(name for field in schema for name in inner(field.name, field.type))]
 
 
-def members(kind: "DuckDBPyType") -> list[str]:
-    """Return the names of the members of a structure; none for another type."""
-    return [name for name, _ in kind.children] if kind.id == "struct" else []
+def column_names(table: "DuckDBPyRelation") -> list[str]:
+    """Return what `schema_names` does for a relation."""
+
+    def inner(name: str, kind: "DuckDBPyType") -> Iterator[str]:
+        members: Any = kind.children if kind.id == "struct" else ()
+        for member, of_member in members:
+            yield f"{name}.{member}"
+            yield from inner(f"{name}.{member}", of_member)
+
+    columns = zip(table.columns, table.types, strict=True)
+    return [*table.columns, *(each for name, kind in columns for each in inner(name, kind))]
 
 
-def field(table: "DuckDBPyRelation", name: str) -> "Expression":
-    """Return a column of a table, or the member of one that is a structure."""
+def field(name: str, known: Collection[str]) -> "Expression":
+    """Return a column of a table, or the member of one that is a structure; `known` are its `column_names`."""
     from duckdb import ColumnExpression, ConstantExpression, FunctionExpression
 
-    if name in table.columns:
-        return ColumnExpression(name)
-    outer, _, inner = name.partition(".")
-    return FunctionExpression("struct_extract", ColumnExpression(outer), ConstantExpression(inner))
+    outer, *inner = place_of(name, known)
+    found: Expression = ColumnExpression(outer)
+    for each in inner:
+        found = FunctionExpression("struct_extract", found, ConstantExpression(each))
+    return found
 
 
-def first_filled(table: "DuckDBPyRelation", names: Sequence[str]) -> "Expression":
-    """Return the value of the only or, as text, of the first of some fields that has one."""
+def first_filled(names: Sequence[str], known: Collection[str]) -> "Expression":
+    """Return the value of the only or, as text, of the first of some fields that has one; `known` as in `field`."""
     from duckdb import CoalesceOperator
 
-    fields = [field(table, name) for name in names]
+    fields = [field(name, known) for name in names]
     return fields[0] if len(fields) == 1 else CoalesceOperator(*(each.cast("VARCHAR") for each in fields))
 
 
@@ -290,8 +303,7 @@ def select(
     """
     from duckdb import ConstantExpression
 
-    inner = [f"{name}.{each}" for name, kind in zip(table.columns, table.types, strict=True) for each in members(kind)]
-    has = [*table.columns, *inner]
+    has = column_names(table)
     names = mapped(path, has, columns)
     called = {name: [names[name]] if name in names else [] for name in MAPPED}
     for name, also in ALSO_CALLED.items():
@@ -299,9 +311,9 @@ def select(
             # A reader may give a column that is null throughout.
             called[name] = [each for other in (name, *also) if (each := spelled(other, has)) in has]
     null = ConstantExpression(None).cast("VARCHAR")
-    chosen = [(first_filled(table, each) if each else null).alias(name) for name, each in called.items()]
+    chosen = [(first_filled(each, has) if each else null).alias(name) for name, each in called.items()]
     others = carried(columns)
-    chosen += [field(table, names[name]).alias(name) for name in others]
+    chosen += [field(names[name], has).alias(name) for name in others]
     table = table.select(*chosen, *(columns_of_file(table) if several else []))
     view = f"table_{next(NUMBERS)}"
     table.create_view(view)

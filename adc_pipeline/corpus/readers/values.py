@@ -27,6 +27,8 @@ No macro may hold IN with more than a few constants: DuckDB makes a join of it, 
 
 from typing import TYPE_CHECKING
 
+from adc_pipeline.corpus.readers import inner_replies
+
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
@@ -273,3 +275,4 @@ def create_macros(connection: "DuckDBPyConnection") -> None:
     for name, words in texts.items():
         ids = ids.replace(f"{{{name}}}", ", ".join("'" + word.replace("'", "''") + "'" for word in words))
     connection.execute(ids)
+    connection.execute(inner_replies.MACROS)

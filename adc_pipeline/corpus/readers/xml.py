@@ -38,8 +38,8 @@ def records(file: BinaryIO, path: Path, whole: bool = True) -> Iterator[dict[str
 
     def refuse(*_: object) -> None:
         raise PipelineError(
-            f"{path.resolve()}, which the setting corpus names, is XML with a document type, which is not read: remove"
-            " it."
+            f"{path.resolve()}, which the setting corpus names, is XML with a document type, whose entities are not"
+            " read: remove it, from <!DOCTYPE to its closing bracket."
         )
 
     parser, rest = expat.ParserCreate(), b""
