@@ -200,7 +200,10 @@ def test_any_sign_separates_that_parts_five_names(tmp_path: Path, separator: str
         ("a,b,c\n1,2,3\nc,b,a\n6,5,4\n", r"another order \(c, b, a\): write what is below it"),
         ("a,b,c,d\n1,2,3,4\na,b,c,e\n6,5,4,3\n", r"other columns .*\(a, b, c, e\)"),
         (HEADER + "1,1,,hi,1,5,ann\n\nUser,Mail,Joined,Posts,Likes,Rank,Forum\nann,a,b,3,4,c,d\n", "of another table"),
-        (HEADER + "a,a,,hi,x,5,ann\nuser_id,mail,joined,posts,likes,rank,forum\nann,a,b,3,4,c,d\n", "of another table"),
+        (
+            HEADER + 3 * "a,a,,hi,x,5,ann\n" + "user_id,mail,joined,posts,likes,rank,forum\nann,a,b,3,4,c,d\n",
+            "another table",
+        ),
         ("| a | b | c |\n|---|:-:|--:|\n| 1 | 2 | 3 |\n", "a table drawn for people"),
         (" a | b | c\n---+---+---\n 1 | 2 | 3\n", "a table drawn for people"),
     ],

@@ -55,37 +55,11 @@ ENDS = ("\x1a", "\\.")
 PARSED_AGAIN = 1 << 30
 # Names that tables of accounts, posts and replies often have, without the signs between their words.
 USUAL_NAMES = {
-    *(
-        "id",
-        "name",
-        "user",
-        "username",
-        "userid",
-        "author",
-        "authorid",
-        "email",
-        "mail",
-        "date",
-        "created",
-        "createdat",
-    ),
-    *("time", "timestamp", "title", "text", "body", "content", "message", "comment", "comments", "commentid", "post"),
-    *("postid", "posts", "thread", "threadid", "topic", "topicid", "parent", "parentid", "replyto", "conversationid"),
-    *(
-        "score",
-        "likes",
-        "votes",
-        "ups",
-        "points",
-        "rank",
-        "joined",
-        "url",
-        "link",
-        "type",
-        "status",
-        "category",
-        "forum",
-    ),
+    *("id", "name", "user", "username", "userid", "author", "authorid", "email", "mail", "joined"),
+    *("date", "created", "createdat", "time", "timestamp", "title", "text", "body", "content", "message", "comment"),
+    *("comments", "commentid", "post", "postid", "posts", "thread", "threadid", "topic", "topicid", "parent"),
+    *("parentid", "replyto", "conversationid", "score", "likes", "votes", "ups", "points", "rank", "url", "link"),
+    *("type", "status", "category", "forum"),
 }
 WHOLE_NUMBER = re.compile(r"\s*[+-]?\d+(?:\.\d+)?\s*")
 # What may stand around the first name of a header in the middle of a file: nothing, a byte order mark, a space.
