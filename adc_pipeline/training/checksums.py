@@ -1,8 +1,8 @@
 """Notice a checkpoint that was altered after it was written: torch loads files whose bits have flipped.
 
 The archives of `torch.save` contain a checksum of each part, which torch does not look at; the shards of a model that
-FSDP spreads over processes are such archives one behind the other. The checkpoint's record keeps the SHA-256 of the other
-files, which are small. Reading takes 1 s a gigabyte.
+FSDP spreads over processes are such archives one behind the other. The record of a checkpoint has the SHA-256 of its
+other files, which are small. Reading takes 1 s a gigabyte.
 """
 
 import io
