@@ -352,6 +352,25 @@ def test_another_error_is_left_as_it_is(
         train(job_in(tmp_path, dataset, small_model, SETTINGS))
 
 
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (
+            OSError(errno.EROFS, "Read-only file system"),
+            r"cannot go on \(Read-only file system\): mount the disk for wri",
+        ),
+        (ValueError("I/O error: File too large (os error 27)"), r"raise the limit on the size of files .*run it again"),
+        (RuntimeError("basic_ios::clear: iostream error"), "The disk is full"),
+    ],
+)
+def test_what_the_system_refuses_is_named(error: Exception, sentence: str, tmp_path: Path) -> None:
+    with (
+        pytest.raises(PipelineError, match=sentence),
+        translated_errors(job_in(tmp_path, tmp_path, tmp_path, SETTINGS)),
+    ):
+        raise error
+
+
 FULL = [
     OSError(errno.ENOSPC, "No space left on device"),
     RuntimeError("[enforce fail at inline_container.cc:815] . PytorchStreamWriter failed writing file data/0"),
