@@ -19,6 +19,7 @@ from contextlib import closing, contextmanager, suppress
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
+from typing import Literal
 
 from adc_pipeline.core.atomic import atomic_file, give_usual_mode
 from adc_pipeline.core.errors import PipelineError, first_line
@@ -136,12 +137,17 @@ def columns(path: Path) -> set[str]:
         return {name for (name,) in connection.execute(query)}
 
 
-def connect(path: Path) -> sqlite3.Connection:
-    """Open an existing database; PipelineError for what is no regular file: SQLite would wait for a FIFO."""
+def connect(path: Path, mode: Literal["rw", "ro"] = "rw") -> sqlite3.Connection:
+    """Open an existing database; PipelineError for what is no regular file."""
+    refuse_special_file(path)
+    return sqlite3.connect(f"{path.absolute().as_uri()}?mode={mode}", uri=True, timeout=SECONDS_FOR_A_LOCK)
+
+
+def refuse_special_file(path: Path) -> None:
+    """Raise PipelineError for a FIFO, which SQLite would wait for, a device and the like in place of a database."""
     # Not by opening it: another process may be writing its first bytes.
     if path.exists() and not path.is_dir() and (problem := kind_problem(path.stat().st_mode)):
         raise PipelineError(f"The database {path} {problem}.")
-    return sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=SECONDS_FOR_A_LOCK)
 
 
 def settle(path: Path) -> None:
