@@ -77,6 +77,11 @@ def system_number(error: BaseException) -> int:
     return next((number for words, number in TOLD.items() if words in message), 0)
 
 
+def is_refused_by_system(error: BaseException) -> bool:
+    """Return whether a disk, a quota or a limit of this process is the cause, and not what was read or written."""
+    return system_number(error) in TOLD.values()
+
+
 def is_disk_full(error: BaseException) -> bool:
     """Return whether the operating system, DuckDB or SQLite reports a full disk, or that a user's quota is used up."""
     return system_number(error) in (errno.ENOSPC, errno.EDQUOT)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from adc_pipeline.core.atomic import partial_of, replace_folder
 from adc_pipeline.core.content import folder_digest
-from adc_pipeline.core.errors import PipelineError, first_line, is_disk_full
+from adc_pipeline.core.errors import PipelineError, first_line, is_refused_by_system
 from adc_pipeline.core.named_files import file_problem
 from adc_pipeline.core.records import read_record, sealed
 from adc_pipeline.training.checksums import check_files, others
@@ -188,7 +188,7 @@ def load_checkpoint(accelerator: "Accelerator", work: Path, in_part: bool = Fals
         # Imported here because it imports torch, which Dagster's definitions do without.
         from adc_pipeline.training.stopping import is_out_of_memory
 
-        if is_disk_full(error) or is_out_of_memory(error):
+        if is_refused_by_system(error) or is_out_of_memory(error):
             raise
         raise PipelineError(
             f"The checkpoint {found[-1]} cannot be loaded ({first_line(error)}): remove it, {GOES_ON}."

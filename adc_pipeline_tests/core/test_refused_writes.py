@@ -11,7 +11,7 @@ import pytest
 
 from adc_pipeline.cli.run import printed_to
 from adc_pipeline.core import refused_writes
-from adc_pipeline.core.errors import is_disk_full, limit_of_system
+from adc_pipeline.core.errors import PipelineError, is_disk_full, limit_of_system
 from adc_pipeline.core.refused_writes import answer_to_write, reason, refused_write
 from adc_pipeline.tracking import database
 
@@ -93,3 +93,14 @@ def test_a_full_disk_is_known_by_the_words_of_libraries() -> None:
     assert is_disk_full(RuntimeError("Failed to commit: Could not write file: No space left on device"))
     assert is_disk_full(sqlite3.OperationalError("database or disk is full"))
     assert not is_disk_full(TOO_LARGE[0])
+
+
+@pytest.mark.parametrize("words", ["File too large (os error 27)", "Input/output error", "Read-only file system"])
+def test_a_model_is_not_blamed_for_what_the_system_refuses(words: str) -> None:
+    # Imports torch.
+    from adc_pipeline.training.loading import reported
+
+    with pytest.raises(ValueError, match=words.partition(" (")[0]), reported(lambda reason: f"The model: {reason}."):
+        raise ValueError(f"Error while serializing: I/O error: {words}")
+    with pytest.raises(PipelineError), reported(lambda reason: f"The model: {reason}."):
+        raise ValueError("its config.json has no model_type")
