@@ -5,6 +5,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pytest
@@ -137,3 +138,19 @@ def test_an_error_is_not_hidden_by_a_result_that_is_open() -> None:
         sharing = Engine(instance=instance)
         with pytest.raises(ZeroDivisionError), sharing.connect() as connection:
             fail_while_reading(connection)
+
+
+def test_an_error_of_duckdbs_whose_message_is_no_utf8_is_one_of_duckdbs() -> None:
+    """It repeats a value of a corpus, and may cut it off in the middle of a character."""
+    message = b'Malformed JSON in "\xe2\x88"'
+
+    class Connection:
+        def execute(self, statement: str, parameters: object) -> None:
+            message.decode()
+
+        def query_progress(self) -> float:
+            return -1
+
+    connection: Any = Connection()
+    with pytest.raises(duckdb.Error, match="Malformed JSON in"):
+        Engine().run(connection, "reading lines", "COPY")

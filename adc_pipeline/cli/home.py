@@ -88,4 +88,4 @@ def dagster_instance(store: Store) -> Iterator["DagsterInstance"]:
                 raise
             from adc_pipeline.tracking.database import fault
 
-            raise PipelineError(f"A database of Dagster in DAGSTER_HOME = {home} {fault(error)}.") from error
+            raise PipelineError(f"A database of Dagster in DAGSTER_HOME = {home} {fault(error, home)}.") from error

@@ -3,7 +3,6 @@
 What Dagster's history shows of removed artefacts (previews of texts) is removed with the runs that it belongs to.
 """
 
-import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -14,6 +13,7 @@ from adc_pipeline.core.artefacts import Store
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.corpus.removals import FILE, read_removals
 from adc_pipeline.lifecycle.removal import Key, Standing, remove, standing
+from adc_pipeline.tracking.database import connect
 from adc_pipeline.tracking.failures import explained
 from adc_pipeline.tracking.lineage import Records
 from adc_pipeline.tracking.runs import Tracking
@@ -118,5 +118,5 @@ def forget(instance: "DagsterInstance", runs: list[str], home: Path) -> None:
         remove_run(instance, run)
     if runs:
         for file in (home / "dagster").rglob("*.db"):
-            with closing(sqlite3.connect(file, timeout=60)) as connection:
+            with closing(connect(file)) as connection:
                 connection.execute("VACUUM")

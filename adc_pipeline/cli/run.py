@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from adc_pipeline.cli.home import dagster_instance
 from adc_pipeline.cli.progress import Progress
 from adc_pipeline.core.artefacts import Store
-from adc_pipeline.core.errors import PipelineError, did_you_mean, is_disk_full
+from adc_pipeline.core.errors import PipelineError, did_you_mean
 from adc_pipeline.core.log_forwarding import forwarded
 from adc_pipeline.core.named_files import read_mapping
 from adc_pipeline.core.signals import CANCELLED, handled
@@ -137,14 +137,12 @@ def read_config(file: str) -> dict[str, Any]:
 
 
 class LogFile(io.FileIO):
-    """A file that loses what a full disk does not take: the step that needs the room says so, and a log must not."""
+    """A file that loses what the system does not take, as on a full disk: a step says so, and a log must not."""
 
     def write(self, data: Any) -> int:
         try:
             return super().write(data) or 0
-        except OSError as error:
-            if not is_disk_full(error):
-                raise
+        except OSError:
             return len(data)
 
 

@@ -191,8 +191,14 @@ class Engine:
 
     def run(self, connection: "DuckDBPyConnection", doing: str, statement: str, parameters: object = None) -> None:
         """Execute one statement; `doing` names it in progress reports, such as "ranking replies"."""
-        with self._reporting(doing, connection):
-            connection.execute(statement, parameters)
+        import duckdb
+
+        try:
+            with self._reporting(doing, connection):
+                connection.execute(statement, parameters)
+        except UnicodeDecodeError as error:
+            # The message of an error of DuckDB's, which repeats a value and may end in the middle of a character.
+            raise duckdb.InvalidInputException(error.object.decode(errors="replace")) from error
 
     def write(
         self,

@@ -2,6 +2,7 @@
 
 import difflib
 import errno
+import os
 import socket
 from collections.abc import Iterable
 
@@ -57,30 +58,52 @@ def first_line(error: BaseException) -> str:
     return (f"{first} {following}" if first.endswith(":") and following else first).rstrip(".,")
 
 
+# What libraries repeat of the system's answer to a write where their error has no number.
+TOLD = {
+    os.strerror(number): number
+    for number in (
+        errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENOMEM
+    )
+}  # fmt: skip
+# How SQLite calls a full disk.
+TOLD["disk is full"] = errno.ENOSPC
+
+
+def system_number(error: BaseException) -> int:
+    """Return the number of what the operating system answered, by the error or by its text; 0 if neither says it."""
+    if isinstance(error, OSError) and error.errno:
+        return error.errno
+    message = str(error)
+    return next((number for words, number in TOLD.items() if words in message), 0)
+
+
+def is_refused_by_system(error: BaseException) -> bool:
+    """Return whether a disk, a quota or a limit of this process is the cause, and not what was read or written."""
+    return system_number(error) in TOLD.values()
+
+
 def is_disk_full(error: BaseException) -> bool:
     """Return whether the operating system, DuckDB or SQLite reports a full disk, or that a user's quota is used up."""
-    message = str(error)
-    full = any(each in message for each in ("No space left on device", "Disk quota exceeded", "disk is full"))
-    return full or getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
+    return system_number(error) in (errno.ENOSPC, errno.EDQUOT)
 
 
 def limit_of_system(error: BaseException) -> str:
     """Return the sentence for an error that a limit on this process causes, such as `ulimit -v`; empty for others."""
+    less = "raise the limit, or set fewer `threads` and a lower `memory_limit` of the resource workspace"
     reached = {
-        errno.ENOMEM: "memory (`ulimit -v`, or the container's limit)",
-        errno.EAGAIN: "threads or processes (`ulimit -u`, `ulimit -v`, or the container's limit)",
-        errno.EFBIG: "the size of a file (`ulimit -f`)",
-        errno.EMFILE: "open files (`ulimit -n`)",
+        errno.ENOMEM: ("memory (`ulimit -v`, or the container's limit)", less),
+        errno.EAGAIN: ("threads or processes (`ulimit -u`, `ulimit -v`, or the container's limit)", less),
+        errno.EFBIG: ("the size of a file (`ulimit -f`)", "raise the limit, or run it without"),
+        errno.EMFILE: ("open files (`ulimit -n`)", less),
     }
     text = str(error)
-    number = error.errno if isinstance(error, OSError) else None
+    number = system_number(error)
     if isinstance(error, MemoryError) or "bad_alloc" in text:
         number = errno.ENOMEM
     elif "can't start new thread" in text:
         number = errno.EAGAIN
     if number not in reached:
         return ""
-    return (
-        f"The system refused this process what it needs ({first_line(error)}), which a limit on {reached[number]}"
-        " causes: raise the limit, or set fewer `threads` and a lower `memory_limit` of the resource workspace."
-    )
+    limit, remedy = reached[number]
+    refused = f"The system refused this process what it needs ({first_line(error)})"
+    return f"{refused}, which a limit on {limit} causes: {remedy}."

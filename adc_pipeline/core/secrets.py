@@ -49,11 +49,15 @@ FORMS = [
         # The query of an address without a scheme.
         (("?",), rf"((?<![^\s'\"`(])(?!{SCHEME})[^\s?#'\"`(]{{1,2000}}\?)[\w.~%-]{{1,100}}=[^\s'\"`)]+"),
         (("%40",), r"(%3A%2F%2F)[^\s%]{0,200}(?:%(?!40)[^\s%]{0,200}){0,20}(%40)"),
-        # Tokens of Hugging Face, GitHub, GitLab, AWS and Slack, and JSON web tokens.
+        # Tokens of Hugging Face, GitHub, GitLab, AWS, Slack, OpenAI and those who copy its form, Anthropic, Google and
+        # Databricks, and JSON web tokens.
         (("hf_",), r"()\bhf_\w{30,}"),
         (("gh", "glpat-"), r"()\b(?:gh[opsur]_\w{30,}|github_pat_\w{30,}|glpat-[\w-]{20,})"),
         (("akia", "asia"), r"()\b(?:AKIA|ASIA)[0-9A-Z]{16}"),
         (("xox",), r"()\bxox[abeprs]-[\w-]{10,}"),
+        (("sk-",), r"()\bsk-(?:[a-z0-9]{40,}|(?:proj|svcacct|admin|ant|or)-[\w-]{24,})"),
+        (("aiza",), r"()\bAIza[\w-]{35}"),
+        (("dapi",), r"()\bdapi[0-9a-f]{32}(?:-\d)?"),
         (("eyj",), r"()\beyJ[\w-]{10,2000}\.[\w-]{10,}\.[\w-]*"),
     )
 ]

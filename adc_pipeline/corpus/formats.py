@@ -138,10 +138,10 @@ def recognise_anew(path: Path, wanted: Format, columns: Mapping[str, str] | None
     found = content(path)
     if found.advice:
         raise refused(path, f"is {found.what}: {found.advice}")
+    if found.container in ("parquet", "arrow", "zip") and packing(path) != "none":
+        raise refused(path, f"is {found.what} that is packed once more: unpack it first")
     if found.container in ("zip", "tar"):
         return Recognised("archive", found.container)
-    if found.container in ("parquet", "arrow") and packing(path) != "none":
-        raise refused(path, f"is {found.what} that is packed once more: unpack it first")
     if found.container in ("parquet", "arrow"):
         fields = schema_fields(path, found.container)
         what = of_columns(path, found.container, fields, wanted, columns or {})

@@ -5,6 +5,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from dagster import DagsterEvent
 
+OF_SQLITE = ("sqlite3.", "sqlalchemy.exc.")
+REPAIR = "check the disk and this user's rights, and run `adc repair` if it is damaged"
+
 
 def reason(event: "DagsterEvent") -> str:
     """Return why a step failed: the pipeline's own sentence, otherwise the error that was raised."""
@@ -14,4 +17,8 @@ def reason(event: "DagsterEvent") -> str:
     error = data.error
     while error is not None and error.cause is not None:
         error = error.cause
-    return error.message.strip() if error else "The step has failed without an error."
+    said = error.message.strip() if error else "The step has failed without an error."
+    if said.startswith(OF_SQLITE):
+        # MLflow's errors are sentences already: Dagster could not write an event between the parts of a step.
+        return f"A database of Dagster cannot be used ({said.splitlines()[0].partition(': ')[2]}): {REPAIR}."
+    return said

@@ -44,7 +44,7 @@ from adc_pipeline.core.errors import PipelineError, first_line
 from adc_pipeline.core.links import locked
 from adc_pipeline.core.secrets import HIDDEN, has_credentials, masked
 from adc_pipeline.defs.unstarted import show_as_before
-from adc_pipeline.tracking.database import REPAIR, connect, copy, sentence
+from adc_pipeline.tracking.database import REPAIR, connect, copy, refuse_special_file, sentence
 
 # The folders of runs and events, and of schedules and sensors.
 FOLDERS = ("history", "schedules")
@@ -92,6 +92,7 @@ class OpenDatabases:
         with self.lock:
             if file in self.connections:
                 return
+            refuse_special_file(file)
             connection = sqlite3.connect(file, check_same_thread=False)
             connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
             self.connections[file] = connection

@@ -15,6 +15,7 @@ from dagster_shared.error import SerializableErrorInfo
 
 from adc_pipeline.core.errors import PipelineError, is_disk_full, limit_of_system
 from adc_pipeline.core.named_files import refused_by_system
+from adc_pipeline.core.refused_writes import reason, refused_write
 from adc_pipeline.defs.interrupts import interrupted_by_signals, remembered
 from adc_pipeline.defs.workspace import Workspace
 from adc_pipeline.tracking.failures import explanation
@@ -43,8 +44,8 @@ def sentence_of(error: Exception, workspace: Workspace) -> tuple[str, Exception 
 
     The errors of MLflow may show the tracking address.
     """
+    home = workspace.store.home
     if is_disk_full(error):
-        home = workspace.store.home
         return f"The disk of ADC_HOME = {home} is full: make room, or point ADC_HOME to another disk.", error
     if sentence := limit_of_system(error):
         return sentence, error
@@ -52,6 +53,8 @@ def sentence_of(error: Exception, workspace: Workspace) -> tuple[str, Exception 
         return str(found), None
     if isinstance(error, OSError) and error.filename:
         return refused_by_system(error), error
+    if refused := reason(refused_write(error, home)):
+        return f"ADC_HOME = {home} cannot be used {refused}.", error
     return "", error
 
 

@@ -8,6 +8,8 @@ import ipaddress
 import os
 import smtplib
 import ssl
+import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from email.message import EmailMessage
 from urllib.parse import unquote, urlsplit
@@ -15,7 +17,8 @@ from urllib.parse import unquote, urlsplit
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.core.terminal import printable
 
-SECONDS = 20.0
+# Without an answer to what was sent last, and for a whole message.
+SECONDS, SECONDS_IN_ALL = 20.0, 25.0
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,7 @@ class Receivers:
         for wanted, how in ((self.webhook, self.post), (self.mail_to, self.mail)):
             try:
                 if wanted:
-                    how(printable(subject, kept=""), printable(text))
+                    within(SECONDS_IN_ALL, how, printable(subject, kept=""), printable(text))
             except PipelineError as error:
                 failed.append(str(error))
         if failed:
@@ -49,14 +52,16 @@ class Receivers:
 
         try:
             address, content = content_of("webhook", self.webhook), {"text": f"{subject}\n{text}"}
-            answer = requests.post(address, json=content, timeout=SECONDS, allow_redirects=False)
+            # `stream`: what a receiver answers is not read, however much it is.
+            with requests.post(address, json=content, timeout=SECONDS, allow_redirects=False, stream=True) as answer:
+                status = answer.status_code
         # The error itself may show the address, which is a secret.
         except (requests.RequestException, ValueError) as error:
             raise PipelineError(
                 f"The webhook in {self.webhook} cannot be reached ({type(error).__name__}): check the variable."
             ) from None
-        if not 200 <= answer.status_code < 300:
-            raise PipelineError(f"The webhook in {self.webhook} answered {answer.status_code}: check the variable.")
+        if not 200 <= status < 300:
+            raise PipelineError(f"The webhook in {self.webhook} answered {status}: check the variable.")
 
     def mail(self, subject: str, text: str) -> None:
         """Send an e-mail; TLS is used where the server offers it, and required for a password."""
@@ -100,6 +105,32 @@ class Receivers:
                 f"The mail server in {self.mail_server} cannot be reached ({type(error).__name__}): write"
                 " smtp://user@host:587 or smtps://user@host into the variable."
             ) from None
+
+
+def within(seconds: float, send: Callable[[str, str], None], subject: str, text: str) -> None:
+    """Send a message; raise PipelineError if that takes longer than some seconds, or as `send` does.
+
+    The timeout of a library starts again with each byte, and a receiver may send one at a time.
+    """
+    raised: list[Exception] = []
+
+    def run() -> None:
+        try:
+            send(subject, text)
+        except Exception as error:
+            raised.append(error)
+
+    # Not waited for when the process ends.
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if thread.is_alive():
+        raise PipelineError(
+            f"A receiver of automation.yaml has not taken the message within {seconds:g} s: check its address in the"
+            " variable, and the receiver."
+        )
+    if raised:
+        raise raised[0]
 
 
 def content_of(setting: str, variable: str) -> str:

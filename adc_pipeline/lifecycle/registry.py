@@ -154,7 +154,12 @@ def promote(records: Records, name: str, which: str, pin: bool, who: str, why: s
         f"Version {number} was promoted by hand by {who}{', and pinned' if pin else ''}: {why or 'no reason given'}"
     )
     against = f"version {before.version} was champion" if before else "there was no champion"
-    write_decision(records, version, {PROMOTION: BY_HAND}, f"{reason}. Before, {against}.")
+    again = (
+        before is not None and str(before.version) == number and f"{reason}. Before, " in (version.description or "")
+    )
+    # A repeated command, as after a kill, keeps what the first one wrote of the champion before.
+    if not again or version.tags.get(PROMOTION) != BY_HAND:
+        write_decision(records, version, {PROMOTION: BY_HAND}, f"{reason}. Before, {against}.")
     if pin:
         client.set_registered_model_tag(name, PINNED, number)
     elif pinned(records, name):

@@ -19,11 +19,13 @@ from contextlib import closing, contextmanager, suppress
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
+from typing import Literal
 
 from adc_pipeline.core.atomic import atomic_file, give_usual_mode
 from adc_pipeline.core.errors import PipelineError, first_line
 from adc_pipeline.core.links import locked, sync
 from adc_pipeline.core.named_files import kind_problem
+from adc_pipeline.core.refused_writes import answer_to_write, reason
 from adc_pipeline.core.shards import link_or_copy
 from adc_pipeline.core.user_cache import cache_folder
 
@@ -51,6 +53,8 @@ SENTENCES = {
     ),
     "SQLITE_BUSY": ("is locked by another program", "end what uses it, or wait, and try again"),
 }
+# What SQLite also says where the disk, and not the file, is the cause.
+BY_DISK = ("SQLITE_IOERR", "SQLITE_READONLY", "SQLITE_CANTOPEN")
 
 
 @contextmanager
@@ -133,12 +137,17 @@ def columns(path: Path) -> set[str]:
         return {name for (name,) in connection.execute(query)}
 
 
-def connect(path: Path) -> sqlite3.Connection:
-    """Open an existing database; PipelineError for what is no regular file: SQLite would wait for a FIFO."""
+def connect(path: Path, mode: Literal["rw", "ro"] = "rw") -> sqlite3.Connection:
+    """Open an existing database; PipelineError for what is no regular file."""
+    refuse_special_file(path)
+    return sqlite3.connect(f"{path.absolute().as_uri()}?mode={mode}", uri=True, timeout=SECONDS_FOR_A_LOCK)
+
+
+def refuse_special_file(path: Path) -> None:
+    """Raise PipelineError for a FIFO, which SQLite would wait for, a device and the like in place of a database."""
     # Not by opening it: another process may be writing its first bytes.
     if path.exists() and not path.is_dir() and (problem := kind_problem(path.stat().st_mode)):
         raise PipelineError(f"The database {path} {problem}.")
-    return sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=SECONDS_FOR_A_LOCK)
 
 
 def settle(path: Path) -> None:
@@ -277,12 +286,17 @@ def explained(path: Path) -> Iterator[None]:
 
 def sentence(path: Path, error: sqlite3.Error, owner: str = "MLflow") -> str:
     """Return what is wrong with a database of `owner`, and what to do, for an error of SQLite."""
-    return f"The {owner} database {path} {fault(error)}."
+    return f"The {owner} database {path} {fault(error, path.parent)}."
 
 
-def fault(error: BaseException) -> str:
-    """Return what is wrong and what to do for an error of SQLite, or of SQLAlchemy which has one of SQLite's inside."""
+def fault(error: BaseException, folder: Path) -> str:
+    """Return what is wrong and what to do for an error of SQLite, or of SQLAlchemy which has one of SQLite's inside.
+
+    `folder` is on the disk of the database.
+    """
     name = getattr(getattr(error, "orig", error), "sqlite_errorname", "")
+    if name.startswith(BY_DISK) and (refused := reason(answer_to_write(folder))):
+        return f"cannot be written to {refused}"
     for prefix, (what, remedy) in SENTENCES.items():
         if name.startswith(prefix):
             return f"{what}: {remedy}"

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from adc_pipeline.core.manifests import Artefact
 from adc_pipeline.tracking.address import sqlite_file
-from adc_pipeline.tracking.database import COMPANIONS
+from adc_pipeline.tracking.database import COMPANIONS, connect
 from adc_pipeline.tracking.runs import ASSET, DIGEST, PARENT, Tracking, local_path
 
 QUERY = """
@@ -37,7 +37,7 @@ def is_intact(tracking: Tracking, made: Artefact, record: Mapping[str, Any]) -> 
     if file is None or any(file.with_name(file.name + each).exists() for each in COMPANIONS):
         return False
     try:
-        with closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+        with closing(connect(file, "ro")) as connection:
             found = connection.execute(QUERY, (record["run"], tracking.names.experiment)).fetchone()
             tags = dict(connection.execute(TAGS, (record["run"],)).fetchall())
             (deleted,) = connection.execute(DELETED, (tags.get(PARENT, ""),)).fetchone()

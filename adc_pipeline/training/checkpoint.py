@@ -10,16 +10,16 @@ import hashlib
 import json
 import os
 import shutil
-import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adc_pipeline.core.atomic import partial_of, remove_folder, replace_folder
 from adc_pipeline.core.content import folder_digest
-from adc_pipeline.core.errors import PipelineError, first_line, is_disk_full
+from adc_pipeline.core.errors import PipelineError, first_line, is_refused_by_system
 from adc_pipeline.core.named_files import file_problem
 from adc_pipeline.core.records import read_record, sealed
+from adc_pipeline.training.checksums import check_files, others
 from adc_pipeline.training.settings import TrainingJob
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ def save_checkpoint(accelerator: "Accelerator", work: Path, position: Position, 
         accelerator.save_state(str(partial), safe_serialization=False)
         accelerator.wait_for_everyone()
         if accelerator.is_main_process:
-            noted = {**dataclasses.asdict(position), "layout": dataclasses.asdict(layout)}
+            noted = {**dataclasses.asdict(position), "layout": dataclasses.asdict(layout), "files": others(partial)}
             (partial / "position.json").write_text(sealed(noted))
     except (OSError, RuntimeError):
         shutil.rmtree(partial, ignore_errors=True)
@@ -137,32 +137,33 @@ def save_checkpoint(accelerator: "Accelerator", work: Path, position: Position, 
 def latest_layout(work: Path) -> "Layout | None":
     """Return the layout of the newest checkpoint."""
     found = checkpoints(work)
-    return _noted(found[-1])[1] if found else None
+    return _noted(found[-1]).layout if found else None
 
 
 def drop_other_layouts(work: Path, layout: "Layout") -> None:
     """Remove the checkpoints of other layouts, in which the number of a step means another place in the data."""
     for folder in checkpoints(work):
-        if _noted(folder)[1] != layout:
+        if _noted(folder).layout != layout:
             remove_folder(folder)
 
 
-def _noted(folder: Path) -> tuple[Position, "Layout"]:
-    """Return the position and layout of a checkpoint; raise PipelineError if their record is damaged."""
+@dataclass(frozen=True)
+class _Noted:
+    """The record of a checkpoint; `files` has the SHA-256 of those that have no checksum of their own."""
+
+    position: Position
+    layout: "Layout"
+    files: dict[str, str]
+
+
+def _noted(folder: Path) -> _Noted:
+    """Return the record of a checkpoint; raise PipelineError if it is damaged."""
     from adc_pipeline.training.data import Layout
 
     record = read_record(folder / "position.json", remedy=f"remove {folder}, {GOES_ON}", **POSITION, layout=dict)
     layout = Layout(**{name: record["layout"].get(name) for name in ("row", "rows_per_step", "processes")})
-    return Position(**{name: record[name] for name in POSITION}), layout
-
-
-def check_archives(folder: Path) -> None:
-    """Raise ValueError if a file that `torch.save` wrote was altered; torch ignores the checksums in it (1 s a GB)."""
-    for path in sorted(folder.rglob("*")):
-        if path.is_file() and zipfile.is_zipfile(path):
-            with zipfile.ZipFile(path) as archive:
-                if (wrong := archive.testzip()) is not None:
-                    raise ValueError(f"the checksum of {wrong} in {path.name} differs")
+    # An earlier version of this package recorded no files.
+    return _Noted(Position(**{name: record[name] for name in POSITION}), layout, record.get("files", {}))
 
 
 def keep_trained_weights_only(accelerator: "Accelerator", model: "torch.nn.Module") -> None:
@@ -183,18 +184,18 @@ def load_checkpoint(accelerator: "Accelerator", work: Path, in_part: bool = Fals
     found = checkpoints(work)
     if not found:
         return Position()
-    position, _ = _noted(found[-1])
+    noted = _noted(found[-1])
     try:
         if accelerator.is_main_process:
-            check_archives(found[-1])
+            check_files(found[-1], noted.files)
         accelerator.load_state(str(found[-1]), **({"strict": False} if in_part else {}))
     except Exception as error:
         # Imported here because it imports torch, which Dagster's definitions do without.
         from adc_pipeline.training.stopping import is_out_of_memory
 
-        if is_disk_full(error) or is_out_of_memory(error):
+        if is_refused_by_system(error) or is_out_of_memory(error):
             raise
         raise PipelineError(
             f"The checkpoint {found[-1]} cannot be loaded ({first_line(error)}): remove it, {GOES_ON}."
         ) from error
-    return position
+    return noted.position

@@ -21,8 +21,8 @@ from adc_pipeline.core.errors import (
     PipelineError,
     UnreachableError,
     first_line,
-    is_disk_full,
     is_network_fault,
+    is_refused_by_system,
 )
 from adc_pipeline.core.records import object_in, record_text
 from adc_pipeline.core.terminal import printable
@@ -53,7 +53,7 @@ def load_model(folder: Path) -> "PreTrainedModel":
     except PipelineError:
         raise
     except Exception as error:
-        if is_disk_full(error):
+        if is_refused_by_system(error):
             raise
         raise DamagedError(
             f"The model in {folder} cannot be loaded ({reason(error)}): materialize the asset that made it again."
@@ -85,7 +85,7 @@ def reported(sentence: Callable[[str], str]) -> Iterator[None]:
     except PipelineError:
         raise
     except Exception as error:
-        if is_disk_full(error):
+        if is_refused_by_system(error):
             raise
         kind = UnreachableError if is_network_fault(error) else PipelineError
         raise kind(sentence(reason(error))) from error
@@ -108,7 +108,7 @@ def load_weights(source: str, named: str, **options: Any) -> "PreTrainedModel":
     try:
         loaded: Any = AutoModelForCausalLM.from_pretrained(source, output_loading_info=True, **options)
     except Exception as error:
-        if is_network_fault(error) or is_disk_full(error):
+        if is_network_fault(error) or is_refused_by_system(error):
             raise
         refuse_quantized(source, named, **options)
         raise

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from adc_pipeline.core.atomic import atomic_folder
-from adc_pipeline.core.errors import PipelineError, first_line, is_disk_full
+from adc_pipeline.core.errors import PipelineError, first_line, is_refused_by_system
 from adc_pipeline.core.named_files import check_files_in, named_path
 from adc_pipeline.training.loading import (
     broken_tensor,
@@ -70,7 +70,7 @@ def prepare_base_model(
         except Exception as error:
             # Safetensors refuses tensors that share memory without being declared as tied, such as Reformer's, and
             # transformers a configuration that contradicts itself.
-            if is_disk_full(error):
+            if is_refused_by_system(error):
                 raise
             raise PipelineError(
                 f"{_subject(settings)} is a {type(model).__name__} that transformers cannot save"

@@ -12,7 +12,8 @@ from contextlib import contextmanager
 
 import torch
 
-from adc_pipeline.core.errors import PipelineError, is_disk_full
+from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.core.refused_writes import is_cut_short, reason, refused_write
 from adc_pipeline.training.settings import TrainingJob, TrainingSettings
 
 _OUT_OF_MEMORY = ("out of memory", "ALLOC_FAILED", "DefaultCPUAllocator", "Cannot allocate memory")
@@ -74,12 +75,20 @@ def translated_errors(job: TrainingJob) -> Iterator[None]:
     try:
         with enough_memory(PipelineError(f"The training ran out of memory; {memory_advice(job.settings)}.")):
             yield
-    except (RuntimeError, OSError) as error:
-        if is_disk_full(error) or _is_cut_short(error):
+    except PipelineError:
+        raise
+    except Exception as error:
+        number = refused_write(error, job.work)
+        if number in (errno.ENOSPC, errno.EDQUOT) or (is_cut_short(error) and not reason(number)):
             raise PipelineError(
                 f"The disk is full (`work` {job.work}, `output` {job.output}, both in ADC_HOME where the pipeline"
                 f" trains; `keep_checkpoints` {job.settings.keep_checkpoints}); make room and run it again to resume"
                 " from the last checkpoint."
+            ) from error
+        if refused := reason(number):
+            raise PipelineError(
+                f"The training in {job.work} cannot go on {refused}, and run it again to resume from the last"
+                " checkpoint."
             ) from error
         raise
 
@@ -116,8 +125,3 @@ def is_out_of_memory(error: BaseException) -> bool:
     """
     known = isinstance(error, torch.OutOfMemoryError | MemoryError) or getattr(error, "errno", None) == errno.ENOMEM
     return known or any(words in str(error) for words in _OUT_OF_MEMORY)
-
-
-def _is_cut_short(error: BaseException) -> bool:
-    """Return whether PyTorch could not write all of a file: on a full disk it raises one of these without the cause."""
-    return any(words in str(error) for words in ("PytorchStreamWriter", "unexpected pos", "iostream error"))

@@ -4,7 +4,9 @@ import json
 import os
 import socketserver
 import threading
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from email import message_from_bytes, policy
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -136,6 +138,65 @@ def test_a_receiver_that_cannot_be_reached_is_named_without_its_address_and_the_
     assert "pass-word" not in str(error.value)
     assert len(Mail.got) == (0 if "mail" in expected.lower() else 1)
     assert [each for each in Webhook.got if each] or "HOOK" in change
+
+
+class Endless(socketserver.StreamRequestHandler):
+    """A receiver that never ends what it says: `begin`, then `more` again and again."""
+
+    begin, more = b"", b""
+
+    def handle(self) -> None:
+        with suppress(OSError):
+            self.wfile.write(self.begin)
+            while True:
+                self.wfile.write(self.more)
+                time.sleep(0.01)
+
+
+@pytest.fixture
+def endless(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Receivers that begin to answer and never end."""
+    begin, more = request.param
+    with socketserver.ThreadingTCPServer(
+        ("127.0.0.1", 0), type("Handler", (Endless,), {"begin": begin, "more": more})
+    ) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        monkeypatch.setenv("HOOK", f"http://127.0.0.1:{server.server_address[1]}/{SECRET}")
+        monkeypatch.setenv("MAIL_SERVER", f"smtp://127.0.0.1:{server.server_address[1]}")
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+        yield
+        server.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("endless", "receiver"),
+    [
+        ((b"", b""), {"webhook": "HOOK"}),
+        ((b"HTTP/1.1 200 OK\r\n", b"X"), {"webhook": "HOOK"}),
+        ((b"", b"220-wait\r\n"), {"mail_to": ("team@example.org",), "mail_server": "MAIL_SERVER"}),
+    ],
+    indirect=["endless"],
+)
+def test_a_receiver_that_does_not_end_is_not_waited_for(
+    endless: None, receiver: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sending, "SECONDS_IN_ALL", 0.2)
+    with pytest.raises(PipelineError, match=r"has not taken the message within 0\.2 s: check its address") as error:
+        Receivers(**receiver).send("subject", "text")
+    assert SECRET not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "endless",
+    [
+        (b"HTTP/1.1 200 OK\r\n\r\n", b"y" * 10_000),
+        (b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\nno gzip", b"y" * 10_000),
+    ],
+    indirect=True,
+)
+def test_what_a_webhook_answers_is_not_read(endless: None) -> None:
+    Receivers("HOOK").send("subject", "text")
 
 
 def test_no_password_is_sent_in_the_clear(receivers: None, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -84,7 +84,20 @@ def test_no_sentence_has_a_secret_in_the_form_of_a_library(text: str) -> None:
     assert SECRET not in masked(text)
 
 
-@pytest.mark.parametrize("token", [f"hf_{'a' * 34}", f"ghp_{'a' * 36}", f"AKIA{'A' * 16}", f"xoxb-{'1' * 12}"])
+@pytest.mark.parametrize(
+    "token",
+    [
+        f"hf_{'a' * 34}",
+        f"ghp_{'a' * 36}",
+        f"AKIA{'A' * 16}",
+        f"xoxb-{'1' * 12}",
+        f"sk-{'a1B2' * 12}",
+        f"sk-proj-{'a_B-' * 30}",
+        f"sk-ant-api03-{'a_B-' * 20}",
+        f"AIza{'b' * 35}",
+        f"dapi{'0f' * 16}-2",
+    ],
+)
 def test_a_token_is_known_by_its_shape(token: str) -> None:
     assert masked(f"The token {token} is refused.") == "The token ... is refused."
 

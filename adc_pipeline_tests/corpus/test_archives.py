@@ -2,6 +2,7 @@
 
 import bz2
 import errno
+import gzip
 import io
 import json
 import lzma
@@ -224,6 +225,13 @@ def test_an_encrypted_zip_is_refused(tmp_path: Path) -> None:
     archive.write_bytes(content)
     with pytest.raises(PipelineError, match="is encrypted: unpack it"):
         check_source(CorpusSettings(str(archive)))
+
+
+def test_a_zip_that_is_packed_once_more_is_not_called_damaged(tmp_path: Path) -> None:
+    packed = zipped(tmp_path / "a.zip", {"RS_2020": POST, "RC_2020": COMMENT})
+    packed.write_bytes(gzip.compress(packed.read_bytes()))
+    with pytest.raises(PipelineError, match="is a zip archive that is packed once more: unpack it first"):
+        check_source(CorpusSettings(str(packed)))
 
 
 @pytest.mark.parametrize("kind", KINDS)

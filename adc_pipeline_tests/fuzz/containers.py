@@ -31,6 +31,11 @@ def json_lines(records: list[Record]) -> bytes:
     return "".join(json.dumps(record) + "\n" for record in records).encode()
 
 
+def with_signs(records: list[Record]) -> bytes:
+    """Return JSON lines in which signs beyond ASCII stand as they are."""
+    return "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records).encode(errors="replace")
+
+
 def json_array(records: list[Record]) -> bytes:
     return json.dumps(records, indent=1).encode()
 
@@ -38,6 +43,40 @@ def json_array(records: list[Record]) -> bytes:
 def answer(records: list[Record]) -> bytes:
     """Return what a public interface answers with."""
     return json.dumps({"count": len(records), "data": records}).encode()
+
+
+def hits(records: list[Record]) -> bytes:
+    """Return what an index of Elasticsearch exports, one document a line."""
+    return json_lines([{"_index": "kettles", "_id": str(place), "_source": each} for place, each in enumerate(records)])
+
+
+def joined_lines(records: list[Record]) -> bytes:
+    """Return JSON lines of files that were joined without a line end, two records a line."""
+    lines = json_lines(records).splitlines()
+    return b"".join(line + (b"\n" if place % 2 else b"") for place, line in enumerate(lines))
+
+
+def several_lines(records: list[Record]) -> bytes:
+    """Return objects over several lines, one behind the other."""
+    return "".join(json.dumps(record, indent=1) + "\n" for record in records).encode()
+
+
+def database_table(records: list[Record]) -> bytes:
+    """Return a table as a database exports it: tabs, `\\N`, and backslashes before what is no plain character."""
+    names = columns_of(records)
+
+    def cell(value: Any) -> str:
+        text = json.dumps(value) if isinstance(value, dict | list) else str(value)
+        plain = text.replace("\\", "\\\\").replace("\n", "\\n").replace("\t", "\\t")
+        return "\\N" if value is None else plain
+
+    rows = ["\t".join(cell(record.get(name)) for name in names) for record in records]
+    return "\n".join(["\t".join(names), *rows, ""]).encode(errors="surrogatepass")
+
+
+def encoded(content: bytes, encoding: str) -> bytes:
+    """Return a text in another encoding, with what that lacks as question marks."""
+    return content.decode(errors="replace").encode(encoding, errors="replace")
 
 
 def delimited(records: list[Record], separator: str = ",", quoting: Any = csv.QUOTE_MINIMAL) -> bytes:
@@ -121,7 +160,18 @@ CONTAINERS: dict[str, tuple[str, Callable[[list[Record]], bytes]]] = {
     "csv": (".csv", delimited),
     "tsv": (".tsv", lambda records: delimited(records, "\t")),
     "quoted": (".csv", lambda records: delimited(records, ";", csv.QUOTE_ALL)),
-    "utf-16": (".csv", lambda records: delimited(records).decode(errors="replace").encode("utf-16")),
+    "utf-16": (".csv", lambda records: encoded(delimited(records), "utf-16")),
+    "utf-16 lines": (".jsonl", lambda records: encoded(with_signs(records), "utf-16-le")),
+    "windows-1252": (".csv", lambda records: encoded(delimited(records), "cp1252")),
+    "windows-1252 lines": (".jsonl", lambda records: encoded(with_signs(records), "cp1252")),
+    "marked": (".csv", lambda records: b"\xef\xbb\xbf" + delimited(records).replace(b"\n", b"\r\n")),
+    "titled": (".csv", lambda records: b"Kettles of the year;;\n\n" + delimited(records, ";")),
+    "remarks": (".jsonl", lambda records: b"# exported\n// today\n" + json_lines(records)),
+    "hive": (".txt", lambda records: delimited(records, "\x01")),
+    "database": (".tsv", database_table),
+    "hits": (".json", hits),
+    "joined": (".jsonl", joined_lines),
+    "several lines": (".json", several_lines),
     "parquet": (".parquet", parquet),
     "unusual": (".parquet", lambda records: parquet(records, unusual)),
     "row groups": (".parquet", lambda records: parquet(records, row_group_size=3, compression="gzip")),
@@ -148,6 +198,8 @@ def zst_blocks(content: bytes) -> bytes:
 PACKINGS: dict[str, Callable[[bytes], bytes]] = {
     "": bytes,
     ".gz": gzip.compress,
+    # As `cat` joins two.
+    ".joined.gz": lambda content: gzip.compress(content[:200]) + gzip.compress(content[200:]),
     ".bz2": bz2.compress,
     ".xz": lzma.compress,
     ".zst": zstandard.ZstdCompressor().compress,
@@ -182,5 +234,7 @@ ARCHIVES: dict[str, tuple[str, Callable[[dict[str, bytes]], bytes]]] = {
     "tar.bz2": (".tar.bz2", lambda files: tarred(files, "w:bz2", "")),
     "tar.xz": (".tar.xz", lambda files: tarred(files, "w:xz")),
     "tar.zst": (".tar.zst", lambda files: zstandard.ZstdCompressor().compress(tarred(files, "w"))),
+    "two tars": (".tar", lambda files: b"".join(tarred({name: content}, "w") for name, content in files.items())),
+    "two zips": (".zip", lambda files: b"".join(zipped({name: content}) for name, content in files.items())),
     "tar in zip": (".zip", lambda files: zipped({"inner.tar": tarred(files, "w")})),
 }

@@ -26,6 +26,10 @@ from adc_pipeline_tests.trees import NASTY_TEXTS
 VALUES: list[Any] = [
     None, True, 0, -1, 1e300, 2**63, -(2**63) - 1, 2**200, float("nan"), float("inf"), "", "0", "nan", "t1_", "t3_x",
     [], [[]], {}, {"a": 1}, "\0", "\ud800", "2018-02-30", "1e99", "x" * 70_000, "c0", "c0r1", *NASTY_TEXTS,
+    # Spellings of nothing, ids, scores and times.
+    "(null)", "[NULL]", "None", "\\N", "NaT", "undefined", "[]", "00000000-0000-0000-0000-000000000000", " c0",
+    "c0r1\t", '="001"', "7.0", 7.0, "1.2k", "7 points", "1,234", "\u22125", 1e18, "/Date(1600000000000)/",
+    "20200913T183332", "Sun, 13 Sep 2020 12:26:40 GMT", "1,23457E+12", "t3_c0", "\xe9t\xe9 \u20ac", "\u3000",
 ]  # fmt: skip
 # Bytes to insert.
 PIECES = [
@@ -166,7 +170,7 @@ def saved_dataset(rows: list[Record]) -> dict[str, bytes]:
 
 FORMATS = (
     "convokit", "dump", "parquet", "nested", "xml", "zip", "tar", "layout", "archive", "folder", "dataset", "site",
-    "corpora", "tree",
+    "corpora", "tree", "parts",
 )  # fmt: skip
 # Names of folders that mean something to DuckDB, a shell, a URL or a terminal.
 FOLDERS = ("score=3", "text=a b", "a%20b", "q'\"[0]*?", "{a,b}", "..b", "é\u202e", "a#b;c", "x://y", "~", "-rf")
@@ -314,6 +318,28 @@ def site(draw: st.DrawFn, made: list[Record]) -> dict[str, bytes]:
 
 
 @st.composite
+def parts(draw: st.DrawFn, made: list[Record]) -> tuple[dict[str, bytes], dict[str, str]]:
+    """Draw a table of any layout in several files, as one writes that splits it; return them, and `columns`."""
+    layout = draw(st.sampled_from(sorted(LAYOUTS)))
+    found = LAYOUTS[layout](made)
+    suffix, write = CONTAINERS[draw(st.sampled_from(sorted(CONTAINERS)))]
+    name = draw(st.sampled_from(["train-{:05}-of-00003", "part-{:05}", "corpus.{}", "day={}/part", "_{}"]))
+    size = draw(st.sampled_from([3, 7, 100]))
+    pieces = [write(found[start : start + size]) for start in range(0, len(found), size)]
+    if draw(st.booleans()):
+        # Cut without a look at the rows.
+        whole = write(found)
+        size = max(1, len(whole) // 3)
+        pieces = [whole[start : start + size] for start in range(0, len(whole), size)]
+    files = {f"parts/{name.format(place)}{suffix}": piece for place, piece in enumerate(pieces)}
+    which = draw(st.sampled_from(sorted(files)))
+    files[which] = draw(damaged(files[which]))
+    if draw(st.integers(0, 4)) == 0:
+        files.pop(which)
+    return files or {f"parts/none{suffix}": b""}, RENAMED if layout == "renamed" else {}
+
+
+@st.composite
 def inputs(draw: st.DrawFn) -> Input:
     """Draw a corpus of any format, and settings."""
     made, kind = draw(rows()), draw(st.sampled_from(FORMATS + ("layout",) * 5))
@@ -353,6 +379,9 @@ def drawn_files(draw: st.DrawFn, kind: str, made: list[Record]) -> tuple[dict[st
         which = draw(st.sampled_from(sorted(files)))
         files[which] = draw(damaged(files[which]))
         return {f"saved/{name}": content for name, content in files.items()}, "saved", columns
+    if kind == "parts":
+        files, columns = draw(parts(made))
+        return files, "parts", columns
     files, columns = draw(data_files(made, "corpus"))
     if kind == "site":
         return draw(site(made)), "site", columns

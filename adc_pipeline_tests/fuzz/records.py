@@ -151,6 +151,69 @@ def extended(rows: list[Record]) -> list[Record]:
     ]  # fmt: skip
 
 
+def postmill(rows: list[Record]) -> list[Record]:
+    return [
+        {
+            "id": row.get("id"), "title": "Kettle", "body": row.get("text"), "net_score": row.get("score"),
+            "forum_id": 7, "user": row.get("speaker"), "timestamp": DATE,
+        }
+        if is_root(row)
+        else {
+            "id": row.get("id"), "submission_id": row.get("conversation_id"), "body": row.get("text"),
+            "parent_id": None if row.get("reply_to") == row.get("conversation_id") else row.get("reply_to"),
+            "net_score": row.get("score"), "user": row.get("speaker"), "timestamp": DATE,
+        }
+        for row in rows
+    ]  # fmt: skip
+
+
+def questions(rows: list[Record]) -> list[Record]:
+    """Return questions of Stack Exchange's public interface with their answers."""
+    place = numbers(rows)
+    found: dict[str, Record] = {}
+    for row in rows:
+        number = place[str(row.get("id"))]
+        common = {
+            "score": row.get("score"), "creation_date": row.get("timestamp"), "body": f"<p>{row.get('text')}</p>",
+            "owner": {"display_name": row.get("speaker")},
+        }  # fmt: skip
+        if is_root(row):
+            found[str(row.get("id"))] = {**common, "question_id": number, "title": "Kettle", "answers": []}
+        elif asked := found.get(str(row.get("conversation_id"))):
+            asked["answers"].append({**common, "answer_id": number, "question_id": asked["question_id"]})
+    return list(found.values())
+
+
+def numbered_apart(rows: list[Record]) -> list[Record]:
+    """Return plain records whose ids are numbers that each thread counts anew."""
+    found: list[Record] = []
+    known: dict[str, dict[str, int]] = {}
+    for row in rows:
+        inside = known.setdefault(str(row.get("conversation_id")), {})
+        number = inside.setdefault(str(row.get("id")), len(inside) + 1)
+        found.append({**row, "id": number, "reply_to": inside.get(str(row.get("reply_to")))})
+    return found
+
+
+def named_thread(rows: list[Record]) -> list[Record]:
+    """Return plain records whose posts have other ids than their threads, which the replies to a post name."""
+    return [{**row, "id": f"p{row.get('id')}"} if is_root(row) else row for row in rows]
+
+
+def with_replies(rows: list[Record]) -> list[Record]:
+    """Return posts that hold their replies, which no layout knows."""
+    return [
+        {**row, "comments": [each for each in rows if each.get("reply_to") == row.get("id") and each is not row]}
+        for row in rows
+        if is_root(row)
+    ]
+
+
+def wrapped(rows: list[Record]) -> list[Record]:
+    """Return plain records, each inside another object."""
+    return [{"kind": "t1", "data": row} for row in rows]
+
+
 def renamed(rows: list[Record]) -> list[Record]:
     """Return plain records by other names, which the setting `columns` maps."""
     return [{RENAMED.get(name, name): value for name, value in row.items()} for row in rows]
@@ -168,6 +231,12 @@ LAYOUTS: dict[str, Callable[[list[Record]], list[Record]]] = {
     "ruqqus": ruqqus,
     "reddit": reddit,
     "stack exchange": stack_exchange,
+    "postmill": postmill,
+    "questions": questions,
+    "numbered apart": numbered_apart,
+    "named thread": named_thread,
+    "with replies": with_replies,
+    "wrapped": wrapped,
     "extended": extended,
     "renamed": renamed,
 }

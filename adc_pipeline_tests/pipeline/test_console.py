@@ -1,6 +1,7 @@
 """A failed run shows its sentence on the terminal and in Dagster's log, and what is in place stays in sight."""
 
 import errno
+import sqlite3
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,6 +15,7 @@ from dagster._utils.error import serializable_error_info_from_exc_info
 from adc_pipeline.core.artefacts import Store
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.definitions import defs
+from adc_pipeline.defs.failures import reason
 from adc_pipeline.defs.sentence_failure import Cancelled, SentenceFailure, ends_as_sentence
 
 TABLE = """id,conversation_id,reply_to,speaker,body,score,timestamp
@@ -115,3 +117,13 @@ def test_an_op_that_makes_no_asset_ends_without_a_stack_trace(error: BaseExcepti
         recorded = serializable_error_info_from_exc_info(sys.exc_info())
     assert recorded.to_string().startswith(shown)
     assert recorded.stack == []
+
+
+def test_an_event_that_dagsters_database_does_not_take_is_told_in_a_sentence() -> None:
+    """Dagster stores events between the parts of a step, where no code of a stage can explain its error."""
+    try:
+        raise sqlite3.OperationalError("disk I/O error")
+    except sqlite3.Error:
+        error = serializable_error_info_from_exc_info(sys.exc_info())
+    event: Any = SimpleNamespace(step_failure_data=SimpleNamespace(user_failure_data=None, error=error))
+    assert reason(event).startswith("A database of Dagster cannot be used (disk I/O error): check the disk and ")

@@ -258,3 +258,9 @@ def first(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("first")
     AtomicSqliteStorage.from_local(str(folder)).dispose()
     return folder
+
+
+def test_a_fifo_in_place_of_the_database_of_a_run_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "run.db")
+    with pytest.raises(PipelineError, match=r"run\.db is a FIFO and no regular file"):
+        history.OpenDatabases().keep(tmp_path / "run.db")

@@ -247,6 +247,18 @@ def test_a_person_goes_back_to_a_version_and_pins_it(weeks: Weeks) -> None:
     assert weeks.aliases() == {"champion": "3"}
 
 
+def test_a_promotion_that_is_repeated_keeps_what_it_says_of_the_champion_before(weeks: Weeks) -> None:
+    """As after a kill right behind the move of the alias."""
+    weeks.run("a", 0.7)
+    weeks.run("b", 0.9)
+    records = Records([weeks.history.client])
+    for _ in range(2):
+        promote(records, NAME, "1", True, "ann", "why")
+        assert "Before, version 2 was champion." in described_version(weeks, 1)
+    promote(records, NAME, "1", False, "ann", "why")
+    assert "Before, version 1 was champion." in described_version(weeks, 1)
+
+
 def test_a_version_that_a_person_went_back_from_is_not_promoted_again(weeks: Weeks) -> None:
     weeks.run("a", 0.7)
     weeks.run("b", 0.9)

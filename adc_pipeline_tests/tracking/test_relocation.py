@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.core.manifests import Artefact
 from adc_pipeline.tracking.database import prepared
+from adc_pipeline.tracking.intact import is_intact
 from adc_pipeline.tracking.relocation import ADDRESSES, relocate, replace_addresses
 from adc_pipeline.tracking.runs import Tracking
 from adc_pipeline_tests.tracking.history import History, chain, history
@@ -89,6 +91,9 @@ def test_a_database_that_is_no_file_is_named(tmp_path: Path) -> None:
         relocate(tmp_path)
     with pytest.raises(PipelineError, match="is a FIFO"), prepared(tmp_path / "mlflow.db"):
         pass
+    # A run in which everything is up to date asks nothing else of it.
+    with pytest.raises(PipelineError, match="is a FIFO"):
+        is_intact(Tracking.from_environment(tmp_path), Artefact("top_2", tmp_path, "0" * 32), {"run": "a"})
 
 
 def test_a_home_that_cannot_be_written_to_is_named_and_not_a_file_in_it(

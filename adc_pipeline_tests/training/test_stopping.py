@@ -16,11 +16,13 @@ from typing import Any
 
 import pytest
 import torch
+import torch.distributed.checkpoint as dcp
 from accelerate import Accelerator
 
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.training import export
-from adc_pipeline.training.checkpoint import check_archives, checkpoints, fingerprint
+from adc_pipeline.training.checkpoint import checkpoints, fingerprint
+from adc_pipeline.training.checksums import check_files, others
 from adc_pipeline.training.interval import Interval
 from adc_pipeline.training.launch import launch_command
 from adc_pipeline.training.loop import train
@@ -105,15 +107,40 @@ def test_weights_that_were_altered_are_noticed(tmp_path: Path) -> None:
     path = tmp_path / "step" / "optimizer.bin"
     path.parent.mkdir()
     torch.save({"weight": torch.full((64,), 0.3)}, path)
-    (path.parent / "position.json").write_text("{}")
-    check_archives(path.parent)
-    content = path.read_bytes()
-    place = content.index(torch.full((1,), 0.3).numpy().tobytes()) + 40
-    path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+    (path.parent / "states.json").write_text("{}")
+    recorded = others(path.parent)
+    assert list(recorded) == ["states.json"]
+    check_files(path.parent, recorded)
+    flip_bit(path, torch.full((1,), 0.3).numpy().tobytes(), 40)
     # torch itself takes the other number.
     assert torch.load(path)["weight"].unique().numel() == 2
     with pytest.raises(ValueError, match=r"the checksum of .*data/0 in optimizer\.bin differs"):
-        check_archives(path.parent)
+        check_files(path.parent, recorded)
+    (path.parent / "states.json").write_text("[]")
+    with pytest.raises(ValueError, match=r"states\.json was altered"):
+        check_files(path.parent, recorded)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("value", [0.3, 0.7])
+def test_shards_that_were_altered_are_noticed(value: float, tmp_path: Path) -> None:
+    """Files as FSDP writes them, with several tensors in one: any of them may be the damaged one."""
+    state = {"first": torch.full((64,), 0.3), "second": torch.full((64,), 0.7), "step": 3}
+    folder = tmp_path / "step" / "pytorch_model_fsdp_0"
+    dcp.save(state, storage_writer=dcp.FileSystemWriter(folder), no_dist=True)
+    recorded = others(folder.parent)
+    assert list(recorded) == ["pytorch_model_fsdp_0/.metadata"]
+    check_files(folder.parent, recorded)
+    flip_bit(folder / "__0_0.distcp", torch.full((1,), value).numpy().tobytes(), 40)
+    with pytest.raises(ValueError, match=r"the checksum of .*data/0 in __0_0\.distcp differs"):
+        check_files(folder.parent, recorded)
+
+
+def flip_bit(path: Path, near: bytes, beyond: int) -> None:
+    """Flip a bit that many bytes behind the first of some others."""
+    content = path.read_bytes()
+    place = content.index(near) + beyond
+    path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
 
 
 @pytest.mark.slow
@@ -323,6 +350,25 @@ def test_another_error_is_left_as_it_is(
     monkeypatch.setattr(Run, "update", fails)
     with pytest.raises(RuntimeError, match="shapes do not match"):
         train(job_in(tmp_path, dataset, small_model, SETTINGS))
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (
+            OSError(errno.EROFS, "Read-only file system"),
+            r"cannot go on \(Read-only file system\): mount the disk for wri",
+        ),
+        (ValueError("I/O error: File too large (os error 27)"), r"raise the limit on the size of files .*run it again"),
+        (RuntimeError("basic_ios::clear: iostream error"), "The disk is full"),
+    ],
+)
+def test_what_the_system_refuses_is_named(error: Exception, sentence: str, tmp_path: Path) -> None:
+    with (
+        pytest.raises(PipelineError, match=sentence),
+        translated_errors(job_in(tmp_path, tmp_path, tmp_path, SETTINGS)),
+    ):
+        raise error
 
 
 FULL = [

@@ -54,6 +54,9 @@ REMEDIES = {
         "name a run or a model of this pipeline"
     ),
     "`accelerate_config` …: …": "the message ends in it; `accelerate config` writes such a file",
+    "The training in … cannot go on …, and run it again to resume from the last checkpoint.": (
+        "the message has what the system answered, and what to do"
+    ),
     "The training ran out of memory; ….": "the message names the setting to lower; the next run resumes",
     "The training process was killed, as Linux does when the machine has no memory left; ….": (
         "the message names the setting to lower; the next run resumes"
