@@ -25,7 +25,8 @@ from adc_pipeline.core.settings import Settings, as_shown, setting
 from adc_pipeline.core.spellings import read_settings
 from adc_pipeline.core.terminal import printable
 from adc_pipeline.corpus.settings import CorpusSettings
-from adc_pipeline.defs.corpus import with_corpus
+from adc_pipeline.corpus.source import check_source
+from adc_pipeline.defs.corpus import raw_corpus, with_corpus
 from adc_pipeline.defs.jobs import assets_of_jobs
 from adc_pipeline.defs.look_ahead import check_values
 from adc_pipeline.defs.presets import preset_config
@@ -44,6 +45,7 @@ NOT_ENDED = [
     dg.DagsterRunStatus.STARTED,
     dg.DagsterRunStatus.CANCELING,
 ]
+CORPUS = raw_corpus.key.to_user_string()
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -171,6 +173,8 @@ class Automation:
             return hindrance
         named = self.settings.run_config
         try:
+            if CORPUS in assets:
+                check_source(self.corpus, contents=False)
             # Not the time of automation.yaml, which a person saves to change an hour or an address too.
             saved = modified(self.run_config_file) if named else 0.0
             runs = instance.get_runs(dg.RunsFilter(statuses=NOT_ENDED))

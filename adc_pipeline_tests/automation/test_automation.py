@@ -146,6 +146,23 @@ def test_nothing_is_started_where_adc_home_is_gone(home: Path) -> None:
     assert not home.exists()
 
 
+@pytest.mark.parametrize("name", ["missing", "closed"])
+def test_a_schedule_waits_for_a_corpus_that_is_not_there(
+    home: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    missing = home / name
+    if name == "closed":
+        missing.symlink_to(missing)
+    monkeypatch.setenv("ADC_CORPUS", str(missing))
+    rebuilds = {each.name: tick_of(each) for each in schedules}
+    assert rebuilds.pop("prune_weekly").run_requests
+    for made in rebuilds.values():
+        assert str(made.skip_message).startswith(f"The corpus {missing} ")
+        assert not made.run_requests
+    monkeypatch.setenv("ADC_CORPUS", "sample")
+    assert all(tick_of(each).run_requests for each in schedules)
+
+
 @pytest.mark.slow
 def test_the_code_loads_with_a_wrong_file(home: Path) -> None:
     (home / "automation.yaml").write_text("weekly: 3\nrun_config: run.yaml\n")
