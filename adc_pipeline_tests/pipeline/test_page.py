@@ -14,6 +14,7 @@ from adc_pipeline.definitions import defs
 from adc_pipeline.defs.corpus import detected
 from adc_pipeline.defs.making import Making
 from adc_pipeline.defs.page import (
+    BREAK,
     LONG,
     ROWS,
     block,
@@ -119,7 +120,7 @@ def test_a_paragraph_of_a_stage_is_as_narrow_as_the_page() -> None:
     for other in ("| a |\n| - |", f"[report.html](http://127.0.0.1/a {words})", f"- one\n- {words}"):
         assert visible(dg.MetadataValue.md(other), 9).value == other
     assert visible(0.5, 3) == 0.5
-    assert visible(words, 3) == words
+    assert visible(words, 5) == words
 
 
 def test_wide_tables_are_behind_a_click_and_links_are_short() -> None:
@@ -131,6 +132,25 @@ def test_wide_tables_are_behind_a_click_and_links_are_short() -> None:
     assert (
         link("0123456789abcdef", "http://127.0.0.1:5000/#/runs/0").value == "[01234567](http://127.0.0.1:5000/#/runs/0)"
     )
+
+
+@pytest.mark.parametrize(
+    ("value", "lines"),
+    [
+        ("31c5cacf078ea922ed149d1e475f9c73", ["31c5cacf078ea922ed149d", "1e475f9c73"]),
+        (
+            dg.MetadataValue.path("/home/a_b/*/reddit-comments/.adc/evaluations/comparison"),
+            [r"/home/a_b/\*", "/reddit-comments/.adc", "/evaluations", "/comparison"],
+        ),
+        (dg.MetadataValue.text(f"- a <b> {'&' * 23}"), [rf"\- a &lt;b&gt; {'&amp;' * 22}", "&amp;"]),
+    ],
+)
+def test_a_long_word_can_be_broken_and_stays_one(value: Any, lines: list[str]) -> None:
+    """Otherwise it stretches the column of values beyond the edge of the page."""
+    shown = visible(value, 22)
+    assert isinstance(shown, dg.MarkdownMetadataValue)
+    assert str(shown.value).split(BREAK) == lines
+    assert visible(value, 60) == value
 
 
 def test_how_a_table_is_read_is_found_out(tmp_path: Path) -> None:
