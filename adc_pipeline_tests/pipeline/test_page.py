@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import yaml
 
@@ -28,6 +30,7 @@ from adc_pipeline.defs.page import (
     visible,
 )
 from adc_pipeline.defs.presets import preset_config
+from adc_pipeline.defs.preview import preview
 from adc_pipeline.defs.run_config import merged
 from adc_pipeline.defs.stage import STAGES
 from adc_pipeline.defs.workspace import rebuilt_or_reused
@@ -151,6 +154,15 @@ def test_a_long_word_can_be_broken_and_stays_one(value: Any, lines: list[str]) -
     assert isinstance(shown, dg.MarkdownMetadataValue)
     assert str(shown.value).split(BREAK) == lines
     assert visible(value, 60) == value
+
+
+def test_a_preview_is_a_table_behind_a_click(tmp_path: Path) -> None:
+    file = tmp_path / "0.parquet"
+    pq.write_table(pa.table({"id": ["a", None], "text": ["one | two\n" * 20, ""]}), file)
+    shown = str(visible(preview([str(file)], ["id", "text"]), 22).value)
+    assert shown.splitlines()[0] == "| id | text |"
+    assert r"| a | one \| two one \| two" in shown
+    assert len(shown) >= LONG
 
 
 def test_how_a_table_is_read_is_found_out(tmp_path: Path) -> None:
