@@ -146,13 +146,17 @@ def test_nothing_is_started_where_adc_home_is_gone(home: Path) -> None:
     assert not home.exists()
 
 
-@pytest.mark.parametrize("name", ["missing", "closed"])
+@pytest.mark.parametrize("name", ["missing", "closed", "empty", "pipe"])
 def test_a_schedule_waits_for_a_corpus_that_is_not_there(
     home: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     missing = home / name
     if name == "closed":
         missing.symlink_to(missing)
+    if name == "empty":
+        missing.mkdir()
+    if name == "pipe":
+        os.mkfifo(missing)
     monkeypatch.setenv("ADC_CORPUS", str(missing))
     rebuilds = {each.name: tick_of(each) for each in schedules}
     assert rebuilds.pop("prune_weekly").run_requests
