@@ -139,17 +139,19 @@ class Automation:
             read_settings(CorpusSettings, configured(self.run_config, "ops", "raw_corpus"), "raw_corpus")
         )
 
-    @property
-    def hindrance(self) -> str:
+    def hindrance(self, instance: dg.DagsterInstance) -> str:
         """Return why no run may be started now, whatever it makes; empty if one may be.
 
-        Of an ADC_HOME that is gone, as a disk that is not mounted, the settings are gone too: a run would build the
-        sample in its place.
+        Of an ADC_HOME that is gone or empty, as that of a disk that is not mounted, the settings are gone too: a run
+        would build the sample in its place.
         """
+        bring_back = "bring it back, such as by mounting its disk, or start Dagster with another ADC_HOME"
         if not self.home.is_dir():
+            return f"ADC_HOME = {self.home} is no folder any more: {bring_back}."
+        if not any(Store(self.home).versions()) and instance.get_latest_materialization_event(raw_corpus.key):
             return (
-                f"ADC_HOME = {self.home} is no folder any more: bring it back, such as by mounting its disk, or start"
-                " Dagster with another ADC_HOME."
+                f"ADC_HOME = {self.home} holds nothing of what Dagster has recorded: {bring_back}, or fill it anew by"
+                " a run of your own."
             )
         return self.problem
 
@@ -169,7 +171,7 @@ class Automation:
 
     def refusal(self, assets: Collection[str], instance: dg.DagsterInstance) -> str:
         """Return why a run of `assets` must not be started; empty if it may be."""
-        if hindrance := self.hindrance:
+        if hindrance := self.hindrance(instance):
             return hindrance
         named = self.settings.run_config
         try:
