@@ -14,7 +14,7 @@ preview that an earlier materialization shows.
 
 import re
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -39,6 +39,8 @@ ROWS = (
 # Pixels of Dagster's page in a window of 1,280: the table without its column of times and its margins; of these, the
 # names at most, of which Dagster breaks longer ones; and a character.
 TABLE, NAMES, CHARACTER = 470, 277, 8.4
+# Pixels on both sides of a name.
+MARGIN = 23
 # Characters of a Markdown value that Dagster shows behind a click.
 LONG = 1000
 # Prefix of the counts that a check puts into words: they have no rows of their own.
@@ -84,7 +86,10 @@ def page_of(
         "made": dg.MetadataValue.timestamp(request.store.made_at(made)),
         "settings": dg.MetadataValue.md(changed),
         "run_config": dg.MetadataValue.md(block(run_config_of(stage, made, partition), width)),
-        **{name: visible(four_digits(value), width) for name, value in shown.items()},
+        **{
+            name: visible(four_digits(value), width)
+            for name, value in zip(row_names(shown), shown.values(), strict=True)
+        },
         **({"defaults": dg.MetadataValue.md(defaults)} if defaults else {}),
         "digest": visible(made.digest, width),
         "path": visible(dg.MetadataValue.path(str(request.store.home / made.place)), width),
@@ -110,6 +115,16 @@ def line_width(names: Sequence[str]) -> int:
     """Return how many characters of a value are visible beside the longest of the names of rows."""
     longest = max(len(name) for name in names if not name.startswith("dagster/"))
     return int((TABLE - min(NAMES, longest * CHARACTER)) / CHARACTER)
+
+
+def row_names(names: Collection[str]) -> list[str]:
+    """Return names of rows, with a space behind each `.` if one of them could not be broken to fit its column.
+
+    Dagster breaks names at spaces and hyphens only, and draws what is too long over the next column.
+    """
+    longest = max((len(part) for name in names for part in re.split("[ -]", name)), default=0)
+    # What is too long by less than the column's margin is seen all the same.
+    return [name.replace(".", ". ") for name in names] if longest * CHARACTER > NAMES + MARGIN else list(names)
 
 
 def narrow(text: str, width: int, emphasis: str = "") -> str:

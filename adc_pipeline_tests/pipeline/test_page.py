@@ -25,6 +25,7 @@ from adc_pipeline.defs.page import (
     line_width,
     link,
     narrow,
+    row_names,
     run_config_of,
     settings_rows,
     visible,
@@ -154,6 +155,15 @@ def test_a_long_word_can_be_broken_and_stays_one(value: Any, lines: list[str]) -
     assert isinstance(shown, dg.MarkdownMetadataValue)
     assert str(shown.value).split(BREAK) == lines
     assert visible(value, 60) == value
+
+
+def test_names_that_would_be_drawn_over_the_next_column_can_be_broken() -> None:
+    fitting = ["random-walk_minus_ascending.steering", "preference_accuracy.later_doubled", "figures"]
+    assert row_names(fitting) == fitting
+    long = "random-walk_minus_ascending.preference_accuracy"
+    assert row_names(["top-2_minus_ascending.steering", "figures", long]) == [
+        "top-2_minus_ascending. steering", "figures", "random-walk_minus_ascending. preference_accuracy"]  # fmt: skip
+    assert row_names([]) == []
 
 
 def test_a_preview_is_a_table_behind_a_click(tmp_path: Path) -> None:
