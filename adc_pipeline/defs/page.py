@@ -118,13 +118,15 @@ def line_width(names: Sequence[str]) -> int:
 
 
 def row_names(names: Collection[str]) -> list[str]:
-    """Return names of rows, with a space behind each `.` if one of them could not be broken to fit its column.
+    """Return names of rows, with a space behind each `.` of figures if one could not be broken to fit its column.
 
     Dagster breaks names at spaces and hyphens only, and draws what is too long over the next column.
     """
     longest = max((len(part) for name in names for part in re.split("[ -]", name)), default=0)
     # What is too long by less than the column's margin is seen all the same.
-    return [name.replace(".", ". ") for name in names] if longest * CHARACTER > NAMES + MARGIN else list(names)
+    if longest * CHARACTER <= NAMES + MARGIN:
+        return list(names)
+    return [re.sub(r"\.(?!png$)", ". ", name) for name in names]
 
 
 def narrow(text: str, width: int, emphasis: str = "") -> str:
