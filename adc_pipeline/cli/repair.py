@@ -21,6 +21,7 @@ from adc_pipeline.core.content import damage, refuse_added
 from adc_pipeline.core.errors import PipelineError, first_line
 from adc_pipeline.core.links import locked
 from adc_pipeline.core.manifests import Artefact
+from adc_pipeline.defs.code_references import origin_tags
 from adc_pipeline.defs.history import FOLDERS, create
 from adc_pipeline.generation.registration import (
     REGISTERED,
@@ -97,7 +98,10 @@ def repair_mlflow(store: Store, report: Report) -> bool:
         report(LOST_IN_MLFLOW)
     # A damaged model would be registered as if it were the one that was trained; `check_artefacts` reports it.
     intact = [made for made in current(store) if not damage(made)]
-    restored = [message for made in intact for message in restore(store, tracking, made)]
+    name = f"repair {time.strftime('%Y-%m-%d %H:%M:%S')}"
+    # Runs that this command makes are below one of its own, as those of a job are.
+    parent = partial(tracking.parent, name, name, origin_tags(repair))
+    restored = [message for made in intact for message in restore(store, tracking, made, parent)]
     for message in restored:
         report(message)
     return found or bool(restored)
@@ -192,12 +196,15 @@ def fault(path: Path, owner: str, missing: Callable[[], list[str]] = list) -> st
     return f"it lacks {', '.join(gone[:3])}" if gone else ""
 
 
-def restore(store: Store, tracking: Tracking, made: Artefact) -> list[str]:
-    """Restore the MLflow run of a current artefact and the version of its model; return what was restored."""
+def restore(store: Store, tracking: Tracking, made: Artefact, parent: Callable[[], str]) -> list[str]:
+    """Restore the MLflow run of a current artefact and the version of its model; return what was restored.
+
+    `parent` returns the id of the run below which a new one belongs.
+    """
     messages: list[str] = []
     inputs = {name: store.version(name, digest) for name, digest in made.inputs.items() if has(store, name, digest)}
     tags = {"dagster.asset_key": made.name.partition("/")[0], "adc.code_version": made.code_version}
-    run = restored_run(tracking, made, inputs, tags, messages.append)
+    run = restored_run(tracking, made, inputs, tags, messages.append, parent=parent)
     if (made.path / REGISTERED).is_file():
         with explained(tracking):
             messages += restore_version(store, made, inputs, run)

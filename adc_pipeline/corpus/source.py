@@ -15,7 +15,7 @@ from typing import Any
 
 from adc_pipeline.core.engine import Report, no_report
 from adc_pipeline.core.errors import PipelineError
-from adc_pipeline.core.named_files import access_problem, is_utf8, named_path
+from adc_pipeline.core.named_files import access_problem, file_problem, is_utf8, named_path
 from adc_pipeline.core.terminal import printable
 from adc_pipeline.corpus.archives import check_archive, unpack
 from adc_pipeline.corpus.download import download, downloaded_version, newest_download
@@ -74,7 +74,7 @@ def convokit_names(settings: CorpusSettings) -> list[str]:
 
 
 def check_source(settings: CorpusSettings, contents: bool = True) -> None:
-    """Raise PipelineError for a source on disk that is missing or, with `contents`, cannot be read as a corpus."""
+    """Raise PipelineError for a source on disk that is missing or empty or, with `contents`, is no corpus."""
     names = convokit_names(settings)
     listed: dict[Path, str] = {}
     kinds: list[str] = []
@@ -94,11 +94,27 @@ def check_source(settings: CorpusSettings, contents: bool = True) -> None:
                 f"The corpus {source} {access_problem(path, error).partition(':')[0]}: give the setting corpus (or"
                 " ADC_CORPUS) the path of a ConvoKit folder or zip, a dump or a table."
             ) from error
+        if not contents and not isinstance(path, RemoteFile):
+            check_present(path, settings)
         for file in list_data(path, settings.format, settings.columns).files if contents else []:
             check_data(file, settings)
             check_listed_once(file, source, listed)
             kinds.append(file.what.kind)
     check_mapping(settings, kinds)
+
+
+def check_present(path: Path, settings: CorpusSettings) -> None:
+    """Raise PipelineError for a source on disk that holds nothing to read, as the folder of a disk that is not mounted.
+
+    Opens no file whose name says that it is data.
+    """
+    if not os.path.isdir(path) and (problem := file_problem(path)):
+        raise PipelineError(f"The corpus {path} {problem}.")
+    if not watched_files(path, settings.format, settings.columns):
+        raise PipelineError(
+            f"The corpus {path} holds no file that is read: put files there, mount the disk, or give the setting corpus"
+            " (or ADC_CORPUS) another path."
+        )
 
 
 def check_listed_once(file: DataFile, source: str, listed: dict[Path, str]) -> None:

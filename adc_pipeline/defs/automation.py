@@ -25,7 +25,8 @@ from adc_pipeline.core.settings import Settings, as_shown, setting
 from adc_pipeline.core.spellings import read_settings
 from adc_pipeline.core.terminal import printable
 from adc_pipeline.corpus.settings import CorpusSettings
-from adc_pipeline.defs.corpus import with_corpus
+from adc_pipeline.corpus.source import check_source
+from adc_pipeline.defs.corpus import raw_corpus, with_corpus
 from adc_pipeline.defs.jobs import assets_of_jobs
 from adc_pipeline.defs.look_ahead import check_values
 from adc_pipeline.defs.presets import preset_config
@@ -44,6 +45,7 @@ NOT_ENDED = [
     dg.DagsterRunStatus.STARTED,
     dg.DagsterRunStatus.CANCELING,
 ]
+CORPUS = raw_corpus.key.to_user_string()
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -137,17 +139,19 @@ class Automation:
             read_settings(CorpusSettings, configured(self.run_config, "ops", "raw_corpus"), "raw_corpus")
         )
 
-    @property
-    def hindrance(self) -> str:
+    def hindrance(self, instance: dg.DagsterInstance) -> str:
         """Return why no run may be started now, whatever it makes; empty if one may be.
 
-        Of an ADC_HOME that is gone, as a disk that is not mounted, the settings are gone too: a run would build the
-        sample in its place.
+        Of an ADC_HOME that is gone or empty, as that of a disk that is not mounted, the settings are gone too: a run
+        would build the sample in its place.
         """
+        bring_back = "bring it back, such as by mounting its disk, or start Dagster with another ADC_HOME"
         if not self.home.is_dir():
+            return f"ADC_HOME = {self.home} is no folder any more: {bring_back}."
+        if not any(Store(self.home).versions()) and instance.get_latest_materialization_event(raw_corpus.key):
             return (
-                f"ADC_HOME = {self.home} is no folder any more: bring it back, such as by mounting its disk, or start"
-                " Dagster with another ADC_HOME."
+                f"ADC_HOME = {self.home} holds nothing of what Dagster has recorded: {bring_back}, or fill it anew by"
+                " a run of your own."
             )
         return self.problem
 
@@ -167,10 +171,12 @@ class Automation:
 
     def refusal(self, assets: Collection[str], instance: dg.DagsterInstance) -> str:
         """Return why a run of `assets` must not be started; empty if it may be."""
-        if hindrance := self.hindrance:
+        if hindrance := self.hindrance(instance):
             return hindrance
         named = self.settings.run_config
         try:
+            if CORPUS in assets:
+                check_source(self.corpus, contents=False)
             # Not the time of automation.yaml, which a person saves to change an hour or an address too.
             saved = modified(self.run_config_file) if named else 0.0
             runs = instance.get_runs(dg.RunsFilter(statuses=NOT_ENDED))

@@ -14,7 +14,7 @@ preview that an earlier materialization shows.
 
 import re
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -39,10 +39,17 @@ ROWS = (
 # Pixels of Dagster's page in a window of 1,280: the table without its column of times and its margins; of these, the
 # names at most, of which Dagster breaks longer ones; and a character.
 TABLE, NAMES, CHARACTER = 470, 277, 8.4
+# Pixels on both sides of a name.
+MARGIN = 23
 # Characters of a Markdown value that Dagster shows behind a click.
 LONG = 1000
 # Prefix of the counts that a check puts into words: they have no rows of their own.
 IN_WORDS = "sampled."
+# An image without an address has no width, allows a line break beside it, and is no part of what a person copies.
+# Dagster's Markdown drops `<wbr>`.
+BREAK = "![]()"
+# One visible character of escaped Markdown.
+CHARACTERS = re.compile(r"\\.|&\w+;|.")
 # At the start of a line, Markdown would take these for a list or a heading.
 BEGINS = re.compile(r"^(\d*)(?=[-+#=.)])")
 
@@ -79,12 +86,15 @@ def page_of(
         "made": dg.MetadataValue.timestamp(request.store.made_at(made)),
         "settings": dg.MetadataValue.md(changed),
         "run_config": dg.MetadataValue.md(block(run_config_of(stage, made, partition), width)),
-        **{name: visible(four_digits(value), width) for name, value in shown.items()},
+        **{
+            name: visible(four_digits(value), width)
+            for name, value in zip(row_names(shown), shown.values(), strict=True)
+        },
         **({"defaults": dg.MetadataValue.md(defaults)} if defaults else {}),
-        "digest": made.digest,
-        "path": dg.MetadataValue.path(str(request.store.home / made.place)),
+        "digest": visible(made.digest, width),
+        "path": visible(dg.MetadataValue.path(str(request.store.home / made.place)), width),
         "mlflow_run": link(making["run"], making["address"]),
-        "mlflow_run_id": making["run"],
+        "mlflow_run_id": visible(making["run"], width),
         "unchanged": not reasons,
     }
 
@@ -107,6 +117,18 @@ def line_width(names: Sequence[str]) -> int:
     return int((TABLE - min(NAMES, longest * CHARACTER)) / CHARACTER)
 
 
+def row_names(names: Collection[str]) -> list[str]:
+    """Return names of rows, with a space behind each `.` of figures if one could not be broken to fit its column.
+
+    Dagster breaks names at spaces and hyphens only, and draws what is too long over the next column.
+    """
+    longest = max((len(part) for name in names for part in re.split("[ -]", name)), default=0)
+    # What is too long by less than the column's margin is seen all the same.
+    if longest * CHARACTER <= NAMES + MARGIN:
+        return list(names)
+    return [re.sub(r"\.(?!png$)", ". ", name) for name in names]
+
+
 def narrow(text: str, width: int, emphasis: str = "") -> str:
     """Return a text as lines of Markdown, each of at most `width` characters and in `emphasis`, such as `**`."""
     lines = textwrap.wrap(one_line(text), width, break_on_hyphens=False)
@@ -120,7 +142,14 @@ def link(text: str, address: str) -> dg.MarkdownMetadataValue:
 
 
 def visible(value: Any, width: int) -> Any:
-    """Return a value that does not stretch the column: a wide table behind a click, a paragraph with short lines."""
+    """Return a value that does not stretch the column.
+
+    A wide table is behind a click, a paragraph has short lines, and a long word, path or digest can be broken.
+    """
+    if isinstance(value, str | dg.TextMetadataValue | dg.PathMetadataValue):
+        text = value if isinstance(value, str) else value.value or ""
+        long = any(len(word) > width for word in text.split())
+        return dg.MetadataValue.md(breakable(text, width)) if long else value
     if isinstance(value, dg.MarkdownMetadataValue) and has_wide_table(value.value, width):
         return dg.MetadataValue.md(f"{value.value:{LONG}}")
     if not isinstance(value, dg.MarkdownMetadataValue) or any(part in value.value for part in ("\n", "](", "```")):
@@ -128,6 +157,24 @@ def visible(value: Any, width: int) -> Any:
     # It is Markdown already: only what begins a line may mean something else now.
     lines = textwrap.wrap(value.value, width, break_on_hyphens=False, break_long_words=False)
     return dg.MetadataValue.md("  \n".join([*lines[:1], *(BEGINS.sub(r"\1\\", line) for line in lines[1:])]))
+
+
+def breakable(text: str, width: int) -> str:
+    """Return a text as Markdown of which every `width` characters can stand on a line, broken before a `/` if any."""
+    found: list[str] = []
+    # Where the last line begins in `found`, and where it could be broken.
+    begin = place = 0
+    for character in CHARACTERS.findall(BEGINS.sub(r"\1\\", escape(text))):
+        if character == " ":
+            begin = len(found) + 1
+        elif len(found) - begin >= width:
+            begin = place if place > begin else len(found)
+            found.insert(begin, BREAK)
+            begin += 1
+        if character == "/":
+            place = len(found)
+        found.append(character)
+    return "".join(found)
 
 
 def has_wide_table(text: str, width: int) -> bool:

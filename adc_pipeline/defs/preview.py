@@ -6,16 +6,18 @@ from typing import Any
 import dagster as dg
 
 from adc_pipeline.core.columns import first_rows
+from adc_pipeline.core.markdown import table
 
 ROWS, WIDTH = 8, 80
 
 
-def preview(files: Sequence[str], columns: Sequence[str]) -> dg.TableMetadataValue:
-    """Return the first rows of these columns of the first file as metadata; long texts are truncated."""
+def preview(files: Sequence[str], columns: Sequence[str]) -> dg.MarkdownMetadataValue:
+    """Return the first rows of these columns of the first file as metadata; long texts are truncated.
+
+    It is Markdown, which the page puts behind a click: a table of Dagster's own would be wider than the page.
+    """
     rows = first_rows(files[0], ROWS, columns)
-    records = [dg.TableRecord({name: _truncated(row[name]) for name in columns}) for row in rows]
-    schema = dg.TableSchema([dg.TableColumn(name) for name in columns])
-    return dg.MetadataValue.table(records, schema)
+    return dg.MetadataValue.md(table(columns, ([_truncated(row[name]) for name in columns] for row in rows)))
 
 
 def _truncated(value: Any) -> Any:

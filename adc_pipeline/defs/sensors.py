@@ -32,7 +32,7 @@ def described() -> str:
 def changed_corpus(context: dg.SensorEvaluationContext) -> dg.SensorResult:
     watch = Watch.from_cursor(context.cursor)
     automation = Automation.load()
-    if hindrance := automation.hindrance:
+    if hindrance := automation.hindrance(context.instance):
         return dg.SensorResult(skip_reason=hindrance, cursor=watch.cursor())
     corpus = automation.corpus
     found = check_for_change(watch, corpus, Store.from_environment())

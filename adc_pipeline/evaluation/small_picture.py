@@ -15,8 +15,8 @@ from adc_pipeline.evaluation.evaluation import Evaluation
 from adc_pipeline.evaluation.figures import HEADLINE, Series
 
 LIMIT = 1000
-# Pixels: the picture, and the row of a measure.
-WIDTH, ROW = 200, 46
+# Pixels: the picture, which leaves room for the longest names of rows in a window of 1,280, and the row of a measure.
+WIDTH, ROW = 192, 46
 # Chance, or no improvement, is drawn like a series.
 CHANCE = -1
 # What Markdown or an address would take for its own.

@@ -340,7 +340,7 @@ class Records:
         if ASSET not in tags:
             raise PipelineError(
                 f"The MLflow run {info.run_id} was not made by this pipeline (it has no tag {ASSET}), so what it read"
-                " is unknown."
+                " is unknown: name a run or a model of this pipeline, or set the tag to the run's asset again."
             )
         output = next(iter(datasets(run, "output")), None)
         note = ""

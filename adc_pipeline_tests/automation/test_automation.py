@@ -146,6 +146,39 @@ def test_nothing_is_started_where_adc_home_is_gone(home: Path) -> None:
     assert not home.exists()
 
 
+def test_nothing_is_started_where_adc_home_is_empty_and_was_not(home: Path) -> None:
+    """As of a disk that is not mounted, which leaves a folder."""
+    with dg.DagsterInstance.ephemeral() as instance:
+        assert not Automation.load().hindrance(instance)
+        instance.report_runless_asset_event(dg.AssetMaterialization("raw_corpus"))
+        assert Automation.load().hindrance(instance).startswith(f"ADC_HOME = {home} holds nothing of what Dagster")
+        with (store := Store(home)).aside("raw_corpus") as folder:
+            write_making(made := Artefact("raw_corpus", folder, "d", {}), {})
+            store.put(folder, made)
+        assert not Automation.load().hindrance(instance)
+
+
+@pytest.mark.parametrize("name", ["missing", "closed", "empty", "pipe"])
+def test_a_schedule_waits_for_a_corpus_that_is_not_there(
+    home: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    missing = home / name
+    if name == "closed":
+        missing.symlink_to(missing)
+    if name == "empty":
+        missing.mkdir()
+    if name == "pipe":
+        os.mkfifo(missing)
+    monkeypatch.setenv("ADC_CORPUS", str(missing))
+    rebuilds = {each.name: tick_of(each) for each in schedules}
+    assert rebuilds.pop("prune_weekly").run_requests
+    for made in rebuilds.values():
+        assert str(made.skip_message).startswith(f"The corpus {missing} ")
+        assert not made.run_requests
+    monkeypatch.setenv("ADC_CORPUS", "sample")
+    assert all(tick_of(each).run_requests for each in schedules)
+
+
 @pytest.mark.slow
 def test_the_code_loads_with_a_wrong_file(home: Path) -> None:
     (home / "automation.yaml").write_text("weekly: 3\nrun_config: run.yaml\n")

@@ -54,6 +54,18 @@ def watcher(dumps: Path, tmp_path: Path) -> Watcher:
     return made
 
 
+def test_a_disk_that_is_not_mounted_is_no_change(watcher: Watcher, dumps: Path, tmp_path: Path) -> None:
+    """What is left then is an empty folder."""
+    dumps.rename(tmp_path / "unmounted")
+    dumps.mkdir()
+    assert watcher.looks() == []
+    assert f"The corpus {dumps} holds no file that is read" in watcher.skip_reason
+    dumps.rmdir()
+    (tmp_path / "unmounted").rename(dumps)
+    assert watcher.looks() == []
+    assert watcher.skip_reason.endswith("has not changed.")
+
+
 def test_an_unchanged_corpus_requests_no_run(watcher: Watcher) -> None:
     assert watcher.looks(10) == []
     assert watcher.skip_reason.endswith("has not changed.")

@@ -75,9 +75,11 @@ def test_a_damaged_database_of_mlflow_is_replaced_and_its_runs_restored(store: S
             "SELECT value FROM tags WHERE run_uuid = ? AND key = 'adc.digest'",
             "SELECT value FROM metrics WHERE run_uuid = ? AND key = 'walks'",
             "SELECT value FROM params WHERE run_uuid = ? AND key = 'seed'",
+            "SELECT name LIKE 'repair %' FROM runs WHERE run_uuid ="
+            " (SELECT value FROM tags WHERE run_uuid = ? AND key = 'mlflow.parentRunId')",
         )
         found = [connection.execute(query, [run]).fetchone()[0] for query in queries]
-    assert found == ["FINISHED", made.digest, 3, "1"]
+    assert found == ["FINISHED", made.digest, 3, "1", True]
 
 
 @pytest.mark.slow

@@ -22,7 +22,7 @@ def test_three_series_of_all_measures_fit_and_have_one_line_each() -> None:
     markdown = small_headline({name: dict.fromkeys(HEADLINE, WORST) for name in names})
     assert 0 < len(markdown) < LIMIT
     drawn = svg(markdown)
-    assert int(drawn.attrib["width"]) == WIDTH <= 300
+    assert int(drawn.attrib["width"]) == WIDTH <= 193
     paths = [each.attrib["d"] for each in drawn.iterfind("{*}path")]
     assert len(paths) == 1 + len(names)
     numbers = [int(x) for path in paths for x in re.findall(r"[MH](\d+)", path)]

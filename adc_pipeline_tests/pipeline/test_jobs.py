@@ -13,7 +13,9 @@ import pytest
 
 from adc_pipeline.core.artefacts import Store
 from adc_pipeline.core.content import damage, folder_digest
+from adc_pipeline.core.markdown import escape
 from adc_pipeline.definitions import defs
+from adc_pipeline.defs.page import BREAK
 from adc_pipeline.evaluation.headlines import FIRST, HEADLINES
 from adc_pipeline.tracking.lineage import Node, model_lineage
 from adc_pipeline.tracking.runs import DIGEST, Tracking, local_path
@@ -81,10 +83,12 @@ def test_materializations_show_figures_pictures_and_links(run: dg.ExecuteInProce
     for event in run.get_asset_materialization_events():
         materialization = event.step_materialization_data.materialization
         made = Store(home).current(materialization.asset_key.to_user_string())
-        assert materialization.metadata["digest"].value == made.digest
-        run_id, address = (materialization.metadata[name].value for name in ("mlflow_run_id", "mlflow_run"))
-        assert str(address).startswith(f"[{str(run_id)[:8]}](")
-        assert str(address).endswith(f"/runs/{run_id}?workflowType=machine_learning)")
+        shown = {name: str(value.value).replace(BREAK, "") for name, value in materialization.metadata.items()}
+        assert shown["digest"] == made.digest
+        assert shown["path"] in (escape(home / made.place), str(home / made.place))
+        run_id, address = shown["mlflow_run_id"], shown["mlflow_run"]
+        assert address.startswith(f"[{run_id[:8]}](")
+        assert address.endswith(f"/runs/{run_id}?workflowType=machine_learning)")
         assert materialization.tags is not None
         assert materialization.tags["dagster/data_version"] == made.digest
 

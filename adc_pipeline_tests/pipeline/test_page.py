@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import yaml
 
@@ -14,6 +16,7 @@ from adc_pipeline.definitions import defs
 from adc_pipeline.defs.corpus import detected
 from adc_pipeline.defs.making import Making
 from adc_pipeline.defs.page import (
+    BREAK,
     LONG,
     ROWS,
     block,
@@ -22,11 +25,13 @@ from adc_pipeline.defs.page import (
     line_width,
     link,
     narrow,
+    row_names,
     run_config_of,
     settings_rows,
     visible,
 )
 from adc_pipeline.defs.presets import preset_config
+from adc_pipeline.defs.preview import preview
 from adc_pipeline.defs.run_config import merged
 from adc_pipeline.defs.stage import STAGES
 from adc_pipeline.defs.workspace import rebuilt_or_reused
@@ -119,7 +124,7 @@ def test_a_paragraph_of_a_stage_is_as_narrow_as_the_page() -> None:
     for other in ("| a |\n| - |", f"[report.html](http://127.0.0.1/a {words})", f"- one\n- {words}"):
         assert visible(dg.MetadataValue.md(other), 9).value == other
     assert visible(0.5, 3) == 0.5
-    assert visible(words, 3) == words
+    assert visible(words, 5) == words
 
 
 def test_wide_tables_are_behind_a_click_and_links_are_short() -> None:
@@ -131,6 +136,42 @@ def test_wide_tables_are_behind_a_click_and_links_are_short() -> None:
     assert (
         link("0123456789abcdef", "http://127.0.0.1:5000/#/runs/0").value == "[01234567](http://127.0.0.1:5000/#/runs/0)"
     )
+
+
+@pytest.mark.parametrize(
+    ("value", "lines"),
+    [
+        ("31c5cacf078ea922ed149d1e475f9c73", ["31c5cacf078ea922ed149d", "1e475f9c73"]),
+        (
+            dg.MetadataValue.path("/home/a_b/*/reddit-comments/.adc/evaluations/comparison"),
+            [r"/home/a_b/\*", "/reddit-comments/.adc", "/evaluations", "/comparison"],
+        ),
+        (dg.MetadataValue.text(f"- a <b> {'&' * 23}"), [rf"\- a &lt;b&gt; {'&amp;' * 22}", "&amp;"]),
+    ],
+)
+def test_a_long_word_can_be_broken_and_stays_one(value: Any, lines: list[str]) -> None:
+    """Otherwise it stretches the column of values beyond the edge of the page."""
+    shown = visible(value, 22)
+    assert isinstance(shown, dg.MarkdownMetadataValue)
+    assert str(shown.value).split(BREAK) == lines
+    assert visible(value, 60) == value
+
+
+def test_names_that_would_be_drawn_over_the_next_column_can_be_broken() -> None:
+    fitting = ["random-walk_minus_ascending.steering", "preference_accuracy.later_doubled", "figures"]
+    assert row_names(fitting) == fitting
+    long = "random-walk_minus_ascending.preference_accuracy"
+    assert row_names(["headline.png", long]) == ["headline.png", "random-walk_minus_ascending. preference_accuracy"]
+    assert row_names([]) == []
+
+
+def test_a_preview_is_a_table_behind_a_click(tmp_path: Path) -> None:
+    file = tmp_path / "0.parquet"
+    pq.write_table(pa.table({"id": ["a", None], "text": ["one | two\n" * 20, ""]}), file)
+    shown = str(visible(preview([str(file)], ["id", "text"]), 22).value)
+    assert shown.splitlines()[0] == "| id | text |"
+    assert r"| a | one \| two one \| two" in shown
+    assert len(shown) >= LONG
 
 
 def test_how_a_table_is_read_is_found_out(tmp_path: Path) -> None:

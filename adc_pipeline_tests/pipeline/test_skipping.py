@@ -24,6 +24,7 @@ from adc_pipeline.definitions import defs
 from adc_pipeline.defs import ahead as defs_ahead
 from adc_pipeline.defs import preferences, walks
 from adc_pipeline.defs.making import Making
+from adc_pipeline.defs.page import BREAK
 from adc_pipeline.tracking.lineage import Records
 from adc_pipeline.tracking.relocation import relocate
 from adc_pipeline.tracking.restoration import RESTORED
@@ -104,7 +105,7 @@ def made_by(result: dg.ExecuteInProcessResult) -> dict[str, bool]:
     for event in result.get_asset_materialization_events():
         materialization = event.step_materialization_data.materialization
         current = Store.from_environment().current(materialization.asset_key.to_user_string())
-        assert materialization.metadata["digest"].value == current.digest
+        assert str(materialization.metadata["digest"].value).replace(BREAK, "") == current.digest
         assert (materialization.tags or {})["dagster/data_version"] == current.digest
         made[current.name] = not materialization.metadata["unchanged"].value
     return made
@@ -147,7 +148,7 @@ def test_a_rerun_reuses_everything_reports_it_and_leaves_little(
     assert run_datasets(corpus, store=Store(home)) == only()
     assert size(*made) - before_run < 100_000
     # The pictures are in the history of the run before.
-    assert size("dagster") - history < LIMIT / 2.1
+    assert size("dagster") - history < LIMIT / 2.05
 
 
 def test_a_failed_run_does_not_report_that_nothing_is_new(

@@ -50,9 +50,6 @@ REMEDIES = {
     ),
     "… could not be made; see ….log.": "read the end of that log",
     "The servers have not started in … s: see ….": "read the end of that log; end other work on this machine",
-    "The MLflow run … was not made by this pipeline (it has no tag …), so what it read is unknown.": (
-        "name a run or a model of this pipeline"
-    ),
     "`accelerate_config` …: …": "the message ends in it; `accelerate config` writes such a file",
     "The training in … cannot go on …, and run it again to resume from the last checkpoint.": (
         "the message has what the system answered, and what to do"
