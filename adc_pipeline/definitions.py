@@ -11,14 +11,14 @@ from datetime import timedelta
 
 import dagster as dg
 
-from adc_pipeline.defs import lifecycle, months, study
 from adc_pipeline.defs.asset import ASSETS
+from adc_pipeline.defs.assets import lifecycle, months, study
+from adc_pipeline.defs.automation.jobs import jobs
+from adc_pipeline.defs.automation.schedules import schedules
+from adc_pipeline.defs.automation.sensors import STALE, sensors
 from adc_pipeline.defs.console import CONSOLE, adjust_log_records
-from adc_pipeline.defs.jobs import jobs
 from adc_pipeline.defs.pruning import prune
 from adc_pipeline.defs.publishing import publish
-from adc_pipeline.defs.schedules import schedules
-from adc_pipeline.defs.sensors import STALE, sensors
 from adc_pipeline.defs.workspace import Mlflow, Shards, Training, Workspace
 
 # The garbage collector would look again and again at what was imported, which takes a tenth of a short job's CPU time,

@@ -147,7 +147,7 @@ def content_digest(asset: str, path: Path) -> str:
     """Compute the current digest of an artefact's folder."""
     if asset != "raw_corpus":
         return folder_digest(path)
-    from adc_pipeline.corpus.recorded_files import corpus_digest
+    from adc_pipeline.corpus.opening.recorded_files import corpus_digest
 
     # Not the folder digest: linked files are stored elsewhere, and only files that the pipeline reads count.
     return corpus_digest(path / "corpus")
@@ -158,7 +158,7 @@ def changed_files(path: Path) -> str:
     record = path / "files.json"
     if not record.exists():
         return ""
-    from adc_pipeline.corpus.recorded_files import read_files
+    from adc_pipeline.corpus.opening.recorded_files import read_files
 
     seen = read_files(record)
     other = [

@@ -24,7 +24,7 @@ from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.core.placement import Placement
 from adc_pipeline.core.shards import Counts, map_shards, shard_names, shards_of
 from adc_pipeline.corpus import changes, readings
-from adc_pipeline.corpus.sample import write_sample
+from adc_pipeline.corpus.sample.threads import write_sample
 from adc_pipeline.corpus.settings import UtteranceSettings
 from adc_pipeline.corpus.utterances import write_utterances
 from adc_pipeline.ranking.ranked_replies import write_ranked_replies

@@ -13,7 +13,7 @@ from adc_pipeline.core.artefacts import Store
 from adc_pipeline.core.content import folder_digest
 from adc_pipeline.core.manifests import Artefact
 from adc_pipeline.core.shards import Counts
-from adc_pipeline.corpus.sample import write_sample
+from adc_pipeline.corpus.sample.threads import write_sample
 from adc_pipeline.corpus.settings import UtteranceSettings
 from adc_pipeline.corpus.utterances import write_utterances
 from adc_pipeline.defs.database import DATABASE, write_database

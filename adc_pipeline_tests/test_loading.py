@@ -9,7 +9,7 @@ import pytest
 from adc_pipeline import loading
 from adc_pipeline.core.artefacts import Store
 from adc_pipeline.core.errors import PipelineError
-from adc_pipeline.corpus.sample import write_sample
+from adc_pipeline.corpus.sample.threads import write_sample
 from adc_pipeline.corpus.utterances import write_utterances
 from adc_pipeline.preferences.datasets import write_preferences
 from adc_pipeline.ranking.ranked_replies import write_ranked_replies

@@ -25,10 +25,10 @@ from adc_pipeline.core.named_files import FROM_KERNEL, SMALL_JSON, file_problem
 from adc_pipeline.core.picture import png
 from adc_pipeline.core.records import LARGEST, fits, object_in, read_record, sealed
 from adc_pipeline.core.terminal import without_controls
-from adc_pipeline.corpus.download import VERSION, newest_download
+from adc_pipeline.corpus.files.download import VERSION, newest_download
+from adc_pipeline.corpus.opening.recorded_files import check_unchanged, corpus_digest, read_files, recorded_links
 from adc_pipeline.corpus.parts import left_out_lines, list_parts, recorded_archives
 from adc_pipeline.corpus.parts import read_record as read_parts
-from adc_pipeline.corpus.recorded_files import check_unchanged, corpus_digest, read_files, recorded_links
 from adc_pipeline.corpus.settings import CorpusSettings
 from adc_pipeline.defs.making import Request
 from adc_pipeline.defs.shown import read_shown, shown_digests, shown_pictures, write_shown

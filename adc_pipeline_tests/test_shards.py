@@ -32,7 +32,7 @@ from adc_pipeline.corpus import duplicates, sharding, utterances
 from adc_pipeline.corpus.parts import plain_bytes
 from adc_pipeline.corpus.readers import json_lines
 from adc_pipeline.corpus.readings import cut, line_ends, whole_readings
-from adc_pipeline.corpus.sample import write_sample
+from adc_pipeline.corpus.sample.threads import write_sample
 from adc_pipeline.corpus.settings import UtteranceSettings
 from adc_pipeline.corpus.tables import create_read_rows
 from adc_pipeline.corpus.titles import TITLES, create_titles

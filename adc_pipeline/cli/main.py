@@ -113,7 +113,7 @@ def report(opens: bool | None) -> None:
     """Print the path of the newest report, and open it in a browser if there is one."""
     from adc_pipeline.cli.browser import open_pages
     from adc_pipeline.core.artefacts import Store
-    from adc_pipeline.evaluation.summary import command, newest_report, shown
+    from adc_pipeline.evaluation.presentation.summary import command, newest_report, shown
 
     home = Store.from_environment().home
     found = newest_report(home)
@@ -215,7 +215,7 @@ def score(model: str, file: Any) -> None:
     """
     import json
 
-    from adc_pipeline.evaluation.candidates import Ranker
+    from adc_pipeline.evaluation.scoring.candidates import Ranker
 
     wrong = 0
     for answer in Ranker.load(model).answers(file):

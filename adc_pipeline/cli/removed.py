@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from adc_pipeline.cli.home import dagster_instance
 from adc_pipeline.core.artefacts import Store
 from adc_pipeline.core.errors import PipelineError
-from adc_pipeline.corpus.removals import FILE, read_removals
+from adc_pipeline.corpus.privacy.removals import FILE, read_removals
 from adc_pipeline.lifecycle.removal import Key, Standing, remove, standing
 from adc_pipeline.tracking.database import connect
 from adc_pipeline.tracking.failures import explained

@@ -105,7 +105,7 @@ def find_job(defs: "Definitions", names: Sequence[str]) -> "JobDefinition":
 
     Raise PipelineError where there is no such job or asset, or where it is one of a partition at a time.
     """
-    from adc_pipeline.defs.jobs import job_of_assets, makeable_assets
+    from adc_pipeline.defs.automation.jobs import job_of_assets, makeable_assets
 
     jobs = {job.name: job for job in defs.resolve_all_job_defs() if not job.name.startswith("__")}
     if len(names) == 1 and (job := jobs.get(names[0])):

@@ -17,16 +17,16 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from adc_pipeline.core.engine import Report, no_report
 from adc_pipeline.core.errors import PipelineError
-from adc_pipeline.corpus.file_fields import known_fields
-from adc_pipeline.corpus.formats import Recognised, recognise
-from adc_pipeline.corpus.layouts import STACK_EXCHANGE_COMMENTS, STACK_EXCHANGE_POSTS, ScoreOrder
+from adc_pipeline.corpus.layouts.layouts import STACK_EXCHANGE_COMMENTS, STACK_EXCHANGE_POSTS, ScoreOrder
+from adc_pipeline.corpus.opening.recorded_files import STACK_EXCHANGE_FILES
 from adc_pipeline.corpus.readers import dumps, inner_replies, json_lines, lines, mended_json, small_files, tables, xml
 from adc_pipeline.corpus.readers.arrow import write_parquet
 from adc_pipeline.corpus.readers.carried import MAPPED, carried, place_of, quoted
 from adc_pipeline.corpus.readers.html import html_to_text
 from adc_pipeline.corpus.readers.nested import Flatten
 from adc_pipeline.corpus.readers.rows import COLUMNS, FILE_NUMBER, NAME_OF_FILE, Rows, as_columns, columns_of_file
-from adc_pipeline.corpus.recorded_files import STACK_EXCHANGE_FILES
+from adc_pipeline.corpus.recognition.file_fields import known_fields
+from adc_pipeline.corpus.recognition.formats import Recognised, recognise
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection, DuckDBPyRelation, Expression

@@ -20,8 +20,8 @@ from adc_pipeline.core.finished import finish, is_finished
 from adc_pipeline.core.records import read_record
 from adc_pipeline.core.shards import link_or_copy, shard_names, write_counts
 from adc_pipeline.corpus.keys import Keys
-from adc_pipeline.corpus.recorded_files import FILES, part_files, read_files
-from adc_pipeline.corpus.remote import RemoteFile
+from adc_pipeline.corpus.opening.recorded_files import FILES, part_files, read_files
+from adc_pipeline.corpus.opening.remote import RemoteFile
 from adc_pipeline.corpus.settings import CorpusSettings, UtteranceSettings
 
 if TYPE_CHECKING:

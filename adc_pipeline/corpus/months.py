@@ -12,7 +12,7 @@ from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.core.records import read_record
 from adc_pipeline.core.shards import Counts
 from adc_pipeline.corpus.parts import Part, list_parts, plain_bytes
-from adc_pipeline.corpus.removals import Removals
+from adc_pipeline.corpus.privacy.removals import Removals
 from adc_pipeline.corpus.settings import CorpusSettings, UtteranceSettings
 from adc_pipeline.corpus.sharding import COUNTED, keeps_rows, shard_rows
 

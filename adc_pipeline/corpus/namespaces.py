@@ -13,9 +13,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from adc_pipeline.core.named_files import named_path
-from adc_pipeline.corpus.file_fields import first_lines, known_fields
+from adc_pipeline.corpus.opening.recorded_files import UTTERANCES
 from adc_pipeline.corpus.parts import Part
-from adc_pipeline.corpus.recorded_files import UTTERANCES
+from adc_pipeline.corpus.recognition.file_fields import first_lines, known_fields
 
 REDDIT = ""
 # A comment or a post, as Reddit refers to it.

@@ -13,11 +13,11 @@ from typing import Any, get_args
 from adc_pipeline.core import records
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.core.records import fits
-from adc_pipeline.corpus.formats import Recognised, recognise
-from adc_pipeline.corpus.layouts import ScoreOrder
-from adc_pipeline.corpus.packings import packing
-from adc_pipeline.corpus.recorded_files import PARTS, UTTERANCES, FileEntry, PartEntry, changed, part_files
-from adc_pipeline.corpus.remote import RemoteFile, remote_file
+from adc_pipeline.corpus.layouts.layouts import ScoreOrder
+from adc_pipeline.corpus.opening.packings import packing
+from adc_pipeline.corpus.opening.recorded_files import PARTS, UTTERANCES, FileEntry, PartEntry, changed, part_files
+from adc_pipeline.corpus.opening.remote import RemoteFile, remote_file
+from adc_pipeline.corpus.recognition.formats import Recognised, recognise
 from adc_pipeline.corpus.settings import CorpusSettings
 
 # A packed file holds about so many times its bytes. Smaller files are not looked at.

@@ -17,16 +17,16 @@ from adc_pipeline.core.engine import Engine
 from adc_pipeline.core.errors import PipelineError, is_disk_full
 from adc_pipeline.core.shards import shard_sql
 from adc_pipeline.corpus import fields
+from adc_pipeline.corpus.opening.recorded_files import UTTERANCES
+from adc_pipeline.corpus.opening.unfit import refused
 from adc_pipeline.corpus.parts import Part
 from adc_pipeline.corpus.readers import convokit, dumps, lines, mended_json, tables
 from adc_pipeline.corpus.readers.carried import carried, quoted
 from adc_pipeline.corpus.readers.inner_replies import lost_records
 from adc_pipeline.corpus.readers.rows import COLUMNS, Rows
 from adc_pipeline.corpus.readers.text_lines import other_encoding_of_lines
-from adc_pipeline.corpus.recorded_files import UTTERANCES
 from adc_pipeline.corpus.settings import CorpusSettings
 from adc_pipeline.corpus.split_files import ROW_GROUP, SplitFiles
-from adc_pipeline.corpus.unfit import refused
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection

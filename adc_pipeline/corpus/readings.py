@@ -14,12 +14,12 @@ from itertools import groupby, pairwise
 from pathlib import Path
 
 from adc_pipeline.core.errors import PipelineError
-from adc_pipeline.corpus.packings import packing
+from adc_pipeline.corpus.opening.packings import packing
+from adc_pipeline.corpus.opening.recorded_files import UTTERANCES
 from adc_pipeline.corpus.parts import Part
 from adc_pipeline.corpus.readers import json_lines, lines
 from adc_pipeline.corpus.readers.arrow import read_schema
 from adc_pipeline.corpus.readers.dialects import read_dialect
-from adc_pipeline.corpus.recorded_files import UTTERANCES
 
 # Small files are read together, this many at most.
 SMALL_FILE, MOST_FILES = 1 << 20, 2000

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from adc_pipeline.core.settings import Settings, setting
-from adc_pipeline.corpus.formats import Format
+from adc_pipeline.corpus.recognition.formats import Format
 
 
 @dataclass(frozen=True)

@@ -22,14 +22,14 @@ from adc_pipeline.core.shards import COUNTS, Counts, link_or_copy, make_shards, 
 from adc_pipeline.corpus import kept_rows
 from adc_pipeline.corpus.missing_texts import create_text_macros
 from adc_pipeline.corpus.namespaces import join_sites, part_namespaces
+from adc_pipeline.corpus.opening.recorded_files import unchanged_while_read
 from adc_pipeline.corpus.parts import Part, list_parts
-from adc_pipeline.corpus.personal_data import replace_personal_data
 from adc_pipeline.corpus.pieces import PARQUET_OPTIONS, PieceWriter, is_no_fault_of_a_file, read_parts
+from adc_pipeline.corpus.privacy.personal_data import replace_personal_data
+from adc_pipeline.corpus.privacy.removals import Removals, remove_rows
 from adc_pipeline.corpus.readers.carried import carried
 from adc_pipeline.corpus.readers.values import create_macros, stands_for_nothing
 from adc_pipeline.corpus.readings import Reading, cut, cut_out, whole_readings
-from adc_pipeline.corpus.recorded_files import unchanged_while_read
-from adc_pipeline.corpus.removals import Removals, remove_rows
 from adc_pipeline.corpus.settings import CorpusSettings, UtteranceSettings
 from adc_pipeline.corpus.split_files import fill_empty_shards
 from adc_pipeline.corpus.tables import FROM, READ

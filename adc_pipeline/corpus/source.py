@@ -17,17 +17,17 @@ from adc_pipeline.core.engine import Report, no_report
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.core.named_files import access_problem, file_problem, is_utf8, named_path
 from adc_pipeline.core.terminal import printable
-from adc_pipeline.corpus.archives import check_archive, unpack
-from adc_pipeline.corpus.download import download, downloaded_version, newest_download
-from adc_pipeline.corpus.file_fields import NEEDED, known_fields, later_keys
-from adc_pipeline.corpus.folders import DATA, DataFile, Listing, list_data, watched_files
-from adc_pipeline.corpus.formats import Recognised, identity, remember
+from adc_pipeline.corpus.files.archives import check_archive, unpack
+from adc_pipeline.corpus.files.download import download, downloaded_version, newest_download
+from adc_pipeline.corpus.files.folders import DATA, DataFile, Listing, list_data, watched_files
+from adc_pipeline.corpus.opening.recorded_files import STACK_EXCHANGE_FILES, recorded, source_stamp
+from adc_pipeline.corpus.opening.remote import RemoteFile, is_remote, remote_file
+from adc_pipeline.corpus.opening.unfit import unfit
 from adc_pipeline.corpus.parts import NewPart, left_out_lines, write_parts
 from adc_pipeline.corpus.readers.carried import carried, own
-from adc_pipeline.corpus.recorded_files import STACK_EXCHANGE_FILES, recorded, source_stamp
-from adc_pipeline.corpus.remote import RemoteFile, is_remote, remote_file
+from adc_pipeline.corpus.recognition.file_fields import NEEDED, known_fields, later_keys
+from adc_pipeline.corpus.recognition.formats import Recognised, identity, remember
 from adc_pipeline.corpus.settings import CorpusSettings
-from adc_pipeline.corpus.unfit import unfit
 
 SAMPLE = "sample"
 UNPACKED = ".unpacked"
@@ -236,7 +236,7 @@ def list_all(path: Path, unpacked: Path, settings: CorpusSettings) -> Listing:
 
 
 def generate(settings: CorpusSettings, out: Path) -> None:
-    from adc_pipeline.corpus.sample import write_sample
+    from adc_pipeline.corpus.sample.threads import write_sample
 
     out.mkdir()
     size = {"conversations": settings.sample_conversations} if settings.sample_conversations else {}

@@ -32,7 +32,7 @@ from adc_pipeline.corpus.duplicates import write_candidates, write_duplicates
 from adc_pipeline.corpus.kept_rows import record_trees
 from adc_pipeline.corpus.keys import IS_UTTERANCE, Keys, read_keys
 from adc_pipeline.corpus.parts import plain_bytes
-from adc_pipeline.corpus.removals import Removals
+from adc_pipeline.corpus.privacy.removals import Removals
 from adc_pipeline.corpus.settings import CorpusSettings, UtteranceSettings
 from adc_pipeline.corpus.sharding import COUNTED, no_utterances, shard_rows
 from adc_pipeline.corpus.tables import READ, SET_ASIDE, create_read_rows

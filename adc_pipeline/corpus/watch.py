@@ -18,9 +18,9 @@ from adc_pipeline.core.artefacts import Store
 from adc_pipeline.core.content import file_digest
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.core.manifests import read_making
-from adc_pipeline.corpus.download import published_versions
+from adc_pipeline.corpus.files.download import published_versions
+from adc_pipeline.corpus.opening.recorded_files import recorded_links
 from adc_pipeline.corpus.parts import recorded_archives
-from adc_pipeline.corpus.recorded_files import recorded_links
 from adc_pipeline.corpus.settings import CorpusSettings
 from adc_pipeline.corpus.source import check_source, convokit_names, corpus_state
 

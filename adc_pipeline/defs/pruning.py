@@ -6,7 +6,7 @@ dagster job execute -m adc_pipeline.definitions -j prune
 import dagster as dg
 
 from adc_pipeline.defs.asset import executable_assets
-from adc_pipeline.defs.lifecycle import CHECKS
+from adc_pipeline.defs.assets.lifecycle import CHECKS
 from adc_pipeline.defs.look_ahead import look_ahead
 from adc_pipeline.defs.old_runs import old_runs, remove_run, runs_with_excess_logs
 from adc_pipeline.defs.run_config import configured, job_config, schema

@@ -24,7 +24,7 @@ from adc_pipeline.defs.origin import is_forgotten, mark_as_run_of_this_location
 from adc_pipeline.defs.run_config import configured
 from adc_pipeline.defs.unstarted import show_as_before
 from adc_pipeline.defs.workspace_settings import ShardSettings, WorkspaceSettings
-from adc_pipeline.evaluation.summary import command, summary
+from adc_pipeline.evaluation.presentation.summary import command, summary
 from adc_pipeline.tracking.runs import Tracking
 from adc_pipeline.tracking.settings import MlflowSettings
 

@@ -12,9 +12,9 @@ from typing import NamedTuple
 import numpy as np
 
 from adc_pipeline.core.engine import connected
-from adc_pipeline.evaluation.bootstrap import ratio_estimates
 from adc_pipeline.evaluation.case_table import CASE_TABLE
-from adc_pipeline.evaluation.estimate import Estimate
+from adc_pipeline.evaluation.intervals.bootstrap import ratio_estimates
+from adc_pipeline.evaluation.intervals.estimate import Estimate
 from adc_pipeline.evaluation.measures import exponentiated
 
 CASES = """

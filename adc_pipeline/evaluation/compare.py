@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from adc_pipeline.evaluation.comparison import Comparison, read_comparison
-from adc_pipeline.evaluation.figures import draw
-from adc_pipeline.evaluation.report import comparison_page
+from adc_pipeline.evaluation.presentation.figures import draw
+from adc_pipeline.evaluation.presentation.report import comparison_page
+from adc_pipeline.evaluation.presentation.tables import comparison_series
 from adc_pipeline.evaluation.settings import ComparisonSettings
-from adc_pipeline.evaluation.tables import comparison_series
 
 
 def compare(

@@ -15,11 +15,11 @@ import numpy as np
 
 from adc_pipeline.evaluation.applicability import comparable_bits
 from adc_pipeline.evaluation.case_table import read_case_values
-from adc_pipeline.evaluation.estimate import Difference
 from adc_pipeline.evaluation.evaluation import Evaluation
+from adc_pipeline.evaluation.intervals.estimate import Difference
+from adc_pipeline.evaluation.intervals.significance import corrected, paired_difference
 from adc_pipeline.evaluation.measures import family
 from adc_pipeline.evaluation.settings import ComparisonSettings
-from adc_pipeline.evaluation.significance import corrected, paired_difference
 
 # By measure, with all its readings. Perplexity is not among them: its logarithm is bits per byte.
 OF_EVERY_DATASET = ("preference_accuracy", "steering", "rejection_contrast")

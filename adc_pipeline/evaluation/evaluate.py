@@ -24,12 +24,12 @@ from adc_pipeline.evaluation.applicability import (
 from adc_pipeline.evaluation.baselines import BASELINES, informative
 from adc_pipeline.evaluation.case_table import write_case_table
 from adc_pipeline.evaluation.evaluation import VALIDATION, Evaluation
-from adc_pipeline.evaluation.figures import draw
 from adc_pipeline.evaluation.job import EvaluationJob
 from adc_pipeline.evaluation.judge import Judge
 from adc_pipeline.evaluation.measures import family
 from adc_pipeline.evaluation.own_replies import policy_series
-from adc_pipeline.evaluation.report import evaluation_page
+from adc_pipeline.evaluation.presentation.figures import draw
+from adc_pipeline.evaluation.presentation.report import evaluation_page
 from adc_pipeline.evaluation.samples import Sample, sample, sample_figures, write_samples
 from adc_pipeline.evaluation.scored import (
     baseline_differences,
@@ -39,7 +39,7 @@ from adc_pipeline.evaluation.scored import (
     measured_series,
     reliability_curves,
 )
-from adc_pipeline.evaluation.scoring import Progress, Scorer
+from adc_pipeline.evaluation.scoring.likelihoods import Progress, Scorer
 from adc_pipeline.evaluation.settings import EvaluationSettings
 from adc_pipeline.evaluation.split_scores import score_split, text_scorers
 from adc_pipeline.walks.datasets import split_files

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from adc_pipeline.core.records import read_record, unfit_record
-from adc_pipeline.evaluation.estimate import Difference, Estimate
+from adc_pipeline.evaluation.intervals.estimate import Difference, Estimate
 
 Estimates = dict[str, Estimate]
 

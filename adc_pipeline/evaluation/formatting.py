@@ -5,7 +5,7 @@ Reports, tables, conclusions and decisions use these functions and no format of 
 
 import math
 
-from adc_pipeline.evaluation.estimate import Estimate
+from adc_pipeline.evaluation.intervals.estimate import Estimate
 
 NONE = "–"
 

@@ -3,7 +3,7 @@
 Three judges, none of which knows the speaker; the first two read the reply's text alone:
 
 - `templates`, on the sample corpus: the quality of the wording, 0 to 4, which the sample's writer knows
-  (`corpus/sample_quality.py`). A reply that matches no template is as bad as the worst.
+  (`corpus/sample/quality.py`). A reply that matches no template is as bad as the worst.
 - `words`, elsewhere: a reward model. Logistic regression on the difference of two siblings' bags of words (Bradley and
   Terry 1952), trained on sibling pairs of the training split; the strength of the L2 penalty, and whether word pairs
   count, are chosen by accuracy on the validation split. Its scores are in standard deviations of people's replies.
@@ -33,9 +33,9 @@ from adc_pipeline.core.engine import Engine
 from adc_pipeline.core.errors import DamagedError, first_line
 from adc_pipeline.core.records import read_record
 from adc_pipeline.core.shards import parts
-from adc_pipeline.evaluation.bootstrap import Floats, ratio_estimates
-from adc_pipeline.evaluation.estimate import Estimate
 from adc_pipeline.evaluation.formatting import number
+from adc_pipeline.evaluation.intervals.bootstrap import Floats, ratio_estimates
+from adc_pipeline.evaluation.intervals.estimate import Estimate
 from adc_pipeline.evaluation.reward import RewardModel
 from adc_pipeline.evaluation.settings import JudgeSettings
 from adc_pipeline.ranking.ranked_replies import RANKED_REPLIES
@@ -165,7 +165,7 @@ class Judge:
         `posts` are what they reply to, which a reward model reads.
         """
         if self.kind == "templates":
-            from adc_pipeline.corpus.sample_quality import quality
+            from adc_pipeline.corpus.sample.quality import quality
 
             found = [quality(text) for text in texts]
             judged = np.array([each is not None for each in found], dtype=bool)

@@ -29,8 +29,8 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from adc_pipeline.evaluation.bootstrap import Floats, Ints
-from adc_pipeline.evaluation.cases import Context
+from adc_pipeline.evaluation.cases.cases import Context
+from adc_pipeline.evaluation.intervals.bootstrap import Floats, Ints
 from adc_pipeline.evaluation.judge import Judge
 from adc_pipeline.evaluation.measures import Measured
 from adc_pipeline.generation.conversation import Conversation, prompt_ids
@@ -40,7 +40,7 @@ from adc_pipeline.training.arrangement import Arrangement
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from adc_pipeline.evaluation.scoring import Progress, Scorer
+    from adc_pipeline.evaluation.scoring.likelihoods import Progress, Scorer
     from adc_pipeline.generation.batch import Batch
 
 POLICY = "policy_improvement"

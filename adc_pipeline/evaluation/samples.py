@@ -12,8 +12,8 @@ from itertools import product
 from pathlib import Path
 from typing import Literal, get_args
 
-from adc_pipeline.evaluation.cases import Cases
-from adc_pipeline.evaluation.scoring import Query, Scorer, encoded
+from adc_pipeline.evaluation.cases.cases import Cases
+from adc_pipeline.evaluation.scoring.likelihoods import Query, Scorer, encoded
 from adc_pipeline.evaluation.settings import EvaluationSettings
 from adc_pipeline.training.arrangement import Arrangement
 from adc_pipeline.walks.markers import Verdict

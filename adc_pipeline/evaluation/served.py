@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adc_pipeline.evaluation.candidates import Ranker
+from adc_pipeline.evaluation.scoring.candidates import Ranker
 from adc_pipeline.generation import serving
 from adc_pipeline.generation.serving import Served, question
 

@@ -12,15 +12,15 @@ from adc_pipeline.core.code_version import code_version
 from adc_pipeline.core.content import folder_digest
 from adc_pipeline.evaluation.applicability import TrainingFacts
 from adc_pipeline.evaluation.baselines import TextScorer
-from adc_pipeline.evaluation.bootstrap import Floats
-from adc_pipeline.evaluation.cases import FAMILIES, Cases, read_cases
+from adc_pipeline.evaluation.cases.cases import FAMILIES, Cases, read_cases
+from adc_pipeline.evaluation.intervals.bootstrap import Floats
 from adc_pipeline.evaluation.job import EvaluationJob
 from adc_pipeline.evaluation.judge import Judge
 from adc_pipeline.evaluation.measures import Bools
 from adc_pipeline.evaluation.reward import post_of
-from adc_pipeline.evaluation.score_cache import cached_scores, cached_values
 from adc_pipeline.evaluation.scored import ScoredCases
-from adc_pipeline.evaluation.scoring import Progress, Query, Scorer, Scores
+from adc_pipeline.evaluation.scoring.likelihoods import Progress, Query, Scorer, Scores
+from adc_pipeline.evaluation.scoring.score_cache import cached_scores, cached_values
 from adc_pipeline.evaluation.settings import EvaluationSettings
 from adc_pipeline.training.settings import PREFERENCES
 from adc_pipeline.walks.markers import FORMATS

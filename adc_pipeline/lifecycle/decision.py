@@ -1,7 +1,7 @@
 """Decide whether a new version of a model becomes the champion: only if it is significantly better.
 
 Both versions answered cases of the validation split in their own evaluations. The decision compares the cases that both
-answered, one by one (a paired cluster bootstrap, see `evaluation/bootstrap.py`), and requires the whole 95 % interval
+answered, one by one (a paired cluster bootstrap, see `evaluation/intervals/bootstrap.py`), and requires the whole 95 % interval
 of the difference to lie on the better side of zero, or the difference itself where every conversation has the same one,
 which gives no interval. A version that cannot be compared is not promoted, and the reason is stated. Without a champion
 the version has to beat its base model, which its evaluation has tested already. Cost: that of one paired comparison,
@@ -20,9 +20,9 @@ from typing import Literal
 from adc_pipeline.core.records import read_record, unfit_record
 from adc_pipeline.evaluation.applicability import comparable_bits
 from adc_pipeline.evaluation.comparison import paired_differences
-from adc_pipeline.evaluation.estimate import Difference
 from adc_pipeline.evaluation.evaluation import VALIDATION, Evaluation
 from adc_pipeline.evaluation.formatting import interval, number, p_value
+from adc_pipeline.evaluation.intervals.estimate import Difference
 from adc_pipeline.evaluation.measures import family
 from adc_pipeline.evaluation.settings import DIRECTIONS, ComparisonSettings
 from adc_pipeline.lifecycle.settings import PromotionSettings

@@ -20,7 +20,7 @@ from adc_pipeline.core.artefacts import Store
 from adc_pipeline.core.content import refuse_damaged
 from adc_pipeline.core.errors import PipelineError, UnreachableError, first_line, is_network_fault
 from adc_pipeline.core.manifests import MAKING, MANIFEST, Artefact, read_making
-from adc_pipeline.corpus.removals import read_removals
+from adc_pipeline.corpus.privacy.removals import read_removals
 from adc_pipeline.generation.registration import REGISTERED
 from adc_pipeline.lifecycle.settings import PublishSettings
 from adc_pipeline.walks.kinds import KINDS

@@ -22,8 +22,8 @@ from adc_pipeline.core.links import locked
 from adc_pipeline.core.manifests import Artefact
 from adc_pipeline.core.shards import parts
 from adc_pipeline.corpus.changes import BEFORE
-from adc_pipeline.corpus.mentions import create_mention_macros
-from adc_pipeline.corpus.removals import Removals
+from adc_pipeline.corpus.privacy.mentions import create_mention_macros
+from adc_pipeline.corpus.privacy.removals import Removals
 from adc_pipeline.corpus.tables import READ
 from adc_pipeline.tracking.lineage import Records, inputs
 from adc_pipeline.tracking.runs import ASSET, DIGEST

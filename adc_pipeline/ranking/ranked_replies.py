@@ -19,7 +19,7 @@ from adc_pipeline.core.records import read_record
 from adc_pipeline.core.shards import COUNTS as COUNTED
 from adc_pipeline.core.shards import Counts, map_shards, parts, shards_of, work_folder
 from adc_pipeline.corpus.changes import BEFORE, NOW, Changes, changed_counts, merge
-from adc_pipeline.corpus.near_duplicates import near_pairs
+from adc_pipeline.corpus.near_duplicates.minhash import near_pairs
 from adc_pipeline.corpus.tables import TREE, create_read_rows, create_tree
 from adc_pipeline.ranking.settings import Order, RankingSettings, ScoreOrder
 from adc_pipeline.ranking.values import values_query

@@ -21,7 +21,7 @@ from adc_pipeline.core.markdown import escape
 from adc_pipeline.core.named_files import file_problem
 from adc_pipeline.core.records import checked_fields, read_record
 from adc_pipeline.evaluation.case_table import CASE_TABLE
-from adc_pipeline.evaluation.estimate import Estimate
+from adc_pipeline.evaluation.intervals.estimate import Estimate
 from adc_pipeline.study.plan import Plan
 from adc_pipeline.study.settings import CellSettings
 from adc_pipeline.study.statistics import NUMBERS, TEXTS

@@ -4,8 +4,8 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from adc_pipeline.evaluation.page import Section, Table, page, provenance_section
-from adc_pipeline.evaluation.report import MEANINGS
+from adc_pipeline.evaluation.presentation.page import Section, Table, page, provenance_section
+from adc_pipeline.evaluation.presentation.report import MEANINGS
 from adc_pipeline.study.conclusions import conclusions
 from adc_pipeline.study.figures import draw_study
 from adc_pipeline.study.grid import VARIANTS

@@ -21,13 +21,13 @@ import numpy as np
 
 from adc_pipeline.core.engine import connected
 from adc_pipeline.core.markdown import escape
-from adc_pipeline.evaluation.estimate import Difference, Estimate
+from adc_pipeline.evaluation.cases.leakage import repeated_roots
 from adc_pipeline.evaluation.formatting import NONE, figure, number, p_value
-from adc_pipeline.evaluation.leakage import repeated_roots
+from adc_pipeline.evaluation.intervals.estimate import Difference, Estimate
 from adc_pipeline.evaluation.left_out import too_long
 from adc_pipeline.evaluation.measures import family
-from adc_pipeline.evaluation.page import Table
 from adc_pipeline.evaluation.policy import POLICY
+from adc_pipeline.evaluation.presentation.page import Table
 from adc_pipeline.study.exported import ExportedCell
 from adc_pipeline.study.looks import nominal_levels, rejected
 from adc_pipeline.study.plan import AGAINST, Contrast, Plan

@@ -14,9 +14,9 @@ from adc_pipeline.core.engine import connected
 from adc_pipeline.evaluation.applicability import comparable_bits
 from adc_pipeline.evaluation.case_table import CASE_TABLE
 from adc_pipeline.evaluation.comparison import OF_EVERY_DATASET
-from adc_pipeline.evaluation.estimate import Difference, Estimate
+from adc_pipeline.evaluation.intervals.estimate import Difference, Estimate
+from adc_pipeline.evaluation.intervals.significance import corrected
 from adc_pipeline.evaluation.measures import family
-from adc_pipeline.evaluation.significance import corrected
 from adc_pipeline.study.grid import BASE, CHANCE, VARIANTS
 from adc_pipeline.study.two_way import Crossed
 

@@ -1,7 +1,7 @@
 """The tables of the study's report."""
 
 from adc_pipeline.evaluation.formatting import NONE, figure, number, p_value, sample_size
-from adc_pipeline.evaluation.page import Table
+from adc_pipeline.evaluation.presentation.page import Table
 from adc_pipeline.study.grid import BASE, VARIANTS
 from adc_pipeline.study.statistics import MEASURES, Study, references
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Literal
 
 from adc_pipeline.core.columns import row_count
 from adc_pipeline.core.engine import Engine, only_row
-from adc_pipeline.corpus.near_duplicates import FEW_WORDS
-from adc_pipeline.corpus.near_matches import FOLDED, near_matches
+from adc_pipeline.corpus.near_duplicates.minhash import FEW_WORDS
+from adc_pipeline.corpus.near_duplicates.near_matches import FOLDED, near_matches
 from adc_pipeline.walks.markers import FORMATS, FormatName
 from adc_pipeline.walks.rendering import Speakers
 from adc_pipeline.walks.splits import Split

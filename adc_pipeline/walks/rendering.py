@@ -7,7 +7,7 @@ These are views and not tables, so that a query renders only the utterances that
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from adc_pipeline.corpus.mentions import create_mention_macros
+from adc_pipeline.corpus.privacy.mentions import create_mention_macros
 from adc_pipeline.corpus.tables import create_utterances
 from adc_pipeline.walks.markers import FORMATS, FormatName, neutralised
 

@@ -23,10 +23,10 @@ from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.core.manifests import Artefact, write_making
 from adc_pipeline.corpus.settings import CorpusSettings
 from adc_pipeline.definitions import defs
-from adc_pipeline.defs.automation import Automation, AutomationSettings, read_automation, read_run_config
+from adc_pipeline.defs.automation.schedules import schedule, schedules
+from adc_pipeline.defs.automation.sensors import changed_corpus
+from adc_pipeline.defs.automation.settings import Automation, AutomationSettings, read_automation, read_run_config
 from adc_pipeline.defs.launcher import WatchfulRunLauncher
-from adc_pipeline.defs.schedules import schedule, schedules
-from adc_pipeline.defs.sensors import changed_corpus
 from adc_pipeline.defs.stage import STAGES
 from adc_pipeline.defs.started_by import current_settings, keeps_settings, started_by
 from adc_pipeline.defs.workspace import PROCESS

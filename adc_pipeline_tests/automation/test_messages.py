@@ -19,8 +19,8 @@ from adc_pipeline.core.artefacts import Store
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.core.manifests import Artefact, read_making
 from adc_pipeline.definitions import defs
-from adc_pipeline.defs.automation import Automation, AutomationSettings
-from adc_pipeline.defs.messages import messages
+from adc_pipeline.defs.automation.messages import messages
+from adc_pipeline.defs.automation.settings import Automation, AutomationSettings
 from adc_pipeline.defs.stage import STAGES
 from adc_pipeline.defs.started_by import AUTOMATION_CONDITION
 from adc_pipeline.defs.volume import volume_result

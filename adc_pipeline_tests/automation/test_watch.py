@@ -11,9 +11,9 @@ import pytest
 from adc_pipeline.core.artefacts import Store
 from adc_pipeline.core.content import scan
 from adc_pipeline.core.manifests import Artefact
-from adc_pipeline.corpus import download
 from adc_pipeline.corpus import watch as watching
-from adc_pipeline.corpus.recorded_files import record_files
+from adc_pipeline.corpus.files import download
+from adc_pipeline.corpus.opening.recorded_files import record_files
 from adc_pipeline.corpus.settings import CorpusSettings
 from adc_pipeline.corpus.source import corpus_state, fetch
 from adc_pipeline.corpus.watch import Watch, check_for_change

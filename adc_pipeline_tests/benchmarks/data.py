@@ -30,7 +30,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from adc_pipeline.corpus.recorded_files import UTTERANCES as UTTERANCES_FILE
+from adc_pipeline.corpus.opening.recorded_files import UTTERANCES as UTTERANCES_FILE
 from adc_pipeline.walks.kinds import KINDS
 from adc_pipeline_tests.benchmarks.reddit_shape import Shape, write_corpus
 

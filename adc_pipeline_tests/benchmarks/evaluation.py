@@ -20,9 +20,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from adc_pipeline.corpus.sample import write_sample
-from adc_pipeline.evaluation.cases import read_cases
-from adc_pipeline.evaluation.scoring import Query, Scorer
+from adc_pipeline.corpus.sample.threads import write_sample
+from adc_pipeline.evaluation.cases.cases import read_cases
+from adc_pipeline.evaluation.scoring.likelihoods import Query, Scorer
 from adc_pipeline.evaluation.settings import EvaluationSettings
 from adc_pipeline.training.model import prepare_base_model
 from adc_pipeline.training.settings import BaseModelSettings

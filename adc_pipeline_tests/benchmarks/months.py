@@ -58,7 +58,7 @@ def write_months(folder: Path, utterances: int) -> None:
 
 def build(corpus: Path, out: Path, previous: Path | None, threads: int) -> None:
     from adc_pipeline.core.engine import Engine
-    from adc_pipeline.corpus.recorded_files import FILES, record_files
+    from adc_pipeline.corpus.opening.recorded_files import FILES, record_files
     from adc_pipeline.corpus.settings import CorpusSettings
     from adc_pipeline.corpus.source import fetch
     from adc_pipeline.corpus.utterances import write_utterances

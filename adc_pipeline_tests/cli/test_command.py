@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from adc_pipeline import generate, lineage
 from adc_pipeline.cli.main import main
 from adc_pipeline.core.terminal import without_controls
-from adc_pipeline.evaluation.summary import newest_report
+from adc_pipeline.evaluation.presentation.summary import newest_report
 from adc_pipeline.study import __main__ as study
 
 HEAVY = {"dagster", "mlflow", "torch", "transformers", "datasets", "duckdb", "numpy", "pyarrow", "yaml"}

@@ -18,10 +18,12 @@ import pytest
 import zstandard
 
 from adc_pipeline.core.errors import PipelineError, is_disk_full
-from adc_pipeline.corpus import archives, formats, source
-from adc_pipeline.corpus.archives import unpack
-from adc_pipeline.corpus.formats import Recognised, recognise_anew
+from adc_pipeline.corpus import source
+from adc_pipeline.corpus.files import archives
+from adc_pipeline.corpus.files.archives import unpack
 from adc_pipeline.corpus.parts import list_parts, read_record
+from adc_pipeline.corpus.recognition import formats
+from adc_pipeline.corpus.recognition.formats import Recognised, recognise_anew
 from adc_pipeline.corpus.settings import CorpusSettings
 from adc_pipeline.corpus.source import check_source, fetch
 

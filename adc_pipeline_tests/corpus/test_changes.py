@@ -16,7 +16,7 @@ from adc_pipeline.core.shards import Counts
 from adc_pipeline.corpus import changes, readings
 from adc_pipeline.corpus.changes import CHANGED, SINCE, moved
 from adc_pipeline.corpus.kept_rows import KEPT
-from adc_pipeline.corpus.recorded_files import FILES, record_files
+from adc_pipeline.corpus.opening.recorded_files import FILES, record_files
 from adc_pipeline.corpus.settings import CorpusSettings, UtteranceSettings
 from adc_pipeline.corpus.source import fetch
 from adc_pipeline.corpus.utterances import write_utterances

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from adc_pipeline.core.errors import PipelineError
-from adc_pipeline.corpus.formats import recognise
+from adc_pipeline.corpus.recognition.formats import recognise
 from adc_pipeline.corpus.settings import CorpusSettings, UtteranceSettings
 from adc_pipeline.corpus.source import fetch
 from adc_pipeline.corpus.utterances import write_utterances

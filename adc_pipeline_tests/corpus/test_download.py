@@ -14,7 +14,7 @@ import pytest
 
 from adc_pipeline.core.errors import PipelineError, UnreachableError
 from adc_pipeline.core.links import locked
-from adc_pipeline.corpus import download
+from adc_pipeline.corpus.files import download
 from adc_pipeline.corpus.settings import CorpusSettings
 from adc_pipeline.corpus.source import download_all, fetch
 

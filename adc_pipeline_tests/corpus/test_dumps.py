@@ -15,7 +15,7 @@ import pytest
 import zstandard
 
 from adc_pipeline.core.errors import PipelineError
-from adc_pipeline.corpus import packings
+from adc_pipeline.corpus.opening import packings
 from adc_pipeline.corpus.readers import dumps, json_lines, lines, progress
 from adc_pipeline.corpus.readers.rows import COLUMNS
 from adc_pipeline.corpus.readers.values import create_macros

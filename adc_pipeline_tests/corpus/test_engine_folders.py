@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from adc_pipeline.core.errors import PipelineError
-from adc_pipeline.corpus.folders import Listing, list_data
+from adc_pipeline.corpus.files.folders import Listing, list_data
 
 ROW = {
     "id": "1", "conversation_id": "1", "reply_to": "", "text": "x", "speaker": "ann", "timestamp": 1600000000,

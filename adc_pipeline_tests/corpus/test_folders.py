@@ -16,9 +16,9 @@ import pytest
 import zstandard
 
 from adc_pipeline.core.errors import PipelineError
-from adc_pipeline.corpus.folders import Listing, list_data, watched_files
-from adc_pipeline.corpus.formats import Format
+from adc_pipeline.corpus.files.folders import Listing, list_data, watched_files
 from adc_pipeline.corpus.readers.convokit import corpus_name, titles
+from adc_pipeline.corpus.recognition.formats import Format
 from adc_pipeline.corpus.settings import CorpusSettings
 from adc_pipeline.corpus.source import check_source
 

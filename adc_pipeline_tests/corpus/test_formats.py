@@ -8,10 +8,10 @@ import pytest
 import zstandard
 
 from adc_pipeline.core.errors import PipelineError
-from adc_pipeline.corpus import formats
-from adc_pipeline.corpus.first_bytes import SIGNATURES, signature
-from adc_pipeline.corpus.formats import Format, recognise
+from adc_pipeline.corpus.opening.first_bytes import SIGNATURES, signature
 from adc_pipeline.corpus.readers import lines
+from adc_pipeline.corpus.recognition import formats
+from adc_pipeline.corpus.recognition.formats import Format, recognise
 from adc_pipeline.corpus.settings import CorpusSettings
 from adc_pipeline.corpus.source import check_source
 

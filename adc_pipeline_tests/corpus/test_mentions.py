@@ -3,7 +3,7 @@
 import duckdb
 import pytest
 
-from adc_pipeline.corpus.mentions import create_mention_macros
+from adc_pipeline.corpus.privacy.mentions import create_mention_macros
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from adc_pipeline.corpus.near_duplicates import near_pairs, runs, similarity
-from adc_pipeline.corpus.near_matches import near_matches
+from adc_pipeline.corpus.near_duplicates.minhash import near_pairs, runs, similarity
+from adc_pipeline.corpus.near_duplicates.near_matches import near_matches
 from adc_pipeline.corpus.settings import UtteranceSettings
 from adc_pipeline.corpus.utterances import write_utterances
 from adc_pipeline.ranking.ranked_replies import write_ranked_replies

@@ -19,9 +19,9 @@ import zstandard
 from huggingface_hub import constants
 
 from adc_pipeline.core.errors import PipelineError, UnreachableError
-from adc_pipeline.corpus import remote
-from adc_pipeline.corpus.recorded_files import FILES, record_files
-from adc_pipeline.corpus.remote import remote_file
+from adc_pipeline.corpus.opening import remote
+from adc_pipeline.corpus.opening.recorded_files import FILES, record_files
+from adc_pipeline.corpus.opening.remote import remote_file
 from adc_pipeline.corpus.settings import CorpusSettings, UtteranceSettings
 from adc_pipeline.corpus.source import check_source, corpus_state, fetch
 from adc_pipeline.corpus.utterances import write_utterances

@@ -11,10 +11,10 @@ from adc_pipeline.core.artefacts import Store
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.core.manifests import Artefact, write_making
 from adc_pipeline.core.shards import Counts
-from adc_pipeline.corpus.removals import FILE, Removals, read_removals
+from adc_pipeline.corpus.privacy.removals import FILE, Removals, read_removals
 from adc_pipeline.corpus.settings import CorpusSettings, UtteranceSettings
 from adc_pipeline.corpus.utterances import write_utterances
-from adc_pipeline.defs.corpus import REMOVALS, removal_list
+from adc_pipeline.defs.assets.corpus import REMOVALS, removal_list
 from adc_pipeline_tests.stages import read, utterance_records
 
 # id, parent, speaker, text. Conversation a: two replies of Zed's, one with replies below. b: Zed's own. c: untouched.

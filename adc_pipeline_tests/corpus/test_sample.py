@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from adc_pipeline.corpus.sample import Dice, Subreddit, Thread, words, write_sample
-from adc_pipeline.corpus.sample_wordings import MARKERS, SPEAKERS, THINGS
+from adc_pipeline.corpus.sample.threads import Dice, Subreddit, Thread, words, write_sample
+from adc_pipeline.corpus.sample.wordings import MARKERS, SPEAKERS, THINGS
 from adc_pipeline.corpus.settings import UtteranceSettings
 from adc_pipeline.walks.markers import FORMATS
 from adc_pipeline.walks.splits import split_of

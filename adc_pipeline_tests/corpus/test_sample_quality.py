@@ -4,9 +4,9 @@ import html
 
 import pytest
 
-from adc_pipeline.corpus.sample import Dice, Subreddit, Thread, words
-from adc_pipeline.corpus.sample_quality import quality
-from adc_pipeline.corpus.sample_wordings import SPEAKERS, THINGS
+from adc_pipeline.corpus.sample.quality import quality
+from adc_pipeline.corpus.sample.threads import Dice, Subreddit, Thread, words
+from adc_pipeline.corpus.sample.wordings import SPEAKERS, THINGS
 
 
 def test_every_reply_of_the_sample_has_the_quality_that_it_was_written_with() -> None:

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adc_pipeline.corpus.near_duplicates import WORD, runs, similarity
-from adc_pipeline.corpus.near_matches import near_matches
-from adc_pipeline.corpus.sketches import BINS, EMPTY, sketch, word_characters
+from adc_pipeline.corpus.near_duplicates.minhash import WORD, runs, similarity
+from adc_pipeline.corpus.near_duplicates.near_matches import near_matches
+from adc_pipeline.corpus.near_duplicates.sketches import BINS, EMPTY, sketch, word_characters
 
 WORDS = ["a", "ab", "b", "0", "x_1", "straße", "мир", "日本", "𝒳²", "conversation", "w" * 63, "w" * 65, "é" * 40]
 TEXTS = st.lists(st.lists(st.sampled_from([*WORDS, ".", " ", "--"]), max_size=8).map(" ".join), max_size=12)
@@ -39,7 +39,7 @@ def test_texts_have_one_sketch_exactly_if_they_have_the_same_runs(texts: list[st
 
 def test_the_share_of_equal_bins_estimates_the_similarity(monkeypatch: pytest.MonkeyPatch) -> None:
     # Chunks of a few texts, of which some are longer than a chunk.
-    monkeypatch.setattr("adc_pipeline.corpus.sketches.CHUNK", 1_000)
+    monkeypatch.setattr("adc_pipeline.corpus.near_duplicates.sketches.CHUNK", 1_000)
     dice = random.Random(0)
     errors = []
     for _ in range(100):

@@ -13,12 +13,12 @@ from adc_pipeline.core.artefacts import Store
 from adc_pipeline.core.content import scan
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.core.manifests import Artefact
+from adc_pipeline.corpus.opening.recorded_files import check_unchanged, record_files
 from adc_pipeline.corpus.parts import read_record
-from adc_pipeline.corpus.recorded_files import check_unchanged, record_files
 from adc_pipeline.corpus.settings import CorpusSettings, UtteranceSettings
 from adc_pipeline.corpus.source import check_source, convokit_names, fetch, is_path, sources
 from adc_pipeline.corpus.utterances import write_utterances
-from adc_pipeline.defs.corpus import make_raw_corpus
+from adc_pipeline.defs.assets.corpus import make_raw_corpus
 
 LINES: list[dict[str, object]] = [
     {"id": "r", "conversation_id": "r", "reply_to": None, "speaker": "ann", "text": "post", "timestamp": 1},

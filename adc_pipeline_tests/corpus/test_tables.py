@@ -19,11 +19,11 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from adc_pipeline.core.errors import PipelineError
-from adc_pipeline.corpus.formats import Recognised, recognise
 from adc_pipeline.corpus.readers import convokit, delimited, dialects, dumps, tables
 from adc_pipeline.corpus.readers.rows import COLUMNS
 from adc_pipeline.corpus.readers.values import create_macros
-from adc_pipeline.corpus.sample import write_sample
+from adc_pipeline.corpus.recognition.formats import Recognised, recognise
+from adc_pipeline.corpus.sample.threads import write_sample
 
 HEADER = "id,conversation_id,reply_to,text,score,timestamp,speaker\n"
 EMPTY = dict.fromkeys(COLUMNS)

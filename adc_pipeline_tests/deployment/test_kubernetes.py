@@ -14,7 +14,7 @@ import yaml
 
 from adc_pipeline.core.cluster import memory_of
 from adc_pipeline.core.engine import MEMORY_LIMIT
-from adc_pipeline.defs.jobs import GPU_POD
+from adc_pipeline.defs.automation.jobs import GPU_POD
 
 kubernetes_validate = pytest.importorskip("kubernetes_validate")
 

@@ -21,10 +21,10 @@ from adc_pipeline.core.artefacts import Store
 from adc_pipeline.core.content import content_digest, folder_digest, scan
 from adc_pipeline.core.manifests import Artefact, write_manifest
 from adc_pipeline.core.spellings import read_settings
-from adc_pipeline.corpus.sample import write_sample
+from adc_pipeline.corpus.sample.threads import write_sample
 from adc_pipeline.corpus.utterances import write_utterances
 from adc_pipeline.definitions import defs
-from adc_pipeline.defs.automation import AutomationSettings
+from adc_pipeline.defs.automation.settings import AutomationSettings
 from adc_pipeline.defs.database import write_database
 from adc_pipeline.defs.look_ahead import check_values
 from adc_pipeline.defs.stage import STAGES

@@ -12,8 +12,8 @@ import pytest
 
 from adc_pipeline.definitions import defs
 from adc_pipeline.defs.stage import SETTINGS
-from adc_pipeline.evaluation.case_sets import Turns, table
-from adc_pipeline.evaluation.leakage import Leakage
+from adc_pipeline.evaluation.cases.case_sets import Turns, table
+from adc_pipeline.evaluation.cases.leakage import Leakage
 from adc_pipeline.evaluation.measure_names import measure_names
 from adc_pipeline.evaluation.measures import reliability
 from adc_pipeline_tests.docs.pages import DOCS, ROOT

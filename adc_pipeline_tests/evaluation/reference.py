@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from adc_pipeline.evaluation.scoring import Query
+from adc_pipeline.evaluation.scoring.likelihoods import Query
 from adc_pipeline.training.tokens import MarkerTokenizer
 
 if TYPE_CHECKING:

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from adc_pipeline.evaluation.baselines import BASELINES, baseline_series, informative, reply_texts
-from adc_pipeline.evaluation.case_sets import Pairs
-from adc_pipeline.evaluation.cases import Cases
-from adc_pipeline.evaluation.estimate import Estimate
-from adc_pipeline.evaluation.scoring import Query, Scores
-from adc_pipeline.evaluation.significance import paired_difference, paired_differences_from
+from adc_pipeline.evaluation.cases.case_sets import Pairs
+from adc_pipeline.evaluation.cases.cases import Cases
+from adc_pipeline.evaluation.intervals.estimate import Estimate
+from adc_pipeline.evaluation.intervals.significance import paired_difference, paired_differences_from
+from adc_pipeline.evaluation.scoring.likelihoods import Query, Scores
 
 REPLIES = ("long and good", "bad", "fine", "Größe")
 

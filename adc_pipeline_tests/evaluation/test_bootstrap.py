@@ -5,8 +5,8 @@ import random
 import numpy as np
 import pytest
 
-from adc_pipeline.evaluation.bootstrap import CHUNK, ratio_estimates, resampled_ratios
-from adc_pipeline.evaluation.estimate import Estimate
+from adc_pipeline.evaluation.intervals.bootstrap import CHUNK, ratio_estimates, resampled_ratios
+from adc_pipeline.evaluation.intervals.estimate import Estimate
 
 
 def ratio_estimate(value: np.ndarray, weight: np.ndarray, conversation: np.ndarray, draws: int, seed: int) -> Estimate:

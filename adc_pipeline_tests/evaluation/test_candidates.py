@@ -13,8 +13,8 @@ from click.testing import CliRunner
 from adc_pipeline.cli.main import main
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.evaluation import served
-from adc_pipeline.evaluation.candidates import Ranker
-from adc_pipeline.evaluation.scoring import Query, Scorer
+from adc_pipeline.evaluation.scoring.candidates import Ranker
+from adc_pipeline.evaluation.scoring.likelihoods import Query, Scorer
 from adc_pipeline.evaluation.settings import EvaluationSettings
 from adc_pipeline.training.arrangement import arrangement_facts
 from adc_pipeline.training.settings import TrainingSettings

@@ -14,13 +14,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from adc_pipeline.core.errors import PipelineError
-from adc_pipeline.corpus.sample import write_sample
+from adc_pipeline.corpus.sample.threads import write_sample
 from adc_pipeline.corpus.settings import CorpusSettings, UtteranceSettings
 from adc_pipeline.corpus.source import fetch
 from adc_pipeline.corpus.utterances import write_utterances
-from adc_pipeline.evaluation.case_sets import BEFORE, QUERY_FIELDS, Contrasts, distinct
-from adc_pipeline.evaluation.cases import Cases, read_cases
-from adc_pipeline.evaluation.scoring import Query
+from adc_pipeline.evaluation.cases.case_sets import BEFORE, QUERY_FIELDS, Contrasts, distinct
+from adc_pipeline.evaluation.cases.cases import Cases, read_cases
+from adc_pipeline.evaluation.scoring.likelihoods import Query
 from adc_pipeline.evaluation.settings import EvaluationSettings
 from adc_pipeline.ranking.ranked_replies import write_ranked_replies
 from adc_pipeline.walks.datasets import write_walks

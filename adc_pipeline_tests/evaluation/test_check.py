@@ -9,10 +9,10 @@ import pytest
 
 from adc_pipeline.core.artefacts import Store
 from adc_pipeline.core.manifests import Artefact
-from adc_pipeline.defs.evaluation import evaluations, perplexity_check
+from adc_pipeline.defs.assets.evaluation import evaluations, perplexity_check
 from adc_pipeline.defs.workspace import Workspace
-from adc_pipeline.evaluation.estimate import Estimate
 from adc_pipeline.evaluation.evaluation import Evaluation
+from adc_pipeline.evaluation.intervals.estimate import Estimate
 from adc_pipeline_tests.promotion.evaluations import write_evaluation
 
 

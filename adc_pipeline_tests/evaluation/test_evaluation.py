@@ -17,17 +17,17 @@ from transformers import AutoTokenizer
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.evaluation.applicability import TrainingFacts, within_training, without_calibration
 from adc_pipeline.evaluation.baselines import BASELINES
-from adc_pipeline.evaluation.case_sets import QUERY_FIELDS
-from adc_pipeline.evaluation.cases import Cases, read_cases
+from adc_pipeline.evaluation.cases.case_sets import QUERY_FIELDS
+from adc_pipeline.evaluation.cases.cases import Cases, read_cases
 from adc_pipeline.evaluation.compare import compare
 from adc_pipeline.evaluation.evaluate import evaluate
 from adc_pipeline.evaluation.evaluation import Evaluation
-from adc_pipeline.evaluation.figures import PLOTS
 from adc_pipeline.evaluation.formatting import number
 from adc_pipeline.evaluation.job import EvaluationJob
 from adc_pipeline.evaluation.measures import TESTED
+from adc_pipeline.evaluation.presentation.figures import PLOTS
 from adc_pipeline.evaluation.scored import of_all
-from adc_pipeline.evaluation.scoring import Scorer, encoded
+from adc_pipeline.evaluation.scoring.likelihoods import Scorer, encoded
 from adc_pipeline.evaluation.settings import ComparisonSettings, EvaluationSettings
 from adc_pipeline.generation.decoding import continuations as drawn
 from adc_pipeline.training.arrangement import arrangement_facts

@@ -8,8 +8,8 @@ import pytest
 from matplotlib.figure import Figure
 
 from adc_pipeline.evaluation.compare import compare
-from adc_pipeline.evaluation.estimate import Estimate
-from adc_pipeline.evaluation.figures import headline, legend
+from adc_pipeline.evaluation.intervals.estimate import Estimate
+from adc_pipeline.evaluation.presentation.figures import headline, legend
 from adc_pipeline_tests.promotion.evaluations import write_evaluation
 
 SOME = Estimate(0.6, 0.5, 0.7, 40, 20)

@@ -2,8 +2,8 @@
 
 import pytest
 
-from adc_pipeline.evaluation.estimate import Estimate
 from adc_pipeline.evaluation.formatting import figure, interval, number, p_value, sample_size
+from adc_pipeline.evaluation.intervals.estimate import Estimate
 
 NBSP = "\N{NO-BREAK SPACE}"
 

@@ -7,8 +7,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from adc_pipeline.corpus.sample import write_sample
-from adc_pipeline.evaluation.estimate import Estimate
+from adc_pipeline.corpus.sample.threads import write_sample
+from adc_pipeline.evaluation.intervals.estimate import Estimate
 from adc_pipeline.evaluation.judge import Judge, Pairs, make_judge, words
 from adc_pipeline.evaluation.settings import JudgeSettings
 from adc_pipeline.walks.splits import Shares, split_of

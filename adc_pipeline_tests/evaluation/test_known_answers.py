@@ -18,14 +18,14 @@ import pytest
 import torch
 from transformers import LlamaConfig
 
-from adc_pipeline.corpus.sample import write_sample
+from adc_pipeline.corpus.sample.threads import write_sample
 from adc_pipeline.evaluation import measures
-from adc_pipeline.evaluation.cases import read_cases
-from adc_pipeline.evaluation.estimate import Estimate
+from adc_pipeline.evaluation.cases.cases import read_cases
 from adc_pipeline.evaluation.evaluate import evaluate
 from adc_pipeline.evaluation.evaluation import Evaluation
+from adc_pipeline.evaluation.intervals.estimate import Estimate
 from adc_pipeline.evaluation.job import EvaluationJob
-from adc_pipeline.evaluation.scoring import Scorer
+from adc_pipeline.evaluation.scoring.likelihoods import Scorer
 from adc_pipeline.evaluation.settings import EvaluationSettings
 from adc_pipeline.training.settings import BaseModelSettings, TrainingJob, TrainingSettings
 from adc_pipeline.training.tokens import MarkerTokenizer

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from adc_pipeline.core.engine import Engine
-from adc_pipeline.evaluation.cases import Cases, read_cases
-from adc_pipeline.evaluation.leakage import leakage_sentences
+from adc_pipeline.evaluation.cases.cases import Cases, read_cases
+from adc_pipeline.evaluation.cases.leakage import leakage_sentences
 from adc_pipeline.evaluation.settings import EvaluationSettings
 from adc_pipeline.walks.datasets import split_files
 from adc_pipeline.walks.leakage import count_leakage

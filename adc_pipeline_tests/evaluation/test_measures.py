@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from adc_pipeline.evaluation import measures
-from adc_pipeline.evaluation.case_sets import Contrasts, Improvements, Pairs, Steerings, Turns
+from adc_pipeline.evaluation.cases.case_sets import Contrasts, Improvements, Pairs, Steerings, Turns
 from adc_pipeline.evaluation.measures import Measured
 
 BETTER_BYTES, WORSE_BYTES = np.array([10, 5, 7, 30]), np.array([4, 9, 7, 1])

@@ -7,8 +7,8 @@ from typing import Any
 from huggingface_hub import ModelCard
 
 from adc_pipeline.core.manifests import Artefact
-from adc_pipeline.evaluation.estimate import Estimate
-from adc_pipeline.evaluation.model_card import Subject, model_card
+from adc_pipeline.evaluation.intervals.estimate import Estimate
+from adc_pipeline.evaluation.presentation.model_card import Subject, model_card
 
 
 def test_the_card_has_results_data_objective_and_limits(tmp_path: Path) -> None:

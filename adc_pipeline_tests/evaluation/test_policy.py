@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from adc_pipeline.evaluation.cases import Cases, Context
+from adc_pipeline.evaluation.cases.cases import Cases, Context
 from adc_pipeline.evaluation.policy import (
     Judged,
     Reply,
@@ -17,7 +17,7 @@ from adc_pipeline.evaluation.policy import (
     partners,
     uniform_numbers,
 )
-from adc_pipeline.evaluation.scoring import Scorer
+from adc_pipeline.evaluation.scoring.likelihoods import Scorer
 from adc_pipeline.evaluation.settings import EvaluationSettings
 from adc_pipeline.generation.settings import Sampling
 from adc_pipeline.training.arrangement import Arrangement

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from adc_pipeline.evaluation.page import Section, Table, page
-from adc_pipeline.evaluation.report import samples_by_prompt
+from adc_pipeline.evaluation.presentation.page import Section, Table, page
+from adc_pipeline.evaluation.presentation.report import samples_by_prompt
 from adc_pipeline.evaluation.samples import Sample
 
 # Texts with hostile parts.

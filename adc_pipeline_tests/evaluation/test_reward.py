@@ -13,7 +13,7 @@ from adc_pipeline.evaluation.job import EvaluationJob
 from adc_pipeline.evaluation.judge import MODEL, Judge, make_judge
 from adc_pipeline.evaluation.named_models import NamedModel
 from adc_pipeline.evaluation.reward import RewardModel, batches, filled, post_of
-from adc_pipeline.evaluation.scoring import Query
+from adc_pipeline.evaluation.scoring.likelihoods import Query
 from adc_pipeline.evaluation.settings import JudgeSettings
 from adc_pipeline.evaluation.split_scores import text_scorers
 from adc_pipeline_tests.evaluation.conftest import Stages, run_stages

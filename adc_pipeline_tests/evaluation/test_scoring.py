@@ -7,10 +7,10 @@ import pytest
 
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.evaluation import measures
-from adc_pipeline.evaluation.case_sets import keep
-from adc_pipeline.evaluation.cases import Cases, read_cases
-from adc_pipeline.evaluation.prefix_tree import packed
-from adc_pipeline.evaluation.scoring import Query, Scorer, encoded
+from adc_pipeline.evaluation.cases.case_sets import keep
+from adc_pipeline.evaluation.cases.cases import Cases, read_cases
+from adc_pipeline.evaluation.scoring.likelihoods import Query, Scorer, encoded
+from adc_pipeline.evaluation.scoring.prefix_tree import packed
 from adc_pipeline.evaluation.settings import EvaluationSettings
 from adc_pipeline.training.arrangement import Arrangement
 from adc_pipeline.training.dataset import read_walks

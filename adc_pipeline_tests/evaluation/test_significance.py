@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adc_pipeline.evaluation.significance import holm, paired_difference
+from adc_pipeline.evaluation.intervals.significance import holm, paired_difference
 
 
 def test_the_sign_flip_test_equals_a_count_of_all_signs() -> None:

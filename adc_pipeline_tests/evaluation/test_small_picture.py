@@ -4,9 +4,9 @@ import re
 from urllib.parse import unquote
 from xml.etree import ElementTree
 
-from adc_pipeline.evaluation.estimate import Estimate
-from adc_pipeline.evaluation.figures import HEADLINE
-from adc_pipeline.evaluation.small_picture import LIMIT, WIDTH, small_headline
+from adc_pipeline.evaluation.intervals.estimate import Estimate
+from adc_pipeline.evaluation.presentation.figures import HEADLINE
+from adc_pipeline.evaluation.presentation.small_picture import LIMIT, WIDTH, small_headline
 
 WORST = Estimate(0.123456789, -0.987654321, 0.987654321, 1_000_000, 100_000)
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from adc_pipeline.core.artefacts import Store
-from adc_pipeline.evaluation.bootstrap import Estimate
 from adc_pipeline.evaluation.evaluation import Evaluation
-from adc_pipeline.evaluation.summary import command, interval, summary
+from adc_pipeline.evaluation.intervals.bootstrap import Estimate
+from adc_pipeline.evaluation.presentation.summary import command, interval, summary
 from adc_pipeline_tests.promotion.evaluations import answers, write_evaluation
 
 

@@ -1,9 +1,9 @@
 """The verdict of a comparison: who is better in what, by how much, and what is undecided."""
 
 from adc_pipeline.evaluation.comparison import Comparison
-from adc_pipeline.evaluation.estimate import Difference
 from adc_pipeline.evaluation.headlines import FIRST
-from adc_pipeline.evaluation.verdict import headline_names, verdict
+from adc_pipeline.evaluation.intervals.estimate import Difference
+from adc_pipeline.evaluation.presentation.verdict import headline_names, verdict
 
 PAIR = ("top-2", "random-walk")
 

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 
 from adc_pipeline.core.engine import Engine
 from adc_pipeline.core.errors import PipelineError
-from adc_pipeline.corpus.recorded_files import FILES, record_files
+from adc_pipeline.corpus.opening.recorded_files import FILES, record_files
 from adc_pipeline.corpus.settings import CorpusSettings
 from adc_pipeline.corpus.source import check_source, fetch
 from adc_pipeline.corpus.utterances import write_utterances

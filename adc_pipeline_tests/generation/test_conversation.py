@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adc_pipeline.core.errors import PipelineError
-from adc_pipeline.evaluation.scoring import Query, encoded
+from adc_pipeline.evaluation.scoring.likelihoods import Query, encoded
 from adc_pipeline.generation.conversation import Conversation, prompt_ids, utterance
 from adc_pipeline.training.arrangement import Arrangement
 from adc_pipeline.training.layout import encode_walks

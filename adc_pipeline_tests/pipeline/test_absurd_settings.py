@@ -10,8 +10,8 @@ import pytest
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.core.settings import Declared, Settings, declared
 from adc_pipeline.core.spellings import read_settings
-from adc_pipeline.defs.automation import AutomationSettings
-from adc_pipeline.defs.jobs import jobs
+from adc_pipeline.defs.automation.jobs import jobs
+from adc_pipeline.defs.automation.settings import AutomationSettings
 from adc_pipeline.defs.run_config import RESOURCES
 from adc_pipeline.defs.stage import SETTINGS, STAGES
 from adc_pipeline.defs.workspace_settings import WorkspaceSettings

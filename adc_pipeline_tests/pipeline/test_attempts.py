@@ -9,8 +9,8 @@ import pytest
 
 from adc_pipeline.core.errors import PipelineError, UnreachableError
 from adc_pipeline.definitions import defs
-from adc_pipeline.defs import corpus as assets
 from adc_pipeline.defs import frame
+from adc_pipeline.defs.assets import corpus as assets
 
 pytestmark = pytest.mark.slow
 

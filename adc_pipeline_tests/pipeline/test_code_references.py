@@ -9,7 +9,8 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from adc_pipeline.defs import code_references, ranking
+from adc_pipeline.defs import code_references
+from adc_pipeline.defs.assets import ranking
 from adc_pipeline.defs.code_references import origin_tags, published_source, source_link, web_address
 from adc_pipeline.defs.stage import STAGES
 

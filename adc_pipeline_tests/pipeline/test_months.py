@@ -10,7 +10,7 @@ import pytest
 from adc_pipeline.core.artefacts import Store
 from adc_pipeline.core.shards import Counts
 from adc_pipeline.corpus import readings, sharding
-from adc_pipeline.corpus.removals import FILE
+from adc_pipeline.corpus.privacy.removals import FILE
 from adc_pipeline.definitions import defs
 from adc_pipeline.defs.asset import executable_assets
 from adc_pipeline_tests.pipeline.test_datasets_job import failure, write_dump

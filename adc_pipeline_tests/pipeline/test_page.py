@@ -13,7 +13,7 @@ import yaml
 from adc_pipeline.core.manifests import Artefact, as_json
 from adc_pipeline.corpus.settings import CorpusSettings
 from adc_pipeline.definitions import defs
-from adc_pipeline.defs.corpus import detected
+from adc_pipeline.defs.assets.corpus import detected
 from adc_pipeline.defs.making import Making
 from adc_pipeline.defs.page import (
     BREAK,
@@ -35,8 +35,8 @@ from adc_pipeline.defs.preview import preview
 from adc_pipeline.defs.run_config import merged
 from adc_pipeline.defs.stage import STAGES
 from adc_pipeline.defs.workspace import rebuilt_or_reused
-from adc_pipeline.evaluation.figures import PLOTS
 from adc_pipeline.evaluation.headlines import HEADLINES
+from adc_pipeline.evaluation.presentation.figures import PLOTS
 from adc_pipeline.walks.settings import WalkSettings
 
 

@@ -17,11 +17,11 @@ from adc_pipeline.core.manifests import Artefact, as_json, differing, write_maki
 from adc_pipeline.core.settings import Declared, declared
 from adc_pipeline.core.spellings import read_settings
 from adc_pipeline.definitions import defs
+from adc_pipeline.defs.assets.study import CELLS
 from adc_pipeline.defs.frame import reasons_to_make, requested
 from adc_pipeline.defs.making import Context, Request
 from adc_pipeline.defs.run_config import RESOURCES
 from adc_pipeline.defs.stage import STAGES, Stage
-from adc_pipeline.defs.study import CELLS
 from adc_pipeline.defs.workspace import Workspace
 from adc_pipeline.study.grid import VARIED
 from adc_pipeline.walks.kinds import KINDS, TOP_2

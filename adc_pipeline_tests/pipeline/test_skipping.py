@@ -19,10 +19,10 @@ from adc_pipeline.core.artefacts import Store
 from adc_pipeline.core.content import damage, folder_digest
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.core.shards import Counts
-from adc_pipeline.corpus.sample import write_sample
+from adc_pipeline.corpus.sample.threads import write_sample
 from adc_pipeline.definitions import defs
 from adc_pipeline.defs import ahead as defs_ahead
-from adc_pipeline.defs import preferences, walks
+from adc_pipeline.defs.assets import preferences, walks
 from adc_pipeline.defs.making import Making
 from adc_pipeline.defs.page import BREAK
 from adc_pipeline.tracking.lineage import Records
@@ -157,7 +157,7 @@ def test_a_failed_run_does_not_report_that_nothing_is_new(
     def fail(*_: object) -> None:
         raise PipelineError("No walk today.")
 
-    monkeypatch.setattr("adc_pipeline.defs.walks.write_walks", fail)
+    monkeypatch.setattr("adc_pipeline.defs.assets.walks.write_walks", fail)
     with pytest.raises(dg.Failure, match="No walk today"):
         run_datasets(corpus, top_2={"seed": 2})
     assert "Nothing new" not in capfd.readouterr().err

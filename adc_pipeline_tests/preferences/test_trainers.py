@@ -17,7 +17,7 @@ import pytest
 
 from adc_pipeline.core.engine import Engine
 from adc_pipeline.core.manifests import Artefact
-from adc_pipeline.corpus.sample import write_sample
+from adc_pipeline.corpus.sample.threads import write_sample
 from adc_pipeline.corpus.utterances import write_utterances
 from adc_pipeline.generation.chat_template import write_chat_template
 from adc_pipeline.preferences.baselines import pair_baselines

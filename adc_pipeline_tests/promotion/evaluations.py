@@ -8,10 +8,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 
-from adc_pipeline.evaluation.bootstrap import Floats
-from adc_pipeline.evaluation.estimate import Estimate
 from adc_pipeline.evaluation.evaluation import VALIDATION, Evaluation
-from adc_pipeline.evaluation.significance import paired_difference
+from adc_pipeline.evaluation.intervals.bootstrap import Floats
+from adc_pipeline.evaluation.intervals.estimate import Estimate
+from adc_pipeline.evaluation.intervals.significance import paired_difference
 
 DRAWS = 400
 

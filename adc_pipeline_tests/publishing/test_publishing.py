@@ -17,7 +17,7 @@ from adc_pipeline.core.artefacts import Store
 from adc_pipeline.core.content import content_digest, scan
 from adc_pipeline.core.errors import PipelineError, UnreachableError
 from adc_pipeline.core.manifests import Artefact, write_making
-from adc_pipeline.corpus.removals import FILE, read_removals
+from adc_pipeline.corpus.privacy.removals import FILE, read_removals
 from adc_pipeline.lifecycle import publishing
 from adc_pipeline.lifecycle.settings import PublishSettings
 from adc_pipeline_tests.publishing.hub import Hub, serving

@@ -13,7 +13,7 @@ from adc_pipeline.core.artefacts import Store
 from adc_pipeline.core.content import content_digest, scan
 from adc_pipeline.core.engine import connected
 from adc_pipeline.core.manifests import Artefact
-from adc_pipeline.corpus.removals import FILE
+from adc_pipeline.corpus.privacy.removals import FILE
 from adc_pipeline.definitions import defs
 from adc_pipeline.tracking.lineage import Records
 from adc_pipeline.tracking.runs import Tracking

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from adc_pipeline.evaluation.significance import holm
+from adc_pipeline.evaluation.intervals.significance import holm
 from adc_pipeline.study import statistics
 from adc_pipeline.study.conclusions import conclusions
 from adc_pipeline.study.grid import BASE, CHANCE, VARIANTS

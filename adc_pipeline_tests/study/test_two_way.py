@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from adc_pipeline.evaluation.student import Part, half_width
+from adc_pipeline.evaluation.intervals.student import Part, half_width
 from adc_pipeline.study.two_way import FEWEST, Crossed
 
 CONVERSATIONS = 40

@@ -9,7 +9,7 @@ import pytest
 
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.evaluation import served
-from adc_pipeline.evaluation.candidates import Ranker
+from adc_pipeline.evaluation.scoring.candidates import Ranker
 from adc_pipeline.generation.address import located
 from adc_pipeline.generation.registration import describe_version, register_model
 from adc_pipeline.tracking.runs import Tracking

@@ -16,7 +16,7 @@ from transformers import (
 )
 
 from adc_pipeline.core.errors import PipelineError
-from adc_pipeline.evaluation.scoring import Query, encoded
+from adc_pipeline.evaluation.scoring.likelihoods import Query, encoded
 from adc_pipeline.generation.conversation import Conversation, prompt_ids
 from adc_pipeline.generation.decoding import Spelling, TextStream
 from adc_pipeline.training.arrangement import Arrangement

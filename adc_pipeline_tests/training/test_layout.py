@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from transformers import AddedToken, ByT5Tokenizer
 
-from adc_pipeline.evaluation.scoring import Query, encoded
+from adc_pipeline.evaluation.scoring.likelihoods import Query, encoded
 from adc_pipeline.generation.conversation import Conversation, prompt_ids
 from adc_pipeline.training.arrangement import Arrangement
 from adc_pipeline.training.layout import encode_walks, fit, lay_out

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adc_pipeline.core.errors import PipelineError
-from adc_pipeline.corpus.sample import write_sample
+from adc_pipeline.corpus.sample.threads import write_sample
 from adc_pipeline.training import devices
 from adc_pipeline.training.arrangement import arrangement
 from adc_pipeline.training.batches import NOTHING, Batch

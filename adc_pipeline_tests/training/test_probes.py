@@ -14,7 +14,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from adc_pipeline.core.errors import PipelineError
-from adc_pipeline.evaluation.scoring import Query, Scorer
+from adc_pipeline.evaluation.scoring.likelihoods import Query, Scorer
 from adc_pipeline.evaluation.settings import EvaluationSettings
 from adc_pipeline.training.attention import NAME, Separation
 from adc_pipeline.training.dataset import read_walks

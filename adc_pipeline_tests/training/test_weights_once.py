@@ -8,7 +8,7 @@ from typing import Any, cast
 from adc_pipeline.core.artefacts import Store
 from adc_pipeline.core.content import content_digest, scan
 from adc_pipeline.core.manifests import Artefact
-from adc_pipeline.defs.training import share_with_version
+from adc_pipeline.defs.assets.training import share_with_version
 from adc_pipeline.generation.registration import share_weights
 from adc_pipeline.tracking.runs import Run
 

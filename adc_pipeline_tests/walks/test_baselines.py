@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from adc_pipeline.core.engine import Engine
-from adc_pipeline.corpus.sample import write_sample
+from adc_pipeline.corpus.sample.threads import write_sample
 from adc_pipeline.preferences.baselines import pair_baselines
 from adc_pipeline.preferences.datasets import write_preferences
 from adc_pipeline.preferences.settings import PreferenceSettings

@@ -4,7 +4,7 @@ import random
 import unicodedata
 
 from adc_pipeline.core.engine import connected, only_row
-from adc_pipeline.corpus.near_matches import FOLDED
+from adc_pipeline.corpus.near_duplicates.near_matches import FOLDED
 from adc_pipeline.walks.leakage import EQUAL
 
 BEGINNING = 64

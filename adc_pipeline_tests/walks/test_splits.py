@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from adc_pipeline.core.errors import PipelineError
-from adc_pipeline.corpus.sample import write_sample
+from adc_pipeline.corpus.sample.threads import write_sample
 from adc_pipeline.walks.settings import WalkSettings
 from adc_pipeline.walks.splits import DEFAULT_SHARES, SPLITS, Shares, split_of, split_sql
 from adc_pipeline_tests import oracle, trees

@@ -20,8 +20,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from adc_pipeline.core.engine import Engine
-from adc_pipeline.corpus.sample import write_sample
-from adc_pipeline.corpus.sample_quality import quality
+from adc_pipeline.corpus.sample.quality import quality
+from adc_pipeline.corpus.sample.threads import write_sample
 from adc_pipeline.corpus.settings import UtteranceSettings
 from adc_pipeline.corpus.utterances import write_utterances
 from adc_pipeline.ranking.ranked_replies import write_ranked_replies

@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from adc_pipeline.core.engine import Report, no_report
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.core.named_files import SMALL_JSON, check_file, small_json
-from adc_pipeline.corpus.packings import Unpacked
+from adc_pipeline.corpus.opening.packings import Unpacked
+from adc_pipeline.corpus.opening.recorded_files import UTTERANCES
 from adc_pipeline.corpus.readers import json_lines, lines, small_files
 from adc_pipeline.corpus.readers.carried import EMPTY, json_text, open_lines, selected
 from adc_pipeline.corpus.readers.rows import NAME_OF_FILE, READ_FILE_NUMBER, Rows
-from adc_pipeline.corpus.recorded_files import UTTERANCES
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection

@@ -10,7 +10,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from adc_pipeline.corpus.unfit import LostRecordsError
+from adc_pipeline.corpus.opening.unfit import LostRecordsError
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyRelation

@@ -16,7 +16,8 @@ from tempfile import mkdtemp
 from typing import BinaryIO
 
 from adc_pipeline.core.engine import Report, no_report
-from adc_pipeline.corpus.packings import BLOCK, END_OF_TEXT, MARK, blocks, packing_of
+from adc_pipeline.corpus.opening.packings import BLOCK, END_OF_TEXT, MARK, blocks, packing_of
+from adc_pipeline.corpus.opening.remote import RemoteFile
 from adc_pipeline.corpus.readers.json_values import envelope, is_spread, objects
 from adc_pipeline.corpus.readers.lines import MIB, whole_lines
 from adc_pipeline.corpus.readers.mended_json import (
@@ -31,7 +32,6 @@ from adc_pipeline.corpus.readers.mended_json import (
     without_repeats,
 )
 from adc_pipeline.corpus.readers.progress import Progress
-from adc_pipeline.corpus.remote import RemoteFile
 
 CHUNK = 256 * MIB
 

@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from adc_pipeline.corpus.packings import BLOCK, blocks, cut_off
+from adc_pipeline.corpus.opening.packings import BLOCK, blocks, cut_off
 from adc_pipeline.corpus.readers.lines import LINE, UNREADABLE_LINE
 
 # The most characters of a JSON value beyond `LINE` whose end is looked for.

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from adc_pipeline.corpus.packings import blocks, cut_off
+from adc_pipeline.corpus.opening.packings import blocks, cut_off
 
 MIB = 1 << 20
 # What DuckDB promises to read (its maximum_object_size). Beyond it, a line's place in the file decides.

@@ -12,7 +12,7 @@ from io import BytesIO
 from itertools import islice
 from typing import Any
 
-from adc_pipeline.corpus.packings import MARK
+from adc_pipeline.corpus.opening.packings import MARK
 from adc_pipeline.corpus.readers.json_values import ADJACENT, is_followed_by_another
 from adc_pipeline.corpus.readers.lines import UNREADABLE_LINE
 

@@ -10,12 +10,12 @@ from collections.abc import Iterator, Sequence
 from io import BytesIO
 from pathlib import Path
 
-from adc_pipeline.corpus.packings import END_OF_TEXT
+from adc_pipeline.corpus.opening.packings import END_OF_TEXT
+from adc_pipeline.corpus.opening.remote import RemoteFile
 from adc_pipeline.corpus.readers.json_lines import ReadLines, is_one_object_a_line, is_plain, json_lines
 from adc_pipeline.corpus.readers.lines import check_end, refuse_cut_off
 from adc_pipeline.corpus.readers.mended_json import is_sound, mended
 from adc_pipeline.corpus.readers.rows import FILE_NUMBER
-from adc_pipeline.corpus.remote import RemoteFile
 
 
 def plain_file(path: Path, folder: Path, read: ReadLines | None = None) -> Path:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from adc_pipeline.core.engine import Report, no_report
 from adc_pipeline.core.errors import PipelineError, did_you_mean
-from adc_pipeline.corpus.first_bytes import is_parquet
+from adc_pipeline.corpus.opening.first_bytes import is_parquet
 from adc_pipeline.corpus.readers.arrow import read_schema
 from adc_pipeline.corpus.readers.carried import MAPPED, carried, place_of, spelled
 from adc_pipeline.corpus.readers.delimited import Counted, write_records

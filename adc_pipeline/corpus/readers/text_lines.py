@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from adc_pipeline.corpus.packings import BLOCK, blocks
+from adc_pipeline.corpus.opening.packings import BLOCK, blocks
 from adc_pipeline.corpus.readers.lines import LINE
 
 # A line beyond this length is no record. As text it has a quote that fits nowhere, so that the parser rejects it.

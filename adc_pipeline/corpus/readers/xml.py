@@ -15,7 +15,7 @@ from xml.parsers import expat
 from xml.parsers.expat import errors
 
 from adc_pipeline.core.errors import PipelineError
-from adc_pipeline.corpus.packings import blocks
+from adc_pipeline.corpus.opening.packings import blocks
 from adc_pipeline.corpus.readers.lines import LINE, UNREADABLE_LINE
 
 ROW = "row"
