@@ -1,8 +1,8 @@
 """Decide whether a new version of a model becomes the champion: only if it is significantly better.
 
 Both versions answered cases of the validation split in their own evaluations. The decision compares the cases that both
-answered, one by one (a paired cluster bootstrap, see `evaluation/intervals/bootstrap.py`), and requires the whole 95 % interval
-of the difference to lie on the better side of zero, or the difference itself where every conversation has the same one,
+answered, one by one (a paired cluster bootstrap, see `evaluation.intervals`), and requires the whole 95 % interval of
+the difference to lie on the better side of zero, or the difference itself where every conversation has the same one,
 which gives no interval. A version that cannot be compared is not promoted, and the reason is stated. Without a champion
 the version has to beat its base model, which its evaluation has tested already. Cost: that of one paired comparison,
 0.4 s for 980 cases of 169 conversations.

@@ -16,7 +16,7 @@ the residual of a cell is z = (v − r w) / sum(w). From S seeds and C conversat
 V_both, the part of a single seed on a single conversation, is in both of the others and is counted once (Cameron,
 Gelbach and Miller 2011, *Robust inference with multiway clustering*; for balanced cells this is the analysis of
 variance of two random crossed factors). The interval gives V_seeds Student's t with S − 1 degrees of freedom, and
-V_conversations − V_both, if positive, that with C − 1 (see `evaluation/intervals/student.py`). It is never narrower than that
+V_conversations − V_both, if positive, that with C − 1 (see `evaluation.intervals`). It is never narrower than that
 over conversations alone, Student's t with V_conversations: where V_both is by chance as large as V_conversations, the
 first one would rest on the seeds only. Two arms are compared seed by seed, on the seeds that both have: the difference
 of a case is that of models with the same initial weights and data order.

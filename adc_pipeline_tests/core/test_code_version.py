@@ -13,7 +13,7 @@ FILES = {
     "__init__.py": "",
     "defs/__init__.py": "",
     "defs/frame.py": "import dagster as dg\n\nFRAME = dg.asset\n",
-    "defs/assets/walks.py": '''"""Declare the walks."""
+    "defs/walks.py": '''"""Declare the walks."""
 
 from tiny.defs.frame import FRAME
 from tiny.walks.rows import rows
@@ -119,7 +119,7 @@ def test_a_renamed_module_does_not_count(package: Path) -> None:
 def test_a_renamed_module_in_a_circle_of_imports_does_not_count(package: Path) -> None:
     before = version(package)
     (package / "walks/rows.py").rename(package / "walks/a.py")
-    edit(package, "defs/assets/walks.py", "walks.rows import", "walks.a import")
+    edit(package, "defs/walks.py", "walks.rows import", "walks.a import")
     edit(package, "walks/late.py", "import rows", "import a as rows")
     assert version(package) == before
 
@@ -137,7 +137,7 @@ def test_a_renamed_module_in_a_circle_of_imports_does_not_count(package: Path) -
         pytest.param("walks/page.html", "A page", "The page", id="template"),
         pytest.param("walks/rows.py", "walks.draw import", "walks.draw_first import", id="same name of another module"),
         pytest.param("walks/rows.py", "import json", "import orjson as json", id="same name of another library"),
-        pytest.param("defs/assets/walks.py", "FRAME(rows)", "FRAME(rows())", id="declaration"),
+        pytest.param("defs/walks.py", "FRAME(rows)", "FRAME(rows())", id="declaration"),
     ],
 )
 def test_a_change_of_the_code_counts(package: Path, file: str, old: str, new: str) -> None:
@@ -242,4 +242,4 @@ def test_the_version_of_a_stage_is_that_of_the_code_that_it_uses(tmp_path: Path)
     # Training is started by name, and a registered model is served by code that training imports inside a function.
     assert changed_by("training/loop.py") == {"training"}
     assert changed_by("generation/serving.py") == {"training", "evaluation"}
-    assert changed_by("evaluation/report.html", "<p>changed</p>\n") == {"evaluation"}
+    assert changed_by("evaluation/presentation/report.html", "<p>changed</p>\n") == {"evaluation"}

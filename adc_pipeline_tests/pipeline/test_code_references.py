@@ -58,7 +58,7 @@ def test_a_published_link_names_file_and_line(published_at: Callable[[str | None
     found = link(RANKING)
     assert isinstance(found, dg.UrlCodeReference)
     file, line = found.url.removeprefix(f"{root}/").split("#L")
-    assert line_of(Path(ranking.__file__).parents[2] / file, int(line)).startswith(f"def {RANKING.__name__}(")
+    assert line_of(Path(ranking.__file__).parents[3] / file, int(line)).startswith(f"def {RANKING.__name__}(")
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """Find the texts of a held-out split that are equal, or nearly alike, to a text of the other side.
 
-Nearly alike is what it is in `near_duplicates`: the Jaccard similarity of the runs of three words. Each text has a
+Nearly alike is what it is in `minhash`: the Jaccard similarity of the runs of three words. Each text has a
 sketch of 16 bins (`sketches`), of which texts with a similarity of 0.8 have at least half in common in 99.9 % of cases,
 so that a join of the sketches finds the candidates, and only these are compared run by run. Texts with the same runs
 need no comparison. Of the sketches of the other side only those bins are kept that are also in one of the held-out

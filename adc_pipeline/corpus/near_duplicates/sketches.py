@@ -2,7 +2,7 @@
 
 The sketch is a MinHash by one permutation (Li, Owen and Zhang 2012, "One Permutation Hashing"): each run of three words
 has one hash, its highest bits choose one of 16 bins, and a bin keeps its smallest hash. The share of equal bins
-estimates the Jaccard similarity of the runs. Words and runs are those of `near_duplicates`.
+estimates the Jaccard similarity of the runs. Words and runs are those of `minhash`.
 
 All words of a chunk of texts are hashed at once in NumPy, eight bytes of each at a time. Cutting each text into words,
 as a MinHash library wants them, costs several times as much.

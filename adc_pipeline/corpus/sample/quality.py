@@ -1,6 +1,6 @@
 """Return the quality of a reply on the sample corpus, from its wording: the judge of generated replies.
 
-The sample's writer draws each reply from templates of a known quality (`sample.py`). `quality` matches a text with
+The sample's writer draws each reply from templates of a known quality (`threads.py`). `quality` matches a text with
 those templates: an optional opener, one wording with its slots filled, an optional closer, and the irregular texts that
 the writer appends to few replies. A slot takes a word of the vocabulary of any subreddit, and a noun must have its own
 fault and action, as in every reply that the writer makes. A text that matches no template has no quality, which tells

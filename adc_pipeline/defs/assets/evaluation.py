@@ -17,8 +17,8 @@ from adc_pipeline.core.markdown import escape
 from adc_pipeline.core.records import read_record
 from adc_pipeline.core.settings import flattened
 from adc_pipeline.corpus.source import is_sample
-from adc_pipeline.defs import judge as _judge  # noqa: F401  (declares the asset)
 from adc_pipeline.defs.asset import declare
+from adc_pipeline.defs.assets import judge as _judge  # noqa: F401  (declares the asset)
 from adc_pipeline.defs.making import Making, Request
 from adc_pipeline.defs.stage import Stage, kind_priority
 from adc_pipeline.defs.workspace import Workspace

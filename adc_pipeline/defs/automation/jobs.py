@@ -6,9 +6,10 @@ from typing import Any
 
 import dagster as dg
 
-# Importing them declares the assets.
-from adc_pipeline.defs import lifecycle as _lifecycle  # noqa: F401
 from adc_pipeline.defs.asset import executable_assets, op_of
+
+# Importing them declares the assets.
+from adc_pipeline.defs.assets import lifecycle as _lifecycle  # noqa: F401
 from adc_pipeline.defs.assets import months
 from adc_pipeline.defs.assets.study import CELLS, study_cell
 from adc_pipeline.defs.presets import PRESETS, preset_config
