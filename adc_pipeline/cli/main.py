@@ -188,7 +188,7 @@ def promote(name: str, version: str, pin: bool, reason: str) -> None:
     # A container may have no name for its user.
     with suppress(KeyError, OSError):
         user = printable(getpass.getuser(), kept="")
-    with explained(tracking):
+    with explained(tracking.uri, tracking.variable):
         number = promote(Records([tracking.client()]), name, version, pin, f"{user} on {socket.gethostname()}", reason)
     show(f"Version {number} of {name} is the champion{', pinned' if pin else ''}.")
 

@@ -37,7 +37,7 @@ def removed(store: Store, delete: bool, with_current: bool, report: Report) -> i
         raise PipelineError(f"{', '.join(busy)} is being written: wait until the run has ended.")
     tracking = Tracking.from_environment(store.home)
     tracking.check()
-    with explained(tracking), dagster_instance(store) as instance:
+    with explained(tracking.uri, tracking.variable), dagster_instance(store) as instance:
         records = Records([tracking.client()])
         found = standing(store, records, removals)
         history = sorted(runs_of(instance, found.digests))

@@ -206,7 +206,7 @@ def restore(store: Store, tracking: Tracking, made: Artefact, parent: Callable[[
     tags = {"dagster.asset_key": made.name.partition("/")[0], "adc.code_version": made.code_version}
     run = restored_run(tracking, made, inputs, tags, messages.append, parent=parent)
     if (made.path / REGISTERED).is_file():
-        with explained(tracking):
+        with explained(tracking.uri, tracking.variable):
             messages += restore_version(store, made, inputs, run)
     return messages
 

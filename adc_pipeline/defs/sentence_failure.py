@@ -49,7 +49,7 @@ def sentence_of(error: Exception, workspace: Workspace) -> tuple[str, Exception 
         return f"The disk of ADC_HOME = {home} is full: make room, or point ADC_HOME to another disk.", error
     if sentence := limit_of_system(error):
         return sentence, error
-    if found := explanation(error, workspace.tracking):
+    if found := explanation(error, workspace.tracking.uri, workspace.tracking.variable):
         return str(found), None
     if isinstance(error, OSError) and error.filename:
         return refused_by_system(error), error

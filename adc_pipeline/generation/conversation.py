@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from adc_pipeline.training.layout import Turn
     from adc_pipeline.training.tokens import MarkerTokenizer
 
+# The default speaker of a post: the first pseudonym in every conversation, and a name like any other to a model that
+# was trained on names.
+FIRST_SPEAKER = "user1"
+
 
 def neutral(text: str, markers: Markers) -> str:
     """Return `text`, as long as before, with marker strings neutralised and a `?` for what UTF-8 cannot encode."""

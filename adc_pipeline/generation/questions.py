@@ -4,14 +4,11 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.generation.conversation import FIRST_SPEAKER
 
 if TYPE_CHECKING:
     from adc_pipeline.generation.conversation import Conversation
     from adc_pipeline.generation.replier import Replier
-
-# The default speaker of a post: the first pseudonym in every conversation, and a name like any other to a model that
-# was trained on names.
-FIRST_SPEAKER = "user1"
 
 
 def conversation_of(replier: "Replier", asked: Mapping[str, Any]) -> "Conversation":

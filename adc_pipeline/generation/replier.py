@@ -16,7 +16,7 @@ from transformers import LogitsProcessor
 
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.generation.address import Place
-from adc_pipeline.generation.conversation import Conversation, prompt_ids, utterance
+from adc_pipeline.generation.conversation import FIRST_SPEAKER, Conversation, prompt_ids, utterance
 from adc_pipeline.generation.decoding import (
     Drawn,
     Grammar,
@@ -27,7 +27,6 @@ from adc_pipeline.generation.decoding import (
     runs_in_batches,
     stop_ids,
 )
-from adc_pipeline.generation.questions import FIRST_SPEAKER
 from adc_pipeline.generation.settings import Sampling
 from adc_pipeline.training.context import context_length
 from adc_pipeline.training.devices import one_device

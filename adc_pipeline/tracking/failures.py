@@ -7,61 +7,58 @@ repeats the error's own words only where nothing of the address stands in them, 
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from adc_pipeline.core.errors import PipelineError, first_line, is_disk_full
-from adc_pipeline.tracking.address import sqlite_file
+from adc_pipeline.tracking.address import shown, sqlite_file
 from adc_pipeline.tracking.database import REPAIR, sentence
-
-if TYPE_CHECKING:
-    from adc_pipeline.tracking.runs import Tracking
 
 # Packages whose errors mean that MLflow could not do what it was asked to.
 PACKAGES = {"alembic", "mlflow", "psycopg2", "pymysql", "requests", "sqlalchemy", "sqlite3", "urllib3"}
 
 
 @contextmanager
-def explained(tracking: "Tracking") -> Iterator[None]:
-    """Raise PipelineError in place of what MLflow raises in the block."""
+def explained(uri: str, variable: str) -> Iterator[None]:
+    """Raise PipelineError in place of what MLflow raises in the block; the arguments are those of `explanation`."""
     try:
         yield
     except Exception as error:
-        found = explanation(error, tracking)
+        found = explanation(error, uri, variable)
         if found is None:
             raise
         raise found from None
 
 
-def explanation(error: BaseException, tracking: "Tracking") -> PipelineError | None:
-    """Return the sentence for an error of MLflow's; None for an error of something else."""
+def explanation(error: BaseException, uri: str, variable: str) -> PipelineError | None:
+    """Return the sentence for an error of MLflow's; None for an error of something else.
+
+    `uri` is the tracking address, and `variable` the setting that gave it; empty for the database in ADC_HOME.
+    """
     if type(error).__module__.partition(".")[0] not in PACKAGES and not is_missing_driver(error):
         return None
-    if file := sqlite_file(tracking.uri):
+    if file := sqlite_file(uri):
         for cause in causes(error):
             if isinstance(cause, sqlite3.Error):
                 return PipelineError(sentence(file, cause))
     if is_disk_full(error):
         return None
-    if is_missing_driver(error) and tracking.variable:
+    if is_missing_driver(error) and variable:
         return PipelineError(
-            f"{tracking.variable} = {tracking.shown} needs the Python package {getattr(error, 'name', '')}, which is"
+            f"{variable} = {shown(uri)} needs the Python package {getattr(error, 'name', '')}, which is"
             " not installed: install it (for PostgreSQL with `pip install 'adc-pipeline[deploy]'`), or unset the"
             " variable to use a database in ADC_HOME."
         )
-    code, reason = getattr(error, "error_code", ""), words(error, [tracking.uri])
+    code, reason = getattr(error, "error_code", ""), words(error, [uri])
     if code and code not in ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE"):
-        return PipelineError(
-            f"MLflow at {tracking.shown} refused a request ({code}: {reason}): see the log of its server."
-        )
+        return PipelineError(f"MLflow at {shown(uri)} refused a request ({code}: {reason}): see the log of its server.")
     if status := getattr(getattr(error, "response", None), "status_code", None):
         reason = f"HTTP status {status}"
-    if tracking.variable:
+    if variable:
         return PipelineError(
-            f"MLflow does not answer at {tracking.variable} = {tracking.shown} ({reason}): start it, or unset the"
+            f"MLflow does not answer at {variable} = {shown(uri)} ({reason}): start it, or unset the"
             " variable to use a database in ADC_HOME."
         )
-    return PipelineError(f"The MLflow database at {tracking.shown} cannot be used ({reason}): {REPAIR}.")
+    return PipelineError(f"The MLflow database at {shown(uri)} cannot be used ({reason}): {REPAIR}.")
 
 
 def is_missing_driver(error: BaseException) -> bool:

@@ -35,7 +35,7 @@ def restored_run(
     """
     tracking.check()
     record = read_making(made)
-    with explained(tracking):
+    with explained(tracking.uri, tracking.variable):
         client = tracking.client()
         found = tracking.find_run(record["run"])
         if found is None:

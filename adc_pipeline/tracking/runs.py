@@ -168,7 +168,7 @@ class Tracking:
 
     def check(self) -> None:
         """Raise PipelineError unless MLflow answers and takes runs; for a server, within seconds."""
-        with explained(self):
+        with explained(self.uri, self.variable):
             client = self.client()
             if self.uri.startswith(("http://", "https://")):
                 from mlflow.utils.credentials import get_default_host_creds

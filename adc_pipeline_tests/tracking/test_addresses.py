@@ -82,7 +82,7 @@ def test_no_secret_of_an_accepted_address_is_shown(address: str) -> None:
 
 def test_a_database_without_its_driver_says_what_to_install() -> None:
     error = ModuleNotFoundError(f"No module at {SECRET}", name="psycopg2")
-    told = str(explanation(error, Tracking(f"postgresql://user:{SECRET}@db/name")))
+    told = str(explanation(error, f"postgresql://user:{SECRET}@db/name", "MLFLOW_TRACKING_URI"))
     assert "postgresql://db needs the Python package psycopg2" in told
     assert SECRET not in told
 
