@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from adc_pipeline.core.engine import Report, no_report
 from adc_pipeline.core.errors import PipelineError
-from adc_pipeline.corpus.layouts.layouts import STACK_EXCHANGE_COMMENTS, STACK_EXCHANGE_POSTS, ScoreOrder
+from adc_pipeline.corpus.layouts.layout import ScoreOrder
+from adc_pipeline.corpus.layouts.stack_exchange import STACK_EXCHANGE_COMMENTS, STACK_EXCHANGE_POSTS
 from adc_pipeline.corpus.opening.recorded_files import STACK_EXCHANGE_FILES
 from adc_pipeline.corpus.readers import dumps, inner_replies, json_lines, lines, mended_json, small_files, tables, xml
 from adc_pipeline.corpus.readers.arrow import write_parquet

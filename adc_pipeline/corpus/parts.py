@@ -13,7 +13,7 @@ from typing import Any, get_args
 from adc_pipeline.core import records
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.core.records import fits
-from adc_pipeline.corpus.layouts.layouts import ScoreOrder
+from adc_pipeline.corpus.layouts.layout import ScoreOrder
 from adc_pipeline.corpus.opening.packings import packing
 from adc_pipeline.corpus.opening.recorded_files import PARTS, UTTERANCES, FileEntry, PartEntry, changed, part_files
 from adc_pipeline.corpus.opening.remote import RemoteFile, remote_file

@@ -15,7 +15,7 @@ from typing import Any
 
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.core.named_files import access_problem, file_problem, read_small_json
-from adc_pipeline.corpus.layouts.layouts import STACK_EXCHANGE_COMMENTS, STACK_EXCHANGE_POSTS
+from adc_pipeline.corpus.layouts.stack_exchange import STACK_EXCHANGE_COMMENTS, STACK_EXCHANGE_POSTS
 from adc_pipeline.corpus.opening.numbered_files import missing_files
 from adc_pipeline.corpus.opening.recorded_files import CONVOKIT_FILES, UTTERANCES, part_files
 from adc_pipeline.corpus.opening.remote import RemoteFile

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from adc_pipeline.corpus.layouts.layouts import ITSELF, Layout
+from adc_pipeline.corpus.layouts.layout import ITSELF, Layout
 from adc_pipeline.corpus.readers.json_lines import json_lines
 from adc_pipeline.corpus.readers.lines import LINE, UNREADABLE_LINE
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from adc_pipeline.core.errors import PipelineError
-from adc_pipeline.corpus.layouts.layouts import Layout
+from adc_pipeline.corpus.layouts.layout import Layout
 from adc_pipeline.corpus.opening.packings import BLOCK, blocks
 from adc_pipeline.corpus.readers import json_lines, json_values, lines, mended_json
 from adc_pipeline.corpus.readers.carried import own, spelled

@@ -15,15 +15,11 @@ from typing import Any, Literal, get_args
 
 from adc_pipeline.core.errors import PipelineError, did_you_mean
 from adc_pipeline.core.named_files import check_file
-from adc_pipeline.corpus.layouts.layouts import (
-    NO_SCORE,
-    REDDIT,
-    REDDIT_ADDRESSES,
-    STACK_EXCHANGE_POSTS,
-    Layout,
-    find_layout,
-    row_by_row,
-)
+from adc_pipeline.corpus.layouts.known import find_layout, row_by_row
+from adc_pipeline.corpus.layouts.layout import Layout
+from adc_pipeline.corpus.layouts.reddit import REDDIT, REDDIT_ADDRESSES
+from adc_pipeline.corpus.layouts.stack_exchange import STACK_EXCHANGE_POSTS
+from adc_pipeline.corpus.layouts.without_scores import NO_SCORE
 from adc_pipeline.corpus.opening.first_bytes import BINARY, DOWNLOAD, TEXT, content
 from adc_pipeline.corpus.opening.packings import blocks, packing
 from adc_pipeline.corpus.opening.recorded_files import CONVOKIT_FILES, CONVOKIT_READ, STACK_EXCHANGE_FILES, UTTERANCES

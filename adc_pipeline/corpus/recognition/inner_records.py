@@ -4,7 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from adc_pipeline.corpus.layouts.layouts import LAYOUTS, REDDIT, find_layout
+from adc_pipeline.corpus.layouts.known import LAYOUTS, find_layout
+from adc_pipeline.corpus.layouts.reddit import REDDIT
 from adc_pipeline.corpus.readers.inner_replies import REPLIES, TEXTS, inner_records_error
 from adc_pipeline.corpus.recognition.file_fields import is_mapped, keys
 
