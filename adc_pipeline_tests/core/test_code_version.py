@@ -214,7 +214,8 @@ def test_the_version_of_a_stage_is_that_of_the_code_that_it_uses(tmp_path: Path)
     original = versions.SOURCES.files["adc_pipeline"].parent
     package = shutil.copytree(original, tmp_path / original.name, ignore=shutil.ignore_patterns("__pycache__"))
     roots = {
-        stage: [f"adc_pipeline.defs.{stage}"] for stage in ("corpus", "ranking", "walks", "training", "evaluation")
+        stage: [f"adc_pipeline.defs.assets.{stage}"]
+        for stage in ("corpus", "ranking", "walks", "training", "evaluation")
     }
     roots["training"].append("adc_pipeline.training.__main__")
 

@@ -155,7 +155,7 @@ def without_pictures(patch: pytest.MonkeyPatch) -> None:
     """Draw no pictures, which take most of the time of a run and are no part of an artefact."""
     patch.setattr(Making, "show", lambda *_: None)
     for module in ("corpus", "ranking", "walks"):
-        patch.setattr(f"adc_pipeline.defs.{module}.distributions", lambda *_, **__: None)
+        patch.setattr(f"adc_pipeline.defs.assets.{module}.distributions", lambda *_, **__: None)
 
 
 def copied(first: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
