@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from fnmatch import fnmatch
 from pathlib import Path
 from threading import Thread
 
@@ -24,6 +25,8 @@ from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.core.placement import Placement
 from adc_pipeline.core.shards import Counts, map_shards, shard_names, shards_of
 from adc_pipeline.corpus import changes, readings
+from adc_pipeline.corpus.opening.recorded_files import UTTERANCES
+from adc_pipeline.corpus.readers import json_lines
 from adc_pipeline.corpus.sample.threads import write_sample
 from adc_pipeline.corpus.settings import UtteranceSettings
 from adc_pipeline.corpus.utterances import write_utterances
@@ -79,13 +82,16 @@ def datasets(corpus: Path, out: Path, engine: Engine) -> dict[str, bytes]:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("ray_here")
-def test_the_cluster_writes_the_bytes_of_this_machine(tmp_path: Path) -> None:
+def test_the_cluster_writes_the_bytes_of_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "corpus").mkdir()
     write_sample(tmp_path / "corpus", conversations=60)
+    # Large enough to be read in parts.
+    monkeypatch.setattr(json_lines, "CHUNK", (tmp_path / "corpus" / UTTERANCES).stat().st_size // 3)
     lines: list[str] = []
     here = datasets(tmp_path / "corpus", tmp_path / "here", engine("local"))
     there = datasets(tmp_path / "corpus", tmp_path / "there", engine("ray", lines))
     assert here == there
+    assert len([name for name in here if fnmatch(name, "utterances/00000-of-00003/utterances-*.parquet")]) == 3
     assert any("shards: 3 of 3 done" in line and "rows a second, 1 nodes" in line for line in lines)
 
 

@@ -28,10 +28,10 @@ from adc_pipeline.core.shards import (
     shards_of,
     work_folder,
 )
-from adc_pipeline.corpus import duplicates, sharding, utterances
+from adc_pipeline.corpus import duplicates, utterances
 from adc_pipeline.corpus.parts import plain_bytes
 from adc_pipeline.corpus.readers import json_lines
-from adc_pipeline.corpus.readings import cut, line_ends, whole_readings
+from adc_pipeline.corpus.readings import line_ends
 from adc_pipeline.corpus.sample.threads import write_sample
 from adc_pipeline.corpus.settings import UtteranceSettings
 from adc_pipeline.corpus.tables import create_read_rows
@@ -275,7 +275,6 @@ def test_a_file_that_is_cut_gives_the_rows_of_the_whole_file(
     (corpus / "utterances.jsonl").write_bytes(content + b"".join(content.splitlines(keepends=True)[:50]).rstrip())
     whole = write_utterances(corpus, tmp_path / "whole", UtteranceSettings(max_set_aside=1.0))
     monkeypatch.setattr(json_lines, "CHUNK", len(content) // 5)
-    monkeypatch.setattr(sharding, "whole_readings", lambda *given: cut(whole_readings(*given)))
     monkeypatch.setattr(duplicates, "IDS_AT_A_TIME", 500)
     counts = write_utterances(corpus, tmp_path / "cut", THREE)
     assert len({path.name for path in (tmp_path / "cut").glob("*/utterances-*")}) == 6

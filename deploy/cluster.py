@@ -215,6 +215,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # So that nodes and folders are removed.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     # Paths of Ray's sockets have 107 characters at most.
+    if given.folder:
+        given.folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="adc-", dir=given.folder) as temporary:
         return prove(Path(temporary), given)
 
@@ -288,9 +290,11 @@ def print_table(proof: Proof, notes: Mapping[str, str]) -> bool:
     equal = True
     print("| run | seconds | of the stages | against local | digests | |\n| --- | ---: | ---: | ---: | --- | --- |")
     for name, taken in proof.seconds.items():
-        same, stages = proof.digests(name) == digests, proof.stage_seconds(name)
-        equal &= same
-        cells = [name, f"{taken:.1f}", f"{stages:.1f}", f"{stages / local - 1:+.0%}", "equal" if same else "DIFFER"]
+        made, stages = proof.digests(name), proof.stage_seconds(name)
+        others = [asset for asset, digest in digests.items() if made[asset] != digest]
+        equal &= not others
+        same = f"DIFFER: {', '.join(others)}" if others else "equal"
+        cells = [name, f"{taken:.1f}", f"{stages:.1f}", f"{stages / local - 1:+.0%}", same]
         print(f"| {' | '.join(cells)} | {notes.get(name, '')} |")
     return equal
 

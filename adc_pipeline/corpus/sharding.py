@@ -85,8 +85,9 @@ def shard_rows(
 
         namespaces = join_sites(parts, part_namespaces(parts, source.columns), has_roots)
         readings = list(whole_readings(parts, namespaces, bool(carried(source.columns))))
-        # The rows of a single shard have no positions, so that they are those of whole files.
-        if engine.executor == "ray" and len(names) > 1:
+        # The rows of a single shard have no positions, so that they are those of whole files. Several shards have the
+        # same files on one machine as on a cluster, where the parts of a large file are read by several nodes.
+        if len(names) > 1:
             readings = list(cut(readings))
         if chosen:
             readings = [reading for reading in readings if any(map(chosen, reading.parts))]
