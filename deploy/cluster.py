@@ -214,9 +214,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     # So that nodes and folders are removed.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-    # Paths of Ray's sockets have 107 characters at most.
     if given.folder:
         given.folder.mkdir(parents=True, exist_ok=True)
+    # Paths of Ray's sockets have 107 characters at most.
     with tempfile.TemporaryDirectory(prefix="adc-", dir=given.folder) as temporary:
         return prove(Path(temporary), given)
 

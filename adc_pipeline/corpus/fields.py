@@ -22,7 +22,7 @@ from adc_pipeline.corpus.layouts.stack_exchange import STACK_EXCHANGE_COMMENTS, 
 from adc_pipeline.corpus.opening.recorded_files import STACK_EXCHANGE_FILES
 from adc_pipeline.corpus.readers import dumps, inner_replies, json_lines, lines, mended_json, small_files, tables, xml
 from adc_pipeline.corpus.readers.arrow import write_parquet
-from adc_pipeline.corpus.readers.carried import MAPPED, carried, place_of, quoted
+from adc_pipeline.corpus.readers.carried import MAPPED, carried, json_text, place_of, quoted
 from adc_pipeline.corpus.readers.html import html_to_text
 from adc_pipeline.corpus.readers.nested import Flatten
 from adc_pipeline.corpus.readers.rows import COLUMNS, FILE_NUMBER, NAME_OF_FILE, Rows, as_columns, columns_of_file
@@ -361,7 +361,7 @@ def select_keys(
 
     With `several`, the plain files are those of several files, and the rows tell which (`columns_of_file`).
     """
-    from duckdb import ColumnExpression, ConstantExpression, FunctionExpression
+    from duckdb import ColumnExpression
 
     nested = {place[0] for place in places.values() if len(place) > 1}
     wanted = {place[0]: "JSON" if place[0] in nested else "VARCHAR" for place in places.values()}
@@ -378,10 +378,7 @@ def select_keys(
     fields: dict[str, Expression] = {}
     for name, (outer, *inner) in places.items():
         column = ColumnExpression(outer)
-        if outer in nested:
-            where = ConstantExpression("$" + "".join(f'."{key}"' for key in inner))
-            column = FunctionExpression("json_extract_string", column, where)
-        fields[name] = column
+        fields[name] = json_text(column, inner) if outer in nested else column
     if several:
         fields |= {name: ColumnExpression(name) for name in ("filename", FILE_NUMBER)}
     return inner_replies.refuse_inner(records, inner_keys).select(
