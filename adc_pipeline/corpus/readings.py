@@ -1,8 +1,9 @@
 """What the tasks of a corpus read: small files together, and large plain ones in parts that end with a line.
 
-A query costs as much as 10,000 rows, so that one query reads many small files of a kind. For a cluster, a large file of
-JSON lines is cut, so that several nodes can read it; on one machine that would cost a copy of the file (0.4 CPU s a
-gigabyte) and gain nothing, since DuckDB parses on every core.
+A query costs as much as 10,000 rows, so that one query reads many small files of a kind. Where rows go to several
+shards, a large file of JSON lines is cut, so that several nodes of a cluster can read it. One machine cuts it alike:
+each part's rows become files of the artefact, whose digest must not depend on where it was made. A part is copied
+before it is read, which costs 0.4 CPU s a gigabyte.
 """
 
 import os

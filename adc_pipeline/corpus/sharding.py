@@ -1,8 +1,8 @@
 """Read every part of a raw corpus once, in order, and write its rows as Parquet, partitioned into shards.
 
 All text passes through this module once. DuckDB parses on every core and keeps the order of the source, so the number
-of a row is its position. Each source file, or on a cluster a part of a large plain one, is a task, which reads its rows
-and writes them to the shard each belongs to in one pass (`readings` says what, `pieces` how).
+of a row is its position. Each source file, or part of a large plain one, is a task, which reads its rows and writes
+them to the shard each belongs to in one pass (`readings` says what, `pieces` how).
 """
 
 import json

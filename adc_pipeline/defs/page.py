@@ -3,7 +3,8 @@
 The rows come in this order, which Dagster keeps: `reason`, `settings`, `run_config`, then the stage's own figures and
 pictures, then where things are. Numbers have four significant digits, and Dagster plots them over an asset's
 materializations. Dagster shows less than 1,000 characters of Markdown in the row itself, a longer one behind a click.
-Of the pictures only that of the headline figures, a small SVG (`evaluation.small_picture`), is visible without a click.
+Of the pictures only that of the headline figures, a small SVG (`evaluation.presentation.small_picture`), is visible
+without a click.
 
 Dagster's column of values is as wide as its longest value, such as an address, and in a window of 1,280 pixels most of
 that is beyond the edge. So text has lines short enough for what is left beside the column of names.

@@ -1,8 +1,8 @@
 """Find what still holds rows of the removal list, and remove it.
 
-A rebuild honours the list (`corpus.removals`); what was built before does not. The versions of `utterances` in the
-store are read, and everything downstream of one that holds a listed row counts as holding it too, by the manifests on
-disk and by the lineage in MLflow: a model or a figure shows no name, and was still made of the row. A version of
+A rebuild honours the list (`corpus.privacy.removals`); what was built before does not. The versions of `utterances` in
+the store are read, and everything downstream of one that holds a listed row counts as holding it too, by the manifests
+on disk and by the lineage in MLflow: a model or a figure shows no name, and was still made of the row. A version of
 `utterances` that MLflow knows and the store no longer has cannot be read, so it counts as well.
 
 Removing a version deletes its folder; its runs in MLflow lose their artifacts and logged models and are deleted, and

@@ -1,8 +1,8 @@
 """Count the test conversations of a dataset whose root or text is also, or nearly, in its training split.
 
-For the dataset's card. The evaluation compares the roots themselves (`evaluation.leakage`) and excludes what it finds.
-Here only the dataset is read: a root is the text before the background marker, without the line of the speaker. Roots
-are equal by the same folding as there.
+For the dataset's card. The evaluation compares the roots themselves (`evaluation.cases.leakage`) and excludes what it
+finds. Here only the dataset is read: a root is the text before the background marker, without the line of the speaker.
+Roots are equal by the same folding as there.
 """
 
 from collections.abc import Mapping, Sequence

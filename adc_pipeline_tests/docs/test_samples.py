@@ -165,6 +165,24 @@ def test_modules_exist() -> None:
     assert sorted(name for name in named if not exists(name)) == []
 
 
+def test_modules_that_the_code_names_in_backticks_exist() -> None:
+    package = ROOT / "adc_pipeline"
+    folders = "|".join(path.name for path in package.iterdir() if path.is_dir())
+    dotted = re.compile(rf"`((?:{folders})(?:\.[A-Za-z_]+)+)`")
+    sources = [*package.rglob("*.py"), ROOT / "docs" / "architecture.md"]
+    named = {(path.relative_to(ROOT), name) for path in sources for name in dotted.findall(path.read_text())}
+    named = {(path, name) for path, name in named if not name.endswith((".html", ".json", ".md", ".png", ".yaml"))}
+
+    def is_there(name: str) -> bool:
+        place = package.joinpath(*name.split("."))
+        owner = place.parent.with_suffix(".py")
+        defined = owner.exists() and re.search(rf"\b{place.name}\b", owner.read_text())
+        return place.is_dir() or place.with_suffix(".py").exists() or bool(defined)
+
+    assert len(named) > 30
+    assert sorted((str(path), name) for path, name in named if not is_there(name)) == []
+
+
 @cache
 def help_of(command: tuple[str, ...]) -> str:
     """What a command of the package says of itself."""

@@ -1,7 +1,7 @@
 """The table of first bytes: what a file is, from its content, and what to do about a file that cannot be read.
 
-The extension of a file is not trusted. Packed files are unpacked first (`corpus.packings`), so each entry also applies
-to the content of a packed file.
+The extension of a file is not trusted. Packed files are unpacked first (`corpus.opening.packings`), so each entry also
+applies to the content of a packed file.
 """
 
 import re

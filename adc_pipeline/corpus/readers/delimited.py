@@ -17,7 +17,7 @@ and reading goes on at the next line, so that a quote which is never closed cost
 - A carriage return inside a line ends a record where all parts of the line are records, and is text where the line as
   a whole is one.
 
-The records go to a Parquet file, which DuckDB then reads as any other. Cost: see `docs/data-path.md`.
+The records go to a Parquet file, which DuckDB then reads as any other. Cost: see `docs/measurements/data-path.md`.
 """
 
 import csv

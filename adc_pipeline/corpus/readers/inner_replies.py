@@ -1,8 +1,8 @@
 """Stop the reading of JSON lines at a record that holds its replies in a list, which nobody would read.
 
-The first lines of a file are looked at before a run (`corpus.inner_records`). A later record is found while DuckDB
-reads the lines: the keys under which exports write replies are columns as well, and one that holds records raises an
-error. The columns cost nothing that could be measured in a dump without such keys (611,000 lines, 2.1 CPU s).
+The first lines of a file are looked at before a run (`corpus.recognition.inner_records`). A later record is found while
+DuckDB reads the lines: the keys under which exports write replies are columns as well, and one that holds records
+raises an error. The columns cost nothing that could be measured in a dump without such keys (611,000 lines, 2.1 CPU s).
 """
 
 import re

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 
-# The asset whose partitions are months that were read ahead (`defs.months`).
+# The asset whose partitions are months that were read ahead (`defs.assets.months`).
 MONTH = "corpus_month"
 # What `making.json` calls the digest of the removal list.
 REMOVALS = "removals"
