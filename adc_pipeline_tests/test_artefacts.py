@@ -20,7 +20,8 @@ from adc_pipeline.core.content import added_files, content_digest, damage, folde
 from adc_pipeline.core.errors import PipelineError, limit_of_system
 from adc_pipeline.core.links import MANY_FILES, point, sync_files
 from adc_pipeline.core.manifests import MAKING, MANIFEST, Artefact, write_making
-from adc_pipeline.defs.history import AtomicSqliteStorage, Events
+from adc_pipeline.defs.compact_storage import Events
+from adc_pipeline.defs.history import AtomicSqliteStorage
 from adc_pipeline.tracking import database
 
 

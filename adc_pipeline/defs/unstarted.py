@@ -7,8 +7,8 @@ planned once more for that earlier run, whose materialization stays the newest. 
 Costs a row in the log of the earlier run for each asset. A check that was planned and has no result makes its asset
 look failed too, and after a cancelled run as if it had never passed, so its last result is repeated, if that is of the
 version in place. A run whose process was killed, or that was cancelled before it had one, has nobody to do this: the
-launcher does where it notices that, and `history` where Dagster's code server or page reports it. What was done already
-is left.
+launcher does where it notices that, and `compact_storage` where Dagster's code server or page reports it. What was done
+already is left.
 
 The names from `dagster._core` below have no public export in Dagster 1.13.
 """

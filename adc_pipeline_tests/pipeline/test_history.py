@@ -22,8 +22,9 @@ from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.core.spellings import read_settings
 from adc_pipeline.corpus.settings import CorpusSettings
-from adc_pipeline.defs import history
-from adc_pipeline.defs.history import AtomicSqliteStorage, HistoryError, without_repetitions
+from adc_pipeline.defs import compact_storage, history
+from adc_pipeline.defs.compact_storage import without_repetitions
+from adc_pipeline.defs.history import AtomicSqliteStorage, HistoryError
 
 ROOT = Path(__file__).parents[2]
 
@@ -80,7 +81,7 @@ def test_new_databases_of_events_have_small_pages(tmp_path: Path) -> None:
     for name in ("first", "killed", "index"):
         with closing(sqlite3.connect(tmp_path / "history" / "runs" / f"{name}.db")) as connection:
             sizes[name] = connection.execute("PRAGMA page_size").fetchone()[0]
-    assert sizes == {"first": history.PAGE, "killed": 4096, "index": history.INDEX_PAGE}
+    assert sizes == {"first": compact_storage.PAGE, "killed": 4096, "index": compact_storage.INDEX_PAGE}
 
 
 def test_databases_stay_open_between_events_and_leave_no_logs(tmp_path: Path) -> None:
@@ -88,7 +89,7 @@ def test_databases_stay_open_between_events_and_leave_no_logs(tmp_path: Path) ->
     assert (storage.event_log_storage.get_logs_for_run("first"), storage.run_storage.get_runs()) == ([], [])
     logs = {path.name for path in tmp_path.rglob("*.db-wal")}
     assert logs == {"first.db-wal", "runs.db-wal", "index.db-wal"}
-    with history.engine_of(f"sqlite:///{tmp_path}/history/runs.db").connect() as connection:
+    with compact_storage.engine_of(f"sqlite:///{tmp_path}/history/runs.db").connect() as connection:
         # 1 is NORMAL.
         assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 1
         assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
@@ -130,7 +131,7 @@ def test_what_an_event_repeats_is_not_stored_and_is_there_again_when_it_is_read(
             given.append(event)
             return without_repetitions(event)
 
-        patch.setattr(history, "without_repetitions", noted)
+        patch.setattr(compact_storage, "without_repetitions", noted)
         run = dg.materialize([made, failed], instance=instance, raise_on_error=False).run_id
         read = instance.all_logs(run)
     assert [event.dagster_event_type for event in given] == [event.dagster_event_type for event in read]
@@ -263,4 +264,4 @@ def first(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_fifo_in_place_of_the_database_of_a_run_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "run.db")
     with pytest.raises(PipelineError, match=r"run\.db is a FIFO and no regular file"):
-        history.OpenDatabases().keep(tmp_path / "run.db")
+        compact_storage.OpenDatabases().keep(tmp_path / "run.db")
