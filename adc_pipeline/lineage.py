@@ -155,12 +155,11 @@ def content_digest(asset: str, path: Path) -> str:
 
 def changed_files(path: Path) -> str:
     """Return a clause on the changed, missing or added files of a corpus; empty if its files are not recorded."""
-    record = path / "files.json"
-    if not record.exists():
-        return ""
-    from adc_pipeline.corpus.opening.recorded_files import read_files
+    from adc_pipeline.corpus.opening.recorded_files import FILES, read_files
 
-    seen = read_files(record)
+    if not (path / FILES).exists():
+        return ""
+    seen = read_files(path / FILES)
     other = [
         name
         for name, entry in seen.items()

@@ -19,7 +19,7 @@ from adc_pipeline.tracking.lineage import Records
 from adc_pipeline.tracking.runs import Tracking
 
 if TYPE_CHECKING:
-    from dagster import DagsterInstance
+    from dagster import AssetKey, DagsterInstance
 
 Report = Callable[[str], None]
 PAGE = 1000
@@ -97,11 +97,11 @@ def runs_of(instance: "DagsterInstance", digests: set[Key]) -> set[str]:
     return {run for run in found if instance.has_run(run)}
 
 
-def materializations(instance: "DagsterInstance", asset: "object") -> Iterator[tuple[str, str]]:
+def materializations(instance: "DagsterInstance", asset: "AssetKey") -> Iterator[tuple[str, str]]:
     """Yield run and data version of every materialization of an asset."""
     cursor = None
     while True:
-        page = instance.fetch_materializations(asset, limit=PAGE, cursor=cursor)  # type: ignore[arg-type]
+        page = instance.fetch_materializations(asset, limit=PAGE, cursor=cursor)
         for record in page.records:
             if shown := record.asset_materialization:
                 yield record.run_id, (shown.tags or {}).get("dagster/data_version", "")

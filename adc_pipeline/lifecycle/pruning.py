@@ -57,10 +57,8 @@ def plan(store: Store, records: Records, settings: RetentionSettings, now: float
         )
     versions = {(made.name, made.digest): made for made in store.versions()}
     times = {key: store.made_at(made) for key, made in versions.items()}
-    reasons: dict[Key, str] = {}
     # Includes versions that the store no longer has, since these may be downstream of some that it has.
-    for key, why in registered(records, versions).items():
-        reasons.setdefault(key, why)
+    reasons = registered(records, versions)
     for name in sorted({name for name, _ in versions}):
         own = sorted((key for key in versions if key[0] == name), key=lambda key: (-times[key], key))
         for place, key in enumerate(own):

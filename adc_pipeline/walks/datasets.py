@@ -347,8 +347,7 @@ def walk_shard(
         engine.run(connection, "collecting turns", TURNS.format(order=kind.order, shown=shown))
         engine.run(connection, "reading texts", ROWS)
         create_views(connection, settings.format, settings.speakers, settings.mentions, "shown_rows")
-        train, validation, test = settings.shares
-        split = split_sql("u.conversation_id", (train, validation, test))
+        split = split_sql("u.conversation_id", settings.shares)
         engine.run(connection, "writing texts", WALKS.format(split=split))
         # One walk a conversation repeats none of its own; comparing the texts would cost a tenth of writing them.
         compared = settings.exclude_repeats and settings.walks_per_conversation > 1
