@@ -21,7 +21,7 @@ from adc_pipeline.core.arguments import ArgumentParser
 from adc_pipeline.core.artefacts import Store
 from adc_pipeline.core.content import altered_files, file_digest, folder_digest
 from adc_pipeline.core.errors import DamagedError, PipelineError
-from adc_pipeline.core.manifests import LAYOUT, MANIFEST
+from adc_pipeline.core.manifests import LAYOUT, MANIFEST, Key
 from adc_pipeline.core.records import object_in, record_text
 from adc_pipeline.core.terminal import show, without_controls
 from adc_pipeline.tracking.address import SERVERS, accepted, sqlite_file
@@ -174,7 +174,7 @@ def time_of(node: Node) -> str:
 
 def lines(node: Node, check: Callable[[Node], Found] | None) -> Iterator[str]:
     """Yield the tree as lines of text; a node that occurs again is not expanded again."""
-    shown: set[tuple[str, str]] = set()
+    shown: set[Key] = set()
 
     def facts_of(node: Node, prefix: str) -> Iterator[str]:
         facts = [
@@ -195,8 +195,8 @@ def lines(node: Node, check: Callable[[Node], Found] | None) -> Iterator[str]:
 
     def tree(node: Node, first: str, rest: str) -> Iterator[str]:
         models = f" = {', '.join(node.models)}" if node.models else ""
-        again = (node.asset, node.digest) in shown
-        shown.add((node.asset, node.digest))
+        again = node.key in shown
+        shown.add(node.key)
         yield f"{first}{node.asset} {node.digest}{models}{' (see above)' if again else ''}"
         if again:
             return
@@ -240,13 +240,12 @@ def main(arguments: Sequence[str] | None = None, program: str = PROGRAM) -> int:
     except PipelineError as error:
         print(error, file=sys.stderr)
         return 2
-    known: dict[tuple[str, str], Found] = {}
+    known: dict[Key, Found] = {}
 
     def checked(node: Node) -> Found:
-        key = (node.asset, node.digest)
-        if key not in known:
-            known[key] = on_disk(node, store)
-        return known[key]
+        if node.key not in known:
+            known[node.key] = on_disk(node, store)
+        return known[node.key]
 
     check = checked if given.check else None
     if given.json:

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 from adc_pipeline.cli.home import dagster_instance
 from adc_pipeline.core.artefacts import Store
 from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.core.manifests import Key
 from adc_pipeline.corpus.privacy.removals import FILE, read_removals
-from adc_pipeline.lifecycle.removal import Key, Standing, remove, standing
+from adc_pipeline.lifecycle.removal import Remains, find_remains, remove
 from adc_pipeline.tracking.database import connect
 from adc_pipeline.tracking.failures import explained
 from adc_pipeline.tracking.lineage import Records
@@ -39,7 +40,7 @@ def removed(store: Store, delete: bool, with_current: bool, report: Report) -> i
     tracking.check()
     with explained(tracking.uri, tracking.variable), dagster_instance(store) as instance:
         records = Records([tracking.client()])
-        found = standing(store, records, removals)
+        found = find_remains(store, records, removals)
         history = sorted(runs_of(instance, found.digests))
         unknown = [folder for folder in store.unreadable() if folder.parent != store.versions_of("raw_corpus")]
         show(found, history, unknown, store, report)
@@ -49,7 +50,7 @@ def removed(store: Store, delete: bool, with_current: bool, report: Report) -> i
             report("Nothing is removed: `adc removed --delete` does.")
             return 1
         left = remove(store, records, found, with_current)
-        kept = {(made.name, made.digest) for made in standing(store, records, removals).current}
+        kept = {made.key for made in find_remains(store, records, removals).current}
         still = runs_of(instance, kept)
         forget(instance, [run for run in history if run not in still], store.home)
         left += [f"the run {run} in Dagster's history shows a current version" for run in sorted(still)]
@@ -63,7 +64,7 @@ def removed(store: Store, delete: bool, with_current: bool, report: Report) -> i
     return 1 if left else 0
 
 
-def show(found: Standing, history: list[str], unknown: list[Path], store: Store, report: Report) -> None:
+def show(found: Remains, history: list[str], unknown: list[Path], store: Store, report: Report) -> None:
     """Print what was found, one line each."""
     for made in found.versions:
         report(f"store: {made.name} {made.digest}{', current' if store.is_current(made) else ''}")

@@ -43,7 +43,7 @@ def is_intact(tracking: Tracking, made: Artefact, record: Mapping[str, Any]) -> 
             (deleted,) = connection.execute(DELETED, (tags.get(PARENT, ""),)).fetchone()
     except sqlite3.Error:
         return False
-    if found is None or deleted or (tags.get(ASSET), tags.get(DIGEST)) != (made.name, made.digest):
+    if found is None or deleted or (tags.get(ASSET), tags.get(DIGEST)) != made.key:
         return False
     if not record.get("tags", {}).keys() <= tags.keys():
         return False
