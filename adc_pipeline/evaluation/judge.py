@@ -33,8 +33,9 @@ from adc_pipeline.core.engine import Engine
 from adc_pipeline.core.errors import DamagedError, first_line
 from adc_pipeline.core.records import read_record
 from adc_pipeline.core.shards import parts
+from adc_pipeline.evaluation.arrays import Floats
 from adc_pipeline.evaluation.formatting import number
-from adc_pipeline.evaluation.intervals.bootstrap import Floats, ratio_estimates
+from adc_pipeline.evaluation.intervals.bootstrap import ratio_estimates
 from adc_pipeline.evaluation.intervals.estimate import Estimate
 from adc_pipeline.evaluation.reward import RewardModel
 from adc_pipeline.evaluation.settings import JudgeSettings

@@ -18,10 +18,10 @@ import numpy as np
 from adc_pipeline.core.engine import Engine
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.core.shards import parts
+from adc_pipeline.evaluation.arrays import Bools
 from adc_pipeline.evaluation.cases.case_sets import (
     BEFORE,
     MOST_SHOWN,
-    Bools,
     Contrasts,
     Improvements,
     Pairs,
