@@ -29,8 +29,8 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from adc_pipeline.evaluation.arrays import Floats, Ints
 from adc_pipeline.evaluation.cases.cases import Context
-from adc_pipeline.evaluation.intervals.bootstrap import Floats, Ints
 from adc_pipeline.evaluation.judge import Judge
 from adc_pipeline.evaluation.measures import Measured
 from adc_pipeline.generation.conversation import Conversation, prompt_ids
@@ -49,8 +49,9 @@ REPLIES = "replies.parquet"
 OWN, YOKED, INDEPENDENT, REAL = "own", "yoked", "independent", "real"
 BEST_OF = "best_of"
 CONTROLS = (YOKED, INDEPENDENT, BEST_OF, REAL)
-# The own replies of an instruct model.
+# The own replies of an instruct model, a control where the judge names such a model.
 INSTRUCT = "instruct"
+ALL_CONTROLS = (*CONTROLS, INSTRUCT)
 GRAM = 3
 
 
@@ -261,7 +262,7 @@ def measured(found: Judged, contexts: Sequence[Context], most: int, instruct: bo
     control's, `.minus_yoked.kK` that after K. `.kK` is the mean score after K rejections, `.CONTROL.kK` the control's.
     `instruct` says that an instruct model is among the controls.
     """
-    controls = (*CONTROLS, INSTRUCT) if instruct else CONTROLS
+    controls = ALL_CONTROLS if instruct else CONTROLS
     of = {series: found.table(series, len(contexts), most) for series in (OWN, YOKED, INDEPENDENT, REAL, INSTRUCT)}
     own = of[OWN]
     of[BEST_OF] = np.maximum.accumulate(of[INDEPENDENT], axis=1)
