@@ -20,7 +20,7 @@ from adc_pipeline.core.errors import PipelineError, did_you_mean
 from adc_pipeline.core.shards import parts
 from adc_pipeline.preferences.configurations import CONFIGURATIONS
 from adc_pipeline.ranking.ranked_replies import RANKED_REPLIES
-from adc_pipeline.walks.datasets import split_files
+from adc_pipeline.walks.files import split_files
 from adc_pipeline.walks.kinds import KINDS
 from adc_pipeline.walks.splits import SPLITS
 

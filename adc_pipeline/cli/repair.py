@@ -34,7 +34,8 @@ from adc_pipeline.tracking.address import sqlite_file
 from adc_pipeline.tracking.database import COMPANIONS, columns, connect, is_ready, lacking, revision, sentence
 from adc_pipeline.tracking.failures import explained
 from adc_pipeline.tracking.restoration import restored_run
-from adc_pipeline.tracking.runs import Run, Tracking
+from adc_pipeline.tracking.run import Run
+from adc_pipeline.tracking.runs import Tracking
 
 Report = Callable[[str], None]
 

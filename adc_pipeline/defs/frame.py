@@ -40,7 +40,7 @@ from adc_pipeline.defs.volume import last_version, volume_result
 from adc_pipeline.defs.workspace import Workspace
 from adc_pipeline.tracking.intact import is_intact
 from adc_pipeline.tracking.restoration import restored_run
-from adc_pipeline.tracking.runs import STUDY
+from adc_pipeline.tracking.tags import STUDY
 
 # Seconds before another attempt at what the network refused. Dagster's own retry policy would retry every error, Ctrl+C
 # included, and end in "Exceeded max_retries" instead of the error's sentence.

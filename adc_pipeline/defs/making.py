@@ -21,7 +21,8 @@ from adc_pipeline.core.settings import Settings
 from adc_pipeline.core.terminal import printable
 from adc_pipeline.corpus.changes import Changes
 from adc_pipeline.defs.interrupts import raise_again
-from adc_pipeline.tracking.runs import Run, Tracking
+from adc_pipeline.tracking.run import Run
+from adc_pipeline.tracking.runs import Tracking
 from adc_pipeline.walks.splits import SPLITS
 
 if TYPE_CHECKING:

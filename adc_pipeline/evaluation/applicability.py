@@ -32,7 +32,7 @@ from adc_pipeline.evaluation.policy import POLICY
 from adc_pipeline.evaluation.settings import EvaluationSettings
 from adc_pipeline.training.arrangement import Arrangement
 from adc_pipeline.training.facts import WITHOUT_REJECTED, MarkerPlace, ModelFacts
-from adc_pipeline.walks.datasets import split_files
+from adc_pipeline.walks.files import split_files
 from adc_pipeline.walks.splits import split_of
 
 VERDICT_BEFORE = (

@@ -46,7 +46,7 @@ from adc_pipeline.evaluation.scored import (
 from adc_pipeline.evaluation.scoring.likelihoods import Progress, Scorer
 from adc_pipeline.evaluation.settings import EvaluationSettings
 from adc_pipeline.evaluation.split_scores import score_split, text_scorers
-from adc_pipeline.walks.datasets import split_files
+from adc_pipeline.walks.files import split_files
 from adc_pipeline.walks.splits import Split
 
 # Sibling groups of a conversation, and turns to steer, on the validation split.

@@ -19,7 +19,7 @@ from adc_pipeline.evaluation.settings import EvaluationSettings
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from adc_pipeline.evaluation.cases.cases import Context
+    from adc_pipeline.evaluation.cases.contexts import Context
 
 # The folder of the model beside the judge.
 INSTRUCT = "instruct"

@@ -30,7 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adc_pipeline.evaluation.arrays import Floats, Ints
-from adc_pipeline.evaluation.cases.cases import Context
+from adc_pipeline.evaluation.cases.contexts import Context
 from adc_pipeline.evaluation.judge import Judge
 from adc_pipeline.evaluation.measures import Measured
 from adc_pipeline.generation.conversation import Conversation, prompt_ids

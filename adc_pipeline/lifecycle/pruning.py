@@ -23,7 +23,7 @@ from adc_pipeline.core.markdown import code, table
 from adc_pipeline.generation.registration import REGISTERED, read_registered
 from adc_pipeline.lifecycle.settings import RetentionSettings
 from adc_pipeline.tracking.lineage import ORIGIN, Records
-from adc_pipeline.tracking.runs import ASSET
+from adc_pipeline.tracking.tags import ASSET
 from adc_pipeline.walks.kinds import KINDS
 
 DAY = 86_400.0

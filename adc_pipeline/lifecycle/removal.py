@@ -26,7 +26,7 @@ from adc_pipeline.corpus.privacy.mentions import create_mention_macros
 from adc_pipeline.corpus.privacy.removals import Removals
 from adc_pipeline.corpus.tables import READ
 from adc_pipeline.tracking.lineage import Records, inputs
-from adc_pipeline.tracking.runs import ASSET, DIGEST
+from adc_pipeline.tracking.tags import ASSET, DIGEST
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -15,7 +15,7 @@ from adc_pipeline.corpus.tables import create_read_rows
 from adc_pipeline.preferences.settings import Form, PreferenceSettings
 from adc_pipeline.ranking.ranked_replies import RANKED_REPLIES
 from adc_pipeline.walks.baselines import DECIDED, Baseline, baselines_of
-from adc_pipeline.walks.datasets import split_files
+from adc_pipeline.walks.files import split_files
 from adc_pipeline.walks.splits import Split, split_sql
 
 PAIRS = 20_000

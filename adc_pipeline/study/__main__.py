@@ -23,7 +23,8 @@ from adc_pipeline.core.terminal import printable, show
 from adc_pipeline.study.configuration import checked, merged, placement_of_cells, read_config, settings_of_cells
 from adc_pipeline.study.grid import GRID_SEEDS, SEEDS, VARIANTS
 from adc_pipeline.study.launcher import Launcher, Stopped
-from adc_pipeline.study.plan import Plan, read_plan
+from adc_pipeline.study.plan import Plan
+from adc_pipeline.study.plan_file import read_plan
 from adc_pipeline.study.run import Run
 from adc_pipeline.study.settings import CellSettings
 from adc_pipeline.study.tuning import combinations

@@ -63,7 +63,8 @@ class Run:
         Return the names of the failed cells.
         """
         from adc_pipeline.study.exported import check_same_data, export_cell, read_exported
-        from adc_pipeline.study.plan_result import read_result, write_result
+        from adc_pipeline.study.plan_page import write_result
+        from adc_pipeline.study.plan_result import read_result
 
         def export(variant: str, seed: str) -> None:
             export_cell(self.store.current(cell_name(variant, seed)), variant, seed, plan.measures, folder)

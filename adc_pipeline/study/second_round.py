@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from adc_pipeline.core.errors import PipelineError
-from adc_pipeline.evaluation.cases.cases import Context
+from adc_pipeline.evaluation.cases.contexts import Context
 from adc_pipeline.evaluation.judge import Judge
 from adc_pipeline.evaluation.policy import Reply, Trained, Writer, judged
 from adc_pipeline.evaluation.reward import post_of

@@ -18,7 +18,7 @@ from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.core.manifests import Key
 from adc_pipeline.core.records import object_in, read_record
 from adc_pipeline.tracking.address import shown
-from adc_pipeline.tracking.runs import ASSET, DIGEST
+from adc_pipeline.tracking.tags import ASSET, DIGEST
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -14,8 +14,8 @@ from adc_pipeline.core.artefacts import Store
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.core.links import locked
 from adc_pipeline.core.records import object_in
+from adc_pipeline.tracking.artifacts import local_path
 from adc_pipeline.tracking.database import ARTIFACTS, DATABASE, connect, copy, explained, temporary_beside
-from adc_pipeline.tracking.runs import local_path
 
 # Every column in which MLflow keeps an address of a file.
 ADDRESSES = (

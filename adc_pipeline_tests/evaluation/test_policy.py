@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from adc_pipeline.evaluation.cases.cases import Cases, Context
+from adc_pipeline.evaluation.cases.cases import Cases
+from adc_pipeline.evaluation.cases.contexts import Context
 from adc_pipeline.evaluation.policy import (
     Judged,
     Reply,

@@ -23,8 +23,10 @@ from adc_pipeline.study.exported import check_same_data, export_cell, read_expor
 from adc_pipeline.study.grid import VARIANTS, cell_label, cell_name
 from adc_pipeline.study.launcher import Launcher
 from adc_pipeline.study.looks import crossing, nominal_levels, rejected
-from adc_pipeline.study.plan import Plan, read_plan
-from adc_pipeline.study.plan_result import markdown, read_result
+from adc_pipeline.study.plan import Plan
+from adc_pipeline.study.plan_file import read_plan
+from adc_pipeline.study.plan_page import markdown
+from adc_pipeline.study.plan_result import read_result
 from adc_pipeline.study.settings import CellSettings
 
 COMMON = CellSettings(max_steps=3)

@@ -29,7 +29,9 @@ from adc_pipeline.evaluation.presentation.page import REPORT
 from adc_pipeline.evaluation.settings import ComparisonSettings, EvaluationSettings
 from adc_pipeline.generation.chat_template import MODEL_CARD
 from adc_pipeline.generation.registration import read_registered
-from adc_pipeline.tracking.runs import NOTE, Run, Tracking
+from adc_pipeline.tracking.run import Run
+from adc_pipeline.tracking.runs import Tracking
+from adc_pipeline.tracking.tags import NOTE
 from adc_pipeline.walks.kinds import KINDS, WalkKind
 from adc_pipeline.walks.learnable import shortcomings
 
