@@ -26,7 +26,8 @@ from adc_pipeline.core.records import object_in, record_text
 from adc_pipeline.core.terminal import show, without_controls
 from adc_pipeline.tracking.address import SERVERS, accepted, sqlite_file
 from adc_pipeline.tracking.failures import words
-from adc_pipeline.tracking.lineage import Node, Records
+from adc_pipeline.tracking.lineage import Records
+from adc_pipeline.tracking.node import Node
 from adc_pipeline.tracking.runs import Tracking
 
 PROGRAM = "python -m adc_pipeline.lineage"

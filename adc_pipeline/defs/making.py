@@ -15,7 +15,7 @@ from adc_pipeline.core.artefacts import Store
 from adc_pipeline.core.content import SHOWN, refuse_damaged
 from adc_pipeline.core.engine import Engine
 from adc_pipeline.core.manifests import Artefact, as_json
-from adc_pipeline.core.picture import png
+from adc_pipeline.core.pictures import png
 from adc_pipeline.core.placement import Placement
 from adc_pipeline.core.settings import Settings
 from adc_pipeline.core.terminal import printable

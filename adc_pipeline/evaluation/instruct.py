@@ -29,7 +29,7 @@ REJECTED = "Readers rejected this reply. Write a better one. Answer with its tex
 
 
 class InstructModel:
-    """An instruct model as the author of replies (`policy.Author`)."""
+    """An instruct model as the author of replies (`reply_writer.Author`)."""
 
     def __init__(
         self, model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", speaks: bool, context_tokens: int

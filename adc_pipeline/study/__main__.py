@@ -18,6 +18,7 @@ from pathlib import Path
 from adc_pipeline.core.arguments import ArgumentParser
 from adc_pipeline.core.artefacts import Store
 from adc_pipeline.core.errors import PipelineError, did_you_mean
+from adc_pipeline.core.home import check_home
 from adc_pipeline.core.signals import CANCELLED
 from adc_pipeline.core.terminal import printable, show
 from adc_pipeline.study.configuration import checked, merged, placement_of_cells, read_config, settings_of_cells
@@ -104,7 +105,7 @@ def main(arguments: Sequence[str] | None = None, program: str = "python -m adc_p
         for sentence in unmeasured(plan, common) if plan else ():
             show(sentence)
         placement = placement_of_cells(config)
-        store.check_writable()
+        check_home(store.home)
     except PipelineError as error:
         print(error, file=sys.stderr)
         return 2

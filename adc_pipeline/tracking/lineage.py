@@ -8,7 +8,7 @@ first. The cost is one search per artefact: 0.1 s of one core for the tree of a 
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,6 +18,7 @@ from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.core.manifests import Key
 from adc_pipeline.core.records import object_in, read_record
 from adc_pipeline.tracking.address import shown
+from adc_pipeline.tracking.node import Node
 from adc_pipeline.tracking.tags import ASSET, DIGEST
 
 if TYPE_CHECKING:
@@ -38,49 +39,6 @@ METRICS = "metrics.json"
 HEX = re.compile(r"[0-9a-f]{6,64}")
 # MLflow's errors for what does not exist, and for what cannot be a name.
 NOT_THERE = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
-
-
-@dataclass(frozen=True)
-class Node:
-    """An artefact in a tree, the run that made it, and its upstream (`inputs`) or downstream (`outputs`) artefacts.
-
-    `started` is in milliseconds since 1970, `path` is the artefact's location when it was made, `note` describes a
-    problem with its run, and `models` are its versions in the registry (NAME/VERSION).
-    """
-
-    asset: str
-    digest: str
-    run: str | None
-    tags: dict[str, str] = field(default_factory=dict)
-    inputs: list["Node"] = field(default_factory=list)
-    outputs: list["Node"] = field(default_factory=list)
-    settings: dict[str, str] = field(default_factory=dict)
-    counts: dict[str, float] = field(default_factory=dict)
-    metrics: dict[str, float] = field(default_factory=dict)
-    started: int | None = None
-    server: str = ""
-    path: str = ""
-    note: str = ""
-    models: tuple[str, ...] = ()
-
-    @property
-    def key(self) -> Key:
-        return self.asset, self.digest
-
-    def walk(self) -> Iterator["Node"]:
-        """Yield every node of the tree once, starting with this node."""
-        seen: set[Key] = set()
-        waiting = [self]
-        while waiting:
-            node = waiting.pop()
-            if node.key not in seen:
-                seen.add(node.key)
-                waiting += reversed(node.inputs + node.outputs)
-                yield node
-
-    def find(self, asset: str) -> "Node | None":
-        """Return the first node of `asset` in the tree, which may be this node; None if there is none."""
-        return next((node for node in self.walk() if node.asset == asset), None)
 
 
 def model_lineage(client: "MlflowClient", model: str, version: str | int) -> Node:

@@ -29,7 +29,7 @@ from adc_pipeline.walks.kinds import KINDS, WalkKind
 from adc_pipeline.walks.leakage import count_leakage
 from adc_pipeline.walks.learnable import shortcomings
 from adc_pipeline.walks.no_walks import refuse_no_walks
-from adc_pipeline.walks.picture import walks_as_markdown
+from adc_pipeline.walks.preview import walks_as_markdown
 from adc_pipeline.walks.settings import WalkSettings
 from adc_pipeline.walks.splits import SPLITS
 

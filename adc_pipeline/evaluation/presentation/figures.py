@@ -8,8 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from adc_pipeline.core.palette import COLOURS, SHAPES
-from adc_pipeline.core.picture import png
+from adc_pipeline.core.pictures import COLOURS, SHAPES, png
 from adc_pipeline.evaluation.intervals.estimate import Estimate
 from adc_pipeline.evaluation.measures import BINS, CURVE, GAP_BINS, RELIABILITY
 from adc_pipeline.evaluation.policy import ALL_CONTROLS, INSTRUCT, POLICY

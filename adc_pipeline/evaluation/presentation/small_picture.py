@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from urllib.parse import quote
 
 from adc_pipeline.core.markdown import LONG
-from adc_pipeline.core.palette import COLOURS
+from adc_pipeline.core.pictures import COLOURS
 from adc_pipeline.evaluation.baselines import informative
 from adc_pipeline.evaluation.evaluation import Evaluation
 from adc_pipeline.evaluation.intervals.estimate import Estimate
