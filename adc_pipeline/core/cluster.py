@@ -43,7 +43,7 @@ class Made:
     lines: tuple[str, ...]
 
 
-def run_on_cluster(names: Sequence[str], fill: Fill, work: Path, engine: Engine, what: str = "shard") -> None:
+def run_on_cluster(names: Sequence[str], fill: Fill, work: Path, engine: Engine, what: str) -> None:
     """Make each shard that `work` does not have, as a Ray task; raise PipelineError for shards that failed."""
     work.mkdir(parents=True, exist_ok=True)
     remove_unfinished(work)

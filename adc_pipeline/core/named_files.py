@@ -123,19 +123,19 @@ def access_problem(path: Path, error: Exception) -> str:
     return "is no path: correct it"
 
 
-def read_small_json(path: Path, setting: str, most: int = SMALL_JSON) -> Any:
-    """Return the value of a JSON file of at most `most` bytes; raise PipelineError for any other file."""
+def read_small_json(path: Path, setting: str) -> Any:
+    """Return the value of a JSON file of at most `SMALL_JSON` bytes; raise PipelineError for any other file."""
     check_file(path, setting)
     with path.open("rb") as file:
-        return small_json(file.read(most + 1), path, setting, most)
+        return small_json(file.read(SMALL_JSON + 1), path, setting)
 
 
-def small_json(content: bytes, path: Path, setting: str, most: int = SMALL_JSON) -> Any:
-    """Return the value of the first `most` + 1 bytes of a JSON file; raise PipelineError if that is not all of it."""
-    if len(content) > most:
+def small_json(content: bytes, path: Path, setting: str) -> Any:
+    """Return the value of the first `SMALL_JSON` + 1 bytes of a JSON file; PipelineError if that is not all of it."""
+    if len(content) > SMALL_JSON:
         raise PipelineError(
-            f"{path}, which the setting {setting} names, is larger than {most >> 20} MiB, which no file of its kind"
-            " is: check what it is."
+            f"{path}, which the setting {setting} names, is larger than {SMALL_JSON >> 20} MiB, which no file of its"
+            " kind is: check what it is."
         )
     try:
         return json.loads(content)

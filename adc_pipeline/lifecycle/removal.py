@@ -64,9 +64,8 @@ class Remains:
         return bool(self.versions or self.runs or self.models or self.work)
 
 
-def find_remains(store: Store, records: Records, removals: Removals, engine: Engine | None = None) -> Remains:
+def find_remains(store: Store, records: Records, removals: Removals) -> Remains:
     """Find what holds rows of the removal list."""
-    engine = engine or Engine()
     versions = list(store.versions())
     runs = records.runs()
     below: dict[Key, set[Key]] = {}
@@ -78,7 +77,7 @@ def find_remains(store: Store, records: Records, removals: Removals, engine: Eng
             for upstream in read_by(run):
                 below.setdefault(upstream, set()).add(made_by(run))
     read = [made for made in versions if made.name.partition("/")[0] in HAVE_ROWS]
-    holding = {made.key for made in read if holds(made, removals, engine)}
+    holding = {made.key for made in read if holds(made, removals)}
     known = {made_by(run) for _, run in runs} | below.keys()
     gone = {key for key in known if key[0] == UTTERANCES and key[1]} - {made.key for made in read}
     digests = downstream(holding | gone, below)
@@ -109,9 +108,9 @@ def read_by(run: "Run") -> set[Key]:
     return {(each.name, each.digest) for each in inputs(run)}
 
 
-def holds(made: Artefact, removals: Removals, engine: Engine) -> bool:
+def holds(made: Artefact, removals: Removals) -> bool:
     """Return whether a version of `utterances` has a row that the list names, or a text that mentions its speaker."""
-    with engine.connect() as connection:
+    with Engine().connect() as connection:
         create_mention_macros(connection)
         removals.define(connection)
         # The rows of an update as they were before may have some that are no longer in the corpus (`corpus.changes`).

@@ -247,7 +247,7 @@ def walk_shard(
     out: Path,
     settings: WalkSettings,
     engine: Engine,
-    options: str = PUBLISHED,
+    options: str,
 ) -> Counts:
     """Write the walks of one shard as `out/SPLIT.parquet`, in the order of the dataset; return counts."""
     with engine.connect(out / "spill") as connection:

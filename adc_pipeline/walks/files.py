@@ -37,9 +37,9 @@ LEAST_MEASURED = TEXT_A_FILE // 12
 BATCH = 4 * 2048
 
 
-def split_file(split: Split, configuration: str = "data", number: int = 0, of: int = 1) -> str:
-    """Return the path of a split inside a dataset's folder, or of one of its files."""
-    return f"{configuration}/{split}-{number:05}-of-{of:05}.parquet"
+def split_file(split: Split, configuration: str = "data") -> str:
+    """Return the path of a split of one file inside a dataset's folder; `numbered` returns those of several."""
+    return f"{configuration}/{split}-00000-of-00001.parquet"
 
 
 def split_files(dataset: Path, split: Split, configuration: str = "data") -> list[str]:
