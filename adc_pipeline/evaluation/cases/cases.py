@@ -10,8 +10,7 @@ conversations of 1,189 replies.
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from adc_pipeline.core.engine import Engine
 from adc_pipeline.core.errors import PipelineError
@@ -30,7 +29,7 @@ from adc_pipeline.evaluation.cases.contrasts import Strangers, contrast_rows
 from adc_pipeline.evaluation.cases.conversations import CHOSEN, REPLIES, Conversations, QueryNumbers
 from adc_pipeline.evaluation.cases.leakage import SPEAKER_SCORES, Leakage, create_walked, read_leakage
 from adc_pipeline.evaluation.cases.siblings import pairs, steerings
-from adc_pipeline.evaluation.cases.walks import improvements, turns, walks
+from adc_pipeline.evaluation.cases.walks import Walk, improvements, turns, walks
 from adc_pipeline.evaluation.scoring.likelihoods import Query
 from adc_pipeline.evaluation.settings import EvaluationSettings
 from adc_pipeline.ranking.ranked_replies import RANKED_REPLIES
@@ -38,6 +37,9 @@ from adc_pipeline.walks.files import split_files
 from adc_pipeline.walks.markers import FormatName, Verdict
 from adc_pipeline.walks.rendering import Speakers, create_rendered
 from adc_pipeline.walks.splits import Split
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
 
 # The measures that have cases, without their readings.
 FAMILIES = (
@@ -93,8 +95,6 @@ def read_cases(
     cases of `families`, of measures as in `measures.family`, are read.
     Raises PipelineError if `dataset` was not written from these utterances with these settings.
     """
-    verdict_first, read_after = markers == "before", markers == "after"
-    held_out = split_files(dataset, split)
     numbers = QueryNumbers()
     with (engine or Engine()).connect(spill) as connection:
         create_rendered(connection, utterances, format, speakers, mentions)
@@ -108,33 +108,42 @@ def read_cases(
         connection.execute(REPLIES, {"ranked": files, "most": most})
         leakage = read_leakage(connection, files, exclude_repeated_roots, near)
         trees = Conversations(connection, most)
-        all_walks = list(walks(connection, held_out, most, format))
-        for walk in all_walks:
-            if walk.background != trees.background.get(walk.conversation):
-                raise PipelineError(
-                    f"The dataset {dataset} was not written from these utterances with format {format},"
-                    f" speakers {speakers} and mentions {mentions}: evaluate the model on the dataset that it was"
-                    " trained on."
-                )
-        strangers = Strangers(trees.conversation, trees.segment)
-        own_verdict: Verdict | None = "accepted" if verdict_first else None
-        of_turns = {"verdict_calibration", "bits_per_byte", "perplexity"}.intersection(families)
-        most_contrasts = settings.max_contrasts if "rejection_contrast" in families else 0
-        sets = (
-            pairs(connection, trees, numbers, settings)
-            if read_after and "preference_accuracy" in families
-            else table(Pairs, iter(())),
-            steerings(connection, trees, numbers, settings)
-            if read_after and "steering" in families
-            else table(Steerings, iter(())),
-            turns(all_walks if of_turns else [], numbers, verdict_first),
-            improvements(all_walks if "in_context_improvement" in families else [], numbers, strangers, verdict_first),
-            table(Contrasts, contrast_rows(connection, trees, numbers, strangers, most_contrasts, own_verdict)),
-        )
+        all_walks = list(walks(connection, split_files(dataset, split), most, format))
+        if any(walk.background != trees.background.get(walk.conversation) for walk in all_walks):
+            raise PipelineError(
+                f"The dataset {dataset} was not written from these utterances with format {format}, speakers {speakers}"
+                f" and mentions {mentions}: evaluate the model on the dataset that it was trained on."
+            )
+        sets = sets_of(connection, trees, all_walks, numbers, settings, markers, families)
         places = contexts(connection, trees, min(settings.contexts, most))
-    ask_text = np.zeros(len(numbers.number_of), dtype=bool)
-    ask_text[list(numbers.asked)] = True
     ids = [id for id, _ in chosen]
-    verdicts = [verdict for _, verdict in numbers.number_of if verdict is not None] if verdict_first else None
-    queries = [query for query, _ in numbers.number_of]
-    return Cases(ids[:most], len(ids), queries, verdicts, ask_text, *sets, places, leakage)
+    verdicts = numbers.own_verdicts() if markers == "before" else None
+    return Cases(ids[:most], len(ids), numbers.queries(), verdicts, numbers.ask_text(), *sets, places, leakage)
+
+
+def sets_of(
+    connection: "DuckDBPyConnection",
+    trees: Conversations,
+    all_walks: list[Walk],
+    numbers: QueryNumbers,
+    settings: EvaluationSettings,
+    markers: str,
+    families: Collection[str],
+) -> tuple[Pairs, Steerings, Turns, Improvements, Contrasts]:
+    """Return the cases of `families` of each kind; their queries go into `numbers`."""
+    verdict_first, read_after = markers == "before", markers == "after"
+    strangers = Strangers(trees.conversation, trees.segment)
+    own_verdict: Verdict | None = "accepted" if verdict_first else None
+    of_turns = {"verdict_calibration", "bits_per_byte", "perplexity"}.intersection(families)
+    most_contrasts = settings.max_contrasts if "rejection_contrast" in families else 0
+    return (
+        pairs(connection, trees, numbers, settings)
+        if read_after and "preference_accuracy" in families
+        else table(Pairs, iter(())),
+        steerings(connection, trees, numbers, settings)
+        if read_after and "steering" in families
+        else table(Steerings, iter(())),
+        turns(all_walks if of_turns else [], numbers, verdict_first),
+        improvements(all_walks if "in_context_improvement" in families else [], numbers, strangers, verdict_first),
+        table(Contrasts, contrast_rows(connection, trees, numbers, strangers, most_contrasts, own_verdict)),
+    )
