@@ -21,12 +21,13 @@ from adc_pipeline.core.arguments import ArgumentParser
 from adc_pipeline.core.artefacts import Store
 from adc_pipeline.core.content import altered_files, file_digest, folder_digest
 from adc_pipeline.core.errors import DamagedError, PipelineError
-from adc_pipeline.core.manifests import LAYOUT, MANIFEST
+from adc_pipeline.core.manifests import LAYOUT, MANIFEST, Key
 from adc_pipeline.core.records import object_in, record_text
 from adc_pipeline.core.terminal import show, without_controls
 from adc_pipeline.tracking.address import SERVERS, accepted, sqlite_file
 from adc_pipeline.tracking.failures import words
-from adc_pipeline.tracking.lineage import Node, Records
+from adc_pipeline.tracking.lineage import Records
+from adc_pipeline.tracking.node import Node
 from adc_pipeline.tracking.runs import Tracking
 
 PROGRAM = "python -m adc_pipeline.lineage"
@@ -155,12 +156,11 @@ def content_digest(asset: str, path: Path) -> str:
 
 def changed_files(path: Path) -> str:
     """Return a clause on the changed, missing or added files of a corpus; empty if its files are not recorded."""
-    record = path / "files.json"
-    if not record.exists():
-        return ""
-    from adc_pipeline.corpus.opening.recorded_files import read_files
+    from adc_pipeline.corpus.opening.recorded_files import FILES, read_files
 
-    seen = read_files(record)
+    if not (path / FILES).exists():
+        return ""
+    seen = read_files(path / FILES)
     other = [
         name
         for name, entry in seen.items()
@@ -175,7 +175,7 @@ def time_of(node: Node) -> str:
 
 def lines(node: Node, check: Callable[[Node], Found] | None) -> Iterator[str]:
     """Yield the tree as lines of text; a node that occurs again is not expanded again."""
-    shown: set[tuple[str, str]] = set()
+    shown: set[Key] = set()
 
     def facts_of(node: Node, prefix: str) -> Iterator[str]:
         facts = [
@@ -196,8 +196,8 @@ def lines(node: Node, check: Callable[[Node], Found] | None) -> Iterator[str]:
 
     def tree(node: Node, first: str, rest: str) -> Iterator[str]:
         models = f" = {', '.join(node.models)}" if node.models else ""
-        again = (node.asset, node.digest) in shown
-        shown.add((node.asset, node.digest))
+        again = node.key in shown
+        shown.add(node.key)
         yield f"{first}{node.asset} {node.digest}{models}{' (see above)' if again else ''}"
         if again:
             return
@@ -241,13 +241,12 @@ def main(arguments: Sequence[str] | None = None, program: str = PROGRAM) -> int:
     except PipelineError as error:
         print(error, file=sys.stderr)
         return 2
-    known: dict[tuple[str, str], Found] = {}
+    known: dict[Key, Found] = {}
 
     def checked(node: Node) -> Found:
-        key = (node.asset, node.digest)
-        if key not in known:
-            known[key] = on_disk(node, store)
-        return known[key]
+        if node.key not in known:
+            known[node.key] = on_disk(node, store)
+        return known[node.key]
 
     check = checked if given.check else None
     if given.json:

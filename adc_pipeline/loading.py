@@ -20,7 +20,7 @@ from adc_pipeline.core.errors import PipelineError, did_you_mean
 from adc_pipeline.core.shards import parts
 from adc_pipeline.preferences.configurations import CONFIGURATIONS
 from adc_pipeline.ranking.ranked_replies import RANKED_REPLIES
-from adc_pipeline.walks.datasets import split_files
+from adc_pipeline.walks.files import split_files
 from adc_pipeline.walks.kinds import KINDS
 from adc_pipeline.walks.splits import SPLITS
 
@@ -84,8 +84,8 @@ def dataset(name: str, configuration: str = "", home: Path | str | None = None) 
     import pyarrow.parquet as pq
     from datasets import DatasetDict, load_dataset
 
-    found = dict(zip(SPLITS, files(name, configuration, home=home), strict=True))
-    filled = {split: file for split, file in found.items() if pq.read_metadata(file).num_rows}
+    found = {split: files(name, configuration, split, home) for split in SPLITS}
+    filled = {split: paths for split, paths in found.items() if any(pq.read_metadata(path).num_rows for path in paths)}
     loaded: DatasetDict = load_dataset("parquet", data_files=filled)
     return loaded
 

@@ -18,6 +18,7 @@ from adc_pipeline.core.artefacts import Store
 from adc_pipeline.core.atomic import temporary
 from adc_pipeline.core.content import added_files, content_digest, damage, folder_digest, refuse_added, scan
 from adc_pipeline.core.errors import PipelineError, limit_of_system
+from adc_pipeline.core.home import check_home
 from adc_pipeline.core.links import MANY_FILES, point, sync_files
 from adc_pipeline.core.manifests import MAKING, MANIFEST, Artefact, write_making
 from adc_pipeline.defs.compact_storage import Events
@@ -241,7 +242,7 @@ def test_a_home_that_cannot_be_a_folder_is_refused_in_one_sentence(tmp_path: Pat
     (tmp_path / "dangling").symlink_to("nowhere")
     below = {"below a file": "file/home", "below a loop": "loop/home", "device": "/dev/null"}
     with pytest.raises(PipelineError, match=rf"^ADC_HOME = .* {what}.*\.$"):
-        Store(tmp_path / below.get(kind, kind)).check_writable()
+        check_home(tmp_path / below.get(kind, kind))
 
 
 def test_a_home_of_a_user_who_does_not_exist_is_a_folder_of_that_name(
@@ -255,7 +256,7 @@ def test_a_home_of_a_user_who_does_not_exist_is_a_folder_of_that_name(
 @pytest.mark.parametrize("name", ["a*b", "a?b", "[a]", "a\\b", "a%20b", "a\nb", "a\x1bb", "a\udcff"])
 def test_a_home_whose_path_a_library_cannot_have_is_refused_in_one_sentence(tmp_path: Path, name: str) -> None:
     with pytest.raises(PipelineError, match="cannot have in a path") as refused:
-        Store(tmp_path / name).check_writable()
+        check_home(tmp_path / name)
     assert str(refused.value).isprintable()
     assert not list(tmp_path.iterdir())
 
@@ -268,12 +269,12 @@ def test_a_home_that_is_an_address_is_refused_without_showing_it(monkeypatch: py
 
 @pytest.mark.parametrize("name", ["a b", "score=3", "100%", "é#&;'\"$(x)"])
 def test_a_home_with_an_unusual_path_is_accepted(tmp_path: Path, name: str) -> None:
-    Store(tmp_path / name).check_writable()
+    check_home(tmp_path / name)
 
 
 def test_a_full_disk_is_refused_in_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(PipelineError, match="make room"):
-        Store(tmp_path).check_writable(free=1 << 60)
+        check_home(tmp_path, free=1 << 60)
 
 
 def test_a_limit_on_the_size_of_files_is_named_before_anything_is_written(
@@ -281,7 +282,7 @@ def test_a_limit_on_the_size_of_files_is_named_before_anything_is_written(
 ) -> None:
     monkeypatch.setattr(resource, "getrlimit", lambda _: (200 << 10, resource.RLIM_INFINITY))
     with pytest.raises(PipelineError, match=r"files of at most 200 KiB \(`ulimit -f`\), and at least 262144"):
-        Store(tmp_path / "home").check_writable()
+        check_home(tmp_path / "home")
     assert not (tmp_path / "home").exists()
 
 
@@ -306,7 +307,7 @@ def test_what_a_limit_on_the_process_causes_is_said_in_a_sentence(error: Excepti
 def test_a_home_whose_databases_sqlite_could_not_open_is_refused(tmp_path: Path) -> None:
     long = tmp_path / "/".join(["long"] * 80)
     with pytest.raises(PipelineError, match="longer than 400 bytes"):
-        Store(long).check_writable()
+        check_home(long)
     assert not (tmp_path / "long").exists()
 
 

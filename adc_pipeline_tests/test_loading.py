@@ -46,6 +46,17 @@ def test_a_dataset_is_the_same_in_every_form(home: Path, monkeypatch: pytest.Mon
 
 
 @pytest.mark.slow
+def test_a_split_of_several_files_is_loaded_whole(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(home / "cache"))
+    whole = loading.table("top_2", split="train", home=home)
+    data = Store(tmp_path).place("top_2") / "data"
+    data.mkdir(parents=True)
+    pq.write_table(whole[:5], data / "train-00000-of-00002.parquet")
+    pq.write_table(whole[5:], data / "train-00001-of-00002.parquet")
+    assert loading.dataset("top_2", home=tmp_path)["train"].to_list() == whole.to_pylist()
+
+
+@pytest.mark.slow
 def test_ranks_and_verdicts_come_back_into_a_corpus(home: Path) -> None:
     from convokit import Corpus
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from adc_pipeline.walks.datasets import split_file
+from adc_pipeline.walks.files import split_file
 from adc_pipeline.walks.splits import SPLITS
 from adc_pipeline_tests.fuzz.containers import delimited, parquet
 from adc_pipeline_tests.fuzz.inputs import Input, convokit, utterances

@@ -22,7 +22,7 @@ from adc_pipeline.core.errors import DamagedError, PipelineError
 from adc_pipeline.core.links import locked
 from adc_pipeline.core.manifests import MAKING, MANIFEST, Artefact, read_making, write_making
 from adc_pipeline.core.named_files import FROM_KERNEL, SMALL_JSON, file_problem
-from adc_pipeline.core.picture import png
+from adc_pipeline.core.pictures import png
 from adc_pipeline.core.records import LARGEST, fits, object_in, read_record, sealed
 from adc_pipeline.core.terminal import without_controls
 from adc_pipeline.corpus.files.download import VERSION, newest_download
@@ -37,7 +37,7 @@ from adc_pipeline.generation.registration import read_registered
 from adc_pipeline.lifecycle.decision import Evaluated
 from adc_pipeline.lifecycle.registry import evaluated
 from adc_pipeline.lineage import changed_files, is_of_later_version, on_disk
-from adc_pipeline.tracking.lineage import Node
+from adc_pipeline.tracking.node import Node
 from adc_pipeline.training.checkpoint import claim, latest_layout
 from adc_pipeline.training.dataset import load_split
 from adc_pipeline.training.facts import ModelFacts

@@ -1,1 +1,1 @@
-"""The command `adc`: `adc run`, `adc dev`, `adc report`, `adc generate`, `adc lineage`, `adc study`."""
+"""The command `adc`; `main.py` declares its subcommands."""

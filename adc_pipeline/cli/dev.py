@@ -23,6 +23,7 @@ from adc_pipeline.cli.home import dagster_instance
 from adc_pipeline.cli.servers import Servers, answers, listens
 from adc_pipeline.core.artefacts import Store
 from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.core.home import check_home
 from adc_pipeline.core.signals import SIGNALS, handled
 from adc_pipeline.defs.origin import LOCATION
 from adc_pipeline.tracking.database import ARTIFACTS, DATABASE
@@ -45,7 +46,7 @@ class Stopped(Exception):
 def serve(host: str, port: int | None, mlflow_port: int | None, opens: bool | None) -> int:
     """Serve both pages until a signal comes; PipelineError where a server does not start or ends by itself."""
     store = Store.from_environment()
-    store.check_writable()
+    check_home(store.home)
     tracking = Tracking.from_environment(store.home)
     port = free_port(host, port, 3000, "--port")
     pages = {"Dagster": address(host, port)}

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from adc_pipeline.core.artefacts import Store
 from adc_pipeline.core.atomic import atomic_file
 from adc_pipeline.core.errors import PipelineError, first_line, is_disk_full
+from adc_pipeline.core.home import check_home
 from adc_pipeline.core.named_files import file_problem
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def use_dagster_home(store: Store) -> Path:
     """
     if own := os.environ.get("DAGSTER_HOME"):
         return Path(own)
-    store.check_writable()
+    check_home(store.home)
     folder = store.home / "dagster"
     folder.mkdir(exist_ok=True)
     settings = HEADER + rendered(folder)

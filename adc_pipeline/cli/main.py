@@ -176,7 +176,6 @@ def promote(name: str, version: str, pin: bool, reason: str) -> None:
     import socket
 
     from adc_pipeline.core.artefacts import Store
-    from adc_pipeline.core.terminal import printable
     from adc_pipeline.lifecycle.registry import promote
     from adc_pipeline.tracking.failures import explained
     from adc_pipeline.tracking.lineage import Records

@@ -11,15 +11,16 @@ from typing import TYPE_CHECKING
 from adc_pipeline.cli.home import dagster_instance
 from adc_pipeline.core.artefacts import Store
 from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.core.manifests import Key
 from adc_pipeline.corpus.privacy.removals import FILE, read_removals
-from adc_pipeline.lifecycle.removal import Key, Standing, remove, standing
+from adc_pipeline.lifecycle.removal import Remains, find_remains, remove
 from adc_pipeline.tracking.database import connect
 from adc_pipeline.tracking.failures import explained
 from adc_pipeline.tracking.lineage import Records
 from adc_pipeline.tracking.runs import Tracking
 
 if TYPE_CHECKING:
-    from dagster import DagsterInstance
+    from dagster import AssetKey, DagsterInstance
 
 Report = Callable[[str], None]
 PAGE = 1000
@@ -39,7 +40,7 @@ def removed(store: Store, delete: bool, with_current: bool, report: Report) -> i
     tracking.check()
     with explained(tracking.uri, tracking.variable), dagster_instance(store) as instance:
         records = Records([tracking.client()])
-        found = standing(store, records, removals)
+        found = find_remains(store, records, removals)
         history = sorted(runs_of(instance, found.digests))
         unknown = [folder for folder in store.unreadable() if folder.parent != store.versions_of("raw_corpus")]
         show(found, history, unknown, store, report)
@@ -49,7 +50,7 @@ def removed(store: Store, delete: bool, with_current: bool, report: Report) -> i
             report("Nothing is removed: `adc removed --delete` does.")
             return 1
         left = remove(store, records, found, with_current)
-        kept = {(made.name, made.digest) for made in standing(store, records, removals).current}
+        kept = {made.key for made in find_remains(store, records, removals).current}
         still = runs_of(instance, kept)
         forget(instance, [run for run in history if run not in still], store.home)
         left += [f"the run {run} in Dagster's history shows a current version" for run in sorted(still)]
@@ -63,7 +64,7 @@ def removed(store: Store, delete: bool, with_current: bool, report: Report) -> i
     return 1 if left else 0
 
 
-def show(found: Standing, history: list[str], unknown: list[Path], store: Store, report: Report) -> None:
+def show(found: Remains, history: list[str], unknown: list[Path], store: Store, report: Report) -> None:
     """Print what was found, one line each."""
     for made in found.versions:
         report(f"store: {made.name} {made.digest}{', current' if store.is_current(made) else ''}")
@@ -97,11 +98,11 @@ def runs_of(instance: "DagsterInstance", digests: set[Key]) -> set[str]:
     return {run for run in found if instance.has_run(run)}
 
 
-def materializations(instance: "DagsterInstance", asset: "object") -> Iterator[tuple[str, str]]:
+def materializations(instance: "DagsterInstance", asset: "AssetKey") -> Iterator[tuple[str, str]]:
     """Yield run and data version of every materialization of an asset."""
     cursor = None
     while True:
-        page = instance.fetch_materializations(asset, limit=PAGE, cursor=cursor)  # type: ignore[arg-type]
+        page = instance.fetch_materializations(asset, limit=PAGE, cursor=cursor)
         for record in page.records:
             if shown := record.asset_materialization:
                 yield record.run_id, (shown.tags or {}).get("dagster/data_version", "")

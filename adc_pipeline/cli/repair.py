@@ -19,6 +19,7 @@ from adc_pipeline.cli.home import dagster_instance, use_dagster_home
 from adc_pipeline.core.artefacts import Store
 from adc_pipeline.core.content import damage, refuse_added
 from adc_pipeline.core.errors import PipelineError, first_line
+from adc_pipeline.core.home import check_home
 from adc_pipeline.core.links import locked
 from adc_pipeline.core.manifests import Artefact
 from adc_pipeline.defs.code_references import origin_tags
@@ -34,7 +35,8 @@ from adc_pipeline.tracking.address import sqlite_file
 from adc_pipeline.tracking.database import COMPANIONS, columns, connect, is_ready, lacking, revision, sentence
 from adc_pipeline.tracking.failures import explained
 from adc_pipeline.tracking.restoration import restored_run
-from adc_pipeline.tracking.runs import Run, Tracking
+from adc_pipeline.tracking.run import Run
+from adc_pipeline.tracking.runs import Tracking
 
 Report = Callable[[str], None]
 
@@ -54,7 +56,7 @@ def repair(store: Store, report: Report) -> None:
 
     Raise PipelineError while artefacts are being written, or if a database cannot be read for another reason.
     """
-    store.check_writable()
+    check_home(store.home)
     if busy := store.being_written():
         raise PipelineError(f"ADC_HOME = {store.home} is in use, {', '.join(busy)} is being built: wait for the run.")
     store.remove_left()

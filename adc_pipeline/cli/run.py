@@ -20,6 +20,7 @@ from adc_pipeline.cli.home import dagster_instance
 from adc_pipeline.cli.progress import Progress
 from adc_pipeline.core.artefacts import Store
 from adc_pipeline.core.errors import PipelineError, did_you_mean
+from adc_pipeline.core.home import check_home
 from adc_pipeline.core.log_forwarding import forwarded
 from adc_pipeline.core.named_files import read_mapping
 from adc_pipeline.core.signals import CANCELLED, handled
@@ -37,7 +38,7 @@ def run_job(names: Sequence[str], file: str | None) -> int:
     """
     given = read_config(file) if file else {}
     store = Store.from_environment()
-    store.check_writable()
+    check_home(store.home)
     log = store.home / "logs" / f"{names[0] if len(names) == 1 and names[0].isidentifier() else 'run'}.log"
     with printed_to(log) as screen:
         progress = Progress(screen)

@@ -35,7 +35,7 @@ class Servers:
         with self.log.open("ab") as output:
             self.processes[name] = subprocess.Popen(
                 # They end with this process even if it is killed, and do not hold its ports.
-                [sys.executable, "-m", "adc_pipeline.core.tied", *arguments],
+                [sys.executable, "-m", "adc_pipeline.core.ends_with_parent", *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,

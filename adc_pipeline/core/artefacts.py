@@ -13,7 +13,6 @@ This costs one `stat` a file.
 
 import os
 import re
-import resource
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
@@ -21,22 +20,18 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from adc_pipeline.core.atomic import atomic_file, give_usual_mode, remove_folder, temporary
+from adc_pipeline.core.atomic import atomic_file, give_usual_mode, remove_folder
 from adc_pipeline.core.content import SHOWN, damage, file_digest, file_stamp
-from adc_pipeline.core.errors import PipelineError, is_disk_full
+from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.core.links import locked, point, relative, sync, sync_files
 from adc_pipeline.core.manifests import MAKING, MANIFEST, MANIFEST_TYPES, Artefact, unsealed, write_manifest
-from adc_pipeline.core.named_files import folder_problem, named_path
+from adc_pipeline.core.named_files import named_path
 from adc_pipeline.core.records import checked_fields, record_text
 
 # A tag of a Dagster run: `true` rebuilds every asset of the run, whether or not it is up to date.
 AGAIN = "adc/again"
 CURRENT = "current"
-# Patterns of DuckDB, escapes in the addresses of SQLite files, control characters, and bytes that are no UTF-8.
-UNFIT_HOME = re.compile(r"[*?\[\\\x00-\x1f\x7f\ud800-\udfff]|%[0-9A-Fa-f]{2}")
 DIGEST = re.compile("[0-9a-f]{32}")
-# Leaves room for Dagster's files of single runs.
-LONGEST_HOME = 400
 
 
 def is_inside(path: str) -> bool:
@@ -235,51 +230,6 @@ class Store:
             raise PipelineError(
                 f"The manifest {path / MANIFEST} cannot be read: materialize the asset {name} again."
             ) from error
-
-    def check_writable(self, free: int = 1 << 28) -> None:
-        """Raise PipelineError unless `ADC_HOME` can be written to and has `free` bytes left."""
-        if found := UNFIT_HOME.search(str(self.home)):
-            raise PipelineError(
-                f"ADC_HOME = {self.home} contains {found[0]!r}, which DuckDB, Dagster or MLflow cannot have in a path"
-                " (* ? [ \\, % before two digits of a hexadecimal number, control characters, bytes that are no UTF-8):"
-                " point ADC_HOME to a folder without."
-            )
-        if len(os.fsencode(self.home)) > LONGEST_HOME:
-            raise PipelineError(
-                f"ADC_HOME = {self.home} is longer than {LONGEST_HOME} bytes, and SQLite opens no file whose path is"
-                " longer than 512: point ADC_HOME to a folder with a shorter path."
-            )
-        if problem := folder_problem(self.home):
-            raise PipelineError(f"ADC_HOME = {self.home} {problem}.")
-        largest, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
-        if largest != resource.RLIM_INFINITY and largest < free:
-            # SQLite would report it as a damaged disk.
-            raise PipelineError(
-                f"This process may write files of at most {largest >> 10} KiB (`ulimit -f`), and at least"
-                f" {free >> 10} are needed: raise the limit, or run it without."
-            )
-        try:
-            self.home.mkdir(parents=True, exist_ok=True)
-            probe = temporary(self.home / "probe")
-            try:
-                probe.write_bytes(b"probe")
-            finally:
-                # On a full disk it exists too, and is empty.
-                probe.unlink(missing_ok=True)
-        except OSError as error:
-            if is_disk_full(error):
-                raise PipelineError(
-                    f"The disk of ADC_HOME = {self.home} is full: make room, or point ADC_HOME to another disk."
-                ) from error
-            raise PipelineError(
-                f"ADC_HOME = {self.home} cannot be written to ({error.strerror}): point ADC_HOME to a folder that can."
-            ) from error
-        left = shutil.disk_usage(self.home).free
-        if left < free:
-            raise PipelineError(
-                f"ADC_HOME = {self.home} has {left >> 20} MiB left and at least {free >> 20} are needed: make"
-                " room or point ADC_HOME to another disk."
-            )
 
     @contextmanager
     def aside(self, name: str) -> Iterator[Path]:

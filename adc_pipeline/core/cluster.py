@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from adc_pipeline.core.cluster_connection import ATTEMPTS, MOST_LOSSES, check_room, connected, nodes
-from adc_pipeline.core.engine import SECONDS_BETWEEN_REPORTS, Engine
+from adc_pipeline.core.engine import SECONDS_BETWEEN_REPORTS, Engine, no_report
 from adc_pipeline.core.errors import PipelineError, UnreachableError, first_line
 from adc_pipeline.core.finished import finish, is_finished
 
@@ -43,7 +43,7 @@ class Made:
     lines: tuple[str, ...]
 
 
-def run_on_cluster(names: Sequence[str], fill: Fill, work: Path, engine: Engine, what: str = "shard") -> None:
+def run_on_cluster(names: Sequence[str], fill: Fill, work: Path, engine: Engine, what: str) -> None:
     """Make each shard that `work` does not have, as a Ray task; raise PipelineError for shards that failed."""
     work.mkdir(parents=True, exist_ok=True)
     remove_unfinished(work)
@@ -52,7 +52,8 @@ def run_on_cluster(names: Sequence[str], fill: Fill, work: Path, engine: Engine,
         return
     ray = connected()
     task = ray.remote(make_shard).options(max_retries=0, **resources(ray, engine))
-    sent = replace(engine, report=_discard)
+    # The report of this process cannot be sent.
+    sent = replace(engine, report=no_report)
     # Stored once, since it may name every file of a corpus.
     stored = ray.put(fill)
     began = reported = time.monotonic()
@@ -133,10 +134,6 @@ def make_shard(fill: Fill, name: str, work: Path, engine: Engine) -> Made:
         shutil.rmtree(partial, ignore_errors=True)
     rows = sum(pq.read_metadata(path).num_rows for path in folder.rglob("*.parquet"))
     return Made(rows, tuple(lines))
-
-
-def _discard(_: str) -> None:
-    """Stand for the report of the process that submits, which cannot be sent."""
 
 
 def _keep_finished(lines: list[str], line: str) -> None:

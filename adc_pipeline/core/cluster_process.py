@@ -143,7 +143,7 @@ class ProcessActor:
                     return -signal.SIGINT
             with log.open("ab") as output:
                 process = subprocess.Popen(
-                    [sys.executable, "-m", "adc_pipeline.core.tied", *arguments],
+                    [sys.executable, "-m", "adc_pipeline.core.ends_with_parent", *arguments],
                     stdout=output,
                     stderr=subprocess.STDOUT,
                     env=os.environ | variables,

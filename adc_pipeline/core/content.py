@@ -65,14 +65,14 @@ def content_digest(files: Mapping[str, Mapping[str, Any]], unhashed: Collection[
 
 def folder_digest(folder: Path) -> str:
     """Return the digest of a folder's content; its manifest, if it has one, says which files do not count."""
-    unhashed: Collection[str] = FIRST_UNHASHED
+    unhashed: Collection[str]
     try:
         unhashed = checked_fields(parsed(record_text(folder / MANIFEST)), {"unhashed": list[str]})["unhashed"]
     except FileNotFoundError:
         unhashed = ()
     except ValueError:
         # An early manifest, or a damaged one.
-        pass
+        unhashed = FIRST_UNHASHED
     return content_digest(scan(folder), unhashed)
 
 

@@ -6,6 +6,8 @@ failing. Memory beyond the limit (buffers of the JSON reader, the Python process
 """
 
 import os
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -156,9 +158,6 @@ class Engine:
 
     @contextmanager
     def _new_connection(self, spill: Path | None) -> Iterator["DuckDBPyConnection"]:
-        import shutil
-        import tempfile
-
         import duckdb
 
         if self.instance:

@@ -4,7 +4,7 @@ import difflib
 import errno
 import os
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from adc_pipeline.core.secrets import masked
 from adc_pipeline.core.terminal import printable
@@ -31,13 +31,19 @@ class DamagedError(PipelineError):
 
 def is_network_fault(error: BaseException) -> bool:
     """Return whether an error or one of its causes is a failed connection, or a server's status 429 or 5xx."""
-    cause: BaseException | None = error
-    while cause is not None:
+    for cause in causes(error):
         status = getattr(getattr(cause, "response", None), "status_code", 0)
         if isinstance(cause, socket.gaierror | ConnectionError | TimeoutError) or status == 429 or status >= 500:
             return True
-        cause = cause.__cause__ or cause.__context__
     return False
+
+
+def causes(error: BaseException) -> Iterator[BaseException]:
+    """Yield an error and what it was raised from; SQLAlchemy's errors have that of the driver inside."""
+    cause: BaseException | None = error
+    while cause is not None:
+        yield cause
+        cause = getattr(cause, "orig", None) or cause.__cause__ or cause.__context__
 
 
 def did_you_mean(name: object, names: Iterable[str]) -> str:
@@ -58,14 +64,20 @@ def first_line(error: BaseException) -> str:
     return (f"{first} {following}" if first.endswith(":") and following else first).rstrip(".,")
 
 
-# What libraries repeat of the system's answer to a write where their error has no number.
-TOLD = {
-    os.strerror(number): number
-    for number in (
-        errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENOMEM
-    )
-}  # fmt: skip
-# How SQLite calls a full disk.
+# What to do about what the system answers, where neither the place nor the user's rights are the cause.
+REMEDIES = {
+    errno.EIO: "check the disk, of which the system's log says more",
+    errno.EROFS: "mount the disk for writing, or name a place on another one",
+    errno.ESTALE: "mount the disk again",
+    errno.ENOSPC: "make room on the disk",
+    errno.EDQUOT: "make room, or have this user's quota raised",
+    errno.EFBIG: "raise the limit on the size of files (`ulimit -f`)",
+    errno.EMFILE: "raise the limit on open files (`ulimit -n`)",
+    errno.ENAMETOOLONG: "shorten the path",
+}
+# What libraries repeat of the system's answer to a write where their error has no number; SQLite has words of its own
+# for a full disk. The length of a path is chosen by whoever names it, and no fault of the disk.
+TOLD = {os.strerror(number): number for number in {*REMEDIES, errno.ENOMEM} - {errno.ENAMETOOLONG}}
 TOLD["disk is full"] = errno.ENOSPC
 
 

@@ -27,6 +27,8 @@ LATER: dict[str, Type] = {
     "artifacts": dict[str, str],
     "tags": dict[str, str],
 }
+# What names a version wherever it lies: the artefact's name and the digest.
+Key = tuple[str, str]
 # Characters of a setting in the reason of a rebuild.
 LONGEST_VALUE = 60
 # The layout of artefacts and their manifests. Raise it with each change after which this version's code could not read
@@ -56,6 +58,10 @@ class Artefact:
     unhashed: tuple[str, ...] = ()
     files: dict[str, dict[str, Any]] = field(default_factory=dict)
     layout: int = LAYOUT
+
+    @property
+    def key(self) -> Key:
+        return self.name, self.digest
 
 
 MANIFEST_TYPES = {name: kind for name, kind in get_type_hints(Artefact).items() if name != "path"}

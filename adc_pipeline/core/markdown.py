@@ -19,6 +19,9 @@ _HTML = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
 # intervals stay readable in the source.
 _MARKUP = re.compile(r"[&<>\\`*~$|]|(?<!\w)_+|_+(?!\w)|\](?=[(\[:])")
 
+# Dagster shows so many characters of Markdown or more behind a click, and fewer in place.
+LONG = 1000
+
 
 class Markdown(str):
     """Text that is Markdown already: `table` and `escape` leave it as it is."""

@@ -13,7 +13,7 @@ import stat
 from pathlib import Path
 from typing import Any
 
-from adc_pipeline.core.errors import PipelineError, first_line
+from adc_pipeline.core.errors import REMEDIES, PipelineError, first_line
 from adc_pipeline.core.terminal import printable
 
 # A small JSON file is metadata that is read at once, such as a corpus' name.
@@ -24,18 +24,6 @@ OTHER_BASE = re.compile(r"[-+]?(0[0_]*[1-7][0-7_]*|[0-9][0-9_]*(:[0-5]?[0-9])+(\
 # What YAML's errors repeat of a file besides single signs.
 REPEATED_BY_YAML = re.compile(r"\b(alias|anchor|tag|handle) ['\"].*", re.DOTALL)
 FROM_KERNEL = "is written by the kernel while it is read: give a file on a disk"
-
-# What to do about what the system answers, where neither the place nor the user's rights are the cause.
-BY_SYSTEM = {
-    errno.EIO: "check the disk, of which the system's log says more",
-    errno.EROFS: "mount the disk for writing, or name a place on another one",
-    errno.ESTALE: "mount the disk again",
-    errno.ENOSPC: "make room on the disk",
-    errno.EDQUOT: "make room, or have this user's quota raised",
-    errno.EFBIG: "raise the limit on the size of files (`ulimit -f`)",
-    errno.EMFILE: "raise the limit on open files (`ulimit -n`)",
-    errno.ENAMETOOLONG: "shorten the path",
-}
 
 KINDS = {
     stat.S_IFIFO: "a FIFO",
@@ -79,7 +67,7 @@ def refused_by_system(error: OSError) -> str:
     if isinstance(error, FileExistsError | NotADirectoryError):
         # Of a file, where a folder is to be made or read.
         return printable(f"{name} is no folder, or lies below a file ({reason}): move that file away.", kept="")
-    remedy = BY_SYSTEM.get(error.errno or 0, "correct the path, or give this user access to it")
+    remedy = REMEDIES.get(error.errno or 0, "correct the path, or give this user access to it")
     return printable(f"{name} cannot be used ({reason}): {remedy}.", kept="")
 
 
@@ -135,19 +123,19 @@ def access_problem(path: Path, error: Exception) -> str:
     return "is no path: correct it"
 
 
-def read_small_json(path: Path, setting: str, most: int = SMALL_JSON) -> Any:
-    """Return the value of a JSON file of at most `most` bytes; raise PipelineError for any other file."""
+def read_small_json(path: Path, setting: str) -> Any:
+    """Return the value of a JSON file of at most `SMALL_JSON` bytes; raise PipelineError for any other file."""
     check_file(path, setting)
     with path.open("rb") as file:
-        return small_json(file.read(most + 1), path, setting, most)
+        return small_json(file.read(SMALL_JSON + 1), path, setting)
 
 
-def small_json(content: bytes, path: Path, setting: str, most: int = SMALL_JSON) -> Any:
-    """Return the value of the first `most` + 1 bytes of a JSON file; raise PipelineError if that is not all of it."""
-    if len(content) > most:
+def small_json(content: bytes, path: Path, setting: str) -> Any:
+    """Return the value of the first `SMALL_JSON` + 1 bytes of a JSON file; PipelineError if that is not all of it."""
+    if len(content) > SMALL_JSON:
         raise PipelineError(
-            f"{path}, which the setting {setting} names, is larger than {most >> 20} MiB, which no file of its kind"
-            " is: check what it is."
+            f"{path}, which the setting {setting} names, is larger than {SMALL_JSON >> 20} MiB, which no file of its"
+            " kind is: check what it is."
         )
     try:
         return json.loads(content)

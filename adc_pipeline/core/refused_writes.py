@@ -11,8 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from adc_pipeline.core.atomic import temporary
-from adc_pipeline.core.errors import system_number
-from adc_pipeline.core.named_files import BY_SYSTEM
+from adc_pipeline.core.errors import REMEDIES, system_number
 
 # More than a disk with nothing left takes.
 PROBE = 1 << 16
@@ -34,7 +33,7 @@ def reason(number: int) -> str:
 
     Empty where the place or the user's rights may be the cause.
     """
-    return f"({os.strerror(number)}): {BY_SYSTEM[number]}" if number in BY_SYSTEM else ""
+    return f"({os.strerror(number)}): {REMEDIES[number]}" if number in REMEDIES else ""
 
 
 def answer_to_write(folder: Path) -> int:

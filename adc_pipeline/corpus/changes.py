@@ -285,7 +285,7 @@ def merge(
         for file, position in files:
             columns = declared(paths[file]["now"])
             selected = ", ".join(f"{moved(runs, name)} AS {name}" if name in POSITIONS else name for name in columns)
-            # A position is never below 0, which DuckDB does not know (`walks.datasets.nullable`).
+            # A position is never below 0, which DuckDB does not know (`walks.files.nullable`).
             names = ", ".join(
                 f"if({position} >= 0, {name}, NULL) AS {name}" if optional else name
                 for name, optional in columns.items()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from adc_pipeline.core.columns import row_count
 from adc_pipeline.core.engine import Engine
-from adc_pipeline.core.palette import SINGLE
+from adc_pipeline.core.pictures import SINGLE
 
 if TYPE_CHECKING:
     import numpy as np

@@ -22,6 +22,7 @@ from adc_pipeline.core.artefacts import AGAIN, Store
 from adc_pipeline.core.code_version import code_version
 from adc_pipeline.core.content import content_digest, damage, mark_damaged, refuse_added, refuse_damaged, scan
 from adc_pipeline.core.errors import DamagedError, PipelineError, UnreachableError
+from adc_pipeline.core.home import check_home
 from adc_pipeline.core.links import locked
 from adc_pipeline.core.manifests import LAYOUT, Artefact, as_json, differences, read_making, write_making
 from adc_pipeline.core.secrets import masked
@@ -40,7 +41,7 @@ from adc_pipeline.defs.volume import last_version, volume_result
 from adc_pipeline.defs.workspace import Workspace
 from adc_pipeline.tracking.intact import is_intact
 from adc_pipeline.tracking.restoration import restored_run
-from adc_pipeline.tracking.runs import STUDY
+from adc_pipeline.tracking.tags import STUDY
 
 # Seconds before another attempt at what the network refused. Dagster's own retry policy would retry every error, Ctrl+C
 # included, and end in "Exceeded max_retries" instead of the error's sentence.
@@ -126,7 +127,7 @@ def requested(stage: Stage[Any], context: Context, workspace: Workspace, wait: b
     """
     store = workspace.store
     settings = settings_in_run(stage, context, store)
-    store.check_writable()
+    check_home(store.home)
     name = stage.artefact_name(context)
     workspace.claim(name, context.log.info, wait)
     inputs = stage.read(store)

@@ -15,13 +15,14 @@ from adc_pipeline.core.artefacts import Store
 from adc_pipeline.core.content import SHOWN, refuse_damaged
 from adc_pipeline.core.engine import Engine
 from adc_pipeline.core.manifests import Artefact, as_json
-from adc_pipeline.core.picture import png
+from adc_pipeline.core.pictures import png
 from adc_pipeline.core.placement import Placement
 from adc_pipeline.core.settings import Settings
 from adc_pipeline.core.terminal import printable
 from adc_pipeline.corpus.changes import Changes
 from adc_pipeline.defs.interrupts import raise_again
-from adc_pipeline.tracking.runs import Run, Tracking
+from adc_pipeline.tracking.run import Run
+from adc_pipeline.tracking.runs import Tracking
 from adc_pipeline.walks.splits import SPLITS
 
 if TYPE_CHECKING:

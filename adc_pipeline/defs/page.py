@@ -24,7 +24,7 @@ import yaml
 
 from adc_pipeline.core.columns import column_types, row_count
 from adc_pipeline.core.manifests import Artefact, as_json, read_making
-from adc_pipeline.core.markdown import escape, one_line
+from adc_pipeline.core.markdown import LONG, escape, one_line
 from adc_pipeline.defs.making import Making, Request
 from adc_pipeline.defs.shown import read_shown, shown_pictures
 from adc_pipeline.defs.stage import STAGES, Stage
@@ -42,8 +42,6 @@ ROWS = (
 TABLE, NAMES, CHARACTER = 470, 277, 8.4
 # Pixels on both sides of a name.
 MARGIN = 23
-# Characters of a Markdown value that Dagster shows behind a click.
-LONG = 1000
 # Prefix of the counts that a check puts into words: they have no rows of their own.
 IN_WORDS = "sampled."
 # An image without an address has no width, allows a line break beside it, and is no part of what a person copies.

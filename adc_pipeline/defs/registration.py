@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from adc_pipeline.generation.registration import register_model
-from adc_pipeline.tracking.runs import Run
+from adc_pipeline.tracking.run import Run
 
 
 def register(run: Run, folder: Path, name: str) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from adc_pipeline.core.artefacts import Store
 from adc_pipeline.core.manifests import Artefact
 from adc_pipeline.core.settings import Settings
 from adc_pipeline.defs.making import Context, Making, Request
-from adc_pipeline.tracking.runs import Run
+from adc_pipeline.tracking.run import Run
 from adc_pipeline.walks.kinds import KINDS, WalkKind
 
 if TYPE_CHECKING:

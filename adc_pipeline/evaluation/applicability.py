@@ -25,13 +25,14 @@ from pathlib import Path
 
 import numpy as np
 
+from adc_pipeline.evaluation.arrays import Bools
 from adc_pipeline.evaluation.judge import Judge
-from adc_pipeline.evaluation.measures import RELIABILITY, Bools, Measured, family
+from adc_pipeline.evaluation.measures import RELIABILITY, Measured, family
 from adc_pipeline.evaluation.policy import POLICY
 from adc_pipeline.evaluation.settings import EvaluationSettings
 from adc_pipeline.training.arrangement import Arrangement
 from adc_pipeline.training.facts import WITHOUT_REJECTED, MarkerPlace, ModelFacts
-from adc_pipeline.walks.datasets import split_files
+from adc_pipeline.walks.files import split_files
 from adc_pipeline.walks.splits import split_of
 
 VERDICT_BEFORE = (

@@ -20,11 +20,11 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
+from adc_pipeline.evaluation.arrays import Floats, Ints
 from adc_pipeline.evaluation.cases.case_sets import Pairs
 from adc_pipeline.evaluation.cases.cases import Cases
-from adc_pipeline.evaluation.intervals.bootstrap import Floats
 from adc_pipeline.evaluation.intervals.estimate import Estimate
-from adc_pipeline.evaluation.measures import Ints, Measured, family, preference_accuracy
+from adc_pipeline.evaluation.measures import Measured, family, preference_accuracy
 from adc_pipeline.evaluation.scoring.likelihoods import Query, Scores
 
 # By name, as metrics begin with it, and as reports call it.

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from adc_pipeline.evaluation.comparison import Comparison, read_comparison
 from adc_pipeline.evaluation.presentation.figures import draw
+from adc_pipeline.evaluation.presentation.page import REPORT
 from adc_pipeline.evaluation.presentation.report import comparison_page
 from adc_pipeline.evaluation.presentation.tables import comparison_series
 from adc_pipeline.evaluation.settings import ComparisonSettings
@@ -26,5 +27,5 @@ def compare(
     text = json.dumps(comparison.metrics(), indent=1, allow_nan=False)
     (out / "comparison.json").write_text(text + "\n")
     plots = draw(out, comparison_series(comparison))
-    (out / "report.html").write_text(comparison_page(comparison, plots, facts or {}), encoding="utf-8")
+    (out / REPORT).write_text(comparison_page(comparison, plots, facts or {}), encoding="utf-8")
     return comparison

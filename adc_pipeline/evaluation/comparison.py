@@ -77,14 +77,13 @@ def read_comparison(folders: Mapping[str, Path], settings: ComparisonSettings) -
     return Comparison({name: Evaluation.read(folder) for name, folder in folders.items()}, differences)
 
 
-def paired_differences(first: Path, second: Path, settings: ComparisonSettings | None = None) -> dict[str, Difference]:
+def paired_differences(first: Path, second: Path, settings: ComparisonSettings) -> dict[str, Difference]:
     """Return the differences, first minus second, over the cases that two evaluation folders share, by measure.
 
     Measures over walks are compared if both folders rest on the same test split, and bits per byte only if both models
     or neither read a turn's verdict before the turn. The p-values are those of single tests: correct all that are made
     together with `significance.holm`.
     """
-    settings = settings or ComparisonSettings()
     measures = comparable_measures(Evaluation.read(first), Evaluation.read(second))
     ours, theirs = read_case_values(first), read_case_values(second)
     shared: dict[str, list[tuple[str, float, float, float]]] = {}

@@ -8,7 +8,7 @@ after the imports: 1.8 s of scoring for each of the two models, 1.9 s of plots, 
 intervals and tests.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -23,15 +23,19 @@ from adc_pipeline.evaluation.applicability import (
 )
 from adc_pipeline.evaluation.baselines import BASELINES, informative
 from adc_pipeline.evaluation.case_table import write_case_table
-from adc_pipeline.evaluation.evaluation import VALIDATION, Evaluation
+from adc_pipeline.evaluation.cases.cases import Cases
+from adc_pipeline.evaluation.evaluation import VALIDATION, Estimates, Evaluation
 from adc_pipeline.evaluation.job import EvaluationJob
 from adc_pipeline.evaluation.judge import Judge
 from adc_pipeline.evaluation.measures import family
 from adc_pipeline.evaluation.own_replies import policy_series
 from adc_pipeline.evaluation.presentation.figures import draw
+from adc_pipeline.evaluation.presentation.page import REPORT
 from adc_pipeline.evaluation.presentation.report import evaluation_page
 from adc_pipeline.evaluation.samples import Sample, sample, sample_figures, write_samples
 from adc_pipeline.evaluation.scored import (
+    ScoredCases,
+    Series,
     baseline_differences,
     case_counts,
     differences,
@@ -42,7 +46,7 @@ from adc_pipeline.evaluation.scored import (
 from adc_pipeline.evaluation.scoring.likelihoods import Progress, Scorer
 from adc_pipeline.evaluation.settings import EvaluationSettings
 from adc_pipeline.evaluation.split_scores import score_split, text_scorers
-from adc_pipeline.walks.datasets import split_files
+from adc_pipeline.walks.files import split_files
 from adc_pipeline.walks.splits import Split
 
 # Sibling groups of a conversation, and turns to steer, on the validation split.
@@ -80,14 +84,7 @@ def _evaluate(
     model, load_base = Scorer.load(job.model, settings), cache(lambda: Scorer.load(job.base, settings))
     scored = score_split(job, model, load_base, trained, settings, out / "spill", progress)
     cases, facts = scored.cases, without_calibration(trained, scored.shared.turns.accepted)
-    samples: list[Sample] = []
-    if settings.samples and "samples" not in facts.excluded:
-        samples = [
-            *sample(model, cases, settings, "model", facts.arrangement),
-            *sample(load_base(), cases, settings, "base model", facts.arrangement),
-        ]
-    samples = [each for each in samples if f"samples.{each.verdict}" not in facts.excluded]
-
+    samples = samples_of(model, load_base, cases, settings, facts)
     judge = Judge.read(job.judge) if job.judge and settings.contexts else None
     facts = without_policy(facts, judge, job.dataset)
     series = measured_series(scored, facts, text_scorers(job))
@@ -97,22 +94,16 @@ def _evaluate(
     if settings.validation_metric:
         validation = validate(job, model, load_base, trained, settings, out / VALIDATION, progress)
     found = estimates(series, reliability_curves(scored, facts), settings)
-    evaluation = Evaluation(
-        model=found["model"],
-        base=found["base"],
-        length=found["length"],
-        constant=found["constant"],
-        grammar=found["grammar"],
+    both = result(found, series, scored, facts, model, settings, split_digest(job.dataset, "test"))
+    evaluation = replace(
+        both,
         baselines={name: found[name] for name in BASELINES if name in found and name != "length"},
-        minus_base=differences(series, settings),
         minus_baselines=baseline_differences(series, settings),
-        counts=case_counts(scored, facts, model.context_tokens)
-        | sample_figures(samples)
-        | validation_figures(validation, settings.validation_metric),
-        test_split=split_digest(job.dataset, "test"),
-        objective=facts.objective,
-        markers=facts.markers,
-        left_out=facts.excluded,
+        counts={
+            **both.counts,
+            **sample_figures(samples),
+            **validation_figures(validation, settings.validation_metric),
+        },
         shortcomings=job.shortcomings,
         judge={"preference_accuracy": judge.accuracy} if judge else {},
         judge_name=judge.name if judge else "",
@@ -125,8 +116,46 @@ def _evaluate(
         out, {"base model": informative(evaluation.base), "model": evaluation.model, "length alone": evaluation.length}
     )
     page = evaluation_page(evaluation, samples, plots, job.provenance, validation, settings.validation_metric)
-    (out / "report.html").write_text(page, encoding="utf-8")
+    (out / REPORT).write_text(page, encoding="utf-8")
     return evaluation
+
+
+def samples_of(
+    model: Scorer, load_base: Callable[[], Scorer], cases: Cases, settings: EvaluationSettings, facts: TrainingFacts
+) -> list[Sample]:
+    """Draw the samples of both models that mean something for this model."""
+    if not settings.samples or "samples" in facts.excluded:
+        return []
+    found = [
+        *sample(model, cases, settings, "model", facts.arrangement),
+        *sample(load_base(), cases, settings, "base model", facts.arrangement),
+    ]
+    return [each for each in found if f"samples.{each.verdict}" not in facts.excluded]
+
+
+def result(
+    found: Mapping[str, Estimates],
+    series: Series,
+    scored: ScoredCases,
+    facts: TrainingFacts,
+    model: Scorer,
+    settings: EvaluationSettings,
+    digest: str,
+) -> Evaluation:
+    """Return what the evaluations of the test and of the validation split have in common; `digest` is the split's."""
+    return Evaluation(
+        model=found["model"],
+        base=found["base"],
+        length=found["length"],
+        constant=found["constant"],
+        grammar=found["grammar"],
+        minus_base=differences(series, settings),
+        counts=case_counts(scored, facts, model.context_tokens),
+        test_split=digest,
+        objective=facts.objective,
+        markers=facts.markers,
+        left_out=facts.excluded,
+    )
 
 
 def split_digest(dataset: Path, split: Split) -> str:
@@ -168,19 +197,8 @@ def validate(
         for name, measured in measured_series(scored, facts).items()
     }
     found = estimates(series, {}, settings)
-    evaluation = Evaluation(
-        model=found["model"],
-        base=found["base"],
-        length=found["length"],
-        constant=found["constant"],
-        grammar=found["grammar"],
-        minus_base=differences(series, settings),
-        counts=case_counts(scored, facts, model.context_tokens),
-        test_split=split_digest(job.dataset, "validation"),
-        objective=facts.objective,
-        markers=facts.markers,
-        left_out=facts.excluded,
-    )
+    digest = split_digest(job.dataset, "validation")
+    evaluation = result(found, series, scored, facts, model, settings, digest)
     evaluation.write(out)
     write_case_table(out, scored.cases.conversations, series)
     return evaluation

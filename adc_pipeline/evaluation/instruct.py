@@ -19,7 +19,7 @@ from adc_pipeline.evaluation.settings import EvaluationSettings
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from adc_pipeline.evaluation.cases.cases import Context
+    from adc_pipeline.evaluation.cases.contexts import Context
 
 # The folder of the model beside the judge.
 INSTRUCT = "instruct"
@@ -29,7 +29,7 @@ REJECTED = "Readers rejected this reply. Write a better one. Answer with its tex
 
 
 class InstructModel:
-    """An instruct model as the author of replies (`policy.Author`)."""
+    """An instruct model as the author of replies (`reply_writer.Author`)."""
 
     def __init__(
         self, model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", speaks: bool, context_tokens: int

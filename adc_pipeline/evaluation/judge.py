@@ -22,7 +22,7 @@ Cost: 100,000 pairs of Reddit comments take about a minute of one core, the 5,00
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -32,19 +32,18 @@ import numpy as np
 from adc_pipeline.core.engine import Engine
 from adc_pipeline.core.errors import DamagedError, first_line
 from adc_pipeline.core.records import read_record
-from adc_pipeline.core.shards import parts
+from adc_pipeline.evaluation.arrays import Floats
 from adc_pipeline.evaluation.formatting import number
-from adc_pipeline.evaluation.intervals.bootstrap import Floats, ratio_estimates
+from adc_pipeline.evaluation.intervals.bootstrap import ratio_estimates
 from adc_pipeline.evaluation.intervals.estimate import Estimate
+from adc_pipeline.evaluation.judge_pairs import Pairs, first, read_pairs, with_posts
 from adc_pipeline.evaluation.reward import RewardModel
 from adc_pipeline.evaluation.settings import JudgeSettings
-from adc_pipeline.ranking.ranked_replies import RANKED_REPLIES
 from adc_pipeline.walks.markers import FormatName
 from adc_pipeline.walks.rendering import Speakers, create_rendered
-from adc_pipeline.walks.splits import Shares, Split, split_sql
+from adc_pipeline.walks.splits import Shares, Split
 
 if TYPE_CHECKING:
-    from duckdb import DuckDBPyConnection
     from scipy.sparse import csr_matrix
 
 Kind = Literal["templates", "words", "model"]
@@ -61,50 +60,8 @@ UNWRITTEN = ("weights", "digest", "baseline", "folder")
 COLUMNS = 1 << 18
 # Inverse strengths of the L2 penalty, and longest n-grams, that are tried.
 STRENGTHS, NGRAMS = (0.1, 1.0, 10.0, 100.0), (1, 2)
-# Pairs of one sibling group, and siblings, best-ranked first, that they are made of.
-PAIRS_OF_GROUP, SIBLINGS = 4, 5
 # Digits of the weights that are kept.
 DIGITS = 6
-
-PAIRS = """
-WITH ranked AS (
-    SELECT conversation_id, position, parent_position AS parent, id, score
-    FROM read_parquet($ranked, hive_partitioning = false)
-    WHERE {split} = $split AND rank <= $siblings
-), pairs AS (
-    SELECT a.conversation_id, parent, a.position AS better, b.position AS worse, md5(a.id || '>' || b.id) AS place
-    FROM ranked AS a JOIN ranked AS b USING (parent) WHERE a.score > b.score
-    QUALIFY row_number() OVER (PARTITION BY parent ORDER BY place, better, worse) <= $pairs
-)
-SELECT p.conversation_id, a.text, b.text, p.parent
-FROM (FROM pairs ORDER BY place, better, worse LIMIT $most) AS p
-    JOIN rendered_replies AS a ON a.position = p.better
-    JOIN rendered_replies AS b ON b.position = p.worse
-ORDER BY p.place, p.better, p.worse
-"""
-
-
-# What siblings reply to: the title and text of a post, or a reply.
-POSTS = """
-SELECT position, segment FROM rendered_roots SEMI JOIN (SELECT unnest($positions) AS position) USING (position)
-UNION ALL
-SELECT position, text FROM rendered_replies SEMI JOIN (SELECT unnest($positions) AS position) USING (position)
-    ANTI JOIN (SELECT position FROM rendered_roots) USING (position)
-"""
-
-
-@dataclass(frozen=True)
-class Pairs:
-    """Texts of two siblings each, the first with the higher score, and their conversations; lists of (pairs,).
-
-    `post` is what they reply to, where a reward model reads it.
-    """
-
-    conversation: list[str]
-    better: list[str]
-    worse: list[str]
-    parent: list[int] = field(default_factory=list)  # position of the utterance that they reply to
-    post: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -263,25 +220,6 @@ def make_judge(
         validation, test = (with_posts(connection, first(each, few)) for each in (validation, test))
         judge = replace(scaled(rewarded(*reward, shares), validation), baseline=fitted)
         return tested(judge, test, settings)
-
-
-def first(pairs: Pairs, most: int) -> Pairs:
-    """Return the first pairs, which are a choice by hash."""
-    return Pairs(*(getattr(pairs, each.name)[:most] for each in fields(pairs)))
-
-
-def with_posts(connection: "DuckDBPyConnection", pairs: Pairs) -> Pairs:
-    """Return the pairs with what they reply to."""
-    found = dict(connection.execute(POSTS, {"positions": sorted(set(pairs.parent))}).fetchall())
-    return replace(pairs, post=[found.get(position, "") for position in pairs.parent])
-
-
-def read_pairs(connection: "DuckDBPyConnection", ranked: Path, shares: Shares, split: Split, most: int) -> Pairs:
-    """Read at most `most` pairs of siblings of one split, chosen and ordered by a hash of their ids."""
-    query = PAIRS.format(split=split_sql("conversation_id", shares))
-    values = {"ranked": parts(ranked, RANKED_REPLIES), "split": split, "most": most}
-    rows = connection.execute(query, values | {"siblings": SIBLINGS, "pairs": PAIRS_OF_GROUP}).fetchall()
-    return Pairs(*(list(column) for column in zip(*rows, strict=True))) if rows else Pairs([], [], [])
 
 
 NO_ACCURACY = Estimate(None, None, None, 0, 0)

@@ -22,14 +22,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from adc_pipeline.evaluation.arrays import Bools, Floats, Ints
 from adc_pipeline.evaluation.cases.case_sets import MOST_SHOWN, Contrasts, Improvements, Pairs, Steerings, Turns
 from adc_pipeline.evaluation.headlines import HEADLINES
-from adc_pipeline.evaluation.intervals.bootstrap import Floats, Ints, ratio_estimates
+from adc_pipeline.evaluation.intervals.bootstrap import ratio_estimates
 from adc_pipeline.evaluation.intervals.estimate import Difference, Estimate
 from adc_pipeline.evaluation.intervals.significance import paired_difference
 from adc_pipeline.evaluation.scoring.likelihoods import Scores, p_accepted
-
-Bools = NDArray[np.bool_]
 
 NATS_PER_BIT = np.log(2)
 

@@ -15,6 +15,7 @@ from adc_pipeline.evaluation.instruct import INSTRUCT, InstructModel
 from adc_pipeline.evaluation.job import EvaluationJob
 from adc_pipeline.evaluation.judge import Judge
 from adc_pipeline.evaluation.measures import Measured
+from adc_pipeline.evaluation.reply_writer import Reply, Trained, Writer, names_of
 from adc_pipeline.evaluation.reward import post_of
 from adc_pipeline.evaluation.scoring.likelihoods import Progress, Scorer
 from adc_pipeline.evaluation.scoring.score_cache import cached_values
@@ -38,8 +39,8 @@ def policy_series(
         return []
     sampling = Sampling(settings.temperature, 1.0, settings.reply_tokens)
     speaks = job.speakers != "none"
-    names = policy.names_of(cases.contexts, cases.conversations)
-    writer = policy.Writer(policy.Trained(model, facts.arrangement, speaks), sampling, settings.draw_seed)
+    names = names_of(cases.contexts, cases.conversations)
+    writer = Writer(Trained(model, facts.arrangement, speaks), sampling, settings.draw_seed)
     replies = writer.write(cases.contexts, names, settings.rejections, progress)
     instruct = job.judge is not None and (job.judge / INSTRUCT).is_dir()
     if instruct:
@@ -61,14 +62,14 @@ def instruct_replies(
     sampling: Sampling,
     settings: EvaluationSettings,
     progress: Progress | None,
-) -> list[policy.Reply]:
+) -> list[Reply]:
     """Have the instruct model beside the judge write its own replies, or take those of another model's evaluation."""
     assert job.judge is not None
     folder, contexts, most = job.judge / INSTRUCT, cases.contexts, settings.rejections
 
     def compute() -> NDArray[np.str_]:
         author = InstructModel.load(folder, job.speakers != "none", settings)
-        writer = policy.Writer(author, sampling, settings.draw_seed)
+        writer = Writer(author, sampling, settings.draw_seed)
         replies = writer.own(contexts, names, most, progress, policy.INSTRUCT)
         turn_of = {(each.context, each.k): each.turn for each in replies}
         return np.array([turn_of[number, k] for number in range(len(contexts)) for k in range(most + 1)], np.str_)
@@ -83,6 +84,5 @@ def instruct_replies(
     )
     turns = cached_values(job.reward_cache, question, compute).tolist()
     return [
-        policy.Reply(place // (most + 1), policy.INSTRUCT, place % (most + 1), turn, turn)
-        for place, turn in enumerate(turns)
+        Reply(place // (most + 1), policy.INSTRUCT, place % (most + 1), turn, turn) for place, turn in enumerate(turns)
     ]

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from adc_pipeline.core.errors import PipelineError
-from adc_pipeline.evaluation.intervals.bootstrap import Floats
+from adc_pipeline.evaluation.arrays import Floats
 from adc_pipeline.evaluation.named_models import NamedModel
 
 if TYPE_CHECKING:

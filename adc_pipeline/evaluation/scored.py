@@ -12,13 +12,14 @@ import numpy as np
 
 from adc_pipeline.evaluation import measures
 from adc_pipeline.evaluation.applicability import TrainingFacts
+from adc_pipeline.evaluation.arrays import Bools
 from adc_pipeline.evaluation.baselines import BASELINES, TESTED_READINGS, TextScorer, baseline_series, decides
 from adc_pipeline.evaluation.cases.case_sets import Improvements, answered, keep
 from adc_pipeline.evaluation.cases.cases import Cases
 from adc_pipeline.evaluation.evaluation import Estimates
 from adc_pipeline.evaluation.intervals.estimate import Difference
 from adc_pipeline.evaluation.intervals.significance import paired_differences_from
-from adc_pipeline.evaluation.measures import TESTED, Bools, CaseSets, Measured
+from adc_pipeline.evaluation.measures import TESTED, CaseSets, Measured
 from adc_pipeline.evaluation.scoring.likelihoods import Scores
 from adc_pipeline.evaluation.settings import EvaluationSettings
 

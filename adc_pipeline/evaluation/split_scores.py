@@ -11,12 +11,11 @@ from pathlib import Path
 from adc_pipeline.core.code_version import code_version
 from adc_pipeline.core.content import folder_digest
 from adc_pipeline.evaluation.applicability import TrainingFacts
+from adc_pipeline.evaluation.arrays import Bools, Floats
 from adc_pipeline.evaluation.baselines import TextScorer
 from adc_pipeline.evaluation.cases.cases import FAMILIES, Cases, read_cases
-from adc_pipeline.evaluation.intervals.bootstrap import Floats
 from adc_pipeline.evaluation.job import EvaluationJob
 from adc_pipeline.evaluation.judge import Judge
-from adc_pipeline.evaluation.measures import Bools
 from adc_pipeline.evaluation.reward import post_of
 from adc_pipeline.evaluation.scored import ScoredCases
 from adc_pipeline.evaluation.scoring.likelihoods import Progress, Query, Scorer, Scores

@@ -16,8 +16,10 @@ from adc_pipeline.core.manifests import Artefact
 from adc_pipeline.core.markdown import Markdown, code, escape, table
 from adc_pipeline.core.records import read_record
 from adc_pipeline.generation import serving
-from adc_pipeline.tracking.lineage import Node, Records
-from adc_pipeline.tracking.runs import Run, share
+from adc_pipeline.tracking.artifacts import share
+from adc_pipeline.tracking.lineage import Records
+from adc_pipeline.tracking.node import Node
+from adc_pipeline.tracking.run import Run
 
 # The file beside the weights with their name, version and id in MLflow.
 REGISTERED = "registered.json"

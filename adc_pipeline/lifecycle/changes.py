@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 
 from adc_pipeline.core.markdown import Markdown, code, escape, table
 from adc_pipeline.evaluation.formatting import NONE, interval, number
-from adc_pipeline.tracking.lineage import Node
+from adc_pipeline.tracking.node import Node
 
 # The figures of an evaluation that are shown, each with its interval.
 FIGURES = (

@@ -18,18 +18,16 @@ from dataclasses import dataclass
 
 from adc_pipeline.core.artefacts import Store
 from adc_pipeline.core.errors import DamagedError, PipelineError
-from adc_pipeline.core.manifests import Artefact
+from adc_pipeline.core.manifests import Artefact, Key
 from adc_pipeline.core.markdown import code, table
 from adc_pipeline.generation.registration import REGISTERED, read_registered
 from adc_pipeline.lifecycle.settings import RetentionSettings
 from adc_pipeline.tracking.lineage import ORIGIN, Records
-from adc_pipeline.tracking.runs import ASSET
+from adc_pipeline.tracking.tags import ASSET
 from adc_pipeline.walks.kinds import KINDS
 
 DAY = 86_400.0
 EVALUATIONS = {kind.model: kind.evaluation for kind in KINDS.values()}
-
-Key = tuple[str, str]  # name and digest
 
 
 @dataclass(frozen=True)
@@ -55,12 +53,10 @@ def plan(store: Store, records: Records, settings: RetentionSettings, now: float
         raise PipelineError(
             f"{', '.join(making)} in ADC_HOME = {store.home} is being made: run the job prune when that run has ended."
         )
-    versions = {(made.name, made.digest): made for made in store.versions()}
+    versions = {made.key: made for made in store.versions()}
     times = {key: store.made_at(made) for key, made in versions.items()}
-    reasons: dict[Key, str] = {}
     # Includes versions that the store no longer has, since these may be downstream of some that it has.
-    for key, why in registered(records, versions).items():
-        reasons.setdefault(key, why)
+    reasons = registered(records, versions)
     for name in sorted({name for name, _ in versions}):
         own = sorted((key for key in versions if key[0] == name), key=lambda key: (-times[key], key))
         for place, key in enumerate(own):
@@ -128,9 +124,8 @@ def registered(records: Records, versions: Mapping[Key, Artefact]) -> dict[Key, 
             trees += records.evaluations(EVALUATIONS[model.asset], model)
         for tree in trees:
             for node in tree.walk():
-                key = (node.asset, node.digest)
-                needed.setdefault(key, f"is registered as {name}" if node is model else f"belongs to {name}")
-                if node.run is None and node.asset != "raw_corpus" and key not in versions:
+                needed.setdefault(node.key, f"is registered as {name}" if node is model else f"belongs to {name}")
+                if node.run is None and node.asset != "raw_corpus" and node.key not in versions:
                     raise PipelineError(
                         f"Nothing was removed, because the lineage of {name} is unknown: of {node.asset} {node.digest},"
                         f" {node.note}. Restore that server's runs, or delete that version from the registry."
@@ -143,13 +138,12 @@ def by_registered_version(versions: Iterable[Artefact]) -> tuple[dict[str, Key],
     found: dict[str, Key] = {}
     damaged: list[Key] = []
     for made in versions:
-        key = (made.name, made.digest)
         if os.path.lexists(made.path / REGISTERED):
             try:
                 facts = read_registered(made.path)
-                found[f"{facts['registered_model']}/{facts['registered_version']}"] = key
+                found[f"{facts['registered_model']}/{facts['registered_version']}"] = made.key
             except DamagedError:
-                damaged.append(key)
+                damaged.append(made.key)
     return found, damaged
 
 

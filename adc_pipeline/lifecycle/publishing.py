@@ -239,7 +239,7 @@ def push(hub: "HfApi", found: Publication, private: bool, report: Callable[[str]
         # An upload that fails raises RuntimeError, from what has failed.
         if not (is_network_fault(error) or isinstance(error, RuntimeError)):
             raise
-        reason = without_token(first_line(error))
+        reason = first_line(error)
     else:
         return Published(str(commit.commit_url), commit.oid, commit.oid != before)
     raise UnreachableError(
@@ -249,13 +249,7 @@ def push(hub: "HfApi", found: Publication, private: bool, report: Callable[[str]
 
 def refused(found: Publication, error: Exception) -> PipelineError:
     """Return the error for what the Hub does not accept, with its reasons."""
-    reasons = without_token(" ".join(str(error).split()))
+    reasons = " ".join(str(error).split())
     return PipelineError(
         f"The Hub does not accept {found.repo_id} ({reasons}): correct the settings license, tag and repo_id."
     )
-
-
-def without_token(text: str) -> str:
-    """Return a message without the token, should it ever be in one."""
-    token = os.environ.get(TOKEN)
-    return text.replace(token, "***") if token else text

@@ -16,7 +16,8 @@ from adc_pipeline.core.markdown import table
 from adc_pipeline.evaluation.formatting import number as shown
 from adc_pipeline.generation.registration import HEADING as LINEAGE
 from adc_pipeline.lifecycle.decision import Decision, Evaluated, Verdict
-from adc_pipeline.tracking.lineage import ORIGIN, Node, Records
+from adc_pipeline.tracking.lineage import ORIGIN, Records
+from adc_pipeline.tracking.node import Node
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion

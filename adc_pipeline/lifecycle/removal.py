@@ -19,14 +19,14 @@ from typing import TYPE_CHECKING
 from adc_pipeline.core.artefacts import Store
 from adc_pipeline.core.engine import Engine, only_row
 from adc_pipeline.core.links import locked
-from adc_pipeline.core.manifests import Artefact
+from adc_pipeline.core.manifests import Artefact, Key
 from adc_pipeline.core.shards import parts
 from adc_pipeline.corpus.changes import BEFORE
 from adc_pipeline.corpus.privacy.mentions import create_mention_macros
 from adc_pipeline.corpus.privacy.removals import Removals
 from adc_pipeline.corpus.tables import READ
 from adc_pipeline.tracking.lineage import Records, inputs
-from adc_pipeline.tracking.runs import ASSET, DIGEST
+from adc_pipeline.tracking.tags import ASSET, DIGEST
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -42,11 +42,9 @@ SELECT coalesce(bool_or(
 FROM read_parquet($files, hive_partitioning = false)
 """
 
-Key = tuple[str, str]  # name and digest
-
 
 @dataclass(frozen=True)
-class Standing:
+class Remains:
     """What holds rows of the removal list.
 
     `versions` are those in the store, `current` those of them that are current; `runs` those in MLflow with artifacts;
@@ -66,36 +64,30 @@ class Standing:
         return bool(self.versions or self.runs or self.models or self.work)
 
 
-def standing(store: Store, records: Records, removals: Removals, engine: Engine | None = None) -> Standing:
+def find_remains(store: Store, records: Records, removals: Removals) -> Remains:
     """Find what holds rows of the removal list."""
-    engine = engine or Engine()
     versions = list(store.versions())
     runs = records.runs()
     below: dict[Key, set[Key]] = {}
     for made in versions:
         for upstream in made.inputs.items():
-            below.setdefault(upstream, set()).add((made.name, made.digest))
+            below.setdefault(upstream, set()).add(made.key)
     for _, run in runs:
         if DIGEST in run.data.tags:
-            for each in inputs(run):
-                below.setdefault((each.name, each.digest), set()).add((run.data.tags[ASSET], run.data.tags[DIGEST]))
+            for upstream in read_by(run):
+                below.setdefault(upstream, set()).add(made_by(run))
     read = [made for made in versions if made.name.partition("/")[0] in HAVE_ROWS]
-    holding = {(made.name, made.digest) for made in read if holds(made, removals, engine)}
-    known = {(run.data.tags[ASSET], run.data.tags.get(DIGEST, "")) for _, run in runs} | set(below)
-    gone = {key for key in known if key[0] == UTTERANCES and key[1]} - {(made.name, made.digest) for made in read}
+    holding = {made.key for made in read if holds(made, removals)}
+    known = {made_by(run) for _, run in runs} | below.keys()
+    gone = {key for key in known if key[0] == UTTERANCES and key[1]} - {made.key for made in read}
     digests = downstream(holding | gone, below)
-    found = [made for made in versions if (made.name, made.digest) in digests]
-    tainted = [
-        (client, run)
-        for client, run in runs
-        if (run.data.tags[ASSET], run.data.tags.get(DIGEST, "")) in digests
-        or any((each.name, each.digest) in digests for each in inputs(run))
-    ]
+    found = [made for made in versions if made.key in digests]
+    tainted = [(client, run) for client, run in runs if digests & {made_by(run), *read_by(run)}]
     active = [(client, run) for client, run in tainted if run.info.lifecycle_stage == "active"]
-    made_by = {run.info.run_id for _, run in tainted}
-    models = [(each.name, str(each.version)) for each in records.versions() if each.run_id in made_by]
+    ids = {run.info.run_id for _, run in tainted}
+    models = [(each.name, str(each.version)) for each in records.versions() if each.run_id in ids]
     corpora = {digest for made in found for name, digest in made.inputs.items() if name == "raw_corpus"}
-    return Standing(
+    return Remains(
         versions=found,
         current=[made for made in found if store.is_current(made)],
         runs=active,
@@ -106,9 +98,19 @@ def standing(store: Store, records: Records, removals: Removals, engine: Engine 
     )
 
 
-def holds(made: Artefact, removals: Removals, engine: Engine) -> bool:
+def made_by(run: "Run") -> Key:
+    """Return the artefact that a run made; its digest is empty if the run ended before."""
+    return run.data.tags[ASSET], run.data.tags.get(DIGEST, "")
+
+
+def read_by(run: "Run") -> set[Key]:
+    """Return the artefacts that a run read."""
+    return {(each.name, each.digest) for each in inputs(run)}
+
+
+def holds(made: Artefact, removals: Removals) -> bool:
     """Return whether a version of `utterances` has a row that the list names, or a text that mentions its speaker."""
-    with engine.connect() as connection:
+    with Engine().connect() as connection:
         create_mention_macros(connection)
         removals.define(connection)
         # The rows of an update as they were before may have some that are no longer in the corpus (`corpus.changes`).
@@ -130,26 +132,24 @@ def downstream(start: Iterable[Key], below: dict[Key, set[Key]]) -> set[Key]:
     return found
 
 
-def remove(store: Store, records: Records, found: Standing, with_current: bool) -> list[str]:
+def remove(store: Store, records: Records, found: Remains, with_current: bool) -> list[str]:
     """Remove what was found; return what was not, with the reason. Current versions go only `with_current`."""
     left = []
     kept: set[Key] = set()
     for made in found.versions:
         if store.is_current(made):
             if not with_current:
-                kept.add((made.name, made.digest))
+                kept.add(made.key)
                 left.append(f"{made.name} {made.digest} is the current version")
                 continue
             store.withdraw(made)
         if not store.remove(made.name, made.digest, store.made_at(made)):
             left.append(f"{made.name} {made.digest} was made again meanwhile")
     for client, run in found.runs:
-        if (run.data.tags[ASSET], run.data.tags.get(DIGEST, "")) not in kept:
+        if made_by(run) not in kept:
             remove_run(client, run)
     registered = {(each.name, str(each.version)): each for each in records.versions()}
-    current = {
-        run.info.run_id for _, run in found.runs if (run.data.tags[ASSET], run.data.tags.get(DIGEST, "")) in kept
-    }
+    current = {run.info.run_id for _, run in found.runs if made_by(run) in kept}
     for name, number in found.models:
         if (version := registered.get((name, number))) and version.run_id not in current:
             records.registry.delete_model_version(name, number)

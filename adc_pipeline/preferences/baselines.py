@@ -15,7 +15,7 @@ from adc_pipeline.corpus.tables import create_read_rows
 from adc_pipeline.preferences.settings import Form, PreferenceSettings
 from adc_pipeline.ranking.ranked_replies import RANKED_REPLIES
 from adc_pipeline.walks.baselines import DECIDED, Baseline, baselines_of
-from adc_pipeline.walks.datasets import split_files
+from adc_pipeline.walks.files import split_files
 from adc_pipeline.walks.splits import Split, split_sql
 
 PAIRS = 20_000
@@ -67,11 +67,10 @@ def pair_baselines(
     held_out: tuple[Split, ...] = ("test", "validation")
     files = {"held_out": [file for split in held_out for file in split_files(dataset, split, "pairs")], "pairs": PAIRS}
     texts = {name: TEXT[settings.form].format(name) for name in ("chosen", "rejected")}
-    train, validation, test = settings.shares
     with engine.connect(dataset / "spill") as connection:
         create_read_rows(connection, utterances)
         connection.read_parquet(parts(ranked, RANKED_REPLIES), hive_partitioning=False).create_view("ranked")
         engine.run(connection, "reading pairs", HELD_OUT.format(**texts), files)
-        split = split_sql("conversation_id", (train, validation, test))
+        split = split_sql("conversation_id", settings.shares)
         engine.run(connection, "averaging scores of speakers", MEANS.format(split=split))
         return baselines_of(only_row(connection, DECIDED.format(pairs=VALUED)))

@@ -6,7 +6,7 @@ from pathlib import Path
 from adc_pipeline.core.engine import Engine, only_row
 from adc_pipeline.preferences.configurations import CONFIGURATIONS
 from adc_pipeline.preferences.settings import Form
-from adc_pipeline.walks.datasets import split_files
+from adc_pipeline.walks.files import split_files
 from adc_pipeline.walks.splits import SPLITS
 
 # What is wrong with a value of a column, by what the column holds. Of messages the last one counts: what is answered,

@@ -23,7 +23,7 @@ from adc_pipeline.preferences.prompts import create_prompts
 from adc_pipeline.preferences.settings import Form, PreferenceSettings
 from adc_pipeline.preferences.teacher import HEADINGS, create_teachers_contexts
 from adc_pipeline.ranking.ranked_replies import RANKED_REPLIES
-from adc_pipeline.walks.datasets import PUBLISHED, join_shards, nullable, split_file
+from adc_pipeline.walks.files import PUBLISHED, join_shards, nullable, split_file
 from adc_pipeline.walks.splits import SPLITS
 
 if TYPE_CHECKING:

@@ -119,8 +119,7 @@ def create_roots(connection: "DuckDBPyConnection", engine: Engine, settings: Pre
     if settings.max_words is not None or settings.exclude_quotations:
         of_texts = {"max_words": settings.max_words, "exclude_quotations": settings.exclude_quotations}
         engine.run(connection, "finding texts that do not fit", UNFIT, of_texts)
-    train, validation, test = settings.shares
-    split = split_sql("conversation_id", (train, validation, test))
+    split = split_sql("conversation_id", settings.shares)
     of_roots = {"min_root_score": settings.min_root_score, "self_posts_only": settings.self_posts_only}
     engine.run(connection, "finding roots", ROOTS.format(split=split), of_roots)
 

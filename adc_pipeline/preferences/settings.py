@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from adc_pipeline.core.settings import Settings, setting
-from adc_pipeline.walks.rendering import Speakers
-from adc_pipeline.walks.splits import DEFAULT_SHARES, check_shares
+from adc_pipeline.walks.rendering import Speakers, mentions_setting
+from adc_pipeline.walks.splits import check_shares, shares_setting
 
 Form = Literal["conversational", "text"]
 Pairs = Literal["all", "best-rest", "adjacent", "consecutive"]
@@ -24,11 +24,7 @@ class PreferenceSettings(Settings):
     speakers: Speakers = setting(
         "none", "How speakers appear in the contents of a prompt: none, names or pseudonyms (user1, user2, …)."
     )
-    mentions: Speakers = setting(
-        "names",
-        "How users appear whom a text mentions as u/NAME, /u/NAME or @NAME: names, pseudonyms (those of speakers of the"
-        " conversation, someone for others) or none (someone).",
-    )
+    mentions: Speakers = mentions_setting()
     source: SourceIn = setting(
         "none", "Whether the first message of a prompt or dialogue names the community (in_prompt)."
     )
@@ -83,12 +79,7 @@ class PreferenceSettings(Settings):
         "rejected", "What the teacher sees in `privileged`: rejected siblings, or the replies that the answer got."
     )
     seed: int = setting(0, "Seed of the hashes that choose pairs and replies.")
-    shares: tuple[int, ...] = setting(
-        DEFAULT_SHARES,
-        "Percentages of conversations in train, validation and test; they add up to 100.",
-        minimum=0,
-        maximum=100,
-    )
+    shares: tuple[int, ...] = shares_setting()
 
     def __post_init__(self) -> None:
         super().__post_init__()

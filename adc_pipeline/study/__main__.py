@@ -18,12 +18,14 @@ from pathlib import Path
 from adc_pipeline.core.arguments import ArgumentParser
 from adc_pipeline.core.artefacts import Store
 from adc_pipeline.core.errors import PipelineError, did_you_mean
+from adc_pipeline.core.home import check_home
 from adc_pipeline.core.signals import CANCELLED
 from adc_pipeline.core.terminal import printable, show
 from adc_pipeline.study.configuration import checked, merged, placement_of_cells, read_config, settings_of_cells
 from adc_pipeline.study.grid import GRID_SEEDS, SEEDS, VARIANTS
 from adc_pipeline.study.launcher import Launcher, Stopped
-from adc_pipeline.study.plan import Plan, read_plan
+from adc_pipeline.study.plan import Plan
+from adc_pipeline.study.plan_file import read_plan
 from adc_pipeline.study.run import Run
 from adc_pipeline.study.settings import CellSettings
 from adc_pipeline.study.tuning import combinations
@@ -103,7 +105,7 @@ def main(arguments: Sequence[str] | None = None, program: str = "python -m adc_p
         for sentence in unmeasured(plan, common) if plan else ():
             show(sentence)
         placement = placement_of_cells(config)
-        store.check_writable()
+        check_home(store.home)
     except PipelineError as error:
         print(error, file=sys.stderr)
         return 2

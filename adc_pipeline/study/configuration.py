@@ -63,15 +63,15 @@ def checked(config: Mapping[str, Any], path: object) -> Mapping[str, Any]:
     return config
 
 
+def config_of(config: Mapping[str, Any], asset: str) -> Mapping[str, Any]:
+    """Return the settings that a run configuration, which `checked` has accepted, gives an asset."""
+    return ((config.get("ops") or {}).get(asset) or {}).get("config") or {}
+
+
 def merged(plan: Plan, config: Mapping[str, Any]) -> dict[str, Any]:
     """Return the plan's run configuration with that of the command over it, setting by setting."""
-    ours, theirs = plan.config.get("ops") or {}, config.get("ops") or {}
-    ops = {
-        name: {
-            "config": {**((ours.get(name) or {}).get("config") or {}), **((theirs.get(name) or {}).get("config") or {})}
-        }
-        for name in {**ours, **theirs}
-    }
+    names = {**(plan.config.get("ops") or {}), **(config.get("ops") or {})}
+    ops = {name: {"config": {**config_of(plan.config, name), **config_of(config, name)}} for name in names}
     return {**plan.config, **config, "ops": ops}
 
 
@@ -86,5 +86,4 @@ def placement_of_cells(config: Mapping[str, Any]) -> Placement:
 
 def settings_of_cells(config: dict[str, Any]) -> CellSettings:
     """Return the settings that all cells share; raise PipelineError if they are invalid."""
-    cell = (config.get("ops") or {}).get("study_cell")
-    return read_settings(CellSettings, cell.get("config") if isinstance(cell, dict) else cell, "study_cell")
+    return read_settings(CellSettings, config_of(config, "study_cell"), "study_cell")

@@ -22,6 +22,7 @@ from adc_pipeline.core.named_files import file_problem
 from adc_pipeline.core.records import checked_fields, read_record
 from adc_pipeline.evaluation.case_table import CASE_TABLE
 from adc_pipeline.evaluation.intervals.estimate import Estimate
+from adc_pipeline.study.grid import cell_label
 from adc_pipeline.study.plan import Plan
 from adc_pipeline.study.settings import CellSettings
 from adc_pipeline.study.statistics import NUMBERS, TEXTS
@@ -53,10 +54,6 @@ class ExportedCell:
         return bool(self.facts["measures"]) and measure not in self.facts["measures"]
 
 
-def file_name(variant: str, seed: int | str) -> str:
-    return f"{variant}.seed-{seed}"
-
-
 def export_cell(cell: Artefact, variant: str, seed: str, measures: Sequence[str], folder: Path) -> None:
     """Write the small result of a cell into `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -78,7 +75,7 @@ def export_cell(cell: Artefact, variant: str, seed: str, measures: Sequence[str]
         "judge": judged.get("judge", {}),
         "judge_name": judged.get("judge_name", ""),
     }
-    name = file_name(variant, seed)
+    name = cell_label(variant, seed)
     with connected() as connection, atomic_file(folder / f"{name}.parquet") as partial:
         connection.execute(
             "CREATE TABLE kept AS SELECT * FROM read_parquet($1, hive_partitioning = false)"
@@ -101,7 +98,7 @@ def read_exported(
     found: dict[tuple[str, int], ExportedCell] = {}
     excluded = {}
     for variant, seed in plan.cells:
-        name = file_name(variant, seed)
+        name = cell_label(variant, seed)
         cases, facts = folder / f"{name}.parquet", folder / f"{name}.json"
         if not cases.exists() or not facts.exists():
             continue
@@ -118,7 +115,7 @@ def read_exported(
     usual = Counter(cell.facts["digests"] for cell in found.values()).most_common(1)
     for key, cell in list(found.items()):
         if cell.facts["digests"] != usual[0][0]:
-            excluded[file_name(*key)] = "it was made from other datasets than most cells"
+            excluded[cell_label(*key)] = "it was made from other datasets than most cells"
             del found[key]
     return found, excluded
 

@@ -2,8 +2,7 @@
 
 from pathlib import Path
 
-from adc_pipeline.core.palette import COLOURS, SHAPES
-from adc_pipeline.core.picture import png
+from adc_pipeline.core.pictures import COLOURS, SHAPES, png
 from adc_pipeline.study.grid import VARIANTS
 from adc_pipeline.study.statistics import MEASURES, Study
 

@@ -92,6 +92,11 @@ def _variants() -> dict[str, Variant]:
 VARIANTS = _variants()
 
 
+def cell_label(variant: str, seed: int | str) -> str:
+    """Return what a cell is called in names of files and in messages."""
+    return f"{variant}.seed-{seed}"
+
+
 def cell_name(variant: str, seed: str) -> str:
     """Return the name of a cell's artefact, which is also that of its MLflow run."""
-    return f"study_cell/{variant}.seed-{seed}"
+    return f"study_cell/{cell_label(variant, seed)}"

@@ -25,7 +25,8 @@ from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.core.placement import Placement
 from adc_pipeline.core.secrets import has_credentials
 from adc_pipeline.core.signals import handled
-from adc_pipeline.study.configuration import OPS
+from adc_pipeline.study.configuration import OPS, config_of
+from adc_pipeline.study.grid import cell_label
 
 EXECUTE = (sys.executable, "-m", "dagster", "job", "execute", "-m", "adc_pipeline.definitions")
 # The job of a cell.
@@ -51,9 +52,8 @@ class Launcher:
 
     def of(self, variant: str) -> "Launcher":
         """Return the launcher of a variant's cells, whose own settings have precedence."""
-        ops = self.config.get("ops") or {}
-        cell = {"config": {**((ops.get("study_cell") or {}).get("config") or {}), **self.tuned.get(variant, {})}}
-        return replace(self, config={**self.config, "ops": {**ops, "study_cell": cell}})
+        cell = {"config": {**config_of(self.config, "study_cell"), **self.tuned.get(variant, {})}}
+        return replace(self, config={**self.config, "ops": {**(self.config.get("ops") or {}), "study_cell": cell}})
 
     @contextmanager
     def stoppable(self) -> Iterator[None]:
@@ -160,7 +160,7 @@ def run_cells(
         variant, seed = cell
         # Dagster's partition keys, in the order of the dimension names.
         tags = {"dagster/partition": f"{seed}|{variant}", AGAIN: str(again).lower()}
-        well = launcher.of(variant).run("study", f"{variant}.seed-{seed}", tags)
+        well = launcher.of(variant).run(CELL, cell_label(variant, seed), tags)
         with printing:
             if launcher.stopped.is_set() and not well:
                 return
@@ -168,7 +168,7 @@ def run_cells(
             if well and export:
                 export(variant, seed)
             if not well:
-                failed.append(f"{variant}.seed-{seed}")
+                failed.append(cell_label(variant, seed))
             left = (time.monotonic() - began) / done * (len(cells) - done)
             outcome = "" if well else " FAILED"
             print(f"{done} of {len(cells)}: {variant}, seed {seed}{outcome}; {left:.0f} s left", flush=True)

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from adc_pipeline.evaluation.presentation.page import Section, Table, page, provenance_section
+from adc_pipeline.evaluation.presentation.page import REPORT, Section, Table, page, provenance_section
 from adc_pipeline.evaluation.presentation.report import MEANINGS
 from adc_pipeline.study.conclusions import conclusions
 from adc_pipeline.study.figures import draw_study
@@ -48,7 +48,7 @@ def write_results(
         Section("How to read this", (INTERVALS, *MEANINGS)),
         *provenance_section(provenance or {}),
     ]
-    (out / "report.html").write_text(page("Study", counted, sections), encoding="utf-8")
+    (out / REPORT).write_text(page("Study", counted, sections), encoding="utf-8")
     return text
 
 

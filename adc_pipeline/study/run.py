@@ -9,6 +9,7 @@ from pathlib import Path
 
 from adc_pipeline.core.artefacts import Store
 from adc_pipeline.core.terminal import show
+from adc_pipeline.evaluation.presentation.page import REPORT
 from adc_pipeline.study.cells import inputs_of, is_made
 from adc_pipeline.study.grid import SEEDS, VARIANTS, cell_name
 from adc_pipeline.study.launcher import Launcher, run_cells
@@ -53,7 +54,7 @@ class Run:
         }
         failed = self.make(cells, self.missing(cells, made))
         self.launcher.require("study_result", "result", "The result")
-        show(f"The result is in {self.store.home / self.store.current('study_table').place}: report.html, study.md.")
+        show(f"The result is in {self.store.home / self.store.current('study_table').place}: {REPORT}, study.md.")
         return failed
 
     def plan(self, plan: Plan, folder: Path) -> list[str]:
@@ -62,7 +63,8 @@ class Run:
         Return the names of the failed cells.
         """
         from adc_pipeline.study.exported import check_same_data, export_cell, read_exported
-        from adc_pipeline.study.plan_result import read_result, write_result
+        from adc_pipeline.study.plan_page import write_result
+        from adc_pipeline.study.plan_result import read_result
 
         def export(variant: str, seed: str) -> None:
             export_cell(self.store.current(cell_name(variant, seed)), variant, seed, plan.measures, folder)

@@ -26,9 +26,10 @@ from pathlib import Path
 from typing import Any
 
 from adc_pipeline.core.errors import PipelineError
-from adc_pipeline.evaluation.cases.cases import Context
+from adc_pipeline.evaluation.cases.contexts import Context
 from adc_pipeline.evaluation.judge import Judge
-from adc_pipeline.evaluation.policy import Reply, Trained, Writer, judged
+from adc_pipeline.evaluation.policy import judged
+from adc_pipeline.evaluation.reply_writer import Reply, Trained, Writer
 from adc_pipeline.evaluation.reward import post_of
 from adc_pipeline.evaluation.scoring.likelihoods import Scorer
 from adc_pipeline.evaluation.settings import EvaluationSettings

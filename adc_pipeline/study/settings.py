@@ -1,13 +1,17 @@
 """Settings of a cell: those of its training, and the extent of its evaluation."""
 
-from dataclasses import dataclass, fields, replace
-from typing import Literal
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Literal
 
 from adc_pipeline.core.settings import setting
 from adc_pipeline.evaluation.settings import EvaluationSettings
 from adc_pipeline.training.settings import PREFERENCES, TrainingSettings
 
-DEFAULTS = EvaluationSettings()
+
+def of_evaluation(name: str, default: int | None = None) -> Any:
+    """Return the field of a setting that the evaluation has too, with another default if one is given."""
+    found = next(each for each in fields(EvaluationSettings) if each.name == name)
+    return field(default=found.default if default is None else default, metadata=found.metadata)
 
 
 @dataclass(frozen=True)
@@ -33,39 +37,15 @@ class CellSettings(TrainingSettings):
         " same places. The partition decides it.",
     )
     second_round_share: float = setting(0.25, "Share of the steps of a second round.", more_than=0, less_than=1)
-    max_conversations: int = setting(DEFAULTS.max_conversations, "Maximum number of test conversations.", minimum=1)
-    max_groups: int = setting(
-        DEFAULTS.max_groups, "Maximum number of sibling groups of a conversation for preference accuracy.", minimum=1
-    )
-    max_siblings: int = setting(
-        DEFAULTS.max_siblings, "Siblings of a group, best-ranked first, that are compared in pairs.", minimum=2
-    )
-    max_steering: int = setting(
-        DEFAULTS.max_steering, "Maximum number of turns of a conversation for steering.", minimum=1
-    )
-    max_contrasts: int = setting(
-        DEFAULTS.max_contrasts,
-        "Maximum number of sibling groups for the rejection contrast; one of each conversation before a second one.",
-        minimum=0,
-    )
-    samples: int = setting(
-        DEFAULTS.samples, "Number of contexts for which continuations are sampled.", minimum=0, maximum=1_000_000
-    )
-    contexts: int = setting(
-        0, "Number of test conversations in which policy improvement is measured; 0 measures none.", minimum=0
-    )
-    rejections: int = setting(
-        DEFAULTS.rejections,
-        "How often the model's own reply is rejected before its last one, for policy improvement.",
-        minimum=1,
-        maximum=100,
-    )
-    reply_tokens: int = setting(
-        DEFAULTS.reply_tokens,
-        "Maximum length in tokens of a reply for policy improvement.",
-        minimum=1,
-        maximum=1_048_576,
-    )
+    max_conversations: int = of_evaluation("max_conversations")
+    max_groups: int = of_evaluation("max_groups")
+    max_siblings: int = of_evaluation("max_siblings")
+    max_steering: int = of_evaluation("max_steering")
+    max_contrasts: int = of_evaluation("max_contrasts")
+    samples: int = of_evaluation("samples")
+    contexts: int = of_evaluation("contexts", 0)
+    rejections: int = of_evaluation("rejections")
+    reply_tokens: int = of_evaluation("reply_tokens")
 
     @property
     def training(self) -> TrainingSettings:

@@ -35,6 +35,27 @@ MEASURES: Mapping[str, float | None] = {
 # The columns of a case table that the statistics read.
 TEXTS, NUMBERS = ("measure", "conversation_id", "case"), ("weight", "model", "base", "length")
 
+# The cases of a query of `seed`, `conversation`, `value` and `weight`, summed; `cases` are those of the seed.
+SUMS = """
+SELECT seed, conversation, sum(value) AS value, sum(weight) AS weight,
+    sum(count(*)) OVER (PARTITION BY seed) AS cases
+FROM ({}) GROUP BY seed, conversation ORDER BY seed, conversation
+"""
+OWN = {
+    "model": "SELECT *, model AS value FROM cases WHERE variant = $1 AND measure = $2",
+    "base": "SELECT *, base AS value FROM cases WHERE variant = $1 AND measure = $2",
+    "chance": "SELECT *, model - $3 * weight AS value FROM cases WHERE variant = $1 AND measure = $2",
+}
+MINUS_BASE = "SELECT *, model - base AS value FROM cases WHERE variant = $1 AND measure = $2"
+PAIRED = """
+SELECT seed, ours.conversation, ours.model - theirs.model AS value, ours.weight
+FROM cases AS ours JOIN cases AS theirs USING (seed, measure, conversation_id, "case")
+WHERE ours.variant = $1 AND theirs.variant = $2 AND measure = $3
+"""
+READ = """
+INSERT INTO read SELECT $1, $2, {} FROM read_parquet($3, hive_partitioning = false) WHERE list_contains($4, measure)
+"""
+
 Cell = tuple[str, int]  # variant and seed
 
 
@@ -163,30 +184,6 @@ def crossed(connection: "DuckDBPyConnection", query: str, parameters: Sequence[o
     if not len(rows["seed"]):
         return None
     return Crossed.of(rows["seed"], rows["conversation"], rows["value"], rows["weight"], int(rows["cases"].max()))
-
-
-# The cases of a query of `seed`, `conversation`, `value` and `weight`, summed; `cases` are those of the seed.
-SUMS = """
-SELECT seed, conversation, sum(value) AS value, sum(weight) AS weight,
-    sum(count(*)) OVER (PARTITION BY seed) AS cases
-FROM ({}) GROUP BY seed, conversation ORDER BY seed, conversation
-"""
-OWN = {
-    "model": "SELECT *, model AS value FROM cases WHERE variant = $1 AND measure = $2",
-    "base": "SELECT *, base AS value FROM cases WHERE variant = $1 AND measure = $2",
-    "chance": "SELECT *, model - $3 * weight AS value FROM cases WHERE variant = $1 AND measure = $2",
-}
-MINUS_BASE = "SELECT *, model - base AS value FROM cases WHERE variant = $1 AND measure = $2"
-PAIRED = """
-SELECT seed, ours.conversation, ours.model - theirs.model AS value, ours.weight
-FROM cases AS ours JOIN cases AS theirs USING (seed, measure, conversation_id, "case")
-WHERE ours.variant = $1 AND theirs.variant = $2 AND measure = $3
-"""
-
-
-READ = """
-INSERT INTO read SELECT $1, $2, {} FROM read_parquet($3, hive_partitioning = false) WHERE list_contains($4, measure)
-"""
 
 
 def create_cases(connection: "DuckDBPyConnection", files: Mapping[Cell, Path], measures: Iterable[str]) -> None:

@@ -35,10 +35,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from adc_pipeline.evaluation.arrays import Floats
 from adc_pipeline.evaluation.intervals.estimate import Difference
 from adc_pipeline.evaluation.intervals.student import Part, half_width, two_sided_p
 
-Floats = NDArray[np.float64]
 Rows = Sequence[int] | NDArray[np.int64]
 # With fewer conversations there is no interval.
 FEWEST = 6

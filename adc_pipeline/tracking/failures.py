@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from urllib.parse import unquote, urlsplit
 
-from adc_pipeline.core.errors import PipelineError, first_line, is_disk_full
+from adc_pipeline.core.errors import PipelineError, causes, first_line, is_disk_full
 from adc_pipeline.tracking.address import shown, sqlite_file
 from adc_pipeline.tracking.database import REPAIR, sentence
 
@@ -64,14 +64,6 @@ def explanation(error: BaseException, uri: str, variable: str) -> PipelineError 
 def is_missing_driver(error: BaseException) -> bool:
     """Return whether a database's driver is not installed."""
     return isinstance(error, ModuleNotFoundError) and error.name not in (None, "mlflow")
-
-
-def causes(error: BaseException) -> Iterator[BaseException]:
-    """Yield an error and what it was raised from."""
-    cause: BaseException | None = error
-    while cause is not None:
-        yield cause
-        cause = getattr(cause, "orig", None) or cause.__cause__ or cause.__context__
 
 
 def words(error: BaseException, addresses: Sequence[str]) -> str:

@@ -14,8 +14,10 @@ from urllib.parse import urlsplit
 
 from adc_pipeline.core.manifests import Artefact
 from adc_pipeline.tracking.address import sqlite_file
+from adc_pipeline.tracking.artifacts import local_path
 from adc_pipeline.tracking.database import COMPANIONS, connect
-from adc_pipeline.tracking.runs import ASSET, DIGEST, PARENT, Tracking, local_path
+from adc_pipeline.tracking.runs import Tracking
+from adc_pipeline.tracking.tags import ASSET, DIGEST, PARENT
 
 QUERY = """
 SELECT experiment_id, runs.artifact_uri, experiments.artifact_location
@@ -43,7 +45,7 @@ def is_intact(tracking: Tracking, made: Artefact, record: Mapping[str, Any]) -> 
             (deleted,) = connection.execute(DELETED, (tags.get(PARENT, ""),)).fetchone()
     except sqlite3.Error:
         return False
-    if found is None or deleted or (tags.get(ASSET), tags.get(DIGEST)) != (made.name, made.digest):
+    if found is None or deleted or (tags.get(ASSET), tags.get(DIGEST)) != made.key:
         return False
     if not record.get("tags", {}).keys() <= tags.keys():
         return False

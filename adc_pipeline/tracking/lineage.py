@@ -7,21 +7,27 @@ first. The cost is one search per artefact: 0.1 s of one core for the tree of a 
 """
 
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.core.manifests import Key
 from adc_pipeline.core.records import object_in, read_record
 from adc_pipeline.tracking.address import shown
-from adc_pipeline.tracking.runs import ASSET, DIGEST
+from adc_pipeline.tracking.node import Node
+from adc_pipeline.tracking.tags import ASSET, DIGEST
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Dataset, Run
     from mlflow.entities.model_registry import ModelVersion
+    from mlflow.store.entities import PagedList
+
+T = TypeVar("T")
 
 # Tag of a registered version: the artefact that it was made from, ASSET/DIGEST. Versions from before 0.2 have the tags
 # ASSET and DIGEST instead.
@@ -31,45 +37,8 @@ NAME = re.compile(r"[\w./-]+")
 # The artifact of an evaluation's run with all its figures; the run's metrics are the headline ones.
 METRICS = "metrics.json"
 HEX = re.compile(r"[0-9a-f]{6,64}")
-
-
-@dataclass(frozen=True)
-class Node:
-    """An artefact in a tree, the run that made it, and its upstream (`inputs`) or downstream (`outputs`) artefacts.
-
-    `started` is in milliseconds since 1970, `path` is the artefact's location when it was made, `note` describes a
-    problem with its run, and `models` are its versions in the registry (NAME/VERSION).
-    """
-
-    asset: str
-    digest: str
-    run: str | None
-    tags: dict[str, str] = field(default_factory=dict)
-    inputs: list["Node"] = field(default_factory=list)
-    outputs: list["Node"] = field(default_factory=list)
-    settings: dict[str, str] = field(default_factory=dict)
-    counts: dict[str, float] = field(default_factory=dict)
-    metrics: dict[str, float] = field(default_factory=dict)
-    started: int | None = None
-    server: str = ""
-    path: str = ""
-    note: str = ""
-    models: tuple[str, ...] = ()
-
-    def walk(self) -> Iterator["Node"]:
-        """Yield every node of the tree once, starting with this node."""
-        seen: set[tuple[str, str]] = set()
-        waiting = [self]
-        while waiting:
-            node = waiting.pop()
-            if (node.asset, node.digest) not in seen:
-                seen.add((node.asset, node.digest))
-                waiting += reversed(node.inputs + node.outputs)
-                yield node
-
-    def find(self, asset: str) -> "Node | None":
-        """Return the first node of `asset` in the tree, which may be this node; None if there is none."""
-        return next((node for node in self.walk() if node.asset == asset), None)
+# MLflow's errors for what does not exist, and for what cannot be a name.
+NOT_THERE = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 
 
 def model_lineage(client: "MlflowClient", model: str, version: str | int) -> Node:
@@ -106,8 +75,7 @@ class Records:
         try:
             self.registry.get_registered_model(model)
         except MlflowException as error:
-            # The second is for what cannot be a name.
-            if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            if error.error_code not in NOT_THERE:
                 raise
             raise PipelineError(self._unknown_model(model)) from error
         try:
@@ -126,14 +94,8 @@ class Records:
 
     def versions(self, model: str = "") -> "list[ModelVersion]":
         """Return all versions of a registered model, or of all models if `model` is empty, in no particular order."""
-        found: list[ModelVersion] = []
-        token = None
-        while True:
-            page = self.registry.search_model_versions(f"name = '{model}'" if model else None, page_token=token)
-            found += page
-            token = page.token
-            if not token:
-                return found
+        of = f"name = '{model}'" if model else None
+        return list(every(partial(self.registry.search_model_versions, of)))
 
     def _unknown_model(self, model: str) -> str:
         # A version keeps the name under which its weights were logged.
@@ -270,23 +232,22 @@ class Records:
         registered: dict[str, list[str]] = {}
         for version in self.versions():
             registered.setdefault(version.run_id or "", []).append(f"{version.name}/{version.version}")
-        made: dict[tuple[str, str], Node] = {}
+        made: dict[Key, Node] = {}
         return [self._below(top, made, registered) for top in tops]
 
-    def _below(self, node: Node, made: dict[tuple[str, str], Node], registered: dict[str, list[str]]) -> Node:
-        key = (node.asset, node.digest)
-        if key not in made:
-            outputs: dict[tuple[str, str], Node] = {}
+    def _below(self, node: Node, made: dict[Key, Node], registered: dict[str, list[str]]) -> Node:
+        if node.key not in made:
+            outputs: dict[Key, Node] = {}
             models: list[str] = []
             for _, run in self._search(f"tags.`{ASSET}` = '{node.asset}' AND tags.`{DIGEST}` = '{node.digest}'"):
                 models += registered.get(run.info.run_id, [])
-            for _, run in self._readers(*key):
+            for _, run in self._readers(*node.key):
                 asset, digest = run.data.tags.get(ASSET), run.data.tags.get(DIGEST)
                 if asset and digest:
                     outputs[asset, digest] = self.maker(asset, digest)
             below = [self._below(outputs[each], made, registered) for each in sorted(outputs)]
-            made[key] = replace(node, inputs=[], outputs=below, models=tuple(sorted(models)))
-        return made[key]
+            made[node.key] = replace(node, inputs=[], outputs=below, models=tuple(sorted(models)))
+        return made[node.key]
 
     # The servers
 
@@ -309,7 +270,7 @@ class Records:
             try:
                 return client, client.get_run(run)
             except MlflowException as error:
-                if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                if error.error_code not in NOT_THERE:
                     raise
         return None
 
@@ -320,17 +281,10 @@ class Records:
         found: list[tuple[MlflowClient, Run]] = []
         for number, client in enumerate(self.clients):
             if number not in self._experiments:
-                self._experiments[number] = []
-                token = None
-                while token != "":
-                    experiments = client.search_experiments(ViewType.ALL, page_token=token)
-                    self._experiments[number] += [each.experiment_id for each in experiments]
-                    token = experiments.token or ""
-            token = None
-            while token != "":
-                page = client.search_runs(self._experiments[number], filter, ViewType.ALL, page_token=token)
-                found += [(client, run) for run in page]
-                token = page.token or ""
+                known = every(partial(client.search_experiments, ViewType.ALL))
+                self._experiments[number] = [each.experiment_id for each in known]
+            runs = every(partial(client.search_runs, self._experiments[number], filter, ViewType.ALL))
+            found += [(client, run) for run in runs]
         return found
 
     def _node(self, client: "MlflowClient", run: "Run") -> Node:
@@ -366,6 +320,15 @@ class Records:
         )
         self._nodes[info.run_id] = node
         return node
+
+
+def every(search: "Callable[..., PagedList[T]]") -> Iterator[T]:
+    """Yield what one of MLflow's searches finds, from all of its pages."""
+    token = None
+    while token != "":
+        page = search(page_token=token)
+        yield from page
+        token = page.token or ""
 
 
 def datasets(run: "Run", context: str) -> "list[Dataset]":

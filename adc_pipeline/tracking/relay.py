@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from adc_pipeline.tracking.runs import Run
+from adc_pipeline.tracking.run import Run
 
 SECONDS = 2.0
 

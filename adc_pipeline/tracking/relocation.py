@@ -10,12 +10,12 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-from adc_pipeline.core.artefacts import Store
 from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.core.home import check_home
 from adc_pipeline.core.links import locked
 from adc_pipeline.core.records import object_in
+from adc_pipeline.tracking.artifacts import local_path
 from adc_pipeline.tracking.database import ARTIFACTS, DATABASE, connect, copy, explained, temporary_beside
-from adc_pipeline.tracking.runs import local_path
 
 # Every column in which MLflow keeps an address of a file.
 ADDRESSES = (
@@ -39,7 +39,7 @@ def relocate(home: Path) -> dict[str, int]:
     database = home / DATABASE
     if not database.exists():
         raise PipelineError(f"There is no MLflow database {database}: point ADC_HOME to the folder that was moved.")
-    Store(home).check_writable()
+    check_home(home)
     with locked(home, wait=True), explained(database):
         before = previous_home(database)
         if before is None or before == home:

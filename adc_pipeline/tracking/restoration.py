@@ -12,7 +12,9 @@ from pathlib import Path
 
 from adc_pipeline.core.manifests import Artefact, read_making, write_making
 from adc_pipeline.tracking.failures import explained
-from adc_pipeline.tracking.runs import ASSET, DIGEST, PARENT, Run, Tracking
+from adc_pipeline.tracking.run import Run
+from adc_pipeline.tracking.runs import Tracking
+from adc_pipeline.tracking.tags import ASSET, DIGEST, PARENT
 
 # A tag of a run that replaces one that is gone.
 RESTORED = "adc.restored"

@@ -6,7 +6,6 @@ directly, so that several stages may run in one process; only logging a model ne
 (`generation/registration.py`). A run costs about 0.2 s.
 """
 
-import json
 import os
 import time
 from collections.abc import Iterator, Mapping
@@ -14,34 +13,26 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
-from adc_pipeline.core.atomic import replace_by_link
 from adc_pipeline.core.errors import PipelineError
-from adc_pipeline.core.manifests import Artefact
-from adc_pipeline.core.processes import has_ended, this_process
+from adc_pipeline.core.processes import this_process
 from adc_pipeline.core.settings import flattened
 from adc_pipeline.tracking import database
 from adc_pipeline.tracking.address import accepted, page_address, shown, sqlite_file
+from adc_pipeline.tracking.artifacts import artifacts_of, local_path, moved_from
 from adc_pipeline.tracking.failures import explained
+from adc_pipeline.tracking.parents import end_abandoned, end_parent, parents, terminate, unfinished_runs
+from adc_pipeline.tracking.run import Run
 from adc_pipeline.tracking.settings import MlflowSettings
+from adc_pipeline.tracking.tags import ASSET, GROUP, KIND, NOTE, PARENT, PROCESS, TRAINING
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run as MlflowRun
 
-# MLflow's own tags.
-NOTE, KIND, PARENT = "mlflow.note.content", "mlflow.experimentKind", "mlflow.parentRunId"
-TRAINING = "custom_model_development"
 # Makes MLflow's page open a link in its view "Model training"; its default is "GenAI".
 VIEW = "workflowType=machine_learning"
-# Tags that `tracking/lineage.py` searches by.
-ASSET, DIGEST = "adc.asset", "adc.digest"
-# What the children of a parent run have in common: a Dagster run, or a study.
-GROUP = "adc.group"
-STUDY = "study"
-# The process of a run, so that the next run can detect that it was killed.
-PROCESS = "adc.process"
 VARIABLE = "MLFLOW_TRACKING_URI"
 DESCRIPTION = """\
 Every artefact of adc_pipeline is one run, named by its Dagster asset; the runs of one job are grouped below a parent.
@@ -257,143 +248,3 @@ class Tracking:
                 terminate(client, run.id, parent, "FAILED" if isinstance(error, Exception) else "KILLED", end())
             raise
         terminate(client, run.id, parent, "FINISHED", end())
-
-
-def terminate(client: "MlflowClient", run: str, parent: str, status: str, end: int) -> None:
-    """End a run, and with it its parent, which keeps the status of a child that has not finished."""
-    client.set_terminated(run, status, end)
-    if parent:
-        end_parent(client, parent, status, end)
-
-
-def end_parent(client: "MlflowClient", parent: str, status: str, end: int) -> None:
-    """End a parent run anew; it keeps the status of what has not finished before."""
-    before = client.get_run(parent)
-    # A study goes on: what failed in it is run again.
-    keeps = before.info.status != "FINISHED" and not before.data.tags.get(GROUP, "").startswith(STUDY)
-    client.set_terminated(parent, before.info.status if keeps else status, max(end, before.info.end_time or 0))
-
-
-def end_abandoned(client: "MlflowClient", experiment: str, asset: str) -> None:
-    """Mark the runs of an asset whose process has ended as KILLED, with their parents; they would stay RUNNING."""
-    for run in unfinished_runs(client, experiment, asset):
-        if has_ended(run.data.tags.get(PROCESS, "")):
-            terminate(client, run.info.run_id, run.data.tags.get(PARENT, ""), "KILLED", int(time.time() * 1000))
-
-
-def parents(client: "MlflowClient", experiment: str, group: str) -> "list[MlflowRun]":
-    """Return the parent run of a group, if there is one."""
-    return list(client.search_runs([experiment], f"tags.`{GROUP}` = '{group}'", max_results=1))
-
-
-def unfinished_runs(client: "MlflowClient", experiment: str, asset: str) -> "list[MlflowRun]":
-    """Return the runs of an asset that MLflow takes for running."""
-    running = f"tags.`{ASSET}` = '{asset}' AND attributes.status = 'RUNNING'"
-    return list(client.search_runs([experiment], running))
-
-
-@dataclass(frozen=True)
-class Run:
-    """An MLflow run in progress."""
-
-    client: "MlflowClient"
-    id: str
-    address: str
-    tracking_uri: str
-    # What is logged of the artefact as a whole, besides its settings, for `tracking.restoration`.
-    logged: dict[str, float] = field(default_factory=dict)
-    described: dict[str, Any] = field(default_factory=dict)
-    noted: dict[str, str] = field(default_factory=dict)
-
-    def describe(self, values: Mapping[str, Any]) -> None:
-        """Log facts that are no settings and do not change during the run, such as a model's size, as parameters."""
-        self.described.update(values)
-        self.parameters(values)
-
-    def note(self, markdown: str) -> None:
-        """Write the run's description, which replaces an earlier one."""
-        self.noted[NOTE] = markdown
-        self.client.set_tag(self.id, NOTE, markdown)
-
-    def parameters(self, values: Mapping[str, Any]) -> None:
-        from mlflow.entities import Param
-
-        # MLflow accepts 6,000 characters; the artefact's manifest has the full value.
-        self.client.log_batch(self.id, params=[Param(key, str(value)[:6000]) for key, value in values.items()])
-
-    def metrics(self, values: Mapping[str, float], step: int = 0, model: str | None = None) -> None:
-        """Log numbers; `model` is the id of the logged model that they also describe."""
-        from mlflow.entities import Metric
-
-        now = int(time.time() * 1000)
-        metrics = [Metric(key, float(value), now, step, model_id=model) for key, value in values.items()]
-        if not step:
-            self.logged.update({key: float(value) for key, value in values.items()})
-        self.client.log_batch(self.id, metrics=metrics)
-
-    def artefact(self, artefact: Artefact, context: str, schema: Mapping[str, str] | None = None) -> None:
-        """Log an artefact by name and digest; `context` is `input` or `output`, `schema` are types by column."""
-        from mlflow.entities import Dataset, DatasetInput, InputTag
-
-        dataset = Dataset(
-            name=artefact.name,
-            digest=artefact.digest,
-            source_type="local",
-            source=json.dumps({"uri": artefact.path.as_uri()}),
-            profile=json.dumps(artefact.counts),
-            # As MLflow's own datasets write it. A type is the file's, which MLflow's own types cannot all express.
-            schema=json.dumps({"mlflow_colspec": [{"name": n, "type": t, "required": True} for n, t in schema.items()]})
-            if schema
-            else None,
-        )
-        tags = [InputTag("mlflow.data.context", context)]
-        self.client.log_inputs(self.id, [DatasetInput(dataset, tags)])
-        if context == "output":
-            self.client.set_tag(self.id, DIGEST, artefact.digest)
-
-    def file(self, path: Path) -> None:
-        """Log a file, or a folder with all it holds. On the same disk, MLflow's copy becomes a hard link."""
-        if path.is_dir():
-            self.client.log_artifacts(self.id, str(path), path.name)
-        else:
-            self.client.log_artifact(self.id, str(path))
-        share(path, self.client.get_run(self.id).info.artifact_uri)
-
-
-def share(path: Path, location: str) -> None:
-    """Replace MLflow's copies of a file, or of the files in a folder, by hard links, so that the disk has them once.
-
-    `location` is the folder of artifacts that they were logged to. An artifact elsewhere than in a local folder, on
-    another disk, or with other content stays.
-    """
-    if urlsplit(location).scheme not in ("", "file"):
-        return
-    for original in path.rglob("*") if path.is_dir() else [path]:
-        copy = local_path(location) / original.relative_to(path.parent)
-        if original.is_file() and copy.is_file():
-            replace_by_link(copy, original.resolve())
-
-
-def artifacts_of(uri: str, file: Path | None, home: Path) -> str | None:
-    """Return where the artifacts of a database belong: beside an SQLite file, otherwise in ADC_HOME.
-
-    A server decides by itself.
-    """
-    if uri.startswith(("http://", "https://")):
-        return None
-    return ((file.resolve().parent if file else home) / database.ARTIFACTS).as_uri()
-
-
-def moved_from(location: str, expected: str) -> Path | None:
-    """Return the folder of a local artifact location, unless it is the expected one or no local folder."""
-    if urlsplit(location).scheme not in ("", "file"):
-        return None
-    folder, own = local_path(location), local_path(expected)
-    # A folder with another name was chosen by a user.
-    return None if folder.name != own.name or folder.resolve() == own.resolve() else folder
-
-
-def local_path(address: str) -> Path:
-    """Return the path of a `file:` address, or of a plain path."""
-    parts = urlsplit(address)
-    return Path(unquote(parts.path)) if parts.scheme == "file" else Path(address)

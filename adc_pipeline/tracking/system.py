@@ -7,7 +7,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from adc_pipeline.tracking.runs import Run
+from adc_pipeline.tracking.run import Run
 
 
 @contextmanager

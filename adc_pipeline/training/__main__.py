@@ -11,8 +11,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from adc_pipeline.core.arguments import ArgumentParser
+from adc_pipeline.core.ends_with_parent import end_with_parent
 from adc_pipeline.core.errors import PipelineError
-from adc_pipeline.core.tied import end_with_parent
 from adc_pipeline.training.launch import END_WITH_PARENT
 from adc_pipeline.training.settings import TrainingJob
 from adc_pipeline.training.signals import end_at_once

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from adc_pipeline.core.palette import SINGLE
+from adc_pipeline.core.pictures import SINGLE
 from adc_pipeline.training.progress import read_figures
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from adc_pipeline.core.engine import Engine, only_row
 from adc_pipeline.core.markdown import table
 from adc_pipeline.core.shards import parts
 from adc_pipeline.ranking.ranked_replies import RANKED_REPLIES
-from adc_pipeline.walks.datasets import split_files
+from adc_pipeline.walks.files import split_files
 from adc_pipeline.walks.splits import Split
 
 WALKS, TRAINING_WALKS = 20_000, 200_000

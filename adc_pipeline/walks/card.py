@@ -11,7 +11,7 @@ from adc_pipeline.core.manifests import Artefact
 from adc_pipeline.core.markdown import escape, table
 from adc_pipeline.walks.baselines import Baseline, baselines_section
 from adc_pipeline.walks.dataset_card import front_matter, made_section, notes
-from adc_pipeline.walks.datasets import split_files
+from adc_pipeline.walks.files import split_files
 from adc_pipeline.walks.kinds import KINDS
 from adc_pipeline.walks.markers import FORMATS
 from adc_pipeline.walks.settings import WalkSettings

@@ -45,8 +45,10 @@ FROM compared
 
 
 def count_differences(files: Sequence[str], engine: Engine, spill: Path) -> dict[str, int]:
-    """Return how many rejected turns were looked at, how many of them have the text, and how many the score, of the
-    accepted sibling, how many walks were looked at, and how many different ones these are.
+    """Return what the first walks of a split hold, as counts that `walks.learnable` reads.
+
+    `sampled.rejected` are the rejected turns, of which `sampled.same_as_accepted` have the text of the accepted sibling
+    and `sampled.tied` its score; `sampled.different` of the `sampled.walks` differ from one another.
     """
     with engine.connect(spill) as connection:
         sample = {"files": list(files), "walks": WALKS, "characters": CHARACTERS, "blank": BLANK}

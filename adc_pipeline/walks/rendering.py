@@ -5,8 +5,9 @@ These are views and not tables, so that a query renders only the utterances that
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
+from adc_pipeline.core.settings import setting
 from adc_pipeline.corpus.privacy.mentions import create_mention_macros
 from adc_pipeline.corpus.tables import create_utterances
 from adc_pipeline.walks.markers import FORMATS, FormatName, neutralised
@@ -86,6 +87,15 @@ FROM (
 )
 """
 ALTERED = "(neutral(text) <> text OR neutral(speaker) <> speaker)"
+
+
+def mentions_setting() -> Any:
+    """Return the field of the setting `mentions`."""
+    return setting(
+        "names",
+        "How users appear whom a text mentions as u/NAME, /u/NAME or @NAME: names, pseudonyms (those of speakers of the"
+        " conversation, someone for others) or none (someone).",
+    )
 
 
 def create_rendered(

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from adc_pipeline.core.settings import Settings, setting
 from adc_pipeline.walks.leakage import MOST_WALKS, LookedFor
 from adc_pipeline.walks.markers import FormatName
-from adc_pipeline.walks.rendering import Speakers
-from adc_pipeline.walks.splits import DEFAULT_SHARES, check_shares
+from adc_pipeline.walks.rendering import Speakers, mentions_setting
+from adc_pipeline.walks.splits import check_shares, shares_setting
 
 
 @dataclass(frozen=True)
@@ -24,23 +24,14 @@ class WalkSettings(Settings):
         "default", "Marker strings: default, or released for those of the published datasets (texts stay unchanged)."
     )
     speakers: Speakers = setting("names", "How speakers appear: names, pseudonyms (user1, user2, …) or none.")
-    mentions: Speakers = setting(
-        "names",
-        "How users appear whom a text mentions as u/NAME, /u/NAME or @NAME: names, pseudonyms (those of speakers of the"
-        " conversation, someone for others) or none (someone).",
-    )
+    mentions: Speakers = mentions_setting()
     leakage: LookedFor = setting(
         "auto",
         "Whether the card counts test conversations that are also in training: none, by equal roots, or also by roots"
         f" or replies that are nearly alike (near). auto is near up to {MOST_WALKS:,} walks, and equal beyond and for"
         " the generated sample. The evaluation excludes them by a setting of its own.",
     )
-    shares: tuple[int, ...] = setting(
-        DEFAULT_SHARES,
-        "Percentages of conversations in train, validation and test; they add up to 100.",
-        minimum=0,
-        maximum=100,
-    )
+    shares: tuple[int, ...] = shares_setting()
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -14,10 +14,9 @@ def training_texts(utterances: Path, walks: Mapping[str, Any], spill: Path, engi
 
     `walks` are the settings of a walk dataset, whose split, speakers, mentions and format are used.
     """
-    train, validation, test = walks["shares"]
     with engine.connect(spill) as connection:
         create_rendered(connection, utterances, walks["format"], walks["speakers"], walks["mentions"])
-        split = split_sql("conversation_id", (train, validation, test))
+        split = split_sql("conversation_id", walks["shares"])
         rows = connection.execute(
             f"""
             SELECT segment FROM (

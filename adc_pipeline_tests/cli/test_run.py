@@ -20,8 +20,7 @@ from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.core.terminal import printable
 from adc_pipeline.defs.origin import LOCATION
 from adc_pipeline.defs.stage import STAGES
-from adc_pipeline.walks import datasets as walks
-from adc_pipeline.walks.datasets import split_files
+from adc_pipeline.walks.files import split_files
 from adc_pipeline.walks.kinds import KINDS
 
 SMALL = {"raw_corpus": {"config": {"sample_conversations": 40}}}
@@ -51,8 +50,8 @@ def test_a_run_shows_a_line_a_step_and_keeps_everything_below_adc_home(
     home: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Configurations of different sizes have different numbers of files, which all checks read.
-    monkeypatch.setattr(walks, "LEAST_MEASURED", 0)
-    monkeypatch.setattr(walks, "TEXT_A_FILE", 4_000)
+    monkeypatch.setattr("adc_pipeline.walks.files.LEAST_MEASURED", 0)
+    monkeypatch.setattr("adc_pipeline.walks.files.TEXT_A_FILE", 4_000)
     file = config(tmp_path, {**SMALL, "comparison": {"config": {"draws": 100}}})
     assert run_job(["datasets"], file) == 0
     out, error = capfd.readouterr()

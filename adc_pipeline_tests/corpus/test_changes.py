@@ -20,8 +20,9 @@ from adc_pipeline.corpus.opening.recorded_files import FILES, record_files
 from adc_pipeline.corpus.settings import CorpusSettings, UtteranceSettings
 from adc_pipeline.corpus.source import fetch
 from adc_pipeline.corpus.utterances import write_utterances
-from adc_pipeline.ranking import ranked_replies
-from adc_pipeline.ranking.ranked_replies import NEAR, write_ranked_replies
+from adc_pipeline.ranking import near_duplicates, ranked_replies
+from adc_pipeline.ranking.near_duplicates import NEAR
+from adc_pipeline.ranking.ranked_replies import write_ranked_replies
 from adc_pipeline.walks.datasets import Previous, write_walks
 from adc_pipeline.walks.settings import WalkSettings
 
@@ -135,7 +136,7 @@ def check_update(seed: int, shards: int, folder: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(changes, "MOST_CHANGED", 0.99)
     # Small files are read together, and kept together.
     monkeypatch.setattr(readings, "SMALL_FILE", 0)
-    monkeypatch.setattr(ranked_replies, "COUNTED_ROWS", 10)
+    monkeypatch.setattr(near_duplicates, "COUNTED_ROWS", 10)
     draw = random.Random(seed)
     months = drawn_months(draw)
     old, now, whole = folder / "old", folder / "now", folder / "whole"
@@ -153,7 +154,7 @@ def test_near_duplicates_are_counted_again_only_where_others_are_compared(
     late: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(readings, "SMALL_FILE", 0)
-    monkeypatch.setattr(ranked_replies, "COUNTED_ROWS", 10)
+    monkeypatch.setattr(near_duplicates, "COUNTED_ROWS", 10)
     post: dict[str, Any] = {"id": "p", "title": "t", "selftext": "", "author": "a", "score": 1, "created_utc": 1}
 
     def comments(month: int, post_id: str = "p") -> list[str]:

@@ -13,7 +13,8 @@ from adc_pipeline.corpus.source import fetch
 from adc_pipeline.corpus.titles import BATCH
 from adc_pipeline.corpus.utterances import write_utterances
 from adc_pipeline.ranking.ranked_replies import write_ranked_replies
-from adc_pipeline.walks.datasets import split_file, write_walks
+from adc_pipeline.walks.datasets import write_walks
+from adc_pipeline.walks.files import split_file
 from adc_pipeline.walks.settings import WalkSettings
 from adc_pipeline.walks.splits import SPLITS
 from adc_pipeline_tests.corpus.test_dumps import COMMENT, SUBMISSION, line

@@ -34,7 +34,7 @@ from adc_pipeline.preferences.datasets import write_preferences
 from adc_pipeline.preferences.settings import PreferenceSettings
 from adc_pipeline.ranking.ranked_replies import write_ranked_replies
 from adc_pipeline.ranking.settings import RankingSettings
-from adc_pipeline.study.plan import read_plan
+from adc_pipeline.study.plan_file import read_plan
 from adc_pipeline.tracking.lineage import Records
 from adc_pipeline.tracking.runs import Tracking
 from adc_pipeline.walks.datasets import write_walks

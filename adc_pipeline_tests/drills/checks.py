@@ -8,7 +8,8 @@ from adc_pipeline.core.artefacts import Store
 from adc_pipeline.core.content import file_digest, folder_digest
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.generation.registration import REGISTERED
-from adc_pipeline.tracking.runs import DIGEST, Tracking
+from adc_pipeline.tracking.runs import Tracking
+from adc_pipeline.tracking.tags import DIGEST
 from adc_pipeline.walks.kinds import KINDS
 
 # In the order in which they are made; the same corpus and settings give the same bytes.

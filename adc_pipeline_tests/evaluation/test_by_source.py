@@ -11,7 +11,7 @@ import pytest
 from adc_pipeline.evaluation.by_source import figures_by_source
 from adc_pipeline.evaluation.case_table import write_case_table
 from adc_pipeline.evaluation.measures import Measured, estimates
-from adc_pipeline.walks.datasets import split_file
+from adc_pipeline.walks.files import split_file
 
 CONVERSATIONS = [f"c{number:02}" for number in range(40)]
 # Two communities, and two conversations of a third.

@@ -63,6 +63,12 @@ def strictly_parsed(path: Path) -> dict[str, Any]:
     return json.loads(path.read_text(), parse_constant=refuse)
 
 
+@pytest.fixture
+def no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out the plots, a fifth of an evaluation's time here, where a test does not look at them."""
+    monkeypatch.setattr("adc_pipeline.evaluation.evaluate.draw", lambda out, series: {})
+
+
 @pytest.fixture(scope="module")
 def base_folder(
     model_folder: Path, tokenizer: "PreTrainedTokenizerBase", tmp_path_factory: pytest.TempPathFactory
@@ -162,6 +168,7 @@ def test_plots_report_and_samples_are_written(evaluated: Evaluated) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("no_plots")
 def test_the_validation_split_is_measured_for_promotion(
     model_folder: Path, base_folder: Path, corpus: Path, tmp_path: Path
 ) -> None:
@@ -242,6 +249,7 @@ def test_no_case_counts_whose_context_had_no_room_for_what_it_is_about(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("no_plots")
 def test_no_context_is_longer_than_the_model_was_trained_on(
     cut: tuple[Path, Evaluation], model_folder: Path, base_folder: Path, stages: Stages, tmp_path: Path
 ) -> None:
@@ -319,6 +327,7 @@ def test_without_test_conversations_every_figure_has_no_cases(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("no_plots")
 def test_a_comparison_pairs_the_cases_that_two_models_share(
     evaluated: Evaluated,
     model_folder: Path,
@@ -434,6 +443,7 @@ def test_a_measure_that_does_not_apply_is_excluded_with_the_reason(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("no_plots")
 def test_the_preference_of_a_model_of_pairs_is_its_implicit_reward(
     model_folder: Path, base_folder: Path, stages: Stages, tmp_path: Path
 ) -> None:
@@ -489,6 +499,7 @@ def test_calibration_is_excluded_where_all_turns_have_one_verdict() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("no_plots")
 def test_measures_over_walks_are_not_compared_between_datasets(
     evaluated: Evaluated, corpus: Path, model_folder: Path, base_folder: Path, tmp_path: Path
 ) -> None:

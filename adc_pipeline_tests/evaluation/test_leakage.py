@@ -12,7 +12,7 @@ from adc_pipeline.core.engine import Engine
 from adc_pipeline.evaluation.cases.cases import Cases, read_cases
 from adc_pipeline.evaluation.cases.leakage import leakage_sentences
 from adc_pipeline.evaluation.settings import EvaluationSettings
-from adc_pipeline.walks.datasets import split_files
+from adc_pipeline.walks.files import split_files
 from adc_pipeline.walks.leakage import count_leakage
 from adc_pipeline.walks.splits import SPLITS, split_of
 from adc_pipeline_tests.evaluation.conftest import Stages, run_stages

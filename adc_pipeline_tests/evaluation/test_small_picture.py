@@ -4,9 +4,10 @@ import re
 from urllib.parse import unquote
 from xml.etree import ElementTree
 
+from adc_pipeline.core.markdown import LONG
 from adc_pipeline.evaluation.intervals.estimate import Estimate
 from adc_pipeline.evaluation.presentation.figures import HEADLINE
-from adc_pipeline.evaluation.presentation.small_picture import LIMIT, WIDTH, small_headline
+from adc_pipeline.evaluation.presentation.small_picture import WIDTH, small_headline
 
 WORST = Estimate(0.123456789, -0.987654321, 0.987654321, 1_000_000, 100_000)
 
@@ -20,7 +21,7 @@ def svg(markdown: str) -> ElementTree.Element:
 def test_three_series_of_all_measures_fit_and_have_one_line_each() -> None:
     names = ("base model", "random-walk", "length alone")
     markdown = small_headline({name: dict.fromkeys(HEADLINE, WORST) for name in names})
-    assert 0 < len(markdown) < LIMIT
+    assert 0 < len(markdown) < LONG
     drawn = svg(markdown)
     assert int(drawn.attrib["width"]) == WIDTH <= 193
     paths = [each.attrib["d"] for each in drawn.iterfind("{*}path")]

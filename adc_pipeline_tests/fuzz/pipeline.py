@@ -14,7 +14,8 @@ from adc_pipeline.corpus.source import check_source, fetch
 from adc_pipeline.corpus.utterances import write_utterances
 from adc_pipeline.preferences.datasets import write_preferences
 from adc_pipeline.ranking.ranked_replies import write_ranked_replies
-from adc_pipeline.walks.datasets import split_file, write_walks
+from adc_pipeline.walks.datasets import write_walks
+from adc_pipeline.walks.files import split_file
 from adc_pipeline.walks.grammar import conversations_in_two_splits, grammar_violations
 from adc_pipeline.walks.markers import FORMATS, FormatName
 from adc_pipeline.walks.splits import SPLITS

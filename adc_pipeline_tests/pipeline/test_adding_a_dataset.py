@@ -12,7 +12,7 @@ import pytest
 
 import adc_pipeline
 from adc_pipeline.core.artefacts import Store
-from adc_pipeline.walks.datasets import split_file
+from adc_pipeline.walks.files import split_file
 from adc_pipeline.walks.kinds import KINDS
 
 # Only the best reply is ever shown, so a walk is the path of the first ranks.

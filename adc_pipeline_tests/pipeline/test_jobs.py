@@ -17,8 +17,11 @@ from adc_pipeline.core.markdown import escape
 from adc_pipeline.definitions import defs
 from adc_pipeline.defs.page import BREAK
 from adc_pipeline.evaluation.headlines import FIRST, HEADLINES
-from adc_pipeline.tracking.lineage import Node, model_lineage
-from adc_pipeline.tracking.runs import DIGEST, Tracking, local_path
+from adc_pipeline.tracking.artifacts import local_path
+from adc_pipeline.tracking.lineage import model_lineage
+from adc_pipeline.tracking.node import Node
+from adc_pipeline.tracking.runs import Tracking
+from adc_pipeline.tracking.tags import DIGEST
 from adc_pipeline.walks.kinds import KINDS
 from adc_pipeline_tests.drills.bit_flips import flip_every_file
 

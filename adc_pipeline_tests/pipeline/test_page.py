@@ -11,13 +11,13 @@ import pytest
 import yaml
 
 from adc_pipeline.core.manifests import Artefact, as_json
+from adc_pipeline.core.markdown import LONG
 from adc_pipeline.corpus.settings import CorpusSettings
 from adc_pipeline.definitions import defs
 from adc_pipeline.defs.assets.corpus import detected
 from adc_pipeline.defs.making import Making
 from adc_pipeline.defs.page import (
     BREAK,
-    LONG,
     ROWS,
     block,
     check_names,

@@ -28,7 +28,8 @@ from adc_pipeline.defs.page import BREAK
 from adc_pipeline.tracking.lineage import Records
 from adc_pipeline.tracking.relocation import relocate
 from adc_pipeline.tracking.restoration import RESTORED
-from adc_pipeline.tracking.runs import ASSET, DIGEST, Tracking
+from adc_pipeline.tracking.runs import Tracking
+from adc_pipeline.tracking.tags import ASSET, DIGEST
 from adc_pipeline.walks.kinds import KINDS
 from adc_pipeline_tests.drills.bit_flips import flip_every_file, flipped
 

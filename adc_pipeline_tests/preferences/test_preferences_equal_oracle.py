@@ -26,7 +26,7 @@ from adc_pipeline.preferences.datasets import columns, write_preferences
 from adc_pipeline.preferences.settings import PreferenceSettings
 from adc_pipeline.ranking.ranked_replies import write_ranked_replies
 from adc_pipeline.ranking.settings import RankingSettings
-from adc_pipeline.walks.datasets import split_file
+from adc_pipeline.walks.files import split_file
 from adc_pipeline.walks.grammar import conversations_in_two_splits
 from adc_pipeline.walks.splits import SPLITS
 from adc_pipeline_tests import oracle, trees

@@ -27,7 +27,7 @@ from adc_pipeline.preferences.datasets import write_preferences
 from adc_pipeline.preferences.settings import PreferenceSettings
 from adc_pipeline.ranking.ranked_replies import write_ranked_replies
 from adc_pipeline.ranking.settings import RankingSettings
-from adc_pipeline.walks.datasets import split_file
+from adc_pipeline.walks.files import split_file
 from adc_pipeline_tests.docs.pages import ROOT
 from adc_pipeline_tests.training.conftest import small_model
 from adc_pipeline_tests.training.tiny import LLAMA_SIZE

@@ -8,8 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 
+from adc_pipeline.evaluation.arrays import Floats
 from adc_pipeline.evaluation.evaluation import VALIDATION, Evaluation
-from adc_pipeline.evaluation.intervals.bootstrap import Floats
 from adc_pipeline.evaluation.intervals.estimate import Estimate
 from adc_pipeline.evaluation.intervals.significance import paired_difference
 

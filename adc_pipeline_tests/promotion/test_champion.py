@@ -17,7 +17,8 @@ from adc_pipeline.defs.workspace import Workspace
 from adc_pipeline.evaluation.formatting import interval
 from adc_pipeline.lifecycle.changes import what_changed
 from adc_pipeline.lifecycle.registry import pinned, promote
-from adc_pipeline.tracking.lineage import Node, Records
+from adc_pipeline.tracking.lineage import Records
+from adc_pipeline.tracking.node import Node
 from adc_pipeline_tests.promotion.evaluations import DRAWS, answers, write_evaluation
 from adc_pipeline_tests.tracking.history import Chain, History, chain, history
 

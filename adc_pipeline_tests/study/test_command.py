@@ -14,7 +14,7 @@ from adc_pipeline.core.artefacts import Store
 from adc_pipeline.study import launcher as launching
 from adc_pipeline.study.__main__ import chosen_variants, main
 from adc_pipeline.study.launcher import Launcher, run_cells
-from adc_pipeline.study.plan import read_plan
+from adc_pipeline.study.plan_file import read_plan
 from adc_pipeline_tests.study.test_cells import put_walks, store
 
 __all__ = ["store"]

@@ -19,12 +19,14 @@ from adc_pipeline.core.manifests import Artefact
 from adc_pipeline.evaluation.case_table import case_schema
 from adc_pipeline.study import run
 from adc_pipeline.study.configuration import checked, merged, settings_of_cells
-from adc_pipeline.study.exported import check_same_data, export_cell, file_name, read_exported
-from adc_pipeline.study.grid import VARIANTS, cell_name
+from adc_pipeline.study.exported import check_same_data, export_cell, read_exported
+from adc_pipeline.study.grid import VARIANTS, cell_label, cell_name
 from adc_pipeline.study.launcher import Launcher
 from adc_pipeline.study.looks import crossing, nominal_levels, rejected
-from adc_pipeline.study.plan import Plan, read_plan
-from adc_pipeline.study.plan_result import markdown, read_result
+from adc_pipeline.study.plan import Plan
+from adc_pipeline.study.plan_file import read_plan
+from adc_pipeline.study.plan_page import markdown
+from adc_pipeline.study.plan_result import read_result
 from adc_pipeline.study.settings import CellSettings
 
 COMMON = CellSettings(max_steps=3)
@@ -317,14 +319,14 @@ def test_an_exported_cell_has_the_cases_of_the_plans_measures_and_no_text(tmp_pa
 def test_a_cell_of_other_settings_or_inputs_is_excluded_with_the_reason(tmp_path: Path) -> None:
     plan = write_plan(tmp_path)
     out = export(plan, tmp_path, 2, (0.1, 0.0), checkpoint_every=7)
-    facts = out / f"{file_name('top-2.mle', 1)}.json"
+    facts = out / f"{cell_label('top-2.mle', 1)}.json"
     facts.write_text(json.dumps(json.loads(facts.read_text()) | {"inputs": {"top_2": "another"}}))
     cells, excluded = read_exported(plan, COMMON, out)
     assert len(cells) == 3
     assert excluded == {"top-2.mle.seed-1": "it was made from other datasets than most cells"}
     # A cell that was made before a setting came is read as one with its default, and one from other files of the
     # utterances as one from the same datasets.
-    facts = out / f"{file_name('top-2.mle', 0)}.json"
+    facts = out / f"{cell_label('top-2.mle', 0)}.json"
     read = json.loads(facts.read_text())
     read["inputs"]["utterances"] = "another"
     del read["settings"]["levels"]
@@ -355,7 +357,7 @@ def test_a_damaged_exported_cell_is_refused_with_its_file(
     tmp_path: Path, file: str, damage: Callable[[Path], object], sentence: str
 ) -> None:
     plan = write_plan(tmp_path)
-    path = export(plan, tmp_path, 1, (0.1, 0.0)) / f"{file_name('top-2.mle', 0)}.{file}"
+    path = export(plan, tmp_path, 1, (0.1, 0.0)) / f"{cell_label('top-2.mle', 0)}.{file}"
     if "FIFO" in sentence:
         path.unlink()
     damage(path)
@@ -424,7 +426,7 @@ def test_the_committed_cells_give_the_committed_result() -> None:
 def test_a_plan_without_primaries_waits_for_all_of_its_arms(tmp_path: Path) -> None:
     plan = write_plan(tmp_path, primaries={})
     out = export(plan, tmp_path, 2, (0.1, 0.0))
-    (out / f"{file_name('top-2.mle.neutral', 1)}.json").unlink()
+    (out / f"{cell_label('top-2.mle.neutral', 1)}.json").unlink()
     result = read_result(plan, read_exported(plan, COMMON, out)[0])
     assert (plan.needed, result.complete, result.look) == (["A", "B"], 1, 0)
 
@@ -446,7 +448,7 @@ def test_what_cannot_be_tested_is_said_with_its_reason(tmp_path: Path) -> None:
             reasons = {"preference_accuracy": "of one marker"} if "neutral" in variant else {}
             judged = {"policy_improvement": "not testable: the judge is <poor>"}
             judge = {"judge": {"preference_accuracy": ACCURACY}, "judge_name": "a <judge>"}
-            change(out / f"{file_name(variant, seed)}.json", excluded=reasons | judged, **judge)
+            change(out / f"{cell_label(variant, seed)}.json", excluded=reasons | judged, **judge)
     result = read_result(plan, read_exported(plan, COMMON, out)[0])
     assert result.untested() == [
         "improving: the judge is <poor> (A).",
@@ -551,7 +553,7 @@ def test_cells_of_different_code_are_counted_by_version(tmp_path: Path) -> None:
     plan = write_plan(tmp_path)
     out = export(plan, tmp_path, 2, (0.1, 0.0))
     assert "versions of the code" not in markdown(read_result(plan, read_exported(plan, COMMON, out)[0]))
-    change(out / f"{file_name('top-2.mle', 1)}.json", code_version="<new>")
+    change(out / f"{cell_label('top-2.mle', 1)}.json", code_version="<new>")
     text = markdown(read_result(plan, read_exported(plan, COMMON, out)[0]))
     assert "The cells were made by 2 versions of the code: 3 by " in text
     assert ", 1 by &lt;new&gt;." in text

@@ -10,7 +10,8 @@ import pytest
 from adc_pipeline.core.artefacts import Store
 from adc_pipeline.core.content import folder_digest
 from adc_pipeline.core.manifests import Artefact, write_making
-from adc_pipeline.tracking.runs import Run, Tracking
+from adc_pipeline.tracking.run import Run
+from adc_pipeline.tracking.runs import Tracking
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

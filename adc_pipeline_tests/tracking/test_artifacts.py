@@ -7,9 +7,11 @@ import pytest
 
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.core.manifests import Artefact, write_making
+from adc_pipeline.tracking.artifacts import local_path
 from adc_pipeline.tracking.intact import is_intact
 from adc_pipeline.tracking.restoration import restored_run
-from adc_pipeline.tracking.runs import ASSET, DIGEST, NOTE, PARENT, Tracking, local_path
+from adc_pipeline.tracking.runs import Tracking
+from adc_pipeline.tracking.tags import ASSET, DIGEST, NOTE, PARENT
 
 
 @pytest.fixture

@@ -7,8 +7,9 @@ import pytest
 
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.core.manifests import Artefact
-from adc_pipeline.tracking.lineage import Node, Records, model_lineage
-from adc_pipeline.tracking.runs import Run
+from adc_pipeline.tracking.lineage import Records, model_lineage
+from adc_pipeline.tracking.node import Node
+from adc_pipeline.tracking.run import Run
 from adc_pipeline_tests.tracking.history import History, chain, evaluated, history, new_history
 
 __all__ = ["history"]

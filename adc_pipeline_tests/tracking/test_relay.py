@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from adc_pipeline.tracking.relay import relayed
-from adc_pipeline.tracking.runs import Run, Tracking
+from adc_pipeline.tracking.run import Run
+from adc_pipeline.tracking.runs import Tracking
 from adc_pipeline.tracking.system import system_metrics
 
 

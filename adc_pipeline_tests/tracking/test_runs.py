@@ -8,8 +8,10 @@ import pytest
 
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.core.manifests import Artefact
-from adc_pipeline.tracking.runs import GROUP, Tracking, local_path
+from adc_pipeline.tracking.artifacts import local_path
+from adc_pipeline.tracking.runs import Tracking
 from adc_pipeline.tracking.settings import MlflowSettings
+from adc_pipeline.tracking.tags import GROUP
 from adc_pipeline_tests.tracking.history import History, history
 
 __all__ = ["history"]
@@ -72,7 +74,7 @@ def test_a_killed_process_ends_the_parent_too(history: History, monkeypatch: pyt
     parent = tracking.parent("a job", "killed", {})
     tags = {"mlflow.parentRunId": parent, "adc.asset": "top_2", "adc.process": "4194305 somewhere"}
     left = history.client.create_run(tracking.experiment(history.client), run_name="top_2", tags=tags)
-    monkeypatch.setattr("adc_pipeline.tracking.runs.has_ended", lambda process: process == tags["adc.process"])
+    monkeypatch.setattr("adc_pipeline.tracking.parents.has_ended", lambda process: process == tags["adc.process"])
     with tracking.run("top_2", {}, {}):
         pass
     assert history.client.get_run(left.info.run_id).info.status == "KILLED"

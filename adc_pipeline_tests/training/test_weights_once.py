@@ -10,7 +10,7 @@ from adc_pipeline.core.content import content_digest, scan
 from adc_pipeline.core.manifests import Artefact
 from adc_pipeline.defs.assets.training import share_with_version
 from adc_pipeline.generation.registration import share_weights
-from adc_pipeline.tracking.runs import Run
+from adc_pipeline.tracking.run import Run
 
 UNHASHED = ("registered.json",)
 

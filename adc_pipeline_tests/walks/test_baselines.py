@@ -13,7 +13,7 @@ from adc_pipeline.preferences.baselines import pair_baselines
 from adc_pipeline.preferences.datasets import write_preferences
 from adc_pipeline.preferences.settings import PreferenceSettings
 from adc_pipeline.walks.baselines import Baseline, baseline_rows, baselines_section, dataset_baselines
-from adc_pipeline.walks.datasets import split_file
+from adc_pipeline.walks.files import split_file
 from adc_pipeline.walks.splits import SPLITS, split_of
 from adc_pipeline_tests.evaluation.conftest import Stages, run_stages
 from adc_pipeline_tests.stages import read_records, utterance_records

@@ -7,8 +7,7 @@ import pytest
 
 from adc_pipeline.core.engine import Engine
 from adc_pipeline.core.shards import shard_sql
-from adc_pipeline.walks import datasets
-from adc_pipeline.walks.datasets import PUBLISHED, join_shards, nullable, split_files
+from adc_pipeline.walks.files import PUBLISHED, join_shards, nullable, split_files
 from adc_pipeline.walks.grammar import conversations_in_two_splits
 
 # More than two row groups of DuckDB's 122,880 rows.
@@ -39,8 +38,8 @@ def test_a_large_split_has_files_that_depend_on_its_rows_alone(
     shards: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Ranges of the hash of the conversation's id, in the order of the rows."""
-    monkeypatch.setattr(datasets, "LEAST_MEASURED", 0)
-    monkeypatch.setattr(datasets, "TEXT_A_FILE", 5_000)
+    monkeypatch.setattr("adc_pipeline.walks.files.LEAST_MEASURED", 0)
+    monkeypatch.setattr("adc_pipeline.walks.files.TEXT_A_FILE", 5_000)
     columns = nullable(("conversation_id", "number"), "number >= 0")
     rows = "SELECT range AS number, (range // 3)::VARCHAR AS conversation_id FROM range(3000)"
     engine = Engine(threads=1)

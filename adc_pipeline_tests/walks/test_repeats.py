@@ -6,7 +6,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from adc_pipeline.walks.card import repeats
-from adc_pipeline.walks.datasets import split_file, write_walks
+from adc_pipeline.walks.datasets import write_walks
+from adc_pipeline.walks.files import split_file
 from adc_pipeline.walks.settings import WalkSettings
 from adc_pipeline.walks.splits import SPLITS
 from adc_pipeline_tests import trees

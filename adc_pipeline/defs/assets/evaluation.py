@@ -25,10 +25,13 @@ from adc_pipeline.defs.workspace import Workspace
 from adc_pipeline.evaluation.formatting import number
 from adc_pipeline.evaluation.headlines import HEADLINES
 from adc_pipeline.evaluation.intervals.estimate import Estimate
+from adc_pipeline.evaluation.presentation.page import REPORT
 from adc_pipeline.evaluation.settings import ComparisonSettings, EvaluationSettings
 from adc_pipeline.generation.chat_template import MODEL_CARD
 from adc_pipeline.generation.registration import read_registered
-from adc_pipeline.tracking.runs import NOTE, Run, Tracking
+from adc_pipeline.tracking.run import Run
+from adc_pipeline.tracking.runs import Tracking
+from adc_pipeline.tracking.tags import NOTE
 from adc_pipeline.walks.kinds import KINDS, WalkKind
 from adc_pipeline.walks.learnable import shortcomings
 
@@ -248,7 +251,7 @@ def publish(
     making.log_files(folder)
     page, _, view = making.run.address.partition("?")
     making.metadata["report"] = dg.MetadataValue.md(f"[report.html]({page}/artifacts/report.html?{view})")
-    report = making.store.home / making.request.place / below / "report.html"
+    report = making.store.home / making.request.place / below / REPORT
     making.metadata["report_file"] = dg.MetadataValue.path(str(report))
     making.show_plots(folder)
 
@@ -290,7 +293,7 @@ comparison = declare(
         code=(__name__,),
         inputs=tuple(kind.evaluation for kind in KINDS.values()),
         # It shows the date and the models' versions.
-        unhashed=("report.html",),
+        unhashed=(REPORT,),
         kinds=("mlflow",),
     )
 )

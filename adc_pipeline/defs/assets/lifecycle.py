@@ -19,8 +19,9 @@ from adc_pipeline.defs.making import Making, Request
 from adc_pipeline.defs.stage import Stage
 from adc_pipeline.generation.registration import read_registered
 from adc_pipeline.lifecycle.settings import PromotionSettings
-from adc_pipeline.tracking.lineage import Node, Records
-from adc_pipeline.tracking.runs import Run
+from adc_pipeline.tracking.lineage import Records
+from adc_pipeline.tracking.node import Node
+from adc_pipeline.tracking.run import Run
 from adc_pipeline.walks.kinds import KINDS, WalkKind
 
 if TYPE_CHECKING:

@@ -19,9 +19,9 @@ from adc_pipeline.preferences.checks import empty_rows, files_of, pairs_out_of_o
 from adc_pipeline.preferences.configurations import CONFIGURATIONS
 from adc_pipeline.preferences.datasets import write_preferences
 from adc_pipeline.preferences.learnable import count_same_texts, shortcomings
-from adc_pipeline.preferences.picture import pairs_as_markdown
+from adc_pipeline.preferences.preview import pairs_as_markdown
 from adc_pipeline.preferences.settings import PreferenceSettings
-from adc_pipeline.walks.datasets import split_files
+from adc_pipeline.walks.files import split_files
 from adc_pipeline.walks.grammar import conversations_in_two_splits
 
 if TYPE_CHECKING:

@@ -14,9 +14,9 @@ from adc_pipeline.defs.making import Making
 from adc_pipeline.defs.preview import preview
 from adc_pipeline.defs.stage import Stage
 from adc_pipeline.defs.workspace import Workspace
+from adc_pipeline.ranking.near_duplicates import NEAR
 from adc_pipeline.ranking.ranked_replies import (
     DROPPED_REPLIES,
-    NEAR,
     RANKED_REPLIES,
     refuse_to_turn_round,
     tie_warning,

@@ -26,7 +26,7 @@ from adc_pipeline.generation.registration import (
     share_weights,
 )
 from adc_pipeline.tracking.relay import relayed
-from adc_pipeline.tracking.runs import Run
+from adc_pipeline.tracking.run import Run
 from adc_pipeline.tracking.system import system_metrics
 from adc_pipeline.training.facts import FACTS
 from adc_pipeline.training.figures import training_curves

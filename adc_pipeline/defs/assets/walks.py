@@ -21,14 +21,15 @@ from adc_pipeline.defs.stage import INPUT_OF_TRAINING, Stage
 from adc_pipeline.defs.workspace import Workspace
 from adc_pipeline.walks.baselines import dataset_baselines
 from adc_pipeline.walks.card import write_card
-from adc_pipeline.walks.datasets import Previous, split_files, write_walks
+from adc_pipeline.walks.datasets import Previous, write_walks
 from adc_pipeline.walks.differences import count_differences
+from adc_pipeline.walks.files import split_files
 from adc_pipeline.walks.grammar import conversations_in_two_splits, grammar_violations
 from adc_pipeline.walks.kinds import KINDS, WalkKind
 from adc_pipeline.walks.leakage import count_leakage
 from adc_pipeline.walks.learnable import shortcomings
 from adc_pipeline.walks.no_walks import refuse_no_walks
-from adc_pipeline.walks.picture import walks_as_markdown
+from adc_pipeline.walks.preview import walks_as_markdown
 from adc_pipeline.walks.settings import WalkSettings
 from adc_pipeline.walks.splits import SPLITS
 

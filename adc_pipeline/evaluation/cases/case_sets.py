@@ -13,9 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-Ints = NDArray[np.int64]
-Floats = NDArray[np.float64]
-Bools = NDArray[np.bool_]
+from adc_pipeline.evaluation.arrays import Bools, Floats, Ints
 
 
 @dataclass(frozen=True)

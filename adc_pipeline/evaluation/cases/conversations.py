@@ -5,6 +5,9 @@ Equal queries have one number: the contexts of a sibling group, a steering test 
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from adc_pipeline.evaluation.arrays import Bools
 from adc_pipeline.evaluation.scoring.likelihoods import Query
 from adc_pipeline.walks.markers import Verdict
 
@@ -80,3 +83,16 @@ class QueryNumbers:
         number = self.verdict_after(query, verdict)
         self.asked.add(number)
         return number
+
+    def queries(self) -> list[Query]:
+        return [query for query, _ in self.number_of]
+
+    def own_verdicts(self) -> list[Verdict]:
+        """Return the verdicts of the segments, which all have one where the model reads it before the turn."""
+        return [verdict for _, verdict in self.number_of if verdict is not None]
+
+    def ask_text(self) -> Bools:
+        """Return which queries need their segment's log-probability, (queries,)."""
+        asked = np.zeros(len(self.number_of), dtype=bool)
+        asked[list(self.asked)] = True
+        return asked

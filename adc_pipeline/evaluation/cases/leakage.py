@@ -19,7 +19,7 @@ from adc_pipeline.corpus.missing_texts import create_text_macros
 from adc_pipeline.corpus.near_duplicates.minhash import FEW_WORDS
 from adc_pipeline.corpus.near_duplicates.near_matches import FOLDED, near_matches
 from adc_pipeline.evaluation.formatting import number
-from adc_pipeline.walks.datasets import split_files
+from adc_pipeline.walks.files import split_files
 from adc_pipeline.walks.splits import Split
 
 if TYPE_CHECKING:

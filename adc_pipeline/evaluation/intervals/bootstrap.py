@@ -20,13 +20,10 @@ given.
 from collections.abc import Iterator
 
 import numpy as np
-from numpy.typing import NDArray
 
+from adc_pipeline.evaluation.arrays import Floats, Ints
 from adc_pipeline.evaluation.intervals.estimate import Estimate
 from adc_pipeline.evaluation.intervals.student import FEW, Part, half_width
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
 # Random numbers drawn at a time: what the caches hold. Over 500 conversations this takes a third less time than one
 # draw of all numbers.

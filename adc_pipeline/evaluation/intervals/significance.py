@@ -11,7 +11,8 @@ from typing import TypeVar
 
 import numpy as np
 
-from adc_pipeline.evaluation.intervals.bootstrap import Floats, Ints, chunks, ratio_estimates, totals_by_conversation
+from adc_pipeline.evaluation.arrays import Floats, Ints
+from adc_pipeline.evaluation.intervals.bootstrap import chunks, ratio_estimates, totals_by_conversation
 from adc_pipeline.evaluation.intervals.estimate import Difference
 
 Key = TypeVar("Key", bound=Hashable)

@@ -8,11 +8,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from adc_pipeline.core.palette import COLOURS, SHAPES
-from adc_pipeline.core.picture import png
+from adc_pipeline.core.pictures import COLOURS, SHAPES, png
 from adc_pipeline.evaluation.intervals.estimate import Estimate
 from adc_pipeline.evaluation.measures import BINS, CURVE, GAP_BINS, RELIABILITY
-from adc_pipeline.evaluation.policy import CONTROLS, INSTRUCT, POLICY
+from adc_pipeline.evaluation.policy import ALL_CONTROLS, INSTRUCT, POLICY
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -186,8 +185,8 @@ def policy_curve(figure: "Figure", series: Series) -> None:
     models = {name: estimates for name, estimates in series.items() if POLICY in estimates}
     panels = figure.subplots(1, len(models), squeeze=False, sharey=True)[0]
     measured = {name for estimates in models.values() for name in estimates}
-    controls = [each for each in (*CONTROLS, INSTRUCT) if f"{POLICY}.{each}.k1" in measured]
-    curves = {"own replies": "", **{f"{control.replace('_', ' ')}": f".{control}" for control in controls}}
+    controls = [each for each in ALL_CONTROLS if f"{POLICY}.{each}.k1" in measured]
+    curves = {"own replies": "", **{control.replace("_", " "): f".{control}" for control in controls}}
     # The first draw is that of all curves of a model.
     for axes, (name, estimates) in zip(panels, models.items(), strict=True):
         ks = [k for k in range(len(estimates)) if f"{POLICY}.k{k}" in estimates]

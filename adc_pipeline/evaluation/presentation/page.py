@@ -1,7 +1,7 @@
 """Write a report as one HTML page without external parts.
 
 Pictures are embedded as data and nothing is fetched or run, so a page opens from disk without a network, in MLflow's
-artifact viewer, which runs no script, and on paper. `report.html` beside this module is the template. It escapes every
+artifact viewer, which runs no script, and on paper. `page.html` beside this module is the template. It escapes every
 text, since texts of a corpus may hold anything. Cost: 40 ms, and 0.2 s to import Jinja.
 """
 
@@ -15,6 +15,9 @@ from adc_pipeline.core import markdown
 
 if TYPE_CHECKING:
     from adc_pipeline.evaluation.samples import Sample
+
+# A report's file, in the folder of an evaluation, of the comparison or of a study's result.
+REPORT = "report.html"
 
 
 @dataclass(frozen=True)
@@ -62,5 +65,5 @@ def page(title: str, lead: str, sections: Sequence[Section]) -> str:
     def inline(picture: Path) -> str:
         return f"data:image/png;base64,{base64.b64encode(picture.read_bytes()).decode()}"
 
-    template = environment.get_template("report.html")
+    template = environment.get_template("page.html")
     return template.render(title=title, lead=lead, sections=sections, inline=inline) + "\n"

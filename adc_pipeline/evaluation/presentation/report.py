@@ -183,8 +183,8 @@ def evaluation_page(
     samples: "Sequence[Sample]",
     plots: Mapping[Path, str],
     provenance: Mapping[str, str],
-    validation: Evaluation | None = None,
-    validation_metric: str = "",
+    validation: Evaluation | None,
+    validation_metric: str,
 ) -> str:
     """Return the report of an evaluation as HTML; `plots` are captions by path, the headline plot first.
 

@@ -1,6 +1,6 @@
 """Draw the headline figures as a small SVG in Markdown, which Dagster shows in an asset's page without a click.
 
-Dagster shows Markdown of less than 1,000 characters in place, which no bitmap of a plot fits into: a row of text and an
+Dagster shows short Markdown in place (`core.markdown.LONG`), which no bitmap of a plot fits into: a row of text and an
 interval for each measure do. The picture is embedded, so that no other server has to run, and is as wide as the page's
 narrow column of values.
 """
@@ -8,13 +8,13 @@ narrow column of values.
 from collections.abc import Mapping
 from urllib.parse import quote
 
-from adc_pipeline.core.palette import COLOURS
+from adc_pipeline.core.markdown import LONG
+from adc_pipeline.core.pictures import COLOURS
 from adc_pipeline.evaluation.baselines import informative
 from adc_pipeline.evaluation.evaluation import Evaluation
 from adc_pipeline.evaluation.intervals.estimate import Estimate
 from adc_pipeline.evaluation.presentation.figures import HEADLINE, Series
 
-LIMIT = 1000
 # Pixels: the picture, which leaves room for the longest names of rows in a window of 1,280, and the row of a measure.
 WIDTH, ROW = 192, 46
 # Chance, or no improvement, is drawn like a series.
@@ -42,7 +42,7 @@ def small_headline(series: Series) -> str:
     svg = f"<svg xmlns='http://www.w3.org/2000/svg' width='{WIDTH}' height='{20 + ROW * len(rows)}'"
     svg += f" font-family='sans-serif' font-size='10'><text y='12'>{labels}</text>{texts}{lines}</svg>"
     markdown = f"![headline](<data:image/svg+xml,{quote(svg, safe=SAFE)}>)"
-    return markdown if rows and len(markdown) < LIMIT else ""
+    return markdown if rows and len(markdown) < LONG else ""
 
 
 def headline_series(evaluation: Evaluation) -> Series:

@@ -15,13 +15,12 @@ from typing import TYPE_CHECKING
 from adc_pipeline.core.artefacts import Store
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.core.records import read_record
+from adc_pipeline.evaluation.presentation.page import REPORT
 from adc_pipeline.walks.kinds import ASCENDING, KINDS, TOP_2
 
 if TYPE_CHECKING:
     from adc_pipeline.evaluation.intervals.estimate import Estimate
 
-# A report's file, in the folder of an evaluation, of the comparison or of a study's result.
-REPORT = "report.html"
 # Measure, its label, and the value of a model that has learned nothing.
 MEASURES = (
     ("preference_accuracy", "preference accuracy", "0.5"),

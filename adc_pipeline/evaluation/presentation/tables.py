@@ -10,7 +10,7 @@ from adc_pipeline.evaluation.headlines import FIRST, HEADLINES
 from adc_pipeline.evaluation.intervals.estimate import Estimate
 from adc_pipeline.evaluation.intervals.significance import corrected
 from adc_pipeline.evaluation.measures import family
-from adc_pipeline.evaluation.policy import CONTROLS, INSTRUCT, POLICY
+from adc_pipeline.evaluation.policy import ALL_CONTROLS, POLICY
 from adc_pipeline.evaluation.presentation.page import Table
 
 CASES = "cases (conversations)"
@@ -34,7 +34,7 @@ def chance(measure: str) -> str:
 
 def policy_table(evaluation: Evaluation) -> Table:
     """Return the judge's scores by the number of rejected replies in the context, of the model and of the controls."""
-    known = [each for each in (*CONTROLS, INSTRUCT) if f"{POLICY}.{each}.k1" in evaluation.model]
+    known = [each for each in ALL_CONTROLS if f"{POLICY}.{each}.k1" in evaluation.model]
     columns = {"own": "", **{control.replace("_", " "): f".{control}" for control in known}}
     columns["own − yoked"] = ".minus_yoked"
     rows = []
@@ -103,7 +103,7 @@ def baselines_table(evaluation: Evaluation, caption: str = "") -> Table:
 def short_table(evaluation: Evaluation) -> Table:
     """Return the headline measures of a model, with the base model's and the corrected p-value of the difference.
 
-    As Markdown it has less than 1,000 characters, up to which Dagster shows a table without a click.
+    As Markdown it is short enough for Dagster to show it without a click (`core.markdown.LONG`).
     """
     p_values = corrected(evaluation.minus_base)
     rows = [

@@ -27,6 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.evaluation.arrays import Bools, Floats, Ints
 from adc_pipeline.evaluation.scoring.prefix_tree import Path, Row, packed
 from adc_pipeline.evaluation.settings import EvaluationSettings
 from adc_pipeline.walks.markers import Verdict
@@ -38,9 +39,6 @@ if TYPE_CHECKING:
     from adc_pipeline.training.arrangement import Arrangement
     from adc_pipeline.training.tokens import MarkerTokenizer
 
-Ints = NDArray[np.int64]
-Floats = NDArray[np.float64]
-Bools = NDArray[np.bool_]
 Progress = Callable[[str, int, int], None]  # label, done, total
 
 # The fewest tokens of a background that a context is shortened to.

@@ -11,9 +11,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-Ints = NDArray[np.int64]
+from adc_pipeline.evaluation.arrays import Ints
+
 Path = tuple[int, ...]
 
 

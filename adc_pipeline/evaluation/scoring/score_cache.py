@@ -5,8 +5,7 @@ entry is written under another name and renamed.
 """
 
 import hashlib
-from collections.abc import Callable
-from dataclasses import fields
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,29 +23,25 @@ def cached_scores(folder: Path | None, question: object, compute: Callable[[], S
 
     The `repr` of `question` has to tell apart what has different scores.
     """
-    if folder is None:
-        return compute()
-    path = folder / f"{hashlib.sha256(repr(question).encode()).hexdigest()}.npz"
-    if path.exists():
-        with np.load(path) as stored:
-            return Scores(**stored)
-    scores = compute()
-    folder.mkdir(parents=True, exist_ok=True)
-    with atomic_file(path) as partial:
-        np.savez(partial, **{each.name: getattr(scores, each.name) for each in fields(scores)})
-    return scores
+    return Scores(**cached(folder, question, lambda: vars(compute())))
 
 
 def cached_values(folder: Path | None, question: object, compute: Callable[[], Values]) -> Values:
     """Return an array of numbers or texts that `folder` has for `question`, or compute and store it."""
-    if folder is None:
-        return compute()
-    path = folder / f"{hashlib.sha256(repr(question).encode()).hexdigest()}.npy"
-    if path.exists():
-        stored: Values = np.load(path)
-        return stored
-    values = compute()
-    folder.mkdir(parents=True, exist_ok=True)
-    with atomic_file(path) as partial, open(partial, "wb") as file:
-        np.save(file, values)
+    values: Values = cached(folder, question, lambda: {"values": compute()})["values"]
     return values
+
+
+def cached(folder: Path | None, question: object, compute: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the named arrays stored in `folder` for `question`, or compute and store them."""
+    if folder is None:
+        return dict(compute())
+    path = folder / f"{hashlib.sha256(repr(question).encode()).hexdigest()}.npz"
+    if path.exists():
+        with np.load(path) as stored:
+            return dict(stored)
+    found = dict(compute())
+    folder.mkdir(parents=True, exist_ok=True)
+    with atomic_file(path) as partial:
+        np.savez(partial, **found)
+    return found

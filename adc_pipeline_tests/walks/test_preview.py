@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from markdown_it import MarkdownIt
 
-from adc_pipeline.walks.picture import WIDTH, walks_as_markdown
+from adc_pipeline.walks.preview import WIDTH, walks_as_markdown
 
 
 def preview(folder: Path, source: str, conversation: str, post: str, reply: str) -> str:

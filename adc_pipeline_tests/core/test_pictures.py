@@ -5,7 +5,7 @@ import io
 from matplotlib.figure import Figure
 from PIL import Image
 
-from adc_pipeline.core.picture import png
+from adc_pipeline.core.pictures import png
 
 
 def test_equal_figures_are_equal_bytes_at_the_figures_resolution() -> None:

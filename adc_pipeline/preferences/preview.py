@@ -5,7 +5,7 @@ from typing import Any
 
 from adc_pipeline.core.columns import first_rows
 from adc_pipeline.core.markdown import code, escape
-from adc_pipeline.walks.picture import shortened
+from adc_pipeline.walks.preview import shortened
 
 PAIRS = 10
 

@@ -1,5 +1,6 @@
-"""Run Python so that it is told to end when the process that started it ends: `python -m adc_pipeline.core.tied ARGS`.
+"""Run Python so that it is told to end when the process that started it ends.
 
+`python -m adc_pipeline.core.ends_with_parent ARGUMENTS` runs `python ARGUMENTS` so.
 Neither `accelerate launch` nor Dagster's steps nor Ray's workers forward signals, and a killed one cannot. Linux only.
 """
 
