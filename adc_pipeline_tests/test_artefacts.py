@@ -201,8 +201,12 @@ def test_what_a_killed_run_left_is_swept_and_what_is_being_written_is_not(tmp_pa
             assert second.exists()
             # Also by the job `prune` and `adc repair`, of artefacts that nothing makes any more.
             (other := tmp_path / "store" / "study_cell" / "a" / ".making-removed-0123").mkdir(parents=True)
+            (half := tmp_path / "work" / "study_cell" / "a" / "0123.removed.partial" / "shard").mkdir(parents=True)
+            (work := tmp_path / "work" / "utterances" / "0123" / "0.partial").mkdir(parents=True)
             store.remove_left()
             assert not other.exists()
+            assert not half.parent.exists()
+            assert work.exists()
             assert first.exists()
             assert second.exists()
 

@@ -177,6 +177,10 @@ class Store:
         for folder in self._stored(".making-*"):
             with locked(folder.parent, wait=True):
                 remove_abandoned([folder])
+        # Work folders of which only the removal was interrupted; the others are gone on with.
+        for level in ("*/", "*/*/"):
+            for folder in (self.home / "work").glob(f"{level}*.removed.partial"):
+                shutil.rmtree(folder, ignore_errors=True)
 
     def withdraw(self, artefact: Artefact) -> None:
         """Remove the links to a version that is current, so that the asset has no current version."""

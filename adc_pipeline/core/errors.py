@@ -2,7 +2,9 @@
 
 import difflib
 import errno
+import json
 import os
+import re
 import socket
 from collections.abc import Iterable, Iterator
 
@@ -53,12 +55,18 @@ def did_you_mean(name: object, names: Iterable[str]) -> str:
     return f" (did you mean {in_lower_case[close[0]]}?)" if close else ""
 
 
+# DuckDB passes on what failed in a thread of its own as JSON.
+OF_A_THREAD = re.compile(r'\{"exception_type":.*"exception_message":("(?:[^"\\]|\\.)+")')
+
+
 def first_line(error: BaseException) -> str:
     """Return the first line of an error's message without its full stop, or the error's type if it has none.
 
     A line that ends in a colon announces the next one, which is returned with it.
     """
-    first, *rest = (str(error).strip() or type(error).__name__).splitlines()
+    text = str(error).strip() or type(error).__name__
+    inner = OF_A_THREAD.search(text)
+    first, *rest = (json.loads(inner[1]) if inner else text).splitlines()
     following = next((line.strip() for line in rest if line.strip()), "")
     first = first.rstrip()
     return (f"{first} {following}" if first.endswith(":") and following else first).rstrip(".,")

@@ -24,6 +24,7 @@ OTHER_BASE = re.compile(r"[-+]?(0[0_]*[1-7][0-7_]*|[0-9][0-9_]*(:[0-5]?[0-9])+(\
 # What YAML's errors repeat of a file besides single signs.
 REPEATED_BY_YAML = re.compile(r"\b(alias|anchor|tag|handle) ['\"].*", re.DOTALL)
 FROM_KERNEL = "is written by the kernel while it is read: give a file on a disk"
+KERNEL = (Path("/proc"), Path("/sys"))
 
 KINDS = {
     stat.S_IFIFO: "a FIFO",
@@ -88,6 +89,12 @@ def file_problem(path: Path) -> str:
     except (OSError, ValueError) as error:
         return access_problem(path, error)
     return kind_problem(mode)
+
+
+def is_of_kernel(folder: Path) -> bool:
+    """Return whether a folder is one of those in which the kernel describes the machine; walks in them have no end."""
+    real = folder.resolve()
+    return any(real.is_relative_to(place) for place in KERNEL)
 
 
 def kind_problem(mode: int) -> str:

@@ -9,6 +9,7 @@ variable holds, as in `HTTPS_PROXY`. Anything else cannot be recognised. Costs 0
 import os
 import re
 from collections.abc import Iterator
+from functools import cache
 from urllib.parse import quote, unquote
 
 HIDDEN = "..."
@@ -122,7 +123,7 @@ def secrets() -> Iterator[str]:
     """Yield what is secret in the environment, in the spellings in which errors have it, longest first."""
     found: set[str] = set()
     for name, value in os.environ.items():
-        if found_address := WITH_USER.fullmatch(value.strip()):
+        if "@" in value and (found_address := WITH_USER.fullmatch(value.strip())):
             value = found_address["user"].partition(":")[2]
         elif not is_secret(name):
             continue
@@ -132,6 +133,7 @@ def secrets() -> Iterator[str]:
     yield from sorted((each for each in found if len(each) >= SHORTEST), key=len, reverse=True)
 
 
+@cache
 def is_secret(variable: str) -> bool:
     """Return whether the name of an environment variable says that it holds a secret."""
     return bool(NAMES.search(variable)) and not PLACES.search(variable)

@@ -20,6 +20,7 @@ from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.core.manifests import read_making
 from adc_pipeline.corpus.files.download import published_versions
 from adc_pipeline.corpus.opening.recorded_files import recorded_links
+from adc_pipeline.corpus.opening.remote import asked_once
 from adc_pipeline.corpus.parts import recorded_archives
 from adc_pipeline.corpus.settings import CorpusSettings
 from adc_pipeline.corpus.source import check_source, convokit_names, corpus_state
@@ -64,8 +65,9 @@ def check_for_change(watch: Watch, settings: CorpusSettings, store: Store) -> Ti
     A corpus that is missing or cannot be read is a reason to request no run, never an error.
     """
     try:
-        check_source(settings, contents=False)
-        state = corpus_state(settings, store.home / "downloads")
+        with asked_once():
+            check_source(settings, contents=False)
+            state = corpus_state(settings, store.home / "downloads")
     except (PipelineError, OSError, TypeError) as error:
         return Tick(watch, str(error))
     published = published_versions(convokit_names(settings))

@@ -116,13 +116,19 @@ class TrainingProcess:
                 f"The disk of ADC_HOME is full ({job.work}): make room and run again to resume from the last"
                 " checkpoint."
             )
-        # The code below a shell, as that of a launcher, is 137.
-        if code in (-signal.SIGKILL, 128 + signal.SIGKILL):
+        # The code below a shell, as that of a launcher, is above 128.
+        number = -code if code < 0 else code - 128
+        if number == signal.SIGKILL:
             # Imported here because it imports torch, which Dagster's definitions do without.
             from adc_pipeline.training.stopping import memory_advice
 
             return PipelineError(
                 "The training process was killed, as Linux does when the machine has no memory left;"
                 f" {memory_advice(job.settings)}."
+            )
+        if number in signal.valid_signals():
+            return PipelineError(
+                f"The training process was ended by the signal {number} ({signal.strsignal(number)}): look for the"
+                f" cause in {self.log} and in the system's log, and run it again to resume from the last checkpoint."
             )
         return subprocess.CalledProcessError(code, self.process.args)

@@ -17,6 +17,11 @@ from adc_pipeline.core.errors import first_line
         ),
         ("One of: \n(1) a file,\n(2) a name", "One of: (1) a file"),
         ("It ends here:", "It ends here:"),
+        # As DuckDB passes on the error of a thread of its own.
+        (
+            'It: {"exception_type":"IO","exception_message":"Could not write \\"a/b\\": No space","errno":"28"}',
+            'Could not write "a/b": No space',
+        ),
     ],
 )
 def test_of_a_message_the_line_that_says_something_is_kept(message: str, expected: str) -> None:

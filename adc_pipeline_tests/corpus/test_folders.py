@@ -268,6 +268,15 @@ def test_several_corpora_of_convokit_in_a_folder_are_read(folder: Path) -> None:
     assert list_data(folder / "one", "auto").left_out == {"notes.txt": "is no file of a ConvoKit corpus"}
 
 
+@pytest.mark.parametrize("folder", ["/proc", "/proc/self/task", "/sys"])
+def test_a_folder_of_the_kernel_is_not_walked_through(folder: str, tmp_path: Path) -> None:
+    with pytest.raises(PipelineError, match="is written by the kernel while it is read: give a file on a disk"):
+        list_data(Path(folder), "auto")
+    write(tmp_path / "RC.jsonl", lines(COMMENT))
+    (tmp_path / "machine").symlink_to(folder)
+    assert list_data(tmp_path, "auto").left_out == {"machine/": "is written by the kernel while it is read"}
+
+
 def test_a_folder_without_data_says_what_it_holds(tmp_path: Path) -> None:
     write(tmp_path / "forum.db", b"SQLite format 3\0" + bytes(100))
     write(tmp_path / ".hidden", b"")

@@ -18,6 +18,7 @@ import pytest
 import zstandard
 from huggingface_hub import constants
 
+from adc_pipeline.core.artefacts import Store
 from adc_pipeline.core.errors import PipelineError, UnreachableError
 from adc_pipeline.corpus.opening import remote
 from adc_pipeline.corpus.opening.recorded_files import FILES, record_files
@@ -25,6 +26,7 @@ from adc_pipeline.corpus.opening.remote import remote_file
 from adc_pipeline.corpus.settings import CorpusSettings, UtteranceSettings
 from adc_pipeline.corpus.source import check_source, corpus_state, fetch
 from adc_pipeline.corpus.utterances import write_utterances
+from adc_pipeline.corpus.watch import Watch, check_for_change
 from adc_pipeline_tests.publishing import hub
 from adc_pipeline_tests.stages import utterance_records
 
@@ -159,6 +161,19 @@ def test_what_cannot_be_read_ends_in_a_sentence(server: Server) -> None:
     server.cuts = 10_000
     with pytest.raises(UnreachableError, match="check the address and the network"):
         check_source(CorpusSettings(f"{server.address}/RC.jsonl"))
+
+
+def test_a_server_that_cannot_be_reached_is_not_said_to_lack_the_file_nor_asked_twice_by_a_tick(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waited: list[float] = []
+    monkeypatch.setattr(remote, "sleep", waited.append)
+    corpus = CorpusSettings("http://127.0.0.1:9/RC.jsonl")
+    with pytest.raises(UnreachableError, match="check the address and the network"):
+        check_source(corpus)
+    assert len(waited) == 4
+    assert "check the address and the network" in check_for_change(Watch(), corpus, Store(tmp_path)).skip
+    assert len(waited) == 4
 
 
 @pytest.mark.parametrize(

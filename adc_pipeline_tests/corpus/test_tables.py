@@ -332,6 +332,8 @@ def test_columns_are_mapped_and_the_optional_ones_may_be_missing(tmp_path: Path)
         ({"reply_to": "id", "score": "points"}, "has no column points but"),
         ({"reply_to": "id", "score": "id", "speaker": "who"}, "has no column who but"),
         ({"texts": "text"}, "maps texts, which no utterance has .did you mean text.."),
+        ({"text": ""}, "maps text to '', which is no name of a column"),
+        ({"text": "*"}, "maps text to '.', which is no name of a column"),
     ],
 )
 def test_a_column_that_is_not_there_is_refused(tmp_path: Path, columns: dict[str, str], sentence: str) -> None:

@@ -44,6 +44,14 @@ def test_a_process_that_the_system_kills_says_what_saves_memory(
             started(tmp_path, monkeypatch, script).wait(print)
 
 
+@pytest.mark.parametrize("script", ["kill -SEGV $$", "kill -BUS $$", "exit 139"])
+def test_a_process_that_ends_in_native_code_says_where_to_look(
+    script: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(PipelineError, match=r"ended by the signal \d+ \([SB]\w+ \w+.* cause in .*/log.txt"):
+        started(tmp_path, monkeypatch, script).wait(print)
+
+
 def test_a_second_training_in_the_same_folder_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     process = started(tmp_path, monkeypatch, UNTIL_INTERRUPTED)
     with pytest.raises(PipelineError, match="Another run is training a_model"):

@@ -122,8 +122,10 @@ def zip_members(opened: zipfile.ZipFile, archive: Path, left_out: dict[str, str]
         )
     refuse_joined(opened, archive)
     # An archive that was added to may hold a file twice, of which the last one counts.
-    latest = {str(PurePosixPath(info.filename.replace("\\", "/"))): info for info in opened.infolist()}
-    for info in opened.infolist():
+    # Some programs of Windows write backslashes.
+    names = [str(PurePosixPath(info.filename.replace("\\", "/"))) for info in opened.infolist()]
+    latest = dict(zip(names, opened.infolist(), strict=True))
+    for name, info in zip(names, opened.infolist(), strict=True):
         check_inside(archive, info.filename)
         check_no_log(archive, info.filename)
         if info.is_dir() or info.filename.endswith("\\"):
@@ -137,8 +139,6 @@ def zip_members(opened: zipfile.ZipFile, archive: Path, left_out: dict[str, str]
         if (info.external_attr >> 28) == 0xA:
             left_out[info.filename] = "is a link in an archive"
             continue
-        # Some programs of Windows write backslashes.
-        name = str(PurePosixPath(info.filename.replace("\\", "/")))
         if latest[name] is info:
             yield Member(name, info.file_size, partial(opened.open, info))
         else:
@@ -272,8 +272,8 @@ def check_inside(archive: Path, name: str) -> None:
     """Raise PipelineError for a member that would be written outside the folder, BadZipFile for one without a name."""
     if not name:
         raise zipfile.BadZipFile("a member has no name")
-    path = PurePosixPath(name.replace("\\", "/"))
-    if path.is_absolute() or ".." in path.parts:
+    parts = name.replace("\\", "/").split("/")
+    if not parts[0] or ".." in parts:
         raise PipelineError(
             f"The archive {archive} holds {name!r}, which would be written outside its folder: do not trust it, and"
             " give the setting corpus another."

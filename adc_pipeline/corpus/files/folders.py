@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from adc_pipeline.core.errors import PipelineError
-from adc_pipeline.core.named_files import access_problem, file_problem, read_small_json
+from adc_pipeline.core.named_files import FROM_KERNEL, access_problem, file_problem, is_of_kernel, read_small_json
 from adc_pipeline.corpus.layouts.stack_exchange import STACK_EXCHANGE_COMMENTS, STACK_EXCHANGE_POSTS
 from adc_pipeline.corpus.opening.numbered_files import missing_files
 from adc_pipeline.corpus.opening.recorded_files import CONVOKIT_FILES, UTTERANCES, part_files
@@ -165,6 +165,11 @@ class Walk:
 
     def enter(self, folder: Path) -> None:
         """List one folder: its sub-folders are entered later, its files looked at when all are known."""
+        if is_of_kernel(folder):
+            if folder == self.root:
+                raise PipelineError(f"The folder {folder}, which the setting corpus names, {FROM_KERNEL}.")
+            self.leave_out(folder, FROM_KERNEL.partition(":")[0])
+            return
         try:
             stat = folder.stat()
             if (stat.st_dev, stat.st_ino) in self.folders:

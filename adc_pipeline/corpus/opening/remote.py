@@ -14,6 +14,8 @@ import os
 import re
 import stat
 from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import timedelta
 from functools import cache
 from pathlib import PosixPath
@@ -27,7 +29,7 @@ SCHEMES = ("https", "s3", "gs", "hf")
 # Without TLS on this machine only.
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 BUFFER = 1 << 20
-ATTEMPTS = 5
+ATTEMPTS = ContextVar("attempts", default=5)
 # How long the client of Arrow for gs:// tries again, of each attempt.
 GCS_RETRIES = timedelta(seconds=3)
 # What an environment with credentials for S3 has at least one of. Without, public buckets are read.
@@ -95,7 +97,7 @@ class RemoteFile(PosixPath):
             yield RemoteFile(f"{scheme}//{path}")
 
     def _ask(self, question: Any) -> Any:
-        for attempt in range(ATTEMPTS):
+        for attempt in range(ATTEMPTS.get()):
             try:
                 return question(*filesystem(self.address))
             except Exception as error:
@@ -106,7 +108,9 @@ class RemoteFile(PosixPath):
         """Raise what an error of a client means, or wait for the next attempt. Messages of clients may hold secrets."""
         # fsspec raises FileNotFoundError for any answer that is an error.
         status = getattr(error, "status", None) or getattr(error.__cause__, "status", None)
-        if isinstance(error, FileNotFoundError) and status in (None, 404, 410):
+        # Of a server that cannot be reached, too.
+        reached = not isinstance(error.__cause__, OSError)
+        if isinstance(error, FileNotFoundError) and reached and status in (None, 404, 410):
             raise PipelineError(
                 f"{self}, which the setting corpus names, does not exist there: correct the address."
             ) from None
@@ -117,12 +121,22 @@ class RemoteFile(PosixPath):
             ) from None
         if isinstance(error, PipelineError):
             raise error
-        if attempt == ATTEMPTS - 1:
+        if attempt == ATTEMPTS.get() - 1:
             raise UnreachableError(
                 f"{self}, which the setting corpus names, cannot be read ({type(error).__name__}): check the address"
                 " and the network, and start the run again."
             ) from None
         sleep(0.2 * 2**attempt)
+
+
+@contextmanager
+def asked_once() -> Iterator[None]:
+    """Take the first answer of a server for the last: for a caller that asks again soon, and holds up others."""
+    token = ATTEMPTS.set(1)
+    try:
+        yield
+    finally:
+        ATTEMPTS.reset(token)
 
 
 VERSIONS = ("ETag", "etag", "blob_id", "lfs", "Last-Modified", "mtime", "last_modified", "updated")
@@ -153,7 +167,7 @@ class Resuming(io.RawIOBase):
         wanted = min(len(buffer), self.before.bytes - self.place) if self.before.bytes else len(buffer)
         if not wanted:
             return 0
-        for attempt in range(ATTEMPTS):
+        for attempt in range(ATTEMPTS.get()):
             try:
                 if self.file is None:
                     self._open()

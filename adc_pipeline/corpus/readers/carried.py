@@ -36,6 +36,12 @@ TAKEN = {
 
 def carried(columns: Mapping[str, str]) -> dict[str, str]:
     """Return the source's name of each column that is carried; raise PipelineError for a name that is none."""
+    for name, field in columns.items():
+        # DuckDB takes the second for every column.
+        if field in ("", "*"):
+            raise PipelineError(
+                f"The setting columns maps {name} to {field!r}, which is no name of a column: correct it."
+            )
     found = {name: field for name, field in columns.items() if name not in MAPPED}
     for name in found:
         similar = did_you_mean(name, MAPPED)

@@ -6,8 +6,9 @@ log that tells which ones count.
 """
 
 import os
+import re
 from collections.abc import Mapping
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from urllib.parse import unquote
 
 from adc_pipeline.core.errors import PipelineError
@@ -18,6 +19,9 @@ from adc_pipeline.corpus.recognition.formats import Recognised
 
 # Folders and files, as patterns of names, by which each is known.
 LOGS = {"_delta_log": "Delta Lake", ".hoodie": "Apache Hudi", "metadata/*.metadata.json": "Apache Iceberg"}
+# These patterns at the end of a path, and what lies in such a folder.
+IN_ARCHIVE = {system: re.compile(rf"(?:.*/)?{pattern.replace('.', '[.]').replace('*', '[^/]*')}(?:/[^/]*)?")
+              for pattern, system in LOGS.items()}  # fmt: skip
 # What a job of Hadoop or Spark had not finished, and what these and Dask write about the other files of a folder.
 UNFINISHED, SUMMARIES = "_temporary", ("_metadata", "_common_metadata")
 NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
@@ -32,9 +36,8 @@ def check_log(folder: Path) -> None:
 
 def check_no_log(archive: Path, member: str) -> None:
     """Raise PipelineError for a member of an archive that is the log of such a table."""
-    path = PurePosixPath(member)
-    for pattern, system in LOGS.items():
-        if path.match(pattern) or path.match(f"{pattern}/*"):
+    for system, pattern in IN_ARCHIVE.items():
+        if pattern.fullmatch(member.rstrip("/")):
             raise has_log(f"The archive {archive}", "holds", system)
 
 
