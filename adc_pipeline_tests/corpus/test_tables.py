@@ -119,8 +119,16 @@ def test_every_line_of_a_csv_file_has_a_fate(tmp_path: Path, lines: str, found: 
     assert records(tmp_path / "some.csv", "a,b,c\n" + lines) == found
 
 
-def test_a_file_with_the_line_ends_of_old_macs_is_read(tmp_path: Path) -> None:
-    assert records(tmp_path / "some.csv", 'a,b,c\r1,"2\r3",4\r5,6,7') == [("1", "2\n3", "4"), ("5", "6", "7")]
+@pytest.mark.parametrize("inside", ["\r", "\n"])
+@pytest.mark.parametrize("end", ["", "\r"])
+def test_a_file_with_the_line_ends_of_old_macs_is_read(tmp_path: Path, inside: str, end: str) -> None:
+    content = f'a,b,c\r1,"2{inside}3",4\r5,6,7{end}'
+    assert records(tmp_path / "some.csv", content) == [("1", "2\n3", "4"), ("5", "6", "7")]
+
+
+def test_a_table_with_the_line_ends_of_old_macs_is_recognised_whatever_its_name(tmp_path: Path) -> None:
+    (tmp_path / "some.txt").write_bytes(b'id,conversation_id,reply_to,text,score\r1,1,,"a\nb",1\r')
+    assert recognise(tmp_path / "some.txt") == Recognised("table", "csv")
 
 
 UNQUOTED = 'a\tb\tc\n1\t"begins\t3\n4\tbetween\t6\n7\tends"\t9\n1\t"Yes," he said.\t2\n'
@@ -135,6 +143,12 @@ def test_a_file_that_does_not_quote_is_read_so(tmp_path: Path, separator: str) -
     assert records(tmp_path / "some.tsv", broken.replace("\t", separator))[3:6] == [
         ("1", '"Yes," he said.', "2"), NONE, ("1", "2", "3"),
     ]  # fmt: skip
+
+
+def test_a_line_that_is_no_record_does_not_hide_that_a_file_does_not_quote(tmp_path: Path) -> None:
+    lines = 'a\tb\tc\n1\t"begins\t3\n4\tshort\n7\tends"\t9\n1\t2\n3\t4\n5\t6\t7\n'
+    found = [("1", '"begins', "3"), NONE, ("7", 'ends"', "9"), NONE, NONE, ("5", "6", "7")]
+    assert records(tmp_path / "some.tsv", lines) == found
 
 
 @pytest.mark.parametrize(
@@ -204,6 +218,8 @@ def test_any_sign_separates_that_parts_five_names(tmp_path: Path, separator: str
             HEADER + 3 * "a,a,,hi,x,5,ann\n" + "user_id,mail,joined,posts,likes,rank,forum\nann,a,b,3,4,c,d\n",
             "another table",
         ),
+        (HEADER + 3 * "1,1,,hi,1,5,ann\n" + "nummer,beitrag,antwort,inhalt,punkte,zeit,wer\n", "another table"),
+        (HEADER + 3 * "1,1,,hi,1,5,ann\n" + "编号,帖子,回复,内容,分数,时间,作者\n", "another table"),
         ("| a | b | c |\n|---|:-:|--:|\n| 1 | 2 | 3 |\n", "a table drawn for people"),
         (" a | b | c\n---+---+---\n 1 | 2 | 3\n", "a table drawn for people"),
     ],

@@ -17,6 +17,7 @@ from adc_pipeline.corpus.readers.arrow import read_schema
 from adc_pipeline.corpus.readers.carried import MAPPED, carried, place_of, spelled
 from adc_pipeline.corpus.readers.delimited import Counted, write_records
 from adc_pipeline.corpus.readers.dialects import read_dialect
+from adc_pipeline.corpus.readers.inner_replies import refuse_inner_texts
 from adc_pipeline.corpus.readers.rows import COLUMNS, NAME_OF_FILE, Rows, as_columns, columns_of_file
 
 if TYPE_CHECKING:
@@ -314,6 +315,7 @@ def select(
     chosen = [(first_filled(each, has) if each else null).alias(name) for name, each in called.items()]
     others = carried(columns)
     chosen += [field(names[name], has).alias(name) for name in others]
+    table = refuse_inner_texts(table, list(names.values()))
     table = table.select(*chosen, *(columns_of_file(table) if several else []))
     view = f"table_{next(NUMBERS)}"
     table.create_view(view)
