@@ -229,6 +229,27 @@ def test_what_would_be_read_as_what_it_is_not_is_refused(tmp_path: Path, content
         records(tmp_path / "some.csv", content)
 
 
+@pytest.mark.parametrize("separator", [";", "\t"])
+def test_whole_numbers_with_a_decimal_comma_are_read(tmp_path: Path, separator: str) -> None:
+    lines = ["7|7||5,0|1,0|1500000000,0|", "8|7|7,0|x|||9", "9|7|8,0|y|2,0|1500000001,00|9,0"]
+    (tmp_path / "some.csv").write_text("\n".join([HEADER.strip().replace(",", "|"), *lines]).replace("|", separator))
+    found = [
+        (row["id"], row["reply_to"], row["text"], row["score"], row["timestamp"], row["speaker"])
+        for row in read(tmp_path / "some.csv")
+    ]
+    assert found == [
+        ("7", None, "5,0", 1, 1500000000, None), ("8", "7", "x", None, None, "9"),
+        ("9", "8", "y", 2, 1500000001, "9,0"),
+    ]  # fmt: skip
+
+
+def test_commas_inside_ids_stay(tmp_path: Path) -> None:
+    lines = HEADER.replace(",", ";") + "1,0;1;;a;1,000;5;ann\n1,1;1;1,0;b;2,000;6;bob\n1,2;1;1,1;c;3;7;cid\n"
+    (tmp_path / "some.csv").write_text(lines)
+    found = [(row["id"], row["reply_to"], row["score"]) for row in read(tmp_path / "some.csv")]
+    assert found == [("1,0", None, 1000), ("1,1", "1,0", 2000), ("1,2", "1,1", 3)]
+
+
 def test_the_tab_separates_where_names_of_columns_hold_commas(tmp_path: Path) -> None:
     assert records(tmp_path / "some.csv", "a\tb\tc, or, d, e\n1\t2\t3\n") == [("1", "2", "3")]
 

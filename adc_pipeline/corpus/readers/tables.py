@@ -61,6 +61,8 @@ WHERE_SOUND = "CASE WHEN {sound} THEN {value} END"
 READ = "SELECT {finished} FROM (SELECT *, {shared} FROM {view})"
 BY_POINTS = "SELECT thousands_by_points(score) FROM {view}"
 
+ROWS_LOOKED_AT = 1000
+
 # Keeps views apart where one connection reads several tables.
 NUMBERS = count()
 
@@ -114,7 +116,8 @@ def rows_of_files(
                 for path, file in zip(paths, files, strict=True)
             ]
             records, points = sum(each.records for each in counted), any(each.points for each in counted)
-            table = without_empty(open_parquets(files, connection))
+            table = open_parquets(files, connection)
+            table = without_empty(table, read_dialect(paths[0]).separator)
         parameters = {"lines": list(map(str, files)), "names": [[name] for name in names]}
         query = select(paths[0], table, columns, connection, several=True, points=points)
         yield Rows(query, parameters, records=records)
@@ -249,7 +252,8 @@ def open_csv(
     counted = write_records(path, dialect, records, report, score)
     if counted.malformed:
         report(f"{counted.malformed} records of {path.resolve().name} could not be read and are set aside as malformed")
-    return without_empty(connection.read_parquet(str(records), hive_partitioning=False)), counted
+    table = connection.read_parquet(str(records), hive_partitioning=False)
+    return without_empty(table, dialect.separator), counted
 
 
 def score_column(path: Path, has: list[str], columns: Mapping[str, str]) -> str:
@@ -257,17 +261,42 @@ def score_column(path: Path, has: list[str], columns: Mapping[str, str]) -> str:
     return mapped(path, has, columns)["score"]
 
 
-def without_empty(table: "DuckDBPyRelation") -> "DuckDBPyRelation":
-    r"""Return a table of texts with null for those that are empty, or \N, as databases write a missing value."""
-    from duckdb import CaseExpression, ColumnExpression, ConstantExpression
+def without_empty(table: "DuckDBPyRelation", separator: str) -> "DuckDBPyRelation":
+    r"""Return a table of texts with null for those that are empty, or \N, as databases write a missing value.
+
+    Numbers with a decimal comma become whole ones. `separator` is what separated the cells.
+    """
+    from duckdb import CaseExpression, ColumnExpression, ConstantExpression, FunctionExpression
 
     null, missing = ConstantExpression(None), [ConstantExpression(""), ConstantExpression(r"\N")]
+    whole = [ConstantExpression(each) for each in (",0+$", "")]
+    columns = {name: ColumnExpression(name) for name in table.columns}
+    for name in with_decimal_commas(table, separator):
+        columns[name] = FunctionExpression("regexp_replace", columns[name], *whole)
     return table.select(
         *(
-            CaseExpression(ColumnExpression(name).isin(*missing), null).otherwise(ColumnExpression(name)).alias(name)
-            for name in table.columns
+            CaseExpression(ColumnExpression(name).isin(*missing), null).otherwise(column).alias(name)
+            for name, column in columns.items()
         )
     )
+
+
+def with_decimal_commas(table: "DuckDBPyRelation", separator: str) -> list[str]:
+    """Return the columns of which all cells are whole numbers written as 7,0.
+
+    Programs write so where decimals have a comma, and a column of numbers also has cells without a value.
+    """
+    from duckdb import ColumnExpression, ConstantExpression, FunctionExpression
+
+    found = [] if separator == "," else table.columns
+    number = ConstantExpression(r"[+-]?\d+,0{1,2}|")
+    # The first rows tell of nearly all columns that they are none.
+    for rows in (table.limit(ROWS_LOOKED_AT), table):
+        if found:
+            fit = [FunctionExpression("regexp_full_match", ColumnExpression(name), number) for name in found]
+            ((*fits,),) = rows.aggregate([FunctionExpression("bool_and", each) for each in fit]).fetchall()
+            found = [name for name, fits_all in zip(found, fits, strict=True) if fits_all]
+    return found
 
 
 def mapped(path: Path, has: list[str], columns: Mapping[str, str]) -> dict[str, str]:
