@@ -15,6 +15,7 @@ from adc_pipeline.core.errors import PipelineError, did_you_mean
 from adc_pipeline.corpus.opening.first_bytes import is_parquet
 from adc_pipeline.corpus.readers.arrow import read_schema
 from adc_pipeline.corpus.readers.carried import MAPPED, carried, place_of, spelled
+from adc_pipeline.corpus.readers.cells import without_empty
 from adc_pipeline.corpus.readers.delimited import Counted, write_records
 from adc_pipeline.corpus.readers.dialects import read_dialect
 from adc_pipeline.corpus.readers.inner_replies import refuse_inner_texts
@@ -60,8 +61,6 @@ FINISHED = {
 WHERE_SOUND = "CASE WHEN {sound} THEN {value} END"
 READ = "SELECT {finished} FROM (SELECT *, {shared} FROM {view})"
 BY_POINTS = "SELECT thousands_by_points(score) FROM {view}"
-
-ROWS_LOOKED_AT = 1000
 
 # Keeps views apart where one connection reads several tables.
 NUMBERS = count()
@@ -259,44 +258,6 @@ def open_csv(
 def score_column(path: Path, has: list[str], columns: Mapping[str, str]) -> str:
     """Return the file's name of the column of scores; PipelineError as in `check_columns`."""
     return mapped(path, has, columns)["score"]
-
-
-def without_empty(table: "DuckDBPyRelation", separator: str) -> "DuckDBPyRelation":
-    r"""Return a table of texts with null for those that are empty, or \N, as databases write a missing value.
-
-    Numbers with a decimal comma become whole ones. `separator` is what separated the cells.
-    """
-    from duckdb import CaseExpression, ColumnExpression, ConstantExpression, FunctionExpression
-
-    null, missing = ConstantExpression(None), [ConstantExpression(""), ConstantExpression(r"\N")]
-    whole = [ConstantExpression(each) for each in (",0+$", "")]
-    columns = {name: ColumnExpression(name) for name in table.columns}
-    for name in with_decimal_commas(table, separator):
-        columns[name] = FunctionExpression("regexp_replace", columns[name], *whole)
-    return table.select(
-        *(
-            CaseExpression(ColumnExpression(name).isin(*missing), null).otherwise(column).alias(name)
-            for name, column in columns.items()
-        )
-    )
-
-
-def with_decimal_commas(table: "DuckDBPyRelation", separator: str) -> list[str]:
-    """Return the columns of which all cells are whole numbers written as 7,0.
-
-    Programs write so where decimals have a comma, and a column of numbers also has cells without a value.
-    """
-    from duckdb import ColumnExpression, ConstantExpression, FunctionExpression
-
-    found = [] if separator == "," else table.columns
-    number = ConstantExpression(r"[+-]?\d+,0{1,2}|")
-    # The first rows tell of nearly all columns that they are none.
-    for rows in (table.limit(ROWS_LOOKED_AT), table):
-        if found:
-            fit = [FunctionExpression("regexp_full_match", ColumnExpression(name), number) for name in found]
-            ((*fits,),) = rows.aggregate([FunctionExpression("bool_and", each) for each in fit]).fetchall()
-            found = [name for name, fits_all in zip(found, fits, strict=True) if fits_all]
-    return found
 
 
 def mapped(path: Path, has: list[str], columns: Mapping[str, str]) -> dict[str, str]:
