@@ -616,9 +616,10 @@ def test_a_table_of_a_database_has_backslashes_before_what_a_text_may_not_hold(t
     header = "id\tconversation_id\treply_to\ttext\tscore\n"
     path.write_text(
         header + '1\t1\t\\N\ta\\nb\\tc "d\t5\n2\t1\t1\tC:\\\\new\\\\table\t3\n3\t1\t1\ttwo\\\nlines\\\tmore\t4\n'
+        "4\t1\t1\tit\\'s\t2\n"
     )
     rows = [(row["reply_to"], row["text"], row["score"]) for row in read(path, reports=reports)]
-    assert rows == [(None, 'a\nb\tc "d', 5), ("1", r"C:\new\table", 3), ("1", "two\nlines\tmore", 4)]
+    assert rows == [(None, 'a\nb\tc "d', 5), ("1", r"C:\new\table", 3), ("1", "two\nlines\tmore", 4), ("1", "it's", 2)]
     assert reports == ["some.tsv has a backslash before signs, as databases write it: reading it again so"]
     # Without \N, or with a backslash before another sign, it is a sign like any other.
     for text in ("1\t1\t\tC:\\new\t5\n", "1\t1\t\\N\tC:\\new\\_\t5\n"):
