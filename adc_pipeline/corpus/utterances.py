@@ -103,6 +103,7 @@ CORRECTIONS = {
     "duplicate_id": "give each utterance an id that no other of the source has, such as thread and number (name files"
     " that number their own one by one, separated by commas; of two recordings of the same utterances, name the later),"
     " ",
+    "no_id": "give each utterance an id (1.23E+15, as Excel shortens long numbers, is none), ",
     "no_conversation": "name the conversation of each reply (for a table, conversation_id in the setting columns), ",
     "malformed": "correct the lines that are no records, or save the file as UTF-8, ",
 }
