@@ -396,4 +396,5 @@ def select_columns(
     there = {name: ".".join(place) for name, place in places.items()}
     fields = (tables.field(there[name], known) if there[name] in known else null for name in places)
     chosen = (field.alias(name) for name, field in zip(places, fields, strict=True))
+    table = inner_replies.refuse_inner_texts(table, [place[0] for place in places.values()])
     return table.select(*chosen, *map(ColumnExpression, others))

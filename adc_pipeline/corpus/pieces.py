@@ -18,7 +18,7 @@ from adc_pipeline.core.errors import PipelineError, is_disk_full
 from adc_pipeline.core.shards import shard_sql
 from adc_pipeline.corpus import fields
 from adc_pipeline.corpus.opening.recorded_files import UTTERANCES
-from adc_pipeline.corpus.opening.unfit import refused
+from adc_pipeline.corpus.opening.unfit import in_other_encoding
 from adc_pipeline.corpus.parts import Part
 from adc_pipeline.corpus.readers import convokit, dumps, lines, mended_json, tables
 from adc_pipeline.corpus.readers.carried import carried, quoted
@@ -104,7 +104,7 @@ class PieceWriter:
                 return
             except OtherEncodingError as encoding:
                 path = part.path / UTTERANCES if part.what.kind == "convokit" else part.path
-                raise refused(path.resolve(), f"is not in UTF-8 but in {encoding}: save it as UTF-8") from None
+                raise in_other_encoding(path.resolve(), str(encoding)) from None
             except (duckdb.Error, pa.ArrowException, OSError) as error:
                 if is_no_fault_of_a_file(error):
                     raise

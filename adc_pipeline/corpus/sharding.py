@@ -38,7 +38,7 @@ from adc_pipeline.corpus.titles import TITLES, write_entries, write_titles
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
-# The records of all parts, the entries of ConvoKit's titles that are no JSON objects, and what was removed or replaced.
+# The records of all parts, the entries of ConvoKit's titles that could not be read, and what was removed or replaced.
 COUNTED = "counted.json"
 
 # One level only: &amp; is replaced last, so that &amp;lt; becomes &lt; and no more.

@@ -33,7 +33,7 @@ BATCH = 100_000
 
 
 def write_entries(parts: list[Part], namespaces: list[str], path: Path) -> int:
-    """Write the entries of all `conversations.json` to a Parquet file; return how many are no JSON objects.
+    """Write the entries of all `conversations.json` to a Parquet file; return how many could not be read.
 
     Python parses them on one core, so that DuckDB may read the utterances meanwhile.
     """

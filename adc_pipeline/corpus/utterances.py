@@ -100,7 +100,10 @@ CORRECTIONS = {
     "no_score": "give each reply a whole number as its score (the setting columns maps the names of a table), ",
     "missing_parent": "check what names the parents (for a table, reply_to in the setting columns), ",
     "second_root": "name a conversation for each root (for a table, conversation_id in the setting columns), ",
-    "duplicate_id": "give each utterance an id that no other of the source has, such as thread and number, ",
+    "duplicate_id": "give each utterance an id that no other of the source has, such as thread and number (name files"
+    " that number their own one by one, separated by commas; of two recordings of the same utterances, name the later),"
+    " ",
+    "no_id": "give each utterance an id (1.23E+15, as Excel shortens long numbers, is none), ",
     "no_conversation": "name the conversation of each reply (for a table, conversation_id in the setting columns), ",
     "malformed": "correct the lines that are no records, or save the file as UTF-8, ",
 }

@@ -146,6 +146,12 @@ def test_an_array_without_its_end_is_cut_off(tmp_path: Path) -> None:
         list(json_lines.json_lines(file, tmp_path / "array"))
 
 
+def test_an_answer_may_begin_with_a_list_of_its_columns_but_not_of_other_records() -> None:
+    begin = '{"meta": [{"name": "id", "type": "Array(String)"}],\n "data": [{"id"'
+    assert json_values.open_envelope(begin, "data") == begin.index('{"id"')
+    assert json_values.open_envelope(begin.replace("meta", "comments"), "data") == 0
+
+
 @pytest.mark.parametrize(
     ("value", "key"),
     [
@@ -158,6 +164,8 @@ def test_an_array_without_its_end_is_cut_off(tmp_path: Path) -> None:
         ({"code": 0, "cursor": {"next": "x"}, "response": [{"id": 1}]}, "response"),
         ({"@odata.context": "x", "value": [{"id": 1}]}, "value"),
         ({"id": 1, "value": [{"id": 1}]}, ""),
+        ({"meta": [{"name": "id"}], "data": [{"id": 1}], "rows": 1, "statistics": {"elapsed": 0.1}}, "data"),
+        ({"comments": [{"id": 1}], "data": [{"id": 1}], "rows": 1}, ""),
         ([{"data": [{}]}], ""),
     ],
 )

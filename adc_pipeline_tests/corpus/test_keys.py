@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from adc_pipeline.corpus.readers.convokit import titles
 from adc_pipeline.corpus.settings import CorpusSettings, UtteranceSettings
 from adc_pipeline.corpus.source import fetch
 from adc_pipeline.corpus.titles import BATCH
@@ -241,6 +242,22 @@ def test_titles_are_read_whatever_else_an_entry_holds(
     counts = write_utterances(corpus, tmp_path / "out")
     assert read_utterances(tmp_path / "out", "title") == [(title,)]
     assert counts["titles_unreadable"] == 1
+
+
+@pytest.mark.parametrize(
+    ("entry", "title", "unreadable"),
+    [
+        (b'{"title": "caf\xe9 "}', "caf\ufffd ", 1),
+        (b'{"meta": {"title": "T", "subreddit": "caf\xe9 "}}', "T", 1),
+        (b'{"title": "T", "flair": "caf\xe9 "}', "T", 0),
+        ('{"title": "café"}'.encode(), "café", 0),
+    ],
+)
+def test_titles_that_are_no_utf_8_are_counted(tmp_path: Path, entry: bytes, title: str, unreadable: int) -> None:
+    (tmp_path / "conversations.json").write_bytes(b'{"r": ' + entry + b"}")
+    found = list(titles(tmp_path))
+    assert [each.title for each in found if each] == [title]
+    assert found.count(None) == unreadable
 
 
 @pytest.mark.slow

@@ -213,7 +213,8 @@ def test_comments_of_stack_exchange_without_their_posts_are_refused(folder: Path
         (b'<?xml version="1.0"?>\n<posts><row Id="1" PostTypeId="1" Score="1" Body="b" />\n', "no whole XML file"),
         (b'<?xml version="1.0"?><!DOCTYPE p [<!ENTITY e "e">]>\n<posts><row Id="&e;" /></posts>', "a document type"),
         (b'<?xml version="1.0"?>\n<feed><entry>text</entry></feed>', "without elements `row`"),
-        (b'<?xml version="1.0"?>\n<posts><row Id="1" & /></posts>', "no whole XML file"),
+        (b'<?xml version="1.0"?>\n<posts><row Id="1" & /></posts>', r"no XML in line 2.*: correct it"),
+        (b'<?xml version="1.0"?>\n<posts><row Id="1" Body="caf\xe9 " /></posts>', r"no XML in line 2"),
     ],
 )
 def test_other_xml_is_refused(folder: Path, content: bytes, sentence: str) -> None:
@@ -845,3 +846,28 @@ def test_replies_in_a_list_of_structures_are_not_lost(folder: Path, write: Write
     write(folder / "table.parquet", [row | {"comments": [{"id": "2", "text": "y", "score": 1}]}])
     with pytest.raises(PipelineError, match="holds records inside its records, under the key comments"):
         check_source(CorpusSettings(str(folder)))
+
+
+INSIDE = [{"id": "2", "body": "it's", "score": 1}]
+
+
+@pytest.mark.parametrize("write", [comma_separated, parquet])
+@pytest.mark.parametrize(
+    ("cell", "lost"),
+    [(json.dumps(INSIDE), True), (str(INSIDE), True), ("3", False), ("see [body: x]", False), ('["c1"]', False)],
+)
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"id": "1", "conversation_id": "1", "reply_to": "", "text": "x", "score": 1},
+        {"id": "1", "title": "T", "selftext": "x", "created_utc": 1, "score": 1},
+    ],
+    ids=["table", "Reddit"],
+)
+def test_replies_as_text_in_a_cell_are_not_lost(folder: Path, write: Write, cell: str, lost: bool, row: Record) -> None:
+    write(folder / "table", [row | {"Comments": cell}])
+    if lost:
+        with pytest.raises(PipelineError, match="holds records inside its records, under the key comments"):
+            read(folder)
+    else:
+        assert len(read(folder)) == 1

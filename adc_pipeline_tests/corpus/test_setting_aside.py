@@ -203,6 +203,7 @@ def test_copies_and_the_edge_of_an_excerpt_do_not_end_the_run(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("reason", "advice"),
     [("second_root", "name a conversation for each root"), ("duplicate_id", "give each utterance an id"),
+     ("no_id", "give each utterance an id"),
      ("no_conversation", "name the conversation of each reply"), ("loop", "correct the corpus")],
 )  # fmt: skip
 def test_the_commonest_reason_decides_what_to_do(reason: str, advice: str) -> None:

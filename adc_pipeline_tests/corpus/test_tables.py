@@ -119,8 +119,16 @@ def test_every_line_of_a_csv_file_has_a_fate(tmp_path: Path, lines: str, found: 
     assert records(tmp_path / "some.csv", "a,b,c\n" + lines) == found
 
 
-def test_a_file_with_the_line_ends_of_old_macs_is_read(tmp_path: Path) -> None:
-    assert records(tmp_path / "some.csv", 'a,b,c\r1,"2\r3",4\r5,6,7') == [("1", "2\n3", "4"), ("5", "6", "7")]
+@pytest.mark.parametrize("inside", ["\r", "\n"])
+@pytest.mark.parametrize("end", ["", "\r"])
+def test_a_file_with_the_line_ends_of_old_macs_is_read(tmp_path: Path, inside: str, end: str) -> None:
+    content = f'a,b,c\r1,"2{inside}3",4\r5,6,7{end}'
+    assert records(tmp_path / "some.csv", content) == [("1", "2\n3", "4"), ("5", "6", "7")]
+
+
+def test_a_table_with_the_line_ends_of_old_macs_is_recognised_whatever_its_name(tmp_path: Path) -> None:
+    (tmp_path / "some.txt").write_bytes(b'id,conversation_id,reply_to,text,score\r1,1,,"a\nb",1\r')
+    assert recognise(tmp_path / "some.txt") == Recognised("table", "csv")
 
 
 UNQUOTED = 'a\tb\tc\n1\t"begins\t3\n4\tbetween\t6\n7\tends"\t9\n1\t"Yes," he said.\t2\n'
@@ -135,6 +143,12 @@ def test_a_file_that_does_not_quote_is_read_so(tmp_path: Path, separator: str) -
     assert records(tmp_path / "some.tsv", broken.replace("\t", separator))[3:6] == [
         ("1", '"Yes," he said.', "2"), NONE, ("1", "2", "3"),
     ]  # fmt: skip
+
+
+def test_a_line_that_is_no_record_does_not_hide_that_a_file_does_not_quote(tmp_path: Path) -> None:
+    lines = 'a\tb\tc\n1\t"begins\t3\n4\tshort\n7\tends"\t9\n1\t2\n3\t4\n5\t6\t7\n'
+    found = [("1", '"begins', "3"), NONE, ("7", 'ends"', "9"), NONE, NONE, ("5", "6", "7")]
+    assert records(tmp_path / "some.tsv", lines) == found
 
 
 @pytest.mark.parametrize(
@@ -204,6 +218,8 @@ def test_any_sign_separates_that_parts_five_names(tmp_path: Path, separator: str
             HEADER + 3 * "a,a,,hi,x,5,ann\n" + "user_id,mail,joined,posts,likes,rank,forum\nann,a,b,3,4,c,d\n",
             "another table",
         ),
+        (HEADER + 3 * "1,1,,hi,1,5,ann\n" + "nummer,beitrag,antwort,inhalt,punkte,zeit,wer\n", "another table"),
+        (HEADER + 3 * "1,1,,hi,1,5,ann\n" + "编号,帖子,回复,内容,分数,时间,作者\n", "another table"),
         ("| a | b | c |\n|---|:-:|--:|\n| 1 | 2 | 3 |\n", "a table drawn for people"),
         (" a | b | c\n---+---+---\n 1 | 2 | 3\n", "a table drawn for people"),
     ],
@@ -211,6 +227,27 @@ def test_any_sign_separates_that_parts_five_names(tmp_path: Path, separator: str
 def test_what_would_be_read_as_what_it_is_not_is_refused(tmp_path: Path, content: str, sentence: str) -> None:
     with pytest.raises(PipelineError, match=sentence):
         records(tmp_path / "some.csv", content)
+
+
+@pytest.mark.parametrize("separator", [";", "\t"])
+def test_whole_numbers_with_a_decimal_comma_are_read(tmp_path: Path, separator: str) -> None:
+    lines = ["7|7||5,0|1,0|1500000000,0|", "8|7|7,0|x|||9", "9|7|8,0|y|2,0|1500000001,00|9,0"]
+    (tmp_path / "some.csv").write_text("\n".join([HEADER.strip().replace(",", "|"), *lines]).replace("|", separator))
+    found = [
+        (row["id"], row["reply_to"], row["text"], row["score"], row["timestamp"], row["speaker"])
+        for row in read(tmp_path / "some.csv")
+    ]
+    assert found == [
+        ("7", None, "5,0", 1, 1500000000, None), ("8", "7", "x", None, None, "9"),
+        ("9", "8", "y", 2, 1500000001, "9,0"),
+    ]  # fmt: skip
+
+
+def test_commas_inside_ids_stay(tmp_path: Path) -> None:
+    lines = HEADER.replace(",", ";") + "1,0;1;;a;1,000;5;ann\n1,1;1;1,0;b;2,000;6;bob\n1,2;1;1,1;c;3;7;cid\n"
+    (tmp_path / "some.csv").write_text(lines)
+    found = [(row["id"], row["reply_to"], row["score"]) for row in read(tmp_path / "some.csv")]
+    assert found == [("1,0", None, 1000), ("1,1", "1,0", 2000), ("1,2", "1,1", 3)]
 
 
 def test_the_tab_separates_where_names_of_columns_hold_commas(tmp_path: Path) -> None:
@@ -581,9 +618,10 @@ def test_a_table_of_a_database_has_backslashes_before_what_a_text_may_not_hold(t
     header = "id\tconversation_id\treply_to\ttext\tscore\n"
     path.write_text(
         header + '1\t1\t\\N\ta\\nb\\tc "d\t5\n2\t1\t1\tC:\\\\new\\\\table\t3\n3\t1\t1\ttwo\\\nlines\\\tmore\t4\n'
+        "4\t1\t1\tit\\'s\t2\n"
     )
     rows = [(row["reply_to"], row["text"], row["score"]) for row in read(path, reports=reports)]
-    assert rows == [(None, 'a\nb\tc "d', 5), ("1", r"C:\new\table", 3), ("1", "two\nlines\tmore", 4)]
+    assert rows == [(None, 'a\nb\tc "d', 5), ("1", r"C:\new\table", 3), ("1", "two\nlines\tmore", 4), ("1", "it's", 2)]
     assert reports == ["some.tsv has a backslash before signs, as databases write it: reading it again so"]
     # Without \N, or with a backslash before another sign, it is a sign like any other.
     for text in ("1\t1\t\tC:\\new\t5\n", "1\t1\t\\N\tC:\\new\\_\t5\n"):

@@ -252,7 +252,7 @@ def test_a_score_may_be_written_as_pages_show_it(
 @pytest.mark.parametrize(
     ("written", "true"),
     [("true", True), ("1", True), ("1.0", True), ("0.0", False), ("2", True), ("False", False), ("nan", None),
-     ("", None), ("perhaps", None), (None, None)],
+     ("", None), ("perhaps", None), (None, None), ("WAHR", True), ("Faux", False)],
 )  # fmt: skip
 def test_truth_may_be_a_number(connection: duckdb.DuckDBPyConnection, written: str | None, true: bool | None) -> None:
     assert value(connection, "truth($1)", written) is true
@@ -261,7 +261,7 @@ def test_truth_may_be_a_number(connection: duckdb.DuckDBPyConnection, written: s
 @pytest.mark.parametrize(
     ("written", "mark"),
     [("moderator", "moderator"), ("true", "true"), ("None", None), ("nan", None), ("", None), ("false", None),
-     ("0.0", None), (None, None)],
+     ("0.0", None), (None, None), ("FALSCH", None)],
 )  # fmt: skip
 def test_a_mark_may_be_written_as_none(
     connection: duckdb.DuckDBPyConnection, written: str | None, mark: str | None

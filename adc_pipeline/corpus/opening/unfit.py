@@ -34,6 +34,11 @@ def unfit(path: Path, what: str) -> UnfitError:
     )
 
 
+def in_other_encoding(path: Path, encoding: str) -> UnfitError:
+    """Return the error for text in an encoding that is none of Unicode's, as `readers.text_lines` tells it."""
+    return refused(path, f"is not in UTF-8 but in {encoding}: save it as UTF-8")
+
+
 def refused(path: Path, what: str, companion: bool = False) -> UnfitError:
     """Return the error for a path of a known kind; `what` names it and, behind a colon, what to do."""
     return UnfitError(f"{path}, which the setting corpus names, {what}.", what.partition(":")[0], companion)

@@ -21,6 +21,7 @@ from adc_pipeline.corpus.opening.packings import Unpacked
 from adc_pipeline.corpus.opening.recorded_files import UTTERANCES
 from adc_pipeline.corpus.readers import json_lines, lines, small_files
 from adc_pipeline.corpus.readers.carried import EMPTY, json_text, open_lines, selected
+from adc_pipeline.corpus.readers.json_values import UNDECODED
 from adc_pipeline.corpus.readers.rows import NAME_OF_FILE, READ_FILE_NUMBER, Rows
 
 if TYPE_CHECKING:
@@ -158,7 +159,9 @@ class Title(NamedTuple):
 
 
 def titles(corpus: Path) -> Iterator[Title | None]:
-    """Yield the entries of `conversations.json`, if there is one; None for an entry that is no JSON object.
+    """Yield the entries of `conversations.json`, if there is one; None for one that is no JSON object.
+
+    Before an entry with bytes that are no UTF-8, which become U+FFFD, comes None as well.
 
     Older corpora put title and subreddit beside `meta` rather than in it. Only these two are kept, so an entry may be
     of any size.
@@ -173,6 +176,8 @@ def titles(corpus: Path) -> Iterator[Title | None]:
         title, source = nested.get("title"), nested.get("subreddit")
         title = entry.get("title") if title is None else title
         source = entry.get("subreddit") if source is None else source
+        if any(isinstance(text, str) and UNDECODED.search(text) for text in (key, title, source)):
+            yield None
         yield Title(sound_text(key), as_text(title), as_text(source))
 
 
@@ -184,7 +189,7 @@ def as_text(value: Any) -> str | None:
 
 
 def sound_text(text: str) -> str:
-    """Return the text with U+FFFD for each half of a surrogate pair, which UTF-8 cannot hold."""
+    """Return the text with U+FFFD for each half of a surrogate pair, and for what stands for other bytes than UTF-8."""
     if text.isascii():
         return text
     try:
@@ -207,7 +212,7 @@ def entries(path: Path, step: int = 1 << 22) -> Iterator[tuple[str, Any]]:
     damaged or truncated.
     """
     decode = json.JSONDecoder(strict=False).raw_decode
-    utf8 = codecs.getincrementaldecoder("utf-8")("replace")
+    utf8 = codecs.getincrementaldecoder("utf-8")("surrogateescape")
     with path.open("rb") as file:
         unpacked, text, place = Unpacked(file, path), "", 0
         while True:

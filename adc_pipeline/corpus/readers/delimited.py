@@ -29,7 +29,9 @@ from pathlib import Path
 
 from adc_pipeline.core.engine import Report, no_report
 from adc_pipeline.core.errors import PipelineError
-from adc_pipeline.corpus.readers.dialects import BEHIND_BACKSLASH, COLUMN, LINES_LOOKED_AT, Dialect, Record, parse
+from adc_pipeline.corpus.opening.unfit import in_other_encoding
+from adc_pipeline.corpus.readers.dialects import BEHIND_BACKSLASH, Dialect, Record, parse
+from adc_pipeline.corpus.readers.headings import Headings
 from adc_pipeline.corpus.readers.lines import LINE
 from adc_pipeline.corpus.readers.progress import Progress
 from adc_pipeline.corpus.readers.text_lines import (
@@ -53,28 +55,17 @@ RETURN = "\ufdd0"
 ENDS = ("\x1a", "\\.")
 # Characters that may be parsed again after quotes that are never closed, before the file is given up.
 PARSED_AGAIN = 1 << 30
-# Names that tables of accounts, posts and replies often have, without the signs between their words.
-USUAL_NAMES = {
-    *("id", "name", "user", "username", "userid", "author", "authorid", "email", "mail", "joined"),
-    *("date", "created", "createdat", "time", "timestamp", "title", "text", "body", "content", "message", "comment"),
-    *("comments", "commentid", "post", "postid", "posts", "thread", "threadid", "topic", "topicid", "parent"),
-    *("parentid", "replyto", "conversationid", "score", "likes", "votes", "ups", "points", "rank", "url", "link"),
-    *("type", "status", "category", "forum"),
-}
-WHOLE_NUMBER = re.compile(r"\s*[+-]?\d+(?:\.\d+)?\s*")
-# What may stand around the first name of a header in the middle of a file: nothing, a byte order mark, a space.
-AROUND_NAMES = (("", ""), ("\ufeff", ""), (" ", ""), ("", " "))
 
 
 class Reader:
     """Reads the records behind the header of an open file, and counts what tells whether it is written with quotes.
 
     `lines` counts the lines that were read, `broken` those that are no record because of a quote, `swallowed` those
-    inside quotes that are records by themselves, `needed` the records that are none without quoting, or whose cells
-    are all quoted, and `backslashed` those that are no records and hold a quote behind a backslash. In a file separated
-    by tabs, `missing` counts cells \\N and NULL, `slashed` the other backslashes that databases write, `unslashed` what
-    is left of them. `guards` counts backslashes before quotes, separators and line ends as far as `unguarded` is false,
-    which tells of one before anything else.
+    inside quotes of which the first and the last are records by themselves, `needed` the records that are none without
+    quoting, or whose cells are all quoted, and `backslashed` those that are no records and hold a quote behind a
+    backslash. In a file separated by tabs, `missing` counts cells \\N and NULL, `slashed` the other backslashes that
+    databases write, `unslashed` what is left of them. `guards` counts backslashes before quotes, separators and line
+    ends as far as `unguarded` is false, which tells of one before anything else.
     """
 
     def __init__(self, chunks: Iterator[list[str]], dialect: Dialect) -> None:
@@ -143,7 +134,8 @@ class Reader:
     def note_quotes(self, lines: list[str], record: Record) -> None:
         """Count a record whose quotes are in order for or against quoting."""
         separator = self.dialect.sign
-        if len(lines) > 1 and all(line.count(separator) == self.width - 1 for line in lines):
+        # A text of several lines leaves some of a record's separators to its first line and the others to its last.
+        if len(lines) > 1 and lines[0].count(separator) == lines[-1].count(separator) == self.width - 1:
             if all_quoted("".join(lines), separator):
                 self.needed += 1
             else:
@@ -237,9 +229,7 @@ def write_records(
     """
     counted, reader = _write(path, dialect, out, report, looked_at)
     if counted.undecoded > 1 and (encoding := other_encoding(lines_beyond_ascii(path))):
-        raise PipelineError(
-            f"{path.resolve()}, which the setting corpus names, is not in UTF-8 but in {encoding}: save it as UTF-8."
-        )
+        raise in_other_encoding(path.resolve(), encoding)
     # What may have a backslash before it, the dialect in which it has, and how many malformed records speak for that.
     ways: list[tuple[str, Dialect, float]] = []
     if reader.guards and not reader.unguarded and is_guarded(path, dialect):
@@ -260,7 +250,9 @@ def write_records(
         return _write(path, replace(dialect, quoting=False, slashed=True), out, report, looked_at)[0]
     if dialect.quoting and not dialect.quoted_header and dialect.separator not in OFTEN_QUOTED:
         unquoted = replace(dialect, quoting=False)
-        if reader.needed < against and misfits(path, unquoted) < against / 2:
+        # Lines that are no records for another reason are none in either way.
+        others = counted.malformed - reader.broken
+        if reader.needed < against and misfits(path, unquoted) - others < against / 2:
             report(f"{path.resolve().name} does not quote: reading it again with quotes as plain characters")
             counted, _ = _write(path, unquoted, out, report, looked_at)
     return counted
@@ -334,63 +326,3 @@ def _write(path: Path, dialect: Dialect, out: Path, report: Report, looked_at: s
             written += len(records)
             progress.update()
     return Counted(written + count_lines(path) - reader.lines, malformed, points, undecoded), reader
-
-
-class Headings:
-    """Finds headers between the records of a table that was joined by hand.
-
-    They may be spelled a little otherwise than the first. One of a table with other columns, or in another order, ends
-    the reading, since what follows it would be read as what it is not.
-    """
-
-    # Columns that hold numbers, as the first records tell; none as long as there are no records.
-    numbers: list[int] | None = None
-
-    def __init__(self, path: Path, names: list[str]) -> None:
-        self.path, self.names = path, [name.lower() for name in names]
-        spellings = {spelling for name in names for spelling in (name, name.lower(), name.upper(), name.title())}
-        self.first_cells = {before + spelling + behind for spelling in spellings for before, behind in AROUND_NAMES}
-
-    def refuse_second_table(self, records: list[Record | None]) -> None:
-        """Raise PipelineError for a record that is the header of another table, whose columns have other names.
-
-        It has names, all of them different, where the records have numbers, and two that such tables often have. Where
-        only one column has numbers, half of all have to be such, as a reply may have a word in place of a score, too.
-        """
-        if self.numbers is None and records:
-            self.numbers = number_columns([record for record in records[:LINES_LOOKED_AT] if record])
-        if not self.numbers:
-            return
-        column, *others = self.numbers
-        for record in [record for record in records if record and record[column][:1].isalpha()]:
-            cells = [cell.strip().lower() for cell in record]
-            if len(set(cells)) < len(cells) or not all(map(COLUMN.fullmatch, cells)):
-                continue
-            if any(any(map(str.isdigit, cells[number])) for number in self.numbers):
-                continue
-            usual = sum(re.sub(r"\W|_", "", cell) in USUAL_NAMES for cell in cells)
-            if usual >= (2 if others else len(cells) / 2):
-                raise PipelineError(
-                    f"{self.path.resolve()}, which the setting corpus names, has the header of another table among its"
-                    f" rows ({', '.join(record)}): write what is below it to a file of its own."
-                )
-
-    def removed(self, records: list[Record | None]) -> list[Record | None]:
-        """Return the records without headers; raise PipelineError for a header with other columns."""
-        known = self.first_cells
-        for record in [record for record in records if record and record[0] in known]:
-            cells = [cell.strip(" \ufeff\"'").lower() for cell in record]
-            if cells == self.names:
-                records.remove(record)
-            elif 2 * len(set(cells) & set(self.names)) > len(cells):
-                raise PipelineError(
-                    f"{self.path.resolve()}, which the setting corpus names, has a second header with other columns or"
-                    f" in another order ({', '.join(cells)}): write what is below it to a file of its own."
-                )
-        return records
-
-
-def number_columns(records: list[Record]) -> list[int]:
-    """Return the places of the columns in which most cells of some records are whole numbers."""
-    numbers = (sum(WHOLE_NUMBER.fullmatch(cell) is not None for cell in cells) for cells in zip(*records, strict=True))
-    return [place for place, number in enumerate(numbers) if 2 * number > len(records)]

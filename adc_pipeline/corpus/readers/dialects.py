@@ -40,8 +40,9 @@ NAMED_SEPARATOR = re.compile(r'"?sep=([^\w"\'\r\n])"?\s*')
 LINES_LOOKED_AT = 20
 # Lines among which the header is looked for.
 HEADER_WITHIN = 100
-# What databases write behind a backslash, and code points that stand for these signs while a line is parsed.
-BEHIND_BACKSLASH = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f", "v": "\v", "0": "\0", "Z": "\x1a"}
+# What databases write behind a backslash, ClickHouse also an apostrophe, and code points that stand for these signs
+# while a line is parsed.
+BEHIND_BACKSLASH = {"'": "'", "n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f", "v": "\v", "0": "\0", "Z": "\x1a"}
 STAND_INS = {letter: chr(0xFDD2 + number) for number, letter in enumerate(BEHIND_BACKSLASH)}
 MEANT = str.maketrans({STAND_INS[letter]: sign for letter, sign in BEHIND_BACKSLASH.items()})
 

@@ -25,15 +25,18 @@ BESIDE = re.compile(r"(?i)_?(metadata|meta|kind|etag|(next|prev)page_?token"
                     r"|errors?|has_?more|quota\w*|backoff|(next|prev|previous)(_?page)?|page\w*"
                     r"|\w*cursor|(total_?)?(count|results)|total|status|success|ok|offset|limit|links?"
                     r"|schema|columns|database|table|truncated|code|@odata\.\w+|start|num_?found\w*|max_?score"
-                    r"|nb\w+|hits\w+|exhaustive\w*|query\w*|params|processing\w+|server\w+|rendering\w*)")  # fmt: skip
+                    r"|nb\w+|hits\w+|rows\w*|statistics"
+                    r"|exhaustive\w*|query\w*|params|processing\w+|server\w+|rendering\w*)")  # fmt: skip
 # What may stand beside the messages of a chat, too. A forum's thread may have these keys beside its replies.
 BESIDE_MESSAGES = re.compile(r"name|type|id|about|guild|channel|dateRange|exportedAt|messageCount")
-# Such an answer up to its first record, with simple values before the records.
+# Such an answer up to its first record, with simple values and a list of columns before the records.
 TEXT = r'"(?:[^"\\]|\\.)*"'
-BEFORE = rf"{TEXT}\s*:\s*(?:null|true|false|-?[\d.eE+-]+|{TEXT}|\{{[^{{}}\[\]]*\}}|\[\s*\])\s*,\s*"
+SIMPLE = rf"{TEXT}\s*:\s*(?:null|true|false|-?[\d.eE+-]+|{TEXT}|\{{[^{{}}\[\]]*\}}|\[\s*\])"
+BEFORE = rf'(?:{SIMPLE}|"(?:meta|schema|columns)"\s*:\s*\[[^\[\]]*\])\s*,\s*'
 OPEN_ENVELOPE = re.compile(
     rf'\s*\{{\s*(?P<before>(?:{BEFORE})*?)"(?P<key>{"|".join(ENVELOPES)})"\s*:\s*\[\s*\{{', re.DOTALL
 )
+INNER = re.compile(r"\{[^{}]*\}")
 NAME = re.compile(r'"((?:[^"\\]|\\.)*)"\s*:')
 # The first line of an object that is spread over lines, or that is followed by a comma or, in an old file of macOS, by
 # the next object.
@@ -178,7 +181,7 @@ def apart(value: str, records: Sequence[Any]) -> list[str]:
 def open_envelope(text: str, key: str) -> int:
     """Return where the first record stands in a text that begins with an answer of an interface; 0 if it does not."""
     opened = OPEN_ENVELOPE.match(text)
-    beside: list[str] = NAME.findall(opened["before"]) if opened else []
+    beside: list[str] = NAME.findall(INNER.sub("", opened["before"])) if opened else []
     return opened.end() - 1 if opened and opened["key"] == key and may_stand_beside(key, beside) else 0
 
 

@@ -15,8 +15,10 @@ from adc_pipeline.core.errors import PipelineError, did_you_mean
 from adc_pipeline.corpus.opening.first_bytes import is_parquet
 from adc_pipeline.corpus.readers.arrow import read_schema
 from adc_pipeline.corpus.readers.carried import MAPPED, carried, place_of, spelled
+from adc_pipeline.corpus.readers.cells import without_empty
 from adc_pipeline.corpus.readers.delimited import Counted, write_records
 from adc_pipeline.corpus.readers.dialects import read_dialect
+from adc_pipeline.corpus.readers.inner_replies import refuse_inner_texts
 from adc_pipeline.corpus.readers.rows import COLUMNS, NAME_OF_FILE, Rows, as_columns, columns_of_file
 
 if TYPE_CHECKING:
@@ -113,7 +115,8 @@ def rows_of_files(
                 for path, file in zip(paths, files, strict=True)
             ]
             records, points = sum(each.records for each in counted), any(each.points for each in counted)
-            table = without_empty(open_parquets(files, connection))
+            table = open_parquets(files, connection)
+            table = without_empty(table, read_dialect(paths[0]).separator)
         parameters = {"lines": list(map(str, files)), "names": [[name] for name in names]}
         query = select(paths[0], table, columns, connection, several=True, points=points)
         yield Rows(query, parameters, records=records)
@@ -248,25 +251,13 @@ def open_csv(
     counted = write_records(path, dialect, records, report, score)
     if counted.malformed:
         report(f"{counted.malformed} records of {path.resolve().name} could not be read and are set aside as malformed")
-    return without_empty(connection.read_parquet(str(records), hive_partitioning=False)), counted
+    table = connection.read_parquet(str(records), hive_partitioning=False)
+    return without_empty(table, dialect.separator), counted
 
 
 def score_column(path: Path, has: list[str], columns: Mapping[str, str]) -> str:
     """Return the file's name of the column of scores; PipelineError as in `check_columns`."""
     return mapped(path, has, columns)["score"]
-
-
-def without_empty(table: "DuckDBPyRelation") -> "DuckDBPyRelation":
-    r"""Return a table of texts with null for those that are empty, or \N, as databases write a missing value."""
-    from duckdb import CaseExpression, ColumnExpression, ConstantExpression
-
-    null, missing = ConstantExpression(None), [ConstantExpression(""), ConstantExpression(r"\N")]
-    return table.select(
-        *(
-            CaseExpression(ColumnExpression(name).isin(*missing), null).otherwise(ColumnExpression(name)).alias(name)
-            for name in table.columns
-        )
-    )
 
 
 def mapped(path: Path, has: list[str], columns: Mapping[str, str]) -> dict[str, str]:
@@ -314,6 +305,7 @@ def select(
     chosen = [(first_filled(each, has) if each else null).alias(name) for name, each in called.items()]
     others = carried(columns)
     chosen += [field(names[name], has).alias(name) for name in others]
+    table = refuse_inner_texts(table, list(names.values()))
     table = table.select(*chosen, *(columns_of_file(table) if several else []))
     view = f"table_{next(NUMBERS)}"
     table.create_view(view)

@@ -11,6 +11,7 @@ from adc_pipeline.corpus.readers.lines import LINE
 
 # A line beyond this length is no record. As text it has a quote that fits nowhere, so that the parser rejects it.
 TOO_LONG = '"too long"\0\n'
+LINE_END = re.compile(rb"\r*\n|\r")
 # Bytes that are parsed and written at a time: more objects at once only give the garbage collector more to do.
 STEP = 1 << 20
 
@@ -24,13 +25,13 @@ def text_lines(file: BinaryIO, path: Path) -> Iterator[str]:
 def text_chunks(file: BinaryIO, path: Path, step: int = STEP) -> Iterator[list[str]]:
     r"""Yield some `step` bytes of a file at a time as lines with their ends; bytes that are no UTF-8 become surrogates.
 
-    A line ends with \n, or with \r in a file without any \n at its beginning. A line beyond `LINE` is `TOO_LONG`.
+    A line ends with \n, or with \r in a file whose first line does. A line beyond `LINE` is `TOO_LONG`.
     """
     rest: list[bytes] = []
     size, old_mac = 0, None
     for block in blocks(file, path):
         if old_mac is None:
-            old_mac = b"\n" not in block and b"\r" in block
+            old_mac = ends_lines_with_returns(block)
         block = block.replace(b"\r", b"\n") if old_mac else block
         end = block.rfind(b"\n") + 1
         if end and size + end >= step:
@@ -40,6 +41,12 @@ def text_chunks(file: BinaryIO, path: Path, step: int = STEP) -> Iterator[list[s
             rest, size = [*rest, block], size + len(block)
     if size:
         yield decoded_lines(b"".join(rest))
+
+
+def ends_lines_with_returns(block: bytes) -> bool:
+    r"""Return whether the first line ends with \r, as on old Macs and in their Excel, which writes \n inside cells."""
+    found = LINE_END.search(block)
+    return found is not None and found[0] == b"\r"
 
 
 def decoded_lines(content: bytes) -> list[str]:
@@ -55,9 +62,10 @@ def count_lines(path: Path) -> int:
     with path.open("rb") as file:
         for block in blocks(file, path):
             if old_mac is None:
-                old_mac = b"\n" not in block and b"\r" in block
-            number, last = number + block.count(b"\r" if old_mac else b"\n"), block[-1:]
-    return number + (last != (b"\r" if old_mac else b"\n"))
+                old_mac = ends_lines_with_returns(block)
+            block = block.replace(b"\r", b"\n") if old_mac else block
+            number, last = number + block.count(b"\n"), block[-1:]
+    return number + (last != b"\n")
 
 
 # Signs beyond ASCII one beside the other, and what no text holds.

@@ -87,8 +87,14 @@ CREATE OR REPLACE TEMP MACRO shown_number(shown) AS
 CREATE OR REPLACE TEMP MACRO score_number(written) AS coalesce(whole_number(written),
     CASE WHEN written IS NOT NULL
              THEN list_transform([shown_score(written)], lambda shown: shown_number(shown))[1] END);
--- Programs that keep what is missing among numbers write true and false as 1.0 and 0.0.
-CREATE OR REPLACE TEMP MACRO truth(written) AS coalesce(try_cast(written AS BOOLEAN), whole_number(written) <> 0);
+-- Programs that keep what is missing among numbers write true and false as 1.0 and 0.0, and spreadsheets write them in
+-- the language of their menus.
+CREATE OR REPLACE TEMP MACRO truth(written) AS coalesce(try_cast(written AS BOOLEAN), whole_number(written) <> 0,
+    CASE WHEN written IS NOT NULL THEN
+        CASE WHEN list_contains(['wahr', 'vrai', 'verdadero', 'verdadeiro', 'vero', 'waar', 'prawda', 'истина'],
+                 lower(written)) THEN true
+             WHEN list_contains(['falsch', 'faux', 'falso', 'onwaar', 'fałsz', 'ложь'], lower(written)) THEN false END
+    END);
 -- A mark such as moderator; what stands for none is none.
 CREATE OR REPLACE TEMP MACRO mark(written) AS
     CASE WHEN written IS NOT NULL AND NOT is_nothing(written) AND coalesce(truth(written), true) THEN written END;

@@ -26,6 +26,11 @@ AS_SPACES = bytes.maketrans(CONTROL, b" " * len(CONTROL))
 TO_CONTROL = re.compile(rb"&#(?:0*(?:[0-8]|1[124-9]|2\d|3[01])|x0*(?:[0-8bBcCeEfF]|1[0-9a-fA-F]));")
 BEGUN = re.compile(rb"&(?:#x?[0-9a-fA-F]{0,8})?\Z")
 LONGEST = 12
+# How a file is at fault that ends in the middle.
+CUT_OFF = {
+    errors.codes[found]
+    for found in (errors.XML_ERROR_NO_ELEMENTS, errors.XML_ERROR_UNCLOSED_TOKEN, errors.XML_ERROR_PARTIAL_CHAR)
+}
 
 
 def records(file: BinaryIO, path: Path, whole: bool = True) -> Iterator[dict[str, str]]:
@@ -60,6 +65,11 @@ def records(file: BinaryIO, path: Path, whole: bool = True) -> Iterator[dict[str
             # All rows have been read. What follows is counted as a row without values.
             yield from [*found, {}]
             return
+        if error.code not in CUT_OFF:
+            raise PipelineError(
+                f"{path.resolve()}, which the setting corpus names, is no XML in line {error.lineno}, where & may have"
+                " to be &amp; or < &lt;: correct it, or write the table as CSV or Parquet."
+            ) from error
         raise PipelineError(
             f"{path.resolve()}, which the setting corpus names, is no whole XML file (line {error.lineno}): fetch it"
             " again."

@@ -146,7 +146,8 @@ def xml_fields(path: Path) -> set[str]:
 def header_fields(lines: Sequence[bytes]) -> set[str]:
     """Return the columns that the header of a CSV file names, out of its first lines."""
     _, header, separator = find_header([text(line) for line in lines[:HEADER_WITHIN]])
-    names = parse(header, Dialect([], separator or ",")) or []
+    # Of a file whose lines end with \r, this may be several.
+    names = parse(header.partition("\r")[0], Dialect([], separator or ",")) or []
     return {name.strip().strip("'") for name in names}
 
 

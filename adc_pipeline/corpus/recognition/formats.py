@@ -24,7 +24,7 @@ from adc_pipeline.corpus.opening.first_bytes import BINARY, DOWNLOAD, TEXT, cont
 from adc_pipeline.corpus.opening.packings import blocks, packing
 from adc_pipeline.corpus.opening.recorded_files import CONVOKIT_FILES, CONVOKIT_READ, STACK_EXCHANGE_FILES, UTTERANCES
 from adc_pipeline.corpus.opening.remote import RemoteFile
-from adc_pipeline.corpus.opening.unfit import LostRecordsError, UnfitError, names, refused, unfit
+from adc_pipeline.corpus.opening.unfit import LostRecordsError, UnfitError, in_other_encoding, names, refused, unfit
 from adc_pipeline.corpus.readers.carried import MAPPED, own
 from adc_pipeline.corpus.readers.dialects import HEADER_WITHIN, find_header
 from adc_pipeline.corpus.readers.text_lines import other_encoding
@@ -166,7 +166,7 @@ def check_convokit_file(folder: Path, name: str) -> None:
 
 def refuse_other_encoding(path: Path, lines: Sequence[bytes]) -> None:
     if encoding := other_encoding(lines):
-        raise refused(path, f"is not in UTF-8 but in {encoding}: save it as UTF-8")
+        raise in_other_encoding(path, encoding)
 
 
 def of_text(path: Path, wanted: Format, columns: Mapping[str, str]) -> Recognised:
