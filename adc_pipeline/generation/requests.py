@@ -53,7 +53,7 @@ def read_rows_with_lists() -> None:
     @wraps(decode)
     def decoded(json_input: Any) -> Any:
         try:
-            data = decode(json_input)
+            data = with_whole_characters(decode(json_input))
         except RecursionError:
             refuse("The request is nested too deeply.")
         as_named(data.get("params"), PARAMETERS)
@@ -62,6 +62,17 @@ def read_rows_with_lists() -> None:
     server.parse_csv_input, server.infer_and_parse_data = csv, json  # type: ignore[attr-defined]
     server._decode_json_input = decoded  # type: ignore[attr-defined]
     server.parse_parquet_input = partial(without_trace, server.parse_parquet_input)  # type: ignore[attr-defined]
+
+
+def with_whole_characters(value: Any) -> Any:
+    """Return a value of JSON with a `?` for each half of a surrogate pair, as of a cut emoji, which pandas refuses."""
+    if isinstance(value, str):
+        return value.encode(errors="replace").decode()
+    if isinstance(value, list):
+        return [with_whole_characters(each) for each in value]
+    if isinstance(value, dict):
+        return {with_whole_characters(name): with_whole_characters(each) for name, each in value.items()}
+    return value
 
 
 def refuse(sentence: str) -> NoReturn:

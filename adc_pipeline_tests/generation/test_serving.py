@@ -93,6 +93,12 @@ def test_a_server_reads_csv_and_uneven_instances() -> None:
     read = scoring_server.infer_and_parse_data({"instances": rows}, schema)
     assert [list(each) for each in read["rejected"][:2]] == [["x"], ["x", "y"]]
     assert list(read["post"]) == ["a", "b", "c"]
+    # An emoji that JavaScript cut in half, escaped as JSON.
+    data, _ = scoring_server._split_data_and_params(
+        '{"dataframe_records": [{"post": "a \\ud83d", "turns": [{"text": "\\ud83d"}]}]}'
+    )
+    (row,) = scoring_server.infer_and_parse_data(data, schema).to_dict("records")
+    assert row == {"post": "a ?", "turns": [{"text": "?"}]}
     # As MLflow reads it, and refuses it.
     assert list(scoring_server.infer_and_parse_data({"instances": ["a"]}, schema)) == ["a"]
     for parse in (
