@@ -48,10 +48,10 @@ def causes(error: BaseException) -> Iterator[BaseException]:
         cause = getattr(cause, "orig", None) or cause.__cause__ or cause.__context__
 
 
-def did_you_mean(name: object, names: Iterable[str]) -> str:
+def did_you_mean(name: object, names: Iterable[str], similarity: float = 0.6) -> str:
     """Return a question for the most similar of some names, to be put behind a wrong one; empty if none is similar."""
     in_lower_case = {each.lower(): each for each in names}
-    close = difflib.get_close_matches(str(name).lower(), list(in_lower_case), n=1)
+    close = difflib.get_close_matches(str(name).lower(), list(in_lower_case), n=1, cutoff=similarity)
     return f" (did you mean {in_lower_case[close[0]]}?)" if close else ""
 
 

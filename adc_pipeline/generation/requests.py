@@ -4,14 +4,23 @@ The server parses a request before it calls the model, and refuses two of its ow
 `text/csv`, since a column of any type has no type in pandas, and `instances` whose rows differ in fields or in the
 length of a list, since it makes one array of each field. Loading a model replaces the two parsers of the server in
 this process; others are left as they are.
+
+They also refuse a field or a parameter whose name is misspelt: MLflow leaves out what the signature does not name, with
+a warning in the log of the server.
 """
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import fields
 from functools import partial, wraps
-from typing import Any
+from typing import Any, NoReturn
+
+from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.generation.questions import FIELDS, refuse_misspelt
+from adc_pipeline.generation.settings import Sampling
 
 SERVER = "mlflow.pyfunc.scoring_server"
+PARAMETERS = [each.name for each in fields(Sampling)]
 # Marks a server whose parsers are replaced.
 REPLACED = "_adc_pipeline_reads_rows"
 
@@ -26,24 +35,61 @@ def read_rows_with_lists() -> None:
 
     @wraps(parse_csv)
     def csv(csv_input: Any, schema: Any = None) -> Any:
-        return without_trace(parse_csv, csv_input, plain_columns(schema))
+        import pandas as pd
+        from mlflow.types import ColSpec, DataType, Schema
+
+        # As texts: a column of any type has no type in pandas.
+        texts = Schema([ColSpec(DataType.string, name) for name in FIELDS])
+        read = without_trace(parse_csv, csv_input, texts)
+        # pandas takes the first cell of a line for its name where the first line has no name for the last one.
+        if not isinstance(read.index, pd.RangeIndex):
+            refuse("A line has more cells than the first line has names; put texts with a comma into quotes.")
+        return as_named(read, FIELDS)
 
     @wraps(parse_json)
     def json(data: Any, schema: Any = None) -> Any:
-        return parse_json(rows_as_records(data), schema)
+        return as_named(parse_json(rows_as_records(data), schema), FIELDS)
 
     @wraps(decode)
     def decoded(json_input: Any) -> Any:
-        from mlflow.exceptions import MlflowException
-
         try:
-            return decode(json_input)
+            data = with_whole_characters(decode(json_input))
         except RecursionError:
-            raise MlflowException.invalid_parameter_value("The request is nested too deeply.") from None
+            refuse("The request is nested too deeply.")
+        as_named(data.get("params"), PARAMETERS)
+        return data
 
     server.parse_csv_input, server.infer_and_parse_data = csv, json  # type: ignore[attr-defined]
     server._decode_json_input = decoded  # type: ignore[attr-defined]
     server.parse_parquet_input = partial(without_trace, server.parse_parquet_input)  # type: ignore[attr-defined]
+
+
+def with_whole_characters(value: Any) -> Any:
+    """Return a value of JSON with a `?` for each half of a surrogate pair, as of a cut emoji, which pandas refuses."""
+    if isinstance(value, str):
+        return value.encode(errors="replace").decode()
+    if isinstance(value, list):
+        return [with_whole_characters(each) for each in value]
+    if isinstance(value, dict):
+        return {with_whole_characters(name): with_whole_characters(each) for name, each in value.items()}
+    return value
+
+
+def refuse(sentence: str) -> NoReturn:
+    """Raise the error that the server answers with a sentence and the status 400."""
+    from mlflow.exceptions import MlflowException
+
+    raise MlflowException.invalid_parameter_value(sentence) from None
+
+
+def as_named(values: Any, known: Sequence[str]) -> Any:
+    """Return a data frame, a dict or rows of a request; refuse a misspelt one of the `known` names in it."""
+    try:
+        for each in values if isinstance(values, list) else [values]:
+            refuse_misspelt(each if hasattr(each, "keys") else (), known)
+    except PipelineError as error:
+        refuse(str(error))
+    return values
 
 
 def without_trace(parse: Callable[..., Any], *given: Any, **named: Any) -> Any:
@@ -53,15 +99,7 @@ def without_trace(parse: Callable[..., Any], *given: Any, **named: Any) -> Any:
     try:
         return parse(*given, **named)
     except MlflowException as error:
-        raise MlflowException.invalid_parameter_value(error.message) from None
-
-
-def plain_columns(schema: Any) -> Any:
-    """Return the columns of a schema that have a type in pandas; None if none has."""
-    from mlflow.types import DataType, Schema
-
-    columns = [column for column in (schema.inputs if schema else []) if isinstance(column.type, DataType)]
-    return Schema(columns) if columns else None
+        refuse(error.message)
 
 
 def rows_as_records(data: Any) -> Any:

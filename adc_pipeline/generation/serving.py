@@ -70,9 +70,10 @@ def signature() -> "ModelSignature":
         inputs=Schema(
             [
                 ColSpec(text, "post"),
-                ColSpec(text, "title", required=False),
-                ColSpec(text, "speaker", required=False),
-                # Of any type, since MLflow's type of lists refuses a column with nulls; `listed` checks it.
+                # Of any type, since MLflow refuses a column of nulls as a text, and nulls in one of lists; `question`
+                # checks them.
+                ColSpec(AnyType(), "title", required=False),
+                ColSpec(AnyType(), "speaker", required=False),
                 ColSpec(AnyType(), "rejected", required=False),
                 ColSpec(AnyType(), "turns", required=False),
                 ColSpec(AnyType(), "candidates", required=False),

@@ -8,6 +8,7 @@ from adc_pipeline.core.atomic import atomic_folder
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.core.records import write_record
 from adc_pipeline.training.adapters import merged
+from adc_pipeline.training.earlier_readers import spell_for_transformers_4
 from adc_pipeline.training.facts import FACTS
 from adc_pipeline.training.loading import broken_tensor, convert, load_model, stored_type
 from adc_pipeline.training.sameness import ReadText, check_written
@@ -54,5 +55,6 @@ def export_model(
             half = stored != torch.float32 or accelerator.mixed_precision != "no"
             check_written(partial, trained, half)
             tokenizer.tokenizer.save_pretrained(partial)
+            spell_for_transformers_4(partial)
             write_record(partial / FACTS, facts)
     accelerator.wait_for_everyone()

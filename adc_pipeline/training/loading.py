@@ -11,6 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,8 +37,6 @@ INDEX = "model.safetensors.index.json"
 WEIGHTS = {"model.safetensors": INDEX, "pytorch_model.bin": "pytorch_model.bin.index.json"}
 # The beginning of the name of a tensor in one of several layers.
 LAYER = re.compile(r"(?P<layers>(?:[A-Za-z_]\w*\.)+)\d+\.")
-# The name of a tensor that belongs to a quantized weight, such as `down_proj.weight_scale_inv`.
-SCALE = re.compile(r"(.+\.weight)[._]\w")
 # The types of weights in a safetensors file: those of half precision, and those that are numbers of a quantization.
 HALF = {"BF16": torch.bfloat16, "F16": torch.float16}
 INTEGERS = ("I8", "U8", "I16", "U16", "I32", "U32", "I64", "U64", "BOOL")
@@ -126,7 +125,8 @@ def load_weights(source: str, named: str, **options: Any) -> "PreTrainedModel":
     if surplus := surplus_weight(set(model.state_dict()), found["unexpected_keys"]):
         raise PipelineError(
             f"{named} has weights that its configuration has no place for ({surplus}), so that a part of it would be"
-            " left out; correct config.json (the number of layers, or what a layer has), or choose another."
+            " left out; correct config.json (the number of layers, or what a layer has), merge an adapter, or choose"
+            " another."
         )
     return model
 
@@ -155,8 +155,9 @@ def surplus_weight(names: Collection[str], unexpected: Iterable[str]) -> str:
     """Return an unexpected tensor without which the model is another one; empty if there is none.
 
     `names` are the tensors of the model. Such are a tensor of a layer that follows the last one, a further weight in a
-    layer, as a norm of its queries, the bias of a weight that is to have none, and the scale of a quantized weight.
-    Others are left out on purpose: an image encoder, or the masks that earlier versions saved.
+    layer, as a norm of its queries, and whatever belongs to a module that has a weight: a bias, the scale of a
+    quantized weight, an adapter that was not merged. Others are left out on purpose: an image encoder, or the masks
+    that earlier versions saved.
     """
     layers = {found["layers"] for name in names if (found := LAYER.match(name))}
     for name in sorted(unexpected):
@@ -165,13 +166,8 @@ def surplus_weight(names: Collection[str], unexpected: Iterable[str]) -> str:
         known = found if found and (not layers or found["layers"] in layers) else None
         beyond = known and not any(each.startswith(known[0]) for each in names)
         inside = known and name.endswith(".weight")
-        scaled = SCALE.match(name)
-        if (
-            beyond
-            or inside
-            or (scaled and scaled[1] in names)
-            or (name.endswith(".bias") and f"{name.removesuffix('bias')}weight" in names)
-        ):
+        modules = accumulate(name.split(".")[:-1], "{}.{}".format)
+        if beyond or inside or any(f"{module}.weight" in names for module in modules):
             return name
     return ""
 

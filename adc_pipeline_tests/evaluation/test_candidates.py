@@ -104,6 +104,9 @@ WRONG: dict[str, dict[str, Any]] = {
     "`title` is missing or is no text": {"title": 0},
     "`speaker` is missing or is no text": {"turns": [{"text": "No.", "speaker": False}]},
     "the verdict of a turn is {}": {"turns": [{"text": "No.", "verdict": {}}]},
+    "`turn` is not known (did you mean turns?)": {"turn": TURNS},
+    "`verdit` is not known (did you mean verdict?)": {"turns": [{"text": "No.", "verdit": "rejected"}]},
+    "`speker` is not known (did you mean speaker?)": {"candidates": [{"text": "No.", "speker": "ann"}]},
 }
 
 

@@ -1,5 +1,6 @@
 """What a served model asks an index for, and which requests it understands."""
 
+import json
 from io import BytesIO, StringIO
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.generation import serving
+from adc_pipeline.generation.questions import FIELDS, refuse_misspelt
 from adc_pipeline.generation.requests import read_rows_with_lists
 
 
@@ -91,11 +93,19 @@ def test_a_server_reads_csv_and_uneven_instances() -> None:
     read = scoring_server.infer_and_parse_data({"instances": rows}, schema)
     assert [list(each) for each in read["rejected"][:2]] == [["x"], ["x", "y"]]
     assert list(read["post"]) == ["a", "b", "c"]
+    # An emoji that JavaScript cut in half, escaped as JSON.
+    data, _ = scoring_server._split_data_and_params(
+        '{"dataframe_records": [{"post": "a \\ud83d", "turns": [{"text": "\\ud83d"}]}]}'
+    )
+    (row,) = scoring_server.infer_and_parse_data(data, schema).to_dict("records")
+    assert row == {"post": "a ?", "turns": [{"text": "?"}]}
     # As MLflow reads it, and refuses it.
     assert list(scoring_server.infer_and_parse_data({"instances": ["a"]}, schema)) == ["a"]
     for parse in (
         lambda: scoring_server.parse_csv_input(csv_input=StringIO(""), schema=schema),
         lambda: scoring_server.parse_csv_input(csv_input=StringIO("post\na,b\nc,d,e"), schema=schema),
+        # Every line has a cell more, so that pandas would take its first cell for the line's name.
+        lambda: scoring_server.parse_csv_input(csv_input=StringIO("post,title\na,b,c"), schema=schema),
         lambda: scoring_server.parse_parquet_input(parquet_input=BytesIO(b"abc")),
         lambda: scoring_server._split_data_and_params("[" * 100_000),
     ):
@@ -103,6 +113,60 @@ def test_a_server_reads_csv_and_uneven_instances() -> None:
             parse()
         assert refused.value.get_http_status_code() == 400
         assert "stack_trace" not in refused.value.serialize_as_json()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ({"dataframe_records": [{"post": "a"}, {"post": "a", "turn": []}]}, "turn` is not known (did you mean turns?)"),
+        ({"dataframe_split": {"columns": ["post", "candidate"], "data": [["a", []]]}}, "mean candidates?"),
+        ({"instances": [{"post": "a", "titl": "t"}]}, "mean title?"),
+        ({"inputs": [{"post": "a", "reject": []}]}, "mean rejected?"),
+        ({"inputs": {"post": ["a"], "Speaker": ["t"]}}, "mean speaker?"),
+        ({"inputs": [{"post": "a"}], "params": {"max_tokens": 5}}, "mean max_new_tokens?"),
+        ("post,titl\na,t\n", "mean title?"),
+    ],
+)
+def test_a_server_names_the_field_that_a_misspelt_one_means(given: Any, meant: str) -> None:
+    from mlflow.exceptions import MlflowException
+    from mlflow.pyfunc import scoring_server
+
+    read_rows_with_lists()
+    schema = serving.signature().inputs
+
+    def read() -> None:
+        if isinstance(given, str):
+            scoring_server.parse_csv_input(csv_input=StringIO(given), schema=schema)
+        else:
+            data, _ = scoring_server._split_data_and_params(json.dumps(given))
+            scoring_server.infer_and_parse_data(data, schema)
+
+    with pytest.raises(MlflowException) as refused:
+        read()
+    assert meant in refused.value.message
+    assert refused.value.get_http_status_code() == 400
+
+
+@pytest.mark.slow
+def test_a_column_without_a_value_is_not_given() -> None:
+    from mlflow.models.utils import _enforce_schema
+
+    # pandas reads it as numbers.
+    frame = pd.read_csv(StringIO("post,title,speaker,rejected\na,,,\nb,,,\n"))
+    assert str(frame["title"].dtype) == "float64"
+    rows = _enforce_schema(frame, serving.signature().inputs).to_dict("records")
+    assert [serving.question(row) for row in rows] == [
+        {"post": post, "turns": [], "rejected": [], "candidates": []} for post in ("a", "b")
+    ]
+
+
+def test_a_name_that_is_a_persons_own_is_no_misspelt_field() -> None:
+    own = ["id", "score", "post_id", "speaker_id", "created", "prompt", "context", "next", "label", 5, *FIELDS]
+    refuse_misspelt(own, FIELDS)
+    for name in ("turn", "candidate", "titl", "reject", "speakers", "TURNS"):
+        with pytest.raises(PipelineError, match=rf"`{name}` is not known \(did you mean"):
+            refuse_misspelt([name], FIELDS)
 
 
 def test_a_server_refuses_rows_that_it_cannot_answer_in_time_and_says_how_many_it_can(

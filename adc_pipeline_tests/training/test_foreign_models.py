@@ -530,6 +530,15 @@ def test_only_what_belongs_to_the_layers_is_surplus() -> None:
     # Of a quantized checkpoint whose configuration does not say so any more.
     for scale in ("model.layers.0.mlp.up.weight_scale_inv", "model.layers.0.mlp.up.weight.absmax"):
         assert surplus_weight([*names, "model.layers.0.mlp.up.weight"], [scale]) == scale
+    # Adapters that were not merged, by PEFT and by loralib, and the correction of a router.
+    for own in (
+        "norm.lora_A",
+        "norm.lora_A.default.weight",
+        "norm.e_score_correction_bias",
+        "norm.modules_to_save.a.bias",
+    ):
+        assert surplus_weight(names, [f"model.layers.0.{own}"]) == f"model.layers.0.{own}"
+    assert surplus_weight(names, ["head.modules_to_save.default.weight"])
     assert surplus_weight(["head.weight"], ["model.layers.0.norm.weight"]) == "model.layers.0.norm.weight"
 
 
