@@ -18,11 +18,11 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from adc_pipeline.core.arguments import ArgumentParser
-from adc_pipeline.core.artefacts import Store
-from adc_pipeline.core.content import altered_files, file_digest, folder_digest
 from adc_pipeline.core.errors import DamagedError, PipelineError
-from adc_pipeline.core.manifests import LAYOUT, MANIFEST, Key
 from adc_pipeline.core.records import object_in, record_text
+from adc_pipeline.core.store.artefacts import Store
+from adc_pipeline.core.store.content import altered_files, file_digest, folder_digest
+from adc_pipeline.core.store.manifests import LAYOUT, MANIFEST, Key
 from adc_pipeline.core.terminal import show, without_controls
 from adc_pipeline.tracking.address import SERVERS, accepted, sqlite_file
 from adc_pipeline.tracking.failures import words

@@ -14,10 +14,10 @@ Each reads the current version below ADC_HOME. `annotate` brings ranks and verdi
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from adc_pipeline.core.artefacts import Store
 from adc_pipeline.core.engine import connected
 from adc_pipeline.core.errors import PipelineError, did_you_mean
 from adc_pipeline.core.shards import parts
+from adc_pipeline.core.store.artefacts import Store
 from adc_pipeline.preferences.configurations import CONFIGURATIONS
 from adc_pipeline.ranking.ranked_replies import RANKED_REPLIES
 from adc_pipeline.walks.files import split_files

@@ -21,7 +21,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from adc_pipeline.core.artefacts import Store
+from adc_pipeline.core.store.artefacts import Store
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page, ViewportSize

@@ -14,13 +14,13 @@ from pathlib import Path
 
 import pytest
 
-from adc_pipeline.core.artefacts import Store
 from adc_pipeline.core.atomic import temporary
-from adc_pipeline.core.content import added_files, content_digest, damage, folder_digest, refuse_added, scan
 from adc_pipeline.core.errors import PipelineError, limit_of_system
-from adc_pipeline.core.home import check_home
-from adc_pipeline.core.links import MANY_FILES, point, sync_files
-from adc_pipeline.core.manifests import MAKING, MANIFEST, Artefact, write_making
+from adc_pipeline.core.store.artefacts import Store
+from adc_pipeline.core.store.content import added_files, content_digest, damage, folder_digest, refuse_added, scan
+from adc_pipeline.core.store.home import check_home
+from adc_pipeline.core.store.links import MANY_FILES, point, sync_files
+from adc_pipeline.core.store.manifests import MAKING, MANIFEST, Artefact, write_making
 from adc_pipeline.defs.compact_storage import Events
 from adc_pipeline.defs.history import AtomicSqliteStorage
 from adc_pipeline.tracking import database

@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from adc_pipeline.core import claims
-from adc_pipeline.core.claims import Claims
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.core.processes import has_ended, this_process
+from adc_pipeline.core.store import claims
+from adc_pipeline.core.store.claims import Claims
 
 HOLDER = """
 import sys
 from pathlib import Path
-from adc_pipeline.core.claims import Claims
+from adc_pipeline.core.store.claims import Claims
 with Claims(Path(sys.argv[1]), "datasets, run 1") as claims:
     claims.take("top_2", 0, print)
     claims.take("study_cell/a", 0, print)

@@ -18,8 +18,8 @@ from threading import Thread
 
 import pytest
 
-from adc_pipeline.core import cluster
-from adc_pipeline.core.cluster_process import ClusterProcess
+from adc_pipeline.core.cluster.process import ClusterProcess
+from adc_pipeline.core.cluster.tasks import memory_of
 from adc_pipeline.core.engine import Engine
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.core.placement import Placement
@@ -180,7 +180,7 @@ def test_without_an_address_the_cluster_is_refused(tmp_path: Path, monkeypatch: 
     [("4GB", 4e9), ("500MiB", 500 * 2**20), ("1.5 G", 1.5e9), ("2tb", 2e12), ("300K", 3e5), ("50%", None)],
 )
 def test_a_task_asks_for_its_memory_limit_and_a_gibibyte(limit: str, size: float | None) -> None:
-    assert cluster.memory_of(limit) == (0 if size is None else int(size) + 2**30)
+    assert memory_of(limit) == (0 if size is None else int(size) + 2**30)
 
 
 def until(what: Callable[[], object], seconds: float = 120) -> None:

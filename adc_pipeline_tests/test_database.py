@@ -9,10 +9,10 @@ import duckdb
 import pytest
 
 import adc_pipeline.definitions  # noqa: F401, declares the stages
-from adc_pipeline.core.artefacts import Store
-from adc_pipeline.core.content import folder_digest
-from adc_pipeline.core.manifests import Artefact
 from adc_pipeline.core.shards import Counts
+from adc_pipeline.core.store.artefacts import Store
+from adc_pipeline.core.store.content import folder_digest
+from adc_pipeline.core.store.manifests import Artefact
 from adc_pipeline.corpus.sample.threads import write_sample
 from adc_pipeline.corpus.settings import UtteranceSettings
 from adc_pipeline.corpus.utterances import write_utterances

@@ -7,8 +7,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from adc_pipeline import loading
-from adc_pipeline.core.artefacts import Store
 from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.core.store.artefacts import Store
 from adc_pipeline.corpus.sample.threads import write_sample
 from adc_pipeline.corpus.utterances import write_utterances
 from adc_pipeline.preferences.datasets import write_preferences

@@ -16,14 +16,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from adc_pipeline.cli.repair import check_artefacts
-from adc_pipeline.core.artefacts import Store
-from adc_pipeline.core.content import altered_files, damage, folder_digest, mark_damaged, scan
 from adc_pipeline.core.errors import DamagedError, PipelineError
-from adc_pipeline.core.links import locked
-from adc_pipeline.core.manifests import MAKING, MANIFEST, Artefact, read_making, write_making
 from adc_pipeline.core.named_files import FROM_KERNEL, SMALL_JSON, file_problem
 from adc_pipeline.core.pictures import png
 from adc_pipeline.core.records import LARGEST, fits, object_in, read_record, sealed
+from adc_pipeline.core.store.artefacts import Store
+from adc_pipeline.core.store.content import altered_files, damage, folder_digest, mark_damaged, scan
+from adc_pipeline.core.store.links import locked
+from adc_pipeline.core.store.manifests import MAKING, MANIFEST, Artefact, read_making, write_making
 from adc_pipeline.core.terminal import without_controls
 from adc_pipeline.corpus.files.download import VERSION, newest_download
 from adc_pipeline.corpus.opening.recorded_files import check_unchanged, corpus_digest, read_files, recorded_links

@@ -28,7 +28,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from adc_pipeline.core.cluster import memory_of
+from adc_pipeline.core.cluster.tasks import memory_of
 
 ROOT = Path(__file__).parents[1]
 BRIDGE, SUBNET, PORT = "adc-br", "10.213.77", 6379
@@ -100,7 +100,7 @@ class Node:
                 os.kill(pid, signal.SIGKILL)
 
     def makes_a_shard(self) -> bool:
-        """Return whether a task runs on the node, by its folder (`core.cluster.make_shard`)."""
+        """Return whether a task runs on the node, by its folder (`core.cluster.tasks.make_shard`)."""
         return any(self.scratch.glob("adc-shard-*"))
 
 

@@ -21,10 +21,10 @@ from urllib.parse import quote
 from adc_pipeline.cli.browser import open_pages
 from adc_pipeline.cli.home import dagster_instance
 from adc_pipeline.cli.servers import Servers, answers, listens
-from adc_pipeline.core.artefacts import Store
 from adc_pipeline.core.errors import PipelineError
-from adc_pipeline.core.home import check_home
 from adc_pipeline.core.signals import SIGNALS, handled
+from adc_pipeline.core.store.artefacts import Store
+from adc_pipeline.core.store.home import check_home
 from adc_pipeline.defs.origin import LOCATION
 from adc_pipeline.tracking.database import ARTIFACTS, DATABASE
 from adc_pipeline.tracking.runs import VIEW, Tracking

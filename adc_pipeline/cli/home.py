@@ -11,11 +11,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from adc_pipeline.core.artefacts import Store
 from adc_pipeline.core.atomic import atomic_file
 from adc_pipeline.core.errors import PipelineError, first_line, is_disk_full
-from adc_pipeline.core.home import check_home
 from adc_pipeline.core.named_files import file_problem
+from adc_pipeline.core.store.artefacts import Store
+from adc_pipeline.core.store.home import check_home
 
 if TYPE_CHECKING:
     from dagster import DagsterInstance

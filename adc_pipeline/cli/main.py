@@ -112,7 +112,7 @@ def dev(host: str, port: int | None, mlflow_port: int | None, opens: bool | None
 def report(opens: bool | None) -> None:
     """Print the path of the newest report, and open it in a browser if there is one."""
     from adc_pipeline.cli.browser import open_pages
-    from adc_pipeline.core.artefacts import Store
+    from adc_pipeline.core.store.artefacts import Store
     from adc_pipeline.evaluation.presentation.summary import command, newest_report, shown
 
     home = Store.from_environment().home
@@ -126,7 +126,7 @@ def report(opens: bool | None) -> None:
 @main.command()
 def relocate() -> None:
     """Correct the addresses in MLflow's database after ADC_HOME was moved or copied."""
-    from adc_pipeline.core.artefacts import Store
+    from adc_pipeline.core.store.artefacts import Store
     from adc_pipeline.tracking.relocation import relocate
 
     home = Store.from_environment().home
@@ -143,7 +143,7 @@ def repair() -> None:
     End `adc dev` and other programs that use ADC_HOME first.
     """
     from adc_pipeline.cli.repair import repair
-    from adc_pipeline.core.artefacts import Store
+    from adc_pipeline.core.store.artefacts import Store
 
     repair(Store.from_environment(), show)
 
@@ -158,7 +158,7 @@ def removed(delete: bool, current: bool) -> None:
     something is left.
     """
     from adc_pipeline.cli.removed import removed
-    from adc_pipeline.core.artefacts import Store
+    from adc_pipeline.core.store.artefacts import Store
 
     sys.exit(removed(Store.from_environment(), delete, current, show))
 
@@ -175,7 +175,7 @@ def promote(name: str, version: str, pin: bool, reason: str) -> None:
     import getpass
     import socket
 
-    from adc_pipeline.core.artefacts import Store
+    from adc_pipeline.core.store.artefacts import Store
     from adc_pipeline.lifecycle.registry import promote
     from adc_pipeline.tracking.failures import explained
     from adc_pipeline.tracking.lineage import Records
@@ -238,7 +238,7 @@ def lineage(arguments: Sequence[str]) -> None:
 def study(arguments: Sequence[str]) -> None:
     """Train and evaluate a grid of variants and seeds."""
     from adc_pipeline.cli.home import use_dagster_home
-    from adc_pipeline.core.artefacts import Store
+    from adc_pipeline.core.store.artefacts import Store
     from adc_pipeline.study.__main__ import main
 
     use_dagster_home(Store.from_environment())

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adc_pipeline.cli.home import dagster_instance
-from adc_pipeline.core.artefacts import Store
 from adc_pipeline.core.errors import PipelineError
-from adc_pipeline.core.manifests import Key
+from adc_pipeline.core.store.artefacts import Store
+from adc_pipeline.core.store.manifests import Key
 from adc_pipeline.corpus.privacy.removals import FILE, read_removals
 from adc_pipeline.lifecycle.removal import Remains, find_remains, remove
 from adc_pipeline.tracking.database import connect

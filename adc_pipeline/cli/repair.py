@@ -16,12 +16,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from adc_pipeline.cli.home import dagster_instance, use_dagster_home
-from adc_pipeline.core.artefacts import Store
-from adc_pipeline.core.content import damage, refuse_added
 from adc_pipeline.core.errors import PipelineError, first_line
-from adc_pipeline.core.home import check_home
-from adc_pipeline.core.links import locked
-from adc_pipeline.core.manifests import Artefact
+from adc_pipeline.core.store.artefacts import Store
+from adc_pipeline.core.store.content import damage, refuse_added
+from adc_pipeline.core.store.home import check_home
+from adc_pipeline.core.store.links import locked
+from adc_pipeline.core.store.manifests import Artefact
 from adc_pipeline.defs.code_references import origin_tags
 from adc_pipeline.defs.history import FOLDERS, create
 from adc_pipeline.generation.registration import (

@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from adc_pipeline.cli.home import dagster_instance
 from adc_pipeline.cli.progress import Progress
-from adc_pipeline.core.artefacts import Store
 from adc_pipeline.core.errors import PipelineError, did_you_mean
-from adc_pipeline.core.home import check_home
 from adc_pipeline.core.log_forwarding import forwarded
 from adc_pipeline.core.named_files import read_mapping
 from adc_pipeline.core.signals import CANCELLED, handled
+from adc_pipeline.core.store.artefacts import Store
+from adc_pipeline.core.store.home import check_home
 from adc_pipeline.core.terminal import printable
 from adc_pipeline.defs.presets import FILES
 

@@ -2,7 +2,8 @@
 
 Both are written beside their place and then renamed into it, which costs microseconds. A process that is killed halfway
 leaves a `.partial` folder, which no reader looks at and which the next writer of the same folder removes; or a file or
-link with a name of `temporary`, which is no part of any content (`core.content`) and which a later writer removes.
+link with a name of `temporary`, which is no part of any content (`core.store.content`) and which a later writer
+removes.
 """
 
 import filecmp

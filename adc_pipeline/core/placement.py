@@ -5,7 +5,7 @@ from typing import Literal
 
 from adc_pipeline.core.settings import Settings, setting
 
-# On this machine, or as tasks of a Ray cluster (`core.shards`, `core.cluster`, `core.cluster_process`).
+# On this machine, or as tasks of a Ray cluster (`core.shards`, `core.cluster.tasks`, `core.cluster.process`).
 Executor = Literal["local", "ray"]
 
 

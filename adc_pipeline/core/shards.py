@@ -6,8 +6,8 @@ gives the dataset.
 
 A stage is a function that reads folders and fills one folder for one shard. `map_shards` calls it for each shard,
 publishes a finished shard by an atomic rename, and skips shards that an earlier, interrupted run finished, unless they
-were altered since (`core.finished`). The engine's `executor` decides where the function is called: in this process, or
-as a task of a Ray cluster (`core.cluster`). A stage does not know which.
+were altered since (`core.store.finished`). The engine's `executor` decides where the function is called: in this
+process, or as a task of a Ray cluster (`core.cluster.tasks`). A stage does not know which.
 """
 
 import os
@@ -20,8 +20,8 @@ from pathlib import Path
 
 from adc_pipeline.core.atomic import atomic_folder
 from adc_pipeline.core.engine import Engine
-from adc_pipeline.core.finished import finish, is_finished
 from adc_pipeline.core.records import read_record, write_record
+from adc_pipeline.core.store.finished import finish, is_finished
 
 COUNTS = "counts.json"
 Counts = dict[str, int]
@@ -67,7 +67,7 @@ def map_shards(names: Sequence[str], make: Make, out: Path, work: Path, engine: 
 def make_shards(names: Sequence[str], make: Make, work: Path, engine: Engine, what: str = "shard") -> None:
     """Make each shard that `work` does not have, here or on the cluster; `what` it is called in reports and errors."""
     if engine.executor == "ray":
-        from adc_pipeline.core.cluster import run_on_cluster
+        from adc_pipeline.core.cluster.tasks import run_on_cluster
 
         run_on_cluster(names, partial(fill_shard, make), work, engine, what)
         return

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 from adc_pipeline.core.atomic import atomic_folder
 from adc_pipeline.core.errors import PipelineError
-from adc_pipeline.core.finished import finish, is_finished
 from adc_pipeline.core.records import read_record
 from adc_pipeline.core.shards import link_or_copy, shard_names, write_counts
+from adc_pipeline.core.store.finished import finish, is_finished
 from adc_pipeline.corpus.keys import Keys
 from adc_pipeline.corpus.opening.recorded_files import FILES, part_files, read_files
 from adc_pipeline.corpus.opening.remote import RemoteFile

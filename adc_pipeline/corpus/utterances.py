@@ -181,7 +181,7 @@ def with_shards(settings: UtteranceSettings, corpus: Path, engine: Engine, previ
         return settings
     tasks = 0
     if engine.executor == "ray":
-        from adc_pipeline.core.cluster import tasks_at_once
+        from adc_pipeline.core.cluster.tasks import tasks_at_once
 
         tasks = tasks_at_once(engine)
     return replace(

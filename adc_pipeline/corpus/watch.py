@@ -14,10 +14,10 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from adc_pipeline.core.artefacts import Store
-from adc_pipeline.core.content import file_digest
 from adc_pipeline.core.errors import PipelineError
-from adc_pipeline.core.manifests import read_making
+from adc_pipeline.core.store.artefacts import Store
+from adc_pipeline.core.store.content import file_digest
+from adc_pipeline.core.store.manifests import read_making
 from adc_pipeline.corpus.files.download import published_versions
 from adc_pipeline.corpus.opening.recorded_files import recorded_links
 from adc_pipeline.corpus.opening.remote import asked_once

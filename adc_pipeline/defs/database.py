@@ -9,9 +9,9 @@ rewrites it at its end, beside the old file, and renames it: a process that has 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from adc_pipeline.core.artefacts import Store
 from adc_pipeline.core.engine import connected
-from adc_pipeline.core.links import locked
+from adc_pipeline.core.store.artefacts import Store
+from adc_pipeline.core.store.links import locked
 from adc_pipeline.defs.stage import STAGES
 
 if TYPE_CHECKING:

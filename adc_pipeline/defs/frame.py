@@ -18,15 +18,15 @@ from typing import Any
 import dagster as dg
 from dagster._core.errors import DagsterExecutionInterruptedError
 
-from adc_pipeline.core.artefacts import AGAIN, Store
 from adc_pipeline.core.code_version import code_version
-from adc_pipeline.core.content import content_digest, damage, mark_damaged, refuse_added, refuse_damaged, scan
 from adc_pipeline.core.errors import DamagedError, PipelineError, UnreachableError
-from adc_pipeline.core.home import check_home
-from adc_pipeline.core.links import locked
-from adc_pipeline.core.manifests import LAYOUT, Artefact, as_json, differences, read_making, write_making
 from adc_pipeline.core.secrets import masked
 from adc_pipeline.core.spellings import read_settings
+from adc_pipeline.core.store.artefacts import AGAIN, Store
+from adc_pipeline.core.store.content import content_digest, damage, mark_damaged, refuse_added, refuse_damaged, scan
+from adc_pipeline.core.store.home import check_home
+from adc_pipeline.core.store.links import locked
+from adc_pipeline.core.store.manifests import LAYOUT, Artefact, as_json, differences, read_making, write_making
 from adc_pipeline.defs.code_references import origin_tags
 from adc_pipeline.defs.interrupts import interrupted_by_signals, remembered
 from adc_pipeline.defs.look_ahead import look_ahead

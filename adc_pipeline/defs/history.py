@@ -32,7 +32,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from adc_pipeline.core.atomic import atomic_file, atomic_folder, give_usual_mode
 from adc_pipeline.core.errors import PipelineError, first_line
-from adc_pipeline.core.links import locked
+from adc_pipeline.core.store.links import locked
 from adc_pipeline.defs.compact_storage import OPEN, Events, Runs
 from adc_pipeline.tracking.database import REPAIR, connect, copy, sentence
 

@@ -7,8 +7,8 @@ reported after hours of training. What a configuration sets of assets outside th
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from adc_pipeline.core.cluster_connection import connected
-from adc_pipeline.core.cluster_process import RESOURCE
+from adc_pipeline.core.cluster.connection import connected
+from adc_pipeline.core.cluster.process import RESOURCE
 from adc_pipeline.core.errors import PipelineError, did_you_mean
 from adc_pipeline.core.settings import Settings, as_shown, declared
 from adc_pipeline.core.spellings import read_settings

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import dagster as dg
 
 from adc_pipeline.core.ahead import Begun
-from adc_pipeline.core.artefacts import Store
-from adc_pipeline.core.content import SHOWN, refuse_damaged
 from adc_pipeline.core.engine import Engine
-from adc_pipeline.core.manifests import Artefact, as_json
 from adc_pipeline.core.pictures import png
 from adc_pipeline.core.placement import Placement
 from adc_pipeline.core.settings import Settings
+from adc_pipeline.core.store.artefacts import Store
+from adc_pipeline.core.store.content import SHOWN, refuse_damaged
+from adc_pipeline.core.store.manifests import Artefact, as_json
 from adc_pipeline.core.terminal import printable
 from adc_pipeline.corpus.changes import Changes
 from adc_pipeline.defs.interrupts import raise_again

@@ -23,8 +23,8 @@ import dagster as dg
 import yaml
 
 from adc_pipeline.core.columns import column_types, row_count
-from adc_pipeline.core.manifests import Artefact, as_json, read_making
 from adc_pipeline.core.markdown import LONG, escape, one_line
+from adc_pipeline.core.store.manifests import Artefact, as_json, read_making
 from adc_pipeline.defs.making import Making, Request
 from adc_pipeline.defs.shown import read_shown, shown_pictures
 from adc_pipeline.defs.stage import STAGES, Stage

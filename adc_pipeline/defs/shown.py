@@ -14,8 +14,8 @@ from typing import Any
 import dagster as dg
 from dagster_shared.serdes import deserialize_value, serialize_value
 
-from adc_pipeline.core.content import SHOWN, file_digest
 from adc_pipeline.core.records import parsed, record_bytes
+from adc_pipeline.core.store.content import SHOWN, file_digest
 from adc_pipeline.defs.pictures import picture
 
 FILE = "shown.json"

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import dagster as dg
 
 from adc_pipeline.core.ahead import Begun
-from adc_pipeline.core.artefacts import Store
-from adc_pipeline.core.manifests import Artefact
 from adc_pipeline.core.settings import Settings
+from adc_pipeline.core.store.artefacts import Store
+from adc_pipeline.core.store.manifests import Artefact
 from adc_pipeline.defs.making import Context, Making, Request
 from adc_pipeline.tracking.run import Run
 from adc_pipeline.walks.kinds import KINDS, WalkKind

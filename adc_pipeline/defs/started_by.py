@@ -9,11 +9,11 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from adc_pipeline.core.artefacts import Store
 from adc_pipeline.core.errors import PipelineError
-from adc_pipeline.core.manifests import as_json, read_making
 from adc_pipeline.core.settings import declared
 from adc_pipeline.core.spellings import read_settings
+from adc_pipeline.core.store.artefacts import Store
+from adc_pipeline.core.store.manifests import as_json, read_making
 from adc_pipeline.defs.run_config import configured
 from adc_pipeline.defs.stage import STAGES, Stage
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import dagster as dg
 
-from adc_pipeline.core.artefacts import Store
 from adc_pipeline.core.errors import PipelineError
-from adc_pipeline.core.manifests import Artefact, differing
+from adc_pipeline.core.store.artefacts import Store
+from adc_pipeline.core.store.manifests import Artefact, differing
 from adc_pipeline.defs.stage import Stage
 
 NAME = "volume"

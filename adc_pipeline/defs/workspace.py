@@ -9,8 +9,6 @@ import dagster as dg
 from pydantic import Field, PrivateAttr
 
 from adc_pipeline.core.ahead import Begun
-from adc_pipeline.core.artefacts import Store
-from adc_pipeline.core.claims import Claims
 from adc_pipeline.core.engine import Engine
 from adc_pipeline.core.errors import first_line
 from adc_pipeline.core.log_forwarding import forwarded
@@ -18,6 +16,8 @@ from adc_pipeline.core.placement import Placement
 from adc_pipeline.core.processes import this_process
 from adc_pipeline.core.settings import Settings, declared
 from adc_pipeline.core.spellings import read_settings
+from adc_pipeline.core.store.artefacts import Store
+from adc_pipeline.core.store.claims import Claims
 from adc_pipeline.defs.database import DATABASE, renew_database
 from adc_pipeline.defs.interrupts import interrupts_cancel, woken
 from adc_pipeline.defs.origin import is_forgotten, mark_as_run_of_this_location

@@ -26,9 +26,9 @@ from pathlib import Path
 import numpy as np
 
 from adc_pipeline.evaluation.arrays import Bools
-from adc_pipeline.evaluation.judge import Judge
+from adc_pipeline.evaluation.judging.judge import Judge
 from adc_pipeline.evaluation.measures import RELIABILITY, Measured, family
-from adc_pipeline.evaluation.policy import POLICY
+from adc_pipeline.evaluation.replies.policy import POLICY
 from adc_pipeline.evaluation.settings import EvaluationSettings
 from adc_pipeline.training.arrangement import Arrangement
 from adc_pipeline.training.facts import WITHOUT_REJECTED, MarkerPlace, ModelFacts

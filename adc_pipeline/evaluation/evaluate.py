@@ -13,8 +13,8 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
-from adc_pipeline.core.content import combined_digest, file_digest
 from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.core.store.content import combined_digest, file_digest
 from adc_pipeline.evaluation.applicability import (
     TrainingFacts,
     within_training,
@@ -26,7 +26,7 @@ from adc_pipeline.evaluation.case_table import write_case_table
 from adc_pipeline.evaluation.cases.cases import Cases
 from adc_pipeline.evaluation.evaluation import VALIDATION, Estimates, Evaluation
 from adc_pipeline.evaluation.job import EvaluationJob
-from adc_pipeline.evaluation.judge import Judge
+from adc_pipeline.evaluation.judging.judge import Judge
 from adc_pipeline.evaluation.measures import family
 from adc_pipeline.evaluation.own_replies import policy_series
 from adc_pipeline.evaluation.presentation.figures import draw

@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from adc_pipeline.evaluation import policy
 from adc_pipeline.evaluation.cases.case_sets import Contrasts, Improvements, Pairs, Steerings, Turns, table
 from adc_pipeline.evaluation.measures import CaseSets, all_measures
+from adc_pipeline.evaluation.replies import policy
 from adc_pipeline.evaluation.scoring.likelihoods import Scores
 
 

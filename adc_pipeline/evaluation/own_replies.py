@@ -7,16 +7,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adc_pipeline.core.code_version import code_version
-from adc_pipeline.core.content import folder_digest
-from adc_pipeline.evaluation import policy
+from adc_pipeline.core.store.content import folder_digest
 from adc_pipeline.evaluation.applicability import TrainingFacts
 from adc_pipeline.evaluation.cases.cases import Cases
-from adc_pipeline.evaluation.instruct import INSTRUCT, InstructModel
 from adc_pipeline.evaluation.job import EvaluationJob
-from adc_pipeline.evaluation.judge import Judge
+from adc_pipeline.evaluation.judging.judge import Judge
+from adc_pipeline.evaluation.judging.reward import post_of
 from adc_pipeline.evaluation.measures import Measured
-from adc_pipeline.evaluation.reply_writer import Reply, Trained, Writer, names_of
-from adc_pipeline.evaluation.reward import post_of
+from adc_pipeline.evaluation.replies import policy
+from adc_pipeline.evaluation.replies.instruct import INSTRUCT, InstructModel
+from adc_pipeline.evaluation.replies.reply_writer import Reply, Trained, Writer, names_of
 from adc_pipeline.evaluation.scoring.likelihoods import Progress, Scorer
 from adc_pipeline.evaluation.scoring.score_cache import cached_values
 from adc_pipeline.evaluation.settings import EvaluationSettings

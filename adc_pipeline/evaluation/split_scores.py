@@ -9,14 +9,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from adc_pipeline.core.code_version import code_version
-from adc_pipeline.core.content import folder_digest
+from adc_pipeline.core.store.content import folder_digest
 from adc_pipeline.evaluation.applicability import TrainingFacts
 from adc_pipeline.evaluation.arrays import Bools, Floats
 from adc_pipeline.evaluation.baselines import TextScorer
 from adc_pipeline.evaluation.cases.cases import FAMILIES, Cases, read_cases
 from adc_pipeline.evaluation.job import EvaluationJob
-from adc_pipeline.evaluation.judge import Judge
-from adc_pipeline.evaluation.reward import post_of
+from adc_pipeline.evaluation.judging.judge import Judge
+from adc_pipeline.evaluation.judging.reward import post_of
 from adc_pipeline.evaluation.scored import ScoredCases
 from adc_pipeline.evaluation.scoring.likelihoods import Progress, Query, Scorer, Scores
 from adc_pipeline.evaluation.scoring.score_cache import cached_scores, cached_values

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from adc_pipeline.core.artefacts import Store
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.core.named_files import check_files_in, named_path
+from adc_pipeline.core.store.artefacts import Store
 from adc_pipeline.tracking.database import DATABASE
 from adc_pipeline.tracking.failures import words
 from adc_pipeline.tracking.runs import Tracking

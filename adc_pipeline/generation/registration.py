@@ -12,9 +12,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from adc_pipeline.core.manifests import Artefact
 from adc_pipeline.core.markdown import Markdown, code, escape, table
 from adc_pipeline.core.records import read_record
+from adc_pipeline.core.store.manifests import Artefact
 from adc_pipeline.generation import serving
 from adc_pipeline.tracking.artifacts import share
 from adc_pipeline.tracking.lineage import Records

@@ -16,10 +16,10 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from adc_pipeline.core.artefacts import Store
 from adc_pipeline.core.errors import DamagedError, PipelineError
-from adc_pipeline.core.manifests import Artefact, Key
 from adc_pipeline.core.markdown import code, table
+from adc_pipeline.core.store.artefacts import Store
+from adc_pipeline.core.store.manifests import Artefact, Key
 from adc_pipeline.generation.registration import REGISTERED, read_registered
 from adc_pipeline.lifecycle.settings import RetentionSettings
 from adc_pipeline.tracking.lineage import ORIGIN, Records

@@ -16,10 +16,10 @@ from json import JSONDecodeError
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adc_pipeline.core.artefacts import Store
-from adc_pipeline.core.content import refuse_damaged
 from adc_pipeline.core.errors import PipelineError, UnreachableError, first_line, is_network_fault
-from adc_pipeline.core.manifests import MAKING, MANIFEST, Artefact, read_making
+from adc_pipeline.core.store.artefacts import Store
+from adc_pipeline.core.store.content import refuse_damaged
+from adc_pipeline.core.store.manifests import MAKING, MANIFEST, Artefact, read_making
 from adc_pipeline.corpus.privacy.removals import read_removals
 from adc_pipeline.generation.registration import REGISTERED
 from adc_pipeline.lifecycle.settings import PublishSettings

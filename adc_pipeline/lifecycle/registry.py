@@ -8,11 +8,11 @@ tags have the verdict and the artefact, since the table of versions shows each t
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, get_args
 
-from adc_pipeline.core.artefacts import Store
-from adc_pipeline.core.content import damage
 from adc_pipeline.core.errors import PipelineError
-from adc_pipeline.core.manifests import Artefact
 from adc_pipeline.core.markdown import table
+from adc_pipeline.core.store.artefacts import Store
+from adc_pipeline.core.store.content import damage
+from adc_pipeline.core.store.manifests import Artefact
 from adc_pipeline.evaluation.formatting import number as shown
 from adc_pipeline.generation.registration import HEADING as LINEAGE
 from adc_pipeline.lifecycle.decision import Decision, Evaluated, Verdict

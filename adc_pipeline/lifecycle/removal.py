@@ -16,11 +16,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from adc_pipeline.core.artefacts import Store
 from adc_pipeline.core.engine import Engine, only_row
-from adc_pipeline.core.links import locked
-from adc_pipeline.core.manifests import Artefact, Key
 from adc_pipeline.core.shards import parts
+from adc_pipeline.core.store.artefacts import Store
+from adc_pipeline.core.store.links import locked
+from adc_pipeline.core.store.manifests import Artefact, Key
 from adc_pipeline.corpus.changes import BEFORE
 from adc_pipeline.corpus.privacy.mentions import create_mention_macros
 from adc_pipeline.corpus.privacy.removals import Removals

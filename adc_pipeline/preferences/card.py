@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from adc_pipeline.core.manifests import Artefact
 from adc_pipeline.core.markdown import Markdown, code, escape, table
+from adc_pipeline.core.store.manifests import Artefact
 from adc_pipeline.preferences.configurations import CONFIGURATIONS
 from adc_pipeline.preferences.datasets import columns
 from adc_pipeline.preferences.settings import PreferenceSettings

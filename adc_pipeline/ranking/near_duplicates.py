@@ -5,9 +5,9 @@ from pathlib import Path
 from adc_pipeline.core.atomic import atomic_file
 from adc_pipeline.core.columns import row_count
 from adc_pipeline.core.engine import Engine
-from adc_pipeline.core.finished import finish
 from adc_pipeline.core.records import read_record
 from adc_pipeline.core.shards import Counts, parts
+from adc_pipeline.core.store.finished import finish
 from adc_pipeline.corpus.changes import BEFORE, NOW, Changes
 from adc_pipeline.corpus.near_duplicates.minhash import near_pairs
 from adc_pipeline.corpus.tables import TREE, create_read_rows, create_tree

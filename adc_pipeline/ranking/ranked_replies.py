@@ -12,10 +12,10 @@ from pathlib import Path
 
 from adc_pipeline.core.engine import Engine, counts_by, only_row
 from adc_pipeline.core.errors import PipelineError
-from adc_pipeline.core.finished import is_finished
 from adc_pipeline.core.records import read_record
 from adc_pipeline.core.shards import COUNTS as COUNTED
 from adc_pipeline.core.shards import Counts, map_shards, shards_of, work_folder
+from adc_pipeline.core.store.finished import is_finished
 from adc_pipeline.corpus.changes import BEFORE, NOW, Changes, changed_counts, merge
 from adc_pipeline.corpus.tables import create_read_rows, create_tree
 from adc_pipeline.ranking.near_duplicates import NEAR, kept_near_counts, near_counts, write_near_duplicates

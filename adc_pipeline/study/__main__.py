@@ -16,10 +16,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from adc_pipeline.core.arguments import ArgumentParser
-from adc_pipeline.core.artefacts import Store
 from adc_pipeline.core.errors import PipelineError, did_you_mean
-from adc_pipeline.core.home import check_home
 from adc_pipeline.core.signals import CANCELLED
+from adc_pipeline.core.store.artefacts import Store
+from adc_pipeline.core.store.home import check_home
 from adc_pipeline.core.terminal import printable, show
 from adc_pipeline.study.configuration import checked, merged, placement_of_cells, read_config, settings_of_cells
 from adc_pipeline.study.grid import GRID_SEEDS, SEEDS, VARIANTS

@@ -6,10 +6,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from adc_pipeline.core.artefacts import Store
 from adc_pipeline.core.code_version import code_version
 from adc_pipeline.core.errors import PipelineError
-from adc_pipeline.core.manifests import Artefact, differences, differing
+from adc_pipeline.core.store.artefacts import Store
+from adc_pipeline.core.store.manifests import Artefact, differences, differing
 from adc_pipeline.study.grid import BOTH, VARIED, Variant, cell_name
 from adc_pipeline.study.settings import CellSettings
 from adc_pipeline.walks.kinds import KINDS

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from adc_pipeline.core.cluster_connection import connected
-from adc_pipeline.core.cluster_process import RESOURCE
+from adc_pipeline.core.cluster.connection import connected
+from adc_pipeline.core.cluster.process import RESOURCE
 from adc_pipeline.core.errors import PipelineError, did_you_mean
 from adc_pipeline.core.named_files import read_mapping
 from adc_pipeline.core.placement import Placement

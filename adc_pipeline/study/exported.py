@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from adc_pipeline.core.atomic import atomic_file
-from adc_pipeline.core.content import file_digest
 from adc_pipeline.core.engine import connected
 from adc_pipeline.core.errors import PipelineError, first_line
-from adc_pipeline.core.manifests import Artefact, differing
 from adc_pipeline.core.markdown import escape
 from adc_pipeline.core.named_files import file_problem
 from adc_pipeline.core.records import checked_fields, read_record
+from adc_pipeline.core.store.content import file_digest
+from adc_pipeline.core.store.manifests import Artefact, differing
 from adc_pipeline.evaluation.case_table import CASE_TABLE
 from adc_pipeline.evaluation.intervals.estimate import Estimate
 from adc_pipeline.study.grid import cell_label

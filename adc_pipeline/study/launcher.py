@@ -19,12 +19,12 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import IO, Any
 
-from adc_pipeline.core.artefacts import AGAIN
-from adc_pipeline.core.cluster_process import RESOURCE, ClusterProcess
+from adc_pipeline.core.cluster.process import RESOURCE, ClusterProcess
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.core.placement import Placement
 from adc_pipeline.core.secrets import has_credentials
 from adc_pipeline.core.signals import handled
+from adc_pipeline.core.store.artefacts import AGAIN
 from adc_pipeline.study.configuration import OPS, config_of
 from adc_pipeline.study.grid import cell_label
 

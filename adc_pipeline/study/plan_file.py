@@ -241,7 +241,7 @@ class Reader:
         """Raise PipelineError for a measure that no cell has, or that has no values to be compared with."""
         from adc_pipeline.evaluation.measure_names import measure_names
         from adc_pipeline.evaluation.measures import family
-        from adc_pipeline.evaluation.policy import POLICY
+        from adc_pipeline.evaluation.replies.policy import POLICY
 
         measure, names = contrast.measure, measure_names(MOST_REJECTIONS)
         if measure not in names:

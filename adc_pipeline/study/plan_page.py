@@ -10,8 +10,8 @@ from adc_pipeline.evaluation.formatting import NONE, figure, number, p_value
 from adc_pipeline.evaluation.intervals.estimate import Estimate
 from adc_pipeline.evaluation.left_out import too_long
 from adc_pipeline.evaluation.measures import family
-from adc_pipeline.evaluation.policy import POLICY
 from adc_pipeline.evaluation.presentation.page import Table
+from adc_pipeline.evaluation.replies.policy import POLICY
 from adc_pipeline.study.exported import ExportedCell
 from adc_pipeline.study.plan_result import Found, PlanResult
 

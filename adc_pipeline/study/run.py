@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from adc_pipeline.core.artefacts import Store
+from adc_pipeline.core.store.artefacts import Store
 from adc_pipeline.core.terminal import show
 from adc_pipeline.evaluation.presentation.page import REPORT
 from adc_pipeline.study.cells import inputs_of, is_made

@@ -27,10 +27,10 @@ from typing import Any
 
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.evaluation.cases.contexts import Context
-from adc_pipeline.evaluation.judge import Judge
-from adc_pipeline.evaluation.policy import judged
-from adc_pipeline.evaluation.reply_writer import Reply, Trained, Writer
-from adc_pipeline.evaluation.reward import post_of
+from adc_pipeline.evaluation.judging.judge import Judge
+from adc_pipeline.evaluation.judging.reward import post_of
+from adc_pipeline.evaluation.replies.policy import judged
+from adc_pipeline.evaluation.replies.reply_writer import Reply, Trained, Writer
 from adc_pipeline.evaluation.scoring.likelihoods import Scorer
 from adc_pipeline.evaluation.settings import EvaluationSettings
 from adc_pipeline.generation.conversation import Conversation, neutral

@@ -18,10 +18,10 @@ from itertools import product
 from pathlib import Path
 from typing import IO, Any
 
-from adc_pipeline.core.artefacts import Store
 from adc_pipeline.core.atomic import atomic_file
 from adc_pipeline.core.errors import PipelineError, did_you_mean
 from adc_pipeline.core.records import read_record
+from adc_pipeline.core.store.artefacts import Store
 from adc_pipeline.core.terminal import show
 from adc_pipeline.study.cells import initial_model, inputs_of, walks_of
 from adc_pipeline.study.grid import SEEDS

@@ -23,10 +23,10 @@ from typing import Literal
 
 from adc_pipeline.core.atomic import atomic_file, give_usual_mode
 from adc_pipeline.core.errors import PipelineError, first_line
-from adc_pipeline.core.links import locked, sync
 from adc_pipeline.core.named_files import kind_problem
 from adc_pipeline.core.refused_writes import answer_to_write, reason
 from adc_pipeline.core.shards import link_or_copy
+from adc_pipeline.core.store.links import locked, sync
 from adc_pipeline.core.user_cache import cache_folder
 
 # In ADC_HOME: the database, and the folder of MLflow's artifacts.

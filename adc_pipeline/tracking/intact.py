@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from adc_pipeline.core.manifests import Artefact
+from adc_pipeline.core.store.manifests import Artefact
 from adc_pipeline.tracking.address import sqlite_file
 from adc_pipeline.tracking.artifacts import local_path
 from adc_pipeline.tracking.database import COMPANIONS, connect

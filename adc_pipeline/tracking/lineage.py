@@ -15,8 +15,8 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, TypeVar
 
 from adc_pipeline.core.errors import PipelineError
-from adc_pipeline.core.manifests import Key
 from adc_pipeline.core.records import object_in, read_record
+from adc_pipeline.core.store.manifests import Key
 from adc_pipeline.tracking.address import shown
 from adc_pipeline.tracking.node import Node
 from adc_pipeline.tracking.tags import ASSET, DIGEST

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from adc_pipeline.core.manifests import Key
+from adc_pipeline.core.store.manifests import Key
 
 
 @dataclass(frozen=True)

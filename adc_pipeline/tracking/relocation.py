@@ -11,9 +11,9 @@ from contextlib import closing
 from pathlib import Path
 
 from adc_pipeline.core.errors import PipelineError
-from adc_pipeline.core.home import check_home
-from adc_pipeline.core.links import locked
 from adc_pipeline.core.records import object_in
+from adc_pipeline.core.store.home import check_home
+from adc_pipeline.core.store.links import locked
 from adc_pipeline.tracking.artifacts import local_path
 from adc_pipeline.tracking.database import ARTIFACTS, DATABASE, connect, copy, explained, temporary_beside
 

@@ -10,7 +10,7 @@ of single steps.
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from adc_pipeline.core.manifests import Artefact, read_making, write_making
+from adc_pipeline.core.store.manifests import Artefact, read_making, write_making
 from adc_pipeline.tracking.failures import explained
 from adc_pipeline.tracking.run import Run
 from adc_pipeline.tracking.runs import Tracking

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adc_pipeline.core.atomic import partial_of, remove_folder, replace_folder
-from adc_pipeline.core.content import folder_digest
 from adc_pipeline.core.errors import PipelineError, first_line, is_refused_by_system
 from adc_pipeline.core.named_files import file_problem
 from adc_pipeline.core.records import read_record, sealed
+from adc_pipeline.core.store.content import folder_digest
 from adc_pipeline.training.checksums import check_files, others
 from adc_pipeline.training.settings import TrainingJob
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO
 
-from adc_pipeline.core.content import file_digest
+from adc_pipeline.core.store.content import file_digest
 
 # The folder of a sharded model has a file by this name, which says where in which file each tensor begins.
 INDEX = ".metadata"

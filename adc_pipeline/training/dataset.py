@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 
 from adc_pipeline.core.atomic import atomic_folder
-from adc_pipeline.core.content import damage, scan
 from adc_pipeline.core.errors import PipelineError, first_line
-from adc_pipeline.core.manifests import Artefact
 from adc_pipeline.core.records import checked_fields, read_record
+from adc_pipeline.core.store.content import damage, scan
+from adc_pipeline.core.store.manifests import Artefact
 from adc_pipeline.training.arrangement import Arrangement
 from adc_pipeline.training.completions import encode_completions
 from adc_pipeline.training.layout import BATCH, encode_walks, segments

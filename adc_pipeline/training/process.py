@@ -8,7 +8,7 @@ checkpoint first. A process that is started early writes to its work folder only
 The process prints its lines to a file, `log.txt` in the work folder, which the step follows. Dagster's own client
 (`PipesSubprocessClient`) starts and awaits a process in one call, within one step.
 
-The process runs on this machine, or on the Ray cluster (`core.cluster_process`), where it is started again from its
+The process runs on this machine, or on the Ray cluster (`core.cluster.process`), where it is started again from its
 last checkpoint if it is lost.
 """
 
@@ -18,10 +18,10 @@ import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 
-from adc_pipeline.core.cluster_process import ClusterProcess
+from adc_pipeline.core.cluster.process import ClusterProcess
 from adc_pipeline.core.errors import PipelineError
-from adc_pipeline.core.links import locked
 from adc_pipeline.core.placement import Placement
+from adc_pipeline.core.store.links import locked
 from adc_pipeline.training.checkpoint import claim, fingerprint
 from adc_pipeline.training.launch import END_WITH_PARENT, launch_command
 from adc_pipeline.training.settings import TrainingJob

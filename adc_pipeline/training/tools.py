@@ -13,9 +13,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from adc_pipeline.core.content import file_digest
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.core.named_files import named_path
+from adc_pipeline.core.store.content import file_digest
 from adc_pipeline.training.accelerate_file import check_accelerate_config
 from adc_pipeline.training.settings import TrainingSettings
 

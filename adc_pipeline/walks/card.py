@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from adc_pipeline.core.manifests import Artefact
 from adc_pipeline.core.markdown import escape, table
+from adc_pipeline.core.store.manifests import Artefact
 from adc_pipeline.walks.baselines import Baseline, baselines_section
 from adc_pipeline.walks.dataset_card import front_matter, made_section, notes
 from adc_pipeline.walks.files import split_files

@@ -8,9 +8,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adc_pipeline.core.manifests import Artefact
 from adc_pipeline.core.markdown import code, escape, table
 from adc_pipeline.core.settings import flattened
+from adc_pipeline.core.store.manifests import Artefact
 from adc_pipeline.core.terminal import printable
 from adc_pipeline.corpus.parts import read_record
 from adc_pipeline.corpus.source import SAMPLE

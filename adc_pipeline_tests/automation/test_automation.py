@@ -17,10 +17,10 @@ import yaml
 from dagster._core.instance.config import dagster_instance_config
 from dagster._core.launcher.base import WorkerStatus
 
-from adc_pipeline.core.artefacts import Store
-from adc_pipeline.core.content import folder_digest
 from adc_pipeline.core.errors import PipelineError
-from adc_pipeline.core.manifests import Artefact, write_making
+from adc_pipeline.core.store.artefacts import Store
+from adc_pipeline.core.store.content import folder_digest
+from adc_pipeline.core.store.manifests import Artefact, write_making
 from adc_pipeline.corpus.settings import CorpusSettings
 from adc_pipeline.definitions import defs
 from adc_pipeline.defs.automation.schedules import schedule, schedules
@@ -427,7 +427,7 @@ def test_a_run_whose_process_was_killed_is_reported_as_failed(home: Path) -> Non
     code = (
         "import os, signal, sys, dagster as dg\n"
         "from adc_pipeline.definitions import defs\n"
-        "from adc_pipeline.core.artefacts import Store\n"
+        "from adc_pipeline.core.store.artefacts import Store\n"
         "Store.put = lambda *_: (print('here', flush=True), sys.stdin.read())\n"
         f"instance = dg.DagsterInstance.local_temp({str(home / 'dagster')!r})\n"
         "config = {'ops': {'raw_corpus': {'config': {'sample_conversations': 5}}}}\n"

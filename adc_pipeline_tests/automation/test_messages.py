@@ -15,9 +15,9 @@ from typing import Any, ClassVar
 import dagster as dg
 import pytest
 
-from adc_pipeline.core.artefacts import Store
 from adc_pipeline.core.errors import PipelineError
-from adc_pipeline.core.manifests import Artefact, read_making
+from adc_pipeline.core.store.artefacts import Store
+from adc_pipeline.core.store.manifests import Artefact, read_making
 from adc_pipeline.definitions import defs
 from adc_pipeline.defs.automation.messages import messages
 from adc_pipeline.defs.automation.settings import Automation, AutomationSettings

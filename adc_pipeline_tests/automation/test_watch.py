@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from adc_pipeline.core.artefacts import Store
-from adc_pipeline.core.content import scan
-from adc_pipeline.core.manifests import Artefact
+from adc_pipeline.core.store.artefacts import Store
+from adc_pipeline.core.store.content import scan
+from adc_pipeline.core.store.manifests import Artefact
 from adc_pipeline.corpus import watch as watching
 from adc_pipeline.corpus.files import download
 from adc_pipeline.corpus.opening.recorded_files import record_files

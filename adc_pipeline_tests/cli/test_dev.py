@@ -22,8 +22,8 @@ from websockets.sync.client import connect
 
 from adc_pipeline.cli.dev import address, free_port, mlflow_names
 from adc_pipeline.cli.home import dagster_instance
-from adc_pipeline.core.artefacts import Store
 from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.core.store.artefacts import Store
 from adc_pipeline.defs.origin import LOCATION, REPOSITORY
 
 REEXECUTE = """mutation($run: String!) {

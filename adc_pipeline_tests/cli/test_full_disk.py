@@ -9,8 +9,8 @@ from sqlalchemy.exc import OperationalError
 
 from adc_pipeline.cli.home import dagster_instance
 from adc_pipeline.cli.run import printed_to
-from adc_pipeline.core.artefacts import Store
 from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.core.store.artefacts import Store
 
 
 def test_a_log_that_a_full_disk_does_not_take_is_cut(tmp_path: Path) -> None:

@@ -8,8 +8,8 @@ import pytest
 import yaml
 
 from adc_pipeline.cli.home import HEADER, TEMPLATE, dagster_instance, use_dagster_home
-from adc_pipeline.core.artefacts import Store
 from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.core.store.artefacts import Store
 from adc_pipeline.defs.launcher import WatchfulRunLauncher
 
 ROOT = Path(__file__).parents[2]

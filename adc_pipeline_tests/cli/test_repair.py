@@ -14,10 +14,10 @@ import pytest
 from adc_pipeline.cli import repair as repairing
 from adc_pipeline.cli.home import dagster_instance
 from adc_pipeline.cli.repair import fault, lacking_in_mlflow, repair
-from adc_pipeline.core.artefacts import Store
-from adc_pipeline.core.content import content_digest, scan
 from adc_pipeline.core.errors import PipelineError
-from adc_pipeline.core.manifests import Artefact, read_making, write_making
+from adc_pipeline.core.store.artefacts import Store
+from adc_pipeline.core.store.content import content_digest, scan
+from adc_pipeline.core.store.manifests import Artefact, read_making, write_making
 from adc_pipeline.tracking.database import prepared
 from adc_pipeline.tracking.runs import Tracking
 

@@ -15,8 +15,8 @@ import yaml
 from adc_pipeline.cli.home import dagster_instance
 from adc_pipeline.cli.progress import Progress
 from adc_pipeline.cli.run import distinct, read_config, run_job
-from adc_pipeline.core.artefacts import Store
 from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.core.store.artefacts import Store
 from adc_pipeline.core.terminal import printable
 from adc_pipeline.defs.origin import LOCATION
 from adc_pipeline.defs.stage import STAGES

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from adc_pipeline.core.artefacts import Store
-from adc_pipeline.core.content import SHOWN, content_digest, folder_digest, refuse_damaged, scan
 from adc_pipeline.core.errors import PipelineError
-from adc_pipeline.core.manifests import LAYOUT, MANIFEST, Artefact, write_making
+from adc_pipeline.core.store.artefacts import Store
+from adc_pipeline.core.store.content import SHOWN, content_digest, folder_digest, refuse_damaged, scan
+from adc_pipeline.core.store.manifests import LAYOUT, MANIFEST, Artefact, write_making
 from adc_pipeline.lineage import is_of_later_version
 
 

@@ -13,7 +13,7 @@ from threading import Thread
 import pytest
 
 from adc_pipeline.core.errors import PipelineError, UnreachableError
-from adc_pipeline.core.links import locked
+from adc_pipeline.core.store.links import locked
 from adc_pipeline.corpus.files import download
 from adc_pipeline.corpus.settings import CorpusSettings
 from adc_pipeline.corpus.source import download_all, fetch

@@ -18,8 +18,8 @@ import pytest
 import zstandard
 from huggingface_hub import constants
 
-from adc_pipeline.core.artefacts import Store
 from adc_pipeline.core.errors import PipelineError, UnreachableError
+from adc_pipeline.core.store.artefacts import Store
 from adc_pipeline.corpus.opening import remote
 from adc_pipeline.corpus.opening.recorded_files import FILES, record_files
 from adc_pipeline.corpus.opening.remote import remote_file

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from adc_pipeline.core.artefacts import Store
 from adc_pipeline.core.errors import PipelineError
-from adc_pipeline.core.manifests import Artefact, write_making
 from adc_pipeline.core.shards import Counts
+from adc_pipeline.core.store.artefacts import Store
+from adc_pipeline.core.store.manifests import Artefact, write_making
 from adc_pipeline.corpus.privacy.removals import FILE, Removals, read_removals
 from adc_pipeline.corpus.settings import CorpusSettings, UtteranceSettings
 from adc_pipeline.corpus.utterances import write_utterances

@@ -9,10 +9,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from adc_pipeline.core.artefacts import Store
-from adc_pipeline.core.content import scan
 from adc_pipeline.core.errors import PipelineError
-from adc_pipeline.core.manifests import Artefact
+from adc_pipeline.core.store.artefacts import Store
+from adc_pipeline.core.store.content import scan
+from adc_pipeline.core.store.manifests import Artefact
 from adc_pipeline.corpus.opening.recorded_files import check_unchanged, record_files
 from adc_pipeline.corpus.parts import read_record
 from adc_pipeline.corpus.settings import CorpusSettings, UtteranceSettings

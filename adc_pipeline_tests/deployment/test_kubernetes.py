@@ -12,7 +12,7 @@ import jsonschema
 import pytest
 import yaml
 
-from adc_pipeline.core.cluster import memory_of
+from adc_pipeline.core.cluster.tasks import memory_of
 from adc_pipeline.core.engine import MEMORY_LIMIT
 from adc_pipeline.defs.automation.jobs import GPU_POD
 

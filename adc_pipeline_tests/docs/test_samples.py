@@ -17,10 +17,10 @@ import dagster as dg
 import pytest
 import yaml
 
-from adc_pipeline.core.artefacts import Store
-from adc_pipeline.core.content import content_digest, folder_digest, scan
-from adc_pipeline.core.manifests import Artefact, write_manifest
 from adc_pipeline.core.spellings import read_settings
+from adc_pipeline.core.store.artefacts import Store
+from adc_pipeline.core.store.content import content_digest, folder_digest, scan
+from adc_pipeline.core.store.manifests import Artefact, write_manifest
 from adc_pipeline.corpus.sample.threads import write_sample
 from adc_pipeline.corpus.utterances import write_utterances
 from adc_pipeline.definitions import defs

@@ -16,9 +16,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from adc_pipeline.core.artefacts import Store
-from adc_pipeline.core.content import altered_files, damage
-from adc_pipeline.core.manifests import Artefact
+from adc_pipeline.core.store.artefacts import Store
+from adc_pipeline.core.store.content import altered_files, damage
+from adc_pipeline.core.store.manifests import Artefact
 
 
 @contextmanager

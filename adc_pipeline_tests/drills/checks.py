@@ -4,9 +4,9 @@ import json
 import os
 from pathlib import Path
 
-from adc_pipeline.core.artefacts import Store
-from adc_pipeline.core.content import file_digest, folder_digest
 from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.core.store.artefacts import Store
+from adc_pipeline.core.store.content import file_digest, folder_digest
 from adc_pipeline.generation.registration import REGISTERED
 from adc_pipeline.tracking.runs import Tracking
 from adc_pipeline.tracking.tags import DIGEST

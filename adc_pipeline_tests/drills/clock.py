@@ -26,7 +26,7 @@ from typing import Any
 
 import yaml
 
-from adc_pipeline.core.artefacts import Store
+from adc_pipeline.core.store.artefacts import Store
 from adc_pipeline_tests.drills.checks import MODELS, check, digests
 from adc_pipeline_tests.drills.jobs import (
     ENDED,

@@ -19,8 +19,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from adc_pipeline.core.artefacts import Store
-from adc_pipeline.core.manifests import MAKING
+from adc_pipeline.core.store.artefacts import Store
+from adc_pipeline.core.store.manifests import MAKING
 from adc_pipeline_tests.drills.checks import damage
 from adc_pipeline_tests.drills.jobs import (
     SECONDS_FOR_A_RUN,

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from adc_pipeline.core.artefacts import Store
-from adc_pipeline.core.content import folder_digest
-from adc_pipeline.core.manifests import Artefact
+from adc_pipeline.core.store.artefacts import Store
+from adc_pipeline.core.store.content import folder_digest
+from adc_pipeline.core.store.manifests import Artefact
 from adc_pipeline.generation.registration import REGISTERED
 from adc_pipeline_tests.drills.checks import MADE, damage, digests, left_behind
 

@@ -9,7 +9,7 @@ import pytest
 from adc_pipeline.corpus.sample.threads import write_sample
 from adc_pipeline.corpus.utterances import write_utterances
 from adc_pipeline.evaluation.cases.cases import Cases, read_cases
-from adc_pipeline.evaluation.judge import make_judge
+from adc_pipeline.evaluation.judging.judge import make_judge
 from adc_pipeline.evaluation.settings import EvaluationSettings, JudgeSettings
 from adc_pipeline.ranking.ranked_replies import write_ranked_replies
 from adc_pipeline.walks.datasets import write_walks

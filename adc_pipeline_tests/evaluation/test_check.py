@@ -7,8 +7,8 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from adc_pipeline.core.artefacts import Store
-from adc_pipeline.core.manifests import Artefact
+from adc_pipeline.core.store.artefacts import Store
+from adc_pipeline.core.store.manifests import Artefact
 from adc_pipeline.defs.assets.evaluation import evaluations, perplexity_check
 from adc_pipeline.defs.workspace import Workspace
 from adc_pipeline.evaluation.evaluation import Evaluation

@@ -9,10 +9,10 @@ from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerBase
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.evaluation.cases.cases import Cases
 from adc_pipeline.evaluation.cases.contexts import Context
-from adc_pipeline.evaluation.instruct import INSTRUCT, InstructModel, prepare_instruct_model
 from adc_pipeline.evaluation.job import EvaluationJob
-from adc_pipeline.evaluation.named_models import NamedModel
+from adc_pipeline.evaluation.judging.named_models import NamedModel
 from adc_pipeline.evaluation.own_replies import instruct_replies
+from adc_pipeline.evaluation.replies.instruct import INSTRUCT, InstructModel, prepare_instruct_model
 from adc_pipeline.evaluation.settings import EvaluationSettings
 from adc_pipeline.generation.settings import Sampling
 

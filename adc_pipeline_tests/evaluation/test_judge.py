@@ -9,8 +9,8 @@ import pytest
 
 from adc_pipeline.corpus.sample.threads import write_sample
 from adc_pipeline.evaluation.intervals.estimate import Estimate
-from adc_pipeline.evaluation.judge import Judge, make_judge, words
-from adc_pipeline.evaluation.judge_pairs import Pairs
+from adc_pipeline.evaluation.judging.judge import Judge, make_judge, words
+from adc_pipeline.evaluation.judging.pairs import Pairs
 from adc_pipeline.evaluation.settings import JudgeSettings
 from adc_pipeline.walks.splits import Shares, split_of
 from adc_pipeline_tests.evaluation.conftest import Stages, run_stages

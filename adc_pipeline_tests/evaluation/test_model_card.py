@@ -6,7 +6,7 @@ from typing import Any
 
 from huggingface_hub import ModelCard
 
-from adc_pipeline.core.manifests import Artefact
+from adc_pipeline.core.store.manifests import Artefact
 from adc_pipeline.evaluation.intervals.estimate import Estimate
 from adc_pipeline.evaluation.presentation.model_card import Subject, model_card
 

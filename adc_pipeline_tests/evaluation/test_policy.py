@@ -8,8 +8,8 @@ import pytest
 
 from adc_pipeline.evaluation.cases.cases import Cases
 from adc_pipeline.evaluation.cases.contexts import Context
-from adc_pipeline.evaluation.policy import Judged, described, measured
-from adc_pipeline.evaluation.reply_writer import Reply, Trained, Writer, partners, uniform_numbers
+from adc_pipeline.evaluation.replies.policy import Judged, described, measured
+from adc_pipeline.evaluation.replies.reply_writer import Reply, Trained, Writer, partners, uniform_numbers
 from adc_pipeline.evaluation.scoring.likelihoods import Scorer
 from adc_pipeline.evaluation.settings import EvaluationSettings
 from adc_pipeline.generation.settings import Sampling

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from adc_pipeline.core.errors import PipelineError
-from adc_pipeline.evaluation import reward
 from adc_pipeline.evaluation.job import EvaluationJob
-from adc_pipeline.evaluation.judge import MODEL, Judge, make_judge
-from adc_pipeline.evaluation.named_models import NamedModel
-from adc_pipeline.evaluation.reward import RewardModel, batches, filled, post_of
+from adc_pipeline.evaluation.judging import reward
+from adc_pipeline.evaluation.judging.judge import MODEL, Judge, make_judge
+from adc_pipeline.evaluation.judging.named_models import NamedModel
+from adc_pipeline.evaluation.judging.reward import RewardModel, batches, filled, post_of
 from adc_pipeline.evaluation.scoring.likelihoods import Query
 from adc_pipeline.evaluation.settings import JudgeSettings
 from adc_pipeline.evaluation.split_scores import text_scorers

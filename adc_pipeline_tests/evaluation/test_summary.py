@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from adc_pipeline.core.artefacts import Store
+from adc_pipeline.core.store.artefacts import Store
 from adc_pipeline.evaluation.evaluation import Evaluation
 from adc_pipeline.evaluation.intervals.bootstrap import Estimate
 from adc_pipeline.evaluation.presentation.summary import command, interval, summary

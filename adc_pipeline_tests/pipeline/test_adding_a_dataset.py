@@ -11,7 +11,7 @@ import duckdb
 import pytest
 
 import adc_pipeline
-from adc_pipeline.core.artefacts import Store
+from adc_pipeline.core.store.artefacts import Store
 from adc_pipeline.walks.files import split_file
 from adc_pipeline.walks.kinds import KINDS
 

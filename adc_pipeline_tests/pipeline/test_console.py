@@ -12,8 +12,8 @@ import pytest
 from dagster._core.errors import DagsterExecutionInterruptedError
 from dagster._utils.error import serializable_error_info_from_exc_info
 
-from adc_pipeline.core.artefacts import Store
 from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.core.store.artefacts import Store
 from adc_pipeline.definitions import defs
 from adc_pipeline.defs.failures import reason
 from adc_pipeline.defs.sentence_failure import Cancelled, SentenceFailure, ends_as_sentence

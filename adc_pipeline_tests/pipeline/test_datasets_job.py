@@ -10,8 +10,8 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from adc_pipeline.core.artefacts import Store
 from adc_pipeline.core.shards import shards_of
+from adc_pipeline.core.store.artefacts import Store
 from adc_pipeline.definitions import defs
 
 

@@ -19,8 +19,8 @@ from typing import Any, get_args, get_type_hints
 import dagster as dg
 import pytest
 
-from adc_pipeline.core.artefacts import Store
-from adc_pipeline.core.manifests import MAKING, MANIFEST
+from adc_pipeline.core.store.artefacts import Store
+from adc_pipeline.core.store.manifests import MAKING, MANIFEST
 from adc_pipeline.definitions import defs
 from adc_pipeline.defs.asset import ASSETS
 from adc_pipeline.defs.making import Making

@@ -11,9 +11,9 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from adc_pipeline.core.artefacts import Store
-from adc_pipeline.core.content import damage, folder_digest
 from adc_pipeline.core.markdown import escape
+from adc_pipeline.core.store.artefacts import Store
+from adc_pipeline.core.store.content import damage, folder_digest
 from adc_pipeline.definitions import defs
 from adc_pipeline.defs.page import BREAK
 from adc_pipeline.evaluation.headlines import FIRST, HEADLINES

@@ -7,8 +7,8 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from adc_pipeline.core.artefacts import Store
 from adc_pipeline.core.shards import Counts
+from adc_pipeline.core.store.artefacts import Store
 from adc_pipeline.corpus import readings, sharding
 from adc_pipeline.corpus.privacy.removals import FILE
 from adc_pipeline.definitions import defs

@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from adc_pipeline.core.manifests import Artefact, as_json
 from adc_pipeline.core.markdown import LONG
+from adc_pipeline.core.store.manifests import Artefact, as_json
 from adc_pipeline.corpus.settings import CorpusSettings
 from adc_pipeline.definitions import defs
 from adc_pipeline.defs.assets.corpus import detected

@@ -12,10 +12,10 @@ from typing import Any, cast
 
 import pytest
 
-from adc_pipeline.core.artefacts import Store
-from adc_pipeline.core.manifests import Artefact, as_json, differing, write_making, write_manifest
 from adc_pipeline.core.settings import Declared, declared
 from adc_pipeline.core.spellings import read_settings
+from adc_pipeline.core.store.artefacts import Store
+from adc_pipeline.core.store.manifests import Artefact, as_json, differing, write_making, write_manifest
 from adc_pipeline.definitions import defs
 from adc_pipeline.defs.assets.study import CELLS
 from adc_pipeline.defs.frame import reasons_to_make, requested

@@ -15,10 +15,10 @@ import yaml
 
 from adc_pipeline import lineage
 from adc_pipeline.cli.home import dagster_instance
-from adc_pipeline.core.artefacts import Store
-from adc_pipeline.core.content import damage, folder_digest
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.core.shards import Counts
+from adc_pipeline.core.store.artefacts import Store
+from adc_pipeline.core.store.content import damage, folder_digest
 from adc_pipeline.corpus.sample.threads import write_sample
 from adc_pipeline.definitions import defs
 from adc_pipeline.defs import ahead as defs_ahead
@@ -290,7 +290,7 @@ def test_no_unfinished_artefact_of_a_killed_run_is_reused(home: Path, corpus: Pa
     number = {"Store.put": 3, "Run.metrics": 6}[method]
     code = (
         "import os, signal, sys\n"
-        "from adc_pipeline.core.artefacts import Store\n"
+        "from adc_pipeline.core.store.artefacts import Store\n"
         "from adc_pipeline.tracking.runs import Run\n"
         "from adc_pipeline_tests.pipeline.test_skipping import *\n"
         f"real, calls = {method}, []\n"

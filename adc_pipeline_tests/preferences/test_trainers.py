@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from adc_pipeline.core.engine import Engine
-from adc_pipeline.core.manifests import Artefact
+from adc_pipeline.core.store.manifests import Artefact
 from adc_pipeline.corpus.sample.threads import write_sample
 from adc_pipeline.corpus.utterances import write_utterances
 from adc_pipeline.generation.chat_template import write_chat_template

@@ -9,9 +9,9 @@ import pytest
 from click.testing import CliRunner
 
 from adc_pipeline.cli.main import main
-from adc_pipeline.core.content import folder_digest
 from adc_pipeline.core.errors import PipelineError
-from adc_pipeline.core.manifests import Artefact
+from adc_pipeline.core.store.content import folder_digest
+from adc_pipeline.core.store.manifests import Artefact
 from adc_pipeline.defs.assets.lifecycle import champions
 from adc_pipeline.defs.workspace import Workspace
 from adc_pipeline.evaluation.formatting import interval

@@ -13,10 +13,10 @@ import pytest
 import yaml
 
 from adc_pipeline.cli.run import run_job
-from adc_pipeline.core.artefacts import Store
-from adc_pipeline.core.content import content_digest, scan
 from adc_pipeline.core.errors import PipelineError, UnreachableError
-from adc_pipeline.core.manifests import Artefact, write_making
+from adc_pipeline.core.store.artefacts import Store
+from adc_pipeline.core.store.content import content_digest, scan
+from adc_pipeline.core.store.manifests import Artefact, write_making
 from adc_pipeline.corpus.privacy.removals import FILE, read_removals
 from adc_pipeline.lifecycle import publishing
 from adc_pipeline.lifecycle.settings import PublishSettings

@@ -14,10 +14,10 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from adc_pipeline.core.artefacts import Store
-from adc_pipeline.core.content import folder_digest
 from adc_pipeline.core.errors import PipelineError
-from adc_pipeline.core.manifests import Artefact
+from adc_pipeline.core.store.artefacts import Store
+from adc_pipeline.core.store.content import folder_digest
+from adc_pipeline.core.store.manifests import Artefact
 from adc_pipeline.defs.old_runs import old_runs, remove_run, runs_with_excess_logs
 from adc_pipeline.defs.pruning import prune as prune_job
 from adc_pipeline.defs.workspace import Workspace

@@ -9,10 +9,10 @@ import dagster as dg
 import pytest
 
 from adc_pipeline.cli.removed import removed
-from adc_pipeline.core.artefacts import Store
-from adc_pipeline.core.content import content_digest, scan
 from adc_pipeline.core.engine import connected
-from adc_pipeline.core.manifests import Artefact
+from adc_pipeline.core.store.artefacts import Store
+from adc_pipeline.core.store.content import content_digest, scan
+from adc_pipeline.core.store.manifests import Artefact
 from adc_pipeline.corpus.privacy.removals import FILE
 from adc_pipeline.definitions import defs
 from adc_pipeline.tracking.lineage import Records

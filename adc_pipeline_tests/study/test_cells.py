@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from adc_pipeline.core.artefacts import Store
-from adc_pipeline.core.content import combined_digest
 from adc_pipeline.core.errors import PipelineError
-from adc_pipeline.core.manifests import Artefact
+from adc_pipeline.core.store.artefacts import Store
+from adc_pipeline.core.store.content import combined_digest
+from adc_pipeline.core.store.manifests import Artefact
 from adc_pipeline.study.cells import CODE_VERSION, READS, comparable, inputs_of
 from adc_pipeline.study.grid import VARIANTS, cell_name
 from adc_pipeline.study.settings import CellSettings

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from adc_pipeline.core.artefacts import Store
+from adc_pipeline.core.store.artefacts import Store
 from adc_pipeline.study import launcher as launching
 from adc_pipeline.study.__main__ import chosen_variants, main
 from adc_pipeline.study.launcher import Launcher, run_cells

@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from adc_pipeline.core.errors import PipelineError
-from adc_pipeline.core.manifests import Artefact
+from adc_pipeline.core.store.manifests import Artefact
 from adc_pipeline.evaluation.case_table import case_schema
 from adc_pipeline.study import run
 from adc_pipeline.study.configuration import checked, merged, settings_of_cells

@@ -9,8 +9,8 @@ import dagster as dg
 import pytest
 import yaml
 
-from adc_pipeline.core.artefacts import Store
 from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.core.store.artefacts import Store
 from adc_pipeline.definitions import defs
 from adc_pipeline.evaluation.evaluation import Evaluation
 from adc_pipeline.study.cells import is_made, walks_of

@@ -7,8 +7,8 @@ from typing import IO
 
 import pytest
 
-from adc_pipeline.core.artefacts import Store
 from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.core.store.artefacts import Store
 from adc_pipeline.study.tuning import combinations, tune
 from adc_pipeline.training.settings import TrainingJob
 from adc_pipeline_tests.study.test_cells import put, store

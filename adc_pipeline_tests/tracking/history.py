@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from adc_pipeline.core.artefacts import Store
-from adc_pipeline.core.content import folder_digest
-from adc_pipeline.core.manifests import Artefact, write_making
+from adc_pipeline.core.store.artefacts import Store
+from adc_pipeline.core.store.content import folder_digest
+from adc_pipeline.core.store.manifests import Artefact, write_making
 from adc_pipeline.tracking.run import Run
 from adc_pipeline.tracking.runs import Tracking
 

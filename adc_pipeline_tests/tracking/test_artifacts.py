@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from adc_pipeline.core.errors import PipelineError
-from adc_pipeline.core.manifests import Artefact, write_making
+from adc_pipeline.core.store.manifests import Artefact, write_making
 from adc_pipeline.tracking.artifacts import local_path
 from adc_pipeline.tracking.intact import is_intact
 from adc_pipeline.tracking.restoration import restored_run

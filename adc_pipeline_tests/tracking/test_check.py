@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from adc_pipeline.core.errors import PipelineError
-from adc_pipeline.core.manifests import Artefact
+from adc_pipeline.core.store.manifests import Artefact
 from adc_pipeline.tracking.restoration import restored_run
 from adc_pipeline.tracking.runs import Tracking
 

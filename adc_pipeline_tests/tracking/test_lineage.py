@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from adc_pipeline.core.errors import PipelineError
-from adc_pipeline.core.manifests import Artefact
+from adc_pipeline.core.store.manifests import Artefact
 from adc_pipeline.tracking.lineage import Records, model_lineage
 from adc_pipeline.tracking.node import Node
 from adc_pipeline.tracking.run import Run

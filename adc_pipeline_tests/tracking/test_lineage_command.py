@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from adc_pipeline.core.manifests import Artefact
+from adc_pipeline.core.store.manifests import Artefact
 from adc_pipeline.corpus.opening.recorded_files import record_files
 from adc_pipeline.corpus.settings import CorpusSettings
 from adc_pipeline.corpus.source import fetch

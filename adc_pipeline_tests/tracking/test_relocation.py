@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from adc_pipeline.core.errors import PipelineError
-from adc_pipeline.core.manifests import Artefact
+from adc_pipeline.core.store.manifests import Artefact
 from adc_pipeline.tracking.database import prepared
 from adc_pipeline.tracking.intact import is_intact
 from adc_pipeline.tracking.relocation import ADDRESSES, relocate, replace_addresses

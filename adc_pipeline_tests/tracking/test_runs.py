@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from adc_pipeline.core.errors import PipelineError
-from adc_pipeline.core.manifests import Artefact
+from adc_pipeline.core.store.manifests import Artefact
 from adc_pipeline.tracking.artifacts import local_path
 from adc_pipeline.tracking.runs import Tracking
 from adc_pipeline.tracking.settings import MlflowSettings

@@ -15,8 +15,8 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, BertConfig, GPTJConfig
 
-from adc_pipeline.core.content import folder_digest
 from adc_pipeline.core.errors import PipelineError, UnreachableError
+from adc_pipeline.core.store.content import folder_digest
 from adc_pipeline.generation.address import located
 from adc_pipeline.generation.replier import Replier
 from adc_pipeline.training.loading import load_model

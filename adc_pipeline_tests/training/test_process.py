@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from adc_pipeline.core.errors import PipelineError
-from adc_pipeline.core.links import locked
+from adc_pipeline.core.store.links import locked
 from adc_pipeline.defs.workspace import Workspace
 from adc_pipeline.training import process as launched
 from adc_pipeline.training.process import TrainingProcess

@@ -5,9 +5,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
-from adc_pipeline.core.artefacts import Store
-from adc_pipeline.core.content import content_digest, scan
-from adc_pipeline.core.manifests import Artefact
+from adc_pipeline.core.store.artefacts import Store
+from adc_pipeline.core.store.content import content_digest, scan
+from adc_pipeline.core.store.manifests import Artefact
 from adc_pipeline.defs.assets.training import share_with_version
 from adc_pipeline.generation.registration import share_weights
 from adc_pipeline.tracking.run import Run

@@ -7,7 +7,7 @@ import pytest
 from datasets import load_dataset
 from markdown_it import MarkdownIt
 
-from adc_pipeline.core.manifests import Artefact
+from adc_pipeline.core.store.manifests import Artefact
 from adc_pipeline.corpus.utterances import write_utterances
 from adc_pipeline.ranking.ranked_replies import write_ranked_replies
 from adc_pipeline.ranking.settings import RankingSettings

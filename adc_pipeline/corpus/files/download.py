@@ -17,7 +17,7 @@ from typing import Any
 
 from adc_pipeline.core.engine import Report, no_report, reporting
 from adc_pipeline.core.errors import PipelineError, UnreachableError, is_disk_full
-from adc_pipeline.core.links import locked
+from adc_pipeline.core.store.links import locked
 from adc_pipeline.corpus.files.archives import unpack
 from adc_pipeline.corpus.opening.recorded_files import UTTERANCES
 

@@ -12,10 +12,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 
-from adc_pipeline.core.artefacts import is_inside
-from adc_pipeline.core.content import combined_digest, file_digest, file_stamp
 from adc_pipeline.core.errors import DamagedError, PipelineError
 from adc_pipeline.core.records import REMEDY, fits, read_record, write_record
+from adc_pipeline.core.store.artefacts import is_inside
+from adc_pipeline.core.store.content import combined_digest, file_digest, file_stamp
 
 # What makes a folder a ConvoKit corpus, and all of its files; any other file in its folder is not read.
 UTTERANCES = "utterances.jsonl"

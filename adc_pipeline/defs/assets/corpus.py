@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from adc_pipeline.core.artefacts import CURRENT, Store
 from adc_pipeline.core.errors import PipelineError
-from adc_pipeline.core.manifests import read_making
 from adc_pipeline.core.markdown import table
 from adc_pipeline.core.shards import parts
+from adc_pipeline.core.store.artefacts import CURRENT, Store
+from adc_pipeline.core.store.manifests import read_making
 from adc_pipeline.corpus.changes import CHANGED, SINCE
 from adc_pipeline.corpus.kept_rows import KEPT
 from adc_pipeline.corpus.opening.recorded_files import FILES, PARTS, check_unchanged, corpus_files, record_files

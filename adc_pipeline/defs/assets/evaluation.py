@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from adc_pipeline.core.artefacts import Store
-from adc_pipeline.core.content import refuse_damaged
-from adc_pipeline.core.manifests import Artefact, read_making
 from adc_pipeline.core.markdown import escape
 from adc_pipeline.core.records import read_record
 from adc_pipeline.core.settings import flattened
+from adc_pipeline.core.store.artefacts import Store
+from adc_pipeline.core.store.content import refuse_damaged
+from adc_pipeline.core.store.manifests import Artefact, read_making
 from adc_pipeline.corpus.source import is_sample
 from adc_pipeline.defs.asset import declare
 from adc_pipeline.defs.assets import judge as _judge  # noqa: F401  (declares the asset)

@@ -7,23 +7,23 @@ from adc_pipeline.corpus.source import is_sample
 from adc_pipeline.defs.asset import declare
 from adc_pipeline.defs.making import Making, Request
 from adc_pipeline.defs.stage import Stage
-from adc_pipeline.evaluation.named_models import NamedModel
+from adc_pipeline.evaluation.judging.named_models import NamedModel
 from adc_pipeline.evaluation.settings import JudgeSettings
 from adc_pipeline.training.origin import named_source
 from adc_pipeline.walks.kinds import TOP_2
 
 
 def make_judge_of(making: Making[JudgeSettings]) -> None:
-    from adc_pipeline.evaluation.judge import MODEL, make_judge
+    from adc_pipeline.evaluation.judging.judge import MODEL, make_judge
 
     reward, (reward_model, instruct_model) = None, named_models(making.settings)
     if reward_model.name:
-        from adc_pipeline.evaluation.reward import prepare_reward_model
+        from adc_pipeline.evaluation.judging.reward import prepare_reward_model
 
         facts = prepare_reward_model(reward_model, making.settings.reward_template, making.folder / MODEL)
         reward = (making.folder, facts)
     if instruct_model.name:
-        from adc_pipeline.evaluation.instruct import INSTRUCT, prepare_instruct_model
+        from adc_pipeline.evaluation.replies.instruct import INSTRUCT, prepare_instruct_model
 
         prepare_instruct_model(instruct_model, making.folder / INSTRUCT)
     making.report("Comparing the siblings of the training split")

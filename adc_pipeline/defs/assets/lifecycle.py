@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from adc_pipeline.core.errors import PipelineError
-from adc_pipeline.core.manifests import Artefact, read_making
+from adc_pipeline.core.store.manifests import Artefact, read_making
 from adc_pipeline.defs.asset import declare
 from adc_pipeline.defs.assets import corpus, evaluation, preferences, ranking, walks
 from adc_pipeline.defs.making import Making, Request

@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from adc_pipeline.core.content import refuse_damaged
 from adc_pipeline.core.shards import parts
+from adc_pipeline.core.store.content import refuse_damaged
 from adc_pipeline.corpus.changes import CHANGED, SINCE
 from adc_pipeline.corpus.parts import read_record
 from adc_pipeline.defs.asset import declare

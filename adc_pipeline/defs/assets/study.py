@@ -8,10 +8,10 @@ from typing import Any
 
 import dagster as dg
 
-from adc_pipeline.core.artefacts import Store
-from adc_pipeline.core.manifests import Artefact
 from adc_pipeline.core.records import read_record, write_record
 from adc_pipeline.core.settings import Settings
+from adc_pipeline.core.store.artefacts import Store
+from adc_pipeline.core.store.manifests import Artefact
 from adc_pipeline.defs.asset import declare, declare_for_job
 from adc_pipeline.defs.assets.evaluation import evaluation_job, provenance, publish
 from adc_pipeline.defs.assets.training import check_same_markers, fine_tune, record_training

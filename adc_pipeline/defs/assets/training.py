@@ -8,11 +8,11 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, TypeVar
 
-from adc_pipeline.core.artefacts import Store
 from adc_pipeline.core.errors import PipelineError
-from adc_pipeline.core.manifests import Artefact
 from adc_pipeline.core.records import read_record, write_record
 from adc_pipeline.core.settings import with_defaults
+from adc_pipeline.core.store.artefacts import Store
+from adc_pipeline.core.store.manifests import Artefact
 from adc_pipeline.defs.asset import declare
 from adc_pipeline.defs.making import Making, Request
 from adc_pipeline.defs.registration import register

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from adc_pipeline.core.ahead import FilesAhead
-from adc_pipeline.core.artefacts import Store
 from adc_pipeline.core.errors import PipelineError
-from adc_pipeline.core.manifests import Artefact
+from adc_pipeline.core.store.artefacts import Store
+from adc_pipeline.core.store.manifests import Artefact
 from adc_pipeline.corpus.source import SAMPLE
 from adc_pipeline.defs.ahead import begun_ahead, taken
 from adc_pipeline.defs.asset import declare

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import dagster as dg
 
-from adc_pipeline.core.artefacts import Store
+from adc_pipeline.core.store.artefacts import Store
 from adc_pipeline.corpus.watch import Watch, check_for_change
 from adc_pipeline.defs.automation.jobs import PARTITIONED, adc, datasets
 from adc_pipeline.defs.automation.messages import messages

@@ -18,11 +18,11 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import dagster as dg
 from dagster._utils.schedules import is_valid_cron_schedule
 
-from adc_pipeline.core.artefacts import Store
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.core.named_files import named_path, read_mapping
 from adc_pipeline.core.settings import Settings, as_shown, setting
 from adc_pipeline.core.spellings import read_settings
+from adc_pipeline.core.store.artefacts import Store
 from adc_pipeline.core.terminal import printable
 from adc_pipeline.corpus.settings import CorpusSettings
 from adc_pipeline.corpus.source import check_source

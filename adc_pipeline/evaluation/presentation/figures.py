@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from adc_pipeline.core.pictures import COLOURS, SHAPES, png
 from adc_pipeline.evaluation.intervals.estimate import Estimate
 from adc_pipeline.evaluation.measures import BINS, CURVE, GAP_BINS, RELIABILITY
-from adc_pipeline.evaluation.policy import ALL_CONTROLS, INSTRUCT, POLICY
+from adc_pipeline.evaluation.replies.policy import ALL_CONTROLS, INSTRUCT, POLICY
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from adc_pipeline.core.manifests import Artefact
 from adc_pipeline.core.markdown import code, escape, table
+from adc_pipeline.core.store.manifests import Artefact
 from adc_pipeline.evaluation.headlines import HEADLINES
 from adc_pipeline.evaluation.intervals.estimate import Estimate
 from adc_pipeline.generation.chat_template import CHAT_TEMPLATE

@@ -11,9 +11,8 @@ from adc_pipeline.evaluation.comparison import Comparison
 from adc_pipeline.evaluation.evaluation import Evaluation
 from adc_pipeline.evaluation.formatting import figure, sample_size
 from adc_pipeline.evaluation.intervals.student import FEW
-from adc_pipeline.evaluation.judge import LEAST_ACCURACY
+from adc_pipeline.evaluation.judging.judge import LEAST_ACCURACY
 from adc_pipeline.evaluation.left_out import coverage
-from adc_pipeline.evaluation.policy import INSTRUCT, POLICY
 from adc_pipeline.evaluation.presentation.page import Section, Table, page, provenance_section
 from adc_pipeline.evaluation.presentation.tables import (
     CASES,
@@ -26,6 +25,7 @@ from adc_pipeline.evaluation.presentation.tables import (
     policy_table,
 )
 from adc_pipeline.evaluation.presentation.verdict import verdict
+from adc_pipeline.evaluation.replies.policy import INSTRUCT, POLICY
 from adc_pipeline.walks.kinds import KINDS
 
 if TYPE_CHECKING:

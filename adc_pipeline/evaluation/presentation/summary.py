@@ -12,9 +12,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from adc_pipeline.core.artefacts import Store
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.core.records import read_record
+from adc_pipeline.core.store.artefacts import Store
 from adc_pipeline.evaluation.presentation.page import REPORT
 from adc_pipeline.walks.kinds import ASCENDING, KINDS, TOP_2
 

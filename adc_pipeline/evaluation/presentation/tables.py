@@ -10,8 +10,8 @@ from adc_pipeline.evaluation.headlines import FIRST, HEADLINES
 from adc_pipeline.evaluation.intervals.estimate import Estimate
 from adc_pipeline.evaluation.intervals.significance import corrected
 from adc_pipeline.evaluation.measures import family
-from adc_pipeline.evaluation.policy import ALL_CONTROLS, POLICY
 from adc_pipeline.evaluation.presentation.page import Table
+from adc_pipeline.evaluation.replies.policy import ALL_CONTROLS, POLICY
 
 CASES = "cases (conversations)"
 CHANCE = {

@@ -19,7 +19,7 @@ import numpy as np
 
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.evaluation.arrays import Floats
-from adc_pipeline.evaluation.named_models import NamedModel
+from adc_pipeline.evaluation.judging.named_models import NamedModel
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from adc_pipeline.core.atomic import atomic_file
-from adc_pipeline.core.links import sync
 from adc_pipeline.core.records import CHECKSUM, Type, checked_fields, parsed, record_text, sealed, without_checksum
+from adc_pipeline.core.store.links import sync
 
 MANIFEST = "artefact.json"
 # Which MLflow run made the artefact, and from what outside ADC_HOME.

@@ -36,8 +36,8 @@ from adc_pipeline.evaluation.arrays import Floats
 from adc_pipeline.evaluation.formatting import number
 from adc_pipeline.evaluation.intervals.bootstrap import ratio_estimates
 from adc_pipeline.evaluation.intervals.estimate import Estimate
-from adc_pipeline.evaluation.judge_pairs import Pairs, first, read_pairs, with_posts
-from adc_pipeline.evaluation.reward import RewardModel
+from adc_pipeline.evaluation.judging.pairs import Pairs, first, read_pairs, with_posts
+from adc_pipeline.evaluation.judging.reward import RewardModel
 from adc_pipeline.evaluation.settings import JudgeSettings
 from adc_pipeline.walks.markers import FormatName
 from adc_pipeline.walks.rendering import Speakers, create_rendered
@@ -158,7 +158,7 @@ class Judge:
     @classmethod
     def read(cls, folder: Path) -> "Judge":
         """Read a judge from its folder."""
-        from adc_pipeline.core.content import file_digest, folder_digest
+        from adc_pipeline.core.store.content import file_digest, folder_digest
 
         record = read_record(folder / JUDGE, accuracy=dict, shares=list)
         record["accuracy"] = Estimate(**record["accuracy"])

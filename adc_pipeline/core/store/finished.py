@@ -9,9 +9,9 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from adc_pipeline.core.content import file_stamp
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.core.records import read_record, write_record
+from adc_pipeline.core.store.content import file_stamp
 
 
 def finish(part: Path) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 
 from adc_pipeline.core.errors import PipelineError
-from adc_pipeline.core.links import locked
+from adc_pipeline.core.store.links import locked
 
 SECONDS_BETWEEN_ATTEMPTS = 0.2
 # Doubled with each report, since a run may wait for a day and the reports are in its log.

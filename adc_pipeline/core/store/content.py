@@ -14,8 +14,8 @@ from typing import Any
 
 from adc_pipeline.core.atomic import is_temporary
 from adc_pipeline.core.errors import PipelineError
-from adc_pipeline.core.manifests import LAYOUT, MAKING, MANIFEST, Artefact, unsealed
 from adc_pipeline.core.records import checked_fields, parsed, record_text, regular_file
+from adc_pipeline.core.store.manifests import LAYOUT, MAKING, MANIFEST, Artefact, unsealed
 from adc_pipeline.core.terminal import printable
 
 # A folder with what Dagster shows of the artefact.

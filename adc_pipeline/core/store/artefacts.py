@@ -21,12 +21,12 @@ from pathlib import Path
 from typing import Any
 
 from adc_pipeline.core.atomic import atomic_file, give_usual_mode, remove_folder
-from adc_pipeline.core.content import SHOWN, damage, file_digest, file_stamp
 from adc_pipeline.core.errors import PipelineError
-from adc_pipeline.core.links import locked, point, relative, sync, sync_files
-from adc_pipeline.core.manifests import MAKING, MANIFEST, MANIFEST_TYPES, Artefact, unsealed, write_manifest
 from adc_pipeline.core.named_files import named_path
 from adc_pipeline.core.records import checked_fields, record_text
+from adc_pipeline.core.store.content import SHOWN, damage, file_digest, file_stamp
+from adc_pipeline.core.store.links import locked, point, relative, sync, sync_files
+from adc_pipeline.core.store.manifests import MAKING, MANIFEST, MANIFEST_TYPES, Artefact, unsealed, write_manifest
 
 # A tag of a Dagster run: `true` rebuilds every asset of the run, whether or not it is up to date.
 AGAIN = "adc/again"

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adc_pipeline.core.errors import DamagedError, PipelineError
-from adc_pipeline.evaluation.named_models import NamedModel
+from adc_pipeline.evaluation.judging.named_models import NamedModel
 from adc_pipeline.evaluation.settings import EvaluationSettings
 
 if TYPE_CHECKING:

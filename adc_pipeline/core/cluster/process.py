@@ -20,7 +20,7 @@ from contextlib import suppress
 from pathlib import Path
 from time import monotonic
 
-from adc_pipeline.core.cluster_connection import ATTEMPTS, MOST_LOSSES, check_room, connected
+from adc_pipeline.core.cluster.connection import ATTEMPTS, MOST_LOSSES, check_room, connected
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.core.placement import Placement
 

@@ -22,10 +22,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from adc_pipeline.core.cluster_connection import ATTEMPTS, MOST_LOSSES, check_room, connected, nodes
+from adc_pipeline.core.cluster.connection import ATTEMPTS, MOST_LOSSES, check_room, connected, nodes
 from adc_pipeline.core.engine import SECONDS_BETWEEN_REPORTS, Engine, no_report
 from adc_pipeline.core.errors import PipelineError, UnreachableError, first_line
-from adc_pipeline.core.finished import finish, is_finished
+from adc_pipeline.core.store.finished import finish, is_finished
 
 # Fills the folder of the shard of a name, with the engine that it is given.
 Fill = Callable[[str, Path, Engine], None]

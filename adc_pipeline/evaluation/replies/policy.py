@@ -29,9 +29,9 @@ from numpy.typing import NDArray
 
 from adc_pipeline.evaluation.arrays import Floats, Ints
 from adc_pipeline.evaluation.cases.contexts import Context
-from adc_pipeline.evaluation.judge import Judge
+from adc_pipeline.evaluation.judging.judge import Judge
 from adc_pipeline.evaluation.measures import Measured
-from adc_pipeline.evaluation.reply_writer import INDEPENDENT, OWN, REAL, YOKED, Reply
+from adc_pipeline.evaluation.replies.reply_writer import INDEPENDENT, OWN, REAL, YOKED, Reply
 
 POLICY = "policy_improvement"
 REPLIES = "replies.parquet"
