@@ -36,41 +36,45 @@ def connection() -> Iterator[duckdb.DuckDBPyConnection]:
         yield connection
 
 
-def compare(rows: Rows, connection: duckdb.DuckDBPyConnection) -> bool:
-    """Return whether the quick query gives rows; they have to be those of the other."""
-    try:
-        found = connection.execute(rows.quick, rows.parameters).fetchall()
-    except duckdb.Error:
-        return False
-    assert found == connection.execute(rows.sql, rows.parameters).fetchall()
-    return True
+def check_alike(lines: list[Any], rows: Rows, connection: duckdb.DuckDBPyConnection, path: Path) -> None:
+    """Check the quick query on each line, one for each of `USUAL` and `OTHER`, against the other query on all of them.
+
+    It has to give the same row, or no row, which it may do only where the value is not written as usual.
+    """
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    expected = connection.execute(rows.sql, rows.parameters).fetchall()
+    for line, value, row in zip(lines, USUAL + OTHER, expected, strict=True):
+        path.write_text(json.dumps(line) + "\n")
+        try:
+            assert connection.execute(rows.quick, rows.parameters).fetchall() == [row]
+        except duckdb.Error:
+            assert value not in USUAL
 
 
 @pytest.mark.parametrize("field", ["timestamp", "retrieved_on", "retrieved_utc", "retrieved_after"])
 def test_a_corpus_of_convokit_is_read_alike(field: str, tmp_path: Path, connection: duckdb.DuckDBPyConnection) -> None:
+    path, lines = tmp_path / "utterances.jsonl", []
     for value in USUAL + OTHER:
         meta = {"score": 1, "retrieved_on": TIME} | ({} if field == "timestamp" else {field: value})
-        line = CONVOKIT | {"meta": meta} | ({field: value} if field == "timestamp" else {})
-        path = tmp_path / "utterances.jsonl"
-        path.write_text(json.dumps(line) + "\n")
-        quick = compare(Rows(convokit.READ, {"lines": str(path)}, quick=convokit.QUICK), connection)
-        assert quick or value not in USUAL
+        lines.append(CONVOKIT | {"meta": meta} | ({field: value} if field == "timestamp" else {}))
+    rows = Rows(convokit.READ, {"lines": str(path)}, quick=convokit.QUICK)
+    check_alike(lines, rows, connection, path)
 
 
 @pytest.mark.parametrize(
     "field", ["created_utc", "created", "retrieved_on", "retrieved_utc", "updated_utc", "retrieved_2nd_on"]
 )
 def test_a_dump_is_read_alike(field: str, tmp_path: Path, connection: duckdb.DuckDBPyConnection) -> None:
+    path, lines = tmp_path / "RC.jsonl", []
     for value in USUAL + OTHER:
         line = COMMENT | {"retrieved_on": TIME} | {field: value}
         if field == "created":
             del line["created_utc"]
         if field == "retrieved_2nd_on":
             line["_meta"] = {field: value}
-        path = tmp_path / "RC.jsonl"
-        path.write_text(json.dumps(line) + "\n")
-        quick = compare(Rows(dumps.READ_LINES, {"lines": str(path)}, quick=dumps.QUICK), connection)
-        assert quick or value not in USUAL
+        lines.append(line)
+    rows = Rows(dumps.READ_LINES, {"lines": str(path)}, quick=dumps.QUICK)
+    check_alike(lines, rows, connection, path)
 
 
 @pytest.mark.parametrize("shards", [1, 3])

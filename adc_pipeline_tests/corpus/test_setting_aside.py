@@ -437,7 +437,7 @@ def corpora_with_copies(draw: st.DrawFn) -> Corpus:
 
 @pytest.mark.slow
 @given(corpora_with_copies())
-@hypothesis_settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
+@hypothesis_settings(max_examples=6, deadline=None, suppress_health_check=list(HealthCheck))
 def test_nothing_depends_on_the_number_of_shards(corpus: Corpus) -> None:
     with TemporaryDirectory() as folder:
         directory = corpus.write(Path(folder) / "corpus")

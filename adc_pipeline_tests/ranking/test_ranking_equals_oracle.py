@@ -336,7 +336,7 @@ def reasons(faults: dict[str, Fault], prefix: str) -> dict[str, int]:
 
 
 @pytest.mark.slow
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(
     corpus=trees.corpora(),
     ranking=ranking_settings,

@@ -246,7 +246,7 @@ walk_settings = st.builds(
 
 
 @pytest.mark.slow
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(max_examples=9, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(corpus=trees.corpora(), ranking=ranking_settings, walk=walk_settings, shards=st.sampled_from([1, 1, 2, 5]))
 def test_walks_equal_the_oracle_on_generated_trees_for_any_number_of_shards(
     corpus: trees.Corpus, ranking: RankingSettings, walk: WalkSettings, shards: int
