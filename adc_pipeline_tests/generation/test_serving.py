@@ -162,7 +162,7 @@ def test_a_column_without_a_value_is_not_given() -> None:
 
 
 def test_a_name_that_is_a_persons_own_is_no_misspelt_field() -> None:
-    own = ["id", "score", "post_id", "speaker_id", "created", "posted", "poster", "prompt", "context", "next", 5, *FIELDS]
+    own = ["id", "score", "post_id", "speaker_id", "created", "posted", "poster", "prompt", "next", 5, *FIELDS]
     refuse_misspelt(own, FIELDS)
     for name in ("turn", "candidate", "titl", "reject", "speakers", "TURNS"):
         with pytest.raises(PipelineError, match=rf"`{name}` is not known \(did you mean"):
