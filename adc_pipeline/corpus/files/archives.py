@@ -121,9 +121,9 @@ def zip_members(opened: zipfile.ZipFile, archive: Path, left_out: dict[str, str]
             " sheet as CSV in UTF-8."
         )
     refuse_joined(opened, archive)
-    # An archive that was added to may hold a file twice, of which the last one counts.
     # Some programs of Windows write backslashes.
     names = [str(PurePosixPath(info.filename.replace("\\", "/"))) for info in opened.infolist()]
+    # An archive that was added to may hold a file twice, of which the last one counts.
     latest = dict(zip(names, opened.infolist(), strict=True))
     for name, info in zip(names, opened.infolist(), strict=True):
         check_inside(archive, info.filename)

@@ -106,9 +106,8 @@ class RemoteFile(PosixPath):
 
     def refuse(self, error: Exception, attempt: int) -> None:
         """Raise what an error of a client means, or wait for the next attempt. Messages of clients may hold secrets."""
-        # fsspec raises FileNotFoundError for any answer that is an error.
+        # fsspec raises FileNotFoundError for any answer that is an error, and for a server that cannot be reached.
         status = getattr(error, "status", None) or getattr(error.__cause__, "status", None)
-        # Of a server that cannot be reached, too.
         reached = not isinstance(error.__cause__, OSError)
         if isinstance(error, FileNotFoundError) and reached and status in (None, 404, 410):
             raise PipelineError(

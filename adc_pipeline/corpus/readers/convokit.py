@@ -189,7 +189,7 @@ def as_text(value: Any) -> str | None:
 
 
 def sound_text(text: str) -> str:
-    """Return the text with U+FFFD for each half of a surrogate pair, and for what stands for other bytes than UTF-8."""
+    """Return the text with U+FFFD for each half of a surrogate pair, which may stand for a byte that is no UTF-8."""
     if text.isascii():
         return text
     try:
