@@ -22,7 +22,7 @@ from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.core.records import parsed
 from adc_pipeline.generation.questions import conversation_of
 from adc_pipeline.generation.requests import read_rows_with_lists
-from adc_pipeline.training.facts import FACTS
+from adc_pipeline.training.texts.facts import FACTS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -105,7 +105,8 @@ def save_model(path: str, mlflow_model: "Model", folder: Path, loader: str = __n
     import mlflow.transformers
     from transformers import AutoTokenizer
 
-    from adc_pipeline.training.loading import convert, load_model, stored_type
+    from adc_pipeline.training.architectures.loading import load_model
+    from adc_pipeline.training.architectures.precision import convert, stored_type
 
     logging.getLogger("mlflow.transformers").addFilter(is_of_use)
     model = load_model(folder)

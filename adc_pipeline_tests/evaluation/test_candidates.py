@@ -16,8 +16,8 @@ from adc_pipeline.evaluation import served
 from adc_pipeline.evaluation.scoring.candidates import Ranker
 from adc_pipeline.evaluation.scoring.likelihoods import Query, Scorer
 from adc_pipeline.evaluation.settings import EvaluationSettings
-from adc_pipeline.training.arrangement import arrangement_facts
 from adc_pipeline.training.settings import TrainingSettings
+from adc_pipeline.training.texts.arrangement import arrangement_facts
 from adc_pipeline_tests.training.conftest import small_model
 
 __all__ = ["small_model"]

@@ -11,8 +11,8 @@ from adc_pipeline.core.atomic import remove_folder, replace_folder
 from adc_pipeline.core.errors import DamagedError
 from adc_pipeline.core.records import sealed
 from adc_pipeline.core.store.artefacts import Store, remove_abandoned
-from adc_pipeline.training.checkpoint import checkpoints, claim, drop_other_layouts, latest_layout
-from adc_pipeline.training.data import Layout
+from adc_pipeline.training.loop.checkpoint import checkpoints, claim, drop_other_layouts, latest_layout
+from adc_pipeline.training.rows.data import Layout
 
 LAYOUT = {"row": 64, "rows_per_step": 2, "processes": 1}
 

@@ -22,24 +22,18 @@ from adc_pipeline.generation.batch import MOST_ROWS, Batch, grows, rows_at_once
 from adc_pipeline.generation.decoding import WITHOUT_CACHE, continuations, runs_in_batches, stop_ids
 from adc_pipeline.generation.replier import Replier
 from adc_pipeline.generation.settings import Sampling
-from adc_pipeline.training.adapters import adapted_share, add_adapters
-from adc_pipeline.training.context import context_length, stated
-from adc_pipeline.training.loading import (
-    broken_tensor,
-    convert,
-    load_model,
-    reason,
-    stored_type,
-    surplus_weight,
-    type_in_files,
-)
-from adc_pipeline.training.loop import train
-from adc_pipeline.training.losses import TokenLosses, auxiliary_weight
+from adc_pipeline.training.architectures.adapters import adapted_share, add_adapters
+from adc_pipeline.training.architectures.context import context_length, stated
+from adc_pipeline.training.architectures.loading import load_model, reason
+from adc_pipeline.training.architectures.precision import broken_tensor, convert, stored_type, type_in_files
+from adc_pipeline.training.architectures.probes import choose_separation, counts_from_zero, knows
+from adc_pipeline.training.architectures.weight_files import surplus_weight
+from adc_pipeline.training.loop.train import train
+from adc_pipeline.training.loop.utilization import flops_per_token
 from adc_pipeline.training.model import _widen, check_base_model, prepare_base_model
-from adc_pipeline.training.probes import choose_separation, counts_from_zero, knows
+from adc_pipeline.training.objectives.losses import TokenLosses, auxiliary_weight
 from adc_pipeline.training.settings import BaseModelSettings, TrainingJob, TrainingSettings
-from adc_pipeline.training.tokenizer import marker_ids
-from adc_pipeline.training.utilization import flops_per_token
+from adc_pipeline.training.texts.tokenizer import marker_ids
 from adc_pipeline.walks.markers import FORMATS
 from adc_pipeline_tests.training.tiny import LLAMA_SIZE, longrope
 
@@ -309,8 +303,8 @@ def test_the_auxiliary_loss_that_a_model_asks_for_is_learned(plain_gpt2: Path, d
 
 
 def test_the_gradient_of_the_auxiliary_loss_is_transformers_own(plain_gpt2: Path, tmp_path: Path) -> None:
-    from adc_pipeline.training.batches import build_batch
-    from adc_pipeline.training.packing import cut_into_pieces, pack
+    from adc_pipeline.training.rows.batches import build_batch
+    from adc_pipeline.training.rows.packing import cut_into_pieces, pack
     from adc_pipeline_tests.training.test_packing import split_of
 
     plain = write_plain(tmp_path / "plain", plain_gpt2, "mixtral", **MIXTRAL, output_router_logits=True)

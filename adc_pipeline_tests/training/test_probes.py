@@ -16,16 +16,16 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.evaluation.scoring.likelihoods import Query, Scorer
 from adc_pipeline.evaluation.settings import EvaluationSettings
-from adc_pipeline.training.attention import NAME, Separation
-from adc_pipeline.training.dataset import read_walks
-from adc_pipeline.training.devices import allow_unused_weights
-from adc_pipeline.training.layout import encode_walks
-from adc_pipeline.training.loop import train
-from adc_pipeline.training.losses import TokenLosses
+from adc_pipeline.training.architectures.attention import NAME, Separation
+from adc_pipeline.training.architectures.probes import choose_separation, without_gradient
+from adc_pipeline.training.loop.devices import allow_unused_weights
+from adc_pipeline.training.loop.train import train
 from adc_pipeline.training.model import prepare_base_model
-from adc_pipeline.training.probes import choose_separation, without_gradient
+from adc_pipeline.training.objectives.losses import TokenLosses
 from adc_pipeline.training.settings import BaseModelSettings, TrainingJob, TrainingSettings
-from adc_pipeline.training.tokens import MarkerTokenizer
+from adc_pipeline.training.texts.dataset import read_walks
+from adc_pipeline.training.texts.layout import encode_walks
+from adc_pipeline.training.texts.tokens import MarkerTokenizer
 from adc_pipeline.walks.markers import FORMATS
 from adc_pipeline_tests.evaluation.reference import reference
 from adc_pipeline_tests.training.tiny import LLAMA_SIZE, longrope

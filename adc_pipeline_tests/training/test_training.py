@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, Qwen2Config
 
 from adc_pipeline.core.errors import PipelineError
-from adc_pipeline.training.loop import train
+from adc_pipeline.training.loop.train import train
 from adc_pipeline.training.model import prepare_base_model
 from adc_pipeline.training.settings import BaseModelSettings, TrainingJob, TrainingSettings
 from adc_pipeline.walks.markers import FORMATS
