@@ -166,14 +166,33 @@ def _noted(folder: Path) -> _Noted:
     return _Noted(Position(**{name: record[name] for name in POSITION}), layout, record.get("files", {}))
 
 
-def keep_trained_weights_only(accelerator: "Accelerator", model: "torch.nn.Module") -> None:
-    """Exclude frozen weights from checkpoints; `load_checkpoint` then has to be called with `in_part`."""
-    trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+def keep_trained_weights_only(accelerator: "Accelerator") -> None:
+    """Exclude frozen weights from checkpoints; `load_checkpoint` then has to be called with `in_part`.
+
+    The names are those of the models that Accelerate gives: what wraps a model for several processes renames all.
+    """
+    from accelerate.utils import MODEL_NAME
 
     def drop_others(models: list["torch.nn.Module"], weights: list[dict[str, Any]], folder: str) -> None:
-        weights[:] = [{name: one for name, one in state.items() if name in trained} for state in weights]
+        for number, model in enumerate(models):
+            weights[number] = {name: weights[number][name] for name in trained(model)}
+
+    def check_complete(models: list["torch.nn.Module"], folder: str) -> None:
+        import torch
+
+        (model,) = models
+        stored = torch.load(Path(folder, f"{MODEL_NAME}.bin"), map_location="meta", weights_only=True)
+        # Those that are missing would be what they are before the first step, without a word.
+        if missing := [name for name in trained(model) if name not in stored]:
+            raise ValueError(f"{len(missing)} of the trained weights are missing, such as {missing[0]}")
 
     accelerator.register_save_state_pre_hook(drop_others)
+    accelerator.register_load_state_pre_hook(check_complete)
+
+
+def trained(model: "torch.nn.Module") -> list[str]:
+    """Return the names of the weights of a model that are trained."""
+    return [name for name, parameter in model.named_parameters() if parameter.requires_grad]
 
 
 def load_checkpoint(accelerator: "Accelerator", work: Path, in_part: bool = False) -> Position:

@@ -91,7 +91,7 @@ class Run:
         # Frozen weights are the base model's, which is on disk.
         in_part = bool(self.settings.lora_rank)
         if in_part:
-            keep_trained_weights_only(self.accelerator, self.model)
+            keep_trained_weights_only(self.accelerator)
         if self.accelerator.is_main_process:
             drop_other_layouts(self.job.work, self.data.layout)
         self.accelerator.wait_for_everyone()
