@@ -17,7 +17,7 @@ from adc_pipeline.training.loop.interval import PartLosses
 from adc_pipeline.training.loop.run import accumulate_gradients, totals
 from adc_pipeline.training.loop.train import train
 from adc_pipeline.training.objectives.losses import TokenLosses
-from adc_pipeline.training.objectives.preferences import Preference
+from adc_pipeline.training.objectives.preferences import Preference, Reference
 from adc_pipeline.training.rows.batches import Batch
 from adc_pipeline.training.rows.data import TrainingData
 from adc_pipeline.training.rows.packing import cut_into_pieces
@@ -180,6 +180,25 @@ def test_the_gradient_of_a_step_is_that_of_the_formula(
     accumulate_gradients(accelerator, losses, passes, step, parts)
     for parameter, gradient in zip(model.parameters(), wanted, strict=True):
         torch.testing.assert_close(parameter.grad, gradient, rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize("separation", ["positions", "kernel", "passes"])
+@pytest.mark.parametrize("processes", [3, 40])
+def test_several_processes_validate_on_every_unit_once(
+    processes: int, separation: Separation, small_model: Path, tmp_path: Path
+) -> None:
+    split = tokenized("dpo", small_model, tmp_path)
+    settings = replace(SETTINGS, objective="dpo", tokens_per_forward=256, validation_tokens=100_000)
+    pieces = cut_into_pieces(split, settings.sequence_length)
+    data = TrainingData((split, split), (pieces, pieces), None, settings, processes, separation, False)
+    reference = Reference(data.held_out, np.zeros(len(split.accepted)))
+    found = []
+    for process in range(processes):
+        passes = data.validation_passes(process)
+        losses = [torch.zeros(batch.parts.shape) for batch in passes]
+        # A process without rows of its own takes one again, which does not count.
+        found += reference.units(passes, losses).turns.tolist()
+    assert sorted(found) == sorted(split.turn_start[1:] - 1)
 
 
 @pytest.mark.slow

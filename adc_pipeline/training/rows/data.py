@@ -168,7 +168,9 @@ class TrainingData:
         own = np.arange(process, math.ceil(len(rows) / processes) * processes, processes)
         passes = self.held_out.passes(rows.take(own % len(rows)))
         if own[-1] >= len(rows):
-            again = self.held_out.passes(rows.take(own[-1:] % len(rows)))
-            for batch in passes[-len(again) :]:
-                batch.parts[-1] = NOTHING
+            # A row may be divided into several, in several passes.
+            again = sum(len(batch.parts) for batch in self.held_out.passes(rows.take(own[-1:] % len(rows))))
+            for batch in reversed(passes):
+                batch.parts[max(0, len(batch.parts) - again) :] = NOTHING
+                again = max(0, again - len(batch.parts))
         return passes
