@@ -21,7 +21,7 @@ from adc_pipeline.core.errors import PipelineError, first_line, is_refused_by_sy
 from adc_pipeline.core.named_files import check_files_in, named_path
 from adc_pipeline.training.architectures.loading import load_weights, other_shape, reported
 from adc_pipeline.training.architectures.precision import broken_tensor, convert, stored_type
-from adc_pipeline.training.architectures.probes import FAULTS, counts_from_zero, knows, looks_ahead
+from adc_pipeline.training.architectures.probes import FAULTS, counts_from_zero, knows, looks_ahead, writes_as_it_reads
 from adc_pipeline.training.architectures.weight_files import refuse_adapter
 from adc_pipeline.training.settings import BaseModelSettings
 from adc_pipeline.training.texts.reading_back import check_loads_again, check_reads_back
@@ -152,6 +152,7 @@ def _named(
         broken = broken_tensor(model)
         ahead = not broken and looks_ahead(model)
         shifted = not broken and not counts_from_zero(model)
+        silent = not broken and not writes_as_it_reads(model)
     if broken:
         raise PipelineError(f"{subject} has weights that are not finite ({broken}); choose another base model.")
     if ahead:
@@ -163,6 +164,11 @@ def _named(
         raise PipelineError(
             f"{subject} is a {type(model).__name__}, whose positions do not begin at 0, as packing and generation need;"
             " choose another base model."
+        )
+    if silent:
+        raise PipelineError(
+            f"{subject} is a {type(model).__name__}, of which `generate` of transformers gives other logits than a"
+            " forward pass or none, so that it could not write what it learns; choose another base model."
         )
     return model, tokenizer, commit
 

@@ -26,7 +26,7 @@ from adc_pipeline.training.architectures.adapters import adapted_share, add_adap
 from adc_pipeline.training.architectures.context import context_length, stated
 from adc_pipeline.training.architectures.loading import load_model, reason
 from adc_pipeline.training.architectures.precision import broken_tensor, convert, stored_type, type_in_files
-from adc_pipeline.training.architectures.probes import choose_separation, counts_from_zero, knows
+from adc_pipeline.training.architectures.probes import choose_separation, counts_from_zero, knows, writes_as_it_reads
 from adc_pipeline.training.architectures.weight_files import surplus_weight
 from adc_pipeline.training.loop.train import train
 from adc_pipeline.training.loop.utilization import flops_per_token
@@ -407,6 +407,29 @@ def test_a_model_whose_positions_do_not_begin_at_0_is_refused(plain_gpt2: Path, 
     plain = write_plain(tmp_path / "plain", plain_gpt2, "roberta", **ROBERTA, pad_token_id=1)
     with pytest.raises(PipelineError, match="a RobertaForCausalLM, whose positions do not begin at 0"):
         prepared(plain)
+
+
+def test_a_model_that_would_write_something_else_than_it_reads_is_refused(plain_gpt2: Path, tmp_path: Path) -> None:
+    assert writes_as_it_reads(tiny("gpt2", n_embd=32, n_layer=1, n_head=2))
+    # Its own number of beams is no fault, and stays.
+    several: dict[str, Any] = BART
+    bart = tiny("bart", **several)
+    bart.generation_config.num_beams = 4
+    assert writes_as_it_reads(bart)
+    assert bart.generation_config.num_beams == 4
+    xlm: dict[str, Any] = {
+        "emb_dim": 32,
+        "n_layers": 1,
+        "n_heads": 2,
+        "causal": True,
+        "use_lang_emb": False,
+        "n_langs": 1,
+    }
+    plain = write_plain(tmp_path / "plain", plain_gpt2, "xlm", **xlm)
+    with pytest.raises(PipelineError, match="a XLMWithLMHeadModel, of which `generate` of transformers gives other"):
+        prepared(plain)
+    xlnet: dict[str, Any] = {"d_model": 32, "n_layer": 1, "n_head": 2, "d_inner": 32, "attn_type": "uni"}
+    assert not writes_as_it_reads(tiny("xlnet", **xlnet))
 
 
 @pytest.mark.parametrize(

@@ -86,6 +86,34 @@ def counts_from_zero(model: "PreTrainedModel") -> bool:
         return distance(found, alone) <= tolerated(alone) * context_effect(model, text, alone)
 
 
+def writes_as_it_reads(model: "PreTrainedModel") -> bool:
+    """Return whether transformers' `generate` gives a text the logits of a forward pass.
+
+    XLM puts a token to be filled in behind every text, so that its replies would not be what it has learned, and XLNet
+    fails.
+    """
+    from transformers import GenerationConfig
+
+    (text,) = random_texts(model, [SHORT_TEXT])
+    # Options that are not set here would come from the model's own, such as a number of beams.
+    own, model.generation_config = model.generation_config, GenerationConfig()
+    once = GenerationConfig(
+        max_new_tokens=1, use_cache=False, pad_token_id=0, output_logits=True, return_dict_in_generate=True
+    )
+    with evaluating(model):
+        alone = logits(model, text)
+        try:
+            ids = text[None]
+            (found,) = model.generate(ids, attention_mask=torch.ones_like(ids), generation_config=once).logits  # type: ignore[operator]
+        except FAULTS as error:
+            if is_out_of_memory(error):
+                raise
+            return False
+        finally:
+            model.generation_config = own
+        return distance(found, alone[-1:]) <= tolerated(alone) * context_effect(model, text, alone)
+
+
 def knows(model: "PreTrainedModel", ids: Sequence[int]) -> bool:
     """Return whether a model reads these ids and gives each of them a finite logit."""
     with evaluating(model):
