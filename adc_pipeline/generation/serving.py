@@ -268,6 +268,8 @@ class Served:
 
 def question(row: Mapping[str, Any]) -> dict[str, Any]:
     """Return a row of a request as a question of `adc score`, without the fields that are not given."""
+    # The one column of texts, of whose nulls MLflow makes a text in the formats `instances` and `inputs`.
+    row = {**row, "post": None} if row.get("post") == "None" else row
     texts = {name: text_of(name, row.get(name)) for name in ("post", "title", "speaker")}
     asked: dict[str, Any] = {name: text for name, text in texts.items() if text is not None}
     rejected = [text for each in listed("rejected", row.get("rejected")) if (text := text_of("rejected", each))]
@@ -291,17 +293,9 @@ def is_list(value: Any) -> bool:
 
 
 def is_missing(value: Any) -> bool:
-    """Return whether a value is not given: no such column, None, NaN, NA, or the text that MLflow makes of a null.
-
-    In the formats `instances` and `inputs`, a null arrives as the text None.
-    """
-    return (
-        value is None
-        # pandas is not imported where it has made no value.
-        or type(value).__name__ == "NAType"
-        or (isinstance(value, float) and math.isnan(value))
-        or (isinstance(value, str) and value == "None")
-    )
+    """Return whether a value is not given: no such column, None, NaN or NA."""
+    # pandas is not imported where it has made no value.
+    return value is None or type(value).__name__ == "NAType" or (isinstance(value, float) and math.isnan(value))
 
 
 def listed(name: str, value: Any) -> list[Any]:

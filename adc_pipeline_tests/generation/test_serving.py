@@ -58,11 +58,15 @@ def test_a_field_is_a_text_or_is_not_given() -> None:
     assert serving.text_of("post", "Title\r\nThe text\r\n") == "Title\nThe text"
     assert serving.text_of("speaker", None) is None
     assert serving.text_of("speaker", float("nan")) is serving.text_of("speaker", pd.NA) is None
-    # A null of `instances`.
-    assert serving.text_of("title", "None") is None
     for value in (5, 1.5, True, ["a"], {"a": 1}):
         with pytest.raises(PipelineError, match=r"`title` is .*; send a text"):
             serving.text_of("title", value)
+
+
+def test_only_a_post_may_be_a_null_that_became_a_text() -> None:
+    row = {"post": "None", "title": "None", "rejected": ["None", None, "x"], "turns": ["None"]}
+    asked = {"post": "", "title": "None", "rejected": ["None", "x"], "turns": ["None"], "candidates": []}
+    assert serving.question(row) == asked
 
 
 def test_a_dict_of_columns_is_as_many_rows() -> None:
