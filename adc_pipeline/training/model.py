@@ -142,6 +142,7 @@ def _named(
     settings: BaseModelSettings,
 ) -> tuple["PreTrainedModel", "PreTrainedTokenizerBase", str | None]:
     from transformers import AutoTokenizer
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
     commit, subject = _commit(settings), _subject(settings)
     with _reported(settings):
@@ -164,6 +165,11 @@ def _named(
         raise PipelineError(
             f"{subject} is a {type(model).__name__}, whose positions do not begin at 0, as packing and generation need;"
             " choose another base model."
+        )
+    if model.config.model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        raise PipelineError(
+            f"{subject} is a {type(model).__name__}, whose language part ({model.config.model_type}) transformers"
+            " cannot load once it is saved by itself; choose another base model."
         )
     if silent:
         raise PipelineError(

@@ -409,6 +409,21 @@ def test_a_model_whose_positions_do_not_begin_at_0_is_refused(plain_gpt2: Path, 
         prepared(plain)
 
 
+def test_a_model_whose_language_part_cannot_be_loaded_by_itself_is_refused(plain_gpt2: Path, tmp_path: Path) -> None:
+    from transformers import MllamaConfig, MllamaForConditionalGeneration
+
+    text: dict[str, Any] = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 2, "vocab_size": 300}
+    text |= {"num_attention_heads": 2, "num_key_value_heads": 2, "pad_token_id": 0, "cross_attention_layers": [1]}
+    image: dict[str, Any] = {"hidden_size": 32, "num_hidden_layers": 1, "num_global_layers": 1, "attention_heads": 2}
+    image |= {"intermediate_size": 32, "vision_output_dim": 64, "image_size": 28, "intermediate_layers_indices": [0]}
+    shutil.copytree(plain_gpt2, tmp_path / "plain", ignore=shutil.ignore_patterns("*.safetensors", "config.json"))
+    MllamaForConditionalGeneration(MllamaConfig(text_config=text, vision_config=image)).save_pretrained(
+        tmp_path / "plain"
+    )
+    with pytest.raises(PipelineError, match=r"language part \(mllama_text_model\) transformers cannot load once it is"):
+        prepared(tmp_path / "plain")
+
+
 def test_a_model_that_would_write_something_else_than_it_reads_is_refused(plain_gpt2: Path, tmp_path: Path) -> None:
     assert writes_as_it_reads(tiny("gpt2", n_embd=32, n_layer=1, n_head=2))
     # Its own number of beams is no fault, and stays.
@@ -624,6 +639,11 @@ def test_a_saved_buffer_that_is_not_finite_is_found() -> None:
     assert broken_tensor(model) is None
     model.running_mean = torch.tensor([0.0, math.nan])
     assert broken_tensor(model) == "running_mean"
+    # A bound that does not bind.
+    model.running_mean = torch.tensor([0.0, -math.inf])
+    assert broken_tensor(model) is None
+    torch.nn.init.constant_(model.weight, math.inf)
+    assert broken_tensor(model) == "weight"
 
 
 def test_a_missing_key_is_a_reason_in_words() -> None:

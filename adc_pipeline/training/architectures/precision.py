@@ -77,5 +77,13 @@ def in_float32(model: torch.nn.Module, name: str, dtype: torch.dtype) -> bool:
 
 
 def broken_tensor(model: torch.nn.Module) -> str | None:
-    """Return the name of a weight that is not finite, if there is one: a parameter, or a buffer that is saved."""
-    return next((name for name, tensor in model.state_dict().items() if not bool(tensor.isfinite().all())), None)
+    """Return the name of a weight that is not finite, if there is one: a parameter, or a buffer that is saved.
+
+    A buffer may be infinite: a bound that does not bind, as those of Gemma 4's linear layers, or a mask.
+    """
+    learned = {name for name, _ in model.named_parameters(remove_duplicate=False)}
+
+    def is_broken(name: str, tensor: torch.Tensor) -> bool:
+        return not bool(tensor.isfinite().all()) if name in learned else bool(tensor.isnan().any())
+
+    return next((name for name, tensor in model.state_dict().items() if is_broken(name, tensor)), None)

@@ -134,14 +134,14 @@ def without_gradient(model: "PreTrainedModel") -> set[str]:
     They are those of an image encoder, of experts that no token is sent to, or adapters that a model reads past.
     """
     (text,) = random_texts(model, [SHORT_TEXT])
-    attention = model.config._attn_implementation
+    attention = attention_of(model)
     if attention == NAME:
         # The kernel wants the lengths of walks, and half precision on a GPU.
-        model.set_attn_implementation("eager")
+        set_attention(model, "eager")
     with evaluating(model), torch.enable_grad():
         logits(model, text).float().sum().backward()
     if attention == NAME:
-        model.set_attn_implementation(attention)
+        set_attention(model, attention)
     found = {name for name, weight in model.named_parameters() if weight.requires_grad and weight.grad is None}
     model.zero_grad(set_to_none=True)
     return found
@@ -158,7 +158,7 @@ def choose_separation(
     # First within the context: a model that counts positions by itself would read past its table of them.
     rows = sorted({min(row, context_length(model) or row), row})
     if kernel and all(kernel_runs_as_alone(model, lengths, longest, each) for each in rows):
-        model.set_attn_implementation(NAME)
+        set_attention(model, NAME)
         return "kernel"
     return "positions" if positions_run_as_alone(model, lengths, longest) else "passes"
 
@@ -226,6 +226,18 @@ def of_texts(row: torch.Tensor, texts: Texts) -> Logits:
     return [*row[: sum(sizes)].clone().split(sizes)]
 
 
+def attention_of(model: "PreTrainedModel") -> str:
+    """Return the name of the attention of a model's language part."""
+    return str(model.config.get_text_config()._attn_implementation)
+
+
+def set_attention(model: "PreTrainedModel", name: str) -> None:
+    """Have the language part of a model attend in this way. Other parts, as Gemma 4's for audio, know not every way."""
+    text = model.config.get_text_config()
+    parts = {part: name for part in model.config.sub_configs if getattr(model.config, part, None) is text}
+    model.set_attn_implementation(parts or name)
+
+
 @contextmanager
 def attending_by(model: "PreTrainedModel", name: str, attend: Callable[..., Any]) -> Iterator[set[int]]:
     """Have the model attend by `attend`, under this name; yields the ids of the modules that call it.
@@ -240,14 +252,14 @@ def attending_by(model: "PreTrainedModel", name: str, attend: Callable[..., Any]
         callers.add(id(module))
         return attend(module, *given, **options)
 
-    before = model.config._attn_implementation
+    before = attention_of(model)
     AttentionInterface.register(name, counted)
     try:
-        model.set_attn_implementation(name)
+        set_attention(model, name)
         yield callers
     finally:
         AttentionInterface.register(name, attend)
-        model.set_attn_implementation(before)
+        set_attention(model, before)
 
 
 def random_texts(model: "PreTrainedModel", lengths: Sequence[int], shared: int = 0) -> list[torch.Tensor]:

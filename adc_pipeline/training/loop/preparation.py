@@ -9,7 +9,7 @@ from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.training.architectures.attention import Separation
 from adc_pipeline.training.architectures.context import check_sequence_length, context_length
 from adc_pipeline.training.architectures.loading import load_model
-from adc_pipeline.training.architectures.probes import choose_separation
+from adc_pipeline.training.architectures.probes import attention_of, choose_separation, set_attention
 from adc_pipeline.training.loop import devices
 from adc_pipeline.training.loop.checkpoint import claim, fingerprint, latest_layout
 from adc_pipeline.training.objectives.weights import WEIGHTS
@@ -98,7 +98,7 @@ def agreed_separation(
     `lengths` are those of the shortest and the longest piece.
     """
     ways, on_cpu = get_args(Separation), accelerator.device.type == "cpu"
-    sharded, own = devices.shards_weights(accelerator), base.config._attn_implementation
+    sharded, own = devices.shards_weights(accelerator), attention_of(base)
     # Weights that are to be sharded are still on the CPU of every process; one of them probes there.
     found: Separation = ways[0]
     if accelerator.is_main_process or not sharded:
@@ -110,7 +110,7 @@ def agreed_separation(
     places = accelerator.gather(torch.tensor([ways.index(found)], device=accelerator.device))
     agreed: Separation = ways[int(places.max())]
     if agreed != "kernel":
-        base.set_attn_implementation(own)
+        set_attention(base, own)
     if agreed == "passes" and sharded:
         raise PipelineError(
             f"The base model, a {type(base).__name__}, cannot keep packed walks apart, and with FSDP a walk cannot"
