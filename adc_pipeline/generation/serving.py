@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     import pandas as pd
     from mlflow.models import Model, ModelSignature
 
-    from adc_pipeline.generation.conversation import Conversation
     from adc_pipeline.generation.replier import Replier
 
 # MLflow's warnings about a model that lies in a folder and not on the Hub.
@@ -236,10 +235,10 @@ class Served:
         with self.lock:
             try:
                 sampling = Sampling(**(params or {}))
-                rows = as_rows(model_input.to_dict("records"))
+                rows = [question(row) for row in as_rows(model_input.to_dict("records"))]
                 deadline.check(0, len(rows))
                 ranked = self.ranked(rows)
-                asked = [self.conversation(row) for place, row in enumerate(rows) if place not in ranked]
+                asked = [conversation_of(self.replier, row) for place, row in enumerate(rows) if place not in ranked]
                 replies: list[dict[str, Any]] = []
                 for batch in self.replier.replies(asked, sampling):
                     replies += [{"reply": reply.text.strip(), "speaker": reply.speaker} for reply in batch]
@@ -256,14 +255,10 @@ class Served:
         return pd.DataFrame([[answer.get(name) for name in names] for answer in answers], columns=names, dtype=object)
 
     def ranked(self, rows: Sequence[Mapping[str, Any]]) -> dict[int, list[dict[str, Any]]]:
-        """Return the ranking of each row with candidates, by the row's place; a subclass that can rank does."""
-        if any(listed("candidates", row.get("candidates")) for row in rows):
+        """Return the ranking of each question with candidates, by its place; a subclass that can rank does."""
+        if any(row["candidates"] for row in rows):
             raise PipelineError("This model was registered without the part that ranks candidates: use `adc score`.")
         return {}
-
-    def conversation(self, row: Mapping[str, Any]) -> "Conversation":
-        """Return the conversation that a row of a request asks for."""
-        return conversation_of(self.replier, question(row))
 
 
 def question(row: Mapping[str, Any]) -> dict[str, Any]:
