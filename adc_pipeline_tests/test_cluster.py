@@ -31,9 +31,9 @@ from adc_pipeline.corpus.sample.threads import write_sample
 from adc_pipeline.corpus.settings import UtteranceSettings
 from adc_pipeline.corpus.utterances import write_utterances
 from adc_pipeline.ranking.ranked_replies import write_ranked_replies
-from adc_pipeline.training.checkpoint import checkpoints
-from adc_pipeline.training.loop import train
-from adc_pipeline.training.process import TrainingProcess
+from adc_pipeline.training.launching.process import TrainingProcess
+from adc_pipeline.training.loop.checkpoint import checkpoints
+from adc_pipeline.training.loop.train import train
 from adc_pipeline.training.settings import TrainingSettings
 from adc_pipeline.walks.datasets import write_walks
 from adc_pipeline_tests.corpus.test_changes import build, content, drawn_months

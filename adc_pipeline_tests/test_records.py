@@ -38,10 +38,10 @@ from adc_pipeline.lifecycle.decision import Evaluated
 from adc_pipeline.lifecycle.registry import evaluated
 from adc_pipeline.lineage import changed_files, is_of_later_version, on_disk
 from adc_pipeline.tracking.node import Node
-from adc_pipeline.training.checkpoint import claim, latest_layout
-from adc_pipeline.training.dataset import load_split
-from adc_pipeline.training.facts import ModelFacts
-from adc_pipeline.training.progress import cut_after
+from adc_pipeline.training.loop.checkpoint import claim, latest_layout
+from adc_pipeline.training.loop.progress import cut_after
+from adc_pipeline.training.texts.dataset import load_split
+from adc_pipeline.training.texts.facts import ModelFacts
 from adc_pipeline_tests.fuzz.stored import altered
 
 DEEP = "[" * 200_000

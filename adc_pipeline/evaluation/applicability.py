@@ -30,8 +30,8 @@ from adc_pipeline.evaluation.judging.judge import Judge
 from adc_pipeline.evaluation.measures import RELIABILITY, Measured, family
 from adc_pipeline.evaluation.replies.policy import POLICY
 from adc_pipeline.evaluation.settings import EvaluationSettings
-from adc_pipeline.training.arrangement import Arrangement
-from adc_pipeline.training.facts import WITHOUT_REJECTED, MarkerPlace, ModelFacts
+from adc_pipeline.training.texts.arrangement import Arrangement
+from adc_pipeline.training.texts.facts import WITHOUT_REJECTED, MarkerPlace, ModelFacts
 from adc_pipeline.walks.files import split_files
 from adc_pipeline.walks.splits import split_of
 

@@ -65,7 +65,7 @@ def evaluate(
     `progress` is called with the model's name, the queries done and the queries in all. Raises PipelineError where the
     memory does not suffice.
     """
-    from adc_pipeline.training.stopping import enough_memory
+    from adc_pipeline.training.architectures.memory import enough_memory
 
     trained = TrainingFacts.read(job.model)
     settings = within_training(settings or EvaluationSettings(), trained)

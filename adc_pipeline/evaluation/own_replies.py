@@ -21,7 +21,7 @@ from adc_pipeline.evaluation.scoring.likelihoods import Progress, Scorer
 from adc_pipeline.evaluation.scoring.score_cache import cached_values
 from adc_pipeline.evaluation.settings import EvaluationSettings
 from adc_pipeline.generation.settings import Sampling
-from adc_pipeline.training.facts import WITHOUT_REJECTED
+from adc_pipeline.training.texts.facts import WITHOUT_REJECTED
 
 
 def policy_series(

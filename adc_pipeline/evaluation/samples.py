@@ -15,7 +15,7 @@ from typing import Literal, get_args
 from adc_pipeline.evaluation.cases.cases import Cases
 from adc_pipeline.evaluation.scoring.likelihoods import Query, Scorer, encoded
 from adc_pipeline.evaluation.settings import EvaluationSettings
-from adc_pipeline.training.arrangement import Arrangement
+from adc_pipeline.training.texts.arrangement import Arrangement
 from adc_pipeline.walks.markers import Verdict
 
 End = Literal["accepted", "rejected", "background", "end", "length"]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from adc_pipeline.evaluation.scoring.candidates import Ranker
 from adc_pipeline.generation import serving
-from adc_pipeline.generation.serving import Served, question
+from adc_pipeline.generation.serving import Served
 
 if TYPE_CHECKING:
     from mlflow.models import Model
@@ -35,9 +35,8 @@ class ServedRanker(Served):
         return Ranker.of(self.replier, "the served model")
 
     def ranked(self, rows: Sequence[Mapping[str, Any]]) -> dict[int, list[dict[str, Any]]]:
-        """Return the figures of the candidates of each row that has some."""
-        questions = {place: question(row) for place, row in enumerate(rows)}
-        asked = {place: each for place, each in questions.items() if each["candidates"]}
+        """Return the figures of the candidates of each question that has some."""
+        asked = {place: each for place, each in enumerate(rows) if each["candidates"]}
         if not asked:
             return {}
         queries = [self.ranker.queries_of(each) for each in asked.values()]

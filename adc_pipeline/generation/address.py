@@ -66,7 +66,7 @@ def inside(folder: Path, address: str) -> Place:
     weights = folder / "model" if (folder / "MLmodel").exists() else folder
     check_files_in(weights, "--model")
     if (weights / "adapter_config.json").exists():
-        from adc_pipeline.training.loading import refuse_adapter
+        from adc_pipeline.training.architectures.weight_files import refuse_adapter
 
         refuse_adapter(str(weights), f"`--model` {address}", local_files_only=True)
     if not (weights / "config.json").exists():

@@ -24,8 +24,8 @@ from transformers.cache_utils import Cache, DynamicLayer
 
 from adc_pipeline.generation.decoding import Finite, Restarts, continuations, only, probed_length, runs_in_batches
 from adc_pipeline.generation.settings import Sampling
-from adc_pipeline.training.context import stated
-from adc_pipeline.training.probes import Logits, Texts, logits, runs_as_alone
+from adc_pipeline.training.architectures.context import stated
+from adc_pipeline.training.architectures.probes import Logits, Texts, logits, runs_as_alone
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

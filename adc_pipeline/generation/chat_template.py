@@ -1,6 +1,7 @@
 """Write a chat template and a generation configuration beside a model, so that others can use it without this package.
 
-transformers, vLLM and trl then lay out a conversation as the training did (`training.layout`), and stop at a marker:
+transformers, vLLM and trl then lay out a conversation as the training did (`training.texts.layout`), and stop at a
+marker:
 
     [{"role": "user", "content": "A title\\nand a text"}, {"role": "rejected", "content": "A reply that will not do."}]
 
@@ -19,8 +20,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adc_pipeline.core.records import read_record, write_record
-from adc_pipeline.training.facts import REMEDY, ModelFacts
-from adc_pipeline.training.tokens import Label, MarkerTokenizer
+from adc_pipeline.training.texts.facts import REMEDY, ModelFacts
+from adc_pipeline.training.texts.tokens import Label, MarkerTokenizer
 from adc_pipeline.walks.markers import Verdict, neutralised
 
 if TYPE_CHECKING:
@@ -177,7 +178,7 @@ def own_ids(facts: ModelFacts, tokenizer: MarkerTokenizer, messages: list[dict[s
     from itertools import chain
 
     from adc_pipeline.generation.conversation import Conversation, tokenized, utterance
-    from adc_pipeline.training.layout import Turn, lay_out
+    from adc_pipeline.training.texts.layout import Turn, lay_out
 
     arranged, speaks = facts.arrangement, facts.speakers != "none"
     names = [message.get("name", f"user{number}") if speaks else None for number, message in enumerate(messages, 1)]

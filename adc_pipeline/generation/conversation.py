@@ -10,12 +10,12 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 from adc_pipeline.core.errors import PipelineError
-from adc_pipeline.training.arrangement import Arrangement
+from adc_pipeline.training.texts.arrangement import Arrangement
 from adc_pipeline.walks.markers import Markers, Verdict, neutralised
 
 if TYPE_CHECKING:
-    from adc_pipeline.training.layout import Turn
-    from adc_pipeline.training.tokens import MarkerTokenizer
+    from adc_pipeline.training.texts.layout import Turn
+    from adc_pipeline.training.texts.tokens import MarkerTokenizer
 
 # The default speaker of a post: the first pseudonym in every conversation, and a name like any other to a model that
 # was trained on names.
@@ -84,7 +84,7 @@ def prompt_ids(conversation: Conversation, tokenizer: "MarkerTokenizer", arrange
     The layout is that of the model's training: a model that writes a turn for the marker before it is asked for an
     accepted turn.
     """
-    from adc_pipeline.training.layout import fit, lay_out
+    from adc_pipeline.training.texts.layout import fit, lay_out
 
     background, turns = tokenized(conversation, tokenizer, arranged)
     asked = arranged.marked("accepted")

@@ -18,10 +18,10 @@ from transformers.generation.streamers import BaseStreamer
 from adc_pipeline.core.errors import PipelineError, first_line
 from adc_pipeline.generation.conversation import neutral
 from adc_pipeline.generation.settings import Sampling
-from adc_pipeline.training.context import context_length, stated
-from adc_pipeline.training.probes import FAULTS, Logits, Texts, logits, runs_as_alone
-from adc_pipeline.training.stopping import is_out_of_memory
-from adc_pipeline.training.tokens import MarkerTokenizer
+from adc_pipeline.training.architectures.context import context_length, stated
+from adc_pipeline.training.architectures.memory import is_out_of_memory
+from adc_pipeline.training.architectures.probes import FAULTS, Logits, Texts, logits, runs_as_alone
+from adc_pipeline.training.texts.tokens import MarkerTokenizer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -28,12 +28,12 @@ from adc_pipeline.generation.decoding import (
     stop_ids,
 )
 from adc_pipeline.generation.settings import Sampling
-from adc_pipeline.training.context import context_length
-from adc_pipeline.training.devices import one_device
-from adc_pipeline.training.facts import FACTS, ModelFacts
-from adc_pipeline.training.loading import load_weights, reason
-from adc_pipeline.training.stopping import enough_memory
-from adc_pipeline.training.tokens import MarkerTokenizer
+from adc_pipeline.training.architectures.context import context_length
+from adc_pipeline.training.architectures.loading import load_weights, reason
+from adc_pipeline.training.architectures.memory import enough_memory
+from adc_pipeline.training.loop.devices import one_device
+from adc_pipeline.training.texts.facts import FACTS, ModelFacts
+from adc_pipeline.training.texts.tokens import MarkerTokenizer
 from adc_pipeline.walks.markers import Verdict
 
 if TYPE_CHECKING:

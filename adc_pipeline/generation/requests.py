@@ -5,18 +5,19 @@ The server parses a request before it calls the model, and refuses two of its ow
 length of a list, since it makes one array of each field. Loading a model replaces the two parsers of the server in
 this process; others are left as they are.
 
-They also refuse a field or a parameter whose name is misspelt: MLflow leaves out what the signature does not name, with
-a warning in the log of the server.
+They also refuse a field whose name is misspelt, and a parameter that the model does not have: MLflow leaves out what
+the signature does not name, with a warning in the log of the server.
 """
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
-from functools import partial, wraps
+from functools import wraps
 from typing import Any, NoReturn
 
-from adc_pipeline.core.errors import PipelineError
-from adc_pipeline.generation.questions import FIELDS, refuse_misspelt
+from adc_pipeline.core.errors import PipelineError, did_you_mean
+from adc_pipeline.core.terminal import printable
+from adc_pipeline.generation.questions import FIELDS, MISSPELT, refuse_misspelt
 from adc_pipeline.generation.settings import Sampling
 
 SERVER = "mlflow.pyfunc.scoring_server"
@@ -32,6 +33,7 @@ def read_rows_with_lists() -> None:
         return
     setattr(server, REPLACED, True)
     parse_csv, parse_json, decode = server.parse_csv_input, server.infer_and_parse_data, server._decode_json_input
+    parse_parquet = server.parse_parquet_input
 
     @wraps(parse_csv)
     def csv(csv_input: Any, schema: Any = None) -> Any:
@@ -56,12 +58,15 @@ def read_rows_with_lists() -> None:
             data = with_whole_characters(decode(json_input))
         except RecursionError:
             refuse("The request is nested too deeply.")
-        as_named(data.get("params"), PARAMETERS)
+        check_parameters(data)
         return data
 
+    @wraps(parse_parquet)
+    def parquet(parquet_input: Any) -> Any:
+        return as_named(without_trace(parse_parquet, parquet_input), FIELDS)
+
     server.parse_csv_input, server.infer_and_parse_data = csv, json  # type: ignore[attr-defined]
-    server._decode_json_input = decoded  # type: ignore[attr-defined]
-    server.parse_parquet_input = partial(without_trace, server.parse_parquet_input)  # type: ignore[attr-defined]
+    server._decode_json_input, server.parse_parquet_input = decoded, parquet  # type: ignore[attr-defined]
 
 
 def with_whole_characters(value: Any) -> Any:
@@ -80,6 +85,21 @@ def refuse(sentence: str) -> NoReturn:
     from mlflow.exceptions import MlflowException
 
     raise MlflowException.invalid_parameter_value(sentence) from None
+
+
+def check_parameters(request: Mapping[str, Any]) -> None:
+    """Refuse parameters that would be ignored: unknown ones, and those beside `params`.
+
+    What else stands beside it, such as a number of the request, is the client's own.
+    """
+    given = request.get("params")
+    for name in given if isinstance(given, Mapping) else ():
+        if name not in PARAMETERS:
+            known = f"use {', '.join(PARAMETERS)}"
+            refuse(f"`{printable(str(name))}` is no parameter{did_you_mean(name, PARAMETERS, MISSPELT)}: {known}.")
+    for name in request:
+        if name in PARAMETERS or ("param" in name.lower() and name != "params"):
+            refuse(f"`{printable(name)}` stands beside the rows of the request: put parameters into `params`.")
 
 
 def as_named(values: Any, known: Sequence[str]) -> Any:

@@ -22,13 +22,12 @@ from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.core.records import parsed
 from adc_pipeline.generation.questions import conversation_of
 from adc_pipeline.generation.requests import read_rows_with_lists
-from adc_pipeline.training.facts import FACTS
+from adc_pipeline.training.texts.facts import FACTS
 
 if TYPE_CHECKING:
     import pandas as pd
     from mlflow.models import Model, ModelSignature
 
-    from adc_pipeline.generation.conversation import Conversation
     from adc_pipeline.generation.replier import Replier
 
 # MLflow's warnings about a model that lies in a folder and not on the Hub.
@@ -105,7 +104,8 @@ def save_model(path: str, mlflow_model: "Model", folder: Path, loader: str = __n
     import mlflow.transformers
     from transformers import AutoTokenizer
 
-    from adc_pipeline.training.loading import convert, load_model, stored_type
+    from adc_pipeline.training.architectures.loading import load_model
+    from adc_pipeline.training.architectures.precision import convert, stored_type
 
     logging.getLogger("mlflow.transformers").addFilter(is_of_use)
     model = load_model(folder)
@@ -235,10 +235,10 @@ class Served:
         with self.lock:
             try:
                 sampling = Sampling(**(params or {}))
-                rows = as_rows(model_input.to_dict("records"))
+                rows = [question(row) for row in as_rows(model_input.to_dict("records"))]
                 deadline.check(0, len(rows))
                 ranked = self.ranked(rows)
-                asked = [self.conversation(row) for place, row in enumerate(rows) if place not in ranked]
+                asked = [conversation_of(self.replier, row) for place, row in enumerate(rows) if place not in ranked]
                 replies: list[dict[str, Any]] = []
                 for batch in self.replier.replies(asked, sampling):
                     replies += [{"reply": reply.text.strip(), "speaker": reply.speaker} for reply in batch]
@@ -255,18 +255,16 @@ class Served:
         return pd.DataFrame([[answer.get(name) for name in names] for answer in answers], columns=names, dtype=object)
 
     def ranked(self, rows: Sequence[Mapping[str, Any]]) -> dict[int, list[dict[str, Any]]]:
-        """Return the ranking of each row with candidates, by the row's place; a subclass that can rank does."""
-        if any(listed("candidates", row.get("candidates")) for row in rows):
+        """Return the ranking of each question with candidates, by its place; a subclass that can rank does."""
+        if any(row["candidates"] for row in rows):
             raise PipelineError("This model was registered without the part that ranks candidates: use `adc score`.")
         return {}
-
-    def conversation(self, row: Mapping[str, Any]) -> "Conversation":
-        """Return the conversation that a row of a request asks for."""
-        return conversation_of(self.replier, question(row))
 
 
 def question(row: Mapping[str, Any]) -> dict[str, Any]:
     """Return a row of a request as a question of `adc score`, without the fields that are not given."""
+    # The one column of texts, of whose nulls MLflow makes a text in the formats `instances` and `inputs`.
+    row = {**row, "post": None} if row.get("post") == "None" else row
     texts = {name: text_of(name, row.get(name)) for name in ("post", "title", "speaker")}
     asked: dict[str, Any] = {name: text for name, text in texts.items() if text is not None}
     rejected = [text for each in listed("rejected", row.get("rejected")) if (text := text_of("rejected", each))]
@@ -290,17 +288,9 @@ def is_list(value: Any) -> bool:
 
 
 def is_missing(value: Any) -> bool:
-    """Return whether a value is not given: no such column, None, NaN, NA, or the text that MLflow makes of a null.
-
-    In the formats `instances` and `inputs`, a null arrives as the text None.
-    """
-    return (
-        value is None
-        # pandas is not imported where it has made no value.
-        or type(value).__name__ == "NAType"
-        or (isinstance(value, float) and math.isnan(value))
-        or (isinstance(value, str) and value == "None")
-    )
+    """Return whether a value is not given: no such column, None, NaN or NA."""
+    # pandas is not imported where it has made no value.
+    return value is None or type(value).__name__ == "NAType" or (isinstance(value, float) and math.isnan(value))
 
 
 def listed(name: str, value: Any) -> list[Any]:

@@ -26,7 +26,7 @@ from adc_pipeline.study.grid import cell_label
 from adc_pipeline.study.plan import Plan
 from adc_pipeline.study.settings import CellSettings
 from adc_pipeline.study.statistics import NUMBERS, TEXTS
-from adc_pipeline.training.facts import FACTS
+from adc_pipeline.training.texts.facts import FACTS
 from adc_pipeline.walks.kinds import KINDS
 
 # Inputs whose rows the datasets follow from. Their files may differ where the datasets are equal: a newer version of

@@ -10,8 +10,8 @@ one dataset with `mle` on another.
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeVar, get_args
 
-from adc_pipeline.training.arrangement import arrangement_facts
 from adc_pipeline.training.settings import Objective, TrainingSettings
+from adc_pipeline.training.texts.arrangement import arrangement_facts
 from adc_pipeline.walks.kinds import ASCENDING, KINDS, RANDOM_WALK, TOP_2
 
 BOTH = "both"

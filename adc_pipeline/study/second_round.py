@@ -35,9 +35,9 @@ from adc_pipeline.evaluation.scoring.likelihoods import Scorer
 from adc_pipeline.evaluation.settings import EvaluationSettings
 from adc_pipeline.generation.conversation import Conversation, neutral
 from adc_pipeline.generation.settings import Sampling
-from adc_pipeline.training.dataset import read_walks
-from adc_pipeline.training.facts import ModelFacts
-from adc_pipeline.training.layout import segments, sibling_groups
+from adc_pipeline.training.texts.dataset import read_walks
+from adc_pipeline.training.texts.facts import ModelFacts
+from adc_pipeline.training.texts.layout import segments, sibling_groups
 from adc_pipeline.walks.markers import FORMATS, Markers, Verdict
 
 # Replies to a context, and contexts.

@@ -27,7 +27,7 @@ from adc_pipeline.study.cells import initial_model, inputs_of, walks_of
 from adc_pipeline.study.grid import SEEDS
 from adc_pipeline.study.plan import Plan
 from adc_pipeline.study.settings import CellSettings
-from adc_pipeline.training.launch import launch_command
+from adc_pipeline.training.launching.launch import launch_command
 from adc_pipeline.training.settings import PREFERENCES, TrainingJob
 from adc_pipeline.walks.kinds import KINDS
 

@@ -13,9 +13,9 @@ from pathlib import Path
 from adc_pipeline.core.arguments import ArgumentParser
 from adc_pipeline.core.ends_with_parent import end_with_parent
 from adc_pipeline.core.errors import PipelineError
-from adc_pipeline.training.launch import END_WITH_PARENT
+from adc_pipeline.training.launching.launch import END_WITH_PARENT
+from adc_pipeline.training.loop.signals import end_at_once
 from adc_pipeline.training.settings import TrainingJob
-from adc_pipeline.training.signals import end_at_once
 
 
 def main() -> int:
@@ -40,8 +40,8 @@ def main() -> int:
     # Imported here: a job that cannot be read is refused without waiting for torch.
     from transformers.utils.logging import disable_progress_bar
 
-    from adc_pipeline.training.loop import train
-    from adc_pipeline.training.tools import check_tools
+    from adc_pipeline.training.launching.tools import check_tools
+    from adc_pipeline.training.loop.train import train
 
     disable_progress_bar()
     try:

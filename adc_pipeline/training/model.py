@@ -19,20 +19,14 @@ import torch
 from adc_pipeline.core.atomic import atomic_folder
 from adc_pipeline.core.errors import PipelineError, first_line, is_refused_by_system
 from adc_pipeline.core.named_files import check_files_in, named_path
-from adc_pipeline.training.loading import (
-    broken_tensor,
-    convert,
-    load_weights,
-    other_shape,
-    refuse_adapter,
-    reported,
-    stored_type,
-)
-from adc_pipeline.training.probes import FAULTS, counts_from_zero, knows, looks_ahead
-from adc_pipeline.training.reading_back import check_loads_again, check_reads_back
+from adc_pipeline.training.architectures.loading import load_weights, other_shape, reported
+from adc_pipeline.training.architectures.precision import broken_tensor, convert, stored_type
+from adc_pipeline.training.architectures.probes import FAULTS, counts_from_zero, knows, looks_ahead, writes_as_it_reads
+from adc_pipeline.training.architectures.weight_files import refuse_adapter
 from adc_pipeline.training.settings import BaseModelSettings
-from adc_pipeline.training.tokenizer import add_markers, marker_ids, train_tokenizer
-from adc_pipeline.training.tokens import MarkerTokenizer
+from adc_pipeline.training.texts.reading_back import check_loads_again, check_reads_back
+from adc_pipeline.training.texts.tokenizer import add_markers, marker_ids, train_tokenizer
+from adc_pipeline.training.texts.tokens import MarkerTokenizer
 from adc_pipeline.walks.markers import Markers
 
 if TYPE_CHECKING:
@@ -87,14 +81,6 @@ def prepare_base_model(
         "vocabulary_size": len(tokenizer),
         "embedding_rows": _embedding_rows(model),
     }
-
-
-def compile_blocks(model: "PreTrainedModel") -> None:
-    """Compile each transformer block; since all are alike, one compilation serves every layer."""
-    blocks = set(model._no_split_modules or ())
-    for module in model.modules():
-        if type(module).__name__ in blocks:
-            module.compile()
 
 
 def _small(
@@ -156,6 +142,7 @@ def _named(
     settings: BaseModelSettings,
 ) -> tuple["PreTrainedModel", "PreTrainedTokenizerBase", str | None]:
     from transformers import AutoTokenizer
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
     commit, subject = _commit(settings), _subject(settings)
     with _reported(settings):
@@ -166,6 +153,7 @@ def _named(
         broken = broken_tensor(model)
         ahead = not broken and looks_ahead(model)
         shifted = not broken and not counts_from_zero(model)
+        silent = not broken and not writes_as_it_reads(model)
     if broken:
         raise PipelineError(f"{subject} has weights that are not finite ({broken}); choose another base model.")
     if ahead:
@@ -177,6 +165,16 @@ def _named(
         raise PipelineError(
             f"{subject} is a {type(model).__name__}, whose positions do not begin at 0, as packing and generation need;"
             " choose another base model."
+        )
+    if model.config.model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        raise PipelineError(
+            f"{subject} is a {type(model).__name__}, whose language part ({model.config.model_type}) transformers"
+            " cannot load once it is saved by itself; choose another base model."
+        )
+    if silent:
+        raise PipelineError(
+            f"{subject} is a {type(model).__name__}, of which `generate` of transformers gives other logits than a"
+            " forward pass or none, so that it could not write what it learns; choose another base model."
         )
     return model, tokenizer, commit
 

@@ -3,7 +3,7 @@
 A marker is control, never content. Where a user's text contains a marker string, its angle brackets are replaced
 (`<rejected>` becomes `‹rejected›`), so that splitting a walk at the marker strings restores exactly its parts. The
 format `released` reproduces published data byte for byte and therefore leaves texts unchanged. There, and for every
-other special token, the tokenization prevents a text from forging a verdict (`adc_pipeline.training.tokens`).
+other special token, the tokenization prevents a text from forging a verdict (`adc_pipeline.training.texts.tokens`).
 """
 
 from dataclasses import dataclass

@@ -5,13 +5,13 @@
 Measures in one run, with the same walks and the same model:
 
 1. tokenization, in tokens per second, streamed to disk;
-2. the training loop (`training.loop.train`), with logging, clipping and checkpoints;
+2. the training loop (`training.loop.train.train`), with logging, clipping and checkpoints;
 3. a bare loop of forward pass, backward pass and optimizer step over the same packed batches, prepared in advance;
 4. transformers' `Trainer` on padded batches with as many useful tokens;
 5. trl's `SFTTrainer`, if trl is installed, with its best packing, which keeps walks apart.
 
 2 to 5 alternate for `--rounds` rounds, and the median counts; `--ways loop` runs only 2. Only tokens of
-walks count, not padding. On a GPU the model FLOPs utilization is printed too (see `adc_pipeline.training.utilization`).
+walks count, not padding. On a GPU the model FLOPs utilization is printed too (`training.loop.utilization`).
 The difference between the training loop and the bare loop, whose batches are on the GPU before it starts, includes the
 time that the GPU waits for data. Examples for a GPU:
 
@@ -40,18 +40,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from adc_pipeline.training.data import PackedSplit, row_length
-from adc_pipeline.training.dataset import load_split, tokenize_split
-from adc_pipeline.training.loading import load_model
-from adc_pipeline.training.loop import train
-from adc_pipeline.training.losses import TokenLosses, weighted_loss
+from adc_pipeline.training.architectures.loading import load_model
+from adc_pipeline.training.architectures.probes import choose_separation
+from adc_pipeline.training.loop.optimization import adamw
+from adc_pipeline.training.loop.train import train
+from adc_pipeline.training.loop.utilization import flops_per_token, peak_flops
 from adc_pipeline.training.model import prepare_base_model
-from adc_pipeline.training.optimization import adamw
-from adc_pipeline.training.packing import cut_into_pieces
-from adc_pipeline.training.probes import choose_separation
+from adc_pipeline.training.objectives.losses import TokenLosses, weighted_loss
+from adc_pipeline.training.rows.data import PackedSplit, row_length
+from adc_pipeline.training.rows.packing import cut_into_pieces
 from adc_pipeline.training.settings import BaseModelSettings, TrainingJob, TrainingSettings
-from adc_pipeline.training.tokens import MarkerTokenizer
-from adc_pipeline.training.utilization import flops_per_token, peak_flops
+from adc_pipeline.training.texts.dataset import load_split, tokenize_split
+from adc_pipeline.training.texts.tokens import MarkerTokenizer
 from adc_pipeline.walks.markers import FORMATS
 from adc_pipeline_tests.training.walks import walk, write_dataset
 

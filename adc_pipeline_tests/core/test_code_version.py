@@ -241,6 +241,6 @@ def test_the_version_of_a_stage_is_that_of_the_code_that_it_uses(tmp_path: Path)
     assert changed_by("defs/run_config.py") == set()
     assert changed_by("ranking/ranked_replies.py") == {"ranking", "walks", "evaluation"}
     # Training is started by name, and a registered model is served by code that training imports inside a function.
-    assert changed_by("training/loop.py") == {"training"}
+    assert changed_by("training/loop/train.py") == {"training"}
     assert changed_by("generation/serving.py") == {"training", "evaluation"}
     assert changed_by("evaluation/presentation/page.html", "<p>changed</p>\n") == {"evaluation"}

@@ -98,7 +98,7 @@ def test_a_full_disk_is_known_by_the_words_of_libraries() -> None:
 @pytest.mark.parametrize("words", ["File too large (os error 27)", "Input/output error", "Read-only file system"])
 def test_a_model_is_not_blamed_for_what_the_system_refuses(words: str) -> None:
     # Imports torch.
-    from adc_pipeline.training.loading import reported
+    from adc_pipeline.training.architectures.loading import reported
 
     with pytest.raises(ValueError, match=words.partition(" (")[0]), reported(lambda reason: f"The model: {reason}."):
         raise ValueError(f"Error while serializing: I/O error: {words}")

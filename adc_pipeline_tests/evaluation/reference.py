@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from adc_pipeline.evaluation.scoring.likelihoods import Query
-from adc_pipeline.training.tokens import MarkerTokenizer
+from adc_pipeline.training.texts.tokens import MarkerTokenizer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -16,8 +16,10 @@ from adc_pipeline.evaluation import served
 from adc_pipeline.evaluation.scoring.candidates import Ranker
 from adc_pipeline.evaluation.scoring.likelihoods import Query, Scorer
 from adc_pipeline.evaluation.settings import EvaluationSettings
-from adc_pipeline.training.arrangement import arrangement_facts
+from adc_pipeline.generation.questions import conversation_of
+from adc_pipeline.generation.serving import question
 from adc_pipeline.training.settings import TrainingSettings
+from adc_pipeline.training.texts.arrangement import arrangement_facts
 from adc_pipeline_tests.training.conftest import small_model
 
 __all__ = ["small_model"]
@@ -134,10 +136,12 @@ def test_a_context_is_no_longer_than_in_the_training(model: Path, tmp_path: Path
 
 def test_a_reply_reads_the_turns_of_its_row(model: Path) -> None:
     served_model = served._load_pyfunc(str(model))
-    asked = served_model.conversation({"post": "Why?", "turns": np.array(TURNS), "rejected": ["lol", None, ""]})
+    asked = conversation_of(
+        served_model.replier, question({"post": "Why?", "turns": np.array(TURNS), "rejected": ["lol", None, ""]})
+    )
     assert asked.turns == (("user2\nNo.", "rejected"), ("bob\nWell ‹accepted›", "accepted"), ("user4\nlol", "rejected"))
     with pytest.raises(PipelineError, match=r"`turns` is 'No\.'; send a list"):
-        served_model.conversation({"post": "Why?", "turns": "No."})
+        question({"post": "Why?", "turns": "No."})
 
 
 @pytest.mark.parametrize(

@@ -30,10 +30,10 @@ from adc_pipeline.evaluation.scored import of_all
 from adc_pipeline.evaluation.scoring.likelihoods import Scorer, encoded
 from adc_pipeline.evaluation.settings import ComparisonSettings, EvaluationSettings
 from adc_pipeline.generation.decoding import continuations as drawn
-from adc_pipeline.training.arrangement import arrangement_facts
-from adc_pipeline.training.dataset import read_walks
 from adc_pipeline.training.settings import TrainingSettings
-from adc_pipeline.training.tokens import MarkerTokenizer
+from adc_pipeline.training.texts.arrangement import arrangement_facts
+from adc_pipeline.training.texts.dataset import read_walks
+from adc_pipeline.training.texts.tokens import MarkerTokenizer
 from adc_pipeline.walks.markers import FORMATS
 from adc_pipeline.walks.splits import split_of
 from adc_pipeline_tests.evaluation.conftest import Stages, judge_of, run_stages

@@ -28,7 +28,7 @@ from adc_pipeline.evaluation.job import EvaluationJob
 from adc_pipeline.evaluation.scoring.likelihoods import Scorer
 from adc_pipeline.evaluation.settings import EvaluationSettings
 from adc_pipeline.training.settings import BaseModelSettings, TrainingJob, TrainingSettings
-from adc_pipeline.training.tokens import MarkerTokenizer
+from adc_pipeline.training.texts.tokens import MarkerTokenizer
 from adc_pipeline.walks.datasets import write_walks
 from adc_pipeline.walks.markers import FORMATS
 from adc_pipeline.walks.settings import WalkSettings
@@ -87,7 +87,7 @@ def shuffle_scores(corpus: Path) -> None:
 
 def trained_on(corpus: Path, folder: Path, base: Path | None = None) -> Trained:
     """Fine-tune and evaluate; without a base model prepare one with the corpus' texts."""
-    from adc_pipeline.training.loop import train
+    from adc_pipeline.training.loop.train import train
     from adc_pipeline.training.model import prepare_base_model
 
     stages, model = run_stages(corpus, folder, kind="top-2", shares=(65, 0, 35)), folder / "model"

@@ -13,7 +13,7 @@ from adc_pipeline.evaluation.replies.reply_writer import Reply, Trained, Writer,
 from adc_pipeline.evaluation.scoring.likelihoods import Scorer
 from adc_pipeline.evaluation.settings import EvaluationSettings
 from adc_pipeline.generation.settings import Sampling
-from adc_pipeline.training.arrangement import Arrangement
+from adc_pipeline.training.texts.arrangement import Arrangement
 
 MOST = 2
 

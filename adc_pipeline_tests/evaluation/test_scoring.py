@@ -12,9 +12,9 @@ from adc_pipeline.evaluation.cases.cases import Cases, read_cases
 from adc_pipeline.evaluation.scoring.likelihoods import Query, Scorer, encoded
 from adc_pipeline.evaluation.scoring.prefix_tree import packed
 from adc_pipeline.evaluation.settings import EvaluationSettings
-from adc_pipeline.training.arrangement import Arrangement
-from adc_pipeline.training.dataset import read_walks
-from adc_pipeline.training.layout import encode_walks
+from adc_pipeline.training.texts.arrangement import Arrangement
+from adc_pipeline.training.texts.dataset import read_walks
+from adc_pipeline.training.texts.layout import encode_walks
 from adc_pipeline_tests.evaluation.conftest import Stages
 from adc_pipeline_tests.evaluation.reference import by_hand, context_ids, reference
 

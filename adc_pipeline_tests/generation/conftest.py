@@ -7,7 +7,7 @@ import pytest
 
 from adc_pipeline.generation.address import inside
 from adc_pipeline.generation.replier import Replier
-from adc_pipeline.training.tokens import MarkerTokenizer
+from adc_pipeline.training.texts.tokens import MarkerTokenizer
 from adc_pipeline_tests.training.conftest import small_model
 
 __all__ = ["small_model"]

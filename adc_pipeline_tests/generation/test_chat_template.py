@@ -11,8 +11,8 @@ from adc_pipeline.generation.address import inside
 from adc_pipeline.generation.chat_template import own_ids, template_ids, write_chat_template
 from adc_pipeline.generation.conversation import prompt_ids
 from adc_pipeline.generation.replier import Replier
-from adc_pipeline.training.facts import ModelFacts
-from adc_pipeline.training.tokens import MarkerTokenizer
+from adc_pipeline.training.texts.facts import ModelFacts
+from adc_pipeline.training.texts.tokens import MarkerTokenizer
 from adc_pipeline_tests.training.conftest import small_model
 
 __all__ = ["small_model"]

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.evaluation.scoring.likelihoods import Query, encoded
 from adc_pipeline.generation.conversation import Conversation, prompt_ids, utterance
-from adc_pipeline.training.arrangement import Arrangement
-from adc_pipeline.training.layout import encode_walks
-from adc_pipeline.training.tokens import MarkerTokenizer
+from adc_pipeline.training.texts.arrangement import Arrangement
+from adc_pipeline.training.texts.layout import encode_walks
+from adc_pipeline.training.texts.tokens import MarkerTokenizer
 from adc_pipeline.walks.markers import FORMATS, Verdict
 from adc_pipeline_tests.training.walks import walk
 

@@ -20,7 +20,7 @@ from adc_pipeline.generation.decoding import (
     stop_ids,
 )
 from adc_pipeline.generation.replier import Replier
-from adc_pipeline.training.tokens import MarkerTokenizer
+from adc_pipeline.training.texts.tokens import MarkerTokenizer
 from adc_pipeline_tests.training.tiny import LLAMA_SIZE, longrope
 
 

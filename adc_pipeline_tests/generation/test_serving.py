@@ -58,11 +58,15 @@ def test_a_field_is_a_text_or_is_not_given() -> None:
     assert serving.text_of("post", "Title\r\nThe text\r\n") == "Title\nThe text"
     assert serving.text_of("speaker", None) is None
     assert serving.text_of("speaker", float("nan")) is serving.text_of("speaker", pd.NA) is None
-    # A null of `instances`.
-    assert serving.text_of("title", "None") is None
     for value in (5, 1.5, True, ["a"], {"a": 1}):
         with pytest.raises(PipelineError, match=r"`title` is .*; send a text"):
             serving.text_of("title", value)
+
+
+def test_only_a_post_may_be_a_null_that_became_a_text() -> None:
+    row = {"post": "None", "title": "None", "rejected": ["None", None, "x"], "turns": ["None"]}
+    asked = {"post": "", "title": "None", "rejected": ["None", "x"], "turns": ["None"], "candidates": []}
+    assert serving.question(row) == asked
 
 
 def test_a_dict_of_columns_is_as_many_rows() -> None:
@@ -125,10 +129,19 @@ def test_a_server_reads_csv_and_uneven_instances() -> None:
         ({"inputs": [{"post": "a", "reject": []}]}, "mean rejected?"),
         ({"inputs": {"post": ["a"], "Speaker": ["t"]}}, "mean speaker?"),
         ({"inputs": [{"post": "a"}], "params": {"max_tokens": 5}}, "mean max_new_tokens?"),
+        (
+            {"inputs": [{"post": "a"}], "params": {"top_k": 5}},
+            "`top_k` is no parameter: use temperature, top_p",
+        ),
+        ({"inputs": [{"post": "a"}], "params": {"do_sample": True}}, "`do_sample` is no parameter: use temperature"),
+        ({"inputs": [{"post": "a"}], "params": {"seed": 1, "stop": ["x"]}}, "`stop` is no parameter"),
+        ({"inputs": [{"post": "a"}], "parameters": {"seed": 1}}, "`parameters` stands beside the rows of the request"),
+        ({"inputs": [{"post": "a"}], "temperature": 0}, "put parameters into `params`"),
         ("post,titl\na,t\n", "mean title?"),
+        (pd.DataFrame({"post": ["a"], "titl": ["t"]}), "mean title?"),
     ],
 )
-def test_a_server_names_the_field_that_a_misspelt_one_means(given: Any, meant: str) -> None:
+def test_a_server_names_what_it_would_ignore(given: Any, meant: str) -> None:
     from mlflow.exceptions import MlflowException
     from mlflow.pyfunc import scoring_server
 
@@ -138,6 +151,8 @@ def test_a_server_names_the_field_that_a_misspelt_one_means(given: Any, meant: s
     def read() -> None:
         if isinstance(given, str):
             scoring_server.parse_csv_input(csv_input=StringIO(given), schema=schema)
+        elif isinstance(given, pd.DataFrame):
+            scoring_server.parse_parquet_input(parquet_input=BytesIO(given.to_parquet()))
         else:
             data, _ = scoring_server._split_data_and_params(json.dumps(given))
             scoring_server.infer_and_parse_data(data, schema)

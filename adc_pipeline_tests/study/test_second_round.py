@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adc_pipeline.study.second_round import Place, place_of, places, records, row
-from adc_pipeline.training.layout import segments, sibling_groups
+from adc_pipeline.training.texts.layout import segments, sibling_groups
 from adc_pipeline.walks.markers import FORMATS, Verdict
 from adc_pipeline_tests.training.walks import random_walk, walk, write_dataset
 

@@ -18,7 +18,7 @@ from adc_pipeline.study.configuration import read_config, settings_of_cells
 from adc_pipeline.study.grid import VARIANTS, cell_name
 from adc_pipeline.study.settings import CellSettings
 from adc_pipeline.tracking.runs import Tracking
-from adc_pipeline.training.dataset import read_walks
+from adc_pipeline.training.texts.dataset import read_walks
 from adc_pipeline.walks.kinds import KINDS
 
 pytestmark = pytest.mark.slow

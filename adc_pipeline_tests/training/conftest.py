@@ -8,8 +8,8 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from adc_pipeline.training.model import prepare_base_model
 from adc_pipeline.training.settings import BaseModelSettings
-from adc_pipeline.training.tokenizer import train_tokenizer
-from adc_pipeline.training.tokens import MarkerTokenizer
+from adc_pipeline.training.texts.tokenizer import train_tokenizer
+from adc_pipeline.training.texts.tokens import MarkerTokenizer
 from adc_pipeline.walks.markers import FORMATS
 from adc_pipeline_tests.training.walks import WORDS, random_walk, write_dataset
 

@@ -8,11 +8,18 @@ from typing import Any
 import pytest
 
 from adc_pipeline.core.atomic import remove_folder, replace_folder
-from adc_pipeline.core.errors import DamagedError
+from adc_pipeline.core.errors import DamagedError, PipelineError
 from adc_pipeline.core.records import sealed
 from adc_pipeline.core.store.artefacts import Store, remove_abandoned
-from adc_pipeline.training.checkpoint import checkpoints, claim, drop_other_layouts, latest_layout
-from adc_pipeline.training.data import Layout
+from adc_pipeline.training.loop.checkpoint import (
+    checkpoints,
+    claim,
+    drop_other_layouts,
+    keep_trained_weights_only,
+    latest_layout,
+    load_checkpoint,
+)
+from adc_pipeline.training.rows.data import Layout
 
 LAYOUT = {"row": 64, "rows_per_step": 2, "processes": 1}
 
@@ -114,3 +121,31 @@ def test_a_checkpoint_without_its_record_says_what_to_remove(tmp_path: Path) -> 
     (checkpoints(work)[0] / "position.json").unlink()
     with pytest.raises(DamagedError, match=r"position\.json does not exist: remove .*step-000000001, and the next run"):
         drop_other_layouts(work, Layout(**LAYOUT))
+
+
+def test_a_checkpoint_of_adapters_holds_all_that_is_trained(tmp_path: Path) -> None:
+    import torch
+    from accelerate import Accelerator
+
+    class Model(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.frozen, self.adapter = torch.nn.Linear(2, 2).requires_grad_(False), torch.nn.Linear(2, 2, bias=False)
+
+    accelerator = Accelerator(cpu=True)
+    model = accelerator.prepare(Model())
+    keep_trained_weights_only(accelerator)
+    saved = tmp_path / "checkpoints" / "step-000000001"
+    accelerator.save_state(str(saved), safe_serialization=False)
+    file = saved / "pytorch_model.bin"
+    assert list(torch.load(file)) == ["adapter.weight"]
+    learned = model.adapter.weight.clone()
+    torch.nn.init.zeros_(model.adapter.weight)
+    noted: dict[str, Any] = {"step": 1, "tokens": 1, "seconds": 1.0, "figures": {}, "recent_losses": []}
+    (saved / "position.json").write_text(sealed({**noted, "layout": LAYOUT}))
+    assert load_checkpoint(accelerator, tmp_path, in_part=True).step == 1
+    assert torch.equal(model.adapter.weight, learned)
+    # As several processes wrote it: the names of a wrapped model were looked for, and nothing was kept.
+    torch.save({}, file)
+    with pytest.raises(PipelineError, match=r"1 of the trained weights are missing, such as adapter.weight\): remove"):
+        load_checkpoint(accelerator, tmp_path, in_part=True)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-from adc_pipeline.training.earlier_readers import spell_for_transformers_4
+from adc_pipeline.training.export.earlier_readers import spell_for_transformers_4
 from adc_pipeline_tests.training.tiny import LLAMA_SIZE
 
 LLAMA3 = {

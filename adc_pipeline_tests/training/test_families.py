@@ -24,13 +24,13 @@ from transformers import (
 )
 
 from adc_pipeline.core.errors import PipelineError
-from adc_pipeline.training.loading import load_model
-from adc_pipeline.training.loop import train
+from adc_pipeline.training.architectures.loading import load_model
+from adc_pipeline.training.architectures.probes import choose_separation
+from adc_pipeline.training.loop.train import train
 from adc_pipeline.training.model import MULTIPLE, prepare_base_model
-from adc_pipeline.training.probes import choose_separation
 from adc_pipeline.training.settings import BaseModelSettings, TrainingJob, TrainingSettings
-from adc_pipeline.training.tokenizer import train_tokenizer
-from adc_pipeline.training.tokens import MarkerTokenizer
+from adc_pipeline.training.texts.tokenizer import train_tokenizer
+from adc_pipeline.training.texts.tokens import MarkerTokenizer
 from adc_pipeline.walks.markers import FORMATS
 from adc_pipeline_tests.training.conftest import TEXTS
 from adc_pipeline_tests.training.tiny import LLAMA_SIZE

@@ -22,24 +22,18 @@ from adc_pipeline.generation.batch import MOST_ROWS, Batch, grows, rows_at_once
 from adc_pipeline.generation.decoding import WITHOUT_CACHE, continuations, runs_in_batches, stop_ids
 from adc_pipeline.generation.replier import Replier
 from adc_pipeline.generation.settings import Sampling
-from adc_pipeline.training.adapters import adapted_share, add_adapters
-from adc_pipeline.training.context import context_length, stated
-from adc_pipeline.training.loading import (
-    broken_tensor,
-    convert,
-    load_model,
-    reason,
-    stored_type,
-    surplus_weight,
-    type_in_files,
-)
-from adc_pipeline.training.loop import train
-from adc_pipeline.training.losses import TokenLosses, auxiliary_weight
+from adc_pipeline.training.architectures.adapters import adapted_share, add_adapters
+from adc_pipeline.training.architectures.context import context_length, stated
+from adc_pipeline.training.architectures.loading import load_model, reason
+from adc_pipeline.training.architectures.precision import broken_tensor, convert, stored_type, type_in_files
+from adc_pipeline.training.architectures.probes import choose_separation, counts_from_zero, knows, writes_as_it_reads
+from adc_pipeline.training.architectures.weight_files import surplus_weight
+from adc_pipeline.training.loop.train import train
+from adc_pipeline.training.loop.utilization import flops_per_token
 from adc_pipeline.training.model import _widen, check_base_model, prepare_base_model
-from adc_pipeline.training.probes import choose_separation, counts_from_zero, knows
+from adc_pipeline.training.objectives.losses import TokenLosses, auxiliary_weight
 from adc_pipeline.training.settings import BaseModelSettings, TrainingJob, TrainingSettings
-from adc_pipeline.training.tokenizer import marker_ids
-from adc_pipeline.training.utilization import flops_per_token
+from adc_pipeline.training.texts.tokenizer import marker_ids
 from adc_pipeline.walks.markers import FORMATS
 from adc_pipeline_tests.training.tiny import LLAMA_SIZE, longrope
 
@@ -309,8 +303,8 @@ def test_the_auxiliary_loss_that_a_model_asks_for_is_learned(plain_gpt2: Path, d
 
 
 def test_the_gradient_of_the_auxiliary_loss_is_transformers_own(plain_gpt2: Path, tmp_path: Path) -> None:
-    from adc_pipeline.training.batches import build_batch
-    from adc_pipeline.training.packing import cut_into_pieces, pack
+    from adc_pipeline.training.rows.batches import build_batch
+    from adc_pipeline.training.rows.packing import cut_into_pieces, pack
     from adc_pipeline_tests.training.test_packing import split_of
 
     plain = write_plain(tmp_path / "plain", plain_gpt2, "mixtral", **MIXTRAL, output_router_logits=True)
@@ -413,6 +407,44 @@ def test_a_model_whose_positions_do_not_begin_at_0_is_refused(plain_gpt2: Path, 
     plain = write_plain(tmp_path / "plain", plain_gpt2, "roberta", **ROBERTA, pad_token_id=1)
     with pytest.raises(PipelineError, match="a RobertaForCausalLM, whose positions do not begin at 0"):
         prepared(plain)
+
+
+def test_a_model_whose_language_part_cannot_be_loaded_by_itself_is_refused(plain_gpt2: Path, tmp_path: Path) -> None:
+    from transformers import MllamaConfig, MllamaForConditionalGeneration
+
+    text: dict[str, Any] = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 2, "vocab_size": 300}
+    text |= {"num_attention_heads": 2, "num_key_value_heads": 2, "pad_token_id": 0, "cross_attention_layers": [1]}
+    image: dict[str, Any] = {"hidden_size": 32, "num_hidden_layers": 1, "num_global_layers": 1, "attention_heads": 2}
+    image |= {"intermediate_size": 32, "vision_output_dim": 64, "image_size": 28, "intermediate_layers_indices": [0]}
+    shutil.copytree(plain_gpt2, tmp_path / "plain", ignore=shutil.ignore_patterns("*.safetensors", "config.json"))
+    MllamaForConditionalGeneration(MllamaConfig(text_config=text, vision_config=image)).save_pretrained(
+        tmp_path / "plain"
+    )
+    with pytest.raises(PipelineError, match=r"language part \(mllama_text_model\) transformers cannot load once it is"):
+        prepared(tmp_path / "plain")
+
+
+def test_a_model_that_would_write_something_else_than_it_reads_is_refused(plain_gpt2: Path, tmp_path: Path) -> None:
+    assert writes_as_it_reads(tiny("gpt2", n_embd=32, n_layer=1, n_head=2))
+    # Its own number of beams is no fault, and stays.
+    several: dict[str, Any] = BART
+    bart = tiny("bart", **several)
+    bart.generation_config.num_beams = 4
+    assert writes_as_it_reads(bart)
+    assert bart.generation_config.num_beams == 4
+    xlm: dict[str, Any] = {
+        "emb_dim": 32,
+        "n_layers": 1,
+        "n_heads": 2,
+        "causal": True,
+        "use_lang_emb": False,
+        "n_langs": 1,
+    }
+    plain = write_plain(tmp_path / "plain", plain_gpt2, "xlm", **xlm)
+    with pytest.raises(PipelineError, match="a XLMWithLMHeadModel, of which `generate` of transformers gives other"):
+        prepared(plain)
+    xlnet: dict[str, Any] = {"d_model": 32, "n_layer": 1, "n_head": 2, "d_inner": 32, "attn_type": "uni"}
+    assert not writes_as_it_reads(tiny("xlnet", **xlnet))
 
 
 @pytest.mark.parametrize(
@@ -607,6 +639,11 @@ def test_a_saved_buffer_that_is_not_finite_is_found() -> None:
     assert broken_tensor(model) is None
     model.running_mean = torch.tensor([0.0, math.nan])
     assert broken_tensor(model) == "running_mean"
+    # A bound that does not bind.
+    model.running_mean = torch.tensor([0.0, -math.inf])
+    assert broken_tensor(model) is None
+    torch.nn.init.constant_(model.weight, math.inf)
+    assert broken_tensor(model) == "weight"
 
 
 def test_a_missing_key_is_a_reason_in_words() -> None:

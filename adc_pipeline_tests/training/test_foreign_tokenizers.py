@@ -19,16 +19,16 @@ from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.evaluation.scoring.likelihoods import Query, encoded
 from adc_pipeline.generation.conversation import Conversation, prompt_ids
 from adc_pipeline.generation.decoding import Spelling, TextStream
-from adc_pipeline.training.arrangement import Arrangement
-from adc_pipeline.training.batches import build_batch
-from adc_pipeline.training.dataset import load_split, tokenize_split
-from adc_pipeline.training.layout import encode_walks
 from adc_pipeline.training.model import prepare_base_model
-from adc_pipeline.training.packing import cut_into_pieces, pack
-from adc_pipeline.training.reading_back import check_loads_again, check_reads_back, read_back
+from adc_pipeline.training.rows.batches import build_batch
+from adc_pipeline.training.rows.packing import cut_into_pieces, pack
 from adc_pipeline.training.settings import BaseModelSettings
-from adc_pipeline.training.tokenizer import add_markers
-from adc_pipeline.training.tokens import MarkerTokenizer
+from adc_pipeline.training.texts.arrangement import Arrangement
+from adc_pipeline.training.texts.dataset import load_split, tokenize_split
+from adc_pipeline.training.texts.layout import encode_walks
+from adc_pipeline.training.texts.reading_back import check_loads_again, check_reads_back, read_back
+from adc_pipeline.training.texts.tokenizer import add_markers
+from adc_pipeline.training.texts.tokens import MarkerTokenizer
 from adc_pipeline.walks.markers import FORMATS
 from adc_pipeline_tests.training.conftest import TEXTS
 from adc_pipeline_tests.training.walks import walk, write_dataset

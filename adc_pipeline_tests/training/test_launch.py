@@ -14,7 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from adc_pipeline.training.loop import train
+from adc_pipeline.training.loop.train import train
 from adc_pipeline.training.settings import TrainingJob, TrainingSettings
 from adc_pipeline_tests.training.processes import PRESETS, environment
 

@@ -9,9 +9,9 @@ from transformers import AddedToken, ByT5Tokenizer
 
 from adc_pipeline.evaluation.scoring.likelihoods import Query, encoded
 from adc_pipeline.generation.conversation import Conversation, prompt_ids
-from adc_pipeline.training.arrangement import Arrangement
-from adc_pipeline.training.layout import encode_walks, fit, lay_out
-from adc_pipeline.training.tokens import Label, MarkerTokenizer
+from adc_pipeline.training.texts.arrangement import Arrangement
+from adc_pipeline.training.texts.layout import encode_walks, fit, lay_out
+from adc_pipeline.training.texts.tokens import Label, MarkerTokenizer
 from adc_pipeline.walks.markers import FORMATS, Verdict
 from adc_pipeline_tests.training.walks import walk
 

@@ -17,12 +17,12 @@ from transformers import (
     Qwen2Config,
 )
 
-from adc_pipeline.training import losses as losses_module
-from adc_pipeline.training.attention import Spans, in_one_kernel
-from adc_pipeline.training.batches import build_batch
-from adc_pipeline.training.losses import CrossEntropy, TokenLosses, Unlikelihood, weighted_loss
-from adc_pipeline.training.packing import cut_into_pieces, pack
-from adc_pipeline.training.probes import choose_separation
+from adc_pipeline.training.architectures.attention import Spans, in_one_kernel
+from adc_pipeline.training.architectures.probes import choose_separation
+from adc_pipeline.training.objectives import losses as losses_module
+from adc_pipeline.training.objectives.losses import CrossEntropy, TokenLosses, Unlikelihood, weighted_loss
+from adc_pipeline.training.rows.batches import build_batch
+from adc_pipeline.training.rows.packing import cut_into_pieces, pack
 from adc_pipeline_tests.training.test_packing import split_of
 
 SIZE: dict[str, Any] = {"vocab_size": 200, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}

@@ -19,7 +19,7 @@ from adc_pipeline.core.errors import PipelineError, UnreachableError
 from adc_pipeline.core.store.content import folder_digest
 from adc_pipeline.generation.address import located
 from adc_pipeline.generation.replier import Replier
-from adc_pipeline.training.loading import load_model
+from adc_pipeline.training.architectures.loading import load_model
 from adc_pipeline.training.model import MULTIPLE, check_base_model, initialize_again, prepare_base_model
 from adc_pipeline.training.settings import BaseModelSettings
 from adc_pipeline.walks.markers import FORMATS

@@ -18,22 +18,19 @@ from hypothesis import strategies as st
 
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.corpus.sample.threads import write_sample
-from adc_pipeline.training import devices
-from adc_pipeline.training.arrangement import arrangement
-from adc_pipeline.training.batches import NOTHING, Batch
-from adc_pipeline.training.checkpoint import fingerprint
-from adc_pipeline.training.data import PackedSplit
-from adc_pipeline.training.dataset import ACCEPTED, REJECTED, TokenizedSplit, load_split, read_walks, tokenize_split
-from adc_pipeline.training.interval import PartLosses
-from adc_pipeline.training.layout import segments, sibling_groups
-from adc_pipeline.training.loading import load_model
-from adc_pipeline.training.loop import train
-from adc_pipeline.training.losses import TokenLosses, weighted_loss
+from adc_pipeline.training.architectures.loading import load_model
+from adc_pipeline.training.loop import devices
+from adc_pipeline.training.loop.checkpoint import fingerprint
+from adc_pipeline.training.loop.interval import PartLosses
+from adc_pipeline.training.loop.run import accumulate_gradients, totals
+from adc_pipeline.training.loop.train import train
 from adc_pipeline.training.model import prepare_base_model
-from adc_pipeline.training.objectives import WEIGHTS, TurnWeights
-from adc_pipeline.training.packing import cut_into_pieces, divide
-from adc_pipeline.training.rewards import advantages, rewards
-from adc_pipeline.training.run import accumulate_gradients, totals
+from adc_pipeline.training.objectives.losses import TokenLosses, weighted_loss
+from adc_pipeline.training.objectives.rewards import advantages, rewards
+from adc_pipeline.training.objectives.weights import WEIGHTS, TurnWeights
+from adc_pipeline.training.rows.batches import NOTHING, Batch
+from adc_pipeline.training.rows.data import PackedSplit
+from adc_pipeline.training.rows.packing import cut_into_pieces, divide
 from adc_pipeline.training.settings import (
     MARKERS_FIRST,
     PREFERENCES,
@@ -42,7 +39,17 @@ from adc_pipeline.training.settings import (
     TrainingJob,
     TrainingSettings,
 )
-from adc_pipeline.training.tokens import MarkerTokenizer
+from adc_pipeline.training.texts.arrangement import arrangement
+from adc_pipeline.training.texts.dataset import (
+    ACCEPTED,
+    REJECTED,
+    TokenizedSplit,
+    load_split,
+    read_walks,
+    tokenize_split,
+)
+from adc_pipeline.training.texts.layout import segments, sibling_groups
+from adc_pipeline.training.texts.tokens import MarkerTokenizer
 from adc_pipeline.walks.markers import FORMATS
 from adc_pipeline_tests.evaluation.conftest import run_stages
 from adc_pipeline_tests.training.test_packing import split_of
@@ -59,7 +66,8 @@ SPELT = {"a": "accepted", "r": "rejected"}
 def packed_split(tokens: Path, settings: TrainingSettings) -> PackedSplit:
     """Rows that are kept apart by their positions."""
     split = load_split(tokens)
-    return PackedSplit(split, cut_into_pieces(split, settings.sequence_length), settings, 1, "positions")
+    pieces, weights = cut_into_pieces(split, settings.sequence_length), WEIGHTS[settings.objective](split, settings)
+    return PackedSplit(split, pieces, settings, 1, "positions", turn_weights=weights)
 
 
 def weights_of(objective: Objective, split: TokenizedSplit, **settings: Any) -> TurnWeights:

@@ -8,11 +8,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adc_pipeline.core.errors import PipelineError
-from adc_pipeline.training.batches import NOTHING, build_batch
-from adc_pipeline.training.dataset import ACCEPTED, BACKGROUND, REJECTED, TokenizedSplit, load_split, tokenize_split
-from adc_pipeline.training.objectives import TurnWeights
-from adc_pipeline.training.packing import RowOrder, Rows, cut_into_pieces, pack
-from adc_pipeline.training.tokens import MarkerTokenizer
+from adc_pipeline.training.objectives.weights import TurnWeights
+from adc_pipeline.training.rows.batches import NOTHING, build_batch
+from adc_pipeline.training.rows.packing import RowOrder, Rows, cut_into_pieces, pack
+from adc_pipeline.training.texts.dataset import (
+    ACCEPTED,
+    BACKGROUND,
+    REJECTED,
+    TokenizedSplit,
+    load_split,
+    tokenize_split,
+)
+from adc_pipeline.training.texts.tokens import MarkerTokenizer
 
 ROW = 32
 
@@ -169,8 +176,8 @@ def test_an_overlong_background_keeps_its_end() -> None:
 
 
 def test_a_split_on_disk_is_the_split(small_model: Path, dataset: Path, tmp_path: Path) -> None:
-    from adc_pipeline.training.dataset import read_walks
-    from adc_pipeline.training.layout import encode_walks
+    from adc_pipeline.training.texts.dataset import read_walks
+    from adc_pipeline.training.texts.layout import encode_walks
 
     tokenizer = MarkerTokenizer.load(small_model)
     tokenize_split(tokenizer, dataset, "train", tmp_path / "train")

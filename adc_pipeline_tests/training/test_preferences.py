@@ -10,23 +10,23 @@ import pytest
 import torch
 
 from adc_pipeline.core.errors import PipelineError
-from adc_pipeline.training import devices
-from adc_pipeline.training.arrangement import arrangement
-from adc_pipeline.training.attention import Separation
-from adc_pipeline.training.batches import Batch
-from adc_pipeline.training.completions import encode_completions
-from adc_pipeline.training.data import TrainingData
-from adc_pipeline.training.dataset import TokenizedSplit, load_split, tokenize_split
-from adc_pipeline.training.interval import PartLosses
-from adc_pipeline.training.layout import segments
-from adc_pipeline.training.loading import load_model
-from adc_pipeline.training.loop import train
-from adc_pipeline.training.losses import TokenLosses
-from adc_pipeline.training.packing import cut_into_pieces
-from adc_pipeline.training.preferences import Preference
-from adc_pipeline.training.run import accumulate_gradients, totals
+from adc_pipeline.training.architectures.attention import Separation
+from adc_pipeline.training.architectures.loading import load_model
+from adc_pipeline.training.loop import devices
+from adc_pipeline.training.loop.interval import PartLosses
+from adc_pipeline.training.loop.run import accumulate_gradients, totals
+from adc_pipeline.training.loop.train import train
+from adc_pipeline.training.objectives.losses import TokenLosses
+from adc_pipeline.training.objectives.preferences import Preference, Reference
+from adc_pipeline.training.rows.batches import Batch
+from adc_pipeline.training.rows.data import TrainingData
+from adc_pipeline.training.rows.packing import cut_into_pieces
 from adc_pipeline.training.settings import Objective, TrainingJob, TrainingSettings
-from adc_pipeline.training.tokens import MarkerTokenizer
+from adc_pipeline.training.texts.arrangement import arrangement
+from adc_pipeline.training.texts.completions import encode_completions
+from adc_pipeline.training.texts.dataset import TokenizedSplit, load_split, tokenize_split
+from adc_pipeline.training.texts.layout import segments
+from adc_pipeline.training.texts.tokens import MarkerTokenizer
 from adc_pipeline.walks.markers import FORMATS
 from adc_pipeline_tests.training.walks import walk, write_dataset
 
@@ -145,7 +145,7 @@ def test_the_gradient_of_a_step_is_that_of_the_formula(
     pieces = cut_into_pieces(split, settings.sequence_length)
     nothing = replace(split, walk_start=split.walk_start[:1], turn_start=split.turn_start[:1], conversation_ids=[])
     held_out = cut_into_pieces(nothing, settings.sequence_length)
-    data = TrainingData((split, nothing), (pieces, held_out), settings, 1, separation, False)
+    data = TrainingData((split, nothing), (pieces, held_out), None, settings, 1, separation, False)
     threads, accelerator = torch.get_num_threads(), devices.start()
     torch.set_num_threads(threads)
     # The reference is another model, to which completions are less likely by a log-ratio of the order of 1.
@@ -180,6 +180,25 @@ def test_the_gradient_of_a_step_is_that_of_the_formula(
     accumulate_gradients(accelerator, losses, passes, step, parts)
     for parameter, gradient in zip(model.parameters(), wanted, strict=True):
         torch.testing.assert_close(parameter.grad, gradient, rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize("separation", ["positions", "kernel", "passes"])
+@pytest.mark.parametrize("processes", [3, 40])
+def test_several_processes_validate_on_every_unit_once(
+    processes: int, separation: Separation, small_model: Path, tmp_path: Path
+) -> None:
+    split = tokenized("dpo", small_model, tmp_path)
+    settings = replace(SETTINGS, objective="dpo", tokens_per_forward=256, validation_tokens=100_000)
+    pieces = cut_into_pieces(split, settings.sequence_length)
+    data = TrainingData((split, split), (pieces, pieces), None, settings, processes, separation, False)
+    reference = Reference(data.held_out, np.zeros(len(split.accepted)))
+    found = []
+    for process in range(processes):
+        passes = data.validation_passes(process)
+        losses = [torch.zeros(batch.parts.shape) for batch in passes]
+        # A process without rows of its own takes one again, which does not count.
+        found += reference.units(passes, losses).turns.tolist()
+    assert sorted(found) == sorted(split.turn_start[1:] - 1)
 
 
 @pytest.mark.slow

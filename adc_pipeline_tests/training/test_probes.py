@@ -16,16 +16,16 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.evaluation.scoring.likelihoods import Query, Scorer
 from adc_pipeline.evaluation.settings import EvaluationSettings
-from adc_pipeline.training.attention import NAME, Separation
-from adc_pipeline.training.dataset import read_walks
-from adc_pipeline.training.devices import allow_unused_weights
-from adc_pipeline.training.layout import encode_walks
-from adc_pipeline.training.loop import train
-from adc_pipeline.training.losses import TokenLosses
+from adc_pipeline.training.architectures.attention import NAME, Separation
+from adc_pipeline.training.architectures.probes import attention_of, choose_separation, without_gradient
+from adc_pipeline.training.loop.devices import allow_unused_weights
+from adc_pipeline.training.loop.train import train
 from adc_pipeline.training.model import prepare_base_model
-from adc_pipeline.training.probes import choose_separation, without_gradient
+from adc_pipeline.training.objectives.losses import TokenLosses
 from adc_pipeline.training.settings import BaseModelSettings, TrainingJob, TrainingSettings
-from adc_pipeline.training.tokens import MarkerTokenizer
+from adc_pipeline.training.texts.dataset import read_walks
+from adc_pipeline.training.texts.layout import encode_walks
+from adc_pipeline.training.texts.tokens import MarkerTokenizer
 from adc_pipeline.walks.markers import FORMATS
 from adc_pipeline_tests.evaluation.reference import reference
 from adc_pipeline_tests.training.tiny import LLAMA_SIZE, longrope
@@ -242,3 +242,26 @@ def test_blocks_that_a_model_does_not_have_are_not_sharded() -> None:
     assert "Gemma3DecoderLayer" in found
     assert set(found) <= present
     assert not set(model._no_split_modules) <= present
+
+
+def test_only_the_language_part_changes_its_attention() -> None:
+    from transformers import Gemma4Config, Gemma4ForConditionalGeneration
+
+    small = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    text = small | {"head_dim": 16, "global_head_dim": 16, "num_key_value_heads": 1, "vocab_size": 300}
+    text |= {"vocab_size_per_layer_input": 300, "hidden_size_per_layer_input": 8}
+    image = small | {"num_hidden_layers": 1, "num_key_value_heads": 2, "head_dim": 16, "position_embedding_size": 64}
+    audio: dict[str, Any] = {
+        "hidden_size": 32,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "output_proj_dims": 32,
+    }
+    audio |= {"subsampling_conv_channels": (8, 8)}
+    config: Any = Gemma4Config(text_config=text, vision_config=image, audio_config=audio)
+    model = Gemma4ForConditionalGeneration(config)
+    before = [attention_of(model), config.audio_config._attn_implementation]
+    # Its audio part has no scaled dot product attention: changing all parts back failed.
+    assert before == ["sdpa", "eager"]
+    assert choose_separation(model.eval(), (8, 12), 16, 32, kernel=True) == "positions"
+    assert [attention_of(model), config.audio_config._attn_implementation] == before

@@ -7,8 +7,8 @@ import pytest
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.core.store.links import locked
 from adc_pipeline.defs.workspace import Workspace
-from adc_pipeline.training import process as launched
-from adc_pipeline.training.process import TrainingProcess
+from adc_pipeline.training.launching import process as launched
+from adc_pipeline.training.launching.process import TrainingProcess
 from adc_pipeline.training.settings import ONE_CORE, TrainingJob, TrainingSettings, uses_one_core
 
 UNTIL_INTERRUPTED = "trap 'echo saved; exit 2' INT; echo begun; while :; do sleep 0.05; done"

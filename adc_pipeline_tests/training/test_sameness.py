@@ -12,12 +12,12 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from adc_pipeline.core.errors import PipelineError
-from adc_pipeline.training import adapters
-from adc_pipeline.training.loading import load_model
-from adc_pipeline.training.loop import train
-from adc_pipeline.training.sameness import ReadText, check_adapters, check_written, first_text, losses_of
+from adc_pipeline.training.architectures import adapters
+from adc_pipeline.training.architectures.loading import load_model
+from adc_pipeline.training.export.sameness import ReadText, check_adapters, check_written, first_text, losses_of
+from adc_pipeline.training.loop.train import train
 from adc_pipeline.training.settings import TrainingJob, TrainingSettings
-from adc_pipeline.training.tokens import MarkerTokenizer
+from adc_pipeline.training.texts.tokens import MarkerTokenizer
 
 SETTINGS = TrainingSettings(
     sequence_length=64, tokens_per_step=128, max_steps=1, checkpoint_every=1, learning_rate=1e-2, lora_rank=2

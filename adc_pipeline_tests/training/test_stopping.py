@@ -20,24 +20,24 @@ import torch.distributed.checkpoint as dcp
 from accelerate import Accelerator
 
 from adc_pipeline.core.errors import PipelineError
-from adc_pipeline.training import export
-from adc_pipeline.training.checkpoint import checkpoints, fingerprint
-from adc_pipeline.training.checksums import check_files, others
-from adc_pipeline.training.interval import Interval
-from adc_pipeline.training.launch import launch_command
-from adc_pipeline.training.loop import train
-from adc_pipeline.training.run import Run
-from adc_pipeline.training.settings import TrainingJob, TrainingSettings
-from adc_pipeline.training.signals import StopSignal
-from adc_pipeline.training.stopping import (
+from adc_pipeline.training.architectures.memory import is_out_of_memory
+from adc_pipeline.training.export import writing as export
+from adc_pipeline.training.launching.launch import launch_command
+from adc_pipeline.training.loop.checkpoint import checkpoints, fingerprint
+from adc_pipeline.training.loop.checksums import check_files, others
+from adc_pipeline.training.loop.interval import Interval
+from adc_pipeline.training.loop.run import Run
+from adc_pipeline.training.loop.signals import StopSignal
+from adc_pipeline.training.loop.stopping import (
     FEWEST,
     SKIPPED,
     LossWatch,
     OverflowWatch,
-    is_out_of_memory,
     memory_advice,
     translated_errors,
 )
+from adc_pipeline.training.loop.train import train
+from adc_pipeline.training.settings import TrainingJob, TrainingSettings
 from adc_pipeline_tests.training.processes import PRESETS
 from adc_pipeline_tests.training.test_training import job_in, metrics, weights
 from adc_pipeline_tests.training.walks import random_walk, write_dataset

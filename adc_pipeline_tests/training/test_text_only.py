@@ -9,10 +9,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from adc_pipeline.core.errors import PipelineError
-from adc_pipeline.training.dataset import read_walks
-from adc_pipeline.training.layout import segments
-from adc_pipeline.training.loop import train
+from adc_pipeline.training.loop.train import train
 from adc_pipeline.training.settings import TrainingJob, TrainingSettings
+from adc_pipeline.training.texts.dataset import read_walks
+from adc_pipeline.training.texts.layout import segments
 from adc_pipeline.walks.markers import FORMATS, FormatName
 from adc_pipeline.walks.splits import split_of
 from adc_pipeline_tests.training.walks import random_walk

@@ -17,10 +17,10 @@ from adc_pipeline.core.errors import DamagedError, PipelineError
 from adc_pipeline.corpus.utterances import write_utterances
 from adc_pipeline.ranking.ranked_replies import write_ranked_replies
 from adc_pipeline.ranking.settings import RankingSettings
-from adc_pipeline.training.arrangement import Arrangement
-from adc_pipeline.training.layout import TokenizedWalk, encode_walks
-from adc_pipeline.training.tokenizer import add_markers, train_tokenizer
-from adc_pipeline.training.tokens import MarkerTokenizer
+from adc_pipeline.training.texts.arrangement import Arrangement
+from adc_pipeline.training.texts.layout import TokenizedWalk, encode_walks
+from adc_pipeline.training.texts.tokenizer import add_markers, train_tokenizer
+from adc_pipeline.training.texts.tokens import MarkerTokenizer
 from adc_pipeline.walks.datasets import write_walks
 from adc_pipeline.walks.markers import FORMATS, FormatName
 from adc_pipeline.walks.rendering import create_rendered

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from adc_pipeline.core.errors import PipelineError
-from adc_pipeline.training import tools
+from adc_pipeline.training.launching import tools
+from adc_pipeline.training.launching.tools import check_tools
 from adc_pipeline.training.settings import TrainingJob, TrainingSettings
-from adc_pipeline.training.tools import check_tools
 
-PACKAGE = Path(tools.__file__).parents[1]
+PACKAGE = Path(tools.__file__).parents[2]
 COMPILED = TrainingSettings(compile=True)
 
 

@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, Qwen2Config
 
 from adc_pipeline.core.errors import PipelineError
-from adc_pipeline.training.loop import train
+from adc_pipeline.training.loop.train import train
 from adc_pipeline.training.model import prepare_base_model
 from adc_pipeline.training.settings import BaseModelSettings, TrainingJob, TrainingSettings
 from adc_pipeline.walks.markers import FORMATS
@@ -161,6 +161,7 @@ def test_adapters_go_on_from_a_checkpoint_that_holds_little_else(
     whole = weights(job.output)
     first, last = sorted((job.work / "checkpoints").iterdir())
     held = torch.load(first / "pytorch_model.bin")
+    assert held
     assert all("lora_" in name or "trainable_tokens" in name for name in held)
     assert sum(one.numel() for one in held.values()) < 0.2 * sum(one.numel() for one in whole.values())
     # As if it had been killed after the first checkpoint.

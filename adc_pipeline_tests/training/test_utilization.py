@@ -7,7 +7,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from adc_pipeline.training.utilization import flops_per_token, peak_flops
+from adc_pipeline.training.loop.utilization import flops_per_token, peak_flops
 
 LENGTH = 64
 SIZE: dict[str, Any] = {

@@ -79,7 +79,7 @@ REPEATED = {
     "cli/repair:fault",
     "corpus/source:list_all",
     "defs/look_ahead:check_values",
-    "training/process:error",
+    "training/launching/process:error",
     "lifecycle/messages:send",
     "tracking/database:explained",
     "tracking/failures:explanation",

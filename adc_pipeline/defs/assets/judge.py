@@ -9,7 +9,7 @@ from adc_pipeline.defs.making import Making, Request
 from adc_pipeline.defs.stage import Stage
 from adc_pipeline.evaluation.judging.named_models import NamedModel
 from adc_pipeline.evaluation.settings import JudgeSettings
-from adc_pipeline.training.origin import named_source
+from adc_pipeline.training.architectures.origin import named_source
 from adc_pipeline.walks.kinds import TOP_2
 
 

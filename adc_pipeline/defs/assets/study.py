@@ -30,9 +30,9 @@ from adc_pipeline.study.cells import (
 )
 from adc_pipeline.study.grid import GRID_SEEDS, SEEDS, VARIANTS, VARIED, Variant, cell_name
 from adc_pipeline.study.settings import CellSettings
-from adc_pipeline.training.facts import FACTS
+from adc_pipeline.training.launching.tools import check_tools, files_of
 from adc_pipeline.training.settings import PREFERENCES, TrainingJob
-from adc_pipeline.training.tools import check_tools, files_of
+from adc_pipeline.training.texts.facts import FACTS
 from adc_pipeline.walks.kinds import KINDS
 from adc_pipeline.walks.learnable import not_taught
 

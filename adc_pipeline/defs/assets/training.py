@@ -28,12 +28,12 @@ from adc_pipeline.generation.registration import (
 from adc_pipeline.tracking.relay import relayed
 from adc_pipeline.tracking.run import Run
 from adc_pipeline.tracking.system import system_metrics
-from adc_pipeline.training.facts import FACTS
-from adc_pipeline.training.figures import training_curves
-from adc_pipeline.training.origin import origin
-from adc_pipeline.training.process import TrainingProcess
+from adc_pipeline.training.architectures.origin import origin
+from adc_pipeline.training.launching.process import TrainingProcess
+from adc_pipeline.training.launching.tools import check_tools, files_of
+from adc_pipeline.training.loop.figures import training_curves
 from adc_pipeline.training.settings import BaseModelSettings, TrainingJob, TrainingSettings, uses_one_core
-from adc_pipeline.training.tools import check_tools, files_of
+from adc_pipeline.training.texts.facts import FACTS
 from adc_pipeline.walks.kinds import KINDS, TOP_2, WalkKind
 from adc_pipeline.walks.markers import FORMATS
 from adc_pipeline.walks.texts import training_texts

@@ -14,7 +14,7 @@ from adc_pipeline.evaluation.cases.case_sets import (
 from adc_pipeline.evaluation.cases.contrasts import Strangers
 from adc_pipeline.evaluation.cases.conversations import QueryNumbers
 from adc_pipeline.evaluation.scoring.likelihoods import Query
-from adc_pipeline.training.layout import segments
+from adc_pipeline.training.texts.layout import segments
 from adc_pipeline.walks.markers import FORMATS, FormatName, Verdict
 
 if TYPE_CHECKING:

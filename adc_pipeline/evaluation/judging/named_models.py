@@ -43,7 +43,7 @@ class NamedModel:
 
     def reported(self) -> AbstractContextManager[None]:
         """Raise PipelineError for whatever the libraries raise when they load the model."""
-        from adc_pipeline.training.loading import reported
+        from adc_pipeline.training.architectures.loading import reported
 
         return reported(
             lambda reason: (

@@ -55,8 +55,9 @@ class RewardModel:
             AutoTokenizer,
         )
 
-        from adc_pipeline.training.devices import one_device
-        from adc_pipeline.training.loading import broken_tensor, refuse_adapter
+        from adc_pipeline.training.architectures.precision import broken_tensor
+        from adc_pipeline.training.architectures.weight_files import refuse_adapter
+        from adc_pipeline.training.loop.devices import one_device
 
         subject, trusted = f"The reward model {source}", {**options, "trust_remote_code": False}
         refuse_adapter(source, subject, **options)
@@ -92,7 +93,7 @@ class RewardModel:
     @property
     def longest(self) -> int:
         """The longest text in tokens."""
-        from adc_pipeline.training.context import context_length
+        from adc_pipeline.training.architectures.context import context_length
 
         return min(context_length(self.model) or LONGEST, self.tokenizer.model_max_length, LONGEST)
 

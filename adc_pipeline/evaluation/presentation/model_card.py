@@ -15,7 +15,7 @@ from adc_pipeline.core.store.manifests import Artefact
 from adc_pipeline.evaluation.headlines import HEADLINES
 from adc_pipeline.evaluation.intervals.estimate import Estimate
 from adc_pipeline.generation.chat_template import CHAT_TEMPLATE
-from adc_pipeline.training.facts import ModelFacts
+from adc_pipeline.training.texts.facts import ModelFacts
 
 HELD_OUT = "test"
 

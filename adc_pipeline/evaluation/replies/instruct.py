@@ -45,9 +45,9 @@ class InstructModel:
         """Load the model that `prepare_instruct_model` saved, onto the GPU if there is one."""
         from transformers import AutoTokenizer
 
-        from adc_pipeline.training.context import context_length
-        from adc_pipeline.training.devices import one_device
-        from adc_pipeline.training.loading import load_model
+        from adc_pipeline.training.architectures.context import context_length
+        from adc_pipeline.training.architectures.loading import load_model
+        from adc_pipeline.training.loop.devices import one_device
 
         try:
             tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
@@ -94,7 +94,7 @@ def prepare_instruct_model(named: NamedModel, out: Path) -> None:
     """
     from transformers import AutoTokenizer
 
-    from adc_pipeline.training.loading import load_weights
+    from adc_pipeline.training.architectures.loading import load_weights
 
     with named.reported():
         tokenizer = AutoTokenizer.from_pretrained(named.source, trust_remote_code=False, **named.options)

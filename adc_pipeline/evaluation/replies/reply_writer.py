@@ -11,7 +11,7 @@ from adc_pipeline.evaluation.arrays import Floats
 from adc_pipeline.evaluation.cases.contexts import Context
 from adc_pipeline.generation.conversation import Conversation, prompt_ids
 from adc_pipeline.generation.settings import Sampling
-from adc_pipeline.training.arrangement import Arrangement
+from adc_pipeline.training.texts.arrangement import Arrangement
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

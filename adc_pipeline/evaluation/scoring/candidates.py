@@ -19,7 +19,7 @@ from adc_pipeline.evaluation.settings import EvaluationSettings
 from adc_pipeline.generation.address import located
 from adc_pipeline.generation.questions import conversation_of, items_of, with_turn
 from adc_pipeline.generation.replier import Replier, out_of_memory
-from adc_pipeline.training.stopping import enough_memory
+from adc_pipeline.training.architectures.memory import enough_memory
 
 # Candidates that are scored before their answers are written.
 AT_ONCE = 5_000

@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
-    from adc_pipeline.training.arrangement import Arrangement
-    from adc_pipeline.training.tokens import MarkerTokenizer
+    from adc_pipeline.training.texts.arrangement import Arrangement
+    from adc_pipeline.training.texts.tokens import MarkerTokenizer
 
 Progress = Callable[[str, int, int], None]  # label, done, total
 
@@ -123,8 +123,8 @@ def encoded(
     A longer context is shortened (see `layout.fit`). Siblings get the room that the longest of them leaves, of those
     that fit at all.
     """
-    from adc_pipeline.training.arrangement import Arrangement
-    from adc_pipeline.training.layout import fit, lay_out
+    from adc_pipeline.training.texts.arrangement import Arrangement
+    from adc_pipeline.training.texts.layout import fit, lay_out
 
     told = (arranged or Arrangement()).marked
     texts = dict.fromkeys(texts_of(queries))
@@ -173,8 +173,8 @@ class Scorer:
     """A causal language model that answers queries."""
 
     def __init__(self, model: "PreTrainedModel", tokenizer: "MarkerTokenizer", settings: EvaluationSettings) -> None:
-        from adc_pipeline.training.context import context_length
-        from adc_pipeline.training.devices import one_device
+        from adc_pipeline.training.architectures.context import context_length
+        from adc_pipeline.training.loop.devices import one_device
 
         self.device = one_device()
         self.model = model.to(self.device).eval()  # type: ignore[arg-type]
@@ -185,8 +185,8 @@ class Scorer:
     @classmethod
     def load(cls, folder: File, settings: EvaluationSettings) -> "Scorer":
         """Load model and tokenizer of a Hugging Face folder, in float32, onto the GPU if there is one."""
-        from adc_pipeline.training.loading import load_model
-        from adc_pipeline.training.tokens import MarkerTokenizer
+        from adc_pipeline.training.architectures.loading import load_model
+        from adc_pipeline.training.texts.tokens import MarkerTokenizer
 
         return cls(load_model(folder), MarkerTokenizer.load(folder), settings)
 
@@ -194,7 +194,7 @@ class Scorer:
     def attending_in_trees(self) -> Iterator[set[int]]:
         """Have the model attend in trees for the block; yields the ids of the modules that do."""
         from adc_pipeline.evaluation.scoring.tree_attention import NAME, attend_in_trees
-        from adc_pipeline.training.probes import attending_by
+        from adc_pipeline.training.architectures.probes import attending_by
 
         with attending_by(self.model, NAME, attend_in_trees) as callers:
             yield callers
@@ -206,8 +206,8 @@ class Scorer:
         """
         import torch
 
-        from adc_pipeline.training.attention import UnsupportedAttention
-        from adc_pipeline.training.probes import Logits, Texts, runs_as_alone
+        from adc_pipeline.training.architectures.attention import UnsupportedAttention
+        from adc_pipeline.training.architectures.probes import Logits, Texts, runs_as_alone
 
         shared = min(SHORTEST_BACKGROUND, self.context_tokens // 2)
 

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from adc_pipeline.training.attention import UnsupportedAttention
+from adc_pipeline.training.architectures.attention import UnsupportedAttention
 
 NAME = "adc_trees"
 
