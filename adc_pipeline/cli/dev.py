@@ -20,7 +20,7 @@ from urllib.parse import quote
 
 from adc_pipeline.cli.browser import open_pages
 from adc_pipeline.cli.home import dagster_instance
-from adc_pipeline.cli.servers import Servers, answers, listens
+from adc_pipeline.cli.servers import WITHOUT_PROXY, Servers, answers, listens
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.core.signals import SIGNALS, handled
 from adc_pipeline.core.store.artefacts import Store
@@ -67,7 +67,8 @@ def serve(host: str, port: int | None, mlflow_port: int | None, opens: bool | No
             with tempfile.TemporaryDirectory(prefix="adc-") as folder:
                 start_dagster(servers, host, port, Path(folder))
                 servers.run_until(lambda: answers(pages["Dagster"]) and (not mlflow_port or answers(pages["MLflow"])))
-                pages["MLflow"] = runs_page(pages["MLflow"], tracking.names.experiment)
+                opener = WITHOUT_PROXY if mlflow_port else urllib.request.build_opener()
+                pages["MLflow"] = runs_page(pages["MLflow"], tracking.names.experiment, opener)
                 print(
                     "".join(f"{name + ':':9} {page}\n" for name, page in pages.items()) + "Ctrl+C ends both.",
                     flush=True,
@@ -82,14 +83,14 @@ def serve(host: str, port: int | None, mlflow_port: int | None, opens: bool | No
     return 0
 
 
-def runs_page(page: str, experiment: str) -> str:
+def runs_page(page: str, experiment: str, opener: urllib.request.OpenerDirector = WITHOUT_PROXY) -> str:
     """Return the page of an experiment's runs, since MLflow's first page leads to an empty one about GenAI.
 
     MLflow's first page itself if that experiment is not found there.
     """
     asked = f"{page}/api/2.0/mlflow/experiments/get-by-name?experiment_name={quote(experiment)}"
     try:
-        with urllib.request.urlopen(asked, timeout=5) as answer:
+        with opener.open(asked, timeout=5) as answer:
             number = json.load(answer)["experiment"]["experiment_id"]
     except (OSError, ValueError, KeyError, TypeError):
         return page
