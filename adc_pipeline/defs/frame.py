@@ -296,7 +296,10 @@ def make(stage: Stage[Any], request: Request[Any], outside: dict[str, Any]) -> A
 @contextmanager
 def errors_as_sentences(stage: Stage[Any], context: Context, workspace: Workspace) -> Iterator[None]:
     """End a step with the one sentence of a PipelineError; retry what the network refused."""
-    name = stage.artefact_name(context)
+    try:
+        name = stage.artefact_name(context)
+    except PipelineError as error:
+        raise SentenceFailure(str(error), {}) from None
     try:
         yield
     except (KeyboardInterrupt, DagsterExecutionInterruptedError):
