@@ -58,6 +58,19 @@ def test_holm_passes_the_level_of_what_is_rejected_on() -> None:
     assert rejected({"a": {3: 0.5, 5: between}}, looks, 0.05) == {"a": 5}
 
 
+def test_numbers_of_a_plan_are_read_as_those_of_a_run_configuration(tmp_path: Path) -> None:
+    """YAML 1.1 takes `5e-2` for a text."""
+    (tmp_path / "plan.yaml").write_text(
+        "{arms: {A: {dataset: ascending, settings: {beta: 5e-1}}}, seeds: ['0', 1.0], tuning: {A: {beta: [1e-1, 1_0]}},"
+        " looks: {futility: ~, efficacy: [2.0]}, alpha: 5e-2, primaries: {x: {measure: rejection_contrast, first: A,"
+        " second: ~, negligible: 2e-3}}, secondaries: ~}"
+    )
+    plan = read_plan(str(tmp_path / "plan.yaml"))
+    assert (plan.alpha, plan.seeds, plan.futility, plan.efficacy) == (0.05, (0, 1), (), (2,))
+    assert [each.negligible for each in plan.primaries] == [0.002]
+    assert (plan.tuned["ascending.mle"], plan.tuning["A"]) == ({"beta": 0.5}, {"beta": [0.1, 10.0]})
+
+
 def test_the_preset_has_the_arms_and_looks_of_the_preregistration() -> None:
     plan = read_plan("rejections")
     assert {name: variant.name for name, variant in plan.arms.items()} == {
