@@ -15,10 +15,11 @@ import pytest
 import yaml
 
 from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.core.run_configuration import merged
 from adc_pipeline.core.store.manifests import Artefact
 from adc_pipeline.evaluation.case_table import case_schema
 from adc_pipeline.study import run
-from adc_pipeline.study.configuration import checked, merged, settings_of_cells
+from adc_pipeline.study.configuration import checked, settings_of_cells
 from adc_pipeline.study.exported import check_same_data, export_cell, read_exported
 from adc_pipeline.study.grid import VARIANTS, cell_label, cell_name
 from adc_pipeline.study.launcher import Launcher
@@ -215,7 +216,7 @@ def test_a_plan_that_does_not_exist_is_refused_with_the_presets() -> None:
 def test_the_commands_configuration_has_precedence_setting_by_setting(tmp_path: Path) -> None:
     ours = {"ops": {"study_cell": {"config": {"max_steps": 5, "samples": 2}}, "top_2": {"config": {"seed": 1}}}}
     theirs = {"ops": {"study_cell": {"config": {"max_steps": 7}}, "raw_corpus": {"config": {"corpus": "sample"}}}}
-    config = merged(write_plan(tmp_path, config=ours), theirs)
+    config = merged(write_plan(tmp_path, config=ours).config, theirs)
     assert config == {
         "ops": {
             "study_cell": {"config": {"max_steps": 7, "samples": 2}},
@@ -231,11 +232,11 @@ def test_the_commands_configuration_has_precedence_setting_by_setting(tmp_path: 
     ("ops", "sentence"),
     [
         ([1], r"`ops` is \[1\]; use a mapping"),
-        ({"top2": {}}, r"sets top2 \(did you mean top_2\?\), which is no asset"),
-        ({None: {}}, "sets None, which is no asset"),
-        ({"top_2": True}, "top_2 is True; give its settings as a mapping, below `config`"),
-        ({"top_2": {"config": [1]}}, "below `config`"),
-        ({"top_2": {"seed": 1}}, "below `config`"),
+        ({"top2": {}}, r"top2 is no asset \(did you mean top_2\?\)"),
+        ({None: {}}, "None is no asset"),
+        ({"top_2": True}, "top_2: put its settings below `config:`"),
+        ({"top_2": {"config": [1]}}, r"top_2: its configuration is \[1\]; give one"),
+        ({"top_2": {"seed": 1}}, "below `config:`"),
     ],
 )
 def test_settings_that_no_cell_would_read_are_refused(ops: Any, sentence: str) -> None:
