@@ -1,5 +1,6 @@
 """`adc.duckdb`: every table of the data stages answers, and whoever has it open is left alone. 4 s of CPU."""
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from adc_pipeline.core.store.manifests import Artefact
 from adc_pipeline.corpus.sample.threads import write_sample
 from adc_pipeline.corpus.settings import UtteranceSettings
 from adc_pipeline.corpus.utterances import write_utterances
-from adc_pipeline.defs.database import DATABASE, write_database
+from adc_pipeline.defs.database import DATABASE, renew_database, write_database
 from adc_pipeline.ranking.ranked_replies import write_ranked_replies
 from adc_pipeline.walks.datasets import write_walks
 from adc_pipeline.walks.kinds import KINDS
@@ -192,3 +193,22 @@ def test_a_database_that_a_killed_run_was_writing_is_cleared_away(tmp_path: Path
     assert [path.name for path in tmp_path.iterdir()] == [DATABASE]
     with duckdb.connect(str(tmp_path / DATABASE), read_only=True) as connection:
         assert connection.sql("SHOW TABLES").fetchall() == []
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_the_views_of_a_copy_read_the_copy(
+    home: tuple[Store, dict[str, Counts]], tmp_path: Path, damaged: bool
+) -> None:
+    """The original may be there still, and another one by then."""
+    copied = Store(Path(shutil.copytree(home[0].home, tmp_path / "o'clock", symlinks=True)))
+    shutil.rmtree(copied.home / "store" / "random_walk")
+    if damaged:
+        (copied.home / DATABASE).write_bytes(b"\0" * 20_000)
+    assert renew_database(copied, []) == []
+    assert views(copied.home / DATABASE) == VIEWS - {"random_walk"}
+    with duckdb.connect(str(copied.home / DATABASE), read_only=True) as connection:
+        (sql,) = connection.execute("SELECT sql FROM duckdb_views() WHERE view_name = 'top_2'").fetchone() or ("",)
+    assert str(home[0].home) not in sql
+    before = (copied.home / DATABASE).stat().st_ino
+    assert renew_database(copied, []) == []
+    assert (copied.home / DATABASE).stat().st_ino == before

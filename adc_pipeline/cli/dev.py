@@ -20,11 +20,12 @@ from urllib.parse import quote
 
 from adc_pipeline.cli.browser import open_pages
 from adc_pipeline.cli.home import dagster_instance
-from adc_pipeline.cli.servers import Servers, answers, listens
+from adc_pipeline.cli.servers import WITHOUT_PROXY, Servers, answers, listens
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.core.signals import SIGNALS, handled
 from adc_pipeline.core.store.artefacts import Store
 from adc_pipeline.core.store.home import check_home
+from adc_pipeline.core.store.links import locked
 from adc_pipeline.defs.origin import LOCATION
 from adc_pipeline.tracking.database import ARTIFACTS, DATABASE
 from adc_pipeline.tracking.runs import VIEW, Tracking
@@ -32,6 +33,8 @@ from adc_pipeline.tracking.runs import VIEW, Tracking
 # Dagster's tag that says which code server has launched a run.
 SERVER = ".dagster/grpc_info"
 PORTS_TRIED = 100
+# The folder of ADC_HOME for what servers print.
+LOGS = "logs"
 # The names of this machine in a Host header, as MLflow takes them: with a port they are patterns.
 LOOPBACK = ("localhost", "localhost:*", "127.0.0.1", "127.0.0.1:*", "[::1]", "[[]::1]:*")
 ANY_ADDRESS = ("0.0.0.0", "::")
@@ -60,14 +63,15 @@ def serve(host: str, port: int | None, mlflow_port: int | None, opens: bool | No
     # Where the runs that are started in Dagster's page say that MLflow's page is.
     os.environ.setdefault("ADC_MLFLOW_PAGES", pages["MLflow"])
     try:
-        with stopped_by_signals(), Servers(store.home / "logs" / "dev.log") as servers:
+        with stopped_by_signals(), alone(store.home / LOGS), Servers(store.home / LOGS / "dev.log") as servers:
             prepare_databases(store, tracking)
             if mlflow_port:
                 start_mlflow(servers, host, mlflow_port, store, tracking)
             with tempfile.TemporaryDirectory(prefix="adc-") as folder:
                 start_dagster(servers, host, port, Path(folder))
                 servers.run_until(lambda: answers(pages["Dagster"]) and (not mlflow_port or answers(pages["MLflow"])))
-                pages["MLflow"] = runs_page(pages["MLflow"], tracking.names.experiment)
+                opener = WITHOUT_PROXY if mlflow_port else urllib.request.build_opener()
+                pages["MLflow"] = runs_page(pages["MLflow"], tracking.names.experiment, opener)
                 print(
                     "".join(f"{name + ':':9} {page}\n" for name, page in pages.items()) + "Ctrl+C ends both.",
                     flush=True,
@@ -82,14 +86,30 @@ def serve(host: str, port: int | None, mlflow_port: int | None, opens: bool | No
     return 0
 
 
-def runs_page(page: str, experiment: str) -> str:
+@contextmanager
+def alone(logs: Path) -> Iterator[None]:
+    """Raise PipelineError if another `adc dev` serves the ADC_HOME with this folder of logs.
+
+    Two daemons, which Dagster does not support on one history, would start what a schedule asks for twice.
+    """
+    logs.mkdir(exist_ok=True)
+    with locked(logs) as free:
+        if not free:
+            raise PipelineError(
+                f"Another `adc dev` serves ADC_HOME = {logs.parent}: open its pages, which it has printed, or end it"
+                " first."
+            )
+        yield
+
+
+def runs_page(page: str, experiment: str, opener: urllib.request.OpenerDirector = WITHOUT_PROXY) -> str:
     """Return the page of an experiment's runs, since MLflow's first page leads to an empty one about GenAI.
 
     MLflow's first page itself if that experiment is not found there.
     """
     asked = f"{page}/api/2.0/mlflow/experiments/get-by-name?experiment_name={quote(experiment)}"
     try:
-        with urllib.request.urlopen(asked, timeout=5) as answer:
+        with opener.open(asked, timeout=5) as answer:
             number = json.load(answer)["experiment"]["experiment_id"]
     except (OSError, ValueError, KeyError, TypeError):
         return page

@@ -29,10 +29,19 @@ HEADER = "# adc writes this file again when it starts. Remove this line to keep 
 def use_dagster_home(store: Store) -> Path:
     """Set DAGSTER_HOME for this process and those that it starts; return it.
 
-    A dagster.yaml that was edited, so that it no longer begins with `HEADER`, is left alone.
+    A dagster.yaml that was edited, so that it no longer begins with `HEADER`, is left alone. Raise PipelineError if
+    DAGSTER_HOME is set to what Dagster does not take.
     """
     if own := os.environ.get("DAGSTER_HOME"):
-        return Path(own)
+        # As Dagster reads it.
+        folder = Path(own).expanduser()
+        if not (folder.is_absolute() and folder.is_dir()):
+            wrong = "is no folder" if folder.is_absolute() else "depends on the working directory"
+            raise PipelineError(
+                f"DAGSTER_HOME = {own} {wrong}: create a folder and set its whole path, or unset DAGSTER_HOME to use"
+                f" {store.home / 'dagster'}."
+            )
+        return folder
     check_home(store.home)
     folder = store.home / "dagster"
     folder.mkdir(exist_ok=True)

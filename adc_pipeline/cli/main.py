@@ -125,15 +125,19 @@ def report(opens: bool | None) -> None:
 
 @main.command()
 def relocate() -> None:
-    """Correct the addresses in MLflow's database after ADC_HOME was moved or copied."""
+    """Correct the addresses in MLflow's database and in adc.duckdb after ADC_HOME was moved or copied."""
+    import adc_pipeline.definitions  # noqa: F401, declares the stages
     from adc_pipeline.core.store.artefacts import Store
+    from adc_pipeline.defs.database import renew_database
     from adc_pipeline.tracking.relocation import relocate
 
-    home = Store.from_environment().home
+    store = Store.from_environment()
+    home = store.home
     changed = relocate(home)
     for column, number in changed.items():
         show(f"{column}: {number} corrected")
     show(f"MLflow's addresses lead to ADC_HOME = {home}.")
+    renew_database(store, ())
 
 
 @main.command()

@@ -70,10 +70,14 @@ class Servers:
                 process.wait()
 
 
+# A proxy, such as a company's in HTTP_PROXY, does not know the servers of this machine.
+WITHOUT_PROXY = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
 def answers(page: str) -> bool:
-    """Return whether a web server answers, whatever it says."""
+    """Return whether a web server of this machine answers, whatever it says."""
     try:
-        with urllib.request.urlopen(page, timeout=5):
+        with WITHOUT_PROXY.open(page, timeout=5):
             return True
     except urllib.error.HTTPError:
         return True

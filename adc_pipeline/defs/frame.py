@@ -20,6 +20,7 @@ from dagster._core.errors import DagsterExecutionInterruptedError
 
 from adc_pipeline.core.code_version import code_version
 from adc_pipeline.core.errors import DamagedError, PipelineError, UnreachableError
+from adc_pipeline.core.run_configuration import configured
 from adc_pipeline.core.secrets import masked
 from adc_pipeline.core.spellings import read_settings
 from adc_pipeline.core.store.artefacts import AGAIN, Store
@@ -32,7 +33,7 @@ from adc_pipeline.defs.interrupts import interrupted_by_signals, remembered
 from adc_pipeline.defs.look_ahead import look_ahead
 from adc_pipeline.defs.making import Context, Making, Request
 from adc_pipeline.defs.page import check_names, columns_of, page_of, table_metadata
-from adc_pipeline.defs.run_config import configured, given_config
+from adc_pipeline.defs.run_config import given_config
 from adc_pipeline.defs.sentence_failure import Cancelled, SentenceFailure, sentence_of
 from adc_pipeline.defs.shown import shown_digests, write_shown
 from adc_pipeline.defs.stage import STAGES, Stage
@@ -296,7 +297,10 @@ def make(stage: Stage[Any], request: Request[Any], outside: dict[str, Any]) -> A
 @contextmanager
 def errors_as_sentences(stage: Stage[Any], context: Context, workspace: Workspace) -> Iterator[None]:
     """End a step with the one sentence of a PipelineError; retry what the network refused."""
-    name = stage.artefact_name(context)
+    try:
+        name = stage.artefact_name(context)
+    except PipelineError as error:
+        raise SentenceFailure(str(error), {}) from None
     try:
         yield
     except (KeyboardInterrupt, DagsterExecutionInterruptedError):

@@ -10,14 +10,13 @@ from typing import Any
 from adc_pipeline.core.cluster.connection import connected
 from adc_pipeline.core.cluster.process import RESOURCE
 from adc_pipeline.core.errors import PipelineError, did_you_mean
+from adc_pipeline.core.run_configuration import PARTS, configured, mapping, problems_of_shape
 from adc_pipeline.core.settings import Settings, as_shown, declared
 from adc_pipeline.core.spellings import read_settings
 from adc_pipeline.defs.making import Context
-from adc_pipeline.defs.run_config import RESOURCES, configured, given_config, is_read_by_dagster, mapping
+from adc_pipeline.defs.run_config import RESOURCES, given_config, is_read_by_dagster
 from adc_pipeline.defs.stage import SETTINGS, STAGES, TRAINING_POOL
 from adc_pipeline.defs.workspace import Workspace
-
-PARTS = ("ops", "resources", "execution", "loggers")
 
 
 def look_ahead(context: Context, workspace: Workspace) -> None:
@@ -44,9 +43,8 @@ def look_ahead(context: Context, workspace: Workspace) -> None:
 
 def check_values(run_config: Mapping[str, Any], ops: Collection[str]) -> dict[str, Settings]:
     """Return the settings of a run's ops by name; raise PipelineError for names and values that cannot work."""
-    problems = [*problems_of_names(run_config), *problems_of_dagster(run_config)]
-    for part in ("ops", "resources"):
-        problems += problems_of_shape(mapping(run_config.get(part)))
+    problems = [*problems_of_parts(run_config), *problems_of_dagster(run_config)]
+    problems += problems_of_shape(run_config, SETTINGS, RESOURCES)
     settings: dict[str, Settings] = {}
     for name in [each for each in SETTINGS if each in ops]:
         try:
@@ -60,7 +58,7 @@ def check_values(run_config: Mapping[str, Any], ops: Collection[str]) -> dict[st
             problems.append(str(error))
     problems += problems_of_others(run_config, ops)
     if problems:
-        raise PipelineError(" ".join(problems))
+        raise PipelineError(" ".join(dict.fromkeys(problems)))
     return settings
 
 
@@ -69,22 +67,12 @@ def not_of(ops: Collection[str], run_config: Mapping[str, Any]) -> list[str]:
     return [name for name in mapping(run_config.get("ops")) if name not in ops]
 
 
-def problems_of_names(run_config: Mapping[str, Any]) -> list[str]:
-    """Return a sentence for each name in a run configuration that nothing has, with the nearest one that is known."""
-    ops, resources = mapping(run_config.get("ops")), mapping(run_config.get("resources"))
+def problems_of_parts(run_config: Mapping[str, Any]) -> list[str]:
+    """Return a sentence for each name at the top of a run configuration that is no part of one."""
     return [
-        *(
-            f"{name} is no part of a run configuration{did_you_mean(name, PARTS) or place_of(name)}."
-            for name in run_config
-            if name not in PARTS
-        ),
-        *(f"{name} is no asset{did_you_mean(name, SETTINGS)}." for name in ops if name not in SETTINGS),
-        *(f"{name} is no resource{did_you_mean(name, RESOURCES)}." for name in resources if name not in RESOURCES),
-        *(
-            f"`{part}` is {as_shown(run_config[part])}; use a mapping of names."
-            for part in ("ops", "resources")
-            if not isinstance(run_config.get(part) or {}, Mapping)
-        ),
+        f"{name} is no part of a run configuration{did_you_mean(name, PARTS) or place_of(name)}."
+        for name in run_config
+        if name not in PARTS
     ]
 
 
@@ -127,12 +115,3 @@ def problems_of_others(run_config: Mapping[str, Any], ops: Collection[str]) -> l
             unknown = ", ".join(f"{each}{did_you_mean(each, known)}" for each in given)
             problems.append(f"{name} has no setting {unknown}.")
     return problems
-
-
-def problems_of_shape(entries: Mapping[str, Any]) -> list[str]:
-    """Return a sentence for each asset or resource whose settings do not stand below `config`."""
-    return [
-        f"{name}: put its settings below `config:`."
-        for name, entry in entries.items()
-        if entry is not None and (not isinstance(entry, Mapping) or set(entry) - {"config", "inputs", "outputs"})
-    ]

@@ -5,11 +5,12 @@ dagster job execute -m adc_pipeline.definitions -j prune
 
 import dagster as dg
 
+from adc_pipeline.core.run_configuration import configured
 from adc_pipeline.defs.asset import executable_assets
 from adc_pipeline.defs.assets.lifecycle import CHECKS
 from adc_pipeline.defs.look_ahead import look_ahead
 from adc_pipeline.defs.old_runs import old_runs, remove_run, runs_with_excess_logs
-from adc_pipeline.defs.run_config import configured, job_config, schema
+from adc_pipeline.defs.run_config import job_config, schema
 from adc_pipeline.defs.sentence_failure import ends_as_sentence
 from adc_pipeline.defs.stage import SETTINGS
 from adc_pipeline.defs.workspace import Workspace

@@ -6,9 +6,10 @@ dagster job execute -m adc_pipeline.definitions -j publish -c FILE
 import dagster as dg
 
 from adc_pipeline.core.markdown import code, table
+from adc_pipeline.core.run_configuration import configured
 from adc_pipeline.core.spellings import read_settings
 from adc_pipeline.defs.look_ahead import look_ahead
-from adc_pipeline.defs.run_config import configured, given_config, job_config, schema
+from adc_pipeline.defs.run_config import given_config, job_config, schema
 from adc_pipeline.defs.sentence_failure import ends_as_sentence
 from adc_pipeline.defs.stage import SETTINGS
 from adc_pipeline.defs.workspace import Workspace

@@ -15,6 +15,7 @@ from dagster._config import validate_config
 from dagster_shared.check import CheckError
 
 from adc_pipeline.core.placement import Placement
+from adc_pipeline.core.run_configuration import configured, mapping, merged
 from adc_pipeline.core.settings import Settings, declared
 from adc_pipeline.defs.console import CONSOLE
 from adc_pipeline.defs.presets import preset_config
@@ -121,23 +122,3 @@ def given_config(context: dg.OpExecutionContext | dg.AssetExecutionContext) -> M
     Dagster's launchpad begins with the preset. A command gives only its own file, or nothing.
     """
     return merged(preset_config(context.job_name), context.run.run_config)
-
-
-def merged(preset: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return two nested mappings as one, in which `given` has precedence; an empty part of it says nothing."""
-    both = {name: merged(preset[name], given[name]) for name in preset.keys() & given.keys()
-            if isinstance(preset[name], Mapping) and isinstance(given[name], Mapping)}  # fmt: skip
-    said = {
-        name: value for name, value in given.items() if value is not None or not isinstance(preset.get(name), Mapping)
-    }
-    return {**preset, **said, **both}
-
-
-def configured(run_config: Mapping[str, Any], part: str, name: str) -> Any:
-    """Return what a run configuration sets for an op or a resource, unchecked."""
-    return mapping(mapping(run_config.get(part)).get(name)).get("config")
-
-
-def mapping(value: Any) -> Mapping[str, Any]:
-    """Return a value that is a mapping; an empty one for any other."""
-    return value if isinstance(value, Mapping) else {}

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import dagster as dg
 
 from adc_pipeline.core.ahead import Begun
+from adc_pipeline.core.errors import PipelineError, did_you_mean
 from adc_pipeline.core.settings import Settings
 from adc_pipeline.core.store.artefacts import Store
 from adc_pipeline.core.store.manifests import Artefact
@@ -86,10 +87,22 @@ class Stage(Generic[S]):
     partition_name: Callable[[str], str] | None = None
 
     def artefact_name(self, context: Context) -> str:
-        """Return the artefact's name: the asset's, and for a partition `ASSET/PARTITION`."""
-        if self.partition_name is None:
+        """Return the artefact's name: the asset's, and for a partition `ASSET/PARTITION`.
+
+        Raise PipelineError if a run of a partitioned asset names no partition, or one that the asset does not have.
+        """
+        if self.partitions is None or self.partition_name is None:
             return self.name
-        return f"{self.name}/{self.partition_name(context.partition_key)}"
+        # Dagster's pages offer those that there are, and its commands take any text.
+        key = context.partition_key if context.has_partition_key else ""
+        if not self.partitions.has_partition_key(key):
+            keys = self.partitions.get_partition_keys()
+            wrong = f"names {key}, which is none{did_you_mean(key, keys)}" if key else "names none"
+            raise PipelineError(
+                f"A run makes one partition of {self.name}, and this one {wrong}: choose it in Dagster's page, or by"
+                f""" --tags '{{"dagster/partition": "{keys[0]}"}}' of the command."""
+            )
+        return f"{self.name}/{self.partition_name(key)}"
 
     def defaults(self, partition: str | None = None) -> S:
         """Return the settings of the asset, or of a partition given as its key, if nobody sets any."""

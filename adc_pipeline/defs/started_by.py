@@ -10,11 +10,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.core.run_configuration import configured
 from adc_pipeline.core.settings import declared
 from adc_pipeline.core.spellings import read_settings
 from adc_pipeline.core.store.artefacts import Store
 from adc_pipeline.core.store.manifests import as_json, read_making
-from adc_pipeline.defs.run_config import configured
 from adc_pipeline.defs.stage import STAGES, Stage
 
 # Tags that Dagster sets.

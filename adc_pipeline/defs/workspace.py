@@ -14,6 +14,7 @@ from adc_pipeline.core.errors import first_line
 from adc_pipeline.core.log_forwarding import forwarded
 from adc_pipeline.core.placement import Placement
 from adc_pipeline.core.processes import this_process
+from adc_pipeline.core.run_configuration import configured
 from adc_pipeline.core.settings import Settings, declared
 from adc_pipeline.core.spellings import read_settings
 from adc_pipeline.core.store.artefacts import Store
@@ -21,7 +22,6 @@ from adc_pipeline.core.store.claims import Claims
 from adc_pipeline.defs.database import DATABASE, renew_database
 from adc_pipeline.defs.interrupts import interrupts_cancel, woken
 from adc_pipeline.defs.origin import is_forgotten, mark_as_run_of_this_location
-from adc_pipeline.defs.run_config import configured
 from adc_pipeline.defs.unstarted import show_as_before
 from adc_pipeline.defs.workspace_settings import ShardSettings, WorkspaceSettings
 from adc_pipeline.evaluation.presentation.summary import command, summary

@@ -17,11 +17,12 @@ from pathlib import Path
 
 from adc_pipeline.core.arguments import ArgumentParser
 from adc_pipeline.core.errors import PipelineError, did_you_mean
+from adc_pipeline.core.run_configuration import merged
 from adc_pipeline.core.signals import CANCELLED
 from adc_pipeline.core.store.artefacts import Store
 from adc_pipeline.core.store.home import check_home
 from adc_pipeline.core.terminal import printable, show
-from adc_pipeline.study.configuration import checked, merged, placement_of_cells, read_config, settings_of_cells
+from adc_pipeline.study.configuration import checked, placement_of_cells, read_config, settings_of_cells
 from adc_pipeline.study.grid import GRID_SEEDS, SEEDS, VARIANTS
 from adc_pipeline.study.launcher import Launcher, Stopped
 from adc_pipeline.study.plan import Plan
@@ -100,7 +101,7 @@ def main(arguments: Sequence[str] | None = None, program: str = "python -m adc_p
         check_options(plan, given)
         if plan:
             checked(plan.config, given.plan)
-            config = merged(plan, config)
+            config = merged(plan.config, config)
         common = settings_of_cells(config)
         for sentence in unmeasured(plan, common) if plan else ():
             show(sentence)

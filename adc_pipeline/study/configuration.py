@@ -9,10 +9,9 @@ from adc_pipeline.core.cluster.process import RESOURCE
 from adc_pipeline.core.errors import PipelineError, did_you_mean
 from adc_pipeline.core.named_files import read_mapping
 from adc_pipeline.core.placement import Placement
-from adc_pipeline.core.settings import as_shown
+from adc_pipeline.core.run_configuration import PARTS, configured, mapping, problems_of_shape
 from adc_pipeline.core.spellings import read_settings
 from adc_pipeline.study.cells import INPUTS
-from adc_pipeline.study.plan import Plan
 from adc_pipeline.study.settings import CellSettings
 from adc_pipeline.walks.kinds import KINDS
 
@@ -22,8 +21,6 @@ OPS = {
     "study": ("study_cell",),
     "study_result": ("study_table",),
 }
-# The sections of Dagster's run configuration.
-SECTIONS = ("ops", "resources", "execution", "loggers")
 # Assets of other jobs, which a configuration file may also set.
 OTHERS = (
     *(name for kind in KINDS.values() for name in (kind.model, kind.evaluation, kind.champion)),
@@ -33,6 +30,7 @@ OTHERS = (
     "prune_store",
     "publish_artefacts",
 )
+RESOURCES = ("workspace", "mlflow", "shards", RESOURCE)
 
 
 def read_config(path: Path | None) -> dict[str, Any]:
@@ -42,43 +40,22 @@ def read_config(path: Path | None) -> dict[str, Any]:
 
 def checked(config: Mapping[str, Any], path: object) -> Mapping[str, Any]:
     """Return a run configuration; raise PipelineError if it is invalid or the name of an asset is unknown."""
-    if wrong := [str(name) for name in config if name not in SECTIONS]:
+    if wrong := [str(name) for name in config if name not in PARTS]:
         raise PipelineError(
-            f"{path}: `{wrong[0]}`{did_you_mean(wrong[0], SECTIONS)} is no part of a run configuration; use one of"
-            f" {', '.join(SECTIONS)}."
+            f"{path}: `{wrong[0]}`{did_you_mean(wrong[0], PARTS)} is no part of a run configuration; use one of"
+            f" {', '.join(PARTS)}."
         )
-    ops = config.get("ops") or {}
-    if not isinstance(ops, Mapping):
-        raise PipelineError(f"{path}: `ops` is {as_shown(ops)}; use a mapping of assets to their settings.")
     known = [name for names in OPS.values() for name in names]
-    if wrong := sorted(map(str, ops.keys() - {*known, *OTHERS})):
-        names = ", ".join(f"{name}{did_you_mean(name, [*known, *OTHERS])}" for name in wrong)
-        raise PipelineError(f"The run configuration {path} sets {names}, which is no asset.")
-    for name, op in ops.items():
-        given = dict(op or {}) if isinstance(op or {}, Mapping) else {"": op}
-        if not isinstance(given.pop("config", None) or {}, Mapping) or given:
-            raise PipelineError(f"{path}: {name} is {as_shown(op)}; give its settings as a mapping, below `config`.")
-    if others := sorted(ops.keys() - known):
+    if problems := problems_of_shape(config, [*known, *OTHERS], RESOURCES):
+        raise PipelineError(f"{path}: {' '.join(problems)}")
+    if others := sorted(mapping(config.get("ops")).keys() - known):
         print(f"The configuration also sets {', '.join(others)}, which the study does not make.")
     return config
 
 
-def config_of(config: Mapping[str, Any], asset: str) -> Mapping[str, Any]:
-    """Return the settings that a run configuration, which `checked` has accepted, gives an asset."""
-    return ((config.get("ops") or {}).get(asset) or {}).get("config") or {}
-
-
-def merged(plan: Plan, config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the plan's run configuration with that of the command over it, setting by setting."""
-    names = {**(plan.config.get("ops") or {}), **(config.get("ops") or {})}
-    ops = {name: {"config": {**config_of(plan.config, name), **config_of(config, name)}} for name in names}
-    return {**plan.config, **config, "ops": ops}
-
-
 def placement_of_cells(config: Mapping[str, Any]) -> Placement:
     """Return where cells run; raise PipelineError if the settings are invalid, or no cluster answers that they name."""
-    given = (config.get("resources") or {}).get(RESOURCE) or {}
-    placement = read_settings(Placement, given.get("config"), RESOURCE)
+    placement = read_settings(Placement, configured(config, "resources", RESOURCE), RESOURCE)
     if placement.on_cluster:
         connected(RESOURCE)
     return placement
@@ -86,4 +63,4 @@ def placement_of_cells(config: Mapping[str, Any]) -> Placement:
 
 def settings_of_cells(config: dict[str, Any]) -> CellSettings:
     """Return the settings that all cells share; raise PipelineError if they are invalid."""
-    return read_settings(CellSettings, config_of(config, "study_cell"), "study_cell")
+    return read_settings(CellSettings, configured(config, "ops", "study_cell"), "study_cell")

@@ -22,10 +22,11 @@ from typing import IO, Any
 from adc_pipeline.core.cluster.process import RESOURCE, ClusterProcess
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.core.placement import Placement
+from adc_pipeline.core.run_configuration import configured, mapping
 from adc_pipeline.core.secrets import has_credentials
 from adc_pipeline.core.signals import handled
 from adc_pipeline.core.store.artefacts import AGAIN
-from adc_pipeline.study.configuration import OPS, config_of
+from adc_pipeline.study.configuration import OPS
 from adc_pipeline.study.grid import cell_label
 
 EXECUTE = (sys.executable, "-m", "dagster", "job", "execute", "-m", "adc_pipeline.definitions")
@@ -52,7 +53,7 @@ class Launcher:
 
     def of(self, variant: str) -> "Launcher":
         """Return the launcher of a variant's cells, whose own settings have precedence."""
-        cell = {"config": {**config_of(self.config, "study_cell"), **self.tuned.get(variant, {})}}
+        cell = {"config": {**mapping(configured(self.config, "ops", "study_cell")), **self.tuned.get(variant, {})}}
         return replace(self, config={**self.config, "ops": {**(self.config.get("ops") or {}), "study_cell": cell}})
 
     @contextmanager

@@ -7,7 +7,7 @@ from typing import Any
 from adc_pipeline.core.errors import PipelineError, did_you_mean
 from adc_pipeline.core.named_files import read_mapping
 from adc_pipeline.core.settings import as_shown, is_finite
-from adc_pipeline.core.spellings import read_settings
+from adc_pipeline.core.spellings import read_scalar, read_settings
 from adc_pipeline.study.grid import SEEDS, VARIANTS, Variant
 from adc_pipeline.study.plan import AGAINST, Contrast, Plan
 from adc_pipeline.study.settings import CellSettings
@@ -64,14 +64,14 @@ class Reader:
         looks = self.mapping("looks")
         self.check_parts("`looks`", looks, ("futility", "efficacy"))
         efficacy = self.integers(looks.get("efficacy"), "looks.efficacy")
-        futility = self.integers(looks.get("futility", []), "looks.futility", empty=True)
+        futility = self.integers(looks.get("futility") or [], "looks.futility", empty=True)
         if list(efficacy) != sorted(set(efficacy)) or efficacy[-1] != len(seeds):
             raise PipelineError(
                 f"{self.path}: `looks.efficacy` has to rise and to end with the number of seeds, {len(seeds)}."
             )
         if wrong_looks := [look for look in (*efficacy, *futility) if not 0 < look <= len(seeds)]:
             raise PipelineError(f"{self.path}: `looks` has {wrong_looks[0]}; use numbers of seeds, 1 to {len(seeds)}.")
-        alpha = self.content.get("alpha", 0.05)
+        alpha = read_scalar(float, 0.05 if self.content.get("alpha") is None else self.content["alpha"])
         if not isinstance(alpha, float) or not 0 < alpha < 1:
             raise PipelineError(f"{self.path}: `alpha` is {as_shown(alpha)}; use a number between 0 and 1.")
         primaries, secondaries = (self.contrasts(section, arms) for section in ("primaries", "secondaries"))
@@ -122,9 +122,10 @@ class Reader:
         return given
 
     def integers(self, value: object, name: str, empty: bool = False) -> tuple[int, ...]:
-        if not isinstance(value, list) or not all(type(each) is int for each in value) or not (value or empty):
+        numbers = [read_scalar(int, each) for each in value] if isinstance(value, list) else []
+        if not all(type(each) is int for each in numbers) or not (numbers or (empty and value == [])):
             raise PipelineError(f"{self.path}: `{name}` is {as_shown(value)}; use a list of whole numbers.")
-        return tuple(value)
+        return tuple(numbers)
 
     def arms(self) -> tuple[dict[str, Variant], dict[str, Mapping[str, Any]]]:
         arms: dict[str, Variant] = {}
@@ -188,10 +189,14 @@ class Reader:
         )
 
     def contrast(self, where: str, name: str, given: Any, arms: Mapping[str, Variant]) -> Contrast:
-        types: dict[str, type | tuple[type, ...]] = dict.fromkeys(("measure", "first", "second", "against"), str)
-        types["negligible"] = (int, float)
+        types: dict[str, type] = dict.fromkeys(("measure", "first", "second", "against"), str)
+        types["negligible"] = float
+        if isinstance(given, Mapping):
+            # `~` stands for what is not given, here as in a run configuration.
+            read = {key: read_scalar(float, value) if key == "negligible" else value for key, value in given.items()}
+            given = {key: value for key, value in read.items() if value is not None}
         fits = isinstance(given, Mapping) and {"measure", "first"} <= set(given) <= set(types)
-        typed = fits and all(isinstance(value, types[key]) and value is not True for key, value in given.items())
+        typed = fits and all(isinstance(value, types[key]) for key, value in given.items())
         if not typed:
             raise PipelineError(
                 f"{self.path}: {where} is {as_shown(given)}; give measure and first, and if wanted second, against,"

@@ -8,6 +8,7 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from urllib.parse import unquote, urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 from adc_pipeline.core.errors import PipelineError, causes, first_line, is_disk_full
 from adc_pipeline.tracking.address import shown, sqlite_file
@@ -55,10 +56,22 @@ def explanation(error: BaseException, uri: str, variable: str) -> PipelineError 
         reason = f"HTTP status {status}"
     if variable:
         return PipelineError(
-            f"MLflow does not answer at {variable} = {shown(uri)} ({reason}): start it, or unset the"
+            f"MLflow does not answer at {variable} = {shown(uri)} ({reason}): start it{beside_proxy(uri)}, or unset the"
             " variable to use a database in ADC_HOME."
         )
     return PipelineError(f"The MLflow database at {shown(uri)} cannot be used ({reason}): {REPAIR}.")
+
+
+def beside_proxy(uri: str) -> str:
+    """Return what to do where the environment has a proxy asked for an address, as a part of a sentence; else empty.
+
+    A company's proxy rarely knows servers of this machine or network, and answers for them with errors of its own.
+    """
+    parts = urlsplit(uri)
+    host = parts.hostname or ""
+    if parts.scheme not in getproxies() or proxy_bypass(host):
+        return ""
+    return f", add {host} to NO_PROXY if the proxy in {parts.scheme.upper()}_PROXY does not know it"
 
 
 def is_missing_driver(error: BaseException) -> bool:

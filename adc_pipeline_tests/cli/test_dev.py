@@ -11,6 +11,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -20,7 +21,7 @@ import yaml
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
-from adc_pipeline.cli.dev import address, free_port, mlflow_names
+from adc_pipeline.cli.dev import address, alone, free_port, mlflow_names
 from adc_pipeline.cli.home import dagster_instance
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.core.store.artefacts import Store
@@ -157,6 +158,18 @@ def test_both_pages_end_together_and_a_run_in_progress_is_cancelled(
     monkeypatch.setenv("DAGSTER_HOME", "")
     with dagster_instance(pages.store) as instance:
         assert instance.get_run_by_id(run).status is dg.DagsterRunStatus.CANCELED  # type: ignore[union-attr]
+
+
+def test_one_command_serves_an_adc_home(tmp_path: Path) -> None:
+    logs = tmp_path / "logs"
+    with (
+        alone(logs),
+        pytest.raises(PipelineError, match=f"Another `adc dev` serves ADC_HOME = {tmp_path}: "),
+        alone(logs),
+    ):
+        pass
+    with alone(logs):
+        pass
 
 
 def test_a_port_that_is_taken_is_refused_and_a_default_gives_way() -> None:

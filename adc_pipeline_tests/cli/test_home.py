@@ -72,6 +72,7 @@ def test_an_edited_file_and_a_home_of_the_users_own_are_left_alone(
         use_dagster_home(store)
         assert file.read_text().splitlines()[:5] == (after or before).splitlines()[:5]
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "mine"))
+    (tmp_path / "mine").mkdir()
     assert use_dagster_home(Store(tmp_path / "other")) == tmp_path / "mine"
     assert not (tmp_path / "other").exists()
 
@@ -95,3 +96,21 @@ def test_what_a_power_failure_left_is_written_again(left: bytes, tmp_path: Path)
     file.write_bytes(left)
     use_dagster_home(Store(tmp_path))
     assert file.read_text().startswith(HEADER)
+
+
+@pytest.mark.parametrize("own", ["nowhere", "{folder}/nowhere", "{folder}/file", "~nobody/dagster"])
+def test_a_dagster_home_that_is_no_folder_is_refused_by_its_name(
+    own: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("DAGSTER_HOME", own := own.format(folder=tmp_path))
+    with pytest.raises(PipelineError, match=r": create a folder and set its whole path, or unset") as refused:
+        use_dagster_home(Store(tmp_path / "home"))
+    assert str(refused.value).startswith(f"DAGSTER_HOME = {own} ")
+
+
+def test_a_dagster_home_may_begin_with_the_users_own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("DAGSTER_HOME", "~/mine")
+    (tmp_path / "mine").mkdir()
+    assert use_dagster_home(Store(tmp_path / "home")) == tmp_path / "mine"

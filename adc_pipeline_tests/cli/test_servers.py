@@ -3,9 +3,14 @@
 import signal
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import psutil
+import pytest
+
+from adc_pipeline.cli.servers import answers
 
 STARTS = """
 import sys, time
@@ -29,3 +34,14 @@ def test_servers_end_with_a_command_that_is_killed(tmp_path: Path) -> None:
     for each in alive:
         each.kill()
     assert not alive
+
+
+def test_a_proxy_is_not_asked_for_the_servers_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    with HTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as server:
+        thread = threading.Thread(target=server.handle_request)
+        thread.start()
+        assert answers(f"http://127.0.0.1:{server.server_port}")
+        thread.join()

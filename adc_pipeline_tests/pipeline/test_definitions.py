@@ -19,10 +19,11 @@ from syrupy.assertion import SnapshotAssertion
 
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.definitions import defs
+from adc_pipeline.defs import run_config
 from adc_pipeline.defs.look_ahead import check_values
 from adc_pipeline.defs.stage import SETTINGS, STAGES
 from adc_pipeline.ranking.settings import RankingSettings
-from adc_pipeline.study.configuration import OPS, OTHERS
+from adc_pipeline.study.configuration import OPS, OTHERS, RESOURCES
 from adc_pipeline.training.settings import TrainingSettings
 from adc_pipeline.walks.kinds import KINDS
 
@@ -198,6 +199,7 @@ def test_what_dagster_reads_of_a_run_configuration_reaches_it() -> None:
 
 def test_the_study_knows_what_other_jobs_make() -> None:
     assert {*OTHERS, *(name for names in OPS.values() for name in names)} == set(SETTINGS)
+    assert set(RESOURCES) == set(run_config.RESOURCES)
 
 
 Heavy = Literal["torch", "transformers", "datasets", "mlflow", "convokit", "matplotlib", "duckdb", "pandas"]

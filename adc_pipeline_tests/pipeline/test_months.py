@@ -2,17 +2,20 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import dagster as dg
 import pytest
 
+from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.core.shards import Counts
 from adc_pipeline.core.store.artefacts import Store
 from adc_pipeline.corpus import readings, sharding
 from adc_pipeline.corpus.privacy.removals import FILE
 from adc_pipeline.definitions import defs
 from adc_pipeline.defs.asset import executable_assets
+from adc_pipeline.defs.stage import STAGES
 from adc_pipeline_tests.pipeline.test_datasets_job import failure, write_dump
 
 UP_TO_ROWS = {"raw_corpus", "utterances"}
@@ -33,6 +36,25 @@ def test_only_the_job_of_the_months_makes_them() -> None:
     assert "corpus_month" not in keys
     for job in ("adc", "datasets", "__ASSET_JOB"):
         assert "corpus_month" not in {node.name for node in defs.resolve_job_def(job).nodes}
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "said"),
+    [
+        ("study_cell", "", "this one names none: choose"),
+        (
+            "study_cell",
+            "0|top-2.ml",
+            r"this one names 0\|top-2\.ml, which is none \(did you mean 0\|top-2\.mle\?\): choose",
+        ),
+        ("study_cell", "top-2.mle|0", "which is none"),
+        ("corpus_month", "2015-13", "which is none"),
+    ],
+)
+def test_a_run_that_names_no_partition_of_the_asset_ends_with_a_sentence(name: str, key: str, said: str) -> None:
+    context: Any = SimpleNamespace(has_partition_key=bool(key), partition_key=key)
+    with pytest.raises(PipelineError, match=f"A run makes one partition of {name}, and .*{said}"):
+        STAGES[name].artefact_name(context)
 
 
 @pytest.mark.slow

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from adc_pipeline.core.markdown import LONG
+from adc_pipeline.core.run_configuration import merged
 from adc_pipeline.core.store.manifests import Artefact, as_json
 from adc_pipeline.corpus.settings import CorpusSettings
 from adc_pipeline.definitions import defs
@@ -32,7 +33,6 @@ from adc_pipeline.defs.page import (
 )
 from adc_pipeline.defs.presets import preset_config
 from adc_pipeline.defs.preview import preview
-from adc_pipeline.defs.run_config import merged
 from adc_pipeline.defs.stage import STAGES
 from adc_pipeline.defs.workspace import rebuilt_or_reused
 from adc_pipeline.evaluation.headlines import HEADLINES

@@ -15,10 +15,11 @@ import pytest
 import yaml
 
 from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.core.run_configuration import merged
 from adc_pipeline.core.store.manifests import Artefact
 from adc_pipeline.evaluation.case_table import case_schema
 from adc_pipeline.study import run
-from adc_pipeline.study.configuration import checked, merged, settings_of_cells
+from adc_pipeline.study.configuration import checked, settings_of_cells
 from adc_pipeline.study.exported import check_same_data, export_cell, read_exported
 from adc_pipeline.study.grid import VARIANTS, cell_label, cell_name
 from adc_pipeline.study.launcher import Launcher
@@ -56,6 +57,19 @@ def test_holm_passes_the_level_of_what_is_rejected_on() -> None:
     assert rejected({"a": {3: 0.5, 5: between}, "b": {3: half[3] / 2}}, looks, 0.05) == {"a": 5, "b": 3}
     assert rejected({"a": {3: 0.5, 5: between}, "b": {3: 0.5, 5: 0.5}}, looks, 0.05) == {}
     assert rejected({"a": {3: 0.5, 5: between}}, looks, 0.05) == {"a": 5}
+
+
+def test_numbers_of_a_plan_are_read_as_those_of_a_run_configuration(tmp_path: Path) -> None:
+    """YAML 1.1 takes `5e-2` for a text."""
+    (tmp_path / "plan.yaml").write_text(
+        "{arms: {A: {dataset: ascending, settings: {beta: 5e-1}}}, seeds: ['0', 1.0], tuning: {A: {beta: [1e-1, 1_0]}},"
+        " looks: {futility: ~, efficacy: [2.0]}, alpha: 5e-2, primaries: {x: {measure: rejection_contrast, first: A,"
+        " second: ~, negligible: 2e-3}}, secondaries: ~}"
+    )
+    plan = read_plan(str(tmp_path / "plan.yaml"))
+    assert (plan.alpha, plan.seeds, plan.futility, plan.efficacy) == (0.05, (0, 1), (), (2,))
+    assert [each.negligible for each in plan.primaries] == [0.002]
+    assert (plan.tuned["ascending.mle"], plan.tuning["A"]) == ({"beta": 0.5}, {"beta": [0.1, 10.0]})
 
 
 def test_the_preset_has_the_arms_and_looks_of_the_preregistration() -> None:
@@ -202,7 +216,7 @@ def test_a_plan_that_does_not_exist_is_refused_with_the_presets() -> None:
 def test_the_commands_configuration_has_precedence_setting_by_setting(tmp_path: Path) -> None:
     ours = {"ops": {"study_cell": {"config": {"max_steps": 5, "samples": 2}}, "top_2": {"config": {"seed": 1}}}}
     theirs = {"ops": {"study_cell": {"config": {"max_steps": 7}}, "raw_corpus": {"config": {"corpus": "sample"}}}}
-    config = merged(write_plan(tmp_path, config=ours), theirs)
+    config = merged(write_plan(tmp_path, config=ours).config, theirs)
     assert config == {
         "ops": {
             "study_cell": {"config": {"max_steps": 7, "samples": 2}},
@@ -218,11 +232,11 @@ def test_the_commands_configuration_has_precedence_setting_by_setting(tmp_path: 
     ("ops", "sentence"),
     [
         ([1], r"`ops` is \[1\]; use a mapping"),
-        ({"top2": {}}, r"sets top2 \(did you mean top_2\?\), which is no asset"),
-        ({None: {}}, "sets None, which is no asset"),
-        ({"top_2": True}, "top_2 is True; give its settings as a mapping, below `config`"),
-        ({"top_2": {"config": [1]}}, "below `config`"),
-        ({"top_2": {"seed": 1}}, "below `config`"),
+        ({"top2": {}}, r"top2 is no asset \(did you mean top_2\?\)"),
+        ({None: {}}, "None is no asset"),
+        ({"top_2": True}, "top_2: put its settings below `config:`"),
+        ({"top_2": {"config": [1]}}, r"top_2: its configuration is \[1\]; give one"),
+        ({"top_2": {"seed": 1}}, "below `config:`"),
     ],
 )
 def test_settings_that_no_cell_would_read_are_refused(ops: Any, sentence: str) -> None:

@@ -140,9 +140,9 @@ def test_a_run_configuration_serves_other_jobs_too(tmp_path: Path, capsys: pytes
     assert read_config(file) == {"ops": {"top_2_model": {"config": {}}}}
     assert "also sets top_2_model, which the study does not make" in capsys.readouterr().out
     file.write_text(yaml.safe_dump({"ops": {"study_cel": {"config": {}}}}))
-    with pytest.raises(PipelineError, match=r"sets study_cel \(did you mean study_cell\?\), which is no asset"):
+    with pytest.raises(PipelineError, match=r"study_cel is no asset \(did you mean study_cell\?\)"):
         read_config(file)
-    for broken in ("a: [", "- a", "ops: 3"):
+    for broken in ("a: [", "- a", "ops: 3", "resources: 3"):
         file.write_text(broken)
         with pytest.raises(PipelineError, match=r"cannot be read|not a mapping|use a mapping"):
             read_config(file)

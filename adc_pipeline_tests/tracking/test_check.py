@@ -9,6 +9,7 @@ import pytest
 
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.core.store.manifests import Artefact
+from adc_pipeline.tracking.failures import beside_proxy
 from adc_pipeline.tracking.restoration import restored_run
 from adc_pipeline.tracking.runs import Tracking
 
@@ -51,3 +52,22 @@ def test_nothing_is_brought_back_without_a_response(address: str, tmp_path: Path
     made = Artefact("top_2", tmp_path, "0" * 32)
     with pytest.raises(PipelineError, match="MLflow does not answer"):
         restored_run(Tracking(address), made, {}, {}, print)
+
+
+@pytest.mark.parametrize(
+    ("address", "no_proxy", "hint"),
+    [
+        ("http://10.0.0.7:5000", "", ", add 10.0.0.7 to NO_PROXY if the proxy in HTTP_PROXY does not know it"),
+        ("http://10.0.0.7:5000", "10.0.0.7", ""),
+        ("https://mlflow.example.org", "", ""),
+        ("sqlite:////srv/mlflow.db", "", ""),
+    ],
+)
+def test_an_address_that_a_proxy_was_asked_for_is_told_so(
+    address: str, no_proxy: str, hint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("https_proxy", "HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("http_proxy", "http://proxy.example.org:3128")
+    monkeypatch.setenv("no_proxy", no_proxy)
+    assert beside_proxy(address) == hint

@@ -43,7 +43,6 @@ REMEDIES = {
     "…: …": "as the message says, in the settings of the asset that it begins with",
     "`…` takes its value from the environment variable …, which is not set.": "set the variable, or give the value",
     "… Materializing … registers a version that is gone again.": "materialize the model, then its champion",
-    "The run configuration … sets …, which is no asset.": "correct the name; the message has the nearest one",
     "… has ended (exit status …): see ….": "read the end of that log",
     "A database of Dagster in DAGSTER_HOME = ….": (
         "the message ends in it: make room, end what locks it, or run `adc repair` for one that is damaged"

@@ -12,7 +12,7 @@ from adc_pipeline.core.ahead import FilesAhead
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.core.store.artefacts import Store
 from adc_pipeline.core.store.manifests import Artefact
-from adc_pipeline.corpus.source import SAMPLE
+from adc_pipeline.corpus.source import is_sample
 from adc_pipeline.defs.ahead import begun_ahead, taken
 from adc_pipeline.defs.asset import declare
 from adc_pipeline.defs.distributions import distributions
@@ -64,8 +64,8 @@ def walk_stage(kind: WalkKind) -> Stage[WalkSettings]:
         files = {split: split_files(folder, split) for split in SPLITS}
         corpus = making.request.upstream("raw_corpus")
         # The sample repeats its roots by design.
-        is_sample = corpus.settings["corpus"] == SAMPLE
-        looked_for = "equal" if settings.leakage == "auto" and is_sample else settings.leakage
+        repeats = is_sample(corpus.settings["corpus"])
+        looked_for = "equal" if settings.leakage == "auto" and repeats else settings.leakage
         refuse_no_walks(making.counts, utterances.counts, ranked.counts)
         with ThreadPoolExecutor(1) as beside:
             # The picture is drawn on another core.
@@ -83,7 +83,7 @@ def walk_stage(kind: WalkKind) -> Stage[WalkSettings]:
             making.count(leakage.result())
         limits = shortcomings(making.counts, settings.walks_per_conversation)
         for sentence in limits:
-            making.request.context.log.warning(sentence)
+            making.warn(sentence)
         write_card(kind.name, folder, settings, making.counts, corpus, utterances, ranked, limits, baselines)
 
     def view(connection: "DuckDBPyConnection", folder: "Path") -> None:

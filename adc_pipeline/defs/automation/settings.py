@@ -20,6 +20,7 @@ from dagster._utils.schedules import is_valid_cron_schedule
 
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.core.named_files import named_path, read_mapping
+from adc_pipeline.core.run_configuration import configured, merged
 from adc_pipeline.core.settings import Settings, as_shown, setting
 from adc_pipeline.core.spellings import read_settings
 from adc_pipeline.core.store.artefacts import Store
@@ -30,7 +31,6 @@ from adc_pipeline.defs.assets.corpus import raw_corpus, with_corpus
 from adc_pipeline.defs.automation.jobs import assets_of_jobs
 from adc_pipeline.defs.look_ahead import check_values
 from adc_pipeline.defs.presets import preset_config
-from adc_pipeline.defs.run_config import configured, merged
 from adc_pipeline.defs.stage import SETTINGS
 from adc_pipeline.defs.started_by import Going, overwritten, started_by
 
