@@ -143,6 +143,13 @@ def test_no_sentence_and_no_line_of_a_log_has_a_secret_of_the_environment(
     assert "retry of Invalid header value" in record.getMessage()
 
 
+def test_a_line_of_a_log_cannot_steer_a_terminal() -> None:
+    record = adjusting(logging.LogRecord)(
+        "adc", logging.INFO, "", 1, "%s\n\tread again: é", ("\x1b]0;a\x07\x9b1m",), None
+    )
+    assert record.getMessage() == "\\x1b]0;a\\x07\\x9b1m\n\tread again: é"
+
+
 def test_a_place_of_a_secret_is_none_and_a_message_that_does_not_fit_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN_PATH", "/home/ann/.cache/huggingface/token")
     monkeypatch.setenv("TOKENIZERS_PARALLELISM", "false")
