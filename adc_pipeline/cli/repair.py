@@ -39,6 +39,7 @@ from adc_pipeline.tracking.database import (
     connect,
     is_ready,
     lacking,
+    prepared,
     real_path,
     revision,
     sentence,
@@ -107,6 +108,10 @@ def repair_mlflow(store: Store, report: Report) -> bool:
         file = real_path(file)
         with locked(file.parent, wait=True):
             found = replace_damaged(file, "MLflow", report, partial(lacking_in_mlflow, file))
+        if found:
+            # Here, since a link to it now leads nowhere.
+            with prepared(file):
+                pass
     if found:
         report(LOST_IN_MLFLOW)
     # A damaged model would be registered as if it were the one that was trained; `check_artefacts` reports it.
