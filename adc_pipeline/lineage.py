@@ -23,7 +23,7 @@ from adc_pipeline.core.records import object_in, record_text
 from adc_pipeline.core.store.artefacts import Store
 from adc_pipeline.core.store.content import altered_files, file_digest, folder_digest
 from adc_pipeline.core.store.manifests import LAYOUT, MANIFEST, Key
-from adc_pipeline.core.terminal import show, without_controls
+from adc_pipeline.core.terminal import prepare_streams, show, without_controls
 from adc_pipeline.tracking.address import SERVERS, accepted, sqlite_file
 from adc_pipeline.tracking.failures import words
 from adc_pipeline.tracking.lineage import Records
@@ -283,4 +283,5 @@ def ask(given: argparse.Namespace, store: Store) -> list[Node]:
 
 
 if __name__ == "__main__":
+    prepare_streams()
     sys.exit(main())

@@ -15,8 +15,9 @@ import click
 
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.core.named_files import refused_by_system
+from adc_pipeline.core.refused_writes import reason
 from adc_pipeline.core.signals import CANCELLED, handled
-from adc_pipeline.core.terminal import printable, show
+from adc_pipeline.core.terminal import prepare_streams, printable, show
 
 # A command that hands its arguments on as they are, `--help` included.
 OWN_PARSER: dict[str, Any] = {
@@ -45,6 +46,7 @@ class Commands(click.Group):
             return super().make_context(*arguments, **options)
 
     def invoke(self, ctx: click.Context) -> Any:
+        prepare_streams()
         try:
             os.getcwd()
         except FileNotFoundError:
@@ -63,9 +65,12 @@ class Commands(click.Group):
             click.echo(error, err=True)
             ctx.exit(2)
         except OSError as error:
-            if not error.filename:
+            why = reason(error.errno or 0)
+            if not error.filename and not why:
+                # Of a reader that has ended, as `head` does, click makes an exit status.
                 raise
-            click.echo(refused_by_system(error), err=True)
+            sentence = refused_by_system(error) if error.filename else f"The output cannot be written {why}."
+            click.echo(sentence, err=True)
             ctx.exit(2)
 
 

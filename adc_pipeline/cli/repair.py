@@ -7,6 +7,7 @@ a damaged one.
 """
 
 import json
+import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -32,7 +33,17 @@ from adc_pipeline.generation.registration import (
     register_model,
 )
 from adc_pipeline.tracking.address import sqlite_file
-from adc_pipeline.tracking.database import COMPANIONS, columns, connect, is_ready, lacking, revision, sentence
+from adc_pipeline.tracking.database import (
+    COMPANIONS,
+    columns,
+    connect,
+    is_ready,
+    lacking,
+    prepared,
+    real_path,
+    revision,
+    sentence,
+)
 from adc_pipeline.tracking.failures import explained
 from adc_pipeline.tracking.restoration import restored_run
 from adc_pipeline.tracking.run import Run
@@ -93,9 +104,14 @@ def repair_mlflow(store: Store, report: Report) -> bool:
     tracking = Tracking.from_environment(store.home)
     file = sqlite_file(tracking.uri)
     found = False
-    if file is not None and file.exists():
+    if file is not None and os.path.lexists(file):
+        file = real_path(file)
         with locked(file.parent, wait=True):
             found = replace_damaged(file, "MLflow", report, partial(lacking_in_mlflow, file))
+        if found:
+            # Here, since a link to it now leads nowhere.
+            with prepared(file):
+                pass
     if found:
         report(LOST_IN_MLFLOW)
     # A damaged model would be registered as if it were the one that was trained; `check_artefacts` reports it.

@@ -25,6 +25,7 @@ from adc_pipeline.core.signals import CANCELLED, handled
 from adc_pipeline.core.store.artefacts import Store
 from adc_pipeline.core.store.home import check_home
 from adc_pipeline.core.terminal import printable
+from adc_pipeline.defs.failures import reason
 from adc_pipeline.defs.presets import FILES
 
 if TYPE_CHECKING:
@@ -91,12 +92,15 @@ def execute(store: Store, names: Sequence[str], given: Mapping[str, Any], progre
             instance = open_instance.enter_context(dagster_instance(store))
         instance.add_event_listener(run_id, progress.event)
         try:
-            job.execute_in_process(given, instance=instance, raise_on_error=False, run_id=run_id)
+            done = job.execute_in_process(given, instance=instance, raise_on_error=False, run_id=run_id)
         except KeyboardInterrupt:
             # Before Dagster captures signals, or after.
             if (run := instance.get_run_by_id(run_id)) and not run.is_finished:
                 instance.report_run_canceled(run)
             raise
+        if not progress.sentences:
+            # An error of Dagster's between steps, as where its history takes no event, or of a resource.
+            progress.sentences += [reason(event) for event in done.filter_events(lambda event: event.is_job_failure)]
         run = instance.get_run_by_id(run_id)
     return run.status.value if run else "FAILURE"
 

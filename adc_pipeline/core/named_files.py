@@ -65,6 +65,9 @@ def refused_by_system(error: OSError) -> str:
     """Return the sentence for a file that the operating system refused."""
     reason = error.strerror or type(error).__name__
     name = os.fsdecode(error.filename)
+    if os.path.islink(name) and not os.path.exists(name):
+        # As of a folder on a disk that is not mounted, which cannot be made there.
+        return printable(f"{name} {access_problem(Path(name), error)}.", kept="")
     if isinstance(error, FileExistsError | NotADirectoryError):
         # Of a file, where a folder is to be made or read.
         return printable(f"{name} is no folder, or lies below a file ({reason}): move that file away.", kept="")

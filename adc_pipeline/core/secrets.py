@@ -62,7 +62,11 @@ FORMS = [
         (("eyj",), r"()\beyJ[\w-]{10,2000}\.[\w-]{10,}\.[\w-]*"),
     )
 ]
-NAMES = re.compile(r"TOKEN|PASSW|SECRET|CREDENTIAL|API_?KEY|ACCESS_?KEY|PRIVATE_?KEY|WEBHOOK", re.IGNORECASE)
+NAMES = re.compile(
+    r"TOKEN|PASSW|PASSPHRASE|SECRET|CREDENTIAL|API_?KEY|ACCESS_?KEY|PRIVATE_?KEY|CONNECTION_?STRING|COOKIE|WEBHOOK"
+    r"|_(?:KEY|PASS|PWD|PAT|AUTH|DSN)$",
+    re.IGNORECASE,
+)
 # Variables that name a place.
 PLACES = re.compile(r"_(PATH|FILE|DIR|URI_FILE)$", re.IGNORECASE)
 # A shorter value is a word of its own somewhere.

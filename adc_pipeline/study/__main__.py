@@ -21,7 +21,7 @@ from adc_pipeline.core.run_configuration import merged
 from adc_pipeline.core.signals import CANCELLED
 from adc_pipeline.core.store.artefacts import Store
 from adc_pipeline.core.store.home import check_home
-from adc_pipeline.core.terminal import printable, show
+from adc_pipeline.core.terminal import prepare_streams, printable, show
 from adc_pipeline.study.configuration import checked, placement_of_cells, read_config, settings_of_cells
 from adc_pipeline.study.grid import GRID_SEEDS, SEEDS, VARIANTS
 from adc_pipeline.study.launcher import Launcher, Stopped
@@ -149,4 +149,5 @@ def make(run: Run, plan: Plan | None, given: argparse.Namespace) -> list[str]:
 
 
 if __name__ == "__main__":
+    prepare_streams()
     sys.exit(main())

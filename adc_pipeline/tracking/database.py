@@ -23,7 +23,7 @@ from typing import Literal
 
 from adc_pipeline.core.atomic import atomic_file, give_usual_mode
 from adc_pipeline.core.errors import PipelineError, first_line
-from adc_pipeline.core.named_files import kind_problem
+from adc_pipeline.core.named_files import file_problem, kind_problem
 from adc_pipeline.core.refused_writes import answer_to_write, reason
 from adc_pipeline.core.shards import link_or_copy
 from adc_pipeline.core.store.links import locked, sync
@@ -64,6 +64,7 @@ def prepared(path: Path) -> Iterator[None]:
     Raises PipelineError for a file that is damaged, or that another version of MLflow wrote.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    path = real_path(path)
     with locked(path.parent, wait=True):
         with explained(path):
             if not is_ready(path):
@@ -76,6 +77,16 @@ def prepared(path: Path) -> Iterator[None]:
                         create(new)
                     replace(path, new)
         yield
+
+
+def real_path(path: Path) -> Path:
+    """Return where a database lies if a link leads to it, so that the file is replaced, and not the link.
+
+    Raise PipelineError for a link that leads nowhere, as to a disk that is not mounted.
+    """
+    if path.is_symlink() and not path.exists():
+        raise PipelineError(f"The database {path} {file_problem(path)}.")
+    return path.resolve()
 
 
 def is_ready(path: Path) -> bool:

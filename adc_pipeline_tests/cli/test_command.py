@@ -1,5 +1,6 @@
 """The command `adc`: its help is light, and the older commands behave the same below it."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -102,6 +103,30 @@ def test_a_working_directory_that_is_gone_is_a_sentence(
         main(["report"])
     assert ended.value.code == 2
     assert "The working directory has been removed" in capsys.readouterr().err
+
+
+def test_a_full_disk_below_the_output_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(home: Path) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("adc_pipeline.tracking.relocation.relocate", full)
+    done = CliRunner().invoke(main, ["relocate"])
+    sentence = "The output cannot be written (No space left on device): make room on the disk.\n"
+    assert (done.exit_code, done.output) == (2, sentence)
+
+
+@pytest.mark.parametrize(
+    ("prefix", "shown"), [("exec >&- 2>&-;", ""), ("export PYTHONIOENCODING=latin-1;", "\\u2502 \\x1b é")]
+)
+def test_output_that_is_closed_or_has_no_such_character_ends_nothing(prefix: str, shown: str, tmp_path: Path) -> None:
+    code = (
+        "import os; from adc_pipeline.core.terminal import prepare_streams, show; prepare_streams();"
+        "opened = os.open(os.devnull, os.O_RDONLY); show('\u2502 \x1b é'); assert opened > 2; open('done', 'w')"
+    )
+    command = ["bash", "-c", f'{prefix} exec "$@"', "bash", sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, cwd=tmp_path, check=True)
+    assert done.stdout.decode("latin-1").strip() == shown
+    assert (tmp_path / "done").exists()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])

@@ -56,6 +56,10 @@ def overwrite(path: Path) -> None:
 @pytest.mark.slow
 def test_a_damaged_database_of_mlflow_is_replaced_and_its_runs_restored(store: Store) -> None:
     path = store.home / "mlflow.db"
+    # As where the database lies on another disk.
+    (store.home / "disk").mkdir()
+    path = path.rename(store.home / "disk" / "mlflow.db")
+    (store.home / "mlflow.db").symlink_to(path)
     overwrite(path)
     with pytest.raises(PipelineError, match=r"is damaged: .* run `adc repair`"), prepared(path):
         pass
@@ -66,7 +70,7 @@ def test_a_damaged_database_of_mlflow_is_replaced_and_its_runs_restored(store: S
     assert done.returncode == 0, done.stderr
     assert "of MLflow is damaged" in messages[0]
     assert messages[1].startswith("Lost from MLflow")
-    assert len(list(store.home.glob("mlflow.db.damaged-*"))) == 1
+    assert len(list(path.parent.glob("mlflow.db.damaged-*"))) == 1
     made = store.current("top_2")
     run = read_making(made)["run"]
     with closing(sqlite3.connect(path)) as connection:

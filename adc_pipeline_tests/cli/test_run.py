@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import signal
+import sqlite3
 from pathlib import Path
 from typing import Any
 from unittest.mock import ANY
@@ -101,6 +102,20 @@ def test_a_failure_ends_in_its_sentence_alone(home: Path, tmp_path: Path, capfd:
     assert sentence.startswith("The corpus /no/where does not exist")
     assert place == f"The whole log is in {home / 'logs' / 'datasets.log'}."
     assert "does not exist: give the setting corpus" in (home / "logs" / "datasets.log").read_text()
+
+
+@pytest.mark.slow
+def test_a_failure_outside_of_the_steps_is_said_too(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def refused(*_: object) -> None:
+        raise sqlite3.OperationalError("unable to open database file")
+
+    monkeypatch.setattr("adc_pipeline.defs.workspace.mark_as_run_of_this_location", refused)
+    assert run_job(["datasets"], None) == 1
+    sentence, place = capfd.readouterr().err.splitlines()
+    assert sentence.startswith("A database of Dagster cannot be used (unable to open database file): check the disk")
+    assert place.startswith("The whole log is in ")
 
 
 @pytest.mark.parametrize(

@@ -91,6 +91,14 @@ def test_a_file_in_place_of_a_folder_is_named(tmp_path: Path, path: str) -> None
     assert refused_by_system(refused.value).endswith("move that file away.")
 
 
+def test_a_link_that_leads_nowhere_in_place_of_a_folder_is_named_as_such(tmp_path: Path) -> None:
+    (tmp_path / "store").symlink_to("/mnt/not-mounted")
+    with pytest.raises(OSError, match="store") as refused:
+        (tmp_path / "store").mkdir(parents=True, exist_ok=True)
+    sentence = refused_by_system(refused.value)
+    assert "store is a link to /mnt/not-mounted, which does not exist: mount what it leads to, or remove" in sentence
+
+
 @pytest.mark.parametrize(
     ("number", "remedy"),
     [

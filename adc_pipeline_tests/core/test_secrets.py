@@ -128,6 +128,7 @@ def test_what_is_no_secret_stays(text: str) -> None:
         ("MLFLOW_TRACKING_PASSWORD", f" {SECRET}"),
         ("AWS_SECRET_ACCESS_KEY", f"a/{SECRET}+b"),
         ("HTTPS_PROXY", f"http://user:{SECRET}@proxy:3128"),
+        *((name, SECRET) for name in ("MYSQL_PWD", "DB_PASS", "AZURE_STORAGE_KEY", "GITHUB_PAT", "SSH_PASSPHRASE")),
         ("ADC_WEBHOOK", f"https://hooks.example/services/{SECRET}"),
     ],
 )
@@ -143,9 +144,18 @@ def test_no_sentence_and_no_line_of_a_log_has_a_secret_of_the_environment(
     assert "retry of Invalid header value" in record.getMessage()
 
 
+def test_a_line_of_a_log_cannot_steer_a_terminal() -> None:
+    record = adjusting(logging.LogRecord)(
+        "adc", logging.INFO, "", 1, "%s\n\tread again: é", ("\x1b]0;a\x07\x9b1m",), None
+    )
+    assert record.getMessage() == "\\x1b]0;a\\x07\\x9b1m\n\tread again: é"
+
+
 def test_a_place_of_a_secret_is_none_and_a_message_that_does_not_fit_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN_PATH", "/home/ann/.cache/huggingface/token")
     monkeypatch.setenv("TOKENIZERS_PARALLELISM", "false")
+    monkeypatch.setenv("OLDPWD", "/home/ann")
+    monkeypatch.setenv("SSH_AUTH_SOCK", "/home/ann")
     assert masked("/home/ann/.cache/huggingface/token is false") == "/home/ann/.cache/huggingface/token is false"
     assert adjusting(logging.LogRecord)("a", logging.INFO, "", 1, "%d", ("x",), None).args == ("x",)
 

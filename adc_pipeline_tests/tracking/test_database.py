@@ -220,3 +220,17 @@ def test_tables_of_another_version_at_an_address_are_refused(path: Path) -> None
             database.refuse_other_tables(uri, shown)
     set_revision(path, database.newest_revision())
     database.refuse_other_tables(uri, shown)
+
+
+def test_a_link_to_a_database_stays_and_one_that_leads_nowhere_is_refused(home: Path, path: Path) -> None:
+    real = home.parent / "disk" / "mlflow.db"
+    path.symlink_to(real)
+    # The disk is not mounted: a new database would begin a history without the old one.
+    with pytest.raises(PipelineError, match=r"mlflow.db is a link to .*, which does not exist: mount what it leads to"):
+        Tracking.from_environment(home).check()
+    assert path.is_symlink()
+    real.parent.mkdir()
+    real.touch()
+    Tracking.from_environment(home).check()
+    assert path.is_symlink()
+    assert database.is_ready(real)
